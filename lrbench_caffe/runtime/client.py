@@ -1,0 +1,340 @@
+"""The driver's hold on one worker process (see worker.py for the protocol).
+
+A failed CHECK, a segfault, an out-of-memory kill or a hang of Caffe is a ``TrainingError`` here, with
+Caffe's own last words, and never the end of the driver.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lrbench_caffe.errors import InputError, TrainingError
+from lrbench_caffe.runtime import worker as protocol
+from lrbench_caffe.runtime.locate import CaffePython
+
+HANG_SECONDS = 600.0
+TICK_SECONDS = 0.2
+
+Arrays = dict[str, np.ndarray]
+Tick = Callable[[], None]
+
+
+def no_tick() -> None:
+    """What is done between two looks at a silent worker when the caller has nothing to do."""
+
+
+@dataclass(frozen=True)
+class TestPass:
+    """What a net itself says at the end of a test pass: its outputs' means and its mean loss, if any."""
+
+    __test__ = False  # not a test class, whatever pytest thinks of the name
+
+    outputs: dict[str, list[float]]
+    loss: float | None
+
+
+@dataclass(frozen=True)
+class OpenRequest:
+    """How a solver is opened in the worker.
+
+    Attributes:
+        solver: the patched solver.prototxt.
+        stop: the iteration at which the training ends.
+        iter_size: the solver's iter_size.
+        gpu: the GPU's id, None for the CPU.
+        snapshot: a solver state to restore.
+        weights: caffemodels to copy weights from.
+        gradients: None where base_lr is written directly; else the options of the Caffe 1.0 way.
+    """
+
+    solver: str
+    stop: int
+    iter_size: int = 1
+    gpu: int | None = None
+    snapshot: str | None = None
+    weights: Sequence[str] = ()
+    gradients: dict[str, Any] | None = None
+
+
+@dataclass
+class CaffeInfo:
+    """What a worker says of its Caffe when it starts.
+
+    Attributes:
+        python, executable: version and path of the interpreter.
+        caffe, path: version and folder of pycaffe.
+        layers: the layer types it knows.
+        writable_base_lr: whether the LR can be set directly (else by the gradients, as for Caffe 1.0).
+        callbacks: whether solvers take callbacks.
+        cuda, gpus: whether it is a CUDA build, and how many devices it sees.
+        blas: its BLAS libraries.
+        files: Caffe's shared libraries.
+        descriptor: caffe.proto's serialized FileDescriptorProto.
+    """
+
+    python: str
+    executable: str
+    caffe: str
+    path: str
+    layers: list[str]
+    writable_base_lr: bool
+    callbacks: bool
+    cuda: bool
+    gpus: int
+    blas: list[str]
+    files: list[str]
+    protocol: int
+    descriptor: bytes = field(repr=False)
+
+
+class Worker:
+    """One worker process.
+
+    The process ends when this object is closed and when the driver dies, however it dies. Linux ties it
+    to the *thread* that started it, so that thread must live as long as the worker is needed.
+
+    Args:
+        python: the interpreter that pycaffe lives in.
+        log: the file that Caffe's log goes to (appended).
+        hang_seconds: how long the worker may be silent before it is taken for hung and killed;
+            0 means for ever. A working one speaks after every iteration and every test batch.
+
+    Raises:
+        InputError: the interpreter cannot be started or has no caffe.
+        TrainingError: the process died or hung while it started.
+    """
+
+    def __init__(self, python: CaffePython, log: Path, *, hang_seconds: float = HANG_SECONDS) -> None:
+        self.log = log
+        self.hang_seconds = hang_seconds
+        self._log_start = log.stat().st_size if log.exists() else 0
+        command = [*python.command, protocol.__file__]
+        try:
+            with log.open("ab") as stderr:
+                self._process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=stderr,
+                    env=_environment(),
+                    start_new_session=True,  # Ctrl-C reaches the driver alone
+                    bufsize=0,
+                )
+        except OSError as error:
+            raise InputError(f"cannot start {python.command[0]}: {error.strerror}") from error
+        assert self._process.stdin and self._process.stdout
+        self._stdin, self._stdout = self._process.stdin.fileno(), self._process.stdout.fileno()
+        try:
+            self.info = self._hello()
+        except BaseException:
+            self.kill()
+            raise
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self.close() if kind is None else self.kill()
+
+    # -- requests -------------------------------------------------------------------------------
+
+    def open(self, request: OpenRequest, tick: Tick = no_tick) -> int:
+        """Load the solver; returns the iteration it stands at."""
+        self._send("open", **vars(request))
+        return int(self._expect("opened", tick)[0]["iteration"])
+
+    def replay(
+        self, nets: list[dict[str, Any]], progress: Callable[[int, int], None], tick: Tick = no_tick
+    ) -> None:
+        """Advance data cursors and random generators; ``nets`` as the worker's replay wants them."""
+        self._send("replay", nets=nets)
+        while True:
+            fields, _ = self._receive(tick)
+            if fields["kind"] == "replayed":
+                return
+            progress(fields["done"], fields["total"])
+
+    def run(
+        self,
+        lrs: np.ndarray,
+        on_losses: Callable[[int, np.ndarray], None],
+        wants_pause: Callable[[], bool] = lambda: False,
+    ) -> int:
+        """Train one iteration for each learning rate; returns the iteration reached.
+
+        Args:
+            lrs: learning rates, shape (n,).
+            on_losses: called with the first iteration and the losses, shape (m,), as they come.
+            wants_pause: asked several times a second; True ends the run before its next update.
+        """
+        self._send("run", [("lrs", np.ascontiguousarray(lrs, dtype="<f8"))])
+        paused = False
+
+        def tick() -> None:
+            nonlocal paused
+            if not paused and wants_pause():
+                self._send("pause")
+                paused = True
+
+        while True:
+            fields, arrays = self._receive(tick)
+            if fields["kind"] == "ran":
+                return int(fields["iteration"])
+            on_losses(int(fields["start"]), arrays["losses"])
+            tick()
+
+    def test(
+        self, net: int, passes: int, blobs: tuple[str, str] | None, tick: Tick = no_tick
+    ) -> Iterator[Arrays | TestPass]:
+        """One test pass.
+
+        Args:
+            net: number of the test net.
+            passes: batches.
+            blobs: the blobs with scores and labels, None for a net without.
+
+        Yields:
+            Each batch's arrays "scores" and "labels" (none without ``blobs``), and at last the ``TestPass``.
+        """
+        scores, labels = blobs or (None, None)
+        self._send("test", net=net, passes=passes, scores=scores, labels=labels)
+        while True:
+            fields, arrays = self._receive(tick)
+            if fields["kind"] == "tested":
+                yield TestPass(fields["outputs"], fields["loss"])
+                return
+            yield arrays
+
+    def snapshot(self, tick: Tick = no_tick) -> int:
+        """Let Caffe write its .caffemodel and .solverstate; returns the iteration they stand for."""
+        self._send("snapshot")
+        return int(self._expect("snapshotted", tick)[0]["iteration"])
+
+    def write_log(self, text: str) -> None:
+        """Write a line into Caffe's log, in Caffe's format."""
+        self._send("log", text=text)
+
+    def close(self) -> None:
+        """End the process in good order, or by force where it does not end by itself."""
+        if self._process.poll() is None:
+            try:
+                self._send("close")
+                self._process.wait(timeout=10)
+            except (TrainingError, subprocess.TimeoutExpired):
+                pass
+        self.kill()
+
+    def kill(self) -> None:
+        """End the process at once. SIGKILL also ends a stopped process."""
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe:
+                pipe.close()
+
+    # -- messages -------------------------------------------------------------------------------
+
+    def _hello(self) -> CaffeInfo:
+        fields, arrays = self._expect("hello", no_tick)
+        del fields["kind"]
+        info = CaffeInfo(descriptor=arrays["descriptor"].tobytes(), **fields)
+        if not info.callbacks:
+            raise InputError(
+                f"the Caffe in {info.path} (version {info.caffe}) has no solver callbacks in Python; "
+                "Caffe 1.0 or newer is needed"
+            )
+        return info
+
+    def _expect(self, kind: str, tick: Tick) -> tuple[dict[str, Any], Arrays]:
+        fields, arrays = self._receive(tick)
+        if fields["kind"] != kind:
+            raise TrainingError(f"the worker answered {fields['kind']!r} instead of {kind!r}")
+        return fields, arrays
+
+    def _send(self, kind: str, arrays: Sequence[tuple[str, np.ndarray]] = (), **fields: Any) -> None:
+        data = memoryview(protocol.pack(kind, arrays, **fields))
+        try:
+            while data:
+                data = data[os.write(self._stdin, data) :]
+        except OSError:
+            raise self._death() from None
+
+    def _receive(self, tick: Tick) -> tuple[dict[str, Any], Arrays]:
+        fields, arrays = protocol.unpack(lambda size: self._read(size, tick))
+        if fields["kind"] == "error":
+            raise TrainingError(fields["text"])
+        return fields, arrays
+
+    def _read(self, size: int, tick: Tick) -> bytes:
+        parts, heard = [], time.monotonic()
+        while size:
+            if select.select([self._stdout], [], [], TICK_SECONDS)[0]:
+                part = os.read(self._stdout, size)
+                if not part:
+                    raise self._death()
+                parts.append(part)
+                size -= len(part)
+                heard = time.monotonic()
+            elif self.hang_seconds and time.monotonic() - heard > self.hang_seconds:
+                self.kill()
+                raise TrainingError(
+                    f"Caffe gave no sign of life for {self.hang_seconds:g} s and was killed "
+                    "(a longer limit: --hang-timeout SECONDS)"
+                )
+            tick()
+        return b"".join(parts)
+
+    def _death(self) -> TrainingError:
+        """The error for a process that ended by itself."""
+        self._process.wait()
+        code = self._process.returncode
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        words = last_words(self.log, self._log_start)
+        return TrainingError(f"Caffe {how}" + (f": {words}" if words else "") + f" (its log: {self.log})")
+
+
+def _environment() -> dict[str, str]:
+    environment = dict(os.environ)
+    # More BLAS threads do not make these nets faster, and one thread gives the same bits every time.
+    environment.setdefault("OPENBLAS_NUM_THREADS", "1")
+    environment.update(GLOG_logtostderr="1", GLOG_minloglevel="0")
+    return environment
+
+
+_FATAL = re.compile(r"^F\d{4,8} \S+\s+\d+ (\S+\] .*)$")
+_NOISE = re.compile(r"^(\s*@ |\*\*\*|[IWE]\d{4,8} |\s*$|WARNING: Logging before)")
+
+
+def last_words(log: Path, start: int = 0, limit: int = 65536) -> str:
+    """What Caffe said last before it died: its failed check, else its last line that is not routine."""
+    try:
+        with log.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(start, size - limit))
+            lines = file.read().decode("utf-8", "replace").splitlines()
+    except OSError:
+        return ""
+    for number in range(len(lines) - 1, -1, -1):
+        match = _FATAL.match(lines[number])
+        if match:
+            # A check's message may go on behind a line break.
+            more = [line.strip() for line in lines[number + 1 : number + 3] if not _NOISE.match(line)]
+            return " ".join([match.group(1).strip(), *more])
+    plain = [line.strip() for line in lines if not _NOISE.match(line)]
+    return plain[-1] if plain else ""

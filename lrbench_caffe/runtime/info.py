@@ -1,0 +1,76 @@
+"""What a Caffe is and can do, asked once and remembered for as long as its files stay the same."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from lrbench_caffe.runtime.client import CaffeInfo, Worker
+from lrbench_caffe.runtime.locate import CaffePython, cache_dir
+from lrbench_caffe.runtime.worker import PROTOCOL
+
+
+def caffe_info(python: CaffePython, *, fresh: bool = False) -> CaffeInfo:
+    """Describe the Caffe of an interpreter.
+
+    Args:
+        python: the interpreter.
+        fresh: ask, even where the answer is remembered.
+
+    Raises:
+        InputError: it has no caffe, or a Caffe that is too old.
+        TrainingError: it died when caffe was imported.
+    """
+    path = _cache_path(python)
+    if not fresh:
+        known = _load(path)
+        if known:
+            return known
+    with tempfile.TemporaryDirectory(prefix="lrbench-") as directory:
+        worker = Worker(python, Path(directory) / "caffe.log", hang_seconds=120)
+        worker.close()
+    info = worker.info
+    _store(path, info)
+    return info
+
+
+def _cache_path(python: CaffePython) -> Path:
+    # PYTHONPATH decides which caffe an interpreter imports.
+    key = json.dumps([python.command, os.environ.get("PYTHONPATH"), PROTOCOL])
+    return cache_dir() / "caffe-info" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
+
+
+def _stamps(info: CaffeInfo) -> dict[str, int]:
+    """Modification times of Caffe's own libraries; -1 for one that is gone."""
+    return {file: os.stat(file).st_mtime_ns if os.path.exists(file) else -1 for file in info.files}
+
+
+def _load(path: Path) -> CaffeInfo | None:
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        stamps = record.pop("stamps")
+        info = CaffeInfo(**{**record, "descriptor": base64.b64decode(record["descriptor"])})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return info if stamps and stamps == _stamps(info) else None
+
+
+def _store(path: Path, info: CaffeInfo) -> None:
+    record = {
+        **asdict(info),
+        "descriptor": base64.b64encode(info.descriptor).decode(),
+        "stamps": _stamps(info),
+    }
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(f".{os.getpid()}")
+        temporary.write_text(json.dumps(record), encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError:
+        pass  # without a cache the next command asks again

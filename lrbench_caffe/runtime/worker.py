@@ -1,0 +1,455 @@
+"""The Caffe side of LRBench: one process that owns one Caffe solver and does what its driver asks.
+
+This is the only file that imports caffe. It runs in whatever interpreter pycaffe lives in, Python 2.7
+or 3.x, and needs nothing but caffe and numpy, so it imports nothing from the rest of the package.
+
+The driver writes requests to the worker's stdin and reads replies from its stdout. A message is
+
+    4 bytes      length of the header, big-endian
+    header       JSON: {"kind": ..., fields..., "arrays": [[name, dtype, shape], ...]}
+    raw bytes    the arrays, one after another, C order
+
+What the driver asks, and what comes back:
+
+    (start)                        hello: versions, layer types, what this Caffe can do
+    open      solver file, ...     opened: iteration, the nets' sizes
+    replay    passes               progress..., replayed: the training data stands where it stood then
+    run       lrs, stop            losses..., ran: one learning rate for each of the next iterations
+    pause     (while running)      the run ends before its next update
+    test      net, passes          batch..., tested: one message for each batch of the test pass
+    snapshot                       snapshotted
+    close                          the process ends
+
+Any request can be answered by "error". A failed CHECK in Caffe ends the process; what Caffe said is in
+the log, which is this process's stderr.
+
+Caffe runs the whole training in one ``solver.step``: requests between two stretches of iterations are
+answered from inside its on_start callback, exactly where Caffe would run its own test pass. So Caffe's
+loss smoothing, its timer and its log are those of ``caffe train``.
+"""
+from __future__ import division, print_function
+
+import ctypes
+import json
+import os
+import platform
+import select
+import signal
+import struct
+import sys
+import time
+
+PROTOCOL = 1
+HEADER = struct.Struct(">I")
+FLUSH_SECONDS = 0.2  # losses are sent at least this often, so that silence means trouble
+PR_SET_PDEATHSIG = 1
+BLAS = ("libopenblas", "libmkl_rt", "libmkl_core", "libatlas", "libtatlas", "libsatlas", "libblas", "libblis")
+
+
+# ---------------------------------------------------------------------------------------------------
+# Messages (used by the driver as well)
+
+def pack(kind, arrays=(), **fields):
+    """Serialize a message; ``arrays`` are (name, C-contiguous numpy array) pairs."""
+    fields["kind"] = kind
+    fields["arrays"] = [[name, array.dtype.str, list(array.shape)] for name, array in arrays]
+    header = json.dumps(fields).encode("utf-8")
+    return b"".join([HEADER.pack(len(header)), header] + [array.tobytes() for _, array in arrays])
+
+
+def unpack(read):
+    """Read one message with ``read(size) -> bytes``; returns (fields, {name: array})."""
+    import numpy
+
+    (size,) = HEADER.unpack(read(HEADER.size))
+    fields = json.loads(read(size).decode("utf-8"))
+    arrays = {}
+    for name, dtype, shape in fields.pop("arrays"):
+        dtype = numpy.dtype(str(dtype))
+        count = 1
+        for length in shape:
+            count *= length
+        arrays[name] = numpy.frombuffer(read(count * dtype.itemsize), dtype).reshape(shape)
+    return fields, arrays
+
+
+class Channel(object):
+    """The worker's end of the two pipes. Ends the process when the driver's end is gone."""
+
+    def __init__(self, source, sink):
+        self.source = source
+        self.sink = sink
+
+    def read(self, size):
+        parts = []
+        while size:
+            part = os.read(self.source, min(size, 1 << 20))
+            if not part:
+                os._exit(0)  # the driver is gone: nobody wants what this process could still do
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)
+
+    def receive(self):
+        return unpack(self.read)
+
+    def waiting(self):
+        return bool(select.select([self.source], [], [], 0)[0])
+
+    def send(self, kind, arrays=(), **fields):
+        data = memoryview(pack(kind, arrays, **fields))
+        try:
+            while data:
+                data = data[os.write(self.sink, data):]
+        except OSError:
+            os._exit(0)
+
+
+# ---------------------------------------------------------------------------------------------------
+# Caffe
+
+def mapped_libraries():
+    """Paths of the shared libraries in this process: they tell CUDA and BLAS without a guess."""
+    try:
+        with open("/proc/self/maps") as maps:
+            return sorted(set(line.split()[-1] for line in maps if ".so" in line))
+    except IOError:
+        return []
+
+
+def gpu_count(libraries):
+    """Number of CUDA devices this Caffe can use; 0 for a CPU-only build."""
+    runtime = [path for path in libraries if os.path.basename(path).startswith("libcudart")]
+    if not runtime:
+        return 0
+    count = ctypes.c_int(0)
+    if ctypes.CDLL(runtime[0]).cudaGetDeviceCount(ctypes.byref(count)) != 0:
+        return 0
+    return count.value
+
+
+def describe(caffe):
+    """What the driver needs to know of this Caffe, as fields of the "hello" message."""
+    libraries = mapped_libraries()
+    names = [os.path.basename(path) for path in libraries]
+    parameter = getattr(caffe._caffe, "SolverParameter", None)
+    base_lr = getattr(parameter, "base_lr", None)
+    return {
+        "protocol": PROTOCOL,
+        "python": platform.python_version(),
+        "executable": sys.executable,
+        "caffe": getattr(caffe, "__version__", "unknown"),
+        "path": os.path.dirname(os.path.abspath(caffe.__file__)),
+        "layers": sorted(str(name) for name in caffe.layer_type_list()),
+        "writable_base_lr": getattr(base_lr, "fset", None) is not None,
+        "callbacks": hasattr(caffe._caffe.Solver, "add_callback"),
+        "cuda": any(name.startswith("libcudart") for name in names),
+        "gpus": gpu_count(libraries),
+        "blas": [name for name in names if name.startswith(BLAS)],
+        "files": [path for path in libraries if "caffe" in os.path.basename(path)],
+    }
+
+
+def glog_line(text):
+    """A line as glog writes it, for Caffe builds that have no ``caffe.log``."""
+    now = time.time()
+    stamp = time.strftime("%m%d %H:%M:%S", time.localtime(now))
+    return "I%s.%06d %5d worker.py:1] %s\n" % (stamp, int(now % 1 * 1e6), os.getpid(), text)
+
+
+class Training(object):
+    """One Caffe solver and the driver's hold on it."""
+
+    def __init__(self, caffe, channel, request, arrays):
+        self.caffe = caffe
+        self.channel = channel
+        self.stop = int(request["stop"])
+        self.lrs = ()
+        self.first = 0  # the iteration that lrs[0] belongs to
+        self.losses = []
+        self.partial = []  # losses of the sub-batches of the current iteration (iter_size > 1)
+        self.flushed = 0.0
+        self.iter_size = int(request["iter_size"])
+        if request["gpu"] is None:
+            caffe.set_mode_cpu()
+        else:
+            caffe.set_device(int(request["gpu"]))
+            caffe.set_mode_gpu()
+        self.solver = caffe.get_solver(str(request["solver"]))
+        self.net = self.solver.net
+        self.test_nets = list(self.solver.test_nets)
+        self.load(request)
+        self.loss_blobs = self.find_loss_blobs(self.net)
+        self.update = GradientUpdate(self, request["gradients"]) if request.get("gradients") else BaseLR(self)
+        if self.iter_size > 1 and hasattr(self.net, "after_forward"):
+            self.net.after_forward(self.on_layer)
+        self.solver.add_callback(self.on_start, self.on_gradients_ready)
+        self.next_lr = 0.0
+
+    def load(self, request):
+        if request.get("snapshot"):
+            self.solver.restore(str(request["snapshot"]))
+        for weights in request.get("weights") or ():
+            for net in [self.net] + self.test_nets:
+                net.copy_from(str(weights))
+
+    @staticmethod
+    def find_loss_blobs(net):
+        weights = net.blob_loss_weights
+        return [(float(weights[name]), blob) for name, blob in net.blobs.items() if weights[name]]
+
+    @property
+    def iteration(self):
+        return self.solver.iter
+
+    def log(self, text):
+        if hasattr(self.caffe, "log"):
+            self.caffe.log(text)
+        else:
+            sys.stderr.write(glog_line(text))
+            sys.stderr.flush()
+
+    # -- inside solver.step ---------------------------------------------------------------------
+
+    def on_start(self):
+        """Before iteration's forward pass: take its learning rate, or first do what the driver asks."""
+        iteration = self.solver.iter
+        if self.channel.waiting():
+            self.interrupt(iteration)
+        while iteration - self.first >= len(self.lrs):
+            self.end_stretch(iteration)
+            self.serve(*self.channel.receive())
+        self.next_lr = float(self.lrs[iteration - self.first])
+        self.partial = []
+        self.update.before(self.next_lr)
+
+    def on_layer(self, layer):
+        if layer == len(self.net.layers) - 1:
+            self.partial.append(self.read_loss())
+
+    def on_gradients_ready(self):
+        self.update.after(self.next_lr)
+        # The mean over an iteration's sub-batches; without a callback per layer (old pycaffe) the last one.
+        self.losses.append(sum(self.partial) / len(self.partial) if self.partial else self.read_loss())
+        if time.time() - self.flushed > FLUSH_SECONDS:
+            self.flush(self.solver.iter + 1)
+
+    def read_loss(self):
+        loss = 0.0
+        for weight, blob in self.loss_blobs:
+            loss += weight * float(blob.data.sum())
+        return loss
+
+    def flush(self, iteration):
+        """Send the losses that were not sent yet; ``iteration`` is the one after the last of them."""
+        if self.losses:
+            import numpy
+            losses = numpy.array(self.losses, dtype="<f8")
+            self.channel.send("losses", [("losses", losses)], start=iteration - len(losses))
+            self.losses = []
+        self.flushed = time.time()
+
+    def interrupt(self, iteration):
+        """A request that arrived in the middle of a stretch: only "pause" can, and it ends the stretch."""
+        request, _ = self.channel.receive()
+        if request["kind"] != "pause":
+            raise ValueError("unexpected request while running: %s" % request["kind"])
+        self.lrs = self.lrs[:iteration - self.first]
+
+    def end_stretch(self, iteration):
+        if len(self.lrs):
+            self.flush(iteration)
+            self.lrs = ()
+            self.channel.send("ran", iteration=iteration)
+
+    # -- requests -------------------------------------------------------------------------------
+
+    def serve(self, request, arrays):
+        kind = request["kind"]
+        if kind == "run":
+            self.first, self.lrs = self.solver.iter, arrays["lrs"]
+        elif kind == "test":
+            self.test(request)
+        elif kind == "snapshot":
+            self.solver.snapshot()
+            self.channel.send("snapshotted", iteration=self.solver.iter)
+        elif kind == "replay":
+            self.replay(request)
+        elif kind == "pause":
+            pass  # it crossed the end of the stretch that it was meant for
+        elif kind == "log":
+            self.log(str(request["text"]))
+        elif kind == "close":
+            sys.stderr.flush()
+            os._exit(0)  # not through Caffe's destructors: prefetch threads can hang there
+        else:
+            raise ValueError("unknown request: %s" % kind)
+
+    def work(self):
+        """Serve requests; a run goes into one solver.step for all iterations that are left."""
+        while True:
+            self.serve(*self.channel.receive())
+            if len(self.lrs):
+                self.solver.step(self.stop - self.solver.iter)
+                self.end_stretch(self.solver.iter)
+
+    def test(self, request):
+        """One test pass: scores and labels of every batch, and the means of the net's own outputs."""
+        import numpy
+        index, passes = int(request["net"]), int(request["passes"])
+        scores, labels = request.get("scores"), request.get("labels")
+        net = self.test_nets[index]
+        net.share_with(self.net)
+        blobs = net.blobs
+        outputs = [(name, blobs[name], float(net.blob_loss_weights[name])) for name in net.outputs]
+        sums = [0.0] * len(outputs)
+        loss_blobs = self.find_loss_blobs(net)
+        loss = 0.0
+        last = len(net.layers) - 1
+        self.log("Iteration %d, Testing net (#%d)" % (self.solver.iter, index))
+        for _ in range(passes):
+            net._forward(0, last)
+            for j, (_, blob, _) in enumerate(outputs):
+                sums[j] = sums[j] + numpy.array(blob.data, dtype=numpy.float64).ravel()
+            for weight, blob in loss_blobs:
+                loss += weight * float(blob.data.sum())
+            if scores:
+                self.channel.send("batch", [("scores", blobs[scores].data), ("labels", blobs[labels].data)])
+            else:
+                self.channel.send("batch")
+        means = {}
+        number = 0
+        for (name, _, weight), total in zip(outputs, sums):
+            means[name] = [float(value) for value in total / passes]
+            for value in means[name]:
+                note = " (* %g = %g loss)" % (weight, weight * value) if weight else ""
+                self.log("    Test net output #%d: %s = %g%s" % (number, name, value, note))
+                number += 1
+        self.channel.send("tested", outputs=means, loss=loss / passes if loss_blobs else None)
+
+    def replay(self, request):
+        """Put data cursors and random generators where ``passes`` forward passes leave them.
+
+        Caffe's snapshots do not hold them. Only the layers that read data or draw random numbers run.
+        """
+        nets = [self.net] + self.test_nets
+        for entry in request["nets"]:
+            net = nets[int(entry["net"])]
+            names = list(net._layer_names)
+            layers = [names.index(name) for name in entry["layers"]]
+            for done in range(int(entry["passes"])):
+                for layer in layers:
+                    net._forward(layer, layer)
+                if time.time() - self.flushed > FLUSH_SECONDS:
+                    self.flushed = time.time()
+                    self.channel.send("progress", done=done + 1, total=int(entry["passes"]))
+        self.channel.send("replayed")
+
+
+class BaseLR(object):
+    """The direct way: Caffe's fixed policy reads base_lr at every update."""
+
+    def __init__(self, training):
+        self.parameter = training.solver.param
+
+    def before(self, lr):
+        self.parameter.base_lr = lr
+
+    def after(self, lr):
+        pass
+
+
+class GradientUpdate(object):
+    """The way for Caffe 1.0, whose base_lr cannot be written: scale the gradients instead.
+
+    The patched solver has base_lr 1, no weight decay and no clipping. With the wanted LR r,
+    Caffe's update of a parameter w with gradient g is the same (to rounding) after
+
+        g <- r * (clip(g) + iter_size * weight_decay * decay_mult * w)        (L2; sign(w) for L1)
+
+    for the solvers that are linear in g: SGD and Nesterov.
+    """
+
+    def __init__(self, training, options):
+        self.clip = float(options["clip_gradients"])
+        self.l1 = options["regularization_type"] == "L1"
+        self.parameters = []
+        seen = set()
+        decay = float(options["weight_decay"]) * training.iter_size
+        for layer, blobs in training.net.params.items():
+            multipliers = options["decay_mult"].get(layer, [])
+            for index, blob in enumerate(blobs):
+                address = blob.data.__array_interface__["data"][0]
+                if address not in seen:  # a shared parameter is updated once, by its owner
+                    seen.add(address)
+                    self.parameters.append(
+                        (blob, decay * (multipliers[index] if index < len(multipliers) else 1.0)))
+
+    def before(self, lr):
+        pass
+
+    def after(self, lr):
+        import numpy
+        scale = self.clip_scale(numpy)
+        for blob, decay in self.parameters:
+            diff = blob.diff
+            if scale != 1.0:
+                diff *= numpy.float32(scale)
+            if decay:
+                diff += numpy.float32(decay) * (numpy.sign(blob.data) if self.l1 else blob.data)
+            diff *= numpy.float32(lr)
+
+    def clip_scale(self, numpy):
+        if self.clip <= 0:
+            return 1.0
+        squares = (numpy.square(blob.diff, dtype=numpy.float64).sum() for blob, _ in self.parameters)
+        norm = float(sum(squares)) ** 0.5
+        return self.clip / norm if norm > self.clip else 1.0
+
+
+# ---------------------------------------------------------------------------------------------------
+
+def die_with_parent():
+    """Ask Linux to end this process when its parent ends, even in the middle of a long iteration."""
+    try:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    except (AttributeError, OSError):
+        pass  # not Linux: the closed pipe still ends this process at its next iteration
+
+
+def main():
+    # Only caffe's own modules are wanted here, not those that lie beside this file.
+    here = os.path.dirname(os.path.abspath(__file__))
+    sys.path[:] = [path for path in sys.path if os.path.abspath(path) != here]
+    die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver
+    # Whatever Caffe or a Python layer prints goes to the log; stdout belongs to the driver.
+    channel = Channel(os.dup(0), os.dup(1))
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(2, 1)
+    try:
+        import caffe
+        import numpy
+        from caffe.proto import caffe_pb2
+    except ImportError as error:
+        channel.send("error", text="cannot import caffe in %s: %s" % (sys.executable, error))
+        return 1
+    descriptor = numpy.frombuffer(caffe_pb2.DESCRIPTOR.serialized_pb, dtype=numpy.uint8)
+    channel.send("hello", [("descriptor", descriptor)], **describe(caffe))
+    try:
+        request, arrays = channel.receive()
+        if request["kind"] == "open":
+            training = Training(caffe, channel, request, arrays)
+            channel.send("opened", iteration=training.iteration)
+            training.work()
+    except Exception as error:  # whatever it is, the driver must hear of it
+        import traceback
+        traceback.print_exc()
+        channel.send("error", text="%s: %s" % (type(error).__name__, error))
+        sys.stderr.flush()
+        os._exit(1)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
