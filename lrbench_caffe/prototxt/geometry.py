@@ -1,0 +1,109 @@
+"""Do the records fit the net? Caffe aborts when a kernel is larger than what it is laid on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lrbench_caffe.errors import InputError
+from lrbench_caffe.prototxt.nets import PhaseNet
+from lrbench_caffe.prototxt.sources import Source
+
+# Layers whose top has the height and width of their bottom.
+_SAME_SIZE = frozenset(
+    [
+        "ReLU",
+        "PReLU",
+        "ELU",
+        "Sigmoid",
+        "TanH",
+        "BNLL",
+        "Power",
+        "Exp",
+        "Log",
+        "AbsVal",
+        "Dropout",
+        "LRN",
+        "BatchNorm",
+        "Scale",
+        "Bias",
+        "MVN",
+        "Softmax",
+        "Eltwise",
+        "Split",
+        "Concat",
+        "Threshold",
+        "Clip",
+        "Swish",
+    ]
+)
+
+Size = tuple[int, int]
+
+
+def check_geometry(net: PhaseNet, source: Source | None) -> None:
+    """Follow height and width through convolutions and poolings, as far as they are known.
+
+    Raises:
+        InputError: a layer whose kernel is larger than its padded input.
+    """
+    if source is None or source.shape is None:
+        return
+    sizes: dict[str, Size] = {}
+    for layer in net.layers:
+        if layer.name == source.layer:
+            sizes[layer.top[0]] = source.shape[1:]
+        elif layer.bottom and layer.bottom[0] in sizes:
+            bottom = sizes[layer.bottom[0]]
+            top = _top_size(layer, bottom)
+            if top is None:
+                for blob in layer.top:
+                    sizes.pop(blob, None)
+                continue
+            if min(top) < 1:
+                raise InputError(
+                    f"{net.origin}: layer {layer.name!r} ({layer.type}) does not fit its input of "
+                    f"{bottom[0]} x {bottom[1]}; the records in {source.path} are "
+                    f"{source.shape[1]} x {source.shape[2]}: is this the data the net was made for?"
+                )
+            sizes.update(dict.fromkeys(layer.top, top))
+
+
+def _top_size(layer: Any, bottom: Size) -> Size | None:
+    if layer.type == "Convolution":
+        return _convolution(layer.convolution_param, bottom)
+    if layer.type == "Pooling":
+        return _pooling(layer.pooling_param, bottom)
+    return bottom if layer.type in _SAME_SIZE else None
+
+
+def _pair(repeated: Any, parameter: Any, name: str, default: int) -> Size:
+    """A size given as name, once or per axis, or as name_h and name_w."""
+    if parameter.HasField(f"{name}_h") or parameter.HasField(f"{name}_w"):
+        return getattr(parameter, f"{name}_h"), getattr(parameter, f"{name}_w")
+    values = list(repeated) or [default]
+    return (values[0], values[-1])
+
+
+def _convolution(parameter: Any, bottom: Size) -> Size | None:
+    kernel = _pair(parameter.kernel_size, parameter, "kernel", 0)
+    pad = _pair(parameter.pad, parameter, "pad", 0)
+    stride = _pair(parameter.stride, parameter, "stride", 1)
+    dilation = list(getattr(parameter, "dilation", [])) or [1]
+    dilated = (dilation[0] * (kernel[0] - 1) + 1, dilation[-1] * (kernel[1] - 1) + 1)
+    if min(kernel) < 1 or min(stride) < 1:
+        return None
+    height, width = ((bottom[i] + 2 * pad[i] - dilated[i]) // stride[i] + 1 for i in (0, 1))
+    return height, width
+
+
+def _pooling(parameter: Any, bottom: Size) -> Size | None:
+    if parameter.global_pooling:
+        return 1, 1
+    kernel = _pair([parameter.kernel_size], parameter, "kernel", 0)
+    pad = _pair([parameter.pad], parameter, "pad", 0)
+    stride = _pair([parameter.stride], parameter, "stride", 1)
+    if min(kernel) < 1 or min(stride) < 1:
+        return None
+    # Caffe rounds up here, and so accepts a kernel that hangs over the far edge.
+    height, width = (-(-(bottom[i] + 2 * pad[i] - kernel[i]) // stride[i]) + 1 for i in (0, 1))
+    return height, width

@@ -1,0 +1,180 @@
+"""What a net is in one phase: its layers after include and exclude rules, and where its scores are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from lrbench_caffe.errors import InputError
+
+PHASES = ("TRAIN", "TEST")  # the values 0 and 1 of caffe.proto's enum Phase
+
+LOSS_LAYERS = ("SoftmaxWithLoss", "InfogainLoss", "MultinomialLogisticLoss")
+
+
+@dataclass(frozen=True)
+class PhaseNet:
+    """A net as the solver instantiates it.
+
+    Attributes:
+        title: what messages call it, e.g. "test net #0".
+        origin: the file it comes from (the solver for a net_param).
+        phase: "TRAIN" or "TEST".
+        name: the net's name.
+        layers: LayerParameter messages that are in this phase, in order.
+    """
+
+    title: str
+    origin: str
+    phase: str
+    name: str
+    layers: tuple[Any, ...]
+
+    def of_type(self, *types: str) -> list[Any]:
+        return [layer for layer in self.layers if layer.type in types]
+
+    def producer(self, blob: str, before: Any = None) -> Any:
+        """The last layer with ``blob`` among its tops (that stands before layer ``before``), or None."""
+        found = None
+        for layer in self.layers:
+            if layer is before:
+                break
+            if blob in layer.top:
+                found = layer
+        return found
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Where a TEST net's scores and labels are.
+
+    Attributes:
+        scores: the blob with a score for each class, logits or probabilities.
+        labels: the blob with the true classes.
+        probabilities: True where ``scores`` already went through a softmax.
+        axis: the axis of the classes.
+        ignore_label: label of samples that do not count, or None.
+    """
+
+    scores: str
+    labels: str
+    probabilities: bool
+    axis: int
+    ignore_label: int | None
+
+
+def phase_layers(net: Any, phase: str, level: int, stages: frozenset[str]) -> tuple[Any, ...]:
+    """The layers of a NetParameter that take part in a phase, by Caffe's NetStateRule."""
+
+    def meets(rule: Any) -> bool:
+        return (
+            (not rule.HasField("phase") or PHASES[rule.phase] == phase)
+            and (not rule.HasField("min_level") or level >= rule.min_level)
+            and (not rule.HasField("max_level") or level <= rule.max_level)
+            and stages.issuperset(rule.stage)
+            and stages.isdisjoint(rule.not_stage)
+        )
+
+    def included(layer: Any) -> bool:
+        if layer.include:
+            return any(meets(rule) for rule in layer.include)
+        return not any(meets(rule) for rule in layer.exclude)
+
+    return tuple(layer for layer in net.layer if included(layer))
+
+
+def find_scores(net: PhaseNet) -> Scores | None:
+    """Find logits and labels in a TEST net, whatever its blobs are called.
+
+    They are the bottoms of the classification loss with the largest weight (the last one, among equals:
+    nets with auxiliary classifiers end with the main one), else of the first Accuracy layer with top_k 1.
+    None where the net does not classify.
+    """
+    losses = [layer for layer in net.of_type(*LOSS_LAYERS) if len(layer.bottom) >= 2]
+    if losses:
+        best = max(enumerate(losses), key=lambda item: (_loss_weight(item[1]), item[0]))[1]
+        return _resolve(net, best, _axis(best, "softmax_param"), _ignored(best, "loss_param"))
+    accuracies = [layer for layer in net.of_type("Accuracy") if len(layer.bottom) >= 2]
+    if accuracies:
+        best = min(accuracies, key=lambda layer: layer.accuracy_param.top_k)
+        return _resolve(net, best, _axis(best, "accuracy_param"), _ignored(best, "accuracy_param"))
+    return None
+
+
+def _resolve(net: PhaseNet, reader: Any, axis: int, ignore_label: int | None) -> Scores:
+    """The scores that ``reader`` reads; behind a softmax, where they still exist as logits."""
+    scores, labels = reader.bottom[0], reader.bottom[1]
+    probabilities = reader.type in ("InfogainLoss", "MultinomialLogisticLoss")
+    softmax = net.producer(scores, before=reader)
+    if softmax is not None and softmax.type == "Softmax":
+        axis = softmax.softmax_param.axis
+        logits = softmax.bottom[0]
+        if logits != scores and net.producer(logits) is net.producer(logits, before=softmax):
+            scores, probabilities = logits, False
+        else:
+            probabilities = True
+    return Scores(scores, labels, probabilities, axis, ignore_label)
+
+
+def _loss_weight(layer: Any) -> float:
+    return layer.loss_weight[0] if layer.loss_weight else 1.0
+
+
+def _axis(layer: Any, parameter: str) -> int:
+    return getattr(layer, parameter).axis
+
+
+def _ignored(layer: Any, parameter: str) -> int | None:
+    options = getattr(layer, parameter)
+    return options.ignore_label if options.HasField("ignore_label") else None
+
+
+def check_layers(net: PhaseNet, known_types: list[str]) -> None:
+    """Check types and wiring: what Caffe would abort on.
+
+    Raises:
+        InputError: an unknown layer type, a bottom that no layer produces, or a top produced twice.
+    """
+    import difflib
+
+    produced: set[str] = set()
+    for layer in net.layers:
+        where = f"{net.origin}: layer {layer.name!r}"
+        if layer.type not in known_types:
+            near = difflib.get_close_matches(layer.type, known_types, 1, cutoff=0.5)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise InputError(f"{where}: unknown layer type {layer.type!r}{hint}")
+        for blob in layer.bottom:
+            if blob not in produced:
+                near = difflib.get_close_matches(blob, sorted(produced), 1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise InputError(f"{where}: no layer of the {net.title} before it has the top {blob!r}{hint}")
+        for blob in layer.top:
+            if blob in produced and blob not in layer.bottom:
+                raise InputError(f"{where}: the top {blob!r} is already the top of another layer")
+            produced.add(blob)
+
+
+def random_layers(net: PhaseNet) -> list[str]:
+    """Names of the layers that read data or draw random numbers: those that a resumed run must replay."""
+    return [layer.name for layer in net.layers if _draws(layer)]
+
+
+def _draws(layer: Any) -> bool:
+    stochastic_pooling = layer.type == "Pooling" and layer.pooling_param.pool == 2
+    return not layer.bottom or layer.type == "Dropout" or stochastic_pooling
+
+
+def decay_multipliers(net: PhaseNet) -> dict[str, list[float]]:
+    """decay_mult of each layer's parameters, where the net gives any."""
+    return {
+        layer.name: [float(spec.decay_mult) for spec in layer.param] for layer in net.layers if layer.param
+    }
+
+
+def walk(nets: list[PhaseNet]) -> Iterator[tuple[PhaseNet, Any]]:
+    """All (net, layer) pairs."""
+    for net in nets:
+        for layer in net.layers:
+            yield net, layer

@@ -1,0 +1,95 @@
+"""The solver that Caffe gets to see: the user's, with what the driver takes over taken out.
+
+The driver decides LR, tests and snapshots, so the patched solver has a fixed policy, no tests of its own
+and no snapshots of its own. It and its nets are written to the run directory, which so tells all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lrbench_caffe.prototxt.messages import to_text
+from lrbench_caffe.prototxt.nets import decay_multipliers
+from lrbench_caffe.prototxt.solver import Solver
+
+NEVER = 2**31 - 1  # an interval that no training reaches
+
+
+def patched_solver(
+    solver: Solver,
+    nets: dict[str, Path],
+    *,
+    snapshot_prefix: Path,
+    max_iter: int,
+    seed: int,
+    gpu: int | None,
+    level: int,
+    stages: Sequence[str],
+    writable_base_lr: bool,
+) -> Any:
+    """The SolverParameter to train with.
+
+    Args:
+        nets: where each of ``solver.nets`` was written.
+        snapshot_prefix: where Caffe writes its snapshots.
+        writable_base_lr: False for the Caffe 1.0 way (see worker.GradientUpdate): base_lr 1, no decay.
+    """
+    message = type(solver.message)()
+    message.CopyFrom(solver.message)
+    _point_to_nets(message, nets)
+    for name in ("gamma", "power", "stepsize", "stepvalue", "snapshot", "device_id", "test_initialization"):
+        message.ClearField(name)
+    if "weights" in message.DESCRIPTOR.fields_by_name:
+        message.ClearField("weights")
+    message.lr_policy = "fixed"
+    message.max_iter = max_iter
+    message.random_seed = seed
+    message.test_interval = NEVER
+    message.test_initialization = False
+    message.snapshot_after_train = False
+    message.snapshot_prefix = str(snapshot_prefix)
+    message.solver_mode = message.CPU if gpu is None else message.GPU
+    if gpu is not None:
+        message.device_id = gpu
+    message.train_state.level = level
+    message.train_state.stage.extend(stages)
+    if not writable_base_lr:
+        message.base_lr = 1.0
+        message.weight_decay = 0.0
+        message.clip_gradients = -1.0
+    return message
+
+
+def _point_to_nets(message: Any, nets: dict[str, Path]) -> None:
+    """Let the solver read its nets from the run directory, whichever field they came from."""
+    train_field = next(iter(nets))
+    generic = train_field in ("net", "net_param")
+    tests = [path for name, path in nets.items() if name != train_field]
+    for name in ("net", "net_param", "train_net", "train_net_param", "test_net", "test_net_param"):
+        message.ClearField(name)
+    setattr(message, "net" if generic else "train_net", str(nets[train_field]))
+    message.test_net.extend(str(path) for path in tests)
+
+
+def gradient_options(solver: Solver) -> dict[str, Any]:
+    """What the Caffe 1.0 way needs to know of the original solver (see worker.GradientUpdate)."""
+    return {
+        "weight_decay": float(solver.message.weight_decay),
+        "clip_gradients": float(solver.message.clip_gradients),
+        "regularization_type": solver.message.regularization_type,
+        "decay_mult": decay_multipliers(solver.train),
+    }
+
+
+def write_prototxts(solver: Solver, directory: Path, **options: Any) -> Path:
+    """Write the patched solver and its nets to ``directory``; returns the solver's path."""
+    directory.mkdir(parents=True, exist_ok=True)
+    nets: dict[str, Path] = {}
+    for name, net in solver.nets.items():
+        nets[name] = directory / (name.replace("[", "_").replace("]", "") + ".prototxt")
+        nets[name].write_text(to_text(net), encoding="utf-8")
+    path = directory / "solver.prototxt"
+    path.write_text(to_text(patched_solver(solver, nets, **options)), encoding="utf-8")
+    return path

@@ -1,0 +1,256 @@
+"""A solver.prototxt with its nets, read and checked as far as that is possible without Caffe."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lrbench_caffe.errors import InputError
+from lrbench_caffe.prototxt.geometry import check_geometry
+from lrbench_caffe.prototxt.messages import Messages
+from lrbench_caffe.prototxt.nets import PHASES, PhaseNet, Scores, check_layers, find_scores, phase_layers
+from lrbench_caffe.prototxt.sources import Source, find_source
+from lrbench_caffe.runtime.client import CaffeInfo
+
+ADAPTIVE = ("AdaGrad", "RMSProp", "AdaDelta", "Adam")
+TYPES = ("SGD", "Nesterov", *ADAPTIVE)
+_TRAIN_FIELDS = ("net", "net_param", "train_net", "train_net_param")
+
+
+@dataclass(frozen=True)
+class TestNet:
+    """One of a solver's test nets.
+
+    Attributes:
+        net: its layers in the TEST phase.
+        source: its data, None where that is unknown.
+        passes: test_iter, the number of batches in a test pass.
+        scores: where its scores and labels are, None for a net that does not classify.
+    """
+
+    __test__ = False  # not a test class, whatever pytest thinks of the name
+
+    net: PhaseNet
+    source: Source | None
+    passes: int
+    scores: Scores | None
+
+    @property
+    def remark(self) -> str | None:
+        """A sentence where a test pass does not cover the test set exactly once, else None."""
+        if self.source is None or self.source.samples is None:
+            return None
+        covered, samples = self.passes * self.source.batch, self.source.samples
+        if covered == samples:
+            return None
+        what = f"test_iter {self.passes} x batch {self.source.batch} = {covered} of {samples} samples"
+        wish = -(-samples // self.source.batch)
+        if covered < samples:
+            return (
+                f"a test pass of the {self.net.title} leaves some of its data out: {what} (test_iter {wish})"
+            )
+        return f"a test pass of the {self.net.title} takes some of its data twice: {what}"
+
+
+@dataclass(frozen=True)
+class Solver:
+    """A solver and its nets.
+
+    Attributes:
+        path: the solver file.
+        message: the SolverParameter as it is in the file.
+        nets: the NetParameter messages by the solver's field that brought them in, in Caffe's order.
+        train: the net in the TRAIN phase.
+        source: its data.
+        tests: the test nets.
+    """
+
+    path: Path
+    message: Any
+    nets: dict[str, Any] = field(repr=False)
+    train: PhaseNet = field(repr=False)
+    source: Source | None
+    tests: list[TestNet]
+
+    @property
+    def type(self) -> str:
+        return solver_type(self.message)
+
+    @property
+    def iter_size(self) -> int:
+        return max(1, self.message.iter_size)
+
+    @property
+    def samples_per_iteration(self) -> int | None:
+        return self.source.batch * self.iter_size if self.source else None
+
+    @property
+    def epoch(self) -> float | None:
+        """Iterations for one pass over the training samples; None where their number is unknown."""
+        if self.source is None or self.source.samples is None:
+            return None
+        return self.source.samples / (self.source.batch * self.iter_size)
+
+    @property
+    def remarks(self) -> list[str]:
+        return [test.remark for test in self.tests if test.remark]
+
+
+def solver_type(message: Any) -> str:
+    """The solver's type; ``solver_type`` is its name in files from before 2015."""
+    if not message.HasField("type") and message.HasField("solver_type"):
+        enum = message.DESCRIPTOR.fields_by_name["solver_type"].enum_type
+        name = enum.values_by_number[message.solver_type].name
+        return next(kind for kind in TYPES if kind.upper() == name)
+    return str(message.type)
+
+
+def load_solver(
+    path: Path, messages: Messages, info: CaffeInfo, *, level: int = 0, stages: Sequence[str] = ()
+) -> Solver:
+    """Read a solver and its nets and check all that Caffe would abort on.
+
+    Args:
+        path: the solver.prototxt.
+        messages: this Caffe's messages.
+        info: what this Caffe can do.
+        level, stages: ``caffe train``'s flags for the training net.
+
+    Raises:
+        InputError: one line that names the file, the field, its value and what is allowed.
+    """
+    message = messages.read_text("SolverParameter", path)
+    _check_fields(path, message, info)
+    nets = _read_nets(path, message, messages)
+    train = _train_net(path, message, nets, level, stages)
+    source = _check_net(train, messages, info)
+    tests = []
+    for index, net in enumerate(_test_nets(path, message, nets)):
+        test_source = _check_net(net, messages, info)
+        _check_same_shape(source, test_source, net)
+        tests.append(TestNet(net, test_source, message.test_iter[index], find_scores(net)))
+    return Solver(path, message, nets, train, source, tests)
+
+
+def _check_net(net: PhaseNet, messages: Messages, info: CaffeInfo) -> Source | None:
+    check_layers(net, info.layers)
+    source = find_source(net, messages)
+    check_geometry(net, source)
+    return source
+
+
+def _check_same_shape(train: Source | None, test: Source | None, net: PhaseNet) -> None:
+    if train and test and train.shape and test.shape and train.shape != test.shape:
+        raise InputError(
+            f"{net.origin}: the {net.title} reads records of {test.shape} from {test.path}, "
+            f"the training net of {train.shape} from {train.path} (channels, height, width after cropping)"
+        )
+
+
+def _check_fields(path: Path, message: Any, info: CaffeInfo) -> None:
+    def require(ok: bool, name: str, allowed: str) -> None:
+        if not ok:
+            raise InputError(f"{path}: {name} is {getattr(message, name)}; allowed: {allowed}")
+
+    kind = solver_type(message)
+    if kind not in TYPES:
+        near = difflib.get_close_matches(kind, TYPES, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise InputError(f"{path}: type is {kind!r}{hint}; allowed: {', '.join(TYPES)}")
+    if kind in ADAPTIVE and not info.writable_base_lr:
+        raise InputError(
+            f"{path}: type is {kind!r}, but this Caffe ({info.caffe}) cannot set base_lr from Python, and "
+            "without that only SGD and Nesterov can be driven; a Caffe from December 2017 or newer can"
+        )
+    require(message.max_iter > 0, "max_iter", "1 or more")
+    require(message.average_loss > 0, "average_loss", "1 or more")
+    require(message.iter_size > 0, "iter_size", "1 or more")
+    require(message.regularization_type in ("L1", "L2"), "regularization_type", "L1 or L2")
+    require(0 <= message.momentum < 1, "momentum", "0 to 1, 1 excluded")
+    require(message.weight_decay >= 0, "weight_decay", "0 or more")
+    require(message.test_interval >= 0, "test_interval", "0 or more")
+    require(message.snapshot >= 0, "snapshot", "0 or more")
+    for index, passes in enumerate(message.test_iter):
+        if passes <= 0:
+            raise InputError(f"{path}: test_iter #{index} is {passes}; allowed: 1 or more")
+
+
+def _read_nets(path: Path, message: Any, messages: Messages) -> dict[str, Any]:
+    """All nets of a solver by field, e.g. {"net": ...} or {"train_net": ..., "test_net[0]": ...}."""
+    nets: dict[str, Any] = {}
+    given = [name for name in _TRAIN_FIELDS if message.HasField(name)]
+    if len(given) != 1:
+        have = ", ".join(given) or "none"
+        raise InputError(f"{path}: exactly one of {', '.join(_TRAIN_FIELDS)} is needed; given: {have}")
+    fields = [(given[0], getattr(message, given[0]))]
+    fields += [(f"test_net_param[{i}]", net) for i, net in enumerate(message.test_net_param)]
+    fields += [(f"test_net[{i}]", net) for i, net in enumerate(message.test_net)]
+    for name, value in fields:
+        nets[name] = _read_net(path, name, value, messages)
+    return nets
+
+
+def _read_net(path: Path, name: str, value: Any, messages: Messages) -> Any:
+    if not isinstance(value, str):
+        net = value
+    elif not Path(value).is_file():
+        raise InputError(f"{path}: {name}: no such file: {value} (looked for in {Path.cwd()})")
+    else:
+        net = messages.read_text("NetParameter", Path(value))
+    if net.layers:
+        raise InputError(
+            f"{_origin(path, value)}: this net is in the format of 2014 (layers {{ type: NAME }}); "
+            "convert it with Caffe's upgrade_net_proto_text"
+        )
+    return net
+
+
+def _origin(path: Path, value: Any) -> str:
+    return value if isinstance(value, str) else str(path)
+
+
+def _phase_net(path: Path, title: str, origin: Any, net: Any, phase: str, *states: Any) -> PhaseNet:
+    """A net in a phase, under the net's own state and the solver's, later ones over earlier ones."""
+    level, stages = 0, set()
+    for state in (net.state, *states):
+        level = state.level if state.HasField("level") else level
+        stages.update(state.stage)
+    origin = _origin(path, origin)
+    return PhaseNet(title, origin, phase, net.name, phase_layers(net, phase, level, frozenset(stages)))
+
+
+def _train_net(path: Path, message: Any, nets: dict[str, Any], level: int, stages: Sequence[str]) -> PhaseNet:
+    field_name = next(iter(nets))
+    state = type(message.train_state)()
+    state.CopyFrom(message.train_state)
+    state.level = level
+    state.stage.extend(stages)
+    return _phase_net(path, "training net", getattr(message, field_name), nets[field_name], PHASES[0], state)
+
+
+def _test_nets(path: Path, message: Any, nets: dict[str, Any]) -> list[PhaseNet]:
+    """The solver's test nets in Caffe's order: test_net_param, test_net, then the generic net."""
+    origins = [*message.test_net_param, *message.test_net]
+    own = [(net, origin) for (name, net), origin in zip(list(nets.items())[1:], origins)]
+    generic_field = next(iter(nets))
+    generic = generic_field in ("net", "net_param")
+    count = len(message.test_iter)
+    if count < len(own) or (not generic and count != len(own)):
+        raise InputError(
+            f"{path}: test_iter is given {count} times for {len(own)} test nets; allowed: once for each"
+        )
+    own += [(nets[generic_field], getattr(message, generic_field))] * (count - len(own))
+    if own and message.test_interval == 0:
+        raise InputError(f"{path}: test_interval is missing; allowed: 1 or more, since test_iter is given")
+    if len(message.test_state) not in (0, len(own)):
+        raise InputError(
+            f"{path}: test_state is given {len(message.test_state)} times for {len(own)} test nets; "
+            "allowed: never, or once for each"
+        )
+    return [
+        _phase_net(path, f"test net #{index}", origin, net, PHASES[1], *message.test_state[index : index + 1])
+        for index, (net, origin) in enumerate(own)
+    ]

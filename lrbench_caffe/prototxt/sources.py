@@ -1,0 +1,157 @@
+"""Where a net's data comes from: does it exist, has it the right form, how many samples are there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lrbench_caffe.data.lmdb_info import inspect
+from lrbench_caffe.errors import InputError
+from lrbench_caffe.prototxt.messages import Messages
+from lrbench_caffe.prototxt.nets import PhaseNet
+
+LMDB = 1  # caffe.proto's DataParameter.DB
+
+
+@dataclass(frozen=True)
+class Source:
+    """The data layer that feeds a net.
+
+    Attributes:
+        layer: its name.
+        path: where the samples are.
+        batch: samples in a batch.
+        samples: number of samples, None where it cannot be told without reading all of them.
+        shape: (channels, height, width) that the layer puts out, None where it cannot be told.
+        random: True where crops, flips or shuffling make one pass over the data unlike the next.
+    """
+
+    layer: str
+    path: str
+    batch: int
+    samples: int | None
+    shape: tuple[int, int, int] | None
+    random: bool
+
+
+def find_source(net: PhaseNet, messages: Messages) -> Source | None:
+    """Check all data layers of a net and describe the first; None for a net without one we know.
+
+    Raises:
+        InputError: a source, list or mean file that is missing or does not fit.
+    """
+    found = [_READERS[layer.type](net, layer, messages) for layer in net.layers if layer.type in _READERS]
+    return found[0] if found else None
+
+
+def _where(net: PhaseNet, layer: Any, field: str) -> str:
+    return f"{net.origin}: layer {layer.name!r} of the {net.title}: {field}"
+
+
+def _data(net: PhaseNet, layer: Any, messages: Messages) -> Source:
+    parameter = layer.data_param
+    where = _where(net, layer, "data_param.source")
+    batch = _batch(net, layer, parameter.batch_size, "data_param.batch_size")
+    if not parameter.source:
+        raise InputError(f"{where}: is missing")
+    path = Path(parameter.source)
+    if parameter.backend != LMDB:
+        if not (path / "CURRENT").is_file():
+            raise InputError(
+                f"{where}: {path} is not a LevelDB folder"
+                + (" (it is an LMDB: set backend: LMDB)" if (path / "data.mdb").is_file() else "")
+            )
+        return Source(layer.name, str(path), batch, None, None, _augments(layer))
+    try:
+        info = inspect(path)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+    shape = None if info.encoded else info.shape
+    shape = _transform(net, layer, shape, messages)
+    return Source(layer.name, str(path), batch, info.entries, shape, _augments(layer))
+
+
+def _image_data(net: PhaseNet, layer: Any, messages: Messages) -> Source:
+    parameter = layer.image_data_param
+    batch = _batch(net, layer, parameter.batch_size, "image_data_param.batch_size")
+    lines = _list_file(_where(net, layer, "image_data_param.source"), parameter.source)
+    sized = parameter.new_height and parameter.new_width
+    shape = (3 if parameter.is_color else 1, parameter.new_height, parameter.new_width) if sized else None
+    shape = _transform(net, layer, shape, messages)
+    random = bool(parameter.shuffle or parameter.rand_skip) or _augments(layer)
+    return Source(layer.name, parameter.source, batch, len(lines), shape, random)
+
+
+def _hdf5_data(net: PhaseNet, layer: Any, messages: Messages) -> Source:
+    parameter = layer.hdf5_data_param
+    batch = _batch(net, layer, parameter.batch_size, "hdf5_data_param.batch_size")
+    where = _where(net, layer, "hdf5_data_param.source")
+    for line in _list_file(where, parameter.source):
+        if not Path(line).is_file():
+            raise InputError(f"{where}: {parameter.source} names {line}, which does not exist")
+    return Source(layer.name, parameter.source, batch, None, None, bool(parameter.shuffle))
+
+
+_READERS = {"Data": _data, "ImageData": _image_data, "HDF5Data": _hdf5_data}
+
+
+def _batch(net: PhaseNet, layer: Any, size: int, field: str) -> int:
+    if size <= 0:
+        raise InputError(f"{_where(net, layer, field)}: is {size}; allowed: 1 or more")
+    return int(size)
+
+
+def _list_file(where: str, source: str) -> list[str]:
+    try:
+        lines = [line.strip() for line in Path(source).read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{where}: cannot read {source!r}: {getattr(error, 'strerror', None) or error}"
+        ) from error
+    lines = [line for line in lines if line]
+    if not lines:
+        raise InputError(f"{where}: {source} lists no files")
+    return lines
+
+
+def _augments(layer: Any) -> bool:
+    # A random crop happens in training only; for TEST data a False positive costs a longer replay, no more.
+    return bool(layer.transform_param.mirror or layer.transform_param.crop_size)
+
+
+def _transform(
+    net: PhaseNet, layer: Any, shape: tuple[int, int, int] | None, messages: Messages
+) -> tuple[int, int, int] | None:
+    """Check transform_param against the records' shape; returns the shape after it."""
+    transform = layer.transform_param
+    if transform.mean_file:
+        _check_mean(_where(net, layer, "transform_param.mean_file"), transform.mean_file, shape, messages)
+    if shape is None:
+        return None
+    channels, height, width = shape
+    if len(transform.mean_value) not in (0, 1, channels):
+        raise InputError(
+            f"{_where(net, layer, 'transform_param.mean_value')}: {len(transform.mean_value)} values "
+            f"for records of {channels} channels; allowed: 1 or {channels}"
+        )
+    crop = transform.crop_size
+    if crop > min(height, width):
+        raise InputError(
+            f"{_where(net, layer, 'transform_param.crop_size')}: is {crop}, larger than the records "
+            f"({channels} x {height} x {width})"
+        )
+    return (channels, crop, crop) if crop else shape
+
+
+def _check_mean(where: str, file: str, shape: tuple[int, int, int] | None, messages: Messages) -> None:
+    if not Path(file).is_file():
+        raise InputError(f"{where}: no such file: {file}")
+    mean = messages.read_binary("BlobProto", Path(file))
+    dims = tuple(mean.shape.dim) if mean.shape.dim else (mean.num, mean.channels, mean.height, mean.width)
+    if shape is not None and tuple(dims[-3:]) != shape:
+        raise InputError(f"{where}: {file} is a mean of {_x(dims[-3:])}; the records are {_x(shape)}")
+
+
+def _x(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
