@@ -1,0 +1,37 @@
+"""When is a training beyond hope?"""
+
+from __future__ import annotations
+
+import numpy as np
+
+# -log(FLT_MIN): what Caffe's softmax loss says when every true class has probability 0.
+LOSS_CEILING = 87.3365
+PATIENCE = 100
+
+
+class DivergenceWatch:
+    """Looks at the training losses.
+
+    A training has diverged when a loss is NaN or infinite, or, where the net classifies, when for
+    ``PATIENCE`` iterations in a row the loss is at least half of Caffe's ceiling of 87.33: most true
+    classes have probability 0, and no gradient leads back. A net that guesses at random is at
+    log(classes), far below.
+    """
+
+    def __init__(self, classifies: bool) -> None:
+        self._classifies = classifies
+        self._stuck = 0
+
+    def look(self, start: int, losses: np.ndarray) -> str | None:
+        """Take the losses from iteration ``start`` on; returns the verdict, None while all is well."""
+        for iteration, loss in enumerate(losses.tolist(), start):
+            if not np.isfinite(loss):
+                return f"the training diverged: the loss of iteration {iteration} is {loss}"
+            self._stuck = self._stuck + 1 if self._classifies and loss >= LOSS_CEILING / 2 else 0
+            if self._stuck >= PATIENCE:
+                return (
+                    f"the training diverged: at iteration {iteration} the loss was {loss:.2f} and had been "
+                    f"at least {LOSS_CEILING / 2:.1f} for {PATIENCE} iterations "
+                    f"(Caffe's ceiling is {LOSS_CEILING:.2f})"
+                )
+        return None

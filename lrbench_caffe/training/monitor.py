@@ -1,0 +1,106 @@
+"""The schedule monitor: which learning rate every iteration gets, and when tests and snapshots are due.
+
+It holds no clock and does no work: the trainer owns the iteration and asks. Given the same policy and
+the same measurements it says the same, so a resumed run repeats what the first one decided.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lrbench_caffe.lr import PlateauWatch, Policy
+from lrbench_caffe.metrics import Measurement
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Iterations that run without a break.
+
+    Attributes:
+        start: the first iteration.
+        stop: the one after the last.
+        lrs: their learning rates, shape (stop - start,), float64.
+    """
+
+    start: int
+    stop: int
+    lrs: np.ndarray
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A plateau was found: from ``iteration`` on the policy is ``policy``."""
+
+    iteration: int
+    metric: str
+    policy: str
+
+
+class ScheduleMonitor:
+    """Plans a training.
+
+    Args:
+        policy: the LR policy, bound to max_iter.
+        max_iter: the iteration at which the training ends.
+        test_interval: iterations between tests, 0 for none.
+        snapshot_interval: iterations between snapshots, 0 for none.
+        test_initialization: whether there is a test before the first update.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        *,
+        max_iter: int,
+        test_interval: int,
+        snapshot_interval: int = 0,
+        test_initialization: bool = True,
+    ) -> None:
+        self.policy = policy
+        self.max_iter = max_iter
+        self.test_interval = test_interval
+        self.snapshot_interval = snapshot_interval
+        self.test_initialization = test_initialization
+        self._watch = self._new_watch()
+
+    def lr(self, iteration: int) -> float:
+        """The learning rate of the update at ``iteration``."""
+        return float(self.policy(iteration))
+
+    def test_due(self, iteration: int) -> bool:
+        """As in Caffe, every test_interval iterations; and at the end, so that the result is known."""
+        if not self.test_interval:
+            return False
+        if iteration == self.max_iter:
+            return True
+        return iteration % self.test_interval == 0 and (iteration > 0 or self.test_initialization)
+
+    def snapshot_due(self, iteration: int) -> bool:
+        return bool(self.snapshot_interval) and iteration > 0 and iteration % self.snapshot_interval == 0
+
+    def next_stretch(self, iteration: int) -> Stretch:
+        """The iterations from ``iteration`` to the next test, snapshot or end."""
+        stop = self.max_iter
+        for interval in (self.test_interval, self.snapshot_interval):
+            if interval:
+                stop = min(stop, (iteration // interval + 1) * interval)
+        return Stretch(iteration, stop, np.asarray(self.policy(np.arange(iteration, stop)), dtype=np.float64))
+
+    def observe(self, measurement: Measurement) -> Decision | None:
+        """Look at a test's result; where it completes a plateau, the policy goes to its next segment."""
+        trigger = self.policy.pending
+        if trigger is None or self._watch is None or measurement.net != 0:
+            return None
+        if measurement.iteration <= self.policy.pending_since:
+            return None
+        value = getattr(measurement, trigger.metric)
+        if not self._watch.update(float("nan") if value is None else value):
+            return None
+        self.policy = self.policy.decide(measurement.iteration)
+        self._watch = self._new_watch()
+        return Decision(measurement.iteration, trigger.metric, str(self.policy))
+
+    def _new_watch(self) -> PlateauWatch | None:
+        return PlateauWatch(self.policy.pending) if self.policy.pending else None

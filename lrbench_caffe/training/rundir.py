@@ -1,0 +1,188 @@
+"""A run directory: everything that one training was given and has measured, written as it happens.
+
+    run.json             settings, seed, how it ended
+    prototxt/            the patched solver and nets that Caffe trained with
+    iterations.csv       iteration, lr, loss
+    measurements.jsonl   one object for each test pass
+    decisions.jsonl      one object for each decision of a plateau policy
+    snapshots.jsonl      one object for each complete snapshot
+    snapshots/           Caffe's .caffemodel and .solverstate
+    caffe.log            Caffe's own log
+    training.png         accuracy, loss and LR over iterations
+
+The .csv and .jsonl files only grow. A resumed run repeats the iterations after its snapshot, and where an
+iteration stands in a file twice, the later line is the valid one; the readers here know.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from lrbench_caffe.errors import InputError
+from lrbench_caffe.metrics import Measurement
+
+STATUSES = ("running", "finished", "stopped", "diverged", "failed")
+
+
+class RunDirectory:
+    """One run's files.
+
+    Args:
+        path: the directory.
+
+    A ``RunDirectory`` can be read at any time; ``lock`` it before writing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.prototxt = path / "prototxt"
+        self.snapshots = path / "snapshots"
+        self.log = path / "caffe.log"
+        self.plot = path / "training.png"
+        self._lock: IO[str] | None = None
+        self._iterations: IO[str] | None = None
+
+    # -- life -----------------------------------------------------------------------------------
+
+    @property
+    def exists(self) -> bool:
+        return (self.path / "run.json").is_file()
+
+    def lock(self) -> None:
+        """Make this process the only writer, until it ends or calls ``release``.
+
+        Raises:
+            InputError: another process trains in this directory, or it cannot be created.
+        """
+        try:
+            self.snapshots.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.path / ".lock").open("w")
+        except OSError as error:
+            raise InputError(f"cannot write to {self.path}: {error.strerror}") from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(f"{self.path} is in use by a training that is still running") from None
+        for name in ("iterations.csv", "measurements.jsonl", "decisions.jsonl", "snapshots.jsonl"):
+            _drop_torn_line(self.path / name)
+
+    def release(self) -> None:
+        for file in (self._iterations, self._lock):
+            if file:
+                file.close()
+        self._iterations = self._lock = None
+
+    @property
+    def running(self) -> bool:
+        """True while some process holds this run's lock."""
+        try:
+            with (self.path / ".lock").open("r") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
+        return False
+
+    # -- run.json -------------------------------------------------------------------------------
+
+    def read(self) -> dict[str, Any]:
+        """run.json.
+
+        Raises:
+            InputError: there is none, or it is damaged.
+        """
+        path = self.path / "run.json"
+        try:
+            return dict(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{self.path} holds no run: {path}: {error}") from error
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Replace run.json, so that a kill leaves the old or the new one."""
+        temporary = self.path / "run.json.tmp"
+        temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        os.replace(temporary, self.path / "run.json")
+
+    def update(self, **fields: Any) -> None:
+        self.write({**self.read(), **fields})
+
+    # -- what is measured -----------------------------------------------------------------------
+
+    def append(self, name: str, row: dict[str, Any]) -> None:
+        """Append an object to a .jsonl file; it is in the operating system's hands when this returns."""
+        with (self.path / name).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def add_measurement(self, measurement: Measurement) -> None:
+        # JSON has no NaN: a value that could not be measured is null.
+        row = {key: None if value != value else value for key, value in asdict(measurement).items()}
+        self.append("measurements.jsonl", row)
+
+    def add_iterations(self, start: int, lrs: np.ndarray, losses: np.ndarray) -> None:
+        """Append rows for the iterations from ``start`` on; ``lrs`` and ``losses`` have shape (n,)."""
+        if self._iterations is None:
+            self._iterations = (self.path / "iterations.csv").open("a", encoding="utf-8")
+            if self._iterations.tell() == 0:
+                self._iterations.write("iteration,lr,loss\n")
+        rows = zip(range(start, start + len(losses)), lrs.tolist(), losses.tolist())
+        self._iterations.write("".join(f"{i},{lr!r},{loss:.9g}\n" for i, lr, loss in rows))
+        self._iterations.flush()
+
+    def measurements(self) -> list[Measurement]:
+        """All measurements by iteration and net, the valid one of each."""
+        rows = {(row["iteration"], row.get("net", 0)): row for row in self.rows("measurements.jsonl")}
+        return [Measurement.from_json(rows[key]) for key in sorted(rows)]
+
+    def iterations(self) -> np.ndarray:
+        """Array of shape (n, 3): iteration, lr, loss, sorted, the valid row of each iteration."""
+        lines = _complete_lines(self.path / "iterations.csv")[1:]
+        valid = {row[0]: row for row in (tuple(map(float, line.split(","))) for line in lines)}
+        return np.array([valid[i] for i in sorted(valid)]).reshape(-1, 3)
+
+    def rows(self, name: str) -> Iterator[dict[str, Any]]:
+        """The objects of a .jsonl file."""
+        return map(json.loads, _complete_lines(self.path / name))
+
+
+def _complete_lines(path: Path) -> list[str]:
+    """The lines of a file without a last one that a kill cut off."""
+    if not path.exists():
+        return []
+    return path.read_text(encoding="utf-8").split("\n")[:-1]
+
+
+def _drop_torn_line(path: Path) -> None:
+    """Cut off a last line that a kill left incomplete, so that the next one starts on its own."""
+    if path.exists():
+        content = path.read_bytes()
+        os.truncate(path, content.rfind(b"\n") + 1)
+
+
+def find_newest(root: Path, solver: Path) -> RunDirectory:
+    """The run of this solver in ``root`` that was written to last.
+
+    Raises:
+        InputError: there is none.
+    """
+    newest: tuple[float, RunDirectory] | None = None
+    for path in root.glob("*/run.json"):
+        run = RunDirectory(path.parent)
+        try:
+            matches = Path(run.read()["solver"]).resolve() == solver.resolve()
+        except (InputError, KeyError):
+            continue
+        written = max(file.stat().st_mtime for file in path.parent.iterdir())
+        if matches and (newest is None or written > newest[0]):
+            newest = (written, run)
+    if newest is None:
+        raise InputError(f"--resume: no run of {solver} in {root}/ (--out DIR names another directory)")
+    return newest[1]

@@ -1,0 +1,176 @@
+"""What a training is told, however it was said: flags, solver file, or the record of the run it resumes."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lrbench_caffe.errors import InputError
+from lrbench_caffe.lr import Filled, Policy, PolicyError, complete_text, from_caffe, parse
+from lrbench_caffe.prototxt.solver import Solver
+from lrbench_caffe.runtime.client import CaffeInfo
+
+
+@dataclass
+class RunSettings:
+    """The settings of a run, as run.json keeps them.
+
+    Attributes:
+        solver: the solver file.
+        policy: the LR policy, to the last digit.
+        policy_from: "--lr", or "the solver's lr_policy".
+        seed: Caffe's random_seed.
+        max_iter, test_interval, snapshot_interval: iterations.
+        gpu: the GPU's id, None for the CPU.
+        level, stages: of the training net, as caffe train's flags.
+        snapshot: a solver state to start from.
+        weights: caffemodels to start from.
+        gradients: True where the LR is set through the gradients (the Caffe 1.0 way).
+    """
+
+    solver: str
+    policy: str
+    policy_from: str
+    seed: int
+    max_iter: int
+    test_interval: int
+    snapshot_interval: int
+    gpu: int | None = None
+    level: int = 0
+    stages: list[str] = field(default_factory=list)
+    snapshot: str | None = None
+    weights: list[str] = field(default_factory=list)
+    gradients: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> RunSettings:
+        try:
+            return cls(**{f.name: record[f.name] for f in fields(cls)})
+        except KeyError as error:
+            raise InputError(f"run.json has no field {error}") from error
+
+    def bound_policy(self) -> Policy:
+        """The policy, ready to be evaluated. Caffe's own policies may hold values that ours do not allow."""
+        return parse(self.policy, strict=False).bind(self.max_iter)
+
+
+@dataclass(frozen=True)
+class ChosenPolicy:
+    """A policy, where it comes from, and the parameters that rules filled in."""
+
+    policy: Policy
+    origin: str
+    filled: tuple[Filled, ...] = ()
+
+
+def choose_policy(text: str | None, flags: Mapping[str, Any], solver: Solver, max_iter: int) -> ChosenPolicy:
+    """The policy to train with.
+
+    Args:
+        text: what was given as --lr, None for the solver's own lr_policy.
+        flags: k0, k1, gamma, p, l; None where not given.
+        solver: the solver.
+        max_iter: iterations of the training.
+
+    Raises:
+        PolicyError: the policy cannot be understood or completed.
+        InputError: parameters without a policy, or a solver whose own policy is unusable.
+    """
+    if text is None:
+        given = [f"--{name}" for name, value in flags.items() if value is not None]
+        if given:
+            raise InputError(f"{', '.join(given)}: needs --lr, the policy that it belongs to")
+        return ChosenPolicy(_native(solver, max_iter), "the solver's lr_policy")
+    done = complete_text(
+        text, flags, base_lr=shortest(solver.message.base_lr), max_iter=max_iter, epoch=solver.epoch
+    )
+    return ChosenPolicy(done.policy, "--lr", done.filled)
+
+
+def shortest(value: float) -> float:
+    """A float32 field as the decimal number that was written in the prototxt."""
+    return float(str(np.float32(value)))
+
+
+def _native(solver: Solver, max_iter: int) -> Policy:
+    message = solver.message
+    if not message.HasField("lr_policy"):
+        raise InputError(f"{solver.path}: lr_policy is missing; give one there or a policy with --lr")
+    if message.lr_policy == "poly":
+        max_iter = message.max_iter  # Caffe's polynomial ends where the solver says
+    try:
+        return from_caffe(
+            message.lr_policy,
+            base_lr=message.base_lr,
+            gamma=message.gamma,
+            power=message.power,
+            stepsize=message.stepsize or None,
+            stepvalue=list(message.stepvalue),
+            max_iter=max_iter,
+        )
+    except PolicyError as error:
+        raise InputError(f"{solver.path}: {error}") from error
+
+
+def choose_gpu(flag: str | None, solver: Solver, info: CaffeInfo) -> int | None:
+    """The GPU's id, None for the CPU, by ``caffe train``'s rule: --gpu, else an explicit solver_mode: GPU.
+
+    Raises:
+        InputError: not a GPU that this Caffe has, or more than one.
+    """
+    message = solver.message
+    if flag is None:
+        explicit = message.HasField("solver_mode") and message.solver_mode == message.GPU
+        return _check_gpu(message.device_id, f"{solver.path}: solver_mode: GPU", info) if explicit else None
+    if flag == "none":
+        return None
+    if flag == "all":
+        ids = list(range(info.gpus)) or [0]
+    else:
+        try:
+            ids = [int(part) for part in flag.split(",")]
+        except ValueError:
+            raise InputError(f"--gpu: {flag!r}; allowed: a GPU's number, all, or none for the CPU") from None
+    if len(ids) > 1:
+        raise InputError(
+            f"--gpu {flag}: {len(ids)} GPUs; allowed: one for each training (start one training per GPU)"
+        )
+    return _check_gpu(ids[0], f"--gpu {flag}", info)
+
+
+def _check_gpu(gpu: int, where: str, info: CaffeInfo) -> int:
+    if not info.cuda:
+        raise InputError(f"{where}: the Caffe in {info.path} is CPU-only (--gpu none trains on the CPU)")
+    if not 0 <= gpu < info.gpus:
+        raise InputError(f"{where}: no such GPU; this machine has {info.gpus}")
+    return gpu
+
+
+def choose_seed(flag: int | None, solver: Solver) -> int:
+    """--seed, else the solver's random_seed, else a new random one."""
+    if flag is not None:
+        if not 0 <= flag < 2**31:
+            raise InputError(f"--seed: {flag}; allowed: 0 to {2**31 - 1}")
+        return flag
+    if solver.message.random_seed >= 0:
+        return int(solver.message.random_seed)
+    return secrets.randbelow(2**31)
+
+
+def check_weights(flag: str | None, solver: Solver) -> list[str]:
+    """The caffemodels of --weights, else of the solver's own weights field (Caffe of 2018 has one)."""
+    names = flag.split(",") if flag else []
+    if not flag and "weights" in solver.message.DESCRIPTOR.fields_by_name:
+        names = [name for entry in solver.message.weights for name in entry.split(",")]
+    for name in names:
+        if not Path(name).is_file():
+            raise InputError(f"--weights: no such file: {name}")
+    return names

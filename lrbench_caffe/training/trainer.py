@@ -1,0 +1,230 @@
+"""The training loop. It owns the iteration; everything periodic is called with it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import asdict, dataclass
+from typing import Protocol
+
+import numpy as np
+
+from lrbench_caffe.errors import LRBenchError, TrainingError
+from lrbench_caffe.metrics import Measurement
+from lrbench_caffe.prototxt.nets import find_scores
+from lrbench_caffe.prototxt.solver import Solver
+from lrbench_caffe.runtime.client import OpenRequest, Worker
+from lrbench_caffe.training.divergence import DivergenceWatch
+from lrbench_caffe.training.evaluator import measure
+from lrbench_caffe.training.monitor import ScheduleMonitor
+from lrbench_caffe.training.resume import replay_plan
+from lrbench_caffe.training.rundir import RunDirectory
+from lrbench_caffe.training.signals import Signals
+from lrbench_caffe.training.snapshots import Snapshot, Snapshots
+
+
+class Observer(Protocol):
+    """Who wants to see a training as it goes: the progress display."""
+
+    def begin(self, iteration: int) -> None:
+        """The first update of this session is that of ``iteration``."""
+
+    def trained(self, iteration: int, lr: float, loss: float) -> None:
+        """Updates up to ``iteration`` are done; ``lr`` and ``loss`` are the last one's."""
+
+    def tested(self, measurements: list[Measurement]) -> None:
+        """A test was done."""
+
+    def note(self, text: str) -> None:
+        """Something a person should know."""
+
+    def replaying(self, done: int, total: int) -> None:
+        """The data of a resumed run is being brought to where it stood."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a training ended: one of rundir.STATUSES, with a reason unless it finished."""
+
+    status: str
+    reason: str | None
+    iteration: int
+
+
+class Trainer:
+    """One session of one run.
+
+    Args:
+        worker: a running worker without a solver yet.
+        solver: what is trained.
+        monitor: what is due when.
+        run: where it is written; locked by the caller.
+        snapshots: the run's snapshots.
+        observer: who watches.
+        signals: entered by the caller.
+        checkpoint_seconds: an automatic snapshot is made at a test when the last one is older than
+            this; 0 for never.
+    """
+
+    def __init__(
+        self,
+        worker: Worker,
+        solver: Solver,
+        monitor: ScheduleMonitor,
+        run: RunDirectory,
+        snapshots: Snapshots,
+        observer: Observer,
+        signals: Signals,
+        *,
+        checkpoint_seconds: float = 600.0,
+    ) -> None:
+        self._worker = worker
+        self._solver = solver
+        self._monitor = monitor
+        self._run = run
+        self._snapshots = snapshots
+        self._observer = observer
+        self._signals = signals
+        self._checkpoint_seconds = checkpoint_seconds
+        self._divergence = DivergenceWatch(find_scores(solver.train) is not None)
+        self._iteration = 0
+        self._verdict: str | None = None
+        self._since_test: list[np.ndarray] = []  # training losses since the previous test
+        self._began = self._saved = time.monotonic()
+        self._last_snapshot = -1
+
+    def train(self, request: OpenRequest, resumed: Snapshot | None = None) -> Outcome:
+        """Train until max_iter, a stop or divergence.
+
+        Args:
+            request: how the worker opens the solver.
+            resumed: this run's own snapshot that ``request`` restores, None for a new run.
+
+        Raises:
+            TrainingError: Caffe died or hung, or a file could not be written. What was measured is on
+                disk, and the run's record says why it failed.
+        """
+        try:
+            self._iteration = self._worker.open(request)
+            self._prepare(resumed)
+            outcome = self._loop()
+        except (LRBenchError, OSError) as error:
+            self._record("failed", str(error))
+            if isinstance(error, OSError):
+                raise TrainingError(f"{error.filename or self._run.path}: {error.strerror}") from error
+            raise
+        except KeyboardInterrupt:
+            self._record("stopped", "interrupted twice, without a snapshot")
+            raise
+        self._record(outcome.status, outcome.reason)
+        return outcome
+
+    def _record(self, status: str, reason: str | None) -> None:
+        with contextlib.suppress(OSError):  # on a full disk the message on the screen has to do
+            self._run.update(status=status, reason=reason, iteration=self._iteration, ended=time.time())
+
+    # -- before ---------------------------------------------------------------------------------
+
+    def _prepare(self, resumed: Snapshot | None) -> None:
+        past = self._run.measurements() if resumed else []
+        past = [m for m in past if m.iteration <= self._iteration]
+        for measurement in past:  # the monitor decides again what it decided then
+            self._monitor.observe(measurement)
+        self._measured = bool(past) and past[-1].iteration == self._iteration
+        if resumed:
+            self._began -= resumed.seconds
+            self._last_snapshot = resumed.iteration
+            rows = self._run.iterations()
+            last_test = past[-1].iteration if past else 0
+            self._since_test = [rows[(rows[:, 0] >= last_test) & (rows[:, 0] < self._iteration), 2]]
+        if self._iteration:
+            plan = replay_plan(self._solver, self._monitor, self._iteration, self._measured)
+            self._worker.replay(plan, self._observer.replaying)
+        self._observer.begin(self._iteration)
+        self._worker.write_log(f"Solving {self._solver.train.name}")
+        self._worker.write_log(f"Learning Rate Policy: {self._monitor.policy}")
+
+    # -- the loop -------------------------------------------------------------------------------
+
+    def _loop(self) -> Outcome:
+        while True:
+            if self._monitor.test_due(self._iteration) and not self._measured:
+                self._test()
+            self._save_if_due()
+            if self._signals.stop:
+                return self._stop()
+            if self._iteration >= self._monitor.max_iter:
+                return self._finish()
+            self._step()
+            if self._verdict:
+                self._observer.note(self._verdict)
+                return Outcome("diverged", self._verdict, self._iteration)
+
+    def _step(self) -> None:
+        stretch = self._monitor.next_stretch(self._iteration)
+
+        def on_losses(start: int, losses: np.ndarray) -> None:
+            lrs = stretch.lrs[start - stretch.start :][: len(losses)]
+            self._run.add_iterations(start, lrs, losses)
+            self._since_test.append(losses)
+            self._iteration = start + len(losses)
+            self._verdict = self._verdict or self._divergence.look(start, losses)
+            self._observer.trained(self._iteration, float(lrs[-1]), float(losses[-1]))
+
+        self._iteration = self._worker.run(
+            stretch.lrs, on_losses, lambda: self._signals.pending() or self._verdict is not None
+        )
+        self._measured = False
+
+    def _test(self) -> None:
+        losses = np.concatenate(self._since_test) if self._since_test else np.empty(0)
+        measurements = measure(
+            self._worker,
+            self._solver,
+            iteration=self._iteration,
+            lr=self._monitor.lr(self._iteration),
+            train_loss=float(losses.mean()) if len(losses) else None,
+            elapsed=lambda: time.monotonic() - self._began,
+        )
+        self._since_test = []
+        self._measured = True
+        for measurement in measurements:
+            self._run.add_measurement(measurement)
+        self._observer.tested(measurements)
+        for measurement in measurements:
+            decision = self._monitor.observe(measurement)
+            if decision:
+                self._run.append("decisions.jsonl", asdict(decision))
+                self._observer.note(
+                    f"iteration {decision.iteration}: {decision.metric} stopped improving, LR goes on with "
+                    f"{self._monitor.lr(self._iteration):g}"
+                )
+
+    # -- snapshots and the end ------------------------------------------------------------------
+
+    def _save(self, automatic: bool = False) -> None:
+        if self._last_snapshot != self._iteration:
+            seconds = round(time.monotonic() - self._began, 3)
+            self._snapshots.take(self._worker.snapshot, seconds, automatic)
+            self._last_snapshot = self._iteration
+        self._saved = time.monotonic()
+
+    def _save_if_due(self) -> None:
+        if self._signals.take_snapshot_request() or self._monitor.snapshot_due(self._iteration):
+            self._save()
+        elif self._measured and 0 < self._checkpoint_seconds < time.monotonic() - self._saved:
+            self._save(automatic=True)
+
+    def _save_after_train(self) -> None:
+        if self._solver.message.snapshot_after_train:
+            self._save()
+
+    def _stop(self) -> Outcome:
+        self._save_after_train()
+        self._worker.write_log("Optimization stopped early.")
+        return Outcome("stopped", "stopped by a signal", self._iteration)
+
+    def _finish(self) -> Outcome:
+        self._save_after_train()
+        self._worker.write_log("Optimization Done.")
+        return Outcome("finished", None, self._iteration)
