@@ -1,0 +1,120 @@
+"""Say which Caffe is found, what it can do, and what to do where something is missing.
+
+python -m lrbench_caffe.doctor
+python -m lrbench_caffe.doctor --caffe-python /opt/caffe-env/bin/python
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import platform
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from lrbench_caffe import __version__, cli
+from lrbench_caffe.errors import LRBenchError
+from lrbench_caffe.runtime.client import CaffeInfo
+from lrbench_caffe.runtime.info import caffe_info
+from lrbench_caffe.runtime.locate import caffe_binary, find_caffe_python
+
+PACKAGES = ("numpy", "protobuf", "lmdb", "matplotlib", "rich", "psycopg2-binary")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at.
+
+    Attributes:
+        name: what it is.
+        value: what was found.
+        remedy: what to do about it; None where all is well.
+        fatal: True where no training is possible with it.
+    """
+
+    name: str
+    value: str
+    remedy: str | None = None
+    fatal: bool = False
+
+
+def examine(explicit: str | None) -> Iterator[Finding]:
+    """Look at the driver and at the Caffe that would be used.
+
+    Args:
+        explicit: the value of --caffe-python.
+    """
+    yield Finding("lrbench_caffe", __version__)
+    yield Finding("driver's Python", f"{platform.python_version()} ({sys.executable})")
+    yield from _packages()
+    try:
+        python = find_caffe_python(explicit)
+        yield Finding("Caffe's Python", f"{' '.join(python.command)} ({python.origin})")
+        yield from _caffe(caffe_info(python, fresh=True))
+    except LRBenchError as error:
+        yield Finding("Caffe", "none that works", str(error), fatal=True)
+    binary = caffe_binary()
+    yield Finding("caffe program", binary or "none (not needed; only for comparisons with caffe train)")
+
+
+def _packages() -> Iterator[Finding]:
+    versions = []
+    for name in PACKAGES:
+        try:
+            versions.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            yield Finding(
+                name, "not installed by pip", f"pip install {name}, unless it is there by other means"
+            )
+    yield Finding("packages", ", ".join(versions))
+
+
+def _caffe(info: CaffeInfo) -> Iterator[Finding]:
+    yield Finding("Caffe", f"{info.caffe} in {info.path}, Python {info.python}")
+    if info.writable_base_lr:
+        yield Finding("learning rate", "set directly (base_lr is writable): all solver types")
+    else:
+        yield Finding(
+            "learning rate",
+            "set through the gradients (base_lr is not writable, as in Caffe 1.0)",
+            "SGD and Nesterov only; a Caffe from December 2017 or newer serves the adaptive solvers too",
+        )
+    yield _device(info)
+    yield Finding("layers", f"{len(info.layers)} types")
+    yield Finding("BLAS", ", ".join(info.blas) or "not recognised among the loaded libraries")
+
+
+def _device(info: CaffeInfo) -> Finding:
+    if not info.cuda:
+        return Finding("device", "CPU (this is a CPU-only build)")
+    if info.gpus == 0:
+        remedy = "look at nvidia-smi; in Docker, start with --gpus all"
+        return Finding("device", "CUDA build, but no GPU is visible", remedy)
+    return Finding("device", f"CUDA build, {info.gpus} GPU(s)")
+
+
+def parser() -> cli.Parser:
+    p = cli.Parser(prog="python -m lrbench_caffe.doctor", description=__doc__)
+    p.add_argument("--caffe-python", metavar="FILE", help="the Python that can import caffe")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args: argparse.Namespace = parser().parse_args(argv)
+    console = Console()
+    fatal = False
+    for finding in examine(args.caffe_python):
+        fatal = fatal or finding.fatal
+        mark = "ok" if finding.remedy is None else "NO" if finding.fatal else "!!"
+        line = f"{mark}  {finding.name + ':':<17} {finding.value}"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        if finding.remedy:
+            console.print(f"    -> {finding.remedy}", markup=False, highlight=False, soft_wrap=True)
+    return 1 if fatal else 0
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))
