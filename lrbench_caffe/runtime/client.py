@@ -111,8 +111,7 @@ class Worker:
             0 means for ever. A working one speaks after every iteration and every test batch.
 
     Raises:
-        InputError: the interpreter cannot be started or has no caffe.
-        TrainingError: the process died or hung while it started.
+        InputError: the interpreter cannot be started, has no caffe, or dies or hangs when it imports it.
     """
 
     def __init__(self, python: CaffePython, log: Path, *, hang_seconds: float = HANG_SECONDS) -> None:
@@ -137,6 +136,9 @@ class Worker:
         self._stdin, self._stdout = self._process.stdin.fileno(), self._process.stdout.fileno()
         try:
             self.info = self._hello()
+        except TrainingError as error:  # no caffe, no Python, or a broken one: a wrong interpreter was named
+            self.kill()
+            raise InputError(f"{python.command[0]} ({python.origin}): {error}") from error
         except BaseException:
             self.kill()
             raise
@@ -306,7 +308,7 @@ class Worker:
         code = self._process.returncode
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         words = last_words(self.log, self._log_start)
-        return TrainingError(f"Caffe {how}" + (f": {words}" if words else "") + f" (its log: {self.log})")
+        return TrainingError(f"Caffe {how}" + (f": {words}" if words else ""))
 
 
 def _environment() -> dict[str, str]:

@@ -24,8 +24,7 @@ def caffe_info(python: CaffePython, *, fresh: bool = False) -> CaffeInfo:
         fresh: ask, even where the answer is remembered.
 
     Raises:
-        InputError: it has no caffe, or a Caffe that is too old.
-        TrainingError: it died when caffe was imported.
+        InputError: it has no caffe that works, or a Caffe that is too old.
     """
     path = _cache_path(python)
     if not fresh:

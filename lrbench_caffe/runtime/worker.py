@@ -432,7 +432,7 @@ def main():
         import numpy
         from caffe.proto import caffe_pb2
     except ImportError as error:
-        channel.send("error", text="cannot import caffe in %s: %s" % (sys.executable, error))
+        channel.send("error", text="cannot import caffe: %s" % error)
         return 1
     descriptor = numpy.frombuffer(caffe_pb2.DESCRIPTOR.serialized_pb, dtype=numpy.uint8)
     channel.send("hello", [("descriptor", descriptor)], **describe(caffe))

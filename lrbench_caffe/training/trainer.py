@@ -109,10 +109,14 @@ class Trainer:
             self._prepare(resumed)
             outcome = self._loop()
         except (LRBenchError, OSError) as error:
-            self._record("failed", str(error))
+            reason = str(error)
             if isinstance(error, OSError):
-                raise TrainingError(f"{error.filename or self._run.path}: {error.strerror}") from error
-            raise
+                reason = f"{error.filename or self._run.path}: {error.strerror}"
+            self._record("failed", reason)
+            path = self._run.path
+            raise TrainingError(
+                f"{reason} (Caffe's log: {self._run.log}; to go on: --resume --out {path})"
+            ) from error
         except KeyboardInterrupt:
             self._record("stopped", "interrupted twice, without a snapshot")
             raise
