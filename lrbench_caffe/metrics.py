@@ -13,6 +13,7 @@ import numpy as np
 from lrbench_caffe.errors import TrainingError
 
 TOP_K = 5
+SMALLEST = float(np.finfo(np.float32).tiny)  # what Caffe's losses put in place of a probability of 0
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ class MetricsAccumulator:
         # NaN compares as not better, which must not pass for a hit.
         valid = np.isfinite(own)
         correct = valid & (better < 1)
-        log_p = np.log(own) if self.probabilities else own - _logsumexp(scores)
+        log_p = np.log(np.maximum(own, SMALLEST)) if self.probabilities else own - _logsumexp(scores)
         self.samples += len(truth)
         self.top1 += int(correct.sum())
         self.top5 += int((valid & (better < min(TOP_K, classes))).sum())

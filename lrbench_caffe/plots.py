@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,18 @@ from lrbench_caffe.metrics import Measurement, best
 
 ACCURACY, TEST, TRAIN, LR = "#2a6f97", "#c1121f", "#8d99ae", "#386641"
 MAX_POINTS = 4000  # more cannot be told apart on a page
+
+
+def warm_up() -> threading.Thread:
+    """Load the drawing library in the background, while Caffe has the work: it takes about a second."""
+
+    def load() -> None:
+        from matplotlib.backends import backend_agg  # noqa: F401
+        from matplotlib.figure import Figure  # noqa: F401
+
+    thread = threading.Thread(target=load, daemon=True)
+    thread.start()
+    return thread
 
 
 def training_plot(

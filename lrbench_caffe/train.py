@@ -23,7 +23,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lrbench_caffe import __version__, cli
+from lrbench_caffe import __version__, cli, plots
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.lr import describe_functions
 from lrbench_caffe.prototxt.messages import Messages
@@ -235,8 +235,6 @@ def _resumed_settings(args: argparse.Namespace, old: RunSettings, solver: Solver
 
 
 def _preview(args: argparse.Namespace, console: Console, settings: RunSettings) -> int:
-    from lrbench_caffe.plots import schedule_plot
-
     policy = settings.bound_policy()
     marks = sorted({round(i * (settings.max_iter - 1) / 20) for i in range(21)})
     rows = [["iteration", "LR"], *([str(t), f"{policy(t):.6g}"] for t in marks)]
@@ -244,7 +242,7 @@ def _preview(args: argparse.Namespace, console: Console, settings: RunSettings) 
     path = Path(args.out) if args.out else Path(f"{Path(settings.solver).stem}-{policy.functions[0]}.png")
     if path.is_dir():
         path = path / "schedule.png"
-    schedule_plot(path, [policy], settings.max_iter)
+    plots.schedule_plot(path, [policy], settings.max_iter)
     console.print(f"plot: {path}", highlight=False)
     return 0
 
@@ -291,7 +289,9 @@ def _train(
                 signals,
                 checkpoint_seconds=60 * args.checkpoint_minutes,
             )
+            warm = plots.warm_up()
             outcome = trainer.train(request, start)
+        warm.join()
         return _finish(console, run, monitor, outcome)
     finally:
         run.release()
@@ -378,13 +378,11 @@ def _say_start(
 
 def _finish(console: Console, run: RunDirectory, monitor: ScheduleMonitor, outcome: Outcome) -> int:
     """The table, the plot and the verdict."""
-    from lrbench_caffe.plots import training_plot
-
     first = [m for m in run.measurements() if m.net == 0]
     if first:
         console.print(terminal_table(metrics_rows(first, monitor.policy.num_params), f"{monitor.policy:.7g}"))
     decisions = [row["iteration"] for row in run.rows("decisions.jsonl")]
-    training_plot(run.plot, f"{monitor.policy:.7g}", run.iterations(), first, decisions)
+    plots.training_plot(run.plot, f"{monitor.policy:.7g}", run.iterations(), first, decisions)
     console.print(f"plot: {run.plot}", highlight=False, markup=False, soft_wrap=True)
     if outcome.status == "diverged":
         print(f"error: {outcome.reason}", file=sys.stderr)

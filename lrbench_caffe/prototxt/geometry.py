@@ -30,12 +30,13 @@ _SAME_SIZE = frozenset(
         "Softmax",
         "Eltwise",
         "Split",
-        "Concat",
         "Threshold",
         "Clip",
         "Swish",
     ]
 )
+
+ROUND_FLOOR = 1  # caffe.proto's PoolingParameter.RoundMode
 
 Size = tuple[int, int]
 
@@ -73,6 +74,8 @@ def _top_size(layer: Any, bottom: Size) -> Size | None:
         return _convolution(layer.convolution_param, bottom)
     if layer.type == "Pooling":
         return _pooling(layer.pooling_param, bottom)
+    if layer.type == "Concat":
+        return bottom if layer.concat_param.axis == 1 and layer.concat_param.concat_dim == 1 else None
     return bottom if layer.type in _SAME_SIZE else None
 
 
@@ -104,6 +107,14 @@ def _pooling(parameter: Any, bottom: Size) -> Size | None:
     stride = _pair([parameter.stride], parameter, "stride", 1)
     if min(kernel) < 1 or min(stride) < 1:
         return None
-    # Caffe rounds up here, and so accepts a kernel that hangs over the far edge.
-    height, width = (-(-(bottom[i] + 2 * pad[i] - kernel[i]) // stride[i]) + 1 for i in (0, 1))
-    return height, width
+    floor = "round_mode" in parameter.DESCRIPTOR.fields_by_name and parameter.round_mode == ROUND_FLOOR
+
+    def side(i: int) -> int:
+        room = bottom[i] + 2 * pad[i] - kernel[i]
+        # Caffe rounds up here, and so accepts a kernel that hangs over the far edge.
+        steps = room // stride[i] if floor else -(-room // stride[i])
+        # With padding, a last window that would begin in the padding is dropped.
+        beyond = max(pad) > 0 and steps * stride[i] >= bottom[i] + pad[i]
+        return steps if beyond else steps + 1
+
+    return side(0), side(1)

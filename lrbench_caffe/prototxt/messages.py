@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +70,16 @@ class Messages:
         if match:
             line, owner, field = match.groups()
             known = [f.name for f in self._pool.FindMessageTypeByName(owner).fields]
-            near = difflib.get_close_matches(field, known, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            return f"{path}:{line}: unknown field {field!r} in {owner.rsplit('.', 1)[-1]}{hint}"
+            return f"{path}:{line}: unknown field {field!r} in {owner.rsplit('.', 1)[-1]}{did_you_mean(field, known)}"
         match = _OTHER_ERROR.search(error)
         return f"{path}:{match.group(1)}: {match.group(3)}" if match else f"{path}: {error}"
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the nearest known one, nothing where none is near."""
+    by_lower = {candidate.lower(): candidate for candidate in known}
+    near = difflib.get_close_matches(name.lower(), by_lower, 1)
+    return f"; did you mean {by_lower[near[0]]!r}?" if near else ""
 
 
 def to_text(message: Any) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lrbench_caffe.errors import InputError
+from lrbench_caffe.prototxt.messages import did_you_mean
 
 PHASES = ("TRAIN", "TEST")  # the values 0 and 1 of caffe.proto's enum Phase
 
@@ -94,7 +95,8 @@ def find_scores(net: PhaseNet) -> Scores | None:
     losses = [layer for layer in net.of_type(*LOSS_LAYERS) if len(layer.bottom) >= 2]
     if losses:
         best = max(enumerate(losses), key=lambda item: (_loss_weight(item[1]), item[0]))[1]
-        return _resolve(net, best, _axis(best, "softmax_param"), _ignored(best, "loss_param"))
+        axis = "infogain_loss_param" if best.type == "InfogainLoss" else "softmax_param"
+        return _resolve(net, best, _axis(best, axis), _ignored(best, "loss_param"))
     accuracies = [layer for layer in net.of_type("Accuracy") if len(layer.bottom) >= 2]
     if accuracies:
         best = min(accuracies, key=lambda layer: layer.accuracy_param.top_k)
@@ -105,7 +107,8 @@ def find_scores(net: PhaseNet) -> Scores | None:
 def _resolve(net: PhaseNet, reader: Any, axis: int, ignore_label: int | None) -> Scores:
     """The scores that ``reader`` reads; behind a softmax, where they still exist as logits."""
     scores, labels = reader.bottom[0], reader.bottom[1]
-    probabilities = reader.type in ("InfogainLoss", "MultinomialLogisticLoss")
+    # InfogainLoss has had a softmax inside since 2017, like SoftmaxWithLoss.
+    probabilities = reader.type == "MultinomialLogisticLoss"
     softmax = net.producer(scores, before=reader)
     if softmax is not None and softmax.type == "Softmax":
         axis = softmax.softmax_param.axis
@@ -136,19 +139,16 @@ def check_layers(net: PhaseNet, known_types: list[str]) -> None:
     Raises:
         InputError: an unknown layer type, a bottom that no layer produces, or a top produced twice.
     """
-    import difflib
-
     produced: set[str] = set()
     for layer in net.layers:
         where = f"{net.origin}: layer {layer.name!r}"
         if layer.type not in known_types:
-            near = difflib.get_close_matches(layer.type, known_types, 1, cutoff=0.5)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise InputError(f"{where}: unknown layer type {layer.type!r}{hint}")
+            raise InputError(
+                f"{where}: unknown layer type {layer.type!r}{did_you_mean(layer.type, known_types)}"
+            )
         for blob in layer.bottom:
             if blob not in produced:
-                near = difflib.get_close_matches(blob, sorted(produced), 1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
+                hint = did_you_mean(blob, sorted(produced))
                 raise InputError(f"{where}: no layer of the {net.title} before it has the top {blob!r}{hint}")
         for blob in layer.top:
             if blob in produced and blob not in layer.bottom:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.prototxt.geometry import check_geometry
-from lrbench_caffe.prototxt.messages import Messages
+from lrbench_caffe.prototxt.messages import Messages, did_you_mean
 from lrbench_caffe.prototxt.nets import PHASES, PhaseNet, Scores, check_layers, find_scores, phase_layers
 from lrbench_caffe.prototxt.sources import Source, find_source
 from lrbench_caffe.runtime.client import CaffeInfo
@@ -157,9 +156,7 @@ def _check_fields(path: Path, message: Any, info: CaffeInfo) -> None:
 
     kind = solver_type(message)
     if kind not in TYPES:
-        near = difflib.get_close_matches(kind, TYPES, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise InputError(f"{path}: type is {kind!r}{hint}; allowed: {', '.join(TYPES)}")
+        raise InputError(f"{path}: type is {kind!r}{did_you_mean(kind, TYPES)}; allowed: {', '.join(TYPES)}")
     if kind in ADAPTIVE and not info.writable_base_lr:
         raise InputError(
             f"{path}: type is {kind!r}, but this Caffe ({info.caffe}) cannot set base_lr from Python, and "
@@ -170,6 +167,10 @@ def _check_fields(path: Path, message: Any, info: CaffeInfo) -> None:
     require(message.iter_size > 0, "iter_size", "1 or more")
     require(message.regularization_type in ("L1", "L2"), "regularization_type", "L1 or L2")
     require(0 <= message.momentum < 1, "momentum", "0 to 1, 1 excluded")
+    if kind in ("AdaGrad", "RMSProp"):
+        require(message.momentum == 0, "momentum", f"0 with {kind}")
+    if kind == "RMSProp":
+        require(0 <= message.rms_decay < 1, "rms_decay", "0 to 1, 1 excluded")
     require(message.weight_decay >= 0, "weight_decay", "0 or more")
     require(message.test_interval >= 0, "test_interval", "0 or more")
     require(message.snapshot >= 0, "snapshot", "0 or more")

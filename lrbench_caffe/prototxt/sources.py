@@ -62,14 +62,14 @@ def _data(net: PhaseNet, layer: Any, messages: Messages) -> Source:
                 f"{where}: {path} is not a LevelDB folder"
                 + (" (it is an LMDB: set backend: LMDB)" if (path / "data.mdb").is_file() else "")
             )
-        return Source(layer.name, str(path), batch, None, None, _augments(layer))
+        return Source(layer.name, str(path), batch, None, None, _augments(net, layer))
     try:
         info = inspect(path)
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
     shape = None if info.encoded else info.shape
     shape = _transform(net, layer, shape, messages)
-    return Source(layer.name, str(path), batch, info.entries, shape, _augments(layer))
+    return Source(layer.name, str(path), batch, info.entries, shape, _augments(net, layer))
 
 
 def _image_data(net: PhaseNet, layer: Any, messages: Messages) -> Source:
@@ -79,7 +79,7 @@ def _image_data(net: PhaseNet, layer: Any, messages: Messages) -> Source:
     sized = parameter.new_height and parameter.new_width
     shape = (3 if parameter.is_color else 1, parameter.new_height, parameter.new_width) if sized else None
     shape = _transform(net, layer, shape, messages)
-    random = bool(parameter.shuffle or parameter.rand_skip) or _augments(layer)
+    random = bool(parameter.shuffle or parameter.rand_skip) or _augments(net, layer)
     return Source(layer.name, parameter.source, batch, len(lines), shape, random)
 
 
@@ -115,9 +115,9 @@ def _list_file(where: str, source: str) -> list[str]:
     return lines
 
 
-def _augments(layer: Any) -> bool:
-    # A random crop happens in training only; for TEST data a False positive costs a longer replay, no more.
-    return bool(layer.transform_param.mirror or layer.transform_param.crop_size)
+def _augments(net: PhaseNet, layer: Any) -> bool:
+    """Whether records are changed at random: Caffe flips in both phases, and crops at random in training."""
+    return bool(layer.transform_param.mirror or (layer.transform_param.crop_size and net.phase == "TRAIN"))
 
 
 def _transform(
@@ -127,6 +127,10 @@ def _transform(
     transform = layer.transform_param
     if transform.mean_file:
         _check_mean(_where(net, layer, "transform_param.mean_file"), transform.mean_file, shape, messages)
+        if transform.mean_value:
+            raise InputError(
+                f"{_where(net, layer, 'transform_param')}: has mean_file and mean_value; allowed: one of them"
+            )
     if shape is None:
         return None
     channels, height, width = shape

@@ -67,6 +67,21 @@ class OpenRequest:
     gradients: dict[str, Any] | None = None
 
 
+@dataclass(frozen=True)
+class Opened:
+    """What the worker says of a loaded solver.
+
+    Attributes:
+        iteration: updates done.
+        parameters: learnable parameters of the training net; shared ones count once.
+        test_shapes: the shape of each blob, for each test net.
+    """
+
+    iteration: int
+    parameters: int
+    test_shapes: list[dict[str, list[int]]]
+
+
 @dataclass
 class CaffeInfo:
     """What a worker says of its Caffe when it starts.
@@ -155,10 +170,11 @@ class Worker:
 
     # -- requests -------------------------------------------------------------------------------
 
-    def open(self, request: OpenRequest, tick: Tick = no_tick) -> int:
-        """Load the solver; returns the iteration it stands at."""
+    def open(self, request: OpenRequest, tick: Tick = no_tick) -> Opened:
+        """Load the solver."""
         self._send("open", **vars(request))
-        return int(self._expect("opened", tick)[0]["iteration"])
+        fields, _ = self._expect("opened", tick)
+        return Opened(int(fields["iteration"]), int(fields["parameters"]), fields["test_shapes"])
 
     def replay(
         self, nets: list[dict[str, Any]], progress: Callable[[int, int], None], tick: Tick = no_tick

@@ -12,7 +12,7 @@ The driver writes requests to the worker's stdin and reads replies from its stdo
 What the driver asks, and what comes back:
 
     (start)                        hello: versions, layer types, what this Caffe can do
-    open      solver file, ...     opened: iteration, the nets' sizes
+    open      solver file, ...     opened: iteration, number of parameters, the test nets' blob shapes
     replay    passes               progress..., replayed: the training data stands where it stood then
     run       lrs, stop            losses..., ran: one learning rate for each of the next iterations
     pause     (while running)      the run ends before its next update
@@ -198,9 +198,21 @@ class Training(object):
         weights = net.blob_loss_weights
         return [(float(weights[name]), blob) for name, blob in net.blobs.items() if weights[name]]
 
-    @property
-    def iteration(self):
-        return self.solver.iter
+    def facts(self):
+        """What only the loaded nets know: fields of the "opened" message."""
+        types = dict(zip(self.net._layer_names, (layer.type for layer in self.net.layers)))
+        counts = {}  # by address: a shared parameter counts once
+        for layer, blobs in self.net.params.items():
+            if types[layer] != "BatchNorm":  # its blobs are statistics, not weights
+                for blob in blobs:
+                    counts[blob.data.__array_interface__["data"][0]] = blob.count
+        return {
+            "iteration": self.solver.iter,
+            "parameters": sum(counts.values()),
+            "test_shapes": [
+                dict((name, list(blob.shape)) for name, blob in net.blobs.items()) for net in self.test_nets
+            ],
+        }
 
     def log(self, text):
         if hasattr(self.caffe, "log"):
@@ -440,7 +452,7 @@ def main():
         request, arrays = channel.receive()
         if request["kind"] == "open":
             training = Training(caffe, channel, request, arrays)
-            channel.send("opened", iteration=training.iteration)
+            channel.send("opened", **training.facts())
             training.work()
     except Exception as error:  # whatever it is, the driver must hear of it
         import traceback

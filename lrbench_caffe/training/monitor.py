@@ -6,6 +6,7 @@ the same measurements it says the same, so a resumed run repeats what the first 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,7 +97,8 @@ class ScheduleMonitor:
         if measurement.iteration <= self.policy.pending_since:
             return None
         value = getattr(measurement, trigger.metric)
-        if not self._watch.update(float("nan") if value is None else value):
+        # An infinite loss is written as null, like NaN: a resumed run must decide the same of both.
+        if not self._watch.update(value if value is not None and math.isfinite(value) else math.nan):
             return None
         self.policy = self.policy.decide(measurement.iteration)
         self._watch = self._new_watch()

@@ -32,15 +32,15 @@ def replay_plan(
 
 def _entry(number: int, net: PhaseNet, source: Source | None, passes: int) -> dict[str, Any]:
     layers = random_layers(net)
-    if _repeats(net, source, layers):
+    if _repeats(source, layers):
         assert source is not None and source.samples is not None
         # After this many batches the cursor is at the first record again.
         passes %= source.samples // math.gcd(source.samples, source.batch)
     return {"net": number, "layers": layers, "passes": passes if layers else 0}
 
 
-def _repeats(net: PhaseNet, source: Source | None, layers: list[str]) -> bool:
+def _repeats(source: Source | None, layers: list[str]) -> bool:
     """Whether the only thing to restore is one cursor that goes round a data set of known size."""
-    if source is None or source.samples is None or layers != [source.layer]:
+    if source is None or source.samples is None or source.random:
         return False
-    return net.phase == "TEST" or not source.random
+    return layers == [source.layer]

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -123,8 +124,11 @@ class RunDirectory:
             file.write(json.dumps(row) + "\n")
 
     def add_measurement(self, measurement: Measurement) -> None:
-        # JSON has no NaN: a value that could not be measured is null.
-        row = {key: None if value != value else value for key, value in asdict(measurement).items()}
+        # JSON has neither NaN nor infinity: a value that could not be measured is null.
+        row = {
+            key: None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in asdict(measurement).items()
+        }
         self.append("measurements.jsonl", row)
 
     def add_iterations(self, start: int, lrs: np.ndarray, losses: np.ndarray) -> None:

@@ -105,7 +105,7 @@ class Trainer:
                 disk, and the run's record says why it failed.
         """
         try:
-            self._iteration = self._worker.open(request)
+            self._iteration = self._worker.open(request).iteration
             self._prepare(resumed)
             outcome = self._loop()
         except (LRBenchError, OSError) as error:
