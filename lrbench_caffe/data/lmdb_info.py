@@ -1,0 +1,196 @@
+"""What a Caffe LMDB holds, read without Caffe and without disturbing a Caffe that reads it.
+
+:func:`inspect` looks at the first record only (instant, whatever the size); :func:`read_summary` reads all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lmdb
+import numpy as np
+from google.protobuf.message import DecodeError
+
+from lrbench_caffe.data.datum import Datum
+from lrbench_caffe.errors import InputError
+
+# py-lmdb refuses to open one path twice in a process; a second thread waits for the first instead.
+_ONE_AT_A_TIME = threading.Lock()
+
+
+@dataclass(frozen=True)
+class LmdbInfo:
+    """The size of an LMDB and the form of its first record (Caffe takes the shape from there as well).
+
+    ``channels``, ``height``, ``width`` are 0 where the record is an encoded image (JPEG, PNG) whose size
+    Caffe only learns by decoding it. ``is_float`` says that the values are in ``float_data``.
+    """
+
+    path: Path
+    entries: int
+    channels: int
+    height: int
+    width: int
+    encoded: bool
+    is_float: bool
+    first_label: int
+    first_key: bytes
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of the first record."""
+        return self.channels, self.height, self.width
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All records of an image set: their number, shape, count per label, and a digest.
+
+    The digest is the SHA-256 of every record's label (4 bytes, little-endian) and pixels, in key order; it
+    does not depend on how the records are keyed, stored or serialized.
+    """
+
+    entries: int
+    shape: tuple[int, int, int]
+    class_counts: dict[int, int]
+    digest: str
+
+    def __str__(self) -> str:
+        size = "x".join(map(str, self.shape))
+        counts = sorted(self.class_counts.values())
+        each = f"{counts[0]:,}" if counts[0] == counts[-1] else f"{counts[0]:,} to {counts[-1]:,}"
+        images = f"{self.entries:,} images of {size}"
+        return f"{images}, {len(counts)} classes of {each}, sha256 {self.digest[:16]}"
+
+
+class SummaryBuilder:
+    """Accumulates a :class:`Summary`, record by record."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+        self._counts: dict[int, int] = {}
+        self._shape: tuple[int, int, int] = (0, 0, 0)
+        self._entries = 0
+
+    def add(self, shape: tuple[int, int, int], label: int, pixels: bytes) -> None:
+        self._hash.update(label.to_bytes(4, "little", signed=True))
+        self._hash.update(pixels)
+        self._counts[label] = self._counts.get(label, 0) + 1
+        self._shape = shape
+        self._entries += 1
+
+    def result(self) -> Summary:
+        counts = dict(sorted(self._counts.items()))
+        return Summary(self._entries, self._shape, counts, self._hash.hexdigest())
+
+
+def inspect(path: str | Path) -> LmdbInfo:
+    """Number of entries and form of the first record of the LMDB in the folder ``path``.
+
+    Opens read-only and without locks: nothing is written, and a Caffe reading the same LMDB does not notice.
+
+    Raises:
+        InputError: no such folder, not an LMDB, empty, or its first record is not a Datum.
+    """
+    folder = Path(path)
+    with _opened(folder) as (entries, transaction):
+        with transaction.cursor() as cursor:
+            if not cursor.first():
+                raise InputError(f"{folder}: the LMDB is empty; expected at least one record")
+            key = bytes(cursor.key())
+            datum = _parse(folder, key, cursor.value())
+        return LmdbInfo(
+            path=folder,
+            entries=entries,
+            channels=datum.channels,
+            height=datum.height,
+            width=datum.width,
+            encoded=datum.encoded,
+            is_float=len(datum.float_data) > 0,
+            first_label=datum.label,
+            first_key=key,
+        )
+
+
+def read_summary(path: str | Path) -> Summary:
+    """Read every record of an LMDB of raw images and check that all have the first one's shape.
+
+    Raises:
+        InputError: as :func:`inspect`; or a record of another shape, or of a wrong length.
+    """
+    folder = Path(path)
+    builder = SummaryBuilder()
+    expected = inspect(folder).shape
+    with _opened(folder) as (_, transaction), transaction.cursor() as cursor:
+        for key, value in cursor:
+            datum = _parse(folder, bytes(key), value)
+            shape = (datum.channels, datum.height, datum.width)
+            if shape != expected or len(datum.data) != np.prod(shape):
+                have = f"{'x'.join(map(str, shape))} in {len(datum.data):,} bytes"
+                raise InputError(
+                    f"{folder}: record {bytes(key).decode(errors='replace')} is {have}; "
+                    f"expected {'x'.join(map(str, expected))} in {np.prod(expected):,} bytes"
+                )
+            builder.add(shape, datum.label, datum.data)
+    return builder.result()
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[tuple[int, Any]]:
+    """The number of entries and a read transaction of an LMDB."""
+    _check_folder(folder)
+    with _ONE_AT_A_TIME:
+        try:
+            environment = lmdb.open(str(folder), readonly=True, lock=False, readahead=False, create=False)
+        except lmdb.Error as error:
+            raise InputError(f"{folder}: cannot be opened as an LMDB ({_reason(error, folder)})") from error
+        try:
+            _check_length(folder, environment)
+            with environment.begin() as transaction:
+                yield environment.stat()["entries"], transaction
+        except lmdb.Error as error:
+            raise InputError(f"{folder}: damaged LMDB ({_reason(error, folder)})") from error
+        finally:
+            environment.close()
+
+
+def _check_folder(folder: Path) -> None:
+    if not folder.exists():
+        raise InputError(f"{folder}: no such LMDB folder")
+    if not folder.is_dir():
+        raise InputError(f"{folder}: is a file; a Caffe LMDB is a folder with a data.mdb in it")
+    if not (folder / "data.mdb").is_file():
+        is_leveldb = (folder / "CURRENT").exists()
+        hint = " (it looks like a LevelDB, which needs backend: LEVELDB)" if is_leveldb else ""
+        raise InputError(f"{folder}: not an LMDB, there is no data.mdb in it{hint}")
+
+
+def _check_length(folder: Path, environment: Any) -> None:
+    """Refuse a file that is shorter than its own header says: reading behind its end kills the process."""
+    announced = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+    found = (folder / "data.mdb").stat().st_size
+    if found < announced:
+        raise InputError(
+            f"{folder}: truncated, data.mdb has {found:,} bytes; its header announces {announced:,}"
+        )
+
+
+def _reason(error: lmdb.Error, folder: Path) -> str:
+    return str(error).replace(f"{folder}: ", "")
+
+
+def _parse(folder: Path, key: bytes, value: bytes) -> Any:
+    try:
+        datum = Datum.FromString(bytes(value))
+    except DecodeError:
+        datum = None
+    if datum is None or not (datum.data or datum.float_data):
+        shown = key.decode(errors="replace")
+        raise InputError(f"{folder}: record {shown} is not a Caffe Datum; was this LMDB written for Caffe?")
+    return datum
