@@ -1,0 +1,92 @@
+"""Caffe's own LR policies as policies of this module."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Callable, NamedTuple
+
+from .errors import PolicyError, nearest
+from .policy import FunctionPolicy, Policy
+
+
+class _Solver(NamedTuple):
+    base_lr: float
+    gamma: float
+    power: float
+    stepsize: int | None
+    stepvalue: Sequence[int]
+    max_iter: int
+
+
+def from_caffe(
+    lr_policy: str,
+    *,
+    base_lr: float,
+    gamma: float | None = None,
+    power: float | None = None,
+    stepsize: int | None = None,
+    stepvalue: Sequence[int] = (),
+    max_iter: int,
+) -> Policy:
+    """The policy with the LR of Caffe's solver fields at every iteration (SGDSolver::GetLearningRate).
+
+        fixed      base_lr                                          FIX
+        step       base_lr * gamma^floor(t/stepsize)                STEP
+        exp        base_lr * gamma^t                                EXP
+        inv        base_lr * (1 + gamma*t)^(-power)                 INV
+        multistep  base_lr * gamma^(number of stepvalues passed)    NSTEP; FIX where there are none
+        poly       base_lr * (1 - t/max_iter)^power                 POLY, bound to max_iter
+        sigmoid    base_lr / (1 + exp(-gamma*(t - stepsize)))       SIG
+
+    What Caffe accepts is accepted (base_lr of 0, gamma above 1, any power); such a policy is read back from
+    its text by parse(text, strict=False). Equal, descending or repeated stepvalues behave as in Caffe, which
+    moves on by one step per iteration at most.
+
+    Arguments:
+        lr_policy: Caffe's name.
+        base_lr, gamma, power, stepsize, stepvalue, max_iter: the solver's fields; None is an unset field,
+            which Caffe takes as 0. Caffe keeps them as float32, and computes in float32: pass the float32
+            values for the closest agreement.
+
+    Raises:
+        PolicyError: an unknown lr_policy, or values with which Caffe stops or has no finite, non-negative LR.
+
+    >>> from_caffe("inv", base_lr=0.01, gamma=0.0001, power=0.75, max_iter=10000)
+    parse('INV(k0=0.01, gamma=0.0001, p=0.75)')
+    """
+    make = _NATIVE.get(lr_policy)
+    if make is None:
+        raise PolicyError(
+            f"unknown lr_policy {lr_policy!r};{nearest(lr_policy, _NATIVE)} known: {', '.join(_NATIVE)}"
+        )
+    return make(_Solver(base_lr, gamma or 0.0, power or 0.0, stepsize, stepvalue, max_iter))
+
+
+def _relaxed(function: str, **params: Any) -> FunctionPolicy:
+    return FunctionPolicy(function, params, strict=False)
+
+
+def _step(solver: _Solver) -> Policy:
+    if not solver.stepsize:
+        raise PolicyError('lr_policy "step" needs a stepsize above 0')
+    return _relaxed("STEP", k0=solver.base_lr, gamma=solver.gamma, l=solver.stepsize)
+
+
+def _multistep(solver: _Solver) -> Policy:
+    boundaries: list[int] = []
+    for value in solver.stepvalue:
+        boundaries.append(max(value, boundaries[-1] + 1 if boundaries else 0))
+    if not boundaries:
+        return _relaxed("FIX", k0=solver.base_lr)
+    return _relaxed("NSTEP", k0=solver.base_lr, gamma=solver.gamma, l=boundaries)
+
+
+_NATIVE: dict[str, Callable[[_Solver], Policy]] = {
+    "fixed": lambda s: _relaxed("FIX", k0=s.base_lr),
+    "step": _step,
+    "exp": lambda s: _relaxed("EXP", k0=s.base_lr, gamma=s.gamma),
+    "inv": lambda s: _relaxed("INV", k0=s.base_lr, gamma=s.gamma, p=s.power),
+    "multistep": _multistep,
+    "poly": lambda s: _relaxed("POLY", k0=s.base_lr, p=s.power).bind(s.max_iter),
+    "sigmoid": lambda s: _relaxed("SIG", k0=s.base_lr, gamma=s.gamma, l=s.stepsize or 0),
+}
