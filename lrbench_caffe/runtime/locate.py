@@ -1,0 +1,152 @@
+"""Find the Python that can import caffe, without importing caffe here. Standard library only.
+
+``tools/setup`` uses this module before anything is installed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from lrbench_caffe.errors import InputError
+
+VARIABLE = "LRBENCH_CAFFE_PYTHON"
+OPTION = "--caffe-python"
+PATH_NAMES = ("python3", "python2")
+PROBE_SECONDS = 120.0  # a first import from a cold network disk takes its time
+
+# A directory that happens to be called caffe can be imported too, but has no solver in it.
+PROBE = "from caffe import SGDSolver"
+
+
+@dataclass(frozen=True)
+class CaffePython:
+    """An interpreter that the worker can run in.
+
+    ``command`` starts it, arguments are appended to it; ``origin`` says in a few words where it was found.
+    """
+
+    command: list[str]
+    origin: str
+
+
+def find_caffe_python(explicit: str | None = None) -> CaffePython:
+    """Return the Python to run Caffe in.
+
+    What the user names is taken at its word and not tried: the worker reports it when caffe cannot be
+    imported there. Otherwise the first one that has caffe of: this interpreter, the runtime that
+    ``tools/setup`` made, every python3 and python2 on the PATH.
+
+    Args:
+        explicit: the value of ``--caffe-python``: a path, or a command on the PATH.
+
+    Raises:
+        InputError: the named interpreter cannot be run, or there is no Caffe anywhere.
+    """
+    if explicit is not None:
+        return CaffePython([named_interpreter(OPTION, explicit)], OPTION)
+    if os.environ.get(VARIABLE):
+        return CaffePython([named_interpreter(VARIABLE, os.environ[VARIABLE])], VARIABLE)
+    if this_interpreter_has_caffe():
+        return CaffePython([sys.executable], "this Python")
+    python = runtime_python()
+    if python is not None:
+        return CaffePython([python], "the runtime made by tools/setup")
+    python = path_python_with_caffe()
+    if python is not None:
+        return CaffePython([python], f"{os.path.basename(python)} on the PATH")
+    raise InputError(
+        f"no Caffe found: this Python ({sys.executable}) has none, there is no runtime in {runtime_dir()}, "
+        f"and no {' or '.join(PATH_NAMES)} on the PATH can import caffe; "
+        f"run tools/setup, or name a Python that can with {VARIABLE} or {OPTION}"
+    )
+
+
+def caffe_binary() -> str | None:
+    """Return the ``caffe`` program: that of the runtime, else the one on the PATH, else None."""
+    return shutil.which("caffe", path=str(runtime_dir())) or shutil.which("caffe")
+
+
+def runtime_dir() -> Path:
+    """Return the directory of the runtime that ``tools/setup`` makes. It exists only once it is complete."""
+    return cache_dir() / "caffe-runtime"
+
+
+def cache_dir() -> Path:
+    """Return this project's directory in the user's cache directory."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    # The XDG specification: a relative path in the variable is invalid and to be ignored.
+    return (Path(base) if os.path.isabs(base) else Path(os.path.expanduser("~"), ".cache")) / "lrbench_caffe"
+
+
+def runtime_python() -> str | None:
+    """Return the launcher of the runtime's Python, or None where there is no runtime."""
+    return shutil.which("python", path=str(runtime_dir()))
+
+
+def named_interpreter(source: str, name: str) -> str:
+    """Return the absolute path of an interpreter that ``source`` (an option or a variable) names."""
+    path = os.path.expanduser(name)
+    found = shutil.which(path)
+    if found is not None:
+        # Absolute, for the worker may start in another directory; symbolic links stay: they make a venv.
+        return os.path.abspath(found)
+    if os.path.isdir(path):
+        raise InputError(f"{source}: {name} is a directory, not a Python interpreter")
+    if os.path.exists(path):
+        raise InputError(f"{source}: {name} is not executable")
+    raise InputError(f"{source}: {name} does not exist")
+
+
+def this_interpreter_has_caffe() -> bool:
+    """Tell whether caffe can be imported here, by looking for it only."""
+    try:
+        spec = importlib.util.find_spec("caffe")
+    except (ImportError, ValueError):
+        return False
+    # Without an origin it is a mere directory called caffe.
+    return spec is not None and spec.origin is not None
+
+
+def path_python_with_caffe() -> str | None:
+    """Return the first python3 or python2 on the PATH that can import caffe, or None."""
+    return next((python for python in path_pythons() if can_import_caffe(python)), None)
+
+
+def path_pythons() -> Iterator[str]:
+    """Yield every python3, then every python2 on the PATH.
+
+    Every one, because that of a virtual environment hides the system's, which may be the one with caffe.
+    """
+    directories = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    for name in PATH_NAMES:
+        seen = set()
+        for directory in directories:
+            python = shutil.which(name, path=directory) if directory else None
+            real = os.path.realpath(directory)
+            if python is not None and real not in seen:
+                seen.add(real)
+                yield os.path.abspath(python)
+
+
+def can_import_caffe(python: str) -> bool:
+    """Tell whether an interpreter can import caffe, by trying."""
+    try:
+        done = subprocess.run(
+            [python, "-c", PROBE],
+            cwd="/",  # not to find a directory called caffe where the user happens to be
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=PROBE_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
