@@ -33,7 +33,10 @@ def commands() -> dict[str, str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; without one, list them."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    return cli.run(dispatch, argv)
+
+
+def dispatch(arguments: Sequence[str]) -> int | None:
     known = commands()
     if not arguments or arguments[0] in ("-h", "--help"):
         print(f"lrbench-caffe {lrbench_caffe.__version__}\n\nusage: lrbench-caffe COMMAND ...\n\ncommands:")
@@ -49,7 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     package = importlib.util.find_spec(f"lrbench_caffe.{arguments[0]}")
     suffix = ".__main__" if package and package.submodule_search_locations else ""
     command = importlib.import_module(f"lrbench_caffe.{arguments[0]}{suffix}").main
-    return cli.run(command, arguments[1:])
+    sys.argv[0] = f"lrbench-caffe {arguments[0]}"
+    result: int | None = command(arguments[1:])
+    return result
 
 
 if __name__ == "__main__":
