@@ -14,8 +14,6 @@ gamma=0.99994, l=2000)"
 from __future__ import annotations
 
 import argparse
-import getpass
-import platform
 import sys
 import time
 from collections.abc import Sequence
@@ -23,19 +21,19 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lrbench_caffe import __version__, cli, plots
+from lrbench_caffe import cli, plots
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.lr import describe_functions
 from lrbench_caffe.prototxt.messages import Messages
-from lrbench_caffe.prototxt.patch import gradient_options, write_prototxts
 from lrbench_caffe.prototxt.solver import ADAPTIVE, Solver, load_solver
 from lrbench_caffe.report import metrics_rows, terminal_table
-from lrbench_caffe.runtime.client import HANG_SECONDS, CaffeInfo, OpenRequest, Worker
+from lrbench_caffe.runtime.client import HANG_SECONDS, CaffeInfo
 from lrbench_caffe.runtime.info import caffe_info
 from lrbench_caffe.runtime.locate import CaffePython, find_caffe_python
 from lrbench_caffe.training.monitor import ScheduleMonitor
 from lrbench_caffe.training.progress import ProgressDisplay
 from lrbench_caffe.training.rundir import RunDirectory, find_newest
+from lrbench_caffe.training.session import Session
 from lrbench_caffe.training.settings import (
     RunSettings,
     check_weights,
@@ -44,8 +42,8 @@ from lrbench_caffe.training.settings import (
     choose_seed,
 )
 from lrbench_caffe.training.signals import EFFECTS, Signals
-from lrbench_caffe.training.snapshots import Snapshot, Snapshots, state_iteration
-from lrbench_caffe.training.trainer import Outcome, Trainer
+from lrbench_caffe.training.snapshots import state_iteration
+from lrbench_caffe.training.trainer import Outcome
 
 RUNS = Path("runs")
 
@@ -204,7 +202,7 @@ def _new_settings(
         level=args.level,
         stages=[s for s in args.stage.split(",") if s],
         snapshot=args.snapshot,
-        weights=check_weights(args.weights, solver) if not args.snapshot else [],
+        weights=check_weights(args.weights, solver, messages) if not args.snapshot else [],
         gradients=gradients,
     )
     console.print(f"LR policy: {chosen.policy:.7g} (from {chosen.origin})", highlight=False, soft_wrap=True)
@@ -262,37 +260,19 @@ def _train(
     run = resumed or _new_run(args, settings)
     run.lock()
     try:
-        snapshots = Snapshots(
-            run, messages, solver.message.snapshot_prefix or solver.path.stem, publish=not args.out
-        )
-        start = snapshots.newest() if resumed else None
-        patched = _write_run(run, settings, solver, snapshots, start, python)
-        monitor = ScheduleMonitor(
-            settings.bound_policy(),
-            max_iter=settings.max_iter,
-            test_interval=settings.test_interval,
-            snapshot_interval=settings.snapshot_interval,
-            test_initialization=solver.message.test_initialization,
-        )
-        _say_start(console, run, settings, start, resumed is not None)
-        signals = Signals(args.sigint_effect, args.sighup_effect)
-        request = _request(settings, solver, patched, start)
-        display = ProgressDisplay(console, start.iteration if start else 0, settings.max_iter)
-        with Worker(python, run.log, hang_seconds=args.hang_timeout) as worker, signals, display:
-            trainer = Trainer(
-                worker,
-                solver,
-                monitor,
-                run,
-                snapshots,
+        session = Session(python, messages, solver, settings, run, publish=not args.out)
+        _say_start(console, session, resumed is not None)
+        warm = plots.warm_up()
+        start = session.start.iteration if session.start else 0
+        with ProgressDisplay(console, start, settings.max_iter) as display:
+            outcome = session.train(
                 display,
-                signals,
+                Signals(args.sigint_effect, args.sighup_effect),
+                hang_seconds=args.hang_timeout,
                 checkpoint_seconds=60 * args.checkpoint_minutes,
             )
-            warm = plots.warm_up()
-            outcome = trainer.train(request, start)
         warm.join()
-        return _finish(console, run, monitor, outcome)
+        return _finish(console, run, session.monitor, outcome)
     finally:
         run.release()
 
@@ -313,63 +293,14 @@ def _new_run(args: argparse.Namespace, settings: RunSettings) -> RunDirectory:
     return run
 
 
-def _write_run(
-    run: RunDirectory, settings: RunSettings, solver: Solver, snapshots: Snapshots,
-    start: Snapshot | None, python: CaffePython,
-) -> Path:  # fmt: skip
-    """Write run.json and the patched prototxts; returns the solver's path."""
-    record = run.read() if run.exists else {}
-    sessions = [
-        *record.get("sessions", []),
-        {"began": time.time(), "iteration": start.iteration if start else 0},
-    ]
-    run.write(
-        {
-            **settings.as_json(),
-            "policy_short": f"{settings.bound_policy():.7g}",
-            "status": "running",
-            "reason": None,
-            "source": "measured",
-            "sessions": sessions,
-            "command": sys.argv,
-            "version": __version__,
-            "machine": platform.node(),
-            "user": getpass.getuser(),
-            "caffe_python": python.command,
-        }
-    )
-    return write_prototxts(
-        solver,
-        run.prototxt,
-        snapshot_prefix=snapshots.prefix,
-        max_iter=settings.max_iter,
-        seed=settings.seed,
-        gpu=settings.gpu,
-        level=settings.level,
-        stages=settings.stages,
-        writable_base_lr=not settings.gradients,
-    )
-
-
-def _request(settings: RunSettings, solver: Solver, patched: Path, start: Snapshot | None) -> OpenRequest:
-    return OpenRequest(
-        solver=str(patched),
-        stop=settings.max_iter,
-        iter_size=solver.iter_size,
-        gpu=settings.gpu,
-        snapshot=start.state if start else settings.snapshot,
-        weights=[] if start else settings.weights,
-        gradients=gradient_options(solver) if settings.gradients else None,
-    )
-
-
-def _say_start(
-    console: Console, run: RunDirectory, settings: RunSettings, start: Snapshot | None, resumed: bool
-) -> None:
+def _say_start(console: Console, session: Session, resumed: bool) -> None:
+    settings = session.settings
     device = "the CPU" if settings.gpu is None else f"GPU {settings.gpu}"
-    lines = [f"run directory: {run.path}  (seed {settings.seed}, {device}, {settings.max_iter} iterations)"]
-    if start:
-        lines.append(f"resumed at iteration {start.iteration}, from {start.state}")
+    lines = [
+        f"run directory: {session.run.path}  (seed {settings.seed}, {device}, {settings.max_iter} iterations)"
+    ]
+    if session.start:
+        lines.append(f"resumed at iteration {session.start.iteration}, from {session.start.state}")
     elif resumed:
         lines.append("the run has no snapshot yet: it starts from the beginning")
     for line in lines:

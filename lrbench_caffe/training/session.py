@@ -1,0 +1,132 @@
+"""One session of a run, from its settings to its outcome: what the train command does, for any caller."""
+
+from __future__ import annotations
+
+import getpass
+import platform
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from lrbench_caffe import __version__
+from lrbench_caffe.prototxt.messages import Messages
+from lrbench_caffe.prototxt.patch import gradient_options, write_prototxts
+from lrbench_caffe.prototxt.solver import Solver
+from lrbench_caffe.runtime.client import HANG_SECONDS, OpenRequest, Worker
+from lrbench_caffe.runtime.locate import CaffePython
+from lrbench_caffe.training.monitor import ScheduleMonitor
+from lrbench_caffe.training.rundir import RunDirectory
+from lrbench_caffe.training.settings import RunSettings
+from lrbench_caffe.training.signals import Signals
+from lrbench_caffe.training.snapshots import Snapshot, Snapshots
+from lrbench_caffe.training.trainer import Observer, Outcome, Trainer
+
+
+@dataclass
+class Session:
+    """A run that is about to go on, or to begin.
+
+    Attributes:
+        python: the interpreter that pycaffe lives in.
+        messages: its Caffe's messages.
+        solver: what is trained.
+        settings: how.
+        run: where it is written; locked by the caller.
+        publish: also put snapshots at the solver's snapshot_prefix.
+    """
+
+    python: CaffePython
+    messages: Messages
+    solver: Solver
+    settings: RunSettings
+    run: RunDirectory
+    publish: bool = True
+
+    def __post_init__(self) -> None:
+        prefix = self.solver.message.snapshot_prefix or self.solver.path.stem
+        self.snapshots = Snapshots(self.run, self.messages, prefix, self.publish)
+        self.start: Snapshot | None = self.snapshots.newest() if self.run.exists else None
+        self.monitor = ScheduleMonitor(
+            self.settings.bound_policy(),
+            max_iter=self.settings.max_iter,
+            test_interval=self.settings.test_interval,
+            snapshot_interval=self.settings.snapshot_interval,
+            test_initialization=self.solver.message.test_initialization,
+        )
+
+    def train(
+        self,
+        observer: Observer,
+        signals: Signals,
+        *,
+        hang_seconds: float = HANG_SECONDS,
+        checkpoint_seconds: float = 600.0,
+    ) -> Outcome:
+        """Train to the end, a stop or divergence.
+
+        Args:
+            observer: who watches.
+            signals: what signals do.
+            hang_seconds, checkpoint_seconds: see ``Worker`` and ``Trainer``.
+
+        Raises:
+            TrainingError: Caffe died or hung, or a file could not be written.
+        """
+        patched = self._write()
+        with Worker(self.python, self.run.log, hang_seconds=hang_seconds) as worker, signals:
+            trainer = Trainer(
+                worker,
+                self.solver,
+                self.monitor,
+                self.run,
+                self.snapshots,
+                observer,
+                signals,
+                checkpoint_seconds=checkpoint_seconds,
+            )
+            return trainer.train(self._request(patched), self.start)
+
+    def _write(self) -> Path:
+        """Write run.json and the patched prototxts; returns the solver's path."""
+        record = self.run.read() if self.run.exists else {}
+        iteration = self.start.iteration if self.start else 0
+        sessions = [*record.get("sessions", []), {"began": time.time(), "iteration": iteration}]
+        self.run.write(
+            {
+                **record,
+                **self.settings.as_json(),
+                "policy_short": f"{self.settings.bound_policy():.7g}",
+                "status": "running",
+                "reason": None,
+                "source": "measured",
+                "sessions": sessions,
+                "command": sys.argv,
+                "version": __version__,
+                "machine": platform.node(),
+                "user": getpass.getuser(),
+                "caffe_python": self.python.command,
+            }
+        )
+        return write_prototxts(
+            self.solver,
+            self.run.prototxt,
+            snapshot_prefix=self.snapshots.prefix,
+            max_iter=self.settings.max_iter,
+            seed=self.settings.seed,
+            gpu=self.settings.gpu,
+            level=self.settings.level,
+            stages=self.settings.stages,
+            writable_base_lr=not self.settings.gradients,
+        )
+
+    def _request(self, patched: Path) -> OpenRequest:
+        return OpenRequest(
+            solver=str(patched),
+            stop=self.settings.max_iter,
+            iter_size=self.solver.iter_size,
+            gpu=self.settings.gpu,
+            snapshot=self.start.state if self.start else self.settings.snapshot,
+            weights=[] if self.start else self.settings.weights,
+            gradients=gradient_options(self.solver) if self.settings.gradients else None,
+        )
