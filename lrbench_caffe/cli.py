@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -33,7 +34,9 @@ def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None 
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        return main(arguments) or 0
+        code = main(arguments) or 0
+        sys.stdout.flush()  # here, where a reader that is gone can still be seen
+        return code
     except (LRBenchError, PolicyError) as error:
         if "--debug" in arguments:
             traceback.print_exc()
@@ -43,6 +46,7 @@ def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None 
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output (head, less) is gone: nothing is wrong, nobody is listening.
-        sys.stderr.close()
+        # The reader of our output (head, less) is gone: nothing is wrong, nobody is listening. What is still
+        # in the buffer must go somewhere when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

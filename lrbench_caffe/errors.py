@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class LRBenchError(Exception):
     """A failure with a message for people: printed as one line, without a traceback."""
@@ -17,3 +20,10 @@ class InputError(LRBenchError):
 
 class TrainingError(LRBenchError):
     """A training ended before its time: Caffe aborted, hung, was killed, or the loss diverged."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the nearest known one, nothing where none is near."""
+    by_lower = {candidate.lower(): candidate for candidate in known}
+    near = difflib.get_close_matches(name.lower(), by_lower, 1)
+    return f"; did you mean {by_lower[near[0]]!r}?" if near else ""

@@ -23,7 +23,7 @@ from rich.console import Console
 
 from lrbench_caffe import cli, plots
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.lr import describe_functions
+from lrbench_caffe.lr import describe_functions, parse
 from lrbench_caffe.prototxt.messages import Messages
 from lrbench_caffe.prototxt.solver import ADAPTIVE, Solver, load_solver
 from lrbench_caffe.report import metrics_rows, terminal_table
@@ -227,7 +227,9 @@ def _resumed_settings(args: argparse.Namespace, old: RunSettings, solver: Solver
         raise InputError(
             f"--resume: the run's seed is {old.seed}, not {args.seed}; allowed: the same, or no --seed"
         )
-    if args.max_iter is not None:
+    if args.max_iter is not None and args.max_iter != old.max_iter:
+        if parse(old.policy, strict=False).needs_max_iter:
+            raise InputError(f"--resume: the run's policy {old.policy} ends at its max_iter, {old.max_iter}")
         old.max_iter = _positive(args.max_iter, old.max_iter, "--max-iter")
     return old
 

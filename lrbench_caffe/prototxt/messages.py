@@ -5,16 +5,14 @@ So the prototxt of a fork with fields of its own parses too, and the driver need
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 from google.protobuf.message import DecodeError
 
-from lrbench_caffe.errors import InputError
+from lrbench_caffe.errors import InputError, did_you_mean
 
 _UNKNOWN_FIELD = re.compile(r'(\d+):\d+ : .*Message type "([\w.]+)" (?:has|contains) no field named "(\w+)"')
 _OTHER_ERROR = re.compile(r"(\d+):(\d+) : (.*)", re.DOTALL)
@@ -70,16 +68,10 @@ class Messages:
         if match:
             line, owner, field = match.groups()
             known = [f.name for f in self._pool.FindMessageTypeByName(owner).fields]
-            return f"{path}:{line}: unknown field {field!r} in {owner.rsplit('.', 1)[-1]}{did_you_mean(field, known)}"
+            hint = did_you_mean(field, known)
+            return f"{path}:{line}: unknown field {field!r} in {owner.rsplit('.', 1)[-1]}{hint}"
         match = _OTHER_ERROR.search(error)
         return f"{path}:{match.group(1)}: {match.group(3)}" if match else f"{path}: {error}"
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown name: the nearest known one, nothing where none is near."""
-    by_lower = {candidate.lower(): candidate for candidate in known}
-    near = difflib.get_close_matches(name.lower(), by_lower, 1)
-    return f"; did you mean {by_lower[near[0]]!r}?" if near else ""
 
 
 def to_text(message: Any) -> str:

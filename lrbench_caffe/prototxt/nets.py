@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from lrbench_caffe.errors import InputError
-from lrbench_caffe.prototxt.messages import did_you_mean
+from lrbench_caffe.errors import InputError, did_you_mean
 
 PHASES = ("TRAIN", "TEST")  # the values 0 and 1 of caffe.proto's enum Phase
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lrbench_caffe.errors import InputError
+from lrbench_caffe.errors import InputError, did_you_mean
 from lrbench_caffe.prototxt.geometry import check_geometry
-from lrbench_caffe.prototxt.messages import Messages, did_you_mean
+from lrbench_caffe.prototxt.messages import Messages
 from lrbench_caffe.prototxt.nets import PHASES, PhaseNet, Scores, check_layers, find_scores, phase_layers
 from lrbench_caffe.prototxt.sources import Source, find_source
 from lrbench_caffe.runtime.client import CaffeInfo
@@ -95,6 +95,9 @@ class Solver:
 
     @property
     def remarks(self) -> list[str]:
+        """What a person should know before a training starts."""
+        if not self.tests:
+            return [f"{self.path} has no test nets (no test_iter): nothing but the training loss is measured"]
         return [test.remark for test in self.tests if test.remark]
 
 

@@ -336,7 +336,10 @@ def _environment() -> dict[str, str]:
 
 
 _FATAL = re.compile(r"^F\d{4,8} \S+\s+\d+ (\S+\] .*)$")
-_NOISE = re.compile(r"^(\s*@ |\*\*\*|[IWE]\d{4,8} |\s*$|WARNING: Logging before)")
+# Routine lines, stack traces, and the prototxt that Caffe writes into its log.
+_NOISE = re.compile(
+    r"^(\s*@ |\*\*\*|[IWE]\d{4,8} |\s*$|WARNING: Logging before|\s*(\}|\w+ \{|\w+: (\"[^\"]*\"|\S+))$)"
+)
 
 
 def last_words(log: Path, start: int = 0, limit: int = 65536) -> str:

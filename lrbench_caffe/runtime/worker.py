@@ -73,6 +73,11 @@ def unpack(read):
     return fields, arrays
 
 
+def native(text):
+    """A string of a message as this Python's ``str``, which is what Caffe takes."""
+    return text if isinstance(text, str) else text.encode("utf-8")
+
+
 class Channel(object):
     """The worker's end of the two pipes. Ends the process when the driver's end is gone."""
 
@@ -166,6 +171,7 @@ class Training(object):
         self.stop = int(request["stop"])
         self.lrs = ()
         self.first = 0  # the iteration that lrs[0] belongs to
+        self.running = False  # whether the driver waits for "ran"
         self.losses = []
         self.partial = []  # losses of the sub-batches of the current iteration (iter_size > 1)
         self.flushed = 0.0
@@ -175,7 +181,7 @@ class Training(object):
         else:
             caffe.set_device(int(request["gpu"]))
             caffe.set_mode_gpu()
-        self.solver = caffe.get_solver(str(request["solver"]))
+        self.solver = caffe.get_solver(native(request["solver"]))
         self.net = self.solver.net
         self.test_nets = list(self.solver.test_nets)
         self.load(request)
@@ -188,10 +194,10 @@ class Training(object):
 
     def load(self, request):
         if request.get("snapshot"):
-            self.solver.restore(str(request["snapshot"]))
+            self.solver.restore(native(request["snapshot"]))
         for weights in request.get("weights") or ():
             for net in [self.net] + self.test_nets:
-                net.copy_from(str(weights))
+                net.copy_from(native(weights))
 
     @staticmethod
     def find_loss_blobs(net):
@@ -269,9 +275,10 @@ class Training(object):
         self.lrs = self.lrs[:iteration - self.first]
 
     def end_stretch(self, iteration):
-        if len(self.lrs):
+        # Not by the length of lrs: a pause that comes before the first update leaves none of them.
+        if self.running:
             self.flush(iteration)
-            self.lrs = ()
+            self.lrs, self.running = (), False
             self.channel.send("ran", iteration=iteration)
 
     # -- requests -------------------------------------------------------------------------------
@@ -279,7 +286,7 @@ class Training(object):
     def serve(self, request, arrays):
         kind = request["kind"]
         if kind == "run":
-            self.first, self.lrs = self.solver.iter, arrays["lrs"]
+            self.first, self.lrs, self.running = self.solver.iter, arrays["lrs"], True
         elif kind == "test":
             self.test(request)
         elif kind == "snapshot":
@@ -290,7 +297,7 @@ class Training(object):
         elif kind == "pause":
             pass  # it crossed the end of the stretch that it was meant for
         elif kind == "log":
-            self.log(str(request["text"]))
+            self.log(native(request["text"]))
         elif kind == "close":
             sys.stderr.flush()
             os._exit(0)  # not through Caffe's destructors: prefetch threads can hang there
@@ -301,7 +308,7 @@ class Training(object):
         """Serve requests; a run goes into one solver.step for all iterations that are left."""
         while True:
             self.serve(*self.channel.receive())
-            if len(self.lrs):
+            if self.running:
                 self.solver.step(self.stop - self.solver.iter)
                 self.end_stretch(self.solver.iter)
 

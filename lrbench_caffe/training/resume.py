@@ -12,19 +12,15 @@ from typing import Any
 from lrbench_caffe.prototxt.nets import PhaseNet, random_layers
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.prototxt.sources import Source
-from lrbench_caffe.training.monitor import ScheduleMonitor
 
 
-def replay_plan(
-    solver: Solver, monitor: ScheduleMonitor, iteration: int, tested: bool
-) -> list[dict[str, Any]]:
+def replay_plan(solver: Solver, iteration: int, tests: int) -> list[dict[str, Any]]:
     """The passes that bring all nets' data to where they stood before ``iteration``'s update.
 
     Args:
-        tested: whether the test due at ``iteration`` has been done already.
+        tests: how many times the test nets have been tested.
     """
     plan = [_entry(0, solver.train, solver.source, iteration * solver.iter_size)]
-    tests = sum(monitor.test_due(i) for i in range(iteration)) + (tested and monitor.test_due(iteration))
     for index, test in enumerate(solver.tests):
         plan.append(_entry(index + 1, test.net, test.source, tests * test.passes))
     return [entry for entry in plan if entry["passes"]]

@@ -16,6 +16,7 @@ iteration stands in a file twice, the later line is the valid one; the readers h
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import math
@@ -78,7 +79,9 @@ class RunDirectory:
     def release(self) -> None:
         for file in (self._iterations, self._lock):
             if file:
-                file.close()
+                # Rows that a full disk did not take are tried once more here; that was reported already.
+                with contextlib.suppress(OSError):
+                    file.close()
         self._iterations = self._lock = None
 
     @property
@@ -138,7 +141,8 @@ class RunDirectory:
             if self._iterations.tell() == 0:
                 self._iterations.write("iteration,lr,loss\n")
         rows = zip(range(start, start + len(losses)), lrs.tolist(), losses.tolist())
-        self._iterations.write("".join(f"{i},{lr!r},{loss:.9g}\n" for i, lr, loss in rows))
+        # To the last bit: a resumed run takes the mean of losses that it reads here.
+        self._iterations.write("".join(f"{i},{lr!r},{loss!r}\n" for i, lr, loss in rows))
         self._iterations.flush()
 
     def measurements(self) -> list[Measurement]:

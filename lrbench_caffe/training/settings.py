@@ -12,6 +12,7 @@ import numpy as np
 
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.lr import Filled, Policy, PolicyError, complete_text, from_caffe, parse
+from lrbench_caffe.prototxt.messages import Messages
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.runtime.client import CaffeInfo
 
@@ -104,8 +105,6 @@ def _native(solver: Solver, max_iter: int) -> Policy:
     message = solver.message
     if not message.HasField("lr_policy"):
         raise InputError(f"{solver.path}: lr_policy is missing; give one there or a policy with --lr")
-    if message.lr_policy == "poly":
-        max_iter = message.max_iter  # Caffe's polynomial ends where the solver says
     try:
         return from_caffe(
             message.lr_policy,
@@ -165,12 +164,20 @@ def choose_seed(flag: int | None, solver: Solver) -> int:
     return secrets.randbelow(2**31)
 
 
-def check_weights(flag: str | None, solver: Solver) -> list[str]:
-    """The caffemodels of --weights, else of the solver's own weights field (Caffe of 2018 has one)."""
+def check_weights(flag: str | None, solver: Solver, messages: Messages) -> list[str]:
+    """The caffemodels of --weights, else of the solver's own weights field (Caffe of 2018 has one).
+
+    Raises:
+        InputError: a file that is missing or is no caffemodel.
+    """
     names = flag.split(",") if flag else []
     if not flag and "weights" in solver.message.DESCRIPTOR.fields_by_name:
         names = [name for entry in solver.message.weights for name in entry.split(",")]
     for name in names:
         if not Path(name).is_file():
             raise InputError(f"--weights: no such file: {name}")
+        if Path(name).suffix != ".h5":  # HDF5 is for Caffe to read
+            model = messages.read_binary("NetParameter", Path(name))
+            if not (model.layer or model.layers):
+                raise InputError(f"--weights: {name} holds no layers (a .caffemodel file is needed)")
     return names

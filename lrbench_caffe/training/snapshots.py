@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 from collections.abc import Callable
@@ -73,17 +74,20 @@ class Snapshots:
         Raises:
             TrainingError: the files are incomplete; earlier snapshots are untouched.
         """
-        iteration = write()
+        try:
+            iteration = write()
+        except TrainingError as error:
+            room = self._room()
+            self._drop_incomplete()
+            raise TrainingError(f"a snapshot could not be written ({room}): {error}") from error
         model, state = self._written(iteration)
         try:
             self._check(model, state, iteration)
         except InputError as error:
-            for path in (model, state):
-                path.unlink(missing_ok=True)
-            free = shutil.disk_usage(self._run.path).free
+            room = self._room()
+            self._drop_incomplete()
             raise TrainingError(
-                f"the snapshot of iteration {iteration} is incomplete: {error} "
-                f"({free / 1e6:.1f} MB free on the disk)"
+                f"the snapshot of iteration {iteration} is incomplete: {error} ({room})"
             ) from error
         snapshot = Snapshot(
             iteration, str(model), str(state), model.stat().st_size, state.stat().st_size, seconds, automatic
@@ -104,6 +108,16 @@ class Snapshots:
 
     def newest(self) -> Snapshot | None:
         return max(self.all(), key=lambda snapshot: snapshot.iteration, default=None)
+
+    def _room(self) -> str:
+        return f"{shutil.disk_usage(self._run.path).free / 1e6:.1f} MB free on the disk"
+
+    def _drop_incomplete(self) -> None:
+        """Remove the files of a snapshot that failed: on a full disk they hold the room for the rest."""
+        complete = {Path(name) for snapshot in self.all() for name in (snapshot.model, snapshot.state)}
+        for path in self.prefix.parent.glob(f"{glob.escape(self.prefix.name)}_iter_*"):
+            if path not in complete:
+                path.unlink(missing_ok=True)
 
     def _written(self, iteration: int) -> tuple[Path, Path]:
         for suffixes in SUFFIXES:

@@ -130,23 +130,26 @@ class Trainer:
     # -- before ---------------------------------------------------------------------------------
 
     def _prepare(self, resumed: Snapshot | None) -> None:
-        past = self._run.measurements() if resumed else []
-        past = [m for m in past if m.iteration <= self._iteration]
-        for measurement in past:  # the monitor decides again what it decided then
-            self._monitor.observe(measurement)
-        self._measured = bool(past) and past[-1].iteration == self._iteration
-        if resumed:
-            self._began -= resumed.seconds
-            self._last_snapshot = resumed.iteration
-            rows = self._run.iterations()
-            last_test = past[-1].iteration if past else 0
-            self._since_test = [rows[(rows[:, 0] >= last_test) & (rows[:, 0] < self._iteration), 2]]
+        # A foreign snapshot does not say how often it was tested: as often as it would be here.
+        tests = self._recall(resumed) if resumed else self._monitor.tests_before(self._iteration)
         if self._iteration:
-            plan = replay_plan(self._solver, self._monitor, self._iteration, self._measured)
-            self._worker.replay(plan, self._observer.replaying)
+            self._worker.replay(replay_plan(self._solver, self._iteration, tests), self._observer.replaying)
         self._observer.begin(self._iteration)
         self._worker.write_log(f"Solving {self._solver.train.name}")
         self._worker.write_log(f"Learning Rate Policy: {self._monitor.policy}")
+
+    def _recall(self, resumed: Snapshot) -> int:
+        """Take up what this run had measured before the snapshot; returns how often it had tested."""
+        past = [m for m in self._run.measurements() if m.iteration <= self._iteration]
+        for measurement in past:  # the monitor decides again what it decided then
+            self._monitor.observe(measurement)
+        last_test = past[-1].iteration if past else 0
+        self._measured = bool(past) and last_test == self._iteration
+        rows = self._run.iterations()
+        self._since_test = [rows[(rows[:, 0] >= last_test) & (rows[:, 0] < self._iteration), 2]]
+        self._began -= resumed.seconds
+        self._last_snapshot = resumed.iteration
+        return len({m.iteration for m in past})
 
     # -- the loop -------------------------------------------------------------------------------
 

@@ -1,0 +1,32 @@
+"""What the tests share: the Caffe of this machine as its descriptor tells it, without a training."""
+
+from __future__ import annotations
+
+import hypothesis
+import pytest
+
+from lrbench_caffe.errors import InputError
+from lrbench_caffe.prototxt.messages import Messages
+from lrbench_caffe.runtime.client import CaffeInfo
+from lrbench_caffe.runtime.info import caffe_info as ask_caffe
+from lrbench_caffe.runtime.locate import find_caffe_python
+
+# How long an example takes says something about the machine, nothing about the code.
+hypothesis.settings.register_profile("lrbench", deadline=None)
+hypothesis.settings.load_profile("lrbench")
+
+
+@pytest.fixture(scope="session")
+def caffe_info() -> CaffeInfo:
+    """What the Caffe on this machine says of itself."""
+    try:
+        python = find_caffe_python(None)
+    except InputError as error:
+        pytest.skip(str(error))
+    return ask_caffe(python)
+
+
+@pytest.fixture(scope="session")
+def messages(caffe_info: CaffeInfo) -> Messages:
+    """That Caffe's protobuf messages."""
+    return Messages(caffe_info.descriptor)

@@ -1,0 +1,83 @@
+"""Reading prototxt and binary files: what is wrong is said in one line with file and line number."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from lrbench_caffe.errors import InputError
+from lrbench_caffe.prototxt.messages import to_text
+
+
+def test_read_and_write(messages, tmp_path):
+    path = tmp_path / "solver.prototxt"
+    path.write_text('# a comment\nbase_lr: 0.01\nstepvalue: [5, 10]\ntest_iter: 3 test_iter: 4\nnet: "n"')
+    solver = messages.read_text("SolverParameter", path)
+    assert solver.base_lr == np.float32(0.01)
+    assert (list(solver.stepvalue), list(solver.test_iter), solver.net) == ([5, 10], [3, 4], "n")
+    assert "base_lr: 0.01\n" in to_text(solver)
+    path.write_text(to_text(solver))
+    assert messages.read_text("SolverParameter", path) == solver
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "base_lr: 1\nmax_iterr: 3",
+            ":2: unknown field 'max_iterr' in SolverParameter; did you mean 'max_iter'?",
+        ),
+        (
+            "net_param {\n layer {\n  convolution_param { kernel_sise: 3 }\n }\n}",
+            ":3: unknown field 'kernel_sise' in ConvolutionParameter; did you mean 'kernel_size'?",
+        ),
+        ("qwertyuiop: 3", ":1: unknown field 'qwertyuiop' in SolverParameter"),
+        ('\n\nmax_iter: "x"', """:3: 'max_iter: "x"': Couldn't parse integer: "x\""""),
+        (
+            "max_iter: 1\nmax_iter: 2",
+            ':2: Message type "caffe.SolverParameter" should not have multiple "max_iter" fields.',
+        ),
+        (
+            "solver_mode: TPU",
+            ":1: 'solver_mode: TPU': Enum type \"caffe.SolverParameter.SolverMode\" has no value named TPU.",
+        ),
+        ("max_iter 3", ":1: 'max_iter 3': Expected \":\"."),
+    ],
+)
+def test_mistakes(messages, tmp_path, text, message):
+    path = tmp_path / "solver.prototxt"
+    path.write_text(text)
+    with pytest.raises(InputError) as caught:
+        messages.read_text("SolverParameter", path)
+    assert str(caught.value) == f"{path}{message}"
+
+
+def test_files_that_cannot_be_read(messages, tmp_path):
+    with pytest.raises(
+        InputError, match=re.escape(f"cannot read {tmp_path / 'none'}: No such file or directory")
+    ):
+        messages.read_text("SolverParameter", tmp_path / "none")
+    with pytest.raises(InputError, match=re.escape(f"cannot read {tmp_path}: Is a directory")):
+        messages.read_text("SolverParameter", tmp_path)
+    binary = tmp_path / "net.caffemodel"
+    binary.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match=re.escape(f"cannot read {binary}: ") + ".*utf-8"):
+        messages.read_text("NetParameter", binary)
+    with pytest.raises(
+        InputError, match=re.escape(f"cannot read {tmp_path / 'none'}: No such file or directory")
+    ):
+        messages.read_binary("SolverState", tmp_path / "none")
+
+
+def test_a_binary_file_cut_short(messages, tmp_path):
+    state = messages.new("SolverState")
+    state.iter = 1234
+    state.learned_net = "somewhere.caffemodel"
+    path = tmp_path / "x.solverstate"
+    path.write_bytes(state.SerializeToString())
+    assert messages.read_binary("SolverState", path).iter == 1234
+    path.write_bytes(state.SerializeToString()[:-3])
+    with pytest.raises(InputError, match=re.escape(f"{path} is not a complete SolverState: ")):
+        messages.read_binary("SolverState", path)

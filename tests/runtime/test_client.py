@@ -1,0 +1,395 @@
+"""The driver's hold on a worker: what it asks and gets, and what it says when the worker comes to grief."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lrbench_caffe.errors import InputError, TrainingError
+from lrbench_caffe.runtime.client import Opened, OpenRequest, TestPass, Worker, last_words
+from lrbench_caffe.runtime.info import caffe_info
+from lrbench_caffe.runtime.locate import CaffePython
+
+BATCHES = [
+    {"scores": [[1.5, 2.5], [0.0, -1.0]], "labels": [1, 0], "loss": 0.5},
+    {"scores": [[-3.0, 2.0], [7.0, 1.0]], "labels": [0, 1], "loss": 1.5},
+]
+
+
+@pytest.fixture
+def worker(fake_python, tmp_path):
+    """``worker(options)``: a worker of the fake caffe with a loaded solver."""
+    made = []
+
+    def worker(options=None, *, version="", hang_seconds=10.0, **request) -> Worker:
+        (tmp_path / "solver.json").write_text(json.dumps(options or {}))
+        made.append(Worker(fake_python(version), tmp_path / "caffe.log", hang_seconds=hang_seconds))
+        opened = made[-1].open(OpenRequest(str(tmp_path / "solver.json"), stop=1000, **request))
+        assert opened.iteration == 0
+        return made[-1]
+
+    yield worker
+    for one in made:
+        one.kill()
+
+
+def train(worker: Worker, count: int, wants_pause=lambda: False) -> tuple[dict[int, float], int]:
+    losses: dict[int, float] = {}
+
+    def on_losses(start: int, values: np.ndarray) -> None:
+        losses.update(enumerate(values.tolist(), start))
+
+    return losses, worker.run(np.full(count, 0.5), on_losses, wants_pause)
+
+
+def ended(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+# -- requests ---------------------------------------------------------------------------------------
+
+
+def test_hello_and_open(fake_python, tmp_path):
+    (tmp_path / "solver.json").write_text(json.dumps({"iter": 5, "test_batches": [BATCHES]}))
+    with Worker(fake_python(), tmp_path / "caffe.log") as worker:
+        assert worker.info.descriptor == (tmp_path / "descriptor").read_bytes()
+        assert (worker.info.caffe, worker.info.writable_base_lr) == ("1.0.0-fake", True)
+        opened = worker.open(OpenRequest(str(tmp_path / "solver.json"), stop=10))
+        assert opened == Opened(5, parameters=3, test_shapes=[{"s": [2, 2], "y": [2], "loss": [1]}])
+        pid = worker.pid
+    assert ended(pid)
+
+
+def test_train_test_replay_snapshot_and_log(worker, tmp_path):
+    one = worker({"test_batches": [BATCHES]})
+    assert train(one, 3) == ({0: 0.0, 1: 1.0, 2: 2.0}, 3)
+    first, second, outcome = one.test(0, 2, ("s", "y"))
+    assert (first["scores"].tolist(), first["labels"].tolist()) == (BATCHES[0]["scores"], [1, 0])
+    assert (second["scores"].tolist(), second["labels"].tolist()) == (BATCHES[1]["scores"], [0, 1])
+    assert outcome == TestPass({"loss": [1.0]}, 1.0)
+    assert list(one.test(0, 1, None)) == [{}, TestPass({"loss": [0.5]}, 0.5)]
+    one.replay([{"net": 0, "layers": ["data"], "passes": 3}], lambda done, total: None)
+    one.write_log("all is well")
+    assert one.snapshot() == 3
+    one.close()
+    log = (tmp_path / "caffe.log").read_text()
+    assert log.count("event: train forward 0 to 0\n") == 3
+    assert "event: log all is well\n" in log
+
+
+def test_pause(worker):
+    one = worker({"seconds": 0.02})
+    seen: list[int] = []
+
+    def wants_pause() -> bool:
+        seen.append(1)
+        return True
+
+    losses, iteration = train(one, 900, wants_pause)
+    assert 0 < iteration < 200
+    assert losses == {i: float(i) for i in range(iteration)}  # all that were trained were heard of
+    assert train(one, 1) == ({iteration: float(iteration)}, iteration + 1)
+
+
+def test_a_pause_that_comes_before_the_first_update(worker):
+    one = worker({"pause_before_first": 0.5}, hang_seconds=3)
+    losses, iteration = train(one, 900, lambda: True)
+    assert losses == {i: float(i) for i in range(iteration)}
+    assert iteration < 10
+    assert train(one, 1)[1] == iteration + 1
+
+
+def test_a_slow_iteration_is_no_hang_when_the_limit_is_longer(worker):
+    one = worker({"seconds": 0.6}, hang_seconds=5)
+    assert train(one, 2)[1] == 2
+
+
+# -- death ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("trouble", "message"),
+    [
+        (
+            "abort",
+            r"^Caffe was ended by SIGABRT: math_functions\.cu:28\] Check failed: error == cudaSuccess "
+            r"\(2 vs\. 0\) full$",
+        ),
+        ("exit", "^Caffe ended with exit code 7"),
+        ("SIGKILL", "^Caffe was ended by SIGKILL"),
+        ("SIGSEGV", "^Caffe was ended by SIGSEGV"),
+        ("raise", "^RuntimeError: layer 'ip' has had enough$"),
+    ],
+)
+def test_a_death_in_training(worker, trouble, message):
+    one = worker({"trouble_at": 3, "trouble": trouble})
+    with pytest.raises(TrainingError, match=message):
+        train(one, 10)
+    one.kill()
+    assert ended(one.pid)
+    with pytest.raises(TrainingError):
+        one.snapshot()
+
+
+def test_losses_before_a_death_are_heard_of(worker):
+    one = worker({"trouble_at": 12, "trouble": "SIGKILL", "seconds": 0.05})
+    losses: dict[int, float] = {}
+    with pytest.raises(TrainingError):
+        one.run(np.full(50, 0.5), lambda start, values: losses.update(enumerate(values.tolist(), start)))
+    assert len(losses) >= 5
+    assert losses == {i: float(i) for i in range(len(losses))}
+
+
+def test_a_failed_check_while_the_solver_is_loaded(worker):
+    with pytest.raises(
+        TrainingError, match=r"^Caffe was ended by SIGABRT: math_functions\.cu:28\] Check failed"
+    ):
+        worker({"trouble": "open"})
+
+
+def test_killed_from_outside_between_two_requests(worker):
+    one = worker()
+    os.kill(one.pid, signal.SIGKILL)
+    with pytest.raises(TrainingError, match=r"^Caffe was ended by SIGKILL"):
+        one.snapshot()
+
+
+def test_a_hang_is_ended(worker):
+    one = worker({"trouble_at": 2, "trouble": "hang"}, hang_seconds=0.5)
+    began = time.monotonic()
+    with pytest.raises(
+        TrainingError,
+        match=r"^Caffe gave no sign of life for 0\.5 s and was killed .*--hang-timeout SECONDS\)$",
+    ):
+        train(one, 5)
+    assert time.monotonic() - began < 5
+    assert ended(one.pid)
+
+
+def test_a_stopped_process_is_ended_too(worker):
+    one = worker(hang_seconds=0.5)
+    os.kill(one.pid, signal.SIGSTOP)
+    with pytest.raises(TrainingError, match="no sign of life"):
+        train(one, 5)
+    assert ended(one.pid)
+
+
+def test_last_words_are_those_of_this_process(fake_python, tmp_path):
+    log = tmp_path / "caffe.log"
+    log.write_text("F1124 20:55:10.588922 24205 old.cpp:1] Check failed: in another session\n")
+    (tmp_path / "solver.json").write_text(json.dumps({"trouble_at": 0, "trouble": "SIGKILL"}))
+    with pytest.raises(TrainingError) as caught, Worker(fake_python(), log) as one:
+        one.open(OpenRequest(str(tmp_path / "solver.json"), stop=5))
+        train(one, 5)
+    assert "another session" not in str(caught.value)
+    assert log.read_text().startswith("F1124")  # the log goes on, it is not begun anew
+
+
+DRIVER = """
+import sys, time
+from pathlib import Path
+from lrbench_caffe.runtime.client import OpenRequest, Worker
+from lrbench_caffe.runtime.locate import CaffePython
+folder = Path(sys.argv[1])
+worker = Worker(CaffePython(sys.argv[2:], "a fake"), folder / "caffe.log")
+worker.open(OpenRequest(str(folder / "solver.json"), stop=1000))
+print(worker.pid, flush=True)
+import numpy
+worker.run(numpy.ones(500), lambda start, losses: None)
+"""
+
+
+def test_no_worker_outlives_its_driver(fake_python, tmp_path):
+    # The worker is in a long iteration, so that it cannot notice a closed pipe.
+    (tmp_path / "solver.json").write_text(json.dumps({"trouble_at": 1, "trouble": "hang"}))
+    command = [sys.executable, "-c", DRIVER, str(tmp_path), *fake_python().command]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
+    ) as driver:
+        assert driver.stdout
+        pid = int(driver.stdout.readline())
+        deadline = time.monotonic() + 10
+        while "update 0" not in (tmp_path / "caffe.log").read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        driver.kill()
+    while not gone(pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def gone(pid: int) -> bool:
+    """Ended, though perhaps nobody has asked yet how (an orphan's zombie)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+# -- wrong interpreters -----------------------------------------------------------------------------
+
+
+def test_an_interpreter_without_caffe(tmp_path):
+    python = CaffePython([sys.executable, "-S"], "--caffe-python")
+    with pytest.raises(InputError, match=r" \(--caffe-python\): cannot import caffe: No module named "):
+        Worker(python, tmp_path / "caffe.log")
+
+
+@pytest.mark.parametrize(("program", "code"), [("false", 1), ("true", 0)])
+def test_a_program_that_is_no_python(tmp_path, program, code):
+    with pytest.raises(InputError, match=rf"^{program} \(the user\): Caffe ended with exit code {code}$"):
+        Worker(CaffePython([program], "the user"), tmp_path / "caffe.log")
+
+
+def test_no_such_program(tmp_path):
+    with pytest.raises(InputError, match=r"^cannot start /nonexistent/python: No such file or directory$"):
+        Worker(CaffePython(["/nonexistent/python"], "the user"), tmp_path / "caffe.log")
+
+
+def test_a_caffe_that_is_too_old(fake_python, tmp_path):
+    with pytest.raises(
+        InputError, match=r"\(version ancient\) has no solver callbacks in Python; Caffe 1.0 or newer"
+    ):
+        Worker(fake_python("ancient"), tmp_path / "caffe.log")
+
+
+# -- last words -------------------------------------------------------------------------------------
+
+STACK = """*** Check failure stack trace: ***
+    @     0x7f5d9a6a71c3  google::LogMessage::Fail()
+    @     0x7f5d9a6ac25b  google::LogMessage::SendToLog()
+    @     0x7f5d9a6a6ebf  google::LogMessage::Flush()
+    @     0x7f5d9a6a76ef  google::LogMessageFatal::~LogMessageFatal()
+    @     0x7f5d9ae0ec5a  caffe::db::LMDB::Open()
+"""
+ROUTINE = """WARNING: Logging before InitGoogleLogging() is written to STDERR
+I1124 20:55:10.577719 24205 solver.cpp:45] Initializing solver from parameters:
+base_lr: 0.1
+display: 20
+I1124 20:55:10.588011 24205 net.cpp:53] Creating Layer data
+"""
+
+
+@pytest.mark.parametrize(
+    ("log", "expected"),
+    [
+        (
+            ROUTINE
+            + "F1124 20:55:10.588922 24205 db_lmdb.hpp:15] Check failed: mdb_status == 0 (2 vs. 0) No file\n"
+            + STACK,
+            "db_lmdb.hpp:15] Check failed: mdb_status == 0 (2 vs. 0) No file",
+        ),
+        # glog of 2022 writes the year, too.
+        (
+            "F20221124 20:55:10.588922 24205 blob.cpp:32] Check failed: shape[i] >= 0 (-1 vs. 0) \n" + STACK,
+            "blob.cpp:32] Check failed: shape[i] >= 0 (-1 vs. 0)",
+        ),
+        # A message with a line break in it, and a library's word between message and trace.
+        (
+            "F1124 20:55:10.588922   205 layer_factory.hpp:81] Check failed: registry.count(type) == 1 "
+            "(0 vs. 1) Unknown layer type: Mine\n  (known types: AbsVal, Accuracy)\n" + STACK,
+            "layer_factory.hpp:81] Check failed: registry.count(type) == 1 (0 vs. 1) "
+            "Unknown layer type: Mine (known types: AbsVal, Accuracy)",
+        ),
+        # The last check is the one that ended it.
+        (
+            "F1124 20:55:10.588922 205 a.cpp:1] Check failed: first\n"
+            "F1124 20:55:11.588922 205 b.cpp:2] Check failed: second\n" + STACK,
+            "b.cpp:2] Check failed: second",
+        ),
+        # No check: a Python layer's traceback, an allocator, ...
+        (
+            ROUTINE + 'Traceback (most recent call last):\n  File "layer.py", line 3, in forward\n'
+            "ValueError: my layer is unhappy\n",
+            "ValueError: my layer is unhappy",
+        ),
+        (
+            ROUTINE + "terminate called after throwing an instance of 'std::bad_alloc'\n"
+            "  what():  std::bad_alloc\n",
+            "what():  std::bad_alloc",
+        ),
+        # The solver that Caffe prints at its start is no last word.
+        (ROUTINE, ""),
+        ("", ""),
+    ],
+)
+def test_last_words(tmp_path, log, expected):
+    path = tmp_path / "caffe.log"
+    path.write_text(log)
+    assert last_words(path) == expected
+
+
+def test_last_words_of_a_long_log(tmp_path):
+    path = tmp_path / "caffe.log"
+    path.write_text("noise\n" * 50_000 + "F1124 20:55:10.588922 205 a.cpp:1] Check failed: at last\n" + STACK)
+    assert last_words(path) == "a.cpp:1] Check failed: at last"
+
+
+def test_bytes_that_are_no_text(tmp_path):
+    path = tmp_path / "caffe.log"
+    path.write_bytes(b"\xff\xfe\n" + b"F1124 20:55:10.588922 205 a.cpp:1] Check failed: \xff\n")
+    assert last_words(path) == "a.cpp:1] Check failed: \ufffd"
+
+
+def test_no_log(tmp_path):
+    assert last_words(tmp_path / "none") == ""
+
+
+# -- what is remembered -----------------------------------------------------------------------------
+
+
+def test_info_is_asked_again_where_it_cannot_be_trusted(fake_python, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    python = fake_python()
+    assert caffe_info(python).caffe == "1.0.0-fake"
+    # The fake has no libraries whose change would be noticed, so nothing may be believed from the cache.
+    (tmp_path / "descriptor").write_bytes(b"")
+    assert caffe_info(python).descriptor == b""
+
+
+def test_info_is_remembered_until_caffe_changes(caffe_info, tmp_path, monkeypatch):
+    from lrbench_caffe.runtime import info as module
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    library = tmp_path / "libcaffe.so"
+    library.touch()
+    known = type(caffe_info)(**{**vars(caffe_info), "files": [str(library)]})
+    asked = []
+
+    class Never:
+        def __init__(self, *_: object, **__: object) -> None:
+            asked.append(1)
+            self.info = known
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr(module, "Worker", Never)
+    python = CaffePython(["some-python"], "the user")
+    assert module.caffe_info(python) == module.caffe_info(python) == known
+    assert len(asked) == 1
+    assert module.caffe_info(python, fresh=True) == known
+    assert len(asked) == 2
+    os.utime(library, (1, 1))
+    assert module.caffe_info(python) == known
+    assert len(asked) == 3
+    monkeypatch.setenv("PYTHONPATH", "/another/caffe")
+    module.caffe_info(python)
+    assert len(asked) == 4
+    for file in Path(tmp_path).glob("lrbench_caffe/caffe-info/*"):
+        file.write_text(re.sub("protocol", "protokoll", file.read_text()))
+    module.caffe_info(python)
+    assert len(asked) == 5

@@ -1,0 +1,145 @@
+"""Which module may import what: the dependency direction, read from the sources."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import lrbench_caffe
+
+PACKAGE = Path(lrbench_caffe.__file__).parent
+ROOT = PACKAGE.parent
+NAME = "lrbench_caffe"
+WORKER = f"{NAME}.runtime.worker"
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def read(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+SOURCES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def imported(name: str) -> set[str]:
+    """Full names of all that a module imports, anywhere in it; a name out of a package counts as a module
+    if it is one."""
+    path = SOURCES[name]
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    found: set[str] = set()
+    for node in ast.walk(read(path)):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parents = package.split(".")
+                base = ".".join([*parents[: len(parents) - node.level + 1], *([base] if base else [])])
+            names = {f"{base}.{alias.name}" for alias in node.names}
+            found.update({n for n in names if n in SOURCES} or {base})
+    return found
+
+
+def reached(name: str) -> set[str]:
+    """A module and all of ours that it leads to."""
+    seen: set[str] = set()
+    todo = [name]
+    while todo:
+        current = todo.pop()
+        if current not in seen:
+            seen.add(current)
+            todo += [other for other in imported(current) if other in SOURCES]
+    return seen
+
+
+def of_package(*names: str) -> list[str]:
+    return [module for module in SOURCES if any(f"{module}.".startswith(f"{NAME}.{name}.") for name in names)]
+
+
+def top(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def test_the_reader_sees_imports():
+    assert {"numpy", f"{NAME}.errors"} <= imported(f"{NAME}.metrics")
+    assert f"{NAME}.lr.parameters" in imported(f"{NAME}.lr.policy")  # from . import parameters as par
+    assert f"{NAME}.lr.errors" in imported(f"{NAME}.lr")  # from .errors import PolicyError
+    assert "matplotlib.figure" in imported(f"{NAME}.plots")  # inside functions
+    assert f"{NAME}.prototxt.sources" in reached(f"{NAME}.train")
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_caffe_is_imported_by_the_worker_alone(module):
+    assert ("caffe" in map(top, imported(module))) == (module == WORKER)
+
+
+def test_the_worker_needs_caffe_and_numpy_alone():
+    assert set(map(top, imported(WORKER))) <= {*sys.stdlib_module_names, "caffe", "numpy"}
+
+
+def test_lr_module_needs_numpy_alone():
+    modules = of_package("lr")
+    assert modules
+    for module in modules:
+        for name in imported(module):
+            ours = f"{name}.".startswith(f"{NAME}.lr.")
+            assert ours or top(name) in {*sys.stdlib_module_names, "numpy"}, (module, name)
+
+
+@pytest.mark.parametrize(
+    ("package", "forbidden"),
+    [
+        ("data", ["training", "prototxt", "runtime", "train"]),
+        ("prototxt", ["training", "train", "plots"]),
+        ("metrics", ["runtime", "training", "prototxt", "data", "train"]),
+        ("runtime", ["training", "prototxt", "train"]),
+        ("training", ["train", "plots"]),
+        ("errors", ["runtime", "training", "prototxt", "data", "lr", "metrics"]),
+        ("report", ["runtime", "training", "prototxt", "train"]),
+        ("plots", ["runtime", "training", "train"]),
+    ],
+)
+def test_direction(package, forbidden):
+    modules = of_package(package)
+    assert modules
+    for module in modules:
+        wrong = reached(module) & set(of_package(*forbidden))
+        assert not wrong, (module, wrong)
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_matplotlib_is_imported_where_something_is_drawn(module):
+    assert "matplotlib" not in map(top, imported(module)) or module == f"{NAME}.plots"
+    for node in read(SOURCES[module]).body:  # not inside a function
+        for part in [node, *getattr(node, "body", [])] if not isinstance(node, ast.FunctionDef) else []:
+            if isinstance(part, ast.Import):
+                assert all(top(alias.name) != "matplotlib" for alias in part.names)
+            elif isinstance(part, ast.ImportFrom):
+                assert top(part.module or "") != "matplotlib"
+
+
+def loaded_by(statement: str) -> set[str]:
+    """Top-level modules that are loaded after a statement, in a fresh interpreter."""
+    code = f"{statement}\nimport sys\nprint(*sys.modules, sep='\\n')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    return set(map(top, done.stdout.split()))
+
+
+def test_what_a_command_loads_before_it_does_something():
+    loaded = loaded_by(f"import {NAME}.train")
+    assert NAME in loaded
+    assert not loaded & {"matplotlib", "caffe", "PIL"}
+
+
+def test_what_the_lr_module_loads():
+    loaded = loaded_by(f"import {NAME}.lr")
+    assert "numpy" in loaded
+    assert not loaded & {"google", "lmdb", "rich", "matplotlib", "psycopg2", "caffe"}

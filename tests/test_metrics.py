@@ -1,0 +1,246 @@
+"""The paper's metrics, against values by hand and against a slow oracle that loops over samples."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lrbench_caffe.errors import TrainingError
+from lrbench_caffe.metrics import Measurement, MetricsAccumulator, TestMetrics, best
+
+NAN = float("nan")
+
+# Four samples, three classes.           true class   verdict   probability of the true class
+PROBABILITIES = np.array(
+    [
+        [0.7, 0.2, 0.1],  # ................ 0         right     0.7
+        [0.5, 0.3, 0.2],  # ................ 0         right     0.5
+        [0.1, 0.8, 0.1],  # ................ 1         right     0.8
+        [0.6, 0.3, 0.1],  # ................ 2         wrong     0.1
+    ]
+)
+LABELS = np.array([0, 0, 1, 2])
+
+
+def metrics(scores, labels, **options) -> TestMetrics:
+    accumulator = MetricsAccumulator(**options)
+    accumulator.add(np.asarray(scores, dtype=np.float32), np.asarray(labels, dtype=np.float32))
+    return accumulator.compute()
+
+
+def check_by_hand(found: TestMetrics) -> None:
+    assert found.samples == 4
+    assert found.top1 == 75.0
+    assert found.top5 == 100.0  # Top-3 of three classes
+    assert found.ac == pytest.approx((0.7 + 0.5 + 0.8) / 3, rel=1e-6)
+    # The mean is 20/30; deviations 1/30, -5/30, 4/30; their squares' mean (1 + 25 + 16) / 900 / 3.
+    assert found.cd == pytest.approx(math.sqrt(14) / 30, rel=1e-6)
+    # Class 0 has 0.6, class 1 has 0.8, class 2 no sample that is right.
+    assert found.cdac == pytest.approx(0.1, rel=1e-6)
+    assert found.silent_classes == 1
+    assert found.cross_entropy == pytest.approx(-math.log(0.7 * 0.5 * 0.8 * 0.1) / 4, rel=1e-6)
+
+
+@pytest.mark.parametrize("shift", [0.0, 3.0, -50.0])
+def test_by_hand_from_logits(shift):
+    # softmax(log p + anything) is p.
+    check_by_hand(metrics(np.log(PROBABILITIES) + shift, LABELS))
+
+
+def test_by_hand_from_probabilities():
+    check_by_hand(metrics(PROBABILITIES, LABELS, probabilities=True))
+
+
+def test_labels_may_have_any_shape():
+    check_by_hand(metrics(np.log(PROBABILITIES), LABELS.reshape(4, 1, 1, 1)))
+
+
+@pytest.mark.parametrize(("label", "top1", "top5"), [(0, 100, 100), (1, 0, 100), (4, 0, 100), (5, 0, 0)])
+def test_top_5_of_seven_classes(label, top1, top5):
+    found = metrics([[7, 6, 5, 4, 3, 2, 1]], [label])
+    assert (found.top1, found.top5) == (top1, top5)
+
+
+def test_a_tie_is_wrong_as_in_caffes_accuracy_layer():
+    assert metrics([[1, 1, 0]], [0]).top1 == 0
+    assert metrics([[1, 0, 0]], [0]).top1 == 100
+    # All the same: with 5 classes four others are as good, with 6 there are five.
+    assert metrics([[0] * 5], [2]).top5 == 100
+    assert metrics([[0] * 6], [2]).top5 == 0
+
+
+def test_two_classes():
+    found = metrics([[2, 1], [2, 1]], [0, 1])
+    assert (found.top1, found.top5) == (50, 100)
+
+
+def test_nothing_right():
+    found = metrics([[0, 1, 0]], [0])
+    assert found.top1 == 0
+    assert math.isnan(found.ac) and math.isnan(found.cd) and math.isnan(found.cdac)
+    assert found.silent_classes == 3
+    assert found.cross_entropy == pytest.approx(math.log(2 + math.e))
+
+
+@pytest.mark.parametrize("probabilities", [False, True])
+def test_nan_is_no_hit(probabilities):
+    found = metrics([[NAN] * 6, [0.5, 0.1, 0.1, 0.1, 0.1, 0.1]], [0, 0], probabilities=probabilities)
+    assert (found.samples, found.top1, found.top5) == (2, 50, 50)
+    assert not math.isnan(found.ac)
+    assert math.isnan(found.cross_entropy)
+
+
+def test_huge_logits_do_not_overflow():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = metrics([[1e4, 0, -1e4], [1e4, 0, -1e4]], [0, 2])
+    assert (found.top1, found.ac, found.cd) == (50, 1, 0)
+    assert found.cross_entropy == (0 + 2e4) / 2
+
+
+def test_probability_zero_counts_as_in_caffes_losses():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = metrics([[1, 0]], [1], probabilities=True)
+    assert found.cross_entropy == pytest.approx(87.3365, abs=1e-4)  # -log(FLT_MIN)
+
+
+def test_ignored_labels_do_not_count():
+    scores = np.log(np.vstack([PROBABILITIES, [[0.2, 0.3, 0.5]] * 3]))
+    labels = [*LABELS, 255, 255, 255]
+    check_by_hand(metrics(scores, labels, ignore_label=255))
+    with pytest.raises(TrainingError, match="labels from 0 to 255"):
+        metrics(scores, labels)
+
+
+def test_all_ignored_is_no_result():
+    with pytest.raises(TrainingError, match="no sample"):
+        metrics([[1, 2]], [7], ignore_label=7)
+    with pytest.raises(TrainingError, match="no sample"):
+        MetricsAccumulator().compute()
+
+
+def test_spatial_scores():
+    # One image of 2 x 2 pixels, three classes: channels first, as Caffe has them.
+    scores = np.log(PROBABILITIES).T.reshape(1, 3, 2, 2)
+    check_by_hand(metrics(scores, LABELS.reshape(1, 1, 2, 2), axis=1))
+    check_by_hand(metrics(np.log(PROBABILITIES).reshape(1, 2, 2, 3), LABELS.reshape(1, 2, 2), axis=-1))
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"), [([0, 3], "labels from 0 to 3"), ([-1, 2], "labels from -1 to 2")]
+)
+def test_label_out_of_range(labels, message):
+    with pytest.raises(TrainingError, match=rf"{message}, but the net has 3 classes \(labels 0 to 2\)"):
+        metrics([[1, 2, 3]] * 2, labels)
+
+
+def test_another_number_of_labels():
+    with pytest.raises(TrainingError, match="2 score vectors for 3 labels"):
+        metrics([[1, 2, 3]] * 2, [0, 1, 2])
+
+
+# -- against an oracle ------------------------------------------------------------------------------
+
+
+def oracle(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """The metrics straight from their definitions."""
+    classes = logits.shape[1]
+    hits = {1: 0, 5: 0}
+    confidences: list[list[float]] = [[] for _ in range(classes)]
+    surprise = []
+    for x, y in zip(logits.astype(float), labels):
+        p = np.exp(x - x.max()) / np.exp(x - x.max()).sum()
+        rank = sum(x[j] >= x[y] for j in range(classes) if j != y)
+        hits[1] += rank == 0
+        hits[5] += rank < 5
+        surprise.append(-math.log(p[y]))
+        if rank == 0:
+            confidences[y].append(p[y])
+    everything = [p for of_class in confidences for p in of_class]
+    heard = [float(np.mean(of_class)) for of_class in confidences if of_class]
+    return {
+        "samples": len(labels),
+        "top1": 100 * hits[1] / len(labels),
+        "top5": 100 * hits[5] / len(labels),
+        "ac": float(np.mean(everything)) if everything else NAN,
+        "cd": float(np.std(everything)) if everything else NAN,
+        "cdac": float(np.std(heard)) if heard else NAN,
+        "silent_classes": classes - len(heard),
+        "cross_entropy": float(np.mean(surprise)),
+    }
+
+
+@st.composite
+def scored_sets(draw) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    """Logits on a coarse grid, so that ties happen; labels that are often right; places to cut."""
+    count, classes = draw(st.integers(1, 40)), draw(st.integers(2, 12))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    logits = (np.round(rng.normal(0, 2, (count, classes)) * 4) / 4).astype(np.float32)
+    labels = np.where(rng.random(count) < 0.6, logits.argmax(axis=1), rng.integers(0, classes, count))
+    cuts = sorted(draw(st.lists(st.integers(0, count), max_size=6)))
+    return logits, labels, cuts
+
+
+@given(scored_sets())
+def test_any_batches_and_any_merging_agree_with_the_oracle(test_set):
+    logits, labels, cuts = test_set
+    whole, parts = MetricsAccumulator(), MetricsAccumulator()
+    for x, y in zip(np.split(logits, cuts), np.split(labels, cuts)):
+        whole.add(x, y)
+        part = MetricsAccumulator()
+        part.add(x, y)
+        parts.merge(part)
+    expected = pytest.approx(oracle(logits, labels), rel=1e-9, abs=1e-9, nan_ok=True)
+    assert vars(whole.compute()) == expected
+    assert vars(parts.compute()) == expected
+
+
+@given(scored_sets())
+def test_a_softmax_changes_nothing(test_set):
+    logits, labels, _ = test_set
+    exact = logits.astype(np.float64)
+    p = np.exp(exact - exact.max(axis=1, keepdims=True))
+    accumulator = MetricsAccumulator(probabilities=True)
+    accumulator.add(p / p.sum(axis=1, keepdims=True), labels)
+    assert vars(accumulator.compute()) == pytest.approx(
+        oracle(logits, labels), rel=1e-9, abs=1e-9, nan_ok=True
+    )
+
+
+# -- measurements -----------------------------------------------------------------------------------
+
+
+def measurement(iteration: int, top1: float | None) -> Measurement:
+    return Measurement(iteration, 0.1, top1, None, None, None, None, None, None, None, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("top1", "iteration"),
+    [
+        ([10, 90, 80, 90], 100),  # the first of equals
+        ([0, 0], 0),
+        ([None, 5, None], 100),
+    ],
+)
+def test_best_is_the_first_highest(top1, iteration):
+    found = best([measurement(100 * i, value) for i, value in enumerate(top1)])
+    assert found is not None
+    assert found.iteration == iteration
+
+
+def test_best_of_nothing():
+    assert best([]) is None
+    assert best([measurement(0, None)]) is None
+
+
+def test_rows_of_other_versions_are_read():
+    row = {**vars(measurement(5, 50.0)), "something_new": 1}
+    assert Measurement.from_json(row) == measurement(5, 50.0)
+    del row["samples"], row["net"]  # fields with defaults may be missing
+    assert Measurement.from_json(row) == measurement(5, 50.0)

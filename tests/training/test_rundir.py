@@ -1,0 +1,245 @@
+"""A run's files: what a kill leaves behind, what a resumed run repeats, and who may write."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lrbench_caffe.errors import InputError
+from lrbench_caffe.metrics import Measurement
+from lrbench_caffe.training.rundir import RunDirectory, find_newest
+
+ROW = Measurement(
+    iteration=100, lr=0.01, top1=90.5, top5=99.0, ac=0.9, cd=0.1, cdac=0.05, test_loss=0.3, train_loss=0.25,
+    ld=0.05, seconds=1.5, samples=200, silent_classes=1, net=0,
+)  # fmt: skip
+
+
+@pytest.fixture
+def run(tmp_path):
+    directory = RunDirectory(tmp_path / "run")
+    directory.lock()
+    yield directory
+    directory.release()
+
+
+def at(iteration: int, top1: float | None, net: int = 0) -> Measurement:
+    return dataclasses.replace(ROW, iteration=iteration, top1=top1, net=net)
+
+
+# -- measurements -----------------------------------------------------------------------------------
+
+
+def test_measurements_round_trip_and_have_the_promised_keys(run):
+    run.add_measurement(ROW)
+    assert run.measurements() == [ROW]
+    (line,) = (run.path / "measurements.jsonl").read_text().splitlines()
+    assert list(json.loads(line)) == [
+        "iteration", "lr", "top1", "top5", "ac", "cd", "cdac", "test_loss", "train_loss", "ld", "seconds",
+        "samples", "silent_classes", "net",
+    ]  # fmt: skip
+
+
+def test_a_measurement_is_in_the_file_at_once(run):
+    run.add_measurement(ROW)
+    assert RunDirectory(run.path).measurements() == [ROW]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_json_cannot_say_becomes_null(run, value):
+    run.add_measurement(dataclasses.replace(ROW, ac=value, test_loss=value))
+    text = (run.path / "measurements.jsonl").read_text()
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    row = json.loads(text, parse_constant=refuse)
+    assert (row["ac"], row["test_loss"], row["top1"]) == (None, None, 90.5)
+    assert run.measurements()[0].ac is None
+
+
+def test_the_later_measurement_of_an_iteration_is_valid(run):
+    for row in (at(0, 10), at(100, 50), at(200, 60), at(100, 51), at(200, 61)):
+        run.add_measurement(row)
+    assert [(m.iteration, m.top1) for m in run.measurements()] == [(0, 10), (100, 51), (200, 61)]
+
+
+def test_every_test_net_has_its_own(run):
+    for row in (at(100, 1, net=1), at(0, 2, net=1), at(0, 3, net=0), at(100, 4, net=0)):
+        run.add_measurement(row)
+    assert [(m.iteration, m.net, m.top1) for m in run.measurements()] == [
+        (0, 0, 3),
+        (0, 1, 2),
+        (100, 0, 4),
+        (100, 1, 1),
+    ]
+
+
+# -- iterations -------------------------------------------------------------------------------------
+
+
+def test_iterations_round_trip_exactly(run):
+    lrs = np.array([0.1, 0.1 / 3, 1e-7])
+    losses = np.array([2.302585, 1 / 3, 0.1], dtype=np.float32)
+    run.add_iterations(5, lrs, losses.astype(np.float64))
+    found = RunDirectory(run.path).iterations()
+    assert found[:, 0].tolist() == [5, 6, 7]
+    assert found[:, 1].tolist() == lrs.tolist()
+    assert found[:, 2].astype(np.float32).tolist() == losses.tolist()  # Caffe's losses are float32
+    assert (run.path / "iterations.csv").read_text().startswith("iteration,lr,loss\n5,0.1,2.3025")
+
+
+def test_repeated_iterations(run):
+    run.add_iterations(0, np.full(4, 0.1), np.array([1.0, 2, 3, 4]))
+    run.release()
+    run.lock()
+    run.add_iterations(2, np.full(3, 0.2), np.array([30.0, 40, 50]))
+    assert run.iterations().tolist() == [[0, 0.1, 1], [1, 0.1, 2], [2, 0.2, 30], [3, 0.2, 40], [4, 0.2, 50]]
+    assert (run.path / "iterations.csv").read_text().count("iteration") == 1
+
+
+def test_losses_that_are_no_numbers(run):
+    run.add_iterations(0, np.full(2, 0.1), np.array([math.nan, math.inf]))
+    assert np.isnan(run.iterations()[0, 2])
+    assert run.iterations()[1, 2] == math.inf
+
+
+def test_nothing_yet(tmp_path):
+    run = RunDirectory(tmp_path / "none")
+    assert run.iterations().shape == (0, 3)
+    assert run.measurements() == list(run.rows("decisions.jsonl")) == []
+    assert not run.exists
+    assert not run.running
+
+
+# -- what a kill leaves -----------------------------------------------------------------------------
+
+
+def test_torn_last_lines(run):
+    run.add_measurement(at(0, 10))
+    run.add_measurement(at(100, 20))
+    run.add_iterations(0, np.full(2, 0.1), np.array([1.0, 2.0]))
+    run.release()
+    for name in ("measurements.jsonl", "iterations.csv"):
+        path = run.path / name
+        path.write_bytes(path.read_bytes()[:-3])  # the last line lost its end
+    # Reading leaves the torn line out ...
+    assert [m.iteration for m in run.measurements()] == [0]
+    assert run.iterations().tolist() == [[0, 0.1, 1]]
+    # ... and a new line does not grow onto it.
+    run.lock()
+    run.add_measurement(at(200, 30))
+    run.add_iterations(1, np.full(1, 0.1), np.array([5.0]))
+    assert [m.iteration for m in run.measurements()] == [0, 200]
+    assert run.iterations().tolist() == [[0, 0.1, 1], [1, 0.1, 5]]
+
+
+def test_a_torn_heading(run):
+    (run.path / "iterations.csv").write_text("iterat")
+    run.release()
+    assert run.iterations().shape == (0, 3)
+    run.lock()
+    run.add_iterations(0, np.full(1, 0.1), np.array([5.0]))
+    assert run.iterations().tolist() == [[0, 0.1, 5]]
+
+
+# -- the lock ---------------------------------------------------------------------------------------
+
+HOLD = """
+import sys
+from pathlib import Path
+from lrbench_caffe.training.rundir import RunDirectory
+run = RunDirectory(Path(sys.argv[1]))
+run.lock()
+print("locked", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_second_process_is_refused(tmp_path):
+    run = RunDirectory(tmp_path / "run")
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-c", HOLD, str(run.path)]
+    with subprocess.Popen(
+        command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "locked\n"
+        assert run.running
+        with pytest.raises(
+            InputError, match=re.escape(f"{run.path} is in use by a training that is still running")
+        ):
+            run.lock()
+        other.kill()  # however it ends, the lock goes with it
+    assert not run.running
+    run.lock()
+    assert run.running
+    run.release()
+    assert not run.running
+
+
+def test_a_place_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        InputError, match=re.escape(f"cannot write to {tmp_path / 'file' / 'run'}: Not a directory")
+    ):
+        RunDirectory(tmp_path / "file" / "run").lock()
+
+
+# -- run.json ---------------------------------------------------------------------------------------
+
+
+def test_record(run):
+    assert not run.exists
+    run.write({"solver": "a", "status": "running"})
+    run.update(status="finished", iteration=5)
+    assert run.exists
+    assert RunDirectory(run.path).read() == {"solver": "a", "status": "finished", "iteration": 5}
+
+
+@pytest.mark.parametrize("content", [None, "", '{"solver": '])
+def test_no_record(run, content):
+    if content is not None:
+        (run.path / "run.json").write_text(content)
+    with pytest.raises(InputError, match=re.escape(f"{run.path} holds no run: ")):
+        run.read()
+
+
+# -- the newest run ---------------------------------------------------------------------------------
+
+
+def make(path: Path, solver: str, age: float) -> None:
+    run = RunDirectory(path)
+    path.mkdir(parents=True)
+    run.write({"solver": solver})
+    (path / "iterations.csv").touch()
+    for file in path.iterdir():
+        os.utime(file, (1e9 - age, 1e9 - age))
+
+
+def test_find_newest(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    root = tmp_path / "runs"
+    make(root / "old", "solvers/a.prototxt", age=300)
+    make(root / "new", str(tmp_path / "solvers" / "a.prototxt"), age=200)  # the same file, by another name
+    make(root / "other", "solvers/b.prototxt", age=100)
+    (root / "damaged").mkdir()
+    (root / "damaged" / "run.json").write_text("{")
+    assert find_newest(root, Path("solvers/a.prototxt")).path == root / "new"
+    # What counts is the last sign of life, not how the run is called or when it began.
+    os.utime(root / "old" / "iterations.csv", (1e9 - 1, 1e9 - 1))
+    assert find_newest(root, Path("solvers/a.prototxt")).path == root / "old"
+
+
+def test_no_run_to_resume(tmp_path):
+    with pytest.raises(InputError, match=r"^--resume: no run of x.prototxt in .*/ \(--out DIR names another"):
+        find_newest(tmp_path, Path("x.prototxt"))

@@ -1,0 +1,210 @@
+"""Settings, however they are said: flags, the solver, or the record of a run."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from google.protobuf import text_format
+
+from lrbench_caffe.errors import InputError
+from lrbench_caffe.lr import PolicyError
+from lrbench_caffe.prototxt.nets import PhaseNet
+from lrbench_caffe.prototxt.solver import Solver
+from lrbench_caffe.training.settings import (
+    RunSettings,
+    check_weights,
+    choose_gpu,
+    choose_policy,
+    choose_seed,
+    shortest,
+)
+from lrbench_caffe.training.signals import Signals
+
+NONE = dict.fromkeys(("k0", "k1", "gamma", "p", "l"))
+
+
+@pytest.fixture
+def solver(messages):
+    def build(text: str) -> Solver:
+        message = text_format.Parse(text, messages.new("SolverParameter"))
+        return Solver(Path("s.prototxt"), message, {}, PhaseNet("", "", "TRAIN", "", ()), None, [])
+
+    return build
+
+
+# -- policy -----------------------------------------------------------------------------------------
+
+
+def test_the_solvers_own_policy(solver):
+    own = solver('base_lr: 0.01 lr_policy: "step" gamma: 0.1 stepsize: 5000 max_iter: 10000')
+    chosen = choose_policy(None, NONE, own, 10_000)
+    assert chosen.origin == "the solver's lr_policy"
+    assert chosen.policy(4999) == pytest.approx(0.01)
+    assert chosen.policy(5000) == pytest.approx(0.001)
+
+
+@pytest.mark.parametrize("max_iter", [100, 1000])
+def test_what_is_chosen_is_what_the_record_trains_with(solver, max_iter):
+    # With --max-iter the training may be longer than the solver's own 100 iterations.
+    own = solver('base_lr: 0.01 lr_policy: "poly" power: 1 max_iter: 100')
+    chosen = choose_policy(None, NONE, own, max_iter).policy
+    settings = RunSettings("s", str(chosen), "the solver's lr_policy", 1, max_iter, 10, 0)
+    assert settings.bound_policy()(50) == chosen(50)
+
+
+def test_a_policy_with_flags(solver):
+    chosen = choose_policy(
+        "sin2", {**NONE, "k1": "0.06", "l": "2000"}, solver("base_lr: 0.01 max_iter: 100"), 10_000
+    )
+    assert str(chosen.policy) == "SIN2(k0=0.01, k1=0.06, l=2000)"  # 0.01, not 0.009999999776
+    assert [filled.parameter for filled in chosen.filled] == ["k0"]
+
+
+@pytest.mark.parametrize(
+    ("text", "flags", "solver_text", "error", "message"),
+    [
+        (
+            None,
+            {},
+            "base_lr: 1",
+            InputError,
+            "s.prototxt: lr_policy is missing; give one there or a policy with --lr",
+        ),
+        (None, {"k0": "1", "l": "2"}, "base_lr: 1", InputError, "--k0, --l: needs --lr"),
+        (None, {}, 'lr_policy: "stepp" base_lr: 1', InputError, "s.prototxt: .*stepp"),
+        ("sine2", {}, "base_lr: 1", PolicyError, "sine2"),
+    ],
+)
+def test_mistakes_with_policies(solver, text, flags, solver_text, error, message):
+    with pytest.raises(error, match=rf"(?i){message}"):
+        choose_policy(text, {**NONE, **flags}, solver(solver_text), 1000)
+
+
+@pytest.mark.parametrize("text", ["0.01", "0.1", "0.0001", "1e-07", "0.75", "3.0"])
+def test_float32_fields_as_they_were_written(solver, text):
+    assert shortest(solver(f"base_lr: {text}").message.base_lr) == float(text)
+
+
+# -- GPU, seed, weights -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("flag", "text", "gpu"),
+    [
+        (None, "", None),  # caffe train's rule: without --gpu and solver_mode it is the CPU
+        (None, "solver_mode: CPU", None),
+        (None, "solver_mode: GPU device_id: 1", 1),
+        ("0", "solver_mode: CPU", 0),
+        ("none", "solver_mode: GPU", None),
+    ],
+)
+def test_gpu(solver, caffe_info, flag, text, gpu):
+    two = dataclasses.replace(caffe_info, cuda=True, gpus=2)
+    assert choose_gpu(flag, solver(text), two) == gpu
+
+
+@pytest.mark.parametrize(
+    ("flag", "gpus", "message"),
+    [
+        ("2", 2, r"^--gpu 2: no such GPU; this machine has 2$"),
+        ("-1", 2, r"^--gpu -1: no such GPU"),
+        ("0,1", 2, r"^--gpu 0,1: 2 GPUs; allowed: one for each training"),
+        ("all", 2, r"^--gpu all: 2 GPUs"),
+        ("all", 0, r"^--gpu all: no such GPU; this machine has 0$"),
+        ("first", 2, r"^--gpu: 'first'; allowed: a GPU's number, all, or none for the CPU$"),
+    ],
+)
+def test_gpus_that_are_not_there(solver, caffe_info, flag, gpus, message):
+    with pytest.raises(InputError, match=message):
+        choose_gpu(flag, solver(""), dataclasses.replace(caffe_info, cuda=True, gpus=gpus))
+
+
+def test_gpu_on_a_caffe_without_cuda(solver, caffe_info):
+    cpu = dataclasses.replace(caffe_info, cuda=False, gpus=0)
+    with pytest.raises(InputError, match=r"^--gpu 0: the Caffe in .* is CPU-only"):
+        choose_gpu("0", solver(""), cpu)
+    with pytest.raises(InputError, match=r"^s.prototxt: solver_mode: GPU: the Caffe in .* is CPU-only"):
+        choose_gpu(None, solver("solver_mode: GPU"), cpu)
+
+
+def test_seed(solver):
+    assert choose_seed(7, solver("random_seed: 5")) == 7
+    assert choose_seed(None, solver("random_seed: 5")) == 5
+    new = {choose_seed(None, solver("")) for _ in range(5)}
+    assert len(new) > 1
+    assert all(0 <= seed < 2**31 for seed in new)
+    for bad in (-1, 2**31):
+        with pytest.raises(InputError, match=f"^--seed: {bad}; allowed: 0 to 2147483647$"):
+            choose_seed(bad, solver(""))
+
+
+def test_weights(solver, messages, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = messages.new("NetParameter")
+    model.layer.add(name="ip")
+    for name in ("a", "b", "c"):
+        Path(name).write_bytes(model.SerializeToString())
+    assert check_weights("a,b", solver("weights: 'c'"), messages) == ["a", "b"]
+    assert check_weights(None, solver("weights: 'c,a' weights: 'b'"), messages) == ["c", "a", "b"]
+    assert check_weights(None, solver(""), messages) == []
+    with pytest.raises(InputError, match=r"^--weights: no such file: d$"):
+        check_weights("a,d", solver(""), messages)
+    Path("empty").touch()
+    with pytest.raises(InputError, match=r"^--weights: empty holds no layers"):
+        check_weights("empty", solver(""), messages)
+    Path("cut").write_bytes(model.SerializeToString()[:-1])
+    with pytest.raises(InputError, match=r"^cut is not a complete NetParameter"):
+        check_weights("cut", solver(""), messages)
+
+
+# -- the record -------------------------------------------------------------------------------------
+
+
+def test_record_round_trip():
+    settings = RunSettings(
+        "s", "SIN(k0=0.1, k1=0.2, l=50)", "--lr", 1, 100, 10, 0, stages=["a"], gradients=True
+    )
+    assert RunSettings.from_json({**settings.as_json(), "something": "else"}) == settings
+    assert settings.bound_policy()(50) == pytest.approx(0.2)
+    record = settings.as_json()
+    del record["seed"]
+    with pytest.raises(InputError, match="^run.json has no field 'seed'$"):
+        RunSettings.from_json(record)
+
+
+# -- signals ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("number", "effects", "stop", "snapshot"),
+    [
+        (signal.SIGINT, {}, True, False),
+        (signal.SIGHUP, {}, False, True),
+        (signal.SIGTERM, {}, True, False),
+        (signal.SIGINT, {"sigint": "snapshot"}, False, True),
+        (signal.SIGINT, {"sigint": "none"}, False, False),
+        (signal.SIGHUP, {"sighup": "stop"}, True, False),
+        (signal.SIGHUP, {"sighup": "none"}, False, False),
+    ],
+)
+def test_signals(number, effects, stop, snapshot):
+    before = signal.getsignal(number)
+    with Signals(**effects) as signals:
+        assert not signals.pending()
+        os.kill(os.getpid(), number)
+        assert (signals.stop, signals.snapshot, signals.pending()) == (stop, snapshot, stop or snapshot)
+        assert signals.take_snapshot_request() == snapshot
+        assert not signals.take_snapshot_request()  # a request is served once
+    assert signal.getsignal(number) == before
+
+
+def test_a_second_ctrl_c_does_not_wait():
+    with Signals() as signals:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert signals.stop
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)

@@ -1,0 +1,181 @@
+"""Snapshots are believed when they read back; the files here are real protobuf, written without Caffe."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from lrbench_caffe.errors import InputError, TrainingError
+from lrbench_caffe.training.rundir import RunDirectory
+from lrbench_caffe.training.snapshots import Snapshots, state_iteration
+
+
+@pytest.fixture
+def run(tmp_path):
+    directory = RunDirectory(tmp_path / "run")
+    directory.lock()
+    yield directory
+    directory.release()
+
+
+@pytest.fixture
+def files(messages):
+    """``files(prefix, iteration)``: what Caffe would write."""
+
+    def write(prefix: Path, iteration: int) -> int:
+        model, state = messages.new("NetParameter"), messages.new("SolverState")
+        layer = model.layer.add(name="ip")
+        layer.blobs.add().data.extend([0.5] * 50)
+        state.iter = iteration
+        state.learned_net = f"{prefix}_iter_{iteration}.caffemodel"
+        state.history.add().data.extend([0.25] * 50)
+        Path(state.learned_net).write_bytes(model.SerializeToString())
+        Path(f"{prefix}_iter_{iteration}.solverstate").write_bytes(state.SerializeToString())
+        return iteration
+
+    return write
+
+
+@pytest.fixture
+def snapshots(run, messages, files):
+    """``snapshots(publish)``: a run's snapshots, and a function that takes one."""
+
+    def make(public: Path | None = None):
+        made = Snapshots(run, messages, str(public or "prefix/lenet"), publish=public is not None)
+
+        def take(iteration: int, *, automatic: bool = False, break_it=lambda model, state: None):
+            def write() -> int:
+                files(made.prefix, iteration)
+                stem = f"{made.prefix}_iter_{iteration}"
+                break_it(Path(f"{stem}.caffemodel"), Path(f"{stem}.solverstate"))
+                return iteration
+
+            return made.take(write, 1.5, automatic)
+
+        return made, take
+
+    return make
+
+
+def test_a_snapshot_is_found_again(snapshots, run):
+    made, take = snapshots()
+    assert made.newest() is None
+    take(100)
+    taken = take(200)
+    assert made.newest() == taken
+    assert (taken.iteration, taken.seconds, taken.automatic) == (200, 1.5, False)
+    assert Path(taken.state) == run.snapshots / "lenet_iter_200.solverstate"
+    assert [snapshot.iteration for snapshot in made.all()] == [100, 200]
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+@pytest.mark.parametrize(
+    "break_it",
+    [
+        lambda model, state: cut(state),
+        lambda model, state: cut(model),
+        lambda model, state: state.write_bytes(b""),
+        lambda model, state: model.write_bytes(b""),
+    ],
+    ids=["state cut short", "model cut short", "empty state", "empty model"],
+)
+def test_an_incomplete_snapshot(snapshots, run, break_it):
+    made, take = snapshots()
+    earlier = take(100)
+    with pytest.raises(TrainingError, match=r"lenet_iter_200.* MB free on the disk"):
+        take(200, break_it=break_it)
+    assert made.newest() == earlier
+    assert sorted(path.name for path in run.snapshots.iterdir()) == [
+        "lenet_iter_100.caffemodel",
+        "lenet_iter_100.solverstate",
+    ]
+
+
+def test_a_snapshot_that_was_never_written(snapshots):
+    made, _ = snapshots()
+    with pytest.raises(TrainingError, match=r"Caffe left no solver state at .*lenet_iter_7"):
+        made.take(lambda: 7, 1.0)
+
+
+def test_caffe_dies_while_it_writes(snapshots, run):
+    made, take = snapshots()
+    earlier = take(100)
+
+    def die() -> int:
+        Path(f"{made.prefix}_iter_200.caffemodel").write_bytes(b"half")
+        raise TrainingError("Caffe was ended by SIGABRT")
+
+    with pytest.raises(TrainingError, match=r"MB free on the disk.*Caffe was ended by SIGABRT"):
+        made.take(die, 1.0)
+    assert made.newest() == earlier
+    # On a full disk the half file would hold the room for what is still to be written.
+    assert not list(run.snapshots.glob("*_200*"))
+
+
+def test_files_that_changed_or_went_are_not_believed(snapshots):
+    made, take = snapshots()
+    take(100)
+    damaged, gone = take(200), take(300)
+    cut(Path(damaged.state))
+    Path(gone.model).unlink()
+    assert [snapshot.iteration for snapshot in made.all()] == [100]
+
+
+def test_an_automatic_snapshot_is_replaced_by_the_next(snapshots, run):
+    made, take = snapshots()
+    take(100)
+    take(150, automatic=True)
+    take(170, automatic=True)
+    assert [snapshot.iteration for snapshot in made.all()] == [100, 170]
+    assert not (run.snapshots / "lenet_iter_150.solverstate").exists()
+    take(200)
+    take(300)
+    assert [snapshot.iteration for snapshot in made.all()] == [100, 200, 300]
+
+
+def test_published_where_caffe_train_would_have_written(snapshots, messages, tmp_path):
+    public = tmp_path / "user" / "snapshots" / "lenet"
+    _, take = snapshots(public)
+    taken = take(100)
+    state = messages.read_binary("SolverState", Path(f"{public}_iter_100.solverstate"))
+    # The user's state belongs to the user's model, the run's to the run's: either may be deleted.
+    assert state.learned_net == f"{public}_iter_100.caffemodel"
+    assert Path(state.learned_net).read_bytes() == Path(taken.model).read_bytes()
+    assert messages.read_binary("SolverState", Path(taken.state)).learned_net == taken.model
+    take(150, automatic=True)
+    assert sorted(path.name for path in public.parent.iterdir()) == [
+        "lenet_iter_100.caffemodel",
+        "lenet_iter_100.solverstate",
+    ]
+
+
+def test_nowhere_to_publish(snapshots, tmp_path):
+    (tmp_path / "user").touch()
+    made, take = snapshots(tmp_path / "user" / "lenet")
+    with pytest.raises(
+        TrainingError, match=r"^cannot write the snapshot to .*user: .*; it is in .*\.caffemodel$"
+    ):
+        take(100)
+    assert made.newest().iteration == 100
+
+
+def test_a_state_that_the_user_names(files, messages, tmp_path):
+    files(tmp_path / "x", 250)
+    state, model = tmp_path / "x_iter_250.solverstate", tmp_path / "x_iter_250.caffemodel"
+    assert state_iteration(state, messages) == 250
+    with pytest.raises(InputError, match=re.escape(f"--snapshot: {model} is not a solver state")):
+        state_iteration(model, messages)
+    model.unlink()
+    with pytest.raises(
+        InputError, match=re.escape(f"--snapshot: {state} belongs to {model}, which does not exist")
+    ):
+        state_iteration(state, messages)
+    with pytest.raises(InputError, match=re.escape(f"--snapshot: no such file: {model}")):
+        state_iteration(model, messages)
+    (tmp_path / "x.solverstate.h5").touch()
+    assert state_iteration(tmp_path / "x.solverstate.h5", messages) is None
