@@ -43,6 +43,8 @@ setup(
         "matplotlib>=3.5",
         "lmdb>=1.3",
         "rich>=12.0",
+        "SQLAlchemy>=2.0",
+        "alembic>=1.13",
     ],
     extras_require={
         "test": [

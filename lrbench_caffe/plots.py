@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lrbench_caffe.lr import Policy
 from lrbench_caffe.metrics import Measurement, best
+
+if TYPE_CHECKING:
+    from lrbench_caffe.ranking import Candidate, Criterion
 
 ACCURACY, TEST, TRAIN, LR = "#2a6f97", "#c1121f", "#8d99ae", "#386641"
 MAX_POINTS = 4000  # more cannot be told apart on a page
@@ -120,3 +124,46 @@ def _draw_lr(axes: Any, t: np.ndarray, lrs: np.ndarray) -> None:
 def _thin(t: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     step = max(1, len(t) // MAX_POINTS)
     return t[::step], values[::step]
+
+
+def pareto_plot(
+    path: Path, title: str, candidates: Sequence[Candidate], front: Sequence[Candidate], cost: Criterion
+) -> None:
+    """Write a PNG of Top-1 over cost: every policy a dot, the Pareto front a line with names.
+
+    Args:
+        front: some of the candidates, in order of cost.
+        cost: the horizontal axis.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 6), layout="constrained")
+    axes = figure.subplots()
+    for source, marker in (("measured", "o"), ("paper", "s"), ("imported", "^")):
+        _draw_policies(axes, [c for c in candidates if c.summary.source == source], cost, marker, source)
+    points = [(x.mean, y.mean) for c in front if (x := c.spread(cost.name)) and (y := c.spread("top1"))]
+    axes.step(*zip(*points), where="post", color=TEST, linewidth=1, label="Pareto front")
+    for number, (candidate, point) in enumerate(zip(front, points)):
+        axes.annotate(
+            candidate.summary.policy.text, point, xytext=(6, -11 if number % 2 else 6),
+            textcoords="offset points", fontsize=7,
+        )  # fmt: skip
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel(cost.heading)
+    axes.set_ylabel("Top-1 (%)")
+    axes.margins(x=0.12, y=0.08)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8, loc="lower right")
+    figure.savefig(path, dpi=120, format="png")
+
+
+def _draw_policies(
+    axes: Any, candidates: Sequence[Candidate], cost: Criterion, marker: str, source: str
+) -> None:
+    known = [(x, y) for c in candidates if (x := c.spread(cost.name)) and (y := c.spread("top1"))]
+    if known:
+        axes.errorbar(
+            [x.mean for x, _ in known], [y.mean for _, y in known],
+            xerr=[x.sd or 0.0 for x, _ in known], yerr=[y.sd or 0.0 for _, y in known],
+            fmt=marker, color=ACCURACY, ecolor=TRAIN, elinewidth=0.8, markersize=5, label=source,
+        )  # fmt: skip

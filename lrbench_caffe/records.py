@@ -11,6 +11,7 @@ import json
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from lrbench_caffe.lr import Policy
 from lrbench_caffe.metrics import Measurement
 
 SCHEMA = 1  # of the JSON form; a reader refuses a newer one
@@ -84,6 +85,11 @@ class PolicyRecord:
     function: str
     params: dict[str, Any]
     num_params: int
+
+    @classmethod
+    def of(cls, policy: Policy) -> PolicyRecord:
+        params = {name: list(v) if isinstance(v, tuple) else v for name, v in policy.params.items()}
+        return cls(str(policy), policy.function, params, policy.num_params)
 
 
 @dataclass(frozen=True)
@@ -175,6 +181,11 @@ class Task:
     network: Network
     id: int | None = None
 
+    @property
+    def title(self) -> str:
+        """ "mnist / LeNet_MNIST"."""
+        return f"{self.dataset.name} / {self.network.name}"
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -200,6 +211,7 @@ class PolicySummary:
         iterations: #Iterations at the highest Top-1.
         top1, top5, ac, cd, cdac, ld: the metrics there; None where no run has them.
         origin: of the newest run.
+        id: the database's number for it; None for one that is not in a database.
     """
 
     task_id: int
@@ -220,6 +232,7 @@ class PolicySummary:
     cdac: Spread | None
     ld: Spread | None
     origin: str
+    id: int | None = None
 
 
 def digest(value: Any) -> str:

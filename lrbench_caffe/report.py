@@ -1,7 +1,12 @@
-"""Rows for people: the same rows become a terminal table, Markdown or CSV."""
+"""Rows for people: the same rows become a terminal table, Markdown, CSV or JSON."""
 
 from __future__ import annotations
 
+import contextlib
+import csv
+import io
+import json
+import math
 from collections.abc import Sequence
 
 from rich import box
@@ -26,7 +31,7 @@ def metrics_rows(measurements: Sequence[Measurement], num_params: int) -> Rows:
     top = best(list(measurements))
     last = measurements[-1]
     columns = [top or last, last]
-    rows = [["metric", f"best (iteration {columns[0].iteration})", f"last (iteration {last.iteration})"]]
+    rows = [["metric", f"best, at {columns[0].iteration}", f"last, at {last.iteration}"]]
     for name, attribute, digits in (
         ("Top-1 (%)", "top1", 2),
         ("Top-5 (%)", "top5", 2),
@@ -41,11 +46,43 @@ def metrics_rows(measurements: Sequence[Measurement], num_params: int) -> Rows:
     return rows
 
 
-def terminal_table(rows: Rows, title: str | None = None) -> Table:
-    """Rows, the first one the heading, as a table for the terminal; numbers to the right."""
+def terminal_table(rows: Rows, title: str | None = None, left: int = 1) -> Table:
+    """Rows, the first one the heading, as a table for the terminal; the first ``left`` columns to the left,
+    numbers to the right."""
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
     for index, heading in enumerate(rows[0]):
-        table.add_column(heading, justify="left" if index == 0 else "right")
+        table.add_column(heading, justify="left" if index < left else "right", no_wrap=index == 0)
     for row in rows[1:]:
         table.add_row(*row)
     return table
+
+
+def markdown_table(rows: Rows, left: int = 1) -> str:
+    """Rows, the first one the heading, as Markdown; the first ``left`` columns to the left."""
+    heading, *body = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    rule = ["---"] * left + ["---:"] * (len(heading) - left)
+    return "".join(f"| {' | '.join(row)} |\n" for row in [heading, rule, *body])
+
+
+def csv_text(rows: Rows) -> str:
+    """Rows as CSV; a dash, for what was not measured, becomes an empty field."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(rows[0])
+    writer.writerows([["" if cell == "-" else cell for cell in row] for row in rows[1:]])
+    return buffer.getvalue()
+
+
+def json_text(rows: Rows) -> str:
+    """Rows as a JSON list of objects by heading: numbers as numbers, a dash as null."""
+    return json.dumps([dict(zip(rows[0], map(_json_value, row))) for row in rows[1:]], indent=2) + "\n"
+
+
+def _json_value(cell: str) -> str | int | float | None:
+    if cell == "-":
+        return None
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            value: int | float = kind(cell)
+            return value if math.isfinite(value) else cell
+    return cell

@@ -3,22 +3,93 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import lmdb
 
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.prototxt.nets import PhaseNet
-from lrbench_caffe.prototxt.solver import Solver
+from lrbench_caffe.prototxt.messages import Messages
+from lrbench_caffe.prototxt.nets import PhaseNet, find_scores
+from lrbench_caffe.prototxt.patch import gradient_options, write_prototxts
+from lrbench_caffe.prototxt.solver import Solver, load_solver
 from lrbench_caffe.prototxt.sources import Source
-from lrbench_caffe.records import Dataset, Framework, Network, SolverSettings, digest
-from lrbench_caffe.runtime.client import CaffeInfo, Opened
+from lrbench_caffe.records import Dataset, Framework, Network, SolverSettings, Task, digest
+from lrbench_caffe.runtime.client import CaffeInfo, Opened, OpenRequest, Worker
+from lrbench_caffe.runtime.info import caffe_info
+from lrbench_caffe.runtime.locate import CaffePython, find_caffe_python
 
 WEIGHTED = ("Convolution", "Deconvolution", "InnerProduct")
 DIGEST_RECORDS = 64  # from each end of an LMDB
+_NO_PART_OF_A_NAME = re.compile(r"train|training|lmdb|db|pad\d+")
 _NO_PART_OF_A_NET = ("Accuracy", "Silence")
+
+
+def open_task(path: Path, caffe_python: str | None = None) -> tuple[Solver, Task]:
+    """A solver file and what it trains.
+
+    Args:
+        caffe_python: the value of --caffe-python.
+
+    Raises:
+        InputError: the solver is wrong, or there is no Caffe.
+        TrainingError: Caffe does not take it.
+    """
+    python = find_caffe_python(caffe_python)
+    info = caffe_info(python)
+    solver = load_solver(path, Messages(info.descriptor), info)
+    return solver, describe_task(solver, info, python)
+
+
+def describe_task(
+    solver: Solver,
+    info: CaffeInfo,
+    python: CaffePython,
+    *,
+    gpu: int | None = None,
+    level: int = 0,
+    stages: Sequence[str] = (),
+) -> Task:
+    """What a solver trains. Caffe opens it on the CPU, in a temporary folder, and trains nothing.
+
+    Args:
+        gpu: the GPU it would be trained on, None for the CPU.
+        level, stages: of the training net, as the solver was loaded with.
+
+    Raises:
+        TrainingError: Caffe does not take the solver.
+    """
+    with tempfile.TemporaryDirectory(prefix="lrbench-") as name:
+        folder = Path(name)
+        patched = write_prototxts(
+            solver,
+            folder,
+            snapshot_prefix=folder / "snapshot",
+            max_iter=solver.message.max_iter,
+            seed=1,
+            gpu=None,
+            level=level,
+            stages=stages,
+            writable_base_lr=info.writable_base_lr,
+        )
+        gradients = None if info.writable_base_lr else gradient_options(solver)
+        request = OpenRequest(str(patched), solver.message.max_iter, solver.iter_size, gradients=gradients)
+        with Worker(python, folder / "caffe.log") as worker:
+            opened = worker.open(request)
+    return task_of(solver, info, opened, gpu)
+
+
+def task_of(solver: Solver, info: CaffeInfo, opened: Opened, gpu: int | None) -> Task:
+    """What a solver trains that a worker has open."""
+    return Task(framework(info, gpu), task_type(solver), dataset(solver, opened), network(solver, opened))
+
+
+def task_type(solver: Solver) -> str:
+    return "classification" if find_scores(solver.train) or any(t.scores for t in solver.tests) else "other"
 
 
 def framework(info: CaffeInfo, gpu: int | None) -> Framework:
@@ -102,13 +173,13 @@ def dataset(solver: Solver, opened: Opened) -> Dataset:
 
 
 def _name(source: Source | None) -> str:
-    """ "mnist" of data/mnist_train_lmdb."""
-    if source is None:
-        return "unknown"
-    parts = [
-        part for part in Path(source.path).stem.split("_") if part not in ("train", "training", "lmdb", "db")
-    ]
-    return "_".join(parts) or Path(source.path).stem
+    return dataset_name(source.path) if source else "unknown"
+
+
+def dataset_name(path: str) -> str:
+    """ "mnist" of mnist_train_lmdb; "cifar10" of cifar10_pad4_train_lmdb: padding makes no other data."""
+    stem = Path(path).stem
+    return "_".join(part for part in stem.split("_") if not _NO_PART_OF_A_NAME.fullmatch(part)) or stem
 
 
 def _digest(sources: list[Source]) -> str | None:

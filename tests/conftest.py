@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+
 import hypothesis
 import pytest
 
@@ -14,6 +17,13 @@ from lrbench_caffe.runtime.locate import find_caffe_python
 # How long an example takes says something about the machine, nothing about the code.
 hypothesis.settings.register_profile("lrbench", deadline=None)
 hypothesis.settings.load_profile("lrbench")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let trainings record into a database of the tests' own, and never into the user's."""
+    folder = tempfile.TemporaryDirectory(prefix="lrbench-tests-")
+    config.add_cleanup(folder.cleanup)
+    os.environ["LRBENCH_DB"] = os.path.join(folder.name, "lr.sqlite")
 
 
 @pytest.fixture(scope="session")

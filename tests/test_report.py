@@ -47,7 +47,7 @@ def test_numbers(value, digits, text):
 
 def test_rows_at_the_best_and_the_last_test():
     assert metrics_rows([FIRST, BEST, LAST], num_params=3) == [
-        ["metric", "best (iteration 100)", "last (iteration 200)"],
+        ["metric", "best, at 100", "last, at 200"],
         ["Top-1 (%)", "99.12", "98.00"],
         ["Top-5 (%)", "100.00", "99.50"],
         ["AC", "0.9877", "0.9000"],
@@ -61,13 +61,13 @@ def test_rows_at_the_best_and_the_last_test():
 
 def test_what_was_not_measured_is_a_dash():
     rows = metrics_rows([FIRST], num_params=1)
-    assert rows[0] == ["metric", "best (iteration 0)", "last (iteration 0)"]
+    assert rows[0] == ["metric", "best, at 0", "last, at 0"]
     assert [row[1] for row in rows[1:]] == ["10.00", "50.00", "-", "-", "-", "-", "0", "1"]
 
 
 def test_a_net_that_does_not_classify():
     rows = metrics_rows([NO_CLASSES], num_params=2)
-    assert [row[1] for row in rows] == ["best (iteration 300)", *["-"] * 5, "0.2500", "-", "2"]
+    assert [row[1] for row in rows] == ["best, at 300", *["-"] * 5, "0.2500", "-", "2"]
 
 
 def test_the_table_shows_every_cell():

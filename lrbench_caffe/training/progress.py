@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from lrbench_caffe.metrics import Measurement
+from lrbench_caffe.training.observer import Observer
 
 LINE_SECONDS = 30.0  # between two lines where there is no terminal and no test
 
@@ -40,7 +41,7 @@ class Rate:
         return f"{int(seconds // 3600)}:{int(seconds // 60 % 60):02d}:{int(seconds % 60):02d}"
 
 
-class ProgressDisplay:
+class ProgressDisplay(Observer):
     """The training's observer on a console.
 
     Args:

@@ -6,21 +6,28 @@ import getpass
 import platform
 import sys
 import time
+import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lrbench_caffe import __version__
+from lrbench_caffe.database import safe_arguments
+from lrbench_caffe.lr import parse
 from lrbench_caffe.prototxt.messages import Messages
 from lrbench_caffe.prototxt.patch import gradient_options, write_prototxts
 from lrbench_caffe.prototxt.solver import Solver
-from lrbench_caffe.runtime.client import HANG_SECONDS, OpenRequest, Worker
+from lrbench_caffe.records import PolicyRecord, RunRecord
+from lrbench_caffe.runtime.client import HANG_SECONDS, CaffeInfo, Opened, OpenRequest, Worker
 from lrbench_caffe.runtime.locate import CaffePython
+from lrbench_caffe.task import solver_settings, task_of
 from lrbench_caffe.training.monitor import ScheduleMonitor
+from lrbench_caffe.training.observer import Observer
 from lrbench_caffe.training.rundir import RunDirectory
 from lrbench_caffe.training.settings import RunSettings
 from lrbench_caffe.training.signals import Signals
 from lrbench_caffe.training.snapshots import Snapshot, Snapshots
-from lrbench_caffe.training.trainer import Observer, Outcome, Trainer
+from lrbench_caffe.training.trainer import Outcome, Trainer
 
 
 @dataclass
@@ -29,7 +36,7 @@ class Session:
 
     Attributes:
         python: the interpreter that pycaffe lives in.
-        messages: its Caffe's messages.
+        info, messages: its Caffe and that Caffe's messages.
         solver: what is trained.
         settings: how.
         run: where it is written; locked by the caller.
@@ -37,6 +44,7 @@ class Session:
     """
 
     python: CaffePython
+    info: CaffeInfo
     messages: Messages
     solver: Solver
     settings: RunSettings
@@ -57,7 +65,7 @@ class Session:
 
     def train(
         self,
-        observer: Observer,
+        observers: Sequence[Observer],
         signals: Signals,
         *,
         hang_seconds: float = HANG_SECONDS,
@@ -66,7 +74,7 @@ class Session:
         """Train to the end, a stop or divergence.
 
         Args:
-            observer: who watches.
+            observers: who watches.
             signals: what signals do.
             hang_seconds, checkpoint_seconds: see ``Worker`` and ``Trainer``.
 
@@ -81,11 +89,42 @@ class Session:
                 self.monitor,
                 self.run,
                 self.snapshots,
-                observer,
+                observers,
                 signals,
                 checkpoint_seconds=checkpoint_seconds,
             )
             return trainer.train(self._request(patched), self.start)
+
+    def describe(self, opened: Opened) -> RunRecord:
+        """The run as the LR database keeps it, with what was measured in earlier sessions."""
+        written = self.run.read()
+        task = task_of(self.solver, self.info, opened, self.settings.gpu)
+        policy = parse(f"{self.settings.bound_policy():.7g}", strict=False)
+        return RunRecord(
+            uid=written.get("record", {}).get("uid") or uuid.uuid4().hex,
+            source="measured",
+            origin=self._origin(),
+            framework=task.framework,
+            task_type=task.task_type,
+            dataset=task.dataset,
+            network=task.network,
+            policy=PolicyRecord.of(policy.bind(self.settings.max_iter)),
+            solver=solver_settings(self.solver),
+            seed=self.settings.seed,
+            max_iter=self.settings.max_iter,
+            test_interval=self.settings.test_interval or None,
+            epoch=self.solver.epoch,
+            machine=written["machine"],
+            started=written["sessions"][0]["began"],
+            ended=None,
+            status="running",
+            measurements=self.run.measurements(),
+        )
+
+    def _origin(self) -> str:
+        """Where a run's numbers come from; one that began with trained weights says so."""
+        began = self.settings.snapshot or ", ".join(self.settings.weights)
+        return str(self.run.path.resolve()) + (f" (from {began})" if began else "")
 
     def _write(self) -> Path:
         """Write run.json and the patched prototxts; returns the solver's path."""
@@ -101,7 +140,7 @@ class Session:
                 "reason": None,
                 "source": "measured",
                 "sessions": sessions,
-                "command": sys.argv,
+                "command": safe_arguments(sys.argv),
                 "version": __version__,
                 "machine": platform.node(),
                 "user": getpass.getuser(),

@@ -4,42 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Protocol
 
 import numpy as np
 
 from lrbench_caffe.errors import LRBenchError, TrainingError
-from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.prototxt.nets import find_scores
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.runtime.client import OpenRequest, Worker
 from lrbench_caffe.training.divergence import DivergenceWatch
 from lrbench_caffe.training.evaluator import measure
 from lrbench_caffe.training.monitor import ScheduleMonitor
+from lrbench_caffe.training.observer import Audience, Observer
 from lrbench_caffe.training.resume import replay_plan
 from lrbench_caffe.training.rundir import RunDirectory
 from lrbench_caffe.training.signals import Signals
 from lrbench_caffe.training.snapshots import Snapshot, Snapshots
-
-
-class Observer(Protocol):
-    """Who wants to see a training as it goes: the progress display."""
-
-    def begin(self, iteration: int) -> None:
-        """The first update of this session is that of ``iteration``."""
-
-    def trained(self, iteration: int, lr: float, loss: float) -> None:
-        """Updates up to ``iteration`` are done; ``lr`` and ``loss`` are the last one's."""
-
-    def tested(self, measurements: list[Measurement]) -> None:
-        """A test was done."""
-
-    def note(self, text: str) -> None:
-        """Something a person should know."""
-
-    def replaying(self, done: int, total: int) -> None:
-        """The data of a resumed run is being brought to where it stood."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +41,7 @@ class Trainer:
         monitor: what is due when.
         run: where it is written; locked by the caller.
         snapshots: the run's snapshots.
-        observer: who watches.
+        observers: who watches.
         signals: entered by the caller.
         checkpoint_seconds: an automatic snapshot is made at a test when the last one is older than
             this; 0 for never.
@@ -73,7 +54,7 @@ class Trainer:
         monitor: ScheduleMonitor,
         run: RunDirectory,
         snapshots: Snapshots,
-        observer: Observer,
+        observers: Sequence[Observer],
         signals: Signals,
         *,
         checkpoint_seconds: float = 600.0,
@@ -83,12 +64,13 @@ class Trainer:
         self._monitor = monitor
         self._run = run
         self._snapshots = snapshots
-        self._observer = observer
+        self._audience = Audience(observers)
         self._signals = signals
         self._checkpoint_seconds = checkpoint_seconds
         self._divergence = DivergenceWatch(find_scores(solver.train) is not None)
         self._iteration = 0
         self._verdict: str | None = None
+        self._measured = False  # whether the test due at this iteration is done
         self._since_test: list[np.ndarray] = []  # training losses since the previous test
         self._began = self._saved = time.monotonic()
         self._last_snapshot = -1
@@ -105,7 +87,9 @@ class Trainer:
                 disk, and the run's record says why it failed.
         """
         try:
-            self._iteration = self._worker.open(request).iteration
+            opened = self._worker.open(request)
+            self._iteration = opened.iteration
+            self._audience.opened(opened)
             self._prepare(resumed)
             outcome = self._loop()
         except (LRBenchError, OSError) as error:
@@ -126,6 +110,7 @@ class Trainer:
     def _record(self, status: str, reason: str | None) -> None:
         with contextlib.suppress(OSError):  # on a full disk the message on the screen has to do
             self._run.update(status=status, reason=reason, iteration=self._iteration, ended=time.time())
+        self._audience.ended(status, reason)
 
     # -- before ---------------------------------------------------------------------------------
 
@@ -133,8 +118,8 @@ class Trainer:
         # A foreign snapshot does not say how often it was tested: as often as it would be here.
         tests = self._recall(resumed) if resumed else self._monitor.tests_before(self._iteration)
         if self._iteration:
-            self._worker.replay(replay_plan(self._solver, self._iteration, tests), self._observer.replaying)
-        self._observer.begin(self._iteration)
+            self._worker.replay(replay_plan(self._solver, self._iteration, tests), self._audience.replaying)
+        self._audience.begin(self._iteration)
         self._worker.write_log(f"Solving {self._solver.train.name}")
         self._worker.write_log(f"Learning Rate Policy: {self._monitor.policy}")
 
@@ -164,7 +149,7 @@ class Trainer:
                 return self._finish()
             self._step()
             if self._verdict:
-                self._observer.note(self._verdict)
+                self._audience.note(self._verdict)
                 return Outcome("diverged", self._verdict, self._iteration)
 
     def _step(self) -> None:
@@ -176,7 +161,7 @@ class Trainer:
             self._since_test.append(losses)
             self._iteration = start + len(losses)
             self._verdict = self._verdict or self._divergence.look(start, losses)
-            self._observer.trained(self._iteration, float(lrs[-1]), float(losses[-1]))
+            self._audience.trained(self._iteration, float(lrs[-1]), float(losses[-1]))
 
         self._iteration = self._worker.run(
             stretch.lrs, on_losses, lambda: self._signals.pending() or self._verdict is not None
@@ -197,12 +182,12 @@ class Trainer:
         self._measured = True
         for measurement in measurements:
             self._run.add_measurement(measurement)
-        self._observer.tested(measurements)
+        self._audience.tested(measurements)
         for measurement in measurements:
             decision = self._monitor.observe(measurement)
             if decision:
                 self._run.append("decisions.jsonl", asdict(decision))
-                self._observer.note(
+                self._audience.note(
                     f"iteration {decision.iteration}: {decision.metric} stopped improving, LR goes on with "
                     f"{self._monitor.lr(self._iteration):g}"
                 )

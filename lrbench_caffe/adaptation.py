@@ -1,0 +1,196 @@
+"""An LR policy that is known from one training, for another one: other batch, epoch, length or net.
+
+What is kept, and why:
+
+- LRs (k0, k1) of the same net under the same optimizer and momentum are multiplied by the ratio of the
+  samples per iteration (batch x iter_size): the linear scaling rule of Goyal et al. 2017, the paper's
+  reference [27]. For another net, optimizer or momentum they are multiplied by the ratio of the solvers'
+  base_lr: that is what is known of the LRs that the other net bears, and the paper, too, scales its ranges
+  from the fixed LR (section V-A).
+- Cycles and steps (l of the cyclic functions and of STEP) are kept in epochs (section IV: a multiple of the
+  iterations per epoch), as is the decay per epoch (gamma of EXP, the *EXP functions and INV). Where an epoch
+  is not known, the ratio of the lengths takes its place. A cycle of 2l that would no longer fit into the
+  training is shortened to it.
+- What is placed relative to the end (the boundaries of NSTEP, l of POLY, SIG, the segments of a composition)
+  is kept as a share of max_iter.
+- A plateau's n is counted in tests and stays; what it decided is left out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lrbench_caffe.lr import Composition, FunctionPolicy, Policy, Trigger
+from lrbench_caffe.records import SolverSettings
+
+_DECAY_PER_ITERATION = ("EXP",)  # the end of the names with gamma^t
+_AT_SHARES = ("NSTEP", "POLY", "SIG")
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a policy depends on.
+
+    Attributes:
+        network: digest of the net.
+        solver: the settings besides the LR.
+        max_iter, epoch: iterations; epoch is None where unknown.
+    """
+
+    network: str
+    solver: SolverSettings
+    max_iter: int
+    epoch: float | None
+
+    @property
+    def samples(self) -> int | None:
+        """Samples per iteration."""
+        return self.solver.batch * self.solver.iter_size if self.solver.batch else None
+
+
+@dataclass(frozen=True)
+class Change:
+    """From one training to another.
+
+    Attributes:
+        lr: factor of the LRs, with ``lr_reason`` for people.
+        epoch: ratio of the iterations in an epoch; ``by_epoch`` is False where the lengths stand in for it.
+        length: ratio of max_iter.
+        old, new: the trainings.
+    """
+
+    lr: float
+    lr_reason: str
+    epoch: float
+    by_epoch: bool
+    length: float
+    old: Training
+    new: Training
+
+
+def change(old: Training, new: Training) -> Change:
+    """What a policy that was used in ``old`` has to be adapted by for ``new``."""
+    factor, reason = _lr_factor(old, new)
+    length = new.max_iter / old.max_iter
+    by_epoch = bool(old.epoch and new.epoch)
+    epoch = new.epoch / old.epoch if old.epoch and new.epoch else length
+    return Change(factor, reason, epoch, by_epoch, length, old, new)
+
+
+def _lr_factor(old: Training, new: Training) -> tuple[float, str]:
+    same = (old.network, old.solver.type, old.solver.momentum)
+    if same == (new.network, new.solver.type, new.solver.momentum):
+        if not old.samples or not new.samples:
+            return 1.0, "kept: the samples per iteration are not known"
+        reason = f"{new.samples} instead of {old.samples} samples per iteration (linear, Goyal et al. 2017)"
+        return new.samples / old.samples, reason
+    if not old.solver.base_lr or not new.solver.base_lr:
+        return 1.0, "kept: base_lr is not known"
+    what = "another net" if old.network != new.network else "another optimizer or momentum"
+    reason = f"base_lr {new.solver.base_lr:g} instead of {old.solver.base_lr:g} ({what})"
+    return new.solver.base_lr / old.solver.base_lr, reason
+
+
+def adapt(policy: Policy, by: Change) -> Policy:
+    """The policy for the new training; unchanged, to the last digit, where all that matters is equal.
+
+    Numbers that change have five significant digits.
+    """
+    if isinstance(policy, Composition):
+        segments: list[tuple[int | Trigger, Policy]] = []
+        for start, segment in policy.segments:
+            moved = _iterations(start, by.length) if isinstance(start, int) and start else start
+            # Two boundaries that fall on one iteration stay apart, as their order is part of the policy.
+            if isinstance(moved, int) and segments and isinstance(segments[-1][0], int):
+                moved = max(moved, segments[-1][0] + 1)
+            segments.append((moved, _adapt_one(segment, by)))
+        return Composition(segments)
+    assert isinstance(policy, FunctionPolicy)
+    return _adapt_one(policy, by)
+
+
+def _adapt_one(policy: FunctionPolicy, by: Change) -> FunctionPolicy:
+    values = dict(policy.params)
+    values.pop("decided", None)
+    for name in ("k0", "k1"):
+        if name in values and by.lr != 1:
+            values[name] = _digits(values[name] * by.lr)  # type: ignore[operator]
+    time = by.length if policy.name in _AT_SHARES else by.epoch
+    if "l" in values:
+        values["l"] = _steps(policy, values["l"], time, by)
+    if "gamma" in values and time != 1:
+        values["gamma"] = _gamma(policy.name, values["gamma"], time)  # type: ignore[arg-type]
+    return FunctionPolicy(policy.name, values, strict=False)
+
+
+def _steps(policy: FunctionPolicy, value: object, time: float, by: Change) -> int | tuple[int, ...]:
+    if isinstance(value, tuple):
+        return tuple(sorted({_iterations(step, time) for step in value}))
+    assert isinstance(value, int)
+    steps = _iterations(value, time)
+    return min(steps, _longest(by)) if _must_fit(policy, value, by) else steps
+
+
+def _must_fit(policy: FunctionPolicy, value: int, by: Change) -> bool:
+    """Whether a cycle fitted into the old training."""
+    return policy.kind == "cyclic" and 2 * value <= by.old.max_iter
+
+
+def _longest(by: Change) -> int:
+    """Half of a cycle that fits into the new training."""
+    return max(1, by.new.max_iter // 2)
+
+
+def _gamma(name: str, gamma: float, time: float) -> float:
+    if name.endswith(_DECAY_PER_ITERATION):  # gamma^t
+        return float(f"{1 - _digits(1 - gamma ** (1 / time)):.15g}")
+    if name in ("INV", "SIG"):  # gamma * t
+        return _digits(gamma / time)
+    return gamma  # for each step
+
+
+def _iterations(value: int, factor: float) -> int:
+    return max(1, round(value * factor))
+
+
+def _digits(value: float) -> float:
+    return float(f"{value:.5g}")
+
+
+def explain(policy: Policy, by: Change) -> list[str]:
+    """For people: what ``adapt`` changed in this policy, a line for each reason."""
+    pairs = list(zip(_parts(policy), _parts(adapt(policy, by))))
+    changed = {
+        name
+        for old, new in pairs
+        for name in old.params
+        if new.params.get(name) not in (None, old.params[name])
+    }
+    lines = []
+    lrs = sorted(changed & {"k0", "k1"})
+    if lrs:
+        lines.append(f"{', '.join(lrs)} x {by.lr:.4g}: {by.lr_reason}")
+    times = sorted(changed - {"k0", "k1"})
+    shares = isinstance(policy, Composition) or policy.functions[0] in _AT_SHARES
+    if times and by.epoch != 1 and by.by_epoch and not all(old.name in _AT_SHARES for old, _ in pairs):
+        epochs = f"{by.new.epoch:.4g} instead of {by.old.epoch:.4g} iterations in one"
+        lines.append(f"{', '.join(times)} kept in epochs: {epochs}")
+    elif (times and not by.by_epoch) or (shares and by.length != 1):
+        lines.append(f"kept as shares of {by.new.max_iter} instead of {by.old.max_iter} iterations")
+    if any(_shortened(old, by) for old, _ in pairs):
+        lines.append(f"l shortened to {_longest(by)}, so that a cycle fits into {by.new.max_iter} iterations")
+    return lines
+
+
+def _parts(policy: Policy) -> list[FunctionPolicy]:
+    if isinstance(policy, Composition):
+        return [segment.policy for segment in policy.segments]
+    assert isinstance(policy, FunctionPolicy)
+    return [policy]
+
+
+def _shortened(policy: FunctionPolicy, by: Change) -> bool:
+    steps = policy.params.get("l")
+    if not isinstance(steps, int) or not _must_fit(policy, steps, by):
+        return False
+    return _iterations(steps, by.epoch) > _longest(by)

@@ -1,0 +1,187 @@
+"""Connections: how each kind of database is opened, and what its errors mean."""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+from sqlalchemy import create_engine, event
+from sqlalchemy.engine import URL, Connection, Engine, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
+
+from lrbench_caffe.database.errors import DatabaseError
+from lrbench_caffe.database.urls import safe_url, scrub
+from lrbench_caffe.errors import InputError
+
+CONNECT_SECONDS = 5
+READ_ONLY = "lrbench_read_only"  # execution option: a transaction that writes nothing
+
+# A server or network that silently went away must not hold a training up for the two hours that TCP would.
+_LIBPQ = {
+    "connect_timeout": CONNECT_SECONDS,
+    "application_name": "lrbench_caffe",
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+
+# SQLSTATEs after which the same transaction may succeed: connection exceptions, rollbacks of deadlocks and
+# serialization failures, too many connections, a lock not available, a server that stops or starts.
+_PASSING = re.compile(r"08...|40001|40P01|53300|55P03|57P0[1-3]")
+# Failures to connect have no SQLSTATE in psycopg2. These do not pass by waiting.
+_LASTING = re.compile(
+    r"authentication failed|no password supplied|no pg_hba\.conf entry|does not exist|permission denied"
+    r"|Name or service not known|No address associated|invalid (connection option|port|URI|integer|sslmode)"
+    r"|does not support SSL|root certificate"
+)
+_BUSY = re.compile(r"database (table |schema )?is locked|database is busy|cannot start a transaction")
+
+DriverError = (DBAPIError, sqlite3.Error, psycopg2.Error)
+
+
+def open_engine(url: str, patience: float = CONNECT_SECONDS) -> Engine:
+    """An engine for a URL that ``resolve_url`` made. Nothing is connected yet.
+
+    Args:
+        patience: seconds for which SQLite itself waits for a file in use, if fewer than usual.
+
+    Raises:
+        InputError: the URL cannot be read.
+        DatabaseError: the folder of a SQLite file cannot be made.
+    """
+    parsed = parse_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        return _sqlite(parsed, min(patience, CONNECT_SECONDS))
+    return create_engine(
+        parsed,
+        connect_args=_libpq_options(parsed),
+        pool_use_lifo=True,
+        executemany_mode="values_plus_batch",  # many rows in one message, not one after the other
+        executemany_batch_page_size=1000,
+    )
+
+
+def parse_url(url: str) -> URL:
+    """The parts of a database URL.
+
+    Raises:
+        InputError: it has none; the message hides the password.
+    """
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        parsed = None
+    # A raw @, / or : in a password shifts what follows it into the wrong part.
+    if parsed is None or any(mark in (parsed.host or "") for mark in "@#"):
+        raise InputError(
+            f"cannot read the database URL {safe_url(url)}; special characters in user and password are "
+            "written as %XX (@ is %40, / is %2F, : is %3A)"
+        )
+    return parsed
+
+
+def secrets(url: URL) -> list[str | None]:
+    """All that must not be seen of a URL and of what libpq adds to it from the environment."""
+    hidden = {"password", "sslpassword"}
+    options = [value for name, value in url.query.items() if name in hidden and isinstance(value, str)]
+    return [url.password, *options, os.environ.get("PGPASSWORD")]
+
+
+def _libpq_options(url: URL) -> dict[str, Any]:
+    return {name: value for name, value in _LIBPQ.items() if name not in url.query}
+
+
+# -- SQLite -----------------------------------------------------------------------------------------
+
+
+def _sqlite(url: URL, busy_seconds: float) -> Engine:
+    if url.database and url.database != ":memory:" and not url.database.startswith("file:"):
+        folder = Path(url.database).parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DatabaseError(f"cannot make {folder} for the database: {error.strerror}") from None
+    engine = create_engine(url, connect_args={"timeout": busy_seconds})
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _: Any) -> None:
+    connection.isolation_level = None  # transactions are begun by _begin_sqlite, DDL included
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA synchronous = FULL")  # a commit is on the disk, as with PostgreSQL
+    deadline = time.monotonic() + CONNECT_SECONDS
+    while connection.execute("PRAGMA journal_mode").fetchone()[0] == "delete":
+        # SQLite does not wait for others by itself when it changes the mode. Without WAL, on a file
+        # system that has none, readers and writers wait for each other, and all is well otherwise.
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                return
+            time.sleep(0.01)
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A transaction that reads first and wants to write later fails at once when another has written.
+    read_only = connection.get_execution_options().get(READ_ONLY)
+    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+
+# -- errors -----------------------------------------------------------------------------------------
+
+
+def _origins(error: BaseException) -> Iterator[BaseException]:
+    yield error
+    if isinstance(error, DBAPIError) and error.orig is not None:
+        yield error.orig
+
+
+def sqlstate(error: BaseException) -> str | None:
+    """PostgreSQL's code for an error, None for other errors and for failures to connect."""
+    for origin in _origins(error):
+        if isinstance(origin, psycopg2.Error):
+            return origin.pgcode
+    return None
+
+
+def passes(error: BaseException) -> bool:
+    """True for an error that may be gone when the transaction is tried again."""
+    code = sqlstate(error)
+    if code is not None:
+        return _PASSING.fullmatch(code) is not None
+    driver = list(_origins(error))[-1]
+    if isinstance(driver, sqlite3.Error):
+        return isinstance(driver, sqlite3.OperationalError) and _BUSY.search(str(driver)) is not None
+    lost = isinstance(error, DBAPIError) and error.connection_invalidated
+    connection_failed = isinstance(driver, (psycopg2.OperationalError, psycopg2.InterfaceError))
+    return lost or (connection_failed and _LASTING.search(str(driver)) is None)
+
+
+def refers_to_missing_row(error: BaseException) -> bool:
+    """True where a foreign key finds nothing, because another process deleted the row meanwhile."""
+    driver = list(_origins(error))[-1]
+    return sqlstate(error) == "23503" or "FOREIGN KEY constraint failed" in str(driver)
+
+
+def explain(error: BaseException, url: URL) -> str:
+    """One line about an error, without statements, values and passwords."""
+    lines = str(list(_origins(error))[-1]).strip().splitlines() or ["no reason given"]
+    text = " ".join(line.strip() for line in lines[:2])
+    return f"database {shown(url)}: {scrub(text, secrets(url))}"
+
+
+def shown(url: URL) -> str:
+    """The URL as people write it, with its passwords hidden; a SQLite file as its path."""
+    if url.get_backend_name() == "sqlite":
+        return url.database or ":memory:"
+    return safe_url(url.set(drivername="postgresql").render_as_string(hide_password=True))

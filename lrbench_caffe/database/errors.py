@@ -1,0 +1,21 @@
+"""What the LR database can fail with. No message has a password in it."""
+
+from __future__ import annotations
+
+from lrbench_caffe.errors import InputError, LRBenchError
+
+
+class DatabaseError(LRBenchError):
+    """The database refuses what was asked: no rights, no space, damaged, or of another program."""
+
+
+class DatabaseUnavailable(DatabaseError):
+    """The database cannot be reached, or was away for longer than the caller's patience."""
+
+
+class RecordError(InputError):
+    """A run that cannot be stored. The message names the field, the value and what is allowed."""
+
+
+class UnknownRun(InputError):
+    """The database has no run with this uid."""

@@ -1,0 +1,177 @@
+"""Runs that leave and enter a database: JSON Lines, other databases, backups.
+
+A line is the ``to_json`` of one run. What enters is checked record by record: what is wrong with one is
+reported with its place, and the others go in.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from lrbench_caffe.database.checks import run_from_json
+from lrbench_caffe.database.errors import DatabaseError, RecordError
+from lrbench_caffe.database.store import Database
+from lrbench_caffe.errors import InputError
+from lrbench_caffe.records import RunRecord
+
+BATCH = 200  # records put in one transaction
+_PAGES = 2000  # of a SQLite file, copied before others may write again
+
+
+@dataclass
+class Result:
+    """What became of records that were to be stored.
+
+    Attributes:
+        report: called with the message of each record that is refused, as it is found.
+        new: how many brought anything new; present: how many were there already.
+        bad: the messages.
+    """
+
+    report: Callable[[str], None]
+    new: int = 0
+    present: int = 0
+    bad: list[str] = field(default_factory=list)
+
+    def refuse(self, message: str) -> None:
+        self.bad.append(message)
+        self.report(message)
+
+    def __str__(self) -> str:
+        refused = f", {len(self.bad)} refused" if self.bad else ""
+        return f"{self.new} new or completed, {self.present} already there{refused}"
+
+
+def to_line(record: RunRecord) -> str:
+    """A run as a line of JSON."""
+    return json.dumps(record.to_json(), allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def from_line(line: bytes) -> RunRecord:
+    """The run of a line.
+
+    Raises:
+        RecordError: it is none.
+        InputError: its schema is newer than this program.
+    """
+    try:
+        value = json.loads(line.decode("utf-8"), parse_constant=_refuse_constant)
+    except RecursionError:
+        raise RecordError("not JSON that anyone would write: nested too deeply") from None
+    except ValueError as error:
+        raise RecordError(f"not JSON: {error}") from None
+    return run_from_json(value)
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def export_lines(database: Database) -> Iterator[str]:
+    """All of a database as lines, in an order that depends on the content alone."""
+    return map(to_line, database.export())
+
+
+def import_lines(database: Database, lines: Iterable[bytes], name: str, result: Result) -> None:
+    """Store the runs of lines.
+
+    Args:
+        name: of the file, for messages.
+        result: what became of them is added to it.
+
+    Raises:
+        InputError: a record's schema is newer than this program; those before it are stored.
+    """
+    newer: InputError | None = None
+
+    def records() -> Iterator[tuple[str, RunRecord]]:
+        nonlocal newer
+        for number, line in enumerate(lines, start=1):
+            place = f"{name}:{number}"
+            try:
+                if line.strip():
+                    yield place, from_line(line)
+            except RecordError as error:
+                result.refuse(f"{place}: {error}")
+            except InputError as error:
+                newer = InputError(f"{place}: {error}")
+                return
+
+    store_records(database, records(), result)
+    if newer is not None:
+        raise newer
+
+
+def store_records(database: Database, records: Iterable[tuple[str, RunRecord]], result: Result) -> None:
+    """Store runs, each given with the place it comes from, for messages; ``result`` is added to."""
+    batch: list[tuple[str, RunRecord]] = []
+    for item in records:
+        batch.append(item)
+        if len(batch) == BATCH:
+            _put(database, batch, result)
+            batch = []
+    _put(database, batch, result)
+
+
+def _put(database: Database, batch: list[tuple[str, RunRecord]], result: Result) -> None:
+    if not batch:
+        return
+    try:
+        fresh = database.put_many([record for _, record in batch])
+    except RecordError as error:
+        if len(batch) == 1:
+            result.refuse(f"{batch[0][0]}: {error}")
+            return
+        for item in batch:
+            _put(database, [item], result)
+        return
+    result.new += sum(fresh)
+    result.present += len(fresh) - sum(fresh)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[str]]:
+    """A file to write to that takes its place under ``path`` only when it is complete.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def backup_sqlite(database: Database, path: Path) -> None:
+    """Copy a SQLite database while others may go on using it.
+
+    Raises:
+        InputError: the copy cannot be written.
+    """
+    assert database.path is not None
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with closing(sqlite3.connect(database.path)) as source, closing(sqlite3.connect(temporary)) as copy:
+            source.backup(copy, pages=_PAGES)
+            copy.execute("PRAGMA journal_mode = DELETE")  # one file, not three
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from None
+    except sqlite3.Error as error:
+        raise DatabaseError(f"backup of {database.url} to {path}: {error}") from None
+    finally:
+        temporary.unlink(missing_ok=True)

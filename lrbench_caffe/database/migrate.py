@@ -1,0 +1,76 @@
+"""Brings a database to the tables of this version, once, however many processes open it at the same time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import inspect, text
+from sqlalchemy.engine import Connection
+
+from lrbench_caffe.database import schema
+from lrbench_caffe.database.errors import DatabaseError
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+LOCK = 0x4C5242454E4348  # "LRBENCH": the advisory lock of those who migrate a PostgreSQL database
+
+
+def revision(connection: Connection) -> str | None:
+    """The revision of a database; None for an empty one.
+
+    Raises:
+        DatabaseError: it has tables, but not ours.
+    """
+    tables = set(inspect(connection).get_table_names())
+    if "alembic_version" in tables:
+        found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+        if found is not None:
+            return str(found)
+    strange = tables.intersection(schema.metadata.tables)
+    if strange:
+        raise DatabaseError(
+            f"the database has tables named {', '.join(sorted(strange))} that this program did not make"
+        )
+    return None
+
+
+def lock(connection: Connection) -> None:
+    """Let no other process migrate until this transaction ends."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK})
+    # In SQLite a transaction that writes is alone already.
+
+
+def upgrade(connection: Connection, target: str = "head") -> None:
+    """Run the migrations that the database lacks, up to ``target``, in the connection's transaction.
+
+    Raises:
+        DatabaseError: the database is of a newer version of this program.
+    """
+    # Loaded here because most opens find nothing to do.
+    from alembic import command
+    from alembic.script import ScriptDirectory
+
+    config = configuration()
+    known = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
+    found = revision(connection)
+    if found is not None and found not in known:
+        raise DatabaseError(
+            f"the database is at revision {found}, of a newer version of this program; this one knows "
+            f"up to {known[0]}. Update with: pip install -U lrbench-caffe"
+        )
+    config.attributes["connection"] = connection
+    command.upgrade(config, target)
+
+
+def configuration() -> Config:
+    """Alembic's, for the migrations in this package; no file is needed."""
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config

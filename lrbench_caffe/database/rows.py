@@ -1,0 +1,118 @@
+"""Records as rows: what identifies the parts of a record, and how they are stored once and read back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, Table, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Connection, RowMapping
+
+from lrbench_caffe.database import schema
+from lrbench_caffe.database.checks import PARTS
+from lrbench_caffe.metrics import Measurement
+from lrbench_caffe.records import RunRecord, Task, digest
+
+MEASURED = [f.name for f in fields(Measurement)]
+# The fields of a run that are its own, not those of a part.
+OWN = [f.name for f in fields(RunRecord) if f.name in schema.run.c]
+
+Ids = dict[str, int]
+Known = dict[tuple[str, str], int]
+
+
+def insert(dialect: str, table: Table) -> Any:
+    """INSERT of a dialect: PostgreSQL and SQLite both have ON CONFLICT, standard SQL has not."""
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
+
+
+def task_key(task: Task) -> str:
+    """What makes two tasks the same one.
+
+    The kind of task; the data set by its digest and form, or, where the data was not at hand, by name and
+    form; the network by its digest; the framework by its name. Its version and device are not part of it:
+    they change the time that a training takes, not what its LR policy is worth, and experience from the CPU
+    or an older Caffe is to count. Every run keeps its own framework all the same.
+    """
+    form = {k: v for k, v in asdict(task.dataset).items() if k not in ("name", "digest")}
+    data = task.dataset.digest or task.dataset.name.lower()
+    known = task.dataset.digest is not None
+    return digest([task.task_type, [known, data, form], task.network.digest, task.framework.name.lower()])
+
+
+def store_parts(connection: Connection, record: RunRecord, known: Known) -> Ids:
+    """Ids of a record's parts, its task among them, made where they are not there.
+
+    Args:
+        known: what this transaction has looked up already.
+    """
+    ids = {
+        name: _store(connection, schema.metadata.tables[name], asdict(getattr(record, name)), known)
+        for name in sorted(PARTS)
+    }
+    kind = {"name": record.task_type, "classes": record.dataset.classes}
+    ids["task_type"] = _store(connection, schema.task_type, kind, known)
+    task = Task(record.framework, record.task_type, record.dataset, record.network)
+    references = {f"{name}_id": ids[name] for name in ("task_type", "framework", "dataset", "network")}
+    ids["task"] = _store(connection, schema.task, references, known, key=task_key(task))
+    return ids
+
+
+def _store(
+    connection: Connection, table: Table, values: Mapping[str, Any], known: Known, key: str | None = None
+) -> int:
+    key = key or digest(values)
+    if (table.name, key) not in known:
+        find = select(table.c.id).where(table.c.key == key)
+        make = insert(connection.dialect.name, table).values(key=key, **values)
+        # Another process may make the same row at this moment, or delete it: until it is there.
+        while (found := connection.execute(find).scalar()) is None:
+            connection.execute(make.on_conflict_do_nothing(index_elements=["key"]))
+        known[table.name, key] = found
+    return known[table.name, key]
+
+
+def part_columns(*names: str) -> list[ColumnElement[Any]]:
+    """The columns of parts, labelled so that ``part`` finds them in a joined row."""
+    return [
+        schema.metadata.tables[name].c[f.name].label(f"{name}__{f.name}")
+        for name in names
+        for f in fields(PARTS[name])
+    ]
+
+
+def part(row: RowMapping, name: str) -> Any:
+    """A part out of a row that has its columns."""
+    return PARTS[name](**{f.name: row[f"{name}__{f.name}"] for f in fields(PARTS[name])})
+
+
+def select_runs() -> Select:
+    """Runs with all of their parts."""
+    run, task = schema.run, schema.task
+    joined = run.join(task, run.c.task_id == task.c.id).join(
+        schema.task_type, task.c.task_type_id == schema.task_type.c.id
+    )
+    for name in sorted(PARTS):
+        table = schema.metadata.tables[name]
+        joined = joined.join(table, run.c[f"{name}_id"] == table.c.id)
+    kind = schema.task_type.c.name.label("task_type")
+    return select(run, kind, *part_columns(*sorted(PARTS))).select_from(joined)
+
+
+def run_from_row(row: RowMapping, measurements: list[Measurement]) -> RunRecord:
+    """The record of a row of ``select_runs``."""
+    parts: dict[str, Any] = {name: part(row, name) for name in PARTS}
+    own = {name: row[name] for name in OWN}
+    return RunRecord(**own, **parts, task_type=row["task_type"], measurements=measurements)
+
+
+def read_measurements(connection: Connection, run_ids: list[int]) -> dict[int, list[Measurement]]:
+    """The measurements of each run, by iteration and net."""
+    table = schema.measurement
+    found: dict[int, list[Measurement]] = {run_id: [] for run_id in run_ids}
+    query = select(table.c.run_id, *(table.c[name] for name in MEASURED)).where(table.c.run_id.in_(run_ids))
+    for run_id, *values in connection.execute(query.order_by(table.c.run_id, table.c.iteration, table.c.net)):
+        found[run_id].append(Measurement(*values))
+    return found

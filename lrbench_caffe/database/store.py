@@ -1,0 +1,387 @@
+"""The LR database as the rest of the program uses it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator, Sequence
+from functools import partial
+from types import TracebackType
+
+from sqlalchemy import Select, func, select
+from sqlalchemy.engine import Connection, Engine, RowMapping
+
+from lrbench_caffe import __version__
+from lrbench_caffe.database import engine as driver
+from lrbench_caffe.database import migrate, schema, summaries, writing
+from lrbench_caffe.database.checks import checked_measurement, checked_run, storable
+from lrbench_caffe.database.errors import DatabaseError, RecordError, UnknownRun
+from lrbench_caffe.database.paper import FOLDER as PAPER_TABLES
+from lrbench_caffe.database.paper import paper_records
+from lrbench_caffe.database.rows import (
+    part,
+    part_columns,
+    read_measurements,
+    run_from_row,
+    select_runs,
+    task_key,
+)
+from lrbench_caffe.database.summaries import Reached
+from lrbench_caffe.database.transactions import Transactions
+from lrbench_caffe.database.urls import resolve_url
+from lrbench_caffe.errors import InputError
+from lrbench_caffe.metrics import Measurement
+from lrbench_caffe.records import STATUSES, PolicySummary, RunRecord, Task
+
+PATIENCE = 30.0  # seconds; a PostgreSQL server restarts in fewer
+PAGE = 500  # runs read, written or deleted in one transaction
+_PAPER = "paper results"  # in meta: which edition of them is in the database
+
+
+class Database:
+    """The store of runs, in SQLite or PostgreSQL.
+
+    ``open`` makes one. Every method is one transaction (those that go through many runs: one for each
+    ``PAGE`` of them), repeated where it fails for a reason that passes, for as long as the patience lasts.
+    A method that writes has written durably when it returns.
+
+    Raises, in every method:
+        DatabaseUnavailable: the database was away for longer than the patience.
+        DatabaseError: it refuses: no rights, no space, damaged.
+
+    One object is for one process; threads may share it.
+    """
+
+    def __init__(self, engine: Engine, patience: float) -> None:
+        self._engine = engine
+        self._transactions = Transactions(engine, patience)
+
+    @classmethod
+    def open(
+        cls, url: str | None = None, *, patience: float = PATIENCE, must_exist: bool = False
+    ) -> Database:
+        """Open a database, make its tables or bring them up to date, and put the paper's results in.
+
+        Args:
+            url: sqlite:///FILE, a file, or postgresql://...; None for LRBENCH_DB, else the user's own.
+            patience: seconds for which a write or read is tried before it fails.
+            must_exist: True where a missing SQLite file is an error instead of a new database.
+
+        Raises:
+            InputError: the URL cannot be read, or the file does not exist and must.
+        """
+        resolved = resolve_url(url)
+        parsed = driver.parse_url(resolved)
+        memory = parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:")
+        if memory:
+            raise InputError("database URL sqlite://: a database in memory is gone at once; name a file")
+        database = cls(driver.open_engine(resolved, patience), patience)
+        if must_exist and not database._exists():
+            raise InputError(f"there is no database {database.url}")
+        try:
+            if not database._transactions.read(_is_current):
+                database._transactions.write(_bring_up)
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+    def _exists(self) -> bool:
+        path = self.path
+        if path is None:
+            return True
+        try:
+            with open(path, "rb"):
+                return True
+        except OSError:
+            return False
+
+    @property
+    def url(self) -> str:
+        """Where it is, without passwords; a SQLite database as its path."""
+        return driver.shown(self._engine.url)
+
+    @property
+    def path(self) -> str | None:
+        """The file of a SQLite database, None for PostgreSQL."""
+        return self._engine.url.database if self._engine.dialect.name == "sqlite" else None
+
+    def close(self) -> None:
+        """Give the connections back. The object must not be used afterwards."""
+        self._engine.dispose()
+
+    def __enter__(self) -> Database:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- writing ------------------------------------------------------------------------------------
+
+    def begin_run(self, record: RunRecord) -> None:
+        """Store a run that begins now, or, where its uid is there, one that goes on: it is running again.
+
+        Measurements that the record has are stored with it.
+
+        Raises:
+            RecordError: something in it cannot be stored, or the uid is of a run that is another one.
+        """
+        running = dataclasses.replace(record, status="running", reason=None, ended=None)
+        checked = checked_run(running)
+        self._transactions.write(lambda connection: writing.begin(connection, checked))
+
+    def add_measurements(self, uid: str, measurements: Sequence[Measurement]) -> None:
+        """Store measurements; one of an iteration and net that is there already takes its place.
+
+        Metrics that are NaN or infinite are stored as None.
+
+        Raises:
+            UnknownRun: no run has this uid.
+            RecordError: a value that cannot be.
+        """
+        checked = [checked_measurement(m) for m in measurements]
+        if checked:
+            self._transactions.write(lambda connection: writing.add(connection, uid, checked))
+
+    def end_run(self, uid: str, status: str, reason: str | None, ended: float) -> None:
+        """Store how a run ended, at ``ended`` seconds since 1970; its group's summary is new at once.
+
+        Characters in the reason that no database can keep are replaced.
+
+        Raises:
+            UnknownRun: no run has this uid.
+        """
+        if status not in STATUSES:
+            raise RecordError(f"status: {status!r}; allowed: {', '.join(STATUSES)}")
+        words = None if reason is None else storable(reason)
+        self._transactions.write(lambda connection: writing.end(connection, uid, status, words, ended))
+
+    def put(self, record: RunRecord) -> bool:
+        """Store a whole run. One that is there is completed, never doubled.
+
+        Measurements it lacks are added. Where the record knows of a later end, that is taken, and its
+        measurements replace those of the same iterations.
+
+        Returns:
+            True where anything was new.
+
+        Raises:
+            RecordError: something in it cannot be stored, or the uid is of a run that is another one.
+        """
+        return self.put_many([record])[0]
+
+    def put_many(self, records: Sequence[RunRecord]) -> list[bool]:
+        """``put`` for several records in one transaction: all of them or, with an error, none."""
+        checked = [checked_run(record) for record in records]
+        new = [False] * len(checked)
+
+        def work(connection: Connection) -> None:
+            # Repeated after a commit that seemed to fail but did not, nothing is new any more.
+            for index, is_new in enumerate(writing.put(connection, checked)):
+                new[index] = new[index] or is_new
+
+        self._transactions.write(work)
+        return new
+
+    def delete(self, uids: Sequence[str]) -> int:
+        """Delete runs, and what only they used. Returns how many there were."""
+        pages = [list(uids[start : start + PAGE]) for start in range(0, len(uids), PAGE)]
+        return sum(self._transactions.write(partial(writing.remove, uids=page)) for page in pages)
+
+    # -- reading ------------------------------------------------------------------------------------
+
+    def get(self, uid: str) -> RunRecord:
+        """A run with its measurements.
+
+        Raises:
+            UnknownRun: no run has this uid.
+        """
+        found = next(iter(self.runs(uid=uid, measurements=True)), None)
+        if found is None:
+            raise UnknownRun(f"the database has no run {uid!r}")
+        return found
+
+    def runs(
+        self,
+        *,
+        uid: str | None = None,
+        task_id: int | None = None,
+        function: str | None = None,
+        status: str | None = None,
+        source: str | None = None,
+        measurements: bool = False,
+        limit: int | None = None,
+    ) -> Iterator[RunRecord]:
+        """Runs, those stored last first, read page by page.
+
+        Args:
+            uid, task_id, function, status, source: only runs that have these.
+            measurements: True to read their measurements too; otherwise the records have none.
+            limit: at most this many.
+        """
+        run = schema.run
+        query = select_runs().order_by(run.c.id.desc())
+        for column, value in (
+            (run.c.uid, uid), (run.c.task_id, task_id), (run.c.status, status), (run.c.source, source),
+            (schema.policy.c.function, function and function.upper()),
+        ):  # fmt: skip
+            if value is not None:
+                query = query.where(column == value)
+        after: int | None = None
+        left = limit
+        while left is None or left > 0:
+            count = PAGE if left is None else min(PAGE, left)
+            page = (query if after is None else query.where(run.c.id < after)).limit(count)
+            rows = self._transactions.read(partial(_read_page, query=page, measurements=measurements))
+            yield from (record for _, record in rows)
+            if len(rows) < count:
+                return
+            after = rows[-1][0]
+            left = None if left is None else left - count
+
+    def export(self) -> Iterator[RunRecord]:
+        """All runs with their measurements, by uid: equal databases give equal exports."""
+        run = schema.run
+        query = select_runs().order_by(run.c.uid).limit(PAGE)
+        after = ""
+        while True:
+            page = query.where(run.c.uid > after)
+            rows = self._transactions.read(partial(_read_page, query=page, measurements=True))
+            yield from (record for _, record in rows)
+            if len(rows) < PAGE:
+                return
+            after = rows[-1][1].uid
+
+    def uids(self, prefix: str, limit: int = 2) -> list[str]:
+        """Uids that begin so, at most ``limit``; that prefix alone where it is a uid itself."""
+        column = schema.run.c.uid
+        query = select(column).where(column.startswith(prefix, autoescape=True)).order_by(column).limit(limit)
+        found = list(self._transactions.read(lambda c: c.execute(query).scalars().all()))
+        return [prefix] if prefix in found else found
+
+    def runs_of_tasks(self) -> dict[int, int]:
+        """Number of runs of each task, by its id."""
+        column = schema.run.c.task_id
+        query = select(column, func.count()).group_by(column)
+        rows = self._transactions.read(lambda c: c.execute(query).all())
+        return {row[0]: row[1] for row in rows}
+
+    def tasks(self) -> list[Task]:
+        """All tasks, by id. A task's framework and data set are those of its first run."""
+        rows = self._transactions.read(lambda c: c.execute(_select_tasks()).mappings().all())
+        return [_task(row) for row in rows]
+
+    def find_task(self, task: Task) -> Task | None:
+        """The same task in this database (see ``rows.task_key`` for what is the same), None without one."""
+        query = _select_tasks().where(schema.task.c.key == task_key(task))
+        row = self._transactions.read(lambda c: c.execute(query).mappings().first())
+        return None if row is None else _task(row)
+
+    def summaries(
+        self,
+        task_id: int,
+        *,
+        functions: Sequence[str] | None = None,
+        sources: Sequence[str] | None = None,
+        order_by: str = "top1",
+        limit: int | None = None,
+    ) -> list[PolicySummary]:
+        """What is known of the policies tried on a task, best first; what was not measured comes last.
+
+        Args:
+            functions, sources: only these.
+            order_by: top1, top5 or ac (higher is better), cd, cdac, ld, iterations or num_params (lower is).
+            limit: at most this many. The time taken grows with it, not with the number of runs.
+        """
+        return self._transactions.read(
+            lambda c: summaries.read(
+                c, task_id, functions=functions, sources=sources, order_by=order_by, limit=limit
+            )
+        )
+
+    def iterations_to_top1(
+        self, task_id: int, top1: float, among: Sequence[PolicySummary] | None = None
+    ) -> dict[int, Reached]:
+        """How long the policies of a task took to a Top-1.
+
+        Args:
+            top1: in percent.
+            among: only these summaries; None for all of the task.
+
+        Returns:
+            By the summary's id; a policy no finished run of which got there is not in it.
+        """
+        ids = None if among is None else [s.id for s in among if s.id is not None]
+        return self._transactions.read(lambda c: summaries.iterations_to_top1(c, task_id, top1, ids))
+
+    def counts(self) -> dict[str, int]:
+        """Number of rows of each table."""
+        tables = [t for t in schema.metadata.sorted_tables if t.name != "meta"]
+        return self._transactions.read(
+            lambda c: {t.name: c.execute(select(func.count()).select_from(t)).scalar_one() for t in tables}
+        )
+
+    def revision(self) -> str:
+        """The revision of its tables."""
+        found = self._transactions.read(migrate.revision)
+        if found is None:
+            raise DatabaseError(f"database {self.url}: its tables are gone")
+        return found
+
+
+# -- work in a transaction ---------------------------------------------------------------------------
+
+
+def _is_current(connection: Connection) -> bool:
+    """True where there is nothing to migrate, and this version's paper results are in."""
+    if migrate.revision(connection) != schema.REVISION:
+        return False
+    query = select(schema.meta.c.value).where(schema.meta.c.name == _PAPER)
+    return connection.execute(query).scalar() == _paper_edition()
+
+
+def _paper_edition() -> str:
+    """Changes when this package's tables of the paper change."""
+    hasher = hashlib.sha256(__version__.encode())
+    for file in sorted(path for path in PAPER_TABLES.iterdir() if path.is_file()):
+        hasher.update(file.read_bytes())
+    return hasher.hexdigest()[:32]
+
+
+def _bring_up(connection: Connection) -> None:
+    """Migrate and put the paper's results in, alone; who comes second finds it done."""
+    migrate.lock(connection)
+    if migrate.revision(connection) != schema.REVISION:
+        migrate.upgrade(connection)
+    if not _is_current(connection):
+        records = [checked_run(record) for record in paper_records()]
+        # Of an older edition a row may have been corrected: it is replaced, not completed.
+        writing.remove(connection, [record.uid for record in records])
+        writing.put(connection, records)
+        connection.execute(schema.meta.delete().where(schema.meta.c.name == _PAPER))
+        connection.execute(schema.meta.insert().values(name=_PAPER, value=_paper_edition()))
+
+
+def _read_page(connection: Connection, query: Select, measurements: bool) -> list[tuple[int, RunRecord]]:
+    rows = connection.execute(query).mappings().all()
+    ids = [row["id"] for row in rows]
+    measured = read_measurements(connection, ids) if measurements and ids else {}
+    return [(row["id"], run_from_row(row, measured.get(row["id"], []))) for row in rows]
+
+
+def _select_tasks() -> Select:
+    task = schema.task
+    joined = task.join(schema.task_type, schema.task_type.c.id == task.c.task_type_id)
+    names = ("framework", "dataset", "network")
+    for name in names:
+        table = schema.metadata.tables[name]
+        joined = joined.join(table, table.c.id == task.c[f"{name}_id"])
+    kind = schema.task_type.c.name.label("task_type")
+    return select(task.c.id, kind, *part_columns(*names)).select_from(joined).order_by(task.c.id)
+
+
+def _task(row: RowMapping) -> Task:
+    parts = {name: part(row, name) for name in ("framework", "dataset", "network")}
+    return Task(**parts, task_type=row["task_type"], id=row["id"])

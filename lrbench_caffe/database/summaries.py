@@ -1,0 +1,275 @@
+"""The answers that ranking reads: one row for each group of runs, recomputed whenever one of them ends.
+
+A group is what may be averaged: the same task, policy, source, length and other solver settings. Reading the
+best policies of a task then costs what the answer has rows, however many runs there are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from sqlalchemy import Select, and_, func, select, text, update
+from sqlalchemy.engine import Connection, Row, RowMapping
+
+from lrbench_caffe.database import schema
+from lrbench_caffe.database.rows import insert, part, part_columns
+from lrbench_caffe.errors import InputError
+from lrbench_caffe.records import PolicySummary, Spread
+
+COUNTED = ("finished", "failed", "diverged")
+ORDERS = (*schema.SPREADS, "num_params")
+
+
+class Group(NamedTuple):
+    """What makes runs comparable to the point of being averaged."""
+
+    task_id: int
+    policy_id: int
+    source: str
+    max_iter: int
+    solver_id: int
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One value of a group: a training's, or the mean of several.
+
+    Attributes:
+        mean: the value.
+        trainings: how many it is the mean of.
+        sd: their population standard deviation; None where unknown.
+    """
+
+    mean: float
+    trainings: int = 1
+    sd: float | None = None
+
+
+def pooled(samples: Sequence[Sample]) -> Spread | None:
+    """Mean and population standard deviation over all trainings behind the samples.
+
+    mean = sum(n_i m_i) / sum(n_i), variance = sum(n_i (sd_i^2 + (m_i - mean)^2)) / sum(n_i). The deviation
+    is None for a single training, and where that within a sample of several is unknown.
+    """
+    if not samples:
+        return None
+    total = sum(s.trainings for s in samples)
+    mean = math.fsum(s.trainings * s.mean for s in samples) / total
+    within = [0.0 if s.trainings == 1 else s.sd for s in samples]
+    if total == 1 or any(sd is None for sd in within):
+        return Spread(mean, None)
+    variance = math.fsum(
+        s.trainings * ((sd or 0.0) ** 2 + (s.mean - mean) ** 2) for s, sd in zip(samples, within)
+    )
+    return Spread(mean, math.sqrt(variance / total))
+
+
+# -- writing ----------------------------------------------------------------------------------------
+
+
+def refresh(connection: Connection, groups: Iterable[Group], run_ids: Iterable[int] = ()) -> None:
+    """Recompute the summaries of groups from their runs, in the connection's transaction.
+
+    Args:
+        run_ids: runs of them whose measurements have changed. Only rows that this transaction holds already
+            may be written to: those who hold others wait for the group, and would be waited for.
+    """
+    _refresh_best(connection, run_ids)
+    for group in sorted(set(groups)):
+        _lock(connection, group)
+        _refresh(connection, group)
+
+
+def _lock(connection: Connection, group: Group) -> None:
+    """Let transactions that end runs of one group take turns: each must see the runs that ended before."""
+    if connection.dialect.name == "postgresql":
+        key = int.from_bytes(hashlib.sha256(repr(tuple(group)).encode()).digest()[:8], "big", signed=True)
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
+
+
+def _in(group: Group, table: Any) -> Any:
+    return and_(*(table.c[name] == value for name, value in group._asdict().items()))
+
+
+def _refresh_best(connection: Connection, run_ids: Iterable[int]) -> None:
+    run, measured = schema.run, schema.measurement
+    best = (
+        select(func.max(measured.c.top1))
+        .where(measured.c.run_id == run.c.id, measured.c.net == 0)
+        .scalar_subquery()
+    )
+    ids = sorted(run_ids)
+    if ids:
+        connection.execute(update(run).where(run.c.id.in_(ids)).values(best_top1=best))
+
+
+def _refresh(connection: Connection, group: Group) -> None:
+    table = schema.summary
+    values = _summarise(connection, group)
+    if values is None:
+        connection.execute(table.delete().where(_in(group, table)))
+        return
+    statement = insert(connection.dialect.name, table).values(**group._asdict(), **values)
+    connection.execute(statement.on_conflict_do_update(index_elements=list(Group._fields), set_=values))
+
+
+def _summarise(connection: Connection, group: Group) -> dict[str, Any] | None:
+    """The row of a group without its identity; None where no run of it counts."""
+    runs = connection.execute(_counted_runs(group)).mappings().all()
+    if not runs:
+        return None
+    # Of a run, the first of its measurements with the highest Top-1: they come sorted by iteration.
+    finished: dict[int, RowMapping] = {}
+    for row in runs:
+        if row["status"] == "finished":
+            finished.setdefault(row["id"], row)
+    newest = max(finished.values() or runs, key=lambda row: (row["started"] or 0.0, row["id"]))
+    ids = {status: {row["id"] for row in runs if row["status"] == status} for status in COUNTED}
+    values = {
+        "function": newest["function"],
+        "epoch": newest["epoch"],
+        "origin": newest["origin"],
+        "runs": len(finished),
+        "repeats": sum(row["repeats"] for row in finished.values()),
+        "failed": len(ids["failed"]),
+        "diverged": len(ids["diverged"]),
+    }
+    for name in schema.SPREADS:
+        samples = [
+            Sample(row[name], row["repeats"], row["top1_sd"] if name == "top1" else None)
+            for row in finished.values()
+            if row[name] is not None
+        ]
+        spread = pooled(samples)
+        values[name] = spread and spread.mean
+        values[f"{name}_sd"] = spread and spread.sd
+    return values
+
+
+def _counted_runs(group: Group) -> Select:
+    """The runs of a group that count, each with its measurements at its highest Top-1, first ones first."""
+    run, measured, policy = schema.run, schema.measurement, schema.policy
+    names = ("id", "status", "repeats", "top1_sd", "started", "epoch", "origin")
+    at_best = and_(measured.c.run_id == run.c.id, measured.c.net == 0, measured.c.top1 == run.c.best_top1)
+    return (
+        select(
+            *(run.c[name] for name in names),
+            policy.c.function,
+            measured.c.iteration.label("iterations"),
+            *(measured.c[name] for name in schema.METRICS),
+        )
+        .select_from(run.join(policy, policy.c.id == run.c.policy_id).outerjoin(measured, at_best))
+        .where(_in(group, run), run.c.status.in_(COUNTED))
+        .order_by(run.c.id, measured.c.iteration)
+    )
+
+
+# -- reading ----------------------------------------------------------------------------------------
+
+
+def read(
+    connection: Connection,
+    task_id: int,
+    *,
+    functions: Sequence[str] | None,
+    sources: Sequence[str] | None,
+    order_by: str,
+    limit: int | None,
+) -> list[PolicySummary]:
+    """See ``Database.summaries``."""
+    if order_by not in ORDERS:
+        raise InputError(f"order_by: {order_by!r}; allowed: {', '.join(ORDERS)}")
+    wanted = [None] if functions is None else sorted({name.upper() for name in functions})
+    # A query for each function: an index keeps one function's policies in order, not those of several.
+    rows = [
+        row
+        for name in wanted
+        for row in connection.execute(_best(task_id, name, sources, order_by, limit)).mappings()
+    ]
+    if len(wanted) > 1:
+        rows.sort(key=lambda row: _place(row, order_by))
+    return [_summary(row) for row in rows[:limit]]
+
+
+def _best(
+    task_id: int, function: str | None, sources: Sequence[str] | None, order_by: str, limit: int | None
+) -> Select:
+    table, policy, solver = schema.summary, schema.policy, schema.solver
+    column = policy.c.num_params if order_by == "num_params" else table.c[order_by]
+    order = column.desc() if order_by in schema.DESCENDING else column.asc()
+    query = (
+        select(table, *part_columns("policy", "solver"))
+        .select_from(
+            table.join(policy, policy.c.id == table.c.policy_id).join(
+                solver, solver.c.id == table.c.solver_id
+            )
+        )
+        .where(table.c.task_id == task_id)
+        .order_by(order.nulls_last(), table.c.id)
+        .limit(limit)
+    )
+    if function is not None:
+        query = query.where(table.c.function == function)
+    return query if sources is None else query.where(table.c.source.in_(sources))
+
+
+def _place(row: RowMapping, order_by: str) -> tuple[bool, float, int]:
+    value = row["policy__num_params" if order_by == "num_params" else order_by]
+    sign = -1 if order_by in schema.DESCENDING else 1
+    return value is None, sign * (value or 0.0), row["id"]
+
+
+def _summary(row: RowMapping) -> PolicySummary:
+    values: dict[str, Any] = {
+        name: None if row[name] is None else Spread(row[name], row[f"{name}_sd"]) for name in schema.SPREADS
+    }
+    values.update({name: row[name] for name in ("runs", "repeats", "failed", "diverged")})
+    values.update({name: row[name] for name in ("id", "task_id", "source", "max_iter", "epoch", "origin")})
+    return PolicySummary(**values, policy=part(row, "policy"), solver=part(row, "solver"))
+
+
+@dataclass(frozen=True)
+class Reached:
+    """When the runs of a group reached a Top-1.
+
+    Attributes:
+        iterations: mean over those that did, of the first test at which they had.
+        runs: how many did; of: how many finished.
+    """
+
+    iterations: float
+    runs: int
+    of: int
+
+
+def iterations_to_top1(
+    connection: Connection, task_id: int, top1: float, summary_ids: Sequence[int] | None
+) -> dict[int, Reached]:
+    """See ``Database.iterations_to_top1``."""
+    table, run, measured = schema.summary, schema.run, schema.measurement
+    first = (
+        select(func.min(measured.c.iteration))
+        .where(measured.c.run_id == run.c.id, measured.c.net == 0, measured.c.top1 >= top1)
+        .scalar_subquery()
+    )
+    same_group = and_(*(run.c[name] == table.c[name] for name in Group._fields))
+    # best_top1 is in an index: runs that never came near are not even looked at.
+    query = (
+        select(table.c.id, table.c.runs, first)
+        .select_from(table.join(run, same_group))
+        .where(table.c.task_id == task_id, run.c.task_id == task_id)
+        .where(run.c.status == "finished", run.c.best_top1 >= top1)
+    )
+    if summary_ids is not None:
+        query = query.where(table.c.id.in_(summary_ids))
+    found: dict[int, list[Row]] = {}
+    for row in connection.execute(query):
+        found.setdefault(row[0], []).append(row)
+    return {
+        summary_id: Reached(sum(row[2] for row in rows) / len(rows), len(rows), rows[0][1])
+        for summary_id, rows in found.items()
+    }

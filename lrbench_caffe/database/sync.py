@@ -1,0 +1,76 @@
+"""Results that wait in run directories because the database was out of reach when they were measured."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from lrbench_caffe.database.checks import run_from_json
+from lrbench_caffe.errors import InputError
+from lrbench_caffe.records import SCHEMA, RunRecord
+from lrbench_caffe.training.rundir import RunDirectory
+
+KILLED = "the training ended without a word: it was killed, or the machine went down"
+
+
+class StillRunning(Exception):
+    """A training is writing in this run directory; it stores its results itself."""
+
+
+def run_directories(roots: Iterable[Path]) -> Iterator[Path]:
+    """The run directories among and below these directories, each once.
+
+    Raises:
+        InputError: one of them does not exist, or holds no run.
+    """
+    seen = set()
+    for root in roots:
+        if not root.is_dir():
+            raise InputError(f"{root}: no such directory")
+        found = sorted(file.parent for file in root.rglob("run.json"))
+        if not found:
+            raise InputError(f"{root} holds no run directory (one with a run.json)")
+        for path in found:
+            if path.resolve() not in seen:
+                seen.add(path.resolve())
+                yield path
+
+
+def read_run(path: Path) -> RunRecord:
+    """The run of a run directory, with all that was measured.
+
+    A training that was killed had no time to say how it ended: it is taken for failed, as of its last
+    measurement. Should it be resumed and end, that end is the later one and counts.
+
+    Raises:
+        StillRunning: the training has not ended.
+        InputError: it holds no run that can be stored; the message says why.
+    """
+    directory = RunDirectory(path)
+    if directory.running:
+        raise StillRunning
+    settings = directory.read()
+    if not isinstance(settings.get("record"), dict):
+        raise InputError(f"{path}: run.json has no record for the database")
+    content = {name: value for name, value in settings["record"].items() if name != "digest"}
+    try:
+        record = run_from_json({"schema": SCHEMA, **content, "measurements": []})
+    except InputError as error:
+        raise InputError(f"{path}: run.json: record: {error}") from None
+    status = settings.get("status", record.status)
+    reason = settings.get("reason", record.reason)
+    if status == "running":
+        status, reason = "failed", KILLED
+    return dataclasses.replace(
+        record,
+        status=status,
+        reason=reason,
+        ended=settings.get("ended") or record.ended or _last_written(path),
+        measurements=directory.measurements(),
+    )
+
+
+def _last_written(path: Path) -> float:
+    files = [path / name for name in ("run.json", "measurements.jsonl", "iterations.csv")]
+    return max(file.stat().st_mtime for file in files if file.exists())

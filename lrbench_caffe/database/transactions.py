@@ -1,0 +1,71 @@
+"""Transactions that survive what passes: lost connections, restarts, deadlocks, busy files."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from sqlalchemy.engine import Connection, Engine
+
+from lrbench_caffe.database import engine as driver
+from lrbench_caffe.database.errors import DatabaseError, DatabaseUnavailable
+
+Result = TypeVar("Result")
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.02, 1.0  # seconds
+
+
+class Transactions:
+    """Runs work in transactions on an engine, again and again until it is done or patience ends.
+
+    Args:
+        engine: the database.
+        patience: seconds after which an attempt that fails is the last one.
+
+    The work is repeated when it is unknown whether a commit succeeded. So all work must be idempotent:
+    done twice it leaves what it leaves done once.
+    """
+
+    def __init__(self, engine: Engine, patience: float) -> None:
+        self.engine = engine
+        self.patience = patience
+
+    def write(self, work: Callable[[Connection], Result]) -> Result:
+        """The result of ``work``, whose writes are durable when this returns.
+
+        Raises:
+            DatabaseUnavailable: the database stayed away for longer than the patience.
+            DatabaseError: it refuses for a reason that does not pass.
+        """
+        return self._persist(work, read_only=False)
+
+    def read(self, work: Callable[[Connection], Result]) -> Result:
+        """The result of ``work``, which sees one state of the database and writes nothing."""
+        return self._persist(work, read_only=True)
+
+    def _persist(self, work: Callable[[Connection], Result], read_only: bool) -> Result:
+        deadline = time.monotonic() + self.patience
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                return self._attempt(work, read_only)
+            except driver.DriverError as error:
+                message = driver.explain(error, self.engine.url)
+                # In a write a missing row was there a moment ago: another process deletes what nobody uses.
+                passing = driver.passes(error) or driver.refers_to_missing_row(error)
+            if not passing:
+                raise DatabaseError(message) from None
+            if time.monotonic() + pause > deadline:
+                raise DatabaseUnavailable(f"{message} (tried for {self.patience:g} s)") from None
+            # By chance, so that many that were stopped together do not come back together.
+            time.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _attempt(self, work: Callable[[Connection], Result], read_only: bool) -> Result:
+        options: dict[str, Any] = {driver.READ_ONLY: read_only}
+        if self.engine.dialect.name == "postgresql":
+            options["isolation_level"] = "REPEATABLE READ" if read_only else "READ COMMITTED"
+        with self.engine.connect().execution_options(**options) as connection, connection.begin():
+            return work(connection)

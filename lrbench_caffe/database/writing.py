@@ -1,0 +1,225 @@
+"""What is done to the tables in one transaction. All of it can be done twice, and leaves what once leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from sqlalchemy import and_, delete, exists, select, update
+from sqlalchemy.engine import Connection, RowMapping
+
+from lrbench_caffe.database import schema
+from lrbench_caffe.database.errors import RecordError, UnknownRun
+from lrbench_caffe.database.rows import MEASURED, OWN, Ids, Known, insert, read_measurements, store_parts
+from lrbench_caffe.database.summaries import Group, refresh
+from lrbench_caffe.metrics import Measurement
+from lrbench_caffe.records import RunRecord
+
+# A resumed run may be given another length, on another machine with another Caffe; the rest is what it is.
+_FIXED = ("task_id", "policy_id", "solver_id", "source", "seed")
+_CHUNK = 1000  # rows in one statement
+
+
+def begin(connection: Connection, record: RunRecord) -> None:
+    """Store a run that begins, or one that goes on."""
+    values = _run_values(connection, record, {})
+    made, stored = _claim(connection, values)
+    _check_same(stored, values)
+    connection.execute(update(schema.run).where(schema.run.c.id == stored["id"]).values(**values))
+    _write_measurements(connection, [(stored["id"], m) for m in record.measurements], overwrite=True)
+    if not made:
+        refresh(connection, {_group(stored), _group(values)})  # it counted there, and no longer does
+
+
+def add(connection: Connection, uid: str, measurements: Sequence[Measurement]) -> None:
+    """Store measurements of a run; one of the same iteration and net is replaced.
+
+    Raises:
+        UnknownRun: there is no such run.
+    """
+    run = schema.run
+    names = ("id", "status", *Group._fields)
+    stored = connection.execute(select(*(run.c[n] for n in names)).where(run.c.uid == uid)).mappings().first()
+    if stored is None:
+        raise UnknownRun(f"the database has no run {uid!r}")
+    _write_measurements(connection, [(stored["id"], m) for m in measurements], overwrite=True)
+    if stored["status"] != "running":
+        refresh(connection, {_group(stored)}, [stored["id"]])
+
+
+def end(connection: Connection, uid: str, status: str, reason: str | None, ended: float) -> None:
+    """Store how a run ended, and what is now known of its group.
+
+    Raises:
+        UnknownRun: there is no such run.
+    """
+    stored = _find(connection, uid)
+    if stored is None:
+        raise UnknownRun(f"the database has no run {uid!r}")
+    change = update(schema.run).where(schema.run.c.id == stored["id"])
+    connection.execute(change.values(status=status, reason=reason, ended=ended))
+    refresh(connection, {_group(stored)}, [stored["id"]])
+
+
+def put(connection: Connection, records: Sequence[RunRecord]) -> list[bool]:
+    """Store whole records.
+
+    Returns:
+        For each whether anything of it was new.
+
+    Raises:
+        RecordError: another run has the uid of one of them.
+    """
+    pending = _Pending()
+    new = [_put(connection, record, pending) for record in records]
+    for overwrite, measurements in pending.measurements.items():
+        _write_measurements(connection, measurements, overwrite)
+    refresh(connection, pending.groups, pending.changed)
+    return new
+
+
+@dataclass
+class _Pending:
+    """What records put together leave to be done at the end.
+
+    Attributes:
+        known: the ids of parts that were looked up.
+        groups: whose summaries change; changed: the runs that are the reason.
+        measurements: to be stored, with their runs' ids: those that replace others, and those that do not.
+    """
+
+    known: Known = field(default_factory=dict)
+    groups: set[Group] = field(default_factory=set)
+    changed: set[int] = field(default_factory=set)
+    measurements: dict[bool, list[tuple[int, Measurement]]] = field(
+        default_factory=lambda: {False: [], True: []}
+    )
+
+
+def _put(connection: Connection, record: RunRecord, pending: _Pending) -> bool:
+    values = _run_values(connection, record, pending.known)
+    fresh, stored = _claim(connection, values)
+    _check_same(stored, values)
+    later = not fresh and _is_later(stored, values)
+    if later:
+        connection.execute(update(schema.run).where(schema.run.c.id == stored["id"]).values(**values))
+    have = {} if fresh else {(m.net, m.iteration): m for m in _measurements(connection, stored["id"])}
+    missing = [
+        m
+        for m in record.measurements
+        if (m.net, m.iteration) not in have or (later and have[m.net, m.iteration] != m)
+    ]
+    pending.measurements[later] += [(stored["id"], m) for m in missing]
+    if fresh or later or missing:
+        pending.groups.update((_group(stored), _group(values)))
+        pending.changed.add(stored["id"])
+        return True
+    return False
+
+
+def _is_later(stored: RowMapping, values: dict[str, Any]) -> bool:
+    """True where what comes in knows more of the run's life than what is stored."""
+    if values["status"] == "running":
+        return False
+    if stored["status"] == "running":
+        return True
+    return (values["ended"] or 0.0) > (stored["ended"] or 0.0)
+
+
+def _run_values(connection: Connection, record: RunRecord, known: Known) -> dict[str, Any]:
+    ids: Ids = store_parts(connection, record, known)
+    references = ("task", "framework", "dataset", "network", "policy", "solver")
+    return {**{name: getattr(record, name) for name in OWN}, **{f"{n}_id": ids[n] for n in references}}
+
+
+def _claim(connection: Connection, values: dict[str, Any]) -> tuple[bool, RowMapping]:
+    """Whether the run was made now, and its row, which is this transaction's until it is over."""
+    statement = insert(connection.dialect.name, schema.run).values(**values)
+    while True:
+        made = connection.execute(statement.on_conflict_do_nothing(index_elements=["uid"])).rowcount == 1
+        stored = _find(connection, values["uid"])
+        if stored is not None:  # else another process has just deleted it
+            return made, stored
+
+
+def _find(connection: Connection, uid: str) -> RowMapping | None:
+    """The run's row, and no other transaction changes it before this one is over."""
+    query = select(schema.run).where(schema.run.c.uid == uid).with_for_update()
+    return connection.execute(query).mappings().first()
+
+
+def _group(row: RowMapping | dict[str, Any]) -> Group:
+    return Group(*(row[name] for name in Group._fields))
+
+
+def _check_same(stored: RowMapping, values: dict[str, Any]) -> None:
+    other = [name.removesuffix("_id") for name in _FIXED if stored[name] != values[name]]
+    if other:
+        raise RecordError(f"uid: {stored['uid']!r} is another run in the database: its {other[0]} differs")
+
+
+def _measurements(connection: Connection, run_id: int) -> list[Measurement]:
+    return read_measurements(connection, [run_id])[run_id]
+
+
+def _write_measurements(
+    connection: Connection, measurements: Iterable[tuple[int, Measurement]], overwrite: bool
+) -> None:
+    """Store measurements, each given with its run's id."""
+    # A statement may not meet a row twice: of two, the later one is valid.
+    rows = {(run_id, m.net, m.iteration): m for run_id, m in measurements}
+    values = [
+        {"run_id": place[0], **{name: getattr(m, name) for name in MEASURED}} for place, m in rows.items()
+    ]
+    statement = _measurement_statement(connection.dialect.name, overwrite)
+    for start in range(0, len(values), _CHUNK):
+        connection.execute(statement, values[start : start + _CHUNK])
+
+
+@cache
+def _measurement_statement(dialect: str, overwrite: bool) -> Any:
+    """Made once: SQLAlchemy takes longer to put it together than a database to carry it out."""
+    statement = insert(dialect, schema.measurement)
+    place = ["run_id", "net", "iteration"]
+    if not overwrite:
+        return statement.on_conflict_do_nothing(index_elements=place)
+    changes = {name: statement.excluded[name] for name in MEASURED if name not in place}
+    return statement.on_conflict_do_update(index_elements=place, set_=changes)
+
+
+# -- deleting ---------------------------------------------------------------------------------------
+
+
+def remove(connection: Connection, uids: Sequence[str]) -> int:
+    """Delete runs with their measurements, and the tasks, policies and other parts that no run has left.
+
+    Returns:
+        How many runs there were.
+    """
+    run = schema.run
+    found = connection.execute(select(run).where(run.c.uid.in_(uids)).with_for_update()).mappings().all()
+    connection.execute(delete(run).where(run.c.id.in_([row["id"] for row in found])))
+    refresh(connection, {_group(row) for row in found})
+    _remove_unused(connection, found)
+    return len(found)
+
+
+def _remove_unused(connection: Connection, runs: Sequence[RowMapping]) -> None:
+    task = schema.task
+    tasks = {row["task_id"] for row in runs}
+    kinds = connection.execute(select(task).where(task.c.id.in_(tasks))).mappings().all()
+    _remove_unless_used(connection, "task", tasks, ("run",))
+    for name in ("policy", "solver"):
+        _remove_unless_used(connection, name, {row[f"{name}_id"] for row in runs}, ("run",))
+    for name in ("framework", "dataset", "network"):
+        ids = {row[f"{name}_id"] for row in (*runs, *kinds)}
+        _remove_unless_used(connection, name, ids, ("run", "task"))
+    _remove_unless_used(connection, "task_type", {row["task_type_id"] for row in kinds}, ("task",))
+
+
+def _remove_unless_used(connection: Connection, name: str, ids: set[int], users: tuple[str, ...]) -> None:
+    table = schema.metadata.tables[name]
+    unused = [~exists().where(schema.metadata.tables[user].c[f"{name}_id"] == table.c.id) for user in users]
+    connection.execute(delete(table).where(table.c.id.in_(sorted(ids)), and_(*unused)))

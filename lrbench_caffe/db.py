@@ -1,0 +1,348 @@
+"""Look at the LR database, and share, import, back up and delete the runs in it.
+
+  python -m lrbench_caffe.db info
+  python -m lrbench_caffe.db runs --function sin2 --limit 5
+  python -m lrbench_caffe.db export runs.jsonl
+  python -m lrbench_caffe.db import runs.jsonl
+  python -m lrbench_caffe.db merge postgresql://ada@example.org/lr
+  python -m lrbench_caffe.db sync                              (results that waited in run directories)
+
+The database is --db, else the environment variable LRBENCH_DB, else lr.sqlite in your data directory. A
+password can be in the URL, but is better in ~/.pgpass or PGPASSWORD: command lines are seen by others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from rich.console import Console
+
+from lrbench_caffe import cli
+from lrbench_caffe.data.progress import bar, track
+from lrbench_caffe.database.urls import VARIABLE, default_path
+from lrbench_caffe.errors import InputError
+from lrbench_caffe.records import SOURCES, STATUSES, RunRecord
+from lrbench_caffe.report import Rows, terminal_table
+
+if TYPE_CHECKING:
+    from lrbench_caffe.database.exchange import Result
+    from lrbench_caffe.database.store import Database
+
+PATIENCE = 10.0  # seconds; somebody is waiting at the terminal
+LIMIT = 20  # runs in a table
+RUNS = Path("runs")
+
+
+def parser() -> cli.Parser:
+    p = cli.Parser(prog="python -m lrbench_caffe.db", description=__doc__)
+    _add_db(p, None)
+    commands = p.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=cli.Parser)
+
+    def add(name: str, work: Callable, text: str) -> cli.Parser:
+        command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        command.set_defaults(work=work)
+        _add_db(command, argparse.SUPPRESS)
+        return command
+
+    for name, work, text in (
+        ("info", _info, "which database is used, and how much is in it"),
+        ("tasks", _tasks, "the tasks, each with its best policy"),
+    ):
+        add(name, work, text).add_argument("--json", action="store_true", help="as JSON")
+    runs = add("runs", _runs, "the runs, those stored last first")
+    _add_filters(runs)
+    runs.add_argument(
+        "--limit", type=int, default=LIMIT, metavar="N", help=f"at most so many (default: {LIMIT})"
+    )
+    runs.add_argument("--json", action="store_true", help="as lines of JSON, as export writes them")
+    show = add("show", _show, "everything about one run")
+    show.add_argument("uid", metavar="UID", help="the run's uid, or the beginning of it")
+    show.add_argument("--json", action="store_true", help="as JSON")
+    delete = add("delete", _delete, "delete runs, and tasks and policies that then have none")
+    delete.add_argument("uids", nargs="*", metavar="UID", help="the runs' uids, or the beginnings of them")
+    _add_filters(delete)
+    delete.add_argument("--yes", action="store_true", help="do not ask")
+    export = add("export", _export, "write all runs to a file of JSON Lines")
+    export.add_argument("file", metavar="FILE", help="the file, or - for the standard output")
+    load = add("import", _import, "bring in the runs of files that export wrote")
+    load.add_argument("files", nargs="+", metavar="FILE", help="the files, or - for the standard input")
+    merge = add("merge", _merge, "bring in the runs of another database")
+    merge.add_argument("url", metavar="URL", help="the other database: a URL, or a SQLite file")
+    backup = add("backup", _backup, "write everything to a file: a copy for SQLite, an export for PostgreSQL")
+    backup.add_argument("file", type=Path, metavar="FILE", help="the file")
+    backup.add_argument("--force", action="store_true", help="replace the file if it exists")
+    sync = add("sync", _sync, "bring in what is in run directories and not in the database")
+    sync.add_argument(
+        "directories", nargs="*", type=Path, metavar="DIR",
+        help=f"run directories, or directories with such in them (default: {RUNS}/)",
+    )  # fmt: skip
+    logs = add("import-log", _import_log, "bring in runs from logs of caffe train and of DIGITS jobs")
+    logs.add_argument("files", nargs="+", type=Path, metavar="FILE", help="the logs")
+    return p
+
+
+def _add_db(p: argparse.ArgumentParser, default: str | None) -> None:
+    kinds = "a SQLite file, or postgresql://USER@HOST/DATABASE"
+    where = f"{kinds} (default: ${VARIABLE}, else {default_path()})".replace("%", "%%")
+    p.add_argument("--db", metavar="URL", default=default, help=where)
+
+
+def _add_filters(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--task", type=int, metavar="ID", help="only of this task (see: tasks)")
+    p.add_argument("--function", metavar="NAME", help="only of this LR function")
+    p.add_argument("--status", choices=STATUSES, help="only with this status")
+    p.add_argument("--source", choices=SOURCES, help="only from this source")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    from lrbench_caffe.database import Database
+
+    with Database.open(args.db, patience=PATIENCE) as database:
+        return args.work(args, database) or 0
+
+
+# -- looking ----------------------------------------------------------------------------------------
+
+
+def _print_table(rows: Rows) -> None:
+    console = Console()
+    if not console.is_terminal:
+        console.width = 400  # a file or pipe has no width; nothing is to be cut off
+    console.print(terminal_table(rows), markup=False)
+
+
+def _info(args: argparse.Namespace, database: Database) -> None:
+    values = {"database": database.url, "revision": database.revision(), **database.counts()}
+    if args.json:
+        print(json.dumps(values))
+        return
+    for name, value in values.items():
+        print(f"{name + ':':<13} {value}")
+
+
+def _tasks(args: argparse.Namespace, database: Database) -> None:
+    from dataclasses import asdict
+
+    from lrbench_caffe.database.tables import task_rows
+
+    tasks = database.tasks()
+    if args.json:
+        print(json.dumps([asdict(task) for task in tasks]))
+        return
+    tops = {t.id: top for t in tasks if t.id is not None for top in database.summaries(t.id, limit=1)}
+    _print_table(task_rows(tasks, database.runs_of_tasks(), tops))
+
+
+def _select(args: argparse.Namespace, database: Database, limit: int | None, measurements: bool):
+    return database.runs(
+        task_id=args.task,
+        function=args.function,
+        status=args.status,
+        source=args.source,
+        measurements=measurements,
+        limit=limit,
+    )
+
+
+def _runs(args: argparse.Namespace, database: Database) -> None:
+    from lrbench_caffe.database.exchange import to_line
+    from lrbench_caffe.database.tables import run_rows
+
+    if args.limit < 1:
+        raise InputError(f"--limit: {args.limit}; allowed: 1 or more")
+    records = _select(args, database, args.limit, measurements=True)
+    if args.json:
+        sys.stdout.writelines(map(to_line, records))
+    else:
+        _print_table(run_rows(list(records)))
+
+
+def _full_uid(database: Database, beginning: str) -> str:
+    found = database.uids(beginning)
+    if not found:
+        raise InputError(f"the database has no run {beginning!r}")
+    if len(found) > 1:
+        raise InputError(f"several runs begin with {beginning!r}, among them {' and '.join(found)}")
+    return found[0]
+
+
+def _show(args: argparse.Namespace, database: Database) -> None:
+    from lrbench_caffe.database.tables import detail_rows, measurement_rows
+
+    record = database.get(_full_uid(database, args.uid))
+    if args.json:
+        print(json.dumps(record.to_json(), indent=2, ensure_ascii=False))
+        return
+    for name, value in detail_rows(record):
+        print(f"{name + ':':<16} {value}")
+    if record.measurements:
+        _print_table(measurement_rows(record))
+
+
+# -- deleting ---------------------------------------------------------------------------------------
+
+
+def _delete(args: argparse.Namespace, database: Database) -> int:
+    filters = [args.task, args.function, args.status, args.source]
+    given = any(value is not None for value in filters)
+    if bool(args.uids) == given:
+        raise InputError("delete: allowed: either uids, or --task, --function, --status, --source")
+    if args.uids:
+        records = [database.get(_full_uid(database, uid)) for uid in args.uids]
+    else:
+        records = list(_select(args, database, None, measurements=False))
+    if not records:
+        print("no such run")
+        return 0
+    if not args.yes and not _agreed(records, database):
+        print("nothing deleted")
+        return 1
+    count = database.delete([record.uid for record in records])
+    print(f"deleted: {count} run{'s' * (count != 1)} from {database.url}")
+    return 0
+
+
+def _agreed(records: Sequence[RunRecord], database: Database) -> bool:
+    if not sys.stdin.isatty():
+        raise InputError(f"delete: {len(records)} run(s), and nobody to ask; --yes deletes without asking")
+    for record in records[:LIMIT]:
+        print(f"  {record.uid}  {record.dataset.name}, {record.network.name}: {record.policy.text}")
+    if len(records) > LIMIT:
+        print(f"  and {len(records) - LIMIT} more")
+    answer = input(f"delete {len(records)} run{'s' * (len(records) != 1)} from {database.url}? [y/N] ")
+    return answer.strip().lower() in ("y", "yes")
+
+
+# -- sharing ----------------------------------------------------------------------------------------
+
+
+def _say(message: str) -> None:
+    print(f"error: {message}", file=sys.stderr)
+
+
+def _verdict(what: str, result: Result) -> int:
+    """Print what became of the records; the exit code."""
+    print(f"{what}: {result}", file=sys.stderr if result.bad else sys.stdout)
+    return 1 if result.bad else 0
+
+
+def _export(args: argparse.Namespace, database: Database) -> None:
+    from lrbench_caffe.database.exchange import replacing
+
+    with nullcontext(sys.stdout) if args.file == "-" else replacing(Path(args.file)) as file:
+        count = _write(database, file)
+    if args.file != "-":
+        print(f"{args.file}: {count} runs")
+
+
+def _write(database: Database, file: IO[str]) -> int:
+    from lrbench_caffe.database.exchange import export_lines
+
+    count = 0
+    for line in track(export_lines(database), "exporting runs", database.counts()["run"]):
+        file.write(line)
+        count += 1
+    return count
+
+
+def _import(args: argparse.Namespace, database: Database) -> int:
+    from lrbench_caffe.database.exchange import Result, import_lines
+
+    code = 0
+    for name in args.files:
+        try:
+            source = nullcontext(sys.stdin.buffer) if name == "-" else open(name, "rb")  # noqa: SIM115
+        except OSError as error:
+            raise InputError(f"cannot read {name}: {error.strerror}") from None
+        shown = "standard input" if name == "-" else name
+        with source as file:
+            size = Path(name).stat().st_size if name != "-" else None
+            lines = _with_bar(file, f"importing {shown}", size)
+            result = Result(_say)
+            import_lines(database, lines, shown, result)
+            code = _verdict(shown, result) or code
+    return code
+
+
+def _with_bar(lines: Iterable[bytes], description: str, size: int | None) -> Iterator[bytes]:
+    """The lines unchanged, with a progress bar over bytes while they are taken."""
+    with bar(unit_is_bytes=True) as progress:
+        task = progress.add_task(description, total=size)
+        for line in lines:
+            yield line
+            progress.advance(task, len(line))
+
+
+def _merge(args: argparse.Namespace, database: Database) -> int:
+    from lrbench_caffe.database import Database
+    from lrbench_caffe.database.exchange import Result, store_records
+
+    with Database.open(args.url, patience=PATIENCE, must_exist=True) as other:
+        records = ((f"run {record.uid}", record) for record in other.export())
+        counted = track(records, "merging runs", other.counts()["run"])
+        result = Result(_say)
+        store_records(database, counted, result)
+        return _verdict(f"from {other.url}", result)
+
+
+def _backup(args: argparse.Namespace, database: Database) -> None:
+    from lrbench_caffe.database.exchange import backup_sqlite, replacing
+
+    if args.file.exists() and not args.force:
+        raise InputError(f"{args.file} exists; --force replaces it")
+    if database.path is not None:
+        backup_sqlite(database, args.file)
+        print(f"{args.file}: a copy of {database.url}; to use it: --db {args.file}")
+        return
+    with replacing(args.file) as file:
+        count = _write(database, file)
+    print(f"{args.file}: all {count} runs; to restore: python -m lrbench_caffe.db import {args.file}")
+
+
+def _sync(args: argparse.Namespace, database: Database) -> int:
+    from lrbench_caffe.database.exchange import Result, store_records
+    from lrbench_caffe.database.sync import StillRunning, read_run, run_directories
+
+    result = Result(_say)
+
+    def records() -> Iterator[tuple[str, RunRecord]]:
+        paths = list(run_directories(args.directories or [RUNS]))
+        for path in track(paths, "reading run directories", len(paths)):
+            try:
+                yield str(path), read_run(path)
+            except StillRunning:
+                print(f"{path}: still running, left alone")
+            except InputError as error:
+                result.refuse(str(error))
+
+    store_records(database, records(), result)
+    return _verdict("run directories", result)
+
+
+def _import_log(args: argparse.Namespace, database: Database) -> int:
+    from lrbench_caffe.database.caffelog import records_from_log
+    from lrbench_caffe.database.exchange import Result, store_records
+
+    result = Result(_say)
+
+    def records() -> Iterator[tuple[str, RunRecord]]:
+        for path in args.files:
+            try:
+                for record in records_from_log(path):
+                    yield f"{path}: run {record.uid}", record
+            except InputError as error:
+                result.refuse(str(error))
+
+    store_records(database, records(), result)
+    return _verdict("logs", result)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))

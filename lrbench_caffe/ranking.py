@@ -1,0 +1,333 @@
+"""Ranks LR policies by what they achieved, what they cost and how robust they are. Pure functions.
+
+The metrics are the paper's (section III), each policy's at its first highest Top-1. See docs/ranking.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy as np
+
+from lrbench_caffe.errors import InputError, did_you_mean
+from lrbench_caffe.records import PolicySummary, Spread
+
+SIGNIFICANT = 0.05  # a smaller p is a difference
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """Something to rank by.
+
+    Attributes:
+        name: as given to --by.
+        heading: as in the paper's tables.
+        kind: "utility", "cost" or "robustness".
+        higher: True where more is better.
+        digits: decimals to show.
+    """
+
+    name: str
+    heading: str
+    kind: str
+    higher: bool
+    digits: int
+
+
+CRITERIA = {
+    criterion.name: criterion
+    for criterion in (
+        Criterion("top1", "Top-1 (%)", "utility", True, 2),
+        Criterion("top5", "Top-5 (%)", "utility", True, 2),
+        Criterion("ac", "AC", "utility", True, 4),
+        Criterion("cd", "CD", "utility", False, 4),
+        Criterion("cdac", "CDAC", "utility", False, 4),
+        Criterion("ld", "LD", "robustness", False, 4),
+        Criterion("iterations", "#Iterations", "cost", False, 0),
+        Criterion("num_params", "#Param", "cost", False, 0),
+        Criterion("target", "#Iterations to target", "cost", False, 0),
+    )
+}
+COSTS = tuple(c.name for c in CRITERIA.values() if c.kind == "cost")
+
+
+@dataclass(frozen=True)
+class Target:
+    """How long the runs of a policy took to a wanted Top-1.
+
+    Attributes:
+        iterations: mean, over the runs that got there, of the first test with that Top-1.
+        runs: how many got there, ``of`` how many.
+        at_most: True where ``iterations`` is only an upper bound: the paper gives the best test alone.
+    """
+
+    iterations: float
+    runs: int
+    of: int
+    at_most: bool = False
+
+    @property
+    def cost(self) -> float:
+        """iterations * of / runs: what is ranked by, so that getting there in one run of three costs more."""
+        return self.iterations * self.of / self.runs
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A policy to be ranked.
+
+    Attributes:
+        summary: its results.
+        target: how long it took to a wanted Top-1; None where that was not asked for, or no run got there.
+    """
+
+    summary: PolicySummary
+    target: Target | None = None
+
+    def spread(self, name: str) -> Spread | None:
+        """The value of a criterion, None where it was not measured."""
+        if name == "num_params":
+            return Spread(float(self.summary.policy.num_params), None)
+        if name == "target":
+            return Spread(self.target.cost, None) if self.target else None
+        found: Spread | None = getattr(self.summary, name)
+        return None if found is None or math.isnan(found.mean) else found
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Whether two policies differ in a criterion.
+
+    Attributes:
+        p: of Welch's test; None where it cannot be made (a single run, or no deviation known).
+    """
+
+    p: float | None
+
+    @property
+    def mark(self) -> str:
+        """ "" for a difference, "~" for one within noise, "?" where that cannot be told."""
+        if self.p is None:
+            return "?"
+        return "" if self.p < SIGNIFICANT else "~"
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """One place of a ranking.
+
+    Attributes:
+        place: 1 for the best; equal values share the place of the first.
+        score: of a weighted ranking.
+        from_best, from_next: the comparison with the first and with the next policy; None at the ends.
+    """
+
+    place: int
+    candidate: Candidate
+    score: float | None = None
+    from_best: Comparison | None = None
+    from_next: Comparison | None = None
+
+
+def criteria(text: str) -> list[Criterion]:
+    """The criteria of "top1,iterations".
+
+    Raises:
+        InputError: an unknown or repeated one.
+    """
+    names = [name.strip().lower() for name in text.split(",") if name.strip()]
+    if not names or len(set(names)) < len(names):
+        raise InputError(f"--by: {text!r}; allowed: one or more of {', '.join(CRITERIA)}, each once")
+    return [_criterion(name, "--by") for name in names]
+
+
+def weights(text: str) -> dict[str, float]:
+    """The weights of "top1=2,iterations=1".
+
+    Raises:
+        InputError: an unknown criterion, or a weight that is no number above 0.
+    """
+    found: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, value = (piece.strip().lower() for piece in part.partition("="))
+        criterion = _criterion(name, "--weights")
+        try:
+            weight = float(value)
+        except ValueError:
+            weight = 0.0
+        if not 0 < weight < math.inf or criterion.name in found:
+            raise InputError(f"--weights: {part.strip()!r}; allowed: NAME=NUMBER above 0, each name once")
+        found[criterion.name] = weight
+    return found
+
+
+def _criterion(name: str, flag: str) -> Criterion:
+    if name not in CRITERIA:
+        near = did_you_mean(name, CRITERIA)
+        raise InputError(f"{flag}: unknown criterion {name!r}{near}; known: {', '.join(CRITERIA)}")
+    return CRITERIA[name]
+
+
+# -- ranking ----------------------------------------------------------------------------------------
+
+
+def rank(candidates: Sequence[Candidate], by: Sequence[Criterion]) -> list[Ranked]:
+    """Rank by the first criterion, equal ones by the next, and so on, by the means as they are.
+
+    A policy without a value for a criterion stands behind all that have one. The comparisons are by the
+    first criterion.
+    """
+
+    def key(candidate: Candidate) -> tuple[float, ...]:
+        return tuple(_badness(candidate, criterion) for criterion in by)
+
+    ordered = sorted(candidates, key=key)
+    places = _places([key(candidate) for candidate in ordered])
+    ranked = [Ranked(place, candidate) for place, candidate in zip(places, ordered)]
+    return _compared(ranked, by[0])
+
+
+def rank_weighted(candidates: Sequence[Candidate], by: Mapping[str, float]) -> list[Ranked]:
+    """Rank by a weighted mean of normalised criteria.
+
+        score = sum_c w_c * u_c / sum_c w_c,   u_c = (x - worst_c) / (best_c - worst_c) in [0, 1]
+
+    best_c and worst_c are over the policies that are ranked, so a score holds within one ranking only. A
+    policy without a value for c gets u_c = 0, as the worst does. Where all values of c are equal, u_c = 1
+    for all that have one. The comparisons are by the criterion with the largest weight (the first of equal
+    ones).
+    """
+    total = sum(by.values())
+    scores = np.zeros(len(candidates))
+    for name, weight in by.items():
+        scores += weight / total * _normalised(candidates, CRITERIA[name])
+    # Rounded, so that what is equal by the formula is not parted by the last bit of a sum.
+    ordered = sorted(zip(-scores.round(12), range(len(candidates))))
+    places = _places([(score,) for score, _ in ordered])
+    ranked = [
+        Ranked(place, candidates[index], score=float(scores[index]))
+        for place, (_, index) in zip(places, ordered)
+    ]
+    return _compared(ranked, CRITERIA[max(by, key=lambda name: by[name])])
+
+
+def _badness(candidate: Candidate, criterion: Criterion) -> float:
+    spread = candidate.spread(criterion.name)
+    if spread is None:
+        return math.inf
+    return -spread.mean if criterion.higher else spread.mean
+
+
+def _normalised(candidates: Sequence[Candidate], criterion: Criterion) -> np.ndarray:
+    badness = np.array([_badness(candidate, criterion) for candidate in candidates], dtype=float)
+    known = np.isfinite(badness)
+    if not known.any():
+        return np.zeros(len(candidates))
+    best, worst = badness[known].min(), badness[known].max()
+    if best == worst:
+        return known.astype(float)
+    return np.where(known, (worst - np.where(known, badness, worst)) / (worst - best), 0.0)
+
+
+def _places(keys: Sequence[tuple[float, ...]]) -> list[int]:
+    places: list[int] = []
+    for index, key in enumerate(keys):
+        places.append(places[-1] if index and key == keys[index - 1] else index + 1)
+    return places
+
+
+def _compared(ranked: list[Ranked], criterion: Criterion) -> list[Ranked]:
+    candidates = [row.candidate for row in ranked]
+    return [
+        replace(
+            row,
+            from_best=compare(candidates[0], row.candidate, criterion) if index else None,
+            from_next=compare(row.candidate, candidates[index + 1], criterion)
+            if index + 1 < len(ranked)
+            else None,
+        )
+        for index, row in enumerate(ranked)
+    ]
+
+
+# -- noise ------------------------------------------------------------------------------------------
+
+
+def compare(one: Candidate, other: Candidate, criterion: Criterion) -> Comparison:
+    """Welch's test of two policies' means of a criterion (p is not corrected for many comparisons)."""
+    if criterion.name == "num_params":  # is what it is: there is no noise in it
+        return Comparison(float(one.spread("num_params") == other.spread("num_params")))
+    a, b = one.spread(criterion.name), other.spread(criterion.name)
+    if a is None or b is None:
+        return Comparison(None)
+    return Comparison(welch(a, one.summary.repeats, b, other.summary.repeats))
+
+
+def welch(a: Spread, n_a: int, b: Spread, n_b: int) -> float | None:
+    """The two-sided p of Welch's test that two means are equal.
+
+        t = (a - b) / sqrt(v_a + v_b),   v = s^2 / n,   s^2 = sd^2 * n / (n - 1)
+        dof = (v_a + v_b)^2 / (v_a^2 / (n_a - 1) + v_b^2 / (n_b - 1))
+
+    Args:
+        a, b: mean and population standard deviation.
+        n_a, n_b: trainings behind each.
+
+    Returns:
+        None where either has fewer than two trainings or no known deviation.
+
+    >>> round(welch(Spread(99.33, 0.02), 5, Spread(99.28, 0.02), 5), 4)
+    0.0077
+    """
+    if a.sd is None or b.sd is None or n_a < 2 or n_b < 2:
+        return None
+    v_a, v_b = a.sd**2 / (n_a - 1), b.sd**2 / (n_b - 1)
+    if v_a + v_b == 0:
+        return float(a.mean == b.mean)
+    t = abs(a.mean - b.mean) / math.sqrt(v_a + v_b)
+    return student_p(t, (v_a + v_b) ** 2 / (v_a**2 / (n_a - 1) + v_b**2 / (n_b - 1)))
+
+
+def student_p(t: float, dof: float) -> float:
+    """The probability of |T| >= t for Student's distribution, t >= 0.
+
+        p = 2 C * integral of cos(x)^(dof - 1) from atan(t / sqrt(dof)) to pi/2,
+        C = Gamma((dof + 1) / 2) / (sqrt(pi) * Gamma(dof / 2))
+
+    which is its density after the substitution T = sqrt(dof) * tan(x); by Gauss-Legendre quadrature.
+    """
+    low, high = math.atan(t / math.sqrt(dof)), math.pi / 2
+    nodes, quadrature = _gauss_legendre()
+    x = (high - low) / 2 * nodes + (high + low) / 2
+    area = (high - low) / 2 * float(quadrature @ np.cos(x) ** (dof - 1))
+    log_c = math.lgamma((dof + 1) / 2) - math.lgamma(dof / 2) - 0.5 * math.log(math.pi)
+    return min(1.0, 2 * math.exp(log_c) * area)
+
+
+@cache
+def _gauss_legendre() -> tuple[np.ndarray, np.ndarray]:
+    """200 nodes in [-1, 1] and their weights: eleven digits for any number of trainings."""
+    return np.polynomial.legendre.leggauss(200)
+
+
+# -- trade-off --------------------------------------------------------------------------------------
+
+
+def pareto_front(candidates: Sequence[Candidate], cost: Criterion) -> list[Candidate]:
+    """The policies that no other one beats: none has a Top-1 at least as high at a cost at most as high,
+    and one of the two better. By the means; in order of cost. Those without either value are left out.
+    """
+    top1 = CRITERIA["top1"]
+    known = [c for c in candidates if c.spread("top1") and c.spread(cost.name)]
+    front: list[Candidate] = []
+    best = math.inf
+    for candidate in sorted(known, key=lambda c: (_badness(c, cost), _badness(c, top1))):
+        here = _badness(candidate, top1)
+        equal = front and here == best and _badness(candidate, cost) == _badness(front[-1], cost)
+        if here < best or equal:
+            front.append(candidate)
+            best = here
+    return front

@@ -1,0 +1,121 @@
+"""A policy, or the parameters that a person left out, from what the LR database knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lrbench_caffe.errors import InputError, LRBenchError
+from lrbench_caffe.lr import Filled, FunctionPolicy, PolicyError, complete_text
+from lrbench_caffe.lr.text import read, read_value
+from lrbench_caffe.prototxt.solver import Solver
+from lrbench_caffe.recommendation import Proposal, recommend
+from lrbench_caffe.records import Task
+from lrbench_caffe.task import solver_settings
+from lrbench_caffe.training.recorder import PATIENCE
+from lrbench_caffe.training.settings import ChosenPolicy, RunSettings, choose_policy, shortest
+
+AUTO = "auto"
+
+
+def wants_experience(text: str | None, flags: Mapping[str, Any], solver: Solver, max_iter: int) -> bool:
+    """Whether --lr leaves anything to be found out: "auto", or a function without all its parameters.
+
+    Raises:
+        PolicyError: it is no policy at all.
+    """
+    if text is None:
+        return False
+    if text.strip().lower() == AUTO:
+        given = [f"--{name}" for name, value in flags.items() if value is not None]
+        if given:
+            raise InputError(f"{', '.join(given)}: --lr auto chooses all parameters; allowed: none of them")
+        return True
+    base_lr = shortest(solver.message.base_lr)
+    filled = complete_text(text, flags, base_lr=base_lr, max_iter=max_iter, epoch=solver.epoch).filled
+    return any(item.rule != "max_iter" for item in filled)  # POLY without l is complete
+
+
+def propose(
+    database_url: str | None, task: Task, solver: Solver, max_iter: int, function: str | None
+) -> Proposal | None:
+    """The database's best proposal (of one function), None where it has none.
+
+    Raises:
+        DatabaseError: it is out of reach.
+    """
+    from lrbench_caffe.database import Database
+
+    with Database.open(database_url, patience=PATIENCE) as database:
+        found = recommend(
+            database,
+            task,
+            solver=solver_settings(solver),
+            max_iter=max_iter,
+            epoch=solver.epoch,
+            functions=[function] if function else None,
+            top=1,
+        )
+    return found.proposals[0] if found.proposals else None
+
+
+def experienced_policy(
+    text: str, flags: Mapping[str, Any], database_url: str | None, task: Task, solver: Solver, max_iter: int
+) -> tuple[ChosenPolicy | None, list[str]]:
+    """The policy for --lr by experience.
+
+    Returns:
+        The policy, None where simple rules have to do; and lines for a person that say why.
+
+    Raises:
+        LRBenchError: --lr auto, and the database knows nothing or is out of reach.
+    """
+    auto = text.strip().lower() == AUTO
+    function = None if auto else read(text)[0].call.name.upper()
+    try:
+        proposal = propose(database_url, task, solver, max_iter, function)
+    except LRBenchError as error:
+        if auto:
+            raise
+        return None, [f"the LR database: {error}; the parameters come from simple rules"]
+    if proposal is None:
+        if auto:
+            raise InputError("--lr auto: the LR database has no result on this or a similar task")
+        return None, [f"the LR database has no result with {function}; the parameters come from simple rules"]
+    if auto:
+        return ChosenPolicy(proposal.policy, "the LR database"), list(proposal.evidence)
+    return _with_given(text, flags, proposal)
+
+
+def _with_given(
+    text: str, flags: Mapping[str, Any], proposal: Proposal
+) -> tuple[ChosenPolicy | None, list[str]]:
+    """The proposal with the parameters that were given over its own."""
+    call = read(text)[0].call
+    given = dict(call.arguments)
+    given.update({name: read_value(str(value)) for name, value in flags.items() if value is not None})
+    known = dict(proposal.policy.params)
+    try:
+        policy = FunctionPolicy(call.name, {**known, **given})
+    except PolicyError as error:
+        return None, [f"the LR database has {proposal.policy:.7g}, but {error}; simple rules instead"]
+    filled = tuple(
+        Filled(name, value, "the LR database") for name, value in known.items() if name not in given
+    )
+    return ChosenPolicy(policy, "--lr and the LR database", filled), list(proposal.evidence)
+
+
+def repeats_policy(text: str, flags: Mapping[str, Any], settings: RunSettings, solver: Solver) -> bool:
+    """Whether --lr, given again with --resume, is the policy that the run has.
+
+    A function without all its parameters is, where those it has are the run's.
+    """
+    if text.strip().lower() == AUTO:
+        return True
+    if not wants_experience(text, flags, solver, settings.max_iter):
+        return str(choose_policy(text, flags, solver, settings.max_iter).policy) == settings.policy
+    call = read(text)[0].call
+    given = dict(call.arguments)
+    given.update({name: read_value(str(value)) for name, value in flags.items() if value is not None})
+    own = settings.bound_policy()
+    return call.name.upper() == own.function and all(own.params.get(n) == v for n, v in given.items())

@@ -1,0 +1,297 @@
+"""What a user can get wrong: one line that says what, exit code 2, no traceback, nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lrbench_caffe.data.lmdb_writer import write_lmdb
+from tests.caffe import nets
+from tests.caffe.harness import Workspace
+
+Prepare = Callable[[Workspace], object]
+
+
+def solver(**fields: object) -> Prepare:
+    return lambda w: w.write("solver.prototxt", nets.solver(**fields))
+
+
+def solver_with(old: str, new: str) -> Prepare:
+    return lambda w: w.write("solver.prototxt", nets.solver().replace(old, new))
+
+
+def net_with(old: str, new: str) -> Prepare:
+    assert old in nets.net()
+    return lambda w: w.write("net.prototxt", nets.net().replace(old, new))
+
+
+def nothing(_: Workspace) -> None:
+    """The folder is fine; it is the command that is wrong."""
+
+
+def images(name: str, shape: tuple[int, int, int], prepare: Prepare = nothing) -> Prepare:
+    """An LMDB of random images, and what goes with it."""
+
+    def make(workspace: Workspace) -> None:
+        draw = np.random.default_rng(1)
+        pixels = draw.integers(0, 256, (50, *shape), dtype=np.uint8)
+        write_lmdb(workspace.path / name, pixels, draw.integers(0, 10, 50, dtype=np.uint8), shape)
+        prepare(workspace)
+
+    return make
+
+
+def both(*prepares: Prepare) -> Prepare:
+    def make(workspace: Workspace) -> None:
+        for prepare in prepares:
+            prepare(workspace)
+
+    return make
+
+
+def garbage(name: str) -> Prepare:
+    return lambda w: (w.path / name).write_bytes(b"\xff\x13 this is no solver state \x00" * 9)
+
+
+def script(name: str, text: str) -> Prepare:
+    def make(workspace: Workspace) -> None:
+        workspace.write(name, text)
+        (workspace.path / name).chmod(0o755)
+
+    return make
+
+
+CONV = """
+layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
+        convolution_param { num_output: 4 kernel_size: 9 weight_filler { type: "xavier" } } }
+"""
+TRAIN_DATA = '"data/digits_train_lmdb"'
+TEST_DATA = '"data/digits_test_lmdb"'
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is wrong, and words that the message must have."""
+
+    words: tuple[str, ...]
+    prepare: Prepare = nothing
+    args: tuple[str, ...] = ()
+    lr: tuple[str, ...] = field(default=("--lr", "sin2"))
+    solver: tuple[str, ...] = ("solver.prototxt",)
+
+
+def lr(*args: str) -> tuple[str, ...]:
+    return ("--lr", *args)
+
+
+CASES = {
+    # the solver
+    "no solver": Case(("no solver given",), solver=()),
+    "missing solver": Case(("nowhere.prototxt", "No such file"), solver=("nowhere.prototxt",)),
+    "a folder as solver": Case(("data", "directory"), solver=("data",)),
+    "two solvers": Case(("two solvers",), args=("--solver", "other.prototxt")),
+    "misspelt field": Case(
+        ("solver.prototxt:5", "'base_ir'", "did you mean 'base_lr'?"), solver_with("base_lr", "base_ir")
+    ),
+    "a word for a number": Case(("solver.prototxt:4",), solver_with("max_iter: 100", "max_iter: lots")),
+    "broken syntax": Case(("solver.prototxt:",), solver_with('"net.prototxt"', '"net.prototxt')),
+    "unknown solver type": Case(("'Adamm'", "did you mean 'Adam'?"), solver(type='"Adamm"')),
+    "max_iter missing": Case(("max_iter is 0",), solver(max_iter=None)),
+    "negative weight decay": Case(("weight_decay is -1",), solver(weight_decay=-1)),
+    "momentum above 1": Case(("momentum is 1.5",), solver(momentum=1.5)),
+    "no net": Case(("exactly one of net", "given: none"), solver(net=None)),
+    "test_iter without test_interval": Case(("test_interval is missing",), solver(test_interval=None)),
+    "unknown lr_policy": Case(
+        ("solver.prototxt", "unknown lr_policy 'invv'", "did you mean inv?"),
+        solver(lr_policy='"invv"'),
+        lr=(),
+    ),
+    "no lr_policy": Case(("lr_policy is missing", "--lr"), solver(lr_policy=None), lr=()),
+    "step without stepsize": Case(("solver.prototxt", "stepsize"), solver(lr_policy='"step"'), lr=()),
+    # the net and its data
+    "missing net": Case(("solver.prototxt: net", "absent.prototxt"), solver(net='"absent.prototxt"')),
+    "misspelt field in the net": Case(
+        ("net.prototxt:", "'num_outputs'", "did you mean 'num_output'?"),
+        net_with("num_output", "num_outputs"),
+    ),
+    "unknown layer type": Case(
+        ("net.prototxt: layer 'ip1'", "'InnerProdukt'", "did you mean 'InnerProduct'?"),
+        net_with("InnerProduct", "InnerProdukt"),
+    ),
+    "unknown bottom": Case(
+        ("net.prototxt: layer 'ip1'", "'dat'", "did you mean 'data'?"),
+        net_with('bottom: "data"', 'bottom: "dat"'),
+    ),
+    "missing LMDB": Case(
+        ("layer 'digits' of the training net", "no such LMDB folder"),
+        net_with(TRAIN_DATA, '"data/absent_lmdb"'),
+    ),
+    "missing LMDB of the test net": Case(
+        ("layer 'digits' of the test net #0", "no such LMDB folder"),
+        net_with(TEST_DATA, '"data/absent_lmdb"'),
+    ),
+    "no LMDB but a folder": Case(("not an LMDB",), net_with(TRAIN_DATA, '"data"')),
+    "damaged LMDB": Case(
+        ("damaged_lmdb", "LMDB"),
+        both(
+            images("damaged_lmdb", (1, 8, 8), net_with(TRAIN_DATA, '"damaged_lmdb"')),
+            lambda w: (w.path / "damaged_lmdb" / "data.mdb").write_bytes(b"no LMDB at all" * 1000),
+        ),
+    ),
+    "LMDB of another shape": Case(
+        ("net.prototxt", "layer 'conv'", "does not fit", "small_lmdb"),
+        images(
+            "small_lmdb",
+            (1, 8, 8),
+            lambda w: w.write(
+                "net.prototxt",
+                nets.net(middle=CONV + nets.inner_product("ip2", "conv", 10)).replace(
+                    TRAIN_DATA, '"small_lmdb"'
+                ),
+            ),
+        ),
+    ),
+    "training and test LMDBs of different shapes": Case(
+        ("test net #0", "large_lmdb", "digits_train_lmdb"),
+        images("large_lmdb", (1, 9, 9), net_with(TEST_DATA, '"large_lmdb"')),
+    ),
+    "crop larger than the records": Case(("crop_size", "is 9"), net_with("scale:", "crop_size: 9 scale:")),
+    "missing mean file": Case(
+        ("mean_file", "absent.binaryproto"), net_with("scale:", 'mean_file: "absent.binaryproto" scale:')
+    ),
+    # the policy
+    "unknown policy": Case(("unknown LR function 'SINE2'", "did you mean SIN2?"), lr=lr("SINE2(k0=0.1)")),
+    "k0 of 0": Case(("FIX: k0=0",), lr=lr("FIX(k0=0)")),
+    "k0 below 0": Case(("k0=-0.1",), lr=lr("sin2", "--k0", "-0.1")),
+    "l of 0": Case(("l=0",), lr=lr("sin2", "--l", "0")),
+    "gamma above 1": Case(("gamma=1.01",), lr=lr("sinexp", "--gamma", "1.01")),
+    "gamma above 1 in EXP": Case(("gamma=2",), lr=lr("EXP(k0=0.1, gamma=2)")),
+    "bad order in a composition": Case(
+        ("50", "100"), lr=lr("FIX(k0=0.1) ; 100: FIX(k0=0.01) ; 50: FIX(k0=0.001)")
+    ),
+    "a parameter that the function lacks": Case(("--gamma", "SIN2"), lr=lr("sin2", "--gamma", "0.9")),
+    "no number": Case(("k0",), lr=lr("fix", "--k0", "much")),
+    "broken policy": Case(("FIX",), lr=lr("FIX(k0=0.1")),
+    "k0 without --lr": Case(("--k0", "needs --lr"), lr=("--k0", "0.1")),
+    # the flags
+    "snapshot with weights": Case(
+        ("--snapshot and --weights",), args=("--snapshot", "x.solverstate", "--weights", "y.caffemodel")
+    ),
+    "resume with snapshot": Case(
+        ("--resume", "--snapshot"), args=("--resume", "--snapshot", "x.solverstate")
+    ),
+    "missing snapshot": Case(("--snapshot", "x.solverstate"), args=("--snapshot", "x.solverstate")),
+    "garbage as snapshot": Case(
+        ("x.solverstate",), garbage("x.solverstate"), ("--snapshot", "x.solverstate")
+    ),
+    "an empty snapshot": Case(
+        ("x.solverstate",), lambda w: w.write("x.solverstate", ""), ("--snapshot", "x.solverstate")
+    ),
+    "missing weights": Case(("--weights", "y.caffemodel"), args=("--weights", "y.caffemodel")),
+    "garbage as weights": Case(("y.caffemodel",), garbage("y.caffemodel"), ("--weights", "y.caffemodel")),
+    "one of two weights missing": Case(
+        ("--weights", "absent.caffemodel"), args=("--weights", "absent.caffemodel,y.caffemodel")
+    ),
+    "empty weights": Case(
+        ("--weights", "y.caffemodel"), lambda w: w.write("y.caffemodel", ""), ("--weights", "y.caffemodel")
+    ),
+    "a GPU where there is none": Case(("--gpu 0", "CPU-only"), args=("--gpu", "0")),
+    "all GPUs where there is none": Case(("--gpu all", "CPU-only"), args=("--gpu", "all")),
+    "solver_mode GPU": Case(("solver.prototxt", "solver_mode: GPU", "CPU-only"), solver(solver_mode="GPU")),
+    "no GPU's number": Case(("--gpu", "'fast'"), args=("--gpu", "fast")),
+    "max_iter of 0": Case(("--max-iter", "0"), args=("--max-iter", "0")),
+    "no number for max_iter": Case(("--max-iter", "many"), args=("--max-iter", "many")),
+    "test interval of 0": Case(("--test-interval", "0"), args=("--test-interval", "0")),
+    "negative seed": Case(("--seed", "-1"), args=("--seed", "-1")),
+    "unknown option": Case(("--learning-rate",), args=("--learning-rate", "0.1")),
+    "unknown effect": Case(("sigint_effect", "'ignore'"), args=("--sigint_effect", "ignore")),
+    "nothing to resume": Case(("--resume", "no run of solver.prototxt"), args=("--resume",)),
+    "an adaptive solver the way of Caffe 1.0": Case(
+        ("solver.prototxt", "'Adam'", "SGD and Nesterov"), solver(type='"Adam"'), ("--set-lr-by", "gradients")
+    ),
+    # the interpreter
+    "an interpreter that does not exist": Case(
+        ("--caffe-python", "does not exist"), args=("--caffe-python", "./absent")
+    ),
+    "an interpreter that is a folder": Case(
+        ("--caffe-python", "is a directory"), args=("--caffe-python", "./data")
+    ),
+    "an interpreter that is no program": Case(
+        ("--caffe-python", "not executable"), args=("--caffe-python", "./net.prototxt")
+    ),
+    "an interpreter without caffe": Case(
+        ("./bare", "caffe"),
+        script("bare", f'#!/bin/sh\nexec "{sys.executable}" -I -S "$@"\n'),
+        ("--caffe-python", "./bare"),
+    ),
+    "no interpreter at all": Case(
+        ("false",),
+        script("false", "#!/bin/sh\necho no such thing >&2\nexit 3\n"),
+        ("--caffe-python", "./false"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_bad_input_is_one_clear_line(workspace: Workspace, name: str) -> None:
+    case = CASES[name]
+    case.prepare(workspace)
+    before = set(os.listdir(workspace.path))
+    done = workspace.train(*case.solver, *case.lr, *case.args)
+    words = [word.removeprefix("./") if word.startswith("./") else word for word in case.words]
+    done.failed(2, *words)
+    assert "error: " in done.err
+    assert set(os.listdir(workspace.path)) == before
+
+
+def test_a_run_is_not_overwritten(workspace: Workspace) -> None:
+    workspace.train("solver.prototxt", "--max-iter", "1", "--out", "out").succeeded()
+    before = {path: path.read_bytes() for path in Path(workspace.path, "out").rglob("*") if path.is_file()}
+    done = workspace.train("solver.prototxt", "--max-iter", "1", "--out", "out")
+    done.failed(2, "--out: out holds a run already", "--resume")
+    assert before == {
+        path: path.read_bytes() for path in Path(workspace.path, "out").rglob("*") if path.is_file()
+    }
+    for flags, words in (
+        (("--lr", "fix", "--k0", "0.5"), ("--resume", "FIX(k0=0.5)")),
+        (("--seed", "1234"), ("--resume", "seed", "1234")),
+        (("--weights", "x"), ("--resume", "--weights")),
+    ):
+        workspace.train("--resume", "--out", "out", *flags).failed(2, *words)
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(workspace: Workspace) -> None:
+    workspace.write("solver.prototxt", nets.solver(max_iter=10_000_000))
+    with workspace.training("solver.prototxt", out="out") as training:
+        training.wait_for_test(50)
+        workspace.train("--resume", "--out", "out").failed(
+            2, "out is in use by a training that is still running"
+        )
+        assert training.process.poll() is None
+
+
+@pytest.mark.parametrize("out", ["a_file", "a_file/below"])
+def test_an_out_that_cannot_be_made(workspace: Workspace, out: str) -> None:
+    workspace.write("a_file", "")
+    workspace.train("solver.prototxt", "--max-iter", "1", "--out", out).failed(2, out)
+
+
+def test_debug_shows_the_traceback(workspace: Workspace) -> None:
+    done = workspace.train("nowhere.prototxt", "--debug")
+    assert done.code == 2
+    assert "Traceback" in done.err
+    assert done.err.splitlines()[-1].startswith("error: ")
+
+
+def test_labels_that_the_net_does_not_have(workspace: Workspace) -> None:
+    """Only reading all records could tell before the training; so the test pass tells, with exit code 1."""
+    workspace.write("net.prototxt", nets.net().replace("num_output: 10", "num_output: 8"))
+    done = workspace.train("solver.prototxt", "--lr", "fix", "--out", "out")
+    done.failed(1, "labels from 0 to 9", "8 classes")
+    assert workspace.run("out").record["status"] == "failed"

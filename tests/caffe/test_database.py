@@ -1,0 +1,161 @@
+"""Trainings and the LR database: recorded as they go, brought in later, and asked for policies."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from lrbench_caffe.database import Database
+from lrbench_caffe.metrics import Measurement
+from lrbench_caffe.records import RunRecord
+from tests.caffe import nets
+from tests.caffe.harness import Run, Workspace
+
+POLICY = "SIN2(k0=0.01, k1=0.06, l=50)"
+AWAY = "postgresql://somebody:secret-word@127.0.0.1:1/lr"  # nothing listens on port 1
+
+
+def measured(path: Path) -> list[RunRecord]:
+    """The runs in a database that were measured here."""
+    with Database.open(str(path)) as database:
+        return [r for r in database.runs(measurements=True) if r.source == "measured"]
+
+
+def of_file(run: Run) -> list[Measurement]:
+    return [Measurement.from_json(row) for row in run.measurements()]
+
+
+def test_a_training_is_recorded(workspace: Workspace) -> None:
+    workspace.train("solver.prototxt", "--lr", POLICY, "--out", "out", "--db", "lr.sqlite").succeeded()
+    (record,) = measured(workspace.path / "lr.sqlite")
+    assert record.status == "finished"
+    assert record.reason is None
+    assert record.policy.text == POLICY
+    assert record.policy.num_params == 3
+    assert record.seed == 7
+    assert (record.max_iter, record.test_interval) == (100, 50)
+    # 1,297 digits in batches of 20; 64 x 16 + 16 + 16 x 10 + 10 parameters in two inner products.
+    assert record.epoch == pytest.approx(1297 / 20)
+    assert (record.network.parameters, record.network.depth) == (1210, 2)
+    data = record.dataset
+    assert (data.channels, data.height, data.width, data.classes) == (1, 8, 8, 10)
+    assert (data.train_samples, data.test_samples) == (1297, 500)
+    assert (record.framework.name, record.framework.device) == ("Caffe", "CPU")
+    assert (record.solver.type, record.solver.batch, record.solver.weight_decay) == ("SGD", 20, 0.0005)
+    assert record.measurements == of_file(workspace.run("out"))
+    assert [m.iteration for m in record.measurements] == [0, 50, 100]
+
+
+def test_the_solvers_own_policy_is_recorded_as_it_was_written(workspace: Workspace) -> None:
+    workspace.train("solver.prototxt", "--out", "out", "--db", "lr.sqlite").succeeded()
+    (record,) = measured(workspace.path / "lr.sqlite")
+    assert record.policy.text == "INV(k0=0.05, gamma=0.01, p=0.75)"
+
+
+def test_without_the_database(workspace: Workspace) -> None:
+    command = ("solver.prototxt", "--lr", POLICY, "--out", "out", "--db", "lr.sqlite", "--no-db")
+    workspace.train(*command).succeeded()
+    assert not (workspace.path / "lr.sqlite").exists()
+
+
+def test_a_stopped_and_resumed_training_is_one_run(workspace: Workspace) -> None:
+    workspace.write("long.prototxt", nets.solver(max_iter=20_000, test_interval=1000, display=0))
+    with workspace.training("long.prototxt", "--db", "lr.sqlite", out="out") as training:
+        training.wait_for_test(1000)
+        training.send(signal.SIGINT)
+        assert training.finish().code == 0
+    (record,) = measured(workspace.path / "lr.sqlite")
+    assert record.status == "stopped"
+    workspace.train("--resume", "--out", "out", "--db", "lr.sqlite").succeeded()
+    (again,) = measured(workspace.path / "lr.sqlite")
+    assert again.uid == record.uid
+    assert again.status == "finished"
+    assert [m.iteration for m in again.measurements] == list(range(0, 20_001, 1000))
+
+
+def test_a_killed_training_is_brought_in_by_sync(workspace: Workspace) -> None:
+    workspace.write("long.prototxt", nets.solver(max_iter=10_000_000, test_interval=500, display=0))
+    with workspace.training("long.prototxt", "--db", AWAY, out="runs/killed") as training:
+        training.wait_for_test(500)
+        training.send(signal.SIGKILL)
+        training.finish()
+    sync(workspace)
+    (record,) = measured(workspace.path / "lr.sqlite")
+    assert record.status == "failed"
+    assert record.reason
+    assert record.measurements == of_file(workspace.run("runs/killed"))
+
+
+def test_a_diverged_training_is_recorded_with_its_reason(workspace: Workspace) -> None:
+    done = workspace.train("solver.prototxt", "--lr", "FIX(k0=1e6)", "--out", "out", "--db", "lr.sqlite")
+    done.failed(1, "diverged")
+    (record,) = measured(workspace.path / "lr.sqlite")
+    assert record.status == "diverged"
+    assert record.reason and record.reason in done.err
+
+
+def sync(workspace: Workspace) -> str:
+    command = [sys.executable, "-m", "lrbench_caffe.db", "sync", "--db", "lr.sqlite"]
+    return workspace.command(command).succeeded().out
+
+
+def test_a_database_out_of_reach_stops_nothing_and_is_told_later_once(workspace: Workspace) -> None:
+    done = workspace.train("solver.prototxt", "--lr", POLICY, "--out", "runs/a", "--db", AWAY).succeeded()
+    assert done.out.count("the LR database") == 2  # when it begins, and when it ends
+    assert "db sync" in done.out
+    run = workspace.run("runs/a")
+    assert len(run.measurements()) == 3
+    sync(workspace)
+    (record,) = measured(workspace.path / "lr.sqlite")
+    assert record.status == "finished"
+    assert record.measurements == of_file(run)
+    sync(workspace)
+    assert measured(workspace.path / "lr.sqlite") == [record]
+
+
+def test_the_password_is_nowhere(workspace: Workspace) -> None:
+    done = workspace.train("solver.prototxt", "--lr", POLICY, "--out", "runs/a", "--db", AWAY).succeeded()
+    assert "secret-word" not in done.out + done.err
+    written = [path.read_bytes() for path in (workspace.path / "runs").rglob("*") if path.is_file()]
+    assert written
+    assert not any(b"secret-word" in content for content in written)
+
+
+def test_a_wrong_url_is_bad_input(workspace: Workspace) -> None:
+    done = workspace.train("solver.prototxt", "--lr", POLICY, "--out", "out", "--db", "mysql://host/lr")
+    done.failed(2, "mysql", "allowed")
+
+
+def test_auto_and_a_bare_name_take_what_the_database_knows(workspace: Workspace) -> None:
+    """A new database knows the paper's results: the most similar task is LeNet on MNIST."""
+    workspace.write("long.prototxt", nets.solver(max_iter=1000, test_interval=1000))
+    command = ("long.prototxt", "--db", "lr.sqlite")
+    done = workspace.train(*command, "--lr", "auto", "--out", "auto").succeeded()
+    assert "Table VII" in done.out
+    assert "similar task" in done.out
+    assert workspace.run("auto").record["policy_from"] == "the LR database"
+    done = workspace.train(*command, "--lr", "triexp", "--k0", "0.002", "--out", "triexp").succeeded()
+    policy = workspace.run("triexp").record["policy"]
+    assert policy.startswith("TRIEXP(k0=0.002, ")
+    assert "k1 = " in done.out
+    assert "the LR database" in done.out
+
+
+def test_rules_where_the_database_knows_nothing_or_is_away(workspace: Workspace) -> None:
+    done = workspace.train("solver.prototxt", "--lr", "upcos", "--out", "a", "--db", "lr.sqlite").succeeded()
+    assert "no result with UPCOS" in done.out
+    assert "6 x base_lr" in done.out
+    done = workspace.train("solver.prototxt", "--lr", "sin2", "--out", "b", "--db", AWAY).succeeded()
+    assert "simple rules" in done.out
+    done = workspace.train("solver.prototxt", "--lr", "sin2", "--out", "c", "--no-db").succeeded()
+    assert "6 x base_lr" in done.out
+
+
+def test_auto_without_a_database(workspace: Workspace) -> None:
+    workspace.train("solver.prototxt", "--lr", "auto", "--no-db").failed(2, "--no-db")
+    workspace.train("solver.prototxt", "--lr", "auto", "--db", AWAY).failed(1, "127.0.0.1")
+    workspace.train("solver.prototxt", "--lr", "auto", "--k0", "0.1").failed(2, "--k0", "auto")
+    assert not (workspace.path / "runs").exists()

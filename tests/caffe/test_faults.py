@@ -1,0 +1,321 @@
+"""What can go wrong under a training: one clear message, nothing measured lost, and a resume that works."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import lmdb
+import numpy as np
+import pytest
+
+from lrbench_caffe.data.datum import datum_bytes
+from tests.caffe import nets
+from tests.caffe.conftest import make_workspace
+from tests.caffe.harness import (
+    Done,
+    Run,
+    Running,
+    Workspace,
+    assert_same_weights,
+    is_alive,
+    wait_until_gone,
+)
+
+ITERATIONS = 4000
+KNOWN = 1500  # the test after which something happens; there is a snapshot before it
+ENDLESS = 100_000_000
+
+# Small tests, so that most of the time is training.
+SOLVER = nets.solver(max_iter=ITERATIONS, snapshot=1000, test_interval=500, display=0)
+
+
+def assert_failed(run: Run, done: Done, *words: str) -> None:
+    """One line on stderr, exit code 1, and the reason in run.json."""
+    done.failed(1, "error: ", "--resume", *words)
+    assert run.record["status"] == "failed"
+    assert run.record["reason"]
+    assert run.record["reason"] in done.err
+
+
+def resume(workspace: Workspace, run: Run, *flags: str) -> None:
+    """Go on; what was measured before is still there."""
+    before = run.measurements()
+    assert before
+    workspace.train("--resume", "--out", run.path.name, *flags).succeeded()
+    assert run.measurements()[: len(before)] == before
+    assert run.record["status"] == "finished"
+
+
+# -- the driver dies --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "busy",
+    [
+        {"iter_size": ENDLESS},
+        {"test_iter": ENDLESS},
+        pytest.param({"max_iter": ENDLESS}, marks=pytest.mark.slow),
+    ],
+    ids=["a long iteration", "a long test pass", "training"],
+)
+def test_kill_9_of_the_driver_leaves_no_worker(workspace: Workspace, busy: dict[str, object]) -> None:
+    workspace.write("solver.prototxt", nets.solver(**busy))
+    with workspace.training("solver.prototxt", out="out") as training:
+        if "test_iter" in busy:
+            training.wait_for(lambda: "Testing net" in log_of(training), "the test pass")
+        else:
+            training.wait_for_test(0)
+        time.sleep(0.3)
+        worker = training.worker
+        assert is_alive(worker)
+        training.send(signal.SIGKILL)
+        training.finish()
+        assert wait_until_gone(worker, 5)
+
+
+def log_of(training: Running) -> str:
+    return training.run.log.read_text() if training.run.log.exists() else ""
+
+
+def test_ctrl_c_twice_ends_at_once_and_leaves_no_worker(workspace: Workspace) -> None:
+    workspace.write("solver.prototxt", nets.solver(iter_size=ENDLESS))
+    with workspace.training("solver.prototxt", out="out") as training:
+        training.wait_for_test(0)
+        worker = training.worker
+        training.send(signal.SIGINT)
+        time.sleep(0.5)
+        assert training.process.poll() is None  # it waits for the end of the iteration
+        training.send(signal.SIGINT)
+        done = training.finish()
+        assert done.failed(130).err == "interrupted\n"
+        assert wait_until_gone(worker, 5)
+    assert workspace.run("out").record["status"] == "stopped"
+
+
+# -- the worker dies --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def whole(
+    tmp_path_factory: pytest.TempPathFactory, digits: Path, caffe_program: str
+) -> tuple[Workspace, Run]:
+    """A training that nothing happens to."""
+    workspace = make_workspace(tmp_path_factory.mktemp("faults"), digits, caffe_program)
+    workspace.write("solver.prototxt", SOLVER)
+    workspace.train("solver.prototxt", "--out", "whole").succeeded()
+    return workspace, workspace.run("whole")
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (signal.SIGKILL, ("Caffe was ended by SIGKILL",)),
+        pytest.param(signal.SIGSEGV, ("Caffe was ended by SIGSEGV",), marks=pytest.mark.slow),
+        (signal.SIGSTOP, ("no sign of life for 4 s", "--hang-timeout")),
+    ],
+)
+def test_a_worker_that_is_killed_crashes_or_hangs(
+    whole: tuple[Workspace, Run], number: signal.Signals, words: tuple[str, ...]
+) -> None:
+    workspace, undisturbed = whole
+    flags = ("solver.prototxt", "--hang-timeout", "4")
+    with workspace.training(*flags, out=number.name) as training:
+        training.wait_for_test(KNOWN)
+        worker = training.worker
+        os.kill(worker, number)
+        done = training.finish()
+        assert not is_alive(worker)
+    run = workspace.run(number.name)
+    assert_failed(run, done, *words)
+    assert max(run.iterations()) >= KNOWN - 1
+    resume(workspace, run)
+    assert_same_weights(run.model(ITERATIONS), undisturbed.model(ITERATIONS))
+    assert run.last_measurements() == undisturbed.last_measurements()
+
+
+# -- Caffe aborts -----------------------------------------------------------------------------------
+
+
+def write_images(path: Path, odd: int | None) -> None:
+    """1,000 random images of 8 x 8; number ``odd`` is of 9 x 9."""
+    draw = np.random.default_rng(1)
+    shutil.rmtree(path, ignore_errors=True)
+    environment = lmdb.open(str(path), map_size=1 << 24)
+    with environment.begin(write=True) as transaction:
+        for number in range(1000):
+            pixels = draw.integers(0, 256, (1, 8, 8), dtype=np.uint8)
+            if number == odd:
+                pixels = np.zeros((1, 9, 9), dtype=np.uint8)
+            transaction.put(b"%08d" % number, datum_bytes(pixels, number % 10))
+    environment.close()
+
+
+def test_a_caffe_that_aborts_in_the_middle(workspace: Workspace) -> None:
+    """A record of another shape, which nobody can know before Caffe reads it: in batch 45."""
+    data = nets.data_layer("TRAIN", source="images_lmdb", batch=20)
+    workspace.write("net.prototxt", nets.net(train=data))
+    workspace.write("solver.prototxt", nets.solver(max_iter=100, test_interval=10, snapshot=20))
+    write_images(workspace.path / "images_lmdb", odd=907)
+    run = workspace.run("out")
+    done = workspace.train("solver.prototxt", "--out", "out")
+    assert_failed(run, done, "Caffe was ended by SIGABRT: data_transformer.cpp:", "Check failed:")
+    assert [row["iteration"] for row in run.measurements()][:5] == [0, 10, 20, 30, 40]
+
+    write_images(workspace.path / "images_lmdb", odd=None)
+    resume(workspace, run)
+    workspace.train("solver.prototxt", "--out", "whole").succeeded()
+    assert_same_weights(run.model(100), workspace.run("whole").model(100))
+    assert run.last_measurements() == workspace.run("whole").last_measurements()
+
+
+def test_a_net_that_only_caffe_can_refuse(workspace: Workspace) -> None:
+    middle = (
+        nets.inner_product("ip1", "data", 16)
+        + nets.inner_product("ip3", "data", 15)
+        + '\nlayer { name: "sum" type: "Eltwise" bottom: "ip1" bottom: "ip3" top: "sum" }'
+        + nets.inner_product("ip2", "sum", 10)
+    )
+    workspace.write("net.prototxt", nets.net(middle=middle))
+    done = workspace.train("solver.prototxt", "--out", "out")
+    assert_failed(workspace.run("out"), done, "eltwise_layer.cpp", "Check failed:")
+
+
+# -- the disk is full -------------------------------------------------------------------------------
+
+# 75,000 weights: 300 kB for each of a snapshot's two files.
+BIG_NET = nets.net(
+    middle=nets.inner_product("ip1", "data", 1000) + nets.relu("ip1") + nets.inner_product("ip2", "ip1", 10)
+)
+
+
+@pytest.fixture(scope="module")
+def big_whole(tmp_path_factory: pytest.TempPathFactory, digits: Path, caffe_program: str) -> Run:
+    """The training of ``big`` with room for its snapshots."""
+    workspace = with_big_net(make_workspace(tmp_path_factory.mktemp("big"), digits, caffe_program))
+    workspace.train("solver.prototxt", "--out", "whole").succeeded()
+    return workspace.run("whole")
+
+
+@pytest.fixture
+def big(workspace: Workspace) -> Workspace:
+    return with_big_net(workspace)
+
+
+def with_big_net(workspace: Workspace) -> Workspace:
+    """Snapshots at 20, 40 and 60 of 60 iterations."""
+    workspace.write("net.prototxt", BIG_NET)
+    workspace.write("solver.prototxt", nets.solver(max_iter=60, test_interval=10, snapshot=20))
+    return workspace
+
+
+@pytest.fixture
+def small_disk(big: Workspace) -> Iterator[Callable[[str], None]]:
+    """Mounts ``out`` as a disk of 1 MB; call it to make the disk larger."""
+    path = big.path / "out"
+    path.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1000k", "lrbench-test", str(path)]
+    try:
+        done = subprocess.run(mount, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("there is no mount command")
+    if done.returncode:
+        pytest.skip(f"a small disk cannot be mounted here: {done.stderr.strip()}")
+    try:
+        yield (
+            lambda size: (
+                subprocess.run(["mount", "-o", f"remount,size={size}", str(path)], check=True) and None
+            )
+        )
+    finally:
+        subprocess.run(["umount", str(path)], check=True)
+
+
+def test_a_disk_that_is_full_when_a_snapshot_is_written(
+    big: Workspace, big_whole: Run, small_disk: Callable[[str], None]
+) -> None:
+    run = big.run("out")
+    done = big.train("solver.prototxt", "--out", "out")
+    assert_failed(run, done, "a snapshot could not be written", "MB free on the disk")
+    assert [row["iteration"] for row in run.rows("snapshots.jsonl")] == [20]
+    assert [row["iteration"] for row in run.measurements()] == [0, 10, 20, 30, 40]
+    assert not list(run.path.glob("snapshots/*_40.*"))  # it gives back what it took of the disk
+    small_disk("16m")
+    resume(big, run)
+    assert_same_weights(run.model(60), big_whole.model(60))
+
+
+def test_a_disk_that_is_full_without_a_snapshot(big: Workspace, small_disk: Callable[[str], None]) -> None:
+    """Something else takes the last of the room: the rows of iterations.csv cannot be written."""
+    small_disk("4m")
+    big.write("solver.prototxt", nets.solver(max_iter=ENDLESS, test_interval=10))
+    run = big.run("out")
+    filler = run.path / "filler"
+    with big.training("solver.prototxt", out="out") as training:
+        training.wait_for_test(50)
+        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(1024))
+        done = training.finish()
+    done.failed(1, "error: out: No space left on device", "--resume")
+    measured = run.measurements()
+    assert measured
+    filler.unlink()
+    small_disk("64m")
+    resume(big, run, "--max-iter", str(measured[-1]["iteration"] + 10))
+    assert run.last_measurements()[measured[-1]["iteration"], 0]["top1"] == measured[-1]["top1"]
+
+
+def test_a_snapshot_that_may_not_grow(big: Workspace, big_whole: Run) -> None:
+    """The same without being root: files of more than 200 kB cannot be written."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+
+    with big.training("solver.prototxt", out="out", limits=limit) as training:
+        done = training.finish()
+    run = big.run("out")
+    assert_failed(run, done, "a snapshot could not be written", "Caffe was ended by SIGABRT")
+    assert run.rows("snapshots.jsonl") == []
+    assert [row["iteration"] for row in run.measurements()] == [0, 10, 20]
+    resume(big, run)
+    assert_same_weights(run.model(60), big_whole.model(60))
+    assert run.last_measurements() == big_whole.last_measurements()
+
+
+def test_a_disk_that_is_full_when_a_measurement_is_written(whole: tuple[Workspace, Run]) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full")
+    workspace, undisturbed = whole
+    with workspace.training("solver.prototxt", out="no_room") as training:
+        training.wait_for_test(KNOWN)
+        run = training.run
+        file = run.path / "measurements.jsonl"
+        # Each measurement opens the file anew, so from here on it is written to a disk without room.
+        (run.path / "full").symlink_to("/dev/full")
+        kept = run.path / "kept"
+        os.link(file, kept)
+        os.replace(run.path / "full", file)
+        done = training.finish()
+    assert_failed(run, done, "no_room: No space left on device")
+    os.replace(kept, file)
+    resume(workspace, run)
+    assert_same_weights(run.model(ITERATIONS), undisturbed.model(ITERATIONS))
+    assert run.last_measurements() == undisturbed.last_measurements()
+
+
+def test_a_snapshot_prefix_that_cannot_be_written(workspace: Workspace) -> None:
+    workspace.write("a_file", "")
+    prefix = '"a_file/tiny"'
+    workspace.write("solver.prototxt", nets.solver(snapshot=50, snapshot_prefix=prefix))
+    done = workspace.train("solver.prototxt")
+    (path,) = (workspace.path / "runs").iterdir()
+    assert_failed(Run(path), done, "cannot write the snapshot to a_file")
+    assert Run(path).state(50).is_file()

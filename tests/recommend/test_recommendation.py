@@ -1,0 +1,253 @@
+"""What is proposed, and why."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from lrbench_caffe.errors import InputError
+from lrbench_caffe.lr import PolicyError
+from lrbench_caffe.recommendation import cautious_top1, recommend, usual_deviation
+from tests.ranking.summaries import summary
+from tests.recommend.tasks import (
+    CNN3,
+    DIGITS,
+    LENET,
+    LENET_DIGITS,
+    MNIST,
+    MNIST_HERE,
+    Memory,
+    paper_memory,
+)
+
+ON_MNIST = {"solver": LENET, "max_iter": 10_000, "epoch": 600.0}
+ON_DIGITS = {"solver": LENET_DIGITS, "max_iter": 2000, "epoch": 25.94}
+SIN2 = "SIN2(k0=0.01, k1=0.06, l=2000)"
+
+
+def texts(recommendation) -> list[str]:
+    return [str(proposal.policy) for proposal in recommendation.proposals]
+
+
+# -- the issue's two cases --------------------------------------------------------------------------
+
+
+def test_mnist_on_a_fresh_database():
+    found = recommend(paper_memory(), MNIST_HERE, **ON_MNIST)
+    assert texts(found)[0] == SIN2
+    first = found.proposals[0]
+    assert first.main.same_task and first.changes == () and found.similar == ()
+    assert (first.expected.mean, first.expected.sd, first.iterations) == (99.33, 0.02, 4000)
+    assert first.evidence == (
+        "Top-1 99.33 ± 0.02 % (5 trainings) on the same task (the same data by name and form), "
+        "mnist / LeNet_MNIST (Wu et al. 2019, Table VII)",
+        "highest Top-1 at iteration 4000 of 10000 (6.7 epochs)",
+        "expected: Top-1 99.33 ± 0.02 %",
+    )
+
+
+def test_digits_on_a_fresh_database():
+    found = recommend(paper_memory(), DIGITS, **ON_DIGITS)
+    assert found.compared == 0
+    assert [task.title for task, _ in found.similar] == ["mnist / LeNet_MNIST"]
+    first = found.proposals[0]
+    assert str(first.policy) == "SIN2(k0=0.01, k1=0.06, l=86)"
+    assert str(first.original) == SIN2
+    assert first.expected is None
+    assert not first.main.same_task and first.main.similarity == pytest.approx(0.72, abs=0.005)
+    text = "\n".join(first.evidence)
+    assert "on a similar task (0.72), mnist / LeNet_MNIST with SIN2(k0=0.01, k1=0.06, l=2000)" in text
+    assert "which is iteration 173 here" in text
+    assert "l kept in epochs: 25.94 instead of 600 iterations in one" in text
+    assert "expected Top-1: not known, since this task is another one" in text
+
+
+def test_one_function_only():
+    found = recommend(paper_memory(), DIGITS, functions=["sinexp"], **ON_DIGITS)
+    # 0.99994^(600/25.94) = 0.9986131
+    assert texts(found)[0] == "SINEXP(k0=0.01, k1=0.06, gamma=0.9986131, l=86)"
+    assert {proposal.policy.function for proposal in found.proposals} == {"SINEXP"}
+    # The next ones are those of the next tasks, with their LRs relative to base_lr: 0.01 instead of 0.001.
+    assert texts(found)[1].startswith("SINEXP(k0=0.0005, k1=0.06, ")
+    assert [task.title for task, _ in found.similar][:2] == ["mnist / LeNet_MNIST", "cifar10 / CNN3_CIFAR10"]
+
+
+def test_a_function_that_nobody_tried():
+    assert recommend(paper_memory(), DIGITS, functions=["UPCOS2"], **ON_DIGITS).proposals == ()
+
+
+def test_an_empty_database():
+    found = recommend(Memory(), MNIST, **ON_MNIST)
+    assert (found.proposals, found.compared, found.similar) == ((), 0, ())
+
+
+# -- the same task ----------------------------------------------------------------------------------
+
+
+def three_on_digits() -> Memory:
+    memory = paper_memory()
+    memory.add(
+        DIGITS,
+        summary("FIX(k0=0.1)", 95.0, solver=LENET_DIGITS, max_iter=2000, epoch=25.94, iterations=1500),
+        summary("FIX(k0=0.2)", 96.0, solver=LENET_DIGITS, max_iter=2000, epoch=25.94, iterations=1500),
+        summary("FIX(k0=0.3)", 97.0, solver=LENET_DIGITS, max_iter=2000, epoch=25.94, iterations=1500),
+    )
+    return memory
+
+
+def test_three_policies_on_the_task_itself_come_first():
+    found = recommend(three_on_digits(), DIGITS, top=4, **ON_DIGITS)
+    assert found.compared == 3
+    assert texts(found) == ["FIX(k0=0.3)", "FIX(k0=0.2)", "FIX(k0=0.1)", "SIN2(k0=0.01, k1=0.06, l=86)"]
+    assert found.proposals[0].expected.mean == 97.0
+    assert (
+        found.proposals[0].evidence[0].endswith("digits / LeNet_digits (measured, 1 run, the newest runs/x)")
+    )
+
+
+def test_fewer_follow_the_best_of_the_most_similar_task():
+    memory = paper_memory()
+    memory.add(DIGITS, summary("FIX(k0=0.1)", 97.0, solver=LENET_DIGITS, max_iter=2000, epoch=25.94))
+    found = recommend(memory, DIGITS, top=3, **ON_DIGITS)
+    assert texts(found) == [
+        "SIN2(k0=0.01, k1=0.06, l=86)",
+        "FIX(k0=0.1)",
+        "COS(k0=0.01, k1=0.06, l=86)",
+    ]
+    assert found.compared == 1
+
+
+def test_what_was_tried_after_a_proposal_is_its_evidence():
+    memory = paper_memory()
+    tried = summary(
+        "SIN2(k0=0.01, k1=0.06, l=86)", 96.0, solver=LENET_DIGITS, max_iter=2000, epoch=25.94, iterations=500
+    )
+    memory.add(DIGITS, tried)
+    first = recommend(memory, DIGITS, **ON_DIGITS).proposals[0]
+    assert first.main.same_task and first.expected.mean == 96.0
+    assert [other.summary.origin for other in first.more] == ["Wu et al. 2019, Table VII"]
+    assert first.evidence[-1] == "also: Wu et al. 2019, Table VII: Top-1 99.33 ± 0.02 % (5 trainings)"
+
+
+# -- measured and printed ---------------------------------------------------------------------------
+
+
+def on_mnist(*results) -> list[str]:
+    memory = paper_memory()
+    memory.add(MNIST_HERE, *results)
+    return texts(recommend(memory, MNIST_HERE, **ON_MNIST))
+
+
+@pytest.mark.parametrize(("top1", "first"), [(99.35, SIN2), (99.36, "FIX(k0=0.5)")])
+def test_a_single_training_must_be_better_by_its_risk(top1, first):
+    # SIN2: 99.33 - 2 * 0.02236 / sqrt(5) = 99.31; a single one loses 2 * 0.02236 = 0.0447.
+    assert on_mnist(summary("FIX(k0=0.5)", top1))[0] == first
+
+
+def test_more_trainings_need_less_of_a_lead():
+    # With ten: 99.33 - 2 * 0.02236 / sqrt(10) = 99.3159, above SIN2's 99.31.
+    assert on_mnist(summary("FIX(k0=0.5)", 99.33, 0.01, repeats=10))[0] == "FIX(k0=0.5)"
+
+
+def test_an_unsteady_policy_is_judged_by_its_own_deviation():
+    # 99.4 - 2 * 0.2 * sqrt(5/4) / sqrt(5) = 99.2
+    assert on_mnist(summary("FIX(k0=0.5)", 99.4, 0.2, repeats=5))[0] == SIN2
+
+
+def test_a_policy_that_diverges():
+    # (99.5 * 9 + 10 * 1) / 10 = 90.55, less than any of the paper's
+    assert "FIX(k0=0.5)" not in on_mnist(summary("FIX(k0=0.5)", 99.5, 0.0, repeats=9, runs=9, diverged=1))[:5]
+
+
+def test_own_repeated_results_take_the_place_of_the_papers():
+    # SIN2 came out worse here, in two trainings: it is no longer first, and says why.
+    ours = summary(SIN2, 99.2, 0.0, repeats=2, runs=2, iterations=4000)
+    memory = paper_memory()
+    memory.add(MNIST_HERE, ours)
+    found = recommend(memory, MNIST_HERE, top=10, **ON_MNIST)
+    assert texts(found)[0] == "COS(k0=0.01, k1=0.06, l=2000)"
+    (sin2,) = [p for p in found.proposals if str(p.policy) == SIN2]
+    assert sin2.expected.mean == 99.2
+    assert [other.summary.source for other in sin2.more] == ["paper"]
+
+
+def test_one_own_training_does_not():
+    ours = summary(SIN2, 99.2, iterations=4000)
+    assert on_mnist(ours)[0] == SIN2
+
+
+def test_a_result_of_another_length_does_not_either():
+    ours = summary(SIN2, 98.0, 0.01, repeats=3, runs=3, max_iter=500, iterations=500)
+    assert on_mnist(ours)[0] == SIN2
+
+
+# -- what is promised -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("other", "reason"),
+    [
+        ({"max_iter": 3999}, "the policy is adapted"),
+        ({"solver": replace(LENET, weight_decay=0.0)}, "weight_decay differs"),
+        ({"solver": replace(LENET, type="Adam")}, "the solver type differs"),
+        ({"solver": replace(LENET, batch=200), "epoch": 300.0}, "the policy is adapted"),
+    ],
+)
+def test_no_promise_for_another_training(other, reason):
+    first = recommend(paper_memory(), MNIST, functions=["SIN2"], **{**ON_MNIST, **other}).proposals[0]
+    assert first.expected is None
+    assert first.evidence[-1] == f"expected Top-1: not known, since {reason}"
+
+
+def test_the_same_lrs_up_to_the_best_test_are_enough():
+    first = recommend(paper_memory(), MNIST, functions=["SIN2"], **{**ON_MNIST, "max_iter": 4000}).proposals[
+        0
+    ]
+    assert first.expected.mean == 99.33
+
+
+def test_a_policy_that_ends_with_the_training_is_another_one():
+    first = recommend(paper_memory(), MNIST, functions=["POLY"], **{**ON_MNIST, "max_iter": 9000}).proposals[
+        0
+    ]
+    assert str(first.policy) == "POLY(k0=0.01, p=1.2)"
+    assert first.expected is None
+
+
+# -- parts ------------------------------------------------------------------------------------------
+
+
+def test_usual_deviation():
+    # Sample variances: 0.02^2 * 5/4 = 0.0005, 0.04^2 * 2 = 0.0032, 0.1^2 * 5/4 = 0.0125; the median 0.0032
+    results = [
+        summary(top1=1.0, sd=0.02, repeats=5),
+        summary(top1=1.0, sd=0.04, repeats=2),
+        summary(top1=1.0, sd=0.1, repeats=5),
+        summary(top1=1.0),
+    ]
+    assert usual_deviation(results) == pytest.approx(math.sqrt(0.0032))
+    assert usual_deviation(results[3:]) == 0
+
+
+def test_cautious_top1():
+    assert cautious_top1(summary(top1=90.0), 0.5, 10) == 89.0
+    assert cautious_top1(summary(top1=90.0, sd=0.0, repeats=4), 0.5, 10) == 89.5
+    assert cautious_top1(summary(top1=90.0, runs=3, diverged=1), 0.0, 10) == (3 * 90 + 10) / 4
+    assert cautious_top1(summary(top1=None, runs=0), 0.5, 10) == -math.inf
+
+
+def test_wrong_input():
+    with pytest.raises(PolicyError, match="did you mean SIN2"):
+        recommend(paper_memory(), MNIST, functions=["sine2"], **ON_MNIST)
+    with pytest.raises(InputError, match="--top: 0; allowed: 1 or more"):
+        recommend(paper_memory(), MNIST, top=0, **ON_MNIST)
+
+
+def test_no_proposal_twice():
+    found = recommend(
+        paper_memory(), CNN3, solver=replace(LENET, weight_decay=0.004), max_iter=70_000, epoch=500.0, top=60
+    )
+    assert len(found.proposals) > 40
+    assert len(set(texts(found))) == len(found.proposals)
