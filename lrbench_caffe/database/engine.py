@@ -59,13 +59,7 @@ def open_engine(url: str, patience: float = CONNECT_SECONDS) -> Engine:
     parsed = parse_url(url)
     if parsed.get_backend_name() == "sqlite":
         return _sqlite(parsed, min(patience, CONNECT_SECONDS))
-    return create_engine(
-        parsed,
-        connect_args=_libpq_options(parsed),
-        pool_use_lifo=True,
-        executemany_mode="values_plus_batch",  # many rows in one message, not one after the other
-        executemany_batch_page_size=1000,
-    )
+    return create_engine(parsed, connect_args=_libpq_options(parsed), pool_use_lifo=True)
 
 
 def parse_url(url: str) -> URL:

@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 from sqlalchemy import and_, delete, exists, select, update
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection, RowMapping
 
 from lrbench_caffe.database import schema
@@ -169,24 +170,32 @@ def _write_measurements(
 ) -> None:
     """Store measurements, each given with its run's id."""
     # A statement may not meet a row twice: of two, the later one is valid.
-    rows = {(run_id, m.net, m.iteration): m for run_id, m in measurements}
-    values = [
-        {"run_id": place[0], **{name: getattr(m, name) for name in MEASURED}} for place, m in rows.items()
-    ]
-    statement = _measurement_statement(connection.dialect.name, overwrite)
-    for start in range(0, len(values), _CHUNK):
-        connection.execute(statement, values[start : start + _CHUNK])
+    latest = {(run_id, m.net, m.iteration): m for run_id, m in measurements}
+    rows = [(place[0], *(getattr(m, name) for name in MEASURED)) for place, m in latest.items()]
+    statement = _measurement_sql(connection.dialect.name, overwrite)
+    for start in range(0, len(rows), _CHUNK):
+        chunk = rows[start : start + _CHUNK]
+        if connection.dialect.name == "postgresql":
+            # One statement with an array for each column: the server plans it once, whatever it brings.
+            connection.exec_driver_sql(statement, tuple(map(list, zip(*chunk))))
+        else:
+            connection.exec_driver_sql(statement, chunk)
 
 
 @cache
-def _measurement_statement(dialect: str, overwrite: bool) -> Any:
-    """Made once: SQLAlchemy takes longer to put it together than a database to carry it out."""
-    statement = insert(dialect, schema.measurement)
-    place = ["run_id", "net", "iteration"]
-    if not overwrite:
-        return statement.on_conflict_do_nothing(index_elements=place)
-    changes = {name: statement.excluded[name] for name in MEASURED if name not in place}
-    return statement.on_conflict_do_update(index_elements=place, set_=changes)
+def _measurement_sql(dialect: str, overwrite: bool) -> str:
+    """INSERT of measurements, past SQLAlchemy, which takes longer to put it together than it takes to run."""
+    names = ["run_id", *MEASURED]
+    place = ("run_id", "net", "iteration")
+    changes = ", ".join(f"{name} = excluded.{name}" for name in names if name not in place)
+    conflict = f"DO UPDATE SET {changes}" if overwrite else "DO NOTHING"
+    if dialect == "postgresql":
+        types = [schema.measurement.c[name].type.compile(postgresql.dialect()) for name in names]
+        values = f"SELECT * FROM unnest({', '.join(f'%s::{kind}[]' for kind in types)})"
+    else:
+        values = f"VALUES ({', '.join('?' * len(names))})"
+    columns = ", ".join(names)
+    return f"INSERT INTO measurement ({columns}) {values} ON CONFLICT ({', '.join(place)}) {conflict}"
 
 
 # -- deleting ---------------------------------------------------------------------------------------

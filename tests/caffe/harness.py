@@ -96,6 +96,11 @@ class Running:
 
         self.wait_for(saved, f"the snapshot of iteration {iteration}")
 
+    def wait_until_busy(self) -> None:
+        """Wait until Caffe works on what comes after the last thing that was heard of it."""
+        began = cpu_seconds(self.worker)
+        self.wait_for(lambda: cpu_seconds(self.worker) > began + 0.3, "Caffe's next work")
+
     def send(self, number: signal.Signals) -> None:
         assert self.process.poll() is None, "the training ended before the signal"
         self.process.send_signal(number)
@@ -149,6 +154,12 @@ class Run:
         return found[0]
 
 
+def train_command(*args: str) -> list[str]:
+    """The training command, without an LR database unless it names one: it would know other tests' runs."""
+    database = [] if "--db" in args else ["--no-db"]
+    return [sys.executable, "-m", "lrbench_caffe.train", *args, *database]
+
+
 class Workspace:
     """A folder with data, nets and solvers in it, where commands are typed."""
 
@@ -165,7 +176,7 @@ class Workspace:
 
     def train(self, *args: str) -> Done:
         """``python -m lrbench_caffe.train ARGS``."""
-        return self.command([sys.executable, "-m", "lrbench_caffe.train", *args])
+        return self.command(train_command(*args))
 
     def caffe(self, *args: str) -> Done:
         """The real ``caffe ARGS``."""
@@ -188,7 +199,7 @@ class Workspace:
     def training(self, *args: str, out: str, limits: Callable[[], None] | None = None) -> Iterator[Running]:
         """A training in the background. What still runs at the end is ended."""
         process = subprocess.Popen(
-            [sys.executable, "-m", "lrbench_caffe.train", *args, "--out", out],
+            train_command(*args, "--out", out),
             cwd=self.path,
             env=ENVIRONMENT,
             stdin=subprocess.DEVNULL,
@@ -252,6 +263,11 @@ def is_alive(pid: int) -> bool:
     except OSError:
         return False
     return state not in "ZX"
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def wait_until_gone(pid: int, seconds: float = 10.0) -> bool:

@@ -259,7 +259,7 @@ def test_a_run_is_not_overwritten(workspace: Workspace) -> None:
         path: path.read_bytes() for path in Path(workspace.path, "out").rglob("*") if path.is_file()
     }
     for flags, words in (
-        (("--lr", "fix", "--k0", "0.5"), ("--resume", "FIX(k0=0.5)")),
+        (("--lr", "fix", "--k0", "0.5"), ("--resume", "the run's policy is INV(")),
         (("--seed", "1234"), ("--resume", "seed", "1234")),
         (("--weights", "x"), ("--resume", "--weights")),
     ):

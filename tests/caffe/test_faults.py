@@ -73,7 +73,7 @@ def test_kill_9_of_the_driver_leaves_no_worker(workspace: Workspace, busy: dict[
             training.wait_for(lambda: "Testing net" in log_of(training), "the test pass")
         else:
             training.wait_for_test(0)
-        time.sleep(0.3)
+        training.wait_until_busy()
         worker = training.worker
         assert is_alive(worker)
         training.send(signal.SIGKILL)
@@ -89,6 +89,7 @@ def test_ctrl_c_twice_ends_at_once_and_leaves_no_worker(workspace: Workspace) ->
     workspace.write("solver.prototxt", nets.solver(iter_size=ENDLESS))
     with workspace.training("solver.prototxt", out="out") as training:
         training.wait_for_test(0)
+        training.wait_until_busy()
         worker = training.worker
         training.send(signal.SIGINT)
         time.sleep(0.5)

@@ -74,7 +74,7 @@ layer { name: "targets" type: "DummyData" top: "targets"
 
 
 def test_preview_prints_and_plots_and_does_not_train(workspace: Workspace) -> None:
-    done = workspace.train("solver.prototxt", "--lr", "sin2", "--preview", "--no-db").succeeded()
+    done = workspace.train("solver.prototxt", "--lr", "sin2", "--preview").succeeded()
     policy = parse(re.search(r"LR policy: (.*) \(from --lr\)", done.out).group(1))
     rows = re.findall(r"^\s+(\d+)\s+(\S+)\s*$", done.out, re.MULTILINE)
     assert (rows[0][0], rows[-1][0]) == ("0", "99")
@@ -87,7 +87,7 @@ def test_preview_prints_and_plots_and_does_not_train(workspace: Workspace) -> No
 
 
 def test_what_was_left_out_of_a_policy_is_said(workspace: Workspace) -> None:
-    done = workspace.train("solver.prototxt", "--lr", "sin2", "--k1", "0.2", "--preview", "--no-db").succeeded()
+    done = workspace.train("solver.prototxt", "--lr", "sin2", "--k1", "0.2", "--preview").succeeded()
     assert "SIN2(k0=0.05, k1=0.2, l=50)" in done.out
     assert re.search(r"k0 = 0\.05: base_lr", done.out)
     assert re.search(r"l = 50: half of max_iter", done.out)

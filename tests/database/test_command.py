@@ -1,0 +1,332 @@
+"""python -m lrbench_caffe.db: what it prints, asks, writes, and its exit codes."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from lrbench_caffe import cli, db
+from lrbench_caffe.database import Database
+from lrbench_caffe.training.rundir import RunDirectory
+from tests.database import records
+from tests.database.records import at, run
+
+
+@pytest.fixture
+def file(new_url, monkeypatch) -> str:
+    """A SQLite database with two runs, which the command uses by itself."""
+    url = new_url("sqlite")
+    with Database.open(url) as database:
+        database.put_many([run("aaa1"), run("aaa2", policy=records.policy("FIX(k0=0.1)"), status="failed")])
+    monkeypatch.setenv("LRBENCH_DB", url)
+    return url.removeprefix("sqlite:///")
+
+
+@pytest.fixture
+def command(file, capfd):
+    """Run the command; returns exit code, standard output and error."""
+
+    def call(*arguments: object):
+        code = cli.run(db.main, [str(a) for a in arguments])
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return call
+
+
+def stored(file: str) -> list[str]:
+    with Database.open(file) as database:
+        return sorted(record.uid for record in database.runs(source="measured"))
+
+
+# -- looking ----------------------------------------------------------------------------------------
+
+
+def test_info(command, file):
+    code, out, _ = command("info")
+    assert code == 0
+    assert file in out and "revision:" in out and "measurement:" in out
+    code, out, _ = command("info", "--json")
+    assert json.loads(out)["run"] == len(stored(file)) + 59
+
+
+def test_the_database_is_named_before_or_after_the_subcommand(command, tmp_path):
+    for arguments in (("--db", tmp_path / "x.sqlite", "info"), ("info", "--db", tmp_path / "x.sqlite")):
+        code, out, _ = command(*arguments)
+        assert code == 0
+        assert "x.sqlite" in out
+
+
+def test_tasks(command):
+    _, out, _ = command("tasks")
+    (line,) = [line for line in out.splitlines() if "digits" in line]
+    assert "1 x 8 x 8, 10 classes" in line and "95.00" in line and "SIN2(k0=0.01, k1=0.06, l=2000)" in line
+    _, out, _ = command("tasks", "--json")
+    assert "digits" in [task["dataset"]["name"] for task in json.loads(out)]
+
+
+def test_runs_are_filtered_and_limited(command):
+    _, out, _ = command("runs", "--source", "measured")
+    assert [line.split()[0] for line in out.splitlines() if line.strip().startswith("aaa")] == [
+        "aaa2",
+        "aaa1",
+    ]
+    _, out, _ = command("runs", "--status", "failed", "--json")
+    assert [json.loads(line)["uid"] for line in out.splitlines()] == ["aaa2"]
+    _, out, _ = command("runs", "--function", "sin2", "--source", "measured", "--json")
+    assert [json.loads(line)["uid"] for line in out.splitlines()] == ["aaa1"]
+    _, out, _ = command("runs", "--limit", 1, "--json")
+    assert len(out.splitlines()) == 1
+    code, _, err = command("runs", "--limit", 0)
+    assert (code, err) == (2, "error: --limit: 0; allowed: 1 or more\n")
+
+
+def test_show(command):
+    code, out, _ = command("show", "aaa1")
+    assert code == 0
+    for text in ("SIN2(k0=0.01, k1=0.06, l=2000)", "runs/aaa1", "2 Convolution, 2 InnerProduct", "95.00"):
+        assert text in out
+    _, out, _ = command("show", "aaa1", "--json")
+    assert json.loads(out) == run("aaa1").to_json()
+
+
+@pytest.mark.parametrize(
+    ("uid", "message"),
+    [("zzz", "no run 'zzz'"), ("aaa", "several runs begin with 'aaa', among them aaa1 and aaa2")],
+)
+def test_a_uid_must_name_one_run(command, uid, message):
+    code, _, err = command("show", uid)
+    assert code == 2
+    assert message in err
+
+
+# -- deleting ---------------------------------------------------------------------------------------
+
+
+def test_delete_needs_to_be_told_what(command):
+    for arguments in (["delete", "--yes"], ["delete", "aaa1", "--status", "failed", "--yes"]):
+        code, _, err = command(*arguments)
+        assert code == 2
+        assert "either uids, or --task" in err
+
+
+def test_delete_asks_and_does_nothing_without_an_answer(command, file):
+    code, _, err = command("delete", "aaa1")
+    assert code == 2
+    assert "--yes deletes without asking" in err
+    assert stored(file) == ["aaa1", "aaa2"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "left"), [("n", ["aaa1", "aaa2"]), ("", ["aaa1", "aaa2"]), ("y", ["aaa2"])]
+)
+def test_delete_does_what_is_answered(command, file, monkeypatch, answer, left):
+    terminal = io.StringIO(answer + "\n")
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdin", terminal)
+    code, out, _ = command("delete", "aaa1")
+    assert "digits, LeNet: SIN2(k0=0.01, k1=0.06, l=2000)" in out
+    assert "delete 1 run from" in out
+    assert code == (0 if answer == "y" else 1)
+    assert stored(file) == left
+
+
+def test_delete_by_filter(command, file):
+    code, out, _ = command("delete", "--status", "failed", "--yes")
+    assert (code, stored(file)) == (0, ["aaa1"])
+    assert out.startswith("deleted: 1 run from")
+    assert command("delete", "--status", "failed", "--yes")[:2] == (0, "no such run\n")
+
+
+# -- sharing ----------------------------------------------------------------------------------------
+
+
+def test_export_and_import(command, file, tmp_path):
+    code, out, _ = command("export", tmp_path / "out.jsonl")
+    assert code == 0
+    assert f"{tmp_path / 'out.jsonl'}: 61 runs" in out
+    assert command("export", "-")[1] == (tmp_path / "out.jsonl").read_text()
+    code, out, _ = command("--db", tmp_path / "new.sqlite", "import", tmp_path / "out.jsonl")
+    assert code == 0
+    assert "2 new or completed, 59 already there" in out
+    assert stored(str(tmp_path / "new.sqlite")) == ["aaa1", "aaa2"]
+
+
+def test_import_tells_bad_lines_and_exits_with_1(command, file, tmp_path):
+    path = tmp_path / "in.jsonl"
+    path.write_text("{}\n" + json.dumps(run("new").to_json()) + "\n")
+    code, _, err = command("import", path)
+    assert code == 1
+    assert f"error: {path}:1: schema: None; allowed: 1 to 1\n" in err
+    assert f"{path}: 1 new or completed, 0 already there, 1 refused" in err
+    assert "new" in stored(file)
+
+
+def test_import_from_standard_input(file):
+    line = json.dumps(run("piped").to_json()) + "\n"
+    done = subprocess.run(
+        [sys.executable, "-m", "lrbench_caffe.db", "import", "-"], input=line, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "standard input: 1 new or completed, 0 already there\n"
+    assert "piped" in stored(file)
+
+
+def test_import_of_a_newer_schema_or_of_nothing(command, tmp_path):
+    path = tmp_path / "in.jsonl"
+    path.write_text(json.dumps({**run("x").to_json(), "schema": 99}) + "\n")
+    code, _, err = command("import", path)
+    assert code == 2
+    assert f"error: {path}:1: schema 99 is newer than this program" in err
+    code, _, err = command("import", tmp_path / "nowhere.jsonl")
+    assert code == 2
+    assert "cannot read" in err and "nowhere.jsonl" in err
+
+
+def test_merge(command, file, new_url):
+    other = new_url("sqlite")
+    with Database.open(other) as database:
+        database.put(run("theirs"))
+    code, out, _ = command("merge", other)
+    assert code == 0
+    assert "1 new or completed, 59 already there" in out
+    assert stored(file) == ["aaa1", "aaa2", "theirs"]
+
+
+def test_merge_makes_no_database(command, tmp_path):
+    code, _, err = command("merge", tmp_path / "nowhere.sqlite")
+    assert code == 2
+    assert "there is no database" in err
+    assert not (tmp_path / "nowhere.sqlite").exists()
+
+
+def test_backup_of_sqlite_is_a_database(command, tmp_path):
+    path = tmp_path / "copy.sqlite"
+    assert command("backup", path)[0] == 0
+    assert stored(str(path)) == ["aaa1", "aaa2"]
+    code, _, err = command("backup", path)
+    assert code == 2
+    assert "--force replaces it" in err
+    assert command("backup", path, "--force")[0] == 0
+
+
+def test_backup_of_postgresql_can_be_restored(command, new_url, tmp_path):
+    url = new_url("postgresql")
+    with Database.open(url) as database:
+        database.put_many([run("p1"), run("p2", status="running", ended=None)])
+        expected = list(database.export())
+    assert command("--db", url, "backup", tmp_path / "all.jsonl")[0] == 0
+    restored = new_url("postgresql", empty=True)
+    assert command("--db", restored, "import", tmp_path / "all.jsonl")[0] == 0
+    with Database.open(restored) as database:
+        assert list(database.export()) == expected
+
+
+# -- run directories --------------------------------------------------------------------------------
+
+
+def waiting(path: Path, uid: str, **settings: object) -> RunDirectory:
+    """A run directory as a training without its database leaves it."""
+    record = run(uid, status="running", ended=None, measurements=[]).to_json()
+    del record["measurements"]
+    directory = RunDirectory(path)
+    directory.lock()
+    directory.write({"record": record, "status": "finished", "reason": None, **settings})
+    for measurement in run(uid).measurements:
+        directory.add_measurement(measurement)
+    return directory
+
+
+def test_sync_brings_what_waits_in_once(command, file, tmp_path):
+    waiting(tmp_path / "runs" / "one", "w1", ended=1060.0).release()
+    waiting(tmp_path / "runs" / "two", "w2", status="diverged", reason="the loss is NaN").release()
+    code, out, _ = command("sync", tmp_path / "runs")
+    assert (code, out) == (0, "run directories: 2 new or completed, 0 already there\n")
+    with Database.open(file) as database:
+        assert database.get("w1") == run("w1")
+        assert (database.get("w2").status, database.get("w2").reason) == ("diverged", "the loss is NaN")
+        assert database.get("w2").ended is not None
+    _, out, _ = command("sync", tmp_path / "runs" / "one", tmp_path / "runs")
+    assert out == "run directories: 0 new or completed, 2 already there\n"
+
+
+def test_sync_leaves_a_running_training_alone_and_takes_a_killed_one_for_failed(command, file, tmp_path):
+    running = waiting(tmp_path / "runs" / "now", "w1", status="running")
+    waiting(tmp_path / "runs" / "killed", "w2", status="running").release()
+    code, out, _ = command("sync", tmp_path / "runs")
+    running.release()
+    assert code == 0
+    assert "now: still running, left alone" in out
+    assert stored(file) == ["aaa1", "aaa2", "w2"]
+    with Database.open(file) as database:
+        assert database.get("w2").status == "failed"
+        assert "killed" in database.get("w2").reason
+        # Resumed, it ends well: that is the later end.
+        database.begin_run(dataclasses.replace(run("w2"), measurements=[]))
+        database.end_run("w2", "finished", None, 9e9)
+    waiting(tmp_path / "runs" / "killed", "w2", ended=9e9).release()
+    command("sync", tmp_path / "runs")
+    with Database.open(file) as database:
+        assert database.get("w2").status == "finished"
+
+
+def test_sync_tells_what_it_cannot_read_and_takes_the_rest(command, file, tmp_path):
+    waiting(tmp_path / "runs" / "good", "w1").release()
+    waiting(tmp_path / "runs" / "old", "w2", record=None).release()
+    waiting(tmp_path / "runs" / "odd", "w3", record={**asdict(run("w3")), "source": "guessed"}).release()
+    code, _, err = command("sync", tmp_path / "runs")
+    assert code == 1
+    assert "old: run.json has no record for the database" in err
+    assert "odd: run.json: record: source: 'guessed'; allowed" in err
+    assert stored(file) == ["aaa1", "aaa2", "w1"]
+    assert command("sync", tmp_path / "nowhere")[0] == 2
+
+
+# -- the rest ---------------------------------------------------------------------------------------
+
+
+def test_every_subcommand_has_help(capsys):
+    names = "info tasks runs show delete export import merge backup sync import-log"
+    for name in names.split():
+        with pytest.raises(SystemExit) as ended:
+            db.main([name, "--help"])
+        assert ended.value.code == 0
+        assert "--db URL" in capsys.readouterr().out
+
+
+def test_help_and_train_load_no_database_library():
+    """They would wait for it for nothing."""
+    code = (
+        "import sys, lrbench_caffe.train, lrbench_caffe.db, lrbench_caffe.database.urls\n"
+        "lrbench_caffe.db.parser().format_help()\n"
+        "print([n for n in ('sqlalchemy', 'alembic', 'psycopg2', 'caffe') if n in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_opening_an_up_to_date_database_loads_neither_alembic_nor_matplotlib(file):
+    code = (
+        "import sys; from lrbench_caffe.database import Database; Database.open().close()\n"
+        "print([n for n in ('alembic', 'matplotlib', 'caffe') if n in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ}
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_measurement_that_is_not_there_is_a_dash(command, file):
+    with Database.open(file) as database:
+        database.put(run("dash", measurements=[at(100, None, cdac=None)]))
+    _, out, _ = command("show", "dash")
+    (line,) = [line for line in out.splitlines() if line.strip().startswith("100 ")]
+    assert line.split()[3] == "-"

@@ -1,0 +1,473 @@
+"""What the database promises, whichever kind it is. Every test runs on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import uuid
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from lrbench_caffe.database import Database, RecordError, UnknownRun
+from lrbench_caffe.database.paper import paper_records
+from lrbench_caffe.errors import InputError
+from lrbench_caffe.records import Dataset, Framework, RunRecord, Spread, Task
+from tests.database import records
+from tests.database.records import at, run
+
+TASK = Task(records.FRAMEWORK, "classification", records.DATASET, records.NETWORK)
+
+
+def task_id(database: Database) -> int:
+    found = database.find_task(TASK)
+    assert found is not None and found.id is not None
+    return found.id
+
+
+def summary(database: Database, **filters):
+    (only,) = database.summaries(task_id(database), **filters)
+    return only
+
+
+# -- a run as it is trained -------------------------------------------------------------------------
+
+
+def test_a_run_is_stored_as_it_goes(database):
+    whole = run("a")
+    database.begin_run(dataclasses.replace(whole, measurements=[]))
+    assert database.get("a").status == "running"
+    assert database.get("a").ended is None
+    for measurement in whole.measurements:
+        database.add_measurements("a", [measurement])
+    assert database.get("a").measurements == whole.measurements
+    assert database.summaries(task_id(database)) == []  # it has not ended
+    database.end_run("a", "finished", None, 1060.0)
+    assert database.get("a") == whole
+    assert summary(database).top1 == Spread(95.0, None)
+
+
+def test_a_measurement_made_again_by_a_resumed_run_takes_the_place_of_the_first(database):
+    database.put(run("a"))
+    database.begin_run(run("a", max_iter=400, measurements=[]))
+    assert database.get("a").status == "running"
+    assert database.summaries(task_id(database)) == []
+    database.add_measurements("a", [at(300, 97.0), at(400, 96.0)])
+    database.end_run("a", "finished", None, 2000.0)
+    assert [m.top1 for m in database.get("a").measurements] == [90.0, 95.0, 97.0, 96.0]
+    assert summary(database).max_iter == 400
+    assert summary(database).iterations == Spread(300.0, None)
+
+
+def test_the_later_of_two_measurements_of_one_call_is_valid(database):
+    database.begin_run(run("a", measurements=[]))
+    database.add_measurements("a", [at(100, 1.0), at(100, 2.0)])
+    assert [m.top1 for m in database.get("a").measurements] == [2.0]
+
+
+def test_several_test_nets_are_kept_apart_and_the_first_one_is_ranked(database):
+    database.put(run("a", measurements=[at(100, 50.0), at(100, 99.0, net=1)]))
+    assert [(m.net, m.top1) for m in database.get("a").measurements] == [(0, 50.0), (1, 99.0)]
+    assert summary(database).top1 == Spread(50.0, None)
+
+
+def test_measurements_that_come_after_the_end_count(database):
+    database.put(run("a"))
+    database.add_measurements("a", [at(400, 99.0)])
+    assert summary(database).top1 == Spread(99.0, None)
+
+
+def test_what_could_not_be_measured_is_nothing(database):
+    lost = at(100, math.nan, ac=math.nan, test_loss=math.inf, ld=-math.inf)
+    database.begin_run(run("a", measurements=[]))
+    database.add_measurements("a", [lost])
+    assert database.get("a").measurements == [at(100, None, ac=None, test_loss=None, ld=None)]
+
+
+def test_numbers_of_numpy_are_numbers(database):
+    row = at(np.int64(100), np.float32(90.5), lr=np.float64(0.1), samples=np.int32(3))
+    database.begin_run(run("a", measurements=[]))
+    database.add_measurements("a", [row])
+    assert database.get("a").measurements == [at(100, 90.5, lr=0.1, samples=3)]
+
+
+def test_the_last_words_of_another_program_are_kept_as_far_as_possible(database):
+    database.begin_run(run("a"))
+    database.end_run("a", "failed", "Check failed: \0 \udcff ü", 5.0)
+    assert database.get("a").reason == "Check failed: \N{REPLACEMENT CHARACTER} ? ü"
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda d: d.get("nobody"),
+        lambda d: d.add_measurements("nobody", [at(1, 1.0)]),
+        lambda d: d.end_run("nobody", "finished", None, 1.0),
+    ],
+)
+def test_a_run_that_is_not_there_is_named(database, call):
+    with pytest.raises(UnknownRun, match="no run 'nobody'"):
+        call(database)
+
+
+# -- whole records ----------------------------------------------------------------------------------
+
+
+def test_put_is_idempotent(database):
+    before = database.counts()
+    assert database.put(run("a")) is True
+    once = database.counts()
+    assert database.put(run("a")) is False
+    assert database.counts() == once
+    assert once["run"] == before["run"] + 1
+    assert database.get("a") == run("a")
+
+
+def test_put_completes_what_is_there(database):
+    database.begin_run(run("a", measurements=[at(100, 90.0)]))
+    assert database.put(run("a")) is True
+    assert database.get("a") == run("a")
+    assert summary(database).top1 == Spread(95.0, None)
+
+
+def test_put_does_not_undo_what_is_known_better(database):
+    database.put(run("a"))
+    stopped = run("a", status="stopped", reason="Ctrl-C", ended=1010.0, measurements=[at(100, 1.0)])
+    assert database.put(stopped) is False
+    running = run("a", status="running", ended=None, measurements=[])
+    assert database.put(running) is False
+    assert database.get("a") == run("a")
+
+
+def test_put_takes_a_later_end(database):
+    database.put(run("a", status="stopped", reason="Ctrl-C", ended=1010.0, measurements=[at(100, 1.0)]))
+    assert database.put(run("a")) is True
+    assert database.get("a") == run("a")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"policy": records.policy("FIX(k0=0.1)")},
+        {"seed": 2},
+        {"source": "imported"},
+        {"dataset": dataclasses.replace(records.DATASET, digest="d2")},
+    ],
+)
+def test_a_uid_of_another_run_is_refused_and_nothing_changes(database, other):
+    database.put(run("a"))
+    before = database.counts()
+    with pytest.raises(RecordError, match="uid: 'a' is another run"):
+        database.put(run("a", **other))
+    with pytest.raises(RecordError, match="uid: 'a' is another run"):
+        database.begin_run(run("a", **other))
+    assert database.counts() == before
+    assert database.get("a") == run("a")
+
+
+def test_of_several_records_all_go_in_or_none(database):
+    database.put(run("a"))
+    with pytest.raises(RecordError):
+        database.put_many([run("b"), run("a", seed=2)])
+    with pytest.raises(UnknownRun):
+        database.get("b")
+    assert database.put_many([run("a"), run("b")]) == [False, True]
+
+
+@given(record=records.runs)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_record_comes_back_as_it_was(database, record: RunRecord):
+    unique = dataclasses.replace(record, uid=f"{record.uid}{uuid.uuid4()}")
+    assert database.put(unique) is True
+    back = database.get(unique.uid)
+    assert back == unique
+    assert back.to_json() == unique.to_json()
+    assert database.put(back) is False
+
+
+# -- what runs have in common -----------------------------------------------------------------------
+
+
+def test_parts_are_stored_once_also_where_nothing_is_known(database):
+    before = database.counts()
+    unknown = Dataset("x", None, None, None, None, None, None, None)
+    for uid in ("a", "b", "c"):
+        database.put(run(uid, dataset=unknown))
+    after = database.counts()
+    added = {name: after[name] - before[name] for name in after}
+    assert added == {
+        "framework": 1, "task_type": 1, "dataset": 1, "network": 1, "task": 1, "policy": 0, "solver": 1,
+        "run": 3, "measurement": 9, "summary": 1,
+    }  # fmt: skip
+
+
+def test_a_task_is_data_net_and_framework_not_version_and_device(database):
+    database.put(run("a"))
+    database.put(run("b", framework=Framework("Caffe", "2.0", "GPU")))
+    database.put(run("c", dataset=dataclasses.replace(records.DATASET, name="my_digits")))
+    database.put(run("d", network=dataclasses.replace(records.NETWORK, name="Net")))
+    assert summary(database).runs == 4
+    assert database.get("b").framework == Framework("Caffe", "2.0", "GPU")
+    assert database.get("c").dataset.name == "my_digits"
+    assert database.get("d").network.name == "Net"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"framework": Framework("DIGITS", "1.0.0", "CPU")},
+        {"task_type": "other"},
+        {"network": dataclasses.replace(records.NETWORK, digest="n2")},
+        {"dataset": dataclasses.replace(records.DATASET, digest="d2")},
+        {"dataset": dataclasses.replace(records.DATASET, digest=None)},
+        {"dataset": dataclasses.replace(records.DATASET, train_samples=1000)},
+        {"dataset": dataclasses.replace(records.DATASET, width=None)},
+    ],
+)
+def test_other_tasks_are_other_tasks(database, other):
+    database.put(run("a"))
+    assert database.find_task(dataclasses.replace(TASK, **other)) is None
+    database.put(run("b", **other))
+    assert summary(database).runs == 1
+
+
+def test_data_that_is_not_at_hand_goes_by_its_name(database):
+    unseen = dataclasses.replace(records.DATASET, digest=None)
+    database.put(run("a", dataset=unseen))
+    named = dataclasses.replace(unseen, name="DIGITS")
+    assert database.find_task(dataclasses.replace(TASK, dataset=named)) is not None
+    other = dataclasses.replace(unseen, name="letters")
+    assert database.find_task(dataclasses.replace(TASK, dataset=other)) is None
+
+
+def test_tasks_are_listed_with_their_numbers(database):
+    database.put(run("a"))
+    mine = [task for task in database.tasks() if task.dataset == records.DATASET]
+    assert mine == [dataclasses.replace(TASK, id=task_id(database))]
+    assert database.runs_of_tasks()[task_id(database)] == 1
+
+
+# -- summaries --------------------------------------------------------------------------------------
+
+
+def test_a_summary_is_mean_and_deviation_over_seeds_each_at_its_first_best(database):
+    for seed, tops in ((1, [90.0, 94.0, 94.0]), (2, [90.0, 91.0, 98.0])):
+        rows = [at(100 * (i + 1), top, ld=float(i), ac=None) for i, top in enumerate(tops)]
+        database.put(run(f"s{seed}", seed=seed, started=1000.0 + seed, measurements=rows))
+    found = summary(database)
+    assert found.top1 == Spread(96.0, 2.0)  # 94 and 98
+    assert found.iterations == Spread(250.0, 50.0)  # 200 and 300
+    assert found.ld == Spread(1.5, 0.5)  # 1.0 and 2.0
+    assert found.ac is None
+    assert (found.runs, found.repeats, found.failed, found.diverged) == (2, 2, 0, 0)
+    assert found.origin == "runs/s2"
+    assert (found.policy, found.solver, found.epoch) == (records.SIN2, records.SOLVER, 22.5)
+
+
+def test_means_of_several_trainings_weigh_as_many(database):
+    # 3 trainings with mean 90 and deviation 1, and one with 94: mean 91; variance (3 (1 + 1) + 9) / 4.
+    database.put(run("a", repeats=3, top1_sd=1.0, measurements=[at(100, 90.0)]))
+    database.put(run("b", measurements=[at(300, 94.0)]))
+    found = summary(database)
+    assert found.top1 == Spread(91.0, pytest.approx(math.sqrt(15 / 4)))
+    assert found.repeats == 4
+    # How much the three differed in LD and in #Iterations is not known: no deviation is made up.
+    assert found.ld == Spread(pytest.approx(0.05), None)
+    assert found.iterations == Spread(150.0, None)
+
+
+def test_runs_that_did_not_finish_are_counted_and_not_averaged(database):
+    database.put(run("a"))
+    for uid, status in (("b", "failed"), ("c", "diverged"), ("d", "diverged"), ("e", "stopped")):
+        database.put(run(uid, status=status, reason="x", measurements=[at(100, 99.0)]))
+    found = summary(database)
+    assert (found.runs, found.failed, found.diverged) == (1, 1, 2)
+    assert found.top1 == Spread(95.0, None)
+
+
+def test_a_policy_that_only_diverged_is_known_for_it(database):
+    database.put(run("a", status="diverged", reason="the loss is NaN"))
+    found = summary(database)
+    assert (found.runs, found.repeats, found.diverged, found.top1, found.iterations) == (0, 0, 1, None, None)
+
+
+def test_a_net_that_does_not_classify_has_a_summary_without_top1(database):
+    database.put(run("a", measurements=[at(100, None)]))
+    assert summary(database).runs == 1
+    assert summary(database).top1 is None
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"source": "imported"},
+        {"max_iter": 301},
+        {"solver": dataclasses.replace(records.SOLVER, momentum=None)},
+        {"policy": records.policy("SIN2(k0=0.01, k1=0.07, l=2000)")},
+    ],
+)
+def test_what_is_not_comparable_is_not_averaged(database, other):
+    database.put(run("a"))
+    database.put(run("b", **other))
+    assert [s.runs for s in database.summaries(task_id(database))] == [1, 1]
+
+
+def fill(database: Database) -> None:
+    """FIX: three policies with Top-1 97, 95, none; SIN2: 96; TRI: 94."""
+    for number, (text, top1, ld) in enumerate(
+        [
+            ("FIX(k0=0.1)", 97.0, 0.5),
+            ("FIX(k0=0.2)", 95.0, 0.1),
+            ("FIX(k0=0.3)", None, None),
+            ("SIN2(k0=0.01, k1=0.06, l=2000)", 96.0, 0.3),
+            ("TRI(k0=0.01, k1=0.06, l=2000)", 94.0, 0.2),
+        ]
+    ):
+        database.put(
+            run(f"r{number}", policy=records.policy(text), measurements=[at(100 * (number + 1), top1, ld=ld)])
+        )
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, [97.0, 96.0, 95.0, 94.0, None]),
+        ({"limit": 2}, [97.0, 96.0]),
+        ({"order_by": "ld"}, [95.0, 94.0, 96.0, 97.0, None]),
+        ({"order_by": "iterations"}, [97.0, 95.0, 96.0, 94.0, None]),
+        ({"order_by": "num_params", "limit": 3}, [97.0, 95.0, None]),
+        ({"functions": ["fix"]}, [97.0, 95.0, None]),
+        ({"functions": ["TRI", "FIX"], "limit": 2}, [97.0, 95.0]),
+        ({"functions": ["TRI", "FIX"], "order_by": "ld"}, [95.0, 94.0, 97.0, None]),
+        ({"functions": ["COS"]}, []),
+        ({"functions": []}, []),
+        ({"sources": ["paper"]}, []),
+        ({"sources": ["measured"], "limit": 1}, [97.0]),
+    ],
+)
+def test_the_best_come_first_and_what_was_not_measured_last(database, options, expected):
+    fill(database)
+    found = database.summaries(task_id(database), **options)
+    assert [s.top1 and s.top1.mean for s in found] == expected
+
+
+def test_an_order_that_there_is_not_is_refused(database):
+    with pytest.raises(InputError, match="order_by: 'colour'; allowed: iterations, top1"):
+        database.summaries(1, order_by="colour")
+
+
+def test_iterations_to_a_top1(database):
+    database.put(run("a", measurements=[at(100, 90.0), at(200, 95.0)]))
+    database.put(run("b", seed=2, measurements=[at(100, 95.0), at(200, 91.0)]))
+    database.put(run("c", seed=3, measurements=[at(100, 80.0)]))
+    database.put(run("d", seed=4, status="diverged", measurements=[at(50, 96.0)]))
+    database.put(run("e", policy=records.policy("FIX(k0=0.1)"), measurements=[at(300, 95.0)]))
+    found = {s.policy.function: s for s in database.summaries(task_id(database))}
+    reached = database.iterations_to_top1(task_id(database), 95.0)
+    assert reached.keys() == {found["SIN2"].id, found["FIX"].id}
+    sin2 = reached[found["SIN2"].id]
+    assert (sin2.iterations, sin2.runs, sin2.of) == (150.0, 2, 3)  # a at 200, b at 100; c never
+    assert database.iterations_to_top1(task_id(database), 95.0, [found["FIX"]]).keys() == {found["FIX"].id}
+    assert database.iterations_to_top1(task_id(database), 99.0) == {}
+
+
+# -- looking for runs, deleting ---------------------------------------------------------------------
+
+
+def test_runs_are_found_by_what_they_are(database):
+    fill(database)
+    database.put(run("z", status="failed", reason="x", source="imported"))
+
+    def uids(**filters):
+        return [record.uid for record in database.runs(**filters)]
+
+    mine = {"task_id": task_id(database)}
+    assert uids(**mine) == ["z", "r4", "r3", "r2", "r1", "r0"]
+    assert uids(**mine, limit=2) == ["z", "r4"]
+    assert uids(function="fix", **mine) == ["r2", "r1", "r0"]
+    assert uids(status="failed") == ["z"]
+    assert uids(source="imported") == ["z"]
+    assert uids(uid="r1") == ["r1"]
+    assert uids(limit=0) == []
+
+
+def test_runs_come_with_measurements_only_where_asked_for(database):
+    database.put(run("a"))
+    assert next(database.runs(uid="a")).measurements == []
+    assert next(database.runs(uid="a", measurements=True)).measurements == run("a").measurements
+
+
+def test_many_runs_come_page_by_page(database, monkeypatch):
+    monkeypatch.setattr("lrbench_caffe.database.store.PAGE", 3)
+    names = [f"r{number:02}" for number in range(10)]
+    database.put_many([run(name) for name in names])
+    mine = {"task_id": task_id(database)}
+    assert [r.uid for r in database.runs(**mine)] == names[::-1]
+    assert [r.uid for r in database.runs(**mine, limit=7)] == names[:2:-1]
+    assert [r.uid for r in database.export() if r.source == "measured"] == names
+    assert database.delete(names) == 10
+
+
+def test_uids_can_be_cut_short(database):
+    for uid in ("ab1", "ab2", "abc", "a%b", "ab"):
+        database.put(run(uid))
+    assert database.uids("ab1") == ["ab1"]
+    assert database.uids("ab", limit=9) == ["ab"]
+    assert database.uids("a%") == ["a%b"]
+    assert database.uids("zz") == []
+
+
+def test_deleting_leaves_nothing_of_a_run_and_all_of_the_others(database):
+    before = database.counts(), list(database.export())
+    database.put(run("a"))
+    database.put(run("b", policy=records.policy("FIX(k0=0.1)"), framework=Framework("Caffe", "2", "GPU")))
+    assert database.delete(["a", "nobody"]) == 1
+    assert [s.policy.text for s in database.summaries(task_id(database))] == ["FIX(k0=0.1)"]
+    assert database.get("b").measurements == run("b").measurements
+    assert database.delete(["b"]) == 1
+    assert (database.counts(), list(database.export())) == before
+    assert database.find_task(TASK) is None
+
+
+def test_deleting_a_seed_leaves_the_mean_of_the_others(database):
+    for seed, top in ((1, 90.0), (2, 92.0), (3, 97.0)):
+        database.put(run(f"s{seed}", seed=seed, measurements=[at(100, top)]))
+    database.delete(["s3"])
+    assert summary(database).top1 == Spread(91.0, 1.0)
+
+
+# -- opening ----------------------------------------------------------------------------------------
+
+
+def test_a_new_database_knows_the_papers_results_once(new_url, kind):
+    url = new_url(kind, empty=True)
+    expected = sorted(record.uid for record in paper_records())
+    for _ in range(2):
+        with Database.open(url) as database:
+            assert sorted(record.uid for record in database.runs(source="paper")) == expected
+
+
+def test_a_corrected_row_of_the_paper_replaces_the_old_one(url, monkeypatch):
+    first = next(paper_records())
+    corrected = dataclasses.replace(first, seed=7, measurements=[])
+    monkeypatch.setattr("lrbench_caffe.database.store.paper_records", lambda: iter([corrected]))
+    monkeypatch.setattr("lrbench_caffe.database.store.__version__", "99")
+    with Database.open(url) as database:
+        assert database.get(first.uid) == corrected
+        assert database.counts()["run"] == len(list(database.runs(source="paper")))
+        database.delete([first.uid])
+    with Database.open(url) as database:
+        # Deleted by hand, it stays away until there is another edition.
+        assert database.uids(first.uid) == []
+
+
+def test_it_can_be_used_by_two_at_a_time(url, database):
+    with Database.open(url) as second:
+        iterator = second.runs()
+        next(iterator)
+        database.put(run("a"))
+        second.put(run("b"))
+        assert database.get("b") == run("b")
+        assert second.get("a") == run("a")
+        list(iterator)

@@ -1,0 +1,176 @@
+"""Databases of every released revision come up to the present one with all that is in them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import re
+
+import pytest
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine, inspect, text
+from sqlalchemy.engine import Engine
+
+from lrbench_caffe.database import Database, DatabaseError, migrate, schema
+from lrbench_caffe.database.engine import open_engine
+from lrbench_caffe.database.transactions import Transactions
+from lrbench_caffe.database.urls import resolve_url
+
+SCRIPTS = ScriptDirectory.from_config(migrate.configuration())
+REVISIONS = [script.revision for script in SCRIPTS.walk_revisions()][::-1]
+
+# What a database of a revision may hold, in SQL of that time. A new revision that changes a table adds its
+# own entry; the old ones stay as they are.
+DATA = {
+    "0001": """
+        INSERT INTO framework (id, key, name, version, device) VALUES (1001, 'f', 'Caffe', '1.0', 'CPU');
+        INSERT INTO task_type (id, key, name, classes) VALUES (1001, 't', 'classification', 10);
+        INSERT INTO dataset (id, key, name, channels, height, width, classes, train_samples, test_samples,
+            digest) VALUES (1001, 'd', 'old', 1, NULL, 8, 10, 100, NULL, NULL);
+        INSERT INTO network (id, key, name, digest, layers, parameters, depth)
+            VALUES (1001, 'n', 'Net', 'nd', '{"InnerProduct": 1}', NULL, 1);
+        INSERT INTO task (id, key, task_type_id, framework_id, dataset_id, network_id)
+            VALUES (1001, 'k', 1001, 1001, 1001, 1001);
+        INSERT INTO policy (id, key, text, function, params, num_params)
+            VALUES (1001, 'p', 'FIX(k0=0.125)', 'FIX', '{"k0": 0.125}', 1);
+        INSERT INTO solver (id, key, type, batch, iter_size, base_lr, momentum, weight_decay)
+            VALUES (1001, 's', 'SGD', 10, 1, 0.01, NULL, NULL);
+        INSERT INTO run (id, uid, task_id, framework_id, dataset_id, network_id, policy_id, solver_id, source,
+            origin, seed, max_iter, test_interval, epoch, machine, started, ended, status, reason, repeats,
+            top1_sd, best_top1)
+            VALUES (1001, 'old', 1001, 1001, 1001, 1001, 1001, 1001, 'measured', 'runs/old', 1, 20, 10, 10,
+            'here', 1, 2, 'finished', NULL, 1, NULL, 62.5);
+        INSERT INTO measurement (run_id, net, iteration, lr, top1, top5, ac, cd, cdac, test_loss, train_loss,
+            ld, seconds, samples, silent_classes)
+            VALUES (1001, 0, 20, 0.125, 62.5, 100, 0.5, 0.25, NULL, 1, 0.5, 0.5, 1.5, 100, 0);
+        INSERT INTO summary (task_id, policy_id, function, source, max_iter, solver_id, epoch, runs, repeats,
+            failed, diverged, iterations, top1, ld, origin)
+            VALUES (1001, 1001, 'FIX', 'measured', 20, 1001, 10, 1, 1, 0, 0, 20, 62.5, 0.5, 'runs/old');
+        INSERT INTO meta (name, value) VALUES ('paper results', 'of old');
+    """,
+}
+
+
+def to_revision(url: str, revision: str) -> Engine:
+    engine = open_engine(resolve_url(url))
+    Transactions(engine, 10).write(lambda connection: migrate.upgrade(connection, revision))
+    return engine
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_a_database_of_a_released_revision_comes_up_with_its_data(new_url, kind, revision):
+    url = new_url(kind, empty=True)
+    engine = to_revision(url, revision)
+    newest = max(known for known in DATA if known <= revision)
+    with engine.begin() as connection:
+        for statement in DATA[newest].split(";\n"):
+            if statement.strip():
+                connection.exec_driver_sql(statement.replace("%", "%%"))
+    engine.dispose()
+    with Database.open(url) as database:
+        assert database.revision() == schema.REVISION
+        record = database.get("old")
+        assert (record.policy.text, record.dataset.name, record.dataset.height) == (
+            "FIX(k0=0.125)",
+            "old",
+            None,
+        )
+        assert [(m.iteration, m.top1, m.ld, m.cdac) for m in record.measurements] == [(20, 62.5, 0.5, None)]
+        (task,) = [task for task in database.tasks() if task.dataset.name == "old"]
+        (summary,) = database.summaries(task.id)
+        assert summary.top1.mean == 62.5
+        assert len(list(database.runs(source="paper"))) > 50
+
+
+def test_revisions_are_one_line_and_the_newest_is_ours():
+    assert SCRIPTS.get_heads() == [schema.REVISION]
+    assert sorted(REVISIONS) == REVISIONS
+    assert set(DATA) <= set(REVISIONS)
+
+
+def definitions(engine: Engine) -> list[str]:
+    """All tables, columns, constraints and indexes, as the database itself writes them down."""
+    if engine.dialect.name == "sqlite":
+        query = "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL"
+    else:
+        query = """
+            SELECT indexdef FROM pg_indexes WHERE schemaname = 'public'
+            UNION ALL SELECT conrelid::regclass || ' ' || conname || ' ' || pg_get_constraintdef(oid)
+                FROM pg_constraint WHERE conrelid <> 0
+            UNION ALL SELECT concat_ws(' ', table_name, column_name, data_type, collation_name, is_nullable,
+                character_maximum_length, column_default)
+                FROM information_schema.columns WHERE table_schema = 'public'
+        """
+    with engine.connect() as connection:
+        found = [re.sub(r"\s+", " ", row[0]) for row in connection.execute(text(query))]
+    return sorted(line for line in found if "alembic_version" not in line)
+
+
+def test_the_migrations_make_the_tables_that_the_program_knows(new_url, kind):
+    migrated = to_revision(new_url(kind, empty=True), "head")
+    declared = create_engine(resolve_url(new_url(kind, empty=True)))
+    schema.metadata.create_all(declared)
+    assert definitions(migrated) == definitions(declared)
+    assert len(definitions(migrated)) > 30
+    migrated.dispose()
+    declared.dispose()
+
+
+def test_a_newer_database_is_left_alone(url):
+    Database.open(url).close()
+    engine = open_engine(resolve_url(url))
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(DatabaseError, match="at revision 9999, of a newer version of this program"):
+        Database.open(url)
+    engine.dispose()
+
+
+def test_a_database_of_another_program_is_left_alone(new_url, kind):
+    url = new_url(kind, empty=True)
+    engine = open_engine(resolve_url(url))
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE run (id INTEGER)")
+    with pytest.raises(DatabaseError, match="tables named run that this program did not make"):
+        Database.open(url)
+    assert inspect(engine).get_table_names() == ["run"]
+    engine.dispose()
+
+
+def test_a_migration_that_fails_leaves_nothing(new_url, kind, monkeypatch):
+    url = new_url(kind, empty=True)
+
+    def broken():
+        raise DatabaseError("in the middle")
+
+    monkeypatch.setattr("lrbench_caffe.database.store.paper_records", broken)
+    with pytest.raises(DatabaseError, match="in the middle"):
+        Database.open(url)
+    engine = open_engine(resolve_url(url))
+    assert inspect(engine).get_table_names() == []
+    engine.dispose()
+
+
+def _open(url: str, start, failures) -> None:
+    start.wait()
+    try:
+        with Database.open(url) as database:
+            assert database.revision() == schema.REVISION
+    except BaseException as error:
+        failures.put(repr(error))
+        raise
+
+
+def test_many_can_open_a_new_database_at_once(new_url, kind):
+    url = new_url(kind, empty=True)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["lrbench_caffe.database.store"])
+    start, failures = context.Barrier(8), context.Queue()
+    processes = [context.Process(target=_open, args=(url, start, failures)) for _ in range(8)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    assert [p.exitcode for p in processes] == [0] * 8, failures.get(timeout=5)
+    with Database.open(url) as database:
+        uids = [record.uid for record in database.runs()]
+        assert len(uids) == len(set(uids)) > 50

@@ -1,0 +1,158 @@
+"""Passwords appear nowhere: not in messages, not in what is printed, not in what can be written down."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import traceback
+
+import pytest
+
+from lrbench_caffe.database import Database, DatabaseUnavailable, safe_arguments, safe_url
+from lrbench_caffe.database.urls import resolve_url
+from lrbench_caffe.errors import InputError, LRBenchError
+from tests.database.server import PASSWORD
+
+SECRET = "s3cr/et:p@ss?#w=ord&"
+ENCODED = "s3cr%2Fet%3Ap%40ss%3F%23w%3Dord%26"
+
+
+def assert_no_secret(text: str) -> None:
+    for part in (SECRET, ENCODED, "s3cr", "ord&", "ss?#w", PASSWORD):
+        assert part not in text
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        (f"postgresql://ada:{ENCODED}@example.org:5432/lr", "postgresql://ada:***@example.org:5432/lr"),
+        (f"postgresql://ada:{SECRET}@example.org/lr", "postgresql://ada:***@example.org/lr"),
+        ("postgresql://ada@example.org/lr", "postgresql://ada@example.org/lr"),
+        ("postgresql://example.org:5432/lr", "postgresql://example.org:5432/lr"),
+        ("postgresql://[::1]:5432/lr", "postgresql://[::1]:5432/lr"),
+        ("postgresql://a:5432,b:5433/lr", "postgresql://a:5432,b:5433/lr"),
+        (f"postgresql:///lr?user=ada&password={ENCODED}", "postgresql:///lr?user=ada&password=***"),
+        (f"postgresql:///lr?PASSWORD={ENCODED}&host=h", "postgresql:///lr?PASSWORD=***&host=h"),
+        (f"postgresql://a:s3cr@h/lr?sslpassword={ENCODED}", "postgresql://a:***@h/lr?sslpassword=***"),
+        ("postgresql://ada:s3cr/et", "postgresql://ada:***"),
+        ("sqlite:////home/ada/lr.sqlite", "sqlite:////home/ada/lr.sqlite"),
+        ("/home/ada/lr.sqlite", "/home/ada/lr.sqlite"),
+    ],
+)
+def test_a_url_is_shown_without_its_password(url, shown):
+    assert safe_url(url) == shown
+    assert safe_url(shown) == shown
+
+
+def test_a_command_line_is_written_down_without_passwords():
+    line = ["db", "--db", f"postgresql://ada:{ENCODED}@h/lr", f"--db=postgresql://ada:{SECRET}@h/lr", "runs"]
+    expected = ["db", "--db", "postgresql://ada:***@h/lr", "--db=postgresql://ada:***@h/lr", "runs"]
+    assert safe_arguments(line) == expected
+
+
+def failure(url: str, patience: float = 0.5) -> str:
+    """The message and the whole traceback of opening a database that cannot be opened."""
+    try:
+        Database.open(url, patience=patience).close()
+    except LRBenchError as error:
+        text = f"{error}\n{traceback.format_exc()}"
+        assert_no_secret(text)
+        assert "\n" not in str(error)
+        return str(error)
+    pytest.fail("it opened")
+
+
+def test_a_wrong_password_is_told_at_once_and_not_shown(server):
+    name = server.create()
+    message = failure(server.url(name, SECRET), patience=60)
+    assert "password authentication failed" in message
+    assert "lrbench:***@127.0.0.1" in message
+
+
+def test_a_wrong_password_in_the_query_is_not_shown(server):
+    url = f"postgresql://127.0.0.1:{server.port}/postgres?user=lrbench&password={ENCODED}"
+    assert "password authentication failed" in failure(url, patience=60)
+
+
+def test_a_wrong_password_in_the_environment_is_not_shown(server, monkeypatch):
+    monkeypatch.setenv("PGPASSWORD", SECRET)
+    url = f"postgresql://lrbench@127.0.0.1:{server.port}/postgres"
+    assert "password authentication failed" in failure(url, patience=60)
+
+
+def test_the_right_password_works_from_everywhere(server, monkeypatch):
+    name = server.create()
+    with Database.open(server.url(name)) as database:
+        assert database.url == f"postgresql://lrbench:***@127.0.0.1:{server.port}/{name}"
+    monkeypatch.setenv("PGPASSWORD", PASSWORD)
+    Database.open(f"postgresql://lrbench@127.0.0.1:{server.port}/{name}").close()
+
+
+def test_no_server_there():
+    with pytest.raises(DatabaseUnavailable, match="refused"):
+        Database.open("postgresql://ada:s3cr@127.0.0.1:1/lr", patience=0.2)
+    message = failure(f"postgresql://ada:{ENCODED}@127.0.0.1:1/lr", patience=0.2)
+    assert "tried for 0.2 s" in message
+
+
+def test_no_such_host():
+    assert "ada:***@" in failure(f"postgresql://ada:{ENCODED}@no-such-host.invalid/lr")
+
+
+def test_no_such_database(server):
+    assert "does not exist" in failure(server.url("nowhere"), patience=60)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"postgresql://ada:{SECRET}@example.org/lr",
+        "postgresql://ada:s3cr/et@example.org/lr",
+        "postgresql://ada:s3cr@et@example.org:x/lr",
+        f"mysql://ada:{ENCODED}@example.org/lr",
+        f"sqlite://ada:{ENCODED}@example.org/lr",
+        f"postgresql://ada:{ENCODED}@127.0.0.1:1/lr?no_such_option=1",
+        f"postgresql://127.0.0.1:1/lr?password={ENCODED}&sslmode=nosuch",
+    ],
+)
+def test_a_url_that_is_wrong_is_not_shown_either(url):
+    failure(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("mysql://h/lr", "kind 'mysql' is not supported; allowed: a file, sqlite:///FILE or postgresql://"),
+        ("sqlite:lr.sqlite", "three slashes"),
+        ("sqlite://lr.sqlite", "three slashes"),
+    ],
+)
+def test_other_databases_are_refused(url, message):
+    with pytest.raises(InputError, match=message):
+        resolve_url(url)
+
+
+def test_the_command_shows_no_password_even_with_debug(server):
+    environment = {**os.environ, "LRBENCH_DB": server.url("nowhere", SECRET), "PGPASSWORD": SECRET}
+    for arguments in (["info"], ["--debug", "info"], ["merge", server.url("nowhere", SECRET), "--debug"]):
+        run = subprocess.run(
+            [sys.executable, "-m", "lrbench_caffe.db", *arguments],
+            capture_output=True,
+            text=True,
+            env=environment,
+        )
+        assert run.returncode == 1
+        assert "password authentication failed" in run.stderr
+        assert_no_secret(run.stdout + run.stderr)
+
+
+def test_info_shows_the_database_and_no_password(server):
+    name = server.create()
+    run = subprocess.run(
+        [sys.executable, "-m", "lrbench_caffe.db", "info", "--db", server.url(name)],
+        capture_output=True,
+        text=True,
+    )
+    assert f"lrbench:***@127.0.0.1:{server.port}/{name}" in run.stdout
+    assert_no_secret(run.stdout + run.stderr)
