@@ -29,6 +29,7 @@ from lrbench_caffe.similarity import similarity
 
 COMPARED = 3  # policies on the same task, for a choice among them to mean something
 LIMIT = 100  # results of a task that are looked at, the best ones
+NEAREST = 50  # tasks that are looked at, the most similar ones
 SAME = 1.0
 MANY = 2  # trainings: fewer say nothing about noise
 
@@ -231,7 +232,7 @@ def _groups(database: Experience, task: Task) -> list[tuple[float, list[Task]]]:
     """The database's tasks that are at all alike, those that are the same as each other together."""
     rated = sorted(
         ((similarity(task, other), other) for other in database.tasks()), key=lambda pair: -pair[0]
-    )
+    )[:NEAREST]
     groups: list[tuple[float, list[Task]]] = []
     for nearness, other in rated:
         if nearness <= 0:
