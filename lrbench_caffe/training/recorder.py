@@ -58,13 +58,17 @@ class Recorder(Observer):
 
     def opened(self, opened: Opened) -> None:
         self._opening.join()
+        self._attempt(lambda: self._begin(opened))
+
+    def _begin(self, opened: Opened) -> None:
         record = self._record = self._describe(opened)
         self._run.update(record=record.to_json())
         self._write(lambda database: database.begin_run(record))
 
     def tested(self, measurements: list[Measurement]) -> None:
-        uid = self._record.uid if self._record else ""
-        self._write(lambda database: database.add_measurements(uid, measurements))
+        if self._record:
+            uid = self._record.uid
+            self._write(lambda database: database.add_measurements(uid, measurements))
 
     def ended(self, status: str, reason: str | None) -> None:
         record = self._record

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import platform
 import sys
 import time
@@ -143,7 +144,7 @@ class Session:
                 "command": safe_arguments(sys.argv),
                 "version": __version__,
                 "machine": platform.node(),
-                "user": getpass.getuser(),
+                "user": _user(),
                 "caffe_python": self.python.command,
             }
         )
@@ -169,3 +170,10 @@ class Session:
             weights=[] if self.start else self.settings.weights,
             gradients=gradient_options(self.solver) if self.settings.gradients else None,
         )
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # in a container, a number without a name
+        return str(os.getuid())
