@@ -132,6 +132,20 @@ def _ignored(layer: Any, parameter: str) -> int | None:
     return options.ignore_label if options.HasField("ignore_label") else None
 
 
+def has_plain_softmax_loss(net: PhaseNet) -> bool:
+    """Whether the net's loss is one softmax loss, of weight 1 and averaged over the samples.
+
+    Only then does Caffe's ceiling of 87.33 say something about the loss.
+    """
+    losses = [layer for layer in net.layers if layer.type.endswith("Loss") or any(layer.loss_weight)]
+    if [layer.type for layer in losses] != ["SoftmaxWithLoss"] or _loss_weight(losses[0]) != 1:
+        return False
+    options = losses[0].loss_param
+    if options.HasField("normalization"):
+        return options.normalization in (0, 1)  # FULL, VALID
+    return not options.HasField("normalize") or bool(options.normalize)
+
+
 def check_layers(net: PhaseNet, known_types: list[str]) -> None:
     """Check types and wiring: what Caffe would abort on.
 

@@ -12,14 +12,16 @@ PATIENCE = 100
 class DivergenceWatch:
     """Looks at the training losses.
 
-    A training has diverged when a loss is NaN or infinite, or, where the net classifies, when for
-    ``PATIENCE`` iterations in a row the loss is at least half of Caffe's ceiling of 87.33: most true
-    classes have probability 0, and no gradient leads back. A net that guesses at random is at
-    log(classes), far below.
+    A training has diverged when a loss is NaN or infinite, or when for ``PATIENCE`` iterations in a row the
+    loss is between half of Caffe's ceiling of 87.33 and the ceiling: most true classes have probability 0,
+    and no gradient leads back. A net that guesses at random is at log(classes), far below.
+
+    Args:
+        has_ceiling: whether the loss is such that the ceiling applies (see nets.has_plain_softmax_loss).
     """
 
-    def __init__(self, classifies: bool) -> None:
-        self._classifies = classifies
+    def __init__(self, has_ceiling: bool) -> None:
+        self._has_ceiling = has_ceiling
         self._stuck = 0
 
     def look(self, start: int, losses: np.ndarray) -> str | None:
@@ -27,7 +29,8 @@ class DivergenceWatch:
         for iteration, loss in enumerate(losses.tolist(), start):
             if not np.isfinite(loss):
                 return f"the training diverged: the loss of iteration {iteration} is {loss}"
-            self._stuck = self._stuck + 1 if self._classifies and loss >= LOSS_CEILING / 2 else 0
+            high = self._has_ceiling and LOSS_CEILING / 2 <= loss <= LOSS_CEILING + 0.01
+            self._stuck = self._stuck + 1 if high else 0
             if self._stuck >= PATIENCE:
                 return (
                     f"the training diverged: at iteration {iteration} the loss was {loss:.2f} and had been "

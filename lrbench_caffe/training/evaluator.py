@@ -4,30 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lrbench_caffe.errors import TrainingError
 from lrbench_caffe.metrics import Measurement, MetricsAccumulator, TestMetrics
 from lrbench_caffe.prototxt.solver import Solver, TestNet
-from lrbench_caffe.runtime.client import TestPass, Tick, Worker, no_tick
+from lrbench_caffe.runtime.client import TestPass, Worker, never
 
 
 def evaluate(
-    worker: Worker, index: int, test: TestNet, tick: Tick = no_tick
-) -> tuple[TestMetrics | None, TestPass]:
+    worker: Worker, index: int, test: TestNet, wants_stop: Callable[[], bool] = never
+) -> tuple[TestMetrics | None, TestPass] | None:
     """One test pass of test net ``index``: our metrics, and what the net itself puts out.
 
-    The metrics are None for a net that does not classify.
+    The metrics are None for a net that does not classify; all is None where ``wants_stop`` ended the pass.
     """
     scores = test.scores
     blobs, accumulator = None, None
     if scores:
         blobs = (scores.scores, scores.labels)
         accumulator = MetricsAccumulator(scores.probabilities, scores.axis, scores.ignore_label)
-    for item in worker.test(index, test.passes, blobs, tick):
+    for item in worker.test(index, test.passes, blobs, wants_stop):
         if isinstance(item, TestPass):
             return (accumulator.compute() if accumulator else None), item
         if accumulator:
             accumulator.add(item["scores"], item["labels"])
-    raise TrainingError("the test pass ended without a result")
+    return None
 
 
 def measure(
@@ -38,19 +37,23 @@ def measure(
     lr: float,
     train_loss: float | None,
     elapsed: Callable[[], float],
-    tick: Tick = no_tick,
-) -> list[Measurement]:
-    """Test all test nets; one measurement for each.
+    wants_stop: Callable[[], bool] = never,
+) -> list[Measurement] | None:
+    """Test all test nets; one measurement for each, or None where ``wants_stop`` ended a pass.
 
     Args:
         iteration: updates done so far.
         lr: the learning rate of the next update.
         train_loss: mean training loss since the previous test, None where there was no update.
         elapsed: seconds since the run began.
+        wants_stop: asked several times a second.
     """
     measurements = []
     for index, test in enumerate(solver.tests):
-        metrics, outcome = evaluate(worker, index, test, tick)
+        result = evaluate(worker, index, test, wants_stop)
+        if result is None:
+            return None
+        metrics, outcome = result
         test_loss = outcome.loss
         if test_loss is None and metrics:
             test_loss = metrics.cross_entropy

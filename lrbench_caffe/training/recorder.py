@@ -1,11 +1,13 @@
 """Records a run into the LR database as it goes.
 
-Training never waits for a database that is out of reach, nor ends because of it: the results are in the run
-directory, and go into the database when the run ends, or later with ``db sync``.
+The training only hands over: a thread of its own does the writing. So a database that is out of reach, hangs
+or is slow neither holds a training up nor ends it. What it has not got by the end is in the run directory,
+and goes in later with ``db sync``.
 """
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -21,7 +23,10 @@ from lrbench_caffe.training.rundir import RunDirectory
 if TYPE_CHECKING:
     from lrbench_caffe.database import Database
 
-PATIENCE = 2.0  # seconds that a training waits for a database
+PATIENCE = 2.0  # seconds for which a write is tried
+LAST_PATIENCE = 8.0  # seconds that the end of a training waits for what is still to be written
+
+Work = Callable[["Database"], object]
 
 
 class Recorder(Observer):
@@ -44,61 +49,76 @@ class Recorder(Observer):
         describe: Callable[[Opened], RunRecord],
         note: Callable[[str], None],
     ) -> None:
+        resolve_url(url)
         self._url = url
         self._run = run
         self._describe = describe
         self._note = note
         self._record: RunRecord | None = None
-        self._waiting = False  # whether there are results that the database has not got
-        self._database: Database | None = None
-        resolve_url(url)
-        # The libraries take a moment to load: meanwhile Caffe loads its own.
-        self._opening = threading.Thread(target=self._attempt, args=(self._open,), daemon=True)
-        self._opening.start()
+        self._queue: queue.SimpleQueue[tuple[Work, bool] | None] = queue.SimpleQueue()
+        self._missing = False  # whether there are results that the database has not got
+        self._thread = threading.Thread(target=self._write_all, daemon=True)
+        self._thread.start()
+
+    # -- in the training's thread ---------------------------------------------------------------
 
     def opened(self, opened: Opened) -> None:
-        self._opening.join()
-        self._attempt(lambda: self._begin(opened))
-
-    def _begin(self, opened: Opened) -> None:
-        record = self._record = self._describe(opened)
-        self._run.update(record=record.to_json())
-        self._write(lambda database: database.begin_run(record))
+        try:
+            record = self._record = self._describe(opened)
+            self._run.update(record=record.to_json())
+        except (LRBenchError, OSError) as error:
+            self._note(f"the LR database gets nothing of this run: {error}")
+            return
+        self._put(lambda database: database.begin_run(record))
 
     def tested(self, measurements: list[Measurement]) -> None:
-        if self._record:
-            uid = self._record.uid
-            self._write(lambda database: database.add_measurements(uid, measurements))
+        record = self._record
+        if record:
+            self._put(lambda database: database.add_measurements(record.uid, measurements))
 
     def ended(self, status: str, reason: str | None) -> None:
         record = self._record
-        if record is None:
-            return
-        ended = self._run.read().get("ended") or 0.0
-        if self._waiting:
-            self._waiting = False
-            record.measurements = self._run.measurements()
-            record.status, record.reason, record.ended = status, reason, ended
-            self._write(lambda database: database.put(record))
-        else:
-            self._write(lambda database: database.end_run(record.uid, status, reason, ended))
-        if self._database:
-            self._database.close()
+        if record:
+            ended = self._run.read().get("ended") or 0.0
+            self._put(lambda database: self._end(database, record, status, reason, ended), is_end=True)
+        self._queue.put(None)
+        self._thread.join(LAST_PATIENCE)
+        if self._thread.is_alive():
+            self._note(f"the LR database does not answer; the results wait in {self._run.path} (db sync)")
 
-    def _write(self, work: Callable[[Database], object]) -> None:
-        """Do it now, unless something before it waits already: then the end of the run does it all."""
-        if not self._waiting:
-            self._attempt(lambda: work(self._database or self._open()))
+    def _put(self, work: Work, is_end: bool = False) -> None:
+        self._queue.put((work, is_end))
+
+    # -- in the writing thread ------------------------------------------------------------------
+
+    def _write_all(self) -> None:
+        database: Database | None = None
+        while (item := self._queue.get()) is not None:
+            work, is_end = item
+            if self._missing and not is_end:
+                continue  # the end puts all of it in, and is the next time that is worth a try
+            try:
+                database = database or self._open()
+                work(database)
+            except (LRBenchError, OSError) as error:
+                if not self._missing:
+                    self._note(f"the LR database: {error}; the results wait in {self._run.path} (db sync)")
+                self._missing = True
+        if database:
+            database.close()
 
     def _open(self) -> Database:
         from lrbench_caffe.database.store import Database
 
-        self._database = Database.open(self._url, patience=PATIENCE)
-        return self._database
+        return Database.open(self._url, patience=PATIENCE)
 
-    def _attempt(self, work: Callable[[], object]) -> None:
-        try:
-            work()
-        except (LRBenchError, OSError) as error:
-            self._waiting = True
-            self._note(f"the LR database: {error}; the results wait in {self._run.path} (db sync)")
+    def _end(
+        self, database: Database, record: RunRecord, status: str, reason: str | None, ended: float
+    ) -> None:
+        if not self._missing:
+            database.end_run(record.uid, status, reason, ended)
+            return
+        record.measurements = self._run.measurements()
+        record.status, record.reason, record.ended = status, reason, ended
+        database.put(record)
+        self._note("the LR database has all results now")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lrbench_caffe import __version__
 from lrbench_caffe.database import safe_arguments
-from lrbench_caffe.lr import parse
+from lrbench_caffe.errors import LRBenchError
 from lrbench_caffe.prototxt.messages import Messages
 from lrbench_caffe.prototxt.patch import gradient_options, write_prototxts
 from lrbench_caffe.prototxt.solver import Solver
@@ -27,7 +27,7 @@ from lrbench_caffe.training.observer import Observer
 from lrbench_caffe.training.rundir import RunDirectory
 from lrbench_caffe.training.settings import RunSettings
 from lrbench_caffe.training.signals import Signals
-from lrbench_caffe.training.snapshots import Snapshot, Snapshots
+from lrbench_caffe.training.snapshots import Snapshot, Snapshots, public_prefix
 from lrbench_caffe.training.trainer import Outcome, Trainer
 
 
@@ -42,6 +42,8 @@ class Session:
         settings: how.
         run: where it is written; locked by the caller.
         publish: also put snapshots at the solver's snapshot_prefix.
+        start: the snapshot that the run goes on from, None where it begins.
+        damaged: newer snapshots that are not intact.
     """
 
     python: CaffePython
@@ -53,9 +55,12 @@ class Session:
     publish: bool = True
 
     def __post_init__(self) -> None:
-        prefix = self.solver.message.snapshot_prefix or self.solver.path.stem
+        prefix = public_prefix(self.solver.message.snapshot_prefix, self.solver.path)
         self.snapshots = Snapshots(self.run, self.messages, prefix, self.publish)
-        self.start: Snapshot | None = self.snapshots.newest() if self.run.exists else None
+        self.start: Snapshot | None = None
+        self.damaged: list[str] = []
+        if self.run.exists:
+            self.start, self.damaged = self.snapshots.newest()
         self.monitor = ScheduleMonitor(
             self.settings.bound_policy(),
             max_iter=self.settings.max_iter,
@@ -83,7 +88,8 @@ class Session:
             TrainingError: Caffe died or hung, or a file could not be written.
         """
         patched = self._write()
-        with Worker(self.python, self.run.log, hang_seconds=hang_seconds) as worker, signals:
+        # Signals first: one that comes while Caffe starts stops the training once it can.
+        with signals, self._worker(hang_seconds) as worker:
             trainer = Trainer(
                 worker,
                 self.solver,
@@ -96,11 +102,17 @@ class Session:
             )
             return trainer.train(self._request(patched), self.start)
 
+    def _worker(self, hang_seconds: float) -> Worker:
+        try:
+            return Worker(self.python, self.run.log, hang_seconds=hang_seconds)
+        except LRBenchError as error:
+            self.run.update(status="failed", reason=str(error), ended=time.time())
+            raise
+
     def describe(self, opened: Opened) -> RunRecord:
         """The run as the LR database keeps it, with what was measured in earlier sessions."""
         written = self.run.read()
         task = task_of(self.solver, self.info, opened, self.settings.gpu)
-        policy = parse(f"{self.settings.bound_policy():.7g}", strict=False)
         return RunRecord(
             uid=written.get("record", {}).get("uid") or uuid.uuid4().hex,
             source="measured",
@@ -109,7 +121,7 @@ class Session:
             task_type=task.task_type,
             dataset=task.dataset,
             network=task.network,
-            policy=PolicyRecord.of(policy.bind(self.settings.max_iter)),
+            policy=PolicyRecord.of(self.settings.recorded_policy()),
             solver=solver_settings(self.solver),
             seed=self.settings.seed,
             max_iter=self.settings.max_iter,
@@ -161,13 +173,17 @@ class Session:
         )
 
     def _request(self, patched: Path) -> OpenRequest:
+        state, weights = self.settings.snapshot, self.settings.weights
+        if self.start:
+            path, weights = self.snapshots.restorable(self.start)
+            state = str(path)
         return OpenRequest(
             solver=str(patched),
             stop=self.settings.max_iter,
             iter_size=self.solver.iter_size,
             gpu=self.settings.gpu,
-            snapshot=self.start.state if self.start else self.settings.snapshot,
-            weights=[] if self.start else self.settings.weights,
+            snapshot=state,
+            weights=weights,
             gradients=gradient_options(self.solver) if self.settings.gradients else None,
         )
 

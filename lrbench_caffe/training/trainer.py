@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from lrbench_caffe.errors import LRBenchError, TrainingError
-from lrbench_caffe.prototxt.nets import find_scores
+from lrbench_caffe.prototxt.nets import has_plain_softmax_loss
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.runtime.client import OpenRequest, Worker
 from lrbench_caffe.training.divergence import DivergenceWatch
@@ -43,8 +43,8 @@ class Trainer:
         snapshots: the run's snapshots.
         observers: who watches.
         signals: entered by the caller.
-        checkpoint_seconds: an automatic snapshot is made at a test when the last one is older than
-            this; 0 for never.
+        checkpoint_seconds: an automatic snapshot is made when the last one is older than this; 0 for
+            never.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Trainer:
         self._audience = Audience(observers)
         self._signals = signals
         self._checkpoint_seconds = checkpoint_seconds
-        self._divergence = DivergenceWatch(find_scores(solver.train) is not None)
+        self._divergence = DivergenceWatch(has_plain_softmax_loss(solver.train))
         self._iteration = 0
         self._verdict: str | None = None
         self._measured = False  # whether the test due at this iteration is done
@@ -103,6 +103,9 @@ class Trainer:
             ) from error
         except KeyboardInterrupt:
             self._record("stopped", "interrupted twice, without a snapshot")
+            raise
+        except BaseException as error:
+            self._record("failed", f"{type(error).__name__}: {error}")
             raise
         self._record(outcome.status, outcome.reason)
         return outcome
@@ -140,11 +143,12 @@ class Trainer:
 
     def _loop(self) -> Outcome:
         while True:
-            if self._monitor.test_due(self._iteration) and not self._measured:
-                self._test()
-            self._save_if_due()
             if self._signals.stop:
                 return self._stop()
+            if self._monitor.test_due(self._iteration) and not self._measured:
+                self._test()
+                continue
+            self._save_if_due()
             if self._iteration >= self._monitor.max_iter:
                 return self._finish()
             self._step()
@@ -163,10 +167,11 @@ class Trainer:
             self._verdict = self._verdict or self._divergence.look(start, losses)
             self._audience.trained(self._iteration, float(lrs[-1]), float(losses[-1]))
 
-        self._iteration = self._worker.run(
-            stretch.lrs, on_losses, lambda: self._signals.pending() or self._verdict is not None
-        )
+        self._iteration = self._worker.run(stretch.lrs, on_losses, self._wants_pause)
         self._measured = False
+
+    def _wants_pause(self) -> bool:
+        return self._signals.pending() or self._verdict is not None or self._checkpoint_due()
 
     def _test(self) -> None:
         losses = np.concatenate(self._since_test) if self._since_test else np.empty(0)
@@ -177,7 +182,10 @@ class Trainer:
             lr=self._monitor.lr(self._iteration),
             train_loss=float(losses.mean()) if len(losses) else None,
             elapsed=lambda: time.monotonic() - self._began,
+            wants_stop=lambda: self._signals.stop,
         )
+        if measurements is None:
+            return  # stopped in the middle: the resumed run tests again
         self._since_test = []
         self._measured = True
         for measurement in measurements:
@@ -197,15 +205,18 @@ class Trainer:
     def _save(self, automatic: bool = False) -> None:
         if self._last_snapshot != self._iteration:
             seconds = round(time.monotonic() - self._began, 3)
-            self._snapshots.take(self._worker.snapshot, seconds, automatic)
+            self._snapshots.take(self._worker.snapshot, self._iteration, seconds, automatic)
             self._last_snapshot = self._iteration
         self._saved = time.monotonic()
 
     def _save_if_due(self) -> None:
         if self._signals.take_snapshot_request() or self._monitor.snapshot_due(self._iteration):
             self._save()
-        elif self._measured and 0 < self._checkpoint_seconds < time.monotonic() - self._saved:
+        elif self._checkpoint_due():
             self._save(automatic=True)
+
+    def _checkpoint_due(self) -> bool:
+        return 0 < self._checkpoint_seconds < time.monotonic() - self._saved
 
     def _save_after_train(self) -> None:
         if self._solver.message.snapshot_after_train:

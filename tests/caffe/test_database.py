@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -104,7 +105,7 @@ def sync(workspace: Workspace) -> str:
 
 def test_a_database_out_of_reach_stops_nothing_and_is_told_later_once(workspace: Workspace) -> None:
     done = workspace.train("solver.prototxt", "--lr", POLICY, "--out", "runs/a", "--db", AWAY).succeeded()
-    assert done.out.count("the LR database") == 2  # when it begins, and when it ends
+    assert done.out.count("the LR database") == 1
     assert "db sync" in done.out
     run = workspace.run("runs/a")
     assert len(run.measurements()) == 3
@@ -159,3 +160,21 @@ def test_auto_without_a_database(workspace: Workspace) -> None:
     workspace.train("solver.prototxt", "--lr", "auto", "--db", AWAY).failed(1, "127.0.0.1")
     workspace.train("solver.prototxt", "--lr", "auto", "--k0", "0.1").failed(2, "--k0", "auto")
     assert not (workspace.path / "runs").exists()
+
+
+def test_a_database_that_hangs_holds_nothing_up(workspace: Workspace) -> None:
+    """A server that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"postgresql://somebody@127.0.0.1:{server.getsockname()[1]}/lr"
+        with workspace.training("solver.prototxt", "--lr", POLICY, "--db", url, out="out") as training:
+            training.wait_for_test(100)
+            assert workspace.run("out").iterations()[99]
+            done = training.finish().succeeded()
+    assert "db sync" in done.out
+    assert workspace.run("out").record["status"] == "finished"
+
+
+def test_the_policy_is_recorded_to_the_last_digit(workspace: Workspace) -> None:
+    policy = "SINEXP(k0=0.01, k1=0.06, gamma=0.99999996, l=50)"
+    workspace.train("solver.prototxt", "--lr", policy, "--out", "out", "--db", "lr.sqlite").succeeded()
+    assert measured(workspace.path / "lr.sqlite")[0].policy.text == policy

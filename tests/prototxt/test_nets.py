@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import pytest
+from google.protobuf import text_format
 
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.prototxt.nets import Scores, check_layers, decay_multipliers, find_scores, random_layers
+from lrbench_caffe.prototxt.nets import (
+    PhaseNet,
+    Scores,
+    check_layers,
+    decay_multipliers,
+    find_scores,
+    has_plain_softmax_loss,
+    random_layers,
+)
 
 # -- phases -----------------------------------------------------------------------------------------
 
@@ -229,3 +238,22 @@ def test_decay_multipliers(net_of):
         'layer { name: "c" param { decay_mult: 0 } }'
     )
     assert decay_multipliers(net) == {"a": [0.5, 1.0], "c": [0.0]}
+
+
+@pytest.mark.parametrize(
+    ("loss", "plain"),
+    [
+        ('type: "SoftmaxWithLoss"', True),
+        ('type: "SoftmaxWithLoss" loss_param { normalization: VALID }', True),
+        ('type: "SoftmaxWithLoss" loss_weight: 1', True),
+        ('type: "SoftmaxWithLoss" loss_weight: 100', False),
+        ('type: "SoftmaxWithLoss" loss_param { normalization: NONE }', False),
+        ('type: "SoftmaxWithLoss" loss_param { normalize: false }', False),
+        ('type: "EuclideanLoss"', False),
+        ('type: "SoftmaxWithLoss" } layer { name: "other" type: "EuclideanLoss"', False),
+        ('type: "SoftmaxWithLoss" } layer { name: "penalty" type: "Reduction" loss_weight: 0.1', False),
+    ],
+)
+def test_which_losses_have_caffes_ceiling(messages, loss, plain):
+    net = text_format.Parse(f'layer {{ name: "loss" {loss} }}', messages.new("NetParameter"))
+    assert has_plain_softmax_loss(PhaseNet("net", "file", "TRAIN", "", tuple(net.layer))) is plain

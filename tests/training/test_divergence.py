@@ -12,14 +12,14 @@ from lrbench_caffe.training.divergence import DivergenceWatch
 CEILING = -math.log(np.finfo(np.float32).tiny)  # 87.3365..., what Caffe's softmax loss cannot exceed
 
 
-def verdict(losses: list[float], *, classifies: bool = True, start: int = 0) -> str | None:
-    return DivergenceWatch(classifies).look(start, np.array(losses))
+def verdict(losses: list[float], *, has_ceiling: bool = True, start: int = 0) -> str | None:
+    return DivergenceWatch(has_ceiling).look(start, np.array(losses))
 
 
 @pytest.mark.parametrize(("bad", "name"), [(math.nan, "nan"), (math.inf, "inf"), (-math.inf, "-inf")])
-@pytest.mark.parametrize("classifies", [True, False])
-def test_not_a_finite_loss(bad, name, classifies):
-    found = verdict([2.3, 2.2, bad, 1.0], classifies=classifies, start=50)
+@pytest.mark.parametrize("has_ceiling", [True, False])
+def test_not_a_finite_loss(bad, name, has_ceiling):
+    found = verdict([2.3, 2.2, bad, 1.0], has_ceiling=has_ceiling, start=50)
     assert found == f"the training diverged: the loss of iteration 52 is {name}"
 
 
@@ -53,9 +53,13 @@ def test_guessing_among_very_many_classes_is_no_divergence():
     assert verdict([math.log(1e6)] * 1000) is None
 
 
-def test_a_high_loss_is_normal_for_a_regression():
-    assert verdict([5000.0] * 1000, classifies=False) is None
-    assert verdict([5000.0] * 1000, classifies=True) is not None
+def test_a_high_loss_is_normal_where_there_is_no_ceiling():
+    assert verdict([60.0] * 1000, has_ceiling=False) is None
+    assert verdict([60.0] * 1000, has_ceiling=True) is not None
+
+
+def test_a_loss_above_the_ceiling_is_not_stuck_at_it():
+    assert verdict([110.0] * 1000, has_ceiling=True) is None
 
 
 def test_an_empty_stretch():

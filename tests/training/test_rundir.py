@@ -152,6 +152,45 @@ def test_a_torn_heading(run):
     assert run.iterations().tolist() == [[0, 0.1, 5]]
 
 
+# -- what a power loss leaves -------------------------------------------------------------------------
+
+NULS = b"\0" * 50
+GARBAGE = [NULS, b'{"iteration": 7, "lr', b"null", b"[1]", b"{}", b'"text"', b"\xff\xfe", b"", b"5"]
+
+
+def test_damaged_lines_of_measurements_are_left_out(run):
+    path = run.path / "measurements.jsonl"
+    odd = [{"iteration": 1}, {**dataclasses.asdict(ROW), "iteration": "1"}]
+    odd += [{**dataclasses.asdict(ROW), name: "x"} for name in ("net", "top1", "seconds")]
+    for iteration, line in enumerate([*GARBAGE, *(json.dumps(row).encode() for row in odd)]):
+        run.add_measurement(at(iteration, 50))
+        with path.open("ab") as file:
+            file.write(line + b"\n")
+    assert [m.iteration for m in run.measurements()] == list(range(len(GARBAGE) + len(odd)))
+    assert all(m.top1 == 50 for m in run.measurements())
+
+
+def test_damaged_lines_of_iterations_are_left_out(run):
+    lines = [NULS + b"3,0.1,1.0", b"1,0.1", b"1,2,3,4", b"a,b,c", b"nan,0.1,1", b"1.5,0.1,1", b"-1,0.1,1"]
+    for number, line in enumerate([*GARBAGE, *lines]):
+        run.add_iterations(number, np.full(1, 0.1), np.array([2.0]))
+        with (run.path / "iterations.csv").open("ab") as file:
+            file.write(line + b"\n")
+    assert run.iterations().tolist() == [[i, 0.1, 2] for i in range(len(GARBAGE) + len(lines))]
+
+
+def test_iterations_without_their_heading(run):
+    (run.path / "iterations.csv").write_bytes(NULS + b"\n1,0.1,2\n")
+    assert run.iterations().tolist() == [[1, 0.1, 2]]
+
+
+@pytest.mark.parametrize("name", ["snapshots.jsonl", "decisions.jsonl"])
+def test_rows_are_objects_with_an_iteration(run, name):
+    content = b"\n".join([*GARBAGE, b'{"iteration": null}', b'{"iteration": 5, "more": 1}', NULS])
+    (run.path / name).write_bytes(content)
+    assert list(run.rows(name)) == [{"iteration": 5, "more": 1}]
+
+
 # -- the lock ---------------------------------------------------------------------------------------
 
 HOLD = """
@@ -206,11 +245,14 @@ def test_record(run):
     assert RunDirectory(run.path).read() == {"solver": "a", "status": "finished", "iteration": 5}
 
 
-@pytest.mark.parametrize("content", [None, "", '{"solver": '])
+@pytest.mark.parametrize(
+    "content",
+    [None, "", '{"solver": ', "null", "[]", '"solver"', "{}", '{"solver": null}', '{"solver": ""}', "\0\0"],
+)
 def test_no_record(run, content):
     if content is not None:
         (run.path / "run.json").write_text(content)
-    with pytest.raises(InputError, match=re.escape(f"{run.path} holds no run: ")):
+    with pytest.raises(InputError, match=re.escape(f"{run.path} holds no run: {run.path / 'run.json'}: ")):
         run.read()
 
 
@@ -238,6 +280,33 @@ def test_find_newest(tmp_path, monkeypatch):
     # What counts is the last sign of life, not how the run is called or when it began.
     os.utime(root / "old" / "iterations.csv", (1e9 - 1, 1e9 - 1))
     assert find_newest(root, Path("solvers/a.prototxt")).path == root / "old"
+
+
+def test_one_broken_run_does_not_hide_the_others(tmp_path):
+    root, solver = tmp_path / "runs", tmp_path / "a.prototxt"
+    make(root / "good", str(solver), age=100)
+    for number, content in enumerate(["null", "[]", "{}", '{"solver": 5}', '{"solver": "a\\u0000b"}', "\0"]):
+        (root / f"broken{number}").mkdir()
+        (root / f"broken{number}" / "run.json").write_text(content)
+    (root / "loop").symlink_to("loop")
+    (root / "dangling").mkdir()
+    (root / "dangling" / "run.json").symlink_to("nowhere")
+    (root / "directory" / "run.json").mkdir(parents=True)
+    make(root / "circle", str(root / "loop"), age=0)
+    (root / "good" / "gone.caffemodel").symlink_to("nowhere")
+    assert find_newest(root, solver).path == root / "good"
+
+
+def test_a_run_that_goes_on_now_is_not_the_one_to_resume(tmp_path):
+    root, solver = tmp_path / "runs", tmp_path / "a.prototxt"
+    make(root / "now", str(solver), age=100)
+    now = RunDirectory(root / "now")
+    now.lock()
+    assert find_newest(root, solver).path == root / "now"  # there is no other
+    make(root / "interrupted", str(solver), age=200)
+    assert find_newest(root, solver).path == root / "interrupted"
+    now.release()
+    assert find_newest(root, solver).path == root / "now"
 
 
 def test_no_run_to_resume(tmp_path):

@@ -12,6 +12,7 @@ from google.protobuf import text_format
 
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.lr import PolicyError
+from lrbench_caffe.prototxt.messages import shortest
 from lrbench_caffe.prototxt.nets import PhaseNet
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.training.settings import (
@@ -20,7 +21,6 @@ from lrbench_caffe.training.settings import (
     choose_gpu,
     choose_policy,
     choose_seed,
-    shortest,
 )
 from lrbench_caffe.training.signals import Signals
 
@@ -76,6 +76,8 @@ def test_a_policy_with_flags(solver):
         ),
         (None, {"k0": "1", "l": "2"}, "base_lr: 1", InputError, "--k0, --l: needs --lr"),
         (None, {}, 'lr_policy: "stepp" base_lr: 1', InputError, "s.prototxt: .*stepp"),
+        ("fix", {}, "base_lr: 0", InputError, "^s.prototxt: FIX: k0 is missing, and base_lr=0"),
+        ("sine2", {}, "base_lr: 0", PolicyError, "^unknown LR function 'sine2'"),
         ("sine2", {}, "base_lr: 1", PolicyError, "sine2"),
     ],
 )
@@ -153,11 +155,13 @@ def test_weights(solver, messages, tmp_path, monkeypatch):
     assert check_weights(None, solver(""), messages) == []
     with pytest.raises(InputError, match=r"^--weights: no such file: d$"):
         check_weights("a,d", solver(""), messages)
+    with pytest.raises(InputError, match=r"^s.prototxt: weights: no such file: d$"):
+        check_weights(None, solver("weights: 'd'"), messages)
     Path("empty").touch()
     with pytest.raises(InputError, match=r"^--weights: empty holds no layers"):
         check_weights("empty", solver(""), messages)
     Path("cut").write_bytes(model.SerializeToString()[:-1])
-    with pytest.raises(InputError, match=r"^cut is not a complete NetParameter"):
+    with pytest.raises(InputError, match=r"^--weights: cut is not a complete NetParameter"):
         check_weights("cut", solver(""), messages)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from lrbench_caffe.errors import InputError, TrainingError
 from lrbench_caffe.training.rundir import RunDirectory
-from lrbench_caffe.training.snapshots import Snapshots, state_iteration
+from lrbench_caffe.training.snapshots import Snapshots, public_prefix, state_iteration
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def snapshots(run, messages, files):
     """``snapshots(publish)``: a run's snapshots, and a function that takes one."""
 
     def make(public: Path | None = None):
-        made = Snapshots(run, messages, str(public or "prefix/lenet"), publish=public is not None)
+        made = Snapshots(run, messages, public or Path("prefix/lenet"), publish=public is not None)
 
         def take(iteration: int, *, automatic: bool = False, break_it=lambda model, state: None):
             def write() -> int:
@@ -52,7 +52,7 @@ def snapshots(run, messages, files):
                 break_it(Path(f"{stem}.caffemodel"), Path(f"{stem}.solverstate"))
                 return iteration
 
-            return made.take(write, 1.5, automatic)
+            return made.take(write, iteration, 1.5, automatic)
 
         return made, take
 
@@ -61,12 +61,13 @@ def snapshots(run, messages, files):
 
 def test_a_snapshot_is_found_again(snapshots, run):
     made, take = snapshots()
-    assert made.newest() is None
+    assert made.newest() == (None, [])
     take(100)
     taken = take(200)
-    assert made.newest() == taken
+    assert made.newest() == (taken, [])
     assert (taken.iteration, taken.seconds, taken.automatic) == (200, 1.5, False)
-    assert Path(taken.state) == run.snapshots / "lenet_iter_200.solverstate"
+    assert taken.state == "lenet_iter_200.solverstate"
+    assert (run.snapshots / taken.state).is_file()
     assert [snapshot.iteration for snapshot in made.all()] == [100, 200]
 
 
@@ -87,9 +88,9 @@ def cut(path: Path) -> None:
 def test_an_incomplete_snapshot(snapshots, run, break_it):
     made, take = snapshots()
     earlier = take(100)
-    with pytest.raises(TrainingError, match=r"lenet_iter_200.* MB free on the disk"):
+    with pytest.raises(TrainingError, match=r"MB free on the disk.*lenet_iter_200"):
         take(200, break_it=break_it)
-    assert made.newest() == earlier
+    assert made.newest() == (earlier, [])
     assert sorted(path.name for path in run.snapshots.iterdir()) == [
         "lenet_iter_100.caffemodel",
         "lenet_iter_100.solverstate",
@@ -99,7 +100,7 @@ def test_an_incomplete_snapshot(snapshots, run, break_it):
 def test_a_snapshot_that_was_never_written(snapshots):
     made, _ = snapshots()
     with pytest.raises(TrainingError, match=r"Caffe left no solver state at .*lenet_iter_7"):
-        made.take(lambda: 7, 1.0)
+        made.take(lambda: 7, 7, 1.0)
 
 
 def test_caffe_dies_while_it_writes(snapshots, run):
@@ -111,19 +112,76 @@ def test_caffe_dies_while_it_writes(snapshots, run):
         raise TrainingError("Caffe was ended by SIGABRT")
 
     with pytest.raises(TrainingError, match=r"MB free on the disk.*Caffe was ended by SIGABRT"):
-        made.take(die, 1.0)
-    assert made.newest() == earlier
+        made.take(die, 200, 1.0)
+    assert made.newest() == (earlier, [])
     # On a full disk the half file would hold the room for what is still to be written.
     assert not list(run.snapshots.glob("*_200*"))
 
 
-def test_files_that_changed_or_went_are_not_believed(snapshots):
+def test_damaged_snapshots_are_passed_over(snapshots, run):
     made, take = snapshots()
-    take(100)
-    damaged, gone = take(200), take(300)
-    cut(Path(damaged.state))
-    Path(gone.model).unlink()
-    assert [snapshot.iteration for snapshot in made.all()] == [100]
+    good, cut_short, other_bytes, gone = take(100), take(200), take(300), take(400)
+    cut(run.snapshots / cut_short.state)
+    model = run.snapshots / other_bytes.model
+    model.write_bytes(bytes(model.stat().st_size))  # of the same size
+    (run.snapshots / gone.model).unlink()
+    assert made.newest() == (good, [gone.state, other_bytes.state, cut_short.state])
+
+
+def test_a_run_whose_snapshots_are_all_damaged_does_not_start_again(snapshots, run):
+    made, take = snapshots()
+    cut(run.snapshots / take(100).state)
+    with pytest.raises(InputError, match=r"--resume: none of the snapshots .*lenet_iter_100.solverstate"):
+        made.newest()
+
+
+def test_a_run_can_be_moved(snapshots, run, messages, tmp_path):
+    _, take = snapshots()
+    taken = take(100)
+    moved = tmp_path / "moved"
+    run.path.rename(moved)
+    made = Snapshots(RunDirectory(moved), messages, Path("prefix/lenet"), publish=False)
+    assert made.newest() == (taken, [])
+    state, weights = made.restorable(taken)
+    assert weights == []
+    message = messages.read_binary("SolverState", state)
+    assert (message.iter, message.learned_net) == (100, str(moved / "snapshots" / taken.model))
+
+
+def test_the_weights_of_an_hdf5_snapshot_are_loaded_from_the_run(snapshots, run):
+    """The name that an HDF5 state has for its weights cannot be changed here."""
+    made, _ = snapshots()
+
+    def write() -> int:
+        for suffix in ("caffemodel.h5", "solverstate.h5"):
+            Path(f"{made.prefix}_iter_5.{suffix}").write_bytes(b"HDF5")
+        return 5
+
+    state, weights = made.restorable(made.take(write, 5, 1.0))
+    assert state == run.snapshots / "lenet_iter_5.solverstate.h5"
+    assert weights == [str(run.snapshots / "lenet_iter_5.caffemodel.h5")]
+
+
+def test_a_failed_snapshot_leaves_others_alone_however_the_folder_is_spelt(
+    snapshots, run, messages, monkeypatch
+):
+    _, take = snapshots()
+    taken = take(100)
+    monkeypatch.chdir(run.path.parent)
+    made = Snapshots(RunDirectory(Path(run.path.name)), messages, Path("prefix/lenet"), publish=False)
+    with pytest.raises(TrainingError):
+        made.take(lambda: 200, 200, 1.0)
+    assert made.newest() == (taken, [])
+
+
+@pytest.mark.parametrize(
+    ("prefix", "expected"),
+    [("", "sub/mine"), ("snaps/lenet", "snaps/lenet"), ("folder", "folder/mine")],
+)
+def test_the_prefix_is_caffes(tmp_path, monkeypatch, prefix, expected):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    assert public_prefix(prefix, Path("sub/mine.prototxt")) == Path(expected)
 
 
 def test_an_automatic_snapshot_is_replaced_by_the_next(snapshots, run):
@@ -138,15 +196,18 @@ def test_an_automatic_snapshot_is_replaced_by_the_next(snapshots, run):
     assert [snapshot.iteration for snapshot in made.all()] == [100, 200, 300]
 
 
-def test_published_where_caffe_train_would_have_written(snapshots, messages, tmp_path):
+def test_published_where_caffe_train_would_have_written(snapshots, run, messages, tmp_path):
     public = tmp_path / "user" / "snapshots" / "lenet"
     _, take = snapshots(public)
     taken = take(100)
     state = messages.read_binary("SolverState", Path(f"{public}_iter_100.solverstate"))
     # The user's state belongs to the user's model, the run's to the run's: either may be deleted.
     assert state.learned_net == f"{public}_iter_100.caffemodel"
-    assert Path(state.learned_net).read_bytes() == Path(taken.model).read_bytes()
-    assert messages.read_binary("SolverState", Path(taken.state)).learned_net == taken.model
+    own = run.snapshots / taken.model
+    assert Path(state.learned_net).read_bytes() == own.read_bytes()
+    assert messages.read_binary("SolverState", run.snapshots / taken.state).learned_net == str(own)
+    Path(state.learned_net).write_bytes(b"written over by caffe train")
+    assert own.read_bytes() != b"written over by caffe train"
     take(150, automatic=True)
     assert sorted(path.name for path in public.parent.iterdir()) == [
         "lenet_iter_100.caffemodel",
@@ -161,7 +222,7 @@ def test_nowhere_to_publish(snapshots, tmp_path):
         TrainingError, match=r"^cannot write the snapshot to .*user: .*; it is in .*\.caffemodel$"
     ):
         take(100)
-    assert made.newest().iteration == 100
+    assert made.newest()[0].iteration == 100
 
 
 def test_a_state_that_the_user_names(files, messages, tmp_path):
