@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from typing import TextIO
 
 from lrbench_caffe.errors import LRBenchError
 from lrbench_caffe.lr import PolicyError
@@ -30,23 +32,73 @@ def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None 
     """Call a command's ``main`` and turn its outcome into an exit code.
 
     Errors meant for people become one line on stderr; with ``--debug`` the traceback as well.
-    Bad input ends with 2, a failed training with 1, Ctrl-C with 130.
+    Bad input ends with 2, a failed training or a file that cannot be read or written with 1, Ctrl-C
+    with 130.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    _ready_streams()
     try:
-        code = main(arguments) or 0
-        sys.stdout.flush()  # here, where a reader that is gone can still be seen
-        return code
+        code = _outcome(main, arguments)
+    except SystemExit:  # argparse has said what there was to say
+        if _flush_output():
+            raise SystemExit(1) from None
+        raise
+    unwritten = _flush_output()  # whatever the code is: at Python's end it would be 120
+    return code or unwritten
+
+
+def _ready_streams() -> None:
+    """See to it that printing works, whatever the caller has made of our streams."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller: >&-
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+    # A locale without a character that is printed; stderr does without it anyway.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+
+
+def _outcome(main: Callable[[Sequence[str]], int | None], arguments: Sequence[str]) -> int:
+    try:
+        return main(arguments) or 0
     except (LRBenchError, PolicyError) as error:
-        if "--debug" in arguments:
-            traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
+        _complain(f"error: {error}", arguments)
         return getattr(error, "exit_code", 2)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        _complain("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output (head, less) is gone: nothing is wrong, nobody is listening. What is still
-        # in the buffer must go somewhere when Python ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return 0  # the reader of our output (head, less) is gone: nothing is wrong, nobody is listening
+    except OSError as error:
+        if error.filename is None and _flush_output():
+            return 1  # it was our output, and that was said
+        reason = error.strerror or str(error)
+        where = f"{error.filename}: " if error.filename is not None else ""
+        _complain(f"error: {where}{reason}", arguments)
+        return 1
+
+
+def _complain(line: str, arguments: Sequence[str] = ()) -> None:
+    try:
+        if "--debug" in arguments:
+            traceback.print_exc()
+        print(line, file=sys.stderr)
+    except OSError:  # on a full disk, too; nobody is left to tell
+        _abandon(sys.stderr)
+
+
+def _flush_output() -> int:
+    """Write what is still in the buffer, here, where a failure can be told; returns 1 for one."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        _abandon(sys.stdout)
+        if isinstance(error, BrokenPipeError):
+            return 0
+        _complain(f"error: standard output: {error.strerror}")
+        return 1
+    return 0
+
+
+def _abandon(stream: TextIO) -> None:
+    """Let what is still in the buffer go nowhere: else it fails once more when Python ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lrbench_caffe.errors import InputError
 from lrbench_caffe.lr import Policy
 from lrbench_caffe.metrics import Measurement, best
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from lrbench_caffe.ranking import Candidate, Criterion
 
 ACCURACY, TEST, TRAIN, LR = "#2a6f97", "#c1121f", "#8d99ae", "#386641"
+SUFFIXES = (".png", ".pdf", ".svg")
 MAX_POINTS = 4000  # more cannot be told apart on a page
 
 
@@ -29,6 +31,24 @@ def warm_up() -> threading.Thread:
     thread = threading.Thread(target=load, daemon=True)
     thread.start()
     return thread
+
+
+def plot_file(flag: str, name: str) -> Path:
+    """The file of a plot that a user names; without a suffix it is a PNG.
+
+    Raises:
+        InputError: ``flag`` names a folder, a file in no folder, or a suffix that is not known.
+    """
+    path = Path(name)
+    if path.is_dir() or name.endswith("/"):
+        raise InputError(f"{flag}: {name} is a folder; allowed: the plot's file")
+    if not path.suffix:
+        path = path.with_name(f"{path.name}.png")
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(f"{flag}: {name}: unknown suffix {path.suffix}; allowed: {', '.join(SUFFIXES)}")
+    if not path.parent.is_dir():
+        raise InputError(f"{flag}: {name}: no such folder: {path.parent}")
+    return path
 
 
 def training_plot(

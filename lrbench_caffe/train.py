@@ -18,15 +18,18 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TextIO, cast
 
 from rich.console import Console
 
 from lrbench_caffe import cli, plots
+from lrbench_caffe.database.urls import resolve_url
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.report import metrics_rows, terminal_table
 from lrbench_caffe.runtime.info import caffe_info
 from lrbench_caffe.runtime.locate import find_caffe_python
-from lrbench_caffe.training.flags import RUNS, add_flags, prepare, run_to_resume
+from lrbench_caffe.streams import Unbreakable
+from lrbench_caffe.training.flags import RUNS, add_flags, prepare, run_to_resume, without_glog_flags
 from lrbench_caffe.training.monitor import ScheduleMonitor
 from lrbench_caffe.training.observer import Observer
 from lrbench_caffe.training.progress import ProgressDisplay
@@ -46,12 +49,17 @@ def parser() -> cli.Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    args = parser().parse_args(argv)
-    console = Console()
+    arguments, dropped = without_glog_flags(sys.argv[1:] if argv is None else argv)
+    args = parser().parse_args(arguments)
+    console = Console(file=cast(TextIO, Unbreakable(sys.stdout)))
 
     def say(text: str) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
+    if dropped:
+        say(f"note: {' '.join(dropped)}: ignored; Caffe's log is caffe.log in the run directory")
+    if not args.no_db:
+        resolve_url(args.db)
     python = find_caffe_python(args.caffe_python)
     info = caffe_info(python)
     resumed = run_to_resume(args)
@@ -69,14 +77,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _preview(args: argparse.Namespace, console: Console, settings: RunSettings) -> int:
     policy = settings.bound_policy()
+    # With --resume, --out is the run.
+    named = None if args.resume else args.out
+    path = plots.plot_file("--out", named or f"{Path(settings.solver).stem}-{policy.functions[0]}.png")
     marks = sorted({round(i * (settings.max_iter - 1) / 20) for i in range(21)})
     rows = [["iteration", "LR"], *([str(t), f"{policy(t):.6g}"] for t in marks)]
     console.print(terminal_table(rows))
-    path = Path(args.out) if args.out else Path(f"{Path(settings.solver).stem}-{policy.functions[0]}.png")
-    if path.is_dir():
-        path = path / "schedule.png"
-    plots.schedule_plot(path, [policy], settings.max_iter)
-    console.print(f"plot: {path}", highlight=False)
+    if policy.pending:
+        console.print(
+            f"{policy.pending}: the LR goes on only when the plateau is found, which no preview can know",
+            highlight=False, markup=False, soft_wrap=True,
+        )  # fmt: skip
+    try:
+        plots.schedule_plot(path, [policy], settings.max_iter)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from error
+    console.print(f"plot: {path}", highlight=False, markup=False, soft_wrap=True)
     return 0
 
 
@@ -120,8 +136,10 @@ def _say_start(console: Console, session: Session, resumed: bool) -> None:
     lines = [
         f"run directory: {session.run.path}  (seed {settings.seed}, {device}, {settings.max_iter} iterations)"
     ]
+    lines += [f"note: the snapshot {name} is damaged or missing" for name in session.damaged]
     if session.start:
-        lines.append(f"resumed at iteration {session.start.iteration}, from {session.start.state}")
+        state = session.run.snapshots / session.start.state
+        lines.append(f"resumed at iteration {session.start.iteration}, from {state}")
     elif resumed:
         lines.append("the run has no snapshot yet: it starts from the beginning")
     for line in lines:
@@ -130,14 +148,18 @@ def _say_start(console: Console, session: Session, resumed: bool) -> None:
 
 def _finish(console: Console, run: RunDirectory, monitor: ScheduleMonitor, outcome: Outcome) -> int:
     """The table, the plot and the verdict."""
-    first = [m for m in run.measurements() if m.net == 0]
+    measurements = run.measurements()
+    first = [m for m in measurements if m.net == 0]
     if first:
-        console.print(terminal_table(metrics_rows(first, monitor.policy.num_params), f"{monitor.policy:.7g}"))
+        title = f"{monitor.policy:.7g}"
+        if len(first) < len(measurements):
+            title += "\nof test net #0 (measurements.jsonl has the others)"
+        console.print(terminal_table(metrics_rows(first, monitor.policy.num_params), title))
     decisions = [row["iteration"] for row in run.rows("decisions.jsonl")]
     plots.training_plot(run.plot, f"{monitor.policy:.7g}", run.iterations(), first, decisions)
     console.print(f"plot: {run.plot}", highlight=False, markup=False, soft_wrap=True)
     if outcome.status == "diverged":
-        print(f"error: {outcome.reason}", file=sys.stderr)
+        print(f"error: {outcome.reason}", file=Unbreakable(sys.stderr))
         return 1
     if outcome.status == "stopped":
         hint = f"--resume --out {run.path}"

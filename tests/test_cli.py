@@ -176,6 +176,74 @@ def test_a_reader_that_goes_away_is_no_error(size):
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+PRINTING = """
+import sys
+from lrbench_caffe import cli
+def main(argv):
+    print("K\\u00f6ln \\u2192")
+    return {code}
+sys.exit(cli.run(main, []))
+"""
+
+
+def shell(redirection: str, *arguments: str, **environment: str) -> tuple[int, str, str]:
+    """Run Python with ``redirection``; returns exit code, stdout and stderr."""
+    command = ["sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable, *arguments]
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env={**variables, **environment})
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("code", [0, 2])
+def test_a_closed_stdout_is_no_error(code):
+    assert shell(">&-", "-c", PRINTING.format(code=code)) == (code, "", "")
+    assert shell(">&- 2>&- <&-", "-c", PRINTING.format(code=code)) == (code, "", "")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+@pytest.mark.parametrize(
+    ("program", "unbuffered"),
+    [
+        (["-c", PRINTING.format(code=0)], ""),
+        (["-c", PRINTING.format(code=0)], "1"),
+        (["-c", BIG_OUTPUT.format(size=1_000_000)], ""),
+        (["-m", "lrbench_caffe", "--help"], ""),
+        (["-m", "lrbench_caffe.doctor", "--help"], ""),
+    ],
+)
+def test_a_full_stdout_is_one_line(program, unbuffered):
+    code, _, error = shell(">/dev/full", *program, PYTHONUNBUFFERED=unbuffered)
+    # A write without a buffer fails as that to any file does, without a name.
+    assert (code, error.replace("standard output: ", "")) == (1, "error: No space left on device\n")
+    assert shell(">/dev/full 2>&1", *program, PYTHONUNBUFFERED=unbuffered)[0] == 1
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+def test_a_full_stdout_does_not_change_the_code_of_a_failure():
+    assert shell(">/dev/full", "-c", PRINTING.format(code=2))[0] == 2
+
+
+def test_what_the_locale_cannot_print_is_replaced():
+    program = PRINTING.format(code=0)
+    assert shell("", "-c", program, PYTHONIOENCODING="ascii") == (0, "K?ln ?\n", "")
+    assert shell("", "-c", program, PYTHONIOENCODING="utf-8") == (0, "K\u00f6ln \u2192\n", "")
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (PermissionError(13, "Permission denied", "runs/a"), "runs/a: Permission denied"),
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (TimeoutError("timed out"), "timed out"),
+    ],
+)
+def test_an_operating_system_error_is_one_line(capsys, error, line):
+    assert cli.run(raises(error), []) == 1
+    assert capsys.readouterr() == ("", f"error: {line}\n")
+    assert cli.run(raises(error), ["--debug"]) == 1
+    assert capsys.readouterr().err.startswith("Traceback (most recent call last)")
+
+
 # -- the parser -------------------------------------------------------------------------------------
 
 

@@ -280,11 +280,39 @@ def test_launchers_can_be_moved_and_let_nothing_in(machine: Machine, tmp_path: P
     link.symlink_to(moved / "python")
     environment = {
         **machine.environment,
-        **dict.fromkeys(("PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH"), "/elsewhere"),
+        **dict.fromkeys(("PYTHONHOME", "LD_LIBRARY_PATH", "LD_PRELOAD"), "/elsewhere"),
         "OPENBLAS_CORETYPE": "Haswell",
     }
-    shown = subprocess.run([str(link), "show"], env=environment, cwd="/", capture_output=True, text=True)
-    assert shown.stdout == f"[][][][Haswell]{moved}/root/usr\n"
+
+    def shown(**more: str) -> str:
+        command, variables = [str(link), "show"], {**environment, **more}
+        return subprocess.run(command, env=variables, cwd="/", stdout=subprocess.PIPE, text=True).stdout
+
+    assert shown() == shown(PYTHONPATH="") == f"[][][][Haswell]{moved}/root/usr\n"
+    # What comes first on the PYTHONPATH is found first: the runtime's own, then the user's.
+    lib = moved / "root" / "usr" / "lib"
+    own = f"{lib}/python3.9:{lib}/python3.9/lib-dynload:{lib}/python3/dist-packages"
+    assert shown(PYTHONPATH="/a b:/c").startswith(f"[{own}:/a b:/c][]")
+
+
+def test_launchers_of_an_earlier_setup_are_rewritten(machine: Machine) -> None:
+    machine.setup("--only-runtime")
+    stamp = machine.runtime / "runtime.json"
+    launchers = [machine.runtime / "python", machine.runtime / "caffe"]
+    stamp.write_text(json.dumps({"made_from": "aaf357097854f365"}))  # when they were a part of it
+    google = machine.runtime / "root/usr/lib/python3/dist-packages/google"
+    google.mkdir(parents=True)
+    texts = [launcher.read_text() for launcher in launchers]
+    launchers[0].write_text("#!/bin/sh\nexit 1\n")
+    assert machine.setup("--only-runtime") == (0, f"Caffe: ready in {machine.runtime}\n", "")
+    assert [launcher.read_text() for launcher in launchers] == texts
+    assert all(os.access(launcher, os.X_OK) for launcher in launchers)
+    assert [path.name for path in google.iterdir()] == ["__init__.py"]
+    files = [*launchers, google / "__init__.py"]
+    before = [file.stat().st_ino for file in files]
+    machine.setup("--only-runtime")
+    assert [file.stat().st_ino for file in files] == before  # what is right is left as it is
+    assert machine.calls("update") == 1
 
 
 def test_runtime_of_an_older_recipe_is_made_anew(machine: Machine) -> None:

@@ -49,7 +49,8 @@ def writing_to(path: Path) -> Iterator[None]:
     except (lmdb.Error, OSError) as error:
         number = getattr(error, "errno", None)
         # LMDB reports a write that the full disk cut short as an input/output error.
-        if isinstance(error, lmdb.DiskError) or number in _FULL or _is_full(path.parent):
+        cut_short = (isinstance(error, lmdb.Error) or number == errno.EIO) and _is_full(path.parent)
+        if isinstance(error, lmdb.DiskError) or number in _FULL or cut_short:
             raise InputError(f"{path}: {_DISK_FULL}") from error
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise InputError(f"{path}: cannot write ({reason}); choose another --out") from error
@@ -57,9 +58,10 @@ def writing_to(path: Path) -> Iterator[None]:
 
 def _is_full(folder: Path) -> bool:
     try:
-        return shutil.disk_usage(folder).free < _SCANTY
+        usage = shutil.disk_usage(folder)
     except OSError:
         return False
+    return usage.total > 0 and usage.free < _SCANTY  # no size at all: no disk, but /proc or the like
 
 
 def write_lmdb(
@@ -124,11 +126,10 @@ def stored_bytes(count: int, shape: tuple[int, int, int]) -> int:
 def _check_space(path: Path, count: int, shape: tuple[int, int, int]) -> None:
     needed = stored_bytes(count, shape)
     with writing_to(path):
-        free = shutil.disk_usage(path.parent).free
-    if free < needed:
-        raise InputError(
-            f"{path}: needs about {needed / 1e6:,.1f} MB, {free / 1e6:,.1f} MB are free there; {_DISK_FULL}"
-        )
+        usage = shutil.disk_usage(path.parent)
+    if usage.total > 0 and usage.free < needed:
+        needs, free = f"{needed / 1e6:,.1f} MB", f"{usage.free / 1e6:,.1f} MB"
+        raise InputError(f"{path}: needs about {needs}, {free} are free there; {_DISK_FULL}")
 
 
 def _fill(

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 from google.protobuf.message import DecodeError
 
@@ -72,6 +73,11 @@ class Messages:
             return f"{path}:{line}: unknown field {field!r} in {owner.rsplit('.', 1)[-1]}{hint}"
         match = _OTHER_ERROR.search(error)
         return f"{path}:{match.group(1)}: {match.group(3)}" if match else f"{path}: {error}"
+
+
+def shortest(value: float) -> float:
+    """A float32 field as the decimal number that was written in the prototxt."""
+    return float(str(np.float32(value)))
 
 
 def to_text(message: Any) -> str:

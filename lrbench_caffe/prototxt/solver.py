@@ -9,7 +9,7 @@ from typing import Any
 
 from lrbench_caffe.errors import InputError, did_you_mean
 from lrbench_caffe.prototxt.geometry import check_geometry
-from lrbench_caffe.prototxt.messages import Messages
+from lrbench_caffe.prototxt.messages import Messages, shortest
 from lrbench_caffe.prototxt.nets import PHASES, PhaseNet, Scores, check_layers, find_scores, phase_layers
 from lrbench_caffe.prototxt.sources import Source, find_source
 from lrbench_caffe.runtime.client import CaffeInfo
@@ -111,7 +111,13 @@ def solver_type(message: Any) -> str:
 
 
 def load_solver(
-    path: Path, messages: Messages, info: CaffeInfo, *, level: int = 0, stages: Sequence[str] = ()
+    path: Path,
+    messages: Messages,
+    info: CaffeInfo,
+    *,
+    level: int = 0,
+    stages: Sequence[str] = (),
+    max_iter: int | None = None,
 ) -> Solver:
     """Read a solver and its nets and check all that Caffe would abort on.
 
@@ -120,12 +126,13 @@ def load_solver(
         messages: this Caffe's messages.
         info: what this Caffe can do.
         level, stages: ``caffe train``'s flags for the training net.
+        max_iter: what stands in for the solver's own max_iter, None for nothing.
 
     Raises:
         InputError: one line that names the file, the field, its value and what is allowed.
     """
     message = messages.read_text("SolverParameter", path)
-    _check_fields(path, message, info)
+    _check_fields(path, message, info, max_iter)
     nets = _read_nets(path, message, messages)
     train = _train_net(path, message, nets, level, stages)
     source = _check_net(train, messages, info)
@@ -152,20 +159,23 @@ def _check_same_shape(train: Source | None, test: Source | None, net: PhaseNet) 
         )
 
 
-def _check_fields(path: Path, message: Any, info: CaffeInfo) -> None:
+def _check_fields(path: Path, message: Any, info: CaffeInfo, max_iter: int | None) -> None:
     def require(ok: bool, name: str, allowed: str) -> None:
         if not ok:
-            raise InputError(f"{path}: {name} is {getattr(message, name)}; allowed: {allowed}")
+            value = getattr(message, name)
+            shown = shortest(value) if isinstance(value, float) else value
+            raise InputError(f"{path}: {name} is {shown}; allowed: {allowed}")
 
     kind = solver_type(message)
     if kind not in TYPES:
-        raise InputError(f"{path}: type is {kind!r}{did_you_mean(kind, TYPES)}; allowed: {', '.join(TYPES)}")
+        hint = did_you_mean(kind, TYPES) or ";"
+        raise InputError(f"{path}: type is {kind!r}{hint} allowed: {', '.join(TYPES)}")
     if kind in ADAPTIVE and not info.writable_base_lr:
         raise InputError(
             f"{path}: type is {kind!r}, but this Caffe ({info.caffe}) cannot set base_lr from Python, and "
             "without that only SGD and Nesterov can be driven; a Caffe from December 2017 or newer can"
         )
-    require(message.max_iter > 0, "max_iter", "1 or more")
+    require(message.max_iter > 0 or max_iter is not None, "max_iter", "1 or more (or --max-iter)")
     require(message.average_loss > 0, "average_loss", "1 or more")
     require(message.iter_size > 0, "iter_size", "1 or more")
     require(message.regularization_type in ("L1", "L2"), "regularization_type", "L1 or L2")
@@ -200,6 +210,8 @@ def _read_nets(path: Path, message: Any, messages: Messages) -> dict[str, Any]:
 def _read_net(path: Path, name: str, value: Any, messages: Messages) -> Any:
     if not isinstance(value, str):
         net = value
+    elif not value:
+        raise InputError(f"{path}: {name} is empty; allowed: the name of a net's file")
     elif not Path(value).is_file():
         raise InputError(f"{path}: {name}: no such file: {value} (looked for in {Path.cwd()})")
     else:

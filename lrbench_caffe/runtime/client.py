@@ -24,7 +24,12 @@ from lrbench_caffe.runtime import worker as protocol
 from lrbench_caffe.runtime.locate import CaffePython
 
 HANG_SECONDS = 600.0
+HANG_OPTION = "--hang-timeout"
 TICK_SECONDS = 0.2
+FIRST_LINE = 200  # bytes that are shown of what is no worker's first line
+# Bytes that one part of a message may have; what asks for more is no message of a worker.
+LARGEST_HELLO = 1 << 24
+LARGEST = 1 << 40
 
 Arrays = dict[str, np.ndarray]
 Tick = Callable[[], None]
@@ -32,6 +37,11 @@ Tick = Callable[[], None]
 
 def no_tick() -> None:
     """What is done between two looks at a silent worker when the caller has nothing to do."""
+
+
+def never() -> bool:
+    """The answer of a caller who wants no pause."""
+    return False
 
 
 @dataclass(frozen=True)
@@ -124,14 +134,24 @@ class Worker:
         log: the file that Caffe's log goes to (appended).
         hang_seconds: how long the worker may be silent before it is taken for hung and killed;
             0 means for ever. A working one speaks after every iteration and every test batch.
+        hang_option: the option that the user can set ``hang_seconds`` with, if there is one.
 
     Raises:
-        InputError: the interpreter cannot be started, has no caffe, or dies or hangs when it imports it.
+        InputError: the interpreter cannot be started, is no Python, has no caffe, or dies or hangs when it
+            imports it.
     """
 
-    def __init__(self, python: CaffePython, log: Path, *, hang_seconds: float = HANG_SECONDS) -> None:
+    def __init__(
+        self,
+        python: CaffePython,
+        log: Path,
+        *,
+        hang_seconds: float = HANG_SECONDS,
+        hang_option: str | None = HANG_OPTION,
+    ) -> None:
         self.log = log
         self.hang_seconds = hang_seconds
+        self._hang_hint = f" (a longer limit: {hang_option} SECONDS)" if hang_option else ""
         self._log_start = log.stat().st_size if log.exists() else 0
         command = [*python.command, protocol.__file__]
         try:
@@ -191,7 +211,7 @@ class Worker:
         self,
         lrs: np.ndarray,
         on_losses: Callable[[int, np.ndarray], None],
-        wants_pause: Callable[[], bool] = lambda: False,
+        wants_pause: Callable[[], bool] = never,
     ) -> int:
         """Train one iteration for each learning rate; returns the iteration reached.
 
@@ -201,14 +221,7 @@ class Worker:
             wants_pause: asked several times a second; True ends the run before its next update.
         """
         self._send("run", [("lrs", np.ascontiguousarray(lrs, dtype="<f8"))])
-        paused = False
-
-        def tick() -> None:
-            nonlocal paused
-            if not paused and wants_pause():
-                self._send("pause")
-                paused = True
-
+        tick = self._pause_when(wants_pause)
         while True:
             fields, arrays = self._receive(tick)
             if fields["kind"] == "ran":
@@ -217,7 +230,11 @@ class Worker:
             tick()
 
     def test(
-        self, net: int, passes: int, blobs: tuple[str, str] | None, tick: Tick = no_tick
+        self,
+        net: int,
+        passes: int,
+        blobs: tuple[str, str] | None,
+        wants_stop: Callable[[], bool] = never,
     ) -> Iterator[Arrays | TestPass]:
         """One test pass.
 
@@ -225,18 +242,36 @@ class Worker:
             net: number of the test net.
             passes: batches.
             blobs: the blobs with scores and labels, None for a net without.
+            wants_stop: asked several times a second; True ends the pass before its next batch.
 
         Yields:
-            Each batch's arrays "scores" and "labels" (none without ``blobs``), and at last the ``TestPass``.
+            Each batch's arrays "scores" and "labels" (none without ``blobs``), and at last the ``TestPass``;
+            that is missing where the pass was ended.
         """
         scores, labels = blobs or (None, None)
         self._send("test", net=net, passes=passes, scores=scores, labels=labels)
+        tick = self._pause_when(wants_stop)
         while True:
             fields, arrays = self._receive(tick)
             if fields["kind"] == "tested":
                 yield TestPass(fields["outputs"], fields["loss"])
                 return
+            if fields["kind"] == "cancelled":
+                return
             yield arrays
+            tick()
+
+    def _pause_when(self, wanted: Callable[[], bool]) -> Tick:
+        """A tick that asks the worker to pause, once, when ``wanted``."""
+        asked = False
+
+        def tick() -> None:
+            nonlocal asked
+            if not asked and wanted():
+                self._send("pause")
+                asked = True
+
+        return tick
 
     def snapshot(self, tick: Tick = no_tick) -> int:
         """Let Caffe write its .caffemodel and .solverstate; returns the iteration they stand for."""
@@ -269,9 +304,13 @@ class Worker:
     # -- messages -------------------------------------------------------------------------------
 
     def _hello(self) -> CaffeInfo:
-        fields, arrays = self._expect("hello", no_tick)
+        self._check_first_line()
+        fields, arrays = self._expect("hello", no_tick, LARGEST_HELLO)
         del fields["kind"]
-        info = CaffeInfo(descriptor=arrays["descriptor"].tobytes(), **fields)
+        try:
+            info = CaffeInfo(descriptor=arrays["descriptor"].tobytes(), **fields)
+        except (KeyError, TypeError) as error:
+            raise _no_message(error) from error
         if not info.callbacks:
             raise InputError(
                 f"the Caffe in {info.path} (version {info.caffe}) has no solver callbacks in Python; "
@@ -279,8 +318,23 @@ class Worker:
             )
         return info
 
-    def _expect(self, kind: str, tick: Tick) -> tuple[dict[str, Any], Arrays]:
-        fields, arrays = self._receive(tick)
+    def _check_first_line(self) -> None:
+        """Find out at once whether something else than the worker prints on stdout.
+
+        On clusters a wrapper around the interpreter often does, and its words would be taken for messages.
+        """
+        line = b""
+        while len(line) < FIRST_LINE and not (line.strip() and line.endswith(b"\n")):
+            line += self._read(1, no_tick)
+        if line != protocol.MAGIC:
+            text = line.replace(protocol.MAGIC, b"").decode("utf-8", "replace").strip()
+            raise TrainingError(
+                f"printed {text!r} on stdout where the worker's hello was expected (a wrapper script must "
+                "print on stderr)"
+            )
+
+    def _expect(self, kind: str, tick: Tick, largest: int = LARGEST) -> tuple[dict[str, Any], Arrays]:
+        fields, arrays = self._receive(tick, largest)
         if fields["kind"] != kind:
             raise TrainingError(f"the worker answered {fields['kind']!r} instead of {kind!r}")
         return fields, arrays
@@ -293,9 +347,20 @@ class Worker:
         except OSError:
             raise self._death() from None
 
-    def _receive(self, tick: Tick) -> tuple[dict[str, Any], Arrays]:
-        fields, arrays = protocol.unpack(lambda size: self._read(size, tick))
-        if fields["kind"] == "error":
+    def _receive(self, tick: Tick, largest: int = LARGEST) -> tuple[dict[str, Any], Arrays]:
+        """The next message, none of whose parts is larger than ``largest`` bytes."""
+
+        def read(size: int) -> bytes:
+            if not 0 <= size <= largest:
+                raise ValueError(f"a part of {size} bytes")
+            return self._read(size, tick)
+
+        try:
+            fields, arrays = protocol.unpack(read)
+            failed = fields["kind"] == "error"
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise _no_message(error) from error
+        if failed:
             raise TrainingError(fields["text"])
         return fields, arrays
 
@@ -312,8 +377,7 @@ class Worker:
             elif self.hang_seconds and time.monotonic() - heard > self.hang_seconds:
                 self.kill()
                 raise TrainingError(
-                    f"Caffe gave no sign of life for {self.hang_seconds:g} s and was killed "
-                    "(a longer limit: --hang-timeout SECONDS)"
+                    f"Caffe gave no sign of life for {self.hang_seconds:g} s and was killed{self._hang_hint}"
                 )
             tick()
         return b"".join(parts)
@@ -325,6 +389,10 @@ class Worker:
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         words = last_words(self.log, self._log_start)
         return TrainingError(f"Caffe {how}" + (f": {words}" if words else ""))
+
+
+def _no_message(error: Exception) -> TrainingError:
+    return TrainingError(f"sent something that is no message of the worker ({type(error).__name__}: {error})")
 
 
 def _environment() -> dict[str, str]:

@@ -15,6 +15,8 @@ from lrbench_caffe.runtime.client import CaffeInfo, Worker
 from lrbench_caffe.runtime.locate import CaffePython, cache_dir
 from lrbench_caffe.runtime.worker import PROTOCOL
 
+HELLO_SECONDS = 120.0  # importing caffe from a cold network disk takes its time
+
 
 def caffe_info(python: CaffePython, *, fresh: bool = False) -> CaffeInfo:
     """Describe the Caffe of an interpreter.
@@ -32,7 +34,8 @@ def caffe_info(python: CaffePython, *, fresh: bool = False) -> CaffeInfo:
         if known:
             return known
     with tempfile.TemporaryDirectory(prefix="lrbench-") as directory:
-        worker = Worker(python, Path(directory) / "caffe.log", hang_seconds=120)
+        log = Path(directory) / "caffe.log"
+        worker = Worker(python, log, hang_seconds=HELLO_SECONDS, hang_option=None)
         worker.close()
     info = worker.info
     _store(path, info)

@@ -3,7 +3,8 @@
 This is the only file that imports caffe. It runs in whatever interpreter pycaffe lives in, Python 2.7
 or 3.x, and needs nothing but caffe and numpy, so it imports nothing from the rest of the package.
 
-The driver writes requests to the worker's stdin and reads replies from its stdout. A message is
+The driver writes requests to the worker's stdin and reads replies from its stdout. The first thing there
+is MAGIC, so that the driver can tell a worker from a program that prints something else. A message is
 
     4 bytes      length of the header, big-endian
     header       JSON: {"kind": ..., fields..., "arrays": [[name, dtype, shape], ...]}
@@ -15,7 +16,7 @@ What the driver asks, and what comes back:
     open      solver file, ...     opened: iteration, number of parameters, the test nets' blob shapes
     replay    passes               progress..., replayed: the training data stands where it stood then
     run       lrs, stop            losses..., ran: one learning rate for each of the next iterations
-    pause     (while running)      the run ends before its next update
+    pause     (meanwhile)          the run ends before its next update, a test pass with "cancelled"
     test      net, passes          batch..., tested: one message for each batch of the test pass
     snapshot                       snapshotted
     close                          the process ends
@@ -40,6 +41,7 @@ import sys
 import time
 
 PROTOCOL = 1
+MAGIC = b"LRBENCH\n"
 HEADER = struct.Struct(">I")
 FLUSH_SECONDS = 0.2  # losses are sent at least this often, so that silence means trouble
 PR_SET_PDEATHSIG = 1
@@ -268,7 +270,7 @@ class Training(object):
         self.flushed = time.time()
 
     def interrupt(self, iteration):
-        """A request that arrived in the middle of a stretch: only "pause" can, and it ends the stretch."""
+        """A request that arrived in the middle of a stretch or test: only "pause" can, and it ends it."""
         request, _ = self.channel.receive()
         if request["kind"] != "pause":
             raise ValueError("unexpected request while running: %s" % request["kind"])
@@ -327,6 +329,10 @@ class Training(object):
         last = len(net.layers) - 1
         self.log("Iteration %d, Testing net (#%d)" % (self.solver.iter, index))
         for _ in range(passes):
+            if self.channel.waiting():
+                self.interrupt(self.solver.iter)
+                self.channel.send("cancelled")
+                return
             net._forward(0, last)
             for j, (_, blob, _) in enumerate(outputs):
                 sums[j] = sums[j] + numpy.array(blob.data, dtype=numpy.float64).ravel()
@@ -446,6 +452,7 @@ def main():
     channel = Channel(os.dup(0), os.dup(1))
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
+    os.write(channel.sink, MAGIC)
     try:
         import caffe
         import numpy

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from lrbench_caffe.errors import InputError, LRBenchError
-from lrbench_caffe.lr import Filled, FunctionPolicy, PolicyError, complete_text
+from lrbench_caffe.lr import Filled, FunctionPolicy, Policy, PolicyError
 from lrbench_caffe.lr.text import read, read_value
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.recommendation import Proposal, recommend
 from lrbench_caffe.records import Task
 from lrbench_caffe.task import solver_settings
 from lrbench_caffe.training.recorder import PATIENCE
-from lrbench_caffe.training.settings import ChosenPolicy, RunSettings, choose_policy, shortest
+from lrbench_caffe.training.settings import ChosenPolicy, RunSettings, choose_policy, complete_policy
 
 AUTO = "auto"
 
@@ -31,8 +31,7 @@ def wants_experience(text: str | None, flags: Mapping[str, Any], solver: Solver,
         if given:
             raise InputError(f"{', '.join(given)}: --lr auto chooses all parameters; allowed: none of them")
         return True
-    base_lr = shortest(solver.message.base_lr)
-    filled = complete_text(text, flags, base_lr=base_lr, max_iter=max_iter, epoch=solver.epoch).filled
+    filled = complete_policy(text, flags, solver, max_iter).filled
     return any(item.rule != "max_iter" for item in filled)  # POLY without l is complete
 
 
@@ -92,8 +91,7 @@ def _with_given(
 ) -> tuple[ChosenPolicy | None, list[str]]:
     """The proposal with the parameters that were given over its own."""
     call = read(text)[0].call
-    given = dict(call.arguments)
-    given.update({name: read_value(str(value)) for name, value in flags.items() if value is not None})
+    given = {**call.arguments, **_values(flags)}
     known = dict(proposal.policy.params)
     try:
         policy = FunctionPolicy(call.name, {**known, **given})
@@ -105,17 +103,28 @@ def _with_given(
     return ChosenPolicy(policy, "--lr and the LR database", filled), list(proposal.evidence)
 
 
-def repeats_policy(text: str, flags: Mapping[str, Any], settings: RunSettings, solver: Solver) -> bool:
-    """Whether --lr, given again with --resume, is the policy that the run has.
+def repeats_policy(text: str | None, flags: Mapping[str, Any], settings: RunSettings, solver: Solver) -> bool:
+    """Whether --lr and its parameters, given again with --resume, are the policy that the run has.
 
-    A function without all its parameters is, where those it has are the run's.
+    A function without all its parameters is, where those it has are the run's; so are parameters alone.
     """
-    if text.strip().lower() == AUTO:
-        return True
+    own = settings.bound_policy()
+    given = _values(flags)
+    if text is None:
+        return _has(own, given)
     if not wants_experience(text, flags, solver, settings.max_iter):
         return str(choose_policy(text, flags, solver, settings.max_iter).policy) == settings.policy
+    if text.strip().lower() == AUTO:
+        return True
     call = read(text)[0].call
-    given = dict(call.arguments)
-    given.update({name: read_value(str(value)) for name, value in flags.items() if value is not None})
-    own = settings.bound_policy()
-    return call.name.upper() == own.function and all(own.params.get(n) == v for n, v in given.items())
+    return call.name.upper() == own.function and _has(own, {**call.arguments, **given})
+
+
+def _has(policy: Policy, given: Mapping[str, Any]) -> bool:
+    values = policy.values if isinstance(policy, FunctionPolicy) else {}
+    return all(values.get(name) == value for name, value in given.items())
+
+
+def _values(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters that were given as flags."""
+    return {name: read_value(str(value)) for name, value in flags.items() if value is not None}

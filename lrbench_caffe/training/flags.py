@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lrbench_caffe import cli
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.lr import describe_functions, parse
+from lrbench_caffe.lr import describe_functions
 from lrbench_caffe.prototxt.messages import Messages
 from lrbench_caffe.prototxt.solver import ADAPTIVE, Solver, load_solver
 from lrbench_caffe.runtime.client import HANG_SECONDS, CaffeInfo
 from lrbench_caffe.runtime.locate import CaffePython
 from lrbench_caffe.task import describe_task
-from lrbench_caffe.training.experience import AUTO, experienced_policy, repeats_policy, wants_experience
+from lrbench_caffe.training.continuation import fingerprint, resumed_settings
+from lrbench_caffe.training.experience import AUTO, experienced_policy, wants_experience
 from lrbench_caffe.training.rundir import RunDirectory, find_newest
 from lrbench_caffe.training.settings import (
     ChosenPolicy,
     RunSettings,
+    check_triggers,
     check_weights,
     choose_gpu,
     choose_policy,
@@ -28,6 +31,9 @@ from lrbench_caffe.training.signals import EFFECTS
 from lrbench_caffe.training.snapshots import state_iteration
 
 RUNS = Path("runs")
+LARGEST = 2**31 - 1  # of an int32, what Caffe counts with
+
+_GLOG = re.compile(r"--?(?:(log_dir|minloglevel|stderrthreshold|v)|(?:no)?(?:also)?logtostderr)(=.*)?")
 
 Say = Callable[[str], None]
 
@@ -36,16 +42,24 @@ def add_flags(p: cli.Parser) -> None:
     """The command line. Caffe's own flags take one dash or two, as gflags has it."""
     functions = ", ".join(row.name for row in describe_functions())
     p.add_argument("solver_file", nargs="?", metavar="SOLVER", help="the solver.prototxt")
-    caffe = p.add_argument_group("as in caffe train")
+    caffe = p.add_argument_group(
+        "as in caffe train",
+        "accepted for scripts and ignored: glog's flags (-log_dir, -logtostderr, -v, ...)",
+    )
     caffe.add_argument("-solver", "--solver", metavar="FILE", help="the solver.prototxt, as a flag")
     caffe.add_argument(
-        "-gpu", "--gpu", metavar="ID", help="train on this GPU (default: the solver's mode, else the CPU)"
+        "-gpu",
+        "--gpu",
+        metavar="ID",
+        help="train on this GPU; all: the only one; none: the CPU (default: the solver's mode, else none)",
     )
     caffe.add_argument("-snapshot", "--snapshot", metavar="FILE", help="a .solverstate to start from")
     caffe.add_argument("-weights", "--weights", metavar="FILES", help="caffemodels to start from, by commas")
-    caffe.add_argument("-level", "--level", type=int, default=0, help="level of the training net")
     caffe.add_argument(
-        "-stage", "--stage", default="", metavar="NAMES", help="stages of the training net, by commas"
+        "-level", "--level", type=int, metavar="N", help="level of the training net (default: 0)"
+    )
+    caffe.add_argument(
+        "-stage", "--stage", type=_names, metavar="NAMES", help="stages of the training net, by commas"
     )
     for name, default in (("sigint", "stop"), ("sighup", "snapshot")):
         flag = f"{name}_effect"
@@ -55,7 +69,9 @@ def add_flags(p: cli.Parser) -> None:
         )  # fmt: skip
     lr = p.add_argument_group("learning rate", f"functions: {functions}")
     lr.add_argument(
-        "--lr", metavar="POLICY", help="a function's name, a policy, or a composition of policies"
+        "--lr",
+        metavar="POLICY",
+        help="a function's name, a policy, a composition of policies, or auto: the LR database's best one",
     )
     lr.add_argument("--k0", metavar="LR", help="the policy's first bound")
     lr.add_argument("--k1", metavar="LR", help="its second bound")
@@ -71,7 +87,10 @@ def add_flags(p: cli.Parser) -> None:
     run.add_argument(
         "--seed", type=int, metavar="N", help="random seed (default: the solver's, else a new one)"
     )
-    run.add_argument("--out", metavar="DIR", help=f"the run directory (default: a new one in {RUNS}/)")
+    run.add_argument(
+        "--out", metavar="DIR",
+        help=f"the run directory (default: a new one in {RUNS}/); with --preview the plot's file",
+    )  # fmt: skip
     run.add_argument(
         "--resume", action="store_true", help="go on with --out DIR, else with this solver's newest run"
     )
@@ -92,6 +111,26 @@ def add_flags(p: cli.Parser) -> None:
         "--set-lr-by", choices=("auto", "base_lr", "gradients"), default="auto",
         help="how Caffe gets the LR: base_lr, or for Caffe 1.0 scaled gradients (default: what it can)",
     )  # fmt: skip
+
+
+def _names(text: str) -> list[str]:
+    return [name for name in text.split(",") if name]
+
+
+def without_glog_flags(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The arguments without the flags of Caffe's log that scripts pass on, and those flags."""
+    rest: list[str] = []
+    dropped: list[str] = []
+    todo = iter(arguments)
+    for argument in todo:
+        match = _GLOG.fullmatch(argument)
+        if match is None:
+            rest.append(argument)
+            continue
+        dropped.append(argument)
+        if match[1] and not match[2]:
+            next(todo, None)  # its value
+    return rest, dropped
 
 
 def _solver_path(args: argparse.Namespace, resumed: RunDirectory | None) -> Path:
@@ -122,29 +161,38 @@ def prepare(
     """Check everything that can be checked before Caffe starts, and say what will be done."""
     if args.snapshot and args.weights:
         raise InputError("--snapshot and --weights: allowed: one of them (a snapshot has its own weights)")
+    _check_ranges(args)
     messages = Messages(info.descriptor)
     old = RunSettings.from_json(resumed.read()) if resumed else None
-    level, stages = args.level, _stages(args)
-    if old:
-        level, stages = old.level, old.stages
-    solver = load_solver(_solver_path(args, resumed), messages, info, level=level, stages=stages)
-    if old:
-        settings = _resumed_settings(args, old, solver)
+    level, stages = (old.level, old.stages) if old else (args.level or 0, args.stage or [])
+    max_iter = args.max_iter or (old.max_iter if old else None)
+    solver = load_solver(
+        _solver_path(args, resumed), messages, info, level=level, stages=stages, max_iter=max_iter
+    )
+    remarks = list(solver.remarks)
+    if resumed and old:
+        settings, more = resumed_settings(args, _policy_flags(args), old, solver, info, resumed)
+        remarks += more
     else:
         settings = _new_settings(args, solver, info, messages, python, say)
     if settings.gradients and solver.type in ADAPTIVE:
         raise InputError(
             f"{solver.path}: type is {solver.type!r}; --set-lr-by gradients serves SGD and Nesterov only"
         )
-    for remark in solver.remarks:
+    for remark in remarks:
         say(f"note: {remark}")
     return settings, solver, messages
 
 
-def _positive(value: int | None, default: int, flag: str) -> int:
-    if value is not None and value <= 0:
-        raise InputError(f"{flag}: {value}; allowed: 1 or more")
-    return default if value is None else value
+def _check_ranges(args: argparse.Namespace) -> None:
+    for flag, least in (("max-iter", 1), ("test-interval", 1), ("level", -LARGEST - 1)):
+        value = getattr(args, flag.replace("-", "_"))
+        if value is not None and not least <= value <= LARGEST:
+            raise InputError(f"--{flag}: {value}; allowed: {least} to {LARGEST}")
+    for flag in ("hang-timeout", "checkpoint-minutes"):
+        value = getattr(args, flag.replace("-", "_"))
+        if not value >= 0:  # NaN is not
+            raise InputError(f"--{flag}: {value:g}; allowed: 0 (never) or more")
 
 
 def _new_settings(
@@ -155,9 +203,9 @@ def _new_settings(
     python: CaffePython,
     say: Say,
 ) -> RunSettings:
-    max_iter = _positive(args.max_iter, solver.message.max_iter, "--max-iter")
+    max_iter = args.max_iter or solver.message.max_iter
     gpu = choose_gpu(args.gpu, solver, info)
-    test_interval = _positive(args.test_interval, solver.message.test_interval, "--test-interval")
+    test_interval = args.test_interval or solver.message.test_interval
     gradients = args.set_lr_by == "gradients" or not info.writable_base_lr
     if args.set_lr_by == "base_lr" and not info.writable_base_lr:
         raise InputError(f"--set-lr-by base_lr: this Caffe ({info.caffe}) cannot set it from Python")
@@ -167,6 +215,7 @@ def _new_settings(
             raise InputError(f"--snapshot: {args.snapshot} is at iteration {start}; max_iter is {max_iter}")
     weights = check_weights(args.weights, solver, messages) if not args.snapshot else []
     chosen = _choose(args, solver, info, python, gpu, max_iter, say)
+    check_triggers(chosen.policy, solver)
     return RunSettings(
         solver=str(solver.path),
         policy=str(chosen.policy),
@@ -176,11 +225,12 @@ def _new_settings(
         test_interval=test_interval if solver.tests else 0,
         snapshot_interval=solver.message.snapshot,
         gpu=gpu,
-        level=args.level,
-        stages=_stages(args),
+        level=args.level or 0,
+        stages=args.stage or [],
         snapshot=args.snapshot,
         weights=weights,
         gradients=gradients,
+        fingerprint=fingerprint(solver),
     )
 
 
@@ -197,7 +247,7 @@ def _choose(
     flags = _policy_flags(args)
     chosen = None
     if wants_experience(args.lr, flags, solver, max_iter) and not args.no_db:
-        task = describe_task(solver, info, python, gpu=gpu, level=args.level, stages=_stages(args))
+        task = describe_task(solver, info, python, gpu=gpu, level=args.level or 0, stages=args.stage or [])
         chosen, why = experienced_policy(args.lr, flags, args.db, task, solver, max_iter)
         for line in why:
             say(line)
@@ -213,24 +263,3 @@ def _choose(
 
 def _policy_flags(args: argparse.Namespace) -> dict[str, str | None]:
     return {name: getattr(args, name) for name in ("k0", "k1", "gamma", "p", "l")}
-
-
-def _stages(args: argparse.Namespace) -> list[str]:
-    return [stage for stage in args.stage.split(",") if stage]
-
-
-def _resumed_settings(args: argparse.Namespace, old: RunSettings, solver: Solver) -> RunSettings:
-    """The run's own settings; a flag may repeat them, and may only make the run longer."""
-    if args.lr is not None and not repeats_policy(args.lr, _policy_flags(args), old, solver):
-        raise InputError(
-            f"--resume: the run's policy is {old.policy}, not {args.lr}; allowed: the same, or no --lr"
-        )
-    if args.seed is not None and args.seed != old.seed:
-        raise InputError(
-            f"--resume: the run's seed is {old.seed}, not {args.seed}; allowed: the same, or no --seed"
-        )
-    if args.max_iter is not None and args.max_iter != old.max_iter:
-        if parse(old.policy, strict=False).needs_max_iter:
-            raise InputError(f"--resume: the run's policy {old.policy} ends at its max_iter, {old.max_iter}")
-        old.max_iter = _positive(args.max_iter, old.max_iter, "--max-iter")
-    return old

@@ -14,6 +14,8 @@ import numpy as np
 from lrbench_caffe.lr import PlateauWatch, Policy
 from lrbench_caffe.metrics import Measurement
 
+LONGEST_STRETCH = 100_000  # iterations; their learning rates are in memory
+
 
 @dataclass(frozen=True)
 class Stretch:
@@ -86,8 +88,8 @@ class ScheduleMonitor:
         return bool(self.snapshot_interval) and iteration > 0 and iteration % self.snapshot_interval == 0
 
     def next_stretch(self, iteration: int) -> Stretch:
-        """The iterations from ``iteration`` to the next test, snapshot or end."""
-        stop = self.max_iter
+        """The iterations from ``iteration`` to the next test, snapshot or end, but not too many at once."""
+        stop = min(self.max_iter, iteration + LONGEST_STRETCH)
         for interval in (self.test_interval, self.snapshot_interval):
             if interval:
                 stop = min(stop, (iteration // interval + 1) * interval)

@@ -11,7 +11,9 @@
     training.png         accuracy, loss and LR over iterations
 
 The .csv and .jsonl files only grow. A resumed run repeats the iterations after its snapshot, and where an
-iteration stands in a file twice, the later line is the valid one; the readers here know.
+iteration stands in a file twice, the later line is the valid one; the readers here know. They leave out
+lines that are damaged: after a power loss a file may hold NULs where the disk was not written yet, and the
+lines before and after them are as good as ever.
 """
 
 from __future__ import annotations
@@ -102,13 +104,19 @@ class RunDirectory:
         """run.json.
 
         Raises:
-            InputError: there is none, or it is damaged.
+            InputError: there is none, it is damaged, or it names no solver.
         """
         path = self.path / "run.json"
         try:
-            return dict(json.loads(path.read_text(encoding="utf-8")))
+            record = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise InputError(f"{self.path} holds no run: {path}: {error}") from error
+        if not isinstance(record, dict):
+            raise InputError(f"{self.path} holds no run: {path}: not a JSON object")
+        solver = record.get("solver")
+        if not (isinstance(solver, str) and solver):
+            raise InputError(f"{self.path} holds no run: {path}: solver is {solver!r}; allowed: a file name")
+        return record
 
     def write(self, record: dict[str, Any]) -> None:
         """Replace run.json, so that a kill leaves the old or the new one."""
@@ -147,25 +155,55 @@ class RunDirectory:
 
     def measurements(self) -> list[Measurement]:
         """All measurements by iteration and net, the valid one of each."""
-        rows = {(row["iteration"], row.get("net", 0)): row for row in self.rows("measurements.jsonl")}
-        return [Measurement.from_json(rows[key]) for key in sorted(rows)]
+        found = (_measurement(row) for row in self.rows("measurements.jsonl"))
+        valid = {(m.iteration, m.net): m for m in found if m is not None}
+        return [valid[key] for key in sorted(valid)]
 
     def iterations(self) -> np.ndarray:
         """Array of shape (n, 3): iteration, lr, loss, sorted, the valid row of each iteration."""
-        lines = _complete_lines(self.path / "iterations.csv")[1:]
-        valid = {row[0]: row for row in (tuple(map(float, line.split(","))) for line in lines)}
+        rows = map(_iteration_row, _complete_lines(self.path / "iterations.csv"))
+        valid = {row[0]: row for row in rows if row is not None}
         return np.array([valid[i] for i in sorted(valid)]).reshape(-1, 3)
 
     def rows(self, name: str) -> Iterator[dict[str, Any]]:
-        """The objects of a .jsonl file."""
-        return map(json.loads, _complete_lines(self.path / name))
+        """The objects of a .jsonl file; each has an integer "iteration"."""
+        for line in _complete_lines(self.path / name):
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(row, dict) and _is_count(row.get("iteration")):
+                yield row
 
 
 def _complete_lines(path: Path) -> list[str]:
     """The lines of a file without a last one that a kill cut off."""
     if not path.exists():
         return []
-    return path.read_text(encoding="utf-8").split("\n")[:-1]
+    return path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
+
+
+def _iteration_row(line: str) -> tuple[float, ...] | None:
+    """Iteration, lr and loss of a line of iterations.csv; None for the heading and a damaged line."""
+    try:
+        row = tuple(map(float, line.split(",")))
+    except ValueError:
+        return None
+    return row if len(row) == 3 and row[0].is_integer() and row[0] >= 0 else None
+
+
+def _measurement(row: dict[str, Any]) -> Measurement | None:
+    """A measurement from a row of the file; None for a row of something else."""
+    try:
+        found = Measurement.from_json(row)
+    except TypeError:  # a field is missing
+        return None
+    numbers = all(value is None or isinstance(value, (int, float)) for value in asdict(found).values())
+    return found if numbers and _is_count(found.net) else None
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _drop_torn_line(path: Path) -> None:
@@ -178,19 +216,27 @@ def _drop_torn_line(path: Path) -> None:
 def find_newest(root: Path, solver: Path) -> RunDirectory:
     """The run of this solver in ``root`` that was written to last.
 
+    One that goes on at this moment is only returned where there is no other.
+
     Raises:
         InputError: there is none.
     """
-    newest: tuple[float, RunDirectory] | None = None
+    wanted = solver.resolve()
+    newest: tuple[tuple[bool, float], RunDirectory] | None = None
     for path in root.glob("*/run.json"):
         run = RunDirectory(path.parent)
         try:
-            matches = Path(run.read()["solver"]).resolve() == solver.resolve()
-        except (InputError, KeyError):
+            if Path(run.read()["solver"]).resolve() != wanted:
+                continue
+            rank = (not run.running, _last_written(run.path))
+        except (InputError, OSError, ValueError, RuntimeError):  # the latter two: a path that is none, a loop
             continue
-        written = max(file.stat().st_mtime for file in path.parent.iterdir())
-        if matches and (newest is None or written > newest[0]):
-            newest = (written, run)
+        if newest is None or rank > newest[0]:
+            newest = (rank, run)
     if newest is None:
         raise InputError(f"--resume: no run of {solver} in {root}/ (--out DIR names another directory)")
     return newest[1]
+
+
+def _last_written(folder: Path) -> float:
+    return max(file.lstat().st_mtime for file in folder.iterdir())

@@ -114,7 +114,7 @@ class Session:
         written = self.run.read()
         task = task_of(self.solver, self.info, opened, self.settings.gpu)
         return RunRecord(
-            uid=written.get("record", {}).get("uid") or uuid.uuid4().hex,
+            uid=(written.get("record") or {}).get("uid") or uuid.uuid4().hex,
             source="measured",
             origin=self._origin(),
             framework=task.framework,

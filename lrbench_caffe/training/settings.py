@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.lr import Filled, Policy, PolicyError, complete_text, from_caffe, parse
-from lrbench_caffe.prototxt.messages import Messages
+from lrbench_caffe.lr import Completed, Filled, Policy, PolicyError, Trigger, complete_text, from_caffe, parse
+from lrbench_caffe.prototxt.messages import Messages, shortest
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.runtime.client import CaffeInfo
+
+NATIVE = "the solver's lr_policy"  # where a policy comes from that was not given
 
 
 @dataclass
@@ -32,6 +32,7 @@ class RunSettings:
         snapshot: a solver state to start from.
         weights: caffemodels to start from.
         gradients: True where the LR is set through the gradients (the Caffe 1.0 way).
+        fingerprint: of the solver file and its nets when the run began (see continuation).
     """
 
     solver: str
@@ -47,6 +48,7 @@ class RunSettings:
     snapshot: str | None = None
     weights: list[str] = field(default_factory=list)
     gradients: bool = False
+    fingerprint: dict[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -57,6 +59,14 @@ class RunSettings:
             return cls(**{f.name: record[f.name] for f in fields(cls)})
         except KeyError as error:
             raise InputError(f"run.json has no field {error}") from error
+
+    def recorded_policy(self) -> Policy:
+        """The policy as a person would write it: Caffe's own with the decimals of the prototxt.
+
+        Trained is with the float32 numbers that Caffe reads there, 0.009999999776482582 for 0.01.
+        """
+        text = f"{self.bound_policy():.7g}" if self.policy_from == NATIVE else self.policy
+        return parse(text, strict=False).bind(self.max_iter)
 
     def bound_policy(self) -> Policy:
         """The policy, ready to be evaluated. Caffe's own policies may hold values that ours do not allow."""
@@ -89,16 +99,42 @@ def choose_policy(text: str | None, flags: Mapping[str, Any], solver: Solver, ma
         given = [f"--{name}" for name, value in flags.items() if value is not None]
         if given:
             raise InputError(f"{', '.join(given)}: needs --lr, the policy that it belongs to")
-        return ChosenPolicy(_native(solver, max_iter), "the solver's lr_policy")
-    done = complete_text(
-        text, flags, base_lr=shortest(solver.message.base_lr), max_iter=max_iter, epoch=solver.epoch
-    )
+        return ChosenPolicy(_native(solver, max_iter), NATIVE)
+    done = complete_policy(text, flags, solver, max_iter)
     return ChosenPolicy(done.policy, "--lr", done.filled)
 
 
-def shortest(value: float) -> float:
-    """A float32 field as the decimal number that was written in the prototxt."""
-    return float(str(np.float32(value)))
+def complete_policy(text: str, flags: Mapping[str, Any], solver: Solver, max_iter: int) -> Completed:
+    """--lr's policy with what was left out filled in by simple rules.
+
+    Raises:
+        PolicyError: the policy cannot be understood or completed.
+        InputError: the solver's base_lr is what it cannot be completed with.
+    """
+    base_lr = shortest(solver.message.base_lr)
+    try:
+        return complete_text(text, flags, base_lr=base_lr, max_iter=max_iter, epoch=solver.epoch)
+    except PolicyError as error:
+        if base_lr > 0 or "base_lr" not in str(error):
+            raise
+        raise InputError(f"{solver.path}: {error}") from error
+
+
+def check_triggers(policy: Policy, solver: Solver) -> None:
+    """Raise an InputError where a policy waits for what the solver's tests do not measure."""
+    starts = [segment.start for segment in getattr(policy, "segments", ())]
+    triggers = {start for start in starts if isinstance(start, Trigger)}
+    triggers.update([policy.pending] if policy.pending else [])
+    for trigger in triggers:
+        if not solver.tests:
+            raise InputError(
+                f"--lr: {policy:.7g} decides by tests, but {solver.path} has no test nets (no test_iter)"
+            )
+        if trigger.metric == "top1" and solver.tests[0].scores is None:
+            raise InputError(
+                f"--lr: {policy:.7g} decides by top1, but the {solver.tests[0].net.title} of {solver.path} "
+                "does not classify; allowed: metric=test_loss"
+            )
 
 
 def _native(solver: Solver, max_iter: int) -> Policy:
@@ -171,13 +207,17 @@ def check_weights(flag: str | None, solver: Solver, messages: Messages) -> list[
         InputError: a file that is missing or is no caffemodel.
     """
     names = flag.split(",") if flag else []
+    where = "--weights" if flag else f"{solver.path}: weights"
     if not flag and "weights" in solver.message.DESCRIPTOR.fields_by_name:
         names = [name for entry in solver.message.weights for name in entry.split(",")]
     for name in names:
         if not Path(name).is_file():
-            raise InputError(f"--weights: no such file: {name}")
+            raise InputError(f"{where}: no such file: {name}")
         if Path(name).suffix != ".h5":  # HDF5 is for Caffe to read
-            model = messages.read_binary("NetParameter", Path(name))
+            try:
+                model = messages.read_binary("NetParameter", Path(name))
+            except InputError as error:
+                raise InputError(f"{where}: {error} (a .caffemodel file is needed)") from error
             if not (model.layer or model.layers):
-                raise InputError(f"--weights: {name} holds no layers (a .caffemodel file is needed)")
+                raise InputError(f"{where}: {name} holds no layers (a .caffemodel file is needed)")
     return names

@@ -86,6 +86,21 @@ class Case:
     solver: tuple[str, ...] = ("solver.prototxt",)
 
 
+NO_TESTS = {"test_iter": None, "test_interval": None}
+REGRESSION = nets.net(
+    last="""
+layer { name: "targets" type: "DummyData" top: "targets"
+        dummy_data_param { shape { dim: 20 dim: 10 } data_filler { type: "constant" value: 1 } }
+        include { phase: TRAIN } }
+layer { name: "test_targets" type: "DummyData" top: "targets"
+        dummy_data_param { shape { dim: 100 dim: 10 } data_filler { type: "constant" value: 1 } }
+        include { phase: TEST } }
+layer { name: "loss" type: "EuclideanLoss" bottom: "ip2" bottom: "targets" top: "loss" }
+"""
+)
+TOO_MUCH = str(2**31)
+
+
 def lr(*args: str) -> tuple[str, ...]:
     return ("--lr", *args)
 
@@ -102,9 +117,14 @@ CASES = {
     "a word for a number": Case(("solver.prototxt:4",), solver_with("max_iter: 100", "max_iter: lots")),
     "broken syntax": Case(("solver.prototxt:",), solver_with('"net.prototxt"', '"net.prototxt')),
     "unknown solver type": Case(("'Adamm'", "did you mean 'Adam'?"), solver(type='"Adamm"')),
-    "max_iter missing": Case(("max_iter is 0",), solver(max_iter=None)),
+    "max_iter missing": Case(("max_iter is 0", "--max-iter"), solver(max_iter=None)),
     "negative weight decay": Case(("weight_decay is -1",), solver(weight_decay=-1)),
     "momentum above 1": Case(("momentum is 1.5",), solver(momentum=1.5)),
+    "momentum above 1 by a little": Case(("momentum is 1.1; allowed",), solver(momentum=1.1)),
+    "an empty name for the net": Case(("solver.prototxt: net is empty",), solver(net='""')),
+    "base_lr of 0 in the place of k0": Case(
+        ("solver.prototxt: FIX", "base_lr=0"), solver(base_lr=0), lr=lr("fix")
+    ),
     "no net": Case(("exactly one of net", "given: none"), solver(net=None)),
     "test_iter without test_interval": Case(("test_interval is missing",), solver(test_interval=None)),
     "unknown lr_policy": Case(
@@ -179,6 +199,19 @@ CASES = {
     "no number": Case(("k0",), lr=lr("fix", "--k0", "much")),
     "broken policy": Case(("FIX",), lr=lr("FIX(k0=0.1")),
     "k0 without --lr": Case(("--k0", "needs --lr"), lr=("--k0", "0.1")),
+    "plateau without tests": Case(
+        ("PLATEAU(", "solver.prototxt has no test nets"), solver(**NO_TESTS), lr=lr("plateau")
+    ),
+    "plateau(...) without tests": Case(
+        ("plateau(n=3)", "has no test nets"),
+        solver(**NO_TESTS),
+        lr=lr("FIX(k0=0.1) ; plateau(n=3): FIX(k0=0.01)"),
+    ),
+    "plateau of top1 in a regression": Case(
+        ("PLATEAU(", "top1", "test net #0", "does not classify", "metric=test_loss"),
+        lambda w: w.write("net.prototxt", REGRESSION),
+        lr=lr("PLATEAU(k0=0.1, gamma=0.1, n=3)"),
+    ),
     # the flags
     "snapshot with weights": Case(
         ("--snapshot and --weights",), args=("--snapshot", "x.solverstate", "--weights", "y.caffemodel")
@@ -208,6 +241,28 @@ CASES = {
     "max_iter of 0": Case(("--max-iter", "0"), args=("--max-iter", "0")),
     "no number for max_iter": Case(("--max-iter", "many"), args=("--max-iter", "many")),
     "test interval of 0": Case(("--test-interval", "0"), args=("--test-interval", "0")),
+    "a max_iter that no int holds": Case(
+        ("--max-iter: 2147483648", "allowed: 1 to"), args=("--max-iter", TOO_MUCH)
+    ),
+    "a test interval that no int holds": Case(
+        ("--test-interval: 2147483648", "allowed: 1 to"), args=("--test-interval", TOO_MUCH)
+    ),
+    "a level that no int holds": Case(("--level: 2147483648", "allowed"), args=("--level", TOO_MUCH)),
+    "negative hang timeout": Case(("--hang-timeout: -1", "allowed: 0"), args=("--hang-timeout", "-1")),
+    "a hang timeout that is no number": Case(("--hang-timeout: nan",), args=("--hang-timeout", "nan")),
+    "negative minutes": Case(("--checkpoint-minutes: -0.5", "allowed"), args=("--checkpoint-minutes=-0.5",)),
+    "minutes that are no number": Case(("--checkpoint-minutes: nan",), args=("--checkpoint-minutes", "nan")),
+    "a plot in no folder": Case(
+        ("--out: absent/plot.png", "no such folder: absent"), args=("--preview", "--out", "absent/plot.png")
+    ),
+    "a plot of an unknown kind": Case(
+        ("--out: plot.doc", "unknown suffix .doc", ".png"), args=("--preview", "--out", "plot.doc")
+    ),
+    "a folder as plot": Case(("--out: data is a folder",), args=("--preview", "--out", "data")),
+    "a database of an unknown kind": Case(("'mysql' is not supported",), args=("--db", "mysql://host/lr")),
+    "a solver state as weights": Case(
+        ("--weights: x.solverstate",), garbage("x.solverstate"), ("--weights", "x.solverstate")
+    ),
     "negative seed": Case(("--seed", "-1"), args=("--seed", "-1")),
     "unknown option": Case(("--learning-rate",), args=("--learning-rate", "0.1")),
     "unknown effect": Case(("sigint_effect", "'ignore'"), args=("--sigint_effect", "ignore")),
@@ -262,6 +317,12 @@ def test_a_run_is_not_overwritten(workspace: Workspace) -> None:
         (("--lr", "fix", "--k0", "0.5"), ("--resume", "the run's policy is INV(")),
         (("--seed", "1234"), ("--resume", "seed", "1234")),
         (("--weights", "x"), ("--resume", "--weights")),
+        (("--k0", "0.5"), ("the run's policy is INV(", "not --k0 0.5")),
+        (("--test-interval", "20"), ("--test-interval: 20; the run's own is 50",)),
+        (("--stage", "deep"), ("--stage: deep; the run's own is none",)),
+        (("--level", "2"), ("--level: 2; the run's own is 0",)),
+        (("--gpu", "0"), ("--gpu: 0; the run's own is none",)),
+        (("--set-lr-by", "gradients"), ("--set-lr-by: gradients; the run's own is base_lr",)),
     ):
         workspace.train("--resume", "--out", "out", *flags).failed(2, *words)
 

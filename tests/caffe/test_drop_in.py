@@ -102,6 +102,145 @@ def test_a_resumed_run_may_be_made_longer(trained: tuple[Workspace, Run]) -> Non
     assert_same_weights(workspace.run("longer").model(100), run.model(100))
 
 
+# What a resumed run is told again is compared with what it was told when it began.
+
+
+@pytest.fixture(scope="module")
+def begun(shared_workspace: Workspace) -> Workspace:
+    """A run of 60 iterations in begun/, of a solver and a net of their own."""
+    shared_workspace.write("begun_net.prototxt", nets.net())
+    restore(shared_workspace)
+    shared_workspace.train("begun.prototxt", "--out", "begun").succeeded()
+    return shared_workspace
+
+
+def restore(workspace: Workspace, **fields: object) -> str:
+    return workspace.write("begun.prototxt", nets.solver(**{**BEGUN, **fields}))
+
+
+BEGUN = {"net": '"begun_net.prototxt"', "max_iter": 60, "snapshot_prefix": '"begun"'}
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"momentum": 0.5}, ("momentum: 0.5, was momentum: 0.9",)),
+        ({"iter_size": 2, "weight_decay": None}, ("iter_size: 2, was no iter_size", "no weight_decay, was")),
+        ({"test_iter": 3}, ("test_iter: 3, was test_iter: 5",)),
+        ({"net": '"small_net.prototxt"'}, ("the net of net",)),
+    ],
+)
+def test_a_run_does_not_go_on_with_another_solver(
+    begun: Workspace, fields: dict[str, object], words: tuple[str, ...]
+) -> None:
+    begun.write("small_net.prototxt", nets.net(middle=nets.inner_product("ip2", "data", 10)))
+    restore(begun, **fields)
+    done = begun.train("--resume", "--out", "begun")
+    done.failed(2, "begun.prototxt is not as it was", "allowed: the solver as it was", *words)
+
+
+def test_a_run_does_not_go_on_with_another_net(begun: Workspace) -> None:
+    restore(begun)
+    begun.write("begun_net.prototxt", nets.net().replace("num_output: 16", "num_output: 17"))
+    done = begun.train("--resume", "--out", "begun")
+    begun.write("begun_net.prototxt", "# the same net\n" + nets.net())
+    done.failed(2, "begun.prototxt is not as it was", "the net of net")
+    begun.train("--resume", "--out", "begun").succeeded()
+
+
+def test_flags_may_be_repeated(begun: Workspace) -> None:
+    restore(begun)
+    flags = "--gpu none --level 0 --stage= --test-interval 50 --seed 7 --set-lr-by base_lr --max-iter 60"
+    begun.train("begun.prototxt", "--resume", "--out", "begun", *flags.split()).succeeded()
+
+
+def test_a_resumed_run_cannot_end_before_it_stands(begun: Workspace) -> None:
+    restore(begun)
+    begun.train("--resume", "--out", "begun", "--max-iter", "59").failed(
+        2, "--max-iter: 59", "has reached iteration 60", "allowed: 60 or more"
+    )
+
+
+def test_a_larger_max_iter_in_the_solver_makes_the_run_longer(workspace: Workspace) -> None:
+    workspace.write("solver.prototxt", nets.solver(max_iter=100, snapshot=40))
+    workspace.train("solver.prototxt", "--out", "whole").succeeded()
+    workspace.write("solver.prototxt", nets.solver(max_iter=60))
+    workspace.train("solver.prototxt", "--out", "longer").succeeded()
+    workspace.write("solver.prototxt", nets.solver(max_iter=100, test_interval=20))
+    done = workspace.train("solver.prototxt", "--out", "longer", "--resume").succeeded()
+    assert "solver.prototxt: test_interval: 20, was test_interval: 50: without effect" in done.out
+    assert "max_iter: 100, was" not in done.out
+    run = workspace.run("longer")
+    assert [row["iteration"] for row in run.measurements()] == [0, 50, 60, 100]
+    assert_same_weights(run.model(100), workspace.run("whole").model(100))
+    # Taken once: a run that was then made longer still keeps its length.
+    workspace.train("--out", "longer", "--resume", "--max-iter", "110").succeeded()
+    workspace.train("--out", "longer", "--resume").succeeded()
+    assert workspace.run("longer").record["iteration"] == 110
+
+
+def test_a_policy_that_ends_at_max_iter_is_not_made_longer(workspace: Workspace) -> None:
+    workspace.write("solver.prototxt", nets.policy("poly", power=1, max_iter=20))
+    workspace.train("solver.prototxt", "--out", "poly").succeeded()
+    workspace.write("solver.prototxt", nets.policy("poly", power=1, max_iter=40))
+    workspace.train("--out", "poly", "--resume").failed(
+        2, "solver.prototxt: max_iter: 40", "POLY(", "ends at"
+    )
+
+
+def test_max_iter_as_a_flag_alone(workspace: Workspace) -> None:
+    workspace.write("solver.prototxt", nets.solver(max_iter=None))
+    database = ("--db", "lr.sqlite")  # which is asked for what sin2 lacks
+    flags = ("--lr", "sin2", "--max-iter", "5", "--out", "out", *database)
+    workspace.train("solver.prototxt", *flags).succeeded()
+    assert workspace.run("out").record["iteration"] == 5
+    workspace.train("solver.prototxt", "--resume", "--out", "out", "--lr", "sin2").succeeded()
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "-solver solver.prototxt -log_dir logs -alsologtostderr -minloglevel 1 -v 2",
+        "--logtostderr=1 --log_dir=logs --stderrthreshold=3 --nologtostderr -v=1 solver.prototxt",
+    ],
+)
+def test_glogs_flags_are_ignored(workspace: Workspace, flags: str) -> None:
+    done = workspace.train(*flags.split(), "--lr", "sin2", "--preview").succeeded()
+    (note,) = [line for line in done.out.splitlines() if "ignored" in line]
+    assert "logtostderr" in note
+    assert "caffe.log" in note
+
+
+def test_preview_writes_the_file_that_it_names(workspace: Workspace) -> None:
+    done = workspace.train("solver.prototxt", "--lr", "plateau", "--preview", "--out", "plot").succeeded()
+    assert "plot: plot.png" in done.out
+    assert (workspace.path / "plot.png").read_bytes().startswith(b"\x89PNG")
+    assert "plateau(n=3): the LR goes on only when the plateau is found" in done.out
+    workspace.train("solver.prototxt", "--lr", "fix", "--preview", "--out", "plot.svg").succeeded()
+    assert "<svg" in (workspace.path / "plot.svg").read_text()
+
+
+def test_of_several_test_nets_the_table_is_that_of_the_first(workspace: Workspace) -> None:
+    workspace.write("solver.prototxt", nets.solver(max_iter=2, test_iter=[5, 2]))
+    assert "of test net #0" in workspace.train("solver.prototxt", "--out", "out").succeeded().out
+    workspace.write("solver.prototxt", nets.solver(max_iter=2))
+    assert (
+        "test net #0"
+        not in workspace.train("solver.prototxt", "--out", "one").succeeded().out.split("metric")[0]
+    )
+
+
+def test_help_names_what_the_flags_take(workspace: Workspace) -> None:
+    text = " ".join(workspace.train("--help").succeeded().out.split())
+    for words in (
+        "or auto: the LR database's",
+        "none: the CPU",
+        "with --preview the plot's file",
+        "-log_dir",
+    ):
+        assert words in text
+
+
 LEVELS = nets.net(
     middle=nets.inner_product("ip1", "data", 16)
     + nets.relu("ip1")

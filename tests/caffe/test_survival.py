@@ -20,7 +20,7 @@ TRAIN = [sys.executable, "-m", "lrbench_caffe.train", "long.prototxt", "--no-db"
 
 
 def test_a_terminal_that_is_closed_does_not_end_a_training(workspace: Workspace) -> None:
-    """The terminal's end sends SIGHUP, a snapshot as in caffe train, and then nothing can be written to it."""
+    """Its end sends SIGHUP, which takes a snapshot as in caffe train; then nothing can be written to it."""
     workspace.write("long.prototxt", LONG)
     main, other = pty.openpty()
     process = subprocess.Popen(

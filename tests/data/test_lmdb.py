@@ -272,8 +272,8 @@ def test_replaces_an_lmdb(tmp_path):
 
 
 def test_too_little_space_is_found_before_writing(tmp_path, monkeypatch):
-    free = type("Usage", (), {"free": 1_000_000})
-    monkeypatch.setattr(lmdb_writer.shutil, "disk_usage", lambda _: free)
+    usage = type("Usage", (), {"free": 1_000_000, "total": 2_000_000})
+    monkeypatch.setattr(lmdb_writer.shutil, "disk_usage", lambda _: usage)
     images = np.zeros((2000, 1, 28, 28), np.uint8)
     with pytest.raises(InputError, match=r"x_lmdb: needs about 1\.8 MB, 1\.0 MB are free there; disk full"):
         write_lmdb(tmp_path / "x_lmdb", images, np.zeros(2000, np.uint8), (1, 28, 28))
@@ -316,6 +316,14 @@ def test_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="file/data: cannot write"), locked(tmp_path / "file" / "data"):
         pass
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="there is no /proc")
+@pytest.mark.parametrize("name", ["/proc/x", "/proc/self"])
+def test_a_place_without_a_disk_is_not_called_full(name):
+    message = rf"^{name}.*: cannot write \(.+\); choose another --out$"
+    with pytest.raises(InputError, match=message), locked(Path(name)):
+        write_lmdb(Path(name) / "x_lmdb", *small(3), (1, 2, 2))
 
 
 def test_write_file_replaces_at_once(tmp_path):

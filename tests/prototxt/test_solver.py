@@ -176,7 +176,7 @@ def test_solver_type_of_old_files(load, old, new):
     [
         (
             'net: "net.prototxt" type: "Sgd"',
-            "type is 'Sgd'; did you mean 'SGD'\\?; allowed: SGD, Nesterov, AdaGrad, ",
+            "type is 'Sgd'; did you mean 'SGD'\\? allowed: SGD, Nesterov, AdaGrad, ",
         ),
         (
             'net: "net.prototxt" type: "Lion"',

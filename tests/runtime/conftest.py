@@ -96,6 +96,7 @@ class Talk:
 
     process: subprocess.Popen[bytes]
     log: Path
+    greeted: bool = False
 
     def send(self, *messages: bytes) -> None:
         assert self.process.stdin
@@ -106,6 +107,9 @@ class Talk:
         self.send(protocol.pack(kind, arrays, **fields))
 
     def receive(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        if not self.greeted:
+            assert self._read(len(protocol.MAGIC)) == protocol.MAGIC
+            self.greeted = True
         return protocol.unpack(self._read)
 
     def expect(self, kind: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from lrbench_caffe.errors import InputError, TrainingError
+from lrbench_caffe.runtime import worker as protocol
 from lrbench_caffe.runtime.client import Opened, OpenRequest, TestPass, Worker, last_words
 from lrbench_caffe.runtime.info import caffe_info
 from lrbench_caffe.runtime.locate import CaffePython
@@ -264,6 +265,69 @@ def test_a_caffe_that_is_too_old(fake_python, tmp_path):
         InputError, match=r"\(version ancient\) has no solver callbacks in Python; Caffe 1.0 or newer"
     ):
         Worker(fake_python("ancient"), tmp_path / "caffe.log")
+
+
+def shell(script: str, *arguments: str) -> CaffePython:
+    """A wrapper script around an interpreter; the worker's file is its last argument."""
+    return CaffePython(["sh", "-c", script, "sh", *arguments], "the user")
+
+
+@pytest.mark.parametrize(
+    ("banner", "text"),
+    [
+        ("echo Loading module", "Loading module"),
+        ("echo; echo hi", "hi"),
+        ("printf 'no line break '", "no line break"),
+        (r"printf '\377\n'", "\ufffd"),
+        ("printf '%0300d' 0", "0" * 200),
+    ],
+)
+def test_a_wrapper_that_prints_on_stdout(fake_python, tmp_path, banner, text):
+    python = shell(f'{banner}; exec "$@"', *fake_python().command)
+    expected = re.escape(f"sh (the user): printed {text!r} on stdout where the worker's hello was expected")
+    with pytest.raises(InputError, match=f"^{expected}"):
+        Worker(python, tmp_path / "caffe.log", hang_seconds=5)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"Load",  # as a length: 1.3 GB
+        b"\0\0\0\4nope",
+        b"\0\0\0\4null",
+        b"\0\0\0\2{}",
+        b'\0\0\0\16{"arrays": []}',
+        b'\0\0\0\40{"kind": "hello", "arrays": [] }',
+        b'\0\0\0\50{"kind": "hello", "arrays": [["a", 1]]}',
+        b'\0\0\0\57{"kind":"hello", "arrays": [["a", "<f8", [-1]]]}',
+        b"\0\0\0\2\xff\xff",
+    ],
+)
+def test_a_hello_that_is_none(tmp_path, content):
+    (tmp_path / "hello").write_bytes(protocol.MAGIC + content + b" " * 20)
+    python = shell(f"cat {tmp_path / 'hello'}; exec sleep 20")
+    with pytest.raises(
+        InputError, match=r"^sh \(the user\): sent something that is no message of the worker"
+    ):
+        Worker(python, tmp_path / "caffe.log", hang_seconds=5)
+
+
+def test_garbage_in_a_training_is_the_trainings_failure(worker):
+    one = worker()
+    reading, writing = os.pipe()
+    os.write(writing, b"\0\0\0\4nope")
+    os.dup2(reading, one._stdout)
+    with pytest.raises(TrainingError, match="^sent something that is no message of the worker"):
+        train(one, 1)
+    os.close(reading)
+    os.close(writing)
+
+
+def test_an_interpreter_that_hangs_where_no_option_sets_the_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr("lrbench_caffe.runtime.info.HELLO_SECONDS", 0.3)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(InputError, match=r"Caffe gave no sign of life for 0\.3 s and was killed$"):
+        caffe_info(shell("exec sleep 20"))
 
 
 # -- last words -------------------------------------------------------------------------------------

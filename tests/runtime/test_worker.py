@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from lrbench_caffe.runtime.worker import PROTOCOL, pack, unpack
+from lrbench_caffe.runtime.worker import MAGIC, PROTOCOL, pack, unpack
 
 # -- messages ---------------------------------------------------------------------------------------
 
@@ -109,7 +109,8 @@ def test_no_caffe(interpreter, tmp_path):
     from lrbench_caffe.runtime import worker
 
     done = subprocess.run([interpreter, "-S", worker.__file__], stdin=subprocess.DEVNULL, capture_output=True)
-    fields, _ = unpack(reader(done.stdout)[0])
+    assert done.stdout.startswith(MAGIC)
+    fields, _ = unpack(reader(done.stdout[len(MAGIC) :])[0])
     assert fields["kind"] == "error"
     assert fields["text"].startswith("cannot import caffe: No module named")
     assert done.returncode == 1

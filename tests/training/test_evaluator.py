@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lrbench_caffe.errors import TrainingError
 from lrbench_caffe.prototxt.nets import PhaseNet, Scores
 from lrbench_caffe.prototxt.solver import Solver, TestNet
 from lrbench_caffe.runtime.client import TestPass

@@ -1,0 +1,165 @@
+"""What a resumed run may be told: what it was told when it began, and to become longer.
+
+Flags may be repeated or left out. Of the solver file and its nets, run.json has a fingerprint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from lrbench_caffe.errors import InputError
+from lrbench_caffe.lr import parse
+from lrbench_caffe.prototxt.messages import to_text
+from lrbench_caffe.prototxt.solver import Solver
+from lrbench_caffe.runtime.client import CaffeInfo
+from lrbench_caffe.training.experience import repeats_policy
+from lrbench_caffe.training.rundir import RunDirectory
+from lrbench_caffe.training.settings import RunSettings
+
+# Fields that the run has its own values of, whatever the file says later, and fields that change no result.
+_KEPT = frozenset(
+    [
+        "max_iter",
+        "test_interval",
+        "snapshot",
+        "base_lr",
+        "lr_policy",
+        "gamma",
+        "power",
+        "stepsize",
+        "stepvalue",
+    ]
+)
+_FREE = frozenset(["display", "snapshot_prefix"])
+
+
+def fingerprint(solver: Solver) -> dict[str, str]:
+    """The solver's fields as text, and a digest of each of its nets, by field."""
+    found: dict[str, str] = {}
+    for descriptor, _ in solver.message.ListFields():
+        if "net" in descriptor.name.split("_"):  # net, train_net_param, ...
+            continue
+        alone = type(solver.message)()
+        alone.CopyFrom(solver.message)
+        for other, _ in solver.message.ListFields():
+            if other.name != descriptor.name:
+                alone.ClearField(other.name)
+        found[descriptor.name] = " ".join(to_text(alone).split())
+    for name, net in solver.nets.items():
+        found[name] = hashlib.sha256(net.SerializeToString(deterministic=True)).hexdigest()
+    return found
+
+
+def resumed_settings(
+    args: argparse.Namespace,
+    parameters: Mapping[str, str | None],
+    old: RunSettings,
+    solver: Solver,
+    info: CaffeInfo,
+    run: RunDirectory,
+) -> tuple[RunSettings, list[str]]:
+    """The run's own settings, perhaps longer.
+
+    Args:
+        args: the flags.
+        parameters: those among them that belong to the policy: k0, k1, gamma, p, l.
+        old: the run's settings.
+        solver: its solver and nets as they are now.
+        info: what this Caffe can do.
+        run: where it is.
+
+    Returns:
+        The settings, and remarks on edits of the solver that have no effect.
+
+    Raises:
+        InputError: a flag, the solver or a net that is not as it was.
+    """
+    _check_flags(args, parameters, old, solver, info)
+    now = fingerprint(solver)
+    changed = [name for name in {**old.fingerprint, **now} if old.fingerprint.get(name) != now.get(name)]
+    _check_files(solver, old.fingerprint, now, [name for name in changed if name not in _KEPT | _FREE])
+    ignored = [name for name in changed if name in _KEPT]
+    longer = "max_iter" in changed and args.max_iter is None and solver.message.max_iter > old.max_iter
+    if longer:
+        ignored.remove("max_iter")
+        old.fingerprint["max_iter"] = now["max_iter"]
+    wanted = solver.message.max_iter if longer else args.max_iter
+    if wanted is not None and wanted != old.max_iter:
+        _check_length(wanted, f"{solver.path}: max_iter" if longer else "--max-iter", old, run)
+        old.max_iter = wanted
+    return old, [
+        f"{solver.path}: {_change(old.fingerprint, now, name)}: without effect on a run that is resumed"
+        for name in ignored
+    ]
+
+
+def _change(then: Mapping[str, str], now: Mapping[str, str], name: str) -> str:
+    """'momentum: 0.9, was momentum: 0.5'."""
+    return f"{now.get(name, f'no {name}')}, was {then.get(name, f'no {name}')}"
+
+
+def _check_flags(
+    args: argparse.Namespace,
+    parameters: Mapping[str, str | None],
+    old: RunSettings,
+    solver: Solver,
+    info: CaffeInfo,
+) -> None:
+    def check(flag: str, given: Any, own: Any) -> None:
+        if given is not None and given != own:
+            raise InputError(
+                f"--resume: {flag}: {given}; the run's own is {own}; allowed: the same, or no {flag}"
+            )
+
+    if not repeats_policy(args.lr, parameters, old, solver):
+        flags = [args.lr, *(f"--{name} {value}" for name, value in parameters.items() if value is not None)]
+        given = " ".join(flag for flag in flags if flag is not None)
+        raise InputError(
+            f"--resume: the run's policy is {old.bound_policy():.7g}, not {given}; "
+            "allowed: the same, or no --lr and no parameters"
+        )
+    check("--seed", args.seed, old.seed)
+    if solver.tests:
+        check("--test-interval", args.test_interval, old.test_interval)
+    check("--level", args.level, old.level)
+    stages = None if args.stage is None else _listed(args.stage)
+    check("--stage", stages, _listed(old.stages))
+    gpu = "0" if args.gpu == "all" and info.gpus == 1 else args.gpu
+    check("--gpu", gpu, "none" if old.gpu is None else str(old.gpu))
+    if args.set_lr_by != "auto":
+        check("--set-lr-by", args.set_lr_by, "gradients" if old.gradients else "base_lr")
+
+
+def _listed(names: list[str]) -> str:
+    return ",".join(sorted(names)) or "none"
+
+
+def _check_files(solver: Solver, then: Mapping[str, str], now: Mapping[str, str], changed: list[str]) -> None:
+    """Raise an InputError for the fields and nets that differ, if there are any."""
+    if not changed:
+        return
+    nets = [name for name in changed if name.partition("[")[0].endswith(("net", "net_param"))]
+    fields = [_change(then, now, name) for name in changed if name not in nets]
+    differing = [*fields, *(f"the net of {name}" for name in nets)]
+    raise InputError(
+        f"--resume: {solver.path} is not as it was when the run began: {'; '.join(differing)}; "
+        "allowed: the solver as it was (train with --snapshot for a new run with other settings)"
+    )
+
+
+def _check_length(wanted: int, where: str, old: RunSettings, run: RunDirectory) -> None:
+    policy = parse(old.policy, strict=False)
+    if policy.needs_max_iter:
+        raise InputError(
+            f"--resume: {where}: {wanted}; the run's policy {policy:.7g} ends at its max_iter, {old.max_iter}"
+        )
+    snapshots = [row["iteration"] for row in run.rows("snapshots.jsonl")]
+    reached = max([run.read().get("iteration") or 0, *snapshots])
+    if wanted < reached:
+        raise InputError(
+            f"--resume: {where}: {wanted}; the run has reached iteration {reached}; "
+            f"allowed: {reached} or more"
+        )
