@@ -18,13 +18,20 @@ What is kept, and why:
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 
-from lrbench_caffe.lr import Composition, FunctionPolicy, Policy, Trigger
+from lrbench_caffe.lr import Composition, FunctionPolicy, Policy, PolicyError, Trigger
 from lrbench_caffe.records import SolverSettings
 
 _DECAY_PER_ITERATION = ("EXP",)  # the end of the names with gamma^t
 _AT_SHARES = ("NSTEP", "POLY", "SIG")
+_SMALL = 1e-4  # a gamma below it has its own five digits, one above those of 1 - gamma
+_FARTHEST = 1e9  # a ratio of two trainings beyond it is a mistake in a record, not a training
+
+
+class CannotAdapt(ValueError):
+    """Two trainings so far apart, or a length so wrong, that a policy of one says nothing about the other."""
 
 
 @dataclass(frozen=True)
@@ -69,11 +76,19 @@ class Change:
 
 
 def change(old: Training, new: Training) -> Change:
-    """What a policy that was used in ``old`` has to be adapted by for ``new``."""
+    """What a policy that was used in ``old`` has to be adapted by for ``new``.
+
+    Raises:
+        CannotAdapt: a training without iterations, or a ratio beyond all measure.
+    """
+    if old.max_iter < 1 or new.max_iter < 1:
+        raise CannotAdapt(f"max_iter {old.max_iter} and {new.max_iter}; both must be 1 or more")
     factor, reason = _lr_factor(old, new)
     length = new.max_iter / old.max_iter
     by_epoch = bool(old.epoch and new.epoch)
     epoch = new.epoch / old.epoch if old.epoch and new.epoch else length
+    if any(not 1 / _FARTHEST <= ratio <= _FARTHEST for ratio in (factor, epoch, length)):
+        raise CannotAdapt(f"LRs x {factor:g}, epoch x {epoch:g}, length x {length:g}: too far apart")
     return Change(factor, reason, epoch, by_epoch, length, old, new)
 
 
@@ -95,7 +110,17 @@ def adapt(policy: Policy, by: Change) -> Policy:
     """The policy for the new training; unchanged, to the last digit, where all that matters is equal.
 
     Numbers that change have five significant digits.
+
+    Raises:
+        CannotAdapt: a number would leave what floating point or the function's parameters can hold.
     """
+    try:
+        return _adapted(policy, by)
+    except (PolicyError, ArithmeticError) as error:
+        raise CannotAdapt(f"{policy}: {error}") from error
+
+
+def _adapted(policy: Policy, by: Change) -> Policy:
     if isinstance(policy, Composition):
         segments: list[tuple[int | Trigger, Policy]] = []
         for start, segment in policy.segments:
@@ -143,7 +168,10 @@ def _longest(by: Change) -> int:
 
 def _gamma(name: str, gamma: float, time: float) -> float:
     if name.endswith(_DECAY_PER_ITERATION):  # gamma^t
-        return float(f"{1 - _digits(1 - gamma ** (1 / time)):.15g}")
+        share = gamma ** (1 / time)
+        if share < _SMALL:
+            return max(_digits(share), sys.float_info.min) if gamma else 0.0
+        return float(f"{1 - _digits(1 - share):.15g}")
     if name in ("INV", "SIG"):  # gamma * t
         return _digits(gamma / time)
     return gamma  # for each step

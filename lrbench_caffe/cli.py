@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import TextIO
 
+from lrbench_caffe.database.urls import scrub_text
 from lrbench_caffe.errors import LRBenchError
 from lrbench_caffe.lr import PolicyError
 
@@ -25,7 +26,7 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
     def error(self, message: str):
-        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+        self.exit(2, scrub_text(f"{self.prog}: error: {message} (see {self.prog} --help)\n"))
 
 
 def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None = None) -> int:
@@ -80,8 +81,8 @@ def _outcome(main: Callable[[Sequence[str]], int | None], arguments: Sequence[st
 def _complain(line: str, arguments: Sequence[str] = ()) -> None:
     try:
         if "--debug" in arguments:
-            traceback.print_exc()
-        print(line, file=sys.stderr)
+            print(scrub_text(traceback.format_exc()), end="", file=sys.stderr)
+        print(scrub_text(line), file=sys.stderr)
     except OSError:  # on a full disk, too; nobody is left to tell
         _abandon(sys.stderr)
 

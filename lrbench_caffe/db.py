@@ -25,8 +25,9 @@ from rich.console import Console
 
 from lrbench_caffe import cli
 from lrbench_caffe.data.progress import bar, track
-from lrbench_caffe.database.urls import VARIABLE, default_path
+from lrbench_caffe.database.urls import VARIABLE, default_path, scrub_text
 from lrbench_caffe.errors import InputError
+from lrbench_caffe.lr import PolicyError
 from lrbench_caffe.records import SOURCES, STATUSES, RunRecord
 from lrbench_caffe.report import Rows, terminal_table
 
@@ -70,6 +71,7 @@ def parser() -> cli.Parser:
     delete.add_argument("--yes", action="store_true", help="do not ask")
     export = add("export", _export, "write all runs to a file of JSON Lines")
     export.add_argument("file", metavar="FILE", help="the file, or - for the standard output")
+    export.add_argument("--force", action="store_true", help="replace the file if it exists")
     load = add("import", _import, "bring in the runs of files that export wrote")
     load.add_argument("files", nargs="+", metavar="FILE", help="the files, or - for the standard input")
     merge = add("merge", _merge, "bring in the runs of another database")
@@ -143,12 +145,24 @@ def _tasks(args: argparse.Namespace, database: Database) -> None:
 def _select(args: argparse.Namespace, database: Database, limit: int | None, measurements: bool):
     return database.runs(
         task_id=args.task,
-        function=args.function,
+        function=args.function and _function(args.function),
         status=args.status,
         source=args.source,
         measurements=measurements,
         limit=limit,
     )
+
+
+def _function(name: str) -> str:
+    """An LR function's name, or those of a composition, as the database has them."""
+    from lrbench_caffe.lr.functions import find_function
+
+    try:
+        for part in name.split(";"):
+            find_function(part.strip())
+    except PolicyError as error:
+        raise InputError(f"--function: {error}") from None
+    return " ; ".join(part.strip().upper() for part in name.split(";"))
 
 
 def _runs(args: argparse.Namespace, database: Database) -> None:
@@ -224,18 +238,20 @@ def _agreed(records: Sequence[RunRecord], database: Database) -> bool:
 
 
 def _say(message: str) -> None:
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {scrub_text(message)}", file=sys.stderr)
 
 
 def _verdict(what: str, result: Result) -> int:
     """Print what became of the records; the exit code."""
-    print(f"{what}: {result}", file=sys.stderr if result.bad else sys.stdout)
+    print(f"{scrub_text(what)}: {result}", file=sys.stderr if result.bad else sys.stdout)
     return 1 if result.bad else 0
 
 
 def _export(args: argparse.Namespace, database: Database) -> None:
-    from lrbench_caffe.database.exchange import replacing
+    from lrbench_caffe.database.exchange import check_target, replacing
 
+    if args.file != "-":
+        check_target(database, Path(args.file), force=args.force)
     with nullcontext(sys.stdout) if args.file == "-" else replacing(Path(args.file)) as file:
         count = _write(database, file)
     if args.file != "-":
@@ -260,7 +276,7 @@ def _import(args: argparse.Namespace, database: Database) -> int:
         try:
             source = nullcontext(sys.stdin.buffer) if name == "-" else open(name, "rb")  # noqa: SIM115
         except OSError as error:
-            raise InputError(f"cannot read {name}: {error.strerror}") from None
+            raise InputError(f"cannot read {scrub_text(name)}: {error.strerror}") from None
         shown = "standard input" if name == "-" else name
         with source as file:
             size = Path(name).stat().st_size if name != "-" else None
@@ -284,7 +300,7 @@ def _merge(args: argparse.Namespace, database: Database) -> int:
     from lrbench_caffe.database import Database
     from lrbench_caffe.database.exchange import Result, store_records
 
-    with Database.open(args.url, patience=PATIENCE, must_exist=True) as other:
+    with Database.open(args.url, patience=PATIENCE, read_only=True) as other:
         records = ((f"run {record.uid}", record) for record in other.export())
         counted = track(records, "merging runs", other.counts()["run"])
         result = Result(_say)
@@ -293,10 +309,9 @@ def _merge(args: argparse.Namespace, database: Database) -> int:
 
 
 def _backup(args: argparse.Namespace, database: Database) -> None:
-    from lrbench_caffe.database.exchange import backup_sqlite, replacing
+    from lrbench_caffe.database.exchange import backup_sqlite, check_target, replacing
 
-    if args.file.exists() and not args.force:
-        raise InputError(f"{args.file} exists; --force replaces it")
+    check_target(database, args.file, force=args.force, copy=database.path is not None)
     if database.path is not None:
         backup_sqlite(database, args.file)
         print(f"{args.file}: a copy of {database.url}; to use it: --db {args.file}")
@@ -308,7 +323,7 @@ def _backup(args: argparse.Namespace, database: Database) -> None:
 
 def _sync(args: argparse.Namespace, database: Database) -> int:
     from lrbench_caffe.database.exchange import Result, store_records
-    from lrbench_caffe.database.sync import StillRunning, read_run, run_directories
+    from lrbench_caffe.database.sync import NotForDatabase, StillRunning, read_run, run_directories
 
     result = Result(_say)
 
@@ -319,8 +334,12 @@ def _sync(args: argparse.Namespace, database: Database) -> int:
                 yield str(path), read_run(path)
             except StillRunning:
                 print(f"{path}: still running, left alone")
+            except NotForDatabase:
+                print(f"{path}: not recorded for the database (--no-db), left alone")
             except InputError as error:
                 result.refuse(str(error))
+            except OSError as error:
+                result.refuse(f"{path}: cannot be read: {error.strerror}")
 
     store_records(database, records(), result)
     return _verdict("run directories", result)
@@ -339,6 +358,8 @@ def _import_log(args: argparse.Namespace, database: Database) -> int:
                     yield f"{path}: run {record.uid}", record
             except InputError as error:
                 result.refuse(str(error))
+            except (OSError, PolicyError) as error:
+                result.refuse(f"{path}: {error}")
 
     store_records(database, records(), result)
     return _verdict("logs", result)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 from lrbench_caffe import cli, plots, ranking
 from lrbench_caffe.database import Database
+from lrbench_caffe.database.terminal import open_at_terminal
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.lr.functions import find_function
 from lrbench_caffe.ranking import COSTS, CRITERIA, Candidate, Comparison, Criterion, Ranked, Target
@@ -78,21 +79,23 @@ def parser() -> cli.Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     _check(args)
-    with Database.open(args.db) as database:
+    with open_at_terminal(args.db) as database:
         known = database.tasks()
         tasks = _tasks(args, known)
         if tasks is None:
             _write(args, _task_rows(known), "tasks in the LR database; --task NAME ranks one's policies")
             return 0
         candidates = list(_candidates(args, database, tasks))
-    if not candidates:
-        raise InputError(f"{tasks[0].title}: no finished run fits --functions and --source")
+        unfinished = [] if args.pareto else _unfinished(args, database, tasks)
+    data = args.format in ("csv", "json")
+    if not candidates and (data or not unfinished):
+        raise InputError(f"{tasks[0].title}: no finished run with a Top-1{_fitting(args)}")
     cost = _cost(args)
     ranked = _ranked(args, candidates, cost)
     title = f"{tasks[0].title}, {_title(args, cost)}"
-    rows = data_rows if args.format in ("csv", "json") else rank_rows
-    _write(args, rows(ranked[: args.top or None], _shown(args)), title)
-    if args.plot:
+    best, shown = ranked[: args.top or None], _shown(args)
+    _write(args, data_rows(best, shown) if data else rank_rows(best, shown, unfinished), title)
+    if args.plot and candidates:
         _plot(args.plot, title, candidates, cost)
     return 0
 
@@ -171,7 +174,7 @@ def _tasks(args: argparse.Namespace, known: list[Task]) -> list[Task] | None:
     names = ", ".join(f"{task.title} ({task.id})" for task in found or known)
     if not found:
         raise InputError(f"--task: {args.task!r} is not in the database; known: {names or 'none'}")
-    if any(similarity(found[0], other) != 1 for other in found):
+    if any(similarity(found[0], other) != 1 for other in found[1:]):
         raise InputError(f"--task: {args.task!r} is more than one task: {names}; name one, or its number")
     return found
 
@@ -189,7 +192,7 @@ def _fits(task: Task, text: str) -> bool:
 
 
 def _candidates(args: argparse.Namespace, database: Database, tasks: list[Task]) -> Iterator[Candidate]:
-    functions = [find_function(name).name for name in _list(args.functions) or []] or None
+    functions = _functions(args)
     order, limit = _how_many(args)
     for task in tasks:
         assert task.id is not None
@@ -204,11 +207,39 @@ def _candidates(args: argparse.Namespace, database: Database, tasks: list[Task])
             yield Candidate(summary, _target(reached.get(summary.id or 0), summary))
 
 
+def _unfinished(args: argparse.Namespace, database: Database, tasks: list[Task]) -> list[PolicySummary]:
+    """The policies that only diverged or failed."""
+    found = [
+        summary
+        for task in tasks
+        if task.id is not None
+        for summary in database.summaries(
+            task.id,
+            functions=_functions(args),
+            sources=_list(args.source),
+            limit=args.top or None,
+            unfinished=True,
+        )
+    ]
+    return found[: args.top or None]
+
+
+def _functions(args: argparse.Namespace) -> list[str] | None:
+    return [find_function(name).name for name in _list(args.functions) or []] or None
+
+
+def _fitting(args: argparse.Namespace) -> str:
+    flags = [flag for flag, given in (("--functions", args.functions), ("--source", args.source)) if given]
+    return f" fits {' and '.join(flags)}" if flags else ""
+
+
 def _how_many(args: argparse.Namespace) -> tuple[str, int | None]:
     """The order and number of policies to read: by one criterion the database has them sorted."""
     first, *others = (c.name for c in ranking.criteria(args.by))
     if first == "target":
         return "top1", None
+    if first == "num_params":  # which those have, too, that never finished
+        return first, None
     if args.top == 0 or args.weights or args.pareto or args.plot or others:
         return first, None
     return first, args.top + 1  # the last one shown is compared with the next
@@ -217,7 +248,13 @@ def _how_many(args: argparse.Namespace) -> tuple[str, int | None]:
 def _target(reached: Reached | None, summary: PolicySummary) -> Target | None:
     if reached is None:
         return None
-    return Target(reached.iterations, reached.runs, reached.of, at_most=summary.source == "paper")
+    return Target(
+        reached.iterations,
+        reached.runs,
+        reached.of,
+        at_most=summary.source == "paper",
+        diverged=summary.diverged,
+    )
 
 
 def _ranked(args: argparse.Namespace, candidates: list[Candidate], cost: Criterion) -> list[Ranked]:
@@ -239,8 +276,14 @@ def _title(args: argparse.Namespace, cost: Criterion) -> str:
 # -- rows -------------------------------------------------------------------------------------------
 
 
-def rank_rows(ranked: Sequence[Ranked], shown: Sequence[Criterion]) -> Rows:
-    """A ranking for people: headings as in the paper, deviations beside their means ("99.33 ± 0.02")."""
+def rank_rows(
+    ranked: Sequence[Ranked], shown: Sequence[Criterion], unfinished: Sequence[PolicySummary] = ()
+) -> Rows:
+    """A ranking for people: headings as in the paper, deviations beside their means ("99.33 ± 0.02").
+
+    Args:
+        unfinished: policies to list at the end, without a place.
+    """
     scored = any(row.score is not None for row in ranked)
     heading = ["#", "policy", *(c.heading for c in shown), *["score"] * scored, "vs best", "vs next"]
     rows = [[*heading, "source", "trainings", "max_iter"]]
@@ -248,8 +291,17 @@ def rank_rows(ranked: Sequence[Ranked], shown: Sequence[Criterion]) -> Rows:
         summary = row.candidate.summary
         cells = [str(row.place), summary.policy.text, *(_cell(row.candidate, c) for c in shown)]
         cells += [number(row.score, 4)] * scored + [_mark(row.from_best), _mark(row.from_next)]
-        rows.append([*cells, summary.source, str(summary.repeats), str(summary.max_iter)])
-    return rows
+        rows.append([*cells, *_group(summary)])
+    nothing = ["-"] * (len(heading) - 2)
+    return [*rows, *(["-", summary.policy.text, *nothing, *_group(summary)] for summary in unfinished)]
+
+
+def _group(summary: PolicySummary) -> list[str]:
+    """Source, trainings and length: "measured", "3 (+2 diverged)", "10000"."""
+    counts = (("diverged", summary.diverged), ("failed", summary.failed))
+    more = ", ".join(f"{count} {what}" for what, count in counts if count)
+    trainings = f"{summary.trainings()}" + (f" (+{more})" if more else "")
+    return [summary.source, trainings, str(summary.max_iter)]
 
 
 def data_rows(ranked: Sequence[Ranked], shown: Sequence[Criterion]) -> Rows:
@@ -261,8 +313,8 @@ def data_rows(ranked: Sequence[Ranked], shown: Sequence[Criterion]) -> Rows:
         summary = row.candidate.summary
         cells = [str(row.place), summary.policy.text, summary.policy.function]
         cells += [value for c in shown for value in _values(row.candidate, c)]
-        cells += [number(row.score, 4), _p(row.from_best), _p(row.from_next), summary.source]
-        counts = (summary.repeats, summary.max_iter, summary.diverged, summary.failed)
+        cells += [_exact(row.score), _p(row.from_best), _p(row.from_next), summary.source]
+        counts = (summary.trainings(), summary.max_iter, summary.diverged, summary.failed)
         rows.append([*cells, *map(str, counts), summary.origin])
     return rows
 
@@ -276,11 +328,12 @@ def _cell(candidate: Candidate, criterion: Criterion) -> str:
 
 
 def _target_text(target: Target | None) -> str:
-    """ "<=4000", "5200 (2 of 3 runs)"."""
+    """ "<=4000", "5200, 2 of 3", "5200, 1 of 3 (+2 diverged)"."""
     if target is None:
         return "-"
-    share = f" ({target.runs} of {target.of} runs)" if target.runs < target.of else ""
-    return f"{'<=' if target.at_most else ''}{target.iterations:.0f}{share}"
+    share = f", {target.runs} of {target.of}" if target.runs < target.of or target.diverged else ""
+    more = f" (+{target.diverged} diverged)" if target.diverged else ""
+    return f"{'<=' if target.at_most else ''}{target.iterations:.0f}{share}{more}"
 
 
 def _mark(comparison: Comparison | None) -> str:
@@ -302,7 +355,11 @@ def _values(candidate: Candidate, criterion: Criterion) -> list[str]:
         return [f"{target.iterations:.10g}", str(target.runs), str(target.of)] if target else ["-"] * 3
     spread = candidate.spread(criterion.name)
     values = (spread.mean, spread.sd) if spread else (None, None)
-    return ["-" if v is None else f"{v:.10g}" for v in values[: len(_columns(criterion))]]
+    return [_exact(value) for value in values[: len(_columns(criterion))]]
+
+
+def _exact(value: float | None) -> str:
+    return "-" if value is None else f"{value:.10g}"
 
 
 def _p(comparison: Comparison | None) -> str:

@@ -60,19 +60,22 @@ class Target:
 
     Attributes:
         iterations: mean, over the runs that got there, of the first test with that Top-1.
-        runs: how many got there, ``of`` how many.
+        runs: how many got there, ``of`` how many that finished.
         at_most: True where ``iterations`` is only an upper bound: the paper gives the best test alone.
+        diverged: how many more diverged.
     """
 
     iterations: float
     runs: int
     of: int
     at_most: bool = False
+    diverged: int = 0
 
     @property
     def cost(self) -> float:
-        """iterations * of / runs: what is ranked by, so that getting there in one run of three costs more."""
-        return self.iterations * self.of / self.runs
+        """iterations * (of + diverged) / runs: what is ranked by, so that getting there in one run of three
+        costs more."""
+        return self.iterations * (self.of + self.diverged) / self.runs
 
 
 @dataclass(frozen=True)
@@ -166,8 +169,8 @@ def weights(text: str) -> dict[str, float]:
 
 def _criterion(name: str, flag: str) -> Criterion:
     if name not in CRITERIA:
-        near = did_you_mean(name, CRITERIA)
-        raise InputError(f"{flag}: unknown criterion {name!r}{near}; known: {', '.join(CRITERIA)}")
+        hint = did_you_mean(name, CRITERIA) or ";"
+        raise InputError(f"{flag}: unknown criterion {name!r}{hint} known: {', '.join(CRITERIA)}")
     return CRITERIA[name]
 
 
@@ -263,7 +266,7 @@ def compare(one: Candidate, other: Candidate, criterion: Criterion) -> Compariso
     a, b = one.spread(criterion.name), other.spread(criterion.name)
     if a is None or b is None:
         return Comparison(None)
-    return Comparison(welch(a, one.summary.repeats, b, other.summary.repeats))
+    return Comparison(welch(a, one.summary.trainings(a), b, other.summary.trainings(b)))
 
 
 def welch(a: Spread, n_a: int, b: Spread, n_b: int) -> float | None:

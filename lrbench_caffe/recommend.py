@@ -17,9 +17,9 @@ from pathlib import Path
 from rich.console import Console
 
 from lrbench_caffe import cli
-from lrbench_caffe.database import Database
+from lrbench_caffe.database.terminal import open_at_terminal
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.recommendation import COMPARED, Recommendation, recommend
+from lrbench_caffe.recommendation import COMPARED, Recommendation, against, recommend
 from lrbench_caffe.records import Task
 from lrbench_caffe.task import open_task, solver_settings
 
@@ -43,9 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args: argparse.Namespace = parser().parse_args(argv)
     if args.max_iter is not None and args.max_iter < 1:
         raise InputError(f"--max-iter: {args.max_iter}; allowed: 1 or more")
-    functions = [name.strip() for name in args.functions.split(",")] if args.functions else None
+    functions = [name.strip() for name in (args.functions or "").split(",") if name.strip()] or None
     solver, task = open_task(Path(args.solver), args.caffe_python)
-    with Database.open(args.db) as database:
+    with open_at_terminal(args.db) as database:
         recommendation = recommend(
             database,
             task,
@@ -56,14 +56,21 @@ def main(argv: Sequence[str] | None = None) -> int:
             top=args.top,
         )
     console = Console()
-    for line in lines(args.solver, task, recommendation):
+    for line in lines(args.solver, task, recommendation, args.max_iter):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     return 0 if recommendation.proposals else 1
 
 
-def lines(solver: str, task: Task, recommendation: Recommendation) -> list[str]:
-    """A recommendation for the terminal."""
+def lines(solver: str, task: Task, recommendation: Recommendation, max_iter: int | None = None) -> list[str]:
+    """A recommendation for the terminal.
+
+    Args:
+        max_iter: the length that was asked for; None for the solver's own.
+    """
     text = [f"task: {task.title} ({_form(task)})", _known(recommendation)]
+    text += [
+        f"passed over: {policy:.7g}, since {against(result)}" for policy, result in recommendation.passed_over
+    ]
     if recommendation.similar:
         text.append("similar: " + ", ".join(f"{t.title} ({s:.2f})" for t, s in recommendation.similar))
     if not recommendation.proposals:
@@ -71,17 +78,19 @@ def lines(solver: str, task: Task, recommendation: Recommendation) -> list[str]:
     for place, proposal in enumerate(recommendation.proposals, 1):
         text += ["", f"{place}. {proposal.policy:.7g}", *(f"   {line}" for line in proposal.evidence)]
     if recommendation.proposals:
-        text += ["", f'python -m lrbench_caffe.train {solver} --lr "{recommendation.proposals[0].policy}"']
+        command = f'python -m lrbench_caffe.train {solver} --lr "{recommendation.proposals[0].policy}"'
+        text += ["", command + (f" --max-iter {max_iter}" if max_iter else "")]
     return text
 
 
 def _known(recommendation: Recommendation) -> str:
     compared = recommendation.compared
+    diverged = f", and {recommendation.diverged} that only diverged" * bool(recommendation.diverged)
     if not compared:
-        return "in the database: no result on this task; proposals are from the most similar one"
+        return f"in the database: no result on this task{diverged}; proposals are from the most similar one"
     few = f"; too few to choose from (fewer than {COMPARED})" if compared < COMPARED else ""
     policies = "1 policy" if compared == 1 else f"{compared} policies"
-    return f"in the database: {policies} on this task{few}"
+    return f"in the database: {policies} on this task{diverged}{few}"
 
 
 def _form(task: Task) -> str:

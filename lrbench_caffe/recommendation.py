@@ -8,7 +8,8 @@ by a cautious Top-1,
 
 where n is the number of trainings behind the mean, s the larger of the policy's own deviation and the task's
 usual one (so a single training counts, with the risk that it was a lucky one), and chance is 100 % / classes,
-what a diverged training is worth.
+what a diverged training is worth. What is known here to be worse than the best here, or only to diverge, is
+not proposed because it was good elsewhere.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from lrbench_caffe.adaptation import Change, Training, adapt, change, explain
+from lrbench_caffe.adaptation import CannotAdapt, Change, Training, adapt, change, explain
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.lr import Policy, parse
+from lrbench_caffe.lr import FunctionPolicy, Policy, PolicyError, parse
 from lrbench_caffe.lr.functions import find_function
 from lrbench_caffe.records import PolicySummary, SolverSettings, Spread, Task
 from lrbench_caffe.report import number
@@ -32,6 +34,7 @@ LIMIT = 100  # results of a task that are looked at, the best ones
 NEAREST = 50  # tasks that are looked at, the most similar ones
 SAME = 1.0
 MANY = 2  # trainings: fewer say nothing about noise
+NEARLY = 0.05  # parameters that differ by less make no other policy
 
 
 class Experience(Protocol):
@@ -69,6 +72,10 @@ class Evidence:
     @property
     def same_task(self) -> bool:
         return self.similarity == SAME
+
+    @property
+    def only_diverged(self) -> bool:
+        return _only_diverged(self.summary)
 
     @property
     def length_ratio(self) -> float:
@@ -173,11 +180,15 @@ class Recommendation:
         proposals: the best first.
         compared: number of policies that are known on the same task, up to ``LIMIT``.
         similar: the other tasks that were looked at, with their similarity, the nearest first.
+        diverged: number of policies more that only diverged on the same task.
+        passed_over: policies that other tasks speak for, each with the result here that speaks against it.
     """
 
     proposals: tuple[Proposal, ...]
     compared: int
     similar: tuple[tuple[Task, float], ...]
+    diverged: int = 0
+    passed_over: tuple[tuple[Policy, Evidence], ...] = ()
 
 
 def recommend(
@@ -210,22 +221,32 @@ def recommend(
     new = Training(task.network.digest, solver, max_iter, epoch)
     groups = _groups(database, task)
     same = groups.pop(0)[1] if groups and groups[0][0] == SAME else []
+    results = _evidence(database, same, SAME, new, None)
+    tried = _proposals(results)
+    own = tried if names is None else _proposals(_evidence(database, same, SAME, new, names))
+    here = [proposal for proposal in own if not proposal.main.only_diverged]
+    compared = len({item.summary.policy.text for item in results if item.summary.top1})
     looked: list[tuple[Task, float]] = []
+    passed_over: dict[str, tuple[Policy, Evidence]] = {}
 
     def elsewhere() -> Iterator[Proposal]:
         for nearness, tasks in groups:
             looked.extend((found, nearness) for found in tasks)
-            yield from _proposals(_evidence(database, tasks, nearness, new, names)[0])
+            for proposal in _proposals(_evidence(database, tasks, nearness, new, names)):
+                if against := _worse_here(proposal.policy, tried):
+                    passed_over[str(proposal.policy)] = (proposal.policy, against)
+                elif not proposal.main.only_diverged:
+                    yield proposal
 
-    own, compared = _evidence(database, same, SAME, new, names)
-    here = _proposals(own)
     if compared >= COMPARED:
         ordered = _chain(here, elsewhere())
     else:
         # Too few to choose from: else the first policy that anyone tried would be proposed for ever.
         others = elsewhere()
         ordered = _chain([first] if (first := next(others, None)) else [], here, others)
-    return Recommendation(tuple(_distinct(ordered, top)), compared, tuple(looked))
+    proposals = tuple(_distinct(ordered, top))
+    diverged = sum(proposal.main.only_diverged for proposal in tried)
+    return Recommendation(proposals, compared, tuple(looked), diverged, tuple(passed_over.values()))
 
 
 def _groups(database: Experience, task: Task) -> list[tuple[float, list[Task]]]:
@@ -249,31 +270,35 @@ def _groups(database: Experience, task: Task) -> list[tuple[float, list[Task]]]:
 
 def _evidence(
     database: Experience, tasks: list[Task], nearness: float, new: Training, functions: list[str] | None
-) -> tuple[list[Evidence], int]:
-    """The results on a group of tasks, the best first, and how many policies were compared there."""
-    found = [
-        (task, summary)
-        for task in tasks
-        if task.id is not None
-        for summary in database.summaries(task.id, limit=LIMIT)
-        if summary.top1 is not None
-    ]
+) -> list[Evidence]:
+    """The results on a group of tasks, the best first."""
+    found = _results(database, tasks, None)
     usual = usual_deviation([summary for _, summary in found])
-    compared = len({summary.policy.text for _, summary in found})
     if functions is not None:
-        found = [
-            (task, summary)
-            for task in tasks
-            if task.id is not None
-            for summary in database.summaries(task.id, functions=functions, limit=LIMIT)
-            if summary.top1 is not None
-        ]
+        found = _results(database, tasks, functions)
     rated = []
     for task, summary in found:
         old = Training(task.network.digest, summary.solver, summary.max_iter, summary.epoch)
         caution = cautious_top1(summary, usual, task.dataset.classes)
-        rated.append(Evidence(summary, task, nearness, change(old, new), caution))
-    return sorted(rated, key=lambda e: -e.caution), compared
+        with suppress(CannotAdapt):
+            rated.append(Evidence(summary, task, nearness, change(old, new), caution))
+    return sorted(rated, key=lambda e: -e.caution)
+
+
+def _results(
+    database: Experience, tasks: list[Task], functions: list[str] | None
+) -> list[tuple[Task, PolicySummary]]:
+    return [
+        (task, summary)
+        for task in tasks
+        if task.id is not None
+        for summary in database.summaries(task.id, functions=functions, limit=LIMIT)
+        if summary.top1 is not None or _only_diverged(summary)
+    ]
+
+
+def _only_diverged(summary: PolicySummary) -> bool:
+    return summary.diverged > 0 and summary.runs == 0
 
 
 def _proposals(evidence: list[Evidence]) -> list[Proposal]:
@@ -281,8 +306,12 @@ def _proposals(evidence: list[Evidence]) -> list[Proposal]:
     by_policy: dict[str, list[tuple[Evidence, Policy, Policy]]] = {}
     for item in evidence:
         original = parse(item.summary.policy.text, strict=False)
-        adapted = adapt(original, item.by)
-        by_policy.setdefault(str(adapted), []).append((item, original, adapted))
+        try:
+            adapted = adapt(original, item.by)
+        except CannotAdapt:
+            continue
+        if _allowed(adapted) or not _allowed(original):  # what only Caffe allows stays what it is
+            by_policy.setdefault(str(adapted), []).append((item, original, adapted))
     proposals = []
     for results in by_policy.values():
         main, original, adapted = min(results, key=lambda result: _rank_of_evidence(result[0]))
@@ -291,12 +320,63 @@ def _proposals(evidence: list[Evidence]) -> list[Proposal]:
     return sorted(proposals, key=lambda proposal: -proposal.main.caution)
 
 
+def _allowed(policy: Policy) -> bool:
+    """Whether the parameters are what the function takes from a person."""
+    try:
+        parse(str(policy))
+    except PolicyError:
+        return False
+    return True
+
+
+def _worse_here(policy: Policy, tried: list[Proposal]) -> Evidence | None:
+    """The result on the same task that speaks against a policy: of itself or of nearly the same one.
+
+    Args:
+        tried: what was tried on the same task, the best first.
+    """
+    alike = [proposal for proposal in tried if nearly_equal(proposal.policy, policy)]
+    if not alike:
+        return None
+    known = next((proposal for proposal in alike if str(proposal.policy) == str(policy)), alike[0]).main
+    return known if known.only_diverged or known.caution < tried[0].main.caution else None
+
+
+def nearly_equal(a: Policy, b: Policy) -> bool:
+    """Whether two policies are of one function with parameters within ``NEARLY`` of each other.
+
+    >>> nearly_equal(parse("SIN2(k0=0.01, k1=0.06, l=86)"), parse("SIN2(k0=0.01, k1=0.06, l=88)"))
+    True
+    >>> nearly_equal(parse("EXP(k0=0.01, gamma=0.9999)"), parse("EXP(k0=0.01, gamma=0.99994)"))
+    False
+    """
+    if str(a) == str(b):
+        return True
+    if not isinstance(a, FunctionPolicy) or not isinstance(b, FunctionPolicy):
+        return False
+    if a.name != b.name or a.params.keys() != b.params.keys():
+        return False
+    return all(_near(name, value, b.params[name]) for name, value in a.params.items())
+
+
+def _near(name: str, x: object, y: object) -> bool:
+    if isinstance(x, tuple) and isinstance(y, tuple):
+        return len(x) == len(y) and all(_near(name, *pair) for pair in zip(x, y))
+    if not isinstance(x, (int, float)) or not isinstance(y, (int, float)):
+        return x == y
+    near = math.isclose(x, y, rel_tol=NEARLY)
+    if name == "gamma":  # a decay is told by how far it is from 1
+        return near and math.isclose(1 - x, 1 - y, rel_tol=NEARLY)
+    return near
+
+
 def _rank_of_evidence(evidence: Evidence) -> tuple[float, bool, int, float]:
     """Which result counts for a policy: of the nearest length; measured, if more than once; of most runs."""
     summary = evidence.summary
-    own = summary.source == "measured" and summary.repeats >= MANY
+    trainings = summary.trainings() + summary.diverged
+    own = summary.source == "measured" and trainings >= MANY
     off = round(abs(math.log(evidence.length_ratio)), 1)
-    return off, not own, -summary.repeats, -evidence.caution
+    return off, not own, -trainings, -evidence.caution
 
 
 def _chain(*parts: Iterable[Proposal]) -> Iterator[Proposal]:
@@ -340,19 +420,19 @@ def usual_deviation(summaries: Sequence[PolicySummary]) -> float:
 
 
 def _own_deviation(summary: PolicySummary) -> float | None:
-    top1, n = summary.top1, summary.repeats
+    top1, n = summary.top1, summary.trainings()
     if top1 is None or top1.sd is None or n < MANY:
         return None
     return top1.sd * math.sqrt(n / (n - 1))
 
 
 def cautious_top1(summary: PolicySummary, usual: float, classes: int | None) -> float:
-    """The Top-1 that a policy is compared by (see the module); -inf where none is known."""
-    if summary.top1 is None:
-        return -math.inf
-    deviation = max(usual, _own_deviation(summary) or 0.0)
-    low = summary.top1.mean - 2 * deviation / math.sqrt(max(1, summary.repeats))
+    """The Top-1 that a policy is compared by (see the module); -inf where nothing is known."""
     chance = 100.0 / classes if classes else 0.0
+    if summary.top1 is None:
+        return chance if _only_diverged(summary) else -math.inf
+    deviation = max(usual, _own_deviation(summary) or 0.0)
+    low = summary.top1.mean - 2 * deviation / math.sqrt(max(1, summary.trainings()))
     trials = summary.runs + summary.diverged
     return (low * summary.runs + chance * summary.diverged) / trials if trials else low
 
@@ -364,17 +444,26 @@ def _spread(spread: Spread) -> str:
     return number(spread.mean, 2) + (f" ± {number(spread.sd, 2)}" if spread.sd is not None else "")
 
 
+def against(evidence: Evidence) -> str:
+    """What a result says against a policy, for people."""
+    return f"{_top1(evidence.summary)} on this task ({_origin(evidence)})"
+
+
 def _top1(summary: PolicySummary) -> str:
+    if _only_diverged(summary):
+        return f"{summary.diverged} training{'s' * (summary.diverged > 1)} diverged"
     if summary.top1 is None:
         return "no Top-1"
-    times = f"{summary.repeats} trainings" if summary.repeats > 1 else "1 training"
+    n = summary.trainings()
+    times = f"{n} trainings" if n > 1 else "1 training"
     diverged = f", {summary.diverged} more diverged" if summary.diverged else ""
     return f"Top-1 {_spread(summary.top1)} % ({times}{diverged})"
 
 
 def _origin(evidence: Evidence) -> str:
     summary = evidence.summary
-    runs = f"{summary.runs} run{'s' if summary.runs != 1 else ''}"
+    count = summary.runs or summary.diverged
+    runs = f"{count} run{'s' if count != 1 else ''}"
     if summary.source == "paper":
         return summary.origin
     return f"{summary.source}, {runs}, the newest {summary.origin}"

@@ -189,10 +189,16 @@ class Task:
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and population standard deviation over repeats; sd is None for a single run."""
+    """Mean and population standard deviation over trainings.
+
+    Attributes:
+        sd: None for a single training.
+        n: how many trainings have the value; None where that is not known and all are taken to.
+    """
 
     mean: float
     sd: float | None
+    n: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -233,6 +239,11 @@ class PolicySummary:
     ld: Spread | None
     origin: str
     id: int | None = None
+
+    def trainings(self, spread: Spread | None = None) -> int:
+        """How many are behind a metric of it, by default Top-1."""
+        known = spread or self.top1
+        return self.repeats if known is None or known.n is None else known.n
 
 
 def digest(value: Any) -> str:

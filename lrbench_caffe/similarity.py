@@ -9,9 +9,9 @@ data     1 for the same data, else 0.9 * mean(q(channels), q(pixels), q(classes)
 network  1 for the same net, else 0.9 * mean(family, q(parameters), q(depth)); family = sum over the layer
          types of min(count) / sum of max(count), 1 for the same layers
 
-Data is the same where the digests are equal; where one has none (the paper's), where name, shape, classes and
-numbers of samples are equal. Nets are the same where their digests are equal. The framework does not count:
-an LR policy does the same on a CPU and a GPU.
+Data is the same where digest, shape, classes and numbers of samples are equal; where one has no digest (the
+paper's), the name takes its place. Nets are the same where their digests are equal. The framework does not
+count: an LR policy does the same on a CPU and a GPU.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ def similarity(a: Task, b: Task) -> float:
     """How alike two tasks are: symmetric, in [0, 1], 1 for the same data and net (see the module)."""
     if a.task_type != b.task_type:
         return 0.0
+    if replace(a, id=None) == replace(b, id=None):
+        return 1.0  # even where so little is known of the data that it cannot be told from other data
     return (data_similarity(a.dataset, b.dataset) + network_similarity(a.network, b.network)) / 2
 
 
@@ -57,10 +59,12 @@ def network_similarity(a: Network, b: Network) -> float:
 
 
 def same_data(a: Dataset, b: Dataset) -> bool:
+    form_a, form_b = (replace(d, digest=None, name="") for d in (a, b))
+    if form_a != form_b:
+        return False
     if a.digest is not None and b.digest is not None:
         return a.digest == b.digest
-    form_a, form_b = (replace(d, digest=None, name=_plain(d.name)) for d in (a, b))
-    return form_a == form_b and a.train_samples is not None
+    return _plain(a.name) == _plain(b.name) and a.train_samples is not None
 
 
 def closeness(x: float | None, y: float | None) -> float:

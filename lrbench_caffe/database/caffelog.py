@@ -129,7 +129,7 @@ class _Reader:
     def _policy(self, session: Session, solver: Solver) -> Policy:
         message = solver.message
         try:
-            return from_caffe(
+            policy = from_caffe(
                 message.lr_policy,
                 base_lr=shortest(message.base_lr),
                 gamma=shortest(message.gamma),
@@ -138,6 +138,8 @@ class _Reader:
                 stepvalue=list(message.stepvalue),
                 max_iter=message.max_iter,
             )
+            policy.bind(message.max_iter)
+            return policy
         except PolicyError as error:
             raise InputError(f"{self.path}:{session.line}: {error}") from error
 

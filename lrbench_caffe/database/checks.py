@@ -10,10 +10,14 @@ import json
 import math
 import numbers
 import operator
+import re
+import reprlib
+from collections.abc import Iterator
 from functools import cache
 from typing import Any, TypeVar
 
 from lrbench_caffe.database.errors import RecordError
+from lrbench_caffe.database.ranges import LAYERS, RANGES
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.lr import PolicyError, parse
 from lrbench_caffe.metrics import Measurement
@@ -40,34 +44,10 @@ PARTS: dict[str, type] = {
     "solver": SolverSettings,
 }
 INT64 = 2**63
-INT32 = 2**31 - 1
-_POSITIVE, _NOT_NEGATIVE = (1, INT64 - 1), (0, INT64 - 1)
-AC_LIMIT = 1.0001  # a softmax in single precision can exceed 1 by rounding
-
-RANGES: dict[str, tuple[float, float]] = {
-    **{f"dataset.{name}": _POSITIVE for name in ("channels", "height", "width", "classes")},
-    **{f"dataset.{name}": _NOT_NEGATIVE for name in ("train_samples", "test_samples")},
-    "network.parameters": _NOT_NEGATIVE,
-    "network.depth": _NOT_NEGATIVE,
-    "policy.num_params": (0, INT32),
-    "solver.batch": _POSITIVE,
-    "solver.iter_size": _POSITIVE,
-    "seed": (-INT64, INT64 - 1),
-    "max_iter": _NOT_NEGATIVE,
-    "test_interval": _NOT_NEGATIVE,
-    "epoch": (math.ulp(0.0), math.inf),
-    "repeats": (1, INT32),
-    "top1_sd": (0, math.inf),
-    "measurement.iteration": _NOT_NEGATIVE,
-    "measurement.top1": (0, 100),
-    "measurement.top5": (0, 100),
-    "measurement.ac": (0, AC_LIMIT),
-    "measurement.cd": (0, math.inf),
-    "measurement.cdac": (0, math.inf),
-    "measurement.samples": _NOT_NEGATIVE,
-    "measurement.silent_classes": _NOT_NEGATIVE,
-    "measurement.net": (0, INT32),
-}
+LONGEST_UID = 200  # characters; an index of PostgreSQL has room for 2700 bytes
+LONGEST_SHOWN = 80  # characters of a value in a message
+# Control characters, and what else ends a line: they could forge lines, and commands for a terminal.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def checked_run(record: RunRecord) -> RunRecord:
@@ -79,13 +59,15 @@ def checked_run(record: RunRecord) -> RunRecord:
     for name, allowed in (("source", SOURCES), ("status", STATUSES)):
         value = getattr(record, name)
         if value not in allowed:
-            raise RecordError(f"{name}: {value!r}; allowed: {', '.join(allowed)}")
+            raise RecordError(f"{name}: {_shown(value)}; allowed: {', '.join(allowed)}")
     parts: dict[str, Any] = {name: _checked(getattr(record, name), f"{name}.") for name in PARTS}
     measured = [checked_measurement(m) for m in record.measurements]
     parts["measurements"] = sorted(measured, key=lambda m: (m.iteration, m.net))
     plain = _checked(record, "", skip=frozenset(parts))
     if not plain.uid:
         raise RecordError("uid: empty; allowed: text that is unique for ever")
+    if len(plain.uid) > LONGEST_UID:
+        raise RecordError(f"uid: {_shown(plain.uid)}; allowed: {LONGEST_UID} characters")
     places = [(m.net, m.iteration) for m in parts["measurements"]]
     if len(set(places)) != len(places):
         raise RecordError("measurements: an iteration of a net is there twice; allowed: once")
@@ -97,7 +79,7 @@ def checked_measurement(measurement: Measurement) -> Measurement:
     lost: dict[str, Any] = {}
     for field in _fields(Measurement, "measurement."):
         value = getattr(measurement, field.name)
-        if field.optional and value is not None and not math.isfinite(value):
+        if field.optional and isinstance(value, numbers.Real) and not _is_finite(value):
             lost[field.name] = None
     return _checked(dataclasses.replace(measurement, **lost) if lost else measurement, "measurement.")
 
@@ -124,16 +106,27 @@ def run_from_json(value: Any) -> RunRecord:
     for row in value["measurements"]:
         _check_fields(row, Measurement, "measurement.")
     record = checked_run(RunRecord.from_json(value))
+    _check_policy(record)
+    return record
+
+
+def _check_policy(record: RunRecord) -> None:
+    """Function and parameters are what the text says: ranking reads the ones, training the other."""
     try:
-        parse(record.policy.text)
+        meant = PolicyRecord.of(parse(record.policy.text, strict=False).bind(record.max_iter))
     except PolicyError as error:
         raise RecordError(f"policy.text: {error}") from None
-    return record
+    for name, value in dataclasses.asdict(meant).items():
+        given = getattr(record.policy, name)
+        if given != value:
+            raise RecordError(
+                f"policy.{name}: {_shown(given)}; allowed: {_shown(value)}, as policy.text says"
+            )
 
 
 def _check_schema(schema: Any) -> None:
     if isinstance(schema, bool) or not isinstance(schema, int) or schema < 1:
-        raise RecordError(f"schema: {schema!r}; allowed: 1 to {SCHEMA}")
+        raise RecordError(f"schema: {_shown(schema)}; allowed: 1 to {SCHEMA}")
     if schema > SCHEMA:
         raise InputError(
             f"schema {schema} is newer than this program, which reads up to {SCHEMA}; "
@@ -143,7 +136,7 @@ def _check_schema(schema: Any) -> None:
 
 def _check_fields(value: Any, kind: type, where: str) -> None:
     if not isinstance(value, dict):
-        raise RecordError(f"{where.rstrip('.') or 'record'}: {value!r}; allowed: an object")
+        raise RecordError(f"{where.rstrip('.') or 'record'}: {_shown(value)}; allowed: an object")
     required = {
         f.name
         for f in dataclasses.fields(kind)
@@ -156,7 +149,9 @@ def _check_fields(value: Any, kind: type, where: str) -> None:
         raise RecordError(f"{where}{sorted(missing)[0]}: missing")
     unknown = value.keys() - {f.name for f in dataclasses.fields(kind)}
     if unknown:
-        raise RecordError(f"{where}{sorted(unknown)[0]}: unknown field")
+        name = sorted(unknown)[0]
+        plain = name.isprintable() and len(name) <= LONGEST_SHOWN
+        raise RecordError(f"{where}{name if plain else _shown(name)}: unknown field")
 
 
 def _checked(part: Part, where: str, skip: frozenset[str] = frozenset()) -> Part:
@@ -190,13 +185,14 @@ class _Field:
         whole = self.kind == "int"
         allowed: Any = numbers.Integral if whole else numbers.Real
         if isinstance(value, bool) or not isinstance(value, allowed):
-            raise RecordError(f"{self.where}: {value!r}; allowed: {'an integer' if whole else 'a number'}")
+            kind = "an integer" if whole else "a number"
+            raise RecordError(f"{self.where}: {_shown(value)}; allowed: {kind}")
+        if not whole and not _is_finite(value):
+            raise RecordError(f"{self.where}: {_shown(value)}; allowed: a finite number")
         # Adding 0 makes 0.0 of -0.0, which SQLite cannot keep.
         plain = operator.index(value) if whole else float(value) + 0.0
-        if not math.isfinite(plain):
-            raise RecordError(f"{self.where}: {value!r}; allowed: a finite number")
         if not self.low <= plain <= self.high:
-            raise RecordError(f"{self.where}: {value!r}; allowed: {_range(self.low, self.high)}")
+            raise RecordError(f"{self.where}: {_shown(value)}; allowed: {self.low:.15g} to {self.high:.15g}")
         return plain
 
 
@@ -206,30 +202,42 @@ def _fields(kind: type, where: str) -> list[_Field]:
     for field in dataclasses.fields(kind):
         base, _, optional = str(field.type).partition(" | ")
         whole = (-INT64, INT64 - 1) if base == "int" else (-math.inf, math.inf)
-        low, high = RANGES.get(where + field.name, whole)
+        low, high = RANGES.get((where or "run.") + field.name, whole)
         found.append(_Field(field.name, where + field.name, base, bool(optional), low, high))
     return found
 
 
-def _range(low: float, high: float) -> str:
-    if low == math.ulp(0.0):
-        return "more than 0"
-    if high in (INT64 - 1, math.inf):
-        return f"{low:g} or more"
-    return f"{low:g} to {high:g}"
+def _is_finite(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer that no float can be
+        return False
+
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = LONGEST_SHOWN - 10
+
+
+def _shown(value: Any) -> str:
+    """A value that is refused, for its message: in a few words, with nothing that a terminal obeys."""
+    text = _short.repr(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 3]}..."
 
 
 def _text(value: Any, where: str) -> str:
     if not isinstance(value, str):
-        raise RecordError(f"{where}: {value!r}; allowed: text")
-    if "\0" in value or storable(value) != value:
-        raise RecordError(f"{where}: {value!r}; allowed: text without NUL and lone surrogates")
+        raise RecordError(f"{where}: {_shown(value)}; allowed: text")
+    if storable(value) != value:
+        raise RecordError(
+            f"{where}: {_shown(value)}; allowed: text without control characters and lone surrogates"
+        )
     return value
 
 
 def storable(text: str) -> str:
-    """Text of another program (Caffe's last words) as any database can keep it."""
-    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode("utf-8")
+    """Text of another program (Caffe's last words) as any database can keep it, in one line."""
+    text = re.sub(r"\s*[\r\n]+\s*", " ", text.strip()) if "\n" in text or "\r" in text else text
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text).encode("utf-8", "replace").decode("utf-8")
 
 
 def _object(value: Any, where: str) -> dict[str, Any]:
@@ -237,11 +245,24 @@ def _object(value: Any, where: str) -> dict[str, Any]:
         # As it comes back from the database: with text for keys.
         text = json.dumps(value, allow_nan=False, ensure_ascii=False)
         plain = json.loads(text)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         plain = None
-    if not isinstance(plain, dict) or "\\u0000" in text or storable(text) != text:
-        raise RecordError(f"{where}: {value!r}; allowed: an object of JSON")
+    if not isinstance(plain, dict) or not all(storable(part) == part for part in _texts(plain)):
+        raise RecordError(f"{where}: {_shown(value)}; allowed: an object of JSON")
     counts = plain.values() if where == "network.layers" else ()
-    if any(isinstance(n, bool) or not isinstance(n, int) for n in counts):
-        raise RecordError(f"{where}: {value!r}; allowed: numbers of layers")
+    if any(isinstance(n, bool) or not isinstance(n, int) or not 0 <= n <= LAYERS for n in counts):
+        raise RecordError(f"{where}: {_shown(value)}; allowed: numbers of layers, 0 to {LAYERS}")
     return plain
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All text in a value of JSON."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for name, part in value.items():
+            yield name
+            yield from _texts(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _texts(part)

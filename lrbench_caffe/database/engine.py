@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import sqlite3
@@ -16,7 +17,7 @@ from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from lrbench_caffe.database.errors import DatabaseError
-from lrbench_caffe.database.urls import safe_url, scrub
+from lrbench_caffe.database.urls import safe_url, scrub, scrub_text
 from lrbench_caffe.errors import InputError
 
 CONNECT_SECONDS = 5
@@ -24,17 +25,19 @@ READ_ONLY = "lrbench_read_only"  # execution option: a transaction that writes n
 
 # A server or network that silently went away must not hold a training up for the two hours that TCP would.
 _LIBPQ = {
-    "connect_timeout": CONNECT_SECONDS,
     "application_name": "lrbench_caffe",
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
-    "tcp_user_timeout": 20_000,
 }
+_SILENT_SECONDS = 20  # for which what was sent may stay unanswered by the network
 
 # SQLSTATEs after which the same transaction may succeed: connection exceptions, rollbacks of deadlocks and
-# serialization failures, too many connections, a lock not available, a server that stops or starts.
-_PASSING = re.compile(r"08...|40001|40P01|53300|55P03|57P0[1-3]")
+# serialization failures, too many connections, a lock not available, a timeout, a server that stops or
+# starts.
+_PASSING = re.compile(r"08...|40001|40P01|53300|55P03|57014|57P0[1-3]")
+# Values that a column cannot hold, that a constraint forbids, that an index has no room for.
+_VALUE = re.compile(r"22...|23...|54000")
 # Failures to connect have no SQLSTATE in psycopg2. These do not pass by waiting.
 _LASTING = re.compile(
     r"authentication failed|no password supplied|no pg_hba\.conf entry|does not exist|permission denied"
@@ -46,11 +49,13 @@ _BUSY = re.compile(r"database (table |schema )?is locked|database is busy|cannot
 DriverError = (DBAPIError, sqlite3.Error, psycopg2.Error)
 
 
-def open_engine(url: str, patience: float = CONNECT_SECONDS) -> Engine:
+def open_engine(url: str, patience: float = CONNECT_SECONDS, query_only: bool = False) -> Engine:
     """An engine for a URL that ``resolve_url`` made. Nothing is connected yet.
 
     Args:
-        patience: seconds for which SQLite itself waits for a file in use, if fewer than usual.
+        patience: seconds for which SQLite itself waits for a file in use, and libpq for a connection, if
+            fewer than usual.
+        query_only: True where nothing in a SQLite file may change, the kind of its journal included.
 
     Raises:
         InputError: the URL cannot be read.
@@ -58,8 +63,8 @@ def open_engine(url: str, patience: float = CONNECT_SECONDS) -> Engine:
     """
     parsed = parse_url(url)
     if parsed.get_backend_name() == "sqlite":
-        return _sqlite(parsed, min(patience, CONNECT_SECONDS))
-    return create_engine(parsed, connect_args=_libpq_options(parsed), pool_use_lifo=True)
+        return _sqlite(parsed, min(patience, CONNECT_SECONDS), query_only)
+    return create_engine(parsed, connect_args=_libpq_options(parsed, patience), pool_use_lifo=True)
 
 
 def parse_url(url: str) -> URL:
@@ -88,14 +93,26 @@ def secrets(url: URL) -> list[str | None]:
     return [url.password, *options, os.environ.get("PGPASSWORD")]
 
 
-def _libpq_options(url: URL) -> dict[str, Any]:
-    return {name: value for name, value in _LIBPQ.items() if name not in url.query}
+def _libpq_options(url: URL, patience: float) -> dict[str, Any]:
+    whole = max(1, math.ceil(patience))  # libpq knows no parts of seconds
+    options = {
+        **_LIBPQ,
+        "connect_timeout": min(whole, CONNECT_SECONDS),
+        "tcp_user_timeout": 1000 * min(whole, _SILENT_SECONDS),
+    }
+    return {name: value for name, value in options.items() if name not in url.query}
+
+
+def limit_waiting(connection: Connection, seconds: float) -> None:
+    """Let no statement of this PostgreSQL transaction wait for longer: for a lock, or for its end."""
+    limit = max(100, math.ceil(1000 * seconds))  # 0 would be no limit
+    connection.exec_driver_sql(f"SET LOCAL statement_timeout = {limit}; SET LOCAL lock_timeout = {limit}")
 
 
 # -- SQLite -----------------------------------------------------------------------------------------
 
 
-def _sqlite(url: URL, busy_seconds: float) -> Engine:
+def _sqlite(url: URL, busy_seconds: float, query_only: bool) -> Engine:
     if url.database and url.database != ":memory:" and not url.database.startswith("file:"):
         folder = Path(url.database).parent
         try:
@@ -103,9 +120,14 @@ def _sqlite(url: URL, busy_seconds: float) -> Engine:
         except OSError as error:
             raise DatabaseError(f"cannot make {folder} for the database: {error.strerror}") from None
     engine = create_engine(url, connect_args={"timeout": busy_seconds})
-    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "connect", _read_sqlite if query_only else _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _read_sqlite(connection: sqlite3.Connection, _: Any) -> None:
+    connection.isolation_level = None
+    connection.execute("PRAGMA query_only = ON")
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _: Any) -> None:
@@ -161,6 +183,14 @@ def passes(error: BaseException) -> bool:
     return lost or (connection_failed and _LASTING.search(str(driver)) is None)
 
 
+def refuses_value(error: BaseException) -> bool:
+    """True where it is what was to be written that is wrong, not the database."""
+    code = sqlstate(error)
+    if code is not None:
+        return _VALUE.fullmatch(code) is not None
+    return isinstance(list(_origins(error))[-1], (sqlite3.IntegrityError, sqlite3.DataError))
+
+
 def refers_to_missing_row(error: BaseException) -> bool:
     """True where a foreign key finds nothing, because another process deleted the row meanwhile."""
     driver = list(_origins(error))[-1]
@@ -171,7 +201,7 @@ def explain(error: BaseException, url: URL) -> str:
     """One line about an error, without statements, values and passwords."""
     lines = str(list(_origins(error))[-1]).strip().splitlines() or ["no reason given"]
     text = " ".join(line.strip() for line in lines[:2])
-    return f"database {shown(url)}: {scrub(text, secrets(url))}"
+    return f"database {shown(url)}: {scrub_text(scrub(text, secrets(url)))}"
 
 
 def shown(url: URL) -> str:

@@ -17,5 +17,9 @@ class RecordError(InputError):
     """A run that cannot be stored. The message names the field, the value and what is allowed."""
 
 
+class ConflictError(RecordError):
+    """A run whose uid is in the database with other content, and neither is the later one."""
+
+
 class UnknownRun(InputError):
     """The database has no run with this uid."""

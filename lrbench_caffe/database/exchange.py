@@ -16,13 +16,15 @@ from pathlib import Path
 from typing import IO, Any
 
 from lrbench_caffe.database.checks import run_from_json
-from lrbench_caffe.database.errors import DatabaseError, RecordError
+from lrbench_caffe.database.errors import ConflictError, DatabaseError, RecordError
 from lrbench_caffe.database.store import Database
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.records import RunRecord
 
 BATCH = 200  # records put in one transaction
 _PAGES = 2000  # of a SQLite file, copied before others may write again
+_SQLITE_FILE = b"SQLite format 3\0"  # how each of them begins
+_BESIDE = ("-wal", "-shm", "-journal")  # SQLite takes what is in such files for newer than the file itself
 
 
 @dataclass
@@ -32,12 +34,14 @@ class Result:
     Attributes:
         report: called with the message of each record that is refused, as it is found.
         new: how many brought anything new; present: how many were there already.
+        conflicts: how many of the refused ones are in the database with other content.
         bad: the messages.
     """
 
     report: Callable[[str], None]
     new: int = 0
     present: int = 0
+    conflicts: int = 0
     bad: list[str] = field(default_factory=list)
 
     def refuse(self, message: str) -> None:
@@ -46,6 +50,8 @@ class Result:
 
     def __str__(self) -> str:
         refused = f", {len(self.bad)} refused" if self.bad else ""
+        if self.conflicts:
+            refused += f" ({self.conflicts} in conflict with what is there)"
         return f"{self.new} new or completed, {self.present} already there{refused}"
 
 
@@ -127,6 +133,7 @@ def _put(database: Database, batch: list[tuple[str, RunRecord]], result: Result)
         fresh = database.put_many([record for _, record in batch])
     except RecordError as error:
         if len(batch) == 1:
+            result.conflicts += isinstance(error, ConflictError)
             result.refuse(f"{batch[0][0]}: {error}")
             return
         for item in batch:
@@ -134,6 +141,45 @@ def _put(database: Database, batch: list[tuple[str, RunRecord]], result: Result)
         return
     result.new += sum(fresh)
     result.present += len(fresh) - sum(fresh)
+
+
+def check_target(database: Database, path: Path, *, force: bool, copy: bool = False) -> None:
+    """See to it that a file may be written to, or replaced.
+
+    Args:
+        force: whether a file that exists may be replaced.
+        copy: True where a copy of a SQLite database is to be written, which may replace a database.
+
+    Raises:
+        InputError: it may not. The database's own files never may.
+    """
+    if database.path is not None:
+        for suffix in ("", *_BESIDE):
+            own = Path(database.path + suffix)
+            if path.exists() and own.exists() and path.samefile(own):
+                raise InputError(f"{path} is the database itself; name another file")
+    if copy:
+        for beside in (path.with_name(path.name + suffix) for suffix in _BESIDE):
+            if beside.exists() and beside.stat().st_size:
+                raise InputError(
+                    f"{path} is a database in use, or one that was not closed: there is {beside}"
+                )
+    if not path.exists():
+        return
+    if not path.is_file():
+        raise InputError(f"{path} is no file that could be replaced; name another one")
+    if not copy and _is_sqlite(path):
+        raise InputError(f"{path} is a SQLite database, which is not replaced; name another file")
+    if not force:
+        raise InputError(f"{path} exists; --force replaces it")
+
+
+def _is_sqlite(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_SQLITE_FILE)) == _SQLITE_FILE
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
 
 
 @contextmanager
@@ -168,6 +214,8 @@ def backup_sqlite(database: Database, path: Path) -> None:
         with closing(sqlite3.connect(database.path)) as source, closing(sqlite3.connect(temporary)) as copy:
             source.backup(copy, pages=_PAGES)
             copy.execute("PRAGMA journal_mode = DELETE")  # one file, not three
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
         os.replace(temporary, path)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}") from None

@@ -9,12 +9,14 @@ from sqlalchemy import inspect, text
 from sqlalchemy.engine import Connection
 
 from lrbench_caffe.database import schema
+from lrbench_caffe.database.engine import shown
 from lrbench_caffe.database.errors import DatabaseError
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+_OURS = {"run", "measurement", "policy", "meta"}  # of every revision
 LOCK = 0x4C5242454E4348  # "LRBENCH": the advisory lock of those who migrate a PostgreSQL database
 
 
@@ -27,12 +29,18 @@ def revision(connection: Connection) -> str | None:
     tables = set(inspect(connection).get_table_names())
     if "alembic_version" in tables:
         found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+        if found is not None and not tables >= _OURS:
+            raise DatabaseError(
+                f"database {shown(connection.engine.url)}: it is of another program, at that program's "
+                f"revision {found}"
+            )
         if found is not None:
             return str(found)
     strange = tables.intersection(schema.metadata.tables)
     if strange:
         raise DatabaseError(
-            f"the database has tables named {', '.join(sorted(strange))} that this program did not make"
+            f"database {shown(connection.engine.url)}: it has tables named "
+            f"{', '.join(sorted(strange))} that this program did not make"
         )
     return None
 
@@ -59,8 +67,8 @@ def upgrade(connection: Connection, target: str = "head") -> None:
     found = revision(connection)
     if found is not None and found not in known:
         raise DatabaseError(
-            f"the database is at revision {found}, of a newer version of this program; this one knows "
-            f"up to {known[0]}. Update with: pip install -U lrbench-caffe"
+            f"database {shown(connection.engine.url)}: it is at revision {found}, of a newer version of "
+            f"this program; this one knows up to {known[0]}. Update with: pip install -U lrbench-caffe"
         )
     config.attributes["connection"] = connection
     command.upgrade(config, target)

@@ -32,6 +32,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
+from lrbench_caffe.database.ranges import RANGES
 from lrbench_caffe.records import SOURCES, STATUSES
 
 REVISION = "0001"  # of the newest migration; a test holds it against the files
@@ -73,22 +74,18 @@ def _one_of(column: str, values: tuple[str, ...]) -> CheckConstraint:
     return CheckConstraint(f"{column} IN ({', '.join(map(repr, values))})", name=column)
 
 
-def _positive(column: str) -> CheckConstraint:
-    return CheckConstraint(f"{column} > 0", name=f"{column}_positive")
-
-
 def _not_negative(column: str) -> CheckConstraint:
     return CheckConstraint(f"{column} >= 0", name=f"{column}_not_negative")
 
 
-def _metric_checks() -> list[CheckConstraint]:
-    # A softmax in single precision can exceed 1 by rounding, and so can a mean of such values.
+def _in_range(table: str, *columns: str, of: str | None = None) -> list[CheckConstraint]:
+    """Constraints for columns that have a range, by default all of the table's; ``of`` is whose ranges."""
+    source = f"{of or table}."
+    names = columns or [name.removeprefix(source) for name in RANGES if name.startswith(source)]
+    bounds = ((name, *RANGES[source + name]) for name in names)
     return [
-        CheckConstraint("top1 BETWEEN 0 AND 100", name="top1_percent"),
-        CheckConstraint("top5 BETWEEN 0 AND 100", name="top5_percent"),
-        CheckConstraint("ac BETWEEN 0 AND 1.0001", name="ac_probability"),
-        _not_negative("cd"),
-        _not_negative("cdac"),
+        CheckConstraint(f"{name} BETWEEN {low!r} AND {high!r}", name=f"{name}_range")
+        for name, low, high in bounds
     ]
 
 
@@ -109,7 +106,7 @@ task_type = Table(
     _key(),
     Column("name", Text, nullable=False),
     Column("classes", BigInteger),
-    _positive("classes"),
+    *_in_range("task_type"),
 )
 
 dataset = Table(
@@ -123,8 +120,7 @@ dataset = Table(
         for name in ("channels", "height", "width", "classes", "train_samples", "test_samples")
     ),
     Column("digest", Text),
-    *map(_positive, ("channels", "height", "width", "classes")),
-    *map(_not_negative, ("train_samples", "test_samples")),
+    *_in_range("dataset"),
 )
 
 network = Table(
@@ -137,7 +133,7 @@ network = Table(
     Column("layers", JSON, nullable=False),
     Column("parameters", BigInteger),
     Column("depth", BigInteger, nullable=False),
-    *map(_not_negative, ("parameters", "depth")),
+    *_in_range("network"),
 )
 
 task = Table(
@@ -161,7 +157,7 @@ policy = Table(
     Column("params", JSON, nullable=False),
     Column("num_params", Integer, nullable=False),
     UniqueConstraint("id", "function"),
-    _not_negative("num_params"),
+    *_in_range("policy"),
 )
 
 solver = Table(
@@ -175,7 +171,7 @@ solver = Table(
     Column("base_lr", Double),
     Column("momentum", Double),
     Column("weight_decay", Double),
-    *map(_positive, ("batch", "iter_size")),
+    *_in_range("solver"),
 )
 
 run = Table(
@@ -207,8 +203,7 @@ run = Table(
     _one_of("source", SOURCES),
     _one_of("status", STATUSES),
     CheckConstraint("uid <> ''", name="uid_not_empty"),
-    *map(_positive, ("epoch", "repeats")),
-    *map(_not_negative, ("max_iter", "test_interval", "top1_sd")),
+    *_in_range("run"),
     CheckConstraint("best_top1 BETWEEN 0 AND 100", name="best_top1_percent"),
     Index("ix_run_group", "task_id", "policy_id", "source", "max_iter", "solver_id"),
     Index(None, "task_id", "best_top1"),
@@ -227,8 +222,7 @@ measurement = Table(
     Column("samples", BigInteger, nullable=False),
     Column("silent_classes", BigInteger, nullable=False),
     PrimaryKeyConstraint("run_id", "net", "iteration"),
-    *_metric_checks(),
-    *map(_not_negative, ("net", "iteration", "samples", "silent_classes")),
+    *_in_range("measurement"),
 )
 
 summary = Table(
@@ -242,14 +236,15 @@ summary = Table(
     Column("max_iter", BigInteger, nullable=False),
     _reference("solver"),
     Column("epoch", Double),
-    *(Column(name, Integer, nullable=False) for name in ("runs", "repeats", "failed", "diverged")),
+    *(Column(name, BigInteger, nullable=False) for name in ("runs", "repeats", "failed", "diverged")),
     *(Column(name, Double) for base in SPREADS for name in (base, f"{base}_sd")),
+    *(Column(f"{name}_n", BigInteger) for name in SPREADS),  # trainings that have the value
     Column("origin", Text, nullable=False),
     UniqueConstraint("task_id", "policy_id", "source", "max_iter", "solver_id", name="uq_summary_group"),
     ForeignKeyConstraint(["policy_id", "function"], ["policy.id", "policy.function"]),
     Index(None, "policy_id", "function"),
     _one_of("source", SOURCES),
-    *_metric_checks(),
+    *_in_range("summary", *METRICS, of="measurement"),
     *map(_not_negative, ("runs", "repeats", "failed", "diverged")),
 )
 

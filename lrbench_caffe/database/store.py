@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Iterator, Sequence
 from functools import partial
 from types import TracebackType
@@ -11,13 +10,11 @@ from types import TracebackType
 from sqlalchemy import Select, func, select
 from sqlalchemy.engine import Connection, Engine, RowMapping
 
-from lrbench_caffe import __version__
 from lrbench_caffe.database import engine as driver
 from lrbench_caffe.database import migrate, schema, summaries, writing
 from lrbench_caffe.database.checks import checked_measurement, checked_run, storable
 from lrbench_caffe.database.errors import DatabaseError, RecordError, UnknownRun
-from lrbench_caffe.database.paper import FOLDER as PAPER_TABLES
-from lrbench_caffe.database.paper import paper_records
+from lrbench_caffe.database.paper import EDITION, paper_records
 from lrbench_caffe.database.rows import (
     part,
     part_columns,
@@ -58,7 +55,12 @@ class Database:
 
     @classmethod
     def open(
-        cls, url: str | None = None, *, patience: float = PATIENCE, must_exist: bool = False
+        cls,
+        url: str | None = None,
+        *,
+        patience: float = PATIENCE,
+        must_exist: bool = False,
+        read_only: bool = False,
     ) -> Database:
         """Open a database, make its tables or bring them up to date, and put the paper's results in.
 
@@ -66,6 +68,7 @@ class Database:
             url: sqlite:///FILE, a file, or postgresql://...; None for LRBENCH_DB, else the user's own.
             patience: seconds for which a write or read is tried before it fails.
             must_exist: True where a missing SQLite file is an error instead of a new database.
+            read_only: True where nothing may be written to it: it must exist and be of this revision.
 
         Raises:
             InputError: the URL cannot be read, or the file does not exist and must.
@@ -75,11 +78,13 @@ class Database:
         memory = parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:")
         if memory:
             raise InputError("database URL sqlite://: a database in memory is gone at once; name a file")
-        database = cls(driver.open_engine(resolved, patience), patience)
-        if must_exist and not database._exists():
+        database = cls(driver.open_engine(resolved, patience, read_only), patience)
+        if (must_exist or read_only) and not database._exists():
             raise InputError(f"there is no database {database.url}")
         try:
-            if not database._transactions.read(_is_current):
+            if read_only:
+                database._check_revision()
+            elif not database._transactions.read(_is_current):
                 database._transactions.write(_bring_up)
         except BaseException:
             database.close()
@@ -95,6 +100,16 @@ class Database:
                 return True
         except OSError:
             return False
+
+    def _check_revision(self) -> None:
+        found = self._transactions.read(migrate.revision)
+        if found is None:
+            raise DatabaseError(f"database {self.url}: it is empty, not an LR database")
+        if found != schema.REVISION:
+            raise DatabaseError(
+                f"database {self.url}: it is at revision {found}, and this program reads {schema.REVISION}; "
+                "the command info brings an older one up to date"
+            )
 
     @property
     def url(self) -> str:
@@ -174,7 +189,7 @@ class Database:
 
     def put_many(self, records: Sequence[RunRecord]) -> list[bool]:
         """``put`` for several records in one transaction: all of them or, with an error, none."""
-        checked = [checked_run(record) for record in records]
+        checked = [checked_run(_with_storable_reason(record)) for record in records]
         new = [False] * len(checked)
 
         def work(connection: Connection) -> None:
@@ -287,6 +302,7 @@ class Database:
         sources: Sequence[str] | None = None,
         order_by: str = "top1",
         limit: int | None = None,
+        unfinished: bool = False,
     ) -> list[PolicySummary]:
         """What is known of the policies tried on a task, best first; what was not measured comes last.
 
@@ -294,10 +310,17 @@ class Database:
             functions, sources: only these.
             order_by: top1, top5 or ac (higher is better), cd, cdac, ld, iterations or num_params (lower is).
             limit: at most this many. The time taken grows with it, not with the number of runs.
+            unfinished: only policies no run of which finished: they diverged or failed.
         """
         return self._transactions.read(
             lambda c: summaries.read(
-                c, task_id, functions=functions, sources=sources, order_by=order_by, limit=limit
+                c,
+                task_id,
+                functions=functions,
+                sources=sources,
+                order_by=order_by,
+                limit=limit,
+                unfinished=unfinished,
             )
         )
 
@@ -335,19 +358,12 @@ class Database:
 
 
 def _is_current(connection: Connection) -> bool:
-    """True where there is nothing to migrate, and this version's paper results are in."""
+    """True where there is nothing to migrate, and the paper's results are in: of this edition or later."""
     if migrate.revision(connection) != schema.REVISION:
         return False
     query = select(schema.meta.c.value).where(schema.meta.c.name == _PAPER)
-    return connection.execute(query).scalar() == _paper_edition()
-
-
-def _paper_edition() -> str:
-    """Changes when this package's tables of the paper change."""
-    hasher = hashlib.sha256(__version__.encode())
-    for file in sorted(path for path in PAPER_TABLES.iterdir() if path.is_file()):
-        hasher.update(file.read_bytes())
-    return hasher.hexdigest()[:32]
+    stored = connection.execute(query).scalar() or ""
+    return stored.isdecimal() and int(stored) >= EDITION
 
 
 def _bring_up(connection: Connection) -> None:
@@ -361,7 +377,13 @@ def _bring_up(connection: Connection) -> None:
         writing.remove(connection, [record.uid for record in records])
         writing.put(connection, records)
         connection.execute(schema.meta.delete().where(schema.meta.c.name == _PAPER))
-        connection.execute(schema.meta.insert().values(name=_PAPER, value=_paper_edition()))
+        connection.execute(schema.meta.insert().values(name=_PAPER, value=str(EDITION)))
+
+
+def _with_storable_reason(record: RunRecord) -> RunRecord:
+    if not isinstance(record.reason, str):
+        return record
+    return dataclasses.replace(record, reason=storable(record.reason))
 
 
 def _read_page(connection: Connection, query: Select, measurements: bool) -> list[tuple[int, RunRecord]]:

@@ -61,11 +61,11 @@ def pooled(samples: Sequence[Sample]) -> Spread | None:
     mean = math.fsum(s.trainings * s.mean for s in samples) / total
     within = [0.0 if s.trainings == 1 else s.sd for s in samples]
     if total == 1 or any(sd is None for sd in within):
-        return Spread(mean, None)
+        return Spread(mean, None, total)
     variance = math.fsum(
         s.trainings * ((sd or 0.0) ** 2 + (s.mean - mean) ** 2) for s, sd in zip(samples, within)
     )
-    return Spread(mean, math.sqrt(variance / total))
+    return Spread(mean, math.sqrt(variance / total), total)
 
 
 # -- writing ----------------------------------------------------------------------------------------
@@ -132,7 +132,7 @@ def _summarise(connection: Connection, group: Group) -> dict[str, Any] | None:
     values = {
         "function": newest["function"],
         "epoch": newest["epoch"],
-        "origin": newest["origin"],
+        "origin": _origin(newest, finished.values()),
         "runs": len(finished),
         "repeats": sum(row["repeats"] for row in finished.values()),
         "failed": len(ids["failed"]),
@@ -147,13 +147,20 @@ def _summarise(connection: Connection, group: Group) -> dict[str, Any] | None:
         spread = pooled(samples)
         values[name] = spread and spread.mean
         values[f"{name}_sd"] = spread and spread.sd
+        values[f"{name}_n"] = spread and spread.n
     return values
+
+
+def _origin(newest: RowMapping, finished: Iterable[RowMapping]) -> str:
+    """That of the newest run; of the paper's, which have no time, all."""
+    origins = {row["origin"]: None for row in finished if row["source"] == "paper"}
+    return "; ".join(origins) or newest["origin"]
 
 
 def _counted_runs(group: Group) -> Select:
     """The runs of a group that count, each with its measurements at its highest Top-1, first ones first."""
     run, measured, policy = schema.run, schema.measurement, schema.policy
-    names = ("id", "status", "repeats", "top1_sd", "started", "epoch", "origin")
+    names = ("id", "status", "repeats", "top1_sd", "started", "epoch", "source", "origin")
     at_best = and_(measured.c.run_id == run.c.id, measured.c.net == 0, measured.c.top1 == run.c.best_top1)
     return (
         select(
@@ -179,6 +186,7 @@ def read(
     sources: Sequence[str] | None,
     order_by: str,
     limit: int | None,
+    unfinished: bool = False,
 ) -> list[PolicySummary]:
     """See ``Database.summaries``."""
     if order_by not in ORDERS:
@@ -188,7 +196,7 @@ def read(
     rows = [
         row
         for name in wanted
-        for row in connection.execute(_best(task_id, name, sources, order_by, limit)).mappings()
+        for row in connection.execute(_best(task_id, name, sources, order_by, limit, unfinished)).mappings()
     ]
     if len(wanted) > 1:
         rows.sort(key=lambda row: _place(row, order_by))
@@ -196,7 +204,12 @@ def read(
 
 
 def _best(
-    task_id: int, function: str | None, sources: Sequence[str] | None, order_by: str, limit: int | None
+    task_id: int,
+    function: str | None,
+    sources: Sequence[str] | None,
+    order_by: str,
+    limit: int | None,
+    unfinished: bool,
 ) -> Select:
     table, policy, solver = schema.summary, schema.policy, schema.solver
     column = policy.c.num_params if order_by == "num_params" else table.c[order_by]
@@ -212,6 +225,8 @@ def _best(
         .order_by(order.nulls_last(), table.c.id)
         .limit(limit)
     )
+    if unfinished:  # by Top-1 for the index
+        query = query.where(table.c.top1.is_(None), table.c.runs == 0)
     if function is not None:
         query = query.where(table.c.function == function)
     return query if sources is None else query.where(table.c.source.in_(sources))
@@ -225,7 +240,8 @@ def _place(row: RowMapping, order_by: str) -> tuple[bool, float, int]:
 
 def _summary(row: RowMapping) -> PolicySummary:
     values: dict[str, Any] = {
-        name: None if row[name] is None else Spread(row[name], row[f"{name}_sd"]) for name in schema.SPREADS
+        name: None if row[name] is None else Spread(row[name], row[f"{name}_sd"], row[f"{name}_n"])
+        for name in schema.SPREADS
     }
     values.update({name: row[name] for name in ("runs", "repeats", "failed", "diverged")})
     values.update({name: row[name] for name in ("id", "task_id", "source", "max_iter", "epoch", "origin")})

@@ -18,6 +18,10 @@ class StillRunning(Exception):
     """A training is writing in this run directory; it stores its results itself."""
 
 
+class NotForDatabase(Exception):
+    """A training that was not to be recorded (--no-db), or ended before there was anything to record."""
+
+
 def run_directories(roots: Iterable[Path]) -> Iterator[Path]:
     """The run directories among and below these directories, each once.
 
@@ -45,14 +49,17 @@ def read_run(path: Path) -> RunRecord:
 
     Raises:
         StillRunning: the training has not ended.
+        NotForDatabase: there is no record in it.
         InputError: it holds no run that can be stored; the message says why.
     """
     directory = RunDirectory(path)
     if directory.running:
         raise StillRunning
     settings = directory.read()
-    if not isinstance(settings.get("record"), dict):
-        raise InputError(f"{path}: run.json has no record for the database")
+    if settings.get("record") is None:
+        raise NotForDatabase
+    if not isinstance(settings["record"], dict):
+        raise InputError(f"{path}: run.json: record: allowed: an object")
     content = {name: value for name, value in settings["record"].items() if name != "digest"}
     try:
         record = run_from_json({"schema": SCHEMA, **content, "measurements": []})

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from sqlalchemy.engine import Connection, Engine
 
 from lrbench_caffe.database import engine as driver
-from lrbench_caffe.database.errors import DatabaseError, DatabaseUnavailable
+from lrbench_caffe.database.errors import DatabaseError, DatabaseUnavailable, RecordError
 
 Result = TypeVar("Result")
 
@@ -37,7 +37,8 @@ class Transactions:
 
         Raises:
             DatabaseUnavailable: the database stayed away for longer than the patience.
-            DatabaseError: it refuses for a reason that does not pass.
+            RecordError: it refuses a value that is to be written.
+            DatabaseError: it refuses for another reason that does not pass.
         """
         return self._persist(work, read_only=False)
 
@@ -46,26 +47,32 @@ class Transactions:
         return self._persist(work, read_only=True)
 
     def _persist(self, work: Callable[[Connection], Result], read_only: bool) -> Result:
-        deadline = time.monotonic() + self.patience
+        began = time.monotonic()
+        deadline = began + self.patience
         pause = FIRST_PAUSE
         while True:
             try:
-                return self._attempt(work, read_only)
+                return self._attempt(work, read_only, deadline - time.monotonic())
             except driver.DriverError as error:
                 message = driver.explain(error, self.engine.url)
                 # In a write a missing row was there a moment ago: another process deletes what nobody uses.
                 passing = driver.passes(error) or driver.refers_to_missing_row(error)
+                refused = driver.refuses_value(error)
             if not passing:
-                raise DatabaseError(message) from None
+                raise (RecordError if refused else DatabaseError)(message) from None
             if time.monotonic() + pause > deadline:
-                raise DatabaseUnavailable(f"{message} (tried for {self.patience:g} s)") from None
+                waited = time.monotonic() - began
+                raise DatabaseUnavailable(f"{message} (tried for {waited:.1f} s)") from None
             # By chance, so that many that were stopped together do not come back together.
             time.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(2 * pause, LONGEST_PAUSE)
 
-    def _attempt(self, work: Callable[[Connection], Result], read_only: bool) -> Result:
+    def _attempt(self, work: Callable[[Connection], Result], read_only: bool, seconds: float) -> Result:
         options: dict[str, Any] = {driver.READ_ONLY: read_only}
-        if self.engine.dialect.name == "postgresql":
+        postgresql = self.engine.dialect.name == "postgresql"
+        if postgresql:
             options["isolation_level"] = "REPEATABLE READ" if read_only else "READ COMMITTED"
         with self.engine.connect().execution_options(**options) as connection, connection.begin():
+            if postgresql:
+                driver.limit_waiting(connection, seconds)
             return work(connection)

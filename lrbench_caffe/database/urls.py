@@ -21,6 +21,21 @@ _USER_AND_PASSWORD = re.compile(r"^([^:/@?]*):.*@", re.DOTALL)
 # What follows a host's colon must be a port; anything else is a password in a URL that was cut short.
 _NO_PORT = re.compile(r"^([^:/@?\[\]]*):(?!\d*(?:[/?,]|$)).*", re.DOTALL)
 
+_URL_OR_LOGIN = re.compile(
+    r"(?P<url>[A-Za-z][\w+.-]*://\S+?)(?=[;,.)\]'\"]*(?:\s|$))|[\w.%+-]+:\S*@(?=[\w\[])"
+)
+_PASSWORD_PAIR = re.compile(
+    r"(?i)((?:password|passwd|pwd)\s*=\s*)(?:'(?:\\.|[^'\\])*'|\"[^\"]*\"|(?:\\.|[^\s&'\"\\])+)"
+)
+# What is meant for PostgreSQL and would otherwise be the name of a file, password and all.
+_NO_FILE = re.compile(
+    r"(?i)postgres(ql)?(\+\w+)?:"
+    r"|(.*\s)?(host|hostaddr|port|dbname|user|password|service|sslmode)\s*="
+    r"|[^/:@]+:.+@.",
+    re.DOTALL,
+)
+SHORTEST_SECRET = 3  # of fewer characters, it is in every text by chance
+
 
 def default_path(environment: Mapping[str, str] = os.environ) -> Path:
     """The embedded database: lrbench_caffe/lr.sqlite in the user's data directory (XDG)."""
@@ -46,7 +61,12 @@ def resolve_url(url: str | None, environment: Mapping[str, str] = os.environ) ->
     scheme, found, rest = given.partition("://")
     if not found:
         if given.startswith("sqlite:"):
-            raise InputError(_SLASHES.format(given))
+            raise InputError(_SLASHES.format(scrub_text(given)))
+        if _NO_FILE.match(given):
+            raise InputError(
+                f"database {scrub_text(given)}: PostgreSQL is written postgresql://USER@HOST/DATABASE, "
+                "a file of such a name ./NAME"
+            )
         return f"sqlite+pysqlite:///{Path(given).expanduser()}"
     if scheme in _POSTGRESQL:
         return f"postgresql+psycopg2://{rest}"
@@ -83,6 +103,16 @@ def safe_arguments(arguments: Sequence[str]) -> list[str]:
 def scrub(message: str, secrets: Sequence[str | None]) -> str:
     """A message of another library, without the secrets should they occur in it."""
     for secret in secrets:
-        if secret:
+        if secret and len(secret) >= SHORTEST_SECRET:
             message = message.replace(secret, HIDDEN)
     return message
+
+
+def scrub_text(text: str) -> str:
+    """Any text without the passwords in what looks like a URL, a login or a setting in it.
+
+    >>> scrub_text("cannot read postgresql://ada:secret@h/lr, nor bob:secret@h/lr, nor password=secret")
+    'cannot read postgresql://ada:***@h/lr, nor ***@h/lr, nor password=***'
+    """
+    text = _URL_OR_LOGIN.sub(lambda m: safe_url(m["url"]) if m["url"] else f"{HIDDEN}@", text)
+    return _PASSWORD_PAIR.sub(rf"\1{HIDDEN}", text)

@@ -12,7 +12,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection, RowMapping
 
 from lrbench_caffe.database import schema
-from lrbench_caffe.database.errors import RecordError, UnknownRun
+from lrbench_caffe.database.errors import ConflictError, RecordError, UnknownRun
 from lrbench_caffe.database.rows import MEASURED, OWN, Ids, Known, insert, read_measurements, store_parts
 from lrbench_caffe.database.summaries import Group, refresh
 from lrbench_caffe.metrics import Measurement
@@ -72,6 +72,7 @@ def put(connection: Connection, records: Sequence[RunRecord]) -> list[bool]:
 
     Raises:
         RecordError: another run has the uid of one of them.
+        ConflictError: one of them is there with other content.
     """
     pending = _Pending()
     new = [_put(connection, record, pending) for record in records]
@@ -107,6 +108,8 @@ def _put(connection: Connection, record: RunRecord, pending: _Pending) -> bool:
     if later:
         connection.execute(update(schema.run).where(schema.run.c.id == stored["id"]).values(**values))
     have = {} if fresh else {(m.net, m.iteration): m for m in _measurements(connection, stored["id"])}
+    if not fresh and not later:
+        _check_no_conflict(stored, values, have, record.measurements)
     missing = [
         m
         for m in record.measurements
@@ -159,6 +162,25 @@ def _check_same(stored: RowMapping, values: dict[str, Any]) -> None:
     other = [name.removesuffix("_id") for name in _FIXED if stored[name] != values[name]]
     if other:
         raise RecordError(f"uid: {stored['uid']!r} is another run in the database: its {other[0]} differs")
+
+
+def _check_no_conflict(
+    stored: RowMapping,
+    values: dict[str, Any],
+    have: dict[tuple[int, int], Measurement],
+    measurements: Sequence[Measurement],
+) -> None:
+    """Of the same end there is one truth. An earlier state of a run that went on may differ from it."""
+    if values["status"] == "running" or values["ended"] != stored["ended"]:
+        return
+    other = [name for name in ("status", "max_iter", "repeats", "top1_sd") if stored[name] != values[name]]
+    for m in measurements:
+        if have.get((m.net, m.iteration), m) != m:
+            other.append(f"measurement at iteration {m.iteration}")
+    if other:
+        raise ConflictError(
+            f"uid: {stored['uid']!r} is in the database with other content: its {other[0]} differs"
+        )
 
 
 def _measurements(connection: Connection, run_id: int) -> list[Measurement]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from lrbench_caffe.database.ranges import INT32, LAYERS, REAL, WHOLE, YEAR_9999
 from lrbench_caffe.lr import parse
 from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.records import (
@@ -54,10 +55,12 @@ def run(uid: str, **others: Any) -> RunRecord:
 
 # -- any run ----------------------------------------------------------------------------------------
 
-texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)
-numbers = st.floats(allow_nan=False, allow_infinity=False).map(lambda x: x + 0.0)
-positive = st.integers(1, 2**63 - 1)
-counts = st.integers(0, 2**63 - 1)
+texts = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), max_size=20)
+numbers = st.floats(-REAL, REAL).map(lambda x: x + 0.0)
+times = st.floats(0, YEAR_9999).map(abs)
+positive = st.integers(1, WHOLE)
+counts = st.integers(0, WHOLE)
+iterations = st.integers(0, INT32)
 
 
 def maybe(strategy: st.SearchStrategy) -> st.SearchStrategy:
@@ -67,7 +70,12 @@ def maybe(strategy: st.SearchStrategy) -> st.SearchStrategy:
 frameworks = st.builds(Framework, texts, texts, texts)
 datasets = st.builds(Dataset, texts, *[maybe(positive)] * 4, *[maybe(counts)] * 2, digest=maybe(texts))
 networks = st.builds(
-    Network, texts, texts, st.dictionaries(texts, st.integers(0, 1000), max_size=3), maybe(counts), counts
+    Network,
+    texts,
+    texts,
+    st.dictionaries(texts, st.integers(0, 1000), max_size=3),
+    maybe(counts),
+    st.integers(0, LAYERS),
 )
 solvers = st.builds(SolverSettings, texts, maybe(positive), positive, *[maybe(numbers)] * 3)
 policies = st.sampled_from(
@@ -108,12 +116,12 @@ runs = st.builds(
     policy=policies,
     solver=solvers,
     seed=maybe(st.integers(-(2**63), 2**63 - 1)),
-    max_iter=counts,
-    test_interval=maybe(counts),
-    epoch=maybe(st.floats(1e-300, 1e300)),
+    max_iter=st.integers(1, INT32),
+    test_interval=maybe(iterations),
+    epoch=maybe(st.floats(1e-9, 1e9)),
     machine=maybe(texts),
-    started=maybe(numbers),
-    ended=maybe(numbers),
+    started=maybe(times),
+    ended=maybe(times),
     status=st.sampled_from(STATUSES),
     reason=maybe(texts),
     repeats=st.integers(1, 1000),

@@ -6,8 +6,10 @@ import dataclasses
 import io
 import json
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
@@ -230,6 +232,107 @@ def test_backup_of_postgresql_can_be_restored(command, new_url, tmp_path):
         assert list(database.export()) == expected
 
 
+def test_a_backup_replaces_neither_the_database_nor_one_in_use(command, file, tmp_path):
+    link = tmp_path / "link.sqlite"
+    link.symlink_to(file)
+    for path in (file, link, f"{file}-wal"):
+        Path(path).touch()
+        code, _, err = command("backup", path, "--force")
+        assert (code, "is the database itself" in err) == (2, True), err
+    used = tmp_path / "used.sqlite"
+    with Database.open(str(used)) as other:
+        other.put(run("theirs"))
+        code, _, err = command("backup", used, "--force")
+        assert (code, "is a database in use, or one that was not closed" in err) == (2, True)
+    assert stored(str(used)) == ["theirs"]
+    assert command("backup", used, "--force")[0] == 0
+    assert stored(str(used)) == stored(file) == ["aaa1", "aaa2"]
+    (tmp_path / "new.sqlite-wal").write_bytes(b"left by a crash")
+    assert command("backup", tmp_path / "new.sqlite")[0] == 2
+
+
+def test_an_export_replaces_no_database_and_no_file_unless_told(command, file, tmp_path):
+    code, _, err = command("export", file, "--force")
+    assert (code, "is the database itself" in err) == (2, True)
+    other = tmp_path / "other.sqlite"
+    Database.open(str(other)).close()
+    code, _, err = command("export", other, "--force")
+    assert (code, "is a SQLite database, which is not replaced" in err) == (2, True)
+    notes = tmp_path / "notes.txt"
+    notes.write_text("mine")
+    code, _, err = command("export", notes)
+    assert (code, err) == (2, f"error: {notes} exists; --force replaces it\n")
+    assert notes.read_text() == "mine"
+    assert command("export", notes, "--force")[0] == 0
+    assert command("export", tmp_path, "--force")[0] == 2
+    assert stored(file) == ["aaa1", "aaa2"]
+
+
+def test_a_conflict_is_counted_and_told_with_its_line(command, file, tmp_path):
+    path = tmp_path / "in.jsonl"
+    other = run("aaa1", measurements=[at(100, 12.5)])
+    path.write_text("".join(json.dumps(r.to_json()) + "\n" for r in (run("new"), other)))
+    code, _, err = command("import", path)
+    assert code == 1
+    assert f"error: {path}:2: uid: 'aaa1' is in the database with other content: its measurement at" in err
+    assert "1 new or completed, 0 already there, 1 refused (1 in conflict with what is there)" in err
+
+
+def test_text_for_a_number_is_one_bad_line(command, file, tmp_path):
+    value = run("text").to_json()
+    value["measurements"][0]["top1"] = "99"
+    del value["digest"]
+    path = tmp_path / "in.jsonl"
+    path.write_text(json.dumps(value) + "\n" + json.dumps(run("new").to_json()) + "\n")
+    code, _, err = command("import", path)
+    assert code == 1
+    assert f"error: {path}:1: measurement.top1: '99'; allowed: a number\n" in err
+    assert "new" in stored(file)
+
+
+def test_a_value_that_the_database_refuses_is_one_bad_line(command, file, tmp_path, monkeypatch, new_url):
+    monkeypatch.setattr("lrbench_caffe.database.store.checked_run", lambda record: record)
+    path = tmp_path / "in.jsonl"
+    lines = [run("good"), run("bad", max_iter=-5), run("fine")]
+    monkeypatch.setattr("lrbench_caffe.database.checks._check_policy", lambda record: None)
+    monkeypatch.setattr("lrbench_caffe.database.checks.checked_run", lambda record: record)
+    path.write_text("".join(json.dumps(r.to_json()) + "\n" for r in lines))
+    for url in (file, new_url("postgresql")):
+        code, _, err = command("--db", url, "import", path)
+        assert code == 1
+        assert f"error: {path}:2: database " in err
+        assert "2 new or completed, 0 already there, 1 refused" in err
+
+
+def test_merge_writes_nothing_to_its_source(command, file, tmp_path, new_url):
+    other = new_url("sqlite").removeprefix("sqlite:///")
+    with Database.open(other) as database:
+        database.delete([record.uid for record in database.runs()])
+        database.put(run("theirs"))
+    copy = tmp_path / "copy.sqlite"
+    assert command("--db", other, "backup", copy)[0] == 0
+    before = copy.read_bytes()
+    assert command("merge", copy)[0] == 0
+    assert copy.read_bytes() == before
+    assert "theirs" in stored(file)
+    (tmp_path / "empty.sqlite").touch()
+    code, _, err = command("merge", tmp_path / "empty.sqlite")
+    assert (code, "it is empty, not an LR database" in err) == (1, True)
+    assert (tmp_path / "empty.sqlite").read_bytes() == b""
+    with closing(sqlite3.connect(copy)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = '0000'")
+    code, _, err = command("merge", copy)
+    assert (code, "it is at revision 0000, and this program reads 0001" in err) == (1, True)
+
+
+def test_an_unknown_function_is_told_with_the_nearest(command):
+    for name in ("runs", "delete"):
+        code, _, err = command(name, "--function", "sine2")
+        assert code == 2
+        assert "--function: unknown LR function 'sine2'; did you mean SIN2?" in err
+    assert command("runs", "--function", "fix;sinexp")[0] == 0
+
+
 # -- run directories --------------------------------------------------------------------------------
 
 
@@ -239,7 +342,8 @@ def waiting(path: Path, uid: str, **settings: object) -> RunDirectory:
     del record["measurements"]
     directory = RunDirectory(path)
     directory.lock()
-    directory.write({"record": record, "status": "finished", "reason": None, **settings})
+    known = {"solver": "a.prototxt", "record": record, "status": "finished", "reason": None}
+    directory.write({**known, **settings})
     for measurement in run(uid).measurements:
         directory.add_measurement(measurement)
     return directory
@@ -282,12 +386,16 @@ def test_sync_tells_what_it_cannot_read_and_takes_the_rest(command, file, tmp_pa
     waiting(tmp_path / "runs" / "good", "w1").release()
     waiting(tmp_path / "runs" / "old", "w2", record=None).release()
     waiting(tmp_path / "runs" / "odd", "w3", record={**asdict(run("w3")), "source": "guessed"}).release()
-    code, _, err = command("sync", tmp_path / "runs")
+    waiting(tmp_path / "runs" / "torn", "w4").release()
+    (tmp_path / "runs" / "torn" / "run.json").write_text("{")
+    code, out, err = command("sync", tmp_path / "runs")
     assert code == 1
-    assert "old: run.json has no record for the database" in err
+    assert "old: not recorded for the database (--no-db), left alone" in out
+    assert err.count("torn holds no run: ") == 1
     assert "odd: run.json: record: source: 'guessed'; allowed" in err
     assert stored(file) == ["aaa1", "aaa2", "w1"]
     assert command("sync", tmp_path / "nowhere")[0] == 2
+    assert command("sync", tmp_path / "runs" / "old")[0] == 0
 
 
 # -- the rest ---------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 import uuid
 
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from lrbench_caffe.database import Database, RecordError, UnknownRun
+from lrbench_caffe.database import Database, RecordError, UnknownRun, paper
+from lrbench_caffe.database.errors import ConflictError
 from lrbench_caffe.database.paper import paper_records
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.records import Dataset, Framework, RunRecord, Spread, Task
@@ -452,7 +454,7 @@ def test_a_corrected_row_of_the_paper_replaces_the_old_one(url, monkeypatch):
     first = next(paper_records())
     corrected = dataclasses.replace(first, seed=7, measurements=[])
     monkeypatch.setattr("lrbench_caffe.database.store.paper_records", lambda: iter([corrected]))
-    monkeypatch.setattr("lrbench_caffe.database.store.__version__", "99")
+    monkeypatch.setattr("lrbench_caffe.database.store.EDITION", 99)
     with Database.open(url) as database:
         assert database.get(first.uid) == corrected
         assert database.counts()["run"] == len(list(database.runs(source="paper")))
@@ -460,6 +462,43 @@ def test_a_corrected_row_of_the_paper_replaces_the_old_one(url, monkeypatch):
     with Database.open(url) as database:
         # Deleted by hand, it stays away until there is another edition.
         assert database.uids(first.uid) == []
+    monkeypatch.undo()
+    with Database.open(url) as database:
+        # An older program on the same database undoes nothing.
+        assert database.uids(first.uid) == []
+
+
+def test_the_edition_goes_up_with_the_tables():
+    """Where this fails: EDITION one higher, CONTENT what is found here."""
+    digest = hashlib.sha256()
+    for file in sorted(path for path in paper.FOLDER.iterdir() if path.suffix in (".csv", ".json")):
+        digest.update(file.read_bytes())
+    assert digest.hexdigest()[:32] == paper.CONTENT
+
+
+def test_the_same_run_with_other_content_is_a_conflict(database):
+    database.put(run("a"))
+    for other in (
+        run("a", status="failed"),
+        run("a", measurements=[at(100, 91.0)]),
+    ):
+        with pytest.raises(ConflictError, match="uid: 'a' is in the database with other content: its "):
+            database.put(other)
+    assert database.put(run("a", measurements=[at(100, 90.0)])) is False  # less of the same
+    assert database.put(run("a", ended=1.0, measurements=[at(100, 91.0)])) is False  # an earlier state
+    assert database.get("a") == run("a")
+
+
+def test_a_reason_of_several_lines_becomes_one(database):
+    database.put(run("a", status="failed", reason="Check failed:\nx"))
+    assert database.get("a").reason == "Check failed: x"
+
+
+def test_a_value_that_only_the_database_refuses_is_a_record_error(database, monkeypatch):
+    monkeypatch.setattr("lrbench_caffe.database.store.checked_run", lambda record: record)
+    with pytest.raises(RecordError):
+        database.put(run("refused", max_iter=-5))
+    assert database.uids("refused") == []
 
 
 def test_it_can_be_used_by_two_at_a_time(url, database):

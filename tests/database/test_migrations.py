@@ -130,9 +130,17 @@ def test_a_database_of_another_program_is_left_alone(new_url, kind):
     engine = open_engine(resolve_url(url))
     with engine.begin() as connection:
         connection.exec_driver_sql("CREATE TABLE run (id INTEGER)")
-    with pytest.raises(DatabaseError, match="tables named run that this program did not make"):
+    name = url.rpartition("/")[2]
+    with pytest.raises(
+        DatabaseError, match=f"{name}: it has tables named run that this program did not make"
+    ):
         Database.open(url)
     assert inspect(engine).get_table_names() == ["run"]
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE alembic_version (version_num TEXT)")
+        connection.exec_driver_sql("INSERT INTO alembic_version VALUES ('beef')")
+    with pytest.raises(DatabaseError, match=f"{name}: it is of another program, .* revision beef"):
+        Database.open(url)
     engine.dispose()
 
 

@@ -12,9 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import event, text
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, make_url
 
 from lrbench_caffe.database import Database, DatabaseError, DatabaseUnavailable, schema
+from lrbench_caffe.database.engine import _libpq_options
 from lrbench_caffe.database.urls import resolve_url
 from tests.database.records import at, run
 from tests.database.server import Server
@@ -73,11 +74,31 @@ def test_after_the_patience_it_is_told(own_server):
     with Database.open(own_server.url(own_server.create()), patience=0.5) as database:
         own_server.stop()
         began = time.monotonic()
-        with pytest.raises(DatabaseUnavailable, match=r"\(tried for 0.5 s\)"):
+        with pytest.raises(DatabaseUnavailable, match=r"\(tried for 0\.\d s\)"):
             database.put(run("a"))
         assert time.monotonic() - began < 5
         own_server.start()
         assert database.put(run("a")) is True
+
+
+def test_a_lock_is_waited_for_no_longer_than_the_patience(own_server):
+    url = own_server.url(own_server.create())
+    with Database.open(url) as holder, Database.open(url, patience=0.5) as database:
+        database.put(run("a"))
+        with holder._engine.connect() as connection, connection.begin():
+            connection.execute(text("LOCK TABLE run IN ACCESS EXCLUSIVE MODE"))
+            for work in (lambda: database.get("a"), lambda: database.end_run("a", "failed", None, 2e3)):
+                began = time.monotonic()
+                with pytest.raises(DatabaseUnavailable, match=r"timeout .*\(tried for \d\.\d s\)"):
+                    work()
+                assert time.monotonic() - began < 2
+        assert database.get("a") == run("a")
+
+
+@pytest.mark.parametrize(("patience", "expected"), [(0.3, 1), (2, 2), (60, 5)])
+def test_a_connection_is_waited_for_no_longer_than_the_patience(patience, expected):
+    options = _libpq_options(make_url("postgresql://h/lr"), patience)
+    assert options["connect_timeout"] == expected
 
 
 def test_a_commit_of_unknown_outcome_is_made_once(postgresql, monkeypatch):

@@ -10,6 +10,9 @@ import pytest
 
 from lrbench_caffe import cli, rank
 from lrbench_caffe.database import Database
+from lrbench_caffe.lr import parse
+from lrbench_caffe.metrics import Measurement
+from lrbench_caffe.records import Dataset, Framework, Network, PolicyRecord, RunRecord, SolverSettings
 
 PNG = b"\x89PNG"
 
@@ -90,7 +93,7 @@ def test_weights(run):
         run("--task", "mnist", "--weights", "top1=1,iterations=1", "--format", "json", "--top", "2")
     )
     # SIN2 is the best in both. SIN: Top-1 (99.31 - 99.09) / (99.33 - 99.09) = 0.91667, iterations 1
-    assert [(row["function"], row["score"]) for row in rows] == [("SIN2", 1.0), ("SIN", 0.9583)]
+    assert [(row["function"], row["score"]) for row in rows] == [("SIN2", 1.0), ("SIN", 0.9583333333)]
 
 
 def test_pareto_front_and_plot(run, tmp_path):
@@ -114,7 +117,7 @@ def test_pareto_front_and_plot(run, tmp_path):
             ["--task", "mnist", "--source", "hearsay"],
             "--source: 'hearsay'; allowed: measured, paper, imported",
         ),
-        (["--task", "mnist", "--source", "measured"], "no finished run fits"),
+        (["--task", "mnist", "--source", "measured"], "no finished run with a Top-1 fits --source\n"),
         (["--task", "mnist", "--top", "-1"], "--top: -1"),
         (["--task", "mnist", "--target-top1", "101"], "--target-top1: 101"),
         (["--task", "mnist", "--pareto", "--weights", "top1=1"], "allowed: one of them"),
@@ -136,6 +139,91 @@ def test_a_few_of_the_best_are_the_first_of_all(run, by):
         run("--task", "cnn3", "--by", by, "--top", top, "--format", "csv").splitlines() for top in ("5", "0")
     )
     assert few[:6] == every[:6]
+
+
+# -- runs that did not finish -----------------------------------------------------------------------
+
+
+def training(policy: str, seed: int, top1: float | None, status: str = "finished", ld: float | None = None):
+    """A run on a task of which hardly anything is known, with one test."""
+    test = Measurement(100, 0.01, top1, None, None, None, None, None, None, ld, 1.0, 500)
+    return RunRecord(
+        uid=f"{policy} {seed}", source="measured", origin="runs/x", task_type="classification",
+        framework=Framework("Caffe", "1.0.0", "CPU"), network=Network("net", "odd", {}, None, 2),
+        dataset=Dataset("odd", None, None, None, None, None, None), policy=PolicyRecord.of(parse(policy)),
+        solver=SolverSettings("SGD", 100, 1, 0.01, 0.9, 0.0005), seed=seed, max_iter=100, test_interval=100,
+        epoch=None, machine=None, started=float(seed), ended=seed + 1.0, status=status,
+        measurements=[test],
+    )  # fmt: skip
+
+
+@pytest.fixture
+def odd(tmp_path, capsys):
+    """rank --task 4: of FIX(0.02) three runs finished and two diverged; FIX(0.5) only diverged."""
+    path = str(tmp_path / "lr.sqlite")
+    with Database.open(path) as database:
+        database.put_many(
+            [training("FIX(k0=0.02)", i, 90.0 + 2 * i) for i in range(3)]
+            + [training("FIX(k0=0.02)", i, None, "diverged") for i in (3, 4)]
+            + [training("FIX(k0=0.5)", i, None, "diverged") for i in (5, 6)]
+            + [training("FIX(k0=0.6)", 7, None, "failed")]
+        )  # fmt: skip
+
+    def call(*args: str, code: int = 0) -> str:
+        assert cli.run(rank.main, ["--task", "4", *args, "--db", path]) == code
+        captured = capsys.readouterr()
+        return captured.err if code else captured.out
+
+    return call
+
+
+def test_a_task_of_unknown_size_can_be_named(odd):
+    assert "odd / net, by Top-1" in odd()
+
+
+def test_divergence_is_shown(odd):
+    rows = [
+        [c.strip() for c in line.strip("|\n ").split(" | ")]
+        for line in odd("--format", "markdown").splitlines()
+    ]
+    assert [(row[0], row[1], row[-2]) for row in rows[2:]] == [
+        ("1", "FIX(k0=0.02)", "3 (+2 diverged)"),
+        ("-", "FIX(k0=0.5)", "0 (+2 diverged)"),
+        ("-", "FIX(k0=0.6)", "0 (+1 failed)"),
+    ]
+    assert all(
+        text in odd("--by", "num_params", "--top", "1") for text in ("3 (+2 diverged)", "0 (+2 diverged)")
+    )
+    (only,) = json.loads(odd("--format", "json"))
+    assert (only["trainings"], only["diverged"], only["failed"]) == (3, 2, 0)
+    assert "0 (+2 diverged)" in odd("--functions", "fix", "--source", "measured", "--top", "0")
+    assert "FIX(k0=0.5)" not in odd("--pareto")
+
+
+def test_a_target_counts_the_runs_that_diverged(odd):
+    assert "100, 1 of 3 (+2 diverged)" in odd("--target-top1", "93", "--by", "target")
+
+
+def test_only_flags_that_were_given_are_named(odd):
+    words = odd("--functions", "sin2", code=2)
+    assert words == "error: odd / net: no finished run with a Top-1 fits --functions\n"
+
+
+def test_a_metric_counts_the_trainings_that_have_it(tmp_path):
+    with Database.open(str(tmp_path / "lr.sqlite")) as database:
+        database.put_many(
+            [training("FIX(k0=0.02)", i, 90.0 + i, ld=ld) for i, ld in enumerate([0.5, None, 0.7])]
+        )
+        database.put(training("FIX(k0=0.02)", 3, None))
+        (found,) = database.summaries(4)
+    assert (found.runs, found.repeats, found.top1.n, found.ld.n) == (4, 4, 3, 2)
+    assert (found.trainings(), found.trainings(found.ld)) == (3, 2)
+
+
+def test_pooled_rows_of_the_paper_name_every_table(run):
+    rows = json.loads(run("--task", "cnn3", "--format", "json", "--top", "0"))
+    by_table = [row["origin"].count("Table") for row in rows]
+    assert sum(by_table) == 34
 
 
 def test_help_names_every_criterion():

@@ -144,7 +144,7 @@ def test_pareto_front_by_its_definition(values):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("tops1", "unknown criterion 'tops1'; did you mean 'top1'?"),
+        ("tops1", "unknown criterion 'tops1'; did you mean 'top1'? known: top1, "),
         ("top1,top1", "each once"),
         ("", "one or more of top1, top5"),
     ],

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrbench_caffe.adaptation import Training, adapt, change, explain
+from lrbench_caffe.adaptation import CannotAdapt, Training, adapt, change, explain
 from lrbench_caffe.database.paper import paper_records
 from lrbench_caffe.lr import parse
 from tests.recommend.tasks import LENET, LENET_DIGITS
@@ -109,6 +109,35 @@ def test_policies_that_caffe_allows_and_we_do_not():
     policy = parse("EXP(k0=0, gamma=1.1)", strict=False)
     by = change(MNIST, replace(MNIST, epoch=300.0))
     assert str(adapt(policy, by)) == "EXP(k0=0, gamma=1.21)"
+
+
+def test_a_decay_that_underflows_stays_above_zero():
+    # 0.9^1200 = 10^(1200 * -0.0457575) = 10^-54.909, and 0.9^12000 is below what a float can hold
+    assert adapted("EXP(k0=0.01, gamma=0.9)", epoch=0.5) == "EXP(k0=0.01, gamma=1.2331e-55)"
+    tiny = adapt(parse("EXP(k0=0.01, gamma=0.9)"), change(MNIST, replace(MNIST, epoch=0.05)))
+    assert 0 < tiny.params["gamma"] < 1e-300
+    assert parse(str(tiny)) == tiny
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"max_iter": 0},
+        {"epoch": 5e-324},
+        {"epoch": 1e300},
+        {"network": "other", "solver": replace(LENET, base_lr=1e-300)},
+    ],
+)
+def test_trainings_that_are_beyond_comparison(other):
+    for pair in ((MNIST, replace(MNIST, **other)), (replace(MNIST, **other), MNIST)):
+        with pytest.raises(CannotAdapt):
+            change(*pair)
+
+
+def test_numbers_that_overflow():
+    by = change(MNIST, replace(MNIST, epoch=0.01))
+    with pytest.raises(CannotAdapt, match="gamma=1.1"):
+        adapt(parse("EXP(k0=0.01, gamma=1.1)", strict=False), by)
 
 
 def test_words():

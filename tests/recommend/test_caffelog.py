@@ -297,3 +297,9 @@ def test_a_wrong_number_names_its_line(log, tmp_path, messages):
 def test_an_lr_policy_that_is_not_known(log, tmp_path, messages):
     with pytest.raises(InputError, match=r"x\.log:\d+: unknown lr_policy 'warmup'"):
         all_of(tmp_path, log.replace('lr_policy: "inv"', 'lr_policy: "warmup"'), messages)
+
+
+@pytest.mark.parametrize("instead", ["max_iter: 0", ""])
+def test_a_training_without_a_length(log, tmp_path, messages, instead):
+    with pytest.raises(InputError, match=r"x\.log:\d+: .*max_iter"):
+        all_of(tmp_path, log.replace("max_iter: 200", instead), messages)

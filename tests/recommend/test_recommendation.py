@@ -8,8 +8,10 @@ from dataclasses import replace
 import pytest
 
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.lr import PolicyError
-from lrbench_caffe.recommendation import cautious_top1, recommend, usual_deviation
+from lrbench_caffe.lr import PolicyError, parse
+from lrbench_caffe.recommend import lines
+from lrbench_caffe.recommendation import against, cautious_top1, nearly_equal, recommend, usual_deviation
+from lrbench_caffe.records import Spread
 from tests.ranking.summaries import summary
 from tests.recommend.tasks import (
     CNN3,
@@ -131,6 +133,91 @@ def test_what_was_tried_after_a_proposal_is_its_evidence():
     assert first.evidence[-1] == "also: Wu et al. 2019, Table VII: Top-1 99.33 ± 0.02 % (5 trainings)"
 
 
+# -- what is known to fail here ---------------------------------------------------------------------
+
+FIRST = "SIN2(k0=0.01, k1=0.06, l=86)"  # what MNIST speaks for
+SECOND = "COS(k0=0.01, k1=0.06, l=86)"
+HERE_5 = {
+    "solver": LENET_DIGITS,
+    "max_iter": 2000,
+    "epoch": 25.94,
+    "iterations": 500,
+    "repeats": 5,
+    "runs": 5,
+}
+DIVERGED_5 = {**HERE_5, "iterations": None, "repeats": 0, "runs": 0, "diverged": 5}
+
+
+def on_digits(*results, **other):
+    memory = paper_memory()
+    memory.add(DIGITS, *results)
+    return recommend(memory, DIGITS, **{**ON_DIGITS, **other})
+
+
+@pytest.mark.parametrize("tried", [FIRST, "SIN2(k0=0.01, k1=0.06, l=88)"], ids=["itself", "nearly"])
+def test_what_only_diverged_here_is_not_proposed(tried):
+    found = on_digits(summary(tried, None, **DIVERGED_5), top=20)
+    assert texts(found)[0] == SECOND
+    assert not {FIRST, tried} & set(texts(found))
+    assert (found.compared, found.diverged) == (0, 1)
+    ((policy, result),) = found.passed_over
+    assert str(policy) == FIRST
+    assert against(result) == "5 trainings diverged on this task (measured, 5 runs, the newest runs/x)"
+    text = lines("x.prototxt", DIGITS, found)
+    assert "no result on this task, and 1 that only diverged; proposals are from" in text[1]
+    assert text[2] == f"passed over: {FIRST}, since {against(result)}"
+
+
+@pytest.mark.parametrize("functions", [None, ["sin2"]])
+def test_what_is_worse_than_the_best_here_is_not_proposed_first(functions):
+    found = on_digits(
+        summary(FIRST, 10.2, 0.0, **HERE_5), summary("FIX(k0=0.02)", 96.0, 0.1, **HERE_5), functions=functions
+    )
+    first = str(found.proposals[0].policy)
+    assert first == SECOND if functions is None else first.startswith("SIN2(") and first != FIRST
+    assert [str(policy) for policy, _ in found.passed_over] == [FIRST]
+    if functions is None:
+        assert texts(found)[1:3] == ["FIX(k0=0.02)", FIRST]
+        assert "Top-1 10.20 ± 0.00 % (5 trainings) on this task" in lines("x", DIGITS, found)[2]
+
+
+def test_the_best_here_may_be_proposed_by_others_too():
+    found = on_digits(summary(FIRST, 97.0, 0.1, **HERE_5), summary("FIX(k0=0.02)", 96.0, 0.1, **HERE_5))
+    assert texts(found)[:2] == [FIRST, "FIX(k0=0.02)"] and found.passed_over == ()
+
+
+@pytest.mark.parametrize(("times", "proposed"), [(1, True), (2, False)])
+def test_divergence_here_outweighs_the_papers_result_once_it_is_repeated(times, proposed):
+    memory = paper_memory()
+    memory.add(MNIST_HERE, summary(SIN2, None, runs=0, repeats=0, diverged=times))
+    found = recommend(memory, MNIST_HERE, top=20, **ON_MNIST)
+    assert (SIN2 in texts(found)) == proposed
+    if proposed:
+        assert found.proposals[0].evidence[-1].endswith("1 run, the newest runs/x: 1 training diverged")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "near"),
+    [
+        ("FIX(k0=0.1)", "FIX(k0=0.104)", True),
+        ("FIX(k0=0.1)", "FIX(k0=0.11)", False),
+        ("FIX(k0=0.1)", "POLY(k0=0.1, p=1.2)", False),
+        ("EXP(k0=0.1, gamma=0.9999)", "EXP(k0=0.1, gamma=0.99994)", False),
+        ("NSTEP(k0=0.1, gamma=0.1, l=[500])", "NSTEP(k0=0.1, gamma=0.1, l=[500, 700])", False),
+        ("NSTEP(k0=0.1, gamma=0.1, l=[500, 700])", "NSTEP(k0=0.1, gamma=0.1, l=[501, 699])", True),
+        ("FIX(k0=0.1) ; 50: FIX(k0=0.2)", "FIX(k0=0.1) ; 51: FIX(k0=0.2)", False),
+    ],
+)
+def test_nearly_equal(one, other, near):
+    assert nearly_equal(parse(one), parse(other)) == nearly_equal(parse(other), parse(one)) == near
+
+
+@pytest.mark.parametrize("wrong", [{"max_iter": 0}, {"epoch": 5e-324}, {"max_iter": 10**15}])
+def test_records_that_cannot_be_are_no_evidence(wrong):
+    found = on_digits(summary("FIX(k0=0.5)", 99.0, **{**HERE_5, **wrong}))
+    assert "FIX(k0=0.5)" not in texts(found) and texts(found)[0] == FIRST
+
+
 # -- measured and printed ---------------------------------------------------------------------------
 
 
@@ -236,6 +323,9 @@ def test_cautious_top1():
     assert cautious_top1(summary(top1=90.0, sd=0.0, repeats=4), 0.5, 10) == 89.5
     assert cautious_top1(summary(top1=90.0, runs=3, diverged=1), 0.0, 10) == (3 * 90 + 10) / 4
     assert cautious_top1(summary(top1=None, runs=0), 0.5, 10) == -math.inf
+    assert cautious_top1(summary(top1=None, runs=0, repeats=0, diverged=2), 0.5, 10) == 10
+    # Only 4 of 9 trainings have a Top-1: 90 - 2 * 0.5 / sqrt(4)
+    assert cautious_top1(replace(summary(repeats=9), top1=Spread(90.0, None, 4)), 0.5, 10) == 89.5
 
 
 def test_wrong_input():

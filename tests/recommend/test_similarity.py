@@ -70,6 +70,17 @@ def test_data_of_unknown_size_without_digest_is_not_the_same():
     assert similarity(unknown, replace(unknown, framework=HERE)) < 1
 
 
+def test_a_task_is_the_same_as_itself_however_little_is_known():
+    unknown = replace(MNIST, dataset=Dataset("x", None, None, None, None, None, None))
+    assert similarity(replace(unknown, id=1), replace(unknown, id=2)) == 1
+
+
+def test_data_with_one_digest_and_another_form_is_other_data():
+    cropped = replace(MNIST_HERE, dataset=replace(MNIST_HERE.dataset, height=24, width=24))
+    assert data_similarity(MNIST_HERE.dataset, cropped.dataset) < 0.9
+    assert similarity(MNIST_HERE, replace(MNIST_HERE, dataset=replace(MNIST_HERE.dataset, name="m"))) == 1
+
+
 def test_another_kind_of_task():
     assert similarity(MNIST, replace(MNIST, task_type="other")) == 0
 

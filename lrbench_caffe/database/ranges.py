@@ -1,0 +1,48 @@
+"""The ranges of the numbers in a record: what is possible at all.
+
+``checks`` holds records against them, ``schema`` makes them constraints. The bounds leave room for sums of
+squares over many runs. A softmax in single precision, and a mean of such values, can exceed 1 by rounding.
+"""
+
+from __future__ import annotations
+
+INT32 = 2**31 - 1  # Caffe's own numbers of iterations
+WHOLE = 10**15
+LAYERS = REPEATS = 10**6
+REAL = 1e100
+YEAR_9999 = 253_402_300_799  # seconds since 1970
+
+RANGES: dict[str, tuple[float, float]] = {
+    **{f"dataset.{name}": (1, WHOLE) for name in ("channels", "height", "width", "classes")},
+    **{f"dataset.{name}": (0, WHOLE) for name in ("train_samples", "test_samples")},
+    "task_type.classes": (1, WHOLE),
+    "network.parameters": (0, WHOLE),
+    "network.depth": (0, LAYERS),
+    "policy.num_params": (0, INT32),
+    "solver.batch": (1, WHOLE),
+    "solver.iter_size": (1, WHOLE),
+    "solver.base_lr": (-REAL, REAL),
+    "solver.momentum": (-REAL, REAL),
+    "solver.weight_decay": (-REAL, REAL),
+    "run.max_iter": (1, INT32),
+    "run.test_interval": (0, INT32),
+    "run.epoch": (1e-9, 1e9),
+    "run.started": (0, YEAR_9999),
+    "run.ended": (0, YEAR_9999),
+    "run.repeats": (1, REPEATS),
+    "run.top1_sd": (0, 100),
+    "measurement.iteration": (0, INT32),
+    "measurement.lr": (-REAL, REAL),
+    "measurement.top1": (0, 100),
+    "measurement.top5": (0, 100),
+    "measurement.ac": (0, 1.0001),
+    "measurement.cd": (0, REAL),
+    "measurement.cdac": (0, REAL),
+    "measurement.test_loss": (-REAL, REAL),
+    "measurement.train_loss": (-REAL, REAL),
+    "measurement.ld": (-REAL, REAL),
+    "measurement.seconds": (-REAL, REAL),
+    "measurement.samples": (0, WHOLE),
+    "measurement.silent_classes": (0, WHOLE),
+    "measurement.net": (0, INT32),
+}

@@ -1,0 +1,45 @@
+"""The command without Caffe, and how long it waits."""
+
+from __future__ import annotations
+
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from lrbench_caffe import cli, rank, recommend
+from lrbench_caffe.database import Database, terminal
+from lrbench_caffe.errors import InputError
+from tests.recommend.tasks import DIGITS, LENET_DIGITS
+
+
+@pytest.fixture
+def without_caffe(monkeypatch):
+    solver = SimpleNamespace(message=SimpleNamespace(max_iter=2000), epoch=25.94)
+    monkeypatch.setattr(recommend, "open_task", lambda *_: (solver, DIGITS))
+    monkeypatch.setattr(recommend, "solver_settings", lambda _: LENET_DIGITS)
+
+
+@pytest.mark.parametrize(
+    ("args", "end"),
+    [(["--max-iter", "100"], ' l=50)" --max-iter 100'), (["--functions", "sin2,,"], ' l=86)"')],
+)
+def test_the_command_to_train_with(without_caffe, fresh, capsys, args, end):
+    assert cli.run(recommend.main, ["x.prototxt", *args, "--db", str(fresh)]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == f'python -m lrbench_caffe.train x.prototxt --lr "SIN2(k0=0.01, k1=0.06,{end}'
+
+
+@pytest.mark.parametrize(("command", "args"), [(rank, []), (recommend, ["x.prototxt"])])
+def test_waiting_for_a_server_is_said_and_ends(without_caffe, monkeypatch, capsys, command, args):
+    def away(url, *, patience):
+        time.sleep(0.2)
+        raise InputError(f"away for {patience:g} s")
+
+    monkeypatch.setattr(terminal, "SILENCE", 0.01)
+    monkeypatch.setattr(Database, "open", away)
+    url = "postgresql://ada:secret@example.org/lr"
+    assert cli.run(command.main, [*args, "--db", url]) == 2
+    waiting, error = capsys.readouterr().err.splitlines()
+    assert waiting.startswith("waiting for the database postgresql") and waiting.endswith("at most 10 s")
+    assert error == "error: away for 10 s" and "secret" not in waiting
