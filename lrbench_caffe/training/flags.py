@@ -21,6 +21,7 @@ from lrbench_caffe.training.settings import (
     RunSettings,
     check_weights,
     choose_gpu,
+    choose_layers,
     choose_policy,
     choose_seed,
 )
@@ -87,6 +88,11 @@ def add_flags(p: cli.Parser) -> None:
         "--db", metavar="URL", help="the LR database (default: LRBENCH_DB, else the embedded one)"
     )
     run.add_argument("--no-db", action="store_true", help="neither ask the LR database nor record into it")
+    run.add_argument(
+        "--layers", choices=("auto", "fast", "stock"),
+        help="Caffe's own CPU layers, or fast ones in their place (default: auto, fast where they are built; "
+        "with --resume the run's own)",
+    )  # fmt: skip
     run.add_argument("--caffe-python", metavar="FILE", help="the Python that can import caffe")
     run.add_argument(
         "--set-lr-by", choices=("auto", "base_lr", "gradients"), default="auto",
@@ -129,7 +135,7 @@ def prepare(
         level, stages = old.level, old.stages
     solver = load_solver(_solver_path(args, resumed), messages, info, level=level, stages=stages)
     if old:
-        settings = _resumed_settings(args, old, solver)
+        settings = _resumed_settings(args, old, solver, info, say)
     else:
         settings = _new_settings(args, solver, info, messages, python, say)
     if settings.gradients and solver.type in ADAPTIVE:
@@ -181,6 +187,7 @@ def _new_settings(
         snapshot=args.snapshot,
         weights=weights,
         gradients=gradients,
+        layers=choose_layers(args.layers or "auto", gpu, info),
     )
 
 
@@ -219,7 +226,9 @@ def _stages(args: argparse.Namespace) -> list[str]:
     return [stage for stage in args.stage.split(",") if stage]
 
 
-def _resumed_settings(args: argparse.Namespace, old: RunSettings, solver: Solver) -> RunSettings:
+def _resumed_settings(
+    args: argparse.Namespace, old: RunSettings, solver: Solver, info: CaffeInfo, say: Say
+) -> RunSettings:
     """The run's own settings; a flag may repeat them, and may only make the run longer."""
     if args.lr is not None and not repeats_policy(args.lr, _policy_flags(args), old, solver):
         raise InputError(
@@ -233,4 +242,9 @@ def _resumed_settings(args: argparse.Namespace, old: RunSettings, solver: Solver
         if parse(old.policy, strict=False).needs_max_iter:
             raise InputError(f"--resume: the run's policy {old.policy} ends at its max_iter, {old.max_iter}")
         old.max_iter = _positive(args.max_iter, old.max_iter, "--max-iter")
+    if args.layers:
+        old.layers = choose_layers(args.layers, old.gpu, info)
+    elif old.layers == "fast" and choose_layers("auto", old.gpu, info) == "stock":
+        say("note: the run was trained with fast layers, which are not here; it goes on with Caffe's own")
+        old.layers = "stock"
     return old

@@ -12,6 +12,7 @@ import numpy as np
 
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.lr import Filled, Policy, PolicyError, complete_text, from_caffe, parse
+from lrbench_caffe.native.library import find_library
 from lrbench_caffe.prototxt.messages import Messages
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.runtime.client import CaffeInfo
@@ -32,6 +33,7 @@ class RunSettings:
         snapshot: a solver state to start from.
         weights: caffemodels to start from.
         gradients: True where the LR is set through the gradients (the Caffe 1.0 way).
+        layers: "fast" or "stock", as the run was trained; see ``lrbench_caffe.native``.
     """
 
     solver: str
@@ -47,12 +49,14 @@ class RunSettings:
     snapshot: str | None = None
     weights: list[str] = field(default_factory=list)
     gradients: bool = False
+    layers: str = "stock"
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> RunSettings:
+        record = {"layers": "stock", **record}  # runs from before there were others
         try:
             return cls(**{f.name: record[f.name] for f in fields(cls)})
         except KeyError as error:
@@ -151,6 +155,27 @@ def _check_gpu(gpu: int, where: str, info: CaffeInfo) -> int:
     if not 0 <= gpu < info.gpus:
         raise InputError(f"{where}: no such GPU; this machine has {info.gpus}")
     return gpu
+
+
+def choose_layers(flag: str, gpu: int | None, info: CaffeInfo) -> str:
+    """ "fast" where the fast layers are wanted and there, else "stock".
+
+    Args:
+        flag: "auto", "fast" or "stock".
+        gpu: the GPU's id, None for the CPU.
+        info: the Caffe.
+
+    Raises:
+        InputError: fast ones were asked for and there are none.
+    """
+    if flag == "stock" or (flag == "auto" and gpu is not None):
+        return "stock"
+    if gpu is not None:
+        raise InputError(f"--layers fast: they are for the CPU; the training is on GPU {gpu}")
+    found = find_library(info.path)
+    if flag == "fast" and found.path is None:
+        raise InputError(f"--layers fast: {found.why}" + (f" ({found.remedy})" if found.remedy else ""))
+    return "fast" if found.path else "stock"
 
 
 def choose_seed(flag: int | None, solver: Solver) -> int:
