@@ -98,8 +98,7 @@ double try_shape(const ConvShape& s) {
   for (int round = 0; round < 2; round++) {  // the second time, buffers are used ones
     std::vector<float> y(dy.size(), NAN), dx(x.size(), NAN), dw(w.size(), 1.f), db(bias.size(), 1.f);
     convolution.forward(x.data(), w.data(), bias.data(), y.data());
-    convolution.backward_data(dy.data(), w.data(), dx.data());
-    convolution.backward_weights(x.data(), dy.data(), dw.data());
+    convolution.backward(x.data(), w.data(), dy.data(), dw.data(), dx.data());
     convolution.backward_bias(dy.data(), db.data());
     for (double d : {difference(y, y0), difference(dx, dx0), difference(dw, dw0), difference(db, db0)}) {
       if (!(d <= worst)) worst = d;

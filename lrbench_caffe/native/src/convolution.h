@@ -17,7 +17,7 @@
 //
 // Backward to weights (Gradient) sums over pixels instead: lanes are output channels, whose gradient is
 // transposed first; a tile is V vectors of them times T taps. Images are taken in groups that fit into the
-// second-level cache. There is no fast path to choose and no waste in odd widths.
+// second-level cache. Odd widths waste nothing.
 //
 // Sums run in a fixed order that depends on shapes only, so equal calls give equal bits.
 #pragma once
@@ -74,6 +74,25 @@ struct Source {
 
   // Copies one image into a buffer that was zero at first; the zeros around the image stay.
   void copy(const float* image, float* buffer) const {
+    each_row([&](std::size_t in_image, std::size_t in_buffer, int count) {
+      copy_row(image + in_image, buffer + in_buffer, count, step_w);
+    });
+  }
+
+  // The way back: from the buffer to an image. Elements that the buffer does not reach stay.
+  void extract(const float* buffer, float* image) const {
+    each_row([&](std::size_t in_image, std::size_t in_buffer, int count) {
+      const float* from = buffer + in_buffer;
+      float* to = image + in_image;
+      if (step_w == 1) return copy_row(from, to, count, 1);
+      for (int i = 0; i < count; i++) to[std::size_t(i) * step_w] = from[i];
+    });
+  }
+
+ private:
+  // visit(offset in the image, offset in the buffer, elements) for the rows that both have, by plane.
+  template <class Visit>
+  void each_row(Visit visit) const {
     for (int fh = 0; fh < step_h; fh++) {
       for (int fw = 0; fw < step_w; fw++) {
         // Rows r of the buffer with 0 <= step_h * (low_h + r) + fh < height, and columns likewise.
@@ -85,15 +104,13 @@ struct Source {
         for (int c = 0; c < channels; c++) {
           for (int r = r0; r < r1; r++) {
             const int y = step_h * (low_h + r) + fh, x = step_w * (low_w + q0) + fw;
-            const float* from = image + (std::size_t(c) * height + y) * width + x;
-            copy_row(from, buffer + at(fh * step_w + fw, c, r, q0), q1 - q0, step_w);
+            visit((std::size_t(c) * height + y) * width + x, at(fh * step_w + fw, c, r, q0), q1 - q0);
           }
         }
       }
     }
   }
 
- private:
   // The smallest n with n * step >= a.
   static int ceil_to(int a, int step) { return -floor_div(-a, step); }
 
@@ -124,9 +141,9 @@ struct Tap {
 
 // Taps sorted by row, all channels: term k of the sum reads source[offset[k] + i * pitch + j].
 struct Terms {
-  std::vector<int> offset;        // in the source's buffer
-  std::vector<int> weight;        // in the weights of one output
-  std::vector<int> rows;          // the tap's dh; ascending
+  std::vector<int> offset;         // in the source's buffer
+  std::vector<int> weight;         // in the weights of one output
+  std::vector<int> rows, columns;  // the tap's dh and dw; rows are ascending
 
   // The source's low_h, low_w, rows and pitch become such that every tap of an out_h x out_w output fits.
   void set(std::vector<Tap> taps, Source& source, int out_h, int out_w, int channel_stride) {
@@ -145,15 +162,26 @@ struct Terms {
     for (std::size_t first = 0, last; first < taps.size(); first = last) {
       for (last = first; last < taps.size() && taps[last].dh == taps[first].dh;) last++;
       for (int c = 0; c < source.channels; c++) {
-        for (std::size_t t = first; t < last; t++) {
-          const Tap& tap = taps[t];
-          offset.push_back(
-              int(source.at(tap.plane, c, tap.dh - source.low_h, tap.dw - source.low_w)));
-          weight.push_back(c * channel_stride + tap.weight);
-          rows.push_back(tap.dh);
-        }
+        for (std::size_t t = first; t < last; t++) add(taps[t], c, source, channel_stride);
       }
     }
+  }
+
+  // The same terms, those of one tap together.
+  Terms by_tap() const {
+    std::vector<int> order(offset.size());
+    for (std::size_t k = 0; k < order.size(); k++) order[k] = int(k);
+    std::stable_sort(order.begin(), order.end(), [&](int a, int b) {
+      return std::make_pair(rows[a], columns[a]) < std::make_pair(rows[b], columns[b]);
+    });
+    Terms terms;
+    for (int k : order) {
+      terms.offset.push_back(offset[k]);
+      terms.weight.push_back(weight[k]);
+      terms.rows.push_back(rows[k]);
+      terms.columns.push_back(columns[k]);
+    }
+    return terms;
   }
 
   int count() const { return int(offset.size()); }
@@ -163,6 +191,14 @@ struct Terms {
     const auto first = std::lower_bound(rows.begin(), rows.end(), -row1);
     const auto last = std::upper_bound(first, rows.end(), source_rows - 1 - row0);
     return {int(first - rows.begin()), int(last - rows.begin())};
+  }
+
+ private:
+  void add(const Tap& tap, int channel, const Source& source, int channel_stride) {
+    offset.push_back(int(source.at(tap.plane, channel, tap.dh - source.low_h, tap.dw - source.low_w)));
+    weight.push_back(channel * channel_stride + tap.weight);
+    rows.push_back(tap.dh);
+    columns.push_back(tap.dw);
   }
 };
 
@@ -179,13 +215,18 @@ struct TileTask {
   const int* out;          // V positions in an output plane
   float* output;           // of the tile's first output
   std::size_t out_stride;  // between outputs
+  const int* out_offset;   // of each output, where they are added and not stored
   const float* start;      // O values, or null for zeros
-  __m256i mask;            // of the lanes to store, where not all
+  int lanes;               // to store, where not all
 };
+
+enum class Put { kStore, kStoreFirst, kAdd };
+
+inline void add_to(float* p, Vec v) { store(p, _mm256_add_ps(load(p), v)); }
 
 // Constant indices throughout (the packs are expanded by the compiler's front end), so that the
 // accumulators are registers.
-template <int V, int O, bool Masked, std::size_t... A, std::size_t... X>
+template <int V, int O, Put How, std::size_t... A, std::size_t... X>
 inline __attribute__((always_inline)) void tile_with(
     const TileTask& task, std::index_sequence<A...>, std::index_sequence<X...>) {
   Vec sums[V * O];
@@ -198,21 +239,18 @@ inline __attribute__((always_inline)) void tile_with(
     ((x[X] = load(base[X] + offset)), ...);
     ((sums[A] = fma(broadcast(weights + A / V), x[A % V], sums[A])), ...);
   }
-  if (Masked) {
-    (store(task.output + task.out_stride * (A / V) + task.out[A % V], sums[A], task.mask), ...);
-  } else {
+  if (How == Put::kStoreFirst) {
+    (store_first(task.output + task.out_stride * (A / V) + task.out[A % V], sums[A], task.lanes), ...);
+  } else if (How == Put::kStore) {
     (store(task.output + task.out_stride * (A / V) + task.out[A % V], sums[A]), ...);
+  } else {
+    (add_to(task.output + task.out_offset[A / V] + task.out[A % V], sums[A]), ...);
   }
 }
 
-template <int V, int O>
+template <int V, int O, Put How>
 void tile(const TileTask& task) {
-  tile_with<V, O, false>(task, std::make_index_sequence<V * O>(), std::make_index_sequence<V>());
-}
-
-template <int V, int O>
-void masked_tile(const TileTask& task) {
-  tile_with<V, O, true>(task, std::make_index_sequence<V * O>(), std::make_index_sequence<V>());
+  tile_with<V, O, How>(task, std::make_index_sequence<V * O>(), std::make_index_sequence<V>());
 }
 
 using TileFunction = void (*)(const TileTask&);
@@ -220,20 +258,27 @@ using TileFunction = void (*)(const TileTask&);
 constexpr int kMostVectors = 4;
 constexpr int most_outputs(int vectors) { return vectors == 1 ? 8 : 12 / vectors; }
 
-template <int V, std::size_t... O>
-TileFunction tile_of(int outputs, bool masked, std::index_sequence<O...>) {
-  static constexpr TileFunction plain[] = {tile<V, int(O) + 1>...};
-  static constexpr TileFunction with_mask[] = {masked_tile<V, int(O) + 1>...};
-  return (masked ? with_mask : plain)[outputs - 1];
+template <int V, Put How, std::size_t... O>
+TileFunction tile_of(int outputs, std::index_sequence<O...>) {
+  static constexpr TileFunction functions[] = {tile<V, int(O) + 1, How>...};
+  return functions[outputs - 1];
 }
 
-inline TileFunction tile_function(int vectors, int outputs, bool masked) {
+template <Put How>
+TileFunction tile_function(int vectors, int outputs) {
   switch (vectors) {
-    case 1: return tile_of<1>(outputs, masked, std::make_index_sequence<most_outputs(1)>());
-    case 2: return tile_of<2>(outputs, masked, std::make_index_sequence<most_outputs(2)>());
-    case 3: return tile_of<3>(outputs, masked, std::make_index_sequence<most_outputs(3)>());
-    default: return tile_of<4>(outputs, masked, std::make_index_sequence<most_outputs(4)>());
+    case 1: return tile_of<1, How>(outputs, std::make_index_sequence<most_outputs(1)>());
+    case 2: return tile_of<2, How>(outputs, std::make_index_sequence<most_outputs(2)>());
+    case 3: return tile_of<3, How>(outputs, std::make_index_sequence<most_outputs(3)>());
+    default: return tile_of<4, How>(outputs, std::make_index_sequence<most_outputs(4)>());
   }
+}
+
+// An estimate of a tile's cycles: two multiply-adds or loads in each (a vector that crosses cache lines is
+// one and a half), and in a step no less than the four that a multiply-add takes.
+inline double tile_cycles(int terms, int vectors, int outputs, double put) {
+  const double step = std::max({4.0, vectors * outputs / 2.0, (1.5 * vectors + outputs + 1) / 2});
+  return terms * step + put * vectors * outputs + 12;
 }
 
 // One output of `outputs` channels from one source.
@@ -245,6 +290,7 @@ class Correlation {
     terms_.set(taps, source_, out_h, out_w, channel_stride);
     place_vectors();
     choose_tiles();
+    choose_block();
     buffer_.resize(source_.size() + kLanes);  // a vector may begin at the last element
     packed_.resize(std::size_t(outputs) * terms_.count());
   }
@@ -252,6 +298,7 @@ class Correlation {
   const Source& source() const { return source_; }
   const Terms& terms() const { return terms_; }
   std::size_t buffer_size() const { return source_.size() + kLanes; }
+  double cycles() const { return cycles_ + double(source_.size()) / 4; }
 
   // Rearranges the weights for the tiles: of each panel of O outputs, term by term.
   void pack(const float* weights) {
@@ -272,23 +319,29 @@ class Correlation {
     TileTask task;
     task.source = buffer_.data();
     task.offset = terms_.offset.data();
-    task.weights = packed_.data();
     task.out_stride = std::size_t(out_h_) * out_w_;
-    task.mask = lane_mask(std::min(out_w_, kLanes));
-    const bool masked = out_w_ < kLanes;
-    int first = 0;
-    for (int size : panels_) {
-      task.output = output + first * task.out_stride;
-      task.start = start ? start + first : nullptr;
-      for (const Group& group : groups_) {
-        task.first = group.first;
-        task.last = group.last;
-        task.in = in_.data() + group.vector;
-        task.out = out_.data() + group.vector;
-        tile_function(group.vectors, size, masked)(task);
+    task.lanes = out_w_;
+    const int all = int(groups_.size());
+    for (int begin = 0; begin < all; begin += block_) {
+      task.weights = packed_.data();
+      int first = 0;
+      for (int size : panels_) {
+        task.output = output + first * task.out_stride;
+        task.start = start ? start + first : nullptr;
+        for (int g = begin; g < std::min(all, begin + block_); g++) {
+          const Group& group = groups_[g];
+          task.first = group.first;
+          task.last = group.last;
+          task.in = in_.data() + group.vector;
+          task.out = out_.data() + group.vector;
+          const TileFunction function = out_w_ < kLanes
+                                            ? tile_function<Put::kStoreFirst>(group.vectors, size)
+                                            : tile_function<Put::kStore>(group.vectors, size);
+          function(task);
+        }
+        task.weights += std::size_t(size) * terms_.count();
+        first += size;
       }
-      task.weights += std::size_t(size) * terms_.count();
-      first += size;
     }
   }
 
@@ -310,15 +363,13 @@ class Correlation {
     }
   }
 
-  std::vector<Group> group_by(int most) const {
+  // Tiles of at most so many vectors. Either each row is split evenly, or tiles go on from row to row.
+  std::vector<Group> group_by(int most, bool by_row) const {
     std::vector<Group> groups;
     int vector = 0;
     const int in_row = ceil_div(out_w_, kLanes);
-    // Whole rows that are too long for a tile are split evenly; short ones share tiles.
-    const bool long_rows = in_row > most;
-    const int pieces = long_rows ? out_h_ : 1;
-    for (int piece = 0; piece < pieces; piece++) {
-      for (int size : even_split(long_rows ? in_row : in_row * out_h_, most)) {
+    for (int piece = 0; piece < (by_row ? out_h_ : 1); piece++) {
+      for (int size : even_split(by_row ? in_row : in_row * out_h_, most)) {
         const auto terms = terms_.useful(row_[vector], row_[vector + size - 1],
                                          ceil_div(source_.height, source_.step_h));
         groups.push_back({vector, size, terms.first, terms.second});
@@ -328,36 +379,139 @@ class Correlation {
     return groups;
   }
 
-  // The tile size with the lowest estimate of cycles: two multiply-adds or loads in each, and no less than
-  // a multiply-add's latency of four for one step.
   void choose_tiles() {
-    double best = 0;
     for (int vectors = 1; vectors <= kMostVectors; vectors++) {
-      const std::vector<Group> groups = group_by(vectors);
-      const std::vector<int> panels = even_split(outputs_, most_outputs(vectors));
-      double cycles = 0;
-      for (const Group& group : groups) {
-        for (int size : panels) {
-          const double step = std::max({4.0, group.vectors * size / 2.0,
-                                        (1.5 * group.vectors + size + 1) / 2});
-          cycles += (group.last - group.first) * step + 2 * group.vectors * size + 10;
+      for (bool by_row : {true, false}) {
+        const std::vector<Group> groups = group_by(vectors, by_row);
+        const std::vector<int> panels = even_split(outputs_, most_outputs(vectors));
+        double cycles = 0;
+        for (const Group& group : groups) {
+          for (int size : panels) cycles += tile_cycles(group.last - group.first, group.vectors, size, 1);
+        }
+        if (groups_.empty() || cycles < cycles_) {
+          cycles_ = cycles;
+          groups_ = groups;
+          panels_ = panels;
         }
       }
-      if (vectors == 1 || cycles < best) {
-        best = cycles;
-        groups_ = groups;
-        panels_ = panels;
-      }
     }
+  }
+
+  // All of the image for a panel of weights, then the next panel? Or all weights for a part of the image
+  // that stays in the first-level cache, then the next part? Whichever reads less from the second level.
+  void choose_block() {
+    const double image = sizeof(float) * double(source_.size());
+    const double weights = sizeof(float) * double(outputs_) * terms_.count();
+    const int blocks = ceil_div(int(image), 12 * 1024);
+    const double whole = image > 24 * 1024 ? image * panels_.size() : image;
+    block_ = int(groups_.size());
+    if (blocks * weights + image < whole + weights) block_ = ceil_div(block_, blocks);
   }
 
   Source source_;
   int outputs_, out_h_, out_w_, output_stride_;
   Terms terms_;
   std::vector<int> in_, out_, row_;  // of each vector
+  double cycles_ = 0;  // estimated, for one image
   std::vector<Group> groups_;
   std::vector<int> panels_;
+  int block_;          // groups that are done for all panels before the next ones
   Buffer buffer_, packed_;
+};
+
+// ---------------------------------------------------------------------------------------------------------
+// The gradient of the data the other way: every output's gradient is multiplied with the weights and added
+// where it came from. Without padding that is fewer operations than a correlation, whose taps reach out of
+// the outputs everywhere along the border.
+class Scatter {
+ public:
+  // `source` and `terms`: of the forward pass; `weights_stride`: between outputs.
+  Scatter(const Source& source, const Terms& terms, int outputs, int out_h, int out_w, int weights_stride)
+      : image_(source), terms_(terms.by_tap()), outputs_(outputs), weights_stride_(weights_stride) {
+    gradient_ = Source{outputs, out_h, out_w, 1, 1, 0, 0, out_h, ceil_div(out_w, kLanes) * kLanes};
+    for (int o = 0; o < outputs; o++) offset_.push_back(int(gradient_.at(0, o, 0, 0)));
+    for (int i = 0; i < out_h; i++) {
+      for (int j = 0; j < out_w; j += kLanes) {
+        in_.push_back(i * gradient_.pitch + j);
+        out_.push_back(i * image_.pitch + j);
+      }
+    }
+    choose_tiles();
+  }
+
+  double cycles() const { return cycles_ + double(image_.size()) / 2; }
+
+  void pack(const float* weights) {
+    if (buffer_.data() == nullptr) {
+      buffer_.resize(gradient_.size());
+      sums_.resize(image_.size() + kLanes);
+      packed_.resize(std::size_t(outputs_) * terms_.count());
+    }
+    float* to = packed_.data();
+    int first = 0;
+    for (int size : panels_) {
+      for (int o = 0; o < outputs_; o++) {
+        for (int k = first; k < first + size; k++) {
+          *to++ = weights[std::size_t(o) * weights_stride_ + terms_.weight[k]];
+        }
+      }
+      first += size;
+    }
+  }
+
+  // One image. What no weight reaches becomes zero.
+  void run(const float* gradient, float* image) {
+    gradient_.copy(gradient, buffer_.data());
+    std::memset(sums_.data(), 0, sizeof(float) * image_.size());
+    TileTask task;
+    task.source = buffer_.data();
+    task.offset = offset_.data();
+    task.weights = packed_.data();
+    task.first = 0;
+    task.last = outputs_;
+    task.output = sums_.data();
+    task.start = nullptr;
+    int first = 0;
+    for (int size : panels_) {
+      task.out_offset = terms_.offset.data() + first;
+      int vector = 0;
+      for (int vectors : groups_) {
+        task.in = in_.data() + vector;
+        task.out = out_.data() + vector;
+        tile_function<Put::kAdd>(vectors, size)(task);
+        vector += vectors;
+      }
+      task.weights += std::size_t(size) * outputs_;
+      first += size;
+    }
+    std::memset(image, 0, sizeof(float) * image_.channels * image_.height * image_.width);
+    image_.extract(sums_.data(), image);
+  }
+
+ private:
+  void choose_tiles() {
+    for (int vectors = 1; vectors <= kMostVectors; vectors++) {
+      const std::vector<int> groups = even_split(int(in_.size()), vectors);
+      const std::vector<int> panels = even_split(terms_.count(), most_outputs(vectors));
+      double cycles = 0;
+      for (int group : groups) {
+        for (int size : panels) cycles += tile_cycles(outputs_, group, size, 2);
+      }
+      if (groups_.empty() || cycles < cycles_) {
+        cycles_ = cycles;
+        groups_ = groups;
+        panels_ = panels;
+      }
+    }
+  }
+
+  Source image_, gradient_;
+  Terms terms_;  // those of one tap together: what a tile adds to does not overlap
+  int outputs_, weights_stride_;
+  std::vector<int> offset_, in_, out_;
+  double cycles_ = 0;
+  std::vector<int> groups_, panels_;
+  Buffer buffer_, sums_, packed_;
 };
 
 // ---------------------------------------------------------------------------------------------------------
@@ -369,7 +523,7 @@ struct GradientTask {
   const float* gradient;          // transposed: pixels x padded channels, from the tile's first channel
   std::size_t gradient_stride;    // between images
   const int* offset;              // of the tile's terms
-  int images, row0, row1, out_w, pitch, channels;
+  int images, row0, row1, column0, column1, out_w, pitch, channels;
   float* sums;                    // terms x padded channels; added to
 };
 
@@ -382,12 +536,12 @@ inline __attribute__((always_inline)) void gradient_tile_with(
   const std::ptrdiff_t channels = task.channels;
   for (int n = 0; n < task.images; n++) {
     const float* image = task.source + n * task.source_stride;
-    const float* gradient =
-        task.gradient + n * task.gradient_stride + std::ptrdiff_t(task.row0) * task.out_w * channels;
     for (int row = task.row0; row < task.row1; row++) {
+      const float* gradient = task.gradient + n * task.gradient_stride +
+                              (std::ptrdiff_t(row) * task.out_w + task.column0) * channels;
       const float* const start = image + std::ptrdiff_t(row) * task.pitch;
       const float* const x[T] = {(start + task.offset[Y])...};
-      for (std::ptrdiff_t j = 0; j < task.out_w; j++, gradient += channels) {
+      for (std::ptrdiff_t j = task.column0; j < task.column1; j++, gradient += channels) {
         Vec g[V];
         ((g[X] = load(gradient + X * kLanes)), ...);
         ((sums[A] = fma(broadcast(x[A / V] + j), g[A % V], sums[A])), ...);
@@ -435,48 +589,20 @@ class Convolution {
     for (int n = 0; n < s_.images; n++) forward.run(x + n * s_.in_size(), bias, y + n * s_.out_size());
   }
 
-  // dx = the gradient of x.
-  void backward_data(const float* dy, const float* w, float* dx) {
-    if (backward_.empty()) plan_backward();
-    for (Phase& phase : backward_) {
-      if (phase.correlation.empty()) continue;
-      phase.correlation[0].pack(w);
-    }
-    for (int n = 0; n < s_.images; n++) {
-      const float* gradient = dy + n * s_.out_size();
-      float* image = dx + n * s_.in_size();
-      if (backward_.size() == 1 && !backward_[0].correlation.empty()) {
-        backward_[0].correlation[0].run(gradient, nullptr, image);
-        continue;
-      }
-      for (Phase& phase : backward_) {
-        if (!phase.correlation.empty()) phase.correlation[0].run(gradient, nullptr, scratch_.data());
-        spread(phase, image);
+  // The gradients: dx = that of x, dw += that of the weights. Either may be null. Both are computed for a
+  // group of images before the next one, while its data is in the cache.
+  void backward(const float* x, const float* w, const float* dy, float* dw, float* dx) {
+    if (dx != nullptr) begin_data(w);
+    if (dw != nullptr) begin_weights();
+    const int step = dw != nullptr ? group_ : 1;
+    for (int n = 0; n < s_.images; n += step) {
+      const int images = std::min(step, s_.images - n);
+      if (dw != nullptr) add_weights(x + n * s_.in_size(), dy + n * s_.out_size(), images);
+      for (int i = n; dx != nullptr && i < n + images; i++) {
+        image_data(dy + i * s_.out_size(), dx + i * s_.in_size());
       }
     }
-  }
-
-  // dw += the gradient of the weights.
-  void backward_weights(const float* x, const float* dy, float* dw) {
-    if (group_ == 0) plan_gradient();
-    const Correlation& forward = forward_[0];
-    const Terms& terms = forward.terms();
-    const int pixels = s_.out_h * s_.out_w;
-    std::memset(sums_.data(), 0, sizeof(float) * terms.count() * padded_);
-    for (int n = 0; n < s_.images; n += group_) {
-      const int images = std::min(group_, s_.images - n);
-      for (int i = 0; i < images; i++) {
-        forward.source().copy(x + (n + i) * s_.in_size(), sources_.data() + i * forward.buffer_size());
-        transpose_gradient(dy + (n + i) * s_.out_size(),
-                           gradients_.data() + std::size_t(i) * pixels * padded_);
-      }
-      add_group(images);
-    }
-    for (int o = 0; o < s_.out_channels; o++) {
-      float* to = dw + std::size_t(o) * s_.in_channels * s_.kernel();
-      const float* from = sums_.data() + o;
-      for (int k = 0; k < terms.count(); k++) to[terms.weight[k]] += from[std::size_t(k) * padded_];
-    }
+    if (dw != nullptr) finish_weights(dw);
   }
 
   // db += the gradient of the bias.
@@ -501,6 +627,51 @@ class Convolution {
     int remainder_h, remainder_w, rows, columns;
     std::vector<Correlation> correlation;  // one, or none where no weight reaches them
   };
+
+  void begin_data(const float* w) {
+    if (backward_.empty()) plan_backward();
+    for (Scatter& scatter : scatter_) scatter.pack(w);
+    for (Phase& phase : backward_) {
+      if (scatter_.empty() && !phase.correlation.empty()) phase.correlation[0].pack(w);
+    }
+  }
+
+  // The gradient of one image.
+  void image_data(const float* gradient, float* image) {
+    if (!scatter_.empty()) return scatter_[0].run(gradient, image);
+    if (backward_.size() == 1 && !backward_[0].correlation.empty()) {
+      return backward_[0].correlation[0].run(gradient, nullptr, image);
+    }
+    for (Phase& phase : backward_) {
+      if (!phase.correlation.empty()) phase.correlation[0].run(gradient, nullptr, scratch_.data());
+      spread(phase, image);
+    }
+  }
+
+  void begin_weights() {
+    if (group_ == 0) plan_gradient();
+    std::memset(sums_.data(), 0, sizeof(float) * gradient_terms_.count() * padded_);
+  }
+
+  // Adds a group of images to sums_.
+  void add_weights(const float* x, const float* dy, int images) {
+    const Correlation& forward = forward_[0];
+    const std::size_t pixels = std::size_t(s_.out_h) * s_.out_w;
+    for (int i = 0; i < images; i++) {
+      forward.source().copy(x + i * s_.in_size(), sources_.data() + i * forward.buffer_size());
+      transpose_gradient(dy + i * s_.out_size(), gradients_.data() + i * pixels * padded_);
+    }
+    add_group(images);
+  }
+
+  void finish_weights(float* dw) const {
+    const Terms& terms = gradient_terms_;
+    for (int o = 0; o < s_.out_channels; o++) {
+      float* to = dw + std::size_t(o) * s_.in_channels * s_.kernel();
+      const float* from = sums_.data() + o;
+      for (int k = 0; k < terms.count(); k++) to[terms.weight[k]] += from[std::size_t(k) * padded_];
+    }
+  }
 
   void plan_forward() {
     Source source{s_.in_channels, s_.in_h, s_.in_w, s_.stride_h, s_.stride_w, 0, 0, 0, 0};
@@ -540,6 +711,14 @@ class Convolution {
         backward_.push_back(std::move(phase));
       }
     }
+    double cycles = backward_.size() > 1 ? double(s_.in_size()) : 0;
+    for (const Phase& phase : backward_) {
+      for (const Correlation& correlation : phase.correlation) cycles += correlation.cycles();
+    }
+    const Correlation& forward = forward_[0];
+    Scatter scatter(forward.source(), forward.terms(), s_.out_channels, s_.out_h, s_.out_w,
+                    s_.in_channels * s_.kernel());
+    if (scatter.cycles() < cycles) scatter_.push_back(std::move(scatter));
     scratch_.resize(s_.in_size());
   }
 
@@ -564,7 +743,8 @@ class Convolution {
     group_ = int(std::max<std::size_t>(1, std::min<std::size_t>(s_.images, kGroupBytes / image_bytes)));
     sources_.resize(group_ * forward.buffer_size());
     gradients_.resize(group_ * pixels * padded_);
-    sums_.resize(std::size_t(forward.terms().count()) * padded_);
+    gradient_terms_ = forward.terms().by_tap();
+    sums_.resize(std::size_t(gradient_terms_.count()) * padded_);
     // Vectors of channels in threes, twos and ones; with three there are the fewest loads.
     vectors_ = even_split(padded_ / kLanes, padded_ / kLanes % 2 == 0 && padded_ / kLanes < 6 ? 2 : 3);
   }
@@ -593,41 +773,64 @@ class Convolution {
 
   void add_group(int images) {
     const Correlation& forward = forward_[0];
-    const Terms& terms = forward.terms();
     GradientTask task;
     task.source = sources_.data();
     task.source_stride = forward.buffer_size();
     task.gradient_stride = std::size_t(s_.out_h) * s_.out_w * padded_;
-    task.images = images;
     task.out_w = s_.out_w;
     task.pitch = forward.source().pitch;
     task.channels = padded_;
-    const int source_rows = ceil_div(s_.in_h, s_.stride_h);
     int channel = 0;
     for (int vectors : vectors_) {
-      task.gradient = gradients_.data() + channel;
-      int k = 0;
-      for (int size : even_split(terms.count(), most_terms(vectors))) {
-        task.offset = terms.offset.data() + k;
-        task.sums = sums_.data() + std::size_t(k) * padded_ + channel;
-        // Rows where at least one of the terms meets the image.
-        task.row0 = std::max(0, -terms.rows[k + size - 1]);
-        task.row1 = std::min(s_.out_h, source_rows - terms.rows[k]);
-        if (task.row0 < task.row1) gradient_function(vectors, size)(task);
-        k += size;
+      const int row_bytes = s_.out_w * vectors * kLanes * int(sizeof(float));
+      const int block = std::max(1, std::min(s_.out_h, kBlockBytes / row_bytes));
+      // Large images by themselves, in blocks of rows; small ones all at once.
+      if (block < s_.out_h) {
+        for (int n = 0; n < images; n++) {
+          for (int row = 0; row < s_.out_h; row += block) {
+            add_rows(task, vectors, channel, n, 1, row, std::min(s_.out_h, row + block));
+          }
+        }
+      } else {
+        add_rows(task, vectors, channel, 0, images, 0, s_.out_h);
       }
       channel += vectors * kLanes;
     }
   }
 
+  // Output rows [begin, end) of images [first, first + count) of the group, for all terms.
+  void add_rows(GradientTask task, int vectors, int channel, int first, int count, int begin, int end) {
+    const Terms& terms = gradient_terms_;
+    const int source_rows = ceil_div(s_.in_h, s_.stride_h), source_columns = ceil_div(s_.in_w, s_.stride_w);
+    task.source += first * task.source_stride;
+    task.gradient = gradients_.data() + first * task.gradient_stride + channel;
+    task.images = count;
+    int k = 0;
+    for (int size : even_split(terms.count(), most_terms(vectors))) {
+      task.offset = terms.offset.data() + k;
+      task.sums = sums_.data() + std::size_t(k) * padded_ + channel;
+      // Rows and columns where at least one of the terms meets the image.
+      const auto columns = std::minmax_element(terms.columns.begin() + k, terms.columns.begin() + k + size);
+      task.row0 = std::max(begin, -terms.rows[k + size - 1]);
+      task.row1 = std::min(end, source_rows - terms.rows[k]);
+      task.column0 = std::max(0, -*columns.second);
+      task.column1 = std::min(s_.out_w, source_columns - *columns.first);
+      if (task.row0 < task.row1 && task.column0 < task.column1) gradient_function(vectors, size)(task);
+      k += size;
+    }
+  }
+
+  static constexpr int kBlockBytes = 16 * 1024;
   static constexpr std::size_t kGroupBytes = 192 * 1024;
 
   ConvShape s_;
   std::vector<Correlation> forward_;  // one
   std::vector<Phase> backward_;       // planned when first needed
+  std::vector<Scatter> scatter_;      // one, where it is faster than backward_
   Buffer scratch_;
   int group_ = 0, padded_ = 0;        // images in a group; channels up to a multiple of eight
   std::vector<int> vectors_;
+  Terms gradient_terms_;
   Buffer sources_, gradients_, sums_;
 };
 

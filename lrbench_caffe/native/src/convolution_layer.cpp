@@ -37,12 +37,9 @@ class FastConvolution : public caffe::ConvolutionLayer<float> {
       if (bias_term_ && param_propagate_down_[1]) {
         convolution().backward_bias(gradient, blobs_[1]->mutable_cpu_diff());
       }
-      if (param_propagate_down_[0]) {
-        convolution().backward_weights(bottom[i]->cpu_data(), gradient, blobs_[0]->mutable_cpu_diff());
-      }
-      if (propagate_down[i]) {
-        convolution().backward_data(gradient, blobs_[0]->cpu_data(), bottom[i]->mutable_cpu_diff());
-      }
+      float* dw = param_propagate_down_[0] ? blobs_[0]->mutable_cpu_diff() : nullptr;
+      float* dx = propagate_down[i] ? bottom[i]->mutable_cpu_diff() : nullptr;
+      convolution().backward(bottom[i]->cpu_data(), blobs_[0]->cpu_data(), gradient, dw, dx);
     }
   }
 

@@ -55,7 +55,7 @@ class FastLRN : public caffe::LRNLayer<float> {
     if (across()) {
       for (int n = 0; n < num_; n++, x += channels_ * pixels, y += channels_ * pixels, s += channels_ * pixels) {
         for (int i = 0; i < pixels; i += kLanes) {
-          across_forward(x + i, y + i, s + i, lane_mask(pixels - i), pixels);
+          across_forward(x + i, y + i, s + i, pixels - i, pixels);
         }
       }
     } else {
@@ -78,7 +78,7 @@ class FastLRN : public caffe::LRNLayer<float> {
         const std::size_t image = std::size_t(n) * channels_ * pixels;
         for (int i = 0; i < pixels; i += kLanes) {
           const std::size_t at = image + i;
-          across_backward(x + at, y + at, s + at, dy + at, dx + at, lane_mask(pixels - i), pixels);
+          across_backward(x + at, y + at, s + at, dy + at, dx + at, pixels - i, pixels);
         }
       }
     } else {
@@ -95,37 +95,37 @@ class FastLRN : public caffe::LRNLayer<float> {
   }
 
   // Eight pixels, all channels. columns_ holds pre_pad_ zeros, then a value for each channel, then zeros.
-  void across_forward(const float* x, float* y, float* s, __m256i mask, int pixels) {
+  void across_forward(const float* x, float* y, float* s, int lanes, int pixels) {
     float* const values = columns_.data() + pre_pad_ * kLanes;
     for (int c = 0; c < channels_; c++) {
-      const Vec v = load(x + std::size_t(c) * pixels, mask);
+      const Vec v = load_first(x + std::size_t(c) * pixels, lanes);
       store(values + c * kLanes, _mm256_mul_ps(v, v));
     }
     const Vec factor = set1(alpha_ / size_);
     for (int c = 0; c < channels_; c++) {
       const Vec scale = fma(factor, window(c), set1(k_));
-      store(s + std::size_t(c) * pixels, scale, mask);
-      store(y + std::size_t(c) * pixels,
-            _mm256_mul_ps(load(x + std::size_t(c) * pixels, mask), power(scale, beta_)), mask);
+      store_first(s + std::size_t(c) * pixels, scale, lanes);
+      store_first(y + std::size_t(c) * pixels,
+            _mm256_mul_ps(load_first(x + std::size_t(c) * pixels, lanes), power(scale, beta_)), lanes);
     }
   }
 
   void across_backward(const float* x, const float* y, const float* s, const float* dy, float* dx,
-                       __m256i mask, int pixels) {
+                       int lanes, int pixels) {
     float* const values = columns_.data() + pre_pad_ * kLanes;
     // Where there is no pixel, 0 / 0 must not get in.
-    const Vec one = _mm256_andnot_ps(_mm256_castsi256_ps(mask), set1(1));
+    const Vec one = _mm256_andnot_ps(_mm256_castsi256_ps(lane_mask(lanes)), set1(1));
     for (int c = 0; c < channels_; c++) {
       const std::size_t at = std::size_t(c) * pixels;
-      const Vec product = _mm256_mul_ps(load(dy + at, mask), load(y + at, mask));
-      store(values + c * kLanes, _mm256_div_ps(product, _mm256_or_ps(load(s + at, mask), one)));
+      const Vec product = _mm256_mul_ps(load_first(dy + at, lanes), load_first(y + at, lanes));
+      store(values + c * kLanes, _mm256_div_ps(product, _mm256_or_ps(load_first(s + at, lanes), one)));
     }
     const Vec factor = set1(2 * alpha_ * beta_ / size_);
     for (int c = 0; c < channels_; c++) {
       const std::size_t at = std::size_t(c) * pixels;
-      const Vec direct = _mm256_mul_ps(load(dy + at, mask), power(load(s + at, mask), beta_));
-      const Vec shared = _mm256_mul_ps(_mm256_mul_ps(factor, load(x + at, mask)), window(c));
-      store(dx + at, _mm256_sub_ps(direct, shared), mask);
+      const Vec direct = _mm256_mul_ps(load_first(dy + at, lanes), power(load_first(s + at, lanes), beta_));
+      const Vec shared = _mm256_mul_ps(_mm256_mul_ps(factor, load_first(x + at, lanes)), window(c));
+      store_first(dx + at, _mm256_sub_ps(direct, shared), lanes);
     }
   }
 
@@ -138,32 +138,32 @@ class FastLRN : public caffe::LRNLayer<float> {
   // One plane. padded_ holds rows with pre_pad_ zeros before them; sums_ has pre_pad_ rows of zeros above
   // and below those that box() makes.
   void within_forward(const float* x, float* y, float* s) {
-    each_vector([&](int row, int column, int at, __m256i mask) {
-      const Vec v = load(x + at, mask);
+    each_vector([&](int row, int column, int at, int lanes) {
+      const Vec v = load_first(x + at, lanes);
       store(padded_.data() + row * pitch_ + pre_pad_ + column, _mm256_mul_ps(v, v));
     });
     box_rows();
     const Vec factor = set1(alpha_ / (size_ * size_));
-    each_vector([&](int row, int column, int at, __m256i mask) {
+    each_vector([&](int row, int column, int at, int lanes) {
       const Vec scale = fma(factor, box(row, column), set1(1));  // Caffe's shift is 1 here, whatever k is
-      store(s + at, scale, mask);
-      store(y + at, _mm256_mul_ps(load(x + at, mask), power(scale, beta_)), mask);
+      store_first(s + at, scale, lanes);
+      store_first(y + at, _mm256_mul_ps(load_first(x + at, lanes), power(scale, beta_)), lanes);
     });
   }
 
   void within_backward(const float* x, const float* y, const float* s, const float* dy, float* dx) {
-    each_vector([&](int row, int column, int at, __m256i mask) {
-      const Vec one = _mm256_andnot_ps(_mm256_castsi256_ps(mask), set1(1));
-      const Vec product = _mm256_mul_ps(load(dy + at, mask), load(y + at, mask));
+    each_vector([&](int row, int column, int at, int lanes) {
+      const Vec one = _mm256_andnot_ps(_mm256_castsi256_ps(lane_mask(lanes)), set1(1));
+      const Vec product = _mm256_mul_ps(load_first(dy + at, lanes), load_first(y + at, lanes));
       store(padded_.data() + row * pitch_ + pre_pad_ + column,
-            _mm256_div_ps(product, _mm256_or_ps(load(s + at, mask), one)));
+            _mm256_div_ps(product, _mm256_or_ps(load_first(s + at, lanes), one)));
     });
     box_rows();
     const Vec factor = set1(2 * alpha_ * beta_ / (size_ * size_));
-    each_vector([&](int row, int column, int at, __m256i mask) {
-      const Vec direct = _mm256_mul_ps(load(dy + at, mask), power(load(s + at, mask), beta_));
-      const Vec shared = _mm256_mul_ps(_mm256_mul_ps(factor, load(x + at, mask)), box(row, column));
-      store(dx + at, _mm256_sub_ps(direct, shared), mask);
+    each_vector([&](int row, int column, int at, int lanes) {
+      const Vec direct = _mm256_mul_ps(load_first(dy + at, lanes), power(load_first(s + at, lanes), beta_));
+      const Vec shared = _mm256_mul_ps(_mm256_mul_ps(factor, load_first(x + at, lanes)), box(row, column));
+      store_first(dx + at, _mm256_sub_ps(direct, shared), lanes);
     });
   }
 
@@ -171,7 +171,7 @@ class FastLRN : public caffe::LRNLayer<float> {
   void each_vector(Visit visit) const {
     for (int row = 0; row < height_; row++) {
       for (int column = 0; column < width_; column += kLanes) {
-        visit(row, column, row * width_ + column, lane_mask(width_ - column));
+        visit(row, column, row * width_ + column, width_ - column);
       }
     }
   }

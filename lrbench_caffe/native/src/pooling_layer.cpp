@@ -1,6 +1,9 @@
 // MAX and AVE pooling, bit for bit as Caffe's: the same comparisons and sums in the same order, for eight
-// windows of a row at a time. Each input plane is copied into a padded buffer whose columns are split by
-// their remainder of the stride, so that the windows' elements lie side by side (Source of convolution.h).
+// windows of a row at a time.
+//
+// Strides of 1 and 2 without padding read the image itself; lanes whose window ends before the column are
+// left out. Otherwise each input plane is copied into a padded buffer whose columns are split by their
+// remainder of the stride, so that the windows' elements lie side by side (Source of convolution.h).
 #include "caffe/layers/pooling_layer.hpp"
 
 #include <cfloat>
@@ -35,16 +38,25 @@ class FastPooling : public caffe::PoolingLayer<float> {
     float* y = top[0]->mutable_cpu_data();
     float* top_mask = max && top.size() > 1 ? top[1]->mutable_cpu_data() : nullptr;
     int* mask = max && !top_mask ? max_idx_.mutable_cpu_data() : nullptr;
-    const int planes = bottom[0]->num() * channels_, pixels = pooled_height_ * pooled_width_;
-    for (int plane = 0; plane < planes; plane++, x += height_ * width_, y += pixels) {
-      source_.copy(x, buffer_.data());
-      if (max) {
-        find_maxima(y, mask, top_mask);
-        if (mask) mask += pixels;
-        if (top_mask) top_mask += pixels;
+    const int size = height_ * width_, pixels = pooled_height_ * pooled_width_;
+    const int planes = bottom[0]->num() * channels_;
+    for (int plane = 0; plane < planes; plane++, x += size, y += pixels) {
+      // Reading in place goes beyond the plane, by less than a window and two vectors.
+      const bool in_place = pad_w_ == 0 && stride_w_ <= 2 &&
+                            std::ptrdiff_t(planes - 1 - plane) * size >= kernel_w_ + 2 * kLanes;
+      if (!in_place) source_.copy(x, buffer_.data());
+      const auto pool = [&](auto window) {
+        max ? find_maxima(window, y, mask, top_mask) : average(window, y);
+      };
+      if (!in_place) {
+        pool(Copied{buffer_.data(), source_.pitch, offsets_.data()});
+      } else if (stride_w_ == 1) {
+        pool(InPlace<1>{x, width_});
       } else {
-        average(y);
+        pool(InPlace<2>{x, width_});
       }
+      if (mask) mask += pixels;
+      if (top_mask) top_mask += pixels;
     }
   }
 
@@ -80,6 +92,27 @@ class FastPooling : public caffe::PoolingLayer<float> {
   }
 
  private:
+  // The elements of eight windows, those of output columns j to j + 7, in input row h and window column kw;
+  // and in how many of them that column is inside the image.
+  struct Copied {
+    const float* plane;
+    int pitch;
+    const int* offsets;
+    Vec operator()(int h, int j, int kw) const { return load(plane + std::ptrdiff_t(h) * pitch + offsets[kw] + j); }
+    int lanes(int, int) const { return kLanes; }  // what is around the image does no harm
+  };
+
+  template <int Stride>
+  struct InPlace {
+    const float* plane;
+    int width;
+    Vec operator()(int h, int j, int kw) const {
+      const float* p = plane + std::ptrdiff_t(h) * width + j * Stride + kw;
+      return Stride == 1 ? load(p) : every_second(p);
+    }
+    int lanes(int j, int kw) const { return (width - kw - j * Stride + Stride - 1) / Stride; }
+  };
+
   caffe::PoolingParameter_PoolMethod method() const { return layer_param_.pooling_param().pool(); }
 
   void plan() {
@@ -122,46 +155,55 @@ class FastPooling : public caffe::PoolingLayer<float> {
     return {std::max(start, 0), std::min(start + kernel_h_, height_)};
   }
 
-  void find_maxima(float* y, int* mask, float* top_mask) const {
+  template <class Window>
+  void find_maxima(const Window& window, float* y, int* mask, float* top_mask) const {
     const __m256i steps = _mm256_mullo_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7),
                                              _mm256_set1_epi32(stride_w_));
     for (int ph = 0; ph < pooled_height_; ph++) {
       const auto range = rows(ph);
       for (int j = 0; j < pooled_width_; j += kLanes) {
+        // An element's index is that of its window's first one, plus h * width + kw.
+        const __m256i first = _mm256_add_epi32(steps, _mm256_set1_epi32(j * stride_w_ - pad_w_));
         Vec best = set1(-FLT_MAX);
-        __m256i index = _mm256_set1_epi32(-1);
+        __m256i index = _mm256_sub_epi32(_mm256_set1_epi32(-1), first);
         for (int h = range.first; h < range.second; h++) {
-          const float* row = buffer_.data() + std::ptrdiff_t(h) * source_.pitch + j;
-          const int left = h * width_ + j * stride_w_ - pad_w_;
           for (int kw = 0; kw < kernel_w_; kw++) {
-            const Vec x = load(row + offsets_[kw]);
-            const Vec greater = _mm256_cmp_ps(x, best, _CMP_GT_OQ);
-            const __m256i here = _mm256_add_epi32(steps, _mm256_set1_epi32(left + kw));
+            const Vec x = window(h, j, kw);
+            Vec greater = _mm256_cmp_ps(x, best, _CMP_GT_OQ);
+            const int lanes = window.lanes(j, kw);
+            if (lanes < kLanes) greater = _mm256_and_ps(greater, _mm256_castsi256_ps(lane_mask(lanes)));
             best = _mm256_blendv_ps(best, x, greater);
-            index = _mm256_blendv_epi8(index, here, _mm256_castps_si256(greater));
+            index = _mm256_blendv_epi8(index, _mm256_set1_epi32(h * width_ + kw),
+                                       _mm256_castps_si256(greater));
           }
         }
+        index = _mm256_add_epi32(index, first);
         const int at = ph * pooled_width_ + j;
-        const __m256i lanes = lane_mask(pooled_width_ - j);
-        store(y + at, best, lanes);
-        if (mask) _mm256_maskstore_epi32(mask + at, lanes, index);
-        if (top_mask) store(top_mask + at, _mm256_cvtepi32_ps(index), lanes);
+        const int lanes = pooled_width_ - j;
+        store_first(y + at, best, lanes);
+        if (mask) store_first(reinterpret_cast<float*>(mask + at), _mm256_castsi256_ps(index), lanes);
+        if (top_mask) store_first(top_mask + at, _mm256_cvtepi32_ps(index), lanes);
       }
     }
   }
 
-  void average(float* y) const {
+  template <class Window>
+  void average(const Window& window, float* y) const {
     const int padded = ceil_div(pooled_width_, kLanes) * kLanes;
     for (int ph = 0; ph < pooled_height_; ph++) {
       const auto range = rows(ph);
       for (int j = 0; j < pooled_width_; j += kLanes) {
         Vec sums = zero();
         for (int h = range.first; h < range.second; h++) {
-          const float* row = buffer_.data() + std::ptrdiff_t(h) * source_.pitch + j;
-          for (int offset : offsets_) sums = _mm256_add_ps(sums, load(row + offset));
+          for (int kw = 0; kw < kernel_w_; kw++) {
+            Vec x = window(h, j, kw);
+            const int lanes = window.lanes(j, kw);
+            if (lanes < kLanes) x = _mm256_and_ps(x, _mm256_castsi256_ps(lane_mask(lanes)));
+            sums = _mm256_add_ps(sums, x);
+          }
         }
-        store(y + ph * pooled_width_ + j, _mm256_div_ps(sums, load(sizes_.data() + ph * padded + j)),
-              lane_mask(pooled_width_ - j));
+        store_first(y + ph * pooled_width_ + j, _mm256_div_ps(sums, load(sizes_.data() + ph * padded + j)),
+                    pooled_width_ - j);
       }
     }
   }
@@ -189,15 +231,9 @@ class FastPooling : public caffe::PoolingLayer<float> {
         }
       }
     }
-    for (int remainder = 0; remainder < stride_w_; remainder++) {
-      const float* from = buffer_.data() + remainder * source_.plane_size();
-      for (int h = 0; h < height_; h++, from += source_.pitch) {
-        for (int w = remainder, q = -source_.low_w; w < width_; w += stride_w_, q++) {
-          // A stride can leave columns at the end that no window covers.
-          dx[h * width_ + w] = q < source_.pitch ? from[q] : 0.f;
-        }
-      }
-    }
+    // A stride can leave columns that no window covers.
+    if ((source_.low_w + source_.pitch) * stride_w_ < width_) std::memset(dx, 0, sizeof(float) * height_ * width_);
+    source_.extract(buffer_.data(), dx);
     filled_ = std::numeric_limits<float>::quiet_NaN();  // equals nothing: the next pass fills it anew
   }
 

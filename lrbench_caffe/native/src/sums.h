@@ -17,10 +17,11 @@ struct Whole {
 };
 
 struct Masked {
+  int count;
   __m256i mask;
   Vec operator()(const float* p) const { return load(p, mask); }
   Vec operator()(Vec v) const { return _mm256_and_ps(v, _mm256_castsi256_ps(mask)); }
-  void operator()(float* p, Vec v) const { store(p, v, mask); }
+  void operator()(float* p, Vec v) const { store_first(p, v, count); }
 };
 
 struct Slices {
@@ -31,7 +32,7 @@ struct Slices {
   template <class Visit>
   void each(Visit visit) const {
     const int whole = inner / kLanes * kLanes;
-    const Masked masked{lane_mask(inner - whole)};
+    const Masked masked{inner - whole, lane_mask(inner - whole)};
     for (int n = 0; n < outer; n++) {
       const std::size_t start = n * stride;
       for (int i = 0; i < whole; i += kLanes) visit(start + i, Whole(), Whole());
@@ -49,7 +50,7 @@ struct Slices {
   template <class Term>
   std::pair<float, float> two_sums(Term term) const {
     const int whole = inner / kLanes * kLanes;
-    const Masked masked{lane_mask(inner - whole)};
+    const Masked masked{inner - whole, lane_mask(inner - whole)};
     Vec first = zero(), second = zero();
     for (int n = 0; n < outer; n++) {
       const std::size_t start = n * stride;

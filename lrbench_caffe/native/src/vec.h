@@ -26,7 +26,26 @@ inline __m256i lane_mask(int count) {
   return _mm256_cmpgt_epi32(_mm256_set1_epi32(count), lanes);
 }
 inline Vec load(const float* p, __m256i mask) { return _mm256_maskload_ps(p, mask); }
-inline void store(float* p, Vec v, __m256i mask) { _mm256_maskstore_ps(p, mask, v); }
+// The first `count` lanes, all for 8 and more; the others are zero.
+inline Vec load_first(const float* p, int count) {
+  return count >= kLanes ? load(p) : load(p, lane_mask(count));
+}
+// Stores the first `count` lanes, all for 8 and more. (A masked store takes a dozen cycles on some CPUs.)
+inline void store_first(float* p, Vec v, int count) {
+  if (count >= kLanes) return store(p, v);
+  __m128 rest = _mm256_castps256_ps128(v);
+  if (count & 4) {
+    _mm_storeu_ps(p, rest);
+    rest = _mm256_extractf128_ps(v, 1);
+    p += 4;
+  }
+  if (count & 2) {
+    _mm_storel_pi(reinterpret_cast<__m64*>(p), rest);
+    rest = _mm_movehl_ps(rest, rest);
+    p += 2;
+  }
+  if (count & 1) _mm_store_ss(p, rest);
+}
 
 // The first, third, ... of sixteen floats.
 inline Vec every_second(const float* p) {
