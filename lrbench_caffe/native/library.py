@@ -1,4 +1,4 @@
-"""The library of fast layers: what it is made of, where it lies, which Caffe it serves. Standard library only.
+"""The library of fast layers: what it is made of, where it lies, which Caffe it serves. Standard library.
 
 ``tools/setup`` builds it and uses this module before anything is installed. A library fits one Caffe, whose
 classes its own derive from, so it is built for the runtime of ``tools/setup`` alone, whose headers are known.

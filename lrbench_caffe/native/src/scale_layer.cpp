@@ -64,8 +64,11 @@ class FastScale : public caffe::ScaleLayer<float> {
   }
 
  private:
-  // Short runs are not worth it; with two bottoms the factors are not learned.
-  bool applies(const Blobs& bottom) const { return bottom.size() == 1 && inner_dim_ >= kLanes; }
+  // Short runs are not worth it, with two bottoms the factors are not learned, and for a batch of one
+  // Caffe does not add up the gradients of several passes.
+  bool applies(const Blobs& bottom) const {
+    return bottom.size() == 1 && outer_dim_ > 1 && inner_dim_ >= kLanes;
+  }
 
   Slices slices() const {
     Slices slices;
