@@ -5,6 +5,7 @@
 #include "eltwise_layer.cpp"
 #include "library.cpp"
 #include "lrn_layer.cpp"
+#include "peak.cpp"
 #include "pooling_layer.cpp"
 #include "relu_layer.cpp"
 #include "scale_layer.cpp"
