@@ -33,7 +33,17 @@ setup(
     author="lrbench_caffe contributors",
     license="BSD-2-Clause",
     packages=find_packages(include=["lrbench_caffe", "lrbench_caffe.*"]),
-    package_data={"lrbench_caffe": ["**/*.gz", "**/*.csv", "**/*.json", "**/*.prototxt", "**/*.md"]},
+    package_data={
+        "lrbench_caffe": [
+            "**/*.gz",
+            "**/*.csv",
+            "**/*.json",
+            "**/*.prototxt",
+            "**/*.md",
+            "native/src/*.cpp",
+            "native/src/*.h",
+        ]
+    },
     python_requires=">=3.9",
     # Caffe itself is not among them: it is found where it is, in a Python of its own (see tools/setup).
     install_requires=[

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from lrbench_caffe import __version__, cli
 from lrbench_caffe.errors import LRBenchError
+from lrbench_caffe.native.library import find_library
 from lrbench_caffe.runtime.client import CaffeInfo
 from lrbench_caffe.runtime.info import caffe_info
 from lrbench_caffe.runtime.locate import caffe_binary, find_caffe_python
@@ -84,7 +85,15 @@ def _caffe(info: CaffeInfo) -> Iterator[Finding]:
         )
     yield _device(info)
     yield Finding("layers", f"{len(info.layers)} types")
+    yield _layers(info)
     yield Finding("BLAS", ", ".join(info.blas) or "not recognised among the loaded libraries")
+
+
+def _layers(info: CaffeInfo) -> Finding:
+    found = find_library(info.path)
+    if found.path:
+        return Finding("CPU layers", f"fast ({found.path}); train --layers stock uses Caffe's own")
+    return Finding("CPU layers", f"Caffe's own; no fast ones, for {found.why}", found.remedy)
 
 
 def _device(info: CaffeInfo) -> Finding:

@@ -102,6 +102,7 @@ def test_lr_module_needs_numpy_alone():
         ("metrics", ["runtime", "training", "prototxt", "data", "train"]),
         ("runtime", ["training", "prototxt", "train"]),
         ("training", ["train", "plots"]),
+        ("native", ["training", "prototxt", "train", "data"]),
         ("errors", ["runtime", "training", "prototxt", "data", "lr", "metrics"]),
         ("report", ["runtime", "training", "prototxt", "train"]),
         ("plots", ["runtime", "training", "train"]),

@@ -66,6 +66,7 @@ class OpenRequest:
         snapshot: a solver state to restore.
         weights: caffemodels to copy weights from.
         gradients: None where base_lr is written directly; else the options of the Caffe 1.0 way.
+        layers: the library of fast layers, None for Caffe's own.
     """
 
     solver: str
@@ -75,6 +76,7 @@ class OpenRequest:
     snapshot: str | None = None
     weights: Sequence[str] = ()
     gradients: dict[str, Any] | None = None
+    layers: str | None = None
 
 
 @dataclass(frozen=True)
@@ -85,11 +87,15 @@ class Opened:
         iteration: updates done.
         parameters: learnable parameters of the training net; shared ones count once.
         test_shapes: the shape of each blob, for each test net.
+        layers: "fast" or "stock", whichever it trains with.
+        layers_problem: why it does not use the fast layers that it was given.
     """
 
     iteration: int
     parameters: int
     test_shapes: list[dict[str, list[int]]]
+    layers: str = "stock"
+    layers_problem: str | None = None
 
 
 @dataclass
@@ -194,7 +200,13 @@ class Worker:
         """Load the solver."""
         self._send("open", **vars(request))
         fields, _ = self._expect("opened", tick)
-        return Opened(int(fields["iteration"]), int(fields["parameters"]), fields["test_shapes"])
+        return Opened(
+            int(fields["iteration"]),
+            int(fields["parameters"]),
+            fields["test_shapes"],
+            fields["layers"],
+            fields["layers_problem"],
+        )
 
     def replay(
         self, nets: list[dict[str, Any]], progress: Callable[[int, int], None], tick: Tick = no_tick

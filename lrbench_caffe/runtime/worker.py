@@ -13,7 +13,7 @@ is MAGIC, so that the driver can tell a worker from a program that prints someth
 What the driver asks, and what comes back:
 
     (start)                        hello: versions, layer types, what this Caffe can do
-    open      solver file, ...     opened: iteration, number of parameters, the test nets' blob shapes
+    open      solver file, ...     opened: iteration, number of parameters, the test nets' blob shapes, layers
     replay    passes               progress..., replayed: the training data stands where it stood then
     run       lrs, stop            losses..., ran: one learning rate for each of the next iterations
     pause     (meanwhile)          the run ends before its next update, a test pass with "cancelled"
@@ -157,6 +157,25 @@ def describe(caffe):
     }
 
 
+def use_fast_layers(path):
+    """Let this Caffe make fast layers from now on; returns why it does not, or None.
+
+    The library first compares each of its layers with Caffe's own.
+    """
+    try:
+        for name in mapped_libraries():  # the library's classes derive from Caffe's
+            if os.path.basename(name).startswith("libcaffe"):
+                ctypes.CDLL(name, mode=ctypes.RTLD_GLOBAL)
+        library = ctypes.CDLL(native(path))
+        library.lrbench_check_layers.restype = ctypes.c_char_p
+        problem = library.lrbench_check_layers().decode("utf-8")
+        if not problem:
+            library.lrbench_use_layers(1)
+        return problem or None
+    except (OSError, AttributeError) as error:
+        return str(error)
+
+
 def glog_line(text):
     """A line as glog writes it, for Caffe builds that have no ``caffe.log``."""
     now = time.time()
@@ -183,6 +202,10 @@ class Training(object):
         else:
             caffe.set_device(int(request["gpu"]))
             caffe.set_mode_gpu()
+        self.layers, self.layers_problem = "stock", None
+        if request.get("layers"):
+            self.layers_problem = use_fast_layers(request["layers"])
+            self.layers = "stock" if self.layers_problem else "fast"
         self.solver = caffe.get_solver(native(request["solver"]))
         self.net = self.solver.net
         self.test_nets = list(self.solver.test_nets)
@@ -217,6 +240,8 @@ class Training(object):
         return {
             "iteration": self.solver.iter,
             "parameters": sum(counts.values()),
+            "layers": self.layers,
+            "layers_problem": self.layers_problem,
             "test_shapes": [
                 dict((name, list(blob.shape)) for name, blob in net.blobs.items()) for net in self.test_nets
             ],

@@ -24,6 +24,7 @@ from lrbench_caffe.training.settings import (
     check_triggers,
     check_weights,
     choose_gpu,
+    choose_layers,
     choose_policy,
     choose_seed,
 )
@@ -106,6 +107,11 @@ def add_flags(p: cli.Parser) -> None:
         "--db", metavar="URL", help="the LR database (default: LRBENCH_DB, else the embedded one)"
     )
     run.add_argument("--no-db", action="store_true", help="neither ask the LR database nor record into it")
+    run.add_argument(
+        "--layers", choices=("auto", "fast", "stock"),
+        help="Caffe's own CPU layers, fast ones in their place, or auto, fast where they are built "
+        "(default: stock; with --resume the run's own)",
+    )  # fmt: skip
     run.add_argument("--caffe-python", metavar="FILE", help="the Python that can import caffe")
     run.add_argument(
         "--set-lr-by", choices=("auto", "base_lr", "gradients"), default="auto",
@@ -172,6 +178,7 @@ def prepare(
     remarks = list(solver.remarks)
     if resumed and old:
         settings, more = resumed_settings(args, _policy_flags(args), old, solver, info, resumed)
+        settings.layers = _resumed_layers(args, settings, info, say)
         remarks += more
     else:
         settings = _new_settings(args, solver, info, messages, python, say)
@@ -231,6 +238,7 @@ def _new_settings(
         weights=weights,
         gradients=gradients,
         fingerprint=fingerprint(solver),
+        layers=choose_layers(args.layers or "stock", gpu, info),
     )
 
 
@@ -263,3 +271,13 @@ def _choose(
 
 def _policy_flags(args: argparse.Namespace) -> dict[str, str | None]:
     return {name: getattr(args, name) for name in ("k0", "k1", "gamma", "p", "l")}
+
+
+def _resumed_layers(args: argparse.Namespace, old: RunSettings, info: CaffeInfo, say: Say) -> str:
+    """The run's layers, unless others are asked for or they are not here."""
+    if args.layers:
+        return choose_layers(args.layers, old.gpu, info)
+    if old.layers == "fast" and choose_layers("auto", old.gpu, info) == "stock":
+        say("note: the run was trained with fast layers, which are not here; it goes on with Caffe's own")
+        return "stock"
+    return old.layers

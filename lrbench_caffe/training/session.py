@@ -15,6 +15,7 @@ from pathlib import Path
 from lrbench_caffe import __version__
 from lrbench_caffe.database import safe_arguments
 from lrbench_caffe.errors import LRBenchError
+from lrbench_caffe.native.library import find_library
 from lrbench_caffe.prototxt.messages import Messages
 from lrbench_caffe.prototxt.patch import gradient_options, write_prototxts
 from lrbench_caffe.prototxt.solver import Solver
@@ -116,7 +117,7 @@ class Session:
         return RunRecord(
             uid=(written.get("record") or {}).get("uid") or uuid.uuid4().hex,
             source="measured",
-            origin=self._origin(),
+            origin=self._origin(opened),
             framework=task.framework,
             task_type=task.task_type,
             dataset=task.dataset,
@@ -134,10 +135,13 @@ class Session:
             measurements=self.run.measurements(),
         )
 
-    def _origin(self) -> str:
-        """Where a run's numbers come from; one that began with trained weights says so."""
+    def _origin(self, opened: Opened) -> str:
+        """Where a run's numbers come from; one that began with trained weights or has fast layers says so."""
         began = self.settings.snapshot or ", ".join(self.settings.weights)
-        return str(self.run.path.resolve()) + (f" (from {began})" if began else "")
+        remarks = [f"from {began}"] if began else []
+        if opened.layers != "stock":
+            remarks.append(f"{opened.layers} layers")
+        return str(self.run.path.resolve()) + (f" ({', '.join(remarks)})" if remarks else "")
 
     def _write(self) -> Path:
         """Write run.json and the patched prototxts; returns the solver's path."""
@@ -185,6 +189,7 @@ class Session:
             snapshot=state,
             weights=weights,
             gradients=gradient_options(self.solver) if self.settings.gradients else None,
+            layers=str(find_library(self.info.path).path) if self.settings.layers == "fast" else None,
         )
 
 

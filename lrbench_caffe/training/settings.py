@@ -11,6 +11,7 @@ from typing import Any
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.lr import Completed, Filled, Policy, PolicyError, Trigger, complete_text, from_caffe, parse
 from lrbench_caffe.prototxt.messages import Messages, shortest
+from lrbench_caffe.native.library import find_library
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.runtime.client import CaffeInfo
 
@@ -33,6 +34,7 @@ class RunSettings:
         weights: caffemodels to start from.
         gradients: True where the LR is set through the gradients (the Caffe 1.0 way).
         fingerprint: of the solver file and its nets when the run began (see continuation).
+        layers: "fast" or "stock", as the run was trained; see ``lrbench_caffe.native``.
     """
 
     solver: str
@@ -49,12 +51,14 @@ class RunSettings:
     weights: list[str] = field(default_factory=list)
     gradients: bool = False
     fingerprint: dict[str, str] = field(default_factory=dict)
+    layers: str = "stock"
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> RunSettings:
+        record = {"layers": "stock", **record}  # runs from before there were others
         try:
             return cls(**{f.name: record[f.name] for f in fields(cls)})
         except KeyError as error:
@@ -187,6 +191,27 @@ def _check_gpu(gpu: int, where: str, info: CaffeInfo) -> int:
     if not 0 <= gpu < info.gpus:
         raise InputError(f"{where}: no such GPU; this machine has {info.gpus}")
     return gpu
+
+
+def choose_layers(flag: str, gpu: int | None, info: CaffeInfo) -> str:
+    """ "fast" where the fast layers are wanted and there, else "stock".
+
+    Args:
+        flag: "auto", "fast" or "stock".
+        gpu: the GPU's id, None for the CPU.
+        info: the Caffe.
+
+    Raises:
+        InputError: fast ones were asked for and there are none.
+    """
+    if flag == "stock" or (flag == "auto" and gpu is not None):
+        return "stock"
+    if gpu is not None:
+        raise InputError(f"--layers fast: they are for the CPU; the training is on GPU {gpu}")
+    found = find_library(info.path)
+    if flag == "fast" and found.path is None:
+        raise InputError(f"--layers fast: {found.why}" + (f" ({found.remedy})" if found.remedy else ""))
+    return "fast" if found.path else "stock"
 
 
 def choose_seed(flag: int | None, solver: Solver) -> int:

@@ -89,6 +89,11 @@ class Trainer:
         try:
             opened = self._worker.open(request)
             self._iteration = opened.iteration
+            if opened.layers_problem:
+                self._audience.note(
+                    f"WARNING: Caffe's own layers instead of the fast ones: {opened.layers_problem}"
+                )
+            self._run.update(layers=opened.layers)
             self._audience.opened(opened)
             self._prepare(resumed)
             outcome = self._loop()

@@ -155,9 +155,13 @@ class Run:
 
 
 def train_command(*args: str) -> list[str]:
-    """The training command, without an LR database unless it names one: it would know other tests' runs."""
+    """The training command, with Caffe's own layers unless it names others: what ``caffe train`` computes.
+
+    It goes without an LR database unless it names one, which would know other tests' runs.
+    """
     database = [] if "--db" in args else ["--no-db"]
-    return [sys.executable, "-m", "lrbench_caffe.train", *args, *database]
+    layers = [] if "--layers" in args or "--resume" in args else ["--layers", "stock"]
+    return [sys.executable, "-m", "lrbench_caffe.train", *args, *database, *layers]
 
 
 class Workspace:

@@ -1,0 +1,103 @@
+"""The library of fast layers: what it is made of, where it lies, which Caffe it serves. Standard library.
+
+``tools/setup`` builds it and uses this module before anything is installed. A library fits one Caffe, whose
+classes its own derive from, so it is built for the runtime of ``tools/setup`` alone, whose headers are known.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from lrbench_caffe.runtime import locate
+
+SOURCES = Path(__file__).parent / "src"
+CPU_FEATURES = ("avx2", "fma")
+FLAGS = ["-shared", "-fPIC", "-std=c++17", "-O3", "-mavx2", "-mfma", "-ffp-contract=off", "-DCPU_ONLY", "-w"]
+INCLUDES = [
+    "generated",  # caffe.pb.h; Debian's own does not fit Debian 11's protobuf
+    "include",
+    "include/hdf5/serial",
+    "include/x86_64-linux-gnu/openblas-pthread",
+]
+SETUP = "run tools/setup"
+
+
+@dataclass(frozen=True)
+class FoundLibrary:
+    """The library for a Caffe.
+
+    Attributes:
+        path: where it is, None where there is none.
+        why: why there is none.
+        remedy: what to do about it, None where nothing helps.
+    """
+
+    path: Path | None
+    why: str = ""
+    remedy: str | None = None
+
+
+def find_library(caffe_path: str) -> FoundLibrary:
+    """The fast layers that serve a Caffe.
+
+    Args:
+        caffe_path: the folder of its pycaffe.
+    """
+    lacking = lacking_of_machine()
+    if lacking:
+        return FoundLibrary(None, lacking)
+    if (locate.runtime_dir().resolve() / "root") not in Path(caffe_path).resolve().parents:
+        return FoundLibrary(None, "this Caffe is not the one that tools/setup makes, whose headers are known")
+    path = library_path()
+    if not path.is_file():
+        return FoundLibrary(None, "they are not built for this version", f"{SETUP}; it takes g++")
+    return FoundLibrary(path)
+
+
+def lacking_of_machine() -> str | None:
+    """What this machine's CPU lacks, None where it has all."""
+    if platform.machine() != "x86_64":
+        return f"they are written for x86-64, this machine is {platform.machine()}"
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return "what this CPU can do is not known (no /proc/cpuinfo)"
+    flags = re.search(r"^flags\s*:(.*)$", text, re.MULTILINE)
+    missing = [name for name in CPU_FEATURES if not flags or name not in flags.group(1).split()]
+    return f"this CPU has no {' and no '.join(name.upper() for name in missing)}" if missing else None
+
+
+def headers_dir() -> Path:
+    """Caffe's development headers, which ``tools/setup`` fetches. Exists only once it is complete."""
+    return locate.cache_dir() / "caffe-headers"
+
+
+def libraries_dir() -> Path:
+    return locate.cache_dir() / "caffe-layers"
+
+
+def library_path() -> Path:
+    """Where the library of these sources for the runtime's Caffe is, or is to be."""
+    return libraries_dir() / f"{_fingerprint()}.so"
+
+
+def compiler_command(compiler: str, headers: Path, output: Path) -> list[str]:
+    """The command that builds the library; it takes about ten seconds."""
+    includes = [part for name in INCLUDES for part in ("-isystem", str(headers / name))]
+    return [compiler, *FLAGS, *includes, str(SOURCES / "all.cpp"), "-o", str(output)]
+
+
+def _fingerprint() -> str:
+    """Of everything that decides what the library is: sources, flags, and the Caffe that it is for."""
+    found = hashlib.sha256(json.dumps([FLAGS, INCLUDES]).encode())
+    for source in sorted(SOURCES.glob("*.[ch]*")):
+        found.update(source.name.encode() + b"\0" + source.read_bytes())
+    for library in sorted((locate.runtime_dir() / "root").glob("usr/lib/*/libcaffe.so.*.*")):
+        status = library.stat()
+        found.update(f"{library.name} {status.st_size} {status.st_mtime_ns}".encode())
+    return found.hexdigest()[:16]

@@ -1,0 +1,12 @@
+// Everything as one translation unit: Caffe's headers take most of the compiler's time, and so only once.
+#include "batch_norm_layer.cpp"
+#include "compatibility.cpp"
+#include "convolution_layer.cpp"
+#include "eltwise_layer.cpp"
+#include "library.cpp"
+#include "lrn_layer.cpp"
+#include "peak.cpp"
+#include "pooling_layer.cpp"
+#include "relu_layer.cpp"
+#include "scale_layer.cpp"
+#include "selfcheck.cpp"

@@ -1,0 +1,84 @@
+// The library's C interface: install the fast layers in the Caffe of this process, once they were found to
+// compute what Caffe's own do.
+//
+// Caffe makes layers through a map from type names to functions. Installing overwrites entries of that map;
+// names, prototxts, weights and snapshots stay what they are.
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <string>
+
+#include "layers.h"
+#include "selfcheck.h"
+
+namespace {
+
+using Registry = caffe::LayerRegistry<float>;
+
+const std::map<std::string, Registry::Creator>& fast_creators() {
+  static const std::map<std::string, Registry::Creator> creators = {
+      {"BatchNorm", lrbench::create_batch_norm}, {"Convolution", lrbench::create_convolution},
+      {"Eltwise", lrbench::create_eltwise},      {"LRN", lrbench::create_lrn},
+      {"Pooling", lrbench::create_pooling},      {"ReLU", lrbench::create_relu},
+      {"Scale", lrbench::create_scale},
+  };
+  return creators;
+}
+
+// What the registry held before the first change.
+const std::map<std::string, Registry::Creator>& stock_creators() {
+  static const std::map<std::string, Registry::Creator> creators = [] {
+    std::map<std::string, Registry::Creator> found;
+    for (const auto& entry : fast_creators()) {
+      const auto stock = Registry::Registry().find(entry.first);
+      if (stock != Registry::Registry().end()) found[entry.first] = stock->second;
+    }
+    return found;
+  }();
+  return creators;
+}
+
+}  // namespace
+
+extern "C" {
+
+// The layer types that are replaced, separated by blanks.
+const char* lrbench_layer_types() {
+  static std::string text;
+  text.clear();
+  for (const auto& entry : fast_creators()) text += (text.empty() ? "" : " ") + entry.first;
+  return text.c_str();
+}
+
+// Compares each fast layer with Caffe's own on a small example, forward and backward. Returns an empty text,
+// or what is wrong.
+const char* lrbench_check_layers() {
+  static std::string text;
+  text.clear();
+  __builtin_cpu_init();
+  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) {
+    return (text = "this CPU has no AVX2 and FMA").c_str();
+  }
+  const char* fault = std::getenv("LRBENCH_TEST_LAYER_FAULT");  // tests let a type's check fail
+  for (const auto& entry : fast_creators()) {
+    const auto stock = stock_creators().find(entry.first);
+    if (stock == stock_creators().end()) {
+      text = "this Caffe has no layer type " + entry.first;
+    } else {
+      text = lrbench::compare_layers(entry.first, stock->second, entry.second,
+                                     fault != nullptr && entry.first == fault);
+    }
+    if (!text.empty()) break;
+  }
+  return text.c_str();
+}
+
+// From now on, new layers are fast ones (1) or Caffe's own (0).
+void lrbench_use_layers(int fast) {
+  for (const auto& entry : stock_creators()) {
+    Registry::Registry()[entry.first] = fast ? fast_creators().at(entry.first) : entry.second;
+  }
+}
+
+}  // extern "C"

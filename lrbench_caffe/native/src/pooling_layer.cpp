@@ -1,0 +1,253 @@
+// MAX and AVE pooling, bit for bit as Caffe's: the same comparisons and sums in the same order, for eight
+// windows of a row at a time.
+//
+// Strides of 1 and 2 without padding read the image itself; lanes whose window ends before the column are
+// left out. Otherwise each input plane is copied into a padded buffer whose columns are split by their
+// remainder of the stride, so that the windows' elements lie side by side (Source of convolution.h).
+#include "caffe/layers/pooling_layer.hpp"
+
+#include <cfloat>
+#include <limits>
+
+#include "convolution.h"
+#include "layers.h"
+
+namespace lrbench {
+namespace {
+
+class FastPooling : public caffe::PoolingLayer<float> {
+ public:
+  using PoolingLayer::PoolingLayer;
+
+  void Reshape(const Blobs& bottom, const Blobs& top) override {
+    PoolingLayer::Reshape(bottom, top);
+    if (method() != caffe::PoolingParameter_PoolMethod_STOCHASTIC && bottom[0]->shape() != planned_) {
+      planned_ = bottom[0]->shape();  // Caffe reshapes before every pass
+      plan();
+    }
+  }
+
+ protected:
+  void Forward_cpu(const Blobs& bottom, const Blobs& top) override {
+    if (method() == caffe::PoolingParameter_PoolMethod_STOCHASTIC) {
+      return PoolingLayer::Forward_cpu(bottom, top);
+    }
+    const bool max = method() == caffe::PoolingParameter_PoolMethod_MAX;
+    fill(max ? -std::numeric_limits<float>::infinity() : 0.f);
+    const float* x = bottom[0]->cpu_data();
+    float* y = top[0]->mutable_cpu_data();
+    float* top_mask = max && top.size() > 1 ? top[1]->mutable_cpu_data() : nullptr;
+    int* mask = max && !top_mask ? max_idx_.mutable_cpu_data() : nullptr;
+    const int size = height_ * width_, pixels = pooled_height_ * pooled_width_;
+    const int planes = bottom[0]->num() * channels_;
+    for (int plane = 0; plane < planes; plane++, x += size, y += pixels) {
+      // Reading in place goes beyond the plane, by less than a window and two vectors.
+      const bool in_place = pad_w_ == 0 && stride_w_ <= 2 &&
+                            std::ptrdiff_t(planes - 1 - plane) * size >= kernel_w_ + 2 * kLanes;
+      if (!in_place) source_.copy(x, buffer_.data());
+      const auto pool = [&](auto window) {
+        max ? find_maxima(window, y, mask, top_mask) : average(window, y);
+      };
+      if (!in_place) {
+        pool(Copied{buffer_.data(), source_.pitch, offsets_.data()});
+      } else if (stride_w_ == 1) {
+        pool(InPlace<1>{x, width_});
+      } else {
+        pool(InPlace<2>{x, width_});
+      }
+      if (mask) mask += pixels;
+      if (top_mask) top_mask += pixels;
+    }
+  }
+
+  void Backward_cpu(const Blobs& top, const std::vector<bool>& propagate_down, const Blobs& bottom) override {
+    if (!propagate_down[0]) return;
+    if (method() == caffe::PoolingParameter_PoolMethod_STOCHASTIC) {
+      return PoolingLayer::Backward_cpu(top, propagate_down, bottom);
+    }
+    const bool max = method() == caffe::PoolingParameter_PoolMethod_MAX;
+    const float* dy = top[0]->cpu_diff();
+    float* dx = bottom[0]->mutable_cpu_diff();
+    const float* top_mask = max && top.size() > 1 ? top[1]->cpu_data() : nullptr;
+    const int* mask = max && !top_mask ? max_idx_.cpu_data() : nullptr;
+    const int planes = bottom[0]->num() * channels_, pixels = pooled_height_ * pooled_width_;
+    for (int plane = 0; plane < planes; plane++, dx += height_ * width_, dy += pixels) {
+      if (!max) {
+        spread(dy, dx);
+        continue;
+      }
+      std::memset(dx, 0, sizeof(float) * height_ * width_);
+      if (mask) {
+        for (int i = 0; i < pixels; i++) {
+          if (mask[i] >= 0) dx[mask[i]] += dy[i];  // a window of NaN has no maximum
+        }
+        mask += pixels;
+      } else {
+        for (int i = 0; i < pixels; i++) {
+          if (top_mask[i] >= 0) dx[int(top_mask[i])] += dy[i];
+        }
+        top_mask += pixels;
+      }
+    }
+  }
+
+ private:
+  // The elements of eight windows, those of output columns j to j + 7, in input row h and window column kw;
+  // and in how many of them that column is inside the image.
+  struct Copied {
+    const float* plane;
+    int pitch;
+    const int* offsets;
+    Vec operator()(int h, int j, int kw) const { return load(plane + std::ptrdiff_t(h) * pitch + offsets[kw] + j); }
+    int lanes(int, int) const { return kLanes; }  // what is around the image does no harm
+  };
+
+  template <int Stride>
+  struct InPlace {
+    const float* plane;
+    int width;
+    Vec operator()(int h, int j, int kw) const {
+      const float* p = plane + std::ptrdiff_t(h) * width + j * Stride + kw;
+      return Stride == 1 ? load(p) : every_second(p);
+    }
+    int lanes(int j, int kw) const { return (width - kw - j * Stride + Stride - 1) / Stride; }
+  };
+
+  caffe::PoolingParameter_PoolMethod method() const { return layer_param_.pooling_param().pool(); }
+
+  void plan() {
+    // Only columns are split and padded: rows are looked at one by one.
+    source_ = Source{1, height_, width_, 1, stride_w_, 0, 0, 0, 0};
+    const int first = floor_div(-pad_w_, stride_w_), last = floor_div(kernel_w_ - 1 - pad_w_, stride_w_);
+    source_.low_w = first;
+    source_.rows = height_;
+    source_.pitch = last - first + pooled_width_;
+    offsets_.clear();
+    for (int kw = 0; kw < kernel_w_; kw++) {
+      const int w = kw - pad_w_, column = floor_div(w, stride_w_);
+      offsets_.push_back(int(source_.at(w - column * stride_w_, 0, 0, column - first)));
+    }
+    buffer_.resize(source_.size() + kLanes);
+    filled_ = 0;
+    const int padded = ceil_div(pooled_width_, kLanes) * kLanes;
+    quotients_.resize(padded);
+    sizes_.resize(std::size_t(pooled_height_) * padded);
+    for (int ph = 0; ph < pooled_height_; ph++) {
+      const int rows = std::min(ph * stride_h_ - pad_h_ + kernel_h_, height_ + pad_h_) -
+                       (ph * stride_h_ - pad_h_);
+      for (int pw = 0; pw < padded; pw++) {
+        const int columns = std::min(pw * stride_w_ - pad_w_ + kernel_w_, width_ + pad_w_) -
+                            (pw * stride_w_ - pad_w_);
+        sizes_.data()[ph * padded + pw] = pw < pooled_width_ ? float(rows * columns) : 1.f;
+      }
+    }
+  }
+
+  // Puts a value around the image, which must not win, or must not count.
+  void fill(float value) {
+    if (filled_ != value) std::fill_n(buffer_.data(), source_.size() + kLanes, value);
+    filled_ = value;
+  }
+
+  // The rows [first, second) of the image in the windows of an output row.
+  std::pair<int, int> rows(int ph) const {
+    const int start = ph * stride_h_ - pad_h_;
+    return {std::max(start, 0), std::min(start + kernel_h_, height_)};
+  }
+
+  template <class Window>
+  void find_maxima(const Window& window, float* y, int* mask, float* top_mask) const {
+    const __m256i steps = _mm256_mullo_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7),
+                                             _mm256_set1_epi32(stride_w_));
+    for (int ph = 0; ph < pooled_height_; ph++) {
+      const auto range = rows(ph);
+      for (int j = 0; j < pooled_width_; j += kLanes) {
+        // An element's index is that of its window's first one, plus h * width + kw.
+        const __m256i first = _mm256_add_epi32(steps, _mm256_set1_epi32(j * stride_w_ - pad_w_));
+        Vec best = set1(-FLT_MAX);
+        __m256i index = _mm256_sub_epi32(_mm256_set1_epi32(-1), first);
+        for (int h = range.first; h < range.second; h++) {
+          for (int kw = 0; kw < kernel_w_; kw++) {
+            const Vec x = window(h, j, kw);
+            Vec greater = _mm256_cmp_ps(x, best, _CMP_GT_OQ);
+            const int lanes = window.lanes(j, kw);
+            if (lanes < kLanes) greater = _mm256_and_ps(greater, _mm256_castsi256_ps(lane_mask(lanes)));
+            best = _mm256_blendv_ps(best, x, greater);
+            index = _mm256_blendv_epi8(index, _mm256_set1_epi32(h * width_ + kw),
+                                       _mm256_castps_si256(greater));
+          }
+        }
+        index = _mm256_add_epi32(index, first);
+        const int at = ph * pooled_width_ + j;
+        const int lanes = pooled_width_ - j;
+        store_first(y + at, best, lanes);
+        if (mask) store_first(reinterpret_cast<float*>(mask + at), _mm256_castsi256_ps(index), lanes);
+        if (top_mask) store_first(top_mask + at, _mm256_cvtepi32_ps(index), lanes);
+      }
+    }
+  }
+
+  template <class Window>
+  void average(const Window& window, float* y) const {
+    const int padded = ceil_div(pooled_width_, kLanes) * kLanes;
+    for (int ph = 0; ph < pooled_height_; ph++) {
+      const auto range = rows(ph);
+      for (int j = 0; j < pooled_width_; j += kLanes) {
+        Vec sums = zero();
+        for (int h = range.first; h < range.second; h++) {
+          for (int kw = 0; kw < kernel_w_; kw++) {
+            Vec x = window(h, j, kw);
+            const int lanes = window.lanes(j, kw);
+            if (lanes < kLanes) x = _mm256_and_ps(x, _mm256_castsi256_ps(lane_mask(lanes)));
+            sums = _mm256_add_ps(sums, x);
+          }
+        }
+        store_first(y + ph * pooled_width_ + j, _mm256_div_ps(sums, load(sizes_.data() + ph * padded + j)),
+                    pooled_width_ - j);
+      }
+    }
+  }
+
+  // The gradient of average: each element gets its windows' quotients from the first window to the last.
+  void spread(const float* dy, float* dx) {
+    const int padded = ceil_div(pooled_width_, kLanes) * kLanes;
+    std::memset(buffer_.data(), 0, sizeof(float) * (source_.size() + kLanes));
+    for (int ph = 0; ph < pooled_height_; ph++) {
+      const float* sizes = sizes_.data() + ph * padded;
+      for (int j = 0; j < pooled_width_; j += kLanes) {
+        const Vec g = load(dy + ph * pooled_width_ + j, lane_mask(pooled_width_ - j));
+        store(quotients_.data() + j, _mm256_div_ps(g, load(sizes + j)));
+      }
+      const auto range = rows(ph);
+      for (int h = range.first; h < range.second; h++) {
+        float* row = buffer_.data() + std::ptrdiff_t(h) * source_.pitch;
+        for (int kw = kernel_w_ - 1; kw >= 0; kw--) {
+          float* to = row + offsets_[kw];
+          int j = 0;
+          for (; j + kLanes <= pooled_width_; j += kLanes) {
+            store(to + j, _mm256_add_ps(load(to + j), load(quotients_.data() + j)));
+          }
+          for (; j < pooled_width_; j++) to[j] += quotients_.data()[j];
+        }
+      }
+    }
+    // A stride can leave columns that no window covers.
+    if ((source_.low_w + source_.pitch) * stride_w_ < width_) std::memset(dx, 0, sizeof(float) * height_ * width_);
+    source_.extract(buffer_.data(), dx);
+    filled_ = std::numeric_limits<float>::quiet_NaN();  // equals nothing: the next pass fills it anew
+  }
+
+  std::vector<int> planned_;  // the input's shape that everything below is for
+  Source source_{};
+  std::vector<int> offsets_;  // of a window's columns in the buffer
+  Buffer buffer_, quotients_, sizes_;
+  float filled_ = 0;          // what is around the image in buffer_
+};
+
+}  // namespace
+
+LayerPointer create_pooling(const LayerParameter& parameter) {
+  return LayerPointer(new FastPooling(parameter));
+}
+
+}  // namespace lrbench

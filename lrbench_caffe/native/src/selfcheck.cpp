@@ -1,0 +1,140 @@
+#include "selfcheck.h"
+
+#include <cmath>
+#include <cstdint>
+#include <sstream>
+
+namespace lrbench {
+namespace {
+
+constexpr float kTolerance = 1e-4f;  // of the largest value; a wrong kernel is wrong by much more
+
+// Not Caffe's generator, whose state belongs to the training.
+class Numbers {
+ public:
+  void fill(float* values, int count) {
+    for (int i = 0; i < count; i++) values[i] = next();
+  }
+
+ private:
+  float next() {
+    state_ = state_ * 6364136223846793005u + 1442695040888963407u;
+    return float(int32_t(state_ >> 32)) / 2147483648.f;
+  }
+  std::uint64_t state_ = 1;
+};
+
+// One layer with its blobs, after a forward and a backward pass.
+struct Pass {
+  Pass(caffe::LayerRegistry<float>::Creator create, const LayerParameter& parameter, int bottoms)
+      : layer(create(parameter)), bottom(bottoms), top(new Blob<float>()) {
+    for (auto& blob : bottom) {
+      blob.reset(new Blob<float>(3, 5, 11, 13));
+      inputs.push_back(blob.get());
+    }
+    outputs.push_back(top.get());
+    Numbers numbers;
+    for (Blob<float>* blob : inputs) numbers.fill(blob->mutable_cpu_data(), blob->count());
+    layer->SetUp(inputs, outputs);
+    const bool statistics = parameter.type() == "BatchNorm";
+    for (auto& blob : layer->blobs()) {
+      if (!statistics) numbers.fill(blob->mutable_cpu_data(), blob->count());
+      numbers.fill(blob->mutable_cpu_diff(), blob->count());
+    }
+    layer->Forward(inputs, outputs);
+    numbers.fill(top->mutable_cpu_diff(), top->count());
+    layer->Backward(outputs, std::vector<bool>(inputs.size(), true), inputs);
+  }
+
+  LayerPointer layer;
+  std::vector<boost::shared_ptr<Blob<float>>> bottom;
+  boost::shared_ptr<Blob<float>> top;
+  Blobs inputs, outputs;
+};
+
+float difference(const float* a, const float* b, int count) {
+  float largest = 1e-20f, difference = 0;
+  for (int i = 0; i < count; i++) {
+    largest = std::fmax(largest, std::fabs(a[i]));
+    const float d = std::fabs(a[i] - b[i]);
+    if (!(d <= difference)) difference = d;
+  }
+  return difference / largest;
+}
+
+std::string compare(const LayerParameter& parameter, caffe::LayerRegistry<float>::Creator stock,
+                    caffe::LayerRegistry<float>::Creator fast, bool fault) {
+  const int bottoms = parameter.type() == "Eltwise" ? 2 : 1;
+  Pass is(fast, parameter, bottoms), should(stock, parameter, bottoms);
+  if (fault) is.top->mutable_cpu_data()[0] += 1;
+  std::ostringstream text;
+  const auto check = [&](const char* what, const float* a, const float* b, int count) {
+    const float d = difference(a, b, count);
+    if (text.str().empty() && !(d <= kTolerance)) {
+      text << "the fast " << parameter.type() << " layer's " << what << " differs from Caffe's by " << d;
+    }
+  };
+  if (is.top->shape() != should.top->shape()) return parameter.type() + ": other output shape than Caffe's";
+  check("output", should.top->cpu_data(), is.top->cpu_data(), is.top->count());
+  for (std::size_t i = 0; i < is.bottom.size(); i++) {
+    check("gradient", should.bottom[i]->cpu_diff(), is.bottom[i]->cpu_diff(), is.bottom[i]->count());
+  }
+  for (std::size_t i = 0; i < is.layer->blobs().size(); i++) {
+    const auto &a = should.layer->blobs()[i], &b = is.layer->blobs()[i];
+    check("parameter", a->cpu_data(), b->cpu_data(), a->count());
+    check("parameter's gradient", a->cpu_diff(), b->cpu_diff(), a->count());
+  }
+  return text.str();
+}
+
+// One or two uses of a type, with the parameters that take different ways through its code.
+std::vector<LayerParameter> examples(const std::string& type) {
+  LayerParameter plain, other;
+  plain.set_type(type);
+  plain.set_phase(caffe::TRAIN);
+  other = plain;
+  if (type == "Convolution") {
+    auto& p = *plain.mutable_convolution_param();
+    p.set_num_output(10);
+    p.add_kernel_size(3);
+    p.add_pad(1);
+    auto& o = *other.mutable_convolution_param();
+    o.set_num_output(7);
+    o.add_kernel_size(3);
+    o.add_stride(2);
+    o.add_pad(2);
+    o.add_dilation(2);
+  } else if (type == "Pooling") {
+    auto& p = *plain.mutable_pooling_param();
+    p.set_kernel_size(3);
+    p.set_stride(2);
+    other = plain;
+    other.mutable_pooling_param()->set_pool(caffe::PoolingParameter_PoolMethod_AVE);
+    other.mutable_pooling_param()->set_pad(1);
+  } else if (type == "LRN") {
+    plain.mutable_lrn_param()->set_local_size(3);
+    plain.mutable_lrn_param()->set_alpha(0.5f);
+    other = plain;
+    other.mutable_lrn_param()->set_norm_region(caffe::LRNParameter_NormRegion_WITHIN_CHANNEL);
+  } else if (type == "ReLU") {
+    other.mutable_relu_param()->set_negative_slope(0.1f);
+  } else if (type == "Scale") {
+    other.mutable_scale_param()->set_bias_term(true);
+  } else {
+    return {plain};
+  }
+  return {plain, other};
+}
+
+}  // namespace
+
+std::string compare_layers(const std::string& type, caffe::LayerRegistry<float>::Creator stock,
+                           caffe::LayerRegistry<float>::Creator fast, bool fault) {
+  for (const LayerParameter& parameter : examples(type)) {
+    const std::string text = compare(parameter, stock, fast, fault);
+    if (!text.empty()) return text;
+  }
+  return "";
+}
+
+}  // namespace lrbench

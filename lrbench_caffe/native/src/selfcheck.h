@@ -1,0 +1,15 @@
+// Is a fast layer what it replaces? A small forward and backward pass of both, compared.
+#pragma once
+
+#include <string>
+
+#include "layers.h"
+
+namespace lrbench {
+
+// An empty text where all outputs and gradients agree to `tolerance`, else the difference. `fault` spoils
+// one value, for tests.
+std::string compare_layers(const std::string& type, caffe::LayerRegistry<float>::Creator stock,
+                           caffe::LayerRegistry<float>::Creator fast, bool fault);
+
+}  // namespace lrbench

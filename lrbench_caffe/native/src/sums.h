@@ -1,0 +1,79 @@
+// Passes over what belongs to one channel: `outer` runs of `inner` floats, `stride` apart.
+#pragma once
+
+#include <cstddef>
+#include <utility>
+
+#include "vec.h"
+
+namespace lrbench {
+
+// Reads and writes whole vectors, or the lanes of a mask; a value that is a vector already only gets masked,
+// so that lanes without an element are zero in every sum.
+struct Whole {
+  Vec operator()(const float* p) const { return load(p); }
+  Vec operator()(Vec v) const { return v; }
+  void operator()(float* p, Vec v) const { store(p, v); }
+};
+
+struct Masked {
+  int count;
+  __m256i mask;
+  Vec operator()(const float* p) const { return load(p, mask); }
+  Vec operator()(Vec v) const { return _mm256_and_ps(v, _mm256_castsi256_ps(mask)); }
+  void operator()(float* p, Vec v) const { store_first(p, v, count); }
+};
+
+struct Slices {
+  int outer, inner;
+  std::size_t stride;
+
+  // visit(offset, get, put) for each vector.
+  template <class Visit>
+  void each(Visit visit) const {
+    const int whole = inner / kLanes * kLanes;
+    const Masked masked{inner - whole, lane_mask(inner - whole)};
+    for (int n = 0; n < outer; n++) {
+      const std::size_t start = n * stride;
+      for (int i = 0; i < whole; i += kLanes) visit(start + i, Whole(), Whole());
+      if (whole < inner) visit(start + whole, masked, masked);
+    }
+  }
+
+  // The sum of what term(offset, get) gives. Each run is summed by itself, which keeps rounding small.
+  template <class Term>
+  float sum(Term term) const {
+    return two_sums([&](std::size_t at, auto get) { return std::make_pair(term(at, get), zero()); }).first;
+  }
+
+  // The same for two sums at once.
+  template <class Term>
+  std::pair<float, float> two_sums(Term term) const {
+    const int whole = inner / kLanes * kLanes;
+    const Masked masked{inner - whole, lane_mask(inner - whole)};
+    Vec first = zero(), second = zero();
+    for (int n = 0; n < outer; n++) {
+      const std::size_t start = n * stride;
+      Vec a[4] = {zero(), zero(), zero(), zero()}, b[4] = {zero(), zero(), zero(), zero()};
+      const auto add = [&](int lane, std::size_t at, auto get) {
+        const auto terms = term(at, get);
+        a[lane] = _mm256_add_ps(a[lane], terms.first);
+        b[lane] = _mm256_add_ps(b[lane], terms.second);
+      };
+      int i = 0;
+      for (; i + 4 * kLanes <= whole; i += 4 * kLanes) {
+        add(0, start + i, Whole());
+        add(1, start + i + kLanes, Whole());
+        add(2, start + i + 2 * kLanes, Whole());
+        add(3, start + i + 3 * kLanes, Whole());
+      }
+      for (; i < whole; i += kLanes) add(0, start + i, Whole());
+      if (whole < inner) add(1, start + whole, masked);
+      first = _mm256_add_ps(first, _mm256_add_ps(_mm256_add_ps(a[0], a[1]), _mm256_add_ps(a[2], a[3])));
+      second = _mm256_add_ps(second, _mm256_add_ps(_mm256_add_ps(b[0], b[1]), _mm256_add_ps(b[2], b[3])));
+    }
+    return {lrbench::sum(first), lrbench::sum(second)};
+  }
+};
+
+}  // namespace lrbench

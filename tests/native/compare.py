@@ -1,0 +1,247 @@
+"""Runs in Caffe's own Python: fast layers against Caffe's own, on nets of one layer with random parameters.
+
+compare.py WORKER LIBRARY layers TYPE NETS SEED    prints the number of nets and the worst difference
+compare.py WORKER LIBRARY gradients NETS SEED      prints the worst difference from numerical gradients
+compare.py WORKER LIBRARY memory SOLVER N          prints how much memory N iterations add, in KB
+"""
+
+import ctypes
+import importlib.util
+import os
+import random
+import sys
+import tempfile
+
+import caffe
+import numpy as np
+
+spec = importlib.util.spec_from_file_location("worker", sys.argv[1])
+worker = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(worker)
+
+EXACT = ("Pooling", "ReLU", "Eltwise")
+
+
+def use(fast):
+    LIBRARY.lrbench_use_layers(1 if fast else 0)
+
+
+def conv(draw):
+    group = draw(1, 1, 1, 2)
+    kernel = (draw(1, 2, 3, 5), draw(1, 2, 3, 5))
+    shape = draw.shape(channels=group * draw.within(1, 12))
+    fields = "num_output: %d group: %d bias_term: %s kernel_h: %d kernel_w: %d stride_h: %d stride_w: %d "
+    fields += "pad_h: %d pad_w: %d "
+    numbers = (group * draw.within(1, 20), group, draw("true", "false"), *kernel)
+    numbers += (draw.within(1, 3), draw.within(1, 3), draw.within(0, 3), draw.within(0, 3))
+    dilation = draw("", "", "dilation: 2", "dilation: 1 dilation: 3")
+    return [shape], "convolution_param { %s %s }" % (fields % numbers, dilation)
+
+
+def pooling(draw):
+    kernel = (draw.within(1, 5), draw.within(1, 5))
+    pads = tuple(draw(0, 0, draw.within(0, k - 1)) for k in kernel)
+    window = "kernel_h: %d kernel_w: %d pad_h: %d pad_w: %d " % (*kernel, *pads)
+    window += "stride_h: %d stride_w: %d" % (draw(1, 2, 2, 3, 6), draw(1, 2, 2, 3, 6))
+    window = draw(window, window, window, window, "global_pooling: true")
+    rounding = draw("", "round_mode: FLOOR")
+    return [draw.shape()], "pooling_param { pool: %s %s %s }" % (draw("MAX", "AVE"), window, rounding)
+
+
+def lrn(draw):
+    numbers = (draw(1, 3, 5, 7), draw(1e-4, 0.05, 1), draw(0.75, 0.75, 0.5, 1))
+    fields = "local_size: %d alpha: %g beta: %g " % numbers
+    fields += draw("norm_region: WITHIN_CHANNEL", "norm_region: ACROSS_CHANNELS k: 2", "")
+    return [draw.shape()], "lrn_param { %s }" % fields
+
+
+def relu(draw):
+    return [draw.shape()], draw("", "relu_param { negative_slope: 0.1 }")
+
+
+def batch_norm(draw):
+    return [draw.shape()], draw("", "batch_norm_param { eps: 0.01 moving_average_fraction: 0.9 }")
+
+
+def scale(draw):
+    return [draw.shape()], "scale_param { bias_term: %s axis: %d num_axes: %d }" % (
+        draw("true", "false"), draw(1, 1, 1, 0, 2), draw(1, 1, 1, 2)
+    )  # fmt: skip
+
+
+def eltwise(draw):
+    count, shape = draw(2, 2, 3), draw.shape()
+    coefficients = "".join("coeff: %g " % draw(1, -1, 0.5) for _ in range(count))
+    fields = draw("", "", "operation: MAX", "operation: PROD", "operation: SUM " + coefficients)
+    return [shape] * count, "eltwise_param { %s }" % fields
+
+
+MAKERS = {
+    "Convolution": conv,
+    "Pooling": pooling,
+    "LRN": lrn,
+    "ReLU": relu,
+    "BatchNorm": batch_norm,
+    "Scale": scale,
+    "Eltwise": eltwise,
+}
+IN_PLACE = ("ReLU", "BatchNorm", "Scale")
+
+
+class Draw(random.Random):
+    """Random parameters."""
+
+    def __call__(self, *choices):
+        return self.choice(choices)
+
+    def within(self, low, high):
+        return self.randint(low, high)
+
+    def shape(self, channels=None):
+        channels = channels or self.within(1, 12)
+        return (self(1, 2, 5), channels, self.within(1, 20), self(self.within(1, 20), 8, 16, 17, 33))
+
+
+def net_text(kind, shapes, fields, in_place):
+    text = "force_backward: true "
+    for i, shape in enumerate(shapes):
+        dims = " ".join("dim: %d" % dim for dim in shape)
+        text += 'layer { name: "x%d" type: "Input" top: "x%d" input_param { shape { %s } } }\n' % (i, i, dims)
+    bottoms = " ".join('bottom: "x%d"' % i for i in range(len(shapes)))
+    top = "x0" if in_place else "y"
+    return text + 'layer { name: "layer" type: "%s" %s top: "%s" %s }' % (kind, bottoms, top, fields), top
+
+
+def possible(kind, shapes, fields):
+    """Whether Caffe takes this: it ends the process where it does not."""
+    number = lambda name: int((fields + " %s: 0" % name).split("%s: " % name)[1].split()[0])  # noqa: E731
+    if "global_pooling" in fields or kind not in ("Convolution", "Pooling"):
+        return not (kind == "Scale" and number("axis") + number("num_axes") > 4)
+    reach = {"": (1, 1), "dilation: 2 }": (2, 2), "dilation: 1 dilation: 3 }": (1, 3)}
+    dilation = next((v for k, v in reach.items() if k and fields.endswith(k)), (1, 1))
+    for axis, factor in zip("hw", dilation):
+        size = shapes[0][2 if axis == "h" else 3] + 2 * number("pad_" + axis)
+        if size < factor * (number("kernel_" + axis) - 1) + 1:
+            return False
+        # Caffe's max pooling writes outside its memory where a window begins behind the image.
+        kernel, stride = number("kernel_" + axis), number("stride_" + axis)
+        if kind == "Pooling" and -(-(size - kernel) // stride) * stride >= size - number("pad_" + axis):
+            return False
+    return True
+
+
+def load(text, phase, fast):
+    use(fast)
+    with tempfile.NamedTemporaryFile("w", suffix=".prototxt") as file:
+        file.write(text)
+        file.flush()
+        return caffe.Net(file.name, phase)
+
+
+def run(net, top, numbers, passes=2):
+    """Fills everything with numbers, goes forward and backward; returns all that came out."""
+    results = {}
+    if net.layers[-1].type != "BatchNorm":
+        for blob in net.params.get("layer", []):
+            blob.data[...] = numbers.uniform(-1, 1, blob.data.shape)
+    for _ in range(passes):
+        for name, blob in net.blobs.items():
+            if name.startswith("x"):
+                blob.data[...] = numbers.uniform(-1, 1, blob.data.shape)
+        for blob in net.params.get("layer", []):
+            blob.diff[...] = numbers.uniform(-1, 1, blob.diff.shape)
+        last = len(net.layers) - 1
+        net._forward(0, last)
+        results["output"] = net.blobs[top].data.copy()
+        net.blobs[top].diff[...] = numbers.uniform(-1, 1, net.blobs[top].diff.shape)
+        net._backward(last, 0)
+    for name, blob in net.blobs.items():
+        if name.startswith("x"):
+            results["gradient of " + name] = blob.diff.copy()
+    for i, blob in enumerate(net.params.get("layer", [])):
+        results["parameter %d" % i] = blob.data.copy()
+        results["gradient of parameter %d" % i] = blob.diff.copy()
+    return results
+
+
+def compare_layers(kind, nets, seed):
+    draw, worst, done = Draw(seed), 0.0, 0
+    while done < nets:
+        shapes, fields = MAKERS[kind](draw)
+        in_place = kind in IN_PLACE and draw(True, False)
+        phase = draw(caffe.TRAIN, caffe.TRAIN, caffe.TEST)
+        if not possible(kind, shapes, fields):
+            continue
+        text, top = net_text(kind, shapes, fields, in_place)
+        number = draw.within(0, 2**31)
+        should, found = (
+            run(load(text, phase, fast), top, np.random.RandomState(number)) for fast in (False, True)
+        )
+        for name, value in should.items():
+            if kind in EXACT:
+                assert np.array_equal(value, found[name]), (name, text)
+            d = np.abs(value - found[name]).max() / max(np.abs(value).max(), 1e-20)
+            # One element in a channel has no variance: its gradient is rounding alone.
+            degenerate = kind == "BatchNorm" and np.prod(shapes[0]) / shapes[0][1] < 4
+            assert d <= 2e-5 or degenerate, (name, d, text)
+            worst = worst if degenerate else max(worst, d)
+        done += 1
+    print(done, worst)
+
+
+def check_gradients(nets, seed):
+    """The derivative along a random direction, by differences, against the gradient's."""
+    draw, worst = Draw(seed), 0.0
+    kinds = ("Convolution", "LRN", "BatchNorm", "Scale")
+    done = 0
+    while done < nets:
+        kind = kinds[done % len(kinds)]
+        shapes, fields = MAKERS[kind](draw)
+        shapes = [(2, shapes[0][1], min(shapes[0][2], 6) + 1, min(shapes[0][3], 6) + 2)]
+        if not possible(kind, shapes, fields):
+            continue
+        text, top = net_text(kind, shapes, fields, False)
+        net = load(text, caffe.TRAIN, True)
+        numbers = np.random.RandomState(done)
+        run(net, top, numbers, 1)
+        x = net.blobs["x0"]
+        start, gradient, factor = x.data.copy(), x.diff.copy().astype(float), net.blobs[top].diff.copy()
+        direction = numbers.uniform(-1, 1, x.data.shape)
+        step, values = 5e-3, []
+        for sign in (1, -1):
+            x.data[...] = start + sign * step * direction
+            net._forward(0, len(net.layers) - 1)
+            values.append(float((net.blobs[top].data.astype(float) * factor).sum()))
+        numerical, analytical = (values[0] - values[1]) / (2 * step), float((gradient * direction).sum())
+        scale = np.sqrt((gradient**2).sum()) + 1e-3
+        worst = max(worst, abs(numerical - analytical) / scale)
+        assert worst < 2e-2, (numerical, analytical, scale, text)
+        done += 1
+    print(done, worst)
+
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
+
+
+def memory(solver_file, iterations):
+    use(True)
+    solver = caffe.get_solver(solver_file)
+    solver.step(iterations // 10)
+    before = resident()
+    solver.step(iterations)
+    print(resident() - before)
+
+
+if __name__ == "__main__":
+    problem = worker.use_fast_layers(sys.argv[2])
+    assert problem is None, problem
+    LIBRARY = ctypes.CDLL(sys.argv[2])
+    command, arguments = sys.argv[3], sys.argv[4:]
+    if command == "layers":
+        compare_layers(arguments[0], int(arguments[1]), int(arguments[2]))
+    elif command == "gradients":
+        check_gradients(int(arguments[0]), int(arguments[1]))
+    else:
+        memory(arguments[0], int(arguments[1]))
