@@ -10,8 +10,8 @@ from typing import Any
 
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.lr import Completed, Filled, Policy, PolicyError, Trigger, complete_text, from_caffe, parse
-from lrbench_caffe.prototxt.messages import Messages, shortest
 from lrbench_caffe.native.library import find_library
+from lrbench_caffe.prototxt.messages import Messages, shortest
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.runtime.client import CaffeInfo
 
