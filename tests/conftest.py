@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 
 import hypothesis
@@ -20,7 +21,11 @@ hypothesis.settings.load_profile("lrbench")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let trainings record into a database of the tests' own, and never into the user's."""
+    """Let trainings record into a database of the tests' own, and never into the user's.
+
+    And let what the tests start be interruptible, even where they run in the background of a shell.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     folder = tempfile.TemporaryDirectory(prefix="lrbench-tests-")
     config.add_cleanup(folder.cleanup)
     os.environ["LRBENCH_DB"] = os.path.join(folder.name, "lr.sqlite")
