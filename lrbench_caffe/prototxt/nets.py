@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -184,10 +183,3 @@ def decay_multipliers(net: PhaseNet) -> dict[str, list[float]]:
     return {
         layer.name: [float(spec.decay_mult) for spec in layer.param] for layer in net.layers if layer.param
     }
-
-
-def walk(nets: list[PhaseNet]) -> Iterator[tuple[PhaseNet, Any]]:
-    """All (net, layer) pairs."""
-    for net in nets:
-        for layer in net.layers:
-            yield net, layer

@@ -196,10 +196,10 @@ class Worker:
 
     # -- requests -------------------------------------------------------------------------------
 
-    def open(self, request: OpenRequest, tick: Tick = no_tick) -> Opened:
+    def open(self, request: OpenRequest) -> Opened:
         """Load the solver."""
         self._send("open", **vars(request))
-        fields, _ = self._expect("opened", tick)
+        fields, _ = self._expect("opened")
         return Opened(
             int(fields["iteration"]),
             int(fields["parameters"]),
@@ -208,13 +208,11 @@ class Worker:
             fields["layers_problem"],
         )
 
-    def replay(
-        self, nets: list[dict[str, Any]], progress: Callable[[int, int], None], tick: Tick = no_tick
-    ) -> None:
+    def replay(self, nets: list[dict[str, Any]], progress: Callable[[int, int], None]) -> None:
         """Advance data cursors and random generators; ``nets`` as the worker's replay wants them."""
         self._send("replay", nets=nets)
         while True:
-            fields, _ = self._receive(tick)
+            fields, _ = self._receive(no_tick)
             if fields["kind"] == "replayed":
                 return
             progress(fields["done"], fields["total"])
@@ -285,10 +283,10 @@ class Worker:
 
         return tick
 
-    def snapshot(self, tick: Tick = no_tick) -> int:
+    def snapshot(self) -> int:
         """Let Caffe write its .caffemodel and .solverstate; returns the iteration they stand for."""
         self._send("snapshot")
-        return int(self._expect("snapshotted", tick)[0]["iteration"])
+        return int(self._expect("snapshotted")[0]["iteration"])
 
     def write_log(self, text: str) -> None:
         """Write a line into Caffe's log, in Caffe's format."""
@@ -317,7 +315,7 @@ class Worker:
 
     def _hello(self) -> CaffeInfo:
         self._check_first_line()
-        fields, arrays = self._expect("hello", no_tick, LARGEST_HELLO)
+        fields, arrays = self._expect("hello", LARGEST_HELLO)
         del fields["kind"]
         try:
             info = CaffeInfo(descriptor=arrays["descriptor"].tobytes(), **fields)
@@ -345,8 +343,8 @@ class Worker:
                 "print on stderr)"
             )
 
-    def _expect(self, kind: str, tick: Tick, largest: int = LARGEST) -> tuple[dict[str, Any], Arrays]:
-        fields, arrays = self._receive(tick, largest)
+    def _expect(self, kind: str, largest: int = LARGEST) -> tuple[dict[str, Any], Arrays]:
+        fields, arrays = self._receive(no_tick, largest)
         if fields["kind"] != kind:
             raise TrainingError(f"the worker answered {fields['kind']!r} instead of {kind!r}")
         return fields, arrays

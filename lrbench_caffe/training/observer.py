@@ -33,7 +33,7 @@ class Observer:
         """Something a person should know."""
 
     def ended(self, status: str, reason: str | None) -> None:
-        """The session ended: one of rundir.STATUSES, with a reason unless it finished."""
+        """The session ended: one of records.STATUSES, with a reason unless it finished."""
 
 
 class Audience(Observer):

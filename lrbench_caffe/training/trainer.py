@@ -25,7 +25,7 @@ from lrbench_caffe.training.snapshots import Snapshot, Snapshots
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a training ended: one of rundir.STATUSES, with a reason unless it finished."""
+    """How a training ended: one of records.STATUSES, with a reason unless it finished."""
 
     status: str
     reason: str | None
