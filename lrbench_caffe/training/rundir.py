@@ -33,8 +33,6 @@ import numpy as np
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.metrics import Measurement
 
-STATUSES = ("running", "finished", "stopped", "diverged", "failed")
-
 
 class RunDirectory:
     """One run's files.
