@@ -69,7 +69,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     run = resumed or _new_run(args, settings)
     run.lock()
     try:
-        session = Session(python, info, messages, solver, settings, run, publish=not args.out)
+        session = Session(
+            python, info, messages, solver, settings, run, publish=not args.out, until=args.until
+        )
         return _train(args, console, session, resumed is not None)
     finally:
         run.release()

@@ -84,6 +84,10 @@ def add_flags(p: cli.Parser) -> None:
     run.add_argument(
         "--max-iter", type=int, metavar="N", help="train this long instead of the solver's max_iter"
     )
+    run.add_argument(
+        "--until", type=int, metavar="N",
+        help="stop at this iteration with a snapshot, for --resume to go on; max_iter stays what it is",
+    )  # fmt: skip
     run.add_argument("--test-interval", type=int, metavar="N", help="test this often instead of the solver's")
     run.add_argument(
         "--seed", type=int, metavar="N", help="random seed (default: the solver's, else a new one)"
@@ -192,7 +196,7 @@ def prepare(
 
 
 def _check_ranges(args: argparse.Namespace) -> None:
-    for flag, least in (("max-iter", 1), ("test-interval", 1), ("level", -LARGEST - 1)):
+    for flag, least in (("max-iter", 1), ("until", 1), ("test-interval", 1), ("level", -LARGEST - 1)):
         value = getattr(args, flag.replace("-", "_"))
         if value is not None and not least <= value <= LARGEST:
             raise InputError(f"--{flag}: {value}; allowed: {least} to {LARGEST}")

@@ -47,6 +47,7 @@ class ScheduleMonitor:
     Args:
         policy: the LR policy, bound to max_iter.
         max_iter: the iteration at which the training ends.
+        until: the iteration at which this session of it ends, None for max_iter.
         test_interval: iterations between tests, 0 for none.
         snapshot_interval: iterations between snapshots, 0 for none.
         test_initialization: whether there is a test before the first update.
@@ -60,9 +61,11 @@ class ScheduleMonitor:
         test_interval: int,
         snapshot_interval: int = 0,
         test_initialization: bool = True,
+        until: int | None = None,
     ) -> None:
         self.policy = policy
         self.max_iter = max_iter
+        self.until = max_iter if until is None else min(until, max_iter)
         self.test_interval = test_interval
         self.snapshot_interval = snapshot_interval
         self.test_initialization = test_initialization
@@ -89,7 +92,7 @@ class ScheduleMonitor:
 
     def next_stretch(self, iteration: int) -> Stretch:
         """The iterations from ``iteration`` to the next test, snapshot or end, but not too many at once."""
-        stop = min(self.max_iter, iteration + LONGEST_STRETCH)
+        stop = min(self.until, iteration + LONGEST_STRETCH)
         for interval in (self.test_interval, self.snapshot_interval):
             if interval:
                 stop = min(stop, (iteration // interval + 1) * interval)

@@ -43,6 +43,7 @@ class Session:
         settings: how.
         run: where it is written; locked by the caller.
         publish: also put snapshots at the solver's snapshot_prefix.
+        until: the iteration to stop at, with a snapshot to go on from; None for the run's end.
         start: the snapshot that the run goes on from, None where it begins.
         damaged: newer snapshots that are not intact.
     """
@@ -54,6 +55,7 @@ class Session:
     settings: RunSettings
     run: RunDirectory
     publish: bool = True
+    until: int | None = None
 
     def __post_init__(self) -> None:
         prefix = public_prefix(self.solver.message.snapshot_prefix, self.solver.path)
@@ -68,6 +70,7 @@ class Session:
             test_interval=self.settings.test_interval,
             snapshot_interval=self.settings.snapshot_interval,
             test_initialization=self.solver.message.test_initialization,
+            until=self.until,
         )
 
     def train(

@@ -76,7 +76,7 @@ class Trainer:
         self._last_snapshot = -1
 
     def train(self, request: OpenRequest, resumed: Snapshot | None = None) -> Outcome:
-        """Train until max_iter, a stop or divergence.
+        """Train until max_iter, the end of the session, a stop or divergence.
 
         Args:
             request: how the worker opens the solver.
@@ -156,6 +156,8 @@ class Trainer:
             self._save_if_due()
             if self._iteration >= self._monitor.max_iter:
                 return self._finish()
+            if self._iteration >= self._monitor.until:
+                return self._halt()
             self._step()
             if self._verdict:
                 self._audience.note(self._verdict)
@@ -231,6 +233,12 @@ class Trainer:
         self._save_after_train()
         self._worker.write_log("Optimization stopped early.")
         return Outcome("stopped", "stopped by a signal", self._iteration)
+
+    def _halt(self) -> Outcome:
+        # Always with a snapshot, as it is there to go on from; the next one takes its place.
+        self._save(automatic=True)
+        self._worker.write_log("Optimization stopped early.")
+        return Outcome("stopped", "as --until asks", self._iteration)
 
     def _finish(self) -> Outcome:
         self._save_after_train()

@@ -135,6 +135,24 @@ def test_after_kill_9_of_the_driver(task: Task) -> None:
     assert run.measurements()[: len(before)] == before  # nothing that was measured is touched
 
 
+@pytest.mark.parametrize("task", cases("plain"), indirect=True)
+def test_in_parts(task: Task) -> None:
+    """What a tuner does: train up to an iteration, look, go on. The policy ends where it would anyway."""
+    for first, until in (((*task.flags, "--out"), 400), (("--resume", "--out"), 500)):
+        done = task.workspace.train(*first, "parts", "--until", str(until)).succeeded()
+        assert f"stopped at iteration {until}" in done.out
+        run = task.workspace.run("parts")
+        assert (run.record["status"], run.record["iteration"]) == ("stopped", until)
+        assert run.record["reason"] == "as --until asks"
+        assert run.record["max_iter"] == ITERATIONS
+        assert max(run.iterations()) == until - 1
+    again = task.workspace.train("--resume", "--out", "parts", "--until", "300").succeeded()
+    assert "stopped at iteration 500" in again.out  # it is beyond that: nothing is done
+    task.assert_same(task.resume("parts", 500))
+    kept = {row.name for row in (task.workspace.path / "parts" / "snapshots").glob("*.solverstate")}
+    assert not any(name.endswith(("_400.solverstate", "_500.solverstate")) for name in kept)
+
+
 def test_the_cases_differ(tmp_path: Path) -> None:
     """A check of the check: nets and solvers of the cases are not accidentally the same."""
     texts = {(case.net, str(case.fields), case.flags) for case in CASES.values()}
