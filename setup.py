@@ -50,7 +50,7 @@ setup(
         "numpy>=1.22",
         "protobuf>=4.25",  # older ones crash on messages of a descriptor pool of their own
         "psycopg2-binary>=2.9",
-        "matplotlib>=3.5",
+        "matplotlib>=3.7",
         "lmdb>=1.3",
         "rich>=12.0",
         "SQLAlchemy>=2.0",
