@@ -74,7 +74,7 @@ def range_plot(
         axes.set_xlabel("k0")
         axes.grid(alpha=0.3)
     for axes in (accuracy, error):
-        axes.set_xlim(low, high)
+        axes.set_xlim(0.94 * low, 1.06 * high)
     for axes, name, title in (
         (overall, "Top-1 (%)", "(a) overall"),
         (accuracy, "Top-1 (%)", "(b) accuracy, enlarged"),
