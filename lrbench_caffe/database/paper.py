@@ -9,6 +9,7 @@ import csv
 import json
 import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -48,16 +49,45 @@ _TABLES = (
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://arxiv.org/abs/1908.06477")
 
 
+@dataclass(frozen=True)
+class PaperRow:
+    """One row of a table.
+
+    Attributes:
+        record: what it says, as a run.
+        part: "a" or "b" of a table in two parts, else "".
+        source: where the policy's parameters come from, by the paper: "Default", "LRBench", "Smith 2015";
+            "" where it does not.
+    """
+
+    record: RunRecord
+    part: str
+    source: str
+
+
 def paper_records() -> Iterator[RunRecord]:
     """Every row of Tables III to IX, in the paper's order. The same records, uids included, every time."""
-    for table, file, task in _TABLES:
-        for row in _rows(file):
-            yield _record(table, row, task)
+    for table, _, _ in _TABLES:
+        for row in paper_rows(table):
+            yield row.record
+
+
+def paper_rows(table: str) -> list[PaperRow]:
+    """The rows of one table, "III" to "IX", in the paper's order."""
+    file, task = next((file, task) for number, file, task in _TABLES if number == table)
+    return [
+        PaperRow(_record(table, row, task), row.get("part", ""), row.get("source", "")) for row in _rows(file)
+    ]
 
 
 def paper_task(key: str) -> Task:
     """One of the paper's tasks: "lenet_mnist", "cnn3_cifar10" or "resnet32_cifar10"."""
     return Task(FRAMEWORK, "classification", _dataset(_settings(key)), _network(key))
+
+
+def paper_solver(key: str) -> SolverSettings:
+    """The settings that one of the paper's tasks is trained with (Table II)."""
+    return _solver(_settings(key))
 
 
 def _rows(file: str) -> list[dict[str, str]]:

@@ -123,7 +123,7 @@ def test_pareto_front_and_plot(run, tmp_path):
         (["--task", "mnist", "--pareto", "--weights", "top1=1"], "allowed: one of them"),
         (["--task", "mnist", "x.prototxt"], "SOLVER and --task"),
         (["--task", "mnist", "--out", "/nowhere/x"], "--out: cannot write /nowhere/x"),
-        (["--task", "mnist", "--plot", "/nowhere/x.png"], "--plot: cannot write /nowhere/x.png"),
+        (["--task", "mnist", "--plot", "/nowhere/x.png"], "--plot: /nowhere/x.png: no such folder: /nowhere"),
     ],
 )
 def test_wrong_input_is_one_line(run, args, words):

@@ -1,0 +1,128 @@
+"""Draw LR schedules, trainings side by side, and rankings.
+
+python -m lrbench_caffe.plot schedule "SIN2(k0=0.01, k1=0.06, l=2000)" "TRI(k0=0.01, k1=0.06, l=2000)"
+python -m lrbench_caffe.plot schedule "POLY(k0=0.01, p=1.2)" --max-iter 10000 --log --out poly.svg
+python -m lrbench_caffe.plot runs runs/lenet_mnist_solver-*         (also those that have not ended)
+python -m lrbench_caffe.plot table --task mnist/lenet --top 0 --out table7.png
+
+The suffix of --out decides the format: .png, .pdf or .svg.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from lrbench_caffe import cli, plots, selection
+from lrbench_caffe.database.terminal import open_at_terminal
+from lrbench_caffe.errors import InputError
+from lrbench_caffe.lr import parse
+from lrbench_caffe.training.rundir import RunDirectory
+
+LONGEST = 10_000_000  # iterations of a schedule
+
+
+def parser() -> cli.Parser:
+    p = cli.Parser(prog="python -m lrbench_caffe.plot", description=__doc__)
+    commands = p.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=cli.Parser)
+
+    def add(name: str, work: Callable[[argparse.Namespace], Path], text: str) -> cli.Parser:
+        command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        command.set_defaults(work=work)
+        command.add_argument("--out", metavar="FILE", help="the picture (.png, .pdf, .svg; default: a .png)")
+        return command
+
+    schedule = add("schedule", _schedule, "the learning rate of one or more policies over iterations")
+    schedule.add_argument(
+        "policies", nargs="+", metavar="POLICY", help='e.g. "SIN2(k0=0.01, k1=0.06, l=2000)"'
+    )
+    schedule.add_argument(
+        "--max-iter", type=int, metavar="N", help="the training's length (default: what shows the policies)"
+    )
+    schedule.add_argument("--log", action="store_true", help="a log axis for the learning rate")
+    runs = add("runs", _runs, "accuracy, loss and learning rate of one or more runs over iterations")
+    runs.add_argument("runs", nargs="+", metavar="RUNDIR", help="run directories, also of runs that go on")
+    table = add("table", _table, "a ranking of the LR database: Top-1 with its deviation, and cost")
+    selection.add_flags(table)
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    path = args.work(args)
+    print(f"plot: {path}")
+    return 0
+
+
+def _file(args: argparse.Namespace, default: str) -> Path:
+    return plots.plot_file("--out", args.out or default)
+
+
+def _schedule(args: argparse.Namespace) -> Path:
+    policies = [parse(text) for text in args.policies]
+    if args.max_iter is not None and not 1 <= args.max_iter <= LONGEST:
+        raise InputError(f"--max-iter: {args.max_iter}; allowed: 1 to {LONGEST}")
+    names = dict.fromkeys(name.lower() for policy in policies for name in policy.functions)
+    path = _file(args, f"schedule-{'-'.join(list(names)[:4])}.png")
+    length = args.max_iter or plots.natural_length(policies)
+    plots.schedule_plot(path, [policy.bind(length) for policy in policies], length, log=args.log)
+    return path
+
+
+def _runs(args: argparse.Namespace) -> Path:
+    directories = [Path(name) for name in dict.fromkeys(args.runs)]
+    curves = [_curves(directory) for directory in directories]
+    if all(run.empty for run in curves):
+        raise InputError(
+            f"{args.runs[0]}: nothing was measured yet{' in any of the runs' * (len(curves) > 1)}"
+        )
+    twice = {label for label, count in Counter(run.label for run in curves).items() if count > 1}
+    named = [
+        plots.RunCurves(
+            f"{run.label}, {folder}" if run.label in twice else run.label, run.iterations, run.measurements
+        )
+        for run, folder in zip(curves, directories)
+    ]
+    path = _file(args, "runs.png" if len(curves) > 1 else f"{directories[0].resolve().name}.png")
+    plots.runs_plot(path, named)
+    return path
+
+
+def _curves(directory: Path) -> plots.RunCurves:
+    """A run's curves: of the first test net, the label with its policy, seed and, unless finished, status."""
+    run = RunDirectory(directory)
+    record = run.read()
+    policy = record.get("policy_short") or record.get("policy") or "?"
+    seed = f"seed {record['seed']}" if record.get("seed") is not None else ""
+    label = ", ".join(part for part in (str(policy), seed, _state(run, str(record.get("status")))) if part)
+    return plots.RunCurves(label, run.iterations(), [m for m in run.measurements() if m.net == 0])
+
+
+def _state(run: RunDirectory, status: str) -> str:
+    """Nothing for a run that finished; one that says it is running while nobody holds its lock was killed."""
+    if run.running:
+        return "running"
+    return {"finished": "", "running": "interrupted"}.get(status, status)
+
+
+def _table(args: argparse.Namespace) -> Path:
+    selection.check(args)
+    with open_at_terminal(args.db) as database:
+        known = database.tasks()
+        tasks = selection.find_tasks(args, known)
+        if tasks is None:
+            names = ", ".join(f"{task.title} ({task.id})" for task in known)
+            raise InputError(f"SOLVER or --task is missing; known tasks: {names or 'none'}")
+        found = selection.select(args, database, tasks)
+    if not found.ranked:
+        raise selection.nothing_found(args, tasks)
+    path = _file(args, "table.png")
+    plots.table_plot(path, found.title, found.ranked, found.cost)
+    return path
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))

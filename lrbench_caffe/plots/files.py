@@ -1,0 +1,60 @@
+"""The file of a plot: its name, its format, and writing it."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+from lrbench_caffe.errors import InputError
+
+SUFFIXES = (".png", ".pdf", ".svg")
+DPI = 120
+# Without the time of writing and random ids, so that equal plots are equal files.
+_METADATA: dict[str, dict[str, Any]] = {
+    ".png": {"Software": None},
+    ".pdf": {"CreationDate": None},
+    ".svg": {"Date": None},
+}
+
+
+def warm_up() -> threading.Thread:
+    """Load the drawing library in the background, while Caffe has the work: it takes about a second."""
+
+    def load() -> None:
+        from matplotlib.backends import backend_agg  # noqa: F401
+        from matplotlib.figure import Figure  # noqa: F401
+
+    thread = threading.Thread(target=load, daemon=True)
+    thread.start()
+    return thread
+
+
+def plot_file(flag: str, name: str) -> Path:
+    """The file of a plot that a user names; without a suffix it is a PNG.
+
+    Raises:
+        InputError: ``flag`` names a folder, a file in no folder, or a suffix that is not known.
+    """
+    path = Path(name)
+    if path.is_dir() or name.endswith("/"):
+        raise InputError(f"{flag}: {name} is a folder; allowed: the plot's file")
+    if not path.suffix:
+        path = path.with_name(f"{path.name}.png")
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(f"{flag}: {name}: unknown suffix {path.suffix}; allowed: {', '.join(SUFFIXES)}")
+    if not path.parent.is_dir():
+        raise InputError(f"{flag}: {name}: no such folder: {path.parent}")
+    return path
+
+
+def save(figure: Any, path: Path) -> None:
+    """Write a matplotlib figure in the format of the file's suffix; the same figure gives the same bytes.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    import matplotlib
+
+    with matplotlib.rc_context({"svg.hashsalt": "lrbench"}):
+        figure.savefig(path, dpi=DPI, metadata=_METADATA.get(path.suffix.lower()))

@@ -1,0 +1,114 @@
+"""Policies compared: Top-1 over cost, and a ranking as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lrbench_caffe.plots.files import save
+from lrbench_caffe.plots.style import ACCURACY, TEST, TRAIN
+
+if TYPE_CHECKING:
+    from lrbench_caffe.ranking import Candidate, Criterion, Ranked
+
+MARKERS = {"measured": "o", "paper": "s", "imported": "^"}  # by where the numbers come from
+
+
+def pareto_plot(
+    path: Path, title: str, candidates: Sequence[Candidate], front: Sequence[Candidate], cost: Criterion
+) -> None:
+    """Draw Top-1 over cost: every policy a dot, the Pareto front a line with names.
+
+    Args:
+        front: some of the candidates, in order of cost.
+        cost: the horizontal axis.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 6), layout="constrained")
+    axes = figure.subplots()
+    for source, marker in MARKERS.items():
+        _draw_policies(axes, [c for c in candidates if c.summary.source == source], cost, marker, source)
+    points = [(x.mean, y.mean) for c in front if (x := c.spread(cost.name)) and (y := c.spread("top1"))]
+    axes.step(*zip(*points), where="post", color=TEST, linewidth=1, label="Pareto front")
+    for number, (candidate, point) in enumerate(zip(front, points)):
+        axes.annotate(
+            candidate.summary.policy.text, point, xytext=(6, -11 if number % 2 else 6),
+            textcoords="offset points", fontsize=7,
+        )  # fmt: skip
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel(cost.heading)
+    axes.set_ylabel("Top-1 (%)")
+    axes.margins(x=0.12, y=0.08)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8, loc="lower right")
+    save(figure, path)
+
+
+def _draw_policies(
+    axes: Any, candidates: Sequence[Candidate], cost: Criterion, marker: str, source: str
+) -> None:
+    known = [(x, y) for c in candidates if (x := c.spread(cost.name)) and (y := c.spread("top1"))]
+    if known:
+        axes.errorbar(
+            [x.mean for x, _ in known], [y.mean for _, y in known],
+            xerr=[x.sd or 0.0 for x, _ in known], yerr=[y.sd or 0.0 for _, y in known],
+            fmt=marker, color=ACCURACY, ecolor=TRAIN, elinewidth=0.8, markersize=5, label=source,
+        )  # fmt: skip
+
+
+def table_plot(path: Path, title: str, ranked: Sequence[Ranked], cost: Criterion) -> None:
+    """Draw a ranking: for each policy, the first at the top, its Top-1 with its deviation, and its cost.
+
+    Args:
+        ranked: the policies to show, in order.
+        cost: what the bars are.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    figure = Figure(figsize=(11, 1.6 + 0.3 * len(ranked)), layout="constrained")
+    accuracy, bars = figure.subplots(1, 2, sharey=True, width_ratios=[2, 1])
+    figure.suptitle(title, fontsize=10)
+    for y, row in enumerate(ranked):
+        _draw_row(accuracy, bars, y, row.candidate, cost)
+    accuracy.set_yticks(range(len(ranked)), [f"{r.candidate.summary.policy.text}  {r.place}" for r in ranked])
+    accuracy.tick_params(axis="y", labelsize=7, length=0)
+    accuracy.set_ylim(len(ranked) - 0.5, -0.5)
+    accuracy.set_xlabel("Top-1 (%), mean ± deviation")
+    accuracy.margins(x=0.1)
+    bars.tick_params(axis="y", length=0)
+    bars.set_xlabel(cost.heading)
+    bars.margins(x=0.2)
+    used = {row.candidate.summary.source for row in ranked}
+    marks = [
+        Line2D([], [], marker=mark, linestyle="", color=ACCURACY, label=source)
+        for source, mark in MARKERS.items()
+        if source in used
+    ]
+    figure.legend(handles=marks, loc="outside lower center", ncols=len(marks), fontsize=8)
+    for axes in (accuracy, bars):
+        axes.grid(axis="x", alpha=0.3)
+    save(figure, path)
+
+
+def _draw_row(accuracy: Any, bars: Any, y: int, candidate: Candidate, cost: Criterion) -> None:
+    top1, spent = candidate.spread("top1"), candidate.spread(cost.name)
+    if top1 is not None:
+        accuracy.errorbar(
+            [top1.mean], [y], xerr=[top1.sd or 0.0], fmt=MARKERS[candidate.summary.source],
+            color=ACCURACY, ecolor=TRAIN, elinewidth=1.2, capsize=2 if top1.sd else 0, markersize=5,
+        )  # fmt: skip
+        accuracy.annotate(f"{top1.mean:.2f}", (top1.mean, y), xytext=(0, 5), textcoords="offset points",
+                          ha="center", fontsize=6)  # fmt: skip
+    if spent is not None:
+        bars.barh([y], [spent.mean], height=0.6, color=TRAIN)
+        bars.annotate(f"{spent.mean:.0f}", (spent.mean, y), xytext=(3, 0), textcoords="offset points",
+                      va="center", fontsize=7)  # fmt: skip

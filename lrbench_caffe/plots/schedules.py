@@ -1,0 +1,101 @@
+"""Learning rates over iterations, without a training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from lrbench_caffe.lr import Composition, FunctionPolicy, Policy
+from lrbench_caffe.plots.files import save
+from lrbench_caffe.plots.style import LR, series
+
+USUAL_LENGTH = 10_000  # iterations; where a policy itself says nothing of a length
+CYCLES = 3
+
+
+def natural_length(policies: Sequence[Policy]) -> int:
+    """Iterations that show what policies do: three cycles, six steps, a fifth more than the last boundary.
+
+    >>> from lrbench_caffe.lr import parse
+    >>> natural_length([parse("SIN2(k0=0.01, k1=0.06, l=2000)")])
+    12000
+    """
+    return max(_length(policy) for policy in policies)
+
+
+def _length(policy: Policy) -> int:
+    if isinstance(policy, Composition):
+        starts = [segment.start for segment in policy.segments if isinstance(segment.start, int)]
+        return starts[-1] + _length(policy.segments[-1].policy)
+    steps = policy.params.get("l")
+    if isinstance(steps, tuple):
+        return max(1, round(1.2 * steps[-1]))
+    if not isinstance(steps, int):
+        return USUAL_LENGTH
+    only_once = isinstance(policy, FunctionPolicy) and policy.name in ("POLY", "SIG")
+    return 2 * steps if only_once else 2 * CYCLES * steps
+
+
+def schedule_plot(path: Path, policies: Sequence[Policy], max_iter: int, *, log: bool = False) -> None:
+    """Draw the learning rate of one or more policies over iterations.
+
+    Args:
+        max_iter: draw iterations 0 to max_iter - 1.
+        log: a log axis for the learning rate.
+
+    Raises:
+        PolicyError: a policy needs max_iter (see ``Policy.bind``).
+        OSError: the file cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 3.5 + 0.15 * len(policies)), layout="constrained")
+    axes = figure.subplots()
+    t = _iterations(max_iter)
+    for number, policy in enumerate(policies):
+        axes.plot(t, policy(t), linewidth=1, label=f"{policy:.6g}", **series(number))
+    axes.set_xlabel("iteration")
+    axes.set_ylabel("learning rate")
+    if log:
+        axes.set_yscale("log", nonpositive="mask")
+    else:
+        axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside lower center", fontsize=8)
+    save(figure, path)
+
+
+def _iterations(max_iter: int) -> np.ndarray:
+    return np.arange(max_iter) if max_iter <= 100_000 else np.linspace(0, max_iter - 1, 100_000).astype(int)
+
+
+def function_sheet(path: Path, policies: Sequence[Policy], max_iter: int, columns: int = 4) -> None:
+    """Draw a sheet of small pictures, one for each policy: the shapes of the LR functions side by side.
+
+    Args:
+        max_iter: draw iterations 0 to max_iter - 1.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    rows = -(-len(policies) // columns)
+    figure = Figure(figsize=(2.5 * columns, 1.6 * rows + 0.2), layout="constrained")
+    panels = figure.subplots(rows, columns, sharex=True, squeeze=False).flatten()
+    t = np.arange(max_iter)
+    top = max(float(policy(t).max()) for policy in policies)
+    for axes, policy in zip(panels, policies):
+        axes.plot(t, policy(t), color=LR, linewidth=1.2)
+        name, _, parameters = f"{policy:.6g}".rstrip(")").partition("(")
+        axes.set_title(name, fontsize=9, fontweight="bold")
+        axes.text(0.98, 0.97, parameters.replace(", ", "\n"), transform=axes.transAxes, fontsize=5,
+                  va="top", ha="right", color="#555555")  # fmt: skip
+        axes.set_ylim(0, 1.05 * top)
+        axes.tick_params(labelsize=6)
+        axes.grid(alpha=0.3)
+    for axes in panels[len(policies) :]:
+        axes.set_axis_off()
+    save(figure, path)

@@ -1,0 +1,54 @@
+"""What the plots have in common: colours, and how many points a line has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+ACCURACY, TEST, TRAIN, LR = "#2a6f97", "#c1121f", "#8d99ae", "#386641"
+# For lines that are told apart; Okabe and Ito's palette, which colour-blind people tell apart, too.
+SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
+DASHES = ("-", "--", ":", "-.")  # the colours begin again with the next one
+MAX_POINTS = 4000  # more cannot be told apart on a page
+
+
+def series(number: int) -> dict[str, Any]:
+    """Colour and dashes of line ``number``, from 0."""
+    return {
+        "color": SERIES[number % len(SERIES)],
+        "linestyle": DASHES[number // len(SERIES) % len(DASHES)],
+    }
+
+
+def thin(t: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """At most about ``MAX_POINTS`` of the points of a line."""
+    step = max(1, len(t) // MAX_POINTS)
+    return t[::step], values[::step]
+
+
+def stretch(iterations: int) -> int:
+    """How many iterations a mean of the training loss is over: a 200th of the whole."""
+    return max(1, iterations // 200)
+
+
+def smooth(t: np.ndarray, losses: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Training losses as means over stretches of ``length`` iterations: the middles and the means."""
+    usable = len(t) // length * length
+    return t[:usable:length] + length / 2, losses[:usable].reshape(-1, length).mean(axis=1)
+
+
+def needs_log(losses: np.ndarray) -> bool:
+    """True where losses are spread so far that only a log axis shows them all: a training that diverged."""
+    positive = losses[np.isfinite(losses) & (losses > 0)]
+    return bool(len(positive) and positive.max() > 20 * np.median(positive))
+
+
+def accuracy_limits(curves: list[list[float]]) -> tuple[float, float] | None:
+    """The range of an accuracy axis: the differences are at the top, the untrained net is not of interest."""
+    shown = [value for curve in curves for value in (curve[1:] or curve)]
+    if not shown:
+        return None
+    low, high = min(shown), max(value for curve in curves for value in curve)
+    margin = max(0.08 * (high - low), 0.05)
+    return low - margin, high + margin

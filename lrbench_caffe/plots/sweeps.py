@@ -1,0 +1,189 @@
+"""Accuracy over one parameter of a policy, and a training with its LR updates marked (Figures 3 to 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lrbench_caffe.metrics import Measurement
+from lrbench_caffe.plots.files import save
+from lrbench_caffe.plots.style import ACCURACY, TEST, TRAIN, series
+
+
+class Point(NamedTuple):
+    """A value over a parameter.
+
+    Attributes:
+        x: the parameter.
+        mean: Top-1 in percent.
+        sd: its deviation over trainings, None for a single one.
+    """
+
+    x: float
+    mean: float
+    sd: float | None = None
+
+
+def range_plot(
+    path: Path,
+    curves: Mapping[str, Sequence[Point]],
+    *,
+    good: tuple[float, float],
+    marks: Sequence[float],
+    close_up: tuple[float, float],
+    stated: Sequence[Point] = (),
+    note: str = "",
+) -> None:
+    """Draw accuracy over a fixed LR, accuracy and error of the good part enlarged (Figure 3).
+
+    Args:
+        curves: Top-1 over k0, by the name of the curve, such as "10 epochs".
+        good: the range of good LRs, marked in red.
+        marks: other LRs to mark, in black.
+        close_up: the LRs that the second and third picture show. Error is 100 - Top-1.
+        stated: values to compare with, drawn as squares.
+        note: a line over it all.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(13, 4.4), layout="constrained")
+    if note:
+        figure.suptitle(note, fontsize=10)
+    overall, accuracy, error = figure.subplots(1, 3)
+    low, high = close_up
+    for axes, points_of in (
+        (overall, _as_they_are),
+        (accuracy, _within(low, high)),
+        (error, _errors(low, high)),
+    ):
+        for number, (name, points) in enumerate(curves.items()):
+            _draw_points(axes, points_of(points), name, series(number))
+        shown = points_of(stated)
+        if shown:
+            axes.plot(
+                [p.x for p in shown], [p.mean for p in shown], "s", color="black", markersize=5, label="paper"
+            )
+        _mark_range(axes, good, marks)
+        axes.set_xscale("log")
+        axes.set_xlabel("k0")
+        axes.grid(alpha=0.3)
+    for axes in (accuracy, error):
+        axes.set_xlim(0.94 * low, 1.06 * high)
+    for axes, name, title in (
+        (overall, "Top-1 (%)", "(a) overall"),
+        (accuracy, "Top-1 (%)", "(b) accuracy, enlarged"),
+        (error, "error (%)", "(c) error, enlarged"),
+    ):
+        axes.set_ylabel(name)
+        axes.set_title(title, fontsize=10)
+    handles, labels = overall.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=max(1, len(labels)), fontsize=8)
+    save(figure, path)
+
+
+def _as_they_are(points: Sequence[Point]) -> list[Point]:
+    return list(points)
+
+
+def _within(low: float, high: float) -> Any:
+    return lambda points: [p for p in points if low <= p.x <= high]
+
+
+def _errors(low: float, high: float) -> Any:
+    return lambda points: [p._replace(mean=100 - p.mean) for p in points if low <= p.x <= high]
+
+
+def _mark_range(axes: Any, good: tuple[float, float], marks: Sequence[float]) -> None:
+    axes.axvspan(*good, color=TEST, alpha=0.06)
+    for x, colour in [*((x, "black") for x in marks), *((x, TEST) for x in good)]:
+        axes.axvline(x, color=colour, linestyle="--", linewidth=0.8)
+
+
+def _draw_points(axes: Any, points: Sequence[Point], label: str, look: dict[str, Any]) -> None:
+    ordered = sorted(points)
+    axes.errorbar(
+        [p.x for p in ordered], [p.mean for p in ordered], yerr=[p.sd or 0.0 for p in ordered],
+        marker=".", linewidth=1.2, elinewidth=0.8, label=label, **look,
+    )  # fmt: skip
+
+
+def steps_plot(
+    path: Path,
+    points: Sequence[Point],
+    *,
+    marks: Sequence[float],
+    paper: Sequence[Point] = (),
+    note: str = "",
+) -> None:
+    """Draw accuracy over the step size l (Figure 4).
+
+    Args:
+        points: the highest Top-1 over l.
+        marks: values of l to mark.
+        paper: the paper's values, drawn as squares.
+        note: a line over it.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.subplots()
+    axes.set_title(note, fontsize=10)
+    if points:
+        _draw_points(axes, points, "measured", {"color": ACCURACY})
+    if paper:
+        axes.plot(
+            [p.x for p in paper], [p.mean for p in paper], "s", color="black", markersize=4, label="paper"
+        )
+    for mark in marks:
+        axes.axvline(mark, color="black", linestyle="--", linewidth=0.8)
+    axes.set_xscale("log")
+    axes.set_xlabel("l (iterations)")
+    axes.set_ylabel("highest Top-1 (%)")
+    axes.grid(alpha=0.3)
+    if points or paper:
+        axes.legend(fontsize=8, loc="lower right")
+    save(figure, path)
+
+
+def updates_plot(path: Path, title: str, measurements: Sequence[Measurement], updates: Sequence[int]) -> None:
+    """Draw accuracy and losses of one training over iterations, with the LR updates marked (Figure 5).
+
+    Args:
+        measurements: the tests of one net, by iteration.
+        updates: iterations at which the LR changes.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.6), layout="constrained")
+    accuracy = figure.subplots()
+    loss = accuracy.twinx()
+    accuracy.set_title(title, fontsize=10)
+    for axes, name, label, colour in (
+        (accuracy, "top1", "Top-1", ACCURACY),
+        (loss, "test_loss", "test loss", TEST),
+        (loss, "train_loss", "training loss", TRAIN),
+    ):
+        known = [(m.iteration, value) for m in measurements if (value := getattr(m, name)) is not None]
+        if known:
+            axes.plot(*np.array(known).T, color=colour, linewidth=1, label=label)
+    for update in updates:
+        accuracy.axvline(update, color="black", linestyle="--", linewidth=0.8)
+    accuracy.set_xlabel("iteration")
+    accuracy.set_ylabel("Top-1 (%)", color=ACCURACY)
+    loss.set_ylabel("loss", color=TEST)
+    accuracy.grid(alpha=0.3)
+    handles = [*accuracy.get_legend_handles_labels()[0], *loss.get_legend_handles_labels()[0]]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=8)
+    save(figure, path)

@@ -1,0 +1,201 @@
+"""The paper's results beside ours: rows for the terminal, Markdown and CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from lrbench_caffe.database.paper import paper_solver, paper_task
+from lrbench_caffe.ranking import CRITERIA
+from lrbench_caffe.records import RunRecord, Spread, Task
+from lrbench_caffe.report import Rows, number
+from lrbench_caffe.reproduce.conclusions import Conclusion, Results
+from lrbench_caffe.reproduce.plan import Plan, Row
+from lrbench_caffe.reproduce.results import METRICS, Result, result_of
+from lrbench_caffe.similarity import similarity
+
+HEADINGS = {
+    "iterations": "#Iter",
+    **{name: CRITERIA[name].heading for name in METRICS if name != "iterations"},
+}
+DIGITS = {name: CRITERIA[name].digits for name in METRICS}
+WITHIN = "within the two deviations: the ranges mean ± deviation of paper and ours meet"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One number of the paper and ours.
+
+    Attributes:
+        row: the policy.
+        metric: one of ``METRICS``.
+        paper: what the paper prints: a deviation for Top-1 in Tables VII to IX only; None for nothing.
+        ours: mean and deviation over seeds; None where nothing was trained or measured.
+    """
+
+    row: Row
+    metric: str
+    paper: Spread | None
+    ours: Spread | None
+
+    @property
+    def difference(self) -> float | None:
+        """Ours minus the paper's."""
+        return None if self.paper is None or self.ours is None else self.ours.mean - self.paper.mean
+
+    @property
+    def within(self) -> bool | None:
+        """Whether |difference| <= deviation of the paper + deviation of ours, as printed numbers go.
+
+        A deviation that is not known counts 0; None where neither is, or there is nothing to compare.
+        """
+        if self.difference is None or self.paper is None or self.ours is None:
+            return None
+        if self.paper.sd is None and self.ours.sd is None:
+            return None
+        digit = 0.5 * 10.0 ** -DIGITS[self.metric]  # the paper's number is rounded to it
+        allowed = (self.paper.sd or 0.0) + (self.ours.sd or 0.0) + (digit if digit < 0.5 else 0.0)
+        return abs(self.difference) <= allowed + 1e-12
+
+
+def paper_results(plan: Plan) -> dict[str, Result]:
+    """What the paper prints for the rows of a plan, by key."""
+    return {row.key: _paper_result(row.paper) for row in plan.rows if row.paper is not None}
+
+
+def _paper_result(record: RunRecord) -> Result:
+    (printed,) = record.measurements
+    spreads = {}
+    for name in METRICS:
+        value = printed.iteration if name == "iterations" else getattr(printed, name)
+        if value is not None:
+            sd = record.top1_sd if name == "top1" else None
+            spreads[name] = Spread(float(value), sd, record.repeats)
+    return Result(spreads)
+
+
+def our_results(plan: Plan, records: Iterable[RunRecord]) -> dict[str, Result]:
+    """What was trained for a plan, by key: runs of its length, net, policies and seeds, and no others.
+
+    Args:
+        records: runs with their measurements, of whatever task and length.
+    """
+    found: dict[str, list[RunRecord]] = {}
+    for record in records:
+        if belongs(plan, record):
+            found.setdefault(record.policy.text, []).append(record)
+    results = {row.key: result_of(found.get(str(row.trained), [])) for row in plan.rows}
+    return {key: result for key, result in results.items() if result is not None}
+
+
+def belongs(plan: Plan, record: RunRecord) -> bool:
+    """Whether a run was measured here, of the plan's task, settings and length, with one of its seeds."""
+    task = Task(record.framework, record.task_type, record.dataset, record.network)
+    return (
+        record.source == "measured"
+        and record.max_iter == plan.max_iter
+        and record.test_interval == plan.test_interval
+        and record.seed in plan.seeds
+        and record.solver == paper_solver(plan.setup.key)
+        and similarity(paper_task(plan.setup.key), task) == 1
+    )
+
+
+def compare(plan: Plan, ours: Mapping[str, Result]) -> list[Comparison]:
+    """Every number of a plan's rows, in the paper's order of rows and columns."""
+    paper = paper_results(plan)
+    return [
+        Comparison(row, metric, _spread(paper.get(row.key), metric), _spread(ours.get(row.key), metric))
+        for row in plan.rows
+        for metric in METRICS
+    ]
+
+
+def _spread(result: Result | None, metric: str) -> Spread | None:
+    return None if result is None else result.spreads.get(metric)
+
+
+# -- rows ---------------------------------------------------------------------------------------------
+
+
+def table_rows(plan: Plan, ours: Mapping[str, Result]) -> Rows:
+    """For people: three lines for each policy (paper, ours, difference) under the paper's columns.
+
+    A difference has "=" where it is within the two deviations, "≠" where it is not, and nothing where that
+    cannot be said. A scaled-down plan says so in every line, and makes no such statement.
+    """
+    note = [plan.note] if plan.scaled else []
+    heading = ["#", "policy", "", *(HEADINGS[name] for name in METRICS), *(["scale"] if note else [])]
+    rows = [heading]
+    comparisons = compare(plan, ours)
+    for index, row in enumerate(plan.rows):
+        cells = comparisons[index * len(METRICS) : (index + 1) * len(METRICS)]
+        name = [str(row.number), str(row.trained)]
+        rows.append([*name, "paper", *(_cell(c.paper, c.metric) for c in cells), *note])
+        rows.append([*name, _ours(ours.get(row.key)), *(_cell(c.ours, c.metric) for c in cells), *note])
+        rows.append([*name, "difference", *(_difference(c, plan) for c in cells), *note])
+    return rows
+
+
+def _ours(result: Result | None) -> str:
+    """ "ours, 2 seeds", "ours, 1 seed (+1 diverged)"."""
+    if result is None:
+        return "ours, not trained"
+    count = len(result.seeds)
+    diverged = f" (+{result.diverged} diverged)" if result.diverged else ""
+    return f"ours, {count} seed{'s' * (count != 1)}{diverged}"
+
+
+def _cell(spread: Spread | None, metric: str) -> str:
+    if spread is None:
+        return "-"
+    text = number(spread.mean, DIGITS[metric])
+    return text if spread.sd is None else f"{text} ± {number(spread.sd, DIGITS[metric])}"
+
+
+def _difference(comparison: Comparison, plan: Plan) -> str:
+    if comparison.difference is None:
+        return "-"
+    text = f"{comparison.difference:+.{DIGITS[comparison.metric]}f}"
+    mark = {True: " =", False: " ≠", None: ""}[None if plan.scaled else comparison.within]
+    return text + mark
+
+
+def data_rows(plan: Plan, ours: Mapping[str, Result]) -> Rows:
+    """The same for programs: a line for each number."""
+    heading = ["plan", "row", "policy", "metric", "paper", "paper_sd", "ours", "ours_sd", "seeds", "diverged"]
+    rows = [[*heading, "difference", "within", "max_iter", "scale"]]
+    for c in compare(plan, ours):
+        result = ours.get(c.row.key)
+        within = None if plan.scaled else c.within
+        rows.append(
+            [
+                plan.name, str(c.row.number), str(c.row.trained), c.metric,
+                *_exact(c.paper), *_exact(c.ours),
+                str(len(result.seeds)) if result else "0", str(result.diverged) if result else "0",
+                "-" if c.difference is None else f"{c.difference:.6g}",
+                {True: "yes", False: "no", None: "-"}[within],
+                str(plan.max_iter), f"{plan.scale:.6g}",
+            ]
+        )  # fmt: skip
+    return rows
+
+
+def _exact(spread: Spread | None) -> list[str]:
+    if spread is None:
+        return ["-", "-"]
+    return [f"{spread.mean:.10g}", "-" if spread.sd is None else f"{spread.sd:.10g}"]
+
+
+def conclusion_rows(plan: Plan, conclusions: Iterable[Conclusion], ours: Results) -> Rows:
+    """The paper's conclusions about a plan: for the paper's numbers, and for ours with the numbers."""
+    note = [plan.note] if plan.scaled else []
+    paper = paper_results(plan)
+    rows = [["section", "conclusion", "paper", "ours", "our numbers", *(["scale"] if note else [])]]
+    for conclusion in conclusions:
+        verdict = conclusion.judge(ours)
+        printed = conclusion.judge(paper)
+        rows.append(
+            [conclusion.section, conclusion.statement, printed.word, verdict.word, verdict.numbers, *note]
+        )
+    return rows

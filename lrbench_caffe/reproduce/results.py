@@ -1,0 +1,81 @@
+"""What trainings came to: means and deviations over seeds, of records from the LR database."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lrbench_caffe.metrics import Measurement, best
+from lrbench_caffe.records import RunRecord, Spread
+
+METRICS = ("iterations", "ld", "top1", "top5", "ac", "cd", "cdac")  # the columns of Tables VII to IX
+
+
+@dataclass(frozen=True)
+class Result:
+    """One policy's metrics at its highest Top-1.
+
+    Attributes:
+        spreads: mean and population deviation over trainings, by name, of ``METRICS``; a metric that no
+            training has is not among them.
+        seeds: of the trainings behind them, in order; empty for the paper, which does not state them.
+        diverged: how many trainings more diverged.
+    """
+
+    spreads: Mapping[str, Spread]
+    seeds: tuple[int | None, ...] = ()
+    diverged: int = 0
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Mean and population deviation; no deviation for a single value.
+
+    >>> spread([99.0, 99.5])
+    Spread(mean=99.25, sd=0.25, n=2)
+    """
+    sd = float(np.std(values)) if len(values) > 1 else None
+    return Spread(math.fsum(values) / len(values), sd, len(values))
+
+
+def first_net(record: RunRecord) -> list[Measurement]:
+    """The tests of a run's first test net."""
+    return [m for m in record.measurements if m.net == 0]
+
+
+def result_of(records: Iterable[RunRecord]) -> Result | None:
+    """The result of one policy's runs, one for each seed: of several, the one that ended last.
+
+    Returns:
+        None where no run finished with a Top-1.
+    """
+    kept, diverged = one_for_each_seed(records)
+    tops = [top for record in kept if (top := best(first_net(record))) is not None]
+    if not tops:
+        return None
+    spreads = {}
+    for name in METRICS:
+        values = [value for top in tops if (value := _metric(top, name)) is not None]
+        if values:
+            spreads[name] = spread(values)
+    return Result(spreads, tuple(record.seed for record in kept), diverged)
+
+
+def one_for_each_seed(records: Iterable[RunRecord]) -> tuple[list[RunRecord], int]:
+    """The finished runs, one for each seed, by seed; and the number of other seeds that diverged."""
+    finished: dict[int | None, RunRecord] = {}
+    diverged: set[int | None] = set()
+    for record in sorted(records, key=lambda r: r.ended or 0.0):
+        if record.status == "finished" and best(first_net(record)) is not None:
+            finished[record.seed] = record
+        elif record.status == "diverged":
+            diverged.add(record.seed)
+    kept = [finished[seed] for seed in sorted(finished, key=lambda seed: (seed is None, seed or 0))]
+    return kept, len(diverged - set(finished))
+
+
+def _metric(measurement: Measurement, name: str) -> float | None:
+    value = measurement.iteration if name == "iterations" else getattr(measurement, name)
+    return None if value is None or math.isnan(value) else float(value)

@@ -1,0 +1,191 @@
+"""The paper beside ours, with numbers by hand."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import math
+
+import pytest
+
+from lrbench_caffe.records import Spread
+from lrbench_caffe.report import csv_text, markdown_table
+from lrbench_caffe.reproduce.compare import (
+    Comparison,
+    belongs,
+    compare,
+    conclusion_rows,
+    data_rows,
+    our_results,
+    table_rows,
+)
+from lrbench_caffe.reproduce.conclusions import conclusions
+from lrbench_caffe.reproduce.plan import plan, scale, select
+from lrbench_caffe.reproduce.results import result_of, spread
+from tests.reproduce.runs import measured, run
+
+VII = plan("table7")
+SIN2 = VII.row("SIN2")
+
+
+def sin2(seed: int, *tests, of=VII, **others):
+    return run(of, of.row("SIN2").trained, seed, list(tests), **others)
+
+
+# -- results ----------------------------------------------------------------------------------------
+
+
+def test_each_training_counts_at_its_first_highest_top1():
+    one = sin2(1, measured(500, 97.0), measured(4000, 99.3, ld=0.02), measured(8000, 99.3, ld=0.5))
+    other = sin2(2, measured(500, 97.0), measured(8000, 99.4, ld=0.04))
+    found = result_of([one, other])
+    assert found.spreads["top1"] == Spread(pytest.approx(99.35), pytest.approx(0.05))
+    assert found.spreads["iterations"] == Spread(6000.0, 2000.0)
+    assert found.spreads["ld"].mean == pytest.approx(0.03)
+    assert found.seeds == (1, 2)
+
+
+def test_of_one_seed_the_last_run_counts():
+    old = sin2(1, measured(500, 90.0), uid="old", ended=10.0)
+    new = sin2(1, measured(500, 95.0), uid="new", ended=20.0)
+    found = result_of([new, old])
+    assert found.spreads["top1"] == Spread(95.0, None)
+
+
+def test_runs_that_did_not_finish_do_not_count():
+    assert result_of([sin2(1, measured(500, 95.0), status="stopped")]) is None
+    assert result_of([sin2(1, measured(500, None))]) is None
+    lost = sin2(3, measured(0, 10.0), status="diverged")
+    again = sin2(1, measured(0, 10.0), status="diverged", uid="x", ended=1.0)
+    found = result_of([lost, again, sin2(1, measured(500, 95.0))])
+    assert (found.seeds, found.diverged) == ((1,), 1)
+
+
+def test_other_test_nets_and_what_was_not_measured_are_left_out():
+    found = result_of([sin2(1, measured(500, 95.0, ac=math.nan, ld=None), measured(500, 99.0, net=1))])
+    assert found.spreads["top1"].mean == 95.0
+    assert {"ac", "ld"}.isdisjoint(found.spreads)
+
+
+def test_only_runs_of_the_plan_are_ours():
+    mine = sin2(1, measured(500, 95.0))
+    assert belongs(VII, mine)
+    for wrong in (
+        {"max_iter": 5000},
+        {"test_interval": 250},
+        {"seed": 6},
+        {"seed": None},
+        {"source": "paper"},
+        {"solver": dataclasses.replace(mine.solver, batch=64)},
+        {"network": dataclasses.replace(mine.network, digest="other")},
+        {"dataset": dataclasses.replace(mine.dataset, name="fashion")},
+    ):
+        assert not belongs(VII, dataclasses.replace(mine, **wrong)), wrong
+    assert set(our_results(VII, [mine])) == {"SIN2"}
+
+
+def test_scaled_and_full_runs_never_meet():
+    short = scale(VII, 0.1)
+    full, scaled = sin2(1, measured(500, 95.0)), sin2(1, measured(500, 90.0), of=short)
+    assert our_results(VII, [full, scaled])["SIN2"].spreads["top1"].mean == 95.0
+    assert our_results(short, [full, scaled])["SIN2"].spreads["top1"].mean == 90.0
+
+
+# -- comparison -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("paper", "ours", "within"),
+    [
+        (Spread(99.33, 0.02), Spread(99.30, 0.01), True),  # 0.03 <= 0.02 + 0.01
+        (Spread(99.33, 0.02), Spread(99.29, 0.01), False),
+        (Spread(99.33, 0.02), Spread(99.29, 0.02), True),
+        (Spread(99.33, 0.02), Spread(99.35, None), True),  # a single training: the paper's deviation alone
+        (Spread(99.33, None), Spread(99.33, None), None),
+        (Spread(99.33, 0.02), None, None),
+        (None, Spread(99.33, 0.02), None),
+    ],
+)
+def test_within_the_two_deviations(paper, ours, within):
+    assert Comparison(SIN2, "top1", paper, ours).within is within
+
+
+def test_the_rounding_of_the_printed_number_is_allowed():
+    # 0.0166 may stand for anything from 0.01655 to 0.01665.
+    assert Comparison(SIN2, "ld", Spread(0.0166, None), Spread(0.01664, 0.0)).within is True
+    assert Comparison(SIN2, "ld", Spread(0.0166, None), Spread(0.01666, 0.0)).within is False
+
+
+def test_every_number_of_the_table_is_compared():
+    ours = our_results(VII, [sin2(1, measured(4000, 99.3)), sin2(2, measured(4000, 99.4))])
+    found = compare(VII, ours)
+    assert len(found) == 10 * 7
+    top1 = next(c for c in found if c.row.key == "SIN2" and c.metric == "top1")
+    assert (top1.paper, top1.ours) == (Spread(99.33, 0.02), spread([99.3, 99.4]))
+    assert top1.difference == pytest.approx(0.02)
+    assert all(c.ours is None and c.difference is None for c in found if c.row.key != "SIN2")
+
+
+# -- rows -------------------------------------------------------------------------------------------
+
+
+def test_three_lines_for_a_policy():
+    of = select(VII, "sin2,cos")
+    ours = our_results(of, [sin2(1, measured(4000, 99.3, ld=0.0172)), sin2(2, measured(8000, 99.4, ld=0.02))])
+    heading, *rows = table_rows(of, ours)
+    assert heading == ["#", "policy", "", "#Iter", "LD", "Top-1 (%)", "Top-5 (%)", "AC", "CD", "CDAC"]
+    assert [row[:3] for row in rows] == [
+        ["8", "SIN2(k0=0.01, k1=0.06, l=2000)", "paper"],
+        ["8", "SIN2(k0=0.01, k1=0.06, l=2000)", "ours, 2 seeds"],
+        ["8", "SIN2(k0=0.01, k1=0.06, l=2000)", "difference"],
+        ["10", "COS(k0=0.01, k1=0.06, l=2000)", "paper"],
+        ["10", "COS(k0=0.01, k1=0.06, l=2000)", "ours, not trained"],
+        ["10", "COS(k0=0.01, k1=0.06, l=2000)", "difference"],
+    ]
+    paper, mine, difference, *of_cos = [row[3:] for row in rows]
+    assert paper == ["4000", "0.0166", "99.33 ± 0.02", "100.00", "0.9950", "0.0342", "0.0018"]
+    assert mine[:4] == ["6000 ± 2000", "0.0186 ± 0.0014", "99.35 ± 0.05", "99.90 ± 0.00"]
+    assert difference == ["+2000 =", "+0.0020 ≠", "+0.02 =", "-0.10 ≠", "-0.0050 ≠", "-0.0042 ≠", "+0.0002 ≠"]
+    assert of_cos[1] == of_cos[2] == ["-"] * 7
+
+
+def test_csv_has_a_line_for_each_number():
+    of = select(VII, "sin2")
+    ours = our_results(of, [sin2(1, measured(4000, 99.3)), sin2(2, measured(0, 10.0), status="diverged")])
+    lines = list(csv.DictReader(io.StringIO(csv_text(data_rows(of, ours)))))
+    assert [line["metric"] for line in lines] == ["iterations", "ld", "top1", "top5", "ac", "cd", "cdac"]
+    assert lines[2] == {
+        "plan": "table7", "row": "8", "policy": "SIN2(k0=0.01, k1=0.06, l=2000)", "metric": "top1",
+        "paper": "99.33", "paper_sd": "0.02", "ours": "99.3", "ours_sd": "", "seeds": "1", "diverged": "1",
+        "difference": "-0.03", "within": "no", "max_iter": "10000", "scale": "1",
+    }  # fmt: skip
+
+
+def test_a_scaled_down_run_says_so_in_every_line_and_claims_nothing():
+    of = scale(VII, 0.02)
+    ours = our_results(of, [sin2(1, measured(40, 95.0), of=of), sin2(2, measured(40, 96.0), of=of)])
+    for rows in (table_rows(of, ours), conclusion_rows(of, conclusions("table7"), ours)):
+        assert rows[0][-1] == "scale"
+        assert {row[-1] for row in rows[1:]} == {"SCALED DOWN: 200 of 10000 iterations"}
+    text = markdown_table(table_rows(of, ours))
+    assert "SIN2(k0=0.01, k1=0.06, l=40)" in text and "95.50 ± 0.50" in text
+    assert " = |" not in text and " ≠ |" not in text
+    data = data_rows(of, ours)
+    assert {row[data[0].index("within")] for row in data[1:]} == {"-"}
+    assert {row[data[0].index("scale")] for row in data[1:]} == {"0.02"}
+
+
+def test_conclusions_as_rows():
+    ours = our_results(
+        VII, [sin2(1, measured(4000, 99.3)), run(VII, VII.row("INV").policy, 1, [measured(8000, 99.1)])]
+    )
+    rows = {row[1]: row for row in conclusion_rows(VII, conclusions("table7"), ours)}
+    assert rows["SIN2 is at least 0.15 points above INV in at most half of its iterations"] == [
+        "V-C",
+        "SIN2 is at least 0.15 points above INV in at most half of its iterations",
+        "holds",
+        "holds",
+        "SIN2 99.30, INV 99.10: +0.20; SIN2 4000 iterations, INV 8000",
+    ]
+    assert rows["SIN2 has the highest Top-1"][2:4] == ["holds", "cannot be said"]

@@ -1,0 +1,194 @@
+"""The plot command: what it draws, which file it writes, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from lrbench_caffe import cli, plot
+from lrbench_caffe.database import Database
+from lrbench_caffe.lr import parse
+from lrbench_caffe.metrics import Measurement
+from lrbench_caffe.plots import natural_length
+
+SIN2 = "SIN2(k0=0.01, k1=0.06, l=2000)"
+STARTS = {".png": b"\x89PNG", ".pdf": b"%PDF", ".svg": b"<?xml"}
+
+
+@pytest.fixture
+def run(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def call(*args: str, code: int = 0) -> str:
+        assert cli.run(plot.main, list(args)) == code
+        captured = capsys.readouterr()
+        return captured.err if code else captured.out
+
+    return call
+
+
+def write_run(folder: Path, policy: str, status: str, tests: list[Measurement], iterations: int) -> None:
+    folder.mkdir()
+    record = {
+        "solver": "solver.prototxt",
+        "policy": policy,
+        "policy_short": policy,
+        "seed": 1,
+        "status": status,
+    }
+    (folder / "run.json").write_text(json.dumps(record))
+    rows = "".join(f"{t},0.01,{2 / (1 + t)}\n" for t in range(iterations))
+    (folder / "iterations.csv").write_text("iteration,lr,loss\n" + rows)
+    (folder / "measurements.jsonl").write_text("".join(json.dumps(asdict(m)) + "\n" for m in tests))
+
+
+def measured(iteration: int, top1: float | None, net: int = 0) -> Measurement:
+    return Measurement(iteration, 0.01, top1, None, None, None, None, 0.5, 0.4, 0.1, 1.0, net=net)
+
+
+# -- schedule ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", STARTS)
+def test_schedules_in_every_format(run, suffix):
+    name = f"x{suffix}"
+    assert run("schedule", SIN2, "POLY(k0=0.01, p=1.2)", "--out", name) == f"plot: {name}\n"
+    assert Path(name).read_bytes().startswith(STARTS[suffix])
+
+
+def test_a_schedule_names_its_file(run):
+    assert run("schedule", SIN2, "TRI(k0=0.01, k1=0.06, l=2000)", "--log") == "plot: schedule-sin2-tri.png\n"
+    assert (
+        run("schedule", "FIX(k0=0.1) ; 100: FIX(k0=0.2)", "--max-iter", "200") == "plot: schedule-fix.png\n"
+    )
+    assert run("schedule", SIN2, "--out", "without_suffix") == "plot: without_suffix.png\n"
+
+
+def test_the_same_picture_has_the_same_bytes(run):
+    for suffix in STARTS:
+        files = [Path(f"{name}{suffix}") for name in "ab"]
+        for file in files:
+            run("schedule", SIN2, "--out", str(file))
+        assert files[0].read_bytes() == files[1].read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("policy", "length"),
+    [
+        (SIN2, 12_000),  # three cycles of 4000
+        ("STEP(k0=0.1, gamma=0.85, l=5000)", 30_000),
+        ("NSTEP(k0=0.1, gamma=0.1, l=[32000, 48000])", 57_600),  # 1.2 * 48000
+        ("FIX(k0=0.1)", 10_000),
+        ("POLY(k0=0.1, p=2)", 10_000),
+        ("POLY(k0=0.1, p=2, l=500)", 1000),
+        ("FIX(k0=0.1) ; 20000: SIN2(k0=0.01, k1=0.06, l=100)", 20_600),
+        ("FIX(k0=0.1) ; plateau(n=3): FIX(k0=0.01)", 10_000),
+    ],
+)
+def test_as_many_iterations_as_show_it(policy, length):
+    assert natural_length([parse(policy)]) == length
+    assert natural_length([parse(policy), parse("NSTEP(k0=0.1, gamma=0.1, l=[100000])")]) == 120_000
+
+
+# -- runs -------------------------------------------------------------------------------------------
+
+
+def test_runs_in_one_picture(run, tmp_path):
+    write_run(
+        tmp_path / "a",
+        SIN2,
+        "finished",
+        [measured(0, 10.0), measured(50, 99.0), measured(50, 1.0, net=1)],
+        60,
+    )
+    write_run(tmp_path / "b", SIN2, "running", [], 30)  # killed before its first test
+    write_run(tmp_path / "c", "FIX(k0=0.1)", "diverged", [measured(0, None)], 0)
+    write_run(tmp_path / "d", "FIX(k0=0.2)", "failed", [], 0)
+    assert run("runs", "a", "b", "c", "d", "--out", "x.svg") == "plot: x.svg\n"
+    text = Path("x.svg").read_text()
+    for label in (
+        f"{SIN2}, seed 1: 99.00 % at 50",
+        f"{SIN2}, seed 1, interrupted",
+        "FIX(k0=0.1), seed 1, diverged",
+    ):
+        assert f"<!-- {label} -->" in text, label
+    assert run("runs", "a") == "plot: a.png\n"
+    assert run("runs", "a", "b") == "plot: runs.png\n"
+
+
+def test_runs_that_are_called_alike_have_their_folders_named(run, tmp_path):
+    for name in ("a", "b"):
+        write_run(tmp_path / name, SIN2, "finished", [], 5)
+    run("runs", "a", "b", "--out", "x.svg")
+    assert f"<!-- {SIN2}, seed 1, b -->" in Path("x.svg").read_text()
+
+
+def test_a_run_that_diverged_is_drawn(run, tmp_path):
+    write_run(tmp_path / "a", SIN2, "diverged", [measured(0, 10.0)], 0)
+    rows = "".join(f"{t},0.01,{math.nan if t > 20 else 10.0**t}\n" for t in range(30))
+    (tmp_path / "a" / "iterations.csv").write_text("iteration,lr,loss\n" + rows)
+    run("runs", "a")
+
+
+# -- table ------------------------------------------------------------------------------------------
+
+
+def test_a_table(run, tmp_path):
+    url = str(tmp_path / "lr.sqlite")
+    Database.open(url).close()
+    out = run(
+        "table",
+        "--task",
+        "mnist/lenet",
+        "--top",
+        "0",
+        "--by",
+        "iterations,top1",
+        "--db",
+        url,
+        "--out",
+        "x.svg",
+    )
+    assert out == "plot: x.svg\n"
+    text = Path("x.svg").read_text()
+    shown = [line for line in text.splitlines() if "<!-- " in line]
+    policies = [line.split("<!-- ")[1].split("(")[0] for line in shown if "(k0=" in line]
+    assert policies == ["SIN2", "SIN", "TRI", "TRI2", "SINEXP", "TRIEXP", "POLY", "INV", "COS", "NSTEP"]
+    assert "<!-- 99.33 -->" in text and "<!-- 4000 -->" in text and "<!-- #Iterations -->" in text
+    assert run("table", "--task", "cnn3", "--pareto", "--db", url) == "plot: table.png\n"
+
+
+# -- what is refused --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["schedule", "SINE2(k0=1)"], "error: unknown LR function 'SINE2'; did you mean SIN2?"),
+        (["schedule", "SIN2"], "error: SIN2: "),
+        (["schedule", SIN2, "--max-iter", "0"], "error: --max-iter: 0; allowed: 1 to 10000000"),
+        (
+            ["schedule", SIN2, "--out", "x.doc"],
+            "error: --out: x.doc: unknown suffix .doc; allowed: .png, .pdf, .svg",
+        ),
+        (["schedule", SIN2, "--out", "no/x.png"], "error: --out: no/x.png: no such folder: no"),
+        (["runs", "nowhere"], "error: nowhere holds no run: nowhere/run.json: "),
+        (["runs", "empty"], "error: empty: nothing was measured yet\n"),
+        (["table"], "error: SOLVER or --task is missing; known tasks: "),
+        (["table", "--task", "imagenet"], "error: --task: 'imagenet' is not in the database"),
+        (
+            ["table", "--task", "mnist", "--functions", "STEP"],
+            "no finished run with a Top-1 fits --functions",
+        ),
+        (["table", "--task", "mnist", "--by", "speed"], "error: --by: unknown criterion 'speed'"),
+    ],
+)
+def test_bad_input_is_one_line(run, tmp_path, args, message):
+    write_run(tmp_path / "empty", SIN2, "running", [], 0)
+    error = run(*args, code=2)
+    assert message in error
+    assert error.count("\n") == 1
