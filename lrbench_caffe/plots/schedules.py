@@ -83,19 +83,20 @@ def function_sheet(path: Path, policies: Sequence[Policy], max_iter: int, column
     from matplotlib.figure import Figure
 
     rows = -(-len(policies) // columns)
-    figure = Figure(figsize=(2.5 * columns, 1.6 * rows + 0.2), layout="constrained")
+    figure = Figure(figsize=(2.5 * columns, 1.7 * rows + 0.2), layout="constrained")
     panels = figure.subplots(rows, columns, sharex=True, squeeze=False).flatten()
     t = np.arange(max_iter)
     top = max(float(policy(t).max()) for policy in policies)
     for axes, policy in zip(panels, policies):
         axes.plot(t, policy(t), color=LR, linewidth=1.2)
         name, _, parameters = f"{policy:.6g}".rstrip(")").partition("(")
-        axes.set_title(name, fontsize=9, fontweight="bold")
-        axes.text(0.98, 0.97, parameters.replace(", ", "\n"), transform=axes.transAxes, fontsize=5,
-                  va="top", ha="right", color="#555555")  # fmt: skip
+        axes.set_title(name, fontsize=9, fontweight="bold", pad=11)
+        axes.text(0.5, 1.03, parameters, transform=axes.transAxes, fontsize=5.5, ha="center", color="#555555")
         axes.set_ylim(0, 1.05 * top)
         axes.tick_params(labelsize=6)
         axes.grid(alpha=0.3)
     for axes in panels[len(policies) :]:
         axes.set_axis_off()
+    for axes in panels[max(0, len(policies) - columns) : len(policies)]:
+        axes.tick_params(labelbottom=True)
     save(figure, path)

@@ -1,0 +1,231 @@
+"""README.md and docs/ are true: commands parse and run, links resolve, tables are the modules'."""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import importlib
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lrbench_caffe import cli
+from lrbench_caffe.lr import PAPER_FUNCTIONS, describe_functions, parse
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TEXTS = {page.name: page.read_text(encoding="utf-8") for page in PAGES}
+MODULE = re.compile(r"python -m (lrbench_caffe\.\w+)(.*)")
+FUNCTIONS = TEXTS["lr-functions.md"]
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", TEXTS[page], re.DOTALL)
+
+
+def commands(page: str, *languages: str) -> list[str]:
+    lines = [
+        line for language in languages for block in blocks(page, language) for line in block.splitlines()
+    ]
+    return [part.strip() for line in lines for part in line.split("&&")]
+
+
+def ours(page: str, *languages: str) -> list[tuple[str, list[str]]]:
+    """Module and arguments of each command that is one of ours."""
+    found = [MODULE.search(command) for command in commands(page, *languages)]
+    return [(match.group(1), shlex.split(match.group(2), comments=True)) for match in found if match]
+
+
+def of_all_pages(*languages: str) -> list[tuple[str, str, list[str]]]:
+    return [(page, *command) for page in TEXTS for command in ours(page, *languages)]
+
+
+def named(case: object) -> str:
+    return " ".join(case) if isinstance(case, list) else str(case).replace("lrbench_caffe.", "")
+
+
+def command_module(module: str):
+    found = importlib.import_module(module)
+    return found if hasattr(found, "main") else importlib.import_module(f"{module}.__main__")
+
+
+# -- commands ---------------------------------------------------------------------------------------
+
+
+def test_there_are_commands_to_check():
+    assert {module for module, _ in ours("README.md", "sh", "shell")} >= {
+        "lrbench_caffe.train",
+        "lrbench_caffe.data",
+        "lrbench_caffe.doctor",
+    }
+    assert len(of_all_pages("sh")) > 30
+
+
+@pytest.mark.parametrize(("page", "module", "arguments"), of_all_pages("sh", "shell"), ids=named)
+def test_every_command_parses(page: str, module: str, arguments: list[str]):
+    command_module(module).parser().parse_args(arguments)
+
+
+@pytest.mark.parametrize(("page", "module", "arguments"), of_all_pages("sh"), ids=named)
+def test_every_solver_is_there(page: str, module: str, arguments: list[str]):
+    for argument in arguments:
+        assert not argument.endswith("_solver.prototxt") or (ROOT / argument).is_file()
+
+
+@pytest.mark.parametrize(
+    "command", [c for page in TEXTS for c in commands(page, "sh", "shell") if re.match(r"\.?(tools|ci)/", c)]
+)
+def test_every_tool_exists(command: str):
+    path = ROOT / command.split()[0]
+    assert path.is_file() and path.stat().st_mode & 0o100
+
+
+def needs_no_training(module: str, arguments: list[str]) -> bool:
+    """Commands that read the LR database with the paper's results, or only draw: they take a moment."""
+    name = module.rpartition(".")[2]
+    first = arguments[0] if arguments else ""
+    return (
+        (name == "rank" and (not arguments or "--task" in arguments))
+        or (name == "plot" and (first == "schedule" or (first == "table" and "--task" in arguments)))
+        or (name == "db" and first in ("info", "tasks", "runs", "export", "import", "backup"))
+    )
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_commands_without_a_training_run(page: str, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LRBENCH_DB", str(tmp_path / "lr.sqlite"))
+    for module, arguments in ours(page, "sh"):
+        if needs_no_training(module, arguments):
+            assert cli.run(command_module(module).main, arguments) == 0, (module, arguments)
+
+
+def run(folder: Path, module: str, arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "LRBENCH_DB": str(folder / "lr.sqlite"),
+        "OPENBLAS_NUM_THREADS": "1",
+    }
+    command = [sys.executable, "-m", module, *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+@pytest.fixture
+def workspace(tmp_path, caffe_info) -> Path:
+    """A folder like a fresh clone, with the digits made."""
+    for name in ("solvers", "prototxt"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    done = run(tmp_path, "lrbench_caffe.data", ["digits"])
+    assert done.returncode == 0, done.stderr
+    return tmp_path
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("page", [page for page in TEXTS if ours(page, "sh")])
+def test_all_commands_run_one_after_the_other(page: str, workspace: Path):
+    for module, arguments in ours(page, "sh"):
+        done = run(workspace, module, arguments)
+        assert done.returncode == 0, (module, arguments, done.stdout, done.stderr)
+
+
+# -- Python -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", [page for page in TEXTS if blocks(page, "python")])
+def test_python_examples_give_what_their_comments_say(page: str):
+    for block in blocks(page, "python"):
+        names: dict[str, object] = {}
+        for statement in ast.parse(block).body:
+            code = ast.get_source_segment(block, statement) or ""
+            line = block.splitlines()[(statement.end_lineno or 1) - 1]
+            expected = line[statement.end_col_offset or 0 :].partition("  # ")[2]
+            if not isinstance(statement, ast.Expr) or not expected:
+                exec(code, names)
+                continue
+            got = repr(eval(code, names))
+            checker = doctest.OutputChecker()
+            assert checker.check_output(expected, got, doctest.NORMALIZE_WHITESPACE), (code, got)
+
+
+# -- links and names --------------------------------------------------------------------------------
+
+
+def links() -> list[tuple[Path, str]]:
+    found = [(page, target) for page in PAGES for target in re.findall(r"\]\(([^)]+)\)", TEXTS[page.name])]
+    return [(page, target) for page, target in found if not target.startswith("http")]
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize(("page", "target"), links(), ids=lambda case: getattr(case, "name", case))
+def test_every_link_resolves(page: Path, target: str):
+    file, _, anchor = target.partition("#")
+    path = (page.parent / file).resolve() if file else page
+    assert path.exists()
+    assert not anchor or anchor in anchors(path)
+
+
+def test_every_page_can_be_reached_from_the_readme():
+    reached, todo = set(), [ROOT / "README.md"]
+    while todo:
+        page = todo.pop()
+        if page not in reached and page in PAGES:
+            reached.add(page)
+            todo += [(page.parent / t.partition("#")[0]).resolve() for p, t in links() if p == page]
+    assert reached == set(PAGES)
+
+
+@pytest.mark.parametrize(
+    "path",
+    re.findall(r"^\| `((?:lrbench_caffe|solvers|prototxt|tools)/[\w/]*)`", TEXTS["architecture.md"], re.M),
+)
+def test_every_folder_exists(path: str):
+    assert (ROOT / path).is_dir()
+
+
+def test_every_package_is_in_the_table_of_folders():
+    for package in (ROOT / "lrbench_caffe").glob("*/__init__.py"):
+        assert f"| `lrbench_caffe/{package.parent.name}/` |" in TEXTS["architecture.md"]
+
+
+# -- policies and functions -------------------------------------------------------------------------
+
+
+def policies() -> list[str]:
+    arguments = [argument for _, _, found in of_all_pages("sh", "shell") for argument in found]
+    return [a for a in arguments if re.match(r"[A-Z]\w+\(", a)] + re.findall(r"`(FIX\([^`]+)`", FUNCTIONS)
+
+
+@pytest.mark.parametrize("policy", policies())
+def test_every_policy_is_one(policy: str):
+    assert parse(str(parse(policy))) == parse(policy)
+
+
+def test_the_function_table_is_the_modules():
+    rows = [row for row in describe_functions() if row.name in PAPER_FUNCTIONS]
+    assert len(rows) == 13
+    for row in rows:
+        cells = (row.name, row.equation, row.parameters, row.num_params, row.meaning)
+        assert f"| {' | '.join(cells)} |" in FUNCTIONS
+
+
+def test_the_other_functions_are_all_named():
+    for row in describe_functions():
+        assert re.search(rf"\b{row.name}\b", FUNCTIONS), row.name
+    assert f"[{len(list(describe_functions()))} LR functions]" in TEXTS["README.md"]
+
+
+def test_every_criterion_of_a_metric_is_explained():
+    for metric in ("Top-1", "Top-5", "AC", "CD", "CDAC", "LD", "#Iterations", "#Param"):
+        assert f"| {metric} |" in TEXTS["metrics.md"]
