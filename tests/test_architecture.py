@@ -105,7 +105,9 @@ def test_lr_module_needs_numpy_alone():
         ("native", ["training", "prototxt", "train", "data"]),
         ("errors", ["runtime", "training", "prototxt", "data", "lr", "metrics"]),
         ("report", ["runtime", "training", "prototxt", "train"]),
-        ("plots", ["runtime", "training", "train"]),
+        ("plots", ["runtime", "training", "train", "reproduce"]),
+        ("reproduce.compare", ["runtime", "training", "prototxt", "train", "plots"]),
+        ("reproduce.figures", ["runtime", "training", "prototxt", "train"]),
     ],
 )
 def test_direction(package, forbidden):

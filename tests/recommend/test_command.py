@@ -78,6 +78,7 @@ def test_wrong_input_is_one_line(shipped, fresh):
         ("lrbench_caffe.ranking", ["sqlalchemy", "scipy", "matplotlib", "rich"]),
         ("lrbench_caffe.recommendation", ["sqlalchemy", "scipy", "matplotlib"]),
         ("lrbench_caffe.rank", ["matplotlib", "scipy"]),
+        ("lrbench_caffe.plot", ["matplotlib", "PIL", "scipy"]),
     ],
 )
 def test_what_a_module_does_not_load(module, unwanted):
