@@ -1,7 +1,7 @@
 # LRBench on the CPU: Debian 11 with its own package of BVLC Caffe.
 #
 #   docker build -t lrbench-caffe .
-#   docker run -v "$PWD/work:/work" lrbench-caffe python -m lrbench_caffe.doctor
+#   docker run -v "$PWD/work:/workspace" lrbench-caffe python -m lrbench_caffe.doctor
 
 # uv comes as a program without dependencies, from an image that has a pip for it.
 FROM python:3.11-slim AS uv
@@ -33,14 +33,14 @@ WORKDIR /opt/lrbench_caffe
 COPY . .
 # The project's own files as they lie here; the links lead into the volume.
 RUN echo /opt/lrbench_caffe > "$(/opt/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/lrbench_caffe.pth" && \
-    ln -s /work/data data && ln -s /work/runs runs && ln -s /work/snapshots snapshots && \
-    mkdir -m 777 /work
+    ln -s /workspace/data data && ln -s /workspace/runs runs && ln -s /workspace/snapshots snapshots && \
+    mkdir -p /workspace && chmod 777 /workspace
 
 ENV PATH=/opt/venv/bin:$PATH \
     LRBENCH_CAFFE_PYTHON=/usr/bin/python3 \
-    LRBENCH_DB=/work/lr.sqlite \
-    XDG_CACHE_HOME=/work/.cache
+    LRBENCH_DB=/workspace/lr.sqlite \
+    XDG_CACHE_HOME=/workspace/.cache
 
-VOLUME /work
+VOLUME /workspace
 ENTRYPOINT ["/opt/lrbench_caffe/tools/docker/entrypoint"]
 CMD ["python", "-m", "lrbench_caffe.doctor"]
