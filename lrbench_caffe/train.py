@@ -100,7 +100,8 @@ def _preview(args: argparse.Namespace, console: Console, settings: RunSettings) 
 
 def _train(args: argparse.Namespace, console: Console, session: Session, resumed: bool) -> int:
     _say_start(console, session, resumed)
-    warm = plots.warm_up()
+    whole = session.monitor.until == session.monitor.max_iter
+    warm = plots.warm_up() if whole else None
     start = session.start.iteration if session.start else 0
     with ProgressDisplay(console, start, session.settings.max_iter) as display:
         observers: list[Observer] = [display]
@@ -112,8 +113,9 @@ def _train(args: argparse.Namespace, console: Console, session: Session, resumed
             hang_seconds=args.hang_timeout,
             checkpoint_seconds=60 * args.checkpoint_minutes,
         )
-    warm.join()
-    return _finish(console, session.run, session.monitor, outcome)
+    if warm:
+        warm.join()
+    return _finish(console, session.run, session.monitor, outcome, draw=whole)
 
 
 def _new_run(args: argparse.Namespace, settings: RunSettings) -> RunDirectory:
@@ -148,7 +150,9 @@ def _say_start(console: Console, session: Session, resumed: bool) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _finish(console: Console, run: RunDirectory, monitor: ScheduleMonitor, outcome: Outcome) -> int:
+def _finish(
+    console: Console, run: RunDirectory, monitor: ScheduleMonitor, outcome: Outcome, draw: bool
+) -> int:
     """The table, the plot and the verdict."""
     measurements = run.measurements()
     first = [m for m in measurements if m.net == 0]
@@ -157,9 +161,10 @@ def _finish(console: Console, run: RunDirectory, monitor: ScheduleMonitor, outco
         if len(first) < len(measurements):
             title += "\nof test net #0 (measurements.jsonl has the others)"
         console.print(terminal_table(metrics_rows(first, monitor.policy.num_params), title))
-    decisions = [row["iteration"] for row in run.rows("decisions.jsonl")]
-    plots.training_plot(run.plot, f"{monitor.policy:.7g}", run.iterations(), first, decisions)
-    console.print(f"plot: {run.plot}", highlight=False, markup=False, soft_wrap=True)
+    if draw:
+        decisions = [row["iteration"] for row in run.rows("decisions.jsonl")]
+        plots.training_plot(run.plot, f"{monitor.policy:.7g}", run.iterations(), first, decisions)
+        console.print(f"plot: {run.plot}", highlight=False, markup=False, soft_wrap=True)
     if outcome.status == "diverged":
         print(f"error: {outcome.reason}", file=Unbreakable(sys.stderr))
         return 1

@@ -1,0 +1,147 @@
+"""The process of one training: started, watched and, where it must be, ended.
+
+A Caffe that aborts, crashes, hangs or is killed for its memory is one failed run with its reason. As a
+program this module is ``train`` for a caller: it stops, with a snapshot, when the process that started it
+is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from lrbench_caffe.errors import TrainingError
+from lrbench_caffe.jobs.training import Result, Training, mark_failed, read_result
+
+POLL = 0.05  # seconds between looks at a process
+STOP_SECONDS = 60.0  # for which a training that is told to stop may write its snapshot
+GRACE = 60.0  # beyond hang_seconds: ``train`` itself notices a Caffe that hangs, this is for ``train``
+OUTPUT = "output.log"  # what ``train`` prints
+_PR_SET_PDEATHSIG = 1
+
+
+class Stopped(TrainingError):
+    """The training was told to stop, and did."""
+
+
+def run_child(training: Training, stop: threading.Event | None = None, gpu: str | None = None) -> Result:
+    """Train in a process of its own, and wait for it.
+
+    Nothing is done for a training that is there already. One that another process is at is waited for.
+
+    Args:
+        stop: set by another thread to stop it with a snapshot.
+        gpu: the GPU's name in CUDA_VISIBLE_DEVICES, None for the CPU.
+
+    Returns:
+        What came out. A training that failed is a result, too.
+
+    Raises:
+        Stopped: ``stop`` was set.
+    """
+    stop = stop or threading.Event()
+    began = time.monotonic()
+    _wait_for_others(training, stop)
+    found = read_result(training)
+    if found:
+        return found
+    output = Path(training.out) / OUTPUT
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with output.open("ab") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "lrbench_caffe.jobs.child", *training.arguments(gpu)],
+            env=training.environment(gpu),
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C is for our caller, who then stops it properly
+        )
+        try:
+            hung = _wait(process, training, stop)
+        finally:
+            _end(process)
+    if stop.is_set():
+        raise Stopped(f"{training.out}: stopped")
+    seconds = time.monotonic() - began
+    return read_result(training, seconds) or _failure(training, process.returncode, hung, seconds)
+
+
+def _wait_for_others(training: Training, stop: threading.Event) -> None:
+    """Wait while another process trains in the run directory: a predecessor that is being stopped."""
+    while training.run.running:
+        if stop.wait(POLL):
+            raise Stopped(f"{training.out}: stopped")
+
+
+def _wait(process: subprocess.Popen[bytes], training: Training, stop: threading.Event) -> bool:
+    """Wait for the end; returns True for a process that gave no sign of life and was ended."""
+    deadline = training.hang_seconds + GRACE if training.hang_seconds else float("inf")
+    while process.poll() is None:
+        if stop.wait(POLL):
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(STOP_SECONDS)
+            return False
+        if _silent_for(Path(training.out)) > deadline:
+            return True
+    return False
+
+
+def _silent_for(folder: Path) -> float:
+    """Seconds since anything was written into a run directory."""
+    newest = 0.0
+    for path in (folder, *folder.glob("*"), folder / "snapshots"):
+        with contextlib.suppress(OSError):
+            newest = max(newest, path.stat().st_mtime)
+    return time.time() - newest
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.kill()  # its worker ends with it
+    process.wait()
+
+
+def _failure(training: Training, code: int, hung: bool, seconds: float) -> Result:
+    """The result of a training that left none itself."""
+    if hung:
+        reason = f"no sign of life for {training.hang_seconds + GRACE:g} seconds"
+    elif code < 0:
+        reason = f"killed by {signal.Signals(-code).name}" + (
+            ", perhaps for lack of memory" if code == -signal.SIGKILL else ""
+        )
+    else:
+        reason = _last_line(Path(training.out) / OUTPUT) or f"exit code {code}"
+    reached = 0
+    if training.run.exists:
+        mark_failed(training, reason)
+        reached = int(training.run.read().get("iteration") or 0)
+    measurements = [m for m in training.run.measurements() if m.net == 0]
+    return Result(training, "failed", reason, reached, seconds, measurements)
+
+
+def _last_line(path: Path) -> str:
+    lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1].removeprefix("error: ") if lines else ""
+
+
+def main() -> int:
+    """``train``, ended by SIGTERM when the parent is gone."""
+    from lrbench_caffe import cli, train
+
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        return 0  # it was gone before that
+    return cli.run(train.main)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

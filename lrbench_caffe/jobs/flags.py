@@ -1,0 +1,50 @@
+"""The flags of every command that trains many times: how much at a time, and where."""
+
+from __future__ import annotations
+
+import os
+
+from lrbench_caffe import cli
+from lrbench_caffe.errors import InputError
+from lrbench_caffe.jobs.pool import LocalPool, Pool
+
+
+def add_pool_flags(p: cli.Parser) -> None:
+    where = p.add_argument_group("where to train")
+    where.add_argument(
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="trainings at a time (default: one for each core; with --gpus, GPU)",
+    )
+    where.add_argument("--gpus", metavar="IDS", help="train on these GPUs, by commas, one training on each")
+    where.add_argument(
+        "--scheduler", metavar="URL",
+        help="train on a Dask cluster instead, such as tcp://host:8786 (needs the package distributed)",
+    )  # fmt: skip
+
+
+def open_pool(jobs: int | None, gpus: str | None, scheduler: str | None) -> Pool:
+    """The pool that the flags ask for; the caller closes it.
+
+    Raises:
+        InputError: a flag is wrong, or there is no such scheduler.
+    """
+    if scheduler:
+        if jobs is not None or gpus:
+            raise InputError(
+                "--scheduler: --jobs and --gpus do not go with it; the cluster's workers say how many"
+            )
+        from lrbench_caffe.jobs.cluster import open_cluster
+
+        return open_cluster(scheduler)
+    names = [name.strip() for name in (gpus or "").split(",") if name.strip()]
+    if len(set(names)) < len(names):
+        raise InputError(f"--gpus: {gpus}; allowed: each GPU once")
+    if jobs is not None and jobs < 1:
+        raise InputError(f"--jobs: {jobs}; allowed: 1 or more")
+    if names and jobs is not None and jobs != len(names):
+        raise InputError(
+            f"--jobs {jobs}: with --gpus one training runs on each; allowed: {len(names)}, or no --jobs"
+        )
+    return LocalPool(jobs or len(os.sched_getaffinity(0)), names)

@@ -1,0 +1,91 @@
+"""Where trainings run: submit them, and take the results as they come."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Protocol
+
+from lrbench_caffe.jobs.child import Stopped, run_child
+from lrbench_caffe.jobs.training import Result, Training
+
+
+class Pool(Protocol):
+    """Trains what is submitted, as much at a time as there is room for.
+
+    Attributes:
+        slots: how many trainings run at a time; a cluster's number may change.
+    """
+
+    @property
+    def slots(self) -> int: ...
+
+    def submit(self, training: Training) -> None:
+        """Train this as soon as there is room."""
+
+    def next(self, timeout: float | None = None) -> Result | None:
+        """The next result, in the order in which trainings end; None after ``timeout`` seconds without one.
+
+        Raises:
+            Exception: what is no fault of a training, such as a cluster that is gone.
+        """
+
+    def close(self) -> None:
+        """Stop what still runs, with snapshots, and wait for that."""
+
+
+class LocalPool:
+    """Trainings on this machine, each in a process of its own.
+
+    Args:
+        jobs: how many at a time on the CPU.
+        gpus: names of GPUs, for one training each at a time; then ``jobs`` does not count.
+    """
+
+    def __init__(self, jobs: int = 1, gpus: Sequence[str] = ()) -> None:
+        self.slots = len(gpus) or jobs
+        self._devices: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        devices: list[str | None] = list(gpus) or [None] * jobs
+        for device in devices:
+            self._devices.put(device)
+        self._results: queue.SimpleQueue[Result | BaseException] = queue.SimpleQueue()
+        self._stop = threading.Event()
+        self._threads = ThreadPoolExecutor(self.slots, thread_name_prefix="training")
+
+    def submit(self, training: Training) -> None:
+        self._threads.submit(self._run, training)
+
+    def _run(self, training: Training) -> None:
+        device = self._devices.get()
+        try:
+            self._results.put(run_child(training, self._stop, device))
+        except Stopped:
+            pass
+        except BaseException as error:
+            self._results.put(error)
+        finally:
+            self._devices.put(device)
+
+    def next(self, timeout: float | None = None) -> Result | None:
+        try:
+            found = self._results.get(timeout=timeout)
+        except queue.Empty:
+            return None
+        if isinstance(found, BaseException):
+            raise found
+        return found
+
+    def close(self) -> None:
+        self._stop.set()
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+    def __enter__(self) -> LocalPool:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,143 @@
+"""One training as a job: what it is given, and what its run directory says came out."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lrbench_caffe.database import Database
+from lrbench_caffe.database.sync import NotForDatabase, StillRunning, read_run
+from lrbench_caffe.errors import LRBenchError
+from lrbench_caffe.metrics import Measurement
+from lrbench_caffe.runtime.client import HANG_SECONDS
+from lrbench_caffe.training.rundir import RunDirectory
+
+PATIENCE = 2.0  # seconds for which the database is tried
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training, or the next part of one.
+
+    Attributes:
+        solver: the solver file.
+        seed: Caffe's random seed.
+        out: the run directory; where it holds a run, that run goes on.
+        policy: the LR policy, complete; None for the solver's own lr_policy.
+        max_iter: its length, None for the solver's.
+        until: the iteration at which this part of it ends, None for all of it.
+        test_interval: None for the solver's.
+        db: URL of the LR database, None for the user's own; "" for none.
+        hang_seconds: without a sign of life for this long it is taken for hung; 0 for never.
+        flags: more flags for ``train``, such as ("--layers", "fast").
+    """
+
+    solver: str
+    seed: int
+    out: str
+    policy: str | None = None
+    max_iter: int | None = None
+    until: int | None = None
+    test_interval: int | None = None
+    db: str | None = None
+    hang_seconds: float = HANG_SECONDS
+    flags: tuple[str, ...] = ()
+
+    @property
+    def run(self) -> RunDirectory:
+        return RunDirectory(Path(self.out))
+
+    def arguments(self, gpu: str | None = None) -> list[str]:
+        """For ``train``; on a GPU where ``gpu`` names one.
+
+        The database is not among them: its URL may hold a password, and who can see the processes can see
+        their arguments (see ``environment``).
+        """
+        found = ["--out", self.out, "--hang-timeout", f"{self.hang_seconds:g}"]
+        if self.run.exists:
+            found.append("--resume")
+        else:
+            found += ["--solver", self.solver, "--seed", str(self.seed)]
+            found += ["--lr", self.policy] if self.policy else []
+            for flag, value in (("--max-iter", self.max_iter), ("--test-interval", self.test_interval)):
+                found += [flag, str(value)] if value is not None else []
+        if self.until is not None:
+            found += ["--until", str(self.until)]
+        if gpu is not None:
+            found += ["--gpu", "0"]  # the only one that it sees
+        if self.db == "":
+            found.append("--no-db")
+        return [*found, *self.flags]
+
+    def environment(self, gpu: str | None = None) -> dict[str, str]:
+        """One BLAS thread, as trainings beside each other would only take the cores from each other.
+
+        A GPU is chosen here, not by --gpu, so that a run can go on on another one.
+        """
+        found = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+        if self.db:
+            found["LRBENCH_DB"] = self.db
+        if gpu is not None:
+            found["CUDA_VISIBLE_DEVICES"] = gpu
+        return found
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a training, or the part of it that was asked for, came out.
+
+    Attributes:
+        training: what was asked for.
+        status: one of records.STATUSES; "stopped" where it is whole up to ``until`` but no further.
+        reason: why, unless it finished.
+        iteration: how far it got.
+        seconds: wall time of the sessions that this call needed; 0.0 for what was there already.
+        measurements: all tests of the first test net so far.
+    """
+
+    training: Training
+    status: str
+    reason: str | None
+    iteration: int
+    seconds: float = 0.0
+    measurements: list[Measurement] = field(default_factory=list)
+
+    @property
+    def lost(self) -> bool:
+        """Whether it ended before its time through no fault of its policy."""
+        return self.status == "failed"
+
+
+def read_result(training: Training, seconds: float = 0.0) -> Result | None:
+    """The result of a training that needs nothing more, None for one that has to go on or to begin."""
+    run = training.run
+    if not run.exists or run.running:
+        return None
+    record = run.read()
+    status, reached = record["status"], int(record.get("iteration") or 0)
+    if status == "stopped" and training.until is not None and reached >= training.until:
+        pass
+    elif status not in ("finished", "diverged", "failed"):
+        return None
+    measurements = [m for m in run.measurements() if m.net == 0]
+    return Result(training, status, record.get("reason"), reached, seconds, measurements)
+
+
+def mark_failed(training: Training, reason: str) -> None:
+    """Record the failure of a training that could not do so itself, and tell the LR database."""
+    run = training.run
+    run.lock()
+    try:
+        run.update(status="failed", reason=reason, ended=time.time())
+    finally:
+        run.release()
+    if training.db == "":
+        return
+    # What the database cannot be told now, ``db sync`` tells it.
+    with contextlib.suppress(LRBenchError, StillRunning, NotForDatabase):
+        record = read_run(run.path)
+        with Database.open(training.db, patience=PATIENCE) as database:
+            database.put(record)

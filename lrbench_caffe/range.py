@@ -1,0 +1,167 @@
+"""Find the range of good learning rates of a solver: the LR range test.
+
+  python -m lrbench_caffe.range solvers/lenet_digits_solver.prototxt
+  python -m lrbench_caffe.range solvers/lenet_mnist_solver.prototxt --form ramp --passes 3
+  python -m lrbench_caffe.range solvers/cnn3_cifar10_solver.prototxt --iterations 2000 --test-interval 500
+
+Two forms. The ladder is the paper's (section V-A): short trainings with a constant LR each, by tens from 0.1
+until Top-1 drops, then finer steps around the good ones. The ramp is that of the LR finders: a single pass
+with an LR that rises exponentially, read off its loss; cheaper, and rougher. See docs/tuning.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TextIO, cast
+
+from rich.console import Console
+
+from lrbench_caffe import cli
+from lrbench_caffe.database.urls import resolve_url
+from lrbench_caffe.errors import InputError
+from lrbench_caffe.jobs.flags import add_pool_flags, open_pool
+from lrbench_caffe.prototxt.solver import Solver
+from lrbench_caffe.report import terminal_table
+from lrbench_caffe.streams import Unbreakable
+from lrbench_caffe.task import open_task
+from lrbench_caffe.tuning import ladder, ramp
+from lrbench_caffe.tuning.ladder import Ladder
+from lrbench_caffe.tuning.progress import TuningDisplay
+from lrbench_caffe.tuning.range_plots import ladder_plot, ramp_plot
+from lrbench_caffe.tuning.report import ladder_rows
+from lrbench_caffe.tuning.space import GoodRange, candidates
+from lrbench_caffe.tuning.study import Plan, Study
+from lrbench_caffe.tuning.tuner import range_length
+
+RAMP_SHARE = 0.15  # of a training: length of a pass
+
+
+def parser() -> cli.Parser:
+    p = cli.Parser(prog="python -m lrbench_caffe.range", description=__doc__)
+    p.add_argument("solver", metavar="SOLVER", help="the solver.prototxt")
+    what = p.add_argument_group("test")
+    what.add_argument("--form", choices=("ladder", "ramp"), default="ladder", help="(default: ladder)")
+    what.add_argument(
+        "--iterations", type=int, metavar="N",
+        help="of each training of the ladder, or of a pass (default: a tenth of max_iter, 15 %% for a pass)",
+    )  # fmt: skip
+    what.add_argument(
+        "--passes", type=int, default=3, metavar="N", help="of the ramp, each with a seed (default: 3)"
+    )
+    what.add_argument("--seed", type=int, default=1, metavar="N", help="the first seed (default: 1)")
+    what.add_argument(
+        "--test-interval",
+        type=int,
+        metavar="N",
+        help="of the ladder (default: the solver's; at least two tests)",
+    )
+    run = p.add_argument_group("trainings")
+    run.add_argument(
+        "--out",
+        metavar="DIR",
+        help="where they are kept (default: runs/range-SOLVER); what is there is not repeated",
+    )
+    run.add_argument("--layers", choices=("auto", "fast", "stock"), default="auto", help="(default: auto)")
+    run.add_argument(
+        "--db", metavar="URL", help="the LR database (default: LRBENCH_DB, else the embedded one)"
+    )
+    run.add_argument("--no-db", action="store_true", help="do not record into the LR database")
+    run.add_argument("--caffe-python", metavar="FILE", help="the Python that can import caffe")
+    add_pool_flags(p)
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    for flag in ("iterations", "passes", "test_interval"):
+        value = getattr(args, flag)
+        if value is not None and value < 1:
+            raise InputError(f"--{flag.replace('_', '-')}: {value}; allowed: 1 or more")
+    console = Console(file=cast(TextIO, Unbreakable(sys.stdout)))
+    db = "" if args.no_db else resolve_url(args.db)
+    solver, task = open_task(Path(args.solver), args.caffe_python)
+    folder = Path(args.out or f"runs/range-{solver.path.stem}")
+    plan = make_plan(args, solver, task.dataset.classes)
+    pool = open_pool(args.jobs, args.gpus, args.scheduler)
+    try:
+        with TuningDisplay(console) as display:
+            study = Study(folder, plan, pool, db=db, watch=display)
+            find = _climb if args.form == "ladder" else _rise
+            good, plot = find(args, study, solver, console)
+    finally:
+        pool.close()
+    _show(console, args, study, good, plot)
+    return 0
+
+
+def make_plan(args: argparse.Namespace, solver: Solver, classes: int | None) -> Plan:
+    if args.form == "ladder" and (not solver.tests or solver.tests[0].scores is None):
+        raise InputError(
+            f"{solver.path}: no test net that classifies; allowed: --form ramp, which reads the loss"
+        )
+    max_iter = solver.message.max_iter
+    interval = args.test_interval or solver.message.test_interval
+    if args.iterations:
+        interval = min(interval, max(1, args.iterations // 2))
+        max_iter = max(max_iter, args.iterations)
+    flags = ["--layers", args.layers] + (["--caffe-python", args.caffe_python] if args.caffe_python else [])
+    return Plan(
+        solver=str(solver.path), max_iter=max_iter, test_interval=interval, epoch=solver.epoch,
+        chance=100.0 / classes if classes else 0.0, seed=args.seed, flags=tuple(flags),
+    )  # fmt: skip
+
+
+def _climb(
+    args: argparse.Namespace, study: Study, solver: Solver, console: Console
+) -> tuple[GoodRange, Path]:
+    found = Ladder(study.plan.chance)
+    good = study.find_range(found, args.iterations or range_length(study.plan))
+    console.print(terminal_table(ladder_rows(found), f"Top-1 with a constant LR, {solver.path}"))
+    path = study.folder / "range.png"
+    ladder_plot(path, found, good, study.plan.epoch)
+    _say(console, f"good: {ladder.rule()}")
+    return good, path
+
+
+def _rise(args: argparse.Namespace, study: Study, solver: Solver, console: Console) -> tuple[GoodRange, Path]:
+    iterations = args.iterations or max(50, round(RAMP_SHARE * study.plan.max_iter))
+    passes = ramp.rise(study, solver, iterations, args.passes)
+    good = ramp.read(passes, iterations)
+    path = study.folder / "ramp.png"
+    ramp_plot(path, passes, iterations, good)
+    _say(console, ramp.RULE)
+    return good, path
+
+
+def _show(console: Console, args: argparse.Namespace, study: Study, good: GoodRange, plot: Path) -> None:
+    """The range, what to do with it, and where it is kept."""
+    plan = study.plan
+    proposed = candidates(good, plan.functions, max_iter=plan.max_iter, epoch=plan.epoch)
+    first = {candidate.policy.function: candidate.policy for candidate in reversed(proposed)}
+    rows = [["function", "policy to begin with"]] + [[name, f"{first[name]:.6g}"] for name in plan.functions]
+    console.print(terminal_table(rows, "with this range", 2))
+    content = {
+        "solver": plan.solver, "form": args.form, "low": good.low, "high": good.high, "best": good.best,
+        "rule": ladder.rule() if args.form == "ladder" else ramp.RULE, "source": "measured",
+        "seed": plan.seed,
+        "iterations": study.iterations, "policies": {name: str(policy) for name, policy in first.items()},
+    }  # fmt: skip
+    path = study.folder / "range.json"
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+    _say(console, f"range of good LRs: {good.low:g} to {good.high:g}, best constant LR {good.best:g}")
+    _say(console, f"{study.iterations:,} iterations; kept in {path}; plot: {plot}")
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))

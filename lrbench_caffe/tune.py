@@ -1,0 +1,198 @@
+"""Find a good LR policy for a solver: range test, candidates, search, repeats of the best, ranking.
+
+  python -m lrbench_caffe.tune solvers/lenet_digits_solver.prototxt
+  python -m lrbench_caffe.tune solvers/lenet_mnist_solver.prototxt --functions cyclic --jobs 2 --seeds 3
+  python -m lrbench_caffe.tune solvers/lenet_mnist_solver.prototxt --goal cost --target-top1 99
+  python -m lrbench_caffe.tune solvers/cnn3_cifar10_solver.prototxt --scheduler tcp://host:8786
+
+It starts from what the LR database knows of the task; else it finds the range of good LRs with short
+trainings. Candidates by the paper's heuristics are trained as far as they are worth it: each goes on from its
+own snapshot, so nothing is trained twice. The best are repeated with other seeds, and ranked. Killed at any
+time, the same command goes on where it was. See docs/tuning.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TextIO, cast
+
+from rich.console import Console
+
+from lrbench_caffe import cli
+from lrbench_caffe.database.urls import resolve_url
+from lrbench_caffe.errors import InputError
+from lrbench_caffe.jobs.flags import add_pool_flags, open_pool
+from lrbench_caffe.prototxt.solver import Solver
+from lrbench_caffe.report import terminal_table
+from lrbench_caffe.streams import Unbreakable
+from lrbench_caffe.task import open_task
+from lrbench_caffe.tuning.progress import TuningDisplay
+from lrbench_caffe.tuning.report import cost_rows, finalist_rows, ranked, time_line, write_report
+from lrbench_caffe.tuning.space import functions
+from lrbench_caffe.tuning.study import Plan, Study
+from lrbench_caffe.tuning.tuner import Outcome, Tuner
+
+FULL = re.compile(r"x(\d+(?:\.\d+)?)")
+TESTS = 20  # in a training, at least: the search looks at tests
+GOALS = ("accuracy", "cost")
+
+
+def parser() -> cli.Parser:
+    p = cli.Parser(prog="python -m lrbench_caffe.tune", description=__doc__)
+    p.add_argument("solver", metavar="SOLVER", help="the solver.prototxt")
+    what = p.add_argument_group("what to find")
+    what.add_argument(
+        "--goal", choices=GOALS, default="accuracy",
+        help="the highest Top-1, or the fewest iterations to one (default: accuracy)",
+    )  # fmt: skip
+    what.add_argument(
+        "--target-top1", type=float, metavar="X",
+        help="the Top-1 in percent that is enough, or with --goal cost the one to reach (default: none; with "
+        "cost the best finalist's, less its deviation)",
+    )  # fmt: skip
+    what.add_argument(
+        "--functions", default="all", metavar="NAMES",
+        help="all, cyclic, decaying, or LR functions by commas (default: all)",
+    )  # fmt: skip
+    what.add_argument("--compose", action="store_true", help="also try compositions of the best policies")
+    what.add_argument("--fresh", action="store_true", help="start from nothing that the LR database knows")
+    cost = p.add_argument_group("how much to spend")
+    cost.add_argument(
+        "--budget", metavar="N|xF",
+        help="iterations in all, or xF: F times max_iter (default: 15 %% of all candidates in full)",
+    )  # fmt: skip
+    cost.add_argument("--top", type=int, default=2, metavar="N", help="finalists (default: 2)")
+    cost.add_argument(
+        "--seeds", type=int, default=3, metavar="N", help="trainings of each finalist (default: 3)"
+    )
+    cost.add_argument("--seed", type=int, default=1, metavar="N", help="the first one's seed (default: 1)")
+    run = p.add_argument_group("trainings")
+    run.add_argument(
+        "--max-iter", type=int, metavar="N", help="their length (default: the solver's max_iter)"
+    )
+    run.add_argument(
+        "--test-interval", type=int, metavar="N",
+        help=f"iterations between tests (default: the solver's, but at least {TESTS} tests)",
+    )  # fmt: skip
+    run.add_argument(
+        "--out",
+        metavar="DIR",
+        help="the study's directory (default: runs/tune-SOLVER); one that is there goes on",
+    )
+    run.add_argument(
+        "--hang-timeout", type=float, default=600.0, metavar="SECONDS",
+        help="take a training for hung that is silent this long (default: 600)",
+    )  # fmt: skip
+    run.add_argument("--layers", choices=("auto", "fast", "stock"), default="auto", help="(default: auto)")
+    run.add_argument(
+        "--db", metavar="URL", help="the LR database (default: LRBENCH_DB, else the embedded one)"
+    )
+    run.add_argument("--no-db", action="store_true", help="neither ask the LR database nor record into it")
+    run.add_argument("--caffe-python", metavar="FILE", help="the Python that can import caffe")
+    add_pool_flags(p)
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    _check(args)
+    console = Console(file=cast(TextIO, Unbreakable(sys.stdout)))
+    db = "" if args.no_db else resolve_url(args.db)
+    solver, task = open_task(Path(args.solver), args.caffe_python)
+    plan = make_plan(args, solver, task.dataset.classes)
+    folder = Path(args.out or f"runs/tune-{solver.path.stem}")
+    pool = open_pool(args.jobs, args.gpus, args.scheduler)
+    try:
+        with TuningDisplay(console) as display:
+            study = Study(folder, plan, pool, db=db, hang_seconds=args.hang_timeout, watch=display)
+            tuner = Tuner(study, task, solver, None if args.no_db or args.fresh else db)
+            outcome = tuner.tune()
+    finally:
+        pool.close()
+    _show(console, study, outcome)
+    return 0
+
+
+def _show(console: Console, study: Study, outcome: Outcome) -> None:
+    """The result, and where all of it is."""
+    rows = finalist_rows(study, outcome)
+    console.print(terminal_table(rows, "finalists, mean ± deviation at the first highest Top-1", 2))
+    console.print(terminal_table(cost_rows(study, outcome), "cost"))
+    path = write_report(study, outcome)
+    winner = ranked(study, outcome.finalists)[0].policy
+    for line in (
+        time_line(study, outcome),
+        f"report: {path}, with {path.with_name('tuning.png').name}",
+        f'python -m lrbench_caffe.train {study.plan.solver} --lr "{winner}"',
+    ):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def make_plan(args: argparse.Namespace, solver: Solver, classes: int | None) -> Plan:
+    """The plan that the flags and the solver make."""
+    if not solver.tests or solver.tests[0].scores is None:
+        raise InputError(f"{solver.path}: no test net that classifies: a tuning compares Top-1")
+    max_iter = args.max_iter or solver.message.max_iter
+    flags = ["--layers", args.layers]
+    if args.caffe_python:
+        flags += ["--caffe-python", args.caffe_python]
+    return Plan(
+        solver=str(solver.path),
+        goal=args.goal,
+        functions=functions(args.functions),
+        max_iter=max_iter,
+        test_interval=args.test_interval or test_interval(solver.message.test_interval, max_iter),
+        epoch=solver.epoch,
+        chance=100.0 / classes if classes else 0.0,
+        seed=args.seed,
+        seeds=args.seeds,
+        top=args.top,
+        budget=budget(args.budget, max_iter),
+        target_top1=args.target_top1,
+        compose=args.compose,
+        flags=tuple(flags),
+    )
+
+
+def test_interval(own: int, max_iter: int) -> int:
+    """The solver's, or the largest whole part of max_iter that gives enough tests."""
+    if own and own * TESTS <= max_iter:
+        return own
+    return max(1, max_iter // TESTS)
+
+
+def budget(text: str | None, max_iter: int) -> int | None:
+    """--budget in iterations, None where it was not given.
+
+    Raises:
+        InputError: it is neither a number of iterations nor xF.
+    """
+    if text is None:
+        return None
+    match = FULL.fullmatch(text.strip())
+    if match and float(match[1]) > 0:
+        return max(1, round(float(match[1]) * max_iter))
+    if text.strip().isdecimal() and int(text) > 0:
+        return int(text)
+    raise InputError(f"--budget: {text!r}; allowed: iterations, or xF for F times max_iter, above 0")
+
+
+def _check(args: argparse.Namespace) -> None:
+    for flag in ("top", "seeds", "max_iter", "test_interval"):
+        value = getattr(args, flag)
+        if value is not None and value < 1:
+            raise InputError(f"--{flag.replace('_', '-')}: {value}; allowed: 1 or more")
+    if not 0 <= args.seed <= 2**31 - 1 - args.seeds:
+        raise InputError(f"--seed: {args.seed}; allowed: 0 to {2**31 - 1 - args.seeds}")
+    if args.target_top1 is not None and not 0 < args.target_top1 <= 100:
+        raise InputError(f"--target-top1: {args.target_top1:g}; allowed: above 0, at most 100 (percent)")
+    if not args.hang_timeout >= 0:
+        raise InputError(f"--hang-timeout: {args.hang_timeout:g}; allowed: 0 (never) or more")
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))

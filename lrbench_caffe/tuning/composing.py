@@ -1,0 +1,49 @@
+"""Compositions of good policies: a cyclic start, a decaying finish, as the paper's authors use them later.
+
+The cyclic policy runs for whole cycles; where its last one ends, at its bottom, a decay takes over from a
+constant LR between the bottom and the top, and ends the training at nearly 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from lrbench_caffe.lr import FunctionPolicy, Policy, parse
+from lrbench_caffe.tuning.space import Candidate
+
+STARTS = 2  # cyclic policies that are continued
+FINISH = (0.5, 0.7)  # where the decay takes over, as a share of the training
+
+
+def compositions(best: Sequence[Policy], max_iter: int) -> list[Candidate]:
+    """Compositions of these policies, the best of which are continued.
+
+    Args:
+        best: policies, the best first.
+    """
+    cyclic = [p for p in best if isinstance(p, FunctionPolicy) and p.kind == "cyclic"][:STARTS]
+    found: dict[str, Candidate] = {}
+    for start in cyclic:
+        for share in FINISH:
+            for text, why in _continued(start, share, max_iter):
+                found.setdefault(text, Candidate(parse(text).bind(max_iter), why))
+    return list(found.values())
+
+
+def _continued(start: FunctionPolicy, share: float, max_iter: int) -> list[tuple[str, str]]:
+    half = start.params["l"]
+    assert isinstance(half, int)
+    # COS is at its bottom after an odd number of halves, the others after an even one.
+    halves = share * max_iter / half
+    whole = 2 * round(halves / 2) if start(0) < start(half) else 2 * math.floor(halves / 2) + 1
+    at = whole * half
+    if not 0 < at < max_iter:
+        return []
+    low, high = sorted(float(start.params[name]) for name in ("k0", "k1"))  # type: ignore[arg-type]
+    middle = float(f"{math.sqrt(low * high):.2g}")
+    why = f"{start.name}, whose cycles were good, then a decay"
+    return [
+        (f"{start} ; {at}: POLY(k0={lr}, p=1, l={max_iter - at})", why)
+        for lr in dict.fromkeys((middle, float(f"{low:.2g}")))
+    ]

@@ -1,0 +1,74 @@
+"""What the LR database knows of a task when a tuning begins: policies to try first, and a range of LRs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lrbench_caffe.database import Database
+from lrbench_caffe.lr import FunctionPolicy, parse
+from lrbench_caffe.prototxt.solver import Solver
+from lrbench_caffe.recommendation import COMPARED, Proposal, recommend
+from lrbench_caffe.records import Task
+from lrbench_caffe.task import solver_settings
+from lrbench_caffe.tuning.space import Candidate, GoodRange
+
+PROPOSALS = 6  # the best ones of the database that are tried, too
+
+
+@dataclass(frozen=True)
+class Experience:
+    """What was known at the beginning; kept in study.json, since the study's own runs change what is known.
+
+    Attributes:
+        policies: texts of policies to try, the most promising first, each with its evidence.
+        good: the range of LRs, None where the task itself is not known well enough.
+    """
+
+    policies: tuple[tuple[str, str], ...] = ()
+    good: GoodRange | None = None
+
+    def candidates(self, max_iter: int) -> list[Candidate]:
+        return [Candidate(parse(text).bind(max_iter), why) for text, why in self.policies]
+
+    def as_json(self) -> dict[str, Any]:
+        good = self.good and [self.good.low, self.good.high, self.good.best]
+        return {"policies": [list(pair) for pair in self.policies], "range": good}
+
+    @classmethod
+    def from_json(cls, found: dict[str, Any]) -> Experience:
+        good = GoodRange(*found["range"]) if found["range"] else None
+        return cls(tuple((text, why) for text, why in found["policies"]), good)
+
+
+def look_up(db: str | None, task: Task, solver: Solver, max_iter: int, names: Sequence[str]) -> Experience:
+    """Ask the LR database for what it knows of this task or similar ones.
+
+    Args:
+        db: its URL, None for the user's own.
+        max_iter: length of the trainings.
+        names: the LR functions to choose from.
+    """
+    with Database.open(db) as database:
+        found = recommend(
+            database, task, solver=solver_settings(solver), max_iter=max_iter, epoch=solver.epoch,
+            functions=names, top=PROPOSALS,
+        )  # fmt: skip
+    usable = [p for p in found.proposals if isinstance(p.policy, FunctionPolicy) and not p.policy.pending]
+    policies = tuple((str(p.policy), f"from the LR database: {p.evidence[0]}") for p in usable)
+    same = [p for p in usable if p.main.same_task]
+    good = _range(same, max_iter) if found.compared >= COMPARED and same else None
+    return Experience(policies, good)
+
+
+def _range(proposals: Sequence[Proposal], max_iter: int) -> GoodRange:
+    """From the lowest to the highest LR of the best policies; for a constant LR the middle, by factors."""
+    times = np.unique(np.linspace(0, max_iter - 1, 1000).astype(int))
+    rates = [np.asarray(p.policy.bind(max_iter)(times)) for p in proposals]
+    high = max(float(r.max()) for r in rates)
+    low = max(min(float(r[r > 0].min()) for r in rates), high / 100)
+    return GoodRange(*(float(f"{lr:.2g}") for lr in (low, high, math.sqrt(low * high))))

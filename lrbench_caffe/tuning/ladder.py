@@ -1,0 +1,116 @@
+"""The LR range test of the paper (section V-A): short trainings with a constant LR each.
+
+From 0.1 the LR goes down by tens, and up where the top one is best, until Top-1 drops at both ends. Then the
+steps around the good ones become finer. An LR is good where its Top-1 after the test's length is within
+``TOLERANCE`` of the best, as a share of what the best has gained over guessing; the good range is the run of
+good LRs around the best one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from lrbench_caffe.errors import TrainingError
+from lrbench_caffe.metrics import Measurement
+from lrbench_caffe.tuning.space import GoodRange
+
+FIRST = (0.1, 0.01, 0.001)
+TOLERANCE = 0.05
+LOWEST, HIGHEST = 1e-7, 10.0  # no net needs LRs beyond them
+_FINER = (2.0, 5.0)  # between two powers of ten
+
+
+@dataclass
+class Rung:
+    """One LR of the ladder: its tests, none after it diverged or failed."""
+
+    lr: float
+    measurements: Sequence[Measurement]
+    diverged: bool = False
+
+    @property
+    def top1(self) -> float:
+        """At the last test; 0 where it diverged."""
+        values = [m.top1 for m in self.measurements if m.top1 is not None and m.iteration]
+        return values[-1] if values and not self.diverged else 0.0
+
+
+@dataclass
+class Ladder:
+    """Decides which LRs to try next, and what the good range is.
+
+    Args:
+        chance: Top-1 of guessing, in percent.
+    """
+
+    chance: float
+    rungs: dict[float, Rung] = field(default_factory=dict)
+
+    def add(self, rung: Rung) -> None:
+        self.rungs[rung.lr] = rung
+
+    def ask(self) -> list[float]:
+        """The LRs to try next, all of which may be tried at the same time; none when the range is found."""
+        if not self.rungs:
+            return list(FIRST)
+        good = self._good()
+        tens = sorted(lr for lr in self.rungs if _is_ten(lr))
+        wanted = []
+        if good and good[-1] == tens[-1] and _times(tens[-1], 10) <= HIGHEST:
+            wanted.append(_times(tens[-1], 10))
+        if (not good or good[0] == tens[0]) and _times(tens[0], 0.1) >= LOWEST:
+            wanted.append(_times(tens[0], 0.1))
+        return wanted or [lr for lr in self._between(good) if lr not in self.rungs]
+
+    def _between(self, good: list[float]) -> list[float]:
+        """LRs within the tens next to both ends of the good range."""
+        if not good:
+            return []
+        floors = {10.0 ** math.floor(math.log10(lr) + 1e-9) for lr in (good[0] / 1.01, good[-1])}
+        return sorted(_times(floor, factor) for floor in floors for factor in _FINER)
+
+    def _good(self) -> list[float]:
+        """The good LRs around the best one, rising."""
+        ordered = sorted(self.rungs)
+        values = {lr: self.rungs[lr].top1 for lr in ordered}
+        top = max(values.values())
+        if top <= self.chance:
+            return []
+        least = top - TOLERANCE * (top - self.chance)
+        at = max(range(len(ordered)), key=lambda i: values[ordered[i]])
+        first = last = at
+        while first > 0 and values[ordered[first - 1]] >= least:
+            first -= 1
+        while last + 1 < len(ordered) and values[ordered[last + 1]] >= least:
+            last += 1
+        return ordered[first : last + 1]
+
+    def result(self) -> GoodRange:
+        """The good range.
+
+        Raises:
+            TrainingError: no LR learned anything.
+        """
+        good = self._good()
+        if not good:
+            tried = ", ".join(f"{lr:g}" for lr in sorted(self.rungs))
+            raise TrainingError(f"no constant LR learned anything: {tried} ended no better than guessing")
+        return GoodRange(good[0], good[-1], max(good, key=lambda lr: self.rungs[lr].top1))
+
+
+def _is_ten(lr: float) -> bool:
+    return math.isclose(math.log10(lr), round(math.log10(lr)), abs_tol=1e-6)
+
+
+def _times(lr: float, factor: float) -> float:
+    return float(f"{lr * factor:.3g}")
+
+
+def rule(ladder: Mapping[float, Rung] | None = None) -> str:
+    """The rule in words, for reports."""
+    return (
+        f"LRs whose Top-1 is within {100 * TOLERANCE:g} % of the best one's gain over guessing, "
+        "around the best constant LR"
+    )

@@ -1,0 +1,220 @@
+"""The result of a tuning: for the terminal, as Markdown, as a picture."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lrbench_caffe import ranking
+from lrbench_caffe.jobs import Result
+from lrbench_caffe.metrics import Measurement, best
+from lrbench_caffe.plots import save
+from lrbench_caffe.plots.style import TEST, TRAIN, accuracy_limits, series
+from lrbench_caffe.report import Rows, markdown_table, number
+from lrbench_caffe.tuning.ladder import Ladder, rule
+from lrbench_caffe.tuning.study import Study, Trained
+from lrbench_caffe.tuning.tuner import Outcome
+
+COLUMNS = ("top1", "top5", "ac", "cd", "cdac", "ld")
+
+
+def finalist_rows(study: Study, outcome: Outcome) -> Rows:
+    """The finalists, the best by the study's goal first: metrics at each one's first highest Top-1."""
+    target = target_of(study, outcome.finalists)
+    heading = ["", "policy", "n", "#Iter"] + ([f"to {target:g} %"] if target is not None else [])
+    rows = [[*heading, *(ranking.CRITERIA[name].heading for name in COLUMNS)]]
+    for place, trained in enumerate(ranked(study, outcome.finalists), 1):
+        rows.append(_row(str(place), trained, target))
+    if outcome.baseline and outcome.baseline not in outcome.finalists:
+        rows.append(_row("own", outcome.baseline, target))
+    return rows
+
+
+def target_of(study: Study, finalists: Sequence[Trained]) -> float | None:
+    """The Top-1 to reach: what was given, or for cost the best finalist's mean less its deviation."""
+    if study.plan.target_top1 is not None or study.plan.goal != "cost":
+        return study.plan.target_top1
+    spreads = [[m.top1 for m in _tops(t) if m.top1 is not None] for t in finalists]
+    best_of = max((values for values in spreads if values), key=statistics.fmean, default=None)
+    return None if best_of is None else round(statistics.fmean(best_of) - statistics.pstdev(best_of), 2)
+
+
+def ranked(study: Study, finalists: Sequence[Trained]) -> list[Trained]:
+    """By mean Top-1; for cost, by the mean iterations to the target, those that always get there first."""
+    target = target_of(study, finalists)
+
+    def key(trained: Trained) -> tuple[float, ...]:
+        top1 = mean([m.top1 for m in _tops(trained)])
+        if study.plan.goal == "accuracy" or target is None:
+            return (-top1, mean([float(m.iteration) for m in _tops(trained)]))
+        reach = _reach(trained, target)
+        return (-len(reach) / max(1, len(trained.results)), mean(reach), -top1)
+
+    return sorted(finalists, key=key)
+
+
+def _row(place: str, trained: Trained, target: float | None) -> list[str]:
+    tops = _tops(trained)
+    row = [place, f"{trained.policy:.6g}", str(len(tops)), spread([float(m.iteration) for m in tops], 0)]
+    if target is not None:
+        row.append(spread(_reach(trained, target), 0))
+    for name in COLUMNS:
+        values = [getattr(m, name) for m in tops]
+        row.append(spread([v for v in values if v is not None], ranking.CRITERIA[name].digits))
+    return row
+
+
+def _tops(trained: Trained) -> list[Measurement]:
+    return [top for result in trained.results.values() if (top := best(result.measurements))]
+
+
+def _reach(trained: Trained, target: float) -> list[float]:
+    seeds = trained.results
+    found = [curve.reaches(target) for seed in seeds if (curve := trained.curve(seed))]
+    return [float(iteration) for iteration in found if iteration is not None]
+
+
+def mean(values: Sequence[float | None]) -> float:
+    known = [v for v in values if v is not None]
+    return statistics.fmean(known) if known else float("inf")
+
+
+def spread(values: Sequence[float], digits: int) -> str:
+    """ "99.31 ± 0.02" (population deviation); "-" for nothing."""
+    if not values:
+        return "-"
+    text = number(statistics.fmean(values), digits)
+    return text if len(values) < 2 else f"{text} ± {number(statistics.pstdev(values), digits)}"
+
+
+# -- cost --------------------------------------------------------------------------------------------
+
+
+def cost_rows(study: Study, outcome: Outcome) -> Rows:
+    """What each stage cost, against training all candidates in full with one seed."""
+    rows = [["stage", "iterations", "of all in full"]]
+    for stage, iterations in outcome.spent.items():
+        rows.append([stage, f"{iterations:,}", f"{iterations / outcome.full:.1%}"])
+    total = sum(outcome.spent.values())
+    rows.append(["in all", f"{total:,}", f"{total / outcome.full:.1%}"])
+    rows.append([f"{len(outcome.candidates)} candidates in full", f"{outcome.full:,}", "100 %"])
+    return rows
+
+
+def time_line(study: Study, outcome: Outcome) -> str:
+    """Training time, measured, and what all candidates in full would have taken, by calculation."""
+    seconds, iterations = study.seconds, study.iterations
+    if not iterations or not seconds:
+        return "training time: not measured"
+    full = seconds / iterations * outcome.full
+    return (
+        f"training time, one after the other: {_clock(seconds)} measured; "
+        f"all candidates in full: {_clock(full)} by calculation"
+    )
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds // 3600)}:{int(seconds // 60 % 60):02d}:{int(seconds % 60):02d}"
+
+
+# -- the report --------------------------------------------------------------------------------------
+
+
+def write_report(study: Study, outcome: Outcome) -> Path:
+    """Write report.md, tuning.png and, where there was a range test, range.png. Returns the first."""
+    tuning_plot(study.folder / "tuning.png", study, outcome)
+    parts = [
+        f"# Tuning of {study.plan.solver}\n",
+        f"Goal: {study.plan.goal}. {len(outcome.candidates)} candidates; "
+        f"trainings of {study.plan.max_iter:,} iterations, a test every {study.plan.test_interval}. "
+        f"Seeds from {study.plan.seed} on.\n",
+        range_text(outcome),
+        "## Finalists\n",
+        "Mean ± deviation over n trainings, each at its first highest Top-1.\n",
+        markdown_table(finalist_rows(study, outcome), left=2),
+        "## Cost\n",
+        markdown_table(cost_rows(study, outcome)),
+        f"{time_line(study, outcome)}.\n",
+        "![Top-1 over iterations](tuning.png)\n",
+        "## All trainings\n",
+        markdown_table(training_rows(study), left=1),
+    ]
+    path = study.folder / "report.md"
+    path.write_text("\n".join(parts), encoding="utf-8")
+    return path
+
+
+def range_text(outcome: Outcome) -> str:
+    good = outcome.good
+    text = f"Range of good LRs: {good.low:g} to {good.high:g}, best constant LR {good.best:g}"
+    if outcome.ladder is None:
+        return f"{text} (from the LR database).\n"
+    return f"{text}: {rule()}.\n\n" + markdown_table(ladder_rows(outcome.ladder))
+
+
+def ladder_rows(ladder: Ladder) -> Rows:
+    """Top-1 of each LR of a range test after each of its tests."""
+    tests = sorted({m.iteration for rung in ladder.rungs.values() for m in rung.measurements if m.iteration})
+    rows = [["LR", *(f"Top-1 at {iteration}" for iteration in tests)]]
+    for lr in sorted(ladder.rungs):
+        rung = ladder.rungs[lr]
+        by_iteration = {m.iteration: m.top1 for m in rung.measurements}
+        values = [number(by_iteration.get(iteration), 2) for iteration in tests]
+        rows.append([f"{lr:g}" + " (diverged)" * rung.diverged, *values])
+    return rows
+
+
+def training_rows(study: Study) -> Rows:
+    """Every training of the study, the best first."""
+    results = [r for trained in study.known.values() for r in trained.results.values()]
+    rows = [["policy", "seed", "iterations", "best Top-1 (%)", "at", "ended"]]
+    for result in sorted(results, key=lambda r: -_top1(r)):
+        top = best(result.measurements)
+        ended = result.status if result.status != "stopped" else "left there"
+        rows.append(
+            [
+                str(result.training.policy), str(result.training.seed), str(result.iteration),
+                number(top.top1 if top else None, 2), str(top.iteration) if top else "-",
+                ended + (f": {result.reason}" if ended in ("failed", "diverged") else ""),
+            ]
+        )  # fmt: skip
+    return rows
+
+
+def _top1(result: Result) -> float:
+    top = best(result.measurements)
+    return top.top1 if top and top.top1 is not None else -1.0
+
+
+def tuning_plot(path: Path, study: Study, outcome: Outcome) -> None:
+    """Write a PNG: Top-1 of every training over its iterations, finalists and baseline in colour."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 6), layout="constrained")
+    axes: Any = figure.subplots()
+    colours = {id(trained): series(number)["color"] for number, trained in enumerate(outcome.finalists)}
+    if outcome.baseline:
+        colours.setdefault(id(outcome.baseline), TEST)
+    shown: list[list[float]] = []
+    for trained in study.known.values():
+        colour = colours.get(id(trained))
+        curves = [c for seed in trained.results if (c := trained.curve(seed)) and len(c.top1)]
+        for number, curve in enumerate(curves):
+            if colour is None:
+                axes.plot(curve.iterations, curve.top1, color=TRAIN, linewidth=0.7, alpha=0.5, zorder=1)
+                continue
+            label = None if number else f"{trained.policy:.6g}"
+            axes.plot(curve.iterations, curve.top1, ".-", color=colour, linewidth=1.3, label=label, zorder=3)
+            shown.append(list(curve.top1[len(curve.top1) // 4 :]))
+    limits = accuracy_limits(shown)
+    if limits:
+        axes.set_ylim(*limits)
+    axes.set_xlabel("iteration")
+    axes.set_ylabel("Top-1 (%)")
+    title = f"{len(study.known)} policies were trained, {len(outcome.candidates)} were candidates"
+    axes.set_title(title, fontsize=10)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8, loc="lower right")
+    save(figure, path)

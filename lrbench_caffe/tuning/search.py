@@ -1,0 +1,254 @@
+"""Decides which candidate to train next, and how far. Pure: it is told results and asked for steps.
+
+What was found on recorded curves (tools/bench_tuner), and what the rules below make of it:
+
+- The range of LRs decides most, the function little. Two trainings are of one *level* where their mean LRs over
+  the first fifth are alike. A few scouts find the highest level that does not diverge; what diverges costs
+  little, and nothing at or above its level is tried again.
+- Before 15 % of a training, Top-1 says nothing about its end, whatever its level; so a candidate is opened with
+  that much at once. Later its best Top-1 so far tells most. The best so far, not the last: a cyclic policy is
+  not thrown away in the part of its cycle where the LR is high and Top-1 low.
+- Good trainings are flat long before their end. A candidate whose best is k tests old is less and less likely
+  to surpass it, and others are trained instead; it is not lost, and its turn may come again.
+- Within the good range the order is nearly chance. Then the next candidate that is opened beats the best of m
+  others with a chance of 1 / (m + 1): the chance of a record.
+
+So each step is given to the candidate with the highest chance of a new best for each test that it costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lrbench_caffe.lr import Policy
+from lrbench_caffe.tuning.curves import Curve
+
+BATCH = 4  # steps that are taken at the same time, however many jobs there are: the result is the same
+LEVEL = 0.2  # share of a training whose mean LR is a candidate's level
+OPEN = 0.15  # share of a training with which a candidate is opened
+TICKET = 0.35  # share of a training that it takes, all in all, to see what a new candidate is worth
+START = 0.03  # LR of the first scout, where nothing is known
+STRIDE = 0.35  # decades between two scouts
+WIDE = 0.6  # decades below the best level: candidates lower than that are expected to be slow
+NEAR = 0.15  # decades within which levels are taken to be alike
+FORGET = 0.55  # factor on the chance of a new best for every test that brought none
+GAIN = 0.04  # share of the error that a training is expected to lose yet, at its end; more before it
+LEAST_GAIN = 0.05  # percent of Top-1
+
+
+@dataclass(frozen=True)
+class Step:
+    """Train candidate ``index`` up to iteration ``until``."""
+
+    index: int
+    until: int
+
+
+class Search:
+    """A search among policies.
+
+    Args:
+        policies: the candidates, bound to max_iter.
+        max_iter, test_interval: of their trainings.
+        budget: iterations that the search may spend, None for all.
+        seed: of the order of what is equally promising.
+        chance: Top-1 of guessing, in percent.
+        goal: "accuracy", or "cost": the fewest iterations to target_top1.
+        target_top1: in percent; with "accuracy", what is high enough.
+    """
+
+    def __init__(
+        self,
+        policies: Sequence[Policy],
+        *,
+        max_iter: int,
+        test_interval: int,
+        budget: int | None = None,
+        seed: int = 0,
+        chance: float = 0.0,
+        goal: str = "accuracy",
+        target_top1: float | None = None,
+    ) -> None:
+        self.policies = list(policies)
+        self._interval = test_interval
+        self._tests = max(1, max_iter // test_interval)
+        self._opening = max(1, round(OPEN * self._tests))
+        self._budget = budget
+        self._random = np.random.default_rng(seed)
+        self._chance = chance
+        self._target = target_top1
+        self._cheap = goal == "cost" and target_top1 is not None
+        self._level = np.array([level(policy, max_iter) for policy in self.policies])
+        self._curves: list[Curve | None] = [None] * len(self.policies)
+        self._done = np.zeros(len(self.policies), dtype=int)  # tests
+        self._known: list[tuple[float, Curve]] = []  # of other policies: level and curve
+        self._spent = 0
+        self._scouting = True
+
+    # -- results --------------------------------------------------------------------------------
+
+    def know(self, policy: Policy, curve: Curve) -> None:
+        """Take in a training that was made before, of a candidate or of another policy."""
+        text = str(policy)
+        for index, candidate in enumerate(self.policies):
+            if str(candidate) == text:
+                self._take(index, curve)
+                return
+        self._known.append((level(policy, self._tests * self._interval), curve))
+
+    def tell(self, step: Step, curve: Curve) -> None:
+        """Take in what a step has brought: all of the training's curve so far."""
+        before = self._curves[step.index]
+        self._spent += curve.trained - (before.trained if before else 0)
+        self._take(step.index, curve)
+
+    def _take(self, index: int, curve: Curve) -> None:
+        self._curves[index] = curve
+        self._done[index] = len(curve.top1) if curve.alive else self._tests
+
+    @property
+    def best(self) -> int | None:
+        """The candidate with the best result so far, None before there is one."""
+        order = self.ranking()
+        return order[0] if order else None
+
+    def ranking(self) -> list[int]:
+        """The candidates that have results, the best first: by the first highest Top-1; for cost, by the
+        iterations to the target."""
+
+        def key(index: int) -> tuple[float, float]:
+            curve = self._curves[index]
+            assert curve is not None
+            reached = curve.reaches(self._target) if self._cheap and self._target is not None else None
+            return (float("inf") if reached is None else reached, -curve.best)
+
+        known = [i for i, c in enumerate(self._curves) if c is not None and c.alive and len(c.top1)]
+        return sorted(known, key=key)
+
+    # -- the next steps -------------------------------------------------------------------------
+
+    def ask(self) -> list[Step]:
+        """The next steps, which may be taken at the same time; none when the search is over."""
+        if self._over():
+            return []
+        if self._scouting:
+            scout = self._scout()
+            if scout is not None:
+                return [Step(scout, self._interval)]
+            self._scouting = False
+        value = self._value()
+        order = np.argsort(-value, kind="stable")[:BATCH]
+        return [Step(int(i), self._next(int(i))) for i in order if np.isfinite(value[i])]
+
+    def _next(self, index: int) -> int:
+        done = self._done[index]
+        return int(self._opening if done < self._opening else done + 1) * self._interval
+
+    def _over(self) -> bool:
+        if self._budget is not None and self._spent >= self._budget:
+            return True
+        return not self._cheap and self._target is not None and self._record() >= self._target
+
+    def _record(self) -> float:
+        """The best Top-1 of all so far."""
+        curves = [c for c in self._curves if c is not None] + [c for _, c in self._known]
+        return max((c.best for c in curves), default=0.0)
+
+    # -- levels ---------------------------------------------------------------------------------
+
+    def _results(self) -> list[tuple[float, Curve]]:
+        """Level and curve of everything that has begun."""
+        return self._known + [(self._level[i], c) for i, c in enumerate(self._curves) if c is not None]
+
+    def _learned(self, curve: Curve) -> bool:
+        return curve.alive and (curve.best > 1.5 * self._chance or not len(curve.top1))
+
+    def _limit(self) -> float:
+        """The lowest level that diverged, or learned nothing; infinity before there is one."""
+        return min((at for at, curve in self._results() if not self._learned(curve)), default=np.inf)
+
+    def _scout(self) -> int | None:
+        """A candidate to find the limit with, None when it is found: from the usual LR upwards until one
+        diverges, else downwards until one does not."""
+        limit = self._limit()
+        bearable = [at for at, curve in self._results() if self._learned(curve) and at < limit]
+        if bearable and np.isfinite(limit):
+            return None
+        fresh = np.flatnonzero(self._done == 0)
+        if not bearable and np.isinf(limit):
+            wanted = np.abs(self._level[fresh] - np.log10(START))
+        elif bearable:
+            fresh = fresh[self._level[fresh] >= max(bearable) + STRIDE]
+            wanted = self._level[fresh]
+        else:
+            fresh = fresh[self._level[fresh] <= limit - STRIDE]
+            wanted = -self._level[fresh]
+        if not len(fresh):
+            return None
+        return int(fresh[np.argmin(wanted + self._random.uniform(0, 0.1, len(fresh)))])
+
+    # -- what a step is worth -------------------------------------------------------------------
+
+    def _value(self) -> np.ndarray:
+        """For each candidate, the chance that its next step brings a new best, by the tests that it costs."""
+        limit = self._limit()
+        open_ = [(at, c) for at, c in self._results() if self._learned(c) and len(c.top1) >= self._opening]
+        value = np.full(len(self.policies), -np.inf)
+        for index in np.flatnonzero(self._done < self._tests):
+            curve = self._curves[index]
+            if curve is not None and len(curve.top1) >= self._opening:
+                value[index] = self._value_of_open(curve)
+            elif self._level[index] < limit:
+                value[index] = self._value_of_new(self._level[index], limit, open_)
+        # What is about equally promising is tried in any order, but in the same one for the same seed.
+        noise = np.exp(0.3 * self._random.standard_normal(len(value)))
+        return np.where(np.isfinite(value), value * noise, value)
+
+    def _aim(self) -> float:
+        return self._target if self._cheap and self._target is not None else self._record()
+
+    def _value_of_open(self, curve: Curve) -> float:
+        if self._cheap and curve.iterations[-1] >= self._cheapest():
+            return -np.inf  # it has reached the target, or can no longer reach it first
+        share = len(curve.top1) / self._tests
+        gain = max(self._gain(curve), LEAST_GAIN)
+        certain = 0.9 if share < 0.25 else 0.5
+        behind = max(0.0, self._aim() - curve.best)
+        return float(certain * FORGET ** _age(curve) * np.exp(-behind / gain))
+
+    def _gain(self, curve: Curve) -> float:
+        """The Top-1 that a training is expected to gain yet; the error falls roughly as 1/t."""
+        share = len(curve.top1) / self._tests
+        return (100.0 - curve.best) * GAIN / share**1.2
+
+    def _cheapest(self) -> float:
+        assert self._target is not None
+        found = [c.reaches(self._target) for _, c in self._results()]
+        return min((at for at in found if at is not None), default=np.inf)
+
+    def _value_of_new(self, at: float, limit: float, open_: Sequence[tuple[float, Curve]]) -> float:
+        top = limit - 0.1 if np.isfinite(limit) else max((lv for lv, _ in open_), default=at) + 0.2
+        expected = -max(0.0, top - WIDE - at) / WIDE - 4 * max(0.0, at - top)
+        rivals = 0
+        if open_:
+            ends = np.array([c.best + self._gain(c) * FORGET ** _age(c) for _, c in open_])
+            weights = np.exp(-0.5 * ((at - np.array([lv for lv, _ in open_])) / NEAR) ** 2)
+            seen = float((weights * (ends - np.quantile(ends, 0.8))).sum())
+            expected = (seen + 0.7 * expected) / (float(weights.sum()) + 0.7)
+            record = self._record()
+            rivals = sum(len(c.top1) >= self._opening + 2 and c.best > record - 2.0 for _, c in open_)
+        return float(np.exp(min(0.0, expected) / 0.4) / (rivals + 1) / (TICKET * self._tests))
+
+
+def level(policy: Policy, max_iter: int) -> float:
+    """log10 of the mean LR over the first fifth of a training."""
+    rates = np.asarray(policy(np.arange(max(1, round(LEVEL * max_iter)))), dtype=np.float64)
+    return float(np.log10(max(float(rates.mean()), 1e-12)))
+
+
+def _age(curve: Curve) -> int:
+    """Tests since the best one."""
+    return len(curve.top1) - 1 - int(curve.top1.argmax())

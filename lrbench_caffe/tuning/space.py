@@ -1,0 +1,173 @@
+"""The candidates of a tuning: policies by the paper's heuristics, from a range of good LRs.
+
+- k1 of a cyclic function, where its LR is highest, is the top of the good range, and a step above it: for TRI2
+  it "should be larger than the constant LR" (section V-A). k0, where it is lowest, is the bottom of the range,
+  and a tenth of it ("reducing 0.0005 by 10").
+- k0 of a decaying function, where it begins, is the top of the range, and the best constant LR.
+- l is a multiple of the epoch, and such that the training ends where the LR is low: a training that ends in
+  the middle of a cycle was not measured at its best.
+- gamma and l go together, so that the last LR is not too small (section V-B on STEP): the envelope ends at a
+  tenth, or at a hundredth for functions whose steps are few.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from lrbench_caffe.errors import InputError
+from lrbench_caffe.lr import Policy, PolicyError, parse
+from lrbench_caffe.lr.functions import find_function
+
+DECAYING = ("STEP", "NSTEP", "EXP", "INV", "POLY")
+CYCLIC = ("TRI", "TRI2", "TRIEXP", "SIN", "SIN2", "SINEXP", "COS")
+FAMILIES = {"all": ("FIX", *DECAYING, *CYCLIC), "cyclic": CYCLIC, "decaying": DECAYING}
+ABOVE = 2.5  # from the top of the range to the step above it
+ENDS = (0.1, 0.01)  # the envelope at the end of the training
+CYCLES = (1, 2, 5)  # in a training; COS, which begins at the top, has half a cycle less
+_NSTEP_AT = (0.5, 0.7, 0.8, 0.9, 0.95)  # of max_iter, as in the paper's Table VII
+
+
+@dataclass(frozen=True)
+class GoodRange:
+    """The LRs that a task bears.
+
+    Attributes:
+        low, high: the good range.
+        best: the best constant LR in it.
+    """
+
+    low: float
+    high: float
+    best: float
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A policy that may be trained.
+
+    Attributes:
+        policy: bound to the length of the training.
+        origin: why it is tried, for people.
+    """
+
+    policy: Policy
+    origin: str
+
+    @property
+    def text(self) -> str:
+        return str(self.policy)
+
+
+def functions(text: str) -> tuple[str, ...]:
+    """The functions of --functions: all, cyclic, decaying, or names by commas.
+
+    Raises:
+        InputError: an unknown or repeated name, or one that cannot be tuned.
+    """
+    if text.strip().lower() in FAMILIES:
+        return FAMILIES[text.strip().lower()]
+    found: list[str] = []
+    for name in (part.strip() for part in text.split(",")):
+        try:
+            function = find_function(name).name
+        except PolicyError as error:
+            raise InputError(f"--functions: {error}; or one of {', '.join(FAMILIES)}") from None
+        if function not in FAMILIES["all"]:
+            raise InputError(
+                f"--functions: {name}: not tuned; allowed: {', '.join(FAMILIES)}, or of {', '.join(FAMILIES['all'])}"
+            )
+        if function in found:
+            raise InputError(f"--functions: {name}: given twice; allowed: each once")
+        found.append(function)
+    return tuple(found)
+
+
+def candidates(
+    good: GoodRange, names: Sequence[str], *, max_iter: int, epoch: float | None
+) -> list[Candidate]:
+    """All policies of these functions that the heuristics propose, each once.
+
+    Args:
+        good: the range of LRs.
+        names: LR functions, of ``FAMILIES["all"]``.
+        max_iter: length of the training; epoch: iterations in an epoch, None where not known.
+    """
+    found: dict[str, Candidate] = {}
+    for name in names:
+        for text, why in _proposals(name, good, max_iter, epoch):
+            policy = parse(text).bind(max_iter)
+            found.setdefault(str(policy), Candidate(policy, why))
+    return list(found.values())
+
+
+def _proposals(name: str, good: GoodRange, max_iter: int, epoch: float | None) -> Iterator[tuple[str, str]]:
+    if name == "FIX":
+        for k0 in _distinct(good.best, good.high):
+            yield f"FIX(k0={k0})", "a constant LR of the good range"
+    elif name in DECAYING:
+        for k0 in _distinct(good.high, good.best, good.high * ABOVE):
+            for shape in _decays(name, max_iter, epoch):
+                yield f"{name}(k0={k0}, {shape})", "begins at the top of the good range"
+    else:
+        for k0, k1, why in (
+            (good.low, good.high, "cycles through the good range"),
+            (good.low / 10, good.high * ABOVE, "cycles through more than the good range"),
+        ):
+            k0, k1 = _distinct(k0, k1) if k0 < k1 else (_digits(k1 / 10, 2), _digits(k1, 2))
+            for shape in _cycles(name, max_iter, epoch):
+                yield f"{name}(k0={k0}, k1={k1}, {shape})", why
+
+
+def _decays(name: str, max_iter: int, epoch: float | None) -> Iterator[str]:
+    if name == "POLY":
+        yield "p=1"
+        yield "p=2"
+    elif name == "INV":
+        yield f"gamma={_digits(1 / max_iter, 5)}, p=0.75"
+        yield f"gamma={_digits(10 / max_iter, 5)}, p=0.75"
+    else:
+        for end in ENDS:
+            if name == "EXP":
+                yield f"gamma={_decay(end, max_iter)}"
+            elif name == "STEP":
+                steps = _epochs(max_iter / 10, epoch)
+                yield f"gamma={_digits(end ** (steps / max_iter), 2)}, l={steps}"
+            else:
+                at = sorted({max(1, round(max_iter * share)) for share in _NSTEP_AT})
+                yield f"gamma={_digits(end ** (1 / len(at)), 2)}, l={at}"
+
+
+def _cycles(name: str, max_iter: int, epoch: float | None) -> Iterator[str]:
+    gamma = f"gamma={_decay(ENDS[0], max_iter)}, " if name.endswith("EXP") else ""
+    for steps in sorted({half_cycle(name, cycles, max_iter, epoch) for cycles in CYCLES}):
+        yield f"{gamma}l={steps}"
+
+
+def half_cycle(name: str, cycles: int, max_iter: int, epoch: float | None) -> int:
+    """l for this many cycles in a training that ends at the bottom of one, in whole epochs where that is
+    near enough."""
+    halves = 2 * cycles - 1 if name == "COS" else 2 * cycles
+    return _epochs(max_iter / halves, epoch)
+
+
+def _epochs(iterations: float, epoch: float | None) -> int:
+    """Rounded to whole epochs, unless that moves it by more than a tenth."""
+    if epoch:
+        whole = round(iterations / epoch) * epoch
+        if abs(whole - iterations) <= 0.1 * iterations:
+            return max(1, round(whole))
+    return max(1, round(iterations))
+
+
+def _distinct(*lrs: float) -> list[float]:
+    return list(dict.fromkeys(_digits(lr, 2) for lr in lrs))
+
+
+def _digits(value: float, digits: int) -> float:
+    return float(f"{value:.{digits}g}")
+
+
+def _decay(end: float, times: int) -> float:
+    """gamma with gamma^times = end, and 1 - gamma of five digits."""
+    return float(f"{1 - _digits(1 - end ** (1 / times), 5):.15g}")

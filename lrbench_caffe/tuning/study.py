@@ -1,0 +1,212 @@
+"""One tuning: its stages, and what it keeps.
+
+    study.json     what was asked for, and what was found before the first training
+    trainings/     a run directory for each policy and seed
+    report.md      the result, with tuning.png and range.png
+
+A study keeps no other state. Its decisions are a function of the results, so one that was killed makes
+them again when it is started again: trainings that are there are not repeated, those that were cut off go on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lrbench_caffe.jobs import Pool, Result, Training
+from lrbench_caffe.lr import Policy, parse
+from lrbench_caffe.runtime.client import HANG_SECONDS
+from lrbench_caffe.tuning.curves import Curve
+from lrbench_caffe.tuning.ladder import Ladder, Rung
+from lrbench_caffe.tuning.search import Search, Step
+from lrbench_caffe.tuning.space import FAMILIES, GoodRange
+
+WAIT = 0.5  # seconds between two looks at what still runs
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a tuning is to do, as study.json keeps it.
+
+    Attributes:
+        solver: the solver file.
+        max_iter, test_interval: of every training; epoch: iterations in one, None where not known.
+        chance: Top-1 of guessing, in percent.
+        seed: of the first training of each policy; further ones have the numbers after it.
+        flags: more flags for every training.
+        functions: LR functions to choose from.
+        goal: "accuracy", or "cost": the fewest iterations to ``target_top1``.
+        target_top1: in percent, None for as high as possible.
+        seeds: trainings of each finalist; top: how many finalists.
+        budget: iterations, for all of it; None for the usual share.
+        compose: whether to try compositions of the best policies.
+    """
+
+    solver: str
+    max_iter: int
+    test_interval: int
+    epoch: float | None
+    chance: float
+    seed: int
+    flags: tuple[str, ...] = ()
+    functions: tuple[str, ...] = FAMILIES["all"]
+    goal: str = "accuracy"
+    target_top1: float | None = None
+    seeds: int = 1
+    top: int = 1
+    budget: int | None = None
+    compose: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+
+@dataclass
+class Trained:
+    """What is known of one policy."""
+
+    policy: Policy
+    results: dict[int, Result] = field(default_factory=dict)  # by seed
+
+    def curve(self, seed: int) -> Curve | None:
+        result = self.results.get(seed)
+        return Curve.of(result.measurements, result.iteration, result.status) if result else None
+
+
+class Study:
+    """The trainings of a tuning.
+
+    Args:
+        folder: where they are kept.
+        plan: what is asked for.
+        pool: where they are trained.
+        db: URL of the LR database, None for the user's own, "" for none.
+        hang_seconds: see ``Training``.
+        watch: told of each training that is begun and each result, for people to see.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        plan: Plan,
+        pool: Pool,
+        *,
+        db: str | None = None,
+        hang_seconds: float = HANG_SECONDS,
+        watch: Watch | None = None,
+    ) -> None:
+        self.folder = folder
+        self.plan = plan
+        self.known: dict[str, Trained] = {}
+        self._latest: dict[str, Result] = {}  # by run directory
+        self._pool = pool
+        self._db = db
+        self._hang_seconds = hang_seconds
+        self.watch = watch or Watch()
+
+    # -- trainings ------------------------------------------------------------------------------
+
+    def train(self, wanted: Iterable[tuple[Policy, int, int]]) -> list[Result]:
+        """Train policies with seeds up to iterations, all at the same time where there is room.
+
+        Returns:
+            The results, in the order of what was wanted.
+        """
+        pairs = [(policy, self._training(policy, seed, until)) for policy, seed, until in wanted]
+        results = self.run([training for _, training in pairs])
+        for (policy, training), result in zip(pairs, results):
+            self.known.setdefault(str(policy), Trained(policy)).results[training.seed] = result
+        return results
+
+    def run(self, trainings: Sequence[Training]) -> list[Result]:
+        """Any trainings; ``train`` makes those of policies."""
+        for training in trainings:
+            self._pool.submit(training)
+        self.watch.begun(trainings)
+        results: dict[Training, Result] = {}
+        while len(results) < len(trainings):
+            result = self._pool.next(timeout=WAIT)
+            if result is None:
+                self.watch.waiting(self.iterations)
+                continue
+            results[result.training] = self._latest[result.training.out] = result
+            self.watch.ended(result, self.iterations)
+        return [results[training] for training in trainings]
+
+    def _training(self, policy: Policy, seed: int, until: int) -> Training:
+        plan = self.plan
+        return self.training(
+            plan.solver, directory_name(policy, seed), seed, policy=str(policy), max_iter=plan.max_iter,
+            until=min(until, plan.max_iter), test_interval=plan.test_interval,
+        )  # fmt: skip
+
+    def training(self, solver: str, name: str, seed: int, **more: Any) -> Training:
+        """A training in the folder of this study; ``more`` as for ``Training``."""
+        return Training(
+            solver, seed=seed, out=str(self.folder / "trainings" / name), db=self._db,
+            hang_seconds=self._hang_seconds, flags=self.plan.flags, **more,
+        )  # fmt: skip
+
+    @property
+    def iterations(self) -> int:
+        """Iterations trained so far, for everything."""
+        return sum(result.iteration for result in self._latest.values())
+
+    @property
+    def seconds(self) -> float:
+        """The time that they took, as measured by the trainings, one after the other."""
+        return sum(r.measurements[-1].seconds or 0.0 for r in self._latest.values() if r.measurements)
+
+    # -- stages ---------------------------------------------------------------------------------
+
+    def find_range(self, ladder: Ladder, until: int) -> GoodRange:
+        """The LR range test: constant LRs for ``until`` iterations each."""
+        while lrs := ladder.ask():
+            policies = [parse(f"FIX(k0={lr!r})") for lr in lrs]
+            results = self.train((policy, self.plan.seed, until) for policy in policies)
+            for lr, result in zip(lrs, results):
+                ladder.add(Rung(lr, result.measurements, result.status in ("diverged", "failed")))
+        return ladder.result()
+
+    def search(self, search: Search) -> None:
+        """Train what the search asks for until it asks for nothing more."""
+        policies = search.policies
+        while steps := search.ask():
+            wanted = [(policies[step.index], self.plan.seed, step.until) for step in steps]
+            for step, result in zip(steps, self.train(wanted)):
+                search.tell(step, Curve.of(result.measurements, result.iteration, result.status))
+
+    def repeat(self, policies: Sequence[Policy]) -> list[Trained]:
+        """Train the finalists to the end, with all seeds."""
+        seeds = range(self.plan.seed, self.plan.seed + self.plan.seeds)
+        self.train((policy, seed, self.plan.max_iter) for policy in policies for seed in seeds)
+        return [self.known[str(policy)] for policy in policies]
+
+
+class Watch:
+    """Is told what a study does; for people, or for nobody, as here."""
+
+    def begun(self, trainings: Sequence[Training]) -> None:
+        """These are being trained now."""
+
+    def waiting(self, iterations: int) -> None:
+        """Nothing has ended for half a second; so many iterations were trained in all that has."""
+
+    def ended(self, result: Result, iterations: int) -> None:
+        """One of them has ended."""
+
+    def budget(self, iterations: int) -> None:
+        """So many iterations may be trained in all."""
+
+    def say(self, text: str) -> None:
+        """Something a person should know."""
+
+
+def directory_name(policy: Policy, seed: int) -> str:
+    """Of a training within a study: the function, for people, and a digest of the policy."""
+    digest = hashlib.sha256(str(policy).encode()).hexdigest()[:10]
+    function = "-".join(name.lower() for name in policy.functions)
+    return f"{function}-{digest}-seed{seed}"

@@ -1,0 +1,210 @@
+"""The stages of a tuning, from a solver to a ranking. What each may cost is decided here."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lrbench_caffe.errors import InputError, TrainingError
+from lrbench_caffe.lr import Policy, PolicyError, from_caffe, parse
+from lrbench_caffe.prototxt.solver import Solver
+from lrbench_caffe.records import Task
+from lrbench_caffe.tuning.composing import compositions
+from lrbench_caffe.tuning.experience import Experience, look_up
+from lrbench_caffe.tuning.ladder import Ladder
+from lrbench_caffe.tuning.search import Search
+from lrbench_caffe.tuning.space import Candidate, GoodRange, candidates
+from lrbench_caffe.tuning.study import Plan, Study, Trained
+
+SHARE = 0.15  # of training all candidates in full: what a tuning may cost if nobody says
+RANGE_SHARE = 0.1  # of a training: length of the range test's trainings
+COMPOSING_SHARE = 0.2  # of the search's budget, for compositions
+MAY_CHANGE = ("budget", "top", "seeds", "target_top1", "compose")  # when a study goes on
+
+
+@dataclass
+class Outcome:
+    """What a tuning found.
+
+    Attributes:
+        good: the range of good LRs; ladder: its test, None where the database knew it.
+        candidates: what could be tried, the baseline first; full: iterations of training them all in full.
+        finalists: the best, trained with all seeds.
+        baseline: the solver's own policy.
+        spent: iterations of each stage.
+        composed: the compositions that were tried.
+    """
+
+    good: GoodRange
+    ladder: Ladder | None
+    candidates: list[Candidate]
+    full: int
+    finalists: list[Trained]
+    baseline: Trained | None
+    spent: dict[str, int] = field(default_factory=dict)
+    composed: list[Candidate] = field(default_factory=list)
+
+
+class Tuner:
+    """Runs a study.
+
+    Args:
+        study: where trainings are made and kept.
+        task, solver: what is trained.
+        db: the LR database to ask for experience, None to ask none.
+    """
+
+    def __init__(self, study: Study, task: Task, solver: Solver, db: str | None) -> None:
+        self._study, self._plan = study, study.plan
+        self._task, self._solver, self._db = task, solver, db
+        self._say = study.watch.say
+        self._spent: dict[str, int] = {}
+
+    def tune(self) -> Outcome:
+        """All stages.
+
+        Raises:
+            InputError: the study's directory holds another one.
+            TrainingError: no policy could be trained.
+        """
+        experience = self._begin()
+        own = self._own_policy()
+        ladder = None
+        good = experience.good
+        if good:
+            self._say(f"range of good LRs, from the LR database: {good.low:g} to {good.high:g}")
+        else:
+            ladder = Ladder(self._plan.chance)
+            good = self._study.find_range(ladder, range_length(self._plan))
+            self._say(f"range of good LRs: {good.low:g} to {good.high:g}, best constant LR {good.best:g}")
+        self._account("range test")
+        pool = self._candidates(own, experience, good)
+        full = len(pool) * self._plan.max_iter
+        budget = self._plan.budget or round(SHARE * full)
+        self._say(
+            f"{len(pool)} candidates; all in full: {full:,} iterations; budget: {budget:,} ({budget / full:.0%})"
+        )
+        self._study.watch.budget(budget)
+        finalists, composed = self._find(pool, budget)
+        self._say("finalists: " + ", ".join(f"{policy:.6g}" for policy in finalists))
+        trained = self._study.repeat(finalists)
+        self._account("finalists")
+        baseline = self._study.known.get(str(own)) if own else None
+        return Outcome(good, ladder, pool, full, trained, baseline, self._spent, composed)
+
+    # -- before ---------------------------------------------------------------------------------
+
+    def _begin(self) -> Experience:
+        """Begin the study, or find out with what it was begun."""
+        path = self._study.folder / "study.json"
+        if path.exists():
+            kept = _read(path)
+            _check_same(kept["plan"], self._plan, self._study.folder)
+            self._say(f"the study in {self._study.folder} goes on")
+            return Experience.from_json(kept["experience"])
+        experience = Experience()
+        if self._db is not None:
+            names = self._plan.functions
+            experience = look_up(self._db, self._task, self._solver, self._plan.max_iter, names)
+            for text, why in experience.policies:
+                self._say(f"known: {text} ({why})")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = {"plan": self._plan.as_json(), "experience": experience.as_json()}
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        os.replace(temporary, path)
+        return experience
+
+    def _own_policy(self) -> Policy | None:
+        """The solver's own lr_policy, to compare with; None where it has none that can be used."""
+        message = self._solver.message
+        try:
+            policy = from_caffe(
+                message.lr_policy, base_lr=message.base_lr, gamma=message.gamma, power=message.power,
+                stepsize=message.stepsize or None, stepvalue=list(message.stepvalue), max_iter=self._plan.max_iter,
+            )  # fmt: skip
+            return parse(f"{policy:.7g}").bind(self._plan.max_iter)
+        except PolicyError:
+            return None
+
+    def _candidates(self, own: Policy | None, experience: Experience, good: GoodRange) -> list[Candidate]:
+        """Without repetitions: the baseline, what the database proposes, what the heuristics propose."""
+        plan = self._plan
+        found = [Candidate(own, "the solver's own lr_policy")] if own else []
+        found += experience.candidates(plan.max_iter)
+        found += candidates(good, plan.functions, max_iter=plan.max_iter, epoch=plan.epoch)
+        return list({str(c.policy): c for c in reversed(found)}.values())[::-1]
+
+    # -- the search -----------------------------------------------------------------------------
+
+    def _find(self, pool: Sequence[Candidate], budget: int) -> tuple[list[Policy], list[Candidate]]:
+        """The finalists, and the compositions that were tried."""
+        plan = self._plan
+        # What the finalists will need, if none of them has been trained far.
+        reserve = plan.top * plan.seeds * plan.max_iter
+        room = max(budget - reserve - self._study.iterations, budget // 4)
+        share = COMPOSING_SHARE if plan.compose else 0.0
+        search = self._search([c.policy for c in pool], round((1 - share) * room))
+        self._account("search")
+        best = [search.policies[i] for i in search.ranking()]
+        composed = []
+        if plan.compose:
+            composed = compositions(best, plan.max_iter)
+            more = self._search([c.policy for c in composed] + best[:1], round(share * room))
+            self._account("compositions")
+            best = self._by_result([*best, *(more.policies[i] for i in more.ranking())])
+        if not best:
+            raise TrainingError(f"no candidate could be trained; see the logs in {self._study.folder}")
+        return best[: plan.top], composed
+
+    def _search(self, policies: list[Policy], budget: int) -> Search:
+        plan = self._plan
+        search = Search(
+            policies, max_iter=plan.max_iter, test_interval=plan.test_interval, budget=budget, seed=plan.seed,
+            chance=plan.chance, goal=plan.goal, target_top1=plan.target_top1,
+        )  # fmt: skip
+        for trained in self._study.known.values():  # of the range test
+            curve = trained.curve(plan.seed)
+            if curve is not None:
+                search.know(trained.policy, curve)
+        self._study.search(search)
+        return search
+
+    def _by_result(self, policies: Sequence[Policy]) -> list[Policy]:
+        """By the best Top-1 so far, the first of equal ones first."""
+
+        def best(policy: Policy) -> float:
+            curve = self._study.known[str(policy)].curve(self._plan.seed)
+            return curve.best if curve else 0.0
+
+        return sorted(dict.fromkeys(policies), key=lambda policy: -best(policy))
+
+    def _account(self, stage: str) -> None:
+        self._spent[stage] = self._study.iterations - sum(self._spent.values())
+
+
+def range_length(plan: Plan) -> int:
+    """Iterations of each training of a range test: a tenth of a whole one, but two tests."""
+    return max(2, round(RANGE_SHARE * plan.max_iter / plan.test_interval)) * plan.test_interval
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        found["plan"], found["experience"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not a study: {error}; allowed: another --out") from error
+    return dict(found)
+
+
+def _check_same(kept: dict[str, Any], plan: Plan, folder: Path) -> None:
+    for name, value in plan.as_json().items():
+        if name not in MAY_CHANGE and kept.get(name) != value:
+            raise InputError(
+                f"{folder} holds a study with {name} {kept.get(name)}, not {value}; "
+                "allowed: the same, or another --out"
+            )

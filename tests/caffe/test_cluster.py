@@ -1,0 +1,143 @@
+"""Trainings on a Dask cluster of this machine: workers and the command may die, no run is lost or doubled."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lrbench_caffe.database import Database
+from lrbench_caffe.errors import InputError
+from lrbench_caffe.jobs.cluster import open_cluster
+from tests.caffe.harness import ENVIRONMENT, Workspace
+from tests.database.server import NoServer, Server
+
+pytest.importorskip("distributed")
+
+RUNS = 8
+COMMAND = f"""
+import sys
+from lrbench_caffe.jobs import Training
+from lrbench_caffe.jobs.cluster import open_cluster
+scheduler, database = sys.argv[1:]
+pool = open_cluster(scheduler)
+for number in range({RUNS}):
+    pool.submit(Training(
+        "solver.prototxt", seed=number, out=f"runs/{{number}}", policy="SIN2(k0=0.01, k1=0.05, l=700)",
+        max_iter=9000, test_interval=1000, db=database, flags=("--checkpoint-minutes", "0.01"),
+    ))
+print("submitted", pool.slots, flush=True)
+for _ in range({RUNS}):
+    result = None
+    while result is None:
+        result = pool.next(timeout=1)
+    print(result.training.out, result.status, result.iteration, flush=True)
+pool.close()
+"""
+
+
+class Cluster:
+    """A scheduler and workers, each a process."""
+
+    def __init__(self, folder: Path, workspace: Workspace) -> None:
+        self._folder, self._cwd = folder, workspace.path
+        self._log = (folder / "cluster.log").open("w")
+        self._file = folder / "scheduler.json"
+        self.processes = [self._start("scheduler", "--port", "0", "--dashboard-address", ":0")]
+        deadline = time.monotonic() + 60
+        while not self._file.exists():
+            assert time.monotonic() < deadline, (folder / "cluster.log").read_text()
+            time.sleep(0.1)
+        self.url = str(self._file)
+        for number in range(4):
+            options = ("--nthreads", "1", "--no-nanny", "--no-dashboard", "--name", f"w{number}")
+            self.processes.append(self._start("worker", *options, "--local-directory", str(folder)))
+
+    def _start(self, what: str, *options: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", f"distributed.cli.dask_{what}", "--scheduler-file", str(self._file)]
+        return subprocess.Popen(
+            [*command, *options], env=ENVIRONMENT, cwd=self._cwd, stdout=self._log, stderr=subprocess.STDOUT
+        )
+
+    @property
+    def address(self) -> str:
+        import json
+
+        return str(json.loads(self._file.read_text())["address"])
+
+    def close(self) -> None:
+        for process in reversed(self.processes):
+            process.kill()
+            process.wait()
+        self._log.close()
+
+
+@pytest.fixture
+def database() -> Iterator[str]:
+    try:
+        server = Server()
+    except NoServer as error:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(str(error))
+    yield server.url(server.create())
+    server.stop()
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, workspace: Workspace) -> Iterator[Cluster]:
+    folder = tmp_path / "dask"
+    folder.mkdir()
+    started = Cluster(folder, workspace)
+    yield started
+    started.close()
+
+
+def tests_done(workspace: Workspace) -> int:
+    return sum(len(workspace.run(f"runs/{number}").measurements()) for number in range(RUNS))
+
+
+def command(workspace: Workspace, *args: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", COMMAND, *args], cwd=workspace.path, env=ENVIRONMENT,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+
+def wait_until(workspace: Workspace, tests: int, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while tests_done(workspace) < tests:
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_worker_and_the_command_are_killed(workspace: Workspace, cluster: Cluster, database: str) -> None:
+    first = command(workspace, cluster.address, database)
+    wait_until(workspace, 6, first)
+    cluster.processes[2].kill()  # the second worker
+    wait_until(workspace, 12, first)
+    first.kill()
+    first.communicate()
+    second = command(workspace, cluster.address, database)
+    out, _ = second.communicate(timeout=240)
+    assert second.returncode == 0, out
+    ended = [line for line in out.splitlines() if line.startswith("runs/")]
+    assert sorted(ended) == [f"runs/{number} finished 9000" for number in range(RUNS)]
+    with Database.open(database) as opened:
+        stored = list(opened.runs(source="measured", measurements=True))
+    assert Counter(run.seed for run in stored) == Counter(range(RUNS))
+    for run in stored:
+        assert run.status == "finished"
+        assert [m.iteration for m in run.measurements] == list(range(0, 9001, 1000))
+
+
+def test_no_scheduler() -> None:
+    with pytest.raises(InputError, match=r"--scheduler: no Dask scheduler at tcp://127\.0\.0\.1:9"):
+        open_cluster("tcp://127.0.0.1:9")

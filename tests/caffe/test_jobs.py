@@ -1,0 +1,209 @@
+"""A training in a process of its own: whatever becomes of it is one result, and the others go on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from lrbench_caffe.database import Database
+from lrbench_caffe.jobs import LocalPool, Result, Training, child
+from lrbench_caffe.jobs.child import Stopped, run_child
+from tests.caffe import nets
+from tests.caffe.harness import ENVIRONMENT, ROOT, Run, Workspace, assert_same_weights, is_alive
+from tests.caffe.test_faults import write_images
+
+LONG = 200_000  # iterations: longer than any test waits
+
+
+@pytest.fixture
+def here(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """The workspace as the working directory; its children import this checkout."""
+    monkeypatch.chdir(workspace.path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    return workspace
+
+
+def training(out: str, **more: object) -> Training:
+    options = {"policy": "FIX(k0=0.05)", "db": "", "flags": ("--layers", "stock"), **more}
+    return Training("solver.prototxt", seed=3, out=out, **options)  # type: ignore[arg-type]
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.02)
+
+
+def children(pid: int) -> list[int]:
+    """The processes that any thread of a process has started."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(word) for task in tasks for word in task.read_text().split()]
+
+
+class Started:
+    """A training under way in a thread: its processes, and its result."""
+
+    def __init__(self, wanted: Training) -> None:
+        self.training = wanted
+        self.stop = threading.Event()
+        before = set(children(os.getpid()))
+        self._thread = ThreadPoolExecutor(1)
+        self._future = self._thread.submit(run_child, wanted, self.stop)
+        wait_for(lambda: len(self._tests()) > 1 or self._future.done())
+        (self.driver,) = set(children(os.getpid())) - before
+        (self.worker,) = children(self.driver)
+
+    def _tests(self) -> list[dict[str, object]]:
+        return Run(Path(self.training.out)).measurements()
+
+    def result(self) -> Result:
+        return self._future.result(timeout=120)
+
+    def close(self) -> None:
+        self.stop.set()
+        self._thread.shutdown()
+
+
+@pytest.fixture
+def start(here: Workspace) -> Iterator[Callable[..., Started]]:
+    started: list[Started] = []
+
+    def begin(**more: object) -> Started:
+        started.append(Started(training("run", max_iter=LONG, test_interval=200, **more)))
+        return started[-1]
+
+    yield begin
+    for one in started:
+        one.close()
+
+
+def test_in_parts_as_at_once(here: Workspace) -> None:
+    whole = run_child(training("whole"))
+    assert (whole.status, whole.reason, whole.iteration) == ("finished", None, 100)
+    assert [m.iteration for m in whole.measurements] == [0, 50, 100]
+    part = run_child(training("parts", until=50))
+    assert (part.status, part.iteration) == ("stopped", 50)
+    assert part.seconds > 0
+    assert run_child(training("parts", until=50)).seconds == 0.0  # it is there: nothing is started
+    rest = run_child(training("parts"))
+    assert (rest.status, rest.iteration) == ("finished", 100)
+    assert [m.top1 for m in rest.measurements] == [m.top1 for m in whole.measurements]
+    assert_same_weights(here.run("parts").model(100), here.run("whole").model(100))
+
+
+def test_a_caffe_that_aborts(here: Workspace) -> None:
+    """A record of another shape, in batch 45."""
+    write_images(here.path / "images_lmdb", odd=907)
+    here.write("net.prototxt", nets.net(train=nets.data_layer("TRAIN", source="images_lmdb", batch=20)))
+    result = run_child(training("run", db="sqlite:///lr.sqlite"))
+    assert result.status == "failed"
+    assert "Check failed" in str(result.reason)
+    assert (
+        run_child(training("run", db="sqlite:///lr.sqlite")).seconds == 0.0
+    )  # a failure is a result: it is not repeated
+
+
+def test_a_worker_that_crashes(start: Callable[..., Started]) -> None:
+    running = start()
+    os.kill(running.worker, signal.SIGSEGV)
+    result = running.result()
+    assert result.status == "failed"
+    assert "SIGSEGV" in str(result.reason)
+    assert len(result.measurements) > 1  # what was measured is there
+
+
+def test_a_worker_that_hangs(start: Callable[..., Started]) -> None:
+    running = start(hang_seconds=2.0)
+    os.kill(running.worker, signal.SIGSTOP)
+    result = running.result()
+    assert result.status == "failed"
+    assert "2 s" in str(result.reason)
+    wait_for(lambda: not is_alive(running.worker))
+
+
+def test_a_driver_that_hangs(start: Callable[..., Started], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "GRACE", 1.0)
+    running = start(hang_seconds=1.0)
+    os.kill(running.driver, signal.SIGSTOP)
+    result = running.result()
+    assert (result.status, result.reason) == ("failed", "no sign of life for 2 seconds")
+    wait_for(lambda: not is_alive(running.worker))
+
+
+def test_a_driver_that_is_killed_is_a_failed_run_in_the_database(
+    start: Callable[..., Started], tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path / 'lr.sqlite'}"
+    running = start(db=url)
+    os.kill(running.driver, signal.SIGKILL)
+    result = running.result()
+    assert result.status == "failed"
+    assert result.reason == "killed by SIGKILL, perhaps for lack of memory"
+    wait_for(lambda: not is_alive(running.worker))
+    with Database.open(url) as database:
+        (run,) = database.runs(source="measured", measurements=True)
+    assert (run.status, run.reason) == ("failed", result.reason)
+    assert [m.top1 for m in run.measurements] == [m.top1 for m in result.measurements]
+
+
+def test_stopped_and_gone_on_with(here: Workspace, start: Callable[..., Started]) -> None:
+    running = start()
+    running.stop.set()
+    with pytest.raises(Stopped):
+        running.result()
+    record = here.run("run").record
+    assert record["status"] == "stopped"
+    assert here.run("run").state(record["iteration"]).is_file()
+    further = run_child(training("run", until=record["iteration"] + 100))
+    assert further.iteration == record["iteration"] + 100
+
+
+def test_the_training_stops_with_a_snapshot_when_its_caller_is_killed(here: Workspace) -> None:
+    code = (
+        "from lrbench_caffe.jobs.child import run_child\nfrom tests.caffe.test_jobs import training, LONG\n"
+        "run_child(training('run', max_iter=LONG, test_interval=200))"
+    )
+    caller = subprocess.Popen([sys.executable, "-c", code], env=ENVIRONMENT)
+    run = here.run("run")
+    wait_for(lambda: len(run.measurements()) > 1)
+    (driver,) = children(caller.pid)
+    caller.kill()
+    caller.wait()
+    wait_for(lambda: not is_alive(driver))
+    assert run.record["status"] == "stopped"
+    assert run.state(run.record["iteration"]).is_file()
+
+
+def test_a_pool_goes_on_after_a_failure(here: Workspace) -> None:
+    here.write("broken.prototxt", nets.solver(net='"missing.prototxt"'))
+    wanted = [training(f"run{number}", policy=f"FIX(k0=0.0{number})") for number in (1, 2)]
+    broken = Training("broken.prototxt", seed=3, out="broken", db="")
+    with LocalPool(jobs=2) as pool:
+        for one in (broken, *wanted):
+            pool.submit(one)
+        results = [pool.next(timeout=120) for _ in range(3)]
+    by_out = {result.training.out: result for result in results if result}
+    assert {out: result.status for out, result in by_out.items()} == {
+        "broken": "failed", "run1": "finished", "run2": "finished",
+    }  # fmt: skip
+    assert "missing.prototxt" in str(by_out["broken"].reason)
+
+
+def test_a_pool_that_is_closed_stops_its_trainings(here: Workspace) -> None:
+    with LocalPool(jobs=1) as pool:
+        for out in ("first", "second"):
+            pool.submit(training(out, max_iter=LONG, test_interval=200))
+        wait_for(lambda: len(here.run("first").measurements()) > 1)
+        assert pool.next(timeout=0.1) is None
+    assert here.run("first").record["status"] == "stopped"
+    assert not (here.path / "second").exists()
