@@ -29,14 +29,17 @@ from lrbench_caffe.tuning.curves import Curve
 BATCH = 4  # steps that are taken at the same time, however many jobs there are: the result is the same
 LEVEL = 0.2  # share of a training whose mean LR is a candidate's level
 OPEN = 0.15  # share of a training with which a candidate is opened
+STRETCH = 1  # tests of a step further on
 TICKET = 0.35  # share of a training that it takes, all in all, to see what a new candidate is worth
 START = 0.03  # LR of the first scout, where nothing is known
 STRIDE = 0.35  # decades between two scouts
 WIDE = 0.6  # decades below the best level: candidates lower than that are expected to be slow
 NEAR = 0.15  # decades within which levels are taken to be alike
-FORGET = 0.55  # factor on the chance of a new best for every test that brought none
+FORGET = 0.85  # factor on the chance of a new best for every test that brought none
+REACH = 0.6  # of a training's mean change from test to test: how far above its best it may yet come
+LEAST_REACH = 0.03  # percent of Top-1
+RECENT = 3  # tests that the mean change is over
 GAIN = 0.04  # share of the error that a training is expected to lose yet, at its end; more before it
-LEAST_GAIN = 0.05  # percent of Top-1
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,7 @@ class Search:
         self._target = target_top1
         self._cheap = goal == "cost" and target_top1 is not None
         self._level = np.array([level(policy, max_iter) for policy in self.policies])
+        self._forks = forks(self.policies, max_iter) // test_interval
         self._curves: list[Curve | None] = [None] * len(self.policies)
         self._done = np.zeros(len(self.policies), dtype=int)  # tests
         self._known: list[tuple[float, Curve]] = []  # of other policies: level and curve
@@ -145,7 +149,7 @@ class Search:
 
     def _next(self, index: int) -> int:
         done = self._done[index]
-        return int(self._opening if done < self._opening else done + 1) * self._interval
+        return int(self._opening if done < self._opening else min(done + STRETCH, self._tests)) * self._interval
 
     def _over(self) -> bool:
         if self._budget is not None and self._spent >= self._budget:
@@ -202,7 +206,7 @@ class Search:
             if curve is not None and len(curve.top1) >= self._opening:
                 value[index] = self._value_of_open(curve)
             elif self._level[index] < limit:
-                value[index] = self._value_of_new(self._level[index], limit, open_)
+                value[index] = self._value_of_new(index, limit, open_)
         # What is about equally promising is tried in any order, but in the same one for the same seed.
         noise = np.exp(0.3 * self._random.standard_normal(len(value)))
         return np.where(np.isfinite(value), value * noise, value)
@@ -214,10 +218,9 @@ class Search:
         if self._cheap and curve.iterations[-1] >= self._cheapest():
             return -np.inf  # it has reached the target, or can no longer reach it first
         share = len(curve.top1) / self._tests
-        gain = max(self._gain(curve), LEAST_GAIN)
         certain = 0.9 if share < 0.25 else 0.5
         behind = max(0.0, self._aim() - curve.best)
-        return float(certain * FORGET ** _age(curve) * np.exp(-behind / gain))
+        return float(certain * FORGET ** _age(curve) * np.exp(-behind / _reach(curve)))
 
     def _gain(self, curve: Curve) -> float:
         """The Top-1 that a training is expected to gain yet; the error falls roughly as 1/t."""
@@ -229,7 +232,8 @@ class Search:
         found = [c.reaches(self._target) for _, c in self._results()]
         return min((at for at in found if at is not None), default=np.inf)
 
-    def _value_of_new(self, at: float, limit: float, open_: Sequence[tuple[float, Curve]]) -> float:
+    def _value_of_new(self, index: int, limit: float, open_: Sequence[tuple[float, Curve]]) -> float:
+        at = self._level[index]
         top = limit - 0.1 if np.isfinite(limit) else max((lv for lv, _ in open_), default=at) + 0.2
         expected = -max(0.0, top - WIDE - at) / WIDE - 4 * max(0.0, at - top)
         rivals = 0
@@ -240,13 +244,41 @@ class Search:
             expected = (seen + 0.7 * expected) / (float(weights.sum()) + 0.7)
             record = self._record()
             rivals = sum(len(c.top1) >= self._opening + 2 and c.best > record - 2.0 for _, c in open_)
-        return float(np.exp(min(0.0, expected) / 0.4) / (rivals + 1) / (TICKET * self._tests))
+        cost = TICKET * self._tests + self._repeated(index)
+        return float(np.exp(min(0.0, expected) / 0.4) / (rivals + 1) / cost)
+
+    def _repeated(self, index: int) -> int:
+        """Tests that this candidate would only repeat, since another one has begun with the same LRs."""
+        begun = np.array([c is not None for c in self._curves])
+        begun[index] = False
+        same = int(self._forks[index, begun].max(initial=0))
+        return same if same >= self._opening else 0
 
 
 def level(policy: Policy, max_iter: int) -> float:
     """log10 of the mean LR over the first fifth of a training."""
     rates = np.asarray(policy(np.arange(max(1, round(LEVEL * max_iter)))), dtype=np.float64)
     return float(np.log10(max(float(rates.mean()), 1e-12)))
+
+
+def forks(policies: Sequence[Policy], max_iter: int) -> np.ndarray:
+    """For each pair of policies, the first iteration at which their LRs differ; shape (n, n), integers."""
+    rates = np.stack([np.asarray(policy(np.arange(max_iter)), dtype=np.float64) for policy in policies])
+    found = np.full((len(rates), len(rates)), max_iter)
+    for row in range(len(rates)):
+        differ = rates[row] != rates[row + 1 :]
+        first = np.where(differ.any(axis=1), differ.argmax(axis=1), max_iter)
+        found[row, row + 1 :] = found[row + 1 :, row] = first
+    return found
+
+
+def _reach(curve: Curve) -> float:
+    """How far above its best a training may yet come, in percent of Top-1, by how lively it is.
+
+    One that is saturated hardly changes from test to test; one that still learns, or whose LR is high, does.
+    """
+    changes = np.abs(np.diff(curve.top1[-RECENT - 1 :]))
+    return REACH * float(changes.mean()) + LEAST_REACH if len(changes) else 1.0
 
 
 def _age(curve: Curve) -> int:
