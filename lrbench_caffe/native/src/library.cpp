@@ -11,6 +11,7 @@
 
 #include "layers.h"
 #include "selfcheck.h"
+#include "solver.h"
 
 namespace {
 
@@ -36,6 +37,20 @@ const std::map<std::string, Registry::Creator>& stock_creators() {
     }
     return found;
   }();
+  return creators;
+}
+
+using Solvers = caffe::SolverRegistry<float>;
+
+const std::map<std::string, Solvers::Creator>& fast_solvers() {
+  static const std::map<std::string, Solvers::Creator> creators = {{"Nesterov", lrbench::create_nesterov},
+                                                                   {"SGD", lrbench::create_sgd}};
+  return creators;
+}
+
+// What the registry held before the first change.
+const Solvers::CreatorRegistry& stock_solvers() {
+  static const Solvers::CreatorRegistry creators = Solvers::Registry();
   return creators;
 }
 
@@ -74,10 +89,16 @@ const char* lrbench_check_layers() {
   return text.c_str();
 }
 
-// From now on, new layers are fast ones (1) or Caffe's own (0).
+// From now on, new layers and solvers are fast ones (1) or Caffe's own (0).
 void lrbench_use_layers(int fast) {
   for (const auto& entry : stock_creators()) {
     Registry::Registry()[entry.first] = fast ? fast_creators().at(entry.first) : entry.second;
+  }
+  for (const auto& entry : fast_solvers()) {
+    const auto stock = stock_solvers().find(entry.first);
+    if (stock != stock_solvers().end()) {
+      Solvers::Registry()[entry.first] = fast ? entry.second : stock->second;
+    }
   }
 }
 
