@@ -12,3 +12,4 @@
 #include "scale_layer.cpp"
 #include "selfcheck.cpp"
 #include "solver.cpp"
+#include "threads.cpp"

@@ -9,6 +9,7 @@
 #include "fusion.h"
 #include "layers.h"
 #include "sums.h"
+#include "threads.h"
 
 namespace lrbench {
 namespace {
@@ -50,10 +51,21 @@ class FastBatchNorm : public caffe::BatchNormLayer<float>, public Leader {
   }
 
  private:
-  template <Then Next>
-  Path<Next> path(int channel) const {
-    if (Next == Then::kNothing) return {set1(1), zero()};
-    return {set1(scale_->factors()[channel]), set1(scale_->biases() ? scale_->biases()[channel] : 0.f)};
+  // Of a Scale layer that follows.
+  struct Scaling {
+    const float *factors, *biases;
+    float *factor_gradients, *bias_gradients;
+
+    template <Then Next>
+    Path<Next> path(int channel) const {
+      if (Next == Then::kNothing) return {set1(1), zero()};
+      return {set1(factors[channel]), set1(biases ? biases[channel] : 0.f)};
+    }
+  };
+
+  Scaling scaling() {
+    if (!scale_) return {};
+    return {scale_->factors(), scale_->biases(), scale_->factor_gradients(), scale_->bias_gradients()};
   }
 
   template <Then Next>
@@ -64,13 +76,14 @@ class FastBatchNorm : public caffe::BatchNormLayer<float>, public Leader {
     float* normalized = x_norm_.mutable_cpu_data();
     float* mean = mean_.mutable_cpu_data();
     float* deviation = variance_.mutable_cpu_data();
+    const Scaling scaling = this->scaling();
     float* means = blobs_[0]->mutable_cpu_data();
     float* variances = blobs_[1]->mutable_cpu_data();
     float& weight = blobs_[2]->mutable_cpu_data()[0];
     weight = weight * moving_average_fraction_ + 1;
     const int m = bottom[0]->count() / channels_;
     const float correction = m > 1 ? float(m) / (m - 1) : 1;
-    for (int c = 0; c < channels_; c++) {
+    each_channel([&](int c) {
       const float* from = x + std::size_t(c) * slices.inner;
       mean[c] = slices.sum([&](std::size_t at, auto get) { return get(from + at); }) / m;
       const Vec center = set1(mean[c]);
@@ -82,7 +95,7 @@ class FastBatchNorm : public caffe::BatchNormLayer<float>, public Leader {
       variances[c] = correction * variance + moving_average_fraction_ * variances[c];
       deviation[c] = std::sqrt(variance + eps_);
       const Vec inverse = set1(1 / deviation[c]);
-      const Path<Next> after = path<Next>(c);
+      const auto after = scaling.template path<Next>(c);
       float* to = y + std::size_t(c) * slices.inner;
       float* kept = normalized + std::size_t(c) * slices.inner;
       slices.each([&](std::size_t at, auto get, auto put) {
@@ -90,7 +103,7 @@ class FastBatchNorm : public caffe::BatchNormLayer<float>, public Leader {
         put(to + at, after.forward(value));
         put(kept + at, value);
       });
-    }
+    });
   }
 
   template <Then Next>
@@ -100,22 +113,23 @@ class FastBatchNorm : public caffe::BatchNormLayer<float>, public Leader {
     const float* y = x_norm_.cpu_data();
     float* dx = bottom[0]->mutable_cpu_diff();
     const float* deviation = variance_.cpu_data();
+    const Scaling scaling = this->scaling();
     const int m = bottom[0]->count() / channels_;
-    for (int c = 0; c < channels_; c++) {
+    each_channel([&](int c) {
       const std::size_t start = std::size_t(c) * slices.inner;
       const float* g = dy + start;
       const float* v = y + start;
       float* to = dx + start;
-      const Path<Next> after = path<Next>(c);
+      const auto after = scaling.template path<Next>(c);
       const auto sums = slices.two_sums([&](std::size_t at, auto get) {
         const Vec value = get(v + at), gradient = after.back(value, get(g + at));
         return std::make_pair(gradient, _mm256_mul_ps(gradient, value));
       });
       float inverse_deviation = 1 / deviation[c];
       if (Next != Then::kNothing) {
-        if (float* gradients = scale_->bias_gradients()) gradients[c] += sums.first;
-        if (float* gradients = scale_->factor_gradients()) gradients[c] += sums.second;
-        inverse_deviation *= scale_->factors()[c];
+        if (scaling.bias_gradients) scaling.bias_gradients[c] += sums.first;
+        if (scaling.factor_gradients) scaling.factor_gradients[c] += sums.second;
+        inverse_deviation *= scaling.factors[c];
       }
       const Vec mean = set1(sums.first / m), slope = set1(sums.second / m), inverse = set1(inverse_deviation);
       slices.each([&](std::size_t at, auto get, auto put) {
@@ -123,7 +137,16 @@ class FastBatchNorm : public caffe::BatchNormLayer<float>, public Leader {
         const Vec centered = _mm256_sub_ps(after.back(value, get(g + at)), fma(slope, value, mean));
         put(to + at, _mm256_mul_ps(centered, inverse));
       });
-    }
+    });
+  }
+
+  // On all threads: channels have nothing to do with each other.
+  template <class Visit>
+  void each_channel(Visit visit) const {
+    const int parts = std::max(1, std::min(thread_count(), channels_));
+    run_parts(parts, [&](int part) {
+      for (int c = part * channels_ / parts; c < (part + 1) * channels_ / parts; c++) visit(c);
+    });
   }
 
   Slices slices_of(const Blob<float>& blob) const {

@@ -12,4 +12,8 @@ namespace lrbench {
 std::string compare_layers(const std::string& type, caffe::LayerRegistry<float>::Creator stock,
                            caffe::LayerRegistry<float>::Creator fast, bool fault);
 
+// The same for the weights after two updates of a small net, with the layers and the solver that are registered
+// now, and with those that `use_fast` registers.
+std::string compare_trainings(void (*use_fast)(), bool fault);
+
 }  // namespace lrbench
