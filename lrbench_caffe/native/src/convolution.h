@@ -11,7 +11,7 @@
 // each remainder of the image's rows and columns is an output of its own with its own taps.
 //
 // Inner loop (tile): V vectors of eight neighbouring pixels times O outputs stay in registers for the whole
-// sum, V * O <= 12; each step loads V vectors, broadcasts O weights and does V * O multiply-adds. Weights
+// sum, V <= 3 and V * O <= 12; each step loads V vectors, broadcasts O weights and does V * O multiply-adds. Weights
 // are packed so that the O weights of a step lie together. Taps are sorted by row, so that those that only
 // meet zeros for a tile's rows are at the ends and left out.
 //
@@ -436,7 +436,9 @@ enum class Way { kFaster, kDirect, kWinograd };
 // A convolution of one shape. Not to be used by two threads at once.
 class Convolution {
  public:
-  explicit Convolution(const ConvShape& shape, Way way = Way::kFaster) : s_(shape), way_(way) { plan_forward(); }
+  explicit Convolution(const ConvShape& shape, Way way = Way::kFaster) : s_(shape), way_(way) {
+    plan_forward();
+  }
 
   // y = x * w + bias; `bias` may be null.
   void forward(const float* x, const float* w, const float* bias, float* y) {
@@ -572,14 +574,17 @@ class Convolution {
     if (has_winograd()) {
       const WinogradShape shape{s_.in_channels, s_.in_h, s_.in_w, s_.out_channels, s_.out_h, s_.out_w,
                                 s_.pad_h, s_.pad_w};
-      keep_faster(fast_forward_, winograd_forward(s_.kernel_h, shape, s_.in_channels * s_.kernel(), s_.kernel(), false),
-                  s_.images * forward_[0].cycles());
+      auto kernel = winograd_forward(s_.kernel_h, shape, s_.in_channels * s_.kernel(), s_.kernel(), false);
+      keep_faster(fast_forward_, std::move(kernel), s_.images * forward_[0].cycles());
     }
   }
 
   bool has_winograd() const {
     const bool plain = s_.stride_h == 1 && s_.stride_w == 1 && s_.dilation_h == 1 && s_.dilation_w == 1;
-    return way_ != Way::kDirect && plain && s_.kernel_h == s_.kernel_w && (s_.kernel_h == 3 || s_.kernel_h == 5);
+    const bool square = s_.kernel_h == s_.kernel_w && (s_.kernel_h == 3 || s_.kernel_h == 5);
+    // Eight large images would not stay in any cache.
+    const bool small = sizeof(float) * kLanes * std::max(s_.in_size(), s_.out_size()) <= kStackBytes;
+    return way_ != Way::kDirect && plain && square && small;
   }
 
   // The Winograd kernel where it takes less than `cycles` for all images.
@@ -625,8 +630,8 @@ class Convolution {
       const int reach = s_.kernel_h - 1;
       const WinogradShape shape{s_.out_channels, s_.out_h, s_.out_w, s_.in_channels, s_.in_h, s_.in_w,
                                 reach - s_.pad_h, reach - s_.pad_w};
-      keep_faster(fast_data_, winograd_forward(s_.kernel_h, shape, s_.kernel(), s_.in_channels * s_.kernel(), true),
-                  s_.images * direct);
+      auto kernel = winograd_forward(s_.kernel_h, shape, s_.kernel(), s_.in_channels * s_.kernel(), true);
+      keep_faster(fast_data_, std::move(kernel), s_.images * direct);
     }
   }
 
@@ -736,6 +741,7 @@ class Convolution {
 
   static constexpr int kBlockBytes = 16 * 1024;
   static constexpr std::size_t kGroupBytes = 192 * 1024;
+  static constexpr std::size_t kStackBytes = 8 * 1024 * 1024;
 
   ConvShape s_;
   Way way_;

@@ -73,7 +73,7 @@ void tile(const TileTask& task) {
 
 using TileFunction = void (*)(const TileTask&);
 
-constexpr int kMostVectors = 4;
+constexpr int kMostVectors = 3;  // four, their twelve sums and a weight are more than the sixteen registers
 constexpr int most_outputs(int vectors) { return vectors == 1 ? 8 : 12 / vectors; }
 
 template <int V, Put How, std::size_t... O>
@@ -87,8 +87,7 @@ TileFunction tile_function(int vectors, int outputs) {
   switch (vectors) {
     case 1: return tile_of<1, How>(outputs, std::make_index_sequence<most_outputs(1)>());
     case 2: return tile_of<2, How>(outputs, std::make_index_sequence<most_outputs(2)>());
-    case 3: return tile_of<3, How>(outputs, std::make_index_sequence<most_outputs(3)>());
-    default: return tile_of<4, How>(outputs, std::make_index_sequence<most_outputs(4)>());
+    default: return tile_of<3, How>(outputs, std::make_index_sequence<most_outputs(3)>());
   }
 }
 
@@ -117,7 +116,7 @@ inline __attribute__((always_inline)) void gradient_tile_with(
     const GradientTask& task, std::index_sequence<A...>, std::index_sequence<X...>,
     std::index_sequence<Y...>) {
   Vec sums[V * T];
-  ((sums[A] = (void(A), zero())), ...);
+  ((sums[A] = zero()), ...);
   const std::ptrdiff_t channels = task.channels;
   for (int n = 0; n < task.images; n++) {
     const float* image = task.source + n * task.source_stride;

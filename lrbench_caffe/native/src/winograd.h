@@ -7,13 +7,13 @@
 //
 // takes 36 multiplications a channel in place of 100 and 144. The matrices are those of the points 0, 1, -1, 2,
 // -1/2 and infinity, which keep rounding about that of the direct sum (with -2 for -1/2 it is three times more).
-// The 36 sums over channels are products of matrices, done by the tiles of convolution.h. The gradient of the
+// The 36 sums over channels are products of matrices, done by the tiles of convolution_tiles.h. The gradient of the
 // data is the same with the kernel turned round; that of the weights is the transpose of every step:
 //
 //     dg = Gt [ sum over tiles and images of (A dy At) * (Bt d B) ] G
 //
 // Lanes are images: eight of them lie pixel by pixel side by side (Stack), so that any size of image and any
-// tile wastes nothing. Only the weights' gradient has the lanes of convolution.h, output channels, for dy.
+// tile wastes nothing. Only the weights' gradient has output channels as lanes of dy.
 #pragma once
 
 #include <cstring>
@@ -267,15 +267,20 @@ class WinogradForwardOf : public WinogradForward, WinogradTiles<M> {
     output_ = Stack{s.outputs, s.out_h, s.out_w, 0, 0, down_ * M, across_ * M};
     sums_plane_ = std::size_t(s.outputs) * block_ * kLanes + Base::kApart;
     weights_plane_ = std::size_t(s.outputs) * s.channels + Base::kApart;
-    vectors_ = best_vectors();
-    panels_ = even_split(s.outputs, most_outputs(vectors_));
+    panels_ = even_split(s.outputs, most_outputs(kVectors));
     for (int c = 0; c < s.channels; c++) offset_.push_back(c * block_ * kLanes);
     for (int t = 0; t < block_; t++) place_.push_back(t * kLanes);
   }
 
   double cycles() const override {
-    const double products = tile_sums(vectors_) * kValues;
-    return products + Base::image_cycles() + s_.outputs * (Base::tiles() * (M == 2 ? 80.0 : 120.0) + 4.0 * s_.out_h * s_.out_w);
+    double products = 0;
+    for (int block : blocks_) {
+      for (int size : even_split(block, kVectors)) {
+        for (int outputs : panels_) products += kValues * tile_cycles(s_.channels, size, outputs, 1);
+      }
+    }
+    const double output = Base::tiles() * (M == 2 ? 80.0 : 120.0) + 4.0 * s_.out_h * s_.out_w;
+    return products + Base::image_cycles() + s_.outputs * output;
   }
 
   void pack(const float* weights) override {
@@ -311,25 +316,7 @@ class WinogradForwardOf : public WinogradForward, WinogradTiles<M> {
   }
 
  private:
-  double tile_sums(int vectors) const {
-    double cycles = 0;
-    for (int block : blocks_) {
-      for (int size : even_split(block, vectors)) {
-        for (int outputs : even_split(s_.outputs, most_outputs(vectors))) {
-          cycles += tile_cycles(s_.channels, size, outputs, 1);
-        }
-      }
-    }
-    return cycles;
-  }
-
-  int best_vectors() const {
-    int best = 1;
-    for (int vectors = 2; vectors <= kMostVectors; vectors++) {
-      if (tile_sums(vectors) < tile_sums(best)) best = vectors;
-    }
-    return best;
-  }
+  static constexpr int kVectors = 2;  // of a tile of sums; with six outputs the fewest loads
 
   // G g Gt
   void pack_kernel(const WeightMatrix<R>& g, const float* from, float* to) const {
@@ -359,7 +346,7 @@ class WinogradForwardOf : public WinogradForward, WinogradTiles<M> {
     task.out_offset = nullptr;
     task.start = nullptr;
     task.lanes = kLanes;
-    const std::vector<int> groups = even_split(count, vectors_);
+    const std::vector<int> groups = even_split(count, kVectors);
     for (int k = 0; k < kValues; k++) {
       task.source = values + k * plane_;
       int first = 0;
@@ -407,7 +394,6 @@ class WinogradForwardOf : public WinogradForward, WinogradTiles<M> {
   bool turned_;
   Stack output_;
   std::size_t sums_plane_, weights_plane_;
-  int vectors_;
   std::vector<int> panels_, offset_, place_;
   Buffer packed_;
 };
@@ -443,13 +429,16 @@ class WinogradGradientOf : public WinogradGradient, WinogradTiles<M> {
     image_.copy(x, images, source);
     std::memset(pixels, 0, sizeof(float) * kLanes * gradient_size());
     for (int n = 0; n < images; n++) {
-      for (int o = 0; o < s_.outputs; o += kLanes) copy_gradient(dy + n * s_.outputs * s_.out_h * s_.out_w, o, pixels + n * gradient_size());
+      const float* gradient = dy + std::size_t(n) * s_.outputs * s_.out_h * s_.out_w;
+      for (int o = 0; o < s_.outputs; o += kLanes) copy_gradient(gradient, o, pixels + n * gradient_size());
     }
     int first = 0;
     for (int count : blocks_) {
       Base::image_values(source, first, count, values);
       for (int t = 0; t < count; t++) {
-        for (int n = 0; n < kLanes; n++) gradient_values(pixels, first + t, n, gradients + std::size_t(t * kLanes + n) * padded_);
+        for (int n = 0; n < kLanes; n++) {
+          gradient_values(pixels + n * gradient_size(), first + t, gradients + std::size_t(t * kLanes + n) * padded_);
+        }
       }
       multiply(values, gradients, count * kLanes);
       first += count;
@@ -484,7 +473,9 @@ class WinogradGradientOf : public WinogradGradient, WinogradTiles<M> {
 
  private:
   float* totals() const { return scratch(Scratch::kTotals, std::size_t(kValues) * s_.channels * padded_); }
-  float* total(int value, int channel) const { return totals() + (std::size_t(value) * s_.channels + channel) * padded_; }
+  float* total(int value, int channel) const {
+    return totals() + (std::size_t(value) * s_.channels + channel) * padded_;
+  }
   std::size_t gradient_size() const { return std::size_t(down_ * M) * (across_ * M) * padded_; }
 
   // Eight output channels of one image's gradient, which become lanes.
@@ -505,10 +496,10 @@ class WinogradGradientOf : public WinogradGradient, WinogradTiles<M> {
     }
   }
 
-  // A dy At of one tile of image n
-  void gradient_values(const float* pixels, int tile, int n, float* to) const {
+  // A dy At of one tile of an image
+  void gradient_values(const float* pixels, int tile, float* to) const {
     const std::size_t pitch = std::size_t(across_) * M * padded_;
-    const float* from = pixels + n * gradient_size() + (tile / across_ * M) * pitch + (tile % across_ * M) * std::size_t(padded_);
+    const float* from = pixels + (tile / across_ * M) * pitch + (tile % across_ * M) * std::size_t(padded_);
     for (int o = 0; o < padded_; o += kLanes) {
       Vec half[kTile * M];
 #pragma GCC unroll 6
