@@ -30,10 +30,11 @@ class Numbers {
 
 // One layer with its blobs, after a forward and a backward pass.
 struct Pass {
-  Pass(caffe::LayerRegistry<float>::Creator create, const LayerParameter& parameter, int bottoms, int images)
+  Pass(caffe::LayerRegistry<float>::Creator create, const LayerParameter& parameter, int bottoms,
+       const std::vector<int>& shape)
       : layer(create(parameter)), bottom(bottoms), top(new Blob<float>()) {
     for (auto& blob : bottom) {
-      blob.reset(new Blob<float>(images, 5, 11, 13));
+      blob.reset(new Blob<float>(shape));
       inputs.push_back(blob.get());
     }
     outputs.push_back(top.get());
@@ -66,11 +67,12 @@ float difference(const float* a, const float* b, int count) {
   return difference / largest;
 }
 
-std::string compare(const LayerParameter& parameter, caffe::LayerRegistry<float>::Creator stock,
-                    caffe::LayerRegistry<float>::Creator fast, bool fault) {
+}  // namespace
+
+std::string compare_layer(const LayerParameter& parameter, caffe::LayerRegistry<float>::Creator stock,
+                          caffe::LayerRegistry<float>::Creator fast, const std::vector<int>& shape, bool fault) {
   const int bottoms = parameter.type() == "Eltwise" ? 2 : 1;
-  const int images = parameter.type() == "Convolution" ? 8 : 3;  // eight are done at once by Winograd's kernels
-  Pass is(fast, parameter, bottoms, images), should(stock, parameter, bottoms, images);
+  Pass is(fast, parameter, bottoms, shape), should(stock, parameter, bottoms, shape);
   if (fault) is.top->mutable_cpu_data()[0] += 1;
   std::ostringstream text;
   const auto check = [&](const char* what, const float* a, const float* b, int count) {
@@ -92,7 +94,9 @@ std::string compare(const LayerParameter& parameter, caffe::LayerRegistry<float>
   return text.str();
 }
 
-// One or two uses of a type, with the parameters that take different ways through its code.
+namespace {
+
+// A few uses of a type, with the parameters that take different ways through its code.
 std::vector<LayerParameter> examples(const std::string& type) {
   LayerParameter plain, other;
   plain.set_type(type);
@@ -200,7 +204,8 @@ std::string compare_trainings(void (*use_fast)(), bool fault) {
 std::string compare_layers(const std::string& type, caffe::LayerRegistry<float>::Creator stock,
                            caffe::LayerRegistry<float>::Creator fast, bool fault) {
   for (const LayerParameter& parameter : examples(type)) {
-    const std::string text = compare(parameter, stock, fast, fault);
+    const int images = type == "Convolution" ? 8 : 3;  // eight are done at once by Winograd's kernels
+    const std::string text = compare_layer(parameter, stock, fast, {images, 5, 11, 13}, fault);
     if (!text.empty()) return text;
   }
   return "";

@@ -2,10 +2,15 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "layers.h"
 
 namespace lrbench {
+
+// The same for one layer with one or, for Eltwise, two inputs of this shape.
+std::string compare_layer(const LayerParameter& parameter, caffe::LayerRegistry<float>::Creator stock,
+                          caffe::LayerRegistry<float>::Creator fast, const std::vector<int>& shape, bool fault);
 
 // An empty text where all outputs and gradients agree to `tolerance`, else the difference. `fault` spoils
 // one value, for tests.
