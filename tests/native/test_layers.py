@@ -84,13 +84,13 @@ def test_on_two_threads_a_layer_is_caffes_own(library):
 
 def test_fused_layers_and_updates_are_caffes_own(library):
     """Five updates by random SGD and Nesterov solvers: the parameters, and the momentum of the snapshot."""
-    assert in_caffe(library, "solvers", 25, 1)[1] <= 2e-3
+    assert in_caffe(library, "solvers", 25, 1)[1] <= 1e-4
     assert in_caffe(library, "updates", 25, 1)[1] <= 1e-6
 
 
 @pytest.mark.slow
 def test_many_trainings_are_caffes_own(library):
-    assert in_caffe(library, "solvers", 150, 2)[1] <= 2e-3
+    assert in_caffe(library, "solvers", 150, 2)[1] <= 1e-4
     assert in_caffe(library, "updates", 200, 2)[1] <= 1e-6
 
 
