@@ -114,8 +114,8 @@ def add_flags(p: cli.Parser) -> None:
     run.add_argument("--no-db", action="store_true", help="neither ask the LR database nor record into it")
     run.add_argument(
         "--layers", choices=("auto", "fast", "stock"),
-        help="Caffe's own CPU layers, fast ones in their place, or auto, fast where they are built "
-        "(default: stock; with --resume the run's own)",
+        help="Caffe's own CPU layers (stock: the weights of caffe train, bit for bit), fast ones in their "
+        "place, or auto, fast where they are built (default: auto; with --resume the run's own)",
     )  # fmt: skip
     run.add_argument(
         "--threads", type=int, metavar="N",
@@ -236,7 +236,7 @@ def _new_settings(
     weights = check_weights(args.weights, solver, messages) if not args.snapshot else []
     chosen = _choose(args, solver, info, python, gpu, max_iter, say)
     check_triggers(chosen.policy, solver)
-    layers = choose_layers(args.layers or "stock", gpu, info)
+    layers = choose_layers(args.layers or "auto", gpu, info)
     return RunSettings(
         solver=str(solver.path),
         policy=str(chosen.policy),

