@@ -25,9 +25,9 @@ from lrbench_caffe.training.settings import (
     check_weights,
     choose_gpu,
     choose_layers,
-    choose_threads,
     choose_policy,
     choose_seed,
+    choose_threads,
 )
 from lrbench_caffe.training.signals import EFFECTS
 from lrbench_caffe.training.snapshots import state_iteration

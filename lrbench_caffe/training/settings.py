@@ -228,7 +228,7 @@ def choose_threads(flag: int, layers: str) -> int:
         raise InputError(f"--threads: {flag}; allowed: 1 to {cores}, the cores that this process may use")
     if flag > 1 and layers == "stock":
         raise InputError(
-            f"--threads {flag}: only the fast layers work on several threads, and this training has Caffe's own"
+            f"--threads {flag}: only the fast layers work on several; this training has Caffe's own"
         )
     return flag
 

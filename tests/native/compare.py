@@ -3,9 +3,9 @@
 compare.py WORKER LIBRARY layers TYPE NETS SEED    prints the number of nets and the worst difference
 compare.py WORKER LIBRARY threads TYPE NETS SEED   the same with two threads
 compare.py WORKER LIBRARY gradients NETS SEED      prints the worst difference from numerical gradients
-compare.py WORKER LIBRARY solvers NUMBER SEED      trains small nets by random solvers, fast and stock; prints the
-                                                   number, the median and the largest of their differences
-compare.py WORKER LIBRARY updates NUMBER SEED      the same for a net of stock layers: the solver's update alone
+compare.py WORKER LIBRARY solvers NUMBER SEED      trains small nets by random solvers, fast and stock; prints
+                                                   the number, the median and the largest of their differences
+compare.py WORKER LIBRARY updates NUMBER SEED      the same for a net of Caffe's layers: the update alone
 compare.py WORKER LIBRARY memory SOLVER N          prints how much memory N iterations add, in KB
 """
 
@@ -104,7 +104,8 @@ class Draw(random.Random):
 
     def shape(self, channels=None):
         channels = channels or self.within(1, 12)
-        return (self(1, 2, 5, 8, 9, 17), channels, self.within(1, 20), self(self.within(1, 20), 8, 16, 17, 33))
+        images, width = self(1, 2, 5, 8, 9, 17), self(self.within(1, 20), 8, 16, 17, 33)
+        return (images, channels, self.within(1, 20), width)
 
 
 def net_text(kind, shapes, fields, in_place):
@@ -272,7 +273,7 @@ def block_net(draw):
     frozen = draw("", "", "param { lr_mult: 0 }")
     slope = draw("", "", "relu_param { negative_slope: 0.1 }")
     numbers = (images, height, width, images, frozen, channels, draw("true", "false"), slope, channels)
-    return BLOCK_NET % (numbers + (last, last, images))
+    return BLOCK_NET % (*numbers, last, last, images)
 
 
 PLAIN_NET = """
@@ -293,9 +294,9 @@ layer { name: "loss" type: "EuclideanLoss" bottom: "ip" bottom: "target" top: "l
 
 
 def solver_text(draw, net):
-    fields = 'type: "%s" base_lr: 0.001 momentum: %g weight_decay: %g regularization_type: "%s" iter_size: %d ' % (
-        draw("SGD", "Nesterov"), draw(0, 0.9, 0.5), draw(0, 0.0005, 0.01), draw("L1", "L2"), draw(1, 1, 2, 3),
-    )  # fmt: skip
+    fields = 'type: "%s" momentum: %g ' % (draw("SGD", "Nesterov"), draw(0, 0.9, 0.5))
+    fields += 'weight_decay: %g regularization_type: "%s" ' % (draw(0, 0.0005, 0.01), draw("L1", "L2"))
+    fields += "base_lr: 0.001 iter_size: %d " % draw(1, 1, 2, 3)
     fields += draw("", "clip_gradients: 0.5") + draw("", " debug_info: true")
     fields += ' lr_policy: "step" gamma: 0.5 stepsize: 2 max_iter: 100 random_seed: %d ' % draw.within(0, 999)
     return fields + "solver_mode: CPU snapshot_after_train: false net_param { %s }" % net

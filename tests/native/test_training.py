@@ -101,7 +101,7 @@ def test_threads_that_cannot_be_had(folder, monkeypatch):
         with pytest.raises(InputError, match=rf"^--threads: {wrong}; allowed: 1 to {cores}, the cores"):
             choose_threads(wrong, "fast")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
-    with pytest.raises(InputError, match="^--threads 2: only the fast layers work on several threads"):
+    with pytest.raises(InputError, match="^--threads 2: only the fast layers work on several; "):
         choose_threads(2, "stock")
 
 
