@@ -186,7 +186,11 @@ def compare_layers(kind, nets, seed):
         for name, value in should.items():
             if kind in EXACT:
                 assert np.array_equal(value, found[name]), (name, text)
-            d = np.abs(value - found[name]).max() / max(np.abs(value).max(), 1e-20)
+            largest = np.abs(value).max()
+            if name.startswith("gradient of parameter"):
+                # A single sum can be near zero by chance: then by what sums of so many random terms are like.
+                largest = max(largest, 0.1 * np.sqrt(should["output"].size / value.size))
+            d = np.abs(value - found[name]).max() / max(largest, 1e-20)
             # One element in a channel has no variance: its gradient is rounding alone.
             degenerate = kind == "BatchNorm" and np.prod(shapes[0]) / shapes[0][1] < 4
             assert d <= 2e-5 or degenerate, (name, d, text)
