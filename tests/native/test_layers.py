@@ -146,7 +146,7 @@ def test_the_kernels_by_themselves_with_sanitizers(compiler, tmp_path):
     warnings = ["-Wall", "-Wextra", "-Werror"]
     source = str(HERE / "convolution_test.cpp")
     subprocess.run([compiler, *SANITIZE, *warnings, source, "-o", str(program)], check=True)
-    run_sanitized(program, "40", "5")
+    run_sanitized(program, "25", "5")
 
 
 # What is the machine's own, in whose place the runtime's may not come: C and C++ libraries.
