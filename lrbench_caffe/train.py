@@ -137,6 +137,8 @@ def _new_run(args: argparse.Namespace, settings: RunSettings) -> RunDirectory:
 def _say_start(console: Console, session: Session, resumed: bool) -> None:
     settings = session.settings
     device = f"the CPU, {settings.layers} layers" if settings.gpu is None else f"GPU {settings.gpu}"
+    if settings.threads > 1:
+        device += f" on {settings.threads} threads"
     lines = [
         f"run directory: {session.run.path}  (seed {settings.seed}, {device}, {settings.max_iter} iterations)"
     ]

@@ -17,7 +17,8 @@ from lrbench_caffe.runtime import locate
 
 SOURCES = Path(__file__).parent / "src"
 CPU_FEATURES = ("avx2", "fma")
-FLAGS = ["-shared", "-fPIC", "-std=c++17", "-O3", "-mavx2", "-mfma", "-ffp-contract=off", "-DCPU_ONLY", "-w"]
+FLAGS = ["-shared", "-fPIC", "-pthread", "-std=c++17", "-O3", "-mavx2", "-mfma", "-ffp-contract=off"]
+FLAGS += ["-DCPU_ONLY", "-w"]
 INCLUDES = [
     "generated",  # caffe.pb.h; Debian's own does not fit Debian 11's protobuf
     "include",

@@ -67,6 +67,7 @@ class OpenRequest:
         weights: caffemodels to copy weights from.
         gradients: None where base_lr is written directly; else the options of the Caffe 1.0 way.
         layers: the library of fast layers, None for Caffe's own.
+        threads: how many threads fast layers work on.
     """
 
     solver: str
@@ -77,6 +78,7 @@ class OpenRequest:
     weights: Sequence[str] = ()
     gradients: dict[str, Any] | None = None
     layers: str | None = None
+    threads: int = 1
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,7 @@ import time
 PROTOCOL = 1
 MAGIC = b"LRBENCH\n"
 HEADER = struct.Struct(">I")
+CHECK_SECONDS = 30
 FLUSH_SECONDS = 0.2  # losses are sent at least this often, so that silence means trouble
 PR_SET_PDEATHSIG = 1
 BLAS = ("libopenblas", "libmkl_rt", "libmkl_core", "libatlas", "libtatlas", "libsatlas", "libblas", "libblis")
@@ -157,21 +158,57 @@ def describe(caffe):
     }
 
 
-def use_fast_layers(path):
-    """Let this Caffe make fast layers from now on; returns why it does not, or None.
+def load_fast_layers(path):
+    for name in mapped_libraries():  # the library's classes derive from Caffe's
+        if os.path.basename(name).startswith("libcaffe"):
+            ctypes.CDLL(name, mode=ctypes.RTLD_GLOBAL)
+    return ctypes.CDLL(native(path))
 
-    The library first compares each of its layers with Caffe's own.
-    """
+
+def check_fast_layers(path):
+    """What is wrong with them, or None. They are compared with Caffe's own in a child process: whatever they
+    do there, this process goes on."""
+    source, sink = os.pipe()
+    child = os.fork()
+    if child == 0:
+        text = "their check failed"
+        try:
+            die_with_parent()
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # Caffe's log of the nets that are tried
+            library = load_fast_layers(path)
+            library.lrbench_check_layers.restype = ctypes.c_char_p
+            text = library.lrbench_check_layers().decode("utf-8") or "none"
+        except (OSError, AttributeError) as error:
+            text = str(error)
+        finally:
+            os.write(sink, text.encode("utf-8"))
+            os._exit(0)
+    os.close(sink)
+    text, part = b"", b"?"
+    deadline = time.time() + CHECK_SECONDS
+    while part and select.select([source], [], [], max(0, deadline - time.time()))[0]:
+        part = os.read(source, 4096)
+        text += part
+    os.close(source)
+    if part:
+        os.kill(child, signal.SIGKILL)
+    status = os.waitpid(child, 0)[1]
+    if part:
+        return "their check takes longer than %d s" % CHECK_SECONDS
+    if os.WIFSIGNALED(status):
+        return "their check ended by signal %d" % os.WTERMSIG(status)
+    return None if text == b"none" else text.decode("utf-8")
+
+
+def use_fast_layers(path, threads=1):
+    """Let this Caffe make fast layers from now on; returns why it does not, or None."""
     try:
-        for name in mapped_libraries():  # the library's classes derive from Caffe's
-            if os.path.basename(name).startswith("libcaffe"):
-                ctypes.CDLL(name, mode=ctypes.RTLD_GLOBAL)
-        library = ctypes.CDLL(native(path))
-        library.lrbench_check_layers.restype = ctypes.c_char_p
-        problem = library.lrbench_check_layers().decode("utf-8")
-        if not problem:
+        problem = check_fast_layers(path)
+        if problem is None:
+            library = load_fast_layers(path)
+            library.lrbench_set_threads(threads)
             library.lrbench_use_layers(1)
-        return problem or None
+        return problem
     except (OSError, AttributeError) as error:
         return str(error)
 
@@ -204,7 +241,7 @@ class Training(object):
             caffe.set_mode_gpu()
         self.layers, self.layers_problem = "stock", None
         if request.get("layers"):
-            self.layers_problem = use_fast_layers(request["layers"])
+            self.layers_problem = use_fast_layers(request["layers"], int(request["threads"]))
             self.layers = "stock" if self.layers_problem else "fast"
         self.solver = caffe.get_solver(native(request["solver"]))
         self.net = self.solver.net

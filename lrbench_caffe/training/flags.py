@@ -27,6 +27,7 @@ from lrbench_caffe.training.settings import (
     choose_layers,
     choose_policy,
     choose_seed,
+    choose_threads,
 )
 from lrbench_caffe.training.signals import EFFECTS
 from lrbench_caffe.training.snapshots import state_iteration
@@ -113,8 +114,12 @@ def add_flags(p: cli.Parser) -> None:
     run.add_argument("--no-db", action="store_true", help="neither ask the LR database nor record into it")
     run.add_argument(
         "--layers", choices=("auto", "fast", "stock"),
-        help="Caffe's own CPU layers, fast ones in their place, or auto, fast where they are built "
-        "(default: stock; with --resume the run's own)",
+        help="Caffe's own CPU layers (stock: the weights of caffe train, bit for bit), fast ones in their "
+        "place, or auto, fast where they are built (default: auto; with --resume the run's own)",
+    )  # fmt: skip
+    run.add_argument(
+        "--threads", type=int, metavar="N",
+        help="let the fast layers work on N cores (default: 1; with --resume the run's own)",
     )  # fmt: skip
     run.add_argument("--caffe-python", metavar="FILE", help="the Python that can import caffe")
     run.add_argument(
@@ -183,6 +188,10 @@ def prepare(
     if resumed and old:
         settings, more = resumed_settings(args, _policy_flags(args), old, solver, info, resumed)
         settings.layers = _resumed_layers(args, settings, info, say)
+        if args.threads is not None:
+            settings.threads = choose_threads(args.threads, settings.layers)
+        elif settings.layers == "stock":
+            settings.threads = 1
         remarks += more
     else:
         settings = _new_settings(args, solver, info, messages, python, say)
@@ -227,6 +236,7 @@ def _new_settings(
     weights = check_weights(args.weights, solver, messages) if not args.snapshot else []
     chosen = _choose(args, solver, info, python, gpu, max_iter, say)
     check_triggers(chosen.policy, solver)
+    layers = choose_layers(args.layers or "auto", gpu, info)
     return RunSettings(
         solver=str(solver.path),
         policy=str(chosen.policy),
@@ -242,7 +252,8 @@ def _new_settings(
         weights=weights,
         gradients=gradients,
         fingerprint=fingerprint(solver),
-        layers=choose_layers(args.layers or "stock", gpu, info),
+        layers=layers,
+        threads=choose_threads(1 if args.threads is None else args.threads, layers),
     )
 
 

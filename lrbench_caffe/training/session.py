@@ -193,6 +193,7 @@ class Session:
             weights=weights,
             gradients=gradient_options(self.solver) if self.settings.gradients else None,
             layers=str(find_library(self.info.path).path) if self.settings.layers == "fast" else None,
+            threads=self.settings.threads,
         )
 
 

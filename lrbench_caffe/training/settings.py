@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -35,6 +36,7 @@ class RunSettings:
         gradients: True where the LR is set through the gradients (the Caffe 1.0 way).
         fingerprint: of the solver file and its nets when the run began (see continuation).
         layers: "fast" or "stock", as the run was trained; see ``lrbench_caffe.native``.
+        threads: that the fast layers work on; weights depend on how many, in rounding.
     """
 
     solver: str
@@ -52,13 +54,14 @@ class RunSettings:
     gradients: bool = False
     fingerprint: dict[str, str] = field(default_factory=dict)
     layers: str = "stock"
+    threads: int = 1
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> RunSettings:
-        record = {"layers": "stock", **record}  # runs from before there were others
+        record = {"layers": "stock", "threads": 1, **record}  # runs from before there were others
         try:
             return cls(**{f.name: record[f.name] for f in fields(cls)})
         except KeyError as error:
@@ -212,6 +215,22 @@ def choose_layers(flag: str, gpu: int | None, info: CaffeInfo) -> str:
     if flag == "fast" and found.path is None:
         raise InputError(f"--layers fast: {found.why}" + (f" ({found.remedy})" if found.remedy else ""))
     return "fast" if found.path else "stock"
+
+
+def choose_threads(flag: int, layers: str) -> int:
+    """--threads, checked against the layers and this machine.
+
+    Raises:
+        InputError: there are not so many cores, or Caffe's own layers are used, which have one thread.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not 1 <= flag <= cores:
+        raise InputError(f"--threads: {flag}; allowed: 1 to {cores}, the cores that this process may use")
+    if flag > 1 and layers == "stock":
+        raise InputError(
+            f"--threads {flag}: only the fast layers work on several; this training has Caffe's own"
+        )
+    return flag
 
 
 def choose_seed(flag: int | None, solver: Solver) -> int:

@@ -94,6 +94,8 @@ class Trainer:
                     f"WARNING: Caffe's own layers instead of the fast ones: {opened.layers_problem}"
                 )
             self._run.update(layers=opened.layers)
+            if opened.layers == "stock":
+                self._run.update(threads=1)
             self._audience.opened(opened)
             self._prepare(resumed)
             outcome = self._loop()

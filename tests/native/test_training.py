@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import sys
 
 import pytest
 
@@ -12,7 +15,7 @@ from lrbench_caffe.native.library import find_library
 from lrbench_caffe.runtime import locate
 from lrbench_caffe.runtime.info import caffe_info
 from lrbench_caffe.runtime.locate import find_caffe_python
-from lrbench_caffe.training.settings import choose_layers
+from lrbench_caffe.training.settings import choose_layers, choose_threads
 from tests.caffe import harness
 from tests.caffe.harness import assert_same_weights, difference
 
@@ -60,8 +63,9 @@ def layers_of(run) -> str:
 
 
 def test_fast_is_the_default_and_close_to_stock(folder):
-    # harness adds --layers stock, unless told otherwise
-    folder.train("solver.prototxt", "--layers", "auto", "--out", "fast").succeeded()
+    # Not folder.train, which adds --layers stock.
+    command = [sys.executable, "-m", "lrbench_caffe.train", "solver.prototxt", "--no-db", "--out", "fast"]
+    folder.command(command).succeeded()
     folder.train("solver.prototxt", "--layers", "stock", "--out", "stock").succeeded()
     assert (layers_of(folder.run("fast")), layers_of(folder.run("stock"))) == ("fast", "stock")
     assert 0 < difference(folder.run("fast").model(100), folder.run("stock").model(100)) < 1e-3
@@ -76,12 +80,47 @@ def test_equal_runs_and_resumed_ones_have_equal_bits(folder):
     assert_same_weights(folder.run("whole").model(200), folder.run("half").model(200))
 
 
-def test_a_failed_check_leaves_caffes_own_layers_loudly(folder, monkeypatch):
-    environment = {**harness.ENVIRONMENT, "LRBENCH_TEST_LAYER_FAULT": "LRN"}
+def test_threads_give_the_same_bits_again_and_a_resumed_run_keeps_them(folder):
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("one core")
+    flags = ("solver.prototxt", "--layers", "fast", "--threads", "2")
+    said = folder.train(*flags, "--out", "whole").succeeded().out
+    assert "the CPU, fast layers on 2 threads" in said
+    folder.train(*flags, "--max-iter", "100", "--out", "half").succeeded()
+    assert_same_weights(folder.run("whole").model(100), folder.run("half").model(100))
+    folder.train("solver.prototxt", "--resume", "--max-iter", "200", "--out", "half").succeeded()
+    assert json.loads((folder.run("half").path / "run.json").read_text())["threads"] == 2
+    assert_same_weights(folder.run("whole").model(200), folder.run("half").model(200))
+
+
+def test_threads_that_cannot_be_had(folder, monkeypatch):
+    cores = len(os.sched_getaffinity(0))
+    assert choose_threads(cores, "fast") == cores
+    assert choose_threads(1, "stock") == 1
+    for wrong in (0, -1, cores + 1):
+        with pytest.raises(InputError, match=rf"^--threads: {wrong}; allowed: 1 to {cores}, the cores"):
+            choose_threads(wrong, "fast")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
+    with pytest.raises(InputError, match="^--threads 2: only the fast layers work on several; "):
+        choose_threads(2, "stock")
+
+
+@pytest.mark.parametrize(
+    ("fault", "problem"),
+    [
+        ("LRN", "the fast LRN layer's output differs from Caffe's by"),
+        ("SGD", "weights trained with the fast layers differ from Caffe's by"),
+        (str(int(signal.SIGSEGV)), "their check ended by signal 11"),
+        (str(int(signal.SIGILL)), "their check ended by signal 4"),
+        (str(int(signal.SIGABRT)), "their check ended by signal 6"),
+    ],
+)
+def test_a_failed_check_leaves_caffes_own_layers_loudly(folder, monkeypatch, fault, problem):
+    environment = {**harness.ENVIRONMENT, "LRBENCH_TEST_LAYER_FAULT": fault}
     monkeypatch.setattr(harness, "ENVIRONMENT", environment)
     flags = ("solver.prototxt", "--max-iter", "20")
     said = folder.train(*flags, "--layers", "fast", "--out", "faulty").succeeded().out
-    assert "WARNING: Caffe's own layers instead of the fast ones: the fast LRN layer's output differs" in said
+    assert f"WARNING: Caffe's own layers instead of the fast ones: {problem}" in said
     assert layers_of(folder.run("faulty")) == "stock"
     folder.train(*flags, "--layers", "stock", "--out", "stock").succeeded()
     assert_same_weights(folder.run("faulty").model(20), folder.run("stock").model(20))

@@ -3,6 +3,7 @@
 #include "compatibility.cpp"
 #include "convolution_layer.cpp"
 #include "eltwise_layer.cpp"
+#include "fusion.cpp"
 #include "library.cpp"
 #include "lrn_layer.cpp"
 #include "peak.cpp"
@@ -10,3 +11,5 @@
 #include "relu_layer.cpp"
 #include "scale_layer.cpp"
 #include "selfcheck.cpp"
+#include "solver.cpp"
+#include "threads.cpp"

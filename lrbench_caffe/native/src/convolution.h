@@ -11,7 +11,7 @@
 // each remainder of the image's rows and columns is an output of its own with its own taps.
 //
 // Inner loop (tile): V vectors of eight neighbouring pixels times O outputs stay in registers for the whole
-// sum, V * O <= 12; each step loads V vectors, broadcasts O weights and does V * O multiply-adds. Weights
+// sum, V <= 3 and V * O <= 12; each step loads V vectors, broadcasts O weights and does V * O multiply-adds. Weights
 // are packed so that the O weights of a step lie together. Taps are sorted by row, so that those that only
 // meet zeros for a tile's rows are at the ends and left out.
 //
@@ -26,10 +26,12 @@
 #include <array>
 #include <cstddef>
 #include <cstring>
+#include <memory>
 #include <utility>
 #include <vector>
 
-#include "vec.h"
+#include "convolution_tiles.h"
+#include "winograd.h"
 
 namespace lrbench {
 
@@ -43,17 +45,6 @@ struct ConvShape {
   std::size_t in_size() const { return std::size_t(in_channels) * in_h * in_w; }
   std::size_t out_size() const { return std::size_t(out_channels) * out_h * out_w; }
 };
-
-inline int floor_div(int a, int b) { return a >= 0 ? a / b : -((-a + b - 1) / b); }
-inline int ceil_div(int a, int b) { return (a + b - 1) / b; }
-
-// `count` things in pieces of at most `most`, as equal as can be: sizes, the larger ones first.
-inline std::vector<int> even_split(int count, int most) {
-  const int pieces = ceil_div(count, most);
-  std::vector<int> sizes(pieces, count / pieces);
-  for (int i = 0; i < count % pieces; i++) sizes[i]++;
-  return sizes;
-}
 
 // ---------------------------------------------------------------------------------------------------------
 // Source images in a zero-padded buffer, split by remainders of rows and columns.
@@ -203,84 +194,6 @@ struct Terms {
 };
 
 // ---------------------------------------------------------------------------------------------------------
-// The forward kernel.
-
-// What a tile writes, and where from.
-struct TileTask {
-  const float* source;
-  const int* offset;       // of each term
-  const float* weights;    // terms x O
-  int first, last;         // terms
-  const int* in;           // V positions in the source
-  const int* out;          // V positions in an output plane
-  float* output;           // of the tile's first output
-  std::size_t out_stride;  // between outputs
-  const int* out_offset;   // of each output, where they are added and not stored
-  const float* start;      // O values, or null for zeros
-  int lanes;               // to store, where not all
-};
-
-enum class Put { kStore, kStoreFirst, kAdd };
-
-inline void add_to(float* p, Vec v) { store(p, _mm256_add_ps(load(p), v)); }
-
-// Constant indices throughout (the packs are expanded by the compiler's front end), so that the
-// accumulators are registers.
-template <int V, int O, Put How, std::size_t... A, std::size_t... X>
-inline __attribute__((always_inline)) void tile_with(
-    const TileTask& task, std::index_sequence<A...>, std::index_sequence<X...>) {
-  Vec sums[V * O];
-  ((sums[A] = task.start ? broadcast(task.start + A / V) : zero()), ...);
-  const float* const base[V] = {(task.source + task.in[X])...};
-  const float* weights = task.weights + std::size_t(task.first) * O;
-  for (int k = task.first; k < task.last; k++, weights += O) {
-    const std::ptrdiff_t offset = task.offset[k];
-    Vec x[V];
-    ((x[X] = load(base[X] + offset)), ...);
-    ((sums[A] = fma(broadcast(weights + A / V), x[A % V], sums[A])), ...);
-  }
-  if (How == Put::kStoreFirst) {
-    (store_first(task.output + task.out_stride * (A / V) + task.out[A % V], sums[A], task.lanes), ...);
-  } else if (How == Put::kStore) {
-    (store(task.output + task.out_stride * (A / V) + task.out[A % V], sums[A]), ...);
-  } else {
-    (add_to(task.output + task.out_offset[A / V] + task.out[A % V], sums[A]), ...);
-  }
-}
-
-template <int V, int O, Put How>
-void tile(const TileTask& task) {
-  tile_with<V, O, How>(task, std::make_index_sequence<V * O>(), std::make_index_sequence<V>());
-}
-
-using TileFunction = void (*)(const TileTask&);
-
-constexpr int kMostVectors = 4;
-constexpr int most_outputs(int vectors) { return vectors == 1 ? 8 : 12 / vectors; }
-
-template <int V, Put How, std::size_t... O>
-TileFunction tile_of(int outputs, std::index_sequence<O...>) {
-  static constexpr TileFunction functions[] = {tile<V, int(O) + 1, How>...};
-  return functions[outputs - 1];
-}
-
-template <Put How>
-TileFunction tile_function(int vectors, int outputs) {
-  switch (vectors) {
-    case 1: return tile_of<1, How>(outputs, std::make_index_sequence<most_outputs(1)>());
-    case 2: return tile_of<2, How>(outputs, std::make_index_sequence<most_outputs(2)>());
-    case 3: return tile_of<3, How>(outputs, std::make_index_sequence<most_outputs(3)>());
-    default: return tile_of<4, How>(outputs, std::make_index_sequence<most_outputs(4)>());
-  }
-}
-
-// An estimate of a tile's cycles: two multiply-adds or loads in each (a vector that crosses cache lines is
-// one and a half), and in a step no less than the four that a multiply-add takes.
-inline double tile_cycles(int terms, int vectors, int outputs, double put) {
-  const double step = std::max({4.0, vectors * outputs / 2.0, (1.5 * vectors + outputs + 1) / 2});
-  return terms * step + put * vectors * outputs + 12;
-}
-
 // One output of `outputs` channels from one source.
 class Correlation {
  public:
@@ -515,75 +428,27 @@ class Scatter {
 };
 
 // ---------------------------------------------------------------------------------------------------------
-// The gradient of the weights.
 
-struct GradientTask {
-  const float* source;            // of the group's first image
-  std::size_t source_stride;      // between images
-  const float* gradient;          // transposed: pixels x padded channels, from the tile's first channel
-  std::size_t gradient_stride;    // between images
-  const int* offset;              // of the tile's terms
-  int images, row0, row1, column0, column1, out_w, pitch, channels;
-  float* sums;                    // terms x padded channels; added to
-};
-
-template <int V, int T, std::size_t... A, std::size_t... X, std::size_t... Y>
-inline __attribute__((always_inline)) void gradient_tile_with(
-    const GradientTask& task, std::index_sequence<A...>, std::index_sequence<X...>,
-    std::index_sequence<Y...>) {
-  Vec sums[V * T];
-  ((sums[A] = load(task.sums + (A / V) * std::size_t(task.channels) + (A % V) * kLanes)), ...);
-  const std::ptrdiff_t channels = task.channels;
-  for (int n = 0; n < task.images; n++) {
-    const float* image = task.source + n * task.source_stride;
-    for (int row = task.row0; row < task.row1; row++) {
-      const float* gradient = task.gradient + n * task.gradient_stride +
-                              (std::ptrdiff_t(row) * task.out_w + task.column0) * channels;
-      const float* const start = image + std::ptrdiff_t(row) * task.pitch;
-      const float* const x[T] = {(start + task.offset[Y])...};
-      for (std::ptrdiff_t j = task.column0; j < task.column1; j++, gradient += channels) {
-        Vec g[V];
-        ((g[X] = load(gradient + X * kLanes)), ...);
-        ((sums[A] = fma(broadcast(x[A / V] + j), g[A % V], sums[A])), ...);
-      }
-    }
-  }
-  (store(task.sums + (A / V) * std::size_t(task.channels) + (A % V) * kLanes, sums[A]), ...);
-}
-
-template <int V, int T>
-void gradient_tile(const GradientTask& task) {
-  gradient_tile_with<V, T>(task, std::make_index_sequence<V * T>(), std::make_index_sequence<V>(),
-                           std::make_index_sequence<T>());
-}
-
-using GradientFunction = void (*)(const GradientTask&);
-
-constexpr int most_terms(int vectors) { return vectors == 1 ? 8 : 12 / vectors; }
-
-template <int V, std::size_t... T>
-GradientFunction gradient_tile_of(int terms, std::index_sequence<T...>) {
-  static constexpr GradientFunction functions[] = {gradient_tile<V, int(T) + 1>...};
-  return functions[terms - 1];
-}
-
-inline GradientFunction gradient_function(int vectors, int terms) {
-  switch (vectors) {
-    case 1: return gradient_tile_of<1>(terms, std::make_index_sequence<most_terms(1)>());
-    case 2: return gradient_tile_of<2>(terms, std::make_index_sequence<most_terms(2)>());
-    default: return gradient_tile_of<3>(terms, std::make_index_sequence<most_terms(3)>());
-  }
-}
-
-// ---------------------------------------------------------------------------------------------------------
+// By which kernels: for each of forward, data and weights those that are expected to be faster, or always the
+// same (for tests).
+enum class Way { kFaster, kDirect, kWinograd };
 
 // A convolution of one shape. Not to be used by two threads at once.
 class Convolution {
  public:
-  explicit Convolution(const ConvShape& shape) : s_(shape) { plan_forward(); }
+  explicit Convolution(const ConvShape& shape, Way way = Way::kFaster) : s_(shape), way_(way) {
+    plan_forward();
+  }
 
   // y = x * w + bias; `bias` may be null.
   void forward(const float* x, const float* w, const float* bias, float* y) {
+    if (fast_forward_) {
+      fast_forward_->pack(w);
+      each_group(kLanes, [&](int n, int images) {
+        fast_forward_->run(x + n * s_.in_size(), images, bias, y + n * s_.out_size());
+      });
+      return;
+    }
     Correlation& forward = forward_[0];
     forward.pack(w);
     for (int n = 0; n < s_.images; n++) forward.run(x + n * s_.in_size(), bias, y + n * s_.out_size());
@@ -594,14 +459,12 @@ class Convolution {
   void backward(const float* x, const float* w, const float* dy, float* dw, float* dx) {
     if (dx != nullptr) begin_data(w);
     if (dw != nullptr) begin_weights();
-    const int step = dw != nullptr ? group_ : 1;
-    for (int n = 0; n < s_.images; n += step) {
-      const int images = std::min(step, s_.images - n);
-      if (dw != nullptr) add_weights(x + n * s_.in_size(), dy + n * s_.out_size(), images);
-      for (int i = n; dx != nullptr && i < n + images; i++) {
-        image_data(dy + i * s_.out_size(), dx + i * s_.in_size());
-      }
-    }
+    const bool by_eight = (dw != nullptr && fast_weights_) || (dx != nullptr && fast_data_);
+    each_group(by_eight ? kLanes : dw != nullptr ? group_ : 1, [&](int n, int images) {
+      const float* gradient = dy + n * s_.out_size();
+      if (dw != nullptr) group_weights(x + n * s_.in_size(), gradient, images);
+      if (dx != nullptr) group_data(gradient, dx + n * s_.in_size(), images);
+    });
     if (dw != nullptr) finish_weights(dw);
   }
 
@@ -628,12 +491,24 @@ class Convolution {
     std::vector<Correlation> correlation;  // one, or none where no weight reaches them
   };
 
+  // visit(first image, number of images)
+  template <class Visit>
+  void each_group(int most, Visit visit) const {
+    for (int n = 0; n < s_.images; n += most) visit(n, std::min(most, s_.images - n));
+  }
+
   void begin_data(const float* w) {
     if (backward_.empty()) plan_backward();
+    if (fast_data_) return fast_data_->pack(w);
     for (Scatter& scatter : scatter_) scatter.pack(w);
     for (Phase& phase : backward_) {
       if (scatter_.empty() && !phase.correlation.empty()) phase.correlation[0].pack(w);
     }
+  }
+
+  void group_data(const float* gradient, float* image, int images) {
+    if (fast_data_) return fast_data_->run(gradient, images, nullptr, image);
+    for (int i = 0; i < images; i++) image_data(gradient + i * s_.out_size(), image + i * s_.in_size());
   }
 
   // The gradient of one image.
@@ -650,7 +525,15 @@ class Convolution {
 
   void begin_weights() {
     if (group_ == 0) plan_gradient();
+    if (fast_weights_) return fast_weights_->begin();
     std::memset(sums_.data(), 0, sizeof(float) * gradient_terms_.count() * padded_);
+  }
+
+  void group_weights(const float* x, const float* dy, int images) {
+    if (fast_weights_) return fast_weights_->add_images(x, dy, images);
+    for (int i = 0; i < images; i += group_) {
+      add_weights(x + i * s_.in_size(), dy + i * s_.out_size(), std::min(group_, images - i));
+    }
   }
 
   // Adds a group of images to sums_.
@@ -665,6 +548,7 @@ class Convolution {
   }
 
   void finish_weights(float* dw) const {
+    if (fast_weights_) return fast_weights_->finish(dw);
     const Terms& terms = gradient_terms_;
     for (int o = 0; o < s_.out_channels; o++) {
       float* to = dw + std::size_t(o) * s_.in_channels * s_.kernel();
@@ -687,6 +571,27 @@ class Convolution {
     }
     forward_.emplace_back(source, taps, s_.out_channels, s_.out_h, s_.out_w,
                           s_.in_channels * s_.kernel(), s_.kernel());
+    if (has_winograd()) {
+      const WinogradShape shape{s_.in_channels, s_.in_h, s_.in_w, s_.out_channels, s_.out_h, s_.out_w,
+                                s_.pad_h, s_.pad_w};
+      auto kernel = winograd_forward(s_.kernel_h, shape, s_.in_channels * s_.kernel(), s_.kernel(), false);
+      keep_faster(fast_forward_, std::move(kernel), s_.images * forward_[0].cycles());
+    }
+  }
+
+  bool has_winograd() const {
+    const bool plain = s_.stride_h == 1 && s_.stride_w == 1 && s_.dilation_h == 1 && s_.dilation_w == 1;
+    const bool square = s_.kernel_h == s_.kernel_w && (s_.kernel_h == 3 || s_.kernel_h == 5);
+    // Eight large images would not stay in any cache.
+    const bool small = sizeof(float) * kLanes * std::max(s_.in_size(), s_.out_size()) <= kStackBytes;
+    return way_ != Way::kDirect && plain && square && small;
+  }
+
+  // The Winograd kernel where it takes less than `cycles` for all images.
+  template <class Kernel>
+  void keep_faster(std::unique_ptr<Kernel>& kept, std::unique_ptr<Kernel> kernel, double cycles) const {
+    const int groups = ceil_div(s_.images, kLanes);
+    if (way_ == Way::kWinograd || groups * kernel->cycles() < cycles) kept = std::move(kernel);
   }
 
   void plan_backward() {
@@ -718,8 +623,16 @@ class Convolution {
     const Correlation& forward = forward_[0];
     Scatter scatter(forward.source(), forward.terms(), s_.out_channels, s_.out_h, s_.out_w,
                     s_.in_channels * s_.kernel());
+    const double direct = std::min(cycles, scatter.cycles());
     if (scatter.cycles() < cycles) scatter_.push_back(std::move(scatter));
     scratch_.resize(s_.in_size());
+    if (has_winograd()) {
+      const int reach = s_.kernel_h - 1;
+      const WinogradShape shape{s_.out_channels, s_.out_h, s_.out_w, s_.in_channels, s_.in_h, s_.in_w,
+                                reach - s_.pad_h, reach - s_.pad_w};
+      auto kernel = winograd_forward(s_.kernel_h, shape, s_.kernel(), s_.in_channels * s_.kernel(), true);
+      keep_faster(fast_data_, std::move(kernel), s_.images * direct);
+    }
   }
 
   // Puts a phase's gradient, which is in scratch_, into its place in the image.
@@ -745,8 +658,14 @@ class Convolution {
     gradients_.resize(group_ * pixels * padded_);
     gradient_terms_ = forward.terms().by_tap();
     sums_.resize(std::size_t(gradient_terms_.count()) * padded_);
-    // Vectors of channels in threes, twos and ones; with three there are the fewest loads.
-    vectors_ = even_split(padded_ / kLanes, padded_ / kLanes % 2 == 0 && padded_ / kLanes < 6 ? 2 : 3);
+    vectors_ = channel_vectors(padded_ / kLanes);
+    if (has_winograd()) {
+      const WinogradShape shape{s_.in_channels, s_.in_h, s_.in_w, s_.out_channels, s_.out_h, s_.out_w,
+                                s_.pad_h, s_.pad_w};
+      const double products = double(pixels) * gradient_terms_.count() * padded_ / kLanes;
+      keep_faster(fast_weights_, winograd_gradient(s_.kernel_h, shape),
+                  s_.images * (products / 2 * 1.2 + double(forward.source().size() + pixels * padded_) / 4));
+    }
   }
 
   // channels x pixels to pixels x padded channels; what is added is zero and stays so.
@@ -822,8 +741,13 @@ class Convolution {
 
   static constexpr int kBlockBytes = 16 * 1024;
   static constexpr std::size_t kGroupBytes = 192 * 1024;
+  static constexpr std::size_t kStackBytes = 8 * 1024 * 1024;
 
   ConvShape s_;
+  Way way_;
+  // Winograd's, where they are used.
+  std::unique_ptr<WinogradForward> fast_forward_, fast_data_;
+  std::unique_ptr<WinogradGradient> fast_weights_;
   std::vector<Correlation> forward_;  // one
   std::vector<Phase> backward_;       // planned when first needed
   std::vector<Scatter> scatter_;      // one, where it is faster than backward_

@@ -1,13 +1,78 @@
-// Convolution by the direct kernel of convolution.h, for 2-d images without groups.
+// Convolution by the kernels of convolution.h and winograd.h, for 2-d images without groups.
 #include "caffe/layers/conv_layer.hpp"
 
 #include <memory>
 
 #include "convolution.h"
 #include "layers.h"
+#include "threads.h"
 
 namespace lrbench {
 namespace {
+
+// A convolution whose images are shared out among the threads, the same ones to the same thread every time. The
+// gradients of the weights are added up in the order of the threads, so that they depend on nothing but how many
+// there are.
+class SharedConvolution {
+ public:
+  explicit SharedConvolution(const ConvShape& shape) : s_(shape) {
+    const int threads = std::max(1, std::min(thread_count(), shape.images));
+    int first = 0;
+    for (int images : even_split(shape.images, ceil_div(shape.images, threads))) {
+      ConvShape share = shape;
+      share.images = images;
+      parts_.push_back({first, std::make_unique<Convolution>(share), {}, {}});
+      first += images;
+    }
+    for (std::size_t i = 1; i < parts_.size(); i++) {
+      parts_[i].weights.resize(std::size_t(shape.out_channels) * shape.in_channels * shape.kernel());
+      parts_[i].bias.resize(shape.out_channels);
+    }
+  }
+
+  void forward(const float* x, const float* w, const float* bias, float* y) {
+    run_parts(int(parts_.size()), [&](int i) {
+      const Part& part = parts_[i];
+      part.convolution->forward(x + part.first * s_.in_size(), w, bias, y + part.first * s_.out_size());
+    });
+  }
+
+  // As Convolution's; db is null where the bias's gradient is not wanted.
+  void backward(const float* x, const float* w, const float* dy, float* dw, float* db, float* dx) {
+    run_parts(int(parts_.size()), [&](int i) {
+      Part& part = parts_[i];
+      float* to_weights = i == 0 || dw == nullptr ? dw : cleared(part.weights);
+      float* to_bias = i == 0 || db == nullptr ? db : cleared(part.bias);
+      const float* gradient = dy + part.first * s_.out_size();
+      if (to_bias != nullptr) part.convolution->backward_bias(gradient, to_bias);
+      part.convolution->backward(x + part.first * s_.in_size(), w, gradient, to_weights,
+                                 dx != nullptr ? dx + part.first * s_.in_size() : nullptr);
+    });
+    for (std::size_t i = 1; i < parts_.size(); i++) {
+      if (dw != nullptr) add(parts_[i].weights, dw);
+      if (db != nullptr) add(parts_[i].bias, db);
+    }
+  }
+
+ private:
+  struct Part {
+    int first;  // image
+    std::unique_ptr<Convolution> convolution;
+    std::vector<float> weights, bias;  // their gradients, where the thread is not the first
+  };
+
+  static float* cleared(std::vector<float>& values) {
+    std::fill(values.begin(), values.end(), 0.f);
+    return values.data();
+  }
+
+  static void add(const std::vector<float>& values, float* to) {
+    for (std::size_t i = 0; i < values.size(); i++) to[i] += values[i];
+  }
+
+  ConvShape s_;
+  std::vector<Part> parts_;
+};
 
 class FastConvolution : public caffe::ConvolutionLayer<float> {
  public:
@@ -32,21 +97,18 @@ class FastConvolution : public caffe::ConvolutionLayer<float> {
 
   void Backward_cpu(const Blobs& top, const std::vector<bool>& propagate_down, const Blobs& bottom) override {
     if (!applies()) return ConvolutionLayer::Backward_cpu(top, propagate_down, bottom);
+    float* dw = param_propagate_down_[0] ? blobs_[0]->mutable_cpu_diff() : nullptr;
+    float* db = bias_term_ && param_propagate_down_[1] ? blobs_[1]->mutable_cpu_diff() : nullptr;
     for (std::size_t i = 0; i < top.size(); i++) {
-      const float* gradient = top[i]->cpu_diff();
-      if (bias_term_ && param_propagate_down_[1]) {
-        convolution().backward_bias(gradient, blobs_[1]->mutable_cpu_diff());
-      }
-      float* dw = param_propagate_down_[0] ? blobs_[0]->mutable_cpu_diff() : nullptr;
       float* dx = propagate_down[i] ? bottom[i]->mutable_cpu_diff() : nullptr;
-      convolution().backward(bottom[i]->cpu_data(), blobs_[0]->cpu_data(), gradient, dw, dx);
+      convolution().backward(bottom[i]->cpu_data(), blobs_[0]->cpu_data(), top[i]->cpu_diff(), dw, db, dx);
     }
   }
 
  private:
   bool applies() const { return num_spatial_axes_ == 2 && group_ == 1 && !force_nd_im2col_; }
 
-  Convolution& convolution() {
+  SharedConvolution& convolution() {
     if (!convolution_) {
       ConvShape s;
       s.images = num_;
@@ -60,13 +122,13 @@ class FastConvolution : public caffe::ConvolutionLayer<float> {
       s.stride_h = stride_.cpu_data()[0], s.stride_w = stride_.cpu_data()[1];
       s.pad_h = pad_.cpu_data()[0], s.pad_w = pad_.cpu_data()[1];
       s.dilation_h = dilation_.cpu_data()[0], s.dilation_w = dilation_.cpu_data()[1];
-      convolution_ = std::make_unique<Convolution>(s);
+      convolution_ = std::make_unique<SharedConvolution>(s);
     }
     return *convolution_;
   }
 
   std::vector<int> planned_;  // the shape of the input that convolution_ is for
-  std::unique_ptr<Convolution> convolution_;
+  std::unique_ptr<SharedConvolution> convolution_;
 };
 
 }  // namespace

@@ -1,36 +1,69 @@
-// Eltwise: the sum of inputs without coefficients in one pass, bit for bit as Caffe's.
+// Eltwise: the sum of two inputs without coefficients in one pass, bit for bit as Caffe's; with a ReLU after it,
+// if that is fused.
 #include "caffe/layers/eltwise_layer.hpp"
 
 #include <algorithm>
 
+#include "fusion.h"
 #include "layers.h"
 #include "vec.h"
 
 namespace lrbench {
 namespace {
 
-class FastEltwise : public caffe::EltwiseLayer<float> {
+class FastEltwise : public caffe::EltwiseLayer<float>, public Leader {
  public:
   using EltwiseLayer::EltwiseLayer;
 
+  bool takes_scale() const override { return false; }
+  bool can_lead() const override {
+    const bool plain = std::all_of(coeffs_.begin(), coeffs_.end(), [](float c) { return c == 1; });
+    return op_ == caffe::EltwiseParameter_EltwiseOp_SUM && plain && inputs_ == 2;
+  }
+
+  void LayerSetUp(const Blobs& bottom, const Blobs& top) override {
+    EltwiseLayer::LayerSetUp(bottom, top);
+    inputs_ = int(bottom.size());
+    if (bottom[0] == top[0] || bottom[1] == top[0]) inputs_ = 0;  // in place
+  }
+
  protected:
   void Forward_cpu(const Blobs& bottom, const Blobs& top) override {
-    const bool plain = std::all_of(coeffs_.begin(), coeffs_.end(), [](float c) { return c == 1; });
-    if (op_ != caffe::EltwiseParameter_EltwiseOp_SUM || !plain || bottom.size() != 2 ||
-        bottom[0]->cpu_data() == top[0]->cpu_data() || bottom[1]->cpu_data() == top[0]->cpu_data()) {
-      return EltwiseLayer::Forward_cpu(bottom, top);
+    if (!can_lead()) return EltwiseLayer::Forward_cpu(bottom, top);
+    relu_ ? add<true>(bottom, top) : add<false>(bottom, top);
+  }
+
+  void Backward_cpu(const Blobs& top, const std::vector<bool>& propagate_down, const Blobs& bottom) override {
+    if (!relu_) return EltwiseLayer::Backward_cpu(top, propagate_down, bottom);
+    const float* y = top[0]->cpu_data();
+    const float* dy = top[0]->cpu_diff();
+    float* a = bottom[0]->mutable_cpu_diff();
+    float* b = bottom[1]->mutable_cpu_diff();
+    const int count = top[0]->count();
+    for (int i = 0; i < count; i += kLanes) {
+      const int lanes = count - i;
+      const Vec gradient = only_where_positive(load_first(y + i, lanes), load_first(dy + i, lanes));
+      store_first(a + i, gradient, lanes);
+      store_first(b + i, gradient, lanes);
     }
+  }
+
+ private:
+  template <bool Positive>
+  void add(const Blobs& bottom, const Blobs& top) const {
     const float* a = bottom[0]->cpu_data();
     const float* b = bottom[1]->cpu_data();
     float* sum = top[0]->mutable_cpu_data();
     const int count = top[0]->count();
-    int i = 0;
-    // Caffe adds to zero, which makes -0 + -0 be +0.
-    for (; i + kLanes <= count; i += kLanes) {
-      store(sum + i, _mm256_add_ps(_mm256_add_ps(zero(), load(a + i)), load(b + i)));
+    for (int i = 0; i < count; i += kLanes) {
+      const int lanes = count - i;
+      // Caffe adds to zero, which makes -0 + -0 be +0.
+      const Vec value = lrbench::add(lrbench::add(zero(), load_first(a + i, lanes)), load_first(b + i, lanes));
+      store_first(sum + i, Positive ? _mm256_max_ps(zero(), value) : value, lanes);
     }
-    for (; i < count; i++) sum[i] = (0.f + a[i]) + b[i];
   }
+
+  int inputs_ = 0;
 };
 
 }  // namespace

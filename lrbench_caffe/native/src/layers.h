@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "caffe/layer.hpp"
+#include "caffe/net.hpp"
 
 namespace lrbench {
 

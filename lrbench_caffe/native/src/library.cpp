@@ -3,7 +3,7 @@
 //
 // Caffe makes layers through a map from type names to functions. Installing overwrites entries of that map;
 // names, prototxts, weights and snapshots stay what they are.
-#include <cmath>
+#include <csignal>
 #include <cstdlib>
 #include <cstring>
 #include <map>
@@ -11,6 +11,8 @@
 
 #include "layers.h"
 #include "selfcheck.h"
+#include "solver.h"
+#include "threads.h"
 
 namespace {
 
@@ -39,6 +41,20 @@ const std::map<std::string, Registry::Creator>& stock_creators() {
   return creators;
 }
 
+using Solvers = caffe::SolverRegistry<float>;
+
+const std::map<std::string, Solvers::Creator>& fast_solvers() {
+  static const std::map<std::string, Solvers::Creator> creators = {{"Nesterov", lrbench::create_nesterov},
+                                                                   {"SGD", lrbench::create_sgd}};
+  return creators;
+}
+
+// What the registry held before the first change.
+const Solvers::CreatorRegistry& stock_solvers() {
+  static const Solvers::CreatorRegistry creators = Solvers::Registry();
+  return creators;
+}
+
 }  // namespace
 
 extern "C" {
@@ -51,8 +67,10 @@ const char* lrbench_layer_types() {
   return text.c_str();
 }
 
-// Compares each fast layer with Caffe's own on a small example, forward and backward. Returns an empty text,
-// or what is wrong.
+void lrbench_use_layers(int fast);
+
+// Compares each fast layer with Caffe's own on a small example, forward and backward, and a small training with both.
+// Returns an empty text, or what is wrong. Caffe's random numbers are others afterwards.
 const char* lrbench_check_layers() {
   static std::string text;
   text.clear();
@@ -60,7 +78,8 @@ const char* lrbench_check_layers() {
   if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) {
     return (text = "this CPU has no AVX2 and FMA").c_str();
   }
-  const char* fault = std::getenv("LRBENCH_TEST_LAYER_FAULT");  // tests let a type's check fail
+  const char* fault = std::getenv("LRBENCH_TEST_LAYER_FAULT");  // tests let a type's check fail, or end by a signal
+  if (fault != nullptr && std::atoi(fault) > 0) std::raise(std::atoi(fault));
   for (const auto& entry : fast_creators()) {
     const auto stock = stock_creators().find(entry.first);
     if (stock == stock_creators().end()) {
@@ -69,16 +88,28 @@ const char* lrbench_check_layers() {
       text = lrbench::compare_layers(entry.first, stock->second, entry.second,
                                      fault != nullptr && entry.first == fault);
     }
-    if (!text.empty()) break;
+    if (!text.empty()) return text.c_str();
   }
+  lrbench_use_layers(0);
+  text = lrbench::compare_trainings([] { lrbench_use_layers(1); }, fault != nullptr && std::string(fault) == "SGD");
+  lrbench_use_layers(0);
   return text.c_str();
 }
 
-// From now on, new layers are fast ones (1) or Caffe's own (0).
+// From now on, new layers and solvers are fast ones (1) or Caffe's own (0).
 void lrbench_use_layers(int fast) {
   for (const auto& entry : stock_creators()) {
     Registry::Registry()[entry.first] = fast ? fast_creators().at(entry.first) : entry.second;
   }
+  for (const auto& entry : fast_solvers()) {
+    const auto stock = stock_solvers().find(entry.first);
+    if (stock != stock_solvers().end()) {
+      Solvers::Registry()[entry.first] = fast ? entry.second : stock->second;
+    }
+  }
 }
+
+// How many threads the layers work on, the caller's among them.
+void lrbench_set_threads(int count) { lrbench::set_threads(count); }
 
 }  // extern "C"

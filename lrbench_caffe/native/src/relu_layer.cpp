@@ -1,6 +1,7 @@
 // ReLU, bit for bit as Caffe's.
 #include "caffe/layers/relu_layer.hpp"
 
+#include "fusion.h"
 #include "layers.h"
 #include "vec.h"
 
@@ -18,12 +19,15 @@ inline Vec backward(Vec x, Vec gradient, Vec slope) {
   return _mm256_mul_ps(gradient, _mm256_add_ps(positive, other));
 }
 
-class FastReLU : public caffe::ReLULayer<float> {
+class FastReLU : public caffe::ReLULayer<float>, public ReLUFollower {
  public:
   using ReLULayer::ReLULayer;
 
+  bool can_follow(const Blobs&) const override { return layer_param_.relu_param().negative_slope() == 0; }
+
  protected:
   void Forward_cpu(const Blobs& bottom, const Blobs& top) override {
+    if (done()) return;
     const Vec slope = set1(layer_param_.relu_param().negative_slope());
     const float* x = bottom[0]->cpu_data();
     float* y = top[0]->mutable_cpu_data();
@@ -34,7 +38,7 @@ class FastReLU : public caffe::ReLULayer<float> {
   }
 
   void Backward_cpu(const Blobs& top, const std::vector<bool>& propagate_down, const Blobs& bottom) override {
-    if (!propagate_down[0]) return;
+    if (done() || !propagate_down[0]) return;
     const Vec slope = set1(layer_param_.relu_param().negative_slope());
     const float* x = bottom[0]->cpu_data();
     const float* dy = top[0]->cpu_diff();

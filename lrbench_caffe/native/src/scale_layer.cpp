@@ -1,22 +1,37 @@
 // Scale by learned factors, with or without bias, channel by channel in one pass each way.
 #include "caffe/layers/scale_layer.hpp"
 
+#include "fusion.h"
 #include "layers.h"
 #include "sums.h"
 
 namespace lrbench {
 namespace {
 
-class FastScale : public caffe::ScaleLayer<float> {
+class FastScale : public caffe::ScaleLayer<float>, public ScaleFollower {
  public:
   using ScaleLayer::ScaleLayer;
 
+  bool can_follow(const Blobs& bottom) const override {
+    return applies(bottom) && axis_ == 1 && scale_dim_ == bottom[0]->shape(1);
+  }
+  const float* factors() const override { return blobs_[0]->cpu_data(); }
+  const float* biases() const override { return bias_layer_ ? blobs_[bias_param_id_]->cpu_data() : nullptr; }
+  float* factor_gradients() override {
+    return param_propagate_down_[0] ? blobs_[0]->mutable_cpu_diff() : nullptr;
+  }
+  float* bias_gradients() override {
+    const bool wanted = bias_layer_ && param_propagate_down_[param_propagate_down_.size() - 1];
+    return wanted ? blobs_[bias_param_id_]->mutable_cpu_diff() : nullptr;
+  }
+
  protected:
   void Forward_cpu(const Blobs& bottom, const Blobs& top) override {
+    if (done()) return;
     if (!applies(bottom)) return ScaleLayer::Forward_cpu(bottom, top);
     const bool in_place = bottom[0] == top[0];
-    const float* factors = blobs_[0]->cpu_data();
-    const float* biases = bias_layer_ ? blobs_[bias_param_id_]->cpu_data() : nullptr;
+    const float* factors = this->factors();
+    const float* biases = this->biases();
     const float* x = bottom[0]->cpu_data();
     float* y = top[0]->mutable_cpu_data();
     float* kept = in_place ? temp_.mutable_cpu_data() : nullptr;
@@ -34,25 +49,24 @@ class FastScale : public caffe::ScaleLayer<float> {
   }
 
   void Backward_cpu(const Blobs& top, const std::vector<bool>& propagate_down, const Blobs& bottom) override {
+    if (done()) return;
     if (!applies(bottom)) return ScaleLayer::Backward_cpu(top, propagate_down, bottom);
     const bool in_place = bottom[0] == top[0];
-    const bool wants_bias = bias_layer_ && param_propagate_down_[param_propagate_down_.size() - 1];
-    const bool wants_factors = param_propagate_down_[0];
-    const float* factors = blobs_[0]->cpu_data();
-    float* factor_diff = wants_factors ? blobs_[0]->mutable_cpu_diff() : nullptr;
-    float* bias_diff = wants_bias ? blobs_[bias_param_id_]->mutable_cpu_diff() : nullptr;
+    const float* factors = this->factors();
+    float* factor_diff = factor_gradients();
+    float* bias_diff = bias_gradients();
     const float* x = in_place ? temp_.cpu_data() : bottom[0]->cpu_data();
     const float* dy = top[0]->cpu_diff();
     float* dx = propagate_down[0] ? bottom[0]->mutable_cpu_diff() : nullptr;
     for (int c = 0; c < scale_dim_; c++) {
       const std::size_t start = std::size_t(c) * inner_dim_;
-      if (wants_bias || wants_factors) {
+      if (bias_diff || factor_diff) {
         const auto sums = slices().two_sums([&](std::size_t at, auto get) {
           const Vec gradient = get(dy + start + at);
           return std::make_pair(gradient, _mm256_mul_ps(gradient, get(x + start + at)));
         });
-        if (wants_bias) bias_diff[c] += sums.first;
-        if (wants_factors) factor_diff[c] += sums.second;
+        if (bias_diff) bias_diff[c] += sums.first;
+        if (factor_diff) factor_diff[c] += sums.second;
       }
       if (dx) {
         const Vec factor = set1(factors[c]);

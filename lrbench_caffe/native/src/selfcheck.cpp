@@ -2,7 +2,11 @@
 
 #include <cmath>
 #include <cstdint>
+#include <memory>
 #include <sstream>
+
+#include "caffe/sgd_solvers.hpp"
+#include "google/protobuf/text_format.h"
 
 namespace lrbench {
 namespace {
@@ -26,10 +30,11 @@ class Numbers {
 
 // One layer with its blobs, after a forward and a backward pass.
 struct Pass {
-  Pass(caffe::LayerRegistry<float>::Creator create, const LayerParameter& parameter, int bottoms)
+  Pass(caffe::LayerRegistry<float>::Creator create, const LayerParameter& parameter, int bottoms,
+       const std::vector<int>& shape)
       : layer(create(parameter)), bottom(bottoms), top(new Blob<float>()) {
     for (auto& blob : bottom) {
-      blob.reset(new Blob<float>(3, 5, 11, 13));
+      blob.reset(new Blob<float>(shape));
       inputs.push_back(blob.get());
     }
     outputs.push_back(top.get());
@@ -62,10 +67,12 @@ float difference(const float* a, const float* b, int count) {
   return difference / largest;
 }
 
-std::string compare(const LayerParameter& parameter, caffe::LayerRegistry<float>::Creator stock,
-                    caffe::LayerRegistry<float>::Creator fast, bool fault) {
+}  // namespace
+
+std::string compare_layer(const LayerParameter& parameter, caffe::LayerRegistry<float>::Creator stock,
+                          caffe::LayerRegistry<float>::Creator fast, const std::vector<int>& shape, bool fault) {
   const int bottoms = parameter.type() == "Eltwise" ? 2 : 1;
-  Pass is(fast, parameter, bottoms), should(stock, parameter, bottoms);
+  Pass is(fast, parameter, bottoms, shape), should(stock, parameter, bottoms, shape);
   if (fault) is.top->mutable_cpu_data()[0] += 1;
   std::ostringstream text;
   const auto check = [&](const char* what, const float* a, const float* b, int count) {
@@ -87,7 +94,9 @@ std::string compare(const LayerParameter& parameter, caffe::LayerRegistry<float>
   return text.str();
 }
 
-// One or two uses of a type, with the parameters that take different ways through its code.
+namespace {
+
+// A few uses of a type, with the parameters that take different ways through its code.
 std::vector<LayerParameter> examples(const std::string& type) {
   LayerParameter plain, other;
   plain.set_type(type);
@@ -104,6 +113,10 @@ std::vector<LayerParameter> examples(const std::string& type) {
     o.add_stride(2);
     o.add_pad(2);
     o.add_dilation(2);
+    LayerParameter large = plain;
+    large.mutable_convolution_param()->set_num_output(24);
+    large.mutable_convolution_param()->set_kernel_size(0, 5);
+    return {plain, other, large};
   } else if (type == "Pooling") {
     auto& p = *plain.mutable_pooling_param();
     p.set_kernel_size(3);
@@ -126,12 +139,73 @@ std::vector<LayerParameter> examples(const std::string& type) {
   return {plain, other};
 }
 
+// A residual block, whose layers are fused. No bias before BatchNorm: its gradient would be rounding alone.
+const char* const kSolver = R"(
+base_lr: 0.01 lr_policy: "fixed" momentum: 0.9 weight_decay: 0.01 random_seed: 1 max_iter: 2 type: "SGD"
+solver_mode: CPU snapshot_after_train: false
+net_param {
+  layer {
+    name: "data" type: "DummyData" top: "data" top: "label"
+    dummy_data_param {
+      shape { dim: 8 dim: 3 dim: 9 dim: 9 } data_filler { type: "gaussian" }
+      shape { dim: 8 } data_filler { type: "constant" value: 1 }
+    }
+  }
+  layer {
+    name: "conv1" type: "Convolution" bottom: "data" top: "conv1"
+    convolution_param { num_output: 12 kernel_size: 3 pad: 1 bias_term: false weight_filler { type: "msra" } }
+  }
+  layer { name: "bn1" type: "BatchNorm" bottom: "conv1" top: "conv1" }
+  layer { name: "scale1" type: "Scale" bottom: "conv1" top: "conv1" scale_param { bias_term: true } }
+  layer { name: "relu1" type: "ReLU" bottom: "conv1" top: "conv1" }
+  layer {
+    name: "conv2" type: "Convolution" bottom: "conv1" top: "conv2"
+    convolution_param { num_output: 12 kernel_size: 5 pad: 2 bias_term: false weight_filler { type: "msra" } }
+  }
+  layer { name: "bn2" type: "BatchNorm" bottom: "conv2" top: "conv2" }
+  layer { name: "scale2" type: "Scale" bottom: "conv2" top: "conv2" scale_param { bias_term: true } }
+  layer { name: "sum" type: "Eltwise" bottom: "conv1" bottom: "conv2" top: "sum" }
+  layer { name: "relu2" type: "ReLU" bottom: "sum" top: "sum" }
+  layer {
+    name: "ip" type: "InnerProduct" bottom: "sum" top: "ip"
+    inner_product_param { num_output: 3 weight_filler { type: "xavier" } }
+  }
+  layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "loss" }
+}
+)";
+
+std::unique_ptr<caffe::Solver<float>> trained(const caffe::SolverParameter& parameter) {
+  std::unique_ptr<caffe::Solver<float>> solver(caffe::SolverRegistry<float>::CreateSolver(parameter));
+  solver->Step(2);
+  return solver;
+}
+
 }  // namespace
+
+std::string compare_trainings(void (*use_fast)(), bool fault) {
+  caffe::SolverParameter parameter;
+  if (!google::protobuf::TextFormat::ParseFromString(kSolver, &parameter)) return "the example cannot be read";
+  const auto should = trained(parameter);
+  use_fast();
+  const auto is = trained(parameter);
+  const auto &a = should->net()->learnable_params(), &b = is->net()->learnable_params();
+  if (fault) b[0]->mutable_cpu_data()[0] += 1;
+  for (std::size_t i = 0; i < a.size(); i++) {
+    const float d = difference(a[i]->cpu_data(), b[i]->cpu_data(), a[i]->count());
+    if (!(d <= 10 * kTolerance)) {
+      std::ostringstream text;
+      text << "weights trained with the fast layers differ from Caffe's by " << d;
+      return text.str();
+    }
+  }
+  return "";
+}
 
 std::string compare_layers(const std::string& type, caffe::LayerRegistry<float>::Creator stock,
                            caffe::LayerRegistry<float>::Creator fast, bool fault) {
   for (const LayerParameter& parameter : examples(type)) {
-    const std::string text = compare(parameter, stock, fast, fault);
+    const int images = type == "Convolution" ? 8 : 3;  // eight are done at once by Winograd's kernels
+    const std::string text = compare_layer(parameter, stock, fast, {images, 5, 11, 13}, fault);
     if (!text.empty()) return text;
   }
   return "";

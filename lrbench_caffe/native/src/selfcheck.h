@@ -2,14 +2,23 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "layers.h"
 
 namespace lrbench {
 
+// The same for one layer with one or, for Eltwise, two inputs of this shape.
+std::string compare_layer(const LayerParameter& parameter, caffe::LayerRegistry<float>::Creator stock,
+                          caffe::LayerRegistry<float>::Creator fast, const std::vector<int>& shape, bool fault);
+
 // An empty text where all outputs and gradients agree to `tolerance`, else the difference. `fault` spoils
 // one value, for tests.
 std::string compare_layers(const std::string& type, caffe::LayerRegistry<float>::Creator stock,
                            caffe::LayerRegistry<float>::Creator fast, bool fault);
+
+// The same for the weights after two updates of a small net, with the layers and the solver that are registered
+// now, and with those that `use_fast` registers.
+std::string compare_trainings(void (*use_fast)(), bool fault);
 
 }  // namespace lrbench

@@ -1,0 +1,168 @@
+// The inner loops of all convolutions: sums of products that stay in registers, by tiles of V x O vectors.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <utility>
+#include <vector>
+
+#include "vec.h"
+
+namespace lrbench {
+
+inline int floor_div(int a, int b) { return a >= 0 ? a / b : -((-a + b - 1) / b); }
+inline int ceil_div(int a, int b) { return (a + b - 1) / b; }
+
+// `count` things in pieces of at most `most`, as equal as can be: sizes, the larger ones first.
+inline std::vector<int> even_split(int count, int most) {
+  const int pieces = ceil_div(count, most);
+  std::vector<int> sizes(pieces, count / pieces);
+  for (int i = 0; i < count % pieces; i++) sizes[i]++;
+  return sizes;
+}
+
+// Lanes are pixels (or images).
+
+// What a tile writes, and where from.
+struct TileTask {
+  const float* source;
+  const int* offset;       // of each term
+  const float* weights;    // terms x O
+  int first, last;         // terms
+  const int* in;           // V positions in the source
+  const int* out;          // V positions in an output plane
+  float* output;           // of the tile's first output
+  std::size_t out_stride;  // between outputs
+  const int* out_offset;   // of each output, where they are added and not stored
+  const float* start;      // O values, or null for zeros
+  int lanes;               // to store, where not all
+};
+
+enum class Put { kStore, kStoreFirst, kAdd };
+
+inline void add_to(float* p, Vec v) { store(p, _mm256_add_ps(load(p), v)); }
+
+// Constant indices throughout (the packs are expanded by the compiler's front end), so that the
+// accumulators are registers.
+template <int V, int O, Put How, std::size_t... A, std::size_t... X>
+inline __attribute__((always_inline)) void tile_with(
+    const TileTask& task, std::index_sequence<A...>, std::index_sequence<X...>) {
+  Vec sums[V * O];
+  ((sums[A] = task.start ? broadcast(task.start + A / V) : zero()), ...);
+  const float* const base[V] = {(task.source + task.in[X])...};
+  const float* weights = task.weights + std::size_t(task.first) * O;
+  for (int k = task.first; k < task.last; k++, weights += O) {
+    const std::ptrdiff_t offset = task.offset[k];
+    Vec x[V];
+    ((x[X] = load(base[X] + offset)), ...);
+    ((sums[A] = fma(broadcast(weights + A / V), x[A % V], sums[A])), ...);
+  }
+  if (How == Put::kStoreFirst) {
+    (store_first(task.output + task.out_stride * (A / V) + task.out[A % V], sums[A], task.lanes), ...);
+  } else if (How == Put::kStore) {
+    (store(task.output + task.out_stride * (A / V) + task.out[A % V], sums[A]), ...);
+  } else {
+    (add_to(task.output + task.out_offset[A / V] + task.out[A % V], sums[A]), ...);
+  }
+}
+
+template <int V, int O, Put How>
+void tile(const TileTask& task) {
+  tile_with<V, O, How>(task, std::make_index_sequence<V * O>(), std::make_index_sequence<V>());
+}
+
+using TileFunction = void (*)(const TileTask&);
+
+constexpr int kMostVectors = 3;  // four, their twelve sums and a weight are more than the sixteen registers
+constexpr int most_outputs(int vectors) { return vectors == 1 ? 8 : 12 / vectors; }
+
+template <int V, Put How, std::size_t... O>
+TileFunction tile_of(int outputs, std::index_sequence<O...>) {
+  static constexpr TileFunction functions[] = {tile<V, int(O) + 1, How>...};
+  return functions[outputs - 1];
+}
+
+template <Put How>
+TileFunction tile_function(int vectors, int outputs) {
+  switch (vectors) {
+    case 1: return tile_of<1, How>(outputs, std::make_index_sequence<most_outputs(1)>());
+    case 2: return tile_of<2, How>(outputs, std::make_index_sequence<most_outputs(2)>());
+    default: return tile_of<3, How>(outputs, std::make_index_sequence<most_outputs(3)>());
+  }
+}
+
+// An estimate of a tile's cycles: two multiply-adds or loads in each (a vector that crosses cache lines is
+// one and a half), and in a step no less than the four that a multiply-add takes.
+inline double tile_cycles(int terms, int vectors, int outputs, double put) {
+  const double step = std::max({4.0, vectors * outputs / 2.0, (1.5 * vectors + outputs + 1) / 2});
+  return terms * step + put * vectors * outputs + 12;
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// The gradient of the weights: lanes are output channels.
+
+struct GradientTask {
+  const float* source;            // of the group's first image
+  std::size_t source_stride;      // between images
+  const float* gradient;          // transposed: pixels x padded channels, from the tile's first channel
+  std::size_t gradient_stride;    // between images
+  const int* offset;              // of the tile's terms
+  int images, row0, row1, column0, column1, out_w, pitch, channels;
+  float* sums;                    // terms x padded channels; added to
+};
+
+template <int V, int T, std::size_t... A, std::size_t... X, std::size_t... Y>
+inline __attribute__((always_inline)) void gradient_tile_with(
+    const GradientTask& task, std::index_sequence<A...>, std::index_sequence<X...>,
+    std::index_sequence<Y...>) {
+  Vec sums[V * T];
+  ((sums[A] = zero()), ...);
+  const std::ptrdiff_t channels = task.channels;
+  for (int n = 0; n < task.images; n++) {
+    const float* image = task.source + n * task.source_stride;
+    for (int row = task.row0; row < task.row1; row++) {
+      const float* gradient = task.gradient + n * task.gradient_stride +
+                              (std::ptrdiff_t(row) * task.out_w + task.column0) * channels;
+      const float* const start = image + std::ptrdiff_t(row) * task.pitch;
+      const float* const x[T] = {(start + task.offset[Y])...};
+      for (std::ptrdiff_t j = task.column0; j < task.column1; j++, gradient += channels) {
+        Vec g[V];
+        ((g[X] = load(gradient + X * kLanes)), ...);
+        ((sums[A] = fma(broadcast(x[A / V] + j), g[A % V], sums[A])), ...);
+      }
+    }
+  }
+  // Added only now: many short sums round less than a long one.
+  (add_to(task.sums + (A / V) * std::size_t(task.channels) + (A % V) * kLanes, sums[A]), ...);
+}
+
+template <int V, int T>
+void gradient_tile(const GradientTask& task) {
+  gradient_tile_with<V, T>(task, std::make_index_sequence<V * T>(), std::make_index_sequence<V>(),
+                           std::make_index_sequence<T>());
+}
+
+using GradientFunction = void (*)(const GradientTask&);
+
+constexpr int most_terms(int vectors) { return vectors == 1 ? 8 : 12 / vectors; }
+
+template <int V, std::size_t... T>
+GradientFunction gradient_tile_of(int terms, std::index_sequence<T...>) {
+  static constexpr GradientFunction functions[] = {gradient_tile<V, int(T) + 1>...};
+  return functions[terms - 1];
+}
+
+inline GradientFunction gradient_function(int vectors, int terms) {
+  switch (vectors) {
+    case 1: return gradient_tile_of<1>(terms, std::make_index_sequence<most_terms(1)>());
+    case 2: return gradient_tile_of<2>(terms, std::make_index_sequence<most_terms(2)>());
+    default: return gradient_tile_of<3>(terms, std::make_index_sequence<most_terms(3)>());
+  }
+}
+
+// Vectors of channels in threes, twos and ones; with three there are the fewest loads.
+inline std::vector<int> channel_vectors(int vectors) {
+  return even_split(vectors, vectors % 2 == 0 && vectors < 6 ? 2 : 3);
+}
+
+}  // namespace lrbench

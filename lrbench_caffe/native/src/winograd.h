@@ -1,0 +1,570 @@
+// Winograd's convolution (Lavin and Gray 2015): 5 x 5 and 3 x 3 kernels with stride 1, by fewer multiplications.
+//
+// An output tile of M x M pixels is computed from 6 x 6 values of each channel, M = 2 for R = 5 and M = 4 for
+// R = 3. With d a tile of the image and g a kernel,
+//
+//     output = At [ sum over channels of (G g Gt) * (Bt d B) ] A        (* element by element)
+//
+// takes 36 multiplications a channel in place of 100 and 144. The matrices are those of the points 0, 1, -1, 2,
+// -1/2 and infinity, which keep rounding about that of the direct sum (with -2 for -1/2 it is three times more).
+// The 36 sums over channels are products of matrices, done by the tiles of convolution_tiles.h. The gradient of the
+// data is the same with the kernel turned round; that of the weights is the transpose of every step:
+//
+//     dg = Gt [ sum over tiles and images of (A dy At) * (Bt d B) ] G
+//
+// Lanes are images: eight of them lie pixel by pixel side by side (Stack), so that any size of image and any
+// tile wastes nothing. Only the weights' gradient has output channels as lanes of dy.
+#pragma once
+
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#include "convolution_tiles.h"
+
+namespace lrbench {
+
+constexpr int kTile = 6, kValues = kTile * kTile;
+
+inline Vec times(float factor, Vec v, Vec to) { return fma(set1(factor), v, to); }
+
+// The transforms of one line of a tile, with a step between its elements.
+
+// v = Bt d
+inline void transform_image(const Vec* d, Vec* v, int step) {
+  const Vec d0 = d[0], d1 = d[step], d2 = d[2 * step], d3 = d[3 * step], d4 = d[4 * step], d5 = d[5 * step];
+  const Vec even = times(-1.5f, d3, sub(d4, d2)), odd = times(-1.5f, d2, sub(d3, d1));
+  const Vec wide = sub(d4, d2), narrow = sub(d3, d1);
+  v[0] = add(even, times(1.5f, d1, sub(d0, d2)));
+  v[step] = add(even, odd);
+  v[2 * step] = sub(even, odd);
+  v[3 * step] = times(0.5f, narrow, wide);
+  v[4 * step] = times(-2, narrow, wide);
+  v[5 * step] = sub(times(-1.5f, d4, sub(d5, d3)), odd);
+}
+
+// y = At m, M values; m and y have steps of their own.
+template <int M>
+inline void transform_output(const Vec* m, int m_step, Vec* y, int y_step) {
+  const Vec m1 = m[m_step], m2 = m[2 * m_step], m3 = m[3 * m_step], m4 = m[4 * m_step], m5 = m[5 * m_step];
+  const Vec plus = add(m1, m2), minus = sub(m1, m2);
+  y[0] = add(add(m[0], plus), add(m3, m4));
+  const Vec first = times(-0.5f, m4, times(2, m3, minus));
+  if (M == 2) {
+    y[y_step] = add(first, m5);
+  } else {
+    y[y_step] = first;
+    y[2 * y_step] = times(0.25f, m4, times(4, m3, plus));
+    y[3 * y_step] = add(times(-0.125f, m4, times(8, m3, minus)), m5);
+  }
+}
+
+// m = A y, from M values
+template <int M>
+inline void transform_gradient(const Vec* y, int y_step, Vec* m, int m_step) {
+  const Vec y0 = y[0], y1 = y[y_step];
+  Vec even = y0, odd = y1, two = times(2, y1, y0), half = times(-0.5f, y1, y0);
+  if (M == 4) {
+    const Vec y2 = y[2 * y_step], y3 = y[3 * y_step];
+    even = add(even, y2);
+    odd = add(odd, y3);
+    two = times(8, y3, times(4, y2, two));
+    half = times(-0.125f, y3, times(0.25f, y2, half));
+  }
+  m[0] = y0;
+  m[m_step] = add(even, odd);
+  m[2 * m_step] = sub(even, odd);
+  m[3 * m_step] = two;
+  m[4 * m_step] = half;
+  m[5 * m_step] = y[(M - 1) * y_step];
+}
+
+// G: the powers of each point over its differences from the other points.
+template <int R>
+struct WeightMatrix {
+  float at[kTile][R];
+
+  WeightMatrix() {
+    const double points[] = {0, 1, -1, 2, -0.5}, divisors[] = {1, -3, 3, 15, -0.9375};
+    for (int i = 0; i < kTile - 1; i++) {
+      double power = 1 / divisors[i];
+      for (int j = 0; j < R; j++, power *= points[i]) at[i][j] = float(power);
+    }
+    for (int j = 0; j < R; j++) at[kTile - 1][j] = j == R - 1 ? 1.f : 0.f;
+  }
+};
+
+// Up to eight images, pixel by pixel: lane n of pixel (c, row, column) is that of image n. `rows` and `pitch`
+// reach beyond the image, whose first pixel is at (top, left), which may be negative; around it are zeros.
+struct Stack {
+  int channels, height, width, top, left, rows, pitch;
+
+  std::size_t size() const { return std::size_t(channels) * rows * pitch * kLanes; }
+  std::size_t at(int channel, int row, int column) const {
+    return ((std::size_t(channel) * rows + row) * pitch + column) * kLanes;
+  }
+
+  void copy(const float* images, int count, float* buffer) const {
+    const std::size_t size = std::size_t(channels) * height * width;
+    const int first = std::max(0, left), last = std::max(first, std::min(pitch, left + width));
+    for (int c = 0; c < channels; c++) {
+      for (int row = 0; row < rows; row++) {
+        const int y = row - top;
+        float* to = buffer + at(c, row, 0);
+        if (y < 0 || y >= height) {
+          std::memset(to, 0, sizeof(float) * pitch * kLanes);
+          continue;
+        }
+        std::memset(to, 0, sizeof(float) * first * kLanes);
+        std::memset(to + last * kLanes, 0, sizeof(float) * (pitch - last) * kLanes);
+        const float* from = images + (std::size_t(c) * height + y) * width + (first - left);
+        for (int j = 0; j < last - first; j += kLanes) {
+          Vec v[kLanes];
+          const int lanes = std::min(kLanes, last - first - j);
+          for (int n = 0; n < kLanes; n++) v[n] = n < count ? load_first(from + n * size + j, lanes) : zero();
+          transpose(v);
+          for (int i = 0; i < lanes; i++) store(to + (first + j + i) * kLanes, v[i]);
+        }
+      }
+    }
+  }
+
+  // The way back.
+  void extract(const float* buffer, int count, float* images) const {
+    const std::size_t size = std::size_t(channels) * height * width;
+    for (int c = 0; c < channels; c++) {
+      for (int y = 0; y < height; y++) {
+        const float* from = buffer + at(c, y + top, left);
+        float* to = images + (std::size_t(c) * height + y) * width;
+        for (int j = 0; j < width; j += kLanes) {
+          Vec v[kLanes];
+          const int lanes = std::min(kLanes, width - j);
+          for (int i = 0; i < kLanes; i++) v[i] = i < lanes ? load(from + (j + i) * kLanes) : zero();
+          transpose(v);
+          for (int n = 0; n < count; n++) store_first(to + n * size + j, v[n], lanes);
+        }
+      }
+    }
+  }
+};
+
+// What all of a thread's convolutions use one after the other, so that it stays in the caches.
+enum class Scratch { kImages, kValues, kSums, kOutput, kTotals };
+inline float* scratch(Scratch which, std::size_t count) {
+  thread_local Buffer buffers[5];
+  thread_local std::size_t sizes[5] = {};
+  const int i = int(which);
+  if (sizes[i] < count) {
+    buffers[i].resize(count);
+    sizes[i] = count;
+  }
+  return buffers[i].data();
+}
+
+// The size of a convolution with stride 1 and without dilation.
+struct WinogradShape {
+  int channels, height, width;  // of an image
+  int outputs, out_h, out_w;
+  int pad_h, pad_w;             // negative where the image's border is not used
+};
+
+// A correlation with all of a convolution's weights.
+class WinogradForward {
+ public:
+  virtual ~WinogradForward() = default;
+  virtual double cycles() const = 0;  // an estimate for eight images
+  virtual void pack(const float* weights) = 0;
+  // Up to eight images; `start` has a value for each output, or is null.
+  virtual void run(const float* x, int images, const float* start, float* y) const = 0;
+};
+
+// The gradient of the weights.
+class WinogradGradient {
+ public:
+  virtual ~WinogradGradient() = default;
+  virtual double cycles() const = 0;
+  virtual void begin() const = 0;
+  virtual void add_images(const float* x, const float* dy, int images) const = 0;  // up to eight
+  virtual void finish(float* dw) const = 0;                                        // dw += the gradient
+};
+
+// What forward and gradient have in common: tiles and the transform of the image.
+template <int M>
+class WinogradTiles {
+ public:
+  static constexpr int R = kTile + 1 - M;
+
+  explicit WinogradTiles(const WinogradShape& s, int other_channels)
+      : s_(s), down_(ceil_div(s.out_h, M)), across_(ceil_div(s.out_w, M)) {
+    image_ = Stack{s.channels, s.height, s.width, s.pad_h, s.pad_w, down_ * M + R - 1, across_ * M + R - 1};
+    const std::size_t bytes = sizeof(float) * kLanes * kValues * (s.channels + other_channels);
+    const int most = int(std::max<std::size_t>(4, kBlockBytes / bytes));
+    for (int size : even_split(tiles(), most)) blocks_.push_back(size);
+    block_ = blocks_[0];
+    plane_ = std::size_t(s.channels) * block_ * kLanes + kApart;
+  }
+
+  int tiles() const { return down_ * across_; }
+
+ protected:
+  // Cycles of the image's way to values, for eight images.
+  double image_cycles() const {
+    return double(s_.channels) * (tiles() * 160.0 + 4.0 * image_.rows * image_.pitch);
+  }
+
+  // Bt d B of tiles [first, first + count).
+  void image_values(const float* images, int first, int count, float* values) const {
+    for (int c = 0; c < s_.channels; c++) {
+      for (int t = 0; t < count; t++) {
+        const int tile = first + t;
+        const float* from = images + image_.at(c, tile / across_ * M, tile % across_ * M);
+        float* to = values + (std::size_t(c) * block_ + t) * kLanes;
+        Vec d[kValues];
+#pragma GCC unroll 6
+        for (int j = 0; j < kTile; j++) {
+          Vec column[kTile];
+#pragma GCC unroll 6
+          for (int i = 0; i < kTile; i++) column[i] = load(from + (std::size_t(i) * image_.pitch + j) * kLanes);
+          transform_image(column, column, 1);
+#pragma GCC unroll 6
+          for (int i = 0; i < kTile; i++) d[i * kTile + j] = column[i];
+        }
+#pragma GCC unroll 6
+        for (int i = 0; i < kTile; i++) {
+          Vec row[kTile];
+          transform_image_to(d + i * kTile, row);
+#pragma GCC unroll 6
+          for (int j = 0; j < kTile; j++) store(to + (i * kTile + j) * plane_, row[j]);
+        }
+      }
+    }
+  }
+
+  static void transform_image_to(const Vec* d, Vec* v) {
+    for (int i = 0; i < kTile; i++) v[i] = d[i];
+    transform_image(v, v, 1);
+  }
+
+  static constexpr std::size_t kBlockBytes = 320 * 1024;
+  static constexpr std::size_t kApart = 16;  // planes a multiple of 4 KB apart would share their cache lines
+
+  WinogradShape s_;
+  int down_, across_;        // tiles
+  Stack image_;
+  std::vector<int> blocks_;  // tiles that are done at once, the larger ones first
+  int block_;
+  std::size_t plane_;        // between two of the 36 values
+};
+
+template <int M>
+class WinogradForwardOf : public WinogradForward, WinogradTiles<M> {
+  using Base = WinogradTiles<M>;
+  using Base::R, Base::s_, Base::image_, Base::block_, Base::blocks_, Base::plane_, Base::down_, Base::across_;
+
+ public:
+  WinogradForwardOf(const WinogradShape& s, int output_stride, int channel_stride, bool turned)
+      : Base(s, s.outputs), output_stride_(output_stride), channel_stride_(channel_stride), turned_(turned) {
+    output_ = Stack{s.outputs, s.out_h, s.out_w, 0, 0, down_ * M, across_ * M};
+    sums_plane_ = std::size_t(s.outputs) * block_ * kLanes + Base::kApart;
+    weights_plane_ = std::size_t(s.outputs) * s.channels + Base::kApart;
+    panels_ = even_split(s.outputs, most_outputs(kVectors));
+    for (int c = 0; c < s.channels; c++) offset_.push_back(c * block_ * kLanes);
+    for (int t = 0; t < block_; t++) place_.push_back(t * kLanes);
+  }
+
+  double cycles() const override {
+    double products = 0;
+    for (int block : blocks_) {
+      for (int size : even_split(block, kVectors)) {
+        for (int outputs : panels_) products += kValues * tile_cycles(s_.channels, size, outputs, 1);
+      }
+    }
+    const double output = Base::tiles() * (M == 2 ? 80.0 : 120.0) + 4.0 * s_.out_h * s_.out_w;
+    return products + Base::image_cycles() + s_.outputs * output;
+  }
+
+  void pack(const float* weights) override {
+    if (packed_.data() == nullptr) packed_.resize(weights_plane_ * kValues);
+    static const WeightMatrix<R> g;
+    int first = 0;
+    for (int size : panels_) {
+      for (int c = 0; c < s_.channels; c++) {
+        for (int o = 0; o < size; o++) {
+          const float* from = weights + std::size_t(first + o) * output_stride_ + std::size_t(c) * channel_stride_;
+          float* to = packed_.data() + std::size_t(first) * s_.channels + std::size_t(c) * size + o;
+          pack_kernel(g, from, to);
+        }
+      }
+      first += size;
+    }
+  }
+
+  void run(const float* x, int images, const float* start, float* y) const override {
+    float* source = scratch(Scratch::kImages, image_.size());
+    float* values = scratch(Scratch::kValues, plane_ * kValues);
+    float* sums = scratch(Scratch::kSums, sums_plane_ * kValues);
+    float* output = scratch(Scratch::kOutput, output_.size());
+    image_.copy(x, images, source);
+    int first = 0;
+    for (int count : blocks_) {
+      Base::image_values(source, first, count, values);
+      multiply(values, count, sums);
+      for (int o = 0; o < s_.outputs; o++) output_pixels(sums, o, first, count, start ? start[o] : 0.f, output);
+      first += count;
+    }
+    output_.extract(output, images, y);
+  }
+
+ private:
+  static constexpr int kVectors = 2;  // of a tile of sums; with six outputs the fewest loads
+
+  // G g Gt
+  void pack_kernel(const WeightMatrix<R>& g, const float* from, float* to) const {
+    float half[kTile][R];
+    for (int i = 0; i < kTile; i++) {
+      for (int j = 0; j < R; j++) {
+        float sum = 0;
+        for (int k = 0; k < R; k++) sum += g.at[i][k] * from[turned_ ? R * R - 1 - (k * R + j) : k * R + j];
+        half[i][j] = sum;
+      }
+    }
+    for (int i = 0; i < kTile; i++) {
+      for (int j = 0; j < kTile; j++) {
+        float sum = 0;
+        for (int k = 0; k < R; k++) sum += half[i][k] * g.at[j][k];
+        to[(i * kTile + j) * weights_plane_] = sum;
+      }
+    }
+  }
+
+  void multiply(const float* values, int count, float* sums) const {
+    TileTask task;
+    task.offset = offset_.data();
+    task.first = 0;
+    task.last = s_.channels;
+    task.out_stride = std::size_t(block_) * kLanes;
+    task.out_offset = nullptr;
+    task.start = nullptr;
+    task.lanes = kLanes;
+    const std::vector<int> groups = even_split(count, kVectors);
+    for (int k = 0; k < kValues; k++) {
+      task.source = values + k * plane_;
+      int first = 0;
+      for (int size : panels_) {
+        task.weights = packed_.data() + k * weights_plane_ + std::size_t(first) * s_.channels;
+        task.output = sums + k * sums_plane_ + first * task.out_stride;
+        int vector = 0;
+        for (int vectors : groups) {
+          task.in = task.out = place_.data() + vector;
+          tile_function<Put::kStore>(vectors, size)(task);
+          vector += vectors;
+        }
+        first += size;
+      }
+    }
+  }
+
+  // At m A, of one output
+  void output_pixels(const float* sums, int output, int first, int count, float start, float* to) const {
+    for (int t = 0; t < count; t++) {
+      const int tile = first + t;
+      const float* from = sums + (std::size_t(output) * block_ + t) * kLanes;
+      float* pixels = to + output_.at(output, tile / across_ * M, tile % across_ * M);
+      Vec half[M * kTile];
+#pragma GCC unroll 6
+      for (int j = 0; j < kTile; j++) {
+        Vec column[kTile];
+#pragma GCC unroll 6
+        for (int i = 0; i < kTile; i++) column[i] = load(from + (i * kTile + j) * sums_plane_);
+        transform_output<M>(column, 1, half + j, kTile);
+      }
+#pragma GCC unroll 6
+      for (int i = 0; i < M; i++) {
+        Vec row[M];
+        transform_output<M>(half + i * kTile, 1, row, 1);
+#pragma GCC unroll 6
+        for (int j = 0; j < M; j++) {
+          store(pixels + (std::size_t(i) * output_.pitch + j) * kLanes, add(row[j], set1(start)));
+        }
+      }
+    }
+  }
+
+  int output_stride_, channel_stride_;
+  bool turned_;
+  Stack output_;
+  std::size_t sums_plane_, weights_plane_;
+  std::vector<int> panels_, offset_, place_;
+  Buffer packed_;
+};
+
+template <int M>
+class WinogradGradientOf : public WinogradGradient, WinogradTiles<M> {
+  using Base = WinogradTiles<M>;
+  using Base::R, Base::s_, Base::image_, Base::block_, Base::blocks_, Base::plane_, Base::down_, Base::across_;
+
+ public:
+  explicit WinogradGradientOf(const WinogradShape& s) : Base(s, ceil_div(s.outputs, kLanes) * kLanes) {
+    padded_ = ceil_div(s.outputs, kLanes) * kLanes;
+    gradient_plane_ = std::size_t(block_) * kLanes * padded_ + Base::kApart;
+    for (int vectors : channel_vectors(padded_ / kLanes)) {
+      panels_.push_back({vectors, even_split(s.channels, most_terms(vectors))});
+    }
+    for (int c = 0; c < s.channels; c++) offset_.push_back(c * block_ * kLanes);
+  }
+
+  double cycles() const override {
+    const double products = double(Base::tiles()) * kLanes * kValues * s_.channels * (padded_ / kLanes) / 2 * 1.2;
+    return products + Base::image_cycles() +
+           padded_ * (Base::tiles() * (M == 2 ? 100.0 : 140.0) + 4.0 * s_.out_h * s_.out_w);
+  }
+
+  void begin() const override { std::memset(totals(), 0, sizeof(float) * kValues * s_.channels * padded_); }
+
+  void add_images(const float* x, const float* dy, int images) const override {
+    float* source = scratch(Scratch::kImages, image_.size());
+    float* values = scratch(Scratch::kValues, plane_ * kValues);
+    float* gradients = scratch(Scratch::kSums, gradient_plane_ * kValues);
+    float* pixels = scratch(Scratch::kOutput, kLanes * gradient_size());
+    image_.copy(x, images, source);
+    std::memset(pixels, 0, sizeof(float) * kLanes * gradient_size());
+    for (int n = 0; n < images; n++) {
+      const float* gradient = dy + std::size_t(n) * s_.outputs * s_.out_h * s_.out_w;
+      for (int o = 0; o < s_.outputs; o += kLanes) copy_gradient(gradient, o, pixels + n * gradient_size());
+    }
+    int first = 0;
+    for (int count : blocks_) {
+      Base::image_values(source, first, count, values);
+      for (int t = 0; t < count; t++) {
+        for (int n = 0; n < kLanes; n++) {
+          gradient_values(pixels + n * gradient_size(), first + t, gradients + std::size_t(t * kLanes + n) * padded_);
+        }
+      }
+      multiply(values, gradients, count * kLanes);
+      first += count;
+    }
+  }
+
+  // Gt totals G
+  void finish(float* dw) const override {
+    static const WeightMatrix<R> g;
+    for (int c = 0; c < s_.channels; c++) {
+      for (int o = 0; o < s_.outputs; o += kLanes) {
+        Vec half[R][kTile];
+        for (int r = 0; r < R; r++) {
+          for (int j = 0; j < kTile; j++) {
+            Vec sum = zero();
+            for (int i = 0; i < kTile; i++) sum = times(g.at[i][r], load(total(i * kTile + j, c) + o), sum);
+            half[r][j] = sum;
+          }
+        }
+        for (int r = 0; r < R * R; r++) {
+          Vec sum = zero();
+          for (int j = 0; j < kTile; j++) sum = times(g.at[j][r % R], half[r / R][j], sum);
+          float lanes[kLanes];
+          store(lanes, sum);
+          for (int lane = 0; lane < kLanes && o + lane < s_.outputs; lane++) {
+            dw[(std::size_t(o + lane) * s_.channels + c) * R * R + r] += lanes[lane];
+          }
+        }
+      }
+    }
+  }
+
+ private:
+  float* totals() const { return scratch(Scratch::kTotals, std::size_t(kValues) * s_.channels * padded_); }
+  float* total(int value, int channel) const {
+    return totals() + (std::size_t(value) * s_.channels + channel) * padded_;
+  }
+  std::size_t gradient_size() const { return std::size_t(down_ * M) * (across_ * M) * padded_; }
+
+  // Eight output channels of one image's gradient, which become lanes.
+  void copy_gradient(const float* dy, int first, float* to) const {
+    const int channels = std::min(kLanes, s_.outputs - first);
+    for (int y = 0; y < s_.out_h; y++) {
+      for (int x = 0; x < s_.out_w; x += kLanes) {
+        Vec v[kLanes];
+        const int lanes = std::min(kLanes, s_.out_w - x);
+        for (int c = 0; c < kLanes; c++) {
+          const float* from = dy + (std::size_t(first + c) * s_.out_h + y) * s_.out_w + x;
+          v[c] = c < channels ? load_first(from, lanes) : zero();
+        }
+        transpose(v);
+        float* pixels = to + (std::size_t(y) * across_ * M + x) * padded_ + first;
+        for (int i = 0; i < lanes; i++) store(pixels + std::size_t(i) * padded_, v[i]);
+      }
+    }
+  }
+
+  // A dy At of one tile of an image
+  void gradient_values(const float* pixels, int tile, float* to) const {
+    const std::size_t pitch = std::size_t(across_) * M * padded_;
+    const float* from = pixels + (tile / across_ * M) * pitch + (tile % across_ * M) * std::size_t(padded_);
+    for (int o = 0; o < padded_; o += kLanes) {
+      Vec half[kTile * M];
+#pragma GCC unroll 6
+      for (int j = 0; j < M; j++) {
+        Vec column[M];
+#pragma GCC unroll 6
+        for (int i = 0; i < M; i++) column[i] = load(from + i * pitch + std::size_t(j) * padded_ + o);
+        transform_gradient<M>(column, 1, half + j, M);
+      }
+#pragma GCC unroll 6
+      for (int i = 0; i < kTile; i++) {
+        Vec row[kTile];
+        transform_gradient<M>(half + i * M, 1, row, 1);
+#pragma GCC unroll 6
+        for (int j = 0; j < kTile; j++) store(to + (i * kTile + j) * gradient_plane_ + o, row[j]);
+      }
+    }
+  }
+
+  void multiply(const float* values, const float* gradients, int count) const {
+    GradientTask task;
+    task.source_stride = task.gradient_stride = 0;
+    task.images = 1;
+    task.row0 = 0, task.row1 = 1;
+    task.column0 = 0, task.column1 = count;
+    task.out_w = task.pitch = 0;
+    task.channels = padded_;
+    for (int k = 0; k < kValues; k++) {
+      task.source = values + k * plane_;
+      int channel = 0;
+      for (const Panel& panel : panels_) {
+        task.gradient = gradients + k * gradient_plane_ + channel;
+        int first = 0;
+        for (int size : panel.channels) {
+          task.offset = offset_.data() + first;
+          task.sums = total(k, first) + channel;
+          gradient_function(panel.vectors, size)(task);
+          first += size;
+        }
+        channel += panel.vectors * kLanes;
+      }
+    }
+  }
+
+  struct Panel {
+    int vectors;                // of output channels
+    std::vector<int> channels;  // of the image, in tiles
+  };
+
+  int padded_;
+  std::size_t gradient_plane_;
+  std::vector<Panel> panels_;
+  std::vector<int> offset_;
+};
+
+// For a kernel of 3 x 3 or 5 x 5. `turned`: it is read from its end. Strides are those of the weights.
+inline std::unique_ptr<WinogradForward> winograd_forward(int kernel, const WinogradShape& s, int output_stride,
+                                                         int channel_stride, bool turned) {
+  if (kernel == 5) return std::make_unique<WinogradForwardOf<2>>(s, output_stride, channel_stride, turned);
+  return std::make_unique<WinogradForwardOf<4>>(s, output_stride, channel_stride, turned);
+}
+
+inline std::unique_ptr<WinogradGradient> winograd_gradient(int kernel, const WinogradShape& s) {
+  if (kernel == 5) return std::make_unique<WinogradGradientOf<2>>(s);
+  return std::make_unique<WinogradGradientOf<4>>(s);
+}
+
+}  // namespace lrbench
