@@ -194,18 +194,18 @@ def tuning_plot(path: Path, study: Study, outcome: Outcome) -> None:
 
     figure = Figure(figsize=(9, 6), layout="constrained")
     axes: Any = figure.subplots()
-    colours = {id(trained): series(number)["color"] for number, trained in enumerate(outcome.finalists)}
+    colours = {id(trained): series(place)["color"] for place, trained in enumerate(outcome.finalists)}
     if outcome.baseline:
         colours.setdefault(id(outcome.baseline), TEST)
     shown: list[list[float]] = []
     for trained in study.known.values():
         colour = colours.get(id(trained))
         curves = [c for seed in trained.results if (c := trained.curve(seed)) and len(c.top1)]
-        for number, curve in enumerate(curves):
+        for place, curve in enumerate(curves):
             if colour is None:
                 axes.plot(curve.iterations, curve.top1, color=TRAIN, linewidth=0.7, alpha=0.5, zorder=1)
                 continue
-            label = None if number else f"{trained.policy:.6g}"
+            label = None if place else f"{trained.policy:.6g}"
             axes.plot(curve.iterations, curve.top1, ".-", color=colour, linewidth=1.3, label=label, zorder=3)
             shown.append(list(curve.top1[len(curve.top1) // 4 :]))
     limits = accuracy_limits(shown)

@@ -2,16 +2,18 @@
 
 What was found on recorded curves (tools/bench_tuner), and what the rules below make of it:
 
-- The range of LRs decides most, the function little. Two trainings are of one *level* where their mean LRs over
-  the first fifth are alike. A few scouts find the highest level that does not diverge; what diverges costs
-  little, and nothing at or above its level is tried again.
-- Before 15 % of a training, Top-1 says nothing about its end, whatever its level; so a candidate is opened with
-  that much at once. Later its best Top-1 so far tells most. The best so far, not the last: a cyclic policy is
+- The range of LRs decides most, the function little. Two trainings are of one *level* where their mean LRs
+  over the first fifth are alike. A few scouts find the highest level that does not diverge; what diverges
+  costs little, and nothing at or above its level is tried again.
+- Early on, Top-1 says nothing about the end, whatever the level; so a candidate is opened with 15 % of its
+  training at once. Later its best Top-1 so far tells most. The best so far, not the last: a cyclic policy is
   not thrown away in the part of its cycle where the LR is high and Top-1 low.
-- Good trainings are flat long before their end. A candidate whose best is k tests old is less and less likely
-  to surpass it, and others are trained instead; it is not lost, and its turn may come again.
-- Within the good range the order is nearly chance. Then the next candidate that is opened beats the best of m
-  others with a chance of 1 / (m + 1): the chance of a record.
+- Good trainings are flat long before their end. Whether one may yet come above its best is seen from how
+  lively it is: from how much Top-1 changes from test to test. One that is flat is left, not lost: its turn
+  may come again.
+- Within the good range the order is nearly chance. Then the next candidate that is opened beats the best of
+  m others with a chance of 1 / (m + 1): the chance of a record. One that begins with the same LRs as another
+  is the same training until they part, and costs that much more.
 
 So each step is given to the candidate with the highest chance of a new best for each test that it costs.
 """
@@ -149,7 +151,9 @@ class Search:
 
     def _next(self, index: int) -> int:
         done = self._done[index]
-        return int(self._opening if done < self._opening else min(done + STRETCH, self._tests)) * self._interval
+        return (
+            int(self._opening if done < self._opening else min(done + STRETCH, self._tests)) * self._interval
+        )
 
     def _over(self) -> bool:
         if self._budget is not None and self._spent >= self._budget:

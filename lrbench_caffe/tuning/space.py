@@ -1,8 +1,8 @@
 """The candidates of a tuning: policies by the paper's heuristics, from a range of good LRs.
 
-- k1 of a cyclic function, where its LR is highest, is the top of the good range, and a step above it: for TRI2
-  it "should be larger than the constant LR" (section V-A). k0, where it is lowest, is the bottom of the range,
-  and a tenth of it ("reducing 0.0005 by 10").
+- k1 of a cyclic function, where its LR is highest, is the top of the good range, and a step above it: it
+  "should be larger than the constant LR" (section V-A, on TRI2). k0, where it is lowest, is the bottom of the
+  range, and a tenth of it ("reducing 0.0005 by 10").
 - k0 of a decaying function, where it begins, is the top of the range, and the best constant LR.
 - l is a multiple of the epoch, and such that the training ends where the LR is low: a training that ends in
   the middle of a cycle was not measured at its best.
@@ -75,7 +75,8 @@ def functions(text: str) -> tuple[str, ...]:
             raise InputError(f"--functions: {error}; or one of {', '.join(FAMILIES)}") from None
         if function not in FAMILIES["all"]:
             raise InputError(
-                f"--functions: {name}: not tuned; allowed: {', '.join(FAMILIES)}, or of {', '.join(FAMILIES['all'])}"
+                f"--functions: {name}: not tuned; allowed: {', '.join(FAMILIES)}, "
+                f"or of {', '.join(FAMILIES['all'])}"
             )
         if function in found:
             raise InputError(f"--functions: {name}: given twice; allowed: each once")

@@ -21,7 +21,7 @@ from lrbench_caffe.lr import Policy, parse
 from lrbench_caffe.runtime.client import HANG_SECONDS
 from lrbench_caffe.tuning.curves import Curve
 from lrbench_caffe.tuning.ladder import Ladder, Rung
-from lrbench_caffe.tuning.search import Search, Step
+from lrbench_caffe.tuning.search import Search
 from lrbench_caffe.tuning.space import FAMILIES, GoodRange
 
 WAIT = 0.5  # seconds between two looks at what still runs

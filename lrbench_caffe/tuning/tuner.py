@@ -86,7 +86,8 @@ class Tuner:
         full = len(pool) * self._plan.max_iter
         budget = self._plan.budget or round(SHARE * full)
         self._say(
-            f"{len(pool)} candidates; all in full: {full:,} iterations; budget: {budget:,} ({budget / full:.0%})"
+            f"{len(pool)} candidates; all in full: {full:,} iterations; "
+            f"budget: {budget:,} ({budget / full:.0%})"
         )
         self._study.watch.budget(budget)
         finalists, composed = self._find(pool, budget)
@@ -125,7 +126,8 @@ class Tuner:
         try:
             policy = from_caffe(
                 message.lr_policy, base_lr=message.base_lr, gamma=message.gamma, power=message.power,
-                stepsize=message.stepsize or None, stepvalue=list(message.stepvalue), max_iter=self._plan.max_iter,
+                stepsize=message.stepsize or None, stepvalue=list(message.stepvalue),
+                max_iter=self._plan.max_iter,
             )  # fmt: skip
             return parse(f"{policy:.7g}").bind(self._plan.max_iter)
         except PolicyError:
