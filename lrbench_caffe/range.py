@@ -25,6 +25,7 @@ from lrbench_caffe import cli
 from lrbench_caffe.database.urls import resolve_url
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.jobs.flags import add_pool_flags, open_pool
+from lrbench_caffe.plots.tuning import ramp_plot
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.report import terminal_table
 from lrbench_caffe.streams import Unbreakable
@@ -32,8 +33,7 @@ from lrbench_caffe.task import open_task
 from lrbench_caffe.tuning import ladder, ramp
 from lrbench_caffe.tuning.ladder import Ladder
 from lrbench_caffe.tuning.progress import TuningDisplay
-from lrbench_caffe.tuning.range_plots import ladder_plot, ramp_plot
-from lrbench_caffe.tuning.report import ladder_rows
+from lrbench_caffe.tuning.report import draw_ladder, ladder_rows
 from lrbench_caffe.tuning.space import GoodRange, candidates
 from lrbench_caffe.tuning.study import Plan, Study
 from lrbench_caffe.tuning.tuner import range_length
@@ -123,8 +123,8 @@ def _climb(
     good = study.find_range(found, args.iterations or range_length(study.plan))
     console.print(terminal_table(ladder_rows(found), f"Top-1 with a constant LR, {solver.path}"))
     path = study.folder / "range.png"
-    ladder_plot(path, found, good, study.plan.epoch)
-    _say(console, f"good: {ladder.rule()}")
+    draw_ladder(path, found, good, study.plan.epoch)
+    _say(console, f"good: {ladder.RULE}")
     return good, path
 
 
@@ -133,7 +133,8 @@ def _rise(args: argparse.Namespace, study: Study, solver: Solver, console: Conso
     passes = ramp.rise(study, solver, iterations, args.passes)
     good = ramp.read(passes, iterations)
     path = study.folder / "ramp.png"
-    ramp_plot(path, passes, iterations, good)
+    mean = ramp.smoothed(passes, iterations)
+    ramp_plot(path, [(found.lrs, found.losses) for found in passes], mean, (good.low, good.high))
     _say(console, ramp.RULE)
     return good, path
 
@@ -147,7 +148,7 @@ def _show(console: Console, args: argparse.Namespace, study: Study, good: GoodRa
     console.print(terminal_table(rows, "with this range", 2))
     content = {
         "solver": plan.solver, "form": args.form, "low": good.low, "high": good.high, "best": good.best,
-        "rule": ladder.rule() if args.form == "ladder" else ramp.RULE, "source": "measured",
+        "rule": ladder.RULE if args.form == "ladder" else ramp.RULE, "source": "measured",
         "seed": plan.seed,
         "iterations": study.iterations, "policies": {name: str(policy) for name, policy in first.items()},
     }  # fmt: skip

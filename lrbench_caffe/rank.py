@@ -28,7 +28,15 @@ from lrbench_caffe.database.terminal import open_at_terminal
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.ranking import CRITERIA, Candidate, Comparison, Criterion, Ranked, Target
 from lrbench_caffe.records import PolicySummary, Task
-from lrbench_caffe.report import Rows, csv_text, json_text, markdown_table, number, terminal_table
+from lrbench_caffe.report import (
+    Rows,
+    csv_text,
+    json_text,
+    markdown_table,
+    number,
+    table_width,
+    terminal_table,
+)
 
 FORMATS = ("table", "markdown", "csv", "json")
 TEXT_COLUMNS = 2  # to the left: the place and the policy, or a task's name and number
@@ -217,9 +225,7 @@ def _markdown(rows: Rows) -> str:
 
 
 def _write_table(out: str | None, rows: Rows, title: str) -> None:
-    # As wide as it needs to be: wrapped numbers cannot be read.
-    width = sum(max(len(row[i]) for row in rows) + 3 for i in range(len(rows[0]))) + 2
-    console = Console(width=max(width, len(title), Console().width), file=sys.stdout)
+    console = Console(width=max(table_width(rows), len(title), Console().width), file=sys.stdout)
     table = terminal_table(rows, title, TEXT_COLUMNS)
     if not out:
         console.print(table)

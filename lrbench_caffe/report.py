@@ -57,6 +57,11 @@ def terminal_table(rows: Rows, title: str | None = None, left: int = 1) -> Table
     return table
 
 
+def table_width(rows: Rows) -> int:
+    """Columns of a terminal that a table needs where nothing is to be wrapped: wrapped numbers cannot be read."""
+    return sum(max(len(row[i]) for row in rows) + 3 for i in range(len(rows[0]))) + 2
+
+
 def markdown_table(rows: Rows, left: int = 1) -> str:
     """Rows, the first one the heading, as Markdown; the first ``left`` columns to the left."""
     heading, *body = [[cell.replace("|", "\\|") for cell in row] for row in rows]

@@ -27,7 +27,7 @@ from lrbench_caffe.database.urls import resolve_url
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.jobs.flags import add_pool_flags, open_pool
 from lrbench_caffe.prototxt.solver import Solver
-from lrbench_caffe.report import terminal_table
+from lrbench_caffe.report import table_width, terminal_table
 from lrbench_caffe.streams import Unbreakable
 from lrbench_caffe.task import open_task
 from lrbench_caffe.tuning.progress import TuningDisplay
@@ -119,8 +119,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _show(console: Console, study: Study, outcome: Outcome) -> None:
     """The result, and where all of it is."""
-    rows = finalist_rows(study, outcome)
-    console.print(terminal_table(rows, "finalists, mean ± deviation at the first highest Top-1", 2))
+    rows = finalist_rows(study, outcome, ("top1", "ld"))
+    wide = Console(file=console.file, width=max(table_width(rows), console.width))
+    wide.print(terminal_table(rows, "finalists, mean ± deviation at the first highest Top-1", 2))
     console.print(terminal_table(cost_rows(study, outcome), "cost"))
     path = write_report(study, outcome)
     winner = ranked(study, outcome.finalists)[0].policy

@@ -51,6 +51,7 @@ def range_plot(
         OSError: the file cannot be written.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
     figure = Figure(figsize=(13, 4.4), layout="constrained")
     if note:
@@ -71,10 +72,14 @@ def range_plot(
             )
         _mark_range(axes, good, marks)
         axes.set_xscale("log")
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("k0")
         axes.grid(alpha=0.3)
     for axes in (accuracy, error):
         axes.set_xlim(0.94 * low, 1.06 * high)
+        # Less than a decade or two: powers of ten alone would leave the axis without numbers.
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
     for axes, name, title in (
         (overall, "Top-1 (%)", "(a) overall"),
         (accuracy, "Top-1 (%)", "(b) accuracy, enlarged"),

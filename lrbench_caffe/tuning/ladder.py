@@ -9,7 +9,7 @@ good LRs around the best one.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from lrbench_caffe.errors import TrainingError
@@ -18,6 +18,9 @@ from lrbench_caffe.tuning.space import GoodRange
 
 FIRST = (0.1, 0.01, 0.001)
 TOLERANCE = 0.05
+RULE = (
+    f"LRs whose Top-1 is within {TOLERANCE:.0%} of the best gain over guessing, around the best constant LR"
+)
 LOWEST, HIGHEST = 1e-7, 10.0  # no net needs LRs beyond them
 _FINER = (2.0, 5.0)  # between two powers of ten
 
@@ -29,6 +32,10 @@ class Rung:
     lr: float
     measurements: Sequence[Measurement]
     diverged: bool = False
+
+    def at(self, iteration: int) -> float | None:
+        """Top-1 at a test, None where there was none."""
+        return next((m.top1 for m in self.measurements if m.iteration == iteration), None)
 
     @property
     def top1(self) -> float:
@@ -50,6 +57,11 @@ class Ladder:
 
     def add(self, rung: Rung) -> None:
         self.rungs[rung.lr] = rung
+
+    @property
+    def tests(self) -> list[int]:
+        """The iterations of all tests, rising, without those before the first update."""
+        return sorted({m.iteration for rung in self.rungs.values() for m in rung.measurements if m.iteration})
 
     def ask(self) -> list[float]:
         """The LRs to try next, all of which may be tried at the same time; none when the range is found."""
@@ -97,7 +109,8 @@ class Ladder:
         if not good:
             tried = ", ".join(f"{lr:g}" for lr in sorted(self.rungs))
             raise TrainingError(f"no constant LR learned anything: {tried} ended no better than guessing")
-        return GoodRange(good[0], good[-1], max(good, key=lambda lr: self.rungs[lr].top1))
+        limit = min((lr for lr, rung in self.rungs.items() if rung.diverged and lr > good[-1]), default=None)
+        return GoodRange(good[0], good[-1], max(good, key=lambda lr: self.rungs[lr].top1), limit)
 
 
 def _is_ten(lr: float) -> bool:
@@ -106,11 +119,3 @@ def _is_ten(lr: float) -> bool:
 
 def _times(lr: float, factor: float) -> float:
     return float(f"{lr * factor:.3g}")
-
-
-def rule(ladder: Mapping[float, Rung] | None = None) -> str:
-    """The rule in words, for reports."""
-    return (
-        f"LRs whose Top-1 is within {100 * TOLERANCE:g} % of the best one's gain over guessing, "
-        "around the best constant LR"
-    )

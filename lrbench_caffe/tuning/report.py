@@ -5,30 +5,34 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from lrbench_caffe import ranking
 from lrbench_caffe.jobs import Result
 from lrbench_caffe.metrics import Measurement, best
-from lrbench_caffe.plots import save
-from lrbench_caffe.plots.style import TEST, TRAIN, accuracy_limits, series
+from lrbench_caffe.plots.sweeps import Point, range_plot
+from lrbench_caffe.plots.tuning import Line, tuning_plot
 from lrbench_caffe.report import Rows, markdown_table, number
-from lrbench_caffe.tuning.ladder import Ladder, rule
+from lrbench_caffe.tuning.ladder import RULE, Ladder
+from lrbench_caffe.tuning.space import GoodRange
 from lrbench_caffe.tuning.study import Study, Trained
 from lrbench_caffe.tuning.tuner import Outcome
 
 COLUMNS = ("top1", "top5", "ac", "cd", "cdac", "ld")
 
 
-def finalist_rows(study: Study, outcome: Outcome) -> Rows:
-    """The finalists, the best by the study's goal first: metrics at each one's first highest Top-1."""
+def finalist_rows(study: Study, outcome: Outcome, columns: Sequence[str] = COLUMNS) -> Rows:
+    """The finalists, the best by the study's goal first: metrics at each one's first highest Top-1.
+
+    Args:
+        columns: names of metrics.
+    """
     target = target_of(study, outcome.finalists)
     heading = ["", "policy", "n", "#Iter"] + ([f"to {target:g} %"] if target is not None else [])
-    rows = [[*heading, *(ranking.CRITERIA[name].heading for name in COLUMNS)]]
+    rows = [[*heading, *(ranking.CRITERIA[name].heading for name in columns)]]
     for place, trained in enumerate(ranked(study, outcome.finalists), 1):
-        rows.append(_row(str(place), trained, target))
+        rows.append(_row(str(place), trained, target, columns))
     if outcome.baseline and outcome.baseline not in outcome.finalists:
-        rows.append(_row("own", outcome.baseline, target))
+        rows.append(_row("own", outcome.baseline, target, columns))
     return rows
 
 
@@ -42,25 +46,30 @@ def target_of(study: Study, finalists: Sequence[Trained]) -> float | None:
 
 
 def ranked(study: Study, finalists: Sequence[Trained]) -> list[Trained]:
-    """By mean Top-1; for cost, by the mean iterations to the target, those that always get there first."""
+    """By mean Top-1; for cost, by the mean iterations to the target, those that always get there first.
+
+    One that diverged with any seed stands behind all that did not.
+    """
     target = target_of(study, finalists)
 
     def key(trained: Trained) -> tuple[float, ...]:
         top1 = mean([m.top1 for m in _tops(trained)])
         if study.plan.goal == "accuracy" or target is None:
-            return (-top1, mean([float(m.iteration) for m in _tops(trained)]))
+            return (not trained.reliable, -top1, mean([float(m.iteration) for m in _tops(trained)]))
         reach = _reach(trained, target)
-        return (-len(reach) / max(1, len(trained.results)), mean(reach), -top1)
+        return (not trained.reliable, -len(reach) / max(1, len(trained.results)), mean(reach), -top1)
 
     return sorted(finalists, key=key)
 
 
-def _row(place: str, trained: Trained, target: float | None) -> list[str]:
+def _row(place: str, trained: Trained, target: float | None, columns: Sequence[str]) -> list[str]:
     tops = _tops(trained)
-    row = [place, f"{trained.policy:.6g}", str(len(tops)), spread([float(m.iteration) for m in tops], 0)]
+    diverged = sum(result.status == "diverged" for result in trained.results.values())
+    trainings = str(len(trained.results)) + (f", {diverged} diverged" if diverged else "")
+    row = [place, f"{trained.policy:.6g}", trainings, spread([float(m.iteration) for m in tops], 0)]
     if target is not None:
         row.append(spread(_reach(trained, target), 0))
-    for name in COLUMNS:
+    for name in columns:
         values = [getattr(m, name) for m in tops]
         row.append(spread([v for v in values if v is not None], ranking.CRITERIA[name].digits))
     return row
@@ -124,7 +133,7 @@ def _clock(seconds: float) -> str:
 
 def write_report(study: Study, outcome: Outcome) -> Path:
     """Write report.md, tuning.png and, where there was a range test, range.png. Returns the first."""
-    tuning_plot(study.folder / "tuning.png", study, outcome)
+    draw_tuning(study.folder / "tuning.png", study, outcome)
     parts = [
         f"# Tuning of {study.plan.solver}\n",
         f"Goal: {study.plan.goal}. {len(outcome.candidates)} candidates; "
@@ -141,6 +150,8 @@ def write_report(study: Study, outcome: Outcome) -> Path:
         "## All trainings\n",
         markdown_table(training_rows(study), left=1),
     ]
+    if outcome.ladder:
+        draw_ladder(study.folder / "range.png", outcome.ladder, outcome.good, study.plan.epoch)
     path = study.folder / "report.md"
     path.write_text("\n".join(parts), encoding="utf-8")
     return path
@@ -151,17 +162,15 @@ def range_text(outcome: Outcome) -> str:
     text = f"Range of good LRs: {good.low:g} to {good.high:g}, best constant LR {good.best:g}"
     if outcome.ladder is None:
         return f"{text} (from the LR database).\n"
-    return f"{text}: {rule()}.\n\n" + markdown_table(ladder_rows(outcome.ladder))
+    table = markdown_table(ladder_rows(outcome.ladder))
+    return f"{text}: {RULE}.\n\n{table}\n![Top-1 over the LR](range.png)\n"
 
 
 def ladder_rows(ladder: Ladder) -> Rows:
     """Top-1 of each LR of a range test after each of its tests."""
-    tests = sorted({m.iteration for rung in ladder.rungs.values() for m in rung.measurements if m.iteration})
-    rows = [["LR", *(f"Top-1 at {iteration}" for iteration in tests)]]
-    for lr in sorted(ladder.rungs):
-        rung = ladder.rungs[lr]
-        by_iteration = {m.iteration: m.top1 for m in rung.measurements}
-        values = [number(by_iteration.get(iteration), 2) for iteration in tests]
+    rows = [["LR", *(f"Top-1 at {iteration}" for iteration in ladder.tests)]]
+    for lr, rung in sorted(ladder.rungs.items()):
+        values = [number(rung.at(iteration), 2) for iteration in ladder.tests]
         rows.append([f"{lr:g}" + " (diverged)" * rung.diverged, *values])
     return rows
 
@@ -188,33 +197,30 @@ def _top1(result: Result) -> float:
     return top.top1 if top and top.top1 is not None else -1.0
 
 
-def tuning_plot(path: Path, study: Study, outcome: Outcome) -> None:
-    """Write a PNG: Top-1 of every training over its iterations, finalists and baseline in colour."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 6), layout="constrained")
-    axes: Any = figure.subplots()
-    colours = {id(trained): series(place)["color"] for place, trained in enumerate(outcome.finalists)}
-    if outcome.baseline:
-        colours.setdefault(id(outcome.baseline), TEST)
-    shown: list[list[float]] = []
+def draw_tuning(path: Path, study: Study, outcome: Outcome) -> None:
+    """Write a PNG of all trainings: finalists and baseline in colour, the others in grey."""
+    told_apart = [*outcome.finalists, *([outcome.baseline] if outcome.baseline else [])]
+    named: dict[str, list[Line]] = {f"{trained.policy:.6g}": [] for trained in told_apart}
+    others: list[Line] = []
     for trained in study.known.values():
-        colour = colours.get(id(trained))
         curves = [c for seed in trained.results if (c := trained.curve(seed)) and len(c.top1)]
-        for place, curve in enumerate(curves):
-            if colour is None:
-                axes.plot(curve.iterations, curve.top1, color=TRAIN, linewidth=0.7, alpha=0.5, zorder=1)
-                continue
-            label = None if place else f"{trained.policy:.6g}"
-            axes.plot(curve.iterations, curve.top1, ".-", color=colour, linewidth=1.3, label=label, zorder=3)
-            shown.append(list(curve.top1[len(curve.top1) // 4 :]))
-    limits = accuracy_limits(shown)
-    if limits:
-        axes.set_ylim(*limits)
-    axes.set_xlabel("iteration")
-    axes.set_ylabel("Top-1 (%)")
+        lines = [(curve.iterations, curve.top1) for curve in curves]
+        named.get(f"{trained.policy:.6g}", others).extend(lines)
     title = f"{len(study.known)} policies were trained, {len(outcome.candidates)} were candidates"
-    axes.set_title(title, fontsize=10)
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, loc="lower right")
-    save(figure, path)
+    tuning_plot(path, title, named, others)
+
+
+def draw_ladder(path: Path, ladder: Ladder, good: GoodRange, epoch: float | None) -> None:
+    """Write a PNG of Top-1 over the LR after each test of a range test, as in the paper's Figure 3."""
+    curves: dict[str, list[Point]] = {}
+    for iteration in ladder.tests:
+        name = f"{iteration / epoch:.3g} epochs" if epoch else f"{iteration} iterations"
+        for lr in sorted(ladder.rungs):
+            rung = ladder.rungs[lr]
+            value = ladder.chance if rung.diverged else rung.at(iteration)
+            if value is not None:
+                curves.setdefault(name, []).append(Point(lr, value))
+    range_plot(
+        path, curves, good=(good.low, good.high), marks=[good.best],
+        close_up=(good.low / 3, good.high * 1.5), note="LR range test: constant LRs (diverged: at chance)",
+    )  # fmt: skip

@@ -205,7 +205,7 @@ class Search:
         limit = self._limit()
         open_ = [(at, c) for at, c in self._results() if self._learned(c) and len(c.top1) >= self._opening]
         value = np.full(len(self.policies), -np.inf)
-        for index in np.flatnonzero(self._done < self._tests):
+        for index in map(int, np.flatnonzero(self._done < self._tests)):
             curve = self._curves[index]
             if curve is not None and len(curve.top1) >= self._opening:
                 value[index] = self._value_of_open(curve)

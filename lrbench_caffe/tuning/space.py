@@ -23,6 +23,7 @@ DECAYING = ("STEP", "NSTEP", "EXP", "INV", "POLY")
 CYCLIC = ("TRI", "TRI2", "TRIEXP", "SIN", "SIN2", "SINEXP", "COS")
 FAMILIES = {"all": ("FIX", *DECAYING, *CYCLIC), "cyclic": CYCLIC, "decaying": DECAYING}
 ABOVE = 2.5  # from the top of the range to the step above it
+BELOW_LIMIT = 0.7  # of the lowest LR that diverged: the highest one to try
 ENDS = (0.1, 0.01)  # the envelope at the end of the training
 CYCLES = (1, 2, 5)  # in a training; COS, which begins at the top, has half a cycle less
 _NSTEP_AT = (0.5, 0.7, 0.8, 0.9, 0.95)  # of max_iter, as in the paper's Table VII
@@ -35,11 +36,19 @@ class GoodRange:
     Attributes:
         low, high: the good range.
         best: the best constant LR in it.
+        limit: the lowest constant LR that is known to diverge, None where none is.
     """
 
     low: float
     high: float
     best: float
+    limit: float | None = None
+
+    @property
+    def above(self) -> float:
+        """A step above the range, but below what diverges."""
+        step = self.high * ABOVE
+        return step if self.limit is None else max(self.high, min(step, self.limit * BELOW_LIMIT))
 
 
 @dataclass(frozen=True)
@@ -107,13 +116,13 @@ def _proposals(name: str, good: GoodRange, max_iter: int, epoch: float | None) -
         for k0 in _distinct(good.best, good.high):
             yield f"FIX(k0={k0})", "a constant LR of the good range"
     elif name in DECAYING:
-        for k0 in _distinct(good.high, good.best, good.high * ABOVE):
+        for k0 in _distinct(good.high, good.best, good.above):
             for shape in _decays(name, max_iter, epoch):
                 yield f"{name}(k0={k0}, {shape})", "begins at the top of the good range"
     else:
         for k0, k1, why in (
             (good.low, good.high, "cycles through the good range"),
-            (good.low / 10, good.high * ABOVE, "cycles through more than the good range"),
+            (good.low / 10, good.above, "cycles through more than the good range"),
         ):
             k0, k1 = _distinct(k0, k1) if k0 < k1 else (_digits(k1 / 10, 2), _digits(k1, 2))
             for shape in _cycles(name, max_iter, epoch):

@@ -71,6 +71,11 @@ class Trained:
     policy: Policy
     results: dict[int, Result] = field(default_factory=dict)  # by seed
 
+    @property
+    def reliable(self) -> bool:
+        """Whether no training of it diverged or failed."""
+        return all(result.status not in ("diverged", "failed") for result in self.results.values())
+
     def curve(self, seed: int) -> Curve | None:
         result = self.results.get(seed)
         return Curve.of(result.measurements, result.iteration, result.status) if result else None

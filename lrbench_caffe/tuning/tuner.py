@@ -22,6 +22,7 @@ from lrbench_caffe.tuning.study import Plan, Study, Trained
 
 SHARE = 0.15  # of training all candidates in full: what a tuning may cost if nobody says
 RANGE_SHARE = 0.1  # of a training: length of the range test's trainings
+LAST_CHANCES = 3  # times as many finalists as are wanted are tried, where some diverge
 COMPOSING_SHARE = 0.2  # of the search's budget, for compositions
 MAY_CHANGE = ("budget", "top", "seeds", "target_top1", "compose")  # when a study goes on
 
@@ -90,9 +91,8 @@ class Tuner:
             f"budget: {budget:,} ({budget / full:.0%})"
         )
         self._study.watch.budget(budget)
-        finalists, composed = self._find(pool, budget)
-        self._say("finalists: " + ", ".join(f"{policy:.6g}" for policy in finalists))
-        trained = self._study.repeat(finalists)
+        best, composed = self._find(pool, budget)
+        trained = self._finals(best)
         self._account("finalists")
         baseline = self._study.known.get(str(own)) if own else None
         return Outcome(good, ladder, pool, full, trained, baseline, self._spent, composed)
@@ -144,7 +144,7 @@ class Tuner:
     # -- the search -----------------------------------------------------------------------------
 
     def _find(self, pool: Sequence[Candidate], budget: int) -> tuple[list[Policy], list[Candidate]]:
-        """The finalists, and the compositions that were tried."""
+        """All that was trained, the best first, and the compositions that were tried."""
         plan = self._plan
         # What the finalists will need, if none of them has been trained far.
         reserve = plan.top * plan.seeds * plan.max_iter
@@ -161,7 +161,17 @@ class Tuner:
             best = self._by_result([*best, *(more.policies[i] for i in more.ranking())])
         if not best:
             raise TrainingError(f"no candidate could be trained; see the logs in {self._study.folder}")
-        return best[: plan.top], composed
+        return best, composed
+
+    def _finals(self, best: Sequence[Policy]) -> list[Trained]:
+        """The finalists, trained with all seeds; one that diverges with another seed gives way to the next."""
+        top, found = self._plan.top, list[Trained]()
+        waiting = list(best[: LAST_CHANCES * top])
+        while waiting and (missing := top - sum(trained.reliable for trained in found)):
+            chosen, waiting = waiting[:missing], waiting[missing:]
+            self._say("finalists: " + ", ".join(f"{policy:.6g}" for policy in chosen))
+            found += self._study.repeat(chosen)
+        return found
 
     def _search(self, policies: list[Policy], budget: int) -> Search:
         plan = self._plan

@@ -1,0 +1,77 @@
+"""Pictures of range tests and tunings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lrbench_caffe.plots.files import save
+from lrbench_caffe.plots.style import ACCURACY, TEST, TRAIN, accuracy_limits, series
+
+Line = tuple[np.ndarray, np.ndarray]  # x and y, of one length
+
+
+def ramp_plot(path: Path, passes: Sequence[Line], mean: Line, good: tuple[float, float]) -> None:
+    """Draw the loss over an LR that rises, with the range that was read off it.
+
+    Args:
+        passes: LRs and losses of each pass.
+        mean: LRs and losses that the range was read off.
+        good: lowest and highest good LR.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes: Any = figure.subplots()
+    for number, (lrs, losses) in enumerate(passes):
+        label = None if number else "each pass"
+        axes.plot(lrs, losses, color=TRAIN, linewidth=0.5, alpha=0.6, label=label)
+    axes.plot(*mean, color=ACCURACY, label="mean of passes, smoothed")
+    axes.axvspan(*good, color=TEST, alpha=0.12, label=f"good: {good[0]:g} to {good[1]:g}")
+    axes.set_xscale("log")
+    begin, bottom = float(mean[1][0]), float(mean[1].min())
+    axes.set_ylim(bottom - 0.1 * abs(begin - bottom), begin + 0.5 * abs(begin - bottom))
+    axes.set_xlabel("learning rate")
+    axes.set_ylabel("training loss")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    save(figure, path)
+
+
+def tuning_plot(path: Path, title: str, named: Mapping[str, Sequence[Line]], others: Sequence[Line]) -> None:
+    """Draw Top-1 of every training over its iterations.
+
+    Args:
+        named: the trainings of the policies to tell apart, by the policy's text.
+        others: the other trainings, in grey.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 6), layout="constrained")
+    axes: Any = figure.subplots()
+    for line in others:
+        axes.plot(*line, color=TRAIN, linewidth=0.7, alpha=0.5, zorder=1)
+    shown = []
+    for place, (name, lines) in enumerate(named.items()):
+        for number, (iterations, top1) in enumerate(lines):
+            label = None if number else name
+            axes.plot(iterations, top1, marker=".", linewidth=1.3, label=label, zorder=3, **series(place))
+            shown.append(list(top1[len(top1) // 4 :]))
+    limits = accuracy_limits(shown)
+    if limits:
+        axes.set_ylim(*limits)
+    axes.set_xlabel("iteration")
+    axes.set_ylabel("Top-1 (%)")
+    axes.set_title(title, fontsize=10)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8, loc="lower right")
+    save(figure, path)
