@@ -164,7 +164,7 @@ class Tuner:
         return best, composed
 
     def _finals(self, best: Sequence[Policy]) -> list[Trained]:
-        """The finalists, trained with all seeds; one that diverges with another seed gives way to the next."""
+        """The finalists, with all seeds; one that diverges with another seed gives way to the next."""
         top, found = self._plan.top, list[Trained]()
         waiting = list(best[: LAST_CHANCES * top])
         while waiting and (missing := top - sum(trained.reliable for trained in found)):
