@@ -58,7 +58,7 @@ def terminal_table(rows: Rows, title: str | None = None, left: int = 1) -> Table
 
 
 def table_width(rows: Rows) -> int:
-    """Columns of a terminal that a table needs to be printed without wrapping: wrapped numbers cannot be read."""
+    """Columns of a terminal that a table needs unwrapped: wrapped numbers cannot be read."""
     return sum(max(len(row[i]) for row in rows) + 3 for i in range(len(rows[0]))) + 2
 
 
