@@ -28,10 +28,10 @@ import numpy as np
 from lrbench_caffe.lr import Policy
 from lrbench_caffe.tuning.curves import Curve
 
-BATCH = 4  # steps that are taken at the same time, however many jobs there are: the result is the same
+BATCH = 2  # steps at a time for up to two jobs, which so find the same; with more, one for each
 LEVEL = 0.2  # share of a training whose mean LR is a candidate's level
 OPEN = 0.15  # share of a training with which a candidate is opened
-STRETCH = 1  # tests of a step further on
+
 TICKET = 0.35  # share of a training that it takes, all in all, to see what a new candidate is worth
 START = 0.03  # LR of the first scout, where nothing is known
 STRIDE = 0.35  # decades between two scouts
@@ -39,6 +39,11 @@ WIDE = 0.6  # decades below the best level: candidates lower than that are expec
 NEAR = 0.15  # decades within which levels are taken to be alike
 FORGET = 0.85  # factor on the chance of a new best for every test that brought none
 REACH = 0.6  # of a training's mean change from test to test: how far above its best it may yet come
+CALMING = 0.05  # share of the error that is lost where the LR falls to a tenth
+SAME_LR = 0.05  # decades
+LATE = 0.6  # share of a training, after which
+CALM = 0.5  # decades that the LR falls below the level, for a training to end calmly
+RESTLESS = 0.5  # percent of Top-1 that one is expected to miss whose LR does not fall
 LEAST_REACH = 0.03  # percent of Top-1
 RECENT = 3  # tests that the mean change is over
 GAIN = 0.04  # share of the error that a training is expected to lose yet, at its end; more before it
@@ -63,6 +68,7 @@ class Search:
         chance: Top-1 of guessing, in percent.
         goal: "accuracy", or "cost": the fewest iterations to target_top1.
         target_top1: in percent; with "accuracy", what is high enough.
+        jobs: trainings that there is room for at a time.
     """
 
     def __init__(
@@ -76,17 +82,22 @@ class Search:
         chance: float = 0.0,
         goal: str = "accuracy",
         target_top1: float | None = None,
+        jobs: int = 1,
     ) -> None:
         self.policies = list(policies)
         self._interval = test_interval
         self._tests = max(1, max_iter // test_interval)
         self._opening = max(1, round(OPEN * self._tests))
         self._budget = budget
+        self._batch = max(BATCH, jobs)
         self._random = np.random.default_rng(seed)
         self._chance = chance
         self._target = target_top1
         self._cheap = goal == "cost" and target_top1 is not None
         self._level = np.array([level(policy, max_iter) for policy in self.policies])
+        self._recent = np.array([recent(policy, test_interval, self._tests) for policy in self.policies])
+        late = self._recent[:, int(LATE * self._tests) :]
+        self._calm = np.minimum(0.0, late.min(axis=1) - self._level)
         self._forks = forks(self.policies, max_iter) // test_interval
         self._curves: list[Curve | None] = [None] * len(self.policies)
         self._done = np.zeros(len(self.policies), dtype=int)  # tests
@@ -146,14 +157,12 @@ class Search:
                 return [Step(scout, self._interval)]
             self._scouting = False
         value = self._value()
-        order = np.argsort(-value, kind="stable")[:BATCH]
+        order = np.argsort(-value, kind="stable")[: self._batch]
         return [Step(int(i), self._next(int(i))) for i in order if np.isfinite(value[i])]
 
     def _next(self, index: int) -> int:
         done = self._done[index]
-        return (
-            int(self._opening if done < self._opening else min(done + STRETCH, self._tests)) * self._interval
-        )
+        return int(self._opening if done < self._opening else done + 1) * self._interval
 
     def _over(self) -> bool:
         if self._budget is not None and self._spent >= self._budget:
@@ -208,7 +217,7 @@ class Search:
         for index in map(int, np.flatnonzero(self._done < self._tests)):
             curve = self._curves[index]
             if curve is not None and len(curve.top1) >= self._opening:
-                value[index] = self._value_of_open(curve)
+                value[index] = self._value_of_open(index, curve)
             elif self._level[index] < limit:
                 value[index] = self._value_of_new(index, limit, open_)
         # What is about equally promising is tried in any order, but in the same one for the same seed.
@@ -218,13 +227,29 @@ class Search:
     def _aim(self) -> float:
         return self._target if self._cheap and self._target is not None else self._record()
 
-    def _value_of_open(self, curve: Curve) -> float:
+    def _value_of_open(self, index: int, curve: Curve) -> float:
         if self._cheap and curve.iterations[-1] >= self._cheapest():
             return -np.inf  # it has reached the target, or can no longer reach it first
         share = len(curve.top1) / self._tests
         certain = 0.9 if share < 0.25 else 0.5
         behind = max(0.0, self._aim() - curve.best)
-        return float(certain * FORGET ** _age(curve) * np.exp(-behind / _reach(curve)))
+        reach = _liveliness(curve) + self._calming(index, curve)
+        return float(certain * FORGET ** self._age(index, curve) * np.exp(-behind / reach))
+
+    def _age(self, index: int, curve: Curve) -> int:
+        """Tests since the best one that could have surpassed it: those with an LR that is no higher."""
+        best, done = int(curve.top1.argmax()), len(curve.top1)
+        rates = self._recent[index]
+        return int((rates[best + 1 : done] <= rates[best] + SAME_LR).sum())
+
+    def _calming(self, index: int, curve: Curve) -> float:
+        """The Top-1 that is to be gained when the LR falls below all that it was until now."""
+        done = len(curve.top1)
+        rates = self._recent[index]
+        fall = (
+            min(1.0, max(0.0, float(rates[:done].min() - rates[done:].min()))) if done < len(rates) else 0.0
+        )
+        return CALMING * fall * (100.0 - curve.best)
 
     def _gain(self, curve: Curve) -> float:
         """The Top-1 that a training is expected to gain yet; the error falls roughly as 1/t."""
@@ -240,6 +265,7 @@ class Search:
         at = self._level[index]
         top = limit - 0.1 if np.isfinite(limit) else max((lv for lv, _ in open_), default=at) + 0.2
         expected = -max(0.0, top - WIDE - at) / WIDE - 4 * max(0.0, at - top)
+        expected -= RESTLESS * max(0.0, 1.0 + self._calm[index] / CALM)
         rivals = 0
         if open_:
             ends = np.array([c.best + self._gain(c) * FORGET ** _age(c) for _, c in open_])
@@ -265,6 +291,12 @@ def level(policy: Policy, max_iter: int) -> float:
     return float(np.log10(max(float(rates.mean()), 1e-12)))
 
 
+def recent(policy: Policy, test_interval: int, tests: int) -> np.ndarray:
+    """log10 of the mean LR before each test, shape (tests,)."""
+    rates = np.asarray(policy(np.arange(tests * test_interval)), dtype=np.float64)
+    return np.log10(np.maximum(rates.reshape(tests, test_interval).mean(axis=1), 1e-12))
+
+
 def forks(policies: Sequence[Policy], max_iter: int) -> np.ndarray:
     """For each pair of policies, the first iteration at which their LRs differ; shape (n, n), integers."""
     rates = np.stack([np.asarray(policy(np.arange(max_iter)), dtype=np.float64) for policy in policies])
@@ -276,7 +308,7 @@ def forks(policies: Sequence[Policy], max_iter: int) -> np.ndarray:
     return found
 
 
-def _reach(curve: Curve) -> float:
+def _liveliness(curve: Curve) -> float:
     """How far above its best a training may yet come, in percent of Top-1, by how lively it is.
 
     One that is saturated hardly changes from test to test; one that still learns, or whose LR is high, does.

@@ -156,6 +156,11 @@ class Study:
         )  # fmt: skip
 
     @property
+    def slots(self) -> int:
+        """How many trainings there is room for at a time."""
+        return self._pool.slots
+
+    @property
     def iterations(self) -> int:
         """Iterations trained so far, for everything."""
         return sum(result.iteration for result in self._latest.values())

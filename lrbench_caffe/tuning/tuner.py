@@ -177,7 +177,7 @@ class Tuner:
         plan = self._plan
         search = Search(
             policies, max_iter=plan.max_iter, test_interval=plan.test_interval, budget=budget, seed=plan.seed,
-            chance=plan.chance, goal=plan.goal, target_top1=plan.target_top1,
+            chance=plan.chance, goal=plan.goal, target_top1=plan.target_top1, jobs=self._study.slots,
         )  # fmt: skip
         for trained in self._study.known.values():  # of the range test
             curve = trained.curve(plan.seed)
