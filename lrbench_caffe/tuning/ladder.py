@@ -81,7 +81,8 @@ class Ladder:
         if not good:
             return []
         floors = {10.0 ** math.floor(math.log10(lr) + 1e-9) for lr in (good[0] / 1.01, good[-1])}
-        return sorted(_times(floor, factor) for floor in floors for factor in _FINER)
+        finer = sorted(_times(floor, factor) for floor in floors for factor in _FINER)
+        return [lr for lr in finer if LOWEST < lr < HIGHEST]
 
     def _good(self) -> list[float]:
         """The good LRs around the best one, rising."""

@@ -29,24 +29,32 @@ from lrbench_caffe.lr import Policy
 from lrbench_caffe.tuning.curves import Curve
 
 BATCH = 2  # steps at a time for up to two jobs, which so find the same; with more, one for each
-LEVEL = 0.2  # share of a training whose mean LR is a candidate's level
-OPEN = 0.15  # share of a training with which a candidate is opened
 
-TICKET = 0.35  # share of a training that it takes, all in all, to see what a new candidate is worth
+# Levels, in decades of the LR.
+LEVEL = 0.2  # share of a training whose mean LR is its level
 START = 0.03  # LR of the first scout, where nothing is known
-STRIDE = 0.35  # decades between two scouts
-WIDE = 0.6  # decades below the best level: candidates lower than that are expected to be slow
-NEAR = 0.15  # decades within which levels are taken to be alike
-FORGET = 0.85  # factor on the chance of a new best for every test that brought none
-REACH = 0.6  # of a training's mean change from test to test: how far above its best it may yet come
-CALMING = 0.05  # share of the error that is lost where the LR falls to a tenth
-SAME_LR = 0.05  # decades
-LATE = 0.6  # share of a training, after which
-CALM = 0.5  # decades that the LR falls below the level, for a training to end calmly
-RESTLESS = 0.5  # percent of Top-1 that one is expected to miss whose LR does not fall
-LEAST_REACH = 0.03  # percent of Top-1
+STRIDE = 0.35  # between two scouts
+NEAR = 0.15  # within which levels are taken to be alike
+WIDE = 0.6  # below the best level, from where on candidates are expected to be slow
+
+# What a candidate costs until it shows what it is worth, as shares of a training.
+OPEN = 0.15  # with which it is opened
+TICKET = 0.35  # that it takes all in all
+
+# The chance that a test of a training brings a new best.
+FORGET = 0.85  # factor for every calm test since its best that brought none
+REACH = 0.6  # how far above its best it may come, in mean changes from test to test
 RECENT = 3  # tests that the mean change is over
-GAIN = 0.04  # share of the error that a training is expected to lose yet, at its end; more before it
+LEAST_REACH = 0.03  # percent of Top-1
+GAIN = 0.04  # share of the error that it is expected to lose yet, near its end; more before it
+
+# An LR that falls at the end calms the weights: Top-1 rises then.
+JUST = 0.2  # share of the time between two tests whose LR is that of the test
+SAME_LR = 0.05  # decades within which LRs are the same
+CALMING = 0.05  # share of the error that is lost where the LR falls to a tenth
+LATE = 0.6  # share of a training after which its end begins
+CALM = 0.5  # decades below its level that the LR has to fall for a training to end calmly
+RESTLESS = 0.5  # percent of Top-1 that one is expected to miss whose LR does not fall
 
 
 @dataclass(frozen=True)
@@ -292,9 +300,10 @@ def level(policy: Policy, max_iter: int) -> float:
 
 
 def recent(policy: Policy, test_interval: int, tests: int) -> np.ndarray:
-    """log10 of the mean LR before each test, shape (tests,)."""
+    """log10 of the mean LR just before each test, shape (tests,)."""
     rates = np.asarray(policy(np.arange(tests * test_interval)), dtype=np.float64)
-    return np.log10(np.maximum(rates.reshape(tests, test_interval).mean(axis=1), 1e-12))
+    just = rates.reshape(tests, test_interval)[:, -max(1, round(JUST * test_interval)) :]
+    return np.log10(np.maximum(just.mean(axis=1), 1e-12))
 
 
 def forks(policies: Sequence[Policy], max_iter: int) -> np.ndarray:

@@ -1,0 +1,82 @@
+"""The range test's decisions, on accuracies by hand."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+from typing import Any, Callable
+
+import pytest
+
+from lrbench_caffe.errors import TrainingError
+from lrbench_caffe.tuning.ladder import HIGHEST, LOWEST, Ladder, Rung
+
+CHANCE = 10.0
+
+
+def rung(lr: float, *top1: float, diverged: bool = False) -> Rung:
+    tests: list[Any] = [
+        SimpleNamespace(iteration=100 * n, top1=value) for n, value in enumerate((CHANCE, *top1))
+    ]
+    return Rung(lr, tests, diverged)
+
+
+def climb(top1: Callable[[float], float], limit: float) -> tuple[Ladder, list[list[float]]]:
+    """A whole test where an LR ends with ``top1(lr)``, and diverges from ``limit`` on."""
+    ladder, asked = Ladder(CHANCE), []
+    while lrs := ladder.ask():
+        asked.append(lrs)
+        for lr in lrs:
+            ladder.add(rung(lr, top1(lr), diverged=lr >= limit))
+    return ladder, asked
+
+
+def hill(best: float, slope: float = 20.0) -> Callable[[float], float]:
+    """90 % at the best LR, less by ``slope`` for every decade away from it."""
+    return lambda lr: max(CHANCE, 90.0 - slope * abs(math.log10(lr / best)))
+
+
+def test_tens_first_then_finer_steps_around_the_good_ones() -> None:
+    ladder, asked = climb(hill(0.01), limit=0.1)
+    # Good is within 5 % of 80, so 86 % or more: within a fifth of a decade of 0.01.
+    assert asked == [[0.1, 0.01, 0.001], [0.002, 0.005, 0.02, 0.05]]
+    good = ladder.result()
+    assert (good.low, good.high, good.best, good.limit) == (0.01, 0.01, 0.01, 0.1)
+
+
+def test_a_flat_top_is_the_range() -> None:
+    ladder, _ = climb(hill(0.01, slope=5.0), limit=0.1)
+    # 86 % or more is within 0.8 decades: 0.002 is 0.7 away, 0.001 is 1; 0.05 is 0.7 away.
+    good = ladder.result()
+    assert (good.low, good.high, good.best) == (0.002, 0.05, 0.01)
+
+
+def test_goes_up_where_the_highest_is_good_and_down_where_the_lowest_is() -> None:
+    ladder, asked = climb(hill(1.0), limit=5.0)
+    assert asked[1] == [1.0]
+    assert ladder.result().best == 1.0
+    ladder, asked = climb(hill(1e-5), limit=0.005)
+    assert [min(lrs) for lrs in asked[1:4]] == [1e-4, 1e-5, 1e-6]
+    assert ladder.result().best == 1e-5
+
+
+def test_ends_at_both_ends_of_what_any_net_needs() -> None:
+    _, asked = climb(lambda lr: 90.0, limit=math.inf)
+    tried = [lr for lrs in asked for lr in lrs]
+    assert len(set(tried)) == len(tried)
+    assert (min(tried), max(tried)) == (LOWEST, HIGHEST)
+
+
+def test_a_dip_ends_the_range() -> None:
+    ladder = Ladder(CHANCE)
+    for lr, top1 in ((0.001, 90.0), (0.01, 70.0), (0.02, 91.0), (0.05, 90.0), (0.1, 50.0)):
+        ladder.add(rung(lr, 20.0, top1))
+    assert (ladder.result().low, ladder.result().high) == (0.02, 0.05)
+
+
+def test_nothing_learned() -> None:
+    ladder, _ = climb(lambda lr: CHANCE, limit=0.01)
+    with pytest.raises(
+        TrainingError, match="no constant LR learned anything: .*0.001.* no better than guessing"
+    ):
+        ladder.result()

@@ -1,0 +1,56 @@
+"""What is read off a rising LR, on losses by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lrbench_caffe.errors import TrainingError
+from lrbench_caffe.tuning.ramp import HIGHEST, LOWEST, Pass, gamma, read
+
+N = 601
+LRS = LOWEST * gamma(N) ** np.arange(N)  # a hundred iterations for each decade
+
+
+def losses(*points: tuple[float, float]) -> np.ndarray:
+    """Straight lines over log10 of the LR through (LR, loss)."""
+    x, y = zip(*points)
+    return np.interp(np.log10(LRS), np.log10(x), y)
+
+
+def test_the_pass_ends_at_the_highest_lr() -> None:
+    assert LRS[-1] == pytest.approx(HIGHEST)
+
+
+def test_from_where_it_falls_to_where_it_is_lowest() -> None:
+    curve = losses((LOWEST, 2.3), (1e-3, 2.3), (1e-1, 0.3), (HIGHEST, 2.0))
+    good = read([Pass(LRS, curve)], N)
+    # A tenth of the fall of 2.0 is a tenth of two decades above 0.001; the window smooths by 30 iterations.
+    assert good.low == pytest.approx(1e-3 * 10**0.2, rel=0.15)
+    assert good.high == pytest.approx(1e-1, rel=0.25)
+    assert good.low <= good.best <= good.high
+
+
+def test_where_it_diverged_a_third_of_that_lr_is_the_top() -> None:
+    curve = losses((LOWEST, 2.3), (1e-3, 2.3), (1e-1, 0.3), (HIGHEST, 0.3))
+    curve[LRS > 0.1] = np.nan
+    good = read([Pass(LRS, curve), Pass(LRS[:450], curve[:450])], N)
+    assert good.high == pytest.approx(0.03, rel=0.1)
+
+
+def test_where_the_loss_is_above_its_beginning_too() -> None:
+    curve = losses((LOWEST, 2.3), (1e-3, 2.3), (1e-1, 0.3), (0.2, 3.0), (HIGHEST, 80.0))
+    assert read([Pass(LRS, curve)], N).high == pytest.approx(0.3 * 0.17, rel=0.15)
+
+
+def test_passes_are_averaged() -> None:
+    curve = losses((LOWEST, 2.3), (1e-3, 2.3), (1e-1, 0.3), (HIGHEST, 2.0))
+    noise = np.random.default_rng(1).normal(0, 0.2, N)
+    assert read([Pass(LRS, curve + noise), Pass(LRS, curve - noise)], N) == read([Pass(LRS, curve)], N)
+
+
+def test_unreadable() -> None:
+    with pytest.raises(TrainingError, match="fell at no LR"):
+        read([Pass(LRS, np.linspace(1.0, 2.0, N))], N)
+    with pytest.raises(TrainingError, match="after 20 of 601 iterations"):
+        read([Pass(LRS, np.where(np.arange(N) < 20, 2.3, np.nan))], N)

@@ -1,0 +1,142 @@
+"""The search's decisions, on curves that are made by rule."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lrbench_caffe.lr import Policy, parse
+from lrbench_caffe.tuning.curves import Curve
+from lrbench_caffe.tuning.search import Search, Step, forks, level, recent
+
+MAX_ITER, INTERVAL = 2000, 100
+TESTS = MAX_ITER // INTERVAL
+
+
+def policies(*texts: str) -> list[Policy]:
+    return [parse(text).bind(MAX_ITER) for text in texts]
+
+
+def curve(top1: list[float] | np.ndarray, status: str = "stopped", trained: int | None = None) -> Curve:
+    values = np.asarray(top1, dtype=float)
+    iterations = INTERVAL * np.arange(1, len(values) + 1)
+    nothing = np.full(len(values), np.nan)
+    return Curve(iterations, values, nothing, nothing, trained or INTERVAL * len(values), status)
+
+
+class World:
+    """Trainings by rule: Top-1 rises to a policy's ``top``, and what is above ``limit`` diverges."""
+
+    def __init__(self, candidates: list[Policy], tops: list[float], limit: float = 0.1) -> None:
+        self.candidates, self.tops, self.limit = candidates, tops, limit
+        self.trained = [0] * len(candidates)
+
+    def curve(self, index: int, until: int) -> Curve:
+        if level(self.candidates[index], MAX_ITER) >= np.log10(self.limit):
+            return curve([], "diverged", trained=30)
+        t = np.arange(INTERVAL, until + 1, INTERVAL)
+        return curve(self.tops[index] * (1 - np.exp(-t / 300)))
+
+    def play(self, search: Search) -> list[Step]:
+        taken = []
+        while steps := search.ask():
+            for step in steps:
+                assert self.trained[step.index] < step.until <= MAX_ITER  # a step is always new iterations
+                found = self.curve(step.index, step.until)
+                self.trained[step.index] = step.until
+                search.tell(step, found)
+                taken.append(step)
+        return taken
+
+
+def search(candidates: list[Policy], **more: object) -> Search:
+    return Search(candidates, max_iter=MAX_ITER, test_interval=INTERVAL, chance=10.0, **more)  # type: ignore[arg-type]
+
+
+MANY = policies(*(f"FIX(k0={lr})" for lr in (0.001, 0.003, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5)))
+TOPS = [70.0, 80.0, 90.0, 93.0, 94.0, 95.0, 0.0, 0.0, 0.0]
+
+
+def test_without_a_budget_everything_that_does_not_diverge_is_trained_to_its_end() -> None:
+    world = World(MANY, TOPS)
+    one = search(MANY)
+    world.play(one)
+    assert world.trained[:6] == [MAX_ITER] * 6
+    assert one.best == 5
+    assert one.ranking() == [5, 4, 3, 2, 1, 0]
+
+
+def test_the_best_comes_long_before_that() -> None:
+    world = World(MANY, TOPS)
+    one = search(MANY, budget=3 * MAX_ITER)
+    world.play(one)
+    assert one.best == 5
+    assert sum(world.trained) <= 3 * MAX_ITER + 2 * MAX_ITER // 5  # the last batch may go beyond
+
+
+def test_nothing_at_or_above_what_diverged_is_tried_again() -> None:
+    world = World(MANY, TOPS)
+    steps = world.play(search(MANY))
+    diverged = [step.index for step in steps if step.index >= 6]
+    assert diverged == sorted(set(diverged), reverse=True) or len(diverged) == 1
+    assert len(diverged) <= 2
+
+
+def test_the_same_seed_takes_the_same_steps_and_another_one_others() -> None:
+    alike = policies(*(f"SIN(k0=0.001, k1=0.03, l={cycle})" for cycle in range(100, 900, 50)))
+    tops = [90.0 + 0.1 * number for number in range(len(alike))]
+    first, again, other = (World(alike, tops).play(search(alike, seed=seed)) for seed in (1, 1, 2))
+    assert first == again
+    assert first != other
+
+
+def test_what_is_known_is_taken_in() -> None:
+    """A range test's trainings: the candidate among them begins where it stands, the limit is known."""
+    one = search(MANY)
+    one.know(MANY[5], curve([60.0, 80.0]))
+    one.know(parse("FIX(k0=0.08)"), curve([], "diverged", trained=20))
+    world = World(MANY, TOPS)
+    world.trained[5] = 2 * INTERVAL
+    steps = world.play(one)
+    assert not any(step.index >= 6 for step in steps)  # above 0.08: no scout is needed
+
+
+def test_a_cycle_is_judged_by_its_calm_tests() -> None:
+    """TRI is at its bottom at 800 and 1600; in between, Top-1 is low, and that is no sign of an end."""
+    tri, fix = policies("TRI(k0=0.0006, k1=0.06, l=400)", "FIX(k0=0.03)")
+    one = search([tri, fix])
+    falling = curve([80.0, 85.0, 86.0, 84.0, 87.0, 90.0, 93.0, 95.0, 92.0, 88.0, 86.0, 85.0])
+    assert one._age(0, falling) == 0
+    assert one._age(1, falling) == 4
+
+
+def test_with_a_target_the_search_ends_there() -> None:
+    world = World(MANY, TOPS)
+    one = search(MANY, target_top1=90.0)
+    world.play(one)
+    assert sum(world.trained) < 6 * MAX_ITER
+    assert one.best is not None and world.curve(one.best, MAX_ITER).best >= 90.0
+
+
+def test_for_cost_nothing_is_trained_beyond_the_cheapest_way_to_the_target() -> None:
+    slow, fast = policies("FIX(k0=0.01)", "FIX(k0=0.011)")
+    one = search([slow, fast], goal="cost", target_top1=90.0)
+    rising = {0: np.linspace(5, 100, TESTS), 1: np.linspace(40, 100, TESTS)}  # 90 at test 18 and 17
+    trained = [0, 0]
+    while steps := one.ask():
+        for step in steps:
+            trained[step.index] = step.until
+            one.tell(step, curve(rising[step.index][: step.until // INTERVAL]))
+    assert one.ranking()[0] == 1
+    assert max(trained) <= 1800
+
+
+def test_forks() -> None:
+    found = forks(policies("FIX(k0=0.1)", "NSTEP(k0=0.1, gamma=0.5, l=[700])", "FIX(k0=0.2)"), MAX_ITER)
+    assert found.tolist() == [[2000, 700, 0], [700, 2000, 0], [0, 0, 2000]]
+
+
+def test_levels() -> None:
+    assert level(parse("FIX(k0=0.01)"), MAX_ITER) == pytest.approx(-2)
+    rates = recent(parse("NSTEP(k0=0.1, gamma=0.1, l=[100])"), 100, 3)
+    assert rates == pytest.approx([-1, -2, -2])

@@ -1,0 +1,63 @@
+"""Candidates by the paper's heuristics: values by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from lrbench_caffe.errors import InputError
+from lrbench_caffe.lr import parse
+from lrbench_caffe.tuning.space import FAMILIES, GoodRange, candidates, functions, half_cycle
+
+LENET = GoodRange(low=0.01, high=0.06, best=0.03)
+
+
+def texts(
+    *names: str, good: GoodRange = LENET, max_iter: int = 10_000, epoch: float | None = 600
+) -> list[str]:
+    return [str(c.policy) for c in candidates(good, names, max_iter=max_iter, epoch=epoch)]
+
+
+def test_a_decay_begins_at_the_top_the_best_and_a_step_above() -> None:
+    assert texts("POLY") == [
+        f"POLY(k0={k0}, p={p})" for k0 in ("0.06", "0.03", "0.15") for p in ("1.0", "2.0")
+    ] or texts("POLY") == [f"POLY(k0={k0}, p={p})" for k0 in ("0.06", "0.03", "0.15") for p in ("1", "2")]
+
+
+def test_a_cycle_spans_the_range_or_more_and_ends_low() -> None:
+    found = [parse(text) for text in texts("TRI")]
+    assert {(p.params["k0"], p.params["k1"]) for p in found} == {(0.01, 0.06), (0.001, 0.15)}
+    # 10,000 iterations are 1, 2 or 5 cycles: halves of 5,000, 2,500 and 1,000, in epochs of 600 where that
+    # moves them by a tenth at most (4,800 and 2,400; 1,200 would be a fifth more).
+    assert {p.params["l"] for p in found} == {4800, 2400, 1000}
+    assert half_cycle("COS", 2, 9000, 600) == 3000  # three halves: from the top down, up, and down
+
+
+def test_nothing_is_proposed_that_is_known_to_diverge() -> None:
+    diverging = GoodRange(low=0.01, high=0.06, best=0.03, limit=0.1)
+    assert {parse(text).params["k1"] for text in texts("SIN2", good=diverging)} == {0.06, 0.07}
+    close = GoodRange(low=0.01, high=0.06, best=0.03, limit=0.07)
+    assert {parse(text).params["k1"] for text in texts("SIN2", good=close)} == {0.06}
+
+
+def test_the_last_lr_of_a_decay_is_a_tenth_or_a_hundredth() -> None:
+    for text in texts("EXP", "STEP", "NSTEP"):
+        policy = parse(text)
+        share = policy(9_999) / policy(0)
+        assert any(end / 1.6 < share < end * 1.6 for end in (0.1, 0.01)), text
+
+
+@pytest.mark.parametrize("epoch", [None, 3.0, 26.0, 50_000.0])
+def test_all_candidates_are_different_policies_of_every_function(epoch: float | None) -> None:
+    found = candidates(LENET, FAMILIES["all"], max_iter=2000, epoch=epoch)
+    assert len({str(c.policy) for c in found}) == len(found)
+    assert {c.policy.function for c in found} == set(FAMILIES["all"])
+    for candidate in found:
+        assert candidate.policy(0) > 0 or candidate.policy(500) > 0
+
+
+def test_functions() -> None:
+    assert functions("cyclic") == ("TRI", "TRI2", "TRIEXP", "SIN", "SIN2", "SINEXP", "COS")
+    assert functions("sin2, Poly") == ("SIN2", "POLY")
+    for text, words in (("sinn", "did you mean"), ("sin,SIN", "given twice"), ("SIG", "not tuned")):
+        with pytest.raises(InputError, match=words):
+            functions(text)
