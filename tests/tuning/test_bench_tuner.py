@@ -82,7 +82,9 @@ def test_nothing_is_looked_for_once_the_best_is_found():
 
 
 def test_the_goal_is_between_the_median_and_the_best():
-    assert results.goal(CURVES) == pytest.approx(80 + 0.99 * (90 - 80))
+    way = results.Way.of(CURVES)
+    assert way.goal == pytest.approx(80 + 0.99 * (90 - 80))
+    assert [way.gone(top1) for top1 in (75, 80, 90)] == [-50, 0, 100]
 
 
 def test_figures_of_a_run():

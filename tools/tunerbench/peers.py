@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import math
 import random
+import warnings
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from lrbench_caffe.errors import InputError
 from lrbench_caffe.lr import Policy
 
 from .curves import CurveSet
@@ -104,12 +107,27 @@ class Setting:
         return f"min_resource {self.min_resource}, reduction {self.reduction}, reports {reported}{together}"
 
 
+def _quiet_optuna() -> ModuleType:
+    """Optuna, without a line on each trial.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    try:
+        import optuna
+    except ModuleNotFoundError:
+        raise InputError("optuna is not installed; tools/setup installs what the tools need") from None
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    return optuna
+
+
 def tpe_hyperband(setting: Setting) -> Optimiser:
     """Optuna's TPESampler with its HyperbandPruner."""
 
-    def run(task: CurveSet, ledger: Ledger, seed: int) -> Outcome:
-        import optuna
+    optuna = _quiet_optuna()
 
+    def run(task: CurveSet, ledger: Ledger, seed: int) -> Outcome:
         sampler = optuna.samplers.TPESampler(
             seed=seed, multivariate=setting.multivariate, group=setting.multivariate
         )
@@ -123,9 +141,9 @@ def tpe_hyperband(setting: Setting) -> Optimiser:
 def random_halving(setting: Setting) -> Optimiser:
     """Optuna's RandomSampler with its SuccessiveHalvingPruner."""
 
-    def run(task: CurveSet, ledger: Ledger, seed: int) -> Outcome:
-        import optuna
+    optuna = _quiet_optuna()
 
+    def run(task: CurveSet, ledger: Ledger, seed: int) -> Outcome:
         sampler = optuna.samplers.RandomSampler(seed=seed)
         pruner = optuna.pruners.SuccessiveHalvingPruner(setting.min_resource, setting.reduction)
         return _optuna(task, ledger, seed, setting, sampler, pruner)
@@ -143,7 +161,6 @@ def _optuna(
 ) -> Outcome:
     import optuna
 
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
     # Hyperband deals trials to brackets by the study's name.
     study = optuna.create_study(
         study_name=f"seed {seed}", direction="maximize", sampler=sampler, pruner=pruner

@@ -19,36 +19,51 @@ SHARES = (5, 10, 15, 25, 50)  # % of what training all in full costs
 
 
 @dataclass(frozen=True)
+class Way:
+    """From the median of a pool's policies, each taken by its best Top-1, to the best of all."""
+
+    median: float
+    top: float
+
+    @classmethod
+    def of(cls, curves: Sequence[Curve]) -> Way:
+        bests = [curve.best for curve in curves]
+        return cls(float(np.median(bests)), max(bests))
+
+    @property
+    def goal(self) -> float:
+        """The Top-1 to reach."""
+        return self.median + GOAL * (self.top - self.median)
+
+    def gone(self, top1: float) -> float:
+        """How much of the way a Top-1 is, in %; below 0 before its start."""
+        return 100 * (top1 - self.median) / (self.top - self.median)
+
+
+@dataclass(frozen=True)
 class Run:
     """One optimiser on the curves of one seed.
 
     Attributes:
         costs: in % of what training the whole pool in full costs, ascending, from 0.
         bests: the best Top-1 found at these costs.
-        goal: the Top-1 to reach.
+        way: what the best Top-1 is compared with.
     """
 
     costs: np.ndarray
     bests: np.ndarray
-    goal: float
+    way: Way
     outcome: Outcome
 
     @property
     def cost_of_goal(self) -> float:
         """The cost in % at which the goal was reached; infinite if it was not."""
-        reached = np.flatnonzero(self.bests >= self.goal - 1e-9)
+        reached = np.flatnonzero(self.bests >= self.way.goal - 1e-9)
         return float(self.costs[reached[0]]) if reached.size else math.inf
 
     def best_at(self, share: float) -> float:
         """The best Top-1 found at a cost of `share` %."""
         return float(self.bests[np.searchsorted(self.costs, share + 1e-9, side="right") - 1])
-
-
-def goal(curves: Sequence[Curve]) -> float:
-    """The Top-1 that is 99 % of the way from the median of the policies' best Top-1 to the best of all."""
-    bests = [curve.best for curve in curves]
-    median = float(np.median(bests))
-    return median + GOAL * (max(bests) - median)
 
 
 def replay(task: CurveSet, optimiser: Optimiser, seeds: int) -> Iterator[Run]:
@@ -59,7 +74,7 @@ def replay(task: CurveSet, optimiser: Optimiser, seeds: int) -> Iterator[Run]:
         ledger = Ledger(curves)
         outcome = optimiser(task, ledger, seed)
         costs, bests = np.array(ledger.trace).T
-        yield Run(100 * costs / ledger.full_cost, bests, goal(curves), outcome)
+        yield Run(100 * costs / ledger.full_cost, bests, Way.of(curves), outcome)
 
 
 def quantiles(values: Sequence[float]) -> tuple[float, float, float]:
@@ -70,8 +85,8 @@ def quantiles(values: Sequence[float]) -> tuple[float, float, float]:
 
 def table(results: Mapping[str, Sequence[Run]]) -> Rows:
     """A row for each optimiser, under a heading."""
-    heading = ["optimiser", "% cost to the goal", "quartiles", "never"]
-    rows = [[*heading, *(f"Top-1 at {share} %" for share in SHARES), "repeats"]]
+    heading = ["optimiser", "to goal", "quartiles", "never"]
+    rows = [[*heading, *(f"at {share} %" for share in SHARES), "repeats"]]
     return rows + [[name, *_figures(runs)] for name, runs in results.items()]
 
 
