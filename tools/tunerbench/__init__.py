@@ -1,0 +1,1 @@
+"""The replay benchmark of the tuner: recorded learning curves, and optimisers that spend iterations."""

@@ -1,0 +1,215 @@
+"""The optimisers that the tuner is compared with, each given what is fairest to it.
+
+Each spends iterations through a ledger until nothing more can be found or it has nothing more to try.
+A trial of Optuna that repeats a policy is trained no second time: what is known of it is free, and only
+counted. Its pruner is asked after every test, as users of Optuna do it.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import warnings
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from lrbench_caffe.errors import InputError
+from lrbench_caffe.lr import Policy
+
+from .curves import CurveSet
+from .ledger import Ledger
+
+if TYPE_CHECKING:
+    import optuna
+
+TRIALS = 3  # Optuna may repeat itself: it ends after so many trials for each policy of the pool
+
+
+@dataclass
+class Outcome:
+    """How often a policy was proposed that had been trained before."""
+
+    trials: int = 0
+    repeats: int = 0
+
+
+Optimiser = Callable[[CurveSet, Ledger, int], Outcome]
+
+
+def random_search(task: CurveSet, ledger: Ledger, seed: int) -> Outcome:
+    """Train policies in full, in random order, none twice."""
+    order = list(range(len(task.policies)))
+    random.Random(seed).shuffle(order)
+    return _in_full(task, ledger, order)
+
+
+def grid_search(task: CurveSet, ledger: Ledger, seed: int) -> Outcome:
+    """Train policies in full in nested loops over function, k and l: the loops' order, and the order of each
+    one's values (up or down; functions at random), are drawn by the seed."""
+    chance = random.Random(seed)
+    axes = [_ranks([key[axis] for key in map(place, task.policies)], chance) for axis in range(3)]
+    chance.shuffle(axes)
+    order = sorted(range(len(task.policies)), key=lambda i: [axis[i] for axis in axes])
+    return _in_full(task, ledger, order)
+
+
+def _ranks(values: Sequence[Any], chance: random.Random) -> list[int]:
+    """The place of each value among the distinct ones, which are put in a random order or direction."""
+    distinct = sorted(set(values))
+    if isinstance(distinct[0], str):
+        chance.shuffle(distinct)
+    elif chance.random() < 0.5:
+        distinct.reverse()
+    return [distinct.index(value) for value in values]
+
+
+def _in_full(task: CurveSet, ledger: Ledger, order: Sequence[int]) -> Outcome:
+    outcome = Outcome()
+    for index in order:
+        if ledger.over:
+            break
+        ledger.train(index, task.max_iter)
+        outcome.trials += 1
+    return outcome
+
+
+def place(policy: Policy) -> tuple[str, float, int]:
+    """Where a policy of the pool stands: function, highest LR, and l (0 for those that are not cyclic)."""
+    params: dict[str, Any] = dict(policy.params)
+    length = params["l"] if policy.kind == "cyclic" else 0
+    return policy.function, max(params["k0"], params.get("k1", 0.0)), length
+
+
+# -- Optuna -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a pruned search of Optuna is set up.
+
+    Attributes:
+        min_resource: tests before the pruner may stop a trial.
+        reduction: the pruner's reduction factor.
+        best_so_far: report the best Top-1 up to the test instead of the test's.
+        multivariate: TPE looks at the parameters together, grouped by the branches of the space.
+    """
+
+    min_resource: int
+    reduction: int
+    best_so_far: bool
+    multivariate: bool = False
+
+    def __str__(self) -> str:
+        reported = "best so far" if self.best_so_far else "each test"
+        together = ", multivariate" if self.multivariate else ""
+        return f"min_resource {self.min_resource}, reduction {self.reduction}, reports {reported}{together}"
+
+
+def _quiet_optuna() -> ModuleType:
+    """Optuna, without a line on each trial.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    try:
+        import optuna
+    except ModuleNotFoundError:
+        raise InputError("optuna is not installed; tools/setup installs what the tools need") from None
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    return optuna
+
+
+def tpe_hyperband(setting: Setting) -> Optimiser:
+    """Optuna's TPESampler with its HyperbandPruner."""
+
+    optuna = _quiet_optuna()
+
+    def run(task: CurveSet, ledger: Ledger, seed: int) -> Outcome:
+        sampler = optuna.samplers.TPESampler(
+            seed=seed, multivariate=setting.multivariate, group=setting.multivariate
+        )
+        tests = task.max_iter // task.test_interval
+        pruner = optuna.pruners.HyperbandPruner(setting.min_resource, tests, setting.reduction)
+        return _optuna(task, ledger, seed, setting, sampler, pruner)
+
+    return run
+
+
+def random_halving(setting: Setting) -> Optimiser:
+    """Optuna's RandomSampler with its SuccessiveHalvingPruner."""
+
+    optuna = _quiet_optuna()
+
+    def run(task: CurveSet, ledger: Ledger, seed: int) -> Outcome:
+        sampler = optuna.samplers.RandomSampler(seed=seed)
+        pruner = optuna.pruners.SuccessiveHalvingPruner(setting.min_resource, setting.reduction)
+        return _optuna(task, ledger, seed, setting, sampler, pruner)
+
+    return run
+
+
+def _optuna(
+    task: CurveSet,
+    ledger: Ledger,
+    seed: int,
+    setting: Setting,
+    sampler: optuna.samplers.BaseSampler,
+    pruner: optuna.pruners.BasePruner,
+) -> Outcome:
+    import optuna
+
+    # Hyperband deals trials to brackets by the study's name.
+    study = optuna.create_study(
+        study_name=f"seed {seed}", direction="maximize", sampler=sampler, pruner=pruner
+    )
+    space, outcome = Space(task.policies), Outcome()
+    while not ledger.over and outcome.trials < TRIALS * len(task.policies):
+        trial = study.ask()
+        index = space.suggest(trial)
+        outcome.trials += 1
+        outcome.repeats += ledger.knows(index)
+        value = _trial(task, ledger, trial, index, setting.best_so_far)
+        state = optuna.trial.TrialState
+        study.tell(trial, value, state.PRUNED if value is None else state.COMPLETE)
+    return outcome
+
+
+def _trial(
+    task: CurveSet, ledger: Ledger, trial: optuna.Trial, index: int, best_so_far: bool
+) -> float | None:
+    """Train test by test; returns the best Top-1, or None if the pruner stopped it."""
+    best = 0.0
+    for test, until in enumerate(range(task.test_interval, task.max_iter + 1, task.test_interval), 1):
+        curve = ledger.train(index, until)
+        best = curve.best
+        if curve.iterations[-1] < until:  # diverged before it
+            break
+        current = float(curve.top1[-1])
+        trial.report(best if best_so_far or not math.isfinite(current) else current, test)
+        if until < task.max_iter and trial.should_prune():
+            return None
+    return best
+
+
+class Space:
+    """The pool as a search space of Optuna: the function, then the parameters that it leaves open.
+
+    Parameters with the same choices are the same for all functions, so that what TPE learns of one helps
+    with the others.
+    """
+
+    def __init__(self, policies: Sequence[Policy]) -> None:
+        self._places: list[tuple[Hashable, ...]] = [place(policy) for policy in policies]
+        self._functions = list(dict.fromkeys(policy.function for policy in policies))
+
+    def suggest(self, trial: optuna.Trial) -> int:
+        """The index of the policy that a trial is for."""
+        chosen: tuple[Hashable, ...] = (trial.suggest_categorical("function", self._functions),)
+        for name in ("k", "l"):
+            choices: list[Any] = sorted({p[len(chosen)] for p in self._places if p[: len(chosen)] == chosen})
+            one = len(choices) == 1
+            chosen += (choices[0] if one else trial.suggest_categorical(f"{name} of {choices}", choices),)
+        return self._places.index(chosen)

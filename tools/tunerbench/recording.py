@@ -1,0 +1,111 @@
+"""Recording the curves: every policy of the pool trained with real Caffe, once for each seed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from lrbench_caffe.errors import InputError
+from lrbench_caffe.training.rundir import RunDirectory
+
+from .curves import DIVERGED, FINISHED, FOLDER, convert, write
+from .pool import pool
+
+ROOT = FOLDER.parent.parent
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What is trained for a set of curves."""
+
+    solver: str
+    max_iter: int
+    test_interval: int
+    seeds: int
+
+
+SETUPS = {
+    "digits": Setup("solvers/lenet_digits_solver.prototxt", 1000, 50, seeds=3),
+    "mnist": Setup("solvers/lenet_mnist_solver.prototxt", 2000, 100, seeds=1),
+}
+
+
+@dataclass(frozen=True)
+class Training:
+    """One child process: a policy with a seed."""
+
+    setup: Setup
+    policy: str
+    seed: int
+    directory: Path
+    layers: str
+
+    @property
+    def ended(self) -> bool:
+        run = RunDirectory(self.directory)
+        return run.exists and run.read().get("status") in (FINISHED, DIVERGED)
+
+    @property
+    def command(self) -> list[str]:
+        how = ["--resume", "--out", str(self.directory)]
+        if not RunDirectory(self.directory).exists:
+            how = ["--lr", self.policy, "--max-iter", str(self.setup.max_iter), "--seed", str(self.seed)]
+            how += ["--test-interval", str(self.setup.test_interval), "--layers", self.layers]
+            how += ["--out", str(self.directory)]
+        return [sys.executable, "-m", "lrbench_caffe.train", self.setup.solver, *how]
+
+    def run(self) -> str:
+        """Train; returns how it ended in a line.
+
+        Raises:
+            InputError: neither finished nor diverged.
+        """
+        # A database of their own: what others learn from must not hold a benchmark's trainings.
+        database = self.directory.parent / "lr.sqlite"
+        environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "LRBENCH_DB": str(database)}
+        with self.directory.with_suffix(".log").open("a", encoding="utf-8") as log:
+            subprocess.run(
+                self.command, cwd=ROOT, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+            )
+        if not self.ended:
+            raise InputError(f"{self.policy}, seed {self.seed}: did not end; see {log.name}")
+        return f"{self.policy}, seed {self.seed}: {RunDirectory(self.directory).read()['status']}"
+
+
+def trainings(setup: Setup, seeds: int, folder: Path, layers: str) -> list[Training]:
+    """All trainings of a set in the order of the data file: by seed, then as in the pool."""
+    policies = pool(setup.max_iter)
+    return [
+        Training(setup, str(policy), seed, (folder / f"{number:03}-s{seed}").absolute(), layers)
+        for seed in range(1, seeds + 1)
+        for number, policy in enumerate(policies, 1)
+    ]
+
+
+def record(todo: list[Training], jobs: int) -> Iterator[str]:
+    """Train what has not ended yet, `jobs` at once; yields a line for each that ends."""
+    with ThreadPoolExecutor(jobs) as threads:
+        yield from threads.map(Training.run, [training for training in todo if not training.ended])
+
+
+def make_data_file(folder: Path, out: Path, name: str) -> None:
+    """Write a data file from those of the run directories in a folder that have ended.
+
+    Raises:
+        InputError: none has, or one is not of this set.
+    """
+    directories = sorted(
+        (path.parent for path in folder.glob("*/run.json")),
+        key=lambda path: (path.name.rpartition("-s")[2], path.name),
+    )
+    content = convert(directories, {"command": f"tools/bench_tuner record --set {name}"})
+    if not content["runs"]:
+        raise InputError(f"{folder}: no training there has ended")
+    if content["about"]["solver"] != SETUPS[name].solver:
+        raise InputError(f"{folder}: its trainings are of {content['about']['solver']}; --set {name} is not")
+    write(out, content)

@@ -1,0 +1,102 @@
+"""Runs of optimisers on the curves, and the figures that are reported of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lrbench_caffe.report import Rows, number
+
+from .curves import Curve, CurveSet
+from .ledger import Ledger
+from .peers import Optimiser, Outcome
+
+GOAL = 0.99  # of the way from the pool's median to its best
+SHARES = (5, 10, 15, 25, 50)  # % of what training all in full costs
+
+
+@dataclass(frozen=True)
+class Way:
+    """From the median of a pool's policies, each taken by its best Top-1, to the best of all."""
+
+    median: float
+    top: float
+
+    @classmethod
+    def of(cls, curves: Sequence[Curve]) -> Way:
+        bests = [curve.best for curve in curves]
+        return cls(float(np.median(bests)), max(bests))
+
+    @property
+    def goal(self) -> float:
+        """The Top-1 to reach."""
+        return self.median + GOAL * (self.top - self.median)
+
+    def gone(self, top1: float) -> float:
+        """How much of the way a Top-1 is, in %; below 0 before its start."""
+        return 100 * (top1 - self.median) / (self.top - self.median)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One optimiser on the curves of one seed.
+
+    Attributes:
+        costs: in % of what training the whole pool in full costs, ascending, from 0.
+        bests: the best Top-1 found at these costs.
+        way: what the best Top-1 is compared with.
+    """
+
+    costs: np.ndarray
+    bests: np.ndarray
+    way: Way
+    outcome: Outcome
+
+    @property
+    def cost_of_goal(self) -> float:
+        """The cost in % at which the goal was reached; infinite if it was not."""
+        reached = np.flatnonzero(self.bests >= self.way.goal - 1e-9)
+        return float(self.costs[reached[0]]) if reached.size else math.inf
+
+    def best_at(self, share: float) -> float:
+        """The best Top-1 found at a cost of `share` %."""
+        return float(self.bests[np.searchsorted(self.costs, share + 1e-9, side="right") - 1])
+
+
+def replay(task: CurveSet, optimiser: Optimiser, seeds: int) -> Iterator[Run]:
+    """Let an optimiser spend iterations with seeds 0, 1, ..., on the curves' seeds in turn."""
+    recorded = sorted(task.curves)
+    for seed in range(seeds):
+        curves = task.curves[recorded[seed % len(recorded)]]
+        ledger = Ledger(curves)
+        outcome = optimiser(task, ledger, seed)
+        costs, bests = np.array(ledger.trace).T
+        yield Run(100 * costs / ledger.full_cost, bests, Way.of(curves), outcome)
+
+
+def quantiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """Quartiles and median, each one of the values: some may be infinite."""
+    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75], method="inverted_cdf")
+    return float(low), float(middle), float(high)
+
+
+def table(results: Mapping[str, Sequence[Run]]) -> Rows:
+    """A row for each optimiser, under a heading."""
+    heading = ["optimiser", "to goal", "quartiles", "never"]
+    rows = [[*heading, *(f"at {share} %" for share in SHARES), "repeats"]]
+    return rows + [[name, *_figures(runs)] for name, runs in results.items()]
+
+
+def _figures(runs: Sequence[Run]) -> list[str]:
+    costs = [run.cost_of_goal for run in runs]
+    low, median, high = map(_cost, quantiles(costs))
+    found = [number(float(np.median([run.best_at(share) for run in runs])), 2) for share in SHARES]
+    repeats = float(np.median([run.outcome.repeats for run in runs]))
+    return [median, f"{low} to {high}", str(sum(map(math.isinf, costs))), *found, f"{repeats:.0f}"]
+
+
+def _cost(value: float) -> str:
+    return "never" if math.isinf(value) else f"{value:.1f}"
