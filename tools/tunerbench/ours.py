@@ -2,65 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+import numpy as np
 
-from lrbench_caffe.lr import Policy
+from lrbench_caffe.tuning import curves as tuning
+from lrbench_caffe.tuning.search import Search
 
 from .curves import Curve, CurveSet
 from .ledger import Ledger
-from .peers import Optimiser, Outcome
+from .peers import Outcome
+
+CHANCE = 10.0  # Top-1 of guessing among ten digits, in percent
 
 
-class Step(Protocol):
-    """Train this policy up to this iteration."""
+def tuner_search(task: CurveSet, ledger: Ledger, seed: int) -> Outcome:
+    """Spend what the search asks for.
 
-    index: int
-    until: int
-
-
-class Asking(Protocol):
-    """A search that says what to train next, and is told what came of it."""
-
-    def ask(self) -> Any: ...
-
-    def tell(self, step: Any, curve: Any) -> None: ...
-
-
-class MakeSearch(Protocol):
-    def __call__(
-        self, policies: Sequence[Policy], *, max_iter: int, test_interval: int, epoch: float, seed: int
-    ) -> Asking: ...
-
-
-class MakeCurve(Protocol):
-    def __call__(
-        self, iterations: Any, top1: Any, test_loss: Any, train_loss: Any, status: str
-    ) -> object: ...
-
-
-def asking(make_search: MakeSearch, make_curve: MakeCurve) -> Optimiser:
-    """An optimiser that spends what a search asks for.
-
-    Every policy has one training: that of the curve set's seed, whatever seed the search asks for.
+    It is told no more than its peers: there is no range test before it, its scouts are candidates.
     """
-
-    def run(task: CurveSet, ledger: Ledger, seed: int) -> Outcome:
-        search = make_search(
-            task.policies,
-            max_iter=task.max_iter,
-            test_interval=task.test_interval,
-            epoch=task.epoch,
-            seed=seed,
-        )
-        outcome = Outcome()
-        while not ledger.over and (step := search.ask()) is not None:
+    search = Search(
+        task.policies, max_iter=task.max_iter, test_interval=task.test_interval, seed=seed, chance=CHANCE
+    )
+    outcome = Outcome()
+    while steps := search.ask():
+        for step in steps:
+            if ledger.over:
+                return outcome
             outcome.trials += 1
-            search.tell(step, _told(ledger.train(step.index, step.until), make_curve))
-        return outcome
-
-    return run
+            search.tell(step, _told(ledger.train(step.index, step.until)))
+    return outcome
 
 
-def _told(curve: Curve, make_curve: MakeCurve) -> object:
-    return make_curve(curve.iterations, curve.top1, curve.test_loss, curve.train_loss, curve.status)
+def _told(curve: Curve) -> tuning.Curve:
+    """A curve without its test before the first iteration."""
+    tests = (curve.iterations > 0) & np.isfinite(curve.top1)
+    return tuning.Curve(
+        curve.iterations[tests], curve.top1[tests], curve.test_loss[tests], curve.train_loss[tests],
+        curve.end, "stopped" if curve.status == "running" else curve.status,
+    )  # fmt: skip
