@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -35,11 +36,14 @@ LEVEL = 0.2  # share of a training whose mean LR is its level
 START = 0.03  # LR of the first scout, where nothing is known
 STRIDE = 0.35  # between two scouts
 NEAR = 0.15  # within which levels are taken to be alike
+MARGIN = 0.1  # below the limit
 WIDE = 0.6  # below the best level, from where on candidates are expected to be slow
 
 # What a candidate costs until it shows what it is worth, as shares of a training.
 OPEN = 0.15  # with which it is opened
 TICKET = 0.35  # that it takes all in all
+PRIOR = 0.7  # trainings that what is expected of a level beforehand weighs as much as
+RIVAL = 2.0  # percent of Top-1 below the best, from where on a training is no rival
 
 # The chance that a test of a training brings a new best.
 FORGET = 0.85  # factor for every calm test since its best that brought none
@@ -63,6 +67,26 @@ class Step:
 
     index: int
     until: int
+
+
+@dataclass(frozen=True)
+class _Lot:
+    """The trainings that were opened.
+
+    Attributes:
+        levels: of each.
+        ends: the best Top-1 that is expected of each.
+        rivals: how many were trained far enough, and are good enough, for a new one to have to beat them.
+    """
+
+    levels: np.ndarray
+    ends: np.ndarray
+    rivals: int
+
+    @cached_property
+    def good(self) -> float:
+        """What one of the better ones ends with."""
+        return float(np.quantile(self.ends, 0.8))
 
 
 class Search:
@@ -192,8 +216,12 @@ class Search:
         return curve.alive and (curve.best > 1.5 * self._chance or not len(curve.top1))
 
     def _limit(self) -> float:
-        """The lowest level that diverged, or learned nothing; infinity before there is one."""
-        return min((at for at, curve in self._results() if not self._learned(curve)), default=np.inf)
+        """The lowest level that diverged, or learned nothing though a lower one did; infinity for none."""
+        results = self._results()
+        learned = [at for at, curve in results if self._learned(curve) and len(curve.top1)]
+        least = min(learned, default=np.inf)  # what learns nothing below that is too low, not too high
+        too_high = (at for at, c in results if not c.alive or (not self._learned(c) and at > least))
+        return min(too_high, default=np.inf)
 
     def _scout(self) -> int | None:
         """A candidate to find the limit with, None when it is found: from the usual LR upwards until one
@@ -219,18 +247,29 @@ class Search:
 
     def _value(self) -> np.ndarray:
         """For each candidate, the chance that its next step brings a new best, by the tests that it costs."""
-        limit = self._limit()
-        open_ = [(at, c) for at, c in self._results() if self._learned(c) and len(c.top1) >= self._opening]
+        limit, lot = self._limit(), self._lot()
         value = np.full(len(self.policies), -np.inf)
         for index in map(int, np.flatnonzero(self._done < self._tests)):
             curve = self._curves[index]
             if curve is not None and len(curve.top1) >= self._opening:
                 value[index] = self._value_of_open(index, curve)
             elif self._level[index] < limit:
-                value[index] = self._value_of_new(index, limit, open_)
+                value[index] = self._value_of_new(index, limit, lot)
         # What is about equally promising is tried in any order, but in the same one for the same seed.
         noise = np.exp(0.3 * self._random.standard_normal(len(value)))
         return np.where(np.isfinite(value), value * noise, value)
+
+    def _lot(self) -> _Lot | None:
+        """The trainings that a new candidate is measured by, None before there is one."""
+        found = [(at, c) for at, c in self._results() if self._learned(c) and len(c.top1) >= self._opening]
+        if not found:
+            return None
+        record = self._record()
+        return _Lot(
+            levels=np.array([at for at, _ in found]),
+            ends=np.array([c.best + self._gain(c) * FORGET ** _age(c) for _, c in found]),
+            rivals=sum(len(c.top1) >= self._opening + 2 and c.best > record - RIVAL for _, c in found),
+        )
 
     def _aim(self) -> float:
         return self._target if self._cheap and self._target is not None else self._record()
@@ -269,19 +308,19 @@ class Search:
         found = [c.reaches(self._target) for _, c in self._results()]
         return min((at for at in found if at is not None), default=np.inf)
 
-    def _value_of_new(self, index: int, limit: float, open_: Sequence[tuple[float, Curve]]) -> float:
+    def _value_of_new(self, index: int, limit: float, lot: _Lot | None) -> float:
         at = self._level[index]
-        top = limit - 0.1 if np.isfinite(limit) else max((lv for lv, _ in open_), default=at) + 0.2
+        top = limit - MARGIN  # the highest level that is taken to be good
+        if np.isinf(limit):
+            top = at if lot is None else float(lot.levels.max()) + NEAR
         expected = -max(0.0, top - WIDE - at) / WIDE - 4 * max(0.0, at - top)
         expected -= RESTLESS * max(0.0, 1.0 + self._calm[index] / CALM)
         rivals = 0
-        if open_:
-            ends = np.array([c.best + self._gain(c) * FORGET ** _age(c) for _, c in open_])
-            weights = np.exp(-0.5 * ((at - np.array([lv for lv, _ in open_])) / NEAR) ** 2)
-            seen = float((weights * (ends - np.quantile(ends, 0.8))).sum())
-            expected = (seen + 0.7 * expected) / (float(weights.sum()) + 0.7)
-            record = self._record()
-            rivals = sum(len(c.top1) >= self._opening + 2 and c.best > record - 2.0 for _, c in open_)
+        if lot is not None:
+            weights = np.exp(-0.5 * ((at - lot.levels) / NEAR) ** 2)
+            seen = float((weights * (lot.ends - lot.good)).sum())
+            expected = (seen + PRIOR * expected) / (float(weights.sum()) + PRIOR)
+            rivals = lot.rivals
         cost = TICKET * self._tests + self._repeated(index)
         return float(np.exp(min(0.0, expected) / 0.4) / (rivals + 1) / cost)
 

@@ -82,6 +82,16 @@ def test_nothing_at_or_above_what_diverged_is_tried_again() -> None:
     assert len(diverged) <= 2
 
 
+def test_too_low_an_lr_is_no_sign_of_one_that_is_too_high() -> None:
+    one = search(MANY)
+    one.know(parse("FIX(k0=0.0001)"), curve([10.0, 10.0]))
+    one.know(parse("FIX(k0=0.01)"), curve([30.0, 50.0]))
+    one.know(parse("FIX(k0=0.2)"), curve([], "diverged", trained=20))
+    world = World(MANY, TOPS)
+    world.play(one)
+    assert world.trained[:6] == [MAX_ITER] * 6
+
+
 def test_the_same_seed_takes_the_same_steps_and_another_one_others() -> None:
     alike = policies(*(f"SIN(k0=0.001, k1=0.03, l={cycle})" for cycle in range(100, 900, 50)))
     tops = [90.0 + 0.1 * number for number in range(len(alike))]
