@@ -31,12 +31,12 @@ class Display:
     ) -> None:
         self._console = console
         self._items = {item.training: item for item in items}
-        self._before = {item.training: item.end - item.left for item in items}
+        self._missing = {item.training: item.left for item in items}
         self._open = set(self._items)
         self._paces = paces
         self._slots = max(1, slots)
         self._began = self._said = time.monotonic()
-        self._goal = sum(item.left for item in items)
+        self._goal = sum(self._missing.values())
         self._bar = Progress(
             BarColumn(bar_width=24),
             TextColumn("{task.completed:,.0f}/{task.total:,.0f} iterations{task.fields[status]}"),
@@ -74,8 +74,10 @@ class Display:
 
     def _done(self, training: Training) -> int:
         """Iterations since the command began; all of one that ended early, as no more of it comes."""
-        end = reached(training) if training in self._open else self._items[training].end
-        return max(0, end - self._before[training])
+        missing = self._missing[training]
+        if training not in self._open:
+            return missing
+        return max(0, missing - max(0, self._items[training].end - reached(training)))
 
     def _trainings(self) -> str:
         return f"{len(self._items) - len(self._open)}/{len(self._items)} trainings"
@@ -84,8 +86,12 @@ class Display:
         """The time that is left: at first by what was measured, then by the rate so far."""
         if not self._paces:
             return ""
-        ready = sum(self._paces[self._items[t].plan.setup.key] * n for t, n in done.items())
-        whole = sum(self._paces[item.plan.setup.key] * item.left for item in self._items.values())
+        ready, whole = self._seconds(done), self._seconds(self._missing)
         elapsed = time.monotonic() - self._began
         rate = ready / elapsed if elapsed > LINE_SECONDS and ready else self._slots
         return f", about {duration((whole - ready) / rate)} left"
+
+    def _seconds(self, iterations: Mapping[Training, int]) -> float:
+        """What so many iterations of each training take, one after the other."""
+        paces = self._paces
+        return sum(paces[self._items[t].plan.setup.key] * count for t, count in iterations.items() if count)

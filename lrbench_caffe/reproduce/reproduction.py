@@ -116,7 +116,7 @@ class Reproduction:
             self._say(f"how long it takes was not measured: {error}")
             return {}
         for key, speed in speeds.items():
-            times = f"{1000 * speed.iteration:.3g} ms an iteration, {speed.test:.2g} s a test"
+            times = f"{1000 * speed.iteration:,.0f} ms an iteration, {speed.test:.1f} s a test"
             self._say(f"{setups[key].title}: {times}, measured now")
         seconds = seconds_of(needed, speeds)
         if needed:
