@@ -67,23 +67,25 @@ class Reproduction:
             return
         for setup in {item.plan.setup.key: item.plan.setup for item in items}.values():
             check_files(setup)
-        failed = self._train(todo, items)
-        if failed:
-            raise TrainingError(
-                f"{failed} of {_count(len(items), 'training')} failed; the same command tries them again"
-            )
+        problems = self._train(todo, items)
+        if problems:
+            raise TrainingError("; ".join(problems))
 
-    def _train(self, todo: Sequence[Sequence[Item]], items: Sequence[Item]) -> int:
-        """Train all; returns how many failed."""
+    def _train(self, todo: Sequence[Sequence[Item]], items: Sequence[Item]) -> list[str]:
+        """Train all, and report each plan; returns what went wrong."""
         failed: set[Training] = set()
+        problems = []
         with Display(self._console, items, self._paces(items), self._pool.slots) as display:
             for goal, results in zip(self._goals, carry_out(self._pool, todo, display)):
                 failed.update(result.training for result in results if result.lost)
-                if self._options.until is None:
-                    self._report(goal.plan, self._known([goal.plan]))
-                else:
-                    self._report_starts(goal, results)
-        return len(failed)
+                try:
+                    self._report_trained(goal, results)
+                except LRBenchError as error:  # the database is away, say: no reason to end what trains
+                    problems.append(f"{goal.plan.name} could not be shown: {error}")
+        if failed:
+            count = f"{len(failed)} of {_count(len(items), 'training')}"
+            problems.append(f"{count} failed; the same command tries them again")
+        return problems
 
     def _known(self, plans: Sequence[Plan]) -> list[RunRecord]:
         with open_at_terminal(self._options.db) as database:
@@ -127,6 +129,12 @@ class Reproduction:
         return {key: seconds[key] / left[key] for key in setups}
 
     # -- after ------------------------------------------------------------------------------------
+
+    def _report_trained(self, goal: Goal, results: Sequence[Result]) -> None:
+        if self._options.until is None:
+            self._report(goal.plan, self._known([goal.plan]))
+        else:
+            self._report_starts(goal, results)
 
     def _report(self, plan: Plan, records: Sequence[RunRecord]) -> None:
         output.show(self._console, plan, records)

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from lrbench_caffe import cli
 from lrbench_caffe.database import Database
+from lrbench_caffe.database.errors import DatabaseError
 from lrbench_caffe.errors import TrainingError
 from lrbench_caffe.jobs import Result, Training
 from lrbench_caffe.lr import parse
@@ -140,6 +141,21 @@ def test_a_failure_is_one_line_and_the_others_go_on(bench):
     bench.pool.failing = "nothing"
     assert "5 of 10 trainings missing" in bench.run()
     assert {t.policy for t in bench.pool.submitted} == {"INV(k0=0.01, gamma=0.0001, p=0.75)"}
+
+
+def test_a_table_that_cannot_be_shown_does_not_end_the_others(bench, monkeypatch):
+    table6 = plan("table6")
+    report = Reproduction._report
+
+    def away(self, of, records):
+        if of.name == "table6":
+            raise DatabaseError("it is away")
+        report(self, of, records)
+
+    monkeypatch.setattr(Reproduction, "_report", away)
+    with pytest.raises(TrainingError, match="^table6 could not be shown: it is away$"):
+        bench.run(goals=[Goal(table6, table6.rows), Goal(VII, VII.rows)])
+    assert (bench.folder / "table7.md").exists()
 
 
 def test_a_scaled_down_run_says_so_everywhere(tmp_path, monkeypatch):
