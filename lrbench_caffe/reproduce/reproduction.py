@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from lrbench_caffe.database.terminal import open_at_terminal
-from lrbench_caffe.errors import LRBenchError, TrainingError
+from lrbench_caffe.errors import InputError, LRBenchError, TrainingError
 from lrbench_caffe.jobs import Pool, Result, Training
 from lrbench_caffe.records import RunRecord
 from lrbench_caffe.report import Rows, csv_text, terminal_table
@@ -61,7 +61,7 @@ class Reproduction:
         items = unique(todo)
         self._announce(todo, items)
         if dry:
-            self._paces(items)
+            self._paces(items, dry=True)
             for goal in self._goals:
                 self._report(goal.plan, records)
             return
@@ -103,10 +103,14 @@ class Reproduction:
         if len(self._goals) > 1:
             self._say(f"in all {_count(len(items), 'training')}, {_iterations(items)}; each is made once")
 
-    def _paces(self, items: Sequence[Item]) -> dict[str, float]:
+    def _paces(self, items: Sequence[Item], dry: bool = False) -> dict[str, float]:
         """Seconds for an iteration and its share of the tests, by the setup's key, and say how long it takes.
 
         Nothing where there is nothing to do or it cannot be measured.
+
+        Raises:
+            InputError: nothing could be trained either, for a reason that is in the input; with ``dry`` it is
+                only said.
         """
         needed = [item for item in items if item.left]
         setups = {item.plan.setup.key: item.plan.setup for item in needed}
@@ -115,6 +119,8 @@ class Reproduction:
                 check_files(setup)
             speeds = self._prober.speeds(setups.values())
         except LRBenchError as error:
+            if isinstance(error, InputError) and not dry:
+                raise
             self._say(f"how long it takes was not measured: {error}")
             return {}
         for key, speed in speeds.items():

@@ -18,7 +18,7 @@ from lrbench_caffe.runtime.client import Worker
 from lrbench_caffe.runtime.info import caffe_info
 from lrbench_caffe.runtime.locate import find_caffe_python
 from lrbench_caffe.task import open_worker
-from lrbench_caffe.training.settings import choose_layers
+from lrbench_caffe.training.settings import choose_gpu, choose_layers
 
 SECONDS = 3.0  # of training; one iteration at least
 MOST = 200  # iterations
@@ -57,6 +57,8 @@ def measure(path: Path, layers: str, gpu: int | None = None, caffe_python: str |
     python = find_caffe_python(caffe_python)
     info = caffe_info(python)
     solver = load_solver(path, Messages(info.descriptor), info)
+    if gpu is not None:
+        choose_gpu(str(gpu), solver, info)
     fast = choose_layers(layers, gpu, info) == "fast"
     library = find_library(info.path).path if fast else None
     with open_worker(solver, info, python, gpu=gpu, layers=library) as (worker, _):

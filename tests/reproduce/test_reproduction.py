@@ -13,7 +13,7 @@ from rich.console import Console
 from lrbench_caffe import cli
 from lrbench_caffe.database import Database
 from lrbench_caffe.database.errors import DatabaseError
-from lrbench_caffe.errors import TrainingError
+from lrbench_caffe.errors import InputError, TrainingError
 from lrbench_caffe.jobs import Result, Training
 from lrbench_caffe.lr import parse
 from lrbench_caffe.reproduce import reproduction
@@ -141,6 +141,23 @@ def test_a_failure_is_one_line_and_the_others_go_on(bench):
     bench.pool.failing = "nothing"
     assert "5 of 10 trainings missing" in bench.run()
     assert {t.policy for t in bench.pool.submitted} == {"INV(k0=0.01, gamma=0.0001, p=0.75)"}
+
+
+def test_what_cannot_be_measured(bench, monkeypatch):
+    def fail(error):
+        def speeds(self, setups):
+            raise error
+
+        monkeypatch.setattr(Prober, "speeds", speeds)
+
+    fail(InputError("--gpu 0: there is none"))
+    assert "not measured: --gpu 0: there is none" in bench.run(dry=True)
+    with pytest.raises(InputError, match="--gpu 0"):
+        bench.run()
+    assert bench.pool.submitted == []
+    fail(TrainingError("the trainings run on other machines"))
+    assert "how long it takes was not measured: the trainings run on other machines" in bench.run()
+    assert len(bench.pool.submitted) == 10
 
 
 def test_a_table_that_cannot_be_shown_does_not_end_the_others(bench, monkeypatch):
