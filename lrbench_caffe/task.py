@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,31 @@ def describe_task(
     Raises:
         TrainingError: Caffe does not take the solver.
     """
+    with open_worker(solver, info, python, level=level, stages=stages) as (_, opened):
+        return task_of(solver, info, opened, gpu)
+
+
+@contextlib.contextmanager
+def open_worker(
+    solver: Solver,
+    info: CaffeInfo,
+    python: CaffePython,
+    *,
+    gpu: int | None = None,
+    level: int = 0,
+    stages: Sequence[str] = (),
+    layers: Path | None = None,
+) -> Iterator[tuple[Worker, Opened]]:
+    """A worker that has a solver open, in a temporary folder: for a look at it, nothing of it is kept.
+
+    Args:
+        gpu: the GPU's id, None for the CPU.
+        level, stages: of the training net, as the solver was loaded with.
+        layers: the library of fast layers, None for Caffe's own.
+
+    Raises:
+        TrainingError: Caffe does not take the solver.
+    """
     with tempfile.TemporaryDirectory(prefix="lrbench-") as name:
         folder = Path(name)
         patched = write_prototxts(
@@ -71,16 +97,18 @@ def describe_task(
             snapshot_prefix=folder / "snapshot",
             max_iter=solver.message.max_iter,
             seed=1,
-            gpu=None,
+            gpu=gpu,
             level=level,
             stages=stages,
             writable_base_lr=info.writable_base_lr,
         )
         gradients = None if info.writable_base_lr else gradient_options(solver)
-        request = OpenRequest(str(patched), solver.message.max_iter, solver.iter_size, gradients=gradients)
+        request = OpenRequest(
+            str(patched), solver.message.max_iter, solver.iter_size, gpu=gpu, gradients=gradients,
+            layers=str(layers) if layers else None,
+        )  # fmt: skip
         with Worker(python, folder / "caffe.log") as worker:
-            opened = worker.open(request)
-    return task_of(solver, info, opened, gpu)
+            yield worker, worker.open(request)
 
 
 def task_of(solver: Solver, info: CaffeInfo, opened: Opened, gpu: int | None) -> Task:

@@ -93,6 +93,7 @@ def needs_no_training(module: str, arguments: list[str]) -> bool:
         (name == "rank" and (not arguments or "--task" in arguments))
         or (name == "plot" and (first == "schedule" or (first == "table" and "--task" in arguments)))
         or (name == "db" and first in ("info", "tasks", "runs", "export", "import", "backup"))
+        or (name == "reproduce" and "--dry-run" in arguments)
     )
 
 

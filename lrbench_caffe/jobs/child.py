@@ -50,7 +50,7 @@ def run_child(training: Training, stop: threading.Event | None = None, gpu: str 
     began = time.monotonic()
     _wait_for_others(training, stop)
     found = read_result(training)
-    if found:
+    if found and not (found.lost and training.retry):
         return found
     output = Path(training.out) / OUTPUT
     output.parent.mkdir(parents=True, exist_ok=True)

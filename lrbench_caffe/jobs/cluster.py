@@ -3,6 +3,8 @@
 Every worker needs this package, a Caffe, the data at the same paths, and the run directories on a disk
 that all share; the LR database is one that all reach (PostgreSQL). A worker that is lost loses no more than
 what it trained since its last snapshot: Dask gives its task to another one, which goes on from there.
+
+A worker that was started with a GPU in CUDA_VISIBLE_DEVICES trains on it, as Slurm's do that were given one.
 """
 
 from __future__ import annotations
@@ -78,7 +80,7 @@ def _key(training: Training) -> str:
 def _train_there(training: Training, folder: str) -> Result:
     """In a worker: the paths of a training are those of the command."""
     os.chdir(folder)
-    return run_child(training)
+    return run_child(training, gpu=os.environ.get("CUDA_VISIBLE_DEVICES") or None)
 
 
 def open_cluster(url: str) -> ClusterPool:

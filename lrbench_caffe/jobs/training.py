@@ -33,6 +33,7 @@ class Training:
         db: URL of the LR database, None for the user's own; "" for none.
         hang_seconds: without a sign of life for this long it is taken for hung; 0 for never.
         flags: more flags for ``train``, such as ("--layers", "fast").
+        retry: whether one that failed in an earlier command goes on; else its failure is the result.
     """
 
     solver: str
@@ -45,6 +46,7 @@ class Training:
     db: str | None = None
     hang_seconds: float = HANG_SECONDS
     flags: tuple[str, ...] = ()
+    retry: bool = False
 
     @property
     def run(self) -> RunDirectory:

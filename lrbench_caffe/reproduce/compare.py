@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from lrbench_caffe.database.paper import paper_solver, paper_task
 from lrbench_caffe.ranking import CRITERIA
 from lrbench_caffe.records import RunRecord, Spread, Task
 from lrbench_caffe.report import Rows, number
@@ -96,8 +95,8 @@ def belongs(plan: Plan, record: RunRecord) -> bool:
         and record.max_iter == plan.max_iter
         and record.test_interval == plan.test_interval
         and record.seed in plan.seeds
-        and record.solver == paper_solver(plan.setup.key)
-        and similarity(paper_task(plan.setup.key), task) == 1
+        and record.solver == plan.setup.settings
+        and similarity(plan.setup.task, task) == 1
     )
 
 
@@ -118,11 +117,12 @@ def _spread(result: Result | None, metric: str) -> Spread | None:
 # -- rows ---------------------------------------------------------------------------------------------
 
 
-def table_rows(plan: Plan, ours: Mapping[str, Result]) -> Rows:
+def table_rows(plan: Plan, ours: Mapping[str, Result], *, short: bool = False) -> Rows:
     """For people: three lines for each policy (paper, ours, difference) under the paper's columns.
 
     A difference has "=" where it is within the two deviations, "≠" where it is not, and nothing where that
-    cannot be said. A scaled-down plan says so in every line, and makes no such statement.
+    cannot be said. A scaled-down plan says so in every line, and makes no such statement. With ``short`` a
+    policy is called by its key, where that is enough.
     """
     note = [plan.note] if plan.scaled else []
     heading = ["#", "policy", "", *(HEADINGS[name] for name in METRICS), *(["scale"] if note else [])]
@@ -130,7 +130,7 @@ def table_rows(plan: Plan, ours: Mapping[str, Result]) -> Rows:
     comparisons = compare(plan, ours)
     for index, row in enumerate(plan.rows):
         cells = comparisons[index * len(METRICS) : (index + 1) * len(METRICS)]
-        name = [str(row.number), str(row.trained)]
+        name = [str(row.number), row.key if short else str(row.trained)]
         rows.append([*name, "paper", *(_cell(c.paper, c.metric) for c in cells), *note])
         rows.append([*name, _ours(ours.get(row.key)), *(_cell(c.ours, c.metric) for c in cells), *note])
         rows.append([*name, "difference", *(_difference(c, plan) for c in cells), *note])

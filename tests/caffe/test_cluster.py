@@ -14,6 +14,8 @@ import pytest
 
 from lrbench_caffe.database import Database
 from lrbench_caffe.errors import InputError
+from lrbench_caffe.jobs import Training
+from lrbench_caffe.jobs import cluster as jobs_cluster
 from lrbench_caffe.jobs.cluster import open_cluster
 from tests.caffe.harness import ENVIRONMENT, Workspace
 from tests.database.server import NoServer, Server
@@ -141,3 +143,15 @@ def test_a_worker_and_the_command_are_killed(workspace: Workspace, cluster: Clus
 def test_no_scheduler() -> None:
     with pytest.raises(InputError, match=r"--scheduler: no Dask scheduler at tcp://127\.0\.0\.1:9"):
         open_cluster("tcp://127.0.0.1:9")
+
+
+@pytest.mark.parametrize(("visible", "gpu"), [("3", "3"), ("", None), (None, None)])
+def test_a_worker_trains_on_the_gpu_that_it_was_given(visible, gpu, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    seen = []
+    monkeypatch.setattr(jobs_cluster, "run_child", lambda training, gpu: seen.append((training.out, gpu)))
+    jobs_cluster._train_there(Training("solver.prototxt", seed=1, out="x"), str(tmp_path))
+    assert seen == [("x", gpu)]

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,15 @@ def test_a_worker_that_crashes(start: Callable[..., Started]) -> None:
     assert result.status == "failed"
     assert "SIGSEGV" in str(result.reason)
     assert len(result.measurements) > 1  # what was measured is there
+
+
+def test_a_failure_is_tried_again_where_that_is_wanted(start: Callable[..., Started]) -> None:
+    running = start()
+    os.kill(running.worker, signal.SIGSEGV)
+    assert running.result().lost
+    assert run_child(running.training).seconds == 0.0
+    again = run_child(replace(running.training, until=400, retry=True))
+    assert (again.status, again.iteration) == ("stopped", 400)
 
 
 def test_a_worker_that_hangs(start: Callable[..., Started]) -> None:

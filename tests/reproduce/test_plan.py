@@ -144,3 +144,11 @@ def test_no_scale(factor):
 
 def test_every_task_is_one_of_the_papers():
     assert {setup.key for _, setup in TABLES.values()} == {"lenet_mnist", "cnn3_cifar10", "resnet32_cifar10"}
+
+
+@pytest.mark.parametrize("name", plans())
+def test_docs_have_the_number_of_trainings_and_iterations(name):
+    of = plan(name)
+    trainings = len(of.rows) * len(of.seeds)
+    row = rf"^\| `{name}` \| .* \| {trainings} \| {trainings * of.max_iter:,} \|"
+    assert re.search(row, (ROOT / "docs" / "reproducing.md").read_text(encoding="utf-8"), re.M)

@@ -1,0 +1,69 @@
+"""The paper's results beside ours: Top-1 and its cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lrbench_caffe.plots.files import save
+from lrbench_caffe.plots.style import ACCURACY, TEST
+from lrbench_caffe.records import Spread
+
+APART = 0.16  # of a line, from its middle: the paper's above, ours below
+
+
+class Pair(NamedTuple):
+    """A policy's results; None for what is not known."""
+
+    name: str
+    paper_top1: Spread | None
+    our_top1: Spread | None
+    paper_cost: Spread | None
+    our_cost: Spread | None
+
+
+def comparison_plot(path: Path, title: str, pairs: Sequence[Pair]) -> None:
+    """Draw Top-1 and #Iterations of each policy, the paper's and ours, with their deviations.
+
+    Args:
+        pairs: the policies, the first at the top.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    figure = Figure(figsize=(11, 1.8 + 0.36 * len(pairs)), layout="constrained")
+    figure.suptitle(title, fontsize=10)
+    accuracy, cost = figure.subplots(1, 2, sharey=True, width_ratios=[3, 2])
+    for y, pair in enumerate(pairs):
+        _draw(accuracy, pair.paper_top1, y - APART, "s", TEST)
+        _draw(accuracy, pair.our_top1, y + APART, "o", ACCURACY)
+        _draw(cost, pair.paper_cost, y - APART, "s", TEST)
+        _draw(cost, pair.our_cost, y + APART, "o", ACCURACY)
+    accuracy.set_yticks(range(len(pairs)), [pair.name for pair in pairs])
+    accuracy.set_ylim(len(pairs) - 0.5, -0.5)
+    accuracy.tick_params(axis="y", labelsize=7, length=0)
+    accuracy.set_xlabel("Top-1 (%), mean ± deviation")
+    cost.tick_params(axis="y", length=0)
+    cost.set_xlabel("#Iterations at the highest Top-1")
+    for axes in (accuracy, cost):
+        axes.grid(axis="x", alpha=0.3)
+        for y in range(1, len(pairs)):
+            axes.axhline(y - 0.5, color="black", linewidth=0.3, alpha=0.3)
+    marks = [
+        Line2D([], [], marker="s", linestyle="", color=TEST, label="paper"),
+        Line2D([], [], marker="o", linestyle="", color=ACCURACY, label="ours"),
+    ]
+    figure.legend(handles=marks, loc="outside lower center", ncols=2, fontsize=8)
+    save(figure, path)
+
+
+def _draw(axes: Any, spread: Spread | None, y: float, marker: str, colour: str) -> None:
+    if spread is not None:
+        axes.errorbar(
+            [spread.mean], [y], xerr=[spread.sd or 0.0], fmt=marker, color=colour, markersize=4,
+            elinewidth=1, capsize=2 if spread.sd else 0,
+        )  # fmt: skip
