@@ -66,7 +66,9 @@ def relu(draw):
 
 
 def batch_norm(draw):
-    return [draw(draw.shape(), draw.shape(), draw.shape()[:2])], draw("", "batch_norm_param { eps: 0.01 moving_average_fraction: 0.9 }")
+    return [draw(draw.shape(), draw.shape(), draw.shape()[:2])], draw(
+        "", "batch_norm_param { eps: 0.01 moving_average_fraction: 0.9 }"
+    )
 
 
 def scale(draw):
@@ -139,7 +141,9 @@ def possible(kind, shapes, fields):
 
 def pass_empty_batch():
     """A batch without images, as Caffe's own convolution takes it."""
-    text, _ = net_text("Convolution", [(2, 3, 8, 8)], "convolution_param { num_output: 4 kernel_size: 3 }", False)
+    text, _ = net_text(
+        "Convolution", [(2, 3, 8, 8)], "convolution_param { num_output: 4 kernel_size: 3 }", False
+    )
     net = load(text, caffe.TRAIN, True)
     for images in (0, 2, 0):
         net.blobs["x0"].reshape(images, 3, 8, 8)
