@@ -19,6 +19,8 @@ from pathlib import Path
 
 import pytest
 
+from lrbench_caffe.native import library
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 COPIED = [
     "tools/setup",
@@ -255,6 +257,28 @@ def test_runtime_is_made_once(machine: Machine) -> None:
     assert machine.setup("--only-runtime", "--force")[0] == 0
     assert machine.calls("update") == 2
     assert machine.beside_runtime() == {"caffe-runtime"}
+
+
+@pytest.mark.skipif(library.lacking_of_machine() is not None, reason="no fast layers on this CPU")
+def test_fast_layers_that_work_need_no_compiler(machine: Machine) -> None:
+    assert "fast layers: not built, Caffe's own serve: there is no g++" in machine.setup("--only-runtime")[1]
+    ask = "from lrbench_caffe.native.library import library_path; print(library_path())"
+    path = Path(
+        subprocess.run(
+            [sys.executable, "-c", ask],
+            cwd=machine.repository,
+            env=machine.environment,
+            capture_output=True,
+            check=True,
+            text=True,
+        ).stdout.strip()
+    )
+    path.parent.mkdir()
+    path.touch()
+    assert "fast layers: ready\n" in machine.setup("--only-runtime")[1]
+
+    (machine.runtime / "root" / "usr" / "bin" / "python3.9").write_text("#!/bin/sh\nexit 1\n")
+    assert "there is no g++" in machine.setup("--only-runtime")[1]
 
 
 def test_runtime_holds_what_is_wanted(machine: Machine) -> None:

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lrbench_caffe import __version__
 from lrbench_caffe.database import safe_arguments
@@ -120,7 +121,7 @@ class Session:
         return RunRecord(
             uid=(written.get("record") or {}).get("uid") or uuid.uuid4().hex,
             source="measured",
-            origin=self._origin(opened),
+            origin=self._origin(written["sessions"]),
             framework=task.framework,
             task_type=task.task_type,
             dataset=task.dataset,
@@ -138,12 +139,15 @@ class Session:
             measurements=self.run.measurements(),
         )
 
-    def _origin(self, opened: Opened) -> str:
+    def _origin(self, sessions: list[dict[str, Any]]) -> str:
         """Where a run's numbers come from; one that began with trained weights or has fast layers says so."""
         began = self.settings.snapshot or ", ".join(self.settings.weights)
         remarks = [f"from {began}"] if began else []
-        if opened.layers != "stock":
-            remarks.append(f"{opened.layers} layers")
+        # Of those that trained, in their order; the last one is this one.
+        trained = [s for s in sessions if s["iteration"] < self.settings.max_iter]
+        layers = list(dict.fromkeys(s.get("layers", "stock") for s in trained))
+        if "fast" in layers:
+            remarks.append(f"{', then '.join(layers)} layers")
         return str(self.run.path.resolve()) + (f" ({', '.join(remarks)})" if remarks else "")
 
     def _write(self) -> Path:

@@ -93,7 +93,10 @@ class Trainer:
                 self._audience.note(
                     f"WARNING: Caffe's own layers instead of the fast ones: {opened.layers_problem}"
                 )
-            self._run.update(layers=opened.layers)
+            sessions = self._run.read().get("sessions", [])
+            for session in sessions[-1:]:
+                session["layers"] = opened.layers
+            self._run.update(layers=opened.layers, sessions=sessions)
             if opened.layers == "stock":
                 self._run.update(threads=1)
             self._audience.opened(opened)

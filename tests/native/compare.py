@@ -2,6 +2,7 @@
 
 compare.py WORKER LIBRARY layers TYPE NETS SEED    prints the number of nets and the worst difference
 compare.py WORKER LIBRARY threads TYPE NETS SEED   the same with two threads
+compare.py WORKER LIBRARY empty                    passes batches without images; prints 0
 compare.py WORKER LIBRARY gradients NETS SEED      prints the worst difference from numerical gradients
 compare.py WORKER LIBRARY solvers NUMBER SEED      trains small nets by random solvers, fast and stock; prints
                                                    the number, the median and the largest of their differences
@@ -65,7 +66,9 @@ def relu(draw):
 
 
 def batch_norm(draw):
-    return [draw.shape()], draw("", "batch_norm_param { eps: 0.01 moving_average_fraction: 0.9 }")
+    return [draw(draw.shape(), draw.shape(), draw.shape()[:2])], draw(
+        "", "batch_norm_param { eps: 0.01 moving_average_fraction: 0.9 }"
+    )
 
 
 def scale(draw):
@@ -134,6 +137,20 @@ def possible(kind, shapes, fields):
         if kind == "Pooling" and -(-(size - kernel) // stride) * stride >= size - number("pad_" + axis):
             return False
     return True
+
+
+def pass_empty_batch():
+    """A batch without images, as Caffe's own convolution takes it."""
+    text, _ = net_text(
+        "Convolution", [(2, 3, 8, 8)], "convolution_param { num_output: 4 kernel_size: 3 }", False
+    )
+    net = load(text, caffe.TRAIN, True)
+    for images in (0, 2, 0):
+        net.blobs["x0"].reshape(images, 3, 8, 8)
+        net.reshape()
+        net._forward(0, 1)
+        net._backward(1, 0)
+    print(net.blobs["y"].count)
 
 
 def load(text, phase, fast):
@@ -299,7 +316,9 @@ layer { name: "loss" type: "EuclideanLoss" bottom: "ip" bottom: "target" top: "l
 
 def solver_text(draw, net):
     fields = 'type: "%s" momentum: %g ' % (draw("SGD", "Nesterov"), draw(0, 0.9, 0.5))
-    fields += 'weight_decay: %g regularization_type: "%s" ' % (draw(0, 0.0005, 0.01), draw("L1", "L2"))
+    decay = draw(0, 0.0005, 0.01)
+    # Caffe takes any text where there is no weight decay.
+    fields += 'weight_decay: %g regularization_type: "%s" ' % (decay, draw("L1", "L2") if decay else "none")
     fields += "base_lr: 0.001 iter_size: %d " % draw(1, 1, 2, 3)
     fields += draw("", "clip_gradients: 0.5") + draw("", " debug_info: true")
     fields += ' lr_policy: "step" gamma: 0.5 stepsize: 2 max_iter: 100 random_seed: %d ' % draw.within(0, 999)
@@ -364,6 +383,8 @@ if __name__ == "__main__":
         LIBRARY.lrbench_set_threads(2)
     if command in ("layers", "threads"):
         compare_layers(arguments[0], int(arguments[1]), int(arguments[2]))
+    elif command == "empty":
+        pass_empty_batch()
     elif command == "gradients":
         check_gradients(int(arguments[0]), int(arguments[1]))
     elif command == "solvers":

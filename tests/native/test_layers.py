@@ -82,6 +82,10 @@ def test_on_two_threads_a_layer_is_caffes_own(library):
         assert in_caffe(library, "threads", kind, 40, 7)[1] <= 2e-5
 
 
+def test_a_batch_without_images_passes(library):
+    assert in_caffe(library, "empty") == [0]
+
+
 def check_trainings(library: Path, nets: int, seed: int) -> None:
     """Five updates by random SGD and Nesterov solvers: the parameters, and the momentum of the snapshot."""
     number, median, largest = in_caffe(library, "solvers", nets, seed)

@@ -80,6 +80,23 @@ def test_equal_runs_and_resumed_ones_have_equal_bits(folder):
     assert_same_weights(folder.run("whole").model(200), folder.run("half").model(200))
 
 
+def test_a_run_resumed_with_other_layers_says_so(folder):
+    def origin():
+        return json.loads((folder.run("run").path / "run.json").read_text())["record"]["origin"]
+
+    database = ("--db", "runs.sqlite", "--out", "run")
+    folder.train("solver.prototxt", "--layers", "fast", "--max-iter", "20", *database).succeeded()
+    folder.train("solver.prototxt", "--resume", "--layers", "stock", *database).succeeded()  # trains nothing
+    assert layers_of(folder.run("run")) == "stock"
+    assert origin().endswith("(fast layers)")
+    folder.train(
+        "solver.prototxt", "--resume", "--layers", "stock", "--max-iter", "40", *database
+    ).succeeded()
+    assert origin().endswith("(fast, then stock layers)")
+    sessions = json.loads((folder.run("run").path / "run.json").read_text())["sessions"]
+    assert [session["layers"] for session in sessions] == ["fast", "stock", "stock"]
+
+
 def test_threads_give_the_same_bits_again_and_a_resumed_run_keeps_them(folder):
     if len(os.sched_getaffinity(0)) < 2:
         pytest.skip("one core")

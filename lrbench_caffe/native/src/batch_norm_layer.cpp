@@ -39,18 +39,23 @@ class FastBatchNorm : public caffe::BatchNormLayer<float>, public Leader {
 
  protected:
   void Forward_cpu(const Blobs& bottom, const Blobs& top) override {
-    if (use_global_stats_) return BatchNormLayer::Forward_cpu(bottom, top);
+    if (!applies(*bottom[0])) return BatchNormLayer::Forward_cpu(bottom, top);
     if (relu_) return forward<Then::kScaleAndReLU>(bottom, top);
     scale_ ? forward<Then::kScale>(bottom, top) : forward<Then::kNothing>(bottom, top);
   }
 
   void Backward_cpu(const Blobs& top, const std::vector<bool>& propagate_down, const Blobs& bottom) override {
-    if (use_global_stats_) return BatchNormLayer::Backward_cpu(top, propagate_down, bottom);
+    if (!applies(*bottom[0])) return BatchNormLayer::Backward_cpu(top, propagate_down, bottom);
     if (relu_) return backward<Then::kScaleAndReLU>(top, bottom);
     scale_ ? backward<Then::kScale>(top, bottom) : backward<Then::kNothing>(top, bottom);
   }
 
  private:
+  // Channels of one pixel, as behind InnerProduct, are vectors of one lane here; Caffe's products are faster.
+  bool applies(const Blob<float>& bottom) const {
+    return !use_global_stats_ && (scale_ != nullptr || slices_of(bottom).inner > 1);
+  }
+
   // Of a Scale layer that follows.
   struct Scaling {
     const float *factors, *biases;

@@ -106,7 +106,7 @@ class FastConvolution : public caffe::ConvolutionLayer<float> {
   }
 
  private:
-  bool applies() const { return num_spatial_axes_ == 2 && group_ == 1 && !force_nd_im2col_; }
+  bool applies() const { return num_spatial_axes_ == 2 && group_ == 1 && !force_nd_im2col_ && num_ > 0; }
 
   SharedConvolution& convolution() {
     if (!convolution_) {

@@ -52,7 +52,7 @@ class FastSolver : public Base {
   void ComputeUpdateValue(int id, float rate) override {
     const caffe::SolverParameter& p = this->param_;
     if (p.regularization_type() != "L1" && p.regularization_type() != "L2") {
-      return Base::Regularize(id);  // says so and ends the process
+      Base::Regularize(id);  // says so and ends the process, unless there is no weight decay
     }
     Update update;
     update.normalize = p.iter_size() == 1 ? 1.f : 1.f / p.iter_size();
