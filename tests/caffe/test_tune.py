@@ -1,0 +1,155 @@
+"""range and tune on real Caffe, as they are typed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from lrbench_caffe.database import Database
+from tests.caffe import nets
+from tests.caffe.harness import ENVIRONMENT, Done, Run, Workspace
+
+TUNE = (
+    "tune", "solver.prototxt", "--fresh", "--functions", "cyclic", "--max-iter", "200",
+    "--test-interval", "50", "--top", "1", "--seeds", "2", "--budget", "1400", "--layers", "stock", "--out", "study", "--jobs", "2",
+)  # fmt: skip
+
+
+def ours(command: str, *args: str) -> list[str]:
+    return [sys.executable, "-m", f"lrbench_caffe.{command}", *args, "--db", "lr.sqlite"]
+
+
+def run(workspace: Workspace, *args: str) -> Done:
+    return workspace.command(ours(*args))
+
+
+def runs(study: Path) -> dict[str, Run]:
+    return {path.parent.name: Run(path.parent) for path in sorted(study.glob("trainings/*/run.json"))}
+
+
+def results(study: Path) -> dict[str, tuple[int, Sequence[float]]]:
+    """How far each training got, and its Top-1."""
+    return {
+        name: (one.record["iteration"], [row["top1"] for row in one.last_measurements().values()])
+        for name, one in runs(study).items()
+    }
+
+
+def test_range_by_ladder_and_by_ramp(workspace: Workspace) -> None:
+    workspace.write("solver.prototxt", nets.solver(max_iter=400, test_interval=20))
+    done = run(workspace, "range", "solver.prototxt", "--layers", "stock", "--out", "range").succeeded()
+    found = json.loads((workspace.path / "range" / "range.json").read_text())
+    assert 0.001 <= found["low"] <= found["best"] <= found["high"] < 10
+    assert f"range of good LRs: {found['low']:g} to {found['high']:g}" in done.out
+    assert (workspace.path / "range" / "range.png").is_file()
+    with Database.open(str(workspace.path / "lr.sqlite")) as database:
+        stored = list(database.runs(source="measured"))
+    assert {run.policy.function for run in stored} == {"FIX"}
+    assert len(stored) == len(runs(workspace.path / "range"))
+
+    again = run(workspace, "range", "solver.prototxt", "--layers", "stock", "--out", "range").succeeded()
+    assert "FIX(" not in again.out.partition("Top-1 with")[0]  # nothing was trained again
+
+    ramp = (
+        "range",
+        "solver.prototxt",
+        "--layers",
+        "stock",
+        "--form",
+        "ramp",
+        "--passes",
+        "2",
+        "--out",
+        "ramp",
+    )
+    run(workspace, *ramp, "--iterations", "200").succeeded()
+    rising = json.loads((workspace.path / "ramp" / "range.json").read_text())
+    assert rising["form"] == "ramp"
+    assert found["low"] / 30 < rising["high"] < 30 * found["high"]
+    assert (workspace.path / "ramp" / "ramp.png").is_file()
+
+
+@pytest.fixture(scope="module")
+def whole(shared_workspace: Workspace) -> Workspace:
+    """A study that was not interrupted."""
+    run(shared_workspace, *TUNE).succeeded()
+    return shared_workspace
+
+
+def test_tune(whole: Workspace) -> None:
+    study = whole.path / "study"
+    trained = runs(study)
+    ends = [one.record["status"] for one in trained.values()]
+    assert set(ends) <= {"stopped", "finished", "diverged"} and ends.count("finished") >= 2
+    report = (study / "report.md").read_text()
+    total = sum(one.record["iteration"] for one in trained.values())
+    assert f"| in all | {total:,} |" in report
+    assert (study / "tuning.png").is_file()
+    with Database.open(str(whole.path / "lr.sqlite")) as database:
+        stored = list(database.runs(source="measured"))
+    assert len(stored) == len(trained)
+
+
+def test_killed_and_started_again_it_makes_the_same_study(workspace: Workspace, whole: Workspace) -> None:
+    study = workspace.path / "study"
+    for tests in (6, 25):
+        process = subprocess.Popen(
+            ours(*TUNE), cwd=workspace.path, env=ENVIRONMENT, stdout=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + 120
+        while sum(len(one.measurements()) for one in runs(study).values()) < tests:
+            assert process.poll() is None, "it ended before it could be killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    run(workspace, *TUNE).succeeded()
+    assert results(study) == results(whole.path / "study")
+    assert all(len(one.iterations()) == one.record["iteration"] for one in runs(study).values())
+
+
+@pytest.mark.slow
+def test_one_job_decides_as_two_do(workspace: Workspace, whole: Workspace) -> None:
+    run(workspace, *TUNE[:-1], "1").succeeded()
+    assert results(workspace.path / "study") == results(whole.path / "study")
+
+
+@pytest.mark.slow
+def test_a_second_tuning_starts_from_what_is_known(whole: Workspace) -> None:
+    again = [word for word in TUNE if word != "--fresh"]
+    again[again.index("study")] = "second"
+    done = run(whole, *again).succeeded()
+    assert "known: " in done.out and "from the LR database" in done.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--budget", "many"), ("--budget", "'many'", "xF")),
+        (("--functions", "sinn"), ("--functions", "sinn", "did you mean")),
+        (("--top", "0"), ("--top", "0", "1 or more")),
+        (("--jobs", "0"), ("--jobs", "0", "1 or more")),
+        (("--target-top1", "120"), ("--target-top1", "120", "at most 100")),
+        (("--gpus", "0,0"), ("--gpus", "0,0", "once")),
+        (("--scheduler", "tcp://127.0.0.1:9", "--jobs", "2"), ("--scheduler", "--jobs")),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else value,
+)
+def test_bad_input_is_one_line(
+    workspace: Workspace, arguments: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    run(workspace, "tune", "solver.prototxt", "--out", "bad", *arguments).failed(2, *words)
+    assert not (workspace.path / "bad").exists()
+
+
+def test_a_net_that_does_not_classify(workspace: Workspace) -> None:
+    workspace.write("solver.prototxt", nets.solver(test_iter=None, test_interval=None))
+    run(workspace, "tune", "solver.prototxt", "--out", "bad").failed(2, "solver.prototxt", "Top-1")
