@@ -58,7 +58,7 @@ SAME_LR = 0.05  # decades within which LRs are the same
 CALMING = 0.05  # share of the error that is lost where the LR falls to a tenth
 LATE = 0.6  # share of a training after which its end begins
 CALM = 0.5  # decades below its level that the LR has to fall for a training to end calmly
-RESTLESS = 0.5  # percent of Top-1 that one is expected to miss whose LR does not fall
+RESTLESS = 1.0  # percent of Top-1 that one is expected to miss whose LR does not fall
 
 
 @dataclass(frozen=True)
@@ -127,8 +127,10 @@ class Search:
         self._target = target_top1
         self._cheap = goal == "cost" and target_top1 is not None
         self._level = np.array([level(policy, max_iter) for policy in self.policies])
-        self._recent = np.array([recent(policy, test_interval, self._tests) for policy in self.policies])
-        late = self._recent[:, int(LATE * self._tests) :]
+        rates = [between_tests(policy, test_interval, self._tests) for policy in self.policies]
+        self._recent = np.array([_mean(r[:, -max(1, round(JUST * test_interval)) :]) for r in rates])
+        self._lasting = np.array([_mean(r) for r in rates])
+        late = self._lasting[:, int(LATE * self._tests) :]
         self._calm = np.minimum(0.0, late.min(axis=1) - self._level)
         self._forks = forks(self.policies, max_iter) // test_interval
         self._curves: list[Curve | None] = [None] * len(self.policies)
@@ -292,7 +294,7 @@ class Search:
     def _calming(self, index: int, curve: Curve) -> float:
         """The Top-1 that is to be gained when the LR falls below all that it was until now."""
         done = len(curve.top1)
-        rates = self._recent[index]
+        rates = self._lasting[index]
         fall = (
             min(1.0, max(0.0, float(rates[:done].min() - rates[done:].min()))) if done < len(rates) else 0.0
         )
@@ -338,11 +340,15 @@ def level(policy: Policy, max_iter: int) -> float:
     return float(np.log10(max(float(rates.mean()), 1e-12)))
 
 
-def recent(policy: Policy, test_interval: int, tests: int) -> np.ndarray:
-    """log10 of the mean LR just before each test, shape (tests,)."""
+def between_tests(policy: Policy, test_interval: int, tests: int) -> np.ndarray:
+    """The LRs between the tests, shape (tests, test_interval)."""
     rates = np.asarray(policy(np.arange(tests * test_interval)), dtype=np.float64)
-    just = rates.reshape(tests, test_interval)[:, -max(1, round(JUST * test_interval)) :]
-    return np.log10(np.maximum(just.mean(axis=1), 1e-12))
+    return rates.reshape(tests, test_interval)
+
+
+def _mean(rates: np.ndarray) -> np.ndarray:
+    """log10 of the mean over the second axis."""
+    return np.log10(np.maximum(rates.mean(axis=1), 1e-12))
 
 
 def forks(policies: Sequence[Policy], max_iter: int) -> np.ndarray:

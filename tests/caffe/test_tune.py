@@ -19,7 +19,8 @@ from tests.caffe.harness import ENVIRONMENT, Done, Run, Workspace
 
 TUNE = (
     "tune", "solver.prototxt", "--fresh", "--functions", "cyclic", "--max-iter", "200",
-    "--test-interval", "50", "--top", "1", "--seeds", "2", "--budget", "1400", "--layers", "stock", "--out", "study", "--jobs", "2",
+    "--test-interval", "50", "--top", "1", "--seeds", "2", "--budget", "1400", "--layers", "stock",
+    "--out", "study", "--jobs", "2",
 )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from lrbench_caffe.lr import Policy, parse
 from lrbench_caffe.tuning.curves import Curve
-from lrbench_caffe.tuning.search import Search, Step, forks, level, recent
+from lrbench_caffe.tuning.search import Search, Step, between_tests, forks, level
 
 MAX_ITER, INTERVAL = 2000, 100
 TESTS = MAX_ITER // INTERVAL
@@ -148,5 +148,5 @@ def test_forks() -> None:
 
 def test_levels() -> None:
     assert level(parse("FIX(k0=0.01)"), MAX_ITER) == pytest.approx(-2)
-    rates = recent(parse("NSTEP(k0=0.1, gamma=0.1, l=[100])"), 100, 3)
-    assert rates == pytest.approx([-1, -2, -2])
+    rates = between_tests(parse("NSTEP(k0=0.1, gamma=0.1, l=[100])"), 100, 3)
+    assert rates.mean(axis=1) == pytest.approx([0.1, 0.01, 0.01])
