@@ -8,21 +8,26 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import os
 import platform
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from rich.console import Console
 
 from lrbench_caffe import __version__, cli
 from lrbench_caffe.errors import LRBenchError
-from lrbench_caffe.native.library import find_library
+from lrbench_caffe.native.library import CHECK_LAYERS, SETUP, find_library
+from lrbench_caffe.runtime import worker
 from lrbench_caffe.runtime.client import CaffeInfo
 from lrbench_caffe.runtime.info import caffe_info
-from lrbench_caffe.runtime.locate import caffe_binary, find_caffe_python
+from lrbench_caffe.runtime.locate import CaffePython, caffe_binary, find_caffe_python
 
 PACKAGES = ("numpy", "protobuf", "lmdb", "matplotlib", "rich", "psycopg2-binary")
+CHECK_SECONDS = 180.0  # of the fast layers' check, with the import of caffe from a cold disk
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ def examine(explicit: str | None) -> Iterator[Finding]:
     try:
         python = find_caffe_python(explicit)
         yield Finding("Caffe's Python", f"{' '.join(python.command)} ({python.origin})")
-        yield from _caffe(caffe_info(python, fresh=True))
+        yield from _caffe(python, caffe_info(python, fresh=True))
     except LRBenchError as error:
         yield Finding("Caffe", "none that works", str(error), fatal=True)
     binary = caffe_binary()
@@ -73,7 +78,7 @@ def _packages() -> Iterator[Finding]:
     yield Finding("packages", ", ".join(versions))
 
 
-def _caffe(info: CaffeInfo) -> Iterator[Finding]:
+def _caffe(python: CaffePython, info: CaffeInfo) -> Iterator[Finding]:
     yield Finding("Caffe", f"{info.caffe} in {info.path}, Python {info.python}")
     if info.writable_base_lr:
         yield Finding("learning rate", "set directly (base_lr is writable): all solver types")
@@ -85,15 +90,37 @@ def _caffe(info: CaffeInfo) -> Iterator[Finding]:
         )
     yield _device(info)
     yield Finding("layers", f"{len(info.layers)} types")
-    yield _layers(info)
+    yield _layers(python, info)
     yield Finding("BLAS", ", ".join(info.blas) or "not recognised among the loaded libraries")
 
 
-def _layers(info: CaffeInfo) -> Finding:
+def _layers(python: CaffePython, info: CaffeInfo) -> Finding:
     found = find_library(info.path)
-    if found.path:
-        return Finding("CPU layers", f"fast ({found.path}); train --layers stock uses Caffe's own")
-    return Finding("CPU layers", f"Caffe's own; no fast ones, for {found.why}", found.remedy)
+    if found.path is None:
+        return Finding("CPU layers", f"Caffe's own; no fast ones, for {found.why}", found.remedy)
+    problem = _layers_problem(python, found.path)
+    if problem:
+        return Finding("CPU layers", f"Caffe's own; the fast ones ({found.path}) fail: {problem}", SETUP)
+    return Finding("CPU layers", f"fast ({found.path}); train --layers stock uses Caffe's own")
+
+
+def _layers_problem(python: CaffePython, library: Path) -> str | None:
+    """What the check before each training says of the fast layers, None where they pass."""
+    try:
+        done = subprocess.run(
+            [*python.command, "-c", CHECK_LAYERS, str(Path(worker.__file__).parent), str(library)],
+            env={**os.environ, "GLOG_minloglevel": "2"},
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=CHECK_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f"their check takes longer than {CHECK_SECONDS:.0f} s"
+    if done.returncode == 0:
+        return None
+    return (done.stderr.strip() or f"their check ended with {done.returncode}").splitlines()[-1]
 
 
 def _device(info: CaffeInfo) -> Finding:

@@ -273,6 +273,13 @@ def test_fast_layers_that_work_need_no_compiler(machine: Machine) -> None:
             text=True,
         ).stdout.strip()
     )
+    for variable, lacking in (
+        ("g++ -m64", "there is no g++"),
+        ("/no/compiler '-D A=1'", "there is no /no/compiler"),
+        ("g++ '", "the variable CXX is no command: g++ '"),
+        (" ", "the variable CXX is no command:"),
+    ):
+        assert f"Caffe's own serve: {lacking}" in machine.setup("--only-runtime", CXX=variable)[1]
     path.parent.mkdir()
     path.touch()
     assert "fast layers: ready\n" in machine.setup("--only-runtime")[1]

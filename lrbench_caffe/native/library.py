@@ -10,6 +10,7 @@ import hashlib
 import json
 import platform
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,15 @@ INCLUDES = [
     "include/x86_64-linux-gnu/openblas-pthread",
 ]
 SETUP = "run tools/setup"
+# For Caffe's Python, with the worker's folder and a library: the check, as before each training.
+CHECK_LAYERS = """\
+import sys
+import caffe
+sys.path.insert(0, sys.argv[1])
+import worker
+problem = worker.use_fast_layers(sys.argv[2])
+sys.exit(problem or 0)
+"""
 
 
 @dataclass(frozen=True)
@@ -88,9 +98,15 @@ def library_path() -> Path:
 
 
 def compiler_command(compiler: str, headers: Path, output: Path) -> list[str]:
-    """The command that builds the library; it takes about ten seconds."""
+    """The command that builds the library; it takes about ten seconds.
+
+    Args:
+        compiler: as of the variable CXX: a program, with options or without.
+        headers: the folder of Caffe's headers.
+        output: the library.
+    """
     includes = [part for name in INCLUDES for part in ("-isystem", str(headers / name))]
-    return [compiler, *FLAGS, *includes, str(SOURCES / "all.cpp"), "-o", str(output)]
+    return [*shlex.split(compiler), *FLAGS, *includes, str(SOURCES / "all.cpp"), "-o", str(output)]
 
 
 def _fingerprint() -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from lrbench_caffe.errors import TrainingError
-from lrbench_caffe.native.library import find_library
+from lrbench_caffe.native.library import library_path
 from lrbench_caffe.prototxt.messages import Messages
 from lrbench_caffe.prototxt.solver import Solver, TestNet, load_solver
 from lrbench_caffe.reproduce.plan import Setup
@@ -59,8 +59,7 @@ def measure(path: Path, layers: str, gpu: int | None = None, caffe_python: str |
     solver = load_solver(path, Messages(info.descriptor), info)
     if gpu is not None:
         choose_gpu(str(gpu), solver, info)
-    fast = choose_layers(layers, gpu, info) == "fast"
-    library = find_library(info.path).path if fast else None
+    library = library_path() if choose_layers(layers, gpu, info) == "fast" else None
     with open_worker(solver, info, python, gpu=gpu, layers=library) as (worker, _):
         iteration = _iteration(worker, solver)
         test = sum(_test(worker, index, net) for index, net in enumerate(solver.tests))

@@ -165,7 +165,7 @@ def load_fast_layers(path):
     return ctypes.CDLL(native(path))
 
 
-def check_fast_layers(path):
+def check_fast_layers(path, threads=1):
     """What is wrong with them, or None. They are compared with Caffe's own in a child process: whatever they
     do there, this process goes on."""
     source, sink = os.pipe()
@@ -176,6 +176,7 @@ def check_fast_layers(path):
             die_with_parent()
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # Caffe's log of the nets that are tried
             library = load_fast_layers(path)
+            library.lrbench_set_threads(threads)  # as the training will use them
             library.lrbench_check_layers.restype = ctypes.c_char_p
             text = library.lrbench_check_layers().decode("utf-8") or "none"
         except (OSError, AttributeError) as error:
@@ -203,7 +204,7 @@ def check_fast_layers(path):
 def use_fast_layers(path, threads=1):
     """Let this Caffe make fast layers from now on; returns why it does not, or None."""
     try:
-        problem = check_fast_layers(path)
+        problem = check_fast_layers(path, threads)
         if problem is None:
             library = load_fast_layers(path)
             library.lrbench_set_threads(threads)

@@ -16,7 +16,7 @@ from typing import Any
 from lrbench_caffe import __version__
 from lrbench_caffe.database import safe_arguments
 from lrbench_caffe.errors import LRBenchError
-from lrbench_caffe.native.library import find_library
+from lrbench_caffe.native.library import library_path
 from lrbench_caffe.prototxt.messages import Messages
 from lrbench_caffe.prototxt.patch import gradient_options, write_prototxts
 from lrbench_caffe.prototxt.solver import Solver
@@ -196,7 +196,8 @@ class Session:
             snapshot=state,
             weights=weights,
             gradients=gradient_options(self.solver) if self.settings.gradients else None,
-            layers=str(find_library(self.info.path).path) if self.settings.layers == "fast" else None,
+            # Should it have gone since it was found, the worker says so and has Caffe's own.
+            layers=str(library_path()) if self.settings.layers == "fast" else None,
             threads=self.settings.threads,
         )
 

@@ -91,7 +91,8 @@ class Trainer:
             self._iteration = opened.iteration
             if opened.layers_problem:
                 self._audience.note(
-                    f"WARNING: Caffe's own layers instead of the fast ones: {opened.layers_problem}"
+                    f"WARNING: Caffe's own layers instead of the fast ones: {opened.layers_problem} "
+                    "(run tools/setup; this run, resumed, keeps Caffe's own unless --layers fast is given)"
                 )
             sessions = self._run.read().get("sessions", [])
             for session in sessions[-1:]:

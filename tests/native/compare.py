@@ -2,6 +2,7 @@
 
 compare.py WORKER LIBRARY layers TYPE NETS SEED    prints the number of nets and the worst difference
 compare.py WORKER LIBRARY threads TYPE NETS SEED   the same with two threads
+compare.py WORKER LIBRARY chosen TYPE NETS SEED    the same, with Caffe's kernels where these seem faster
 compare.py WORKER LIBRARY empty                    passes batches without images; prints 0
 compare.py WORKER LIBRARY gradients NETS SEED      prints the worst difference from numerical gradients
 compare.py WORKER LIBRARY solvers NUMBER SEED      trains small nets by random solvers, fast and stock; prints
@@ -381,7 +382,9 @@ if __name__ == "__main__":
     command, arguments = sys.argv[3], sys.argv[4:]
     if command == "threads":
         LIBRARY.lrbench_set_threads(2)
-    if command in ("layers", "threads"):
+    if command not in ("chosen", "memory"):
+        LIBRARY.lrbench_use_only_own_kernels(1)
+    if command in ("layers", "threads", "chosen"):
         compare_layers(arguments[0], int(arguments[1]), int(arguments[2]))
     elif command == "empty":
         pass_empty_batch()

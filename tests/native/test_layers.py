@@ -82,6 +82,11 @@ def test_on_two_threads_a_layer_is_caffes_own(library):
         assert in_caffe(library, "threads", kind, 40, 7)[1] <= 2e-5
 
 
+def test_where_caffes_kernels_are_chosen_a_layer_is_caffes_own(library):
+    """Of these small convolutions, some have all their passes by Caffe's kernels, some one or two."""
+    assert in_caffe(library, "chosen", "Convolution", 120, 9)[1] <= 2e-5
+
+
 def test_a_batch_without_images_passes(library):
     assert in_caffe(library, "empty") == [0]
 

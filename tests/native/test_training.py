@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from lrbench_caffe import doctor
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.native import library as native
 from lrbench_caffe.native.library import find_library
@@ -138,9 +139,45 @@ def test_a_failed_check_leaves_caffes_own_layers_loudly(folder, monkeypatch, fau
     flags = ("solver.prototxt", "--max-iter", "20")
     said = folder.train(*flags, "--layers", "fast", "--out", "faulty").succeeded().out
     assert f"WARNING: Caffe's own layers instead of the fast ones: {problem}" in said
+    assert "(run tools/setup; this run, resumed, keeps Caffe's own unless --layers fast is given)" in said
     assert layers_of(folder.run("faulty")) == "stock"
     folder.train(*flags, "--layers", "stock", "--out", "stock").succeeded()
     assert_same_weights(folder.run("faulty").model(20), folder.run("stock").model(20))
+
+
+def test_the_check_runs_on_as_many_threads_as_the_training(folder, monkeypatch):
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("one core")
+    environment = {**harness.ENVIRONMENT, "LRBENCH_TEST_LAYER_FAULT": "2 threads"}
+    monkeypatch.setattr(harness, "ENVIRONMENT", environment)
+    flags = ("solver.prototxt", "--max-iter", "20", "--layers", "fast")
+    said = folder.train(*flags, "--threads", "2", "--out", "two").succeeded().out
+    assert "WARNING: Caffe's own layers instead of the fast ones: the fast layers work on 2 threads" in said
+    assert "WARNING" not in folder.train(*flags, "--out", "one").succeeded().out
+
+
+def test_doctor_tells_a_library_that_fails(library, monkeypatch):
+    python = find_caffe_python(None)
+    info = caffe_info(python)
+    finding = doctor._layers(python, info)
+    assert finding.value.startswith("fast (") and finding.remedy is None
+    monkeypatch.setenv("LRBENCH_TEST_LAYER_FAULT", "LRN")
+    finding = doctor._layers(python, info)
+    assert "fail: the fast LRN layer's output differs from Caffe's by" in finding.value
+    assert finding.remedy == "run tools/setup"
+
+
+def test_doctor_tells_a_damaged_library(library, monkeypatch, tmp_path):
+    monkeypatch.setattr(native, "libraries_dir", lambda: tmp_path)
+    native.library_path().write_bytes(library.read_bytes()[:1000])
+    python = find_caffe_python(None)
+    finding = doctor._layers(python, caffe_info(python))
+    assert "file too short" in finding.value and finding.remedy == "run tools/setup"
+
+
+def test_a_compiler_may_have_options(tmp_path):
+    command = native.compiler_command("g++ -m64 '-Da b'", tmp_path, tmp_path / "library.so")
+    assert command[:4] == ["g++", "-m64", "-Da b", native.FLAGS[0]]
 
 
 def test_where_there_are_no_fast_layers(library, tmp_path, monkeypatch):

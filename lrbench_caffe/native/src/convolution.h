@@ -24,6 +24,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstddef>
 #include <cstring>
 #include <memory>
@@ -31,20 +32,10 @@
 #include <vector>
 
 #include "convolution_tiles.h"
+#include "costs.h"
 #include "winograd.h"
 
 namespace lrbench {
-
-struct ConvShape {
-  int images;
-  int in_channels, in_h, in_w;
-  int out_channels, out_h, out_w;
-  int kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w;
-
-  int kernel() const { return kernel_h * kernel_w; }
-  std::size_t in_size() const { return std::size_t(in_channels) * in_h * in_w; }
-  std::size_t out_size() const { return std::size_t(out_channels) * out_h * out_w; }
-};
 
 // ---------------------------------------------------------------------------------------------------------
 // Source images in a zero-padded buffer, split by remainders of rows and columns.
@@ -204,17 +195,19 @@ class Correlation {
     place_vectors();
     choose_tiles();
     choose_block();
-    buffer_.resize(source_.size() + kLanes);  // a vector may begin at the last element
-    packed_.resize(std::size_t(outputs) * terms_.count());
   }
 
   const Source& source() const { return source_; }
   const Terms& terms() const { return terms_; }
-  std::size_t buffer_size() const { return source_.size() + kLanes; }
+  std::size_t buffer_size() const { return source_.size() + kLanes; }  // a vector may begin at the last element
   double cycles() const { return cycles_ + double(source_.size()) / 4; }
 
   // Rearranges the weights for the tiles: of each panel of O outputs, term by term.
   void pack(const float* weights) {
+    if (packed_.data() == nullptr) {
+      buffer_.resize(buffer_size());
+      packed_.resize(std::size_t(outputs_) * terms_.count());
+    }
     float* to = packed_.data();
     int first = 0;
     for (int size : panels_) {
@@ -315,10 +308,10 @@ class Correlation {
   void choose_block() {
     const double image = sizeof(float) * double(source_.size());
     const double weights = sizeof(float) * double(outputs_) * terms_.count();
-    const int blocks = ceil_div(int(image), 12 * 1024);
+    const double blocks = std::ceil(image / (12 * 1024));
     const double whole = image > 24 * 1024 ? image * panels_.size() : image;
     block_ = int(groups_.size());
-    if (blocks * weights + image < whole + weights) block_ = ceil_div(block_, blocks);
+    if (blocks * weights + image < whole + weights) block_ = std::max(1, int(std::ceil(block_ / blocks)));
   }
 
   Source source_;
@@ -440,6 +433,13 @@ class Convolution {
     plan_forward();
   }
 
+  // An estimate of what a pass takes for all images.
+  double cycles(Direction direction) {
+    if (direction == Direction::kWeights) plan_gradient();
+    if (direction == Direction::kData) plan_backward();
+    return cycles_[int(direction)];
+  }
+
   // y = x * w + bias; `bias` may be null.
   void forward(const float* x, const float* w, const float* bias, float* y) {
     if (fast_forward_) {
@@ -498,11 +498,11 @@ class Convolution {
   }
 
   void begin_data(const float* w) {
-    if (backward_.empty()) plan_backward();
+    plan_backward();
     if (fast_data_) return fast_data_->pack(w);
     for (Scatter& scatter : scatter_) scatter.pack(w);
     for (Phase& phase : backward_) {
-      if (scatter_.empty() && !phase.correlation.empty()) phase.correlation[0].pack(w);
+      for (Correlation& correlation : phase.correlation) correlation.pack(w);
     }
   }
 
@@ -517,6 +517,7 @@ class Convolution {
     if (backward_.size() == 1 && !backward_[0].correlation.empty()) {
       return backward_[0].correlation[0].run(gradient, nullptr, image);
     }
+    if (scratch_.data() == nullptr) scratch_.resize(s_.in_size());
     for (Phase& phase : backward_) {
       if (!phase.correlation.empty()) phase.correlation[0].run(gradient, nullptr, scratch_.data());
       spread(phase, image);
@@ -524,8 +525,14 @@ class Convolution {
   }
 
   void begin_weights() {
-    if (group_ == 0) plan_gradient();
+    plan_gradient();
     if (fast_weights_) return fast_weights_->begin();
+    if (sums_.data() == nullptr) {
+      const std::size_t pixels = std::size_t(s_.out_h) * s_.out_w;
+      sources_.resize(group_ * forward_[0].buffer_size());
+      gradients_.resize(group_ * pixels * padded_);
+      sums_.resize(std::size_t(gradient_terms_.count()) * padded_);
+    }
     std::memset(sums_.data(), 0, sizeof(float) * gradient_terms_.count() * padded_);
   }
 
@@ -571,11 +578,12 @@ class Convolution {
     }
     forward_.emplace_back(source, taps, s_.out_channels, s_.out_h, s_.out_w,
                           s_.in_channels * s_.kernel(), s_.kernel());
+    cycles_[int(Direction::kForward)] = direct_cycles(s_, Direction::kForward, forward_[0].cycles());
     if (has_winograd()) {
       const WinogradShape shape{s_.in_channels, s_.in_h, s_.in_w, s_.out_channels, s_.out_h, s_.out_w,
                                 s_.pad_h, s_.pad_w};
       auto kernel = winograd_forward(s_.kernel_h, shape, s_.in_channels * s_.kernel(), s_.kernel(), false);
-      keep_faster(fast_forward_, std::move(kernel), s_.images * forward_[0].cycles());
+      keep_faster(Direction::kForward, fast_forward_, std::move(kernel));
     }
   }
 
@@ -587,14 +595,17 @@ class Convolution {
     return way_ != Way::kDirect && plain && square && small;
   }
 
-  // The Winograd kernel where it takes less than `cycles` for all images.
+  // The Winograd kernel where it takes less than the direct one.
   template <class Kernel>
-  void keep_faster(std::unique_ptr<Kernel>& kept, std::unique_ptr<Kernel> kernel, double cycles) const {
-    const int groups = ceil_div(s_.images, kLanes);
-    if (way_ == Way::kWinograd || groups * kernel->cycles() < cycles) kept = std::move(kernel);
+  void keep_faster(Direction direction, std::unique_ptr<Kernel>& kept, std::unique_ptr<Kernel> kernel) {
+    const double cycles = winograd_cycles(s_, direction, kernel->cycles(), kernel->blocks());
+    if (way_ != Way::kWinograd && cycles >= cycles_[int(direction)]) return;
+    cycles_[int(direction)] = cycles;
+    kept = std::move(kernel);
   }
 
   void plan_backward() {
+    if (!backward_.empty()) return;
     Source source{s_.out_channels, s_.out_h, s_.out_w, 1, 1, 0, 0, 0, 0};
     for (int fh = 0; fh < std::min(s_.stride_h, s_.in_h); fh++) {
       for (int fw = 0; fw < std::min(s_.stride_w, s_.in_w); fw++) {
@@ -623,15 +634,18 @@ class Convolution {
     const Correlation& forward = forward_[0];
     Scatter scatter(forward.source(), forward.terms(), s_.out_channels, s_.out_h, s_.out_w,
                     s_.in_channels * s_.kernel());
-    const double direct = std::min(cycles, scatter.cycles());
+    cycles_[int(Direction::kData)] = direct_cycles(s_, Direction::kData, std::min(cycles, scatter.cycles()));
     if (scatter.cycles() < cycles) scatter_.push_back(std::move(scatter));
-    scratch_.resize(s_.in_size());
     if (has_winograd()) {
       const int reach = s_.kernel_h - 1;
       const WinogradShape shape{s_.out_channels, s_.out_h, s_.out_w, s_.in_channels, s_.in_h, s_.in_w,
                                 reach - s_.pad_h, reach - s_.pad_w};
       auto kernel = winograd_forward(s_.kernel_h, shape, s_.kernel(), s_.in_channels * s_.kernel(), true);
-      keep_faster(fast_data_, std::move(kernel), s_.images * direct);
+      keep_faster(Direction::kData, fast_data_, std::move(kernel));
+    }
+    if (fast_data_) scatter_.clear();
+    for (Phase& phase : backward_) {
+      if (fast_data_ || !scatter_.empty()) phase.correlation.clear();
     }
   }
 
@@ -649,22 +663,21 @@ class Convolution {
   }
 
   void plan_gradient() {
+    if (group_ != 0) return;
     const Correlation& forward = forward_[0];
     const std::size_t pixels = std::size_t(s_.out_h) * s_.out_w;
     padded_ = ceil_div(s_.out_channels, kLanes) * kLanes;
     const std::size_t image_bytes = sizeof(float) * (forward.buffer_size() + pixels * padded_);
     group_ = int(std::max<std::size_t>(1, std::min<std::size_t>(s_.images, kGroupBytes / image_bytes)));
-    sources_.resize(group_ * forward.buffer_size());
-    gradients_.resize(group_ * pixels * padded_);
     gradient_terms_ = forward.terms().by_tap();
-    sums_.resize(std::size_t(gradient_terms_.count()) * padded_);
     vectors_ = channel_vectors(padded_ / kLanes);
+    const double products = double(pixels) * gradient_terms_.count() * padded_ / kLanes;
+    const double copied = double(forward.source().size() + pixels * padded_);
+    cycles_[int(Direction::kWeights)] = direct_cycles(s_, Direction::kWeights, products / 2 * 1.2 + copied / 4);
     if (has_winograd()) {
       const WinogradShape shape{s_.in_channels, s_.in_h, s_.in_w, s_.out_channels, s_.out_h, s_.out_w,
                                 s_.pad_h, s_.pad_w};
-      const double products = double(pixels) * gradient_terms_.count() * padded_ / kLanes;
-      keep_faster(fast_weights_, winograd_gradient(s_.kernel_h, shape),
-                  s_.images * (products / 2 * 1.2 + double(forward.source().size() + pixels * padded_) / 4));
+      keep_faster(Direction::kWeights, fast_weights_, winograd_gradient(s_.kernel_h, shape));
     }
   }
 
@@ -745,6 +758,7 @@ class Convolution {
 
   ConvShape s_;
   Way way_;
+  double cycles_[3] = {};  // of each pass that is planned
   // Winograd's, where they are used.
   std::unique_ptr<WinogradForward> fast_forward_, fast_data_;
   std::unique_ptr<WinogradGradient> fast_weights_;

@@ -23,4 +23,7 @@ LayerPointer create_pooling(const LayerParameter& parameter);
 LayerPointer create_relu(const LayerParameter& parameter);
 LayerPointer create_scale(const LayerParameter& parameter);
 
+// Whether new convolutions use no kernels of Caffe's where they have their own, to check these.
+void use_only_own_kernels(bool only);
+
 }  // namespace lrbench

@@ -69,6 +69,10 @@ const char* lrbench_layer_types() {
 
 void lrbench_use_layers(int fast);
 
+// For tests and checks: whether convolutions that are planned from now on use their own kernels (1) even where Caffe's
+// are expected to be faster.
+void lrbench_use_only_own_kernels(int only) { lrbench::use_only_own_kernels(only != 0); }
+
 // Compares each fast layer with Caffe's own on a small example, forward and backward, and a small training with both.
 // Returns an empty text, or what is wrong. Caffe's random numbers are others afterwards.
 const char* lrbench_check_layers() {
@@ -79,7 +83,11 @@ const char* lrbench_check_layers() {
     return (text = "this CPU has no AVX2 and FMA").c_str();
   }
   const char* fault = std::getenv("LRBENCH_TEST_LAYER_FAULT");  // tests let a type's check fail, or end by a signal
-  if (fault != nullptr && std::atoi(fault) > 0) std::raise(std::atoi(fault));
+  if (fault != nullptr && std::atoi(fault) > 0 && std::strchr(fault, ' ') == nullptr) std::raise(std::atoi(fault));
+  if (fault != nullptr && fault == std::to_string(lrbench::thread_count()) + " threads") {
+    return (text = "the fast layers work on " + std::string(fault)).c_str();
+  }
+  lrbench::use_only_own_kernels(true);
   for (const auto& entry : fast_creators()) {
     const auto stock = stock_creators().find(entry.first);
     if (stock == stock_creators().end()) {
@@ -88,11 +96,14 @@ const char* lrbench_check_layers() {
       text = lrbench::compare_layers(entry.first, stock->second, entry.second,
                                      fault != nullptr && entry.first == fault);
     }
-    if (!text.empty()) return text.c_str();
+    if (!text.empty()) break;
   }
   lrbench_use_layers(0);
-  text = lrbench::compare_trainings([] { lrbench_use_layers(1); }, fault != nullptr && std::string(fault) == "SGD");
+  if (text.empty()) {
+    text = lrbench::compare_trainings([] { lrbench_use_layers(1); }, fault != nullptr && std::string(fault) == "SGD");
+  }
   lrbench_use_layers(0);
+  lrbench::use_only_own_kernels(false);
   return text.c_str();
 }
 

@@ -16,12 +16,14 @@
 namespace lrbench {
 namespace {
 
-// s^-beta for s > 0; the usual beta of 0.75 takes two square roots.
+// s^-beta for s > 0; the usual betas take no more than two square roots.
 inline Vec power(Vec s, float beta) {
   if (beta == 0.75f) {
     const Vec root = _mm256_sqrt_ps(s);
     return _mm256_div_ps(set1(1), _mm256_mul_ps(root, _mm256_sqrt_ps(root)));
   }
+  if (beta == 0.5f) return _mm256_div_ps(set1(1), _mm256_sqrt_ps(s));
+  if (beta == 1) return _mm256_div_ps(set1(1), s);
   float values[kLanes];
   store(values, s);
   for (float& value : values) value = std::pow(value, -beta);
@@ -198,7 +200,7 @@ class FastLRN : public caffe::LRNLayer<float> {
   std::vector<int> planned_;  // the input's shape that the buffers are for
   Buffer columns_;          // across channels
   Buffer padded_, sums_;    // within channels
-  int pitch_ = 0;
+  std::ptrdiff_t pitch_ = 0;
 };
 
 }  // namespace

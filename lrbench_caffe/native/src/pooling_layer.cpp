@@ -181,7 +181,7 @@ class FastPooling : public caffe::PoolingLayer<float> {
         const int at = ph * pooled_width_ + j;
         const int lanes = pooled_width_ - j;
         store_first(y + at, best, lanes);
-        if (mask) store_first(reinterpret_cast<float*>(mask + at), _mm256_castsi256_ps(index), lanes);
+        if (mask) store_first(mask + at, index, lanes);
         if (top_mask) store_first(top_mask + at, _mm256_cvtepi32_ps(index), lanes);
       }
     }

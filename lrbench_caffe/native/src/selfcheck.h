@@ -8,12 +8,12 @@
 
 namespace lrbench {
 
-// The same for one layer with one or, for Eltwise, two inputs of this shape.
+// Compares one layer with one or, for Eltwise, two inputs of this shape. Returns an empty text where all outputs and
+// gradients agree up to rounding, else the difference. `fault` spoils one value, for tests.
 std::string compare_layer(const LayerParameter& parameter, caffe::LayerRegistry<float>::Creator stock,
                           caffe::LayerRegistry<float>::Creator fast, const std::vector<int>& shape, bool fault);
 
-// An empty text where all outputs and gradients agree to `tolerance`, else the difference. `fault` spoils
-// one value, for tests.
+// The same for a few uses of a layer type.
 std::string compare_layers(const std::string& type, caffe::LayerRegistry<float>::Creator stock,
                            caffe::LayerRegistry<float>::Creator fast, bool fault);
 

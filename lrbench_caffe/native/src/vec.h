@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <new>
 
 namespace lrbench {
@@ -49,6 +50,13 @@ inline void store_first(float* p, Vec v, int count) {
     p += 2;
   }
   if (count & 1) _mm_store_ss(p, rest);
+}
+
+inline void store_first(int* p, __m256i v, int count) {
+  if (count >= kLanes) return _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v);  // may alias anything
+  int values[kLanes];
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(values), v);
+  if (count > 0) std::memcpy(p, values, sizeof(int) * count);
 }
 
 // The first, third, ... of sixteen floats.

@@ -172,7 +172,8 @@ struct WinogradShape {
 class WinogradForward {
  public:
   virtual ~WinogradForward() = default;
-  virtual double cycles() const = 0;  // an estimate for eight images
+  virtual double cycles() const = 0;  // of the arithmetic for eight images, an estimate
+  virtual int blocks() const = 0;     // of tiles; all weights are read for each
   virtual void pack(const float* weights) = 0;
   // Up to eight images; `start` has a value for each output, or is null.
   virtual void run(const float* x, int images, const float* start, float* y) const = 0;
@@ -183,6 +184,7 @@ class WinogradGradient {
  public:
   virtual ~WinogradGradient() = default;
   virtual double cycles() const = 0;
+  virtual int blocks() const = 0;  // of tiles; all sums are read and written for each
   virtual void begin() const = 0;
   virtual void add_images(const float* x, const float* dy, int images) const = 0;  // up to eight
   virtual void finish(float* dw) const = 0;                                        // dw += the gradient
@@ -271,6 +273,8 @@ class WinogradForwardOf : public WinogradForward, WinogradTiles<M> {
     for (int c = 0; c < s.channels; c++) offset_.push_back(c * block_ * kLanes);
     for (int t = 0; t < block_; t++) place_.push_back(t * kLanes);
   }
+
+  int blocks() const override { return int(blocks_.size()); }
 
   double cycles() const override {
     double products = 0;
@@ -412,6 +416,8 @@ class WinogradGradientOf : public WinogradGradient, WinogradTiles<M> {
     }
     for (int c = 0; c < s.channels; c++) offset_.push_back(c * block_ * kLanes);
   }
+
+  int blocks() const override { return int(blocks_.size()); }
 
   double cycles() const override {
     const double products = double(Base::tiles()) * kLanes * kValues * s_.channels * (padded_ / kLanes) / 2 * 1.2;
