@@ -16,6 +16,7 @@ from lrbench_caffe.runtime.client import HANG_SECONDS
 from lrbench_caffe.training.rundir import RunDirectory
 
 PATIENCE = 2.0  # seconds for which the database is tried
+AS_ASKED = "as --until asks"  # the reason of a part that ended where it was to
 
 
 @dataclass(frozen=True)
@@ -114,17 +115,24 @@ class Result:
 
 
 def read_result(training: Training, seconds: float = 0.0) -> Result | None:
-    """The result of a training that needs nothing more, None for one that has to go on or to begin."""
+    """The result of a training that needs nothing more, None for one that has to go on or to begin.
+
+    A part that ended earlier comes out as it did then, however far the run has gone since.
+    """
     run = training.run
     if not run.exists or run.running:
         return None
     record = run.read()
     status, reached = record["status"], int(record.get("iteration") or 0)
-    if status == "stopped" and training.until is not None and reached >= training.until:
+    measurements = [m for m in run.measurements() if m.net == 0]
+    until = training.until
+    if until is not None and reached > until:
+        then = [m for m in measurements if m.iteration <= until]
+        return Result(training, "stopped", AS_ASKED, until, seconds, then)
+    if status == "stopped" and until is not None and reached >= until:
         pass
     elif status not in ("finished", "diverged", "failed"):
         return None
-    measurements = [m for m in run.measurements() if m.net == 0]
     return Result(training, status, record.get("reason"), reached, seconds, measurements)
 
 
