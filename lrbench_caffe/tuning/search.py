@@ -222,7 +222,12 @@ class Search:
         results = self._results()
         learned = [at for at, curve in results if self._learned(curve) and len(curve.top1)]
         least = min(learned, default=np.inf)  # what learns nothing below that is too low, not too high
-        too_high = (at for at, c in results if not c.alive or (not self._learned(c) and at > least))
+        # One that failed says nothing about its LR: memory, a crash or a disk ended it.
+        too_high = (
+            at
+            for at, c in results
+            if c.status == "diverged" or (c.alive and not self._learned(c) and at > least)
+        )
         return min(too_high, default=np.inf)
 
     def _scout(self) -> int | None:

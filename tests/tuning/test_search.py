@@ -82,6 +82,15 @@ def test_nothing_at_or_above_what_diverged_is_tried_again() -> None:
     assert len(diverged) <= 2
 
 
+def test_a_failure_is_no_limit() -> None:
+    """A crash of a low LR must not close all that is above it."""
+    one = search(MANY)
+    one.know(parse("FIX(k0=0.002)"), curve([], "failed", trained=20))
+    world = World(MANY, TOPS)
+    world.play(one)
+    assert world.trained[:6] == [MAX_ITER] * 6
+
+
 def test_too_low_an_lr_is_no_sign_of_one_that_is_too_high() -> None:
     one = search(MANY)
     one.know(parse("FIX(k0=0.0001)"), curve([10.0, 10.0]))

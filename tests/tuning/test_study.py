@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lrbench_caffe.errors import InputError
+from lrbench_caffe.errors import InputError, TrainingError
 from lrbench_caffe.jobs import Result, Training
 from lrbench_caffe.lr import parse
 from lrbench_caffe.metrics import Measurement
@@ -142,6 +142,11 @@ def test_a_failure_is_a_result_and_the_tuning_completes(tmp_path: Path) -> None:
     assert failed
     assert all(t.policy.function not in ("SIN", "POLY") for t in outcome.finalists)
     assert "failed: killed by SIGSEGV" in write_report(study, outcome).read_text()
+
+
+def test_where_everything_fails_the_reason_is_said(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="all trainings failed: killed by SIGSEGV; see .*fix-"):
+        tune(tmp_path, RulePool(fails="."))
 
 
 def test_compositions_are_tried_and_kept_only_where_they_win(tmp_path: Path) -> None:
