@@ -137,6 +137,18 @@ def test_with_a_target_the_search_ends_there() -> None:
     assert one.best is not None and world.curve(one.best, MAX_ITER).best >= 90.0
 
 
+def test_a_target_is_for_a_candidate_to_reach_not_for_the_range_test() -> None:
+    one = search(MANY, target_top1=90.0)
+    one.know(parse("FIX(k0=0.015)"), curve([85.0, 95.0]))
+    World(MANY, TOPS).play(one)
+    assert one.best is not None and one.best in (2, 3, 4, 5)
+    cheap = search(MANY[2:4], goal="cost", target_top1=89.0)
+    cheap.know(parse("FIX(k0=0.015)"), curve([95.0]))
+    world = World(MANY[2:4], TOPS[2:4])
+    world.play(cheap)
+    assert world.curve(1, world.trained[1]).best >= 89.0
+
+
 def test_for_cost_nothing_is_trained_beyond_the_cheapest_way_to_the_target() -> None:
     slow, fast = policies("FIX(k0=0.01)", "FIX(k0=0.011)")
     one = search([slow, fast], goal="cost", target_top1=90.0)

@@ -173,6 +173,12 @@ def test_for_cost_the_first_to_the_target_is_the_best(tmp_path: Path) -> None:
     assert reached == sorted(reached)
 
 
+def test_the_smallest_budget_still_tries_a_candidate(tmp_path: Path) -> None:
+    _, outcome = tune(tmp_path, budget=1, top=1)
+    assert outcome.spent["search"] > 0
+    assert outcome.finalists
+
+
 def test_the_report(tmp_path: Path) -> None:
     study, outcome = tune(tmp_path)
     text = write_report(study, outcome).read_text()
