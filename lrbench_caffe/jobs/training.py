@@ -31,7 +31,8 @@ class Training:
         max_iter: its length, None for the solver's.
         until: the iteration at which this part of it ends, None for all of it.
         test_interval: None for the solver's.
-        db: URL of the LR database, None for the user's own; "" for none.
+        db: URL of the LR database, None for the user's own; "" for none. It may hold a password, so it is
+            no part of what is printed of a training: Dask's workers log the arguments of what fails.
         hang_seconds: without a sign of life for this long it is taken for hung; 0 for never.
         flags: more flags for ``train``, such as ("--layers", "fast").
         retry: whether one that failed in an earlier command goes on; else its failure is the result.
@@ -44,7 +45,7 @@ class Training:
     max_iter: int | None = None
     until: int | None = None
     test_interval: int | None = None
-    db: str | None = None
+    db: str | None = field(default=None, repr=False)
     hang_seconds: float = HANG_SECONDS
     flags: tuple[str, ...] = ()
     retry: bool = False
