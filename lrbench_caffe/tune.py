@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ from lrbench_caffe import cli
 from lrbench_caffe.database.urls import resolve_url
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.jobs.flags import add_pool_flags, open_pool
+from lrbench_caffe.lr import Policy
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.report import table_width, terminal_table
 from lrbench_caffe.streams import Unbreakable
@@ -124,13 +126,20 @@ def _show(console: Console, study: Study, outcome: Outcome) -> None:
     wide.print(terminal_table(rows, "finalists, mean ± deviation at the first highest Top-1", 2))
     console.print(terminal_table(cost_rows(study, outcome), "cost"))
     path = write_report(study, outcome)
-    winner = ranked(study, outcome.finalists)[0].policy
-    for line in (
-        time_line(study, outcome),
-        f"report: {path}, with {path.with_name('tuning.png').name}",
-        f'python -m lrbench_caffe.train {study.plan.solver} --lr "{winner}"',
-    ):
+    winner = ranked(study, outcome.finalists)[0]
+    lines = [time_line(study, outcome), f"report: {path}, with {path.with_name('tuning.png').name}"]
+    if not winner.reliable:
+        lines.append("note: no finalist ended every training; a larger --budget or --top tries more")
+    for line in (*lines, train_line(study.plan, winner.policy)):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def train_line(plan: Plan, policy: Policy) -> str:
+    """The command that trains with a policy for as long as the tuning did."""
+    return (
+        f'python -m lrbench_caffe.train {shlex.quote(plan.solver)} --lr "{policy}" '
+        f"--max-iter {plan.max_iter} --test-interval {plan.test_interval}"
+    )
 
 
 def make_plan(args: argparse.Namespace, solver: Solver, classes: int | None) -> Plan:

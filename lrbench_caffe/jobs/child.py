@@ -83,20 +83,22 @@ def _wait_for_others(training: Training, stop: threading.Event) -> None:
 def _wait(process: subprocess.Popen[bytes], training: Training, stop: threading.Event) -> bool:
     """Wait for the end; returns True for a process that gave no sign of life and was ended."""
     deadline = training.hang_seconds + GRACE if training.hang_seconds else float("inf")
+    began = time.time()
     while process.poll() is None:
         if stop.wait(POLL):
             process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(STOP_SECONDS)
             return False
-        if _silent_for(Path(training.out)) > deadline:
+        if _silent_for(Path(training.out), began) > deadline:
             return True
     return False
 
 
-def _silent_for(folder: Path) -> float:
-    """Seconds since anything was written into a run directory."""
-    newest = 0.0
+def _silent_for(folder: Path, began: float) -> float:
+    """Seconds since anything was written into a run directory, or since a process began there if that was
+    later: what goes on may have been left long ago."""
+    newest = began
     for path in (folder, *folder.glob("*"), folder / "snapshots"):
         with contextlib.suppress(OSError):
             newest = max(newest, path.stat().st_mtime)

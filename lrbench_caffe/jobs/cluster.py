@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from distributed import Client, Future
 
 CONNECT_SECONDS = "10s"
+GONE = "the Dask scheduler is gone; the same command goes on when it is back"
 RETRIES = 2  # for a task that raised; one whose worker was lost is moved by Dask anyway
 
 
@@ -54,11 +55,11 @@ class ClusterPool:
             future = self._results.get(timeout=timeout)
         except queue.Empty:
             if self._client.status != "running":
-                raise LRBenchError(
-                    "the Dask scheduler is gone; the same command goes on when it is back"
-                ) from None
+                raise LRBenchError(GONE) from None
             return None
         self._futures.pop(str(future.key), None)
+        if future.cancelled():  # the client does so with all of them when it loses the scheduler
+            raise LRBenchError(GONE)
         if future.status == "error":
             raise LRBenchError(f"the Dask cluster: {future.exception()}")
         found: Result = future.result()
@@ -73,7 +74,7 @@ class ClusterPool:
 
 def _key(training: Training) -> str:
     """The same training has the same key in every client, so a scheduler never runs it twice at a time."""
-    digest = hashlib.sha256(repr(training).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(repr((training, training.db)).encode()).hexdigest()[:16]
     return f"training-{Path(training.out).name}-{digest}"
 
 

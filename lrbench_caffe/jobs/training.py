@@ -16,6 +16,7 @@ from lrbench_caffe.runtime.client import HANG_SECONDS
 from lrbench_caffe.training.rundir import RunDirectory
 
 PATIENCE = 2.0  # seconds for which the database is tried
+AS_ASKED = "as --until asks"  # the reason of a part that ended where it was to
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class Training:
         max_iter: its length, None for the solver's.
         until: the iteration at which this part of it ends, None for all of it.
         test_interval: None for the solver's.
-        db: URL of the LR database, None for the user's own; "" for none.
+        db: URL of the LR database, None for the user's own; "" for none. It may hold a password, so it is
+            no part of what is printed of a training: Dask's workers log the arguments of what fails.
         hang_seconds: without a sign of life for this long it is taken for hung; 0 for never.
         flags: more flags for ``train``, such as ("--layers", "fast").
         retry: whether one that failed in an earlier command goes on; else its failure is the result.
@@ -43,7 +45,7 @@ class Training:
     max_iter: int | None = None
     until: int | None = None
     test_interval: int | None = None
-    db: str | None = None
+    db: str | None = field(default=None, repr=False)
     hang_seconds: float = HANG_SECONDS
     flags: tuple[str, ...] = ()
     retry: bool = False
@@ -114,17 +116,24 @@ class Result:
 
 
 def read_result(training: Training, seconds: float = 0.0) -> Result | None:
-    """The result of a training that needs nothing more, None for one that has to go on or to begin."""
+    """The result of a training that needs nothing more, None for one that has to go on or to begin.
+
+    A part that ended earlier comes out as it did then, however far the run has gone since.
+    """
     run = training.run
     if not run.exists or run.running:
         return None
     record = run.read()
     status, reached = record["status"], int(record.get("iteration") or 0)
-    if status == "stopped" and training.until is not None and reached >= training.until:
+    measurements = [m for m in run.measurements() if m.net == 0]
+    until = training.until
+    if until is not None and reached > until:
+        then = [m for m in measurements if m.iteration <= until]
+        return Result(training, "stopped", AS_ASKED, until, seconds, then)
+    if status == "stopped" and until is not None and reached >= until:
         pass
     elif status not in ("finished", "diverged", "failed"):
         return None
-    measurements = [m for m in run.measurements() if m.net == 0]
     return Result(training, status, record.get("reason"), reached, seconds, measurements)
 
 

@@ -18,6 +18,7 @@ from lrbench_caffe.task import solver_settings
 from lrbench_caffe.tuning.space import Candidate, GoodRange
 
 PROPOSALS = 6  # the best ones of the database that are tried, too
+LEARNED = 1.5  # times the Top-1 of guessing, from where on a policy says something about good LRs
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,15 @@ def look_up(db: str | None, task: Task, solver: Solver, max_iter: int, names: Se
         )  # fmt: skip
     usable = [p for p in found.proposals if isinstance(p.policy, FunctionPolicy) and not p.policy.pending]
     policies = tuple((str(p.policy), f"from the LR database: {p.evidence[0]}") for p in usable)
-    same = [p for p in usable if p.main.same_task]
+    chance = 100.0 / task.dataset.classes if task.dataset.classes else 0.0
+    same = [p for p in usable if p.main.same_task and _learned(p, chance)]
     good = _range(same, max_iter) if found.compared >= COMPARED and same else None
     return Experience(policies, good)
+
+
+def _learned(proposal: Proposal, chance: float) -> bool:
+    top1 = proposal.main.summary.top1
+    return top1 is not None and top1.mean > LEARNED * chance
 
 
 def _range(proposals: Sequence[Proposal], max_iter: int) -> GoodRange:

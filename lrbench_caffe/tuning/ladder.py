@@ -27,11 +27,15 @@ _FINER = (2.0, 5.0)  # between two powers of ten
 
 @dataclass
 class Rung:
-    """One LR of the ladder: its tests, none after it diverged or failed."""
+    """One LR of the ladder: its tests, none after it diverged.
+
+    One that failed for another reason than its loss says nothing about its LR.
+    """
 
     lr: float
     measurements: Sequence[Measurement]
     diverged: bool = False
+    failed: bool = False
 
     def at(self, iteration: int) -> float | None:
         """Top-1 at a test, None where there was none."""
@@ -86,9 +90,9 @@ class Ladder:
 
     def _good(self) -> list[float]:
         """The good LRs around the best one, rising."""
-        ordered = sorted(self.rungs)
+        ordered = sorted(lr for lr, rung in self.rungs.items() if not rung.failed)
         values = {lr: self.rungs[lr].top1 for lr in ordered}
-        top = max(values.values())
+        top = max(values.values(), default=0.0)
         if top <= self.chance:
             return []
         least = top - TOLERANCE * (top - self.chance)

@@ -171,7 +171,7 @@ def ladder_rows(ladder: Ladder) -> Rows:
     rows = [["LR", *(f"Top-1 at {iteration}" for iteration in ladder.tests)]]
     for lr, rung in sorted(ladder.rungs.items()):
         values = [number(rung.at(iteration), 2) for iteration in ladder.tests]
-        rows.append([f"{lr:g}" + " (diverged)" * rung.diverged, *values])
+        rows.append([f"{lr:g}" + " (diverged)" * rung.diverged + " (failed)" * rung.failed, *values])
     return rows
 
 

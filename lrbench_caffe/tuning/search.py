@@ -201,7 +201,9 @@ class Search:
     def _over(self) -> bool:
         if self._budget is not None and self._spent >= self._budget:
             return True
-        return not self._cheap and self._target is not None and self._record() >= self._target
+        # A training of the range test may be there already; it is a candidate that has to be.
+        tops = (curve.best for curve in self._curves if curve is not None)
+        return not self._cheap and self._target is not None and max(tops, default=0.0) >= self._target
 
     def _record(self) -> float:
         """The best Top-1 of all so far."""
@@ -222,7 +224,12 @@ class Search:
         results = self._results()
         learned = [at for at, curve in results if self._learned(curve) and len(curve.top1)]
         least = min(learned, default=np.inf)  # what learns nothing below that is too low, not too high
-        too_high = (at for at, c in results if not c.alive or (not self._learned(c) and at > least))
+        # One that failed says nothing about its LR: memory, a crash or a disk ended it.
+        too_high = (
+            at
+            for at, c in results
+            if c.status == "diverged" or (c.alive and not self._learned(c) and at > least)
+        )
         return min(too_high, default=np.inf)
 
     def _scout(self) -> int | None:
@@ -307,7 +314,7 @@ class Search:
 
     def _cheapest(self) -> float:
         assert self._target is not None
-        found = [c.reaches(self._target) for _, c in self._results()]
+        found = [c.reaches(self._target) for c in self._curves if c is not None]
         return min((at for at in found if at is not None), default=np.inf)
 
     def _value_of_new(self, index: int, limit: float, lot: _Lot | None) -> float:

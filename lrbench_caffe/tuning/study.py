@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lrbench_caffe.errors import TrainingError
 from lrbench_caffe.jobs import Pool, Result, Training
 from lrbench_caffe.lr import Policy, parse
 from lrbench_caffe.runtime.client import HANG_SECONDS
@@ -173,12 +174,20 @@ class Study:
     # -- stages ---------------------------------------------------------------------------------
 
     def find_range(self, ladder: Ladder, until: int) -> GoodRange:
-        """The LR range test: constant LRs for ``until`` iterations each."""
+        """The LR range test: constant LRs for ``until`` iterations each.
+
+        Raises:
+            TrainingError: all trainings failed, or no LR learned anything.
+        """
         while lrs := ladder.ask():
             policies = [parse(f"FIX(k0={lr!r})") for lr in lrs]
             results = self.train((policy, self.plan.seed, until) for policy in policies)
             for lr, result in zip(lrs, results):
-                ladder.add(Rung(lr, result.measurements, result.status in ("diverged", "failed")))
+                diverged, failed = result.status == "diverged", result.status == "failed"
+                ladder.add(Rung(lr, result.measurements, diverged, failed))
+            if all(rung.failed for rung in ladder.rungs.values()):
+                last = results[-1]
+                raise TrainingError(f"all trainings failed: {last.reason}; see {last.training.out}")
         return ladder.result()
 
     def search(self, search: Search) -> None:

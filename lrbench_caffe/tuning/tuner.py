@@ -148,7 +148,7 @@ class Tuner:
         plan = self._plan
         # What the finalists will need, if none of them has been trained far.
         reserve = plan.top * plan.seeds * plan.max_iter
-        room = max(budget - reserve - self._study.iterations, budget // 4)
+        room = max(budget - reserve - self._study.iterations, budget // 4, 1)
         share = COMPOSING_SHARE if plan.compose else 0.0
         search = self._search([c.policy for c in pool], round((1 - share) * room))
         self._account("search")

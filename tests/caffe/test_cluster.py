@@ -9,14 +9,15 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from lrbench_caffe.database import Database
-from lrbench_caffe.errors import InputError
+from lrbench_caffe.errors import InputError, LRBenchError
 from lrbench_caffe.jobs import Training
 from lrbench_caffe.jobs import cluster as jobs_cluster
-from lrbench_caffe.jobs.cluster import open_cluster
+from lrbench_caffe.jobs.cluster import ClusterPool, open_cluster
 from tests.caffe.harness import ENVIRONMENT, Workspace
 from tests.database.server import NoServer, Server
 
@@ -143,6 +144,26 @@ def test_a_worker_and_the_command_are_killed(workspace: Workspace, cluster: Clus
 def test_no_scheduler() -> None:
     with pytest.raises(InputError, match=r"--scheduler: no Dask scheduler at tcp://127\.0\.0\.1:9"):
         open_cluster("tcp://127.0.0.1:9")
+
+
+def test_a_scheduler_that_is_gone_is_one_line() -> None:
+    """The client gives up all futures then, some before it says so itself."""
+    future = SimpleNamespace(
+        key="training", cancelled=lambda: True, add_done_callback=lambda put: put(future)
+    )
+    client = SimpleNamespace(status="running", submit=lambda *_, **__: future)
+    pool = ClusterPool(client)
+    pool.submit(Training("solver.prototxt", seed=1, out="x"))
+    with pytest.raises(LRBenchError, match="the Dask scheduler is gone"):
+        pool.next(timeout=1)
+
+
+def test_what_dask_logs_of_a_training_holds_no_password() -> None:
+    one, other = (
+        Training("s.prototxt", seed=1, out="x", db=f"postgresql://u:{pw}@h/x") for pw in ("a1", "b2")
+    )
+    assert "a1" not in repr(one)
+    assert jobs_cluster._key(one) != jobs_cluster._key(other)
 
 
 @pytest.mark.parametrize(("visible", "gpu"), [("3", "3"), ("", None), (None, None)])

@@ -80,3 +80,14 @@ def test_nothing_learned() -> None:
         TrainingError, match="no constant LR learned anything: .*0.001.* no better than guessing"
     ):
         ladder.result()
+
+
+def test_a_failure_is_no_limit() -> None:
+    """A crash or a full memory at one LR says nothing about it."""
+    ladder = Ladder(CHANCE)
+    for lr, top1 in ((0.001, 90.0), (0.01, 91.0), (0.05, 90.0)):
+        ladder.add(rung(lr, top1))
+    ladder.add(Rung(0.02, [], failed=True))
+    ladder.add(Rung(0.1, [], failed=True))
+    good = ladder.result()
+    assert (good.low, good.high, good.limit) == (0.001, 0.05, None)

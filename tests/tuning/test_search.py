@@ -82,6 +82,15 @@ def test_nothing_at_or_above_what_diverged_is_tried_again() -> None:
     assert len(diverged) <= 2
 
 
+def test_a_failure_is_no_limit() -> None:
+    """A crash of a low LR must not close all that is above it."""
+    one = search(MANY)
+    one.know(parse("FIX(k0=0.002)"), curve([], "failed", trained=20))
+    world = World(MANY, TOPS)
+    world.play(one)
+    assert world.trained[:6] == [MAX_ITER] * 6
+
+
 def test_too_low_an_lr_is_no_sign_of_one_that_is_too_high() -> None:
     one = search(MANY)
     one.know(parse("FIX(k0=0.0001)"), curve([10.0, 10.0]))
@@ -126,6 +135,18 @@ def test_with_a_target_the_search_ends_there() -> None:
     world.play(one)
     assert sum(world.trained) < 6 * MAX_ITER
     assert one.best is not None and world.curve(one.best, MAX_ITER).best >= 90.0
+
+
+def test_a_target_is_for_a_candidate_to_reach_not_for_the_range_test() -> None:
+    one = search(MANY, target_top1=90.0)
+    one.know(parse("FIX(k0=0.015)"), curve([85.0, 95.0]))
+    World(MANY, TOPS).play(one)
+    assert one.best is not None and one.best in (2, 3, 4, 5)
+    cheap = search(MANY[2:4], goal="cost", target_top1=89.0)
+    cheap.know(parse("FIX(k0=0.015)"), curve([95.0]))
+    world = World(MANY[2:4], TOPS[2:4])
+    world.play(cheap)
+    assert world.curve(1, world.trained[1]).best >= 89.0
 
 
 def test_for_cost_nothing_is_trained_beyond_the_cheapest_way_to_the_target() -> None:

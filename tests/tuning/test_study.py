@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,10 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lrbench_caffe.errors import InputError
+from lrbench_caffe.errors import InputError, TrainingError
 from lrbench_caffe.jobs import Result, Training
 from lrbench_caffe.lr import parse
 from lrbench_caffe.metrics import Measurement
+from lrbench_caffe.tune import train_line
 from lrbench_caffe.tuning.report import cost_rows, finalist_rows, write_report
 from lrbench_caffe.tuning.space import functions
 from lrbench_caffe.tuning.study import Plan, Study, directory_name
@@ -144,6 +147,11 @@ def test_a_failure_is_a_result_and_the_tuning_completes(tmp_path: Path) -> None:
     assert "failed: killed by SIGSEGV" in write_report(study, outcome).read_text()
 
 
+def test_where_everything_fails_the_reason_is_said(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="all trainings failed: killed by SIGSEGV; see .*fix-"):
+        tune(tmp_path, RulePool(fails="."))
+
+
 def test_compositions_are_tried_and_kept_only_where_they_win(tmp_path: Path) -> None:
     study, outcome = tune(tmp_path, compose=True)
     assert outcome.composed
@@ -168,6 +176,12 @@ def test_for_cost_the_first_to_the_target_is_the_best(tmp_path: Path) -> None:
     assert reached == sorted(reached)
 
 
+def test_the_smallest_budget_still_tries_a_candidate(tmp_path: Path) -> None:
+    _, outcome = tune(tmp_path, budget=1, top=1)
+    assert outcome.spent["search"] > 0
+    assert outcome.finalists
+
+
 def test_the_report(tmp_path: Path) -> None:
     study, outcome = tune(tmp_path)
     text = write_report(study, outcome).read_text()
@@ -186,3 +200,12 @@ def test_a_directory_for_each_policy_and_seed() -> None:
     assert all(re.fullmatch(r"fix-[0-9a-f]{10}-seed[12]", name) for name in names)
     both = directory_name(parse("FIX(k0=0.1) ; 5: SIN(k0=0.1, k1=0.2, l=5)"), 1)
     assert both.startswith("fix-sin-")
+
+
+def test_the_command_at_the_end_trains_as_the_tuning_did() -> None:
+    policy = parse("TRI(k0=0.01, k1=0.1, l=100)")
+    words = shlex.split(train_line(replace(plan(), solver="my solvers/s.prototxt"), policy))
+    assert words[3:] == [
+        "my solvers/s.prototxt", "--lr", str(policy),
+        "--max-iter", str(MAX_ITER), "--test-interval", str(INTERVAL),
+    ]  # fmt: skip
