@@ -172,7 +172,7 @@ def test_doctor_tells_a_damaged_library(library, monkeypatch, tmp_path):
     native.library_path().write_bytes(library.read_bytes()[:1000])
     python = find_caffe_python(None)
     finding = doctor._layers(python, caffe_info(python))
-    assert "file too short" in finding.value and finding.remedy == "run tools/setup"
+    assert ") fail: " in finding.value and finding.remedy == "run tools/setup"
 
 
 def test_a_compiler_may_have_options(tmp_path):
