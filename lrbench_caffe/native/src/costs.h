@@ -1,6 +1,6 @@
 // Which kernels a convolution is to use: its own direct ones, Winograd's, or Caffe's im2col and GEMM. Everything is
 // estimated in cycles for all images of a call, as sums of a few counts, each times what one of it costs. The factors
-// are least-squares fits to the times of 54 shapes, from LeNet's to ResNet-50's and VGG's (AMD Zen 4, OpenBLAS 0.3.13);
+// are least-squares fits to the times of 53 shapes, from LeNet's to ResNet-50's and VGG's (AMD Zen 4, OpenBLAS 0.3.13);
 // estimates are within 10 to 20 % of most of these. Which kernel is used depends on nothing but shapes and the number
 // of threads.
 #pragma once
