@@ -29,9 +29,11 @@ from lrbench_caffe.errors import InputError
 from lrbench_caffe.jobs.flags import add_pool_flags, open_pool
 from lrbench_caffe.lr import Policy
 from lrbench_caffe.prototxt.solver import Solver
+from lrbench_caffe.records import digest
 from lrbench_caffe.report import table_width, terminal_table
 from lrbench_caffe.streams import Unbreakable
 from lrbench_caffe.task import open_task
+from lrbench_caffe.training.continuation import fingerprint
 from lrbench_caffe.tuning.progress import TuningDisplay
 from lrbench_caffe.tuning.report import cost_rows, finalist_rows, ranked, time_line, write_report
 from lrbench_caffe.tuning.space import functions
@@ -65,7 +67,8 @@ def parser() -> cli.Parser:
     cost = p.add_argument_group("how much to spend")
     cost.add_argument(
         "--budget", metavar="N|xF",
-        help="iterations in all, or xF: F times max_iter (default: 15 %% of all candidates in full)",
+        help="iterations in all, which the search keeps to; or xF: F times max_iter (default: 15 %% of all "
+        "candidates in full)",
     )  # fmt: skip
     cost.add_argument("--top", type=int, default=2, metavar="N", help="finalists (default: 2)")
     cost.add_argument(
@@ -165,6 +168,7 @@ def make_plan(args: argparse.Namespace, solver: Solver, classes: int | None) -> 
         target_top1=args.target_top1,
         compose=args.compose,
         flags=tuple(flags),
+        files=digest(fingerprint(solver)),
     )
 
 

@@ -51,11 +51,6 @@ class Curve:
         """The highest Top-1 so far, 0 without a test."""
         return float(self.top1.max()) if len(self.top1) else 0.0
 
-    @property
-    def best_iteration(self) -> int:
-        """The iteration of the first highest Top-1, 0 without a test."""
-        return int(self.iterations[self.top1.argmax()]) if len(self.top1) else 0
-
     def reaches(self, top1: float) -> int | None:
         """The first test with at least this Top-1, None where it has not got there."""
         there = np.flatnonzero(self.top1 >= top1)

@@ -15,9 +15,10 @@ from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.recommendation import COMPARED, Proposal, recommend
 from lrbench_caffe.records import Task
 from lrbench_caffe.task import solver_settings
-from lrbench_caffe.tuning.space import Candidate, GoodRange
+from lrbench_caffe.tuning.space import BELOW_LIMIT, Candidate, GoodRange
 
 PROPOSALS = 6  # the best ones of the database that are tried, too
+APART = 3.0  # factor between highest LRs from which on they say something of a range
 LEARNED = 1.5  # times the Top-1 of guessing, from where on a policy says something about good LRs
 
 
@@ -37,7 +38,7 @@ class Experience:
         return [Candidate(parse(text).bind(max_iter), why) for text, why in self.policies]
 
     def as_json(self) -> dict[str, Any]:
-        good = self.good and [self.good.low, self.good.high, self.good.best]
+        good = self.good and [self.good.low, self.good.high, self.good.best, self.good.limit]
         return {"policies": [list(pair) for pair in self.policies], "range": good}
 
     @classmethod
@@ -63,8 +64,14 @@ def look_up(db: str | None, task: Task, solver: Solver, max_iter: int, names: Se
     policies = tuple((str(p.policy), f"from the LR database: {p.evidence[0]}") for p in usable)
     chance = 100.0 / task.dataset.classes if task.dataset.classes else 0.0
     same = [p for p in usable if p.main.same_task and _learned(p, chance)]
-    good = _range(same, max_iter) if found.compared >= COMPARED and same else None
+    good = _range(same, max_iter) if found.compared >= COMPARED and _differ(same, max_iter) else None
     return Experience(policies, good)
+
+
+def _differ(proposals: Sequence[Proposal], max_iter: int) -> bool:
+    """Whether their highest LRs lie apart: trainings at about one LR do not tell whether it is good."""
+    highest = [float(_rates(p, max_iter).max()) for p in proposals]
+    return bool(highest) and max(highest) >= APART * min(highest)
 
 
 def _learned(proposal: Proposal, chance: float) -> bool:
@@ -74,8 +81,14 @@ def _learned(proposal: Proposal, chance: float) -> bool:
 
 def _range(proposals: Sequence[Proposal], max_iter: int) -> GoodRange:
     """From the lowest to the highest LR of the best policies; for a constant LR the middle, by factors."""
-    times = np.unique(np.linspace(0, max_iter - 1, 1000).astype(int))
-    rates = [np.asarray(p.policy.bind(max_iter)(times)) for p in proposals]
+    rates = [_rates(p, max_iter) for p in proposals]
     high = max(float(r.max()) for r in rates)
     low = max(min(float(r[r > 0].min()) for r in rates), high / 100)
-    return GoodRange(*(float(f"{lr:.2g}") for lr in (low, high, math.sqrt(low * high))))
+    # What lies above is not known to be good: the limit is set so that nothing above it is proposed.
+    limit = high / BELOW_LIMIT
+    return GoodRange(*(float(f"{lr:.2g}") for lr in (low, high, math.sqrt(low * high), limit)))
+
+
+def _rates(proposal: Proposal, max_iter: int) -> np.ndarray:
+    times = np.unique(np.linspace(0, max_iter - 1, 1000).astype(int))
+    return np.asarray(proposal.policy.bind(max_iter)(times))

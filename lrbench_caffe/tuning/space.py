@@ -63,10 +63,6 @@ class Candidate:
     policy: Policy
     origin: str
 
-    @property
-    def text(self) -> str:
-        return str(self.policy)
-
 
 def functions(text: str) -> tuple[str, ...]:
     """The functions of --functions: all, cyclic, decaying, or names by commas.
@@ -162,12 +158,12 @@ def half_cycle(name: str, cycles: int, max_iter: int, epoch: float | None) -> in
 
 
 def _epochs(iterations: float, epoch: float | None) -> int:
-    """Rounded to whole epochs, unless that moves it by more than a tenth."""
+    """Down to whole epochs, unless that takes more than a tenth; never up: the last cycle has to end."""
     if epoch:
-        whole = round(iterations / epoch) * epoch
-        if abs(whole - iterations) <= 0.1 * iterations:
-            return max(1, round(whole))
-    return max(1, round(iterations))
+        whole = int(iterations / epoch) * epoch
+        if whole >= 0.9 * iterations:
+            return max(1, int(whole))
+    return max(1, int(iterations))
 
 
 def _distinct(*lrs: float) -> list[float]:

@@ -44,6 +44,8 @@ class Plan:
         seeds: trainings of each finalist; top: how many finalists.
         budget: iterations, for all of it; None for the usual share.
         compose: whether to try compositions of the best policies.
+        files: digest of the solver and its nets, so that no other training is taken for one of this study.
+        batch: trainings that the search decides on at a time, from the pool's room when the study began.
     """
 
     solver: str
@@ -60,6 +62,8 @@ class Plan:
     top: int = 1
     budget: int | None = None
     compose: bool = False
+    files: str = ""
+    batch: int = 1
 
     def as_json(self) -> dict[str, Any]:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
@@ -153,12 +157,12 @@ class Study:
         """A training in the folder of this study; ``more`` as for ``Training``."""
         return Training(
             solver, seed=seed, out=str(self.folder / "trainings" / name), db=self._db,
-            hang_seconds=self._hang_seconds, flags=self.plan.flags, **more,
+            hang_seconds=self._hang_seconds, flags=self.plan.flags, retry=True, **more,
         )  # fmt: skip
 
     @property
     def slots(self) -> int:
-        """How many trainings there is room for at a time."""
+        """How many trainings there is room for at a time; a cluster's number changes."""
         return self._pool.slots
 
     @property

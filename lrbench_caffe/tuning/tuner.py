@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ SHARE = 0.15  # of training all candidates in full: what a tuning may cost if no
 RANGE_SHARE = 0.1  # of a training: length of the range test's trainings
 LAST_CHANCES = 3  # times as many finalists as are wanted are tried, where some diverge
 COMPOSING_SHARE = 0.2  # of the search's budget, for compositions
-MAY_CHANGE = ("budget", "top", "seeds", "target_top1", "compose")  # when a study goes on
+MAY_CHANGE = ("budget", "top", "seeds", "target_top1", "compose", "batch")  # when a study goes on
 
 
 @dataclass
@@ -105,6 +105,7 @@ class Tuner:
         if path.exists():
             kept = _read(path)
             _check_same(kept["plan"], self._plan, self._study.folder)
+            self._plan = replace(self._plan, batch=int(kept["plan"].get("batch", 1)))
             self._say(f"the study in {self._study.folder} goes on")
             return Experience.from_json(kept["experience"])
         experience = Experience()
@@ -113,6 +114,7 @@ class Tuner:
             experience = look_up(self._db, self._task, self._solver, self._plan.max_iter, names)
             for text, why in experience.policies:
                 self._say(f"known: {text} ({why})")
+        self._plan = replace(self._plan, batch=self._study.slots)
         path.parent.mkdir(parents=True, exist_ok=True)
         content = {"plan": self._plan.as_json(), "experience": experience.as_json()}
         temporary = path.with_suffix(".tmp")
@@ -177,7 +179,7 @@ class Tuner:
         plan = self._plan
         search = Search(
             policies, max_iter=plan.max_iter, test_interval=plan.test_interval, budget=budget, seed=plan.seed,
-            chance=plan.chance, goal=plan.goal, target_top1=plan.target_top1, jobs=self._study.slots,
+            chance=plan.chance, goal=plan.goal, target_top1=plan.target_top1, jobs=plan.batch,
         )  # fmt: skip
         for trained in self._study.known.values():  # of the range test
             curve = trained.curve(plan.seed)
@@ -214,6 +216,11 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _check_same(kept: dict[str, Any], plan: Plan, folder: Path) -> None:
+    if kept.get("files") != plan.files:
+        raise InputError(
+            f"{folder} holds a study of {plan.solver} as it was before it or its net was edited; "
+            "allowed: the files as they were, or another --out"
+        )
     for name, value in plan.as_json().items():
         if name not in MAY_CHANGE and kept.get(name) != value:
             raise InputError(

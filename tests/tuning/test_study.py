@@ -127,6 +127,22 @@ def test_another_plan_in_the_same_folder_is_refused(tmp_path: Path) -> None:
         tune(tmp_path)
 
 
+def test_an_edited_solver_is_another_study(tmp_path: Path) -> None:
+    tune(tmp_path, files="one")
+    with pytest.raises(
+        InputError, match=r"a study of solver\.prototxt as it was before it or its net was edited"
+    ):
+        tune(tmp_path, files="other")
+
+
+def test_a_cluster_that_has_grown_changes_no_decision(tmp_path: Path) -> None:
+    first, grown = RulePool(), RulePool()
+    grown.slots = 8
+    tune(tmp_path, first)
+    tune(tmp_path, grown)
+    assert first.submitted == grown.submitted
+
+
 def test_a_finalist_that_diverges_with_another_seed_gives_way(tmp_path: Path) -> None:
     """What peaks between the limits of seed 1 and of the other seeds looks best, and is not reliable."""
     study, outcome = tune(tmp_path, functions=("TRI", "FIX"))
