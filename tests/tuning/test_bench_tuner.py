@@ -123,13 +123,43 @@ def test_searches_in_full_train_everything_once(search):
         assert ledger.cost == ledger.full_cost and outcome.trials == 3
 
 
-def test_a_grid_is_walked_along_its_axes():
-    """Whatever the order of loops, each policy differs from the one before in as few axes as can be: going
-    through the grid changes the outermost value as often as it has values."""
+def test_a_grid_is_walked_in_nested_loops():
+    """The outermost axis takes each of its values once: it changes one time less than it has values."""
     policies = pool(1000)
     places = [peers.place(policy) for policy in policies]
-    assert len(set(places)) == 64
-    assert places[16] == ("POLY", 0.03, 0) and places[50] == ("TRI", 0.06, 200)
+    curve_of_each = [curve([10, 20, 30, 40 + i]) for i in range(len(policies))]
+    outermost = set()
+    for seed in range(10):
+        order: list[int] = []
+
+        class Noting(Ledger):
+            over = False
+
+            def train(self, index, until, order=order):
+                order.append(index)
+                return super().train(index, until)
+
+        grid = CurveSet("grid", {"max_iter": 300, "test_interval": 100}, policies, {1: curve_of_each})
+        peers.grid_search(grid, Noting(curve_of_each), seed)
+        assert sorted(order) == list(range(64))
+        columns = list(zip(*(places[i] for i in order)))
+        changes = [sum(a != b for a, b in zip(column, column[1:])) for column in columns]
+        outer = [axis for axis in range(3) if changes[axis] == len(set(columns[axis])) - 1]
+        assert outer
+        outermost.update(outer)
+    assert outermost == {0, 1, 2}
+
+
+@pytest.mark.parametrize(
+    ("policy", "place"),
+    [
+        ("POLY(k0=0.03, p=1.2)", ("POLY", 0.03, 0)),
+        ("STEP(k0=0.03, gamma=0.85, l=100)", ("STEP", 0.03, 0)),
+        ("TRI(k0=0.006, k1=0.06, l=200)", ("TRI", 0.06, 200)),
+    ],
+)
+def test_where_a_policy_stands_in_the_grid(policy, place):
+    assert peers.place(parse(policy)) == place
 
 
 # -- the tuner --------------------------------------------------------------------------------------
@@ -163,9 +193,7 @@ def test_optuna_pays_for_stopped_trials_and_no_second_time():
             return True
 
     ledger = Ledger([SLOW, SLOW, BAD])
-    outcome = peers._optuna(
-        task(), ledger, 1, peers.Setting(1, 3, True), optuna.samplers.RandomSampler(seed=1), Stops()
-    )
+    outcome = peers._optuna(task(), ledger, 1, optuna.samplers.RandomSampler(seed=1), Stops())
     assert ledger.cost == 3 * 100
     assert (outcome.trials, outcome.repeats) == (peers.TRIALS * 3, peers.TRIALS * 3 - 3)
 
