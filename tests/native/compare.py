@@ -225,6 +225,8 @@ def check_gradients(nets, seed):
     while done < nets:
         kind = kinds[done % len(kinds)]
         shapes, fields = MAKERS[kind](draw)
+        if len(shapes[0]) != 4:  # behind an InnerProduct, where the layers are Caffe's own
+            continue
         shapes = [(2, shapes[0][1], min(shapes[0][2], 6) + 1, min(shapes[0][3], 6) + 2)]
         if not possible(kind, shapes, fields):
             continue
