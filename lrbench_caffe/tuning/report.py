@@ -48,18 +48,22 @@ def target_of(study: Study, finalists: Sequence[Trained]) -> float | None:
 def ranked(study: Study, finalists: Sequence[Trained]) -> list[Trained]:
     """By mean Top-1; for cost, by the mean iterations to the target, those that always get there first.
 
-    One that diverged with any seed stands behind all that did not.
+    The fewer of its trainings diverged, the better it stands, whatever its Top-1.
     """
     target = target_of(study, finalists)
 
     def key(trained: Trained) -> tuple[float, ...]:
         top1 = mean([m.top1 for m in _tops(trained)])
         if study.plan.goal == "accuracy" or target is None:
-            return (not trained.reliable, -top1, mean([float(m.iteration) for m in _tops(trained)]))
+            return (_diverged(trained), -top1, mean([float(m.iteration) for m in _tops(trained)]))
         reach = _reach(trained, target)
-        return (not trained.reliable, -len(reach) / max(1, len(trained.results)), mean(reach), -top1)
+        return (_diverged(trained), -len(reach) / max(1, len(trained.results)), mean(reach), -top1)
 
     return sorted(finalists, key=key)
+
+
+def _diverged(trained: Trained) -> int:
+    return sum(result.status in ("diverged", "failed") for result in trained.results.values())
 
 
 def _row(place: str, trained: Trained, target: float | None, columns: Sequence[str]) -> list[str]:

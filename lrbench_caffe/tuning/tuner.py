@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from lrbench_caffe.errors import InputError, TrainingError
 from lrbench_caffe.lr import Policy, PolicyError, from_caffe, parse
@@ -166,14 +169,24 @@ class Tuner:
         return best, composed
 
     def _finals(self, best: Sequence[Policy]) -> list[Trained]:
-        """The finalists, with all seeds; one that diverges with another seed gives way to the next."""
-        top, found = self._plan.top, list[Trained]()
-        waiting = list(best[: LAST_CHANCES * top])
+        """The finalists, with all seeds; one that diverges with another seed gives way to the next.
+
+        With it go all whose LR rises as high: they live at the same edge.
+        """
+        top, found, waiting = self._plan.top, list[Trained](), list(best)
         while waiting and (missing := top - sum(trained.reliable for trained in found)):
-            chosen, waiting = waiting[:missing], waiting[missing:]
+            if len(found) >= LAST_CHANCES * top:
+                break
+            chosen = waiting[:missing]
             self._say("finalists: " + ", ".join(f"{policy:.6g}" for policy in chosen))
             found += self._study.repeat(chosen)
+            edge = min((self._peak(t.policy) for t in found if not t.reliable), default=math.inf)
+            waiting = [policy for policy in waiting[missing:] if self._peak(policy) < edge]
         return found
+
+    def _peak(self, policy: Policy) -> float:
+        """The highest LR of a training."""
+        return float(np.max(policy(np.arange(self._plan.max_iter))))
 
     def _search(self, policies: list[Policy], budget: int) -> Search:
         plan = self._plan

@@ -33,8 +33,8 @@ def test_a_cycle_spans_the_range_or_more_and_ends_low() -> None:
 
 
 def test_nothing_is_proposed_that_is_known_to_diverge() -> None:
-    diverging = GoodRange(low=0.01, high=0.06, best=0.03, limit=0.1)
-    assert {parse(text).params["k1"] for text in texts("SIN2", good=diverging)} == {0.06, 0.07}
+    diverging = GoodRange(low=0.01, high=0.06, best=0.03, limit=0.2)
+    assert {parse(text).params["k1"] for text in texts("SIN2", good=diverging)} == {0.06, 0.12}
     close = GoodRange(low=0.01, high=0.06, best=0.03, limit=0.07)
     assert {parse(text).params["k1"] for text in texts("SIN2", good=close)} == {0.06}
 
