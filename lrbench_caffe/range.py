@@ -24,7 +24,7 @@ from rich.console import Console
 from lrbench_caffe import cli
 from lrbench_caffe.database.urls import resolve_url
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.jobs.flags import add_pool_flags, open_pool
+from lrbench_caffe.jobs.flags import add_pool_flags, open_pool, training_flags
 from lrbench_caffe.plots.tuning import ramp_plot
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.report import terminal_table
@@ -109,10 +109,10 @@ def make_plan(args: argparse.Namespace, solver: Solver, classes: int | None) -> 
     if args.iterations:
         interval = min(interval, max(1, args.iterations // 2))
         max_iter = max(max_iter, args.iterations)
-    flags = ["--layers", args.layers] + (["--caffe-python", args.caffe_python] if args.caffe_python else [])
     return Plan(
         solver=str(solver.path), max_iter=max_iter, test_interval=interval, epoch=solver.epoch,
-        chance=100.0 / classes if classes else 0.0, seed=args.seed, flags=tuple(flags),
+        chance=100.0 / classes if classes else 0.0, seed=args.seed,
+        flags=training_flags(args.layers, args.caffe_python),
     )  # fmt: skip
 
 

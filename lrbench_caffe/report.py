@@ -22,6 +22,11 @@ def number(value: float | None, digits: int) -> str:
     return "-" if value is None or value != value else f"{value:.{digits}f}"
 
 
+def clock(seconds: float) -> str:
+    """A time as h:mm:ss."""
+    return f"{int(seconds // 3600)}:{int(seconds // 60 % 60):02d}:{int(seconds % 60):02d}"
+
+
 def metrics_rows(measurements: Sequence[Measurement], num_params: int) -> Rows:
     """The eight metrics at the best test and at the last one (paper, section III).
 

@@ -26,7 +26,7 @@ from rich.console import Console
 from lrbench_caffe import cli
 from lrbench_caffe.database.urls import resolve_url
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.jobs.flags import add_pool_flags, open_pool
+from lrbench_caffe.jobs.flags import add_pool_flags, open_pool, training_flags
 from lrbench_caffe.lr import Policy
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.records import digest
@@ -150,9 +150,6 @@ def make_plan(args: argparse.Namespace, solver: Solver, classes: int | None) -> 
     if not solver.tests or solver.tests[0].scores is None:
         raise InputError(f"{solver.path}: no test net that classifies: a tuning compares Top-1")
     max_iter = args.max_iter or solver.message.max_iter
-    flags = ["--layers", args.layers]
-    if args.caffe_python:
-        flags += ["--caffe-python", args.caffe_python]
     return Plan(
         solver=str(solver.path),
         goal=args.goal,
@@ -167,7 +164,7 @@ def make_plan(args: argparse.Namespace, solver: Solver, classes: int | None) -> 
         budget=budget(args.budget, max_iter),
         target_top1=args.target_top1,
         compose=args.compose,
-        flags=tuple(flags),
+        flags=training_flags(args.layers, args.caffe_python),
         files=digest(fingerprint(solver)),
     )
 

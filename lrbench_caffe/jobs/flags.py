@@ -24,6 +24,11 @@ def add_pool_flags(p: cli.Parser) -> None:
     )  # fmt: skip
 
 
+def training_flags(layers: str, caffe_python: str | None) -> tuple[str, ...]:
+    """What every training of a command is given of the command's own flags."""
+    return ("--layers", layers, *(("--caffe-python", caffe_python) if caffe_python else ()))
+
+
 def open_pool(jobs: int | None, gpus: str | None, scheduler: str | None) -> Pool:
     """The pool that the flags ask for; the caller closes it.
 

@@ -26,7 +26,7 @@ from rich.console import Console
 from lrbench_caffe import cli
 from lrbench_caffe.database.urls import resolve_url
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.jobs.flags import add_pool_flags, open_pool
+from lrbench_caffe.jobs.flags import add_pool_flags, open_pool, training_flags
 from lrbench_caffe.reproduce.figures import figure1
 from lrbench_caffe.reproduce.plan import Plan, plan, plans, scale, select
 from lrbench_caffe.reproduce.reproduction import Goal, Reproduction
@@ -98,8 +98,8 @@ def main(argv: Sequence[str] | None = None, find: Callable[[str], Plan] = plan) 
 
 
 def _reproduce(args: argparse.Namespace, console: Console, goals: Sequence[Goal]) -> None:
-    flags = ["--layers", args.layers] + (["--caffe-python", args.caffe_python] if args.caffe_python else [])
-    options = Options(Path(args.out), resolve_url(args.db), tuple(flags), args.until)
+    flags = training_flags(args.layers, args.caffe_python)
+    options = Options(Path(args.out), resolve_url(args.db), flags, args.until)
     prober = Prober(args.layers, args.gpus, args.caffe_python, elsewhere=bool(args.scheduler))
     pool = open_pool(args.jobs, args.gpus, args.scheduler)
     try:

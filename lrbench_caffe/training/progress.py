@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from lrbench_caffe.metrics import Measurement
+from lrbench_caffe.report import clock
 from lrbench_caffe.training.observer import Observer
 
 LINE_SECONDS = 30.0  # between two lines where there is no terminal and no test
@@ -38,7 +39,7 @@ class Rate:
         if done <= 0:
             return "-:--:--"
         seconds = (time.monotonic() - self._began) / done * (self._stop - self._recent[-1][1])
-        return f"{int(seconds // 3600)}:{int(seconds // 60 % 60):02d}:{int(seconds % 60):02d}"
+        return clock(seconds)
 
 
 class ProgressDisplay(Observer):

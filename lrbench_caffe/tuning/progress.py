@@ -27,10 +27,9 @@ class TuningDisplay(Watch):
     def __init__(self, console: Console) -> None:
         self._console = console
         self._running: dict[Training, int] = {}  # iterations each had when it was begun
-        self._goal = 0
         self._best = ""
         self._top1 = -1.0
-        self._began = self._said = time.monotonic()
+        self._said = time.monotonic()
         self._bar = Progress(
             BarColumn(bar_width=24),
             TextColumn("{task.completed:,.0f}/{task.total:,.0f} iterations"),
@@ -51,7 +50,6 @@ class TuningDisplay(Watch):
     # -- the watch ------------------------------------------------------------------------------
 
     def budget(self, iterations: int) -> None:
-        self._goal = iterations
         self._bar.update(self._task, total=max(1, iterations))
 
     def begun(self, trainings: Sequence[Training]) -> None:

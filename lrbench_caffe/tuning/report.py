@@ -11,7 +11,7 @@ from lrbench_caffe.jobs import Result
 from lrbench_caffe.metrics import Measurement, best
 from lrbench_caffe.plots.sweeps import Point, range_plot
 from lrbench_caffe.plots.tuning import Line, tuning_plot
-from lrbench_caffe.report import Rows, markdown_table, number
+from lrbench_caffe.report import Rows, clock, markdown_table, number
 from lrbench_caffe.tuning.ladder import RULE, Ladder
 from lrbench_caffe.tuning.space import GoodRange
 from lrbench_caffe.tuning.study import Study, Trained
@@ -55,15 +55,11 @@ def ranked(study: Study, finalists: Sequence[Trained]) -> list[Trained]:
     def key(trained: Trained) -> tuple[float, ...]:
         top1 = mean([m.top1 for m in _tops(trained)])
         if study.plan.goal == "accuracy" or target is None:
-            return (_diverged(trained), -top1, mean([float(m.iteration) for m in _tops(trained)]))
+            return (trained.broken, -top1, mean([float(m.iteration) for m in _tops(trained)]))
         reach = _reach(trained, target)
-        return (_diverged(trained), -len(reach) / max(1, len(trained.results)), mean(reach), -top1)
+        return (trained.broken, -len(reach) / max(1, len(trained.results)), mean(reach), -top1)
 
     return sorted(finalists, key=key)
-
-
-def _diverged(trained: Trained) -> int:
-    return sum(result.status in ("diverged", "failed") for result in trained.results.values())
 
 
 def _row(place: str, trained: Trained, target: float | None, columns: Sequence[str]) -> list[str]:
@@ -125,13 +121,9 @@ def time_line(study: Study, outcome: Outcome) -> str:
         return "training time: not measured"
     full = seconds / iterations * outcome.full
     return (
-        f"training time, one after the other: {_clock(seconds)} measured; "
-        f"all candidates in full: {_clock(full)} by calculation"
+        f"training time, one after the other: {clock(seconds)} measured; "
+        f"all candidates in full: {clock(full)} by calculation"
     )
-
-
-def _clock(seconds: float) -> str:
-    return f"{int(seconds // 3600)}:{int(seconds // 60 % 60):02d}:{int(seconds % 60):02d}"
 
 
 # -- the report --------------------------------------------------------------------------------------

@@ -77,9 +77,14 @@ class Trained:
     results: dict[int, Result] = field(default_factory=dict)  # by seed
 
     @property
+    def broken(self) -> int:
+        """How many trainings of it diverged or failed."""
+        return sum(result.status in ("diverged", "failed") for result in self.results.values())
+
+    @property
     def reliable(self) -> bool:
-        """Whether no training of it diverged or failed."""
-        return all(result.status not in ("diverged", "failed") for result in self.results.values())
+        """Whether none did."""
+        return self.broken == 0
 
     def curve(self, seed: int) -> Curve | None:
         result = self.results.get(seed)
