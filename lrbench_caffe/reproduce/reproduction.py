@@ -11,13 +11,14 @@ from lrbench_caffe.database.terminal import open_at_terminal
 from lrbench_caffe.errors import InputError, LRBenchError, TrainingError
 from lrbench_caffe.jobs import Pool, Result, Training
 from lrbench_caffe.records import RunRecord
-from lrbench_caffe.report import Rows, csv_text, terminal_table
+from lrbench_caffe.report import Rows, csv_text, number, terminal_table
 from lrbench_caffe.reproduce import output
 from lrbench_caffe.reproduce.plan import Plan, Row
 from lrbench_caffe.reproduce.progress import Display
 from lrbench_caffe.reproduce.speed import Prober, Speed, duration
 from lrbench_caffe.reproduce.work import Item, Options, check_files, known_runs, missing
 
+LOSSES = 10  # iterations that a loss is the mean of, as single ones vary
 WAIT = 0.5  # seconds between two looks at what still runs
 
 
@@ -195,14 +196,19 @@ def seconds_of(items: Iterable[Item], speeds: Mapping[str, Speed]) -> dict[str, 
 
 
 def start_rows(goal: Goal, results: Iterable[Result]) -> Rows:
-    """Row, policy, seed, iteration reached, and how it came out."""
+    """Row, policy, seed, iteration reached, training losses (the mean of so many iterations at its beginning
+    and before the last one), and how it came out."""
     numbers = {str(row.trained): str(row.number) for row in goal.rows}
     note = [goal.plan.note] if goal.plan.scaled else []
-    rows = [["#", "policy", "seed", "iteration", "outcome", *(["scale"] if note else [])]]
+    losses = [f"loss, {which} {LOSSES}" for which in ("first", "last")]
+    rows = [["#", "policy", "seed", "iteration", *losses, "outcome", *(["scale"] if note else [])]]
     for result in results:
-        policy = str(result.training.policy)
+        training, reached = result.training, result.iteration
+        policy = str(training.policy)
         ended = "started" if result.status == "stopped" else f"{result.status}: {result.reason}"
-        rows.append([numbers[policy], policy, str(result.training.seed), str(result.iteration), ended, *note])
+        loss = training.run.iterations()[:reached, 2]
+        means = [number(part.mean(), 3) if len(part) else "-" for part in (loss[:LOSSES], loss[-LOSSES:])]
+        rows.append([numbers[policy], policy, str(training.seed), str(reached), *means, ended, *note])
     return rows
 
 

@@ -52,14 +52,18 @@ class Rung:
 class Ladder:
     """Decides which LRs to try next, and what the good range is.
 
+    An LR may be asked for while others are being tried: it is then wanted whatever they show.
+
     Args:
         chance: Top-1 of guessing, in percent.
     """
 
     chance: float
     rungs: dict[float, Rung] = field(default_factory=dict)
+    _tried: set[float] = field(default_factory=set)
 
     def add(self, rung: Rung) -> None:
+        self._tried.add(rung.lr)
         self.rungs[rung.lr] = rung
 
     @property
@@ -67,26 +71,35 @@ class Ladder:
         """The iterations of all tests, rising, without those before the first update."""
         return sorted({m.iteration for rung in self.rungs.values() for m in rung.measurements if m.iteration})
 
-    def ask(self) -> list[float]:
-        """The LRs to try next, all of which may be tried at the same time; none when the range is found."""
-        if not self.rungs:
-            return list(FIRST)
-        good = self._good()
-        tens = sorted(lr for lr in self.rungs if _is_ten(lr))
-        wanted = []
-        if good and good[-1] == tens[-1] and _times(tens[-1], 10) <= HIGHEST:
-            wanted.append(_times(tens[-1], 10))
-        if (not good or good[0] == tens[0]) and _times(tens[0], 0.1) >= LOWEST:
-            wanted.append(_times(tens[0], 0.1))
-        return wanted or [lr for lr in self._between(good) if lr not in self.rungs]
+    def ask(self) -> float | None:
+        """The next LR to try; None where there is none before the result of one that is being tried, and,
+        where none is, when the range is found."""
+        wanted = FIRST if not self._tried.issuperset(FIRST) else self._wanted()
+        found = next((lr for lr in wanted if lr not in self._tried), None)
+        if found is not None:
+            self._tried.add(found)
+        return found
 
-    def _between(self, good: list[float]) -> list[float]:
-        """LRs within the tens next to both ends of the good range."""
+    def _wanted(self) -> list[float]:
+        """The next tens, or finer steps, at both ends of what is good so far; some may have been tried."""
+        good = self._good()
         if not good:
-            return []
-        floors = {10.0 ** math.floor(math.log10(lr) + 1e-9) for lr in (good[0] / 1.01, good[-1])}
-        finer = sorted(_times(floor, factor) for floor in floors for factor in _FINER)
-        return [lr for lr in finer if LOWEST < lr < HIGHEST]
+            return [] if self._tried - set(self.rungs) else self._further(_times(min(self._tried), 0.1))
+        low, high = _ten_below(good[0] / 1.01), _ten_below(good[-1])
+        wanted = []
+        # An end that is a ten may yet turn out to be no good, beside a better one that is being tried.
+        if not _is_ten(good[-1]) or _times(good[-1], 0.1) in self.rungs:
+            wanted += self._further(_times(high, 10)) or self._finer(high, _times(high, 10))
+        if not _is_ten(good[0]) or _times(good[0], 10) in self.rungs:
+            wanted += self._further(low) or self._finer(low, low)
+        return wanted
+
+    def _further(self, ten: float) -> list[float]:
+        return [ten] if LOWEST <= ten <= HIGHEST and ten not in self._tried else []
+
+    def _finer(self, ten: float, end: float) -> list[float]:
+        """The steps above a ten, once it is known that the range ends at ``end``."""
+        return [_times(ten, factor) for factor in _FINER] if end in self.rungs else []
 
     def _good(self) -> list[float]:
         """The good LRs around the best one, rising."""
@@ -120,6 +133,11 @@ class Ladder:
 
 def _is_ten(lr: float) -> bool:
     return math.isclose(math.log10(lr), round(math.log10(lr)), abs_tol=1e-6)
+
+
+def _ten_below(lr: float) -> float:
+    """The highest power of ten that is not above an LR."""
+    return _times(10.0 ** math.floor(math.log10(lr) + 1e-9), 1)
 
 
 def _times(lr: float, factor: float) -> float:

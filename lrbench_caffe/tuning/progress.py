@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -52,8 +51,8 @@ class TuningDisplay(Watch):
     def budget(self, iterations: int) -> None:
         self._bar.update(self._task, total=max(1, iterations))
 
-    def begun(self, trainings: Sequence[Training]) -> None:
-        self._running = {training: reached(training) for training in trainings}
+    def begun(self, training: Training) -> None:
+        self._running[training] = reached(training)
 
     def waiting(self, iterations: int) -> None:
         now = iterations + sum(reached(t) - before for t, before in self._running.items())

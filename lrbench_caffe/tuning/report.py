@@ -66,8 +66,6 @@ def _row(place: str, trained: Trained, target: float | None, columns: Sequence[s
     tops = _tops(trained)
     diverged = sum(result.status == "diverged" for result in trained.results.values())
     trainings = str(len(trained.results)) + (f", {diverged} diverged" if diverged else "")
-    parts = [r.iteration for r in trained.results.values() if r.status == "stopped"]
-    trainings += f", to {min(parts)}" if parts else ""  # the solver's own, which is not trained to the end
     row = [place, f"{trained.policy:.6g}", trainings, spread([float(m.iteration) for m in tops], 0)]
     if target is not None:
         row.append(spread(_reach(trained, target), 0))

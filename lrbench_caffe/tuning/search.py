@@ -1,5 +1,7 @@
 """Decides which candidate to train next, and how far. Pure: it is told results and asked for steps.
 
+A step may be asked for while others are being trained: it is then decided without their results.
+
 What was found on recorded curves (tools/bench_tuner), and what the rules below make of it:
 
 - The range of LRs decides most, the function little. Two trainings are of one *level* where their mean LRs
@@ -28,8 +30,6 @@ import numpy as np
 
 from lrbench_caffe.lr import Policy
 from lrbench_caffe.tuning.curves import Curve
-
-BATCH = 2  # steps at a time for up to two jobs, which so find the same; with more, one for each
 
 # Levels, in decades of the LR.
 LEVEL = 0.2  # share of a training whose mean LR is its level
@@ -100,7 +100,6 @@ class Search:
         chance: Top-1 of guessing, in percent.
         goal: "accuracy", or "cost": the fewest iterations to target_top1.
         target_top1: in percent; with "accuracy", what is high enough.
-        jobs: trainings that there is room for at a time.
     """
 
     def __init__(
@@ -114,14 +113,12 @@ class Search:
         chance: float = 0.0,
         goal: str = "accuracy",
         target_top1: float | None = None,
-        jobs: int = 1,
     ) -> None:
         self.policies = list(policies)
         self._interval = test_interval
         self._tests = max(1, max_iter // test_interval)
         self._opening = max(1, round(OPEN * self._tests))
         self._budget = budget
-        self._batch = max(BATCH, jobs)
         self._random = np.random.default_rng(seed)
         self._chance = chance
         self._target = target_top1
@@ -137,6 +134,7 @@ class Search:
         self._done = np.zeros(len(self.policies), dtype=int)  # tests
         self._known: list[tuple[float, Curve]] = []  # of other policies: level and curve
         self._spent = 0
+        self._training: dict[int, int] = {}  # candidates in training, and what their steps cost at most
         self._scouting = True
 
     # -- results --------------------------------------------------------------------------------
@@ -153,6 +151,7 @@ class Search:
     def tell(self, step: Step, curve: Curve) -> None:
         """Take in what a step has brought: all of the training's curve so far."""
         before = self._curves[step.index]
+        del self._training[step.index]
         self._spent += curve.trained - (before.trained if before else 0)
         self._take(step.index, curve)
 
@@ -179,27 +178,34 @@ class Search:
         known = [i for i, c in enumerate(self._curves) if c is not None and c.alive and len(c.top1)]
         return sorted(known, key=key)
 
-    # -- the next steps -------------------------------------------------------------------------
+    # -- the next step --------------------------------------------------------------------------
 
-    def ask(self) -> list[Step]:
-        """The next steps, which may be taken at the same time; none when the search is over."""
+    def ask(self) -> Step | None:
+        """The next step; None where there is none before the result of one that is being trained, and, where
+        none is, when the search is over."""
         if self._over():
-            return []
-        if self._scouting:
-            scout = self._scout()
-            if scout is not None:
-                return [Step(scout, self._interval)]
-            self._scouting = False
+            return None
+        index = self._scout() if self._scouting else None
+        if index is not None:
+            return self._step(index, 1)
+        if self._scouting and self._training:
+            return None
+        self._scouting = False
         value = self._value()
-        order = np.argsort(-value, kind="stable")[: self._batch]
-        return [Step(int(i), self._next(int(i))) for i in order if np.isfinite(value[i])]
+        value[list(self._training)] = -np.inf
+        index = int(np.argmax(value))
+        if not np.isfinite(value[index]):
+            return None
+        done = int(self._done[index])
+        return self._step(index, self._opening if done < self._opening else done + 1)
 
-    def _next(self, index: int) -> int:
-        done = self._done[index]
-        return int(self._opening if done < self._opening else done + 1) * self._interval
+    def _step(self, index: int, tests: int) -> Step:
+        """Candidate ``index`` is trained up to its so many-th test from now on."""
+        self._training[index] = (tests - int(self._done[index])) * self._interval
+        return Step(index, tests * self._interval)
 
     def _over(self) -> bool:
-        if self._budget is not None and self._spent >= self._budget:
+        if self._budget is not None and self._spent + sum(self._training.values()) >= self._budget:
             return True
         # A training of the range test may be there already; it is a candidate that has to be.
         tops = (curve.best for curve in self._curves if curve is not None)
@@ -233,8 +239,10 @@ class Search:
         return min(too_high, default=np.inf)
 
     def _scout(self) -> int | None:
-        """A candidate to find the limit with, None when it is found: from the usual LR upwards until one
-        diverges, else downwards until one does not."""
+        """A candidate to find the limit with, from the usual LR upwards until one diverges, else downwards
+        until one does not; None when it is found, or while another candidate is at it."""
+        if self._training:
+            return None
         limit = self._limit()
         bearable = [at for at, curve in self._results() if self._learned(curve) and at < limit]
         if bearable and np.isfinite(limit):

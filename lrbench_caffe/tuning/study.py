@@ -11,10 +11,12 @@ them again when it is started again: trainings that are there are not repeated, 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lrbench_caffe.errors import TrainingError
 from lrbench_caffe.jobs import Pool, Result, Training
@@ -22,10 +24,15 @@ from lrbench_caffe.lr import Policy, parse
 from lrbench_caffe.runtime.client import HANG_SECONDS
 from lrbench_caffe.tuning.curves import Curve
 from lrbench_caffe.tuning.ladder import Ladder, Rung
-from lrbench_caffe.tuning.search import Search
+from lrbench_caffe.tuning.search import Search, Step
 from lrbench_caffe.tuning.space import FAMILIES, GoodRange
 
+T = TypeVar("T")
+
 WAIT = 0.5  # seconds between two looks at what still runs
+# Trainings that are decided on ahead of results: more than run at a time, so that one that ends early leaves
+# no slot idle, and the same for one slot and for two, which so take the same decisions.
+AHEAD = 3
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,7 @@ class Plan:
         budget: iterations, for all of it; None for the usual share.
         compose: whether to try compositions of the best policies.
         files: digest of the solver and its nets, so that no other training is taken for one of this study.
-        batch: trainings that the search decides on at a time, from the pool's room when the study began.
+        slots: trainings that the pool had room for at a time when the study began.
     """
 
     solver: str
@@ -63,7 +70,12 @@ class Plan:
     budget: int | None = None
     compose: bool = False
     files: str = ""
-    batch: int = 1
+    slots: int = 1
+
+    @property
+    def ahead(self) -> int:
+        """How many trainings are decided on before the result of the first of them must be known."""
+        return max(AHEAD, math.ceil(1.5 * self.slots))
 
     def as_json(self) -> dict[str, Any]:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
@@ -117,6 +129,7 @@ class Study:
         self.plan = plan
         self.known: dict[str, Trained] = {}
         self._latest: dict[str, Result] = {}  # by run directory
+        self._ended: dict[Training, Result] = {}  # that nobody has asked for yet
         self._pool = pool
         self._db = db
         self._hang_seconds = hang_seconds
@@ -130,26 +143,40 @@ class Study:
         Returns:
             The results, in the order of what was wanted.
         """
-        pairs = [(policy, self._training(policy, seed, until)) for policy, seed, until in wanted]
-        results = self.run([training for _, training in pairs])
-        for (policy, training), result in zip(pairs, results):
-            self.known.setdefault(str(policy), Trained(policy)).results[training.seed] = result
-        return results
+        begun = [self.begin(policy, seed, until) for policy, seed, until in wanted]
+        return [self.result(training) for training in begun]
 
-    def run(self, trainings: Sequence[Training]) -> list[Result]:
-        """Any trainings; ``train`` makes those of policies."""
-        for training in trainings:
-            self._pool.submit(training)
-        self.watch.begun(trainings)
-        results: dict[Training, Result] = {}
-        while len(results) < len(trainings):
+    def begin(self, policy: Policy, seed: int, until: int) -> Training:
+        """Train a policy as soon as there is room; ``result`` tells what comes out."""
+        training = self._training(policy, seed, until)
+        self.known.setdefault(str(policy), Trained(policy))
+        self._submit(training)
+        return training
+
+    def result(self, training: Training) -> Result:
+        """Wait for a training that was begun."""
+        while training not in self._ended:
             result = self._pool.next(timeout=WAIT)
             if result is None:
                 self.watch.waiting(self.iterations)
                 continue
-            results[result.training] = self._latest[result.training.out] = result
+            self._ended[result.training] = self._latest[result.training.out] = result
             self.watch.ended(result, self.iterations)
-        return [results[training] for training in trainings]
+        found = self._ended.pop(training)
+        trained = self.known.get(str(training.policy))
+        if trained is not None:
+            trained.results[training.seed] = found
+        return found
+
+    def run(self, trainings: Sequence[Training]) -> list[Result]:
+        """Any trainings, all at the same time where there is room; ``train`` makes those of policies."""
+        for training in trainings:
+            self._submit(training)
+        return [self.result(training) for training in trainings]
+
+    def _submit(self, training: Training) -> None:
+        self._pool.submit(training)
+        self.watch.begun(training)
 
     def _training(self, policy: Policy, seed: int, until: int) -> Training:
         plan = self.plan
@@ -188,37 +215,66 @@ class Study:
         Raises:
             TrainingError: all trainings failed, or no LR learned anything.
         """
-        while lrs := ladder.ask():
-            policies = [parse(f"FIX(k0={lr!r})") for lr in lrs]
-            results = self.train((policy, self.plan.seed, until) for policy in policies)
-            for lr, result in zip(lrs, results):
-                diverged, failed = result.status == "diverged", result.status == "failed"
-                ladder.add(Rung(lr, result.measurements, diverged, failed))
-            if all(rung.failed for rung in ladder.rungs.values()):
-                last = results[-1]
-                raise TrainingError(f"all trainings failed: {last.reason}; see {last.training.out}")
+
+        def begin(lr: float) -> Training:
+            return self.begin(parse(f"FIX(k0={lr!r})"), self.plan.seed, until)
+
+        def tell(lr: float, result: Result) -> None:
+            diverged, failed = result.status == "diverged", result.status == "failed"
+            ladder.add(Rung(lr, result.measurements, diverged, failed))
+
+        self._carry_out(ladder.ask, begin, tell)
+        failed = [rung.failed for rung in ladder.rungs.values()]
+        if all(failed):
+            last = list(self._latest.values())[-1]
+            raise TrainingError(f"all trainings failed: {last.reason}; see {last.training.out}")
         return ladder.result()
 
     def search(self, search: Search) -> None:
         """Train what the search asks for until it asks for nothing more."""
-        policies = search.policies
-        while steps := search.ask():
-            wanted = [(policies[step.index], self.plan.seed, step.until) for step in steps]
-            for step, result in zip(steps, self.train(wanted)):
-                search.tell(step, Curve.of(result.measurements, result.iteration, result.status))
 
-    def repeat(self, policies: Sequence[Policy]) -> list[Trained]:
-        """Train the finalists to the end, with all seeds."""
+        def begin(step: Step) -> Training:
+            return self.begin(search.policies[step.index], self.plan.seed, step.until)
+
+        def tell(step: Step, result: Result) -> None:
+            search.tell(step, Curve.of(result.measurements, result.iteration, result.status))
+
+        self._carry_out(search.ask, begin, tell)
+
+    def _carry_out(
+        self, ask: Callable[[], T | None], begin: Callable[[T], Training], tell: Callable[[T, Result], None]
+    ) -> None:
+        """Train what is asked for until nothing more is, a few trainings ahead of the results.
+
+        These are told in the order of what was asked for, whichever ends first: so all decisions are a
+        function of the results, not of the time that they took.
+        """
+        begun: deque[tuple[T, Training]] = deque()
+        while True:
+            while len(begun) < self.plan.ahead and (wanted := ask()) is not None:
+                begun.append((wanted, begin(wanted)))
+            if not begun:
+                return
+            asked, training = begun.popleft()
+            tell(asked, self.result(training))
+
+    def repeat(self, policies: Sequence[Policy], baseline: Policy | None = None) -> list[Trained]:
+        """Train the finalists to the end with all seeds, and the baseline with the first."""
         seeds = range(self.plan.seed, self.plan.seed + self.plan.seeds)
-        self.train((policy, seed, self.plan.max_iter) for policy in policies for seed in seeds)
+        # The search has begun those with the first seed, so they are the shortest: the last, for jobs to
+        # end together.
+        wanted = [(policy, seed) for seed in reversed(seeds) for policy in policies]
+        if baseline is not None and baseline not in policies:
+            wanted.append((baseline, self.plan.seed))
+        self.train((policy, seed, self.plan.max_iter) for policy, seed in wanted)
         return [self.known[str(policy)] for policy in policies]
 
 
 class Watch:
     """Is told what a study does; for people, or for nobody, as here."""
 
-    def begun(self, trainings: Sequence[Training]) -> None:
-        """These are being trained now."""
+    def begun(self, training: Training) -> None:
+        """It is being trained now, or as soon as there is room."""
 
     def waiting(self, iterations: int) -> None:
         """Nothing has ended for half a second; so many iterations were trained in all that has."""

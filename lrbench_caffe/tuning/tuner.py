@@ -27,7 +27,7 @@ SHARE = 0.15  # of training all candidates in full: what a tuning may cost if no
 RANGE_SHARE = 0.1  # of a training: length of the range test's trainings
 LAST_CHANCES = 3  # times as many finalists as are wanted are tried, where some diverge
 COMPOSING_SHARE = 0.2  # of the search's budget, for compositions
-MAY_CHANGE = ("budget", "top", "seeds", "target_top1", "compose", "batch")  # when a study goes on
+MAY_CHANGE = ("budget", "top", "seeds", "target_top1", "compose", "slots")  # when a study goes on
 
 
 @dataclass
@@ -63,10 +63,14 @@ class Tuner:
     """
 
     def __init__(self, study: Study, task: Task, solver: Solver, db: str | None) -> None:
-        self._study, self._plan = study, study.plan
+        self._study = study
         self._task, self._solver, self._db = task, solver, db
         self._say = study.watch.say
         self._spent: dict[str, int] = {}
+
+    @property
+    def _plan(self) -> Plan:
+        return self._study.plan
 
     def tune(self) -> Outcome:
         """All stages.
@@ -95,7 +99,7 @@ class Tuner:
         )
         self._study.watch.budget(budget)
         best, composed = self._find(pool, budget)
-        trained = self._finals(best)
+        trained = self._finals(best, own)
         self._account("finalists")
         baseline = self._study.known.get(str(own)) if own else None
         return Outcome(good, ladder, pool, full, trained, baseline, self._spent, composed)
@@ -108,7 +112,7 @@ class Tuner:
         if path.exists():
             kept = _read(path)
             _check_same(kept["plan"], self._plan, self._study.folder)
-            self._plan = replace(self._plan, batch=int(kept["plan"].get("batch", 1)))
+            self._study.plan = replace(self._plan, slots=int(kept["plan"].get("slots", 1)))
             self._say(f"the study in {self._study.folder} goes on")
             return Experience.from_json(kept["experience"])
         experience = Experience()
@@ -117,7 +121,7 @@ class Tuner:
             experience = look_up(self._db, self._task, self._solver, self._plan.max_iter, names)
             for text, why in experience.policies:
                 self._say(f"known: {text} ({why})")
-        self._plan = replace(self._plan, batch=self._study.slots)
+        self._study.plan = replace(self._plan, slots=self._study.slots)
         path.parent.mkdir(parents=True, exist_ok=True)
         content = {"plan": self._plan.as_json(), "experience": experience.as_json()}
         temporary = path.with_suffix(".tmp")
@@ -151,8 +155,8 @@ class Tuner:
     def _find(self, pool: Sequence[Candidate], budget: int) -> tuple[list[Policy], list[Candidate]]:
         """All that was trained, the best first, and the compositions that were tried."""
         plan = self._plan
-        # What the finalists will need, if none of them has been trained far.
-        reserve = plan.top * plan.seeds * plan.max_iter
+        # What the finalists and the baseline will need, if none of them has been trained far.
+        reserve = (plan.top * plan.seeds + 1) * plan.max_iter
         room = max(budget - reserve - self._study.iterations, budget // 4, 1)
         share = COMPOSING_SHARE if plan.compose else 0.0
         search = self._search([c.policy for c in pool], round((1 - share) * room))
@@ -168,8 +172,9 @@ class Tuner:
             raise TrainingError(f"no candidate could be trained; see the logs in {self._study.folder}")
         return best, composed
 
-    def _finals(self, best: Sequence[Policy]) -> list[Trained]:
-        """The finalists, with all seeds; one that diverges with another seed gives way to the next.
+    def _finals(self, best: Sequence[Policy], own: Policy | None) -> list[Trained]:
+        """The finalists, with all seeds, beside the solver's own policy; one that diverges with another seed
+        gives way to the next.
 
         With it go all whose LR rises as high: they live at the same edge.
         """
@@ -179,7 +184,7 @@ class Tuner:
                 break
             chosen = waiting[:missing]
             self._say("finalists: " + ", ".join(f"{policy:.6g}" for policy in chosen))
-            found += self._study.repeat(chosen)
+            found += self._study.repeat(chosen, own)
             edge = min((self._peak(t.policy) for t in found if not t.reliable), default=math.inf)
             waiting = [policy for policy in waiting[missing:] if self._peak(policy) < edge]
         return found
@@ -192,7 +197,7 @@ class Tuner:
         plan = self._plan
         search = Search(
             policies, max_iter=plan.max_iter, test_interval=plan.test_interval, budget=budget, seed=plan.seed,
-            chance=plan.chance, goal=plan.goal, target_top1=plan.target_top1, jobs=plan.batch,
+            chance=plan.chance, goal=plan.goal, target_top1=plan.target_top1,
         )  # fmt: skip
         for trained in self._study.known.values():  # of the range test
             curve = trained.curve(plan.seed)

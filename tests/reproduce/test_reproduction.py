@@ -19,7 +19,7 @@ from lrbench_caffe.lr import parse
 from lrbench_caffe.reproduce import reproduction
 from lrbench_caffe.reproduce.__main__ import main
 from lrbench_caffe.reproduce.plan import Plan, plan, scale, select
-from lrbench_caffe.reproduce.reproduction import Goal, Reproduction
+from lrbench_caffe.reproduce.reproduction import Goal, Reproduction, start_rows
 from lrbench_caffe.reproduce.speed import Speed
 from lrbench_caffe.reproduce.work import Options
 from tests.reproduce.runs import measured, run
@@ -203,6 +203,15 @@ def test_the_first_iterations_only(bench):
         ("8", "1", "7", "failed: Check failed: x"),
     ]
     assert not (bench.folder / "table7.md").exists()  # no results
+
+
+def test_the_losses_of_first_iterations(tmp_path):
+    training = Training("s.prototxt", seed=1, out=str(tmp_path), policy=str(VII.rows[0].trained))
+    losses = [f"{n},0.01,{2.5 - 0.1 * n}\n" for n in range(20)]
+    (tmp_path / "iterations.csv").write_text("iteration,lr,loss\n" + "".join(losses))
+    (row,) = start_rows(Goal(VII, VII.rows), [Result(training, "stopped", "as --until asks", 14)])[1:]
+    # 2.5 to 1.6, and up to iteration 13: 2.1 to 1.2.
+    assert row[3:] == ["14", "2.050", "1.650", "started"]
 
 
 def test_rows_limit_what_is_trained_not_what_is_shown(bench):

@@ -21,14 +21,20 @@ def rung(lr: float, *top1: float, diverged: bool = False) -> Rung:
     return Rung(lr, tests, diverged)
 
 
-def climb(top1: Callable[[float], float], limit: float) -> tuple[Ladder, list[list[float]]]:
-    """A whole test where an LR ends with ``top1(lr)``, and diverges from ``limit`` on."""
-    ladder, asked = Ladder(CHANCE), []
-    while lrs := ladder.ask():
-        asked.append(lrs)
-        for lr in lrs:
-            ladder.add(rung(lr, top1(lr), diverged=lr >= limit))
-    return ladder, asked
+def climb(top1: Callable[[float], float], limit: float, ahead: int = 1) -> tuple[Ladder, list[float]]:
+    """A whole test where an LR ends with ``top1(lr)``, and diverges from ``limit`` on.
+
+    So many LRs are asked ``ahead`` of results.
+    """
+    ladder, asked, begun = Ladder(CHANCE), list[float](), list[float]()
+    while True:
+        while len(begun) < ahead and (lr := ladder.ask()):
+            asked.append(lr)
+            begun.append(lr)
+        if not begun:
+            return ladder, asked
+        lr = begun.pop(0)
+        ladder.add(rung(lr, top1(lr), diverged=lr >= limit))
 
 
 def hill(best: float, slope: float = 20.0) -> Callable[[float], float]:
@@ -39,7 +45,7 @@ def hill(best: float, slope: float = 20.0) -> Callable[[float], float]:
 def test_tens_first_then_finer_steps_around_the_good_ones() -> None:
     ladder, asked = climb(hill(0.01), limit=0.1)
     # Good is within 5 % of 80, so 86 % or more: within a fifth of a decade of 0.01.
-    assert asked == [[0.1, 0.01, 0.001], [0.002, 0.005, 0.02, 0.05]]
+    assert asked == [0.1, 0.01, 0.001, 0.02, 0.05, 0.002, 0.005]
     good = ladder.result()
     assert (good.low, good.high, good.best, good.limit) == (0.01, 0.01, 0.01, 0.1)
 
@@ -53,18 +59,35 @@ def test_a_flat_top_is_the_range() -> None:
 
 def test_goes_up_where_the_highest_is_good_and_down_where_the_lowest_is() -> None:
     ladder, asked = climb(hill(1.0), limit=5.0)
-    assert asked[1] == [1.0]
+    assert asked[3] == 1.0
     assert ladder.result().best == 1.0
     ladder, asked = climb(hill(1e-5), limit=0.005)
-    assert [min(lrs) for lrs in asked[1:4]] == [1e-4, 1e-5, 1e-6]
+    assert asked[3:6] == [1e-4, 1e-5, 1e-6]
     assert ladder.result().best == 1e-5
 
 
 def test_ends_at_both_ends_of_what_any_net_needs() -> None:
-    _, asked = climb(lambda lr: 90.0, limit=math.inf)
-    tried = [lr for lrs in asked for lr in lrs]
+    _, tried = climb(lambda lr: 90.0, limit=math.inf)
     assert len(set(tried)) == len(tried)
     assert (min(tried), max(tried)) == (LOWEST, HIGHEST)
+
+
+@pytest.mark.parametrize("best", [1e-5, 0.003, 0.01, 0.1, 1.0])
+@pytest.mark.parametrize("slope", [5.0, 20.0])
+def test_asking_ahead_tries_the_same_lrs(best: float, slope: float) -> None:
+    ladders = [climb(hill(best, slope), limit=5 * best, ahead=ahead)[0] for ahead in (1, 3, 6)]
+    assert len({frozenset(ladder.rungs) for ladder in ladders}) == 1
+    assert len({ladder.result() for ladder in ladders}) == 1
+
+
+def test_ahead_of_results_nothing_is_tried_that_they_may_make_needless() -> None:
+    ladder = Ladder(CHANCE)
+    assert [ladder.ask() for _ in range(4)] == [0.1, 0.01, 0.001, None]
+    ladder.add(rung(0.1, 80.0))
+    assert ladder.ask() is None  # 0.01 may be so much better that 0.1 is no good
+    ladder.add(rung(0.01, 70.0))
+    assert ladder.ask() == 1.0
+    assert ladder.ask() is None
 
 
 def test_a_dip_ends_the_range() -> None:

@@ -39,14 +39,15 @@ class World:
 
     def play(self, search: Search) -> list[Step]:
         taken = []
-        while steps := search.ask():
-            for step in steps:
-                assert self.trained[step.index] < step.until <= MAX_ITER  # a step is always new iterations
-                found = self.curve(step.index, step.until)
-                self.trained[step.index] = step.until
-                search.tell(step, found)
-                taken.append(step)
+        while step := search.ask():
+            self.take(step)
+            search.tell(step, self.curve(step.index, step.until))
+            taken.append(step)
         return taken
+
+    def take(self, step: Step) -> None:
+        assert self.trained[step.index] < step.until <= MAX_ITER  # a step is always new iterations
+        self.trained[step.index] = step.until
 
 
 def search(candidates: list[Policy], **more: object) -> Search:
@@ -71,7 +72,34 @@ def test_the_best_comes_long_before_that() -> None:
     one = search(MANY, budget=3 * MAX_ITER)
     world.play(one)
     assert one.best == 5
-    assert sum(world.trained) <= 3 * MAX_ITER + 2 * MAX_ITER // 5  # the last batch may go beyond
+    assert sum(world.trained) <= 3 * MAX_ITER + MAX_ITER // 5  # the last step may go beyond
+
+
+def test_steps_that_are_asked_for_ahead_are_of_different_candidates_and_within_the_budget() -> None:
+    world = World(MANY, TOPS)
+    one = search(MANY, budget=2 * MAX_ITER)
+    one.know(parse("FIX(k0=0.08)"), curve([], "diverged", trained=20))
+    one.know(parse("FIX(k0=0.015)"), curve([50.0, 60.0]))
+    begun: list[Step] = []
+    while True:
+        while len(begun) < 4 and (step := one.ask()):
+            assert step.index not in [other.index for other in begun]
+            world.take(step)
+            begun.append(step)
+        assert sum(world.trained) <= 2 * MAX_ITER + MAX_ITER // 5
+        if not begun:
+            break
+        first = begun.pop(0)
+        one.tell(first, world.curve(first.index, first.until))
+    assert sum(world.trained) >= 2 * MAX_ITER
+
+
+def test_while_a_scout_is_on_its_way_nothing_else_is_begun() -> None:
+    one = search(MANY)
+    scout = one.ask()
+    assert scout is not None and one.ask() is None
+    one.tell(scout, World(MANY, TOPS).curve(scout.index, scout.until))
+    assert one.ask() is not None
 
 
 def test_nothing_at_or_above_what_diverged_is_tried_again() -> None:
@@ -154,10 +182,9 @@ def test_for_cost_nothing_is_trained_beyond_the_cheapest_way_to_the_target() -> 
     one = search([slow, fast], goal="cost", target_top1=90.0)
     rising = {0: np.linspace(5, 100, TESTS), 1: np.linspace(40, 100, TESTS)}  # 90 at test 18 and 17
     trained = [0, 0]
-    while steps := one.ask():
-        for step in steps:
-            trained[step.index] = step.until
-            one.tell(step, curve(rising[step.index][: step.until // INTERVAL]))
+    while step := one.ask():
+        trained[step.index] = step.until
+        one.tell(step, curve(rising[step.index][: step.until // INTERVAL]))
     assert one.ranking()[0] == 1
     assert max(trained) <= 1800
 

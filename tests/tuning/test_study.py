@@ -32,8 +32,9 @@ class RulePool:
 
     slots = 1
 
-    def __init__(self, fails: str = "nothing") -> None:
+    def __init__(self, fails: str = "nothing", next_one: int = -1) -> None:
         self._fails = fails
+        self._next_one = next_one
         self._results: list[Result] = []
         self.submitted: list[Training] = []
 
@@ -55,7 +56,8 @@ class RulePool:
         return Result(training, status, None, training.until or MAX_ITER, 1.0, measured)
 
     def next(self, timeout: float | None = None) -> Result | None:
-        return self._results.pop() if self._results else None  # the last first: no order is promised
+        # The last first, by default: no order is promised.
+        return self._results.pop(self._next_one) if self._results else None
 
     def close(self) -> None: ...
 
@@ -115,6 +117,23 @@ def test_the_same_study_again_makes_the_same_decisions(tmp_path: Path) -> None:
     tune(tmp_path, first)
     tune(tmp_path, second)
     assert first.submitted == second.submitted
+
+
+def test_the_order_in_which_trainings_end_changes_no_decision(tmp_path: Path) -> None:
+    last_first, first_first = RulePool(), RulePool(next_one=0)
+    first_first.slots = 2
+    tune(tmp_path / "last", last_first)
+    tune(tmp_path / "first", first_first)
+    wanted = [[(t.policy, t.seed, t.until) for t in pool.submitted] for pool in (last_first, first_first)]
+    assert wanted[0] == wanted[1]
+
+
+def test_the_solvers_own_policy_is_trained_to_the_end_beside_the_finalists(tmp_path: Path) -> None:
+    study, outcome = tune(tmp_path, top=1)
+    assert outcome.baseline is not None and outcome.baseline not in outcome.finalists
+    assert {seed: r.status for seed, r in outcome.baseline.results.items()} == {1: "finished"}
+    own = finalist_rows(study, outcome)[-1]
+    assert own[:3] == ["own", "FIX(k0=0.01)", "1"]
 
 
 def test_another_plan_in_the_same_folder_is_refused(tmp_path: Path) -> None:

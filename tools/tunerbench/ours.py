@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import numpy as np
 
 from lrbench_caffe.tuning import curves as tuning
-from lrbench_caffe.tuning.search import Search
+from lrbench_caffe.tuning.search import Search, Step
+from lrbench_caffe.tuning.study import AHEAD
 
 from .curves import Curve, CurveSet
 from .ledger import Ledger
@@ -23,12 +26,15 @@ def tuner_search(task: CurveSet, ledger: Ledger, seed: int) -> Outcome:
         task.policies, max_iter=task.max_iter, test_interval=task.test_interval, seed=seed, chance=CHANCE
     )
     outcome = Outcome()
-    while steps := search.ask():
-        for step in steps:
-            if ledger.over:
-                return outcome
+    begun: deque[tuple[Step, Curve]] = deque()
+    while not ledger.over:
+        while len(begun) < AHEAD and (step := search.ask()):
             outcome.trials += 1
-            search.tell(step, _told(ledger.train(step.index, step.until)))
+            begun.append((step, ledger.train(step.index, step.until)))
+        if not begun:
+            break
+        step, curve = begun.popleft()
+        search.tell(step, _told(curve))
     return outcome
 
 
