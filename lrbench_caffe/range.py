@@ -16,6 +16,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TextIO, cast
 
@@ -90,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     pool = open_pool(args.jobs, args.gpus, args.scheduler)
     try:
         with TuningDisplay(console) as display:
-            study = Study(folder, plan, pool, db=db, watch=display)
+            study = Study(folder, replace(plan, slots=pool.slots), pool, db=db, watch=display)
             find = _climb if args.form == "ladder" else _rise
             good, plot = find(args, study, solver, console)
     finally:

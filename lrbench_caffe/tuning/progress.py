@@ -81,7 +81,8 @@ def line(result: Result) -> str:
     """A result for people."""
     training = result.training
     top = best(result.measurements)
-    text = f"{training.policy}  seed {training.seed}  iteration {result.iteration}"
+    what = training.policy or Path(training.solver).stem  # a pass of the ramp has no policy
+    text = f"{what}  seed {training.seed}  iteration {result.iteration}"
     if top and top.top1 is not None:
         text += f"  best Top-1 {top.top1:.2f} % at {top.iteration}"
     if result.status in ("diverged", "failed"):

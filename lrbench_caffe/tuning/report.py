@@ -144,7 +144,7 @@ def write_report(study: Study, outcome: Outcome) -> Path:
         f"{time_line(study, outcome)}.\n",
         "![Top-1 over iterations](tuning.png)\n",
         "## All trainings\n",
-        markdown_table(training_rows(study), left=1),
+        markdown_table(training_rows(study, outcome), left=1),
     ]
     if outcome.ladder:
         draw_ladder(study.folder / "range.png", outcome.ladder, outcome.good, study.plan.epoch)
@@ -171,10 +171,11 @@ def ladder_rows(ladder: Ladder) -> Rows:
     return rows
 
 
-def training_rows(study: Study) -> Rows:
+def training_rows(study: Study, outcome: Outcome) -> Rows:
     """Every training of the study, the best first."""
+    origins = {str(c.policy): c.origin for c in (*outcome.candidates, *outcome.composed)}
     results = [r for trained in study.known.values() for r in trained.results.values()]
-    rows = [["policy", "seed", "iterations", "best Top-1 (%)", "at", "ended"]]
+    rows = [["policy", "seed", "iterations", "best Top-1 (%)", "at", "ended", "why it was tried"]]
     for result in sorted(results, key=lambda r: -_top1(r)):
         top = best(result.measurements)
         ended = result.status if result.status != "stopped" else "left there"
@@ -183,6 +184,7 @@ def training_rows(study: Study) -> Rows:
                 str(result.training.policy), str(result.training.seed), str(result.iteration),
                 number(top.top1 if top else None, 2), str(top.iteration) if top else "-",
                 ended + (f": {result.reason}" if ended in ("failed", "diverged") else ""),
+                origins.get(str(result.training.policy), "range test"),
             ]
         )  # fmt: skip
     return rows

@@ -24,15 +24,15 @@ from lrbench_caffe.lr import Policy, parse
 from lrbench_caffe.runtime.client import HANG_SECONDS
 from lrbench_caffe.tuning.curves import Curve
 from lrbench_caffe.tuning.ladder import Ladder, Rung
+from lrbench_caffe.tuning.packing import pack
 from lrbench_caffe.tuning.search import Search, Step
 from lrbench_caffe.tuning.space import FAMILIES, GoodRange
 
 T = TypeVar("T")
 
 WAIT = 0.5  # seconds between two looks at what still runs
-# Trainings that are decided on ahead of results: more than run at a time, so that one that ends early leaves
-# no slot idle, and the same for one slot and for two, which so take the same decisions.
-AHEAD = 3
+FEW = 2  # slots for which plans are made where there are fewer, so that both take the same decisions
+AHEAD = 1.5  # times the slots: trainings that are decided on ahead of results, so that no slot is ever idle
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Plan:
     @property
     def ahead(self) -> int:
         """How many trainings are decided on before the result of the first of them must be known."""
-        return max(AHEAD, math.ceil(1.5 * self.slots))
+        return math.ceil(AHEAD * max(FEW, self.slots))
 
     def as_json(self) -> dict[str, Any]:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
@@ -261,13 +261,21 @@ class Study:
     def repeat(self, policies: Sequence[Policy], baseline: Policy | None = None) -> list[Trained]:
         """Train the finalists to the end with all seeds, and the baseline with the first."""
         seeds = range(self.plan.seed, self.plan.seed + self.plan.seeds)
-        # The search has begun those with the first seed, so they are the shortest: the last, for jobs to
-        # end together.
-        wanted = [(policy, seed) for seed in reversed(seeds) for policy in policies]
+        wanted = [(policy, seed) for policy in policies for seed in seeds]
         if baseline is not None and baseline not in policies:
             wanted.append((baseline, self.plan.seed))
-        self.train((policy, seed, self.plan.max_iter) for policy, seed in wanted)
+        done = [self._done(policy, seed) for policy, seed in wanted]
+        left = [self.plan.max_iter - iterations for iterations in done]
+        pieces = pack(left, max(FEW, self.plan.slots), self.plan.test_interval)
+        self.train((*wanted[i], done[i] + until) for i, until in pieces)
         return [self.known[str(policy)] for policy in policies]
+
+    def _done(self, policy: Policy, seed: int) -> int:
+        """Iterations that a policy needs no more training for: all of them where it diverged."""
+        result = self.known[str(policy)].results.get(seed) if str(policy) in self.known else None
+        if result is None or result.lost:
+            return 0
+        return self.plan.max_iter if result.status in ("finished", "diverged") else result.iteration
 
 
 class Watch:
