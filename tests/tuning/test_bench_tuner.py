@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lrbench_caffe.lr import parse
-from tunerbench import curves, ours, peers, results
+from tunerbench import curves, oracle, ours, peers, results
 from tunerbench.curves import Curve, CurveSet
 from tunerbench.ledger import Ledger
 from tunerbench.pool import pool
@@ -112,6 +112,17 @@ def test_quartiles_with_some_that_never_arrive():
 def test_seeds_take_turns_on_the_curves():
     runs = results.replay(task([SLOW, SLOW, BAD], [GOOD, GOOD, BAD]), peers.random_search, 4)
     assert [run.bests[-1] for run in runs] == [80, 90, 80, 90]
+
+
+def test_the_oracle_trains_the_best_policies_to_their_first_best_test_only():
+    policy_curves = [curve([10, 60, 50, 60]), curve([10, 20, 30, 40]), curve([10, 70, 70, 60])]
+    costs = set()
+    for seed in range(20):
+        ledger = Ledger(policy_curves)
+        oracle.oracle(2)(task(), ledger, seed)
+        assert ledger.best == 70
+        costs.add(ledger.cost)
+    assert costs == {100, 200}  # the second and third curve's best is at 100; by chance the best one is first
 
 
 @pytest.mark.parametrize("search", [peers.random_search, peers.grid_search])

@@ -49,6 +49,12 @@ class Curve:
         """The highest Top-1; 0 where none was measured."""
         return float(np.nanmax(self.top1)) if np.isfinite(self.top1).any() else 0.0
 
+    @property
+    def first_best(self) -> int:
+        """The iteration of the first test with the highest Top-1; 0 where none was measured."""
+        found = np.flatnonzero(self.top1 == self.best)
+        return int(self.iterations[found[0]]) if found.size else 0
+
     def up_to(self, iteration: int) -> Curve:
         """The curve as it was when this iteration was reached."""
         if iteration >= self.end:

@@ -16,13 +16,14 @@ class Ledger:
     iteration is free. A training that diverges costs what it took until then, and ends there.
 
     Attributes:
+        curves: of the policies, all of each; only an oracle may look at them.
         cost: iterations trained so far, over all policies.
         best: the highest Top-1 that any test of what was trained has shown.
         trace: (cost, best) at the start and whenever `best` rose.
     """
 
     def __init__(self, curves: Sequence[Curve]) -> None:
-        self._curves = curves
+        self.curves = curves
         self._trained = [0] * len(curves)
         self.cost = 0
         self.best = 0.0
@@ -32,7 +33,7 @@ class Ledger:
     @property
     def full_cost(self) -> int:
         """Iterations that training every policy in full takes."""
-        return sum(curve.end for curve in self._curves)
+        return sum(curve.end for curve in self.curves)
 
     @property
     def over(self) -> bool:
@@ -45,7 +46,7 @@ class Ledger:
 
     def train(self, index: int, until: int) -> Curve:
         """Train a policy up to this iteration, or until it diverges; returns its curve so far."""
-        curve, before = self._curves[index], self._trained[index]
+        curve, before = self.curves[index], self._trained[index]
         after = max(before, min(until, curve.end))
         for iteration, top1 in zip(curve.iterations, curve.top1):
             if before <= iteration <= after and np.isfinite(top1) and top1 > self.best:
