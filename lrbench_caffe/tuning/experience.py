@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lrbench_caffe.database import Database
+from lrbench_caffe.database.terminal import open_at_terminal
 from lrbench_caffe.lr import FunctionPolicy, parse
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.recommendation import COMPARED, Proposal, recommend
@@ -55,7 +55,7 @@ def look_up(db: str | None, task: Task, solver: Solver, max_iter: int, names: Se
         max_iter: length of the trainings.
         names: the LR functions to choose from.
     """
-    with Database.open(db) as database:
+    with open_at_terminal(db) as database:
         found = recommend(
             database, task, solver=solver_settings(solver), max_iter=max_iter, epoch=solver.epoch,
             functions=names, top=PROPOSALS,
