@@ -6,7 +6,7 @@ What was found on recorded curves (tools/bench_tuner), and what the rules below 
 
 - The range of LRs decides most, the function little. Two trainings are of one *level* where their mean LRs
   over the first fifth are alike. A few scouts find the highest level that does not diverge; what diverges
-  costs little, and nothing at or above its level is tried again.
+  costs little, and nothing whose LR is as high for as long is tried again.
 - Early on, Top-1 says nothing about the end, whatever the level; so a candidate is opened with 15 % of its
   training at once. Later its best Top-1 so far tells most. The best so far, not the last: a cyclic policy is
   not thrown away in the part of its cycle where the LR is high and Top-1 low.
@@ -37,6 +37,7 @@ START = 0.03  # LR of the first scout, where nothing is known
 STRIDE = 0.35  # between two scouts
 NEAR = 0.15  # within which levels are taken to be alike
 MARGIN = 0.1  # below the limit
+ALIKE = 0.95  # of the mean LR until another one diverged, from where on a candidate is taken to diverge
 WIDE = 0.6  # below the best level, from where on candidates are expected to be slow
 
 # What a candidate costs until it shows what it is worth, as shares of a training.
@@ -67,6 +68,15 @@ class Step:
 
     index: int
     until: int
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """A training that has begun, of a candidate or of another policy."""
+
+    policy: Policy
+    level: float
+    curve: Curve
 
 
 @dataclass(frozen=True)
@@ -132,7 +142,8 @@ class Search:
         self._forks = forks(self.policies, max_iter) // test_interval
         self._curves: list[Curve | None] = [None] * len(self.policies)
         self._done = np.zeros(len(self.policies), dtype=int)  # tests
-        self._known: list[tuple[float, Curve]] = []  # of other policies: level and curve
+        self._known: list[_Begun] = []  # of other policies
+        self._as_high: dict[tuple[str, int], np.ndarray] = {}
         self._spent = 0
         self._training: dict[int, int] = {}  # candidates in training, and what their steps cost at most
         self._scouting = True
@@ -146,7 +157,7 @@ class Search:
             if str(candidate) == text:
                 self._take(index, curve)
                 return
-        self._known.append((level(policy, self._tests * self._interval), curve))
+        self._known.append(_Begun(policy, level(policy, self._tests * self._interval), curve))
 
     def tell(self, step: Step, curve: Curve) -> None:
         """Take in what a step has brought: all of the training's curve so far."""
@@ -213,30 +224,52 @@ class Search:
 
     def _record(self) -> float:
         """The best Top-1 of all so far."""
-        curves = [c for c in self._curves if c is not None] + [c for _, c in self._known]
-        return max((c.best for c in curves), default=0.0)
+        return max((begun.curve.best for begun in self._begun()), default=0.0)
 
     # -- levels ---------------------------------------------------------------------------------
 
-    def _results(self) -> list[tuple[float, Curve]]:
-        """Level and curve of everything that has begun."""
-        return self._known + [(self._level[i], c) for i, c in enumerate(self._curves) if c is not None]
+    def _begun(self) -> list[_Begun]:
+        """Everything that has begun."""
+        curves = zip(self.policies, self._level, self._curves)
+        return self._known + [_Begun(policy, at, curve) for policy, at, curve in curves if curve is not None]
 
     def _learned(self, curve: Curve) -> bool:
         return curve.alive and (curve.best > 1.5 * self._chance or not len(curve.top1))
 
-    def _limit(self) -> float:
-        """The lowest level that diverged, or learned nothing though a lower one did; infinity for none."""
-        results = self._results()
-        learned = [at for at, curve in results if self._learned(curve) and len(curve.top1)]
+    def _too_high(self) -> list[_Begun]:
+        """What diverged, or learned nothing though a lower level did."""
+        begun = self._begun()
+        learned = [b.level for b in begun if self._learned(b.curve) and len(b.curve.top1)]
         least = min(learned, default=np.inf)  # what learns nothing below that is too low, not too high
         # One that failed says nothing about its LR: memory, a crash or a disk ended it.
-        too_high = (
-            at
-            for at, c in results
-            if c.status == "diverged" or (c.alive and not self._learned(c) and at > least)
-        )
-        return min(too_high, default=np.inf)
+        return [
+            b
+            for b in begun
+            if b.curve.status == "diverged"
+            or (b.curve.alive and not self._learned(b.curve) and b.level > least)
+        ]
+
+    def _limit(self) -> float:
+        """The lowest level that is too high though none above it is not; infinity for none.
+
+        One that begins at its highest LR may diverge at a level that others bear, which rise to it.
+        """
+        borne = [b.level for b in self._begun() if self._learned(b.curve) and len(b.curve.top1)]
+        highest = max(borne, default=-np.inf)
+        return min((b.level for b in self._too_high() if b.level > highest), default=np.inf)
+
+    def _hopeless(self) -> np.ndarray:
+        """Which candidates have LRs as high as one had until it diverged; booleans, shape (n,)."""
+        found = np.zeros(len(self.policies), dtype=bool)
+        for begun in self._too_high():
+            key = (str(begun.policy), max(1, begun.curve.trained))
+            if key not in self._as_high:
+                self._as_high[key] = self._means(key[1]) >= ALIKE * _mean_lr(begun.policy, key[1])
+            found |= self._as_high[key]
+        return found
+
+    def _means(self, iterations: int) -> np.ndarray:
+        return np.array([_mean_lr(policy, iterations) for policy in self.policies])
 
     def _scout(self) -> int | None:
         """A candidate to find the limit with, from the usual LR upwards until one diverges, else downwards
@@ -244,10 +277,10 @@ class Search:
         if self._training:
             return None
         limit = self._limit()
-        bearable = [at for at, curve in self._results() if self._learned(curve) and at < limit]
+        bearable = [b.level for b in self._begun() if self._learned(b.curve) and b.level < limit]
         if bearable and np.isfinite(limit):
             return None
-        fresh = np.flatnonzero(self._done == 0)
+        fresh = np.flatnonzero((self._done == 0) & ~self._hopeless())
         if not bearable and np.isinf(limit):
             wanted = np.abs(self._level[fresh] - np.log10(START))
         elif bearable:
@@ -264,13 +297,13 @@ class Search:
 
     def _value(self) -> np.ndarray:
         """For each candidate, the chance that its next step brings a new best, by the tests that it costs."""
-        limit, lot = self._limit(), self._lot()
+        limit, lot, hopeless = self._limit(), self._lot(), self._hopeless()
         value = np.full(len(self.policies), -np.inf)
         for index in map(int, np.flatnonzero(self._done < self._tests)):
             curve = self._curves[index]
             if curve is not None and len(curve.top1) >= self._opening:
                 value[index] = self._value_of_open(index, curve)
-            elif self._level[index] < limit:
+            elif not hopeless[index]:
                 value[index] = self._value_of_new(index, limit, lot)
         # What is about equally promising is tried in any order, but in the same one for the same seed.
         noise = np.exp(0.3 * self._random.standard_normal(len(value)))
@@ -278,14 +311,14 @@ class Search:
 
     def _lot(self) -> _Lot | None:
         """The trainings that a new candidate is measured by, None before there is one."""
-        found = [(at, c) for at, c in self._results() if self._learned(c) and len(c.top1) >= self._opening]
-        if not found:
+        begun = [b for b in self._begun() if self._learned(b.curve) and len(b.curve.top1) >= self._opening]
+        if not begun:
             return None
-        record = self._record()
+        record, curves = self._record(), [b.curve for b in begun]
         return _Lot(
-            levels=np.array([at for at, _ in found]),
-            ends=np.array([c.best + self._gain(c) * FORGET ** _age(c) for _, c in found]),
-            rivals=sum(len(c.top1) >= self._opening + 2 and c.best > record - RIVAL for _, c in found),
+            levels=np.array([b.level for b in begun]),
+            ends=np.array([c.best + self._gain(c) * FORGET ** _age(c) for c in curves]),
+            rivals=sum(len(c.top1) >= self._opening + 2 and c.best > record - RIVAL for c in curves),
         )
 
     def _aim(self) -> float:
@@ -353,6 +386,11 @@ def level(policy: Policy, max_iter: int) -> float:
     """log10 of the mean LR over the first fifth of a training."""
     rates = np.asarray(policy(np.arange(max(1, round(LEVEL * max_iter)))), dtype=np.float64)
     return float(np.log10(max(float(rates.mean()), 1e-12)))
+
+
+def _mean_lr(policy: Policy, iterations: int) -> float:
+    """Of the first iterations of a training."""
+    return float(np.asarray(policy(np.arange(iterations)), dtype=np.float64).mean())
 
 
 def between_tests(policy: Policy, test_interval: int, tests: int) -> np.ndarray:
