@@ -11,7 +11,6 @@ them again when it is started again: trainings that are there are not repeated, 
 from __future__ import annotations
 
 import hashlib
-import math
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -32,7 +31,6 @@ T = TypeVar("T")
 
 WAIT = 0.5  # seconds between two looks at what still runs
 FEW = 2  # slots for which plans are made where there are fewer, so that both take the same decisions
-AHEAD = 1.5  # times the slots: trainings that are decided on ahead of results, so that no slot is ever idle
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ class Plan:
     @property
     def ahead(self) -> int:
         """How many trainings are decided on before the result of the first of them must be known."""
-        return math.ceil(AHEAD * max(FEW, self.slots))
+        return max(FEW, self.slots)
 
     def as_json(self) -> dict[str, Any]:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
@@ -266,7 +264,7 @@ class Study:
             wanted.append((baseline, self.plan.seed))
         done = [self._done(policy, seed) for policy, seed in wanted]
         left = [self.plan.max_iter - iterations for iterations in done]
-        pieces = pack(left, max(FEW, self.plan.slots), self.plan.test_interval)
+        pieces = pack(left, self.plan.ahead, self.plan.test_interval)
         self.train((*wanted[i], done[i] + until) for i, until in pieces)
         return [self.known[str(policy)] for policy in policies]
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from lrbench_caffe.tuning import curves as tuning
 from lrbench_caffe.tuning.search import Search, Step
-from lrbench_caffe.tuning.study import AHEAD, FEW
+from lrbench_caffe.tuning.study import FEW
 
 from .curves import Curve, CurveSet
 from .ledger import Ledger
@@ -28,7 +28,7 @@ def tuner_search(task: CurveSet, ledger: Ledger, seed: int) -> Outcome:
     outcome = Outcome()
     begun: deque[tuple[Step, Curve]] = deque()
     while not ledger.over:
-        while len(begun) < AHEAD * FEW and (step := search.ask()):
+        while len(begun) < FEW and (step := search.ask()):
             outcome.trials += 1
             begun.append((step, ledger.train(step.index, step.until)))
         if not begun:
