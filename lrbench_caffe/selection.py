@@ -49,6 +49,9 @@ def add_flags(p: argparse.ArgumentParser) -> None:
     )
     which.add_argument("--functions", metavar="NAMES", help="LR functions, by commas (default: all)")
     which.add_argument("--source", metavar="NAMES", help=f"by commas, of {', '.join(SOURCES)} (default: all)")
+    which.add_argument(
+        "--max-iter", type=int, metavar="N", help="trainings of N iterations only (default: of any length)"
+    )
     order = p.add_argument_group("order")
     order.add_argument(
         "--by", default="top1", metavar="CRITERIA",
@@ -79,6 +82,8 @@ def check(args: argparse.Namespace) -> None:
         raise InputError("SOLVER and --task: allowed: one of them")
     if args.top < 0:
         raise InputError(f"--top: {args.top}; allowed: 1 or more, 0 for all")
+    if args.max_iter is not None and args.max_iter < 1:
+        raise InputError(f"--max-iter: {args.max_iter}; allowed: 1 or more")
     if args.pareto and args.weights:
         raise InputError("--pareto and --weights: allowed: one of them")
     if args.target_top1 is not None and not 0 < args.target_top1 <= 100:
@@ -172,7 +177,7 @@ def _candidates(
         found = database.summaries(
             task.id, functions=functions, sources=_list(args.source), order_by=order, limit=limit
         )
-        summaries = [summary for summary in found if summary.top1]
+        summaries = [summary for summary in found if summary.top1 and _has_length(args, summary)]
         reached = {}
         if args.target_top1 is not None:
             reached = database.iterations_to_top1(task.id, args.target_top1, summaries)
@@ -190,11 +195,16 @@ def _unfinished(args: argparse.Namespace, database: Database, tasks: list[Task])
             task.id,
             functions=_functions(args),
             sources=_list(args.source),
-            limit=args.top or None,
+            limit=None if args.max_iter else args.top or None,
             unfinished=True,
         )
+        if _has_length(args, summary)
     ]
     return found[: args.top or None]
+
+
+def _has_length(args: argparse.Namespace, summary: PolicySummary) -> bool:
+    return args.max_iter is None or summary.max_iter == args.max_iter
 
 
 def _functions(args: argparse.Namespace) -> list[str] | None:
@@ -202,7 +212,8 @@ def _functions(args: argparse.Namespace) -> list[str] | None:
 
 
 def _fitting(args: argparse.Namespace) -> str:
-    flags = [flag for flag, given in (("--functions", args.functions), ("--source", args.source)) if given]
+    given = {"--functions": args.functions, "--source": args.source, "--max-iter": args.max_iter}
+    flags = [flag for flag, value in given.items() if value]
     return f" fits {' and '.join(flags)}" if flags else ""
 
 
@@ -213,7 +224,7 @@ def _how_many(args: argparse.Namespace, everything: bool) -> tuple[str, int | No
         return "top1", None
     if first == "num_params":  # which those have, too, that never finished
         return first, None
-    if args.top == 0 or args.weights or args.pareto or everything or others:
+    if args.top == 0 or args.max_iter or args.weights or args.pareto or everything or others:
         return first, None
     return first, args.top + 1  # the last one shown is compared with the next
 

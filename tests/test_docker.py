@@ -155,7 +155,7 @@ def test_the_entrypoint_makes_the_folders_and_runs_the_command(tmp_path):
     ]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert (done.stdout, done.returncode) == ("['a b', '']\n", 3)
-    assert {path.name for path in work.iterdir()} == {"data", "runs", "snapshots", "results"}
+    assert {path.name for path in work.iterdir()} == {"data", "runs", "snapshots"}
     assert subprocess.run(command, capture_output=True, env=environment).returncode == 3  # again
 
 

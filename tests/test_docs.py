@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from lrbench_caffe import cli
-from lrbench_caffe.lr import PAPER_FUNCTIONS, describe_functions, parse
+from lrbench_caffe.lr import describe_functions, parse
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -214,16 +214,12 @@ def test_every_policy_is_one(policy: str):
 
 
 def test_the_function_table_is_the_modules():
-    rows = [row for row in describe_functions() if row.name in PAPER_FUNCTIONS]
-    assert len(rows) == 13
-    for row in rows:
+    for row in describe_functions():
         cells = (row.name, row.equation, row.parameters, row.num_params, row.meaning)
         assert f"| {' | '.join(cells)} |" in FUNCTIONS
 
 
-def test_the_other_functions_are_all_named():
-    for row in describe_functions():
-        assert re.search(rf"\b{row.name}\b", FUNCTIONS), row.name
+def test_the_readme_counts_the_functions():
     assert f"[{len(list(describe_functions()))} LR functions]" in TEXTS["README.md"]
 
 

@@ -16,8 +16,9 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import BinaryIO
 
-from lrbench_caffe.errors import TrainingError
+from lrbench_caffe.errors import InputError, TrainingError
 from lrbench_caffe.jobs.training import Result, Training, mark_failed, read_result
 
 POLL = 0.05  # seconds between looks at a process
@@ -45,6 +46,7 @@ def run_child(training: Training, stop: threading.Event | None = None, gpu: str 
 
     Raises:
         Stopped: ``stop`` was set.
+        InputError: nothing can be written there.
     """
     stop = stop or threading.Event()
     began = time.monotonic()
@@ -52,9 +54,7 @@ def run_child(training: Training, stop: threading.Event | None = None, gpu: str 
     found = read_result(training)
     if found and not (found.lost and training.retry):
         return found
-    output = Path(training.out) / OUTPUT
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with output.open("ab") as file:
+    with _open_output(training) as file:
         process = subprocess.Popen(
             [sys.executable, "-m", "lrbench_caffe.jobs.child", *training.arguments(gpu)],
             env=training.environment(gpu),
@@ -71,6 +71,15 @@ def run_child(training: Training, stop: threading.Event | None = None, gpu: str 
         raise Stopped(f"{training.out}: stopped")
     seconds = time.monotonic() - began
     return read_result(training, seconds) or _failure(training, process.returncode, hung, seconds)
+
+
+def _open_output(training: Training) -> BinaryIO:
+    output = Path(training.out) / OUTPUT
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        return output.open("ab")
+    except OSError as error:
+        raise InputError(f"cannot write to {output.parent}: {error.strerror}") from error
 
 
 def _wait_for_others(training: Training, stop: threading.Event) -> None:

@@ -99,4 +99,4 @@ def open_cluster(url: str) -> ClusterPool:
     try:
         return ClusterPool(Client(url, timeout=CONNECT_SECONDS, set_as_default=False))
     except (OSError, ValueError) as error:
-        raise InputError(f"--scheduler: no Dask scheduler at {url}: {error}") from error
+        raise InputError(f"--scheduler: no Dask scheduler at {url} ({error})") from error

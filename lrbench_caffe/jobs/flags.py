@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 
 from lrbench_caffe import cli
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.jobs.pool import LocalPool, Pool
+
+GPU = re.compile(r"\d+|(GPU|MIG)-[\w/-]+")  # as in CUDA_VISIBLE_DEVICES
+SCHEDULER = re.compile(r"\w+://[^\s/:]+:\d+/?|\w+://\[[0-9a-fA-F:]+\]:\d+/?")
 
 
 def add_pool_flags(p: cli.Parser) -> None:
@@ -35,15 +39,19 @@ def open_pool(jobs: int | None, gpus: str | None, scheduler: str | None) -> Pool
     Raises:
         InputError: a flag is wrong, or there is no such scheduler.
     """
-    if scheduler:
-        if jobs is not None or gpus:
+    if scheduler is not None:
+        if jobs is not None or gpus is not None:
             raise InputError(
                 "--scheduler: --jobs and --gpus do not go with it; the cluster's workers say how many"
             )
+        if not SCHEDULER.fullmatch(scheduler):
+            raise InputError(f"--scheduler: {scheduler!r}; allowed: an address such as tcp://host:8786")
         from lrbench_caffe.jobs.cluster import open_cluster
 
         return open_cluster(scheduler)
-    names = [name.strip() for name in (gpus or "").split(",") if name.strip()]
+    names = [] if gpus is None else [name.strip() for name in gpus.split(",")]
+    if not all(GPU.fullmatch(name) for name in names):
+        raise InputError(f"--gpus: {gpus!r}; allowed: numbers of GPUs, or their UUIDs, by commas")
     if len(set(names)) < len(names):
         raise InputError(f"--gpus: {gpus}; allowed: each GPU once")
     if jobs is not None and jobs < 1:

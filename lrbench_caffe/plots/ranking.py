@@ -79,7 +79,7 @@ def table_plot(path: Path, title: str, ranked: Sequence[Ranked], cost: Criterion
     figure.suptitle(title, fontsize=10)
     for y, row in enumerate(ranked):
         _draw_row(accuracy, bars, y, row.candidate, cost)
-    accuracy.set_yticks(range(len(ranked)), [f"{r.candidate.summary.policy.text}  {r.place}" for r in ranked])
+    accuracy.set_yticks(range(len(ranked)), _labels(ranked))
     accuracy.tick_params(axis="y", labelsize=7, length=0)
     accuracy.set_ylim(len(ranked) - 0.5, -0.5)
     accuracy.set_xlabel("Top-1 (%), mean ± deviation")
@@ -97,6 +97,14 @@ def table_plot(path: Path, title: str, ranked: Sequence[Ranked], cost: Criterion
     for axes in (accuracy, bars):
         axes.grid(axis="x", alpha=0.3)
     save(figure, path)
+
+
+def _labels(ranked: Sequence[Ranked]) -> list[str]:
+    """Policy and place; and the trainings' length, where not all are of one."""
+    summaries = [row.candidate.summary for row in ranked]
+    several = len({summary.max_iter for summary in summaries}) > 1
+    lengths = [f"  of {summary.max_iter}" if several else "" for summary in summaries]
+    return [f"{s.policy.text}{length}  {r.place}" for s, length, r in zip(summaries, lengths, ranked)]
 
 
 def _draw_row(accuracy: Any, bars: Any, y: int, candidate: Candidate, cost: Criterion) -> None:

@@ -90,10 +90,10 @@ class RunDirectory:
         try:
             with (self.path / ".lock").open("r") as file:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except FileNotFoundError:
-            return False
-        except OSError:
+        except BlockingIOError:
             return True
+        except OSError:  # nothing there, or nothing that can be read
+            return False
         return False
 
     # -- run.json -------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from lrbench_caffe.database import Database
+from lrbench_caffe.errors import InputError
 from lrbench_caffe.jobs import LocalPool, Result, Training, child
 from lrbench_caffe.jobs.child import Stopped, run_child
 from tests.caffe import nets
@@ -217,3 +218,9 @@ def test_a_pool_that_is_closed_stops_its_trainings(here: Workspace) -> None:
         assert pool.next(timeout=0.1) is None
     assert here.run("first").record["status"] == "stopped"
     assert not (here.path / "second").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_bad_input_not_a_training_to_wait_for(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"cannot write to .*file/run: Not a directory"):
+        run_child(training(str(tmp_path / "file" / "run")))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -202,6 +203,22 @@ def test_divergence_is_shown(odd):
 
 def test_a_target_counts_the_runs_that_diverged(odd):
     assert "100, 1 of 3 (+2 diverged)" in odd("--target-top1", "93", "--by", "target")
+
+
+def test_trainings_of_one_length(odd, tmp_path):
+    database = str(tmp_path / "lr.sqlite")
+    with Database.open(database) as known:
+        known.put_many([replace(training("FIX(k0=0.03)", 20, 99.0), max_iter=30)])
+        known.put_many([replace(training("FIX(k0=0.7)", 21, None, "diverged"), max_iter=30)])
+    every = odd("--format", "csv")
+    assert every.count("FIX(k0=0.03)") == every.count("FIX(k0=0.02)") == 1
+    full, short = odd("--max-iter", "100"), odd("--max-iter", "30", "--top", "1")
+    assert "FIX(k0=0.02)" in full and "FIX(k0=0.5)" in full
+    assert not any(f"FIX(k0={k0})" in full for k0 in ("0.03", "0.7"))
+    assert "FIX(k0=0.03)" in short and "FIX(k0=0.02)" not in short
+    assert "FIX(k0=0.03)" not in odd("--max-iter", "100", "--pareto")
+    assert odd("--max-iter", "5", code=2).endswith("no finished run with a Top-1 fits --max-iter\n")
+    assert "--max-iter: 0; allowed: 1 or more" in odd("--max-iter", "0", code=2)
 
 
 def test_only_flags_that_were_given_are_named(odd):
