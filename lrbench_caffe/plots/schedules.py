@@ -55,7 +55,9 @@ def schedule_plot(path: Path, policies: Sequence[Policy], max_iter: int, *, log:
     axes = figure.subplots()
     t = _iterations(max_iter)
     for number, policy in enumerate(policies):
-        axes.plot(t, policy(t), linewidth=1, label=f"{policy:.6g}", **series(number))
+        # What a plateau decides is not known before the training.
+        unknown = " (before its plateau)" if policy.pending else ""
+        axes.plot(t, policy(t), linewidth=1, label=f"{policy:.6g}{unknown}", **series(number))
     axes.set_xlabel("iteration")
     axes.set_ylabel("learning rate")
     if log:

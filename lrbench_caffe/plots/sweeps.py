@@ -80,6 +80,7 @@ def range_plot(
         # Less than a decade or two: powers of ten alone would leave the axis without numbers.
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+        axes.tick_params(axis="x", labelsize=8, labelrotation=45)  # side by side they run into each other
     for axes, name, title in (
         (overall, "Top-1 (%)", "(a) overall"),
         (accuracy, "Top-1 (%)", "(b) accuracy, enlarged"),
@@ -141,7 +142,7 @@ def steps_plot(
 
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
-    axes.set_title(note, fontsize=10)
+    axes.set_title("\n".join(text for text in ("STEP: highest Top-1 over l", note) if text), fontsize=10)
     if points:
         _draw_points(axes, points, "measured", {"color": ACCURACY})
     if paper:
