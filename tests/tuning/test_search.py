@@ -110,6 +110,16 @@ def test_nothing_at_or_above_what_diverged_is_tried_again() -> None:
     assert len(diverged) <= 2
 
 
+def test_what_rises_to_an_lr_is_tried_though_one_that_begins_there_diverged() -> None:
+    """Until iteration 29, COS has a mean LR of about 0.06, FIX has 0.07, and SIN has 0.009."""
+    candidates = policies("SIN(k0=0.006, k1=0.06, l=400)", "FIX(k0=0.07)", "FIX(k0=0.01)")
+    one = search(candidates)
+    one.know(parse("COS(k0=0.006, k1=0.06, l=100)"), curve([], "diverged", trained=29))
+    world = World(candidates, [95.0, 0.0, 90.0], limit=0.065)
+    world.play(one)
+    assert world.trained == [MAX_ITER, 0, MAX_ITER]
+
+
 def test_a_failure_is_no_limit() -> None:
     """A crash of a low LR must not close all that is above it."""
     one = search(MANY)
