@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     solver, task = open_task(Path(args.solver), args.caffe_python)
     folder = Path(args.out or f"runs/range-{solver.path.stem}")
     plan = make_plan(args, solver, task.dataset.classes)
-    pool = open_pool(args.jobs, args.gpus, args.scheduler)
+    pool = open_pool(args.jobs, args.gpus, args.scheduler, args.caffe_python)
     try:
         with TuningDisplay(console) as display:
             study = Study(folder, replace(plan, slots=pool.slots), pool, db=db, watch=display)

@@ -110,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     solver, task = open_task(Path(args.solver), args.caffe_python)
     plan = make_plan(args, solver, task.dataset.classes)
     folder = Path(args.out or f"runs/tune-{solver.path.stem}")
-    pool = open_pool(args.jobs, args.gpus, args.scheduler)
+    pool = open_pool(args.jobs, args.gpus, args.scheduler, args.caffe_python)
     try:
         with TuningDisplay(console) as display:
             study = Study(folder, plan, pool, db=db, hang_seconds=args.hang_timeout, watch=display)

@@ -50,6 +50,7 @@ from lrbench_caffe.task import WEIGHTED, dataset, dataset_name, network, solver_
 from lrbench_caffe.training.settings import shortest
 
 UNKNOWN = "unknown"  # version of Caffe: a log does not tell it
+_OUR_POLICY = re.compile(r"\] Learning Rate Policy: (\w+\(.*)")  # Caffe's own have a name only
 _NAMESPACE = uuid.UUID("0f3b9a1e-53e5-5d0a-9c1d-0f6d2f0a6a57")  # of runs that are known by their log
 
 
@@ -69,6 +70,7 @@ def records_from_log(
             message names file and line); or there is no Caffe.
     """
     log = read_lines(path)
+    _refuse_our_own(path, log)
     sessions = [s for s in sessions_of(path, log) if s.trained]
     if not sessions:
         raise InputError(f"{path}: no training in it (no line with 'Iteration N')")
@@ -79,6 +81,17 @@ def records_from_log(
 
 
 # -- as a record ------------------------------------------------------------------------------------
+
+
+def _refuse_our_own(path: Path, log: list[str]) -> None:
+    """A run directory's caffe.log does not tell its policy: to Caffe, the LR was fixed."""
+    for number, line in enumerate(log, 1):
+        found = _OUR_POLICY.search(line)
+        if found:
+            raise InputError(
+                f"{path}:{number}: the log of a training by lrbench_caffe with {found[1]}; "
+                f"its run directory is what can be brought in: db sync {path.parent}"
+            )
 
 
 @dataclass(frozen=True)

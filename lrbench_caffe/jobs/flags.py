@@ -8,6 +8,9 @@ import re
 from lrbench_caffe import cli
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.jobs.pool import LocalPool, Pool
+from lrbench_caffe.runtime.info import caffe_info
+from lrbench_caffe.runtime.locate import find_caffe_python
+from lrbench_caffe.training.settings import check_gpu
 
 GPU = re.compile(r"\d+|(GPU|MIG)-[\w/-]+")  # as in CUDA_VISIBLE_DEVICES
 SCHEDULER = re.compile(r"\w+://[^\s/:]+:\d+/?|\w+://\[[0-9a-fA-F:]+\]:\d+/?")
@@ -33,11 +36,13 @@ def training_flags(layers: str, caffe_python: str | None) -> tuple[str, ...]:
     return ("--layers", layers, *(("--caffe-python", caffe_python) if caffe_python else ()))
 
 
-def open_pool(jobs: int | None, gpus: str | None, scheduler: str | None) -> Pool:
+def open_pool(
+    jobs: int | None, gpus: str | None, scheduler: str | None, caffe_python: str | None = None
+) -> Pool:
     """The pool that the flags ask for; the caller closes it.
 
     Raises:
-        InputError: a flag is wrong, or there is no such scheduler.
+        InputError: a flag is wrong, or there is no such scheduler or GPU.
     """
     if scheduler is not None:
         if jobs is not None or gpus is not None:
@@ -60,4 +65,8 @@ def open_pool(jobs: int | None, gpus: str | None, scheduler: str | None) -> Pool
         raise InputError(
             f"--jobs {jobs}: with --gpus one training runs on each; allowed: {len(names)}, or no --jobs"
         )
+    if names:
+        info = caffe_info(find_caffe_python(caffe_python))
+        for name in names:
+            check_gpu(int(name) if name.isdigit() else 0, f"--gpus {gpus}", info, hint="")
     return LocalPool(jobs or len(os.sched_getaffinity(0)), names)

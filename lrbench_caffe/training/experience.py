@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from lrbench_caffe.errors import InputError, LRBenchError
@@ -100,6 +101,9 @@ def _with_given(
     filled = tuple(
         Filled(name, value, "the LR database") for name, value in known.items() if name not in given
     )
+    if str(policy) != str(proposal.policy):  # then the result there is no promise for this one
+        own = ", ".join(f"{name}={value}" for name, value in given.items())
+        proposal = replace(proposal, policy=policy, changes=(*proposal.changes, f"as given: {own}"))
     return ChosenPolicy(policy, "--lr and the LR database", filled), list(proposal.evidence)
 
 

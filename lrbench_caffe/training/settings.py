@@ -171,7 +171,7 @@ def choose_gpu(flag: str | None, solver: Solver, info: CaffeInfo) -> int | None:
     message = solver.message
     if flag is None:
         explicit = message.HasField("solver_mode") and message.solver_mode == message.GPU
-        return _check_gpu(message.device_id, f"{solver.path}: solver_mode: GPU", info) if explicit else None
+        return check_gpu(message.device_id, f"{solver.path}: solver_mode: GPU", info) if explicit else None
     if flag == "none":
         return None
     if flag == "all":
@@ -185,12 +185,17 @@ def choose_gpu(flag: str | None, solver: Solver, info: CaffeInfo) -> int | None:
         raise InputError(
             f"--gpu {flag}: {len(ids)} GPUs; allowed: one for each training (start one training per GPU)"
         )
-    return _check_gpu(ids[0], f"--gpu {flag}", info)
+    return check_gpu(ids[0], f"--gpu {flag}", info)
 
 
-def _check_gpu(gpu: int, where: str, info: CaffeInfo) -> int:
+def check_gpu(gpu: int, where: str, info: CaffeInfo, hint: str = " (--gpu none trains on the CPU)") -> int:
+    """The GPU's id; ``where`` says who asks for it.
+
+    Raises:
+        InputError: this Caffe has no such GPU.
+    """
     if not info.cuda:
-        raise InputError(f"{where}: the Caffe in {info.path} is CPU-only (--gpu none trains on the CPU)")
+        raise InputError(f"{where}: the Caffe in {info.path} is CPU-only{hint}")
     if not 0 <= gpu < info.gpus:
         raise InputError(f"{where}: no such GPU; this machine has {info.gpus}")
     return gpu

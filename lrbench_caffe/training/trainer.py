@@ -22,6 +22,8 @@ from lrbench_caffe.training.rundir import RunDirectory
 from lrbench_caffe.training.signals import Signals
 from lrbench_caffe.training.snapshots import Snapshot, Snapshots
 
+AS_ASKED = "as --until asks"  # the reason of a part that ended where it was to
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -244,7 +246,7 @@ class Trainer:
         # Always with a snapshot, as it is there to go on from; the next one takes its place.
         self._save(automatic=True)
         self._worker.write_log("Optimization stopped early.")
-        return Outcome("stopped", "as --until asks", self._iteration)
+        return Outcome("stopped", AS_ASKED, self._iteration)
 
     def _finish(self) -> Outcome:
         self._save_after_train()

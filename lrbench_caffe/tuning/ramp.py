@@ -54,7 +54,10 @@ def rise(study: Study, solver: Solver, iterations: int, passes: int) -> list[Pas
     """
     path = _write_solver(study.folder, solver, iterations)
     seeds = range(study.plan.seed, study.plan.seed + passes)
-    results = study.run([study.training(str(path), f"ramp-{iterations}-seed{seed}", seed) for seed in seeds])
+    # Not for the LR database: without tests a pass is no result of a policy.
+    results = study.run(
+        [study.training(str(path), f"ramp-{iterations}-seed{seed}", seed, db="") for seed in seeds]
+    )
     for result in results:
         if result.status == "failed":
             raise TrainingError(f"{result.training.out}: {result.reason}")

@@ -185,10 +185,9 @@ class Study:
 
     def training(self, solver: str, name: str, seed: int, **more: Any) -> Training:
         """A training in the folder of this study; ``more`` as for ``Training``."""
-        return Training(
-            solver, seed=seed, out=str(self.folder / "trainings" / name), db=self._db,
-            hang_seconds=self._hang_seconds, flags=self.plan.flags, retry=True, **more,
-        )  # fmt: skip
+        options = {"db": self._db, "hang_seconds": self._hang_seconds, "flags": self.plan.flags, **more}
+        out = str(self.folder / "trainings" / name)
+        return Training(solver, seed=seed, out=out, retry=True, **options)
 
     @property
     def slots(self) -> int:

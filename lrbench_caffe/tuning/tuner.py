@@ -162,14 +162,14 @@ class Tuner:
         search = self._search([c.policy for c in pool], round((1 - share) * room))
         self._account("search")
         best = [search.policies[i] for i in search.ranking()]
+        if not best:
+            raise TrainingError(f"no candidate could be trained; see the logs in {self._study.folder}")
         composed = []
         if plan.compose:
             composed = compositions(best, plan.max_iter)
             more = self._search([c.policy for c in composed] + best[:1], round(share * room))
             self._account("compositions")
             best = self._by_result([*best, *(more.policies[i] for i in more.ranking())])
-        if not best:
-            raise TrainingError(f"no candidate could be trained; see the logs in {self._study.folder}")
         return best, composed
 
     def _finals(self, best: Sequence[Policy], own: Policy | None) -> list[Trained]:

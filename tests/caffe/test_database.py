@@ -143,6 +143,13 @@ def test_auto_and_a_bare_name_take_what_the_database_knows(workspace: Workspace)
     assert policy.startswith("TRIEXP(k0=0.002, ")
     assert "k1 = " in done.out
     assert "the LR database" in done.out
+    known = ("long.prototxt", "--db", "known.sqlite", "--seed", "1")
+    workspace.train(*known, "--lr", "DSIN(k0=0.01, k1=0.05, l=100)", "--out", "known").succeeded()
+    done = workspace.train(*known, "--lr", "dsin", "--preview").succeeded()
+    assert "expected: Top-1" in done.out
+    done = workspace.train(*known, "--lr", "dsin", "--k1", "0.04", "--preview").succeeded()
+    assert "expected Top-1: not known, since the policy is adapted" in done.out
+    assert "as given: k1=0.04" in done.out
 
 
 def test_rules_where_the_database_knows_nothing_or_is_away(workspace: Workspace) -> None:

@@ -103,6 +103,20 @@ def test_in_parts_as_at_once(here: Workspace) -> None:
     assert_same_weights(here.run("parts").model(100), here.run("whole").model(100))
 
 
+def test_a_part_that_a_signal_stopped_before_its_last_test_is_not_whole(here: Workspace) -> None:
+    wanted = training("run", until=50)
+    whole = run_child(wanted)
+    run = wanted.run
+    run.update(reason="stopped by a signal")
+    first_test = (run.path / "measurements.jsonl").read_text().splitlines()[0]
+    (run.path / "measurements.jsonl").write_text(first_test + "\n")
+    again = run_child(wanted)
+    assert [(m.iteration, m.top1) for m in again.measurements] == [
+        (m.iteration, m.top1) for m in whole.measurements
+    ]
+    assert (again.status, again.reason) == ("stopped", "as --until asks")
+
+
 def test_a_caffe_that_aborts(here: Workspace) -> None:
     """A record of another shape, in batch 45."""
     write_images(here.path / "images_lmdb", odd=907)

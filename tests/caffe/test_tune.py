@@ -76,6 +76,9 @@ def test_range_by_ladder_and_by_ramp(workspace: Workspace) -> None:
     assert rising["form"] == "ramp"
     assert found["low"] / 30 < rising["high"] < 30 * found["high"]
     assert (workspace.path / "ramp" / "ramp.png").is_file()
+    with Database.open(str(workspace.path / "lr.sqlite")) as database:
+        assert len(list(database.runs(source="measured"))) == len(stored)  # a pass is no result
+        assert len({task.title for task in database.tasks() if "digits" in task.title}) == 1
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +145,7 @@ def test_a_second_tuning_starts_from_what_is_known(whole: Workspace) -> None:
         (("--gpus", "0,0"), ("--gpus", "0,0", "once")),
         (("--gpus", ""), ("--gpus", "''", "by commas")),
         (("--gpus", "a"), ("--gpus", "'a'", "by commas")),
+        (("--gpus", "0,1"), ("--gpus 0,1", "CPU-only")),
         (("--scheduler", "here"), ("--scheduler", "'here'", "tcp://host:8786")),
         (("--scheduler", "tcp://127.0.0.1:9", "--jobs", "2"), ("--scheduler", "--jobs")),
     ],

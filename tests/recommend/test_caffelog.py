@@ -54,6 +54,17 @@ def printed(log: str, pattern: str) -> list[float]:
     return [float(value) for value in re.findall(pattern, log)]
 
 
+def test_the_log_of_a_run_of_ours_is_no_log_of_caffe_train(tmp_path, messages):
+    """To Caffe the LR was fixed: the policy is in the run directory."""
+    log = (
+        "I1125 10:00:00.000000  7 solver.cpp:50] Solving tiny\n"
+        "I1125 10:00:00.000000  7 solver.cpp:51] Learning Rate Policy: SIN2(k0=0.01, k1=0.06, l=50)\n"
+        "I1125 10:00:01.000000  7 solver.cpp:218] Iteration 0, loss = 2.3\n"
+    )
+    with pytest.raises(InputError, match=r"x\.log:2: .* with SIN2\(k0=0\.01, .*; .*: db sync "):
+        all_of(tmp_path, log, messages)
+
+
 # -- a whole training -------------------------------------------------------------------------------
 
 

@@ -182,6 +182,19 @@ def test_a_failure_is_a_result_and_the_tuning_completes(tmp_path: Path) -> None:
     assert "failed: killed by SIGSEGV" in write_report(study, outcome).read_text()
 
 
+def test_where_all_candidates_fail_nothing_is_composed_of_them(tmp_path: Path) -> None:
+    class Breaks(RulePool):
+        """Fails after the range test."""
+
+        def _train(self, training: Training) -> Result:
+            if training.until != 2 * INTERVAL:
+                return Result(training, "failed", "killed by SIGSEGV", 0)
+            return super()._train(training)
+
+    with pytest.raises(TrainingError, match="no candidate could be trained; see the logs in"):
+        tune(tmp_path, Breaks(), compose=True)
+
+
 def test_where_everything_fails_the_reason_is_said(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="all trainings failed: killed by SIGSEGV; see .*fix-"):
         tune(tmp_path, RulePool(fails="."))
