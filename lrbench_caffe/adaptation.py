@@ -201,7 +201,7 @@ def explain(policy: Policy, by: Change) -> list[str]:
     times = sorted(changed - {"k0", "k1"})
     shares = isinstance(policy, Composition) or policy.functions[0] in _AT_SHARES
     if times and by.epoch != 1 and by.by_epoch and not all(old.name in _AT_SHARES for old, _ in pairs):
-        epochs = f"{by.new.epoch:.4g} instead of {by.old.epoch:.4g} iterations in one"
+        epochs = f"{by.new.epoch:.4g} iterations in each instead of {by.old.epoch:.4g}"
         lines.append(f"{', '.join(times)} kept in epochs: {epochs}")
     elif (times and not by.by_epoch) or (shares and by.length != 1):
         lines.append(f"kept as shares of {by.new.max_iter} instead of {by.old.max_iter} iterations")

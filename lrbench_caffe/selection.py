@@ -109,8 +109,12 @@ def select(
     candidates = list(_candidates(args, database, tasks, everything))
     unfinished = [] if args.pareto else _unfinished(args, database, tasks)
     cost = _cost(args)
-    ranked = _ranked(args, candidates, cost)[: args.top or None]
-    return Selection(f"{tasks[0].title}, {_title(args, cost)}", candidates, ranked, unfinished, cost)
+    every = _ranked(args, candidates, cost)
+    ranked = every[: args.top or None]
+    title = f"{tasks[0].title}, {_title(args, cost)}"
+    if len(ranked) < len(every):
+        title += f": the first {len(ranked)} (--top 0: all)"
+    return Selection(title, candidates, ranked, unfinished, cost)
 
 
 def nothing_found(args: argparse.Namespace, tasks: list[Task]) -> InputError:

@@ -114,7 +114,7 @@ def add_flags(p: cli.Parser) -> None:
     run.add_argument("--no-db", action="store_true", help="neither ask the LR database nor record into it")
     run.add_argument(
         "--layers", choices=("auto", "fast", "stock"),
-        help="Caffe's own CPU layers (stock: the weights of caffe train, bit for bit), fast ones in their "
+        help="Caffe's own CPU layers (stock: the weights of caffe train), fast ones in their "
         "place, or auto, fast where they are built (default: auto; with --resume the run's own)",
     )  # fmt: skip
     run.add_argument(

@@ -144,7 +144,7 @@ def test_words():
     other = replace(MNIST, network="other", solver=replace(LENET, base_lr=0.1), epoch=25.94, max_iter=2000)
     assert explain(parse("SIN2(k0=0.01, k1=0.06, l=2000)"), change(MNIST, other)) == [
         "k0, k1 x 10: base_lr 0.1 instead of 0.01 (another net)",
-        "l kept in epochs: 25.94 instead of 600 iterations in one",
+        "l kept in epochs: 25.94 iterations in each instead of 600",
     ]
     assert explain(parse("TRI(k0=0.01, k1=0.06, l=2000)"), change(MNIST, replace(MNIST, max_iter=1000))) == [
         "l shortened to 500, so that a cycle fits into 1000 iterations"

@@ -62,7 +62,7 @@ def test_digits_on_a_fresh_database():
     text = "\n".join(first.evidence)
     assert "on a similar task (0.72), mnist / LeNet_MNIST with SIN2(k0=0.01, k1=0.06, l=2000)" in text
     assert "which is iteration 173 here" in text
-    assert "l kept in epochs: 25.94 instead of 600 iterations in one" in text
+    assert "l kept in epochs: 25.94 iterations in each instead of 600" in text
     assert "expected Top-1: not known, since this task is another one" in text
 
 
