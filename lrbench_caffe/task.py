@@ -18,7 +18,7 @@ from lrbench_caffe.prototxt.messages import Messages
 from lrbench_caffe.prototxt.nets import PhaseNet, find_scores
 from lrbench_caffe.prototxt.patch import gradient_options, write_prototxts
 from lrbench_caffe.prototxt.solver import Solver, load_solver
-from lrbench_caffe.prototxt.sources import Source
+from lrbench_caffe.prototxt.sources import Source, free_dead_readers
 from lrbench_caffe.records import Dataset, Framework, Network, SolverSettings, Task, digest
 from lrbench_caffe.runtime.client import CaffeInfo, Opened, OpenRequest, Worker
 from lrbench_caffe.runtime.info import caffe_info
@@ -107,6 +107,7 @@ def open_worker(
             str(patched), solver.message.max_iter, solver.iter_size, gpu=gpu, gradients=gradients,
             layers=str(layers) if layers else None,
         )  # fmt: skip
+        free_dead_readers(solver.phase_nets)
         with Worker(python, folder / "caffe.log") as worker:
             yield worker, worker.open(request)
 

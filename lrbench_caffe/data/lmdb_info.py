@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import threading
 from collections.abc import Iterator
@@ -139,6 +140,28 @@ def read_summary(path: str | Path) -> Summary:
                 )
             builder.add(shape, datum.label, datum.data)
     return builder.result()
+
+
+def free_dead_readers(folder: str | Path) -> None:
+    """Free the places that dead processes hold among the readers of an LMDB.
+
+    There are 126, in its lock.mdb. A reader that is killed keeps its place until somebody looks, or until no
+    process has the LMDB open; where trainings follow each other without a gap the places run out, and Caffe
+    aborts with MDB_READERS_FULL. Where nothing can be written there are no such places.
+    """
+    with _ONE_AT_A_TIME:
+        try:
+            _check_readers(folder, readonly=True)
+        except lmdb.ReadersFullError:  # py-lmdb takes a place itself, unless it could write
+            with contextlib.suppress(lmdb.Error):
+                _check_readers(folder, readonly=False)
+        except lmdb.Error:
+            pass
+
+
+def _check_readers(folder: str | Path, readonly: bool) -> None:
+    with lmdb.open(str(folder), readonly=readonly, readahead=False, create=False) as environment:
+        environment.reader_check()
 
 
 @contextmanager

@@ -79,6 +79,11 @@ class Solver:
         return solver_type(self.message)
 
     @property
+    def phase_nets(self) -> list[PhaseNet]:
+        """The training net and the test nets."""
+        return [self.train, *(test.net for test in self.tests)]
+
+    @property
     def iter_size(self) -> int:
         return max(1, self.message.iter_size)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lrbench_caffe.data.lmdb_info import inspect
+from lrbench_caffe.data import lmdb_info
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.prototxt.messages import Messages
 from lrbench_caffe.prototxt.nets import PhaseNet
@@ -45,6 +46,14 @@ def find_source(net: PhaseNet, messages: Messages) -> Source | None:
     return found[0] if found else None
 
 
+def free_dead_readers(nets: Iterable[PhaseNet]) -> None:
+    """Before Caffe opens nets: free the places of dead readers in their LMDBs."""
+    layers = [layer for net in nets for layer in net.layers if layer.type == "Data"]
+    paths = [layer.data_param.source for layer in layers if layer.data_param.backend == LMDB]
+    for path in dict.fromkeys(paths):
+        lmdb_info.free_dead_readers(path)
+
+
 def _where(net: PhaseNet, layer: Any, field: str) -> str:
     return f"{net.origin}: layer {layer.name!r} of the {net.title}: {field}"
 
@@ -64,7 +73,7 @@ def _data(net: PhaseNet, layer: Any, messages: Messages) -> Source:
             )
         return Source(layer.name, str(path), batch, None, None, _augments(net, layer))
     try:
-        info = inspect(path)
+        info = lmdb_info.inspect(path)
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
     shape = None if info.encoded else info.shape

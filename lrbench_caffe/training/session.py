@@ -20,6 +20,7 @@ from lrbench_caffe.native.library import library_path
 from lrbench_caffe.prototxt.messages import Messages
 from lrbench_caffe.prototxt.patch import gradient_options, write_prototxts
 from lrbench_caffe.prototxt.solver import Solver
+from lrbench_caffe.prototxt.sources import free_dead_readers
 from lrbench_caffe.records import PolicyRecord, RunRecord
 from lrbench_caffe.runtime.client import HANG_SECONDS, CaffeInfo, Opened, OpenRequest, Worker
 from lrbench_caffe.runtime.locate import CaffePython
@@ -93,6 +94,7 @@ class Session:
             TrainingError: Caffe died or hung, or a file could not be written.
         """
         patched = self._write()
+        free_dead_readers(self.solver.phase_nets)
         # Signals first: one that comes while Caffe starts stops the training once it can.
         with signals, self._worker(hang_seconds) as worker:
             trainer = Trainer(

@@ -8,6 +8,7 @@ import resource
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -52,6 +53,30 @@ def resume(workspace: Workspace, run: Run, *flags: str) -> None:
     workspace.train("--resume", "--out", run.path.name, *flags).succeeded()
     assert run.measurements()[: len(before)] == before
     assert run.record["status"] == "finished"
+
+
+# -- the data's readers -----------------------------------------------------------------------------
+
+PLACES = 126  # of an LMDB, for readers
+DIE_READING = """
+import os, sys, lmdb
+for _ in range(int(sys.argv[2])):
+    if os.fork() == 0:
+        reading = lmdb.open(sys.argv[1], readonly=True).begin()
+        os._exit(0)  # as a process ends that is killed
+    os.wait()
+"""
+
+
+def test_places_of_dead_readers_are_free(workspace: Workspace) -> None:
+    """While one process has the data open, those that died with it open keep their places in lock.mdb."""
+    data = workspace.path / "data" / "digits_train_lmdb"
+    workspace.write("solver.prototxt", nets.solver(max_iter=20))
+    with lmdb.open(str(data), readonly=True) as holder:
+        subprocess.run([sys.executable, "-c", DIE_READING, str(data), str(PLACES)], check=True)
+        assert len(holder.readers().splitlines()) == 1 + PLACES  # and a heading
+        workspace.train("solver.prototxt", "--out", "run").succeeded()
+    assert workspace.run("run").record["status"] == "finished"
 
 
 # -- the driver dies --------------------------------------------------------------------------------
