@@ -146,21 +146,15 @@ def free_dead_readers(folder: str | Path) -> None:
     """Free the places that dead processes hold among the readers of an LMDB.
 
     There are 126, in its lock.mdb. A reader that is killed keeps its place until somebody looks, or until no
-    process has the LMDB open; where trainings follow each other without a gap the places run out, and Caffe
-    aborts with MDB_READERS_FULL. Where nothing can be written there are no such places.
+    process has the LMDB open; where trainings follow each other without a gap the places would run out, and
+    Caffe abort with MDB_READERS_FULL. Looking needs one that is free. Where nothing can be written there are
+    no such places.
     """
-    with _ONE_AT_A_TIME:
-        try:
-            _check_readers(folder, readonly=True)
-        except lmdb.ReadersFullError:  # py-lmdb takes a place itself, unless it could write
-            with contextlib.suppress(lmdb.Error):
-                _check_readers(folder, readonly=False)
-        except lmdb.Error:
-            pass
-
-
-def _check_readers(folder: str | Path, readonly: bool) -> None:
-    with lmdb.open(str(folder), readonly=readonly, readahead=False, create=False) as environment:
+    with (
+        _ONE_AT_A_TIME,
+        contextlib.suppress(lmdb.Error),
+        lmdb.open(str(folder), readonly=True, readahead=False, create=False) as environment,
+    ):
         environment.reader_check()
 
 
