@@ -138,10 +138,12 @@ def table_rows(plan: Plan, ours: Mapping[str, Result], *, short: bool = False) -
 
 
 def _ours(result: Result | None) -> str:
-    """ "ours, 2 seeds", "ours, 1 seed (+1 diverged)"."""
+    """ "ours, 2 seeds", "ours, 1 seed (+1 diverged)", "ours, 2 diverged"."""
     if result is None:
         return "ours, not trained"
     count = len(result.seeds)
+    if not count:
+        return f"ours, {result.diverged} diverged"
     diverged = f" (+{result.diverged} diverged)" if result.diverged else ""
     return f"ours, {count} seed{'s' * (count != 1)}{diverged}"
 

@@ -96,14 +96,18 @@ def value(results: Results, key: str, metric: str) -> float:
     result = results.get(key)
     if result is None:
         raise Unknown(key)
+    if result.diverged and not result.spreads:
+        raise Unknown(f"{key} ({result.diverged} diverged)")
     if metric not in result.spreads:
         raise Unknown(f"{CRITERIA[metric].heading} of {key}")
     return result.spreads[metric].mean
 
 
 def shown(results: Results, key: str, metric: str) -> str:
-    """ "SIN2 99.33"."""
-    return f"{key} {number(value(results, key, metric), CRITERIA[metric].digits)}"
+    """ "SIN2 99.33", "COS 99.30 (1 diverged)"."""
+    text = f"{key} {number(value(results, key, metric), CRITERIA[metric].digits)}"
+    diverged = results[key].diverged
+    return f"{text} ({diverged} diverged)" if diverged else text
 
 
 def _pair(results: Results, one: str, other: str, metric: str) -> str:

@@ -20,7 +20,7 @@ class Result:
 
     Attributes:
         spreads: mean and population deviation over trainings, by name, of ``METRICS``; a metric that no
-            training has is not among them.
+            training has is not among them. Empty where all trainings diverged.
         seeds: of the trainings behind them, in order; empty for the paper, which does not state them.
         diverged: how many trainings more diverged.
     """
@@ -49,12 +49,12 @@ def result_of(records: Iterable[RunRecord]) -> Result | None:
     """The result of one policy's runs, one for each seed: of several, the one that ended last.
 
     Returns:
-        None where no run finished with a Top-1.
+        None where no run finished with a Top-1 and none diverged.
     """
     kept, diverged = one_for_each_seed(records)
-    tops = [top for record in kept if (top := best(first_net(record))) is not None]
-    if not tops:
+    if not kept and not diverged:
         return None
+    tops = [top for record in kept if (top := best(first_net(record))) is not None]
     spreads = {}
     for name in METRICS:
         values = [value for top in tops if (value := _metric(top, name)) is not None]

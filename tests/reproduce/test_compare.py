@@ -62,6 +62,24 @@ def test_runs_that_did_not_finish_do_not_count():
     assert (found.seeds, found.diverged) == ((1,), 1)
 
 
+def test_a_policy_that_only_diverged_is_no_policy_that_was_not_trained():
+    of = select(VII, "sin2,cos")
+    lost = [sin2(seed, measured(0, 10.0), status="diverged") for seed in (1, 2)]
+    ours = our_results(of, lost)
+    assert (ours["SIN2"].spreads, ours["SIN2"].seeds, ours["SIN2"].diverged) == ({}, (), 2)
+    rows = table_rows(of, ours)
+    assert [row[2] for row in rows[1:]] == [
+        "paper", "ours, 2 diverged", "difference", "paper", "ours, not trained", "difference",
+    ]  # fmt: skip
+    assert rows[2][3:] == rows[3][3:] == ["-"] * 7
+    data = data_rows(of, ours)
+    count = data[0].index("diverged")
+    assert {(row[1], row[count - 1], row[count]) for row in data[1:]} == {("8", "0", "2"), ("10", "0", "0")}
+    verdicts = {row[1]: row[3:] for row in conclusion_rows(of, conclusions("table7"), ours)}
+    half = verdicts["SIN2 is at least 0.15 points above INV in at most half of its iterations"]
+    assert half[0] == "cannot be said" and "no result: SIN2 (2 diverged)" in half[1]
+
+
 def test_other_test_nets_and_what_was_not_measured_are_left_out():
     found = result_of([sin2(1, measured(500, 95.0, ac=math.nan, ld=None), measured(500, 99.0, net=1))])
     assert found.spreads["top1"].mean == 95.0

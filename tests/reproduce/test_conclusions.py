@@ -17,6 +17,8 @@ from lrbench_caffe.reproduce.conclusions import (
     CLRS,
     CONCLUSIONS,
     DECAYING,
+    Conclusion,
+    Verdict,
     above,
     at_most_share,
     below,
@@ -125,6 +127,17 @@ def test_the_numbers_that_decide_are_shown():
     assert highest("C", "ABC")(results).holds is False
     assert above("top1", "AC", "B")(results).numbers == "Top-1 (%): C 99.20, B 99.10"
     assert below("top1", "B", "AC")(results).holds is True
+
+
+def test_trainings_that_diverged_are_named():
+    results = {
+        "A": Result({"top1": Spread(99.3, None, 1)}, (1,), 1),
+        "B": result(top1=99.1),
+        "C": Result({}, (), 2),
+    }
+    assert above("top1", "A", "B")(results).numbers == "Top-1 (%): A 99.30 (1 diverged), B 99.10"
+    conclusion = Conclusion("x", "X: C is above A", "V", above("top1", "C", "A"))
+    assert conclusion.judge(results) == Verdict(None, "no result: C (2 diverged)")
 
 
 def test_equal_is_not_above():

@@ -131,6 +131,23 @@ def test_a_dry_run_trains_nothing_and_makes_the_table(bench):
     assert "ours, not trained" in (bench.folder / "table7.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(
+    ("seeds", "footer"),
+    [
+        ((1, 2), "Ours: 2 diverged, none finished."),
+        ((1,), "Ours: 1 training with Caffe 1.0.0, CPU; 1 more diverged."),
+    ],
+)
+def test_the_footer_counts_what_diverged(bench, seeds, footer):
+    policy = VII.row("SIN2").trained
+    records = [run(VII, policy, 2, [measured(10_000, 99.0)], uid="f")] if seeds == (1,) else []
+    records += [run(VII, policy, n, [measured(0, 10.0)], uid=f"d{n}", status="diverged") for n in seeds]
+    with Database.open(bench.url) as database:
+        database.put_many(records)
+    assert footer in bench.run(dry=True)
+    assert f"\n{footer}\n" in (bench.folder / "table7.md").read_text(encoding="utf-8")
+
+
 def test_a_failure_is_one_line_and_the_others_go_on(bench):
     bench.pool.failing = "INV"
     with pytest.raises(TrainingError, match="^5 of 10 trainings failed; the same command tries them again$"):
