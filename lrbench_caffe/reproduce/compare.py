@@ -58,8 +58,14 @@ class Comparison:
 
 
 def paper_results(plan: Plan) -> dict[str, Result]:
-    """What the paper prints for the rows of a plan, by key."""
-    return {row.key: _paper_result(row.paper) for row in plan.rows if row.paper is not None}
+    """What the paper prints for the rows of a plan, in its tables or in its text, by key."""
+    found = {}
+    for row in plan.rows:
+        if row.paper is not None:
+            found[row.key] = _paper_result(row.paper)
+        elif row.stated is not None:
+            found[row.key] = Result({"top1": Spread(row.stated, None, 1)})
+    return found
 
 
 def _paper_result(record: RunRecord) -> Result:

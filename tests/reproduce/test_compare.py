@@ -18,11 +18,12 @@ from lrbench_caffe.reproduce.compare import (
     conclusion_rows,
     data_rows,
     our_results,
+    paper_results,
     table_rows,
 )
 from lrbench_caffe.reproduce.conclusions import conclusions
 from lrbench_caffe.reproduce.plan import plan, scale, select
-from lrbench_caffe.reproduce.results import result_of, spread
+from lrbench_caffe.reproduce.results import Result, result_of, spread
 from tests.reproduce.runs import measured, run
 
 VII = plan("table7")
@@ -143,6 +144,18 @@ def test_every_number_of_the_table_is_compared():
     assert (top1.paper, top1.ours) == (Spread(99.33, 0.02), spread([99.3, 99.4]))
     assert top1.difference == pytest.approx(0.02)
     assert all(c.ours is None and c.difference is None for c in found if c.row.key != "SIN2")
+
+
+def test_what_the_paper_states_in_its_text_only():
+    of = plan("figure3")
+    assert paper_results(of) == {  # section V-A
+        "FIX(k0=0.001)": Result({"top1": Spread(78.62, None)}),
+        "FIX(k0=0.01)": Result({"top1": Spread(69.63, None)}),
+    }
+    one = run(of, of.row("FIX(k0=0.01)").policy, 1, [measured(70_000, 70.13)])
+    paper, _, difference = [r[3:] for r in table_rows(of, our_results(of, [one])) if "FIX(k0=0.01)" in r]
+    assert paper == ["-", "-", "69.63", "-", "-", "-", "-"]
+    assert difference == ["-", "-", "+0.50", "-", "-", "-", "-"]
 
 
 # -- rows -------------------------------------------------------------------------------------------
