@@ -30,6 +30,7 @@ SEEDS = (1, 2, 3, 4, 5)  # section V-C: "5 repeated experiments"
 
 
 MOST_SCALED_TESTS = 20
+LEAST_SCALED = 20  # iterations: a test after each, and a policy that has room for its cycles and steps
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,11 @@ class Plan:
     @property
     def scaled(self) -> bool:
         return self.max_iter != self.setup.max_iter
+
+    @property
+    def share(self) -> float:
+        """The iterations as a share of the task's own."""
+        return self.max_iter / self.setup.max_iter
 
     @property
     def note(self) -> str:
@@ -274,6 +280,11 @@ def _numbers(whole: Plan, part: str) -> set[int]:
         names = ", ".join(dict.fromkeys(row.policy.function for row in whole.rows))
         raise InputError(f"--rows: {part!r}; allowed: numbers 1 to {last}, ranges such as 1-3, or {names}")
     return found
+
+
+def scaled_iterations(iterations: int, share: float) -> int:
+    """Iterations of the paper in a plan of that share, as the times in its policies are scaled."""
+    return max(1, round(iterations * share))
 
 
 def scale(whole: Plan, factor: float) -> Plan:
