@@ -20,7 +20,6 @@ from lrbench_caffe.reproduce.compare import (
     paper_results,
     table_rows,
 )
-from lrbench_caffe.reproduce.conclusions import conclusions
 from lrbench_caffe.reproduce.figures import figure3, figure4, figure5
 from lrbench_caffe.reproduce.plan import Plan
 from lrbench_caffe.reproduce.results import Result
@@ -36,7 +35,7 @@ def show(console: Console, plan: Plan, records: Sequence[RunRecord]) -> None:
     console.print(terminal_table(table_rows(plan, ours, short=True), _title(plan), LEFT))
     for line in (LEGEND, _source(plan, records, ours)):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    judged = conclusion_rows(plan, conclusions(plan.name), ours)
+    judged = conclusion_rows(plan, ours)
     if len(judged) > 1:
         console.print(terminal_table(judged, "what the paper concludes", len(judged[0])))
 
@@ -54,17 +53,16 @@ def write(folder: Path, plan: Plan, records: Sequence[RunRecord]) -> list[Path]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     ours = our_results(plan, records)
-    judged = conclusion_rows(plan, conclusions(plan.name), ours)
-    name = f"{plan.name}-scaled-{plan.max_iter}" if plan.scaled else plan.name
+    judged = conclusion_rows(plan, ours)
     files = {
-        f"{name}.md": _markdown(plan, records, ours, judged),
-        f"{name}.csv": csv_text(data_rows(plan, ours)),
+        f"{plan.file_name}.md": _markdown(plan, records, ours, judged),
+        f"{plan.file_name}.csv": csv_text(data_rows(plan, ours)),
     }
     if len(judged) > 1:
-        files[f"{name}-conclusions.csv"] = csv_text(judged)
+        files[f"{plan.file_name}-conclusions.csv"] = csv_text(judged)
     for file, text in files.items():
         (folder / file).write_text(text, encoding="utf-8")
-    picture = folder / f"{name}.png"
+    picture = folder / f"{plan.file_name}.png"
     _draw(picture, plan, records, ours)
     return [*(folder / file for file in files), picture]
 

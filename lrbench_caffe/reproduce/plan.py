@@ -147,6 +147,11 @@ class Plan:
         return self.max_iter != self.setup.max_iter
 
     @property
+    def file_name(self) -> str:
+        """The beginning of the names of its files: a scaled-down plan has files of its own."""
+        return f"{self.name}-scaled-{self.max_iter}" if self.scaled else self.name
+
+    @property
     def share(self) -> float:
         """The iterations as a share of the task's own."""
         return self.max_iter / self.setup.max_iter
