@@ -20,7 +20,10 @@ HEADINGS = {
     **{name: CRITERIA[name].heading for name in METRICS if name != "iterations"},
 }
 DIGITS = {name: CRITERIA[name].digits for name in METRICS}
-WITHIN = "within the two deviations: the ranges mean ± deviation of paper and ours meet"
+WITHIN = (
+    "the ranges mean ± deviation of paper and ours meet, where the paper's mean, but for #Iter, may be off "
+    "by half of its last digit, as it is rounded"
+)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import io
 import math
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +22,7 @@ from lrbench_caffe.reproduce.compare import (
     paper_results,
     table_rows,
 )
+from lrbench_caffe.reproduce.output import LEGEND
 from lrbench_caffe.reproduce.plan import plan, scale, select
 from lrbench_caffe.reproduce.results import Result, result_of, spread
 from tests.reproduce.runs import measured, run
@@ -133,6 +135,15 @@ def test_the_rounding_of_the_printed_number_is_allowed():
     # 0.0166 may stand for anything from 0.01655 to 0.01665.
     assert Comparison(SIN2, "ld", Spread(0.0166, None), Spread(0.01664, 0.0)).within is True
     assert Comparison(SIN2, "ld", Spread(0.0166, None), Spread(0.01666, 0.0)).within is False
+    assert Comparison(SIN2, "top1", Spread(99.33, 0.02), Spread(99.304, 0.001)).within is True
+    assert Comparison(SIN2, "iterations", Spread(4000.0, None), Spread(4000.4, 0.0)).within is False
+
+
+def test_the_legend_says_the_rule():
+    rule = "where the paper's mean, but for #Iter, may be off by half of its last digit, as it is rounded; "
+    assert LEGEND.startswith(f'"=": the ranges mean ± deviation of paper and ours meet, {rule}')
+    doc = (Path(__file__).parents[2] / "docs" / "reproducing.md").read_text(encoding="utf-8")
+    assert rule in " ".join(doc.split())
 
 
 def test_every_number_of_the_table_is_compared():
