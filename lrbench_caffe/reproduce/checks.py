@@ -14,6 +14,7 @@ from lrbench_caffe.report import number
 from lrbench_caffe.reproduce.results import Result
 
 Results = Mapping[str, Result]  # by the keys of a plan's rows
+NO_DEVIATION = 1e-12  # what the deviation of equal numbers may come to; without one there is no test
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,14 @@ def value(results: Results, key: str, metric: str) -> float:
 
 def shown(results: Results, key: str, metric: str) -> str:
     """ "SIN2 99.33", "COS 99.30 (1 diverged)"."""
-    text = number(value(results, key, metric), CRITERIA[metric].digits)
+    text = printed(value(results, key, metric), CRITERIA[metric].digits)
     return f"{key} {text}{diverged(results[key])}"
+
+
+def printed(value: float, digits: int) -> str:
+    """A number with fixed digits; what is printed as 0 has no sign."""
+    text = number(value, digits)
+    return text if float(text) else text.lstrip("-")
 
 
 def signed(difference: float, digits: int) -> str:
@@ -78,7 +85,7 @@ def pair(results: Results, one: str, other: str, metric: str) -> str:
     text = f"{shown(results, one, metric)}, {shown(results, other, metric)}"
     a, b = results[one].spreads[metric], results[other].spreads[metric]
     p = welch(a, a.n or 1, b, b.n or 1)
-    if p is None:
+    if p is None or max(a.sd or 0.0, b.sd or 0.0) < NO_DEVIATION:
         return text
     return f"{text} (p={p:.2g}{', within noise' if p >= SIGNIFICANT else ''})"
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from lrbench_caffe.ranking import CRITERIA
 from lrbench_caffe.records import RunRecord, Spread, Task
-from lrbench_caffe.report import Rows, number
-from lrbench_caffe.reproduce.checks import Results, signed
+from lrbench_caffe.report import Rows
+from lrbench_caffe.reproduce.checks import Results, printed, signed
 from lrbench_caffe.reproduce.conclusions import conclusions
 from lrbench_caffe.reproduce.plan import Plan, Row
 from lrbench_caffe.reproduce.results import METRICS, Result, result_of
@@ -169,8 +169,8 @@ def _ours(result: Result | None) -> str:
 def _cell(spread: Spread | None, metric: str) -> str:
     if spread is None:
         return "-"
-    text = number(spread.mean, DIGITS[metric])
-    return text if spread.sd is None else f"{text} ± {number(spread.sd, DIGITS[metric])}"
+    text = printed(spread.mean, DIGITS[metric])
+    return text if spread.sd is None else f"{text} ± {printed(spread.sd, DIGITS[metric])}"
 
 
 def _difference(comparison: Comparison, plan: Plan) -> str:
@@ -223,7 +223,7 @@ def data_rows(plan: Plan, ours: Mapping[str, Result]) -> Rows:
 def _exact(spread: Spread | None) -> list[str]:
     if spread is None:
         return ["-", "-"]
-    return [f"{spread.mean:.10g}", "-" if spread.sd is None else f"{spread.sd:.10g}"]
+    return [f"{spread.mean + 0.0:.10g}", "-" if spread.sd is None else f"{spread.sd:.10g}"]
 
 
 def conclusion_rows(plan: Plan, ours: Results) -> Rows:
@@ -235,9 +235,9 @@ def conclusion_rows(plan: Plan, ours: Results) -> Rows:
     paper = paper_results(plan)
     rows = [["section", "conclusion", "paper", "ours", "our numbers", *(["scale"] if note else [])]]
     for whole, conclusion in zip(conclusions(plan.name), conclusions(plan.name, plan.share)):
-        verdict, printed = conclusion.judge(ours), whole.judge(paper)
+        verdict, of_paper = conclusion.judge(ours), whole.judge(paper)
         numbers = _as_trained(plan, verdict.numbers)
-        rows.append([conclusion.section, conclusion.statement, printed.word, verdict.word, numbers, *note])
+        rows.append([conclusion.section, conclusion.statement, of_paper.word, verdict.word, numbers, *note])
     return rows
 
 

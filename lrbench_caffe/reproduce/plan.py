@@ -30,7 +30,7 @@ SEEDS = (1, 2, 3, 4, 5)  # section V-C: "5 repeated experiments"
 
 
 MOST_SCALED_TESTS = 20
-LEAST_SCALED = 20  # iterations: a test after each, and a policy that has room for its cycles and steps
+LEAST_SCALED = MOST_SCALED_TESTS  # iterations: with fewer there would be less than one from test to test
 
 
 @dataclass(frozen=True)
@@ -292,6 +292,12 @@ def scaled_iterations(iterations: int, share: float) -> int:
     return max(1, round(iterations * share))
 
 
+def check_factor(factor: float) -> None:
+    """Raise an InputError for a factor that no plan can be scaled by."""
+    if not 0 < factor <= 1:
+        raise InputError(f"--iterations-scale: {factor:g}; allowed: above 0, at most 1")
+
+
 def scale(whole: Plan, factor: float) -> Plan:
     """The plan with fewer iterations: max_iter, test_interval and the times in the policies by one factor.
 
@@ -302,12 +308,17 @@ def scale(whole: Plan, factor: float) -> Plan:
     Raises:
         InputError: the factor is not above 0 and at most 1, or leaves less than a policy can bear.
     """
-    if not 0 < factor <= 1:
-        raise InputError(f"--iterations-scale: {factor:g}; allowed: above 0, at most 1")
+    check_factor(factor)
     if factor == 1:
         return whole
-    max_iter = max(1, round(whole.max_iter * factor))
-    test_interval = max(1, round(whole.test_interval * factor), max_iter // MOST_SCALED_TESTS)
+    max_iter = round(whole.max_iter * factor)
+    if max_iter < LEAST_SCALED:
+        least = LEAST_SCALED / whole.max_iter
+        raise InputError(
+            f"--iterations-scale: {factor:g}: {max_iter} iterations of {whole.name}; "
+            f"allowed: {LEAST_SCALED} or more, {least:.2g} here"
+        )
+    test_interval = max(round(whole.test_interval * factor), max_iter // MOST_SCALED_TESTS)
     key, solver = whole.setup.key, whole.setup.settings
     by = change(Training(key, solver, whole.max_iter, None), Training(key, solver, max_iter, None))
     try:

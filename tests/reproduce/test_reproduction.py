@@ -277,7 +277,8 @@ def test_plans_with_the_same_trainings(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ("table1", "invalid choice: 'table1'"),
+        ("tabel7", "argument WHAT: unknown 'tabel7'; did you mean 'table7'? known: table3, "),
+        ("xyz", "unknown 'xyz'; known: table3, "),
         ("table7 --rows 11", "--rows: 11: table7 has rows 1 to 10"),
         ("table7 --rows STEP", "--rows: 'STEP'; allowed"),
         ("all --rows 1", "--rows: all has no rows"),
@@ -285,7 +286,14 @@ def test_plans_with_the_same_trainings(tmp_path, monkeypatch):
         ("table7 --seeds 0", "--seeds: 0; allowed: 1 to 1000"),
         ("table7 --iterations-scale 2", "--iterations-scale: 2; allowed: above 0, at most 1"),
         ("table7 --until 10000", "--until: 10000; allowed: 1 to 9999 for table7"),
-        ("table7 --until 0", "--until: 0; allowed"),
+        ("table7 --until 0", "--until: 0; allowed: 1 or more"),
+        ("figure1 --until -4", "--until: -4; allowed: 1 or more"),
+        ("figure1 --iterations-scale 5", "--iterations-scale: 5; allowed: above 0, at most 1"),
+        ("figure1 --jobs 0", "--jobs: 0; allowed: 1 or more"),
+        (
+            "table7 --iterations-scale 0.001",
+            "--iterations-scale: 0.001: 10 iterations of table7; allowed: 20 or more, 0.002 here",
+        ),
         ("table7 --gpus 0 --layers fast", "--layers fast: they are for the CPU"),
         ("table7 --jobs 0", "--jobs: 0; allowed: 1 or more"),
         ("table7 --jobs 1 --scheduler tcp://x:1", "--scheduler: --jobs and --gpus do not go with it"),
@@ -302,6 +310,12 @@ def test_bad_input_is_one_line(arguments, words, tmp_path, monkeypatch, capsys):
     assert code == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1 and words in lines[0]
+
+
+def test_a_dry_run_of_figure_1_writes_nothing(tmp_path, capsys):
+    assert cli.run(main, ["figure1", "--dry-run", "--out", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().out.startswith("figure1: nothing to train; ")
+    assert not (tmp_path / "out").exists()
 
 
 def test_missing_data_is_one_line(tmp_path, monkeypatch, capsys):
