@@ -73,7 +73,7 @@ def figure3(path: Path, plan: Plan, records: Iterable[RunRecord]) -> None:
         marks=plans.FIGURE3_MARKS,
         close_up=plans.FIGURE3_CLOSE_UP,
         stated=[] if plan.scaled else [Point(k0, top1) for k0, top1 in plans.FIGURE3_STATED.items()],
-        note=_heading(plan),
+        note=plan.note,
     )
 
 
@@ -94,7 +94,7 @@ def figure4(path: Path, plan: Plan, records: Iterable[RunRecord]) -> None:
         if row.paper is not None and not plan.scaled
     ]
     found = [point for point in points if point is not None]
-    steps_plot(path, found, marks=plans.FIGURE4_MARKS, paper=paper, note=_heading(plan))
+    steps_plot(path, found, marks=plans.FIGURE4_MARKS, paper=paper, note=plan.note)
 
 
 def figure5(path: Path, plan: Plan, records: Iterable[RunRecord]) -> None:
@@ -114,10 +114,6 @@ def figure5(path: Path, plan: Plan, records: Iterable[RunRecord]) -> None:
     updates = row.trained.params["l"]
     assert isinstance(updates, tuple)
     updates_plot(path, f"{row.trained}{seed}{note}", measured, [int(update) for update in updates])
-
-
-def _heading(plan: Plan) -> str:
-    return f"{plan.title}\n{plan.note}" if plan.scaled else plan.title
 
 
 def _runs(plan: Plan, records: Iterable[RunRecord]) -> dict[int, list[RunRecord]]:
