@@ -53,7 +53,8 @@ class Pool:
         if training.until is not None:
             if self.keeps:
                 Path(training.out).mkdir(parents=True, exist_ok=True)
-                state = {"solver": "x", "status": "stopped", "iteration": training.until}
+                state = {"status": "stopped", "reason": "as --until asks", "iteration": training.until}
+                state["solver"] = training.solver
                 (Path(training.out) / "run.json").write_text(json.dumps(state))
             return Result(training, "stopped", "as --until asks", training.until, 1.0)
         top = measured(self.plan.max_iter, 99.0 + training.seed / 100)

@@ -48,7 +48,7 @@ def test_the_losses_of_first_iterations(tmp_path):
 
 
 def test_run_directories_count_whatever_call_made_them(options):
-    keep(training_of(VII, SIN2, 2, options), "stopped", 200)
+    keep(training_of(VII, SIN2, 2, options), "stopped", 200, "as --until asks")
     keep(training_of(VII, INV, 1, options), "finished", 10_000)
     keep(training_of(VII, INV, 2, options), "stopped", 150)  # not yet
     keep(training_of(VII, SIN2, 1, options), "diverged", 29, "the loss is nan")
@@ -81,6 +81,6 @@ def test_what_was_trained_elsewhere_counts_without_losses(options):
 
 def test_what_was_just_made_counts_first(options):
     training = training_of(VII, INV, 1, options)
-    keep(training, "stopped", 200)
+    keep(training, "stopped", 200, "as --until asks")
     failed = Result(training, "failed", "Check failed: x", 7)
     assert outcomes(options, results=[failed]) == [("2", 1, 7, "failed: Check failed: x")]
