@@ -25,10 +25,10 @@ from rich.console import Console
 
 from lrbench_caffe import cli
 from lrbench_caffe.database.urls import resolve_url
-from lrbench_caffe.errors import InputError
+from lrbench_caffe.errors import InputError, did_you_mean
 from lrbench_caffe.jobs.flags import add_pool_flags, open_pool, training_flags
 from lrbench_caffe.reproduce.figures import figure1
-from lrbench_caffe.reproduce.plan import Plan, plan, plans, scale, select
+from lrbench_caffe.reproduce.plan import Plan, check_factor, plan, plans, scale, select
 from lrbench_caffe.reproduce.reproduction import Goal, Reproduction
 from lrbench_caffe.reproduce.speed import Prober
 from lrbench_caffe.reproduce.work import Options
@@ -40,11 +40,8 @@ FILE_WIDTH = 160  # columns where the output is no terminal
 
 def parser() -> cli.Parser:
     p = cli.Parser(prog="python -m lrbench_caffe.reproduce", description=__doc__)
-    names = [*(name for name in plans() if name.startswith("table")), "figure1"]
-    names += [name for name in plans() if name.startswith("figure")]
-    p.add_argument(
-        "what", choices=[*names, "all"], metavar="WHAT", help=f"{', '.join(names)}, or all of them"
-    )
+    *names, _ = known_names()
+    p.add_argument("what", type=_name, metavar="WHAT", help=f"{', '.join(names)}, or all of them")
     what = p.add_argument_group("what to train")
     what.add_argument(
         "--rows", metavar="LIST",
@@ -82,6 +79,21 @@ def parser() -> cli.Parser:
     return p
 
 
+def known_names() -> list[str]:
+    """What there is to reproduce; "all" comes last."""
+    tables = [name for name in plans() if name.startswith("table")]
+    return [*tables, "figure1", *(name for name in plans() if name.startswith("figure")), "all"]
+
+
+def _name(text: str) -> str:
+    known = known_names()
+    if text not in known:
+        raise argparse.ArgumentTypeError(
+            f"unknown {text!r}{did_you_mean(text, known) or ';'} known: {', '.join(known)}"
+        )
+    return text
+
+
 def main(argv: Sequence[str] | None = None, find: Callable[[str], Plan] = plan) -> int:
     """The command; ``find`` tells the plan of a name."""
     args = parser().parse_args(argv)
@@ -91,7 +103,7 @@ def main(argv: Sequence[str] | None = None, find: Callable[[str], Plan] = plan) 
     names = plans() if args.what == "all" else [args.what] if args.what != "figure1" else []
     goals = [_goal(find(name), args) for name in names]
     if args.what in ("figure1", "all"):
-        _figure1(console, Path(args.out))
+        _figure1(console, Path(args.out), dry=args.dry_run)
     if goals:
         _reproduce(args, console, goals)
     return 0
@@ -113,6 +125,11 @@ def _check(args: argparse.Namespace) -> None:
         raise InputError(f"--rows: {args.what} has no rows; allowed: with one table or figure3 to figure5")
     if args.seeds is not None and not 1 <= args.seeds <= MOST_SEEDS:
         raise InputError(f"--seeds: {args.seeds}; allowed: 1 to {MOST_SEEDS}")
+    check_factor(args.iterations_scale)
+    if args.until is not None and args.until < 1:
+        raise InputError(f"--until: {args.until}; allowed: 1 or more")
+    if args.jobs is not None and args.jobs < 1:
+        raise InputError(f"--jobs: {args.jobs}; allowed: 1 or more")
     if args.layers == "fast" and args.gpus:
         raise InputError("--layers fast: they are for the CPU; it does not go with --gpus")
 
@@ -122,15 +139,18 @@ def _goal(whole: Plan, args: argparse.Namespace) -> Goal:
     scaled = scale(whole, args.iterations_scale)
     if args.seeds is not None:
         scaled = replace(scaled, seeds=tuple(range(1, args.seeds + 1)))
-    if args.until is not None and not 1 <= args.until < scaled.max_iter:
+    if args.until is not None and args.until >= scaled.max_iter:
         raise InputError(f"--until: {args.until}; allowed: 1 to {scaled.max_iter - 1} for {whole.name}")
     return Goal(scaled, tuple(row for row in scaled.rows if row.number in wanted))
 
 
-def _figure1(console: Console, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    files = figure1(folder)
-    console.print(f"figure1: {', '.join(map(str, files))}", highlight=False, markup=False, soft_wrap=True)
+def _figure1(console: Console, folder: Path, dry: bool) -> None:
+    if dry:
+        text = "nothing to train; without --dry-run it is computed and drawn in some seconds"
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        text = ", ".join(map(str, figure1(folder)))
+    console.print(f"figure1: {text}", highlight=False, markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from lrbench_caffe.ranking import CRITERIA
 from lrbench_caffe.records import RunRecord, Spread, Task
-from lrbench_caffe.report import Rows, number
-from lrbench_caffe.reproduce.conclusions import Conclusion, Results
+from lrbench_caffe.report import Rows
+from lrbench_caffe.reproduce.checks import Results, printed, signed
+from lrbench_caffe.reproduce.conclusions import conclusions
 from lrbench_caffe.reproduce.plan import Plan, Row
 from lrbench_caffe.reproduce.results import METRICS, Result, result_of
 from lrbench_caffe.similarity import similarity
@@ -18,7 +20,10 @@ HEADINGS = {
     **{name: CRITERIA[name].heading for name in METRICS if name != "iterations"},
 }
 DIGITS = {name: CRITERIA[name].digits for name in METRICS}
-WITHIN = "within the two deviations: the ranges mean ± deviation of paper and ours meet"
+WITHIN = (
+    "the ranges mean ± deviation of paper and ours meet, where the paper's mean, but for #Iter, may be off "
+    "by half of its last digit, as it is rounded"
+)
 
 
 @dataclass(frozen=True)
@@ -58,8 +63,14 @@ class Comparison:
 
 
 def paper_results(plan: Plan) -> dict[str, Result]:
-    """What the paper prints for the rows of a plan, by key."""
-    return {row.key: _paper_result(row.paper) for row in plan.rows if row.paper is not None}
+    """What the paper prints for the rows of a plan, in its tables or in its text, by key."""
+    found = {}
+    for row in plan.rows:
+        if row.paper is not None:
+            found[row.key] = _paper_result(row.paper)
+        elif row.stated is not None:
+            found[row.key] = Result({"top1": Spread(row.stated, None, 1)})
+    return found
 
 
 def _paper_result(record: RunRecord) -> Result:
@@ -121,8 +132,9 @@ def table_rows(plan: Plan, ours: Mapping[str, Result], *, short: bool = False) -
     """For people: three lines for each policy (paper, ours, difference) under the paper's columns.
 
     A difference has "=" where it is within the two deviations, "≠" where it is not, and nothing where that
-    cannot be said. A scaled-down plan says so in every line, and makes no such statement. With ``short`` a
-    policy is called by its key, where that is enough.
+    cannot be said. A scaled-down plan says so in every line, makes no such statement, and compares no
+    iterations; the paper's line has the paper's own policy. With ``short`` a policy is called by its key
+    where that is enough.
     """
     note = [plan.note] if plan.scaled else []
     heading = ["#", "policy", "", *(HEADINGS[name] for name in METRICS), *(["scale"] if note else [])]
@@ -130,18 +142,26 @@ def table_rows(plan: Plan, ours: Mapping[str, Result], *, short: bool = False) -
     comparisons = compare(plan, ours)
     for index, row in enumerate(plan.rows):
         cells = comparisons[index * len(METRICS) : (index + 1) * len(METRICS)]
-        name = [str(row.number), row.key if short else str(row.trained)]
-        rows.append([*name, "paper", *(_cell(c.paper, c.metric) for c in cells), *note])
+        name = [str(row.number), _name(row) if short else str(row.trained)]
+        printed = [str(row.number), row.key if short else str(row.policy)]
+        rows.append([*printed, "paper", *(_cell(c.paper, c.metric) for c in cells), *note])
         rows.append([*name, _ours(ours.get(row.key)), *(_cell(c.ours, c.metric) for c in cells), *note])
         rows.append([*name, "difference", *(_difference(c, plan) for c in cells), *note])
     return rows
 
 
+def _name(row: Row) -> str:
+    """What the policy that is trained is called for short: its key, unless that is another policy in full."""
+    return str(row.trained) if row.key == str(row.policy) else row.key
+
+
 def _ours(result: Result | None) -> str:
-    """ "ours, 2 seeds", "ours, 1 seed (+1 diverged)"."""
+    """ "ours, 2 seeds", "ours, 1 seed (+1 diverged)", "ours, 2 diverged"."""
     if result is None:
         return "ours, not trained"
     count = len(result.seeds)
+    if not count:
+        return f"ours, {result.diverged} diverged"
     diverged = f" (+{result.diverged} diverged)" if result.diverged else ""
     return f"ours, {count} seed{'s' * (count != 1)}{diverged}"
 
@@ -149,31 +169,50 @@ def _ours(result: Result | None) -> str:
 def _cell(spread: Spread | None, metric: str) -> str:
     if spread is None:
         return "-"
-    text = number(spread.mean, DIGITS[metric])
-    return text if spread.sd is None else f"{text} ± {number(spread.sd, DIGITS[metric])}"
+    text = printed(spread.mean, DIGITS[metric])
+    return text if spread.sd is None else f"{text} ± {printed(spread.sd, DIGITS[metric])}"
 
 
 def _difference(comparison: Comparison, plan: Plan) -> str:
-    if comparison.difference is None:
+    difference = _comparable(comparison, plan)
+    if difference is None:
         return "-"
-    text = f"{comparison.difference:+.{DIGITS[comparison.metric]}f}"
+    text = signed(difference, DIGITS[comparison.metric])
     mark = {True: " =", False: " ≠", None: ""}[None if plan.scaled else comparison.within]
     return text + mark
 
 
+def _comparable(comparison: Comparison, plan: Plan) -> float | None:
+    """The difference; none of iterations of a scaled-down plan, which has fewer of them."""
+    return None if plan.scaled and comparison.metric == "iterations" else comparison.difference
+
+
 def data_rows(plan: Plan, ours: Mapping[str, Result]) -> Rows:
-    """The same for programs: a line for each number."""
-    heading = ["plan", "row", "policy", "metric", "paper", "paper_sd", "ours", "ours_sd", "seeds", "diverged"]
+    """The same for programs: a line for each number. In a scaled-down plan the paper's policy is another."""
+    heading = [
+        "plan",
+        "row",
+        "policy",
+        "paper_policy",
+        "metric",
+        "paper",
+        "paper_sd",
+        "ours",
+        "ours_sd",
+        "seeds",
+        "diverged",
+    ]
     rows = [[*heading, "difference", "within", "max_iter", "scale"]]
     for c in compare(plan, ours):
         result = ours.get(c.row.key)
         within = None if plan.scaled else c.within
+        difference = _comparable(c, plan)
         rows.append(
             [
-                plan.name, str(c.row.number), str(c.row.trained), c.metric,
+                plan.name, str(c.row.number), str(c.row.trained), str(c.row.policy), c.metric,
                 *_exact(c.paper), *_exact(c.ours),
                 str(len(result.seeds)) if result else "0", str(result.diverged) if result else "0",
-                "-" if c.difference is None else f"{c.difference:.6g}",
+                "-" if difference is None else f"{round(difference, 10) + 0.0:.6g}",  # no -0
                 {True: "yes", False: "no", None: "-"}[within],
                 str(plan.max_iter), f"{plan.scale:.6g}",
             ]
@@ -184,18 +223,27 @@ def data_rows(plan: Plan, ours: Mapping[str, Result]) -> Rows:
 def _exact(spread: Spread | None) -> list[str]:
     if spread is None:
         return ["-", "-"]
-    return [f"{spread.mean:.10g}", "-" if spread.sd is None else f"{spread.sd:.10g}"]
+    return [f"{spread.mean + 0.0:.10g}", "-" if spread.sd is None else f"{spread.sd:.10g}"]
 
 
-def conclusion_rows(plan: Plan, conclusions: Iterable[Conclusion], ours: Results) -> Rows:
-    """The paper's conclusions about a plan: for the paper's numbers, and for ours with the numbers."""
+def conclusion_rows(plan: Plan, ours: Results) -> Rows:
+    """The paper's conclusions about a plan: for the paper's numbers, and for ours with the numbers.
+
+    Of a scaled-down plan they name its iterations and policies; the paper's numbers are judged by its own.
+    """
     note = [plan.note] if plan.scaled else []
     paper = paper_results(plan)
     rows = [["section", "conclusion", "paper", "ours", "our numbers", *(["scale"] if note else [])]]
-    for conclusion in conclusions:
-        verdict = conclusion.judge(ours)
-        printed = conclusion.judge(paper)
-        rows.append(
-            [conclusion.section, conclusion.statement, printed.word, verdict.word, verdict.numbers, *note]
-        )
+    for whole, conclusion in zip(conclusions(plan.name), conclusions(plan.name, plan.share)):
+        verdict, of_paper = conclusion.judge(ours), whole.judge(paper)
+        numbers = _as_trained(plan, verdict.numbers)
+        rows.append([conclusion.section, conclusion.statement, of_paper.word, verdict.word, numbers, *note])
     return rows
+
+
+def _as_trained(plan: Plan, text: str) -> str:
+    """A text with the policies that are trained in place of the paper's."""
+    names = {row.key: _name(row) for row in plan.rows if _name(row) != row.key}
+    if not names:
+        return text
+    return re.sub("|".join(map(re.escape, names)), lambda found: names[found[0]], text)

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from lrbench_caffe.lr import FunctionPolicy
-from lrbench_caffe.metrics import best
 from lrbench_caffe.plots.descent import Surface, Track, descent_animation, descent_plot
 from lrbench_caffe.plots.sweeps import Point, range_plot, steps_plot, updates_plot
 from lrbench_caffe.records import RunRecord
@@ -16,7 +15,7 @@ from lrbench_caffe.reproduce import plan as plans
 from lrbench_caffe.reproduce import surface
 from lrbench_caffe.reproduce.compare import belongs
 from lrbench_caffe.reproduce.plan import Plan, Row
-from lrbench_caffe.reproduce.results import first_net, one_for_each_seed, spread
+from lrbench_caffe.reproduce.results import first_net, runs_of, spread, top1_until
 
 EVERY = 2  # iterations from one frame of the animation to the next
 WHOLE = (-2.0, 0.9, -1.5, 1.0)
@@ -62,12 +61,11 @@ def figure3(path: Path, plan: Plan, records: Iterable[RunRecord]) -> None:
         OSError: the file cannot be written.
     """
     runs = _runs(plan, records)
-    share = plan.max_iter / plan.setup.max_iter
     curves = {}
     for epochs in plans.FIGURE3_EPOCHS:
         until = round(plan.max_iter * epochs / max(plans.FIGURE3_EPOCHS))
-        points = [_point(row, _top1_until(runs[row.number], until), "k0") for row in plan.rows]
-        curves[f"{epochs * share:g} epochs"] = [point for point in points if point is not None]
+        points = [_point(row, top1_until(runs[row.number], until), "k0") for row in plan.rows]
+        curves[f"{epochs * plan.share:g} epochs"] = [point for point in points if point is not None]
     range_plot(
         path,
         curves,
@@ -89,7 +87,7 @@ def figure4(path: Path, plan: Plan, records: Iterable[RunRecord]) -> None:
         OSError: the file cannot be written.
     """
     runs = _runs(plan, records)
-    points = [_point(row, _top1_until(runs[row.number], plan.max_iter), "l") for row in plan.rows]
+    points = [_point(row, top1_until(runs[row.number], plan.max_iter), "l") for row in plan.rows]
     paper = [
         Point(_parameter(row, "l"), row.paper.measurements[0].top1 or 0.0)
         for row in plan.rows
@@ -121,20 +119,7 @@ def figure5(path: Path, plan: Plan, records: Iterable[RunRecord]) -> None:
 def _runs(plan: Plan, records: Iterable[RunRecord]) -> dict[int, list[RunRecord]]:
     """The runs of each row, one for each seed, by the row's number."""
     mine = [record for record in records if belongs(plan, record)]
-    found = {}
-    for row in plan.rows:
-        of_row = [record for record in mine if record.policy.text == str(row.trained)]
-        finished, _ = one_for_each_seed(of_row)
-        # One that diverged is at chance from then on: its last test stands for all that would have followed.
-        lost = [r for r in of_row if r.status == "diverged" and r.seed not in {f.seed for f in finished}]
-        found[row.number] = [*finished, *lost]
-    return found
-
-
-def _top1_until(runs: Sequence[RunRecord], iteration: int) -> list[float]:
-    """The highest Top-1 of each run's tests up to an iteration."""
-    tops = [best([m for m in first_net(run) if m.iteration <= iteration]) for run in runs]
-    return [top.top1 for top in tops if top is not None and top.top1 is not None]
+    return {row.number: runs_of(r for r in mine if r.policy.text == str(row.trained)) for row in plan.rows}
 
 
 def _point(row: Row, values: Sequence[float], parameter: str) -> Point | None:

@@ -20,7 +20,6 @@ from lrbench_caffe.reproduce.compare import (
     paper_results,
     table_rows,
 )
-from lrbench_caffe.reproduce.conclusions import conclusions
 from lrbench_caffe.reproduce.figures import figure3, figure4, figure5
 from lrbench_caffe.reproduce.plan import Plan
 from lrbench_caffe.reproduce.results import Result
@@ -34,9 +33,9 @@ def show(console: Console, plan: Plan, records: Sequence[RunRecord]) -> None:
     """Print the table, and which of the paper's conclusions hold."""
     ours = our_results(plan, records)
     console.print(terminal_table(table_rows(plan, ours, short=True), _title(plan), LEFT))
-    for line in (LEGEND, _source(plan, records)):
+    for line in (LEGEND, _source(plan, records, ours)):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    judged = conclusion_rows(plan, conclusions(plan.name), ours)
+    judged = conclusion_rows(plan, ours)
     if len(judged) > 1:
         console.print(terminal_table(judged, "what the paper concludes", len(judged[0])))
 
@@ -54,17 +53,16 @@ def write(folder: Path, plan: Plan, records: Sequence[RunRecord]) -> list[Path]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     ours = our_results(plan, records)
-    judged = conclusion_rows(plan, conclusions(plan.name), ours)
-    name = f"{plan.name}-scaled-{plan.max_iter}" if plan.scaled else plan.name
+    judged = conclusion_rows(plan, ours)
     files = {
-        f"{name}.md": _markdown(plan, records, ours, judged),
-        f"{name}.csv": csv_text(data_rows(plan, ours)),
+        f"{plan.file_name}.md": _markdown(plan, records, ours, judged),
+        f"{plan.file_name}.csv": csv_text(data_rows(plan, ours)),
     }
     if len(judged) > 1:
-        files[f"{name}-conclusions.csv"] = csv_text(judged)
+        files[f"{plan.file_name}-conclusions.csv"] = csv_text(judged)
     for file, text in files.items():
         (folder / file).write_text(text, encoding="utf-8")
-    picture = folder / f"{name}.png"
+    picture = folder / f"{plan.file_name}.png"
     _draw(picture, plan, records, ours)
     return [*(folder / file for file in files), picture]
 
@@ -73,7 +71,7 @@ def _markdown(
     plan: Plan, records: Sequence[RunRecord], ours: dict[str, Result], judged: list[list[str]]
 ) -> str:
     parts = [f"# {_title(plan)}\n", markdown_table(table_rows(plan, ours), LEFT), f"{LEGEND}\n"]
-    parts.append(f"{_source(plan, records)}\n")
+    parts.append(f"{_source(plan, records, ours)}\n")
     if len(judged) > 1:
         parts += ["## What the paper concludes\n", markdown_table(judged, len(judged[0]))]
     return "\n".join(parts)
@@ -83,18 +81,20 @@ def _title(plan: Plan) -> str:
     return f"{plan.title} ({plan.note})" if plan.scaled else plan.title
 
 
-def _source(plan: Plan, records: Sequence[RunRecord]) -> str:
-    """What our numbers were measured with: "Ours: 20 trainings with Caffe 1.0.0, CPU, fast layers."."""
+def _source(plan: Plan, records: Sequence[RunRecord], ours: dict[str, Result]) -> str:
+    """What our numbers were measured with: "Ours: 20 trainings with Caffe 1.0.0, CPU; 1 more diverged."."""
     texts = {str(row.trained) for row in plan.rows}
     mine = [r for r in records if belongs(plan, r) and r.policy.text in texts and r.status == "finished"]
+    diverged = sum(result.diverged for result in ours.values())
     if not mine:
-        return "Ours: nothing was trained yet."
+        return f"Ours: {diverged} diverged, none finished." if diverged else "Ours: nothing was trained yet."
     kinds = Counter(
         f"{r.framework.name} {r.framework.version}, {r.framework.device}"
         + (", fast layers" if "fast layers" in r.origin else "")
         for r in mine
     )
     parts = [f"{count} training{'s' * (count > 1)} with {kind}" for kind, count in kinds.items()]
+    parts += [f"{diverged} more diverged"] if diverged else []
     return f"Ours: {'; '.join(parts)}."
 
 

@@ -30,6 +30,7 @@ SEEDS = (1, 2, 3, 4, 5)  # section V-C: "5 repeated experiments"
 
 
 MOST_SCALED_TESTS = 20
+LEAST_SCALED = MOST_SCALED_TESTS  # iterations: with fewer there would be less than one from test to test
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,7 @@ class Row:
         policy: the LR policy as the paper prints it; POLY without l, which is then max_iter.
         trained: the policy to train with: another one than ``policy`` where the plan is scaled down.
         paper: the paper's result; None where it prints none.
+        stated: the Top-1 that the paper states in its text, where no table has it.
     """
 
     number: int
@@ -114,6 +116,7 @@ class Row:
     policy: Policy
     trained: Policy
     paper: RunRecord | None
+    stated: float | None = None
 
 
 @dataclass(frozen=True)
@@ -142,6 +145,16 @@ class Plan:
     @property
     def scaled(self) -> bool:
         return self.max_iter != self.setup.max_iter
+
+    @property
+    def file_name(self) -> str:
+        """The beginning of the names of its files: a scaled-down plan has files of its own."""
+        return f"{self.name}-scaled-{self.max_iter}" if self.scaled else self.name
+
+    @property
+    def share(self) -> float:
+        """The iterations as a share of the task's own."""
+        return self.max_iter / self.setup.max_iter
 
     @property
     def note(self) -> str:
@@ -176,6 +189,8 @@ def plan(name: str) -> Plan:
     if name in _FIGURES:
         policies, title = _FIGURES[name]
         found = _plan(name, title, CNN3, _figure_rows(policies, _known(CNN3)))
+        if name == "figure3":
+            return replace(found, rows=tuple(map(_with_stated, found.rows)))
         return replace(found, seeds=SEEDS[:1]) if name == "figure5" else found
     known = plans()
     raise InputError(
@@ -216,6 +231,11 @@ def _figure_rows(policies: Sequence[Policy], known: dict[str, RunRecord]) -> lis
         Row(number, str(policy), policy, policy, known.get(str(policy)))
         for number, policy in enumerate(policies, 1)
     ]
+
+
+def _with_stated(row: Row) -> Row:
+    assert isinstance(row.policy, FunctionPolicy)
+    return replace(row, stated=FIGURE3_STATED.get(float(row.policy.values["k0"])))
 
 
 def _known(setup: Setup) -> dict[str, RunRecord]:
@@ -267,6 +287,17 @@ def _numbers(whole: Plan, part: str) -> set[int]:
     return found
 
 
+def scaled_iterations(iterations: int, share: float) -> int:
+    """Iterations of the paper in a plan of that share, as the times in its policies are scaled."""
+    return max(1, round(iterations * share))
+
+
+def check_factor(factor: float) -> None:
+    """Raise an InputError for a factor that no plan can be scaled by."""
+    if not 0 < factor <= 1:
+        raise InputError(f"--iterations-scale: {factor:g}; allowed: above 0, at most 1")
+
+
 def scale(whole: Plan, factor: float) -> Plan:
     """The plan with fewer iterations: max_iter, test_interval and the times in the policies by one factor.
 
@@ -277,12 +308,17 @@ def scale(whole: Plan, factor: float) -> Plan:
     Raises:
         InputError: the factor is not above 0 and at most 1, or leaves less than a policy can bear.
     """
-    if not 0 < factor <= 1:
-        raise InputError(f"--iterations-scale: {factor:g}; allowed: above 0, at most 1")
+    check_factor(factor)
     if factor == 1:
         return whole
-    max_iter = max(1, round(whole.max_iter * factor))
-    test_interval = max(1, round(whole.test_interval * factor), max_iter // MOST_SCALED_TESTS)
+    max_iter = round(whole.max_iter * factor)
+    if max_iter < LEAST_SCALED:
+        least = LEAST_SCALED / whole.max_iter
+        raise InputError(
+            f"--iterations-scale: {factor:g}: {max_iter} iterations of {whole.name}; "
+            f"allowed: {LEAST_SCALED} or more, {least:.2g} here"
+        )
+    test_interval = max(round(whole.test_interval * factor), max_iter // MOST_SCALED_TESTS)
     key, solver = whole.setup.key, whole.setup.settings
     by = change(Training(key, solver, whole.max_iter, None), Training(key, solver, max_iter, None))
     try:

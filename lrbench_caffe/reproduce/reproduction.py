@@ -11,14 +11,14 @@ from lrbench_caffe.database.terminal import open_at_terminal
 from lrbench_caffe.errors import InputError, LRBenchError, TrainingError
 from lrbench_caffe.jobs import Pool, Result, Training
 from lrbench_caffe.records import RunRecord
-from lrbench_caffe.report import Rows, csv_text, number, terminal_table
+from lrbench_caffe.report import csv_text, terminal_table
 from lrbench_caffe.reproduce import output
 from lrbench_caffe.reproduce.plan import Plan, Row
 from lrbench_caffe.reproduce.progress import Display
 from lrbench_caffe.reproduce.speed import Prober, Speed, duration
+from lrbench_caffe.reproduce.starts import start_rows, starts
 from lrbench_caffe.reproduce.work import Item, Options, check_files, known_runs, missing
 
-LOSSES = 10  # iterations that a loss is the mean of, as single ones vary
 WAIT = 0.5  # seconds between two looks at what still runs
 
 
@@ -138,25 +138,26 @@ class Reproduction:
     # -- after ------------------------------------------------------------------------------------
 
     def _report_trained(self, goal: Goal, results: Sequence[Result]) -> None:
+        records = self._known([goal.plan])
         if self._options.until is None:
-            self._report(goal.plan, self._known([goal.plan]))
+            self._report(goal.plan, records)
         else:
-            self._report_starts(goal, results)
+            self._report_starts(goal.plan, records, results)
 
     def _report(self, plan: Plan, records: Sequence[RunRecord]) -> None:
         output.show(self._console, plan, records)
         files = output.write(self._options.folder, plan, records)
         self._say(f"{plan.name}: {', '.join(map(str, files))}")
 
-    def _report_starts(self, goal: Goal, results: Sequence[Result]) -> None:
-        """Which trainings came to the iteration of --until."""
-        rows = start_rows(goal, results)
-        title = f"{goal.plan.title}: the first {self._options.until} iterations"
+    def _report_starts(self, plan: Plan, records: Sequence[RunRecord], results: Sequence[Result]) -> None:
+        """Which trainings came to the iteration of --until, in this call or in another."""
+        rows = start_rows(plan, starts(plan, records, self._options, results))
+        title = f"{plan.title}: the first {self._options.until} iterations"
         self._console.print(terminal_table(rows, title, 3))
-        path = self._options.folder / f"{goal.plan.name}-until-{self._options.until}.csv"
+        path = self._options.folder / f"{plan.file_name}-until-{self._options.until}.csv"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(csv_text(rows), encoding="utf-8")
-        self._say(f"{goal.plan.name}: {path}")
+        self._say(f"{plan.name}: {path}")
 
     def _say(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -193,23 +194,6 @@ def seconds_of(items: Iterable[Item], speeds: Mapping[str, Speed]) -> dict[str, 
         key = item.plan.setup.key
         found[key] += speeds[key].seconds(item.left, item.plan.test_interval)
     return found
-
-
-def start_rows(goal: Goal, results: Iterable[Result]) -> Rows:
-    """Row, policy, seed, iteration reached, training losses (the mean of so many iterations at its beginning
-    and before the last one), and how it came out."""
-    numbers = {str(row.trained): str(row.number) for row in goal.rows}
-    note = [goal.plan.note] if goal.plan.scaled else []
-    losses = [f"loss, {which} {LOSSES}" for which in ("first", "last")]
-    rows = [["#", "policy", "seed", "iteration", *losses, "outcome", *(["scale"] if note else [])]]
-    for result in results:
-        training, reached = result.training, result.iteration
-        policy = str(training.policy)
-        ended = "started" if result.status == "stopped" else f"{result.status}: {result.reason}"
-        loss = training.run.iterations()[:reached, 2]
-        means = [number(part.mean(), 3) if len(part) else "-" for part in (loss[:LOSSES], loss[-LOSSES:])]
-        rows.append([numbers[policy], policy, str(training.seed), str(reached), *means, ended, *note])
-    return rows
 
 
 def _count(number: int, what: str) -> str:

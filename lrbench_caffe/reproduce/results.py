@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -20,14 +20,16 @@ class Result:
 
     Attributes:
         spreads: mean and population deviation over trainings, by name, of ``METRICS``; a metric that no
-            training has is not among them.
+            training has is not among them. Empty where all trainings diverged.
         seeds: of the trainings behind them, in order; empty for the paper, which does not state them.
         diverged: how many trainings more diverged.
+        runs: all of these trainings, those that diverged last; empty for the paper.
     """
 
     spreads: Mapping[str, Spread]
     seeds: tuple[int | None, ...] = ()
     diverged: int = 0
+    runs: tuple[RunRecord, ...] = field(default=(), repr=False, compare=False)
 
 
 def spread(values: Sequence[float]) -> Spread:
@@ -49,18 +51,37 @@ def result_of(records: Iterable[RunRecord]) -> Result | None:
     """The result of one policy's runs, one for each seed: of several, the one that ended last.
 
     Returns:
-        None where no run finished with a Top-1.
+        None where no run finished with a Top-1 and none diverged.
     """
-    kept, diverged = one_for_each_seed(records)
-    tops = [top for record in kept if (top := best(first_net(record))) is not None]
-    if not tops:
+    runs = runs_of(records)
+    kept, diverged = one_for_each_seed(runs)
+    if not kept and not diverged:
         return None
+    tops = [top for record in kept if (top := best(first_net(record))) is not None]
     spreads = {}
     for name in METRICS:
         values = [value for top in tops if (value := _metric(top, name)) is not None]
         if values:
             spreads[name] = spread(values)
-    return Result(spreads, tuple(record.seed for record in kept), diverged)
+    return Result(spreads, tuple(record.seed for record in kept), diverged, tuple(runs))
+
+
+def runs_of(records: Iterable[RunRecord]) -> list[RunRecord]:
+    """The trainings of one policy, one for each seed: those that finished, then those that diverged."""
+    found = list(records)
+    finished, _ = one_for_each_seed(found)
+    seeds = {record.seed for record in finished}
+    lost = {r.seed: r for r in found if r.status == "diverged" and r.seed not in seeds}
+    return [*finished, *lost.values()]
+
+
+def top1_until(runs: Iterable[RunRecord], iteration: int) -> list[float]:
+    """The highest Top-1 of each run's tests up to an iteration.
+
+    One that diverged is at chance from then on: its last test stands for all that would have followed.
+    """
+    tops = [best([m for m in first_net(run) if m.iteration <= iteration]) for run in runs]
+    return [top.top1 for top in tops if top is not None and top.top1 is not None]
 
 
 def one_for_each_seed(records: Iterable[RunRecord]) -> tuple[list[RunRecord], int]:

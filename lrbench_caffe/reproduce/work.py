@@ -88,7 +88,7 @@ def missing(plan: Plan, rows: Iterable[Row], records: Iterable[RunRecord], optio
     mine = [record for record in records if belongs(plan, record)]
     done = {(row.number, seed) for row in plan.rows for seed in _seeds(row, mine)}
     return [
-        Item(plan, row, _training(plan, row, seed, options))
+        Item(plan, row, training_of(plan, row, seed, options))
         for seed in plan.seeds
         for row in rows
         if (row.number, seed) not in done
@@ -102,7 +102,8 @@ def _seeds(row: Row, records: Sequence[RunRecord]) -> set[int | None]:
     return {r.seed for r in finished} | {r.seed for r in of_row if r.status == "diverged"}
 
 
-def _training(plan: Plan, row: Row, seed: int, options: Options) -> Training:
+def training_of(plan: Plan, row: Row, seed: int, options: Options) -> Training:
+    """The training of a row with a seed."""
     setting = f"{plan.setup.key}-{plan.max_iter}-{plan.test_interval}"  # runs of two scales never meet
     return Training(
         solver=plan.setup.solver,

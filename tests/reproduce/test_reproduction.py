@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
+import json
 from collections import deque
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from lrbench_caffe.lr import parse
 from lrbench_caffe.reproduce import reproduction
 from lrbench_caffe.reproduce.__main__ import main
 from lrbench_caffe.reproduce.plan import Plan, plan, scale, select
-from lrbench_caffe.reproduce.reproduction import Goal, Reproduction, start_rows
+from lrbench_caffe.reproduce.reproduction import Goal, Reproduction
 from lrbench_caffe.reproduce.speed import Speed
 from lrbench_caffe.reproduce.work import Options
 from tests.reproduce.runs import measured, run
@@ -33,11 +35,12 @@ class Pool:
     slots = 2
 
     def __init__(self, of: Plan, url: str) -> None:
-        self._plan = of
+        self.plan = of
         self._database = Database.open(url)
         self._queue: deque[Training] = deque()
         self.submitted: list[Training] = []
         self.failing = "nothing"
+        self.keeps = False  # whether there are run directories of trainings that were stopped
 
     def submit(self, training: Training) -> None:
         self._queue.append(training)
@@ -48,11 +51,16 @@ class Pool:
         if self.failing in str(training.policy):
             return Result(training, "failed", "Check failed: x", 7, 1.0)
         if training.until is not None:
+            if self.keeps:
+                Path(training.out).mkdir(parents=True, exist_ok=True)
+                state = {"status": "stopped", "reason": "as --until asks", "iteration": training.until}
+                state["solver"] = training.solver
+                (Path(training.out) / "run.json").write_text(json.dumps(state))
             return Result(training, "stopped", "as --until asks", training.until, 1.0)
-        top = measured(self._plan.max_iter, 99.0 + training.seed / 100)
-        record = run(self._plan, parse(str(training.policy)), training.seed, [top], uid=training.out[-40:])
+        top = measured(self.plan.max_iter, 99.0 + training.seed / 100)
+        record = run(self.plan, parse(str(training.policy)), training.seed, [top], uid=training.out[-40:])
         self._database.put(record)
-        return Result(training, "finished", None, self._plan.max_iter, 1.0, [top])
+        return Result(training, "finished", None, self.plan.max_iter, 1.0, [top])
 
     def close(self) -> None:
         pass
@@ -131,6 +139,23 @@ def test_a_dry_run_trains_nothing_and_makes_the_table(bench):
     assert "ours, not trained" in (bench.folder / "table7.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(
+    ("seeds", "footer"),
+    [
+        ((1, 2), "Ours: 2 diverged, none finished."),
+        ((1,), "Ours: 1 training with Caffe 1.0.0, CPU; 1 more diverged."),
+    ],
+)
+def test_the_footer_counts_what_diverged(bench, seeds, footer):
+    policy = VII.row("SIN2").trained
+    records = [run(VII, policy, 2, [measured(10_000, 99.0)], uid="f")] if seeds == (1,) else []
+    records += [run(VII, policy, n, [measured(0, 10.0)], uid=f"d{n}", status="diverged") for n in seeds]
+    with Database.open(bench.url) as database:
+        database.put_many(records)
+    assert footer in bench.run(dry=True)
+    assert f"\n{footer}\n" in (bench.folder / "table7.md").read_text(encoding="utf-8")
+
+
 def test_a_failure_is_one_line_and_the_others_go_on(bench):
     bench.pool.failing = "INV"
     with pytest.raises(TrainingError, match="^5 of 10 trainings failed; the same command tries them again$"):
@@ -197,21 +222,34 @@ def test_the_first_iterations_only(bench):
         bench.run(until=200)
     said = bench.text.getvalue()
     assert "10 of 10 trainings missing, 2,000 iterations, until iteration 200" in said
-    rows = list(csv.DictReader((bench.folder / "table7-until-200.csv").open(encoding="utf-8")))
-    assert [(row["#"], row["seed"], row["iteration"], row["outcome"]) for row in rows[:2]] == [
-        ("2", "1", "200", "started"),
-        ("8", "1", "7", "failed: Check failed: x"),
-    ]
+    rows = started(bench.folder / "table7-until-200.csv")
+    assert len(rows) == 10
+    assert (rows[0], rows[5]) == (("2", "1", "200", "started"), ("8", "1", "7", "failed: Check failed: x"))
     assert not (bench.folder / "table7.md").exists()  # no results
 
 
-def test_the_losses_of_first_iterations(tmp_path):
-    training = Training("s.prototxt", seed=1, out=str(tmp_path), policy=str(VII.rows[0].trained))
-    losses = [f"{n},0.01,{2.5 - 0.1 * n}\n" for n in range(20)]
-    (tmp_path / "iterations.csv").write_text("iteration,lr,loss\n" + "".join(losses))
-    (row,) = start_rows(Goal(VII, VII.rows), [Result(training, "stopped", "as --until asks", 14)])[1:]
-    # 2.5 to 1.6, and up to iteration 13: 2.1 to 1.2.
-    assert row[3:] == ["14", "2.050", "1.650", "started"]
+def started(path: Path) -> list[tuple[str, str, str, str]]:
+    rows = csv.DictReader(path.open(encoding="utf-8"))
+    return [(row["#"], row["seed"], row["iteration"], row["outcome"]) for row in rows]
+
+
+def test_first_iterations_of_another_call_stay_in_the_file(bench, tmp_path, monkeypatch):
+    of = dataclasses.replace(VII, seeds=(1,))
+    bench.pool.keeps = True
+    file = bench.folder / "table7-until-200.csv"
+    bench.run(until=200, goals=[Goal(of, of.rows[:1])])
+    assert started(file) == [("2", "1", "200", "started")]
+    bench.run(until=200, goals=[Goal(of, of.rows[1:])])
+    both = [("2", "1", "200", "started"), ("8", "1", "200", "started")]
+    assert started(file) == both
+    bench.run(goals=[Goal(of, of.rows)])  # to the end
+    bench.run(until=200, goals=[Goal(of, of.rows)])
+    assert bench.pool.submitted == [] and started(file) == both
+    short = scale(of, 0.1)
+    bench.plan = bench.pool.plan = short
+    bench.run(until=200)
+    assert started(bench.folder / "table7-scaled-1000-until-200.csv") == both
+    assert started(file) == both
 
 
 def test_rows_limit_what_is_trained_not_what_is_shown(bench):
@@ -240,7 +278,8 @@ def test_plans_with_the_same_trainings(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ("table1", "invalid choice: 'table1'"),
+        ("tabel7", "argument WHAT: unknown 'tabel7'; did you mean 'table7'? known: table3, "),
+        ("xyz", "unknown 'xyz'; known: table3, "),
         ("table7 --rows 11", "--rows: 11: table7 has rows 1 to 10"),
         ("table7 --rows STEP", "--rows: 'STEP'; allowed"),
         ("all --rows 1", "--rows: all has no rows"),
@@ -248,7 +287,14 @@ def test_plans_with_the_same_trainings(tmp_path, monkeypatch):
         ("table7 --seeds 0", "--seeds: 0; allowed: 1 to 1000"),
         ("table7 --iterations-scale 2", "--iterations-scale: 2; allowed: above 0, at most 1"),
         ("table7 --until 10000", "--until: 10000; allowed: 1 to 9999 for table7"),
-        ("table7 --until 0", "--until: 0; allowed"),
+        ("table7 --until 0", "--until: 0; allowed: 1 or more"),
+        ("figure1 --until -4", "--until: -4; allowed: 1 or more"),
+        ("figure1 --iterations-scale 5", "--iterations-scale: 5; allowed: above 0, at most 1"),
+        ("figure1 --jobs 0", "--jobs: 0; allowed: 1 or more"),
+        (
+            "table7 --iterations-scale 0.001",
+            "--iterations-scale: 0.001: 10 iterations of table7; allowed: 20 or more, 0.002 here",
+        ),
         ("table7 --gpus 0 --layers fast", "--layers fast: they are for the CPU"),
         ("table7 --jobs 0", "--jobs: 0; allowed: 1 or more"),
         ("table7 --jobs 1 --scheduler tcp://x:1", "--scheduler: --jobs and --gpus do not go with it"),
@@ -265,6 +311,12 @@ def test_bad_input_is_one_line(arguments, words, tmp_path, monkeypatch, capsys):
     assert code == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1 and words in lines[0]
+
+
+def test_a_dry_run_of_figure_1_writes_nothing(tmp_path, capsys):
+    assert cli.run(main, ["figure1", "--dry-run", "--out", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().out.startswith("figure1: nothing to train; ")
+    assert not (tmp_path / "out").exists()
 
 
 def test_missing_data_is_one_line(tmp_path, monkeypatch, capsys):
