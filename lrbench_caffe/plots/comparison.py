@@ -54,10 +54,15 @@ def comparison_plot(path: Path, title: str, pairs: Sequence[Pair]) -> None:
         for y in range(1, len(pairs)):
             axes.axhline(y - 0.5, color="black", linewidth=0.3, alpha=0.3)
     marks = [
-        Line2D([], [], marker="s", linestyle="", color=TEST, label="paper"),
-        Line2D([], [], marker="o", linestyle="", color=ACCURACY, label="ours"),
+        Line2D([], [], marker=marker, linestyle="", color=colour, label=label)
+        for marker, colour, label, points in (
+            ("s", TEST, "paper", [(pair.paper_top1, pair.paper_cost) for pair in pairs]),
+            ("o", ACCURACY, "ours", [(pair.our_top1, pair.our_cost) for pair in pairs]),
+        )
+        if any(top1 or cost for top1, cost in points)
     ]
-    figure.legend(handles=marks, loc="outside lower center", ncols=2, fontsize=8)
+    if marks:
+        figure.legend(handles=marks, loc="outside lower center", ncols=2, fontsize=8)
     save(figure, path)
 
 

@@ -122,7 +122,6 @@ def test_the_papers_results_are_the_printed_ones(name, file):
         assert found.spreads["ld"].sd is None
 
 
-@pytest.mark.xfail(reason="docs/ranking.md still has the texts before they became whole sentences")
 def test_the_docs_list_the_same():
     text = DOC.read_text(encoding="utf-8")
     for name, holds in HOLDS.items():
