@@ -113,7 +113,7 @@ def _reproduce(args: argparse.Namespace, console: Console, goals: Sequence[Goal]
     flags = training_flags(args.layers, args.caffe_python)
     options = Options(Path(args.out), resolve_url(args.db), flags, args.until)
     prober = Prober(args.layers, args.gpus, args.caffe_python, elsewhere=bool(args.scheduler))
-    pool = open_pool(args.jobs, args.gpus, args.scheduler)
+    pool = open_pool(args.jobs, args.gpus, args.scheduler, args.caffe_python)
     try:
         Reproduction(console, goals, options, pool, prober).run(dry=args.dry_run)
     finally:
