@@ -14,8 +14,7 @@ What was found on recorded curves (tools/bench_tuner), and what the rules below 
   lively it is: from how much Top-1 changes from test to test. One that is flat is left, not lost: its turn
   may come again.
 - Within the good range the order is nearly chance. Then the next candidate that is opened beats the best of
-  m others with a chance of 1 / (m + 1): the chance of a record. One that begins with the same LRs as another
-  is the same training until they part, and costs that much more.
+  m others with a chance of 1 / (m + 1): the chance of a record.
 
 So each step is given to the candidate with the highest chance of a new best for each test that it costs.
 """
@@ -58,7 +57,7 @@ JUST = 0.2  # share of the time between two tests whose LR is that of the test
 SAME_LR = 0.05  # decades within which LRs are the same
 CALMING = 0.05  # share of the error that is lost where the LR falls to a tenth
 LATE = 0.6  # share of a training after which its end begins
-CALM = 0.5  # decades below its level that the LR has to fall for a training to end calmly
+CALM = 0.7  # decades below its level that the LR has to fall for a training to end calmly
 RESTLESS = 1.0  # percent of Top-1 that one is expected to miss whose LR does not fall
 
 
@@ -139,7 +138,6 @@ class Search:
         self._lasting = np.array([_mean(r) for r in rates])
         late = self._lasting[:, int(LATE * self._tests) :]
         self._calm = np.minimum(0.0, late.min(axis=1) - self._level)
-        self._forks = forks(self.policies, max_iter) // test_interval
         self._curves: list[Curve | None] = [None] * len(self.policies)
         self._done = np.zeros(len(self.policies), dtype=int)  # tests
         self._known: list[_Begun] = []  # of other policies
@@ -194,7 +192,7 @@ class Search:
     def ask(self) -> Step | None:
         """The next step; None where there is none before the result of one that is being trained, and, where
         none is, when the search is over."""
-        if self._over():
+        if self.over:
             return None
         index = self._scout() if self._scouting else None
         if index is not None:
@@ -215,7 +213,9 @@ class Search:
         self._training[index] = (tests - int(self._done[index])) * self._interval
         return Step(index, tests * self._interval)
 
-    def _over(self) -> bool:
+    @property
+    def over(self) -> bool:
+        """Whether it asks for nothing more."""
         if self._budget is not None and self._spent + sum(self._training.values()) >= self._budget:
             return True
         # A training of the range test may be there already; it is a candidate that has to be.
@@ -371,15 +371,7 @@ class Search:
             seen = float((weights * (lot.ends - lot.good)).sum())
             expected = (seen + PRIOR * expected) / (float(weights.sum()) + PRIOR)
             rivals = lot.rivals
-        cost = TICKET * self._tests + self._repeated(index)
-        return float(np.exp(min(0.0, expected) / 0.4) / (rivals + 1) / cost)
-
-    def _repeated(self, index: int) -> int:
-        """Tests that this candidate would only repeat, since another one has begun with the same LRs."""
-        begun = np.array([c is not None for c in self._curves])
-        begun[index] = False
-        same = int(self._forks[index, begun].max(initial=0))
-        return same if same >= self._opening else 0
+        return float(np.exp(min(0.0, expected) / 0.4) / (rivals + 1) / (TICKET * self._tests))
 
 
 def level(policy: Policy, max_iter: int) -> float:
@@ -402,17 +394,6 @@ def between_tests(policy: Policy, test_interval: int, tests: int) -> np.ndarray:
 def _mean(rates: np.ndarray) -> np.ndarray:
     """log10 of the mean over the second axis."""
     return np.log10(np.maximum(rates.mean(axis=1), 1e-12))
-
-
-def forks(policies: Sequence[Policy], max_iter: int) -> np.ndarray:
-    """For each pair of policies, the first iteration at which their LRs differ; shape (n, n), integers."""
-    rates = np.stack([np.asarray(policy(np.arange(max_iter)), dtype=np.float64) for policy in policies])
-    found = np.full((len(rates), len(rates)), max_iter)
-    for row in range(len(rates)):
-        differ = rates[row] != rates[row + 1 :]
-        first = np.where(differ.any(axis=1), differ.argmax(axis=1), max_iter)
-        found[row, row + 1 :] = found[row + 1 :, row] = first
-    return found
 
 
 def _liveliness(curve: Curve) -> float:

@@ -146,7 +146,9 @@ def _decays(name: str, max_iter: int, epoch: float | None) -> Iterator[str]:
 
 def _cycles(name: str, max_iter: int, epoch: float | None) -> Iterator[str]:
     gamma = f"gamma={_decay(ENDS[0], max_iter)}, " if name.endswith("EXP") else ""
-    for steps in sorted({half_cycle(name, cycles, max_iter, epoch) for cycles in CYCLES}):
+    # A single cycle of a function that is halved after every cycle is that of the function without the 2.
+    wanted = [cycles for cycles in CYCLES if cycles > 1 or not name.endswith("2")]
+    for steps in sorted({half_cycle(name, cycles, max_iter, epoch) for cycles in wanted}):
         yield f"{gamma}l={steps}"
 
 

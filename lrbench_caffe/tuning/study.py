@@ -128,6 +128,7 @@ class Study:
         self.known: dict[str, Trained] = {}
         self._latest: dict[str, Result] = {}  # by run directory
         self._ended: dict[Training, Result] = {}  # that nobody has asked for yet
+        self._baseline: Training | None = None  # while it is being trained
         self._pool = pool
         self._db = db
         self._hang_seconds = hang_seconds
@@ -227,8 +228,12 @@ class Study:
             raise TrainingError(f"all trainings failed: {last.reason}; see {last.training.out}")
         return ladder.result()
 
-    def search(self, search: Search) -> None:
-        """Train what the search asks for until it asks for nothing more."""
+    def search(self, search: Search, baseline: Policy | None = None) -> None:
+        """Train what the search asks for until it asks for nothing more.
+
+        Args:
+            baseline: a policy that is begun, to be trained to the end, as soon as there is a slot for it.
+        """
 
         def begin(step: Step) -> Training:
             return self.begin(search.policies[step.index], self.plan.seed, step.until)
@@ -236,35 +241,50 @@ class Study:
         def tell(step: Step, result: Result) -> None:
             search.tell(step, Curve.of(result.measurements, result.iteration, result.status))
 
-        self._carry_out(search.ask, begin, tell)
+        def begin_baseline() -> None:
+            if baseline is not None and self._baseline is None:
+                self._baseline = self.begin(baseline, self.plan.seed, self.plan.max_iter)
+
+        self._carry_out(search.ask, begin, tell, lambda: begin_baseline() if search.over else None)
+        begin_baseline()
 
     def _carry_out(
-        self, ask: Callable[[], T | None], begin: Callable[[T], Training], tell: Callable[[T, Result], None]
+        self,
+        ask: Callable[[], T | None],
+        begin: Callable[[T], Training],
+        tell: Callable[[T, Result], None],
+        idle: Callable[[], object] = lambda: None,
     ) -> None:
         """Train what is asked for until nothing more is, a few trainings ahead of the results.
 
         These are told in the order of what was asked for, whichever ends first: so all decisions are a
-        function of the results, not of the time that they took.
+        function of the results, not of the time that they took. ``idle`` is called where nothing is asked for
+        though there is room.
         """
         begun: deque[tuple[T, Training]] = deque()
         while True:
             while len(begun) < self.plan.ahead and (wanted := ask()) is not None:
                 begun.append((wanted, begin(wanted)))
+            if len(begun) < self.plan.ahead:
+                idle()
             if not begun:
                 return
             asked, training = begun.popleft()
             tell(asked, self.result(training))
 
-    def repeat(self, policies: Sequence[Policy], baseline: Policy | None = None) -> list[Trained]:
-        """Train the finalists to the end with all seeds, and the baseline with the first."""
-        seeds = range(self.plan.seed, self.plan.seed + self.plan.seeds)
-        wanted = [(policy, seed) for policy in policies for seed in seeds]
-        if baseline is not None and baseline not in policies:
-            wanted.append((baseline, self.plan.seed))
+    def repeat(self, policies: Sequence[Policy]) -> list[Trained]:
+        """Train the finalists to the end with all seeds, and wait for the baseline."""
+        plan, running = self.plan, self._baseline
+        wanted = [(policy, seed) for policy in policies for seed in range(plan.seed, plan.seed + plan.seeds)]
         done = [self._done(policy, seed) for policy, seed in wanted]
-        left = [self.plan.max_iter - iterations for iterations in done]
-        pieces = pack(left, self.plan.ahead, self.plan.test_interval)
+        left = [plan.max_iter - iterations for iterations in done]
+        before = [] if running is None else [plan.max_iter]  # it has a slot already
+        pieces = pack([*before, *left], plan.ahead, plan.test_interval)
+        pieces = [(i - len(before), until) for i, until in pieces if i >= len(before)]
         self.train((*wanted[i], done[i] + until) for i, until in pieces)
+        if running is not None:
+            self.result(running)
+            self._baseline = None
         return [self.known[str(policy)] for policy in policies]
 
     def _done(self, policy: Policy, seed: int) -> int:

@@ -98,8 +98,8 @@ class Tuner:
             f"budget: {budget:,} ({budget / full:.0%})"
         )
         self._study.watch.budget(budget)
-        best, composed = self._find(pool, budget)
-        trained = self._finals(best, own)
+        best, composed = self._find(pool, budget, own)
+        trained = self._finals(best)
         self._account("finalists")
         baseline = self._study.known.get(str(own)) if own else None
         return Outcome(good, ladder, pool, full, trained, baseline, self._spent, composed)
@@ -152,14 +152,19 @@ class Tuner:
 
     # -- the search -----------------------------------------------------------------------------
 
-    def _find(self, pool: Sequence[Candidate], budget: int) -> tuple[list[Policy], list[Candidate]]:
-        """All that was trained, the best first, and the compositions that were tried."""
+    def _find(
+        self, pool: Sequence[Candidate], budget: int, own: Policy | None
+    ) -> tuple[list[Policy], list[Candidate]]:
+        """All that was trained, the best first, and the compositions that were tried.
+
+        The solver's own policy is begun before the last results are in, to leave no slot idle.
+        """
         plan = self._plan
         # What the finalists and the baseline will need, if none of them has been trained far.
         reserve = (plan.top * plan.seeds + 1) * plan.max_iter
         room = max(budget - reserve - self._study.iterations, budget // 4, 1)
         share = COMPOSING_SHARE if plan.compose else 0.0
-        search = self._search([c.policy for c in pool], round((1 - share) * room))
+        search = self._search([c.policy for c in pool], round((1 - share) * room), None if share else own)
         self._account("search")
         best = [search.policies[i] for i in search.ranking()]
         if not best:
@@ -167,14 +172,13 @@ class Tuner:
         composed = []
         if plan.compose:
             composed = compositions(best, plan.max_iter)
-            more = self._search([c.policy for c in composed] + best[:1], round(share * room))
+            more = self._search([c.policy for c in composed] + best[:1], round(share * room), own)
             self._account("compositions")
             best = self._by_result([*best, *(more.policies[i] for i in more.ranking())])
         return best, composed
 
-    def _finals(self, best: Sequence[Policy], own: Policy | None) -> list[Trained]:
-        """The finalists, with all seeds, beside the solver's own policy; one that diverges with another seed
-        gives way to the next.
+    def _finals(self, best: Sequence[Policy]) -> list[Trained]:
+        """The finalists, with all seeds; one that diverges with another seed gives way to the next.
 
         With it go all whose LR rises as high: they live at the same edge.
         """
@@ -184,7 +188,7 @@ class Tuner:
                 break
             chosen = waiting[:missing]
             self._say("finalists: " + ", ".join(f"{policy:.6g}" for policy in chosen))
-            found += self._study.repeat(chosen, own)
+            found += self._study.repeat(chosen)
             edge = min((self._peak(t.policy) for t in found if not t.reliable), default=math.inf)
             waiting = [policy for policy in waiting[missing:] if self._peak(policy) < edge]
         return found
@@ -193,7 +197,8 @@ class Tuner:
         """The highest LR of a training."""
         return float(np.max(policy(np.arange(self._plan.max_iter))))
 
-    def _search(self, policies: list[Policy], budget: int) -> Search:
+    def _search(self, policies: list[Policy], budget: int, own: Policy | None) -> Search:
+        """Search these; the solver's own policy is begun when that ends."""
         plan = self._plan
         search = Search(
             policies, max_iter=plan.max_iter, test_interval=plan.test_interval, budget=budget, seed=plan.seed,
@@ -203,7 +208,7 @@ class Tuner:
             curve = trained.curve(plan.seed)
             if curve is not None:
                 search.know(trained.policy, curve)
-        self._study.search(search)
+        self._study.search(search, own)
         return search
 
     def _by_result(self, policies: Sequence[Policy]) -> list[Policy]:

@@ -29,7 +29,10 @@ def training(tmp_path: Path) -> Training:
 
 
 def ended(training: Training, status: str, iteration: int) -> None:
-    training.run.write({"solver": "solver.prototxt", "status": status, "iteration": iteration})
+    reason = "as --until asks" if status == "stopped" else None
+    training.run.write(
+        {"solver": "solver.prototxt", "status": status, "reason": reason, "iteration": iteration}
+    )
 
 
 @pytest.mark.parametrize("status", ["stopped", "finished", "diverged", "failed"])

@@ -7,7 +7,7 @@ import pytest
 
 from lrbench_caffe.lr import Policy, parse
 from lrbench_caffe.tuning.curves import Curve
-from lrbench_caffe.tuning.search import Search, Step, between_tests, forks, level
+from lrbench_caffe.tuning.search import Search, Step, between_tests, level
 
 MAX_ITER, INTERVAL = 2000, 100
 TESTS = MAX_ITER // INTERVAL
@@ -197,11 +197,6 @@ def test_for_cost_nothing_is_trained_beyond_the_cheapest_way_to_the_target() -> 
         one.tell(step, curve(rising[step.index][: step.until // INTERVAL]))
     assert one.ranking()[0] == 1
     assert max(trained) <= 1800
-
-
-def test_forks() -> None:
-    found = forks(policies("FIX(k0=0.1)", "NSTEP(k0=0.1, gamma=0.5, l=[700])", "FIX(k0=0.2)"), MAX_ITER)
-    assert found.tolist() == [[2000, 700, 0], [700, 2000, 0], [0, 0, 2000]]
 
 
 def test_levels() -> None:
