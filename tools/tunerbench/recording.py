@@ -31,7 +31,7 @@ class Setup:
 
 SETUPS = {
     "digits": Setup("solvers/lenet_digits_solver.prototxt", 1000, 50, seeds=3),
-    "mnist": Setup("solvers/lenet_mnist_solver.prototxt", 2000, 100, seeds=1),
+    "mnist": Setup("solvers/lenet_mnist_solver.prototxt", 2000, 100, seeds=3),
 }
 
 
