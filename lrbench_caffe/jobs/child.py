@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from lrbench_caffe.errors import InputError, TrainingError
 from lrbench_caffe.jobs.training import Result, Training, mark_failed, read_result
@@ -25,6 +26,7 @@ POLL = 0.05  # seconds between looks at a process
 STOP_SECONDS = 60.0  # for which a training that is told to stop may write its snapshot
 GRACE = 60.0  # beyond hang_seconds: ``train`` itself notices a Caffe that hangs, this is for ``train``
 OUTPUT = "output.log"  # what ``train`` prints
+LOCK = ".job"
 _PR_SET_PDEATHSIG = 1
 
 
@@ -49,12 +51,23 @@ def run_child(training: Training, stop: threading.Event | None = None, gpu: str 
         InputError: nothing can be written there.
     """
     stop = stop or threading.Event()
-    began = time.monotonic()
-    _wait_for_others(training, stop)
-    found = read_result(training)
-    if found and not (found.lost and training.retry):
+    found = _found(training)
+    if found:
         return found
-    with _open_output(training) as file:
+    with _alone(training, stop):
+        _wait_for_others(training, stop)
+        return _found(training) or _train(training, stop, gpu)
+
+
+def _found(training: Training) -> Result | None:
+    """What is there already, unless it has to be tried again."""
+    found = read_result(training)
+    return None if found is None or (found.lost and training.retry) else found
+
+
+def _train(training: Training, stop: threading.Event, gpu: str | None) -> Result:
+    began = time.monotonic()
+    with (Path(training.out) / OUTPUT).open("ab") as file:
         process = subprocess.Popen(
             [sys.executable, "-m", "lrbench_caffe.jobs.child", *training.arguments(gpu)],
             env=training.environment(gpu),
@@ -73,17 +86,28 @@ def run_child(training: Training, stop: threading.Event | None = None, gpu: str 
     return read_result(training, seconds) or _failure(training, process.returncode, hung, seconds)
 
 
-def _open_output(training: Training) -> BinaryIO:
-    output = Path(training.out) / OUTPUT
+@contextlib.contextmanager
+def _alone(training: Training, stop: threading.Event) -> Iterator[None]:
+    """Be the only caller at a run directory: two parts of a training may be begun at the same time."""
+    folder = Path(training.out)
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        return output.open("ab")
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / LOCK).open("ab")
     except OSError as error:
-        raise InputError(f"cannot write to {output.parent}: {error.strerror}") from error
+        raise InputError(f"cannot write to {folder}: {error.strerror}") from error
+    with file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if stop.wait(POLL):
+                    raise Stopped(f"{training.out}: stopped") from None
+        yield
 
 
 def _wait_for_others(training: Training, stop: threading.Event) -> None:
-    """Wait while another process trains in the run directory: a predecessor that is being stopped."""
+    """Wait while a process trains in the run directory whose caller is gone: it is being stopped."""
     while training.run.running:
         if stop.wait(POLL):
             raise Stopped(f"{training.out}: stopped")

@@ -117,6 +117,17 @@ def test_a_part_that_a_signal_stopped_before_its_last_test_is_not_whole(here: Wo
     assert (again.status, again.reason) == ("stopped", "as --until asks")
 
 
+def test_two_parts_that_are_begun_at_the_same_time(here: Workspace) -> None:
+    wanted = [training("parts", until=50), training("parts")]
+    with LocalPool(2) as pool:
+        for part in wanted:
+            pool.submit(part)
+        found = {result.training: result for result in (pool.next(60), pool.next(60)) if result}
+    assert [(found[part].status, found[part].iteration) for part in wanted] == [
+        ("stopped", 50), ("finished", 100),
+    ]  # fmt: skip
+
+
 def test_a_caffe_that_aborts(here: Workspace) -> None:
     """A record of another shape, in batch 45."""
     write_images(here.path / "images_lmdb", odd=907)
