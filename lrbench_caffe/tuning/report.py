@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from lrbench_caffe.plots.tuning import Line, tuning_plot
 from lrbench_caffe.report import Rows, clock, markdown_table, number
 from lrbench_caffe.tuning.ladder import RULE, Ladder
 from lrbench_caffe.tuning.space import GoodRange
-from lrbench_caffe.tuning.study import Study, Trained
+from lrbench_caffe.tuning.study import BROKEN, Study, Trained
 from lrbench_caffe.tuning.tuner import Outcome
 
 COLUMNS = ("top1", "top5", "ac", "cd", "cdac", "ld")
@@ -64,8 +65,9 @@ def ranked(study: Study, finalists: Sequence[Trained]) -> list[Trained]:
 
 def _row(place: str, trained: Trained, target: float | None, columns: Sequence[str]) -> list[str]:
     tops = _tops(trained)
-    diverged = sum(result.status == "diverged" for result in trained.results.values())
-    trainings = str(len(trained.results)) + (f", {diverged} diverged" if diverged else "")
+    ends = Counter(result.status for result in trained.results.values() if result.status in BROKEN)
+    broken = ", ".join(f"{count} {status}" for status, count in ends.items())
+    trainings = str(len(trained.results) - trained.broken) + (f" (+{broken})" if broken else "")
     row = [place, f"{trained.policy:.6g}", trainings, spread([float(m.iteration) for m in tops], 0)]
     if target is not None:
         row.append(spread(_reach(trained, target), 0))
@@ -76,7 +78,9 @@ def _row(place: str, trained: Trained, target: float | None, columns: Sequence[s
 
 
 def _tops(trained: Trained) -> list[Measurement]:
-    return [top for result in trained.results.values() if (top := best(result.measurements))]
+    """Of the trainings that came to their end, as far as they were to."""
+    whole = [result for result in trained.results.values() if result.status not in BROKEN]
+    return [top for result in whole if (top := best(result.measurements))]
 
 
 def _reach(trained: Trained, target: float) -> list[float]:

@@ -29,6 +29,7 @@ from lrbench_caffe.tuning.space import FAMILIES, GoodRange
 
 T = TypeVar("T")
 
+BROKEN = ("diverged", "failed")  # how a training may end before its time
 WAIT = 0.5  # seconds between two looks at what still runs
 FEW = 2  # slots for which plans are made where there are fewer, so that both take the same decisions
 
@@ -89,7 +90,7 @@ class Trained:
     @property
     def broken(self) -> int:
         """How many trainings of it diverged or failed."""
-        return sum(result.status in ("diverged", "failed") for result in self.results.values())
+        return sum(result.status in BROKEN for result in self.results.values())
 
     @property
     def reliable(self) -> bool:

@@ -172,6 +172,11 @@ def test_a_finalist_that_diverges_with_another_seed_gives_way(tmp_path: Path) ->
     rows = finalist_rows(study, outcome)
     assert "diverged" not in rows[1][2]
     assert "diverged" in rows[-2][2] + rows[-1][2]
+    one = next(t for t in unreliable if t.results[1].status == "finished")
+    (row,) = [row for row in rows[1:] if row[1] == f"{one.policy:.6g}"]
+    assert row[2] == "1 (+1 diverged)"
+    top1 = max(m.top1 or 0.0 for m in one.results[1].measurements)
+    assert row[4] == f"{top1:.2f}"  # of the one that ended alone
 
 
 def test_a_failure_is_a_result_and_the_tuning_completes(tmp_path: Path) -> None:
