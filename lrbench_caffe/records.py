@@ -18,6 +18,7 @@ SCHEMA = 1  # of the JSON form; a reader refuses a newer one
 
 SOURCES = ("measured", "paper", "imported")
 STATUSES = ("running", "finished", "failed", "diverged", "stopped")
+BROKEN = ("diverged", "failed")  # those that ended before their time
 
 
 @dataclass(frozen=True)

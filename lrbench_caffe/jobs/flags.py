@@ -36,6 +36,12 @@ def training_flags(layers: str, caffe_python: str | None) -> tuple[str, ...]:
     return ("--layers", layers, *(("--caffe-python", caffe_python) if caffe_python else ()))
 
 
+def check_jobs(jobs: int | None) -> None:
+    """Raise an InputError for a number of jobs that nobody can have."""
+    if jobs is not None and jobs < 1:
+        raise InputError(f"--jobs: {jobs}; allowed: 1 or more")
+
+
 def open_pool(
     jobs: int | None, gpus: str | None, scheduler: str | None, caffe_python: str | None = None
 ) -> Pool:
@@ -59,8 +65,7 @@ def open_pool(
         raise InputError(f"--gpus: {gpus!r}; allowed: numbers of GPUs, or their UUIDs, by commas")
     if len(set(names)) < len(names):
         raise InputError(f"--gpus: {gpus}; allowed: each GPU once")
-    if jobs is not None and jobs < 1:
-        raise InputError(f"--jobs: {jobs}; allowed: 1 or more")
+    check_jobs(jobs)
     if names and jobs is not None and jobs != len(names):
         raise InputError(
             f"--jobs {jobs}: with --gpus one training runs on each; allowed: {len(names)}, or no --jobs"

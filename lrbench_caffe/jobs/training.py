@@ -12,6 +12,7 @@ from lrbench_caffe.database import Database
 from lrbench_caffe.database.sync import NotForDatabase, StillRunning, read_run
 from lrbench_caffe.errors import LRBenchError
 from lrbench_caffe.metrics import Measurement
+from lrbench_caffe.records import BROKEN
 from lrbench_caffe.runtime.client import HANG_SECONDS
 from lrbench_caffe.training.rundir import RunDirectory
 from lrbench_caffe.training.trainer import AS_ASKED
@@ -133,7 +134,7 @@ def read_result(training: Training, seconds: float = 0.0) -> Result | None:
     # One that a signal stopped there may lack the test that is due there.
     if status == "stopped" and until is not None and reached >= until and record.get("reason") == AS_ASKED:
         pass
-    elif status not in ("finished", "diverged", "failed"):
+    elif status not in ("finished", *BROKEN):
         return None
     return Result(training, status, record.get("reason"), reached, seconds, measurements)
 

@@ -26,7 +26,7 @@ from rich.console import Console
 from lrbench_caffe import cli
 from lrbench_caffe.database.urls import resolve_url
 from lrbench_caffe.errors import InputError, did_you_mean
-from lrbench_caffe.jobs.flags import add_pool_flags, open_pool, training_flags
+from lrbench_caffe.jobs.flags import add_pool_flags, check_jobs, open_pool, training_flags
 from lrbench_caffe.reproduce.figures import figure1
 from lrbench_caffe.reproduce.plan import Plan, check_factor, plan, plans, scale, select
 from lrbench_caffe.reproduce.reproduction import Goal, Reproduction
@@ -128,8 +128,7 @@ def _check(args: argparse.Namespace) -> None:
     check_factor(args.iterations_scale)
     if args.until is not None and args.until < 1:
         raise InputError(f"--until: {args.until}; allowed: 1 or more")
-    if args.jobs is not None and args.jobs < 1:
-        raise InputError(f"--jobs: {args.jobs}; allowed: 1 or more")
+    check_jobs(args.jobs)  # here, too: figure1 opens no pool
     if args.layers == "fast" and args.gpus:
         raise InputError("--layers fast: they are for the CPU; it does not go with --gpus")
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lrbench_caffe.metrics import Measurement
+from lrbench_caffe.records import BROKEN
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Curve:
     @property
     def alive(self) -> bool:
         """Whether it can go on: neither diverged nor failed."""
-        return self.status not in ("diverged", "failed")
+        return self.status not in BROKEN
 
     @property
     def best(self) -> float:

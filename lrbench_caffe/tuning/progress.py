@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from lrbench_caffe.jobs import Result, Training
 from lrbench_caffe.metrics import best
+from lrbench_caffe.records import BROKEN
 from lrbench_caffe.tuning.study import Watch
 
 LINE_SECONDS = 30.0  # between two lines where there is no terminal and no result
@@ -85,7 +86,7 @@ def line(result: Result) -> str:
     text = f"{what}  seed {training.seed}  iteration {result.iteration}"
     if top and top.top1 is not None:
         text += f"  best Top-1 {top.top1:.2f} % at {top.iteration}"
-    if result.status in ("diverged", "failed"):
+    if result.status in BROKEN:
         text += f"  {result.status}: {result.reason}"
     return text
 

@@ -12,10 +12,11 @@ from lrbench_caffe.jobs import Result
 from lrbench_caffe.metrics import Measurement, best
 from lrbench_caffe.plots.sweeps import Point, range_plot
 from lrbench_caffe.plots.tuning import Line, tuning_plot
+from lrbench_caffe.records import BROKEN
 from lrbench_caffe.report import Rows, clock, markdown_table, number
 from lrbench_caffe.tuning.ladder import RULE, Ladder
 from lrbench_caffe.tuning.space import GoodRange
-from lrbench_caffe.tuning.study import BROKEN, Study, Trained
+from lrbench_caffe.tuning.study import Study, Trained
 from lrbench_caffe.tuning.tuner import Outcome
 
 COLUMNS = ("top1", "top5", "ac", "cd", "cdac", "ld")
@@ -187,7 +188,7 @@ def training_rows(study: Study, outcome: Outcome) -> Rows:
             [
                 str(result.training.policy), str(result.training.seed), str(result.iteration),
                 number(top.top1 if top else None, 2), str(top.iteration) if top else "-",
-                ended + (f": {result.reason}" if ended in ("failed", "diverged") else ""),
+                ended + (f": {result.reason}" if ended in BROKEN else ""),
                 origins.get(str(result.training.policy), "range test"),
             ]
         )  # fmt: skip

@@ -141,6 +141,7 @@ class Search:
         self._curves: list[Curve | None] = [None] * len(self.policies)
         self._done = np.zeros(len(self.policies), dtype=int)  # tests
         self._known: list[_Begun] = []  # of other policies
+        # What _hopeless has found for each that diverged, by its policy and iterations.
         self._as_high: dict[tuple[str, int], np.ndarray] = {}
         self._spent = 0
         self._training: dict[int, int] = {}  # candidates in training, and what their steps cost at most
@@ -264,12 +265,10 @@ class Search:
         for begun in self._too_high():
             key = (str(begun.policy), max(1, begun.curve.trained))
             if key not in self._as_high:
-                self._as_high[key] = self._means(key[1]) >= ALIKE * _mean_lr(begun.policy, key[1])
+                means = np.array([_mean_lr(policy, key[1]) for policy in self.policies])
+                self._as_high[key] = means >= ALIKE * _mean_lr(begun.policy, key[1])
             found |= self._as_high[key]
         return found
-
-    def _means(self, iterations: int) -> np.ndarray:
-        return np.array([_mean_lr(policy, iterations) for policy in self.policies])
 
     def _scout(self) -> int | None:
         """A candidate to find the limit with, from the usual LR upwards until one diverges, else downwards
@@ -297,12 +296,12 @@ class Search:
 
     def _value(self) -> np.ndarray:
         """For each candidate, the chance that its next step brings a new best, by the tests that it costs."""
-        limit, lot, hopeless = self._limit(), self._lot(), self._hopeless()
+        limit, lot, hopeless, aim = self._limit(), self._lot(), self._hopeless(), self._aim()
         value = np.full(len(self.policies), -np.inf)
         for index in map(int, np.flatnonzero(self._done < self._tests)):
             curve = self._curves[index]
             if curve is not None and len(curve.top1) >= self._opening:
-                value[index] = self._value_of_open(index, curve)
+                value[index] = self._value_of_open(index, curve, aim)
             elif not hopeless[index]:
                 value[index] = self._value_of_new(index, limit, lot)
         # What is about equally promising is tried in any order, but in the same one for the same seed.
@@ -324,12 +323,12 @@ class Search:
     def _aim(self) -> float:
         return self._target if self._cheap and self._target is not None else self._record()
 
-    def _value_of_open(self, index: int, curve: Curve) -> float:
+    def _value_of_open(self, index: int, curve: Curve, aim: float) -> float:
         if self._cheap and curve.iterations[-1] >= self._cheapest():
             return -np.inf  # it has reached the target, or can no longer reach it first
         share = len(curve.top1) / self._tests
         certain = 0.9 if share < 0.25 else 0.5
-        behind = max(0.0, self._aim() - curve.best)
+        behind = max(0.0, aim - curve.best)
         reach = _liveliness(curve) + self._calming(index, curve)
         return float(certain * FORGET ** self._age(index, curve) * np.exp(-behind / reach))
 

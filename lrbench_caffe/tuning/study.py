@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from lrbench_caffe.errors import TrainingError
 from lrbench_caffe.jobs import Pool, Result, Training
 from lrbench_caffe.lr import Policy, parse
+from lrbench_caffe.records import BROKEN
 from lrbench_caffe.runtime.client import HANG_SECONDS
 from lrbench_caffe.tuning.curves import Curve
 from lrbench_caffe.tuning.ladder import Ladder, Rung
@@ -29,7 +30,6 @@ from lrbench_caffe.tuning.space import FAMILIES, GoodRange
 
 T = TypeVar("T")
 
-BROKEN = ("diverged", "failed")  # how a training may end before its time
 WAIT = 0.5  # seconds between two looks at what still runs
 FEW = 2  # slots for which plans are made where there are fewer, so that both take the same decisions
 
