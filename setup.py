@@ -52,6 +52,7 @@ setup(
         "psycopg2-binary>=2.9",
         "matplotlib>=3.7",
         "lmdb>=1.3",
+        "h5py>=3.8",  # HDF5 data and snapshots
         "rich>=12.0",
         "SQLAlchemy>=2.0",
         "alembic>=1.13",
