@@ -47,6 +47,9 @@ def parser() -> cli.Parser:
     selection.add_flags(p)
     out = p.add_argument_group("output")
     out.add_argument("--format", choices=FORMATS, default="table", help="(default: table)")
+    out.add_argument(
+        "--json", dest="format", action="store_const", const="json", help="as JSON, like --format json"
+    )
     out.add_argument("--out", metavar="FILE", help="write there instead of the terminal")
     out.add_argument("--plot", metavar="FILE", help="draw Top-1 over cost, with the Pareto front")
     return p

@@ -66,6 +66,7 @@ def test_all_formats_have_the_same_rows(run, tmp_path):
     assert objects[0]["num_params"] == 3 and objects[0]["origin"] == "Wu et al. 2019, Table VII"
     run(*args, "csv", "--out", str(tmp_path / "x.csv"))
     assert (tmp_path / "x.csv").read_text() == run(*args, "csv")
+    assert run(*args, "json") == run(*args[:-1], "--json")
 
 
 def test_functions_sources_and_top(run):
