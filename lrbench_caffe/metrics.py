@@ -5,6 +5,7 @@ Memory is O(classes), whatever the number of samples. All deviations are populat
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -197,6 +198,9 @@ class Measurement:
         train_loss: mean training loss since the previous test; None before the first update.
         ld: test_loss - train_loss (formula 6).
         seconds: wall time since the run began, over all its sessions.
+        outputs: every scalar output of the test net, averaged over the pass, by the name under which Caffe
+            prints it; of a vector NAME its elements are NAME, NAME[1], and so on. Further heads have their
+            Top-1 in percent as SCORESBLOB.top1, and so on.
     """
 
     iteration: int
@@ -213,6 +217,7 @@ class Measurement:
     samples: int = 0
     silent_classes: int = 0
     net: int = 0
+    outputs: dict[str, float] = field(default_factory=dict, hash=False)
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> Measurement:
@@ -220,7 +225,13 @@ class Measurement:
         return cls(**{key: value for key, value in row.items() if key in cls.__dataclass_fields__})
 
 
-def best(measurements: list[Measurement]) -> Measurement | None:
-    """The first measurement with the highest Top-1 (the paper's #Iterations is its iteration)."""
+def best(measurements: Sequence[Measurement]) -> Measurement | None:
+    """The first measurement with the highest Top-1 (the paper's #Iterations is its iteration).
+
+    Where there is no Top-1, because the net does not classify: the first with the lowest test loss.
+    """
     rated = [m for m in measurements if m.top1 is not None]
-    return max(rated, key=lambda m: m.top1 or 0.0, default=None)
+    if rated:
+        return max(rated, key=lambda m: m.top1 or 0.0)
+    tested = [m for m in measurements if m.test_loss is not None and np.isfinite(m.test_loss)]
+    return min(tested, key=lambda m: m.test_loss or 0.0, default=None)

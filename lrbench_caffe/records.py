@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from lrbench_caffe.lr import Policy
 from lrbench_caffe.metrics import Measurement
 
-SCHEMA = 1  # of the JSON form; a reader refuses a newer one
+SCHEMA = 2  # of the JSON form; a reader takes older ones and refuses a newer one
 
 SOURCES = ("measured", "paper", "imported")
+STARTS = ("scratch", "weights", "snapshot", "unknown")
 STATUSES = ("running", "finished", "failed", "diverged", "stopped")
 BROKEN = ("diverged", "failed")  # those that ended before their time
 
@@ -105,6 +108,49 @@ class SolverSettings:
     weight_decay: float | None
 
 
+@dataclass(frozen=True)
+class Start:
+    """What a training began with.
+
+    Attributes:
+        kind: one of ``STARTS``: random weights, given weights, a solver state, or not known.
+        digest: SHA-256 (32 hexadecimal digits) of the content of the caffemodels or of the solver state;
+            None where the files are not at hand.
+        filled: how many of the net's layers with weights the caffemodels filled; None unless kind is
+            "weights".
+        layers: how many layers with weights the net has.
+        iteration: the iteration that the solver state is of; None unless kind is "snapshot".
+        name: the files' names, for people. Not part of the identity.
+    """
+
+    kind: str = "scratch"
+    digest: str | None = None
+    filled: int | None = None
+    layers: int | None = None
+    iteration: int | None = None
+    name: str | None = field(default=None, compare=False)
+
+    @property
+    def known(self) -> bool:
+        """False where nobody can say whether another start equals this one."""
+        return self.kind == "scratch" or (self.kind in ("weights", "snapshot") and self.digest is not None)
+
+    def same(self, other: Start) -> bool:
+        """True where two trainings provably began with the same; one that is not known equals no other."""
+        return self.known and self == other
+
+    def __str__(self) -> str:
+        """ "weights x.caffemodel, 6 of 8 layers filled"; "snapshot x.solverstate, iteration 500"."""
+        text = f"{self.kind} {self.name}" if self.name else self.kind
+        if self.filled is not None and self.layers is not None:
+            text += f", {self.filled} of {self.layers} layers filled"
+        return text if self.iteration is None else f"{text}, iteration {self.iteration}"
+
+
+SCRATCH = Start()
+UNKNOWN_START = Start("unknown")
+
+
 @dataclass
 class RunRecord:
     """One training.
@@ -113,12 +159,17 @@ class RunRecord:
         uid: unique for ever; made when the run begins.
         source: one of ``SOURCES``: measured here, taken from the paper, imported from a log.
         origin: where it comes from: a run directory, "Wu et al. 2019, Table VII", a log file.
-        task_type: "classification", or "other".
+        task_type: "classification", "other", or "classification of HEAD" where a head other than the default
+            one was chosen.
         seed: None where unknown. repeats: how many trainings the numbers are a mean of (the paper: 5).
         max_iter, test_interval: iterations; epoch: iterations in an epoch, None where unknown.
         machine: where; started, ended: seconds since 1970.
         status, reason: one of ``STATUSES``, and why, unless it finished.
         measurements: the tests. top1_sd: standard deviation of Top-1 over repeats, for the paper's means.
+        start: what it began with.
+        layers: the CPU layers that trained: "stock", "fast", or, where a resumed run changed them,
+            "stock, then fast" or "fast, then stock"; None where unknown.
+        head: the scores blob that Top-1 is measured on; None where unknown or the net does not classify.
     """
 
     uid: str
@@ -142,6 +193,9 @@ class RunRecord:
     repeats: int = 1
     top1_sd: float | None = None
     measurements: list[Measurement] = field(default_factory=list)
+    start: Start = SCRATCH
+    layers: str | None = None
+    head: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The exchange form, with its schema version and content digest."""
@@ -150,22 +204,58 @@ class RunRecord:
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> RunRecord:
-        """The record of an exchange form that has been validated.
+        """The record of an exchange form, of this schema or an older one, that has been validated.
 
         Raises:
             KeyError, TypeError: a field is missing or unknown.
         """
-        parts = {
+        record = of_this_schema(record)
+        parts: dict[str, Any] = {
             "framework": Framework,
             "dataset": Dataset,
             "network": Network,
             "policy": PolicyRecord,
             "solver": SolverSettings,
+            "start": Start,
         }
         values = {f.name: record[f.name] for f in fields(cls)}
         values.update({name: make(**record[name]) for name, make in parts.items()})
         values["measurements"] = [Measurement.from_json(row) for row in record["measurements"]]
         return cls(**values)
+
+
+# What schema 1 wrote behind an origin: of runs that did not begin from scratch, and of the layers.
+_BEGAN = re.compile(r" \((?:finetuned )?from .*\)$", re.DOTALL)
+_LAYERS = re.compile(r"[(,] ?((?:stock|fast)(?:, then (?:stock|fast))?) layers\)$")
+
+
+def of_this_schema(record: Mapping[str, Any]) -> dict[str, Any]:
+    """An exchange form brought up to ``SCHEMA``.
+
+    Schema 1 had no start: its origin said "(from PATH)" or "(finetuned from PATH)". What the files held is
+    not known any more, so such a run has an unknown start, and any other began from scratch.
+    """
+    if record.get("schema", SCHEMA) != 1:
+        return dict(record)
+    origin, source = str(record.get("origin", "")), record.get("source")
+    return {
+        **record,
+        "schema": SCHEMA,
+        "start": asdict(start_of_origin(origin)),
+        "layers": layers_of_origin(origin, measured=source == "measured"),
+        "head": None,
+    }
+
+
+def start_of_origin(origin: str) -> Start:
+    """The start that an origin of schema 1 tells."""
+    return UNKNOWN_START if _BEGAN.search(origin) else SCRATCH
+
+
+def layers_of_origin(origin: str, measured: bool) -> str | None:
+    """The layers that an origin of schema 1 tells; runs measured here said so unless they were stock."""
+    match = _LAYERS.search(origin)
+    return match[1] if match else "stock" if measured else None
 
 
 @dataclass(frozen=True)
@@ -204,7 +294,10 @@ class Spread:
 
 @dataclass(frozen=True)
 class PolicySummary:
-    """One policy on one task: its runs of one length, each reduced to its metrics at its first highest Top-1.
+    """One policy on one task: its runs of one length and start, each reduced to its best measurement.
+
+    The best measurement is the first with the highest Top-1 or, where the net does not classify, the first
+    with the lowest test loss. Runs of equal seed and layers are one training and count once.
 
     Attributes:
         task_id: the task.
@@ -213,12 +306,15 @@ class PolicySummary:
         max_iter: length of the trainings.
         epoch: iterations in an epoch, None where unknown.
         solver: the other settings of the trainings.
-        runs: number of runs that finished; repeats: trainings behind them (5 for a row of the paper).
-        failed, diverged: numbers of runs that did not finish, with the same settings.
-        iterations: #Iterations at the highest Top-1.
+        runs: number of trainings that finished; repeats: trainings behind them (5 for a row of the paper).
+        failed, diverged: numbers of trainings that did not finish, with the same settings.
+        iterations: #Iterations of the best measurement.
         top1, top5, ac, cd, cdac, ld: the metrics there; None where no run has them.
         origin: of the newest run.
         id: the database's number for it; None for one that is not in a database.
+        start: what the trainings began with; where it is not known, the summary is of one run alone.
+        test_loss: Caffe's test loss at the best measurement.
+        outputs: the scalar outputs of the first test net there, by name.
     """
 
     task_id: int
@@ -240,10 +336,13 @@ class PolicySummary:
     ld: Spread | None
     origin: str
     id: int | None = None
+    start: Start = SCRATCH
+    test_loss: Spread | None = None
+    outputs: dict[str, Spread] = field(default_factory=dict)
 
     def trainings(self, spread: Spread | None = None) -> int:
         """How many are behind a metric of it, by default Top-1."""
-        known = spread or self.top1
+        known = spread or self.top1 or self.test_loss
         return self.repeats if known is None or known.n is None else known.n
 
 

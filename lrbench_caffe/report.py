@@ -46,7 +46,8 @@ def metrics_rows(measurements: Sequence[Measurement], num_params: int) -> Rows:
         ("LD", "ld", 4),
     ):
         rows.append([name, *(number(getattr(m, attribute), digits) for m in columns)])
-    rows.append(["#Iterations at the highest Top-1", str(top.iteration) if top else "-", ""])
+    goal = "lowest test loss" if top and top.top1 is None else "highest Top-1"
+    rows.append([f"#Iterations at the {goal}", str(top.iteration) if top else "-", ""])
     rows.append(["#Param", str(num_params), ""])
     return rows
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import warnings
 
@@ -244,3 +245,12 @@ def test_rows_of_other_versions_are_read():
     assert Measurement.from_json(row) == measurement(5, 50.0)
     del row["samples"], row["net"]  # fields with defaults may be missing
     assert Measurement.from_json(row) == measurement(5, 50.0)
+
+
+def test_where_there_is_no_top1_the_first_lowest_test_loss_is_the_best():
+    losses = [2.0, 0.5, math.nan, 0.5, None, 1.0]
+    rows = [dataclasses.replace(measurement(100 * i, None), test_loss=v) for i, v in enumerate(losses)]
+    found = best(rows)
+    assert found is not None and found.iteration == 100
+    mixed = best([*rows, dataclasses.replace(measurement(600, 10.0), test_loss=9.0)])
+    assert mixed is not None and mixed.iteration == 600  # Top-1 decides where there is one

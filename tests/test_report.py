@@ -67,7 +67,8 @@ def test_what_was_not_measured_is_a_dash():
 
 def test_a_net_that_does_not_classify():
     rows = metrics_rows([NO_CLASSES], num_params=2)
-    assert [row[1] for row in rows] == ["best, at 300", *["-"] * 5, "0.2500", "-", "2"]
+    assert [row[1] for row in rows] == ["best, at 300", *["-"] * 5, "0.2500", "300", "2"]
+    assert rows[-2][0] == "#Iterations at the lowest test loss"
 
 
 def test_the_table_shows_every_cell():

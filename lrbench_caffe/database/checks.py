@@ -17,13 +17,14 @@ from functools import cache
 from typing import Any, TypeVar
 
 from lrbench_caffe.database.errors import RecordError
-from lrbench_caffe.database.ranges import LAYERS, RANGES
+from lrbench_caffe.database.ranges import LAYERS, RANGES, REAL
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.lr import PolicyError, parse
 from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.records import (
     SCHEMA,
     SOURCES,
+    STARTS,
     STATUSES,
     Dataset,
     Framework,
@@ -31,7 +32,9 @@ from lrbench_caffe.records import (
     PolicyRecord,
     RunRecord,
     SolverSettings,
+    Start,
     digest,
+    of_this_schema,
 )
 
 Part = TypeVar("Part")
@@ -46,6 +49,15 @@ PARTS: dict[str, type] = {
 INT64 = 2**63
 LONGEST_UID = 200  # characters; an index of PostgreSQL has room for 2700 bytes
 LONGEST_SHOWN = 80  # characters of a value in a message
+_START_FIELDS = {  # kinds that a field of a start belongs to
+    "digest": ("weights", "snapshot"),
+    "filled": ("weights",),
+    "layers": ("weights",),
+    "iteration": ("snapshot",),
+    "name": ("weights", "snapshot", "unknown"),
+}
+_DIGEST = re.compile(r"[0-9a-f]{32}")
+_OUTPUTS = frozenset(["outputs"])
 # Control characters, and what else ends a line: they could forge lines, and commands for a terminal.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -63,6 +75,7 @@ def checked_run(record: RunRecord) -> RunRecord:
     parts: dict[str, Any] = {name: _checked(getattr(record, name), f"{name}.") for name in PARTS}
     measured = [checked_measurement(m) for m in record.measurements]
     parts["measurements"] = sorted(measured, key=lambda m: (m.iteration, m.net))
+    parts["start"] = _checked_start(record.start)
     plain = _checked(record, "", skip=frozenset(parts))
     if not plain.uid:
         raise RecordError("uid: empty; allowed: text that is unique for ever")
@@ -74,14 +87,48 @@ def checked_run(record: RunRecord) -> RunRecord:
     return dataclasses.replace(plain, **parts)
 
 
+def _checked_start(start: Start) -> Start:
+    if start.kind not in STARTS:
+        raise RecordError(f"start.kind: {_shown(start.kind)}; allowed: {', '.join(STARTS)}")
+    checked = _checked(start, "start.")
+    for name, kinds in _START_FIELDS.items():
+        if getattr(checked, name) is not None and checked.kind not in kinds:
+            raise RecordError(
+                f"start.{name}: {_shown(getattr(checked, name))}; allowed: null where the kind is "
+                f"{checked.kind}"
+            )
+    if checked.digest is not None and not _DIGEST.fullmatch(checked.digest):
+        raise RecordError(f"start.digest: {_shown(checked.digest)}; allowed: 32 hexadecimal digits")
+    return checked
+
+
 def checked_measurement(measurement: Measurement) -> Measurement:
-    """The same for a measurement. A metric that is NaN or infinite was not to be had: it becomes None."""
+    """The same for a measurement.
+
+    A metric that is NaN or infinite was not to be had: it becomes None, and such an output of the net is
+    left out.
+    """
     lost: dict[str, Any] = {}
     for field in _fields(Measurement, "measurement."):
         value = getattr(measurement, field.name)
         if field.optional and isinstance(value, numbers.Real) and not _is_finite(value):
             lost[field.name] = None
-    return _checked(dataclasses.replace(measurement, **lost) if lost else measurement, "measurement.")
+    lost["outputs"] = _checked_outputs(measurement.outputs)
+    return _checked(dataclasses.replace(measurement, **lost), "measurement.", skip=_OUTPUTS)
+
+
+def _checked_outputs(outputs: Any) -> dict[str, float]:
+    """Names to finite numbers; what is not finite is left out."""
+    where = "measurement.outputs"
+    if not isinstance(outputs, dict):
+        raise RecordError(f"{where}: {_shown(outputs)}; allowed: an object of numbers")
+    checked: dict[str, float] = {}
+    for name, value in outputs.items():
+        if isinstance(value, numbers.Real) and not _is_finite(value):
+            continue
+        field = _Field(name, f"{where}[{_shown(name)}]", "float", False, -REAL, REAL)
+        checked[_text(name, where)] = field.checked(value)
+    return checked
 
 
 def run_from_json(value: Any) -> RunRecord:
@@ -98,7 +145,8 @@ def run_from_json(value: Any) -> RunRecord:
         content = {name: part for name, part in value.items() if name != "digest"}
         if digest(content) != value["digest"]:
             raise RecordError("digest: it does not fit the content; the record was changed or damaged")
-    for name, kind in PARTS.items():
+    value = of_this_schema(value)
+    for name, kind in {**PARTS, "start": Start}.items():
         _check_fields(value.get(name), kind, f"{name}.")
     _check_fields({k: v for k, v in value.items() if k not in ("schema", "digest")}, RunRecord, "")
     if not isinstance(value["measurements"], list):

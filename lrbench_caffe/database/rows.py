@@ -15,7 +15,7 @@ from lrbench_caffe.database.checks import PARTS
 from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.records import RunRecord, Task, digest
 
-MEASURED = [f.name for f in fields(Measurement)]
+MEASURED = [f.name for f in fields(Measurement) if f.name in schema.measurement.c]
 # The fields of a run that are its own, not those of a part.
 OWN = [f.name for f in fields(RunRecord) if f.name in schema.run.c]
 
@@ -114,5 +114,5 @@ def read_measurements(connection: Connection, run_ids: list[int]) -> dict[int, l
     found: dict[int, list[Measurement]] = {run_id: [] for run_id in run_ids}
     query = select(table.c.run_id, *(table.c[name] for name in MEASURED)).where(table.c.run_id.in_(run_ids))
     for run_id, *values in connection.execute(query.order_by(table.c.run_id, table.c.iteration, table.c.net)):
-        found[run_id].append(Measurement(*values))
+        found[run_id].append(Measurement(**dict(zip(MEASURED, values))))
     return found

@@ -24,7 +24,7 @@ import json
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -134,10 +134,8 @@ class RunDirectory:
 
     def add_measurement(self, measurement: Measurement) -> None:
         # JSON has neither NaN nor infinity: a value that could not be measured is null.
-        row = {
-            key: None if isinstance(value, float) and not math.isfinite(value) else value
-            for key, value in asdict(measurement).items()
-        }
+        row = {key: _finite(value) for key, value in asdict(measurement).items()}
+        row["outputs"] = {name: _finite(value) for name, value in measurement.outputs.items()}
         self.append("measurements.jsonl", row)
 
     def add_iterations(self, start: int, lrs: np.ndarray, losses: np.ndarray) -> None:
@@ -196,8 +194,20 @@ def _measurement(row: dict[str, Any]) -> Measurement | None:
         found = Measurement.from_json(row)
     except TypeError:  # a field is missing
         return None
-    numbers = all(value is None or isinstance(value, (int, float)) for value in asdict(found).values())
+    outputs: Any = found.outputs
+    if not isinstance(outputs, dict):
+        return None
+    # A value that was not finite is null.
+    found = replace(found, outputs={name: v for name, v in outputs.items() if v is not None})
+    own = {name: value for name, value in vars(found).items() if name != "outputs"}
+    numbers = all(
+        value is None or isinstance(value, (int, float)) for value in (*own.values(), *found.outputs.values())
+    )
     return found if numbers and _is_count(found.net) else None
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _is_count(value: object) -> bool:

@@ -167,7 +167,7 @@ def test_import_tells_bad_lines_and_exits_with_1(command, file, tmp_path):
     path.write_text("{}\n" + json.dumps(run("new").to_json()) + "\n")
     code, _, err = command("import", path)
     assert code == 1
-    assert f"error: {path}:1: schema: None; allowed: 1 to 1\n" in err
+    assert f"error: {path}:1: schema: None; allowed: 1 to 2\n" in err
     assert f"{path}: 1 new or completed, 0 already there, 1 refused" in err
     assert "new" in stored(file)
 

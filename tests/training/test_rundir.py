@@ -45,7 +45,7 @@ def test_measurements_round_trip_and_have_the_promised_keys(run):
     (line,) = (run.path / "measurements.jsonl").read_text().splitlines()
     assert list(json.loads(line)) == [
         "iteration", "lr", "top1", "top5", "ac", "cd", "cdac", "test_loss", "train_loss", "ld", "seconds",
-        "samples", "silent_classes", "net",
+        "samples", "silent_classes", "net", "outputs",
     ]  # fmt: skip
 
 
