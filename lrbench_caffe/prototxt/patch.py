@@ -1,7 +1,8 @@
 """The solver that Caffe gets to see: the user's, with what the driver takes over taken out.
 
-The driver decides LR, tests and snapshots, so the patched solver has a fixed policy, no tests of its own
-and no snapshots of its own. It and its nets are written to the run directory, which so tells all.
+The driver decides LR, tests and snapshots, so the patched solver has a policy that leaves base_lr as it is,
+no tests of its own and no snapshots of its own. The solver and its nets are written to the run directory,
+which is therefore self-contained.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def patched_solver(
         message.ClearField(name)
     if "weights" in message.DESCRIPTOR.fields_by_name:
         message.ClearField("weights")
-    message.lr_policy = "fixed"
+    _hold_base_lr(message, solver.message)
     message.max_iter = max_iter
     message.random_seed = seed
     message.test_interval = NEVER
@@ -60,6 +61,22 @@ def patched_solver(
         message.weight_decay = 0.0
         message.clip_gradients = -1.0
     return message
+
+
+def _hold_base_lr(message: Any, own: Any) -> None:
+    """Give the patched solver a policy whose LR is base_lr at every iteration.
+
+    Caffe's step and multistep count the steps in the solver states as current_step, and ``caffe train
+    --snapshot`` continues multistep's count from there. With the solver's own steps and gamma 1 Caffe keeps
+    that count itself, whatever LR the driver sets, and 1 to any power changes no bit of base_lr.
+    """
+    if own.lr_policy == "step" and own.stepsize > 0:
+        message.lr_policy, message.gamma, message.stepsize = "step", 1.0, own.stepsize
+    elif own.lr_policy == "multistep":
+        message.lr_policy, message.gamma = "multistep", 1.0
+        message.stepvalue.extend(own.stepvalue)
+    else:
+        message.lr_policy = "fixed"
 
 
 def _point_to_nets(message: Any, nets: dict[str, Path]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.caffe import nets
-from tests.caffe.harness import Run, Workspace, assert_same_weights, difference, weights
+from tests.caffe.harness import Done, Run, Workspace, assert_same_weights, difference, weights
 
 LONG = 100_000_000  # iterations that no test waits for
 
@@ -55,6 +55,49 @@ def test_caffe_train_goes_on_from_our_snapshot_as_from_its_own(trained: tuple[Wo
         model = workspace.path / "theirs_iter_100.caffemodel"
         models.append(model.rename(workspace.path / f"went_on_{len(models)}"))
     assert difference(*models) <= 1e-6
+
+
+MULTISTEP = {"gamma": 0.5, "stepvalue": [10, 40, 49, 50, 70]}
+# An epoch is 25 iterations: at iteration 50 Caffe's data stands at the first record, as after a start.
+WHOLE_EPOCHS = nets.net(train=nets.data_layer("TRAIN", source="data/digits_test_lmdb"))
+
+
+def displayed(done: Done) -> list[str]:
+    """The iterations that Caffe has displayed, with their losses and LRs."""
+    lines = (line.partition("] ")[2] for line in done.err.splitlines())
+    # The speed stands in brackets.
+    return [re.sub(r" \(.*\)", "", line) for line in lines if re.match(r"Iteration \d+.*(lr|loss) = ", line)]
+
+
+@pytest.mark.parametrize(
+    ("policy", "flags"),
+    [
+        (nets.policy("multistep", **MULTISTEP, snapshot=50, display=1), ()),
+        (nets.policy("step", gamma=0.5, stepsize=7, snapshot=50, display=1), ()),
+        (nets.policy("multistep", **MULTISTEP, snapshot=50, display=1, snapshot_format="HDF5"), ()),
+        # The LR of the solver's file is what `caffe train` continues with, whatever has trained before.
+        (nets.policy("multistep", **MULTISTEP, snapshot=50, display=1), ("--lr", "sin2")),
+        (nets.policy("multistep", **MULTISTEP, snapshot=50, display=1), ("--set-lr-by", "gradients")),
+    ],
+    ids=["multistep", "step", "hdf5", "another policy", "gradients"],
+)
+def test_caffe_train_continues_a_policy_of_steps(
+    workspace: Workspace, policy: str, flags: tuple[str, ...]
+) -> None:
+    workspace.write("net.prototxt", WHOLE_EPOCHS)
+    workspace.write("solver.prototxt", policy)
+    whole = workspace.caffe("train", "--solver=solver.prototxt").succeeded()
+    workspace.train("solver.prototxt", *flags, "--out", "ours", "--max-iter", "60").succeeded()
+    (state,) = (workspace.path / "ours" / "snapshots").glob("*_iter_50.solverstate*")
+    done = workspace.caffe("train", "--solver=solver.prototxt", f"--snapshot={state}").succeeded()
+    expected = [line for line in displayed(whole) if int(line.split()[1].rstrip(",")) >= 50]
+    assert len(expected) >= 100
+    if flags:
+        assert [line for line in displayed(done) if "lr = " in line] == [
+            line for line in expected if "lr = " in line
+        ]
+    else:
+        assert displayed(done) == expected
 
 
 def test_we_go_on_from_caffes_snapshot(trained: tuple[Workspace, Run]) -> None:

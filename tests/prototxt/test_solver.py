@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from google.protobuf import text_format
 
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.prototxt.patch import NEVER, gradient_options, write_prototxts
@@ -348,13 +349,30 @@ def patch(messages, tmp_path):
     return patch
 
 
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        ("lr_policy: 'step' gamma: 0.1 stepsize: 30", "lr_policy: 'step' gamma: 1 stepsize: 30"),
+        ("lr_policy: 'step' gamma: 0.1", "lr_policy: 'fixed'"),  # which Caffe could not train with
+        ("lr_policy: 'poly' power: 2 gamma: 0.1 stepsize: 30 stepvalue: 10", "lr_policy: 'fixed'"),
+    ],
+)
+def test_caffe_counts_the_steps_of_the_solvers_policy(load, patch, messages, tmp_path, own, expected):
+    wanted = messages.new("SolverParameter")
+    text_format.Parse(expected, wanted)
+    found = patch(load("net: 'net.prototxt' base_lr: 0.01 max_iter: 1000 " + own))
+    for field in ("lr_policy", "gamma", "power", "stepsize", "stepvalue"):
+        assert getattr(found, field) == getattr(wanted, field), field
+
+
 def test_patched_solver(load, patch, messages, tmp_path):
     found = patch(load(FULL))
-    assert found.lr_policy == "fixed"
+    # The LR is base_lr at every iteration, and Caffe counts the steps.
+    assert (found.lr_policy, found.gamma, list(found.stepvalue)) == ("multistep", 1, [10, 20])
     assert found.base_lr == pytest.approx(0.05)
-    for field in ("gamma", "power", "device_id"):
+    for field in ("power", "device_id"):
         assert not found.HasField(field)
-    assert (list(found.stepvalue), list(found.weights)) == ([], [])
+    assert list(found.weights) == []
     # The driver tests and takes snapshots.
     assert (found.test_interval, found.test_initialization, list(found.test_iter)) == (NEVER, False, [2])
     assert not found.HasField("snapshot")
