@@ -51,7 +51,7 @@ def check_geometry(net: PhaseNet, source: Source | None) -> None:
         return
     sizes: dict[str, Size] = {}
     for layer in net.layers:
-        if layer.name == source.layer:
+        if layer.name == source.layer and not sizes:  # the first, where several have one name
             sizes[layer.top[0]] = source.shape[1:]
         elif layer.bottom and layer.bottom[0] in sizes:
             bottom = sizes[layer.bottom[0]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -168,9 +169,26 @@ def check_layers(net: PhaseNet, known_types: list[str]) -> None:
             produced.add(blob)
 
 
-def random_layers(net: PhaseNet) -> list[str]:
-    """Names of the layers that read data or draw random numbers: those that a resumed run must replay."""
-    return [layer.name for layer in net.layers if _draws(layer)]
+def numbered(net: PhaseNet) -> list[tuple[str, int]]:
+    """Each layer's name, and how many layers before it have the same name.
+
+    Two layers may have one name. Positions do not tell them apart in the worker, since Caffe inserts Split
+    layers of its own.
+    """
+    seen: Counter[str] = Counter()
+    places = []
+    for layer in net.layers:
+        places.append((layer.name, seen[layer.name]))
+        seen[layer.name] += 1
+    return places
+
+
+def random_layers(net: PhaseNet) -> list[tuple[str, int]]:
+    """The layers that read data or draw random numbers, as ``numbered`` has them.
+
+    They are those that a resumed run must replay.
+    """
+    return [place for place, layer in zip(numbered(net), net.layers) if _draws(layer)]
 
 
 def _draws(layer: Any) -> bool:
@@ -178,8 +196,9 @@ def _draws(layer: Any) -> bool:
     return not layer.bottom or layer.type == "Dropout" or stochastic_pooling
 
 
-def decay_multipliers(net: PhaseNet) -> dict[str, list[float]]:
-    """decay_mult of each layer's parameters, where the net gives any."""
-    return {
-        layer.name: [float(spec.decay_mult) for spec in layer.param] for layer in net.layers if layer.param
-    }
+def decay_multipliers(net: PhaseNet) -> dict[str, list[list[float]]]:
+    """decay_mult of the parameters of each layer: by name, one list for each layer of that name."""
+    found: dict[str, list[list[float]]] = {}
+    for layer in net.layers:
+        found.setdefault(layer.name, []).append([float(spec.decay_mult) for spec in layer.param])
+    return found

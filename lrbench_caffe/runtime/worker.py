@@ -30,10 +30,12 @@ loss smoothing, its timer and its log are those of ``caffe train``.
 """
 from __future__ import division, print_function
 
+import codecs
 import ctypes
 import json
 import os
 import platform
+import re
 import select
 import signal
 import struct
@@ -46,6 +48,8 @@ HEADER = struct.Struct(">I")
 CHECK_SECONDS = 30
 FLUSH_SECONDS = 0.2  # losses are sent at least this often, so that silence means trouble
 PR_SET_PDEATHSIG = 1
+PRIVATE_TEXT = re.compile(u"([\uef80-\uefff])")
+PRIVATE_BYTES = re.compile(b"(\xee[\xbe\xbf][\x80-\xbf])")  # the same characters in UTF-8
 BLAS = ("libopenblas", "libmkl_rt", "libmkl_core", "libatlas", "libtatlas", "libsatlas", "libblas", "libblis")
 
 
@@ -74,6 +78,34 @@ def unpack(read):
             count *= length
         arrays[name] = numpy.frombuffer(read(count * dtype.itemsize), dtype).reshape(shape)
     return fields, arrays
+
+
+def _private(data):
+    """Each byte of 0x80 to 0xFF as a character U+EF80 to U+EFFF, which Unicode leaves to private use."""
+    return b"".join(struct.pack(">H", 0xEF00 | byte) for byte in bytearray(data)).decode("utf-16-be")
+
+
+codecs.register_error(
+    "lrbench", lambda error: (_private(error.object[error.start:error.end]), error.end))
+
+
+def decode(data):
+    """Caffe's bytes as text, whatever they are: ``encode`` gives the same bytes back.
+
+    To Caffe a prototxt is bytes, so comments and names come in any encoding. A byte outside of UTF-8
+    becomes a private character, and so does each byte of such a character in the file itself.
+    """
+    parts = PRIVATE_BYTES.split(data)
+    return u"".join(
+        _private(part) if index % 2 else part.decode("utf-8", "lrbench") for index, part in enumerate(parts))
+
+
+def encode(text):
+    """The bytes that ``text`` was decoded from."""
+    parts = PRIVATE_TEXT.split(text)
+    return b"".join(
+        bytes(bytearray([ord(part) & 0xFF])) if index % 2 else part.encode("utf-8")
+        for index, part in enumerate(parts))
 
 
 def native(text):
@@ -214,6 +246,37 @@ def use_fast_layers(path, threads=1):
         return str(error)
 
 
+# Layers and blobs are found by their place, not in pycaffe's dictionaries: several layers may have one name,
+# and so may the tops that Caffe makes itself ("(automatic)").
+
+def layer_names(net):
+    return names_of(net._layer_names)
+
+
+def blob_names(net):
+    return names_of(net._blob_names)
+
+
+def names_of(strings):
+    """Caffe's strings as messages have them, whatever bytes they are."""
+    names = []
+    for index in range(len(strings)):
+        try:
+            name = strings[index]
+        except UnicodeDecodeError as error:  # Python 3, and Caffe takes any bytes
+            name = error.object
+        names.append(native(decode(name if isinstance(name, bytes) else name.encode("utf-8"))))
+    return names
+
+
+def places_by_name(names):
+    """The places of each name in a list, in order."""
+    places = {}
+    for place, name in enumerate(names):
+        places.setdefault(name, []).append(place)
+    return places
+
+
 def glog_line(text):
     """A line as glog writes it, for Caffe builds that have no ``caffe.log``."""
     now = time.time()
@@ -264,16 +327,15 @@ class Training(object):
 
     @staticmethod
     def find_loss_blobs(net):
-        weights = net.blob_loss_weights
-        return [(float(weights[name]), blob) for name, blob in net.blobs.items() if weights[name]]
+        weights = [float(weight) for weight in net._blob_loss_weights]
+        return [(weight, blob) for weight, blob in zip(weights, net._blobs) if weight]
 
     def facts(self):
         """What only the loaded nets know: fields of the "opened" message."""
-        types = dict(zip(self.net._layer_names, (layer.type for layer in self.net.layers)))
         counts = {}  # by address: a shared parameter counts once
-        for layer, blobs in self.net.params.items():
-            if types[layer] != "BatchNorm":  # its blobs are statistics, not weights
-                for blob in blobs:
+        for layer in self.net.layers:
+            if layer.type != "BatchNorm":  # its blobs are statistics, not weights
+                for blob in layer.blobs:
                     counts[blob.data.__array_interface__["data"][0]] = blob.count
         return {
             "iteration": self.solver.iter,
@@ -281,7 +343,8 @@ class Training(object):
             "layers": self.layers,
             "layers_problem": self.layers_problem,
             "test_shapes": [
-                dict((name, list(blob.shape)) for name, blob in net.blobs.items()) for net in self.test_nets
+                dict((name, list(blob.shape)) for name, blob in zip(blob_names(net), net._blobs))
+                for net in self.test_nets
             ],
         }
 
@@ -384,8 +447,10 @@ class Training(object):
         scores, labels = request.get("scores"), request.get("labels")
         net = self.test_nets[index]
         net.share_with(self.net)
-        blobs = net.blobs
-        outputs = [(name, blobs[name], float(net.blob_loss_weights[name])) for name in net.outputs]
+        names = blob_names(net)
+        blobs = dict(zip(names, net._blobs))
+        weights = [float(weight) for weight in net._blob_loss_weights]
+        outputs = [(names[i], net._blobs[i], weights[i]) for i in net._outputs]
         sums = [0.0] * len(outputs)
         loss_blobs = self.find_loss_blobs(net)
         loss = 0.0
@@ -423,8 +488,8 @@ class Training(object):
         nets = [self.net] + self.test_nets
         for entry in request["nets"]:
             net = nets[int(entry["net"])]
-            names = list(net._layer_names)
-            layers = [names.index(name) for name in entry["layers"]]
+            places = places_by_name(layer_names(net))
+            layers = [places[native(name)][number] for name, number in entry["layers"]]
             for done in range(int(entry["passes"])):
                 for layer in layers:
                     net._forward(layer, layer)
@@ -464,14 +529,24 @@ class GradientUpdate(object):
         self.parameters = []
         seen = set()
         decay = float(options["weight_decay"]) * training.iter_size
-        for layer, blobs in training.net.params.items():
-            multipliers = options["decay_mult"].get(layer, [])
-            for index, blob in enumerate(blobs):
+        for multipliers, layer in zip(self.decay_multipliers(training.net, options), training.net.layers):
+            for index, blob in enumerate(layer.blobs):
                 address = blob.data.__array_interface__["data"][0]
                 if address not in seen:  # a shared parameter is updated once, by its owner
                     seen.add(address)
                     self.parameters.append(
                         (blob, decay * (multipliers[index] if index < len(multipliers) else 1.0)))
+
+    @staticmethod
+    def decay_multipliers(net, options):
+        """Those of each of the net's layers, in order."""
+        names = layer_names(net)
+        found = [[] for _ in names]
+        places = places_by_name(names)
+        for name, lists in options["decay_mult"].items():
+            for place, multipliers in zip(places.get(native(name), ()), lists):
+                found[place] = multipliers
+        return found
 
     def before(self, lr):
         pass

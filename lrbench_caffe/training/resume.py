@@ -27,7 +27,7 @@ def replay_plan(solver: Solver, iteration: int, tests: int) -> list[dict[str, An
 
 
 def _entry(number: int, net: PhaseNet, source: Source | None, passes: int) -> dict[str, Any]:
-    layers = random_layers(net)
+    layers = [list(place) for place in random_layers(net)]
     if _repeats(source, layers):
         assert source is not None and source.samples is not None
         # After this many batches the cursor is at the first record again.
@@ -35,8 +35,8 @@ def _entry(number: int, net: PhaseNet, source: Source | None, passes: int) -> di
     return {"net": number, "layers": layers, "passes": passes if layers else 0}
 
 
-def _repeats(source: Source | None, layers: list[str]) -> bool:
+def _repeats(source: Source | None, layers: list[list[Any]]) -> bool:
     """Whether the only thing to restore is one cursor that goes round a data set of known size."""
     if source is None or source.samples is None or source.random:
         return False
-    return layers == [source.layer]
+    return len(layers) == 1

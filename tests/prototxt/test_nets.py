@@ -228,16 +228,21 @@ def test_layers_with_chance(net_of):
         + 'layer { name: "any" type: "Pooling" bottom: "s" top: "a" pooling_param { pool: STOCHASTIC } }'
         + 'layer { name: "noise" type: "DummyData" top: "n" }'
     )
-    assert random_layers(net) == ["d", "drop", "any", "noise"]
+    assert random_layers(net) == [("d", 0), ("drop", 0), ("any", 0), ("noise", 0)]
+
+
+def test_layers_of_one_name_are_told_apart(net_of):
+    net = net_of(DATA + DATA + PRODUCT + 'layer { name: "d" type: "Dropout" bottom: "s" top: "s" }')
+    assert random_layers(net) == [("d", 0), ("d", 1), ("d", 2)]
 
 
 def test_decay_multipliers(net_of):
     net = net_of(
         'layer { name: "a" param { decay_mult: 0.5 } param { lr_mult: 2 } }'
         'layer { name: "b" }'
-        'layer { name: "c" param { decay_mult: 0 } }'
+        'layer { name: "a" param { decay_mult: 0 } }'
     )
-    assert decay_multipliers(net) == {"a": [0.5, 1.0], "c": [0.0]}
+    assert decay_multipliers(net) == {"a": [[0.5, 1.0], [0.0]], "b": [[]]}
 
 
 @pytest.mark.parametrize(

@@ -413,4 +413,4 @@ def test_patched_for_caffe_1_0(load, patch):
     assert options["weight_decay"] == pytest.approx(0.004)
     assert options["clip_gradients"] == 35
     assert options["regularization_type"] == "L1"
-    assert options["decay_mult"] == {"ip": [1.0, 0.0]}
+    assert options["decay_mult"]["ip"] == [[1.0, 0.0]]

@@ -82,7 +82,7 @@ def test_train_test_replay_snapshot_and_log(worker, tmp_path):
     assert (second["scores"].tolist(), second["labels"].tolist()) == (BATCHES[1]["scores"], [0, 1])
     assert outcome == TestPass({"loss": [1.0]}, 1.0)
     assert list(one.test(0, 1, None)) == [{}, TestPass({"loss": [0.5]}, 0.5)]
-    one.replay([{"net": 0, "layers": ["data"], "passes": 3}], lambda done, total: None)
+    one.replay([{"net": 0, "layers": [["data", 0]], "passes": 3}], lambda done, total: None)
     one.write_log("all is well")
     assert one.snapshot() == 3
     one.close()

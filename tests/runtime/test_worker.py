@@ -278,8 +278,8 @@ def test_a_test_net_without_a_loss(opened):
 def test_replay(opened):
     talk = opened({"test_batches": [TWO_BATCHES]})
     nets = [
-        {"net": 0, "layers": ["data", "ip"], "passes": 2},
-        {"net": 1, "layers": ["data"], "passes": 1},
+        {"net": 0, "layers": [["data", 0], ["ip", 0]], "passes": 2},
+        {"net": 1, "layers": [["data", 0]], "passes": 1},
     ]
     talk.ask("replay", nets=nets)
     fields, _ = talk.receive()
@@ -426,12 +426,12 @@ PLAIN = {"weight_decay": 0.0, "clip_gradients": -1.0, "regularization_type": "L2
         ({"weight_decay": 0.25, "regularization_type": "L1"}, {}, [[3 - 0.625, -4 - 0.875], [2 - 0.375]]),
         # The weights decay twice as fast, [1 + 0.5 * 3, 2 - 0.5 * 4] = [2.5, 0]; the bias not at all.
         (
-            {"weight_decay": 0.25, "decay_mult": {"ip": [2.0, 0.0]}},
+            {"weight_decay": 0.25, "decay_mult": {"ip": [[2.0, 0.0]]}},
             {},
             [[3 - 1.25, -4.0], [2 - 0.25]],
         ),
         # decay_mult is given for the weights alone: the bias has Caffe's 1.
-        ({"weight_decay": 0.25, "decay_mult": {"ip": [0.0]}}, {}, [[3 - 0.5, -4 - 1], [2 - 0.5]]),
+        ({"weight_decay": 0.25, "decay_mult": {"ip": [[0.0]]}}, {}, [[3 - 0.5, -4 - 1], [2 - 0.5]]),
         # The norm of all gradients, sqrt(9 + 16 + 144) = 13, is clipped to 6.5: half of each, ...
         ({"clip_gradients": 6.5}, {"gradients": {"ip": [[3, 4], [12]]}}, [[3 - 0.75, -4 - 1], [2 - 3]]),
         # ... before the decay is added: [1.5 + 0.75, 2 - 1] and [6 + 0.5].

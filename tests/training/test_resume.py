@@ -69,8 +69,8 @@ def passes(plan: list[dict]) -> dict[int, int]:
 
 def test_the_cursor_goes_round(plan):
     # 100 samples in batches of 10: every 10 batches it is at the first one again.
-    assert plan(7) == [{"net": 0, "layers": ["d"], "passes": 7}]
-    assert plan(23) == [{"net": 0, "layers": ["d"], "passes": 3}]
+    assert plan(7) == [{"net": 0, "layers": [["d", 0]], "passes": 7}]
+    assert plan(23) == [{"net": 0, "layers": [["d", 0]], "passes": 3}]
     assert plan(20) == []
 
 
@@ -96,16 +96,18 @@ def test_iter_size_takes_more_batches(plan):
 
 def test_random_numbers_do_not_go_round(plan):
     # Every pass draws from the generator, so all have to be repeated: with dropout, ...
-    assert plan(23, layers=DATA + DROPOUT + PRODUCT) == [{"net": 0, "layers": ["d", "drop"], "passes": 23}]
+    assert plan(23, layers=DATA + DROPOUT + PRODUCT) == [
+        {"net": 0, "layers": [["d", 0], ["drop", 0]], "passes": 23}
+    ]
     # ... with random crops or flips, ...
     assert passes(plan(23, random=True)) == {0: 23}
     # ... and where something else makes data beside the data layer.
-    assert plan(23, layers=DATA + DUMMY) == [{"net": 0, "layers": ["d", "noise"], "passes": 23}]
+    assert plan(23, layers=DATA + DUMMY) == [{"net": 0, "layers": [["d", 0], ["noise", 0]], "passes": 23}]
 
 
 def test_data_of_unknown_size(plan):
     assert passes(plan(23, samples=None)) == {0: 23}
-    assert plan(23, layers=DUMMY) == [{"net": 0, "layers": ["noise"], "passes": 23}]
+    assert plan(23, layers=DUMMY) == [{"net": 0, "layers": [["noise", 0]], "passes": 23}]
 
 
 def test_a_net_without_data_has_nothing_to_repeat(plan):

@@ -94,8 +94,9 @@ def fill(array, values):
 
 
 class Layer(object):
-    def __init__(self, kind):
+    def __init__(self, kind, blobs):
         self.type = kind
+        self.blobs = blobs
 
 
 class Net(object):
@@ -104,15 +105,34 @@ class Net(object):
         learning = sorted(options["weights"]) + sorted(options["shared"])
         self._layer_names = ["data"] + learning + ["loss"]
         kinds = [options["types"].get(name, "InnerProduct") for name in learning]
-        self.layers = [Layer(kind) for kind in ["Data"] + kinds + ["SoftmaxWithLoss"]]
         self.blobs = OrderedDict(loss=Blob([0.0]))
         self.blob_loss_weights = {"loss": 1.0}
-        self.outputs = ["loss"]
         self.params = OrderedDict()
         for layer in sorted(options["weights"]):
             self.params[layer] = [Blob(values) for values in options["weights"][layer]]
         for layer, owner in options["shared"].items():
             self.params[layer] = [blob.shared() for blob in self.params[owner]]
+        types = ["Data"] + kinds + ["SoftmaxWithLoss"]
+        self.layers = [
+            Layer(kind, self.params.get(name, [])) for name, kind in zip(self._layer_names, types)
+        ]
+
+    # What pycaffe's compiled half has: lists, in which names may repeat.
+    @property
+    def _blob_names(self):
+        return list(self.blobs)
+
+    @property
+    def _blobs(self):
+        return list(self.blobs.values())
+
+    @property
+    def _blob_loss_weights(self):
+        return [self.blob_loss_weights[name] for name in self.blobs]
+
+    @property
+    def _outputs(self):
+        return [list(self.blobs).index("loss")]
 
     def copy_from(self, path):
         event("%s copies %s" % (self.name, path))
