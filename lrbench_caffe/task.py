@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import re
 import tempfile
 from collections import Counter
@@ -11,9 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import lmdb
-
-from lrbench_caffe.errors import InputError
+from lrbench_caffe.data.identity import data_digest, data_samples
 from lrbench_caffe.prototxt.messages import Messages
 from lrbench_caffe.prototxt.nets import PhaseNet, find_scores
 from lrbench_caffe.prototxt.patch import gradient_options, write_prototxts
@@ -25,7 +22,6 @@ from lrbench_caffe.runtime.info import caffe_info
 from lrbench_caffe.runtime.locate import CaffePython, find_caffe_python
 
 WEIGHTED = ("Convolution", "Deconvolution", "InnerProduct")
-DIGEST_RECORDS = 64  # from each end of an LMDB
 _NO_PART_OF_A_NAME = re.compile(r"train|training|lmdb|db|pad\d+")
 _NO_PART_OF_A_NET = ("Accuracy", "Silence")
 
@@ -184,21 +180,41 @@ def dataset(solver: Solver, opened: Opened) -> Dataset:
     """The data of the training net and of the first test net."""
     source = solver.source
     test = solver.tests[0] if solver.tests else None
-    shape = (source.shape if source else None) or (None, None, None)
+    shape = (source.shape if source else None) or _record_shape(solver, opened)
     classes = None
     if test and test.scores and opened.test_shapes:
         classes = opened.test_shapes[0][test.scores.scores][test.scores.axis]
-    sources = [s for s in (source, test.source if test else None) if s]
     return Dataset(
         name=_name(source),
         channels=shape[0],
         height=shape[1],
         width=shape[2],
         classes=classes,
-        train_samples=source.samples if source else None,
-        test_samples=test.source.samples if test and test.source else None,
-        digest=_digest(sources),
+        train_samples=_samples(source, solver.train),
+        test_samples=_samples(test.source, test.net) if test else None,
+        digest=data_digest(data_layers(solver.train), data_layers(test.net) if test else []),
     )
+
+
+def data_layers(net: PhaseNet) -> list[Any]:
+    """The layers of a net that produce data: those that read no blob and hold no weights."""
+    return [layer for layer in net.layers if not layer.bottom and layer.type != "Parameter"]
+
+
+def _samples(source: Source | None, net: PhaseNet) -> int | None:
+    if source and source.samples is not None:
+        return source.samples
+    return next((data_samples(layer) for layer in data_layers(net)[:1]), None)
+
+
+def _record_shape(solver: Solver, opened: Opened) -> tuple[int | None, int | None, int | None]:
+    """(channels, height, width) of what the first data layer gives the net, as Caffe has it."""
+    blobs = [blob for layer in data_layers(solver.train) for blob in layer.top]
+    shape = opened.train_shapes.get(blobs[0], []) if blobs else []
+    if not 2 <= len(shape) <= 4:
+        return None, None, None
+    channels, height, width = [*shape[1:], 1, 1][:3]
+    return channels, height, width
 
 
 def _name(source: Source | None) -> str:
@@ -209,24 +225,3 @@ def dataset_name(path: str) -> str:
     """ "mnist" of mnist_train_lmdb; "cifar10" of cifar10_pad4_train_lmdb: padding makes no other data."""
     stem = Path(path).stem
     return "_".join(part for part in stem.split("_") if not _NO_PART_OF_A_NAME.fullmatch(part)) or stem
-
-
-def _digest(sources: list[Source]) -> str | None:
-    """Tells data sets apart by the records at both ends of their LMDBs; None for other sources."""
-    hasher = hashlib.sha256()
-    for source in sources:
-        if not (Path(source.path) / "data.mdb").is_file():
-            return None
-        try:
-            environment = lmdb.open(source.path, readonly=True, lock=False, readahead=False, create=False)
-        except lmdb.Error as error:
-            raise InputError(f"cannot read {source.path}: {error}") from error
-        with environment, environment.begin() as transaction, transaction.cursor() as cursor:
-            hasher.update(str(environment.stat()["entries"]).encode())
-            for move, go_on in ((cursor.first, cursor.next), (cursor.last, cursor.prev)):
-                there = move()
-                for _ in range(DIGEST_RECORDS):
-                    if there:
-                        hasher.update(cursor.value())
-                        there = go_on()
-    return hasher.hexdigest()[:32]

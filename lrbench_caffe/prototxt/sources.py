@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lrbench_caffe.data import lmdb_info
+from lrbench_caffe.data.identity import data_samples
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.prototxt.messages import Messages
 from lrbench_caffe.prototxt.nets import PhaseNet
@@ -99,7 +100,7 @@ def _hdf5_data(net: PhaseNet, layer: Any, messages: Messages) -> Source:
     for line in _list_file(where, parameter.source):
         if not Path(line).is_file():
             raise InputError(f"{where}: {parameter.source} names {line}, which does not exist")
-    return Source(layer.name, parameter.source, batch, None, None, bool(parameter.shuffle))
+    return Source(layer.name, parameter.source, batch, data_samples(layer), None, bool(parameter.shuffle))
 
 
 _READERS = {"Data": _data, "ImageData": _image_data, "HDF5Data": _hdf5_data}

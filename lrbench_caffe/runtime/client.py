@@ -89,6 +89,7 @@ class Opened:
         iteration: updates done.
         parameters: learnable parameters of the training net; shared ones count once.
         test_shapes: the shape of each blob, for each test net.
+        train_shapes: the shape of each blob of the training net.
         layers: "fast" or "stock", whichever it trains with.
         layers_problem: why it does not use the fast layers that it was given.
     """
@@ -98,6 +99,7 @@ class Opened:
     test_shapes: list[dict[str, list[int]]]
     layers: str = "stock"
     layers_problem: str | None = None
+    train_shapes: dict[str, list[int]] = field(default_factory=dict)
 
 
 @dataclass
@@ -208,6 +210,7 @@ class Worker:
             fields["test_shapes"],
             fields["layers"],
             fields["layers_problem"],
+            fields["train_shapes"],
         )
 
     def replay(self, nets: list[dict[str, Any]], progress: Callable[[int, int], None]) -> None:

@@ -342,11 +342,13 @@ class Training(object):
             "parameters": sum(counts.values()),
             "layers": self.layers,
             "layers_problem": self.layers_problem,
-            "test_shapes": [
-                dict((name, list(blob.shape)) for name, blob in zip(blob_names(net), net._blobs))
-                for net in self.test_nets
-            ],
+            "train_shapes": self.shapes(self.net),
+            "test_shapes": [self.shapes(net) for net in self.test_nets],
         }
+
+    @staticmethod
+    def shapes(net):
+        return dict((name, list(blob.shape)) for name, blob in zip(blob_names(net), net._blobs))
 
     def log(self, text):
         if hasattr(self.caffe, "log"):

@@ -16,7 +16,7 @@ import pytest
 
 from lrbench_caffe.errors import InputError, TrainingError
 from lrbench_caffe.runtime import worker as protocol
-from lrbench_caffe.runtime.client import Opened, OpenRequest, TestPass, Worker, last_words
+from lrbench_caffe.runtime.client import OpenRequest, TestPass, Worker, last_words
 from lrbench_caffe.runtime.info import caffe_info
 from lrbench_caffe.runtime.locate import CaffePython
 
@@ -69,7 +69,8 @@ def test_hello_and_open(fake_python, tmp_path):
         assert worker.info.descriptor == (tmp_path / "descriptor").read_bytes()
         assert (worker.info.caffe, worker.info.writable_base_lr) == ("1.0.0-fake", True)
         opened = worker.open(OpenRequest(str(tmp_path / "solver.json"), stop=10))
-        assert opened == Opened(5, parameters=3, test_shapes=[{"s": [2, 2], "y": [2], "loss": [1]}])
+        assert (opened.iteration, opened.parameters) == (5, 3)
+        assert opened.test_shapes == [{"s": [2, 2], "y": [2], "loss": [1]}]
         pid = worker.pid
     assert ended(pid)
 
