@@ -581,3 +581,23 @@ def test_both_are_made_and_one_failure_does_not_stop_the_other(machine: Machine)
     (machine.path / "bad-pip").unlink()
     assert machine.setup()[0] == 0
     assert os.access(machine.venv / "bin" / "python", os.X_OK)
+
+
+def test_the_fast_layers_do_not_wait_for_pip(machine: Machine) -> None:
+    """pip began while this setup's other thread held the runtime's lock, whose descriptor it inherited."""
+    machine.command("g++", "#!/bin/sh\nexit 1\n")
+    slow_apt, slow_pip = machine.note("slow-apt"), machine.note("slow-pip")
+    both = machine.start()
+    wait_for((machine.path / "downloading").exists)
+    wait_for(lambda: machine.calls("--editable .[test]") == 1)
+    slow_apt.unlink()
+    assert both.stdout is not None
+    lines: list[str] = []
+    while not lines or not lines[-1].startswith("fast layers: "):
+        lines.append(both.stdout.readline())
+        assert lines[-1], lines
+    assert "waiting" not in lines[-1]
+    assert not any(line.startswith(".venv: ready") for line in lines)
+    slow_pip.unlink()
+    both.communicate(timeout=30)
+    assert both.returncode == 0

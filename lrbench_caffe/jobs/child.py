@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lrbench_caffe.errors import InputError, TrainingError
-from lrbench_caffe.jobs.training import Result, Training, mark_failed, read_result
+from lrbench_caffe.jobs.training import Result, Training, failed_result, read_result
 
 POLL = 0.05  # seconds between looks at a process
 STOP_SECONDS = 60.0  # for which a training that is told to stop may write its snapshot
@@ -154,12 +154,7 @@ def _failure(training: Training, code: int, hung: bool, seconds: float) -> Resul
         )
     else:
         reason = _last_line(Path(training.out) / OUTPUT) or f"exit code {code}"
-    reached = 0
-    if training.run.exists:
-        mark_failed(training, reason)
-        reached = int(training.run.read().get("iteration") or 0)
-    measurements = [m for m in training.run.measurements() if m.net == 0]
-    return Result(training, "failed", reason, reached, seconds, measurements)
+    return failed_result(training, reason, seconds)
 
 
 def _last_line(path: Path) -> str:

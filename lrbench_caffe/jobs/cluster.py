@@ -2,7 +2,9 @@
 
 Every worker needs this package, a Caffe, the data at the same paths, and the run directories on a disk
 that all share; the LR database is one that all reach (PostgreSQL). A worker that is lost loses no more than
-what it trained since its last snapshot: Dask gives its task to another one, which goes on from there.
+what it trained since its last snapshot: another one continues from there. A training that loses worker after
+worker without progress is one failed run (``losses``): Dask itself gives up a task whose workers were lost
+more often than its scheduler's ``allowed-failures`` say, whatever the task's ``retries`` are.
 
 A worker that was started with a GPU in CUDA_VISIBLE_DEVICES trains on it, as Slurm's do that were given one.
 """
@@ -13,18 +15,20 @@ import hashlib
 import os
 import queue
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from lrbench_caffe.errors import InputError, LRBenchError
+from lrbench_caffe.jobs import losses
 from lrbench_caffe.jobs.child import run_child
-from lrbench_caffe.jobs.training import Result, Training
+from lrbench_caffe.jobs.losses import Losses
+from lrbench_caffe.jobs.training import Result, Training, failed_result, read_result
 
 if TYPE_CHECKING:
     from distributed import Client, Future
 
 CONNECT_SECONDS = "10s"
 GONE = "the Dask scheduler is gone; the same command goes on when it is back"
-RETRIES = 2  # for a task that raised; one whose worker was lost is moved by Dask anyway
+RETRIES = 2  # for a task that raised
 
 
 class ClusterPool:
@@ -37,37 +41,61 @@ class ClusterPool:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._results: queue.SimpleQueue[Future] = queue.SimpleQueue()
-        self._futures: dict[str, Future] = {}
+        self._futures: dict[str, tuple[Future, Training]] = {}
+        self._given_up: dict[Training, list[Losses | None]] = {}  # the losses whenever Dask gave one up
 
     @property
     def slots(self) -> int:
         return sum(self._client.ncores().values())
 
     def submit(self, training: Training) -> None:
+        # Dask may not have forgotten a task yet that it gave up.
+        key = _key(training) + "-again" * len(self._given_up.get(training, []))
         future = self._client.submit(
-            _train_there, training, os.getcwd(), key=_key(training), pure=False, retries=RETRIES
+            _train_there, training, os.getcwd(), key=key, pure=False, retries=RETRIES
         )
-        self._futures[str(future.key)] = future  # Dask forgets what nobody holds
+        self._futures[str(future.key)] = future, training  # Dask forgets what nobody holds
         future.add_done_callback(self._results.put)
 
     def next(self, timeout: float | None = None) -> Result | None:
-        try:
-            future = self._results.get(timeout=timeout)
-        except queue.Empty:
-            if self._client.status != "running":
-                raise LRBenchError(GONE) from None
+        while True:
+            try:
+                future = self._results.get(timeout=timeout)
+            except queue.Empty:
+                if self._client.status != "running":
+                    raise LRBenchError(GONE) from None
+                return None
+            _, training = self._futures.pop(str(future.key))
+            if future.cancelled():  # the client does so with all of them when it loses the scheduler
+                raise LRBenchError(GONE)
+            found = self._given_up_by_dask(training, future) if future.status == "error" else future.result()
+            if found is not None:
+                return cast(Result, found)
+
+    def _given_up_by_dask(self, training: Training, future: Future) -> Result | None:
+        """The failure of a training that loses its workers without progress; None where it is tried again.
+
+        Raises:
+            LRBenchError: it ended by an error of its own.
+        """
+        from distributed import KilledWorker
+
+        error = future.exception()
+        if not isinstance(error, KilledWorker):
+            raise LRBenchError(f"the Dask cluster: {error}")
+        before = self._given_up.setdefault(training, [])
+        before.append(losses.read(training))
+        # Who counts the losses is the task itself; one that never began, or was only waiting behind
+        # another that took the worker with it, has not counted any.
+        if before[-1 - losses.RETRIED :] != [before[-1]] * (losses.RETRIED + 1):
+            self.submit(training)
             return None
-        self._futures.pop(str(future.key), None)
-        if future.cancelled():  # the client does so with all of them when it loses the scheduler
-            raise LRBenchError(GONE)
-        if future.status == "error":
-            raise LRBenchError(f"the Dask cluster: {future.exception()}")
-        found: Result = future.result()
-        return found
+        losses.end(training)
+        return _failed(training, f"the Dask cluster gave it up {len(before)} times: {error}")
 
     def close(self) -> None:
         """Trainings that go on there are not stopped: they end, and the next command finds them done."""
-        for future in self._futures.values():
+        for future, _ in self._futures.values():
             future.cancel()
         self._client.close()
 
@@ -81,7 +109,19 @@ def _key(training: Training) -> str:
 def _train_there(training: Training, folder: str) -> Result:
     """In a worker: the paths of a training are those of the command."""
     os.chdir(folder)
-    return run_child(training, gpu=os.environ.get("CUDA_VISIBLE_DEVICES") or None)
+    lost = losses.begin(training)
+    try:
+        if lost.hopeless:
+            return read_result(training) or _failed(training, str(lost))
+        return run_child(training, gpu=os.environ.get("CUDA_VISIBLE_DEVICES") or None)
+    finally:
+        losses.end(training)
+
+
+def _failed(training: Training, reason: str) -> Result:
+    if training.run.running:  # by one that was taken for lost; the same command finds what comes out
+        return Result(training, "failed", reason, training.reached)
+    return failed_result(training, reason)
 
 
 def open_cluster(url: str) -> ClusterPool:

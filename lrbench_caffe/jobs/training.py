@@ -55,6 +55,15 @@ class Training:
     def run(self) -> RunDirectory:
         return RunDirectory(Path(self.out))
 
+    @property
+    def reached(self) -> int:
+        """Iterations so far, by the last line of iterations.csv, which a training writes as it goes."""
+        with contextlib.suppress(OSError, ValueError), (Path(self.out) / "iterations.csv").open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - 200))
+            last = file.read().rsplit(b"\n", 2)
+            return int(last[-2].split(b",")[0]) + 1 if len(last) > 1 else 0
+        return 0
+
     def arguments(self, gpu: str | None = None) -> list[str]:
         """For ``train``; on a GPU where ``gpu`` names one.
 
@@ -137,6 +146,16 @@ def read_result(training: Training, seconds: float = 0.0) -> Result | None:
     elif status not in ("finished", *BROKEN):
         return None
     return Result(training, status, record.get("reason"), reached, seconds, measurements)
+
+
+def failed_result(training: Training, reason: str, seconds: float = 0.0) -> Result:
+    """The result of a training that could record none itself; it is recorded here."""
+    reached = 0
+    if training.run.exists:
+        mark_failed(training, reason)
+        reached = int(training.run.read().get("iteration") or 0)
+    measurements = [m for m in training.run.measurements() if m.net == 0]
+    return Result(training, "failed", reason, reached, seconds, measurements)
 
 
 def mark_failed(training: Training, reason: str) -> None:

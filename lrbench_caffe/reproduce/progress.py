@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from lrbench_caffe.jobs import Result, Training
 from lrbench_caffe.reproduce.speed import duration
 from lrbench_caffe.reproduce.work import Item
-from lrbench_caffe.tuning.progress import line, reached
+from lrbench_caffe.tuning.progress import line
 
 LINE_SECONDS = 60.0  # between two lines where there is no terminal and nothing has ended
 
@@ -77,7 +77,7 @@ class Display:
         missing = self._missing[training]
         if training not in self._open:
             return missing
-        return max(0, missing - max(0, self._items[training].end - reached(training)))
+        return max(0, missing - max(0, self._items[training].end - training.reached))
 
     def _trainings(self) -> str:
         return f"{len(self._items) - len(self._open)}/{len(self._items)} trainings"

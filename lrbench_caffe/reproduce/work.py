@@ -16,7 +16,6 @@ from lrbench_caffe.reproduce.compare import belongs
 from lrbench_caffe.reproduce.plan import Plan, Row, Setup
 from lrbench_caffe.reproduce.results import one_for_each_seed
 from lrbench_caffe.similarity import similarity
-from lrbench_caffe.tuning.progress import reached
 from lrbench_caffe.tuning.study import directory_name
 
 
@@ -58,7 +57,7 @@ class Item:
     @property
     def left(self) -> int:
         """Iterations that it still needs, by what its run directory has."""
-        return max(0, self.end - reached(self.training))
+        return max(0, self.end - self.training.reached)
 
 
 def known_runs(plans: Iterable[Plan], database: Database, folder: Path) -> list[RunRecord]:

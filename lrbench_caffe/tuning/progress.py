@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from pathlib import Path
 
@@ -53,10 +52,10 @@ class TuningDisplay(Watch):
         self._bar.update(self._task, total=max(1, iterations))
 
     def begun(self, training: Training) -> None:
-        self._running[training] = reached(training)
+        self._running[training] = training.reached
 
     def waiting(self, iterations: int) -> None:
-        now = iterations + sum(reached(t) - before for t, before in self._running.items())
+        now = iterations + sum(t.reached - before for t, before in self._running.items())
         self._show(now)
         if not self._console.is_terminal and time.monotonic() - self._said > LINE_SECONDS:
             self.say(f"{now:,} iterations so far, {len(self._running)} trainings to go; best {self._best}")
@@ -89,12 +88,3 @@ def line(result: Result) -> str:
     if result.status in BROKEN:
         text += f"  {result.status}: {result.reason}"
     return text
-
-
-def reached(training: Training) -> int:
-    """How far a training is, by the last line of its iterations.csv, which it writes as it goes."""
-    with contextlib.suppress(OSError, ValueError), (Path(training.out) / "iterations.csv").open("rb") as file:
-        file.seek(max(0, file.seek(0, 2) - 200))
-        last = file.read().rsplit(b"\n", 2)
-        return int(last[-2].split(b",")[0]) + 1 if len(last) > 1 else 0
-    return 0

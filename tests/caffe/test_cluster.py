@@ -15,9 +15,10 @@ import pytest
 
 from lrbench_caffe.database import Database
 from lrbench_caffe.errors import InputError, LRBenchError
-from lrbench_caffe.jobs import Training
+from lrbench_caffe.jobs import Result, Training, losses
 from lrbench_caffe.jobs import cluster as jobs_cluster
 from lrbench_caffe.jobs.cluster import ClusterPool, open_cluster
+from lrbench_caffe.jobs.losses import RETRIED, Losses
 from tests.caffe.harness import ENVIRONMENT, Workspace
 from tests.database.server import NoServer, Server
 
@@ -48,7 +49,7 @@ pool.close()
 class Cluster:
     """A scheduler and workers, each a process."""
 
-    def __init__(self, folder: Path, workspace: Workspace) -> None:
+    def __init__(self, folder: Path, workspace: Workspace, workers: int) -> None:
         self._folder, self._cwd = folder, workspace.path
         self._log = (folder / "cluster.log").open("w")
         self._file = folder / "scheduler.json"
@@ -58,9 +59,18 @@ class Cluster:
             assert time.monotonic() < deadline, (folder / "cluster.log").read_text()
             time.sleep(0.1)
         self.url = str(self._file)
-        for number in range(4):
-            options = ("--nthreads", "1", "--no-nanny", "--no-dashboard", "--name", f"w{number}")
-            self.processes.append(self._start("worker", *options, "--local-directory", str(folder)))
+        for _ in range(workers):
+            self.add_worker()
+
+    def add_worker(self) -> subprocess.Popen[bytes]:
+        options = ("--nthreads", "1", "--no-nanny", "--no-dashboard", "--local-directory", str(self._folder))
+        self.processes.append(self._start("worker", *options))
+        return self.processes[-1]
+
+    @property
+    def workers(self) -> list[subprocess.Popen[bytes]]:
+        """Those that live."""
+        return [process for process in self.processes[1:] if process.poll() is None]
 
     def _start(self, what: str, *options: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", f"distributed.cli.dask_{what}", "--scheduler-file", str(self._file)]
@@ -94,15 +104,15 @@ def database() -> Iterator[str]:
 
 
 @pytest.fixture
-def cluster(tmp_path: Path, workspace: Workspace) -> Iterator[Cluster]:
+def cluster(tmp_path: Path, workspace: Workspace, request: pytest.FixtureRequest) -> Iterator[Cluster]:
     folder = tmp_path / "dask"
     folder.mkdir()
-    started = Cluster(folder, workspace)
+    started = Cluster(folder, workspace, getattr(request, "param", 4))
     yield started
     started.close()
 
 
-def tests_done(workspace: Workspace) -> int:
+def count_tests(workspace: Workspace) -> int:
     return sum(len(workspace.run(f"runs/{number}").measurements()) for number in range(RUNS))
 
 
@@ -115,7 +125,7 @@ def command(workspace: Workspace, *args: str) -> subprocess.Popen[str]:
 
 def wait_until(workspace: Workspace, tests: int, process: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + 120
-    while tests_done(workspace) < tests:
+    while count_tests(workspace) < tests:
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -139,6 +149,96 @@ def test_a_worker_and_the_command_are_killed(workspace: Workspace, cluster: Clus
     for run in stored:
         assert run.status == "finished"
         assert [m.iteration for m in run.measurements] == list(range(0, 9001, 1000))
+
+
+# In the place of a Caffe: it takes the worker with it that the training runs in, as one does whose memory is
+# not enough. Only what the test has started is ended.
+TAKES_ITS_WORKER = """#!/bin/sh
+read -r _ _ _ worker _ < /proc/$PPID/stat
+grep -qx "$worker" workers && kill -KILL "$worker"
+sleep 60
+"""
+
+
+def lost(workspace: Workspace, cluster: Cluster, *trainings: Training) -> list[Result]:
+    """The results of trainings on a cluster whose dead workers are replaced."""
+    pool = open_cluster(cluster.address)
+    try:
+        for training in trainings:
+            pool.submit(training)
+        found: list[Result] = []
+        deadline = time.monotonic() + 200
+        while len(found) < len(trainings):
+            assert time.monotonic() < deadline
+            while len(cluster.workers) < 2:
+                cluster.add_worker()
+            workspace.write("workers", "".join(f"{process.pid}\n" for process in cluster.workers))
+            result = pool.next(timeout=0.2)
+            found += [result] if result else []
+        return found
+    finally:
+        pool.close()
+
+
+@pytest.mark.parametrize("cluster", [2], indirect=True)
+def test_a_training_that_loses_worker_after_worker_fails_and_the_others_go_on(
+    workspace: Workspace, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(workspace.path)
+    (workspace.path / workspace.write("caffe.sh", TAKES_ITS_WORKER)).chmod(0o755)
+    bad = Training("solver.prototxt", seed=1, out="runs/bad", db="", flags=("--caffe-python", "./caffe.sh"))
+    good = [Training("solver.prototxt", seed=n, out=f"runs/{n}", db="") for n in range(3)]
+    found = {result.training.out: result for result in lost(workspace, cluster, bad, *good)}
+    assert [found[training.out].status for training in good] == ["finished"] * 3
+    assert found["runs/bad"].status == "failed"
+    assert found["runs/bad"].reason == "its worker was lost 4 times without progress beyond iteration 0"
+    assert len(cluster.processes) - 1 - len(cluster.workers) == RETRIED + 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cluster", [1], indirect=True)
+def test_a_training_that_gets_further_each_time_is_not_given_up(
+    workspace: Workspace, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seven losses: Dask gives a task up at the fourth, and the count without progress is at most one."""
+    monkeypatch.chdir(workspace.path)
+    training = Training(
+        "solver.prototxt", seed=1, out="runs/one", policy="FIX(k0=0.01)", max_iter=40000,
+        test_interval=1000, db="", flags=("--checkpoint-minutes", "0.01"),
+    )  # fmt: skip
+    pool = open_cluster(cluster.address)
+    pool.submit(training)
+    for loss in range(1, 8):
+        deadline = time.monotonic() + 60
+        while training.reached < 2000 * loss:
+            assert pool.next(timeout=0.05) is None, "it ended before it could be killed"
+            assert time.monotonic() < deadline
+        cluster.workers[0].kill()
+        cluster.processes[-1].wait()
+        cluster.add_worker()
+    result = None
+    while result is None:
+        result = pool.next(timeout=60)
+    pool.close()
+    assert (result.status, result.iteration) == ("finished", 40000)
+    assert [m.iteration for m in result.measurements] == list(range(0, 40001, 1000))
+
+
+def test_losses_in_a_row_without_progress_are_counted(tmp_path: Path) -> None:
+    training = Training("solver.prototxt", seed=1, out=str(tmp_path / "run"))
+    rows = tmp_path / "run" / "iterations.csv"
+
+    def attempt(reached: int) -> Losses:
+        found = losses.begin(training)
+        rows.write_text("iteration,lr,loss\n" + f"{reached - 1},0.1,2.3\n" * bool(reached))
+        return found
+
+    counts = [attempt(reached).count for reached in (0, 0, 50, 50, 40, 60)]
+    assert counts == [0, 1, 2, 1, 2, 3]  # each is of the attempts before it
+    assert losses.begin(training) == Losses(1, 60)
+    losses.end(training)
+    assert losses.read(training) is None
+    assert losses.begin(training) == Losses(0, 60)
 
 
 def test_no_scheduler() -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from lrbench_caffe.jobs import Result
-from lrbench_caffe.reproduce import progress, work
+from lrbench_caffe.jobs import Result, Training
+from lrbench_caffe.reproduce import progress
 from lrbench_caffe.reproduce.plan import plan, select
 from lrbench_caffe.reproduce.progress import Display
 from lrbench_caffe.reproduce.work import Options, missing
@@ -31,8 +31,7 @@ def trained(monkeypatch):
     def reached(training):
         return found.get(training.policy.partition("(")[0], 0)
 
-    for module in (progress, work):
-        monkeypatch.setattr(module, "reached", reached)
+    monkeypatch.setattr(Training, "reached", property(reached))
     return found
 
 

@@ -1,0 +1,74 @@
+"""How often a training lost its worker, counted in its run directory, which all machines share.
+
+Whoever begins a training leaves a mark there, and takes it away at its end. Who finds one knows that the
+attempt before it was lost. So each loss is counted, whatever a cluster's own settings say.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from lrbench_caffe.jobs.training import Training
+
+RETRIED = 3  # losses in a row without progress after which a training is begun again; one more is a failure
+MARK = ".attempt"
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Of one training.
+
+    Attributes:
+        count: losses in a row, none of them at a later iteration than the one before.
+        reached: the most iterations that the training had at any of them.
+    """
+
+    count: int
+    reached: int
+
+    @property
+    def hopeless(self) -> bool:
+        return self.count > RETRIED
+
+    def __str__(self) -> str:
+        return f"its worker was lost {self.count} times without progress beyond iteration {self.reached}"
+
+
+def begin(training: Training) -> Losses:
+    """Mark that a training begins; returns the losses before it."""
+    before, reached = read(training), training.reached
+    if before is None:
+        found = Losses(0, reached)
+    elif reached > before.reached:
+        found = Losses(1, reached)
+    else:
+        found = Losses(before.count + 1, before.reached)
+    mark = _mark(training)
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    temporary = mark.with_suffix(f".{os.getpid()}")
+    temporary.write_text(json.dumps(asdict(found)), encoding="utf-8")
+    temporary.replace(mark)
+    return found
+
+
+def read(training: Training) -> Losses | None:
+    """The losses so far, None where no attempt was lost and none is under way."""
+    try:
+        found = json.loads(_mark(training).read_text(encoding="utf-8"))
+        return Losses(int(found["count"]), int(found["reached"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def end(training: Training) -> None:
+    """Take the mark away: the training came to an end, whatever that was."""
+    with contextlib.suppress(OSError):
+        _mark(training).unlink()
+
+
+def _mark(training: Training) -> Path:
+    return Path(training.out) / MARK
