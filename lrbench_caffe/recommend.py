@@ -19,7 +19,7 @@ from rich.console import Console
 from lrbench_caffe import cli
 from lrbench_caffe.database.terminal import open_at_terminal
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.recommendation import COMPARED, Recommendation, against, recommend
+from lrbench_caffe.recommendation import Recommendation, recommend
 from lrbench_caffe.records import Task
 from lrbench_caffe.task import open_task, solver_settings
 
@@ -68,9 +68,7 @@ def lines(solver: str, task: Task, recommendation: Recommendation, max_iter: int
         max_iter: the length that was asked for; None for the solver's own.
     """
     text = [f"task: {task.title} ({_form(task)})", _known(recommendation)]
-    text += [
-        f"passed over: {policy:.7g}, since {against(result)}" for policy, result in recommendation.passed_over
-    ]
+    text += recommendation.remarks
     if recommendation.similar:
         text.append("similar: " + ", ".join(f"{t.title} ({s:.2f})" for t, s in recommendation.similar))
     if not recommendation.proposals:
@@ -88,9 +86,8 @@ def _known(recommendation: Recommendation) -> str:
     diverged = f", and {recommendation.diverged} that only diverged" * bool(recommendation.diverged)
     if not compared:
         return f"in the database: no result on this task{diverged}; proposals are from the most similar one"
-    few = f"; too few to choose from (fewer than {COMPARED})" if compared < COMPARED else ""
     policies = "1 policy" if compared == 1 else f"{compared} policies"
-    return f"in the database: {policies} on this task{diverged}{few}"
+    return f"in the database: {policies} on this task{diverged}"
 
 
 def _form(task: Task) -> str:

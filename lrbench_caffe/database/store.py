@@ -28,7 +28,7 @@ from lrbench_caffe.database.transactions import Transactions
 from lrbench_caffe.database.urls import resolve_url
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.metrics import Measurement
-from lrbench_caffe.records import STATUSES, PolicySummary, RunRecord, Task
+from lrbench_caffe.records import STATUSES, PolicySummary, RunRecord, Start, Task
 
 PATIENCE = 30.0  # seconds; a PostgreSQL server restarts in fewer
 PAGE = 500  # runs read, written or deleted in one transaction
@@ -323,6 +323,10 @@ class Database:
                 unfinished=unfinished,
             )
         )
+
+    def untrained_loss(self, task_id: int, start: Start) -> float | None:
+        """The mean test loss before the first update, None where no run of that start was tested there."""
+        return self._transactions.read(lambda c: summaries.untrained_loss(c, task_id, start))
 
     def iterations_to_top1(
         self, task_id: int, top1: float, among: Sequence[PolicySummary] | None = None

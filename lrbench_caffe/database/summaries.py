@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection, Row, RowMapping
 from lrbench_caffe.database import schema
 from lrbench_caffe.database.rows import insert, part, part_columns
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.records import PolicySummary, Spread
+from lrbench_caffe.records import PolicySummary, Spread, Start
 
 COUNTED = ("finished", "failed", "diverged")
 ORDERS = (*schema.SPREADS, "num_params")
@@ -289,3 +289,15 @@ def iterations_to_top1(
         summary_id: Reached(sum(row[2] for row in rows) / len(rows), len(rows), rows[0][1])
         for summary_id, rows in found.items()
     }
+
+
+def untrained_loss(connection: Connection, task_id: int, start: Start) -> float | None:
+    """See ``Database.untrained_loss``."""
+    run, measured = schema.run, schema.measurement
+    query = (
+        select(func.avg(measured.c.test_loss))
+        .select_from(run.join(measured, measured.c.run_id == run.c.id))
+        .where(run.c.task_id == task_id, measured.c.iteration == 0, measured.c.net == 0)
+    )
+    loss: float | None = connection.execute(query).scalar()
+    return loss

@@ -7,11 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 from lrbench_caffe.errors import InputError, LRBenchError
+from lrbench_caffe.evidence import Proposal
 from lrbench_caffe.lr import Filled, FunctionPolicy, Policy, PolicyError
 from lrbench_caffe.lr.text import read, read_value
 from lrbench_caffe.prototxt.solver import Solver
-from lrbench_caffe.recommendation import Proposal, recommend
-from lrbench_caffe.records import Task
+from lrbench_caffe.recommendation import Recommendation, recommend
+from lrbench_caffe.records import SCRATCH, Start, Task
 from lrbench_caffe.task import solver_settings
 from lrbench_caffe.training.recorder import PATIENCE
 from lrbench_caffe.training.settings import ChosenPolicy, RunSettings, choose_policy, complete_policy
@@ -36,10 +37,15 @@ def wants_experience(text: str | None, flags: Mapping[str, Any], solver: Solver,
     return any(item.rule != "max_iter" for item in filled)  # POLY without l is complete
 
 
-def propose(
-    database_url: str | None, task: Task, solver: Solver, max_iter: int, function: str | None
-) -> Proposal | None:
-    """The database's best proposal (of one function), None where it has none.
+def look_up(
+    database_url: str | None,
+    task: Task,
+    start: Start,
+    solver: Solver,
+    max_iter: int,
+    function: str | None,
+) -> Recommendation:
+    """The database's best proposal (of one function), if it has one.
 
     Raises:
         DatabaseError: it is out of reach.
@@ -47,22 +53,32 @@ def propose(
     from lrbench_caffe.database import Database
 
     with Database.open(database_url, patience=PATIENCE) as database:
-        found = recommend(
+        return recommend(
             database,
             task,
+            start=start,
             solver=solver_settings(solver),
             max_iter=max_iter,
             epoch=solver.epoch,
             functions=[function] if function else None,
             top=1,
         )
-    return found.proposals[0] if found.proposals else None
 
 
 def experienced_policy(
-    text: str, flags: Mapping[str, Any], database_url: str | None, task: Task, solver: Solver, max_iter: int
+    text: str,
+    flags: Mapping[str, Any],
+    database_url: str | None,
+    task: Task,
+    solver: Solver,
+    max_iter: int,
+    start: Start = SCRATCH,
 ) -> tuple[ChosenPolicy | None, list[str]]:
     """The policy for --lr by experience.
+
+    Args:
+        flags: the parameters that were given as flags.
+        start: what the training begins with.
 
     Returns:
         The policy, None where simple rules have to do; and lines for a person that say why.
@@ -73,18 +89,23 @@ def experienced_policy(
     auto = text.strip().lower() == AUTO
     function = None if auto else read(text)[0].call.name.upper()
     try:
-        proposal = propose(database_url, task, solver, max_iter, function)
+        found = look_up(database_url, task, start, solver, max_iter, function)
     except LRBenchError as error:
         if auto:
             raise
         return None, [f"the LR database: {error}; the parameters come from simple rules"]
-    if proposal is None:
+    remarks = list(found.remarks)
+    if not found.proposals:
         if auto:
-            raise InputError("--lr auto: the LR database has no result on this or a similar task")
-        return None, [f"the LR database has no result with {function}; the parameters come from simple rules"]
+            why = "; ".join(["--lr auto: the LR database has no result on this or a similar task", *remarks])
+            raise InputError(why)
+        why = f"the LR database has no result with {function}; the parameters come from simple rules"
+        return None, [*remarks, why]
+    proposal = found.proposals[0]
     if auto:
-        return ChosenPolicy(proposal.policy, "the LR database"), list(proposal.evidence)
-    return _with_given(text, flags, proposal)
+        return ChosenPolicy(proposal.policy, "the LR database"), [*remarks, *proposal.evidence]
+    chosen, lines = _with_given(text, flags, proposal)
+    return chosen, [*remarks, *lines]
 
 
 def _with_given(

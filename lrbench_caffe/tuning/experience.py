@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from lrbench_caffe.database.terminal import open_at_terminal
+from lrbench_caffe.evidence import Proposal
 from lrbench_caffe.lr import FunctionPolicy, parse
 from lrbench_caffe.prototxt.solver import Solver
-from lrbench_caffe.recommendation import COMPARED, Proposal, recommend
+from lrbench_caffe.recommendation import recommend
 from lrbench_caffe.records import Task
 from lrbench_caffe.task import solver_settings
 from lrbench_caffe.tuning.space import BELOW_LIMIT, Candidate, GoodRange
@@ -64,7 +65,7 @@ def look_up(db: str | None, task: Task, solver: Solver, max_iter: int, names: Se
     policies = tuple((str(p.policy), f"from the LR database: {p.evidence[0]}") for p in usable)
     chance = 100.0 / task.dataset.classes if task.dataset.classes else 0.0
     same = [p for p in usable if p.main.same_task and _learned(p, chance)]
-    good = _range(same, max_iter) if found.compared >= COMPARED and _differ(same, max_iter) else None
+    good = _range(same, max_iter) if found.experienced and _differ(same, max_iter) else None
     return Experience(policies, good)
 
 

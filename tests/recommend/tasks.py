@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from lrbench_caffe.database.paper import paper_records, paper_task
-from lrbench_caffe.records import Dataset, Framework, PolicySummary, SolverSettings, Task
+from lrbench_caffe.records import SCRATCH, Dataset, Framework, PolicySummary, SolverSettings, Start, Task
 from tests.ranking.summaries import of_record
 
 HERE = Framework("Caffe", "1.0.0", "CPU")
@@ -40,6 +41,7 @@ class Memory:
 
     known: list[Task] = field(default_factory=list)
     results: list[PolicySummary] = field(default_factory=list)
+    untrained: dict[int, float] = field(default_factory=dict)
 
     def add(self, task: Task, *results: PolicySummary) -> Task:
         stored = next((t for t in self.known if replace(t, id=None) == replace(task, id=None)), None)
@@ -60,13 +62,17 @@ class Memory:
         order_by: str = "top1",
         limit: int | None = None,
     ) -> list[PolicySummary]:
-        assert order_by == "top1"
         found = [
             s
             for s in self.results
             if s.task_id == task_id and (functions is None or s.policy.function in functions)
         ]
+        if order_by == "test_loss":
+            return sorted(found, key=lambda s: s.test_loss.mean if s.test_loss else math.inf)[:limit]
         return sorted(found, key=lambda s: -(s.top1.mean if s.top1 else -1))[:limit]
+
+    def untrained_loss(self, task_id: int, start: Start) -> float | None:
+        return self.untrained.get(task_id) if start == SCRATCH else None
 
 
 def paper_memory() -> Memory:

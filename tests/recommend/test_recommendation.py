@@ -10,8 +10,10 @@ import pytest
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.lr import PolicyError, parse
 from lrbench_caffe.recommend import lines
-from lrbench_caffe.recommendation import against, cautious_top1, nearly_equal, recommend, usual_deviation
+from lrbench_caffe.recommendation import against, recommend
 from lrbench_caffe.records import Spread
+from lrbench_caffe.trials import nearly_equal
+from lrbench_caffe.utility import Utility, caution, standard_error, usual_deviation
 from tests.ranking.summaries import summary
 from tests.recommend.tasks import (
     CNN3,
@@ -88,21 +90,24 @@ def test_an_empty_database():
 # -- the same task ----------------------------------------------------------------------------------
 
 
-def three_on_digits() -> Memory:
+HERE = {"solver": LENET_DIGITS, "max_iter": 2000, "epoch": 25.94, "iterations": 1500}
+
+
+def on_digits(*results, **other):
     memory = paper_memory()
-    memory.add(
-        DIGITS,
-        summary("FIX(k0=0.1)", 95.0, solver=LENET_DIGITS, max_iter=2000, epoch=25.94, iterations=1500),
-        summary("FIX(k0=0.2)", 96.0, solver=LENET_DIGITS, max_iter=2000, epoch=25.94, iterations=1500),
-        summary("FIX(k0=0.3)", 97.0, solver=LENET_DIGITS, max_iter=2000, epoch=25.94, iterations=1500),
-    )
-    return memory
+    memory.add(DIGITS, *results)
+    return recommend(memory, DIGITS, **{**ON_DIGITS, **other})
 
 
 def test_three_policies_on_the_task_itself_come_first():
-    found = recommend(three_on_digits(), DIGITS, top=4, **ON_DIGITS)
-    assert found.compared == 3
-    assert texts(found) == ["FIX(k0=0.3)", "FIX(k0=0.2)", "FIX(k0=0.1)", "SIN2(k0=0.01, k1=0.06, l=86)"]
+    found = on_digits(
+        summary("FIX(k0=0.1)", 95.0, **HERE),
+        summary("FIX(k0=0.2)", 97.0, **HERE),
+        summary("FIX(k0=0.3)", 96.0, **HERE),
+        top=4,
+    )
+    assert (found.compared, found.experienced, found.remarks) == (3, True, ())
+    assert texts(found) == ["FIX(k0=0.2)", "FIX(k0=0.3)", "FIX(k0=0.1)", "SIN2(k0=0.01, k1=0.06, l=86)"]
     assert found.proposals[0].expected.mean == 97.0
     assert (
         found.proposals[0].evidence[0].endswith("digits / LeNet_digits (measured, 1 run, the newest runs/x)")
@@ -148,12 +153,6 @@ HERE_5 = {
 DIVERGED_5 = {**HERE_5, "iterations": None, "repeats": 0, "runs": 0, "diverged": 5}
 
 
-def on_digits(*results, **other):
-    memory = paper_memory()
-    memory.add(DIGITS, *results)
-    return recommend(memory, DIGITS, **{**ON_DIGITS, **other})
-
-
 @pytest.mark.parametrize("tried", [FIRST, "SIN2(k0=0.01, k1=0.06, l=88)"], ids=["itself", "nearly"])
 def test_what_only_diverged_here_is_not_proposed(tried):
     found = on_digits(summary(tried, None, **DIVERGED_5), top=20)
@@ -177,8 +176,8 @@ def test_what_is_worse_than_the_best_here_is_not_proposed_first(functions):
     assert first == SECOND if functions is None else first.startswith("SIN2(") and first != FIRST
     assert [str(policy) for policy, _ in found.passed_over] == [FIRST]
     if functions is None:
-        assert texts(found)[1:3] == ["FIX(k0=0.02)", FIRST]
-        assert "Top-1 10.20 ± 0.00 % (5 trainings) on this task" in lines("x", DIGITS, found)[2]
+        assert texts(found)[1] == "FIX(k0=0.02)" and FIRST not in texts(found)
+        assert "Top-1 10.20 ± 0.00 % (5 trainings) on this task" in lines("x", DIGITS, found)[3]
 
 
 def test_the_best_here_may_be_proposed_by_others_too():
@@ -283,25 +282,25 @@ def test_a_result_of_another_length_does_not_either():
     ],
 )
 def test_no_promise_for_another_training(other, reason):
-    first = recommend(paper_memory(), MNIST, functions=["SIN2"], **{**ON_MNIST, **other}).proposals[0]
+    first = recommend(paper_memory(), MNIST_HERE, functions=["SIN2"], **{**ON_MNIST, **other}).proposals[0]
     assert first.expected is None
     assert first.evidence[-1] == f"expected Top-1: not known, since {reason}"
 
 
 def test_the_same_lrs_up_to_the_best_test_are_enough():
-    first = recommend(paper_memory(), MNIST, functions=["SIN2"], **{**ON_MNIST, "max_iter": 4000}).proposals[
-        0
-    ]
+    found = recommend(paper_memory(), MNIST_HERE, functions=["SIN2"], **{**ON_MNIST, "max_iter": 4000})
+    first = found.proposals[0]
     assert first.expected.mean == 99.33
 
 
 def test_a_policy_that_ends_with_the_training_is_another_one():
-    first = recommend(paper_memory(), MNIST, functions=["POLY"], **{**ON_MNIST, "max_iter": 9000}).proposals[
-        0
-    ]
+    found = recommend(paper_memory(), MNIST_HERE, functions=["POLY"], **{**ON_MNIST, "max_iter": 9000})
+    first = found.proposals[0]
     assert str(first.policy) == "POLY(k0=0.01, p=1.2)"
     assert first.expected is None
 
+
+TOP1 = Utility.top1(10)
 
 # -- parts ------------------------------------------------------------------------------------------
 
@@ -314,23 +313,27 @@ def test_usual_deviation():
         summary(top1=1.0, sd=0.1, repeats=5),
         summary(top1=1.0),
     ]
-    assert usual_deviation(results) == pytest.approx(math.sqrt(0.0032))
-    assert usual_deviation(results[3:]) == 0
+    assert usual_deviation(results, TOP1) == pytest.approx(math.sqrt(0.0032))
+    assert usual_deviation(results[3:], TOP1) == 0
+
+
+def cautious(of, usual: float = 0.5, utility: Utility = TOP1) -> float:
+    return caution(of, standard_error(of, usual, utility), utility)
 
 
 def test_cautious_top1():
-    assert cautious_top1(summary(top1=90.0), 0.5, 10) == 89.0
-    assert cautious_top1(summary(top1=90.0, sd=0.0, repeats=4), 0.5, 10) == 89.5
-    assert cautious_top1(summary(top1=90.0, runs=3, diverged=1), 0.0, 10) == (3 * 90 + 10) / 4
-    assert cautious_top1(summary(top1=None, runs=0), 0.5, 10) == -math.inf
-    assert cautious_top1(summary(top1=None, runs=0, repeats=0, diverged=2), 0.5, 10) == 10
+    assert cautious(summary(top1=90.0)) == 89.0
+    assert cautious(summary(top1=90.0, sd=0.0, repeats=4)) == 89.5
+    assert cautious(summary(top1=90.0, runs=3, diverged=1), 0.0) == (3 * 90 + 10) / 4
+    assert cautious(summary(top1=None, runs=0)) == -math.inf
+    assert cautious(summary(top1=None, runs=0, repeats=0, diverged=2)) == 10
     # Only 4 of 9 trainings have a Top-1: 90 - 2 * 0.5 / sqrt(4)
-    assert cautious_top1(replace(summary(repeats=9), top1=Spread(90.0, None, 4)), 0.5, 10) == 89.5
+    assert cautious(replace(summary(repeats=9), top1=Spread(90.0, None, 4))) == 89.5
 
 
 def test_wrong_input():
     with pytest.raises(PolicyError, match="did you mean SIN2"):
-        recommend(paper_memory(), MNIST, functions=["sine2"], **ON_MNIST)
+        recommend(paper_memory(), MNIST_HERE, functions=["sine2"], **ON_MNIST)
     with pytest.raises(InputError, match="--top: 0; allowed: 1 or more"):
         recommend(paper_memory(), MNIST, top=0, **ON_MNIST)
 

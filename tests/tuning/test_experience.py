@@ -26,7 +26,7 @@ def test_a_range_comes_only_from_policies_that_learned(
         )
         for lr in LRS
     ]
-    found = SimpleNamespace(proposals=proposals, compared=len(LRS))
+    found = SimpleNamespace(proposals=proposals, compared=len(LRS), experienced=True)
     monkeypatch.setattr(experience, "recommend", lambda *_, **__: found)
     monkeypatch.setattr(experience, "solver_settings", lambda _: None)
     task: Any = SimpleNamespace(dataset=SimpleNamespace(classes=10))
