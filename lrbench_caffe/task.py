@@ -13,12 +13,12 @@ from typing import Any
 from lrbench_caffe.data.identity import data_digest, data_samples
 from lrbench_caffe.prototxt.messages import Messages
 from lrbench_caffe.prototxt.nets import PhaseNet, find_scores
-from lrbench_caffe.prototxt.patch import gradient_options, write_prototxts
+from lrbench_caffe.prototxt.patch import BASE_LR, GRADIENTS, gradient_options, write_prototxts
 from lrbench_caffe.prototxt.solver import Solver, load_solver
 from lrbench_caffe.prototxt.sources import Source, free_dead_readers
 from lrbench_caffe.records import Dataset, Framework, Network, SolverSettings, Task, digest
 from lrbench_caffe.runtime.client import CaffeInfo, Opened, OpenRequest, Worker
-from lrbench_caffe.runtime.info import caffe_info
+from lrbench_caffe.runtime.info import caffe_info, check_described
 from lrbench_caffe.runtime.locate import CaffePython, find_caffe_python
 
 WEIGHTED = ("Convolution", "Deconvolution", "InnerProduct")
@@ -96,7 +96,7 @@ def open_worker(
             gpu=gpu,
             level=level,
             stages=stages,
-            writable_base_lr=info.writable_base_lr,
+            lr_by=BASE_LR if info.writable_base_lr else GRADIENTS,
         )
         gradients = None if info.writable_base_lr else gradient_options(solver)
         request = OpenRequest(
@@ -105,6 +105,7 @@ def open_worker(
         )  # fmt: skip
         free_dead_readers(solver.phase_nets)
         with Worker(python, folder / "caffe.log") as worker:
+            check_described(python, info, worker.info)
             yield worker, worker.open(request)
 
 

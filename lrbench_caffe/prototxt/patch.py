@@ -1,8 +1,8 @@
 """The solver that Caffe gets to see: the user's, with what the driver takes over taken out.
 
-The driver decides LR, tests and snapshots, so the patched solver has a policy that leaves base_lr as it is,
-no tests of its own and no snapshots of its own. The solver and its nets are written to the run directory,
-which is therefore self-contained.
+The driver decides tests and snapshots, so the patched solver has none of its own. It has the user's
+lr_policy where nothing else asks for the LR, and otherwise one that leaves base_lr as it is. The solver and
+its nets are written to the run directory, which is therefore self-contained.
 """
 
 from __future__ import annotations
@@ -13,9 +13,16 @@ from typing import Any
 
 from lrbench_caffe.prototxt.messages import to_text
 from lrbench_caffe.prototxt.nets import decay_multipliers
-from lrbench_caffe.prototxt.solver import Solver
+from lrbench_caffe.prototxt.solver import Solver, fork_lr_fields
 
 NEVER = 2**31 - 1  # an interval that no training reaches
+
+# How Caffe gets the LR of an update.
+LR_POLICY = "lr_policy"  # it computes the LR itself, by the solver's own lr_policy
+BASE_LR = "base_lr"  # base_lr is set before the update
+GRADIENTS = "gradients"  # the gradients are scaled, for a Caffe whose base_lr cannot be set
+LR_WAYS = (LR_POLICY, BASE_LR, GRADIENTS)
+_POLICY_FIELDS = ("gamma", "power", "stepsize", "stepvalue")
 
 
 def patched_solver(
@@ -28,23 +35,24 @@ def patched_solver(
     gpu: int | None,
     level: int,
     stages: Sequence[str],
-    writable_base_lr: bool,
+    lr_by: str,
 ) -> Any:
     """The SolverParameter to train with.
 
     Args:
         nets: where each of ``solver.nets`` was written.
         snapshot_prefix: where Caffe writes its snapshots.
-        writable_base_lr: False for the Caffe 1.0 way (see worker.GradientUpdate): base_lr 1, no decay.
+        lr_by: one of LR_WAYS; with GRADIENTS (see worker.GradientUpdate) base_lr is 1, without decay.
     """
     message = type(solver.message)()
     message.CopyFrom(solver.message)
     _point_to_nets(message, nets)
-    for name in ("gamma", "power", "stepsize", "stepvalue", "snapshot", "device_id", "test_initialization"):
+    for name in ("snapshot", "device_id", "test_initialization"):
         message.ClearField(name)
     if "weights" in message.DESCRIPTOR.fields_by_name:
         message.ClearField("weights")
-    _hold_base_lr(message, solver.message)
+    if lr_by != LR_POLICY:
+        _hold_base_lr(message, solver.message)
     message.max_iter = max_iter
     message.random_seed = seed
     message.test_interval = NEVER
@@ -56,7 +64,7 @@ def patched_solver(
         message.device_id = gpu
     message.train_state.level = level
     message.train_state.stage.extend(stages)
-    if not writable_base_lr:
+    if lr_by == GRADIENTS:
         message.base_lr = 1.0
         message.weight_decay = 0.0
         message.clip_gradients = -1.0
@@ -70,6 +78,8 @@ def _hold_base_lr(message: Any, own: Any) -> None:
     --snapshot`` continues multistep's count from there. With the solver's own steps and gamma 1 Caffe keeps
     that count itself, whatever LR the driver sets, and 1 to any power changes no bit of base_lr.
     """
+    for name in (*_POLICY_FIELDS, *fork_lr_fields(own)):
+        message.ClearField(name)
     if own.lr_policy == "step" and own.stepsize > 0:
         message.lr_policy, message.gamma, message.stepsize = "step", 1.0, own.stepsize
     elif own.lr_policy == "multistep":
@@ -97,6 +107,7 @@ def gradient_options(solver: Solver) -> dict[str, Any]:
         "clip_gradients": float(solver.message.clip_gradients),
         "regularization_type": solver.message.regularization_type,
         "decay_mult": decay_multipliers(solver.train),
+        "display": int(solver.message.display),
     }
 
 

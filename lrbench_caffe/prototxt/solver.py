@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,10 @@ from lrbench_caffe.runtime.client import CaffeInfo
 
 ADAPTIVE = ("AdaGrad", "RMSProp", "AdaDelta", "Adam")
 TYPES = ("SGD", "Nesterov", *ADAPTIVE)
+# Fields that forks have added to what decides the LR: min_lr, rampup_interval, warmup_iter, plateau_winsize.
+_LR_FIELD = re.compile(
+    r"(min|max|start|end|final|initial|target)_lr|(ramp|warm)_?up_\w+|(plateau|sgdr|cycle|cosine)_\w+"
+)
 _TRAIN_FIELDS = ("net", "net_param", "train_net", "train_net_param")
 
 
@@ -115,6 +120,12 @@ def solver_type(message: Any) -> str:
     return str(message.type)
 
 
+def fork_lr_fields(message: Any) -> list[str]:
+    """Names of the fields given in a solver that belong to its LR, but to no lr_policy of BVLC's Caffe."""
+    names = [descriptor.name for descriptor, _ in message.ListFields()]
+    return [name for name in names if _LR_FIELD.fullmatch(name)]
+
+
 def load_solver(
     path: Path,
     messages: Messages,
@@ -175,11 +186,6 @@ def _check_fields(path: Path, message: Any, info: CaffeInfo, max_iter: int | Non
     if kind not in TYPES:
         hint = did_you_mean(kind, TYPES) or ";"
         raise InputError(f"{path}: type is {kind!r}{hint} allowed: {', '.join(TYPES)}")
-    if kind in ADAPTIVE and not info.writable_base_lr:
-        raise InputError(
-            f"{path}: type is {kind!r}, but this Caffe ({info.caffe}) cannot set base_lr from Python, and "
-            "without that only SGD and Nesterov can be driven; a Caffe from December 2017 or newer can"
-        )
     require(message.max_iter > 0 or max_iter is not None, "max_iter", "1 or more (or --max-iter)")
     require(message.average_loss > 0, "average_loss", "1 or more")
     require(message.iter_size > 0, "iter_size", "1 or more")

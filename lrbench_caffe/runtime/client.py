@@ -65,7 +65,8 @@ class OpenRequest:
         gpu: the GPU's id, None for the CPU.
         snapshot: a solver state to restore.
         weights: caffemodels to copy weights from.
-        gradients: None where base_lr is written directly; else the options of the Caffe 1.0 way.
+        own_policy: whether Caffe computes the LR by the solver's own lr_policy.
+        gradients: the options of the Caffe 1.0 way; None where base_lr is written, or own_policy.
         layers: the library of fast layers, None for Caffe's own.
         threads: how many threads fast layers work on.
     """
@@ -76,6 +77,7 @@ class OpenRequest:
     gpu: int | None = None
     snapshot: str | None = None
     weights: Sequence[str] = ()
+    own_policy: bool = False
     gradients: dict[str, Any] | None = None
     layers: str | None = None
     threads: int = 1
@@ -112,6 +114,7 @@ class CaffeInfo:
         layers: the layer types it knows.
         writable_base_lr: whether the LR can be set directly (else by the gradients, as for Caffe 1.0).
         callbacks: whether solvers take callbacks.
+        layer_callbacks: whether nets do, so that the loss of every sub-batch (iter_size) can be read.
         cuda, gpus: whether it is a CUDA build, and how many devices it sees.
         blas: its BLAS libraries.
         files: Caffe's shared libraries.
@@ -125,6 +128,7 @@ class CaffeInfo:
     layers: list[str]
     writable_base_lr: bool
     callbacks: bool
+    layer_callbacks: bool
     cuda: bool
     gpus: int
     blas: list[str]

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from lrbench_caffe.errors import InputError
 from lrbench_caffe.runtime.client import CaffeInfo, Worker
 from lrbench_caffe.runtime.locate import CaffePython, cache_dir
 from lrbench_caffe.runtime.worker import PROTOCOL
@@ -30,7 +31,7 @@ def caffe_info(python: CaffePython, *, fresh: bool = False) -> CaffeInfo:
     """
     path = _cache_path(python)
     if not fresh:
-        known = _load(path)
+        known = _load(path, python)
         if known:
             return known
     with tempfile.TemporaryDirectory(prefix="lrbench-") as directory:
@@ -38,8 +39,37 @@ def caffe_info(python: CaffePython, *, fresh: bool = False) -> CaffeInfo:
         worker = Worker(python, log, hang_seconds=HELLO_SECONDS, hang_option=None)
         worker.close()
     info = worker.info
-    _store(path, info)
+    _store(path, python, info)
     return info
+
+
+# What a training is planned by. The GPUs that a worker sees, its BLAS and its files may well be others.
+_PLANNED_BY = (
+    "caffe", "path", "python", "writable_base_lr", "callbacks", "layer_callbacks", "cuda",
+    "layers", "descriptor",
+)  # fmt: skip
+_LONG = {"layers": "its layer types", "descriptor": "its caffe.proto"}
+
+
+def check_described(python: CaffePython, planned: CaffeInfo, live: CaffeInfo) -> None:
+    """Check that a worker's Caffe is the one that the training was planned for.
+
+    A launcher may start another Caffe than the one that is remembered. The live one is remembered instead.
+
+    Raises:
+        InputError: it is another one.
+    """
+    differing = [name for name in _PLANNED_BY if getattr(planned, name) != getattr(live, name)]
+    if not differing:
+        return
+    _store(_cache_path(python), python, live)
+    shown = [
+        _LONG.get(name) or f"{name} {getattr(live, name)}, was {getattr(planned, name)}" for name in differing
+    ]
+    raise InputError(
+        f"{python.command[0]} ({python.origin}) starts another Caffe than it did when it was last described: "
+        f"{'; '.join(shown)}; nothing was trained; it is described anew, so repeat the command"
+    )
 
 
 def _cache_path(python: CaffePython) -> Path:
@@ -48,26 +78,27 @@ def _cache_path(python: CaffePython) -> Path:
     return cache_dir() / "caffe-info" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
 
 
-def _stamps(info: CaffeInfo) -> dict[str, int]:
-    """Modification times of Caffe's own libraries; -1 for one that is gone."""
-    return {file: os.stat(file).st_mtime_ns if os.path.exists(file) else -1 for file in info.files}
+def _stamps(python: CaffePython, info: CaffeInfo) -> dict[str, int]:
+    """Modification times of the launcher and of Caffe's own libraries; -1 for one that is gone."""
+    files = [python.command[0], *info.files]
+    return {file: os.stat(file).st_mtime_ns if os.path.exists(file) else -1 for file in files}
 
 
-def _load(path: Path) -> CaffeInfo | None:
+def _load(path: Path, python: CaffePython) -> CaffeInfo | None:
     try:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         stamps = record.pop("stamps")
         info = CaffeInfo(**{**record, "descriptor": base64.b64decode(record["descriptor"])})
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return info if stamps and stamps == _stamps(info) else None
+    return info if info.files and stamps == _stamps(python, info) else None
 
 
-def _store(path: Path, info: CaffeInfo) -> None:
+def _store(path: Path, python: CaffePython, info: CaffeInfo) -> None:
     record = {
         **asdict(info),
         "descriptor": base64.b64encode(info.descriptor).decode(),
-        "stamps": _stamps(info),
+        "stamps": _stamps(python, info),
     }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

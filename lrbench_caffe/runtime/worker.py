@@ -42,7 +42,7 @@ import struct
 import sys
 import time
 
-PROTOCOL = 1
+PROTOCOL = 2
 MAGIC = b"LRBENCH\n"
 HEADER = struct.Struct(">I")
 CHECK_SECONDS = 30
@@ -69,10 +69,10 @@ def unpack(read):
     import numpy
 
     (size,) = HEADER.unpack(read(HEADER.size))
-    fields = json.loads(read(size).decode("utf-8"))
+    fields = all_native(json.loads(read(size).decode("utf-8")))
     arrays = {}
     for name, dtype, shape in fields.pop("arrays"):
-        dtype = numpy.dtype(str(dtype))
+        dtype = numpy.dtype(dtype)
         count = 1
         for length in shape:
             count *= length
@@ -111,6 +111,26 @@ def encode(text):
 def native(text):
     """A string of a message as this Python's ``str``, which is what Caffe takes."""
     return text if isinstance(text, str) else text.encode("utf-8")
+
+
+def all_native(value):
+    """A message's fields with every string in them native, the keys too, however deep they lie."""
+    if str is not bytes:  # Python 3, where they are
+        return value
+    if isinstance(value, dict):
+        return dict((native(key), all_native(item)) for key, item in value.items())
+    if isinstance(value, list):
+        return [all_native(item) for item in value]
+    return native(value) if isinstance(value, type(u"")) else value
+
+
+def words_of(error):
+    """An exception's words, whatever characters they have."""
+    try:
+        words = str(error)
+    except UnicodeError:  # Python 2.7, where they are outside of ASCII
+        words = type(u"")(error)
+    return decode(words) if isinstance(words, bytes) else words
 
 
 class Channel(object):
@@ -183,6 +203,7 @@ def describe(caffe):
         "layers": sorted(str(name) for name in caffe.layer_type_list()),
         "writable_base_lr": getattr(base_lr, "fset", None) is not None,
         "callbacks": hasattr(caffe._caffe.Solver, "add_callback"),
+        "layer_callbacks": hasattr(caffe.Net, "after_forward"),
         "cuda": any(name.startswith("libcudart") for name in names),
         "gpus": gpu_count(libraries),
         "blas": [name for name in names if name.startswith(BLAS)],
@@ -312,7 +333,10 @@ class Training(object):
         self.test_nets = list(self.solver.test_nets)
         self.load(request)
         self.loss_blobs = self.find_loss_blobs(self.net)
-        self.update = GradientUpdate(self, request["gradients"]) if request.get("gradients") else BaseLR(self)
+        if request.get("gradients"):
+            self.update = GradientUpdate(self, request["gradients"])
+        else:
+            self.update = OwnPolicy() if request.get("own_policy") else BaseLR(self)
         if self.iter_size > 1 and hasattr(self.net, "after_forward"):
             self.net.after_forward(self.on_layer)
         self.solver.add_callback(self.on_start, self.on_gradients_ready)
@@ -361,6 +385,7 @@ class Training(object):
 
     def on_start(self):
         """Before iteration's forward pass: take its learning rate, or first do what the driver asks."""
+        self.update.done()
         iteration = self.solver.iter
         if self.channel.waiting():
             self.interrupt(iteration)
@@ -440,6 +465,7 @@ class Training(object):
             self.serve(*self.channel.receive())
             if self.running:
                 self.solver.step(self.stop - self.solver.iter)
+                self.update.done()
                 self.end_stretch(self.solver.iter)
 
     def test(self, request):
@@ -501,20 +527,52 @@ class Training(object):
         self.channel.send("replayed")
 
 
-class BaseLR(object):
-    """The direct way: Caffe's fixed policy reads base_lr at every update."""
-
-    def __init__(self, training):
-        self.parameter = training.solver.param
+class OwnPolicy(object):
+    """The solver's own lr_policy: Caffe computes the LR itself, as ``caffe train`` has it do."""
 
     def before(self, lr):
-        self.parameter.base_lr = lr
+        """Just before the iteration with this LR."""
 
     def after(self, lr):
-        pass
+        """When its gradients are there, before the update."""
+
+    def done(self):
+        """After the update."""
 
 
-class GradientUpdate(object):
+class BaseLR(OwnPolicy):
+    """The direct way: Caffe's fixed policy reads base_lr at every update.
+
+    Python lets an attribute of any name be set on the objects of most Caffes, and where ``solver.param`` is a
+    copy even a real one is set on nothing. So nothing is believed that is not read back from the solver.
+    """
+
+    def __init__(self, training):
+        self.solver = training.solver
+        field = getattr(type(self.solver.param), "base_lr", None)
+        if getattr(field, "fset", None) is None:
+            raise RuntimeError("this Caffe cannot set base_lr from Python (its solver.param has no setter)")
+        own = self.solver.param.base_lr
+        self.set(2 * own + 1)  # another one than it has, or an old one could be taken for the new one
+        self.set(own)
+
+    def set(self, lr):
+        self.solver.param.base_lr = lr
+        self.check(lr)
+
+    def check(self, lr):
+        found = self.solver.param.base_lr
+        if abs(found - lr) > 1e-6 * abs(lr) + 1e-37:  # Caffe keeps it as float32
+            raise RuntimeError("base_lr was set to %.9g from Python, but the solver has %.9g" % (lr, found))
+
+    def before(self, lr):
+        self.set(lr)
+
+    def after(self, lr):
+        self.check(lr)
+
+
+class GradientUpdate(OwnPolicy):
     """The way for Caffe 1.0, whose base_lr cannot be written: scale the gradients instead.
 
     The patched solver has base_lr 1, no weight decay and no clipping. With the wanted LR r,
@@ -526,11 +584,15 @@ class GradientUpdate(object):
     """
 
     def __init__(self, training, options):
+        self.training = training
         self.clip = float(options["clip_gradients"])
         self.l1 = options["regularization_type"] == "L1"
+        self.display = int(options.get("display", 0))
+        self.threshold = log_threshold() if self.display else None
+        self.shown = False  # whether this update's LR is in the log
+        decay = float(options["weight_decay"]) * training.iter_size
         self.parameters = []
         seen = set()
-        decay = float(options["weight_decay"]) * training.iter_size
         for multipliers, layer in zip(self.decay_multipliers(training.net, options), training.net.layers):
             for index, blob in enumerate(layer.blobs):
                 address = blob.data.__array_interface__["data"][0]
@@ -550,11 +612,10 @@ class GradientUpdate(object):
                 found[place] = multipliers
         return found
 
-    def before(self, lr):
-        pass
-
     def after(self, lr):
         import numpy
+        lr = numpy.float32(lr)
+        self.show(lr)
         scale = self.clip_scale(numpy)
         for blob, decay in self.parameters:
             diff = blob.diff
@@ -562,14 +623,54 @@ class GradientUpdate(object):
                 diff *= numpy.float32(scale)
             if decay:
                 diff += numpy.float32(decay) * (numpy.sign(blob.data) if self.l1 else blob.data)
-            diff *= numpy.float32(lr)
+            diff *= lr
+        if self.shown and self.threshold is not None:
+            self.threshold.value += 1
+
+    def done(self):
+        if self.shown and self.threshold is not None:
+            self.threshold.value -= 1
+        self.shown = False
+
+    def show(self, lr):
+        """Log the LR where Caffe is about to log the patched solver's base_lr, which is 1.
+
+        Caffe's line is kept out of the log by raising glog's threshold for this update by one level, so that
+        warnings and errors still come. Where glog's threshold is not within reach, both lines are there, and
+        the last one counts.
+        """
+        iteration = self.training.solver.iter
+        if self.display and iteration % self.display == 0:
+            self.training.log("Iteration %d, lr = %g" % (iteration, lr))
+            self.shown = True
 
     def clip_scale(self, numpy):
+        """What the gradients are multiplied with. As in Caffe, all of it is float32, and BLAS adds up the squares."""
         if self.clip <= 0:
             return 1.0
-        squares = (numpy.square(blob.diff, dtype=numpy.float64).sum() for blob, _ in self.parameters)
-        norm = float(sum(squares)) ** 0.5
-        return self.clip / norm if norm > self.clip else 1.0
+        squares = numpy.float32(0)
+        for blob, _ in self.parameters:
+            diff = blob.diff.ravel()
+            squares += numpy.dot(diff, diff)
+        norm = numpy.float32(squares ** 0.5)
+        if not norm > self.clip:
+            return 1.0
+        scale = numpy.float32(self.clip) / norm
+        self.training.log(
+            "Gradient clipping: scaling down gradients (L2 norm %g > %g) by scale factor %g"
+            % (norm, self.clip, scale))
+        return scale
+
+
+def log_threshold():
+    """glog's FLAGS_minloglevel in this process, or None where it cannot be reached."""
+    for path in mapped_libraries():
+        if os.path.basename(path).startswith(("libglog", "libcaffe", "_caffe")):
+            try:
+                return ctypes.c_int32.in_dll(ctypes.CDLL(path), "_ZN3fLI17FLAGS_minloglevelE")
+            except (OSError, ValueError):
+                pass
+    return None
 
 
 # ---------------------------------------------------------------------------------------------------
@@ -598,7 +699,7 @@ def main():
         import numpy
         from caffe.proto import caffe_pb2
     except ImportError as error:
-        channel.send("error", text="cannot import caffe: %s" % error)
+        channel.send("error", text=u"cannot import caffe: " + words_of(error))
         return 1
     descriptor = numpy.frombuffer(caffe_pb2.DESCRIPTOR.serialized_pb, dtype=numpy.uint8)
     channel.send("hello", [("descriptor", descriptor)], **describe(caffe))
@@ -611,7 +712,7 @@ def main():
     except Exception as error:  # whatever it is, the driver must hear of it
         import traceback
         traceback.print_exc()
-        channel.send("error", text="%s: %s" % (type(error).__name__, error))
+        channel.send("error", text=u"%s: %s" % (type(error).__name__, words_of(error)))
         sys.stderr.flush()
         os._exit(1)
     return 0

@@ -10,6 +10,8 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
+from google.protobuf import text_format
+
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.lr import parse
 from lrbench_caffe.prototxt.messages import to_text
@@ -17,22 +19,12 @@ from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.runtime.client import CaffeInfo
 from lrbench_caffe.training.experience import repeats_policy
 from lrbench_caffe.training.rundir import RunDirectory
-from lrbench_caffe.training.settings import RunSettings
+from lrbench_caffe.training.settings import NATIVE, RunSettings
+from lrbench_caffe.training.ways import resumed_way
 
 # Fields that the run has its own values of, whatever the file says later, and fields that change no result.
-_KEPT = frozenset(
-    [
-        "max_iter",
-        "test_interval",
-        "snapshot",
-        "base_lr",
-        "lr_policy",
-        "gamma",
-        "power",
-        "stepsize",
-        "stepvalue",
-    ]
-)
+_POLICY = ("base_lr", "lr_policy", "gamma", "power", "stepsize", "stepvalue")
+_KEPT = frozenset(["max_iter", "test_interval", "snapshot", *_POLICY])
 _FREE = frozenset(["display", "snapshot_prefix"])
 
 
@@ -72,13 +64,16 @@ def resumed_settings(
         run: where it is.
 
     Returns:
-        The settings, and remarks on edits of the solver that have no effect.
+        The settings, and remarks: on edits of the solver that have no effect, on another way to set the LR.
 
     Raises:
         InputError: a flag, the solver or a net that is not as it was.
     """
     _check_flags(args, parameters, old, solver, info)
     now = fingerprint(solver)
+    _restore_policy(solver, old)
+    old.lr_by, note = resumed_way(args.set_lr_by, old.lr_by, old.policy_from == NATIVE, solver, info)
+    notes = [note] if note else []
     changed = [name for name in {**old.fingerprint, **now} if old.fingerprint.get(name) != now.get(name)]
     _check_files(solver, old.fingerprint, now, [name for name in changed if name not in _KEPT | _FREE])
     ignored = [name for name in changed if name in _KEPT]
@@ -90,10 +85,19 @@ def resumed_settings(
     if wanted is not None and wanted != old.max_iter:
         _check_length(wanted, f"{solver.path}: max_iter" if longer else "--max-iter", old, run)
         old.max_iter = wanted
-    return old, [
+    return old, notes + [
         f"{solver.path}: {_change(old.fingerprint, now, name)}: without effect on a run that is resumed"
         for name in ignored
     ]
+
+
+def _restore_policy(solver: Solver, settings: RunSettings) -> None:
+    """Give the solver the lr_policy that the run began with, with which Caffe may compute the LR."""
+    if not settings.fingerprint:  # of a run from before there were any
+        return
+    for name in _POLICY:
+        solver.message.ClearField(name)
+        text_format.Merge(settings.fingerprint.get(name, ""), solver.message)
 
 
 def _change(then: Mapping[str, str], now: Mapping[str, str], name: str) -> str:
@@ -129,8 +133,6 @@ def _check_flags(
     check("--stage", stages, _listed(old.stages))
     gpu = "0" if args.gpu == "all" and info.gpus == 1 else args.gpu
     check("--gpu", gpu, "none" if old.gpu is None else str(old.gpu))
-    if args.set_lr_by != "auto":
-        check("--set-lr-by", args.set_lr_by, "gradients" if old.gradients else "base_lr")
 
 
 def _listed(names: list[str]) -> str:

@@ -11,7 +11,8 @@ from lrbench_caffe import cli
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.lr import describe_functions
 from lrbench_caffe.prototxt.messages import Messages
-from lrbench_caffe.prototxt.solver import ADAPTIVE, Solver, load_solver
+from lrbench_caffe.prototxt.patch import LR_WAYS
+from lrbench_caffe.prototxt.solver import Solver, load_solver
 from lrbench_caffe.runtime.client import HANG_SECONDS, CaffeInfo
 from lrbench_caffe.runtime.locate import CaffePython
 from lrbench_caffe.task import describe_task
@@ -19,6 +20,7 @@ from lrbench_caffe.training.continuation import fingerprint, resumed_settings
 from lrbench_caffe.training.experience import AUTO, experienced_policy, wants_experience
 from lrbench_caffe.training.rundir import RunDirectory, find_newest
 from lrbench_caffe.training.settings import (
+    NATIVE,
     ChosenPolicy,
     RunSettings,
     check_triggers,
@@ -31,6 +33,8 @@ from lrbench_caffe.training.settings import (
 )
 from lrbench_caffe.training.signals import EFFECTS
 from lrbench_caffe.training.snapshots import state_iteration
+from lrbench_caffe.training.ways import AUTO as AUTO_WAY
+from lrbench_caffe.training.ways import choose_way
 
 RUNS = Path("runs")
 LARGEST = 2**31 - 1  # of an int32, what Caffe counts with
@@ -123,8 +127,9 @@ def add_flags(p: cli.Parser) -> None:
     )  # fmt: skip
     run.add_argument("--caffe-python", metavar="FILE", help="the Python that can import caffe")
     run.add_argument(
-        "--set-lr-by", choices=("auto", "base_lr", "gradients"), default="auto",
-        help="how Caffe gets the LR: base_lr, or for Caffe 1.0 scaled gradients (default: what it can)",
+        "--set-lr-by", choices=(AUTO_WAY, *LR_WAYS), default=AUTO_WAY,
+        help="how Caffe gets the LR: its own lr_policy, base_lr, or scaled gradients (default: lr_policy "
+        "where nothing else asks for the LR, else base_lr, or gradients on Caffe 1.0)",
     )  # fmt: skip
 
 
@@ -195,9 +200,10 @@ def prepare(
         remarks += more
     else:
         settings = _new_settings(args, solver, info, messages, python, say)
-    if settings.gradients and solver.type in ADAPTIVE:
-        raise InputError(
-            f"{solver.path}: type is {solver.type!r}; --set-lr-by gradients serves SGD and Nesterov only"
+    if solver.iter_size > 1 and not info.layer_callbacks:
+        remarks.append(
+            f"{solver.path}: iter_size is {solver.iter_size}; this Caffe ({info.caffe}) tells only the loss "
+            "of an iteration's last sub-batch: that one is recorded, not their mean"
         )
     for remark in remarks:
         say(f"note: {remark}")
@@ -226,9 +232,6 @@ def _new_settings(
     max_iter = args.max_iter or solver.message.max_iter
     gpu = choose_gpu(args.gpu, solver, info)
     test_interval = args.test_interval or solver.message.test_interval
-    gradients = args.set_lr_by == "gradients" or not info.writable_base_lr
-    if args.set_lr_by == "base_lr" and not info.writable_base_lr:
-        raise InputError(f"--set-lr-by base_lr: this Caffe ({info.caffe}) cannot set it from Python")
     if args.snapshot:
         start = state_iteration(Path(args.snapshot), messages)
         if start is not None and start >= max_iter:
@@ -250,7 +253,7 @@ def _new_settings(
         stages=args.stage or [],
         snapshot=args.snapshot,
         weights=weights,
-        gradients=gradients,
+        lr_by=choose_way(args.set_lr_by, chosen.origin == NATIVE, solver, info),
         fingerprint=fingerprint(solver),
         layers=layers,
         threads=choose_threads(1 if args.threads is None else args.threads, layers),

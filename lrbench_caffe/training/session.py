@@ -15,14 +15,15 @@ from typing import Any
 
 from lrbench_caffe import __version__
 from lrbench_caffe.database import safe_arguments
-from lrbench_caffe.errors import LRBenchError
+from lrbench_caffe.errors import InputError, LRBenchError
 from lrbench_caffe.native.library import library_path
 from lrbench_caffe.prototxt.messages import Messages
-from lrbench_caffe.prototxt.patch import gradient_options, write_prototxts
+from lrbench_caffe.prototxt.patch import GRADIENTS, LR_POLICY, gradient_options, write_prototxts
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.prototxt.sources import free_dead_readers
 from lrbench_caffe.records import PolicyRecord, RunRecord
 from lrbench_caffe.runtime.client import HANG_SECONDS, CaffeInfo, Opened, OpenRequest, Worker
+from lrbench_caffe.runtime.info import check_described
 from lrbench_caffe.runtime.locate import CaffePython
 from lrbench_caffe.task import solver_settings, task_of
 from lrbench_caffe.training.monitor import ScheduleMonitor
@@ -111,7 +112,13 @@ class Session:
 
     def _worker(self, hang_seconds: float) -> Worker:
         try:
-            return Worker(self.python, self.run.log, hang_seconds=hang_seconds)
+            worker = Worker(self.python, self.run.log, hang_seconds=hang_seconds)
+            try:
+                check_described(self.python, self.info, worker.info)
+            except InputError:
+                worker.close()
+                raise
+            return worker
         except LRBenchError as error:
             self.run.update(status="failed", reason=str(error), ended=time.time())
             raise
@@ -182,7 +189,7 @@ class Session:
             gpu=self.settings.gpu,
             level=self.settings.level,
             stages=self.settings.stages,
-            writable_base_lr=not self.settings.gradients,
+            lr_by=self.settings.lr_by,
         )
 
     def _request(self, patched: Path) -> OpenRequest:
@@ -197,7 +204,8 @@ class Session:
             gpu=self.settings.gpu,
             snapshot=state,
             weights=weights,
-            gradients=gradient_options(self.solver) if self.settings.gradients else None,
+            own_policy=self.settings.lr_by == LR_POLICY,
+            gradients=gradient_options(self.solver) if self.settings.lr_by == GRADIENTS else None,
             # Should it have gone since it was found, the worker says so and has Caffe's own.
             layers=str(library_path()) if self.settings.layers == "fast" else None,
             threads=self.settings.threads,

@@ -13,7 +13,8 @@ from lrbench_caffe.errors import InputError
 from lrbench_caffe.lr import Completed, Filled, Policy, PolicyError, Trigger, complete_text, from_caffe, parse
 from lrbench_caffe.native.library import find_library
 from lrbench_caffe.prototxt.messages import Messages, shortest
-from lrbench_caffe.prototxt.solver import Solver
+from lrbench_caffe.prototxt.patch import BASE_LR, GRADIENTS
+from lrbench_caffe.prototxt.solver import Solver, fork_lr_fields
 from lrbench_caffe.runtime.client import CaffeInfo
 
 NATIVE = "the solver's lr_policy"  # where a policy comes from that was not given
@@ -33,7 +34,7 @@ class RunSettings:
         level, stages: of the training net, as caffe train's flags.
         snapshot: a solver state to start from.
         weights: caffemodels to start from.
-        gradients: True where the LR is set through the gradients (the Caffe 1.0 way).
+        lr_by: how Caffe gets the LR; one of LR_WAYS.
         fingerprint: of the solver file and its nets when the run began (see continuation).
         layers: "fast" or "stock", as the run was trained; see ``lrbench_caffe.native``.
         threads: that the fast layers work on; weights depend on how many, in rounding.
@@ -51,7 +52,7 @@ class RunSettings:
     stages: list[str] = field(default_factory=list)
     snapshot: str | None = None
     weights: list[str] = field(default_factory=list)
-    gradients: bool = False
+    lr_by: str = BASE_LR
     fingerprint: dict[str, str] = field(default_factory=dict)
     layers: str = "stock"
     threads: int = 1
@@ -61,7 +62,9 @@ class RunSettings:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> RunSettings:
-        record = {"layers": "stock", "threads": 1, **record}  # runs from before there were others
+        # Of runs from before there were others.
+        former = GRADIENTS if record.get("gradients") else BASE_LR
+        record = {"layers": "stock", "threads": 1, "lr_by": former, **record}
         try:
             return cls(**{f.name: record[f.name] for f in fields(cls)})
         except KeyError as error:
@@ -148,6 +151,7 @@ def _native(solver: Solver, max_iter: int) -> Policy:
     message = solver.message
     if not message.HasField("lr_policy"):
         raise InputError(f"{solver.path}: lr_policy is missing; give one there or a policy with --lr")
+    _check_native(solver)
     try:
         return from_caffe(
             message.lr_policy,
@@ -160,6 +164,24 @@ def _native(solver: Solver, max_iter: int) -> Policy:
         )
     except PolicyError as error:
         raise InputError(f"{solver.path}: {error}") from error
+
+
+def _check_native(solver: Solver) -> None:
+    """Raise an InputError for an LR of a fork's own, which could be trained with but not be told."""
+    message = solver.message
+    if message.lr_policy == "plateau":
+        raise InputError(
+            f'{solver.path}: lr_policy: "plateau" is a fork\'s own; the same is done by '
+            f'--lr "PLATEAU(k0={shortest(message.base_lr):g}, gamma={shortest(message.gamma):g}, n=N, '
+            'metric=test_loss)", whose n counts tests without improvement'
+        )
+    fields = fork_lr_fields(message)
+    if fields:
+        raise InputError(
+            f"{solver.path}: {', '.join(fields)}: a fork's own, and what it makes of the LR is not known "
+            f"here; allowed: a policy with --lr (POLY(k0=.., k1=.., p=..) falls to k1, as poly with min_lr), "
+            "or a solver without"
+        )
 
 
 def choose_gpu(flag: str | None, solver: Solver, info: CaffeInfo) -> int | None:

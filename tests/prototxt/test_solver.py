@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from pathlib import Path
 
@@ -120,7 +119,7 @@ def test_ways_to_give_nets(load, tmp_path, fields, train, tests):
     # What is written for Caffe is the same solver in other words.
     written = write_prototxts(
         solver, tmp_path / "out", snapshot_prefix=tmp_path / "snap", max_iter=5, seed=1, gpu=None,
-        level=0, stages=[], writable_base_lr=True,
+        level=0, stages=[], lr_by="base_lr",
     )  # fmt: skip
     again = load(written.read_text())
     assert again.train.layers == solver.train.layers
@@ -312,18 +311,6 @@ def test_cropping_may_make_the_shapes_equal(load, write_images):
     assert solver.source.shape == solver.tests[0].source.shape == (1, 4, 4)
 
 
-@pytest.mark.parametrize("kind", ["AdaGrad", "RMSProp", "AdaDelta", "Adam"])
-def test_adaptive_solvers_need_a_writable_base_lr(load, caffe_info, kind):
-    text = BASE + f'net: "net.prototxt" type: "{kind}"'
-    assert load(text, dataclasses.replace(caffe_info, writable_base_lr=True)).type == kind
-    old = dataclasses.replace(caffe_info, writable_base_lr=False)
-    with pytest.raises(
-        InputError, match=f"^solver.prototxt: type is '{kind}', but this Caffe .* cannot set base_lr"
-    ):
-        load(text, old)
-    assert load(text.replace(kind, "Nesterov"), old).type == "Nesterov"
-
-
 # -- patching ---------------------------------------------------------------------------------------
 
 FULL = (
@@ -339,7 +326,7 @@ FULL = (
 @pytest.fixture
 def patch(messages, tmp_path):
     def patch(solver, **options):
-        given = {"max_iter": 500, "seed": 77, "gpu": None, "level": 0, "stages": [], "writable_base_lr": True}
+        given = {"max_iter": 500, "seed": 77, "gpu": None, "level": 0, "stages": [], "lr_by": "base_lr"}
         path = write_prototxts(
             solver, tmp_path / "out", snapshot_prefix=tmp_path / "snap/x", **{**given, **options}
         )
@@ -404,9 +391,18 @@ def test_patched_level_stages_and_gpu(load, patch):
     assert (found.solver_mode, found.device_id) == (found.GPU, 1)
 
 
+def test_the_solvers_own_policy_is_left_to_caffe(load, patch):
+    found = patch(load(FULL), lr_by="lr_policy")
+    own = load(FULL).message
+    for name in ("lr_policy", "base_lr", "gamma", "weight_decay", "clip_gradients"):
+        assert getattr(found, name) == getattr(own, name), name
+    assert list(found.stepvalue) == list(own.stepvalue)
+    assert found.test_interval == NEVER  # tests are the driver's all the same
+
+
 def test_patched_for_caffe_1_0(load, patch):
     solver = load(FULL)
-    found = patch(solver, writable_base_lr=False)
+    found = patch(solver, lr_by="gradients")
     # All of this is done in the worker, on the gradients.
     assert (found.base_lr, found.weight_decay, found.clip_gradients) == (1, 0, -1)
     options = gradient_options(solver)

@@ -93,16 +93,22 @@ def test_hello(start, tmp_path):
     assert fields["layers"] == ["Data", "InnerProduct", "SoftmaxWithLoss"]
     assert fields["python"][:2] in ("2.", "3.")
     assert os.path.basename(fields["path"]) == "caffe"
-    known = {name: fields[name] for name in ("writable_base_lr", "callbacks", "cuda", "gpus")}
-    assert known == {"writable_base_lr": True, "callbacks": True, "cuda": False, "gpus": 0}
+    known = {
+        name: fields[name] for name in ("writable_base_lr", "callbacks", "layer_callbacks", "cuda", "gpus")
+    }
+    assert known == {
+        "writable_base_lr": True, "callbacks": True, "layer_callbacks": True, "cuda": False, "gpus": 0
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("version", "writable", "callbacks"), [("1.0", False, True), ("ancient", True, False)]
+    ("version", "writable", "callbacks", "layers"),
+    [("1.0", False, True, False), ("ancient", True, False, True)],
 )
-def test_what_older_caffes_cannot_do(start, version, writable, callbacks):
+def test_what_older_caffes_cannot_do(start, version, writable, callbacks, layers):
     fields, _ = start(version).expect("hello")
-    assert (fields["writable_base_lr"], fields["callbacks"]) == (writable, callbacks)
+    found = (fields["writable_base_lr"], fields["callbacks"], fields["layer_callbacks"])
+    assert found == (writable, callbacks, layers)
 
 
 def test_no_caffe(interpreter, tmp_path):
@@ -303,7 +309,7 @@ def test_log(opened):
 
 
 def test_log_of_a_caffe_without_one_looks_like_glogs(opened):
-    talk = opened(version="1.0")
+    talk = opened(version="1.0", gradients=PLAIN)
     talk.ask("log", text="Optimization Done.")
     talk.weights()
     line = next(line for line in talk.log.read_text().splitlines() if "Optimization" in line)
@@ -323,6 +329,37 @@ def test_names_outside_ascii(start, tmp_path):
     talk.ask("log", text="Solving Größe")
     talk.weights()
     assert "log Solving Größe" in talk.events()
+
+
+@pytest.mark.parametrize(("multipliers", "expected"), [([2.0, 0.0], [[3 - 1.25, -4.0], [2 - 0.25]])])
+def test_a_layers_name_outside_ascii(opened, multipliers, expected):
+    # Its decay_mult: the weights decay twice as fast, the bias not at all.
+    solver = {"weights": {"größe": [[3, -4], [2]]}, "gradients": {"größe": [[1, 2], [0.5]]}}
+    gradients = {**PLAIN, "weight_decay": 0.25, "decay_mult": {"größe": [multipliers]}}
+    talk = opened(solver, "1.0", gradients=gradients)
+    talk.run(0.5)
+    assert talk.weights() == expected
+    talk.ask("replay", nets=[{"net": 0, "layers": [["größe", 0]], "passes": 1}])
+    talk.expect("replayed")
+    assert "train forward 1 to 1" in talk.events()
+
+
+def test_a_blobs_name_outside_ascii(start, tmp_path):
+    solver = tmp_path / "solver.json"
+    solver.write_text(json.dumps({"test_batches": [TWO_BATCHES], "scores": "分数"}))
+    talk = start()
+    talk.expect("hello")
+    talk.ask("open", solver=str(solver), stop=10, iter_size=1, gpu=None)
+    fields, _ = talk.expect("opened")
+    assert fields["test_shapes"] == [{"分数": [2, 2], "y": [2], "loss": [1]}]
+    talk.ask("test", net=0, passes=1, scores="分数", labels="y")
+    assert talk.expect("batch")[1]["scores"].tolist() == TWO_BATCHES[0]["scores"]
+
+
+def test_an_exception_with_words_outside_ascii(opened):
+    talk = opened({"trouble_at": 0, "trouble": "raise unicode"})
+    talk.ask("run", [("lrs", np.full(5, 0.5))])
+    check_error(talk, "ValueError: layer 'größe' has had enough")
 
 
 def test_prints_do_not_disturb_the_messages(opened):
@@ -410,6 +447,34 @@ def test_a_request_in_the_middle_of_a_stretch(opened):
     assert fields == {"kind": "error", "text": "ValueError: unexpected request while running: snapshot"}
 
 
+# -- how Caffe gets the LR --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("version", "words"),
+    [
+        # Setting an attribute succeeds on both, and changes nothing.
+        ("1.0", "this Caffe cannot set base_lr from Python (its solver.param has no setter)"),
+        ("copies", "base_lr was set to 3 from Python, but the solver has 1"),
+    ],
+)
+def test_a_base_lr_that_cannot_be_set_is_noticed_before_the_training(start, tmp_path, version, words):
+    solver = tmp_path / "solver.json"
+    solver.write_text("{}")
+    talk = start(version)
+    talk.expect("hello")
+    talk.ask("open", solver=str(solver), stop=10, iter_size=1, gpu=None)
+    check_error(talk, "RuntimeError: " + words)
+
+
+@pytest.mark.parametrize("version", ["", "1.0"])
+def test_the_solvers_own_policy_is_caffes(opened, version):
+    talk = opened({"base_lr": 0.25}, version, own_policy=True)
+    assert talk.run(0.5, 0.125)[1] == 2
+    updates = [line for line in talk.events() if line.startswith("update")]
+    assert updates == ["update 0 with base_lr 0.25", "update 1 with base_lr 0.25"]
+
+
 # -- the way for Caffe 1.0 --------------------------------------------------------------------------
 
 PLAIN = {"weight_decay": 0.0, "clip_gradients": -1.0, "regularization_type": "L2", "decay_mult": {}}
@@ -456,6 +521,18 @@ def test_gradients_carry_the_learning_rate(opened, options, solver, expected):
     talk.run(0.5)
     assert talk.weights() == expected
     assert "update 0 with base_lr 1" in talk.events()
+
+
+def test_the_log_names_the_rate_that_counts(opened):
+    talk = opened(version="1.0", gradients={**PLAIN, "display": 2, "clip_gradients": 1.0})
+    talk.run(0.5, 0.25, 0.0001220703125)
+    talk.weights()
+    lines = [line.partition("] ")[2] for line in talk.log.read_text().splitlines() if "worker.py" in line]
+    # The norm is sqrt(1 + 4 + 0.25).
+    clipped = "Gradient clipping: scaling down gradients (L2 norm 2.29129 > 1) by scale factor 0.436436"
+    assert lines == [
+        "Iteration 0, lr = 0.5", clipped, clipped, "Iteration 2, lr = 0.00012207", clipped
+    ]  # fmt: skip
 
 
 def test_every_update_has_its_own_rate(opened):

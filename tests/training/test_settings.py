@@ -170,7 +170,7 @@ def test_weights(solver, messages, tmp_path, monkeypatch):
 
 def test_record_round_trip():
     settings = RunSettings(
-        "s", "SIN(k0=0.1, k1=0.2, l=50)", "--lr", 1, 100, 10, 0, stages=["a"], gradients=True
+        "s", "SIN(k0=0.1, k1=0.2, l=50)", "--lr", 1, 100, 10, 0, stages=["a"], lr_by="gradients"
     )
     assert RunSettings.from_json({**settings.as_json(), "something": "else"}) == settings
     assert settings.bound_policy()(50) == pytest.approx(0.2)

@@ -29,6 +29,7 @@ DEFAULTS = {
     "types": {},  # layer: its type
     "shared": {},  # layer: the layer whose blobs it shares
     "test_batches": [],  # for each test net a list of {"scores": ..., "labels": ..., "loss": ...}
+    "scores": "s",  # the name of the test nets' scores
     "test_loss_weight": 1.0,
     "seconds": 0.0,  # for an iteration
     "pause_before_first": 0.0,
@@ -100,6 +101,8 @@ class Layer(object):
 
 
 class Net(object):
+    layer_callback = None
+
     def __init__(self, name, options):
         self.name = name
         learning = sorted(options["weights"]) + sorted(options["shared"])
@@ -149,13 +152,13 @@ class TestNet(Net):
         Net.__init__(self, name, options)
         self.batches = batches
         self.cursor = 0
-        self.blob_loss_weights = {"loss": options["test_loss_weight"], "s": 0.0, "y": 0.0}
+        self.scores = options["scores"]
+        self.blob_loss_weights = {"loss": options["test_loss_weight"], self.scores: 0.0, "y": 0.0}
         self.load(batches[0])
 
     def load(self, batch):
-        self.blobs = OrderedDict(
-            [("s", Blob(batch["scores"])), ("y", Blob(batch["labels"])), ("loss", Blob([batch["loss"]]))]
-        )
+        scores, labels, loss = Blob(batch["scores"]), Blob(batch["labels"]), Blob([batch["loss"]])
+        self.blobs = OrderedDict([(self.scores, scores), ("y", labels), ("loss", loss)])
 
     def _forward(self, first, last):
         if first == 0:
@@ -163,9 +166,17 @@ class TestNet(Net):
             self.cursor += 1
             # In the same blobs, as Caffe does it.
             for name, blob in self.blobs.items():
-                key = {"s": "scores", "y": "labels", "loss": "loss"}[name]
+                key = {self.scores: "scores", "y": "labels", "loss": "loss"}[name]
                 blob.data = numpy.array([batch[key]] if name == "loss" else batch[key], dtype="<f4")
         Net._forward(self, first, last)
+
+
+if __version__ != "1.0":
+
+    def set_layer_callback(net, callback):
+        net.layer_callback = callback
+
+    Net.after_forward = set_layer_callback
 
 
 class Solver(_caffe.Solver):
@@ -173,17 +184,16 @@ class Solver(_caffe.Solver):
         self.options = options
         self.iter = options["iter"]
         self.net = Net("train", options)
-        if os.environ.get("FAKE_CAFFE_VERSION") != "1.0":
-            self.net.after_forward = self.set_layer_callback
-        self.layer_callback = None
         self.test_nets = [
             TestNet("test%d" % i, options, batches) for i, batches in enumerate(options["test_batches"])
         ]
-        self.param = _caffe.SolverParameter(options["base_lr"])
+        self._param = _caffe.SolverParameter(options["base_lr"])
         self.callbacks = []
 
-    def set_layer_callback(self, callback):
-        self.layer_callback = callback
+    @property
+    def param(self):
+        """The solver's own, or a copy of it: then whatever is set on it is set on nothing."""
+        return _caffe.SolverParameter(self._param.lr) if __version__ in ("1.0", "copies") else self._param
 
     def add_callback(self, on_start, on_gradients_ready):
         self.callbacks.append((on_start, on_gradients_ready))
@@ -209,17 +219,17 @@ class Solver(_caffe.Solver):
                 fill(blob.diff, gradient)
         for part in range(self.options["iter_size"]):
             self.net.blobs["loss"].data = numpy.array([self.iter + 0.25 * part], dtype="<f4")
-            if self.layer_callback:
+            if self.net.layer_callback:
                 for layer in range(len(self.net.layers)):
-                    self.layer_callback(layer)
+                    self.net.layer_callback(layer)
 
     def apply_update(self):
         """Caffe's: the learnable parameters are the owners'; gradients are divided by iter_size."""
-        event("update %d with base_lr %g" % (self.iter, self.param.base_lr))
+        event("update %d with base_lr %g" % (self.iter, self._param.lr))
         for layer, blobs in self.net.params.items():
             if layer not in self.options["shared"]:
                 for blob in blobs:
-                    step = [self.param.base_lr * float(d) / self.options["iter_size"] for d in blob.diff]
+                    step = [self._param.lr * float(d) / self.options["iter_size"] for d in blob.diff]
                     fill(blob.data, [float(w) - s for w, s in zip(blob.data, step)])
 
     def snapshot(self):
@@ -233,10 +243,19 @@ class Solver(_caffe.Solver):
         self.iter = 1000
 
 
+def native(value):
+    """What was read from JSON with names as pycaffe has them: bytes in Python 2.7."""
+    if isinstance(value, dict):
+        return dict((native(name), native(item)) for name, item in value.items())
+    if isinstance(value, list):
+        return [native(item) for item in value]
+    return value.encode("utf-8") if isinstance(value, type(u"")) and str is bytes else value
+
+
 def get_solver(path):
     event("open " + os.path.basename(path))
     with open(path) as file:
-        options = json.load(file)
+        options = native(json.load(file))
     if options.get("trouble") == "open":
         trouble("abort")
     return Solver(dict(DEFAULTS, **options))
@@ -265,3 +284,5 @@ def trouble(kind):
         sys.stdout.flush()
     elif kind == "raise":
         raise RuntimeError("layer 'ip' has had enough")
+    elif kind == "raise unicode":
+        raise ValueError(u"layer 'gr\xf6\xdfe' has had enough")

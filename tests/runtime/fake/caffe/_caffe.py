@@ -1,4 +1,7 @@
-"""The compiled half of the fake: in Caffe 1.0, base_lr can be read but not written."""
+"""The compiled half of the fake: Caffe 1.0 has no base_lr in Python.
+
+As with Boost.Python's objects, an attribute that is none can be set all the same.
+"""
 
 import os
 
@@ -7,15 +10,18 @@ VERSION = os.environ.get("FAKE_CAFFE_VERSION")
 
 class SolverParameter(object):
     def __init__(self, base_lr):
-        self._base_lr = base_lr
+        self.lr = base_lr
 
-    def _get(self):
-        return self._base_lr
 
-    def _set(self, value):
-        self._base_lr = value
+if VERSION != "1.0":
 
-    base_lr = property(_get, None if VERSION == "1.0" else _set)
+    def read(self):
+        return self.lr
+
+    def write(self, value):
+        self.lr = value
+
+    SolverParameter.base_lr = property(read, write)
 
 
 if VERSION == "ancient":

@@ -102,8 +102,8 @@ def frombuffer(data, kind=None, dtype=None):
     return ndarray(struct.unpack("<%d%s" % (count, code), data), [count], kind or dtype)
 
 
-def square(values, dtype):
-    return ndarray([value * value for value in values], values.shape, dtype)
+def dot(one, other):
+    return sum(a * b for a, b in zip(one, other))
 
 
 def sign(values):

@@ -1,0 +1,89 @@
+"""How Caffe gets the LR of an update: by its own lr_policy, by base_lr, or by scaled gradients.
+
+The solver's own lr_policy is left to Caffe where nothing else asks for the LR, and then the weights are those
+of ``caffe train`` to the bit. A policy of the LR module sets base_lr before each update, or, on a Caffe whose
+base_lr cannot be set from Python (1.0), scales the gradients.
+"""
+
+from __future__ import annotations
+
+from lrbench_caffe.errors import InputError
+from lrbench_caffe.prototxt.patch import BASE_LR, GRADIENTS, LR_POLICY
+from lrbench_caffe.prototxt.solver import ADAPTIVE, Solver
+from lrbench_caffe.runtime.client import CaffeInfo
+
+AUTO = "auto"
+FLAG = "--set-lr-by"
+
+
+def choose_way(flag: str, own_policy: bool, solver: Solver, info: CaffeInfo) -> str:
+    """One of LR_WAYS for a training that begins.
+
+    Args:
+        flag: the value of --set-lr-by.
+        own_policy: whether the LR policy is the solver's own.
+        solver: what is trained.
+        info: the Caffe.
+
+    Raises:
+        InputError: this Caffe, solver or policy cannot be served in the way that is asked for, or in any.
+    """
+    if flag == AUTO and own_policy:
+        return LR_POLICY
+    if flag == LR_POLICY and not own_policy:
+        raise InputError(
+            f"{FLAG} {flag}: only for the solver's own lr_policy; allowed: {BASE_LR}, {GRADIENTS}"
+        )
+    if flag == AUTO:
+        check_settable(solver, info)
+        return BASE_LR if info.writable_base_lr else GRADIENTS
+    problem = _problem(flag, solver, info)
+    if problem:
+        raise InputError(problem)
+    return flag
+
+
+def resumed_way(
+    flag: str, own: str, own_policy: bool, solver: Solver, info: CaffeInfo
+) -> tuple[str, str | None]:
+    """The way of a run that is resumed: its own, unless this Caffe cannot or another is asked for.
+
+    Args:
+        own: the way that the run was trained in so far.
+
+    Returns:
+        The way, and a note where it is another one than before.
+
+    Raises:
+        InputError: the run cannot be continued in any way, or not in the one that is asked for.
+    """
+    if flag not in (AUTO, own):
+        return choose_way(flag, own_policy, solver, info), f"the LR is now set by {flag}, before by {own}"
+    problem = _problem(own, solver, info)
+    if problem is None:
+        return own, None
+    if own == BASE_LR and not _problem(GRADIENTS, solver, info):
+        return GRADIENTS, (
+            f"this Caffe ({info.caffe} in {info.path}) cannot set base_lr, with which the run began: "
+            "the LR is now set by scaled gradients, which is the same to rounding"
+        )
+    raise InputError(f"--resume: {problem}")
+
+
+def check_settable(solver: Solver, info: CaffeInfo) -> None:
+    """Raise an InputError where this Caffe cannot train the solver with an LR policy of the LR module."""
+    if not info.writable_base_lr and solver.type in ADAPTIVE:
+        raise InputError(
+            f"{solver.path}: type is {solver.type!r}, but this Caffe ({info.caffe} in {info.path}) cannot "
+            "set base_lr from Python, and without that only SGD and Nesterov take an LR policy; allowed: the "
+            "solver's own lr_policy (train without --lr), or a Caffe from December 2017 or newer"
+        )
+
+
+def _problem(way: str, solver: Solver, info: CaffeInfo) -> str | None:
+    """Why a way cannot be gone, None where it can."""
+    if way == BASE_LR and not info.writable_base_lr:
+        return f"{FLAG} {way}: this Caffe ({info.caffe} in {info.path}) cannot set it from Python"
+    if way == GRADIENTS and solver.type in ADAPTIVE:
+        return f"{solver.path}: type is {solver.type!r}; {FLAG} {way} serves SGD and Nesterov only"
+    return None
