@@ -645,7 +645,7 @@ class GradientUpdate(OwnPolicy):
             self.shown = True
 
     def clip_scale(self, numpy):
-        """What the gradients are multiplied with. As in Caffe, all of it is float32, and BLAS adds up the squares."""
+        """What the gradients are multiplied with; in float32, with squares added up by BLAS, as in Caffe."""
         if self.clip <= 0:
             return 1.0
         squares = numpy.float32(0)
