@@ -233,29 +233,37 @@ def of_this_schema(record: Mapping[str, Any]) -> dict[str, Any]:
     """An exchange form brought up to ``SCHEMA``.
 
     Schema 1 had no start: its origin said "(from PATH)" or "(finetuned from PATH)". What the files held is
-    not known any more, so such a run has an unknown start, and any other began from scratch.
+    not known any more, so such a run has an unknown start, and so has an imported one whose first test came
+    when it was under way. Any other began from scratch. The migration 0002 has the same rules.
     """
     if record.get("schema", SCHEMA) != 1:
         return dict(record)
-    origin, source = str(record.get("origin", "")), record.get("source")
+    origin, seed = str(record.get("origin", "")), record.get("seed")
+    measured = record.get("source") == "measured"
+    layers = _LAYERS.search(origin)
+    began_before = record.get("source") == "imported" and _is_tested_late(record)
     return {
         **record,
         "schema": SCHEMA,
-        "start": asdict(start_of_origin(origin)),
-        "layers": layers_of_origin(origin, measured=source == "measured"),
+        "seed": caffe_seed(seed) if isinstance(seed, int) else seed,
+        "start": asdict(UNKNOWN_START if began_before or _BEGAN.search(origin) else SCRATCH),
+        "layers": layers[1] if layers else "stock" if measured else None,
         "head": None,
     }
 
 
-def start_of_origin(origin: str) -> Start:
-    """The start that an origin of schema 1 tells."""
-    return UNKNOWN_START if _BEGAN.search(origin) else SCRATCH
+def _is_tested_late(record: Mapping[str, Any]) -> bool:
+    """True where the first test of a run of schema 1 came later than a training from scratch has one."""
+    try:
+        first = min((row["iteration"] for row in record["measurements"]), default=0)
+        return first > (record["test_interval"] or first)
+    except (KeyError, TypeError, AttributeError):  # not a valid record: that is for others to say
+        return False
 
 
-def layers_of_origin(origin: str, measured: bool) -> str | None:
-    """The layers that an origin of schema 1 tells; runs measured here said so unless they were stock."""
-    match = _LAYERS.search(origin)
-    return match[1] if match else "stock" if measured else None
+def caffe_seed(seed: int) -> int:
+    """The seed that Caffe makes of a solver's random_seed: it takes the low 32 bits."""
+    return seed % 2**32 if seed >= 0 else seed
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from sqlalchemy.engine import Connection, RowMapping
 from lrbench_caffe.database import schema
 from lrbench_caffe.database.checks import PARTS
 from lrbench_caffe.metrics import Measurement
-from lrbench_caffe.records import RunRecord, Task, digest
+from lrbench_caffe.records import RunRecord, Start, Task, digest
 
-MEASURED = [f.name for f in fields(Measurement) if f.name in schema.measurement.c]
-# The fields of a run that are its own, not those of a part.
+MEASURED = [f.name for f in fields(Measurement)]  # their last column, the outputs, is JSON
+# The fields of a run that are its own, not those of a part or of its start.
 OWN = [f.name for f in fields(RunRecord) if f.name in schema.run.c]
 
 Ids = dict[str, int]
@@ -40,6 +40,30 @@ def task_key(task: Task) -> str:
     data = task.dataset.digest or task.dataset.name.lower()
     known = task.dataset.digest is not None
     return digest([task.task_type, [known, data, form], task.network.digest, task.framework.name.lower()])
+
+
+def start_key(start: Start, uid: str = "") -> str:
+    """What makes two starts the same one: that of a start that is not known is the run's own.
+
+    Args:
+        uid: the run's; without it, the key of a start that is not known is that of no run.
+    """
+    if start.kind == "scratch":
+        return "scratch"
+    if not start.known:
+        return f"run {uid}"
+    return digest([start.kind, start.digest, start.filled, start.layers, start.iteration])
+
+
+def start_values(start: Start, uid: str) -> dict[str, Any]:
+    """The columns of a run's start."""
+    columns = {f"start_{name}": value for name, value in asdict(start).items()}
+    return {**columns, "start_key": start_key(start, uid)}
+
+
+def start_from_row(row: RowMapping | dict[str, Any]) -> Start:
+    """The start that a row of a run or summary has."""
+    return Start(**{f.name: row[f"start_{f.name}"] for f in fields(Start)})
 
 
 def store_parts(connection: Connection, record: RunRecord, known: Known) -> Ids:
@@ -105,7 +129,13 @@ def run_from_row(row: RowMapping, measurements: list[Measurement]) -> RunRecord:
     """The record of a row of ``select_runs``."""
     parts: dict[str, Any] = {name: part(row, name) for name in PARTS}
     own = {name: row[name] for name in OWN}
-    return RunRecord(**own, **parts, task_type=row["task_type"], measurements=measurements)
+    return RunRecord(
+        **own,
+        **parts,
+        start=start_from_row(row),
+        task_type=row["task_type"],
+        measurements=measurements,
+    )
 
 
 def read_measurements(connection: Connection, run_ids: list[int]) -> dict[int, list[Measurement]]:
@@ -113,6 +143,8 @@ def read_measurements(connection: Connection, run_ids: list[int]) -> dict[int, l
     table = schema.measurement
     found: dict[int, list[Measurement]] = {run_id: [] for run_id in run_ids}
     query = select(table.c.run_id, *(table.c[name] for name in MEASURED)).where(table.c.run_id.in_(run_ids))
-    for run_id, *values in connection.execute(query.order_by(table.c.run_id, table.c.iteration, table.c.net)):
-        found[run_id].append(Measurement(**dict(zip(MEASURED, values))))
+    for row in connection.execute(query.order_by(table.c.run_id, table.c.iteration, table.c.net)):
+        run_id, *values = row
+        values[-1] = values[-1] or {}
+        found[run_id].append(Measurement(*values))
     return found

@@ -8,6 +8,10 @@
     summary                                   the runs of one group as ranking shows them
     meta                                      what this database has been told about itself
 
+A start (``records.Start``) is columns of the run and of the summary, not a table: ``start_key`` is what makes
+two starts the same one, and the key of a start that is not known is the run's own, so that it is pooled with
+nothing (``rows.start_key``).
+
 ``key`` is a digest over all that makes a row what it is, NULL included; a unique constraint over the columns
 themselves would let two rows with a NULL pass for different ones.
 """
@@ -33,11 +37,11 @@ from sqlalchemy import (
 )
 
 from lrbench_caffe.database.ranges import RANGES
-from lrbench_caffe.records import SOURCES, STATUSES
+from lrbench_caffe.records import SOURCES, STARTS, STATUSES
 
-REVISION = "0001"  # of the newest migration; a test holds it against the files
+REVISION = "0002"  # of the newest migration; a test holds it against the files
 
-METRICS = ("top1", "top5", "ac", "cd", "cdac", "ld")
+METRICS = ("top1", "top5", "ac", "cd", "cdac", "ld", "test_loss")
 SPREADS = ("iterations", *METRICS)
 DESCENDING = ("top1", "top5", "ac")  # higher is better; of the others lower is
 
@@ -86,6 +90,23 @@ def _in_range(table: str, *columns: str, of: str | None = None) -> list[CheckCon
     return [
         CheckConstraint(f"{name} BETWEEN {low!r} AND {high!r}", name=f"{name}_range")
         for name, low, high in bounds
+    ]
+
+
+def _start() -> list[Column]:
+    """The columns of a start. Their constraints stand at the columns: SQLite can add them only so."""
+    ranges = {f"start_{name}": RANGES[f"start.{name}"] for name in ("filled", "layers", "iteration")}
+    return [
+        Column("start_kind", Text, _one_of("start_kind", STARTS), nullable=False, server_default="scratch"),
+        Column("start_key", Text, nullable=False, server_default="scratch"),
+        Column("start_digest", Digest),
+        *(
+            Column(
+                name, BigInteger, CheckConstraint(f"{name} BETWEEN {low} AND {high}", name=f"{name}_range")
+            )
+            for name, (low, high) in ranges.items()
+        ),
+        Column("start_name", Text),
     ]
 
 
@@ -200,13 +221,18 @@ run = Table(
     Column("top1_sd", Double),
     # Derived from the measurements when the run ends: what it can have reached at all.
     Column("best_top1", Double),
+    *_start(),
+    Column("layers", Text),
+    Column("head", Text),
+    Column("best_loss", Double),  # the lowest test loss, likewise
     _one_of("source", SOURCES),
     _one_of("status", STATUSES),
     CheckConstraint("uid <> ''", name="uid_not_empty"),
     *_in_range("run"),
     CheckConstraint("best_top1 BETWEEN 0 AND 100", name="best_top1_percent"),
-    Index("ix_run_group", "task_id", "policy_id", "source", "max_iter", "solver_id"),
+    Index("ix_run_group", "task_id", "policy_id", "source", "max_iter", "solver_id", "start_key"),
     Index(None, "task_id", "best_top1"),
+    Index(None, "task_id", "best_loss"),
 )
 
 measurement = Table(
@@ -221,6 +247,7 @@ measurement = Table(
     Column("seconds", Double, nullable=False),
     Column("samples", BigInteger, nullable=False),
     Column("silent_classes", BigInteger, nullable=False),
+    Column("outputs", JSON(none_as_null=True)),  # name to value; NULL for none
     PrimaryKeyConstraint("run_id", "net", "iteration"),
     *_in_range("measurement"),
 )
@@ -240,7 +267,11 @@ summary = Table(
     *(Column(name, Double) for base in SPREADS for name in (base, f"{base}_sd")),
     *(Column(f"{name}_n", BigInteger) for name in SPREADS),  # trainings that have the value
     Column("origin", Text, nullable=False),
-    UniqueConstraint("task_id", "policy_id", "source", "max_iter", "solver_id", name="uq_summary_group"),
+    *_start(),
+    Column("outputs", JSON(none_as_null=True)),  # name to mean, deviation and number of trainings
+    UniqueConstraint(
+        "task_id", "policy_id", "source", "max_iter", "solver_id", "start_key", name="uq_summary_group"
+    ),
     ForeignKeyConstraint(["policy_id", "function"], ["policy.id", "policy.function"]),
     Index(None, "policy_id", "function"),
     _one_of("source", SOURCES),

@@ -308,7 +308,8 @@ class Database:
 
         Args:
             functions, sources: only these.
-            order_by: top1, top5 or ac (higher is better), cd, cdac, ld, iterations or num_params (lower is).
+            order_by: top1, top5 or ac (higher is better), cd, cdac, ld, test_loss, iterations or num_params
+                (lower is).
             limit: at most this many. The time taken grows with it, not with the number of runs.
             unfinished: only policies no run of which finished: they diverged or failed.
         """
@@ -343,6 +344,13 @@ class Database:
         ids = None if among is None else [s.id for s in among if s.id is not None]
         return self._transactions.read(lambda c: summaries.iterations_to_top1(c, task_id, top1, ids))
 
+    def iterations_to_loss(
+        self, task_id: int, loss: float, among: Sequence[PolicySummary] | None = None
+    ) -> dict[int, Reached]:
+        """How long the policies of a task took to come down to a test loss; see ``iterations_to_top1``."""
+        ids = None if among is None else [s.id for s in among if s.id is not None]
+        return self._transactions.read(lambda c: summaries.iterations_to_loss(c, task_id, loss, ids))
+
     def counts(self) -> dict[str, int]:
         """Number of rows of each table."""
         tables = [t for t in schema.metadata.sorted_tables if t.name != "meta"]
@@ -373,8 +381,11 @@ def _is_current(connection: Connection) -> bool:
 def _bring_up(connection: Connection) -> None:
     """Migrate and put the paper's results in, alone; who comes second finds it done."""
     migrate.lock(connection)
-    if migrate.revision(connection) != schema.REVISION:
+    found = migrate.revision(connection)
+    if found != schema.REVISION:
         migrate.upgrade(connection)
+        if found is not None:
+            summaries.rebuild(connection)
     if not _is_current(connection):
         records = [checked_run(record) for record in paper_records()]
         # Of an older edition a row may have been corrected: it is replaced, not completed.

@@ -1,7 +1,8 @@
 """The answers that ranking reads: one row for each group of runs, recomputed whenever one of them ends.
 
-A group is what may be averaged: the same task, policy, source, length and other solver settings. Reading the
-best policies of a task then costs what the answer has rows, however many runs there are.
+A group is what may be averaged: the same task, policy, source, length, start and other solver settings. Runs
+of a group with the same seed and layers are one training, made again, and count once. Reading the best
+policies of a task then costs what the answer has rows, however many runs there are.
 """
 
 from __future__ import annotations
@@ -9,19 +10,20 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, and_, func, select, text, update
+from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select, text, update
 from sqlalchemy.engine import Connection, Row, RowMapping
 
 from lrbench_caffe.database import schema
-from lrbench_caffe.database.rows import insert, part, part_columns
+from lrbench_caffe.database.rows import insert, part, part_columns, start_from_row, start_key
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.records import PolicySummary, Spread, Start
 
-COUNTED = ("finished", "failed", "diverged")
+COUNTED = ("finished", "diverged", "failed")
 ORDERS = (*schema.SPREADS, "num_params")
+_START_COLUMNS = [f"start_{f.name}" for f in fields(Start)]
 
 
 class Group(NamedTuple):
@@ -32,6 +34,7 @@ class Group(NamedTuple):
     source: str
     max_iter: int
     solver_id: int
+    start_key: str
 
 
 @dataclass(frozen=True)
@@ -95,16 +98,28 @@ def _in(group: Group, table: Any) -> Any:
     return and_(*(table.c[name] == value for name, value in group._asdict().items()))
 
 
+def rebuild(connection: Connection) -> None:
+    """Recompute all summaries, after a migration; the connection's transaction is the only one."""
+    connection.execute(schema.summary.delete())
+    run = schema.run
+    query = select(*(run.c[name] for name in Group._fields)).distinct().where(run.c.status.in_(COUNTED))
+    for row in connection.execute(query).all():
+        _refresh(connection, Group(*row))
+
+
 def _refresh_best(connection: Connection, run_ids: Iterable[int]) -> None:
     run, measured = schema.run, schema.measurement
-    best = (
-        select(func.max(measured.c.top1))
-        .where(measured.c.run_id == run.c.id, measured.c.net == 0)
-        .scalar_subquery()
-    )
+
+    def of_first_net(value: Any) -> Any:
+        return select(value).where(measured.c.run_id == run.c.id, measured.c.net == 0).scalar_subquery()
+
     ids = sorted(run_ids)
     if ids:
-        connection.execute(update(run).where(run.c.id.in_(ids)).values(best_top1=best))
+        best = {
+            "best_top1": of_first_net(func.max(measured.c.top1)),
+            "best_loss": of_first_net(func.min(measured.c.test_loss)),
+        }
+        connection.execute(update(run).where(run.c.id.in_(ids)).values(**best))
 
 
 def _refresh(connection: Connection, group: Group) -> None:
@@ -119,36 +134,74 @@ def _refresh(connection: Connection, group: Group) -> None:
 
 def _summarise(connection: Connection, group: Group) -> dict[str, Any] | None:
     """The row of a group without its identity; None where no run of it counts."""
-    runs = connection.execute(_counted_runs(group)).mappings().all()
+    runs = _trainings(connection.execute(_counted_runs(group)).mappings().all())
     if not runs:
         return None
-    # Of a run, the first of its measurements with the highest Top-1: they come sorted by iteration.
-    finished: dict[int, RowMapping] = {}
-    for row in runs:
-        if row["status"] == "finished":
-            finished.setdefault(row["id"], row)
-    newest = max(finished.values() or runs, key=lambda row: (row["started"] or 0.0, row["id"]))
-    ids = {status: {row["id"] for row in runs if row["status"] == status} for status in COUNTED}
+    finished = [row for row in runs if row["status"] == "finished"]
+    newest = max(finished or runs, key=lambda row: (row["started"] or 0.0, row["id"]))
     values = {
         "function": newest["function"],
         "epoch": newest["epoch"],
-        "origin": _origin(newest, finished.values()),
+        "origin": _origin(newest, finished),
         "runs": len(finished),
-        "repeats": sum(row["repeats"] for row in finished.values()),
-        "failed": len(ids["failed"]),
-        "diverged": len(ids["diverged"]),
+        "repeats": sum(row["repeats"] for row in finished),
+        "failed": sum(row["status"] == "failed" for row in runs),
+        "diverged": sum(row["status"] == "diverged" for row in runs),
+        **{name: newest[name] for name in _START_COLUMNS},
     }
     for name in schema.SPREADS:
-        samples = [
-            Sample(row[name], row["repeats"], row["top1_sd"] if name == "top1" else None)
-            for row in finished.values()
-            if row[name] is not None
-        ]
-        spread = pooled(samples)
+        spread = _pooled_column(name, finished)
         values[name] = spread and spread.mean
         values[f"{name}_sd"] = spread and spread.sd
         values[f"{name}_n"] = spread and spread.n
+    values["outputs"] = _pooled_outputs(finished) or None
     return values
+
+
+def _trainings(rows: Sequence[RowMapping]) -> list[RowMapping]:
+    """One row for each training, out of rows by run and iteration.
+
+    Of a run it is the first of its best measurements. Of runs that are the same training made again, it is
+    the first that finished, else the first that diverged, else the first that failed.
+    """
+    runs: dict[int, RowMapping] = {}
+    for row in rows:
+        runs.setdefault(row["id"], row)
+    found: dict[Any, RowMapping] = {}
+    for row in sorted(runs.values(), key=lambda row: COUNTED.index(row["status"])):
+        found.setdefault(_same_training(row), row)
+    return sorted(found.values(), key=lambda row: row["id"])
+
+
+def _same_training(row: RowMapping) -> tuple:
+    """What the runs of one training agree in; a run without a seed is a training of its own."""
+    return ("run", row["id"]) if row["seed"] is None else ("seed", row["seed"], row["layers"])
+
+
+def _pooled_column(name: str, rows: Iterable[RowMapping]) -> Spread | None:
+    return pooled(
+        [
+            Sample(row[name], row["repeats"], row["top1_sd"] if name == "top1" else None)
+            for row in rows
+            if row[name] is not None
+        ]
+    )
+
+
+def _pooled_outputs(rows: Sequence[RowMapping]) -> dict[str, list[float | int | None]]:
+    """Mean, deviation and number of trainings of each output of the test net, by name."""
+    names = dict.fromkeys(name for row in rows for name in row["outputs"] or ())
+    spreads = {
+        name: pooled(
+            [
+                Sample(row["outputs"][name], row["repeats"])
+                for row in rows
+                if row["outputs"] and name in row["outputs"]
+            ]
+        )
+        for name in names
+    }
+    return {name: [spread.mean, spread.sd, spread.n] for name, spread in spreads.items() if spread}
 
 
 def _origin(newest: RowMapping, finished: Iterable[RowMapping]) -> str:
@@ -158,16 +211,24 @@ def _origin(newest: RowMapping, finished: Iterable[RowMapping]) -> str:
 
 
 def _counted_runs(group: Group) -> Select:
-    """The runs of a group that count, each with its measurements at its highest Top-1, first ones first."""
+    """The runs of a group that may count, each with its best measurements, first ones first.
+
+    Those are at the highest Top-1 or, in a run without Top-1, at the lowest test loss.
+    """
     run, measured, policy = schema.run, schema.measurement, schema.policy
-    names = ("id", "status", "repeats", "top1_sd", "started", "epoch", "source", "origin")
-    at_best = and_(measured.c.run_id == run.c.id, measured.c.net == 0, measured.c.top1 == run.c.best_top1)
+    names = ("id", "status", "seed", "layers", "repeats", "top1_sd", "started", "epoch", "source", "origin")
+    lowest = and_(run.c.best_top1.is_(None), measured.c.test_loss == run.c.best_loss)
+    at_best = and_(
+        measured.c.run_id == run.c.id,
+        measured.c.net == 0,
+        or_(measured.c.top1 == run.c.best_top1, lowest),
+    )
     return (
         select(
-            *(run.c[name] for name in names),
+            *(run.c[name] for name in (*names, *_START_COLUMNS)),
             policy.c.function,
             measured.c.iteration.label("iterations"),
-            *(measured.c[name] for name in schema.METRICS),
+            *(measured.c[name] for name in (*schema.METRICS, "outputs")),
         )
         .select_from(run.join(policy, policy.c.id == run.c.policy_id).outerjoin(measured, at_best))
         .where(_in(group, run), run.c.status.in_(COUNTED))
@@ -245,12 +306,19 @@ def _summary(row: RowMapping) -> PolicySummary:
     }
     values.update({name: row[name] for name in ("runs", "repeats", "failed", "diverged")})
     values.update({name: row[name] for name in ("id", "task_id", "source", "max_iter", "epoch", "origin")})
-    return PolicySummary(**values, policy=part(row, "policy"), solver=part(row, "solver"))
+    outputs = {name: Spread(*spread) for name, spread in (row["outputs"] or {}).items()}
+    return PolicySummary(
+        **values,
+        policy=part(row, "policy"),
+        solver=part(row, "solver"),
+        start=start_from_row(row),
+        outputs=outputs,
+    )
 
 
 @dataclass(frozen=True)
 class Reached:
-    """When the runs of a group reached a Top-1.
+    """When the trainings of a group reached a Top-1 or a test loss.
 
     Attributes:
         iterations: mean over those that did, of the first test at which they had.
@@ -266,19 +334,38 @@ def iterations_to_top1(
     connection: Connection, task_id: int, top1: float, summary_ids: Sequence[int] | None
 ) -> dict[int, Reached]:
     """See ``Database.iterations_to_top1``."""
+    # best_top1 is in an index: runs that never came near are not even looked at.
+    reached = schema.measurement.c.top1 >= top1, schema.run.c.best_top1 >= top1
+    return _iterations_to(connection, task_id, *reached, summary_ids)
+
+
+def iterations_to_loss(
+    connection: Connection, task_id: int, loss: float, summary_ids: Sequence[int] | None
+) -> dict[int, Reached]:
+    """See ``Database.iterations_to_loss``."""
+    reached = schema.measurement.c.test_loss <= loss, schema.run.c.best_loss <= loss
+    return _iterations_to(connection, task_id, *reached, summary_ids)
+
+
+def _iterations_to(
+    connection: Connection,
+    task_id: int,
+    test_reached: ColumnElement[bool],
+    run_reached: ColumnElement[bool],
+    summary_ids: Sequence[int] | None,
+) -> dict[int, Reached]:
     table, run, measured = schema.summary, schema.run, schema.measurement
     first = (
         select(func.min(measured.c.iteration))
-        .where(measured.c.run_id == run.c.id, measured.c.net == 0, measured.c.top1 >= top1)
+        .where(measured.c.run_id == run.c.id, measured.c.net == 0, test_reached)
         .scalar_subquery()
     )
     same_group = and_(*(run.c[name] == table.c[name] for name in Group._fields))
-    # best_top1 is in an index: runs that never came near are not even looked at.
     query = (
         select(table.c.id, table.c.runs, first)
         .select_from(table.join(run, same_group))
         .where(table.c.task_id == task_id, run.c.task_id == task_id)
-        .where(run.c.status == "finished", run.c.best_top1 >= top1)
+        .where(run.c.status == "finished", run_reached, ~_made_again())
     )
     if summary_ids is not None:
         query = query.where(table.c.id.in_(summary_ids))
@@ -298,6 +385,19 @@ def untrained_loss(connection: Connection, task_id: int, start: Start) -> float 
         select(func.avg(measured.c.test_loss))
         .select_from(run.join(measured, measured.c.run_id == run.c.id))
         .where(run.c.task_id == task_id, measured.c.iteration == 0, measured.c.net == 0)
+        .where(run.c.start_key == start_key(start))
     )
     loss: float | None = connection.execute(query).scalar()
     return loss
+
+
+def _made_again() -> ColumnElement[bool]:
+    """Whether an earlier run of the group that finished is the same training (see ``_same_training``)."""
+    run, other = schema.run, schema.run.alias("earlier")
+    return exists().where(
+        *(other.c[name] == run.c[name] for name in Group._fields),
+        other.c.status == "finished",
+        other.c.seed == run.c.seed,
+        other.c.layers.is_not_distinct_from(run.c.layers),
+        other.c.id < run.c.id,
+    )

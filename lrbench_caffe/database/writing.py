@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -13,10 +14,20 @@ from sqlalchemy.engine import Connection, RowMapping
 
 from lrbench_caffe.database import schema
 from lrbench_caffe.database.errors import ConflictError, RecordError, UnknownRun
-from lrbench_caffe.database.rows import MEASURED, OWN, Ids, Known, insert, read_measurements, store_parts
+from lrbench_caffe.database.rows import (
+    MEASURED,
+    OWN,
+    Ids,
+    Known,
+    insert,
+    read_measurements,
+    start_from_row,
+    start_values,
+    store_parts,
+)
 from lrbench_caffe.database.summaries import Group, refresh
 from lrbench_caffe.metrics import Measurement
-from lrbench_caffe.records import RunRecord
+from lrbench_caffe.records import RunRecord, Start
 
 # A resumed run may be given another length, on another machine with another Caffe; the rest is what it is.
 _FIXED = ("task_id", "policy_id", "solver_id", "source", "seed")
@@ -28,6 +39,7 @@ def begin(connection: Connection, record: RunRecord) -> None:
     values = _run_values(connection, record, {})
     made, stored = _claim(connection, values)
     _check_same(stored, values)
+    _settle_start(stored, values)
     connection.execute(update(schema.run).where(schema.run.c.id == stored["id"]).values(**values))
     _write_measurements(connection, [(stored["id"], m) for m in record.measurements], overwrite=True)
     if not made:
@@ -104,9 +116,11 @@ def _put(connection: Connection, record: RunRecord, pending: _Pending) -> bool:
     values = _run_values(connection, record, pending.known)
     fresh, stored = _claim(connection, values)
     _check_same(stored, values)
+    told = _settle_start(stored, values)
     later = not fresh and _is_later(stored, values)
-    if later:
-        connection.execute(update(schema.run).where(schema.run.c.id == stored["id"]).values(**values))
+    if later or told:
+        changes = values if later else {name: values[name] for name in values if name.startswith("start_")}
+        connection.execute(update(schema.run).where(schema.run.c.id == stored["id"]).values(**changes))
     have = {} if fresh else {(m.net, m.iteration): m for m in _measurements(connection, stored["id"])}
     if not fresh and not later:
         _check_no_conflict(stored, values, have, record.measurements)
@@ -116,7 +130,7 @@ def _put(connection: Connection, record: RunRecord, pending: _Pending) -> bool:
         if (m.net, m.iteration) not in have or (later and have[m.net, m.iteration] != m)
     ]
     pending.measurements[later] += [(stored["id"], m) for m in missing]
-    if fresh or later or missing:
+    if fresh or later or told or missing:
         pending.groups.update((_group(stored), _group(values)))
         pending.changed.add(stored["id"])
         return True
@@ -135,7 +149,11 @@ def _is_later(stored: RowMapping, values: dict[str, Any]) -> bool:
 def _run_values(connection: Connection, record: RunRecord, known: Known) -> dict[str, Any]:
     ids: Ids = store_parts(connection, record, known)
     references = ("task", "framework", "dataset", "network", "policy", "solver")
-    return {**{name: getattr(record, name) for name in OWN}, **{f"{n}_id": ids[n] for n in references}}
+    return {
+        **{name: getattr(record, name) for name in OWN},
+        **{f"{name}_id": ids[name] for name in references},
+        **start_values(record.start, record.uid),
+    }
 
 
 def _claim(connection: Connection, values: dict[str, Any]) -> tuple[bool, RowMapping]:
@@ -164,6 +182,29 @@ def _check_same(stored: RowMapping, values: dict[str, Any]) -> None:
         raise RecordError(f"uid: {stored['uid']!r} is another run in the database: its {other[0]} differs")
 
 
+def _settle_start(stored: RowMapping, values: dict[str, Any]) -> bool:
+    """Of two accounts of a run's start, the one that knows more is kept.
+
+    Returns:
+        True where that is the one that comes in; otherwise ``values`` is given the stored one.
+
+    Raises:
+        RecordError: both are certain, and differ.
+    """
+    old, new = start_from_row(stored), start_from_row(values)
+    if old.known and new.known and not old.same(new):
+        raise RecordError(f"uid: {stored['uid']!r} is another run in the database: its start differs")
+    if _certainty(new) > _certainty(old):
+        return True
+    if _certainty(new) < _certainty(old):
+        values.update(start_values(old, stored["uid"]))
+    return False
+
+
+def _certainty(start: Start) -> int:
+    return 2 if start.known else 0 if start.kind == "unknown" else 1
+
+
 def _check_no_conflict(
     stored: RowMapping,
     values: dict[str, Any],
@@ -175,7 +216,10 @@ def _check_no_conflict(
         return
     other = [name for name in ("status", "max_iter", "repeats", "top1_sd") if stored[name] != values[name]]
     for m in measurements:
-        if have.get((m.net, m.iteration), m) != m:
+        known = have.get((m.net, m.iteration), m)
+        if not known.outputs or not m.outputs:  # records of schema 1 have none
+            known, m = replace(known, outputs={}), replace(m, outputs={})
+        if known != m:
             other.append(f"measurement at iteration {m.iteration}")
     if other:
         raise ConflictError(
@@ -193,7 +237,7 @@ def _write_measurements(
     """Store measurements, each given with its run's id."""
     # A statement may not meet a row twice: of two, the later one is valid.
     latest = {(run_id, m.net, m.iteration): m for run_id, m in measurements}
-    rows = [(place[0], *(getattr(m, name) for name in MEASURED)) for place, m in latest.items()]
+    rows = [measurement_row(place[0], m) for place, m in latest.items()]
     statement = _measurement_sql(connection.dialect.name, overwrite)
     for start in range(0, len(rows), _CHUNK):
         chunk = rows[start : start + _CHUNK]
@@ -202,6 +246,12 @@ def _write_measurements(
             connection.exec_driver_sql(statement, tuple(map(list, zip(*chunk))))
         else:
             connection.exec_driver_sql(statement, chunk)
+
+
+def measurement_row(run_id: int, m: Measurement) -> tuple[Any, ...]:
+    """The values of ``run_id`` and of the columns ``MEASURED``."""
+    outputs = json.dumps(m.outputs, allow_nan=False) if m.outputs else None
+    return (run_id, *(getattr(m, name) for name in MEASURED[:-1]), outputs)
 
 
 @cache

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from lrbench_caffe.ranking import CRITERIA
-from lrbench_caffe.records import RunRecord, Spread, Task
+from lrbench_caffe.records import SCRATCH, RunRecord, Spread, Task
 from lrbench_caffe.report import Rows
 from lrbench_caffe.reproduce.checks import Results, printed, signed
 from lrbench_caffe.reproduce.conclusions import conclusions
@@ -99,10 +99,11 @@ def our_results(plan: Plan, records: Iterable[RunRecord]) -> dict[str, Result]:
 
 
 def belongs(plan: Plan, record: RunRecord) -> bool:
-    """Whether a run was measured here, of the plan's task, settings and length, with one of its seeds."""
+    """Whether a run was measured here, from scratch, of the plan's task, settings, length and seeds."""
     task = Task(record.framework, record.task_type, record.dataset, record.network)
     return (
         record.source == "measured"
+        and record.start.same(SCRATCH)
         and record.max_iter == plan.max_iter
         and record.test_interval == plan.test_interval
         and record.seed in plan.seeds

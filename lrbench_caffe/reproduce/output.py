@@ -90,7 +90,7 @@ def _source(plan: Plan, records: Sequence[RunRecord], ours: dict[str, Result]) -
         return f"Ours: {diverged} diverged, none finished." if diverged else "Ours: nothing was trained yet."
     kinds = Counter(
         f"{r.framework.name} {r.framework.version}, {r.framework.device}"
-        + (", fast layers" if "fast layers" in r.origin else "")
+        + (", fast layers" if "fast" in (r.layers or "") else "")
         for r in mine
     )
     parts = [f"{count} training{'s' * (count > 1)} with {kind}" for kind, count in kinds.items()]

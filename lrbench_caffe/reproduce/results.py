@@ -89,7 +89,7 @@ def one_for_each_seed(records: Iterable[RunRecord]) -> tuple[list[RunRecord], in
     finished: dict[int | None, RunRecord] = {}
     diverged: set[int | None] = set()
     for record in sorted(records, key=lambda r: r.ended or 0.0):
-        if record.status == "finished" and best(first_net(record)) is not None:
+        if record.status == "finished" and any(m.top1 is not None for m in first_net(record)):
             finished[record.seed] = record
         elif record.status == "diverged":
             diverged.add(record.seed)

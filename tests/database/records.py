@@ -19,6 +19,7 @@ from lrbench_caffe.records import (
     PolicyRecord,
     RunRecord,
     SolverSettings,
+    Start,
 )
 
 FRAMEWORK = Framework("Caffe", "1.0.0", "CPU")
@@ -103,6 +104,17 @@ measurements = st.builds(
     samples=counts,
     silent_classes=counts,
     net=st.integers(0, 3),
+    outputs=st.dictionaries(texts, numbers, max_size=3),
+)
+digests = st.text("0123456789abcdef", min_size=32, max_size=32)
+layer_counts = st.integers(0, LAYERS)
+starts = st.one_of(
+    st.just(Start()),
+    st.builds(Start, st.just("unknown"), name=maybe(texts)),
+    st.builds(
+        Start, st.just("weights"), maybe(digests), maybe(layer_counts), maybe(layer_counts), name=maybe(texts)
+    ),
+    st.builds(Start, st.just("snapshot"), maybe(digests), iteration=maybe(iterations), name=maybe(texts)),
 )
 runs = st.builds(
     RunRecord,
@@ -129,4 +141,7 @@ runs = st.builds(
     measurements=st.lists(measurements, max_size=4, unique_by=lambda m: (m.iteration, m.net)).map(
         lambda rows: sorted(rows, key=lambda m: (m.iteration, m.net))
     ),
+    start=starts,
+    layers=maybe(texts),
+    head=maybe(texts),
 )

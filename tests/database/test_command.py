@@ -322,7 +322,7 @@ def test_merge_writes_nothing_to_its_source(command, file, tmp_path, new_url):
     with closing(sqlite3.connect(copy)) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = '0000'")
     code, _, err = command("merge", copy)
-    assert (code, "it is at revision 0000, and this program reads 0001" in err) == (1, True)
+    assert (code, "it is at revision 0000, and this program reads 0002" in err) == (1, True)
 
 
 def test_an_unknown_function_is_told_with_the_nearest(command):

@@ -46,7 +46,8 @@ def write(url: str, writer: int, runs: int, notes: Path, start) -> None:
                 for number in range(runs):
                     uid = f"w{writer}-{number}"
                     policy = records.policy(POLICIES[(writer + number) % len(POLICIES)])
-                    database.begin_run(run(uid, policy=policy, seed=number, measurements=[]))
+                    seed = 10 + 1000 * writer + number  # each run is a training of its own
+                    database.begin_run(run(uid, policy=policy, seed=seed, measurements=[]))
                     note(run=uid)
                     for iteration in range(100, 100 * TESTS + 1, 100):
                         rows = [

@@ -51,6 +51,14 @@ A = "(SELECT id FROM run WHERE uid = 'a')"
         "run SET top1_sd = -1",
         "run SET best_top1 = 101",
         "run SET origin = NULL",
+        "run SET start_kind = 'magic'",
+        "run SET start_kind = NULL",
+        "run SET start_key = NULL",
+        "run SET start_filled = -1",
+        "run SET start_iteration = 3000000000",
+        "summary SET start_kind = 'magic'",
+        "summary SET start_layers = -1",
+        "summary SET test_loss = 1e200",
         "run SET policy_id = 999999",
         "run SET task_id = 999999",
         "task SET dataset_id = 999999",
@@ -120,6 +128,9 @@ def test_what_is_checked_before_is_what_the_database_checks():
     """Every range in ranges.py has its constraint."""
     for name in RANGES:
         table, _, column = name.partition(".")
-        constraints = schema.metadata.tables[table].constraints
+        if table == "start":  # it is columns of the run
+            table, column = "run", f"start_{column}"
+        whole = schema.metadata.tables[table]
+        constraints = [*whole.constraints, *(c for column in whole.c for c in column.constraints)]
         texts = [str(getattr(c, "sqltext", "")) for c in constraints]
         assert any(t.startswith(f"{column} BETWEEN ") for t in texts), name

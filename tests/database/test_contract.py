@@ -15,7 +15,7 @@ from lrbench_caffe.database import Database, RecordError, UnknownRun, paper
 from lrbench_caffe.database.errors import ConflictError
 from lrbench_caffe.database.paper import paper_records
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.records import Dataset, Framework, RunRecord, Spread, Task
+from lrbench_caffe.records import Dataset, Framework, RunRecord, Spread, Start, Task
 from tests.database import records
 from tests.database.records import at, run
 
@@ -206,9 +206,9 @@ def test_parts_are_stored_once_also_where_nothing_is_known(database):
 
 def test_a_task_is_data_net_and_framework_not_version_and_device(database):
     database.put(run("a"))
-    database.put(run("b", framework=Framework("Caffe", "2.0", "GPU")))
-    database.put(run("c", dataset=dataclasses.replace(records.DATASET, name="my_digits")))
-    database.put(run("d", network=dataclasses.replace(records.NETWORK, name="Net")))
+    database.put(run("b", seed=2, framework=Framework("Caffe", "2.0", "GPU")))
+    database.put(run("c", seed=3, dataset=dataclasses.replace(records.DATASET, name="my_digits")))
+    database.put(run("d", seed=4, network=dataclasses.replace(records.NETWORK, name="Net")))
     assert summary(database).runs == 4
     assert database.get("b").framework == Framework("Caffe", "2.0", "GPU")
     assert database.get("c").dataset.name == "my_digits"
@@ -269,7 +269,7 @@ def test_a_summary_is_mean_and_deviation_over_seeds_each_at_its_first_best(datab
 
 def test_means_of_several_trainings_weigh_as_many(database):
     # 3 trainings with mean 90 and deviation 1, and one with 94: mean 91; variance (3 (1 + 1) + 9) / 4.
-    database.put(run("a", repeats=3, top1_sd=1.0, measurements=[at(100, 90.0)]))
+    database.put(run("a", repeats=3, top1_sd=1.0, seed=None, measurements=[at(100, 90.0)]))
     database.put(run("b", measurements=[at(300, 94.0)]))
     found = summary(database)
     assert found.top1 == Spread(91.0, pytest.approx(math.sqrt(15 / 4)))
@@ -281,8 +281,9 @@ def test_means_of_several_trainings_weigh_as_many(database):
 
 def test_runs_that_did_not_finish_are_counted_and_not_averaged(database):
     database.put(run("a"))
-    for uid, status in (("b", "failed"), ("c", "diverged"), ("d", "diverged"), ("e", "stopped")):
-        database.put(run(uid, status=status, reason="x", measurements=[at(100, 99.0)]))
+    for seed, status in ((2, "failed"), (3, "diverged"), (4, "diverged"), (5, "stopped")):
+        tests = [at(100, 99.0)]
+        database.put(run(f"s{seed}", seed=seed, status=status, reason="x", measurements=tests))
     found = summary(database)
     assert (found.runs, found.failed, found.diverged) == (1, 1, 2)
     assert found.top1 == Spread(95.0, None)
@@ -315,6 +316,164 @@ def test_what_is_not_comparable_is_not_averaged(database, other):
     assert [s.runs for s in database.summaries(task_id(database))] == [1, 1]
 
 
+WEIGHTS = Start("weights", "0123456789abcdef" * 2, 6, 8, name="old.caffemodel")
+SNAPSHOT = Start("snapshot", "fedcba9876543210" * 2, iteration=500, name="x_iter_500.solverstate")
+
+
+def test_runs_are_pooled_with_those_of_the_same_start_only(database):
+    starts = [
+        Start(),
+        WEIGHTS,
+        dataclasses.replace(WEIGHTS, name="renamed.caffemodel"),
+        dataclasses.replace(WEIGHTS, filled=5),
+        dataclasses.replace(WEIGHTS, digest="00000000000000000000000000000000"),
+        SNAPSHOT,
+        dataclasses.replace(SNAPSHOT, iteration=600),
+    ]
+    for number, start in enumerate(starts):
+        database.put(run(f"r{number}", seed=number, start=start, measurements=[at(100, 90.0 + number)]))
+    found = {s.top1.mean: s for s in database.summaries(task_id(database))}
+    assert sorted(found) == [90.0, 91.5, 93.0, 94.0, 95.0, 96.0]
+    assert found[90.0].start == Start()
+    assert (found[91.5].runs, found[91.5].start) == (2, WEIGHTS)
+    assert found[95.0].start == SNAPSHOT
+    assert found[95.0].start.name == "x_iter_500.solverstate"
+    for number, start in enumerate(starts):
+        stored = database.get(f"r{number}").start
+        assert (stored, stored.name) == (start, start.name)
+
+
+def test_a_start_that_is_not_known_is_pooled_with_nothing(database):
+    unknown = [Start("unknown"), Start("unknown"), Start("weights", name="a"), Start("weights", name="a")]
+    for number, start in enumerate([*unknown, Start("snapshot", iteration=500)]):
+        database.put(run(f"r{number}", seed=number, start=start))
+    found = database.summaries(task_id(database))
+    assert [s.runs for s in found] == [1] * 5
+    assert not any(s.start.known for s in found)
+
+
+def test_what_is_known_of_a_start_stays_known(database):
+    database.put(run("a", start=Start("unknown")))
+    assert database.put(run("a", start=Start("weights", name="x.caffemodel"))) is True
+    assert database.put(run("a", start=WEIGHTS)) is True
+    assert database.get("a").start == WEIGHTS
+    assert summary(database).start == WEIGHTS
+    assert database.put(run("a", start=Start("unknown"), ended=2000.0)) is True  # as it ended later
+    assert database.get("a").start == WEIGHTS
+    assert database.put(run("a", start=Start("unknown"), ended=2000.0)) is False
+    database.begin_run(run("a", start=Start("unknown")))
+    database.end_run("a", "finished", None, 3000.0)
+    assert summary(database).start == WEIGHTS
+    with pytest.raises(RecordError, match="uid: 'a' is another run in the database: its start differs"):
+        database.put(run("a", start=SNAPSHOT, ended=9000.0))
+    with pytest.raises(RecordError, match="its start differs"):
+        database.begin_run(run("a", start=Start()))
+
+
+def test_the_layers_and_the_head_of_a_run_come_back(database):
+    database.put(run("a", layers="stock, then fast", head="ip2"))
+    assert (database.get("a").layers, database.get("a").head) == ("stock, then fast", "ip2")
+
+
+def test_the_same_seed_is_one_training(database):
+    """Seed 1 three times (once on other layers), seed 2, and two that nobody knows the seed of."""
+    for uid, seed, layers, top1 in (
+        ("a", 1, "stock", 90.0),
+        ("b", 1, "stock", 91.0),  # again: does not count
+        ("c", 1, "fast", 92.0),
+        ("d", 2, "stock", 94.0),
+        ("e", None, "stock", 96.0),
+        ("f", None, "stock", 98.0),
+    ):
+        database.put(run(uid, seed=seed, layers=layers, measurements=[at(100, top1)]))
+    found = summary(database)
+    tops = np.array([90.0, 92.0, 94.0, 96.0, 98.0])
+    assert found.top1 == Spread(tops.mean(), pytest.approx(tops.std()))
+    assert (found.runs, found.repeats, found.top1.n) == (5, 5, 5)
+    assert found.trainings() == 5
+    reached = database.iterations_to_top1(task_id(database), 91.0)[found.id]
+    assert (reached.runs, reached.of) == (4, 5)  # c, d, e, f; b is a over again
+    database.delete(["a"])
+    assert summary(database).top1.mean == pytest.approx((91 + 92 + 94 + 96 + 98) / 5)
+
+
+def test_a_seed_that_finished_did_not_fail(database):
+    for number, (seed, status) in enumerate(
+        [(1, "failed"), (1, "finished"), (2, "failed"), (2, "failed"), (3, "failed"), (3, "diverged"),
+         (4, "diverged"), (4, "diverged"), (None, "failed"), (None, "failed")]
+    ):  # fmt: skip
+        database.put(run(f"r{number}", seed=seed, status=status))
+    found = summary(database)
+    assert (found.runs, found.diverged, found.failed) == (1, 2, 3)
+
+
+def test_a_net_that_does_not_classify_is_known_by_its_test_loss(database):
+    """The best measurement is the first with the lowest test loss; the outputs are those there."""
+    for seed, losses in ((1, [3.0, 1.0, 1.0]), (2, [2.0, None, 1.5])):
+        rows = [
+            at(100 * (i + 1), None, test_loss=loss, ld=float(i), outputs={"l2": 10.0 * seed + i, "sum": 1.0})
+            for i, loss in enumerate(losses)
+        ]
+        del rows[0].outputs["sum"]
+        if seed == 2:
+            del rows[2].outputs["sum"]
+        database.put(run(f"s{seed}", seed=seed, measurements=rows))
+    found = summary(database)
+    assert found.top1 is None
+    assert found.test_loss == Spread(1.25, 0.25)  # 1.0 and 1.5
+    assert found.iterations == Spread(250.0, 50.0)  # 200 and 300
+    assert found.ld == Spread(1.5, 0.5)
+    assert found.outputs == {"l2": Spread(16.5, 5.5), "sum": Spread(1.0, None)}  # 11 and 22; one run has sum
+    assert found.outputs["sum"].n == 1
+    assert [m.outputs for m in database.get("s1").measurements] == [
+        {"l2": 10.0}, {"l2": 11.0, "sum": 1.0}, {"l2": 12.0, "sum": 1.0}
+    ]  # fmt: skip
+
+
+def test_the_test_loss_and_the_outputs_of_a_classifier_are_those_at_its_best_top1(database):
+    rows = [at(100, 95.0, test_loss=0.5, outputs={"loss": 0.5}), at(200, 94.0, test_loss=0.1)]
+    database.put(run("a", measurements=rows))
+    found = summary(database)
+    assert (found.test_loss, found.outputs) == (Spread(0.5, None), {"loss": Spread(0.5, None)})
+
+
+def test_policies_of_a_net_that_does_not_classify_are_ordered_by_test_loss(database):
+    for text, loss in (
+        ("FIX(k0=0.1)", 0.5),
+        ("FIX(k0=0.2)", 0.25),
+        ("FIX(k0=0.3)", None),
+        ("FIX(k0=0.4)", 1),
+    ):
+        policy = records.policy(text)
+        database.put(
+            run(text, policy=policy, measurements=[at(100, None, test_loss=loss), at(200, None, test_loss=2)])
+        )
+    losses = [s.test_loss.mean for s in database.summaries(task_id(database), order_by="test_loss")]
+    assert losses == [0.25, 0.5, 1.0, 2.0]
+    best = database.summaries(task_id(database), order_by="test_loss", limit=1)
+    assert [s.policy.text for s in best] == ["FIX(k0=0.2)"]
+    reached = database.iterations_to_loss(task_id(database), 0.5)
+    by_id = {s.id: s.policy.text for s in database.summaries(task_id(database))}
+    assert {by_id[key]: value.iterations for key, value in reached.items()} == {
+        "FIX(k0=0.1)": 100.0, "FIX(k0=0.2)": 100.0
+    }  # fmt: skip
+
+
+def test_outputs_that_are_not_finite_are_left_out_and_others_take_their_place(database):
+    database.put(run("a", measurements=[at(100, 90.0, outputs={"a": math.nan, "b": np.float32(0.5)})]))
+    assert database.get("a").measurements[0].outputs == {"b": 0.5}
+    database.add_measurements("a", [at(100, 90.0, outputs={"c": 2})])
+    assert database.get("a").measurements[0].outputs == {"c": 2.0}
+    assert summary(database).outputs == {"c": Spread(2.0, None)}
+
+
+def test_a_record_of_before_the_outputs_is_no_conflict(database):
+    database.put(run("a", measurements=[at(100, 90.0, outputs={"a": 1.0})]))
+    assert database.put(run("a", measurements=[at(100, 90.0)])) is False
+    with pytest.raises(ConflictError, match="measurement at iteration 100 differs"):
+        database.put(run("a", measurements=[at(100, 90.0, outputs={"a": 2.0})]))
+
+
 def fill(database: Database) -> None:
     """FIX: three policies with Top-1 97, 95, none; SIN2: 96; TRI: 94."""
     for number, (text, top1, ld) in enumerate(
@@ -337,7 +496,7 @@ def fill(database: Database) -> None:
         ({}, [97.0, 96.0, 95.0, 94.0, None]),
         ({"limit": 2}, [97.0, 96.0]),
         ({"order_by": "ld"}, [95.0, 94.0, 96.0, 97.0, None]),
-        ({"order_by": "iterations"}, [97.0, 95.0, 96.0, 94.0, None]),
+        ({"order_by": "iterations"}, [97.0, 95.0, None, 96.0, 94.0]),  # None: at its lowest loss
         ({"order_by": "num_params", "limit": 3}, [97.0, 95.0, None]),
         ({"functions": ["fix"]}, [97.0, 95.0, None]),
         ({"functions": ["TRI", "FIX"], "limit": 2}, [97.0, 95.0]),

@@ -48,6 +48,17 @@ DATA = {
         INSERT INTO meta (name, value) VALUES ('paper results', 'of old');
     """,
 }
+DATA["0002"] = (
+    DATA["0001"]
+    + """
+        UPDATE run SET start_kind = 'weights', start_key = 'w', start_digest = 'abc', start_filled = 1,
+            start_layers = 2, start_name = 'x.caffemodel', layers = 'fast', head = 'ip', best_loss = 1
+            WHERE uid = 'old';
+        UPDATE measurement SET outputs = '{"loss": 1}' WHERE run_id = 1001;
+        UPDATE summary SET start_kind = 'weights', start_key = 'w', test_loss = 1,
+            outputs = '{"loss": [1, null, 1]}' WHERE task_id = 1001;
+    """
+)
 
 
 def to_revision(url: str, revision: str) -> Engine:
@@ -79,6 +90,89 @@ def test_a_database_of_a_released_revision_comes_up_with_its_data(new_url, kind,
         (summary,) = database.summaries(task.id)
         assert summary.top1.mean == 62.5
         assert len(list(database.runs(source="paper"))) > 50
+
+
+RUN = """
+    INSERT INTO run (id, uid, task_id, framework_id, dataset_id, network_id, policy_id, solver_id, source,
+        origin, seed, max_iter, test_interval, epoch, machine, started, ended, status, reason, repeats,
+        top1_sd, best_top1)
+    VALUES (:id, :uid, 1001, 1001, 1001, 1001, 1001, 1001, :source, :origin, :seed, 20, 10, 10, 'here', 1, 2,
+        :status, NULL, 1, NULL, :top1)
+"""
+TEST = """
+    INSERT INTO measurement (run_id, net, iteration, lr, top1, top5, ac, cd, cdac, test_loss, train_loss, ld,
+        seconds, samples, silent_classes)
+    VALUES (:id, 0, :iteration, 0.125, :top1, NULL, NULL, NULL, NULL, :loss, NULL, NULL, 1, 100, 0)
+"""
+# As the first revision stored them: uid, source, what follows the directory in the origin, seed, status, and
+# the tests as (iteration, Top-1, loss). All are of one group there.
+OLD_RUNS = [
+    ("scratch1", "measured", "", 1, "finished", [(10, 50.0, 2.0), (20, 60.0, 1.0)]),
+    ("scratch1again", "measured", "", 1, "finished", [(10, 51.0, 2.0), (20, 61.0, 1.0)]),
+    ("scratch2", "measured", "", 2, "finished", [(20, 70.0, 1.0)]),
+    ("fast2", "measured", " (fast layers)", 2, "finished", [(20, 80.0, 1.0)]),
+    ("mixed3", "measured", " (stock, then fast layers)", 3, "diverged", [(20, 10.0, 1.0)]),
+    ("continued", "measured", " (from s/x_iter_9.solverstate)", 1, "finished", [(20, 95.0, 1.0)]),
+    (
+        "finetuned",
+        "measured",
+        " (from a.caffemodel, b.caffemodel, fast layers)",
+        1,
+        "finished",
+        [(20, 96.0, 1)],
+    ),
+    ("overflow", "measured", "", 2**32 + 9, "failed", [(10, 30.0, 3.0)]),
+    ("log", "imported", "", 1, "finished", [(10, 40.0, 2.0), (20, 41.0, 1.0)]),
+    ("log tuned", "imported", " (finetuned from x.caffemodel)", 2, "finished", [(0, 90.0, 2.0)]),
+    ("log resumed", "imported", "", 3, "finished", [(20, 91.0, 1.0)]),
+    ("running", "measured", "", 7, "running", [(10, 20.0, 2.0)]),
+]
+
+
+def test_runs_of_the_first_revision_keep_everything_and_are_pooled_by_what_is_known(new_url, kind):
+    url = new_url(kind, empty=True)
+    engine = to_revision(url, "0001")
+    with engine.begin() as connection:
+        for statement in DATA["0001"].split("INSERT INTO run ")[0].split(";\n"):
+            if statement.strip():
+                connection.exec_driver_sql(statement.replace("%", "%%"))
+        for number, (uid, source, remark, seed, status, tests) in enumerate(OLD_RUNS, 2000):
+            row = {"id": number, "uid": uid, "source": source, "origin": f"/runs/{uid}{remark}", "seed": seed}
+            top1 = max(top1 for _, top1, _ in tests)
+            connection.execute(text(RUN), {**row, "status": status, "top1": top1})
+            for iteration, top, loss in tests:
+                test = {"id": number, "iteration": iteration, "top1": top, "loss": loss}
+                connection.execute(text(TEST), test)
+    engine.dispose()
+    with Database.open(url) as database:
+        for uid, source, remark, seed, status, tests in OLD_RUNS:
+            record = database.get(uid)
+            assert (record.origin, record.source, record.status) == (f"/runs/{uid}{remark}", source, status)
+            assert record.seed == seed % 2**32
+            assert [(m.iteration, m.top1, m.test_loss, m.outputs) for m in record.measurements] == [
+                (*test, {}) for test in tests
+            ]
+        starts = {uid: database.get(uid).start.kind for uid, *_ in OLD_RUNS}
+        layers = {uid: database.get(uid).layers for uid, *_ in OLD_RUNS}
+        (task,) = [task for task in database.tasks() if task.dataset.name == "old"]
+        found = database.summaries(task.id)
+        reached = database.iterations_to_loss(task.id, 1.0)
+        assert len(list(database.runs(source="paper"))) > 50
+    not_known = ["continued", "finetuned", "log tuned", "log resumed"]
+    assert [uid for uid, kind in starts.items() if kind == "unknown"] == not_known
+    assert {kind for uid, kind in starts.items() if uid not in not_known} == {"scratch"}
+    stock = ["scratch1", "scratch1again", "scratch2", "continued", "overflow", "running"]
+    assert layers == {
+        **dict.fromkeys(stock, "stock"),
+        "fast2": "fast", "mixed3": "stock, then fast", "finetuned": "fast",
+        **dict.fromkeys(["log", "log tuned", "log resumed"]),
+    }  # fmt: skip
+    # Seed 1 counts once: 60, 70 and 80. What nobody knows the start of is by itself.
+    scratch = next(s for s in found if s.source == "measured" and s.start.known)
+    assert (scratch.top1.mean, scratch.runs, scratch.failed, scratch.diverged) == (70.0, 3, 1, 1)
+    assert sorted(s.top1.mean for s in found) == [41.0, 70.0, 90.0, 91.0, 95.0, 96.0]
+    assert [s.runs for s in found if not s.start.known] == [1] * 4
+    assert reached[scratch.id].runs == 3
 
 
 def test_revisions_are_one_line_and_the_newest_is_ours():
