@@ -169,7 +169,7 @@ class Workspace:
 
     def __init__(self, path: Path, caffe: str) -> None:
         self.path = path
-        self._caffe = caffe
+        self.program = caffe
 
     def write(self, name: str, text: str) -> str:
         (self.path / name).write_text(text)
@@ -184,7 +184,7 @@ class Workspace:
 
     def caffe(self, *args: str) -> Done:
         """The real ``caffe ARGS``."""
-        return self.command([self._caffe, *args])
+        return self.command([self.program, *args])
 
     def command(self, command: Sequence[str]) -> Done:
         done = subprocess.run(
