@@ -129,7 +129,7 @@ class Proposal:
         main = self.main
         if not main.same_task:
             return ("this task is another one",)
-        if main.wanted.task.dataset.digest is None:
+        if not main.wanted.task.dataset.content_known:
             return ("nothing tells this data from other data of its form",)
         if not main.same_start:
             known = main.summary.start.known

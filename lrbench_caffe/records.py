@@ -22,6 +22,7 @@ SOURCES = ("measured", "paper", "imported")
 STARTS = ("scratch", "weights", "snapshot", "unknown")
 STATUSES = ("running", "finished", "failed", "diverged", "stopped")
 BROKEN = ("diverged", "failed")  # those that ended before their time
+AT_PLACE = "at "  # begins the digest of data that is known by its place only
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ class Dataset:
         channels, height, width: of what the net gets.
         classes: number of classes, None where the net does not classify.
         train_samples, test_samples: None where unknown.
-        digest: tells data sets of the same form apart; None where the data is not at hand (the paper's).
+        digest: tells data sets of the same form apart; None where the data is not at hand (the paper's). It
+            begins with ``AT_PLACE`` where only the data's place is known, not its content (a LevelDB).
     """
 
     name: str
@@ -53,6 +55,11 @@ class Dataset:
     train_samples: int | None
     test_samples: int | None
     digest: str | None = None
+
+    @property
+    def content_known(self) -> bool:
+        """Whether an equal digest means equal data."""
+        return self.digest is not None and not self.digest.startswith(AT_PLACE)
 
 
 @dataclass(frozen=True)

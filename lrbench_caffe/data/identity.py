@@ -18,9 +18,9 @@ from typing import Any
 import lmdb
 
 from lrbench_caffe.errors import InputError
+from lrbench_caffe.records import AT_PLACE
 
 ENDS = 64  # records from each end of a data set
-AT_PLACE = "at "  # begins the digest of data that is known by its place only
 LMDB = 1  # caffe.proto's DataParameter.DB
 
 _WORD = re.compile(r"[^\s'\",;:={}()\[\]]+")

@@ -544,7 +544,7 @@ STAGED = net(
     + scores("conv")
 )  # fmt: skip
 
-MULTIPLIERS = "lr_mult: 2 decay_mult: 0"
+SHARED = 'param { name: "w" lr_mult: 2 decay_mult: 0 } param { name: "b" }'
 
 FIELDS = {
     "net_param": Case(solver={"net": None, "net_param": "{ " + SMALL + " }"}),
@@ -598,7 +598,7 @@ FIELDS = {
     "Adam": Case(SMALL, {"type": '"Adam"', "momentum2": 0.99}, resumed=True),
     "shared parameters and multipliers": Case(
         net(
-            nets.inner_product("ip1", "data", 64, f'param {{ name: "w" {MULTIPLIERS} }} param {{ name: "b" }}')
+            nets.inner_product("ip1", "data", 64, SHARED)
             + nets.inner_product("ip1b", "ip1", 64, 'param { name: "w" } param { name: "b" }')
             + scores("ip1b")
         )

@@ -32,6 +32,8 @@ from tests.caffe.differential_cases import (
 )
 from tests.caffe.harness import Done, Workspace, assert_same_weights, messages
 
+pytestmark = pytest.mark.slow
+
 DISPLAYED = re.compile(r"Iteration (\d+)(?: \(.*?\))?, loss = (\S+)")
 TESTING = re.compile(r"Iteration (\d+), Testing net \(#(\d+)\)")
 OUTPUT = re.compile(r"Test net output #\d+: (\S+) = (\S+)")

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from google.protobuf import text_format
 
-from lrbench_caffe.data.identity import AT_PLACE, data_digest, data_samples
+from lrbench_caffe.data.identity import data_digest, data_samples
 from lrbench_caffe.data.lmdb_writer import write_lmdb
 from lrbench_caffe.prototxt.messages import Messages
+from lrbench_caffe.records import AT_PLACE
 
 Layer = Callable[[str], Any]
 
