@@ -11,7 +11,7 @@ from lrbench_caffe.errors import InputError
 from lrbench_caffe.lr import PolicyError, parse
 from lrbench_caffe.recommend import lines
 from lrbench_caffe.recommendation import against, recommend
-from lrbench_caffe.records import Spread
+from lrbench_caffe.records import AT_PLACE, Spread
 from lrbench_caffe.trials import nearly_equal
 from lrbench_caffe.utility import Utility, caution, standard_error, usual_deviation
 from tests.ranking.summaries import summary
@@ -285,6 +285,14 @@ def test_no_promise_for_another_training(other, reason):
     first = recommend(paper_memory(), MNIST_HERE, functions=["SIN2"], **{**ON_MNIST, **other}).proposals[0]
     assert first.expected is None
     assert first.evidence[-1] == f"expected Top-1: not known, since {reason}"
+
+
+@pytest.mark.parametrize("digest", [None, f"{AT_PLACE}cafe"])
+def test_no_promise_where_the_data_may_be_another(digest):
+    """The paper's results are of MNIST; data of which only name, form and place are known may be anything."""
+    task = replace(MNIST_HERE, dataset=replace(MNIST_HERE.dataset, digest=digest))
+    first = recommend(paper_memory(), task, functions=["SIN2"], **ON_MNIST).proposals[0]
+    assert first.expected is None
 
 
 def test_the_same_lrs_up_to_the_best_test_are_enough():
