@@ -8,7 +8,7 @@ signals, the same snapshots. What it adds: any LR policy, and the eight metrics 
   python -m lrbench_caffe.train solver.prototxt --lr "FIX(k0=0.1) ; 20000: SINEXP(k0=0.0001, k1=0.9, \
 gamma=0.99994, l=2000)"
   python -m lrbench_caffe.train solver.prototxt                  (the solver's own lr_policy)
-  python -m lrbench_caffe.train solver.prototxt --resume         (go on from the newest snapshot)
+  python -m lrbench_caffe.train solver.prototxt --resume         (continue from the newest snapshot)
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TextIO, cast
 
@@ -30,14 +31,16 @@ from lrbench_caffe.runtime.info import caffe_info
 from lrbench_caffe.runtime.locate import find_caffe_python
 from lrbench_caffe.streams import Unbreakable
 from lrbench_caffe.training.flags import RUNS, add_flags, prepare, run_to_resume, without_glog_flags
+from lrbench_caffe.training.logfollower import LogFollower
 from lrbench_caffe.training.monitor import ScheduleMonitor
 from lrbench_caffe.training.observer import Observer
 from lrbench_caffe.training.progress import ProgressDisplay
 from lrbench_caffe.training.recorder import Recorder
-from lrbench_caffe.training.rundir import RunDirectory
+from lrbench_caffe.training.rundir import RunDirectory, mark_latest
 from lrbench_caffe.training.session import Session
 from lrbench_caffe.training.settings import RunSettings
 from lrbench_caffe.training.signals import Signals
+from lrbench_caffe.training.snapshots import ready_prefix
 from lrbench_caffe.training.trainer import Outcome
 
 
@@ -58,6 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     if dropped:
         say(f"note: {' '.join(dropped)}: ignored; Caffe's log is caffe.log in the run directory")
+    if args.publish and not args.out:
+        raise InputError("--publish: belongs to --out; without it snapshots are at snapshot_prefix anyway")
     if not args.no_db:
         resolve_url(args.db)
     python = find_caffe_python(args.caffe_python)
@@ -66,13 +71,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings, solver, messages = prepare(args, python, info, resumed, say)
     if args.preview:
         return _preview(args, console, settings)
+    publish = args.publish or not args.out
+    if publish:
+        for remark in ready_prefix(solver):
+            say(f"note: {remark}")
     run = resumed or _new_run(args, settings)
     run.lock()
     try:
-        session = Session(
-            python, info, messages, solver, settings, run, publish=not args.out, until=args.until
-        )
-        return _train(args, console, session, resumed is not None)
+        session = Session(python, info, messages, solver, settings, run, publish=publish, until=args.until)
+        mark_latest(RUNS, run)
+        with LogFollower(run.log) if args.log_to_stderr else nullcontext():
+            return _train(args, console, session, resumed is not None)
     finally:
         run.release()
 
@@ -87,7 +96,7 @@ def _preview(args: argparse.Namespace, console: Console, settings: RunSettings) 
     console.print(terminal_table(rows))
     if policy.pending:
         console.print(
-            f"{policy.pending}: the LR goes on only when the plateau is found, which no preview can know",
+            f"{policy.pending}: the next part begins when the plateau is found, which no preview can know",
             highlight=False, markup=False, soft_wrap=True,
         )  # fmt: skip
     try:
@@ -122,7 +131,7 @@ def _new_run(args: argparse.Namespace, settings: RunSettings) -> RunDirectory:
     if args.out:
         run = RunDirectory(Path(args.out))
         if run.exists:
-            raise InputError(f"--out: {args.out} holds a run already; --resume goes on with it")
+            raise InputError(f"--out: {args.out} holds a run already; --resume continues it")
         return run
     policy = settings.bound_policy().functions[0].lower()
     name = f"{Path(settings.solver).stem}-{policy}-{time.strftime('%Y%m%d-%H%M%S')}"
@@ -140,7 +149,8 @@ def _say_start(console: Console, session: Session, resumed: bool) -> None:
     if settings.threads > 1:
         device += f" on {settings.threads} threads"
     lines = [
-        f"run directory: {session.run.path}  (seed {settings.seed}, {device}, {settings.max_iter} iterations)"
+        f"run directory: {session.run.path}",  # nothing else in this line: programs read it
+        f"seed {settings.seed}, {device}, {settings.max_iter} iterations",
     ]
     lines += [f"note: the snapshot {name} is damaged or missing" for name in session.damaged]
     if session.start:
@@ -171,10 +181,10 @@ def _finish(
         print(f"error: {outcome.reason}", file=Unbreakable(sys.stderr))
         return 1
     if outcome.status == "stopped":
-        hint = f"--resume --out {run.path}"
         console.print(
-            f"stopped at iteration {outcome.iteration}; {hint} goes on", highlight=False, soft_wrap=True
-        )
+            f"stopped at iteration {outcome.iteration}; continue with: --resume --out {run.path}",
+            highlight=False, markup=False, soft_wrap=True,
+        )  # fmt: skip
     return 0
 
 

@@ -172,7 +172,7 @@ class _Reader:
         shapes = [_blobs(net, session) for net in tests]
         solver = Solver(self.path, message, {}, train, self._source(train, session), test_nets)
         known = all(t.scores is None or t.scores.scores in s for t, s in zip(test_nets, shapes))
-        return solver, Opened(session.start, 0, shapes if known else [])
+        return solver, Opened(0, [], shapes if known else [])
 
     def _solver_message(self, session: Session) -> Any:
         if session.solver is not None:

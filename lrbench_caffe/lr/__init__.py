@@ -14,7 +14,7 @@ from .composition import Composition, Segment
 from .defaults import Completed, Filled, complete, complete_text
 from .errors import PolicyError
 from .functions import FUNCTIONS, PAPER_FUNCTIONS, FunctionRow, LRFunction, describe_functions
-from .native import from_caffe
+from .native import current_step, from_caffe
 from .plateau import PlateauWatch, Trigger
 from .policy import FunctionPolicy, Policy
 from .text import parse
@@ -35,6 +35,7 @@ __all__ = [
     "Trigger",
     "complete",
     "complete_text",
+    "current_step",
     "describe_functions",
     "from_caffe",
     "parse",

@@ -72,13 +72,33 @@ def _step(solver: _Solver) -> Policy:
     return _relaxed("STEP", k0=solver.base_lr, gamma=solver.gamma, l=solver.stepsize)
 
 
-def _multistep(solver: _Solver) -> Policy:
+def _boundaries(stepvalue: Sequence[int]) -> list[int]:
+    """The iterations at which multistep takes its steps: one per iteration at most."""
     boundaries: list[int] = []
-    for value in solver.stepvalue:
+    for value in stepvalue:
         boundaries.append(max(value, boundaries[-1] + 1 if boundaries else 0))
+    return boundaries
+
+
+def _multistep(solver: _Solver) -> Policy:
+    boundaries = _boundaries(solver.stepvalue)
     if not boundaries:
         return _relaxed("FIX", k0=solver.base_lr)
     return _relaxed("NSTEP", k0=solver.base_lr, gamma=solver.gamma, l=boundaries)
+
+
+def current_step(lr_policy: str, iteration: int, *, stepsize: int = 0, stepvalue: Sequence[int] = ()) -> int:
+    """The steps that Caffe's solver state of ``iteration`` holds: those up to the last update's LR.
+
+    >>> [current_step("multistep", iteration, stepvalue=[10, 50]) for iteration in (10, 11, 50, 51)]
+    [0, 1, 1, 2]
+    """
+    last = iteration - 1
+    if lr_policy == "step" and stepsize > 0:
+        return max(0, last) // stepsize
+    if lr_policy == "multistep":
+        return sum(boundary <= last for boundary in _boundaries(stepvalue))
+    return 0
 
 
 _NATIVE: dict[str, Callable[[_Solver], Policy]] = {

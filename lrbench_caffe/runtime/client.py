@@ -63,8 +63,6 @@ class OpenRequest:
         stop: the iteration at which the training ends.
         iter_size: the solver's iter_size.
         gpu: the GPU's id, None for the CPU.
-        snapshot: a solver state to restore.
-        weights: caffemodels to copy weights from.
         own_policy: whether Caffe computes the LR by the solver's own lr_policy.
         gradients: the options of the Caffe 1.0 way; None where base_lr is written, or own_policy.
         layers: the library of fast layers, None for Caffe's own.
@@ -75,8 +73,6 @@ class OpenRequest:
     stop: int
     iter_size: int = 1
     gpu: int | None = None
-    snapshot: str | None = None
-    weights: Sequence[str] = ()
     own_policy: bool = False
     gradients: dict[str, Any] | None = None
     layers: str | None = None
@@ -84,20 +80,35 @@ class OpenRequest:
 
 
 @dataclass(frozen=True)
-class Opened:
-    """What the worker says of a loaded solver.
+class LayerParameters:
+    """The parameters of one layer of a net.
 
     Attributes:
-        iteration: updates done.
+        name: the layer's.
+        numbers: of each of its parameters in the net, which counts from 0; shared ones have one number.
+        shapes: of each.
+    """
+
+    name: str
+    numbers: tuple[int, ...]
+    shapes: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What the worker says of an opened solver.
+
+    Attributes:
         parameters: learnable parameters of the training net; shared ones count once.
+        nets: all layers of the training net and of each test net, in their order.
         test_shapes: the shape of each blob, for each test net.
         train_shapes: the shape of each blob of the training net.
         layers: "fast" or "stock", whichever it trains with.
         layers_problem: why it does not use the fast layers that it was given.
     """
 
-    iteration: int
     parameters: int
+    nets: list[list[LayerParameters]]
     test_shapes: list[dict[str, list[int]]]
     layers: str = "stock"
     layers_problem: str | None = None
@@ -205,17 +216,22 @@ class Worker:
     # -- requests -------------------------------------------------------------------------------
 
     def open(self, request: OpenRequest) -> Opened:
-        """Load the solver."""
+        """Open the solver: its nets are there, with random weights."""
         self._send("open", **vars(request))
         fields, _ = self._expect("opened")
         return Opened(
-            int(fields["iteration"]),
             int(fields["parameters"]),
+            [[_layer_parameters(*layer) for layer in net] for net in fields["nets"]],
             fields["test_shapes"],
             fields["layers"],
             fields["layers_problem"],
             fields["train_shapes"],
         )
+
+    def load(self, snapshot: str | None = None, weights: Sequence[str] = ()) -> int:
+        """Restore a solver state, or copy the weights of caffemodels; returns the iteration."""
+        self._send("load", snapshot=snapshot, weights=list(weights))
+        return int(self._expect("loaded")[0]["iteration"])
 
     def replay(self, nets: list[dict[str, Any]], progress: Callable[[int, int], None]) -> None:
         """Advance data cursors and random generators; ``nets`` as the worker's replay wants them."""
@@ -408,6 +424,12 @@ class Worker:
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         words = last_words(self.log, self._log_start)
         return TrainingError(f"Caffe {how}" + (f": {words}" if words else ""))
+
+
+def _layer_parameters(name: str, blobs: list[Any]) -> LayerParameters:
+    return LayerParameters(
+        name, tuple(number for number, _ in blobs), tuple(tuple(shape) for _, shape in blobs)
+    )
 
 
 def _no_message(error: Exception) -> TrainingError:

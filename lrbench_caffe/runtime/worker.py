@@ -13,7 +13,8 @@ is MAGIC, so that the driver can tell a worker from a program that prints someth
 What the driver asks, and what comes back:
 
     (start)                        hello: versions, layer types, what this Caffe can do
-    open      solver file, ...     opened: iteration, number of parameters, the test nets' blob shapes, layers
+    open      solver file, ...     opened: the nets' parameters, the test nets' blob shapes, layers
+    load      snapshot, weights    loaded: the iteration
     replay    passes               progress..., replayed: the training data stands where it stood then
     run       lrs, stop            losses..., ran: one learning rate for each of the next iterations
     pause     (meanwhile)          the run ends before its next update, a test pass with "cancelled"
@@ -331,7 +332,6 @@ class Training(object):
         self.solver = caffe.get_solver(native(request["solver"]))
         self.net = self.solver.net
         self.test_nets = list(self.solver.test_nets)
-        self.load(request)
         self.loss_blobs = self.find_loss_blobs(self.net)
         if request.get("gradients"):
             self.update = GradientUpdate(self, request["gradients"])
@@ -343,11 +343,25 @@ class Training(object):
         self.next_lr = 0.0
 
     def load(self, request):
-        if request.get("snapshot"):
+        """Restore a solver state, or copy weights into all nets, as ``caffe train`` does."""
+        if request["snapshot"]:
             self.solver.restore(native(request["snapshot"]))
-        for weights in request.get("weights") or ():
+        for weights in request["weights"]:
             for net in [self.net] + self.test_nets:
                 net.copy_from(native(weights))
+        self.channel.send("loaded", iteration=self.solver.iter)
+
+    @staticmethod
+    def parameters_of(net):
+        """[name, [[number, shape] of each parameter]] for each layer; shared parameters have one number."""
+        numbers, layers = {}, []
+        for name, layer in zip(net._layer_names, net.layers):
+            blobs = []
+            for blob in layer.blobs:
+                address = blob.data.__array_interface__["data"][0]
+                blobs.append([numbers.setdefault(address, len(numbers)), list(blob.shape)])
+            layers.append([name, blobs])
+        return layers
 
     @staticmethod
     def find_loss_blobs(net):
@@ -362,8 +376,8 @@ class Training(object):
                 for blob in layer.blobs:
                     counts[blob.data.__array_interface__["data"][0]] = blob.count
         return {
-            "iteration": self.solver.iter,
             "parameters": sum(counts.values()),
+            "nets": [self.parameters_of(net) for net in [self.net] + self.test_nets],
             "layers": self.layers,
             "layers_problem": self.layers_problem,
             "train_shapes": self.shapes(self.net),
@@ -440,7 +454,9 @@ class Training(object):
 
     def serve(self, request, arrays):
         kind = request["kind"]
-        if kind == "run":
+        if kind == "load":
+            self.load(request)
+        elif kind == "run":
             self.first, self.lrs, self.running = self.solver.iter, arrays["lrs"], True
         elif kind == "test":
             self.test(request)

@@ -16,6 +16,7 @@ from lrbench_caffe.prototxt.solver import Solver, load_solver
 from lrbench_caffe.runtime.client import HANG_SECONDS, CaffeInfo
 from lrbench_caffe.runtime.locate import CaffePython
 from lrbench_caffe.task import describe_task
+from lrbench_caffe.training.beginning import find_state
 from lrbench_caffe.training.continuation import fingerprint, resumed_settings
 from lrbench_caffe.training.experience import AUTO, experienced_policy, wants_experience
 from lrbench_caffe.training.rundir import RunDirectory, find_newest
@@ -30,16 +31,18 @@ from lrbench_caffe.training.settings import (
     choose_policy,
     choose_seed,
     choose_threads,
+    unopened_start,
 )
 from lrbench_caffe.training.signals import EFFECTS
-from lrbench_caffe.training.snapshots import state_iteration
 from lrbench_caffe.training.ways import AUTO as AUTO_WAY
 from lrbench_caffe.training.ways import choose_way
 
 RUNS = Path("runs")
 LARGEST = 2**31 - 1  # of an int32, what Caffe counts with
 
-_GLOG = re.compile(r"--?(?:(log_dir|minloglevel|stderrthreshold|v)|(?:no)?(?:also)?logtostderr)(=.*)?")
+_GLOG = re.compile(r"--?(log_dir|minloglevel|stderrthreshold|v)(=.*)?")
+_GLOG_TO_STDERR = re.compile(r"--?(no)?(?:also)?logtostderr(?:=(.*))?")
+_FALSE = ("false", "f", "no", "n", "0")  # as gflags reads a bool
 
 Say = Callable[[str], None]
 
@@ -50,7 +53,8 @@ def add_flags(p: cli.Parser) -> None:
     p.add_argument("solver_file", nargs="?", metavar="SOLVER", help="the solver.prototxt")
     caffe = p.add_argument_group(
         "as in caffe train",
-        "accepted for scripts and ignored: glog's flags (-log_dir, -logtostderr, -v, ...)",
+        "also: -logtostderr and -alsologtostderr; accepted for scripts and ignored: glog's other flags "
+        "(-log_dir, -minloglevel, -stderrthreshold, -v)",
     )
     caffe.add_argument("-solver", "--solver", metavar="FILE", help="the solver.prototxt, as a flag")
     caffe.add_argument(
@@ -60,12 +64,14 @@ def add_flags(p: cli.Parser) -> None:
         help="train on this GPU; all: the only one; none: the CPU (default: the solver's mode, else none)",
     )
     caffe.add_argument("-snapshot", "--snapshot", metavar="FILE", help="a .solverstate to start from")
-    caffe.add_argument("-weights", "--weights", metavar="FILES", help="caffemodels to start from, by commas")
+    caffe.add_argument(
+        "-weights", "--weights", metavar="FILES", help="comma-separated caffemodels to start from"
+    )
     caffe.add_argument(
         "-level", "--level", type=int, metavar="N", help="level of the training net (default: 0)"
     )
     caffe.add_argument(
-        "-stage", "--stage", type=_names, metavar="NAMES", help="stages of the training net, by commas"
+        "-stage", "--stage", type=_names, metavar="NAMES", help="comma-separated stages of the training net"
     )
     for name, default in (("sigint", "stop"), ("sighup", "snapshot")):
         flag = f"{name}_effect"
@@ -91,7 +97,7 @@ def add_flags(p: cli.Parser) -> None:
     )
     run.add_argument(
         "--until", type=int, metavar="N",
-        help="stop at this iteration with a snapshot, for --resume to go on; max_iter stays what it is",
+        help="pause after iteration N with a snapshot; continue with --resume. max_iter is unchanged",
     )  # fmt: skip
     run.add_argument("--test-interval", type=int, metavar="N", help="test this often instead of the solver's")
     run.add_argument(
@@ -102,15 +108,23 @@ def add_flags(p: cli.Parser) -> None:
         help=f"the run directory (default: a new one in {RUNS}/); with --preview the plot's file",
     )  # fmt: skip
     run.add_argument(
-        "--resume", action="store_true", help="go on with --out DIR, else with this solver's newest run"
+        "--resume", action="store_true", help="continue --out DIR, else this solver's newest run"
     )
     run.add_argument(
+        "--publish", action="store_true",
+        help="with --out: also put the snapshots at the solver's snapshot_prefix, as without --out",
+    )  # fmt: skip
+    run.add_argument(
+        "--log-to-stderr", action="store_true",
+        help="also print Caffe's log on stderr as it is written, as caffe train does",
+    )  # fmt: skip
+    run.add_argument(
         "--checkpoint-minutes", type=float, default=10.0, metavar="M",
-        help="make a snapshot of one's own against a kill this often; 0: never (default: 10)",
+        help="also snapshot every M minutes, so that a kill loses little; 0: never (default: 10)",
     )  # fmt: skip
     run.add_argument(
         "--hang-timeout", type=float, default=HANG_SECONDS, metavar="SECONDS",
-        help=f"take Caffe for hung when it is silent this long; 0: never (default: {HANG_SECONDS:g})",
+        help=f"treat Caffe as hung after SECONDS without output; 0: never (default: {HANG_SECONDS:g})",
     )  # fmt: skip
     run.add_argument(
         "--db", metavar="URL", help="the LR database (default: LRBENCH_DB, else the embedded one)"
@@ -138,19 +152,27 @@ def _names(text: str) -> list[str]:
 
 
 def without_glog_flags(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The arguments without the flags of Caffe's log that scripts pass on, and those flags."""
+    """The arguments without the flags of Caffe's log that scripts pass on, and those that are ignored.
+
+    -logtostderr and -alsologtostderr become --log-to-stderr.
+    """
     rest: list[str] = []
     dropped: list[str] = []
+    to_stderr = {"": False, "also": False}
     todo = iter(arguments)
     for argument in todo:
+        switch = _GLOG_TO_STDERR.fullmatch(argument)
         match = _GLOG.fullmatch(argument)
-        if match is None:
+        if switch:
+            on = not switch[1] and (switch[2] or "").lower() not in _FALSE
+            to_stderr["also" if "also" in argument else ""] = on  # the last one counts
+        elif match:
+            dropped.append(argument)
+            if not match[2]:
+                dropped.extend(value for value in [next(todo, None)] if value is not None)
+        else:
             rest.append(argument)
-            continue
-        dropped.append(argument)
-        if match[1] and not match[2]:
-            next(todo, None)  # its value
-    return rest, dropped
+    return rest + ["--log-to-stderr"] * any(to_stderr.values()), dropped
 
 
 def _solver_path(args: argparse.Namespace, resumed: RunDirectory | None) -> Path:
@@ -167,9 +189,15 @@ def run_to_resume(args: argparse.Namespace) -> RunDirectory | None:
         return None
     for flag in ("snapshot", "weights"):
         if getattr(args, flag):
-            raise InputError(f"--resume goes on from the run's own snapshot; --{flag} does not go with it")
+            raise InputError(
+                f"--resume continues from the run's own snapshot, --{flag} starts a new run; "
+                "allowed: one of them"
+            )
     if args.out:
-        run = RunDirectory(Path(args.out))
+        path = Path(args.out)
+        if path.is_symlink():  # runs/latest: the run keeps its own name
+            path = path.parent / path.readlink()
+        run = RunDirectory(path)
         run.read()
         return run
     return find_newest(RUNS, _solver_path(args, None))
@@ -233,8 +261,8 @@ def _new_settings(
     gpu = choose_gpu(args.gpu, solver, info)
     test_interval = args.test_interval or solver.message.test_interval
     if args.snapshot:
-        start = state_iteration(Path(args.snapshot), messages)
-        if start is not None and start >= max_iter:
+        start = find_state(Path(args.snapshot), messages).stored.iteration
+        if start >= max_iter:
             raise InputError(f"--snapshot: {args.snapshot} is at iteration {start}; max_iter is {max_iter}")
     weights = check_weights(args.weights, solver, messages) if not args.snapshot else []
     chosen = _choose(args, solver, info, python, gpu, max_iter, say)
@@ -257,6 +285,7 @@ def _new_settings(
         fingerprint=fingerprint(solver),
         layers=layers,
         threads=choose_threads(1 if args.threads is None else args.threads, layers),
+        start=unopened_start(args.snapshot, weights),
     )
 
 

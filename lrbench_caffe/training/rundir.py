@@ -33,6 +33,8 @@ import numpy as np
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.metrics import Measurement
 
+LATEST = "latest"  # beside the runs: a symbolic link to the one that was begun or continued last
+
 
 class RunDirectory:
     """One run's files.
@@ -83,6 +85,19 @@ class RunDirectory:
                 with contextlib.suppress(OSError):
                     file.close()
         self._iterations = self._lock = None
+
+    def discard(self) -> None:
+        """Remove what a run that never trained has left, so that its place is free again."""
+        for path in (
+            *self.prototxt.glob("*.prototxt"),
+            self.log,
+            self.path / "run.json",
+            self.path / ".lock",
+        ):
+            path.unlink(missing_ok=True)
+        for folder in (self.prototxt, self.snapshots, self.path):
+            with contextlib.suppress(OSError):  # something else is in there
+                folder.rmdir()
 
     @property
     def running(self) -> bool:
@@ -232,6 +247,8 @@ def find_newest(root: Path, solver: Path) -> RunDirectory:
     wanted = solver.resolve()
     newest: tuple[tuple[bool, float], RunDirectory] | None = None
     for path in root.glob("*/run.json"):
+        if path.parent.is_symlink():  # LATEST
+            continue
         run = RunDirectory(path.parent)
         try:
             if Path(run.read()["solver"]).resolve() != wanted:
@@ -244,6 +261,19 @@ def find_newest(root: Path, solver: Path) -> RunDirectory:
     if newest is None:
         raise InputError(f"--resume: no run of {solver} in {root}/ (--out DIR names another directory)")
     return newest[1]
+
+
+def mark_latest(root: Path, run: RunDirectory) -> None:
+    """Let ``root``/latest point to a run in there, where the file system has symbolic links."""
+    path = run.path.resolve()
+    if path.parent != root.resolve():
+        return
+    link, new = root / LATEST, root / f".{LATEST}.{os.getpid()}"
+    if link.exists() and not link.is_symlink():  # somebody's own
+        return
+    with contextlib.suppress(OSError):
+        new.symlink_to(path.name)
+        os.replace(new, link)
 
 
 def _last_written(folder: Path) -> float:

@@ -8,14 +8,15 @@ import platform
 import sys
 import time
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from lrbench_caffe import __version__
 from lrbench_caffe.database import safe_arguments
 from lrbench_caffe.errors import InputError, LRBenchError
+from lrbench_caffe.lr import current_step
 from lrbench_caffe.native.library import library_path
 from lrbench_caffe.prototxt.messages import Messages
 from lrbench_caffe.prototxt.patch import GRADIENTS, LR_POLICY, gradient_options, write_prototxts
@@ -26,6 +27,7 @@ from lrbench_caffe.runtime.client import HANG_SECONDS, CaffeInfo, Opened, OpenRe
 from lrbench_caffe.runtime.info import check_described
 from lrbench_caffe.runtime.locate import CaffePython
 from lrbench_caffe.task import solver_settings, task_of
+from lrbench_caffe.training.beginning import check_start, find_state
 from lrbench_caffe.training.monitor import ScheduleMonitor
 from lrbench_caffe.training.observer import Observer
 from lrbench_caffe.training.rundir import RunDirectory
@@ -94,6 +96,21 @@ class Session:
         Raises:
             TrainingError: Caffe died or hung, or a file could not be written.
         """
+        new = not self.run.exists
+        try:
+            return self._train(observers, signals, hang_seconds, checkpoint_seconds)
+        except InputError:
+            if new:  # it never trained: the same command, put right, may have the same --out
+                self.run.discard()
+            raise
+
+    def _train(
+        self,
+        observers: Sequence[Observer],
+        signals: Signals,
+        hang_seconds: float,
+        checkpoint_seconds: float,
+    ) -> Outcome:
         patched = self._write()
         free_dead_readers(self.solver.phase_nets)
         # Signals first: one that comes while Caffe starts stops the training once it can.
@@ -108,7 +125,10 @@ class Session:
                 signals,
                 checkpoint_seconds=checkpoint_seconds,
             )
-            return trainer.train(self._request(patched), self.start)
+            try:
+                return trainer.train(self._request(patched), self._load, self.start)
+            finally:
+                self.snapshots.forget_copies()
 
     def _worker(self, hang_seconds: float) -> Worker:
         try:
@@ -193,22 +213,43 @@ class Session:
         )
 
     def _request(self, patched: Path) -> OpenRequest:
-        state, weights = self.settings.snapshot, self.settings.weights
-        if self.start:
-            path, weights = self.snapshots.restorable(self.start)
-            state = str(path)
         return OpenRequest(
             solver=str(patched),
             stop=self.settings.max_iter,
             iter_size=self.solver.iter_size,
             gpu=self.settings.gpu,
-            snapshot=state,
-            weights=weights,
             own_policy=self.settings.lr_by == LR_POLICY,
             gradients=gradient_options(self.solver) if self.settings.lr_by == GRADIENTS else None,
             # Should it have gone since it was found, the worker says so and has Caffe's own.
             layers=str(library_path()) if self.settings.layers == "fast" else None,
             threads=self.settings.threads,
+        )
+
+    def _load(self, worker: Worker, opened: Opened, note: Callable[[str], None]) -> int:
+        """Give the opened nets what the run starts or continues from; returns the iteration."""
+        if self.start:
+            return worker.load(str(self.snapshots.restorable(self.start, self._step(self.start.iteration))))
+        settings = self.settings
+        state = find_state(Path(settings.snapshot), self.messages) if settings.snapshot else None
+        weights = [Path(name) for name in settings.weights]
+        start, remarks = check_start(
+            opened.nets, self.solver.type, self.messages, state=state, weights=weights
+        )
+        if settings.start.digest not in (None, start.digest):  # of a run without a snapshot of its own
+            raise InputError(f"--resume: {start.name} is not as it was when the run began")
+        for remark in remarks:
+            note(remark)
+        settings.start = start
+        self.run.update(start=asdict(start))
+        if state is None:
+            return worker.load(weights=settings.weights)
+        copy = self.snapshots.copy(state.stored.path, state.model, self._step(state.stored.iteration))
+        return worker.load(str(copy))
+
+    def _step(self, iteration: int) -> int:
+        message = self.solver.message
+        return current_step(
+            message.lr_policy, iteration, stepsize=message.stepsize, stepvalue=message.stepvalue
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,9 @@ from lrbench_caffe.native.library import find_library
 from lrbench_caffe.prototxt.messages import Messages, shortest
 from lrbench_caffe.prototxt.patch import BASE_LR, GRADIENTS
 from lrbench_caffe.prototxt.solver import Solver, fork_lr_fields
+from lrbench_caffe.records import SCRATCH, UNKNOWN_START, Start
 from lrbench_caffe.runtime.client import CaffeInfo
+from lrbench_caffe.training.caffefiles import read_model
 
 NATIVE = "the solver's lr_policy"  # where a policy comes from that was not given
 
@@ -38,6 +40,7 @@ class RunSettings:
         fingerprint: of the solver file and its nets when the run began (see continuation).
         layers: "fast" or "stock", as the run was trained; see ``lrbench_caffe.native``.
         threads: that the fast layers work on; weights depend on how many, in rounding.
+        start: what the run began with; complete once Caffe has the nets.
     """
 
     solver: str
@@ -56,6 +59,7 @@ class RunSettings:
     fingerprint: dict[str, str] = field(default_factory=dict)
     layers: str = "stock"
     threads: int = 1
+    start: Start = SCRATCH
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -64,11 +68,15 @@ class RunSettings:
     def from_json(cls, record: Mapping[str, Any]) -> RunSettings:
         # Of runs from before there were others.
         former = GRADIENTS if record.get("gradients") else BASE_LR
-        record = {"layers": "stock", "threads": 1, "lr_by": former, **record}
+        record = {"layers": "stock", "threads": 1, "lr_by": former, "start": None, **record}
         try:
-            return cls(**{f.name: record[f.name] for f in fields(cls)})
+            settings = cls(**{f.name: record[f.name] for f in fields(cls)})
+            settings.start = _start(record["start"], settings)
         except KeyError as error:
             raise InputError(f"run.json has no field {error}") from error
+        except TypeError as error:
+            raise InputError(f"run.json: start: {error}") from error
+        return settings
 
     def recorded_policy(self) -> Policy:
         """The policy as a person would write it: Caffe's own with the decimals of the prototxt.
@@ -81,6 +89,18 @@ class RunSettings:
     def bound_policy(self) -> Policy:
         """The policy, ready to be evaluated. Caffe's own policies may hold values that ours do not allow."""
         return parse(self.policy, strict=False).bind(self.max_iter)
+
+
+def _start(record: Mapping[str, Any] | None, settings: RunSettings) -> Start:
+    """What run.json says of the start; of runs from before it did, only those from scratch are known."""
+    if record is not None:
+        return Start(**record)
+    return unopened_start(settings.snapshot, settings.weights)
+
+
+def unopened_start(snapshot: str | None, weights: Sequence[str]) -> Start:
+    """What is known of a run's start before Caffe has the nets."""
+    return UNKNOWN_START if snapshot or weights else SCRATCH
 
 
 @dataclass(frozen=True)
@@ -277,18 +297,16 @@ def check_weights(flag: str | None, solver: Solver, messages: Messages) -> list[
     Raises:
         InputError: a file that is missing or is no caffemodel.
     """
-    names = flag.split(",") if flag else []
+    entries = [flag] if flag else []
     where = "--weights" if flag else f"{solver.path}: weights"
     if not flag and "weights" in solver.message.DESCRIPTOR.fields_by_name:
-        names = [name for entry in solver.message.weights for name in entry.split(",")]
+        entries = list(solver.message.weights)
+    names = [name.strip() for entry in entries for name in entry.split(",")]
     for name in names:
         if not Path(name).is_file():
             raise InputError(f"{where}: no such file: {name}")
-        if Path(name).suffix != ".h5":  # HDF5 is for Caffe to read
-            try:
-                model = messages.read_binary("NetParameter", Path(name))
-            except InputError as error:
-                raise InputError(f"{where}: {error} (a .caffemodel file is needed)") from error
-            if not (model.layer or model.layers):
-                raise InputError(f"{where}: {name} holds no layers (a .caffemodel file is needed)")
+        try:
+            read_model(Path(name), messages)
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from error
     return names

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import glob
-import hashlib
 import os
 import shutil
 from collections.abc import Callable
@@ -13,10 +14,13 @@ from typing import Any
 
 from lrbench_caffe.errors import InputError, TrainingError
 from lrbench_caffe.prototxt.messages import Messages
+from lrbench_caffe.prototxt.solver import Solver
+from lrbench_caffe.training.caffefiles import HDF5, copy_state, file_sha256, read_model, read_state
 from lrbench_caffe.training.rundir import RunDirectory
 
 SUFFIXES = (("caffemodel", "solverstate"), ("caffemodel.h5", "solverstate.h5"))
-HDF5 = ".h5"
+_COPY = "resume"  # the name of the copy that Caffe restores from
+_FICLONE = 0x40049409  # Linux' ioctl that lets two files share their blocks until one is written
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,7 @@ class Snapshots:
         Raises:
             TrainingError: the files are incomplete; earlier snapshots are untouched.
         """
+        self._unshare(iteration)
         try:
             iteration = write()
             model, state = self._written(iteration)
@@ -80,14 +85,14 @@ class Snapshots:
         except (InputError, TrainingError) as error:
             room = shutil.disk_usage(self._run.path).free / 1e6
             # On a full disk the remains would hold the room that the run's record needs.
-            for path in self._folder.glob(f"{glob.escape(self.prefix.name)}_iter_{iteration}.*"):
+            for path in self._files(iteration):
                 path.unlink(missing_ok=True)
             raise TrainingError(
                 f"the snapshot of iteration {iteration} could not be written "
                 f"({room:.1f} MB free on the disk): {error}"
             ) from error
         snapshot = Snapshot(
-            iteration, model.name, state.name, _sha256(model), _sha256(state), seconds, automatic
+            iteration, model.name, state.name, file_sha256(model), file_sha256(state), seconds, automatic
         )
         replaced = [old for old in self.all() if old.automatic and old.iteration < iteration]
         self._run.append("snapshots.jsonl", asdict(snapshot))
@@ -98,6 +103,15 @@ class Snapshots:
             self._publish(self._public, model, state)
         return snapshot
 
+    def _files(self, iteration: int) -> list[Path]:
+        return list(self._folder.glob(f"{glob.escape(self.prefix.name)}_iter_{iteration}.*"))
+
+    def _unshare(self, iteration: int) -> None:
+        """Let Caffe write new files: over a hard link it would write over what was published."""
+        for path in self._files(iteration):
+            if path.stat().st_nlink > 1:
+                path.unlink()
+
     def _written(self, iteration: int) -> tuple[Path, Path]:
         for suffixes in SUFFIXES:
             model, state = (Path(f"{self.prefix}_iter_{iteration}.{suffix}") for suffix in suffixes)
@@ -106,40 +120,26 @@ class Snapshots:
         raise TrainingError(f"Caffe left no solver state at {self.prefix}_iter_{iteration}.*")
 
     def _check(self, model: Path, state: Path, iteration: int) -> None:
-        """Read both files back, as far as that is possible without Caffe."""
-        if state.suffix == HDF5:
-            for path in (model, state):
-                if path.stat().st_size == 0:
-                    raise InputError(f"{path} is empty")
-            return
-        message = self._messages.read_binary("SolverState", state)
-        if message.iter != iteration or not message.history:
-            raise InputError(f"{state} is of iteration {message.iter} with {len(message.history)} histories")
-        if not self._messages.read_binary("NetParameter", model).layer:
-            raise InputError(f"{model} holds no layers")
+        """Read both files back."""
+        stored = read_state(state, self._messages)
+        if stored.iteration != iteration or not stored.history:
+            raise InputError(
+                f"{state} is of iteration {stored.iteration} with {len(stored.history)} histories"
+            )
+        read_model(model, self._messages)
 
     def _publish(self, folder: Path, model: Path, state: Path) -> None:
-        """Copy both files to the user's prefix, each whole or not at all.
-
-        Copies, not links: ``caffe train`` may write over them, and the run must keep its own.
-        """
+        """Put both files at the user's prefix, each whole or not at all."""
+        target = folder / model.name
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            _replace(folder / model.name, lambda path: shutil.copyfile(model, path))
-            if state.suffix == HDF5:
-                _replace(folder / state.name, lambda path: shutil.copyfile(state, path))
-            else:
-                _replace(folder / state.name, lambda path: self._copy_state(state, folder / model.name, path))
+            _replace(target, lambda path: _share(model, path))
+            # A solver state names the file with its weights: the user's the user's, the run's the run's.
+            _replace(folder / state.name, lambda path: copy_state(state, path, self._messages, model=target))
         except OSError as error:
             raise TrainingError(
                 f"cannot write the snapshot to {folder}: {error.strerror}; it is in {model}"
             ) from error
-
-    def _copy_state(self, state: Path, model: Path, target: Path) -> None:
-        """Copy a solver state, so that it names ``model`` as the file with its weights."""
-        message = self._messages.read_binary("SolverState", state)
-        message.learned_net = str(model)
-        target.write_bytes(message.SerializeToString())
 
     # -- reading --------------------------------------------------------------------------------
 
@@ -174,26 +174,34 @@ class Snapshots:
     def _intact(self, snapshot: Snapshot) -> bool:
         try:
             return (
-                _sha256(self._folder / snapshot.model) == snapshot.model_sha256
-                and _sha256(self._folder / snapshot.state) == snapshot.state_sha256
+                file_sha256(self._folder / snapshot.model) == snapshot.model_sha256
+                and file_sha256(self._folder / snapshot.state) == snapshot.state_sha256
             )
         except OSError:
             return False
 
-    def restorable(self, snapshot: Snapshot) -> tuple[Path, list[str]]:
-        """What Caffe needs to restore a snapshot, wherever the run directory is now.
+    def restorable(self, snapshot: Snapshot, current_step: int) -> Path:
+        """The solver state that Caffe can restore, wherever the run directory is now.
 
-        Returns:
-            The solver state, and caffemodels to load behind it. A solver state names the file with its
-            weights, which may have been moved: a protobuf one is copied with the right name, an HDF5 one
-            cannot be changed here, and so its weights are loaded once more.
+        A solver state names the file with its weights, which may have been moved: this is a copy with the
+        right name. ``forget_copies`` removes it.
         """
-        model, state = self._folder / snapshot.model, self._folder / snapshot.state
-        if state.suffix == HDF5:
-            return state, [str(model)]
-        copy = self._folder / "resume.solverstate"
-        _replace(copy, lambda path: self._copy_state(state, model, path))
-        return copy, []
+        state = self._folder / snapshot.state
+        return self.copy(state, self._folder / snapshot.model, current_step)
+
+    def copy(self, state: Path, model: Path | None, current_step: int) -> Path:
+        """A copy of any solver state that names ``model``, for Caffe to restore."""
+        target = self._folder / (f"{_COPY}.solverstate" + (HDF5 if state.suffix == HDF5 else ""))
+        _replace(
+            target,
+            lambda path: copy_state(state, path, self._messages, model=model, current_step=current_step),
+        )
+        return target
+
+    def forget_copies(self) -> None:
+        """Remove what Caffe has restored from."""
+        for path in self._folder.glob(f"{_COPY}.*"):
+            path.unlink(missing_ok=True)
 
 
 def public_prefix(snapshot_prefix: str, solver: Path) -> Path:
@@ -205,19 +213,55 @@ def public_prefix(snapshot_prefix: str, solver: Path) -> Path:
     return prefix / solver.stem if prefix.is_dir() else prefix
 
 
+def ready_prefix(solver: Solver) -> list[str]:
+    """Find out before a training whether its snapshots can be written to the solver's snapshot_prefix.
+
+    Returns:
+        A remark where the folder was missing and has been made.
+
+    Raises:
+        InputError: nothing can be written there.
+    """
+    message = solver.message
+    if not (message.snapshot or message.snapshot_after_train):
+        return []
+    prefix = public_prefix(message.snapshot_prefix, solver.path)
+    folder, where = prefix.parent, f"{solver.path}: snapshot_prefix"
+    missing = not folder.exists()
+    probe = folder / f".{prefix.name}.{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(
+            f"{where}: cannot write to snapshot prefix {str(prefix)!r}: {error.strerror}; allowed: a "
+            "folder that can be written, or --out DIR, which keeps the snapshots in DIR"
+        ) from error
+    return [f"{where}: the folder {folder} was missing and has been made"] if missing else []
+
+
+def _share(source: Path, target: Path) -> None:
+    """Give a file a second place that takes no further room where the disk allows it, else copy it.
+
+    Blocks that are shared until one file is written over are the safer way; few file systems have them.
+    """
+    with contextlib.suppress(OSError):
+        with source.open("rb") as old, target.open("xb") as new:
+            fcntl.ioctl(new, _FICLONE, old.fileno())
+        return
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
 def _snapshot(row: dict[str, Any]) -> Snapshot | None:
     try:
         return Snapshot(**row)
     except TypeError:  # written by another version, or damaged
         return None
-
-
-def _sha256(path: Path) -> str:
-    hasher = hashlib.sha256()
-    with path.open("rb") as file:
-        while part := file.read(1 << 20):
-            hasher.update(part)
-    return hasher.hexdigest()
 
 
 def _replace(target: Path, write: Callable[[Path], object]) -> None:
@@ -228,21 +272,3 @@ def _replace(target: Path, write: Callable[[Path], object]) -> None:
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def state_iteration(state: Path, messages: Messages) -> int | None:
-    """The iteration of a .solverstate that a user names; None for HDF5, which only Caffe can read.
-
-    Raises:
-        InputError: the file or its caffemodel is missing or incomplete.
-    """
-    if not state.is_file():
-        raise InputError(f"--snapshot: no such file: {state}")
-    if state.suffix == ".h5":
-        return None
-    message = messages.read_binary("SolverState", state)
-    if not message.history:
-        raise InputError(f"--snapshot: {state} is not a solver state (a .solverstate file is needed)")
-    if message.learned_net and not Path(message.learned_net).is_file():
-        raise InputError(f"--snapshot: {state} belongs to {message.learned_net}, which does not exist")
-    return int(message.iter)

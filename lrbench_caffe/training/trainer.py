@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from lrbench_caffe.errors import LRBenchError, TrainingError
+from lrbench_caffe.errors import InputError, LRBenchError, TrainingError
 from lrbench_caffe.prototxt.nets import has_plain_softmax_loss
 from lrbench_caffe.prototxt.solver import Solver
-from lrbench_caffe.runtime.client import OpenRequest, Worker
+from lrbench_caffe.runtime.client import Opened, OpenRequest, Worker
 from lrbench_caffe.training.divergence import DivergenceWatch
 from lrbench_caffe.training.evaluator import measure
 from lrbench_caffe.training.monitor import ScheduleMonitor
@@ -23,6 +23,8 @@ from lrbench_caffe.training.signals import Signals
 from lrbench_caffe.training.snapshots import Snapshot, Snapshots
 
 AS_ASKED = "as --until asks"  # the reason of a part that ended where it was to
+
+Load = Callable[[Worker, Opened, Callable[[str], None]], int]
 
 
 @dataclass(frozen=True)
@@ -70,27 +72,29 @@ class Trainer:
         self._signals = signals
         self._checkpoint_seconds = checkpoint_seconds
         self._divergence = DivergenceWatch(has_plain_softmax_loss(solver.train))
-        self._iteration = 0
+        self._iteration = self._first = 0  # the first is where this session begins
         self._verdict: str | None = None
         self._measured = False  # whether the test due at this iteration is done
         self._since_test: list[np.ndarray] = []  # training losses since the previous test
         self._began = self._saved = time.monotonic()
-        self._last_snapshot = -1
+        self._last_snapshot: tuple[int, bool] | None = None  # its iteration, and whether it is automatic
 
-    def train(self, request: OpenRequest, resumed: Snapshot | None = None) -> Outcome:
+    def train(self, request: OpenRequest, load: Load, resumed: Snapshot | None = None) -> Outcome:
         """Train until max_iter, the end of the session, a stop or divergence.
 
         Args:
             request: how the worker opens the solver.
-            resumed: this run's own snapshot that ``request`` restores, None for a new run.
+            load: gives the opened nets what they start from.
+            resumed: this run's own snapshot that ``load`` restores, None for a new run.
 
         Raises:
+            InputError: the nets do not fit what they are to start from.
             TrainingError: Caffe died or hung, or a file could not be written. What was measured is on
                 disk, and the run's record says why it failed.
         """
         try:
             opened = self._worker.open(request)
-            self._iteration = opened.iteration
+            self._iteration = self._first = load(self._worker, opened, self._audience.note)
             if opened.layers_problem:
                 self._audience.note(
                     f"WARNING: Caffe's own layers instead of the fast ones: {opened.layers_problem} "
@@ -110,18 +114,28 @@ class Trainer:
             if isinstance(error, OSError):
                 reason = f"{error.filename or self._run.path}: {error.strerror}"
             self._record("failed", reason)
-            path = self._run.path
-            raise TrainingError(
-                f"{reason} (Caffe's log: {self._run.log}; to go on: --resume --out {path})"
-            ) from error
+            if isinstance(error, InputError):
+                raise
+            raise TrainingError(f"{reason} (Caffe's log: {self._run.log}{self._way_on()})") from error
         except KeyboardInterrupt:
             self._record("stopped", "interrupted twice, without a snapshot")
+            self._audience.note(f"ended without a snapshot of iteration {self._iteration}{self._way_on()}")
             raise
         except BaseException as error:
             self._record("failed", f"{type(error).__name__}: {error}")
             raise
         self._record(outcome.status, outcome.reason)
         return outcome
+
+    def _way_on(self) -> str:
+        """What --resume would do; nothing where it would fail in the same way."""
+        if self._iteration <= self._first:
+            return ""
+        resume = f"--resume --out {self._run.path}"
+        saved = self._snapshots.all()
+        if saved:
+            return f"; continue from iteration {saved[-1].iteration} with: {resume}"
+        return f"; there is no snapshot yet: {resume} starts from the beginning"
 
     def _record(self, status: str, reason: str | None) -> None:
         with contextlib.suppress(OSError):  # on a full disk the message on the screen has to do
@@ -149,7 +163,7 @@ class Trainer:
         rows = self._run.iterations()
         self._since_test = [rows[(rows[:, 0] >= last_test) & (rows[:, 0] < self._iteration), 2]]
         self._began -= resumed.seconds
-        self._last_snapshot = resumed.iteration
+        self._last_snapshot = (resumed.iteration, resumed.automatic)
         return len({m.iteration for m in past})
 
     # -- the loop -------------------------------------------------------------------------------
@@ -218,10 +232,11 @@ class Trainer:
     # -- snapshots and the end ------------------------------------------------------------------
 
     def _save(self, automatic: bool = False) -> None:
-        if self._last_snapshot != self._iteration:
+        # One that was made against a kill does not stand in for one that is wanted.
+        if self._last_snapshot not in ((self._iteration, False), (self._iteration, automatic)):
             seconds = round(time.monotonic() - self._began, 3)
             self._snapshots.take(self._worker.snapshot, self._iteration, seconds, automatic)
-            self._last_snapshot = self._iteration
+            self._last_snapshot = (self._iteration, automatic)
         self._saved = time.monotonic()
 
     def _save_if_due(self) -> None:
@@ -233,12 +248,9 @@ class Trainer:
     def _checkpoint_due(self) -> bool:
         return 0 < self._checkpoint_seconds < time.monotonic() - self._saved
 
-    def _save_after_train(self) -> None:
-        if self._solver.message.snapshot_after_train:
-            self._save()
-
     def _stop(self) -> Outcome:
-        self._save_after_train()
+        # There is always one to continue from; where the solver wants none it is the run's own.
+        self._save(automatic=not self._solver.message.snapshot_after_train)
         self._worker.write_log("Optimization stopped early.")
         return Outcome("stopped", "stopped by a signal", self._iteration)
 
@@ -249,6 +261,7 @@ class Trainer:
         return Outcome("stopped", AS_ASKED, self._iteration)
 
     def _finish(self) -> Outcome:
-        self._save_after_train()
+        if self._solver.message.snapshot_after_train:
+            self._save()
         self._worker.write_log("Optimization Done.")
         return Outcome("finished", None, self._iteration)

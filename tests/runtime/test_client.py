@@ -16,7 +16,7 @@ import pytest
 
 from lrbench_caffe.errors import InputError, TrainingError
 from lrbench_caffe.runtime import worker as protocol
-from lrbench_caffe.runtime.client import OpenRequest, TestPass, Worker, last_words
+from lrbench_caffe.runtime.client import LayerParameters, OpenRequest, TestPass, Worker, last_words
 from lrbench_caffe.runtime.info import caffe_info
 from lrbench_caffe.runtime.locate import CaffePython
 
@@ -34,8 +34,7 @@ def worker(fake_python, tmp_path):
     def worker(options=None, *, version="", hang_seconds=10.0, **request) -> Worker:
         (tmp_path / "solver.json").write_text(json.dumps(options or {}))
         made.append(Worker(fake_python(version), tmp_path / "caffe.log", hang_seconds=hang_seconds))
-        opened = made[-1].open(OpenRequest(str(tmp_path / "solver.json"), stop=1000, **request))
-        assert opened.iteration == 0
+        made[-1].open(OpenRequest(str(tmp_path / "solver.json"), stop=1000, **request))
         return made[-1]
 
     yield worker
@@ -69,8 +68,15 @@ def test_hello_and_open(fake_python, tmp_path):
         assert worker.info.descriptor == (tmp_path / "descriptor").read_bytes()
         assert (worker.info.caffe, worker.info.writable_base_lr) == ("1.0.0-fake", True)
         opened = worker.open(OpenRequest(str(tmp_path / "solver.json"), stop=10))
-        assert (opened.iteration, opened.parameters) == (5, 3)
+        net = [
+            LayerParameters("data", (), ()),
+            LayerParameters("ip", (0, 1), ((2,), (1,))),
+            LayerParameters("loss", (), ()),
+        ]
+        assert (opened.parameters, opened.nets) == (3, [net, net])
         assert opened.test_shapes == [{"s": [2, 2], "y": [2], "loss": [1]}]
+        assert worker.load() == 5
+        assert worker.load("x_iter_1000.solverstate") == 1000
         pid = worker.pid
     assert ended(pid)
 

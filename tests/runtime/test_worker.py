@@ -129,7 +129,7 @@ def test_open(opened):
     assert talk.events() == ["device 2", "mode GPU", "open solver.json"]
 
 
-def test_open_says_what_was_loaded(start, tmp_path):
+def test_open_says_what_there_is(start, tmp_path):
     solver = tmp_path / "solver.json"
     batch = {"scores": [[1, 2, 3], [4, 5, 6]], "labels": [0, 1], "loss": 0}
     # A BatchNorm's blobs are statistics, and a shared parameter is one parameter: 2 + 1 are learnt.
@@ -140,17 +140,22 @@ def test_open_says_what_was_loaded(start, tmp_path):
     talk.expect("hello")
     talk.ask("open", solver=str(solver), stop=10, iter_size=1, gpu=None)
     fields, _ = talk.expect("opened")
-    assert fields["iteration"] == 7
     assert fields["parameters"] == 3
+    net = [["data", []], ["ip", [[0, [2]], [1, [1]]]], ["norm", [[2, [3]]]], ["twin", [[0, [2]], [1, [1]]]]]
+    assert fields["nets"] == [[*net, ["loss", []]]] * 2
     assert fields["test_shapes"] == [{"s": [2, 3], "y": [2], "loss": [1]}]
 
 
 def test_restore_and_weights(opened):
     batch = {"scores": [[1, 2]], "labels": [0], "loss": 0}
-    talk = opened({"test_batches": [[batch]]}, weights=["a.caffemodel", "b.caffemodel"])
+    talk = opened({"test_batches": [[batch]]})
+    talk.ask("load", snapshot=None, weights=["a.caffemodel", "b.caffemodel"])
+    assert talk.expect("loaded") == ({"iteration": 0}, {})
     copies = [line for line in talk.events() if "copies" in line]
     assert copies == [f"{net} copies {name}.caffemodel" for name in "ab" for net in ("train", "test0")]
-    talk = opened(snapshot="x_iter_1000.solverstate", stop=2000)
+    talk = opened(stop=2000)
+    talk.ask("load", snapshot="x_iter_1000.solverstate", weights=[])
+    assert talk.expect("loaded") == ({"iteration": 1000}, {})
     assert "restore x_iter_1000.solverstate" in talk.events()
     assert talk.run(0.5) == ([1000.0], 1001)
 

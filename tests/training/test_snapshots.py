@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
+import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
+import h5py
+import numpy as np
 import pytest
 
 from lrbench_caffe.errors import InputError, TrainingError
 from lrbench_caffe.training.rundir import RunDirectory
-from lrbench_caffe.training.snapshots import Snapshots, public_prefix, state_iteration
+from lrbench_caffe.training.snapshots import Snapshots, public_prefix, ready_prefix
 
 
 @pytest.fixture
@@ -142,24 +148,49 @@ def test_a_run_can_be_moved(snapshots, run, messages, tmp_path):
     run.path.rename(moved)
     made = Snapshots(RunDirectory(moved), messages, Path("prefix/lenet"), publish=False)
     assert made.newest() == (taken, [])
-    state, weights = made.restorable(taken)
-    assert weights == []
+    state = made.restorable(taken, current_step=7)
     message = messages.read_binary("SolverState", state)
     assert (message.iter, message.learned_net) == (100, str(moved / "snapshots" / taken.model))
+    assert message.current_step == 7
+    made.forget_copies()
+    assert not state.exists()
+    assert made.newest() == (taken, [])
 
 
-def test_the_weights_of_an_hdf5_snapshot_are_loaded_from_the_run(snapshots, run):
-    """The name that an HDF5 state has for its weights cannot be changed here."""
+def write_hdf5(stem: Path, iteration: int) -> int:
+    """A snapshot as Caffe writes it in HDF5: a layer with two blobs of (5, 10) and (5)."""
+    with h5py.File(f"{stem}_iter_{iteration}.caffemodel.h5", "w") as file:
+        for number, shape in enumerate([(5, 10), (5,)]):
+            file[f"data/ip/{number}"] = np.full(shape, 0.5, dtype="f4")
+    with h5py.File(f"{stem}_iter_{iteration}.solverstate.h5", "w") as file:
+        file["iter"], file["current_step"] = iteration, 0
+        file["learned_net"] = np.array(f"gone/x_iter_{iteration}.caffemodel.h5".encode())
+        for number, shape in enumerate([(5, 10), (5,)]):
+            file[f"history/{number}"] = np.zeros(shape, dtype="f4")
+    return iteration
+
+
+def test_an_hdf5_snapshot_of_a_run_that_was_moved(snapshots, run):
+    made, _ = snapshots()
+    taken = made.take(lambda: write_hdf5(made.prefix, 5), 5, 1.0)
+    assert taken.state == "lenet_iter_5.solverstate.h5"
+    with h5py.File(made.restorable(taken, current_step=3)) as file:
+        # To the NUL, which Caffe needs at the end.
+        assert file["learned_net"][()] == str(run.snapshots / taken.model).encode()
+        assert file["learned_net"].dtype.itemsize == len(str(run.snapshots / taken.model)) + 1
+        assert (file["iter"][()], file["current_step"][()]) == (5, 3)
+
+
+def test_an_hdf5_snapshot_that_is_cut_short(snapshots):
     made, _ = snapshots()
 
     def write() -> int:
-        for suffix in ("caffemodel.h5", "solverstate.h5"):
-            Path(f"{made.prefix}_iter_5.{suffix}").write_bytes(b"HDF5")
+        write_hdf5(made.prefix, 5)
+        cut(Path(f"{made.prefix}_iter_5.solverstate.h5"))
         return 5
 
-    state, weights = made.restorable(made.take(write, 5, 1.0))
-    assert state == run.snapshots / "lenet_iter_5.solverstate.h5"
-    assert weights == [str(run.snapshots / "lenet_iter_5.caffemodel.h5")]
+    with pytest.raises(TrainingError, match=r"lenet_iter_5.solverstate.h5 cannot be read as HDF5"):
+        made.take(write, 5, 1.0)
 
 
 def test_a_failed_snapshot_leaves_others_alone_however_the_folder_is_spelt(
@@ -206,13 +237,67 @@ def test_published_where_caffe_train_would_have_written(snapshots, run, messages
     own = run.snapshots / taken.model
     assert Path(state.learned_net).read_bytes() == own.read_bytes()
     assert messages.read_binary("SolverState", run.snapshots / taken.state).learned_net == str(own)
-    Path(state.learned_net).write_bytes(b"written over by caffe train")
-    assert own.read_bytes() != b"written over by caffe train"
     take(150, automatic=True)
     assert sorted(path.name for path in public.parent.iterdir()) == [
         "lenet_iter_100.caffemodel",
         "lenet_iter_100.solverstate",
     ]
+
+
+def test_what_is_published_takes_no_second_room_and_is_never_half(snapshots, run, tmp_path, monkeypatch):
+    public = tmp_path / "user" / "lenet"
+    _, take = snapshots(public)
+    own, published = run.snapshots / take(100).model, Path(f"{public}_iter_100.caffemodel")
+    if not can_share_blocks(tmp_path):
+        assert published.samefile(own)
+    whole = published.read_bytes()
+    # Caffe writes the snapshot again, after a kill, and fails.
+    with pytest.raises(TrainingError):
+        take(100, break_it=lambda model, state: cut(model))
+    assert published.read_bytes() == whole
+
+    def no_links(*_: object) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", no_links)
+    own, published = run.snapshots / take(200).model, Path(f"{public}_iter_200.caffemodel")
+    assert published.read_bytes() == own.read_bytes()
+    assert not published.samefile(own)
+    assert sorted(path.name for path in public.parent.iterdir() if path.name.startswith(".")) == []
+
+
+def can_share_blocks(folder: Path) -> bool:
+    """Whether this disk has files that share blocks until one is written."""
+    (folder / "old").write_bytes(b"x" * 8192)
+    command = ["cp", "--reflink=always", folder / "old", folder / "new"]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def solver_with(messages, **fields):
+    message = messages.new("SolverParameter")
+    for name, value in fields.items():
+        setattr(message, name, value)
+    return SimpleNamespace(message=message, path=Path("mine.prototxt"))
+
+
+def test_a_prefix_where_nothing_can_be_written_is_known_before_the_training(messages, tmp_path):
+    (tmp_path / "file").touch()
+    prefix = f"{tmp_path}/file/lenet"
+    with pytest.raises(InputError, match=r"mine.prototxt: snapshot_prefix: cannot write to snapshot"):
+        ready_prefix(solver_with(messages, snapshot_prefix=prefix, snapshot=0))
+    with pytest.raises(InputError, match=re.escape(repr(prefix))):
+        ready_prefix(solver_with(messages, snapshot_prefix=prefix, snapshot=5, snapshot_after_train=False))
+    # As caffe train, which has nothing to write then.
+    nothing = solver_with(messages, snapshot_prefix=prefix, snapshot=0, snapshot_after_train=False)
+    assert ready_prefix(nothing) == []
+
+
+def test_a_missing_folder_for_snapshots_is_made_before_the_training(messages, tmp_path):
+    solver = solver_with(messages, snapshot_prefix=f"{tmp_path}/new/deep/lenet")
+    (remark,) = ready_prefix(solver)
+    assert f"the folder {tmp_path}/new/deep was missing and has been made" in remark
+    assert list((tmp_path / "new" / "deep").iterdir()) == []
+    assert ready_prefix(solver) == []
 
 
 def test_nowhere_to_publish(snapshots, tmp_path):
@@ -223,20 +308,3 @@ def test_nowhere_to_publish(snapshots, tmp_path):
     ):
         take(100)
     assert made.newest()[0].iteration == 100
-
-
-def test_a_state_that_the_user_names(files, messages, tmp_path):
-    files(tmp_path / "x", 250)
-    state, model = tmp_path / "x_iter_250.solverstate", tmp_path / "x_iter_250.caffemodel"
-    assert state_iteration(state, messages) == 250
-    with pytest.raises(InputError, match=re.escape(f"--snapshot: {model} is not a solver state")):
-        state_iteration(model, messages)
-    model.unlink()
-    with pytest.raises(
-        InputError, match=re.escape(f"--snapshot: {state} belongs to {model}, which does not exist")
-    ):
-        state_iteration(state, messages)
-    with pytest.raises(InputError, match=re.escape(f"--snapshot: no such file: {model}")):
-        state_iteration(model, messages)
-    (tmp_path / "x.solverstate.h5").touch()
-    assert state_iteration(tmp_path / "x.solverstate.h5", messages) is None

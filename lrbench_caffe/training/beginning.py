@@ -1,0 +1,208 @@
+"""What a new run begins with: random weights, caffemodels, or a solver state that the user names.
+
+All is checked here by Caffe's own rules before Caffe loads it, because Caffe aborts on what does not fit and
+says nothing about what it leaves out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lrbench_caffe.errors import InputError
+from lrbench_caffe.prototxt.messages import Messages
+from lrbench_caffe.records import SCRATCH, Start
+from lrbench_caffe.runtime.client import LayerParameters
+from lrbench_caffe.training.caffefiles import (
+    HDF5,
+    StoredLayer,
+    StoredState,
+    models_digest,
+    read_model,
+    read_state,
+    state_digest,
+)
+
+# History blobs for each parameter; the other types have one.
+_HISTORIES = {"AdaDelta": 2, "Adam": 2}
+
+_RENAME = "allowed: the same, or another name for the net's layer, which then starts with random weights"
+
+
+@dataclass(frozen=True)
+class GivenState:
+    """A solver state that the user names, and its weights.
+
+    Attributes:
+        stored: the solver state.
+        model: the caffemodel with its weights, None for a state that names none.
+        remark: a sentence where that is not the file that the state names, else None.
+    """
+
+    stored: StoredState
+    model: Path | None
+    remark: str | None = None
+
+
+def find_state(path: Path, messages: Messages) -> GivenState:
+    """A solver state and its weights: those that lie beside it, else those at the path inside of it.
+
+    Raises:
+        InputError: the solver state or its caffemodel is missing or incomplete.
+    """
+    if not path.is_file():
+        raise InputError(f"--snapshot: no such file: {path}")
+    try:
+        stored = read_state(path, messages)
+        named = Path(stored.learned_net) if stored.learned_net else None
+        model = _model_of(path, named)
+        if model:
+            read_model(model, messages)
+    except InputError as error:
+        raise InputError(f"--snapshot: {error}") from error
+    if model is None or named is None or _same_file(model, named):
+        return GivenState(stored, model)
+    return GivenState(stored, model, f"{path} names the weights {named}; those beside it are taken, {model}")
+
+
+def _model_of(state: Path, named: Path | None) -> Path | None:
+    suffix = ".caffemodel.h5" if state.suffix == HDF5 else ".caffemodel"
+    renamed = state.with_name(state.name.partition(".solverstate")[0] + suffix)
+    beside = [state.with_name(named.name)] if named else []
+    for model in (*beside, renamed, *([named] if named else [])):
+        if model.is_file():
+            return model
+    if named is None:
+        return None
+    raise InputError(
+        f"{state} belongs to {named}, which does not exist; allowed: that file, or {named.name} beside "
+        f"{state.name}"
+    )
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
+
+
+# -- what is loaded -----------------------------------------------------------------------------------
+
+
+def check_start(
+    nets: Sequence[Sequence[LayerParameters]],
+    solver_type: str,
+    messages: Messages,
+    *,
+    state: GivenState | None = None,
+    weights: Sequence[Path] = (),
+    where: str = "--weights",
+) -> tuple[Start, list[str]]:
+    """What a run with these nets begins with.
+
+    Args:
+        nets: the layers of the training net and of each test net, as Caffe made them.
+        solver_type: the solver's.
+        state: the solver state to begin with, None for none.
+        weights: the caffemodels to begin with.
+        where: where these were given, for messages.
+
+    Returns:
+        It, and what a person should know.
+
+    Raises:
+        InputError: Caffe would abort on it: parameters of other shapes, or the history of another net or of
+            another solver type.
+    """
+    if state:
+        models = [state.model] if state.model else []
+        filled, layers = _fill(models, nets[:1], messages, "--snapshot")
+        _check_history(state.stored, nets[0], solver_type)
+        digest = state_digest(state.stored.path, state.model, messages)
+        start = Start("snapshot", digest, iteration=state.stored.iteration, name=state.stored.path.name)
+        remarks = [state.remark] if state.remark else []
+        if filled < layers:
+            remarks.append(f"WARNING: snapshot: {filled} of {layers} layers filled; the others are random")
+        return start, remarks
+    if not weights:
+        return SCRATCH, []
+    filled, layers = _fill(weights, nets, messages, where)
+    name = ", ".join(path.name for path in weights)
+    remark = f"weights: {filled} of {layers} layers filled"
+    if not filled:
+        remark = f"WARNING: {remark}: {name} has no layer of a name in this net; all weights are random"
+    return Start("weights", models_digest(weights), filled, layers, name=name), [remark]
+
+
+def _fill(
+    models: Sequence[Path], nets: Sequence[Sequence[LayerParameters]], messages: Messages, where: str
+) -> tuple[int, int]:
+    """How many layers of the first net the models fill, and how many it has that could be filled."""
+    loaded: set[int] = set()
+    for model in models:
+        stored = read_model(model, messages)
+        try:
+            first, *_ = [_loaded(stored, net, model.suffix == HDF5) for net in nets]
+        except InputError as error:
+            raise InputError(f"{where}: {model}: {error}") from error
+        loaded |= first
+    learning = [layer for layer in nets[0] if layer.numbers]
+    return sum(loaded.issuperset(layer.numbers) for layer in learning), len(learning)
+
+
+def _loaded(model: Sequence[StoredLayer], net: Sequence[LayerParameters], hdf5: bool) -> set[int]:
+    """The numbers of the parameters that Caffe copies (Net::CopyTrainedLayersFrom): by the layer's name."""
+    targets: dict[str, LayerParameters] = {}
+    for layer in net if hdf5 else reversed(net):  # of two layers with one name the first; in HDF5 the last
+        targets[layer.name] = layer
+    loaded: set[int] = set()
+    for stored in model:
+        target = targets.get(stored.name)
+        if target is None:
+            continue
+        _check_fit(stored, target, hdf5)
+        loaded.update(number for i, number in enumerate(target.numbers) if i in stored.blobs)
+    return loaded
+
+
+def _check_fit(stored: StoredLayer, target: LayerParameters, hdf5: bool) -> None:
+    there, here = len(stored.blobs), len(target.numbers)
+    # An HDF5 file may lack parameters that are shared; if they are not, Caffe says so.
+    if there > here or (there < here and not hdf5):
+        raise InputError(
+            f"layer {stored.name!r} has {there} parameter blobs there and {here} in the net; {_RENAME}"
+        )
+    for number, shape in enumerate(target.shapes):
+        blob = stored.blobs.get(number)
+        if blob and not blob.fits(shape):
+            wanted = " x ".join(map(str, shape)) or "scalar"
+            raise InputError(
+                f"layer {stored.name!r}: blob {number} is {blob} there and {wanted} in the net; {_RENAME}"
+            )
+
+
+def _check_history(state: StoredState, net: Sequence[LayerParameters], solver_type: str) -> None:
+    """Raise an InputError for the history of another net or solver type; Caffe checks its length alone."""
+    shapes: dict[int, tuple[int, ...]] = {}
+    for layer in net:
+        shapes.update(zip(layer.numbers, layer.shapes))
+    wanted = _HISTORIES.get(solver_type, 1)
+    have, parameters = len(state.history), len(shapes)
+    other = 3 - wanted
+    if have == other * parameters and have != wanted * parameters:
+        kinds = {1: "SGD, Nesterov, AdaGrad and RMSProp write", 2: "AdaDelta and Adam write"}
+        raise InputError(
+            f"--snapshot: {state.path} has {have} history blobs for {parameters} parameters, as "
+            f"{kinds[other]} them; the solver's type is {solver_type!r}, which has {wanted * parameters}; "
+            "allowed: a solver of the same type, or --weights with the caffemodel for a new history"
+        )
+    fits = have == wanted * parameters and all(
+        blob.fits(shapes[number % parameters]) for number, blob in enumerate(state.history)
+    )
+    if not fits:
+        raise InputError(
+            f"--snapshot: {state.path} is of another net: its {have} history blobs do not fit the net's "
+            f"{parameters} parameters; allowed: a snapshot of this net, or --weights with the caffemodel"
+        )
