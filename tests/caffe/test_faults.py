@@ -342,6 +342,6 @@ def test_a_snapshot_prefix_that_cannot_be_written(workspace: Workspace) -> None:
     prefix = '"a_file/tiny"'
     workspace.write("solver.prototxt", nets.solver(snapshot=50, snapshot_prefix=prefix))
     done = workspace.train("solver.prototxt")
-    (path,) = (workspace.path / "runs").iterdir()
+    path = (workspace.path / "runs" / "latest").resolve()
     assert_failed(Run(path), done, "cannot write the snapshot to a_file")
     assert Run(path).state(50).is_file()

@@ -194,7 +194,7 @@ def test_interrupted_many_times_and_before_the_first_snapshot(workspace: Workspa
 def test_without_out_the_newest_run_of_the_solver_goes_on(workspace: Workspace) -> None:
     workspace.write("solver.prototxt", nets.solver(snapshot=50))
     workspace.train("solver.prototxt", "--lr", "fix").succeeded()
-    (run,) = (workspace.path / "runs").iterdir()
+    run = (workspace.path / "runs" / "latest").resolve()
     done = workspace.train("solver.prototxt", "--resume", "--max-iter", "150").succeeded()
     assert f"resumed at iteration 100, from {Path('runs') / run.name}" in done.out
     assert Run(run).record["iteration"] == 150
