@@ -2,12 +2,14 @@
 
 python -m lrbench_caffe.doctor
 python -m lrbench_caffe.doctor --caffe-python /opt/caffe-env/bin/python
+python -m lrbench_caffe.doctor --json
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import json
 import os
 import platform
 import subprocess
@@ -24,7 +26,7 @@ from lrbench_caffe.native.library import CHECK_LAYERS, SETUP, find_library
 from lrbench_caffe.runtime import worker
 from lrbench_caffe.runtime.client import CaffeInfo
 from lrbench_caffe.runtime.info import caffe_info
-from lrbench_caffe.runtime.locate import CaffePython, caffe_binary, find_caffe_python
+from lrbench_caffe.runtime.locate import CaffePython, caffe_program_of, find_caffe_python
 
 PACKAGES = ("numpy", "protobuf", "lmdb", "matplotlib", "rich", "psycopg2-binary")
 CHECK_SECONDS = 180.0  # of the fast layers' check, with the import of caffe from a cold disk
@@ -59,11 +61,12 @@ def examine(explicit: str | None) -> Iterator[Finding]:
     try:
         python = find_caffe_python(explicit)
         yield Finding("Caffe's Python", f"{' '.join(python.command)} ({python.origin})")
-        yield from _caffe(python, caffe_info(python, fresh=True))
+        info = caffe_info(python, fresh=True)
+        yield from _caffe(python, info)
+        program = caffe_program_of(info.path) or "none found with it"
+        yield Finding("caffe program", f"{program} (only for comparisons with caffe train)")
     except LRBenchError as error:
         yield Finding("Caffe", "none that works", str(error), fatal=True)
-    binary = caffe_binary()
-    yield Finding("caffe program", binary or "none (not needed; only for comparisons with caffe train)")
 
 
 def _packages() -> Iterator[Finding]:
@@ -86,7 +89,8 @@ def _caffe(python: CaffePython, info: CaffeInfo) -> Iterator[Finding]:
         yield Finding(
             "learning rate",
             "set through the gradients (base_lr is not writable, as in Caffe 1.0)",
-            "SGD and Nesterov only; a Caffe from December 2017 or newer serves the adaptive solvers too",
+            "--lr serves SGD and Nesterov only, a solver's own lr_policy all types; a Caffe from December 2017 "
+            "or newer serves all with both",
         )
     yield _device(info)
     yield Finding("layers", f"{len(info.layers)} types")
@@ -135,6 +139,7 @@ def _device(info: CaffeInfo) -> Finding:
 def parser() -> cli.Parser:
     p = cli.Parser(prog="python -m lrbench_caffe.doctor", description=__doc__)
     p.add_argument("--caffe-python", metavar="FILE", help="the Python that can import caffe")
+    p.add_argument("--json", action="store_true", help="print the findings as JSON")
     return p
 
 
@@ -142,6 +147,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args: argparse.Namespace = parser().parse_args(argv)
     console = Console()
     fatal = False
+    if args.json:
+        findings = list(examine(args.caffe_python))
+        print(json.dumps([vars(finding) for finding in findings], indent=2))
+        return 1 if any(finding.fatal for finding in findings) else 0
     for finding in examine(args.caffe_python):
         fatal = fatal or finding.fatal
         mark = "ok" if finding.remedy is None else "NO" if finding.fatal else "!!"

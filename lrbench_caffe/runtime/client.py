@@ -127,7 +127,7 @@ class CaffeInfo:
         callbacks: whether solvers take callbacks.
         layer_callbacks: whether nets do, so that the loss of every sub-batch (iter_size) can be read.
         cuda, gpus: whether it is a CUDA build, and how many devices it sees.
-        blas: its BLAS libraries.
+        blas: paths of its BLAS libraries.
         files: Caffe's shared libraries.
         descriptor: caffe.proto's serialized FileDescriptorProto.
     """

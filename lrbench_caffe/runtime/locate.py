@@ -73,6 +73,22 @@ def caffe_binary() -> str | None:
     return shutil.which("caffe", path=str(runtime_dir())) or shutil.which("caffe")
 
 
+def caffe_program_of(package: str) -> str | None:
+    """Return the ``caffe`` program that was built or installed with a pycaffe, or None where it has none.
+
+    Args:
+        package: the folder of pycaffe, as its worker tells it.
+    """
+    if Path(package).is_relative_to(runtime_dir()):
+        return shutil.which("caffe", path=str(runtime_dir()))
+    for folder in Path(package).resolve().parents:
+        for place in ("build/tools", ".build_release/tools", "distribute/bin", "bin"):
+            program = shutil.which("caffe", path=str(folder / place))
+            if program:
+                return program
+    return None
+
+
 def runtime_dir() -> Path:
     """Return the directory of the runtime that ``tools/setup`` makes. It exists only once it is complete."""
     return cache_dir() / "caffe-runtime"

@@ -189,6 +189,31 @@ def gpu_count(libraries):
     return count.value
 
 
+def blas_libraries(libraries):
+    """The library that Caffe's matrix products come from; by name, and then numpy's may be among them, where
+    Caffe's own libraries do not tell."""
+    for path in libraries:
+        if os.path.basename(path).startswith(("libcaffe", "_caffe")):
+            try:
+                product = ctypes.cast(ctypes.CDLL(path).cblas_sgemm, ctypes.c_void_p).value
+            except (OSError, AttributeError):
+                continue
+            found = mapped_at(product)
+            if found:
+                return [found]
+    return [path for path in libraries if os.path.basename(path).startswith(BLAS)]
+
+
+def mapped_at(address):
+    """Path of the file that an address of this process belongs to, or None."""
+    with open("/proc/self/maps") as maps:
+        for line in maps:
+            first, last = (int(end, 16) for end in line.split()[0].split("-"))
+            if first <= address < last and "/" in line:
+                return line[line.index("/"):].rstrip("\n")
+    return None
+
+
 def describe(caffe):
     """What the driver needs to know of this Caffe, as fields of the "hello" message."""
     libraries = mapped_libraries()
@@ -207,7 +232,7 @@ def describe(caffe):
         "layer_callbacks": hasattr(caffe.Net, "after_forward"),
         "cuda": any(name.startswith("libcudart") for name in names),
         "gpus": gpu_count(libraries),
-        "blas": [name for name in names if name.startswith(BLAS)],
+        "blas": blas_libraries(libraries),
         "files": [path for path in libraries if "caffe" in os.path.basename(path)],
     }
 

@@ -12,7 +12,13 @@ import pytest
 
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.runtime import locate
-from lrbench_caffe.runtime.locate import CaffePython, caffe_binary, find_caffe_python, runtime_dir
+from lrbench_caffe.runtime.locate import (
+    CaffePython,
+    caffe_binary,
+    caffe_program_of,
+    find_caffe_python,
+    runtime_dir,
+)
 
 
 def fake_python(path: Path, *, has_caffe: bool = True, log: Path | None = None) -> Path:
@@ -177,6 +183,24 @@ def test_runtime_dir_follows_the_xdg_specification(tmp_path: Path, monkeypatch: 
     for invalid in ("", "relative/path"):
         monkeypatch.setenv("XDG_CACHE_HOME", invalid)
         assert runtime_dir() == tmp_path / ".cache" / "lrbench_caffe" / "caffe-runtime"
+
+
+@pytest.mark.parametrize(
+    ("package", "program"),
+    [
+        ("opt/caffe/python/caffe", "opt/caffe/build/tools/caffe"),  # where it was compiled
+        ("opt/caffe/distribute/python/caffe", "opt/caffe/distribute/bin/caffe"),
+        ("env/lib/python3.6/site-packages/caffe", "env/bin/caffe"),
+        ("usr/lib/python3/dist-packages/caffe", "usr/bin/caffe"),
+    ],
+)
+def test_the_caffe_program_is_that_of_the_same_caffe(tmp_path: Path, package: str, program: str) -> None:
+    fake_python(tmp_path / "bin" / "caffe")  # the PATH's, another one
+    fake_python(runtime_dir() / "caffe")
+    (tmp_path / "elsewhere" / package).mkdir(parents=True)
+    own = fake_python(tmp_path / "elsewhere" / program)
+    assert caffe_program_of(str(tmp_path / "elsewhere" / package)) == str(own)
+    assert caffe_program_of(str(runtime_dir() / "root" / package)) == str(runtime_dir() / "caffe")
 
 
 def test_caffe_binary(tmp_path: Path) -> None:
