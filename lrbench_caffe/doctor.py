@@ -89,8 +89,8 @@ def _caffe(python: CaffePython, info: CaffeInfo) -> Iterator[Finding]:
         yield Finding(
             "learning rate",
             "set through the gradients (base_lr is not writable, as in Caffe 1.0)",
-            "--lr serves SGD and Nesterov only, a solver's own lr_policy all types; a Caffe from December 2017 "
-            "or newer serves all with both",
+            "--lr serves SGD and Nesterov only, a solver's own lr_policy all types; "
+            "a Caffe from December 2017 or newer serves all with both",
         )
     yield _device(info)
     yield Finding("layers", f"{len(info.layers)} types")

@@ -20,7 +20,7 @@ import pytest
 from google.protobuf import descriptor_pb2
 
 from lrbench_caffe.runtime import worker as protocol
-from lrbench_caffe.runtime.locate import CaffePython
+from lrbench_caffe.runtime.locate import CaffePython, cache_dir
 
 HERE = Path(__file__).parent
 VARIABLE = "LRBENCH_TEST_PYTHON27"
@@ -29,13 +29,13 @@ PATIENCE = 10.0  # seconds that a reply may take
 
 @functools.cache
 def python27() -> str | None:
-    """A Python 2.7 that runs: the one that the variable names, else from the PATH or from pyenv."""
+    """A Python 2.7 that runs: the variable's, else tools/install_python27's, the PATH's or pyenv's."""
     named = os.environ.get(VARIABLE)
     if named:
         candidates = [named]
     else:
         found = [shutil.which(name) for name in ("python2.7", "python2")]
-        candidates = [path for path in found if path]
+        candidates = [str(cache_dir() / "python2.7" / "python2.7"), *(path for path in found if path)]
         candidates += glob.glob(os.path.expanduser("~/.pyenv/versions/2.7*/bin/python"))
     for candidate in candidates:
         done = run([candidate, "-c", "import sys; print(sys.version_info[:2])"])
