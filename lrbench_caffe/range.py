@@ -101,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def make_plan(args: argparse.Namespace, solver: Solver, classes: int | None) -> Plan:
-    if args.form == "ladder" and (not solver.tests or solver.tests[0].scores is None):
+    if args.form == "ladder" and (not solver.tests or solver.tests[0].head is None):
         raise InputError(
             f"{solver.path}: no test net that classifies; allowed: --form ramp, which reads the loss"
         )

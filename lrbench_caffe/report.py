@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from rich import box
 from rich.table import Table
 
-from lrbench_caffe.metrics import Measurement, best
+from lrbench_caffe.metrics import Measurement, best, scalars
 
 Rows = list[list[str]]
 
@@ -28,14 +28,18 @@ def clock(seconds: float) -> str:
 
 
 def metrics_rows(measurements: Sequence[Measurement], num_params: int) -> Rows:
-    """The eight metrics at the best test and at the last one (paper, section III).
+    """The eight metrics at the best test and at the last one (paper, section III), and the net's own outputs.
+
+    The best test is the one with the first highest Top-1 or, for a net that does not classify, the first
+    lowest test loss; such a net has its losses and outputs only.
 
     Returns:
         Rows of metric, value at the best test, value at the last test; the first row is the heading.
     """
-    top = best(list(measurements))
+    top = best(measurements)
     last = measurements[-1]
     columns = [top or last, last]
+    classifies = any(m.top1 is not None for m in measurements)
     rows = [["metric", f"best, at {columns[0].iteration}", f"last, at {last.iteration}"]]
     for name, attribute, digits in (
         ("Top-1 (%)", "top1", 2),
@@ -43,11 +47,15 @@ def metrics_rows(measurements: Sequence[Measurement], num_params: int) -> Rows:
         ("AC", "ac", 4),
         ("CD", "cd", 4),
         ("CDAC", "cdac", 4),
+        ("test loss", "test_loss", 4),
         ("LD", "ld", 4),
     ):
-        rows.append([name, *(number(getattr(m, attribute), digits) for m in columns)])
-    goal = "lowest test loss" if top and top.top1 is None else "highest Top-1"
-    rows.append([f"#Iterations at the {goal}", str(top.iteration) if top else "-", ""])
+        if classifies or attribute in ("test_loss", "ld"):
+            rows.append([name, *(number(getattr(m, attribute), digits) for m in columns)])
+    for name in dict.fromkeys(name for m in columns for name in scalars(m)):
+        rows.append([name, *(f"{m.outputs[name]:.6g}" if name in m.outputs else "-" for m in columns)])
+    reached = "the highest Top-1" if classifies else "the lowest test loss"
+    rows.append([f"#Iterations at {reached}", str(top.iteration) if top else "-", ""])
     rows.append(["#Param", str(num_params), ""])
     return rows
 

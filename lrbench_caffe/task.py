@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from lrbench_caffe.data.identity import data_digest, data_samples
+from lrbench_caffe.prototxt.heads import find_heads
 from lrbench_caffe.prototxt.messages import Messages
-from lrbench_caffe.prototxt.nets import PhaseNet, find_scores
+from lrbench_caffe.prototxt.nets import PhaseNet
 from lrbench_caffe.prototxt.patch import BASE_LR, GRADIENTS, gradient_options, write_prototxts
 from lrbench_caffe.prototxt.solver import Solver, load_solver
 from lrbench_caffe.prototxt.sources import Source, free_dead_readers
@@ -26,11 +27,12 @@ _NO_PART_OF_A_NAME = re.compile(r"train|training|lmdb|db|pad\d+")
 _NO_PART_OF_A_NET = ("Accuracy", "Silence")
 
 
-def open_task(path: Path, caffe_python: str | None = None) -> tuple[Solver, Task]:
+def open_task(path: Path, caffe_python: str | None = None, head: str | None = None) -> tuple[Solver, Task]:
     """A solver file and what it trains.
 
     Args:
         caffe_python: the value of --caffe-python.
+        head: the value of --head.
 
     Raises:
         InputError: the solver is wrong, or there is no Caffe.
@@ -38,7 +40,7 @@ def open_task(path: Path, caffe_python: str | None = None) -> tuple[Solver, Task
     """
     python = find_caffe_python(caffe_python)
     info = caffe_info(python)
-    solver = load_solver(path, Messages(info.descriptor), info)
+    solver = load_solver(path, Messages(info.descriptor), info, head=head)
     return solver, describe_task(solver, info, python)
 
 
@@ -115,7 +117,10 @@ def task_of(solver: Solver, info: CaffeInfo, opened: Opened, gpu: int | None) ->
 
 
 def task_type(solver: Solver) -> str:
-    return "classification" if find_scores(solver.train) or any(t.scores for t in solver.tests) else "other"
+    """Whether it classifies, and by which head where that is not the default one."""
+    if solver.head:
+        return f"classification of {solver.head}"
+    return "classification" if find_heads(solver.train) or any(t.heads for t in solver.tests) else "other"
 
 
 def framework(info: CaffeInfo, gpu: int | None) -> Framework:
@@ -183,8 +188,8 @@ def dataset(solver: Solver, opened: Opened) -> Dataset:
     test = solver.tests[0] if solver.tests else None
     shape = (source.shape if source else None) or _record_shape(solver, opened)
     classes = None
-    if test and test.scores and opened.test_shapes:
-        classes = opened.test_shapes[0][test.scores.scores][test.scores.axis]
+    if test and test.head and opened.test_shapes:
+        classes = test.head.classes(opened.test_shapes[0][test.head.scores])
     return Dataset(
         name=_name(source),
         channels=shape[0],

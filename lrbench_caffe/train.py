@@ -167,15 +167,14 @@ def _finish(
 ) -> int:
     """The table, the plot and the verdict."""
     measurements = run.measurements()
-    first = [m for m in measurements if m.net == 0]
-    if first:
-        title = f"{monitor.policy:.7g}"
-        if len(first) < len(measurements):
-            title += "\nof test net #0 (measurements.jsonl has the others)"
-        console.print(terminal_table(metrics_rows(first, monitor.policy.num_params), title))
+    nets = sorted({m.net for m in measurements})
+    for net in nets:
+        title = f"{monitor.policy:.7g}" + (f"\nof test net #{net}" if len(nets) > 1 else "")
+        rows = metrics_rows([m for m in measurements if m.net == net], monitor.policy.num_params)
+        console.print(terminal_table(rows, title))
     if draw:
         decisions = [row["iteration"] for row in run.rows("decisions.jsonl")]
-        plots.training_plot(run.plot, f"{monitor.policy:.7g}", run.iterations(), first, decisions)
+        plots.training_plot(run.plot, f"{monitor.policy:.7g}", run.iterations(), measurements, decisions)
         console.print(f"plot: {run.plot}", highlight=False, markup=False, soft_wrap=True)
     if outcome.status == "diverged":
         print(f"error: {outcome.reason}", file=Unbreakable(sys.stderr))

@@ -147,7 +147,7 @@ def train_line(plan: Plan, policy: Policy) -> str:
 
 def make_plan(args: argparse.Namespace, solver: Solver, classes: int | None) -> Plan:
     """The plan that the flags and the solver make."""
-    if not solver.tests or solver.tests[0].scores is None:
+    if not solver.tests or solver.tests[0].head is None:
         raise InputError(f"{solver.path}: no test net that classifies: a tuning compares Top-1")
     max_iter = args.max_iter or solver.message.max_iter
     return Plan(

@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 import math
 import warnings
+from unittest import mock
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrbench_caffe.errors import TrainingError
-from lrbench_caffe.metrics import Measurement, MetricsAccumulator, TestMetrics, best
+from lrbench_caffe.metrics import Counts, Measurement, TestMetrics, best
+from lrbench_caffe.runtime import counting
+from lrbench_caffe.runtime.counting import Counter
 
 NAN = float("nan")
 
@@ -28,10 +30,27 @@ PROBABILITIES = np.array(
 LABELS = np.array([0, 0, 1, 2])
 
 
-def metrics(scores, labels, **options) -> TestMetrics:
-    accumulator = MetricsAccumulator(**options)
-    accumulator.add(np.asarray(scores, dtype=np.float32), np.asarray(labels, dtype=np.float32))
-    return accumulator.compute()
+def counts(counter: Counter) -> Counts:
+    return Counts(
+        counter.samples, counter.top1, counter.top5, counter.entropy_sum,
+        counter.count, counter.mean, counter.m2,
+    )  # fmt: skip
+
+
+def metrics(scores, labels, form="logits", **options) -> TestMetrics:
+    counter = Counter(form, **options)
+    counter.add(np.asarray(scores, dtype=np.float32), np.asarray(labels, dtype=np.float32))
+    assert counter.problem is None
+    found = counts(counter).metrics()
+    assert found is not None
+    return found
+
+
+def problem(scores, labels, form="logits", **options) -> str:
+    counter = Counter(form, **options)
+    counter.add(np.asarray(scores, dtype=np.float32), np.asarray(labels, dtype=np.float32))
+    assert counter.problem is not None
+    return counter.problem
 
 
 def check_by_hand(found: TestMetrics) -> None:
@@ -54,7 +73,7 @@ def test_by_hand_from_logits(shift):
 
 
 def test_by_hand_from_probabilities():
-    check_by_hand(metrics(PROBABILITIES, LABELS, probabilities=True))
+    check_by_hand(metrics(PROBABILITIES, LABELS, "probabilities"))
 
 
 def test_labels_may_have_any_shape():
@@ -88,9 +107,9 @@ def test_nothing_right():
     assert found.cross_entropy == pytest.approx(math.log(2 + math.e))
 
 
-@pytest.mark.parametrize("probabilities", [False, True])
-def test_nan_is_no_hit(probabilities):
-    found = metrics([[NAN] * 6, [0.5, 0.1, 0.1, 0.1, 0.1, 0.1]], [0, 0], probabilities=probabilities)
+@pytest.mark.parametrize("form", ["logits", "probabilities"])
+def test_nan_is_no_hit(form):
+    found = metrics([[NAN] * 6, [0.5, 0.1, 0.1, 0.1, 0.1, 0.1]], [0, 0], form)
     assert (found.samples, found.top1, found.top5) == (2, 50, 50)
     assert not math.isnan(found.ac)
     assert math.isnan(found.cross_entropy)
@@ -107,7 +126,7 @@ def test_huge_logits_do_not_overflow():
 def test_probability_zero_counts_as_in_caffes_losses():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = metrics([[1, 0]], [1], probabilities=True)
+        found = metrics([[1, 0]], [1], "probabilities")
     assert found.cross_entropy == pytest.approx(87.3365, abs=1e-4)  # -log(FLT_MIN)
 
 
@@ -115,15 +134,17 @@ def test_ignored_labels_do_not_count():
     scores = np.log(np.vstack([PROBABILITIES, [[0.2, 0.3, 0.5]] * 3]))
     labels = [*LABELS, 255, 255, 255]
     check_by_hand(metrics(scores, labels, ignore_label=255))
-    with pytest.raises(TrainingError, match="labels from 0 to 255"):
-        metrics(scores, labels)
+    # An Accuracy layer counts what the loss alone ignores, unless it is none of the classes.
+    check_by_hand(metrics(scores, labels, ignore_outside=255))
+    assert metrics(scores, labels, ignore_label=255, ignore_outside=0).samples == 4
+    assert problem(scores, labels) == "labels from 0 to 255, but 3 classes (labels 0 to 2)"
 
 
 def test_all_ignored_is_no_result():
-    with pytest.raises(TrainingError, match="no sample"):
-        metrics([[1, 2]], [7], ignore_label=7)
-    with pytest.raises(TrainingError, match="no sample"):
-        MetricsAccumulator().compute()
+    counter = Counter("logits", ignore_label=7)
+    counter.add(np.float32([[1, 2]]), np.float32([7]))
+    assert counter.problem is None
+    assert counts(counter).metrics() is None
 
 
 def test_spatial_scores():
@@ -137,13 +158,39 @@ def test_spatial_scores():
     ("labels", "message"), [([0, 3], "labels from 0 to 3"), ([-1, 2], "labels from -1 to 2")]
 )
 def test_label_out_of_range(labels, message):
-    with pytest.raises(TrainingError, match=rf"{message}, but the net has 3 classes \(labels 0 to 2\)"):
-        metrics([[1, 2, 3]] * 2, labels)
+    assert problem([[1, 2, 3]] * 2, labels) == f"{message}, but 3 classes (labels 0 to 2)"
+
+
+def test_a_label_that_is_nan():
+    assert "but 3 classes" in problem([[1, 2, 3]] * 2, [0, NAN])
 
 
 def test_another_number_of_labels():
-    with pytest.raises(TrainingError, match="2 score vectors for 3 labels"):
-        metrics([[1, 2, 3]] * 2, [0, 1, 2])
+    assert problem([[1, 2, 3]] * 2, [0, 1, 2]) == "2 score vectors for 3 labels"
+
+
+# -- a sigmoid's two classes --------------------------------------------------------------------------
+
+
+def test_sigmoid_by_hand():
+    # Logits of class 1: log(p / (1 - p)). Right: p = 0.8 of class 1, p = 0.3 of class 0 (its own is 0.7).
+    logits = np.log(np.array([0.8, 0.3, 0.4, 0.9]) / np.array([0.2, 0.7, 0.6, 0.1]))
+    found = metrics(logits[:, None], [[1], [0], [1], [0]], "sigmoid")
+    assert (found.samples, found.top1, found.top5, found.silent_classes) == (4, 50, 100, 0)
+    assert (found.ac, found.cd, found.cdac) == pytest.approx((0.75, 0.05, 0.05), rel=1e-6)
+    assert found.cross_entropy == pytest.approx(-math.log(0.8 * 0.7 * 0.4 * 0.1) / 4, rel=1e-6)
+
+
+def test_a_sigmoid_of_one_half_is_class_0():
+    assert metrics([0.0], [0], "sigmoid").top1 == 100
+    assert metrics([0.0], [1], "sigmoid").top1 == 0
+
+
+def test_labels_of_a_sigmoid():
+    assert metrics([[1.0], [2.0]], [1, -1], "sigmoid", ignore_label=-1).samples == 1
+    assert problem([1.0, 2.0], [1, -1], "sigmoid") == "labels from -1 to 1, but 2 classes (labels 0 to 1)"
+    assert problem([1.0, 2.0], [1, 0.5], "sigmoid") == "targets between 0 and 1, which are no classes"
+    assert problem([[1.0, 2.0]], [1], "sigmoid") == "2 score vectors for 1 labels"
 
 
 # -- against an oracle ------------------------------------------------------------------------------
@@ -191,15 +238,46 @@ def scored_sets(draw) -> tuple[np.ndarray, np.ndarray, list[int]]:
 @given(scored_sets())
 def test_any_batches_and_any_merging_agree_with_the_oracle(test_set):
     logits, labels, cuts = test_set
-    whole, parts = MetricsAccumulator(), MetricsAccumulator()
+    whole = Counter("logits")
     for x, y in zip(np.split(logits, cuts), np.split(labels, cuts)):
         whole.add(x, y)
-        part = MetricsAccumulator()
-        part.add(x, y)
-        parts.merge(part)
     expected = pytest.approx(oracle(logits, labels), rel=1e-9, abs=1e-9, nan_ok=True)
-    assert vars(whole.compute()) == expected
-    assert vars(parts.compute()) == expected
+    assert vars(counts(whole).metrics()) == expected
+
+
+@given(scored_sets(), st.integers(1, 60))
+def test_blocks_of_any_size_agree_with_the_oracle(test_set, block):
+    logits, labels, _ = test_set
+    count, classes = logits.shape
+    maps = logits.T.reshape(1, classes, count)  # one record, and a position for each sample
+    for scores, axis in ((logits, 1), (maps, 1), (logits.reshape(1, count, classes), 2)):
+        with mock.patch.object(counting, "BLOCK", block):
+            assert vars(metrics(scores, labels, axis=axis)) == pytest.approx(
+                oracle(logits, labels), rel=1e-9, abs=1e-9, nan_ok=True
+            )
+
+
+def test_large_maps_are_computed_in_32_bits():
+    rng = np.random.default_rng(1)
+    logits = rng.normal(0, 1, (50, 7)).astype(np.float32)
+    labels = np.where(rng.random(50) < 0.7, logits.argmax(axis=1), 0)
+    with mock.patch.object(counting, "EXACT", 0):
+        found = metrics(logits.T.reshape(1, 7, 5, 10), labels.reshape(1, 1, 5, 10))
+    assert vars(found) == pytest.approx(oracle(logits, labels), rel=1e-6)
+
+
+def test_more_classes_than_a_byte_counts():
+    scores = np.tile(np.arange(600, dtype=np.float32), (3, 1))
+    found = metrics(scores, [599, 595, 0])
+    assert (found.top1, found.top5) == pytest.approx((100 / 3, 200 / 3))
+
+
+def test_the_entropy_is_summed_where_it_is_asked_for():
+    counter = Counter("logits", entropy=False)
+    counter.add(np.log(PROBABILITIES).astype(np.float32), LABELS.astype(np.float32))
+    found = counts(counter).metrics()
+    assert (found.cross_entropy, found.top1) == (0, 75)
+    assert found.ac == pytest.approx((0.7 + 0.5 + 0.8) / 3, rel=1e-6)
 
 
 @given(scored_sets())
@@ -207,9 +285,9 @@ def test_a_softmax_changes_nothing(test_set):
     logits, labels, _ = test_set
     exact = logits.astype(np.float64)
     p = np.exp(exact - exact.max(axis=1, keepdims=True))
-    accumulator = MetricsAccumulator(probabilities=True)
-    accumulator.add(p / p.sum(axis=1, keepdims=True), labels)
-    assert vars(accumulator.compute()) == pytest.approx(
+    counter = Counter("probabilities")
+    counter.add(p / p.sum(axis=1, keepdims=True), labels)
+    assert vars(counts(counter).metrics()) == pytest.approx(
         oracle(logits, labels), rel=1e-9, abs=1e-9, nan_ok=True
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -53,6 +54,7 @@ def test_rows_at_the_best_and_the_last_test():
         ["AC", "0.9877", "0.9000"],
         ["CD", "0.0432", "0.1000"],
         ["CDAC", "0.0057", "0.0100"],
+        ["test loss", "0.0300", "0.0500"],
         ["LD", "0.0050", "-0.0125"],
         ["#Iterations at the highest Top-1", "100", ""],
         ["#Param", "3", ""],
@@ -62,13 +64,20 @@ def test_rows_at_the_best_and_the_last_test():
 def test_what_was_not_measured_is_a_dash():
     rows = metrics_rows([FIRST], num_params=1)
     assert rows[0] == ["metric", "best, at 0", "last, at 0"]
-    assert [row[1] for row in rows[1:]] == ["10.00", "50.00", "-", "-", "-", "-", "0", "1"]
+    assert [row[1] for row in rows[1:]] == ["10.00", "50.00", "-", "-", "-", "2.3000", "-", "0", "1"]
 
 
 def test_a_net_that_does_not_classify():
     rows = metrics_rows([NO_CLASSES], num_params=2)
-    assert [row[1] for row in rows] == ["best, at 300", *["-"] * 5, "0.2500", "300", "2"]
+    assert [row[1] for row in rows] == ["best, at 300", "4.5000", "0.2500", "300", "2"]
     assert rows[-2][0] == "#Iterations at the lowest test loss"
+
+
+def test_outputs_that_are_single_numbers_are_shown():
+    first = replace(NO_CLASSES, outputs={"mae": 0.123456789, "each": 1.0, "each[1]": 2.0, "early": 3.0})
+    last = replace(NO_CLASSES, iteration=400, test_loss=5.0, outputs={"mae": 1234567.0})
+    rows = metrics_rows([first, last], num_params=2)
+    assert rows[3:5] == [["mae", "0.123457", "1.23457e+06"], ["early", "3", "-"]]
 
 
 def test_the_table_shows_every_cell():

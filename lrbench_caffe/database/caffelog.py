@@ -38,8 +38,9 @@ from lrbench_caffe.database.logsessions import (
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.lr import Policy, PolicyError, from_caffe
 from lrbench_caffe.metrics import Measurement
+from lrbench_caffe.prototxt.heads import find_heads
 from lrbench_caffe.prototxt.messages import Messages
-from lrbench_caffe.prototxt.nets import PHASES, PhaseNet, find_scores, phase_layers
+from lrbench_caffe.prototxt.nets import PHASES, PhaseNet, phase_layers
 from lrbench_caffe.prototxt.solver import Solver, TestNet
 from lrbench_caffe.prototxt.sources import Source, find_source
 from lrbench_caffe.records import Dataset, Framework, PolicyRecord, RunRecord
@@ -166,12 +167,12 @@ class _Reader:
             raise InputError(f"{self.path}:{session.line}: the training that begins here prints no net")
         train, *tests = nets
         test_nets = [
-            TestNet(net, self._source(net, session), passes, find_scores(net))
+            TestNet(net, self._source(net, session), passes, find_heads(net))
             for net, passes in zip(tests, message.test_iter)
         ]
         shapes = [_blobs(net, session) for net in tests]
         solver = Solver(self.path, message, {}, train, self._source(train, session), test_nets)
-        known = all(t.scores is None or t.scores.scores in s for t, s in zip(test_nets, shapes))
+        known = all(t.head is None or t.head.scores in s for t, s in zip(test_nets, shapes))
         return solver, Opened(0, [], shapes if known else [])
 
     def _solver_message(self, session: Session) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from lrbench_caffe.metrics import Measurement, best
+from lrbench_caffe.metrics import Measurement, best, scalars
 from lrbench_caffe.plots.files import save
 from lrbench_caffe.plots.style import (
     ACCURACY,
@@ -23,6 +24,8 @@ from lrbench_caffe.plots.style import (
     stretch,
     thin,
 )
+
+OUTPUTS = 10  # in one panel
 
 
 @dataclass(frozen=True)
@@ -47,11 +50,13 @@ class RunCurves:
 def training_plot(
     path: Path, title: str, iterations: np.ndarray, measurements: list[Measurement], decisions: list[int]
 ) -> None:
-    """Draw accuracy, loss and learning rate over iterations.
+    """Draw accuracy, loss, the nets' own outputs and learning rate over iterations.
+
+    There is no accuracy of a net that does not classify, and no outputs that the other panels show already.
 
     Args:
         iterations: shape (n, 3): iteration, lr, training loss.
-        measurements: the tests of the first test net.
+        measurements: the tests of all test nets; accuracy and loss are those of the first.
         decisions: iterations at which a plateau policy went on, marked by lines.
 
     Raises:
@@ -59,20 +64,55 @@ def training_plot(
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 8), layout="constrained")
-    accuracy, loss, lr = figure.subplots(3, 1, sharex=True, height_ratios=[3, 3, 2])
+    first = [m for m in measurements if m.net == 0]
+    rated = [m for m in first if m.top1 is not None]
+    outputs = _output_series(measurements)
+    accuracy = bool(rated) or not outputs
+    heights = [3] * accuracy + [3] + [3] * bool(outputs) + [2]
+    figure = Figure(figsize=(8, 8 if len(heights) < 4 else 10), layout="constrained")
+    panels = list(figure.subplots(len(heights), 1, sharex=True, height_ratios=heights))
     figure.suptitle(title, fontsize=10)
-    _draw_accuracy(accuracy, [m for m in measurements if m.top1 is not None])
-    _draw_loss(loss, iterations, measurements)
+    if accuracy:
+        _draw_accuracy(panels[0], rated)
+    _draw_loss(panels[accuracy], iterations, first)
+    if outputs:
+        _draw_outputs(panels[-2], outputs)
+    lr = panels[-1]
     lr.set_ylabel("learning rate")
     lr.plot(*thin(iterations[:, 0], iterations[:, 1]), color=LR, linewidth=1)
     lr.set_ylim(bottom=0)
     lr.set_xlabel("iteration")
-    for axes in (accuracy, loss, lr):
+    for axes in panels:
         axes.grid(alpha=0.3)
         for decision in decisions:
             axes.axvline(decision, color="black", linestyle="--", linewidth=0.8)
     save(figure, path)
+
+
+def _output_series(measurements: list[Measurement]) -> dict[str, list[tuple[int, float]]]:
+    """(iteration, value) of the scalar outputs of all test nets, by name, but for those shown already."""
+    several = len({m.net for m in measurements}) > 1
+    found: dict[str, list[tuple[int, float]]] = {}
+    shown: dict[str, bool] = {}
+    for m in measurements:
+        known = (
+            [m.test_loss, *(top / 100 for top in (m.top1, m.top5) if top is not None)] if m.net == 0 else []
+        )
+        for name, value in scalars(m).items():
+            label = f"{name} (test net #{m.net})" if several else name
+            found.setdefault(label, []).append((m.iteration, value))
+            same = m.net == 0 and any(v is not None and math.isclose(value, v, rel_tol=1e-5) for v in known)
+            shown[label] = shown.get(label, True) and same
+    return {label: points for label, points in found.items() if not shown[label]}
+
+
+def _draw_outputs(axes: Any, outputs: dict[str, list[tuple[int, float]]]) -> None:
+    axes.set_ylabel("test net outputs")
+    for number, (label, points) in enumerate(list(outputs.items())[:OUTPUTS]):
+        axes.plot(*zip(*points), marker=".", label=label, **series(number))
+    if len(outputs) > OUTPUTS:
+        axes.plot([], [], " ", label=f"and {len(outputs) - OUTPUTS} more (measurements.jsonl)")
+    axes.legend(fontsize=8, loc="best")
 
 
 def _draw_accuracy(axes: Any, tests: list[Measurement]) -> None:

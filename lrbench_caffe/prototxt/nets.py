@@ -1,4 +1,4 @@
-"""What a net is in one phase: its layers after include and exclude rules, and where its scores are."""
+"""What a net is in one phase: its layers after include and exclude rules."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from typing import Any
 from lrbench_caffe.errors import InputError, did_you_mean
 
 PHASES = ("TRAIN", "TEST")  # the values 0 and 1 of caffe.proto's enum Phase
-
-LOSS_LAYERS = ("SoftmaxWithLoss", "InfogainLoss", "MultinomialLogisticLoss")
 
 
 @dataclass(frozen=True)
@@ -45,25 +43,6 @@ class PhaseNet:
         return found
 
 
-@dataclass(frozen=True)
-class Scores:
-    """Where a TEST net's scores and labels are.
-
-    Attributes:
-        scores: the blob with a score for each class, logits or probabilities.
-        labels: the blob with the true classes.
-        probabilities: True where ``scores`` already went through a softmax.
-        axis: the axis of the classes.
-        ignore_label: label of samples that do not count, or None.
-    """
-
-    scores: str
-    labels: str
-    probabilities: bool
-    axis: int
-    ignore_label: int | None
-
-
 def phase_layers(net: Any, phase: str, level: int, stages: frozenset[str]) -> tuple[Any, ...]:
     """The layers of a NetParameter that take part in a phase, by Caffe's NetStateRule."""
 
@@ -84,52 +63,9 @@ def phase_layers(net: Any, phase: str, level: int, stages: frozenset[str]) -> tu
     return tuple(layer for layer in net.layer if included(layer))
 
 
-def find_scores(net: PhaseNet) -> Scores | None:
-    """Find logits and labels in a TEST net, whatever its blobs are called.
-
-    They are the bottoms of the classification loss with the largest weight (the last one, among equals:
-    nets with auxiliary classifiers end with the main one), else of the first Accuracy layer with top_k 1.
-    None where the net does not classify.
-    """
-    losses = [layer for layer in net.of_type(*LOSS_LAYERS) if len(layer.bottom) >= 2]
-    if losses:
-        best = max(enumerate(losses), key=lambda item: (_loss_weight(item[1]), item[0]))[1]
-        axis = "infogain_loss_param" if best.type == "InfogainLoss" else "softmax_param"
-        return _resolve(net, best, _axis(best, axis), _ignored(best, "loss_param"))
-    accuracies = [layer for layer in net.of_type("Accuracy") if len(layer.bottom) >= 2]
-    if accuracies:
-        best = min(accuracies, key=lambda layer: layer.accuracy_param.top_k)
-        return _resolve(net, best, _axis(best, "accuracy_param"), _ignored(best, "accuracy_param"))
-    return None
-
-
-def _resolve(net: PhaseNet, reader: Any, axis: int, ignore_label: int | None) -> Scores:
-    """The scores that ``reader`` reads; behind a softmax, where they still exist as logits."""
-    scores, labels = reader.bottom[0], reader.bottom[1]
-    # InfogainLoss has had a softmax inside since 2017, like SoftmaxWithLoss.
-    probabilities = reader.type == "MultinomialLogisticLoss"
-    softmax = net.producer(scores, before=reader)
-    if softmax is not None and softmax.type == "Softmax":
-        axis = softmax.softmax_param.axis
-        logits = softmax.bottom[0]
-        if logits != scores and net.producer(logits) is net.producer(logits, before=softmax):
-            scores, probabilities = logits, False
-        else:
-            probabilities = True
-    return Scores(scores, labels, probabilities, axis, ignore_label)
-
-
-def _loss_weight(layer: Any) -> float:
+def loss_weight(layer: Any) -> float:
+    """The weight of a loss layer's first top."""
     return layer.loss_weight[0] if layer.loss_weight else 1.0
-
-
-def _axis(layer: Any, parameter: str) -> int:
-    return getattr(layer, parameter).axis
-
-
-def _ignored(layer: Any, parameter: str) -> int | None:
-    options = getattr(layer, parameter)
-    return options.ignore_label if options.HasField("ignore_label") else None
 
 
 def has_plain_softmax_loss(net: PhaseNet) -> bool:
@@ -138,7 +74,7 @@ def has_plain_softmax_loss(net: PhaseNet) -> bool:
     Only then does Caffe's ceiling of 87.33 say something about the loss.
     """
     losses = [layer for layer in net.layers if layer.type.endswith("Loss") or any(layer.loss_weight)]
-    if [layer.type for layer in losses] != ["SoftmaxWithLoss"] or _loss_weight(losses[0]) != 1:
+    if [layer.type for layer in losses] != ["SoftmaxWithLoss"] or loss_weight(losses[0]) != 1:
         return False
     options = losses[0].loss_param
     if options.HasField("normalization"):

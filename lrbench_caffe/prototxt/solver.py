@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from lrbench_caffe.errors import InputError, did_you_mean
 from lrbench_caffe.prototxt.geometry import check_geometry
+from lrbench_caffe.prototxt.heads import Head, check_head, choose_head, find_heads, misused_accuracies
 from lrbench_caffe.prototxt.messages import Messages, shortest
-from lrbench_caffe.prototxt.nets import PHASES, PhaseNet, Scores, check_layers, find_scores, phase_layers
+from lrbench_caffe.prototxt.nets import PHASES, PhaseNet, check_layers, phase_layers
 from lrbench_caffe.prototxt.sources import Source, find_source
 from lrbench_caffe.runtime.client import CaffeInfo
 
@@ -32,7 +33,8 @@ class TestNet:
         net: its layers in the TEST phase.
         source: its data, None where that is unknown.
         passes: test_iter, the number of batches in a test pass.
-        scores: where its scores and labels are, None for a net that does not classify.
+        heads: where its scores and labels are, the one that counts first; none for a net that does not
+            classify.
     """
 
     __test__ = False  # not a test class, whatever pytest thinks of the name
@@ -40,7 +42,12 @@ class TestNet:
     net: PhaseNet
     source: Source | None
     passes: int
-    scores: Scores | None
+    heads: tuple[Head, ...] = ()
+
+    @property
+    def head(self) -> Head | None:
+        """The head that counts."""
+        return self.heads[0] if self.heads else None
 
     @property
     def remark(self) -> str | None:
@@ -70,6 +77,7 @@ class Solver:
         train: the net in the TRAIN phase.
         source: its data.
         tests: the test nets.
+        head: the name of the head that was chosen, None for the default one.
     """
 
     path: Path
@@ -78,6 +86,7 @@ class Solver:
     train: PhaseNet = field(repr=False)
     source: Source | None
     tests: list[TestNet]
+    head: str | None = None
 
     @property
     def type(self) -> str:
@@ -108,7 +117,8 @@ class Solver:
         """What a person should know before a training starts."""
         if not self.tests:
             return [f"{self.path} has no test nets (no test_iter): nothing but the training loss is measured"]
-        return [test.remark for test in self.tests if test.remark]
+        remarks = [test.remark for test in self.tests if test.remark]
+        return remarks + [text for test in self.tests for text in misused_accuracies(test.net)]
 
 
 def solver_type(message: Any) -> str:
@@ -134,6 +144,7 @@ def load_solver(
     level: int = 0,
     stages: Sequence[str] = (),
     max_iter: int | None = None,
+    head: str | None = None,
 ) -> Solver:
     """Read a solver and its nets and check all that Caffe would abort on.
 
@@ -143,6 +154,7 @@ def load_solver(
         info: what this Caffe can do.
         level, stages: ``caffe train``'s flags for the training net.
         max_iter: what stands in for the solver's own max_iter, None for nothing.
+        head: the head that counts, None for the default one (see ``find_heads``).
 
     Raises:
         InputError: one line that names the file, the field, its value and what is allowed.
@@ -156,8 +168,20 @@ def load_solver(
     for index, net in enumerate(_test_nets(path, message, nets)):
         test_source = _check_net(net, messages, info)
         _check_same_shape(source, test_source, net)
-        tests.append(TestNet(net, test_source, message.test_iter[index], find_scores(net)))
-    return Solver(path, message, nets, train, source, tests)
+        tests.append(TestNet(net, test_source, message.test_iter[index], find_heads(net)))
+    if head is not None:
+        head = _choose_head(path, tests, head)
+    return Solver(path, message, nets, train, source, tests, head)
+
+
+def _choose_head(path: Path, tests: list[TestNet], name: str) -> str | None:
+    """Let the head called ``name`` count, in all test nets that have it; None where it does by default."""
+    if not tests:
+        raise InputError(f"--head: {name!r}; {path} has no test nets (no test_iter)")
+    check_head(tests[0].heads, name, tests[0].net.title)
+    default = tests[0].heads[0].name == name
+    tests[:] = [replace(test, heads=choose_head(test.heads, name)) for test in tests]
+    return None if default else name
 
 
 def _check_net(net: PhaseNet, messages: Messages, info: CaffeInfo) -> Source | None:

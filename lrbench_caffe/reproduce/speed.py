@@ -18,6 +18,7 @@ from lrbench_caffe.runtime.client import Worker
 from lrbench_caffe.runtime.info import caffe_info
 from lrbench_caffe.runtime.locate import find_caffe_python
 from lrbench_caffe.task import open_worker
+from lrbench_caffe.training.evaluator import head_request
 from lrbench_caffe.training.settings import choose_gpu, choose_layers
 
 SECONDS = 3.0  # of training; one iteration at least
@@ -80,10 +81,8 @@ def _ignore(start: int, losses: np.ndarray) -> None:
 
 def _test(worker: Worker, index: int, net: TestNet) -> float:
     passes = min(net.passes, TEST_BATCHES)
-    blobs = (net.scores.scores, net.scores.labels) if net.scores else None
     began = time.monotonic()
-    for _ in worker.test(index, passes, blobs):
-        pass
+    worker.test(index, passes, [head_request(head) for head in net.heads])
     return (time.monotonic() - began) / passes * net.passes
 
 

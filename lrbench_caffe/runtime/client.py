@@ -12,14 +12,16 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from lrbench_caffe.errors import InputError, TrainingError
+from lrbench_caffe.metrics import Counts
 from lrbench_caffe.runtime import worker as protocol
 from lrbench_caffe.runtime.locate import CaffePython
 
@@ -45,13 +47,34 @@ def never() -> bool:
 
 
 @dataclass(frozen=True)
+class HeadRequest:
+    """A head to count in a test pass.
+
+    Attributes:
+        scores, labels: the blobs.
+        how: the arguments of ``counting.Counter``.
+    """
+
+    scores: str
+    labels: str
+    how: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class TestPass:
-    """What a net itself says at the end of a test pass: its outputs' means and its mean loss, if any."""
+    """What a test pass gave.
+
+    Attributes:
+        outputs: the means of the net's own outputs by name; empty where there is no mean.
+        loss: the mean of its loss, None where it has none.
+        heads: what was counted of each head that was asked for, or why it could not be counted.
+    """
 
     __test__ = False  # not a test class, whatever pytest thinks of the name
 
     outputs: dict[str, list[float]]
     loss: float | None
+    heads: list[Counts | str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -268,33 +291,37 @@ class Worker:
         self,
         net: int,
         passes: int,
-        blobs: tuple[str, str] | None,
+        heads: Sequence[HeadRequest] = (),
+        *,
+        detections: Mapping[str, str] = MappingProxyType({}),
         wants_stop: Callable[[], bool] = never,
-    ) -> Iterator[Arrays | TestPass]:
-        """One test pass.
+    ) -> TestPass | None:
+        """One test pass; None where ``wants_stop`` ended it.
 
         Args:
             net: number of the test net.
             passes: batches.
-            blobs: the blobs with scores and labels, None for a net without.
+            heads: what is counted.
+            detections: outputs of SSD's DetectionEvaluate layers, and the solver's ap_version for each.
             wants_stop: asked several times a second; True ends the pass before its next batch.
-
-        Yields:
-            Each batch's arrays "scores" and "labels" (none without ``blobs``), and at last the ``TestPass``;
-            that is missing where the pass was ended.
         """
-        scores, labels = blobs or (None, None)
-        self._send("test", net=net, passes=passes, scores=scores, labels=labels)
+        self._send(
+            "test", net=net, passes=passes, heads=[vars(h) for h in heads], detections=dict(detections)
+        )
         tick = self._pause_when(wants_stop)
         while True:
             fields, arrays = self._receive(tick)
             if fields["kind"] == "tested":
-                yield TestPass(fields["outputs"], fields["loss"])
-                return
+                counted = [_counts(head, arrays, place) for place, head in enumerate(fields["heads"])]
+                return TestPass(fields["outputs"], fields["loss"], counted)
             if fields["kind"] == "cancelled":
-                return
-            yield arrays
+                return None
             tick()
+
+    def forward(self) -> float:
+        """The training net's loss on its next batch, without an update."""
+        self._send("forward")
+        return float(self._expect("forwarded")[0]["loss"])
 
     def _pause_when(self, wanted: Callable[[], bool]) -> Tick:
         """A tick that asks the worker to pause, once, when ``wanted``."""
@@ -430,6 +457,15 @@ def _layer_parameters(name: str, blobs: list[Any]) -> LayerParameters:
     return LayerParameters(
         name, tuple(number for number, _ in blobs), tuple(tuple(shape) for _, shape in blobs)
     )
+
+
+def _counts(head: dict[str, Any], arrays: Arrays, place: int) -> Counts | str:
+    """What a "tested" message says of a head."""
+    if head["problem"]:
+        return str(head["problem"])
+    none = np.zeros(0)
+    moments = [arrays.get(f"{name}{place}", none) for name in ("count", "mean", "m2")]
+    return Counts(head["samples"], head["top1"], head["top5"], head["entropy_sum"], *moments)
 
 
 def _no_message(error: Exception) -> TrainingError:

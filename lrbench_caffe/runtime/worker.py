@@ -1,7 +1,8 @@
 """The Caffe side of LRBench: one process that owns one Caffe solver and does what its driver asks.
 
 This is the only file that imports caffe. It runs in whatever interpreter pycaffe lives in, Python 2.7
-or 3.x, and needs nothing but caffe and numpy, so it imports nothing from the rest of the package.
+or 3.x, and needs nothing but caffe and numpy, so it imports nothing from the rest of the package but
+counting.py, which lies beside it and needs no more.
 
 The driver writes requests to the worker's stdin and reads replies from its stdout. The first thing there
 is MAGIC, so that the driver can tell a worker from a program that prints something else. A message is
@@ -18,7 +19,8 @@ What the driver asks, and what comes back:
     replay    passes               progress..., replayed: the training data stands where it stood then
     run       lrs, stop            losses..., ran: one learning rate for each of the next iterations
     pause     (meanwhile)          the run ends before its next update, a test pass with "cancelled"
-    test      net, passes          batch..., tested: one message for each batch of the test pass
+    test      net, passes, heads   batch..., tested: one message for each batch of the test pass
+    forward                        forwarded: the training net's loss on its next batch, without an update
     snapshot                       snapshotted
     close                          the process ends
 
@@ -42,6 +44,9 @@ import signal
 import struct
 import sys
 import time
+
+if __name__ == "__main__":
+    import counting  # it lies beside this file
 
 PROTOCOL = 2
 MAGIC = b"LRBENCH\n"
@@ -485,6 +490,8 @@ class Training(object):
             self.first, self.lrs, self.running = self.solver.iter, arrays["lrs"], True
         elif kind == "test":
             self.test(request)
+        elif kind == "forward":
+            self.forward()
         elif kind == "snapshot":
             self.solver.snapshot()
             self.channel.send("snapshotted", iteration=self.solver.iter)
@@ -510,18 +517,18 @@ class Training(object):
                 self.end_stretch(self.solver.iter)
 
     def test(self, request):
-        """One test pass: scores and labels of every batch, and the means of the net's own outputs."""
-        import numpy
+        """One test pass: what is counted of the net's heads, and the means of its own outputs."""
         index, passes = int(request["net"]), int(request["passes"])
-        scores, labels = request.get("scores"), request.get("labels")
         net = self.test_nets[index]
         net.share_with(self.net)
         names = blob_names(net)
         blobs = dict(zip(names, net._blobs))
-        weights = [float(weight) for weight in net._blob_loss_weights]
-        outputs = [(names[i], net._blobs[i], weights[i]) for i in net._outputs]
-        sums = [0.0] * len(outputs)
         loss_blobs = self.find_loss_blobs(net)
+        heads = []
+        for head in request["heads"]:
+            counter = counting.Counter(entropy=not loss_blobs, **head["how"])
+            heads.append((counter, blobs[native(head["scores"])], blobs[native(head["labels"])]))
+        outputs = [(self.output(net, names[i], i, request), net._blobs[i]) for i in net._outputs]
         loss = 0.0
         last = len(net.layers) - 1
         self.log("Iteration %d, Testing net (#%d)" % (self.solver.iter, index))
@@ -531,23 +538,56 @@ class Training(object):
                 self.channel.send("cancelled")
                 return
             net._forward(0, last)
-            for j, (_, blob, _) in enumerate(outputs):
-                sums[j] = sums[j] + numpy.array(blob.data, dtype=numpy.float64).ravel()
+            for output, blob in outputs:
+                output.add(blob.data)
             for weight, blob in loss_blobs:
                 loss += weight * float(blob.data.sum())
-            if scores:
-                self.channel.send("batch", [("scores", blobs[scores].data), ("labels", blobs[labels].data)])
-            else:
-                self.channel.send("batch")
+            for counter, scores, labels in heads:
+                counter.add(scores.data, labels.data)
+            self.channel.send("batch")
+        self.send_tested(
+            [counter for counter, _, _ in heads],
+            [output for output, _ in outputs] if passes else [],
+            loss / passes if passes and loss_blobs else None,
+            passes,
+        )
+
+    @staticmethod
+    def output(net, name, number, request):
+        version = request["detections"].get(name)
+        if version is not None:
+            return counting.Detections(name, version)
+        return counting.Output(name, float(net._blob_loss_weights[number]))
+
+    def send_tested(self, counters, outputs, loss, passes):
+        import numpy
         means = {}
         number = 0
-        for (name, _, weight), total in zip(outputs, sums):
-            means[name] = [float(value) for value in total / passes]
-            for value in means[name]:
+        for output in outputs:
+            values = output.means(passes)
+            means[output.name] = [float(value) for value in values]
+            for value in values:
+                weight = numpy.float32(output.weight)
                 note = " (* %g = %g loss)" % (weight, weight * value) if weight else ""
-                self.log("    Test net output #%d: %s = %g%s" % (number, name, value, note))
+                self.log("    Test net output #%d: %s = %g%s" % (number, output.name, value, note))
                 number += 1
-        self.channel.send("tested", outputs=means, loss=loss / passes if loss_blobs else None)
+            if not values:
+                why = "its length varies" if output.varies else "%d values" % (output.size or 0)
+                self.log("    Test net output #%d: %s: no mean (%s)" % (number, output.name, why))
+                number += output.size or 0
+        names = ("samples", "top1", "top5", "entropy_sum", "problem")
+        fields = [dict((name, getattr(counter, name)) for name in names) for counter in counters]
+        arrays = [
+            ("%s%d" % (name, place), numpy.asarray(getattr(counter, name), dtype="<f8"))
+            for place, counter in enumerate(counters) if counter.count is not None
+            for name in ("count", "mean", "m2")
+        ]
+        self.channel.send("tested", arrays, outputs=means, loss=loss, heads=fields)
+
+    def forward(self):
+        """One forward pass of the training net without an update."""
+        self.net._forward(0, len(self.net.layers) - 1)
+        self.channel.send("forwarded", loss=self.read_loss())
 
     def replay(self, request):
         """Put data cursors and random generators where ``passes`` forward passes leave them.

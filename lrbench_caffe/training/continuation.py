@@ -129,6 +129,8 @@ def _check_flags(
     if solver.tests:
         check("--test-interval", args.test_interval, old.test_interval)
     check("--level", args.level, old.level)
+    own = solver.tests[0].head if solver.tests else None
+    check("--head", args.head, own.name if own else None)
     stages = None if args.stage is None else _listed(args.stage)
     check("--stage", stages, _listed(old.stages))
     gpu = "0" if args.gpu == "all" and info.gpus == 1 else args.gpu

@@ -104,6 +104,10 @@ def add_flags(p: cli.Parser) -> None:
         "--seed", type=int, metavar="N", help="random seed (default: the solver's, else a new one)"
     )
     run.add_argument(
+        "--head", metavar="NAME",
+        help="take Top-1 from this blob of scores, where the test net has several (default: docs/metrics.md)",
+    )  # fmt: skip
+    run.add_argument(
         "--out", metavar="DIR",
         help=f"the run directory (default: a new one in {RUNS}/); with --preview the plot's file",
     )  # fmt: skip
@@ -215,8 +219,9 @@ def prepare(
     level, stages = (old.level, old.stages) if old else (args.level or 0, args.stage or [])
     max_iter = args.max_iter or (old.max_iter if old else None)
     solver = load_solver(
-        _solver_path(args, resumed), messages, info, level=level, stages=stages, max_iter=max_iter
-    )
+        _solver_path(args, resumed), messages, info, level=level, stages=stages, max_iter=max_iter,
+        head=old.head if old else args.head,
+    )  # fmt: skip
     remarks = list(solver.remarks)
     if resumed and old:
         settings, more = resumed_settings(args, _policy_flags(args), old, solver, info, resumed)
@@ -283,6 +288,7 @@ def _new_settings(
         weights=weights,
         lr_by=choose_way(args.set_lr_by, chosen.origin == NATIVE, solver, info),
         fingerprint=fingerprint(solver),
+        head=solver.head,
         layers=layers,
         threads=choose_threads(1 if args.threads is None else args.threads, layers),
         start=unopened_start(args.snapshot, weights),

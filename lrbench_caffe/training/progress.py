@@ -9,10 +9,11 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from lrbench_caffe.metrics import Measurement
+from lrbench_caffe.metrics import Measurement, scalars
 from lrbench_caffe.report import clock
 from lrbench_caffe.training.observer import Observer
 
+OUTPUTS = 3  # of a net that does not classify, in a line
 LINE_SECONDS = 30.0  # between two lines where there is no terminal and no test
 
 
@@ -97,8 +98,9 @@ class ProgressDisplay(Observer):
             train = "" if m.train_loss is None else f"  training loss {m.train_loss:.4f}"
             which = f" (test net #{m.net})" if len(measurements) > 1 else ""
             left = "" if m.iteration >= self._stop else f"  left {self._rate.left}"
+            result = f"Top-1 {top1}" if m.top1 is not None else _outputs(m)
             self._line(
-                f"iteration {m.iteration}/{self._stop}{which}  Top-1 {top1}  test loss {loss}{train}"
+                f"iteration {m.iteration}/{self._stop}{which}  {result}  test loss {loss}{train}"
                 f"  lr {m.lr:.4g}{left}"
             )
 
@@ -111,3 +113,9 @@ class ProgressDisplay(Observer):
     def _line(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
         self._said = time.monotonic()
+
+
+def _outputs(measurement: Measurement) -> str:
+    """What a net that does not classify puts out, as far as a line can hold it."""
+    values = list(scalars(measurement).items())[:OUTPUTS]
+    return "  ".join(f"{name} {value:.5g}" for name, value in values) or "Top-1 -"

@@ -147,6 +147,7 @@ class Session:
         """The run as the LR database keeps it, with what was measured in earlier sessions."""
         written = self.run.read()
         task = task_of(self.solver, self.info, opened, self.settings.gpu)
+        head = self.solver.tests[0].head if self.solver.tests else None
         return RunRecord(
             uid=(written.get("record") or {}).get("uid") or uuid.uuid4().hex,
             source="measured",
@@ -165,6 +166,7 @@ class Session:
             started=written["sessions"][0]["began"],
             ended=None,
             status="running",
+            head=head.name if head else None,
             measurements=self.run.measurements(),
         )
 

@@ -41,6 +41,7 @@ class RunSettings:
         layers: "fast" or "stock", as the run was trained; see ``lrbench_caffe.native``.
         threads: that the fast layers work on; weights depend on how many, in rounding.
         start: what the run began with; complete once Caffe has the nets.
+        head: the head that Top-1 is of, None for the net's default one.
     """
 
     solver: str
@@ -60,6 +61,7 @@ class RunSettings:
     layers: str = "stock"
     threads: int = 1
     start: Start = SCRATCH
+    head: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -68,7 +70,7 @@ class RunSettings:
     def from_json(cls, record: Mapping[str, Any]) -> RunSettings:
         # Of runs from before there were others.
         former = GRADIENTS if record.get("gradients") else BASE_LR
-        record = {"layers": "stock", "threads": 1, "lr_by": former, "start": None, **record}
+        record = {"layers": "stock", "threads": 1, "lr_by": former, "start": None, "head": None, **record}
         try:
             settings = cls(**{f.name: record[f.name] for f in fields(cls)})
             settings.start = _start(record["start"], settings)
@@ -160,7 +162,7 @@ def check_triggers(policy: Policy, solver: Solver) -> None:
             raise InputError(
                 f"--lr: {policy:.7g} decides by tests, but {solver.path} has no test nets (no test_iter)"
             )
-        if trigger.metric == "top1" and solver.tests[0].scores is None:
+        if trigger.metric == "top1" and solver.tests[0].head is None:
             raise InputError(
                 f"--lr: {policy:.7g} decides by top1, but the {solver.tests[0].net.title} of {solver.path} "
                 "does not classify; allowed: metric=test_loss"

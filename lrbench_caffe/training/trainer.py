@@ -14,7 +14,7 @@ from lrbench_caffe.prototxt.nets import has_plain_softmax_loss
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.runtime.client import Opened, OpenRequest, Worker
 from lrbench_caffe.training.divergence import DivergenceWatch
-from lrbench_caffe.training.evaluator import measure
+from lrbench_caffe.training.evaluator import measure, measuring_notes
 from lrbench_caffe.training.monitor import ScheduleMonitor
 from lrbench_caffe.training.observer import Audience, Observer
 from lrbench_caffe.training.resume import replay_plan
@@ -78,6 +78,7 @@ class Trainer:
         self._since_test: list[np.ndarray] = []  # training losses since the previous test
         self._began = self._saved = time.monotonic()
         self._last_snapshot: tuple[int, bool] | None = None  # its iteration, and whether it is automatic
+        self._noted: set[str] = set()  # what was said of tests once
 
     def train(self, request: OpenRequest, load: Load, resumed: Snapshot | None = None) -> Outcome:
         """Train until max_iter, the end of the session, a stop or divergence.
@@ -107,6 +108,8 @@ class Trainer:
             if opened.layers == "stock":
                 self._run.update(threads=1)
             self._audience.opened(opened)
+            for note in measuring_notes(self._solver, opened):
+                self._audience.note(note)
             self._prepare(resumed)
             outcome = self._loop()
         except (LRBenchError, OSError) as error:
@@ -173,6 +176,8 @@ class Trainer:
             if self._signals.stop:
                 return self._stop()
             if self._monitor.test_due(self._iteration) and not self._measured:
+                if self._iteration >= self._monitor.max_iter:
+                    self._before_last_test()
                 self._test()
                 continue
             self._save_if_due()
@@ -204,7 +209,7 @@ class Trainer:
 
     def _test(self) -> None:
         losses = np.concatenate(self._since_test) if self._since_test else np.empty(0)
-        measurements = measure(
+        test = measure(
             self._worker,
             self._solver,
             iteration=self._iteration,
@@ -213,14 +218,18 @@ class Trainer:
             elapsed=lambda: time.monotonic() - self._began,
             wants_stop=lambda: self._signals.stop,
         )
-        if measurements is None:
+        if test is None:
             return  # stopped in the middle: the resumed run tests again
         self._since_test = []
         self._measured = True
-        for measurement in measurements:
+        for measurement in test.measurements:
             self._run.add_measurement(measurement)
-        self._audience.tested(measurements)
-        for measurement in measurements:
+        self._audience.tested(test.measurements)
+        for note in test.notes:
+            if note not in self._noted:
+                self._noted.add(note)
+                self._audience.note(note)
+        for measurement in test.measurements:
             decision = self._monitor.observe(measurement)
             if decision:
                 self._run.append("decisions.jsonl", asdict(decision))
@@ -228,6 +237,22 @@ class Trainer:
                     f"iteration {decision.iteration}: {decision.metric} stopped improving, LR goes on with "
                     f"{self._monitor.lr(self._iteration):g}"
                 )
+
+    def _before_last_test(self) -> None:
+        """What ``caffe train`` does between its last update and its last test.
+
+        The further training pass is there for the loss that it prints. It changes the statistics of
+        BatchNorm layers, which the test nets share, and the random numbers that tests draw.
+        """
+        self._save_if_due()
+        if self._solver.message.snapshot_after_train:
+            self._save()
+        display = self._solver.message.display
+        if display and self._iteration % display == 0:
+            loss = self._worker.forward()
+            others = self._solver.message.average_loss - 1
+            losses = [*self._run.iterations()[-others:, 2], loss] if others else [loss]
+            self._worker.write_log(f"Iteration {self._iteration}, loss = {np.mean(losses):g}")
 
     # -- snapshots and the end ------------------------------------------------------------------
 

@@ -73,7 +73,9 @@ def test_there_is_a_measurement_at_every_test_and_its_numbers_are_numbers(
             *row
         }
         first = row["iteration"] == 0
+        outputs = row.pop("outputs")
         numbers = [v for k, v in row.items() if not (first and k in ("train_loss", "ld"))]
+        numbers += outputs.values()
         assert all(math.isfinite(number) for number in numbers)
         assert row["lr"] == lr(row["iteration"])
         assert first == (row["train_loss"] is None) == (row["ld"] is None)
@@ -93,6 +95,7 @@ def test_top1_top5_and_loss_are_those_of_caffes_layers_in_the_same_pass(
         assert row["top1"] == pytest.approx(100 * caffe["accuracy"], rel=SIX_DIGITS)
         assert row["top5"] == pytest.approx(100 * caffe["top5"], rel=SIX_DIGITS)
         assert row["test_loss"] == pytest.approx(caffe["loss"], rel=SIX_DIGITS)
+        assert row["outputs"] == pytest.approx(caffe, rel=SIX_DIGITS)
     assert len(logged) == 5
 
 

@@ -1,4 +1,4 @@
-"""Which layers a phase has, where scores and labels are, and what is wrong with a net."""
+"""Which layers a phase has, and what is wrong with a net."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from google.protobuf import text_format
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.prototxt.nets import (
     PhaseNet,
-    Scores,
     check_layers,
     decay_multipliers,
-    find_scores,
     has_plain_softmax_loss,
     random_layers,
 )
@@ -51,131 +49,8 @@ def test_layers_of_a_phase(net_of, phase, level, stages, expected):
     assert ", ".join(layer.name for layer in layers) == expected
 
 
-# -- scores -----------------------------------------------------------------------------------------
-
 DATA = 'layer { name: "d" type: "Data" top: "x" top: "y" }\n'
 PRODUCT = 'layer { name: "ip" type: "InnerProduct" bottom: "x" top: "s" }\n'
-SOFTMAX = 'layer { name: "p" type: "Softmax" bottom: "s" top: "prob" }\n'
-
-
-def scores(net_of, text: str) -> Scores | None:
-    return find_scores(net_of(DATA + PRODUCT + text))
-
-
-def test_softmax_with_loss(net_of):
-    found = scores(net_of, 'layer { type: "SoftmaxWithLoss" bottom: "s" bottom: "y" top: "l" }')
-    assert found == Scores("s", "y", probabilities=False, axis=1, ignore_label=None)
-
-
-def test_axis_and_ignored_label(net_of):
-    found = scores(
-        net_of,
-        'layer { type: "SoftmaxWithLoss" bottom: "s" bottom: "y" '
-        "softmax_param { axis: 2 } loss_param { ignore_label: 255 } }",
-    )
-    assert found == Scores("s", "y", probabilities=False, axis=2, ignore_label=255)
-
-
-def test_ignored_label_0_is_one(net_of):
-    found = scores(
-        net_of, 'layer { type: "SoftmaxWithLoss" bottom: "s" bottom: "y" loss_param { ignore_label: 0 } }'
-    )
-    assert found is not None
-    assert found.ignore_label == 0
-
-
-def test_accuracy_alone(net_of):
-    found = scores(
-        net_of,
-        'layer { type: "Accuracy" bottom: "s" bottom: "y" top: "a5" accuracy_param { top_k: 5 axis: 3 } }'
-        'layer { type: "Accuracy" bottom: "s" bottom: "other" accuracy_param { axis: 2 ignore_label: 9 } }',
-    )
-    assert found == Scores("s", "other", probabilities=False, axis=2, ignore_label=9)
-
-
-def test_accuracy_on_a_softmax_leads_to_the_logits(net_of):
-    found = scores(net_of, SOFTMAX + 'layer { type: "Accuracy" bottom: "prob" bottom: "y" top: "a" }')
-    assert found == Scores("s", "y", probabilities=False, axis=1, ignore_label=None)
-
-
-def test_softmax_in_place_leaves_probabilities(net_of):
-    found = scores(
-        net_of,
-        'layer { type: "Softmax" bottom: "s" top: "s" softmax_param { axis: 2 } }'
-        'layer { type: "Accuracy" bottom: "s" bottom: "y" top: "a" }',
-    )
-    assert found == Scores("s", "y", probabilities=True, axis=2, ignore_label=None)
-
-
-def test_logits_that_are_overwritten_after_the_softmax(net_of):
-    found = scores(
-        net_of,
-        SOFTMAX
-        + 'layer { type: "ReLU" bottom: "s" top: "s" }'
-        + 'layer { type: "Accuracy" bottom: "prob" bottom: "y" top: "a" }',
-    )
-    assert found == Scores("prob", "y", probabilities=True, axis=1, ignore_label=None)
-
-
-def test_multinomial_loss_reads_probabilities(net_of):
-    loss = 'layer { type: "MultinomialLogisticLoss" bottom: "%s" bottom: "y" top: "l" }'
-    assert scores(net_of, loss % "s") == Scores("s", "y", probabilities=True, axis=1, ignore_label=None)
-    # ... unless the softmax that made them can be looked behind.
-    found = scores(net_of, SOFTMAX + loss % "prob")
-    assert found == Scores("s", "y", probabilities=False, axis=1, ignore_label=None)
-
-
-def test_infogain_loss_reads_logits(net_of):
-    found = scores(
-        net_of,
-        'layer { type: "InfogainLoss" bottom: "s" bottom: "y" top: "l" infogain_loss_param { axis: 2 } }',
-    )
-    assert found == Scores("s", "y", probabilities=False, axis=2, ignore_label=None)
-
-
-def test_auxiliary_losses(net_of):
-    # As in GoogLeNet: two auxiliary classifiers of weight 0.3 and the main one.
-    loss = 'layer { type: "SoftmaxWithLoss" bottom: "%s" bottom: "y" loss_weight: %s }'
-    found = scores(net_of, loss % ("aux1", 0.3) + loss % ("s", 1) + loss % ("aux2", 0.3))
-    assert found is not None
-    assert found.scores == "s"
-    found = scores(net_of, loss % ("aux1", 1) + loss % ("main", 1))
-    assert found is not None
-    assert found.scores == "main"  # among equals the last one
-    found = scores(net_of, loss % ("aux", 0.3) + 'layer { type: "SoftmaxWithLoss" bottom: "s" bottom: "y" }')
-    assert found is not None
-    assert found.scores == "s"  # the default weight is 1
-
-
-def test_a_loss_comes_before_accuracy(net_of):
-    found = scores(
-        net_of,
-        'layer { type: "Accuracy" bottom: "coarse" bottom: "y" }'
-        'layer { type: "SoftmaxWithLoss" bottom: "s" bottom: "y" }',
-    )
-    assert found is not None
-    assert found.scores == "s"
-
-
-def test_any_blob_names(net_of):
-    found = find_scores(
-        net_of(
-            'layer { name: "eins" type: "SoftmaxWithLoss" bottom: "Straße/7" bottom: "label-3" top: "loss" }'
-        )
-    )
-    assert found == Scores("Straße/7", "label-3", probabilities=False, axis=1, ignore_label=None)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        'layer { type: "EuclideanLoss" bottom: "s" bottom: "y" }',
-        'layer { type: "SigmoidCrossEntropyLoss" bottom: "s" bottom: "y" }',
-        "",
-    ],
-)
-def test_nets_that_do_not_classify(net_of, text):
-    assert scores(net_of, text) is None
 
 
 # -- mistakes ---------------------------------------------------------------------------------------

@@ -66,7 +66,7 @@ def test_one_net_for_both_phases(load):
     (test,) = solver.tests
     assert (test.net.title, names(test.net)) == ("test net #0", ["test", "ip", "loss"])
     assert (test.passes, test.source.samples) == (2, 10)
-    assert (test.scores.scores, test.scores.labels) == ("s", "y")
+    assert (test.head.scores, test.head.labels) == ("s", "y")
     assert solver.remarks == []  # 2 batches of 5 are all 10
     assert (solver.type, solver.iter_size, solver.samples_per_iteration, solver.epoch) == ("SGD", 1, 4, 5.0)
 

@@ -15,8 +15,16 @@ import numpy as np
 import pytest
 
 from lrbench_caffe.errors import InputError, TrainingError
+from lrbench_caffe.metrics import Counts
 from lrbench_caffe.runtime import worker as protocol
-from lrbench_caffe.runtime.client import LayerParameters, OpenRequest, TestPass, Worker, last_words
+from lrbench_caffe.runtime.client import (
+    HeadRequest,
+    LayerParameters,
+    OpenRequest,
+    TestPass,
+    Worker,
+    last_words,
+)
 from lrbench_caffe.runtime.info import caffe_info
 from lrbench_caffe.runtime.locate import CaffePython
 
@@ -84,11 +92,17 @@ def test_hello_and_open(fake_python, tmp_path):
 def test_train_test_replay_snapshot_and_log(worker, tmp_path):
     one = worker({"test_batches": [BATCHES]})
     assert train(one, 3) == ({0: 0.0, 1: 1.0, 2: 2.0}, 3)
-    first, second, outcome = one.test(0, 2, ("s", "y"))
-    assert (first["scores"].tolist(), first["labels"].tolist()) == (BATCHES[0]["scores"], [1, 0])
-    assert (second["scores"].tolist(), second["labels"].tolist()) == (BATCHES[1]["scores"], [0, 1])
-    assert outcome == TestPass({"loss": [1.0]}, 1.0)
-    assert list(one.test(0, 1, None)) == [{}, TestPass({"loss": [0.5]}, 0.5)]
+    head = HeadRequest("s", "y", {"form": "logits", "axis": 1})
+    outcome = one.test(0, 2, [head, HeadRequest("s", "y", {"form": "logits", "axis": 0, "ignore_label": 1})])
+    assert outcome is not None
+    assert (outcome.outputs, outcome.loss) == ({"loss": [1.0]}, 1.0)
+    counts, other = outcome.heads
+    assert isinstance(counts, Counts) and isinstance(other, Counts)
+    assert (counts.samples, counts.top1, counts.count.tolist()) == (4, 2, [1, 1])
+    assert other.samples == 2  # of the four labels two are 1
+    assert one.test(0, 1) == TestPass({"loss": [0.5]}, 0.5)
+    assert one.test(0, 10**6, wants_stop=lambda: True) is None
+    assert one.forward() == 2.0  # the stand-in keeps the loss of its last update
     one.replay([{"net": 0, "layers": [["data", 0]], "passes": 3}], lambda done, total: None)
     one.write_log("all is well")
     assert one.snapshot() == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from lrbench_caffe.runtime.worker import MAGIC, PROTOCOL, pack, unpack
+from tests.runtime.conftest import has_numpy
 
 # -- messages ---------------------------------------------------------------------------------------
 
@@ -232,7 +234,7 @@ def test_pause_before_the_first_update(opened):
 def test_requests_between_stretches_are_answered_inside_the_step(opened):
     talk = opened({"test_batches": [TWO_BATCHES]})
     talk.run(0.5)
-    talk.ask("test", net=0, passes=1, scores=None, labels=None)
+    talk.ask("test", net=0, passes=1, heads=[], detections={})
     talk.expect("batch")
     talk.expect("tested")
     talk.ask("log", text="between")
@@ -254,11 +256,9 @@ TWO_BATCHES = [
 
 def test_a_test_pass(opened):
     talk = opened({"test_batches": [TWO_BATCHES], "test_loss_weight": 2.0})
-    talk.ask("test", net=0, passes=3, scores="s", labels="y")
-    for batch in (*TWO_BATCHES, TWO_BATCHES[0]):  # the data goes round
-        _, arrays = talk.expect("batch")
-        assert arrays["scores"].tolist() == batch["scores"]
-        assert arrays["labels"].tolist() == batch["labels"]
+    talk.ask("test", net=0, passes=3, heads=[], detections={})
+    for _ in range(3):  # the data goes round
+        assert talk.expect("batch") == ({}, {})
     fields, _ = talk.expect("tested")
     # The output's mean is (0.5 + 1.5 + 0.5) / 3, the loss twice that.
     assert fields["outputs"]["loss"] == pytest.approx([2.5 / 3])
@@ -269,21 +269,50 @@ def test_a_test_pass(opened):
     assert "log     Test net output #0: loss = 0.833333 (* 2 = 1.66667 loss)" in events
 
 
+HEAD = {"scores": "s", "labels": "y", "how": {"form": "logits", "axis": 1}}
+
+
+def test_what_is_counted(opened, interpreter):
+    if not has_numpy(interpreter):
+        pytest.skip("the stand-in for numpy cannot count")
+    talk = opened({"test_batches": [TWO_BATCHES]})
+    talk.ask("test", net=0, passes=2, heads=[HEAD], detections={})
+    for _ in range(2):
+        talk.expect("batch")
+    fields, arrays = talk.expect("tested")
+    # Right are 2.5 over 1.5 and 0 over -1, of two classes; then -3 under 2 and 1 under 7 are wrong.
+    assert [fields["heads"][0][name] for name in ("samples", "top1", "top5")] == [4, 2, 4]
+    assert fields["heads"][0]["problem"] is None
+    own = 1 / (1 + math.exp(-1))
+    assert arrays["count0"].tolist() == [1, 1]
+    assert arrays["mean0"].tolist() == pytest.approx([own, own])
+    assert arrays["m20"].tolist() == pytest.approx([0, 0])
+
+
+def test_a_further_training_pass(opened):
+    talk = opened()
+    talk.run(0.5, 0.5)
+    before = talk.weights()
+    talk.ask("forward")
+    assert talk.expect("forwarded")[0]["loss"] == 1.0  # the stand-in keeps the loss of its last update
+    assert talk.weights() == before
+
+
 def test_several_test_nets(opened):
     other = [{"scores": [[1, 2, 3]], "labels": [2], "loss": 4.0}]
     talk = opened({"test_batches": [TWO_BATCHES, other]})
-    talk.ask("test", net=1, passes=1, scores="s", labels="y")
-    assert talk.expect("batch")[1]["scores"].tolist() == [[1, 2, 3]]
+    talk.ask("test", net=1, passes=1, heads=[], detections={})
+    talk.expect("batch")
     assert talk.expect("tested")[0]["loss"] == 4.0
     assert "test0 forward 0 to 2" not in talk.events()
 
 
 def test_a_test_net_without_a_loss(opened):
     talk = opened({"test_batches": [TWO_BATCHES], "test_loss_weight": 0.0})
-    talk.ask("test", net=0, passes=1, scores=None, labels=None)
+    talk.ask("test", net=0, passes=1, heads=[], detections={})
     assert talk.expect("batch") == ({}, {})
     fields, _ = talk.expect("tested")
-    assert fields == {"outputs": {"loss": [0.5]}, "loss": None}
+    assert fields == {"outputs": {"loss": [0.5]}, "loss": None, "heads": []}
 
 
 def test_replay(opened):
@@ -302,8 +331,9 @@ def test_replay(opened):
     train = ["train forward 0 to 0", "train forward 1 to 1"]
     assert forwards == [*train, *train, "test0 forward 0 to 0"]
     # The test net's data stands at its second batch.
-    talk.ask("test", net=0, passes=1, scores="s", labels="y")
-    assert talk.expect("batch")[1]["labels"].tolist() == TWO_BATCHES[1]["labels"]
+    talk.ask("test", net=0, passes=1, heads=[], detections={})
+    talk.expect("batch")
+    assert talk.expect("tested")[0]["outputs"]["loss"] == [TWO_BATCHES[1]["loss"]]
 
 
 def test_log(opened):
@@ -357,8 +387,8 @@ def test_a_blobs_name_outside_ascii(start, tmp_path):
     talk.ask("open", solver=str(solver), stop=10, iter_size=1, gpu=None)
     fields, _ = talk.expect("opened")
     assert fields["test_shapes"] == [{"分数": [2, 2], "y": [2], "loss": [1]}]
-    talk.ask("test", net=0, passes=1, scores="分数", labels="y")
-    assert talk.expect("batch")[1]["scores"].tolist() == TWO_BATCHES[0]["scores"]
+    talk.ask("test", net=0, passes=0, heads=[{**HEAD, "scores": "分数"}], detections={})
+    assert talk.expect("tested")[0]["heads"][0]["samples"] == 0
 
 
 def test_an_exception_with_words_outside_ascii(opened):

@@ -38,6 +38,10 @@ class ndarray(object):
     def __array_interface__(self):
         return {"data": (id(self.values), False)}
 
+    @property
+    def size(self):
+        return len(self.values)
+
     def __len__(self):
         return self.shape[0]
 
