@@ -28,10 +28,14 @@ from lrbench_caffe.errors import InputError
 from lrbench_caffe.jobs.flags import add_pool_flags, open_pool, training_flags
 from lrbench_caffe.plots.tuning import ramp_plot
 from lrbench_caffe.prototxt.solver import Solver
+from lrbench_caffe.records import digest
 from lrbench_caffe.report import terminal_table
 from lrbench_caffe.streams import Unbreakable
 from lrbench_caffe.task import open_task
-from lrbench_caffe.tuning import ladder, ramp
+from lrbench_caffe.training.continuation import fingerprint
+from lrbench_caffe.tuning import folder, ladder, ramp
+from lrbench_caffe.tuning.experience import Experience
+from lrbench_caffe.tuning.folder import study_folder
 from lrbench_caffe.tuning.ladder import Ladder
 from lrbench_caffe.tuning.progress import TuningDisplay
 from lrbench_caffe.tuning.report import draw_ladder, ladder_rows
@@ -65,7 +69,8 @@ def parser() -> cli.Parser:
     run.add_argument(
         "--out",
         metavar="DIR",
-        help="where they are kept (default: runs/range-SOLVER); what is there is not repeated",
+        help="where they are kept (default: runs/range-SOLVER, or runs/range-SOLVER-DIGEST where another "
+        "solver of that name has it); what is there is not repeated",
     )
     run.add_argument("--layers", choices=("auto", "fast", "stock"), default="auto", help="(default: auto)")
     run.add_argument(
@@ -86,12 +91,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console(file=cast(TextIO, Unbreakable(sys.stdout)))
     db = "" if args.no_db else resolve_url(args.db)
     solver, task = open_task(Path(args.solver), args.caffe_python)
-    folder = Path(args.out or f"runs/range-{solver.path.stem}")
+    where = Path(args.out) if args.out else study_folder("range", solver.path)
     plan = make_plan(args, solver, task.dataset.classes)
+    kept = folder.read(where)
+    folder.check_solver(where, plan, kept)
     pool = open_pool(args.jobs, args.gpus, args.scheduler, args.caffe_python)
     try:
+        if kept is None:
+            folder.write(where, plan, Experience().as_json())
         with TuningDisplay(console) as display:
-            study = Study(folder, replace(plan, slots=pool.slots), pool, db=db, watch=display)
+            study = Study(where, replace(plan, slots=pool.slots), pool, db=db, watch=display)
             find = _climb if args.form == "ladder" else _rise
             good, plot = find(args, study, solver, console)
     finally:
@@ -113,7 +122,7 @@ def make_plan(args: argparse.Namespace, solver: Solver, classes: int | None) -> 
     return Plan(
         solver=str(solver.path), max_iter=max_iter, test_interval=interval, epoch=solver.epoch,
         chance=100.0 / classes if classes else 0.0, seed=args.seed,
-        flags=training_flags(args.layers, args.caffe_python),
+        flags=training_flags(args.layers, args.caffe_python), files=digest(fingerprint(solver)),
     )  # fmt: skip
 
 

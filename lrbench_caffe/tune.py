@@ -5,10 +5,14 @@
   python -m lrbench_caffe.tune solvers/lenet_mnist_solver.prototxt --goal cost --target-top1 99
   python -m lrbench_caffe.tune solvers/cnn3_cifar10_solver.prototxt --scheduler tcp://host:8786
 
-It starts from what the LR database knows of the task; else it finds the range of good LRs with short
-trainings. Candidates by the paper's heuristics are trained as far as they are worth it: each goes on from its
-own snapshot, so nothing is trained twice. The best are repeated with other seeds, and ranked. Killed at any
-time, the same command goes on where it was. See docs/tuning.md.
+It starts from what the LR database knows of the task: known policies are tried first. Where that is too
+little it finds the range of good LRs with short trainings. Candidates by the paper's heuristics are trained
+as far as they are worth it: each continues from its own snapshot, so nothing is trained twice. The best are
+repeated with other seeds, ranked, and compared with the solver's own policy. Killed at any time, the same
+command continues where it was. See docs/tuning.md.
+
+Exit code: 0 where a policy is recommended, 3 where none is better than the solver's own beyond noise, 2 for
+bad input, 1 where nothing could be trained.
 """
 
 from __future__ import annotations
@@ -34,11 +38,13 @@ from lrbench_caffe.report import table_width, terminal_table
 from lrbench_caffe.streams import Unbreakable
 from lrbench_caffe.task import open_task
 from lrbench_caffe.training.continuation import fingerprint
+from lrbench_caffe.tuning.folder import study_folder
 from lrbench_caffe.tuning.progress import TuningDisplay
-from lrbench_caffe.tuning.report import cost_rows, finalist_rows, ranked, time_line, write_report
+from lrbench_caffe.tuning.report import cost_rows, finalist_rows, time_line, write_report
 from lrbench_caffe.tuning.space import functions
 from lrbench_caffe.tuning.study import Plan, Study
 from lrbench_caffe.tuning.tuner import Outcome, Tuner
+from lrbench_caffe.tuning.verdict import Verdict, judge
 
 FULL = re.compile(r"x(\d+(?:\.\d+)?)")
 TESTS = 20  # in a training, at least: the search looks at tests
@@ -86,7 +92,8 @@ def parser() -> cli.Parser:
     run.add_argument(
         "--out",
         metavar="DIR",
-        help="the study's directory (default: runs/tune-SOLVER); one that is there goes on",
+        help="the study's directory (default: runs/tune-SOLVER, or runs/tune-SOLVER-DIGEST where another "
+        "solver of that name has it); a study that is there is continued",
     )
     run.add_argument(
         "--hang-timeout", type=float, default=600.0, metavar="SECONDS",
@@ -99,17 +106,19 @@ def parser() -> cli.Parser:
     run.add_argument("--no-db", action="store_true", help="neither ask the LR database nor record into it")
     run.add_argument("--caffe-python", metavar="FILE", help="the Python that can import caffe")
     add_pool_flags(p)
+    out = p.add_argument_group("output")
+    out.add_argument("--json", action="store_true", help="print the result as JSON; progress goes to stderr")
     return p
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     _check(args)
-    console = Console(file=cast(TextIO, Unbreakable(sys.stdout)))
+    console = Console(file=cast(TextIO, Unbreakable(sys.stderr if args.json else sys.stdout)))
     db = "" if args.no_db else resolve_url(args.db)
     solver, task = open_task(Path(args.solver), args.caffe_python)
     plan = make_plan(args, solver, task.dataset.classes)
-    folder = Path(args.out or f"runs/tune-{solver.path.stem}")
+    folder = Path(args.out) if args.out else study_folder("tune", solver.path)
     pool = open_pool(args.jobs, args.gpus, args.scheduler, args.caffe_python)
     try:
         with TuningDisplay(console) as display:
@@ -118,29 +127,36 @@ def main(argv: Sequence[str] | None = None) -> int:
             outcome = tuner.tune()
     finally:
         pool.close()
-    _show(console, study, outcome)
-    return 0
+    verdict = judge(plan, outcome.finalists, outcome.baseline)
+    path = write_report(study, outcome, verdict)
+    if args.json:
+        print(path.with_name("result.json").read_text(encoding="utf-8"), end="")
+    else:
+        _show(console, study, outcome, verdict, path)
+    return verdict.exit_code
 
 
-def _show(console: Console, study: Study, outcome: Outcome) -> None:
+def _show(console: Console, study: Study, outcome: Outcome, verdict: Verdict, report: Path) -> None:
     """The result, and where all of it is."""
     rows = finalist_rows(study, outcome, ("top1", "ld"))
     wide = Console(file=console.file, width=max(table_width(rows), console.width))
     wide.print(terminal_table(rows, "finalists, mean ± deviation at the first highest Top-1", 2))
     console.print(terminal_table(cost_rows(study, outcome), "cost"))
-    path = write_report(study, outcome)
-    winner = ranked(study, outcome.finalists)[0]
-    lines = [time_line(study, outcome), f"report: {path}, with {path.with_name('tuning.png').name}"]
-    if not winner.reliable:
-        lines.append("note: no finalist ended every training; a larger --budget or --top tries more")
-    for line in (*lines, train_line(study.plan, winner.policy)):
+    lines = (
+        time_line(study, outcome),
+        f"report: {report}, with result.json and tuning.png",
+        f"verdict: {verdict.text}",
+        train_line(study.plan, verdict.policy),
+    )
+    for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def train_line(plan: Plan, policy: Policy) -> str:
-    """The command that trains with a policy for as long as the tuning did."""
+def train_line(plan: Plan, policy: Policy | None) -> str:
+    """The command that trains with a policy, None for the solver's own, for as long as the tuning did."""
+    lr = "" if policy is None else f'--lr "{policy}" '
     return (
-        f'python -m lrbench_caffe.train {shlex.quote(plan.solver)} --lr "{policy}" '
+        f"python -m lrbench_caffe.train {shlex.quote(plan.solver)} {lr}"
         f"--max-iter {plan.max_iter} --test-interval {plan.test_interval}"
     )
 

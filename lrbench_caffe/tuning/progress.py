@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from lrbench_caffe.jobs import Result, Training
 from lrbench_caffe.metrics import best
 from lrbench_caffe.records import BROKEN
+from lrbench_caffe.report import clock
 from lrbench_caffe.tuning.study import Watch
 
 LINE_SECONDS = 30.0  # between two lines where there is no terminal and no result
@@ -19,6 +20,9 @@ LINE_SECONDS = 30.0  # between two lines where there is no terminal and no resul
 class TuningDisplay(Watch):
     """The study's watch on a console.
 
+    A training that goes on in steps is one line when its first result is there, and another one only where
+    it brings a new best or ends.
+
     Args:
         console: where to; a bar is drawn on a terminal, lines are printed elsewhere.
     """
@@ -26,9 +30,12 @@ class TuningDisplay(Watch):
     def __init__(self, console: Console) -> None:
         self._console = console
         self._running: dict[Training, int] = {}  # iterations each had when it was begun
+        self._lines: set[str] = set()  # run directories that have theirs
         self._best = ""
         self._top1 = -1.0
-        self._said = time.monotonic()
+        self._expected: int | None = None
+        self._trained = 0  # iterations since the command began
+        self._began = self._said = time.monotonic()
         self._bar = Progress(
             BarColumn(bar_width=24),
             TextColumn("{task.completed:,.0f}/{task.total:,.0f} iterations"),
@@ -37,7 +44,7 @@ class TuningDisplay(Watch):
             transient=True,
             disable=not console.is_terminal,
         )
-        self._task = self._bar.add_task("tune", total=1, status="")
+        self._task = self._bar.add_task("tune", total=None, status="")
 
     def __enter__(self) -> TuningDisplay:
         self._bar.start()
@@ -48,33 +55,53 @@ class TuningDisplay(Watch):
 
     # -- the watch ------------------------------------------------------------------------------
 
-    def budget(self, iterations: int) -> None:
+    def expect(self, iterations: int) -> None:
+        self._expected = iterations
         self._bar.update(self._task, total=max(1, iterations))
 
     def begun(self, training: Training) -> None:
         self._running[training] = training.reached
 
     def waiting(self, iterations: int) -> None:
-        now = iterations + sum(t.reached - before for t, before in self._running.items())
-        self._show(now)
+        running = sum(t.reached - before for t, before in self._running.items())
+        self._show(iterations, running)
         if not self._console.is_terminal and time.monotonic() - self._said > LINE_SECONDS:
-            self.say(f"{now:,} iterations so far, {len(self._running)} trainings to go; best {self._best}")
+            now, count = iterations + running, len(self._running)
+            left = self._left(iterations, running)
+            self.say(f"{now:,} iterations so far, {count} trainings to go{left}; best {self._best or '-'}")
 
     def ended(self, result: Result, iterations: int) -> None:
-        self._running.pop(result.training, None)
+        training = result.training
+        began_at = self._running.pop(training, 0)
         top = best(result.measurements)
-        if top and top.top1 is not None and top.top1 > self._top1:
-            self._top1, self._best = top.top1, f"{top.top1:.2f} % {result.training.policy}"
+        record = bool(top and top.top1 is not None and top.top1 > self._top1)
+        if record and top:
+            self._top1, self._best = top.top1 or 0.0, f"{top.top1:.2f} % {training.policy}"
         if result.seconds:  # what was there already is no news
-            self.say(line(result))
-        self._show(iterations)
+            self._trained += max(0, result.iteration - began_at)
+            if record or result.status != "stopped" or training.out not in self._lines:
+                self._lines.add(training.out)
+                so_far = (
+                    "; the best so far" if record else f"; best so far {self._top1:.2f} %" * (self._top1 >= 0)
+                )
+                self.say(line(result) + so_far + self._left(iterations, 0))
+        self._show(iterations, 0)
 
     def say(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
         self._said = time.monotonic()
 
-    def _show(self, iterations: int) -> None:
-        self._bar.update(self._task, completed=iterations, status=f"best {self._best}")
+    def _show(self, iterations: int, running: int) -> None:
+        status = f"best {self._best}{self._left(iterations, running)}"
+        self._bar.update(self._task, completed=iterations + running, status=status)
+
+    def _left(self, iterations: int, running: int) -> str:
+        """The time that is left, by the rate since the command began; nothing before that can be said."""
+        trained, now = self._trained + running, iterations + running
+        if self._expected is None or trained <= 0 or now > self._expected:
+            return ""
+        seconds = (time.monotonic() - self._began) / trained * (self._expected - now)
+        return f"; about {clock(seconds)} left"
 
 
 def line(result: Result) -> str:
@@ -82,7 +109,8 @@ def line(result: Result) -> str:
     training = result.training
     top = best(result.measurements)
     what = training.policy or Path(training.solver).stem  # a pass of the ramp has no policy
-    text = f"{what}  seed {training.seed}  iteration {result.iteration}"
+    length = f" of {training.max_iter}" if training.max_iter and result.iteration < training.max_iter else ""
+    text = f"{what}  seed {training.seed}  iteration {result.iteration}{length}"
     if top and top.top1 is not None:
         text += f"  best Top-1 {top.top1:.2f} % at {top.iteration}"
     if result.status in BROKEN:

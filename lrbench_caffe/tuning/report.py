@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import statistics
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from lrbench_caffe import ranking
 from lrbench_caffe.jobs import Result
-from lrbench_caffe.metrics import Measurement, best
+from lrbench_caffe.metrics import best
 from lrbench_caffe.plots.sweeps import Point, range_plot
 from lrbench_caffe.plots.tuning import Line, tuning_plot
 from lrbench_caffe.records import BROKEN
@@ -18,6 +19,7 @@ from lrbench_caffe.tuning.ladder import RULE, Ladder
 from lrbench_caffe.tuning.space import GoodRange
 from lrbench_caffe.tuning.study import Study, Trained
 from lrbench_caffe.tuning.tuner import Outcome
+from lrbench_caffe.tuning.verdict import Verdict, ranked, reach, spread, target_of, tops, trainings
 
 COLUMNS = ("top1", "top5", "ac", "cd", "cdac", "ld")
 
@@ -28,79 +30,26 @@ def finalist_rows(study: Study, outcome: Outcome, columns: Sequence[str] = COLUM
     Args:
         columns: names of metrics.
     """
-    target = target_of(study, outcome.finalists)
+    target = target_of(study.plan, outcome.finalists)
     heading = ["", "policy", "n", "#Iter"] + ([f"to {target:g} %"] if target is not None else [])
     rows = [[*heading, *(ranking.CRITERIA[name].heading for name in columns)]]
-    for place, trained in enumerate(ranked(study, outcome.finalists), 1):
-        rows.append(_row(str(place), trained, target, columns))
+    for place, trained in enumerate(ranked(study.plan, outcome.finalists), 1):
+        own = ", own" * (trained is outcome.baseline)
+        rows.append(_row(f"{place}{own}", trained, target, columns))
     if outcome.baseline and outcome.baseline not in outcome.finalists:
         rows.append(_row("own", outcome.baseline, target, columns))
     return rows
 
 
-def target_of(study: Study, finalists: Sequence[Trained]) -> float | None:
-    """The Top-1 to reach: what was given, or for cost the best finalist's mean less its deviation."""
-    if study.plan.target_top1 is not None or study.plan.goal != "cost":
-        return study.plan.target_top1
-    spreads = [[m.top1 for m in _tops(t) if m.top1 is not None] for t in finalists]
-    best_of = max((values for values in spreads if values), key=statistics.fmean, default=None)
-    return None if best_of is None else round(statistics.fmean(best_of) - statistics.pstdev(best_of), 2)
-
-
-def ranked(study: Study, finalists: Sequence[Trained]) -> list[Trained]:
-    """By mean Top-1; for cost, by the mean iterations to the target, those that always get there first.
-
-    The fewer of its trainings diverged, the better it stands, whatever its Top-1.
-    """
-    target = target_of(study, finalists)
-
-    def key(trained: Trained) -> tuple[float, ...]:
-        top1 = mean([m.top1 for m in _tops(trained)])
-        if study.plan.goal == "accuracy" or target is None:
-            return (trained.broken, -top1, mean([float(m.iteration) for m in _tops(trained)]))
-        reach = _reach(trained, target)
-        return (trained.broken, -len(reach) / max(1, len(trained.results)), mean(reach), -top1)
-
-    return sorted(finalists, key=key)
-
-
 def _row(place: str, trained: Trained, target: float | None, columns: Sequence[str]) -> list[str]:
-    tops = _tops(trained)
-    ends = Counter(result.status for result in trained.results.values() if result.status in BROKEN)
-    broken = ", ".join(f"{count} {status}" for status, count in ends.items())
-    trainings = str(len(trained.results) - trained.broken) + (f" (+{broken})" if broken else "")
-    row = [place, f"{trained.policy:.6g}", trainings, spread([float(m.iteration) for m in tops], 0)]
+    found = tops(trained)
+    row = [place, f"{trained.policy:.6g}", trainings(trained), spread([float(m.iteration) for m in found], 0)]
     if target is not None:
-        row.append(spread(_reach(trained, target), 0))
+        row.append(spread(reach(trained, target), 0))
     for name in columns:
-        values = [getattr(m, name) for m in tops]
+        values = [getattr(m, name) for m in found]
         row.append(spread([v for v in values if v is not None], ranking.CRITERIA[name].digits))
     return row
-
-
-def _tops(trained: Trained) -> list[Measurement]:
-    """Of the trainings that came to their end, as far as they were to."""
-    whole = [result for result in trained.results.values() if result.status not in BROKEN]
-    return [top for result in whole if (top := best(result.measurements))]
-
-
-def _reach(trained: Trained, target: float) -> list[float]:
-    seeds = trained.results
-    found = [curve.reaches(target) for seed in seeds if (curve := trained.curve(seed))]
-    return [float(iteration) for iteration in found if iteration is not None]
-
-
-def mean(values: Sequence[float | None]) -> float:
-    known = [v for v in values if v is not None]
-    return statistics.fmean(known) if known else float("inf")
-
-
-def spread(values: Sequence[float], digits: int) -> str:
-    """ "99.31 ± 0.02" (population deviation); "-" for nothing."""
-    if not values:
-        return "-"
-    text = number(statistics.fmean(values), digits)
-    return text if len(values) < 2 else f"{text} ± {number(statistics.pstdev(values), digits)}"
 
 
 # -- cost --------------------------------------------------------------------------------------------
@@ -132,14 +81,20 @@ def time_line(study: Study, outcome: Outcome) -> str:
 # -- the report --------------------------------------------------------------------------------------
 
 
-def write_report(study: Study, outcome: Outcome) -> Path:
-    """Write report.md, tuning.png and, where there was a range test, range.png. Returns the first."""
+def write_report(study: Study, outcome: Outcome, verdict: Verdict) -> Path:
+    """Write report.md, result.json, tuning.png and, where there was a range test, range.png.
+
+    Returns:
+        The first of them.
+    """
     draw_tuning(study.folder / "tuning.png", study, outcome)
     parts = [
         f"# Tuning of {study.plan.solver}\n",
         f"Goal: {study.plan.goal}. {len(outcome.candidates)} candidates; "
         f"trainings of {study.plan.max_iter:,} iterations, a test every {study.plan.test_interval}. "
         f"Seeds from {study.plan.seed} on.\n",
+        "## Verdict\n",
+        f"{sentence(verdict.text)}\n",
         range_text(outcome),
         "## Finalists\n",
         "Mean ± deviation over n trainings, each at its first highest Top-1.\n",
@@ -155,7 +110,55 @@ def write_report(study: Study, outcome: Outcome) -> Path:
         draw_ladder(study.folder / "range.png", outcome.ladder, outcome.good, study.plan.epoch)
     path = study.folder / "report.md"
     path.write_text("\n".join(parts), encoding="utf-8")
+    content = json.dumps(result(study, outcome, verdict), indent=2) + "\n"
+    path.with_name("result.json").write_text(content, encoding="utf-8")
     return path
+
+
+def sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def result(study: Study, outcome: Outcome, verdict: Verdict) -> dict[str, Any]:
+    """What a tuning found, for programs."""
+    plan, good = study.plan, outcome.good
+    target = target_of(plan, outcome.finalists)
+    return {
+        "solver": plan.solver,
+        "goal": plan.goal,
+        "target_top1": target,
+        "max_iter": plan.max_iter,
+        "test_interval": plan.test_interval,
+        "seeds": list(range(plan.seed, plan.seed + plan.seeds)),
+        "verdict": verdict.as_json(),
+        "finalists": [_figures(trained, target) for trained in ranked(plan, outcome.finalists)],
+        "own": _figures(outcome.baseline, target) if outcome.baseline else None,
+        "known": [str(candidate.policy) for candidate in outcome.known],
+        "range": {
+            "low": good.low, "high": good.high, "best": good.best,
+            "source": "range test" if outcome.ladder else "LR database",
+        },
+        "candidates": len(outcome.candidates),
+        "iterations": dict(outcome.spent),
+        "folder": str(study.folder),
+    }  # fmt: skip
+
+
+def _figures(trained: Trained, target: float | None) -> dict[str, Any]:
+    found = tops(trained)
+    whole = len(trained.results) - trained.broken
+    figures: dict[str, Any] = {
+        "policy": str(trained.policy), "trainings": whole, "diverged": trained.diverged,
+        "failed": trained.broken - trained.diverged,
+    }  # fmt: skip
+    values = {name: [getattr(m, name) for m in found] for name in ("iteration", *COLUMNS)}
+    if target is not None:
+        values["iterations_to_target"] = list(reach(trained, target))
+    for name, measured in values.items():
+        known = [float(value) for value in measured if value is not None]
+        figures[name] = statistics.fmean(known) if known else None
+        figures[f"{name}_sd"] = statistics.pstdev(known) if len(known) > 1 else None
+    return figures
 
 
 def range_text(outcome: Outcome) -> str:

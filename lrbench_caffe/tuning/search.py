@@ -17,6 +17,7 @@ What was found on recorded curves (tools/bench_tuner), and what the rules below 
   m others with a chance of 1 / (m + 1): the chance of a record.
 
 So each step is given to the candidate with the highest chance of a new best for each test that it costs.
+Before that, policies that were good in earlier trainings are opened, all of them.
 """
 
 from __future__ import annotations
@@ -109,6 +110,7 @@ class Search:
         chance: Top-1 of guessing, in percent.
         goal: "accuracy", or "cost": the fewest iterations to target_top1.
         target_top1: in percent; with "accuracy", what is high enough.
+        first: policies among them that are opened before all others, whatever their LRs are.
     """
 
     def __init__(
@@ -122,8 +124,11 @@ class Search:
         chance: float = 0.0,
         goal: str = "accuracy",
         target_top1: float | None = None,
+        first: Sequence[Policy] = (),
     ) -> None:
         self.policies = list(policies)
+        wanted = {str(policy) for policy in first}
+        self._first = [index for index, policy in enumerate(self.policies) if str(policy) in wanted]
         self._interval = test_interval
         self._tests = max(1, max_iter // test_interval)
         self._opening = max(1, round(OPEN * self._tests))
@@ -195,6 +200,9 @@ class Search:
         none is, when the search is over."""
         if self.over:
             return None
+        index = self._unopened()
+        if index is not None:
+            return self._step(index, self._opening)
         index = self._scout() if self._scouting else None
         if index is not None:
             return self._step(index, 1)
@@ -217,11 +225,18 @@ class Search:
     @property
     def over(self) -> bool:
         """Whether it asks for nothing more."""
-        if self._budget is not None and self._spent + sum(self._training.values()) >= self._budget:
-            return True
         # A training of the range test may be there already; it is a candidate that has to be.
         tops = (curve.best for curve in self._curves if curve is not None)
-        return not self._cheap and self._target is not None and max(tops, default=0.0) >= self._target
+        if not self._cheap and self._target is not None and max(tops, default=0.0) >= self._target:
+            return True
+        if self._budget is None or self._unopened() is not None:
+            return False
+        return self._spent + sum(self._training.values()) >= self._budget
+
+    def _unopened(self) -> int | None:
+        """The next of those that are opened before all others, whatever is left to spend."""
+        waiting = (i for i in self._first if self._done[i] < self._opening and i not in self._training)
+        return next(waiting, None)
 
     def _record(self) -> float:
         """The best Top-1 of all so far."""

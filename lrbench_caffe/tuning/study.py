@@ -93,6 +93,11 @@ class Trained:
         return sum(result.status in BROKEN for result in self.results.values())
 
     @property
+    def diverged(self) -> int:
+        """How many trainings of it diverged."""
+        return sum(result.status == "diverged" for result in self.results.values())
+
+    @property
     def reliable(self) -> bool:
         """Whether none did."""
         return self.broken == 0
@@ -273,15 +278,23 @@ class Study:
             asked, training = begun.popleft()
             tell(asked, self.result(training))
 
-    def repeat(self, policies: Sequence[Policy]) -> list[Trained]:
-        """Train the finalists to the end with all seeds, and wait for the baseline."""
+    def repeat(self, policies: Sequence[Policy], own: Policy | None = None) -> list[Trained]:
+        """Train the finalists to the end with all seeds, and the solver's own policy to compare with.
+
+        Returns:
+            The finalists.
+        """
         plan, running = self.plan, self._baseline
-        wanted = [(policy, seed) for policy in policies for seed in range(plan.seed, plan.seed + plan.seeds)]
+        named = dict.fromkeys([*policies, *([] if own is None else [own])])
+        wanted = [(policy, seed) for policy in named for seed in range(plan.seed, plan.seed + plan.seeds)]
+        if running is not None:  # it has a slot already
+            wanted = [pair for pair in wanted if pair != (own, running.seed)]
         done = [self._done(policy, seed) for policy, seed in wanted]
         left = [plan.max_iter - iterations for iterations in done]
-        before = [] if running is None else [plan.max_iter]  # it has a slot already
+        before = [] if running is None else [plan.max_iter]
         pieces = pack([*before, *left], plan.ahead, plan.test_interval)
         pieces = [(i - len(before), until) for i, until in pieces if i >= len(before)]
+        self.watch.expect(self.iterations + sum(left) + sum(before))
         self.train((*wanted[i], done[i] + until) for i, until in pieces)
         if running is not None:
             self.result(running)
@@ -308,8 +321,8 @@ class Watch:
     def ended(self, result: Result, iterations: int) -> None:
         """One of them has ended."""
 
-    def budget(self, iterations: int) -> None:
-        """So many iterations may be trained in all."""
+    def expect(self, iterations: int) -> None:
+        """So many iterations will be trained in all, as far as can be said now."""
 
     def say(self, text: str) -> None:
         """Something a person should know."""

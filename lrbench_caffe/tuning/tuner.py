@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from lrbench_caffe.errors import InputError, TrainingError
+from lrbench_caffe.errors import TrainingError
 from lrbench_caffe.lr import Policy, PolicyError, from_caffe, parse
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.records import Task
+from lrbench_caffe.tuning import folder
 from lrbench_caffe.tuning.composing import compositions
 from lrbench_caffe.tuning.experience import Experience, look_up
 from lrbench_caffe.tuning.ladder import Ladder
@@ -26,6 +23,7 @@ from lrbench_caffe.tuning.study import Plan, Study, Trained
 SHARE = 0.15  # of training all candidates in full: what a tuning may cost if nobody says
 RANGE_SHARE = 0.1  # of a training: length of the range test's trainings
 LAST_CHANCES = 3  # times as many finalists as are wanted are tried, where some diverge
+USUAL_RANGE = GoodRange(0.001, 0.1, 0.01)
 COMPOSING_SHARE = 0.2  # of the search's budget, for compositions
 MAY_CHANGE = ("budget", "top", "seeds", "target_top1", "compose", "slots")  # when a study goes on
 
@@ -38,7 +36,8 @@ class Outcome:
         good: the range of good LRs; ladder: its test, None where the database knew it.
         candidates: what could be tried, the baseline first; full: iterations of training them all in full.
         finalists: the best, trained with all seeds.
-        baseline: the solver's own policy.
+        known: policies of the LR database, which were tried first.
+        baseline: the solver's own policy, trained with the same seeds; None where it has none.
         spent: iterations of each stage.
         composed: the compositions that were tried.
     """
@@ -51,6 +50,7 @@ class Outcome:
     baseline: Trained | None
     spent: dict[str, int] = field(default_factory=dict)
     composed: list[Candidate] = field(default_factory=list)
+    known: list[Candidate] = field(default_factory=list)
 
 
 class Tuner:
@@ -83,6 +83,7 @@ class Tuner:
         own = self._own_policy()
         ladder = None
         good = experience.good
+        self._study.watch.expect(self._expected(self._plan.budget or self._usual_budget(), own))
         if good:
             self._say(f"range of good LRs, from the LR database: {good.low:g} to {good.high:g}")
         else:
@@ -90,43 +91,39 @@ class Tuner:
             good = self._study.find_range(ladder, range_length(self._plan))
             self._say(f"range of good LRs: {good.low:g} to {good.high:g}, best constant LR {good.best:g}")
         self._account("range test")
-        pool = self._candidates(own, experience, good)
+        known = experience.candidates(self._plan.max_iter)
+        pool = self._candidates(own, known, good)
         full = len(pool) * self._plan.max_iter
         budget = self._plan.budget or round(SHARE * full)
         self._say(
             f"{len(pool)} candidates; all in full: {full:,} iterations; "
             f"budget: {budget:,} ({budget / full:.0%})"
         )
-        self._study.watch.budget(budget)
-        best, composed = self._find(pool, budget, own)
-        trained = self._finals(best)
+        best, composed = self._find(pool, [c.policy for c in known], budget, own)
+        trained = self._finals(best, own)
         self._account("finalists")
         baseline = self._study.known.get(str(own)) if own else None
-        return Outcome(good, ladder, pool, full, trained, baseline, self._spent, composed)
+        return Outcome(good, ladder, pool, full, trained, baseline, self._spent, composed, known)
 
     # -- before ---------------------------------------------------------------------------------
 
     def _begin(self) -> Experience:
         """Begin the study, or find out with what it was begun."""
-        path = self._study.folder / "study.json"
-        if path.exists():
-            kept = _read(path)
-            _check_same(kept["plan"], self._plan, self._study.folder)
-            self._study.plan = replace(self._plan, slots=int(kept["plan"].get("slots", 1)))
-            self._say(f"the study in {self._study.folder} goes on")
+        where, plan = self._study.folder, self._plan
+        kept = folder.read(where)
+        folder.check_solver(where, plan, kept)
+        if kept is not None:
+            folder.check_plan(where, plan, kept, MAY_CHANGE)
+            self._study.plan = replace(plan, slots=int(kept["plan"].get("slots", 1)))
+            self._say(f"continuing the study in {where}")
             return Experience.from_json(kept["experience"])
         experience = Experience()
         if self._db is not None:
-            names = self._plan.functions
-            experience = look_up(self._db, self._task, self._solver, self._plan.max_iter, names)
+            experience = look_up(self._db, self._task, self._solver, plan.max_iter, plan.functions)
             for text, why in experience.policies:
-                self._say(f"known: {text} ({why})")
-        self._study.plan = replace(self._plan, slots=self._study.slots)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        content = {"plan": self._plan.as_json(), "experience": experience.as_json()}
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
+                self._say(f"known, tried first: {text} ({why})")
+        self._study.plan = replace(plan, slots=self._study.slots)
+        folder.write(where, self._plan, experience.as_json())
         return experience
 
     def _own_policy(self) -> Policy | None:
@@ -142,29 +139,49 @@ class Tuner:
         except PolicyError:
             return None
 
-    def _candidates(self, own: Policy | None, experience: Experience, good: GoodRange) -> list[Candidate]:
+    def _candidates(self, own: Policy | None, known: Sequence[Candidate], good: GoodRange) -> list[Candidate]:
         """Without repetitions: the baseline, what the database proposes, what the heuristics propose."""
         plan = self._plan
         found = [Candidate(own, "the solver's own lr_policy")] if own else []
-        found += experience.candidates(plan.max_iter)
+        found += known
         found += candidates(good, plan.functions, max_iter=plan.max_iter, epoch=plan.epoch)
         return list({str(c.policy): c for c in reversed(found)}.values())[::-1]
+
+    # -- what it costs --------------------------------------------------------------------------
+
+    def _reserve(self, own: Policy | None) -> int:
+        """Iterations for the finalists and the solver's own policy, if none of them has been trained far."""
+        return (self._plan.top + (own is not None)) * self._plan.seeds * self._plan.max_iter
+
+    def _room(self, budget: int, own: Policy | None) -> int:
+        """Iterations for the search."""
+        return max(budget - self._reserve(own) - self._study.iterations, budget // 4, 1)
+
+    def _expected(self, budget: int, own: Policy | None) -> int:
+        """Iterations in all, for the time that is left."""
+        return self._study.iterations + self._room(budget, own) + self._reserve(own)
+
+    def _usual_budget(self) -> int:
+        """About what it will be, before the range is known: the number of candidates depends little on it."""
+        plan = self._plan
+        usual = candidates(USUAL_RANGE, plan.functions, max_iter=plan.max_iter, epoch=plan.epoch)
+        return round(SHARE * len(usual) * plan.max_iter)
 
     # -- the search -----------------------------------------------------------------------------
 
     def _find(
-        self, pool: Sequence[Candidate], budget: int, own: Policy | None
+        self, pool: Sequence[Candidate], known: Sequence[Policy], budget: int, own: Policy | None
     ) -> tuple[list[Policy], list[Candidate]]:
         """All that was trained, the best first, and the compositions that were tried.
 
         The solver's own policy is begun before the last results are in, to leave no slot idle.
         """
         plan = self._plan
-        # What the finalists and the baseline will need, if none of them has been trained far.
-        reserve = (plan.top * plan.seeds + 1) * plan.max_iter
-        room = max(budget - reserve - self._study.iterations, budget // 4, 1)
+        room = self._room(budget, own)
+        self._study.watch.expect(self._expected(budget, own))
         share = COMPOSING_SHARE if plan.compose else 0.0
-        search = self._search([c.policy for c in pool], round((1 - share) * room), None if share else own)
+        policies = [c.policy for c in pool]
+        search = self._search(policies, round((1 - share) * room), None if share else own, known)
         self._account("search")
         best = [search.policies[i] for i in search.ranking()]
         if not best:
@@ -177,7 +194,7 @@ class Tuner:
             best = self._by_result([*best, *(more.policies[i] for i in more.ranking())])
         return best, composed
 
-    def _finals(self, best: Sequence[Policy]) -> list[Trained]:
+    def _finals(self, best: Sequence[Policy], own: Policy | None) -> list[Trained]:
         """The finalists, with all seeds; one that diverges with another seed gives way to the next.
 
         With it go all whose LR rises as high: they live at the same edge.
@@ -188,7 +205,7 @@ class Tuner:
                 break
             chosen = waiting[:missing]
             self._say("finalists: " + ", ".join(f"{policy:.6g}" for policy in chosen))
-            found += self._study.repeat(chosen)
+            found += self._study.repeat(chosen, own)
             edge = min((self._peak(t.policy) for t in found if not t.reliable), default=math.inf)
             waiting = [policy for policy in waiting[missing:] if self._peak(policy) < edge]
         return found
@@ -197,12 +214,14 @@ class Tuner:
         """The highest LR of a training."""
         return float(np.max(policy(np.arange(self._plan.max_iter))))
 
-    def _search(self, policies: list[Policy], budget: int, own: Policy | None) -> Search:
-        """Search these; the solver's own policy is begun when that ends."""
+    def _search(
+        self, policies: list[Policy], budget: int, own: Policy | None, known: Sequence[Policy] = ()
+    ) -> Search:
+        """Search these, the known ones first; the solver's own policy is begun when that ends."""
         plan = self._plan
         search = Search(
             policies, max_iter=plan.max_iter, test_interval=plan.test_interval, budget=budget, seed=plan.seed,
-            chance=plan.chance, goal=plan.goal, target_top1=plan.target_top1,
+            chance=plan.chance, goal=plan.goal, target_top1=plan.target_top1, first=known,
         )  # fmt: skip
         for trained in self._study.known.values():  # of the range test
             curve = trained.curve(plan.seed)
@@ -227,26 +246,3 @@ class Tuner:
 def range_length(plan: Plan) -> int:
     """Iterations of each training of a range test: a tenth of a whole one, but two tests."""
     return max(2, round(RANGE_SHARE * plan.max_iter / plan.test_interval)) * plan.test_interval
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        found["plan"], found["experience"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not a study: {error}; allowed: another --out") from error
-    return dict(found)
-
-
-def _check_same(kept: dict[str, Any], plan: Plan, folder: Path) -> None:
-    if kept.get("files") != plan.files:
-        raise InputError(
-            f"{folder} holds a study of {plan.solver} as it was before it or its net was edited; "
-            "allowed: the files as they were, or another --out"
-        )
-    for name, value in plan.as_json().items():
-        if name not in MAY_CHANGE and kept.get(name) != value:
-            raise InputError(
-                f"{folder} holds a study with {name} {kept.get(name)}, not {value}; "
-                "allowed: the same, or another --out"
-            )

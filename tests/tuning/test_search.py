@@ -102,6 +102,14 @@ def test_while_a_scout_is_on_its_way_nothing_else_is_begun() -> None:
     assert one.ask() is not None
 
 
+def test_what_comes_first_is_opened_before_all_else_whatever_its_lr() -> None:
+    world = World(MANY, TOPS)
+    one = search(MANY, first=[MANY[8], MANY[0], MANY[4]], budget=INTERVAL)
+    one.know(parse("FIX(k0=0.08)"), curve([], "diverged", trained=20))
+    steps = world.play(one)
+    assert [(step.index, step.until) for step in steps] == [(i, 3 * INTERVAL) for i in (0, 4, 8)]  # 15 %
+
+
 def test_nothing_at_or_above_what_diverged_is_tried_again() -> None:
     world = World(MANY, TOPS)
     steps = world.play(search(MANY))

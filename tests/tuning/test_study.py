@@ -18,21 +18,28 @@ from lrbench_caffe.jobs import Result, Training
 from lrbench_caffe.lr import parse
 from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.tune import train_line
-from lrbench_caffe.tuning.report import cost_rows, finalist_rows, write_report
+from lrbench_caffe.tuning.experience import Experience
+from lrbench_caffe.tuning.report import cost_rows, finalist_rows, training_rows, write_report
 from lrbench_caffe.tuning.space import functions
 from lrbench_caffe.tuning.study import Plan, Study, directory_name
 from lrbench_caffe.tuning.tuner import Outcome, Tuner
+from lrbench_caffe.tuning.verdict import KEEP_OWN, judge
 
 MAX_ITER, INTERVAL = 1000, 50
 LIMIT = 0.15  # from this LR on a training diverges; with seed 2 a little earlier
 
 
 class RulePool:
-    """Trains at once: Top-1 rises with the LR that was spent, and a higher LR ends higher."""
+    """Trains at once: Top-1 rises with the LR that was spent, and a higher LR ends higher.
+
+    Args:
+        own: Top-1 that FIX(k0=0.01), the solver's own policy, has beyond that.
+    """
 
     slots = 1
 
-    def __init__(self, fails: str = "nothing", next_one: int = -1) -> None:
+    def __init__(self, fails: str = "nothing", next_one: int = -1, own: float = 0.0) -> None:
+        self._own = own
         self._fails = fails
         self._next_one = next_one
         self._results: list[Result] = []
@@ -51,7 +58,9 @@ class RulePool:
             return Result(training, "diverged", "the loss of iteration 20 is nan", 20)
         tests = range(INTERVAL, (training.until or MAX_ITER) + 1, INTERVAL)
         spent = np.cumsum(rates)
-        measured = [measurement(t, 99.0 * (1 - np.exp(-spent[t - 1])) - 0.01 * training.seed) for t in tests]
+        more = self._own if str(training.policy) == "FIX(k0=0.01)" else 0.0
+        tops = [99.0 * (1 - np.exp(-spent[t - 1])) - 0.01 * training.seed + more for t in tests]
+        measured = [measurement(t, top1) for t, top1 in zip(tests, tops)]
         status = "finished" if training.until == MAX_ITER else "stopped"
         return Result(training, status, None, training.until or MAX_ITER, 1.0, measured)
 
@@ -65,7 +74,14 @@ class RulePool:
 def measurement(iteration: int, top1: float) -> Measurement:
     values: dict[str, Any] = dict.fromkeys(Measurement.__dataclass_fields__, 0.5)
     return Measurement(
-        **{**values, "iteration": iteration, "net": 0, "top1": top1, "seconds": iteration / 100}
+        **{
+            **values,
+            "outputs": {},
+            "iteration": iteration,
+            "net": 0,
+            "top1": top1,
+            "seconds": iteration / 100,
+        }
     )
 
 
@@ -74,13 +90,20 @@ def plan(**more: Any) -> Plan:
     return Plan("solver.prototxt", MAX_ITER, INTERVAL, 25.0, 10.0, 1, **options)
 
 
-def tune(folder: Path, pool: RulePool | None = None, **more: Any) -> tuple[Study, Outcome]:
+def tune(
+    folder: Path, pool: RulePool | None = None, db: str | None = None, **more: Any
+) -> tuple[Study, Outcome]:
     message = SimpleNamespace(
         lr_policy="fixed", base_lr=0.01, gamma=0.0, power=0.0, stepsize=0, stepvalue=[], max_iter=MAX_ITER
     )
     study = Study(folder, plan(**more), pool or RulePool(), db="")
     solver: Any = SimpleNamespace(message=message, path=Path("solver.prototxt"), epoch=25.0)
-    return study, Tuner(study, SimpleNamespace(), solver, None).tune()  # type: ignore[arg-type]
+    return study, Tuner(study, SimpleNamespace(), solver, db).tune()  # type: ignore[arg-type]
+
+
+def report(study: Study, outcome: Outcome) -> str:
+    verdict = judge(study.plan, outcome.finalists, outcome.baseline)
+    return write_report(study, outcome, verdict).read_text()
 
 
 def test_from_the_range_to_the_finalists(tmp_path: Path) -> None:
@@ -131,9 +154,10 @@ def test_the_order_in_which_trainings_end_changes_no_decision(tmp_path: Path) ->
 def test_the_solvers_own_policy_is_trained_to_the_end_beside_the_finalists(tmp_path: Path) -> None:
     study, outcome = tune(tmp_path, top=1)
     assert outcome.baseline is not None and outcome.baseline not in outcome.finalists
-    assert {seed: r.status for seed, r in outcome.baseline.results.items()} == {1: "finished"}
+    ends = {seed: r.status for seed, r in outcome.baseline.results.items()}
+    assert ends == {1: "finished", 2: "finished"}  # the finalists' seeds
     own = finalist_rows(study, outcome)[-1]
-    assert own[:3] == ["own", "FIX(k0=0.01)", "1"]
+    assert own[:3] == ["own", "FIX(k0=0.01)", "2"]
 
 
 def test_another_plan_in_the_same_folder_is_refused(tmp_path: Path) -> None:
@@ -184,7 +208,7 @@ def test_a_failure_is_a_result_and_the_tuning_completes(tmp_path: Path) -> None:
     failed = [r for t in study.known.values() for r in t.results.values() if r.status == "failed"]
     assert failed
     assert all(not t.policy.function.startswith(("TRI", "EXP")) for t in outcome.finalists)
-    assert "failed: killed by SIGSEGV" in write_report(study, outcome).read_text()
+    assert "failed: killed by SIGSEGV" in report(study, outcome)
 
 
 def test_where_all_candidates_fail_nothing_is_composed_of_them(tmp_path: Path) -> None:
@@ -237,7 +261,7 @@ def test_the_smallest_budget_still_tries_a_candidate(tmp_path: Path) -> None:
 
 def test_the_report(tmp_path: Path) -> None:
     study, outcome = tune(tmp_path)
-    text = write_report(study, outcome).read_text()
+    text = report(study, outcome)
     assert (tmp_path / "tuning.png").stat().st_size > 10_000
     assert (tmp_path / "range.png").stat().st_size > 10_000
     for number, finalist in enumerate(outcome.finalists, 1):
@@ -246,6 +270,41 @@ def test_the_report(tmp_path: Path) -> None:
     total = cost_rows(study, outcome)[-2]
     assert total[1] == f"{study.iterations:,}"
     assert json.loads((tmp_path / "study.json").read_text())["plan"]["seeds"] == 2
+
+
+KNOWN = ("SIN2(k0=0.002, k1=0.03, l=250)", "COS(k0=0.001, k1=0.02, l=200)", "FIX(k0=0.0003)")
+
+
+def test_known_policies_are_tried_before_all_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one whose LR is far from the usual, and where the budget is less than they cost."""
+    experience = Experience(tuple((text, "from the LR database") for text in KNOWN))
+    monkeypatch.setattr("lrbench_caffe.tuning.tuner.look_up", lambda *_: experience)
+    for name, budget in (("usual", None), ("small", 1)):
+        pool = RulePool()
+        study, outcome = tune(tmp_path / name, pool, db="unused", budget=budget, functions=("TRI", "POLY"))
+        searched = [t for t in pool.submitted if not str(t.policy).startswith("FIX") or t.policy == KNOWN[2]]
+        assert [t.policy for t in searched[:3]] == [str(parse(text).bind(MAX_ITER)) for text in KNOWN]
+        assert {t.until for t in searched[:3]} == {MAX_ITER * 15 // 100}
+        assert [str(c.policy) for c in outcome.known] == [t.policy for t in searched[:3]]
+        origins = {row[0]: row[-1] for row in training_rows(study, outcome)}
+        assert {origins[str(c.policy)] for c in outcome.known} == {"from the LR database"}
+
+
+def test_the_report_says_what_the_verdict_says(tmp_path: Path) -> None:
+    for name, own, code in (("worse", -5.0, 0), ("better", 5.0, KEEP_OWN)):
+        study, outcome = tune(tmp_path / name, RulePool(own=own), functions=("TRI", "POLY"))
+        verdict = judge(study.plan, outcome.finalists, outcome.baseline)
+        text = write_report(study, outcome, verdict).read_text()
+        assert verdict.exit_code == code
+        assert verdict.text[1:] in text
+        found = json.loads((tmp_path / name / "result.json").read_text())
+        assert found["verdict"]["text"] == verdict.text
+        assert found["verdict"]["keep_own"] == (code == KEEP_OWN)
+        assert found["own"]["policy"] == "FIX(k0=0.01)"
+        assert found["own"]["trainings"] == 2
+        values = [c.best for seed in (1, 2) if (c := outcome.baseline.curve(seed))]  # type: ignore[union-attr]
+        assert found["own"]["top1"] == pytest.approx(sum(values) / 2)
+        assert sum(found["iterations"].values()) == study.iterations
 
 
 def test_a_directory_for_each_policy_and_seed() -> None:

@@ -1,0 +1,102 @@
+"""A study's folder: its name where nobody gave one, and study.json, which says what it is a study of."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from lrbench_caffe.errors import InputError
+from lrbench_caffe.tuning.study import Plan
+
+FILE = "study.json"
+
+
+def study_folder(kind: str, solver: Path) -> Path:
+    """Where the study of a solver is or will be: runs/KIND-NAME, or runs/KIND-NAME-DIGEST where another
+    solver of that name has this.
+
+    Args:
+        kind: "tune" or "range".
+        solver: the solver file; the digest is of its path from here.
+    """
+    path = os.path.relpath(solver.resolve(), Path.cwd())
+    plain = Path("runs") / f"{kind}-{solver.stem}"
+    named = plain.with_name(f"{plain.name}-{hashlib.sha256(path.encode()).hexdigest()[:8]}")
+    if named.is_dir():
+        return named
+    owner = _owner(plain)
+    return plain if owner is None or owner == solver.resolve() else named
+
+
+def _owner(folder: Path) -> Path | None:
+    """The solver that a folder's study is of, None where there is none or nobody can say."""
+    for path in (folder / FILE, folder / "range.json", *sorted(folder.glob("trainings/*/run.json"))):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            content = json.loads(path.read_text(encoding="utf-8"))
+            return Path(content.get("plan", content)["solver"]).resolve()
+    return None
+
+
+def read(folder: Path) -> dict[str, Any] | None:
+    """study.json, None where there is none.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    path = folder / FILE
+    if not path.exists():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        found["plan"]["solver"], found["experience"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not a study: {error}; allowed: another --out") from error
+    return dict(found)
+
+
+def write(folder: Path, plan: Plan, experience: dict[str, Any]) -> None:
+    """Write study.json, so that a kill leaves all of it or nothing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f"{FILE}.tmp"
+    content = {"plan": plan.as_json(), "experience": experience}
+    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    os.replace(temporary, folder / FILE)
+
+
+def check_solver(folder: Path, plan: Plan, kept: dict[str, Any] | None) -> None:
+    """Check that a folder holds no study of another solver, nor of this one before it was edited.
+
+    Args:
+        kept: its study.json, None where it has none.
+    """
+    owner = _owner(folder)
+    if owner is not None and owner != Path(plan.solver).resolve():
+        raise InputError(
+            f"{folder} holds a study of {_shown(owner)}, not {plan.solver}; allowed: another --out"
+        )
+    if kept is not None and kept["plan"].get("files") != plan.files:
+        raise InputError(
+            f"{folder} holds a study of {plan.solver} as it was before it or its net was edited; "
+            "allowed: the files as they were, or another --out"
+        )
+
+
+def check_plan(folder: Path, plan: Plan, kept: dict[str, Any], may_change: Collection[str]) -> None:
+    """Check that a study is continued with what it was begun with."""
+    for name, value in plan.as_json().items():
+        if name not in (*may_change, "solver", "files") and kept["plan"].get(name) != value:
+            raise InputError(
+                f"{folder} holds a study with {name} {kept['plan'].get(name)}, not {value}; "
+                "allowed: the same, or another --out"
+            )
+
+
+def _shown(path: Path) -> str:
+    with contextlib.suppress(ValueError):
+        return str(path.relative_to(Path.cwd()))
+    return str(path)

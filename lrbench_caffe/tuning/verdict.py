@@ -1,0 +1,225 @@
+"""Judges a tuning's finalists: among each other, and against the solver's own policy. Pure functions."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lrbench_caffe.lr import Policy
+from lrbench_caffe.metrics import Measurement, best
+from lrbench_caffe.ranking import SIGNIFICANT, welch
+from lrbench_caffe.records import BROKEN, Spread
+from lrbench_caffe.report import number
+from lrbench_caffe.tuning.study import Plan, Trained
+
+KEEP_OWN = 3  # exit code of a tuning that recommends no policy
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What to train with after a tuning.
+
+    Attributes:
+        policy: the one that is recommended, None where none is better than the solver's own beyond noise.
+        best: the best finalist; own: the solver's own policy, None where it has none that can be used.
+        metric: what they were compared by: "top1" in percent, or "iterations" to the target.
+        difference: the best finalist's mean less the own policy's; None where they were not compared.
+        p: of Welch's test that the two means are equal, None where it cannot be made.
+        text: all of this in words.
+    """
+
+    policy: Policy | None
+    best: Policy
+    own: Policy | None
+    metric: str
+    difference: float | None
+    p: float | None
+    text: str
+
+    @property
+    def within_noise(self) -> bool | None:
+        """None where that cannot be told."""
+        return None if self.p is None else self.p >= SIGNIFICANT
+
+    @property
+    def exit_code(self) -> int:
+        return KEEP_OWN if self.policy is None else 0
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "recommended": None if self.policy is None else str(self.policy),
+            "keep_own": self.policy is None,
+            "best": str(self.best),
+            "own": None if self.own is None else str(self.own),
+            "metric": self.metric,
+            "difference": self.difference,
+            "p": self.p,
+            "within_noise": self.within_noise,
+            "text": self.text,
+        }
+
+
+def judge(plan: Plan, finalists: Sequence[Trained], own: Trained | None) -> Verdict:
+    """Compare the best finalist with the solver's own policy.
+
+    One is recommended only where none of its trainings diverged, and where it is better than the solver's
+    own: beyond noise, or, where there is a single training of each, by that one.
+
+    Args:
+        finalists: one at least.
+        own: the solver's own policy, trained with the same seeds.
+    """
+    # Where the solver's own policy is a finalist, too, the others are compared with it.
+    others = [trained for trained in finalists if trained is not own] or list(finalists)
+    first = ranked(plan, others)[0]
+    mine = own.policy if own else None
+
+    def say(
+        recommended: bool,
+        text: str,
+        metric: str = "top1",
+        difference: float | None = None,
+        p: float | None = None,
+    ) -> Verdict:
+        policy = first.policy if recommended else None
+        return Verdict(policy, first.policy, mine, metric, difference, p, text)
+
+    name = f"{first.policy:.6g}"
+    if first is own:
+        return say(False, f"keep your own policy, {name}: no other one came into the final")
+    if first.diverged:
+        ends = f"{name}, the best of what was found, {_diverged(first)}"
+        if own is not None and not own.diverged:
+            return say(False, f"keep your own policy, {mine:.6g}: {ends}")
+        too = f"; your own policy {_diverged(own)}" if own else ""
+        return say(False, f"no policy is recommended: {ends}{too}")
+    if not tops(first):
+        return say(False, f"no policy is recommended: no training of {name} came to its end")
+    if own is None:
+        return say(True, f"train with {name}; the solver has no lr_policy to compare it with")
+    if own.diverged:
+        return say(True, f"train with {name}: your own policy, {mine:.6g}, {_diverged(own)}, this one never")
+    if not tops(own):
+        reason = next(iter(own.results.values())).reason if own.results else "it was not trained"
+        return say(True, f"train with {name}; your own policy could not be compared with it: {reason}")
+    return say(*_compared(plan, first, own, target_of(plan, finalists)))
+
+
+def _compared(
+    plan: Plan, first: Trained, own: Trained, target: float | None
+) -> tuple[bool, str, str, float | None, float | None]:
+    """Whether the first is better than the own policy, in words, and the figures behind it."""
+    name, mine = f"{first.policy:.6g}", f"{own.policy:.6g}"
+    if plan.goal == "cost" and target is not None:
+        there, own_there = reach(first, target), reach(own, target)
+        share, own_share = len(there) / len(tops(first)), len(own_there) / len(tops(own))
+        counts = (
+            f"{name} reached {target:g} % in {len(there)} of {len(tops(first))} trainings, "
+            f"your own policy, {mine}, in {len(own_there)} of {len(tops(own))}"
+        )
+        if share != own_share or not there:
+            better = share > own_share
+            return better, f"{_advice(better, name)}: {counts}", "iterations", None, None
+        return _by_means(first, own, there, own_there, "iterations")
+    values, own_values = ([m.top1 for m in tops(t) if m.top1 is not None] for t in (first, own))
+    return _by_means(first, own, values, own_values, "top1")
+
+
+def _by_means(
+    first: Trained, own: Trained, values: list[float], own_values: list[float], metric: str
+) -> tuple[bool, str, str, float | None, float | None]:
+    unit, digits, higher = (" points of Top-1", 2, True) if metric == "top1" else (" iterations", 0, False)
+    difference = statistics.fmean(values) - statistics.fmean(own_values)
+    p = welch(_spread(values), len(values), _spread(own_values), len(own_values))
+    better = difference > 0 if higher else difference < 0
+    if difference == 0:
+        sizes = "is as good as"
+    else:
+        sizes = f"has {number(abs(difference), digits)}{unit} {'more' if difference > 0 else 'less'} than"
+    means = f"{spread(values, digits)} against {spread(own_values, digits)}{' %' * higher}"
+    counts = f"{len(values)} and {len(own_values)} trainings"
+    if p is None:
+        noise = "too few for a test of noise; --seeds 3 makes one"
+    else:
+        noise = f"{'within' if p >= SIGNIFICANT else 'beyond'} noise, Welch's p = {p:.2g}"
+    name, mine = f"{first.policy:.6g}", f"{own.policy:.6g}"
+    recommended = better and (p is None or p < SIGNIFICANT)
+    text = f"{name} {sizes} your own policy, {mine}: {means} ({counts}; {noise})"
+    return recommended, f"{_advice(recommended, name)}: {text}", metric, difference, p
+
+
+def _advice(recommended: bool, name: str) -> str:
+    return f"train with {name}" if recommended else "keep your own policy"
+
+
+def _diverged(trained: Trained) -> str:
+    return f"diverged in {trained.diverged} of {len(trained.results)} trainings"
+
+
+def _spread(values: Sequence[float]) -> Spread:
+    return Spread(statistics.fmean(values), statistics.pstdev(values) if len(values) > 1 else None)
+
+
+# -- the finalists ----------------------------------------------------------------------------------
+
+
+def target_of(plan: Plan, finalists: Sequence[Trained]) -> float | None:
+    """The Top-1 to reach: what was given, or for cost the best finalist's mean less its deviation."""
+    if plan.target_top1 is not None or plan.goal != "cost":
+        return plan.target_top1
+    values = [[m.top1 for m in tops(t) if m.top1 is not None] for t in finalists]
+    best_of = max((found for found in values if found), key=statistics.fmean, default=None)
+    return None if best_of is None else round(statistics.fmean(best_of) - statistics.pstdev(best_of), 2)
+
+
+def ranked(plan: Plan, finalists: Sequence[Trained]) -> list[Trained]:
+    """By mean Top-1; for cost, by the mean iterations to the target, those that always get there first.
+
+    The fewer of its trainings diverged, the better it stands, whatever its Top-1.
+    """
+    target = target_of(plan, finalists)
+
+    def key(trained: Trained) -> tuple[float, ...]:
+        top1 = mean([m.top1 for m in tops(trained)])
+        if plan.goal == "accuracy" or target is None:
+            return (trained.broken, -top1, mean([float(m.iteration) for m in tops(trained)]))
+        there = reach(trained, target)
+        return (trained.broken, -len(there) / max(1, len(trained.results)), mean(there), -top1)
+
+    return sorted(finalists, key=key)
+
+
+def tops(trained: Trained) -> list[Measurement]:
+    """Each training's first highest Top-1, of those that came to their end, as far as they were to."""
+    whole = [result for result in trained.results.values() if result.status not in BROKEN]
+    return [top for result in whole if (top := best(result.measurements))]
+
+
+def reach(trained: Trained, target: float) -> list[float]:
+    """The iterations to a Top-1 of the trainings that came to their end and reached it."""
+    whole = [seed for seed, result in trained.results.items() if result.status not in BROKEN]
+    found = [curve.reaches(target) for seed in whole if (curve := trained.curve(seed))]
+    return [float(iteration) for iteration in found if iteration is not None]
+
+
+def trainings(trained: Trained) -> str:
+    """ "2 (+1 diverged)": how many came to their end, and what became of the others."""
+    ends = Counter(result.status for result in trained.results.values() if result.status in BROKEN)
+    broken = ", ".join(f"{count} {status}" for status, count in ends.items())
+    return str(len(trained.results) - trained.broken) + (f" (+{broken})" if broken else "")
+
+
+def mean(values: Sequence[float | None]) -> float:
+    known = [v for v in values if v is not None]
+    return statistics.fmean(known) if known else float("inf")
+
+
+def spread(values: Sequence[float], digits: int) -> str:
+    """ "99.31 ± 0.02" (population deviation); "-" for nothing."""
+    if not values:
+        return "-"
+    text = number(statistics.fmean(values), digits)
+    return text if len(values) < 2 else f"{text} ± {number(statistics.pstdev(values), digits)}"

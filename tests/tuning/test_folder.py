@@ -1,0 +1,65 @@
+"""Where studies are kept: no two solvers share one, and the same command finds its own again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lrbench_caffe.errors import InputError
+from lrbench_caffe.tuning import folder
+from lrbench_caffe.tuning.folder import study_folder
+from lrbench_caffe.tuning.study import Plan
+
+
+def plan(solver: Path, files: str = "digest") -> Plan:
+    return Plan(str(solver), 1000, 50, None, 10.0, 1, files=files)
+
+
+@pytest.fixture
+def solvers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    monkeypatch.chdir(tmp_path)
+    return Path("one/solver.prototxt"), Path("other/solver.prototxt")
+
+
+@pytest.mark.parametrize("kind", ["tune", "range"])
+def test_two_solvers_of_one_name_have_two_folders(kind: str, solvers: tuple[Path, Path]) -> None:
+    one, other = solvers
+    assert study_folder(kind, one) == Path(f"runs/{kind}-solver")
+    folder.write(study_folder(kind, one), plan(one), {})
+    second = study_folder(kind, other)
+    assert second.name.startswith(f"{kind}-solver-") and len(second.name) == len(f"{kind}-solver-") + 8
+    folder.write(second, plan(other), {})
+    # Again, in whatever way the path is written; and also when the first one's study is gone.
+    assert study_folder(kind, one.resolve()) == Path(f"runs/{kind}-solver")
+    assert study_folder(kind, Path("one/../other/solver.prototxt")) == second
+    (Path(f"runs/{kind}-solver") / "study.json").unlink()
+    assert study_folder(kind, other) == second
+
+
+def test_folders_of_earlier_versions_are_found(solvers: tuple[Path, Path]) -> None:
+    """A range test had no study.json; one that was cut off had trainings alone."""
+    one, other = solvers
+    run = Path("runs/range-solver/trainings/fix-1/run.json")
+    run.parent.mkdir(parents=True)
+    run.write_text(json.dumps({"solver": str(one), "status": "stopped"}))
+    assert study_folder("range", one) == Path("runs/range-solver")
+    assert study_folder("range", other) != Path("runs/range-solver")
+    folder.check_solver(Path("runs/range-solver"), plan(one), None)
+    with pytest.raises(
+        InputError, match="range-solver holds a study of one/solver.prototxt, not other/solver"
+    ):
+        folder.check_solver(Path("runs/range-solver"), plan(other), None)
+
+
+def test_another_solver_is_not_taken_for_an_edited_one(solvers: tuple[Path, Path]) -> None:
+    one, other = solvers
+    where = Path("study")
+    folder.write(where, plan(one), {})
+    kept = folder.read(where)
+    folder.check_solver(where, plan(one.resolve()), kept)
+    with pytest.raises(InputError, match="study holds a study of one/solver.prototxt, not other/solver"):
+        folder.check_solver(where, plan(other, "of the other"), kept)
+    with pytest.raises(InputError, match="as it was before it or its net was edited"):
+        folder.check_solver(where, plan(one, "edited"), kept)

@@ -1,0 +1,118 @@
+"""The best finalist against the solver's own policy. The p of Welch's test were calculated independently."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from lrbench_caffe.jobs import Result, Training
+from lrbench_caffe.lr import parse
+from lrbench_caffe.metrics import Measurement
+from lrbench_caffe.tuning.study import Plan, Trained
+from lrbench_caffe.tuning.verdict import KEEP_OWN, judge, ranked
+
+BEST, OWN = "SIN2(k0=0.01, k1=0.06, l=50)", "STEP(k0=0.1, gamma=0.5, l=100)"
+
+
+def measurement(iteration: int, top1: float) -> Measurement:
+    values: dict[str, Any] = dict.fromkeys(Measurement.__dataclass_fields__, 0.5)
+    return Measurement(**{**values, "outputs": {}, "iteration": iteration, "net": 0, "top1": top1})
+
+
+def trained(policy: str, ends: Sequence[float | str]) -> Trained:
+    """A policy whose trainings with seeds 1, 2, ... end with these Top-1, reached half-way to a tenth of a
+    point, or with a status."""
+    found = Trained(parse(policy).bind(200))
+    for seed, end in enumerate(ends, 1):
+        training = Training("solver.prototxt", seed=seed, out=f"runs/{seed}", policy=policy)
+        if isinstance(end, str):
+            found.results[seed] = Result(training, end, "as it was", 20)
+        else:
+            tests = [measurement(100, end - 0.1), measurement(200, end)]
+            found.results[seed] = Result(training, "finished", None, 200, 1.0, tests)
+    return found
+
+
+def plan(**more: Any) -> Plan:
+    return Plan("solver.prototxt", 200, 100, None, 10.0, 1, seeds=3, **more)
+
+
+@pytest.mark.parametrize(
+    ("best", "own", "recommended", "p", "words"),
+    [
+        # t = 1.38 / sqrt(0.01 / 3 + 0.01 / 3) = 16.9, 4 degrees of freedom.
+        ([81.54, 81.64, 81.74], [82.92, 83.02, 83.12], False, 7.2e-05, "1.38 points of Top-1 less"),
+        ([83.0, 83.1, 83.2], [82.0, 82.1, 82.2], True, 0.00026, "1.00 points of Top-1 more"),
+        # t = 0.05 / sqrt(0.01 / 3 + 0.01 / 3) = 0.612.
+        ([83.05, 83.15, 83.25], [83.0, 83.1, 83.2], False, 0.573, "within noise"),
+        ([83.0], [82.0], True, None, "too few for a test of noise"),
+        ([82.0], [83.0], False, None, "too few for a test of noise"),
+        ([83.0, 83.0], [83.0, 83.0], False, 1.0, "is as good as"),
+        ([90.0, "diverged", 91.0], [82.0, 82.1, 82.2], False, None, "diverged in 1 of 3 trainings"),
+        ([82.0, 82.1, 82.2], [90.0, "diverged", 91.0], True, None, "in 1 of 3 trainings, this one never"),
+        ([90.0, "diverged"], ["diverged", "diverged"], False, None, "diverged in 2 of 2"),
+        # A failure says nothing about a policy: what is left is compared.
+        ([83.0, 83.1, "failed"], [82.0, 82.1, 82.2], True, 0.00136, "2 and 3 trainings"),
+        ([83.0], ["failed"], True, None, "could not be compared with it: as it was"),
+        (["failed"], [83.0], False, None, "no training of SIN2"),
+    ],
+)  # fmt: skip
+def test_the_verdict(best: Any, own: Any, recommended: bool, p: float | None, words: str) -> None:
+    found = judge(plan(), [trained(BEST, best)], trained(OWN, own))
+    assert (found.policy is not None) == recommended
+    assert found.exit_code == (0 if recommended else KEEP_OWN)
+    assert found.text.startswith(
+        f"train with {parse(BEST):.6g}" if recommended else ("keep your own", "no policy is")
+    )
+    assert words in found.text
+    if p is None:
+        assert found.p is None
+    else:
+        assert found.p == pytest.approx(p, rel=0.02)
+        assert found.difference == pytest.approx(
+            sum(v for v in best if v != "failed") / len([v for v in best if v != "failed"])
+            - sum(own) / len(own)
+        )
+
+
+def test_one_without_a_diverged_seed_beats_one_with_one_whatever_its_top1() -> None:
+    bad, good = trained(BEST, [95.0, 95.1, "diverged"]), trained("FIX(k0=0.01)", [90.0, 90.1, 90.2])
+    assert ranked(plan(), [bad, good]) == [good, bad]
+    found = judge(plan(), [bad, good], trained(OWN, [80.0, 80.1, 80.2]))
+    assert str(found.policy) == "FIX(k0=0.01)"
+
+
+def test_where_the_own_policy_is_a_finalist_the_others_are_compared_with_it() -> None:
+    own, other = trained(OWN, [83.0, 83.1, 83.2]), trained(BEST, [82.0, 82.1, 82.2])
+    found = judge(plan(), [own, other], own)
+    assert found.policy is None and str(found.best) == str(other.policy)
+    assert found.difference == pytest.approx(-1.0)
+    alone = judge(plan(), [own], own)
+    assert alone.exit_code == KEEP_OWN and "no other one came into the final" in alone.text
+
+
+def test_a_solver_without_a_policy_of_its_own() -> None:
+    found = judge(plan(), [trained(BEST, [83.0, 83.1])], None)
+    assert found.exit_code == 0 and "no lr_policy to compare it with" in found.text
+    assert judge(plan(), [trained(BEST, [83.0, "diverged"])], None).exit_code == KEEP_OWN
+
+
+@pytest.mark.parametrize(
+    ("best", "own", "recommended", "difference"),
+    [
+        ([90.1, 90.1, 90.1], [90.0, 90.0, 90.0], True, -100.0),  # 100 iterations against 200
+        ([90.0, 90.0, 90.0], [90.1, 90.1, 90.1], False, 100.0),
+        ([90.0, 90.0, 90.0], [89.0, 90.1, 90.1], True, None),  # in 3 of 3 against 2 of 3
+        ([89.0, 89.0, 89.0], [89.5, 89.5, 89.5], False, None),  # neither ever
+    ],
+)
+def test_for_cost_the_iterations_to_the_target_count(
+    best: list[float], own: list[float], recommended: bool, difference: float | None
+) -> None:
+    asked = plan(goal="cost", target_top1=90.0)
+    found = judge(asked, [trained(BEST, best)], trained(OWN, own))
+    assert found.metric == "iterations"
+    assert (found.policy is not None) == recommended
+    assert found.difference == difference
