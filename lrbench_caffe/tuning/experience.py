@@ -14,13 +14,13 @@ from lrbench_caffe.evidence import Proposal
 from lrbench_caffe.lr import FunctionPolicy, parse
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.recommendation import recommend
-from lrbench_caffe.records import Task
+from lrbench_caffe.records import SCRATCH, Start, Task
 from lrbench_caffe.task import solver_settings
+from lrbench_caffe.trials import learned
 from lrbench_caffe.tuning.space import BELOW_LIMIT, Candidate, GoodRange
 
 PROPOSALS = 6  # the best ones of the database that are tried, too
 APART = 3.0  # factor between highest LRs from which on they say something of a range
-LEARNED = 1.5  # times the Top-1 of guessing, from where on a policy says something about good LRs
 
 
 @dataclass(frozen=True)
@@ -48,36 +48,46 @@ class Experience:
         return cls(tuple((text, why) for text, why in found["policies"]), good)
 
 
-def look_up(db: str | None, task: Task, solver: Solver, max_iter: int, names: Sequence[str]) -> Experience:
-    """Ask the LR database for what it knows of this task or similar ones.
+def look_up(
+    db: str | None,
+    task: Task,
+    solver: Solver,
+    max_iter: int,
+    names: Sequence[str],
+    start: Start = SCRATCH,
+) -> Experience:
+    """Ask the LR database for what it knows of this task or similar ones, from the same start.
+
+    Only what learned is tried, and whether results on the task itself may narrow the range is decided as for
+    ``recommend`` (trials.py).
 
     Args:
         db: its URL, None for the user's own.
         max_iter: length of the trainings.
         names: the LR functions to choose from.
+        start: what the trainings begin with.
     """
     with open_at_terminal(db) as database:
         found = recommend(
-            database, task, solver=solver_settings(solver), max_iter=max_iter, epoch=solver.epoch,
-            functions=names, top=PROPOSALS,
+            database, task, start=start, solver=solver_settings(solver), max_iter=max_iter,
+            epoch=solver.epoch, functions=names, top=PROPOSALS,
         )  # fmt: skip
-    usable = [p for p in found.proposals if isinstance(p.policy, FunctionPolicy) and not p.policy.pending]
+    usable = [proposal for proposal in found.proposals if _usable(proposal)]
     policies = tuple((str(p.policy), f"from the LR database: {p.evidence[0]}") for p in usable)
-    chance = 100.0 / task.dataset.classes if task.dataset.classes else 0.0
-    same = [p for p in usable if p.main.same_task and _learned(p, chance)]
+    same = [proposal for proposal in usable if proposal.main.same_task]
     good = _range(same, max_iter) if found.experienced and _differ(same, max_iter) else None
     return Experience(policies, good)
+
+
+def _usable(proposal: Proposal) -> bool:
+    complete = isinstance(proposal.policy, FunctionPolicy) and not proposal.policy.pending
+    return complete and proposal.main.same_start and learned(proposal.main)
 
 
 def _differ(proposals: Sequence[Proposal], max_iter: int) -> bool:
     """Whether their highest LRs lie apart: trainings at about one LR do not tell whether it is good."""
     highest = [float(_rates(p, max_iter).max()) for p in proposals]
     return bool(highest) and max(highest) >= APART * min(highest)
-
-
-def _learned(proposal: Proposal, chance: float) -> bool:
-    top1 = proposal.main.summary.top1
-    return top1 is not None and top1.mean > LEARNED * chance
 
 
 def _range(proposals: Sequence[Proposal], max_iter: int) -> GoodRange:

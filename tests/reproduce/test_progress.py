@@ -53,7 +53,8 @@ def test_iterations_and_the_time_left(clock, trained):
     clock[0] += 61
     display.look()  # what INV lacks is not to come: 5000 of 14,000 in 222 s
     assert text.getvalue().splitlines()[1:] == [
-        "1/2 trainings: INV(k0=0.01, gamma=0.0001, p=0.75)  seed 1  iteration 7000  failed: Check failed: x",
+        "1/2 trainings: INV(k0=0.01, gamma=0.0001, p=0.75)  seed 1  iteration 7000 of 10000  "
+        "failed: Check failed: x",
         "5,000 of 14,000 iterations, 1/2 trainings, about 7 min left",
     ]
 
