@@ -16,6 +16,7 @@ import pytest
 
 from lrbench_caffe import cli
 from lrbench_caffe.lr import describe_functions, parse
+from lrbench_caffe.tuning.verdict import KEEP_OWN
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -133,7 +134,9 @@ def workspace(tmp_path, caffe_info) -> Path:
 def test_all_commands_run_one_after_the_other(page: str, workspace: Path):
     for module, arguments in ours(page, "sh"):
         done = run(workspace, module, arguments)
-        assert done.returncode == 0, (module, arguments, done.stdout, done.stderr)
+        # A tuning says by its exit code whether it recommends a policy.
+        allowed = (0, KEEP_OWN) if module == "lrbench_caffe.tune" else (0,)
+        assert done.returncode in allowed, (module, arguments, done.stdout, done.stderr)
 
 
 # -- Python -----------------------------------------------------------------------------------------

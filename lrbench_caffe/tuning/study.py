@@ -207,6 +207,11 @@ class Study:
         return sum(result.iteration for result in self._latest.values())
 
     @property
+    def iterations_asked_for(self) -> int:
+        """Of the policies' trainings whose results were asked for: whatever else has ended since."""
+        return sum(result.iteration for one in self.known.values() for result in one.results.values())
+
+    @property
     def seconds(self) -> float:
         """The time that they took, as measured by the trainings, one after the other."""
         return sum(r.measurements[-1].seconds or 0.0 for r in self._latest.values() if r.measurements)

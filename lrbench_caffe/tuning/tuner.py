@@ -240,7 +240,7 @@ class Tuner:
         return sorted(dict.fromkeys(policies), key=lambda policy: -best(policy))
 
     def _account(self, stage: str) -> None:
-        self._spent[stage] = self._study.iterations - sum(self._spent.values())
+        self._spent[stage] = self._study.iterations_asked_for - sum(self._spent.values())
 
 
 def range_length(plan: Plan) -> int:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from lrbench_caffe.database import Database
+from lrbench_caffe.tuning.verdict import KEEP_OWN
 from tests.caffe import nets
 from tests.caffe.harness import ENVIRONMENT, Done, Run, Workspace
 
@@ -30,6 +31,19 @@ def ours(command: str, *args: str) -> list[str]:
 
 def run(workspace: Workspace, *args: str) -> Done:
     return workspace.command(ours(*args))
+
+
+def tuned(workspace: Workspace, *args: str, folder: str = "study") -> Done:
+    """A tuning that ended; its exit code, report and screen say the same."""
+    done = run(workspace, *args)
+    verdict = json.loads((workspace.path / folder / "result.json").read_text())["verdict"]
+    assert done.code == (KEEP_OWN if verdict["keep_own"] else 0), f"{done.out}\n{done.err}"
+    assert f"verdict: {verdict['text']}" in done.out
+    assert verdict["text"][1:] in (workspace.path / folder / "report.md").read_text()
+    command = done.out.splitlines()[-1]
+    assert command.startswith("python -m lrbench_caffe.train solver.prototxt ")
+    assert ("--lr" in command) != verdict["keep_own"]
+    return done
 
 
 def runs(study: Path) -> dict[str, Run]:
@@ -84,7 +98,7 @@ def test_range_by_ladder_and_by_ramp(workspace: Workspace) -> None:
 @pytest.fixture(scope="module")
 def whole(shared_workspace: Workspace) -> Workspace:
     """A study that was not interrupted."""
-    run(shared_workspace, *TUNE).succeeded()
+    tuned(shared_workspace, *TUNE)
     return shared_workspace
 
 
@@ -97,6 +111,12 @@ def test_tune(whole: Workspace) -> None:
     total = sum(one.record["iteration"] for one in trained.values())
     assert f"| in all | {total:,} |" in report
     assert (study / "tuning.png").is_file()
+    found = json.loads((study / "result.json").read_text())
+    own = [one for one in trained.values() if one.record["policy"] == found["verdict"]["own"]]
+    assert sorted(one.record["seed"] for one in own if one.record["status"] == "finished") == [1, 2]
+    again = whole.command(ours(*TUNE, "--json"))
+    assert json.loads(again.out) == found
+    assert "finalists" in again.err
     with Database.open(str(whole.path / "lr.sqlite")) as database:
         stored = list(database.runs(source="measured"))
     assert len(stored) == len(trained)
@@ -115,14 +135,14 @@ def test_killed_and_started_again_it_makes_the_same_study(workspace: Workspace, 
             time.sleep(0.05)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-    run(workspace, *TUNE).succeeded()
+    tuned(workspace, *TUNE)
     assert results(study) == results(whole.path / "study")
     assert all(len(one.iterations()) == one.record["iteration"] for one in runs(study).values())
 
 
 @pytest.mark.slow
 def test_one_job_decides_as_two_do(workspace: Workspace, whole: Workspace) -> None:
-    run(workspace, *TUNE[:-1], "1").succeeded()
+    tuned(workspace, *TUNE[:-1], "1")
     assert results(workspace.path / "study") == results(whole.path / "study")
 
 
@@ -130,8 +150,13 @@ def test_one_job_decides_as_two_do(workspace: Workspace, whole: Workspace) -> No
 def test_a_second_tuning_starts_from_what_is_known(whole: Workspace) -> None:
     again = [word for word in TUNE if word != "--fresh"]
     again[again.index("study")] = "second"
-    done = run(whole, *again).succeeded()
-    assert "known: " in done.out and "from the LR database" in done.out
+    done = tuned(whole, *again, folder="second")
+    known = json.loads((whole.path / "second" / "result.json").read_text())["known"]
+    assert known
+    trained = {one.record["policy"] for one in runs(whole.path / "second").values()}
+    for policy in known:
+        assert f"known, tried first: {policy} (from the LR database" in done.out
+        assert policy in trained
 
 
 @pytest.mark.parametrize(
