@@ -29,6 +29,7 @@ def pytest_configure(config: pytest.Config) -> None:
     folder = tempfile.TemporaryDirectory(prefix="lrbench-tests-")
     config.add_cleanup(folder.cleanup)
     os.environ["LRBENCH_DB"] = os.path.join(folder.name, "lr.sqlite")
+    os.environ["XDG_DATA_HOME"] = os.path.join(folder.name, "data")
 
 
 @pytest.fixture(scope="session")

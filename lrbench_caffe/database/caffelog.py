@@ -43,7 +43,7 @@ from lrbench_caffe.prototxt.messages import Messages
 from lrbench_caffe.prototxt.nets import PHASES, PhaseNet, phase_layers
 from lrbench_caffe.prototxt.solver import Solver, TestNet
 from lrbench_caffe.prototxt.sources import Source, find_source
-from lrbench_caffe.records import Dataset, Framework, PolicyRecord, RunRecord
+from lrbench_caffe.records import Dataset, Framework, PolicyRecord, RunRecord, caffe_seed
 from lrbench_caffe.runtime.client import Opened
 from lrbench_caffe.runtime.info import caffe_info
 from lrbench_caffe.runtime.locate import find_caffe_python
@@ -128,7 +128,7 @@ class _Reader:
             network=replace(network(solver, opened), parameters=_parameters(solver.train, session)),
             policy=PolicyRecord.of(policy),
             solver=solver_settings(solver),
-            seed=int(message.random_seed) if message.random_seed >= 0 else None,
+            seed=caffe_seed(int(message.random_seed)) if message.random_seed >= 0 else None,
             max_iter=message.max_iter,
             test_interval=message.test_interval or None,
             epoch=solver.epoch,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 
 from sqlalchemy import Select, func, select
-from sqlalchemy.engine import Connection, Engine, RowMapping
+from sqlalchemy.engine import URL, Connection, Engine, RowMapping
 
 from lrbench_caffe.database import engine as driver
 from lrbench_caffe.database import migrate, schema, summaries, writing
@@ -78,9 +79,12 @@ class Database:
         memory = parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:")
         if memory:
             raise InputError("database URL sqlite://: a database in memory is gone at once; name a file")
+        if (must_exist or read_only) and not _exists(parsed):
+            raise InputError(
+                f"there is no database {driver.shown(parsed)}; the first training that records into it makes "
+                "it, and so does db import"
+            )
         database = cls(driver.open_engine(resolved, patience, read_only), patience)
-        if (must_exist or read_only) and not database._exists():
-            raise InputError(f"there is no database {database.url}")
         try:
             if read_only:
                 database._check_revision()
@@ -90,16 +94,6 @@ class Database:
             database.close()
             raise
         return database
-
-    def _exists(self) -> bool:
-        path = self.path
-        if path is None:
-            return True
-        try:
-            with open(path, "rb"):
-                return True
-        except OSError:
-            return False
 
     def _check_revision(self) -> None:
         found = self._transactions.read(migrate.revision)
@@ -120,6 +114,15 @@ class Database:
     def path(self) -> str | None:
         """The file of a SQLite database, None for PostgreSQL."""
         return self._engine.url.database if self._engine.dialect.name == "sqlite" else None
+
+    @property
+    def patience(self) -> float:
+        """Seconds for which a write or read is tried before it fails."""
+        return self._transactions.patience
+
+    @patience.setter
+    def patience(self, seconds: float) -> None:
+        self._transactions.patience = seconds
 
     def close(self) -> None:
         """Give the connections back. The object must not be used afterwards."""
@@ -364,6 +367,11 @@ class Database:
         if found is None:
             raise DatabaseError(f"database {self.url}: its tables are gone")
         return found
+
+
+def _exists(url: URL) -> bool:
+    """Whether there is such a database at all; of a server, only it can tell."""
+    return url.get_backend_name() != "sqlite" or Path(url.database or "").is_file()
 
 
 # -- work in a transaction ---------------------------------------------------------------------------

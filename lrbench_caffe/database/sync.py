@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
+import math
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from lrbench_caffe.database.checks import run_from_json
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.records import SCHEMA, RunRecord
-from lrbench_caffe.training.rundir import RunDirectory
+from lrbench_caffe.training.rundir import RunDirectory, first_base_lr
 
 KILLED = "the training ended without a word: it was killed, or the machine went down"
 
@@ -60,22 +62,31 @@ def read_run(path: Path) -> RunRecord:
         raise NotForDatabase
     if not isinstance(settings["record"], dict):
         raise InputError(f"{path}: run.json: record: allowed: an object")
-    content = {name: value for name, value in settings["record"].items() if name != "digest"}
-    try:
-        record = run_from_json({"schema": SCHEMA, **content, "measurements": []})
-    except InputError as error:
-        raise InputError(f"{path}: run.json: record: {error}") from None
-    status = settings.get("status", record.status)
-    reason = settings.get("reason", record.reason)
+    measurements = directory.measurements()
+    status, reason = settings.get("status", "running"), settings.get("reason")
     if status == "running":
         status, reason = "failed", KILLED
-    return dataclasses.replace(
-        record,
-        status=status,
-        reason=reason,
-        ended=settings.get("ended") or record.ended or _last_written(path),
-        measurements=directory.measurements(),
-    )
+    content = {
+        "schema": SCHEMA,
+        **{name: value for name, value in settings["record"].items() if name != "digest"},
+        "status": status,
+        "reason": reason,
+        "ended": settings.get("ended") or _last_written(path),
+        "measurements": [asdict(m) for m in measurements],
+    }
+    try:
+        return _with_first_base_lr(run_from_json(content), settings)
+    except InputError as error:
+        raise InputError(f"{path}: run.json: record: {error}") from None
+
+
+def _with_first_base_lr(record: RunRecord, settings: dict[str, Any]) -> RunRecord:
+    """A resumed run of the first version has the base_lr to which its solver was edited meanwhile."""
+    fingerprint = settings.get("fingerprint")
+    base_lr = first_base_lr(fingerprint) if isinstance(fingerprint, dict) else None
+    if base_lr is None or not math.isfinite(base_lr):
+        return record
+    return replace(record, solver=replace(record.solver, base_lr=base_lr))
 
 
 def _last_written(path: Path) -> float:

@@ -1,12 +1,13 @@
 """Records a run into the LR database as it goes.
 
 The training only hands over: a thread of its own does the writing. So a database that is out of reach, hangs
-or is slow neither holds a training up nor ends it. What it has not got by the end is in the run directory,
-and goes in later with ``db sync``.
+or is slow neither holds a training up nor ends it. What it has not got some time after the end is in the run
+directory, and the next command that opens the database brings it in (``database.waiting``).
 """
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable
@@ -18,13 +19,17 @@ from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.records import RunRecord
 from lrbench_caffe.runtime.client import Opened
 from lrbench_caffe.training.observer import Observer
-from lrbench_caffe.training.rundir import RunDirectory
+from lrbench_caffe.training.rundir import RunDirectory, lasting_facts
 
 if TYPE_CHECKING:
     from lrbench_caffe.database import Database
+    from lrbench_caffe.database.waiting import Note
 
-PATIENCE = 2.0  # seconds for which a write is tried
-LAST_PATIENCE = 8.0  # seconds that the end of a training waits for what is still to be written
+PATIENCE = 2.0  # seconds for which a write is tried, and a server that has not answered yet
+# Seconds that the end of a training waits for what is still to be written. A file in use is waited for as
+# long when it is opened: others may be making it, which takes its time on a busy machine.
+LAST_PATIENCE = 30.0
+SILENCE = 2.0  # seconds after which it is said that we wait
 
 Work = Callable[["Database"], object]
 
@@ -49,7 +54,7 @@ class Recorder(Observer):
         describe: Callable[[Opened], RunRecord],
         note: Callable[[str], None],
     ) -> None:
-        resolve_url(url)
+        resolved = resolve_url(url)
         self._url = url
         self._run = run
         self._describe = describe
@@ -57,6 +62,9 @@ class Recorder(Observer):
         self._record: RunRecord | None = None
         self._queue: queue.SimpleQueue[tuple[Work, bool] | None] = queue.SimpleQueue()
         self._missing = False  # whether there are results that the database has not got
+        self._is_file = resolved.startswith("sqlite")
+        self._reached = False  # whether the database has answered yet
+        self._waiting: Note | None = None
         self._thread = threading.Thread(target=self._write_all, daemon=True)
         self._thread.start()
 
@@ -65,11 +73,20 @@ class Recorder(Observer):
     def opened(self, opened: Opened) -> None:
         try:
             record = self._record = self._describe(opened)
-            self._run.update(record=record.to_json())
+            self._run.update(record=lasting_facts(record))
         except (LRBenchError, OSError) as error:
             self._note(f"the LR database gets nothing of this run: {error}")
             return
+        self._note_down(record)
         self._put(lambda database: database.begin_run(record))
+
+    def _note_down(self, record: RunRecord) -> None:
+        from lrbench_caffe.database import waiting
+
+        note = waiting.note_of(self._url, self._run.path, record.uid)
+        with contextlib.suppress(OSError):  # no data directory: ``db sync`` is still there
+            waiting.add(note)
+            self._waiting = note
 
     def tested(self, measurements: list[Measurement]) -> None:
         record = self._record
@@ -82,9 +99,20 @@ class Recorder(Observer):
             ended = self._run.read().get("ended") or 0.0
             self._put(lambda database: self._end(database, record, status, reason, ended), is_end=True)
         self._queue.put(None)
-        self._thread.join(LAST_PATIENCE)
+        self._thread.join(SILENCE)
         if self._thread.is_alive():
-            self._note(f"the LR database does not answer; the results wait in {self._run.path} (db sync)")
+            self._note(f"waiting for the LR database, for at most {LAST_PATIENCE:g} s")
+            self._thread.join(LAST_PATIENCE)
+        if self._thread.is_alive():
+            self._note(f"the LR database does not answer; {self._later}")
+
+    @property
+    def _later(self) -> str:
+        if self._waiting is None:
+            return f"the results wait in {self._run.path} (db sync brings them in)"
+        return (
+            f"the results wait in {self._run.path} for the next command that uses the database (or db sync)"
+        )
 
     def _put(self, work: Work, is_end: bool = False) -> None:
         self._queue.put((work, is_end))
@@ -99,10 +127,11 @@ class Recorder(Observer):
                 continue  # the end puts all of it in, and is the next time that is worth a try
             try:
                 database = database or self._open()
+                database.patience = LAST_PATIENCE if is_end else PATIENCE
                 work(database)
             except (LRBenchError, OSError) as error:
                 if not self._missing:
-                    self._note(f"the LR database: {error}; the results wait in {self._run.path} (db sync)")
+                    self._note(f"the LR database: {error}; {self._later}")
                 self._missing = True
         if database:
             database.close()
@@ -110,15 +139,27 @@ class Recorder(Observer):
     def _open(self) -> Database:
         from lrbench_caffe.database.store import Database
 
-        return Database.open(self._url, patience=PATIENCE)
+        patience = LAST_PATIENCE if self._is_file or self._reached else PATIENCE
+        database = Database.open(self._url, patience=patience)
+        self._reached = True
+        return database
 
     def _end(
         self, database: Database, record: RunRecord, status: str, reason: str | None, ended: float
     ) -> None:
-        if not self._missing:
+        if self._missing:
+            record.measurements = self._run.measurements()
+            record.status, record.reason, record.ended = status, reason, ended
+            database.put(record)
+            self._note("the LR database has all results now")
+        else:
             database.end_run(record.uid, status, reason, ended)
-            return
-        record.measurements = self._run.measurements()
-        record.status, record.reason, record.ended = status, reason, ended
-        database.put(record)
-        self._note("the LR database has all results now")
+        self._bring_in_others(database)
+
+    def _bring_in_others(self, database: Database) -> None:
+        from lrbench_caffe.database import waiting
+
+        with contextlib.suppress(LRBenchError, OSError):  # they go on waiting
+            if self._waiting:
+                waiting.discard(self._waiting)
+            waiting.bring_in(database, self._note)

@@ -23,7 +23,7 @@ import fcntl
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any
@@ -32,6 +32,7 @@ import numpy as np
 
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.metrics import Measurement
+from lrbench_caffe.records import RunRecord
 
 LATEST = "latest"  # beside the runs: a symbolic link to the one that was begun or continued last
 
@@ -234,6 +235,20 @@ def _drop_torn_line(path: Path) -> None:
     if path.exists():
         content = path.read_bytes()
         os.truncate(path, content.rfind(b"\n") + 1)
+
+
+def lasting_facts(record: RunRecord) -> dict[str, Any]:
+    """A run's record as run.json keeps it: without what run.json and measurements.jsonl say themselves."""
+    passing = ("status", "reason", "ended", "measurements", "digest")
+    return {name: value for name, value in record.to_json().items() if name not in passing}
+
+
+def first_base_lr(fingerprint: Mapping[str, Any]) -> float | None:
+    """The solver's base_lr when the run began, from run.json's fingerprint; None where that has none."""
+    try:
+        return float(str(fingerprint["base_lr"]).removeprefix("base_lr:"))
+    except (KeyError, ValueError):
+        return None
 
 
 def find_newest(root: Path, solver: Path) -> RunDirectory:

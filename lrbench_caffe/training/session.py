@@ -9,7 +9,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from lrbench_caffe.prototxt.messages import Messages
 from lrbench_caffe.prototxt.patch import GRADIENTS, LR_POLICY, gradient_options, write_prototxts
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.prototxt.sources import free_dead_readers
-from lrbench_caffe.records import PolicyRecord, RunRecord
+from lrbench_caffe.records import PolicyRecord, RunRecord, SolverSettings
 from lrbench_caffe.runtime.client import HANG_SECONDS, CaffeInfo, Opened, OpenRequest, Worker
 from lrbench_caffe.runtime.info import check_described
 from lrbench_caffe.runtime.locate import CaffePython
@@ -30,7 +30,7 @@ from lrbench_caffe.task import solver_settings, task_of
 from lrbench_caffe.training.beginning import check_start, find_state
 from lrbench_caffe.training.monitor import ScheduleMonitor
 from lrbench_caffe.training.observer import Observer
-from lrbench_caffe.training.rundir import RunDirectory
+from lrbench_caffe.training.rundir import RunDirectory, first_base_lr
 from lrbench_caffe.training.settings import RunSettings
 from lrbench_caffe.training.signals import Signals
 from lrbench_caffe.training.snapshots import Snapshot, Snapshots, public_prefix
@@ -151,13 +151,13 @@ class Session:
         return RunRecord(
             uid=(written.get("record") or {}).get("uid") or uuid.uuid4().hex,
             source="measured",
-            origin=self._origin(written["sessions"]),
+            origin=str(self.run.path.resolve()),
             framework=task.framework,
             task_type=task.task_type,
             dataset=task.dataset,
             network=task.network,
             policy=PolicyRecord.of(self.settings.recorded_policy()),
-            solver=solver_settings(self.solver),
+            solver=self._solver_settings(),
             seed=self.settings.seed,
             max_iter=self.settings.max_iter,
             test_interval=self.settings.test_interval or None,
@@ -168,18 +168,20 @@ class Session:
             status="running",
             head=head.name if head else None,
             measurements=self.run.measurements(),
+            start=self.settings.start,
+            layers=self._layers(written["sessions"]),
         )
 
-    def _origin(self, sessions: list[dict[str, Any]]) -> str:
-        """Where a run's numbers come from; one that began with trained weights or has fast layers says so."""
-        began = self.settings.snapshot or ", ".join(self.settings.weights)
-        remarks = [f"from {began}"] if began else []
-        # Of those that trained, in their order; the last one is this one.
-        trained = [s for s in sessions if s["iteration"] < self.settings.max_iter]
-        layers = list(dict.fromkeys(s.get("layers", "stock") for s in trained))
-        if "fast" in layers:
-            remarks.append(f"{', then '.join(layers)} layers")
-        return str(self.run.path.resolve()) + (f" ({', '.join(remarks)})" if remarks else "")
+    def _layers(self, sessions: list[dict[str, Any]]) -> str:
+        """The layers that trained the run, in their order: "stock", "fast", "stock, then fast"."""
+        trained = [s for s in sessions if s["iteration"] < self.settings.max_iter] or sessions[-1:]
+        return ", then ".join(dict.fromkeys(s.get("layers", "stock") for s in trained))
+
+    def _solver_settings(self) -> SolverSettings:
+        """The solver's settings as they were when the run began: base_lr may have been edited since."""
+        base_lr = first_base_lr(self.settings.fingerprint)
+        now = solver_settings(self.solver)
+        return now if base_lr is None else replace(now, base_lr=base_lr)
 
     def _write(self) -> Path:
         """Write run.json and the patched prototxts; returns the solver's path."""

@@ -15,7 +15,7 @@ from lrbench_caffe.native.library import find_library
 from lrbench_caffe.prototxt.messages import Messages, shortest
 from lrbench_caffe.prototxt.patch import BASE_LR, GRADIENTS
 from lrbench_caffe.prototxt.solver import Solver, fork_lr_fields
-from lrbench_caffe.records import SCRATCH, UNKNOWN_START, Start
+from lrbench_caffe.records import SCRATCH, UNKNOWN_START, Start, caffe_seed
 from lrbench_caffe.runtime.client import CaffeInfo
 from lrbench_caffe.training.caffefiles import read_model
 
@@ -283,13 +283,13 @@ def choose_threads(flag: int, layers: str) -> int:
 
 
 def choose_seed(flag: int | None, solver: Solver) -> int:
-    """--seed, else the solver's random_seed, else a new random one."""
+    """--seed, else the solver's random_seed as Caffe takes it (modulo 2^32), else a new random one."""
     if flag is not None:
         if not 0 <= flag < 2**31:
             raise InputError(f"--seed: {flag}; allowed: 0 to {2**31 - 1}")
         return flag
     if solver.message.random_seed >= 0:
-        return int(solver.message.random_seed)
+        return caffe_seed(int(solver.message.random_seed))
     return secrets.randbelow(2**31)
 
 
