@@ -105,7 +105,7 @@ def sync(workspace: Workspace) -> str:
 
 def test_a_database_out_of_reach_stops_nothing_and_is_told_later_once(workspace: Workspace) -> None:
     done = workspace.train("solver.prototxt", "--lr", POLICY, "--out", "runs/a", "--db", AWAY).succeeded()
-    assert done.out.count("the LR database") == 1
+    assert done.out.count("the results wait in") == 1
     assert "db sync" in done.out
     run = workspace.run("runs/a")
     assert len(run.measurements()) == 3
