@@ -21,15 +21,12 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from rich.console import Console
-
-from lrbench_caffe import cli
+from lrbench_caffe import cli, layout
 from lrbench_caffe.data.progress import bar, track
 from lrbench_caffe.database.urls import VARIABLE, default_path, scrub_text
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.lr import PolicyError
 from lrbench_caffe.records import SOURCES, STATUSES, RunRecord
-from lrbench_caffe.report import Rows, terminal_table
 
 if TYPE_CHECKING:
     from lrbench_caffe.database.exchange import Result
@@ -55,16 +52,21 @@ def parser() -> cli.Parser:
         ("info", _info, "which database is used, and how much is in it"),
         ("tasks", _tasks, "the tasks, each with its best policy"),
     ):
-        add(name, work, text).add_argument("--json", action="store_true", help="as JSON")
+        command = add(name, work, text)
+        command.add_argument("--json", action="store_true", help="as JSON")
+        if name == "tasks":
+            layout.add_flag(command)
     runs = add("runs", _runs, "the runs, those stored last first")
     _add_filters(runs)
     runs.add_argument(
         "--limit", type=int, default=LIMIT, metavar="N", help=f"at most so many (default: {LIMIT})"
     )
     runs.add_argument("--json", action="store_true", help="as lines of JSON, as export writes them")
+    layout.add_flag(runs)
     show = add("show", _show, "everything about one run")
     show.add_argument("uid", metavar="UID", help="the run's uid, or the beginning of it")
     show.add_argument("--json", action="store_true", help="as JSON")
+    layout.add_flag(show)
     delete = add("delete", _delete, "delete runs, and tasks and policies that then have none")
     delete.add_argument("uids", nargs="*", metavar="UID", help="the runs' uids, or the beginnings of them")
     _add_filters(delete)
@@ -113,13 +115,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 # -- looking ----------------------------------------------------------------------------------------
 
 
-def _print_table(rows: Rows) -> None:
-    console = Console()
-    if not console.is_terminal:
-        console.width = 400  # a file or pipe has no width; nothing is to be cut off
-    console.print(terminal_table(rows), markup=False)
-
-
 def _info(args: argparse.Namespace, database: Database) -> None:
     values = {"database": database.url, "revision": database.revision(), **database.counts()}
     if args.json:
@@ -132,14 +127,14 @@ def _info(args: argparse.Namespace, database: Database) -> None:
 def _tasks(args: argparse.Namespace, database: Database) -> None:
     from dataclasses import asdict
 
-    from lrbench_caffe.database.tables import task_rows
+    from lrbench_caffe.database.tables import TASKS, task_rows
 
     tasks = database.tasks()
     if args.json:
         print(json.dumps([asdict(task) for task in tasks]))
         return
     tops = {t.id: top for t in tasks if t.id is not None for top in database.summaries(t.id, limit=1)}
-    _print_table(task_rows(tasks, database.runs_of_tasks(), tops))
+    layout.print_table(task_rows(tasks, database.runs_of_tasks(), tops), TASKS, columns=args.columns)
 
 
 def _select(args: argparse.Namespace, database: Database, limit: int | None, measurements: bool):
@@ -167,7 +162,7 @@ def _function(name: str) -> str:
 
 def _runs(args: argparse.Namespace, database: Database) -> None:
     from lrbench_caffe.database.exchange import to_line
-    from lrbench_caffe.database.tables import run_rows
+    from lrbench_caffe.database.tables import RUNS, run_rows
 
     if args.limit < 1:
         raise InputError(f"--limit: {args.limit}; allowed: 1 or more")
@@ -175,7 +170,7 @@ def _runs(args: argparse.Namespace, database: Database) -> None:
     if args.json:
         sys.stdout.writelines(map(to_line, records))
     else:
-        _print_table(run_rows(list(records)))
+        layout.print_table(run_rows(list(records)), RUNS, columns=args.columns)
 
 
 def _full_uid(database: Database, beginning: str) -> str:
@@ -188,7 +183,7 @@ def _full_uid(database: Database, beginning: str) -> str:
 
 
 def _show(args: argparse.Namespace, database: Database) -> None:
-    from lrbench_caffe.database.tables import detail_rows, measurement_rows
+    from lrbench_caffe.database.tables import MEASUREMENTS, detail_rows, measurement_rows
 
     record = database.get(_full_uid(database, args.uid))
     if args.json:
@@ -197,7 +192,7 @@ def _show(args: argparse.Namespace, database: Database) -> None:
     for name, value in detail_rows(record):
         print(f"{name + ':':<16} {value}")
     if record.measurements:
-        _print_table(measurement_rows(record))
+        layout.print_table(measurement_rows(record), MEASUREMENTS, columns=args.columns)
 
 
 # -- deleting ---------------------------------------------------------------------------------------

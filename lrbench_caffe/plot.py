@@ -120,7 +120,7 @@ def _table(args: argparse.Namespace) -> Path:
     if not found.ranked:
         raise selection.nothing_found(args, tasks)
     path = _file(args, "table.png")
-    plots.table_plot(path, found.title, found.ranked, found.cost)
+    plots.table_plot(path, found.title, found.ranked, found.order.cost, found.order.utility)
     return path
 
 

@@ -17,15 +17,16 @@ docs/ranking.md.
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
-
-from lrbench_caffe import cli, plots, ranking, selection
+from lrbench_caffe import cli, layout, plots, ranking, selection
 from lrbench_caffe.database.terminal import open_at_terminal
 from lrbench_caffe.errors import InputError
+from lrbench_caffe.layout import Layout, print_table
 from lrbench_caffe.ranking import CRITERIA, Candidate, Comparison, Criterion, Ranked, Target
 from lrbench_caffe.records import PolicySummary, Task
 from lrbench_caffe.report import (
@@ -34,12 +35,15 @@ from lrbench_caffe.report import (
     json_text,
     markdown_table,
     number,
-    table_width,
-    terminal_table,
 )
 
 FORMATS = ("table", "markdown", "csv", "json")
 TEXT_COLUMNS = 2  # to the left: the place and the policy, or a task's name and number
+TASKS_LAYOUT = Layout(
+    ("task", "id", "image", "classes", "samples", "parameters", "depth"),
+    order=("task", "id", "image", "classes", "samples", "parameters"),
+    text=("task",),
+)
 
 
 def parser() -> cli.Parser:
@@ -50,6 +54,7 @@ def parser() -> cli.Parser:
     out.add_argument(
         "--json", dest="format", action="store_const", const="json", help="as JSON, like --format json"
     )
+    layout.add_flag(out)
     out.add_argument("--out", metavar="FILE", help="write there instead of the terminal")
     out.add_argument("--plot", metavar="FILE", help="draw Top-1 over cost, with the Pareto front")
     return p
@@ -63,84 +68,118 @@ def main(argv: Sequence[str] | None = None) -> int:
         known = database.tasks()
         tasks = selection.find_tasks(args, known)
         if tasks is None:
-            _write(args, _task_rows(known), "tasks in the LR database; --task NAME ranks one's policies")
+            _write(
+                args,
+                _task_rows(known),
+                TASKS_LAYOUT,
+                "tasks in the LR database; --task NAME ranks one's policies",
+            )
             return 0
         found = selection.select(args, database, tasks, everything=plot is not None)
     data = args.format in ("csv", "json")
     if not found.candidates and (data or not found.unfinished):
         raise selection.nothing_found(args, tasks)
-    shown = _shown(args)
-    rows = data_rows(found.ranked, shown) if data else rank_rows(found.ranked, shown, found.unfinished)
-    _write(args, rows, found.title)
+    shown = _shown(args, found)
+    if data:
+        _write(args, data_rows(found.ranked, shown))
+    else:
+        scored = bool(found.order.weights)
+        rows = [row for group in found.groups for row in rank_rows(group, shown, scored)]
+        _write(args, *_headed(rows, shown, scored, found), found.title, found.order.note)
     if plot and found.candidates:
         _plot(plot, found)
     return 0
 
 
 def _plot(path: Path, found: selection.Selection) -> None:
-    front = ranking.pareto_front(found.candidates, found.cost)
+    """Draw the policies of the first start; those of others are not to be compared with them."""
+    group, order = found.groups[0], found.order
+    title = found.title if len(found.groups) == 1 else f"{found.title}; {group.start}"
+    front = ranking.pareto_front(group.candidates, order.cost, order.utility)
     try:
-        plots.pareto_plot(path, found.title, found.candidates, front, found.cost)
+        plots.pareto_plot(path, title, group.candidates, front, order.cost, order.utility)
     except OSError as error:
         raise InputError(f"--plot: cannot write {path}: {error.strerror}") from error
     print(f"plot: {path}", file=sys.stderr)
 
 
-def _shown(args: argparse.Namespace) -> list[Criterion]:
-    """The columns: all; in the terminal, which is narrow, what is asked for and the most important ones."""
-    asked = {*(c.name for c in ranking.criteria(args.by)), *(selection.weights_of(args))}
-    if args.format == "table":
-        asked |= {"top1", "ld", "iterations", "num_params"}
-    else:
-        asked |= set(CRITERIA) - {"target"}
+def _shown(args: argparse.Namespace, found: selection.Selection) -> list[Criterion]:
+    """The criteria with a column: in the terminal those that are asked for and the most important ones."""
+    asked = list(found.order.asked)
+    short = args.format == "table" and args.columns is None
+    names = {"top1", "test_loss", "ld", "iterations", "num_params"} if short else set(CRITERIA) - {"target"}
     if args.target_top1 is not None:
-        asked.add("target")
-    return [c for c in CRITERIA.values() if c.name in asked]
+        names.add("target")
+    kept = [c for c in CRITERIA.values() if c in asked or c.name in names]
+    if args.format not in ("csv", "json"):  # whose columns do not depend on what is there
+        kept = [c for c in kept if c in asked or any(one.spread(c.name) for one in found.candidates)]
+    return kept + [criterion for criterion in asked if criterion not in kept]
 
 
 # -- rows -------------------------------------------------------------------------------------------
 
 
-def rank_rows(
-    ranked: Sequence[Ranked], shown: Sequence[Criterion], unfinished: Sequence[PolicySummary] = ()
-) -> Rows:
-    """A ranking for people: headings as in the paper, deviations beside their means ("99.33 ± 0.02").
-
-    Args:
-        unfinished: policies to list at the end, without a place.
-    """
-    scored = any(row.score is not None for row in ranked)
-    heading = ["#", "policy", *(c.heading for c in shown), *["score"] * scored, "vs best", "vs next"]
-    rows = [[*heading, "source", "trainings", "max_iter"]]
-    for row in ranked:
-        summary = row.candidate.summary
-        cells = [str(row.place), summary.policy.text, *(_cell(row.candidate, c) for c in shown)]
+def rank_rows(group: selection.Group, shown: Sequence[Criterion], scored: bool) -> Rows:
+    """The ranking of one start for people, without a heading: deviations beside their means."""
+    rows = []
+    for row in group.ranked:
+        cells = ["-" if row.place is None else str(row.place), row.candidate.summary.policy.text]
+        cells += [_cell(row.candidate, criterion) for criterion in shown]
         cells += [number(row.score, 4)] * scored + [_mark(row.from_best), _mark(row.from_next)]
-        rows.append([*cells, *_group(summary)])
-    nothing = ["-"] * (len(heading) - 2)
-    return [*rows, *(["-", summary.policy.text, *nothing, *_group(summary)] for summary in unfinished)]
+        rows.append([*cells, *_group(row.candidate.summary)])
+    nothing = ["-"] * (len(shown) + scored + 2)
+    return [*rows, *(["-", s.policy.text, *nothing, *_group(s)] for s in group.unfinished)]
+
+
+def _headed(
+    rows: Rows, shown: Sequence[Criterion], scored: bool, found: selection.Selection
+) -> tuple[Rows, Layout]:
+    """The rows with their heading, and their layout."""
+    heading = ["#", "policy", *(c.heading for c in shown), *["score"] * scored, "vs best", "vs next"]
+    names = ["place", "policy", *(c.name for c in shown), *["score"] * scored, "vs_best", "vs_next"]
+    by = [criterion.name for criterion in found.order.asked]
+    form = Layout(
+        names=[*names, "source", "start", "trainings", "max_iter"],
+        order=["place", "policy", "start", *["score"] * scored, *by, "vs_best", "trainings", "max_iter"],
+        text=("policy", "start"),
+        words=("place", "source"),
+        common=("source", "start", "max_iter"),
+    )
+    rows = [[*heading, "source", "start", "trainings", "max_iter"], *rows]
+    if len(found.groups) > 1:
+        return rows, form
+    column = form.names.index("start")  # one start is no news
+    kept = [i for i in range(len(form.names)) if i != column]
+    return [[row[i] for i in kept] for row in rows], replace(form, names=[form.names[i] for i in kept])
 
 
 def _group(summary: PolicySummary) -> list[str]:
-    """Source, trainings and length: "measured", "3 (+2 diverged)", "10000"."""
+    """Source, start, trainings and length: "measured", "scratch", "3 (+2 diverged)", "10000"."""
     counts = (("diverged", summary.diverged), ("failed", summary.failed))
     more = ", ".join(f"{count} {what}" for what, count in counts if count)
     trainings = f"{summary.trainings()}" + (f" (+{more})" if more else "")
-    return [summary.source, trainings, str(summary.max_iter)]
+    return [summary.source, _start(summary), trainings, str(summary.max_iter)]
+
+
+def _start(summary: PolicySummary) -> str:
+    """What trainings began with, marked where it cannot be compared."""
+    known = summary.start.known or summary.start.kind == "unknown"
+    return str(summary.start) if known else f"{summary.start} (not at hand)"
 
 
 def data_rows(ranked: Sequence[Ranked], shown: Sequence[Criterion]) -> Rows:
     """The same for programs: plain names, and a column for each number."""
     names = [name for c in shown for name in _columns(c)]
     heading = ["place", "policy", "function", *names, "score", "p_best", "p_next", "source", "trainings"]
-    rows = [[*heading, "max_iter", "diverged", "failed", "origin"]]
+    rows = [[*heading, "max_iter", "diverged", "failed", "start", "start_digest", "origin"]]
     for row in ranked:
         summary = row.candidate.summary
-        cells = [str(row.place), summary.policy.text, summary.policy.function]
+        cells = ["-" if row.place is None else str(row.place), summary.policy.text, summary.policy.function]
         cells += [value for c in shown for value in _values(row.candidate, c)]
         cells += [_exact(row.score), _p(row.from_best), _p(row.from_next), summary.source]
         counts = (summary.trainings(), summary.max_iter, summary.diverged, summary.failed)
-        rows.append([*cells, *map(str, counts), summary.origin])
+        start = (str(summary.start), summary.start.digest or "-")
+        rows.append([*cells, *map(str, counts), *start, summary.origin])
     return rows
 
 
@@ -212,9 +251,14 @@ def _task_rows(tasks: list[Task]) -> Rows:
     ]
 
 
-def _write(args: argparse.Namespace, rows: Rows, title: str) -> None:
-    if args.format == "table":
-        _write_table(args.out, rows, title)
+def _write(
+    args: argparse.Namespace, rows: Rows, layout: Layout | None = None, title: str = "", note: str = ""
+) -> None:
+    if args.format == "table" and layout:
+        buffer = io.StringIO() if args.out else None
+        print_table(rows, layout, title=title, columns=args.columns, notes=[note] * bool(note), file=buffer)
+        if buffer:
+            _save(args.out, buffer.getvalue())
         return
     text = {"csv": csv_text, "json": json_text}.get(args.format, _markdown)(rows)
     if args.out:
@@ -225,17 +269,6 @@ def _write(args: argparse.Namespace, rows: Rows, title: str) -> None:
 
 def _markdown(rows: Rows) -> str:
     return markdown_table(rows, TEXT_COLUMNS)
-
-
-def _write_table(out: str | None, rows: Rows, title: str) -> None:
-    console = Console(width=max(table_width(rows), len(title), Console().width), file=sys.stdout)
-    table = terminal_table(rows, title, TEXT_COLUMNS)
-    if not out:
-        console.print(table)
-        return
-    with console.capture() as captured:
-        console.print(table)
-    _save(out, captured.get())
 
 
 def _save(out: str, text: str) -> None:

@@ -6,7 +6,7 @@ The metrics are the paper's (section III), each policy's at its first highest To
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -25,7 +25,7 @@ class Criterion:
     Attributes:
         name: as given to --by.
         heading: as in the paper's tables.
-        kind: "utility", "cost" or "robustness".
+        kind: "utility", "cost", "robustness", or "output": one of the net's own, by its name.
         higher: True where more is better.
         digits: decimals to show.
     """
@@ -45,12 +45,14 @@ CRITERIA = {
         Criterion("ac", "AC", "utility", True, 4),
         Criterion("cd", "CD", "utility", False, 4),
         Criterion("cdac", "CDAC", "utility", False, 4),
+        Criterion("test_loss", "test loss", "utility", False, 4),
         Criterion("ld", "LD", "robustness", False, 4),
         Criterion("iterations", "#Iterations", "cost", False, 0),
         Criterion("num_params", "#Param", "cost", False, 0),
         Criterion("target", "#Iterations to target", "cost", False, 0),
     )
 }
+LOSSES = ("loss", "error")  # an output with such a word in its name is taken to be better if it is lower
 COSTS = tuple(c.name for c in CRITERIA.values() if c.kind == "cost")
 
 
@@ -96,7 +98,8 @@ class Candidate:
             return Spread(float(self.summary.policy.num_params), None)
         if name == "target":
             return Spread(self.target.cost, None) if self.target else None
-        found: Spread | None = getattr(self.summary, name)
+        known: Spread | None = getattr(self.summary, name, None) if name in CRITERIA else None
+        found = known or self.summary.outputs.get(name)
         return None if found is None or math.isnan(found.mean) else found
 
 
@@ -123,55 +126,76 @@ class Ranked:
     """One place of a ranking.
 
     Attributes:
-        place: 1 for the best; equal values share the place of the first.
+        place: 1 for the best; equal values share the place of the first. None where it may not be compared.
         score: of a weighted ranking.
         from_best, from_next: the comparison with the first and with the next policy; None at the ends.
     """
 
-    place: int
+    place: int | None
     candidate: Candidate
     score: float | None = None
     from_best: Comparison | None = None
     from_next: Comparison | None = None
 
 
-def criteria(text: str) -> list[Criterion]:
+def output(name: str, higher: bool | None = None) -> Criterion:
+    """The criterion of an output of the net.
+
+    Args:
+        name: as Caffe prints it.
+        higher: whether more is better; None to guess: of losses and errors less is better, else more.
+    """
+    if higher is None:
+        higher = not any(word in name.lower() for word in LOSSES)
+    return Criterion(name, name, "output", higher, 4)
+
+
+def criteria(text: str, outputs: Iterable[str] = (), higher: bool | None = None) -> list[Criterion]:
     """The criteria of "top1,iterations".
+
+    Args:
+        outputs: names of the net's own outputs, which are criteria too.
+        higher: whether more is better for those (see ``output``).
 
     Raises:
         InputError: an unknown or repeated one.
     """
-    names = [name.strip().lower() for name in text.split(",") if name.strip()]
-    if not names or len(set(names)) < len(names):
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names or len({name.lower() for name in names}) < len(names):
         raise InputError(f"--by: {text!r}; allowed: one or more of {', '.join(CRITERIA)}, each once")
-    return [_criterion(name, "--by") for name in names]
+    return [_criterion(name, "--by", tuple(outputs), higher) for name in names]
 
 
-def weights(text: str) -> dict[str, float]:
+def weights(text: str, outputs: Iterable[str] = (), higher: bool | None = None) -> dict[Criterion, float]:
     """The weights of "top1=2,iterations=1".
 
     Raises:
         InputError: an unknown criterion, or a weight that is no number above 0.
     """
-    found: dict[str, float] = {}
+    found: dict[Criterion, float] = {}
     for part in text.split(","):
-        name, _, value = (piece.strip().lower() for piece in part.partition("="))
-        criterion = _criterion(name, "--weights")
+        name, _, value = (piece.strip() for piece in part.rpartition("="))
+        if not name:
+            name, value = value, ""
+        criterion = _criterion(name, "--weights", tuple(outputs), higher)
         try:
             weight = float(value)
         except ValueError:
             weight = 0.0
-        if not 0 < weight < math.inf or criterion.name in found:
+        if not 0 < weight < math.inf or criterion in found:
             raise InputError(f"--weights: {part.strip()!r}; allowed: NAME=NUMBER above 0, each name once")
-        found[criterion.name] = weight
+        found[criterion] = weight
     return found
 
 
-def _criterion(name: str, flag: str) -> Criterion:
-    if name not in CRITERIA:
-        hint = did_you_mean(name, CRITERIA) or ";"
-        raise InputError(f"{flag}: unknown criterion {name!r}{hint} known: {', '.join(CRITERIA)}")
-    return CRITERIA[name]
+def _criterion(name: str, flag: str, outputs: Sequence[str], higher: bool | None) -> Criterion:
+    if name.lower() in CRITERIA:
+        return CRITERIA[name.lower()]
+    if name in outputs:
+        return output(name, higher)
+    known = (*CRITERIA, *outputs)
+    hint = did_you_mean(name, known) or ";"
+    raise InputError(f"{flag}: unknown criterion {name!r}{hint} known: {', '.join(known)}")
 
 
 # -- ranking ----------------------------------------------------------------------------------------
@@ -193,7 +217,7 @@ def rank(candidates: Sequence[Candidate], by: Sequence[Criterion]) -> list[Ranke
     return _compared(ranked, by[0])
 
 
-def rank_weighted(candidates: Sequence[Candidate], by: Mapping[str, float]) -> list[Ranked]:
+def rank_weighted(candidates: Sequence[Candidate], by: Mapping[Criterion, float]) -> list[Ranked]:
     """Rank by a weighted mean of normalised criteria.
 
         score = sum_c w_c * u_c / sum_c w_c,   u_c = (x - worst_c) / (best_c - worst_c) in [0, 1]
@@ -205,8 +229,8 @@ def rank_weighted(candidates: Sequence[Candidate], by: Mapping[str, float]) -> l
     """
     total = sum(by.values())
     scores = np.zeros(len(candidates))
-    for name, weight in by.items():
-        scores += weight / total * _normalised(candidates, CRITERIA[name])
+    for criterion, weight in by.items():
+        scores += weight / total * _normalised(candidates, criterion)
     # Rounded, so that what is equal by the formula is not parted by the last bit of a sum.
     ordered = sorted(zip(-scores.round(12), range(len(candidates))))
     places = _places([(score,) for score, _ in ordered])
@@ -214,7 +238,7 @@ def rank_weighted(candidates: Sequence[Candidate], by: Mapping[str, float]) -> l
         Ranked(place, candidates[index], score=float(scores[index]))
         for place, (_, index) in zip(places, ordered)
     ]
-    return _compared(ranked, CRITERIA[max(by, key=lambda name: by[name])])
+    return _compared(ranked, max(by, key=lambda criterion: by[criterion]))
 
 
 def _badness(candidate: Candidate, criterion: Criterion) -> float:
@@ -260,7 +284,12 @@ def _compared(ranked: list[Ranked], criterion: Criterion) -> list[Ranked]:
 
 
 def compare(one: Candidate, other: Candidate, criterion: Criterion) -> Comparison:
-    """Welch's test of two policies' means of a criterion (p is not corrected for many comparisons)."""
+    """Welch's test of two policies' means of a criterion (p is not corrected for many comparisons).
+
+    Only trainings that began with the same are compared: others differ by more than their policy.
+    """
+    if not one.summary.start.same(other.summary.start):
+        return Comparison(None)
     if criterion.name == "num_params":  # is what it is: there is no noise in it
         return Comparison(float(one.spread("num_params") == other.spread("num_params")))
     a, b = one.spread(criterion.name), other.spread(criterion.name)
@@ -319,16 +348,17 @@ def _gauss_legendre() -> tuple[np.ndarray, np.ndarray]:
 # -- trade-off --------------------------------------------------------------------------------------
 
 
-def pareto_front(candidates: Sequence[Candidate], cost: Criterion) -> list[Candidate]:
-    """The policies that no other one beats: none has a Top-1 at least as high at a cost at most as high,
+def pareto_front(
+    candidates: Sequence[Candidate], cost: Criterion, utility: Criterion = CRITERIA["top1"]
+) -> list[Candidate]:
+    """The policies that no other one beats: none has a utility at least as good at a cost at most as high,
     and one of the two better. By the means; in order of cost. Those without either value are left out.
     """
-    top1 = CRITERIA["top1"]
-    known = [c for c in candidates if c.spread("top1") and c.spread(cost.name)]
+    known = [c for c in candidates if c.spread(utility.name) and c.spread(cost.name)]
     front: list[Candidate] = []
     best = math.inf
-    for candidate in sorted(known, key=lambda c: (_badness(c, cost), _badness(c, top1))):
-        here = _badness(candidate, top1)
+    for candidate in sorted(known, key=lambda c: (_badness(c, cost), _badness(c, utility))):
+        here = _badness(candidate, utility)
         equal = front and here == best and _badness(candidate, cost) == _badness(front[-1], cost)
         if here < best or equal:
             front.append(candidate)

@@ -21,7 +21,7 @@ from lrbench_caffe.errors import InputError
 from lrbench_caffe.evidence import SAME, Evidence, Proposal, Wanted
 from lrbench_caffe.lr import Policy, PolicyError, parse
 from lrbench_caffe.lr.functions import find_function
-from lrbench_caffe.records import SCRATCH, PolicySummary, SolverSettings, Start, Task
+from lrbench_caffe.records import SCRATCH, UNKNOWN_START, PolicySummary, SolverSettings, Start, Task
 from lrbench_caffe.similarity import similarity
 from lrbench_caffe.trials import Trials, comparable, judge, learned, nearly_equal, too_long, too_short
 from lrbench_caffe.utility import (
@@ -49,9 +49,12 @@ class ResultSource(Protocol):
         task_id: int,
         *,
         functions: Sequence[str] | None = None,
+        start: Start | None = None,
         order_by: str = "top1",
         limit: int | None = None,
     ) -> list[PolicySummary]: ...
+
+    def starts(self, task_id: int) -> list[Start]: ...
 
     def untrained_loss(self, task_id: int, start: Start) -> float | None: ...
 
@@ -160,6 +163,7 @@ class _Search:
     looked: dict[int, tuple[Task, float]] = field(default_factory=dict)
     passed_over: dict[str, tuple[Policy, Evidence]] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)  # why a function's results do not fit
+    known_starts: dict[int, list[Start]] = field(default_factory=dict)  # by task
 
     def recommendation(self, top: int) -> Recommendation:
         groups = self.groups()
@@ -297,27 +301,40 @@ class _Search:
         return rated
 
     def results(self, group: _Group, functions: list[str] | None) -> list[tuple[Task, PolicySummary]]:
-        """The best ``LIMIT`` of each task."""
+        """The best ``LIMIT`` of each task and start."""
         order = "top1" if classifies(self.wanted.task) else "test_loss"
-        found = []
-        for task in group.tasks:
-            assert task.id is not None
-            summaries = self.database.summaries(task.id, functions=functions, order_by=order)
-            fitting = (s for s in summaries if _start(s.start, self.wanted.start) == group.start)
-            found += [(task, summary) for summary in list(fitting)[:LIMIT] if _says_something(summary, order)]
-        return found
+        return [
+            (task, summary)
+            for task in group.tasks
+            for start in self.starts(task, group.start)
+            for summary in self.database.summaries(
+                _id(task), functions=functions, start=start, order_by=order, limit=LIMIT
+            )
+            if getattr(summary, order) is not None or only_diverged(summary)
+        ]
+
+    def starts(self, task: Task, alike: int) -> list[Start]:
+        """What trainings of a task began with, of those that compare with the wanted start in this way."""
+        known = self.known_starts.get(_id(task))
+        if known is None:
+            found = (start if start.known else UNKNOWN_START for start in self.database.starts(_id(task)))
+            known = self.known_starts[_id(task)] = list(dict.fromkeys(found))
+        return [start for start in known if _start(start, self.wanted.start) == alike]
 
     def utility(self, group: _Group, summaries: list[PolicySummary]) -> Utility:
         if classifies(self.wanted.task):
             return Utility.top1(group.tasks[0].dataset.classes)
-        starts = {summary.start for summary in summaries if summary.start.known}
         losses = (
-            self.database.untrained_loss(task.id, start)
+            self.database.untrained_loss(_id(task), start)
             for task in group.tasks
-            for start in starts
-            if task.id is not None
+            for start in self.starts(task, group.start)
         )
         return Utility.test_loss(next((loss for loss in losses if loss is not None), None), summaries)
+
+
+def _id(task: Task) -> int:
+    assert task.id is not None
+    return task.id
 
 
 def _start(start: Start, wanted: Start) -> int:
@@ -327,10 +344,6 @@ def _start(start: Start, wanted: Start) -> int:
     if not start.known:
         return 3
     return 1 if start.kind == wanted.kind else 2
-
-
-def _says_something(summary: PolicySummary, value: str) -> bool:
-    return getattr(summary, value) is not None or only_diverged(summary)
 
 
 def _proposal(results: list[tuple[Evidence, Policy, Policy]]) -> Proposal:

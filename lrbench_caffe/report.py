@@ -60,12 +60,29 @@ def metrics_rows(measurements: Sequence[Measurement], num_params: int) -> Rows:
     return rows
 
 
-def terminal_table(rows: Rows, title: str | None = None, left: int = 1) -> Table:
-    """Rows, the first one the heading, as a table for the terminal; the first ``left`` columns to the left,
-    numbers to the right."""
+def terminal_table(
+    rows: Rows,
+    title: str | None = None,
+    left: int | Sequence[bool] = 1,
+    least: Sequence[int | None] | None = None,
+) -> Table:
+    """Rows, the first one the heading, as a table for the terminal.
+
+    Args:
+        left: how many of the first columns are set to the left, or for each whether it is; the others,
+            which are numbers, are set to the right.
+        least: for each column the characters that it keeps where its lines are broken to fit, None where
+            they never are. By default all but the first column may be broken.
+    """
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
     for index, heading in enumerate(rows[0]):
-        table.add_column(heading, justify="left" if index < left else "right", no_wrap=index == 0)
+        whole = index == 0 if least is None else least[index] is None
+        table.add_column(
+            heading,
+            justify="left" if (index < left if isinstance(left, int) else left[index]) else "right",
+            no_wrap=whole,
+            min_width=None if least is None else least[index],
+        )
     for row in rows[1:]:
         table.add_row(*row)
     return table

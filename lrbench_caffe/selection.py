@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,13 +12,55 @@ from lrbench_caffe import ranking
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.lr.functions import find_function
 from lrbench_caffe.ranking import COSTS, CRITERIA, Candidate, Criterion, Ranked, Target
-from lrbench_caffe.records import SOURCES, PolicySummary, Task
+from lrbench_caffe.records import SOURCES, STARTS, UNKNOWN_START, PolicySummary, Start, Task
 from lrbench_caffe.similarity import similarity
 from lrbench_caffe.task import open_task
+from lrbench_caffe.utility import classifies
 
 if TYPE_CHECKING:
     from lrbench_caffe.database import Database
     from lrbench_caffe.database.summaries import Reached
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is ranked by.
+
+    Attributes:
+        by: the criteria, the first counts most.
+        weights: of a weighted ranking, else empty.
+        utility, cost: the axes of the Pareto front and of the plot.
+        note: how the direction of the net's own outputs was found; empty without any.
+    """
+
+    by: tuple[Criterion, ...]
+    weights: dict[Criterion, float]
+    utility: Criterion
+    cost: Criterion
+    note: str = ""
+
+    @property
+    def asked(self) -> tuple[Criterion, ...]:
+        return tuple(dict.fromkeys((*self.weights, *self.by)))
+
+
+@dataclass(frozen=True)
+class Group:
+    """The policies of one start: only they are compared with each other.
+
+    Attributes:
+        start: what the trainings began with.
+        candidates: all policies that fit.
+        ranked: those that are asked for, in order; without places where the start is not known.
+        unfinished: the policies that only diverged or failed.
+        known: how many could be ranked, or at least one more than are.
+    """
+
+    start: Start
+    candidates: list[Candidate]
+    ranked: list[Ranked]
+    unfinished: list[PolicySummary]
+    known: int
 
 
 @dataclass(frozen=True)
@@ -27,17 +69,25 @@ class Selection:
 
     Attributes:
         title: the task and the order, for people.
-        candidates: all policies of the task that fit.
-        ranked: those that are asked for, in order.
-        unfinished: the policies that only diverged or failed.
-        cost: the cost that is compared with Top-1.
+        groups: by start: from scratch first, those that are not known last.
+        order: what is ranked by.
     """
 
     title: str
-    candidates: list[Candidate]
-    ranked: list[Ranked]
-    unfinished: list[PolicySummary]
-    cost: Criterion
+    groups: list[Group]
+    order: Order
+
+    @property
+    def candidates(self) -> list[Candidate]:
+        return [candidate for group in self.groups for candidate in group.candidates]
+
+    @property
+    def ranked(self) -> list[Ranked]:
+        return [row for group in self.groups for row in group.ranked]
+
+    @property
+    def unfinished(self) -> list[PolicySummary]:
+        return [summary for group in self.groups for summary in group.unfinished]
 
 
 def add_flags(p: argparse.ArgumentParser) -> None:
@@ -47,23 +97,37 @@ def add_flags(p: argparse.ArgumentParser) -> None:
     which.add_argument(
         "--task", metavar="NAME", help="a task of the database: its number, or DATASET/NETWORK or part of it"
     )
-    which.add_argument("--functions", metavar="NAMES", help="LR functions, by commas (default: all)")
-    which.add_argument("--source", metavar="NAMES", help=f"by commas, of {', '.join(SOURCES)} (default: all)")
+    which.add_argument("--functions", metavar="NAMES", help="comma-separated LR functions (default: all)")
+    which.add_argument(
+        "--source", metavar="NAMES", help=f"comma-separated, of {', '.join(SOURCES)} (default: all)"
+    )
+    which.add_argument(
+        "--start", metavar="KINDS",
+        help=f"comma-separated, of {', '.join(STARTS)}: what trainings began with (default: all)",
+    )  # fmt: skip
     which.add_argument(
         "--max-iter", type=int, metavar="N", help="trainings of N iterations only (default: of any length)"
     )
     order = p.add_argument_group("order")
     order.add_argument(
-        "--by", default="top1", metavar="CRITERIA",
-        help=f"by commas, the first counts most: {', '.join(CRITERIA)} (default: top1)",
+        "--by", metavar="CRITERIA",
+        help=f"comma-separated, the first counts most: {', '.join(CRITERIA)}, or any output of the test "
+        "net by its name (default: top1; test_loss where the net does not classify)",
     )  # fmt: skip
+    direction = order.add_mutually_exclusive_group()
+    for flag in ("higher", "lower"):
+        direction.add_argument(
+            f"--{flag}", action="store_true", help=f"of the net's own outputs, {flag} is better"
+        )
     order.add_argument(
         "--weights", metavar="NAME=W,...", help="by a weighted mean of normalised criteria instead"
     )
     order.add_argument(
         "--target-top1", type=float, metavar="X", help="show the iterations to reach a Top-1 of X percent"
     )
-    order.add_argument("--top", type=int, default=10, metavar="N", help="show N; 0: all (default: 10)")
+    order.add_argument(
+        "--top", type=int, default=10, metavar="N", help="show N of each start; 0: all (default: 10)"
+    )
     order.add_argument(
         "--pareto", action="store_true",
         help="show the policies that none beats in both Top-1 and cost (--by COST; default: iterations)",
@@ -73,7 +137,7 @@ def add_flags(p: argparse.ArgumentParser) -> None:
 
 
 def check(args: argparse.Namespace) -> None:
-    """See to it that the flags go together.
+    """Check that the flags go together.
 
     Raises:
         InputError: they do not, or a value is not allowed.
@@ -88,13 +152,13 @@ def check(args: argparse.Namespace) -> None:
         raise InputError("--pareto and --weights: allowed: one of them")
     if args.target_top1 is not None and not 0 < args.target_top1 <= 100:
         raise InputError(f"--target-top1: {args.target_top1:g}; allowed: above 0, at most 100 (percent)")
-    names = [c.name for c in ranking.criteria(args.by)]
-    names += weights_of(args)
+    names = [name.partition("=")[0].strip() for name in _list(f"{args.by or ''},{args.weights or ''}") or []]
     if "target" in names and args.target_top1 is None:
         raise InputError("target needs --target-top1 X, the Top-1 to reach")
-    for source in _list(args.source) or []:
-        if source not in SOURCES:
-            raise InputError(f"--source: {source!r}; allowed: {', '.join(SOURCES)}")
+    for flag, allowed in (("source", SOURCES), ("start", STARTS)):
+        for name in _list(getattr(args, flag)) or []:
+            if name not in allowed:
+                raise InputError(f"--{flag}: {name!r}; allowed: {', '.join(allowed)}")
 
 
 def select(
@@ -105,36 +169,56 @@ def select(
     Args:
         tasks: the database's records of one task, from ``find_tasks``.
         everything: read all candidates, also where the order needs the first few only.
+
+    Raises:
+        InputError: a criterion that the task does not have.
     """
-    candidates = list(_candidates(args, database, tasks, everything))
-    unfinished = [] if args.pareto else _unfinished(args, database, tasks)
-    cost = _cost(args)
-    every = _ranked(args, candidates, cost)
-    ranked = every[: args.top or None]
-    title = f"{tasks[0].title}, {_title(args, cost)}"
-    if len(ranked) < len(every):
-        title += f": the first {len(ranked)} (--top 0: all)"
-    return Selection(title, candidates, ranked, unfinished, cost)
+    order = _order(args, database, tasks)
+    starts = _starts(args, database, tasks)
+    groups = [_group(args, database, tasks, start, order, everything) for start in starts]
+    groups = [group for group in groups if group.candidates or group.unfinished]
+    shown = sum(len(group.ranked) for group in groups)
+    title = f"{tasks[0].title}, {_title(args, order)}"
+    if any(args.top and len(group.ranked) == args.top < group.known for group in groups):
+        title += f": the first {shown} (--top 0: all)"
+    return Selection(title, groups, order)
 
 
 def nothing_found(args: argparse.Namespace, tasks: list[Task]) -> InputError:
     """The error where a task has no result that fits."""
-    return InputError(f"{tasks[0].title}: no finished run with a Top-1{_fitting(args)}")
+    what = "a Top-1" if classifies(tasks[0]) else "a test"
+    return InputError(f"{tasks[0].title}: no finished run with {what}{_fitting(args)}")
 
 
 def _list(text: str | None) -> list[str] | None:
     return None if text is None else [part.strip().lower() for part in text.split(",") if part.strip()]
 
 
-def weights_of(args: argparse.Namespace) -> dict[str, float]:
-    return ranking.weights(args.weights) if args.weights else {}
+def _order(args: argparse.Namespace, database: Database, tasks: list[Task]) -> Order:
+    default = "top1" if all(map(classifies, tasks)) else "test_loss"
+    given = f"{args.by or ''},{args.weights or ''}".split(",")
+    named = [part.partition("=")[0].strip().lower() for part in given if part.strip()]
+    outputs: list[str] = []
+    if any(name not in CRITERIA for name in named):
+        outputs = sorted({name for task in tasks for name in database.outputs(_id(task))})
+    higher = True if args.higher else False if args.lower else None
+    by = ranking.criteria(args.by or default, outputs, higher)
+    weights = ranking.weights(args.weights, outputs, higher) if args.weights else {}
+    asked = [*weights, *by]
+    costs = [criterion for criterion in asked if criterion.name in COSTS]
+    utility = next((c for c in asked if c.kind in ("utility", "output")), CRITERIA[default])
+    return Order(tuple(by), weights, utility, (costs or [CRITERIA["iterations"]])[0], _note(asked, higher))
 
 
-def _cost(args: argparse.Namespace) -> Criterion:
-    """The cost axis of --pareto and --plot: the first cost that is asked for, else #Iterations."""
-    names = [c.name for c in ranking.criteria(args.by)]
-    names += weights_of(args)
-    return CRITERIA[next((name for name in names if name in COSTS), "iterations")]
+def _note(asked: Sequence[Criterion], higher: bool | None) -> str:
+    """How the direction of the net's own outputs was found."""
+    own = {c.name: "higher" if c.higher else "lower" for c in asked if c.kind == "output"}
+    if higher is not None and not own:
+        raise InputError("--higher and --lower: allowed with --by or --weights of an output of the net")
+    if not own:
+        return ""
+    told = ", ".join(f"{name}: {direction} is better" for name, direction in own.items())
+    return told if higher is not None else f"{told} (guessed by the name; --higher or --lower says it)"
 
 
 def find_tasks(args: argparse.Namespace, known: list[Task]) -> list[Task] | None:
@@ -171,40 +255,81 @@ def _fits(task: Task, text: str) -> bool:
     return plain(data) in plain(task.dataset.name) and plain(network) in plain(task.network.name)
 
 
+def _starts(args: argparse.Namespace, database: Database, tasks: list[Task]) -> list[Start]:
+    """What trainings of the task began with: from scratch first, those that are not known last, together."""
+    kinds = _list(args.start) or STARTS
+    found = {
+        start if start.known else UNKNOWN_START for task in tasks for start in database.starts(_id(task))
+    }
+    fitting = [start for start in found if start.kind in kinds]
+    return sorted(fitting, key=lambda start: (STARTS.index(start.kind), str(start)))
+
+
+def _group(
+    args: argparse.Namespace,
+    database: Database,
+    tasks: list[Task],
+    start: Start,
+    order: Order,
+    everything: bool,
+) -> Group:
+    candidates = list(_candidates(args, database, tasks, start, order, everything))
+    unfinished = [] if args.pareto else _unfinished(args, database, tasks, start)
+    every = _ranked(args, candidates, order)
+    if not start.known:  # nobody can say which of them may be compared
+        every = [replace(row, place=None, from_best=None, from_next=None) for row in every]
+    return Group(start, candidates, every[: args.top or None], unfinished, len(every))
+
+
 def _candidates(
-    args: argparse.Namespace, database: Database, tasks: list[Task], everything: bool
+    args: argparse.Namespace,
+    database: Database,
+    tasks: list[Task],
+    start: Start,
+    order: Order,
+    everything: bool,
 ) -> Iterator[Candidate]:
-    functions = _functions(args)
-    order, limit = _how_many(args, everything)
+    first, limit = _how_many(args, order, everything)
     for task in tasks:
-        assert task.id is not None
         found = database.summaries(
-            task.id, functions=functions, sources=_list(args.source), order_by=order, limit=limit
-        )
-        summaries = [summary for summary in found if summary.top1 and _has_length(args, summary)]
+            _id(task), functions=_functions(args), sources=_list(args.source), start=start, order_by=first,
+            limit=limit,
+        )  # fmt: skip
+        summaries = [summary for summary in found if _measured(summary) and _has_length(args, summary)]
         reached = {}
         if args.target_top1 is not None:
-            reached = database.iterations_to_top1(task.id, args.target_top1, summaries)
+            reached = database.iterations_to_top1(_id(task), args.target_top1, summaries)
         for summary in summaries:
             yield Candidate(summary, _target(reached.get(summary.id or 0), summary))
 
 
-def _unfinished(args: argparse.Namespace, database: Database, tasks: list[Task]) -> list[PolicySummary]:
+def _unfinished(
+    args: argparse.Namespace, database: Database, tasks: list[Task], start: Start
+) -> list[PolicySummary]:
     """The policies that only diverged or failed."""
     found = [
         summary
         for task in tasks
-        if task.id is not None
         for summary in database.summaries(
-            task.id,
+            _id(task),
             functions=_functions(args),
             sources=_list(args.source),
+            start=start,
             limit=None if args.max_iter else args.top or None,
             unfinished=True,
         )
         if _has_length(args, summary)
     ]
     return found[: args.top or None]
+
+
+def _id(task: Task) -> int:
+    assert task.id is not None
+    return task.id
+
+
+def _measured(summary: PolicySummary) -> bool:
+    return bool(summary.top1 or summary.test_loss or summary.outputs)
 
 
 def _has_length(args: argparse.Namespace, summary: PolicySummary) -> bool:
@@ -216,21 +341,26 @@ def _functions(args: argparse.Namespace) -> list[str] | None:
 
 
 def _fitting(args: argparse.Namespace) -> str:
-    given = {"--functions": args.functions, "--source": args.source, "--max-iter": args.max_iter}
+    given = {
+        "--functions": args.functions,
+        "--source": args.source,
+        "--start": args.start,
+        "--max-iter": args.max_iter,
+    }
     flags = [flag for flag, value in given.items() if value]
     return f" fits {' and '.join(flags)}" if flags else ""
 
 
-def _how_many(args: argparse.Namespace, everything: bool) -> tuple[str, int | None]:
+def _how_many(args: argparse.Namespace, order: Order, everything: bool) -> tuple[str, int | None]:
     """The order and number of policies to read: by one criterion the database has them sorted."""
-    first, *others = (c.name for c in ranking.criteria(args.by))
-    if first == "target":
+    first = order.by[0]
+    if first.name == "target" or first.kind == "output":
         return "top1", None
-    if first == "num_params":  # which those have, too, that never finished
-        return first, None
-    if args.top == 0 or args.max_iter or args.weights or args.pareto or everything or others:
-        return first, None
-    return first, args.top + 1  # the last one shown is compared with the next
+    if first.name == "num_params":  # which those have, too, that never finished
+        return first.name, None
+    if args.top == 0 or args.max_iter or args.weights or args.pareto or everything or len(order.by) > 1:
+        return first.name, None
+    return first.name, args.top + 1  # the last one shown is compared with the next
 
 
 def _target(reached: Reached | None, summary: PolicySummary) -> Target | None:
@@ -245,17 +375,18 @@ def _target(reached: Reached | None, summary: PolicySummary) -> Target | None:
     )
 
 
-def _ranked(args: argparse.Namespace, candidates: list[Candidate], cost: Criterion) -> list[Ranked]:
+def _ranked(args: argparse.Namespace, candidates: list[Candidate], order: Order) -> list[Ranked]:
     if args.pareto:
-        return ranking.rank(ranking.pareto_front(candidates, cost), [CRITERIA["top1"]])
+        front = ranking.pareto_front(candidates, order.cost, order.utility)
+        return ranking.rank(front, [order.utility])
     if args.weights:
-        return ranking.rank_weighted(candidates, weights_of(args))
-    return ranking.rank(candidates, ranking.criteria(args.by))
+        return ranking.rank_weighted(candidates, order.weights)
+    return ranking.rank(candidates, order.by)
 
 
-def _title(args: argparse.Namespace, cost: Criterion) -> str:
+def _title(args: argparse.Namespace, order: Order) -> str:
     if args.pareto:
-        return f"Pareto front of Top-1 and {cost.heading}"
+        return f"Pareto front of {order.utility.heading.removesuffix(' (%)')} and {order.cost.heading}"
     if args.weights:
         return f"by {args.weights}"
-    return "by " + ", ".join(c.heading for c in ranking.criteria(args.by))
+    return "by " + ", ".join(criterion.heading for criterion in order.by)

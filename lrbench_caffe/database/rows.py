@@ -19,6 +19,9 @@ MEASURED = [f.name for f in fields(Measurement)]  # their last column, the outpu
 # The fields of a run that are its own, not those of a part or of its start.
 OWN = [f.name for f in fields(RunRecord) if f.name in schema.run.c]
 
+UNKNOWN = "run "  # begins the key of a start that is not known
+UNKNOWN_KEYS = f"{UNKNOWN}%"
+
 Ids = dict[str, int]
 Known = dict[tuple[str, str], int]
 
@@ -51,7 +54,7 @@ def start_key(start: Start, uid: str = "") -> str:
     if start.kind == "scratch":
         return "scratch"
     if not start.known:
-        return f"run {uid}"
+        return f"{UNKNOWN}{uid}"
     return digest([start.kind, start.digest, start.filled, start.layers, start.iteration])
 
 

@@ -303,6 +303,7 @@ class Database:
         *,
         functions: Sequence[str] | None = None,
         sources: Sequence[str] | None = None,
+        start: Start | None = None,
         order_by: str = "top1",
         limit: int | None = None,
         unfinished: bool = False,
@@ -311,6 +312,7 @@ class Database:
 
         Args:
             functions, sources: only these.
+            start: only trainings that began with the same; ``UNKNOWN_START``: those whose start is not known.
             order_by: top1, top5 or ac (higher is better), cd, cdac, ld, test_loss, iterations or num_params
                 (lower is).
             limit: at most this many. The time taken grows with it, not with the number of runs.
@@ -322,11 +324,20 @@ class Database:
                 task_id,
                 functions=functions,
                 sources=sources,
+                start=start,
                 order_by=order_by,
                 limit=limit,
                 unfinished=unfinished,
             )
         )
+
+    def starts(self, task_id: int) -> list[Start]:
+        """What the trainings of a task began with, each once."""
+        return self._transactions.read(lambda c: summaries.starts(c, task_id))
+
+    def outputs(self, task_id: int) -> list[str]:
+        """Names of the outputs of the test nets of a task."""
+        return self._transactions.read(lambda c: summaries.outputs(c, task_id))
 
     def untrained_loss(self, task_id: int, start: Start) -> float | None:
         """The mean test loss before the first update, None where no run of that start was tested there."""

@@ -17,7 +17,14 @@ from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select, t
 from sqlalchemy.engine import Connection, Row, RowMapping
 
 from lrbench_caffe.database import schema
-from lrbench_caffe.database.rows import insert, part, part_columns, start_from_row, start_key
+from lrbench_caffe.database.rows import (
+    UNKNOWN_KEYS,
+    insert,
+    part,
+    part_columns,
+    start_from_row,
+    start_key,
+)
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.records import PolicySummary, Spread, Start
 
@@ -245,6 +252,7 @@ def read(
     *,
     functions: Sequence[str] | None,
     sources: Sequence[str] | None,
+    start: Start | None = None,
     order_by: str,
     limit: int | None,
     unfinished: bool = False,
@@ -257,7 +265,9 @@ def read(
     rows = [
         row
         for name in wanted
-        for row in connection.execute(_best(task_id, name, sources, order_by, limit, unfinished)).mappings()
+        for row in connection.execute(
+            _best(task_id, name, sources, start, order_by, limit, unfinished)
+        ).mappings()
     ]
     if len(wanted) > 1:
         rows.sort(key=lambda row: _place(row, order_by))
@@ -268,6 +278,7 @@ def _best(
     task_id: int,
     function: str | None,
     sources: Sequence[str] | None,
+    start: Start | None,
     order_by: str,
     limit: int | None,
     unfinished: bool,
@@ -290,6 +301,9 @@ def _best(
         query = query.where(table.c.top1.is_(None), table.c.runs == 0)
     if function is not None:
         query = query.where(table.c.function == function)
+    if start is not None:
+        same = table.c.start_key == start_key(start)
+        query = query.where(same if start.known else table.c.start_key.like(UNKNOWN_KEYS))
     return query if sources is None else query.where(table.c.source.in_(sources))
 
 
@@ -401,3 +415,18 @@ def _made_again() -> ColumnElement[bool]:
         other.c.layers.is_not_distinct_from(run.c.layers),
         other.c.id < run.c.id,
     )
+
+
+def starts(connection: Connection, task_id: int) -> list[Start]:
+    """See ``Database.starts``."""
+    table = schema.summary
+    query = select(*(table.c[name] for name in _START_COLUMNS)).where(table.c.task_id == task_id).distinct()
+    found = map(start_from_row, connection.execute(query).mappings())
+    return list(dict.fromkeys(found))  # the same files under other names are one start
+
+
+def outputs(connection: Connection, task_id: int) -> list[str]:
+    """See ``Database.outputs``."""
+    table = schema.summary
+    query = select(table.c.outputs).where(table.c.task_id == task_id, table.c.outputs.is_not(None))
+    return sorted({name for (row,) in connection.execute(query) for name in row})

@@ -5,11 +5,34 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
+from lrbench_caffe.layout import Layout
 from lrbench_caffe.metrics import best
 from lrbench_caffe.records import Dataset, PolicySummary, RunRecord, Task
 from lrbench_caffe.report import Rows, number
 
 SHORT_UID = 12  # characters of a uid that a table shows; any unique beginning names the run
+
+TASKS = Layout(
+    ("task", "data", "form", "network", "framework", "runs", "top1", "policy"),
+    order=("task", "data", "network", "runs", "top1", "policy"),
+    text=("policy", "form"),
+    words=("task", "data", "network", "framework"),
+    common=("framework",),
+)
+RUNS = Layout(
+    ("uid", "began", "task", "policy", "max_iter", "top1", "at", "tests", "source", "status"),
+    order=("uid", "policy", "top1", "status", "max_iter", "task", "began"),
+    text=("policy", "task"),
+    words=("uid", "began", "source", "status"),
+    common=("task", "max_iter", "source"),
+)
+MEASUREMENTS = Layout(
+    ("iteration", "net", "lr", "top1", "top5", "ac", "cd", "cdac", "test_loss", "train_loss", "ld", "s"),
+    order=("iteration", "net", "top1", "test_loss", "lr", "train_loss", "top5", "ld", "ac", "cd"),
+    text=(),
+    words=("iteration",),
+    common=("net",),
+)
 
 
 def moment(seconds: float | None) -> str:

@@ -16,13 +16,18 @@ MARKERS = {"measured": "o", "paper": "s", "imported": "^"}  # by where the numbe
 
 
 def pareto_plot(
-    path: Path, title: str, candidates: Sequence[Candidate], front: Sequence[Candidate], cost: Criterion
+    path: Path,
+    title: str,
+    candidates: Sequence[Candidate],
+    front: Sequence[Candidate],
+    cost: Criterion,
+    utility: Criterion,
 ) -> None:
-    """Draw Top-1 over cost: every policy a dot, the Pareto front a line with names.
+    """Draw utility over cost: every policy a dot, the Pareto front a line with names.
 
     Args:
         front: some of the candidates, in order of cost.
-        cost: the horizontal axis.
+        cost: the horizontal axis; ``utility``: the vertical one.
 
     Raises:
         OSError: the file cannot be written.
@@ -32,8 +37,9 @@ def pareto_plot(
     figure = Figure(figsize=(9, 6), layout="constrained")
     axes = figure.subplots()
     for source, marker in MARKERS.items():
-        _draw_policies(axes, [c for c in candidates if c.summary.source == source], cost, marker, source)
-    points = [(x.mean, y.mean) for c in front if (x := c.spread(cost.name)) and (y := c.spread("top1"))]
+        of_source = [c for c in candidates if c.summary.source == source]
+        _draw_policies(axes, of_source, (cost, utility), marker, source)
+    points = [(x.mean, y.mean) for c in front if (x := c.spread(cost.name)) and (y := c.spread(utility.name))]
     axes.step(*zip(*points), where="post", color=TEST, linewidth=1, label="Pareto front")
     for number, (candidate, point) in enumerate(zip(front, points)):
         axes.annotate(
@@ -42,7 +48,7 @@ def pareto_plot(
         )  # fmt: skip
     axes.set_title(title, fontsize=10)
     axes.set_xlabel(cost.heading)
-    axes.set_ylabel("Top-1 (%)")
+    axes.set_ylabel(utility.heading)
     axes.margins(x=0.12, y=0.08)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, loc="lower right")
@@ -50,9 +56,14 @@ def pareto_plot(
 
 
 def _draw_policies(
-    axes: Any, candidates: Sequence[Candidate], cost: Criterion, marker: str, source: str
+    axes: Any,
+    candidates: Sequence[Candidate],
+    by: tuple[Criterion, Criterion],
+    marker: str,
+    source: str,
 ) -> None:
-    known = [(x, y) for c in candidates if (x := c.spread(cost.name)) and (y := c.spread("top1"))]
+    cost, utility = by
+    known = [(x, y) for c in candidates if (x := c.spread(cost.name)) and (y := c.spread(utility.name))]
     if known:
         axes.errorbar(
             [x.mean for x, _ in known], [y.mean for _, y in known],
@@ -61,12 +72,13 @@ def _draw_policies(
         )  # fmt: skip
 
 
-def table_plot(path: Path, title: str, ranked: Sequence[Ranked], cost: Criterion) -> None:
-    """Draw a ranking: for each policy, the first at the top, its Top-1 with its deviation, and its cost.
+def table_plot(path: Path, title: str, ranked: Sequence[Ranked], cost: Criterion, utility: Criterion) -> None:
+    """Draw a ranking: for each policy, the first at the top, its utility with its deviation, and its cost.
 
     Args:
         ranked: the policies to show, in order.
         cost: what the bars are.
+        utility: what the points are.
 
     Raises:
         OSError: the file cannot be written.
@@ -78,11 +90,11 @@ def table_plot(path: Path, title: str, ranked: Sequence[Ranked], cost: Criterion
     accuracy, bars = figure.subplots(1, 2, sharey=True, width_ratios=[2, 1])
     figure.suptitle(title, fontsize=10)
     for y, row in enumerate(ranked):
-        _draw_row(accuracy, bars, y, row.candidate, cost)
+        _draw_row(accuracy, bars, y, row.candidate, (cost, utility))
     accuracy.set_yticks(range(len(ranked)), _labels(ranked))
     accuracy.tick_params(axis="y", labelsize=7, length=0)
     accuracy.set_ylim(len(ranked) - 0.5, -0.5)
-    accuracy.set_xlabel("Top-1 (%), mean ± deviation")
+    accuracy.set_xlabel(f"{utility.heading}, mean ± deviation")
     accuracy.margins(x=0.1)
     bars.tick_params(axis="y", length=0)
     bars.set_xlabel(cost.heading)
@@ -100,21 +112,29 @@ def table_plot(path: Path, title: str, ranked: Sequence[Ranked], cost: Criterion
 
 
 def _labels(ranked: Sequence[Ranked]) -> list[str]:
-    """Policy and place; and the trainings' length, where not all are of one."""
+    """Policy and place; and the trainings' length and start, where not all are of one."""
     summaries = [row.candidate.summary for row in ranked]
-    several = len({summary.max_iter for summary in summaries}) > 1
-    lengths = [f"  of {summary.max_iter}" if several else "" for summary in summaries]
-    return [f"{s.policy.text}{length}  {r.place}" for s, length, r in zip(summaries, lengths, ranked)]
+    lengths = len({summary.max_iter for summary in summaries}) > 1
+    starts = len({summary.start for summary in summaries}) > 1
+    labels = []
+    for summary, row in zip(summaries, ranked):
+        text = summary.policy.text + f"  of {summary.max_iter}" * lengths + f", {summary.start}" * starts
+        labels.append(text if row.place is None else f"{text}  {row.place}")
+    return labels
 
 
-def _draw_row(accuracy: Any, bars: Any, y: int, candidate: Candidate, cost: Criterion) -> None:
-    top1, spent = candidate.spread("top1"), candidate.spread(cost.name)
-    if top1 is not None:
+def _draw_row(
+    accuracy: Any, bars: Any, y: int, candidate: Candidate, by: tuple[Criterion, Criterion]
+) -> None:
+    cost, utility = by
+    reached, spent = candidate.spread(utility.name), candidate.spread(cost.name)
+    if reached is not None:
         accuracy.errorbar(
-            [top1.mean], [y], xerr=[top1.sd or 0.0], fmt=MARKERS[candidate.summary.source],
-            color=ACCURACY, ecolor=TRAIN, elinewidth=1.2, capsize=2 if top1.sd else 0, markersize=5,
+            [reached.mean], [y], xerr=[reached.sd or 0.0], fmt=MARKERS[candidate.summary.source],
+            color=ACCURACY, ecolor=TRAIN, elinewidth=1.2, capsize=2 if reached.sd else 0, markersize=5,
         )  # fmt: skip
-        accuracy.annotate(f"{top1.mean:.2f}", (top1.mean, y), xytext=(0, 5), textcoords="offset points",
+        text = f"{reached.mean:.{utility.digits}f}"
+        accuracy.annotate(text, (reached.mean, y), xytext=(0, 5), textcoords="offset points",
                           ha="center", fontsize=6)  # fmt: skip
     if spent is not None:
         bars.barh([y], [spent.mean], height=0.6, color=TRAIN)

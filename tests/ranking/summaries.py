@@ -15,7 +15,7 @@ def summary(policy: str = "FIX(k0=0.01)", top1: float | None = 99.0, sd: float |
     """A summary with the values that matter to a test."""
     spreads = {
         name: None if (value := other.pop(name, None)) is None else Spread(float(value), None)
-        for name in ("iterations", "top5", "ac", "cd", "cdac", "ld")
+        for name in ("iterations", "top5", "ac", "cd", "cdac", "ld", "test_loss")
     }
     return PolicySummary(
         **{
@@ -44,7 +44,7 @@ def candidate(*args: Any, target: Target | None = None, **kwargs: Any) -> Candid
 def of_record(record: RunRecord, task_id: int = 1) -> PolicySummary:
     """A row of the paper as its summary: one run of one measurement."""
     (m,) = record.measurements
-    values = {name: getattr(m, name) for name in ("top5", "ac", "cd", "cdac", "ld")}
+    values = {name: getattr(m, name) for name in ("top5", "ac", "cd", "cdac", "ld", "test_loss")}
     return summary(
         str(record.policy.text),
         m.top1,

@@ -72,7 +72,7 @@ def test_a_target_that_is_not_always_reached_costs_more():
 
 def test_weighted():
     # top1: 90 -> 10/12, 92 -> 1, 80 -> 0; iterations: 4000 -> 4/6, 8000 -> 0, 2000 -> 1, 6000 -> 2/6
-    ranked = rank_weighted([A, B, C, D], {"top1": 2, "iterations": 1})
+    ranked = rank_weighted([A, B, C, D], {CRITERIA["top1"]: 2, CRITERIA["iterations"]: 1})
     scores = {row.candidate.summary.policy.text: row.score for row in ranked}
     assert scores == pytest.approx(
         {
@@ -87,15 +87,15 @@ def test_weighted():
 
 def test_weighted_what_was_not_measured_counts_as_the_worst():
     # ld: D 1, A 0.5, B 0, C (not measured) 0
-    ranked = rank_weighted([A, B, C, D], {"ld": 1})
+    ranked = rank_weighted([A, B, C, D], {CRITERIA["ld"]: 1})
     assert [row.score for row in ranked] == pytest.approx([1, 0.5, 0, 0])
     assert places(ranked) == [1, 2, 3, 3]
 
 
 def test_weighted_equal_values():
-    ranked = rank_weighted([A, C], {"top1": 1})
+    ranked = rank_weighted([A, C], {CRITERIA["top1"]: 1})
     assert [row.score for row in ranked] == [1, 1]
-    assert [row.score for row in rank_weighted([A], {"cdac": 1})] == [0]
+    assert [row.score for row in rank_weighted([A], {CRITERIA["cdac"]: 1})] == [0]
 
 
 def test_comparisons():
@@ -164,7 +164,8 @@ def test_wrong_weights(text):
 
 
 def test_weights():
-    assert weights("top1=2, iterations=0.5") == {"top1": 2.0, "iterations": 0.5}
+    found = weights("top1=2, iterations=0.5")
+    assert found == {CRITERIA["top1"]: 2.0, CRITERIA["iterations"]: 0.5}
     assert set(COSTS) == {"iterations", "num_params", "target"}
 
 

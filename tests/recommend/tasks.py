@@ -59,17 +59,23 @@ class Memory:
         task_id: int,
         *,
         functions: Sequence[str] | None = None,
+        start: Start | None = None,
         order_by: str = "top1",
         limit: int | None = None,
     ) -> list[PolicySummary]:
         found = [
             s
             for s in self.results
-            if s.task_id == task_id and (functions is None or s.policy.function in functions)
+            if s.task_id == task_id
+            and (functions is None or s.policy.function in functions)
+            and (start is None or s.start.same(start) or not (s.start.known or start.known))
         ]
         if order_by == "test_loss":
             return sorted(found, key=lambda s: s.test_loss.mean if s.test_loss else math.inf)[:limit]
         return sorted(found, key=lambda s: -(s.top1.mean if s.top1 else -1))[:limit]
+
+    def starts(self, task_id: int) -> list[Start]:
+        return list({s.start for s in self.results if s.task_id == task_id})
 
     def untrained_loss(self, task_id: int, start: Start) -> float | None:
         return self.untrained.get(task_id) if start == SCRATCH else None

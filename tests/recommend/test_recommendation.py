@@ -352,3 +352,13 @@ def test_no_proposal_twice():
     )
     assert len(found.proposals) > 40
     assert len(set(texts(found))) == len(found.proposals)
+
+
+@pytest.mark.parametrize("digest", [None, "at 0123456789abcdef"])
+def test_nothing_is_promised_for_data_that_cannot_be_told_apart(digest):
+    task = replace(MNIST_HERE, dataset=replace(MNIST_HERE.dataset, digest=digest))
+    memory = Memory()
+    memory.add(task, summary(SIN2, 99.3, iterations=4000))
+    (proposal,) = recommend(memory, task, **ON_MNIST).proposals
+    assert proposal.main.same_task and proposal.expected is None
+    assert proposal.evidence[-1].endswith("since nothing tells this data from other data of its form")
