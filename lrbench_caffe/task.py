@@ -21,6 +21,7 @@ from lrbench_caffe.records import Dataset, Framework, Network, SolverSettings, T
 from lrbench_caffe.runtime.client import CaffeInfo, Opened, OpenRequest, Worker
 from lrbench_caffe.runtime.info import caffe_info, check_described
 from lrbench_caffe.runtime.locate import CaffePython, find_caffe_python
+from lrbench_caffe.runtime.reader import CaffeReader
 
 WEIGHTED = ("Convolution", "Deconvolution", "InnerProduct")
 _NO_PART_OF_A_NAME = re.compile(r"train|training|lmdb|db|pad\d+")
@@ -40,7 +41,7 @@ def open_task(path: Path, caffe_python: str | None = None, head: str | None = No
     """
     python = find_caffe_python(caffe_python)
     info = caffe_info(python)
-    solver = load_solver(path, Messages(info.descriptor), info, head=head)
+    solver = load_solver(path, Messages(info.descriptor, CaffeReader(python)), info, head=head)
     return solver, describe_task(solver, info, python)
 
 

@@ -13,7 +13,8 @@ from lrbench_caffe.errors import InputError
 from lrbench_caffe.prototxt.messages import Messages
 from lrbench_caffe.runtime.client import CaffeInfo
 from lrbench_caffe.runtime.info import caffe_info as ask_caffe
-from lrbench_caffe.runtime.locate import find_caffe_python
+from lrbench_caffe.runtime.locate import CaffePython, find_caffe_python
+from lrbench_caffe.runtime.reader import CaffeReader
 
 # How long an example takes says something about the machine, nothing about the code.
 hypothesis.settings.register_profile("lrbench", deadline=None)
@@ -33,16 +34,21 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def caffe_info() -> CaffeInfo:
-    """What the Caffe on this machine says of itself."""
+def caffe_python() -> CaffePython:
+    """The interpreter of the Caffe on this machine."""
     try:
-        python = find_caffe_python(None)
+        return find_caffe_python(None)
     except InputError as error:
         pytest.skip(str(error))
-    return ask_caffe(python)
 
 
 @pytest.fixture(scope="session")
-def messages(caffe_info: CaffeInfo) -> Messages:
+def caffe_info(caffe_python: CaffePython) -> CaffeInfo:
+    """What that Caffe says of itself."""
+    return ask_caffe(caffe_python)
+
+
+@pytest.fixture(scope="session")
+def messages(caffe_info: CaffeInfo, caffe_python: CaffePython) -> Messages:
     """That Caffe's protobuf messages."""
-    return Messages(caffe_info.descriptor)
+    return Messages(caffe_info.descriptor, CaffeReader(caffe_python))

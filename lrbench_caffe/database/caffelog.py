@@ -47,6 +47,7 @@ from lrbench_caffe.records import Dataset, Framework, PolicyRecord, RunRecord, c
 from lrbench_caffe.runtime.client import Opened
 from lrbench_caffe.runtime.info import caffe_info
 from lrbench_caffe.runtime.locate import find_caffe_python
+from lrbench_caffe.runtime.reader import CaffeReader
 from lrbench_caffe.task import WEIGHTED, dataset, dataset_name, network, solver_settings, task_type
 from lrbench_caffe.training.settings import shortest
 
@@ -76,9 +77,14 @@ def records_from_log(
     if not sessions:
         raise InputError(f"{path}: no training in it (no line with 'Iteration N')")
     year = time.localtime(path.stat().st_mtime).tm_year
-    messages = messages or Messages(caffe_info(find_caffe_python(None)).descriptor)
+    messages = messages or _messages()
     reader = _Reader(path, messages, solver, year)
     return [reader.record(run) for run in runs_of(sessions)]
+
+
+def _messages() -> Messages:
+    python = find_caffe_python(None)
+    return Messages(caffe_info(python).descriptor, CaffeReader(python))
 
 
 # -- as a record ------------------------------------------------------------------------------------

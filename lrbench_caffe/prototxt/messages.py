@@ -5,7 +5,9 @@ So the prototxt of a fork with fields of its own parses too, and the driver need
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,25 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, te
 from google.protobuf.message import DecodeError
 
 from lrbench_caffe.errors import InputError, did_you_mean
+from lrbench_caffe.runtime import worker as protocol
 
 _UNKNOWN_FIELD = re.compile(r'(\d+):\d+ : .*Message type "([\w.]+)" (?:has|contains) no field named "(\w+)"')
 _OTHER_ERROR = re.compile(r"(\d+):(\d+) : (.*)", re.DOTALL)
+_BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "UTF-8", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+# The text in which Python's parser and the C++ one that Caffe has cannot differ. Beyond it they do: "4_0",
+# "+5", "0b1" and "0o17" are numbers to Python, "- 5" is one to C++, and so is "01" for a bool.
+_PLAIN_TOKEN = re.compile(
+    r"""[ \t\n]+ | \r\n
+    | \#[^\n\0]*
+    | (?!(?i:inf|nan))[A-Za-z_][A-Za-z0-9_]*
+    | "[^"\\\n\0]*" | '[^'\\\n\0]*'
+    | (?: 0 | -?[1-9][0-9]{0,17} | -?0(?=\.) ) (?:\.[0-9]+)? (?:[eE][+-]?[0-2]?[0-9])? (?![A-Za-z0-9_.])
+    | [{}<>:;,]
+    """,
+    re.VERBOSE | re.ASCII,
+)
+
+Reader = Callable[[str, Path], "bytes | None"]
 
 
 class Messages:
@@ -24,9 +42,12 @@ class Messages:
 
     Args:
         descriptor: the serialized FileDescriptorProto of its caffe.proto.
+        reader: reads a prototxt with that Caffe's own functions (see ``runtime.reader.CaffeReader``); None
+            where only the driver's parser is there.
     """
 
-    def __init__(self, descriptor: bytes) -> None:
+    def __init__(self, descriptor: bytes, reader: Reader | None = None) -> None:
+        self._reader = reader
         self._pool = descriptor_pool.DescriptorPool()
         self._package = descriptor_pb2.FileDescriptorProto.FromString(descriptor).package
         self._pool.AddSerializedFile(descriptor)
@@ -36,22 +57,61 @@ class Messages:
         return message_factory.GetMessageClass(self._pool.FindMessageTypeByName(f"{self._package}.{name}"))()
 
     def read_text(self, name: str, path: Path) -> Any:
-        """Read a prototxt file.
+        """Read a prototxt file as Caffe would, a net of an older format upgraded.
 
         Raises:
-            InputError: the file is missing, is no text, or has a field that does not exist (with the
-                nearest right name), a value of another type, or broken syntax.
+            InputError: the file is missing, or has a field that does not exist (with the nearest right
+                name), a value of another type, or broken syntax.
         """
+        return self._read(name, path)[0]
+
+    def read_net(self, path: Path) -> tuple[Any, str | None]:
+        """``read_text`` for a net, and the older format that it was upgraded from, in words."""
+        return self._read("NetParameter", path)
+
+    def _read(self, name: str, path: Path) -> tuple[Any, str | None]:
         try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
-        message = self.new(name)
+            data = path.read_bytes()
+        except OSError as error:
+            raise InputError(f"cannot read {path}: {error.strerror}") from error
+        for mark, encoding in _BYTE_ORDER_MARKS.items():
+            if data.startswith(mark):
+                raise InputError(
+                    f"{path}: begins with a byte order mark ({encoding}), which Caffe's parser refuses, too; "
+                    "save it as plain UTF-8, without BOM"
+                )
+        text = protocol.decode(data)
+        message, problem = self.new(name), None
         try:
             text_format.Parse(text, message)
-        except text_format.ParseError as error:
-            raise InputError(self._explain(path, str(error))) from error
-        return message
+        except (text_format.ParseError, ValueError) as error:  # ValueError: an escape of no character
+            problem = self._explain(path, str(error))
+        old = old_format(message) if name == "NetParameter" else None
+        if problem is None and old is None and not _PLAIN_TOKEN.sub("", text):
+            return message, None
+        return self._as_caffe_reads(name, path, message, problem, old)
+
+    def _as_caffe_reads(
+        self, name: str, path: Path, message: Any, problem: str | None, old: str | None
+    ) -> tuple[Any, str | None]:
+        """Let Caffe decide what the driver's parser is not enough for."""
+        try:
+            data = self._reader(name, path) if self._reader else None
+        except InputError as error:
+            raise InputError(problem or str(error)) from error
+        if data is not None:
+            read = self.new(name)
+            read.MergeFromString(data)
+            _decode_strings(read)
+            return read, old
+        if problem:
+            raise InputError(problem)
+        if old:
+            raise InputError(
+                f"{path}: has {old}, and this Caffe cannot be asked to upgrade it; "
+                "convert it with Caffe's tool upgrade_net_proto_text"
+            )
+        return message, None
 
     def read_binary(self, name: str, path: Path) -> Any:
         """Read a binary protobuf file (a .caffemodel, .solverstate or .binaryproto)."""
@@ -82,4 +142,42 @@ def shortest(value: float) -> float:
 
 def to_text(message: Any) -> str:
     """A message as prototxt, with numbers as short as they can be."""
-    return text_format.MessageToString(message)
+    return text_format.MessageToString(message, as_utf8=True)
+
+
+def to_bytes(message: Any) -> bytes:
+    """A message as a prototxt file, with the bytes that its strings had where it was read."""
+    return protocol.encode(to_text(message))
+
+
+def file_path(name: str) -> Path:
+    """The file that a message names: to Caffe a name is bytes, whatever their encoding."""
+    return Path(os.fsdecode(protocol.encode(name)))
+
+
+def old_format(net: Any) -> str | None:
+    """What Caffe turns into other layers when it upgrades this NetParameter, in words; None for nothing."""
+    if any(layer.HasField("layer") for layer in net.layers):
+        return "the layers of 2013 (layers { layer { ... } })"
+    if net.layers:
+        return "the layers of 2014 (layers { type: NAME })"
+    if net.input:
+        return "inputs as fields of the net (input, input_dim)"
+    return None
+
+
+def _decode_strings(message: Any) -> None:
+    """Make text of all strings of a message that was read from bytes (see ``worker.decode``)."""
+
+    def text(value: Any) -> str:
+        return protocol.decode(value if isinstance(value, bytes) else value.encode())
+
+    for field, value in message.ListFields():
+        repeated = not isinstance(value, (str, bytes)) and hasattr(value, "append")
+        if field.type == field.TYPE_MESSAGE:
+            for part in value if repeated else [value]:
+                _decode_strings(part)
+        elif field.type == field.TYPE_STRING and repeated:
+            value[:] = [text(part) for part in value]
+        elif field.type == field.TYPE_STRING:
+            setattr(message, field.name, text(value))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lrbench_caffe.prototxt.messages import to_text
+from lrbench_caffe.prototxt.messages import to_bytes
 from lrbench_caffe.prototxt.nets import decay_multipliers
 from lrbench_caffe.prototxt.solver import Solver, fork_lr_fields
 
@@ -117,7 +117,7 @@ def write_prototxts(solver: Solver, directory: Path, **options: Any) -> Path:
     nets: dict[str, Path] = {}
     for name, net in solver.nets.items():
         nets[name] = directory / (name.replace("[", "_").replace("]", "") + ".prototxt")
-        nets[name].write_text(to_text(net), encoding="utf-8")
+        nets[name].write_bytes(to_bytes(net))
     path = directory / "solver.prototxt"
-    path.write_text(to_text(patched_solver(solver, nets, **options)), encoding="utf-8")
+    path.write_bytes(to_bytes(patched_solver(solver, nets, **options)))
     return path

@@ -11,7 +11,7 @@ from typing import Any
 from lrbench_caffe.errors import InputError, did_you_mean
 from lrbench_caffe.prototxt.geometry import check_geometry
 from lrbench_caffe.prototxt.heads import Head, check_head, choose_head, find_heads, misused_accuracies
-from lrbench_caffe.prototxt.messages import Messages, shortest
+from lrbench_caffe.prototxt.messages import Messages, file_path, shortest
 from lrbench_caffe.prototxt.nets import PHASES, PhaseNet, check_layers, phase_layers
 from lrbench_caffe.prototxt.sources import Source, find_source
 from lrbench_caffe.runtime.client import CaffeInfo
@@ -78,6 +78,7 @@ class Solver:
         source: its data.
         tests: the test nets.
         head: the name of the head that was chosen, None for the default one.
+        notes: what a person should know of how the files were read.
     """
 
     path: Path
@@ -87,6 +88,7 @@ class Solver:
     source: Source | None
     tests: list[TestNet]
     head: str | None = None
+    notes: list[str] = field(default_factory=list)
 
     @property
     def type(self) -> str:
@@ -116,8 +118,11 @@ class Solver:
     def remarks(self) -> list[str]:
         """What a person should know before a training starts."""
         if not self.tests:
-            return [f"{self.path} has no test nets (no test_iter): nothing but the training loss is measured"]
-        remarks = [test.remark for test in self.tests if test.remark]
+            missing = (
+                f"{self.path} has no test nets (no test_iter): nothing but the training loss is measured"
+            )
+            return [*self.notes, missing]
+        remarks = [*self.notes, *(test.remark for test in self.tests if test.remark)]
         return remarks + [text for test in self.tests for text in misused_accuracies(test.net)]
 
 
@@ -161,7 +166,8 @@ def load_solver(
     """
     message = messages.read_text("SolverParameter", path)
     _check_fields(path, message, info, max_iter)
-    nets = _read_nets(path, message, messages)
+    notes: list[str] = []
+    nets = _read_nets(path, message, messages, notes)
     train = _train_net(path, message, nets, level, stages)
     source = _check_net(train, messages, info)
     tests = []
@@ -170,8 +176,8 @@ def load_solver(
         _check_same_shape(source, test_source, net)
         tests.append(TestNet(net, test_source, message.test_iter[index], find_heads(net)))
     if head is not None:
-        head = _choose_head(path, tests, head)
-    return Solver(path, message, nets, train, source, tests, head)
+        head = _choose_head(path, tests, head, notes)
+    return Solver(path, message, nets, train, source, tests, head, notes)
 
 
 def _choose_head(path: Path, tests: list[TestNet], name: str) -> str | None:
@@ -227,8 +233,11 @@ def _check_fields(path: Path, message: Any, info: CaffeInfo, max_iter: int | Non
             raise InputError(f"{path}: test_iter #{index} is {passes}; allowed: 1 or more")
 
 
-def _read_nets(path: Path, message: Any, messages: Messages) -> dict[str, Any]:
-    """All nets of a solver by field, e.g. {"net": ...} or {"train_net": ..., "test_net[0]": ...}."""
+def _read_nets(path: Path, message: Any, messages: Messages, notes: list[str]) -> dict[str, Any]:
+    """All nets of a solver by field, e.g. {"net": ...} or {"train_net": ..., "test_net[0]": ...}.
+
+    What a person should know of them is appended to ``notes``.
+    """
     nets: dict[str, Any] = {}
     given = [name for name in _TRAIN_FIELDS if message.HasField(name)]
     if len(given) != 1:
@@ -238,24 +247,21 @@ def _read_nets(path: Path, message: Any, messages: Messages) -> dict[str, Any]:
     fields += [(f"test_net_param[{i}]", net) for i, net in enumerate(message.test_net_param)]
     fields += [(f"test_net[{i}]", net) for i, net in enumerate(message.test_net)]
     for name, value in fields:
-        nets[name] = _read_net(path, name, value, messages)
+        nets[name] = _read_net(path, name, value, messages, notes)
     return nets
 
 
-def _read_net(path: Path, name: str, value: Any, messages: Messages) -> Any:
+def _read_net(path: Path, name: str, value: Any, messages: Messages, notes: list[str]) -> Any:
     if not isinstance(value, str):
         net = value
     elif not value:
         raise InputError(f"{path}: {name} is empty; allowed: the name of a net's file")
-    elif not Path(value).is_file():
+    elif not file_path(value).is_file():
         raise InputError(f"{path}: {name}: no such file: {value} (looked for in {Path.cwd()})")
     else:
-        net = messages.read_text("NetParameter", Path(value))
-    if net.layers:
-        raise InputError(
-            f"{_origin(path, value)}: this net is in the format of 2014 (layers {{ type: NAME }}); "
-            "convert it with Caffe's upgrade_net_proto_text"
-        )
+        net, old = messages.read_net(file_path(value))
+        if old:
+            notes.append(f"{value} has {old}: upgraded as Caffe does it")
     return net
 
 

@@ -17,6 +17,7 @@ from lrbench_caffe.reproduce.plan import Setup
 from lrbench_caffe.runtime.client import Worker
 from lrbench_caffe.runtime.info import caffe_info
 from lrbench_caffe.runtime.locate import find_caffe_python
+from lrbench_caffe.runtime.reader import CaffeReader
 from lrbench_caffe.task import open_worker
 from lrbench_caffe.training.evaluator import head_request
 from lrbench_caffe.training.settings import choose_gpu, choose_layers
@@ -57,7 +58,7 @@ def measure(path: Path, layers: str, gpu: int | None = None, caffe_python: str |
     """
     python = find_caffe_python(caffe_python)
     info = caffe_info(python)
-    solver = load_solver(path, Messages(info.descriptor), info)
+    solver = load_solver(path, Messages(info.descriptor, CaffeReader(python)), info)
     if gpu is not None:
         choose_gpu(str(gpu), solver, info)
     library = library_path() if choose_layers(layers, gpu, info) == "fast" else None

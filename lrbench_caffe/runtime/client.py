@@ -238,6 +238,21 @@ class Worker:
 
     # -- requests -------------------------------------------------------------------------------
 
+    def read(self, message: str, path: Path) -> tuple[bool | None, bytes]:
+        """A prototxt as Caffe reads and upgrades it; before ``open``.
+
+        Args:
+            message: "NetParameter" or "SolverParameter".
+            path: the file.
+
+        Returns:
+            Whether Caffe's parser takes it (None where this Caffe cannot be asked), and the message in
+            protobuf's binary format.
+        """
+        self._send("read", message=message, file=str(path))
+        fields, arrays = self._expect("read")
+        return fields["parsed"], arrays["message"].tobytes()
+
     def open(self, request: OpenRequest) -> Opened:
         """Open the solver: its nets are there, with random weights."""
         self._send("open", **vars(request))

@@ -14,6 +14,7 @@ is MAGIC, so that the driver can tell a worker from a program that prints someth
 What the driver asks, and what comes back:
 
     (start)                        hello: versions, layer types, what this Caffe can do
+    read      message, file        read: a prototxt as Caffe itself reads and upgrades it; before "open"
     open      solver file, ...     opened: the nets' parameters, the test nets' blob shapes, layers
     load      snapshot, weights    loaded: the iteration
     replay    passes               progress..., replayed: the training data stands where it stood then
@@ -43,6 +44,7 @@ import select
 import signal
 import struct
 import sys
+import tempfile
 import time
 
 if __name__ == "__main__":
@@ -137,6 +139,13 @@ def words_of(error):
     except UnicodeError:  # Python 2.7, where they are outside of ASCII
         words = type(u"")(error)
     return decode(words) if isinstance(words, bytes) else words
+
+
+def for_caffe(text):
+    """A native string as Caffe takes it: with the bytes that it had in Caffe's files."""
+    if isinstance(text, bytes):
+        return encode(text.decode("utf-8"))
+    return encode(text) if PRIVATE_TEXT.search(text) else text
 
 
 class Channel(object):
@@ -329,6 +338,93 @@ def places_by_name(names):
     return places
 
 
+# Caffe reads and upgrades prototxts in C++ only, in functions that its library exports. Their names are those
+# of the Itanium ABI, which GCC and Clang have; a std::string is one of two, by the age of the compiler.
+READ_TEXT = "_ZN5caffe21ReadProtoFromTextFileEPKcPN6google8protobuf7MessageE"
+WRITE_BINARY = "_ZN5caffe22WriteProtoToBinaryFileERKN6google8protobuf7MessageEPKc"
+UPGRADE_NET = "_ZN5caffe18UpgradeNetAsNeededERK%sPNS_12NetParameterE"
+NEW_STRING = "NSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEE"
+OLD_STRING = "Ss"
+ARENA = "EPN6google8protobuf5ArenaE"
+CONSTRUCTORS = (("Ev", ()), (ARENA, (None,)), (ARENA + "b", (None, False)))
+MESSAGE_SIZE = 1 << 16  # more than any message object takes; what it points to is elsewhere
+
+
+class NewString(ctypes.Structure):
+    """std::string of GCC 5 and newer."""
+
+    _fields_ = [("data", ctypes.c_char_p), ("length", ctypes.c_size_t), ("capacity", ctypes.c_size_t * 2)]
+
+    def __init__(self, text):
+        ctypes.Structure.__init__(self, text, len(text), (ctypes.c_size_t * 2)(len(text), 0))
+
+
+def old_string(text):
+    """std::string of GCC 4: a pointer to characters, which stand behind length, capacity and references."""
+    block = ctypes.create_string_buffer(struct.pack("qqq", len(text), len(text), 0) + text)
+    pointer = ctypes.c_void_p(ctypes.addressof(block) + 24)
+    pointer.block = block  # lives as long
+    return pointer
+
+
+def exported(name):
+    """A function of Caffe's library, or None."""
+    for path in mapped_libraries():
+        if "caffe" in os.path.basename(path):
+            function = getattr(ctypes.CDLL(path), name, None)
+            if function is not None:
+                return function
+    return None
+
+
+def new_message(name):
+    """An empty C++ message of caffe.proto, or None."""
+    memory = ctypes.create_string_buffer(MESSAGE_SIZE)
+    for suffix, arguments in CONSTRUCTORS:
+        constructor = exported("_ZN5caffe%d%sC1%s" % (len(name), name, suffix))
+        if constructor is not None:
+            constructor.restype = None
+            constructor(ctypes.byref(memory), *arguments)
+            return memory
+    return None
+
+
+def upgrade_net(net, path):
+    """Caffe's UpgradeNetAsNeeded; whether this Caffe has it."""
+    for string, make in ((NEW_STRING, NewString), (OLD_STRING, old_string)):
+        upgrade = exported(UPGRADE_NET % string)
+        if upgrade is not None:
+            upgrade(ctypes.byref(make(path)), ctypes.byref(net))
+            return True
+    return False
+
+
+def read_prototxt(name, path):
+    """A prototxt as Caffe reads it, and upgrades a net: what ReadNetParamsFromTextFileOrDie gives.
+
+    Returns:
+        Whether it could be parsed, None where this Caffe's functions are not there to be asked, and the
+        serialized message.
+    """
+    read, write = exported(READ_TEXT), exported(WRITE_BINARY)
+    message = new_message(name) if read and write else None
+    if message is None:
+        return None, b""
+    path = path if isinstance(path, bytes) else os.fsencode(path)
+    read.restype, write.restype = ctypes.c_bool, None
+    if not read(path, ctypes.byref(message)):
+        return False, b""
+    if name == "NetParameter" and not upgrade_net(message, path):
+        return None, b""
+    handle, temporary = tempfile.mkstemp()
+    try:
+        write(ctypes.byref(message), temporary.encode("utf-8"))
+        with os.fdopen(handle, "rb") as file:
+            return True, file.read()
+    finally:
+        os.unlink(temporary)
+
+
 def glog_line(text):
     """A line as glog writes it, for Caffe builds that have no ``caffe.log``."""
     now = time.time()
@@ -419,6 +515,7 @@ class Training(object):
         return dict((name, list(blob.shape)) for name, blob in zip(blob_names(net), net._blobs))
 
     def log(self, text):
+        text = for_caffe(text)
         if hasattr(self.caffe, "log"):
             self.caffe.log(text)
         else:
@@ -786,6 +883,10 @@ def main():
     channel.send("hello", [("descriptor", descriptor)], **describe(caffe))
     try:
         request, arrays = channel.receive()
+        while request["kind"] == "read":
+            parsed, data = read_prototxt(native(request["message"]), native(request["file"]))
+            channel.send("read", [("message", numpy.frombuffer(data, numpy.uint8))], parsed=parsed)
+            request, arrays = channel.receive()
         if request["kind"] == "open":
             training = Training(caffe, channel, request, arrays)
             channel.send("opened", **training.facts())

@@ -15,6 +15,7 @@ from lrbench_caffe.prototxt.patch import LR_WAYS
 from lrbench_caffe.prototxt.solver import Solver, load_solver
 from lrbench_caffe.runtime.client import HANG_SECONDS, CaffeInfo
 from lrbench_caffe.runtime.locate import CaffePython
+from lrbench_caffe.runtime.reader import CaffeReader
 from lrbench_caffe.task import describe_task
 from lrbench_caffe.training.beginning import find_state
 from lrbench_caffe.training.continuation import fingerprint, resumed_settings
@@ -214,7 +215,7 @@ def prepare(
     if args.snapshot and args.weights:
         raise InputError("--snapshot and --weights: allowed: one of them (a snapshot has its own weights)")
     _check_ranges(args)
-    messages = Messages(info.descriptor)
+    messages = Messages(info.descriptor, CaffeReader(python))
     old = RunSettings.from_json(resumed.read()) if resumed else None
     level, stages = (old.level, old.stages) if old else (args.level or 0, args.stage or [])
     max_iter = args.max_iter or (old.max_iter if old else None)

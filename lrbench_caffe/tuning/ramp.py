@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from lrbench_caffe.errors import TrainingError
-from lrbench_caffe.prototxt.messages import to_text
+from lrbench_caffe.prototxt.messages import to_bytes
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.tuning.space import GoodRange
 from lrbench_caffe.tuning.study import Study
@@ -76,7 +76,7 @@ def _write_solver(folder: Path, solver: Solver, iterations: int) -> Path:
     message.max_iter, message.snapshot_after_train = iterations, False
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"ramp-{iterations}.prototxt"
-    path.write_text(to_text(message), encoding="utf-8")
+    path.write_bytes(to_bytes(message))
     return path
 
 

@@ -62,8 +62,8 @@ def test_files_that_cannot_be_read(messages, tmp_path):
     with pytest.raises(InputError, match=re.escape(f"cannot read {tmp_path}: Is a directory")):
         messages.read_text("SolverParameter", tmp_path)
     binary = tmp_path / "net.caffemodel"
-    binary.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match=re.escape(f"cannot read {binary}: ") + ".*utf-8"):
+    binary.write_bytes(b"\x0a\xff\x00\x01")
+    with pytest.raises(InputError, match=re.escape(f"{binary}:2: ")):
         messages.read_text("NetParameter", binary)
     with pytest.raises(
         InputError, match=re.escape(f"cannot read {tmp_path / 'none'}: No such file or directory")

@@ -227,10 +227,6 @@ def test_solver_type_of_old_files(load, old, new):
             'net: "net.prototxt" test_iter: [2, 2, 2] test_interval: 1 test_state {} test_state {}',
             "test_state is given 2 times for 3 test nets; allowed: never, or once for each",
         ),
-        (
-            'net_param { layers { name: "x" type: DATA } }',
-            r"this net is in the format of 2014 \(layers .*\); convert",
-        ),
     ],
 )
 def test_mistakes_in_the_solver(load, text, message):
@@ -279,14 +275,10 @@ def test_missing_solver(messages, caffe_info):
             'bottom: "X1"',
             ": layer 'ip': no layer of the training net before it has the top 'X1'",
         ),
-        ("layer {", "layers {", ": this net is in the format of 2014"),
     ],
 )
 def test_mistakes_in_the_net(load, before, after, message):
-    text = NET.replace(before, after)
-    if after == "layers {":
-        text = 'layers { name: "x" type: RELU bottom: "x" top: "x" }'
-    Path("net.prototxt").write_text(text)
+    Path("net.prototxt").write_text(NET.replace(before, after))
     with pytest.raises(InputError, match="^" + re.escape("net.prototxt" + message)):
         load(BASE + TESTS + 'net: "net.prototxt"')
 

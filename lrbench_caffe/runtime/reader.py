@@ -1,0 +1,52 @@
+"""Prototxts in the words of Caffe's own reader: asked where the driver's parser is not enough."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from pathlib import Path
+
+from lrbench_caffe.errors import InputError, TrainingError
+from lrbench_caffe.runtime.client import Worker
+from lrbench_caffe.runtime.info import HELLO_SECONDS
+from lrbench_caffe.runtime.locate import CaffePython
+
+_PARSE_ERROR = re.compile(r"Error parsing text-format \S+: (\d+):\d+: (.*)")
+
+
+class CaffeReader:
+    """Reads prototxts with the functions that ``caffe train`` reads them with.
+
+    They take what Caffe's parser takes, and upgrade nets of older formats. Each call starts a process with
+    Caffe in it, which takes about as long as ``import caffe``.
+
+    Args:
+        python: the interpreter that pycaffe lives in.
+    """
+
+    def __init__(self, python: CaffePython) -> None:
+        self._python = python
+
+    def __call__(self, message: str, path: Path) -> bytes | None:
+        """The serialized message, or None where this Caffe's library does not export its functions.
+
+        Raises:
+            InputError: Caffe refuses the file.
+        """
+        with tempfile.TemporaryDirectory(prefix="lrbench-") as folder:
+            log = Path(folder) / "caffe.log"
+            with Worker(self._python, log, hang_seconds=HELLO_SECONDS, hang_option=None) as worker:
+                try:
+                    parsed, data = worker.read(message, path)
+                except TrainingError as error:
+                    raise InputError(f"{path}: {error}") from error
+            if parsed is False:
+                raise InputError(_explain(path, log.read_text(encoding="utf-8", errors="replace")))
+        return data if parsed else None
+
+
+def _explain(path: Path, log: str) -> str:
+    match = _PARSE_ERROR.search(log)
+    if match is None:
+        return f"{path}: Caffe cannot parse it"
+    return f"{path}:{match[1]}: {match[2]} (in the words of Caffe's parser)"
