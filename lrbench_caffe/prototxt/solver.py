@@ -176,7 +176,7 @@ def load_solver(
         _check_same_shape(source, test_source, net)
         tests.append(TestNet(net, test_source, message.test_iter[index], find_heads(net)))
     if head is not None:
-        head = _choose_head(path, tests, head, notes)
+        head = _choose_head(path, tests, head)
     return Solver(path, message, nets, train, source, tests, head, notes)
 
 
