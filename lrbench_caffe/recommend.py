@@ -10,30 +10,48 @@ docs/recommending.md.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from lrbench_caffe import cli
 from lrbench_caffe.database.terminal import open_at_terminal
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.recommendation import Recommendation, recommend
+from lrbench_caffe.evidence import Proposal, Wanted
+from lrbench_caffe.recommendation import Recommendation, against, recommend
 from lrbench_caffe.records import Task
-from lrbench_caffe.task import open_task, solver_settings
+from lrbench_caffe.task import solver_settings
+from lrbench_caffe.training.experience import open_wanted
+
+TOP = 3  # proposals
 
 
 def parser() -> cli.Parser:
     p = cli.Parser(prog="python -m lrbench_caffe.recommend", description=__doc__)
     p.add_argument("solver", metavar="SOLVER", help="the solver.prototxt")
-    p.add_argument("--top", type=int, default=3, metavar="N", help="number of proposals (default: 3)")
     p.add_argument(
-        "--functions", metavar="NAMES", help="LR functions to choose from, by commas (default: all)"
+        "--top",
+        type=int,
+        metavar="N",
+        help=f"number of proposals (default: {TOP}, or one for each of --functions)",
+    )
+    p.add_argument(
+        "--functions",
+        metavar="NAMES",
+        help="comma-separated LR functions, each is proposed if possible (default: any)",
     )
     p.add_argument(
         "--max-iter", type=int, metavar="N", help="for a training of this length (default: the solver's)"
     )
+    start = p.add_argument_group("what the training begins with (default: random weights)")
+    start.add_argument("--weights", metavar="FILES", help="comma-separated caffemodels to start from")
+    start.add_argument("--snapshot", metavar="FILE", help="a .solverstate to start from")
+    p.add_argument("--head", metavar="NAME", help="the scores blob that Top-1 is measured on, as in training")
+    p.add_argument("--json", action="store_true", help="as JSON")
     p.add_argument("--db", metavar="URL", help="the LR database (default: LRBENCH_DB, else the embedded one)")
     p.add_argument("--caffe-python", metavar="FILE", help="the Python that can import caffe")
     return p
@@ -43,31 +61,86 @@ def main(argv: Sequence[str] | None = None) -> int:
     args: argparse.Namespace = parser().parse_args(argv)
     if args.max_iter is not None and args.max_iter < 1:
         raise InputError(f"--max-iter: {args.max_iter}; allowed: 1 or more")
+    if args.snapshot and args.weights:
+        raise InputError("--snapshot and --weights: allowed: one of them (a snapshot has its own weights)")
     functions = [name.strip() for name in (args.functions or "").split(",") if name.strip()] or None
-    solver, task = open_task(Path(args.solver), args.caffe_python)
+    solver, wanted = open_wanted(
+        Path(args.solver), caffe_python=args.caffe_python, head=args.head, snapshot=args.snapshot,
+        weights=args.weights,
+    )  # fmt: skip
+    top = args.top if args.top is not None else max(TOP, len(functions or ()))
     with open_at_terminal(args.db) as database:
-        recommendation = recommend(
+        found = recommend(
             database,
-            task,
+            wanted.task,
+            start=wanted.start,
             solver=solver_settings(solver),
             max_iter=args.max_iter or solver.message.max_iter,
             epoch=solver.epoch,
             functions=functions,
-            top=args.top,
+            top=top,
         )
+    if args.json:
+        print(json.dumps(as_json(wanted, found), indent=2))
+        return 0 if found.proposals else 1
     console = Console()
-    for line in lines(args.solver, task, recommendation, args.max_iter):
+    for line in lines(wanted, found, command(args)):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-    return 0 if recommendation.proposals else 1
+    return 0 if found.proposals else 1
 
 
-def lines(solver: str, task: Task, recommendation: Recommendation, max_iter: int | None = None) -> list[str]:
+def command(args: argparse.Namespace) -> list[str]:
+    """The command line that trains so, without the policy."""
+    words = ["python -m lrbench_caffe.train", args.solver]
+    for flag in ("weights", "snapshot", "head", "max_iter"):
+        if value := getattr(args, flag):
+            words += [f"--{flag.replace('_', '-')}", str(value)]
+    return words
+
+
+def as_json(wanted: Wanted, found: Recommendation) -> dict[str, Any]:
+    """A recommendation for programs."""
+    return {
+        "task": wanted.task.title,
+        "start": str(wanted.start),
+        "compared": found.compared,
+        "diverged": found.diverged,
+        "experienced": found.experienced,
+        "set_aside": list(found.set_aside),
+        "passed_over": [[str(policy), against(result)] for policy, result in found.passed_over],
+        "missing": dict(found.missing),
+        "similar": [[task.title, similarity] for task, similarity in found.similar],
+        "proposals": [_proposal(proposal) for proposal in found.proposals],
+    }
+
+
+def _proposal(proposal: Proposal) -> dict[str, Any]:
+    main, expected = proposal.main, proposal.expected
+    return {
+        "policy": str(proposal.policy),
+        "original": str(proposal.original),
+        "by": main.utility.name,
+        "expected": expected and {"mean": expected.mean, "sd": expected.sd},
+        "unknown": list(proposal.unknown),
+        "iterations": proposal.iterations,
+        "same_task": main.same_task,
+        "same_start": main.same_start,
+        "similarity": main.similarity,
+        "changes": list(proposal.changes),
+        "evidence": list(proposal.evidence),
+    }
+
+
+def lines(wanted: Wanted, recommendation: Recommendation, train: Sequence[str]) -> list[str]:
     """A recommendation for the terminal.
 
     Args:
-        max_iter: the length that was asked for; None for the solver's own.
+        train: the command that trains so, without the policy.
     """
-    text = [f"task: {task.title} ({_form(task)})", _known(recommendation)]
+    text = [f"task: {wanted.task.title} ({_form(wanted.task)})"]
+    if wanted.start.kind != "scratch":
+        text.append(f"start: {wanted.start}")
+    text.append(_known(recommendation))
     text += recommendation.remarks
     if recommendation.similar:
         text.append("similar: " + ", ".join(f"{t.title} ({s:.2f})" for t, s in recommendation.similar))
@@ -76,8 +149,7 @@ def lines(solver: str, task: Task, recommendation: Recommendation, max_iter: int
     for place, proposal in enumerate(recommendation.proposals, 1):
         text += ["", f"{place}. {proposal.policy:.7g}", *(f"   {line}" for line in proposal.evidence)]
     if recommendation.proposals:
-        command = f'python -m lrbench_caffe.train {solver} --lr "{recommendation.proposals[0].policy}"'
-        text += ["", command + (f" --max-iter {max_iter}" if max_iter else "")]
+        text += ["", " ".join([*train, f'--lr "{recommendation.proposals[0].policy}"'])]
     return text
 
 

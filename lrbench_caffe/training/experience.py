@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from lrbench_caffe.errors import InputError, LRBenchError
-from lrbench_caffe.evidence import Proposal
+from lrbench_caffe.evidence import Proposal, Wanted
 from lrbench_caffe.lr import Filled, FunctionPolicy, Policy, PolicyError
 from lrbench_caffe.lr.text import read, read_value
-from lrbench_caffe.prototxt.solver import Solver
+from lrbench_caffe.prototxt.messages import Messages
+from lrbench_caffe.prototxt.solver import Solver, load_solver
 from lrbench_caffe.recommendation import Recommendation, recommend
-from lrbench_caffe.records import SCRATCH, Start, Task
-from lrbench_caffe.task import solver_settings
+from lrbench_caffe.runtime.client import CaffeInfo
+from lrbench_caffe.runtime.info import caffe_info
+from lrbench_caffe.runtime.locate import CaffePython, find_caffe_python
+from lrbench_caffe.runtime.reader import CaffeReader
+from lrbench_caffe.task import open_worker, solver_settings, task_of
+from lrbench_caffe.training.beginning import check_start, find_state
 from lrbench_caffe.training.recorder import PATIENCE
-from lrbench_caffe.training.settings import ChosenPolicy, RunSettings, choose_policy, complete_policy
+from lrbench_caffe.training.settings import (
+    ChosenPolicy,
+    RunSettings,
+    check_weights,
+    choose_policy,
+    complete_policy,
+)
 
 AUTO = "auto"
 
@@ -37,13 +49,58 @@ def wants_experience(text: str | None, flags: Mapping[str, Any], solver: Solver,
     return any(item.rule != "max_iter" for item in filled)  # POLY without l is complete
 
 
-def look_up(
-    database_url: str | None,
-    task: Task,
-    start: Start,
+def open_wanted(
+    path: Path,
+    *,
+    caffe_python: str | None = None,
+    head: str | None = None,
+    snapshot: str | None = None,
+    weights: str | None = None,
+) -> tuple[Solver, Wanted]:
+    """A solver file, and what it would train from which start.
+
+    Args:
+        caffe_python, head, snapshot, weights: the values of the flags; weights default to the solver's own.
+
+    Raises:
+        InputError: the solver, or what it is to begin with, is wrong; or there is no Caffe.
+        TrainingError: Caffe does not take the solver.
+    """
+    python = find_caffe_python(caffe_python)
+    info = caffe_info(python)
+    messages = Messages(info.descriptor, CaffeReader(python))
+    solver = load_solver(path, messages, info, head=head)
+    models = [] if snapshot else check_weights(weights, solver, messages)
+    return solver, describe_wanted(solver, info, python, messages, snapshot=snapshot, weights=models)
+
+
+def describe_wanted(
     solver: Solver,
-    max_iter: int,
-    function: str | None,
+    info: CaffeInfo,
+    python: CaffePython,
+    messages: Messages,
+    *,
+    snapshot: str | None = None,
+    weights: Sequence[str] = (),
+    gpu: int | None = None,
+    level: int = 0,
+    stages: Sequence[str] = (),
+) -> Wanted:
+    """What a solver trains, and what it begins with. Caffe opens it (see task.open_worker).
+
+    Args:
+        snapshot, weights: a solver state, or caffemodels, to begin with.
+        gpu, level, stages: as for task.describe_task.
+    """
+    with open_worker(solver, info, python, level=level, stages=stages) as (_, opened):
+        state = find_state(Path(snapshot), messages) if snapshot else None
+        models = [Path(name) for name in weights]
+        start, _ = check_start(opened.nets, solver.type, messages, state=state, weights=models)
+        return Wanted(task_of(solver, info, opened, gpu), start)
+
+
+def look_up(
+    database_url: str | None, wanted: Wanted, solver: Solver, max_iter: int, function: str | None
 ) -> Recommendation:
     """The database's best proposal (of one function), if it has one.
 
@@ -55,8 +112,8 @@ def look_up(
     with Database.open(database_url, patience=PATIENCE) as database:
         return recommend(
             database,
-            task,
-            start=start,
+            wanted.task,
+            start=wanted.start,
             solver=solver_settings(solver),
             max_iter=max_iter,
             epoch=solver.epoch,
@@ -69,16 +126,15 @@ def experienced_policy(
     text: str,
     flags: Mapping[str, Any],
     database_url: str | None,
-    task: Task,
+    wanted: Wanted,
     solver: Solver,
     max_iter: int,
-    start: Start = SCRATCH,
 ) -> tuple[ChosenPolicy | None, list[str]]:
     """The policy for --lr by experience.
 
     Args:
         flags: the parameters that were given as flags.
-        start: what the training begins with.
+        wanted: what will be trained.
 
     Returns:
         The policy, None where simple rules have to do; and lines for a person that say why.
@@ -89,7 +145,7 @@ def experienced_policy(
     auto = text.strip().lower() == AUTO
     function = None if auto else read(text)[0].call.name.upper()
     try:
-        found = look_up(database_url, task, start, solver, max_iter, function)
+        found = look_up(database_url, wanted, solver, max_iter, function)
     except LRBenchError as error:
         if auto:
             raise

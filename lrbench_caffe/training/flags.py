@@ -16,10 +16,14 @@ from lrbench_caffe.prototxt.solver import Solver, load_solver
 from lrbench_caffe.runtime.client import HANG_SECONDS, CaffeInfo
 from lrbench_caffe.runtime.locate import CaffePython
 from lrbench_caffe.runtime.reader import CaffeReader
-from lrbench_caffe.task import describe_task
 from lrbench_caffe.training.beginning import find_state
 from lrbench_caffe.training.continuation import fingerprint, resumed_settings
-from lrbench_caffe.training.experience import AUTO, experienced_policy, wants_experience
+from lrbench_caffe.training.experience import (
+    AUTO,
+    describe_wanted,
+    experienced_policy,
+    wants_experience,
+)
 from lrbench_caffe.training.rundir import RunDirectory, find_newest
 from lrbench_caffe.training.settings import (
     NATIVE,
@@ -271,7 +275,7 @@ def _new_settings(
         if start >= max_iter:
             raise InputError(f"--snapshot: {args.snapshot} is at iteration {start}; max_iter is {max_iter}")
     weights = check_weights(args.weights, solver, messages) if not args.snapshot else []
-    chosen = _choose(args, solver, info, python, gpu, max_iter, say)
+    chosen = _choose(args, solver, messages, info, python, gpu, weights, say)
     check_triggers(chosen.policy, solver)
     layers = choose_layers(args.layers or "auto", gpu, info)
     return RunSettings(
@@ -299,18 +303,23 @@ def _new_settings(
 def _choose(
     args: argparse.Namespace,
     solver: Solver,
+    messages: Messages,
     info: CaffeInfo,
     python: CaffePython,
     gpu: int | None,
-    max_iter: int,
+    weights: Sequence[str],
     say: Say,
 ) -> ChosenPolicy:
     """The policy, from what was given, what the LR database knows, and simple rules, in this order."""
     flags = _policy_flags(args)
+    max_iter = args.max_iter or solver.message.max_iter
     chosen = None
     if wants_experience(args.lr, flags, solver, max_iter) and not args.no_db:
-        task = describe_task(solver, info, python, gpu=gpu, level=args.level or 0, stages=args.stage or [])
-        chosen, why = experienced_policy(args.lr, flags, args.db, task, solver, max_iter)
+        wanted = describe_wanted(
+            solver, info, python, messages, snapshot=args.snapshot, weights=weights, gpu=gpu,
+            level=args.level or 0, stages=args.stage or [],
+        )  # fmt: skip
+        chosen, why = experienced_policy(args.lr, flags, args.db, wanted, solver, max_iter)
         for line in why:
             say(line)
     elif args.lr and args.lr.strip().lower() == AUTO:

@@ -8,10 +8,11 @@ from dataclasses import replace
 import pytest
 
 from lrbench_caffe.errors import InputError
+from lrbench_caffe.evidence import Wanted
 from lrbench_caffe.lr import PolicyError, parse
 from lrbench_caffe.recommend import lines
 from lrbench_caffe.recommendation import against, recommend
-from lrbench_caffe.records import AT_PLACE, Spread
+from lrbench_caffe.records import AT_PLACE, SCRATCH, Spread
 from lrbench_caffe.trials import nearly_equal
 from lrbench_caffe.utility import Utility, caution, standard_error, usual_deviation
 from tests.ranking.summaries import summary
@@ -162,7 +163,7 @@ def test_what_only_diverged_here_is_not_proposed(tried):
     ((policy, result),) = found.passed_over
     assert str(policy) == FIRST
     assert against(result) == "5 trainings diverged on this task (measured, 5 runs, the newest runs/x)"
-    text = lines("x.prototxt", DIGITS, found)
+    text = lines(Wanted(DIGITS, SCRATCH), found, ["train"])
     assert "no result on this task, and 1 that only diverged; proposals are from" in text[1]
     assert text[2] == f"passed over: {FIRST}, since {against(result)}"
 
@@ -177,7 +178,8 @@ def test_what_is_worse_than_the_best_here_is_not_proposed_first(functions):
     assert [str(policy) for policy, _ in found.passed_over] == [FIRST]
     if functions is None:
         assert texts(found)[1] == "FIX(k0=0.02)" and FIRST not in texts(found)
-        assert "Top-1 10.20 ± 0.00 % (5 trainings) on this task" in lines("x", DIGITS, found)[3]
+        text = lines(Wanted(DIGITS, SCRATCH), found, ["train"])
+        assert "Top-1 10.20 ± 0.00 % (5 trainings) on this task" in text[3]
 
 
 def test_the_best_here_may_be_proposed_by_others_too():

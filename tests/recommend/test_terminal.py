@@ -10,24 +10,28 @@ import pytest
 from lrbench_caffe import cli, rank, recommend
 from lrbench_caffe.database import Database, terminal
 from lrbench_caffe.errors import InputError
+from lrbench_caffe.evidence import Wanted
+from lrbench_caffe.records import SCRATCH
 from tests.recommend.tasks import DIGITS, LENET_DIGITS
 
 
 @pytest.fixture
 def without_caffe(monkeypatch):
     solver = SimpleNamespace(message=SimpleNamespace(max_iter=2000), epoch=25.94)
-    monkeypatch.setattr(recommend, "open_task", lambda *_: (solver, DIGITS))
+    monkeypatch.setattr(recommend, "open_wanted", lambda *_, **__: (solver, Wanted(DIGITS, SCRATCH)))
     monkeypatch.setattr(recommend, "solver_settings", lambda _: LENET_DIGITS)
 
 
 @pytest.mark.parametrize(
     ("args", "end"),
-    [(["--max-iter", "100"], ' l=50)" --max-iter 100'), (["--functions", "sin2,,"], ' l=86)"')],
+    [(["--max-iter", "100"], "l=50"), (["--functions", "sin2,,"], "l=86"), (["--weights", "a,b"], "l=86")],
 )
 def test_the_command_to_train_with(without_caffe, fresh, capsys, args, end):
     assert cli.run(recommend.main, ["x.prototxt", *args, "--db", str(fresh)]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last == f'python -m lrbench_caffe.train x.prototxt --lr "SIN2(k0=0.01, k1=0.06,{end}'
+    flags = f"{' '.join(args)} " if args[0] != "--functions" else ""
+    policy = f"SIN2(k0=0.01, k1=0.06, {end})"
+    assert last == f'python -m lrbench_caffe.train x.prototxt {flags}--lr "{policy}"'
 
 
 @pytest.mark.parametrize(("command", "args"), [(rank, []), (recommend, ["x.prototxt"])])
