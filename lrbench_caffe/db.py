@@ -87,7 +87,10 @@ def parser() -> cli.Parser:
         help=f"run directories, or directories with such in them (default: {RUNS}/)",
     )  # fmt: skip
     logs = add("import-log", _import_log, "bring in runs from logs of caffe train and of DIGITS jobs")
-    logs.add_argument("files", nargs="+", type=Path, metavar="FILE", help="the logs")
+    logs.add_argument("files", nargs="+", type=Path, metavar="FILE", help="the logs; .gz, .bz2 and .xz too")
+    logs.add_argument(
+        "--solver", type=Path, metavar="FILE", help="the solver.prototxt of logs whose beginning is missing"
+    )
     return p
 
 
@@ -236,6 +239,10 @@ def _say(message: str) -> None:
     print(f"error: {scrub_text(message)}", file=sys.stderr)
 
 
+def _note(message: str) -> None:
+    print(f"note: {scrub_text(message)}", file=sys.stderr)
+
+
 def _verdict(what: str, result: Result) -> int:
     """Print what became of the records; the exit code."""
     print(f"{scrub_text(what)}: {result}", file=sys.stderr if result.bad else sys.stdout)
@@ -349,7 +356,7 @@ def _import_log(args: argparse.Namespace, database: Database) -> int:
     def records() -> Iterator[tuple[str, RunRecord]]:
         for path in args.files:
             try:
-                for record in records_from_log(path):
+                for record in records_from_log(path, solver=args.solver, note=_note):
                     yield f"{path}: run {record.uid}", record
             except InputError as error:
                 result.refuse(str(error))

@@ -23,6 +23,7 @@ STARTS = ("scratch", "weights", "snapshot", "unknown")
 STATUSES = ("running", "finished", "failed", "diverged", "stopped")
 BROKEN = ("diverged", "failed")  # those that ended before their time
 AT_PLACE = "at "  # begins the digest of data that is known by its place only
+PARTIAL = " (partial)"  # ends the name of a network that a log tells in part
 
 
 @dataclass(frozen=True)

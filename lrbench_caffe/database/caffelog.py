@@ -9,7 +9,7 @@ set's files would say, unless they are still where the log says.
 - Top-1 and Top-5 are those of Accuracy layers with top_k 1 and 5. Where the loss is not a number, Caffe
   counts every sample as correct; such a test has neither.
 - A log with several runs gives as many records; one that was resumed in it is one run.
-- Old logs give no year; it is taken from the file's date. Times are taken as this machine's local time.
+- What cannot be read is left out and said: a damaged line, a fork's field, the end of a net that glog cut.
 """
 
 from __future__ import annotations
@@ -17,69 +17,137 @@ from __future__ import annotations
 import math
 import os
 import re
-import time
 import uuid
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from google.protobuf import text_format
-
-from lrbench_caffe.database.logsessions import (
-    Block,
-    NetText,
-    PrintedTest,
-    Session,
-    read_lines,
-    runs_of,
-    sessions_of,
+from lrbench_caffe.database.lognets import (
+    LogNet,
+    NetReader,
+    fields_of,
+    parameters,
+    parse,
+    parse_file,
 )
+from lrbench_caffe.database.lograte import Found, find_policy
+from lrbench_caffe.database.logsessions import PrintedTest, Session, runs_of, sessions_of
+from lrbench_caffe.database.logstart import start_of
+from lrbench_caffe.database.logtext import Message, read_messages
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.lr import Policy, PolicyError, from_caffe
+from lrbench_caffe.lr import PolicyError
 from lrbench_caffe.metrics import Measurement
-from lrbench_caffe.prototxt.heads import find_heads
+from lrbench_caffe.prototxt.heads import Head, find_heads
 from lrbench_caffe.prototxt.messages import Messages
-from lrbench_caffe.prototxt.nets import PHASES, PhaseNet, phase_layers
+from lrbench_caffe.prototxt.nets import PhaseNet
 from lrbench_caffe.prototxt.solver import Solver, TestNet
 from lrbench_caffe.prototxt.sources import Source, find_source
-from lrbench_caffe.records import Dataset, Framework, PolicyRecord, RunRecord, caffe_seed
+from lrbench_caffe.records import (
+    PARTIAL,
+    Dataset,
+    Framework,
+    Network,
+    PolicyRecord,
+    RunRecord,
+    caffe_seed,
+    digest,
+)
 from lrbench_caffe.runtime.client import Opened
 from lrbench_caffe.runtime.info import caffe_info
 from lrbench_caffe.runtime.locate import find_caffe_python
 from lrbench_caffe.runtime.reader import CaffeReader
-from lrbench_caffe.task import WEIGHTED, dataset, dataset_name, network, solver_settings, task_type
-from lrbench_caffe.training.settings import shortest
+from lrbench_caffe.task import canonical_net, dataset, dataset_name, network, solver_settings, task_type
+
+Note = Callable[[str], None]
 
 UNKNOWN = "unknown"  # version of Caffe: a log does not tell it
-_OUR_POLICY = re.compile(r"\] Learning Rate Policy: (\w+\(.*)")  # Caffe's own have a name only
+_OUR_POLICY = re.compile(r"Learning Rate Policy: (\w+\(.*)")  # Caffe's own have a name only
 _NAMESPACE = uuid.UUID("0f3b9a1e-53e5-5d0a-9c1d-0f6d2f0a6a57")  # of runs that are known by their log
 
 
 def records_from_log(
-    path: Path, messages: Messages | None = None, *, solver: Path | None = None
+    path: Path, messages: Messages | None = None, *, solver: Path | None = None, note: Note | None = None
 ) -> list[RunRecord]:
     """The runs in a log. The same log gives the same uids, wherever it lies.
 
     Args:
-        path: the log.
+        path: the log; it may be packed by gzip, bzip2 or xz.
         messages: Caffe's messages; by default those of this machine's Caffe.
         solver: for a log whose beginning is lost: its solver.prototxt. By default a solver.prototxt beside
             the log, as DIGITS has it, is used.
+        note: called with each line that a person should know: what was left out, or taken from elsewhere.
 
     Raises:
         InputError: the file cannot be read, holds no training, or holds one that cannot be understood (the
             message names file and line); or there is no Caffe.
     """
-    log = read_lines(path)
+
+    def say(text: str) -> None:
+        if note is not None:
+            note(f"{path}: {text}")
+
+    log = read_messages(path, say)
     _refuse_our_own(path, log)
-    sessions = [s for s in sessions_of(path, log) if s.trained]
+    found = sessions_of(log)
+    sessions = [session for session in found if session.trained]
     if not sessions:
-        raise InputError(f"{path}: no training in it (no line with 'Iteration N')")
-    year = time.localtime(path.stat().st_mtime).tm_year
+        raise InputError(f"{path}: {_why_none(log, found)}")
     messages = messages or _messages()
-    reader = _Reader(path, messages, solver, year)
-    return [reader.record(run) for run in runs_of(sessions)]
+    _say_damaged(sessions, say)
+    reader = _Reader(path, messages, solver, say)
+    records: list[RunRecord] = []
+    refused: list[InputError] = []
+    for run in runs_of(sessions):
+        try:
+            records.append(reader.record(run))
+        except InputError as error:
+            refused.append(error)
+    if not records:
+        raise refused[0]
+    for left_out in refused:
+        say(f"one training of several is left out: {left_out}")
+    return records
+
+
+# -- logs without a training ------------------------------------------------------------------------
+
+
+def _refuse_our_own(path: Path, log: list[Message]) -> None:
+    """A run directory's caffe.log does not tell its policy: to Caffe, the LR was fixed."""
+    for message in log:
+        found = _OUR_POLICY.search(message.text)
+        if found:
+            raise InputError(
+                f"{path}:{message.line}: the log of a training by lrbench_caffe with {found[1]}; "
+                f"its run directory is what can be brought in: db sync {path.parent}"
+            )
+
+
+def _why_none(log: list[Message], sessions: list[Session]) -> str:
+    if any(re.match(r"(?:Batch \d+, |Running for \d+ iterations)", message.text) for message in log):
+        return "no training in it: it is the log of `caffe test`"
+    if any("Average Forward pass" in message.text for message in log):
+        return "no training in it: it is the log of `caffe time`"
+    fatal = next((session.fatal for session in sessions if session.fatal), None)
+    if fatal is not None:
+        return f"no training in it: Caffe ended before the first iteration: {fatal}"
+    if sessions and any(session.solver for session in sessions):
+        return "no training in it: it ends before the first iteration (no line with 'Iteration N')"
+    if not log:
+        return (
+            "no training in it: no line is of Caffe's form, I1124 21:04:52.367612 32011 solver.cpp:197] TEXT"
+        )
+    return "no training in it (no line with 'Iteration N')"
+
+
+def _say_damaged(sessions: list[Session], say: Note) -> None:
+    damaged = sorted(line for session in sessions for line in session.damaged)
+    if damaged:
+        number, text = damaged[0]
+        first = f"the first is line {number}: {text[:80]!r}"
+        say(f"{len(damaged)} damaged line{'s' * (len(damaged) > 1)} left out; {first}")
 
 
 def _messages() -> Messages:
@@ -90,15 +158,18 @@ def _messages() -> Messages:
 # -- as a record ------------------------------------------------------------------------------------
 
 
-def _refuse_our_own(path: Path, log: list[str]) -> None:
-    """A run directory's caffe.log does not tell its policy: to Caffe, the LR was fixed."""
-    for number, line in enumerate(log, 1):
-        found = _OUR_POLICY.search(line)
-        if found:
-            raise InputError(
-                f"{path}:{number}: the log of a training by lrbench_caffe with {found[1]}; "
-                f"its run directory is what can be brought in: db sync {path.parent}"
-            )
+@dataclass(frozen=True)
+class _Trained:
+    """What a run's last session says of solver and nets.
+
+    Attributes:
+        remarks: what a person should know of the record.
+    """
+
+    solver: Solver
+    nets: list[LogNet]
+    policy: Found
+    remarks: list[str]
 
 
 @dataclass(frozen=True)
@@ -106,150 +177,177 @@ class _Reader:
     """Makes records of runs.
 
     Args:
-        solver: the solver file for sessions that print none.
-        year: of stamps without one.
+        given: the solver file for sessions that print none.
+        say: called with each line that a person should know.
     """
 
     path: Path
     messages: Messages
-    solver: Path | None
-    year: int
+    given: Path | None
+    say: Note
 
     def record(self, run: list[Session]) -> RunRecord:
-        session = run[-1]
-        solver, opened = self._solver(session)
-        policy = self._policy(session, solver)
-        message = solver.message
+        trained = self._trained(run)
+        solver, message = trained.solver, trained.solver.message
         status, reason = _status(run, message.max_iter)
-        began = self._seconds(run[0].first)
         first = run[0].solver.text if run[0].solver else ""
-        origin = str(self.path) + (f" (finetuned from {run[0].weights})" if run[0].weights else "")
         return RunRecord(
             uid=str(uuid.uuid5(_NAMESPACE, f"{run[0].first}\n{first}")),
             source="imported",
-            origin=origin,
-            framework=Framework("Caffe", UNKNOWN, "GPU" if session.gpu else "CPU"),
+            origin=f"{self.path} ({'; '.join(trained.remarks)})" if trained.remarks else str(self.path),
+            framework=_framework(run, message),
             task_type=task_type(solver),
-            dataset=self._dataset(solver, opened),
-            network=replace(network(solver, opened), parameters=_parameters(solver.train, session)),
-            policy=PolicyRecord.of(policy),
+            dataset=self._dataset(trained),
+            network=_network(trained),
+            policy=PolicyRecord.of(trained.policy.policy),
             solver=solver_settings(solver),
             seed=caffe_seed(int(message.random_seed)) if message.random_seed >= 0 else None,
             max_iter=message.max_iter,
             test_interval=message.test_interval or None,
             epoch=solver.epoch,
             machine=None,
-            started=began,
-            ended=self._seconds(session.last),
+            started=run[0].began,
+            ended=max(session.ended for session in run),
             status=status,
             reason=reason,
-            measurements=self._measurements(run, solver, policy),
+            measurements=_measurements(run, trained),
+            start=start_of(run[0], message, trained.nets[0], self.path.parent, self.messages, self.say),
+            layers="stock",
+            head=solver.tests[0].head.name if solver.tests and solver.tests[0].head else None,
         )
 
-    def _policy(self, session: Session, solver: Solver) -> Policy:
-        message = solver.message
-        try:
-            policy = from_caffe(
-                message.lr_policy,
-                base_lr=shortest(message.base_lr),
-                gamma=shortest(message.gamma),
-                power=shortest(message.power),
-                stepsize=message.stepsize or None,
-                stepvalue=list(message.stepvalue),
-                max_iter=message.max_iter,
+    def _trained(self, run: list[Session]) -> _Trained:
+        """What was trained, and by which policy.
+
+        Raises:
+            InputError: the log does not tell it.
+        """
+        session = run[-1]
+        message = self._solver_message(session)
+        if message.max_iter < 1:
+            what = "max_iter is missing in the solver"
+            if message.HasField("max_iter"):
+                what = f"no training in it: max_iter is {message.max_iter}, with which Caffe only tests"
+            raise InputError(f"{self.path}:{session.line}: {what}")
+        if session.solver is None:
+            self._correct_length(session, message)
+        policy = self._policy(run, message)
+        folders = [self.path.parent, *([self.given.parent] if self.given else [])]
+        nets = NetReader(self.messages, folders).nets(session, message)
+        if not nets:
+            raise InputError(f"{self.path}:{session.line}: the training that begins here prints no net")
+        remarks = [*([policy.remark] if policy.remark else []), *self._remarks(nets, message)]
+        for remark in remarks:
+            self.say(remark)
+        train, *tests = nets
+        test_nets = [
+            TestNet(test.net, self._source(test, session, passing=True), passes, _heads(test))
+            for test, passes in zip(tests, message.test_iter)
+        ]
+        source = self._source(train, session)
+        return _Trained(Solver(self.path, message, {}, train.net, source, test_nets), nets, policy, remarks)
+
+    def _correct_length(self, session: Session, message: Any) -> None:
+        """A solver file may have been edited since: a training that ended had the length that it reached."""
+        seldom = max(message.display, message.test_interval)  # iterations between two lines of the log
+        if session.done and not session.stopped and not 0 <= message.max_iter - session.reached <= seldom:
+            self.say(
+                f"the training ended at iteration {session.reached}, and the solver's file has max_iter "
+                f"{message.max_iter}; stored as one of {session.reached}"
             )
-            policy.bind(message.max_iter)
-            return policy
+            message.max_iter = session.reached
+
+    def _policy(self, run: list[Session], message: Any) -> Found:
+        lrs = {t: lr for session in run for t, lr in session.lrs.items() if math.isfinite(lr)}
+        try:
+            return find_policy(message, fields_of(run[-1].solver, message), lrs)
         except PolicyError as error:
-            raise InputError(f"{self.path}:{session.line}: {error}") from error
+            raise InputError(f"{self.path}:{run[-1].line}: {error}") from error
 
     # -- solver and nets ------------------------------------------------------------------------
 
-    def _solver(self, session: Session) -> tuple[Solver, Opened]:
-        """The solver as far as the log tells it, and the shapes."""
-        message = self._solver_message(session)
-        nets = self._nets(session, message)
-        if not nets:
-            raise InputError(f"{self.path}:{session.line}: the training that begins here prints no net")
-        train, *tests = nets
-        test_nets = [
-            TestNet(net, self._source(net, session), passes, find_heads(net))
-            for net, passes in zip(tests, message.test_iter)
-        ]
-        shapes = [_blobs(net, session) for net in tests]
-        solver = Solver(self.path, message, {}, train, self._source(train, session), test_nets)
-        known = all(t.head is None or t.head.scores in s for t, s in zip(test_nets, shapes))
-        return solver, Opened(0, [], shapes if known else [])
-
     def _solver_message(self, session: Session) -> Any:
         if session.solver is not None:
-            return self._parse("SolverParameter", session.solver)
-        beside = self.path.with_name("solver.prototxt")
-        file = self.solver or (beside if beside.is_file() else None)
-        if file is None:
-            raise InputError(
-                f"{self.path}:{session.line}: the beginning of the log, with the solver's parameters, is "
-                f"missing, and there is no {beside}; name the solver"
+            parsed = parse(self.messages, "SolverParameter", session.solver)
+        else:
+            beside = self.path.with_name("solver.prototxt")
+            file = self.given or (beside if beside.is_file() else None)
+            if file is None:
+                raise InputError(
+                    f"{self.path}:{session.line}: the beginning of the log, with the solver's parameters, is "
+                    f"missing, and there is no {beside}; name the solver with --solver FILE"
+                )
+            parsed = parse_file(self.messages, "SolverParameter", file)
+        if parsed.damaged and not parsed.message.max_iter:
+            number, text = parsed.damaged[0]
+            raise InputError(f"{self.path}:{number}: SolverParameter cannot be read: {text!r}")
+        for number, text in parsed.damaged:
+            self.say(f"line {number} of the solver cannot be read and is left out: {text!r}")
+        if parsed.forks:
+            names = ", ".join(dict.fromkeys(what for _, what in parsed.forks))
+            self.say(f"the solver has what this Caffe does not know: {names}")
+        return parsed.message
+
+    def _remarks(self, nets: list[LogNet], message: Any) -> list[str]:
+        """What is not as it should be with the nets."""
+        train = nets[0]
+        file = message.net or message.train_net or "the net's file"
+        remarks = []
+        if train.partial:
+            what = "is not in the log" if train.parsed is None else "is only in part in the log"
+            if train.parsed is not None and train.parsed.damaged:
+                number, text = train.parsed.damaged[0]
+                what = f"cannot be read at line {number} ({text[:40]!r})"
+            remarks.append(
+                f"the net's text {what}, and {file} is not at hand or another net; stored as partial"
             )
-        return self.messages.read_text("SolverParameter", file)
+        elif train.file is not None and train.parsed is not None and not train.parsed.whole:
+            remarks.append(f"the net's text is only in part in the log; the net is that of {train.file}")
+        forks = [what for net in nets if net.parsed for _, what in net.parsed.forks]
+        if forks:
+            names = ", ".join(list(dict.fromkeys(forks))[:5])
+            remarks.append(f"left out of the net, as this Caffe does not know it: {names}")
+        return remarks
 
-    def _nets(self, session: Session, message: Any) -> list[PhaseNet]:
-        """The training net, then the test nets, from the log, else from the solver's net file."""
-        if session.nets:
-            found = [self._printed_net(net) for net in session.nets]
-            return sorted(found, key=lambda net: net.phase != PHASES[0])
-        if not message.net:
-            return []
-        # DIGITS starts Caffe in the job's folder.
-        near = self.path.with_name(Path(message.net).name)
-        file = near if near.is_file() else Path(message.net)
-        net = self.messages.read_text("NetParameter", file)
-        return [
-            PhaseNet(f"{phase} net", str(file), phase, net.name, phase_layers(net, phase, 0, frozenset()))
-            for phase in PHASES
-        ]
+    def _source(self, net: LogNet, session: Session, passing: bool = False) -> Source | None:
+        """The data layer as the log tells it; with the number of samples where the data is still there.
 
-    def _printed_net(self, text: NetText) -> PhaseNet:
-        net = self._parse("NetParameter", text)
-        if net.layers:
-            raise InputError(f"{self.path}:{text.line}: this net is in the format of 2014, which is not read")
-        return PhaseNet("net", f"{self.path}:{text.line}", text.phase, net.name, tuple(net.layer))
-
-    def _parse(self, name: str, block: Block) -> Any:
-        message = self.messages.new(name)
-        try:
-            # A fork's own fields are left out: they are not known here.
-            text_format.Parse(block.text, message, allow_unknown_field=True)
-        except text_format.ParseError as error:
-            place = re.match(r"(\d+):\d+ : ", str(error))
-            line = block.line + (int(place[1]) - 1 if place else 0)
-            what = str(error)[place.end() :] if place else str(error)
-            raise InputError(f"{self.path}:{line}: {name} cannot be read: {what}") from error
-        return message
-
-    def _source(self, net: PhaseNet, session: Session) -> Source | None:
-        """The data layer as the log tells it; with the number of samples where the data is still there."""
-        layer = next((layer for layer in net.layers if not layer.bottom and layer.top), None)
+        Args:
+            passing: for a test net, whose batch is that of one GPU, except in NVCaffe.
+        """
+        layer = next((layer for layer in net.net.layers if not layer.bottom and layer.top), None)
         if layer is None:
             return None
-        shape = _blobs(net, session).get(layer.top[0], [])
+        shape = net.shapes.get(layer.top[0], [])
         path = _data_path(layer)
-        samples = None
+        samples, known = None, None
         if path and Path(path).exists():
             try:
-                source = find_source(net, self.messages)
+                source = find_source(net.net, self.messages)
             except InputError:
                 source = None
-            if source and list(source.shape or ()) == shape[1:]:
-                samples = source.samples
-        batch = shape[0] if shape else layer.data_param.batch_size
+            if source and (not shape or list(source.shape or ()) == shape[1:]):
+                samples, known = source.samples, source.shape
+        if len(shape) == 4:
+            known = (shape[1], shape[2], shape[3])
         place = path if path and samples is not None else os.devnull  # where nothing is looked up
-        known = (shape[1], shape[2], shape[3]) if len(shape) == 4 else None
+        # What is printed is the batch of one GPU; NVCaffe divides that of the file.
+        batch = shape[0] if shape else layer.data_param.batch_size
+        divided = session.nvcaffe and not shape and net.parsed is None
+        if session.gpus > 1 and not divided and (session.nvcaffe or not passing):
+            batch *= session.gpus
         return Source(layer.name, place, batch, samples, known, False)
 
-    def _dataset(self, solver: Solver, opened: Opened) -> Dataset:
+    def _dataset(self, trained: _Trained) -> Dataset:
         """With a digest only where all of the data is there."""
-        found = dataset(solver, opened)
+        solver = trained.solver
+        shapes = [net.shapes or _scores_shape(test) for net, test in zip(trained.nets[1:], solver.tests)]
+        told = all(test.head is None or test.head.scores in s for test, s in zip(solver.tests, shapes))
+        opened = Opened(0, [], shapes if told else [], train_shapes=trained.nets[0].shapes)
+        try:
+            found = dataset(solver, opened)
+        except InputError:
+            found = dataset(replace(solver, train=PhaseNet("", "", "", "", ()), tests=[]), opened)
         sources = [solver.source, *(test.source for test in solver.tests)]
         whole = all(source is not None and source.samples is not None for source in sources)
         layer = next((layer for layer in solver.train.layers if not layer.bottom and layer.top), None)
@@ -259,54 +357,36 @@ class _Reader:
             name = path.parent.name
         return replace(found, name=name, digest=found.digest if whole else None)
 
-    # -- tests ----------------------------------------------------------------------------------
 
-    def _measurements(self, run: list[Session], solver: Solver, policy: Policy) -> list[Measurement]:
-        found: dict[tuple[int, int], Measurement] = {}
-        losses: dict[int, float] = {}
-        lrs: dict[int, float] = {}
-        before = 0.0  # seconds in earlier sessions
-        whole = {net: max(len(t.outputs) for s in run for t in s.tests if t.net == net) for net in _nets(run)}
-        lost = _lost(run)
-        bound = policy.bind(solver.message.max_iter)
-        for session in run:
-            for kept in (losses, lrs):
-                for iteration in [t for t in kept if t >= session.start and session.resumed]:
-                    del kept[iteration]
-            for key in [key for key in found if key[0] > session.start and session.resumed]:
-                del found[key]
-            losses.update(session.losses)
-            lrs.update(session.lrs)
-            began = self._seconds(session.first)
-            for test in session.tests:
-                if not 0 < len(test.outputs) == whole[test.net]:  # cut short
-                    continue
-                seconds = before + self._seconds(test.stamp) - began
-                lr = lrs.get(test.iteration, float(bound(test.iteration)))
-                found[test.iteration, test.net] = _measurement(test, solver, lr, seconds, lost)
-            before += self._seconds(session.last) - began
-        ordered = [found[key] for key in sorted(found)]
-        return _with_train_losses(ordered, losses)
-
-    def _seconds(self, stamp: str) -> float:
-        """Seconds since 1970 of "1124 21:04:52.367612", or with a year, and what may follow."""
-        date, clock = stamp.split()[:2]
-        if len(date) == 4:
-            date = f"{self.year}{date}"
-        try:
-            return datetime.strptime(f"{date} {clock[:15]}", "%Y%m%d %H:%M:%S.%f").timestamp()
-        except ValueError as error:
-            raise InputError(f"{self.path}: {stamp!r} is not a time") from error
+def _framework(run: list[Session], message: Any) -> Framework:
+    gpu = any(session.gpus for session in run) or "solver_mode: GPU" in (
+        run[-1].solver.text if run[-1].solver else ""
+    )
+    return Framework("Caffe", run[-1].version or UNKNOWN, "GPU" if gpu else "CPU")
 
 
-def _nets(run: list[Session]) -> set[int]:
-    """Numbers of the test nets."""
-    return {test.net for session in run for test in session.tests}
+def _network(trained: _Trained) -> Network:
+    train = trained.nets[0]
+    found = replace(network(trained.solver, Opened(0, [], [])), parameters=parameters(train))
+    if not train.partial:
+        return found
+    told = digest(["partial", canonical_net(train.net), train.wiring])
+    return replace(found, name=f"{train.net.name or UNKNOWN}{PARTIAL}", digest=told)
 
 
-def _lost(run: list[Session]) -> int | None:
-    """The first iteration whose displayed loss is not a number."""
-    return next((t for session in run for t, loss in session.losses if not math.isfinite(loss)), None)
+def _heads(net: LogNet) -> tuple[Head, ...]:
+    if not net.partial:
+        return find_heads(net.net)
+    # The losses are not all known, and one that is may be an auxiliary head's.
+    return find_heads(replace(net.net, layers=tuple(net.net.of_type("Accuracy"))))
+
+
+def _scores_shape(test: TestNet) -> dict[str, list[int]]:
+    """The shape of the scores, worked out from the layer that makes them, where nothing was printed."""
+    layer = test.net.producer(test.head.scores) if test.head else None
+    if layer is None or layer.type != "InnerProduct" or layer.inner_product_param.axis != 1:
+        return {}
+    return {layer.top[0]: [0, layer.inner_product_param.num_output]}
 
 
 def _status(run: list[Session], max_iter: int) -> tuple[str, str | None]:
@@ -314,23 +394,88 @@ def _status(run: list[Session], max_iter: int) -> tuple[str, str | None]:
     lost = _lost(run)
     if lost is not None:
         return "diverged", f"the loss is not a number at iteration {lost}"
-    if last.stopped:
+    if last.stopped and last.reached < max_iter:
         return "stopped", f"stopped early, at iteration {last.reached} or later"
-    if last.done:
+    if last.done or last.stopped:
         return "finished", None
     if last.fatal is not None:
         return "failed", last.fatal
     return "failed", f"the log ends at iteration {last.reached} of {max_iter}"
 
 
+def _lost(run: list[Session]) -> int | None:
+    """The iteration from which on no loss is a number; None where one is at the end.
+
+    A loss averaged over average_loss iterations never recovers from one that was infinite, so it counts less
+    than the losses of one iteration and those of tests.
+    """
+    averaged, test, own = range(3)  # their order within an iteration
+    told: list[tuple[int, int, bool]] = []
+    for session in run:
+        if session.resumed is not None:
+            told = [item for item in told if item[0] < session.start]
+        told += [(loss.iteration, own if loss.parts else averaged, loss.finite) for loss in session.losses]
+        for passed in session.tests:
+            losses = [loss for _, loss in passed.outputs.values() if loss is not None]
+            if losses:
+                told.append((passed.iteration, test, all(map(math.isfinite, losses))))
+    lost = None
+    for iteration, _, finite in sorted(told):
+        lost = None if finite else iteration if lost is None else lost
+    return lost
+
+
+# -- tests ------------------------------------------------------------------------------------------
+
+
+def _measurements(run: list[Session], trained: _Trained) -> list[Measurement]:
+    """The tests of a run, each once: a resumed session repeats what came after its snapshot."""
+    found: dict[tuple[int, int], Measurement] = {}
+    losses: dict[int, float] = {}
+    before = 0.0  # seconds in earlier sessions
+    lost = _lost(run)
+    expected = _expected(run)
+    lrs = {t: lr for session in run for t, lr in session.lrs.items() if t not in trained.policy.wrong}
+    for session in run:
+        if session.resumed is not None:
+            losses = {t: loss for t, loss in losses.items() if t < session.start}
+            found = {key: m for key, m in found.items() if key[0] <= session.start}
+        losses.update((loss.iteration, loss.value) for loss in session.losses)
+        for test in session.tests:
+            last = test is session.tests[-1] and not session.done
+            if not test.outputs or (last and test.outputs.keys() != expected[test.net].keys()):  # cut short
+                continue
+            seconds = before + max(0.0, test.at - session.began)
+            lr = lrs.get(test.iteration, float(trained.policy.policy(test.iteration)))
+            measured = _measurement(test, expected[test.net], trained.solver, lr, seconds, lost)
+            found[test.iteration, test.net] = measured
+        before += session.ended - session.began
+    return _with_train_losses([found[key] for key in sorted(found)], losses)
+
+
+def _expected(run: list[Session]) -> dict[int, dict[str, bool]]:
+    """For each test net the names of its outputs, and whether they are losses."""
+    names: dict[int, dict[str, bool]] = {}
+    for test in (test for session in run for test in session.tests):
+        of_net = names.setdefault(test.net, {})
+        for name, (_, loss) in test.outputs.items():
+            of_net[name] = of_net.get(name, False) or loss is not None
+    return names
+
+
 def _measurement(
-    test: PrintedTest, solver: Solver, lr: float, seconds: float, lost_at: int | None
+    test: PrintedTest,
+    expected: dict[str, bool],
+    solver: Solver,
+    lr: float,
+    seconds: float,
+    lost_at: int | None,
 ) -> Measurement:
-    """Without the training loss."""
-    losses = [loss for _, loss in test.outputs.values() if loss is not None]
-    test_loss = math.fsum(losses) if losses else None
-    lost = test_loss is not None and not math.isfinite(test_loss)
-    lost = lost or (lost_at is not None and test.iteration > lost_at)
+    """Without the training loss. The test loss is the sum of all losses, or None where one is missing."""
+    losses = [test.outputs.get(name, (0.0, None))[1] for name, is_loss in expected.items() if is_loss]
+    known = [loss for loss in losses if loss is not None]
+    test_loss = math.fsum(known) if known and len(known) == len(losses) else None
+    lost = not all(map(math.isfinite, known)) or (lost_at is not None and test.iteration > lost_at)
     top1, top5 = (None if lost else _accuracy(test, solver, k) for k in (1, 5))
     net = solver.tests[test.net] if test.net < len(solver.tests) else None
     return Measurement(
@@ -347,35 +492,46 @@ def _measurement(
         seconds=round(seconds, 3),
         samples=net.passes * net.source.batch if net and net.source else 0,
         net=test.net,
+        outputs={name: value for name, (value, _) in test.outputs.items() if math.isfinite(value)},
     )
 
 
 def _accuracy(test: PrintedTest, solver: Solver, top_k: int) -> float | None:
-    """In percent, of the last Accuracy layer with this top_k: the main one, where there are more."""
+    """In percent, of the Accuracy layer with this top_k that reads the head's scores.
+
+    Where none does, because they go through a Softmax first, it is the last one: the main one, where there
+    are more.
+    """
     if test.net >= len(solver.tests):
         return None
-    layers = solver.tests[test.net].net.of_type("Accuracy")
-    names = [layer.top[0] for layer in layers if layer.top and layer.accuracy_param.top_k == top_k]
-    values = [test.outputs[name][0] for name in names if name in test.outputs]
-    return round(100 * values[-1], 6) if values and 0 <= values[-1] <= 1 else None
+    tested = solver.tests[test.net]
+    layers = [layer for layer in tested.net.of_type("Accuracy") if layer.accuracy_param.top_k == top_k]
+    shown = [layer for layer in layers if layer.top and layer.top[0] in test.outputs]
+    heads = [layer for layer in shown if tested.head and layer.bottom[0] == tested.head.scores]
+    if not shown:
+        return None
+    value, _ = test.outputs[(heads or shown)[-1].top[0]]
+    return round(100 * value, 6) if 0 <= value <= 1 else None
 
 
 def _with_train_losses(measurements: list[Measurement], losses: dict[int, float]) -> list[Measurement]:
     """train_loss: the mean of the losses displayed from the previous test's iteration on."""
     done = []
-    previous, current = 0, 0
+    displayed = deque(sorted(losses.items()))
+    current = 0
+    mean = None
     for measurement in measurements:
         if measurement.iteration != current:
-            previous, current = current, measurement.iteration
-        shown = [loss for t, loss in losses.items() if previous <= t < current and math.isfinite(loss)]
-        mean = math.fsum(shown) / len(shown) if shown else None
+            current = measurement.iteration
+            shown = []
+            while displayed and displayed[0][0] < current:
+                shown.append(displayed.popleft()[1])
+            finite = [loss for loss in shown if math.isfinite(loss)]
+            mean = math.fsum(finite) / len(finite) if finite else None
         test = measurement.test_loss
         ld = test - mean if test is not None and mean is not None else None
         done.append(replace(measurement, train_loss=mean, ld=ld))
     return done
-
-
-# -- nets -------------------------------------------------------------------------------------------
 
 
 def _data_path(layer: Any) -> str | None:
@@ -383,54 +539,3 @@ def _data_path(layer: Any) -> str | None:
         if layer.HasField(name):
             return str(getattr(layer, name).source)
     return None
-
-
-def _blobs(net: PhaseNet, session: Session) -> dict[str, list[int]]:
-    """The shape of every blob of a printed net."""
-    text = next((t for t in session.nets if net.origin.endswith(f":{t.line}")), None)
-    shapes: dict[str, list[int]] = {}
-    for layer in net.layers if text else ():
-        assert text is not None
-        shapes.update(zip(layer.top, text.shapes.get(layer.name, [])))
-    return shapes
-
-
-# Layers without anything to learn that nets commonly have; another type makes the number unknown.
-_NOTHING_TO_LEARN = (
-    "Accuracy", "ArgMax", "AbsVal", "BatchNorm", "BNLL", "Concat", "ContrastiveLoss", "Crop", "Data",
-    "Dropout", "ELU", "Eltwise", "EuclideanLoss", "Exp", "Flatten", "HDF5Data", "HingeLoss", "ImageData",
-    "InfogainLoss", "Input", "LRN", "Log", "MVN", "MultinomialLogisticLoss", "Pooling", "Power", "ReLU",
-    "Reduction", "Reshape", "Sigmoid", "SigmoidCrossEntropyLoss", "Silence", "Slice", "Softmax",
-    "SoftmaxWithLoss", "Split", "TanH", "Threshold", "Tile",
-)  # fmt: skip
-
-
-def _parameters(net: PhaseNet, session: Session) -> int | None:
-    """The number of learnable parameters, worked out from the printed shapes; None where that cannot be."""
-    shapes = _blobs(net, session)
-    total = 0
-    for layer in net.layers:
-        if layer.type in _NOTHING_TO_LEARN:
-            continue
-        bottom = shapes.get(layer.bottom[0]) if layer.bottom else None
-        shared = any(spec.name for spec in layer.param)
-        if bottom is None or shared or layer.type not in (*WEIGHTED, "Scale"):
-            return None
-        total += _layer_parameters(layer, bottom)
-    return total
-
-
-def _layer_parameters(layer: Any, bottom: list[int]) -> int:
-    if layer.type == "InnerProduct":
-        p = layer.inner_product_param
-        return int(p.num_output * (math.prod(bottom[p.axis :]) + p.bias_term))
-    if layer.type == "Scale":
-        p = layer.scale_param
-        if len(layer.bottom) > 1:
-            return 0
-        end = len(bottom) if p.num_axes == -1 else p.axis + p.num_axes
-        return math.prod(bottom[p.axis : end]) * (1 + int(p.bias_term))
-    p = layer.convolution_param
-    sizes = list(p.kernel_size) or [p.kernel_h, p.kernel_w]
-    kernel = math.prod(sizes if len(sizes) > 1 else sizes * (len(bottom) - 2))
-    return int(p.num_output * bottom[1] // p.group * kernel + p.num_output * p.bias_term)

@@ -13,6 +13,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection, RowMapping
 
 from lrbench_caffe.database import schema
+from lrbench_caffe.database.completing import completed
 from lrbench_caffe.database.errors import ConflictError, RecordError, UnknownRun
 from lrbench_caffe.database.rows import (
     MEASURED,
@@ -21,6 +22,8 @@ from lrbench_caffe.database.rows import (
     Known,
     insert,
     read_measurements,
+    run_from_row,
+    select_runs,
     start_from_row,
     start_values,
     store_parts,
@@ -91,6 +94,7 @@ def put(connection: Connection, records: Sequence[RunRecord]) -> list[bool]:
     for overwrite, measurements in pending.measurements.items():
         _write_measurements(connection, measurements, overwrite)
     refresh(connection, pending.groups, pending.changed)
+    _remove_unused(connection, pending.replaced)
     return new
 
 
@@ -100,11 +104,13 @@ class _Pending:
 
     Attributes:
         known: the ids of parts that were looked up.
+        replaced: runs as they were, whose parts may have been replaced.
         groups: whose summaries change; changed: the runs that are the reason.
         measurements: to be stored, with their runs' ids: those that replace others, and those that do not.
     """
 
     known: Known = field(default_factory=dict)
+    replaced: list[RowMapping] = field(default_factory=list)
     groups: set[Group] = field(default_factory=set)
     changed: set[int] = field(default_factory=set)
     measurements: dict[bool, list[tuple[int, Measurement]]] = field(
@@ -115,6 +121,8 @@ class _Pending:
 def _put(connection: Connection, record: RunRecord, pending: _Pending) -> bool:
     values = _run_values(connection, record, pending.known)
     fresh, stored = _claim(connection, values)
+    if not fresh and record.source == stored["source"] == "imported":
+        return _complete(connection, stored, record, pending)
     _check_same(stored, values)
     told = _settle_start(stored, values)
     later = not fresh and _is_later(stored, values)
@@ -135,6 +143,33 @@ def _put(connection: Connection, record: RunRecord, pending: _Pending) -> bool:
         pending.changed.add(stored["id"])
         return True
     return False
+
+
+def _complete(connection: Connection, stored: RowMapping, record: RunRecord, pending: _Pending) -> bool:
+    """Store what a log that comes in again adds to its run; whether that is anything.
+
+    Everything of it may be known better this time: the task, where the data is at hand, and the policy, where
+    the log has grown.
+    """
+    row = connection.execute(select_runs().where(schema.run.c.id == stored["id"])).mappings().one()
+    before = run_from_row(row, _measurements(connection, stored["id"]))
+    after = completed(before, record)
+    values = _run_values(connection, after, pending.known)
+    old = {_row(m) for m in before.measurements}
+    tests = [m for m in after.measurements if _row(m) not in old]
+    if not tests and all(stored[name] == value for name, value in values.items() if name != "origin"):
+        return False
+    connection.execute(update(schema.run).where(schema.run.c.id == stored["id"]).values(**values))
+    pending.measurements[True] += [(stored["id"], m) for m in tests]
+    pending.groups.update((_group(stored), _group(values)))
+    pending.changed.add(stored["id"])
+    pending.replaced.append(stored)
+    return True
+
+
+def _row(measurement: Measurement) -> str:
+    """What is stored of a measurement, to compare it with another one."""
+    return repr([getattr(measurement, name) for name in MEASURED])
 
 
 def _is_later(stored: RowMapping, values: dict[str, Any]) -> bool:

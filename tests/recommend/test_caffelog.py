@@ -17,26 +17,8 @@ from lrbench_caffe.prototxt.messages import Messages
 from lrbench_caffe.records import RunRecord
 from lrbench_caffe.task import open_task
 from tests.caffe import nets
-from tests.caffe.harness import Workspace
 
 PATIENT = {"max_iter": 200, "snapshot": 100}
-
-
-@pytest.fixture(scope="module")
-def ran(shared_workspace: Workspace) -> Workspace:
-    """A folder with a.log, a whole training, and b.log, the same resumed from iteration 100."""
-    shared_workspace.write("solver.prototxt", nets.solver(**PATIENT))
-    done = shared_workspace.caffe("train", "--solver=solver.prototxt").succeeded()
-    shared_workspace.write("a.log", done.err)
-    done = shared_workspace.caffe("train", "--solver=solver.prototxt", "--snapshot=tiny_iter_100.solverstate")
-    shared_workspace.write("b.log", done.succeeded().err)
-    return shared_workspace
-
-
-@pytest.fixture
-def log(ran: Workspace, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.chdir(ran.path)  # where the data is, as the log names it
-    return (ran.path / "a.log").read_text()
 
 
 def one(path: Path, text: str, messages: Messages) -> RunRecord:
@@ -68,9 +50,9 @@ def test_the_log_of_a_run_of_ours_is_no_log_of_caffe_train(tmp_path, messages):
 # -- a whole training -------------------------------------------------------------------------------
 
 
-def test_what_was_trained(log, ran, tmp_path, messages):
+def test_what_was_trained(log, trained, tmp_path, messages):
     record = one(tmp_path, log, messages)
-    solver, task = open_task(ran.path / "solver.prototxt")
+    solver, task = open_task(trained.path / "solver.prototxt")
     assert record.dataset == task.dataset
     assert record.network == task.network
     assert record.task_type == "classification"
@@ -134,8 +116,8 @@ def test_importing_twice_adds_nothing(log, tmp_path, messages):
 # -- what happens to logs ---------------------------------------------------------------------------
 
 
-def test_a_resumed_training_is_one_run(log, ran, tmp_path, messages):
-    resumed = (ran.path / "b.log").read_text()
+def test_a_resumed_training_is_one_run(log, trained, tmp_path, messages):
+    resumed = (trained.path / "b.log").read_text()
     cut = log[: log.index("Iteration 150, Testing")].rpartition("\n")[0] + "\n"
     record = one(tmp_path, cut + resumed, messages)
     assert record.uid == one(tmp_path, log, messages).uid
@@ -145,14 +127,15 @@ def test_a_resumed_training_is_one_run(log, ran, tmp_path, messages):
     assert seconds == sorted(seconds)
 
 
-def test_a_resumed_training_without_its_beginning(ran, tmp_path, messages, monkeypatch):
-    monkeypatch.chdir(ran.path)
-    record = one(tmp_path, (ran.path / "b.log").read_text(), messages)
+def test_a_resumed_training_without_its_beginning(trained, tmp_path, messages, monkeypatch):
+    monkeypatch.chdir(trained.path)
+    record = one(tmp_path, (trained.path / "b.log").read_text(), messages)
     assert [m.iteration for m in record.measurements] == [100, 150, 200]  # Caffe tests when it resumes
 
 
 def test_two_trainings_in_one_log(log, tmp_path, messages):
     other = re.sub(r"(\d\d:\d\d:\d\d\.)\d(\d+)", r"\g<1>9\2", log.replace("base_lr: 0.05", "base_lr: 0.02"))
+    other = re.sub(r"lr = (\S+)", lambda lr: f"lr = {float(lr[1]) * 0.4:.6g}", other)
     records = all_of(tmp_path, log + other, messages)
     assert [r.policy.params["k0"] for r in records] == [0.05, 0.02]
     assert len({r.uid for r in records}) == 2
@@ -208,11 +191,11 @@ def test_a_failed_check(log, tmp_path, messages):
     assert (record.status, record.reason) == ("failed", "Check failed: error == cudaSuccess (2 vs. 0)")
 
 
-def test_a_training_that_diverges(ran, tmp_path, messages, monkeypatch):
+def test_a_training_that_diverges(trained, tmp_path, messages, monkeypatch):
     """Where the scores are not numbers, Caffe counts every sample as correct; that is no Top-1 of 100 %."""
-    monkeypatch.chdir(ran.path)
-    ran.write("wild.prototxt", nets.solver(base_lr="1e6", snapshot_prefix='"wild"'))
-    text = ran.caffe("train", "--solver=wild.prototxt").err
+    monkeypatch.chdir(trained.path)
+    trained.write("wild.prototxt", nets.solver(base_lr="1e6", snapshot_prefix='"wild"'))
+    text = trained.caffe("train", "--solver=wild.prototxt").err
     assert "accuracy = 1\n" in text and "nan" in text
     record = one(tmp_path, text, messages)
     assert record.status == "diverged"
@@ -299,15 +282,11 @@ def test_a_broken_solver_names_its_line(log, tmp_path, messages):
         all_of(tmp_path, log.replace("max_iter: 200", "max_iter: many"), messages)
 
 
-def test_a_wrong_number_names_its_line(log, tmp_path, messages):
-    line = 1 + log[: log.index("accuracy = ")].count("\n")
-    with pytest.raises(InputError, match=rf"x\.log:{line}: 'O\.1' is not a number"):
-        all_of(tmp_path, re.sub(r"accuracy = \S+", "accuracy = O.1", log, count=1), messages)
-
-
 def test_an_lr_policy_that_is_not_known(log, tmp_path, messages):
+    """Nothing tells the LRs then."""
+    text = re.sub(r"(?m)^.*, lr = .*\n", "", log.replace('lr_policy: "inv"', 'lr_policy: "warmup"'))
     with pytest.raises(InputError, match=r"x\.log:\d+: unknown lr_policy 'warmup'"):
-        all_of(tmp_path, log.replace('lr_policy: "inv"', 'lr_policy: "warmup"'), messages)
+        all_of(tmp_path, text, messages)
 
 
 @pytest.mark.parametrize("instead", ["max_iter: 0", ""])
