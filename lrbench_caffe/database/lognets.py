@@ -39,12 +39,14 @@ class Parsed:
         message: the protobuf message.
         forks: what this Caffe does not know: (line, what).
         damaged: lines that cannot be read: (line, text).
+        doubtful: places of the layers that such lines belong to, among the layers of the message.
         cut: whether its end is missing.
     """
 
     message: Any
     forks: list[tuple[int, str]] = field(default_factory=list)
     damaged: list[tuple[int, str]] = field(default_factory=list)
+    doubtful: set[int] = field(default_factory=set)
     cut: bool = False
 
     @property
@@ -86,11 +88,14 @@ def _merge(part: list[tuple[int, str]], parsed: Parsed) -> None:
     """Add a field to the message, without what this Caffe does not know and without damaged lines."""
     lines = list(part)
     known: Any = type(parsed.message)()
+    damaged = len(parsed.damaged)
     strict = True
     for _ in range(_REPAIRS):
         known.Clear()
         try:
             text_format.Parse("\n".join(text for _, text in lines), known, allow_unknown_field=not strict)
+            if len(parsed.damaged) > damaged and part[0][1].startswith("layer"):
+                parsed.doubtful.add(len(parsed.message.layer))
             parsed.message.MergeFrom(known)
             return
         except text_format.ParseError as error:
@@ -208,7 +213,7 @@ class NetReader:
         if parsed is None or not parsed.whole or any(layer.type == "BatchNorm" for layer in layers):
             for path in self._places(file):
                 name, whole = self._of_file(path, text.phase, state)
-                if whole and _agree(layers, whole, parsed is not None and parsed.whole, text):
+                if whole and _agree(layers, whole, parsed, text):
                     net = PhaseNet(title, str(path), text.phase, name, whole)
                     return LogNet(net, shapes or _shapes(text, whole), None, parsed, path)
         name = parsed.message.name if parsed else ""
@@ -269,14 +274,19 @@ class NetReader:
         return [layer for _, _, layer in sorted(found, key=lambda item: item[:2])]
 
 
-def _agree(printed: tuple[Any, ...], file: tuple[Any, ...], whole: bool, text: NetText) -> bool:
+def _agree(printed: tuple[Any, ...], file: tuple[Any, ...], parsed: Parsed | None, text: NetText) -> bool:
     """Whether a file's net is the one that was printed, as far as it was, and set up."""
-    if len(printed) > len(file) or (whole and len(printed) != len(file)):
-        return False
-    if not all(map(_same_layer, printed, file)):
-        return False
-    made = [name for name in text.shapes if not name.endswith("_split")]
-    return not made or whole or set(made) == {layer.name for layer in file}
+    if parsed is not None and parsed.whole:
+        return len(printed) == len(file) and all(map(_same_layer, printed, file))
+    doubtful = parsed.doubtful if parsed is not None else set()
+    sure = [layer for place, layer in enumerate(printed) if place not in doubtful]
+    if parsed is not None and parsed.damaged:
+        left = iter(file)
+        agree = all(any(_same_layer(layer, other) for other in left) for layer in sure)
+    else:
+        agree = len(printed) <= len(file) and all(map(_same_layer, printed, file))
+    made = {name for name in text.shapes if not name.endswith("_split")}
+    return agree and (not made or made == {layer.name for layer in file})
 
 
 def _same_layer(one: Any, other: Any) -> bool:

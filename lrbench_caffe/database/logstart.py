@@ -38,7 +38,8 @@ def start_of(
         start = _snapshot(session, folder, messages)
         say(f"the log begins when the training was resumed; its start is {start}, and not from scratch")
         return start
-    names = [name for text in session.weights for name in text.split(",") if name]
+    # They are named again for each test net.
+    names = list(dict.fromkeys(name for text in session.weights for name in text.split(",") if name))
     if names or session.copied:
         return _weights(names, net, folder, messages)
     shown = [loss.iteration for loss in session.losses]
