@@ -126,13 +126,16 @@ class Measurement:
 def best(measurements: Sequence[Measurement]) -> Measurement | None:
     """The first measurement with the highest Top-1 (the paper's #Iterations is its iteration).
 
-    Where there is no Top-1, because the net does not classify: the first with the lowest test loss.
+    Where there is no Top-1, because the net does not classify: the first with the lowest test loss. Where
+    there is no loss either: the last one that has outputs.
     """
     rated = [m for m in measurements if m.top1 is not None]
     if rated:
         return max(rated, key=lambda m: m.top1 or 0.0)
     tested = [m for m in measurements if m.test_loss is not None and np.isfinite(m.test_loss)]
-    return min(tested, key=lambda m: m.test_loss or 0.0, default=None)
+    if tested:
+        return min(tested, key=lambda m: m.test_loss or 0.0)
+    return next((m for m in reversed(measurements) if m.outputs), None)
 
 
 def scalars(measurement: Measurement) -> dict[str, float]:

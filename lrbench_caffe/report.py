@@ -54,7 +54,8 @@ def metrics_rows(measurements: Sequence[Measurement], num_params: int) -> Rows:
             rows.append([name, *(number(getattr(m, attribute), digits) for m in columns)])
     for name in dict.fromkeys(name for m in columns for name in scalars(m)):
         rows.append([name, *(f"{m.outputs[name]:.6g}" if name in m.outputs else "-" for m in columns)])
-    reached = "the highest Top-1" if classifies else "the lowest test loss"
+    losses = any(m.test_loss is not None for m in measurements)
+    reached = "the highest Top-1" if classifies else "the lowest test loss" if losses else "the last test"
     rows.append([f"#Iterations at {reached}", str(top.iteration) if top else "-", ""])
     rows.append(["#Param", str(num_params), ""])
     return rows

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import warnings
+from dataclasses import replace
 from unittest import mock
 
 import numpy as np
@@ -316,6 +317,69 @@ def test_best_is_the_first_highest(top1, iteration):
 def test_best_of_nothing():
     assert best([]) is None
     assert best([measurement(0, None)]) is None
+
+
+def test_best_without_a_loss_is_the_last_with_outputs():
+    rows = [measurement(100 * i, None) for i in range(4)]
+    rows[1:3] = [replace(row, outputs={"map": 0.5}) for row in rows[1:3]]
+    found = best(rows)
+    assert found is not None
+    assert found.iteration == 200
+
+
+# -- outputs ------------------------------------------------------------------------------------------
+
+
+def test_the_mean_of_an_output_is_caffes_in_32_bits():
+    output = counting.Output("loss", 1.0)
+    for value in (0.1, 0.2, 0.4):
+        output.add(np.array([value], np.float32))
+    f = np.float32
+    assert output.means(3) == [(f(0.1) + f(0.2) + f(0.4)) / f(3)]
+    assert output.means(3)[0].dtype == np.float32
+
+
+def test_an_output_whose_length_varies_has_no_mean():
+    output = counting.Output("boxes", 0.0)
+    for length in (2, 2, 3):
+        output.add(np.ones((1, length), np.float32))
+    assert (output.means(3), output.varies) == ([], True)
+
+
+def test_an_output_of_too_many_values_is_not_added_up():
+    output = counting.Output("map", 0.0)
+    output.add(np.ones((1, counting.LONGEST + 1), np.float32))
+    assert (output.means(1), output.varies) == ([], False)
+
+
+# Rows of a DetectionEvaluate layer. Class 1 has 4 objects, 3 of them found at the places 1, 3 and 4; class 2
+# has one object that is not found at all.
+DETECTIONS = [
+    [[-1, 1, 3, -1, -1], [0, 1, 0.9, 1, 0], [0, 1, 0.8, 0, 1], [0, 1, 0.85, 0, 0]],
+    [[-1, 1, 1, -1, -1], [-1, 2, 1, -1, -1], [1, 1, 0.7, 1, 0], [1, 1, 0.6, 1, 0], [1, 1, 0.5, 0, 1]],
+]
+
+
+@pytest.mark.parametrize(
+    ("version", "area"),
+    [
+        # Recall rises by 1/4 at the places 1, 3 and 4, where the precision is 1, 2/3 and 3/4.
+        ("Integral", (1 + 2 / 3 + 3 / 4) / 4),
+        # With the best precision from the place before each of them on: 1, 3/4 and 3/4.
+        ("MaxIntegral", (1 + 3 / 4 + 3 / 4) / 4),
+        # The best precision from recall 0, 0.1, 0.2 on is 1, from 0.3 to 0.7 it is 3/4, from 0.8 on nothing.
+        ("11point", (3 * 1 + 5 * 3 / 4) / 11),
+    ],
+)
+def test_mean_average_precision_by_hand(version, area):
+    detections = counting.Detections("detection_eval", version)
+    for rows in DETECTIONS:
+        detections.add(np.array(rows, np.float32).reshape(1, 1, -1, 5))
+    assert detections.means(2) == [pytest.approx((area + 0) / 2)]
+
+
+def test_no_objects_have_no_average_precision():
+    assert counting.Detections("detection_eval", "Integral").means(1) == []
 
 
 def test_rows_of_other_versions_are_read():

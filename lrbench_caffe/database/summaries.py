@@ -220,15 +220,23 @@ def _origin(newest: RowMapping, finished: Iterable[RowMapping]) -> str:
 def _counted_runs(group: Group) -> Select:
     """The runs of a group that may count, each with its best measurements, first ones first.
 
-    Those are at the highest Top-1 or, in a run without Top-1, at the lowest test loss.
+    Those are at the highest Top-1 or, in a run without Top-1, at the lowest test loss; in one with neither,
+    at the last test, for the outputs of the test net.
     """
     run, measured, policy = schema.run, schema.measurement, schema.policy
     names = ("id", "status", "seed", "layers", "repeats", "top1_sd", "started", "epoch", "source", "origin")
     lowest = and_(run.c.best_top1.is_(None), measured.c.test_loss == run.c.best_loss)
+    others = schema.measurement.alias()
+    last = select(func.max(others.c.iteration)).where(others.c.run_id == run.c.id, others.c.net == 0)
+    outputs_only = and_(
+        run.c.best_top1.is_(None),
+        run.c.best_loss.is_(None),
+        measured.c.iteration == last.scalar_subquery(),
+    )
     at_best = and_(
         measured.c.run_id == run.c.id,
         measured.c.net == 0,
-        or_(measured.c.top1 == run.c.best_top1, lowest),
+        or_(measured.c.top1 == run.c.best_top1, lowest, outputs_only),
     )
     return (
         select(

@@ -430,6 +430,14 @@ def test_a_net_that_does_not_classify_is_known_by_its_test_loss(database):
     ]  # fmt: skip
 
 
+def test_a_net_without_top1_and_loss_is_known_by_its_last_outputs(database):
+    rows = [at(100 * i, None, test_loss=None, outputs={"detection_eval": 0.1 * i}) for i in (1, 3, 2)]
+    database.put(run("a", measurements=rows))
+    (found,) = database.summaries(task_id(database))
+    assert found.outputs == {"detection_eval": Spread(pytest.approx(0.3), None)}
+    assert (found.top1, found.test_loss) == (None, None)
+
+
 def test_the_test_loss_and_the_outputs_of_a_classifier_are_those_at_its_best_top1(database):
     rows = [at(100, 95.0, test_loss=0.5, outputs={"loss": 0.5}), at(200, 94.0, test_loss=0.1)]
     database.put(run("a", measurements=rows))
