@@ -38,9 +38,9 @@ def from_caffe(
         poly       base_lr * (1 - t/max_iter)^power                 POLY, bound to max_iter
         sigmoid    base_lr / (1 + exp(-gamma*(t - stepsize)))       SIG
 
-    What Caffe accepts is accepted (base_lr of 0, gamma above 1, any power); such a policy is read back from
-    its text by parse(text, strict=False). Equal, descending or repeated stepvalues behave as in Caffe, which
-    moves on by one step per iteration at most.
+    What Caffe accepts is accepted (base_lr of 0 or below, gamma above 1, any power); such a policy is read
+    back from its text by parse(text, strict=False). Equal, descending or repeated stepvalues behave as in
+    Caffe, which moves on by one step per iteration at most.
 
     Arguments:
         lr_policy: Caffe's name.
@@ -49,7 +49,7 @@ def from_caffe(
             values for the closest agreement.
 
     Raises:
-        PolicyError: an unknown lr_policy, or values with which Caffe stops or has no finite, non-negative LR.
+        PolicyError: an unknown lr_policy, or values with which Caffe stops or has no finite LR.
 
     >>> from_caffe("inv", base_lr=0.01, gamma=0.0001, power=0.75, max_iter=10000)
     parse('INV(k0=0.01, gamma=0.0001, p=0.75)')

@@ -126,7 +126,7 @@ _DECISIONS = Rule(
 )
 _METRIC = Rule(" or ".join(METRICS), lambda v: v in METRICS)
 
-K0 = Parameter("k0", _number, _POSITIVE, _NOT_NEGATIVE)
+K0 = Parameter("k0", _number, _POSITIVE, _FINITE)
 K1 = Parameter("k1", _number, _NOT_NEGATIVE, _NOT_NEGATIVE)
 K1_FLOOR = Parameter("k1", _number, _NOT_NEGATIVE, _NOT_NEGATIVE, default=0.0, count="given")
 K1_FLOOR_COUNTED = Parameter("k1", _number, _NOT_NEGATIVE, _NOT_NEGATIVE, default=0.0, count="always")

@@ -266,6 +266,8 @@ class FunctionPolicy(Policy):
     def _rates(self, times: np.ndarray) -> np.ndarray:
         values = dict(self.values)
         low, high = sorted((values["k0"], values.get("k1", 0.0)))
+        if low < 0:  # Caffe takes a negative base_lr; its policies are k0 * g(t)
+            low, high = high, low
         g = self.entry.g(times, values)
         # low + (high - low) can differ from high in the last digit
         rates: np.ndarray = np.where(g == 1, high, low + (high - low) * g)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from lrbench_caffe.errors import InputError
@@ -41,32 +42,41 @@ ROUND_FLOOR = 1  # caffe.proto's PoolingParameter.RoundMode
 Size = tuple[int, int]
 
 
-def check_geometry(net: PhaseNet, source: Source | None) -> None:
+def check_geometry(net: PhaseNet, sources: Sequence[tuple[Any, Source]]) -> None:
     """Follow height and width through convolutions and poolings, as far as they are known.
+
+    Args:
+        net: the net.
+        sources: its data layers with what they read.
 
     Raises:
         InputError: a layer whose kernel is larger than its padded input.
     """
-    if source is None or source.shape is None:
-        return
     sizes: dict[str, Size] = {}
+    data: dict[str, Source] = {}  # what each size comes from
     for layer in net.layers:
-        if layer.name == source.layer and not sizes:  # the first, where several have one name
-            sizes[layer.top[0]] = source.shape[1:]
-        elif layer.bottom and layer.bottom[0] in sizes:
-            bottom = sizes[layer.bottom[0]]
-            top = _top_size(layer, bottom)
-            if top is None:
-                for blob in layer.top:
-                    sizes.pop(blob, None)
-                continue
-            if min(top) < 1:
-                raise InputError(
-                    f"{net.origin}: layer {layer.name!r} ({layer.type}) does not fit its input of "
-                    f"{bottom[0]} x {bottom[1]}; the records in {source.path} are "
-                    f"{source.shape[1]} x {source.shape[2]}: is this the data the net was made for?"
-                )
-            sizes.update(dict.fromkeys(layer.top, top))
+        source = next((source for owner, source in sources if owner is layer), None)
+        above = layer.bottom[0] if layer.bottom else None
+        top = None
+        if source is not None:
+            top = source.shape[1:] if source.shape else None
+        elif above in sizes:
+            source, top = data[above], _top_size(layer, sizes[above])
+        for blob in layer.top:
+            sizes.pop(blob, None)
+        if source is None or top is None or not layer.top:
+            continue
+        if above is not None and min(top) < 1:
+            assert source.shape is not None
+            (height, width), (_, rows, columns) = sizes[above], source.shape
+            raise InputError(
+                f"{net.origin}: layer {layer.name!r} ({layer.type}) does not fit its input of "
+                f"{height} x {width}; the records in {source.path} are {rows} x {columns}: "
+                "is this the data the net was made for?"
+            )
+        blobs = layer.top if layer.bottom else layer.top[:1]  # a data layer's second top has its labels
+        sizes.update(dict.fromkeys(blobs, top))
+        data.update(dict.fromkeys(blobs, source))
 
 
 def _top_size(layer: Any, bottom: Size) -> Size | None:
@@ -88,6 +98,8 @@ def _pair(repeated: Any, parameter: Any, name: str, default: int) -> Size:
 
 
 def _convolution(parameter: Any, bottom: Size) -> Size | None:
+    if parameter.axis != 1 or len(parameter.kernel_size) > 2:
+        return None
     kernel = _pair(parameter.kernel_size, parameter, "kernel", 0)
     pad = _pair(parameter.pad, parameter, "pad", 0)
     stride = _pair(parameter.stride, parameter, "stride", 1)

@@ -8,20 +8,22 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lrbench_caffe.errors import InputError, did_you_mean
+from lrbench_caffe.errors import InputError
 from lrbench_caffe.prototxt.geometry import check_geometry
 from lrbench_caffe.prototxt.heads import Head, check_head, choose_head, find_heads, misused_accuracies
 from lrbench_caffe.prototxt.messages import Messages, file_path, shortest
 from lrbench_caffe.prototxt.nets import PHASES, PhaseNet, check_layers, phase_layers
-from lrbench_caffe.prototxt.sources import Source, find_source
+from lrbench_caffe.prototxt.sources import Source, find_sources
 from lrbench_caffe.runtime.client import CaffeInfo
 
 ADAPTIVE = ("AdaGrad", "RMSProp", "AdaDelta", "Adam")
-TYPES = ("SGD", "Nesterov", *ADAPTIVE)
+LINEAR = ("SGD", "Nesterov")  # their updates are linear in the gradient
+TYPES = (*LINEAR, *ADAPTIVE)
 # Fields that forks have added to what decides the LR: min_lr, rampup_interval, warmup_iter, plateau_winsize.
 _LR_FIELD = re.compile(
     r"(min|max|start|end|final|initial|target)_lr|(ramp|warm)_?up_\w+|(plateau|sgdr|cycle|cosine)_\w+"
 )
+Sources = list[tuple[Any, Source]]
 _TRAIN_FIELDS = ("net", "net_param", "train_net", "train_net_param")
 
 
@@ -52,6 +54,8 @@ class TestNet:
     @property
     def remark(self) -> str | None:
         """A sentence where a test pass does not cover the test set exactly once, else None."""
+        if self.passes <= 0:
+            return f"test_iter of the {self.net.title} is {self.passes}: nothing of it is measured"
         if self.source is None or self.source.samples is None:
             return None
         covered, samples = self.passes * self.source.batch, self.source.samples
@@ -131,7 +135,7 @@ def solver_type(message: Any) -> str:
     if not message.HasField("type") and message.HasField("solver_type"):
         enum = message.DESCRIPTOR.fields_by_name["solver_type"].enum_type
         name = enum.values_by_number[message.solver_type].name
-        return next(kind for kind in TYPES if kind.upper() == name)
+        return next((kind for kind in TYPES if kind.upper() == name), name)
     return str(message.type)
 
 
@@ -165,19 +169,21 @@ def load_solver(
         InputError: one line that names the file, the field, its value and what is allowed.
     """
     message = messages.read_text("SolverParameter", path)
-    _check_fields(path, message, info, max_iter)
-    notes: list[str] = []
+    _check_fields(path, message)
+    notes = _odd_fields(path, message)
+    if message.max_iter < 1 and max_iter is None:
+        notes.append(f"{path}: max_iter is {message.max_iter}: Caffe trains nothing (or --max-iter)")
     nets = _read_nets(path, message, messages, notes)
     train = _train_net(path, message, nets, level, stages)
-    source = _check_net(train, messages, info)
+    sources = _check_net(train, messages, info)
     tests = []
     for index, net in enumerate(_test_nets(path, message, nets)):
-        test_source = _check_net(net, messages, info)
-        _check_same_shape(source, test_source, net)
-        tests.append(TestNet(net, test_source, message.test_iter[index], find_heads(net)))
+        test_sources = _check_net(net, messages, info)
+        notes += _unlike_records(net, sources, test_sources)
+        tests.append(TestNet(net, _first(test_sources), message.test_iter[index], find_heads(net)))
     if head is not None:
         head = _choose_head(path, tests, head)
-    return Solver(path, message, nets, train, source, tests, head, notes)
+    return Solver(path, message, nets, train, _first(sources), tests, head, notes)
 
 
 def _choose_head(path: Path, tests: list[TestNet], name: str) -> str | None:
@@ -190,47 +196,77 @@ def _choose_head(path: Path, tests: list[TestNet], name: str) -> str | None:
     return None if default else name
 
 
-def _check_net(net: PhaseNet, messages: Messages, info: CaffeInfo) -> Source | None:
+def _check_net(net: PhaseNet, messages: Messages, info: CaffeInfo) -> Sources:
     check_layers(net, info.layers)
-    source = find_source(net, messages)
-    check_geometry(net, source)
-    return source
+    sources = find_sources(net, messages)
+    check_geometry(net, sources)
+    return sources
 
 
-def _check_same_shape(train: Source | None, test: Source | None, net: PhaseNet) -> None:
-    if train and test and train.shape and test.shape and train.shape != test.shape:
-        raise InputError(
-            f"{net.origin}: the {net.title} reads records of {test.shape} from {test.path}, "
-            f"the training net of {train.shape} from {train.path} (channels, height, width after cropping)"
-        )
+def _first(sources: Sources) -> Source | None:
+    return sources[0][1] if sources else None
 
 
-def _check_fields(path: Path, message: Any, info: CaffeInfo, max_iter: int | None) -> None:
+def _unlike_records(net: PhaseNet, train: Sources, test: Sources) -> list[str]:
+    """Notes on records of the test net that its weights, learnt from other ones, may not fit.
+
+    Caffe reshapes a net to its data, so it takes other heights and widths where no weights depend on them.
+    """
+    learnt = {layer.top[0]: source.shape for layer, source in train if layer.top and source.shape}
+    notes = []
+    for layer, source in test:
+        shape = learnt.get(layer.top[0]) if layer.top else None
+        if shape is None or source.shape is None or shape == source.shape:
+            continue
+        if shape[0] != source.shape[0] or net.of_type("InnerProduct"):
+            notes.append(
+                f"the {net.title} reads {layer.top[0]!r} of {_x(source.shape)} from {source.path}, the "
+                f"training net of {_x(shape)}: Caffe aborts at the first test where weights depend on that"
+            )
+    return notes
+
+
+def _x(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
+
+
+def _check_fields(path: Path, message: Any) -> None:
+    """Refuse what Caffe aborts on."""
+
     def require(ok: bool, name: str, allowed: str) -> None:
         if not ok:
             value = getattr(message, name)
             shown = shortest(value) if isinstance(value, float) else value
             raise InputError(f"{path}: {name} is {shown}; allowed: {allowed}")
 
+    if message.HasField("type") and message.HasField("solver_type"):
+        raise InputError(f"{path}: has type and solver_type, its older name; allowed: one of them")
     kind = solver_type(message)
-    if kind not in TYPES:
-        hint = did_you_mean(kind, TYPES) or ";"
-        raise InputError(f"{path}: type is {kind!r}{hint} allowed: {', '.join(TYPES)}")
-    require(message.max_iter > 0 or max_iter is not None, "max_iter", "1 or more (or --max-iter)")
+    known = next((name for name in TYPES if name.lower() == kind.lower()), kind)
+    if known != kind:  # whether a fork has another type, its Caffe knows
+        raise InputError(f"{path}: type is {kind!r}; did you mean {known!r}? allowed: {', '.join(TYPES)}")
     require(message.average_loss > 0, "average_loss", "1 or more")
-    require(message.iter_size > 0, "iter_size", "1 or more")
-    require(message.regularization_type in ("L1", "L2"), "regularization_type", "L1 or L2")
-    require(0 <= message.momentum < 1, "momentum", "0 to 1, 1 excluded")
+    if message.weight_decay:
+        require(message.regularization_type in ("L1", "L2"), "regularization_type", "L1 or L2")
     if kind in ("AdaGrad", "RMSProp"):
         require(message.momentum == 0, "momentum", f"0 with {kind}")
     if kind == "RMSProp":
         require(0 <= message.rms_decay < 1, "rms_decay", "0 to 1, 1 excluded")
-    require(message.weight_decay >= 0, "weight_decay", "0 or more")
-    require(message.test_interval >= 0, "test_interval", "0 or more")
-    require(message.snapshot >= 0, "snapshot", "0 or more")
-    for index, passes in enumerate(message.test_iter):
-        if passes <= 0:
-            raise InputError(f"{path}: test_iter #{index} is {passes}; allowed: 1 or more")
+
+
+def _odd_fields(path: Path, message: Any) -> list[str]:
+    """What Caffe takes, although it is most likely a mistake."""
+    momentum, decay, lr = (shortest(getattr(message, f)) for f in ("momentum", "weight_decay", "base_lr"))
+    odd = [
+        (
+            not 0 <= momentum < 1,
+            f"momentum is {momentum:g}: updates grow without bound from 1 on, and swing below 0",
+        ),
+        (decay < 0, f"weight_decay is {decay:g}: it makes weights grow"),
+        (lr < 0, f"base_lr is {lr:g}: it makes the loss rise"),
+        (message.iter_size < 1, f"iter_size is {message.iter_size}: Caffe reads no data in an iteration"),
+    ]
+    return [f"{path}: {text}" for is_so, text in odd if is_so]
 
 
 def _read_nets(path: Path, message: Any, messages: Messages, notes: list[str]) -> dict[str, Any]:
@@ -300,8 +336,9 @@ def _test_nets(path: Path, message: Any, nets: dict[str, Any]) -> list[PhaseNet]
             f"{path}: test_iter is given {count} times for {len(own)} test nets; allowed: once for each"
         )
     own += [(nets[generic_field], getattr(message, generic_field))] * (count - len(own))
-    if own and message.test_interval == 0:
-        raise InputError(f"{path}: test_interval is missing; allowed: 1 or more, since test_iter is given")
+    if own and message.test_interval <= 0:
+        is_what = f"is {message.test_interval}" if message.HasField("test_interval") else "is missing"
+        raise InputError(f"{path}: test_interval {is_what}; allowed: 1 or more, since test_iter is given")
     if len(message.test_state) not in (0, len(own)):
         raise InputError(
             f"{path}: test_state is given {len(message.test_state)} times for {len(own)} test nets; "

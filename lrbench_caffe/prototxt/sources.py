@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from lrbench_caffe.data import lmdb_info
 from lrbench_caffe.data.identity import data_samples
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.prototxt.messages import Messages
+from lrbench_caffe.prototxt.messages import Messages, file_path
 from lrbench_caffe.prototxt.nets import PhaseNet
+from lrbench_caffe.runtime import worker as protocol
 
 LMDB = 1  # caffe.proto's DataParameter.DB
 
@@ -37,14 +37,23 @@ class Source:
     random: bool
 
 
-def find_source(net: PhaseNet, messages: Messages) -> Source | None:
-    """Check all data layers of a net and describe the first; None for a net without one we know.
+def find_sources(net: PhaseNet, messages: Messages) -> list[tuple[Any, Source]]:
+    """Check the data layers of a net that we know, and describe them.
+
+    Returns:
+        Each layer with what it reads, in the net's order.
 
     Raises:
         InputError: a source, list or mean file that is missing or does not fit.
     """
-    found = [_READERS[layer.type](net, layer, messages) for layer in net.layers if layer.type in _READERS]
-    return found[0] if found else None
+    known = [layer for layer in net.layers if layer.type in _READERS]
+    return [(layer, _READERS[layer.type](net, layer, messages)) for layer in known]
+
+
+def find_source(net: PhaseNet, messages: Messages) -> Source | None:
+    """What the first data layer of a net reads; None for a net without one we know. See ``find_sources``."""
+    found = find_sources(net, messages)
+    return found[0][1] if found else None
 
 
 def free_dead_readers(nets: Iterable[PhaseNet]) -> None:
@@ -65,7 +74,7 @@ def _data(net: PhaseNet, layer: Any, messages: Messages) -> Source:
     batch = _batch(net, layer, parameter.batch_size, "data_param.batch_size")
     if not parameter.source:
         raise InputError(f"{where}: is missing")
-    path = Path(parameter.source)
+    path = file_path(parameter.source)
     if parameter.backend != LMDB:
         if not (path / "CURRENT").is_file():
             raise InputError(
@@ -98,8 +107,9 @@ def _hdf5_data(net: PhaseNet, layer: Any, messages: Messages) -> Source:
     batch = _batch(net, layer, parameter.batch_size, "hdf5_data_param.batch_size")
     where = _where(net, layer, "hdf5_data_param.source")
     for line in _list_file(where, parameter.source):
-        if not Path(line).is_file():
-            raise InputError(f"{where}: {parameter.source} names {line}, which does not exist")
+        for name in line.split():  # as Caffe reads it: names have no spaces
+            if not file_path(name).is_file():
+                raise InputError(f"{where}: {parameter.source} names {name}, which does not exist")
     return Source(layer.name, parameter.source, batch, data_samples(layer), None, bool(parameter.shuffle))
 
 
@@ -114,11 +124,9 @@ def _batch(net: PhaseNet, layer: Any, size: int, field: str) -> int:
 
 def _list_file(where: str, source: str) -> list[str]:
     try:
-        lines = [line.strip() for line in Path(source).read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{where}: cannot read {source!r}: {getattr(error, 'strerror', None) or error}"
-        ) from error
+        lines = [line.strip() for line in protocol.decode(file_path(source).read_bytes()).splitlines()]
+    except OSError as error:
+        raise InputError(f"{where}: cannot read {source!r}: {error.strerror}") from error
     lines = [line for line in lines if line]
     if not lines:
         raise InputError(f"{where}: {source} lists no files")
@@ -159,9 +167,9 @@ def _transform(
 
 
 def _check_mean(where: str, file: str, shape: tuple[int, int, int] | None, messages: Messages) -> None:
-    if not Path(file).is_file():
+    if not file_path(file).is_file():
         raise InputError(f"{where}: no such file: {file}")
-    mean = messages.read_binary("BlobProto", Path(file))
+    mean = messages.read_binary("BlobProto", file_path(file))
     dims = tuple(mean.shape.dim) if mean.shape.dim else (mean.num, mean.channels, mean.height, mean.width)
     if shape is not None and tuple(dims[-3:]) != shape:
         raise InputError(f"{where}: {file} is a mean of {_x(dims[-3:])}; the records are {_x(shape)}")

@@ -267,7 +267,7 @@ def _new_settings(
     python: CaffePython,
     say: Say,
 ) -> RunSettings:
-    max_iter = args.max_iter or solver.message.max_iter
+    max_iter = args.max_iter or max(0, solver.message.max_iter)
     gpu = choose_gpu(args.gpu, solver, info)
     test_interval = args.test_interval or solver.message.test_interval
     if args.snapshot:
@@ -285,7 +285,7 @@ def _new_settings(
         seed=choose_seed(args.seed, solver),
         max_iter=max_iter,
         test_interval=test_interval if solver.tests else 0,
-        snapshot_interval=solver.message.snapshot,
+        snapshot_interval=abs(solver.message.snapshot),  # Caffe divides by it, whatever its sign
         gpu=gpu,
         level=args.level or 0,
         stages=args.stage or [],

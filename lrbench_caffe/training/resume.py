@@ -22,7 +22,7 @@ def replay_plan(solver: Solver, iteration: int, tests: int) -> list[dict[str, An
     """
     plan = [_entry(0, solver.train, solver.source, iteration * solver.iter_size)]
     for index, test in enumerate(solver.tests):
-        plan.append(_entry(index + 1, test.net, test.source, tests * test.passes))
+        plan.append(_entry(index + 1, test.net, test.source, tests * max(0, test.passes)))
     return [entry for entry in plan if entry["passes"]]
 
 

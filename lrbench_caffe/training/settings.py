@@ -86,11 +86,11 @@ class RunSettings:
         Trained is with the float32 numbers that Caffe reads there, 0.009999999776482582 for 0.01.
         """
         text = f"{self.bound_policy():.7g}" if self.policy_from == NATIVE else self.policy
-        return parse(text, strict=False).bind(self.max_iter)
+        return parse(text, strict=False).bind(max(1, self.max_iter))
 
     def bound_policy(self) -> Policy:
         """The policy, ready to be evaluated. Caffe's own policies may hold values that ours do not allow."""
-        return parse(self.policy, strict=False).bind(self.max_iter)
+        return parse(self.policy, strict=False).bind(max(1, self.max_iter))
 
 
 def _start(record: Mapping[str, Any] | None, settings: RunSettings) -> Start:
@@ -182,7 +182,7 @@ def _native(solver: Solver, max_iter: int) -> Policy:
             power=message.power,
             stepsize=message.stepsize or None,
             stepvalue=list(message.stepvalue),
-            max_iter=max_iter,
+            max_iter=max(1, max_iter),  # Caffe takes 0, and trains nothing
         )
     except PolicyError as error:
         raise InputError(f"{solver.path}: {error}") from error

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.prototxt.patch import BASE_LR, GRADIENTS, LR_POLICY
-from lrbench_caffe.prototxt.solver import ADAPTIVE, Solver
+from lrbench_caffe.prototxt.solver import LINEAR, Solver
 from lrbench_caffe.runtime.client import CaffeInfo
 
 AUTO = "auto"
@@ -72,7 +72,7 @@ def resumed_way(
 
 def check_settable(solver: Solver, info: CaffeInfo) -> None:
     """Raise an InputError where this Caffe cannot train the solver with an LR policy of the LR module."""
-    if not info.writable_base_lr and solver.type in ADAPTIVE:
+    if not info.writable_base_lr and solver.type not in LINEAR:
         raise InputError(
             f"{solver.path}: type is {solver.type!r}, but this Caffe ({info.caffe} in {info.path}) cannot "
             "set base_lr from Python, and without that only SGD and Nesterov take an LR policy; allowed: the "
@@ -84,6 +84,6 @@ def _problem(way: str, solver: Solver, info: CaffeInfo) -> str | None:
     """Why a way cannot be gone, None where it can."""
     if way == BASE_LR and not info.writable_base_lr:
         return f"{FLAG} {way}: this Caffe ({info.caffe} in {info.path}) cannot set it from Python"
-    if way == GRADIENTS and solver.type in ADAPTIVE:
+    if way == GRADIENTS and solver.type not in LINEAR:
         return f"{solver.path}: type is {solver.type!r}; {FLAG} {way} serves SGD and Nesterov only"
     return None

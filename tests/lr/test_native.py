@@ -131,7 +131,6 @@ def test_text_and_num_params(fields, text, count):
         ),
         ({"lr_policy": "exp", "gamma": math.inf}, "EXP: gamma=inf must be a finite number"),
         ({"lr_policy": "inv", "power": math.nan}, "INV: p=nan must be a finite number"),
-        ({"lr_policy": "fixed", "base_lr": -1.0}, "FIX: k0=-1 must be a finite number, 0 or more"),
         ({"lr_policy": "poly", "power": 1, "max_iter": 0}, "max_iter=0 must be a whole number of iterations"),
     ],
 )
@@ -139,3 +138,11 @@ def test_what_is_refused(fields, message):
     with pytest.raises(PolicyError) as caught:
         from_caffe(**{"base_lr": 0.1, "max_iter": 100, **fields})
     assert message in str(caught.value)
+
+
+def test_a_negative_base_lr_is_taken_as_caffe_takes_it():
+    """base_lr * gamma^t, not the distance to a lower bound of 0."""
+    policy = from_caffe("exp", base_lr=-0.5, gamma=0.5, max_iter=10)
+    assert policy([0, 1, 2]).tolist() == [-0.5, -0.25, -0.125]
+    assert from_caffe("fixed", base_lr=-0.5, max_iter=10)(3) == -0.5
+    assert parse(str(policy), strict=False)(1) == -0.25

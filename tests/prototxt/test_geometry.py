@@ -24,7 +24,7 @@ def sides(net_of, height: int, width: int, layer: str) -> tuple[int, int]:
             f"convolution_param {{ {probe} }} }}"
         )
         try:
-            check_geometry(net, source(height, width))
+            check_geometry(net, [(net.layers[0], source(height, width))])
         except InputError as error:
             assert "layer 'probe' (Convolution) does not fit" in str(error)
             return False
@@ -88,10 +88,11 @@ layer { name: "ip" type: "InnerProduct" bottom: "p2" top: "ip" }
 def test_lenet_needs_12_pixels(net_of):
     # 12 -> 8 -> 4 -> 0: conv2 needs 5, so pool1 must give 5, conv1 9 (rounded up), the image 13.
     net = net_of(LENET)
-    check_geometry(net, source(28, 28))
-    check_geometry(net, source(13, 13))
+    data = net.layers[0]
+    check_geometry(net, [(data, source(28, 28))])
+    check_geometry(net, [(data, source(13, 13))])
     with pytest.raises(InputError) as caught:
-        check_geometry(net, source(12, 28))
+        check_geometry(net, [(data, source(12, 28))])
     assert str(caught.value) == (
         "net.prototxt: layer 'conv2' (Convolution) does not fit its input of 4 x 12; the records in "
         "some_lmdb are 12 x 28: is this the data the net was made for?"
@@ -113,9 +114,19 @@ def test_behind_a_layer_of_unknown_size_nothing_is_said(net_of, between):
         f'layer {{ name: "u" bottom: "x" top: "x2" {between} }}'
         'layer { name: "c" type: "Convolution" bottom: "x2" top: "c" convolution_param { kernel_size: 5 } }'
     )
-    check_geometry(net, source(4, 4))
+    check_geometry(net, [(net.layers[0], source(4, 4))])
 
 
 def test_unknown_records(net_of):
-    check_geometry(net_of(LENET), None)
-    check_geometry(net_of(LENET), Source("d", "list", 1, 1, None, False))
+    net = net_of(LENET)
+    check_geometry(net, [])
+    check_geometry(net, [(net.layers[0], Source("d", "list", 1, 1, None, False))])
+
+
+def test_each_data_layer_has_its_own_size(net_of):
+    """An input of 12 x 12 is too small for LeNet, one of 28 x 28 is not; two layers have one name."""
+    net = net_of('layer { name: "d" type: "Data" top: "small" }' + LENET)
+    small, data = net.layers[:2]
+    check_geometry(net, [(small, source(12, 12)), (data, source(28, 28))])
+    with pytest.raises(InputError, match="layer 'conv2' .* the records in some_lmdb are 12 x 12"):
+        check_geometry(net, [(small, source(28, 28)), (data, source(12, 12))])
