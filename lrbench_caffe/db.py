@@ -18,6 +18,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -272,6 +273,7 @@ def _write(database: Database, file: IO[str]) -> int:
 
 def _import(args: argparse.Namespace, database: Database) -> int:
     from lrbench_caffe.database.exchange import Result, import_lines
+    from lrbench_caffe.database.logtext import looks_like_a_log
 
     code = 0
     for name in args.files:
@@ -281,6 +283,11 @@ def _import(args: argparse.Namespace, database: Database) -> int:
             raise InputError(f"cannot read {scrub_text(name)}: {error.strerror}") from None
         shown = "standard input" if name == "-" else name
         with source as file:
+            if isinstance(file, BufferedReader) and looks_like_a_log(file.peek(1 << 16)):
+                raise InputError(
+                    f"{scrub_text(shown)} is a log of Caffe; import it with: "
+                    f"python -m lrbench_caffe.db import-log {scrub_text(shown)}"
+                )
             size = Path(name).stat().st_size if name != "-" else None
             lines = _with_bar(file, f"importing {shown}", size)
             result = Result(_say)

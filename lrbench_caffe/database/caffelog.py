@@ -64,6 +64,7 @@ Note = Callable[[str], None]
 
 UNKNOWN = "unknown"  # version of Caffe: a log does not tell it
 _OUR_POLICY = re.compile(r"Learning Rate Policy: (\w+\(.*)")  # Caffe's own have a name only
+_OUR_NET = re.compile(r"net file: (\S+)[/\\]prototxt[/\\]net\.prototxt")
 _NAMESPACE = uuid.UUID("0f3b9a1e-53e5-5d0a-9c1d-0f6d2f0a6a57")  # of runs that are known by their log
 
 
@@ -119,9 +120,11 @@ def _refuse_our_own(path: Path, log: list[Message]) -> None:
     for message in log:
         found = _OUR_POLICY.search(message.text)
         if found:
+            nets = (_OUR_NET.search(earlier.text) for earlier in log)
+            folder = next((net[1] for net in nets if net), path.parent)
             raise InputError(
                 f"{path}:{message.line}: the log of a training by lrbench_caffe with {found[1]}; "
-                f"its run directory is what can be brought in: db sync {path.parent}"
+                f"its run directory is what can be brought in: db sync {folder}"
             )
 
 

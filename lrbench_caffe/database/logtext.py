@@ -101,6 +101,11 @@ def read_messages(path: Path, note: Note) -> list[Message]:
     return _first_of_each(messages, note)
 
 
+def looks_like_a_log(beginning: bytes) -> bool:
+    """Whether a file that begins so is a log of Caffe, or of another program that logs by glog."""
+    return bool(_HEADER.search(_decoded(beginning))) and not beginning.lstrip().startswith(b'{"schema"')
+
+
 # -- from bytes to lines ----------------------------------------------------------------------------
 
 
@@ -114,6 +119,10 @@ def _text(path: Path) -> str:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     except (EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
         raise InputError(f"cannot read {path}: not a complete packed file: {error}") from error
+    return _decoded(data)
+
+
+def _decoded(data: bytes) -> str:
     for mark, encoding in _MARKS:
         if data.startswith(mark):
             return data[len(mark) :].decode(encoding, "replace")

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from lrbench_caffe import db
+from lrbench_caffe import cli, db
 from lrbench_caffe.database import Database
 from lrbench_caffe.database.caffelog import records_from_log
 from lrbench_caffe.records import SCRATCH, Start
@@ -371,6 +371,16 @@ def test_import_log(log, trained, tmp_path, capsys, fresh):
     assert db.main(["--db", str(database), *arguments]) == 0
     shown = capsys.readouterr()
     assert "note: " in shown.err and "its start is unknown" in shown.err
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_import_points_to_import_log(log, tmp_path, capsys, fresh, encoding):
+    file = tmp_path / "caffe.log"
+    file.write_bytes(log.encode(encoding))
+    assert cli.run(db.main, ["--db", str(fresh), "import", str(file)]) == 2
+    line = capsys.readouterr().err.strip()
+    assert line.endswith(f"is a log of Caffe; import it with: python -m lrbench_caffe.db import-log {file}")
+    assert "\n" not in line
 
 
 def test_notes_name_the_file(resumed, reader):
