@@ -226,12 +226,13 @@ class _Search:
         some_learned = any(comparable(p.main) and learned(p.main) for p in trials.proposals)
         lost = [p for p in alive if some_learned and comparable(p.main)]
         rest = [p for p in alive if p not in good + longer + lost]
-        elsewhere = chain(longer, self.elsewhere(trials, others))
-        if trials.against and (first := next(elsewhere, None)):
+        near = chain(longer, self.elsewhere(trials, [group for group in others if group.start <= 1]))
+        if trials.against and (first := next(near, None)):
             # Else the best of what happened to be tried here would be proposed for ever.
             yield first
         yield from good
-        yield from elsewhere
+        yield from near
+        yield from self.elsewhere(trials, [group for group in others if group.start > 1])
         yield from rest
 
     def elsewhere(self, trials: Trials, groups: list[_Group]) -> Iterator[Proposal]:

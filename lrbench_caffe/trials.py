@@ -90,7 +90,9 @@ def _against(
     if not tried:
         lengths = sorted({proposal.main.summary.max_iter for proposal in proposals})
         there = f"{lengths[0]}" if len(lengths) == 1 else f"{lengths[0]} to {lengths[-1]}"
-        return [f"they are of {there} iterations, this training has {proposals[0].main.change.new.max_iter}"]
+        best = proposals[0]
+        length = f"they are of {there} iterations, this training has {best.main.change.new.max_iter}"
+        return [f"{length} (the best, {best.policy:.7g}: {best.main.result})"]
     best = tried[0]
     reasons = []
     if len(tried) < ENOUGH:

@@ -1,0 +1,89 @@
+"""What trainings began with: only equal starts are pooled, compared and promised."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from lrbench_caffe.recommendation import Recommendation, recommend
+from lrbench_caffe.records import SCRATCH, UNKNOWN_START, Start
+from tests.ranking.summaries import summary
+from tests.recommend.tasks import DIGITS, LENET_DIGITS, MNIST_HERE, Memory, paper_memory
+
+WEIGHTS = Start("weights", "a" * 32, 4, 4, name="mnist.caffemodel")
+OTHER_WEIGHTS = Start("weights", "b" * 32, 4, 4, name="other.caffemodel")
+SNAPSHOT = Start("snapshot", "c" * 32, iteration=1000, name="x.solverstate")
+HERE = {"solver": LENET_DIGITS, "max_iter": 2000, "epoch": 25.94, "iterations": 1000}
+
+
+def digits(*results, start: Start = SCRATCH, memory: Memory | None = None, **other) -> Recommendation:
+    memory = Memory() if memory is None else memory
+    memory.add(DIGITS, *results)
+    return recommend(memory, DIGITS, start=start, solver=LENET_DIGITS, max_iter=2000, epoch=25.94, **other)
+
+
+def fix(lr: float, top1: float, start: Start = SCRATCH):
+    return summary(f"FIX(k0={lr})", top1, start=start, **HERE)
+
+
+def texts(found: Recommendation) -> list[str]:
+    return [str(proposal.policy) for proposal in found.proposals]
+
+
+def test_a_continued_run_promises_nothing_to_a_training_from_scratch():
+    """It was "expected 95.08 %", and ended at 72 %."""
+    found = digits(fix(0.0002, 95.08, SNAPSHOT), memory=paper_memory(), top=3)
+    assert "FIX(k0=0.0002)" not in texts(found) and found.compared == 0
+    (alone,) = digits(fix(0.0002, 95.08, SNAPSHOT)).proposals
+    assert alone.expected is None and alone.unknown == ("the start is another one",)
+    assert ", from snapshot x.solverstate, iteration 1000, digits / LeNet_digits" in alone.evidence[0]
+
+
+def test_for_a_training_from_the_same_snapshot_it_is_promised():
+    same = replace(SNAPSHOT, name="moved.solverstate")  # the name is no part of it
+    (proposal,) = digits(fix(0.0002, 95.08, SNAPSHOT), start=same).proposals
+    assert proposal.expected.mean == 95.08
+
+
+@pytest.mark.parametrize(
+    ("start", "order"),
+    [
+        (SCRATCH, ["FIX(k0=0.01)", "FIX(k0=0.0001)", "FIX(k0=0.0002)", "FIX(k0=0.5)"]),
+        (WEIGHTS, ["FIX(k0=0.0001)", "FIX(k0=0.0002)", "FIX(k0=0.01)", "FIX(k0=0.5)"]),
+        (OTHER_WEIGHTS, ["FIX(k0=0.0002)", "FIX(k0=0.0001)", "FIX(k0=0.01)", "FIX(k0=0.5)"]),
+    ],
+)
+def test_the_same_start_first_then_its_kind_and_an_unknown_one_last(start, order):
+    results = [fix(0.01, 90.0), fix(0.0001, 97.0, WEIGHTS), fix(0.0002, 96.0, OTHER_WEIGHTS)]
+    found = digits(*results, fix(0.5, 99.0, UNKNOWN_START), start=start)
+    assert sorted(texts(found)) == sorted(order)
+    if start != SCRATCH:
+        # One result is too few: the best from weights of other content comes first, the own one follows.
+        order = [order[1], order[0], *order[2:]]
+    assert texts(found) == order
+    promised = [str(p.policy) for p in found.proposals if p.expected]
+    assert promised == [{SCRATCH: "FIX(k0=0.01)", WEIGHTS: "FIX(k0=0.0001)"}.get(start, "FIX(k0=0.0002)")]
+    assert "from a start that is not known" in found.proposals[-1].evidence[0]
+    assert found.proposals[-1].unknown == ("where it started is not known",)
+
+
+def test_unknown_starts_are_equal_to_nothing_not_even_each_other():
+    found = digits(fix(0.5, 99.0, UNKNOWN_START), start=UNKNOWN_START)
+    assert found.compared == 0 and found.proposals[0].expected is None
+
+
+def test_a_similar_task_from_scratch_comes_before_this_one_from_other_starts():
+    memory = Memory()
+    memory.add(MNIST_HERE, summary("FIX(k0=0.02)", 99.0, iterations=4000))
+    found = digits(fix(0.0002, 95.0, SNAPSHOT), memory=memory)
+    assert [p.main.task.title for p in found.proposals] == ["mnist / LeNet_MNIST", "digits / LeNet_digits"]
+
+
+def test_what_failed_from_another_start_says_nothing_against_a_policy():
+    memory = paper_memory()
+    sin2 = "SIN2(k0=0.01, k1=0.06, l=86)"
+    lost = summary(sin2, None, start=WEIGHTS, **{**HERE, "runs": 0, "repeats": 0, "diverged": 5})
+    found = digits(lost, memory=memory)
+    assert texts(found)[0] == sin2 and found.passed_over == ()
+    assert sin2 not in texts(digits(memory=memory, start=WEIGHTS))
