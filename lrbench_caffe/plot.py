@@ -14,13 +14,14 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from lrbench_caffe import cli, plots, selection
 from lrbench_caffe.database.terminal import open_at_terminal
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.lr import parse
-from lrbench_caffe.training.rundir import RunDirectory
+from lrbench_caffe.training.rundir import RunDirectory, task_title
 
 LONGEST = 10_000_000  # iterations of a schedule
 
@@ -81,14 +82,24 @@ def _runs(args: argparse.Namespace) -> Path:
         )
     twice = {label for label, count in Counter(run.label for run in curves).items() if count > 1}
     named = [
-        plots.RunCurves(
-            f"{run.label}, {folder}" if run.label in twice else run.label, run.iterations, run.measurements
-        )
+        replace(run, label=f"{run.label}, {folder}") if run.label in twice else run
         for run, folder in zip(curves, directories)
     ]
     path = _file(args, "runs.png" if len(curves) > 1 else f"{directories[0].resolve().name}.png")
-    plots.runs_plot(path, named)
+    plots.runs_plot(path, _title(directories), named)
     return path
+
+
+def _title(directories: Sequence[Path]) -> str:
+    """ "digits / LeNet_digits, seeds 1, 2": data, net and seeds of the runs, as far as they are known."""
+    records = [RunDirectory(directory).read() for directory in directories]
+    tasks = list(dict.fromkeys(task_title(record) for record in records))
+    seeds = sorted({record["seed"] for record in records if isinstance(record.get("seed"), int)})
+    text = "; ".join(tasks) if len(tasks) < 3 else f"{len(tasks)} tasks"
+    if len(seeds) > 5:
+        return f"{text}, {len(seeds)} seeds"
+    named = ", ".join(map(str, seeds))
+    return f"{text}, seed{'s' * (len(seeds) > 1)} {named}" if seeds else text
 
 
 def _curves(directory: Path) -> plots.RunCurves:
@@ -97,8 +108,10 @@ def _curves(directory: Path) -> plots.RunCurves:
     record = run.read()
     policy = record.get("policy_short") or record.get("policy") or "?"
     seed = f"seed {record['seed']}" if record.get("seed") is not None else ""
-    label = ", ".join(part for part in (str(policy), seed, _state(run, str(record.get("status")))) if part)
-    return plots.RunCurves(label, run.iterations(), [m for m in run.measurements() if m.net == 0])
+    status = str(record.get("status"))
+    label = ", ".join(part for part in (str(policy), seed, _state(run, status)) if part)
+    tests = [m for m in run.measurements() if m.net == 0]
+    return plots.RunCurves(label, run.iterations(), tests, diverged=status == "diverged")
 
 
 def _state(run: RunDirectory, status: str) -> str:

@@ -40,7 +40,7 @@ from lrbench_caffe.tuning.ladder import Ladder
 from lrbench_caffe.tuning.progress import TuningDisplay
 from lrbench_caffe.tuning.report import draw_ladder, ladder_rows
 from lrbench_caffe.tuning.space import GoodRange, candidates
-from lrbench_caffe.tuning.study import Plan, Study
+from lrbench_caffe.tuning.study import Plan, Study, test_interval
 from lrbench_caffe.tuning.tuner import range_length
 
 RAMP_SHARE = 0.15  # of a training: length of a pass
@@ -102,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with TuningDisplay(console) as display:
             study = Study(where, replace(plan, slots=pool.slots), pool, db=db, watch=display)
             find = _climb if args.form == "ladder" else _rise
-            good, plot = find(args, study, solver, console)
+            good, plot = find(args, study, solver, console, task.title)
     finally:
         pool.close()
     _show(console, args, study, good, plot)
@@ -114,8 +114,10 @@ def make_plan(args: argparse.Namespace, solver: Solver, classes: int | None) -> 
         raise InputError(
             f"{solver.path}: no test net that classifies; allowed: --form ramp, which reads the loss"
         )
-    max_iter = solver.message.max_iter
-    interval = args.test_interval or solver.message.test_interval
+    max_iter = solver.message.max_iter or args.iterations
+    if not max_iter:
+        raise InputError(f"{solver.path}: max_iter: 0; allowed: 1 or more, or --iterations N")
+    interval = args.test_interval or solver.message.test_interval or test_interval(0, max_iter)
     if args.iterations:
         interval = min(interval, max(1, args.iterations // 2))
         max_iter = max(max_iter, args.iterations)
@@ -127,24 +129,29 @@ def make_plan(args: argparse.Namespace, solver: Solver, classes: int | None) -> 
 
 
 def _climb(
-    args: argparse.Namespace, study: Study, solver: Solver, console: Console
+    args: argparse.Namespace, study: Study, solver: Solver, console: Console, title: str
 ) -> tuple[GoodRange, Path]:
     found = Ladder(study.plan.chance)
     good = study.find_range(found, args.iterations or range_length(study.plan))
     console.print(terminal_table(ladder_rows(found), f"Top-1 with a constant LR, {solver.path}"))
     path = study.folder / "range.png"
-    draw_ladder(path, found, good, study.plan.epoch)
+    draw_ladder(path, f"{title}, seed {args.seed}", found, good, study.plan.epoch)
     _say(console, f"good: {ladder.RULE}")
     return good, path
 
 
-def _rise(args: argparse.Namespace, study: Study, solver: Solver, console: Console) -> tuple[GoodRange, Path]:
+def _rise(
+    args: argparse.Namespace, study: Study, solver: Solver, console: Console, title: str
+) -> tuple[GoodRange, Path]:
     iterations = args.iterations or max(50, round(RAMP_SHARE * study.plan.max_iter))
     passes = ramp.rise(study, solver, iterations, args.passes)
     good = ramp.read(passes, iterations)
     path = study.folder / "ramp.png"
     mean = ramp.smoothed(passes, iterations)
-    ramp_plot(path, [(found.lrs, found.losses) for found in passes], mean, (good.low, good.high))
+    last = args.seed + args.passes - 1
+    seeds = f"seed {args.seed}" if args.passes == 1 else f"seeds {args.seed} to {last}"
+    lines = [(found.lrs, found.losses) for found in passes]
+    ramp_plot(path, f"{title}, {seeds}: an LR that rises", lines, mean, (good.low, good.high))
     _say(console, ramp.RULE)
     return good, path
 

@@ -36,7 +36,7 @@ from lrbench_caffe.training.monitor import ScheduleMonitor
 from lrbench_caffe.training.observer import Observer
 from lrbench_caffe.training.progress import ProgressDisplay
 from lrbench_caffe.training.recorder import Recorder
-from lrbench_caffe.training.rundir import RunDirectory, mark_latest
+from lrbench_caffe.training.rundir import RunDirectory, mark_latest, task_title
 from lrbench_caffe.training.session import Session
 from lrbench_caffe.training.settings import RunSettings
 from lrbench_caffe.training.signals import Signals
@@ -174,7 +174,10 @@ def _finish(
         console.print(terminal_table(rows, title))
     if draw:
         decisions = [row["iteration"] for row in run.rows("decisions.jsonl")]
-        plots.training_plot(run.plot, f"{monitor.policy:.7g}", run.iterations(), measurements, decisions)
+        record = run.read()
+        seed = "" if record.get("seed") is None else f", seed {record['seed']}"
+        title = f"{monitor.policy:.7g}\n{task_title(record)}{seed}"
+        plots.training_plot(run.plot, title, run.iterations(), measurements, decisions)
         console.print(f"plot: {run.plot}", highlight=False, markup=False, soft_wrap=True)
     if outcome.status == "diverged":
         print(f"error: {outcome.reason}", file=Unbreakable(sys.stderr))

@@ -42,12 +42,11 @@ from lrbench_caffe.tuning.folder import study_folder
 from lrbench_caffe.tuning.progress import TuningDisplay
 from lrbench_caffe.tuning.report import cost_rows, finalist_rows, time_line, write_report
 from lrbench_caffe.tuning.space import functions
-from lrbench_caffe.tuning.study import Plan, Study
+from lrbench_caffe.tuning.study import TESTS, Plan, Study, test_interval
 from lrbench_caffe.tuning.tuner import Outcome, Tuner
 from lrbench_caffe.tuning.verdict import Verdict, judge
 
 FULL = re.compile(r"x(\d+(?:\.\d+)?)")
-TESTS = 20  # in a training, at least: the search looks at tests
 GOALS = ("accuracy", "cost")
 
 
@@ -128,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         pool.close()
     verdict = judge(plan, outcome.finalists, outcome.baseline)
-    path = write_report(study, outcome, verdict)
+    path = write_report(study, outcome, verdict, task.title)
     if args.json:
         print(path.with_name("result.json").read_text(encoding="utf-8"), end="")
     else:
@@ -166,6 +165,8 @@ def make_plan(args: argparse.Namespace, solver: Solver, classes: int | None) -> 
     if not solver.tests or solver.tests[0].head is None:
         raise InputError(f"{solver.path}: no test net that classifies: a tuning compares Top-1")
     max_iter = args.max_iter or solver.message.max_iter
+    if not max_iter:
+        raise InputError(f"{solver.path}: max_iter: 0; allowed: 1 or more, or --max-iter N")
     return Plan(
         solver=str(solver.path),
         goal=args.goal,
@@ -183,13 +184,6 @@ def make_plan(args: argparse.Namespace, solver: Solver, classes: int | None) -> 
         flags=training_flags(args.layers, args.caffe_python),
         files=digest(fingerprint(solver)),
     )
-
-
-def test_interval(own: int, max_iter: int) -> int:
-    """The solver's, or the largest whole part of max_iter that gives enough tests."""
-    if own and own * TESTS <= max_iter:
-        return own
-    return max(1, max_iter // TESTS)
 
 
 def budget(text: str | None, max_iter: int) -> int | None:

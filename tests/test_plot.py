@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lrbench_caffe import cli, plot
@@ -14,6 +15,8 @@ from lrbench_caffe.database import Database
 from lrbench_caffe.lr import parse
 from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.plots import natural_length
+from lrbench_caffe.plots.style import TRAIN
+from lrbench_caffe.plots.training import RunCurves, runs_plot
 
 SIN2 = "SIN2(k0=0.01, k1=0.06, l=2000)"
 STARTS = {".png": b"\x89PNG", ".pdf": b"%PDF", ".svg": b"<?xml"}
@@ -132,6 +135,62 @@ def test_a_run_that_diverged_is_drawn(run, tmp_path):
     rows = "".join(f"{t},0.01,{math.nan if t > 20 else 10.0**t}\n" for t in range(30))
     (tmp_path / "a" / "iterations.csv").write_text("iteration,lr,loss\n" + rows)
     run("runs", "a")
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that are drawn, in the place of their files."""
+    figures = []
+    monkeypatch.setattr("lrbench_caffe.plots.training.save", lambda figure, path: figures.append(figure))
+    return figures
+
+
+def curves(number: int, lr: float, losses: list[float], diverged: bool = False) -> RunCurves:
+    rows = np.array([[t, lr, loss] for t, loss in enumerate(losses)])
+    tests = [replace(measured(t, 50.0 + number + t / 10), test_loss=losses[t]) for t in (0, 50, 100)]
+    return RunCurves(f"run {number}", rows, tests, diverged)
+
+
+def test_a_run_that_diverged_does_not_flatten_the_others(drawn):
+    good = curves(1, 0.01, [2.0 - t / 100 for t in range(101)])
+    bad = curves(2, 7.0, [2.0 * 1.5 ** (t / 2) for t in range(101)], diverged=True)
+    runs_plot(Path("x.png"), "digits / LeNet, seed 1", [good, bad])
+    _, loss, lr = drawn[0].axes
+    assert lr.get_ylim() == (0, pytest.approx(0.0105))
+    low, high = loss.get_ylim()
+    assert 0.9 < low < 1.0 and 2.0 < high < 2.2 and loss.get_yscale() == "linear"
+    runs_plot(Path("x.png"), "alone", [bad])  # there is nothing else to show
+    assert drawn[1].axes[2].get_ylim()[1] == pytest.approx(7.35)
+
+
+def test_of_many_runs_the_best_have_colours_and_all_are_named_beside_the_picture(drawn):
+    many = [curves(number, 0.01, [1.0] * 101) for number in range(19)]
+    runs_plot(Path("x.png"), "digits / LeNet, seed 1", many)
+    (legend,) = drawn[0].legends
+    texts = [text.get_text() for text in legend.get_texts()]
+    assert texts == [f"run {number}: {60 + number:.2f} % at 100" for number in reversed(range(19))]
+    colours = [line.get_color() for line in drawn[0].axes[0].lines if line.get_label() in texts]
+    assert len(set(colours[:7])) == 7 and set(colours[7:]) == {TRAIN}
+    assert drawn[0].get_suptitle() == "digits / LeNet, seed 1"
+    drawn[0].draw_without_rendering()
+    right = drawn[0].axes[0].get_window_extent().x1
+    assert legend.get_window_extent().x0 > right
+
+
+def test_the_title_names_data_net_and_seeds(run, tmp_path, drawn):
+    for name, seed in (("a", 1), ("b", 3)):
+        write_run(tmp_path / name, SIN2, "finished", [measured(50, 99.0)], 60)
+        path = tmp_path / name / "run.json"
+        known = {"dataset": {"name": "digits"}, "network": {"name": "LeNet"}}
+        path.write_text(json.dumps({**json.loads(path.read_text()), "seed": seed, "record": known}))
+    write_run(tmp_path / "c", SIN2, "finished", [measured(50, 99.0)], 60)  # of an earlier version
+    run("runs", "a")
+    run("runs", "a", "b")
+    run("runs", "a", "b", "c")
+    titles = [figure.get_suptitle() for figure in drawn]
+    assert titles == [
+        "digits / LeNet, seed 1", "digits / LeNet, seeds 1, 3", "digits / LeNet; solver.prototxt, seeds 1, 3"
+    ]  # fmt: skip
 
 
 # -- table ------------------------------------------------------------------------------------------

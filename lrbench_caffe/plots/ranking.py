@@ -12,6 +12,7 @@ from lrbench_caffe.plots.style import ACCURACY, TEST, TRAIN
 if TYPE_CHECKING:
     from lrbench_caffe.ranking import Candidate, Criterion, Ranked
 
+OTHER = "#555555"  # names of policies that are not on the front
 MARKERS = {"measured": "o", "paper": "s", "imported": "^"}  # by where the numbers come from
 
 
@@ -23,7 +24,9 @@ def pareto_plot(
     cost: Criterion,
     utility: Criterion,
 ) -> None:
-    """Draw utility over cost: every policy a dot, the Pareto front a line with names.
+    """Draw utility over cost: every policy a dot with its function, the Pareto front a line with numbers.
+
+    The policies of the front are listed beside the picture.
 
     Args:
         front: some of the candidates, in order of cost.
@@ -34,25 +37,40 @@ def pareto_plot(
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 6), layout="constrained")
+    figure = Figure(figsize=(12, 6), layout="constrained")
     axes = figure.subplots()
     for source, marker in MARKERS.items():
         of_source = [c for c in candidates if c.summary.source == source]
         _draw_policies(axes, of_source, (cost, utility), marker, source)
-    points = [(x.mean, y.mean) for c in front if (x := c.spread(cost.name)) and (y := c.spread(utility.name))]
-    axes.step(*zip(*points), where="post", color=TEST, linewidth=1, label="Pareto front")
-    for number, (candidate, point) in enumerate(zip(front, points)):
+    ours = {id(candidate) for candidate in front}
+    for candidate in candidates:
+        if id(candidate) not in ours and (point := _point(candidate, cost, utility)):
+            axes.annotate(
+                candidate.summary.policy.function, point, xytext=(4, 3), textcoords="offset points",
+                fontsize=6, color=OTHER,
+            )  # fmt: skip
+    points = [point for candidate in front if (point := _point(candidate, cost, utility))]
+    axes.step(*zip(*points), where="post", color=TEST, linewidth=1, label="Pareto front:")
+    for number, (candidate, point) in enumerate(zip(front, points), 1):
         axes.annotate(
-            candidate.summary.policy.text, point, xytext=(6, -11 if number % 2 else 6),
-            textcoords="offset points", fontsize=7,
+            str(number), point, xytext=(-4, 5), textcoords="offset points", ha="right",
+            fontsize=9, fontweight="bold", color=TEST,
         )  # fmt: skip
+        values = f"{point[1]:.{utility.digits}f} at {point[0]:.{cost.digits}f}"
+        axes.plot([], [], " ", label=f"{number}  {candidate.summary.policy.text}: {values}")
     axes.set_title(title, fontsize=10)
     axes.set_xlabel(cost.heading)
     axes.set_ylabel(utility.heading)
-    axes.margins(x=0.12, y=0.08)
+    axes.margins(x=0.08, y=0.08)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, loc="lower right")
+    figure.legend(fontsize=8, loc="outside right upper")
     save(figure, path)
+
+
+def _point(candidate: Candidate, cost: Criterion, utility: Criterion) -> tuple[float, float] | None:
+    """Cost and utility, None where one is not known."""
+    x, y = candidate.spread(cost.name), candidate.spread(utility.name)
+    return (x.mean, y.mean) if x and y else None
 
 
 def _draw_policies(

@@ -36,16 +36,18 @@ def range_plot(
     close_up: tuple[float, float],
     stated: Sequence[Point] = (),
     note: str = "",
+    error: bool = False,
 ) -> None:
-    """Draw accuracy over a fixed LR, accuracy and error of the good part enlarged (Figure 3).
+    """Draw accuracy over a fixed LR, and of the good part enlarged (Figure 3).
 
     Args:
         curves: Top-1 over k0, by the name of the curve, such as "10 epochs".
         good: the range of good LRs, marked in red.
         marks: other LRs to mark, in black.
-        close_up: the LRs that the second and third picture show. Error is 100 - Top-1.
+        close_up: the LRs that the second picture shows.
         stated: values to compare with, drawn as squares.
         note: a line over it all.
+        error: whether to draw the error, 100 - Top-1, of the good part, too, as the paper does.
 
     Raises:
         OSError: the file cannot be written.
@@ -53,18 +55,20 @@ def range_plot(
     from matplotlib.figure import Figure
     from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
-    figure = Figure(figsize=(13, 4.4), layout="constrained")
+    low, high = close_up
+    panels = [
+        ("(a) overall", "Top-1 (%)", _as_they_are),
+        ("(b) accuracy, enlarged", "Top-1 (%)", _within(low, high)),
+    ]
+    if error:
+        panels.append(("(c) error, enlarged", "error (%)", _errors(low, high)))
+    figure = Figure(figsize=(1 + 4 * len(panels), 4.4), layout="constrained")
     if note:
         figure.suptitle(note, fontsize=10)
-    overall, accuracy, error = figure.subplots(1, 3)
-    low, high = close_up
-    for axes, points_of in (
-        (overall, _as_they_are),
-        (accuracy, _within(low, high)),
-        (error, _errors(low, high)),
-    ):
-        for number, (name, points) in enumerate(curves.items()):
-            _draw_points(axes, points_of(points), name, series(number))
+    overall, *enlarged = figure.subplots(1, len(panels))
+    for axes, (title, name, points_of) in zip((overall, *enlarged), panels):
+        for number, (label, points) in enumerate(curves.items()):
+            _draw_points(axes, points_of(points), label, series(number))
         shown = points_of(stated)
         if shown:
             axes.plot(
@@ -74,20 +78,15 @@ def range_plot(
         axes.set_xscale("log")
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("k0")
+        axes.set_ylabel(name)
+        axes.set_title(title, fontsize=10)
         axes.grid(alpha=0.3)
-    for axes in (accuracy, error):
+    for axes in enlarged:
         axes.set_xlim(0.94 * low, 1.06 * high)
         # Less than a decade or two: powers of ten alone would leave the axis without numbers.
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
         axes.tick_params(axis="x", labelsize=8, labelrotation=45)  # side by side they run into each other
-    for axes, name, title in (
-        (overall, "Top-1 (%)", "(a) overall"),
-        (accuracy, "Top-1 (%)", "(b) accuracy, enlarged"),
-        (error, "error (%)", "(c) error, enlarged"),
-    ):
-        axes.set_ylabel(name)
-        axes.set_title(title, fontsize=10)
     handles, labels = overall.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=max(1, len(labels)), fontsize=8)
     save(figure, path)

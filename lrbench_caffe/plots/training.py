@@ -15,6 +15,7 @@ from lrbench_caffe.plots.files import save
 from lrbench_caffe.plots.style import (
     ACCURACY,
     LR,
+    SERIES,
     TEST,
     TRAIN,
     accuracy_limits,
@@ -26,6 +27,8 @@ from lrbench_caffe.plots.style import (
 )
 
 OUTPUTS = 10  # in one panel
+FEW = len(SERIES) - 1  # runs that are told apart by colour; the last one is grey
+OTHERS: dict[str, Any] = {"color": TRAIN, "linewidth": 0.7, "alpha": 0.6, "zorder": 1}  # where there are many
 
 
 @dataclass(frozen=True)
@@ -36,11 +39,27 @@ class RunCurves:
         label: for the legend.
         iterations: shape (n, 3): iteration, lr, training loss.
         measurements: the tests of one test net, by iteration.
+        diverged: whether it did; its losses and LRs do not decide what the axes show, then.
     """
 
     label: str
     iterations: np.ndarray
     measurements: list[Measurement]
+    diverged: bool = False
+
+    @property
+    def top1(self) -> float:
+        """The highest Top-1, -1 without one."""
+        top = best(self.measurements)
+        return -1.0 if top is None or top.top1 is None else top.top1
+
+    @property
+    def text(self) -> str:
+        """ "SIN2(...), seed 1: 98.20 % at 600", for the legend."""
+        top = best(self.measurements)
+        if top is None or top.top1 is None:
+            return self.label
+        return f"{self.label}: {top.top1:.2f} % at {top.iteration}"
 
     @property
     def empty(self) -> bool:
@@ -149,49 +168,78 @@ def _draw_loss(axes: Any, iterations: np.ndarray, measurements: list[Measurement
         axes.legend(fontsize=8, loc="upper right")
 
 
-def runs_plot(path: Path, runs: Sequence[RunCurves]) -> None:
+def runs_plot(path: Path, title: str, runs: Sequence[RunCurves]) -> None:
     """Draw accuracy, loss and learning rate of several trainings over iterations, one colour for each.
 
     The test losses are lines with dots, the training losses pale ones (means over stretches). The dots of
-    the accuracies are the tests, the larger one the first highest Top-1.
+    the accuracies are the tests, the larger one the first highest Top-1. Where there are more than ``FEW``
+    runs the best are coloured and the others grey; the legend has all, the best first.
+
+    Args:
+        title: data, net and seeds.
 
     Raises:
         OSError: the file cannot be written.
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 8.5), layout="constrained")
+    many = len(runs) > FEW
+    figure = Figure(figsize=(14 if many else 9, 8.5), layout="constrained")
+    figure.suptitle(title, fontsize=10)
     accuracy, loss, lr = figure.subplots(3, 1, sharex=True, height_ratios=[4, 3, 2])
     length = stretch(max(len(run.iterations) for run in runs))
-    for number, run in enumerate(runs):
-        _draw_run(accuracy, loss, lr, run, length, series(number))
-    tops = [[m.top1 for m in run.measurements if m.top1 is not None] for run in runs]
-    limits = accuracy_limits([top for top in tops if top])
+    shown = sorted(runs, key=lambda run: -run.top1) if many else list(runs)
+    for number, run in enumerate(shown):
+        _draw_run(accuracy, loss, lr, run, length, series(number) if number < FEW else OTHERS)
+    whole = [run for run in shown if not run.diverged] or shown
+    limits = accuracy_limits([top for run in whole[:FEW] if (top := _later_top1(run))])
     if limits:
         accuracy.set_ylim(limits)
-    if any(needs_log(run.iterations[:, 2]) for run in runs):
-        loss.set_yscale("log")
+    _limit_loss(loss, whole, length)
     accuracy.set_ylabel("Top-1 (%)")
     loss.set_ylabel("loss (dots: test, pale: training)")
     lr.set_ylabel("learning rate")
     lr.set_xlabel("iteration")
-    lr.set_ylim(bottom=0)
+    highest = max((float(run.iterations[:, 1].max()) for run in whole if len(run.iterations)), default=None)
+    lr.set_ylim(bottom=0, top=None if highest is None else 1.05 * highest)
     for axes in (accuracy, loss, lr):
         axes.grid(alpha=0.3)
-    figure.legend(*accuracy.get_legend_handles_labels(), loc="outside lower center", fontsize=8)
+    handles, labels = accuracy.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper" if many else "outside lower center", fontsize=8)
     save(figure, path)
+
+
+def _later_top1(run: RunCurves) -> list[float]:
+    """Top-1 without the first quarter of the tests, in which it rises from chance."""
+    values = [m.top1 for m in run.measurements if m.top1 is not None]
+    return values[len(values) // 4 :]
+
+
+def _limit_loss(axes: Any, runs: Sequence[RunCurves], length: int) -> None:
+    """Show the losses of these runs; what others have beyond them is cut off."""
+    losses = [smooth(run.iterations[:, 0], run.iterations[:, 2], length)[1] for run in runs]
+    losses += [np.array([m.test_loss for m in run.measurements if m.test_loss is not None]) for run in runs]
+    values = np.concatenate(losses)
+    values = values[np.isfinite(values)]
+    if any(needs_log(run.iterations[:, 2]) for run in runs) and (values > 0).any():
+        axes.set_yscale("log")
+        positive = values[values > 0]
+        axes.set_ylim(0.8 * positive.min(), 1.25 * positive.max())
+    elif len(values):
+        margin = max(0.05 * float(np.ptp(values)), 1e-9)
+        axes.set_ylim(values.min() - margin, values.max() + margin)
 
 
 def _draw_run(accuracy: Any, loss: Any, lr: Any, run: RunCurves, length: int, look: dict[str, Any]) -> None:
     tests = [m for m in run.measurements if m.top1 is not None]
     top = best(tests)
-    label = run.label if top is None else f"{run.label}: {top.top1:.2f} % at {top.iteration}"
-    accuracy.plot([m.iteration for m in tests], [m.top1 for m in tests], marker=".", label=label, **look)
-    if top is not None:
+    dots = "" if look is OTHERS else "."
+    accuracy.plot([m.iteration for m in tests], [m.top1 for m in tests], marker=dots, label=run.text, **look)
+    if top is not None and dots:
         accuracy.plot([top.iteration], [top.top1], marker="o", color=look["color"])
     t, lrs, losses = run.iterations.T
     if len(t):
-        loss.plot(*smooth(t, losses, length), linewidth=1, alpha=0.35, **look)
-        lr.plot(*thin(t, lrs), linewidth=1, **look)
+        loss.plot(*smooth(t, losses, length), **{"linewidth": 1, **look, "alpha": 0.35})
+        lr.plot(*thin(t, lrs), **{"linewidth": 1, **look})
     measured = [m for m in run.measurements if m.test_loss is not None]
-    loss.plot([m.iteration for m in measured], [m.test_loss for m in measured], marker=".", **look)
+    loss.plot([m.iteration for m in measured], [m.test_loss for m in measured], marker=dots, **look)

@@ -14,7 +14,7 @@ from lrbench_caffe.plots.style import ACCURACY, TEST, TRAIN, accuracy_limits, se
 Line = tuple[np.ndarray, np.ndarray]  # x and y, of one length
 
 
-def ramp_plot(path: Path, passes: Sequence[Line], mean: Line, good: tuple[float, float]) -> None:
+def ramp_plot(path: Path, title: str, passes: Sequence[Line], mean: Line, good: tuple[float, float]) -> None:
     """Draw the loss over an LR that rises, with the range that was read off it.
 
     Args:
@@ -37,6 +37,7 @@ def ramp_plot(path: Path, passes: Sequence[Line], mean: Line, good: tuple[float,
     axes.set_xscale("log")
     begin, bottom = float(mean[1][0]), float(mean[1].min())
     axes.set_ylim(bottom - 0.1 * abs(begin - bottom), begin + 0.5 * abs(begin - bottom))
+    axes.set_title(title, fontsize=10)
     axes.set_xlabel("learning rate")
     axes.set_ylabel("training loss")
     axes.grid(alpha=0.3)

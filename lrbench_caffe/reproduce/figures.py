@@ -74,6 +74,7 @@ def figure3(path: Path, plan: Plan, records: Iterable[RunRecord]) -> None:
         close_up=plans.FIGURE3_CLOSE_UP,
         stated=[] if plan.scaled else [Point(k0, top1) for k0, top1 in plans.FIGURE3_STATED.items()],
         note=plan.note,
+        error=True,
     )
 
 

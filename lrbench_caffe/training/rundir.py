@@ -251,6 +251,14 @@ def first_base_lr(fingerprint: Mapping[str, Any]) -> float | None:
         return None
 
 
+def task_title(record: Mapping[str, Any]) -> str:
+    """Data and net of run.json, "digits / LeNet_digits"; the solver's file where they are not known."""
+    try:
+        return f"{record['record']['dataset']['name']} / {record['record']['network']['name']}"
+    except (KeyError, TypeError):
+        return str(record["solver"])
+
+
 def find_newest(root: Path, solver: Path) -> RunDirectory:
     """The run of this solver in ``root`` that was written to last.
 

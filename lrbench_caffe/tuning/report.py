@@ -81,16 +81,19 @@ def time_line(study: Study, outcome: Outcome) -> str:
 # -- the report --------------------------------------------------------------------------------------
 
 
-def write_report(study: Study, outcome: Outcome, verdict: Verdict) -> Path:
+def write_report(study: Study, outcome: Outcome, verdict: Verdict, title: str) -> Path:
     """Write report.md, result.json, tuning.png and, where there was a range test, range.png.
+
+    Args:
+        title: data and net, such as "digits / LeNet_digits".
 
     Returns:
         The first of them.
     """
-    draw_tuning(study.folder / "tuning.png", study, outcome)
+    draw_tuning(study.folder / "tuning.png", title, study, outcome)
     parts = [
         f"# Tuning of {study.plan.solver}\n",
-        f"Goal: {study.plan.goal}. {len(outcome.candidates)} candidates; "
+        f"{title}. Goal: {study.plan.goal}. {len(outcome.candidates)} candidates; "
         f"trainings of {study.plan.max_iter:,} iterations, a test every {study.plan.test_interval}. "
         f"Seeds from {study.plan.seed} on.\n",
         "## Verdict\n",
@@ -107,7 +110,8 @@ def write_report(study: Study, outcome: Outcome, verdict: Verdict) -> Path:
         markdown_table(training_rows(study, outcome), left=1),
     ]
     if outcome.ladder:
-        draw_ladder(study.folder / "range.png", outcome.ladder, outcome.good, study.plan.epoch)
+        seed = f"{title}, seed {study.plan.seed}"
+        draw_ladder(study.folder / "range.png", seed, outcome.ladder, outcome.good, study.plan.epoch)
     path = study.folder / "report.md"
     path.write_text("\n".join(parts), encoding="utf-8")
     content = json.dumps(result(study, outcome, verdict), indent=2) + "\n"
@@ -203,7 +207,7 @@ def _top1(result: Result) -> float:
     return top.top1 if top and top.top1 is not None else -1.0
 
 
-def draw_tuning(path: Path, study: Study, outcome: Outcome) -> None:
+def draw_tuning(path: Path, title: str, study: Study, outcome: Outcome) -> None:
     """Write a PNG of all trainings: finalists and baseline in colour, the others in grey."""
     told_apart = [*outcome.finalists, *([outcome.baseline] if outcome.baseline else [])]
     named: dict[str, list[Line]] = {f"{trained.policy:.6g}": [] for trained in told_apart}
@@ -212,12 +216,19 @@ def draw_tuning(path: Path, study: Study, outcome: Outcome) -> None:
         curves = [c for seed in trained.results if (c := trained.curve(seed)) and len(c.top1)]
         lines = [(curve.iterations, curve.top1) for curve in curves]
         named.get(f"{trained.policy:.6g}", others).extend(lines)
-    title = f"{len(study.known)} policies were trained, {len(outcome.candidates)} were candidates"
-    tuning_plot(path, title, named, others)
+    plan = study.plan
+    last = plan.seed + plan.seeds - 1
+    seeds = f"seed {plan.seed}" if plan.seeds == 1 else f"seeds {plan.seed} to {last}"
+    counts = f"{len(study.known)} policies were trained, {len(outcome.candidates)} were candidates"
+    tuning_plot(path, f"{title}, {seeds}\n{counts}", named, others)
 
 
-def draw_ladder(path: Path, ladder: Ladder, good: GoodRange, epoch: float | None) -> None:
-    """Write a PNG of Top-1 over the LR after each test of a range test, as in the paper's Figure 3."""
+def draw_ladder(path: Path, title: str, ladder: Ladder, good: GoodRange, epoch: float | None) -> None:
+    """Write a PNG of Top-1 over the LR after each test of a range test, as in the paper's Figure 3.
+
+    Args:
+        title: data, net and seed.
+    """
     curves: dict[str, list[Point]] = {}
     for iteration in ladder.tests:
         name = f"{iteration / epoch:.3g} epochs" if epoch else f"{iteration} iterations"
@@ -228,5 +239,6 @@ def draw_ladder(path: Path, ladder: Ladder, good: GoodRange, epoch: float | None
                 curves.setdefault(name, []).append(Point(lr, value))
     range_plot(
         path, curves, good=(good.low, good.high), marks=[good.best],
-        close_up=(good.low / 3, good.high * 1.5), note="LR range test: constant LRs (diverged: at chance)",
+        close_up=(good.low / 3, good.high * 1.5),
+        note=f"{title}: LR range test, constant LRs (diverged: at chance)",
     )  # fmt: skip

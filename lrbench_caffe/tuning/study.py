@@ -31,6 +31,7 @@ from lrbench_caffe.tuning.space import FAMILIES, GoodRange
 T = TypeVar("T")
 
 WAIT = 0.5  # seconds between two looks at what still runs
+TESTS = 20  # in a training, at least: the search looks at tests
 FEW = 2  # slots for which plans are made where there are fewer, so that both take the same decisions
 
 
@@ -338,3 +339,10 @@ def directory_name(policy: Policy, seed: int) -> str:
     digest = hashlib.sha256(str(policy).encode()).hexdigest()[:10]
     function = "-".join(name.lower() for name in policy.functions)
     return f"{function}-{digest}-seed{seed}"
+
+
+def test_interval(own: int, max_iter: int) -> int:
+    """The solver's, or the largest whole part of max_iter that gives enough tests."""
+    if own and own * TESTS <= max_iter:
+        return own
+    return max(1, max_iter // TESTS)

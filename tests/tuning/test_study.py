@@ -103,7 +103,7 @@ def tune(
 
 def report(study: Study, outcome: Outcome) -> str:
     verdict = judge(study.plan, outcome.finalists, outcome.baseline)
-    return write_report(study, outcome, verdict).read_text()
+    return write_report(study, outcome, verdict, "digits / LeNet").read_text()
 
 
 def test_from_the_range_to_the_finalists(tmp_path: Path) -> None:
@@ -294,7 +294,7 @@ def test_the_report_says_what_the_verdict_says(tmp_path: Path) -> None:
     for name, own, code in (("worse", -5.0, 0), ("better", 5.0, KEEP_OWN)):
         study, outcome = tune(tmp_path / name, RulePool(own=own), functions=("TRI", "POLY"))
         verdict = judge(study.plan, outcome.finalists, outcome.baseline)
-        text = write_report(study, outcome, verdict).read_text()
+        text = write_report(study, outcome, verdict, "digits / LeNet").read_text()
         assert verdict.exit_code == code
         assert verdict.text[1:] in text
         found = json.loads((tmp_path / name / "result.json").read_text())
