@@ -43,6 +43,7 @@ from lrbench_caffe.tuning.space import GoodRange, candidates
 from lrbench_caffe.tuning.study import Plan, Study, test_interval
 from lrbench_caffe.tuning.tuner import range_length
 
+SHOWN = 6  # tests in the table: more do not fit 80 columns
 RAMP_SHARE = 0.15  # of a training: length of a pass
 
 
@@ -133,7 +134,7 @@ def _climb(
 ) -> tuple[GoodRange, Path]:
     found = Ladder(study.plan.chance)
     good = study.find_range(found, args.iterations or range_length(study.plan))
-    console.print(terminal_table(ladder_rows(found), f"Top-1 with a constant LR, {solver.path}"))
+    console.print(terminal_table(ladder_rows(found, SHOWN), "Top-1 (%) with a constant LR"))
     path = study.folder / "range.png"
     draw_ladder(path, f"{title}, seed {args.seed}", found, good, study.plan.epoch)
     _say(console, f"good: {ladder.RULE}")

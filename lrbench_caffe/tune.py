@@ -31,16 +31,17 @@ from lrbench_caffe import cli
 from lrbench_caffe.database.urls import resolve_url
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.jobs.flags import add_pool_flags, open_pool, training_flags
+from lrbench_caffe.layout import ALL, add_flag, chosen, print_table
 from lrbench_caffe.lr import Policy
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.records import digest
-from lrbench_caffe.report import table_width, terminal_table
+from lrbench_caffe.report import terminal_table
 from lrbench_caffe.streams import Unbreakable
 from lrbench_caffe.task import open_task
 from lrbench_caffe.training.continuation import fingerprint
 from lrbench_caffe.tuning.folder import study_folder
 from lrbench_caffe.tuning.progress import TuningDisplay
-from lrbench_caffe.tuning.report import cost_rows, finalist_rows, time_line, write_report
+from lrbench_caffe.tuning.report import cost_rows, finalist_layout, finalist_rows, time_line, write_report
 from lrbench_caffe.tuning.space import functions
 from lrbench_caffe.tuning.study import TESTS, Plan, Study, test_interval
 from lrbench_caffe.tuning.tuner import Outcome, Tuner
@@ -106,6 +107,7 @@ def parser() -> cli.Parser:
     run.add_argument("--caffe-python", metavar="FILE", help="the Python that can import caffe")
     add_pool_flags(p)
     out = p.add_argument_group("output")
+    add_flag(out)
     out.add_argument("--json", action="store_true", help="print the result as JSON; progress goes to stderr")
     return p
 
@@ -117,6 +119,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     db = "" if args.no_db else resolve_url(args.db)
     solver, task = open_task(Path(args.solver), args.caffe_python)
     plan = make_plan(args, solver, task.dataset.classes)
+    if args.columns is not None and args.columns != ALL:
+        chosen(args.columns, finalist_layout(plan))  # not when hours of training are over
     folder = Path(args.out) if args.out else study_folder("tune", solver.path)
     pool = open_pool(args.jobs, args.gpus, args.scheduler, args.caffe_python)
     try:
@@ -131,15 +135,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.json:
         print(path.with_name("result.json").read_text(encoding="utf-8"), end="")
     else:
-        _show(console, study, outcome, verdict, path)
+        _show(console, study, outcome, verdict, path, args.columns)
     return verdict.exit_code
 
 
-def _show(console: Console, study: Study, outcome: Outcome, verdict: Verdict, report: Path) -> None:
+def _show(
+    console: Console, study: Study, outcome: Outcome, verdict: Verdict, report: Path, columns: str | None
+) -> None:
     """The result, and where all of it is."""
-    rows = finalist_rows(study, outcome, ("top1", "ld"))
-    wide = Console(file=console.file, width=max(table_width(rows), console.width))
-    wide.print(terminal_table(rows, "finalists, mean ± deviation at the first highest Top-1", 2))
+    print_table(
+        finalist_rows(study, outcome),
+        finalist_layout(study.plan),
+        title="finalists, mean ± deviation at the first highest Top-1",
+        columns=columns,
+        file=cast(TextIO, console.file),
+    )
     console.print(terminal_table(cost_rows(study, outcome), "cost"))
     lines = (
         time_line(study, outcome),

@@ -74,5 +74,5 @@ def tuning_plot(path: Path, title: str, named: Mapping[str, Sequence[Line]], oth
     axes.set_ylabel("Top-1 (%)")
     axes.set_title(title, fontsize=10)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, loc="lower right")
+    figure.legend(fontsize=8, loc="outside lower center")
     save(figure, path)

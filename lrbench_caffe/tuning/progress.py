@@ -38,7 +38,6 @@ class TuningDisplay(Watch):
         self._began = self._said = time.monotonic()
         self._bar = Progress(
             BarColumn(bar_width=24),
-            TextColumn("{task.completed:,.0f}/{task.total:,.0f} iterations"),
             TextColumn("{task.fields[status]}"),
             console=console,
             transient=True,
@@ -92,7 +91,9 @@ class TuningDisplay(Watch):
         self._said = time.monotonic()
 
     def _show(self, iterations: int, running: int) -> None:
-        status = f"best {self._best}{self._left(iterations, running)}"
+        of = "" if self._expected is None else f" of {self._expected:,}"
+        best_so_far = f"; best {self._best}" if self._best else ""
+        status = f"{iterations + running:,}{of} iterations{self._left(iterations, running)}{best_so_far}"
         self._bar.update(self._task, completed=iterations + running, status=status)
 
     def _left(self, iterations: int, running: int) -> str:
@@ -114,5 +115,5 @@ def line(result: Result) -> str:
     if top and top.top1 is not None:
         text += f"  best Top-1 {top.top1:.2f} % at {top.iteration}"
     if result.status in BROKEN:
-        text += f"  {result.status}: {result.reason}"
+        text += f"  {result.status}: {(result.reason or '').removeprefix('the training diverged: ')}"
     return text

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lrbench_caffe import ranking
 from lrbench_caffe.jobs import Result
+from lrbench_caffe.layout import Layout
 from lrbench_caffe.metrics import best
 from lrbench_caffe.plots.sweeps import Point, range_plot
 from lrbench_caffe.plots.tuning import Line, tuning_plot
@@ -17,36 +17,53 @@ from lrbench_caffe.records import BROKEN
 from lrbench_caffe.report import Rows, clock, markdown_table, number
 from lrbench_caffe.tuning.ladder import RULE, Ladder
 from lrbench_caffe.tuning.space import GoodRange
-from lrbench_caffe.tuning.study import Study, Trained
+from lrbench_caffe.tuning.study import Plan, Study, Trained
 from lrbench_caffe.tuning.tuner import Outcome
-from lrbench_caffe.tuning.verdict import Verdict, ranked, reach, spread, target_of, tops, trainings
+from lrbench_caffe.tuning.verdict import (
+    Verdict,
+    has_target,
+    ranked,
+    reach,
+    spread,
+    target_of,
+    tops,
+    trainings,
+)
 
 COLUMNS = ("top1", "top5", "ac", "cd", "cdac", "ld")
 
 
-def finalist_rows(study: Study, outcome: Outcome, columns: Sequence[str] = COLUMNS) -> Rows:
-    """The finalists, the best by the study's goal first: metrics at each one's first highest Top-1.
+def finalist_layout(plan: Plan) -> Layout:
+    """The columns of ``finalist_rows``, and which of them a narrow terminal has."""
+    target = ("target",) if has_target(plan) else ()
+    return Layout(
+        names=("place", "policy", "trainings", "iterations", *target, *COLUMNS),
+        order=("place", "policy", "top1", *target, "trainings", "iterations", "ld"),
+        words=("place",),
+    )
 
-    Args:
-        columns: names of metrics.
-    """
+
+def finalist_rows(study: Study, outcome: Outcome) -> Rows:
+    """The finalists, the best by the study's goal first: metrics at each one's first highest Top-1."""
     target = target_of(study.plan, outcome.finalists)
-    heading = ["", "policy", "n", "#Iter"] + ([f"to {target:g} %"] if target is not None else [])
-    rows = [[*heading, *(ranking.CRITERIA[name].heading for name in columns)]]
+    heading = ["", "policy", "n", "#Iter"]
+    if has_target(study.plan):
+        heading.append("to the target" if target is None else f"to {target:g} %")
+    rows = [[*heading, *(ranking.CRITERIA[name].heading for name in COLUMNS)]]
     for place, trained in enumerate(ranked(study.plan, outcome.finalists), 1):
         own = ", own" * (trained is outcome.baseline)
-        rows.append(_row(f"{place}{own}", trained, target, columns))
+        rows.append(_row(f"{place}{own}", trained, study.plan, target))
     if outcome.baseline and outcome.baseline not in outcome.finalists:
-        rows.append(_row("own", outcome.baseline, target, columns))
+        rows.append(_row("own", outcome.baseline, study.plan, target))
     return rows
 
 
-def _row(place: str, trained: Trained, target: float | None, columns: Sequence[str]) -> list[str]:
+def _row(place: str, trained: Trained, plan: Plan, target: float | None) -> list[str]:
     found = tops(trained)
     row = [place, f"{trained.policy:.6g}", trainings(trained), spread([float(m.iteration) for m in found], 0)]
-    if target is not None:
-        row.append(spread(reach(trained, target), 0))
-    for name in columns:
+    if has_target(plan):
+        row.append("-" if target is None else spread(reach(trained, target), 0))
+    for name in COLUMNS:
         values = [getattr(m, name) for m in found]
         row.append(spread([v for v in values if v is not None], ranking.CRITERIA[name].digits))
     return row
@@ -171,14 +188,21 @@ def range_text(outcome: Outcome) -> str:
     if outcome.ladder is None:
         return f"{text} (from the LR database).\n"
     table = markdown_table(ladder_rows(outcome.ladder))
-    return f"{text}: {RULE}.\n\n{table}\n![Top-1 over the LR](range.png)\n"
+    return f"{text}: {RULE}.\n\nTop-1 (%):\n\n{table}\n![Top-1 over the LR](range.png)\n"
 
 
-def ladder_rows(ladder: Ladder) -> Rows:
-    """Top-1 of each LR of a range test after each of its tests."""
-    rows = [["LR", *(f"Top-1 at {iteration}" for iteration in ladder.tests)]]
+def ladder_rows(ladder: Ladder, most: int | None = None) -> Rows:
+    """Top-1 of each LR of a range test after each of its tests.
+
+    Args:
+        most: how many tests at most; the last one is among them.
+    """
+    tests = ladder.tests
+    if most is not None and len(tests) > most:
+        tests = [tests[round((i + 1) * len(tests) / most) - 1] for i in range(most)]
+    rows = [["LR", *(f"at {iteration}" for iteration in tests)]]
     for lr, rung in sorted(ladder.rungs.items()):
-        values = [number(rung.at(iteration), 2) for iteration in ladder.tests]
+        values = [number(rung.at(iteration), 2) for iteration in tests]
         rows.append([f"{lr:g}" + " (diverged)" * rung.diverged + " (failed)" * rung.failed, *values])
     return rows
 
@@ -210,12 +234,15 @@ def _top1(result: Result) -> float:
 def draw_tuning(path: Path, title: str, study: Study, outcome: Outcome) -> None:
     """Write a PNG of all trainings: finalists and baseline in colour, the others in grey."""
     told_apart = [*outcome.finalists, *([outcome.baseline] if outcome.baseline else [])]
-    named: dict[str, list[Line]] = {f"{trained.policy:.6g}": [] for trained in told_apart}
+    own = " (the solver's own)"
+    named: dict[str, list[Line]] = {
+        f"{trained.policy:.6g}{own * (trained is outcome.baseline)}": [] for trained in told_apart
+    }
     others: list[Line] = []
     for trained in study.known.values():
         curves = [c for seed in trained.results if (c := trained.curve(seed)) and len(c.top1)]
         lines = [(curve.iterations, curve.top1) for curve in curves]
-        named.get(f"{trained.policy:.6g}", others).extend(lines)
+        named.get(f"{trained.policy:.6g}{own * (trained is outcome.baseline)}", others).extend(lines)
     plan = study.plan
     last = plan.seed + plan.seeds - 1
     seeds = f"seed {plan.seed}" if plan.seeds == 1 else f"seeds {plan.seed} to {last}"

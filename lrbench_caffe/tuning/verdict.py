@@ -145,6 +145,8 @@ def _by_means(
         noise = "too few for a test of noise; --seeds 3 makes one"
     else:
         noise = f"{'within' if p >= SIGNIFICANT else 'beyond'} noise, Welch's p = {p:.2g}"
+        if better and p >= SIGNIFICANT:
+            noise += "; more --seeds may tell them apart"
     name, mine = f"{first.policy:.6g}", f"{own.policy:.6g}"
     recommended = better and (p is None or p < SIGNIFICANT)
     text = f"{name} {sizes} your own policy, {mine}: {means} ({counts}; {noise})"
@@ -164,6 +166,11 @@ def _spread(values: Sequence[float]) -> Spread:
 
 
 # -- the finalists ----------------------------------------------------------------------------------
+
+
+def has_target(plan: Plan) -> bool:
+    """Whether the iterations to a Top-1 are of interest."""
+    return plan.target_top1 is not None or plan.goal == "cost"
 
 
 def target_of(plan: Plan, finalists: Sequence[Trained]) -> float | None:

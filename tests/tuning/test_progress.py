@@ -1,0 +1,75 @@
+"""What a person sees of a tuning: a line a training, what is best so far, the time that is left."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from lrbench_caffe.jobs import Result, Training
+from lrbench_caffe.tuning import progress
+from lrbench_caffe.tuning.progress import TuningDisplay
+from tests.tuning.test_verdict import measurement
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds that pass when a test says so."""
+    times = [1000.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: times[0])
+    return times
+
+
+def training(policy: str, folder: Path) -> Training:
+    (folder / policy).mkdir()
+    return Training("solver.prototxt", seed=1, out=str(folder / policy), policy=policy, max_iter=200)
+
+
+def result(
+    of: Training, top1: float, iteration: int, status: str = "stopped", reason: str | None = None
+) -> Result:
+    (Path(of.out) / "iterations.csv").write_text(f"iteration,lr,loss\n{iteration - 1},0.1,2.3\n")
+    return Result(of, status, reason, iteration, 1.0, [measurement(iteration, top1)])
+
+
+def test_one_line_a_training_with_the_best_so_far_and_the_time_left(
+    tmp_path: Path, clock: list[float]
+) -> None:
+    text = io.StringIO()
+    display = TuningDisplay(Console(file=text, width=80))
+    good, bad = training("FIX(k0=0.01)", tmp_path), training("FIX(k0=0.001)", tmp_path)
+    display.expect(1000)
+    for one in (good, bad):
+        display.begun(one)
+    clock[0] += 10
+    display.ended(result(good, 90.0, 100), 100)  # 900 iterations are left, at 10 a second
+    clock[0] += 10
+    display.ended(result(bad, 80.0, 100), 200)
+    display.begun(bad)
+    display.ended(result(bad, 81.0, 150), 250)  # no new best, and it may go on: no line
+    display.begun(good)
+    display.ended(result(good, 91.0, 150), 300)
+    display.begun(bad)
+    display.ended(result(bad, 81.5, 200, "diverged", "the training diverged: the loss is nan"), 350)
+    first, second = "FIX(k0=0.01)  seed 1  iteration", "FIX(k0=0.001)  seed 1  iteration"
+    # In 20 seconds 300 iterations, then 350: 700 and 650 are left.
+    assert text.getvalue().splitlines() == [
+        f"{first} 100 of 200  best Top-1 90.00 % at 100; the best so far; about 0:01:30 left",
+        f"{second} 100 of 200  best Top-1 80.00 % at 100; best so far 90.00 %; about 0:01:20 left",
+        f"{first} 150 of 200  best Top-1 91.00 % at 150; the best so far; about 0:00:46 left",
+        f"{second} 200  best Top-1 81.50 % at 200  diverged: the loss is nan; best so far 91.00 %; "
+        "about 0:00:37 left",
+    ]
+
+
+def test_on_a_terminal_there_is_a_bar_before_it_is_known_how_much_is_to_do(tmp_path: Path) -> None:
+    text = io.StringIO()
+    one = training("FIX(k0=0.01)", tmp_path)
+    with TuningDisplay(Console(file=text, width=80, force_terminal=True)) as display:
+        display.begun(one)
+        display.waiting(0)
+        display.expect(1000)
+        display.ended(result(one, 90.0, 100), 100)
+    assert "100 of 1,000 iterations" in text.getvalue()
