@@ -16,11 +16,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from io import BufferedReader
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
+
+from rich.console import Console
 
 from lrbench_caffe import cli, layout
 from lrbench_caffe.data.progress import bar, track
@@ -110,9 +113,10 @@ def _add_filters(p: argparse.ArgumentParser) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    from lrbench_caffe.database import Database
+    from lrbench_caffe.database.terminal import open_at_terminal
 
-    with Database.open(args.db, patience=PATIENCE) as database:
+    writes = args.work in (_import, _merge, _sync, _import_log)
+    with open_at_terminal(args.db, to_write=writes) as database:
         return args.work(args, database) or 0
 
 
@@ -131,14 +135,15 @@ def _info(args: argparse.Namespace, database: Database) -> None:
 def _tasks(args: argparse.Namespace, database: Database) -> None:
     from dataclasses import asdict
 
-    from lrbench_caffe.database.tables import TASKS, task_rows
+    from lrbench_caffe.database.tables import best_of_task, task_layout, task_rows
 
     tasks = database.tasks()
     if args.json:
         print(json.dumps([asdict(task) for task in tasks]))
         return
-    tops = {t.id: top for t in tasks if t.id is not None for top in database.summaries(t.id, limit=1)}
-    layout.print_table(task_rows(tasks, database.runs_of_tasks(), tops), TASKS, columns=args.columns)
+    tops = {task.id: top for task in tasks if task.id and (top := best_of_task(database, task))}
+    rows = task_rows(tasks, database.runs_of_tasks(), tops)
+    layout.print_table(rows, task_layout(rows), columns=args.columns)
 
 
 def _select(args: argparse.Namespace, database: Database, limit: int | None, measurements: bool):
@@ -166,7 +171,7 @@ def _function(name: str) -> str:
 
 def _runs(args: argparse.Namespace, database: Database) -> None:
     from lrbench_caffe.database.exchange import to_line
-    from lrbench_caffe.database.tables import RUNS, run_rows
+    from lrbench_caffe.database.tables import run_layout, run_rows
 
     if args.limit < 1:
         raise InputError(f"--limit: {args.limit}; allowed: 1 or more")
@@ -174,7 +179,8 @@ def _runs(args: argparse.Namespace, database: Database) -> None:
     if args.json:
         sys.stdout.writelines(map(to_line, records))
     else:
-        layout.print_table(run_rows(list(records)), RUNS, columns=args.columns)
+        rows = run_rows(list(records))
+        layout.print_table(rows, run_layout(rows), columns=args.columns)
 
 
 def _full_uid(database: Database, beginning: str) -> str:
@@ -187,16 +193,28 @@ def _full_uid(database: Database, beginning: str) -> str:
 
 
 def _show(args: argparse.Namespace, database: Database) -> None:
-    from lrbench_caffe.database.tables import MEASUREMENTS, detail_rows, measurement_rows
+    from lrbench_caffe.database.tables import detail_rows, measurement_layout, measurement_rows
 
     record = database.get(_full_uid(database, args.uid))
     if args.json:
         print(json.dumps(record.to_json(), indent=2, ensure_ascii=False))
         return
     for name, value in detail_rows(record):
-        print(f"{name + ':':<16} {value}")
+        for line in _wrapped(f"{name + ':':<16} {value}"):
+            print(line)
     if record.measurements:
-        layout.print_table(measurement_rows(record), MEASUREMENTS, columns=args.columns)
+        rows = measurement_rows(record)
+        layout.print_table(rows, measurement_layout(rows), columns=args.columns)
+
+
+def _wrapped(line: str) -> list[str]:
+    """A line of name and value, broken between words where a terminal has no room for it."""
+    console = Console()
+    if not console.is_terminal:
+        return [line]
+    return textwrap.wrap(
+        line, console.width, subsequent_indent=" " * 17, break_long_words=False, break_on_hyphens=False
+    )
 
 
 # -- deleting ---------------------------------------------------------------------------------------

@@ -80,10 +80,8 @@ class Database:
         if memory:
             raise InputError("database URL sqlite://: a database in memory is gone at once; name a file")
         if (must_exist or read_only) and not _exists(parsed):
-            raise InputError(
-                f"there is no database {driver.shown(parsed)}; the first training that records into it makes "
-                "it, and so does db import"
-            )
+            where = driver.shown(parsed)
+            raise InputError(f"there is no database {where}: no such file (trainings and imports make one)")
         database = cls(driver.open_engine(resolved, patience, read_only), patience)
         try:
             if read_only:

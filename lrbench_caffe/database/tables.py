@@ -4,35 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from lrbench_caffe.layout import Layout
 from lrbench_caffe.metrics import best
 from lrbench_caffe.records import Dataset, PolicySummary, RunRecord, Task
 from lrbench_caffe.report import Rows, number
 
-SHORT_UID = 12  # characters of a uid that a table shows; any unique beginning names the run
+if TYPE_CHECKING:
+    from lrbench_caffe.database.store import Database
 
-TASKS = Layout(
-    ("task", "data", "form", "network", "framework", "runs", "top1", "policy"),
-    order=("task", "data", "network", "runs", "top1", "policy"),
-    text=("policy", "form"),
-    words=("task", "data", "network", "framework"),
-    common=("framework",),
-)
-RUNS = Layout(
-    ("uid", "began", "task", "policy", "max_iter", "top1", "at", "tests", "source", "status"),
-    order=("uid", "policy", "top1", "status", "max_iter", "task", "began"),
-    text=("policy", "task"),
-    words=("uid", "began", "source", "status"),
-    common=("task", "max_iter", "source"),
-)
-MEASUREMENTS = Layout(
-    ("iteration", "net", "lr", "top1", "top5", "ac", "cd", "cdac", "test_loss", "train_loss", "ld", "s"),
-    order=("iteration", "net", "top1", "test_loss", "lr", "train_loss", "top5", "ld", "ac", "cd"),
-    text=(),
-    words=("iteration",),
-    common=("net",),
-)
+SHORT_UID = 12  # characters of a uid that a table shows; any unique beginning names the run
 
 
 def moment(seconds: float | None) -> str:
@@ -47,11 +29,22 @@ def form(dataset: Dataset) -> str:
     return shape if dataset.classes is None else f"{shape}, {dataset.classes} classes"
 
 
+def best_of_task(database: Database, task: Task) -> PolicySummary | None:
+    """The task's best policy: by Top-1 or, where no run has one, by test loss."""
+    assert task.id is not None
+    found = None
+    for order in ("top1", "test_loss"):
+        found = next(iter(database.summaries(task.id, order_by=order, limit=1)), None)
+        if found and getattr(found, order):
+            return found
+    return found
+
+
 def task_rows(
     tasks: Sequence[Task], runs: Mapping[int, int], best_policies: Mapping[int, PolicySummary]
 ) -> Rows:
     """A row for each task, with its best policy; the first row is the heading."""
-    rows = [["task", "data set", "form", "network", "framework", "runs", "best Top-1 (%)", "policy"]]
+    rows = [["task", "data set", "form", "network", "framework", "runs", "Top-1 (%)", "loss", "policy"]]
     for task in tasks:
         assert task.id is not None
         top = best_policies.get(task.id)
@@ -64,10 +57,19 @@ def task_rows(
                 task.framework.name,
                 str(runs.get(task.id, 0)),
                 number(top.top1.mean if top and top.top1 else None, 2),
+                number(top.test_loss.mean if top and top.test_loss else None, 4),
                 top.policy.text if top else "-",
             ]
         )
     return rows
+
+
+def task_layout(rows: Rows) -> Layout:
+    """How the table of ``task_rows`` is made to fit."""
+    names = ("task", "data", "form", "network", "framework", "runs", "top1", "loss", "policy")
+    order = ("task", "data", "network", *_goals(rows, names), "policy", "runs", "form")
+    words = ("data", "form", "network", "framework")
+    return Layout(names, order, words=words, common=("framework",))
 
 
 def run_rows(records: Sequence[RunRecord]) -> Rows:
@@ -75,10 +77,14 @@ def run_rows(records: Sequence[RunRecord]) -> Rows:
     columns = (
         "uid",
         "began",
-        "task",
+        "data set",
+        "network",
         "policy",
+        "seed",
+        "start",
         "max_iter",
-        "best Top-1 (%)",
+        "Top-1 (%)",
+        "loss",
         "at",
         "tests",
         "source",
@@ -91,10 +97,14 @@ def run_rows(records: Sequence[RunRecord]) -> Rows:
             [
                 record.uid[:SHORT_UID],
                 moment(record.started),
-                f"{record.dataset.name}, {record.network.name}",
+                record.dataset.name,
+                record.network.name,
                 record.policy.text,
+                "-" if record.seed is None else str(record.seed),
+                record.start.kind,
                 str(record.max_iter),
                 number(top.top1 if top else None, 2),
+                number(top.test_loss if top else None, 4),
                 str(top.iteration) if top else "-",
                 str(len(record.measurements)),
                 record.source,
@@ -104,6 +114,26 @@ def run_rows(records: Sequence[RunRecord]) -> Rows:
     return rows
 
 
+def run_layout(rows: Rows) -> Layout:
+    """How the table of ``run_rows`` is made to fit."""
+    names = (
+        "uid", "began", "data", "network", "policy", "seed", "start", "max_iter", "top1", "loss", "at",
+        "tests", "source", "status",
+    )  # fmt: skip
+    goals = _goals(rows, names)
+    order = ("uid", "policy", *goals, "status", "data", "at", "start", "seed", "max_iter", "network")
+    words = ("uid", "began", "data", "network", "start", "source", "status")
+    return Layout(names, order, words=words, common=("data", "network", "start", "source", "max_iter"))
+
+
+def _goals(rows: Rows, names: Sequence[str]) -> tuple[str, ...]:
+    """What the rows are judged by: Top-1, and the test loss where a row has no Top-1."""
+    tops = [row[names.index("top1")] for row in rows[1:]]
+    if not any(top != "-" for top in tops):
+        return ("loss",)
+    return ("top1", "loss") if "-" in tops else ("top1",)
+
+
 def detail_rows(record: RunRecord) -> Rows:
     """All of a run but its measurements, as rows of name and value; the first row is the heading."""
     parts = record.framework, record.dataset, record.network, record.solver
@@ -111,12 +141,15 @@ def detail_rows(record: RunRecord) -> Rows:
     layers = ", ".join(f"{count} {kind}" for kind, count in network.layers.items())
     values = {
         "source": f"{record.source}: {record.origin}",
+        "start": record.start,
         "status": record.status + (f": {record.reason}" if record.reason else ""),
         "began": moment(record.started),
         "ended": moment(record.ended),
         "machine": record.machine,
+        "layers": record.layers,
         "framework": f"{framework.name} {framework.version}, {framework.device}",
         "task type": record.task_type,
+        "Top-1 of": record.head,
         "data set": f"{dataset.name}: {form(dataset)}",
         "samples": f"{dataset.train_samples} for training, {dataset.test_samples} for tests",
         "data set digest": dataset.digest,
@@ -136,13 +169,35 @@ def detail_rows(record: RunRecord) -> Rows:
     return [["run", record.uid], *shown]
 
 
+_METRICS = {  # the columns of a measurement, with their headings and digits
+    "top1": ("Top-1", 2),
+    "top5": ("Top-5", 2),
+    "ac": ("AC", 4),
+    "cd": ("CD", 4),
+    "cdac": ("CDAC", 4),
+    "test_loss": ("test loss", 4),
+    "train_loss": ("train loss", 4),
+    "ld": ("LD", 4),
+}
+
+
 def measurement_rows(record: RunRecord) -> Rows:
-    """A row for each measurement; the first row is the heading."""
-    names = ("top1", "top5", "ac", "cd", "cdac", "test_loss", "train_loss", "ld")
-    headings = ("Top-1", "Top-5", "AC", "CD", "CDAC", "test loss", "train loss", "LD")
-    rows = [["iteration", "net", "LR", *headings, "s"]]
-    for m in record.measurements:
-        digits = [2 if name.startswith("top") else 4 for name in names]
-        values = [number(getattr(m, name), count) for name, count in zip(names, digits)]
-        rows.append([str(m.iteration), str(m.net), f"{m.lr:.6g}", *values, f"{m.seconds:.1f}"])
+    """A row for each measurement, without the metrics that no test has; the first row is the heading."""
+    tests = record.measurements
+    metrics = [name for name in _METRICS if any(getattr(m, name) is not None for m in tests)]
+    outputs = list(dict.fromkeys(name for m in tests for name in m.outputs))
+    rows = [["iteration", "net", "LR", *(_METRICS[name][0] for name in metrics), "s", *outputs]]
+    for m in tests:
+        values = [number(getattr(m, name), _METRICS[name][1]) for name in metrics]
+        more = [f"{m.outputs[name]:.6g}" if name in m.outputs else "-" for name in outputs]
+        rows.append([str(m.iteration), str(m.net), f"{m.lr:.6g}", *values, f"{m.seconds:.1f}", *more])
     return rows
+
+
+def measurement_layout(rows: Rows) -> Layout:
+    """How the table of ``measurement_rows`` is made to fit."""
+    names = [heading.lower().replace("-", "").replace(" ", "_") for heading in rows[0][: rows[0].index("s")]]
+    outputs = [heading.lower() for heading in rows[0][len(names) + 1 :]]
+    order = dict.fromkeys(["iteration", "top1", "test_loss", "lr", *names, *outputs])
+    del order["net"]
+    return Layout([*names, "s", *outputs], list(order), text=(), common=("net",))

@@ -5,21 +5,50 @@ from __future__ import annotations
 import sys
 import threading
 
+from lrbench_caffe.database import waiting
+from lrbench_caffe.database.engine import parse_url, shown
+from lrbench_caffe.database.errors import DatabaseError
 from lrbench_caffe.database.store import Database
-from lrbench_caffe.database.urls import resolve_url, safe_url
+from lrbench_caffe.database.urls import resolve_url, scrub_text
 
 PATIENCE = 10.0  # seconds for which a server that is away is tried
 SILENCE = 2.0  # seconds after which it is said that we wait
 
 
-def open_at_terminal(url: str | None) -> Database:
-    """``Database.open`` that gives up sooner than a training would, and says on stderr that it waits."""
-    where = safe_url(resolve_url(url))
-    words = f"waiting for the database {where}, for at most {PATIENCE:g} s"
-    notice = threading.Timer(SILENCE, print, (words,), {"file": sys.stderr})
+def open_at_terminal(url: str | None, *, to_write: bool = False) -> Database:
+    """``Database.open`` that gives up sooner than a training would, and says on stderr that it waits.
+
+    Args:
+        url: the value of --db. A file that it names must exist, unless it is opened to write: a mistyped
+            name is no new database.
+        to_write: whether the command will record something.
+
+    What waited for this database (``waiting``) is brought in.
+
+    Raises:
+        InputError: there is no such file.
+        DatabaseError: the database is away, or refuses.
+    """
+    where = shown(parse_url(resolve_url(url)))
+    words = f"waiting up to {PATIENCE:g} s for the database {where}"
+    notice = threading.Timer(SILENCE, _say, (words,))
     notice.daemon = True
     notice.start()
     try:
-        return Database.open(url, patience=PATIENCE)
+        database = Database.open(url, patience=PATIENCE, must_exist=url is not None and not to_write)
     finally:
         notice.cancel()
+    bring_in_what_waits(database)
+    return database
+
+
+def bring_in_what_waits(database: Database) -> None:
+    """``waiting.bring_in``, which no command fails for."""
+    try:
+        waiting.bring_in(database, _say)
+    except DatabaseError as error:
+        _say(f"note: results wait for the LR database: {error}")
+
+
+def _say(text: str) -> None:
+    print(scrub_text(text), file=sys.stderr)

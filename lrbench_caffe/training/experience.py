@@ -100,16 +100,24 @@ def describe_wanted(
 
 
 def look_up(
-    database_url: str | None, wanted: Wanted, solver: Solver, max_iter: int, function: str | None
+    database_url: str | None,
+    wanted: Wanted,
+    solver: Solver,
+    max_iter: int,
+    function: str | None,
+    must_exist: bool = False,
 ) -> Recommendation:
     """The database's best proposal (of one function), if it has one.
+
+    Args:
+        must_exist: whether a file that is not there is an error, and not a new database.
 
     Raises:
         DatabaseError: it is out of reach.
     """
     from lrbench_caffe.database import Database
 
-    with Database.open(database_url, patience=PATIENCE) as database:
+    with Database.open(database_url, patience=PATIENCE, must_exist=must_exist) as database:
         return recommend(
             database,
             wanted.task,
@@ -129,12 +137,15 @@ def experienced_policy(
     wanted: Wanted,
     solver: Solver,
     max_iter: int,
+    *,
+    preview: bool = False,
 ) -> tuple[ChosenPolicy | None, list[str]]:
     """The policy for --lr by experience.
 
     Args:
         flags: the parameters that were given as flags.
         wanted: what will be trained.
+        preview: whether nothing will be trained after all.
 
     Returns:
         The policy, None where simple rules have to do; and lines for a person that say why.
@@ -145,7 +156,8 @@ def experienced_policy(
     auto = text.strip().lower() == AUTO
     function = None if auto else read(text)[0].call.name.upper()
     try:
-        found = look_up(database_url, wanted, solver, max_iter, function)
+        must_exist = preview and database_url is not None
+        found = look_up(database_url, wanted, solver, max_iter, function, must_exist)
     except LRBenchError as error:
         if auto:
             raise

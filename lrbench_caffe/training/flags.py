@@ -319,7 +319,9 @@ def _choose(
             solver, info, python, messages, snapshot=args.snapshot, weights=weights, gpu=gpu,
             level=args.level or 0, stages=args.stage or [],
         )  # fmt: skip
-        chosen, why = experienced_policy(args.lr, flags, args.db, wanted, solver, max_iter)
+        chosen, why = experienced_policy(
+            args.lr, flags, args.db, wanted, solver, max_iter, preview=args.preview
+        )
         for line in why:
             say(line)
     elif args.lr and args.lr.strip().lower() == AUTO:

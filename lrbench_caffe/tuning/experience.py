@@ -67,7 +67,7 @@ def look_up(
         names: the LR functions to choose from.
         start: what the trainings begin with.
     """
-    with open_at_terminal(db) as database:
+    with open_at_terminal(db, to_write=True) as database:
         found = recommend(
             database, task, start=start, solver=solver_settings(solver), max_iter=max_iter,
             epoch=solver.epoch, functions=names, top=PROPOSALS,

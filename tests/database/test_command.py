@@ -17,6 +17,9 @@ import pytest
 
 from lrbench_caffe import cli, db
 from lrbench_caffe.database import Database
+from lrbench_caffe.database.tables import measurement_layout, measurement_rows, run_layout, run_rows
+from lrbench_caffe.layout import fitting
+from lrbench_caffe.records import Start
 from lrbench_caffe.training.rundir import RunDirectory
 from tests.database import records
 from tests.database.records import at, run
@@ -61,6 +64,7 @@ def test_info(command, file):
 
 
 def test_the_database_is_named_before_or_after_the_subcommand(command, tmp_path):
+    Database.open(str(tmp_path / "x.sqlite")).close()
     for arguments in (("--db", tmp_path / "x.sqlite", "info"), ("info", "--db", tmp_path / "x.sqlite")):
         code, out, _ = command(*arguments)
         assert code == 0
@@ -98,6 +102,101 @@ def test_show(command):
         assert text in out
     _, out, _ = command("show", "aaa1", "--json")
     assert json.loads(out) == run("aaa1").to_json()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["info", "tasks", "runs", "show aaa1", "export -", "backup copy.sqlite", "delete aaa1 --yes"],
+)
+def test_a_mistyped_database_is_told_and_not_made(command, tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = command("--db", "folder/mistyped.sqlite", *arguments.split())
+    assert (code, out) == (2, "")
+    assert err == (
+        "error: there is no database folder/mistyped.sqlite: no such file (trainings and imports make one)\n"
+    )
+    assert not Path("folder").exists() and not Path("copy.sqlite").exists()
+
+
+def test_an_import_makes_its_database(command, tmp_path):
+    (tmp_path / "in.jsonl").write_text(json.dumps(run("new").to_json()) + "\n")
+    assert command("--db", tmp_path / "new" / "lr.sqlite", "import", tmp_path / "in.jsonl")[0] == 0
+    assert "new" in stored(str(tmp_path / "new" / "lr.sqlite"))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"I0102 03:04:05.678901  1234 caffe.cpp:197] Use CPU.\n",
+        b"I20220102 03:04:05.678901  1234 solver.cpp:47] Initializing\n",
+        b"2024-01-02T03:04:05Z I0102 03:04:05.678901 12 solver.cpp:239] Iteration 0, loss = 2.3\n",
+        "I0102 03:04:05.678901  1234 caffe.cpp:197] Use CPU.\n".encode("utf-16"),
+    ],
+)
+def test_a_log_of_caffe_is_for_another_command(command, file, tmp_path, content):
+    path = tmp_path / "train.log"
+    path.write_bytes(content)
+    before = stored(file)
+    code, _, err = command("import", path)
+    assert (code, err) == (
+        2,
+        f"error: {path} is a log of Caffe; import it with: "
+        f"python -m lrbench_caffe.db import-log {path}\n",
+    )
+    assert stored(file) == before
+
+
+def table_of(rows, layout, width: int) -> tuple[str, list[str]]:
+    kept, _ = fitting(rows, layout, width)
+    shown = [[row[i] for i in kept] for row in rows]
+    return str(shown), [layout.names[i] for i in kept]
+
+
+def test_the_tables_fit_80_columns_and_lose_no_digit():
+    nets = [
+        run(
+            "c" * 32,
+            policy=records.policy("SINEXP(k0=0.0001, k1=0.06, gamma=0.99994, l=2000)"),
+            seed=12345678,
+        ),
+        run("d" * 32, seed=None, start=Start("unknown"), status="diverged"),
+    ]
+    shown, names = table_of(run_rows(nets), run_layout(run_rows(nets)), 80)
+    assert names == ["uid", "policy", "top1", "at", "status"]
+    assert "95.00" in shown
+    rows = measurement_rows(nets[0])
+    assert table_of(rows, measurement_layout(rows), 80)[1][:5] == ["iteration", "lr", "top1", "top5", "ac"]
+    tests = [at(100, None, top5=None, ac=None, cd=None, cdac=None, outputs={"l2": 0.25})]
+    other = run("e", measurements=tests, task_type="other")
+    rows = measurement_rows(other)
+    shown, names = table_of(rows, measurement_layout(rows), 80)
+    assert names == ["iteration", "lr", "test_loss", "train_loss", "ld", "s", "l2"]
+    assert "0.25" in shown
+    rows = run_rows([other])
+    assert "loss" in table_of(rows, run_layout(rows), 80)[1]
+    assert "top1" not in table_of(rows, run_layout(rows), 60)[1]
+
+
+def test_columns_are_chosen(command):
+    code, out, _ = command("runs", "--source", "measured", "--columns", "uid,start,loss")
+    assert code == 0
+    assert out.split()[:3] == ["uid", "start", "loss"]
+    assert "scratch" in out
+    code, _, err = command("show", "aaa1", "--columns", "top2")
+    assert (code, "--columns: unknown column 'top2'" in err) == (2, True)
+
+
+def test_the_best_policy_of_a_net_that_does_not_classify_is_that_of_the_lowest_loss(command, file):
+    network = dataclasses.replace(records.NETWORK, name="Regression", digest="r")
+    with Database.open(file) as database:
+        for text, loss in (("FIX(k0=0.1)", 0.5), ("FIX(k0=0.2)", 0.25), ("FIX(k0=0.3)", 0.75)):
+            tests = [at(100, None, test_loss=loss)]
+            database.put(
+                run(text, network=network, policy=records.policy(text), task_type="other", measurements=tests)
+            )
+    _, out, _ = command("tasks")
+    (line,) = [line for line in out.splitlines() if "Regression" in line]
+    assert "0.2500" in line and "FIX(k0=0.2)" in line
 
 
 @pytest.mark.parametrize(
@@ -382,6 +481,20 @@ def test_sync_leaves_a_running_training_alone_and_takes_a_killed_one_for_failed(
         assert database.get("w2").status == "finished"
 
 
+def test_sync_takes_the_base_lr_that_a_run_began_with(command, file, tmp_path):
+    """Resumed with an edited solver, the first version recorded the base_lr of the edit."""
+    fields = {"fingerprint": {"base_lr": "base_lr: 0.01"}, "ended": 1060.0}
+    edited = dataclasses.replace(records.SOLVER, base_lr=0.005)
+    with Database.open(file) as database:
+        database.begin_run(run("w1"))
+    record = run("w1", solver=edited, status="running", ended=None).to_json()
+    waiting(tmp_path / "runs" / "one", "w1", record={**record, "measurements": []}, **fields).release()
+    code, out, _ = command("sync", tmp_path / "runs")
+    assert (code, out) == (0, "run directories: 1 new or completed, 0 already there\n")
+    with Database.open(file) as database:
+        assert database.get("w1") == run("w1")
+
+
 def test_sync_tells_what_it_cannot_read_and_takes_the_rest(command, file, tmp_path):
     waiting(tmp_path / "runs" / "good", "w1").release()
     waiting(tmp_path / "runs" / "old", "w2", record=None).release()
@@ -434,7 +547,7 @@ def test_opening_an_up_to_date_database_loads_neither_alembic_nor_matplotlib(fil
 
 def test_a_measurement_that_is_not_there_is_a_dash(command, file):
     with Database.open(file) as database:
-        database.put(run("dash", measurements=[at(100, None, cdac=None)]))
+        database.put(run("dash", measurements=[at(100, None, cdac=None), at(200, 90.0)]))
     _, out, _ = command("show", "dash")
     (line,) = [line for line in out.splitlines() if line.strip().startswith("100 ")]
     assert line.split()[3] == "-"
