@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 import signal
 import socket
 import sys
@@ -11,9 +13,9 @@ import pytest
 
 from lrbench_caffe.database import Database
 from lrbench_caffe.metrics import Measurement
-from lrbench_caffe.records import RunRecord
+from lrbench_caffe.records import RunRecord, Start
 from tests.caffe import nets
-from tests.caffe.harness import Run, Workspace
+from tests.caffe.harness import Run, Workspace, assert_same_weights
 
 POLICY = "SIN2(k0=0.01, k1=0.06, l=50)"
 AWAY = "postgresql://somebody:secret-word@127.0.0.1:1/lr"  # nothing listens on port 1
@@ -48,6 +50,72 @@ def test_a_training_is_recorded(workspace: Workspace) -> None:
     assert (record.solver.type, record.solver.batch, record.solver.weight_decay) == ("SGD", 20, 0.0005)
     assert record.measurements == of_file(workspace.run("out"))
     assert [m.iteration for m in record.measurements] == [0, 50, 100]
+
+
+def test_a_record_says_what_the_training_began_with_whatever_becomes_of_the_files(
+    workspace: Workspace,
+) -> None:
+    """A run of each start, and two that are resumed after their files were changed."""
+    database = ("--db", "lr.sqlite", "--layers", "stock")
+    workspace.train("solver.prototxt", "--out", "scratch", "--max-iter", "40", *database).succeeded()
+    kept = workspace.run("scratch").path / "snapshots"
+    model, state = kept / "tiny_iter_40.caffemodel", kept / "tiny_iter_40.solverstate"
+    given = workspace.path / "given.caffemodel"
+    shutil.copy(model, given)
+    digest = hashlib.sha256(given.read_bytes()).hexdigest()[:32]
+    tuned = ("solver.prototxt", "--weights", "given.caffemodel", "--out", "tuned", *database)
+    workspace.train(*tuned, "--max-iter", "60", "--until", "30").succeeded()
+    from_state = ("--snapshot", str(state), "--out", "continued", "--max-iter", "80", "--until", "60")
+    workspace.train("solver.prototxt", *from_state, *database).succeeded()
+    given.unlink()
+    model.write_bytes(b"something else")
+    for out in ("tuned", "continued"):
+        workspace.train("solver.prototxt", "--resume", "--out", out, *database).succeeded()
+    found = {Path(record.origin).name: record for record in measured(workspace.path / "lr.sqlite")}
+    assert {record.status for record in found.values()} == {"finished"}
+    assert {record.layers for record in found.values()} == {"stock"}
+    assert found["scratch"].start == Start("scratch")
+    assert found["tuned"].start == Start("weights", digest, 2, 2)  # two inner products
+    assert found["tuned"].start.name == "given.caffemodel"
+    start = found["continued"].start
+    assert (start.kind, start.iteration, start.name) == ("snapshot", 40, state.name)
+    assert start.known
+    with Database.open(str(workspace.path / "lr.sqlite")) as opened:
+        task = next(task for task in opened.tasks() if task.dataset == found["scratch"].dataset)
+        assert task.id is not None
+        assert len(opened.summaries(task.id)) == 3
+
+
+def test_a_solver_edited_before_resume_does_not_make_another_run(workspace: Workspace) -> None:
+    """base_lr is the run's own: the edit has no effect on the training, nor on its record."""
+    policy = ("--lr", "FIX(k0=0.05)", "--db", "lr.sqlite")
+    workspace.train("solver.prototxt", *policy, "--until", "50", "--out", "runs/a").succeeded()
+    (before,) = measured(workspace.path / "lr.sqlite")
+    text = (workspace.path / "solver.prototxt").read_text()
+    assert "base_lr: 0.05" in text
+    workspace.write("solver.prototxt", text.replace("base_lr: 0.05", "base_lr: 0.005"))
+    done = workspace.train("solver.prototxt", "--resume", "--out", "runs/a", "--db", "lr.sqlite").succeeded()
+    assert "without effect" in done.out
+    (after,) = measured(workspace.path / "lr.sqlite")
+    assert (after.uid, after.status, after.solver) == (before.uid, "finished", before.solver)
+    assert after.solver.base_lr == 0.05
+    assert "0 new or completed, 1 already there" in sync(workspace)
+    record = workspace.run("runs/a").record
+    assert record["status"] == "finished"
+    assert "status" not in record["record"]
+
+
+def test_the_seed_is_recorded_as_caffe_takes_it(workspace: Workspace) -> None:
+    """Its low 32 bits: ``caffe train`` makes the same weights of 1 and of 2^32 + 1, and so do we."""
+    for name, seed in (("one", 1), ("long", 2**32 + 1)):
+        workspace.write(f"{name}.prototxt", nets.solver(random_seed=seed, snapshot_prefix=f'"{name}"'))
+        workspace.caffe("train", f"--solver={name}.prototxt").succeeded()
+        ours = ("--layers", "stock", "--out", f"ours-{name}", "--db", "lr.sqlite")
+        workspace.train(f"{name}.prototxt", *ours).succeeded()
+        theirs = workspace.path / f"{name}_iter_100.caffemodel"
+        assert_same_weights(theirs, workspace.path / "one_iter_100.caffemodel")
+        assert_same_weights(workspace.run(f"ours-{name}").model(100), theirs)
+    assert [record.seed for record in measured(workspace.path / "lr.sqlite")] == [1, 1]
 
 
 def test_the_solvers_own_policy_is_recorded_as_it_was_written(workspace: Workspace) -> None:
