@@ -140,8 +140,7 @@ def test_a_log_of_caffe_is_for_another_command(command, file, tmp_path, content)
     code, _, err = command("import", path)
     assert (code, err) == (
         2,
-        f"error: {path} is a log of Caffe; import it with: "
-        f"python -m lrbench_caffe.db import-log {path}\n",
+        f"error: {path} is a log of Caffe; import it with: python -m lrbench_caffe.db import-log {path}\n",
     )
     assert stored(file) == before
 
