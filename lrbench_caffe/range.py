@@ -78,6 +78,9 @@ def parser() -> cli.Parser:
         "--db", metavar="URL", help="the LR database (default: LRBENCH_DB, else the embedded one)"
     )
     run.add_argument("--no-db", action="store_true", help="do not record into the LR database")
+    run.add_argument(
+        "--head", metavar="NAME", help="the scores blob that Top-1 is measured on, as in training"
+    )
     run.add_argument("--caffe-python", metavar="FILE", help="the Python that can import caffe")
     add_pool_flags(p)
     return p
@@ -91,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise InputError(f"--{flag.replace('_', '-')}: {value}; allowed: 1 or more")
     console = Console(file=cast(TextIO, Unbreakable(sys.stdout)))
     db = "" if args.no_db else resolve_url(args.db)
-    solver, task = open_task(Path(args.solver), args.caffe_python)
+    solver, task = open_task(Path(args.solver), args.caffe_python, args.head)
     where = Path(args.out) if args.out else study_folder("range", solver.path)
     plan = make_plan(args, solver, task.dataset.classes)
     kept = folder.read(where)
@@ -125,7 +128,7 @@ def make_plan(args: argparse.Namespace, solver: Solver, classes: int | None) -> 
     return Plan(
         solver=str(solver.path), max_iter=max_iter, test_interval=interval, epoch=solver.epoch,
         chance=100.0 / classes if classes else 0.0, seed=args.seed,
-        flags=training_flags(args.layers, args.caffe_python), files=digest(fingerprint(solver)),
+        flags=training_flags(args.layers, args.caffe_python, solver.head), files=digest(fingerprint(solver)),
     )  # fmt: skip
 
 

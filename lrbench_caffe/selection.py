@@ -133,6 +133,7 @@ def add_flags(p: argparse.ArgumentParser) -> None:
         help="show the policies that none beats in both Top-1 and cost (--by COST; default: iterations)",
     )  # fmt: skip
     p.add_argument("--db", metavar="URL", help="the LR database (default: LRBENCH_DB, else the embedded one)")
+    p.add_argument("--head", metavar="NAME", help="the scores blob that Top-1 is measured on, for SOLVER")
     p.add_argument("--caffe-python", metavar="FILE", help="the Python that can import caffe, for SOLVER")
 
 
@@ -142,6 +143,8 @@ def check(args: argparse.Namespace) -> None:
     Raises:
         InputError: they do not, or a value is not allowed.
     """
+    if args.head and not args.solver:
+        raise InputError("--head: it belongs to a SOLVER; a task that --task names has its own")
     if args.solver and args.task:
         raise InputError("SOLVER and --task: allowed: one of them")
     if args.top < 0:
@@ -224,7 +227,7 @@ def _note(asked: Sequence[Criterion], higher: bool | None) -> str:
 def find_tasks(args: argparse.Namespace, known: list[Task]) -> list[Task] | None:
     """The database's records of one task (the paper's and this machine's are two); None if none is named."""
     if args.solver:
-        _, wanted = open_task(Path(args.solver), args.caffe_python)
+        _, wanted = open_task(Path(args.solver), args.caffe_python, args.head)
         found = [task for task in known if similarity(wanted, task) == 1]
         if not found:
             raise InputError(

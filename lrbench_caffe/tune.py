@@ -104,6 +104,9 @@ def parser() -> cli.Parser:
         "--db", metavar="URL", help="the LR database (default: LRBENCH_DB, else the embedded one)"
     )
     run.add_argument("--no-db", action="store_true", help="neither ask the LR database nor record into it")
+    run.add_argument(
+        "--head", metavar="NAME", help="the scores blob that Top-1 is measured on, as in training"
+    )
     run.add_argument("--caffe-python", metavar="FILE", help="the Python that can import caffe")
     add_pool_flags(p)
     out = p.add_argument_group("output")
@@ -117,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _check(args)
     console = Console(file=cast(TextIO, Unbreakable(sys.stderr if args.json else sys.stdout)))
     db = "" if args.no_db else resolve_url(args.db)
-    solver, task = open_task(Path(args.solver), args.caffe_python)
+    solver, task = open_task(Path(args.solver), args.caffe_python, args.head)
     plan = make_plan(args, solver, task.dataset.classes)
     if args.columns is not None and args.columns != ALL:
         chosen(args.columns, finalist_layout(plan))  # not when hours of training are over
@@ -164,8 +167,10 @@ def _show(
 def train_line(plan: Plan, policy: Policy | None) -> str:
     """The command that trains with a policy, None for the solver's own, for as long as the tuning did."""
     lr = "" if policy is None else f'--lr "{policy}" '
+    flags = dict(zip(plan.flags[::2], plan.flags[1::2]))
+    head = f"--head {shlex.quote(flags['--head'])} " if "--head" in flags else ""
     return (
-        f"python -m lrbench_caffe.train {shlex.quote(plan.solver)} {lr}"
+        f"python -m lrbench_caffe.train {shlex.quote(plan.solver)} {lr}{head}"
         f"--max-iter {plan.max_iter} --test-interval {plan.test_interval}"
     )
 
@@ -191,7 +196,7 @@ def make_plan(args: argparse.Namespace, solver: Solver, classes: int | None) -> 
         budget=budget(args.budget, max_iter),
         target_top1=args.target_top1,
         compose=args.compose,
-        flags=training_flags(args.layers, args.caffe_python),
+        flags=training_flags(args.layers, args.caffe_python, solver.head),
         files=digest(fingerprint(solver)),
     )
 

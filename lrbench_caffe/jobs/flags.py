@@ -31,9 +31,10 @@ def add_pool_flags(p: cli.Parser) -> None:
     )  # fmt: skip
 
 
-def training_flags(layers: str, caffe_python: str | None) -> tuple[str, ...]:
-    """What every training of a command is given of the command's own flags."""
-    return ("--layers", layers, *(("--caffe-python", caffe_python) if caffe_python else ()))
+def training_flags(layers: str, caffe_python: str | None, head: str | None = None) -> tuple[str, ...]:
+    """What every training of a command is given of the command's own flags, each with its value."""
+    flags = {"--layers": layers, "--caffe-python": caffe_python, "--head": head}
+    return tuple(word for flag, value in flags.items() if value for word in (flag, value))
 
 
 def check_jobs(jobs: int | None) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from lrbench_caffe.errors import InputError, TrainingError
 from lrbench_caffe.jobs import Result, Training
+from lrbench_caffe.jobs.flags import training_flags
 from lrbench_caffe.lr import parse
 from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.tune import train_line
@@ -313,6 +314,13 @@ def test_a_directory_for_each_policy_and_seed() -> None:
     assert all(re.fullmatch(r"fix-[0-9a-f]{10}-seed[12]", name) for name in names)
     both = directory_name(parse("FIX(k0=0.1) ; 5: SIN(k0=0.1, k1=0.2, l=5)"), 1)
     assert both.startswith("fix-sin-")
+
+
+def test_the_command_at_the_end_has_the_head_that_was_tuned() -> None:
+    flags = training_flags("stock", None, "the head")
+    assert flags == ("--layers", "stock", "--head", "the head")
+    words = shlex.split(train_line(replace(plan(), flags=flags), None))
+    assert words[4:6] == ["--head", "the head"]
 
 
 def test_the_command_at_the_end_trains_as_the_tuning_did() -> None:
