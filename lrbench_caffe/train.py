@@ -152,7 +152,7 @@ def _say_start(console: Console, session: Session, resumed: bool) -> None:
         f"run directory: {session.run.path}",  # nothing else in this line: programs read it
         f"seed {settings.seed}, {device}, {settings.max_iter} iterations",
     ]
-    lines += [f"note: the snapshot {name} is damaged or missing" for name in session.damaged]
+    lines += [f"note: the snapshot {name} is damaged, written over or missing" for name in session.damaged]
     if session.start:
         state = session.run.snapshots / session.start.state
         lines.append(f"resumed at iteration {session.start.iteration}, from {state}")

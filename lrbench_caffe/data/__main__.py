@@ -7,15 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lrbench_caffe.cli import Parser, run
-from lrbench_caffe.data.cifar10 import CIFAR10
-from lrbench_caffe.data.digits import DIGITS
+from lrbench_caffe.data.catalog import DATASETS
 from lrbench_caffe.data.lmdb_info import read_summary
 from lrbench_caffe.data.lmdb_writer import locked
-from lrbench_caffe.data.mnist import MNIST
 from lrbench_caffe.data.products import Dataset, Target
 from lrbench_caffe.errors import InputError
-
-DATASETS = {dataset.name: dataset for dataset in (DIGITS, MNIST, CIFAR10)}
 
 
 def parser() -> Parser:

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -140,6 +142,30 @@ def read_summary(path: str | Path) -> Summary:
                 )
             builder.add(shape, datum.label, datum.data)
     return builder.result()
+
+
+def check_lock(folder: Path) -> None:
+    """Can Caffe lock an LMDB? Every reader writes into its lock.mdb, or makes it where there is none.
+
+    Raises:
+        InputError: it may not. On a read-only file system LMDB does without.
+    """
+    lock = folder / "lock.mdb"
+    try:
+        os.close(os.open(lock, os.O_RDWR))
+    except FileNotFoundError:
+        if os.access(folder, os.W_OK | os.X_OK) or os.statvfs(folder).f_flag & os.ST_RDONLY:
+            return
+        raise InputError(
+            f"{folder}: {lock.name} is missing and may not be made in there; Caffe needs it: allow it "
+            f"(chmod a+w {folder}), or copy the folder"
+        ) from None
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise InputError(
+                f"{lock}: cannot be written ({error.strerror}); Caffe locks what it reads: allow it "
+                f"(chmod a+rw {lock}), or copy the folder"
+            ) from error
 
 
 def free_dead_readers(folder: str | Path) -> None:

@@ -3,7 +3,7 @@
 policy   = segment (";" segment)*
 segment  = [start ":"] call
 start    = iteration | "plateau" arguments
-call     = name [arguments]
+call     = name [arguments] | number         a number alone is a fixed LR: 0.01 is FIX(k0=0.01)
 arguments = "(" [name "=" value ("," name "=" value)*] ")"
 value    = number | word | "[" [number ("," number)*] "]"
 """
@@ -67,6 +67,8 @@ def parse(text: str, *, strict: bool = True) -> Policy:
     >>> policy = parse("sin2(k0=.01, k1=6e-2, l=2000)")
     >>> str(policy), policy(2000)
     ('SIN2(k0=0.01, k1=0.06, l=2000)', 0.06)
+    >>> parse("0.01")
+    parse('FIX(k0=0.01)')
     >>> parse("SINE2(k0=0.01)")
     Traceback (most recent call last):
         ...
@@ -139,7 +141,7 @@ class _Reader:
 
     def segment(self) -> RawSegment:
         start: int | Call | None = None
-        if self.next.kind == "number":
+        if self.next.kind == "number" and not self.ends_segment(self.at + 1):
             start = self.iteration()
             self.expect(":")
         call = self.call()
@@ -152,7 +154,13 @@ class _Reader:
             self.fail("a whole iteration")
         return int(self.advance().text)
 
+    def ends_segment(self, at: int) -> bool:
+        token = self.tokens[at]
+        return token.kind == "end" or (token.kind == "sign" and token.text == ";")
+
     def call(self) -> Call:
+        if self.next.kind == "number" and self.ends_segment(self.at + 1):
+            return Call("FIX", {"k0": self.number()})
         name = self.word("the name of an LR function")
         arguments: dict[str, Argument] = {}
         if self.take("("):

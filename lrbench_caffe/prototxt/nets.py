@@ -138,3 +138,15 @@ def decay_multipliers(net: PhaseNet) -> dict[str, list[list[float]]]:
     for layer in net.layers:
         found.setdefault(layer.name, []).append([float(spec.decay_mult) for spec in layer.param])
     return found
+
+
+def names_not_in_hdf5(net: PhaseNet) -> list[str]:
+    """Names in a net that cannot be groups of an HDF5 file, as Caffe makes one for each layer.
+
+    They are paths, none at all, or come twice. Blobs count as well, as Caffe names the splits that it puts
+    in after them.
+    """
+    layers = [layer.name for layer in net.layers]
+    blobs = [blob for layer in net.layers for blob in layer.top]
+    wrong = [name for name in layers if name in ("", ".") or layers.count(name) > 1]
+    return [*wrong, *(name for name in (*layers, *blobs) if "/" in name)]

@@ -59,6 +59,8 @@ def patched_solver(
     message.test_initialization = False
     message.snapshot_after_train = False
     message.snapshot_prefix = str(snapshot_prefix)
+    if solver.not_in_hdf5 is not None:
+        message.snapshot_format = message.BINARYPROTO
     message.solver_mode = message.CPU if gpu is None else message.GPU
     if gpu is not None:
         message.device_id = gpu

@@ -12,7 +12,7 @@ from lrbench_caffe.errors import InputError
 from lrbench_caffe.prototxt.geometry import check_geometry
 from lrbench_caffe.prototxt.heads import Head, check_head, choose_head, find_heads, misused_accuracies
 from lrbench_caffe.prototxt.messages import Messages, file_path, shortest
-from lrbench_caffe.prototxt.nets import PHASES, PhaseNet, check_layers, phase_layers
+from lrbench_caffe.prototxt.nets import PHASES, PhaseNet, check_layers, names_not_in_hdf5, phase_layers
 from lrbench_caffe.prototxt.sources import Source, find_sources
 from lrbench_caffe.runtime.client import CaffeInfo
 
@@ -119,8 +119,26 @@ class Solver:
         return self.source.samples / (self.source.batch * self.iter_size)
 
     @property
+    def not_in_hdf5(self) -> str | None:
+        """A name for which Caffe would abort at an HDF5 snapshot, where it is to write these; else None."""
+        fields = self.message.DESCRIPTOR.fields_by_name
+        if "snapshot_format" not in fields or self.message.snapshot_format != self.message.HDF5:
+            return None
+        return next(iter(names_not_in_hdf5(self.train)), None)
+
+    @property
     def remarks(self) -> list[str]:
         """What a person should know before a training starts."""
+        if self.not_in_hdf5 is None:
+            return self._test_remarks
+        return [
+            f"{self.path}: snapshot_format: HDF5 cannot hold the name {self.not_in_hdf5!r}, for which Caffe "
+            "would abort at the first snapshot; the snapshots are BINARYPROTO",
+            *self._test_remarks,
+        ]
+
+    @property
+    def _test_remarks(self) -> list[str]:
         if not self.tests:
             missing = (
                 f"{self.path} has no test nets (no test_iter): nothing but the training loss is measured"

@@ -64,6 +64,14 @@ def free_dead_readers(nets: Iterable[PhaseNet]) -> None:
         lmdb_info.free_dead_readers(path)
 
 
+def _remedy(path: Path) -> str:
+    """The end of a message about missing data that the ``data`` command makes."""
+    from lrbench_caffe.data.catalog import command_for
+
+    command = None if path.exists() else command_for(path)
+    return f" (make it: {command})" if command else ""
+
+
 def _where(net: PhaseNet, layer: Any, field: str) -> str:
     return f"{net.origin}: layer {layer.name!r} of the {net.title}: {field}"
 
@@ -84,8 +92,9 @@ def _data(net: PhaseNet, layer: Any, messages: Messages) -> Source:
         return Source(layer.name, str(path), batch, None, None, _augments(net, layer))
     try:
         info = lmdb_info.inspect(path)
+        lmdb_info.check_lock(path)
     except InputError as error:
-        raise InputError(f"{where}: {error}") from error
+        raise InputError(f"{where}: {error}{_remedy(path)}") from error
     shape = None if info.encoded else info.shape
     shape = _transform(net, layer, shape, messages)
     return Source(layer.name, str(path), batch, info.entries, shape, _augments(net, layer))
@@ -168,7 +177,7 @@ def _transform(
 
 def _check_mean(where: str, file: str, shape: tuple[int, int, int] | None, messages: Messages) -> None:
     if not file_path(file).is_file():
-        raise InputError(f"{where}: no such file: {file}")
+        raise InputError(f"{where}: no such file: {file}{_remedy(file_path(file))}")
     mean = messages.read_binary("BlobProto", file_path(file))
     dims = tuple(mean.shape.dim) if mean.shape.dim else (mean.num, mean.channels, mean.height, mean.width)
     if shape is not None and tuple(dims[-3:]) != shape:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lrbench_caffe.data.__main__ import DATASETS
+from lrbench_caffe.data.catalog import DATASETS
 from lrbench_caffe.database import Database
 from lrbench_caffe.database.sync import NotForDatabase, StillRunning, read_run
 from lrbench_caffe.errors import InputError

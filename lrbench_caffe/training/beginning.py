@@ -12,6 +12,7 @@ from pathlib import Path
 
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.prototxt.messages import Messages
+from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.records import SCRATCH, Start
 from lrbench_caffe.runtime.client import LayerParameters
 from lrbench_caffe.training.caffefiles import (
@@ -86,6 +87,24 @@ def _same_file(one: Path, other: Path) -> bool:
         return one.samefile(other)
     except OSError:
         return False
+
+
+def given_start(
+    nets: Sequence[Sequence[LayerParameters]],
+    solver: Solver,
+    messages: Messages,
+    snapshot: str | None,
+    weights: Sequence[str],
+) -> tuple[Start, list[str], GivenState | None]:
+    """What a run begins with that was given these files; remarks for a person; and the solver state.
+
+    Raises:
+        InputError: a file is missing or incomplete, or does not fit.
+    """
+    state = find_state(Path(snapshot), messages) if snapshot else None
+    models = [Path(name) for name in weights]
+    start, remarks = check_start(nets, solver.type, messages, state=state, weights=models)
+    return start, remarks, state
 
 
 # -- what is loaded -----------------------------------------------------------------------------------

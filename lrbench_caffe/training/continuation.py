@@ -69,7 +69,7 @@ def resumed_settings(
     Raises:
         InputError: a flag, the solver or a net that is not as it was.
     """
-    _check_flags(args, parameters, old, solver, info)
+    _check_flags(args, parameters, old, solver, info, run)
     now = fingerprint(solver)
     _restore_policy(solver, old)
     old.lr_by, note = resumed_way(args.set_lr_by, old.lr_by, old.policy_from == NATIVE, solver, info)
@@ -111,6 +111,7 @@ def _check_flags(
     old: RunSettings,
     solver: Solver,
     info: CaffeInfo,
+    run: RunDirectory,
 ) -> None:
     def check(flag: str, given: Any, own: Any) -> None:
         if given is not None and given != own:
@@ -122,8 +123,9 @@ def _check_flags(
         flags = [args.lr, *(f"--{name} {value}" for name, value in parameters.items() if value is not None)]
         given = " ".join(flag for flag in flags if flag is not None)
         raise InputError(
-            f"--resume: the run's policy is {old.bound_policy():.7g}, not {given}; "
-            "allowed: the same, or no --lr and no parameters"
+            f"--resume: the run's policy is {old.bound_policy():.7g}, not {given}; allowed: the same, or no "
+            "--lr and no parameters; to continue with another policy, begin a new run: "
+            f"{_new_run(solver, run)} --lr {args.lr or 'POLICY'}"
         )
     check("--seed", args.seed, old.seed)
     if solver.tests:
@@ -135,6 +137,12 @@ def _check_flags(
     check("--stage", stages, _listed(old.stages))
     gpu = "0" if args.gpu == "all" and info.gpus == 1 else args.gpu
     check("--gpu", gpu, "none" if old.gpu is None else str(old.gpu))
+
+
+def _new_run(solver: Solver, run: RunDirectory) -> str:
+    """The flags that begin a new run from a run's newest snapshot."""
+    states = [row["state"] for row in run.rows("snapshots.jsonl") if (run.snapshots / row["state"]).is_file()]
+    return f"{solver.path} --snapshot {run.snapshots / states[-1] if states else 'FILE.solverstate'}"
 
 
 def _listed(names: list[str]) -> str:

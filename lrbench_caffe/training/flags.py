@@ -343,6 +343,6 @@ def _resumed_layers(args: argparse.Namespace, old: RunSettings, info: CaffeInfo,
     if args.layers:
         return choose_layers(args.layers, old.gpu, info)
     if old.layers == "fast" and choose_layers("auto", old.gpu, info) == "stock":
-        say("note: the run was trained with fast layers, which are not here; it goes on with Caffe's own")
+        say("note: the run was trained with fast layers, which are not here; it continues with Caffe's own")
         return "stock"
     return old.layers

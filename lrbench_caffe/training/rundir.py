@@ -10,10 +10,12 @@
     caffe.log            Caffe's own log
     training.png         accuracy, loss and LR over iterations
 
-The .csv and .jsonl files only grow. A resumed run repeats the iterations after its snapshot, and where an
-iteration stands in a file twice, the later line is the valid one; the readers here know. They leave out
-lines that are damaged: after a power loss a file may hold NULs where the disk was not written yet, and the
-lines before and after them are as good as ever.
+A resumed run repeats the iterations after its snapshot. Each iteration and each test stands in a file once
+all the same: losses from before go when the first of them is done again, and a test that is done again
+replaces the former one unless it says the same. The readers leave out lines
+that are damaged: after a power loss a file may hold NULs where the disk was not written yet, and the lines
+before and after them are as good as ever. (Runs of former versions may hold an iteration twice: then the
+later line is the valid one.)
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ from lrbench_caffe.errors import InputError
 from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.records import RunRecord
 
+_HEADING = "iteration,lr,loss\n"
 LATEST = "latest"  # beside the runs: a symbolic link to the one that was begun or continued last
 
 
@@ -54,6 +57,8 @@ class RunDirectory:
         self.plot = path / "training.png"
         self._lock: IO[str] | None = None
         self._iterations: IO[str] | None = None
+        # What earlier sessions wrote, by file and place.
+        self._former: dict[str, dict[tuple[Any, Any], dict[str, Any]]] = {}
 
     # -- life -----------------------------------------------------------------------------------
 
@@ -134,9 +139,7 @@ class RunDirectory:
 
     def write(self, record: dict[str, Any]) -> None:
         """Replace run.json, so that a kill leaves the old or the new one."""
-        temporary = self.path / "run.json.tmp"
-        temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        os.replace(temporary, self.path / "run.json")
+        _replace(self.path / "run.json", json.dumps(record, indent=2) + "\n")
 
     def update(self, **fields: Any) -> None:
         self.write({**self.read(), **fields})
@@ -152,18 +155,42 @@ class RunDirectory:
         # JSON has neither NaN nor infinity: a value that could not be measured is null.
         row = {key: _finite(value) for key, value in asdict(measurement).items()}
         row["outputs"] = {name: _finite(value) for name, value in measurement.outputs.items()}
-        self.append("measurements.jsonl", row)
+        self._append_once("measurements.jsonl", row)
+
+    def add_decision(self, row: dict[str, Any]) -> None:
+        """Append a decision of a plateau policy."""
+        self._append_once("decisions.jsonl", row)
+
+    def _append_once(self, name: str, row: dict[str, Any]) -> None:
+        """Append a row that an earlier session may have written: then the former one stays, if it says the
+        same, or goes."""
+        if name not in self._former:
+            self._former[name] = {_place(old): old for old in self.rows(name)}
+        former = self._former[name].get(_place(row))
+        if former is not None:
+            if {**former, "seconds": None} == {**json.loads(json.dumps(row)), "seconds": None}:
+                return
+            kept = [old for old in self.rows(name) if _place(old) != _place(row)]
+            _replace(self.path / name, "".join(json.dumps(old) + "\n" for old in kept))
+        self.append(name, row)
 
     def add_iterations(self, start: int, lrs: np.ndarray, losses: np.ndarray) -> None:
         """Append rows for the iterations from ``start`` on; ``lrs`` and ``losses`` have shape (n,)."""
         if self._iterations is None:
+            self._cut_iterations(start)
             self._iterations = (self.path / "iterations.csv").open("a", encoding="utf-8")
             if self._iterations.tell() == 0:
-                self._iterations.write("iteration,lr,loss\n")
-        rows = zip(range(start, start + len(losses)), lrs.tolist(), losses.tolist())
-        # To the last bit: a resumed run takes the mean of losses that it reads here.
-        self._iterations.write("".join(f"{i},{lr!r},{loss!r}\n" for i, lr, loss in rows))
+                self._iterations.write(_HEADING)
+        self._iterations.write(_csv(np.arange(start, start + len(losses)), lrs, losses))
         self._iterations.flush()
+
+    def _cut_iterations(self, start: int) -> None:
+        """Take the iterations from ``start`` on out of iterations.csv."""
+        path = self.path / "iterations.csv"
+        if path.exists():
+            kept = self.iterations()
+            kept = kept[kept[:, 0] < start]
+            _replace(path, _HEADING + _csv(kept[:, 0].astype(int), kept[:, 1], kept[:, 2]))
 
     def measurements(self) -> list[Measurement]:
         """All measurements by iteration and net, the valid one of each."""
@@ -186,6 +213,23 @@ class RunDirectory:
                 continue
             if isinstance(row, dict) and _is_count(row.get("iteration")):
                 yield row
+
+
+def _place(row: dict[str, Any]) -> tuple[Any, Any]:
+    return row["iteration"], row.get("net")
+
+
+def _csv(iterations: np.ndarray, lrs: np.ndarray, losses: np.ndarray) -> str:
+    """Rows of iterations.csv, to the last bit: a resumed run takes the mean of losses that it reads there."""
+    rows = zip(iterations.tolist(), lrs.tolist(), losses.tolist())
+    return "".join(f"{i},{lr!r},{loss!r}\n" for i, lr, loss in rows)
+
+
+def _replace(path: Path, text: str) -> None:
+    """Replace a file, so that a kill leaves the old or the new one."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
 
 
 def _complete_lines(path: Path) -> list[str]:

@@ -27,7 +27,7 @@ from lrbench_caffe.runtime.client import HANG_SECONDS, CaffeInfo, Opened, OpenRe
 from lrbench_caffe.runtime.info import check_described
 from lrbench_caffe.runtime.locate import CaffePython
 from lrbench_caffe.task import solver_settings, task_of
-from lrbench_caffe.training.beginning import check_start, find_state
+from lrbench_caffe.training.beginning import given_start
 from lrbench_caffe.training.monitor import ScheduleMonitor
 from lrbench_caffe.training.observer import Observer
 from lrbench_caffe.training.rundir import RunDirectory, first_base_lr
@@ -234,10 +234,8 @@ class Session:
         if self.start:
             return worker.load(str(self.snapshots.restorable(self.start, self._step(self.start.iteration))))
         settings = self.settings
-        state = find_state(Path(settings.snapshot), self.messages) if settings.snapshot else None
-        weights = [Path(name) for name in settings.weights]
-        start, remarks = check_start(
-            opened.nets, self.solver.type, self.messages, state=state, weights=weights
+        start, remarks, state = given_start(
+            opened.nets, self.solver, self.messages, settings.snapshot, settings.weights
         )
         if settings.start.digest not in (None, start.digest):  # of a run without a snapshot of its own
             raise InputError(f"--resume: {start.name} is not as it was when the run began")

@@ -232,9 +232,9 @@ class Trainer:
         for measurement in test.measurements:
             decision = self._monitor.observe(measurement)
             if decision:
-                self._run.append("decisions.jsonl", asdict(decision))
+                self._run.add_decision(asdict(decision))
                 self._audience.note(
-                    f"iteration {decision.iteration}: {decision.metric} stopped improving, LR goes on with "
+                    f"iteration {decision.iteration}: {decision.metric} stopped improving, the LR is now "
                     f"{self._monitor.lr(self._iteration):g}"
                 )
 

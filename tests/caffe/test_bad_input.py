@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ import pytest
 
 from lrbench_caffe.data.lmdb_writer import write_lmdb
 from tests.caffe import nets
-from tests.caffe.harness import Workspace
+from tests.caffe.harness import Workspace, train_command
 
 Prepare = Callable[[Workspace], object]
 
@@ -265,6 +266,14 @@ CASES = {
     ),
     "negative seed": Case(("--seed", "-1"), args=("--seed", "-1")),
     "unknown option": Case(("--learning-rate",), args=("--learning-rate", "0.1")),
+    "solver_type beside type": Case(
+        ("solver.prototxt: has type and solver_type", "allowed: one of them"),
+        solver(type='"SGD"', solver_type="ADAM"),
+    ),
+    "data that a command makes": Case(
+        ("data/mnist_train_lmdb: no such LMDB folder", "python -m lrbench_caffe.data mnist"),
+        net_with("data/digits_train_lmdb", "data/mnist_train_lmdb"),
+    ),
     "unknown effect": Case(("sigint_effect", "'ignore'"), args=("--sigint_effect", "ignore")),
     "nothing to resume": Case(("--resume", "no run of solver.prototxt"), args=("--resume",)),
     "an adaptive solver the way of Caffe 1.0": Case(
@@ -303,6 +312,32 @@ def test_bad_input_is_one_clear_line(workspace: Workspace, name: str) -> None:
     done.failed(2, *words)
     assert "error: " in done.err
     assert set(os.listdir(workspace.path)) == before
+
+
+def test_an_lmdb_of_somebody_else(workspace: Workspace) -> None:
+    """Root without its powers, and nobody's files; as anybody else: files without the right to write."""
+    folder = workspace.path / "theirs"
+    shutil.copytree(workspace.path / "data" / "digits_train_lmdb", folder)
+    workspace.path.chmod(0o755)
+    lock = folder / "lock.mdb"
+    lock.touch()
+    powerless = []
+    if os.geteuid() == 0:
+        powerless = ["setpriv", "--bounding-set=-dac_override,-dac_read_search,-fowner"]
+        if shutil.which("setpriv") is None:
+            pytest.skip("root may write everywhere, and there is no setpriv")
+        for path in (lock, folder):
+            os.chown(path, 65534, 65534)
+    lock.chmod(0o444)
+    workspace.write("net.prototxt", nets.net(train=nets.data_layer("TRAIN", source="theirs")))
+    done = workspace.command([*powerless, *train_command("solver.prototxt", "--out", "out")])
+    words = "theirs/lock.mdb: cannot be written (Permission denied)", "chmod a+rw theirs/lock.mdb"
+    done.failed(2, "data_param.source", *words)
+    lock.unlink()
+    folder.chmod(0o555)
+    done = workspace.command([*powerless, *train_command("solver.prototxt", "--out", "out")])
+    folder.chmod(0o755)
+    done.failed(2, "theirs: lock.mdb is missing and may not be made in there", "chmod a+w theirs")
 
 
 def test_a_run_is_not_overwritten(workspace: Workspace) -> None:

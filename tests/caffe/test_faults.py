@@ -338,10 +338,24 @@ def test_a_disk_that_is_full_when_a_measurement_is_written(whole: tuple[Workspac
 
 
 def test_a_snapshot_prefix_that_cannot_be_written(workspace: Workspace) -> None:
+    """It is known before the training, as to caffe train."""
     workspace.write("a_file", "")
     prefix = '"a_file/tiny"'
-    workspace.write("solver.prototxt", nets.solver(snapshot=50, snapshot_prefix=prefix))
-    done = workspace.train("solver.prototxt")
-    path = (workspace.path / "runs" / "latest").resolve()
-    assert_failed(Run(path), done, "cannot write the snapshot to a_file")
-    assert Run(path).state(50).is_file()
+    for fields in ({"snapshot": 50}, {}):  # at the end there is one as well
+        workspace.write("solver.prototxt", nets.solver(snapshot_prefix=prefix, **fields))
+        workspace.train("solver.prototxt").failed(
+            2, "solver.prototxt: snapshot_prefix: cannot write to snapshot prefix 'a_file/tiny'"
+        )
+        workspace.train("solver.prototxt", "--out", "out", "--publish").failed(2, "'a_file/tiny'")
+    assert not (workspace.path / "runs").exists()
+    workspace.train("solver.prototxt", "--out", "out", "--max-iter", "1").succeeded()
+
+
+def test_a_snapshot_prefix_that_goes_away(workspace: Workspace) -> None:
+    workspace.write("solver.prototxt", nets.solver(snapshot=50, max_iter=ENDLESS, snapshot_prefix='"to/x"'))
+    with workspace.training("solver.prototxt", "--publish", out="out") as training:
+        training.wait_for_snapshot(50)
+        shutil.rmtree(workspace.path / "to")
+        workspace.write("to", "")
+        done = training.finish()
+    assert_failed(training.run, done, "cannot write the snapshot to to", "continue from iteration")

@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 from lrbench_caffe.lr import parse
 from lrbench_caffe.runtime.locate import find_caffe_python, runtime_dir
 from tests.caffe import nets
-from tests.caffe.harness import Run, Workspace
+from tests.caffe.harness import Run, Workspace, train_command
 
 POLICY = "SIN2(k0=0.01, k1=0.06, l=60)"
 ITERATIONS = 200
@@ -139,8 +140,16 @@ def test_every_iteration_has_its_lr_and_loss(trained: tuple[Workspace, Run]) -> 
         assert rows[int(iteration)][1] == pytest.approx(float(loss), rel=SIX_DIGITS)
 
 
-def test_caffes_own_parse_log_reads_the_log(trained: tuple[Workspace, Run], tmp_path: Path) -> None:
+@pytest.mark.parametrize("log", ["caffe.log", "2>&1 | tee"])
+def test_caffes_own_parse_log_reads_the_log(trained: tuple[Workspace, Run], tmp_path: Path, log: str) -> None:
     workspace, run = trained
+    text = run.log.read_text()
+    if "tee" in log:
+        command = train_command("solver.prototxt", "--lr", POLICY, "--log-to-stderr", "--out", "teed")
+        done = workspace.command(["sh", "-c", f"{shlex.join(command)} 2>&1"]).succeeded()
+        assert "run directory: teed" in done.out
+        text = done.out
+    (tmp_path / "caffe.log").write_text(text)
     parsers = sorted(runtime_dir().glob("**/tools/extra/parse_log.py"))
     if not parsers:
         pytest.skip("this Caffe came without its parse_log.py")
@@ -149,7 +158,9 @@ def test_caffes_own_parse_log_reads_the_log(trained: tuple[Workspace, Run], tmp_
         # One print is Python 2's, and keeps the file from being read at all.
         (tmp_path / name).write_text(re.sub(r"^( +)print '(.+)$", r"\1print('\2)", text, flags=re.MULTILINE))
     python = find_caffe_python(None).command
-    workspace.command([*python, str(tmp_path / "parse_log.py"), str(run.log), str(tmp_path)]).succeeded()
+    workspace.command(
+        [*python, str(tmp_path / "parse_log.py"), str(tmp_path / "caffe.log"), str(tmp_path)]
+    ).succeeded()
     with (tmp_path / "caffe.log.test").open() as file:
         tests = {int(float(row["NumIters"])): row for row in csv.DictReader(file)}
     measurements = run.measurements()

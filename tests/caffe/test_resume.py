@@ -87,6 +87,10 @@ class Task:
         assert_same_weights(run.model(ITERATIONS), self.whole.model(ITERATIONS))
         assert run.last_measurements() == self.whole.last_measurements()
         assert run.iterations() == self.whole.iterations()
+        # Each iteration and each test once, in whatever parts it was trained.
+        lines = (run.path / "iterations.csv").read_text().splitlines()
+        assert [line.split(",")[0] for line in lines] == ["iteration", *map(str, range(ITERATIONS))]
+        assert len(run.measurements()) == len(run.last_measurements())
 
 
 @pytest.fixture(scope="module")
@@ -198,4 +202,4 @@ def test_without_out_the_newest_run_of_the_solver_goes_on(workspace: Workspace) 
     done = workspace.train("solver.prototxt", "--resume", "--max-iter", "150").succeeded()
     assert f"resumed at iteration 100, from {Path('runs') / run.name}" in done.out
     assert Run(run).record["iteration"] == 150
-    assert os.listdir(workspace.path / "runs") == [run.name]
+    assert sorted(os.listdir(workspace.path / "runs")) == sorted(["latest", run.name])

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lrbench_caffe.data.__main__ import DATASETS, make
+from lrbench_caffe.data.__main__ import make
+from lrbench_caffe.data.catalog import DATASETS
 from lrbench_caffe.data.datum import BlobProto
 from lrbench_caffe.data.lmdb_info import inspect, read_summary
 

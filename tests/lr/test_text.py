@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from lrbench_caffe.lr import FunctionPolicy, PolicyError, Trigger, parse
+from lrbench_caffe.lr import FunctionPolicy, PolicyError, Trigger, complete_text, parse
 
 # every row of the paper's Tables III to IX; l = 2000 for TRI2 where the table does not name it
 PAPER_POLICIES = """
@@ -92,6 +92,20 @@ def test_every_policy_of_the_papers_tables(text):
 )
 def test_spellings_of_one_policy(text):
     assert str(parse(text)) == "SIN2(k0=0.01, k1=0.06, l=2000)"
+
+
+@pytest.mark.parametrize(
+    ("text", "policy"),
+    [
+        ("0.01", "FIX(k0=0.01)"),
+        (" 1e-3 ", "FIX(k0=0.001)"),
+        ("0.1; 20000: 0.01", "FIX(k0=0.1) ; 20000: FIX(k0=0.01)"),
+        ("0.1; plateau(n=3): 0.01", "FIX(k0=0.1) ; plateau(n=3): FIX(k0=0.01)"),
+    ],
+)
+def test_a_number_is_a_fixed_lr(text, policy):
+    assert str(parse(text)) == policy
+    assert str(complete_text(text, {}, base_lr=1.0, max_iter=30000).policy) == policy
 
 
 def test_defaults_are_not_printed():

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -72,6 +75,21 @@ WHERE = "net.prototxt: layer 'd' of the test net #0: "
     ("text", "message"),
     [
         (data("nowhere"), "data_param.source: nowhere: no such LMDB folder"),
+        (
+            data("data/mnist_train_lmdb"),
+            "data_param.source: data/mnist_train_lmdb: no such LMDB folder "
+            "(make it: python -m lrbench_caffe.data mnist)",
+        ),
+        (
+            data("/x/cifar10_pad4_train_lmdb"),
+            "data_param.source: /x/cifar10_pad4_train_lmdb: no such LMDB folder "
+            "(make it: python -m lrbench_caffe.data cifar10 --out /x)",
+        ),
+        (
+            data("{lmdb}", more=transform('mean_file: "data/cifar10_mean.binaryproto"')),
+            "transform_param.mean_file: no such file: data/cifar10_mean.binaryproto "
+            "(make it: python -m lrbench_caffe.data cifar10)",
+        ),
         (data(""), "data_param.source: is missing"),
         (data("{lmdb}", batch=0), "data_param.batch_size: is 0; allowed: 1 or more"),
         (
@@ -105,6 +123,26 @@ def test_mistakes(find, write_images, write_mean, text, message):
     with pytest.raises(InputError) as caught:
         find(text)
     assert str(caught.value) == WHERE + message
+
+
+def test_an_lmdb_that_may_not_be_locked(find, write_images, monkeypatch):
+    """Caffe aborts with "Permission denied" alone. To root everything is permitted, so the system refuses."""
+    lmdb = write_images("lmdb", 1, (3, 8, 12))
+    (lmdb / "lock.mdb").touch()
+    answer = [errno.EACCES]
+
+    def refuse(path, flags, *more, **options):
+        if Path(path) == lmdb / "lock.mdb":
+            raise OSError(answer[0], os.strerror(answer[0]))
+        return opened(path, flags, *more, **options)
+
+    opened = os.open
+    monkeypatch.setattr(os, "open", refuse)
+    message = f"{lmdb}/lock.mdb: cannot be written (Permission denied); Caffe locks what it reads"
+    with pytest.raises(InputError, match=re.escape(f"{WHERE}data_param.source: {message}")):
+        find(data(lmdb))
+    answer[0] = errno.EROFS  # there LMDB does without
+    assert find(data(lmdb)).samples == 1
 
 
 def test_a_folder_that_is_no_lmdb(find, tmp_path):

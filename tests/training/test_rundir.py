@@ -16,7 +16,7 @@ import pytest
 
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.metrics import Measurement
-from lrbench_caffe.training.rundir import RunDirectory, find_newest
+from lrbench_caffe.training.rundir import RunDirectory, find_newest, mark_latest
 
 ROW = Measurement(
     iteration=100, lr=0.01, top1=90.5, top5=99.0, ac=0.9, cd=0.1, cdac=0.05, test_loss=0.3, train_loss=0.25,
@@ -68,8 +68,19 @@ def test_what_json_cannot_say_becomes_null(run, value):
 
 
 def test_the_later_measurement_of_an_iteration_is_valid(run):
-    for row in (at(0, 10), at(100, 50), at(200, 60), at(100, 51), at(200, 61)):
+    for row in (at(0, 10), at(100, 50), at(200, 60)):
         run.add_measurement(row)
+    resumed = RunDirectory(run.path)
+    for row in (at(100, 51), at(200, 60), at(300, 70)):
+        resumed.add_measurement(row)
+    assert [(m.iteration, m.top1) for m in run.measurements()] == [(0, 10), (100, 51), (200, 60), (300, 70)]
+    # Each stands there once, and one that was measured again with the same result was not touched.
+    assert [row["iteration"] for row in run.rows("measurements.jsonl")] == [0, 200, 100, 300]
+
+
+def test_a_file_of_a_former_version_may_hold_a_test_twice(run):
+    for row in (at(0, 10), at(100, 50), at(200, 60), at(100, 51), at(200, 61)):
+        run.append("measurements.jsonl", dataclasses.asdict(row))
     assert [(m.iteration, m.top1) for m in run.measurements()] == [(0, 10), (100, 51), (200, 61)]
 
 
@@ -104,7 +115,16 @@ def test_repeated_iterations(run):
     run.lock()
     run.add_iterations(2, np.full(3, 0.2), np.array([30.0, 40, 50]))
     assert run.iterations().tolist() == [[0, 0.1, 1], [1, 0.1, 2], [2, 0.2, 30], [3, 0.2, 40], [4, 0.2, 50]]
-    assert (run.path / "iterations.csv").read_text().count("iteration") == 1
+    lines = (run.path / "iterations.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in lines] == ["iteration", "0", "1", "2", "3", "4"]
+
+
+def test_a_former_file_with_an_iteration_twice(run):
+    (run.path / "iterations.csv").write_text("iteration,lr,loss\n0,0.1,1.0\n1,0.1,2.0\n1,0.2,3.0\n")
+    assert run.iterations().tolist() == [[0, 0.1, 1], [1, 0.2, 3]]
+    run.add_iterations(2, np.full(1, 0.3), np.array([4.0]))
+    text = (run.path / "iterations.csv").read_text()
+    assert text == "iteration,lr,loss\n0,0.1,1.0\n1,0.2,3.0\n2,0.3,4.0\n"
 
 
 def test_losses_that_are_no_numbers(run):
@@ -307,6 +327,49 @@ def test_a_run_that_goes_on_now_is_not_the_one_to_resume(tmp_path):
     assert find_newest(root, solver).path == root / "interrupted"
     now.release()
     assert find_newest(root, solver).path == root / "now"
+
+
+def test_latest_points_to_the_run_that_was_begun_last(tmp_path):
+    root = tmp_path / "runs"
+    for name in ("one", "two"):
+        run = RunDirectory(root / name)
+        run.lock()
+        run.write({"solver": str(tmp_path / "solver.prototxt")})
+        run.release()
+        mark_latest(root, run)
+        assert (root / "latest").readlink() == Path(name)
+    mark_latest(root, RunDirectory(root / "latest"))  # one that is continued under that name
+    assert (root / "latest").readlink() == Path("two")
+    mark_latest(root, RunDirectory(tmp_path / "elsewhere"))
+    assert (root / "latest").readlink() == Path("two")
+    assert find_newest(root, tmp_path / "solver.prototxt").path.name == "two"
+    assert sorted(path.name for path in root.iterdir()) == ["latest", "one", "two"]
+
+
+def test_a_folder_of_that_name_is_left_alone(tmp_path):
+    (tmp_path / "latest").mkdir()
+    (tmp_path / "run").mkdir()
+    mark_latest(tmp_path, RunDirectory(tmp_path / "run"))
+    assert (tmp_path / "latest").is_dir()
+    assert not (tmp_path / "latest").is_symlink()
+
+
+def test_a_run_that_never_trained_leaves_its_place_free(tmp_path):
+    run = RunDirectory(tmp_path / "out")
+    run.lock()
+    run.write({"solver": "s"})
+    run.prototxt.mkdir()
+    (run.prototxt / "solver.prototxt").touch()
+    run.log.touch()
+    run.discard()
+    run.release()
+    assert not run.path.exists()
+    run.lock()
+    (run.path / "mine.txt").touch()
+    run.write({"solver": "s"})
+    run.discard()
+    run.release()
+    assert [path.name for path in run.path.iterdir()] == ["mine.txt"]
 
 
 def test_no_run_to_resume(tmp_path):
