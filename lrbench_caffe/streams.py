@@ -54,3 +54,11 @@ class Unbreakable(io.TextIOBase):
     @property
     def encoding(self) -> str:  # type: ignore[override]
         return getattr(self._stream, "encoding", None) or "utf-8"
+
+
+class WithoutBlankLines(Unbreakable):
+    """The same without lines that are empty or blank. What is written at once is whole lines."""
+
+    def write(self, text: str) -> int:
+        super().write("".join(line for line in text.splitlines(keepends=True) if line.strip()))
+        return len(text)

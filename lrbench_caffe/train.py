@@ -29,7 +29,7 @@ from lrbench_caffe.errors import InputError
 from lrbench_caffe.report import metrics_rows, terminal_table
 from lrbench_caffe.runtime.info import caffe_info
 from lrbench_caffe.runtime.locate import find_caffe_python
-from lrbench_caffe.streams import Unbreakable
+from lrbench_caffe.streams import Unbreakable, WithoutBlankLines
 from lrbench_caffe.training.flags import RUNS, add_flags, prepare, run_to_resume, without_glog_flags
 from lrbench_caffe.training.logfollower import LogFollower
 from lrbench_caffe.training.monitor import ScheduleMonitor
@@ -54,7 +54,9 @@ def parser() -> cli.Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     arguments, dropped = without_glog_flags(sys.argv[1:] if argv is None else argv)
     args = parser().parse_args(arguments)
-    console = Console(file=cast(TextIO, Unbreakable(sys.stdout)))
+    # Caffe's parse_log.py, which reads both streams when they go into one file, fails on a blank line.
+    output = WithoutBlankLines(sys.stdout) if args.log_to_stderr else Unbreakable(sys.stdout)
+    console = Console(file=cast(TextIO, output))
 
     def say(text: str) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
@@ -80,8 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         session = Session(python, info, messages, solver, settings, run, publish=publish, until=args.until)
         mark_latest(RUNS, run)
-        with LogFollower(run.log) if args.log_to_stderr else nullcontext():
-            return _train(args, console, session, resumed is not None)
+        return _train(args, console, session, resumed is not None)
     finally:
         run.release()
 
@@ -112,7 +113,8 @@ def _train(args: argparse.Namespace, console: Console, session: Session, resumed
     whole = session.monitor.until == session.monitor.max_iter
     warm = plots.warm_up() if whole else None
     start = session.start.iteration if session.start else 0
-    with ProgressDisplay(console, start, session.settings.max_iter) as display:
+    log = LogFollower(session.run.log) if args.log_to_stderr else nullcontext()
+    with log, ProgressDisplay(console, start, session.settings.max_iter) as display:
         observers: list[Observer] = [display]
         if not args.no_db:
             observers.append(Recorder(args.db, session.run, session.describe, display.note))
