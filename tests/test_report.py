@@ -6,6 +6,8 @@ import json
 import math
 import warnings
 from dataclasses import replace
+from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -148,6 +150,34 @@ def test_a_training_is_drawn(tmp_path, iterations, measurements, decisions):
         warnings.simplefilter("error")
         training_plot(path, "SIN2(k0=0.01, k1=0.06, l=2000)", iterations, measurements, decisions)
     assert is_png(path)
+
+
+def panels(measurements) -> dict[str, dict[str, list[float]]]:
+    """What a training's picture shows: the lines by label, by panel."""
+    seen = []
+    with mock.patch("lrbench_caffe.plots.training.save", lambda figure, path: seen.append(figure)):
+        training_plot(Path("x.png"), "title", training(10), measurements, [])
+    return {
+        axes.get_ylabel(): {str(line.get_label()): list(line.get_ydata()) for line in axes.get_lines()}
+        for axes in seen[0].axes
+    }
+
+
+def test_the_outputs_of_all_test_nets_are_drawn():
+    first = replace(NO_CLASSES, outputs={"mae": 1.0, "loss": 4.5, "each": 1.0, "each[1]": 2.0})
+    other = replace(NO_CLASSES, net=1, outputs={"mae": 3.0})
+    shown = panels([first, other])
+    assert list(shown) == ["loss", "test net outputs", "learning rate"]  # no Top-1, as there is none
+    assert shown["loss"]["test"] == [4.5]
+    # The first net's loss is in its own panel.
+    assert shown["test net outputs"] == {"mae (test net #0)": [1.0], "mae (test net #1)": [3.0]}
+
+
+def test_further_heads_are_drawn_beside_the_main_one():
+    outputs = {"accuracy": 0.99125, "loss": 0.03, "aux.top1": 50.0, "aux.ac": 0.5}
+    shown = panels([replace(BEST, outputs=outputs)])
+    assert list(shown) == ["Top-1 (%)", "loss", "learning rate"]  # nothing else that is not shown already
+    assert (shown["Top-1 (%)"]["Top-1"], shown["Top-1 (%)"]["aux"]) == ([99.125], [50.0])
 
 
 @pytest.mark.parametrize("max_iter", [1, 1000, 250_000])

@@ -27,6 +27,8 @@ from lrbench_caffe.plots.style import (
 )
 
 OUTPUTS = 10  # in one panel
+RANGE = 1000  # of the outputs' sizes, from which on one scale cannot show them all
+TOP1 = ".top1"  # how a further head's Top-1 ends among the outputs
 FEW = len(SERIES) - 1  # runs that are told apart by colour; the last one is grey
 OTHERS: dict[str, Any] = {"color": TRAIN, "linewidth": 0.7, "alpha": 0.6, "zorder": 1}  # where there are many
 
@@ -93,6 +95,7 @@ def training_plot(
     figure.suptitle(title, fontsize=10)
     if accuracy:
         _draw_accuracy(panels[0], rated)
+        _draw_further_heads(panels[0], first)
     _draw_loss(panels[accuracy], iterations, first)
     if outputs:
         _draw_outputs(panels[-2], outputs)
@@ -118,6 +121,8 @@ def _output_series(measurements: list[Measurement]) -> dict[str, list[tuple[int,
             [m.test_loss, *(top / 100 for top in (m.top1, m.top5) if top is not None)] if m.net == 0 else []
         )
         for name, value in scalars(m).items():
+            if f"{name.rpartition('.')[0]}{TOP1}" in m.outputs:
+                continue  # a further head's, whose Top-1 is beside the main one's
             label = f"{name} (test net #{m.net})" if several else name
             found.setdefault(label, []).append((m.iteration, value))
             same = m.net == 0 and any(v is not None and math.isclose(value, v, rel_tol=1e-5) for v in known)
@@ -129,6 +134,9 @@ def _draw_outputs(axes: Any, outputs: dict[str, list[tuple[int, float]]]) -> Non
     axes.set_ylabel("test net outputs")
     for number, (label, points) in enumerate(list(outputs.items())[:OUTPUTS]):
         axes.plot(*zip(*points), marker=".", label=label, **series(number))
+    sizes = [abs(value) for points in outputs.values() for _, value in points if value]
+    if sizes and max(sizes) > RANGE * min(sizes):
+        axes.set_yscale("symlog", linthresh=min(sizes))
     if len(outputs) > OUTPUTS:
         axes.plot([], [], " ", label=f"and {len(outputs) - OUTPUTS} more (measurements.jsonl)")
     axes.legend(fontsize=8, loc="best")
@@ -148,6 +156,17 @@ def _draw_accuracy(axes: Any, tests: list[Measurement]) -> None:
         axes.plot([], [], "o", color=ACCURACY, label=label)
     axes.set_ylim(accuracy_limits([values]))
     axes.legend(fontsize=8, loc="lower right")
+
+
+def _draw_further_heads(axes: Any, tests: list[Measurement]) -> None:
+    names = dict.fromkeys(name for m in tests for name in m.outputs if name.endswith(TOP1))
+    for number, name in enumerate(names):
+        points = [(m.iteration, m.outputs[name]) for m in tests if name in m.outputs]
+        look = {**series(number), "linestyle": "--"}
+        axes.plot(*zip(*points), marker=".", linewidth=1, label=name.removesuffix(TOP1), **look)
+    if names:
+        axes.set_ylim(-2, 102)
+        axes.legend(fontsize=8, loc="lower right")
 
 
 def _draw_loss(axes: Any, iterations: np.ndarray, measurements: list[Measurement]) -> None:
