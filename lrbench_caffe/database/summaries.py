@@ -107,11 +107,16 @@ def _in(group: Group, table: Any) -> Any:
 
 def rebuild(connection: Connection) -> None:
     """Recompute all summaries, after a migration; the connection's transaction is the only one."""
-    connection.execute(schema.summary.delete())
     run = schema.run
-    query = select(*(run.c[name] for name in Group._fields)).distinct().where(run.c.status.in_(COUNTED))
-    for row in connection.execute(query).all():
-        _refresh(connection, Group(*row))
+    connection.execute(schema.summary.delete())
+    tasks = connection.execute(select(run.c.task_id).distinct().order_by(run.c.task_id)).scalars().all()
+    for task_id in tasks:
+        groups: dict[Group, list[RowMapping]] = {}
+        for row in connection.execute(_counted_runs(run.c.task_id == task_id)).mappings():
+            groups.setdefault(Group(*(row[name] for name in Group._fields)), []).append(row)
+        rows = [{**group._asdict(), **_summarise(counted)} for group, counted in groups.items()]
+        if rows:
+            connection.execute(schema.summary.insert(), rows)
 
 
 def _refresh_best(connection: Connection, run_ids: Iterable[int]) -> None:
@@ -131,19 +136,18 @@ def _refresh_best(connection: Connection, run_ids: Iterable[int]) -> None:
 
 def _refresh(connection: Connection, group: Group) -> None:
     table = schema.summary
-    values = _summarise(connection, group)
-    if values is None:
+    counted = connection.execute(_counted_runs(_in(group, schema.run))).mappings().all()
+    if not counted:
         connection.execute(table.delete().where(_in(group, table)))
         return
+    values = _summarise(counted)
     statement = insert(connection.dialect.name, table).values(**group._asdict(), **values)
     connection.execute(statement.on_conflict_do_update(index_elements=list(Group._fields), set_=values))
 
 
-def _summarise(connection: Connection, group: Group) -> dict[str, Any] | None:
-    """The row of a group without its identity; None where no run of it counts."""
-    runs = _trainings(connection.execute(_counted_runs(group)).mappings().all())
-    if not runs:
-        return None
+def _summarise(counted: Sequence[RowMapping]) -> dict[str, Any]:
+    """The row of a group, without its identity, out of the rows of ``_counted_runs``."""
+    runs = _trainings(counted)
     finished = [row for row in runs if row["status"] == "finished"]
     newest = max(finished or runs, key=lambda row: (row["started"] or 0.0, row["id"]))
     values = {
@@ -217,14 +221,15 @@ def _origin(newest: RowMapping, finished: Iterable[RowMapping]) -> str:
     return "; ".join(origins) or newest["origin"]
 
 
-def _counted_runs(group: Group) -> Select:
-    """The runs of a group that may count, each with its best measurements, first ones first.
+def _counted_runs(condition: ColumnElement[bool]) -> Select:
+    """The runs that meet a condition and may count, each with its best measurements, first ones first.
 
     Those are at the highest Top-1 or, in a run without Top-1, at the lowest test loss; in one with neither,
     at the last test, for the outputs of the test net.
     """
     run, measured, policy = schema.run, schema.measurement, schema.policy
-    names = ("id", "status", "seed", "layers", "repeats", "top1_sd", "started", "epoch", "source", "origin")
+    own = ("id", "status", "seed", "layers", "repeats", "top1_sd", "started", "epoch", "origin")
+    names = dict.fromkeys((*own, *Group._fields, *_START_COLUMNS))
     lowest = and_(run.c.best_top1.is_(None), measured.c.test_loss == run.c.best_loss)
     others = schema.measurement.alias()
     last = select(func.max(others.c.iteration)).where(others.c.run_id == run.c.id, others.c.net == 0)
@@ -240,13 +245,13 @@ def _counted_runs(group: Group) -> Select:
     )
     return (
         select(
-            *(run.c[name] for name in (*names, *_START_COLUMNS)),
+            *(run.c[name] for name in names),
             policy.c.function,
             measured.c.iteration.label("iterations"),
             *(measured.c[name] for name in (*schema.METRICS, "outputs")),
         )
         .select_from(run.join(policy, policy.c.id == run.c.policy_id).outerjoin(measured, at_best))
-        .where(_in(group, run), run.c.status.in_(COUNTED))
+        .where(condition, run.c.status.in_(COUNTED))
         .order_by(run.c.id, measured.c.iteration)
     )
 

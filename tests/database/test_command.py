@@ -15,11 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from lrbench_caffe import cli, db
+from lrbench_caffe import cli, db, plot, rank
 from lrbench_caffe.database import Database
 from lrbench_caffe.database.tables import measurement_layout, measurement_rows, run_layout, run_rows
 from lrbench_caffe.layout import fitting
 from lrbench_caffe.records import Start
+from lrbench_caffe.reproduce import __main__ as reproduce
 from lrbench_caffe.training.rundir import RunDirectory
 from tests.database import records
 from tests.database.records import at, run
@@ -116,6 +117,21 @@ def test_a_mistyped_database_is_told_and_not_made(command, tmp_path, monkeypatch
         "error: there is no database folder/mistyped.sqlite: no such file (trainings and imports make one)\n"
     )
     assert not Path("folder").exists() and not Path("copy.sqlite").exists()
+
+
+@pytest.mark.parametrize(
+    ("main", "arguments"),
+    [
+        (rank.main, "--task 1"),
+        (plot.main, "table --task 1 --out x.png"),
+        (reproduce.main, "table7 --dry-run"),
+    ],
+)
+def test_other_commands_that_read_make_none_either(tmp_path, capfd, monkeypatch, main, arguments):
+    monkeypatch.chdir(tmp_path)
+    assert cli.run(main, [*arguments.split(), "--db", "folder/mistyped.sqlite"]) == 2
+    assert capfd.readouterr().err.count("there is no database folder/mistyped.sqlite: no such file") == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_import_makes_its_database(command, tmp_path):
