@@ -26,7 +26,7 @@ class Criterion:
         name: as given to --by.
         heading: as in the paper's tables.
         kind: "utility", "cost", "robustness", or "output": one of the net's own, by its name.
-        higher: True where more is better.
+        higher: True where more is better; ``guessed``: whether that is a guess by the name.
         digits: decimals to show.
     """
 
@@ -35,6 +35,7 @@ class Criterion:
     kind: str
     higher: bool
     digits: int
+    guessed: bool = False
 
 
 CRITERIA = {
@@ -146,8 +147,19 @@ def output(name: str, higher: bool | None = None) -> Criterion:
         higher: whether more is better; None to guess: of losses and errors less is better, else more.
     """
     if higher is None:
-        higher = not any(word in name.lower() for word in LOSSES)
+        return Criterion(
+            name, name, "output", not any(word in name.lower() for word in LOSSES), 4, guessed=True
+        )
     return Criterion(name, name, "output", higher, 4)
+
+
+def direction_note(asked: Iterable[Criterion]) -> str:
+    """Which way the net's own outputs are compared, for people; empty where none is."""
+    own = [criterion for criterion in asked if criterion.kind == "output"]
+    text = ", ".join(f"{c.name}: {'higher' if c.higher else 'lower'} is better" for c in own)
+    if any(criterion.guessed for criterion in own):
+        text += " (guessed by the name; --higher or --lower says it)"
+    return text
 
 
 def criteria(text: str, outputs: Iterable[str] = (), higher: bool | None = None) -> list[Criterion]:

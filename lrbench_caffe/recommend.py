@@ -50,6 +50,14 @@ def parser() -> cli.Parser:
     start = p.add_argument_group("what the training begins with (default: random weights)")
     start.add_argument("--weights", metavar="FILES", help="comma-separated caffemodels to start from")
     start.add_argument("--snapshot", metavar="FILE", help="a .solverstate to start from")
+    by = p.add_argument_group("what policies are compared by")
+    by.add_argument(
+        "--by", metavar="NAME",
+        help="an output of the test net (default: top1; test_loss where the net does not classify)",
+    )  # fmt: skip
+    direction = by.add_mutually_exclusive_group()
+    for flag in ("higher", "lower"):
+        direction.add_argument(f"--{flag}", action="store_true", help=f"of that output, {flag} is better")
     p.add_argument("--head", metavar="NAME", help="the scores blob that Top-1 is measured on, as in training")
     p.add_argument("--json", action="store_true", help="as JSON")
     p.add_argument("--db", metavar="URL", help="the LR database (default: LRBENCH_DB, else the embedded one)")
@@ -78,6 +86,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             max_iter=args.max_iter or solver.message.max_iter,
             epoch=solver.epoch,
             functions=functions,
+            by=args.by,
+            higher=True if args.higher else False if args.lower else None,
             top=top,
         )
     if args.json:

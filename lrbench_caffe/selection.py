@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -208,20 +208,13 @@ def _order(args: argparse.Namespace, database: Database, tasks: list[Task]) -> O
     by = ranking.criteria(args.by or default, outputs, higher)
     weights = ranking.weights(args.weights, outputs, higher) if args.weights else {}
     asked = [*weights, *by]
+    if higher is not None and all(criterion.kind != "output" for criterion in asked):
+        raise InputError("--higher and --lower: allowed with --by or --weights of an output of the net")
     costs = [criterion for criterion in asked if criterion.name in COSTS]
     utility = next((c for c in asked if c.kind in ("utility", "output")), CRITERIA[default])
-    return Order(tuple(by), weights, utility, (costs or [CRITERIA["iterations"]])[0], _note(asked, higher))
-
-
-def _note(asked: Sequence[Criterion], higher: bool | None) -> str:
-    """How the direction of the net's own outputs was found."""
-    own = {c.name: "higher" if c.higher else "lower" for c in asked if c.kind == "output"}
-    if higher is not None and not own:
-        raise InputError("--higher and --lower: allowed with --by or --weights of an output of the net")
-    if not own:
-        return ""
-    told = ", ".join(f"{name}: {direction} is better" for name, direction in own.items())
-    return told if higher is not None else f"{told} (guessed by the name; --higher or --lower says it)"
+    return Order(
+        tuple(by), weights, utility, (costs or [CRITERIA["iterations"]])[0], ranking.direction_note(asked)
+    )
 
 
 def find_tasks(args: argparse.Namespace, known: list[Task]) -> list[Task] | None:

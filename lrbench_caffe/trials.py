@@ -115,7 +115,7 @@ def _not_learned(best: Proposal) -> str:
     if best.main.only_diverged:
         return "all of them diverged"
     assert utility.learned is not None
-    nothing = "chance" if utility.higher else "the untrained net's"
+    nothing = "chance" if utility.is_top1 else "the untrained net's"
     return (
         f"the best, {best.policy:.7g}, hardly learned: {best.main.result}; {nothing} is "
         f"{utility.text(utility.worthless)}, {utility.text(utility.learned)} would count"
@@ -125,7 +125,7 @@ def _not_learned(best: Proposal) -> str:
 def _promised_more(best: Proposal, other: Proposal) -> str | None:
     """What a similar task promises, if it is more than the best here."""
     there, utility = other.main, best.main.utility
-    if not utility.higher or best.main.caution >= (promise := promised(there, chance=utility.worthless)):
+    if not utility.is_top1 or best.main.caution >= (promise := promised(there, chance=utility.worthless)):
         return None
     return (
         f"the best, {best.policy:.7g}, has {best.main.result}; {there.task.title} ({there.similarity:.2f}) "

@@ -4,10 +4,10 @@ A policy is compared by a cautious value,
 
     caution = ((mean - 2 s / sqrt(n)) * runs + worthless * diverged) / (runs + diverged)
 
-of the Top-1, or of the test loss (with its sign turned, so that higher is better) where the net does not
-classify. n is the number of trainings behind the mean and s the larger of the policy's own deviation and the
-task's usual one, so a single training counts with the risk that it was a lucky one. ``worthless`` is what a
-diverged training is worth: see ``Utility``.
+of the Top-1, or where the net does not classify of the test loss or another output (with its sign turned
+where lower is better). n is the number of trainings behind the mean and s the larger of the policy's own
+deviation and the task's usual one, so a single training counts with the risk that it was a lucky one.
+``worthless`` is what a diverged training is worth: see ``Utility``.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from lrbench_caffe.records import PolicySummary, Spread, Task
 from lrbench_caffe.report import number
 
+OWN = ("top1", "test_loss")  # what a summary has of its own, by name; all else is an output of the net
 MANY = 2  # trainings: fewer say nothing about noise
 
 
@@ -28,16 +29,19 @@ class Utility:
     """A value that policies are compared by.
 
     Attributes:
-        name: "top1" or "test_loss": an attribute of PolicySummary.
+        name: "top1", "test_loss", or an output of the test net.
+        higher: whether more is better.
         worthless: the value of a training that learned nothing, which a diverged training is worth. For
             Top-1 it is chance, 100 % / classes (0 where the number of classes is not known). A loss has no
-            chance level: the test loss of the untrained net stands in its place.
+            chance level: the test loss of the untrained net stands in its place; for other outputs the worst
+            mean that is known.
         learned: the value from which on a training has learned; None where that cannot be told. For Top-1 it
             is the geometric mean of chance and 100 %, or a quarter of the way between them if that is less;
             for a test loss half of the untrained net's.
     """
 
     name: str
+    higher: bool
     worthless: float
     learned: float | None
 
@@ -45,9 +49,9 @@ class Utility:
     def top1(cls, classes: int | None) -> Utility:
         """Of nets that classify."""
         if not classes:
-            return cls("top1", 0.0, None)
+            return cls("top1", True, 0.0, None)
         chance = 100.0 / classes
-        return cls("top1", chance, min(math.sqrt(100 * chance), chance + (100 - chance) / 4))
+        return cls("top1", True, chance, min(math.sqrt(100 * chance), chance + (100 - chance) / 4))
 
     @classmethod
     def test_loss(cls, untrained: float | None, results: Sequence[PolicySummary] = ()) -> Utility:
@@ -57,27 +61,38 @@ class Utility:
             untrained: the test loss before the first update; None where it was not measured, and then the
                 highest mean of ``results`` takes its place.
         """
-        means = [summary.test_loss.mean for summary in results if summary.test_loss]
-        worthless = max(means, default=math.inf) if untrained is None else untrained
-        return cls("test_loss", worthless, untrained / 2 if untrained is not None and untrained > 0 else None)
+        if untrained is None:
+            return cls.output("test_loss", False, results)
+        return cls("test_loss", False, untrained, untrained / 2 if untrained > 0 else None)
+
+    @classmethod
+    def output(cls, name: str, higher: bool, results: Sequence[PolicySummary]) -> Utility:
+        """Of any output of the test net.
+
+        Args:
+            results: the worst mean of these is what a training is worth that diverged.
+        """
+        means = [spread.mean for summary in results if (spread := value_of(summary, name))]
+        worst = (min if higher else max)(means, default=-math.inf if higher else math.inf)
+        return cls(name, higher, worst, None)
 
     @property
-    def higher(self) -> bool:
-        """Whether more is better."""
+    def is_top1(self) -> bool:
         return self.name == "top1"
 
     @property
     def title(self) -> str:
-        return "Top-1" if self.higher else "test loss"
+        return {"top1": "Top-1", "test_loss": "test loss"}.get(self.name, self.name)
 
     @property
     def best(self) -> str:
-        """ "highest Top-1" or "lowest test loss"."""
+        """ "highest Top-1", "lowest test loss"; other outputs do not decide at which test they are taken."""
+        if self.name not in OWN:
+            return f"{self.title} measured"
         return f"{'highest' if self.higher else 'lowest'} {self.title}"
 
     def spread(self, summary: PolicySummary) -> Spread | None:
-        found: Spread | None = getattr(summary, self.name)
-        return None if found is None or math.isnan(found.mean) else found
+        return value_of(summary, self.name)
 
     def goodness(self, value: float) -> float:
         """The value with the sign that makes higher better."""
@@ -85,13 +100,19 @@ class Utility:
 
     def text(self, value: float) -> str:
         """ "99.33 %" or "0.1234"."""
-        return f"{number(value, 2)} %" if self.higher else f"{value:.4g}"
+        return f"{number(value, 2)} %" if self.is_top1 else f"{value:.4g}"
 
     def spread_text(self, spread: Spread) -> str:
         """ "99.33 ± 0.02 %" or "0.1234 ± 0.0012"."""
-        if not self.higher:
+        if not self.is_top1:
             return f"{spread.mean:.4g}" + (f" ± {spread.sd:.2g}" if spread.sd is not None else "")
         return number(spread.mean, 2) + (f" ± {number(spread.sd, 2)}" if spread.sd is not None else "") + " %"
+
+
+def value_of(summary: PolicySummary, name: str) -> Spread | None:
+    """A Top-1, test loss or other output of the net; None where it was not measured."""
+    found: Spread | None = getattr(summary, name) if name in OWN else summary.outputs.get(name)
+    return None if found is None or math.isnan(found.mean) else found
 
 
 def classifies(task: Task) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from lrbench_caffe.errors import InputError
 from lrbench_caffe.recommendation import Recommendation, recommend
 from lrbench_caffe.records import SCRATCH, Spread
 from lrbench_caffe.utility import Utility, caution, standard_error
@@ -89,3 +90,47 @@ def test_a_similar_regression_promises_nothing():
     memory.add(other, replace(fix(0.02, 0.01), solver=replace(LENET_DIGITS, batch=100), epoch=600.0))
     found = regression(fix(0.01, 0.5), fix(0.03, 0.25), fix(0.06, 0.75), memory=memory)
     assert found.experienced and found.proposals[-1].unknown == ("this task is another one",)
+
+
+# -- other outputs ----------------------------------------------------------------------------------
+
+
+def detection(**asked) -> Recommendation:
+    """A net with no loss in its test net, as SSD's: FIX(0.02) has the best map, and the worst error."""
+    memory = Memory()
+    values = ((0.01, 0.6, 0.2), (0.02, 0.7, 0.3), (0.04, 0.5, 0.1))
+    spreads = [{"map": Spread(a, None), "box_error": Spread(b, None)} for _, a, b in values]
+    if asked.pop("only_map", False):
+        spreads = [{"map": found["map"]} for found in spreads]
+    results = [replace(fix(lr, None), outputs=found) for (lr, *_), found in zip(values, spreads)]
+    memory.add(REGRESSION, *results)
+    return recommend(memory, REGRESSION, solver=LENET_DIGITS, max_iter=2000, epoch=25.94, **asked)
+
+
+@pytest.mark.parametrize(
+    ("asked", "order", "note"),
+    [
+        ({"only_map": True}, [0.02, 0.01, 0.04], "map: higher is better (guessed by the name; "),
+        ({}, [0.04, 0.01, 0.02], "box_error: lower is better (guessed by the name; "),  # the first by name
+        ({"by": "map"}, [0.02, 0.01, 0.04], "map: higher is better (guessed by the name; "),
+        ({"by": "map", "higher": False}, [0.04, 0.01, 0.02], "map: lower is better"),
+    ],
+)
+def test_a_net_without_any_loss_is_recommended_by_an_output(asked, order, note):
+    found = detection(**asked)
+    assert texts(found) == [f"FIX(k0={lr})" for lr in order]
+    assert found.remarks[0].startswith(note)
+    assert found.proposals[0].expected is not None
+
+
+def test_the_words_for_an_output():
+    assert detection(by="map").proposals[0].evidence[1:] == (
+        "map measured at iteration 1000 of 2000 (38.6 epochs)", "expected: map 0.7",
+    )  # fmt: skip
+
+
+def test_an_output_that_nobody_has():
+    with pytest.raises(
+        InputError, match="--by: unknown output 'mapp'; did you mean 'map'. known: top1, test_l"
+    ):
+        detection(by="mapp")

@@ -364,3 +364,47 @@ def test_nothing_is_promised_for_data_that_cannot_be_told_apart(digest):
     (proposal,) = recommend(memory, task, **ON_MNIST).proposals
     assert proposal.main.same_task and proposal.expected is None
     assert proposal.evidence[-1].endswith("since nothing tells this data from other data of its form")
+
+
+# -- functions that are asked for -------------------------------------------------------------------
+
+
+def test_each_function_that_is_asked_for_is_proposed():
+    """TRIEXP was missing where SIN2 alone had results enough to fill the places."""
+    own = [summary(f"SIN2(k0=0.01, k1={k1}, l=86)", top1, **HERE) for k1, top1 in
+           ((0.03, 95.0), (0.1, 97.0), (0.2, 96.0))]  # fmt: skip
+    found = on_digits(*own, functions=["SIN2", "TRIEXP"], top=3)
+    assert [p.policy.function for p in found.proposals] == ["SIN2", "SIN2", "TRIEXP"]
+    assert found.missing == ()
+
+
+SIG = "SIG(k0=0.1, gamma=0.001, l=100)"
+
+
+@pytest.mark.parametrize(
+    ("results", "functions", "top", "why"),
+    [
+        ([], ["UPCOS2"], 3, "no result on this task or a similar one"),
+        ([], ["sin2", "tri", "triexp"], 2, "others come first (--top 2)"),
+        ([summary(FIRST, None, **DIVERGED_5)], ["sin2"], 1, None),
+        ([summary(SIG, None, **DIVERGED_5)], ["sig"], 3, "5 trainings diverged on this task"),
+        ([summary(SIG, 99.0, **{**HERE, "max_iter": 0})], ["sig"], 3,
+         "what is known cannot be adapted: max_iter 0 and 2000"),
+    ],
+)  # fmt: skip
+def test_one_that_is_not_proposed_has_a_reason(results, functions, top, why):
+    found = on_digits(*results, functions=functions, top=top)
+    if why is None:  # another SIN2 is there
+        assert found.missing == () and found.proposals
+        return
+    ((name, reason),) = found.missing
+    assert reason.startswith(why) and name == functions[-1].upper()
+    assert f"{name} is not proposed: {reason}" in found.remarks
+
+
+def test_no_policy_is_both_passed_over_and_proposed():
+    """FIRST is worse than FIX here; among SIN2 alone it is the best, and proposed."""
+    found = on_digits(
+        summary(FIRST, 90.0, 0.0, **HERE_5), summary("FIX(k0=0.02)", 96.0, 0.1, **HERE_5), functions=["sin2"]
+    )
+    assert FIRST in texts(found) and found.passed_over == ()
