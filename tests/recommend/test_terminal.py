@@ -36,7 +36,7 @@ def test_the_command_to_train_with(without_caffe, fresh, capsys, args, end):
 
 @pytest.mark.parametrize(("command", "args"), [(rank, []), (recommend, ["x.prototxt"])])
 def test_waiting_for_a_server_is_said_and_ends(without_caffe, monkeypatch, capsys, command, args):
-    def away(url, *, patience):
+    def away(url, *, patience, **_):
         time.sleep(0.2)
         raise InputError(f"away for {patience:g} s")
 
