@@ -45,5 +45,5 @@ def test_waiting_for_a_server_is_said_and_ends(without_caffe, monkeypatch, capsy
     url = "postgresql://ada:secret@example.org/lr"
     assert cli.run(command.main, [*args, "--db", url]) == 2
     waiting, error = capsys.readouterr().err.splitlines()
-    assert waiting.startswith("waiting for the database postgresql") and waiting.endswith("at most 10 s")
+    assert waiting.startswith("waiting up to 10 s for the database postgresql://ada:")
     assert error == "error: away for 10 s" and "secret" not in waiting
