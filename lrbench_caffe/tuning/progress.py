@@ -20,8 +20,7 @@ LINE_SECONDS = 30.0  # between two lines where there is no terminal and no resul
 class TuningDisplay(Watch):
     """The study's watch on a console.
 
-    A training that goes on in steps is one line when its first result is there, and another one only where
-    it brings a new best or ends.
+    A training that goes on in steps is one line when its first result is there, and another one when it ends.
 
     Args:
         console: where to; a bar is drawn on a terminal, lines are printed elsewhere.
@@ -78,7 +77,7 @@ class TuningDisplay(Watch):
             self._top1, self._best = top.top1 or 0.0, f"{top.top1:.2f} % {training.policy}"
         if result.seconds:  # what was there already is no news
             self._trained += max(0, result.iteration - began_at)
-            if record or result.status != "stopped" or training.out not in self._lines:
+            if result.status != "stopped" or training.out not in self._lines:
                 self._lines.add(training.out)
                 so_far = (
                     "; the best so far" if record else f"; best so far {self._top1:.2f} %" * (self._top1 >= 0)
