@@ -37,8 +37,8 @@ from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.records import digest
 from lrbench_caffe.report import terminal_table
 from lrbench_caffe.streams import Unbreakable
-from lrbench_caffe.task import open_task
 from lrbench_caffe.training.continuation import fingerprint
+from lrbench_caffe.training.experience import open_wanted
 from lrbench_caffe.tuning.folder import study_folder
 from lrbench_caffe.tuning.progress import TuningDisplay
 from lrbench_caffe.tuning.report import cost_rows, finalist_layout, finalist_rows, time_line, write_report
@@ -120,7 +120,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     _check(args)
     console = Console(file=cast(TextIO, Unbreakable(sys.stderr if args.json else sys.stdout)))
     db = "" if args.no_db else resolve_url(args.db)
-    solver, task = open_task(Path(args.solver), args.caffe_python, args.head)
+    solver, wanted = open_wanted(Path(args.solver), caffe_python=args.caffe_python, head=args.head)
+    task = wanted.task
     plan = make_plan(args, solver, task.dataset.classes)
     if args.columns is not None and args.columns != ALL:
         chosen(args.columns, finalist_layout(plan))  # not when hours of training are over
@@ -129,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with TuningDisplay(console) as display:
             study = Study(folder, plan, pool, db=db, hang_seconds=args.hang_timeout, watch=display)
-            tuner = Tuner(study, task, solver, None if args.no_db or args.fresh else db)
+            tuner = Tuner(study, wanted, solver, None if args.no_db or args.fresh else db)
             outcome = tuner.tune()
     finally:
         pool.close()

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 
 from lrbench_caffe.database.terminal import open_at_terminal
-from lrbench_caffe.evidence import Proposal
+from lrbench_caffe.evidence import Proposal, Wanted
 from lrbench_caffe.lr import FunctionPolicy, parse
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.recommendation import recommend
-from lrbench_caffe.records import SCRATCH, Start, Task
 from lrbench_caffe.task import solver_settings
 from lrbench_caffe.trials import learned
 from lrbench_caffe.tuning.space import BELOW_LIMIT, Candidate, GoodRange
@@ -49,12 +48,7 @@ class Experience:
 
 
 def look_up(
-    db: str | None,
-    task: Task,
-    solver: Solver,
-    max_iter: int,
-    names: Sequence[str],
-    start: Start = SCRATCH,
+    db: str | None, wanted: Wanted, solver: Solver, max_iter: int, names: Sequence[str]
 ) -> Experience:
     """Ask the LR database for what it knows of this task or similar ones, from the same start.
 
@@ -63,13 +57,13 @@ def look_up(
 
     Args:
         db: its URL, None for the user's own.
+        wanted: what is trained, and what it begins with.
         max_iter: length of the trainings.
         names: the LR functions to choose from.
-        start: what the trainings begin with.
     """
     with open_at_terminal(db, to_write=True) as database:
         found = recommend(
-            database, task, start=start, solver=solver_settings(solver), max_iter=max_iter,
+            database, wanted.task, start=wanted.start, solver=solver_settings(solver), max_iter=max_iter,
             epoch=solver.epoch, functions=names, top=PROPOSALS,
         )  # fmt: skip
     usable = [proposal for proposal in found.proposals if _usable(proposal)]

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from lrbench_caffe.errors import TrainingError
+from lrbench_caffe.evidence import Wanted
 from lrbench_caffe.lr import Policy, PolicyError, from_caffe, parse
 from lrbench_caffe.prototxt.solver import Solver
-from lrbench_caffe.records import Task
 from lrbench_caffe.tuning import folder
 from lrbench_caffe.tuning.composing import compositions
 from lrbench_caffe.tuning.experience import Experience, look_up
@@ -58,13 +58,13 @@ class Tuner:
 
     Args:
         study: where trainings are made and kept.
-        task, solver: what is trained.
+        wanted, solver: what is trained, and what it begins with.
         db: the LR database to ask for experience, None to ask none.
     """
 
-    def __init__(self, study: Study, task: Task, solver: Solver, db: str | None) -> None:
+    def __init__(self, study: Study, wanted: Wanted, solver: Solver, db: str | None) -> None:
         self._study = study
-        self._task, self._solver, self._db = task, solver, db
+        self._wanted, self._solver, self._db = wanted, solver, db
         self._say = study.watch.say
         self._spent: dict[str, int] = {}
 
@@ -119,7 +119,7 @@ class Tuner:
             return Experience.from_json(kept["experience"])
         experience = Experience()
         if self._db is not None:
-            experience = look_up(self._db, self._task, self._solver, plan.max_iter, plan.functions)
+            experience = look_up(self._db, self._wanted, self._solver, plan.max_iter, plan.functions)
             for text, why in experience.policies:
                 self._say(f"known, tried first: {text} ({why})")
         self._study.plan = replace(plan, slots=self._study.slots)

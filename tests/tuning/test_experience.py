@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from lrbench_caffe.records import UNKNOWN_START, Start
+from lrbench_caffe.evidence import Wanted
+from lrbench_caffe.records import SCRATCH, UNKNOWN_START, Start
 from lrbench_caffe.tuning import experience
 from lrbench_caffe.tuning.experience import Experience
 from tests.recommend.tasks import DIGITS, LENET_DIGITS, Memory, paper_memory
@@ -24,7 +25,7 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> Memory:
     found = paper_memory()
 
     @contextlib.contextmanager
-    def opened(_: object) -> Iterator[Memory]:
+    def opened(_: object, **__: object) -> Iterator[Memory]:
         yield found
 
     monkeypatch.setattr(experience, "open_at_terminal", opened)
@@ -32,9 +33,9 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> Memory:
     return found
 
 
-def look_up(names: tuple[str, ...] = ("FIX", "SIN2", "STEP")) -> Experience:
+def look_up(names: tuple[str, ...] = ("FIX", "SIN2", "STEP"), start: Start = SCRATCH) -> Experience:
     solver: Any = SimpleNamespace(epoch=25.94)
-    return experience.look_up(None, DIGITS, solver, MAX_ITER, names)
+    return experience.look_up(None, Wanted(DIGITS, start), solver, MAX_ITER, names)
 
 
 GOOD = [fix(0.002, 90.0), fix(0.01, 95.0), fix(0.03, 94.0), fix(0.1, 60.0), diverged(0.5)]
@@ -66,3 +67,5 @@ def test_results_of_another_start_do_not_count(memory: Memory, start: Start) -> 
     results = [fix(lr, top1, start=start) for lr, top1 in ((2e-4, 95.1), (6e-4, 95.2), (2e-3, 95.0))]
     memory.add(DIGITS, *results)
     assert look_up() == without
+    if start.known:  # they count for an equal one
+        assert look_up(start=start).policies[0][0] == "FIX(k0=0.0006)"
