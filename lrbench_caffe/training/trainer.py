@@ -177,7 +177,7 @@ class Trainer:
                 return self._stop()
             if self._monitor.test_due(self._iteration) and not self._measured:
                 if self._iteration >= self._monitor.max_iter:
-                    self._before_last_test()
+                    self._after_last_update()
                 self._test()
                 continue
             self._save_if_due()
@@ -238,8 +238,8 @@ class Trainer:
                     f"{self._monitor.lr(self._iteration):g}"
                 )
 
-    def _before_last_test(self) -> None:
-        """What ``caffe train`` does between its last update and its last test.
+    def _after_last_update(self) -> None:
+        """What ``caffe train`` does after its last update, and before a last test.
 
         The further training pass is there for the loss that it prints. It changes the statistics of
         BatchNorm layers, which the test nets share, and the random numbers that tests draw.
@@ -286,7 +286,7 @@ class Trainer:
         return Outcome("stopped", AS_ASKED, self._iteration)
 
     def _finish(self) -> Outcome:
-        if self._solver.message.snapshot_after_train:
-            self._save()
+        if not self._monitor.test_due(self._iteration):  # else it was done before the test
+            self._after_last_update()
         self._worker.write_log("Optimization Done.")
         return Outcome("finished", None, self._iteration)
