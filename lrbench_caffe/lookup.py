@@ -52,8 +52,6 @@ class ResultSource(Protocol):
 
     def starts(self, task_id: int) -> list[Start]: ...
 
-    def outputs(self, task_id: int) -> list[str]: ...
-
     def untrained_loss(self, task_id: int, start: Start) -> float | None: ...
 
 
@@ -71,16 +69,15 @@ def measure_of(database: ResultSource, task: Task, by: str | None, higher: bool 
     if by in OWN or (by is None and classifies(task)):
         return CRITERIA[by or "top1"]
     alike = [_id(other) for other in database.tasks() if similarity(task, other) > 0]
-    outputs = sorted({name for task_id in alike for name in database.outputs(task_id)})
+    results = [summary for task_id in alike for summary in database.summaries(task_id, order_by="test_loss")]
+    outputs = sorted({name for summary in results for name in summary.outputs})
+    if by is None and (not outputs or any(summary.test_loss for summary in results)):
+        return CRITERIA["test_loss"]
     if by is not None and by not in outputs:
         known = (*OWN, *outputs)
         hint = did_you_mean(by, known) or ";"
         raise InputError(f"--by: unknown output {by!r}{hint} known: {', '.join(known)}")
-    if by is None:
-        best = (database.summaries(task_id, order_by="test_loss", limit=1) for task_id in alike)
-        if not outputs or any(summary.test_loss for found in best for summary in found):
-            return CRITERIA["test_loss"]
-    return output(by or outputs[0], higher)
+    return output(by or outputs[0], higher, results)
 
 
 @dataclass(frozen=True)

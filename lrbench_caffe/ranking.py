@@ -53,7 +53,7 @@ CRITERIA = {
         Criterion("target", "#Iterations to target", "cost", False, 0),
     )
 }
-LOSSES = ("loss", "error")  # an output with such a word in its name is taken to be better if it is lower
+LOSSES = ("loss", "err", "mse", "mae", "rmse", "dist", "entropy")  # in names of what is better if it is lower
 COSTS = tuple(c.name for c in CRITERIA.values() if c.kind == "cost")
 
 
@@ -139,18 +139,24 @@ class Ranked:
     from_next: Comparison | None = None
 
 
-def output(name: str, higher: bool | None = None) -> Criterion:
+def output(name: str, higher: bool | None = None, results: Iterable[PolicySummary] = ()) -> Criterion:
     """The criterion of an output of the net.
 
     Args:
         name: as Caffe prints it.
-        higher: whether more is better; None to guess: of losses and errors less is better, else more.
+        higher: whether more is better; None to guess: less is better of what is called a loss or an error, or
+            equals the test loss, and more of all else.
+        results: where it was measured.
     """
-    if higher is None:
-        return Criterion(
-            name, name, "output", not any(word in name.lower() for word in LOSSES), 4, guessed=True
-        )
-    return Criterion(name, name, "output", higher, 4)
+    if higher is not None:
+        return Criterion(name, name, "output", higher, 4)
+    lower = any(word in name.lower() for word in LOSSES) or _is_test_loss(name, results)
+    return Criterion(name, name, "output", not lower, 4, guessed=True)
+
+
+def _is_test_loss(name: str, results: Iterable[PolicySummary]) -> bool:
+    pairs = [(s.outputs[name].mean, s.test_loss.mean) for s in results if name in s.outputs and s.test_loss]
+    return bool(pairs) and all(math.isclose(*pair, rel_tol=1e-5) for pair in pairs)
 
 
 def direction_note(asked: Iterable[Criterion]) -> str:
@@ -158,15 +164,15 @@ def direction_note(asked: Iterable[Criterion]) -> str:
     own = [criterion for criterion in asked if criterion.kind == "output"]
     text = ", ".join(f"{c.name}: {'higher' if c.higher else 'lower'} is better" for c in own)
     if any(criterion.guessed for criterion in own):
-        text += " (guessed by the name; --higher or --lower says it)"
+        text += " (a guess; --higher or --lower decides)"
     return text
 
 
-def criteria(text: str, outputs: Iterable[str] = (), higher: bool | None = None) -> list[Criterion]:
+def criteria(text: str, results: Sequence[PolicySummary] = (), higher: bool | None = None) -> list[Criterion]:
     """The criteria of "top1,iterations".
 
     Args:
-        outputs: names of the net's own outputs, which are criteria too.
+        results: those whose outputs of the net are criteria too.
         higher: whether more is better for those (see ``output``).
 
     Raises:
@@ -175,11 +181,13 @@ def criteria(text: str, outputs: Iterable[str] = (), higher: bool | None = None)
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names or len({name.lower() for name in names}) < len(names):
         raise InputError(f"--by: {text!r}; allowed: one or more of {', '.join(CRITERIA)}, each once")
-    return [_criterion(name, "--by", tuple(outputs), higher) for name in names]
+    return [_criterion(name, "--by", results, higher) for name in names]
 
 
-def weights(text: str, outputs: Iterable[str] = (), higher: bool | None = None) -> dict[Criterion, float]:
-    """The weights of "top1=2,iterations=1".
+def weights(
+    text: str, results: Sequence[PolicySummary] = (), higher: bool | None = None
+) -> dict[Criterion, float]:
+    """The weights of "top1=2,iterations=1" (see ``criteria``).
 
     Raises:
         InputError: an unknown criterion, or a weight that is no number above 0.
@@ -189,7 +197,7 @@ def weights(text: str, outputs: Iterable[str] = (), higher: bool | None = None) 
         name, _, value = (piece.strip() for piece in part.rpartition("="))
         if not name:
             name, value = value, ""
-        criterion = _criterion(name, "--weights", tuple(outputs), higher)
+        criterion = _criterion(name, "--weights", results, higher)
         try:
             weight = float(value)
         except ValueError:
@@ -200,11 +208,12 @@ def weights(text: str, outputs: Iterable[str] = (), higher: bool | None = None) 
     return found
 
 
-def _criterion(name: str, flag: str, outputs: Sequence[str], higher: bool | None) -> Criterion:
+def _criterion(name: str, flag: str, results: Sequence[PolicySummary], higher: bool | None) -> Criterion:
     if name.lower() in CRITERIA:
         return CRITERIA[name.lower()]
+    outputs = sorted({output for summary in results for output in summary.outputs})
     if name in outputs:
-        return output(name, higher)
+        return output(name, higher, results)
     known = (*CRITERIA, *outputs)
     hint = did_you_mean(name, known) or ";"
     raise InputError(f"{flag}: unknown criterion {name!r}{hint} known: {', '.join(known)}")

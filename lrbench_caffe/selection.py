@@ -201,12 +201,12 @@ def _order(args: argparse.Namespace, database: Database, tasks: list[Task]) -> O
     default = "top1" if all(map(classifies, tasks)) else "test_loss"
     given = f"{args.by or ''},{args.weights or ''}".split(",")
     named = [part.partition("=")[0].strip().lower() for part in given if part.strip()]
-    outputs: list[str] = []
+    results: list[PolicySummary] = []
     if any(name not in CRITERIA for name in named):
-        outputs = sorted({name for task in tasks for name in database.outputs(_id(task))})
+        results = [summary for task in tasks for summary in database.summaries(_id(task))]
     higher = True if args.higher else False if args.lower else None
-    by = ranking.criteria(args.by or default, outputs, higher)
-    weights = ranking.weights(args.weights, outputs, higher) if args.weights else {}
+    by = ranking.criteria(args.by or default, results, higher)
+    weights = ranking.weights(args.weights, results, higher) if args.weights else {}
     asked = [*weights, *by]
     if higher is not None and all(criterion.kind != "output" for criterion in asked):
         raise InputError("--higher and --lower: allowed with --by or --weights of an output of the net")

@@ -333,10 +333,6 @@ class Database:
         """What the trainings of a task began with, each once."""
         return self._transactions.read(lambda c: summaries.starts(c, task_id))
 
-    def outputs(self, task_id: int) -> list[str]:
-        """Names of the outputs of the test nets of a task."""
-        return self._transactions.read(lambda c: summaries.outputs(c, task_id))
-
     def untrained_loss(self, task_id: int, start: Start) -> float | None:
         """The mean test loss before the first update, None where no run of that start was tested there."""
         return self._transactions.read(lambda c: summaries.untrained_loss(c, task_id, start))

@@ -436,10 +436,3 @@ def starts(connection: Connection, task_id: int) -> list[Start]:
     query = select(*(table.c[name] for name in _START_COLUMNS)).where(table.c.task_id == task_id).distinct()
     found = map(start_from_row, connection.execute(query).mappings())
     return list(dict.fromkeys(found))  # the same files under other names are one start
-
-
-def outputs(connection: Connection, task_id: int) -> list[str]:
-    """See ``Database.outputs``."""
-    table = schema.summary
-    query = select(table.c.outputs).where(table.c.task_id == task_id, table.c.outputs.is_not(None))
-    return sorted({name for (row,) in connection.execute(query) for name in row})

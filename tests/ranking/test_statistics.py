@@ -199,7 +199,7 @@ REGRESSION = replace(DIGITS, task_type="other", dataset=replace(DIGITS.dataset, 
 def regression(commands) -> Commands:
     """Test losses 0.5, 0.25 and 0.75, and an output "iou" with 0.6, 0.4 and 0.7."""
     for lr, loss, iou in (("0.01", 0.5, 0.6), ("0.02", 0.25, 0.4), ("0.04", 0.75, 0.7)):
-        outputs = {"iou": iou, "loss_box": 2 * loss, "Error.rate": loss}
+        outputs = {"iou": iou, "loss_box": 2 * loss, "Error.rate": loss, "l2": loss}
         commands.put(training(lr, 1, None, loss=loss, task=REGRESSION, outputs=outputs, again=9))
     return commands
 
@@ -212,6 +212,7 @@ def regression(commands) -> Commands:
         (("--by", "iou"), ["0.04", "0.01", "0.02"]),
         (("--by", "iou", "--lower"), ["0.02", "0.01", "0.04"]),
         (("--by", "loss_box"), ["0.02", "0.01", "0.04"]),
+        (("--by", "l2"), ["0.02", "0.01", "0.04"]),  # equal to the test loss
         (("--by", "Error.rate", "--higher"), ["0.04", "0.01", "0.02"]),
         (("--weights", "iou=3,test_loss=1"), ["0.04", "0.01", "0.02"]),
     ],
@@ -223,8 +224,8 @@ def test_losses_and_outputs(regression, args, order):
 
 def test_the_direction_is_said(regression):
     by_iou = regression.rank("--by", "iou", task="faces")
-    assert "iou: higher is better (guessed by the name; --higher or --lower says it)" in by_iou
-    assert "loss_box: lower is better (guessed" in regression.rank("--by", "loss_box", task="faces")
+    assert "iou: higher is better (a guess; --higher or --lower decides)" in by_iou
+    assert "loss_box: lower is better (a guess" in regression.rank("--by", "loss_box", task="faces")
     assert "iou: lower is better\n" in regression.rank("--by", "iou", "--lower", task="faces")
     assert "unknown criterion 'iuo'; did you mean 'iou'?" in regression.rank(
         "--by", "iuo", task="faces", code=2

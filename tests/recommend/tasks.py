@@ -77,9 +77,6 @@ class Memory:
     def starts(self, task_id: int) -> list[Start]:
         return list({s.start for s in self.results if s.task_id == task_id})
 
-    def outputs(self, task_id: int) -> list[str]:
-        return sorted({name for s in self.results if s.task_id == task_id for name in s.outputs})
-
     def untrained_loss(self, task_id: int, start: Start) -> float | None:
         return self.untrained.get(task_id) if start == SCRATCH else None
 
