@@ -22,8 +22,12 @@ class TrainingError(LRBenchError):
     """A training ended before its time: Caffe aborted, hung, was killed, or the loss diverged."""
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown name: the nearest known one, nothing where none is near."""
+def did_you_mean(name: str, known: Iterable[str], least: float = 0.6) -> str:
+    """The end of a message about an unknown name: the nearest known one, nothing where none is near.
+
+    Args:
+        least: how alike they must be, from 0 to 1 (difflib's ratio).
+    """
     by_lower = {candidate.lower(): candidate for candidate in known}
-    near = difflib.get_close_matches(name.lower(), by_lower, 1)
+    near = difflib.get_close_matches(name.lower(), by_lower, 1, least)
     return f"; did you mean {by_lower[near[0]]!r}?" if near else ""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError
 
 from lrbench_caffe.errors import InputError, did_you_mean
 from lrbench_caffe.runtime import worker as protocol
+from lrbench_caffe.runtime.locate import OPTION, VARIABLE
 
 _UNKNOWN_FIELD = re.compile(r'(\d+):\d+ : .*Message type "([\w.]+)" (?:has|contains) no field named "(\w+)"')
 _OTHER_ERROR = re.compile(r"(\d+):(\d+) : (.*)", re.DOTALL)
@@ -129,10 +130,23 @@ class Messages:
         if match:
             line, owner, field = match.groups()
             known = [f.name for f in self._pool.FindMessageTypeByName(owner).fields]
-            hint = did_you_mean(field, known)
+            hint = lacks(field, known)
             return f"{path}:{line}: unknown field {field!r} in {owner.rsplit('.', 1)[-1]}{hint}"
         match = _OTHER_ERROR.search(error)
         return f"{path}:{match.group(1)}: {match.group(3)}" if match else f"{path}: {error}"
+
+
+def lacks(name: str, known: Iterable[str]) -> str:
+    """The end of a message about a field or layer that this Caffe does not have.
+
+    A slip of the finger gets the right name. Anything else may well be a fork's: ``DepthwiseConvolution`` is
+    no slip for ``Convolution``, nor is ``Convolution3D``.
+    """
+    near = did_you_mean(name, known, least=0.85)
+    extra = name.lower().replace(near.split("'")[1].lower(), "", 1) if near else ""
+    if near and (extra == name.lower() or extra == "" or (len(extra) == 1 and extra.isalpha())):
+        return near
+    return f": this Caffe has none; {VARIABLE} or {OPTION} names the Python of a fork that has it"
 
 
 def shortest(value: float) -> float:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lrbench_caffe.errors import InputError, did_you_mean
+from lrbench_caffe.prototxt.messages import lacks
 
 PHASES = ("TRAIN", "TEST")  # the values 0 and 1 of caffe.proto's enum Phase
 
@@ -92,9 +93,7 @@ def check_layers(net: PhaseNet, known_types: list[str]) -> None:
     for layer in net.layers:
         where = f"{net.origin}: layer {layer.name!r}"
         if layer.type not in known_types:
-            raise InputError(
-                f"{where}: unknown layer type {layer.type!r}{did_you_mean(layer.type, known_types)}"
-            )
+            raise InputError(f"{where}: unknown layer type {layer.type!r}{lacks(layer.type, known_types)}")
         for blob in layer.bottom:
             if blob not in produced:
                 hint = did_you_mean(blob, sorted(produced))

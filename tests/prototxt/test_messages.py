@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.prototxt.messages import to_text
+from lrbench_caffe.prototxt.messages import lacks, to_text
+
+FORK = "this Caffe has none; LRBENCH_CAFFE_PYTHON or --caffe-python names the Python of a fork that has it"
 
 
 def test_read_and_write(messages, tmp_path):
@@ -23,6 +25,23 @@ def test_read_and_write(messages, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("InnerProdukt", "InnerProduct"),
+        ("RELU", "ReLU"),
+        ("Convolutions", "Convolution"),
+        ("ReLU6", None),
+        ("Convolution3D", None),
+        ("DepthwiseConvolution", None),
+        ("Normalize", None),
+    ],
+)
+def test_slips_of_the_finger_and_layers_of_forks(name, near):
+    hint = lacks(name, ["InnerProduct", "ReLU", "Convolution", "Deconvolution", "LRN", "MVN"])
+    assert hint == (f"; did you mean {near!r}?" if near else f": {FORK}")
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         (
@@ -33,7 +52,13 @@ def test_read_and_write(messages, tmp_path):
             "net_param {\n layer {\n  convolution_param { kernel_sise: 3 }\n }\n}",
             ":3: unknown field 'kernel_sise' in ConvolutionParameter; did you mean 'kernel_size'?",
         ),
-        ("qwertyuiop: 3", ":1: unknown field 'qwertyuiop' in SolverParameter"),
+        # Those of forks: NVCaffe's, SSD's. Stock Caffe has fields that are spelt a little like them.
+        ("min_lr: 0.01", f":1: unknown field 'min_lr' in SolverParameter: {FORK}"),
+        ("\nrampup_interval: 10", f":2: unknown field 'rampup_interval' in SolverParameter: {FORK}"),
+        (
+            "net_param { layer { annotated_data_param { } } }",
+            f":1: unknown field 'annotated_data_param' in LayerParameter: {FORK}",
+        ),
         ('\n\nmax_iter: "x"', """:3: 'max_iter: "x"': Couldn't parse integer: "x\""""),
         (
             "max_iter: 1\nmax_iter: 2",

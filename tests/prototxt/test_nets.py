@@ -6,6 +6,7 @@ import pytest
 from google.protobuf import text_format
 
 from lrbench_caffe.errors import InputError
+from lrbench_caffe.prototxt.messages import lacks
 from lrbench_caffe.prototxt.nets import (
     PhaseNet,
     check_layers,
@@ -66,7 +67,7 @@ TYPES = ["Data", "InnerProduct", "Convolution", "ReLU", "SoftmaxWithLoss"]
             "layer 'c': unknown layer type 'Convolusion'; did you mean 'Convolution'?",
         ),
         ('layer { name: "r" type: "RELU" }', "layer 'r': unknown layer type 'RELU'; did you mean 'ReLU'?"),
-        ('layer { name: "c" type: "Zzz" }', "layer 'c': unknown layer type 'Zzz'"),
+        ('layer { name: "c" type: "Zzz" }', "layer 'c': unknown layer type 'Zzz'" + lacks("Zzz", [])),
         (
             'layer { name: "r" type: "ReLU" bottom: "xx" top: "r" }',
             "layer 'r': no layer of the test net #0 before it has the top 'xx'; did you mean 'x'?",

@@ -6,6 +6,7 @@ import dataclasses
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from google.protobuf import text_format
@@ -14,6 +15,7 @@ from lrbench_caffe.errors import InputError
 from lrbench_caffe.lr import PolicyError
 from lrbench_caffe.prototxt.messages import shortest
 from lrbench_caffe.prototxt.nets import PhaseNet
+from lrbench_caffe.prototxt.patch import LR_WAYS
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.training.settings import (
     RunSettings,
@@ -23,6 +25,7 @@ from lrbench_caffe.training.settings import (
     choose_seed,
 )
 from lrbench_caffe.training.signals import Signals
+from lrbench_caffe.training.ways import choose_way, resumed_way
 
 NONE = dict.fromkeys(("k0", "k1", "gamma", "p", "l"))
 
@@ -54,6 +57,110 @@ def test_what_is_chosen_is_what_the_record_trains_with(solver, max_iter):
     chosen = choose_policy(None, NONE, own, max_iter).policy
     settings = RunSettings("s", str(chosen), "the solver's lr_policy", 1, max_iter, 10, 0)
     assert settings.bound_policy()(50) == chosen(50)
+
+
+def test_the_ssd_forks_plateau_points_to_ours(solver):
+    own = solver('base_lr: 0.001 lr_policy: "plateau" gamma: 0.1')
+    with pytest.raises(
+        InputError, match=r'lr_policy: "plateau" is a fork.* --lr "PLATEAU\(k0=0.001, gamma=0.1, n=N'
+    ):
+        choose_policy(None, NONE, own, 100)
+
+
+class Fork:
+    """A solver message of a fork with fields of its own."""
+
+    def __init__(self, message, names):
+        self._message, self._names = message, names
+
+    def __getattr__(self, name):
+        return getattr(self._message, name)
+
+    def ListFields(self):
+        return [(SimpleNamespace(name=name), 1) for name in self._names] + list(self._message.ListFields())
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["min_lr"], "min_lr"),  # NVCaffe
+        (["rampup_interval", "rampup_lr"], "rampup_interval, rampup_lr"),
+        (["warmup_iter", "warmup_start_lr"], "warmup_iter, warmup_start_lr"),  # Intel Caffe
+        (["plateau_winsize"], "plateau_winsize"),  # weiliu89's SSD
+        (["local_lr_auto", "eval_type"], None),  # nothing of the schedule
+    ],
+)
+def test_an_lr_that_a_fork_decides_is_not_told_wrong(solver, names, told):
+    own = solver('base_lr: 0.1 lr_policy: "poly" power: 1')
+    own = dataclasses.replace(own, message=Fork(own.message, names))
+    if told is None:
+        assert choose_policy(None, NONE, own, 100).policy(50) == pytest.approx(0.05)
+    else:
+        with pytest.raises(
+            InputError, match=f"^s.prototxt: {told}: a fork's own, .*; allowed: a policy with --lr"
+        ):
+            choose_policy(None, NONE, own, 100)
+    assert choose_policy("FIX(k0=0.1)", NONE, own, 100).policy(0) == 0.1
+
+
+# -- how Caffe gets the LR --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("flag", "own_policy", "kind", "writable", "way"),
+    [
+        ("auto", True, "SGD", True, "lr_policy"),
+        ("auto", True, "Adam", False, "lr_policy"),
+        ("auto", False, "Adam", True, "base_lr"),
+        ("auto", False, "Nesterov", False, "gradients"),
+        ("base_lr", True, "SGD", True, "base_lr"),
+        ("gradients", True, "SGD", True, "gradients"),
+        ("auto", False, "Adam", False, "cannot set base_lr from Python"),
+        ("lr_policy", False, "SGD", True, "only for the solver's own lr_policy"),
+        ("base_lr", False, "SGD", False, "cannot set it from Python"),
+        ("gradients", False, "RMSProp", True, "serves SGD and Nesterov only"),
+    ],
+)
+def test_the_way_that_caffe_gets_the_lr(solver, caffe_info, flag, own_policy, kind, writable, way):
+    own, info = solver(f'type: "{kind}"'), dataclasses.replace(caffe_info, writable_base_lr=writable)
+    if way in LR_WAYS:
+        assert choose_way(flag, own_policy, own, info) == way
+    else:
+        with pytest.raises(InputError, match=way):
+            choose_way(flag, own_policy, own, info)
+
+
+@pytest.mark.parametrize(
+    ("flag", "before", "kind", "writable", "way", "note"),
+    [
+        ("auto", "base_lr", "SGD", True, "base_lr", None),
+        ("auto", "base_lr", "SGD", False, "gradients", "cannot set base_lr"),
+        ("auto", "gradients", "SGD", True, "gradients", None),
+        ("auto", "lr_policy", "Adam", False, "lr_policy", None),
+        ("base_lr", "gradients", "SGD", True, "base_lr", "now set by base_lr, before by gradients"),
+        ("auto", "base_lr", "Adam", False, None, "cannot set it from Python"),
+        ("base_lr", "gradients", "SGD", False, None, "cannot set it from Python"),
+    ],
+)
+def test_the_way_of_a_run_that_is_resumed(solver, caffe_info, flag, before, kind, writable, way, note):
+    own, info = solver(f'type: "{kind}"'), dataclasses.replace(caffe_info, writable_base_lr=writable)
+    if way is None:
+        with pytest.raises(InputError, match=note):
+            resumed_way(flag, before, True, own, info)
+        return
+    found, said = resumed_way(flag, before, True, own, info)
+    assert found == way
+    assert said is None if note is None else note in said
+
+
+@pytest.mark.parametrize(("gradients", "way"), [(True, "gradients"), (False, "base_lr")])
+def test_a_run_from_before_there_were_three_ways(gradients, way):
+    record = RunSettings("s", "FIX(k0=0.1)", "--lr", 1, 100, 10, 0).as_json()
+    del record["lr_by"]
+    assert RunSettings.from_json({**record, "gradients": gradients}).lr_by == way
+
+
+# -- policy again -----------------------------------------------------------------------------------
 
 
 def test_a_policy_with_flags(solver):
