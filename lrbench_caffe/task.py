@@ -14,7 +14,7 @@ from lrbench_caffe.data.identity import data_digest, data_samples
 from lrbench_caffe.prototxt.heads import find_heads
 from lrbench_caffe.prototxt.messages import Messages
 from lrbench_caffe.prototxt.nets import PhaseNet
-from lrbench_caffe.prototxt.patch import BASE_LR, GRADIENTS, gradient_options, write_prototxts
+from lrbench_caffe.prototxt.patch import BASE_LR, GRADIENTS, check_settable, gradient_options, write_prototxts
 from lrbench_caffe.prototxt.solver import Solver, load_solver
 from lrbench_caffe.prototxt.sources import Source, free_dead_readers
 from lrbench_caffe.records import Dataset, Framework, Network, SolverSettings, Task, digest
@@ -29,19 +29,20 @@ _NO_PART_OF_A_NET = ("Accuracy", "Silence")
 
 
 def open_task(path: Path, caffe_python: str | None = None, head: str | None = None) -> tuple[Solver, Task]:
-    """A solver file and what it trains.
+    """A solver file and what it trains, for a command that tries or proposes LR policies for it.
 
     Args:
         caffe_python: the value of --caffe-python.
         head: the value of --head.
 
     Raises:
-        InputError: the solver is wrong, or there is no Caffe.
+        InputError: the solver is wrong or takes no LR policy here, or there is no Caffe.
         TrainingError: Caffe does not take it.
     """
     python = find_caffe_python(caffe_python)
     info = caffe_info(python)
     solver = load_solver(path, Messages(info.descriptor, CaffeReader(python)), info, head=head)
+    check_settable(solver, info)
     return solver, describe_task(solver, info, python)
 
 

@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lrbench_caffe.errors import InputError
 from lrbench_caffe.prototxt.messages import to_bytes
 from lrbench_caffe.prototxt.nets import decay_multipliers
-from lrbench_caffe.prototxt.solver import Solver, fork_lr_fields
+from lrbench_caffe.prototxt.solver import LINEAR, Solver, fork_lr_fields
+from lrbench_caffe.runtime.client import CaffeInfo
 
 NEVER = 2**31 - 1  # an interval that no training reaches
 
@@ -71,6 +73,16 @@ def patched_solver(
         message.weight_decay = 0.0
         message.clip_gradients = -1.0
     return message
+
+
+def check_settable(solver: Solver, info: CaffeInfo) -> None:
+    """Raise an InputError where this Caffe cannot train the solver with an LR policy of the LR module."""
+    if not info.writable_base_lr and solver.type not in LINEAR:
+        raise InputError(
+            f"{solver.path}: type is {solver.type!r}, but this Caffe ({info.caffe} in {info.path}) cannot "
+            "set base_lr from Python, and without that only SGD and Nesterov take an LR policy; allowed: the "
+            "solver's own lr_policy (train without --lr), or a Caffe from December 2017 or newer"
+        )
 
 
 def _hold_base_lr(message: Any, own: Any) -> None:

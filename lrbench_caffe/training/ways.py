@@ -8,7 +8,7 @@ base_lr cannot be set from Python (1.0), scales the gradients.
 from __future__ import annotations
 
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.prototxt.patch import BASE_LR, GRADIENTS, LR_POLICY
+from lrbench_caffe.prototxt.patch import BASE_LR, GRADIENTS, LR_POLICY, check_settable
 from lrbench_caffe.prototxt.solver import LINEAR, Solver
 from lrbench_caffe.runtime.client import CaffeInfo
 
@@ -68,16 +68,6 @@ def resumed_way(
             "the LR is now set by scaled gradients, which is the same to rounding"
         )
     raise InputError(f"--resume: {problem}")
-
-
-def check_settable(solver: Solver, info: CaffeInfo) -> None:
-    """Raise an InputError where this Caffe cannot train the solver with an LR policy of the LR module."""
-    if not info.writable_base_lr and solver.type not in LINEAR:
-        raise InputError(
-            f"{solver.path}: type is {solver.type!r}, but this Caffe ({info.caffe} in {info.path}) cannot "
-            "set base_lr from Python, and without that only SGD and Nesterov take an LR policy; allowed: the "
-            "solver's own lr_policy (train without --lr), or a Caffe from December 2017 or newer"
-        )
 
 
 def _problem(way: str, solver: Solver, info: CaffeInfo) -> str | None:

@@ -4,6 +4,7 @@ Above all base_lr: an attribute of that name can then be set on ``solver.param``
 nothing, as in Caffe 1.0 itself.
 """
 
+import os
 import runpy
 import sys
 
@@ -24,4 +25,5 @@ LATER = (
 for owner, name in LATER:
     delattr(owner, name)
 del sys.argv[0]
+sys.path[0] = os.path.dirname(sys.argv[0])  # as Python does for a script
 runpy.run_path(sys.argv[0], run_name="__main__")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,8 @@ def test_an_adaptive_solver_takes_no_policy(workspace: Workspace, caffe_1_0: str
     workspace.train("solver.prototxt", "--lr", "FIX(k0=0.01)", "--caffe-python", caffe_1_0).failed(
         2, "'Adam'", "cannot set base_lr", "the solver's own lr_policy"
     )
+    tune = [sys.executable, "-m", "lrbench_caffe.tune", "solver.prototxt", "--caffe-python", caffe_1_0]
+    workspace.command([*tune, "--out", "tuned"]).failed(2, "'Adam'", "cannot set base_lr")
 
 
 @pytest.mark.parametrize("begins_on", ["1.0", "the present one"])
