@@ -24,6 +24,7 @@ from typing import TextIO, cast
 from rich.console import Console
 
 from lrbench_caffe import cli
+from lrbench_caffe.database.terminal import open_at_terminal
 from lrbench_caffe.database.urls import resolve_url
 from lrbench_caffe.errors import InputError, did_you_mean
 from lrbench_caffe.jobs.flags import add_pool_flags, check_jobs, open_pool, training_flags
@@ -111,6 +112,8 @@ def main(argv: Sequence[str] | None = None, find: Callable[[str], Plan] = plan) 
 
 def _reproduce(args: argparse.Namespace, console: Console, goals: Sequence[Goal]) -> None:
     flags = training_flags(args.layers, args.caffe_python)
+    if args.dry_run and args.db:
+        open_at_terminal(args.db).close()  # which refuses a mistyped name
     options = Options(Path(args.out), resolve_url(args.db), flags, args.until)
     prober = Prober(args.layers, args.gpus, args.caffe_python, elsewhere=bool(args.scheduler))
     pool = open_pool(args.jobs, args.gpus, args.scheduler, args.caffe_python)

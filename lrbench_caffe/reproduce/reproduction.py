@@ -49,7 +49,6 @@ class Reproduction:
         self._options = options
         self._pool = pool
         self._prober = prober
-        self._dry = False
 
     def run(self, dry: bool = False) -> None:
         """All of it; with ``dry`` nothing is trained.
@@ -58,7 +57,6 @@ class Reproduction:
             InputError: a solver, its data or a flag is wrong.
             TrainingError: some trainings failed; all others were made.
         """
-        self._dry = dry
         records = self._known([goal.plan for goal in self._goals])
         todo = [missing(goal.plan, goal.rows, records, self._options) for goal in self._goals]
         items = unique(todo)
@@ -91,7 +89,7 @@ class Reproduction:
         return problems
 
     def _known(self, plans: Sequence[Plan]) -> list[RunRecord]:
-        with open_at_terminal(self._options.db, to_write=not self._dry) as database:
+        with open_at_terminal(self._options.db, to_write=True) as database:
             return known_runs(plans, database, self._options.folder)
 
     # -- before -----------------------------------------------------------------------------------
