@@ -35,7 +35,7 @@ from lrbench_caffe.database.lognets import (
 from lrbench_caffe.database.lograte import Found, find_policy
 from lrbench_caffe.database.logsessions import PrintedTest, Session, runs_of, sessions_of
 from lrbench_caffe.database.logstart import start_of
-from lrbench_caffe.database.logtext import Message, read_messages
+from lrbench_caffe.database.logtext import Log, read_log
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.lr import PolicyError
 from lrbench_caffe.metrics import Measurement
@@ -89,7 +89,7 @@ def records_from_log(
         if note is not None:
             note(f"{path}: {text}")
 
-    log = read_messages(path, say)
+    log = read_log(path, say)
     _refuse_our_own(path, log)
     found = sessions_of(log)
     sessions = [session for session in found if session.trained]
@@ -115,12 +115,12 @@ def records_from_log(
 # -- logs without a training ------------------------------------------------------------------------
 
 
-def _refuse_our_own(path: Path, log: list[Message]) -> None:
+def _refuse_our_own(path: Path, log: Log) -> None:
     """A run directory's caffe.log does not tell its policy: to Caffe, the LR was fixed."""
-    for message in log:
+    for message in log.messages:
         found = _OUR_POLICY.search(message.text)
         if found:
-            nets = (_OUR_NET.search(earlier.text) for earlier in log)
+            nets = (_OUR_NET.search(earlier.text) for earlier in log.messages)
             folder = next((net[1] for net in nets if net), path.parent)
             raise InputError(
                 f"{path}:{message.line}: the log of a training by lrbench_caffe with {found[1]}; "
@@ -128,17 +128,17 @@ def _refuse_our_own(path: Path, log: list[Message]) -> None:
             )
 
 
-def _why_none(log: list[Message], sessions: list[Session]) -> str:
-    if any(re.match(r"(?:Batch \d+, |Running for \d+ iterations)", message.text) for message in log):
+def _why_none(log: Log, sessions: list[Session]) -> str:
+    if any(re.match(r"(?:Batch \d+, |Running for \d+ iterations)", message.text) for message in log.messages):
         return "no training in it: it is the log of `caffe test`"
-    if any("Average Forward pass" in message.text for message in log):
+    if any("Average Forward pass" in message.text for message in log.messages):
         return "no training in it: it is the log of `caffe time`"
     fatal = next((session.fatal for session in sessions if session.fatal), None)
     if fatal is not None:
         return f"no training in it: Caffe ended before the first iteration: {fatal}"
     if sessions and any(session.solver for session in sessions):
         return "no training in it: it ends before the first iteration (no line with 'Iteration N')"
-    if not log:
+    if not log.messages:
         return (
             "no training in it: no line is of Caffe's form, I1124 21:04:52.367612 32011 solver.cpp:197] TEXT"
         )
@@ -247,6 +247,7 @@ class _Reader:
             TestNet(test.net, self._source(test, session, passing=True), passes, _heads(test))
             for test, passes in zip(tests, message.test_iter)
         ]
+        _name_scores(run, test_nets)
         source = self._source(train, session)
         return _Trained(Solver(self.path, message, {}, train.net, source, test_nets), nets, policy, remarks)
 
@@ -339,6 +340,8 @@ class _Reader:
         divided = session.nvcaffe and not shape and net.parsed is None
         if session.gpus > 1 and not divided and (session.nvcaffe or not passing):
             batch *= session.gpus
+        if not passing:  # Intel's Caffe: each process has batches of its own
+            batch *= session.processes
         return Source(layer.name, place, batch, samples, known, False)
 
     def _dataset(self, trained: _Trained) -> Dataset:
@@ -429,6 +432,27 @@ def _lost(run: list[Session]) -> int | None:
 
 
 # -- tests ------------------------------------------------------------------------------------------
+
+
+def _name_scores(run: list[Session], nets: list[TestNet]) -> None:
+    """Give the outputs of Caffe before June 2014 their names, which it did not print.
+
+    They are the blobs that no layer reads, in alphabetical order. The Accuracy layer of 2013 had two values,
+    the accuracy and the loss.
+    """
+    for test in (test for session in run for test in session.tests if test.net < len(nets)):
+        scores = [value for name, (value, _) in test.outputs.items() if name.startswith("score #")]
+        net = nets[test.net].net
+        read = {blob for layer in net.layers for blob in layer.bottom}
+        makers = {top: layer for layer in net.layers for top in layer.top if top not in read}
+        if scores and len(scores) == len(makers):
+            test.outputs = {
+                name: (score, score if "Loss" in makers[name].type else None)
+                for name, score in zip(sorted(makers), scores)
+            }
+        elif len(scores) == 2 and [layer.type for layer in makers.values()] == ["Accuracy"]:
+            (name,) = makers
+            test.outputs = {name: (scores[0], None), f"{name}[1]": (scores[1], scores[1])}
 
 
 def _measurements(run: list[Session], trained: _Trained) -> list[Measurement]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import calendar
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
@@ -30,18 +30,16 @@ class Stamp:
     day: int
     clock: str  # "21:04:52.367612"
 
-    @property
-    def seconds(self) -> float:
-        """Seconds since 1970; the year must be known."""
-        assert self.year is not None
-        day = min(self.day, calendar.monthrange(self.year, self.month)[1])
+    def seconds(self, year: int) -> float:
+        """Seconds since 1970 in this year."""
         hour, minute, second = self.clock.split(":")
-        return _hour(self.year, self.month, day, int(hour)) + 60 * int(minute) + float(second)
+        return _hour(year, self.month, self.day, hour) + 60 * int(minute) + float(second)
 
 
 @lru_cache(maxsize=4096)
-def _hour(year: int, month: int, day: int, hour: int) -> float:
-    return datetime(year, month, day, hour).timestamp()
+def _hour(year: int, month: int, day: int, hour: str) -> float:
+    day = min(day, calendar.monthrange(year, month)[1])
+    return datetime(year, month, day, int(hour)).timestamp()
 
 
 class Clock:
@@ -67,7 +65,7 @@ class Clock:
         behind = 0.0  # seconds that the clock was set back by
         latest = float("-inf")
         for stamp, year in zip(stamps, self._years(stamps, note)):
-            at = replace(stamp, year=year).seconds + behind
+            at = stamp.seconds(year) + behind
             if _JITTER < latest - at <= _SET_BACK:
                 behind += latest - at
                 at = latest

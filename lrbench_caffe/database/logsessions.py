@@ -6,7 +6,7 @@ import math
 import re
 from dataclasses import dataclass, field
 
-from lrbench_caffe.database.logtext import Message
+from lrbench_caffe.database.logtext import Log, Message
 from lrbench_caffe.prototxt.nets import PHASES
 
 _SOLVER = re.compile(r"Initializing solver from parameters")
@@ -48,6 +48,7 @@ _NVCAFFE = re.compile(
     r"Optimization Done in |Top shape for layer |, lr = \S+, m = |NVCaffe |Solver performance on device"
     r"|Overall multi-GPU performance"
 )
+_PROCESSES = re.compile(r"Process rank \d+ from number of (\d+) processes")  # Intel's Caffe
 _NVCAFFE_VERSION = re.compile(r"This is (NVCaffe [\d.]+)")
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?", re.IGNORECASE)
 _NOT_A_NUMBER = re.compile(r"[-+]?(?:\d\.#\w+|inf(?:inity)?|nan(?:\(\w*\))?)", re.IGNORECASE)  # 1.#QNAN
@@ -56,6 +57,7 @@ _FRAGMENT = re.compile(
     r"\bIteration \d+(?: \([^)]*\)?)?(?:, [\d./]+ep)?,?(?: (?:l|lo|los|loss|lr|T\w*)\b.*)?$"
     r"|(?:Test|Train) net out|Test score #"
 )
+_CUT_HEADER = re.compile(r"^[IWEF]\d{4} |^[IWEF]\d{0,4}$")
 _LATE = re.compile(r"\bIteration \d|net output #|Optimization |Snapshotting ")  # no session begins so
 
 GLOG_CUTS_AT = 29_900  # bytes of a message; glog ends it at 30,000, its own header included
@@ -146,6 +148,7 @@ class Session:
         resumed: the solver state that it continued, "" for one without a name.
         weights: the caffemodels that it began with; copied: whether layers were copied at all.
         gpus: how many GPUs trained, 0 for the CPU.
+        processes: how many processes of MPI trained, each on batches of its own.
         nvcaffe: whether NVIDIA's fork wrote it; version: what the fork says it is.
         snapshots: iterations of the snapshots that it wrote.
         damaged: (line, text) of the lines that could not be read.
@@ -166,6 +169,7 @@ class Session:
     weights: list[str] = field(default_factory=list)
     copied: bool = False
     gpus: int = 0
+    processes: int = 1
     nvcaffe: bool = False
     version: str | None = None
     done: bool = False
@@ -192,7 +196,7 @@ class Session:
 
     @property
     def trained(self) -> bool:
-        return bool(self.iterations)
+        return bool(self.tests or self.losses or self.lrs)
 
     @property
     def reached(self) -> int:
@@ -202,17 +206,19 @@ class Session:
 # -- reading ----------------------------------------------------------------------------------------
 
 
-def sessions_of(messages: list[Message]) -> list[Session]:
+def sessions_of(log: Log) -> list[Session]:
     """The log cut at every start of a solver.
 
     Two trainings that write to the same log at the same time are told apart by the threads of their solvers.
     """
+    messages = log.messages
     starts = {_first_line(messages, i): i for i, m in enumerate(messages) if _SOLVER.search(m.text)}
     readers: list[_Reader] = []
     owners: dict[str, _Reader] = {}
     for i, message in enumerate(messages):
         if i in starts or not readers:
             readers.append(_Reader(message))
+            readers[-1].session.processes = log.processes
         if i in starts:
             owners[message.thread] = readers[-1]
         owners.get(message.thread, readers[-1]).read(message)
@@ -255,13 +261,16 @@ class _Reader:
             return
         self._open = None
         try:
-            if not (self._beginning(message) or self._ending(message) or self._training(message)):
+            if not (self._training(message) or self._beginning(message) or self._ending(message)):
                 self._net(message)
         except _Damaged:
             session.damaged.append((message.line, text.strip()))
         if session.trained:
-            fragments = [(number, rest.strip()) for number, rest in message.rest if _FRAGMENT.search(rest)]
-            session.damaged += fragments
+            session.damaged += [
+                (number, rest.strip())
+                for number, rest in message.rest
+                if _FRAGMENT.search(rest) or _CUT_HEADER.search(rest)
+            ]
 
     def _beginning(self, message: Message) -> bool:
         session, text = self.session, message.text
@@ -281,6 +290,8 @@ class _Reader:
             session.copied = True
         elif found := _NVCAFFE_VERSION.search(text):
             session.version = found[1]
+        elif found := _PROCESSES.search(text):
+            session.processes = max(session.processes, int(found[1]))
         else:
             return False
         return True

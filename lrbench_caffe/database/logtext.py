@@ -29,11 +29,14 @@ Note = Callable[[str], None]
 # I1124 21:04:52.367612 32011 caffe.cpp:197] Use CPU.   Other programs may put something before it.
 # The number behind the time is the thread's. glog 0.6 and later write the year, too: I20221124.
 _HEADER = re.compile(
-    r"(?<![A-Za-z0-9_])(?P<level>[IWEF])(?P<year>\d{4})?(?P<month>0[1-9]|1[0-2])(?P<day>0[1-9]|[12]\d|3[01]) "
+    r"(?P<level>[IWEF])(?P<year>\d{4})?(?P<month>0[1-9]|1[0-2])(?P<day>0[1-9]|[12]\d|3[01]) "
     r"(?P<time>[012]\d:[0-5]\d:[0-6]\d\.\d+)\s+(?P<thread>\d+) (?P<place>[\w./\\-]+:\d+)\] ?"
 )
 _CREATED = re.compile(r"Log file created at: (\d{4})/(\d\d)/(\d\d)")
 _DATE = re.compile(r"(?<!\d)(\d{4})[-/](\d\d)[-/](\d\d)(?!\d)")
+
+# mpirun: "[2] I...", "[1,2]<stderr>:I..."; srun --label: "2: I..."
+_RANK = re.compile(r"\s*(?:\[(?:\d+,)?(?P<mpi>\d+)\](?:<std(?:err|out)>:)?|(?P<srun>\d+):)")
 
 _PACKED = ((b"\x1f\x8b", gzip.decompress), (b"BZh", bz2.decompress), (b"\xfd7zXZ\0", lzma.decompress))
 _MARKS = (
@@ -82,8 +85,16 @@ class Message:
         return (self.stamp.text, self.thread, self.place, self.text)
 
 
-def read_messages(path: Path, note: Note) -> list[Message]:
-    """The messages of a log in their order, each once.
+@dataclass(frozen=True)
+class Log:
+    """A log's messages in their order, each once; ``processes``: how many of MPI wrote to it."""
+
+    messages: list[Message]
+    processes: int = 1
+
+
+def read_log(path: Path, note: Note) -> Log:
+    """The messages of a log, of the first process where MPI ran several.
 
     Args:
         path: the file; it may be packed by gzip, bzip2 or xz.
@@ -93,12 +104,13 @@ def read_messages(path: Path, note: Note) -> list[Message]:
         InputError: the file cannot be read.
     """
     lines = [(number, _clean(line)) for number, line in enumerate(_without_cut_line(_text(path)), 1)]
+    lines, processes = _of_first_process(lines, note)
     lines = _each_once(lines, note)
     clock = Clock(path)
     messages = _messages(lines, clock)
     for message, at in zip(messages, clock.seconds([m.stamp for m in messages], note)):
         message.at = at
-    return _first_of_each(messages, note)
+    return Log(_first_of_each(messages, note), processes)
 
 
 def looks_like_a_log(beginning: bytes) -> bool:
@@ -136,7 +148,7 @@ def _decoded(data: bytes) -> str:
 
 def _without_cut_line(text: str) -> list[str]:
     """Its lines; without a last one that was cut short, whose number could be another one."""
-    lines = re.split(r"\r*\n|\r", text)
+    lines = re.split(r"\r*\n|\r", text) if "\r" in text else text.split("\n")
     last = lines.pop()
     if "Optimization Done" in last:
         lines.append(last)
@@ -144,12 +156,35 @@ def _without_cut_line(text: str) -> list[str]:
 
 
 def _clean(line: str) -> str:
-    """Without Docker's own JSON around it, colours, and characters that are no text."""
-    if line.startswith('{"log":'):
-        with contextlib.suppress(ValueError, KeyError, TypeError):
+    """Without JSON around it, as Docker and others log, colours, and characters that are no text."""
+    if line.startswith("{") and line.endswith("}") and '"' in line:
+        with contextlib.suppress(ValueError, AttributeError):
             record = json.loads(line)
-            line = f"{record.get('time', '')} {record['log']}".strip("\r\n")
-    return _ESCAPES.sub("", line)
+            text = next((record[key] for key in ("log", "message", "msg") if key in record), None)
+            if isinstance(text, str):
+                line = f"{record.get('time', '')} {text}".strip("\r\n")
+    plain = line.isprintable() and "^[" not in line and line[:1] != "[" and line[-1:] != "m"
+    return (line if plain else _ESCAPES.sub("", line)).rstrip()
+
+
+def _of_first_process(lines: list[tuple[int, str]], note: Note) -> tuple[list[tuple[int, str]], int]:
+    """The lines of the first process of MPI, and how many processes there are.
+
+    All train the same weights, and each prints the losses of its own data.
+    """
+    heads = (line[: match.start()] for _, line in lines if (match := _HEADER.search(line)))
+    ranks = sorted({rank for head in heads if (rank := _rank(head, whole=True)) is not None})
+    if len(ranks) < 2:
+        return lines, 1
+    note(f"the log is of {len(ranks)} processes of MPI; process {ranks[0]} is read")
+    return [item for item in lines if _rank(item[1]) in (None, ranks[0])], len(ranks)
+
+
+def _rank(line: str, whole: bool = False) -> int | None:
+    match = _RANK.match(line)
+    if match is None or (whole and line[match.end() :].strip()):
+        return None
+    return int(match["mpi"] or match["srun"])
 
 
 # -- from lines to messages -------------------------------------------------------------------------

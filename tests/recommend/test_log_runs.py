@@ -261,12 +261,19 @@ def test_several_test_nets(log, reader):
 
 
 def test_scores_of_2013(log, reader):
-    """Caffe did not name them then."""
+    """Caffe did not name them then: they are the net's outputs in alphabetical order."""
     text = re.sub(r"Test net output #(\d+): \S+ = (\S+).*", r"Test score #\1: \2", log)
     text = text.replace("Testing net (#0)", "Testing net")
-    measured = reader.one(text).measurements
-    assert len(measured) == 5
-    assert set(measured[0].outputs) == {"score #0", "score #1", "score #2"}
+    assert reader.one(text).measurements == reader.one(log).measurements
+
+
+def test_the_two_scores_of_an_accuracy_layer_of_2013(log, reader):
+    text = re.sub(r'(?ms)^layer \{\n  name: "(?:top5|loss)"\n.*?^\}\n', "", log)
+    text = re.sub(r"(?m)^.*Test net output #2.*\n", "", text)
+    text = re.sub(r"Test net output #(\d+): \S+ = (\S+).*", r"Test score #\1: \2", text)
+    for m, whole in zip(reader.one(text).measurements, reader.one(log).measurements):
+        assert (m.top1, m.test_loss) == (whole.top1, whole.test_loss)
+        assert set(m.outputs) == {"accuracy", "accuracy[1]"}
 
 
 # -- once more --------------------------------------------------------------------------------------

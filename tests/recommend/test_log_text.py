@@ -40,6 +40,8 @@ PREFIXED = {
     "journald, empty lines trimmed": lambda line: f"Nov 28 12:48:23 gpu07 caffe[4711]: {line}".rstrip(),
     "logger": lambda line: f"2023-11-28 12:48:23,001 [INFO] {line}",
     "indented": lambda line: f"    {line}",
+    "padded": lambda line: line.ljust(120),
+    "json": lambda line: json.dumps({"severity": "ERROR", "message": line, "time": "2023-11-28T12:48:23Z"}),
     "docker json": lambda line: json.dumps(
         {"log": line + "\n", "stream": "stderr", "time": "2023-11-28T12:48:23.001Z"}, separators=(",", ":")
     ),
@@ -141,6 +143,22 @@ def test_lines_of_the_same_moment_stay(log, reader):
     assert reader.one(coarse).network == reader.one(log).network
 
 
+RANKS = {"mpirun": "[{}] ", "mpirun --tag-output": "[1,{}]<stderr>:", "srun --label": "{}: "}
+
+
+@pytest.mark.parametrize("launcher", RANKS)
+def test_processes_of_mpi(log, reader, launcher):
+    """Intel's Caffe: each process trains batches of its own, and prints its own losses."""
+    whole = reader.one(log)
+    both = [RANKS[launcher].format(rank) for rank in (0, 1)]
+    other = re.sub(r"(loss|accuracy|top5) = 0", r"\1 = 1", log)
+    lines = zip(log.splitlines(), other.splitlines())
+    record = reader.one("".join(f"{both[0]}{one}\n{both[1]}{two}\n" for one, two in lines))
+    assert record.measurements == whole.measurements
+    assert record.solver.batch == 2 * whole.solver.batch
+    assert reader.noted("2 processes of MPI; process 0 is read")
+
+
 # -- damage -----------------------------------------------------------------------------------------
 
 
@@ -154,6 +172,21 @@ def test_one_damaged_number_loses_its_line(log, reader):
     assert reader.noted("1 damaged line left out; the first is line ")
     others = [replace(m, lr=0.0) for m in record.measurements]
     assert others == [replace(m, lr=0.0) for m in whole.measurements]
+
+
+def test_ctrl_c_before_a_line_damages_nothing(log, reader):
+    text = re.sub(r"(?m)^(I.*Iteration 100, Testing)", r"^C\1", log)
+    assert same(reader.one(text), reader.one(log))
+
+
+def test_a_line_that_follows_another_without_a_break_is_read(log, reader):
+    """Its neighbour's number may go on, so that is left out."""
+    whole = reader.one(log)
+    text = re.sub(r"(Iteration 90, lr = 0\.0\d)\d*\n", r"\1", log)
+    record = reader.one(text)
+    assert [m.iteration for m in record.measurements] == [0, 50, 100, 150, 200]
+    assert record.measurements == whole.measurements
+    assert reader.noted("1 damaged line left out")
 
 
 def test_a_damaged_output_is_missing_and_the_others_stay(log, reader):
