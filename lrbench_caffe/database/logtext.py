@@ -110,7 +110,7 @@ def read_log(path: Path, note: Note) -> Log:
     messages = _messages(lines, clock)
     for message, at in zip(messages, clock.seconds([m.stamp for m in messages], note)):
         message.at = at
-    return Log(_first_of_each(messages, note), processes)
+    return Log(_first_of_each(path, messages, note), processes)
 
 
 def looks_like_a_log(beginning: bytes) -> bool:
@@ -267,11 +267,14 @@ def _mostly(value: int, counts: Counter[int]) -> bool:
     return counts[value] >= _MANY * sum(counts.values())
 
 
-def _first_of_each(messages: list[Message], note: Note) -> list[Message]:
+def _first_of_each(path: Path, messages: list[Message], note: Note) -> list[Message]:
     """The messages without their repetitions, where the whole log is in the file more than once.
 
     That is so where two streams were written to it. One line may well be there twice at the same moment:
     clocks of Windows count in milliseconds.
+
+    Raises:
+        InputError: the two are mixed within a printed solver or net, where no line tells whose it is.
     """
     counts = Counter(message.key for message in messages)
     often = Counter(counts.values())
@@ -280,9 +283,20 @@ def _first_of_each(messages: list[Message], note: Note) -> list[Message]:
         return messages
     note(f"each message is in the log {times} times; the first is read")
     left = {key: -(-count // times) for key, count in counts.items()}
-    first = []
+    first: dict[tuple[str, ...], Message] = {}
+    kept = []
     for message in messages:
         left[message.key] -= 1
         if left[message.key] >= 0:
-            first.append(message)
-    return first
+            kept.append(message)
+        same = first.setdefault(message.key, message)
+        if "from parameters" in message.text and _texts(same) != _texts(message):
+            raise InputError(
+                f"{path}:{message.line}: two copies of the log are mixed line by line, within the text that "
+                f"begins in line {same.line}, too; write one stream to the file, without -alsologtostderr"
+            )
+    return kept
+
+
+def _texts(message: Message) -> list[str]:
+    return [text for _, text in message.rest]

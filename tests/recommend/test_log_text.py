@@ -137,6 +137,14 @@ def test_two_streams_one_behind_the_other(log, reader):
     assert same(reader.one(mixed), whole)
 
 
+def test_two_streams_mixed_within_the_text_of_a_net(log, reader):
+    """Which line of the text is whose cannot be told; the message says what to do."""
+    lines = log.splitlines(keepends=True)
+    mixed = [line for pair in zip(lines + [""] * 3, [""] * 3 + lines) for line in pair]
+    with pytest.raises(InputError, match=r"x\.log:\d+: two copies of the log are mixed line by line"):
+        reader.one("".join(mixed))
+
+
 def test_lines_of_the_same_moment_stay(log, reader):
     """Clocks of Windows count in milliseconds: equal lines are no repetition there."""
     coarse = re.sub(r"(\d\d:\d\d:\d\d\.\d)\d{5}", r"\g<1>00000", log)
