@@ -20,6 +20,7 @@ from lrbench_caffe.runtime import worker as protocol
 from lrbench_caffe.runtime.locate import OPTION, VARIABLE
 
 _UNKNOWN_FIELD = re.compile(r'(\d+):\d+ : .*Message type "([\w.]+)" (?:has|contains) no field named "(\w+)"')
+_UNKNOWN_VALUE = re.compile(r'Enum type "[\w.]+" has no value named')
 _OTHER_ERROR = re.compile(r"(\d+):(\d+) : (.*)", re.DOTALL)
 _BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "UTF-8", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 # The text in which Python's parser and the C++ one that Caffe has cannot differ. Beyond it they do: "4_0",
@@ -123,6 +124,7 @@ class Messages:
             raise InputError(f"cannot read {path}: {error.strerror}") from error
         except DecodeError as error:
             raise InputError(f"{path} is not a complete {name}: {error}") from error
+        _decode_strings(message)
         return message
 
     def _explain(self, path: Path, error: str) -> str:
@@ -133,6 +135,8 @@ class Messages:
             hint = lacks(field, known)
             return f"{path}:{line}: unknown field {field!r} in {owner.rsplit('.', 1)[-1]}{hint}"
         match = _OTHER_ERROR.search(error)
+        if match and _UNKNOWN_VALUE.search(match[3]):
+            return f"{path}:{match[1]}: {match[3].rstrip('.')}{lacks('', [])}"
         return f"{path}:{match.group(1)}: {match.group(3)}" if match else f"{path}: {error}"
 
 

@@ -12,6 +12,10 @@ from lrbench_caffe.prototxt.messages import lacks
 PHASES = ("TRAIN", "TEST")  # the values 0 and 1 of caffe.proto's enum Phase
 
 
+# Layers that make data of one size.
+_ONE_SIZE = frozenset(["DummyData", "HDF5Data", "Input", "MemoryData", "Parameter", "WindowData"])
+
+
 @dataclass(frozen=True)
 class PhaseNet:
     """A net as the solver instantiates it.
@@ -129,6 +133,32 @@ def random_layers(net: PhaseNet) -> list[tuple[str, int]]:
 def _draws(layer: Any) -> bool:
     stochastic_pooling = layer.type == "Pooling" and layer.pooling_param.pool == 2
     return not layer.bottom or layer.type == "Dropout" or stochastic_pooling
+
+
+def draws_by_size(net: PhaseNet) -> bool:
+    """Whether a layer of a training net draws as many random numbers as its input is large."""
+    return any(_draws(layer) and layer.bottom for layer in net.layers)
+
+
+def data_sizes(net: PhaseNet) -> str:
+    """What is known of the sizes of a net's data from batch to batch: "fixed", "varying" or "unknown".
+
+    A batch of more than one record has records of one size, and so have all batches. The reshape of a
+    Python layer may do more than reshape, so nothing is known of it without running the net.
+    """
+    found = {_sizes(layer) for layer in net.layers if not layer.bottom}
+    return next((sizes for sizes in ("unknown", "varying") if sizes in found), "fixed")
+
+
+def _sizes(layer: Any) -> str:
+    if layer.type == "Data":
+        one_size = layer.transform_param.crop_size or layer.data_param.batch_size != 1
+    elif layer.type == "ImageData":
+        parameter = layer.image_data_param
+        one_size = layer.transform_param.crop_size or parameter.batch_size != 1 or parameter.new_height
+    else:
+        return "fixed" if layer.type in _ONE_SIZE else "unknown"
+    return "fixed" if one_size else "varying"
 
 
 def decay_multipliers(net: PhaseNet) -> dict[str, list[list[float]]]:

@@ -231,12 +231,13 @@ def _unlike_records(net: PhaseNet, train: Sources, test: Sources) -> list[str]:
     Caffe reshapes a net to its data, so it takes other heights and widths where no weights depend on them.
     """
     learnt = {layer.top[0]: source.shape for layer, source in train if layer.top and source.shape}
+    pooled = any(layer.pooling_param.global_pooling for layer in net.of_type("Pooling"))
     notes = []
     for layer, source in test:
         shape = learnt.get(layer.top[0]) if layer.top else None
         if shape is None or source.shape is None or shape == source.shape:
             continue
-        if shape[0] != source.shape[0] or net.of_type("InnerProduct"):
+        if shape[0] != source.shape[0] or (net.of_type("InnerProduct") and not pooled):
             notes.append(
                 f"the {net.title} reads {layer.top[0]!r} of {_x(source.shape)} from {source.path}, the "
                 f"training net of {_x(shape)}: Caffe aborts at the first test where weights depend on that"
@@ -278,7 +279,7 @@ def _odd_fields(path: Path, message: Any) -> list[str]:
     odd = [
         (
             not 0 <= momentum < 1,
-            f"momentum is {momentum:g}: updates grow without bound from 1 on, and swing below 0",
+            f"momentum is {momentum:g}: below 1 updates stay bounded, from 0 on steady",
         ),
         (decay < 0, f"weight_decay is {decay:g}: it makes weights grow"),
         (lr < 0, f"base_lr is {lr:g}: it makes the loss rise"),

@@ -201,6 +201,7 @@ class Worker:
         self.hang_seconds = hang_seconds
         self._hang_hint = f" (a longer limit: {hang_option} SECONDS)" if hang_option else ""
         self._log_start = log.stat().st_size if log.exists() else 0
+        self._memory_kills = memory_kills()
         command = [*python.command, protocol.__file__]
         try:
             with log.open("ab") as stderr:
@@ -463,9 +464,29 @@ class Worker:
         """The error for a process that ended by itself."""
         self._process.wait()
         code = self._process.returncode
-        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         words = last_words(self.log, self._log_start)
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        if code == -signal.SIGKILL:
+            how += _who_kills(memory_kills() - self._memory_kills)
+            words = ""  # a killed process says nothing of its end
+        elif "std::bad_alloc" in words:
+            how += ": it could not get the memory that it asked for"
         return TrainingError(f"Caffe {how}" + (f": {words}" if words else ""))
+
+
+def memory_kills() -> int:
+    """How many processes Linux has killed so far because memory ran out, that of a container included."""
+    try:
+        counters = dict(line.split() for line in Path("/proc/vmstat").read_text().splitlines())
+    except (OSError, ValueError):
+        return 0
+    return int(counters.get("oom_kill", 0))
+
+
+def _who_kills(by_memory: int) -> str:
+    if by_memory > 0:
+        return ": Linux kills where memory runs out, and did so just now (a smaller batch_size needs less)"
+    return ", by another process: a person's, or a batch system's that enforces a limit of memory or time"
 
 
 def _layer_parameters(name: str, blobs: list[Any]) -> LayerParameters:

@@ -148,6 +148,17 @@ def for_caffe(text):
     return encode(text) if PRIVATE_TEXT.search(text) else text
 
 
+def reason(error):
+    """Why the work failed, as text. Caffe prints what is wrong with a Python layer, which takes the error
+    away from Boost.Python: it is where Python keeps what was printed last."""
+    printed = getattr(sys, "last_value", None)
+    if isinstance(error, SystemError) and printed is not None:
+        hint = u" (modules of Python layers are looked for on PYTHONPATH)"
+        return u"a Python layer cannot be made: %s: %s%s" % (
+            type(printed).__name__, words_of(printed), hint if isinstance(printed, ImportError) else u"")
+    return u"%s: %s" % (type(error).__name__, words_of(error))
+
+
 class Channel(object):
     """The worker's end of the two pipes. Ends the process when the driver's end is gone."""
 
@@ -481,7 +492,7 @@ class Training(object):
     def parameters_of(net):
         """[name, [[number, shape] of each parameter]] for each layer; shared parameters have one number."""
         numbers, layers = {}, []
-        for name, layer in zip(net._layer_names, net.layers):
+        for name, layer in zip(layer_names(net), net.layers):
             blobs = []
             for blob in layer.blobs:
                 address = blob.data.__array_interface__["data"][0]
@@ -689,20 +700,33 @@ class Training(object):
     def replay(self, request):
         """Put data cursors and random generators where ``passes`` forward passes leave them.
 
-        Caffe's snapshots do not hold them. Only the layers that read data or draw random numbers run.
+        Caffe's snapshots do not hold them. Only the layers that read data or draw random numbers run, and
+        where an entry asks for "reshape", those that draw get inputs as large as the data that was read.
         """
         nets = [self.net] + self.test_nets
+        done, total = 0, sum(int(entry["passes"]) for entry in request["nets"])
         for entry in request["nets"]:
             net = nets[int(entry["net"])]
             places = places_by_name(layer_names(net))
             layers = [places[native(name)][number] for name, number in entry["layers"]]
-            for done in range(int(entry["passes"])):
+            statistics = self.copies_of_blobs(net, layers)
+            for _ in range(int(entry["passes"])):
                 for layer in layers:
+                    if entry.get("reshape") and len(net._bottom_ids(layer)):
+                        net.reshape()
                     net._forward(layer, layer)
+                done += 1
                 if time.time() - self.flushed > FLUSH_SECONDS:
                     self.flushed = time.time()
-                    self.channel.send("progress", done=done + 1, total=int(entry["passes"]))
+                    self.channel.send("progress", done=done, total=total)
+            for blob, data in statistics:
+                blob.data[...] = data
         self.channel.send("replayed")
+
+    @staticmethod
+    def copies_of_blobs(net, layers):
+        """The layers' own blobs with their values: BatchNorm counts in a forward pass what it sees."""
+        return [(blob, blob.data.copy()) for layer in layers for blob in net.layers[layer].blobs]
 
 
 class OwnPolicy(object):
@@ -894,7 +918,7 @@ def main():
     except Exception as error:  # whatever it is, the driver must hear of it
         import traceback
         traceback.print_exc()
-        channel.send("error", text=u"%s: %s" % (type(error).__name__, words_of(error)))
+        channel.send("error", text=reason(error))
         sys.stderr.flush()
         os._exit(1)
     return 0

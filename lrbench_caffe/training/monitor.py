@@ -83,9 +83,9 @@ class ScheduleMonitor:
             return True
         return iteration % self.test_interval == 0 and (iteration > 0 or self.test_initialization)
 
-    def tests_before(self, iteration: int) -> int:
-        """How many tests are due before that of ``iteration``."""
-        return sum(self.test_due(earlier) for earlier in range(iteration))
+    def tests_before(self, iteration: int) -> list[int]:
+        """The iterations of the tests that are due before that of ``iteration``."""
+        return [earlier for earlier in range(iteration) if self.test_due(earlier)]
 
     def snapshot_due(self, iteration: int) -> bool:
         return bool(self.snapshot_interval) and iteration > 0 and iteration % self.snapshot_interval == 0

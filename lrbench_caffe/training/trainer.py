@@ -148,7 +148,7 @@ class Trainer:
     # -- before ---------------------------------------------------------------------------------
 
     def _prepare(self, resumed: Snapshot | None) -> None:
-        # A foreign snapshot does not say how often it was tested: as often as it would be here.
+        # A foreign snapshot does not say when it was tested: when it would be here.
         tests = self._recall(resumed) if resumed else self._monitor.tests_before(self._iteration)
         if self._iteration:
             self._worker.replay(replay_plan(self._solver, self._iteration, tests), self._audience.replaying)
@@ -156,8 +156,8 @@ class Trainer:
         self._worker.write_log(f"Solving {self._solver.train.name}")
         self._worker.write_log(f"Learning Rate Policy: {self._monitor.policy}")
 
-    def _recall(self, resumed: Snapshot) -> int:
-        """Take up what this run had measured before the snapshot; returns how often it had tested."""
+    def _recall(self, resumed: Snapshot) -> list[int]:
+        """Take up what this run had measured before the snapshot; returns the iterations of its tests."""
         past = [m for m in self._run.measurements() if m.iteration <= self._iteration]
         for measurement in past:  # the monitor decides again what it decided then
             self._monitor.observe(measurement)
@@ -167,7 +167,7 @@ class Trainer:
         self._since_test = [rows[(rows[:, 0] >= last_test) & (rows[:, 0] < self._iteration), 2]]
         self._began -= resumed.seconds
         self._last_snapshot = (resumed.iteration, resumed.automatic)
-        return len({m.iteration for m in past})
+        return sorted({m.iteration for m in past})
 
     # -- the loop -------------------------------------------------------------------------------
 

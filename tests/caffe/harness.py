@@ -186,6 +186,19 @@ class Workspace:
         """The real ``caffe ARGS``."""
         return self.command([self.program, *args])
 
+    def caffe_log(self, name: str, *args: str) -> None:
+        """The real ``caffe ARGS``, with its log as bytes in a file of this name."""
+        with (self.path / name).open("wb") as log:
+            subprocess.run(
+                [self.program, *args],
+                cwd=self.path,
+                env=ENVIRONMENT,
+                stdin=subprocess.DEVNULL,
+                stderr=log,
+                timeout=PATIENCE,
+                check=True,
+            )
+
     def command(self, command: Sequence[str]) -> Done:
         done = subprocess.run(
             command,

@@ -53,6 +53,13 @@ def test_a_python_layer_trains(halving: Workspace, caffe_program: str) -> None:
     assert_same_weights(halving.path / "tiny_iter_2.caffemodel", halving.run("run").model(2))
 
 
+def test_a_module_that_cannot_be_imported_is_named(halving: Workspace) -> None:
+    """Boost.Python says "<function object> returned NULL without setting an error"."""
+    halving.train("solver.prototxt", "--out", "run").failed(
+        1, "a Python layer cannot be made: ModuleNotFoundError: No module named 'halving' (modules of Python"
+    )
+
+
 @pytest.mark.skipif(runtime_python() is None, reason="there is no runtime made by tools/setup")
 def test_packages_for_another_python_do_not_get_in_the_way(halving: Workspace, caffe_program: str) -> None:
     # As where the PYTHONPATH names the site-packages of another Python.

@@ -16,6 +16,7 @@ import pytest
 
 from lrbench_caffe.errors import InputError, TrainingError
 from lrbench_caffe.metrics import Counts
+from lrbench_caffe.runtime import client
 from lrbench_caffe.runtime import worker as protocol
 from lrbench_caffe.runtime.client import (
     HeadRequest,
@@ -151,7 +152,7 @@ def test_a_slow_iteration_is_no_hang_when_the_limit_is_longer(worker):
             r"\(2 vs\. 0\) full$",
         ),
         ("exit", "^Caffe ended with exit code 7"),
-        ("SIGKILL", "^Caffe was ended by SIGKILL"),
+        ("SIGKILL", "^Caffe was ended by SIGKILL, by another process: "),
         ("SIGSEGV", "^Caffe was ended by SIGSEGV"),
         ("raise", "^RuntimeError: layer 'ip' has had enough$"),
     ],
@@ -186,6 +187,18 @@ def test_killed_from_outside_between_two_requests(worker):
     one = worker()
     os.kill(one.pid, signal.SIGKILL)
     with pytest.raises(TrainingError, match=r"^Caffe was ended by SIGKILL"):
+        one.snapshot()
+
+
+def test_a_kill_for_memory_says_so(worker, monkeypatch):
+    """Linux counts them; here the count rises while the worker dies."""
+    one = worker()
+    kills = client.memory_kills()
+    monkeypatch.setattr(client, "memory_kills", lambda: kills + 1)
+    os.kill(one.pid, signal.SIGKILL)
+    with pytest.raises(
+        TrainingError, match=r"^Caffe was ended by SIGKILL: Linux kills where memory runs out"
+    ):
         one.snapshot()
 
 

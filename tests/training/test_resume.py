@@ -57,7 +57,7 @@ def plan(messages):
         solver = Solver(Path("s"), message, {}, train, known, nets)
         policy = parse("FIX(k0=0.1)")
         monitor = ScheduleMonitor(policy, max_iter=max_iter, test_interval=test_interval if tests else 0)
-        done = monitor.tests_before(iteration) + (tested and monitor.test_due(iteration))
+        done = monitor.tests_before(iteration) + [iteration] * (tested and monitor.test_due(iteration))
         return replay_plan(solver, iteration, done)
 
     return plan
@@ -69,8 +69,8 @@ def passes(plan: list[dict]) -> dict[int, int]:
 
 def test_the_cursor_goes_round(plan):
     # 100 samples in batches of 10: every 10 batches it is at the first one again.
-    assert plan(7) == [{"net": 0, "layers": [["d", 0]], "passes": 7}]
-    assert plan(23) == [{"net": 0, "layers": [["d", 0]], "passes": 3}]
+    assert plan(7) == [{"net": 0, "layers": [["d", 0]], "reshape": False, "passes": 7}]
+    assert plan(23) == [{"net": 0, "layers": [["d", 0]], "reshape": False, "passes": 3}]
     assert plan(20) == []
 
 
@@ -97,17 +97,19 @@ def test_iter_size_takes_more_batches(plan):
 def test_random_numbers_do_not_go_round(plan):
     # Every pass draws from the generator, so all have to be repeated: with dropout, ...
     assert plan(23, layers=DATA + DROPOUT + PRODUCT) == [
-        {"net": 0, "layers": [["d", 0], ["drop", 0]], "passes": 23}
+        {"net": 0, "layers": [["d", 0], ["drop", 0]], "reshape": False, "passes": 23}
     ]
     # ... with random crops or flips, ...
     assert passes(plan(23, random=True)) == {0: 23}
     # ... and where something else makes data beside the data layer.
-    assert plan(23, layers=DATA + DUMMY) == [{"net": 0, "layers": [["d", 0], ["noise", 0]], "passes": 23}]
+    assert plan(23, layers=DATA + DUMMY) == [
+        {"net": 0, "layers": [["d", 0], ["noise", 0]], "reshape": False, "passes": 23}
+    ]
 
 
 def test_data_of_unknown_size(plan):
     assert passes(plan(23, samples=None)) == {0: 23}
-    assert plan(23, layers=DUMMY) == [{"net": 0, "layers": [["noise", 0]], "passes": 23}]
+    assert plan(23, layers=DUMMY) == [{"net": 0, "layers": [["noise", 0]], "reshape": False, "passes": 23}]
 
 
 def test_a_net_without_data_has_nothing_to_repeat(plan):
@@ -142,3 +144,31 @@ def test_the_last_test_is_counted_too(plan):
 
 def test_at_the_start_there_is_nothing_to_repeat(plan):
     assert plan(0, tests=((100, 10, 3),)) == []
+
+
+def turns(plan: list[dict]) -> list[tuple[int, int]]:
+    return [(entry["net"], entry["passes"]) for entry in plan]
+
+
+def test_nets_that_draw_from_one_generator_take_turns(plan):
+    """Tests at 0, 10 and 20, of 3 passes each; the training net alone may be summed up."""
+    both = plan(25, layers=DUMMY, test_layers=DUMMY, tests=((100, 10, 3),), test_random=True)
+    assert turns(both) == [(1, 3), (0, 10), (1, 3), (0, 10), (1, 3), (0, 5)]
+    assert turns(plan(25, layers=DATA + DROPOUT, tests=((100, 10, 3),))) == [(0, 25), (1, 9)]
+
+
+SIZES = 'layer { name: "d" type: "Data" top: "x" top: "y" data_param { batch_size: 1 } %s }'
+
+
+@pytest.mark.parametrize(
+    ("data", "reshape", "layers"),
+    [
+        (SIZES % "", True, ["d", "drop"]),
+        (SIZES % "transform_param { crop_size: 4 }", False, ["d", "drop"]),
+        (SIZES.replace("batch_size: 1", "batch_size: 2") % "", False, ["d", "drop"]),
+        (SIZES.replace("Data", "Python") % "", False, ["d", "ip", "drop"]),  # the whole net
+    ],
+)
+def test_dropout_of_data_that_changes_its_size(plan, data, reshape, layers):
+    (entry,) = plan(7, layers=data + PRODUCT + DROPOUT, samples=None)
+    assert (entry["reshape"], [name for name, _ in entry["layers"]]) == (reshape, layers)
