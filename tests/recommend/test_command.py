@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,27 @@ def test_functions_top_and_length(shipped, fresh):
         "2. TRI(k0=0.01, k1=0.06, l=50)",
     ]
     assert "l shortened to 50, so that a cycle fits into 100 iterations" in done.out
+
+
+def test_the_start_that_is_asked_for_is_the_one_that_training_records(shipped, tmp_path):
+    """A fine-tuned training is promised for the same weights, and not for random ones."""
+    solver, database = "solvers/lenet_digits_solver.prototxt", ("--db", str(tmp_path / "own.sqlite"))
+    length = ("--max-iter", "20", "--test-interval", "10", "--seed", "1", *database)
+    call(shipped, "train", solver, "--lr", "0.01", *length, "--out", "a").succeeded()
+    weights = ("--weights", "a/snapshots/lenet_digits_iter_20.caffemodel")
+    call(shipped, "train", solver, "--lr", "0.02", *length, "--out", "b", *weights).succeeded()
+
+    def proposals(*args: str) -> dict[str, dict]:
+        args = (solver, "--max-iter", "20", "--functions", "fix", "--top", "20", "--json", *database, *args)
+        found = json.loads(call(shipped, "recommend", *args).succeeded().out)["proposals"]
+        return {proposal["policy"]: proposal for proposal in found if proposal["same_task"]}
+
+    scratch, tuned = proposals(), proposals(*weights)
+    assert scratch["FIX(k0=0.01)"]["same_start"] and not scratch["FIX(k0=0.02)"]["same_start"]
+    assert tuned["FIX(k0=0.02)"]["same_start"] and not tuned["FIX(k0=0.01)"]["same_start"]
+    assert [found["FIX(k0=0.02)"]["expected"] is None for found in (scratch, tuned)] == [True, False]
+    ranked = json.loads(call(shipped, "rank", solver, "--json", *database).succeeded().out)
+    assert [(row["policy"], row["place"]) for row in ranked] == [("FIX(k0=0.01)", 1), ("FIX(k0=0.02)", 1)]
 
 
 def test_ranking_a_task_that_the_database_lacks(shipped, fresh):

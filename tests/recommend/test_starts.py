@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from lrbench_caffe.recommendation import Recommendation, recommend
-from lrbench_caffe.records import SCRATCH, UNKNOWN_START, Start
+from lrbench_caffe.records import SCRATCH, UNKNOWN_START, Spread, Start
 from tests.ranking.summaries import summary
 from tests.recommend.tasks import DIGITS, LENET_DIGITS, MNIST_HERE, Memory, paper_memory
 
@@ -87,3 +87,12 @@ def test_what_failed_from_another_start_says_nothing_against_a_policy():
     found = digits(lost, memory=memory)
     assert texts(found)[0] == sin2 and found.passed_over == ()
     assert sin2 not in texts(digits(memory=memory, start=WEIGHTS))
+
+
+@pytest.mark.parametrize(("start", "at"), [(WEIGHTS, 0), (SNAPSHOT, 1000)])
+def test_a_policy_that_improved_nothing_says_so(start, at):
+    result = replace(fix(0.001, 95.2, start), iterations=Spread(float(at), None))
+    (proposal,) = digits(result, start=start).proposals
+    assert proposal.evidence[1].endswith(", before the first update: the policy improved nothing")
+    (proposal,) = digits(replace(result, iterations=Spread(at + 1.0, None)), start=start).proposals
+    assert "before the first update" not in proposal.evidence[1]
