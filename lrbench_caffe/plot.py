@@ -74,7 +74,11 @@ def _schedule(args: argparse.Namespace) -> Path:
 
 
 def _runs(args: argparse.Namespace) -> Path:
-    directories = [Path(name) for name in dict.fromkeys(args.runs)]
+    # Each once, and under its own name: runs/* has runs/latest in it.
+    places: dict[Path, Path] = {}
+    for path in sorted(map(Path, args.runs), key=Path.is_symlink):
+        places.setdefault(path.resolve(), path)
+    directories = list(places.values())
     curves = [_curves(directory) for directory in directories]
     if all(run.empty for run in curves):
         raise InputError(

@@ -121,6 +121,8 @@ def test_runs_in_one_picture(run, tmp_path):
         assert f"<!-- {label} -->" in text, label
     assert run("runs", "a") == "plot: a.png\n"
     assert run("runs", "a", "b") == "plot: runs.png\n"
+    (tmp_path / "latest").symlink_to("a")
+    assert run("runs", "latest", "a", "a") == "plot: a.png\n"  # runs/*: one run
 
 
 def test_runs_that_are_called_alike_have_their_folders_named(run, tmp_path):

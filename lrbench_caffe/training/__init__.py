@@ -1,1 +1,1 @@
-"""One training: what is due when, the loop, what is measured, what is written, and how it goes on later."""
+"""One training: what is due when, the loop, what is measured, what is written, and how it continues later."""

@@ -1,4 +1,4 @@
-"""What a person sees while a training goes on: a bar on a terminal, lines in a file."""
+"""What a person sees of a running training: a bar on a terminal, lines in a file."""
 
 from __future__ import annotations
 

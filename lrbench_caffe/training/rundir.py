@@ -129,7 +129,8 @@ class RunDirectory:
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise InputError(f"{self.path} holds no run: {path}: {error}") from error
+            reason = getattr(error, "strerror", None) or error
+            raise InputError(f"{self.path} holds no run: {path}: {reason}") from error
         if not isinstance(record, dict):
             raise InputError(f"{self.path} holds no run: {path}: not a JSON object")
         solver = record.get("solver")
@@ -306,7 +307,7 @@ def task_title(record: Mapping[str, Any]) -> str:
 def find_newest(root: Path, solver: Path) -> RunDirectory:
     """The run of this solver in ``root`` that was written to last.
 
-    One that goes on at this moment is only returned where there is no other.
+    One that is being trained at this moment is only returned if there is no other.
 
     Raises:
         InputError: there is none.

@@ -39,7 +39,7 @@ from lrbench_caffe.training.trainer import Outcome, Trainer
 
 @dataclass
 class Session:
-    """A run that is about to go on, or to begin.
+    """A run that is about to begin, or to continue.
 
     Attributes:
         python: the interpreter that pycaffe lives in.
@@ -48,8 +48,8 @@ class Session:
         settings: how.
         run: where it is written; locked by the caller.
         publish: also put snapshots at the solver's snapshot_prefix.
-        until: the iteration to stop at, with a snapshot to go on from; None for the run's end.
-        start: the snapshot that the run goes on from, None where it begins.
+        until: the iteration to pause at, with a snapshot; None for the run's end.
+        start: the snapshot that the run continues from, None where it begins.
         damaged: newer snapshots that are not intact.
     """
 

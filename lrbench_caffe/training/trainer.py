@@ -280,7 +280,7 @@ class Trainer:
         return Outcome("stopped", "stopped by a signal", self._iteration)
 
     def _halt(self) -> Outcome:
-        # Always with a snapshot, as it is there to go on from; the next one takes its place.
+        # Always with a snapshot, for --resume; the next one takes its place.
         self._save(automatic=True)
         self._worker.write_log("Optimization stopped early.")
         return Outcome("stopped", AS_ASKED, self._iteration)
