@@ -84,8 +84,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         _write(args, data_rows(found.ranked, shown))
     else:
         scored = bool(found.order.weights)
-        rows = [row for group in found.groups for row in rank_rows(group, shown, scored)]
-        _write(args, *_headed(rows, shown, scored, found), found.title, found.order.note)
+        starts = [str(group.start) for group in found.groups]
+        labels = _labels(found.groups) if args.format == "table" else starts
+        pairs = zip(found.groups, labels)
+        rows = [row for group, label in pairs for row in rank_rows(group, shown, scored, label)]
+        notes = [found.order.note] if found.order.note else []
+        if len(starts) > 1:
+            notes += [f"{label}: {start}" for label, start in zip(labels, starts) if label != start]
+        _write(args, *_headed(rows, shown, scored, found), found.title, notes)
     if plot and found.candidates:
         _plot(plot, found)
     return 0
@@ -119,16 +125,20 @@ def _shown(args: argparse.Namespace, found: selection.Selection) -> list[Criteri
 # -- rows -------------------------------------------------------------------------------------------
 
 
-def rank_rows(group: selection.Group, shown: Sequence[Criterion], scored: bool) -> Rows:
-    """The ranking of one start for people, without a heading: deviations beside their means."""
+def rank_rows(group: selection.Group, shown: Sequence[Criterion], scored: bool, start: str) -> Rows:
+    """The ranking of one start for people, without a heading: deviations beside their means.
+
+    Args:
+        start: what the column of that name has.
+    """
     rows = []
     for row in group.ranked:
         cells = ["-" if row.place is None else str(row.place), row.candidate.summary.policy.text]
         cells += [_cell(row.candidate, criterion) for criterion in shown]
         cells += [number(row.score, 4)] * scored + [_mark(row.from_best), _mark(row.from_next)]
-        rows.append([*cells, *_group(row.candidate.summary)])
+        rows.append([*cells, *_group(row.candidate.summary, start)])
     nothing = ["-"] * (len(shown) + scored + 2)
-    return [*rows, *(["-", s.policy.text, *nothing, *_group(s)] for s in group.unfinished)]
+    return [*rows, *(["-", s.policy.text, *nothing, *_group(s, start)] for s in group.unfinished)]
 
 
 def _headed(
@@ -140,9 +150,9 @@ def _headed(
     by = [criterion.name for criterion in found.order.asked]
     form = Layout(
         names=[*names, "source", "start", "trainings", "max_iter"],
-        order=["place", "policy", "start", *["score"] * scored, *by, "vs_best", "trainings", "max_iter"],
-        text=("policy", "start"),
-        words=("place", "source"),
+        order=["place", "policy", *["score"] * scored, *by, "start", "vs_best", "trainings", "max_iter"],
+        text=("policy",),
+        words=("place", "source", "start"),
         common=("source", "start", "max_iter"),
     )
     rows = [[*heading, "source", "start", "trainings", "max_iter"], *rows]
@@ -153,18 +163,21 @@ def _headed(
     return [[row[i] for i in kept] for row in rows], replace(form, names=[form.names[i] for i in kept])
 
 
-def _group(summary: PolicySummary) -> list[str]:
+def _labels(groups: Sequence[selection.Group]) -> list[str]:
+    """A short name for each start: "scratch", "weights 1", "weights 2", "snapshot"."""
+    kinds = [group.start.kind for group in groups]
+    return [
+        f"{kind} {kinds[: i + 1].count(kind)}" if kinds.count(kind) > 1 else kind
+        for i, kind in enumerate(kinds)
+    ]
+
+
+def _group(summary: PolicySummary, start: str) -> list[str]:
     """Source, start, trainings and length: "measured", "scratch", "3 (+2 diverged)", "10000"."""
     counts = (("diverged", summary.diverged), ("failed", summary.failed))
     more = ", ".join(f"{count} {what}" for what, count in counts if count)
     trainings = f"{summary.trainings()}" + (f" (+{more})" if more else "")
-    return [summary.source, _start(summary), trainings, str(summary.max_iter)]
-
-
-def _start(summary: PolicySummary) -> str:
-    """What trainings began with, marked where it cannot be compared."""
-    known = summary.start.known or summary.start.kind == "unknown"
-    return str(summary.start) if known else f"{summary.start} (not at hand)"
+    return [summary.source, start, trainings, str(summary.max_iter)]
 
 
 def data_rows(ranked: Sequence[Ranked], shown: Sequence[Criterion]) -> Rows:
@@ -252,11 +265,15 @@ def _task_rows(tasks: list[Task]) -> Rows:
 
 
 def _write(
-    args: argparse.Namespace, rows: Rows, layout: Layout | None = None, title: str = "", note: str = ""
+    args: argparse.Namespace,
+    rows: Rows,
+    layout: Layout | None = None,
+    title: str = "",
+    notes: Sequence[str] = (),
 ) -> None:
     if args.format == "table" and layout:
         buffer = io.StringIO() if args.out else None
-        print_table(rows, layout, title=title, columns=args.columns, notes=[note] * bool(note), file=buffer)
+        print_table(rows, layout, title=title, columns=args.columns, notes=notes, file=buffer)
         if buffer:
             _save(args.out, buffer.getvalue())
         return

@@ -152,6 +152,9 @@ def test_only_some_starts(commands):
 def test_the_column_is_there_only_where_starts_differ(commands):
     assert "| start |" in commands.rank("--format", "markdown")
     assert "start" not in commands.rank("--format", "markdown", "--start", "scratch")
+    table = commands.rank()
+    assert "weights: weights mnist.caffemodel, 3 of 4 layers filled\n" in table  # below it
+    assert "snapshot: snapshot x.solverstate, iteration 1000\n" in table
 
 
 def test_the_first_of_each_start(commands):
