@@ -12,6 +12,7 @@ from lrbench_caffe.evidence import Proposal, Wanted
 from lrbench_caffe.lr import Filled, FunctionPolicy, Policy, PolicyError
 from lrbench_caffe.lr.text import read, read_value
 from lrbench_caffe.prototxt.messages import Messages
+from lrbench_caffe.prototxt.patch import check_settable
 from lrbench_caffe.prototxt.solver import Solver, load_solver
 from lrbench_caffe.recommendation import Recommendation, recommend
 from lrbench_caffe.runtime.client import CaffeInfo
@@ -63,13 +64,15 @@ def open_wanted(
         caffe_python, head, snapshot, weights: the values of the flags; weights default to the solver's own.
 
     Raises:
-        InputError: the solver, or what it is to begin with, is wrong; or there is no Caffe.
+        InputError: the solver, or what it is to begin with, is wrong, or it takes no LR policy on this Caffe;
+            or there is no Caffe.
         TrainingError: Caffe does not take the solver.
     """
     python = find_caffe_python(caffe_python)
     info = caffe_info(python)
     messages = Messages(info.descriptor, CaffeReader(python))
     solver = load_solver(path, messages, info, head=head)
+    check_settable(solver, info)
     models = [] if snapshot else check_weights(weights, solver, messages)
     return solver, describe_wanted(solver, info, python, messages, snapshot=snapshot, weights=models)
 

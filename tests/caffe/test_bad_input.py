@@ -353,7 +353,6 @@ def test_a_run_is_not_overwritten(workspace: Workspace) -> None:
         (("--stage", "deep"), ("--stage: deep; the run's own is none",)),
         (("--level", "2"), ("--level: 2; the run's own is 0",)),
         (("--gpu", "0"), ("--gpu: 0; the run's own is none",)),
-        (("--set-lr-by", "gradients"), ("--set-lr-by: gradients; the run's own is base_lr",)),
     ):
         workspace.train("--resume", "--out", "out", *flags).failed(2, *words)
 
