@@ -11,7 +11,7 @@ from typing import Any
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.prototxt.geometry import check_geometry
 from lrbench_caffe.prototxt.heads import Head, check_head, choose_head, find_heads, misused_accuracies
-from lrbench_caffe.prototxt.messages import Messages, file_path, shortest
+from lrbench_caffe.prototxt.messages import Messages, file_path, old_format, shortest
 from lrbench_caffe.prototxt.nets import PHASES, PhaseNet, check_layers, names_not_in_hdf5, phase_layers
 from lrbench_caffe.prototxt.sources import Source, find_sources
 from lrbench_caffe.runtime.client import CaffeInfo
@@ -308,7 +308,13 @@ def _read_nets(path: Path, message: Any, messages: Messages, notes: list[str]) -
 
 def _read_net(path: Path, name: str, value: Any, messages: Messages, notes: list[str]) -> Any:
     if not isinstance(value, str):
-        net = value
+        net = type(value)()
+        net.CopyFrom(value)
+        old = old_format(net)
+        if old:
+            notes.append(f"{path}: {name} has {old}, which Caffe upgrades in files and does not read here")
+            for field_name in ("layers", "input", "input_dim", "input_shape"):
+                net.ClearField(field_name)
     elif not value:
         raise InputError(f"{path}: {name} is empty; allowed: the name of a net's file")
     elif not file_path(value).is_file():

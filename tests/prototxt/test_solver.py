@@ -305,6 +305,16 @@ def test_mistakes_in_the_net(load, before, after, message):
         load(BASE + TESTS + 'net: "net.prototxt"')
 
 
+def test_older_formats_within_a_solver_are_not_read(load):
+    """``caffe train`` upgrades files; of a net_param it reads the layers of today alone."""
+    old = 'layers { name: "x" type: DATA top: "x" } input: "x"'
+    solver = load(BASE + f'net_param {{ {old} layer {{ name: "d" type: "Input" top: "x" }} }}')
+    assert names(solver.train) == ["d"]
+    assert "net_param has the layers of 2014" in solver.remarks[0]
+    (net,) = solver.nets.values()
+    assert (len(net.layers), len(net.input), len(net.layer)) == (0, 0, 1)
+
+
 def test_test_images_of_another_shape(load, write_images):
     """Caffe reshapes: it is for Caffe to say whether the weights fit both. A note says what may be wrong."""
     write_images("test_lmdb", 10, (3, 4, 4))
