@@ -267,9 +267,13 @@ class Worker:
             fields["train_shapes"],
         )
 
-    def load(self, snapshot: str | None = None, weights: Sequence[str] = ()) -> int:
-        """Restore a solver state, or copy the weights of caffemodels; returns the iteration."""
-        self._send("load", snapshot=snapshot, weights=list(weights))
+    def load(self, snapshot: str | None = None, weights: Sequence[str] = (), own: bool = False) -> int:
+        """Restore a solver state, or copy the weights of caffemodels; returns the iteration.
+
+        Args:
+            own: whether the state is one of this very net, so that layers of one name are told apart.
+        """
+        self._send("load", snapshot=snapshot, weights=list(weights), own=own)
         return int(self._expect("loaded")[0]["iteration"])
 
     def replay(self, nets: list[dict[str, Any]], progress: Callable[[int, int], None]) -> None:

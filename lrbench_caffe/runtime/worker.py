@@ -483,10 +483,29 @@ class Training(object):
         """Restore a solver state, or copy weights into all nets, as ``caffe train`` does."""
         if request["snapshot"]:
             self.solver.restore(native(request["snapshot"]))
+            if request.get("own"):
+                self.restore_namesakes(native(request["snapshot"]))
         for weights in request["weights"]:
             for net in [self.net] + self.test_nets:
                 net.copy_from(native(weights))
         self.channel.send("loaded", iteration=self.solver.iter)
+
+    def restore_namesakes(self, path):
+        """Layers of one name get their weights by their order; Caffe gives the first those of all."""
+        names = layer_names(self.net)
+        weighted = [place for place, layer in enumerate(self.net.layers) if len(layer.blobs)]
+        if len(set(names[place] for place in weighted)) == len(weighted):
+            return
+        import numpy
+        from caffe.proto import caffe_pb2
+        state, model = caffe_pb2.SolverState(), caffe_pb2.NetParameter()
+        for message, file in ((state, path), (model, None)):
+            with open(file or state.learned_net, "rb") as source:
+                message.ParseFromString(source.read())
+        stored = [layer.blobs for layer in model.layer if layer.blobs]
+        for place, blobs in zip(weighted, stored):
+            for blob, values in zip(self.net.layers[place].blobs, blobs):
+                blob.data[...] = numpy.array(values.data, dtype=numpy.float32).reshape(blob.data.shape)
 
     @staticmethod
     def parameters_of(net):

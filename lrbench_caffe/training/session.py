@@ -232,7 +232,8 @@ class Session:
     def _load(self, worker: Worker, opened: Opened, note: Callable[[str], None]) -> int:
         """Give the opened nets what the run starts or continues from; returns the iteration."""
         if self.start:
-            return worker.load(str(self.snapshots.restorable(self.start, self._step(self.start.iteration))))
+            path = self.snapshots.restorable(self.start, self._step(self.start.iteration))
+            return worker.load(str(path), own=True)
         settings = self.settings
         start, remarks, state = given_start(
             opened.nets, self.solver, self.messages, settings.snapshot, settings.weights

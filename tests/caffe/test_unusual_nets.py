@@ -85,6 +85,17 @@ def test_two_weighted_layers_of_one_name_both_learn(workspace: Workspace, way: s
     train_on_both(workspace, solver, TWO_PRODUCTS_OF_ONE_NAME, "--set-lr-by", way)
 
 
+def test_two_weighted_layers_of_one_name_are_both_restored(workspace: Workspace) -> None:
+    """From a snapshot Caffe gives the first of them the weights of both, one after the other."""
+    first = nets.inner_product("ip", "data", 64)
+    net = nets.net(middle=first + first.replace("data", "ip").replace('top: "ip"', 'top: "b"') + LAST)
+    train_on_both(workspace, nets.policy("fixed", snapshot=3, **SHORT), net)
+    workspace.train("solver.prototxt", "--out", "parts", "--until", "3").succeeded()
+    workspace.train("--resume", "--out", "parts").succeeded()
+    assert workspace.run("parts").iterations() == workspace.run("out").iterations()
+
+
+LAST = nets.inner_product("ip2", "b", 10)
 LOSSES_WITHOUT_TOPS = nets.net(
     middle=nets.inner_product("ip2", "data", 10)
     + 'layer { name: "more" type: "SoftmaxWithLoss" bottom: "ip2" bottom: "label" loss_weight: 0.5 }'
