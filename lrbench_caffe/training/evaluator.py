@@ -79,7 +79,8 @@ def measure(
     """
     found = Test()
     for index, test in enumerate(solver.tests):
-        if test.passes <= 0:
+        if test.passes <= 0:  # Caffe tests it with no batch
+            worker.write_log(f"Iteration {iteration}, Testing net (#{index})")
             continue
         outcome = run_test(worker, solver, index, wants_stop)
         if outcome is None:

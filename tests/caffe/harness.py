@@ -207,6 +207,7 @@ class Workspace:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
+            errors="replace",  # Caffe prints what bytes it read
             timeout=4 * PATIENCE,
             check=False,
         )
