@@ -134,7 +134,7 @@ def read_state(path: Path, messages: Messages) -> StoredState:
                 tuple(StoredBlob(history[str(i)].shape) for i in range(len(history))),
             )
     message = messages.read_binary("SolverState", path)
-    if not message.history:
+    if not message.HasField("iter"):  # a net without parameters has no history
         raise InputError(f"{path} is not a solver state (a .solverstate file is needed)")
     return StoredState(
         path, int(message.iter), message.learned_net or None, tuple(map(_stored, message.history))

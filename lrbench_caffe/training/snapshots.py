@@ -122,10 +122,8 @@ class Snapshots:
     def _check(self, model: Path, state: Path, iteration: int) -> None:
         """Read both files back."""
         stored = read_state(state, self._messages)
-        if stored.iteration != iteration or not stored.history:
-            raise InputError(
-                f"{state} is of iteration {stored.iteration} with {len(stored.history)} histories"
-            )
+        if stored.iteration != iteration:
+            raise InputError(f"{state} is of iteration {stored.iteration}")
         read_model(model, self._messages)
 
     def _publish(self, folder: Path, model: Path, state: Path) -> None:

@@ -237,3 +237,12 @@ ODD = {
 @pytest.mark.parametrize("field", ODD)
 def test_odd_solvers_train_as_with_caffe(workspace: Workspace, field: str) -> None:
     train_on_both(workspace, nets.policy("fixed", **{**TESTED, **ODD[field]}), nets.net())
+
+
+def test_a_net_without_parameters_is_resumed(workspace: Workspace) -> None:
+    """Its solver states have no history."""
+    net = nets.net(middle=" ", last='layer { name: "s" type: "Silence" bottom: "data" bottom: "label" }')
+    train_on_both(workspace, nets.policy("fixed", **SHORT), net)
+    workspace.train("solver.prototxt", "--out", "parts", "--until", "3").succeeded()
+    workspace.train("--resume", "--out", "parts").succeeded()
+    assert len(workspace.run("parts").iterations()) == 6
