@@ -52,6 +52,16 @@ def test_a_training_is_recorded(workspace: Workspace) -> None:
     assert [m.iteration for m in record.measurements] == [0, 50, 100]
 
 
+def test_a_training_of_no_iterations_is_not_recorded(workspace: Workspace) -> None:
+    """Caffe takes a solver without max_iter, and tests the net it begins with."""
+    workspace.write("none.prototxt", nets.solver(max_iter=None))
+    done = workspace.train("none.prototxt", "--out", "out", "--db", "lr.sqlite").succeeded()
+    assert "nothing is recorded" in done.out
+    assert "wait" not in done.out + done.err
+    assert [row["iteration"] for row in workspace.run("out").measurements()] == [0]
+    assert measured(workspace.path / "lr.sqlite") == []
+
+
 def test_a_record_says_what_the_training_began_with_whatever_becomes_of_the_files(
     workspace: Workspace,
 ) -> None:
