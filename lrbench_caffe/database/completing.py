@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import replace
 
+from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.records import PARTIAL, RunRecord, Start
 
 # What the data's and the net's files tell, and a log alone does not.
@@ -38,3 +41,80 @@ def _start(later: RunRecord, earlier: RunRecord) -> Start:
 
 def _informed(record: RunRecord) -> tuple[bool, bool]:
     return not record.network.name.endswith(PARTIAL), record.dataset.digest is not None
+
+
+# -- what cannot be the same run --------------------------------------------------------------------
+
+_NEAR = 5e-3  # relative; a policy that goes through printed LRs is only near them
+_SCORES = ("top1", "top5")
+_LOSSES = ("test_loss", "train_loss")
+
+
+def differing(stored: RunRecord, again: RunRecord) -> str | None:
+    """What the two say differently, so that they are not the same run; None where one completes the other.
+
+    A training that was killed, and resumed at a snapshot, repeats what came after the snapshot: the tests at
+    the end of the shorter record may differ where the other goes on.
+    """
+    return next(_differences(stored, again), None)
+
+
+def _differences(stored: RunRecord, again: RunRecord) -> Iterator[str]:
+    longer, shorter = (stored, again) if _reached(stored) > _reached(again) else (again, stored)
+    resumed = shorter.status != "finished" and _reached(longer) > _reached(shorter)
+    yield from _of_settings(stored, again, resumed)
+    theirs = {(m.iteration, m.net): m for m in longer.measurements}
+    common = [(m, theirs[m.iteration, m.net]) for m in shorter.measurements if (m.iteration, m.net) in theirs]
+    found = [(one.iteration, _other_value(one, other)) for one, other in common]
+    agreed = [iteration for iteration, what in found if what is None]
+    for iteration, what in found:
+        if what and not (resumed and agreed and iteration > max(agreed)):
+            yield f"{what} at iteration {iteration}"
+    if stored.policy.text != again.policy.text and not common:
+        yield "policy"
+
+
+def _of_settings(stored: RunRecord, again: RunRecord, resumed: bool) -> Iterator[str]:
+    for name in ("type", "batch", "iter_size", "base_lr", "momentum", "weight_decay"):
+        one, other = getattr(stored.solver, name), getattr(again.solver, name)
+        # Only the net's file may tell the batch.
+        if one != other and not (name == "batch" and _informed(stored) != _informed(again)):
+            yield f"solver's {name}"
+    partial = any(record.network.name.endswith(PARTIAL) for record in (stored, again))
+    if not partial and stored.network.digest != again.network.digest:
+        yield "network"
+    if _other_start(stored.start, again.start):
+        yield "start"
+    longer = stored.max_iter != again.max_iter and stored.ended != again.ended  # it was resumed to go on
+    if not (resumed or longer):
+        yield from (name for name in ("max_iter", "seed") if getattr(stored, name) != getattr(again, name))
+        if stored.policy.text != again.policy.text:
+            yield "policy"
+
+
+def _other_start(one: Start, other: Start) -> bool:
+    if "unknown" in (one.kind, other.kind):
+        return False
+    if one.known and other.known:
+        return not one.same(other)
+    names = one.name and other.name and one.name != other.name
+    return one.kind != other.kind or one.iteration != other.iteration or bool(names)
+
+
+def _other_value(one: Measurement, other: Measurement) -> str | None:
+    """A value that both have and that differs. Which output is Top-1 may be known better by one of them."""
+    if not math.isclose(one.lr, other.lr, rel_tol=_NEAR):
+        return "LR"
+    common = one.outputs.keys() & other.outputs.keys()
+    for name in sorted(common):
+        if one.outputs[name] != other.outputs[name]:
+            return name
+    for name in (*(() if common else _SCORES), *_LOSSES):
+        mine, theirs = getattr(one, name), getattr(other, name)
+        if mine is not None and theirs is not None and mine != theirs:
+            return name
+    return None
+
+
+def _reached(record: RunRecord) -> tuple[int, float]:
+    return max((m.iteration for m in record.measurements), default=0), record.ended or 0.0

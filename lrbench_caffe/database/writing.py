@@ -13,7 +13,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection, RowMapping
 
 from lrbench_caffe.database import schema
-from lrbench_caffe.database.completing import completed
+from lrbench_caffe.database.completing import completed, differing
 from lrbench_caffe.database.errors import ConflictError, RecordError, UnknownRun
 from lrbench_caffe.database.rows import (
     MEASURED,
@@ -150,9 +150,15 @@ def _complete(connection: Connection, stored: RowMapping, record: RunRecord, pen
 
     Everything of it may be known better this time: the task, where the data is at hand, and the policy, where
     the log has grown.
+
+    Raises:
+        ConflictError: it is the log of something else; what is stored stays.
     """
     row = connection.execute(select_runs().where(schema.run.c.id == stored["id"])).mappings().one()
     before = run_from_row(row, _measurements(connection, stored["id"]))
+    other = differing(before, record)
+    if other:
+        raise ConflictError(f"uid: {before.uid!r} is in the database with other content: its {other} differs")
     after = completed(before, record)
     values = _run_values(connection, after, pending.known)
     old = {_row(m) for m in before.measurements}

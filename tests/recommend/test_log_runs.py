@@ -12,6 +12,7 @@ import pytest
 from lrbench_caffe import cli, db
 from lrbench_caffe.database import Database
 from lrbench_caffe.database.caffelog import records_from_log
+from lrbench_caffe.database.errors import ConflictError
 from lrbench_caffe.records import SCRATCH, Start
 from lrbench_caffe.training.caffefiles import models_digest, state_digest
 from tests.caffe import nets
@@ -357,6 +358,51 @@ def test_a_start_that_is_known_better(resumed, reader, tmp_path, monkeypatch):
     stored(tmp_path, vague)
     assert stored(tmp_path, exact)[1].start == exact.start
     assert stored(tmp_path, vague)[1].start == exact.start
+
+
+def changed(log: str, pattern: str, value: str) -> str:
+    """The log with another value at its last place of the pattern, whose group 1 stays."""
+    place = list(re.finditer(pattern, log))[-1]
+    return log[: place.start()] + place[1] + value + log[place.end() :]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda log: changed(log, r"(Test net output #\d+: accuracy = )\S+", "0.123"),
+        lambda log: (
+            changed(log[: log.index("Iteration 150, Testing")], r"(: accuracy = )\S+", "0.123")
+            + log[log.index("Iteration 150, Testing") :]
+        ),
+        lambda log: re.sub(r"(Iteration \d+, lr = )\S+", r"\g<1>0.003", log),
+        lambda log: log.replace("Starting Optimization", "Finetuning from other.caffemodel"),
+        lambda log: re.sub(r"(batch_size|Top shape): (\d+)", r"\1: 1\2", log),
+        lambda log: changed(log, r"(: accuracy = )\S+", "0.123").replace("Optimization Done", "Done"),
+    ],
+    ids=["last test", "a test", "LR", "start", "batch", "last test of a shorter log"],
+)
+def test_other_content_is_a_conflict(log, reader, tmp_path, change):
+    whole, other = reader.one(log), reader.one(change(log))
+    assert other.uid == whole.uid
+    for first, second in ((whole, other), (other, whole)):
+        path = tmp_path / f"{first is whole}.sqlite"
+        with Database.open(str(path)) as database:
+            database.put(first)
+            before = database.get(first.uid)
+            with pytest.raises(ConflictError, match="other content"):
+                database.put(second)
+            assert database.get(first.uid) == before
+
+
+def test_a_killed_training_that_was_resumed_may_repeat_tests_differently(log, resumed, reader, tmp_path):
+    """What came after the snapshot of iteration 100 was done again."""
+    killed = changed(until(log, "Iteration 200, Testing"), r"(: accuracy = )\S+", "0.123")
+    whole = reader.one(killed + resumed)
+    with Database.open(str(tmp_path / "lr.sqlite")) as database:
+        database.put(reader.one(killed))
+        assert database.put(whole) is True
+        kept = database.get(whole.uid)
+    assert (kept.status, kept.measurements) == ("finished", whole.measurements)
 
 
 # -- the command ------------------------------------------------------------------------------------
