@@ -33,7 +33,7 @@ from lrbench_caffe.report import terminal_table
 from lrbench_caffe.streams import Unbreakable
 from lrbench_caffe.task import open_task
 from lrbench_caffe.training.continuation import fingerprint
-from lrbench_caffe.tuning import folder, ladder, ramp
+from lrbench_caffe.tuning import folder, ramp
 from lrbench_caffe.tuning.experience import Experience
 from lrbench_caffe.tuning.folder import study_folder
 from lrbench_caffe.tuning.ladder import Ladder
@@ -106,10 +106,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         with TuningDisplay(console) as display:
             study = Study(where, replace(plan, slots=pool.slots), pool, db=db, watch=display)
             find = _climb if args.form == "ladder" else _rise
-            good, plot = find(args, study, solver, console, task.title)
+            good, plot, rule = find(args, study, solver, console, task.title)
     finally:
         pool.close()
-    _show(console, args, study, good, plot)
+    _show(console, args, study, good, plot, rule)
     return 0
 
 
@@ -134,19 +134,21 @@ def make_plan(args: argparse.Namespace, solver: Solver, classes: int | None) -> 
 
 def _climb(
     args: argparse.Namespace, study: Study, solver: Solver, console: Console, title: str
-) -> tuple[GoodRange, Path]:
-    found = Ladder(study.plan.chance)
+) -> tuple[GoodRange, Path, str]:
+    found = Ladder(study.plan.chance, pretrained=bool(solver.weights))
     good = study.find_range(found, args.iterations or range_length(study.plan))
     console.print(terminal_table(ladder_rows(found, SHOWN), "Top-1 (%) with a constant LR"))
     path = study.folder / "range.png"
     draw_ladder(path, f"{title}, seed {args.seed}", found, good, study.plan.epoch)
-    _say(console, f"good: {ladder.RULE}")
-    return good, path
+    if found.begin is not None:
+        _say(console, f"Top-1 of the weights they began with: {found.begin:.2f} %")
+    _say(console, f"good: {found.rule}")
+    return good, path, found.rule
 
 
 def _rise(
     args: argparse.Namespace, study: Study, solver: Solver, console: Console, title: str
-) -> tuple[GoodRange, Path]:
+) -> tuple[GoodRange, Path, str]:
     iterations = args.iterations or max(50, round(RAMP_SHARE * study.plan.max_iter))
     passes = ramp.rise(study, solver, iterations, args.passes)
     good = ramp.read(passes, iterations)
@@ -157,10 +159,12 @@ def _rise(
     lines = [(found.lrs, found.losses) for found in passes]
     ramp_plot(path, f"{title}, {seeds}: an LR that rises", lines, mean, (good.low, good.high))
     _say(console, ramp.RULE)
-    return good, path
+    return good, path, ramp.RULE
 
 
-def _show(console: Console, args: argparse.Namespace, study: Study, good: GoodRange, plot: Path) -> None:
+def _show(
+    console: Console, args: argparse.Namespace, study: Study, good: GoodRange, plot: Path, rule: str
+) -> None:
     """The range, what to do with it, and where it is kept."""
     plan = study.plan
     proposed = candidates(good, plan.functions, max_iter=plan.max_iter, epoch=plan.epoch)
@@ -169,7 +173,7 @@ def _show(console: Console, args: argparse.Namespace, study: Study, good: GoodRa
     console.print(terminal_table(rows, "with this range", 2))
     content = {
         "solver": plan.solver, "form": args.form, "low": good.low, "high": good.high, "best": good.best,
-        "rule": ladder.RULE if args.form == "ladder" else ramp.RULE, "source": "measured",
+        "rule": rule, "source": "measured",
         "seed": plan.seed,
         "iterations": study.iterations, "policies": {name: str(policy) for name, policy in first.items()},
     }  # fmt: skip

@@ -104,6 +104,11 @@ class Solver:
         return [self.train, *(test.net for test in self.tests)]
 
     @property
+    def weights(self) -> list[str]:
+        """The caffemodels that its trainings begin with, as in the file (Caffe of 2018 has the field)."""
+        return list(self.message.weights) if "weights" in self.message.DESCRIPTOR.fields_by_name else []
+
+    @property
     def iter_size(self) -> int:
         return max(1, self.message.iter_size)
 

@@ -299,10 +299,8 @@ def check_weights(flag: str | None, solver: Solver, messages: Messages) -> list[
     Raises:
         InputError: a file that is missing or is no caffemodel.
     """
-    entries = [flag] if flag else []
+    entries = [flag] if flag else solver.weights
     where = "--weights" if flag else f"{solver.path}: weights"
-    if not flag and "weights" in solver.message.DESCRIPTOR.fields_by_name:
-        entries = list(solver.message.weights)
     names = [name.strip() for entry in entries for name in entry.split(",")]
     for name in names:
         if not Path(name).is_file():

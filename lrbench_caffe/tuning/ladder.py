@@ -4,6 +4,10 @@ From 0.1 the LR goes down by tens, and up where the top one is best, until Top-1
 steps around the good ones become finer. An LR is good where its Top-1 after the test's length is within
 ``TOLERANCE`` of the best, as a share of what the best has gained over guessing; the good range is the run of
 good LRs around the best one.
+
+A net that begins with weights (fine-tuning) is good at its first test, with an LR that changes nothing, too.
+There an LR must also have at least ``HALF`` of what the best has gained over the test before the first
+update. Where none has gained anything, the range ends below at the first LR that leaves Top-1 as it was.
 """
 
 from __future__ import annotations
@@ -18,9 +22,12 @@ from lrbench_caffe.tuning.space import GoodRange
 
 FIRST = (0.1, 0.01, 0.001)
 TOLERANCE = 0.05
+HALF = 0.5
+AS_IT_WAS = 0.001  # of what the weights have over guessing: within that, Top-1 has not changed
 RULE = (
     f"LRs whose Top-1 is within {TOLERANCE:.0%} of the best gain over guessing, around the best constant LR"
 )
+RULE_PRETRAINED = f"{RULE}, and with at least {HALF:.0%} of the best gain over the weights it began with"
 LOWEST, HIGHEST = 1e-7, 10.0  # no net needs LRs beyond them
 _FINER = (2.0, 5.0)  # between two powers of ten
 
@@ -56,9 +63,12 @@ class Ladder:
 
     Args:
         chance: Top-1 of guessing, in percent.
+        pretrained: whether the trainings begin with weights, so that the test before the first update says
+            what an LR has to beat.
     """
 
     chance: float
+    pretrained: bool = False
     rungs: dict[float, Rung] = field(default_factory=dict)
     _tried: set[float] = field(default_factory=set)
 
@@ -70,6 +80,18 @@ class Ladder:
     def tests(self) -> list[int]:
         """The iterations of all tests, rising, without those before the first update."""
         return sorted({m.iteration for rung in self.rungs.values() for m in rung.measurements if m.iteration})
+
+    @property
+    def begin(self) -> float | None:
+        """Top-1 of the weights that the trainings begin with; None from scratch, or where not tested."""
+        if not self.pretrained:
+            return None
+        values = (rung.at(0) for rung in self.rungs.values())
+        return next((value for value in values if value is not None), None)
+
+    @property
+    def rule(self) -> str:
+        return RULE if self.begin is None else RULE_PRETRAINED
 
     def ask(self) -> float | None:
         """The next LR to try; None where there is none before the result of one that is being tried, and,
@@ -90,9 +112,16 @@ class Ladder:
         # An end that is a ten may yet turn out to be no good, beside a better one that is being tried.
         if not _is_ten(good[-1]) or _times(good[-1], 0.1) in self.rungs:
             wanted += self._further(_times(high, 10)) or self._finer(high, _times(high, 10))
-        if not _is_ten(good[0]) or _times(good[0], 10) in self.rungs:
+        if (not _is_ten(good[0]) or _times(good[0], 10) in self.rungs) and not self._idle(good[0]):
             wanted += self._further(low) or self._finer(low, low)
         return wanted
+
+    def _idle(self, lr: float) -> bool:
+        """Whether an LR leaves the weights as good as they were, so that a lower one does no more."""
+        begin = self.begin
+        if begin is None:
+            return False
+        return abs(self.rungs[lr].top1 - begin) <= AS_IT_WAS * max(0.0, begin - self.chance)
 
     def _further(self, ten: float) -> list[float]:
         return [ten] if LOWEST <= ten <= HIGHEST and ten not in self._tried else []
@@ -109,6 +138,8 @@ class Ladder:
         if top <= self.chance:
             return []
         least = top - TOLERANCE * (top - self.chance)
+        if self.begin is not None and top > self.begin:
+            least = max(least, self.begin + HALF * (top - self.begin))
         at = max(range(len(ordered)), key=lambda i: values[ordered[i]])
         first = last = at
         while first > 0 and values[ordered[first - 1]] >= least:

@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from lrbench_caffe.jobs import Result, Training
-from lrbench_caffe.metrics import best
 from lrbench_caffe.records import BROKEN
 from lrbench_caffe.report import clock
+from lrbench_caffe.tuning.curves import best_trained
 from lrbench_caffe.tuning.study import Watch
 
 LINE_SECONDS = 30.0  # between two lines where there is no terminal and no result
@@ -71,7 +71,7 @@ class TuningDisplay(Watch):
     def ended(self, result: Result, iterations: int) -> None:
         training = result.training
         began_at = self._running.pop(training, 0)
-        top = best(result.measurements)
+        top = best_trained(result.measurements)
         record = bool(top and top.top1 is not None and top.top1 > self._top1)
         if record and top:
             self._top1, self._best = top.top1 or 0.0, f"{top.top1:.2f} % {training.policy}"
@@ -107,7 +107,7 @@ class TuningDisplay(Watch):
 def line(result: Result) -> str:
     """A result for people."""
     training = result.training
-    top = best(result.measurements)
+    top = best_trained(result.measurements)
     what = training.policy or Path(training.solver).stem  # a pass of the ramp has no policy
     length = f" of {training.max_iter}" if training.max_iter and result.iteration < training.max_iter else ""
     text = f"{what}  seed {training.seed}  iteration {result.iteration}{length}"

@@ -10,12 +10,12 @@ from typing import Any
 from lrbench_caffe import ranking
 from lrbench_caffe.jobs import Result
 from lrbench_caffe.layout import Layout
-from lrbench_caffe.metrics import best
 from lrbench_caffe.plots.sweeps import Point, range_plot
 from lrbench_caffe.plots.tuning import Line, tuning_plot
 from lrbench_caffe.records import BROKEN
 from lrbench_caffe.report import Rows, clock, markdown_table, number
-from lrbench_caffe.tuning.ladder import RULE, Ladder
+from lrbench_caffe.tuning.curves import best_trained
+from lrbench_caffe.tuning.ladder import Ladder
 from lrbench_caffe.tuning.space import GoodRange
 from lrbench_caffe.tuning.study import Plan, Study, Trained
 from lrbench_caffe.tuning.tuner import Outcome
@@ -188,7 +188,7 @@ def range_text(outcome: Outcome) -> str:
     if outcome.ladder is None:
         return f"{text} (from the LR database).\n"
     table = markdown_table(ladder_rows(outcome.ladder))
-    return f"{text}: {RULE}.\n\nTop-1 (%):\n\n{table}\n![Top-1 over the LR](range.png)\n"
+    return f"{text}: {outcome.ladder.rule}.\n\nTop-1 (%):\n\n{table}\n![Top-1 over the LR](range.png)\n"
 
 
 def ladder_rows(ladder: Ladder, most: int | None = None) -> Rows:
@@ -213,7 +213,7 @@ def training_rows(study: Study, outcome: Outcome) -> Rows:
     results = [r for trained in study.known.values() for r in trained.results.values()]
     rows = [["policy", "seed", "iterations", "best Top-1 (%)", "at", "ended", "why it was tried"]]
     for result in sorted(results, key=lambda r: -_top1(r)):
-        top = best(result.measurements)
+        top = best_trained(result.measurements)
         ended = result.status if result.status != "stopped" else "left there"
         rows.append(
             [
@@ -227,7 +227,7 @@ def training_rows(study: Study, outcome: Outcome) -> Rows:
 
 
 def _top1(result: Result) -> float:
-    top = best(result.measurements)
+    top = best_trained(result.measurements)
     return top.top1 if top and top.top1 is not None else -1.0
 
 

@@ -87,7 +87,7 @@ class Tuner:
         if good:
             self._say(f"range of good LRs, from the LR database: {good.low:g} to {good.high:g}")
         else:
-            ladder = Ladder(self._plan.chance)
+            ladder = Ladder(self._plan.chance, pretrained=self._wanted.start.kind == "weights")
             good = self._study.find_range(ladder, range_length(self._plan))
             self._say(f"range of good LRs: {good.low:g} to {good.high:g}, best constant LR {good.best:g}")
         self._account("range test")

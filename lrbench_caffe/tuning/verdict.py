@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from lrbench_caffe.lr import Policy
-from lrbench_caffe.metrics import Measurement, best
+from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.ranking import SIGNIFICANT, welch
 from lrbench_caffe.records import BROKEN, Spread
 from lrbench_caffe.report import number
+from lrbench_caffe.tuning.curves import best_trained, top1_at_start
 from lrbench_caffe.tuning.study import Plan, Trained
 
 KEEP_OWN = 3  # exit code of a tuning that recommends no policy
@@ -85,6 +86,7 @@ def judge(plan: Plan, finalists: Sequence[Trained], own: Trained | None) -> Verd
         p: float | None = None,
     ) -> Verdict:
         policy = first.policy if recommended else None
+        text += _no_gain(first)
         return Verdict(policy, first.policy, mine, metric, difference, p, text)
 
     name = f"{first.policy:.6g}"
@@ -106,6 +108,16 @@ def judge(plan: Plan, finalists: Sequence[Trained], own: Trained | None) -> Verd
         reason = next(iter(own.results.values())).reason if own.results else "it was not trained"
         return say(True, f"train with {name}; your own policy could not be compared with it: {reason}")
     return say(*_compared(plan, first, own, target_of(plan, finalists)))
+
+
+def _no_gain(trained: Trained) -> str:
+    """Words for a policy none of whose trainings rose above the weights that it began with."""
+    began = [top1_at_start(result.measurements) for result in trained.results.values()]
+    known = [top1 for top1 in began if top1 is not None]
+    best_of = [m.top1 for m in tops(trained) if m.top1 is not None]
+    if not known or not best_of or max(best_of) > max(known):
+        return ""
+    return f"; but no training of {trained.policy:.6g} rose above the {max(known):.2f} % that it began with"
 
 
 def _compared(
@@ -200,9 +212,9 @@ def ranked(plan: Plan, finalists: Sequence[Trained]) -> list[Trained]:
 
 
 def tops(trained: Trained) -> list[Measurement]:
-    """Each training's first highest Top-1, of those that came to their end, as far as they were to."""
+    """Each training's first highest Top-1 after an update, of those that came to their end."""
     whole = [result for result in trained.results.values() if result.status not in BROKEN]
-    return [top for result in whole if (top := best(result.measurements))]
+    return [top for result in whole if (top := best_trained(result.measurements))]
 
 
 def reach(trained: Trained, target: float) -> list[float]:

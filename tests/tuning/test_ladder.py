@@ -114,3 +114,50 @@ def test_a_failure_is_no_limit() -> None:
     ladder.add(Rung(0.1, [], failed=True))
     good = ladder.result()
     assert (good.low, good.high, good.limit) == (0.001, 0.05, None)
+
+
+# -- fine-tuning ------------------------------------------------------------------------------------
+
+BEGIN = 94.0  # of the weights
+
+
+def fine_tune(top1: Callable[[float], float], pretrained: bool = True) -> Ladder:
+    """A whole test of trainings that are at ``BEGIN`` before the first update, and end with ``top1(lr)``."""
+    ladder = Ladder(CHANCE, pretrained=pretrained)
+    while (lr := ladder.ask()) is not None:
+        tests: list[Any] = [
+            SimpleNamespace(iteration=0, top1=BEGIN), SimpleNamespace(iteration=100, top1=top1(lr)),
+        ]  # fmt: skip
+        ladder.add(Rung(lr, tests))
+    return ladder
+
+
+def gains(lr: float) -> float:
+    """Useless below 0.001, 1.2 points of gain at 0.01, destructive from 0.1 on."""
+    ends = {0.001: 94.3, 0.002: 94.7, 0.005: 95.1, 0.01: 95.2, 0.02: 94.9, 0.05: 93.0}
+    return 50.0 if lr >= 0.1 else ends.get(lr, BEGIN)
+
+
+def test_lrs_that_leave_given_weights_as_they_were_are_not_good() -> None:
+    ladder = fine_tune(gains)
+    # Half of the best gain is 0.6 points: 94.6 or more.
+    assert (ladder.result().low, ladder.result().high, ladder.result().best) == (0.002, 0.02, 0.01)
+    assert min(ladder.rungs) == 0.001
+    assert min(fine_tune(gains, pretrained=False).rungs) == LOWEST  # what they are to the rule for scratch
+
+
+def test_where_nothing_gains_the_first_lr_that_changes_nothing_is_the_lowest() -> None:
+    ladder = fine_tune(lambda lr: max(CHANCE, BEGIN - (200.0 * lr if lr > 5e-5 else 0.0)))
+    # 0.0001 loses 0.02 points of the 84 that the weights have over guessing: less than a thousandth.
+    assert min(ladder.rungs) == 0.0001
+    assert ladder.result().best == 0.0001
+
+
+def test_weights_no_better_than_guessing_are_from_scratch() -> None:
+    """A new last layer: what counts is what was learned over guessing."""
+    ladder, from_scratch = Ladder(CHANCE, pretrained=True), Ladder(CHANCE)
+    for one in (ladder, from_scratch):
+        while (lr := one.ask()) is not None:
+            one.add(rung(lr, hill(0.01)(lr), diverged=lr >= 0.1))
+    assert ladder.result() == from_scratch.result()
+    assert set(ladder.rungs) == set(from_scratch.rungs)

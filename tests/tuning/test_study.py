@@ -18,6 +18,7 @@ from lrbench_caffe.jobs import Result, Training
 from lrbench_caffe.jobs.flags import training_flags
 from lrbench_caffe.lr import parse
 from lrbench_caffe.metrics import Measurement
+from lrbench_caffe.records import SCRATCH, Start
 from lrbench_caffe.tune import train_line
 from lrbench_caffe.tuning.experience import Experience
 from lrbench_caffe.tuning.report import cost_rows, finalist_rows, training_rows, write_report
@@ -92,14 +93,14 @@ def plan(**more: Any) -> Plan:
 
 
 def tune(
-    folder: Path, pool: RulePool | None = None, db: str | None = None, **more: Any
+    folder: Path, pool: RulePool | None = None, db: str | None = None, start: Start = SCRATCH, **more: Any
 ) -> tuple[Study, Outcome]:
     message = SimpleNamespace(
         lr_policy="fixed", base_lr=0.01, gamma=0.0, power=0.0, stepsize=0, stepvalue=[], max_iter=MAX_ITER
     )
     study = Study(folder, plan(**more), pool or RulePool(), db="")
     solver: Any = SimpleNamespace(message=message, path=Path("solver.prototxt"), epoch=25.0)
-    return study, Tuner(study, SimpleNamespace(), solver, db).tune()  # type: ignore[arg-type]
+    return study, Tuner(study, SimpleNamespace(start=start), solver, db).tune()  # type: ignore[arg-type]
 
 
 def report(study: Study, outcome: Outcome) -> str:

@@ -11,7 +11,7 @@ from lrbench_caffe.jobs import Result, Training
 from lrbench_caffe.lr import parse
 from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.tuning.study import Plan, Trained
-from lrbench_caffe.tuning.verdict import KEEP_OWN, judge, ranked
+from lrbench_caffe.tuning.verdict import KEEP_OWN, judge, ranked, tops
 
 BEST, OWN = "SIN2(k0=0.01, k1=0.06, l=50)", "STEP(k0=0.1, gamma=0.5, l=100)"
 
@@ -91,6 +91,18 @@ def test_where_the_own_policy_is_a_finalist_the_others_are_compared_with_it() ->
     assert found.difference == pytest.approx(-1.0)
     alone = judge(plan(), [own], own)
     assert alone.exit_code == KEEP_OWN and "no other one came into the final" in alone.text
+
+
+def test_the_test_before_the_first_update_is_nobodys_result() -> None:
+    """Of fine-tuning: it is the same for every LR."""
+    worse, better = trained(BEST, [93.0]), trained("FIX(k0=0.01)", [93.5])
+    for one in (worse, better):
+        one.results[1].measurements.insert(0, measurement(0, 94.0))
+    assert ranked(plan(), [worse, better]) == [better, worse]
+    assert [m.iteration for m in tops(better)] == [200]
+    found = judge(plan(), [worse, better], trained(OWN, [92.0]))
+    assert "no training of FIX(k0=0.01) rose above the 94.00 % that it began with" in found.text
+    assert "rose above" not in judge(plan(), [trained(BEST, [95.0])], None).text
 
 
 def test_a_solver_without_a_policy_of_its_own() -> None:
