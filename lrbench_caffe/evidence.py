@@ -166,8 +166,6 @@ class Proposal:
             text += f" ({there.mean / summary.epoch:.1f} epochs)"
         if round(main.iterations) != round(there.mean):
             text += f", which is iteration {main.iterations:.0f} here"
-        if there.mean <= (summary.start.iteration or 0):
-            text += ", before the first update: the policy improved nothing"
         if main.iterations > main.change.new.max_iter:
             text += f"; this training ends at {main.change.new.max_iter}"
         return text

@@ -32,6 +32,7 @@ from lrbench_caffe.utility import (
 
 LIMIT = 100  # results of a task that are looked at, the best ones
 NEAREST = 50  # tasks that are looked at, the most similar ones
+EQUAL = 1e-4  # relative; values that differ by less say that no policy did anything
 STARTS = ("the same", "of the same kind", "another", "unknown")  # how a start compares with the wanted one
 
 
@@ -53,6 +54,8 @@ class ResultSource(Protocol):
     def starts(self, task_id: int) -> list[Start]: ...
 
     def untrained_loss(self, task_id: int, start: Start) -> float | None: ...
+
+    def untrained_top1(self, task_id: int, start: Start) -> float | None: ...
 
 
 def measure_of(database: ResultSource, task: Task, by: str | None, higher: bool | None) -> Criterion:
@@ -149,6 +152,10 @@ class Lookup:
                 self.refused[original.function] = f"{original:.7g} would become {adapted:.7g}, not allowed"
         return sorted(map(_proposal, by_policy.values()), key=lambda proposal: -proposal.main.caution)
 
+    def has_results(self, group: Group) -> bool:
+        """Whether any training of the group is known."""
+        return any(self._starts_of(task, group.start) for task in group.tasks)
+
     def _evidence(self, group: Group, functions: list[str] | None) -> list[Evidence]:
         """The results of a group."""
         found = self._results(group, None)
@@ -157,6 +164,7 @@ class Lookup:
         if functions is not None:
             found = self._results(group, functions)
         rated = []
+        begun = {start: self._begun(group, start, utility, found) for start in {s.start for _, s in found}}
         for task, summary in found:
             old = Training(task.network.digest, summary.solver, summary.max_iter, summary.epoch)
             try:
@@ -166,7 +174,8 @@ class Lookup:
                 continue
             spread = standard_error(summary, usual, utility)
             value = caution(summary, spread, utility)
-            rated.append(Evidence(summary, task, group.nearness, self.wanted, by, utility, value, spread))
+            own = begun[summary.start]
+            rated.append(Evidence(summary, task, group.nearness, self.wanted, by, own, value, spread))
         return rated
 
     def _results(self, group: Group, functions: list[str] | None) -> list[tuple[Task, PolicySummary]]:
@@ -204,6 +213,28 @@ class Lookup:
             for start in self._starts_of(task, group.start)
         )
         return Utility.test_loss(next((loss for loss in losses if loss is not None), None), summaries)
+
+    def _begun(
+        self, group: Group, start: Start, utility: Utility, found: list[tuple[Task, PolicySummary]]
+    ) -> Utility:
+        """The utility of trainings with this start, which has a value of its own if it is trained weights.
+
+        It is that of the test before the first update. Where there was none, several policies with one and
+        the same value have none of them done anything, so it is theirs.
+        """
+        if start.kind == "scratch" or not start.known or utility.name not in OWN:
+            return utility
+        read = self.database.untrained_top1 if utility.is_top1 else self.database.untrained_loss
+        measured = (read(_id(task), start) for task in group.tasks)
+        before = next((value for value in measured if value is not None), None)
+        if before is None:
+            pairs = [(s.policy.text, utility.spread(s)) for _, s in found if s.start == start]
+            means = {text: spread.mean for text, spread in pairs if spread}
+            low, high = min(means.values(), default=0.0), max(means.values(), default=0.0)
+            if len(means) < MANY or not math.isclose(low, high, rel_tol=EQUAL) or low == 100:
+                return utility
+            before = high if utility.higher else low
+        return utility.begun(before)
 
 
 def _goodness(summary: PolicySummary, measure: Criterion) -> float:

@@ -155,7 +155,7 @@ def lines(wanted: Wanted, recommendation: Recommendation, train: Sequence[str]) 
     if recommendation.similar:
         text.append("similar: " + ", ".join(f"{t.title} ({s:.2f})" for t, s in recommendation.similar))
     if not recommendation.proposals:
-        text.append("nothing to propose: no finished run on this or a similar task")
+        text.append("nothing to propose: no finished run on this or a similar task speaks for a policy")
     for place, proposal in enumerate(recommendation.proposals, 1):
         text += ["", f"{place}. {proposal.policy:.7g}", *(f"   {line}" for line in proposal.evidence)]
     if recommendation.proposals:
@@ -167,7 +167,12 @@ def _known(recommendation: Recommendation) -> str:
     compared = recommendation.compared
     diverged = f", and {recommendation.diverged} that only diverged" * bool(recommendation.diverged)
     if not compared:
-        return f"in the database: no result on this task{diverged}; proposals are from the most similar one"
+        here = "from this start" if recommendation.other_starts else "on this task"
+        text = f"in the database: no result {here}{diverged}"
+        if not recommendation.proposals:
+            return text
+        first = recommendation.proposals[0].main
+        return f"{text}; proposals are from {'another start' if first.same_task else 'the most similar one'}"
     policies = "1 policy" if compared == 1 else f"{compared} policies"
     return f"in the database: {policies} on this task{diverged}"
 

@@ -21,7 +21,16 @@ from lrbench_caffe.lr import Policy
 from lrbench_caffe.lr.functions import find_function
 from lrbench_caffe.ranking import direction_note
 from lrbench_caffe.records import SCRATCH, SolverSettings, Start, Task
-from lrbench_caffe.trials import Trials, comparable, judge, learned, nearly_equal, too_long, too_short
+from lrbench_caffe.trials import (
+    Trials,
+    comparable,
+    improved,
+    judge,
+    learned,
+    nearly_equal,
+    too_long,
+    too_short,
+)
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,8 @@ class Recommendation:
         diverged: number of policies more that only diverged on the same task.
         passed_over: policies that other tasks speak for and that are not proposed, each with the result here
             that speaks against it.
+        idle: policies that are not proposed since no update improved anything there, each with its result.
+        other_starts: whether there are results on the same task from other starts.
         missing: LR functions that were asked for and are not among the proposals, each with the reason.
         note: what policies are compared by, where that is not the Top-1 or the test loss.
     """
@@ -47,6 +58,8 @@ class Recommendation:
     set_aside: tuple[str, ...] = ()
     diverged: int = 0
     passed_over: tuple[tuple[Policy, Evidence], ...] = ()
+    idle: tuple[tuple[Policy, Evidence], ...] = ()
+    other_starts: bool = False
     missing: tuple[tuple[str, str], ...] = ()
     note: str = ""
 
@@ -66,6 +79,11 @@ class Recommendation:
             lines.append(f"results on this task {fate}: {'; '.join(self.set_aside)}")
         for policy, result in self.passed_over:
             lines.append(f"passed over: {policy:.7g}, since {against(result)}")
+        if self.idle:
+            names = ", ".join(f"{policy:.7g}" for policy, _ in self.idle)
+            lines.append(
+                f"not proposed, since no test there was better than before the first update: {names}"
+            )
         lines += [f"{function} is not proposed: {reason}" for function, reason in self.missing]
         return tuple(lines)
 
@@ -117,6 +135,7 @@ class _Search:
     functions: list[str] | None
     looked: dict[int, tuple[Task, float]] = field(default_factory=dict)
     passed_over: dict[str, tuple[Policy, Evidence]] = field(default_factory=dict)
+    idle: dict[str, tuple[Policy, Evidence]] = field(default_factory=dict)
 
     def recommendation(self, top: int) -> Recommendation:
         groups = self.lookup.groups()
@@ -133,7 +152,14 @@ class _Search:
             similar=tuple(self.looked.values()),
             set_aside=trials.against,
             diverged=sum(proposal.main.only_diverged for proposal in trials.proposals),
-            passed_over=tuple(pair for text, pair in self.passed_over.items() if text not in proposed),
+            passed_over=tuple(
+                pair for text, pair in self.passed_over.items() if text not in {*proposed, *self.idle}
+            ),
+            idle=tuple(pair for text, pair in self.idle.items() if text not in proposed),
+            other_starts=any(
+                group.nearness == SAME and not group.own and self.lookup.has_results(group)
+                for group in others
+            ),
             missing=tuple(self.missing(chosen, tried, top)),
             note=direction_note([self.lookup.measure]),
         )
@@ -143,7 +169,7 @@ class _Search:
         for group in others:
             if group.start > 1 or group.nearness == SAME:
                 continue
-            if found := [p for p in self.lookup.proposals(group) if not p.main.only_diverged]:
+            if found := [p for p in self.lookup.proposals(group) if _speaks(p)]:
                 return found
         return []
 
@@ -159,7 +185,8 @@ class _Search:
         longer = [p for p in able if too_long(p.main)]
         some_learned = any(comparable(p.main) and learned(p.main) for p in trials.proposals)
         lost = [p for p in alive if some_learned and comparable(p.main)]
-        rest = [p for p in alive if p not in good + longer + lost]
+        self.idle.update({str(p.policy): (p.policy, p.main) for p in alive if not improved(p.main)})
+        rest = [p for p in alive if p not in good + longer + lost and improved(p.main)]
         near = chain(longer, self.elsewhere(trials, [group for group in others if group.start <= 1]))
         if trials.against and (first := next(near, None)):
             # Else the best of what happened to be tried here would be proposed for ever.
@@ -178,8 +205,10 @@ class _Search:
             for proposal in found:
                 if known := _worse_here(proposal.policy, trials):
                     self.passed_over[str(proposal.policy)] = (proposal.policy, known)
-                elif not proposal.main.only_diverged:
+                elif _speaks(proposal):
                     yield proposal
+                elif not proposal.main.only_diverged:
+                    self.idle.setdefault(str(proposal.policy), (proposal.policy, proposal.main))
 
     def missing(self, chosen: list[Proposal], tried: list[Proposal], top: int) -> Iterator[tuple[str, str]]:
         """The functions that were asked for and are not proposed, with the reason."""
@@ -196,6 +225,11 @@ class _Search:
                 yield name, f"others come first (--top {top})"
             else:
                 yield name, self.lookup.refused.get(name, "no result on this task or a similar one")
+
+
+def _speaks(proposal: Proposal) -> bool:
+    """Whether the result speaks for the policy at all."""
+    return not proposal.main.only_diverged and improved(proposal.main)
 
 
 def _worse_here(policy: Policy, trials: Trials) -> Evidence | None:

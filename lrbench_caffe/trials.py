@@ -5,9 +5,11 @@ results (of the same task and start) are experience only where
 
 1. at least ``ENOUGH`` policies were tried at a comparable length: half of this training's or more, and at
    most twice as long, or at their best within this one's length;
-2. the best of them learned (``Utility.learned``), and the most similar task does not promise more;
+2. the best of them learned (``Utility.learned``; from trained weights that is compared with what they have
+   by themselves), and the most similar task does not promise more;
 3. their LRs bracket it: of the best, or of one within noise of it, the highest LR lies ``APART`` times above
-   that of another one and as much below that of a third, or of one that diverged.
+   that of another one and as much below that of a third, or of one that diverged. What learned nothing is not
+   within noise of it.
 
 Once the best policy of the most similar task was tried here, nothing more can be learned from that task, and
 its promise and the bracket are not asked for. The paper's results count as bracketed: it tuned its ranges.
@@ -75,11 +77,20 @@ def too_long(evidence: Evidence) -> bool:
 
 
 def learned(evidence: Evidence) -> bool:
-    """Whether the policy, judged cautiously, did more than chance would."""
-    if evidence.only_diverged:
+    """Whether the policy, judged cautiously, did more than chance would, or than the start has by itself."""
+    if evidence.only_diverged or not improved(evidence):
         return False
     least = evidence.utility.learned
     return least is None or evidence.caution >= evidence.utility.goodness(least)
+
+
+def improved(evidence: Evidence) -> bool:
+    """Whether any update made it better: whether the best test is not the first one, nor equal to it."""
+    summary, utility = evidence.summary, evidence.utility
+    if summary.iterations is not None and summary.iterations.mean <= (summary.start.iteration or 0):
+        return False
+    spread, least = utility.spread(summary), utility.improved
+    return spread is None or least is None or utility.goodness(spread.mean) > utility.goodness(least)
 
 
 def _against(
@@ -114,11 +125,20 @@ def _not_learned(best: Proposal) -> str:
     utility = best.main.utility
     if best.main.only_diverged:
         return "all of them diverged"
+    if not improved(best.main):
+        first = "" if utility.before is None else f", {utility.text(utility.before)}"
+        return (
+            f"the best, {best.policy:.7g}, improved nothing: {best.main.result}, "
+            f"not clearly better than before the first update{first}"
+        )
     assert utility.learned is not None
-    nothing = "chance" if utility.is_top1 else "the untrained net's"
+    if utility.before is not None:
+        nothing, value = "before the first update it", utility.before
+    else:
+        nothing, value = "chance" if utility.is_top1 else "the untrained net's", utility.worthless
     return (
         f"the best, {best.policy:.7g}, hardly learned: {best.main.result}; {nothing} is "
-        f"{utility.text(utility.worthless)}, {utility.text(utility.learned)} would count"
+        f"{utility.text(value)}, {utility.text(utility.learned)} would count"
     )
 
 
@@ -158,7 +178,8 @@ def _edge(tried: Sequence[Proposal], diverged: Sequence[Proposal]) -> str | None
     if best.main.summary.source == "paper":
         return None
     lrs = [highest_lr(proposal) for proposal in (*tried, *diverged)]
-    good = [highest_lr(proposal) for proposal in tried if within_noise(best.main, proposal.main)]
+    alike = [p for p in tried if learned(p.main) and within_noise(best.main, p.main)]
+    good = [highest_lr(proposal) for proposal in alike]
     if any(min(lrs) <= lr / APART and lr * APART <= max(lrs) for lr in good):
         return None
     return "highest" if max(lrs) < good[0] * APART else "lowest"

@@ -15,12 +15,14 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lrbench_caffe.records import PolicySummary, Spread, Task
 from lrbench_caffe.report import number
 
 OWN = ("top1", "test_loss")  # what a summary has of its own, by name; all else is an output of the net
+STARTED = 0.1  # share of what was missing that a training from trained weights makes up, if it learned
+HARDLY = 0.01  # less of it is no improvement
 MANY = 2  # trainings: fewer say nothing about noise
 
 
@@ -37,13 +39,16 @@ class Utility:
             mean that is known.
         learned: the value from which on a training has learned; None where that cannot be told. For Top-1 it
             is the geometric mean of chance and 100 %, or a quarter of the way between them if that is less;
-            for a test loss half of the untrained net's.
+            for a test loss half of the untrained net's. From weights that were trained before, a tenth of the
+            way from ``before`` to 100 %, or to a loss of 0.
+        before: the value before the first update, of a start that is not scratch; None where it is not known.
     """
 
     name: str
     higher: bool
     worthless: float
     learned: float | None
+    before: float | None = None
 
     @classmethod
     def top1(cls, classes: int | None) -> Utility:
@@ -75,6 +80,19 @@ class Utility:
         means = [spread.mean for summary in results if (spread := value_of(summary, name))]
         worst = (min if higher else max)(means, default=-math.inf if higher else math.inf)
         return cls(name, higher, worst, None)
+
+    def begun(self, before: float) -> Utility:
+        """The same from trained weights, which have this value before the first update."""
+        return replace(self, before=before, learned=self._beyond(before, STARTED))
+
+    @property
+    def improved(self) -> float | None:
+        """The value that a training from trained weights must be beyond to have improved anything."""
+        return None if self.before is None else self._beyond(self.before, HARDLY)
+
+    def _beyond(self, before: float, share: float) -> float:
+        ideal = 100.0 if self.is_top1 else min(0.0, before)
+        return before + share * (ideal - before)
 
     @property
     def is_top1(self) -> bool:

@@ -335,7 +335,11 @@ class Database:
 
     def untrained_loss(self, task_id: int, start: Start) -> float | None:
         """The mean test loss before the first update, None where no run of that start was tested there."""
-        return self._transactions.read(lambda c: summaries.untrained_loss(c, task_id, start))
+        return self._transactions.read(lambda c: summaries.untrained(c, task_id, start, "test_loss"))
+
+    def untrained_top1(self, task_id: int, start: Start) -> float | None:
+        """The same for the mean Top-1: of trained weights, what they have by themselves."""
+        return self._transactions.read(lambda c: summaries.untrained(c, task_id, start, "top1"))
 
     def iterations_to_top1(
         self, task_id: int, top1: float, among: Sequence[PolicySummary] | None = None

@@ -405,17 +405,18 @@ def _iterations_to(
     }
 
 
-def untrained_loss(connection: Connection, task_id: int, start: Start) -> float | None:
-    """See ``Database.untrained_loss``."""
+def untrained(connection: Connection, task_id: int, start: Start, metric: str) -> float | None:
+    """The mean of a metric before the first update: see ``Database.untrained_loss``."""
     run, measured = schema.run, schema.measurement
     query = (
-        select(func.avg(measured.c.test_loss))
+        select(func.avg(measured.c[metric]))
         .select_from(run.join(measured, measured.c.run_id == run.c.id))
-        .where(run.c.task_id == task_id, measured.c.iteration == 0, measured.c.net == 0)
+        .where(run.c.task_id == task_id, measured.c.net == 0)
+        .where(measured.c.iteration == func.coalesce(run.c.start_iteration, 0))
         .where(run.c.start_key == start_key(start))
     )
-    loss: float | None = connection.execute(query).scalar()
-    return loss
+    value: float | None = connection.execute(query).scalar()
+    return value
 
 
 def _made_again() -> ColumnElement[bool]:

@@ -168,7 +168,12 @@ def experienced_policy(
     remarks = list(found.remarks)
     if not found.proposals:
         if auto:
-            why = "; ".join(["--lr auto: the LR database has no result on this or a similar task", *remarks])
+            why = "; ".join(
+                [
+                    "--lr auto: the LR database has nothing to propose for this task or from a similar one",
+                    *remarks,
+                ]
+            )
             raise InputError(why)
         why = f"the LR database has no result with {function}; the parameters come from simple rules"
         return None, [*remarks, why]

@@ -544,6 +544,24 @@ def test_iterations_to_a_top1(database):
 # -- looking for runs, deleting ---------------------------------------------------------------------
 
 
+def test_what_a_start_has_by_itself_is_its_test_before_the_first_update(database):
+    """Of a snapshot at iteration 100 that is the test at 100; of the first test net, over all runs."""
+    weights, other = Start("weights", "a" * 32, 4, 4), Start("weights", "b" * 32, 4, 4)
+    snapshot = Start("snapshot", "c" * 32, iteration=100)
+    tests = [at(0, 94.0, test_loss=0.5), at(0, 1.0, net=1), at(100, 90.0, test_loss=0.7)]
+    database.put(run("a", start=weights, measurements=tests))
+    database.put(run("b", seed=2, start=weights, measurements=[at(0, 95.0, test_loss=0.3)]))
+    database.put(run("c", start=snapshot, measurements=tests))
+    database.put(run("d", start=other, measurements=tests[2:]))
+    task = next(task for task in database.tasks() if weights in database.starts(task.id))
+    found = [
+        (database.untrained_top1(task.id, s), database.untrained_loss(task.id, s))
+        for s in (weights, snapshot)
+    ]
+    assert found == [(94.5, pytest.approx(0.4)), (90.0, 0.7)]
+    assert database.untrained_top1(task.id, other) is None
+
+
 def test_runs_are_found_by_what_they_are(database):
     fill(database)
     database.put(run("z", status="failed", reason="x", source="imported"))

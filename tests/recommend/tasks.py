@@ -42,6 +42,7 @@ class Memory:
     known: list[Task] = field(default_factory=list)
     results: list[PolicySummary] = field(default_factory=list)
     untrained: dict[int, float] = field(default_factory=dict)
+    before: dict[Start, float] = field(default_factory=dict)  # of trained weights
 
     def add(self, task: Task, *results: PolicySummary) -> Task:
         stored = next((t for t in self.known if replace(t, id=None) == replace(task, id=None)), None)
@@ -78,7 +79,10 @@ class Memory:
         return list({s.start for s in self.results if s.task_id == task_id})
 
     def untrained_loss(self, task_id: int, start: Start) -> float | None:
-        return self.untrained.get(task_id) if start == SCRATCH else None
+        return self.untrained.get(task_id) if start == SCRATCH else self.before.get(start)
+
+    def untrained_top1(self, task_id: int, start: Start) -> float | None:
+        return self.before.get(start)
 
 
 def paper_memory() -> Memory:

@@ -13,7 +13,7 @@ from tests.recommend.tasks import DIGITS, LENET_DIGITS, MNIST_HERE, Memory, pape
 
 WEIGHTS = Start("weights", "a" * 32, 4, 4, name="mnist.caffemodel")
 OTHER_WEIGHTS = Start("weights", "b" * 32, 4, 4, name="other.caffemodel")
-SNAPSHOT = Start("snapshot", "c" * 32, iteration=1000, name="x.solverstate")
+SNAPSHOT = Start("snapshot", "c" * 32, iteration=500, name="x.solverstate")
 HERE = {"solver": LENET_DIGITS, "max_iter": 2000, "epoch": 25.94, "iterations": 1000}
 
 
@@ -37,7 +37,7 @@ def test_a_continued_run_promises_nothing_to_a_training_from_scratch():
     assert "FIX(k0=0.0002)" not in texts(found) and found.compared == 0
     (alone,) = digits(fix(0.0002, 95.08, SNAPSHOT)).proposals
     assert alone.expected is None and alone.unknown == ("the start is another one",)
-    assert ", from snapshot x.solverstate, iteration 1000, digits / LeNet_digits" in alone.evidence[0]
+    assert ", from snapshot x.solverstate, iteration 500, digits / LeNet_digits" in alone.evidence[0]
 
 
 def test_for_a_training_from_the_same_snapshot_it_is_promised():
@@ -89,10 +89,57 @@ def test_what_failed_from_another_start_says_nothing_against_a_policy():
     assert sin2 not in texts(digits(memory=memory, start=WEIGHTS))
 
 
-@pytest.mark.parametrize(("start", "at"), [(WEIGHTS, 0), (SNAPSHOT, 1000)])
-def test_a_policy_that_improved_nothing_says_so(start, at):
+@pytest.mark.parametrize(("start", "at"), [(WEIGHTS, 0), (SNAPSHOT, 500)])
+def test_a_policy_that_improved_nothing_is_not_proposed_and_a_line_says_so(start, at):
     result = replace(fix(0.001, 95.2, start), iterations=Spread(float(at), None))
-    (proposal,) = digits(result, start=start).proposals
-    assert proposal.evidence[1].endswith(", before the first update: the policy improved nothing")
+    found = digits(result, start=start)
+    assert not found.proposals
+    assert "FIX(k0=0.001), improved nothing: Top-1 95.20 % (1 training)" in found.remarks[0]
     (proposal,) = digits(replace(result, iterations=Spread(at + 1.0, None)), start=start).proposals
     assert "before the first update" not in proposal.evidence[1]
+
+
+def tuned(lr: float, top1: float, at: int, start: Start = WEIGHTS):
+    return summary(f"FIX(k0={lr})", top1, start=start, **{**HERE, "iterations": at})
+
+
+@pytest.mark.parametrize("first", [94.0, None], ids=["tested before", "not tested before"])
+def test_fine_tuning_that_improves_nothing_is_no_experience(first):
+    """They have the 94 % of the weights that they began with, and an update is too small to change that."""
+    memory = Memory(before={WEIGHTS: first})
+    idle = [tuned(k * 1e-9, 94.0, 0 if first else 100) for k in (1, 2, 3)]
+    found = digits(*idle, start=WEIGHTS, memory=memory)
+    assert not found.experienced and not found.proposals
+    assert "improved nothing: Top-1 94.00 % (1 training)" in found.set_aside[0]
+    assert found.remarks[-1].endswith("before the first update: FIX(k0=1e-09), FIX(k0=2e-09), FIX(k0=3e-09)")
+
+
+@pytest.mark.parametrize(("best", "experienced"), [(94.05, False), (94.5, False), (94.7, True)])
+def test_fine_tuning_learned_by_what_it_adds_to_the_weights(best, experienced):
+    """94 + (100 - 94) / 10 = 94.6 count."""
+    memory = Memory(before={WEIGHTS: 94.0})
+    results = [tuned(1e-4, 94.0, 0), tuned(1e-3, best, 800), tuned(1e-2, 80.0, 800)]
+    found = digits(*results, start=WEIGHTS, memory=memory)
+    assert found.experienced == experienced
+    assert "FIX(k0=0.0001)" not in texts(found)
+    assert ("FIX(k0=0.001)" in texts(found)) == (best > 94.06)  # a hundredth of the 6 points
+
+
+def test_a_continued_run_whose_best_test_is_the_snapshots_own_is_not_proposed():
+    own = [tuned(k * 1e-3, 97.0 - k, 500, SNAPSHOT) for k in (1, 2, 3)]
+    found = digits(*own, start=SNAPSHOT)
+    assert not found.proposals and not found.experienced
+    elsewhere = digits(*own, start=SCRATCH)
+    assert not elsewhere.proposals and elsewhere.other_starts and elsewhere.compared == 0
+
+
+def test_fine_tuning_by_a_loss_is_measured_by_the_weights_own():
+    memory = Memory(before={WEIGHTS: 1.0})
+    results = [
+        summary(f"FIX(k0={k0})", None, test_loss=loss, start=WEIGHTS, **HERE)
+        for k0, loss in ((1e-9, 0.9999), (2e-9, 0.9998), (3e-9, 0.9997))
+    ]
+    regression = replace(DIGITS, task_type="other")
+    memory.add(regression, *results)
+    found = recommend(memory, regression, start=WEIGHTS, solver=LENET_DIGITS, max_iter=2000, epoch=25.94)
+    assert not found.proposals and "improved nothing" in found.set_aside[0]
