@@ -373,22 +373,18 @@ def _sync(args: argparse.Namespace, database: Database) -> int:
 
 
 def _import_log(args: argparse.Namespace, database: Database) -> int:
-    from lrbench_caffe.database.caffelog import records_from_log
+    from lrbench_caffe.database.caffelog import records_from_logs
+    from lrbench_caffe.database.completing import parts_of_one_training
     from lrbench_caffe.database.exchange import Result, store_records
 
     result = Result(_say)
 
-    def records() -> Iterator[tuple[str, RunRecord]]:
-        for path in args.files:
-            try:
-                for record in records_from_log(path, solver=args.solver, note=_note):
-                    yield f"{path}: run {record.uid}", record
-            except InputError as error:
-                result.refuse(str(error))
-            except (OSError, PolicyError) as error:
-                result.refuse(f"{path}: {error}")
-
-    store_records(database, records(), result)
+    read = records_from_logs(
+        args.files, solver=args.solver, note=_note, refuse=lambda error: result.refuse(str(error))
+    )
+    store_records(database, ((f"{files}: run {record.uid}", record) for files, record in read), result)
+    for remark in parts_of_one_training([record for _, record in read], database.runs(source="imported")):
+        _note(remark)
     return _verdict("logs", result)
 
 

@@ -8,7 +8,7 @@ set's files would say, unless they are still where the log says.
   ``display`` iterations, averaged over ``average_loss``), so LD is less exact than a measured one.
 - Top-1 and Top-5 are those of Accuracy layers with top_k 1 and 5. Where the loss is not a number, Caffe
   counts every sample as correct; such a test has neither.
-- A log with several runs gives as many records; one that was resumed in it is one run.
+- A log with several runs gives as many records; one that was resumed in it, or in another log, is one run.
 - What cannot be read is left out and said: a damaged line, a fork's field, the end of a net that glog cut.
 """
 
@@ -19,7 +19,7 @@ import os
 import re
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -73,43 +73,101 @@ def records_from_log(
 ) -> list[RunRecord]:
     """The runs in a log. The same log gives the same uids, wherever it lies.
 
+    Args are those of ``records_from_logs``.
+
+    Raises:
+        InputError: as ``records_from_logs`` refuses a log.
+    """
+    refused: list[InputError] = []
+    say = note or (lambda text: None)
+    records = records_from_logs([path], messages, solver=solver, note=say, refuse=refused.append)
+    if not records:
+        raise refused[0]
+    return [record for _, record in records]
+
+
+def records_from_logs(
+    paths: Sequence[Path],
+    messages: Messages | None = None,
+    *,
+    solver: Path | None = None,
+    note: Note,
+    refuse: Callable[[InputError], None],
+) -> list[tuple[str, RunRecord]]:
+    """The runs in logs. glog begins a file for each process, so one training may be in several of them.
+
     Args:
-        path: the log; it may be packed by gzip, bzip2 or xz.
+        paths: the logs, in any order; they may be packed by gzip, bzip2 or xz.
         messages: Caffe's messages; by default those of this machine's Caffe.
         solver: for a log whose beginning is lost: its solver.prototxt. By default a solver.prototxt beside
             the log, as DIGITS has it, is used.
         note: called with each line that a person should know: what was left out, or taken from elsewhere.
+        refuse: called where a file cannot be read, holds no training, or holds one that cannot be understood
+            (the message names file and line); or there is no Caffe.
+
+    Returns:
+        Each run with the logs that it is in, for messages.
+    """
+    files: list[list[Session]] = []
+    seen: set[tuple[tuple[str, ...], ...]] = set()
+    for path in paths:
+        try:
+            sessions = _sessions(path, seen, note)
+            if sessions:
+                messages = messages or _messages()
+                files.append(sessions)
+        except InputError as error:
+            refuse(error)
+        except OSError as error:
+            refuse(InputError(f"{path}: {error}"))
+    files.sort(key=lambda sessions: sessions[0].began)
+    found: list[tuple[str, RunRecord]] = []
+    read: set[Path] = set()
+    left_out: list[tuple[Path, InputError]] = []
+    for run in runs_of([session for sessions in files for session in sessions]):
+        try:
+            assert messages is not None
+            found.append((_files(run), _Reader(run[-1].path, messages, solver, note).record(run)))
+            read.update(session.path for session in run)
+        except InputError as error:
+            left_out.append((run[-1].path, error))
+        except (OSError, PolicyError) as error:
+            left_out.append((run[-1].path, InputError(f"{run[-1].path}: {error}")))
+    for path, reason in left_out:
+        if path in read:
+            note(f"{path}: one training of several is left out: {reason}")
+        else:
+            refuse(reason)
+    return found
+
+
+def _files(run: list[Session]) -> str:
+    return ", ".join(dict.fromkeys(str(session.path) for session in run))
+
+
+def _sessions(path: Path, seen: set[tuple[tuple[str, ...], ...]], note: Note) -> list[Session]:
+    """The sessions of a log that trained; none where it was read before, maybe under another name.
 
     Raises:
-        InputError: the file cannot be read, holds no training, or holds one that cannot be understood (the
-            message names file and line); or there is no Caffe.
+        InputError: it cannot be read, or holds no training.
     """
 
     def say(text: str) -> None:
-        if note is not None:
-            note(f"{path}: {text}")
+        note(f"{path}: {text}")
 
     log = read_log(path, say)
+    keys = tuple(message.key for message in log.messages)
+    if keys and keys in seen:
+        say("the same log as one before; it is read once")
+        return []
+    seen.add(keys)
     _refuse_our_own(path, log)
     found = sessions_of(log)
     sessions = [session for session in found if session.trained]
     if not sessions:
         raise InputError(f"{path}: {_why_none(log, found)}")
-    messages = messages or _messages()
     _say_damaged(sessions, say)
-    reader = _Reader(path, messages, solver, say)
-    records: list[RunRecord] = []
-    refused: list[InputError] = []
-    for run in runs_of(sessions):
-        try:
-            records.append(reader.record(run))
-        except InputError as error:
-            refused.append(error)
-    if not records:
-        raise refused[0]
-    for left_out in refused:
-        say(f"one training of several is left out: {left_out}")
-    return records
+    return sessions
 
 
 # -- logs without a training ------------------------------------------------------------------------
@@ -180,24 +238,29 @@ class _Reader:
     """Makes records of runs.
 
     Args:
+        path: the log that has the run's end.
         given: the solver file for sessions that print none.
-        say: called with each line that a person should know.
+        note: called with each line that a person should know.
     """
 
     path: Path
     messages: Messages
     given: Path | None
-    say: Note
+    note: Note
+
+    def say(self, text: str) -> None:
+        self.note(f"{self.path}: {text}")
 
     def record(self, run: list[Session]) -> RunRecord:
         trained = self._trained(run)
         solver, message = trained.solver, trained.solver.message
         status, reason = _status(run, message.max_iter)
         first = run[0].solver.text if run[0].solver else ""
+        files = _files(run)
         return RunRecord(
             uid=str(uuid.uuid5(_NAMESPACE, f"{run[0].first}\n{first}")),
             source="imported",
-            origin=f"{self.path} ({'; '.join(trained.remarks)})" if trained.remarks else str(self.path),
+            origin=f"{files} ({'; '.join(trained.remarks)})" if trained.remarks else files,
             framework=_framework(run, message),
             task_type=task_type(solver),
             dataset=self._dataset(trained),
@@ -214,7 +277,7 @@ class _Reader:
             status=status,
             reason=reason,
             measurements=_measurements(run, trained),
-            start=start_of(run[0], message, trained.nets[0], self.path.parent, self.messages, self.say),
+            start=start_of(run[0], message, trained.nets[0], run[0].path.parent, self.messages, self.say),
             layers="stock",
             head=solver.tests[0].head.name if solver.tests and solver.tests[0].head else None,
         )

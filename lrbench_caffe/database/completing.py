@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from lrbench_caffe.metrics import Measurement
@@ -118,3 +118,47 @@ def _other_value(one: Measurement, other: Measurement) -> str | None:
 
 def _reached(record: RunRecord) -> tuple[int, float]:
     return max((m.iteration for m in record.measurements), default=0), record.ended or 0.0
+
+
+# -- what may be one run ----------------------------------------------------------------------------
+
+
+def parts_of_one_training(imported: Sequence[RunRecord], stored: Iterable[RunRecord]) -> list[str]:
+    """What to tell of runs whose logs came in apart, though one seems to continue the other.
+
+    Args:
+        imported: the runs that were imported now.
+        stored: those from logs in the database.
+    """
+    remarks = {}
+    for one in stored if imported else ():
+        for other in imported:
+            for first, second in ((one, other), (other, one)):
+                if _goes_on(first, second):
+                    remarks[first.uid, second.uid] = _how_to_join(first, second)
+    return list(remarks.values())
+
+
+def _goes_on(first: RunRecord, second: RunRecord) -> bool:
+    same = (
+        first.uid != second.uid
+        and first.solver == second.solver
+        and first.network.digest == second.network.digest
+        and first.dataset.name == second.dataset.name
+    )
+    iteration = second.start.iteration if second.start.kind == "snapshot" else None
+    if not same or iteration is None or iteration > first.max_iter:
+        return False
+    return (first.started or 0.0) < (second.started or 0.0)
+
+
+def _how_to_join(first: RunRecord, second: RunRecord) -> str:
+    one, other = (record.origin.partition(" (")[0] for record in (first, second))
+    if (first.ended or 0.0) >= (second.ended or 0.0):
+        return (
+            f"run {second.uid} ({other}) is a part of run {first.uid}; to delete it: db delete {second.uid}"
+        )
+    return (
+        f"run {second.uid} ({other}) seems to continue run {first.uid} ({one}); to make them one run: "
+        f"db delete {second.uid}, then db import-log {one.replace(', ', ' ')} {other.replace(', ', ' ')}"
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from lrbench_caffe.database.logtext import Log, Message
 from lrbench_caffe.prototxt.nets import PHASES
@@ -28,6 +29,7 @@ _RESUME = re.compile(r"(?:Resuming|Restoring previous solver status) from (\S+)"
 _RESTORED = re.compile(r"Solver: restoring history")
 _SNAPSHOT = re.compile(r"Snapshotting .*_iter_(\d+)\.\w+")
 _STATE = re.compile(r"_iter_(\d+)\.solverstate")
+_PREFIX = re.compile(r'(?m)^snapshot_prefix: "(.*)"')
 _FINETUNE = re.compile(r"Finetuning from (\S+)")
 _COPIED = re.compile(r"(?:Ignoring|Copying) source layer ")
 _TEST = re.compile(r"Iteration (\d+), Testing net(?: \(#(\d+)\))?")
@@ -143,7 +145,7 @@ class Session:
     """What one start of Caffe wrote.
 
     Attributes:
-        line: number of its first line.
+        path: the log; line: number of its first line there.
         first: stamp and thread of its first line; began, ended: seconds since 1970.
         resumed: the solver state that it continued, "" for one without a name.
         weights: the caffemodels that it began with; copied: whether layers were copied at all.
@@ -154,6 +156,7 @@ class Session:
         damaged: (line, text) of the lines that could not be read.
     """
 
+    path: Path
     line: int
     first: str
     began: float
@@ -217,7 +220,7 @@ def sessions_of(log: Log) -> list[Session]:
     owners: dict[str, _Reader] = {}
     for i, message in enumerate(messages):
         if i in starts or not readers:
-            readers.append(_Reader(message))
+            readers.append(_Reader(log.path, message))
             readers[-1].session.processes = log.processes
         if i in starts:
             owners[message.thread] = readers[-1]
@@ -243,11 +246,12 @@ class _Reader:
     """Puts messages into a session, one after the other.
 
     Args:
+        path: the log.
         first: the session's first message.
     """
 
-    def __init__(self, first: Message) -> None:
-        self.session = Session(first.line, f"{first.stamp.text} {first.thread}", first.at, first.at)
+    def __init__(self, path: Path, first: Message) -> None:
+        self.session = Session(path, first.line, f"{first.stamp.text} {first.thread}", first.at, first.at)
         self._phase = PHASES[0]
         self._layer = ""
         self._open: Block | None = None  # Intel's Caffe prints the net after a message without text
@@ -398,7 +402,10 @@ _CHANGEABLE = re.compile(
 
 
 def runs_of(sessions: list[Session]) -> list[list[Session]]:
-    """The sessions of each run: a resumed one goes with the one before that trained the same so far."""
+    """The sessions of each run: a resumed one goes with the one before that trained the same so far.
+
+    Of several, the last one: its snapshot took the place of those before.
+    """
     runs: list[list[Session]] = []
     for session in sessions:
         if session.resumed is not None:
@@ -411,10 +418,27 @@ def runs_of(sessions: list[Session]) -> list[list[Session]]:
 
 
 def _continues(one: Session, other: Session) -> bool:
-    """Whether a resumed session continues another one: its solver and net are the same, and it got so far."""
+    """Whether a resumed session continues another one: its solver and net are the same, and it got so far.
+
+    Where it is in another file, the solver state must be one that the session before would have written.
+    """
 
     def parts(session: Session) -> list[str]:
         solver = _CHANGEABLE.sub("", session.solver.text if session.solver else "")
         return [solver, *(net.text for net in session.nets if net.phase == PHASES[0])]
 
-    return parts(one) == parts(other) and other.start <= one.reached
+    if parts(one) != parts(other) or other.start > one.reached:
+        return False
+    return one.path == other.path or (one.began <= other.began and _writes(one, other.resumed or ""))
+
+
+def _writes(session: Session, state: str) -> bool:
+    """Whether the session's snapshots have the name of this solver state, in whatever folder."""
+    prefix = _PREFIX.search(session.solver.text) if session.solver else None
+    if prefix is None:  # it is the solver's file name then, which is not printed
+        return bool(_STATE.search(state))
+    return _STATE.sub("", _base(state)) in (_base(prefix[1]), f"{_base(prefix[1])}.h5")
+
+
+def _base(path: str) -> str:
+    return re.split(r"[/\\]+", path)[-1]

@@ -89,6 +89,7 @@ class Message:
 class Log:
     """A log's messages in their order, each once; ``processes``: how many of MPI wrote to it."""
 
+    path: Path
     messages: list[Message]
     processes: int = 1
 
@@ -110,7 +111,7 @@ def read_log(path: Path, note: Note) -> Log:
     messages = _messages(lines, clock)
     for message, at in zip(messages, clock.seconds([m.stamp for m in messages], note)):
         message.at = at
-    return Log(_first_of_each(path, messages, note), processes)
+    return Log(path, _first_of_each(path, messages, note), processes)
 
 
 def looks_like_a_log(beginning: bytes) -> bool:

@@ -11,7 +11,7 @@ import pytest
 
 from lrbench_caffe import cli, db
 from lrbench_caffe.database import Database
-from lrbench_caffe.database.caffelog import records_from_log
+from lrbench_caffe.database.caffelog import records_from_log, records_from_logs
 from lrbench_caffe.database.errors import ConflictError
 from lrbench_caffe.records import SCRATCH, Start
 from lrbench_caffe.training.caffefiles import models_digest, state_digest
@@ -166,6 +166,64 @@ def test_one_training_of_several_that_cannot_be_understood(log, reader):
     record = reader.one(log + other)
     assert record.status == "finished"
     assert reader.noted("one training of several is left out")
+
+
+@pytest.fixture
+def two_files(log, resumed, tmp_path):
+    """A training that was killed, and its continuation, as glog leaves them: a file for each process."""
+    paths = [tmp_path / "caffe.INFO.1", tmp_path / "caffe.INFO.2"]
+    for path, text in zip(paths, (until(log, "Iteration 150, Testing"), resumed)):
+        path.write_text(text)
+    return paths
+
+
+def read(paths, messages):
+    refused: list = []
+    found = records_from_logs(paths, messages, note=lambda text: None, refuse=refused.append)
+    assert not refused
+    return [record for _, record in found]
+
+
+def test_a_run_in_two_files_is_that_of_one_file(two_files, reader, messages):
+    (whole,) = reader.all_of(two_files[0].read_text() + two_files[1].read_text())
+    assert whole.status == "finished" and [m.iteration for m in whole.measurements] == [0, 50, 100, 150, 200]
+    for paths in (two_files, two_files[::-1], [*two_files, two_files[1]]):  # one of them by its link, too
+        (record,) = read(paths, messages)
+        assert record == replace(whole, origin=f"{two_files[0]}, {two_files[1]}")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace("from tiny_iter_100", "from other_iter_100"),
+        lambda text: text.replace("from tiny_iter_100", "from tiny_iter_200"),
+        lambda text: text.replace("weight_decay: ", "weight_decay: 1"),
+    ],
+    ids=["another snapshot", "an iteration that was not reached", "another solver"],
+)
+def test_another_trainings_continuation_is_a_run_of_its_own(two_files, messages, change):
+    two_files[1].write_text(change(two_files[1].read_text()))
+    assert len(read(two_files, messages)) == 2
+
+
+def test_parts_that_came_in_apart_are_told(two_files, tmp_path, fresh, capsys):
+    for order in (two_files, two_files[::-1]):
+        database = shutil.copy(fresh, tmp_path / "lr.sqlite")
+
+        def run(*arguments, database=database):
+            assert db.main(["--db", str(database), *map(str, arguments)]) == 0
+            return capsys.readouterr()
+
+        run("import-log", order[0])
+        told = run("import-log", order[1]).err
+        assert f"then db import-log {two_files[0]} {two_files[1]}" in told
+        run("delete", "--yes", re.search(r"db delete (\S+),", told)[1])
+        shown = run("import-log", *two_files)
+        assert shown.out == "logs: 1 new or completed, 0 already there\n"
+        assert "continue" not in shown.err
+        with Database.open(str(database)) as opened:
+            (kept,) = opened.runs(source="imported", measurements=True)
+        assert (kept.status, len(kept.measurements)) == ("finished", 5)
 
 
 # -- how it ended -----------------------------------------------------------------------------------
