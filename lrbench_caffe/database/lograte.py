@@ -24,6 +24,7 @@ NATIVE = ("fixed", "step", "exp", "inv", "multistep", "poly", "sigmoid")
 _CLOSE = 3e-4  # relative; glog prints six digits, and Caffe computes in float32
 _RAMPS = (("rampup_interval", "rampup_lr"), ("warmup_iter", "warmup_start_lr"), ("warmup_iters", "warmup_lr"))
 _PIECES = 8  # straight ones for a curved beginning
+_ROUNDING = 1e-6  # relative; less is beyond the six digits that glog prints
 _LONGEST = 40  # pieces of a policy that is made of the printed LRs
 _TOLERANCES = (2e-3, 1e-2, 5e-2)  # relative, of its pieces
 
@@ -269,7 +270,10 @@ def _straight(first: float, last: float, length: int) -> FunctionPolicy:
     """A straight line from ``first`` that would be at ``last`` after ``length`` iterations."""
     if first == last:
         return _relaxed("FIX", k0=first)
-    return _relaxed("TRI" if last > first else "DTRI", k0=first, k1=last, l=length)
+    if last > first:
+        return _relaxed("TRI", k0=first, k1=last, l=length)
+    floor = {"k1": last} if last else {}
+    return _relaxed("POLY", k0=first, **floor, p=1, l=length)
 
 
 def _composed(segments: list[tuple[int, FunctionPolicy]]) -> Policy:
@@ -309,6 +313,8 @@ def _pieces(points: list[tuple[int, float]], tolerance: float) -> list[tuple[int
         end = points[after][0] if after < len(points) else points[-1][0] + 1
         span = max(1, end - start)
         last = max(0.0, _short(height + slope * span))
+        if last < height * _ROUNDING:
+            last = 0.0
         flat = low <= 0 <= high
         piece = _relaxed("FIX", k0=height) if flat else _straight(height, last, span)
         pieces.append((start if pieces else 0, piece))

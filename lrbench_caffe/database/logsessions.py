@@ -40,8 +40,9 @@ _OUTPUT = re.compile(
 _SCORE = re.compile(r"Test score #(?P<number>\d+): (?P<value>\S+)\s*$")  # Caffe's before June 2014
 _OWN_LOSS = re.compile(r"Train net output #\d+: \S+ = \S+ \(\* \S+ = (\S+) loss\)")
 _PLAIN_OUTPUT = re.compile(r"Train net output #\d+: \S+ = \S+\s*$")
-_LOSS = re.compile(r"Iteration (\d+)\b.*\bloss = ([^\s,]+)")
-_LR = re.compile(r"Iteration (\d+), lr = ([^\s,]+)")
+# A comma with a digit behind it is no end of a number: 0,35 of other locales is damaged, not 0.
+_LOSS = re.compile(r"Iteration (\d+)(?!,\d)\b.*\bloss = ([^\s,]+(?:,\d\S*)?)")
+_LR = re.compile(r"Iteration (\d+), lr = ([^\s,]+(?:,\d\S*)?)")
 _DONE = re.compile(r"Optimization Done(?:\.| in )")
 _STOPPED = re.compile(r"Optimization stopped early\.")
 _GPUS = re.compile(r"Us(?:e|ing) GPUs? (?:with device ID )?(\d+(?:, ?\d+)*)")
@@ -56,7 +57,7 @@ _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?", re.IGNORECASE)
 _NOT_A_NUMBER = re.compile(r"[-+]?(?:\d\.#\w+|inf(?:inity)?|nan(?:\(\w*\))?)", re.IGNORECASE)  # 1.#QNAN
 # What is one of the lines above, whole or cut short.
 _FRAGMENT = re.compile(
-    r"\bIteration \d+(?: \([^)]*\)?)?(?:, [\d./]+ep)?,?(?: (?:l|lo|los|loss|lr|T\w*)\b.*)?$"
+    r"\bIteration \d+(?:,\d+)*(?: \([^)]*\)?)?(?:, [\d./]+ep)?,?(?: (?:l|lo|los|loss|lr|T\w*)\b.*)?$"
     r"|(?:Test|Train) net out|Test score #"
 )
 _CUT_HEADER = re.compile(r"^[IWEF]\d{4} |^[IWEF]\d{0,4}$")

@@ -27,10 +27,12 @@ from lrbench_caffe.errors import InputError
 Note = Callable[[str], None]
 
 # I1124 21:04:52.367612 32011 caffe.cpp:197] Use CPU.   Other programs may put something before it.
-# The number behind the time is the thread's. glog 0.6 and later write the year, too: I20221124.
+# The number behind the time is the thread's. The file may be a
+# whole path of Windows, with drive and spaces. glog 0.6 and later write the year, too: I20221124.
 _HEADER = re.compile(
     r"(?P<level>[IWEF])(?P<year>\d{4})?(?P<month>0[1-9]|1[0-2])(?P<day>0[1-9]|[12]\d|3[01]) "
-    r"(?P<time>[012]\d:[0-5]\d:[0-6]\d\.\d+)\s+(?P<thread>\d+) (?P<place>[\w./\\-]+:\d+)\] ?"
+    r"(?P<time>[012]\d:[0-5]\d:[0-6]\d\.\d+)\s+(?P<thread>\d+) "
+    r"(?P<place>(?:[A-Za-z]:)?[^:\[\]<>|*?\"\s](?:[^:\[\]<>|*?\"]{0,300}[^:\[\]<>|*?\"\s])?:\d+)\] ?"
 )
 _CREATED = re.compile(r"Log file created at: (\d{4})/(\d\d)/(\d\d)")
 _DATE = re.compile(r"(?<!\d)(\d{4})[-/](\d\d)[-/](\d\d)(?!\d)")

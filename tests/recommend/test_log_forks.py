@@ -410,3 +410,11 @@ def test_a_log_of_2014(log, reader):
     record = reader.one(text)
     assert record.network == whole.network
     assert [m.top1 for m in record.measurements] == [m.top1 for m in whole.measurements]
+
+
+def test_printed_lrs_that_fall_to_zero_are_named_poly():
+    """As of lr_policy poly, resumed with twice the max_iter: k1 is 0, and no rounding error."""
+    lrs = {t: 0.01 * (1 - t / 400) for t in range(0, 400, 20)}
+    lrs.update((t, 0.01 * (1 - t / 800)) for t in range(400, 800, 20))
+    lrs = {t: float(f"{lr:.6g}") for t, lr in lrs.items()}
+    assert str(as_printed(lrs)).startswith("POLY(k0=0.01, p=1, l=400) ; 400: POLY(k0=0.005,")

@@ -104,6 +104,16 @@ def test_colours(log, reader, change):
     assert same(reader.one(each_line(log, change)), reader.one(log))
 
 
+# -- paths of Windows -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("folder", ["d:\\caffe\\src\\", "C:\\Program Files (x86)\\caffe\\", "..\\src\\"])
+def test_whole_paths_of_windows(log, reader, folder):
+    changed = re.sub(r"(?m)^(\S+ \S+ +\d+) (\w+\.\w+:\d+\])", lambda m: f"{m[1]} {folder}{m[2]}", log)
+    assert changed.count(folder) > 50
+    assert same(reader.one(changed), reader.one(log))
+
+
 # -- more than once ---------------------------------------------------------------------------------
 
 
@@ -264,6 +274,23 @@ def test_a_damaged_line_of_the_net_makes_it_partial(log, reader, monkeypatch, tm
     assert record.network.digest != whole.network.digest
     assert record.network.parameters is None
     assert [m.top1 for m in record.measurements] == [m.top1 for m in whole.measurements]
+
+
+def test_decimal_commas_are_damaged_and_not_cut(log, reader):
+    """All of them: they are no numbers of Caffe's."""
+    whole = reader.one(log)
+    record = reader.one(re.sub(r"(lr|loss|accuracy) = (\d+)\.(\d)", r"\1 = \2,\3", log))
+    assert reader.noted("damaged lines left out")
+    assert [m.train_loss for m in record.measurements] == [None] * len(record.measurements)
+    assert record.policy == whole.policy
+    assert all(m.top1 is None and m.test_loss is None for m in record.measurements)
+
+
+def test_an_iteration_with_a_comma_is_no_other_iteration(log, reader):
+    changed = re.sub(r"Iteration (1)(\d\d)\b(?=[ ,(].*(loss|lr) =)", r"Iteration \1,\2", log)
+    assert changed != log
+    reader.one(changed)
+    assert reader.noted("damaged")
 
 
 def test_a_number_of_an_lr_that_was_cut_is_not_taken(log, reader):
