@@ -134,7 +134,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             outcome = tuner.tune()
     finally:
         pool.close()
-    verdict = judge(plan, outcome.finalists, outcome.baseline)
+    verdict = judge(plan, outcome.finalists, outcome.baseline, outcome.why_untried)
     path = write_report(study, outcome, verdict, task.title)
     if args.json:
         print(path.with_name("result.json").read_text(encoding="utf-8"), end="")

@@ -29,22 +29,27 @@ class Experience:
     Attributes:
         policies: texts of policies to try, the most promising first, each with its evidence.
         good: the range of LRs, None where the task itself is not known well enough.
+        results: mean Top-1 in percent of those that ended as what is to be trained would: on this task, from
+            this start, at this length; by the texts of their policies.
     """
 
     policies: tuple[tuple[str, str], ...] = ()
     good: GoodRange | None = None
+    results: tuple[tuple[str, float], ...] = ()
 
     def candidates(self, max_iter: int) -> list[Candidate]:
         return [Candidate(parse(text).bind(max_iter), why) for text, why in self.policies]
 
     def as_json(self) -> dict[str, Any]:
         good = self.good and [self.good.low, self.good.high, self.good.best, self.good.limit]
-        return {"policies": [list(pair) for pair in self.policies], "range": good}
+        return {"policies": [list(pair) for pair in self.policies], "range": good,
+                "results": [list(pair) for pair in self.results]}  # fmt: skip
 
     @classmethod
     def from_json(cls, found: dict[str, Any]) -> Experience:
         good = GoodRange(*found["range"]) if found["range"] else None
-        return cls(tuple((text, why) for text, why in found["policies"]), good)
+        results = tuple((text, top1) for text, top1 in found.get("results", ()))
+        return cls(tuple((text, why) for text, why in found["policies"]), good, results)
 
 
 def look_up(
@@ -70,7 +75,16 @@ def look_up(
     policies = tuple((str(p.policy), f"from the LR database: {p.evidence[0]}") for p in usable)
     same = [proposal for proposal in usable if proposal.main.same_task]
     good = _range(same, max_iter) if found.experienced and _differ(same, max_iter) else None
-    return Experience(policies, good)
+    results = tuple((str(p.policy), top1) for p in same if (top1 := _recorded(p, max_iter)) is not None)
+    return Experience(policies, good, results)
+
+
+def _recorded(proposal: Proposal, max_iter: int) -> float | None:
+    """Mean Top-1 of whole trainings of this very policy and length; None where one diverged, or is none."""
+    found = proposal.main.summary
+    if proposal.changes or found.source != "measured" or found.max_iter != max_iter or found.diverged:
+        return None
+    return found.top1.mean if found.top1 else None
 
 
 def _usable(proposal: Proposal) -> bool:

@@ -77,6 +77,7 @@ def cost_rows(study: Study, outcome: Outcome) -> Rows:
     rows = [["stage", "iterations", "of all in full"]]
     for stage, iterations in outcome.spent.items():
         rows.append([stage, f"{iterations:,}", f"{iterations / outcome.full:.1%}"])
+    rows.append(["budget", f"{outcome.budget:,}", f"{outcome.budget / outcome.full:.1%}"])
     total = sum(outcome.spent.values())
     rows.append(["in all", f"{total:,}", f"{total / outcome.full:.1%}"])
     rows.append([f"{len(outcome.candidates)} candidates in full", f"{outcome.full:,}", "100 %"])
@@ -160,6 +161,9 @@ def result(study: Study, outcome: Outcome, verdict: Verdict) -> dict[str, Any]:
             "source": "range test" if outcome.ladder else "LR database",
         },
         "candidates": len(outcome.candidates),
+        "untried": [str(candidate.policy) for candidate in outcome.untried],
+        "why_untried": outcome.why_untried or None,
+        "budget": outcome.budget,
         "iterations": dict(outcome.spent),
         "folder": str(study.folder),
     }  # fmt: skip

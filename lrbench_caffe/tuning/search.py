@@ -43,6 +43,7 @@ WIDE = 0.6  # below the best level, from where on candidates are expected to be 
 # What a candidate costs until it shows what it is worth, as shares of a training.
 OPEN = 0.15  # with which it is opened
 TICKET = 0.35  # that it takes all in all
+FRESH = 3  # candidates that are opened at least, where policies are known
 PRIOR = 0.7  # trainings that what is expected of a level beforehand weighs as much as
 RIVAL = 2.0  # percent of Top-1 below the best, from where on a training is no rival
 
@@ -131,7 +132,7 @@ class Search:
         self._first = [index for index, policy in enumerate(self.policies) if str(policy) in wanted]
         self._interval = test_interval
         self._tests = max(1, max_iter // test_interval)
-        self._opening = max(1, round(OPEN * self._tests))
+        self._opening = opening(self._tests)
         self._budget = budget
         self._random = np.random.default_rng(seed)
         self._chance = chance
@@ -175,6 +176,13 @@ class Search:
         self._done[index] = len(curve.top1) if curve.alive else self._tests
 
     @property
+    def target_reached(self) -> bool:
+        """Whether one candidate is as good as was asked for."""
+        # A training of the range test may be there already; it is a candidate that has to be.
+        tops = (curve.best for curve in self._curves if curve is not None)
+        return not self._cheap and self._target is not None and max(tops, default=0.0) >= self._target
+
+    @property
     def best(self) -> int | None:
         """The candidate with the best result so far, None before there is one."""
         order = self.ranking()
@@ -211,11 +219,24 @@ class Search:
         self._scouting = False
         value = self._value()
         value[list(self._training)] = -np.inf
+        value = self._fresh_first(value)
         index = int(np.argmax(value))
         if not np.isfinite(value[index]):
             return None
         done = int(self._done[index])
         return self._step(index, self._opening if done < self._opening else done + 1)
+
+    def _fresh_first(self, value: np.ndarray) -> np.ndarray:
+        """Only new candidates have a value where policies were known and fewer than ``FRESH`` others were
+        opened: the best of what is known says nothing of what is not."""
+        others = np.ones(len(value), dtype=bool)
+        others[self._first] = False
+        opened = int((others & (self._done >= self._opening)).sum())
+        opened += sum(bool(others[index]) for index in self._training)
+        new = others & (self._done < self._opening) & np.isfinite(value)
+        if not self._first or opened >= FRESH or not new.any():
+            return value
+        return np.where(new, value, -np.inf)
 
     def _step(self, index: int, tests: int) -> Step:
         """Candidate ``index`` is trained up to its so many-th test from now on."""
@@ -225,11 +246,16 @@ class Search:
     @property
     def over(self) -> bool:
         """Whether it asks for nothing more."""
-        # A training of the range test may be there already; it is a candidate that has to be.
-        tops = (curve.best for curve in self._curves if curve is not None)
-        if not self._cheap and self._target is not None and max(tops, default=0.0) >= self._target:
+        if self.target_reached:
             return True
         if self._budget is None or self._unopened() is not None:
+            return False
+        return self.spent_up
+
+    @property
+    def spent_up(self) -> bool:
+        """Whether the budget is used up."""
+        if self._budget is None:
             return False
         return self._spent + sum(self._training.values()) >= self._budget
 
@@ -386,6 +412,11 @@ class Search:
             expected = (seen + PRIOR * expected) / (float(weights.sum()) + PRIOR)
             rivals = lot.rivals
         return float(np.exp(min(0.0, expected) / 0.4) / (rivals + 1) / (TICKET * self._tests))
+
+
+def opening(tests: int) -> int:
+    """Tests that a candidate is opened with, of so many in a training."""
+    return max(1, round(OPEN * tests))
 
 
 def level(policy: Policy, max_iter: int) -> float:

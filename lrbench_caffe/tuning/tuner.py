@@ -16,7 +16,7 @@ from lrbench_caffe.tuning import folder
 from lrbench_caffe.tuning.composing import compositions
 from lrbench_caffe.tuning.experience import Experience, look_up
 from lrbench_caffe.tuning.ladder import Ladder
-from lrbench_caffe.tuning.search import Search
+from lrbench_caffe.tuning.search import FRESH, Search, opening
 from lrbench_caffe.tuning.space import Candidate, GoodRange, candidates
 from lrbench_caffe.tuning.study import Plan, Study, Trained
 
@@ -40,6 +40,8 @@ class Outcome:
         baseline: the solver's own policy, trained with the same seeds; None where it has none.
         spent: iterations of each stage.
         composed: the compositions that were tried.
+        budget: iterations that the tuning was meant to cost.
+        untried: candidates that were never begun; why_untried: the reason in words, empty where all were.
     """
 
     good: GoodRange
@@ -51,6 +53,9 @@ class Outcome:
     spent: dict[str, int] = field(default_factory=dict)
     composed: list[Candidate] = field(default_factory=list)
     known: list[Candidate] = field(default_factory=list)
+    budget: int = 0
+    untried: list[Candidate] = field(default_factory=list)
+    why_untried: str = ""
 
 
 class Tuner:
@@ -67,6 +72,9 @@ class Tuner:
         self._wanted, self._solver, self._db = wanted, solver, db
         self._say = study.watch.say
         self._spent: dict[str, int] = {}
+        self._openings = 0  # iterations that the known policies, and a few others beside them, begin with
+        self._recorded: dict[str, float] = {}  # Top-1 of known policies, trained in full before
+        self._ended = ""  # why the search ended
 
     @property
     def _plan(self) -> Plan:
@@ -83,6 +91,11 @@ class Tuner:
         own = self._own_policy()
         ladder = None
         good = experience.good
+        known = experience.candidates(self._plan.max_iter)
+        tests = max(1, self._plan.max_iter // self._plan.test_interval)
+        openings = len(known) + FRESH if known else 0
+        self._openings = openings * opening(tests) * self._plan.test_interval
+        self._recorded = dict(experience.results)
         self._study.watch.expect(self._expected(self._plan.budget or self._usual_budget(), own))
         if good:
             self._say(f"range of good LRs, from the LR database: {good.low:g} to {good.high:g}")
@@ -91,7 +104,6 @@ class Tuner:
             good = self._study.find_range(ladder, range_length(self._plan))
             self._say(f"range of good LRs: {good.low:g} to {good.high:g}, best constant LR {good.best:g}")
         self._account("range test")
-        known = experience.candidates(self._plan.max_iter)
         pool = self._candidates(own, known, good)
         full = len(pool) * self._plan.max_iter
         budget = self._plan.budget or round(SHARE * full)
@@ -99,11 +111,19 @@ class Tuner:
             f"{len(pool)} candidates; all in full: {full:,} iterations; "
             f"budget: {budget:,} ({budget / full:.0%})"
         )
+        self._warn(budget, own)
         best, composed = self._find(pool, [c.policy for c in known], budget, own)
+        untried = [c for c in pool if str(c.policy) not in self._study.known]
+        why = ""
+        if untried:
+            why = f"{len(untried)} of {len(pool)} candidates were not tried: {self._ended}"
+            self._say(why)
         trained = self._finals(best, own)
         self._account("finalists")
         baseline = self._study.known.get(str(own)) if own else None
-        return Outcome(good, ladder, pool, full, trained, baseline, self._spent, composed, known)
+        return Outcome(
+            good, ladder, pool, full, trained, baseline, self._spent, composed, known, budget, untried, why
+        )
 
     # -- before ---------------------------------------------------------------------------------
 
@@ -155,11 +175,22 @@ class Tuner:
 
     def _room(self, budget: int, own: Policy | None) -> int:
         """Iterations for the search."""
-        return max(budget - self._reserve(own) - self._study.iterations, budget // 4, 1)
+        # Known policies are opened in any case; they must not be all that is.
+        least = max(budget // 4, self._openings, 1)
+        return max(budget - self._reserve(own) - self._study.iterations, least)
 
     def _expected(self, budget: int, own: Policy | None) -> int:
         """Iterations in all, for the time that is left."""
         return self._study.iterations + self._room(budget, own) + self._reserve(own)
+
+    def _warn(self, budget: int, own: Policy | None) -> None:
+        """Say it where the budget is too small for what is not cut short."""
+        expected = self._expected(budget, own)
+        if expected > budget:
+            self._say(
+                f"this takes up to {expected:,} iterations: the range test, known policies, finalists and "
+                f"your own policy are not cut short"
+            )
 
     def _usual_budget(self) -> int:
         """About what it will be, before the range is known: the number of candidates depends little on it."""
@@ -182,8 +213,9 @@ class Tuner:
         share = COMPOSING_SHARE if plan.compose else 0.0
         policies = [c.policy for c in pool]
         search = self._search(policies, round((1 - share) * room), None if share else own, known)
+        self._ended = self._how_it_ended(search, budget, known, own)
         self._account("search")
-        best = [search.policies[i] for i in search.ranking()]
+        best = self._with_recorded([search.policies[i] for i in search.ranking()])
         if not best:
             raise TrainingError(f"no candidate could be trained; see the logs in {self._study.folder}")
         composed = []
@@ -193,6 +225,30 @@ class Tuner:
             self._account("compositions")
             best = self._by_result([*best, *(more.policies[i] for i in more.ranking())])
         return best, composed
+
+    def _how_it_ended(self, search: Search, budget: int, known: Sequence[Policy], own: Policy | None) -> str:
+        """Why the search asked for nothing more, in words; before the finalists."""
+        if search.target_reached:
+            return f"the target of {self._plan.target_top1:g} % was reached"
+        if not search.spent_up:
+            return "their LRs are as high as that of one that diverged, or promise nothing"
+        all_known = {str(policy) for policy in known}
+        results = [
+            (str(one.policy) in all_known, result.iteration)
+            for one in self._study.known.values()
+            for result in one.results.values()
+        ]
+        range_test = self._spent.get("range test", 0)
+        of_known = sum(iterations for is_known, iterations in results if is_known)
+        others = sum(iterations for _, iterations in results) - of_known - range_test
+        users = {
+            "the range test": range_test,
+            f"{len(all_known)} known polic{'y' if len(all_known) == 1 else 'ies'}": of_known,
+            "other candidates": others,
+            "what the finalists and your own policy may take": self._reserve(own),
+        }
+        named = [f"{name} ({iterations:,})" for name, iterations in users.items() if iterations > 0]
+        return f"the budget of {budget:,} iterations was used up by {', '.join(named[:-1])} and {named[-1]}"
 
     def _finals(self, best: Sequence[Policy], own: Policy | None) -> list[Trained]:
         """The finalists, with all seeds; one that diverges with another seed gives way to the next.
@@ -230,14 +286,23 @@ class Tuner:
         self._study.search(search, own)
         return search
 
+    def _with_recorded(self, ranking: Sequence[Policy]) -> list[Policy]:
+        """Known policies at the places of what they ended with before, where that is more than now.
+
+        A Top-1 of 15 % of a training is no reason to drop one. For cost nothing like it is known.
+        """
+        if self._plan.goal != "accuracy":
+            return list(ranking)
+        return sorted(ranking, key=lambda p: -max(self._best_top1(p), self._recorded.get(str(p), 0.0)))
+
+    def _best_top1(self, policy: Policy) -> float:
+        """Of its training with the first seed so far, 0 without one."""
+        curve = self._study.known[str(policy)].curve(self._plan.seed)
+        return curve.best if curve else 0.0
+
     def _by_result(self, policies: Sequence[Policy]) -> list[Policy]:
         """By the best Top-1 so far, the first of equal ones first."""
-
-        def best(policy: Policy) -> float:
-            curve = self._study.known[str(policy)].curve(self._plan.seed)
-            return curve.best if curve else 0.0
-
-        return sorted(dict.fromkeys(policies), key=lambda policy: -best(policy))
+        return self._with_recorded(list(dict.fromkeys(policies)))
 
     def _account(self, stage: str) -> None:
         self._spent[stage] = self._study.iterations_asked_for - sum(self._spent.values())

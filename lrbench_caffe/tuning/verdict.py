@@ -63,7 +63,7 @@ class Verdict:
         }
 
 
-def judge(plan: Plan, finalists: Sequence[Trained], own: Trained | None) -> Verdict:
+def judge(plan: Plan, finalists: Sequence[Trained], own: Trained | None, note: str = "") -> Verdict:
     """Compare the best finalist with the solver's own policy.
 
     One is recommended only where none of its trainings diverged, and where it is better than the solver's
@@ -72,6 +72,7 @@ def judge(plan: Plan, finalists: Sequence[Trained], own: Trained | None) -> Verd
     Args:
         finalists: one at least.
         own: the solver's own policy, trained with the same seeds.
+        note: what else one should know, such as that not all candidates were tried.
     """
     # Where the solver's own policy is a finalist, too, the others are compared with it.
     others = [trained for trained in finalists if trained is not own] or list(finalists)
@@ -86,7 +87,7 @@ def judge(plan: Plan, finalists: Sequence[Trained], own: Trained | None) -> Verd
         p: float | None = None,
     ) -> Verdict:
         policy = first.policy if recommended else None
-        text += _no_gain(first)
+        text += _no_gain(first) + (f"; {note}" if note else "")
         return Verdict(policy, first.policy, mine, metric, difference, p, text)
 
     name = f"{first.policy:.6g}"

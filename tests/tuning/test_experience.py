@@ -50,6 +50,17 @@ def test_own_results_that_bracket_the_best_are_the_range(memory: Memory) -> None
     assert (found.good.low, found.good.high) == (0.002, 0.1)
 
 
+def test_results_of_whole_trainings_of_this_length_are_kept(memory: Memory) -> None:
+    memory.add(DIGITS, *GOOD)
+    found = look_up(("FIX",))
+    assert ("FIX(k0=0.01)", 95.0) in found.results
+    assert "FIX(k0=0.5)" not in dict(found.results)  # it diverged
+    assert Experience.from_json(found.as_json()) == found
+    old = found.as_json()
+    del old["results"]  # a study of a former version
+    assert Experience.from_json(old).results == ()
+
+
 def test_three_bad_trials_do_not_narrow_the_range_and_are_not_tried_first(memory: Memory) -> None:
     memory.add(DIGITS, *(fix(lr, top1) for lr, top1 in ((1e-5, 12.0), (2e-5, 15.0), (6e-5, 20.0))))
     found = look_up()
