@@ -18,7 +18,8 @@ import json
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
+from functools import cache
 from io import BufferedReader
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -35,6 +36,8 @@ from lrbench_caffe.records import SOURCES, STATUSES, RunRecord
 if TYPE_CHECKING:
     from lrbench_caffe.database.exchange import Result
     from lrbench_caffe.database.store import Database
+
+Opened = Callable[[], "Database"]
 
 PATIENCE = 10.0  # seconds; somebody is waiting at the terminal
 LIMIT = 20  # runs in a table
@@ -113,11 +116,21 @@ def _add_filters(p: argparse.ArgumentParser) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    from lrbench_caffe.database.terminal import open_at_terminal
+    from lrbench_caffe.database.terminal import check_folder, is_new, open_at_terminal
 
-    writes = args.work in (_import, _merge, _sync, _import_log)
-    with open_at_terminal(args.db, to_write=writes) as database:
-        return args.work(args, database) or 0
+    if args.work not in (_import, _merge, _sync, _import_log):
+        with open_at_terminal(args.db) as database:
+            return args.work(args, database) or 0
+    check_folder(args.db)
+    with ExitStack() as stack:
+
+        @cache
+        def opened() -> Database:
+            return stack.enter_context(open_at_terminal(args.db, to_write=True))
+
+        if not is_new(args.db):  # a new one is made when there is something to write
+            opened()
+        return args.work(args, opened)
 
 
 # -- looking ----------------------------------------------------------------------------------------
@@ -289,7 +302,7 @@ def _write(database: Database, file: IO[str]) -> int:
     return count
 
 
-def _import(args: argparse.Namespace, database: Database) -> int:
+def _import(args: argparse.Namespace, opened: Opened) -> int:
     from lrbench_caffe.database.exchange import Result, import_lines
     from lrbench_caffe.database.logtext import looks_like_a_log
 
@@ -309,7 +322,7 @@ def _import(args: argparse.Namespace, database: Database) -> int:
             size = Path(name).stat().st_size if name != "-" else None
             lines = _with_bar(file, f"importing {shown}", size)
             result = Result(_say)
-            import_lines(database, lines, shown, result)
+            import_lines(opened, lines, shown, result)
             code = _verdict(shown, result) or code
     return code
 
@@ -323,7 +336,7 @@ def _with_bar(lines: Iterable[bytes], description: str, size: int | None) -> Ite
             progress.advance(task, len(line))
 
 
-def _merge(args: argparse.Namespace, database: Database) -> int:
+def _merge(args: argparse.Namespace, opened: Opened) -> int:
     from lrbench_caffe.database import Database
     from lrbench_caffe.database.exchange import Result, store_records
 
@@ -331,7 +344,7 @@ def _merge(args: argparse.Namespace, database: Database) -> int:
         records = ((f"run {record.uid}", record) for record in other.export())
         counted = track(records, "merging runs", other.counts()["run"])
         result = Result(_say)
-        store_records(database, counted, result)
+        store_records(opened, counted, result)
         return _verdict(f"from {other.url}", result)
 
 
@@ -348,7 +361,7 @@ def _backup(args: argparse.Namespace, database: Database) -> None:
     print(f"{args.file}: all {count} runs; to restore: python -m lrbench_caffe.db import {args.file}")
 
 
-def _sync(args: argparse.Namespace, database: Database) -> int:
+def _sync(args: argparse.Namespace, opened: Opened) -> int:
     from lrbench_caffe.database.exchange import Result, store_records
     from lrbench_caffe.database.sync import NotForDatabase, StillRunning, read_run, run_directories
 
@@ -368,11 +381,11 @@ def _sync(args: argparse.Namespace, database: Database) -> int:
             except OSError as error:
                 result.refuse(f"{path}: cannot be read: {error.strerror}")
 
-    store_records(database, records(), result)
+    store_records(opened, records(), result)
     return _verdict("run directories", result)
 
 
-def _import_log(args: argparse.Namespace, database: Database) -> int:
+def _import_log(args: argparse.Namespace, opened: Opened) -> int:
     from lrbench_caffe.database.caffelog import records_from_logs
     from lrbench_caffe.database.completing import parts_of_one_training
     from lrbench_caffe.database.exchange import Result, store_records
@@ -382,9 +395,11 @@ def _import_log(args: argparse.Namespace, database: Database) -> int:
     read = records_from_logs(
         args.files, solver=args.solver, note=_note, refuse=lambda error: result.refuse(str(error))
     )
-    store_records(database, ((f"{files}: run {record.uid}", record) for files, record in read), result)
-    for remark in parts_of_one_training([record for _, record in read], database.runs(source="imported")):
-        _note(remark)
+    store_records(opened, ((f"{files}: run {record.uid}", record) for files, record in read), result)
+    if read:
+        stored = opened().runs(source="imported")
+        for remark in parts_of_one_training([record for _, record in read], stored):
+            _note(remark)
     return _verdict("logs", result)
 
 

@@ -13,13 +13,15 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Union
 
 from lrbench_caffe.database.checks import run_from_json
 from lrbench_caffe.database.errors import ConflictError, DatabaseError, RecordError
 from lrbench_caffe.database.store import Database
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.records import RunRecord
+
+Target = Union[Database, Callable[[], Database]]
 
 BATCH = 200  # records put in one transaction
 _PAGES = 2000  # of a SQLite file, copied before others may write again
@@ -85,7 +87,7 @@ def export_lines(database: Database) -> Iterator[str]:
     return map(to_line, database.export())
 
 
-def import_lines(database: Database, lines: Iterable[bytes], name: str, result: Result) -> None:
+def import_lines(database: Target, lines: Iterable[bytes], name: str, result: Result) -> None:
     """Store the runs of lines.
 
     Args:
@@ -115,8 +117,11 @@ def import_lines(database: Database, lines: Iterable[bytes], name: str, result: 
         raise newer
 
 
-def store_records(database: Database, records: Iterable[tuple[str, RunRecord]], result: Result) -> None:
-    """Store runs, each given with the place it comes from, for messages; ``result`` is added to."""
+def store_records(database: Target, records: Iterable[tuple[str, RunRecord]], result: Result) -> None:
+    """Store runs, each given with the place it comes from, for messages; ``result`` is added to.
+
+    A database given as a function is opened when there is something to store.
+    """
     batch: list[tuple[str, RunRecord]] = []
     for item in records:
         batch.append(item)
@@ -126,9 +131,11 @@ def store_records(database: Database, records: Iterable[tuple[str, RunRecord]], 
     _put(database, batch, result)
 
 
-def _put(database: Database, batch: list[tuple[str, RunRecord]], result: Result) -> None:
+def _put(database: Target, batch: list[tuple[str, RunRecord]], result: Result) -> None:
     if not batch:
         return
+    if not isinstance(database, Database):
+        database = database()
     try:
         fresh = database.put_many([record for _, record in batch])
     except RecordError as error:

@@ -79,7 +79,7 @@ class Database:
         memory = parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:")
         if memory:
             raise InputError("database URL sqlite://: a database in memory is gone at once; name a file")
-        if (must_exist or read_only) and not _exists(parsed):
+        if (must_exist or read_only) and not exists(parsed):
             where = driver.shown(parsed)
             raise InputError(f"there is no database {where}: no such file (trainings and imports make one)")
         database = cls(driver.open_engine(resolved, patience, read_only), patience)
@@ -378,7 +378,7 @@ class Database:
         return found
 
 
-def _exists(url: URL) -> bool:
+def exists(url: URL) -> bool:
     """Whether there is such a database at all; of a server, only it can tell."""
     return url.get_backend_name() != "sqlite" or Path(url.database or "").is_file()
 

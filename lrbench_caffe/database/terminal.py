@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 import threading
+from pathlib import Path
 
 from lrbench_caffe.database import waiting
 from lrbench_caffe.database.engine import parse_url, shown
 from lrbench_caffe.database.errors import DatabaseError
-from lrbench_caffe.database.store import Database
+from lrbench_caffe.database.store import Database, exists
 from lrbench_caffe.database.urls import resolve_url, scrub_text
+from lrbench_caffe.errors import InputError
 
 PATIENCE = 10.0  # seconds for which a server that is away is tried
 SILENCE = 2.0  # seconds after which it is said that we wait
@@ -26,11 +28,16 @@ def open_at_terminal(url: str | None, *, to_write: bool = False) -> Database:
     What waited for this database (``waiting``) is brought in.
 
     Raises:
-        InputError: there is no such file.
+        InputError: there is no such file, or no folder for a new one.
         DatabaseError: the database is away, or refuses.
     """
-    where = shown(parse_url(resolve_url(url)))
+    parsed = parse_url(resolve_url(url))
+    where = shown(parsed)
+    if to_write:
+        check_folder(url)
     words = f"waiting up to {PATIENCE:g} s for the database {where}"
+    if is_new(url):  # there is nobody to wait for
+        words = f"making the database {where}"
     notice = threading.Timer(SILENCE, _say, (words,))
     notice.daemon = True
     notice.start()
@@ -40,6 +47,22 @@ def open_at_terminal(url: str | None, *, to_write: bool = False) -> Database:
         notice.cancel()
     bring_in_what_waits(database)
     return database
+
+
+def is_new(url: str | None) -> bool:
+    """Whether the database is a file that is not there yet."""
+    return not exists(parse_url(resolve_url(url)))
+
+
+def check_folder(url: str | None) -> None:
+    """See to it that the folder of a SQLite file that somebody named is there: it is not made.
+
+    Raises:
+        InputError: there is none.
+    """
+    parsed = parse_url(resolve_url(url))
+    if url is not None and not exists(parsed) and not Path(parsed.database or "").parent.is_dir():
+        raise InputError(f"there can be no database {shown(parsed)}: no such folder")
 
 
 def bring_in_what_waits(database: Database) -> None:

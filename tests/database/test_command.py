@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from lrbench_caffe import cli, db, plot, rank
-from lrbench_caffe.database import Database
+from lrbench_caffe.database import Database, terminal
 from lrbench_caffe.database.tables import measurement_layout, measurement_rows, run_layout, run_rows
 from lrbench_caffe.layout import fitting
 from lrbench_caffe.records import Start
@@ -136,7 +136,7 @@ def test_other_commands_that_read_make_none_either(tmp_path, capfd, monkeypatch,
 
 def test_an_import_makes_its_database(command, tmp_path):
     (tmp_path / "in.jsonl").write_text(json.dumps(run("new").to_json()) + "\n")
-    assert command("--db", tmp_path / "new" / "lr.sqlite", "import", tmp_path / "in.jsonl")[0] == 0
+    assert command("--db", tmp_path / "new.sqlite", "import", tmp_path / "in.jsonl")[0] == 0
     assert "new" in stored(str(tmp_path / "new" / "lr.sqlite"))
 
 
@@ -566,3 +566,43 @@ def test_a_measurement_that_is_not_there_is_a_dash(command, file):
     _, out, _ = command("show", "dash")
     (line,) = [line for line in out.splitlines() if line.strip().startswith("100 ")]
     assert line.split()[3] == "-"
+
+
+# -- a database that is not there yet ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("sync",),
+        ("sync", "missing"),
+        ("merge", "missing.sqlite"),
+        ("import", "missing.jsonl"),
+        ("import", "empty.jsonl"),
+        ("import-log", "missing.log"),
+        ("import-log", "empty.jsonl"),
+    ],
+)
+def test_nothing_to_write_makes_no_database(command, tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    Path("empty.jsonl").write_text("")
+    code, _, err = command("--db", "typo.sqlite", *arguments)
+    assert code != 0 or arguments == ("import", "empty.jsonl")
+    assert len(err.splitlines()) == (code != 0) or arguments[0] == "import-log"
+    assert not list(tmp_path.glob("typo*"))
+
+
+@pytest.mark.parametrize("name", ["import", "import-log", "merge"])
+def test_the_folder_of_a_named_database_is_not_made(command, file, tmp_path, name):
+    folder = tmp_path / "nodir"
+    code, out, err = command("--db", folder / "x.sqlite", name, file)
+    assert (code, out) == (2, "")
+    assert err == f"error: there can be no database {folder / 'x.sqlite'}: no such folder\n"
+    assert not folder.exists()
+
+
+def test_a_new_database_waits_for_nobody(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(terminal, "SILENCE", 0.0)
+    path = tmp_path / "new.sqlite"
+    terminal.open_at_terminal(str(path), to_write=True).close()
+    assert capsys.readouterr().err == f"making the database {path}\n"
