@@ -137,7 +137,7 @@ def test_other_commands_that_read_make_none_either(tmp_path, capfd, monkeypatch,
 def test_an_import_makes_its_database(command, tmp_path):
     (tmp_path / "in.jsonl").write_text(json.dumps(run("new").to_json()) + "\n")
     assert command("--db", tmp_path / "new.sqlite", "import", tmp_path / "in.jsonl")[0] == 0
-    assert "new" in stored(str(tmp_path / "new" / "lr.sqlite"))
+    assert "new" in stored(str(tmp_path / "new.sqlite"))
 
 
 @pytest.mark.parametrize(
