@@ -15,6 +15,7 @@ from lrbench_caffe.prototxt.heads import find_heads
 from lrbench_caffe.prototxt.messages import Messages
 from lrbench_caffe.prototxt.nets import PhaseNet
 from lrbench_caffe.prototxt.patch import BASE_LR, GRADIENTS, check_settable, gradient_options, write_prototxts
+from lrbench_caffe.prototxt.refusal import open_solver
 from lrbench_caffe.prototxt.solver import Solver, load_solver
 from lrbench_caffe.prototxt.sources import Source, free_dead_readers
 from lrbench_caffe.records import Dataset, Framework, Network, SolverSettings, Task, digest
@@ -37,7 +38,7 @@ def open_task(path: Path, caffe_python: str | None = None, head: str | None = No
 
     Raises:
         InputError: the solver is wrong or takes no LR policy here, or there is no Caffe.
-        TrainingError: Caffe does not take it.
+        TrainingError: Caffe crashes or hangs.
     """
     python = find_caffe_python(caffe_python)
     info = caffe_info(python)
@@ -62,7 +63,8 @@ def describe_task(
         level, stages: of the training net, as the solver was loaded with.
 
     Raises:
-        TrainingError: Caffe does not take the solver.
+        InputError: Caffe does not take the solver.
+        TrainingError: it crashes or hangs.
     """
     with open_worker(solver, info, python, level=level, stages=stages) as (_, opened):
         return task_of(solver, info, opened, gpu)
@@ -87,7 +89,8 @@ def open_worker(
         layers: the library of fast layers, None for Caffe's own.
 
     Raises:
-        TrainingError: Caffe does not take the solver.
+        InputError: Caffe does not take the solver.
+        TrainingError: it crashes or hangs.
     """
     with tempfile.TemporaryDirectory(prefix="lrbench-") as name:
         folder = Path(name)
@@ -110,7 +113,7 @@ def open_worker(
         free_dead_readers(solver.phase_nets)
         with Worker(python, folder / "caffe.log") as worker:
             check_described(python, info, worker.info)
-            yield worker, worker.open(request)
+            yield worker, open_solver(worker, solver, request)
 
 
 def task_of(solver: Solver, info: CaffeInfo, opened: Opened, gpu: int | None) -> Task:

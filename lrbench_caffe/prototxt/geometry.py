@@ -69,14 +69,27 @@ def check_geometry(net: PhaseNet, sources: Sequence[tuple[Any, Source]]) -> None
         if above is not None and min(top) < 1:
             assert source.shape is not None
             (height, width), (_, rows, columns) = sizes[above], source.shape
+            crop = next(owner.transform_param.crop_size for owner, one in sources if one is source)
+            size = f"cropped to {rows} x {columns} (crop_size)" if crop else f"{rows} x {columns}"
             raise InputError(
-                f"{net.origin}: layer {layer.name!r} ({layer.type}) does not fit its input of "
-                f"{height} x {width}; the records in {source.path} are {rows} x {columns}: "
+                f"{net.origin}: layer {layer.name!r} ({layer.type}) {_kernel(layer)}does not fit "
+                f"its input of {height} x {width}; the records in {source.path} are {size}: "
                 "is this the data the net was made for?"
             )
         blobs = layer.top if layer.bottom else layer.top[:1]  # a data layer's second top has its labels
         sizes.update(dict.fromkeys(blobs, top))
         data.update(dict.fromkeys(blobs, source))
+
+
+def _kernel(layer: Any) -> str:
+    """The layer's kernel_size in words."""
+    if layer.type == "Convolution":
+        parameter = layer.convolution_param
+        height, width = _pair(parameter.kernel_size, parameter, "kernel", 0)
+    else:
+        parameter = layer.pooling_param
+        height, width = _pair([parameter.kernel_size], parameter, "kernel", 0)
+    return f"of kernel_size {height} x {width} "
 
 
 def _top_size(layer: Any, bottom: Size) -> Size | None:

@@ -91,11 +91,16 @@ def check_layers(net: PhaseNet, known_types: list[str]) -> None:
     """Check types and wiring: what Caffe would abort on.
 
     Raises:
-        InputError: an unknown layer type, a bottom that no layer produces, or a top produced twice.
+        InputError: no layer at all, a layer type that is missing or unknown, a bottom that no layer
+            produces, or a top produced twice.
     """
+    if not net.layers:
+        raise InputError(f"{net.origin}: the {net.title} has no layers")
     produced: set[str] = set()
     for layer in net.layers:
         where = f"{net.origin}: layer {layer.name!r}"
+        if not layer.type:
+            raise InputError(f"{where}: type is missing; allowed: a layer type such as 'InnerProduct'")
         if layer.type not in known_types:
             raise InputError(f"{where}: unknown layer type {layer.type!r}{lacks(layer.type, known_types)}")
         for blob in layer.bottom:

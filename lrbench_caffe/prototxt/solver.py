@@ -345,6 +345,11 @@ def _phase_net(path: Path, title: str, origin: Any, net: Any, phase: str, *state
         level = state.level if state.HasField("level") else level
         stages.update(state.stage)
     origin = _origin(path, origin)
+    for layer in net.layer:
+        if layer.include and layer.exclude:
+            raise InputError(
+                f"{origin}: layer {layer.name!r}: has include and exclude; allowed: rules of one kind"
+            )
     return PhaseNet(title, origin, phase, net.name, phase_layers(net, phase, level, frozenset(stages)))
 
 

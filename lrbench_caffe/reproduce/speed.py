@@ -54,7 +54,7 @@ def measure(path: Path, layers: str, gpu: int | None = None, caffe_python: str |
 
     Raises:
         InputError: the solver, its data or the flags are wrong, or there is no Caffe.
-        TrainingError: Caffe does not take the solver.
+        InputError: Caffe does not take the solver.
     """
     python = find_caffe_python(caffe_python)
     info = caffe_info(python)

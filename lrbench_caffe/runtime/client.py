@@ -46,6 +46,28 @@ def never() -> bool:
     return False
 
 
+class Refusal(TrainingError):
+    """Caffe does not take what the files say: a check, or a Python layer, failed while it opened them.
+
+    Attributes:
+        words: Caffe's own.
+        net: the net that it was making: 0 for the training net, 1 for the first test net and so on; None
+            for the solver itself.
+        layers: names of the layers of that net that it had begun to make, the last one last. Among them
+            are Caffe's own splits and layers within layers.
+    """
+
+    def __init__(self, words: str, net: int | None, layers: Sequence[str]) -> None:
+        super().__init__(f"Caffe does not take the solver: {words}")
+        self.words = words
+        self.net = net
+        self.layers = tuple(layers)
+
+
+class _Report(TrainingError):
+    """The worker's own word that it failed."""
+
+
 @dataclass(frozen=True)
 class HeadRequest:
     """A head to count in a test pass.
@@ -255,9 +277,20 @@ class Worker:
         return fields["parsed"], arrays["message"].tobytes()
 
     def open(self, request: OpenRequest) -> Opened:
-        """Open the solver: its nets are there, with random weights."""
+        """Open the solver: its nets are there, with random weights.
+
+        Raises:
+            Refusal: the solver, a net or a Python layer is wrong.
+            TrainingError: Caffe crashed, hung or got no memory or GPU.
+        """
         self._send("open", **vars(request))
-        fields, _ = self._expect("opened")
+        try:
+            fields, _ = self._expect("opened")
+        except TrainingError as error:
+            refusal = self._refusal(error)
+            if refusal is None:
+                raise
+            raise refusal from error
         return Opened(
             int(fields["parameters"]),
             [[_layer_parameters(*layer) for layer in net] for net in fields["nets"]],
@@ -443,7 +476,7 @@ class Worker:
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise _no_message(error) from error
         if failed:
-            raise TrainingError(fields["text"])
+            raise _Report(fields["text"])
         return fields, arrays
 
     def _read(self, size: int, tick: Tick) -> bytes:
@@ -463,6 +496,16 @@ class Worker:
                 )
             tick()
         return b"".join(parts)
+
+    def _refusal(self, error: TrainingError) -> Refusal | None:
+        """What stands behind an error while the solver was opened, where it is what the files say."""
+        net, layers = last_made(self.log, self._log_start)
+        if isinstance(error, _Report):
+            words, refused = str(error), bool(layers) and not str(error).startswith("MemoryError")
+        else:
+            words = last_words(self.log, self._log_start, failed_check=True)
+            refused = self._process.poll() == -signal.SIGABRT and words != ""
+        return Refusal(words, net, layers) if refused and not _MACHINE.search(words) else None
 
     def _death(self) -> TrainingError:
         """The error for a process that ended by itself."""
@@ -527,8 +570,42 @@ _NOISE = re.compile(
 )
 
 
-def last_words(log: Path, start: int = 0, limit: int = 65536) -> str:
-    """What Caffe said last before it died: its failed check, else its last line that is not routine."""
+# Failed checks that the machine is to blame for: its GPU, memory, disk and limits.
+_MACHINE = re.compile(
+    r"\bcuda[A-Z]\w*|\bCU(DNN|BLAS|RAND)_|Cannot use GPU|host allocation|(?i:out of memory)"
+    r"|Cannot allocate memory|No space left|Too many open files"
+)
+_MAKING = re.compile(
+    rb"\] (?:Creating (?P<train>training net)|Creating test net \(#(?P<test>\d+)\)"
+    rb"|Creating [Ll]ayer (?P<layer>.*)|(?P<done>Solver scaffolding done))"
+)
+
+
+def last_made(log: Path, start: int = 0) -> tuple[int | None, list[str]]:
+    """The net that Caffe was making at the end of its log, and the layers of it so far (see ``Refusal``)."""
+    net: int | None = None
+    layers: list[str] = []
+    try:
+        with log.open("rb") as file:
+            file.seek(start)
+            lines = file.read().split(b"\n")
+    except OSError:
+        return None, []
+    for match in filter(None, map(_MAKING.search, lines)):
+        if match["layer"] is not None:
+            layers.append(protocol.decode(match["layer"]))
+            continue
+        layers = []
+        net = None if match["done"] else int(match["test"] or -1) + 1  # the training net has no number
+    return net, layers
+
+
+def last_words(log: Path, start: int = 0, limit: int = 65536, *, failed_check: bool = False) -> str:
+    """What Caffe said last before it died: its failed check, else its last line that is not routine.
+
+    Args:
+        failed_check: only the failed check is wanted.
+    """
     try:
         with log.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
@@ -542,5 +619,7 @@ def last_words(log: Path, start: int = 0, limit: int = 65536) -> str:
             # A check's message may go on behind a line break.
             more = [line.strip() for line in lines[number + 1 : number + 3] if not _NOISE.match(line)]
             return " ".join([match.group(1).strip(), *more])
+    if failed_check:
+        return ""
     plain = [line.strip() for line in lines if not _NOISE.match(line)]
     return plain[-1] if plain else ""

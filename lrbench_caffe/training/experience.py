@@ -66,7 +66,7 @@ def open_wanted(
     Raises:
         InputError: the solver, or what it is to begin with, is wrong, or it takes no LR policy on this Caffe;
             or there is no Caffe.
-        TrainingError: Caffe does not take the solver.
+        InputError: Caffe does not take the solver.
     """
     python = find_caffe_python(caffe_python)
     info = caffe_info(python)

@@ -104,6 +104,9 @@ class RunDirectory:
         for folder in (self.prototxt, self.snapshots, self.path):
             with contextlib.suppress(OSError):  # something else is in there
                 folder.rmdir()
+        latest = self.path.parent / LATEST
+        if latest.is_symlink() and not latest.exists():
+            latest.unlink(missing_ok=True)
 
     @property
     def running(self) -> bool:

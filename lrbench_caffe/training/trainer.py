@@ -11,6 +11,7 @@ import numpy as np
 
 from lrbench_caffe.errors import InputError, LRBenchError, TrainingError
 from lrbench_caffe.prototxt.nets import has_plain_softmax_loss
+from lrbench_caffe.prototxt.refusal import open_solver
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.runtime.client import Opened, OpenRequest, Worker
 from lrbench_caffe.training.divergence import DivergenceWatch
@@ -89,12 +90,12 @@ class Trainer:
             resumed: this run's own snapshot that ``load`` restores, None for a new run.
 
         Raises:
-            InputError: the nets do not fit what they are to start from.
+            InputError: Caffe refuses the solver or its nets, or they do not fit what they are to start from.
             TrainingError: Caffe died or hung, or a file could not be written. What was measured is on
                 disk, and the run's record says why it failed.
         """
         try:
-            opened = self._worker.open(request)
+            opened = open_solver(self._worker, self._solver, request)
             self._iteration = self._first = load(self._worker, opened, self._audience.note)
             if opened.layers_problem:
                 self._audience.note(

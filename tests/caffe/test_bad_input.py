@@ -14,7 +14,7 @@ import pytest
 
 from lrbench_caffe.data.lmdb_writer import write_lmdb
 from tests.caffe import nets
-from tests.caffe.harness import Workspace, train_command
+from tests.caffe.harness import ROOT, Workspace, train_command
 
 Prepare = Callable[[Workspace], object]
 
@@ -398,4 +398,98 @@ def test_whether_there_is_a_solver_type_caffe_says(workspace: Workspace) -> None
     """A fork may have more of them, and no pycaffe lists them."""
     workspace.write("solver.prototxt", nets.solver(type='"Adamm"'))
     done = workspace.train("solver.prototxt", "--lr", "sin2", "--out", "out")
-    done.failed(1, "Unknown solver type: Adamm (known types: AdaDelta, AdaGrad, Adam,")
+    done.failed(2, "solver.prototxt: type is 'Adamm'; allowed by this Caffe: AdaDelta, AdaGrad, Adam,")
+    assert not (workspace.path / "out").exists()
+
+
+IP2 = '"ip2" type: "InnerProduct" bottom: "ip1" top: "ip2"'
+PYTHON = """
+layer { name: "mine" type: "Python" bottom: "data" top: "mine" python_param { module: "%s" layer: "Mine" } }
+"""
+
+
+def python_layer(body: str) -> Prepare:
+    def make(workspace: Workspace) -> None:
+        workspace.write("own_layer.py", f"import caffe\n\n\nclass Mine(caffe.Layer):\n    {body}\n")
+        workspace.write("net.prototxt", nets.net() + PYTHON % "own_layer")
+
+    return make
+
+
+# The words begin with the file, and the layer that caffe train aborts at.
+REFUSED = {
+    "num_output of 0": (
+        net_with("num_output: 16", "num_output: 0"),
+        "net.prototxt: layer 'ip1' (InnerProduct) of the training net: Caffe refuses it: ",
+        "num_output missing or 0?",
+    ),
+    "no num_output": (
+        net_with("num_output: 10", ""),
+        "net.prototxt: layer 'ip2' (InnerProduct) of the training net: Caffe refuses it: ",
+        "num_output missing or 0?",
+    ),
+    "an unknown filler": (
+        net_with('16 weight_filler { type: "xavier" }', '16 weight_filler { type: "he" }'),
+        "net.prototxt: layer 'ip1' (InnerProduct) of the training net: ",
+        "Unknown filler name: he",
+    ),
+    "two loss weights": (
+        net_with('"SoftmaxWithLoss"', '"SoftmaxWithLoss" loss_weight: [1, 1]'),
+        "net.prototxt: layer 'loss' (SoftmaxWithLoss) of the training net: ",
+        "loss_weight must be",
+    ),
+    "more classes than there are, in tests": (
+        net_with("top_k: 5", "top_k: 50"),
+        "net.prototxt: layer 'top5' (Accuracy) of the test net #0: ",
+        "top_k must be",
+    ),
+    "include and exclude": (
+        net_with(IP2, IP2 + " include { phase: TRAIN } exclude { phase: TEST }"),
+        "net.prototxt: layer 'ip2': has include and exclude",
+    ),
+    "no layers": (
+        lambda w: w.write("net.prototxt", 'name: "nothing"'),
+        "net.prototxt: the training net has no layers",
+    ),
+    "no type": (
+        net_with('"ip2" type: "InnerProduct"', '"ip2"'),
+        "net.prototxt: layer 'ip2': type is missing",
+    ),
+    "a Python module that is missing": (
+        lambda w: w.write("net.prototxt", nets.net() + PYTHON % "no_such_module"),
+        "net.prototxt: layer 'mine' (Python) of the training net: ",
+        "No module named 'no_such_module'",
+    ),
+    "a Python layer that fails": (
+        python_layer("def setup(self, bottom, top): raise ValueError('my own reason')"),
+        "net.prototxt: layer 'mine' (Python) of the training net: ",
+        "my own reason",
+    ),
+    "momentum with RMSProp": (
+        solver(type='"RMSProp"', momentum=0.9),
+        "solver.prototxt: ",
+        "omentum",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_caffe_refuses_while_it_opens_the_solver(workspace: Workspace, name: str) -> None:
+    prepare, *words = REFUSED[name]
+    prepare(workspace)
+    path = f"PYTHONPATH={ROOT}:{workspace.path}"
+    caffe_train = [workspace.program, "train", "--solver=solver.prototxt"]
+    assert workspace.command(["env", path, *caffe_train]).code != 0
+    done = workspace.command(["env", path, *train_command("solver.prototxt", "--out", "out")])
+    done.failed(2, *words)
+    assert "--resume" not in done.err
+    assert not (workspace.path / "out").exists()
+
+
+def test_a_crash_of_a_python_layer_is_no_bad_input(workspace: Workspace) -> None:
+    crash = "def setup(self, bottom, top): import os; os.kill(os.getpid(), 11)"
+    python_layer(crash)(workspace)
+    path = f"PYTHONPATH={ROOT}:{workspace.path}"
+    done = workspace.command(["env", path, *train_command("solver.prototxt", "--out", "out")])
+    done.failed(1, "Caffe was ended by SIGSEGV")
+    assert (workspace.path / "out" / "caffe.log").exists()

@@ -26,7 +26,7 @@ def sides(net_of, height: int, width: int, layer: str) -> tuple[int, int]:
         try:
             check_geometry(net, [(net.layers[0], source(height, width))])
         except InputError as error:
-            assert "layer 'probe' (Convolution) does not fit" in str(error)
+            assert "layer 'probe' (Convolution) of kernel_size " in str(error)
             return False
         return True
 
@@ -94,8 +94,19 @@ def test_lenet_needs_12_pixels(net_of):
     with pytest.raises(InputError) as caught:
         check_geometry(net, [(data, source(12, 28))])
     assert str(caught.value) == (
-        "net.prototxt: layer 'conv2' (Convolution) does not fit its input of 4 x 12; the records in "
-        "some_lmdb are 12 x 28: is this the data the net was made for?"
+        "net.prototxt: layer 'conv2' (Convolution) of kernel_size 5 x 5 does not fit its input of 4 x 12; "
+        "the records in some_lmdb are 12 x 28: is this the data the net was made for?"
+    )
+
+
+def test_records_that_are_cropped(net_of):
+    crop = LENET.replace('top: "y"', 'top: "y" transform_param { crop_size: 12 }')
+    net = net_of(crop.replace("kernel_size: 5", "kernel_h: 5 kernel_w: 3"))
+    with pytest.raises(InputError) as caught:  # the width: 12 -> 10 -> 5 -> 3
+        check_geometry(net, [(net.layers[0], source(12, 12))])
+    assert str(caught.value) == (
+        "net.prototxt: layer 'conv2' (Convolution) of kernel_size 5 x 3 does not fit its input of 4 x 5; "
+        "the records in some_lmdb are cropped to 12 x 12 (crop_size): is this the data the net was made for?"
     )
 
 

@@ -22,8 +22,10 @@ from lrbench_caffe.runtime.client import (
     HeadRequest,
     LayerParameters,
     OpenRequest,
+    Refusal,
     TestPass,
     Worker,
+    last_made,
     last_words,
 )
 from lrbench_caffe.runtime.info import caffe_info
@@ -440,6 +442,61 @@ def test_bytes_that_are_no_text(tmp_path):
     path = tmp_path / "caffe.log"
     path.write_bytes(b"\xff\xfe\n" + b"F1124 20:55:10.588922 205 a.cpp:1] Check failed: \xff\n")
     assert last_words(path) == "a.cpp:1] Check failed: \ufffd"
+
+
+OPENING = """I1124 20:55:10.577719 24205 solver.cpp:102] Creating training net from net file: net.prototxt
+I1124 20:55:10.577719 24205 net.cpp:53] Initializing net from parameters:
+I1124 20:55:10.577719 24205 layer_factory.hpp:77] Creating layer data
+I1124 20:55:10.577719 24205 net.cpp:86] Creating Layer data
+I1124 20:55:10.577719 24205 net.cpp:86] Creating Layer my ip
+"""
+TESTS = """I1124 20:55:10.577719 24205 solver.cpp:190] Creating test net (#1) specified by test_net file: t
+"""
+
+
+@pytest.mark.parametrize(
+    ("log", "expected"),
+    [
+        ("", (None, [])),
+        (OPENING, (0, ["data", "data", "my ip"])),
+        (OPENING + TESTS, (2, [])),
+        (OPENING + TESTS + "I1 net.cpp:86] Creating Layer acc\n", (2, ["acc"])),
+        (OPENING + "I1124 20:55:10.577719 24205 solver.cpp:57] Solver scaffolding done.\n", (None, [])),
+    ],
+)
+def test_what_was_made_last(tmp_path, log, expected):
+    path = tmp_path / "caffe.log"
+    path.write_text("of an earlier session: ] Creating Layer old\n" + log)
+    assert last_made(path, len("of an earlier session: ] Creating Layer old\n")) == expected
+
+
+@pytest.mark.parametrize(
+    ("check", "refused"),
+    [
+        ("filler.hpp:294] Check failed: false Unknown filler name: he", True),
+        ("net.cpp:143] Check failed: param_size <= 2 (3 vs. 2) Too many params for layer cuda1", True),
+        ("syncedmem.cpp:71] Check failed: error == cudaSuccess (2 vs. 0)  out of memory", False),
+        ("common.cpp:114] Check failed: status == CUBLAS_STATUS_SUCCESS (1 vs. 0)", False),
+        ("syncedmem.hpp:25] Check failed: *ptr host allocation of size 99999999999 failed", False),
+        ("db_lmdb.hpp:15] Check failed: mdb_status == 0 (12 vs. 0) Cannot allocate memory", False),
+    ],
+)
+def test_a_failed_check_is_a_refusal_unless_the_machine_is_to_blame(tmp_path, check, refused):
+    log = tmp_path / "caffe.log"
+    fields = {"protocol": protocol.PROTOCOL, "callbacks": True, "python": "3", "executable": "sh",
+              "caffe": "1.0", "path": "", "layers": [], "writable_base_lr": True, "layer_callbacks": True,
+              "cuda": False, "gpus": 0, "blas": [], "files": []}  # fmt: skip
+    (tmp_path / "hello").write_bytes(
+        protocol.MAGIC + protocol.pack("hello", [("descriptor", np.zeros(1, np.uint8))], **fields)
+    )
+    dies = (
+        f"cat {tmp_path}/hello; head -c 1 >/dev/null; "
+        f"echo 'F1124 20:55:10.588922 205 {check}' >&2; kill -ABRT $$"
+    )
+    with pytest.raises(TrainingError) as caught, Worker(shell(dies), log) as one:
+        one.open(OpenRequest("solver.prototxt", stop=1))
+    assert isinstance(caught.value, Refusal) == refused
+    assert check.strip() in str(caught.value)
 
 
 def test_no_log(tmp_path):
