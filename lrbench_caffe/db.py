@@ -57,7 +57,7 @@ def parser() -> cli.Parser:
 
     for name, work, text in (
         ("info", _info, "which database is used, and how much is in it"),
-        ("tasks", _tasks, "the tasks, each with its best policy"),
+        ("tasks", _tasks, "the tasks, each with its best policy (from scratch, if one is)"),
     ):
         command = add(name, work, text)
         command.add_argument("--json", action="store_true", help="as JSON")
@@ -184,7 +184,7 @@ def _function(name: str) -> str:
 
 def _runs(args: argparse.Namespace, database: Database) -> None:
     from lrbench_caffe.database.exchange import to_line
-    from lrbench_caffe.database.tables import run_layout, run_rows
+    from lrbench_caffe.database.tables import run_layout, run_rows, start_labels, start_notes
 
     if args.limit < 1:
         raise InputError(f"--limit: {args.limit}; allowed: 1 or more")
@@ -192,8 +192,10 @@ def _runs(args: argparse.Namespace, database: Database) -> None:
     if args.json:
         sys.stdout.writelines(map(to_line, records))
     else:
-        rows = run_rows(list(records))
-        layout.print_table(rows, run_layout(rows), columns=args.columns)
+        found = list(records)
+        rows = run_rows(found)
+        notes = start_notes(start_labels(record.start for record in found))
+        layout.print_table(rows, run_layout(rows), columns=args.columns, notes=notes)
 
 
 def _full_uid(database: Database, beginning: str) -> str:

@@ -24,6 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lrbench_caffe import cli, layout, plots, ranking, selection
+from lrbench_caffe.database.tables import start_labels, start_notes
 from lrbench_caffe.database.terminal import open_at_terminal
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.layout import Layout, print_table
@@ -84,13 +85,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         _write(args, data_rows(found.ranked, shown))
     else:
         scored = bool(found.order.weights)
-        starts = [str(group.start) for group in found.groups]
-        labels = _labels(found.groups) if args.format == "table" else starts
-        pairs = zip(found.groups, labels)
-        rows = [row for group, label in pairs for row in rank_rows(group, shown, scored, label)]
-        notes = [found.order.note] if found.order.note else []
-        if len(starts) > 1:
-            notes += [f"{label}: {start}" for label, start in zip(labels, starts) if label != start]
+        labels = start_labels(group.start for group in found.groups)
+        if args.format != "table":
+            labels = {start: str(start) for start in labels}
+        rows = [row for group in found.groups for row in rank_rows(group, shown, scored, labels[group.start])]
+        notes = [*([found.order.note] if found.order.note else []), *start_notes(labels)]
+        if args.columns not in (None, layout.ALL) and len(labels) > 1:
+            args.columns += ",start"  # else places of different rankings would look like one
         _write(args, *_headed(rows, shown, scored, found), found.title, notes)
     if plot and found.candidates:
         _plot(plot, found)
@@ -148,28 +149,35 @@ def _headed(
     heading = ["#", "policy", *(c.heading for c in shown), *["score"] * scored, "vs best", "vs next"]
     names = ["place", "policy", *(c.name for c in shown), *["score"] * scored, "vs_best", "vs_next"]
     by = [criterion.name for criterion in found.order.asked]
+    names += ["source", "start", "trainings", "max_iter"]
+    order = ["place", "policy", *_telling(rows, names), *["score"] * scored, *by]
     form = Layout(
-        names=[*names, "source", "start", "trainings", "max_iter"],
-        order=["place", "policy", *["score"] * scored, *by, "start", "vs_best", "trainings", "max_iter"],
+        names=names,
+        order=list(dict.fromkeys([*order, "start", "vs_best", "trainings", "max_iter"])),
         text=("policy",),
         words=("place", "source", "start"),
         common=("source", "start", "max_iter"),
     )
     rows = [[*heading, "source", "start", "trainings", "max_iter"], *rows]
-    if len(found.groups) > 1:
+    if any(group.start.kind != "scratch" for group in found.groups):
         return rows, form
-    column = form.names.index("start")  # one start is no news
+    column = form.names.index("start")  # from scratch is no news
     kept = [i for i in range(len(form.names)) if i != column]
     return [[row[i] for i in kept] for row in rows], replace(form, names=[form.names[i] for i in kept])
 
 
-def _labels(groups: Sequence[selection.Group]) -> list[str]:
-    """A short name for each start: "scratch", "weights 1", "weights 2", "snapshot"."""
-    kinds = [group.start.kind for group in groups]
-    return [
-        f"{kind} {kinds[: i + 1].count(kind)}" if kinds.count(kind) > 1 else kind
-        for i, kind in enumerate(kinds)
-    ]
+def _telling(rows: Rows, names: Sequence[str]) -> list[str]:
+    """The columns that tell rows of one policy apart: as few as will do."""
+    told = ["policy"]
+    for name in ("start", "max_iter", "source", "trainings"):
+        with_it = [*told, name]
+        if len(_distinct(rows, names, with_it)) > len(_distinct(rows, names, told)):
+            told = with_it
+    return told[1:]
+
+
+def _distinct(rows: Rows, names: Sequence[str], columns: Sequence[str]) -> set[tuple[str, ...]]:
+    return {tuple(row[names.index(column)] for column in columns) for row in rows}
 
 
 def _group(summary: PolicySummary, start: str) -> list[str]:

@@ -16,6 +16,7 @@ from lrbench_caffe.errors import InputError, did_you_mean
 from lrbench_caffe.records import PolicySummary, Spread
 
 SIGNIFICANT = 0.05  # a smaller p is a difference
+ROUNDING = 1e-9  # a deviation that is a smaller share of the mean is none
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ class Comparison:
     """Whether two policies differ in a criterion.
 
     Attributes:
-        p: of Welch's test; None where it cannot be made (a single run, or no deviation known).
+        p: of Welch's test; None where it cannot be made (a single run, or no deviation).
     """
 
     p: float | None
@@ -330,7 +331,8 @@ def welch(a: Spread, n_a: int, b: Spread, n_b: int) -> float | None:
         n_a, n_b: trainings behind each.
 
     Returns:
-        None where either has fewer than two trainings or no known deviation.
+        None where either has fewer than two trainings or no known deviation, or where neither deviates: then
+        nothing is known of the noise.
 
     >>> round(welch(Spread(99.33, 0.02), 5, Spread(99.28, 0.02), 5), 4)
     0.0077
@@ -338,8 +340,8 @@ def welch(a: Spread, n_a: int, b: Spread, n_b: int) -> float | None:
     if a.sd is None or b.sd is None or n_a < 2 or n_b < 2:
         return None
     v_a, v_b = a.sd**2 / (n_a - 1), b.sd**2 / (n_b - 1)
-    if v_a + v_b == 0:
-        return float(a.mean == b.mean)
+    if math.sqrt(v_a + v_b) <= ROUNDING * max(abs(a.mean), abs(b.mean)):
+        return None
     t = abs(a.mean - b.mean) / math.sqrt(v_a + v_b)
     return student_p(t, (v_a + v_b) ** 2 / (v_a**2 / (n_a - 1) + v_b**2 / (n_b - 1)))
 

@@ -25,6 +25,7 @@ from lrbench_caffe.evidence import Proposal, Wanted
 from lrbench_caffe.recommendation import Recommendation, against, recommend
 from lrbench_caffe.records import Task
 from lrbench_caffe.task import solver_settings
+from lrbench_caffe.training.beginning import check_before_end
 from lrbench_caffe.training.experience import open_wanted
 
 TOP = 3  # proposals
@@ -76,6 +77,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         Path(args.solver), caffe_python=args.caffe_python, head=args.head, snapshot=args.snapshot,
         weights=args.weights,
     )  # fmt: skip
+    max_iter = args.max_iter or solver.message.max_iter
+    if args.snapshot:
+        check_before_end(args.snapshot, wanted.start.iteration or 0, max_iter)
     top = args.top if args.top is not None else max(TOP, len(functions or ()))
     with open_at_terminal(args.db) as database:
         found = recommend(
@@ -83,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             wanted.task,
             start=wanted.start,
             solver=solver_settings(solver),
-            max_iter=args.max_iter or solver.message.max_iter,
+            max_iter=max_iter,
             epoch=solver.epoch,
             functions=functions,
             by=args.by,

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lrbench_caffe.layout import Layout
 from lrbench_caffe.metrics import best
-from lrbench_caffe.records import Dataset, PolicySummary, RunRecord, Task
+from lrbench_caffe.records import (
+    STARTS,
+    UNKNOWN_START,
+    Dataset,
+    PolicySummary,
+    RunRecord,
+    Start,
+    Task,
+)
 from lrbench_caffe.report import Rows, number
 
 if TYPE_CHECKING:
@@ -30,21 +38,43 @@ def form(dataset: Dataset) -> str:
 
 
 def best_of_task(database: Database, task: Task) -> PolicySummary | None:
-    """The task's best policy: by Top-1 or, where no run has one, by test loss."""
+    """The task's best policy from scratch; where there is none, from the first other start that has one.
+
+    By Top-1 or, where no run of the start has one, by test loss.
+    """
     assert task.id is not None
-    found = None
-    for order in ("top1", "test_loss"):
-        found = next(iter(database.summaries(task.id, order_by=order, limit=1)), None)
-        if found and getattr(found, order):
-            return found
-    return found
+    first = None
+    for start in sorted(database.starts(task.id), key=lambda start: (STARTS.index(start.kind), str(start))):
+        for order in ("top1", "test_loss"):
+            found = next(iter(database.summaries(task.id, start=start, order_by=order, limit=1)), None)
+            if found and getattr(found, order):
+                return found
+            first = first or found
+    return first
+
+
+def start_labels(starts: Iterable[Start]) -> dict[Start, str]:
+    """A short name for each start: "scratch", "weights 1", "weights 2", "snapshot"."""
+    known = list(dict.fromkeys(start if start.known else UNKNOWN_START for start in starts))
+    kinds = [start.kind for start in known]
+    return {
+        start: f"{kind} {kinds[: i + 1].count(kind)}" if kinds.count(kind) > 1 else kind
+        for i, (start, kind) in enumerate(zip(known, kinds))
+    }
+
+
+def start_notes(labels: Mapping[Start, str]) -> list[str]:
+    """What the short names stand for, in lines below the table."""
+    return [f"{label}: {start}" for start, label in labels.items() if label != str(start)]
 
 
 def task_rows(
     tasks: Sequence[Task], runs: Mapping[int, int], best_policies: Mapping[int, PolicySummary]
 ) -> Rows:
     """A row for each task, with its best policy; the first row is the heading."""
-    rows = [["task", "data set", "form", "network", "framework", "runs", "Top-1 (%)", "loss", "policy"]]
+    rows = [
+        ["task", "data set", "form", "network", "framework", "runs", "Top-1 (%)", "loss", "start", "policy"]
+    ]
     for task in tasks:
         assert task.id is not None
         top = best_policies.get(task.id)
@@ -58,6 +88,7 @@ def task_rows(
                 str(runs.get(task.id, 0)),
                 number(top.top1.mean if top and top.top1 else None, 2),
                 number(top.test_loss.mean if top and top.test_loss else None, 4),
+                top.start.kind if top else "-",
                 top.policy.text if top else "-",
             ]
         )
@@ -66,10 +97,11 @@ def task_rows(
 
 def task_layout(rows: Rows) -> Layout:
     """How the table of ``task_rows`` is made to fit."""
-    names = ("task", "data", "form", "network", "framework", "runs", "top1", "loss", "policy")
-    order = ("task", "data", "network", *_goals(rows, names), "policy", "runs", "form")
-    words = ("data", "form", "network", "framework")
-    return Layout(names, order, words=words, common=("framework",))
+    names = ("task", "data", "form", "network", "framework", "runs", "top1", "loss", "start", "policy")
+    told = ["start"] if any(row[names.index("start")] not in ("scratch", "-") for row in rows[1:]) else []
+    order = ("task", "data", "network", *_goals(rows, names), *told, "policy", "runs", "form")
+    words = ("data", "form", "network", "framework", "start")
+    return Layout(names, order, words=words, common=("framework", "start"))
 
 
 def run_rows(records: Sequence[RunRecord]) -> Rows:
@@ -91,6 +123,7 @@ def run_rows(records: Sequence[RunRecord]) -> Rows:
         "status",
     )
     rows = [list(columns)]
+    labels = start_labels(record.start for record in records)
     for record in records:
         top = best([m for m in record.measurements if m.net == 0])
         rows.append(
@@ -101,7 +134,7 @@ def run_rows(records: Sequence[RunRecord]) -> Rows:
                 record.network.name,
                 record.policy.text,
                 "-" if record.seed is None else str(record.seed),
-                record.start.kind,
+                labels[record.start if record.start.known else UNKNOWN_START],
                 str(record.max_iter),
                 number(top.top1 if top else None, 2),
                 number(top.test_loss if top else None, 4),
@@ -121,7 +154,7 @@ def run_layout(rows: Rows) -> Layout:
         "tests", "source", "status",
     )  # fmt: skip
     goals = _goals(rows, names)
-    order = ("uid", "policy", *goals, "status", "data", "at", "start", "seed", "max_iter", "network")
+    order = ("uid", "policy", *goals, "start", "status", "data", "at", "seed", "max_iter", "network")
     words = ("uid", "began", "data", "network", "start", "source", "status")
     return Layout(names, order, words=words, common=("data", "network", "start", "source", "max_iter"))
 

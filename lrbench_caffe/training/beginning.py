@@ -107,6 +107,12 @@ def given_start(
     return start, remarks, state
 
 
+def check_before_end(snapshot: str, iteration: int, max_iter: int) -> None:
+    """Raise an InputError for a solver state with which nothing is left to train."""
+    if iteration >= max_iter:
+        raise InputError(f"--snapshot: {snapshot} is at iteration {iteration}; max_iter is {max_iter}")
+
+
 # -- what is loaded -----------------------------------------------------------------------------------
 
 

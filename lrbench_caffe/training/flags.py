@@ -16,7 +16,7 @@ from lrbench_caffe.prototxt.solver import Solver, load_solver
 from lrbench_caffe.runtime.client import HANG_SECONDS, CaffeInfo
 from lrbench_caffe.runtime.locate import CaffePython
 from lrbench_caffe.runtime.reader import CaffeReader
-from lrbench_caffe.training.beginning import find_state
+from lrbench_caffe.training.beginning import check_before_end, find_state
 from lrbench_caffe.training.continuation import fingerprint, resumed_settings
 from lrbench_caffe.training.experience import (
     AUTO,
@@ -272,8 +272,7 @@ def _new_settings(
     test_interval = args.test_interval or solver.message.test_interval
     if args.snapshot:
         start = find_state(Path(args.snapshot), messages).stored.iteration
-        if start >= max_iter:
-            raise InputError(f"--snapshot: {args.snapshot} is at iteration {start}; max_iter is {max_iter}")
+        check_before_end(args.snapshot, start, max_iter)
     weights = check_weights(args.weights, solver, messages) if not args.snapshot else []
     chosen = _choose(args, solver, messages, info, python, gpu, weights, say)
     check_triggers(chosen.policy, solver)

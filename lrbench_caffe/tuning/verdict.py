@@ -154,7 +154,9 @@ def _by_means(
         sizes = f"has {number(abs(difference), digits)}{unit} {'more' if difference > 0 else 'less'} than"
     means = f"{spread(values, digits)} against {spread(own_values, digits)}{' %' * higher}"
     counts = f"{len(values)} and {len(own_values)} trainings"
-    if p is None:
+    if p is None and min(len(values), len(own_values)) > 1:
+        noise = "no deviation in either, so that noise cannot be tested"
+    elif p is None:
         noise = "too few for a test of noise; --seeds 3 makes one"
     else:
         noise = f"{'within' if p >= SIGNIFICANT else 'beyond'} noise, Welch's p = {p:.2g}"

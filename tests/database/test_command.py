@@ -177,7 +177,7 @@ def test_the_tables_fit_80_columns_and_lose_no_digit():
         run("d" * 32, seed=None, start=Start("unknown"), status="diverged"),
     ]
     shown, names = table_of(run_rows(nets), run_layout(run_rows(nets)), 80)
-    assert names == ["uid", "policy", "top1", "at", "status"]
+    assert names == ["uid", "policy", "start", "top1", "status"]  # the starts differ
     assert "95.00" in shown
     rows = measurement_rows(nets[0])
     assert table_of(rows, measurement_layout(rows), 80)[1][:5] == ["iteration", "lr", "top1", "top5", "ac"]
@@ -606,3 +606,29 @@ def test_a_new_database_waits_for_nobody(tmp_path, monkeypatch, capsys):
     path = tmp_path / "new.sqlite"
     terminal.open_at_terminal(str(path), to_write=True).close()
     assert capsys.readouterr().err == f"making the database {path}\n"
+
+
+def test_the_best_policy_of_a_task_is_from_scratch_where_one_is(command, file):
+    nets = [dataclasses.replace(records.NETWORK, name=name, digest=name) for name in ("Both", "Tuned")]
+    weights = Start("weights", "a" * 32, 4, 4)
+    with Database.open(file) as database:
+        for net, text, top1, start in (
+            (nets[0], "FIX(k0=0.1)", 95.2, Start()),
+            (nets[0], "FIX(k0=0.001)", 95.4, weights),
+            (nets[1], "FIX(k0=0.002)", 96.0, weights),
+        ):
+            policy = records.policy(text)
+            database.put(
+                run(net.name + text, network=net, policy=policy, start=start, measurements=[at(100, top1)])
+            )
+    lines = command("tasks")[1].splitlines()
+    (both,), (tuned,) = ([line for line in lines if name in line] for name in ("Both", "Tuned"))
+    assert "95.20" in both and "scratch" in both and "FIX(k0=0.1)" in both
+    assert "96.00" in tuned and "weights" in tuned and "FIX(k0=0.002)" in tuned
+
+
+def test_runs_of_different_weights_have_different_names_in_the_table():
+    starts = [Start("weights", c * 32, 4, 4, name="x.caffemodel") for c in "ab"]
+    rows = run_rows([run(c, start=start) for c, start in zip("abc", [*starts, starts[0]])])
+    assert [row[rows[0].index("start")] for row in rows[1:]] == ["weights 1", "weights 2", "weights 1"]
+    assert "start" in table_of(rows, run_layout(rows), 80)[1]

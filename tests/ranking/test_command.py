@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import io
 import json
@@ -9,11 +10,21 @@ from dataclasses import replace
 
 import pytest
 
-from lrbench_caffe import cli, rank
+from lrbench_caffe import cli, rank, selection
 from lrbench_caffe.database import Database
+from lrbench_caffe.layout import fitting
 from lrbench_caffe.lr import parse
 from lrbench_caffe.metrics import Measurement
-from lrbench_caffe.records import Dataset, Framework, Network, PolicyRecord, RunRecord, SolverSettings
+from lrbench_caffe.ranking import CRITERIA
+from lrbench_caffe.records import (
+    Dataset,
+    Framework,
+    Network,
+    PolicyRecord,
+    RunRecord,
+    SolverSettings,
+    Start,
+)
 
 PNG = b"\x89PNG"
 
@@ -248,3 +259,29 @@ def test_help_names_every_criterion():
     text = rank.parser().format_help()
     for name in rank.CRITERIA:
         assert name in text
+
+
+WEIGHTS = Start("weights", "a" * 32, 4, 4, name="x.caffemodel")
+
+
+def test_starts_stay_apart_whatever_columns_are_asked_for(odd, tmp_path):
+    with Database.open(str(tmp_path / "lr.sqlite")) as known:
+        known.put(replace(training("FIX(k0=0.02)", 30, 99.0), start=WEIGHTS))
+    heading, *rows = [
+        line.split() for line in odd("--columns", "policy,top1").splitlines()[1:] if line.strip()
+    ]
+    assert heading == ["policy", "Top-1", "(%)", "start"]
+    assert [row[-1] for row in rows if row[0] == "FIX(k0=0.02)"] == ["scratch", "weights"]
+    only = odd("--start", "weights", "--columns", "policy,top1")
+    assert "weights: weights x.caffemodel, 4 of 4 layers filled" in only
+
+
+def test_a_column_that_tells_rows_of_one_policy_apart_stays(odd, tmp_path):
+    args = argparse.Namespace(**vars(rank.parser().parse_args(["--task", "4"])))
+    with Database.open(str(tmp_path / "lr.sqlite")) as known:
+        known.put(replace(training("FIX(k0=0.02)", 30, 92.0), max_iter=400))
+        found = selection.select(args, known, selection.find_tasks(args, known.tasks()))
+    shown = [CRITERIA[name] for name in ("top1", "test_loss", "ld", "iterations", "num_params")]
+    table, form = rank._headed(rank.rank_rows(found.groups[0], shown, False, "scratch"), shown, False, found)
+    kept, _ = fitting(table, form, 60)
+    assert "max_iter" in [form.names[i] for i in kept]

@@ -30,7 +30,7 @@ from lrbench_caffe.records import SCRATCH, UNKNOWN_START, PolicyRecord, RunRecor
 from tests.recommend.tasks import DIGITS, HERE, LENET_DIGITS
 
 WEIGHTS = Start("weights", "a" * 32, 3, 4, name="mnist.caffemodel")
-SNAPSHOT = Start("snapshot", "c" * 32, iteration=1000, name="x.solverstate")
+SNAPSHOT = Start("snapshot", "c" * 32, iteration=500, name="x.solverstate")
 
 
 def training(lr: str, seed: int, top1: float | None, **other: Any) -> RunRecord:
@@ -120,7 +120,7 @@ def test_each_start_is_ranked_by_itself(commands):
         (3, "FIX(k0=0.01)", "scratch", 95, 3, 0),
         (4, "FIX(k0=3e-05)", "scratch", 20, 1, 0),
         (1, "FIX(k0=0.0002)", weights, 98, 2, 0),
-        (1, "FIX(k0=0.0002)", "snapshot x.solverstate, iteration 1000", 95.08, 1, 0),
+        (1, "FIX(k0=0.0002)", "snapshot x.solverstate, iteration 500", 95.08, 1, 0),
         (None, "FIX(k0=0.0002)", "unknown", 99, 1, 0),
         (None, "FIX(k0=0.0002)", "unknown lost.caffemodel", 72, 1, 0),
     ]
@@ -154,7 +154,7 @@ def test_the_column_is_there_only_where_starts_differ(commands):
     assert "start" not in commands.rank("--format", "markdown", "--start", "scratch")
     table = commands.rank()
     assert "weights: weights mnist.caffemodel, 3 of 4 layers filled\n" in table  # below it
-    assert "snapshot: snapshot x.solverstate, iteration 1000\n" in table
+    assert "snapshot: snapshot x.solverstate, iteration 500\n" in table
 
 
 def test_the_first_of_each_start(commands):

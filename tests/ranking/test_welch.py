@@ -57,9 +57,13 @@ def test_no_test_without_repeats_or_deviation():
     assert welch(Spread(1.0, 0.0), 1, Spread(2.0, 0.1), 5) is None
 
 
-def test_no_spread_at_all():
-    assert welch(Spread(4000.0, 0.0), 3, Spread(4000.0, 0.0), 3) == 1
-    assert welch(Spread(4000.0, 0.0), 3, Spread(8000.0, 0.0), 3) == 0
+@pytest.mark.parametrize("sd", [0.0, 1e-14])
+def test_trainings_that_all_came_to_the_same_say_nothing_about_noise(sd):
+    assert welch(Spread(94.0, sd), 2, Spread(95.8, sd), 2) is None
+    assert welch(Spread(94.0, sd), 3, Spread(94.0, 0.0), 3) is None
+    # with one known deviation there is a test: t = 1.8 / sqrt(0.1^2), 1 degree of freedom: 1 - 2/pi atan(18)
+    p = 1 - 2 / math.pi * math.atan(18)
+    assert welch(Spread(94.0, 0.0), 2, Spread(95.8, 0.1), 2) == pytest.approx(p, rel=1e-9)
 
 
 @given(st.floats(0, 1e4), st.floats(1, 1e5))

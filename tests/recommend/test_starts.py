@@ -6,8 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from lrbench_caffe.errors import InputError
+from lrbench_caffe.recommend import _known
 from lrbench_caffe.recommendation import Recommendation, recommend
 from lrbench_caffe.records import SCRATCH, UNKNOWN_START, Spread, Start
+from lrbench_caffe.training.beginning import check_before_end
 from tests.ranking.summaries import summary
 from tests.recommend.tasks import DIGITS, LENET_DIGITS, MNIST_HERE, Memory, paper_memory
 
@@ -143,3 +146,21 @@ def test_fine_tuning_by_a_loss_is_measured_by_the_weights_own():
     memory.add(regression, *results)
     found = recommend(memory, regression, start=WEIGHTS, solver=LENET_DIGITS, max_iter=2000, epoch=25.94)
     assert not found.proposals and "improved nothing" in found.set_aside[0]
+
+
+def test_the_terminal_says_that_results_are_of_another_start():
+    own = fix(0.001, 95.2, WEIGHTS)
+    assert _known(digits(own)) == (
+        "in the database: no result from this start; proposals are from another start"
+    )
+    assert "no result from this start; proposals are from the most similar one" in _known(
+        digits(own, memory=paper_memory())
+    )
+    assert "no result on this task" in _known(digits(memory=paper_memory()))
+
+
+def test_nothing_is_left_to_train_from_a_snapshot_at_the_end():
+    check_before_end("x.solverstate", 399, 400)
+    for iteration in (400, 500):
+        with pytest.raises(InputError, match=f"x.solverstate is at iteration {iteration}; max_iter is 400"):
+            check_before_end("x.solverstate", iteration, 400)
