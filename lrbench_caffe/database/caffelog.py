@@ -326,8 +326,9 @@ class _Reader:
 
     def _policy(self, run: list[Session], message: Any) -> Found:
         lrs = {t: lr for session in run for t, lr in session.lrs.items() if math.isfinite(lr)}
+        told = [(session.start, session.max_iter or message.max_iter) for session in run]
         try:
-            return find_policy(message, fields_of(run[-1].solver, message), lrs)
+            return find_policy(message, fields_of(run[-1].solver, message), lrs, told)
         except PolicyError as error:
             raise InputError(f"{self.path}:{run[-1].line}: {error}") from error
 

@@ -53,19 +53,22 @@ class _Candidate:
     exact: Rates | None = None
 
 
-def find_policy(message: Any, fields: Fields, lrs: Mapping[int, float]) -> Found:
+def find_policy(
+    message: Any, fields: Fields, lrs: Mapping[int, float], lengths: Sequence[tuple[int, int]] = ()
+) -> Found:
     """The policy of a training.
 
     Args:
         message: its SolverParameter.
         fields: the solver's fields as printed, also those that this Caffe does not know.
         lrs: the LR that was printed at each iteration; may be empty.
+        lengths: the iteration at which each session began, and its max_iter.
 
     Raises:
         PolicyError: the solver's lr_policy is not known, or cannot be, and no LRs were printed.
     """
     max_iter = message.max_iter
-    own = list(_candidates(message, fields, message.lr_policy))
+    own = [*_of_lengths(message, lengths), *_candidates(message, fields, message.lr_policy)]
     if not lrs:
         if not own:
             _native(message, message.lr_policy)  # says what is wrong
@@ -81,6 +84,25 @@ def find_policy(message: Any, fields: Fields, lrs: Mapping[int, float]) -> Found
                 policy, f"the solver says {_said(message)}, but the printed LRs are those of {policy}"
             )
     return _of_printed(message, lrs, own)
+
+
+def _of_lengths(message: Any, lengths: Sequence[tuple[int, int]]) -> Iterator[_Candidate]:
+    """Poly, whose LR max_iter decides, of a training that was resumed with another max_iter."""
+    if message.lr_policy != "poly" or len({length for _, length in lengths}) < 2:
+        return
+    segments: list[tuple[int, FunctionPolicy]] = []
+    for start, length in lengths:
+        segments = [segment for segment in segments if segment[0] < start]
+        try:
+            plain = _native(message, "poly")
+        except PolicyError:
+            return
+        plain = _relaxed("POLY", **{**plain.params, "l": length})
+        if start >= length:
+            return
+        segments.append((start, shifted(plain, start, length)))
+    if segments and segments[0][0] == 0:
+        yield _Candidate(_composed(segments))
 
 
 def _others(message: Any, fields: Fields, lrs: Mapping[int, float]) -> Iterator[_Candidate]:

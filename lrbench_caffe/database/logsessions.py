@@ -29,6 +29,7 @@ _RESUME = re.compile(r"(?:Resuming|Restoring previous solver status) from (\S+)"
 _RESTORED = re.compile(r"Solver: restoring history")
 _SNAPSHOT = re.compile(r"Snapshotting .*_iter_(\d+)\.\w+")
 _STATE = re.compile(r"_iter_(\d+)\.solverstate")
+_MAX_ITER = re.compile(r"(?m)^max_iter: (\d+)$")
 _PREFIX = re.compile(r'(?m)^snapshot_prefix: "(.*)"')
 _FINETUNE = re.compile(r"Finetuning from (\S+)")
 _COPIED = re.compile(r"(?:Ignoring|Copying) source layer ")
@@ -188,6 +189,12 @@ class Session:
             return 0
         found = _STATE.search(self.resumed)
         return int(found.group(1)) if found else min(self.iterations, default=0)
+
+    @property
+    def max_iter(self) -> int | None:
+        """As the solver is printed, None where it is not."""
+        found = _MAX_ITER.search(self.solver.text) if self.solver else None
+        return int(found[1]) if found else None
 
     @property
     def iterations(self) -> list[int]:

@@ -418,3 +418,16 @@ def test_printed_lrs_that_fall_to_zero_are_named_poly():
     lrs.update((t, 0.01 * (1 - t / 800)) for t in range(400, 800, 20))
     lrs = {t: float(f"{lr:.6g}") for t, lr in lrs.items()}
     assert str(as_printed(lrs)).startswith("POLY(k0=0.01, p=1, l=400) ; 400: POLY(k0=0.005,")
+
+
+@pytest.mark.parametrize("power", [1.0, 2.0])
+def test_poly_that_was_resumed_with_another_max_iter(messages, power):
+    solver = messages.new("SolverParameter")
+    solver.base_lr, solver.lr_policy, solver.power, solver.max_iter = 0.01, "poly", power, 800
+    lrs = {t: 0.01 * (1 - t / (400 if t < 300 else 800)) ** power for t in range(0, 800, 20)}
+    found = find_policy(solver, {}, lrs, [(0, 400), (300, 800)])
+    first = 0.01 * 0.625**power  # 1 - 300/800
+    assert str(found.policy) == (
+        f"POLY(k0=0.01, p={power:g}, l=400) ; 300: POLY(k0={first:g}, p={power:g}, l=500)"
+    )
+    assert found.remark is None
