@@ -21,7 +21,9 @@ from lrbench_caffe.runtime.locate import OPTION, VARIABLE
 
 _UNKNOWN_FIELD = re.compile(r'(\d+):\d+ : .*Message type "([\w.]+)" (?:has|contains) no field named "(\w+)"')
 _UNKNOWN_VALUE = re.compile(r'Enum type "[\w.]+" has no value named')
-_OTHER_ERROR = re.compile(r"(\d+):(\d+) : (.*)", re.DOTALL)
+# Python's parser puts the whole line before the cause, which begins with a capital letter.
+_OTHER_ERROR = re.compile(r"(\d+):(\d+) : (?:'(.*)': (?=[A-Z]))?(.*)", re.DOTALL)
+_EXCERPT = 40  # characters of a line that a message shows
 _BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "UTF-8", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 # The text in which Python's parser and the C++ one that Caffe has cannot differ. Beyond it they do: "4_0",
 # "+5", "0b1" and "0o17" are numbers to Python, "- 5" is one to C++, and so is "01" for a bool.
@@ -135,9 +137,21 @@ class Messages:
             hint = lacks(field, known)
             return f"{path}:{line}: unknown field {field!r} in {owner.rsplit('.', 1)[-1]}{hint}"
         match = _OTHER_ERROR.search(error)
-        if match and _UNKNOWN_VALUE.search(match[3]):
-            return f"{path}:{match[1]}: {match[3].rstrip('.')}{lacks('', [])}"
-        return f"{path}:{match.group(1)}: {match.group(3)}" if match else f"{path}: {error}"
+        if match is None:
+            return f"{path}: {error}"
+        line, column, text, cause = match.groups()
+        cause = cause.rstrip(".")
+        if _UNKNOWN_VALUE.search(cause):
+            return f"{path}:{line}: {cause}{lacks('', [])}"
+        if cause.startswith("String missing ending quote"):  # the rest of the line is behind it
+            cause = "String missing ending quote"
+        return f"{path}:{line}: {cause} (column {column}{_excerpt(text or '', int(column))})"
+
+
+def _excerpt(line: str, column: int) -> str:
+    """What a line has at a column, which counts from 1, with ``: `` before it; nothing for an empty line."""
+    part = line[max(0, column - 1 - _EXCERPT // 2) :][:_EXCERPT].strip()
+    return f": {part!r}" if part else ""
 
 
 def lacks(name: str, known: Iterable[str]) -> str:

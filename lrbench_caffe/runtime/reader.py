@@ -11,7 +11,7 @@ from lrbench_caffe.runtime.client import Worker
 from lrbench_caffe.runtime.info import HELLO_SECONDS
 from lrbench_caffe.runtime.locate import CaffePython
 
-_PARSE_ERROR = re.compile(r"Error parsing text-format \S+: (\d+):\d+: (.*)")
+_PARSE_ERROR = re.compile(r"Error parsing text-format \S+: (\d+):(\d+): (.*)")
 
 
 class CaffeReader:
@@ -49,4 +49,4 @@ def _explain(path: Path, log: str) -> str:
     match = _PARSE_ERROR.search(log)
     if match is None:
         return f"{path}: Caffe cannot parse it"
-    return f"{path}:{match[1]}: {match[2]} (in the words of Caffe's parser)"
+    return f"{path}:{match[1]}: {match[3].rstrip('.')} (column {match[2]}, in the words of Caffe's parser)"

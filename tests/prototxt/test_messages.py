@@ -59,17 +59,22 @@ def test_slips_of_the_finger_and_layers_of_forks(name, near):
             "net_param { layer { annotated_data_param { } } }",
             f":1: unknown field 'annotated_data_param' in LayerParameter: {FORK}",
         ),
-        ('\n\nmax_iter: "x"', """:3: 'max_iter: "x"': Couldn't parse integer: "x\""""),
+        ('\n\nmax_iter: "x"', """:3: Couldn't parse integer: "x" (column 11: 'max_iter: "x"')"""),
+        # 75 characters before the x: the line is shown from 20 characters before it.
+        (
+            "stepvalue: 10 " * 5 + f"max_iter: x {'display: 1 ' * 9}",
+            ":1: Couldn't parse integer: x (column 81: 'value: 10 max_iter: x display: 1 display')",
+        ),
+        ('net: "a', """:1: String missing ending quote (column 6: 'net: "a')"""),
         (
             "max_iter: 1\nmax_iter: 2",
-            ':2: Message type "caffe.SolverParameter" should not have multiple "max_iter" fields.',
+            ':2: Message type "caffe.SolverParameter" should not have multiple "max_iter" fields (column 11)',
         ),
         (
             "solver_mode: TPU",
-            ":1: 'solver_mode: TPU': Enum type \"caffe.SolverParameter.SolverMode\" has no value named TPU"
-            f": {FORK}",
+            f':1: Enum type "caffe.SolverParameter.SolverMode" has no value named TPU: {FORK}',
         ),
-        ("max_iter 3", ":1: 'max_iter 3': Expected \":\"."),
+        ("max_iter 3", ":1: Expected \":\" (column 10: 'max_iter 3')"),
     ],
 )
 def test_mistakes(messages, tmp_path, text, message):
