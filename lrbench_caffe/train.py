@@ -116,7 +116,7 @@ def _train(args: argparse.Namespace, console: Console, session: Session, resumed
     log = LogFollower(session.run.log) if args.log_to_stderr else nullcontext()
     with log, ProgressDisplay(console, start, session.settings.max_iter) as display:
         observers: list[Observer] = [display]
-        if not args.no_db and session.settings.max_iter > 0:  # else there is no training to record
+        if not args.no_db and session.settings.trains:  # else there is no training to record
             observers.append(Recorder(args.db, session.run, session.describe, display.note))
         outcome = session.train(
             observers,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from lrbench_caffe import cli
@@ -16,7 +17,7 @@ from lrbench_caffe.prototxt.solver import Solver, load_solver
 from lrbench_caffe.runtime.client import HANG_SECONDS, CaffeInfo
 from lrbench_caffe.runtime.locate import CaffePython
 from lrbench_caffe.runtime.reader import CaffeReader
-from lrbench_caffe.training.beginning import check_before_end, find_state
+from lrbench_caffe.training.beginning import find_state
 from lrbench_caffe.training.continuation import fingerprint, resumed_settings
 from lrbench_caffe.training.experience import (
     AUTO,
@@ -243,6 +244,11 @@ def prepare(
             f"{solver.path}: iter_size is {solver.iter_size}; this Caffe ({info.caffe}) tells only the loss "
             "of an iteration's last sub-batch: that one is recorded, not their mean"
         )
+    if settings.max_iter and not settings.trains:
+        remarks.append(
+            f"the snapshot {settings.snapshot} is at iteration {settings.start.iteration}, max_iter is "
+            f"{settings.max_iter}: Caffe trains nothing and only tests, so nothing is recorded"
+        )
     for remark in remarks:
         say(f"note: {remark}")
     return settings, solver, messages
@@ -270,10 +276,10 @@ def _new_settings(
     max_iter = args.max_iter or max(0, solver.message.max_iter)
     gpu = choose_gpu(args.gpu, solver, info)
     test_interval = args.test_interval or solver.message.test_interval
-    if args.snapshot:
-        start = find_state(Path(args.snapshot), messages).stored.iteration
-        check_before_end(args.snapshot, start, max_iter)
     weights = check_weights(args.weights, solver, messages) if not args.snapshot else []
+    start = unopened_start(args.snapshot, weights)
+    if args.snapshot:
+        start = replace(start, iteration=find_state(Path(args.snapshot), messages).stored.iteration)
     chosen = _choose(args, solver, messages, info, python, gpu, weights, say)
     check_triggers(chosen.policy, solver)
     layers = choose_layers(args.layers or "auto", gpu, info)
@@ -288,14 +294,14 @@ def _new_settings(
         gpu=gpu,
         level=args.level or 0,
         stages=args.stage or [],
-        snapshot=args.snapshot,
+        snapshot=args.snapshot or None,
         weights=weights,
         lr_by=choose_way(args.set_lr_by, chosen.origin == NATIVE, solver, info),
         fingerprint=fingerprint(solver),
         head=solver.head,
         layers=layers,
         threads=choose_threads(1 if args.threads is None else args.threads, layers),
-        start=unopened_start(args.snapshot, weights),
+        start=start,
     )
 
 

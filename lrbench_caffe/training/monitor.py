@@ -72,20 +72,23 @@ class ScheduleMonitor:
         self._watch = self._new_watch()
 
     def lr(self, iteration: int) -> float:
-        """The learning rate of the update at ``iteration``."""
-        return float(self.policy(iteration))
+        """The learning rate of the update at ``iteration``; past the end, where there is none, the end's."""
+        return float(self.policy(min(iteration, self.max_iter)))
 
     def test_due(self, iteration: int) -> bool:
         """As in Caffe, every test_interval iterations; and at the end, so that the result is known."""
         if not self.test_interval:
             return False
-        if iteration == self.max_iter:
-            return True
+        return iteration >= self.max_iter or self._test_interval_ends(iteration)
+
+    def _test_interval_ends(self, iteration: int) -> bool:
         return iteration % self.test_interval == 0 and (iteration > 0 or self.test_initialization)
 
     def tests_before(self, iteration: int) -> list[int]:
-        """The iterations of the tests that are due before that of ``iteration``."""
-        return [earlier for earlier in range(iteration) if self.test_due(earlier)]
+        """The iterations of the tests before that of ``iteration``, in a training that went on that far."""
+        if not self.test_interval:
+            return []
+        return [earlier for earlier in range(iteration) if self._test_interval_ends(earlier)]
 
     def snapshot_due(self, iteration: int) -> bool:
         return bool(self.snapshot_interval) and iteration > 0 and iteration % self.snapshot_interval == 0

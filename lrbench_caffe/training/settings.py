@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from lrbench_caffe.runtime.client import CaffeInfo
 from lrbench_caffe.training.caffefiles import read_model
 
 NATIVE = "the solver's lr_policy"  # where a policy comes from that was not given
+_WITH_GAMMA = ("step", "exp", "inv", "multistep", "sigmoid")
 
 
 @dataclass
@@ -62,6 +64,11 @@ class RunSettings:
     threads: int = 1
     start: Start = SCRATCH
     head: str | None = None
+
+    @property
+    def trains(self) -> bool:
+        """False where the run begins at its end: Caffe then tests and makes no update."""
+        return self.max_iter > (self.start.iteration or 0)
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -147,6 +154,8 @@ def complete_policy(text: str, flags: Mapping[str, Any], solver: Solver, max_ite
     try:
         return complete_text(text, flags, base_lr=base_lr, max_iter=max_iter, epoch=solver.epoch)
     except PolicyError as error:
+        if not math.isfinite(base_lr):
+            raise InputError(f"{solver.path}: base_lr is {base_lr:g}; allowed: a finite number") from error
         if base_lr > 0 or "base_lr" not in str(error):
             raise
         raise InputError(f"{solver.path}: {error}") from error
@@ -197,6 +206,17 @@ def _check_native(solver: Solver) -> None:
             f'--lr "PLATEAU(k0={shortest(message.base_lr):g}, gamma={shortest(message.gamma):g}, n=N, '
             'metric=test_loss)", whose n counts tests without improvement'
         )
+    # What Caffe's GetLearningRate checks, as it does: multistep's gamma without a stepvalue, too.
+    policy = message.lr_policy
+    for name, policies, ok, allowed in (
+        ("base_lr", (policy,), math.isfinite(message.base_lr), "a finite number"),
+        ("gamma", _WITH_GAMMA, 0 <= message.gamma < math.inf, "0 or more"),
+        ("stepsize", ("step", "sigmoid"), message.stepsize > 0, "1 or more"),
+    ):
+        if policy in policies and not ok:
+            value = shortest(getattr(message, name)) if name != "stepsize" else message.stepsize
+            is_what = f"is {value:g}" if message.HasField(name) else "is missing"
+            raise InputError(f'{solver.path}: lr_policy: "{policy}": {name} {is_what}; allowed: {allowed}')
     fields = fork_lr_fields(message)
     if fields:
         raise InputError(

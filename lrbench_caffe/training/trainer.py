@@ -120,7 +120,9 @@ class Trainer:
             self._record("failed", reason)
             if isinstance(error, InputError):
                 raise
-            raise TrainingError(f"{reason} (Caffe's log: {self._run.log}{self._way_on()})") from error
+            raise TrainingError(
+                f"{reason} (Caffe's log: {self._run.log}{self._way_on(failed=True)})"
+            ) from error
         except KeyboardInterrupt:
             self._record("stopped", "interrupted twice, without a snapshot")
             self._audience.note(f"ended without a snapshot of iteration {self._iteration}{self._way_on()}")
@@ -131,9 +133,10 @@ class Trainer:
         self._record(outcome.status, outcome.reason)
         return outcome
 
-    def _way_on(self) -> str:
+    def _way_on(self, failed: bool = False) -> str:
         """What --resume would do; nothing where it would fail in the same way."""
-        if self._iteration <= self._first:
+        # The loss of an iteration is there before its update, in which Caffe checks the LR.
+        if self._iteration <= self._first + failed:
             return ""
         resume = f"--resume --out {self._run.path}"
         saved = self._snapshots.all()
@@ -151,7 +154,8 @@ class Trainer:
     def _prepare(self, resumed: Snapshot | None) -> None:
         # A foreign snapshot does not say when it was tested: when it would be here.
         tests = self._recall(resumed) if resumed else self._monitor.tests_before(self._iteration)
-        if self._iteration:
+        # One that is only tested is tested with the first records of the data, as by Caffe.
+        if self._iteration and (resumed or self._iteration < self._monitor.max_iter):
             self._worker.replay(replay_plan(self._solver, self._iteration, tests), self._audience.replaying)
         self._audience.begin(self._iteration)
         self._worker.write_log(f"Solving {self._solver.train.name}")

@@ -43,6 +43,26 @@ def test_snapshot_starts_a_new_run_that_ends_as_the_old_one(trained: tuple[Works
     assert again.measurements()[-1]["top1"] == run.measurements()[-1]["top1"]
 
 
+@pytest.mark.parametrize("max_iter", [100, 50])
+def test_a_snapshot_at_or_past_the_end_is_only_tested(trained: tuple[Workspace, Run], max_iter: int) -> None:
+    """As by Caffe, from which the expected lines come; its own layers, so that they are equal."""
+    workspace, _ = trained
+    workspace.write("done.prototxt", nets.solver(max_iter=max_iter, snapshot=50, snapshot_prefix='"done"'))
+    state = ("--snapshot", "kept/tiny_iter_100.solverstate")
+    caffe = workspace.caffe("train", "--solver=done.prototxt", *state).succeeded()
+    out = f"done{max_iter}"
+    done = workspace.train(
+        "done.prototxt", *state, "--out", out, "--db", f"{out}.sqlite", "--layers", "stock"
+    ).succeeded()
+    assert f"is at iteration 100, max_iter is {max_iter}" in done.out and "nothing is recorded" in done.out
+    assert not (workspace.path / f"{out}.sqlite").exists()
+    run = workspace.run(out)
+    assert [row["iteration"] for row in run.measurements()] == [100]
+    printed = re.compile(r"\] (Iteration 100, Testing.*|  +Test net output.*|Optimization Done\.)")
+    theirs = printed.findall(caffe.err)[:-1]  # it says twice that it is done
+    assert len(theirs) >= 3 and printed.findall(run.log.read_text()) == theirs
+
+
 def test_caffe_train_goes_on_from_our_snapshot_as_from_its_own(trained: tuple[Workspace, Run]) -> None:
     workspace, _ = trained
     solver = nets.solver(snapshot=50, snapshot_prefix='"theirs"')

@@ -40,6 +40,14 @@ def test_by_hand():
     assert stretches(plan, 5) == [(5, 6), (6, 8), (8, 9), (9, 10)]
 
 
+def test_a_start_past_the_end():
+    """A snapshot of iteration 13 was tested at the intervals' ends, and is tested once more."""
+    plan = monitor("POLY(k0=0.1, k1=0, p=0.5)", max_iter=10, test=4)
+    assert plan.tests_before(13) == [0, 4, 8, 12]
+    assert plan.test_due(13)
+    assert plan.lr(13) == plan.lr(10)
+
+
 def test_without_a_test_before_the_first_update():
     plan = monitor(test_initialization=False)
     assert due(plan.test_due, 10) == [4, 8, 10]

@@ -50,6 +50,38 @@ def test_the_solvers_own_policy(solver):
     assert chosen.policy(5000) == pytest.approx(0.001)
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            'lr_policy: "sigmoid" gamma: -0.5 stepsize: 3',
+            "gamma is -0.5; allowed: 0 or more",
+        ),
+        ('lr_policy: "multistep" gamma: -1', "gamma is -1; allowed: 0 or more"),
+        ('lr_policy: "inv" gamma: nan', "gamma is nan; allowed: 0 or more"),
+        ('lr_policy: "sigmoid" gamma: 0.1', "stepsize is missing; allowed: 1 or more"),
+        ('lr_policy: "step" gamma: 0.1 stepsize: -2', "stepsize is -2; allowed: 1 or more"),
+        ('lr_policy: "fixed" base_lr: inf', "base_lr is inf; allowed: a finite number"),
+        ('lr_policy: "poly" base_lr: nan', "base_lr is nan; allowed: a finite number"),
+    ],
+)
+def test_values_of_the_solvers_policy_that_caffe_checks(solver, text, words):
+    with pytest.raises(InputError) as error:
+        choose_policy(None, NONE, solver(text), 100)
+    assert str(error.value) == f"s.prototxt: {' '.join(text.split()[:2])}: {words}"
+
+
+@pytest.mark.parametrize("text", ['lr_policy: "fixed" gamma: -1', 'lr_policy: "poly" gamma: -1 power: 1'])
+def test_values_of_the_solvers_policy_that_caffe_does_not_read(solver, text):
+    choose_policy(None, NONE, solver("base_lr: 0.1 " + text), 100)
+
+
+@pytest.mark.parametrize("base_lr", ["inf", "-inf", "nan"])
+def test_a_base_lr_that_is_no_k0(solver, base_lr):
+    with pytest.raises(InputError, match=f"s.prototxt: base_lr is {base_lr}; allowed: a finite number"):
+        choose_policy("fix", NONE, solver(f"base_lr: {base_lr}"), 100)
+
+
 @pytest.mark.parametrize("max_iter", [100, 1000])
 def test_what_is_chosen_is_what_the_record_trains_with(solver, max_iter):
     # With --max-iter the training may be longer than the solver's own 100 iterations.
