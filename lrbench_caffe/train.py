@@ -30,7 +30,7 @@ from lrbench_caffe.report import metrics_rows, terminal_table
 from lrbench_caffe.runtime.info import caffe_info
 from lrbench_caffe.runtime.locate import find_caffe_python
 from lrbench_caffe.streams import Unbreakable, WithoutBlankLines
-from lrbench_caffe.training.flags import RUNS, add_flags, prepare, run_to_resume, without_glog_flags
+from lrbench_caffe.training.flags import RUNS, add_flags, prepare, run_to_resume, without_ignored_flags
 from lrbench_caffe.training.logfollower import LogFollower
 from lrbench_caffe.training.monitor import ScheduleMonitor
 from lrbench_caffe.training.observer import Observer
@@ -52,7 +52,7 @@ def parser() -> cli.Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    arguments, dropped = without_glog_flags(sys.argv[1:] if argv is None else argv)
+    arguments, dropped = without_ignored_flags(sys.argv[1:] if argv is None else argv)
     args = parser().parse_args(arguments)
     # Caffe's parse_log.py, which reads both streams when they go into one file, fails on a blank line.
     output = WithoutBlankLines(sys.stdout) if args.log_to_stderr else Unbreakable(sys.stdout)

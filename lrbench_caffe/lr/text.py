@@ -218,4 +218,6 @@ class _Reader:
     def fail(self, wanted: str) -> None:
         found = self.next.text if self.next.kind == "end" else repr(self.next.text)
         place = f"at character {self.next.position + 1}"
-        raise PolicyError(f"{self.what} {self.text!r}: expected {wanted} {place}, found {found}")
+        number = re.match(r"\s*[-+.]?\d[^(:;]*$", self.text)  # such as 0,01 or 0.01f
+        hint = "; a plain number such as 0.01 is allowed" if number else ""
+        raise PolicyError(f"{self.what} {self.text!r}: expected {wanted} {place}, found {found}{hint}")

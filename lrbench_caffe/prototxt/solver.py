@@ -195,9 +195,9 @@ def load_solver(
     _check_fields(path, message)
     notes = _odd_fields(path, message)
     if message.max_iter < 1 and max_iter is None:
+        is_what = f"is {message.max_iter}" if message.HasField("max_iter") else "is missing"
         notes.append(
-            f"{path}: max_iter is {message.max_iter}: Caffe trains nothing, so nothing is recorded "
-            "(--max-iter N trains)"
+            f"{path}: max_iter {is_what}: Caffe trains nothing, so nothing is recorded (--max-iter N trains)"
         )
     nets = _read_nets(path, message, messages, notes)
     train = _train_net(path, message, nets, level, stages)

@@ -163,9 +163,12 @@ def _transform(
         return None
     channels, height, width = shape
     if len(transform.mean_value) not in (0, 1, channels):
+        records, allowed = (
+            ("1 channel", "1") if channels == 1 else (f"{channels} channels", f"1 or {channels}")
+        )
         raise InputError(
             f"{_where(net, layer, 'transform_param.mean_value')}: {len(transform.mean_value)} values "
-            f"for records of {channels} channels; allowed: 1 or {channels}"
+            f"for records of {records}; allowed: {allowed}"
         )
     crop = transform.crop_size
     if crop > min(height, width):

@@ -46,7 +46,48 @@ from lrbench_caffe.training.ways import choose_way
 RUNS = Path("runs")
 LARGEST = 2**31 - 1  # of an int32, what Caffe counts with
 
-_GLOG = re.compile(r"--?(log_dir|minloglevel|stderrthreshold|v)(=.*)?")
+# What `caffe --help` lists beside the flags of training: those of its other commands, of its log (glog) and
+# of gflags. All are accepted, as by `caffe train`, and change nothing here.
+_IGNORED = frozenset(
+    [
+        "iterations",
+        "model",
+        "phase",
+        "alsologtoemail",
+        "log_backtrace_at",
+        "log_dir",
+        "log_link",
+        "logbuflevel",
+        "logbufsecs",
+        "logemaillevel",
+        "logfile_mode",
+        "logmailer",
+        "max_log_size",
+        "minloglevel",
+        "stderrthreshold",
+        "v",
+        "vmodule",
+        "tab_completion_columns",
+        "tab_completion_word",
+        "tryfromenv",
+        "undefok",
+    ]
+)
+_IGNORED_SWITCHES = frozenset(
+    [
+        "colorlogtostderr",
+        "drop_log_memory",
+        "log_prefix",
+        "stop_logging_if_full_disk",
+        "symbolize_stacktrace",
+        "log_utc_time",
+        "log_year_in_prefix",
+        "timestamp_in_logfile_name",
+        "logcleaner",
+    ]
+)
+_UNREAD = ("flagfile", "fromenv")  # they bring in other flags, from where nothing is read here
+_FLAG = re.compile(r"--?([A-Za-z][\w-]*)(=.*)?", re.DOTALL)
 _GLOG_TO_STDERR = re.compile(r"--?(no)?(?:also)?logtostderr(?:=(.*))?")
 _FALSE = ("false", "f", "no", "n", "0")  # as gflags reads a bool
 
@@ -59,8 +100,8 @@ def add_flags(p: cli.Parser) -> None:
     p.add_argument("solver_file", nargs="?", metavar="SOLVER", help="the solver.prototxt")
     caffe = p.add_argument_group(
         "as in caffe train",
-        "also: -logtostderr and -alsologtostderr; accepted for scripts and ignored: glog's other flags "
-        "(-log_dir, -minloglevel, -stderrthreshold, -v)",
+        "also: -logtostderr and -alsologtostderr; accepted for scripts and ignored: the other flags of "
+        "caffe --help (-log_dir, -minloglevel, -v, ..., -iterations, -model, -phase)",
     )
     caffe.add_argument("-solver", "--solver", metavar="FILE", help="the solver.prototxt, as a flag")
     caffe.add_argument(
@@ -161,8 +202,8 @@ def _names(text: str) -> list[str]:
     return [name for name in text.split(",") if name]
 
 
-def without_glog_flags(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The arguments without the flags of Caffe's log that scripts pass on, and those that are ignored.
+def without_ignored_flags(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The arguments without those flags of Caffe that scripts pass on, and those that are ignored.
 
     -logtostderr and -alsologtostderr become --log-to-stderr.
     """
@@ -172,11 +213,16 @@ def without_glog_flags(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     todo = iter(arguments)
     for argument in todo:
         switch = _GLOG_TO_STDERR.fullmatch(argument)
-        match = _GLOG.fullmatch(argument)
+        match = _FLAG.fullmatch(argument)
+        name = match[1].replace("-", "_") if match else ""  # gflags takes both
         if switch:
             on = not switch[1] and (switch[2] or "").lower() not in _FALSE
             to_stderr["also" if "also" in argument else ""] = on  # the last one counts
-        elif match:
+        elif name in _UNREAD:
+            raise InputError(f"{argument}: not read here; allowed: the flags themselves on the command line")
+        elif name in _IGNORED_SWITCHES or name[2 * name.startswith("no") :] in _IGNORED_SWITCHES:
+            dropped.append(argument)
+        elif match and name in _IGNORED:
             dropped.append(argument)
             if not match[2]:
                 dropped.extend(value for value in [next(todo, None)] if value is not None)
@@ -220,6 +266,7 @@ def prepare(
     if args.snapshot and args.weights:
         raise InputError("--snapshot and --weights: allowed: one of them (a snapshot has its own weights)")
     _check_ranges(args)
+    args.gpu = args.gpu or None  # as Caffe takes --gpu=$GPU where there is none
     messages = Messages(info.descriptor, CaffeReader(python))
     old = RunSettings.from_json(resumed.read()) if resumed else None
     level, stages = (old.level, old.stages) if old else (args.level or 0, args.stage or [])
@@ -249,6 +296,8 @@ def prepare(
             f"the snapshot {settings.snapshot} is at iteration {settings.start.iteration}, max_iter is "
             f"{settings.max_iter}: Caffe trains nothing and only tests, so nothing is recorded"
         )
+    if args.until and args.until > settings.max_iter:
+        remarks.append(f"--until {args.until}: the training ends before, at max_iter, {settings.max_iter}")
     for remark in remarks:
         say(f"note: {remark}")
     return settings, solver, messages

@@ -323,6 +323,8 @@ def check_weights(flag: str | None, solver: Solver, messages: Messages) -> list[
     where = "--weights" if flag else f"{solver.path}: weights"
     names = [name.strip() for entry in entries for name in entry.split(",")]
     for name in names:
+        if not name:
+            raise InputError(f"{where}: the name of a file is empty; allowed: comma-separated caffemodels")
         if not Path(name).is_file():
             raise InputError(f"{where}: no such file: {name}")
         try:

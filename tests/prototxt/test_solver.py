@@ -240,7 +240,8 @@ def test_mistakes_in_the_solver(load, text, message):
         ("base_lr: -0.01", "base_lr is -0.01: "),
         ("iter_size: 0", "iter_size is 0: "),
         ("test_iter: 0 test_interval: 1", "test_iter of the test net #0 is 0: nothing of it is measured"),
-        ("", "max_iter is 0: Caffe trains nothing"),
+        ("", "max_iter is missing: Caffe trains nothing"),
+        ("max_iter: 0", "max_iter is 0: Caffe trains nothing"),
         ("max_iter: -3", "max_iter is -3: Caffe trains nothing"),
         ('type: "Lion"', None),  # a fork's: its Caffe knows
         ("snapshot: -1", None),
