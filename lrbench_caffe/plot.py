@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from lrbench_caffe import cli, plots, selection
 from lrbench_caffe.database.terminal import open_at_terminal
@@ -84,14 +84,41 @@ def _runs(args: argparse.Namespace) -> Path:
         raise InputError(
             f"{args.runs[0]}: nothing was measured yet{' in any of the runs' * (len(curves) > 1)}"
         )
-    twice = {label for label, count in Counter(run.label for run in curves).items() if count > 1}
-    named = [
-        replace(run, label=f"{run.label}, {folder}") if run.label in twice else run
-        for run, folder in zip(curves, directories)
-    ]
+    named = _told_apart(curves, directories)
     path = _file(args, "runs.png" if len(curves) > 1 else f"{directories[0].resolve().name}.png")
     plots.runs_plot(path, _title(directories), named)
     return path
+
+
+def _told_apart(curves: Sequence[plots.RunCurves], directories: Sequence[Path]) -> list[plots.RunCurves]:
+    """With the names of their folders where several would be called alike."""
+    alike: dict[str, list[int]] = {}
+    for number, run in enumerate(curves):
+        alike.setdefault(run.label, []).append(number)
+    named = list(curves)
+    for numbers in alike.values():
+        if len(numbers) > 1:
+            for number, name in zip(numbers, short_names([directories[n] for n in numbers])):
+                named[number] = replace(curves[number], label=f"{curves[number].label}, {name}")
+    return named
+
+
+def short_names(folders: Sequence[Path]) -> list[str]:
+    """The shortest ends of paths that tell them apart, without what is the same at all ends.
+
+    "a/x/run" and "b/x/run" are "a" and "b". The folders are different ones.
+    """
+    parts = [folder.resolve().parts for folder in folders]
+    while len({path[-1] for path in parts}) == 1 and all(len(path) > 2 for path in parts):
+        parts = [path[:-1] for path in parts]
+
+    def shortest(path: tuple[str, ...]) -> str:
+        for length in range(1, len(path)):
+            if sum(other[-length:] == path[-length:] for other in parts) == 1:
+                return "/".join(path[-length:])
+        return "/".join(path)
+
+    return [shortest(path) for path in parts]
 
 
 def _title(directories: Sequence[Path]) -> str:
@@ -107,15 +134,27 @@ def _title(directories: Sequence[Path]) -> str:
 
 
 def _curves(directory: Path) -> plots.RunCurves:
-    """A run's curves: of the first test net, the label with its policy, seed and, unless finished, status."""
+    """A run's curves: of the first test net. Its label has policy, seed, and an unusual start or status."""
     run = RunDirectory(directory)
     record = run.read()
     policy = record.get("policy_short") or record.get("policy") or "?"
     seed = f"seed {record['seed']}" if record.get("seed") is not None else ""
     status = str(record.get("status"))
-    label = ", ".join(part for part in (str(policy), seed, _state(run, status)) if part)
+    label = ", ".join(part for part in (str(policy), seed, _start(record), _state(run, status)) if part)
     tests = [m for m in run.measurements() if m.net == 0]
     return plots.RunCurves(label, run.iterations(), tests, diverged=status == "diverged")
+
+
+def _start(record: dict[str, Any]) -> str:
+    """ "from weights", "from snapshot at 300"; nothing for scratch, or where it is not known."""
+    start = record.get("start")
+    kind = start.get("kind") if isinstance(start, dict) else None
+    if kind == "weights":
+        return "from weights"
+    if kind == "snapshot":
+        iteration = start.get("iteration") if isinstance(start, dict) else None
+        return "from snapshot" if iteration is None else f"from snapshot at {iteration}"
+    return ""
 
 
 def _state(run: RunDirectory, status: str) -> str:

@@ -132,6 +132,36 @@ def test_runs_that_are_called_alike_have_their_folders_named(run, tmp_path):
     assert f"<!-- {SIN2}, seed 1, b -->" in Path("x.svg").read_text()
 
 
+def test_starts_are_named(run, tmp_path):
+    starts = {
+        "a": {"kind": "scratch"}, "b": {"kind": "weights", "name": "x.caffemodel"},
+        "c": {"kind": "snapshot", "iteration": 300}, "d": None, "e": {"kind": "snapshot"},
+    }  # fmt: skip
+    for name, start in starts.items():
+        write_run(tmp_path / name, SIN2, "finished", [], 5)
+        file = tmp_path / name / "run.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), "start": start}))
+    run("runs", *starts, "--out", "x.svg")
+    text = Path("x.svg").read_text()
+    for words in ("a", "from weights", "from snapshot at 300", "d", "from snapshot"):
+        assert f"<!-- {SIN2}, seed 1, {words} -->" in text, words
+
+
+@pytest.mark.parametrize(
+    ("folders", "names"),
+    [
+        (["runs/a", "runs/b"], ["a", "b"]),
+        (["x/run", "y/run"], ["x", "y"]),
+        (["a/deep/run", "b/deep/run"], ["a", "b"]),
+        (["x/run", "y/run", "y/other"], ["x/run", "y/run", "other"]),
+        (["run", "run/run"], ["parent", "run"]),
+    ],
+)
+def test_the_shortest_names_that_tell_folders_apart(tmp_path, folders, names):
+    found = plot.short_names([tmp_path / "parent" / folder for folder in folders])
+    assert found == names
+
+
 def test_a_run_that_diverged_is_drawn(run, tmp_path):
     write_run(tmp_path / "a", SIN2, "diverged", [measured(0, 10.0)], 0)
     rows = "".join(f"{t},0.01,{math.nan if t > 20 else 10.0**t}\n" for t in range(30))
@@ -173,8 +203,11 @@ def test_of_many_runs_the_best_have_colours_and_all_are_named_beside_the_picture
     assert texts == [f"run {number}: {60 + number:.2f} % at 100" for number in reversed(range(19))]
     colours = [line.get_color() for line in drawn[0].axes[0].lines if line.get_label() in texts]
     assert len(set(colours[:7])) == 7 and set(colours[7:]) == {TRAIN}
-    assert drawn[0].get_suptitle() == "digits / LeNet, seed 1"
+    accuracy = drawn[0].axes[0]
+    assert accuracy.get_title() == "digits / LeNet, seed 1"
     drawn[0].draw_without_rendering()
+    title, box = accuracy.title.get_window_extent(), accuracy.get_window_extent()
+    assert (title.x0 + title.x1) / 2 == pytest.approx((box.x0 + box.x1) / 2, abs=1)
     right = drawn[0].axes[0].get_window_extent().x1
     assert legend.get_window_extent().x0 > right
 
@@ -189,7 +222,7 @@ def test_the_title_names_data_net_and_seeds(run, tmp_path, drawn):
     run("runs", "a")
     run("runs", "a", "b")
     run("runs", "a", "b", "c")
-    titles = [figure.get_suptitle() for figure in drawn]
+    titles = [figure.axes[0].get_title() for figure in drawn]
     assert titles == [
         "digits / LeNet, seed 1", "digits / LeNet, seeds 1, 3", "digits / LeNet; solver.prototxt, seeds 1, 3"
     ]  # fmt: skip

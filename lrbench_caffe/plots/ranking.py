@@ -12,7 +12,8 @@ from lrbench_caffe.plots.style import ACCURACY, TEST, TRAIN
 if TYPE_CHECKING:
     from lrbench_caffe.ranking import Candidate, Criterion, Ranked
 
-OTHER = "#555555"  # names of policies that are not on the front
+OTHER = "#555555"  # numbers of policies that are not on the front
+LISTED = 100  # of them; a longer list makes a picture that cannot be looked at
 MARKERS = {"measured": "o", "paper": "s", "imported": "^"}  # by where the numbers come from
 
 
@@ -24,9 +25,9 @@ def pareto_plot(
     cost: Criterion,
     utility: Criterion,
 ) -> None:
-    """Draw utility over cost: every policy a dot with its function, the Pareto front a line with numbers.
+    """Draw utility over cost: every policy a dot with a number, the Pareto front a line.
 
-    The policies of the front are listed beside the picture.
+    The numbers are listed beside the picture, those of the front first.
 
     Args:
         front: some of the candidates, in order of cost.
@@ -37,18 +38,15 @@ def pareto_plot(
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 6), layout="constrained")
+    ours = {id(candidate) for candidate in front}
+    others = [(c, point) for c in candidates if id(c) not in ours and (point := _point(c, cost, utility))]
+    numbered = others[:LISTED]
+    height = max(6.0, 1.5 + 0.18 * (len(front) + len(numbered)))  # a line of the list is 0.17 inches high
+    figure = Figure(figsize=(12, height), layout="constrained")
     axes = figure.subplots()
     for source, marker in MARKERS.items():
         of_source = [c for c in candidates if c.summary.source == source]
         _draw_policies(axes, of_source, (cost, utility), marker, source)
-    ours = {id(candidate) for candidate in front}
-    for candidate in candidates:
-        if id(candidate) not in ours and (point := _point(candidate, cost, utility)):
-            axes.annotate(
-                candidate.summary.policy.function, point, xytext=(4, 3), textcoords="offset points",
-                fontsize=6, color=OTHER,
-            )  # fmt: skip
     points = [point for candidate in front if (point := _point(candidate, cost, utility))]
     axes.step(*zip(*points), where="post", color=TEST, linewidth=1, label="Pareto front:")
     for number, (candidate, point) in enumerate(zip(front, points), 1):
@@ -56,8 +54,17 @@ def pareto_plot(
             str(number), point, xytext=(-4, 5), textcoords="offset points", ha="right",
             fontsize=9, fontweight="bold", color=TEST,
         )  # fmt: skip
-        values = f"{point[1]:.{utility.digits}f} at {point[0]:.{cost.digits}f}"
-        axes.plot([], [], " ", label=f"{number}  {candidate.summary.policy.text}: {values}")
+        axes.plot([], [], " ", label=_listed(number, candidate, (cost, utility)))
+    if others:
+        axes.plot([], [], " ", label="not on it:")
+    for number, (candidate, point) in enumerate(numbered, len(front) + 1):
+        axes.annotate(
+            str(number), point, xytext=(4, 3), textcoords="offset points",
+            fontsize=7, color=OTHER,
+        )  # fmt: skip
+        axes.plot([], [], " ", label=_listed(number, candidate, (cost, utility)))
+    if len(others) > LISTED:
+        axes.plot([], [], " ", label=f"and {len(others) - LISTED} more, without a number")
     axes.set_title(title, fontsize=10)
     axes.set_xlabel(cost.heading)
     axes.set_ylabel(utility.heading)
@@ -65,6 +72,14 @@ def pareto_plot(
     axes.grid(alpha=0.3)
     figure.legend(fontsize=8, loc="outside right upper")
     save(figure, path)
+
+
+def _listed(number: int, candidate: Candidate, by: tuple[Criterion, Criterion]) -> str:
+    """ "3  FIX(k0=0.01): 92.20 at 500", for the list beside a picture."""
+    cost, utility = by
+    point = _point(candidate, cost, utility)
+    values = f": {point[1]:.{utility.digits}f} at {point[0]:.{cost.digits}f}" if point else ""
+    return f"{number}  {candidate.summary.policy.text}{values}"
 
 
 def _point(candidate: Candidate, cost: Criterion, utility: Criterion) -> tuple[float, float] | None:

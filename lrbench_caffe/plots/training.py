@@ -92,7 +92,7 @@ def training_plot(
     heights = [3] * accuracy + [3] + [3] * bool(outputs) + [2]
     figure = Figure(figsize=(8, 8 if len(heights) < 4 else 10), layout="constrained")
     panels = list(figure.subplots(len(heights), 1, sharex=True, height_ratios=heights))
-    figure.suptitle(title, fontsize=10)
+    panels[0].set_title(title, fontsize=10)
     if accuracy:
         _draw_accuracy(panels[0], rated)
         _draw_further_heads(panels[0], first)
@@ -204,8 +204,8 @@ def runs_plot(path: Path, title: str, runs: Sequence[RunCurves]) -> None:
 
     many = len(runs) > FEW
     figure = Figure(figsize=(14 if many else 9, 8.5), layout="constrained")
-    figure.suptitle(title, fontsize=10)
     accuracy, loss, lr = figure.subplots(3, 1, sharex=True, height_ratios=[4, 3, 2])
+    accuracy.set_title(title, fontsize=10)  # over the axes, whose middle is not the figure's
     length = stretch(max(len(run.iterations) for run in runs))
     shown = sorted(runs, key=lambda run: -run.top1) if many else list(runs)
     for number, run in enumerate(shown):

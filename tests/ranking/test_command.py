@@ -6,6 +6,7 @@ import argparse
 import csv
 import io
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -115,6 +116,17 @@ def test_pareto_front_and_plot(run, tmp_path):
     # STEP with l=1000 is the cheapest, 76.51 % at 37750; nothing is better than SINEXP, or cheaper and near.
     assert [(row["top1"], row["iterations"]) for row in rows] == [(82.16, 52_000), (76.51, 37_750)]
     assert file.read_bytes().startswith(PNG)
+    # Every policy of the picture has a number and stands in the list, those of the front first.
+    picture = tmp_path / "front.svg"
+    run("--task", "cnn3", "--pareto", "--plot", str(picture))
+    text = picture.read_text()
+    everyone = json.loads(run("--task", "cnn3", "--top", "0", "--format", "json"))
+    shown = [row for row in everyone if row["top1"] is not None and row["iterations"] is not None]
+    listed = re.findall(r"<!-- (\d+)  (.+): [\d.]+ at \d+ -->", text)
+    assert [int(number) for number, _ in listed] == list(range(1, len(shown) + 1))
+    assert {policy for _, policy in listed[:2]} == {row["policy"] for row in rows}
+    assert {policy for _, policy in listed} == {row["policy"] for row in shown}
+    assert all(f"<!-- {number} -->" in text for number, _ in listed)
 
 
 @pytest.mark.parametrize(
