@@ -212,8 +212,9 @@ class Tuner:
         self._study.watch.expect(self._expected(budget, own))
         share = COMPOSING_SHARE if plan.compose else 0.0
         policies = [c.policy for c in pool]
+        known_before = self._iterations_of(known)
         search = self._search(policies, round((1 - share) * room), None if share else own, known)
-        self._ended = self._how_it_ended(search, budget, known, own)
+        self._ended = self._how_it_ended(search, budget, known, own, known_before)
         self._account("search")
         best = self._with_recorded([search.policies[i] for i in search.ranking()])
         if not best:
@@ -226,29 +227,34 @@ class Tuner:
             best = self._by_result([*best, *(more.policies[i] for i in more.ranking())])
         return best, composed
 
-    def _how_it_ended(self, search: Search, budget: int, known: Sequence[Policy], own: Policy | None) -> str:
-        """Why the search asked for nothing more, in words; before the finalists."""
+    def _how_it_ended(
+        self, search: Search, budget: int, known: Sequence[Policy], own: Policy | None, known_before: int
+    ) -> str:
+        """Why the search asked for nothing more, in words.
+
+        Args:
+            known_before: iterations that the known policies had in the range test.
+        """
         if search.target_reached:
             return f"the target of {self._plan.target_top1:g} % was reached"
         if not search.spent_up:
             return "their LRs are as high as that of one that diverged, or promise nothing"
-        all_known = {str(policy) for policy in known}
-        results = [
-            (str(one.policy) in all_known, result.iteration)
-            for one in self._study.known.values()
-            for result in one.results.values()
-        ]
         range_test = self._spent.get("range test", 0)
-        of_known = sum(iterations for is_known, iterations in results if is_known)
-        others = sum(iterations for _, iterations in results) - of_known - range_test
+        of_known = self._iterations_of(known) - known_before
+        others = self._study.iterations_asked_for - of_known - range_test
         users = {
             "the range test": range_test,
-            f"{len(all_known)} known polic{'y' if len(all_known) == 1 else 'ies'}": of_known,
+            f"{len(known)} known polic{'y' if len(known) == 1 else 'ies'}": of_known,
             "other candidates": others,
             "what the finalists and your own policy may take": self._reserve(own),
         }
         named = [f"{name} ({iterations:,})" for name, iterations in users.items() if iterations > 0]
         return f"the budget of {budget:,} iterations was used up by {', '.join(named[:-1])} and {named[-1]}"
+
+    def _iterations_of(self, policies: Sequence[Policy]) -> int:
+        """Iterations that policies were trained for until now."""
+        found = [self._study.known.get(str(policy)) for policy in policies]
+        return sum(result.iteration for one in found if one for result in one.results.values())
 
     def _finals(self, best: Sequence[Policy], own: Policy | None) -> list[Trained]:
         """The finalists, with all seeds; one that diverges with another seed gives way to the next.
