@@ -131,6 +131,7 @@ def wait_until(workspace: Workspace, tests: int, process: subprocess.Popen[str])
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_a_worker_and_the_command_are_killed(workspace: Workspace, cluster: Cluster, database: str) -> None:
     first = command(workspace, cluster.address, database)
     wait_until(workspace, 6, first)
@@ -180,6 +181,7 @@ def lost(workspace: Workspace, cluster: Cluster, *trainings: Training) -> list[R
         pool.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cluster", [2], indirect=True)
 def test_a_training_that_loses_worker_after_worker_fails_and_the_others_go_on(
     workspace: Workspace, cluster: Cluster, monkeypatch: pytest.MonkeyPatch

@@ -149,6 +149,7 @@ def run_sanitized(program: Path, *arguments: str, **environment: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_the_kernels_by_themselves_with_sanitizers(compiler, tmp_path):
     """Without Caffe, against plain loops: buffers of exact size show every step too far."""
     program = tmp_path / "convolution_test"
@@ -162,6 +163,7 @@ def test_the_kernels_by_themselves_with_sanitizers(compiler, tmp_path):
 SYSTEM = r"ld-|lib(c|m|mvec|pthread|dl|rt|resolv|util|nsl|nss_.*|anl|thread_db|stdc\+\+|gcc_s)[-.]"
 
 
+@pytest.mark.slow
 def test_all_layers_with_sanitizers(library, compiler, tmp_path):
     """With Caffe's library, but in a program of this machine, for its AddressSanitizer."""
     root = runtime_dir() / "root"
