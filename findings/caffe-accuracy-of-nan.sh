@@ -2,6 +2,8 @@
 # Caffe's Accuracy layer counts a record whose scores are all NaN as right: a net that has diverged shows an
 # accuracy of 1. A class counts as better only where its score is greater or equal, which NaN never is.
 here=$(dirname "$(readlink -f "$0")")
+VERSION="1.0.0+git20180821.99bd997-8+b2"
+FOLDER=$(mktemp -d)
 . "$here/debian_caffe"
 
 cat >net.prototxt <<'NET'

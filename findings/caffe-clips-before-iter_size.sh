@@ -2,6 +2,8 @@
 # clip_gradients is compared with the norm of the gradients summed over iter_size batches, before these are
 # divided by iter_size: with iter_size 4 a threshold clips as one of a quarter of it would with iter_size 1.
 here=$(dirname "$(readlink -f "$0")")
+VERSION="1.0.0+git20180821.99bd997-8+b2"
+FOLDER=$(mktemp -d)
 . "$here/debian_caffe"
 
 cat >net.prototxt <<'NET'

@@ -3,6 +3,8 @@
 # depend on how often it was tested, wherever a layer of the test net draws (here noisy data; Dropout in the
 # training net then sees other numbers): test_interval is not a mere matter of display.
 here=$(dirname "$(readlink -f "$0")")
+VERSION="1.0.0+git20180821.99bd997-8+b2"
+FOLDER=$(mktemp -d)
 . "$here/debian_caffe"
 
 cat >net.prototxt <<'NET'

@@ -4,6 +4,8 @@
 # moves BatchNorm's running means, so that the last test measures another net than the last update left.
 # Seen: the last test's loss with display 2 is not the one with display 0, the weights are the same.
 here=$(dirname "$(readlink -f "$0")")
+VERSION="1.0.0+git20180821.99bd997-8+b2"
+FOLDER=$(mktemp -d)
 . "$here/debian_caffe"
 
 cat >net.prototxt <<'NET'

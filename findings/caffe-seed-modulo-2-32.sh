@@ -1,6 +1,8 @@
 #!/bin/sh
 # random_seed is an int64 in caffe.proto, but the generator takes its low 32 bits: 4294967297 is seed 1.
 here=$(dirname "$(readlink -f "$0")")
+VERSION="1.0.0+git20180821.99bd997-8+b2"
+FOLDER=$(mktemp -d)
 . "$here/debian_caffe"
 
 cat >net.prototxt <<'NET'

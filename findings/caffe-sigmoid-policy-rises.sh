@@ -2,6 +2,8 @@
 # lr_policy "sigmoid" is called a decay in caffe.proto's comment, and in many tutorials. With a positive gamma the
 # LR rises from almost 0 to base_lr; only a negative gamma makes it fall.
 here=$(dirname "$(readlink -f "$0")")
+VERSION="1.0.0+git20180821.99bd997-8+b2"
+FOLDER=$(mktemp -d)
 . "$here/debian_caffe"
 
 cat >net.prototxt <<'NET'

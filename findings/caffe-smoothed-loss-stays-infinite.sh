@@ -2,6 +2,8 @@
 # With average_loss > 1 Caffe keeps a running mean by adding the difference of the newest and the oldest loss.
 # One infinite loss makes it inf, then (inf - inf) NaN, and it never recovers, although every later loss is finite.
 here=$(dirname "$(readlink -f "$0")")
+VERSION="1.0.0+git20180821.99bd997-8+b2"
+FOLDER=$(mktemp -d)
 . "$here/debian_caffe"
 
 mkdir python

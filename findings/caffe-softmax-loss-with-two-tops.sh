@@ -3,6 +3,8 @@
 # net that asks for it is refused, whether it gives no loss_weight ("2 vs. 1": the layer gives itself one weight)
 # or two ("1 vs. 2": the softmax inside inherits both).
 here=$(dirname "$(readlink -f "$0")")
+VERSION="1.0.0+git20180821.99bd997-8+b2"
+FOLDER=$(mktemp -d)
 . "$here/debian_caffe"
 
 for weights in "" "loss_weight: 1 loss_weight: 0"; do

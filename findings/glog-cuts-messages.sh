@@ -2,6 +2,8 @@
 # glog 0.4 (Debian 11's Caffe has it) cuts a message at 30,000 bytes, without a mark. Caffe prints a net as one
 # message, so that a deep net in a log is not the whole net, and often no valid prototxt.
 here=$(dirname "$(readlink -f "$0")")
+VERSION="1.0.0+git20180821.99bd997-8+b2"
+FOLDER=$(mktemp -d)
 . "$here/debian_caffe"
 
 {

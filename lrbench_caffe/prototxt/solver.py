@@ -13,7 +13,7 @@ from lrbench_caffe.prototxt.geometry import check_geometry
 from lrbench_caffe.prototxt.heads import Head, check_head, choose_head, find_heads, misused_accuracies
 from lrbench_caffe.prototxt.messages import Messages, file_path, old_format, shortest
 from lrbench_caffe.prototxt.nets import PHASES, PhaseNet, check_layers, names_not_in_hdf5, phase_layers
-from lrbench_caffe.prototxt.sources import Source, find_sources
+from lrbench_caffe.prototxt.sources import Source, by, find_sources
 from lrbench_caffe.runtime.client import CaffeInfo
 
 ADAPTIVE = ("AdaGrad", "RMSProp", "AdaDelta", "Adam")
@@ -247,14 +247,10 @@ def _unlike_records(net: PhaseNet, train: Sources, test: Sources) -> list[str]:
             continue
         if shape[0] != source.shape[0] or (net.of_type("InnerProduct") and not pooled):
             notes.append(
-                f"the {net.title} reads {layer.top[0]!r} of {_x(source.shape)} from {source.path}, the "
-                f"training net of {_x(shape)}: Caffe aborts at the first test where weights depend on that"
+                f"the {net.title} reads {layer.top[0]!r} of {by(source.shape)} from {source.path}, the "
+                f"training net of {by(shape)}: Caffe aborts at the first test where weights depend on that"
             )
     return notes
-
-
-def _x(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape))
 
 
 def _check_fields(path: Path, message: Any) -> None:

@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from lrbench_caffe.data import lmdb_info
-from lrbench_caffe.data.identity import data_samples
+from lrbench_caffe.data.identity import LMDB, data_samples
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.prototxt.messages import Messages, file_path
 from lrbench_caffe.prototxt.nets import PhaseNet
 from lrbench_caffe.runtime import worker as protocol
-
-LMDB = 1  # caffe.proto's DataParameter.DB
 
 
 @dataclass(frozen=True)
@@ -185,8 +183,9 @@ def _check_mean(where: str, file: str, shape: tuple[int, int, int] | None, messa
     mean = messages.read_binary("BlobProto", file_path(file))
     dims = tuple(mean.shape.dim) if mean.shape.dim else (mean.num, mean.channels, mean.height, mean.width)
     if shape is not None and tuple(dims[-3:]) != shape:
-        raise InputError(f"{where}: {file} is a mean of {_x(dims[-3:])}; the records are {_x(shape)}")
+        raise InputError(f"{where}: {file} is a mean of {by(dims[-3:])}; the records are {by(shape)}")
 
 
-def _x(shape: tuple[int, ...]) -> str:
+def by(shape: tuple[int, ...]) -> str:
+    """ "1 x 28 x 28"."""
     return " x ".join(map(str, shape))

@@ -64,9 +64,8 @@ def open_wanted(
         caffe_python, head, snapshot, weights: the values of the flags; weights default to the solver's own.
 
     Raises:
-        InputError: the solver, or what it is to begin with, is wrong, or it takes no LR policy on this Caffe;
-            or there is no Caffe.
-        InputError: Caffe does not take the solver.
+        InputError: the solver, or what it is to begin with, is wrong, or Caffe does not take it, or it takes
+            no LR policy on this Caffe; or there is no Caffe.
     """
     python = find_caffe_python(caffe_python)
     info = caffe_info(python)
