@@ -88,7 +88,7 @@ class ScheduleMonitor:
         """The iterations of the tests before that of ``iteration``, in a training that went on that far."""
         if not self.test_interval:
             return []
-        return [earlier for earlier in range(iteration) if self._test_interval_ends(earlier)]
+        return [t for t in range(0, iteration, self.test_interval) if self._test_interval_ends(t)]
 
     def snapshot_due(self, iteration: int) -> bool:
         return bool(self.snapshot_interval) and iteration > 0 and iteration % self.snapshot_interval == 0
