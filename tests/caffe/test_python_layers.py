@@ -55,9 +55,10 @@ def test_a_python_layer_trains(halving: Workspace, caffe_program: str) -> None:
 
 def test_a_module_that_cannot_be_imported_is_named(halving: Workspace) -> None:
     """Boost.Python says "<function object> returned NULL without setting an error"."""
-    halving.train("solver.prototxt", "--out", "run").failed(
-        1, "a Python layer cannot be made: ModuleNotFoundError: No module named 'halving' (modules of Python"
-    )
+    done = halving.train("solver.prototxt", "--out", "run")
+    done.failed(2, "net.prototxt: layer 'half' (Python) of the training net", "No module named 'halving'")
+    assert "(modules of Python layers are looked for on PYTHONPATH)" in done.err
+    assert not (halving.path / "run").exists()
 
 
 @pytest.mark.skipif(runtime_python() is None, reason="there is no runtime made by tools/setup")
