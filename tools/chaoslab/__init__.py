@@ -1,0 +1,1 @@
+"""The parts of tools/chaos: trials that disturb a command on purpose, and compare."""
