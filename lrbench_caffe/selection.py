@@ -243,8 +243,8 @@ def _fits(task: Task, text: str) -> bool:
     def plain(name: str) -> str:
         return "".join(letter for letter in name.lower() if letter.isalnum())
 
-    if text.isdigit():
-        return task.id == int(text)
+    if text.isdecimal():
+        return text.lstrip("0") == str(task.id)
     data, slash, network = text.partition("/")
     if not slash:
         return plain(text) in plain(task.title)

@@ -47,7 +47,8 @@ from lrbench_caffe.tuning.study import TESTS, Plan, Study, test_interval
 from lrbench_caffe.tuning.tuner import Outcome, Tuner
 from lrbench_caffe.tuning.verdict import Verdict, judge
 
-FULL = re.compile(r"x(\d+(?:\.\d+)?)")
+FULL = re.compile(r"x([0-9]{1,9}(?:\.[0-9]{1,9})?)")
+ITERATIONS = re.compile(r"[0-9]{1,15}")
 GOALS = ("accuracy", "cost")
 
 
@@ -213,7 +214,7 @@ def budget(text: str | None, max_iter: int) -> int | None:
     match = FULL.fullmatch(text.strip())
     if match and float(match[1]) > 0:
         return max(1, round(float(match[1]) * max_iter))
-    if text.strip().isdecimal() and int(text) > 0:
+    if ITERATIONS.fullmatch(text.strip()) and int(text) > 0:
         return int(text)
     raise InputError(f"--budget: {text!r}; allowed: iterations, or xF for F times max_iter, above 0")
 

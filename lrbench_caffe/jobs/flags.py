@@ -12,7 +12,7 @@ from lrbench_caffe.runtime.info import caffe_info
 from lrbench_caffe.runtime.locate import find_caffe_python
 from lrbench_caffe.training.settings import check_gpu
 
-GPU = re.compile(r"\d+|(GPU|MIG)-[\w/-]+")  # as in CUDA_VISIBLE_DEVICES
+GPU = re.compile(r"[0-9]{1,9}|(GPU|MIG)-[\w/-]+")  # as in CUDA_VISIBLE_DEVICES
 SCHEDULER = re.compile(r"\w+://[^\s/:]+:\d+/?|\w+://\[[0-9a-fA-F:]+\]:\d+/?")
 
 
@@ -74,5 +74,5 @@ def open_pool(
     if names:
         info = caffe_info(find_caffe_python(caffe_python))
         for name in names:
-            check_gpu(int(name) if name.isdigit() else 0, f"--gpus {gpus}", info, hint="")
+            check_gpu(int(name) if name.isdecimal() else 0, f"--gpus {gpus}", info, hint="")
     return LocalPool(jobs or len(os.sched_getaffinity(0)), names)

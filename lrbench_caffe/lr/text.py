@@ -28,6 +28,8 @@ _TOKEN = re.compile(
     re.DOTALL | re.ASCII | re.VERBOSE,
 )
 _TRIGGER = "plateau"
+_LONGEST = 1000  # characters of a number: Python reads no whole number of more than 4,300 digits
+_SHOWN = 200  # characters of a text that a message shows
 
 Argument = Union[int, float, str, tuple[Union[int, float], ...]]
 
@@ -124,6 +126,12 @@ class _Reader:
             for m in _TOKEN.finditer(text.rstrip())
         ] + [_Token("end", "the end", len(text.rstrip()))]
         self.at = 0
+        for token in self.tokens:
+            if token.kind == "number" and len(token.text) > _LONGEST:
+                raise PolicyError(
+                    f"{what}: the number at character {token.position + 1}, {token.text[:20]}..., has "
+                    f"{len(token.text)} characters; allowed: at most {_LONGEST}"
+                )
 
     def segments(self) -> list[RawSegment]:
         found = [self.segment()]
@@ -216,8 +224,9 @@ class _Reader:
             self.fail(wanted or repr(sign))
 
     def fail(self, wanted: str) -> None:
-        found = self.next.text if self.next.kind == "end" else repr(self.next.text)
+        found = self.next.text if self.next.kind == "end" else repr(self.next.text[:_SHOWN])
         place = f"at character {self.next.position + 1}"
         number = re.match(r"\s*[-+.]?\d[^(:;]*$", self.text)  # such as 0,01 or 0.01f
         hint = "; a plain number such as 0.01 is allowed" if number else ""
-        raise PolicyError(f"{self.what} {self.text!r}: expected {wanted} {place}, found {found}{hint}")
+        shown = self.text if len(self.text) <= _SHOWN else self.text[:_SHOWN] + "..."
+        raise PolicyError(f"{self.what} {shown!r}: expected {wanted} {place}, found {found}{hint}")

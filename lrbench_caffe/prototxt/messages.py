@@ -24,6 +24,11 @@ _UNKNOWN_VALUE = re.compile(r'Enum type "[\w.]+" has no value named')
 # Python's parser puts the whole line before the cause, which begins with a capital letter.
 _OTHER_ERROR = re.compile(r"(\d+):(\d+) : (?:'(.*)': (?=[A-Z]))?(.*)", re.DOTALL)
 _EXCERPT = 40  # characters of a line that a message shows
+_LONG_WORD = re.compile(
+    r"([\w.+-]{40})[\w.+-]{40,}"
+)  # such as a number of 5,000 digits: a message shows its beginning
+_BEGINNING = r"\1..."
+_IN_LAYER = re.compile(r"((?:\w+(?:\[\d+\])?\.)*?)layer\[(\d+)\]\.(.*)")
 _BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "UTF-8", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 # The text in which Python's parser and the C++ one that Caffe has cannot differ. Beyond it they do: "4_0",
 # "+5", "0b1" and "0o17" are numbers to Python, "- 5" is one to C++, and so is "01" for a bool.
@@ -89,7 +94,8 @@ class Messages:
         try:
             text_format.Parse(text, message)
         except (text_format.ParseError, ValueError) as error:  # ValueError: an escape of no character
-            problem = self._explain(path, str(error))
+            problem = f"{path}{_LONG_WORD.sub(_BEGINNING, self._explain(str(error)))}"
+        problem = problem or _missing(path, message)
         old = old_format(message) if name == "NetParameter" else None
         if problem is None and old is None and not _PLAIN_TOKEN.sub("", text):
             return message, None
@@ -129,23 +135,40 @@ class Messages:
         _decode_strings(message)
         return message
 
-    def _explain(self, path: Path, error: str) -> str:
+    def _explain(self, error: str) -> str:
+        """What Python's parser says, as the rest of a message that begins with the file."""
         match = _UNKNOWN_FIELD.search(error)
         if match:
             line, owner, field = match.groups()
             known = [f.name for f in self._pool.FindMessageTypeByName(owner).fields]
             hint = lacks(field, known)
-            return f"{path}:{line}: unknown field {field!r} in {owner.rsplit('.', 1)[-1]}{hint}"
+            return f":{line}: unknown field {field!r} in {owner.rsplit('.', 1)[-1]}{hint}"
         match = _OTHER_ERROR.search(error)
         if match is None:
-            return f"{path}: {error}"
+            return f": {error}"
         line, column, text, cause = match.groups()
         cause = cause.rstrip(".")
         if _UNKNOWN_VALUE.search(cause):
-            return f"{path}:{line}: {cause}{lacks('', [])}"
+            return f":{line}: {cause}{lacks('', [])}"
         if cause.startswith("String missing ending quote"):  # the rest of the line is behind it
             cause = "String missing ending quote"
-        return f"{path}:{line}: {cause} (column {column}{_excerpt(text or '', int(column))})"
+        return f":{line}: {cause} (column {column}{_excerpt(text or '', int(column))})"
+
+
+def _missing(path: Path, message: Any) -> str | None:
+    """What is wrong with a message that lacks fields without which it is none; None where it has them all."""
+    missing = message.FindInitializationErrors()
+    if not missing:
+        return None
+    place = _IN_LAYER.fullmatch(missing[0])
+    if place is None:
+        return f"{path}: {missing[0]} is missing"
+    net, number, field = place.groups()
+    for part in filter(None, net.split(".")):
+        name, _, index = part.rstrip("]").partition("[")
+        message = getattr(message, name)[int(index)] if index else getattr(message, name)
+    layer = message.layer[int(number)]
+    return f"{path}: layer {layer.name!r} ({layer.type}): {field} is missing"
 
 
 def _excerpt(line: str, column: int) -> str:

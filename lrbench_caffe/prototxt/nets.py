@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lrbench_caffe.errors import InputError, did_you_mean
-from lrbench_caffe.prototxt.messages import lacks
+from lrbench_caffe.prototxt.messages import lacks, shortest
 
 PHASES = ("TRAIN", "TEST")  # the values 0 and 1 of caffe.proto's enum Phase
 
@@ -92,12 +92,13 @@ def check_layers(net: PhaseNet, known_types: list[str]) -> None:
 
     Raises:
         InputError: no layer at all, a layer type that is missing or unknown, a bottom that no layer
-            produces, or a top produced twice.
+            produces, a top produced twice, or a dropout_ratio that is no probability.
     """
     if not net.layers:
         raise InputError(f"{net.origin}: the {net.title} has no layers")
-    produced: set[str] = set()
-    for layer in net.layers:
+    produced: dict[str, str] = {}  # the name of the layer that each blob was last the top of
+    readers = _readers(net)
+    for number, layer in enumerate(net.layers):
         where = f"{net.origin}: layer {layer.name!r}"
         if not layer.type:
             raise InputError(f"{where}: type is missing; allowed: a layer type such as 'InnerProduct'")
@@ -107,10 +108,61 @@ def check_layers(net: PhaseNet, known_types: list[str]) -> None:
             if blob not in produced:
                 hint = did_you_mean(blob, sorted(produced))
                 raise InputError(f"{where}: no layer of the {net.title} before it has the top {blob!r}{hint}")
+        for place, blob in enumerate(layer.top):
+            if blob in produced:
+                _check_in_place(where, layer, place, produced[blob], readers.get((number, blob), 0))
+            produced[blob] = layer.name
+        _check_dropout(where, net, layer)
+
+
+def _readers(net: PhaseNet) -> dict[tuple[int, str], int]:
+    """How often each bottom, by its layer's number and its name, is read before another layer has it as top.
+
+    A loss_weight is a reader, too. What has several readers Caffe splits, and its readers then read copies.
+    """
+    versions: dict[str, int] = {}
+    counts: Counter[tuple[str, int]] = Counter()
+    reads: dict[tuple[int, str], tuple[str, int]] = {}
+    for number, layer in enumerate(net.layers):
+        for blob in layer.bottom:
+            reads[number, blob] = blob, versions.get(blob, 0)
+            counts[reads[number, blob]] += 1
         for blob in layer.top:
-            if blob in produced and blob not in layer.bottom:
-                raise InputError(f"{where}: the top {blob!r} is already the top of another layer")
-            produced.add(blob)
+            versions[blob] = versions.get(blob, 0) + 1
+        for blob, weight in zip(layer.top, layer.loss_weight):
+            counts[blob, versions[blob]] += weight != 0
+    return {read: counts[version] for read, version in reads.items()}
+
+
+def _check_in_place(where: str, layer: Any, place: int, owner: str, readers: int) -> None:
+    """A blob is the top of a second layer only where that one computes in place: it alone reads the blob."""
+    blob = layer.top[place]
+    if list(layer.top).index(blob) < place:
+        raise InputError(f"{where}: the top {blob!r} is given twice; allowed: once")
+    if blob not in layer.bottom:
+        raise InputError(f"{where}: the top {blob!r} is already the top of layer {owner!r}")
+    if list(layer.bottom[place : place + 1]) != [blob]:
+        raise InputError(
+            f"{where}: the top {blob!r} is top number {place + 1}, but not bottom number {place + 1}; "
+            "allowed: the same place, where a layer computes in place"
+        )
+    if readers > 1:
+        raise InputError(
+            f"{where}: the top {blob!r} is already the top of layer {owner!r}, and {readers} bottoms or loss "
+            "weights read it; allowed: another name, or no other reader, for a layer that computes in place"
+        )
+
+
+def _check_dropout(where: str, net: PhaseNet, layer: Any) -> None:
+    """Caffe draws with 1 - dropout_ratio as probability, in the first iteration."""
+    phase = PHASES[layer.phase] if layer.HasField("phase") else net.phase
+    if layer.type != "Dropout" or phase != "TRAIN":
+        return
+    ratio = layer.dropout_param.dropout_ratio
+    if not 0 <= ratio <= 1:
+        raise InputError(
+            f"{where} (Dropout): dropout_param.dropout_ratio is {shortest(ratio):g}; allowed: 0 to 1"
+        )
 
 
 def numbered(net: PhaseNet) -> list[tuple[str, int]]:

@@ -1,50 +1,115 @@
-"""Caffe's refusal of a solver in the terms of the user's files: which file, which layer, what Caffe said."""
+"""Caffe's refusal of a solver in the terms of the user's files: file, layer, field, and what is allowed."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from typing import Any
 
-from lrbench_caffe.errors import InputError
+from lrbench_caffe.errors import InputError, TrainingError, did_you_mean
 from lrbench_caffe.prototxt.solver import Solver
-from lrbench_caffe.runtime.client import Opened, OpenRequest, Refusal, Worker
+from lrbench_caffe.runtime.client import Opened, OpenFailure, OpenRequest, Refusal, Worker
 from lrbench_caffe.runtime.locate import OPTION, VARIABLE
 
 _UNKNOWN_TYPE = re.compile(r"Unknown solver type: (.*) \(known types: (.*)\)")
+_BLOBS = re.compile(
+    r"(ExactNum|Min|Max)(Bottom|Top)Blobs\(\) .. \w+\.size\(\) \((\d+) vs\. (\d+)\) (\w+) Layer"
+)
+_LIMITS = {"ExactNum": "", "Min": " or more", "Max": " at most"}
+_EQUAL_BLOBS = re.compile(r"bottom\.size\(\) == top\.size\(\) \((\d+) vs\. (\d+)\) (\w+) Layer")
+_UNKNOWN_FILLER = re.compile(r"Unknown filler name: (.*)")
+_FILLERS = ("bilinear", "constant", "gaussian", "msra", "positive_unitball", "uniform", "xavier")
 # What Caffe's words do not say.
 _MEANINGS = {"Check failed: blob->count()": "a parameter of size 0: is num_output missing or 0?"}
 
 
 def open_solver(worker: Worker, solver: Solver, request: OpenRequest) -> Opened:
-    """``Worker.open``, where what Caffe refuses is an ``InputError``.
+    """``Worker.open``, with errors in terms of the user's files.
 
     Args:
         solver: the user's; ``request`` has the patched one.
+
+    Raises:
+        InputError: Caffe does not take the solver or a net.
+        TrainingError: it crashed, hung or got no memory; the message names the layer that it was making.
     """
     try:
         return worker.open(request)
     except Refusal as error:
         raise explain(solver, error) from error
+    except OpenFailure as error:
+        raise TrainingError(f"{_where(solver, error)}: {error}") from error
 
 
 def explain(solver: Solver, refusal: Refusal) -> InputError:
-    """The error for a person: one line with the file, the layer where one is to blame, and Caffe's words."""
+    """The error for a person: one line with the file, the layer and field to blame, and what is allowed.
+
+    Where only Caffe knows that, its own words stand for it.
+    """
     unknown = _UNKNOWN_TYPE.search(refusal.words)
     if unknown and refusal.net is None:
         name, known = unknown.groups()
         fork = f"{VARIABLE} or {OPTION} names the Python of a fork that has it"
         return InputError(f"{solver.path}: type is {name!r}; allowed by this Caffe: {known}; {fork}")
+    layer = _layer(solver, refusal)
+    fault = (layer is not None and (_wrong_blobs(layer, refusal) or _wrong_filler(layer, refusal))) or None
+    if fault is not None:
+        return InputError(f"{_where(solver, refusal)}: {fault}")
     meaning = next((text for words, text in _MEANINGS.items() if words in refusal.words), "")
     words = refusal.words + (f" ({meaning})" if meaning else "")
     return InputError(f"{_where(solver, refusal)}: Caffe refuses it: {words}")
 
 
-def _where(solver: Solver, refusal: Refusal) -> str:
-    if refusal.net is None or refusal.net >= len(solver.phase_nets):
-        return str(solver.path)
-    net = solver.phase_nets[refusal.net]
-    types = {layer.name: layer.type for layer in net.layers}
+def _wrong_blobs(layer: Any, refusal: Refusal) -> str | None:
+    """Too few or too many bottoms or tops of the layer itself, and not of one in it (a loss's softmax)."""
+    wrong = _BLOBS.search(refusal.words)
+    if wrong and wrong[5] == layer.type:
+        limit, end, allowed, given, _ = wrong.groups()
+        return f"{end.lower()} is given {given} times; allowed: {allowed}{_LIMITS[limit]}"
+    unequal = _EQUAL_BLOBS.search(refusal.words)
+    if unequal and unequal[3] == layer.type:
+        return f"has {unequal[1]} bottoms and {unequal[2]} tops; allowed: as many tops as bottoms"
+    return None
+
+
+def _wrong_filler(layer: Any, refusal: Refusal) -> str | None:
+    unknown = _UNKNOWN_FILLER.search(refusal.words)
+    if unknown is None:
+        return None
+    name = unknown[1]
+    fields = [path for path, filler in _fillers(layer) if filler.type == name]
+    if not fields:
+        return None
+    hint = did_you_mean(name, _FILLERS)
+    return f"{fields[0]}.type: unknown filler {name!r}{hint}; BVLC Caffe has {', '.join(_FILLERS)}"
+
+
+def _fillers(message: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """The FillerParameters in a message, with their fields: "convolution_param.weight_filler"."""
+    for field, value in message.ListFields():
+        if field.message_type is None:
+            continue
+        for part in [value] if hasattr(value, "ListFields") else value:
+            if field.message_type.name == "FillerParameter":
+                yield path + field.name, part
+            else:
+                yield from _fillers(part, f"{path}{field.name}.")
+
+
+def _layer(solver: Solver, failure: OpenFailure) -> Any:
+    """The layer of the user's net that Caffe was making last; None where it was not making one."""
+    if failure.net is None or failure.net >= len(solver.phase_nets):
+        return None
+    layers = {layer.name: layer for layer in solver.phase_nets[failure.net].layers}
     # Splits and layers within layers are in no file.
-    made = next((name for name in reversed(refusal.layers) if name in types), None)
-    if made is None:
+    return next((layers[name] for name in reversed(failure.layers) if name in layers), None)
+
+
+def _where(solver: Solver, failure: OpenFailure) -> str:
+    if failure.net is None or failure.net >= len(solver.phase_nets):
+        return str(solver.path)
+    net = solver.phase_nets[failure.net]
+    layer = _layer(solver, failure)
+    if layer is None:
         return f"{net.origin}: the {net.title}"
-    return f"{net.origin}: layer {made!r} ({types[made]}) of the {net.title}"
+    return f"{net.origin}: layer {layer.name!r} ({layer.type}) of the {net.title}"

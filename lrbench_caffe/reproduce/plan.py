@@ -274,7 +274,7 @@ def select(whole: Plan, rows: str) -> Plan:
 
 def _numbers(whole: Plan, part: str) -> set[int]:
     last = len(whole.rows)
-    match = re.fullmatch(r"(\d+)(?:\s*-\s*(\d+))?", part)
+    match = re.fullmatch(r"([0-9]{1,9})(?:\s*-\s*([0-9]{1,9}))?", part)
     if match:
         first, end = int(match[1]), int(match[2] or match[1])
         if not 1 <= first <= end <= whole.rows[-1].number:

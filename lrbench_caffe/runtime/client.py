@@ -46,22 +46,32 @@ def never() -> bool:
     return False
 
 
-class Refusal(TrainingError):
-    """Caffe does not take what the files say: a check, or a Python layer, failed while it opened them.
+class OpenFailure(TrainingError):
+    """Caffe crashed, hung or got no memory while it opened a solver.
 
     Attributes:
-        words: Caffe's own.
         net: the net that it was making: 0 for the training net, 1 for the first test net and so on; None
             for the solver itself.
         layers: names of the layers of that net that it had begun to make, the last one last. Among them
             are Caffe's own splits and layers within layers.
     """
 
-    def __init__(self, words: str, net: int | None, layers: Sequence[str]) -> None:
-        super().__init__(f"Caffe does not take the solver: {words}")
-        self.words = words
+    def __init__(self, message: str, net: int | None, layers: Sequence[str]) -> None:
+        super().__init__(message)
         self.net = net
         self.layers = tuple(layers)
+
+
+class Refusal(OpenFailure):
+    """Caffe does not take what the files say: a check, or a Python layer, failed while it opened them.
+
+    Attributes:
+        words: Caffe's own.
+    """
+
+    def __init__(self, words: str, net: int | None, layers: Sequence[str]) -> None:
+        super().__init__(f"Caffe does not take the solver: {words}", net, layers)
+        self.words = words
 
 
 class _Report(TrainingError):
@@ -281,16 +291,13 @@ class Worker:
 
         Raises:
             Refusal: the solver, a net or a Python layer is wrong.
-            TrainingError: Caffe crashed, hung or got no memory or GPU.
+            OpenFailure: Caffe crashed, hung or got no memory or GPU.
         """
         self._send("open", **vars(request))
         try:
             fields, _ = self._expect("opened")
         except TrainingError as error:
-            refusal = self._refusal(error)
-            if refusal is None:
-                raise
-            raise refusal from error
+            raise self._open_failure(error) from error
         return Opened(
             int(fields["parameters"]),
             [[_layer_parameters(*layer) for layer in net] for net in fields["nets"]],
@@ -497,15 +504,17 @@ class Worker:
             tick()
         return b"".join(parts)
 
-    def _refusal(self, error: TrainingError) -> Refusal | None:
-        """What stands behind an error while the solver was opened, where it is what the files say."""
+    def _open_failure(self, error: TrainingError) -> OpenFailure:
+        """What an error while the solver was opened means: a Refusal where the files are to blame."""
         net, layers = last_made(self.log, self._log_start)
         if isinstance(error, _Report):
             words, refused = str(error), bool(layers) and not str(error).startswith("MemoryError")
         else:
             words = last_words(self.log, self._log_start, failed_check=True)
             refused = self._process.poll() == -signal.SIGABRT and words != ""
-        return Refusal(words, net, layers) if refused and not _MACHINE.search(words) else None
+        if refused and not _MACHINE.search(words):
+            return Refusal(words, net, layers)
+        return OpenFailure(str(error), net, layers)
 
     def _death(self) -> TrainingError:
         """The error for a process that ended by itself."""

@@ -180,6 +180,16 @@ ERRORS = [
     ("1.5: FIX(k0=1)", "expected a whole iteration at character 1, found '1.5'"),
     ("FIX(k0=1) ; -5: FIX(k0=2)", "expected a whole iteration at character 13, found '-5'"),
     ("FIX(k0=1) ; 5 FIX(k0=2)", "expected ':' at character 15, found 'FIX'"),
+    # Python's own limit for a whole number is 4,300 digits
+    (
+        f"FIX(k0={'9' * 5000})",
+        f"LR policy: the number at character 8, {'9' * 20}..., has 5000 characters; allowed: at most 1000",
+    ),
+    ("9" * 5000, "LR policy: the number at character 1, "),
+    (f"FIX(k0=1) ; {'9' * 5000}: FIX(k0=2)", "LR policy: the number at character 13, "),
+    (f"NSTEP(k0=1, gamma=0.1, l=[5, {'9' * 5000}])", "LR policy: the number at character 30, "),
+    (f"FIX(k0=0.{'1' * 5000})", "LR policy: the number at character 8, "),
+    (f"FIX(k0={'9' * 900})", "must be a finite number above 0"),
     # compositions
     ("FIX(k0=1) ; FIX(k0=2)", "segment 2, FIX, needs a start, such as 20000: or plateau(n=3):"),
     ("500: FIX(k0=1)", "the first segment must start at 0, not at 500"),

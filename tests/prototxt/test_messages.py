@@ -74,6 +74,15 @@ def test_slips_of_the_finger_and_layers_of_forks(name, near):
             "solver_mode: TPU",
             f':1: Enum type "caffe.SolverParameter.SolverMode" has no value named TPU: {FORK}',
         ),
+        (
+            f"max_iter: {'9' * 5000}",
+            f":1: Couldn't parse integer: {'9' * 40}... (column 11: 'max_iter: {'9' * 30}')",
+        ),
+        (f"{'n' * 100_000}: 1", f":1: unknown field '{'n' * 40}...' in SolverParameter: {FORK}"),
+        (
+            'net_param { layer { } layer { name: "c" type: "Clip" clip_param { min: 0 } } }',
+            ": layer 'c' (Clip): clip_param.max is missing",
+        ),
         ("max_iter 3", ":1: Expected \":\" (column 10: 'max_iter 3')"),
     ],
 )

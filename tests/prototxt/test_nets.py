@@ -78,7 +78,30 @@ TYPES = ["Data", "InnerProduct", "Convolution", "ReLU", "SoftmaxWithLoss"]
         ),
         (
             'layer { name: "i" type: "InnerProduct" bottom: "x" top: "y" }',
-            "layer 'i': the top 'y' is already the top of another layer",
+            "layer 'i': the top 'y' is already the top of layer 'd'",
+        ),
+        (
+            'layer { name: "i" type: "InnerProduct" bottom: "x" top: "new" top: "new" }',
+            "layer 'i': the top 'new' is given twice; allowed: once",
+        ),
+        (
+            'layer { name: "i" type: "InnerProduct" bottom: "x" bottom: "y" top: "y" }',
+            "layer 'i': the top 'y' is top number 1, but not bottom number 1; allowed: the same place, where "
+            "a layer computes in place",
+        ),
+        # Caffe splits what has two readers, and a layer in place reads a copy of another name.
+        (
+            'layer { name: "r" type: "ReLU" bottom: "x" top: "x" }'
+            'layer { name: "i" type: "InnerProduct" bottom: "y" top: "i" }'
+            'layer { name: "q" type: "ReLU" bottom: "y" top: "y" }',
+            "layer 'q': the top 'y' is already the top of layer 'd', and 2 bottoms or loss weights read it; "
+            "allowed: another name, or no other reader, for a layer that computes in place",
+        ),
+        (
+            'layer { name: "i" type: "InnerProduct" bottom: "x" top: "i" loss_weight: 1 }'
+            'layer { name: "q" type: "ReLU" bottom: "i" top: "i" }',
+            "layer 'q': the top 'i' is already the top of layer 'i', and 2 bottoms or loss weights read it; "
+            "allowed: another name, or no other reader, for a layer that computes in place",
         ),
     ],
 )
@@ -91,8 +114,32 @@ def test_mistakes(net_of, text, message):
 def test_layers_without_mistakes(net_of):
     relu = 'layer { type: "ReLU" bottom: "s" top: "s" }'  # in place
     check_layers(net_of(DATA + PRODUCT + relu + relu), TYPES)
+    # In place, and then read by two; a loss_weight of 0 reads nothing.
+    product = 'layer { type: "InnerProduct" bottom: "s" top: "NAME" loss_weight: 0 }'
+    readers = product.replace("NAME", "one") + product.replace("NAME", "other")
+    check_layers(net_of(DATA + PRODUCT + relu + readers + relu.replace("s", "one")), TYPES)
     # A layer of the other phase may be what it likes.
     check_layers(net_of(DATA + 'layer { type: "Mine" bottom: "none" include { phase: TRAIN } }'), TYPES)
+
+
+@pytest.mark.parametrize("ratio", [-0.25, 1.5, "nan", "inf"])
+def test_a_dropout_ratio_that_is_no_probability(net_of, ratio):
+    """Caffe draws with 1 - dropout_ratio in training alone, and aborts there: `p >= 0`, `p <= 1`."""
+    parameter = f"dropout_param {{ dropout_ratio: {ratio} }}"
+    dropout = f'layer {{ name: "d" type: "Dropout" bottom: "x" top: "x" {parameter} }}'
+    with pytest.raises(InputError) as caught:
+        check_layers(net_of(DATA + dropout, "TRAIN"), [*TYPES, "Dropout"])
+    assert str(caught.value) == (
+        f"net.prototxt: layer 'd' (Dropout): dropout_param.dropout_ratio is {ratio}; allowed: 0 to 1"
+    )
+    check_layers(net_of(DATA + dropout, "TEST"), [*TYPES, "Dropout"])
+    check_layers(net_of(DATA + dropout.replace("bottom", "phase: TEST bottom"), "TRAIN"), [*TYPES, "Dropout"])
+
+
+@pytest.mark.parametrize("ratio", [0, 0.5, 1])
+def test_a_dropout_ratio_that_is_one(net_of, ratio):
+    dropout = f'layer {{ type: "Dropout" bottom: "x" top: "x" dropout_param {{ dropout_ratio: {ratio} }} }}'
+    check_layers(net_of(DATA + dropout, "TRAIN"), [*TYPES, "Dropout"])
 
 
 def test_layers_with_chance(net_of):

@@ -1,0 +1,80 @@
+"""What Caffe refuses, in the terms of the user's files. Its words are those of BVLC's Caffe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lrbench_caffe.prototxt.refusal import explain
+from lrbench_caffe.prototxt.solver import Solver
+from lrbench_caffe.runtime.client import Refusal
+
+NET = """
+layer { name: "d" type: "Data" top: "x" top: "y" }
+layer { name: "c" type: "Convolution" bottom: "x" top: "c" param { lr_mult: 1 }
+        convolution_param { weight_filler { type: "xaviert" } bias_filler { type: "he" } } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "c" bottom: "y" top: "loss" }
+"""
+COUNT = "layer.hpp:349] Check failed: "
+
+
+@pytest.mark.parametrize(
+    ("layers", "words", "expected"),
+    [
+        (
+            ["d", "c"],
+            COUNT + "MinBottomBlobs() <= bottom.size() (1 vs. 0) Convolution Layer takes at least 1 bottom "
+            "blob(s) as input.",
+            "bottom is given 0 times; allowed: 1 or more",
+        ),
+        (
+            ["d", "c"],
+            COUNT + "MaxTopBlobs() >= top.size() (2 vs. 3) Convolution Layer produces at most 2 top blob(s) "
+            "as output.",
+            "top is given 3 times; allowed: 2 at most",
+        ),
+        (
+            ["d", "c"],
+            COUNT + "ExactNumTopBlobs() == top.size() (1 vs. 2) Convolution Layer produces 1 top blob(s) as "
+            "output.",
+            "top is given 2 times; allowed: 1",
+        ),
+        (
+            ["d", "c"],
+            COUNT + "bottom.size() == top.size() (1 vs. 2) Convolution Layer produces one top blob as output "
+            "for each bottom blob input.",
+            "has 1 bottoms and 2 tops; allowed: as many tops as bottoms",
+        ),
+        (
+            ["d", "c"],
+            "filler.hpp:294] Check failed: false Unknown filler name: xaviert",
+            "convolution_param.weight_filler.type: unknown filler 'xaviert'; did you mean 'xavier'?; BVLC "
+            "Caffe has bilinear, constant, gaussian, msra, positive_unitball, uniform, xavier",
+        ),
+        (
+            ["d", "c"],
+            "filler.hpp:294] Check failed: false Unknown filler name: he",
+            "convolution_param.bias_filler.type: unknown filler 'he'; BVLC Caffe has bilinear, constant, "
+            "gaussian, msra, positive_unitball, uniform, xavier",
+        ),
+        # The softmax within the loss has its own numbers, which say nothing of the loss.
+        (
+            ["d", "c", "loss"],
+            COUNT + "ExactNumTopBlobs() == top.size() (1 vs. 2) Softmax Layer produces 1 top blob(s)",
+            "Caffe refuses it: layer.hpp:349] Check failed: ExactNumTopBlobs() == top.size() (1 vs. 2) "
+            "Softmax Layer produces 1 top blob(s)",
+        ),
+    ],
+)
+def test_the_field_and_what_is_allowed(net_of, layers, words, expected):
+    solver = Solver(Path("solver.prototxt"), None, {}, net_of(NET, "TRAIN"), None, [])
+    types = {"d": "Data", "c": "Convolution", "loss": "SoftmaxWithLoss"}
+    where = f"net.prototxt: layer {layers[-1]!r} ({types[layers[-1]]}) of the training net"
+    assert str(explain(solver, Refusal(words, 0, layers))) == f"{where}: {expected}"
+
+
+def test_where_no_layer_is_to_blame(net_of):
+    solver = Solver(Path("solver.prototxt"), None, {}, net_of(NET, "TRAIN"), None, [])
+    assert str(explain(solver, Refusal("x", None, []))) == "solver.prototxt: Caffe refuses it: x"
+    assert str(explain(solver, Refusal("x", 0, []))) == "net.prototxt: the training net: Caffe refuses it: x"
