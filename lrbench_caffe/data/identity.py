@@ -15,9 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import lmdb
-
-from lrbench_caffe.errors import InputError
+from lrbench_caffe.data.lmdb_info import ends
 from lrbench_caffe.records import AT_PLACE
 
 ENDS = 64  # records from each end of a data set
@@ -112,19 +110,8 @@ def _lmdb_content(folder: Path) -> bytes | None:
     """Number of records, and those at both ends; None where it is not there."""
     if not (folder / "data.mdb").is_file():
         return None
-    try:
-        environment = lmdb.open(str(folder), readonly=True, lock=False, readahead=False, create=False)
-    except lmdb.Error as error:
-        raise InputError(f"cannot read {folder}: {error}") from error
-    with environment, environment.begin() as transaction, transaction.cursor() as cursor:
-        parts = [str(environment.stat()["entries"]).encode()]
-        for move, step in ((cursor.first, cursor.next), (cursor.last, cursor.prev)):
-            there = move()
-            for _ in range(ENDS):
-                if there:
-                    parts.append(bytes(cursor.value()))
-                    there = step()
-    return b"".join(parts)
+    entries, records = ends(folder, ENDS)
+    return b"".join([str(entries).encode(), *records])
 
 
 def _database(layer: Any) -> Iterator[bytes]:

@@ -10,9 +10,8 @@ import errno
 import hashlib
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from lrbench_caffe.data.datum import Datum
+from lrbench_caffe.data.lmdb_reader import LmdbReader, Record
 from lrbench_caffe.errors import InputError
 
 # py-lmdb refuses to open one path twice in a process; a second thread waits for the first instead.
@@ -102,23 +102,33 @@ def inspect(path: str | Path) -> LmdbInfo:
         InputError: no such folder, not an LMDB, empty, or its first record is not a Datum.
     """
     folder = Path(path)
-    with _opened(folder) as (entries, transaction):
-        with transaction.cursor() as cursor:
-            if not cursor.first():
-                raise InputError(f"{folder}: the LMDB is empty; expected at least one record")
-            key = bytes(cursor.key())
-            datum = _parse(folder, key, cursor.value())
+    with LmdbReader(folder) as reader:
+        first = next(reader.records(), None)
+        if first is None:
+            raise InputError(f"{folder}: the LMDB is empty; expected at least one record")
+        datum = _parse(folder, first)
         return LmdbInfo(
             path=folder,
-            entries=entries,
+            entries=reader.entries,
             channels=datum.channels,
             height=datum.height,
             width=datum.width,
             encoded=datum.encoded,
             is_float=len(datum.float_data) > 0,
             first_label=datum.label,
-            first_key=key,
+            first_key=first.key,
         )
+
+
+def ends(path: Path, count: int) -> tuple[int, list[bytes]]:
+    """How many records an LMDB has; the first ``count`` of them, and the last ones, the last one first.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    with LmdbReader(path) as reader:
+        records = [*islice(reader.records(), count), *islice(reader.records(reverse=True), count)]
+        return reader.entries, [record.read() for record in records]
 
 
 def read_summary(path: str | Path) -> Summary:
@@ -130,14 +140,14 @@ def read_summary(path: str | Path) -> Summary:
     folder = Path(path)
     builder = SummaryBuilder()
     expected = inspect(folder).shape
-    with _opened(folder) as (_, transaction), transaction.cursor() as cursor:
-        for key, value in cursor:
-            datum = _parse(folder, bytes(key), value)
+    with LmdbReader(folder) as reader:
+        for record in reader.records():
+            datum = _parse(folder, record)
             shape = (datum.channels, datum.height, datum.width)
             if shape != expected or len(datum.data) != np.prod(shape):
                 have = f"{'x'.join(map(str, shape))} in {len(datum.data):,} bytes"
                 raise InputError(
-                    f"{folder}: record {bytes(key).decode(errors='replace')} is {have}; "
+                    f"{folder}: record {record.shown} is {have}; "
                     f"expected {'x'.join(map(str, expected))} in {np.prod(expected):,} bytes"
                 )
             builder.add(shape, datum.label, datum.data)
@@ -184,56 +194,13 @@ def free_dead_readers(folder: str | Path) -> None:
         environment.reader_check()
 
 
-@contextmanager
-def _opened(folder: Path) -> Iterator[tuple[int, Any]]:
-    """The number of entries and a read transaction of an LMDB."""
-    _check_folder(folder)
-    with _ONE_AT_A_TIME:
-        try:
-            environment = lmdb.open(str(folder), readonly=True, lock=False, readahead=False, create=False)
-        except lmdb.Error as error:
-            raise InputError(f"{folder}: cannot be opened as an LMDB ({_reason(error, folder)})") from error
-        try:
-            _check_length(folder, environment)
-            with environment.begin() as transaction:
-                yield environment.stat()["entries"], transaction
-        except lmdb.Error as error:
-            raise InputError(f"{folder}: damaged LMDB ({_reason(error, folder)})") from error
-        finally:
-            environment.close()
-
-
-def _check_folder(folder: Path) -> None:
-    if not folder.exists():
-        raise InputError(f"{folder}: no such LMDB folder")
-    if not folder.is_dir():
-        raise InputError(f"{folder}: is a file; a Caffe LMDB is a folder with a data.mdb in it")
-    if not (folder / "data.mdb").is_file():
-        is_leveldb = (folder / "CURRENT").exists()
-        hint = " (it looks like a LevelDB, which needs backend: LEVELDB)" if is_leveldb else ""
-        raise InputError(f"{folder}: not an LMDB, there is no data.mdb in it{hint}")
-
-
-def _check_length(folder: Path, environment: Any) -> None:
-    """Refuse a file that is shorter than its own header says: reading behind its end kills the process."""
-    announced = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
-    found = (folder / "data.mdb").stat().st_size
-    if found < announced:
-        raise InputError(
-            f"{folder}: truncated, data.mdb has {found:,} bytes; its header announces {announced:,}"
-        )
-
-
-def _reason(error: lmdb.Error, folder: Path) -> str:
-    return str(error).replace(f"{folder}: ", "")
-
-
-def _parse(folder: Path, key: bytes, value: bytes) -> Any:
+def _parse(folder: Path, record: Record) -> Any:
     try:
-        datum = Datum.FromString(bytes(value))
+        datum = Datum.FromString(record.read())
     except DecodeError:
         datum = None
     if datum is None or not (datum.data or datum.float_data):
-        shown = key.decode(errors="replace")
-        raise InputError(f"{folder}: record {shown} is not a Caffe Datum; was this LMDB written for Caffe?")
+        raise InputError(
+            f"{folder}: record {record.shown} is not a Caffe Datum; was this LMDB written for Caffe?"
+        )
     return datum

@@ -74,6 +74,40 @@ class Refusal(OpenFailure):
         self.words = words
 
 
+class Death(TrainingError):
+    """The worker's process ended by itself, or was ended.
+
+    Attributes:
+        signal: the signal that ended it, None where it ended with an exit code.
+        words: Caffe's last ones; empty where a kill left it no time for any.
+    """
+
+    def __init__(self, text: str, number: signal.Signals | None, words: str) -> None:
+        super().__init__(text)
+        self.signal = number
+        self.words = words
+
+    @property
+    def by_machine(self) -> bool:
+        """Whether another process, a limit or a lack of memory ended it: nothing that its files say."""
+        sent = self.signal is not None and self.signal not in _FAULTS
+        return sent or bool(_MACHINE.search(str(self)))
+
+
+# Signals that a process brings upon itself.
+_FAULTS = frozenset(
+    [
+        signal.SIGABRT,
+        signal.SIGBUS,
+        signal.SIGFPE,
+        signal.SIGILL,
+        signal.SIGSEGV,
+        signal.SIGSYS,
+        signal.SIGTRAP,
+    ]
+)
+
+
 class _Report(TrainingError):
     """The worker's own word that it failed."""
 
@@ -219,6 +253,7 @@ class Worker:
     Raises:
         InputError: the interpreter cannot be started, is no Python, has no caffe, or dies or hangs when it
             imports it.
+        TrainingError: it was killed meanwhile, or the machine lacked memory.
     """
 
     def __init__(
@@ -252,9 +287,13 @@ class Worker:
         self._stdin, self._stdout = self._process.stdin.fileno(), self._process.stdout.fileno()
         try:
             self.info = self._hello()
-        except TrainingError as error:  # no caffe, no Python, or a broken one: a wrong interpreter was named
+        except TrainingError as error:
             self.kill()
-            raise InputError(f"{python.command[0]} ({python.origin}): {error}") from error
+            text = f"{python.command[0]} ({python.origin}): {error}"
+            if isinstance(error, Death) and error.by_machine:
+                raise Death(text, error.signal, error.words) from error
+            # No caffe, no Python, or a broken one: a wrong interpreter was named.
+            raise InputError(text) from error
         except BaseException:
             self.kill()
             raise
@@ -511,23 +550,30 @@ class Worker:
             words, refused = str(error), bool(layers) and not str(error).startswith("MemoryError")
         else:
             words = last_words(self.log, self._log_start, failed_check=True)
-            refused = self._process.poll() == -signal.SIGABRT and words != ""
+            refused = isinstance(error, Death) and error.signal == signal.SIGABRT and words != ""
         if refused and not _MACHINE.search(words):
             return Refusal(words, net, layers)
         return OpenFailure(str(error), net, layers)
 
-    def _death(self) -> TrainingError:
+    def _death(self) -> Death:
         """The error for a process that ended by itself."""
         self._process.wait()
         code = self._process.returncode
+        number = _signal_of(code)
         words = last_words(self.log, self._log_start)
-        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        if code == -signal.SIGKILL:
+        how = f"was ended by {number.name}" if number else f"ended with exit code {code}"
+        if number == signal.SIGKILL:
             how += _who_kills(memory_kills() - self._memory_kills)
             words = ""  # a killed process says nothing of its end
         elif "std::bad_alloc" in words:
             how += ": it could not get the memory that it asked for"
-        return TrainingError(f"Caffe {how}" + (f": {words}" if words else ""))
+        return Death(f"Caffe {how}" + (f": {words}" if words else ""), number, words)
+
+
+def _signal_of(code: int) -> signal.Signals | None:
+    """The signal behind the exit code of a process, which may be a shell or a container around Caffe's."""
+    number = -code if code < 0 else code - 128  # as shells report it
+    return signal.Signals(number) if number in set(signal.Signals) else None
 
 
 def memory_kills() -> int:
@@ -582,7 +628,7 @@ _NOISE = re.compile(
 # Failed checks that the machine is to blame for: its GPU, memory, disk and limits.
 _MACHINE = re.compile(
     r"\bcuda[A-Z]\w*|\bCU(DNN|BLAS|RAND)_|Cannot use GPU|host allocation|(?i:out of memory)"
-    r"|Cannot allocate memory|No space left|Too many open files"
+    r"|Cannot allocate memory|std::bad_alloc|No space left|Too many open files"
 )
 _MAKING = re.compile(
     rb"\] (?:Creating (?P<train>training net)|Creating test net \(#(?P<test>\d+)\)"

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lrbench_caffe.errors import InputError, TrainingError
+from lrbench_caffe.errors import InputError, LRBenchError, TrainingError
 from lrbench_caffe.metrics import Counts
 from lrbench_caffe.runtime import client
 from lrbench_caffe.runtime import worker as protocol
@@ -30,6 +30,7 @@ from lrbench_caffe.runtime.client import (
 )
 from lrbench_caffe.runtime.info import caffe_info
 from lrbench_caffe.runtime.locate import CaffePython
+from lrbench_caffe.runtime.reader import CaffeReader
 
 BATCHES = [
     {"scores": [[1.5, 2.5], [0.0, -1.0]], "labels": [1, 0], "loss": 0.5},
@@ -294,6 +295,34 @@ def test_a_program_that_is_no_python(tmp_path, program, code):
 def test_no_such_program(tmp_path):
     with pytest.raises(InputError, match=r"^cannot start /nonexistent/python: No such file or directory$"):
         Worker(CaffePython(["/nonexistent/python"], "the user"), tmp_path / "caffe.log")
+
+
+@pytest.mark.parametrize(
+    ("script", "kind", "how"),
+    [
+        ("kill -KILL $$", TrainingError, "was ended by SIGKILL, by another process"),
+        ("kill -TERM $$", TrainingError, "was ended by SIGTERM"),
+        ("exit 137", TrainingError, "was ended by SIGKILL"),  # what a shell makes of a killed child
+        ("echo 'F1 Cannot allocate memory' >&2; kill -ABRT $$", TrainingError, "was ended by SIGABRT"),
+        ("kill -ABRT $$", InputError, "was ended by SIGABRT"),
+        ("kill -SEGV $$", InputError, "was ended by SIGSEGV"),
+    ],
+)
+def test_a_kill_while_caffe_is_imported_is_no_wrong_interpreter(tmp_path, script, kind, how):
+    with pytest.raises(LRBenchError, match=rf"^sh \(the user\): Caffe {how}") as caught:
+        Worker(shell(script), tmp_path / "caffe.log")
+    assert isinstance(caught.value, kind)
+
+
+def test_a_kill_while_a_prototxt_is_read_is_not_the_prototxts_fault(fake_python, tmp_path, monkeypatch):
+    def killed(worker, message, path):
+        os.kill(worker.pid, signal.SIGKILL)
+        return read(worker, message, path)
+
+    read = Worker.read
+    monkeypatch.setattr(Worker, "read", killed)
+    with pytest.raises(TrainingError, match="^Caffe was ended by SIGKILL"):
+        CaffeReader(fake_python())("NetParameter", tmp_path / "net.prototxt")
 
 
 def test_a_caffe_that_is_too_old(fake_python, tmp_path):
