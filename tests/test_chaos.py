@@ -272,7 +272,7 @@ def test_every_scenario_is_listed_and_an_unknown_one_refused(tmp_path: Path) -> 
     assert "no scenario 'kill-randomly'; known: " in done.stderr
 
 
-SHORT = ("kill-random",)
+SHORT = ("kill-random", "mutated-prototxt")
 
 
 @pytest.mark.slow

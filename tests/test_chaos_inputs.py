@@ -23,7 +23,7 @@ KINDS = (*damage.BYTES, *damage.LINES, damage.other_value)
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_each_kind_of_damage(kind: damage.Damage) -> None:
-    """It changes most files of all seeds, the same seed in the same way, and takes a file of one byte, too."""
+    """It changes most files, the same seed in the same way, and takes a file of one byte, too."""
     changed = 0
     for seed in range(40):
         found = kind(LINES, random.Random(seed))
