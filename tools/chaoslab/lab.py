@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import os
+import shlex
 import shutil
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,9 +18,11 @@ from typing import Any, TypeVar
 from chaoslab.processes import MARK, Done, Running, end_all
 from chaoslab.setups import Setup
 from chaoslab.verdicts import Wrong
+from lrbench_caffe.runtime.locate import VARIABLE, cache_dir, find_caffe_python
 
 ROOT = Path(__file__).resolve().parents[2]
 # A command may take this many times as long as an untouched one, and so many seconds more, until it hangs.
+PROGRAMS = ("caffe-runtime", "caffe-headers", "caffe-layers")  # of the user's cache directory
 SLOWER, MORE = 20.0, 60.0
 _T = TypeVar("_T")
 
@@ -103,17 +106,59 @@ class Lab:
         (folder / "net.prototxt").write_text(setup.net, encoding="utf-8")
         (folder / "solver.prototxt").write_text(setup.solver, encoding="utf-8")
 
-    def untouched(self, folder: Path, args: tuple[str, ...]) -> Done:
+    def untouched(self, folder: Path, args: tuple[str, ...], more: Mapping[str, str] | None = None) -> Done:
         """Run a command that nothing disturbs, in a folder.
 
         Raises:
             Wrong: it fails all the same.
         """
         began = time.monotonic()
-        done = Running(args, folder, environment(folder, self.name), folder / "untouched").wait(600)
+        variables = self.environment(folder, self.name, more)
+        done = Running(args, folder, variables, folder / "untouched").wait(600)
         if not done.succeeded:
             raise Wrong(f"untouched, {done.summary} ({time.monotonic() - began:.0f} s)")
         return done
+
+    def environment(self, folder: Path, mark: str, more: Mapping[str, str] | None = None) -> dict[str, str]:
+        """The environment of commands that are typed in a folder: nothing of the user's is touched, and one
+        BLAS thread, for the same bits every time."""
+        temporary = folder / "tmp"
+        temporary.mkdir(exist_ok=True)
+        return {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "OPENBLAS_NUM_THREADS": "1",
+            "COLUMNS": "200",
+            "LRBENCH_DB": database_of(folder),
+            "XDG_DATA_HOME": str(folder / "share"),
+            "TMPDIR": str(temporary),
+            MARK: mark,
+            **self.once("caffe", self._find_caffe),
+            **(more or {}),
+        }
+
+    def _find_caffe(self) -> dict[str, str]:
+        """The variables that name Caffe, and a cache directory of the lab's own that has the user's programs.
+
+        The launcher that tools/setup makes keeps preloaded libraries away from Caffe; the lab's does not.
+        """
+        users = cache_dir()
+        caffe = Path(find_caffe_python(None).command[0])
+        cache = self.new_folder("cache") / users.name
+        cache.mkdir()
+        for name in PROGRAMS:
+            if (users / name).exists():
+                (cache / name).symlink_to(users / name)
+        with caffe.open("rb") as file:
+            is_script = file.read(2) == b"#!"
+        if is_script:
+            lines = caffe.read_text(encoding="utf-8").replace("LD_PRELOAD ", "").splitlines()
+            here = f"here={shlex.quote(str(caffe.resolve()))}"
+            lines = [here if line.startswith("here=") else line for line in lines]
+            caffe = self.folder / "python"
+            caffe.write_text("\n".join(lines) + "\n", encoding="utf-8")
+            caffe.chmod(0o755)
+        return {VARIABLE: str(caffe), "XDG_CACHE_HOME": str(cache.parent)}
 
     def close(self, keep: bool) -> None:
         """End what still runs, and remove the folder."""
@@ -131,24 +176,6 @@ def command(name: str, *args: str) -> tuple[str, ...]:
 def database_of(folder: Path) -> str:
     """The URL of the LR database that the commands typed in a folder use."""
     return f"sqlite:///{folder / 'lr.sqlite'}"
-
-
-def environment(folder: Path, mark: str, **more: str) -> dict[str, str]:
-    """The environment of commands that are typed in a folder: nothing of the user's is touched, and one BLAS
-    thread, for the same bits every time."""
-    temporary = folder / "tmp"
-    temporary.mkdir(exist_ok=True)
-    return {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "OPENBLAS_NUM_THREADS": "1",
-        "COLUMNS": "200",
-        "LRBENCH_DB": database_of(folder),
-        "XDG_DATA_HOME": str(folder / "share"),
-        "TMPDIR": str(temporary),
-        MARK: mark,
-        **more,
-    }
 
 
 def deadline(seconds: float) -> float:

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chaoslab import results
-from chaoslab.lab import Lab, Reference, command, database_of, deadline, environment
+from chaoslab.lab import Lab, Reference, command, database_of, deadline
 from chaoslab.processes import Done, Running, end_all, marked, remaining
 from chaoslab.registry import Scenario
 from chaoslab.setups import SETUPS, Setup
 from chaoslab.verdicts import LEFT, TRACEBACK, WRONG, Skip, TrialError, Verdict, Wrong
 
 GONE_SECONDS = 15.0  # in which what a trial started must have ended
+WORKER = "runtime/worker.py"  # in the command line of a Caffe
 LOGS = ("*.log", "*.out", "*.err")
 TRACES = ("Traceback (most recent call last)", "Fatal Python error", "Exception ignored in")
 LARGEST_LOG = 1 << 26  # bytes of a log that are looked at
@@ -55,7 +56,7 @@ class Trial:
         if self.lab.closed:
             raise Skip("interrupted")
         said = self._said / f"{len(self.running)}"
-        running = Running(args, self.folder, environment(self.folder, self.mark, **(more or {})), said)
+        running = Running(args, self.folder, self.lab.environment(self.folder, self.mark, more), said)
         self.running.append(running)
         return running
 
@@ -91,6 +92,12 @@ class Trial:
         if (self.folder / out / "run.json").exists():
             return command("train", "--resume", "--out", out, *_repeatable(setup.flags))
         return command("train", "solver.prototxt", "--out", out, "--layers", "stock", *setup.flags)
+
+    def wait_for_workers(self) -> None:
+        """Wait until no Caffe of the trial lives: it ends when its driver does."""
+        end = time.monotonic() + GONE_SECONDS
+        while processes(self, WORKER) and time.monotonic() < end:
+            time.sleep(0.02)
 
     # -- looks ----------------------------------------------------------------------------------
 

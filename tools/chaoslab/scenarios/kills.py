@@ -10,10 +10,8 @@ import time
 from chaoslab.lab import Reference, deadline
 from chaoslab.processes import Running, marked, send
 from chaoslab.registry import scenario
-from chaoslab.trial import Trial, processes
+from chaoslab.trial import WORKER, Trial, processes
 from chaoslab.verdicts import EQUAL
-
-WORKER = "runtime/worker.py"
 
 
 @scenario("kill-random", weight=4)
@@ -31,7 +29,7 @@ def kill_random(trial: Trial) -> str:
         done = training.wait(deadline(reference.seconds))
         if victim == "worker" and done.code:
             done.refusal()
-        _wait_for_workers(trial)
+        trial.wait_for_workers()
     trial.finish(reference)
     trial.check_equal(reference)
     return EQUAL
@@ -66,10 +64,3 @@ def _kill(trial: Trial, training: Running, victim: str) -> None:
     else:
         for pid in marked(trial.mark):
             send(pid, signal.SIGKILL)
-
-
-def _wait_for_workers(trial: Trial) -> None:
-    """A worker ends when its driver does; until then it may hold the files."""
-    end = time.monotonic() + 30
-    while processes(trial, WORKER) and time.monotonic() < end:
-        time.sleep(0.02)
