@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from google.protobuf import text_format
 
-from chaoslab import damage
-from chaoslab.prototxts import Mutator, parse
+from chaoslab.damage import files as damage
+from chaoslab.damage.prototxts import Mutator, parse
 from tests.caffe import nets
 from tests.caffe.differential_cases import CASES
 

@@ -17,7 +17,7 @@ _BLOBS = re.compile(
 )
 _LIMITS = {"ExactNum": "", "Min": " or more", "Max": " at most"}
 _EQUAL_BLOBS = re.compile(r"bottom\.size\(\) == top\.size\(\) \((\d+) vs\. (\d+)\) (\w+) Layer")
-_UNKNOWN_FILLER = re.compile(r"Unknown filler name: (.*)")
+_UNKNOWN_FILLER = re.compile(r"Unknown filler name:\s*(.*)")
 _FILLERS = ("bilinear", "constant", "gaussian", "msra", "positive_unitball", "uniform", "xavier")
 # What Caffe's words do not say.
 _MEANINGS = {"Check failed: blob->count()": "a parameter of size 0: is num_output missing or 0?"}
@@ -76,12 +76,13 @@ def _wrong_filler(layer: Any, refusal: Refusal) -> str | None:
     unknown = _UNKNOWN_FILLER.search(refusal.words)
     if unknown is None:
         return None
-    name = unknown[1]
-    fields = [path for path, filler in _fillers(layer) if filler.type == name]
+    words = unknown[1].split()  # Caffe's words stand in one line, and without blanks at the end
+    fields = [(path, one.type) for path, one in _fillers(layer) if one.type.split() == words]
     if not fields:
         return None
+    path, name = fields[0]
     hint = did_you_mean(name, _FILLERS)
-    return f"{fields[0]}.type: unknown filler {name!r}{hint}; BVLC Caffe has {', '.join(_FILLERS)}"
+    return f"{path}.type: unknown filler {name!r}{hint}; BVLC Caffe has {', '.join(_FILLERS)}"
 
 
 def _fillers(message: Any, path: str = "") -> Iterator[tuple[str, Any]]:

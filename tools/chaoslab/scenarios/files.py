@@ -1,95 +1,236 @@
-"""What happens at the n-th file operation of a training, by the preloaded shim."""
+"""Damaged files: run directories, databases, LMDBs, logs and exports."""
 
 from __future__ import annotations
 
-import errno
+import shutil
+from pathlib import Path
 
-from chaoslab.lab import deadline
+from chaoslab import results
+from chaoslab.damage import files as damage
+from chaoslab.lab import Lab, Reference, command, database_of
+from chaoslab.processes import Done
 from chaoslab.registry import scenario
-from chaoslab.shim import (
-    COMMAND,
-    FAIL_ON,
-    FAIL_ONCE,
-    KILL_AFTER,
-    KILL_BEFORE,
-    KINDS,
-    TORN,
-    WORKER,
-    Blow,
-    operations,
-    preload,
-)  # fmt: skip
+from chaoslab.scenarios.prototxts import by_caffe, check_same
+from chaoslab.setups import SETUPS, Setup
 from chaoslab.trial import Trial
-from chaoslab.verdicts import EQUAL
+from chaoslab.verdicts import EQUAL, REFUSED, Skip, Wrong
+from lrbench_caffe.runtime.locate import caffe_binary
+from tests.caffe import nets
+from tests.caffe.differential_cases import Case
 
-ROLE_NAMES = {COMMAND: "the command", WORKER: "the worker"}
-# What can fail in which way: removing needs no room.
-FAILING = {
-    errno.ENOSPC: ("write", "open", "rename", "link", "mkdir"),
-    errno.EDQUOT: ("write", "open", "link", "mkdir"),
-    errno.EIO: ("write", "fsync", "rename", "unlink", "open", "truncate"),
+COMMAND_SECONDS = 5.0
+
+
+def settled(done: Done) -> bool:
+    """Whether a command succeeded; else it must be a refusal. ``db import`` has a line for each refused run.
+
+    Raises:
+        Wrong: it is neither.
+    """
+    refused = done.code in (1, 2) and any("error: " in line for line in done.error_lines)
+    if not (done.succeeded or refused):
+        raise Wrong(f"{done.summary} instead of success, or an error's line and exit code 1 or 2")
+    return done.succeeded
+
+
+# -- run directories --------------------------------------------------------------------------------
+
+
+@scenario("damaged-run", weight=4)
+def damaged_run(trial: Trial) -> str:
+    """Damage a file of a run that was stopped, or two; then look at it, and --resume it."""
+    reference = stopped(trial, trial.choose_setup())
+    run = trial.folder / "out"
+    before = set(damage.files_in(run))
+    for _ in range(trial.rng.choice((1, 1, 1, 2))):
+        files = damage.files_in(run)
+        # Not the many files of prototxt/ before the few that hold results.
+        folder = trial.rng.choice(sorted({file.parent for file in files}))
+        chosen = trial.rng.choice([file for file in files if file.parent == folder])
+        trial.note(damage.damage(chosen, trial.rng))
+    for look in trial.rng.sample(LOOKS, 1):
+        settled(trial.run(command(*look), COMMAND_SECONDS))
+    lost = before - set(damage.files_in(run))
+    if not settled(trial.run(trial.train_command(reference.setup), reference.seconds)):
+        gone = before - lost - set(damage.files_in(run))
+        if gone:
+            raise Wrong(f"refused, and gone: {', '.join(sorted(path.name for path in gone))}")
+        return REFUSED
+    trial.check_equal(reference)
+    return EQUAL
+
+
+LOOKS = (
+    ("plot", "runs", "out", "--out", "look.png"),
+    ("db", "sync", "out"),
+    ("rank", "solver.prototxt"),
+)
+
+
+def stopped(trial: Trial, setup: Setup) -> Reference:
+    """Put a training that was stopped in the middle into the trial's folder; returns the untouched one."""
+    reference = trial.furnish(setup)
+    source = trial.lab.once(f"stopped {setup.name}", lambda: _stop(trial.lab, setup))
+    for path in source.iterdir():
+        if (
+            path.name not in ("data", "net.prototxt", "solver.prototxt", "tmp")
+            and "untouched" not in path.name
+        ):
+            damage.copy(path, trial.folder / path.name)
+    return reference
+
+
+def _stop(lab: Lab, setup: Setup) -> Path:
+    folder = lab.new_folder(f"stopped-{setup.name}")
+    lab.furnish(folder, setup)
+    args = ("solver.prototxt", "--out", "out", "--layers", "stock", *setup.flags)
+    # Neither at a test nor at a snapshot of the solver's own.
+    lab.untouched(folder, command("train", *args, "--until", str(2 * setup.max_iter // 3 + 5)))
+    return folder
+
+
+# -- databases --------------------------------------------------------------------------------------
+
+
+@scenario("damaged-database", weight=2)
+def damaged_database(trial: Trial) -> str:
+    """Damage the SQLite file of the LR database; then train, and use it."""
+    setup = SETUPS["plain"]
+    reference = trial.furnish(setup)
+    source = Path(reference.database.removeprefix("sqlite:///"))
+    file = damage.copy(source, trial.folder / "lr.sqlite")
+    trial.note(damage.damage(file, trial.rng))
+    for name in trial.rng.sample(sorted(DATABASE_COMMANDS), 3):
+        settled(trial.run(command(*DATABASE_COMMANDS[name]), COMMAND_SECONDS))
+    # The training goes on without its database.
+    trial.run(trial.train_command(setup), reference.seconds).success()
+    words = results.differences(reference.run, trial.folder / "out")
+    if words:
+        raise Wrong(results.first(words))
+    # What waits is brought into a database that is none the worse for it.
+    file.unlink(missing_ok=True) if not file.is_dir() else shutil.rmtree(file)
+    for more in ("-journal", "-wal", "-shm"):
+        file.with_name(file.name + more).unlink(missing_ok=True)
+    trial.run(command("db", "sync", "out"), COMMAND_SECONDS).success()
+    words = results.stored_differences(reference.database, trial.database)
+    if words:
+        raise Wrong(results.first(words))
+    return EQUAL
+
+
+DATABASE_COMMANDS = {
+    "info": ("db", "info"),
+    "tasks": ("db", "tasks"),
+    "runs": ("db", "runs"),
+    "export": ("db", "export", "all.jsonl", "--force"),
+    "backup": ("db", "backup", "copy.sqlite", "--force"),
+    "delete": ("db", "delete", "--source", "paper", "--yes"),
+    "rank": ("rank", "solver.prototxt"),
+    "recommend": ("recommend", "solver.prototxt"),
+    "table": ("plot", "table", "--task", "digits", "--out", "table.png"),
+    "merge": ("db", "--db", "sqlite:///other.sqlite", "merge", "lr.sqlite"),
 }
 
 
-@scenario("kill-at-file-operation", weight=5)
-def kill_at_file_operation(trial: Trial) -> str:
-    """Kill the command or the worker at its n-th file operation or within a write; then --resume."""
-    reference = trial.furnish(trial.choose_setup())
-    counted = operations(trial, reference.setup)
-    with preload(trial) as shim:
-        for _ in range(trial.rng.randint(1, 2)):
-            action = trial.rng.choice((KILL_BEFORE, KILL_AFTER, TORN))
-            blow = _choose(trial, counted, KINDS, action, everyone=trial.rng.random() < 0.3)
-            shim.arm(blow)
-            done = trial.start(trial.train_command(reference.setup), shim.environment)
-            ended = done.wait(deadline(reference.seconds))
-            shim.disarm()
-            trial.note(f"{ended.summary}; happened {shim.fired} times")
-            if ended.code > 0:  # its worker was killed
-                ended.refusal()
-            trial.wait_for_workers()
-    trial.finish(reference)
-    trial.check_equal(reference)
+# -- exports and logs -------------------------------------------------------------------------------
+
+
+@scenario("damaged-export", weight=2)
+def damaged_export(trial: Trial) -> str:
+    """Damage an export of the LR database and import it: as the undamaged one, or refused, and then the whole
+    one still comes in."""
+    reference = trial.lab.reference(SETUPS["plain"])
+    whole = trial.lab.once("export", lambda: _export(trial.lab, reference))
+    file = damage.copy(whole, trial.folder / "damaged.jsonl")
+    trial.note(damage.damage(file, trial.rng))
+    taken = settled(trial.run(command("db", "import", "damaged.jsonl"), COMMAND_SECONDS))
+    settled(trial.run(command("rank", "--task", "digits"), COMMAND_SECONDS))
+    settled(trial.run(command("db", "runs"), COMMAND_SECONDS))
+    if taken:
+        return EQUAL  # an export has no digest: what is a number in it is taken
+    damage.copy(whole, trial.folder / "whole.jsonl")
+    trial.run(command("db", "import", "whole.jsonl"), COMMAND_SECONDS).success()
+    words = results.stored_differences(reference.database, trial.database)
+    if words:
+        raise Wrong(results.first(words))
+    return REFUSED
+
+
+def _export(lab: Lab, reference: Reference) -> Path:
+    folder = lab.new_folder("export")
+    lab.untouched(folder, command("db", "--db", reference.database, "export", "all.jsonl"))
+    return folder / "all.jsonl"
+
+
+@scenario("damaged-log", weight=2)
+def damaged_log(trial: Trial) -> str:
+    """Damage a log of caffe train and import it: the tests that come in are those of the whole log."""
+    program = caffe_binary()
+    if program is None:
+        raise Skip("there is no caffe binary")
+    whole = trial.lab.once("log", lambda: _log(trial.lab, str(program)))
+    wanted = trial.lab.once("tests of the log", lambda: _tests_of(trial.lab, whole))
+    (trial.folder / "net.prototxt").write_text(SETUPS["plain"].net, encoding="utf-8")
+    file = damage.copy(whole, trial.folder / "damaged.log")
+    trial.note(damage.damage(file, trial.rng))
+    if not settled(trial.run(command("db", "import-log", "damaged.log"), COMMAND_SECONDS)):
+        return REFUSED
+    found = imported(trial.database)
+    changed = [key for key in found if key in wanted and found[key] != wanted[key]]
+    # A digit that is another digit, nobody can tell.
+    if changed and not any(word in trial.notes[0] for word in UNSEEN):
+        raise Wrong(f"test {changed[0]} is {found[changed[0]]} instead of {wanted[changed[0]]}")
     return EQUAL
 
 
-@scenario("failing-disk", weight=5)
-def failing_disk(trial: Trial) -> str:
-    """Let the n-th file operation fail with ENOSPC, EDQUOT or EIO, once or from there on; then --resume."""
-    reference = trial.furnish(trial.choose_setup())
-    counted = operations(trial, reference.setup)
-    with preload(trial) as shim:
-        error = trial.rng.choice(sorted(FAILING))
-        blow = _choose(trial, counted, FAILING[error], trial.rng.choice((FAIL_ONCE, FAIL_ON)), error)
-        shim.arm(blow)
-        done = trial.run(trial.train_command(reference.setup), reference.seconds, shim.environment)
-        shim.disarm()
-        trial.note(f"happened {shim.fired} times")
-        if not done.succeeded:
-            done.refusal()
-    trial.finish(reference)
-    trial.check_equal(reference)
+UNSEEN = ("bit flipped", "noise", "other number", "piece", "lost", "control")
+
+
+def _log(lab: Lab, program: str) -> Path:
+    folder = lab.new_folder("log")
+    lab.furnish(folder, SETUPS["plain"])
+    lab.untouched(folder, (program, "train", "--solver=solver.prototxt"))
+    return (folder / "untouched.err").rename(folder / "whole.txt")
+
+
+def _tests_of(lab: Lab, log: Path) -> dict[results.Key, float | None]:
+    lab.untouched(log.parent, command("db", "import-log", log.name))
+    return imported(database_of(log.parent))
+
+
+def imported(url: str) -> dict[results.Key, float | None]:
+    """Top-1 of the tests of imported runs, by iteration and net."""
+    with results.Database.open(url) as database:
+        runs = list(database.runs(source="imported", measurements=True))
+    return {(m.iteration, m.net): m.top1 for run in runs for m in run.measurements}
+
+
+# -- LMDBs ------------------------------------------------------------------------------------------
+
+
+@scenario("damaged-lmdb", weight=2)
+def damaged_lmdb(trial: Trial) -> str:
+    """Damage an LMDB of a training: as caffe train does with it, or refused in one line."""
+    program = caffe_binary()
+    if program is None:
+        raise Skip("there is no caffe binary")
+    digits = trial.lab.data
+    (trial.folder / "data").mkdir()
+    for folder in digits.iterdir():
+        damage.copy(folder, trial.folder / "data" / folder.name)
+    case = Case(nets.net(), {"display": 1, "test_iter": 5})
+    (trial.folder / "net.prototxt").write_text(nets.net(), encoding="utf-8")
+    (trial.folder / "solver.prototxt").write_text(case.solver_text, encoding="utf-8")
+    file = trial.folder / "data" / trial.rng.choice(("digits_train_lmdb", "digits_test_lmdb")) / "data.mdb"
+    trial.note(damage.damage(file, trial.rng))
+    keep = damage.copy(trial.folder / "data", trial.folder / "kept")
+    theirs = by_caffe(trial, (str(program), "train", "--solver=solver.prototxt"))
+    shutil.rmtree(trial.folder / "data")
+    keep.rename(trial.folder / "data")
+    args = ("solver.prototxt", "--out", "out", "--layers", "stock")
+    if not settled(trial.run(command("train", *args), COMMAND_SECONDS)):
+        return REFUSED
+    if not theirs.succeeded:
+        raise Wrong(f"caffe train ends otherwise: {theirs.summary}")
+    check_same(trial, theirs)
     return EQUAL
-
-
-def _choose(
-    trial: Trial,
-    counted: dict[int, dict[str, int]],
-    kinds: tuple[str, ...],
-    action: int,
-    error: int = 0,
-    everyone: bool = False,
-) -> Blow:
-    """A blow at one of the operations that an untouched training makes: half of them at any, half at one of a
-    kind, as there are far more writes than anything else."""
-    role = trial.rng.choice(sorted(ROLE_NAMES))
-    there = tuple(kind for kind in kinds if counted[role][kind])
-    if trial.rng.random() < 0.5:
-        there = (trial.rng.choice(there),)
-    number = trial.rng.randint(1, sum(counted[role][kind] for kind in there))
-    trial.note(
-        f"{ROLE_NAMES[role]} at operation {number} of {'/'.join(there)}: action {action}"
-        + (f" {errno.errorcode[error]}" if error else "")
-        + (", and all others" if everyone else "")
-    )
-    return Blow(there, role, number, action, error, everyone)
