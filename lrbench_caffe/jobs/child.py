@@ -1,6 +1,8 @@
 """The process of one training: started, watched and, where it must be, ended.
 
-A Caffe that aborts, crashes, hangs or is killed for its memory is one failed run with its reason. As a
+A Caffe that aborts, crashes, hangs or is killed for its memory is one failed run with its reason. ``train``
+itself notices a Caffe that hangs; here it is ``train`` that is watched, by the processor time that it uses. A
+training that is suspended is waited for, on whichever side the suspension is (see ``liveness``). As a
 program this module is ``train`` for a caller: it stops, with a snapshot, when the process that started it
 is gone.
 """
@@ -21,8 +23,9 @@ from pathlib import Path
 
 from lrbench_caffe.errors import InputError, TrainingError
 from lrbench_caffe.jobs.training import Result, Training, failed_result, read_result
+from lrbench_caffe.runtime.liveness import POLL, Silence, activity, ends_within, paused
 
-POLL = 0.05  # seconds between looks at a process
+LOOK = 10  # polls between two looks for a sign of life
 STOP_SECONDS = 60.0  # for which a training that is told to stop may write its snapshot
 GRACE = 60.0  # beyond hang_seconds: ``train`` itself notices a Caffe that hangs, this is for ``train``
 OUTPUT = "output.log"  # what ``train`` prints
@@ -114,28 +117,48 @@ def _wait_for_others(training: Training, stop: threading.Event) -> None:
 
 
 def _wait(process: subprocess.Popen[bytes], training: Training, stop: threading.Event) -> bool:
-    """Wait for the end; returns True for a process that gave no sign of life and was ended."""
-    deadline = training.hang_seconds + GRACE if training.hang_seconds else float("inf")
-    began = time.time()
-    while process.poll() is None:
-        if stop.wait(POLL):
-            process.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(STOP_SECONDS)
+    """Wait for the end; returns True for a process that gave no sign of life."""
+    watch = _Watch(process.pid, training)
+    while not watch.hangs():
+        for _ in range(LOOK):
+            if process.poll() is not None:
+                return False
+            if stop.wait(POLL):
+                process.terminate()
+                ends_within(process, STOP_SECONDS)
+                return False
+    return True
+
+
+class _Watch:
+    """Looks at the process of a training now and then. A ``train`` that waits for Caffe wakes up often."""
+
+    def __init__(self, pid: int, training: Training) -> None:
+        self._pid = pid
+        self._out = training.out
+        self._silence = Silence(training.hang_seconds + GRACE if training.hang_seconds else 0)
+        self._activity: object = None
+        self._paused: str | None = None
+
+    def hangs(self) -> bool:
+        before, self._activity = self._activity, activity(self._pid)
+        if self._activity is None or self._activity != before:
+            self._silence.heard()
+            self._paused = None
             return False
-        if _silent_for(Path(training.out), began) > deadline:
-            return True
-    return False
+        was_paused, self._paused = self._paused, paused(self._pid)
+        if self._paused is None:
+            return self._silence.too_long()
+        self._silence.heard()
+        if not was_paused:
+            _say(f"{self._out}: the training is {self._paused}: waiting until it continues")
+        return False
 
 
-def _silent_for(folder: Path, began: float) -> float:
-    """Seconds since anything was written into a run directory, or since a process began there if that was
-    later: what goes on may have been left long ago."""
-    newest = began
-    for path in (folder, *folder.glob("*"), folder / "snapshots"):
-        with contextlib.suppress(OSError):
-            newest = max(newest, path.stat().st_mtime)
-    return time.time() - newest
+def _say(text: str) -> None:
+    """A remark for whoever reads this command's stderr, or the log of a cluster's worker."""
+    with contextlib.suppress(OSError, ValueError):
+        print(f"note: {text}", file=sys.stderr, flush=True)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -11,7 +11,6 @@ import re
 import select
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,11 +22,13 @@ import numpy as np
 from lrbench_caffe.errors import InputError, TrainingError
 from lrbench_caffe.metrics import Counts
 from lrbench_caffe.runtime import worker as protocol
+from lrbench_caffe.runtime.liveness import Silence, ends_within, paused
 from lrbench_caffe.runtime.locate import CaffePython
 
 HANG_SECONDS = 600.0
 HANG_OPTION = "--hang-timeout"
 TICK_SECONDS = 0.2
+CLOSE_SECONDS = 10.0  # that a worker may take to end when it is told to
 FIRST_LINE = 200  # bytes that are shown of what is no worker's first line
 # Bytes that one part of a message may have; what asks for more is no message of a worker.
 LARGEST_HELLO = 1 << 24
@@ -39,6 +40,10 @@ Tick = Callable[[], None]
 
 def no_tick() -> None:
     """What is done between two looks at a silent worker when the caller has nothing to do."""
+
+
+def no_note(text: str) -> None:
+    """What becomes of a remark that nobody is there to read."""
 
 
 def never() -> bool:
@@ -247,8 +252,10 @@ class Worker:
         python: the interpreter that pycaffe lives in.
         log: the file that Caffe's log goes to (appended).
         hang_seconds: how long the worker may be silent before it is taken for hung and killed;
-            0 means for ever. A working one speaks after every iteration and every test batch.
+            0 means for ever. A working one speaks after every iteration and every test batch. Time in
+            which the worker or this process is suspended does not count (see ``liveness``).
         hang_option: the option that the user can set ``hang_seconds`` with, if there is one.
+        note: told once when the worker turns out to be suspended, and is waited for.
 
     Raises:
         InputError: the interpreter cannot be started, is no Python, has no caffe, or dies or hangs when it
@@ -263,9 +270,12 @@ class Worker:
         *,
         hang_seconds: float = HANG_SECONDS,
         hang_option: str | None = HANG_OPTION,
+        note: Callable[[str], None] = no_note,
     ) -> None:
         self.log = log
         self.hang_seconds = hang_seconds
+        self._note = note
+        self._paused: str | None = None  # why the worker could not run at the last look
         self._hang_hint = f" (a longer limit: {hang_option} SECONDS)" if hang_option else ""
         self._log_start = log.stat().st_size if log.exists() else 0
         self._memory_kills = memory_kills()
@@ -285,6 +295,7 @@ class Worker:
             raise InputError(f"cannot start {python.command[0]}: {error.strerror}") from error
         assert self._process.stdin and self._process.stdout
         self._stdin, self._stdout = self._process.stdin.fileno(), self._process.stdout.fileno()
+        os.set_blocking(self._stdin, False)  # nobody waits for a worker without a look at it
         try:
             self.info = self._hello()
         except TrainingError as error:
@@ -448,8 +459,8 @@ class Worker:
         if self._process.poll() is None:
             try:
                 self._send("close")
-                self._process.wait(timeout=10)
-            except (TrainingError, subprocess.TimeoutExpired):
+                ends_within(self._process, CLOSE_SECONDS)
+            except TrainingError:
                 pass
         self.kill()
 
@@ -502,11 +513,16 @@ class Worker:
 
     def _send(self, kind: str, arrays: Sequence[tuple[str, np.ndarray]] = (), **fields: Any) -> None:
         data = memoryview(protocol.pack(kind, arrays, **fields))
-        try:
-            while data:
+        silence = Silence(self.hang_seconds)
+        while data:
+            try:
                 data = data[os.write(self._stdin, data) :]
-        except OSError:
-            raise self._death() from None
+                silence.heard()
+            except BlockingIOError:  # it has not read what was sent before
+                if not select.select([], [self._stdin], [], TICK_SECONDS)[1]:
+                    self._look(silence)
+            except OSError:
+                raise self._death() from None
 
     def _receive(self, tick: Tick, largest: int = LARGEST) -> tuple[dict[str, Any], Arrays]:
         """The next message, none of whose parts is larger than ``largest`` bytes."""
@@ -526,7 +542,7 @@ class Worker:
         return fields, arrays
 
     def _read(self, size: int, tick: Tick) -> bytes:
-        parts, heard = [], time.monotonic()
+        parts, silence = [], Silence(self.hang_seconds)
         while size:
             if select.select([self._stdout], [], [], TICK_SECONDS)[0]:
                 part = os.read(self._stdout, size)
@@ -534,14 +550,25 @@ class Worker:
                     raise self._death()
                 parts.append(part)
                 size -= len(part)
-                heard = time.monotonic()
-            elif self.hang_seconds and time.monotonic() - heard > self.hang_seconds:
-                self.kill()
-                raise TrainingError(
-                    f"Caffe gave no sign of life for {self.hang_seconds:g} s and was killed{self._hang_hint}"
-                )
+                silence.heard()
+                self._paused = None
+            else:
+                self._look(silence)
             tick()
         return b"".join(parts)
+
+    def _look(self, silence: Silence) -> None:
+        """End a silent worker that hangs; one that is suspended is waited for."""
+        before, self._paused = self._paused, paused(self.pid)
+        if self._paused:
+            silence.heard()
+            if before is None:
+                self._note(f"Caffe is {self._paused}: waiting until it continues")
+        elif silence.too_long():
+            self.kill()
+            raise TrainingError(
+                f"Caffe gave no sign of life for {self.hang_seconds:g} s and was killed{self._hang_hint}"
+            )
 
     def _open_failure(self, error: TrainingError) -> OpenFailure:
         """What an error while the solver was opened means: a Refusal where the files are to blame."""

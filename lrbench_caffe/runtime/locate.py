@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lrbench_caffe.errors import InputError
+from lrbench_caffe.runtime.liveness import ends_within
 
 VARIABLE = "LRBENCH_CAFFE_PYTHON"
 OPTION = "--caffe-python"
@@ -154,15 +155,16 @@ def path_pythons() -> Iterator[str]:
 def can_import_caffe(python: str) -> bool:
     """Tell whether an interpreter can import caffe, by trying."""
     try:
-        done = subprocess.run(
+        process = subprocess.Popen(
             [python, "-c", PROBE],
             cwd="/",  # not to find a directory called caffe where the user happens to be
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            timeout=PROBE_SECONDS,
-            check=False,
         )
-    except (OSError, subprocess.TimeoutExpired):
+    except OSError:
         return False
-    return done.returncode == 0
+    with process:
+        if not ends_within(process, PROBE_SECONDS):
+            process.kill()
+    return process.returncode == 0

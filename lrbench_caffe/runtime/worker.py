@@ -53,11 +53,13 @@ if __name__ == "__main__":
 PROTOCOL = 2
 MAGIC = b"LRBENCH\n"
 HEADER = struct.Struct(">I")
-CHECK_SECONDS = 30
+CHECK_SECONDS = 120
 FLUSH_SECONDS = 0.2  # losses are sent at least this often, so that silence means trouble
 PR_SET_PDEATHSIG = 1
 PRIVATE_TEXT = re.compile(u"([\uef80-\uefff])")
 PRIVATE_BYTES = re.compile(b"(\xee[\xbe\xbf][\x80-\xbf])")  # the same characters in UTF-8
+# A clock that is not stepped with the wall clock; os.times() has one for Python 2.7.
+steady = getattr(time, "monotonic", None) or (lambda: os.times()[4])
 BLAS = ("libopenblas", "libmkl_rt", "libmkl_core", "libatlas", "libtatlas", "libsatlas", "libblas", "libblis")
 
 
@@ -289,11 +291,13 @@ def check_fast_layers(path, threads=1):
             os.write(sink, text.encode("utf-8"))
             os._exit(0)
     os.close(sink)
-    text, part = b"", b"?"
-    deadline = time.time() + CHECK_SECONDS
-    while part and select.select([source], [], [], max(0, deadline - time.time()))[0]:
-        part = os.read(source, 4096)
-        text += part
+    text, part, waited = b"", b"?", 0
+    while part and waited < CHECK_SECONDS:  # seconds by count: those of a suspended process are none
+        if select.select([source], [], [], 1)[0]:
+            part = os.read(source, 4096)
+            text += part
+        else:
+            waited += 1
     os.close(source)
     if part:
         os.kill(child, signal.SIGKILL)
@@ -575,7 +579,7 @@ class Training(object):
         self.update.after(self.next_lr)
         # The mean over an iteration's sub-batches; without a callback per layer (old pycaffe) the last one.
         self.losses.append(sum(self.partial) / len(self.partial) if self.partial else self.read_loss())
-        if time.time() - self.flushed > FLUSH_SECONDS:
+        if steady() - self.flushed > FLUSH_SECONDS:
             self.flush(self.solver.iter + 1)
 
     def read_loss(self):
@@ -591,7 +595,7 @@ class Training(object):
             losses = numpy.array(self.losses, dtype="<f8")
             self.channel.send("losses", [("losses", losses)], start=iteration - len(losses))
             self.losses = []
-        self.flushed = time.time()
+        self.flushed = steady()
 
     def interrupt(self, iteration):
         """A request that arrived in the middle of a stretch or test: only "pause" can, and it ends it."""
@@ -735,8 +739,8 @@ class Training(object):
                         net.reshape()
                     net._forward(layer, layer)
                 done += 1
-                if time.time() - self.flushed > FLUSH_SECONDS:
-                    self.flushed = time.time()
+                if steady() - self.flushed > FLUSH_SECONDS:
+                    self.flushed = steady()
                     self.channel.send("progress", done=done, total=total)
             for blob, data in statistics:
                 blob.data[...] = data

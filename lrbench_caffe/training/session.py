@@ -29,7 +29,7 @@ from lrbench_caffe.runtime.locate import CaffePython
 from lrbench_caffe.task import solver_settings, task_of
 from lrbench_caffe.training.beginning import given_start
 from lrbench_caffe.training.monitor import ScheduleMonitor
-from lrbench_caffe.training.observer import Observer
+from lrbench_caffe.training.observer import Audience, Observer
 from lrbench_caffe.training.rundir import RunDirectory, first_base_lr
 from lrbench_caffe.training.settings import RunSettings
 from lrbench_caffe.training.signals import Signals
@@ -114,7 +114,7 @@ class Session:
         patched = self._write()
         free_dead_readers(self.solver.phase_nets)
         # Signals first: one that comes while Caffe starts stops the training once it can.
-        with signals, self._worker(hang_seconds) as worker:
+        with signals, self._worker(hang_seconds, Audience(observers).note) as worker:
             trainer = Trainer(
                 worker,
                 self.solver,
@@ -130,9 +130,9 @@ class Session:
             finally:
                 self.snapshots.forget_copies()
 
-    def _worker(self, hang_seconds: float) -> Worker:
+    def _worker(self, hang_seconds: float, note: Callable[[str], None]) -> Worker:
         try:
-            worker = Worker(self.python, self.run.log, hang_seconds=hang_seconds)
+            worker = Worker(self.python, self.run.log, hang_seconds=hang_seconds, note=note)
             try:
                 check_described(self.python, self.info, worker.info)
             except InputError:

@@ -165,11 +165,16 @@ def train_command(*args: str) -> list[str]:
 
 
 class Workspace:
-    """A folder with data, nets and solvers in it, where commands are typed."""
+    """A folder with data, nets and solvers in it, where commands are typed.
+
+    Attributes:
+        environment: of the commands.
+    """
 
     def __init__(self, path: Path, caffe: str) -> None:
         self.path = path
         self.program = caffe
+        self.environment = dict(ENVIRONMENT)
 
     def write(self, name: str, text: str) -> str:
         (self.path / name).write_text(text)
@@ -192,7 +197,7 @@ class Workspace:
             subprocess.run(
                 [self.program, *args],
                 cwd=self.path,
-                env=ENVIRONMENT,
+                env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stderr=log,
                 timeout=PATIENCE,
@@ -203,7 +208,7 @@ class Workspace:
         done = subprocess.run(
             command,
             cwd=self.path,
-            env=ENVIRONMENT,
+            env=self.environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -219,7 +224,7 @@ class Workspace:
         process = subprocess.Popen(
             train_command(*args, "--out", out),
             cwd=self.path,
-            env=ENVIRONMENT,
+            env=self.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

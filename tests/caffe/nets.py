@@ -80,3 +80,39 @@ def net(
     train = train or data_layer("TRAIN")
     test = test or data_layer("TEST", batch=100)
     return f'name: "tiny"{train}{test}{middle}{last or ends()}'
+
+
+# A layer that gives on what it gets, and hangs while there is a file "hang" in the working directory.
+HANG_MODULE = """
+import os
+import time
+
+import caffe
+
+
+class Hang(caffe.Layer):
+    def setup(self, bottom, top):
+        pass
+
+    def reshape(self, bottom, top):
+        top[0].reshape(*bottom[0].data.shape)
+
+    def forward(self, bottom, top):
+        while os.path.exists("hang"):
+            time.sleep(0.01)
+        top[0].data[...] = bottom[0].data
+
+    def backward(self, top, propagate_down, bottom):
+        bottom[0].diff[...] = top[0].diff
+"""
+HANG_LAYER = """
+layer {
+  name: "hang" type: "Python" bottom: "ip1" top: "hang"
+  python_param { module: "hanging" layer: "Hang" }
+}"""
+
+
+def hanging_net() -> str:
+    """The net of ``net`` with HANG_LAYER in it; HANG_MODULE is hanging.py on the PYTHONPATH."""
+    middle = inner_product("ip1", "data", 16) + relu("ip1") + HANG_LAYER + inner_product("ip2", "hang", 10)
+    return net(middle=middle)

@@ -145,15 +145,13 @@ def whole(
     [
         (signal.SIGKILL, ("Caffe was ended by SIGKILL",)),
         pytest.param(signal.SIGSEGV, ("Caffe was ended by SIGSEGV",), marks=pytest.mark.slow),
-        (signal.SIGSTOP, ("no sign of life for 4 s", "--hang-timeout")),
     ],
 )
-def test_a_worker_that_is_killed_crashes_or_hangs(
+def test_a_worker_that_is_killed_or_crashes(
     whole: tuple[Workspace, Run], number: signal.Signals, words: tuple[str, ...]
 ) -> None:
     workspace, undisturbed = whole
-    flags = ("solver.prototxt", "--hang-timeout", "4")
-    with workspace.training(*flags, out=number.name) as training:
+    with workspace.training("solver.prototxt", out=number.name) as training:
         training.wait_for_test(KNOWN)
         worker = training.worker
         os.kill(worker, number)
@@ -163,6 +161,47 @@ def test_a_worker_that_is_killed_crashes_or_hangs(
     assert_failed(run, done, *words)
     assert max(run.iterations()) >= KNOWN - 1
     resume(workspace, run)
+    assert_same_weights(run.model(ITERATIONS), undisturbed.model(ITERATIONS))
+    assert run.last_measurements() == undisturbed.last_measurements()
+
+
+def test_a_caffe_that_hangs(workspace: Workspace) -> None:
+    """A layer that sleeps for ever."""
+    workspace.write("hanging.py", nets.HANG_MODULE)
+    workspace.write("net.prototxt", nets.hanging_net())
+    workspace.write("solver.prototxt", nets.solver(max_iter=400, snapshot=100))
+    workspace.environment["PYTHONPATH"] += f":{workspace.path}"
+    with workspace.training("solver.prototxt", "--hang-timeout", "4", out="out") as training:
+        training.wait_for_snapshot(100)
+        worker = training.worker
+        workspace.write("hang", "")
+        done = training.finish()
+        assert not is_alive(worker)
+    run = workspace.run("out")
+    assert_failed(run, done, "no sign of life for 4 s", "--hang-timeout")
+    (workspace.path / "hang").unlink()
+    resume(workspace, run)
+
+
+# -- suspended ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_suspension_is_no_hang(whole: tuple[Workspace, Run]) -> None:
+    """Of the worker, of the driver, and of both as by SLURM's suspend, each for longer than the limit."""
+    workspace, undisturbed = whole
+    with workspace.training("solver.prototxt", "--hang-timeout", "4", out="suspended") as training:
+        training.wait_for_test(500)
+        driver, worker = training.process.pid, training.worker
+        for pids in ([worker], [driver], [worker, driver]):
+            for pid in pids:
+                os.kill(pid, signal.SIGSTOP)
+            time.sleep(6)
+            for pid in reversed(pids):
+                os.kill(pid, signal.SIGCONT)
+        done = training.finish().succeeded()
+    assert done.out.count("waiting until it continues") == 1  # of the worker alone
+    run = workspace.run("suspended")
     assert_same_weights(run.model(ITERATIONS), undisturbed.model(ITERATIONS))
     assert run.last_measurements() == undisturbed.last_measurements()
 

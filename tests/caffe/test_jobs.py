@@ -30,7 +30,7 @@ LONG = 200_000  # iterations: longer than any test waits
 def here(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     """The workspace as the working directory; its children import this checkout."""
     monkeypatch.chdir(workspace.path)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{workspace.path}")
     return workspace
 
 
@@ -158,22 +158,48 @@ def test_a_failure_is_tried_again_where_that_is_wanted(start: Callable[..., Star
     assert (again.status, again.iteration) == ("stopped", 400)
 
 
-def test_a_worker_that_hangs(start: Callable[..., Started]) -> None:
-    running = start(hang_seconds=2.0)
-    os.kill(running.worker, signal.SIGSTOP)
+def test_a_caffe_that_hangs(here: Workspace, start: Callable[..., Started]) -> None:
+    here.write("hanging.py", nets.HANG_MODULE)
+    here.write("net.prototxt", nets.hanging_net())
+    running = start(hang_seconds=3.0)
+    here.write("hang", "")
     result = running.result()
     assert result.status == "failed"
-    assert "2 s" in str(result.reason)
+    assert "no sign of life for 3 s" in str(result.reason)
     wait_for(lambda: not is_alive(running.worker))
 
 
-def test_a_driver_that_hangs(start: Callable[..., Started], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(child, "GRACE", 1.0)
-    running = start(hang_seconds=1.0)
-    os.kill(running.driver, signal.SIGSTOP)
+# SIGUSR1 makes a Python hang.
+HANGS = "import signal, time\nsignal.signal(signal.SIGUSR1, lambda *_: time.sleep(1e6))\n"
+
+
+def test_a_driver_that_hangs(
+    here: Workspace, start: Callable[..., Started], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child, "GRACE", 0.0)
+    here.write("sitecustomize.py", HANGS)
+    running = start(hang_seconds=3.0)
+    os.kill(running.driver, signal.SIGUSR1)
     result = running.result()
-    assert (result.status, result.reason) == ("failed", "no sign of life for 2 seconds")
+    assert (result.status, result.reason) == ("failed", "no sign of life for 3 seconds")
     wait_for(lambda: not is_alive(running.worker))
+
+
+def test_a_suspended_training_is_waited_for(
+    start: Callable[..., Started], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As by SLURM's suspend of a job step; whoever waits for it goes on."""
+    monkeypatch.setattr(child, "GRACE", 0.0)
+    running = start(hang_seconds=3.0)
+    for pid in (running.worker, running.driver):
+        os.kill(pid, signal.SIGSTOP)
+    time.sleep(5)
+    for pid in (running.driver, running.worker):
+        os.kill(pid, signal.SIGCONT)
+    known = len(running._tests())
+    wait_for(lambda: len(running._tests()) > known + 1)
+    words = f"note: run: the training is stopped (process {running.driver}): waiting until it continues\n"
+    assert capfd.readouterr().err == words
 
 
 def test_a_driver_that_is_killed_is_a_failed_run_in_the_database(

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -217,12 +218,30 @@ def test_a_hang_is_ended(worker):
     assert ended(one.pid)
 
 
-def test_a_stopped_process_is_ended_too(worker):
-    one = worker(hang_seconds=0.5)
+def test_a_stopped_process_is_waited_for(worker):
+    """Three times as long as one that hangs, and it is said once."""
+    notes: list[str] = []
+    one = worker()
+    one.hang_seconds, one._note = 1.0, notes.append
     os.kill(one.pid, signal.SIGSTOP)
-    with pytest.raises(TrainingError, match="no sign of life"):
-        train(one, 5)
-    assert ended(one.pid)
+    timer = threading.Timer(3.0, os.kill, (one.pid, signal.SIGCONT))
+    timer.start()
+    losses, reached = train(one, 5)
+    timer.join()
+    assert (sorted(losses), reached) == ([0, 1, 2, 3, 4], 5)
+    assert notes == [f"Caffe is stopped (process {one.pid}): waiting until it continues"]
+
+
+def test_a_stopped_process_that_reads_nothing_is_waited_for(worker):
+    """The LRs of a million iterations are more than a pipe holds."""
+    one = worker({"trouble_at": 2, "trouble": "SIGKILL"})
+    one.hang_seconds = 1.0
+    os.kill(one.pid, signal.SIGSTOP)
+    timer = threading.Timer(3.0, os.kill, (one.pid, signal.SIGCONT))
+    timer.start()
+    with pytest.raises(TrainingError, match="^Caffe was ended by SIGKILL"):
+        train(one, 1_000_000)
+    timer.join()
 
 
 def test_last_words_are_those_of_this_process(fake_python, tmp_path):
