@@ -62,6 +62,7 @@ class Started:
         self._thread = ThreadPoolExecutor(1)
         self._future = self._thread.submit(run_child, wanted, self.stop)
         wait_for(lambda: len(self._tests()) > 1 or self._future.done())
+        assert not self._future.done(), self._future.result()
         (self.driver,) = set(children(os.getpid())) - before
         (self.worker,) = children(self.driver)
 
@@ -161,11 +162,11 @@ def test_a_failure_is_tried_again_where_that_is_wanted(start: Callable[..., Star
 def test_a_caffe_that_hangs(here: Workspace, start: Callable[..., Started]) -> None:
     here.write("hanging.py", nets.HANG_MODULE)
     here.write("net.prototxt", nets.hanging_net())
-    running = start(hang_seconds=3.0)
+    running = start(hang_seconds=6.0)
     here.write("hang", "")
     result = running.result()
     assert result.status == "failed"
-    assert "no sign of life for 3 s" in str(result.reason)
+    assert "no sign of life for 6 s" in str(result.reason)
     wait_for(lambda: not is_alive(running.worker))
 
 
@@ -176,12 +177,12 @@ HANGS = "import signal, time\nsignal.signal(signal.SIGUSR1, lambda *_: time.slee
 def test_a_driver_that_hangs(
     here: Workspace, start: Callable[..., Started], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(child, "GRACE", 0.0)
+    monkeypatch.setattr(child, "GRACE", -15.0)  # 5 s for ``train``, 20 s for Caffe
     here.write("sitecustomize.py", HANGS)
-    running = start(hang_seconds=3.0)
+    running = start(hang_seconds=20.0)
     os.kill(running.driver, signal.SIGUSR1)
     result = running.result()
-    assert (result.status, result.reason) == ("failed", "no sign of life for 3 seconds")
+    assert (result.status, result.reason) == ("failed", "no sign of life for 5 seconds")
     wait_for(lambda: not is_alive(running.worker))
 
 
@@ -189,11 +190,11 @@ def test_a_suspended_training_is_waited_for(
     start: Callable[..., Started], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """As by SLURM's suspend of a job step; whoever waits for it goes on."""
-    monkeypatch.setattr(child, "GRACE", 0.0)
-    running = start(hang_seconds=3.0)
+    monkeypatch.setattr(child, "GRACE", -16.0)
+    running = start(hang_seconds=20.0)
     for pid in (running.worker, running.driver):
         os.kill(pid, signal.SIGSTOP)
-    time.sleep(5)
+    time.sleep(6)
     for pid in (running.driver, running.worker):
         os.kill(pid, signal.SIGCONT)
     known = len(running._tests())
