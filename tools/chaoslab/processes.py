@@ -77,7 +77,7 @@ class Done:
         """One line that says how it ended."""
         how = f"exit code {self.code}" if self.code >= 0 else f"ended by {signal.Signals(-self.code).name}"
         said = " / ".join(self.error_lines) or self.out.strip().rpartition("\n")[2]
-        return f"{' '.join(self.args[:9])}: {how}: {said[:600]}"
+        return f"{shown(self.args)}: {how}: {said[:600]}"
 
 
 class Running:
@@ -126,7 +126,7 @@ class Running:
             code = self.process.wait(seconds)
         except subprocess.TimeoutExpired:
             self.end()
-            raise Hang(f"{' '.join(self.args[:9])}: not ended after {seconds:.0f} s") from None
+            raise Hang(f"{shown(self.args)}: not ended after {seconds:.0f} s") from None
         err = self._err.read_text(encoding="utf-8", errors="replace")
         return Done(self.args, code, self.out, err, time.monotonic() - self._began)
 
@@ -143,6 +143,11 @@ class Running:
         if self.alive:
             self.process.kill()
         self.process.wait()
+
+
+def shown(args: Sequence[str]) -> str:
+    """The beginning of a command, without the interpreter."""
+    return " ".join(args[2:9] if args[1:2] == ("-m",) else args[:7])
 
 
 def marked(mark: str) -> dict[int, str]:

@@ -18,7 +18,8 @@ from chaoslab.setups import SETUPS, Setup
 from chaoslab.verdicts import LEFT, TRACEBACK, WRONG, Skip, TrialError, Verdict, Wrong
 
 GONE_SECONDS = 15.0  # in which what a trial started must have ended
-WORKER = "runtime/worker.py"  # in the command line of a Caffe
+# In the command lines of a Caffe, and of a training that another command started.
+WORKER, CHILD = "runtime/worker.py", "lrbench_caffe.jobs.child"
 LOGS = ("*.log", "*.out", "*.err")
 TRACES = ("Traceback (most recent call last)", "Fatal Python error", "Exception ignored in")
 LARGEST_LOG = 1 << 26  # bytes of a log that are looked at
@@ -72,7 +73,7 @@ class Trial:
             Hang: it takes very much longer.
         """
         done = self.start(args, more).wait(deadline(seconds))
-        self.note(f"{' '.join(args[2:9])}: exit code {done.code} {' / '.join(done.error_lines)[:300]}")
+        self.note(done.summary)
         return done
 
     def choose_setup(self, *names: str) -> Setup:

@@ -1,17 +1,16 @@
-"""Processes of a training that are killed."""
+"""Processes that are killed: of a training, and of the commands that train many times."""
 
 from __future__ import annotations
 
-import contextlib
-import os
 import signal
-import time
 
-from chaoslab.lab import Reference, deadline
+from chaoslab import moments
+from chaoslab.lab import deadline
 from chaoslab.processes import Running, marked, send
 from chaoslab.registry import scenario
-from chaoslab.trial import WORKER, Trial, processes
-from chaoslab.verdicts import EQUAL
+from chaoslab.studies import STUDIES, StudyReference, check_equal, furnish, study_reference
+from chaoslab.trial import CHILD, WORKER, Trial, processes
+from chaoslab.verdicts import EQUAL, Wrong
 
 
 @scenario("kill-random", weight=4)
@@ -20,12 +19,10 @@ def kill_random(trial: Trial) -> str:
     reference = trial.furnish(trial.choose_setup())
     for _ in range(trial.rng.randint(1, 3)):
         training = trial.start(trial.train_command(reference.setup))
-        if not _reach_a_moment(trial, training, reference):
+        if not moments.of_training(trial, training, reference):
             break
-        victim = trial.rng.choice(("worker", "command", "both"))
-        iterations = _size(trial, "out/iterations.csv")
-        _kill(trial, training, victim)
-        trial.note(f"killed {victim} at {iterations} bytes of iterations.csv")
+        victim = trial.rng.choice(("worker", "command", "all"))
+        kill(trial, training, victim)
         done = training.wait(deadline(reference.seconds))
         if victim == "worker" and done.code:
             done.refusal()
@@ -35,32 +32,64 @@ def kill_random(trial: Trial) -> str:
     return EQUAL
 
 
-def _reach_a_moment(trial: Trial, training: Running, reference: Reference) -> bool:
-    """Wait for a random moment; False where the training has ended before."""
-    wait = trial.rng.random()
-    if trial.rng.random() < 0.25:  # at the very beginning, or wherever it is by then
-        time.sleep(wait * reference.seconds)
-        return training.alive
-    name = trial.rng.choice(("out/iterations.csv", "out/snapshots.jsonl", "out/measurements.jsonl"))
-    whole = (reference.run / name.removeprefix("out/")).stat().st_size
-    size = _size(trial, name) + trial.rng.random() * whole / 2
-    training.wait_until(lambda: _size(trial, name) >= size, deadline(reference.seconds))
-    time.sleep(wait * 0.03)
-    return training.alive
+@scenario("kill-study", weight=1.5)
+def kill_study(trial: Trial) -> str:
+    """Kill a tune, range or reproduce and trainings of it, once or twice; then the same command."""
+    reference = study_reference(trial.lab, STUDIES[trial.rng.choice(sorted(STUDIES))])
+    trial.note(reference.study.name)
+    furnish(trial.lab, trial.folder)
+    for _ in range(trial.rng.randint(1, 2)):
+        running = trial.start(reference.study.args)
+        # The command itself last: it ends this round.
+        victims = [trial.rng.choice(("worker", "training")) for _ in range(trial.rng.randint(0, 2))]
+        for victim in [*victims, trial.rng.choice(("command", "all"))]:
+            if moments.of_study(trial, running, reference):
+                kill(trial, running, victim)
+        running.wait(deadline(reference.seconds))
+        trial.wait_for_workers()
+    end_study(trial, reference)
+    return EQUAL
 
 
-def _size(trial: Trial, name: str) -> int:
-    with contextlib.suppress(OSError):
-        return os.stat(trial.folder / name).st_size
-    return 0
+@scenario("kill-trainings-of-study", weight=1.5)
+def kill_trainings_of_study(trial: Trial) -> str:
+    """Kill trainings and workers of a tune, range or reproduce, which tries them again and ends as ever."""
+    reference = study_reference(trial.lab, STUDIES[trial.rng.choice(sorted(STUDIES))])
+    trial.note(reference.study.name)
+    furnish(trial.lab, trial.folder)
+    running = trial.start(reference.study.args)
+    for _ in range(trial.rng.randint(1, 3)):
+        if moments.of_study(trial, running, reference):
+            kill(trial, running, trial.rng.choice(("worker", "training")))
+    done = running.wait(deadline(reference.seconds))
+    trial.note(done.summary)
+    if done.code != reference.code:
+        # What was killed in each of its tries failed for good, and the exit code says so.
+        done = trial.run(reference.study.args, reference.seconds)
+    if done.code != reference.code:
+        raise Wrong(f"{done.summary} instead of exit code {reference.code}")
+    check_equal(trial, reference)
+    return EQUAL
 
 
-def _kill(trial: Trial, training: Running, victim: str) -> None:
-    if victim == "worker":
-        for pid in processes(trial, WORKER):
-            send(pid, signal.SIGKILL)
-    elif victim == "command":
-        training.send(signal.SIGKILL)
-    else:
+def end_study(trial: Trial, reference: StudyReference) -> None:
+    """Let a study end undisturbed, and check it."""
+    done = trial.run(reference.study.args, reference.seconds)
+    if done.code != reference.code:
+        raise Wrong(f"{done.summary} instead of exit code {reference.code}")
+    check_equal(trial, reference)
+
+
+def kill(trial: Trial, running: Running, victim: str) -> None:
+    """End the command, a worker, a training that the command started, or all of them, at once."""
+    words = {"worker": WORKER, "training": CHILD}
+    if victim == "command":
+        running.send(signal.SIGKILL)
+    elif victim == "all":
         for pid in marked(trial.mark):
             send(pid, signal.SIGKILL)
+    else:
+        found = processes(trial, words[victim])
+        if found:
+            send(trial.rng.choice(found), signal.SIGKILL)
+    trial.note(f"killed: {victim}")
