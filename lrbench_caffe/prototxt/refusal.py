@@ -19,8 +19,14 @@ _LIMITS = {"ExactNum": "", "Min": " or more", "Max": " at most"}
 _EQUAL_BLOBS = re.compile(r"bottom\.size\(\) == top\.size\(\) \((\d+) vs\. (\d+)\) (\w+) Layer")
 _UNKNOWN_FILLER = re.compile(r"Unknown filler name:\s*(.*)")
 _FILLERS = ("bilinear", "constant", "gaussian", "msra", "positive_unitball", "uniform", "xavier")
+_LAYER_FILE = re.compile(r"\b(\w+)_layer\.(?:hpp|cpp|cu):\d+\]")
 # What Caffe's words do not say.
-_MEANINGS = {"Check failed: blob->count()": "a parameter of size 0: is num_output missing or 0?"}
+_MEANINGS = {
+    "Check failed: blob->count()": "a parameter of size 0: is num_output missing or 0?",
+    "blob size exceeds INT_MAX": "more than 2147483647 numbers in one blob: is a size or num_output too large?",
+    "Check failed: shape[i] >= 0": "a size below 0",
+    "Not Implemented Yet": "this Caffe cannot compute what the layer is asked for, or no gradient through it",
+}
 
 
 def open_solver(worker: Worker, solver: Solver, request: OpenRequest) -> Opened:
@@ -58,6 +64,26 @@ def explain(solver: Solver, refusal: Refusal) -> InputError:
     meaning = next((text for words, text in _MEANINGS.items() if words in refusal.words), "")
     words = refusal.words + (f" ({meaning})" if meaning else "")
     return InputError(f"{_where(solver, refusal)}: Caffe refuses it: {words}")
+
+
+def with_layers(solver: Solver, words: str) -> str:
+    """The words of a Caffe that died in training, with the layers before them whose source file they name."""
+    source = _LAYER_FILE.search(words)
+    if source is None:
+        return words
+    kind = _plain(source[1])
+    for net in solver.phase_nets:
+        layers = [layer for layer in net.layers if _plain(layer.type) == kind]
+        if layers:
+            names = " or ".join(repr(layer.name) for layer in layers)
+            meaning = next((f" ({text})" for said, text in _MEANINGS.items() if said in words), "")
+            return f"{net.origin}: layer {names} ({layers[0].type}): {words}{meaning}"
+    return words
+
+
+def _plain(name: str) -> str:
+    """A layer's type and its source file under one name: SoftmaxWithLoss is in softmax_loss_layer.cpp."""
+    return name.lower().replace("_", "").replace("with", "")
 
 
 def _wrong_blobs(layer: Any, refusal: Refusal) -> str | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lrbench_caffe.prototxt.refusal import explain
+from lrbench_caffe.prototxt.refusal import explain, with_layers
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.runtime.client import Refusal
 
@@ -78,3 +78,31 @@ def test_where_no_layer_is_to_blame(net_of):
     solver = Solver(Path("solver.prototxt"), None, {}, net_of(NET, "TRAIN"), None, [])
     assert str(explain(solver, Refusal("x", None, []))) == "solver.prototxt: Caffe refuses it: x"
     assert str(explain(solver, Refusal("x", 0, []))) == "net.prototxt: the training net: Caffe refuses it: x"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (
+            "ended: conv_layer.cpp:9] Not Implemented Yet",
+            "ended: conv_layer.cpp:9] Not Implemented Yet",  # of no layer's name
+        ),
+        (
+            "ended: softmax_loss_layer.cpp:9] Check failed: x",
+            "net.prototxt: layer 'loss' (SoftmaxWithLoss): ended: softmax_loss_layer.cpp:9] Check failed: x",
+        ),
+        (
+            "ended: pooling_layer.cpp:9] Not Implemented Yet",
+            "net.prototxt: layer 'p' or 'q' (Pooling): ended: pooling_layer.cpp:9] Not "
+            "Implemented Yet (this Caffe cannot compute what the layer is asked for, or no gradient through it)",
+        ),
+        ("the loss is nan", "the loss is nan"),
+    ],
+)
+def test_the_layers_that_a_death_in_training_is_about(net_of, words, expected):
+    pooling = """
+        layer { name: "p" type: "Pooling" bottom: "x" top: "p" }
+        layer { name: "q" type: "Pooling" bottom: "p" top: "q" }
+    """
+    solver = Solver(Path("solver.prototxt"), None, {}, net_of(NET + pooling, "TRAIN"), None, [])
+    assert with_layers(solver, words) == expected
