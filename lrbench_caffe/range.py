@@ -110,6 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         pool.close()
     _show(console, args, study, good, plot, rule)
+    study.check_losses()
     return 0
 
 
@@ -174,13 +175,15 @@ def _show(
     content = {
         "solver": plan.solver, "form": args.form, "low": good.low, "high": good.high, "best": good.best,
         "rule": rule, "source": "measured",
-        "seed": plan.seed,
+        "seed": plan.seed, "lost": [one.as_json() for one in study.lost],
         "iterations": study.iterations, "policies": {name: str(policy) for name, policy in first.items()},
     }  # fmt: skip
     path = study.folder / "range.json"
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     os.replace(temporary, path)
+    for one in study.lost:
+        _say(console, f"lost: {one.text}")
     _say(console, f"range of good LRs: {good.low:g} to {good.high:g}, best constant LR {good.best:g}")
     _say(console, f"{study.iterations:,} iterations; kept in {path}; plot: {plot}")
 

@@ -12,7 +12,8 @@ repeated with other seeds, ranked, and compared with the solver's own policy. Ki
 command continues where it was. See docs/tuning.md.
 
 Exit code: 0 where a policy is recommended, 3 where none is better than the solver's own beyond noise, 2 for
-bad input, 1 where nothing could be trained.
+bad input, 1 where nothing could be trained, or a training was lost for good, so that another decision is
+possible: the same command tries it again.
 """
 
 from __future__ import annotations
@@ -41,7 +42,14 @@ from lrbench_caffe.training.continuation import fingerprint
 from lrbench_caffe.training.experience import open_wanted
 from lrbench_caffe.tuning.folder import study_folder
 from lrbench_caffe.tuning.progress import TuningDisplay
-from lrbench_caffe.tuning.report import cost_rows, finalist_layout, finalist_rows, time_line, write_report
+from lrbench_caffe.tuning.report import (
+    cost_rows,
+    finalist_layout,
+    finalist_rows,
+    lost_note,
+    time_line,
+    write_report,
+)
 from lrbench_caffe.tuning.space import functions
 from lrbench_caffe.tuning.study import TESTS, Plan, Study, test_interval
 from lrbench_caffe.tuning.tuner import Outcome, Tuner
@@ -135,12 +143,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             outcome = tuner.tune()
     finally:
         pool.close()
-    verdict = judge(plan, outcome.finalists, outcome.baseline, outcome.why_untried)
+    note = "; ".join(filter(None, (outcome.why_untried, lost_note(study.lost))))
+    verdict = judge(plan, outcome.finalists, outcome.baseline, note)
     path = write_report(study, outcome, verdict, task.title)
     if args.json:
         print(path.with_name("result.json").read_text(encoding="utf-8"), end="")
     else:
         _show(console, study, outcome, verdict, path, args.columns)
+    study.check_losses()
     return verdict.exit_code
 
 
@@ -157,6 +167,7 @@ def _show(
     )
     console.print(terminal_table(cost_rows(study, outcome), "cost"))
     lines = (
+        *(f"lost: {one.text}" for one in study.lost),
         time_line(study, outcome),
         f"report: {report}, with result.json and tuning.png",
         f"verdict: {verdict.text}",

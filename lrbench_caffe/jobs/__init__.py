@@ -1,6 +1,7 @@
 """Many trainings, each in a process of its own: on this machine, or on a cluster."""
 
 from lrbench_caffe.jobs.pool import LocalPool, Pool
+from lrbench_caffe.jobs.retrying import RetryingPool
 from lrbench_caffe.jobs.training import Result, Training, read_result
 
-__all__ = ["LocalPool", "Pool", "Result", "Training", "read_result"]
+__all__ = ["LocalPool", "Pool", "Result", "RetryingPool", "Training", "read_result"]

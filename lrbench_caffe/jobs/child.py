@@ -19,9 +19,11 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from lrbench_caffe.errors import InputError, TrainingError
+from lrbench_caffe.jobs.faults import is_refusal, passes
 from lrbench_caffe.jobs.training import Result, Training, failed_result, read_result
 from lrbench_caffe.runtime.liveness import POLL, Silence, activity, ends_within, paused
 
@@ -57,9 +59,16 @@ def run_child(training: Training, stop: threading.Event | None = None, gpu: str 
     found = _found(training)
     if found:
         return found
-    with _alone(training, stop):
-        _wait_for_others(training, stop)
-        return _found(training) or _train(training, stop, gpu)
+    try:
+        with _alone(training, stop):
+            _wait_for_others(training, stop)
+            return _found(training) or _train(training, stop, gpu)
+    except (OSError, InputError) as error:
+        cause = error if isinstance(error, OSError) else error.__cause__
+        if not (isinstance(cause, OSError) and passes(cause)):
+            raise
+        reason = f"{cause.filename or training.out}: {cause.strerror}"
+        return Result(training, "failed", reason, training.reached)
 
 
 def _found(training: Training) -> Result | None:
@@ -86,7 +95,11 @@ def _train(training: Training, stop: threading.Event, gpu: str | None) -> Result
     if stop.is_set():
         raise Stopped(f"{training.out}: stopped")
     seconds = time.monotonic() - began
-    return read_result(training, seconds) or _failure(training, process.returncode, hung, seconds)
+    found = read_result(training, seconds)
+    if found is not None and not (found.lost and process.returncode not in (0, 1)):
+        return found
+    # One that ended before it could write anything has the failure of an earlier attempt there.
+    return _failure(training, process.returncode, hung, seconds)
 
 
 @contextlib.contextmanager
@@ -177,7 +190,8 @@ def _failure(training: Training, code: int, hung: bool, seconds: float) -> Resul
         )
     else:
         reason = _last_line(Path(training.out) / OUTPUT) or f"exit code {code}"
-    return failed_result(training, reason, seconds)
+    result = failed_result(training, reason, seconds)
+    return replace(result, refused=is_refusal(code, reason))
 
 
 def _last_line(path: Path) -> str:

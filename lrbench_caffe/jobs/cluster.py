@@ -14,6 +14,9 @@ from __future__ import annotations
 import hashlib
 import os
 import queue
+import sys
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -38,10 +41,13 @@ class ClusterPool:
         client: connected to its scheduler; closed with the pool.
     """
 
+    room = sys.maxsize  # the scheduler has the queue
+
     def __init__(self, client: Client) -> None:
         self._client = client
         self._results: queue.SimpleQueue[Future] = queue.SimpleQueue()
         self._futures: dict[str, tuple[Future, Training]] = {}
+        self._submitted: Counter[Training] = Counter()
         self._given_up: dict[Training, list[Losses | None]] = {}  # the losses whenever Dask gave one up
 
     @property
@@ -49,8 +55,9 @@ class ClusterPool:
         return sum(self._client.ncores().values())
 
     def submit(self, training: Training) -> None:
-        # Dask may not have forgotten a task yet that it gave up.
-        key = _key(training) + "-again" * len(self._given_up.get(training, []))
+        # Dask may not have forgotten yet how the task before it ended.
+        key = _key(training) + "-again" * self._submitted[training]
+        self._submitted[training] += 1
         future = self._client.submit(
             _train_there, training, os.getcwd(), key=key, pure=False, retries=RETRIES
         )
@@ -91,7 +98,9 @@ class ClusterPool:
             self.submit(training)
             return None
         losses.end(training)
-        return _failed(training, f"the Dask cluster gave it up {len(before)} times: {error}")
+        self._given_up.pop(training)
+        reason = f"the Dask cluster gave it up {len(before)} times: {error}"
+        return replace(_failed(training, reason), losses=len(before))
 
     def close(self) -> None:
         """Trainings that go on there are not stopped: they end, and the next command finds them done."""
@@ -112,7 +121,7 @@ def _train_there(training: Training, folder: str) -> Result:
     lost = losses.begin(training)
     try:
         if lost.hopeless:
-            return read_result(training) or _failed(training, str(lost))
+            return read_result(training) or replace(_failed(training, str(lost)), losses=lost.count)
         return run_child(training, gpu=os.environ.get("CUDA_VISIBLE_DEVICES") or None)
     finally:
         losses.end(training)

@@ -18,10 +18,14 @@ class Pool(Protocol):
 
     Attributes:
         slots: how many trainings run at a time; a cluster's number may change.
+        room: how many it should be given at a time.
     """
 
     @property
     def slots(self) -> int: ...
+
+    @property
+    def room(self) -> int: ...
 
     def submit(self, training: Training) -> None:
         """Train this as soon as there is room."""
@@ -46,7 +50,7 @@ class LocalPool:
     """
 
     def __init__(self, jobs: int = 1, gpus: Sequence[str] = ()) -> None:
-        self.slots = len(gpus) or jobs
+        self.slots = self.room = len(gpus) or jobs
         self._devices: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         devices: list[str | None] = list(gpus) or [None] * jobs
         for device in devices:

@@ -110,6 +110,8 @@ class Result:
         iteration: how far it got.
         seconds: wall time of the sessions that this call needed; 0.0 for what was there already.
         measurements: all tests of the first test net so far.
+        refused: whether what it was given is to blame, so that trying again is useless.
+        losses: how often it was lost in this command.
     """
 
     training: Training
@@ -118,11 +120,21 @@ class Result:
     iteration: int
     seconds: float = 0.0
     measurements: list[Measurement] = field(default_factory=list)
+    refused: bool = False
+    losses: int = 0
 
     @property
     def lost(self) -> bool:
         """Whether it ended before its time through no fault of its policy."""
         return self.status == "failed"
+
+    @property
+    def loss(self) -> str:
+        """For people: which training was lost, how often, and why."""
+        training = self.training
+        what = training.policy or Path(training.solver).stem  # a pass of the ramp has no policy
+        often = f"{self.losses} times, the last time: " if self.losses > 1 else ""
+        return f"{what}, seed {training.seed}: lost at iteration {self.iteration} ({often}{self.reason})"
 
 
 def read_result(training: Training, seconds: float = 0.0) -> Result | None:
@@ -150,10 +162,9 @@ def read_result(training: Training, seconds: float = 0.0) -> Result | None:
 
 def failed_result(training: Training, reason: str, seconds: float = 0.0) -> Result:
     """The result of a training that could record none itself; it is recorded here."""
-    reached = 0
+    reached = training.reached
     if training.run.exists:
         mark_failed(training, reason)
-        reached = int(training.run.read().get("iteration") or 0)
     measurements = [m for m in training.run.measurements() if m.net == 0]
     return Result(training, "failed", reason, reached, seconds, measurements)
 
@@ -163,7 +174,7 @@ def mark_failed(training: Training, reason: str) -> None:
     run = training.run
     run.lock()
     try:
-        run.update(status="failed", reason=reason, ended=time.time())
+        run.update(status="failed", reason=reason, iteration=training.reached, ended=time.time())
     finally:
         run.release()
     if training.db == "":

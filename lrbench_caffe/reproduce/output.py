@@ -40,10 +40,13 @@ def show(console: Console, plan: Plan, records: Sequence[RunRecord]) -> None:
         console.print(terminal_table(judged, "what the paper concludes", len(judged[0])))
 
 
-def write(folder: Path, plan: Plan, records: Sequence[RunRecord]) -> list[Path]:
+def write(folder: Path, plan: Plan, records: Sequence[RunRecord], lost: Sequence[str] = ()) -> list[Path]:
     """Write the table and the conclusions, the same as CSV, and a picture.
 
     A scaled-down plan has files of its own.
+
+    Args:
+        lost: trainings that are missing in it because they were lost, in words.
 
     Returns:
         The files.
@@ -55,7 +58,7 @@ def write(folder: Path, plan: Plan, records: Sequence[RunRecord]) -> list[Path]:
     ours = our_results(plan, records)
     judged = conclusion_rows(plan, ours)
     files = {
-        f"{plan.file_name}.md": _markdown(plan, records, ours, judged),
+        f"{plan.file_name}.md": _markdown(plan, records, ours, judged, lost),
         f"{plan.file_name}.csv": csv_text(data_rows(plan, ours)),
     }
     if len(judged) > 1:
@@ -68,10 +71,16 @@ def write(folder: Path, plan: Plan, records: Sequence[RunRecord]) -> list[Path]:
 
 
 def _markdown(
-    plan: Plan, records: Sequence[RunRecord], ours: dict[str, Result], judged: list[list[str]]
+    plan: Plan,
+    records: Sequence[RunRecord],
+    ours: dict[str, Result],
+    judged: list[list[str]],
+    lost: Sequence[str],
 ) -> str:
     parts = [f"# {_title(plan)}\n", markdown_table(table_rows(plan, ours), LEFT), f"{LEGEND}\n"]
     parts.append(f"{_source(plan, records, ours)}\n")
+    if lost:
+        parts += ["## Lost trainings\n", "".join(f"- {text}\n" for text in lost)]
     if len(judged) > 1:
         parts += ["## What the paper concludes\n", markdown_table(judged, len(judged[0]))]
     return "\n".join(parts)

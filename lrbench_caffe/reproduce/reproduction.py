@@ -9,7 +9,7 @@ from rich.console import Console
 
 from lrbench_caffe.database.terminal import open_at_terminal
 from lrbench_caffe.errors import InputError, LRBenchError, TrainingError
-from lrbench_caffe.jobs import Pool, Result, Training
+from lrbench_caffe.jobs import Pool, Result, RetryingPool, Training
 from lrbench_caffe.records import RunRecord
 from lrbench_caffe.report import csv_text, terminal_table
 from lrbench_caffe.reproduce import output
@@ -74,15 +74,19 @@ class Reproduction:
 
     def _train(self, todo: Sequence[Sequence[Item]], items: Sequence[Item]) -> list[str]:
         """Train all, and report each plan; returns what went wrong."""
-        failed: set[Training] = set()
+        failed: dict[Training, str] = {}
         problems = []
         with Display(self._console, items, self._paces(items), self._pool.slots) as display:
-            for goal, results in zip(self._goals, carry_out(self._pool, todo, display)):
-                failed.update(result.training for result in results if result.lost)
+            pool = RetryingPool(self._pool, display.say)
+            for goal, wanted, results in zip(self._goals, todo, carry_out(pool, todo, display)):
+                lost = _lost(wanted, results)
+                failed.update(lost)
                 try:
-                    self._report_trained(goal, results)
+                    self._report_trained(goal, results, list(lost.values()))
                 except LRBenchError as error:  # the database is away, say: no reason to end what trains
                     problems.append(f"{goal.plan.name} could not be shown: {error}")
+        for text in failed.values():
+            self._say(f"lost: {text}")
         if failed:
             count = f"{len(failed)} of {_count(len(items), 'training')}"
             problems.append(f"{count} failed; the same command tries them again")
@@ -137,16 +141,16 @@ class Reproduction:
 
     # -- after ------------------------------------------------------------------------------------
 
-    def _report_trained(self, goal: Goal, results: Sequence[Result]) -> None:
+    def _report_trained(self, goal: Goal, results: Sequence[Result], lost: Sequence[str]) -> None:
         records = self._known([goal.plan])
         if self._options.until is None:
-            self._report(goal.plan, records)
+            self._report(goal.plan, records, lost)
         else:
             self._report_starts(goal.plan, records, results)
 
-    def _report(self, plan: Plan, records: Sequence[RunRecord]) -> None:
+    def _report(self, plan: Plan, records: Sequence[RunRecord], lost: Sequence[str] = ()) -> None:
         output.show(self._console, plan, records)
-        files = output.write(self._options.folder, plan, records)
+        files = output.write(self._options.folder, plan, records, lost)
         self._say(f"{plan.name}: {', '.join(map(str, files))}")
 
     def _report_starts(self, plan: Plan, records: Sequence[RunRecord], results: Sequence[Result]) -> None:
@@ -161,6 +165,15 @@ class Reproduction:
 
     def _say(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _lost(items: Sequence[Item], results: Sequence[Result]) -> dict[Training, str]:
+    """What was lost of a plan's trainings, and where it would have counted."""
+    return {
+        result.training: f"{item.plan.title}, row {item.row.number}: {result.loss}; the row has a seed less"
+        for item, result in zip(items, results)
+        if result.lost
+    }
 
 
 def unique(todo: Iterable[Iterable[Item]]) -> list[Item]:

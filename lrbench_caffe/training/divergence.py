@@ -18,15 +18,20 @@ class DivergenceWatch:
 
     Args:
         has_ceiling: whether the loss is such that the ceiling applies (see nets.has_plain_softmax_loss).
+
+    Attributes:
+        iteration: the one whose loss the last verdict is of.
     """
 
     def __init__(self, has_ceiling: bool) -> None:
         self._has_ceiling = has_ceiling
         self._stuck = 0
+        self.iteration = 0
 
     def look(self, start: int, losses: np.ndarray) -> str | None:
         """Take the losses from iteration ``start`` on; returns the verdict, None while all is well."""
         for iteration, loss in enumerate(losses.tolist(), start):
+            self.iteration = iteration
             if not np.isfinite(loss):
                 return f"the training diverged: the loss of iteration {iteration} is {loss}"
             high = self._has_ceiling and LOSS_CEILING / 2 <= loss <= LOSS_CEILING + 0.01

@@ -148,6 +148,12 @@ class RunDirectory:
     def update(self, **fields: Any) -> None:
         self.write({**self.read(), **fields})
 
+    @property
+    def repeated(self) -> int:
+        """Iterations that were trained more than once: a session was lost after its last snapshot."""
+        count = self.read().get("repeated")
+        return count if isinstance(count, int) and _is_count(count) else 0
+
     # -- what is measured -----------------------------------------------------------------------
 
     def append(self, name: str, row: dict[str, Any]) -> None:
@@ -189,11 +195,13 @@ class RunDirectory:
         self._iterations.flush()
 
     def _cut_iterations(self, start: int) -> None:
-        """Take the iterations from ``start`` on out of iterations.csv."""
+        """Take the iterations from ``start`` on out of iterations.csv; run.json counts those that go."""
         path = self.path / "iterations.csv"
         if path.exists():
-            kept = self.iterations()
-            kept = kept[kept[:, 0] < start]
+            found = self.iterations()
+            kept = found[found[:, 0] < start]
+            if len(kept) < len(found) and self.exists:
+                self.update(repeated=self.repeated + len(found) - len(kept))
             _replace(path, _HEADING + _csv(kept[:, 0].astype(int), kept[:, 1], kept[:, 2]))
 
     def measurements(self) -> list[Measurement]:

@@ -169,7 +169,9 @@ class Trainer:
         last_test = past[-1].iteration if past else 0
         self._measured = bool(past) and last_test == self._iteration
         rows = self._run.iterations()
-        self._since_test = [rows[(rows[:, 0] >= last_test) & (rows[:, 0] < self._iteration), 2]]
+        rows = rows[rows[:, 0] < self._iteration]
+        self._since_test = [rows[rows[:, 0] >= last_test, 2]]
+        self._divergence.look(int(self._iteration) - len(rows), rows[:, 2])  # it counts losses in a row
         self._began -= resumed.seconds
         self._last_snapshot = (resumed.iteration, resumed.automatic)
         return sorted({m.iteration for m in past})
@@ -199,14 +201,21 @@ class Trainer:
         stretch = self._monitor.next_stretch(self._iteration)
 
         def on_losses(start: int, losses: np.ndarray) -> None:
+            if self._verdict:
+                return
+            self._verdict = self._divergence.look(start, losses)
+            if self._verdict:
+                # How far the worker came until it heard of it depends on the machine's speed.
+                losses = losses[: self._divergence.iteration + 1 - start]
             lrs = stretch.lrs[start - stretch.start :][: len(losses)]
             self._run.add_iterations(start, lrs, losses)
             self._since_test.append(losses)
             self._iteration = start + len(losses)
-            self._verdict = self._verdict or self._divergence.look(start, losses)
             self._audience.trained(self._iteration, float(lrs[-1]), float(losses[-1]))
 
-        self._iteration = self._worker.run(stretch.lrs, on_losses, self._wants_pause)
+        reached = self._worker.run(stretch.lrs, on_losses, self._wants_pause)
+        if not self._verdict:
+            self._iteration = reached
         self._measured = False
 
     def _wants_pause(self) -> bool:

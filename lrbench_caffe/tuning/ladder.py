@@ -107,14 +107,22 @@ class Ladder:
         good = self._good()
         if not good:
             return [] if self._tried - set(self.rungs) else self._further(_times(min(self._tried), 0.1))
-        low, high = _ten_below(good[0] / 1.01), _ten_below(good[-1])
+        low, high = self._known(_ten_below(good[0] / 1.01), 0.1), _ten_below(good[-1])
+        above = self._known(_times(high, 10), 10)
         wanted = []
         # An end that is a ten may yet turn out to be no good, beside a better one that is being tried.
         if not _is_ten(good[-1]) or _times(good[-1], 0.1) in self.rungs:
-            wanted += self._further(_times(high, 10)) or self._finer(high, _times(high, 10))
+            wanted += self._further(above) or self._finer(high, above)
         if (not _is_ten(good[0]) or _times(good[0], 10) in self.rungs) and not self._idle(good[0]):
             wanted += self._further(low) or self._finer(low, low)
         return wanted
+
+    def _known(self, ten: float, factor: float) -> float:
+        """A ten, or the next one in a direction that was not lost: of what is lost nobody knows whether it is
+        good, so that it is no end of the range."""
+        while ten in self.rungs and self.rungs[ten].failed:
+            ten = _times(ten, factor)
+        return ten
 
     def _idle(self, lr: float) -> bool:
         """Whether an LR leaves the weights as good as they were, so that a lower one does no more."""

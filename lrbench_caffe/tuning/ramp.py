@@ -60,7 +60,7 @@ def rise(study: Study, solver: Solver, iterations: int, passes: int) -> list[Pas
     )
     for result in results:
         if result.status == "failed":
-            raise TrainingError(f"{result.training.out}: {result.reason}")
+            raise TrainingError(f"{result.training.out}: {result.loss}; the same command tries it again")
     tables = [result.training.run.iterations() for result in results]
     return [Pass(table[:, 1], table[:, 2]) for table in tables]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from lrbench_caffe.report import Rows, clock, markdown_table, number
 from lrbench_caffe.tuning.curves import best_trained
 from lrbench_caffe.tuning.ladder import Ladder
 from lrbench_caffe.tuning.space import GoodRange
-from lrbench_caffe.tuning.study import Plan, Study, Trained
+from lrbench_caffe.tuning.study import Lost, Plan, Study, Trained
 from lrbench_caffe.tuning.tuner import Outcome
 from lrbench_caffe.tuning.verdict import (
     Verdict,
@@ -80,6 +81,9 @@ def cost_rows(study: Study, outcome: Outcome) -> Rows:
     rows.append(["budget", f"{outcome.budget:,}", f"{outcome.budget / outcome.full:.1%}"])
     total = sum(outcome.spent.values())
     rows.append(["in all", f"{total:,}", f"{total / outcome.full:.1%}"])
+    # Trained all the same, though an undisturbed study would not have.
+    for name, more in (("trained again after losses", study.repeated), ("for no decision", study.needless)):
+        rows += [[f"besides: {name}", f"{more:,}", f"{more / outcome.full:.1%}"]] if more else []
     rows.append([f"{len(outcome.candidates)} candidates in full", f"{outcome.full:,}", "100 %"])
     return rows
 
@@ -116,6 +120,7 @@ def write_report(study: Study, outcome: Outcome, verdict: Verdict, title: str) -
         f"Seeds from {study.plan.seed} on.\n",
         "## Verdict\n",
         f"{sentence(verdict.text)}\n",
+        *lost_text(study.lost),
         range_text(outcome),
         "## Finalists\n",
         "Mean ± deviation over n trainings, each at its first highest Top-1.\n",
@@ -135,6 +140,22 @@ def write_report(study: Study, outcome: Outcome, verdict: Verdict, title: str) -
     content = json.dumps(result(study, outcome, verdict), indent=2) + "\n"
     path.with_name("result.json").write_text(content, encoding="utf-8")
     return path
+
+
+def lost_text(lost: Sequence[Lost]) -> list[str]:
+    """What was lost for good, with its place in the decisions; nothing where nothing was."""
+    if not lost:
+        return []
+    lines = "".join(f"- {one.text}\n" for one in lost)
+    return ["## Lost trainings\n", f"{sentence(lost_note(lost))}\n", lines]
+
+
+def lost_note(lost: Sequence[Lost]) -> str:
+    """What it means in short; empty where nothing was lost."""
+    if not lost:
+        return ""
+    trainings = "1 training was" if len(lost) == 1 else f"{len(lost)} trainings were"
+    return f"{trainings} lost, so that this may be another decision; the same command tries again"
 
 
 def sentence(text: str) -> str:
@@ -165,6 +186,7 @@ def result(study: Study, outcome: Outcome, verdict: Verdict) -> dict[str, Any]:
         "why_untried": outcome.why_untried or None,
         "budget": outcome.budget,
         "iterations": dict(outcome.spent),
+        "lost": [one.as_json() for one in study.lost],
         "folder": str(study.folder),
     }  # fmt: skip
 

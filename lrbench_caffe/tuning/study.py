@@ -10,18 +10,20 @@ them again when it is started again: trainings that are there are not repeated, 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lrbench_caffe.errors import TrainingError
-from lrbench_caffe.jobs import Pool, Result, Training
+from lrbench_caffe.errors import InputError, TrainingError
+from lrbench_caffe.jobs import Pool, Result, RetryingPool, Training
 from lrbench_caffe.lr import Policy, parse
 from lrbench_caffe.records import BROKEN
 from lrbench_caffe.runtime.client import HANG_SECONDS
+from lrbench_caffe.training.rundir import RunDirectory
 from lrbench_caffe.tuning.curves import Curve
 from lrbench_caffe.tuning.ladder import Ladder, Rung
 from lrbench_caffe.tuning.packing import pack
@@ -32,6 +34,7 @@ T = TypeVar("T")
 
 WAIT = 0.5  # seconds between two looks at what still runs
 TESTS = 20  # in a training, at least: the search looks at tests
+RANGE_TEST, SEARCH, FINAL, OWN = "range test", "search", "finalists", "own policy"  # what trainings are for
 FEW = 2  # slots for which plans are made where there are fewer, so that both take the same decisions
 
 
@@ -90,7 +93,7 @@ class Trained:
 
     @property
     def broken(self) -> int:
-        """How many trainings of it diverged or failed."""
+        """How many trainings of it diverged or were lost."""
         return sum(result.status in BROKEN for result in self.results.values())
 
     @property
@@ -100,12 +103,39 @@ class Trained:
 
     @property
     def reliable(self) -> bool:
-        """Whether none did."""
-        return self.broken == 0
+        """Whether none did, and not all were lost, which says nothing about it."""
+        return not self.diverged and self.broken < len(self.results)
 
     def curve(self, seed: int) -> Curve | None:
         result = self.results.get(seed)
         return Curve.of(result.measurements, result.iteration, result.status) if result else None
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A training that was given up, although its policy is not to blame.
+
+    Attributes:
+        result: how it ended the last time.
+        stage: what it was for: ``RANGE_TEST``, ``SEARCH``, ``FINAL`` or ``OWN``.
+        counts: where its result would have counted, in words.
+    """
+
+    result: Result
+    stage: str
+    counts: str
+
+    @property
+    def text(self) -> str:
+        return f"{self.result.loss}; {self.counts}"
+
+    def as_json(self) -> dict[str, Any]:
+        result, training = self.result, self.result.training
+        return {
+            "policy": training.policy, "seed": training.seed, "until": training.until, "stage": self.stage,
+            "counts": self.counts, "iteration": result.iteration, "reason": result.reason,
+            "losses": result.losses, "folder": training.out,
+        }  # fmt: skip
 
 
 class Study:
@@ -118,6 +148,9 @@ class Study:
         db: URL of the LR database, None for the user's own, "" for none.
         hang_seconds: see ``Training``.
         watch: told of each training that is begun and each result, for people to see.
+
+    Attributes:
+        lost: trainings that were tried again and given up, so that a decision may be another one.
     """
 
     def __init__(
@@ -133,24 +166,16 @@ class Study:
         self.folder = folder
         self.plan = plan
         self.known: dict[str, Trained] = {}
-        self._latest: dict[str, Result] = {}  # by run directory
+        self.lost: list[Lost] = []
+        self._latest: dict[str, Result] = {}  # by run directory; of several parts the longest
         self._ended: dict[Training, Result] = {}  # that nobody has asked for yet
         self._baseline: Training | None = None  # while it is being trained
-        self._pool = pool
+        self.watch = watch or Watch()
+        self._pool = RetryingPool(pool, self.watch.say)
         self._db = db
         self._hang_seconds = hang_seconds
-        self.watch = watch or Watch()
 
     # -- trainings ------------------------------------------------------------------------------
-
-    def train(self, wanted: Iterable[tuple[Policy, int, int]]) -> list[Result]:
-        """Train policies with seeds up to iterations, all at the same time where there is room.
-
-        Returns:
-            The results, in the order of what was wanted.
-        """
-        begun = [self.begin(policy, seed, until) for policy, seed, until in wanted]
-        return [self.result(training) for training in begun]
 
     def begin(self, policy: Policy, seed: int, until: int) -> Training:
         """Train a policy as soon as there is room; ``result`` tells what comes out."""
@@ -159,26 +184,36 @@ class Study:
         self._submit(training)
         return training
 
-    def result(self, training: Training) -> Result:
-        """Wait for a training that was begun."""
+    def result(self, training: Training, stage: str, counts: str) -> Result:
+        """Wait for a training that was begun.
+
+        Args:
+            stage, counts: where its result counts (see ``Lost``).
+        """
         while training not in self._ended:
             result = self._pool.next(timeout=WAIT)
             if result is None:
                 self.watch.waiting(self.iterations)
                 continue
-            self._ended[result.training] = self._latest[result.training.out] = result
+            self._ended[result.training] = result
+            before = self._latest.get(result.training.out)
+            if before is None or before.iteration <= result.iteration:
+                self._latest[result.training.out] = result
             self.watch.ended(result, self.iterations)
         found = self._ended.pop(training)
+        self.lost = [one for one in self.lost if one.result.training != training]  # it may have come back
+        if found.lost:
+            self.lost.append(Lost(found, stage, counts))
         trained = self.known.get(str(training.policy))
         if trained is not None:
             trained.results[training.seed] = found
         return found
 
     def run(self, trainings: Sequence[Training]) -> list[Result]:
-        """Any trainings, all at the same time where there is room; ``train`` makes those of policies."""
+        """Any trainings of a range test, all at the same time where there is room."""
         for training in trainings:
             self._submit(training)
-        return [self.result(training) for training in trainings]
+        return [self.result(training, RANGE_TEST, "the range is a mean over it") for training in trainings]
 
     def _submit(self, training: Training) -> None:
         self._pool.submit(training)
@@ -213,9 +248,37 @@ class Study:
         return sum(result.iteration for one in self.known.values() for result in one.results.values())
 
     @property
+    def repeated(self) -> int:
+        """Iterations that were trained again, as they were lost behind the last snapshot."""
+        return sum(repeated for _, _, repeated in self._recorded())
+
+    @property
+    def needless(self) -> int:
+        """Iterations of trainings in the folder that no decision needs: earlier ones were made without what
+        was lost, or with other flags."""
+        needed = {out: result.iteration for out, result in self._latest.items()}
+        return sum(max(0, done - needed.get(out, 0)) for out, done, _ in self._recorded())
+
+    def _recorded(self) -> Iterator[tuple[str, int, int]]:
+        """Each run directory, its iterations, and those that were trained again."""
+        for path in sorted(self.folder.glob("trainings/*/run.json")):
+            run = RunDirectory(path.parent)
+            with contextlib.suppress(InputError, ValueError, TypeError):  # a damaged one counts nothing
+                yield str(run.path), int(run.read().get("iteration") or 0), run.repeated
+
+    @property
     def seconds(self) -> float:
         """The time that they took, as measured by the trainings, one after the other."""
         return sum(r.measurements[-1].seconds or 0.0 for r in self._latest.values() if r.measurements)
+
+    def check_losses(self) -> None:
+        """Raise a TrainingError where a training was lost for good: what was decided may be wrong."""
+        if self.lost:
+            many = len(self.lost) > 1
+            raise TrainingError(
+                f"{len(self.lost)} training{'s' * many} failed; the same command tries "
+                f"{'them' if many else 'it'} again"
+            )
 
     # -- stages ---------------------------------------------------------------------------------
 
@@ -233,12 +296,18 @@ class Study:
             diverged, failed = result.status == "diverged", result.status == "failed"
             ladder.add(Rung(lr, result.measurements, diverged, failed))
 
-        self._carry_out(ladder.ask, begin, tell)
-        failed = [rung.failed for rung in ladder.rungs.values()]
-        if all(failed):
-            last = list(self._latest.values())[-1]
+        def counts(lr: float) -> tuple[str, str]:
+            return RANGE_TEST, f"whether an LR of {lr:g} is good is not known"
+
+        self._carry_out(ladder.ask, begin, tell, counts)
+        if all(rung.failed for rung in ladder.rungs.values()):
+            last = self.lost[-1].result
             raise TrainingError(f"all trainings failed: {last.reason}; see {last.training.out}")
-        return ladder.result()
+        try:
+            return ladder.result()
+        except TrainingError as error:
+            lost = "".join(f"; {one.text}" for one in self.lost)
+            raise TrainingError(f"{error}{lost}") from error
 
     def search(self, search: Search, baseline: Policy | None = None) -> None:
         """Train what the search asks for until it asks for nothing more.
@@ -257,7 +326,10 @@ class Study:
             if baseline is not None and self._baseline is None:
                 self._baseline = self.begin(baseline, self.plan.seed, self.plan.max_iter)
 
-        self._carry_out(search.ask, begin, tell, lambda: begin_baseline() if search.over else None)
+        def counts(step: Step) -> tuple[str, str]:
+            return SEARCH, f"the search wanted it up to iteration {step.until}, and decided without it"
+
+        self._carry_out(search.ask, begin, tell, counts, lambda: begin_baseline() if search.over else None)
         begin_baseline()
 
     def _carry_out(
@@ -265,6 +337,7 @@ class Study:
         ask: Callable[[], T | None],
         begin: Callable[[T], Training],
         tell: Callable[[T, Result], None],
+        counts: Callable[[T], tuple[str, str]],
         idle: Callable[[], object] = lambda: None,
     ) -> None:
         """Train what is asked for until nothing more is, a few trainings ahead of the results.
@@ -282,7 +355,7 @@ class Study:
             if not begun:
                 return
             asked, training = begun.popleft()
-            tell(asked, self.result(training))
+            tell(asked, self.result(training, *counts(asked)))
 
     def repeat(self, policies: Sequence[Policy], own: Policy | None = None) -> list[Trained]:
         """Train the finalists to the end with all seeds, and the solver's own policy to compare with.
@@ -301,11 +374,19 @@ class Study:
         pieces = pack([*before, *left], plan.ahead, plan.test_interval)
         pieces = [(i - len(before), until) for i, until in pieces if i >= len(before)]
         self.watch.expect(self.iterations + sum(left) + sum(before))
-        self.train((*wanted[i], done[i] + until) for i, until in pieces)
+        begun = [self.begin(*wanted[i], done[i] + until) for i, until in pieces]
+        for training in begun:
+            self.result(training, *self._place(training, own))
         if running is not None:
-            self.result(running)
+            self.result(running, *self._place(running, own))
             self._baseline = None
         return [self.known[str(policy)] for policy in policies]
+
+    def _place(self, training: Training, own: Policy | None) -> tuple[str, str]:
+        """Where a training of the final counts."""
+        if own is not None and training.policy == str(own):
+            return OWN, f"the finalists are compared with your own policy without seed {training.seed}"
+        return FINAL, f"this finalist is judged without seed {training.seed}"
 
     def _done(self, policy: Policy, seed: int) -> int:
         """Iterations that a policy needs no more training for: all of them where it diverged."""

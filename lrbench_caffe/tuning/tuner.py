@@ -177,11 +177,11 @@ class Tuner:
         """Iterations for the search."""
         # Known policies are opened in any case; they must not be all that is.
         least = max(budget // 4, self._openings, 1)
-        return max(budget - self._reserve(own) - self._study.iterations, least)
+        return max(budget - self._reserve(own) - self._study.iterations_asked_for, least)
 
     def _expected(self, budget: int, own: Policy | None) -> int:
         """Iterations in all, for the time that is left."""
-        return self._study.iterations + self._room(budget, own) + self._reserve(own)
+        return self._study.iterations_asked_for + self._room(budget, own) + self._reserve(own)
 
     def _warn(self, budget: int, own: Policy | None) -> None:
         """Say it where the budget is too small for what is not cut short."""
@@ -268,7 +268,7 @@ class Tuner:
             chosen = waiting[:missing]
             self._say("finalists: " + ", ".join(f"{policy:.6g}" for policy in chosen))
             found += self._study.repeat(chosen, own)
-            edge = min((self._peak(t.policy) for t in found if not t.reliable), default=math.inf)
+            edge = min((self._peak(t.policy) for t in found if t.diverged), default=math.inf)
             waiting = [policy for policy in waiting[missing:] if self._peak(policy) < edge]
         return found
 

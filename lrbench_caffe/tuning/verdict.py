@@ -206,10 +206,13 @@ def ranked(plan: Plan, finalists: Sequence[Trained]) -> list[Trained]:
 
     def key(trained: Trained) -> tuple[float, ...]:
         top1 = mean([m.top1 for m in tops(trained)])
+        # One that was lost says nothing about its policy.
+        stands = (trained.diverged, not tops(trained))
         if plan.goal == "accuracy" or target is None:
-            return (trained.broken, -top1, mean([float(m.iteration) for m in tops(trained)]))
+            return (*stands, -top1, mean([float(m.iteration) for m in tops(trained)]))
         there = reach(trained, target)
-        return (trained.broken, -len(there) / max(1, len(trained.results)), mean(there), -top1)
+        ended = len(trained.results) - (trained.broken - trained.diverged)
+        return (*stands, -len(there) / max(1, ended), mean(there), -top1)
 
     return sorted(finalists, key=key)
 

@@ -16,7 +16,7 @@ from lrbench_caffe import cli
 from lrbench_caffe.database import Database
 from lrbench_caffe.database.errors import DatabaseError
 from lrbench_caffe.errors import InputError, TrainingError
-from lrbench_caffe.jobs import Result, Training
+from lrbench_caffe.jobs import Result, Training, retrying
 from lrbench_caffe.lr import parse
 from lrbench_caffe.reproduce import reproduction
 from lrbench_caffe.reproduce.__main__ import main
@@ -33,6 +33,7 @@ class Pool:
     """Trains in no time, and records as real trainings do; a policy with ``failing`` in it fails."""
 
     slots = 2
+    room = 99
 
     def __init__(self, of: Plan, url: str) -> None:
         self.plan = of
@@ -95,6 +96,7 @@ class Bench:
 @pytest.fixture
 def bench(tmp_path, monkeypatch) -> Bench:
     monkeypatch.setattr(reproduction, "check_files", lambda setup: None)
+    monkeypatch.setattr(retrying, "PAUSES", (0.0,))
     return Bench(tmp_path)
 
 
@@ -162,9 +164,16 @@ def test_a_failure_is_one_line_and_the_others_go_on(bench):
         bench.run()
     said = bench.text.getvalue()
     assert said.count("failed: Check failed: x") == 5
+    assert said.count("it is tried again") == 5 * 5
+    lost = "INV(k0=0.01, gamma=0.0001, p=0.75), seed 4: lost at iteration 7 "
+    lost += "(6 times, the last time: Check failed: x)"
+    place = "Table VII: LeNet on MNIST, row 2: "
+    assert f"lost: {place}{lost}; the row has a seed less\n" in said
+    assert f"- {place}{lost}" in (bench.folder / "table7.md").read_text(encoding="utf-8")
     assert "ours, 5 seeds" in said  # SIN2
     bench.pool.failing = "nothing"
     assert "5 of 10 trainings missing" in bench.run()
+    assert "Lost trainings" not in (bench.folder / "table7.md").read_text(encoding="utf-8")
     assert {t.policy for t in bench.pool.submitted} == {"INV(k0=0.01, gamma=0.0001, p=0.75)"}
 
 
@@ -189,10 +198,10 @@ def test_a_table_that_cannot_be_shown_does_not_end_the_others(bench, monkeypatch
     table6 = plan("table6")
     report = Reproduction._report
 
-    def away(self, of, records):
+    def away(self, of, records, lost=()):
         if of.name == "table6":
             raise DatabaseError("it is away")
-        report(self, of, records)
+        report(self, of, records, lost)
 
     monkeypatch.setattr(Reproduction, "_report", away)
     with pytest.raises(TrainingError, match="^table6 could not be shown: it is away$"):

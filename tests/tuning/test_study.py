@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from lrbench_caffe.errors import InputError, TrainingError
-from lrbench_caffe.jobs import Result, Training
+from lrbench_caffe.jobs import Result, Training, retrying
 from lrbench_caffe.jobs.flags import training_flags
 from lrbench_caffe.lr import parse
 from lrbench_caffe.metrics import Measurement
@@ -31,6 +31,11 @@ MAX_ITER, INTERVAL = 1000, 50
 LIMIT = 0.15  # from this LR on a training diverges; with seed 2 a little earlier
 
 
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retrying, "PAUSES", (0.0,))
+
+
 class RulePool:
     """Trains at once: Top-1 rises with the LR that was spent, and a higher LR ends higher.
 
@@ -39,6 +44,7 @@ class RulePool:
     """
 
     slots = 1
+    room = 99
 
     def __init__(self, fails: str = "nothing", next_one: int = -1, own: float = 0.0) -> None:
         self._own = own

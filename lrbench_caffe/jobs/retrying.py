@@ -1,0 +1,152 @@
+"""Trainings that are lost are tried again within the same command, so that no loss changes a result.
+
+Lost is what ended for a reason that is not its policy's: killed, crashed, hung, out of memory, on a full
+disk. It continues from its last snapshot. What Caffe or the command refuses would be refused again, and ends
+the command; what diverged is a result.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lrbench_caffe.errors import InputError
+from lrbench_caffe.jobs.faults import is_memory
+from lrbench_caffe.jobs.pool import Pool
+from lrbench_caffe.jobs.training import Result, Training
+
+RETRIES = 5  # losses in a row without progress after which a training is begun again; one more is a failure
+PAUSES = (1.0, 1.0, 2.0, 4.0, 8.0)  # seconds before it is begun again, after the first, second ... of them
+POLL = 0.5  # seconds between two looks at what is due
+
+
+@dataclass
+class _Losses:
+    """Of one training in this command.
+
+    Attributes:
+        total: how often it was lost.
+        in_a_row: losses none of which was at a later iteration than the one before.
+        reached: the most iterations that it had at any of them.
+    """
+
+    total: int = 0
+    in_a_row: int = 0
+    reached: int = -1
+
+    def add(self, count: int, reached: int) -> None:
+        self.total += count
+        self.in_a_row = count if reached > self.reached else self.in_a_row + count
+        self.reached = max(self.reached, reached)
+
+
+@dataclass(frozen=True)
+class _Again:
+    """A training that is begun again at a time of the monotonic clock, alone where memory may be short."""
+
+    training: Training
+    at: float
+    alone: bool
+
+
+class RetryingPool:
+    """A pool whose lost trainings are tried again.
+
+    A training is given up when it was lost ``RETRIES`` + 1 times without progress in between. Where memory
+    was the reason, and before the last attempt in any case, it is begun again when nothing else trains, and
+    nothing else is begun before it has ended.
+
+    Args:
+        pool: where they are trained; closed by the caller.
+        say: told of each loss, for a person to see.
+    """
+
+    def __init__(self, pool: Pool, say: Callable[[str], None]) -> None:
+        self._pool = pool
+        self._say = say
+        self._waiting: deque[Training] = deque()
+        self._again: list[_Again] = []
+        self._running = 0
+        self._one_alone = False
+        self._losses: dict[Training, _Losses] = {}
+
+    @property
+    def slots(self) -> int:
+        return self._pool.slots
+
+    @property
+    def room(self) -> int:
+        return self._pool.room
+
+    def submit(self, training: Training) -> None:
+        self._waiting.append(training)
+        self._hand_over()
+
+    def next(self, timeout: float | None = None) -> Result | None:
+        """The next result; that of a lost training when it is given up.
+
+        Raises:
+            InputError: a training was refused, for what it was given.
+        """
+        deadline = float("inf") if timeout is None else time.monotonic() + timeout
+        while True:
+            self._hand_over()
+            result = self._pool.next(timeout=max(0.0, min(POLL, deadline - time.monotonic())))
+            if result is not None:
+                self._running -= 1
+                self._one_alone = False
+                if result.refused:
+                    raise InputError(str(result.reason))
+                if not (result.lost and self._try_again(result)):
+                    return self._with_losses(result)
+            elif time.monotonic() >= deadline:
+                return None
+
+    def close(self) -> None:
+        self._pool.close()
+
+    def _hand_over(self) -> None:
+        """Begin what may begin now."""
+        if self._one_alone:
+            return
+        due = [again for again in self._again if again.at <= time.monotonic()]
+        alone = next((again for again in due if again.alone), None)
+        if alone is not None:
+            if self._running == 0:
+                self._again.remove(alone)
+                self._one_alone = True
+                self._begin(alone.training)
+            return
+        for again in due:
+            self._again.remove(again)
+            self._begin(again.training)
+        while self._waiting and self._running < self._pool.room:
+            self._begin(self._waiting.popleft())
+
+    def _begin(self, training: Training) -> None:
+        self._running += 1
+        self._pool.submit(training)
+
+    def _try_again(self, result: Result) -> bool:
+        """Whether a lost training will be begun again."""
+        training = result.training
+        losses = self._losses.setdefault(training, _Losses())
+        losses.add(result.losses or 1, max(result.iteration, training.reached))
+        if losses.in_a_row > RETRIES or result.losses:  # a cluster has tried it again already
+            return False
+        pause = PAUSES[min(losses.in_a_row, len(PAUSES)) - 1]
+        alone = is_memory(result.reason or "") or losses.in_a_row == RETRIES
+        self._again.append(_Again(training, time.monotonic() + pause, alone))
+        what = training.policy or Path(training.solver).stem
+        self._say(
+            f"{what}  seed {training.seed}  lost at iteration {losses.reached}: {result.reason}; "
+            f"it is tried again{', alone' * alone} ({losses.in_a_row} of at most {RETRIES} times)"
+        )
+        return True
+
+    def _with_losses(self, result: Result) -> Result:
+        losses = self._losses.pop(result.training, None)
+        return result if losses is None else replace(result, losses=losses.total)

@@ -1,0 +1,143 @@
+"""Which trainings are tried again, when, and how often: with a pool that loses them by rule."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from lrbench_caffe.errors import InputError
+from lrbench_caffe.jobs import Result, RetryingPool, Training, retrying
+from lrbench_caffe.jobs.faults import is_refusal
+from lrbench_caffe.jobs.retrying import RETRIES
+
+KILLED = "Caffe was ended by SIGSEGV"
+MEMORY = "Caffe was ended by SIGKILL: Linux kills where memory runs out, and did so just now"
+
+
+class LosingPool:
+    """Ends each training at once: as its script says, and finished when that has nothing more.
+
+    Results come when they are asked for, the last one that was begun first.
+    """
+
+    slots = 2
+
+    def __init__(self, room: int = 2, **scripts: list[tuple[str, int]]) -> None:
+        self.room = room
+        self._scripts = {name: iter(script) for name, script in scripts.items()}
+        self.running: list[Training] = []
+        self.begun: list[tuple[str, ...]] = []  # what ran at each beginning, the new one last
+
+    def submit(self, training: Training) -> None:
+        self.running.append(training)
+        self.begun.append(tuple(one.out for one in self.running))
+
+    def next(self, timeout: float | None = None) -> Result | None:
+        if not self.running:
+            return None
+        training = self.running.pop()
+        script: Iterator[tuple[str, int]] = self._scripts.get(training.out, iter(()))
+        reason, iteration = next(script, ("", 100))
+        status = "failed" if reason else "finished"
+        refused = is_refusal(2, reason) if reason.startswith("refused") else False
+        return Result(training, status, reason or None, iteration, refused=refused)
+
+    def close(self) -> None: ...
+
+
+def training(name: str) -> Training:
+    return Training("solver.prototxt", seed=1, out=name, policy="FIX(k0=0.1)", retry=True)
+
+
+def carry_out(pool: LosingPool, *names: str) -> tuple[dict[str, Result], list[str]]:
+    """Train all; their results, and what was said."""
+    said: list[str] = []
+    retry = RetryingPool(pool, said.append)
+    for name in names:
+        retry.submit(training(name))
+    found: dict[str, Result] = {}
+    while len(found) < len(names):
+        result = retry.next(timeout=10)
+        assert result is not None
+        found[result.training.out] = result
+    assert retry.next(timeout=0) is None
+    return found, said
+
+
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retrying, "PAUSES", (0.0,))
+
+
+def test_what_is_lost_is_tried_again_until_it_ends() -> None:
+    found, said = carry_out(LosingPool(a=[(KILLED, 5), (KILLED, 3)]), "a", "b")
+    assert {name: (one.status, one.losses) for name, one in found.items()} == {
+        "a": ("finished", 2), "b": ("finished", 0),
+    }  # fmt: skip
+    assert said[0] == (
+        f"FIX(k0=0.1)  seed 1  lost at iteration 5: {KILLED}; it is tried again (1 of at most 5 times)"
+    )
+    assert len(said) == 2
+
+
+def test_it_is_given_up_after_so_many_losses_without_progress() -> None:
+    found, said = carry_out(LosingPool(a=[(KILLED, 5)] * 10), "a")
+    assert (found["a"].status, found["a"].losses, len(said)) == ("failed", RETRIES + 1, RETRIES)
+    assert found["a"].loss == (f"FIX(k0=0.1), seed 1: lost at iteration 5 (6 times, the last time: {KILLED})")
+
+
+def test_one_that_gets_further_each_time_is_not_given_up() -> None:
+    found, _ = carry_out(LosingPool(a=[(KILLED, 5 * n) for n in range(1, 12)]), "a")
+    assert (found["a"].status, found["a"].losses) == ("finished", 11)
+
+
+def test_what_a_cluster_gave_up_is_not_tried_again() -> None:
+    class GivesUp(LosingPool):
+        def next(self, timeout: float | None = None) -> Result | None:
+            one = self.running.pop() if self.running else None
+            return one and Result(one, "failed", "its worker was lost 4 times", 0, losses=4)
+
+    found, said = carry_out(GivesUp(), "a")
+    assert (found["a"].status, found["a"].losses, said) == ("failed", 4, [])
+
+
+def test_no_more_is_handed_over_than_there_is_room_for() -> None:
+    pool = LosingPool(room=2)
+    carry_out(pool, "a", "b", "c", "d")
+    assert max(map(len, pool.begun)) == 2
+
+
+@pytest.mark.parametrize(
+    "losses", [[(MEMORY, 5)], [(KILLED, 5)] * RETRIES], ids=["memory", "the last attempt"]
+)
+def test_alone_where_memory_may_be_short(losses: list[tuple[str, int]]) -> None:
+    pool = LosingPool(room=2, b=losses)
+    found, said = carry_out(pool, "a", "b", "c", "d")
+    assert {one.status for one in found.values()} == {"finished"}
+    assert "it is tried again, alone (" in said[-1]
+    last = len(pool.begun) - 1 - pool.begun[::-1].index(("b",))  # when it began with nothing beside it
+    assert all("b" not in running for running in pool.begun[last + 1 :])
+
+
+def test_what_is_refused_is_not_tried_again_and_ends_all() -> None:
+    with pytest.raises(InputError, match="^refused: net.prototxt: layer 'x'"):
+        carry_out(LosingPool(a=[("refused: net.prototxt: layer 'x'", 0)]), "a", "b")
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "refused"),
+    [
+        (2, "net.prototxt: layer 'ip' (InnerProduct) of the training net: Caffe refuses it", True),
+        (1, "net.prototxt: layer 'ip'", False),
+        (-9, "killed by SIGKILL", False),
+        (2, f"cannot write to runs/x: {os.strerror(errno.ENOSPC)}", False),
+        (2, "/usr/bin/python3 (--caffe-python): Caffe was ended by SIGKILL", False),
+        (2, "runs/x is in use by a training that is still running", False),
+        (2, "cannot write to runs/x: Permission denied", True),
+    ],
+)
+def test_whose_fault_it_is(code: int, reason: str, refused: bool) -> None:
+    assert is_refusal(code, reason) == refused
