@@ -23,9 +23,9 @@ _LAYER_FILE = re.compile(r"\b(\w+)_layer\.(?:hpp|cpp|cu):\d+\]")
 # What Caffe's words do not say.
 _MEANINGS = {
     "Check failed: blob->count()": "a parameter of size 0: is num_output missing or 0?",
-    "blob size exceeds INT_MAX": "more than 2147483647 numbers in one blob: is a size or num_output too large?",
+    "blob size exceeds INT_MAX": "more than 2147483647 numbers in a blob: is a size or num_output too large?",
     "Check failed: shape[i] >= 0": "a size below 0",
-    "Not Implemented Yet": "this Caffe cannot compute what the layer is asked for, or no gradient through it",
+    "Not Implemented Yet": "this Caffe cannot compute what it is asked for, or no gradient through it",
 }
 
 

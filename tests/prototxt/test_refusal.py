@@ -94,7 +94,7 @@ def test_where_no_layer_is_to_blame(net_of):
         (
             "ended: pooling_layer.cpp:9] Not Implemented Yet",
             "net.prototxt: layer 'p' or 'q' (Pooling): ended: pooling_layer.cpp:9] Not "
-            "Implemented Yet (this Caffe cannot compute what the layer is asked for, or no gradient through it)",
+            "Implemented Yet (this Caffe cannot compute what it is asked for, or no gradient through it)",
         ),
         ("the loss is nan", "the loss is nan"),
     ],
