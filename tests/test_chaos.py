@@ -273,7 +273,14 @@ def test_every_scenario_is_listed_and_an_unknown_one_refused(tmp_path: Path) -> 
     assert "no scenario 'kill-randomly'; known: " in done.stderr
 
 
-SHORT = ("kill-random", "mutated-prototxt")
+SHORT = (
+    "kill-random",
+    "kill-at-file-operation",
+    "failing-disk",
+    "clock-jump",
+    "suspension",
+    "mutated-prototxt",
+)
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from pathlib import Path
 from chaoslab.verdicts import Hang, Wrong
 
 MARK = "LRBENCH_CHAOS_TRIAL"
+REMARKS = ("note: ", "warning: ", "waiting up to ", "making the database ")
 POLL = 0.005  # seconds
 
 
@@ -50,7 +51,7 @@ class Done:
     @property
     def error_lines(self) -> list[str]:
         """The lines on stderr, without remarks of a command that continued."""
-        return [line for line in self.err.splitlines() if not line.startswith(("note:", "warning:"))]
+        return [line for line in self.err.splitlines() if not line.startswith(REMARKS)]
 
     def success(self) -> Done:
         """Itself.
