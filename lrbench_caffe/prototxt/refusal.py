@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lrbench_caffe.errors import InputError, TrainingError, did_you_mean
 from lrbench_caffe.prototxt.solver import Solver
-from lrbench_caffe.runtime.client import Opened, OpenFailure, OpenRequest, Refusal, Worker
+from lrbench_caffe.prototxt.sources import by
+from lrbench_caffe.runtime.client import (
+    LayerParameters,
+    Opened,
+    OpenFailure,
+    OpenRequest,
+    Refusal,
+    Worker,
+)
 from lrbench_caffe.runtime.locate import OPTION, VARIABLE
 
 _UNKNOWN_TYPE = re.compile(r"Unknown solver type: (.*) \(known types: (.*)\)")
@@ -36,15 +44,40 @@ def open_solver(worker: Worker, solver: Solver, request: OpenRequest) -> Opened:
         solver: the user's; ``request`` has the patched one.
 
     Raises:
-        InputError: Caffe does not take the solver or a net.
+        InputError: Caffe does not take the solver or a net, or a test net cannot have the weights.
         TrainingError: it crashed, hung or got no memory; the message names the layer that it was making.
     """
     try:
-        return worker.open(request)
+        opened = worker.open(request)
     except Refusal as error:
         raise explain(solver, error) from error
     except OpenFailure as error:
         raise TrainingError(f"{_where(solver, error)}: {error}") from error
+    check_shared(solver, opened.nets)
+    return opened
+
+
+def check_shared(solver: Solver, nets: Sequence[Sequence[LayerParameters]]) -> None:
+    """Check that the test nets can have the training net's weights; layers of one name share them.
+
+    Args:
+        nets: the layers of the training net and of each test net, as Caffe made them.
+
+    Raises:
+        InputError: Caffe would abort at the first test, as parameters have other shapes.
+    """
+    train, *tests = nets
+    for net, layers in zip(solver.phase_nets[1:], tests):
+        first = {layer.name: layer for layer in reversed(layers)}
+        for layer in train:
+            other = first.get(layer.name)
+            if other is not None and other.shapes != layer.shapes:
+                sizes = " and ".join(map(by, layer.shapes)), " and ".join(map(by, other.shapes))
+                raise InputError(
+                    f"{net.origin}: layer {layer.name!r} has parameters of {sizes[0] or 'no size'} in the "
+                    f"training net and of {sizes[1] or 'no size'} in the {net.title}, which has the "
+                    "same weights; allowed: the same sizes (are the records or crops of one size?)"
+                )
 
 
 def explain(solver: Solver, refusal: Refusal) -> InputError:

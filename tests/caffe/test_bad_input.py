@@ -385,10 +385,12 @@ def test_labels_that_the_net_does_not_have(workspace: Workspace) -> None:
 
 
 def test_test_images_of_another_size_than_the_weights_fit(workspace: Workspace) -> None:
-    """Whether weights depend on the size Caffe knows; it aborts at the first test, and a note says why."""
+    """Whether weights depend on the size Caffe knows; it would abort at the first test."""
     images("large_lmdb", (1, 9, 9), net_with(TEST_DATA, '"large_lmdb"'))(workspace)
     done = workspace.train("solver.prototxt", "--lr", "sin2", "--out", "out")
-    done.failed(1, "Cannot share param 0 weights from layer 'ip1'; shape mismatch.")
+    done.failed(
+        2, "net.prototxt: layer 'ip1' has parameters of 16 x 64 and 16 in the training net", "16 x 81 and 16"
+    )
     assert (
         "the test net #0 reads 'data' of 1 x 9 x 9 from large_lmdb, the training net of 1 x 8 x 8" in done.out
     )

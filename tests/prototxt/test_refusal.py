@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from lrbench_caffe.prototxt.refusal import explain, with_layers
-from lrbench_caffe.prototxt.solver import Solver
-from lrbench_caffe.runtime.client import Refusal
+from lrbench_caffe.errors import InputError
+from lrbench_caffe.prototxt.refusal import check_shared, explain, with_layers
+from lrbench_caffe.prototxt.solver import Solver, TestNet
+from lrbench_caffe.runtime.client import LayerParameters, Refusal
 
 NET = """
 layer { name: "d" type: "Data" top: "x" top: "y" }
@@ -106,3 +107,35 @@ def test_the_layers_that_a_death_in_training_is_about(net_of, words, expected):
     """
     solver = Solver(Path("solver.prototxt"), None, {}, net_of(NET + pooling, "TRAIN"), None, [])
     assert with_layers(solver, words) == expected
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "words"),
+    [
+        ([("c", [(4, 1, 3, 3), (4,)])], [("c", [(4, 1, 3, 3), (4,)])], None),
+        ([("c", [(4, 64)])], [("other", [(4, 81)])], None),
+        (
+            [("c", [(4, 64), (4,)])],
+            [("x", []), ("c", [(4, 81), (4,)])],
+            "net.prototxt: layer 'c' has parameters of 4 x 64 and 4 in the training net and of 4 x 81 and 4 in "
+            "the test net #0, which has the same weights",
+        ),
+        ([("c", [(4, 64)])], [("c", [])], "of 4 x 64 in the training net and of no size in the test net #0"),
+        # Of layers of one name in the test net, Caffe gives the weights of all to the first.
+        ([("c", [(4,)]), ("c", [(5,)])], [("c", [(4,)]), ("c", [(5,)])], "of 5 in the training net and of 4"),
+    ],
+)
+def test_a_test_net_that_cannot_have_the_weights(net_of, train, test, words):
+    """Net::ShareTrainedLayersWith: the first layer of the name, as many parameters, the same shapes."""
+    tests = [TestNet(net_of(NET), None, 1)]
+    solver = Solver(Path("solver.prototxt"), None, {}, net_of(NET, "TRAIN"), None, tests)
+    nets = [
+        [LayerParameters(name, tuple(range(len(shapes))), tuple(shapes)) for name, shapes in net]
+        for net in (train, test)
+    ]
+    if words is None:
+        check_shared(solver, nets)
+        return
+    with pytest.raises(InputError) as caught:
+        check_shared(solver, nets)
+    assert words in str(caught.value)
