@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+_ALEMBIC = threading.Lock()  # it keeps the migration under way in its modules: one at a time in a process
 _OURS = {"run", "measurement", "policy", "meta"}  # of every revision
 LOCK = 0x4C5242454E4348  # "LRBENCH": the advisory lock of those who migrate a PostgreSQL database
 
@@ -71,7 +73,8 @@ def upgrade(connection: Connection, target: str = "head") -> None:
             f"this program; this one knows up to {known[0]}. Update with: pip install -U lrbench-caffe"
         )
     config.attributes["connection"] = connection
-    command.upgrade(config, target)
+    with _ALEMBIC:
+        command.upgrade(config, target)
 
 
 def configuration() -> Config:

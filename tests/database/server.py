@@ -125,6 +125,12 @@ class Server:
             return False
         return True
 
+    @property
+    def pid(self) -> int:
+        """The server's first process, parent of the others."""
+        assert self._process is not None, "the server does not run"
+        return self._process.pid
+
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """End it: SIGINT disconnects its clients and closes down, SIGQUIT is as a crash."""
         if self._process is not None:
@@ -162,6 +168,10 @@ class Server:
 
     def drop(self, name: str) -> None:
         self._execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+    def drop_connections(self) -> None:
+        """End all connections, as an administrator would, or a network that breaks."""
+        self._execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
 
     def _connect(self, database: str) -> psycopg2.extensions.connection:
         return psycopg2.connect(

@@ -11,13 +11,15 @@ import multiprocessing
 import os
 import signal
 import statistics
+import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from lrbench_caffe.database import Database
+from lrbench_caffe.database import Database, schema
 from lrbench_caffe.metrics import best
 from tests.database import records
 from tests.database.records import at, run
@@ -169,3 +171,16 @@ def test_many_writers_one_killed_and_a_restart(new_url, server, tmp_path, on_pos
             check(url, folder, writers, runs, killed=0)
     finally:
         own.remove()
+
+
+def test_threads_that_make_databases_at_once(tmp_path):
+    """Alembic is not made for it: one thread saw the migration of another, or none."""
+    barrier = threading.Barrier(4)
+
+    def make(number: int) -> str:
+        barrier.wait(30)
+        with Database.open(str(tmp_path / f"{number}.sqlite")) as made:
+            return made.revision()
+
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(make, range(4))) == {schema.REVISION}
