@@ -117,7 +117,7 @@ def test_the_layers_that_a_death_in_training_is_about(net_of, words, expected):
         (
             [("c", [(4, 64), (4,)])],
             [("x", []), ("c", [(4, 81), (4,)])],
-            "net.prototxt: layer 'c' has parameters of 4 x 64 and 4 in the training net and of 4 x 81 and 4 in "
+            "layer 'c' has parameters of 4 x 64 and 4 in the training net and of 4 x 81 and 4 in "
             "the test net #0, which has the same weights",
         ),
         ([("c", [(4, 64)])], [("c", [])], "of 4 x 64 in the training net and of no size in the test net #0"),
