@@ -148,3 +148,29 @@ def test_what_the_lr_module_loads():
     loaded = loaded_by(f"import {NAME}.lr")
     assert "numpy" in loaded
     assert not loaded & {"google", "lmdb", "rich", "matplotlib", "psycopg2", "caffe"}
+
+
+# Functions that read the wall clock: for what a run's records and Caffe's log say. It may be stepped at any
+# time, so durations and deadlines come from time.monotonic (and see runtime/liveness.py).
+WALL_CLOCK = {
+    "runtime.worker": {"glog_line"},
+    "training.rundir": {"now", "find_newest"},
+}
+
+
+def reads_wall_clock(node: ast.AST) -> bool:
+    if not isinstance(node, ast.Attribute):
+        return False
+    return ast.unparse(node) in {"time.time", "time.time_ns"} or node.attr in {"utcnow", "today"}
+
+
+def test_the_wall_clock_decides_nothing():
+    found: dict[str, set[str]] = {}
+    for module, path in SOURCES.items():
+        for function in ast.walk(read(path)):
+            if isinstance(function, (ast.FunctionDef, ast.Lambda)) and any(
+                map(reads_wall_clock, ast.walk(function))
+            ):
+                name = getattr(function, "name", "a lambda")
+                found.setdefault(module.removeprefix(f"{NAME}."), set()).add(name)
+    assert found == WALL_CLOCK

@@ -64,6 +64,9 @@ def read_run(path: Path) -> RunRecord:
         raise InputError(f"{path}: run.json: record: allowed: an object")
     measurements = directory.measurements()
     status, reason = settings.get("status", "running"), settings.get("reason")
+    ended = settings.get("ended")
+    if status == "running" or not ended:
+        ended = directory.last_seen()
     if status == "running":
         status, reason = "failed", KILLED
     content = {
@@ -71,7 +74,7 @@ def read_run(path: Path) -> RunRecord:
         **{name: value for name, value in settings["record"].items() if name != "digest"},
         "status": status,
         "reason": reason,
-        "ended": settings.get("ended") or _last_written(path),
+        "ended": ended,
         "measurements": [asdict(m) for m in measurements],
     }
     try:
@@ -87,8 +90,3 @@ def _with_first_base_lr(record: RunRecord, settings: dict[str, Any]) -> RunRecor
     if base_lr is None or not math.isfinite(base_lr):
         return record
     return replace(record, solver=replace(record.solver, base_lr=base_lr))
-
-
-def _last_written(path: Path) -> float:
-    files = [path / name for name in ("run.json", "measurements.jsonl", "iterations.csv")]
-    return max(file.stat().st_mtime for file in files if file.exists())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -174,7 +173,7 @@ def mark_failed(training: Training, reason: str) -> None:
     run = training.run
     run.lock()
     try:
-        run.update(status="failed", reason=reason, iteration=training.reached, ended=time.time())
+        run.update(status="failed", reason=reason, iteration=training.reached, ended=run.now())
     finally:
         run.release()
     if training.db == "":

@@ -25,6 +25,7 @@ import fcntl
 import json
 import math
 import os
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -37,6 +38,8 @@ from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.records import RunRecord
 
 _HEADING = "iteration,lr,loss\n"
+DATED = ("run.json", "measurements.jsonl", "iterations.csv")  # files that are written as long as a run lives
+CLOCK_STEP = 60.0  # seconds; a file from further in the future is older than a step back of the clock
 LATEST = "latest"  # beside the runs: a symbolic link to the one that was begun or continued last
 
 
@@ -153,6 +156,28 @@ class RunDirectory:
         """Iterations that were trained more than once: a session was lost after its last snapshot."""
         count = self.read().get("repeated")
         return count if isinstance(count, int) and _is_count(count) else 0
+
+    def last_seen(self) -> float:
+        """The latest time, in seconds since 1970, that run.json or the date of a file names; 0.0 for none."""
+        times: list[Any] = [0.0]
+        with contextlib.suppress(InputError):
+            record = self.read()
+            times.append(record.get("ended"))
+            sessions = record.get("sessions")
+            for session in sessions if isinstance(sessions, list) else []:
+                times.append(session.get("began") if isinstance(session, dict) else None)
+        for name in DATED:
+            with contextlib.suppress(OSError):
+                times.append((self.path / name).stat().st_mtime)
+        return max(float(t) for t in times if isinstance(t, (int, float)) and math.isfinite(t))
+
+    def now(self) -> float:
+        """The time for the run's records, in seconds since 1970: later than all that they name already.
+
+        Of two records of a run the one that ends later is the one that counts, whatever was done to the clock
+        between its sessions.
+        """
+        return max(time.time(), self.last_seen() + 0.001)
 
     # -- what is measured -----------------------------------------------------------------------
 
@@ -318,28 +343,37 @@ def task_title(record: Mapping[str, Any]) -> str:
 def find_newest(root: Path, solver: Path) -> RunDirectory:
     """The run of this solver in ``root`` that was written to last.
 
-    One that is being trained at this moment is only returned if there is no other.
+    One that is being trained at this moment is only returned if there is no other. Where the clock was set
+    back since, it is the run that was begun or continued last.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or nothing tells which it is.
     """
     wanted = solver.resolve()
-    newest: tuple[tuple[bool, float], RunDirectory] | None = None
+    found: list[tuple[bool, float, RunDirectory]] = []
     for path in root.glob("*/run.json"):
         if path.parent.is_symlink():  # LATEST
             continue
         run = RunDirectory(path.parent)
         try:
-            if Path(run.read()["solver"]).resolve() != wanted:
-                continue
-            rank = (not run.running, _last_written(run.path))
+            if Path(run.read()["solver"]).resolve() == wanted:
+                found.append((not run.running, _last_written(run.path), run))
         except (InputError, OSError, ValueError, RuntimeError):  # the latter two: a path that is none, a loop
             continue
-        if newest is None or rank > newest[0]:
-            newest = (rank, run)
-    if newest is None:
+    if not found:
         raise InputError(f"--resume: no run of {solver} in {root}/ (--out DIR names another directory)")
-    return newest[1]
+    free = [entry for entry in found if entry[0]] or found
+    _, newest, run = max(free, key=lambda entry: entry[1])
+    if len(free) == 1 or newest <= time.time() + CLOCK_STEP:
+        return run
+    latest = (root / LATEST).resolve()
+    for _, _, other in free:
+        if other.path.resolve() == latest:
+            return other
+    raise InputError(
+        f"--resume: the clock was set back since {run.path} was written, so the newest run of {solver} in "
+        f"{root}/ is not known; allowed: --out DIR, which names it"
+    )
 
 
 def mark_latest(root: Path, run: RunDirectory) -> None:

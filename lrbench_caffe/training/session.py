@@ -6,7 +6,6 @@ import getpass
 import os
 import platform
 import sys
-import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -140,7 +139,7 @@ class Session:
                 raise
             return worker
         except LRBenchError as error:
-            self.run.update(status="failed", reason=str(error), ended=time.time())
+            self.run.update(status="failed", reason=str(error), ended=self.run.now())
             raise
 
     def describe(self, opened: Opened) -> RunRecord:
@@ -187,7 +186,7 @@ class Session:
         """Write run.json and the patched prototxts; returns the solver's path."""
         record = self.run.read() if self.run.exists else {}
         iteration = self.start.iteration if self.start else 0
-        sessions = [*record.get("sessions", []), {"began": time.time(), "iteration": iteration}]
+        sessions = [*record.get("sessions", []), {"began": self.run.now(), "iteration": iteration}]
         self.run.write(
             {
                 **record,

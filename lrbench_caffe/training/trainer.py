@@ -146,7 +146,7 @@ class Trainer:
 
     def _record(self, status: str, reason: str | None) -> None:
         with contextlib.suppress(OSError):  # on a full disk the message on the screen has to do
-            self._run.update(status=status, reason=reason, iteration=self._iteration, ended=time.time())
+            self._run.update(status=status, reason=reason, iteration=self._iteration, ended=self._run.now())
         self._audience.ended(status, reason)
 
     # -- before ---------------------------------------------------------------------------------

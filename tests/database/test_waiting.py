@@ -13,6 +13,7 @@ import pytest
 
 from lrbench_caffe import cli, db
 from lrbench_caffe.database import Database, waiting
+from lrbench_caffe.database.sync import read_run
 from lrbench_caffe.records import RunRecord
 from lrbench_caffe.runtime.client import Opened
 from lrbench_caffe.training import recorder as recording
@@ -80,6 +81,19 @@ def test_a_run_that_is_trained_and_one_of_another_database_go_on_waiting(url, ne
         assert database.get("a").status == "failed"
         assert "killed" in database.get("a").reason
     assert (said, len(notes())) == (["the LR database has now 1 run that was missing in it"], 1)
+
+
+def test_a_session_that_was_killed_is_later_than_the_one_before_it(url, tmp_path):
+    """Both came in; the clock was set back between them."""
+    stopped = run("a", status="stopped", ended=2e9)
+    directory = trained(tmp_path / "a", stopped, status="stopped")
+    directory.release()
+    with Database.open(url) as database:
+        database.put(read_run(directory.path))
+        directory.update(status="running", sessions=[{"began": directory.now()}])
+        database.put(read_run(directory.path))
+        found = database.get("a")
+    assert (found.status, found.ended) == ("failed", pytest.approx(2e9 + 0.001, abs=1e-5))
 
 
 def test_what_is_gone_or_cannot_be_stored_is_given_up(url, tmp_path):

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -375,3 +376,37 @@ def test_a_run_that_never_trained_leaves_its_place_free(tmp_path):
 def test_no_run_to_resume(tmp_path):
     with pytest.raises(InputError, match=r"^--resume: no run of x.prototxt in .*/ \(--out DIR names another"):
         find_newest(tmp_path, Path("x.prototxt"))
+
+
+# -- the clock ----------------------------------------------------------------------------------------
+
+
+def test_a_later_session_ends_later_whatever_was_done_to_the_clock(run, monkeypatch):
+    for name in ("run.json", "iterations.csv"):
+        path = run.path / name
+        path.write_text('{"solver": "a.prototxt", "ended": 5000, "sessions": [{"began": 7000}, 3]}')
+        os.utime(path, (6000, 6000))
+    monkeypatch.setattr("time.time", lambda: 8000.0)
+    assert (run.last_seen(), run.now()) == (7000.0, 8000.0)
+    monkeypatch.setattr("time.time", lambda: 1000.0)
+    assert run.now() == pytest.approx(7000.001, abs=1e-6)
+    os.utime(run.path / "iterations.csv", (9000, 9000))  # of a session that was killed
+    assert run.now() == pytest.approx(9000.001, abs=1e-6)
+
+
+def test_where_the_clock_was_set_back_the_run_that_was_begun_last_is_the_newest(tmp_path, monkeypatch):
+    """One run is of a year ahead: of before the step."""
+    root, solver = tmp_path / "runs", tmp_path / "a.prototxt"
+    make(root / "before", str(solver), age=0)
+    make(root / "after", str(solver), age=100)
+    monkeypatch.setattr("time.time", lambda: 1e9)
+    assert find_newest(root, solver).path == root / "before"
+    monkeypatch.setattr("time.time", lambda: 1e9 - 365 * 86400)
+    with pytest.raises(
+        InputError, match=r"^--resume: the clock was set back since .*before was written, .*--out DIR"
+    ):
+        find_newest(root, solver)
+    mark_latest(root, RunDirectory(root / "after"))
+    assert find_newest(root, solver).path == root / "after"
+    shutil.rmtree(root / "after")
+    assert find_newest(root, solver).path == root / "before"  # there is no other
