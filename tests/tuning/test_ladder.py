@@ -116,6 +116,15 @@ def test_a_failure_is_no_limit() -> None:
     assert (good.low, good.high, good.limit) == (0.001, 0.05, None)
 
 
+def test_a_lost_lr_is_no_end_of_the_range() -> None:
+    """0.1 is good, and so is 1: that nobody knows it of 0.1 must not keep the ladder from trying 1."""
+    ladder = Ladder(CHANCE)
+    while (lr := ladder.ask()) is not None:
+        lost = lr in (0.1, 0.0001)
+        ladder.add(Rung(lr, [], failed=True) if lost else rung(lr, 90.0 if 1e-5 <= lr <= 2 else 20.0))
+    assert (ladder.result().low, ladder.result().high) == (1e-5, 2.0)
+
+
 # -- fine-tuning ------------------------------------------------------------------------------------
 
 BEGIN = 94.0  # of the weights

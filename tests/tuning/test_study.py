@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import random
 import re
 import shlex
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,14 +20,16 @@ import pytest
 from lrbench_caffe.errors import InputError, TrainingError
 from lrbench_caffe.jobs import Result, Training, retrying
 from lrbench_caffe.jobs.flags import training_flags
+from lrbench_caffe.jobs.retrying import RETRIES
 from lrbench_caffe.lr import parse
 from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.records import SCRATCH, Start
 from lrbench_caffe.tune import train_line
+from lrbench_caffe.tuning import report as reports
 from lrbench_caffe.tuning.experience import Experience
 from lrbench_caffe.tuning.report import cost_rows, finalist_rows, training_rows, write_report
 from lrbench_caffe.tuning.space import functions
-from lrbench_caffe.tuning.study import Plan, Study, directory_name
+from lrbench_caffe.tuning.study import FINAL, OWN, RANGE_TEST, SEARCH, Plan, Study, directory_name
 from lrbench_caffe.tuning.tuner import Outcome, Tuner
 from lrbench_caffe.tuning.verdict import KEEP_OWN, judge
 
@@ -209,6 +215,94 @@ def test_a_finalist_that_diverges_with_another_seed_gives_way(tmp_path: Path) ->
     assert row[2] == "1 (+1 diverged)"
     top1 = max(m.top1 or 0.0 for m in one.results[1].measurements)
     assert row[4] == f"{top1:.2f}"  # of the one that ended alone
+
+
+class LosingPool(RulePool):
+    """Loses each training that is chosen by ``loses`` so many times before it trains it, as a crash does.
+
+    What ends before another is random.
+    """
+
+    slots = 2
+
+    def __init__(self, loses: Callable[[Training], int], seed: int = 0) -> None:
+        super().__init__()
+        self._loses, self._lost = loses, Counter[Training]()
+        self._random = random.Random(seed)
+
+    def _train(self, training: Training) -> Result:
+        self._lost[training] += 1
+        if self._lost[training] <= self._loses(training):
+            return Result(training, "failed", "Caffe was ended by SIGSEGV", self._random.randrange(40))
+        return super()._train(training)
+
+    def next(self, timeout: float | None = None) -> Result | None:
+        self._random.shuffle(self._results)
+        return super().next(timeout)
+
+
+def result(study: Study, outcome: Outcome) -> dict[str, Any]:
+    """What result.json would have."""
+    return reports.result(study, outcome, judge(study.plan, outcome.finalists, outcome.baseline))
+
+
+def times_lost(training: Training) -> int:
+    """0 to 5, by the training."""
+    return int(hashlib.sha256(repr(training).encode()).hexdigest(), 16) % 6
+
+
+@pytest.mark.parametrize("options", [{"compose": True}, {"goal": "cost", "target_top1": 60.0}])
+def test_losses_and_the_order_in_which_trainings_end_change_nothing(tmp_path: Path, options: Any) -> None:
+    options = {**options, "functions": ("POLY", "TRI")}
+    untouched, outcome = tune(tmp_path, RulePool(), **options)
+    wanted, costs = result(untouched, outcome), cost_rows(untouched, outcome)
+    for seed in (1, 2):
+        pool = LosingPool(times_lost, seed)
+        study, outcome = tune(tmp_path, pool, **options)
+        assert len(pool.submitted) > 2 * len(set(pool.submitted))
+        assert result(study, outcome) == wanted
+        assert cost_rows(study, outcome) == costs
+        study.check_losses()
+
+
+@pytest.mark.parametrize("stage", [RANGE_TEST, SEARCH, FINAL, OWN])
+def test_what_is_lost_for_good_is_said_with_its_place_and_made_up_for(tmp_path: Path, stage: str) -> None:
+    pool, functions = RulePool(), ("POLY", "TRI")
+    untouched, outcome = tune(tmp_path, pool, functions=functions)
+    wanted = result(untouched, outcome)
+    step = next(t for t in pool.submitted if t.until not in (2 * INTERVAL, MAX_ITER))
+    best = str(outcome.finalists[0].policy)
+    chosen = {
+        RANGE_TEST: lambda t: t.policy == "FIX(k0=0.1)" and t.until == 100,
+        SEARCH: lambda t: t == step,
+        FINAL: lambda t: (t.policy, t.seed) == (best, 2),
+        OWN: lambda t: (t.policy, t.seed) == ("FIX(k0=0.01)", 2),
+    }[stage]
+    losing = LosingPool(lambda training: 99 * chosen(training))
+    study, outcome = tune(tmp_path, losing, functions=functions)
+    found = result(study, outcome)
+    assert found["lost"] and {one["stage"] for one in found["lost"]} == {stage}
+    one = found["lost"][0]
+    assert (one["reason"], one["losses"]) == ("Caffe was ended by SIGSEGV", study.lost[0].result.losses)
+    assert one["losses"] > RETRIES
+    text = report(study, outcome)
+    assert "## Lost trainings" in text
+    assert f"- {one['policy']}, seed {one['seed']}: lost at iteration {one['iteration']} (" in text
+    assert one["counts"] in text
+    with pytest.raises(TrainingError, match=r"\d+ trainings? failed; the same command tries (it|them) again"):
+        study.check_losses()
+    again, outcome = tune(tmp_path, functions=functions)
+    assert result(again, outcome) == wanted and again.lost == []
+
+
+def test_a_lost_seed_is_no_divergence(tmp_path: Path) -> None:
+    """Its policy stays a finalist, and those with higher LRs stay candidates."""
+    _, outcome = tune(tmp_path / "untouched", functions=("POLY",), top=1)
+    best = str(outcome.finalists[0].policy)
+    pool = LosingPool(lambda t: 99 * ((t.policy, t.seed) == (best, 2)))
+    study, outcome = tune(tmp_path / "lost", pool, functions=("POLY",), top=1)
+    assert [str(one.policy) for one in outcome.finalists] == [best]
+    assert finalist_rows(study, outcome)[1][2] == "1 (+1 failed)"
 
 
 def test_a_failure_is_a_result_and_the_tuning_completes(tmp_path: Path) -> None:
