@@ -1,0 +1,162 @@
+"""Trainings that are lost are tried again, and come out as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lrbench_caffe.errors import InputError
+from lrbench_caffe.jobs import LocalPool, Result, RetryingPool, Training
+from lrbench_caffe.jobs.child import run_child
+from lrbench_caffe.runtime.locate import find_caffe_python
+from tests.caffe import nets
+from tests.caffe.harness import ENVIRONMENT, ROOT, Workspace, assert_same_weights
+
+# Starts Caffe's Python with too little memory, the first time for each log that is named like this.
+SHORT_OF_MEMORY = """#!/bin/sh
+log=$(readlink /proc/$$/fd/2)
+case "$log" in */memory/caffe.log) mkdir "$log.first" 2>/dev/null && ulimit -v 400000 ;; esac
+exec {python} "$@"
+"""
+
+
+@pytest.fixture
+def here(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    monkeypatch.chdir(workspace.path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    script = workspace.path / "short"
+    script.write_text(SHORT_OF_MEMORY.format(python=" ".join(find_caffe_python(None).command)))
+    script.chmod(0o755)
+    return workspace
+
+
+def training(out: str, **more: object) -> Training:
+    options = {"policy": "FIX(k0=0.05)", "max_iter": 1000, "test_interval": 250, "db": "", **more}
+    flags = ("--layers", "stock", "--caffe-python", "./short")
+    return Training("solver.prototxt", seed=3, out=out, flags=flags, retry=True, **options)  # type: ignore[arg-type]
+
+
+def descendants(pid: int) -> list[int]:
+    found: list[int] = []
+    for tasks in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            for child in map(int, tasks.read_text().split()):
+                found += [child, *descendants(child)]
+        except OSError:
+            continue
+    return found
+
+
+def driver(out: str) -> int:
+    """The process that trains in a run directory."""
+    wanted = b"\0--out\0" + out.encode() + b"\0"
+    for pid in descendants(os.getpid()):
+        if wanted in Path(f"/proc/{pid}/cmdline").read_bytes():
+            return pid
+    raise LookupError(out)
+
+
+def test_killed_and_short_of_memory_they_come_out_as_undisturbed_ones(here: Workspace) -> None:
+    said: list[str] = []
+    kills = {"driver": signal.SIGKILL, "worker": signal.SIGSEGV}
+    found: dict[str, Result] = {}
+    with LocalPool(2) as local:
+        pool = RetryingPool(local, said.append)
+        for out in ("driver", "worker", "memory"):
+            pool.submit(training(out))
+        while len(found) < 3:
+            result = pool.next(timeout=0.01)
+            if result is not None:
+                found[result.training.out] = result
+            for out in [out for out in kills if len(here.run(out).measurements()) > 1]:
+                victim = driver(out)
+                os.kill(victim if out == "driver" else descendants(victim)[0], kills.pop(out))
+    assert {out: (one.status, one.losses) for out, one in found.items()} == dict.fromkeys(
+        ("driver", "worker", "memory"), ("finished", 1)
+    )
+    assert len(said) == 3 and all("it is tried again" in line for line in said)
+    assert any("emory" in line and "tried again, alone" in line for line in said)
+    run_child(training("untouched"))
+    untouched = here.run("untouched")
+    for out in found:
+        run = here.run(out)
+        assert run.iterations() == untouched.iterations()
+        assert run.last_measurements() == untouched.last_measurements()
+        assert_same_weights(run.model(1000), untouched.model(1000))
+    # As each iteration stands there once, what was trained again is counted beside it.
+    assert here.run("memory").record.get("repeated", 0) == 0
+    assert all(here.run(out).record["repeated"] >= 250 for out in ("driver", "worker"))
+
+
+def test_losses_at_caffes_ceiling_are_counted_across_parts(here: Workspace) -> None:
+    """Weights that are far too large, and an LR that leaves them so: 100 of such losses are a divergence."""
+    here.write("net.prototxt", nets.net().replace('type: "xavier"', 'type: "gaussian" std: 1000'))
+    whole = run_child(training("whole", policy="FIX(k0=1e-12)"))
+    assert (whole.status, whole.iteration) == ("diverged", 100)
+    assert run_child(training("parts", policy="FIX(k0=1e-12)", until=50)).status == "stopped"
+    rest = run_child(training("parts", policy="FIX(k0=1e-12)"))
+    assert (rest.status, rest.reason, rest.iteration) == (whole.status, whole.reason, whole.iteration)
+    assert here.run("parts").iterations() == here.run("whole").iterations()
+
+
+def test_what_caffe_refuses_ends_the_command(here: Workspace) -> None:
+    """It may have been edited since the command looked at it."""
+    here.write("net.prototxt", nets.net().replace('"InnerProduct"', '"NoSuchLayer"', 1))
+    with LocalPool(1) as local:
+        pool = RetryingPool(local, print)
+        pool.submit(training("run"))
+        with pytest.raises(InputError, match="NoSuchLayer"):
+            pool.next(timeout=120)
+
+
+TUNE = (
+    "tune", "solver.prototxt", "--fresh", "--functions", "cyclic", "--max-iter", "200",
+    "--test-interval", "50", "--top", "1", "--seeds", "2", "--budget", "1400", "--layers", "stock",
+    "--out", "study", "--jobs", "2", "--no-db",
+)  # fmt: skip
+RANGE = ("range", "solver.prototxt", "--iterations", "200", "--test-interval", "50", "--layers", "stock",
+         "--out", "study", "--jobs", "2", "--no-db")  # fmt: skip
+KILLS = 8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "file", "seed"),
+    [(TUNE, "result.json", 1), (TUNE, "result.json", 2), (RANGE, "range.json", 3)],
+    ids=["tune-1", "tune-2", "range"],
+)
+def test_a_study_whose_trainings_are_killed(
+    workspace: Workspace, command: tuple[str, ...], file: str, seed: int
+) -> None:
+    """Any process of it but its own, at any time: the result is that of one that was left alone."""
+    study = workspace.path / "study"
+    began = time.monotonic()
+    done = workspace.command([sys.executable, "-m", f"lrbench_caffe.{command[0]}", *command[1:]])
+    pace = (time.monotonic() - began) / KILLS
+    wanted = json.loads((study / file).read_text())
+    study.rename(workspace.path / "untouched")
+    chance, killed = random.Random(seed), 0
+    process = subprocess.Popen(
+        [sys.executable, "-m", f"lrbench_caffe.{command[0]}", *command[1:]],
+        cwd=workspace.path, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    while process.poll() is None and killed < KILLS:
+        time.sleep(chance.uniform(0, pace))
+        trainings = descendants(process.pid) if any(study.glob("trainings/*")) else []
+        if trainings and process.poll() is None:
+            victim = chance.choice(trainings)
+            kind = chance.choice([signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS])
+            subprocess.run(["kill", f"-{kind.value}", str(victim)], check=False, capture_output=True)
+            killed += 1
+    out, _ = process.communicate(timeout=600)
+    assert "it is tried again" in out and "Traceback" not in out
+    assert process.returncode == done.code, out
+    assert json.loads((study / file).read_text()) == wanted
