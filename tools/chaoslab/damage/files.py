@@ -182,6 +182,41 @@ def _with_another_value(document: Any, rng: random.Random) -> Any:
 # -- files ------------------------------------------------------------------------------------------
 
 
+class Wound:
+    """A file, damaged by a kind that fits it.
+
+    Attributes:
+        path: the file.
+        what: what was done, in words.
+    """
+
+    def __init__(self, path: Path, rng: random.Random) -> None:
+        self.path = path
+        self._before = path.read_bytes()
+        self.what = damage(path, rng)
+        self._after = _state(path)
+
+    def heal(self) -> None:
+        """Make it whole, where it still is as it was after the damage: nobody needed it."""
+        if _state(self.path) == self._after:
+            _remove(self.path)
+            self.path.write_bytes(self._before)
+
+
+def _state(path: Path) -> bytes | str:
+    if path.is_symlink():
+        return f"a link to {path.readlink()}"
+    if path.is_dir():
+        return "a folder"
+    return path.read_bytes() if path.exists() else "gone"
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        path.rmdir()
+    path.unlink(missing_ok=True)
+
+
 def damage(path: Path, rng: random.Random) -> str:
     """Damage a file, by a kind that fits it; returns what was done, in words.
 

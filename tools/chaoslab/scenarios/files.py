@@ -5,13 +5,14 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from chaoslab import results
+from chaoslab import results, studies
 from chaoslab.damage import files as damage
 from chaoslab.lab import Lab, Reference, command, database_of
 from chaoslab.processes import Done
 from chaoslab.registry import scenario
 from chaoslab.scenarios.prototxts import by_caffe, check_same
 from chaoslab.setups import SETUPS, Setup
+from chaoslab.studies import STUDIES, study_reference
 from chaoslab.trial import Trial
 from chaoslab.verdicts import EQUAL, REFUSED, Skip, Wrong
 from lrbench_caffe.runtime.locate import caffe_binary
@@ -41,14 +42,15 @@ def damaged_run(trial: Trial) -> str:
     """Damage a file of a run that was stopped, or two; then look at it, and --resume it."""
     reference = stopped(trial, trial.choose_setup())
     run = trial.folder / "out"
-    before, damaged = set(damage.files_in(run)), set()
+    before = set(damage.files_in(run))
+    wounds = []
     for _ in range(trial.rng.choice((1, 1, 1, 2))):
         files = damage.files_in(run)
         # Not the many files of prototxt/ before the few that hold results.
         folder = trial.rng.choice(sorted({file.parent for file in files}))
         chosen = trial.rng.choice([file for file in files if file.parent == folder])
-        trial.note(damage.damage(chosen, trial.rng))
-        damaged.add(chosen)
+        wounds.append(damage.Wound(chosen, trial.rng))
+        trial.note(wounds[-1].what)
     for look in trial.rng.sample(LOOKS, 1):
         settled(trial.run(command(*look), COMMAND_SECONDS))
     lost = before - set(damage.files_in(run))
@@ -57,25 +59,11 @@ def damaged_run(trial: Trial) -> str:
         if gone:
             raise Wrong(f"refused, and gone: {', '.join(sorted(path.name for path in gone))}")
         return REFUSED
-    check_equal_but(trial, reference, damaged)
-    return EQUAL
-
-
-def check_equal_but(trial: Trial, reference: Reference, damaged: set[Path]) -> None:
-    """``Trial.check_equal``, but a damaged snapshot that was not needed stays one.
-
-    Raises:
-        Wrong: the run differs in anything else.
-    """
-    snapshots = {path.name: path for path in damaged if path.parent.name == "snapshots"}
-    for name, path in snapshots.items():
-        whole = reference.run / "snapshots" / name
-        if whole.exists():
-            if path.is_dir():
-                path.rmdir()
-            path.unlink(missing_ok=True)
-            damage.copy(whole, path)
+    for wound in wounds:
+        if wound.path.parent.name == "snapshots":  # one before that which it continued from
+            wound.heal()
     trial.check_equal(reference)
+    return EQUAL
 
 
 LOOKS = (
@@ -105,6 +93,36 @@ def _stop(lab: Lab, setup: Setup) -> Path:
     # Neither at a test nor at a snapshot of the solver's own.
     lab.untouched(folder, command("train", *args, "--until", str(2 * setup.max_iter // 3 + 5)))
     return folder
+
+
+# -- studies ----------------------------------------------------------------------------------------
+
+
+@scenario("damaged-study", weight=1.5)
+def damaged_study(trial: Trial) -> str:
+    """Damage files of a tune, range or reproduce that ended; then the same command: equal, or refused."""
+    reference = study_reference(trial.lab, STUDIES[trial.rng.choice(sorted(STUDIES))])
+    trial.note(reference.study.name)
+    studies.furnish(trial.lab, trial.folder)
+    for name in (studies.OUT, "lr.sqlite"):
+        damage.copy(reference.folder / name, trial.folder / name)
+    folder = trial.folder / studies.OUT
+    wounds = []
+    for _ in range(trial.rng.choice((1, 1, 2))):
+        own = [file for file in damage.files_in(folder) if file.parent == folder]
+        files = own if trial.rng.random() < 0.4 else damage.files_in(folder)
+        chosen = trial.rng.choice(files)
+        wounds.append(damage.Wound(chosen, trial.rng))
+        trial.note(f"{chosen.relative_to(folder).parent}: {wounds[-1].what}")
+    done = trial.run(reference.study.args, reference.seconds)
+    if done.code != reference.code:
+        settled(done)
+        return REFUSED
+    for wound in wounds:
+        if wound.path.parent != folder:  # of a training that was not needed again
+            wound.heal()
+    studies.check_equal(trial, reference)
+    return EQUAL
 
 
 # -- databases --------------------------------------------------------------------------------------
