@@ -82,6 +82,14 @@ def test_a_traceback_in_a_log_is_seen(lab: Lab) -> None:
     assert verdict_of(lab, body) == Verdict(TRACEBACK, "output.log: KeyError: 'lr'; ")
 
 
+def test_the_tracebacks_of_other_programs_are_theirs(lab: Lab) -> None:
+    def body(one: Trial) -> str:
+        one.start(python("1 / 0"), others=True).wait(60)
+        return EQUAL
+
+    assert verdict_of(lab, body) == Verdict(EQUAL)
+
+
 def test_a_hang_is_seen_and_ended(lab: Lab) -> None:
     def body(one: Trial) -> str:
         one.start(python("import time; time.sleep(600)")).wait(0.2)

@@ -20,6 +20,7 @@ from chaoslab.verdicts import LEFT, TRACEBACK, WRONG, Skip, TrialError, Verdict,
 GONE_SECONDS = 15.0  # in which what a trial started must have ended
 # In the command lines of a Caffe, and of a training that another command started.
 WORKER, CHILD = "runtime/worker.py", "lrbench_caffe.jobs.child"
+OTHERS = "others-"  # begins the names of the logs of programs that are not this project's
 LOGS = ("*.log", "*.out", "*.err")
 TRACES = ("Traceback (most recent call last)", "Fatal Python error", "Exception ignored in")
 LARGEST_LOG = 1 << 26  # bytes of a log that are looked at
@@ -52,11 +53,17 @@ class Trial:
 
     # -- commands -------------------------------------------------------------------------------
 
-    def start(self, args: tuple[str, ...], more: Mapping[str, str] | None = None) -> Running:
-        """Start a command in the trial's folder, with ``more`` in its environment."""
+    def start(
+        self, args: tuple[str, ...], more: Mapping[str, str] | None = None, *, others: bool = False
+    ) -> Running:
+        """Start a command in the trial's folder, with ``more`` in its environment.
+
+        Args:
+            others: it is no program of this project, whose tracebacks are not ours.
+        """
         if self.lab.closed:
             raise Skip("interrupted")
-        said = self._said / f"{len(self.running)}"
+        said = self._said / f"{OTHERS if others else ''}{len(self.running)}"
         running = Running(args, self.folder, self.lab.environment(self.folder, self.mark, more), said)
         self.running.append(running)
         return running
@@ -240,7 +247,9 @@ def unrecorded_snapshots(run: Path) -> list[str]:
 
 def _logs(place: Path) -> Iterator[Path]:
     for pattern in LOGS:
-        yield from (path for path in place.rglob(pattern) if path.is_file() and not path.is_symlink())
+        for path in place.rglob(pattern):
+            if path.is_file() and not path.is_symlink() and not path.name.startswith(OTHERS):
+                yield path
 
 
 def _repeatable(flags: tuple[str, ...]) -> tuple[str, ...]:
