@@ -27,6 +27,7 @@ from lrbench_caffe.database.urls import resolve_url
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.jobs.flags import add_pool_flags, open_pool, training_flags
 from lrbench_caffe.plots.tuning import ramp_plot
+from lrbench_caffe.prototxt.datacheck import HELP, OPTION
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.records import digest
 from lrbench_caffe.report import terminal_table
@@ -81,6 +82,7 @@ def parser() -> cli.Parser:
     run.add_argument(
         "--head", metavar="NAME", help="the scores blob that Top-1 is measured on, as in training"
     )
+    run.add_argument(OPTION, action="store_true", help=HELP)
     run.add_argument("--caffe-python", metavar="FILE", help="the Python that can import caffe")
     add_pool_flags(p)
     return p
@@ -94,7 +96,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise InputError(f"--{flag.replace('_', '-')}: {value}; allowed: 1 or more")
     console = Console(file=cast(TextIO, Unbreakable(sys.stdout)))
     db = "" if args.no_db else resolve_url(args.db)
-    solver, task = open_task(Path(args.solver), args.caffe_python, args.head)
+    check_data = None if args.trust_data else lambda text: _say(console, text)
+    solver, task = open_task(Path(args.solver), args.caffe_python, args.head, check_data)
     where = Path(args.out) if args.out else study_folder("range", solver.path)
     plan = make_plan(args, solver, task.dataset.classes)
     kept = folder.read(where)
@@ -104,7 +107,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if kept is None:
             folder.write(where, plan, Experience().as_json())
         with TuningDisplay(console) as display:
-            study = Study(where, replace(plan, slots=pool.slots), pool, db=db, watch=display)
+            plan = replace(plan, slots=pool.slots)
+            study = Study(where, plan, pool, db=db, watch=display, trust_data=args.trust_data)
             find = _climb if args.form == "ladder" else _rise
             good, plot, rule = find(args, study, solver, console, task.title)
     finally:

@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from lrbench_caffe.data.identity import data_digest, data_samples
+from lrbench_caffe.errors import TrainingError
+from lrbench_caffe.prototxt.datacheck import Say
 from lrbench_caffe.prototxt.heads import find_heads
 from lrbench_caffe.prototxt.messages import Messages
 from lrbench_caffe.prototxt.nets import PhaseNet
 from lrbench_caffe.prototxt.patch import BASE_LR, GRADIENTS, check_settable, gradient_options, write_prototxts
-from lrbench_caffe.prototxt.refusal import open_solver
+from lrbench_caffe.prototxt.refusal import open_solver, with_data
 from lrbench_caffe.prototxt.solver import Solver, load_solver
 from lrbench_caffe.prototxt.sources import Source, free_dead_readers
 from lrbench_caffe.records import Dataset, Framework, Network, SolverSettings, Task, digest
-from lrbench_caffe.runtime.client import CaffeInfo, Opened, OpenRequest, Worker
+from lrbench_caffe.runtime.client import CaffeInfo, Death, Opened, OpenRequest, Worker
 from lrbench_caffe.runtime.info import caffe_info, check_described
 from lrbench_caffe.runtime.locate import CaffePython, find_caffe_python
 from lrbench_caffe.runtime.reader import CaffeReader
@@ -29,12 +31,18 @@ _NO_PART_OF_A_NAME = re.compile(r"train|training|lmdb|db|pad\d+")
 _NO_PART_OF_A_NET = ("Accuracy", "Silence")
 
 
-def open_task(path: Path, caffe_python: str | None = None, head: str | None = None) -> tuple[Solver, Task]:
+def open_task(
+    path: Path,
+    caffe_python: str | None = None,
+    head: str | None = None,
+    check_data: Say | None = None,
+) -> tuple[Solver, Task]:
     """A solver file and what it trains, for a command that tries or proposes LR policies for it.
 
     Args:
         caffe_python: the value of --caffe-python.
         head: the value of --head.
+        check_data: as for ``load_solver``.
 
     Raises:
         InputError: the solver is wrong or takes no LR policy here, or there is no Caffe.
@@ -42,7 +50,8 @@ def open_task(path: Path, caffe_python: str | None = None, head: str | None = No
     """
     python = find_caffe_python(caffe_python)
     info = caffe_info(python)
-    solver = load_solver(path, Messages(info.descriptor, CaffeReader(python)), info, head=head)
+    messages = Messages(info.descriptor, CaffeReader(python))
+    solver = load_solver(path, messages, info, head=head, check_data=check_data)
     check_settable(solver, info)
     return solver, describe_task(solver, info, python)
 
@@ -113,7 +122,10 @@ def open_worker(
         free_dead_readers(solver.phase_nets)
         with Worker(python, folder / "caffe.log") as worker:
             check_described(python, info, worker.info)
-            yield worker, open_solver(worker, solver, request)
+            try:
+                yield worker, open_solver(worker, solver, request)
+            except Death as error:
+                raise TrainingError(with_data(solver, error)) from error
 
 
 def task_of(solver: Solver, info: CaffeInfo, opened: Opened, gpu: int | None) -> Task:

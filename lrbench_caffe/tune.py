@@ -34,6 +34,7 @@ from lrbench_caffe.errors import InputError
 from lrbench_caffe.jobs.flags import add_pool_flags, open_pool, training_flags
 from lrbench_caffe.layout import ALL, add_flag, chosen, print_table
 from lrbench_caffe.lr import Policy
+from lrbench_caffe.prototxt.datacheck import HELP, OPTION
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.records import digest
 from lrbench_caffe.report import terminal_table
@@ -116,6 +117,7 @@ def parser() -> cli.Parser:
     run.add_argument(
         "--head", metavar="NAME", help="the scores blob that Top-1 is measured on, as in training"
     )
+    run.add_argument(OPTION, action="store_true", help=HELP)
     run.add_argument("--caffe-python", metavar="FILE", help="the Python that can import caffe")
     add_pool_flags(p)
     out = p.add_argument_group("output")
@@ -129,7 +131,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     _check(args)
     console = Console(file=cast(TextIO, Unbreakable(sys.stderr if args.json else sys.stdout)))
     db = "" if args.no_db else resolve_url(args.db)
-    solver, wanted = open_wanted(Path(args.solver), caffe_python=args.caffe_python, head=args.head)
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    check_data = None if args.trust_data else say
+    solver, wanted = open_wanted(
+        Path(args.solver), caffe_python=args.caffe_python, head=args.head, check_data=check_data
+    )
     task = wanted.task
     plan = make_plan(args, solver, task.dataset.classes)
     if args.columns is not None and args.columns != ALL:
@@ -138,7 +147,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     pool = open_pool(args.jobs, args.gpus, args.scheduler, args.caffe_python)
     try:
         with TuningDisplay(console) as display:
-            study = Study(folder, plan, pool, db=db, hang_seconds=args.hang_timeout, watch=display)
+            study = Study(
+                folder, plan, pool, db=db, hang_seconds=args.hang_timeout, watch=display,
+                trust_data=args.trust_data,
+            )  # fmt: skip
             tuner = Tuner(study, wanted, solver, None if args.no_db or args.fresh else db)
             outcome = tuner.tune()
     finally:

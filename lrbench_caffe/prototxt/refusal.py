@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lrbench_caffe.errors import InputError, TrainingError, did_you_mean
+from lrbench_caffe.prototxt.datacheck import check_labels, state_of_lmdbs
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.prototxt.sources import by
 from lrbench_caffe.runtime.client import (
+    Death,
     LayerParameters,
     Opened,
     OpenFailure,
@@ -28,6 +31,8 @@ _EQUAL_BLOBS = re.compile(r"bottom\.size\(\) == top\.size\(\) \((\d+) vs\. (\d+)
 _UNKNOWN_FILLER = re.compile(r"Unknown filler name:\s*(.*)")
 _FILLERS = ("bilinear", "constant", "gaussian", "msra", "positive_unitball", "uniform", "xavier")
 _LAYER_FILE = re.compile(r"\b(\w+)_layer\.(?:hpp|cpp|cu):\d+\]")
+# How LMDB, and what trusts a record, ends the process that reads damaged data.
+_CRASHES = (signal.SIGSEGV, signal.SIGBUS)
 # What Caffe's words do not say.
 _MEANINGS = {
     "Check failed: blob->count()": "a parameter of size 0: is num_output missing or 0?",
@@ -44,7 +49,8 @@ def open_solver(worker: Worker, solver: Solver, request: OpenRequest) -> Opened:
         solver: the user's; ``request`` has the patched one.
 
     Raises:
-        InputError: Caffe does not take the solver or a net, or a test net cannot have the weights.
+        InputError: Caffe does not take the solver or a net, a test net cannot have the weights, or a record
+            has a label that is none of the net's classes.
         TrainingError: it crashed, hung or got no memory; the message names the layer that it was making.
     """
     try:
@@ -52,8 +58,11 @@ def open_solver(worker: Worker, solver: Solver, request: OpenRequest) -> Opened:
     except Refusal as error:
         raise explain(solver, error) from error
     except OpenFailure as error:
-        raise TrainingError(f"{_where(solver, error)}: {error}") from error
+        raise TrainingError(f"{_where(solver, error)}: {with_data(solver, error)}") from error
     check_shared(solver, opened.nets)
+    if solver.checked is not None:
+        titles = [net.title for net in solver.phase_nets]
+        check_labels(solver.checked, dict(zip(titles, [opened.train_shapes, *opened.test_shapes])))
     return opened
 
 
@@ -78,6 +87,15 @@ def check_shared(solver: Solver, nets: Sequence[Sequence[LayerParameters]]) -> N
                     f"training net and of {sizes[1] or 'no size'} in the {net.title}, which has the "
                     "same weights; allowed: the same sizes (are the records or crops of one size?)"
                 )
+
+
+def with_data(solver: Solver, error: Exception) -> str:
+    """An error in words; where an LMDB may be its reason, with the state of the solver's LMDBs."""
+    death = error if isinstance(error, Death) else error.__cause__
+    if isinstance(death, Death) and (death.signal in _CRASHES or "mdb" in death.words.lower()):
+        state = state_of_lmdbs(solver.phase_nets)
+        return f"{error}; {state}" if state else str(error)
+    return str(error)
 
 
 def explain(solver: Solver, refusal: Refusal) -> InputError:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lrbench_caffe.errors import InputError
+from lrbench_caffe.prototxt.datacheck import Checked, Say, check_records
 from lrbench_caffe.prototxt.geometry import check_geometry
 from lrbench_caffe.prototxt.heads import Head, check_head, choose_head, find_heads, misused_accuracies
 from lrbench_caffe.prototxt.messages import Messages, file_path, old_format, shortest
@@ -83,6 +84,7 @@ class Solver:
         tests: the test nets.
         head: the name of the head that was chosen, None for the default one.
         notes: what a person should know of how the files were read.
+        checked: its data layers, all of whose records were looked at; None where the data is trusted.
     """
 
     path: Path
@@ -93,6 +95,7 @@ class Solver:
     tests: list[TestNet]
     head: str | None = None
     notes: list[str] = field(default_factory=list)
+    checked: list[Checked] | None = field(default=None, repr=False)
 
     @property
     def type(self) -> str:
@@ -177,6 +180,7 @@ def load_solver(
     stages: Sequence[str] = (),
     max_iter: int | None = None,
     head: str | None = None,
+    check_data: Say | None = None,
 ) -> Solver:
     """Read a solver and its nets and check all that Caffe would abort on.
 
@@ -187,6 +191,8 @@ def load_solver(
         level, stages: ``caffe train``'s flags for the training net.
         max_iter: what stands in for the solver's own max_iter, None for nothing.
         head: the head that counts, None for the default one (see ``find_heads``).
+        check_data: look at all records of its data, and tell this of a look that takes longer; None trusts
+            them.
 
     Raises:
         InputError: one line that names the file, the field, its value and what is allowed.
@@ -209,7 +215,10 @@ def load_solver(
         tests.append(TestNet(net, _first(test_sources), message.test_iter[index], find_heads(net)))
     if head is not None:
         head = _choose_head(path, tests, head)
-    return Solver(path, message, nets, train, _first(sources), tests, head, notes)
+    solver = Solver(path, message, nets, train, _first(sources), tests, head, notes)
+    if check_data is None:
+        return solver
+    return replace(solver, checked=check_records(solver.phase_nets, messages, check_data))
 
 
 def _choose_head(path: Path, tests: list[TestNet], name: str) -> str | None:

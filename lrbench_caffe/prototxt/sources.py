@@ -71,21 +71,22 @@ def _remedy(path: Path) -> str:
     return f" (make it: {command})" if command else ""
 
 
-def _where(net: PhaseNet, layer: Any, field: str) -> str:
+def where(net: PhaseNet, layer: Any, field: str) -> str:
+    """A layer's field, for messages."""
     return f"{net.origin}: layer {layer.name!r} of the {net.title}: {field}"
 
 
 def _data(net: PhaseNet, layer: Any, messages: Messages) -> Source:
     parameter = layer.data_param
-    where = _where(net, layer, "data_param.source")
+    place = where(net, layer, "data_param.source")
     batch = _batch(net, layer, parameter.batch_size, "data_param.batch_size")
     if not parameter.source:
-        raise InputError(f"{where}: is missing")
+        raise InputError(f"{place}: is missing")
     path = file_path(parameter.source)
     if parameter.backend != LMDB:
         if not (path / "CURRENT").is_file():
             raise InputError(
-                f"{where}: {path} is not a LevelDB folder"
+                f"{place}: {path} is not a LevelDB folder"
                 + (" (it is an LMDB: set backend: LMDB)" if (path / "data.mdb").is_file() else "")
             )
         return Source(layer.name, str(path), batch, None, None, _augments(net, layer))
@@ -93,19 +94,19 @@ def _data(net: PhaseNet, layer: Any, messages: Messages) -> Source:
         info = lmdb_info.inspect(path)
         lmdb_info.check_lock(path)
     except InputError as error:
-        raise InputError(f"{where}: {error}{_remedy(path)}") from error
+        raise InputError(f"{place}: {error}{_remedy(path)}") from error
     shape = None if info.encoded else info.shape
-    shape = _transform(net, layer, shape, messages)
+    shape = check_transform(net, layer, shape, messages)
     return Source(layer.name, str(path), batch, info.entries, shape, _augments(net, layer))
 
 
 def _image_data(net: PhaseNet, layer: Any, messages: Messages) -> Source:
     parameter = layer.image_data_param
     batch = _batch(net, layer, parameter.batch_size, "image_data_param.batch_size")
-    lines = _list_file(_where(net, layer, "image_data_param.source"), parameter.source)
+    lines = _list_file(where(net, layer, "image_data_param.source"), parameter.source)
     sized = parameter.new_height and parameter.new_width
     shape = (3 if parameter.is_color else 1, parameter.new_height, parameter.new_width) if sized else None
-    shape = _transform(net, layer, shape, messages)
+    shape = check_transform(net, layer, shape, messages)
     random = bool(parameter.shuffle or parameter.rand_skip) or _augments(net, layer)
     return Source(layer.name, parameter.source, batch, len(lines), shape, random)
 
@@ -113,12 +114,24 @@ def _image_data(net: PhaseNet, layer: Any, messages: Messages) -> Source:
 def _hdf5_data(net: PhaseNet, layer: Any, messages: Messages) -> Source:
     parameter = layer.hdf5_data_param
     batch = _batch(net, layer, parameter.batch_size, "hdf5_data_param.batch_size")
-    where = _where(net, layer, "hdf5_data_param.source")
-    for line in _list_file(where, parameter.source):
-        for name in line.split():  # as Caffe reads it: names have no spaces
-            if not file_path(name).is_file():
-                raise InputError(f"{where}: {parameter.source} names {name}, which does not exist")
+    listed_files(net, layer)
     return Source(layer.name, parameter.source, batch, data_samples(layer), None, bool(parameter.shuffle))
+
+
+def listed_files(net: PhaseNet, layer: Any) -> list[Path]:
+    """The files of an HDF5Data layer.
+
+    Raises:
+        InputError: its list cannot be read or is empty, or a file is missing.
+    """
+    place = where(net, layer, "hdf5_data_param.source")
+    source = layer.hdf5_data_param.source
+    # As Caffe reads it: names have no spaces.
+    names = [name for line in _list_file(place, source) for name in line.split()]
+    for name in names:
+        if not file_path(name).is_file():
+            raise InputError(f"{place}: {source} names {name}, which does not exist")
+    return [file_path(name) for name in names]
 
 
 _READERS = {"Data": _data, "ImageData": _image_data, "HDF5Data": _hdf5_data}
@@ -126,18 +139,18 @@ _READERS = {"Data": _data, "ImageData": _image_data, "HDF5Data": _hdf5_data}
 
 def _batch(net: PhaseNet, layer: Any, size: int, field: str) -> int:
     if size <= 0:
-        raise InputError(f"{_where(net, layer, field)}: is {size}; allowed: 1 or more")
+        raise InputError(f"{where(net, layer, field)}: is {size}; allowed: 1 or more")
     return int(size)
 
 
-def _list_file(where: str, source: str) -> list[str]:
+def _list_file(place: str, source: str) -> list[str]:
     try:
         lines = [line.strip() for line in protocol.decode(file_path(source).read_bytes()).splitlines()]
     except OSError as error:
-        raise InputError(f"{where}: cannot read {source!r}: {error.strerror}") from error
+        raise InputError(f"{place}: cannot read {source!r}: {error.strerror}") from error
     lines = [line for line in lines if line]
     if not lines:
-        raise InputError(f"{where}: {source} lists no files")
+        raise InputError(f"{place}: {source} lists no files")
     return lines
 
 
@@ -146,16 +159,23 @@ def _augments(net: PhaseNet, layer: Any) -> bool:
     return bool(layer.transform_param.mirror or (layer.transform_param.crop_size and net.phase == "TRAIN"))
 
 
-def _transform(
+def check_transform(
     net: PhaseNet, layer: Any, shape: tuple[int, int, int] | None, messages: Messages
 ) -> tuple[int, int, int] | None:
-    """Check transform_param against the records' shape; returns the shape after it."""
+    """Check transform_param against a record's shape; returns the shape after it.
+
+    Args:
+        shape: (channels, height, width), None where it is not known.
+
+    Raises:
+        InputError: a crop, a mean file or mean values that do not fit.
+    """
     transform = layer.transform_param
     if transform.mean_file:
-        _check_mean(_where(net, layer, "transform_param.mean_file"), transform.mean_file, shape, messages)
+        _check_mean(where(net, layer, "transform_param.mean_file"), transform.mean_file, shape, messages)
         if transform.mean_value:
             raise InputError(
-                f"{_where(net, layer, 'transform_param')}: has mean_file and mean_value; allowed: one of them"
+                f"{where(net, layer, 'transform_param')}: has mean_file and mean_value; allowed: one of them"
             )
     if shape is None:
         return None
@@ -165,25 +185,25 @@ def _transform(
             ("1 channel", "1") if channels == 1 else (f"{channels} channels", f"1 or {channels}")
         )
         raise InputError(
-            f"{_where(net, layer, 'transform_param.mean_value')}: {len(transform.mean_value)} values "
+            f"{where(net, layer, 'transform_param.mean_value')}: {len(transform.mean_value)} values "
             f"for records of {records}; allowed: {allowed}"
         )
     crop = transform.crop_size
     if crop > min(height, width):
         raise InputError(
-            f"{_where(net, layer, 'transform_param.crop_size')}: is {crop}, larger than the records "
+            f"{where(net, layer, 'transform_param.crop_size')}: is {crop}, larger than the records "
             f"({channels} x {height} x {width})"
         )
     return (channels, crop, crop) if crop else shape
 
 
-def _check_mean(where: str, file: str, shape: tuple[int, int, int] | None, messages: Messages) -> None:
+def _check_mean(place: str, file: str, shape: tuple[int, int, int] | None, messages: Messages) -> None:
     if not file_path(file).is_file():
-        raise InputError(f"{where}: no such file: {file}{_remedy(file_path(file))}")
+        raise InputError(f"{place}: no such file: {file}{_remedy(file_path(file))}")
     mean = messages.read_binary("BlobProto", file_path(file))
     dims = tuple(mean.shape.dim) if mean.shape.dim else (mean.num, mean.channels, mean.height, mean.width)
     if shape is not None and tuple(dims[-3:]) != shape:
-        raise InputError(f"{where}: {file} is a mean of {by(dims[-3:])}; the records are {by(shape)}")
+        raise InputError(f"{place}: {file} is a mean of {by(dims[-3:])}; the records are {by(shape)}")
 
 
 def by(shape: tuple[int, ...]) -> str:

@@ -28,6 +28,7 @@ from lrbench_caffe.database.terminal import open_at_terminal
 from lrbench_caffe.database.urls import resolve_url
 from lrbench_caffe.errors import InputError, did_you_mean
 from lrbench_caffe.jobs.flags import add_pool_flags, check_jobs, open_pool, training_flags
+from lrbench_caffe.prototxt.datacheck import HELP, OPTION
 from lrbench_caffe.reproduce.figures import figure1
 from lrbench_caffe.reproduce.plan import Plan, check_factor, plan, plans, scale, select
 from lrbench_caffe.reproduce.reproduction import Goal, Reproduction
@@ -75,6 +76,7 @@ def parser() -> cli.Parser:
     run.add_argument(
         "--db", metavar="URL", help="the LR database (default: LRBENCH_DB, else the embedded one)"
     )
+    run.add_argument(OPTION, action="store_true", help=HELP)
     run.add_argument("--caffe-python", metavar="FILE", help="the Python that can import caffe")
     add_pool_flags(p)
     return p
@@ -114,8 +116,14 @@ def _reproduce(args: argparse.Namespace, console: Console, goals: Sequence[Goal]
     flags = training_flags(args.layers, args.caffe_python)
     if args.dry_run and args.db:
         open_at_terminal(args.db).close()  # which refuses a mistyped name
+    flags += (OPTION,) if args.trust_data else ()
+
+    def say(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    check_data = None if args.trust_data else say
+    prober = Prober(args.layers, args.gpus, args.caffe_python, bool(args.scheduler), check_data)
     options = Options(Path(args.out), resolve_url(args.db), flags, args.until)
-    prober = Prober(args.layers, args.gpus, args.caffe_python, elsewhere=bool(args.scheduler))
     pool = open_pool(args.jobs, args.gpus, args.scheduler, args.caffe_python)
     try:
         Reproduction(console, goals, options, pool, prober).run(dry=args.dry_run)

@@ -11,6 +11,7 @@ import numpy as np
 
 from lrbench_caffe.errors import TrainingError
 from lrbench_caffe.native.library import library_path
+from lrbench_caffe.prototxt.datacheck import Say
 from lrbench_caffe.prototxt.messages import Messages
 from lrbench_caffe.prototxt.solver import Solver, TestNet, load_solver
 from lrbench_caffe.reproduce.plan import Setup
@@ -43,7 +44,13 @@ class Speed:
         return iterations * self.iteration + (1 + iterations // test_interval) * self.test
 
 
-def measure(path: Path, layers: str, gpu: int | None = None, caffe_python: str | None = None) -> Speed:
+def measure(
+    path: Path,
+    layers: str,
+    gpu: int | None = None,
+    caffe_python: str | None = None,
+    check_data: Say | None = None,
+) -> Speed:
     """Train for some seconds, and test with some batches.
 
     Args:
@@ -51,6 +58,7 @@ def measure(path: Path, layers: str, gpu: int | None = None, caffe_python: str |
         layers: as the flag --layers.
         gpu: the GPU's id, None for the CPU.
         caffe_python: as the flag --caffe-python.
+        check_data: as for ``load_solver``.
 
     Raises:
         InputError: the solver, its data or the flags are wrong, or there is no Caffe.
@@ -58,7 +66,8 @@ def measure(path: Path, layers: str, gpu: int | None = None, caffe_python: str |
     """
     python = find_caffe_python(caffe_python)
     info = caffe_info(python)
-    solver = load_solver(path, Messages(info.descriptor, CaffeReader(python)), info)
+    messages = Messages(info.descriptor, CaffeReader(python))
+    solver = load_solver(path, messages, info, check_data=check_data)
     if gpu is not None:
         choose_gpu(str(gpu), solver, info)
     library = library_path() if choose_layers(layers, gpu, info) == "fast" else None
@@ -93,13 +102,22 @@ class Prober:
     Args:
         layers, gpus, caffe_python: as the flags; of several GPUs the first one is measured.
         elsewhere: whether the trainings run on other machines, of which nothing is known here.
+        check_data: as for ``load_solver``.
     """
 
-    def __init__(self, layers: str, gpus: str | None, caffe_python: str | None, elsewhere: bool) -> None:
+    def __init__(
+        self,
+        layers: str,
+        gpus: str | None,
+        caffe_python: str | None,
+        elsewhere: bool,
+        check_data: Say | None = None,
+    ) -> None:
         self._layers = layers
         self._gpu = (gpus or "").split(",")[0].strip()
         self._caffe_python = caffe_python
         self._elsewhere = elsewhere
+        self._check_data = check_data
 
     def speeds(self, setups: Iterable[Setup]) -> dict[str, Speed]:
         """By the setup's key.
@@ -113,7 +131,8 @@ class Prober:
             raise TrainingError(f"GPU {self._gpu} has no number")
         gpu = int(self._gpu) if self._gpu else None
         return {
-            setup.key: measure(Path(setup.solver), self._layers, gpu, self._caffe_python) for setup in setups
+            setup.key: measure(Path(setup.solver), self._layers, gpu, self._caffe_python, self._check_data)
+            for setup in setups
         }
 
 

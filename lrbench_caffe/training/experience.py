@@ -11,6 +11,7 @@ from lrbench_caffe.errors import InputError, LRBenchError
 from lrbench_caffe.evidence import Proposal, Wanted
 from lrbench_caffe.lr import Filled, FunctionPolicy, Policy, PolicyError
 from lrbench_caffe.lr.text import read, read_value
+from lrbench_caffe.prototxt.datacheck import Say
 from lrbench_caffe.prototxt.messages import Messages
 from lrbench_caffe.prototxt.patch import check_settable
 from lrbench_caffe.prototxt.solver import Solver, load_solver
@@ -57,11 +58,13 @@ def open_wanted(
     head: str | None = None,
     snapshot: str | None = None,
     weights: str | None = None,
+    check_data: Say | None = None,
 ) -> tuple[Solver, Wanted]:
     """A solver file, and what it would train from which start.
 
     Args:
         caffe_python, head, snapshot, weights: the values of the flags; weights default to the solver's own.
+        check_data: as for ``load_solver``.
 
     Raises:
         InputError: the solver, or what it is to begin with, is wrong, or Caffe does not take it, or it takes
@@ -70,7 +73,7 @@ def open_wanted(
     python = find_caffe_python(caffe_python)
     info = caffe_info(python)
     messages = Messages(info.descriptor, CaffeReader(python))
-    solver = load_solver(path, messages, info, head=head)
+    solver = load_solver(path, messages, info, head=head, check_data=check_data)
     check_settable(solver, info)
     models = [] if snapshot else check_weights(weights, solver, messages)
     return solver, describe_wanted(solver, info, python, messages, snapshot=snapshot, weights=models)

@@ -11,6 +11,7 @@ from pathlib import Path
 from lrbench_caffe import cli
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.lr import describe_functions
+from lrbench_caffe.prototxt.datacheck import HELP, OPTION
 from lrbench_caffe.prototxt.messages import Messages
 from lrbench_caffe.prototxt.patch import LR_WAYS
 from lrbench_caffe.prototxt.solver import Solver, load_solver
@@ -158,6 +159,7 @@ def add_flags(p: cli.Parser) -> None:
         "--out", metavar="DIR",
         help=f"the run directory (default: a new one in {RUNS}/); with --preview the plot's file",
     )  # fmt: skip
+    run.add_argument(OPTION, action="store_true", help=HELP)
     run.add_argument(
         "--resume", action="store_true", help="continue --out DIR, else this solver's newest run"
     )
@@ -273,7 +275,7 @@ def prepare(
     max_iter = args.max_iter or (old.max_iter if old else None)
     solver = load_solver(
         _solver_path(args, resumed), messages, info, level=level, stages=stages, max_iter=max_iter,
-        head=old.head if old else args.head,
+        head=old.head if old else args.head, check_data=None if args.trust_data or args.preview else say,
     )  # fmt: skip
     remarks = list(solver.remarks)
     if resumed and old:

@@ -186,7 +186,7 @@ class Session:
         """Write run.json and the patched prototxts; returns the solver's path."""
         record = self.run.read() if self.run.exists else {}
         iteration = self.start.iteration if self.start else 0
-        sessions = [*record.get("sessions", []), {"began": self.run.now(), "iteration": iteration}]
+        sessions = [*record.get("sessions", []), self._begun(iteration)]
         self.run.write(
             {
                 **record,
@@ -214,6 +214,11 @@ class Session:
             stages=self.settings.stages,
             lr_by=self.settings.lr_by,
         )
+
+    def _begun(self, iteration: int) -> dict[str, Any]:
+        """The record of this session."""
+        data = "trusted" if self.solver.checked is None else "checked"
+        return {"began": self.run.now(), "iteration": iteration, "data": data}
 
     def _request(self, patched: Path) -> OpenRequest:
         return OpenRequest(

@@ -11,7 +11,7 @@ import numpy as np
 
 from lrbench_caffe.errors import InputError, LRBenchError, TrainingError
 from lrbench_caffe.prototxt.nets import has_plain_softmax_loss
-from lrbench_caffe.prototxt.refusal import open_solver, with_layers
+from lrbench_caffe.prototxt.refusal import open_solver, with_data, with_layers
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.runtime.client import Opened, OpenRequest, Worker
 from lrbench_caffe.training.divergence import DivergenceWatch
@@ -114,7 +114,7 @@ class Trainer:
             self._prepare(resumed)
             outcome = self._loop()
         except (LRBenchError, OSError) as error:
-            reason = with_layers(self._solver, str(error))
+            reason = with_layers(self._solver, with_data(self._solver, error))
             if isinstance(error, OSError):
                 reason = f"{error.filename or self._run.path}: {error.strerror}"
             self._record("failed", reason)

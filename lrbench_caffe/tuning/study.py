@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from lrbench_caffe.errors import InputError, TrainingError
 from lrbench_caffe.jobs import Pool, Result, RetryingPool, Training
 from lrbench_caffe.lr import Policy, parse
+from lrbench_caffe.prototxt.datacheck import OPTION as TRUST_DATA
 from lrbench_caffe.records import BROKEN
 from lrbench_caffe.runtime.client import HANG_SECONDS
 from lrbench_caffe.training.rundir import RunDirectory
@@ -148,6 +149,7 @@ class Study:
         db: URL of the LR database, None for the user's own, "" for none.
         hang_seconds: see ``Training``.
         watch: told of each training that is begun and each result, for people to see.
+        trust_data: whether no training looks at all records of its data.
 
     Attributes:
         lost: trainings that were tried again and given up, so that a decision may be another one.
@@ -162,6 +164,7 @@ class Study:
         db: str | None = None,
         hang_seconds: float = HANG_SECONDS,
         watch: Watch | None = None,
+        trust_data: bool = False,
     ) -> None:
         self.folder = folder
         self.plan = plan
@@ -174,6 +177,7 @@ class Study:
         self._pool = RetryingPool(pool, self.watch.say)
         self._db = db
         self._hang_seconds = hang_seconds
+        self._flags = (*plan.flags, *([TRUST_DATA] if trust_data else []))
 
     # -- trainings ------------------------------------------------------------------------------
 
@@ -228,7 +232,7 @@ class Study:
 
     def training(self, solver: str, name: str, seed: int, **more: Any) -> Training:
         """A training in the folder of this study; ``more`` as for ``Training``."""
-        options = {"db": self._db, "hang_seconds": self._hang_seconds, "flags": self.plan.flags, **more}
+        options = {"db": self._db, "hang_seconds": self._hang_seconds, "flags": self._flags, **more}
         out = str(self.folder / "trainings" / name)
         return Training(solver, seed=seed, out=out, retry=True, **options)
 

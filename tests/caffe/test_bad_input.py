@@ -377,9 +377,15 @@ def test_debug_shows_the_traceback(workspace: Workspace) -> None:
 
 
 def test_labels_that_the_net_does_not_have(workspace: Workspace) -> None:
-    """Caffe trains on, and so does this; the test pass says why nothing but Caffe's outputs is measured."""
+    """With --trust-data Caffe trains on; the test pass says why nothing but Caffe's outputs is measured."""
     workspace.write("net.prototxt", nets.net().replace("num_output: 10", "num_output: 8"))
-    done = workspace.train("solver.prototxt", "--lr", "fix", "--out", "out").succeeded()
+    wanted = ("solver.prototxt", "--lr", "fix", "--out", "out")
+    workspace.train(*wanted).failed(
+        2, "net.prototxt: layer 'loss' (SoftmaxWithLoss) of the training net: record 0000",
+        " of data/digits_train_lmdb has the label ", "; allowed: 0 to 7 (--trust-data ",
+    )  # fmt: skip
+    assert not (workspace.path / "out").exists()
+    done = workspace.train(*wanted, "--trust-data").succeeded()
     assert "labels from 0 to 9, but 8 classes" in done.out
     assert workspace.run("out").measurements()[-1]["top1"] is None
 

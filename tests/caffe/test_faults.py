@@ -224,13 +224,18 @@ def write_images(path: Path, odd: int | None) -> None:
 
 
 def test_a_caffe_that_aborts_in_the_middle(workspace: Workspace) -> None:
-    """A record of another shape, which nobody can know before Caffe reads it: in batch 45."""
+    """A record of another shape, which is not looked for: in batch 45."""
     data = nets.data_layer("TRAIN", source="images_lmdb", batch=20)
     workspace.write("net.prototxt", nets.net(train=data))
     workspace.write("solver.prototxt", nets.solver(max_iter=100, test_interval=10, snapshot=20))
     write_images(workspace.path / "images_lmdb", odd=907)
     run = workspace.run("out")
-    done = workspace.train("solver.prototxt", "--out", "out")
+    workspace.train("solver.prototxt", "--out", "out").failed(
+        2,
+        "images_lmdb: record 00000907 is 1 x 9 x 9, record 00000000 1 x 8 x 8; allowed: records of one size",
+    )
+    assert not run.path.exists()
+    done = workspace.train("solver.prototxt", "--out", "out", "--trust-data")
     assert_failed(run, done, "Caffe was ended by SIGABRT: data_transformer.cpp:", "Check failed:")
     assert [row["iteration"] for row in run.measurements()][:5] == [0, 10, 20, 30, 40]
 

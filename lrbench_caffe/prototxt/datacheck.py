@@ -1,0 +1,298 @@
+"""Can Caffe train on every record? A check of all data of a solver, once for each data set.
+
+Caffe takes labels beyond the classes and records shorter than they say, and computes with memory of something
+else; it aborts in the middle of a training on a record of another size. What is found out about a data set is
+kept in the user's cache directory for as long as its files stay as they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lrbench_caffe.data.identity import LMDB
+from lrbench_caffe.data.list_scan import Hdf5Rows, ImageList
+from lrbench_caffe.data.lmdb_scan import LmdbRecords
+from lrbench_caffe.data.progress import bar
+from lrbench_caffe.data.scan import RAW, TURNED, Ranges, Records, Scan, Shape
+from lrbench_caffe.errors import InputError
+from lrbench_caffe.prototxt.labels import LabelReader, label_readers
+from lrbench_caffe.prototxt.messages import Messages, file_path
+from lrbench_caffe.prototxt.nets import PhaseNet
+from lrbench_caffe.prototxt.sources import by, check_transform, listed_files, where
+from lrbench_caffe.runtime.locate import cache_dir
+
+OPTION = "--trust-data"
+HELP = "do not look at all records of the data, which is done once for each data set"
+Say = Callable[[str], None]
+
+_VERSION = 1  # of what is kept
+_MOST_KEPT = 500
+_PATIENCE = 2.0  # seconds before progress is shown
+_SEARCH = 60.0  # seconds for which damage is looked for after a crash
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a data layer reads, all of which was looked at.
+
+    Attributes:
+        net, layer: the data layer.
+        field: the name of its field that names the data.
+        blob: its top with labels or the like, None where it has none.
+        records: the data.
+        scan: what it is like.
+    """
+
+    net: PhaseNet
+    layer: Any
+    field: str
+    blob: str | None
+    records: Records
+    scan: Scan
+
+
+def check_records(nets: Sequence[PhaseNet], messages: Messages, say: Say) -> list[Checked]:
+    """Look at all records that these nets read, and check their forms.
+
+    LevelDBs, and data that layers make or get while they run, are not looked at.
+
+    Args:
+        messages: this Caffe's messages.
+        say: told of a check that takes longer.
+
+    Raises:
+        InputError: a record that Caffe cannot read, or that does not fit the data layer.
+    """
+    scans: dict[str, Scan] = {}
+    checked = []
+    for net in nets:
+        for layer in net.layers:
+            for field, blob, records in _records(net, layer):
+                try:
+                    if records.place not in scans:
+                        scans[records.place] = scan_once(records, say)
+                except InputError as error:
+                    raise InputError(f"{where(net, layer, field)}: {error}") from error
+                found = Checked(net, layer, field, blob, records, scans[records.place])
+                _check_shapes(found, messages)
+                checked.append(found)
+    return checked
+
+
+def check_labels(checked: Sequence[Checked], shapes: Mapping[str, Mapping[str, Sequence[int]]]) -> None:
+    """Check the labels of all records against the classes that there are.
+
+    Args:
+        checked: what ``check_records`` found.
+        shapes: of the blobs, by the title of their net.
+
+    Raises:
+        InputError: a label that a layer of the net cannot have.
+    """
+    for found in checked:
+        if found.blob is None:
+            continue
+        for reader in label_readers(found.net, found.layer, found.blob):
+            classes = reader.classes(shapes.get(found.net.title, {}))
+            if classes is not None:
+                _check_reader(found, reader, classes)
+
+
+def _check_reader(found: Checked, reader: LabelReader, classes: int) -> None:
+    layer = reader.layer
+    begin = f"{found.net.origin}: layer {layer.name!r} ({layer.type}) of the {found.net.title}"
+    end = f"allowed: {reader.allowed(classes)} ({OPTION} trains without this check)"
+    if found.scan.unlabelled is not None:
+        raise InputError(
+            f"{begin}: {found.scan.unlabelled} in {found.records.place} has no number as its label; {end}"
+        )
+    if not _any_outside(found.scan.labels, reader, classes):
+        return
+    culprit = found.records.find(lambda label: reader.outside(label, classes))
+    if culprit is not None:
+        record, label = culprit
+        raise InputError(f"{begin}: {record} of {found.records.place} has the label {label}; {end}")
+
+
+def _any_outside(labels: Ranges, reader: LabelReader, classes: int) -> bool:
+    for low, high in labels:
+        for first, last in ((low, min(high, -1)), (max(low, classes), high)):
+            ignored = sum(first <= label <= last for label in reader.ignored)
+            if last - first + 1 > ignored:
+                return True
+    return False
+
+
+def state_of_lmdbs(nets: Sequence[PhaseNet]) -> str | None:
+    """After a crash of Caffe: which LMDBs the nets read, and which is damaged; None where they read none."""
+    layers = [layer for net in nets for layer in net.layers if layer.type == "Data"]
+    sources = [layer.data_param.source for layer in layers if layer.data_param.backend == LMDB]
+    places = [str(file_path(source)) for source in dict.fromkeys(sources)]
+    if not places:
+        return None
+    deadline = time.monotonic() + _SEARCH
+
+    def stop_in_time(done: int, total: int) -> None:
+        if time.monotonic() > deadline:
+            raise TimeoutError
+
+    for place in places:
+        try:
+            LmdbRecords(Path(place)).scan(stop_in_time)
+        except InputError as error:
+            return f"it read {error}"
+        except TimeoutError:
+            break
+    return f"it read {' and '.join(places)}, where no damage was found"
+
+
+# -- what is read -----------------------------------------------------------------------------------
+
+
+def _records(net: PhaseNet, layer: Any) -> list[tuple[str, str | None, Records]]:
+    """What a layer reads and we can look at: the field that names it, the top for labels, the data."""
+    label = layer.top[1] if len(layer.top) > 1 else None
+    if layer.type == "Data" and layer.data_param.backend == LMDB:
+        return [("data_param.source", label, LmdbRecords(file_path(layer.data_param.source)))]
+    if layer.type == "ImageData" and label and label_readers(net, layer, label):
+        return [("image_data_param.source", label, ImageList(file_path(layer.image_data_param.source)))]
+    if layer.type == "HDF5Data":
+        source = layer.hdf5_data_param.source
+        files = listed_files(net, layer)
+        return [
+            ("hdf5_data_param.source", top, Hdf5Rows(file_path(source), top, files))
+            for top in layer.top
+            if label_readers(net, layer, top)
+        ]
+    return []
+
+
+# -- forms ------------------------------------------------------------------------------------------
+
+
+def _check_shapes(found: Checked, messages: Messages) -> None:
+    """Check the records' sizes against the layer's transformation and batch."""
+    if found.layer.type != "Data":
+        return
+    transform = found.layer.transform_param
+    forced = 3 if _set(transform, "force_color") else 1 if _set(transform, "force_gray") else 0
+    for shape in found.scan.shapes:
+        known = _as_decoded(shape, forced)
+        if known is not None:
+            try:
+                check_transform(found.net, found.layer, known, messages)
+            except InputError as error:
+                raise InputError(f"{error}; record {shape.record} of {found.records.place}") from error
+    batch = found.layer.data_param.batch_size
+    turned = forced and any(shape.kind == TURNED for shape in found.scan.shapes)
+    sizes = not transform.crop_size and not turned and found.scan.size_step % batch
+    all_known = all(shape.channels for shape in found.scan.shapes)
+    if sizes or (not forced and all_known and found.scan.channel_step % batch):
+        first = found.scan.shapes[0]
+        other = next(
+            shape
+            for shape in found.scan.shapes
+            if shape.channels != first.channels or (shape.height, shape.width) != (first.height, first.width)
+        )
+        raise InputError(
+            f"{where(found.net, found.layer, found.field)}: {found.records.place}: record {other.record} is "
+            f"{_shown(other)}, record {first.record} {_shown(first)}; allowed: records of one size in a "
+            f"batch of {batch}, else Caffe aborts"
+        )
+
+
+def _as_decoded(shape: Shape, forced: int) -> tuple[int, int, int] | None:
+    """The shape that Caffe makes of a record, None where that is not known."""
+    if shape.kind == RAW:
+        return shape.channels, shape.height, shape.width
+    channels = forced or shape.channels
+    if not channels or (forced and shape.kind == TURNED):
+        return None
+    return channels, shape.height, shape.width
+
+
+def _shown(shape: Shape) -> str:
+    return (
+        by((shape.channels, shape.height, shape.width)) if shape.channels else by((shape.height, shape.width))
+    )
+
+
+def _set(transform: Any, name: str) -> bool:
+    """Whether a field is there and true: not every Caffe has it."""
+    return name in transform.DESCRIPTOR.fields_by_name and bool(getattr(transform, name))
+
+
+# -- once for each data set -------------------------------------------------------------------------
+
+
+def scan_once(records: Records, say: Say) -> Scan:
+    """The scan of a data set, kept from an earlier time where nothing has changed since."""
+    stamp = hashlib.sha256(records.stamp().encode(errors="surrogateescape")).hexdigest()
+    name = hashlib.sha256(os.path.realpath(records.place).encode(errors="surrogateescape")).hexdigest()[:16]
+    path = cache_dir() / "data-checks" / f"{name}.json"
+    kept = _kept(path, stamp)
+    if kept is not None:
+        return kept
+    with _Shown(records.place, say) as shown:
+        scan = records.scan(shown)
+    if hashlib.sha256(records.stamp().encode(errors="surrogateescape")).hexdigest() == stamp:
+        _keep(path, stamp, scan)
+    return scan
+
+
+def _kept(path: Path, stamp: str) -> Scan | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if (content["version"], content["stamp"]) != (_VERSION, stamp):
+            return None
+        return Scan.from_json(content["scan"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def _keep(path: Path, stamp: str, scan: Scan) -> None:
+    content = {"version": _VERSION, "stamp": stamp, "scan": scan.as_json()}
+    temporary = path.with_suffix(f".{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(content), encoding="utf-8")
+        os.replace(temporary, path)
+        kept = sorted(path.parent.glob("*.json"), key=lambda file: file.stat().st_mtime)
+        for old in kept[:-_MOST_KEPT]:
+            old.unlink(missing_ok=True)
+    except OSError:
+        pass  # the next command looks again
+
+
+class _Shown:
+    """Progress that shows once it takes longer than ``_PATIENCE``; a context manager."""
+
+    def __init__(self, place: str, say: Say) -> None:
+        self._place, self._say = place, say
+        self._stack = ExitStack()
+        self._update: Callable[[int, int], None] | None = None
+
+    def __enter__(self) -> _Shown:
+        self._began = time.monotonic()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def __call__(self, done: int, total: int) -> None:
+        if self._update is None:
+            if time.monotonic() - self._began < _PATIENCE:
+                return
+            self._say(f"all records of {self._place} are checked, once; {OPTION} skips this")
+            progress = self._stack.enter_context(bar())
+            task = progress.add_task(self._place, total=total)
+            self._update = lambda done, total: progress.update(task, completed=done, total=total)
+        self._update(done, total)
