@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+
+from lrbench_caffe.data.datum import Datum
 from lrbench_caffe.data.datumform import Form, read_form
 from lrbench_caffe.data.imageheader import image_size
 from lrbench_caffe.data.lmdb_reader import LmdbReader, Record
@@ -33,7 +36,8 @@ class LmdbRecords:
         labels, shapes = Values(), _Shapes()
         with LmdbReader(self.folder) as reader:
             for number, (record, form) in enumerate(_forms(self.folder, reader.records())):
-                labels.add(form.label)
+                for label in self._labels(record, form):
+                    labels.add(label)
                 shapes.add(number, record, form)
                 if number % EVERY == 0:
                     progress(number, reader.entries)
@@ -42,9 +46,29 @@ class LmdbRecords:
     def find(self, wrong: Callable[[int], bool]) -> tuple[str, int] | None:
         with LmdbReader(self.folder) as reader:
             for record, form in _forms(self.folder, reader.records()):
-                if wrong(form.label):
-                    return f"record {record.shown}", form.label
+                for label in filter(wrong, self._labels(record, form)):
+                    return f"record {record.shown}", label
         return None
+
+    def _labels(self, record: Record, form: Form) -> Sequence[int]:
+        return (form.label,)
+
+
+class LmdbPixels(LmdbRecords):
+    """The same, where each pixel is a label, as of nets that segment; of encoded images none are known."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.place = f"{folder} (pixels)"
+
+    def _labels(self, record: Record, form: Form) -> Sequence[int]:
+        if form.encoded:
+            return ()
+        if form.data[1]:
+            counts = np.bincount(np.frombuffer(record.read(*form.data), np.uint8), minlength=256)
+            return [int(value) for value in np.flatnonzero(counts)]
+        values = np.array(Datum.FromString(record.read()).float_data)
+        return [int(value) for value in np.unique(np.trunc(values[np.isfinite(values)]))]
 
 
 def _forms(folder: Path, records: Iterable[Record]) -> Iterator[tuple[Record, Form]]:

@@ -19,7 +19,7 @@ from typing import Any
 
 from lrbench_caffe.data.identity import LMDB
 from lrbench_caffe.data.list_scan import Hdf5Rows, ImageList
-from lrbench_caffe.data.lmdb_scan import LmdbRecords
+from lrbench_caffe.data.lmdb_scan import LmdbPixels, LmdbRecords
 from lrbench_caffe.data.progress import bar
 from lrbench_caffe.data.scan import RAW, TURNED, Ranges, Records, Scan, Shape
 from lrbench_caffe.errors import InputError
@@ -161,7 +161,12 @@ def _records(net: PhaseNet, layer: Any) -> list[tuple[str, str | None, Records]]
     """What a layer reads and we can look at: the field that names it, the top for labels, the data."""
     label = layer.top[1] if len(layer.top) > 1 else None
     if layer.type == "Data" and layer.data_param.backend == LMDB:
-        return [("data_param.source", label, LmdbRecords(file_path(layer.data_param.source)))]
+        folder, field = file_path(layer.data_param.source), "data_param.source"
+        found: list[tuple[str, str | None, Records]] = [(field, label, LmdbRecords(folder))]
+        pixels = any(label_readers(net, layer, blob) for blob in layer.top[:1])
+        if pixels and _keeps_values(layer.transform_param):
+            found.append((field, layer.top[0], LmdbPixels(folder)))
+        return found
     if layer.type == "ImageData" and label and label_readers(net, layer, label):
         return [("image_data_param.source", label, ImageList(file_path(layer.image_data_param.source)))]
     if layer.type == "HDF5Data":
@@ -173,6 +178,12 @@ def _records(net: PhaseNet, layer: Any) -> list[tuple[str, str | None, Records]]
             if label_readers(net, layer, top)
         ]
     return []
+
+
+def _keeps_values(transform: Any) -> bool:
+    """Whether a transformation leaves all pixels, and each as it is."""
+    changes = transform.mean_file or transform.mean_value or transform.crop_size
+    return transform.scale == 1 and not changes
 
 
 # -- forms ------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -494,10 +495,13 @@ def test_what_caffe_refuses_while_it_opens_the_solver(workspace: Workspace, name
     assert not (workspace.path / "out").exists()
 
 
-def test_a_crash_of_a_python_layer_is_no_bad_input(workspace: Workspace) -> None:
-    crash = "def setup(self, bottom, top): import os; os.kill(os.getpid(), 11)"
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL, signal.SIGTERM])
+def test_a_crash_or_a_kill_in_a_python_layer_is_no_bad_input(
+    workspace: Workspace, number: signal.Signals
+) -> None:
+    crash = f"def setup(self, bottom, top): import os; os.kill(os.getpid(), {number:d})"
     python_layer(crash)(workspace)
     path = f"PYTHONPATH={ROOT}:{workspace.path}"
     done = workspace.command(["env", path, *train_command("solver.prototxt", "--out", "out")])
-    done.failed(1, "Caffe was ended by SIGSEGV")
+    done.failed(1, f"Caffe was ended by {number.name}")
     assert (workspace.path / "out" / "caffe.log").exists()

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import shutil
-import signal
 import sys
 from pathlib import Path
 
@@ -14,8 +12,8 @@ import numpy as np
 import pytest
 
 from lrbench_caffe.data.lmdb_writer import write_lmdb
-from tests.caffe import harness, nets
-from tests.caffe.harness import ROOT, Workspace
+from tests.caffe import nets
+from tests.caffe.harness import Workspace
 
 SOLVER = "solver.prototxt"
 PAGE = 4096
@@ -115,27 +113,3 @@ def test_data_that_is_gone_or_no_lmdb(workspace: Workspace, trust: tuple[str, ..
         file.write(bytes(PAGE))
     workspace.train(SOLVER, *trust).failed(2, "images_lmdb: cannot be opened as an LMDB (header 0 ")
     assert not (workspace.path / "runs").exists()
-
-
-def test_caffe_killed_while_it_opens_the_nets(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No bad input: exit code 1. A layer that sleeps gives the time for it."""
-    workspace.write(
-        "sleeping.py",
-        "import caffe, time\n"
-        "class Sleep(caffe.Layer):\n"
-        "    def setup(self, bottom, top):\n"
-        "        open('asleep', 'w').close()\n"
-        "        time.sleep(60)\n"
-        "    def reshape(self, bottom, top): top[0].reshape(1)\n"
-        "    def forward(self, bottom, top): pass\n",
-    )
-    monkeypatch.setitem(harness.ENVIRONMENT, "PYTHONPATH", f"{ROOT}:{workspace.path}")
-    layer = 'layer { name: "s" type: "Python" top: "s" python_param { module: "sleeping" layer: "Sleep" } }'
-    workspace.write("net.prototxt", layer + nets.net())
-    with workspace.training(SOLVER, out="out") as training:
-        training.wait_for((workspace.path / "asleep").exists, "the layer")
-        os.kill(training.worker, signal.SIGKILL)
-        done = training.finish()
-    done.failed(1, "Caffe was ended by SIGKILL")
-    with contextlib.suppress(FileNotFoundError):
-        assert training.run.record["status"] == "failed"

@@ -130,6 +130,23 @@ def test_the_layers_behind_another_data_layer(net_of, tmp_path):
     assert [r.layer.type for r in label_readers(net, second, "label")] == ["Accuracy"]
 
 
+def test_pixels_that_are_labels(check, tmp_path):
+    """As of nets that segment: a data layer whose images are the labels."""
+    pixels = Datum(channels=1, height=2, width=2, data=bytes([0, 7, 255, 3]))
+    path = write(tmp_path / "x", image(), pixels)
+    ignoring = reader(LOSS, label="data", more="loss_param { ignore_label: 255 }")
+    check(data(path, 1) + ignoring)
+    check(data(path, 1, "scale: 0.01") + reader(LOSS, label="data"))
+    with pytest.raises(
+        InputError, match=r"record 001 of .*/x \(pixels\) has the label 255; allowed: 0 to 7 "
+    ):
+        check(data(path, 1) + reader(LOSS, label="data"))
+    floats = Datum(channels=1, height=1, width=2, float_data=[1.0, -3.0])
+    path = write(tmp_path / "y", floats)
+    with pytest.raises(InputError, match=r"record 000 of .*/y \(pixels\) has the label -3; "):
+        check(data(path, 1) + reader(LOSS, label="data"))
+
+
 def test_labels_in_lists_and_hdf5_files(check, tmp_path):
     (tmp_path / "list.txt").write_text("a.png 7\nb.png 8\n")
     images = (
