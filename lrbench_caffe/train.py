@@ -26,6 +26,7 @@ from rich.console import Console
 from lrbench_caffe import cli, plots
 from lrbench_caffe.database.urls import resolve_url
 from lrbench_caffe.errors import InputError
+from lrbench_caffe.prototxt.messages import utf8_stem
 from lrbench_caffe.report import metrics_rows, terminal_table
 from lrbench_caffe.runtime.info import caffe_info
 from lrbench_caffe.runtime.locate import find_caffe_python
@@ -136,7 +137,7 @@ def _new_run(args: argparse.Namespace, settings: RunSettings) -> RunDirectory:
             raise InputError(f"--out: {args.out} holds a run already; --resume continues it")
         return run
     policy = settings.bound_policy().functions[0].lower()
-    name = f"{Path(settings.solver).stem}-{policy}-{time.strftime('%Y%m%d-%H%M%S')}"
+    name = f"{utf8_stem(Path(settings.solver))}-{policy}-{time.strftime('%Y%m%d-%H%M%S')}"
     run = RunDirectory(RUNS / name)
     number = 1
     while run.path.exists():

@@ -210,6 +210,16 @@ def file_path(name: str) -> Path:
     return Path(os.fsdecode(protocol.encode(name)))
 
 
+def path_name(path: Path) -> str:
+    """A path as a message names it; ``file_path`` is the inverse."""
+    return protocol.decode(os.fsencode(path))
+
+
+def utf8_stem(path: Path) -> str:
+    """A file's name without its suffix, for a name that is UTF-8: what is none becomes an underscore."""
+    return os.fsencode(path.stem).decode("utf-8", "replace").replace("\ufffd", "_")
+
+
 def old_format(net: Any) -> str | None:
     """What Caffe turns into other layers when it upgrades this NetParameter, in words; None for nothing."""
     if any(layer.HasField("layer") for layer in net.layers):

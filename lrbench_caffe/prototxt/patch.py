@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.prototxt.messages import to_bytes
+from lrbench_caffe.prototxt.messages import path_name, to_bytes
 from lrbench_caffe.prototxt.nets import decay_multipliers
 from lrbench_caffe.prototxt.solver import LINEAR, Solver, fork_lr_fields
 from lrbench_caffe.runtime.client import CaffeInfo
@@ -60,7 +60,7 @@ def patched_solver(
     message.test_interval = NEVER
     message.test_initialization = False
     message.snapshot_after_train = False
-    message.snapshot_prefix = str(snapshot_prefix)
+    message.snapshot_prefix = path_name(snapshot_prefix)
     if solver.not_in_hdf5 is not None:
         message.snapshot_format = message.BINARYPROTO
     message.solver_mode = message.CPU if gpu is None else message.GPU
@@ -110,8 +110,8 @@ def _point_to_nets(message: Any, nets: dict[str, Path]) -> None:
     tests = [path for name, path in nets.items() if name != train_field]
     for name in ("net", "net_param", "train_net", "train_net_param", "test_net", "test_net_param"):
         message.ClearField(name)
-    setattr(message, "net" if generic else "train_net", str(nets[train_field]))
-    message.test_net.extend(str(path) for path in tests)
+    setattr(message, "net" if generic else "train_net", path_name(nets[train_field]))
+    message.test_net.extend(map(path_name, tests))
 
 
 def gradient_options(solver: Solver) -> dict[str, Any]:
@@ -126,7 +126,15 @@ def gradient_options(solver: Solver) -> dict[str, Any]:
 
 
 def write_prototxts(solver: Solver, directory: Path, **options: Any) -> Path:
-    """Write the patched solver and its nets to ``directory``; returns the solver's path."""
+    """Write the patched solver and its nets to ``directory``; returns the solver's path.
+
+    Raises:
+        InputError: the directory's name is not UTF-8, and pycaffe takes no other.
+    """
+    try:
+        str(directory).encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{directory}: a name that is not UTF-8; allowed: one that is") from None
     directory.mkdir(parents=True, exist_ok=True)
     nets: dict[str, Path] = {}
     for name, net in solver.nets.items():

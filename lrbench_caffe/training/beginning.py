@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.prototxt.messages import Messages
+from lrbench_caffe.prototxt.messages import Messages, file_path
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.records import SCRATCH, Start
 from lrbench_caffe.runtime.client import LayerParameters
@@ -56,7 +56,7 @@ def find_state(path: Path, messages: Messages) -> GivenState:
         raise InputError(f"--snapshot: no such file: {path}")
     try:
         stored = read_state(path, messages)
-        named = Path(stored.learned_net) if stored.learned_net else None
+        named = file_path(stored.learned_net) if stored.learned_net else None
         model = _model_of(path, named)
         if model:
             read_model(model, messages)

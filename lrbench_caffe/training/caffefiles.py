@@ -6,6 +6,7 @@ A file whose name ends with ".h5" is HDF5, any other one is binary protobuf: Caf
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -14,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from google.protobuf.any_pb2 import Any as AnyMessage
 
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.prototxt.messages import Messages
+from lrbench_caffe.runtime import worker as protocol
 
 HDF5 = ".h5"
 
@@ -152,16 +155,18 @@ def copy_state(
     """
     if state.suffix != HDF5:
         message = messages.read_binary("SolverState", state)
-        if model:
-            message.learned_net = str(model)
         if current_step is not None:
             message.current_step = current_step
-        target.write_bytes(message.SerializeToString())
+        name = os.fsencode(model) if model else protocol.encode(message.learned_net)
+        message.ClearField("learned_net")
+        # A string that is not UTF-8 cannot be set. Any's field 2 has any bytes, and so has a state's field 2.
+        named = AnyMessage(value=name).SerializeToString() if name else b""
+        target.write_bytes(message.SerializeToString() + named)
         return
     shutil.copyfile(state, target)
     with _hdf5(target, "r+") as file:
         if model:
-            name = str(model).encode() + b"\0"  # Caffe reads up to the NUL
+            name = os.fsencode(model) + b"\0"  # Caffe reads up to the NUL
             if "learned_net" in file:
                 del file["learned_net"]
             file.create_dataset("learned_net", data=np.array(name, dtype=f"S{len(name)}"))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lrbench_caffe.errors import InputError, TrainingError
-from lrbench_caffe.prototxt.messages import Messages
+from lrbench_caffe.prototxt.messages import Messages, file_path
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.training.caffefiles import HDF5, copy_state, file_sha256, read_model, read_state
 from lrbench_caffe.training.rundir import RunDirectory
@@ -207,7 +207,7 @@ def public_prefix(snapshot_prefix: str, solver: Path) -> Path:
     solver's name where it names a folder."""
     if not snapshot_prefix:
         return solver.with_suffix("")
-    prefix = Path(snapshot_prefix)
+    prefix = file_path(snapshot_prefix)
     return prefix / solver.stem if prefix.is_dir() else prefix
 
 

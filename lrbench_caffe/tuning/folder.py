@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lrbench_caffe.errors import InputError
+from lrbench_caffe.prototxt.messages import utf8_stem
 from lrbench_caffe.tuning.study import Plan
 
 FILE = "study.json"
@@ -25,8 +26,8 @@ def study_folder(kind: str, solver: Path) -> Path:
         solver: the solver file; the digest is of its path from here.
     """
     path = os.path.relpath(solver.resolve(), Path.cwd())
-    plain = Path("runs") / f"{kind}-{solver.stem}"
-    named = plain.with_name(f"{plain.name}-{hashlib.sha256(path.encode()).hexdigest()[:8]}")
+    plain = Path("runs") / f"{kind}-{utf8_stem(solver)}"
+    named = plain.with_name(f"{plain.name}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}")
     if named.is_dir():
         return named
     owner = _owner(plain)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -403,6 +404,14 @@ def test_patched_solver(load, patch, messages, tmp_path):
     assert list(found.train_state.stage) == ["own"]
     assert messages.read_text("NetParameter", Path(found.net)).name == "tiny"
     assert Path(found.net).parent == tmp_path / "out"
+
+
+def test_a_folder_whose_name_is_not_utf8_is_refused(load, tmp_path):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    options = {"max_iter": 1, "seed": 1, "gpu": None, "level": 0, "stages": (), "lr_by": "base_lr"}
+    with pytest.raises(InputError, match="a name that is not UTF-8; allowed: one that is"):
+        write_prototxts(load(FULL), folder, snapshot_prefix=folder / "x", **options)
+    assert not folder.exists()
 
 
 def test_the_files_of_the_user_stay_as_they_are(load, patch):

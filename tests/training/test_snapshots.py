@@ -14,6 +14,9 @@ import numpy as np
 import pytest
 
 from lrbench_caffe.errors import InputError, TrainingError
+from lrbench_caffe.prototxt.messages import file_path
+from lrbench_caffe.runtime import worker as protocol
+from lrbench_caffe.training.caffefiles import copy_state, read_state
 from lrbench_caffe.training.rundir import RunDirectory
 from lrbench_caffe.training.snapshots import Snapshots, public_prefix, ready_prefix
 
@@ -308,3 +311,29 @@ def test_nowhere_to_publish(snapshots, tmp_path):
     ):
         take(100)
     assert made.newest()[0].iteration == 100
+
+
+@pytest.mark.parametrize("name", [b"plain", b"caf\xe9", b"\xff\xfe", "\u540d".encode()])
+def test_a_state_names_weights_of_any_bytes(tmp_path, messages, name):
+    """Caffe's names are bytes, and no string of a protobuf message can be what is not UTF-8."""
+    state = messages.new("SolverState")
+    state.iter, state.learned_net = 7, "elsewhere"
+    state.history.add().data.extend([1.5])
+    (tmp_path / "a.solverstate").write_bytes(state.SerializeToString())
+    model = tmp_path / os.fsdecode(name + b".caffemodel")
+    copy_state(tmp_path / "a.solverstate", tmp_path / "b.solverstate", messages, model=model, current_step=3)
+    copy_state(tmp_path / "b.solverstate", tmp_path / "c.solverstate", messages, model=None)
+    for copy in ("b", "c"):
+        stored = read_state(tmp_path / f"{copy}.solverstate", messages)
+        assert stored.iteration == 7
+        assert file_path(stored.learned_net) == model
+        assert name + b".caffemodel" in (tmp_path / f"{copy}.solverstate").read_bytes()
+    state.learned_net, state.current_step = "", 3
+    found = messages.read_binary("SolverState", tmp_path / "c.solverstate")
+    found.learned_net = ""
+    assert found == state
+
+
+def test_prefixes_are_bytes_too():
+    name = b"to/\xff\xfe"
+    assert public_prefix(protocol.decode(name), Path("s.prototxt")) == Path(os.fsdecode(name))
