@@ -105,7 +105,8 @@ def damaged_study(trial: Trial) -> str:
     trial.note(reference.study.name)
     studies.furnish(trial.lab, trial.folder)
     for name in (studies.OUT, "lr.sqlite"):
-        damage.copy(reference.folder / name, trial.folder / name)
+        if (reference.folder / name).exists():  # a ramp records nothing
+            damage.copy(reference.folder / name, trial.folder / name)
     folder = trial.folder / studies.OUT
     wounds = []
     for _ in range(trial.rng.choice((1, 1, 2))):
