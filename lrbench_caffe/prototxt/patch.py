@@ -14,7 +14,7 @@ from typing import Any
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.prototxt.messages import path_name, to_bytes
 from lrbench_caffe.prototxt.nets import decay_multipliers
-from lrbench_caffe.prototxt.solver import LINEAR, Solver, fork_lr_fields
+from lrbench_caffe.prototxt.solver import LINEAR, Solver, flag_stages, fork_lr_fields
 from lrbench_caffe.runtime.client import CaffeInfo
 
 NEVER = 2**31 - 1  # an interval that no training reaches
@@ -67,7 +67,7 @@ def patched_solver(
     if gpu is not None:
         message.device_id = gpu
     message.train_state.level = level
-    message.train_state.stage.extend(stages)
+    message.train_state.stage.extend(flag_stages(stages))
     if lr_by == GRADIENTS:
         message.base_lr = 1.0
         message.weight_decay = 0.0

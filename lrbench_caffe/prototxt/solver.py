@@ -165,6 +165,14 @@ def solver_type(message: Any) -> str:
     return str(message.type)
 
 
+def flag_stages(stages: Sequence[str]) -> list[str]:
+    """The stages that ``caffe train`` gives the training net for --stage.
+
+    Without the flag there is one, whose name is empty: it splits an empty text at its commas.
+    """
+    return list(stages) or [""]
+
+
 def fork_lr_fields(message: Any) -> list[str]:
     """Names of the fields given in a solver that belong to its LR, but to no lr_policy of BVLC's Caffe."""
     names = [descriptor.name for descriptor, _ in message.ListFields()]
@@ -363,7 +371,7 @@ def _train_net(path: Path, message: Any, nets: dict[str, Any], level: int, stage
     state = type(message.train_state)()
     state.CopyFrom(message.train_state)
     state.level = level
-    state.stage.extend(stages)
+    state.stage.extend(flag_stages(stages))
     return _phase_net(path, "training net", getattr(message, field_name), nets[field_name], PHASES[0], state)
 
 

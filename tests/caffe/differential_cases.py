@@ -558,6 +558,13 @@ FIELDS = {
     "train_state and test_state": Case(
         STAGED, {"train_state": '{ stage: "tanh" level: 2 }', "test_state": '{ stage: "tanh" }'}
     ),
+    "a stage without a name": Case(
+        net(
+            CONV + layer("TanH", "conv", "conv", 'include { stage: "" }')
+            + layer("Sigmoid", "conv", "conv", 'exclude { stage: "" }')
+            + scores("conv")
+        )
+    ),
     "flags --stage and --level": Case(STAGED, flags=("--stage=tanh", "--level=2")),
     "test_compute_loss": Case(SMALL, {"test_compute_loss": "true"}),
     "test_initialization": Case(SMALL, {"test_initialization": "false"}),

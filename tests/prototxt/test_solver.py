@@ -132,6 +132,12 @@ def test_stages_and_levels(load):
     text = BASE + TESTS + 'net: "net.prototxt"'
     assert "extra" in names(load(text, stages=["extra"]).train)
     assert "extra" not in names(load(text, stages=["extra"]).tests[0].net)  # the flag is for training alone
+    # Without the flag caffe train has a stage whose name is empty.
+    Path("net.prototxt").write_text(NET.replace('stage: "extra"', 'stage: ""'))
+    assert "extra" in names(load(text).train)
+    assert "extra" not in names(load(text, stages=["other"]).train)
+    assert "extra" not in names(load(text).tests[0].net)
+    Path("net.prototxt").write_text(NET)
     assert "deep" in names(load(text, level=2).train)
     assert "deep" not in names(load(text, level=1).train)
     solver = load(text + " train_state { stage: 'extra' level: 5 } test_state { level: 3 }")
@@ -401,7 +407,7 @@ def test_patched_solver(load, patch, messages, tmp_path):
     kept = (found.momentum, found.weight_decay, found.clip_gradients)
     assert kept == pytest.approx((0.9, 0.004, 35))
     assert (found.regularization_type, found.snapshot_format) == ("L1", found.HDF5)
-    assert list(found.train_state.stage) == ["own"]
+    assert list(found.train_state.stage) == ["own", ""]
     assert messages.read_text("NetParameter", Path(found.net)).name == "tiny"
     assert Path(found.net).parent == tmp_path / "out"
 
