@@ -13,9 +13,10 @@ _PASSING = (
 # Words of ``train`` for what passes, although its exit code is that of bad input.
 _PASSES = re.compile(
     "|".join(map(re.escape, map(os.strerror, _PASSING)))
-    + r"|was ended by SIG|no sign of life|is in use by|(?i:out of memory|bad_alloc|MemoryError)"
+    + r"|was ended by SIG|no sign of life|is in use by|(?i:out of memory)|bad_alloc|MemoryError"
+    + "|failed to map segment"
 )
-_MEMORY = re.compile(r"memory|bad_alloc|MemoryError", re.IGNORECASE)
+_MEMORY = re.compile(r"(?i:memory)|bad_alloc|failed to map segment")
 BAD_INPUT = 2  # exit code
 
 

@@ -18,8 +18,16 @@ from lrbench_caffe.jobs.faults import is_memory
 from lrbench_caffe.jobs.pool import Pool
 from lrbench_caffe.jobs.training import Result, Training
 
-RETRIES = 5  # losses in a row without progress after which a training is begun again; one more is a failure
-PAUSES = (1.0, 1.0, 2.0, 4.0, 8.0)  # seconds before it is begun again, after the first, second ... of them
+RETRIES = 6  # losses in a row without progress after which a training is begun again; one more is a failure
+SAME = 3  # losses in a row at one iteration and for one reason, after which it will always be lost there
+PAUSES = (
+    1.0,
+    1.0,
+    2.0,
+    2.0,
+    4.0,
+    8.0,
+)  # seconds before it is begun again, after the first, second ... of them
 POLL = 0.5  # seconds between two looks at what is due
 
 
@@ -30,17 +38,29 @@ class _Losses:
     Attributes:
         total: how often it was lost.
         in_a_row: losses none of which was at a later iteration than the one before.
+        same: losses in a row that were the same.
         reached: the most iterations that it had at any of them.
+        last: the iteration and the reason of the last one.
     """
 
     total: int = 0
     in_a_row: int = 0
+    same: int = 0
     reached: int = -1
+    last: tuple[int, str | None] = (0, None)
 
-    def add(self, count: int, reached: int) -> None:
+    def add(self, result: Result) -> None:
+        count, this = result.losses or 1, (result.iteration, result.reason)
+        reached = max(result.iteration, result.training.reached)
         self.total += count
         self.in_a_row = count if reached > self.reached else self.in_a_row + count
-        self.reached = max(self.reached, reached)
+        # At the beginning a kill and the next one may well look the same.
+        self.same = self.same + 1 if this == self.last and result.iteration else 1
+        self.reached, self.last = max(self.reached, reached), this
+
+    @property
+    def hopeless(self) -> bool:
+        return self.in_a_row > RETRIES or self.same >= SAME
 
 
 @dataclass(frozen=True)
@@ -55,7 +75,8 @@ class _Again:
 class RetryingPool:
     """A pool whose lost trainings are tried again.
 
-    A training is given up when it was lost ``RETRIES`` + 1 times without progress in between. Where memory
+    A training is given up when it was lost ``RETRIES`` + 1 times without progress in between, or ``SAME``
+    times in the same way, which is a damaged record, say, and no accident. Where memory
     was the reason, and before the last attempt in any case, it is begun again when nothing else trains, and
     nothing else is begun before it has ended.
 
@@ -134,8 +155,8 @@ class RetryingPool:
         """Whether a lost training will be begun again."""
         training = result.training
         losses = self._losses.setdefault(training, _Losses())
-        losses.add(result.losses or 1, max(result.iteration, training.reached))
-        if losses.in_a_row > RETRIES or result.losses:  # a cluster has tried it again already
+        losses.add(result)
+        if losses.hopeless or result.losses:  # a cluster has tried it again already
             return False
         pause = PAUSES[min(losses.in_a_row, len(PAUSES)) - 1]
         alone = is_memory(result.reason or "") or losses.in_a_row == RETRIES

@@ -26,7 +26,7 @@ from lrbench_caffe.records import BROKEN
 from lrbench_caffe.runtime.client import HANG_SECONDS
 from lrbench_caffe.training.rundir import RunDirectory
 from lrbench_caffe.tuning.curves import Curve
-from lrbench_caffe.tuning.ladder import Ladder, Rung
+from lrbench_caffe.tuning.ladder import FIRST, Ladder, Rung
 from lrbench_caffe.tuning.packing import pack
 from lrbench_caffe.tuning.search import Search, Step
 from lrbench_caffe.tuning.space import FAMILIES, GoodRange
@@ -299,14 +299,14 @@ class Study:
         def tell(lr: float, result: Result) -> None:
             diverged, failed = result.status == "diverged", result.status == "failed"
             ladder.add(Rung(lr, result.measurements, diverged, failed))
+            if len(ladder.rungs) >= len(FIRST) and all(rung.failed for rung in ladder.rungs.values()):
+                last = self.lost[-1].result
+                raise TrainingError(f"all trainings failed: {last.reason}; see {last.training.out}")
 
         def counts(lr: float) -> tuple[str, str]:
             return RANGE_TEST, f"whether an LR of {lr:g} is good is not known"
 
         self._carry_out(ladder.ask, begin, tell, counts)
-        if all(rung.failed for rung in ladder.rungs.values()):
-            last = self.lost[-1].result
-            raise TrainingError(f"all trainings failed: {last.reason}; see {last.training.out}")
         try:
             return ladder.result()
         except TrainingError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import random
 import signal
@@ -117,46 +117,55 @@ def test_what_caffe_refuses_ends_the_command(here: Workspace) -> None:
             pool.next(timeout=120)
 
 
+KILLS = 5  # fewer than it takes to lose a training for good
+MORE = ("--layers", "stock", "--jobs", "2", "--out", "out", "--db", "sqlite:///lr.sqlite")
 TUNE = (
-    "tune", "solver.prototxt", "--fresh", "--functions", "cyclic", "--max-iter", "200",
-    "--test-interval", "50", "--top", "1", "--seeds", "2", "--budget", "1400", "--layers", "stock",
-    "--out", "study", "--jobs", "2", "--no-db",
+    "lrbench_caffe.tune", "solver.prototxt", "--fresh", "--functions", "cyclic", "--max-iter", "200",
+    "--test-interval", "50", "--top", "1", "--seeds", "2", "--budget", "1400",
 )  # fmt: skip
-RANGE = ("range", "solver.prototxt", "--iterations", "200", "--test-interval", "50", "--layers", "stock",
-         "--out", "study", "--jobs", "2", "--no-db")  # fmt: skip
-KILLS = 8
+RANGE = ("lrbench_caffe.range", "solver.prototxt", "--iterations", "200", "--test-interval", "50")
+REPRODUCE = ("tests.reproduce.digits", "table7", "--iterations-scale", "0.1", "--seeds", "2")
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize(
     ("command", "file", "seed"),
-    [(TUNE, "result.json", 1), (TUNE, "result.json", 2), (RANGE, "range.json", 3)],
-    ids=["tune-1", "tune-2", "range"],
+    [
+        (TUNE, "result.json", 1),
+        (TUNE, "result.json", 2),
+        (RANGE, "range.json", 3),
+        (REPRODUCE, "table7-scaled-200.csv", 4),
+    ],
+    ids=["tune-1", "tune-2", "range", "reproduce"],
 )
 def test_a_study_whose_trainings_are_killed(
     workspace: Workspace, command: tuple[str, ...], file: str, seed: int
 ) -> None:
     """Any process of it but its own, at any time: the result is that of one that was left alone."""
-    study = workspace.path / "study"
+    (workspace.path / "solvers").symlink_to(ROOT / "solvers")
+    words = [sys.executable, "-m", *command, *MORE]
+    out = workspace.path / "out"
     began = time.monotonic()
-    done = workspace.command([sys.executable, "-m", f"lrbench_caffe.{command[0]}", *command[1:]])
+    done = workspace.command(words)
     pace = (time.monotonic() - began) / KILLS
-    wanted = json.loads((study / file).read_text())
-    study.rename(workspace.path / "untouched")
+    wanted = (out / file).read_text()
+    for path in (out, workspace.path / "lr.sqlite"):
+        path.rename(path.with_name(f"untouched-{path.name}"))
     chance, killed = random.Random(seed), 0
     process = subprocess.Popen(
-        [sys.executable, "-m", f"lrbench_caffe.{command[0]}", *command[1:]],
-        cwd=workspace.path, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        words, cwd=workspace.path, env=ENVIRONMENT, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     while process.poll() is None and killed < KILLS:
         time.sleep(chance.uniform(0, pace))
-        trainings = descendants(process.pid) if any(study.glob("trainings/*")) else []
+        trainings = descendants(process.pid) if any(out.rglob("run.json")) else []
         if trainings and process.poll() is None:
-            victim = chance.choice(trainings)
             kind = chance.choice([signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS])
-            subprocess.run(["kill", f"-{kind.value}", str(victim)], check=False, capture_output=True)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(chance.choice(trainings), kind)
             killed += 1
-    out, _ = process.communicate(timeout=600)
-    assert "it is tried again" in out and "Traceback" not in out
-    assert process.returncode == done.code, out
-    assert json.loads((study / file).read_text()) == wanted
+    said, _ = process.communicate(timeout=600)
+    assert "it is tried again" in said and "Traceback" not in said
+    assert process.returncode == done.code, said
+    assert (out / file).read_text() == wanted

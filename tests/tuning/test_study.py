@@ -233,7 +233,7 @@ class LosingPool(RulePool):
     def _train(self, training: Training) -> Result:
         self._lost[training] += 1
         if self._lost[training] <= self._loses(training):
-            return Result(training, "failed", "Caffe was ended by SIGSEGV", self._random.randrange(40))
+            return Result(training, "failed", "Caffe was ended by SIGSEGV", self._lost[training] % 2)
         return super()._train(training)
 
     def next(self, timeout: float | None = None) -> Result | None:
