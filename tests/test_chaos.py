@@ -288,6 +288,11 @@ SHORT = (
     "clock-jump",
     "suspension",
     "mutated-prototxt",
+    "damaged-run",
+    "damaged-export",
+    "damaged-log",
+    "damaged-lmdb",
+    "old-database",
 )
 
 

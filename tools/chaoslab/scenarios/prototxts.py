@@ -178,7 +178,7 @@ def departs(line: str, theirs: Done) -> bool:
     if "the training diverged" in line:
         shown = losses(theirs.err)
         return not shown or any(NOT_FINITE.fullmatch(loss) for _, loss in shown)
-    return "base_lr" in line or "label" in line
+    return "base_lr" in line or "label" in line or "--trust-data" in line
 
 
 def fatal(done: Done) -> str:
