@@ -26,6 +26,8 @@ from rich.console import Console
 from lrbench_caffe import cli, plots
 from lrbench_caffe.database.urls import resolve_url
 from lrbench_caffe.errors import InputError
+from lrbench_caffe.files import make_folder
+from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.prototxt.messages import utf8_stem
 from lrbench_caffe.report import metrics_rows, terminal_table
 from lrbench_caffe.runtime.info import caffe_info
@@ -81,6 +83,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     run = resumed or _new_run(args, settings)
     run.lock()
     try:
+        if not resumed:
+            _check_free(run)  # again: now nobody else can begin one there
         session = Session(python, info, messages, solver, settings, run, publish=publish, until=args.until)
         mark_latest(RUNS, run)
         return _train(args, console, session, resumed is not None)
@@ -133,17 +137,22 @@ def _train(args: argparse.Namespace, console: Console, session: Session, resumed
 def _new_run(args: argparse.Namespace, settings: RunSettings) -> RunDirectory:
     if args.out:
         run = RunDirectory(Path(args.out))
-        if run.exists:
-            raise InputError(f"--out: {args.out} holds a run already; --resume continues it")
+        _check_free(run)
         return run
     policy = settings.bound_policy().functions[0].lower()
     name = f"{utf8_stem(Path(settings.solver))}-{policy}-{time.strftime('%Y%m%d-%H%M%S')}"
-    run = RunDirectory(RUNS / name)
-    number = 1
-    while run.path.exists():
-        number += 1
-        run = RunDirectory(RUNS / f"{name}-{number}")
-    return run
+    return RunDirectory(make_folder(RUNS, name))
+
+
+def _check_free(run: RunDirectory) -> None:
+    """Raise an InputError where a run directory is another run's."""
+    if run.exists:
+        raise InputError(f"--out: {run.path} holds a run already; --resume continues it")
+    if run.remains:
+        raise InputError(
+            f"--out: {run.path} holds {run.remains} of a run whose run.json is missing or damaged; allowed: "
+            "a new directory, or bring run.json back and --resume"
+        )
 
 
 def _say_start(console: Console, session: Session, resumed: bool) -> None:
@@ -155,7 +164,7 @@ def _say_start(console: Console, session: Session, resumed: bool) -> None:
         f"run directory: {session.run.path}",  # nothing else in this line: programs read it
         f"seed {settings.seed}, {device}, {settings.max_iter} iterations",
     ]
-    lines += [f"note: the snapshot {name} is damaged, written over or missing" for name in session.damaged]
+    lines += [f"note: {note}" for note in session.notes]
     if session.start:
         state = session.run.snapshots / session.start.state
         lines.append(f"resumed at iteration {session.start.iteration}, from {state}")
@@ -175,22 +184,36 @@ def _finish(
         title = f"{monitor.policy:.7g}" + (f"\nof test net #{net}" if len(nets) > 1 else "")
         rows = metrics_rows([m for m in measurements if m.net == net], monitor.policy.num_params)
         console.print(terminal_table(rows, title))
+    problem = None
     if draw:
         decisions = [row["iteration"] for row in run.rows("decisions.jsonl")]
         record = run.read()
         seed = "" if record.get("seed") is None else f", seed {record['seed']}"
         title = f"{monitor.policy:.7g}\n{task_title(record)}{seed}"
-        plots.training_plot(run.plot, title, run.iterations(), measurements, decisions)
-        console.print(f"plot: {run.plot}", highlight=False, markup=False, soft_wrap=True)
-    if outcome.status == "diverged":
-        print(f"error: {outcome.reason}", file=Unbreakable(sys.stderr))
-        return 1
+        problem = _draw(run, title, measurements, decisions)
+        if not problem:
+            console.print(f"plot: {run.plot}", highlight=False, markup=False, soft_wrap=True)
     if outcome.status == "stopped":
         console.print(
             f"stopped at iteration {outcome.iteration}; continue with: --resume --out {run.path}",
             highlight=False, markup=False, soft_wrap=True,
         )  # fmt: skip
-    return 0
+    errors = [outcome.reason] if outcome.status == "diverged" else []
+    errors += [f"{problem}; the run is {outcome.status}"] if problem else []
+    if errors:
+        print(f"error: {'; '.join(filter(None, errors))}", file=Unbreakable(sys.stderr))
+    return 1 if errors else 0
+
+
+def _draw(run: RunDirectory, title: str, measurements: list[Measurement], decisions: list[int]) -> str | None:
+    """Draw training.png; returns why that cannot be. The run is complete without it."""
+    try:
+        if run.plot.is_symlink():  # nothing is written to where it points
+            run.plot.unlink()
+        plots.training_plot(run.plot, title, run.iterations(), measurements, decisions)
+    except OSError as error:
+        return f"cannot write {run.plot}: {error.strerror or error}"
+    return None
 
 
 if __name__ == "__main__":

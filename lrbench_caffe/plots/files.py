@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from pathlib import Path
 from typing import Any
 
 from lrbench_caffe.errors import InputError
+from lrbench_caffe.files import replace_own
 
 SUFFIXES = (".png", ".pdf", ".svg")
 DPI = 120
@@ -56,5 +58,10 @@ def save(figure: Any, path: Path) -> None:
     """
     import matplotlib
 
+    picture, suffix = io.BytesIO(), path.suffix.lower()
     with matplotlib.rc_context({"svg.hashsalt": "lrbench"}):
-        figure.savefig(path, dpi=DPI, metadata=_METADATA.get(path.suffix.lower()))
+        figure.savefig(picture, format=suffix[1:], dpi=DPI, metadata=_METADATA.get(suffix))
+    if path.exists() and (path.is_symlink() or not path.is_file()):  # as the user wants it: a device, a link
+        path.write_bytes(picture.getvalue())
+    else:
+        replace_own(path, picture.getvalue())

@@ -20,6 +20,7 @@ from lrbench_caffe.runtime.client import CaffeInfo
 from lrbench_caffe.training.experience import repeats_policy
 from lrbench_caffe.training.rundir import RunDirectory
 from lrbench_caffe.training.settings import NATIVE, RunSettings
+from lrbench_caffe.training.snapshots import recorded
 from lrbench_caffe.training.ways import resumed_way
 
 # Fields that the run has its own values of, whatever the file says later, and fields that change no result.
@@ -141,8 +142,9 @@ def _check_flags(
 
 def _new_run(solver: Solver, run: RunDirectory) -> str:
     """The flags that begin a new run from a run's newest snapshot."""
-    states = [row["state"] for row in run.rows("snapshots.jsonl") if (run.snapshots / row["state"]).is_file()]
-    return f"{solver.path} --snapshot {run.snapshots / states[-1] if states else 'FILE.solverstate'}"
+    states = [run.snapshots / snapshot.state for snapshot in recorded(run)]
+    there = [state for state in states if state.is_file()]
+    return f"{solver.path} --snapshot {there[-1] if there else 'FILE.solverstate'}"
 
 
 def _listed(names: list[str]) -> str:
@@ -168,7 +170,7 @@ def _check_length(wanted: int, where: str, old: RunSettings, run: RunDirectory) 
         raise InputError(
             f"--resume: {where}: {wanted}; the run's policy {policy:.7g} ends at its max_iter, {old.max_iter}"
         )
-    snapshots = [row["iteration"] for row in run.rows("snapshots.jsonl")]
+    snapshots = [snapshot.iteration for snapshot in recorded(run)]
     reached = max([run.read().get("iteration") or 0, *snapshots])
     if wanted < reached:
         raise InputError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import platform
+import secrets
 import sys
 import uuid
 from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ from lrbench_caffe.runtime.info import check_described
 from lrbench_caffe.runtime.locate import CaffePython
 from lrbench_caffe.task import solver_settings, task_of
 from lrbench_caffe.training.beginning import given_start
+from lrbench_caffe.training.mending import take_up
 from lrbench_caffe.training.monitor import ScheduleMonitor
 from lrbench_caffe.training.observer import Audience, Observer
 from lrbench_caffe.training.rundir import RunDirectory, first_base_lr
@@ -49,7 +51,7 @@ class Session:
         publish: also put snapshots at the solver's snapshot_prefix.
         until: the iteration to pause at, with a snapshot; None for the run's end.
         start: the snapshot that the run continues from, None where it begins.
-        damaged: newer snapshots that are not intact.
+        notes: what a person should know of what was found damaged.
     """
 
     python: CaffePython
@@ -65,9 +67,7 @@ class Session:
         prefix = public_prefix(self.solver.message.snapshot_prefix, self.solver.path)
         self.snapshots = Snapshots(self.run, self.messages, prefix, self.publish)
         self.start: Snapshot | None = None
-        self.damaged: list[str] = []
-        if self.run.exists:
-            self.start, self.damaged = self.snapshots.newest()
+        self.notes: list[str] = []
         self.monitor = ScheduleMonitor(
             self.settings.bound_policy(),
             max_iter=self.settings.max_iter,
@@ -76,6 +76,21 @@ class Session:
             test_initialization=self.solver.message.test_initialization,
             until=self.until,
         )
+        if self.run.exists:
+            found = take_up(self.run, self.snapshots, self._tests_before, self._first)
+            self.start, self.notes = found.start, found.notes
+
+    @property
+    def _first(self) -> int | None:
+        """The iteration that the run began at, None where that is not known."""
+        start = self.settings.start
+        return None if start.kind == "unknown" else start.iteration or 0
+
+    def _tests_before(self, iteration: int) -> list[tuple[int, int]]:
+        """Iteration and net of the tests that this run has done before an iteration, by the schedule."""
+        nets = [number for number, test in enumerate(self.solver.tests) if test.passes > 0]
+        tested = [t for t in self.monitor.tests_before(iteration) if t >= (self._first or 0)]
+        return [(t, net) for t in tested for net in nets] if self._first is not None else []
 
     def train(
         self,
@@ -123,6 +138,7 @@ class Session:
                 observers,
                 signals,
                 checkpoint_seconds=checkpoint_seconds,
+                first=self.settings.start.iteration or 0,
             )
             try:
                 return trainer.train(self._request(patched), self._load, self.start)
@@ -187,8 +203,9 @@ class Session:
         record = self.run.read() if self.run.exists else {}
         iteration = self.start.iteration if self.start else 0
         sessions = [*record.get("sessions", []), self._begun(iteration)]
-        self.run.write(
+        self.run.begin(
             {
+                "id": secrets.token_hex(8),
                 **record,
                 **self.settings.as_json(),
                 "policy_short": f"{self.settings.bound_policy():.7g}",

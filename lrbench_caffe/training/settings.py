@@ -14,13 +14,14 @@ from lrbench_caffe.errors import InputError
 from lrbench_caffe.lr import Completed, Filled, Policy, PolicyError, Trigger, complete_text, from_caffe, parse
 from lrbench_caffe.native.library import find_library
 from lrbench_caffe.prototxt.messages import Messages, shortest
-from lrbench_caffe.prototxt.patch import BASE_LR, GRADIENTS
+from lrbench_caffe.prototxt.patch import BASE_LR, GRADIENTS, LR_WAYS
 from lrbench_caffe.prototxt.solver import Solver, fork_lr_fields
-from lrbench_caffe.records import SCRATCH, UNKNOWN_START, Start, caffe_seed
+from lrbench_caffe.records import SCRATCH, STARTS, UNKNOWN_START, Start, caffe_seed
 from lrbench_caffe.runtime.client import CaffeInfo
 from lrbench_caffe.training.caffefiles import read_model
 
 NATIVE = "the solver's lr_policy"  # where a policy comes from that was not given
+_SESSION = ("began", "iteration")  # what run.json says of each session at least
 _WITH_GAMMA = ("step", "exp", "inv", "multistep", "sigmoid")
 
 
@@ -85,7 +86,35 @@ class RunSettings:
             raise InputError(f"run.json has no field {error}") from error
         except TypeError as error:
             raise InputError(f"run.json: start: {error}") from error
+        settings._check(record.get("sessions", []))
         return settings
+
+    def _check(self, sessions: Sequence[Any]) -> None:
+        """Raise an InputError for values that no run has: run.json was damaged, or edited."""
+        largest = 2**31 - 1
+        for name, fits, allowed in (
+            ("max_iter", 0 <= self.max_iter <= largest, f"0 to {largest}"),
+            ("seed", isinstance(self.seed, int) and 0 <= self.seed < 2**32, f"0 to {2**32 - 1}"),
+            ("test_interval", 0 <= self.test_interval <= largest, f"0 to {largest}"),
+            ("snapshot_interval", 0 <= self.snapshot_interval <= 2**31, f"0 to {2**31}"),
+            ("level", -largest - 1 <= self.level <= largest, f"{-largest - 1} to {largest}"),
+            ("gpu", self.gpu is None or 0 <= self.gpu <= largest, f"0 to {largest}, or null"),
+            ("threads", 1 <= self.threads <= largest, f"1 to {largest}"),
+            ("lr_by", self.lr_by in LR_WAYS, ", ".join(LR_WAYS)),
+            ("layers", self.layers in ("fast", "stock"), "fast, stock"),
+            ("start", _is_start(self.start), "what the run began with"),
+        ):
+            if not fits:
+                raise InputError(f"run.json: {name} is {getattr(self, name)!r}; allowed: {allowed}")
+        try:
+            self.bound_policy()
+        except (PolicyError, RecursionError) as error:
+            raise InputError(f"run.json: policy: {error}") from error
+        for session in sessions:
+            began, iteration = (session.get(n) if isinstance(session, dict) else "" for n in _SESSION)
+            is_time = isinstance(began, (int, float)) and math.isfinite(began)
+            if not (is_time and isinstance(iteration, int) and isinstance(session.get("layers", ""), str)):
+                raise InputError(f"run.json: sessions has {session!r}; allowed: began and iteration, numbers")
 
     def recorded_policy(self) -> Policy:
         """The policy as a person would write it: Caffe's own with the decimals of the prototxt.
@@ -105,6 +134,15 @@ def _start(record: Mapping[str, Any] | None, settings: RunSettings) -> Start:
     if record is not None:
         return Start(**record)
     return unopened_start(settings.snapshot, settings.weights)
+
+
+def _is_start(start: Start) -> bool:
+    numbers = (start.filled, start.layers, start.iteration)
+    return (
+        start.kind in STARTS
+        and all(value is None or (type(value) is int and 0 <= value < 2**31) for value in numbers)
+        and all(value is None or isinstance(value, str) for value in (start.digest, start.name))
+    )
 
 
 def unopened_start(snapshot: str | None, weights: Sequence[str]) -> Start:

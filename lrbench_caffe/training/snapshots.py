@@ -5,18 +5,29 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import glob
+import math
 import os
+import re
 import shutil
+import stat
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from lrbench_caffe.errors import InputError, TrainingError
+from lrbench_caffe.files import remove_leftovers, replace_by, temporary_of
 from lrbench_caffe.prototxt.messages import Messages, file_path
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.training.caffefiles import HDF5, copy_state, file_sha256, read_model, read_state
-from lrbench_caffe.training.rundir import RunDirectory
+from lrbench_caffe.training.rundir import (
+    MEASUREMENTS,
+    SNAPSHOTS,
+    RunDirectory,
+    digest_at,
+    digest_before,
+    sealed,
+)
 
 SUFFIXES = (("caffemodel", "solverstate"), ("caffemodel.h5", "solverstate.h5"))
 _COPY = "resume"  # the name of the copy that Caffe restores from
@@ -35,6 +46,9 @@ class Snapshot:
         model_sha256, state_sha256: of the files when they were found complete.
         seconds: wall time of the run up to it.
         automatic: True where it was not asked for but made against a kill; the next one replaces it.
+        tests, losses: SHA-256 of the rows of measurements.jsonl and iterations.csv before it; None in a run
+            of a former version.
+        tested: SHA-256 of the measurements at its iteration, None where there were none yet.
     """
 
     iteration: int
@@ -44,6 +58,9 @@ class Snapshot:
     state_sha256: str
     seconds: float
     automatic: bool = False
+    tests: str | None = None
+    tested: str | None = None
+    losses: str | None = None
 
 
 class Snapshots:
@@ -92,10 +109,15 @@ class Snapshots:
                 f"({room:.1f} MB free on the disk): {error}"
             ) from error
         snapshot = Snapshot(
-            iteration, model.name, state.name, file_sha256(model), file_sha256(state), seconds, automatic
-        )
+            iteration, model.name, state.name, file_sha256(model), file_sha256(state), seconds, automatic,
+            **self._digests(iteration),
+        )  # fmt: skip
         replaced = [old for old in self.all() if old.automatic and old.iteration < iteration]
-        self._run.append("snapshots.jsonl", asdict(snapshot))
+        row, id = asdict(snapshot), self._run.id
+        self._run.append(SNAPSHOTS, sealed(row, id) if id else row)
+        if replaced:  # by one that a power cut must not take, too
+            for path in (model, state, self._run.path / SNAPSHOTS, self._folder):
+                _sync(path)
         for old in replaced:
             for name in (old.model, old.state):
                 (self._folder / name).unlink(missing_ok=True)
@@ -103,19 +125,30 @@ class Snapshots:
             self._publish(self._public, model, state)
         return snapshot
 
+    def _digests(self, iteration: int) -> dict[str, str | None]:
+        """Of what was measured before the snapshot, which a resumed run needs as well."""
+        if self._run.id is None:
+            return {}
+        tests = self._run.found(MEASUREMENTS).rows
+        return {
+            "tests": digest_before(tests, iteration),
+            "tested": digest_at(tests, iteration),
+            "losses": self._run.losses_digest(iteration),
+        }
+
     def _files(self, iteration: int) -> list[Path]:
         return list(self._folder.glob(f"{glob.escape(self.prefix.name)}_iter_{iteration}.*"))
 
     def _unshare(self, iteration: int) -> None:
-        """Let Caffe write new files: over a hard link it would write over what was published."""
+        """Let Caffe write new files: over a link it would write over what was published, or is elsewhere."""
         for path in self._files(iteration):
-            if path.stat().st_nlink > 1:
+            if path.lstat().st_nlink > 1 or not _is_regular(path):
                 path.unlink()
 
     def _written(self, iteration: int) -> tuple[Path, Path]:
         for suffixes in SUFFIXES:
             model, state = (Path(f"{self.prefix}_iter_{iteration}.{suffix}") for suffix in suffixes)
-            if state.exists():
+            if _is_regular(state):
                 return model, state
         raise TrainingError(f"Caffe left no solver state at {self.prefix}_iter_{iteration}.*")
 
@@ -131,9 +164,11 @@ class Snapshots:
         target = folder / model.name
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            _replace(target, lambda path: _share(model, path))
+            replace_by(target, lambda path: _share(model, path))
             # A solver state names the file with its weights: the user's the user's, the run's the run's.
-            _replace(folder / state.name, lambda path: copy_state(state, path, self._messages, model=target))
+            replace_by(
+                folder / state.name, lambda path: copy_state(state, path, self._messages, model=target)
+            )
         except OSError as error:
             raise TrainingError(
                 f"cannot write the snapshot to {folder}: {error.strerror}; it is in {model}"
@@ -143,12 +178,29 @@ class Snapshots:
 
     def all(self) -> list[Snapshot]:
         """The recorded snapshots, by iteration, intact or not, without automatic ones that were replaced."""
-        rows = [_snapshot(row) for row in self._run.rows("snapshots.jsonl")]
-        latest = {snapshot.iteration: snapshot for snapshot in rows if snapshot}
-        return [s for _, s in sorted(latest.items()) if not s.automatic or (self._folder / s.state).exists()]
+        return recorded(self._run)
 
-    def newest(self) -> tuple[Snapshot | None, list[str]]:
+    def unrecorded(self) -> list[Path]:
+        """Files of snapshots that are in no record: a kill left them, or the record is lost."""
+        named = {name for snapshot in self.all() for name in (snapshot.model, snapshot.state)}
+        pattern = re.compile(rf"{re.escape(self.prefix.name)}_iter_\d+\.(caffemodel|solverstate)(\.h5)?")
+        return [p for p in self._folder.iterdir() if pattern.fullmatch(p.name) and p.name not in named]
+
+    def remove_unrecorded(self, after: int = -1) -> None:
+        """Remove what a kill left of snapshots that were never complete, of those after an iteration."""
+        for path in self.unrecorded():
+            number = path.name.removeprefix(f"{self.prefix.name}_iter_").partition(".")[0]
+            if int(number) > after:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
+    def newest(
+        self, usable: Callable[[Snapshot], bool] = lambda snapshot: True
+    ) -> tuple[Snapshot | None, list[str]]:
         """The newest snapshot that is intact, None for a run that has none yet.
+
+        Args:
+            usable: whether one that is intact can be continued from; the next older one is tried where not.
 
         Returns:
             It, and the names of newer ones that are not intact.
@@ -158,11 +210,15 @@ class Snapshots:
                 what ``--resume`` asks for.
         """
         damaged: list[str] = []
+        intact = False
         for snapshot in reversed(self.all()):
-            if self._intact(snapshot):
+            if not self._intact(snapshot):
+                damaged.append(snapshot.state)
+            elif usable(snapshot):
                 return snapshot, damaged
-            damaged.append(snapshot.state)
-        if damaged:
+            else:
+                intact = True
+        if damaged and not intact:
             raise InputError(
                 f"--resume: none of the snapshots in {self._folder} is intact ({', '.join(damaged)}); "
                 "allowed: bring them back, or train anew with another --out"
@@ -170,10 +226,13 @@ class Snapshots:
         return None, []
 
     def _intact(self, snapshot: Snapshot) -> bool:
+        model, state = self._folder / snapshot.model, self._folder / snapshot.state
         try:
             return (
-                file_sha256(self._folder / snapshot.model) == snapshot.model_sha256
-                and file_sha256(self._folder / snapshot.state) == snapshot.state_sha256
+                _is_regular(model)
+                and _is_regular(state)
+                and file_sha256(model) == snapshot.model_sha256
+                and file_sha256(state) == snapshot.state_sha256
             )
         except OSError:
             return False
@@ -190,7 +249,7 @@ class Snapshots:
     def copy(self, state: Path, model: Path | None, current_step: int) -> Path:
         """A copy of any solver state that names ``model``, for Caffe to restore."""
         target = self._folder / (f"{_COPY}.solverstate" + (HDF5 if state.suffix == HDF5 else ""))
-        _replace(
+        replace_by(
             target,
             lambda path: copy_state(state, path, self._messages, model=model, current_step=current_step),
         )
@@ -226,11 +285,12 @@ def ready_prefix(solver: Solver) -> list[str]:
     prefix = public_prefix(message.snapshot_prefix, solver.path)
     folder, where = prefix.parent, f"{solver.path}: snapshot_prefix"
     missing = not folder.exists()
-    probe = folder / f".{prefix.name}.{os.getpid()}"
+    probe = temporary_of(prefix)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch()
         probe.unlink()
+        remove_leftovers(folder, rf"{re.escape(prefix.name)}(?:_iter_\d+\.[a-z0-9.]+)?")
     except OSError as error:
         raise InputError(
             f"{where}: cannot write to snapshot prefix {str(prefix)!r}: {error.strerror}; allowed: a "
@@ -255,18 +315,37 @@ def _share(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
+def recorded(run: RunDirectory) -> list[Snapshot]:
+    """A run's recorded snapshots, by iteration, intact or not, without automatic ones that were replaced."""
+    rows = [_snapshot(row) for row in run.rows(SNAPSHOTS)]
+    latest = {snapshot.iteration: snapshot for snapshot in rows if snapshot}
+    return [s for _, s in sorted(latest.items()) if not s.automatic or (run.snapshots / s.state).exists()]
+
+
 def _snapshot(row: dict[str, Any]) -> Snapshot | None:
+    """A snapshot from a row of the file; None for one that is damaged, or of another version."""
     try:
-        return Snapshot(**row)
-    except TypeError:  # written by another version, or damaged
+        found = Snapshot(**{name: value for name, value in row.items() if name != "check"})
+    except TypeError:
         return None
+    names = all(isinstance(name, str) and Path(name).name == name for name in (found.model, found.state))
+    digests = (found.model_sha256, found.state_sha256)
+    seconds = isinstance(found.seconds, (int, float)) and math.isfinite(found.seconds)
+    return found if names and seconds and all(isinstance(text, str) for text in digests) else None
 
 
-def _replace(target: Path, write: Callable[[Path], object]) -> None:
-    """Write a file under another name and rename it when it is whole."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+def _is_regular(path: Path) -> bool:
+    """Whether it is a file, and no link to one elsewhere."""
     try:
-        write(temporary)
-        os.replace(temporary, target)
+        return stat.S_ISREG(path.lstat().st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file or folder is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
     finally:
-        temporary.unlink(missing_ok=True)
+        os.close(handle)

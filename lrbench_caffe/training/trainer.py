@@ -50,6 +50,7 @@ class Trainer:
         signals: entered by the caller.
         checkpoint_seconds: an automatic snapshot is made when the last one is older than this; 0 for
             never.
+        first: the iteration that the run began at: that of a foreign snapshot, or 0.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Trainer:
         signals: Signals,
         *,
         checkpoint_seconds: float = 600.0,
+        first: int = 0,
     ) -> None:
         self._worker = worker
         self._solver = solver
@@ -72,6 +74,7 @@ class Trainer:
         self._audience = Audience(observers)
         self._signals = signals
         self._checkpoint_seconds = checkpoint_seconds
+        self._run_first = first
         self._divergence = DivergenceWatch(has_plain_softmax_loss(solver.train))
         self._iteration = self._first = 0  # the first is where this session begins
         self._verdict: str | None = None
@@ -164,8 +167,9 @@ class Trainer:
     def _recall(self, resumed: Snapshot) -> list[int]:
         """Take up what this run had measured before the snapshot; returns the iterations of its tests."""
         past = [m for m in self._run.measurements() if m.iteration <= self._iteration]
-        for measurement in past:  # the monitor decides again what it decided then
-            self._monitor.observe(measurement)
+        # The monitor decides again what it decided then.
+        decisions = [self._monitor.observe(measurement) for measurement in past]
+        self._run.put_decisions(asdict(decision) for decision in decisions if decision)
         last_test = past[-1].iteration if past else 0
         self._measured = bool(past) and last_test == self._iteration
         rows = self._run.iterations()
@@ -174,7 +178,7 @@ class Trainer:
         self._divergence.look(int(self._iteration) - len(rows), rows[:, 2])  # it counts losses in a row
         self._began -= resumed.seconds
         self._last_snapshot = (resumed.iteration, resumed.automatic)
-        return sorted({m.iteration for m in past})
+        return sorted({*self._monitor.tests_before(self._run_first), *(m.iteration for m in past)})
 
     # -- the loop -------------------------------------------------------------------------------
 

@@ -362,21 +362,21 @@ def test_a_snapshot_that_may_not_grow(big: Workspace, big_whole: Run) -> None:
     assert run.last_measurements() == big_whole.last_measurements()
 
 
-def test_a_disk_that_is_full_when_a_measurement_is_written(whole: tuple[Workspace, Run]) -> None:
-    if not Path("/dev/full").exists():
-        pytest.skip("there is no /dev/full")
+def test_a_link_in_the_place_of_a_file_is_not_followed(whole: tuple[Workspace, Run]) -> None:
     workspace, undisturbed = whole
-    with workspace.training("solver.prototxt", out="no_room") as training:
+    with workspace.training("solver.prototxt", out="linked") as training:
         training.wait_for_test(KNOWN)
         run = training.run
         file = run.path / "measurements.jsonl"
-        # Each measurement opens the file anew, so from here on it is written to a disk without room.
-        (run.path / "full").symlink_to("/dev/full")
-        kept = run.path / "kept"
+        kept, elsewhere = run.path / "kept", workspace.path / "elsewhere"
+        elsewhere.write_text("mine")
+        (run.path / "link").symlink_to(elsewhere)
         os.link(file, kept)
-        os.replace(run.path / "full", file)
+        os.replace(run.path / "link", file)
         done = training.finish()
-    assert_failed(run, done, "no_room: No space left on device")
+    assert elsewhere.read_text() == "mine"
+    assert_failed(run, done, "linked/measurements.jsonl: a symbolic link")
+    workspace.train("--resume", "--out", "linked").failed(2, "linked/measurements.jsonl: a symbolic link")
     os.replace(kept, file)
     resume(workspace, run)
     assert_same_weights(run.model(ITERATIONS), undisturbed.model(ITERATIONS))

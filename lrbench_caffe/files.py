@@ -1,0 +1,136 @@
+"""Files that nobody else chooses the place of: links are not followed, and a kill leaves nothing behind.
+
+A run directory may lie where others can write. A link or a named pipe that was put in the place of one of its
+files would let a training write over a file elsewhere, or wait for ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+_OTHER_KINDS = "a symbolic link or no file; allowed: a file of the run's own"
+
+
+def open_own(path: Path, mode: str) -> IO[Any]:
+    """Open a regular file.
+
+    Args:
+        mode: "rb", "r+b", "ab" or "wb"; for the latter two the file is made where it is missing.
+
+    Raises:
+        OSError: it is a link, a folder, a pipe or a device, or it cannot be opened.
+    """
+    flags = {
+        "rb": os.O_RDONLY,
+        "r+b": os.O_RDWR,
+        "ab": os.O_WRONLY | os.O_APPEND | os.O_CREAT,
+        "wb": os.O_WRONLY | os.O_CREAT,
+    }[mode]
+    try:
+        handle = os.open(
+            path, flags | _NO_LINK | os.O_NONBLOCK, 0o666
+        )  # does not wait for a pipe's other end
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            raise OSError(error.errno, _OTHER_KINDS, str(path)) from None
+        raise
+    try:
+        kind = os.fstat(handle).st_mode
+        if stat.S_ISDIR(kind):
+            raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(kind):
+            raise OSError(errno.EINVAL, _OTHER_KINDS, str(path))
+        if mode == "wb":
+            os.ftruncate(handle, 0)
+        return os.fdopen(handle, mode)
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def read_own(path: Path) -> bytes:
+    """The content of a regular file; see ``open_own``."""
+    with open_own(path, "rb") as file:
+        return bytes(file.read())
+
+
+def write_own(path: Path, content: bytes) -> None:
+    """Write a regular file; see ``open_own``."""
+    with open_own(path, "wb") as file:
+        file.write(content)
+
+
+def replace_own(path: Path, content: bytes) -> None:
+    """Replace a file, so that a kill leaves the old or the new one; a link is replaced, not followed."""
+    replace_by(path, lambda temporary: write_own(temporary, content))
+
+
+def make_folder(root: Path, name: str) -> Path:
+    """Make a folder that was not there: NAME in ``root``, or NAME-2, NAME-3, ...
+
+    Of several processes that ask for one name at the same time, each gets a folder of its own.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    number = 1
+    while True:
+        path = root / (name if number == 1 else f"{name}-{number}")
+        try:
+            path.mkdir()
+        except FileExistsError:
+            number += 1
+        else:
+            return path
+
+
+# -- temporary files ----------------------------------------------------------------------------------
+
+
+def temporary_of(path: Path, suffix: str = "") -> Path:
+    """Where this process writes a file that is then renamed to ``path``."""
+    return path.with_name(f".{path.name}.{os.getpid()}{suffix}")
+
+
+def replace_by(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` write a file under another name, and rename it when it is whole."""
+    temporary = temporary_of(path)
+    temporary.unlink(missing_ok=True)  # whatever was put there is not ours
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path, name: str) -> None:
+    """Remove the temporary files of processes that were killed while they wrote files.
+
+    Args:
+        name: a regular expression for the names of these files.
+
+    Those of processes that are alive are left alone.
+    """
+    pattern = re.compile(rf"\.(?:{name})\.(\d+)(?:\.tmp(?:-wal|-shm|-journal)?)?", re.DOTALL)
+    with contextlib.suppress(OSError):
+        for entry in list(os.scandir(folder)):
+            match = pattern.fullmatch(entry.name)
+            if match and not _alive(match[1]) and not entry.is_dir(follow_symlinks=False):
+                with contextlib.suppress(OSError):
+                    os.unlink(entry.path)
+
+
+def _alive(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # it is another user's
+        return True
+    return True
