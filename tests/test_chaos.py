@@ -118,6 +118,21 @@ def test_a_left_process_is_seen_and_ended(lab: Lab) -> None:
     assert marked(lab.name) == {}
 
 
+def test_left_temporary_files_are_seen_unless_a_command_was_killed(lab: Lab) -> None:
+    def body(one: Trial) -> str:
+        one.run(python("import tempfile; tempfile.mkdtemp(prefix='look-')")).success()
+        return EQUAL
+
+    def killed(one: Trial) -> str:
+        one.killed = True
+        return body(one)
+
+    found = verdict_of(lab, body)
+    assert found.kind == LEFT
+    assert found.detail.startswith("left: tmp/look-")
+    assert verdict_of(lab, killed) == Verdict(EQUAL)
+
+
 def test_the_processes_of_a_lab_include_those_of_its_trials(lab: Lab) -> None:
     def body(one: Trial) -> str:
         running = one.start(python("import time; time.sleep(600)"))

@@ -185,7 +185,10 @@ class Channel(object):
         return bool(select.select([self.source], [], [], 0)[0])
 
     def send(self, kind, arrays=(), **fields):
-        data = memoryview(pack(kind, arrays, **fields))
+        self.write(pack(kind, arrays, **fields))
+
+    def write(self, data):
+        data = memoryview(data)
         try:
             while data:
                 data = data[os.write(self.sink, data):]
@@ -918,7 +921,7 @@ def main():
     channel = Channel(os.dup(0), os.dup(1))
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
-    os.write(channel.sink, MAGIC)
+    channel.write(MAGIC)
     try:
         import caffe
         import numpy

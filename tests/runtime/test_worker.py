@@ -433,6 +433,17 @@ def test_end_of_input_ends_the_process(start, opened, when):
     assert len([line for line in talk.events() if line.startswith("update")]) < 500
 
 
+def test_a_driver_that_is_gone_before_the_first_word(interpreter):
+    from lrbench_caffe.runtime import worker
+
+    reads, writes = os.pipe()
+    os.close(reads)
+    with open(writes, "wb") as nobody:
+        command = [interpreter, "-S", worker.__file__]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=nobody, stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_ctrl_c_is_for_the_driver(opened):
     talk = opened()
     talk.run(0.5)

@@ -34,6 +34,7 @@ class Trial:
         folder: where the commands are typed; empty at first (see ``furnish``).
         lab: what all trials share.
         notes: what was done, for people who look into a failure.
+        killed: whether a command was killed: then it may leave its temporary folder.
     """
 
     def __init__(self, lab: Lab, scenario: str, seed: int) -> None:
@@ -47,6 +48,7 @@ class Trial:
         self.mark = f"{lab.name}/{self._place.name}"
         self.notes: list[str] = []
         self.running: list[Running] = []
+        self.killed = False
 
     def note(self, text: str) -> None:
         self.notes.append(text)
@@ -159,6 +161,13 @@ class Trial:
         end_all(self.mark)
         return left
 
+    def left_files(self) -> list[str]:
+        """What commands that were not killed left in the place for temporary files."""
+        folder = self.folder / "tmp"
+        if self.killed or not folder.exists():
+            return []
+        return [f"left: tmp/{path.relative_to(folder)}" for path in sorted(folder.iterdir())]
+
     def close(self, keep: bool) -> None:
         if not keep:
             shutil.rmtree(self._place, ignore_errors=True)
@@ -208,8 +217,9 @@ def perform(lab: Lab, scenario: Scenario, seed: int, keep: bool = False) -> Ende
         traces = trial.tracebacks()
         if traces:
             verdict = Verdict(TRACEBACK, results.first([*traces, verdict.detail][:2]))
-        elif left and not verdict.bad:
-            verdict = Verdict(LEFT, "; ".join(f"{pid}: {what[:200]}" for pid, what in left.items()))
+        elif not verdict.bad:
+            words = [f"{pid}: {what[:200]}" for pid, what in left.items()] + trial.left_files()
+            verdict = Verdict(LEFT, results.first(words)) if words else verdict
     finally:
         trial.end()
         bad = "verdict" in locals() and verdict.bad

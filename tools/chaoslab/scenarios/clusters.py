@@ -79,6 +79,7 @@ class _Cluster:
         """Kill one, and let another one take its place."""
         place = self._trial.rng.randrange(WORKERS)
         self._workers[place].send(signal.SIGKILL)
+        self._trial.killed = True
         self._trial.note(f"killed worker {place}")
         self._workers[place] = self._worker()
 

@@ -6,11 +6,12 @@ import signal
 
 from chaoslab import moments
 from chaoslab.lab import deadline
-from chaoslab.processes import Running, marked, send
+from chaoslab.processes import Done, Running, marked, send
 from chaoslab.registry import scenario
 from chaoslab.studies import STUDIES, StudyReference, check_equal, furnish, study_reference
 from chaoslab.trial import CHILD, WORKER, Trial, processes
 from chaoslab.verdicts import EQUAL, Wrong
+from lrbench_caffe.cli import INTERRUPTED
 
 
 @scenario("kill-random", weight=4)
@@ -30,6 +31,34 @@ def kill_random(trial: Trial) -> str:
     trial.finish(reference)
     trial.check_equal(reference)
     return EQUAL
+
+
+@scenario("stop-random", weight=2)
+def stop_random(trial: Trial) -> str:
+    """Stop a training with SIGINT, SIGTERM or SIGHUP, up to three times; then --resume."""
+    reference = trial.furnish(trial.choose_setup())
+    effect = ("--sighup_effect", trial.rng.choice(("stop", "snapshot")))
+    for _ in range(trial.rng.randint(1, 3)):
+        training = trial.start((*trial.train_command(reference.setup), *effect))
+        for _ in range(trial.rng.randint(1, 2)):  # people are impatient
+            if moments.of_training(trial, training, reference):
+                number = trial.rng.choice((signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+                trial.note(f"sent {number.name}")
+                training.send(number)
+        done = training.wait(deadline(reference.seconds))
+        trial.note(done.summary)
+        _check_stopped(done)
+    trial.finish(reference)
+    trial.check_equal(reference)
+    return EQUAL
+
+
+def _check_stopped(done: Done) -> None:
+    """Check that a training stopped with exit code 0, or before it began, with a line or by the signal."""
+    interrupted = done.code == INTERRUPTED and done.error_lines == ["interrupted"]
+    early = done.code in (-signal.SIGINT, -signal.SIGTERM, -signal.SIGHUP)
+    if not (done.succeeded or interrupted or early):
+        done.success()
 
 
 @scenario("kill-study", weight=1.5)
@@ -83,6 +112,7 @@ def end_study(trial: Trial, reference: StudyReference) -> None:
 def kill(trial: Trial, running: Running, victim: str) -> None:
     """End the command, a worker, a training that the command started, or all of them, at once."""
     words = {"worker": WORKER, "training": CHILD}
+    trial.killed = trial.killed or victim != "worker"
     if victim == "command":
         running.send(signal.SIGKILL)
     elif victim == "all":

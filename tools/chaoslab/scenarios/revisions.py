@@ -68,6 +68,7 @@ def killed(trial: Trial) -> None:
     running = opening(trial)
     time.sleep(trial.rng.random() * 3)
     running.send(signal.SIGKILL)
+    trial.killed = True
     running.wait(60)
 
 

@@ -25,6 +25,7 @@ def two_trainings(trial: Trial) -> str:
         first = trial.start(trial.train_command(reference.setup))
         moments.of_training(trial, first, reference)
         first.send(signal.SIGKILL)
+        trial.killed = True
         first.wait(deadline(reference.seconds))
         trial.wait_for_workers()
     _both(trial, trial.train_command(reference.setup), reference.seconds)
