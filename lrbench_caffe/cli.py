@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TextIO
 
 from lrbench_caffe.database.urls import scrub_text
@@ -60,7 +63,8 @@ def _ready_streams() -> None:
 
 def _outcome(main: Callable[[Sequence[str]], int | None], arguments: Sequence[str]) -> int:
     try:
-        return main(arguments) or 0
+        with _interruptible():
+            return main(arguments) or 0
     except (LRBenchError, PolicyError) as error:
         _complain(f"error: {error}", arguments)
         return getattr(error, "exit_code", 2)
@@ -76,6 +80,20 @@ def _outcome(main: Callable[[Sequence[str]], int | None], arguments: Sequence[st
         where = f"{error.filename}: " if error.filename is not None else ""
         _complain(f"error: {where}{reason}", arguments)
         return 1
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let SIGINT raise KeyboardInterrupt. Before and after, it ends a command at once (``__init__``)."""
+    ends = signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+    if not ends or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _complain(line: str, arguments: Sequence[str] = ()) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -139,6 +140,41 @@ def test_debug_shows_the_traceback(capsys):
 def test_ctrl_c(capsys):
     assert cli.run(raises(KeyboardInterrupt()), []) == 130
     assert capsys.readouterr().err == "interrupted\n"
+
+
+def interrupted(*args: str, path: str = "") -> tuple[int, str]:
+    """Exit code and stderr of a Python program that gets SIGINT as soon as it has printed a line."""
+    process = subprocess.Popen(
+        [sys.executable, *args], env={**os.environ, "PYTHONPATH": f"{path}:{ROOT}"}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    return process.returncode, err
+
+
+WAITS = "print('here', flush=True); time.sleep(60)"
+
+
+@pytest.mark.parametrize("name", ["train", "reproduce"])
+def test_ctrl_c_while_a_command_is_loaded(tmp_path, name):
+    (tmp_path / "numpy.py").write_text(f"import time; {WAITS}")
+    assert interrupted("-m", f"lrbench_caffe.{name}", path=str(tmp_path)) == (-signal.SIGINT, "")
+
+
+def test_ctrl_c_in_a_command_and_at_its_end():
+    begin = "import atexit, sys, time; sys.argv = ['-m']; from lrbench_caffe import cli\n"
+    during = f"def main(arguments): {WAITS}\nsys.exit(cli.run(main))"
+    assert interrupted("-c", begin + during) == (cli.INTERRUPTED, "interrupted\n")
+    after = f"def wait(): {WAITS}\natexit.register(wait); cli.run(lambda arguments: 0)"
+    assert interrupted("-c", begin + after) == (-signal.SIGINT, "")
+
+
+def test_a_program_that_uses_the_package_keeps_its_ctrl_c():
+    code = f"import time, lrbench_caffe\ntry: {WAITS}\nexcept KeyboardInterrupt: raise SystemExit(7)"
+    assert interrupted("-c", code) == (7, "")
 
 
 def test_a_bug_is_not_hidden():

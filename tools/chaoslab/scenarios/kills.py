@@ -43,6 +43,8 @@ def stop_random(trial: Trial) -> str:
         for _ in range(trial.rng.randint(1, 2)):  # people are impatient
             if moments.of_training(trial, training, reference):
                 number = trial.rng.choice((signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+                if number == signal.SIGINT and not training.out:
+                    continue  # what Python says of it while it starts is not ours
                 trial.note(f"sent {number.name}")
                 training.send(number)
         done = training.wait(deadline(reference.seconds))
