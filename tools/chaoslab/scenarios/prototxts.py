@@ -28,6 +28,7 @@ TESTING = re.compile(r"Iteration (\d+), Testing net \(#(\d+)\)")
 OUTPUT = re.compile(r"Test net output #\d+: .* = (\S+)(?: \(\* .*\))?$")
 SECONDS = 5.0  # in which such a training ends when it is not disturbed
 LONGEST = 60.0  # seconds that caffe train gets
+STDERR_ALONE = {"GLOG_logtostderr": "1"}  # no log files in the temporary folder
 NOT_FINITE = re.compile(r"-?(nan|inf)")
 Tests = dict[tuple[str, str], list[str]]
 
@@ -92,15 +93,16 @@ def _write_files(lab: Lab) -> Path:
     (folder / "net.prototxt").write_text(str(start.net), encoding="utf-8")
     lab.untouched(folder, (str(caffe_binary()), "train", "--solver=solver.prototxt"))
     (folder / "start_iter_1.caffemodel").rename(folder / "start.caffemodel")
-    for file in folder.glob("start_iter_*"):
+    for file in (*folder.glob("start_iter_*"), *folder.glob("untouched.*")):
         file.unlink()
+    shutil.rmtree(folder / "tmp")
     return folder
 
 
 def by_caffe(trial: Trial, args: tuple[str, ...]) -> Done:
     """The real ``caffe train``; its snapshots are put aside, into theirs/."""
     try:
-        done = trial.start(limited(*args)).wait(LONGEST)
+        done = trial.start(limited(*args), STDERR_ALONE).wait(LONGEST)
     except Hang:
         raise Skip("caffe train itself takes too long") from None
     (trial.folder / "theirs").mkdir()
