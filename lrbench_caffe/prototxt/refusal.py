@@ -94,7 +94,8 @@ def with_data(solver: Solver, error: Exception) -> str:
     death = error if isinstance(error, Death) else error.__cause__
     if isinstance(death, Death) and (death.signal in _CRASHES or "mdb" in death.words.lower()):
         state = state_of_lmdbs(solver.phase_nets)
-        return f"{error}; {state}" if state else str(error)
+        trusted = ", and labels were not checked" if solver.checked is None else ""
+        return f"{error}; {state}{trusted}" if state else str(error)
     return str(error)
 
 
