@@ -116,22 +116,24 @@ def _preview(args: argparse.Namespace, console: Console, settings: RunSettings) 
 def _train(args: argparse.Namespace, console: Console, session: Session, resumed: bool) -> int:
     _say_start(console, session, resumed)
     whole = session.monitor.until == session.monitor.max_iter
-    warm = plots.warm_up() if whole else None
+    with plots.warm_up() if whole else nullcontext():
+        outcome = _run_session(args, console, session)
+    return _finish(console, session.run, session.monitor, outcome, draw=whole)
+
+
+def _run_session(args: argparse.Namespace, console: Console, session: Session) -> Outcome:
     start = session.start.iteration if session.start else 0
     log = LogFollower(session.run.log) if args.log_to_stderr else nullcontext()
     with log, ProgressDisplay(console, start, session.settings.max_iter) as display:
         observers: list[Observer] = [display]
         if not args.no_db and session.settings.trains:  # else there is no training to record
             observers.append(Recorder(args.db, session.run, session.describe, display.note))
-        outcome = session.train(
+        return session.train(
             observers,
             Signals(args.sigint_effect, args.sighup_effect),
             hang_seconds=args.hang_timeout,
             checkpoint_seconds=60 * args.checkpoint_minutes,
         )
-    if warm:
-        warm.join()
-    return _finish(console, session.run, session.monitor, outcome, draw=whole)
 
 
 def _new_run(args: argparse.Namespace, settings: RunSettings) -> RunDirectory:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,13 @@ _METADATA: dict[str, dict[str, Any]] = {
 }
 
 
-def warm_up() -> threading.Thread:
-    """Load the drawing library in the background, while Caffe has the work: it takes about a second."""
+@contextlib.contextmanager
+def warm_up() -> Iterator[None]:
+    """Load the drawing library in the background, while Caffe has the work: it takes about a second.
+
+    The end waits for it, whatever that is: a thread that still loads C++ libraries when Python ends makes
+    the process abort.
+    """
 
     def load() -> None:
         from matplotlib.backends import backend_agg  # noqa: F401
@@ -29,7 +36,10 @@ def warm_up() -> threading.Thread:
 
     thread = threading.Thread(target=load, daemon=True)
     thread.start()
-    return thread
+    try:
+        yield
+    finally:
+        thread.join()
 
 
 def plot_file(flag: str, name: str) -> Path:

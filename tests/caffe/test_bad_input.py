@@ -440,7 +440,7 @@ REFUSED = {
     "an unknown filler": (
         net_with('16 weight_filler { type: "xavier" }', '16 weight_filler { type: "he" }'),
         "net.prototxt: layer 'ip1' (InnerProduct) of the training net: ",
-        "Unknown filler name: he",
+        "unknown filler 'he'",
     ),
     "two loss weights": (
         net_with('"SoftmaxWithLoss"', '"SoftmaxWithLoss" loss_weight: [1, 1]'),
