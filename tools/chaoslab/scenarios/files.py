@@ -23,14 +23,15 @@ COMMAND_SECONDS = 5.0
 
 
 def settled(done: Done) -> bool:
-    """Whether a command succeeded; else it must be a refusal. ``db import`` has a line for each refused run.
+    """Whether a command succeeded; else it must be a refusal, here of any number of lines: ``db import`` has
+    one for each refused run, and ``recommend`` none that is called an error.
 
     Raises:
         Wrong: it is neither.
     """
-    refused = done.code in (1, 2) and any("error: " in line for line in done.error_lines)
+    refused = done.code in (1, 2) and bool(done.error_lines)
     if not (done.succeeded or refused):
-        raise Wrong(f"{done.summary} instead of success, or an error's line and exit code 1 or 2")
+        raise Wrong(f"{done.summary} instead of success, or exit code 1 or 2 and a line that says why")
     return done.succeeded
 
 
