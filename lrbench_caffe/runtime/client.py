@@ -513,7 +513,7 @@ class Worker:
 
     def _send(self, kind: str, arrays: Sequence[tuple[str, np.ndarray]] = (), **fields: Any) -> None:
         data = memoryview(protocol.pack(kind, arrays, **fields))
-        silence = Silence(self.hang_seconds)
+        silence = Silence(self.hang_seconds, self.pid)
         while data:
             try:
                 data = data[os.write(self._stdin, data) :]
@@ -542,7 +542,7 @@ class Worker:
         return fields, arrays
 
     def _read(self, size: int, tick: Tick) -> bytes:
-        parts, silence = [], Silence(self.hang_seconds)
+        parts, silence = [], Silence(self.hang_seconds, self.pid)
         while size:
             if select.select([self._stdout], [], [], TICK_SECONDS)[0]:
                 part = os.read(self._stdout, size)

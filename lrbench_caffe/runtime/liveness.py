@@ -3,7 +3,7 @@
 Only time in which both the silent process and the one that waits for it can run is counted. Linux' monotonic
 clock knows nothing of steps of the wall clock and stands still while the machine sleeps; but it goes on while
 processes are stopped (SIGSTOP: Ctrl-Z, SLURM's suspend), while they are frozen with their cgroup (a paused
-container), and while memory is swapped in.
+container), and while others have the processor.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 LONGEST_LOOK = 1.0  # seconds that count at most for the time between two looks
+LEAST = 0.1  # of the time between looks counts at least, however long a process waited for a processor
 ASLEEP = 0.05  # of the limit: whoever did not look for longer was suspended, and so was the other one
 POLL = 0.05  # seconds between two looks at a process that is waited for
 
@@ -27,6 +28,7 @@ class Silence:
 
     Args:
         limit: seconds after which it hangs; 0 for never.
+        pid: the process, where the time in which it waits for a processor is not to count.
         clock: a clock that is not stepped.
 
     Whoever waits looks several times a second. A longer gap between two looks counts for a second at most;
@@ -34,25 +36,34 @@ class Silence:
     silence anew.
     """
 
-    def __init__(self, limit: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, limit: float, pid: int | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._limit = limit
+        self._pid = pid
         self._clock = clock
         self.heard()
 
     def heard(self) -> None:
         """There was a sign of life, or it cannot give any: the silence begins anew."""
-        self._seconds = 0.0
+        self._seconds = self._waited = 0.0
         self._looked = self._clock()
+        self._queued: float | None = None  # at the last look
 
     def too_long(self) -> bool:
         """Look again: whether the silence has lasted for longer than the limit."""
         now = self._clock()
-        gap, self._looked = max(0.0, now - self._looked), now
+        gap = max(0.0, now - self._looked)
         if gap > max(LONGEST_LOOK, ASLEEP * self._limit):
-            self._seconds = 0.0
-        else:
-            self._seconds += min(gap, LONGEST_LOOK)
-        return 0 < self._limit < self._seconds
+            self.heard()
+            return False
+        self._looked = now
+        self._seconds += min(gap, LONGEST_LOOK)
+        queued = queued_seconds(self._pid) if self._pid is not None else 0.0
+        if self._queued is not None:
+            self._waited += max(0.0, queued - self._queued)  # less where a thread has ended
+        self._queued = queued
+        return 0 < self._limit < max(self._seconds - self._waited, LEAST * self._seconds)
 
 
 def ends_within(process: subprocess.Popen[bytes], seconds: float) -> bool:
@@ -88,6 +99,17 @@ def activity(pid: int) -> object:
     with contextlib.suppress(OSError):
         return stat[11:13], (_PROC / str(pid) / "schedstat").read_text()
     return stat[11:13]
+
+
+def queued_seconds(pid: int) -> float:
+    """For how long all threads of a process, and of those that it has started, have waited for a processor
+    so far, together; 0.0 where the system does not tell."""
+    total = 0.0
+    for one in _family(pid):
+        for file in (_PROC / str(one) / "task").glob("*/schedstat"):
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                total += int(file.read_text().split()[1]) / 1e9
+    return total
 
 
 def _family(pid: int) -> Iterator[int]:

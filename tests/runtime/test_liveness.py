@@ -40,7 +40,7 @@ def looks(silence: Silence, clock: Clock, gaps: list[float]) -> list[bool]:
 
 def test_silence_is_too_long_after_the_limit():
     clock = Clock()
-    silence = Silence(2.0, clock)
+    silence = Silence(2.0, clock=clock)
     assert looks(silence, clock, [0.5] * 5) == [False] * 4 + [True]
     silence.heard()
     assert looks(silence, clock, [0.5] * 5) == [False] * 4 + [True]
@@ -48,13 +48,13 @@ def test_silence_is_too_long_after_the_limit():
 
 def test_without_a_limit_no_silence_is_too_long():
     clock = Clock()
-    assert not any(looks(Silence(0, clock), clock, [0.9] * 1000))
+    assert not any(looks(Silence(0, clock=clock), clock, [0.9] * 1000))
 
 
 def test_a_gap_of_ones_own_begins_the_silence_anew():
     """600 s: 599 of them silent, then this process is stopped for an hour."""
     clock = Clock()
-    silence = Silence(600.0, clock)
+    silence = Silence(600.0, clock=clock)
     assert not any(looks(silence, clock, [1.0] * 599))
     assert not any(looks(silence, clock, [3600.0, *[1.0] * 600]))
     assert looks(silence, clock, [1.0]) == [True]
@@ -63,14 +63,34 @@ def test_a_gap_of_ones_own_begins_the_silence_anew():
 def test_a_short_gap_counts_for_a_second():
     """On a machine that swaps each look is 20 s late: the limit is stretched, but there is one."""
     clock = Clock()
-    silence = Silence(600.0, clock)
+    silence = Silence(600.0, clock=clock)
     assert looks(silence, clock, [20.0] * 601) == [False] * 600 + [True]
 
 
 def test_a_clock_that_goes_back_does_not_count():
     clock = Clock()
-    silence = Silence(2.0, clock)
+    silence = Silence(2.0, clock=clock)
     assert looks(silence, clock, [0.9, -500.0, 0.9, 0.9]) == [False, False, False, True]
+
+
+def test_time_in_which_others_have_the_processor_does_not_count(monkeypatch):
+    """Of each half second it waits 0.4 s for a processor: 0.1 s count. Of a wait all the time, a tenth."""
+    clock, queued = Clock(), [100.0]
+    monkeypatch.setattr(liveness, "queued_seconds", lambda pid: queued[0])
+
+    def looks_until_too_long(wait: float) -> int:
+        silence, count = Silence(2.0, 7, clock), 1
+        silence.too_long()  # what it waited before does not matter
+        while True:
+            clock.now += 0.5
+            queued[0] += wait
+            if silence.too_long():
+                return count
+            count += 1
+
+    assert looks_until_too_long(0.4) == 21  # 2.1 s of 10.5
+    assert looks_until_too_long(5.0) == 41  # 2.05 s of 20.5
+    assert looks_until_too_long(-1.0) == 5  # a thread that had waited has ended
 
 
 # -- real processes ---------------------------------------------------------------------------------
@@ -168,6 +188,14 @@ def test_activity(start):
     first = activity(idle.pid)
     time.sleep(0.3)
     assert activity(idle.pid) == first
+
+
+def test_seconds_in_the_queue_for_a_processor(start):
+    """Two that want one processor: both wait for about half of the time."""
+    processor = min(os.sched_getaffinity(0))
+    busy = f"import os; os.sched_setaffinity(0, [{processor}])\nwhile True: pass"
+    both = [start(sys.executable, "-c", busy) for _ in range(2)]
+    wait_for(lambda: all(liveness.queued_seconds(process.pid) > 0.2 for process in both))
 
 
 def test_ends_within(start):
