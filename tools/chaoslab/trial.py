@@ -166,7 +166,10 @@ class Trial:
         folder = self.folder / "tmp"
         if self.killed or not folder.exists():
             return []
-        return [f"left: tmp/{path.relative_to(folder)}" for path in sorted(folder.iterdir())]
+        others = "caffe."  # the logs of the program caffe
+        return [
+            f"left: tmp/{path.name}" for path in sorted(folder.iterdir()) if not path.name.startswith(others)
+        ]
 
     def close(self, keep: bool) -> None:
         if not keep:
