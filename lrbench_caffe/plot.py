@@ -80,6 +80,9 @@ def _runs(args: argparse.Namespace) -> Path:
         places.setdefault(path.resolve(), path)
     directories = list(places.values())
     curves = [_curves(directory) for directory in directories]
+    for directory in directories:
+        for words in RunDirectory(directory).damage():
+            print(f"note: {directory}: {words}: left out", file=sys.stderr)
     if all(run.empty for run in curves):
         raise InputError(
             f"{args.runs[0]}: nothing was measured yet{' in any of the runs' * (len(curves) > 1)}"

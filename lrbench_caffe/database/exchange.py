@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
@@ -19,6 +20,7 @@ from lrbench_caffe.database.checks import run_from_json
 from lrbench_caffe.database.errors import ConflictError, DatabaseError, RecordError
 from lrbench_caffe.database.store import Database
 from lrbench_caffe.errors import InputError
+from lrbench_caffe.files import remove_leftovers, temporary_of
 from lrbench_caffe.records import RunRecord
 
 Target = Union[Database, Callable[[], Database]]
@@ -196,7 +198,7 @@ def replacing(path: Path) -> Iterator[IO[str]]:
     Raises:
         InputError: it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _temporary(path)
     try:
         with temporary.open("w", encoding="utf-8") as file:
             yield file
@@ -209,6 +211,12 @@ def replacing(path: Path) -> Iterator[IO[str]]:
         temporary.unlink(missing_ok=True)
 
 
+def _temporary(path: Path) -> Path:
+    """Where a file is written until it is complete; what killed commands left there is removed."""
+    remove_leftovers(path.parent, re.escape(path.name))
+    return temporary_of(path, ".tmp")
+
+
 def backup_sqlite(database: Database, path: Path) -> None:
     """Copy a SQLite database while others may go on using it.
 
@@ -216,7 +224,7 @@ def backup_sqlite(database: Database, path: Path) -> None:
         InputError: the copy cannot be written.
     """
     assert database.path is not None
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _temporary(path)
     try:
         with closing(sqlite3.connect(database.path)) as source, closing(sqlite3.connect(temporary)) as copy:
             source.backup(copy, pages=_PAGES)

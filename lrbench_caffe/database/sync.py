@@ -11,7 +11,7 @@ from typing import Any
 from lrbench_caffe.database.checks import run_from_json
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.records import SCHEMA, RunRecord
-from lrbench_caffe.training.rundir import RunDirectory, first_base_lr
+from lrbench_caffe.training.rundir import MEASUREMENTS, RunDirectory, first_base_lr
 
 KILLED = "the training ended without a word: it was killed, or the machine went down"
 
@@ -62,6 +62,9 @@ def read_run(path: Path) -> RunRecord:
         raise NotForDatabase
     if not isinstance(settings["record"], dict):
         raise InputError(f"{path}: run.json: record: allowed: an object")
+    tests = directory.found(MEASUREMENTS)
+    if tests.lost:
+        raise InputError(f"{path}: {'; '.join(tests.damage)}; train --resume --out {path} mends what it can")
     measurements = directory.measurements()
     status, reason = settings.get("status", "running"), settings.get("reason")
     ended = settings.get("ended")

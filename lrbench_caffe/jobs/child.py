@@ -23,6 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lrbench_caffe.errors import InputError, TrainingError
+from lrbench_caffe.files import open_own
 from lrbench_caffe.jobs.faults import is_refusal, passes
 from lrbench_caffe.jobs.training import Result, Training, failed_result, read_result
 from lrbench_caffe.runtime.liveness import POLL, Silence, activity, ends_within, paused
@@ -79,7 +80,7 @@ def _found(training: Training) -> Result | None:
 
 def _train(training: Training, stop: threading.Event, gpu: str | None) -> Result:
     began = time.monotonic()
-    with (Path(training.out) / OUTPUT).open("ab") as file:
+    with open_own(Path(training.out) / OUTPUT, "ab") as file:
         process = subprocess.Popen(
             [sys.executable, "-m", "lrbench_caffe.jobs.child", *training.arguments(gpu)],
             env=training.environment(gpu),
@@ -108,7 +109,7 @@ def _alone(training: Training, stop: threading.Event) -> Iterator[None]:
     folder = Path(training.out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / LOCK).open("ab")
+        file = open_own(folder / LOCK, "ab")
     except OSError as error:
         raise InputError(f"cannot write to {folder}: {error.strerror}") from error
     with file:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from lrbench_caffe.files import read_own, replace_own
 from lrbench_caffe.jobs.training import Training
 
 RETRIED = 3  # losses in a row without progress after which a training is begun again; one more is a failure
@@ -49,18 +49,16 @@ def begin(training: Training) -> Losses:
         found = Losses(before.count + 1, before.reached)
     mark = _mark(training)
     mark.parent.mkdir(parents=True, exist_ok=True)
-    temporary = mark.with_suffix(f".{os.getpid()}")
-    temporary.write_text(json.dumps(asdict(found)), encoding="utf-8")
-    temporary.replace(mark)
+    replace_own(mark, json.dumps(asdict(found)).encode())
     return found
 
 
 def read(training: Training) -> Losses | None:
     """The losses so far, None where no attempt was lost and none is under way."""
     try:
-        found = json.loads(_mark(training).read_text(encoding="utf-8"))
+        found = json.loads(read_own(_mark(training)).decode())
         return Losses(int(found["count"]), int(found["reached"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):  # damaged: of no use
         return None
 
 

@@ -10,10 +10,11 @@ from pathlib import Path
 from lrbench_caffe.database import Database
 from lrbench_caffe.database.sync import NotForDatabase, StillRunning, read_run
 from lrbench_caffe.errors import LRBenchError
+from lrbench_caffe.files import open_own
 from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.records import BROKEN
 from lrbench_caffe.runtime.client import HANG_SECONDS
-from lrbench_caffe.training.rundir import RunDirectory
+from lrbench_caffe.training.rundir import MEASUREMENTS, RunDirectory
 from lrbench_caffe.training.trainer import AS_ASKED
 
 PATIENCE = 2.0  # seconds for which the database is tried
@@ -57,7 +58,8 @@ class Training:
     @property
     def reached(self) -> int:
         """Iterations so far, by the last line of iterations.csv, which a training writes as it goes."""
-        with contextlib.suppress(OSError, ValueError), (Path(self.out) / "iterations.csv").open("rb") as file:
+        path = Path(self.out) / "iterations.csv"
+        with contextlib.suppress(OSError, ValueError), open_own(path, "rb") as file:
             file.seek(max(0, file.seek(0, 2) - 200))
             last = file.read().rsplit(b"\n", 2)
             return int(last[-2].split(b",")[0]) + 1 if len(last) > 1 else 0
@@ -139,13 +141,17 @@ class Result:
 def read_result(training: Training, seconds: float = 0.0) -> Result | None:
     """The result of a training that needs nothing more, None for one that has to go on or to begin.
 
+    One whose tests are damaged has to go on: resumed, it is mended or says why it cannot be.
+
     A part that ended earlier comes out as it did then, however far the run has gone since.
     """
     run = training.run
     if not run.exists or run.running:
         return None
     record = run.read()
-    status, reached = record["status"], int(record.get("iteration") or 0)
+    if run.found(MEASUREMENTS).lost:
+        return None
+    status, reached = record.get("status", "running"), int(record.get("iteration") or 0)
     measurements = [m for m in run.measurements() if m.net == 0]
     until = training.until
     if until is not None and reached > until:

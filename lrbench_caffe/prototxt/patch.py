@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lrbench_caffe.errors import InputError
+from lrbench_caffe.files import replace_own
 from lrbench_caffe.prototxt.messages import path_name, to_bytes
 from lrbench_caffe.prototxt.nets import decay_multipliers
 from lrbench_caffe.prototxt.solver import LINEAR, Solver, flag_stages, fork_lr_fields
@@ -139,7 +140,7 @@ def write_prototxts(solver: Solver, directory: Path, **options: Any) -> Path:
     nets: dict[str, Path] = {}
     for name, net in solver.nets.items():
         nets[name] = directory / (name.replace("[", "_").replace("]", "") + ".prototxt")
-        nets[name].write_bytes(to_bytes(net))
+        replace_own(nets[name], to_bytes(net))
     path = directory / "solver.prototxt"
-    path.write_bytes(to_bytes(patched_solver(solver, nets, **options)))
+    replace_own(path, to_bytes(patched_solver(solver, nets, **options)))
     return path

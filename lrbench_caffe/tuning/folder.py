@@ -15,6 +15,8 @@ from lrbench_caffe.prototxt.messages import utf8_stem
 from lrbench_caffe.tuning.study import Plan
 
 FILE = "study.json"
+# What comes of a file that is no study; RuntimeError: a path in it that goes round in a circle.
+_DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, RuntimeError)
 
 
 def study_folder(kind: str, solver: Path) -> Path:
@@ -37,7 +39,7 @@ def study_folder(kind: str, solver: Path) -> Path:
 def _owner(folder: Path) -> Path | None:
     """The solver that a folder's study is of, None where there is none or nobody can say."""
     for path in (folder / FILE, folder / "range.json", *sorted(folder.glob("trainings/*/run.json"))):
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        with contextlib.suppress(*_DAMAGED):
             content = json.loads(path.read_text(encoding="utf-8"))
             return Path(content.get("plan", content)["solver"]).resolve()
     return None
@@ -55,7 +57,7 @@ def read(folder: Path) -> dict[str, Any] | None:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         found["plan"]["solver"], found["experience"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except _DAMAGED as error:
         raise InputError(f"{path}: not a study: {error}; allowed: another --out") from error
     return dict(found)
 

@@ -414,3 +414,10 @@ def test_a_snapshot_prefix_that_goes_away(workspace: Workspace) -> None:
         replace_by_a_file(workspace.path / "to")
         done = training.finish()
     assert_failed(training.run, done, "cannot write the snapshot to to", "continue from iteration")
+
+
+def test_no_room_for_the_picture_of_a_run_that_is_finished(workspace: Workspace) -> None:
+    (workspace.path / "out" / "training.png").mkdir(parents=True)
+    done = workspace.train("solver.prototxt", "--out", "out")
+    done.failed(1, "error: cannot write out/training.png: Is a directory; the run is finished")
+    assert workspace.run("out").record["status"] == "finished"

@@ -191,3 +191,15 @@ def test_the_run_directory_is_a_line_of_its_own(workspace: Workspace) -> None:
 
 def test_publish_needs_out(workspace: Workspace) -> None:
     workspace.train("solver.prototxt", "--publish").failed(2, "--publish", "--out")
+
+
+def test_tests_before_a_foreign_snapshot_count_when_a_run_is_resumed(trained: Workspace) -> None:
+    """The test net goes on where it stood: its 5 batches of 100 do not go round its 500 records evenly."""
+    flags = ("part.prototxt", "--snapshot", STATE, "--lr", "FIX(k0=0.05)", "--max-iter", "40")
+    trained.write("part.prototxt", nets.solver(test_iter=3, test_interval=5, snapshot=0))
+    trained.train(*flags, "--out", "whole").succeeded()
+    trained.train(*flags, "--out", "parts", "--until", "27").succeeded()
+    trained.train("--resume", "--out", "parts").succeeded()
+    whole, parts = trained.run("whole"), trained.run("parts")
+    assert parts.last_measurements() == whole.last_measurements()
+    assert_same_weights(parts.model(40), whole.model(40))

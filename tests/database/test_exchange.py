@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import os
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -159,3 +160,17 @@ def test_a_file_is_there_whole_or_not_at_all(tmp_path):
         exchange.replacing(tmp_path / "nowhere" / "x"),
     ):
         pass
+
+
+def test_what_killed_commands_have_left_beside_a_file_is_removed(tmp_path):
+    left = [".x.4194399.tmp", ".x.4194398.tmp-journal"]  # above the largest process id of Linux by default
+    others = [".x.jsonl.4194399.tmp", f".x.{os.getppid()}.tmp", ".x.tmp"]
+    for name in left + others:
+        (tmp_path / name).touch()
+    with exchange.replacing(tmp_path / "x") as file:
+        file.write("new")
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".x")) == sorted(others)
+    (tmp_path / left[0]).touch()
+    with Database.open(f"sqlite:///{tmp_path}/lr.sqlite") as db:
+        exchange.backup_sqlite(db, tmp_path / "x")
+    assert not (tmp_path / left[0]).exists()

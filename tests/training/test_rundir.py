@@ -18,6 +18,7 @@ import pytest
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.training.rundir import RunDirectory, find_newest, mark_latest
+from lrbench_caffe.training.settings import RunSettings
 
 ROW = Measurement(
     iteration=100, lr=0.01, top1=90.5, top5=99.0, ac=0.9, cd=0.1, cdac=0.05, test_loss=0.3, train_loss=0.25,
@@ -410,3 +411,121 @@ def test_where_the_clock_was_set_back_the_run_that_was_begun_last_is_the_newest(
     assert find_newest(root, solver).path == root / "after"
     shutil.rmtree(root / "after")
     assert find_newest(root, solver).path == root / "before"  # there is no other
+
+
+# -- run.json that was damaged or deleted -------------------------------------------------------------
+
+WHOLE = {
+    "solver": "s", "policy": "FIX(k0=0.1)", "policy_from": "--lr", "seed": 1, "max_iter": 10,
+    "test_interval": 5, "snapshot_interval": 0, "gpu": None, "level": 0, "stages": [], "snapshot": None,
+    "weights": [], "lr_by": "base_lr", "fingerprint": {}, "layers": "stock", "threads": 1, "head": None,
+    "start": None, "status": "stopped", "reason": None, "iteration": 5, "ended": 1.0, "record": None,
+    "sessions": [{"began": 1.0, "iteration": 0}],
+}  # fmt: skip
+
+
+def test_a_whole_record_is_taken(run):
+    run.write(WHOLE)
+    assert RunSettings.from_json(run.read()).policy == "FIX(k0=0.1)"
+
+
+@pytest.mark.parametrize("value", [True, -1.5, 1e400, -(10**30), "x", "a\0b", [1], {"a": {}}, [[]], {"a": 1}])
+@pytest.mark.parametrize("name", WHOLE)
+def test_values_of_the_wrong_kind_are_refused_in_one_line(run, name, value):
+    """Where they change nothing that is read they may stay."""
+    run.write({**WHOLE, name: value})
+    try:
+        settings = RunSettings.from_json(run.read())
+    except InputError as error:
+        assert "run.json" in str(error)
+        assert "\n" not in str(error)
+    else:
+        harmless = {"solver": "x", "policy_from": "x", "snapshot": "x", "head": "x", "reason": "x"}
+        harmless |= {"ended": -1.5, "record": {"a": {}}, "user": "x"}
+        assert name in ("record", "fingerprint") or harmless.get(name) == value, settings
+
+
+def test_run_json_that_is_deleted_under_way_comes_back(run):
+    run.begin({**WHOLE, "id": "0123456789abcdef"})
+    (run.path / "run.json").unlink()
+    assert RunDirectory(run.path).exists  # by its journal
+    assert RunDirectory(run.path).read()["policy"] == "FIX(k0=0.1)"
+    run.update(status="finished")
+    (run.path / "records.log").unlink()
+    assert RunDirectory(run.path).read() == {**WHOLE, "id": "0123456789abcdef", "status": "finished"}
+
+
+def test_a_record_that_was_changed_is_that_of_the_journal(run):
+    run.begin({**WHOLE, "id": "0123456789abcdef"})
+    path = run.path / "run.json"
+    path.write_text(path.read_text().replace('"seed": 1', '"seed": 2'))
+    assert RunDirectory(run.path).read()["seed"] == 1
+    (run.path / "records.log").unlink()
+    with pytest.raises(InputError, match="its content does not fit its checksum"):
+        RunDirectory(run.path).read()
+
+
+# -- links and names ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name", ["run.json", "measurements.jsonl", "iterations.csv", "records.log", "caffe.log", ".lock"]
+)
+@pytest.mark.parametrize("kind", ["a link", "a pipe"])
+def test_what_is_no_file_of_the_runs_own_is_refused(tmp_path, name, kind):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_text("mine")
+    run = RunDirectory(tmp_path / "run")
+    run.path.mkdir()
+    if kind == "a link":
+        (run.path / name).symlink_to(elsewhere)
+    else:
+        os.mkfifo(run.path / name)
+    with pytest.raises(InputError, match=rf"{re.escape(name)}: a symbolic link or no file"):
+        run.lock()
+    assert elsewhere.read_text() == "mine"
+    assert run.measurements() == []  # nor does a reader wait for the pipe's other end
+    assert run.iterations().shape == (0, 3)
+
+
+def test_a_folder_that_is_a_link_is_refused(tmp_path):
+    run = RunDirectory(tmp_path / "run")
+    run.path.mkdir()
+    run.snapshots.symlink_to(tmp_path)
+    with pytest.raises(InputError, match="snapshots is a symbolic link"):
+        run.lock()
+
+
+def test_a_link_in_the_place_of_a_temporary_file_is_not_written_to(run, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_text("mine")
+    (run.path / f".run.json.{os.getpid()}").symlink_to(elsewhere)
+    run.write({"solver": "s"})
+    assert (elsewhere.read_text(), run.read()) == ("mine", {"solver": "s"})
+
+
+TAKE = """
+import sys
+from pathlib import Path
+from lrbench_caffe.files import make_folder
+sys.stdin.read()
+for _ in range(20):
+    print(make_folder(Path(sys.argv[1]) / "runs", "lenet-20261128-120000").name)
+"""
+
+
+def test_many_processes_that_begin_at_once_have_a_folder_each(tmp_path):
+    command = [sys.executable, "-c", TAKE, str(tmp_path)]
+    root = Path(__file__).parents[2]
+    began = [
+        subprocess.Popen(command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(8)
+    ]
+    for process in began:
+        process.stdin.close()  # now they go
+    names = [name for process in began for name in process.stdout.read().split()]
+    for process in began:
+        process.stdout.close()
+        assert process.wait(60) == 0
+    assert len(names) == len(set(names)) == 160
+    assert set(names) == {"lenet-20261128-120000", *(f"lenet-20261128-120000-{n}" for n in range(2, 161))}

@@ -337,3 +337,31 @@ def test_a_state_names_weights_of_any_bytes(tmp_path, messages, name):
 def test_prefixes_are_bytes_too():
     name = b"to/\xff\xfe"
     assert public_prefix(protocol.decode(name), Path("s.prototxt")) == Path(os.fsdecode(name))
+
+
+def test_what_a_kill_left_at_the_snapshot_prefix_is_removed(messages, tmp_path):
+    left = [".lenet.4194399", ".lenet_iter_40.caffemodel.4194399", ".lenet_iter_40.solverstate.h5.4194399"]
+    others = [
+        ".lenet2_iter_40.caffemodel.4194399",
+        f".lenet_iter_40.caffemodel.{os.getppid()}",
+        "lenet.4194399",
+    ]
+    for name in left + others:
+        (tmp_path / name).touch()
+    ready_prefix(solver_with(messages, snapshot_prefix=f"{tmp_path}/lenet"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(others)
+
+
+def test_a_link_in_the_place_of_a_snapshot_is_not_written_to(snapshots, run, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_text("mine")
+    made, take = snapshots()
+    for suffix in ("caffemodel", "solverstate"):
+        (run.snapshots / f"lenet_iter_100.{suffix}").symlink_to(elsewhere)
+    taken = take(100)
+    assert elsewhere.read_text() == "mine"
+    assert made.newest() == (taken, [])
+    (run.snapshots / taken.model).rename(tmp_path / "moved")
+    (run.snapshots / taken.model).symlink_to(tmp_path / "moved")  # of the same content
+    with pytest.raises(InputError, match="none of the snapshots"):
+        made.newest()
