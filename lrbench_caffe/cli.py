@@ -16,6 +16,8 @@ from typing import TextIO
 from lrbench_caffe.database.urls import scrub_text
 from lrbench_caffe.errors import LRBenchError
 from lrbench_caffe.lr import PolicyError
+from lrbench_caffe.plaintext import one_line
+from lrbench_caffe.streams import escaping
 
 INTERRUPTED = 130  # what a shell reports for a command ended by SIGINT
 
@@ -29,7 +31,7 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
     def error(self, message: str):
-        self.exit(2, scrub_text(f"{self.prog}: error: {message} (see {self.prog} --help)\n"))
+        self.exit(2, one_line(scrub_text(f"{self.prog}: error: {message} (see {self.prog} --help)")) + "\n")
 
 
 def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None = None) -> int:
@@ -41,6 +43,11 @@ def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None 
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     _ready_streams()
+    with escaping():
+        return _run(main, arguments)
+
+
+def _run(main: Callable[[Sequence[str]], int | None], arguments: Sequence[str]) -> int:
     try:
         code = _outcome(main, arguments)
     except SystemExit:  # argparse has said what there was to say
@@ -100,7 +107,7 @@ def _complain(line: str, arguments: Sequence[str] = ()) -> None:
     try:
         if "--debug" in arguments:
             print(scrub_text(traceback.format_exc()), end="", file=sys.stderr)
-        print(scrub_text(line), file=sys.stderr)
+        print(one_line(scrub_text(line)), file=sys.stderr)
     except OSError:  # on a full disk, too; nobody is left to tell
         _abandon(sys.stderr)
 

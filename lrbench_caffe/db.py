@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,13 +25,13 @@ from io import BufferedReader
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from rich.console import Console
-
 from lrbench_caffe import cli, layout
+from lrbench_caffe.console import Console
 from lrbench_caffe.data.progress import bar, track
 from lrbench_caffe.database.urls import VARIABLE, default_path, scrub_text
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.lr import PolicyError
+from lrbench_caffe.plaintext import one_line
 from lrbench_caffe.records import SOURCES, STATUSES, RunRecord
 
 if TYPE_CHECKING:
@@ -215,7 +216,7 @@ def _show(args: argparse.Namespace, database: Database) -> None:
         print(json.dumps(record.to_json(), indent=2, ensure_ascii=False))
         return
     for name, value in detail_rows(record):
-        for line in _wrapped(f"{name + ':':<16} {value}"):
+        for line in _wrapped(f"{name + ':':<16} {one_line(value)}"):
             print(line)
     if record.measurements:
         rows = measurement_rows(record)
@@ -270,16 +271,16 @@ def _agreed(records: Sequence[RunRecord], database: Database) -> bool:
 
 
 def _say(message: str) -> None:
-    print(f"error: {scrub_text(message)}", file=sys.stderr)
+    print(f"error: {one_line(scrub_text(message))}", file=sys.stderr)
 
 
 def _note(message: str) -> None:
-    print(f"note: {scrub_text(message)}", file=sys.stderr)
+    print(f"note: {one_line(scrub_text(message))}", file=sys.stderr)
 
 
 def _verdict(what: str, result: Result) -> int:
     """Print what became of the records; the exit code."""
-    print(f"{scrub_text(what)}: {result}", file=sys.stderr if result.bad else sys.stdout)
+    print(f"{one_line(scrub_text(what))}: {result}", file=sys.stderr if result.bad else sys.stdout)
     return 1 if result.bad else 0
 
 
@@ -319,7 +320,7 @@ def _import(args: argparse.Namespace, opened: Opened) -> int:
             if isinstance(file, BufferedReader) and looks_like_a_log(file.peek(1 << 16)):
                 raise InputError(
                     f"{scrub_text(shown)} is a log of Caffe; import it with: "
-                    f"python -m lrbench_caffe.db import-log {scrub_text(shown)}"
+                    f"python -m lrbench_caffe.db import-log {shlex.quote(scrub_text(shown))}"
                 )
             size = Path(name).stat().st_size if name != "-" else None
             lines = _with_bar(file, f"importing {shown}", size)
@@ -356,11 +357,12 @@ def _backup(args: argparse.Namespace, database: Database) -> None:
     check_target(database, args.file, force=args.force, copy=database.path is not None)
     if database.path is not None:
         backup_sqlite(database, args.file)
-        print(f"{args.file}: a copy of {database.url}; to use it: --db {args.file}")
+        print(f"{args.file}: a copy of {database.url}; to use it: --db {shlex.quote(str(args.file))}")
         return
     with replacing(args.file) as file:
         count = _write(database, file)
-    print(f"{args.file}: all {count} runs; to restore: python -m lrbench_caffe.db import {args.file}")
+    restore = f"python -m lrbench_caffe.db import {shlex.quote(str(args.file))}"
+    print(f"{args.file}: all {count} runs; to restore: {restore}")
 
 
 def _sync(args: argparse.Namespace, opened: Opened) -> int:

@@ -18,9 +18,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
 from lrbench_caffe import __version__, cli
+from lrbench_caffe.console import Console
 from lrbench_caffe.errors import LRBenchError
 from lrbench_caffe.native.library import CHECK_LAYERS, SETUP, find_library
 from lrbench_caffe.runtime import worker

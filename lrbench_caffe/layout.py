@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
-from rich.console import Console
-
+from lrbench_caffe.console import Console
 from lrbench_caffe.errors import InputError, did_you_mean
-from lrbench_caffe.report import Rows, table_width, terminal_table
+from lrbench_caffe.plaintext import one_line
+from lrbench_caffe.report import Rows, cells, table_width, terminal_table
 
 ALL = "all"
 BROKEN_TEXT = 26  # characters that a column of text keeps when its lines are broken
@@ -70,7 +69,8 @@ def print_table(
     Raises:
         InputError: a column that is not there.
     """
-    console = Console(file=file or sys.stdout)
+    console = Console(file)
+    title = None if title is None else one_line(title)
     missing: list[str] = []
     if columns is not None:
         kept = list(range(len(layout.names))) if columns == ALL else chosen(columns, layout)
@@ -81,13 +81,13 @@ def print_table(
     shown = [[row[i] for i in kept] for row in rows]
     left = [layout.names[i] in (*layout.text, *layout.words) for i in kept]
     if columns is not None or not console.is_terminal:
-        console.width = max(table_width(shown), len(title or ""), console.width)
+        console.width = max(table_width(shown), cells(title or ""), console.width)
     else:
         needed = sum(_least(rows, i, layout) + PADDING for i in kept) + EDGES
         console.width = max(needed, console.width)  # a terminal that is too narrow breaks lines by itself
     least = [_least(rows, i, layout) if layout.names[i] in layout.text else None for i in kept]
     console.print(terminal_table(shown, title, left, least), markup=False)
-    for note in (*notes, *missing):
+    for note in map(one_line, (*notes, *missing)):
         console.print(note, highlight=False, markup=False)
 
 
@@ -130,8 +130,8 @@ def _agree(rows: Rows, column: int) -> bool:
 
 def _least(rows: Rows, column: int, layout: Layout) -> int:
     """Characters that a column needs."""
-    whole = max(len(row[column]) for row in rows)
+    whole = max(cells(row[column]) for row in rows)
     if layout.names[column] not in layout.text:
         return whole
-    longest_word = max((len(word) for row in rows for word in row[column].split()), default=0)
+    longest_word = max((cells(word) for row in rows for word in row[column].split()), default=0)
     return min(whole, max(BROKEN_TEXT, longest_word))

@@ -18,11 +18,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TextIO, cast
-
-from rich.console import Console
 
 from lrbench_caffe import cli
+from lrbench_caffe.console import Console
 from lrbench_caffe.database.urls import resolve_url
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.jobs.flags import add_pool_flags, open_pool, training_flags
@@ -31,7 +29,6 @@ from lrbench_caffe.prototxt.datacheck import HELP, OPTION
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.records import digest
 from lrbench_caffe.report import terminal_table
-from lrbench_caffe.streams import Unbreakable
 from lrbench_caffe.task import open_task
 from lrbench_caffe.training.continuation import fingerprint
 from lrbench_caffe.tuning import folder, ramp
@@ -94,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         value = getattr(args, flag)
         if value is not None and value < 1:
             raise InputError(f"--{flag.replace('_', '-')}: {value}; allowed: 1 or more")
-    console = Console(file=cast(TextIO, Unbreakable(sys.stdout)))
+    console = Console(unbreakable=True)
     db = "" if args.no_db else resolve_url(args.db)
     check_data = None if args.trust_data else lambda text: _say(console, text)
     solver, task = open_task(Path(args.solver), args.caffe_python, args.head, check_data)

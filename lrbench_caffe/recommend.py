@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from lrbench_caffe import cli
+from lrbench_caffe.console import Console
 from lrbench_caffe.database.terminal import open_at_terminal
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.evidence import Proposal, Wanted
@@ -105,10 +105,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def command(args: argparse.Namespace) -> list[str]:
     """The command line that trains so, without the policy."""
-    words = ["python -m lrbench_caffe.train", args.solver]
+    words = ["python -m lrbench_caffe.train", shlex.quote(args.solver)]
     for flag in ("weights", "snapshot", "head", "max_iter"):
         if value := getattr(args, flag):
-            words += [f"--{flag.replace('_', '-')}", str(value)]
+            words += [f"--{flag.replace('_', '-')}", shlex.quote(str(value))]
     return words
 
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import json
 import math
+import re
 from collections.abc import Sequence
 
 from rich import box
+from rich.cells import cell_len
 from rich.table import Table
 
 from lrbench_caffe.metrics import Measurement, best, scalars
+from lrbench_caffe.plaintext import csv_cell, markdown, one_line
 
 Rows = list[list[str]]
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})(?:\.[0-9]+)?(?:[eE][-+]?[0-9]{1,3})?")  # of JSON
 
 
 def number(value: float | None, digits: int) -> str:
@@ -79,34 +82,39 @@ def terminal_table(
     for index, heading in enumerate(rows[0]):
         whole = index == 0 if least is None else least[index] is None
         table.add_column(
-            heading,
+            one_line(heading),
             justify="left" if (index < left if isinstance(left, int) else left[index]) else "right",
             no_wrap=whole,
             min_width=None if least is None else least[index],
         )
     for row in rows[1:]:
-        table.add_row(*row)
+        table.add_row(*map(one_line, row))
     return table
 
 
 def table_width(rows: Rows) -> int:
     """Columns of a terminal that a table needs unwrapped: wrapped numbers cannot be read."""
-    return sum(max(len(row[i]) for row in rows) + 3 for i in range(len(rows[0]))) + 2
+    return sum(max(cells(row[i]) for row in rows) + 3 for i in range(len(rows[0]))) + 2
+
+
+def cells(text: str) -> int:
+    """Columns of a terminal that a text takes in a table."""
+    return cell_len(one_line(text))
 
 
 def markdown_table(rows: Rows, left: int = 1) -> str:
     """Rows, the first one the heading, as Markdown; the first ``left`` columns to the left."""
-    heading, *body = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    heading, *body = [list(map(markdown, row)) for row in rows]
     rule = ["---"] * left + ["---:"] * (len(heading) - left)
     return "".join(f"| {' | '.join(row)} |\n" for row in [heading, rule, *body])
 
 
 def csv_text(rows: Rows) -> str:
-    """Rows as CSV; a dash, for what was not measured, becomes an empty field."""
+    """Rows as CSV for spreadsheets; a dash, for what was not measured, becomes an empty field."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(rows[0])
-    writer.writerows([["" if cell == "-" else cell for cell in row] for row in rows[1:]])
+    writer.writerow(map(csv_cell, rows[0]))
+    writer.writerows([["" if cell == "-" else csv_cell(cell) for cell in row] for row in rows[1:]])
     return buffer.getvalue()
 
 
@@ -118,8 +126,5 @@ def json_text(rows: Rows) -> str:
 def _json_value(cell: str) -> str | int | float | None:
     if cell == "-":
         return None
-    for kind in (int, float):
-        with contextlib.suppress(ValueError):
-            value: int | float = kind(cell)
-            return value if math.isfinite(value) else cell
-    return cell
+    value = json.loads(cell) if _NUMBER.fullmatch(cell) else math.inf
+    return value if math.isfinite(value) else cell

@@ -5,7 +5,11 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from typing import TextIO
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any, TextIO, cast
+
+from lrbench_caffe.plaintext import visible
 
 
 class Unbreakable(io.TextIOBase):
@@ -62,3 +66,42 @@ class WithoutBlankLines(Unbreakable):
     def write(self, text: str) -> int:
         super().write("".join(line for line in text.splitlines(keepends=True) if line.strip()))
         return len(text)
+
+
+class Escaping:
+    """A text stream over another that writes what a terminal would obey as escapes (``plaintext.visible``).
+
+    All else is the other stream's.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        self.stream.write(visible(text))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+def unescaped(stream: TextIO) -> TextIO:
+    """The stream below: for one who writes escapes on purpose, and makes text of outside visible itself."""
+    return stream.stream if isinstance(stream, Escaping) else stream
+
+
+@contextlib.contextmanager
+def escaping() -> Iterator[None]:
+    """While entered, all that is printed is escaped, on both standard streams."""
+    before = sys.stdout, sys.stderr
+    wrapped = [cast(TextIO, Escaping(unescaped(stream))) for stream in before]
+    sys.stdout, sys.stderr = wrapped
+    try:
+        yield
+    finally:
+        if [sys.stdout, sys.stderr] == wrapped:
+            sys.stdout, sys.stderr = before

@@ -14,6 +14,7 @@ gamma=0.99994, l=2000)"
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -21,9 +22,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TextIO, cast
 
-from rich.console import Console
-
 from lrbench_caffe import cli, plots
+from lrbench_caffe.console import Console
 from lrbench_caffe.database.urls import resolve_url
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.files import make_folder
@@ -32,7 +32,7 @@ from lrbench_caffe.prototxt.messages import utf8_stem
 from lrbench_caffe.report import metrics_rows, terminal_table
 from lrbench_caffe.runtime.info import caffe_info
 from lrbench_caffe.runtime.locate import find_caffe_python
-from lrbench_caffe.streams import Unbreakable, WithoutBlankLines
+from lrbench_caffe.streams import Unbreakable, WithoutBlankLines, unescaped
 from lrbench_caffe.training.flags import RUNS, add_flags, prepare, run_to_resume, without_ignored_flags
 from lrbench_caffe.training.logfollower import LogFollower
 from lrbench_caffe.training.monitor import ScheduleMonitor
@@ -58,8 +58,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments, dropped = without_ignored_flags(sys.argv[1:] if argv is None else argv)
     args = parser().parse_args(arguments)
     # Caffe's parse_log.py, which reads both streams when they go into one file, fails on a blank line.
-    output = WithoutBlankLines(sys.stdout) if args.log_to_stderr else Unbreakable(sys.stdout)
-    console = Console(file=cast(TextIO, output))
+    if args.log_to_stderr:
+        console = Console(cast(TextIO, WithoutBlankLines(unescaped(sys.stdout))))
+    else:
+        console = Console(unbreakable=True)
 
     def say(text: str) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
@@ -197,7 +199,8 @@ def _finish(
             console.print(f"plot: {run.plot}", highlight=False, markup=False, soft_wrap=True)
     if outcome.status == "stopped":
         console.print(
-            f"stopped at iteration {outcome.iteration}; continue with: --resume --out {run.path}",
+            f"stopped at iteration {outcome.iteration}; continue with: "
+            f"--resume --out {shlex.quote(str(run.path))}",
             highlight=False, markup=False, soft_wrap=True,
         )  # fmt: skip
     errors = [outcome.reason] if outcome.status == "diverged" else []

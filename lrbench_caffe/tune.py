@@ -26,9 +26,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO, cast
 
-from rich.console import Console
-
 from lrbench_caffe import cli
+from lrbench_caffe.console import Console
 from lrbench_caffe.database.urls import resolve_url
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.jobs.flags import add_pool_flags, open_pool, training_flags
@@ -38,7 +37,6 @@ from lrbench_caffe.prototxt.datacheck import HELP, OPTION
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.records import digest
 from lrbench_caffe.report import terminal_table
-from lrbench_caffe.streams import Unbreakable
 from lrbench_caffe.training.continuation import fingerprint
 from lrbench_caffe.training.experience import open_wanted
 from lrbench_caffe.tuning.folder import study_folder
@@ -129,7 +127,7 @@ def parser() -> cli.Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     _check(args)
-    console = Console(file=cast(TextIO, Unbreakable(sys.stderr if args.json else sys.stdout)))
+    console = Console(stderr=args.json, unbreakable=True)
     db = "" if args.no_db else resolve_url(args.db)
 
     def say(text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from lrbench_caffe.data.cifar10 import CIFAR10
@@ -19,6 +20,6 @@ def command_for(path: Path) -> str | None:
     """
     for dataset in DATASETS.values():
         if any(target.name == path.name for target in dataset.targets):
-            out = "" if path.parent == Path("data") else f" --out {path.parent}"
+            out = "" if path.parent == Path("data") else f" --out {shlex.quote(str(path.parent))}"
             return f"python -m lrbench_caffe.data {dataset.name}{out}"
     return None

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lrbench_caffe.plots.files import save
+from lrbench_caffe.plots.files import save, tick_label
 from lrbench_caffe.plots.style import ACCURACY, TEST
 from lrbench_caffe.records import Spread
 
@@ -43,7 +43,7 @@ def comparison_plot(path: Path, title: str, pairs: Sequence[Pair]) -> None:
         _draw(accuracy, pair.our_top1, y + APART, "o", ACCURACY)
         _draw(cost, pair.paper_cost, y - APART, "s", TEST)
         _draw(cost, pair.our_cost, y + APART, "o", ACCURACY)
-    accuracy.set_yticks(range(len(pairs)), [pair.name for pair in pairs])
+    accuracy.set_yticks(range(len(pairs)), [tick_label(pair.name) for pair in pairs])
     accuracy.set_ylim(len(pairs) - 0.5, -0.5)
     accuracy.tick_params(axis="y", labelsize=7, length=0)
     accuracy.set_xlabel("Top-1 (%), mean ± deviation")

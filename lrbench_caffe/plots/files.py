@@ -5,15 +5,19 @@ from __future__ import annotations
 import contextlib
 import io
 import threading
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.files import replace_own
+from lrbench_caffe.plaintext import shortened, visible
 
 SUFFIXES = (".png", ".pdf", ".svg")
 DPI = 120
+MOST_PIXELS = 2**16 - 1  # along an edge: matplotlib's limit
+LONGEST_LINE = 150  # characters of a title or an entry; longer ones leave no room for what is drawn
 # Without the time of writing and random ids, so that equal plots are equal files.
 _METADATA: dict[str, dict[str, Any]] = {
     ".png": {"Software": None},
@@ -63,15 +67,46 @@ def plot_file(flag: str, name: str) -> Path:
 def save(figure: Any, path: Path) -> None:
     """Write a matplotlib figure in the format of the file's suffix; the same figure gives the same bytes.
 
+    All text in it is plain: two "$" make no formula, and what no format can hold is written as an escape.
+
     Raises:
         OSError: the file cannot be written.
     """
     import matplotlib
 
     picture, suffix = io.BytesIO(), path.suffix.lower()
-    with matplotlib.rc_context({"svg.hashsalt": "lrbench"}):
-        figure.savefig(picture, format=suffix[1:], dpi=DPI, metadata=_METADATA.get(suffix))
+    for text in list(_texts(figure)):
+        text.set_parse_math(False)
+        text.set_text("\n".join(plain_label(line) for line in text.get_text().split("\n")))
+    dpi = min(DPI, MOST_PIXELS / max(figure.get_size_inches()))
+    with matplotlib.rc_context({"svg.hashsalt": "lrbench"}), warnings.catch_warnings():
+        # A name in a script that the font has not is drawn as boxes, and one that is too wide is cut.
+        warnings.filterwarnings("ignore", "Glyph|constrained_layout|Matplotlib currently does not support")
+        figure.savefig(picture, format=suffix[1:], dpi=dpi, metadata=_METADATA.get(suffix))
     if path.exists() and (path.is_symlink() or not path.is_file()):  # as the user wants it: a device, a link
         path.write_bytes(picture.getvalue())
     else:
         replace_own(path, picture.getvalue())
+
+
+def plain_label(text: str, most: int = LONGEST_LINE) -> str:
+    """A name for a legend, which leaves out what begins with "_", or for the list beside an axis."""
+    plain = shortened(visible(text), most)
+    return f" {plain}" if plain.startswith("_") else plain
+
+
+def tick_label(text: str) -> str:
+    """A name for an axis: ``save`` cannot tell it from a number, which may be a formula."""
+    return plain_label(text).replace("$", r"\$").replace("\n", " ")
+
+
+def _texts(artist: Any) -> Iterator[Any]:
+    """All text in a figure but that at the ticks of its axes."""
+    from matplotlib.axis import Axis
+    from matplotlib.text import Text
+
+    if isinstance(artist, Text):
+        yield artist
+    children = [artist.label] if isinstance(artist, Axis) else artist.get_children()
+    for child in children:
+        yield from _texts(child)

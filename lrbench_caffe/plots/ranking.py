@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lrbench_caffe.plots.files import save
+from lrbench_caffe.plots.files import save, tick_label
 from lrbench_caffe.plots.style import ACCURACY, TEST, TRAIN
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def table_plot(path: Path, title: str, ranked: Sequence[Ranked], cost: Criterion
     figure.suptitle(title, fontsize=10)
     for y, row in enumerate(ranked):
         _draw_row(accuracy, bars, y, row.candidate, (cost, utility))
-    accuracy.set_yticks(range(len(ranked)), _labels(ranked))
+    accuracy.set_yticks(range(len(ranked)), list(map(tick_label, _labels(ranked))))
     accuracy.tick_params(axis="y", labelsize=7, length=0)
     accuracy.set_ylim(len(ranked) - 0.5, -0.5)
     accuracy.set_xlabel(f"{utility.heading}, mean ± deviation")

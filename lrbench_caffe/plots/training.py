@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from lrbench_caffe.metrics import Measurement, best, scalars
-from lrbench_caffe.plots.files import save
+from lrbench_caffe.plots.files import plain_label, save
 from lrbench_caffe.plots.style import (
     ACCURACY,
     LR,
@@ -133,7 +133,7 @@ def _output_series(measurements: list[Measurement]) -> dict[str, list[tuple[int,
 def _draw_outputs(axes: Any, outputs: dict[str, list[tuple[int, float]]]) -> None:
     axes.set_ylabel("test net outputs")
     for number, (label, points) in enumerate(list(outputs.items())[:OUTPUTS]):
-        axes.plot(*zip(*points), marker=".", label=label, **series(number))
+        axes.plot(*zip(*points), marker=".", label=plain_label(label), **series(number))
     sizes = [abs(value) for points in outputs.values() for _, value in points if value]
     if sizes and max(sizes) > RANGE * min(sizes):
         axes.set_yscale("symlog", linthresh=min(sizes))
@@ -163,7 +163,7 @@ def _draw_further_heads(axes: Any, tests: list[Measurement]) -> None:
     for number, name in enumerate(names):
         points = [(m.iteration, m.outputs[name]) for m in tests if name in m.outputs]
         look = {**series(number), "linestyle": "--"}
-        axes.plot(*zip(*points), marker=".", linewidth=1, label=name.removesuffix(TOP1), **look)
+        axes.plot(*zip(*points), marker=".", linewidth=1, label=plain_label(name.removesuffix(TOP1)), **look)
     if names:
         axes.set_ylim(-2, 102)
         axes.legend(fontsize=8, loc="lower right")
@@ -253,7 +253,13 @@ def _draw_run(accuracy: Any, loss: Any, lr: Any, run: RunCurves, length: int, lo
     tests = [m for m in run.measurements if m.top1 is not None]
     top = best(tests)
     dots = "" if look is OTHERS else "."
-    accuracy.plot([m.iteration for m in tests], [m.top1 for m in tests], marker=dots, label=run.text, **look)
+    accuracy.plot(
+        [m.iteration for m in tests],
+        [m.top1 for m in tests],
+        marker=dots,
+        label=plain_label(run.text),
+        **look,
+    )
     if top is not None and dots:
         accuracy.plot([top.iteration], [top.top1], marker="o", color=look["color"])
     t, lrs, losses = run.iterations.T

@@ -19,11 +19,9 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TextIO, cast
-
-from rich.console import Console
 
 from lrbench_caffe import cli
+from lrbench_caffe.console import Console
 from lrbench_caffe.database.terminal import open_at_terminal
 from lrbench_caffe.database.urls import resolve_url
 from lrbench_caffe.errors import InputError, did_you_mean
@@ -34,7 +32,6 @@ from lrbench_caffe.reproduce.plan import Plan, check_factor, plan, plans, scale,
 from lrbench_caffe.reproduce.reproduction import Goal, Reproduction
 from lrbench_caffe.reproduce.speed import Prober
 from lrbench_caffe.reproduce.work import Options
-from lrbench_caffe.streams import Unbreakable
 
 MOST_SEEDS = 1000
 FILE_WIDTH = 160  # columns where the output is no terminal
@@ -102,7 +99,7 @@ def main(argv: Sequence[str] | None = None, find: Callable[[str], Plan] = plan) 
     args = parser().parse_args(argv)
     _check(args)
     width = None if sys.stdout.isatty() else FILE_WIDTH
-    console = Console(file=cast(TextIO, Unbreakable(sys.stdout)), width=width)
+    console = Console(unbreakable=True, width=width)
     names = plans() if args.what == "all" else [args.what] if args.what != "figure1" else []
     goals = [_goal(find(name), args) for name in names]
     if args.what in ("figure1", "all"):

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
+from lrbench_caffe.console import Console
+from lrbench_caffe.plaintext import markdown
 from lrbench_caffe.plots import Pair, comparison_plot
 from lrbench_caffe.records import RunRecord
 from lrbench_caffe.report import csv_text, markdown_table, terminal_table
@@ -78,9 +78,9 @@ def _markdown(
     lost: Sequence[str],
 ) -> str:
     parts = [f"# {_title(plan)}\n", markdown_table(table_rows(plan, ours), LEFT), f"{LEGEND}\n"]
-    parts.append(f"{_source(plan, records, ours)}\n")
+    parts.append(f"{markdown(_source(plan, records, ours))}\n")
     if lost:
-        parts += ["## Lost trainings\n", "".join(f"- {text}\n" for text in lost)]
+        parts += ["## Lost trainings\n", "".join(f"- {markdown(text)}\n" for text in lost)]
     if len(judged) > 1:
         parts += ["## What the paper concludes\n", markdown_table(judged, len(judged[0]))]
     return "\n".join(parts)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn
 
+from lrbench_caffe.console import Console, TextColumn, progress
 from lrbench_caffe.jobs import Result, Training
 from lrbench_caffe.reproduce.speed import duration
 from lrbench_caffe.reproduce.work import Item
@@ -37,12 +37,10 @@ class Display:
         self._slots = max(1, slots)
         self._began = self._said = time.monotonic()
         self._goal = sum(self._missing.values())
-        self._bar = Progress(
+        self._bar = progress(
+            console,
             BarColumn(bar_width=24),
             TextColumn("{task.completed:,.0f}/{task.total:,.0f} iterations{task.fields[status]}"),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
         )
         self._task = self._bar.add_task("train", total=max(1, self._goal), status="")
 

@@ -6,9 +6,9 @@ import time
 from collections import deque
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn
 
+from lrbench_caffe.console import Console, TextColumn, progress
 from lrbench_caffe.metrics import Measurement, scalars
 from lrbench_caffe.report import clock
 from lrbench_caffe.training.observer import Observer
@@ -57,13 +57,11 @@ class ProgressDisplay(Observer):
         self._rate = Rate(start, stop)
         self._top1 = "-"
         self._said = time.monotonic()
-        self._bar = Progress(
+        self._bar = progress(
+            console,
             BarColumn(bar_width=24),
             TextColumn("{task.completed:.0f}/{task.total:.0f}"),
             TextColumn("{task.fields[status]}"),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
         )
         self._task: Any = self._bar.add_task("train", total=stop, completed=start, status="")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -141,7 +142,7 @@ class Trainer:
         # The loss of an iteration is there before its update, in which Caffe checks the LR.
         if self._iteration <= self._first + failed:
             return ""
-        resume = f"--resume --out {self._run.path}"
+        resume = f"--resume --out {shlex.quote(str(self._run.path))}"
         saved = self._snapshots.all()
         if saved:
             return f"; continue from iteration {saved[-1].iteration} with: {resume}"

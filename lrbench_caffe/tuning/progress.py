@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn
 
+from lrbench_caffe.console import Console, TextColumn, progress
 from lrbench_caffe.jobs import Result, Training
 from lrbench_caffe.records import BROKEN
 from lrbench_caffe.report import clock
@@ -35,12 +35,10 @@ class TuningDisplay(Watch):
         self._expected: int | None = None
         self._trained = 0  # iterations since the command began
         self._began = self._said = time.monotonic()
-        self._bar = Progress(
+        self._bar = progress(
+            console,
             BarColumn(bar_width=24),
             TextColumn("{task.fields[status]}"),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
         )
         self._task = self._bar.add_task("tune", total=None, status="")
 

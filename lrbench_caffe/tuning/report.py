@@ -11,6 +11,7 @@ from typing import Any
 from lrbench_caffe import ranking
 from lrbench_caffe.jobs import Result
 from lrbench_caffe.layout import Layout
+from lrbench_caffe.plaintext import markdown
 from lrbench_caffe.plots.sweeps import Point, range_plot
 from lrbench_caffe.plots.tuning import Line, tuning_plot
 from lrbench_caffe.records import BROKEN
@@ -114,12 +115,12 @@ def write_report(study: Study, outcome: Outcome, verdict: Verdict, title: str) -
     """
     draw_tuning(study.folder / "tuning.png", title, study, outcome)
     parts = [
-        f"# Tuning of {study.plan.solver}\n",
-        f"{title}. Goal: {study.plan.goal}. {len(outcome.candidates)} candidates; "
+        f"# Tuning of {markdown(study.plan.solver)}\n",
+        f"{markdown(title)}. Goal: {study.plan.goal}. {len(outcome.candidates)} candidates; "
         f"trainings of {study.plan.max_iter:,} iterations, a test every {study.plan.test_interval}. "
         f"Seeds from {study.plan.seed} on.\n",
         "## Verdict\n",
-        f"{sentence(verdict.text)}\n",
+        f"{markdown(sentence(verdict.text))}\n",
         *lost_text(study.lost),
         range_text(outcome),
         "## Finalists\n",
@@ -146,7 +147,7 @@ def lost_text(lost: Sequence[Lost]) -> list[str]:
     """What was lost for good, with its place in the decisions; nothing where nothing was."""
     if not lost:
         return []
-    lines = "".join(f"- {one.text}\n" for one in lost)
+    lines = "".join(f"- {markdown(one.text)}\n" for one in lost)
     return ["## Lost trainings\n", f"{sentence(lost_note(lost))}\n", lines]
 
 
