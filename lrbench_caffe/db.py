@@ -28,6 +28,7 @@ from typing import IO, TYPE_CHECKING
 from lrbench_caffe import cli, layout
 from lrbench_caffe.console import Console
 from lrbench_caffe.data.progress import bar, track
+from lrbench_caffe.database.errors import DatabaseError
 from lrbench_caffe.database.urls import VARIABLE, default_path, scrub_text
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.lr import PolicyError
@@ -89,6 +90,7 @@ def parser() -> cli.Parser:
     backup = add("backup", _backup, "write everything to a file: a copy for SQLite, an export for PostgreSQL")
     backup.add_argument("file", type=Path, metavar="FILE", help="the file")
     backup.add_argument("--force", action="store_true", help="replace the file if it exists")
+    add("check", _check, "read all of it, and say what is damaged")
     sync = add("sync", _sync, "bring in what is in run directories and not in the database")
     sync.add_argument(
         "directories", nargs="*", type=Path, metavar="DIR",
@@ -119,6 +121,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     from lrbench_caffe.database.terminal import check_folder, is_new, open_at_terminal
 
+    if args.work is _check:
+        return _check(args)
     if args.work not in (_import, _merge, _sync, _import_log):
         with open_at_terminal(args.db) as database:
             return args.work(args, database) or 0
@@ -231,6 +235,23 @@ def _wrapped(line: str) -> list[str]:
     return textwrap.wrap(
         line, console.width, subsequent_indent=" " * 17, break_long_words=False, break_on_hyphens=False
     )
+
+
+def _check(args: argparse.Namespace) -> int:
+    from lrbench_caffe.database import Database
+    from lrbench_caffe.database.engine import how_to_restore, parse_url
+    from lrbench_caffe.database.urls import resolve_url
+
+    with Database.open(args.db, patience=PATIENCE, must_exist=True, check=False) as database:
+        damage = database.damage()
+        for line in damage:
+            print(one_line(line))
+        if not damage:
+            counts = database.counts()
+            print(f"{database.url}: no damage in {counts['run']} runs, {counts['measurement']} measurements")
+            return 0
+        remedy = how_to_restore(parse_url(resolve_url(args.db)))
+        raise DatabaseError(f"database {database.url} is damaged; {remedy}")
 
 
 # -- deleting ---------------------------------------------------------------------------------------

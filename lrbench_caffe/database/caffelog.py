@@ -39,6 +39,7 @@ from lrbench_caffe.database.logtext import Log, read_log
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.lr import PolicyError
 from lrbench_caffe.metrics import Measurement
+from lrbench_caffe.plaintext import shortened
 from lrbench_caffe.prototxt.heads import Head, find_heads
 from lrbench_caffe.prototxt.messages import Messages
 from lrbench_caffe.prototxt.nets import PhaseNet
@@ -62,6 +63,7 @@ from lrbench_caffe.task import canonical_net, dataset, dataset_name, network, so
 
 Note = Callable[[str], None]
 
+LONGEST_REASON = 200  # characters of another library's words
 UNKNOWN = "unknown"  # version of Caffe: a log does not tell it
 _OUR_POLICY = re.compile(r"Learning Rate Policy: (\w+\(.*)")  # Caffe's own have a name only
 _OUR_NET = re.compile(r"net file: (\S+)[/\\]prototxt[/\\]net\.prototxt")
@@ -120,6 +122,8 @@ def records_from_logs(
             refuse(error)
         except OSError as error:
             refuse(InputError(f"{path}: {error}"))
+        except Exception as error:
+            refuse(_not_understood(f"{path}", error))
     files.sort(key=lambda sessions: sessions[0].began)
     found: list[tuple[str, RunRecord]] = []
     read: set[Path] = set()
@@ -133,12 +137,23 @@ def records_from_logs(
             left_out.append((run[-1].path, error))
         except (OSError, PolicyError) as error:
             left_out.append((run[-1].path, InputError(f"{run[-1].path}: {error}")))
+        except Exception as error:
+            left_out.append((run[-1].path, _not_understood(f"{run[-1].path}:{run[-1].line}", error)))
     for path, reason in left_out:
         if path in read:
             note(f"{path}: one training of several is left out: {reason}")
         else:
             refuse(reason)
     return found
+
+
+def _not_understood(place: str, error: Exception) -> InputError:
+    """For damage that no check has foreseen: one log must not end the others."""
+    return InputError(
+        f"{place}: what is printed here cannot be understood ({type(error).__name__}: "
+        f"{shortened(str(error), LONGEST_REASON)}); if the log is "
+        "not damaged, please report it"
+    )
 
 
 def _files(run: list[Session]) -> str:
@@ -348,9 +363,9 @@ class _Reader:
             parsed = parse_file(self.messages, "SolverParameter", file)
         if parsed.damaged and not parsed.message.max_iter:
             number, text = parsed.damaged[0]
-            raise InputError(f"{self.path}:{number}: SolverParameter cannot be read: {text!r}")
+            raise InputError(f"{self.path}:{number}: SolverParameter cannot be read: {text[:80]!r}")
         for number, text in parsed.damaged:
-            self.say(f"line {number} of the solver cannot be read and is left out: {text!r}")
+            self.say(f"line {number} of the solver cannot be read and is left out: {text[:80]!r}")
         if parsed.forks:
             names = ", ".join(dict.fromkeys(what for _, what in parsed.forks))
             self.say(f"the solver has what this Caffe does not know: {names}")

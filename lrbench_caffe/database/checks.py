@@ -153,13 +153,17 @@ def run_from_json(value: Any) -> RunRecord:
         raise RecordError("measurements: allowed: a list")
     for row in value["measurements"]:
         _check_fields(row, Measurement, "measurement.")
-    record = checked_run(RunRecord.from_json(value))
-    _check_policy(record)
-    return record
+    return checked_policy(checked_run(RunRecord.from_json(value)))
 
 
-def _check_policy(record: RunRecord) -> None:
-    """Function and parameters are what the text says: ranking reads the ones, training the other."""
+def checked_policy(record: RunRecord) -> RunRecord:
+    """The record, whose policy's function and parameters are what its text says.
+
+    Ranking reads the ones, training the other.
+
+    Raises:
+        RecordError: they are not.
+    """
     try:
         meant = PolicyRecord.of(parse(record.policy.text, strict=False).bind(record.max_iter))
     except PolicyError as error:
@@ -170,6 +174,7 @@ def _check_policy(record: RunRecord) -> None:
             raise RecordError(
                 f"policy.{name}: {_shown(given)}; allowed: {_shown(value)}, as policy.text says"
             )
+    return record
 
 
 def _check_schema(schema: Any) -> None:
@@ -177,7 +182,7 @@ def _check_schema(schema: Any) -> None:
         raise RecordError(f"schema: {_shown(schema)}; allowed: 1 to {SCHEMA}")
     if schema > SCHEMA:
         raise InputError(
-            f"schema {schema} is newer than this program, which reads up to {SCHEMA}; "
+            f"schema {_shown(schema)} is newer than this program, which reads up to {SCHEMA}; "
             "update with: pip install -U lrbench-caffe"
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import shlex
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -16,11 +17,13 @@ from sqlalchemy import create_engine, event
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
-from lrbench_caffe.database.errors import DatabaseError
+from lrbench_caffe.database.errors import DamagedDatabase, DatabaseError
 from lrbench_caffe.database.urls import safe_url, scrub, scrub_text
 from lrbench_caffe.errors import InputError
+from lrbench_caffe.plaintext import shortened
 
 CONNECT_SECONDS = 5
+LONGEST_REASON = 300  # characters; some have the whole text that cannot be decoded
 READ_ONLY = "lrbench_read_only"  # execution option: a transaction that writes nothing
 
 # A server or network that silently went away must not hold a training up for the two hours that TCP would.
@@ -29,6 +32,7 @@ _LIBPQ = {
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
+    "client_encoding": "utf8",  # a database that is SQL_ASCII would have ours be ASCII
 }
 _SILENT_SECONDS = 20  # for which what was sent may stay unanswered by the network
 
@@ -44,6 +48,14 @@ _LASTING = re.compile(
     r"|Name or service not known|No address associated|invalid (connection option|port|URI|integer|sslmode)"
     r"|does not support SSL|root certificate"
 )
+# A file that is not one of SQLite's any more, a table or column that is gone, text that is none; of
+# PostgreSQL data_corrupted and index_corrupted.
+_DAMAGED = re.compile(
+    r"malformed|not a database|unsupported file format|disk I/O error|could not decode|no such (table|column)"
+    r"|is not a table|unable to (open|use)|file is (encrypted|empty)",
+    re.IGNORECASE,
+)
+_BROKEN_DATA = re.compile(r"XX00[12]")
 _BUSY = re.compile(r"database (table |schema )?is locked|database is busy|cannot start a transaction")
 
 DriverError = (DBAPIError, sqlite3.Error, psycopg2.Error)
@@ -191,6 +203,18 @@ def refuses_value(error: BaseException) -> bool:
     return isinstance(list(_origins(error))[-1], (sqlite3.IntegrityError, sqlite3.DataError))
 
 
+def shows_damage(error: BaseException) -> bool:
+    """True where the database itself is broken, not what was asked of it."""
+    code = sqlstate(error)
+    if code is not None:
+        return _BROKEN_DATA.fullmatch(code) is not None
+    driver = list(_origins(error))[-1]
+    # SQLite's errors of a broken file have no class of their own.
+    return isinstance(driver, sqlite3.Error) and (
+        type(driver) is sqlite3.DatabaseError or _DAMAGED.search(str(driver)) is not None
+    )
+
+
 def refers_to_missing_row(error: BaseException) -> bool:
     """True where a foreign key finds nothing, because another process deleted the row meanwhile."""
     driver = list(_origins(error))[-1]
@@ -199,9 +223,32 @@ def refers_to_missing_row(error: BaseException) -> bool:
 
 def explain(error: BaseException, url: URL) -> str:
     """One line about an error, without statements, values and passwords."""
+    return f"database {shown(url)}: {reason(error, url)}"
+
+
+def reason(error: BaseException, url: URL) -> str:
+    """The same without the database's name."""
     lines = str(list(_origins(error))[-1]).strip().splitlines() or ["no reason given"]
-    text = " ".join(line.strip() for line in lines[:2])
-    return f"database {shown(url)}: {scrub_text(scrub(text, secrets(url)))}"
+    text = shortened(" ".join(line.strip() for line in lines[:2]), LONGEST_REASON)
+    return scrub_text(scrub(text, secrets(url)))
+
+
+def damaged(url: URL, why: str) -> DamagedDatabase:
+    """The error for a database that is broken."""
+    name = shown(url)
+    where = shlex.quote(name)
+    check = f"python -m lrbench_caffe.db check --db {where} lists the damage"
+    return DamagedDatabase(f"database {name} is damaged: {why}; {check}; {how_to_restore(url)}", why)
+
+
+def how_to_restore(url: URL) -> str:
+    """What to do about a damaged database."""
+    if url.get_backend_name() != "sqlite":
+        return "to restore it, import an export that 'db backup' wrote into a new database"
+    return (
+        "to restore it, move it away with its -wal and -shm, and put a copy that 'db backup' wrote in its "
+        "place ('db sync' then adds what run directories have)"
+    )
 
 
 def shown(url: URL) -> str:

@@ -13,6 +13,18 @@ class DatabaseUnavailable(DatabaseError):
     """The database cannot be reached, or was away for longer than the caller's patience."""
 
 
+class DamagedDatabase(DatabaseError):
+    """The database cannot be read, or has what is no value of ours. The message says how to restore it.
+
+    Attributes:
+        why: what is wrong, without the database's name and what to do.
+    """
+
+    def __init__(self, message: str, why: str = "") -> None:
+        super().__init__(message)
+        self.why = why
+
+
 class RecordError(InputError):
     """A run that cannot be stored. The message names the field, the value and what is allowed."""
 

@@ -14,6 +14,7 @@ from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 
+_FIRST, _LAST = 1970, 2999  # years that a log can be of
 _JITTER = 60.0  # seconds that threads' lines may be out of order
 _SET_BACK = 2 * 3600.0  # seconds by which clocks are set back; more is another log
 _HALF_A_YEAR = 6  # months
@@ -55,7 +56,7 @@ class Clock:
 
     def dated(self, index: int, stamp: Stamp, year: int, month: int, day: int) -> None:
         """Something else tells this date of message ``index``: its year, or the next one's on New Year."""
-        if 1 <= month <= 12 and 1 <= day <= 31 and index not in self._known:
+        if _FIRST <= year <= _LAST and 1 <= month <= 12 and 1 <= day <= 31 and index not in self._known:
             months = stamp.month - month
             self._known[index] = year + (months < -_HALF_A_YEAR) - (months > _HALF_A_YEAR)
 

@@ -380,11 +380,15 @@ def parameters(net: LogNet) -> int | None:
         shared = any(spec.name for spec in layer.param)
         if bottom is None or shared or layer.type not in (*WEIGHTED, "Scale"):
             return None
-        total += _layer_parameters(layer, bottom)
+        count = _layer_parameters(layer, bottom)
+        if count is None:
+            return None
+        total += count
     return total
 
 
-def _layer_parameters(layer: Any, bottom: list[int]) -> int:
+def _layer_parameters(layer: Any, bottom: list[int]) -> int | None:
+    """Of a layer with this shape below it; None where a damaged log has given it another layer's."""
     if layer.type == "InnerProduct":
         p = layer.inner_product_param
         return int(p.num_output * (math.prod(bottom[p.axis :]) + p.bias_term))
@@ -395,6 +399,8 @@ def _layer_parameters(layer: Any, bottom: list[int]) -> int:
         end = len(bottom) if p.num_axes == -1 else p.axis + p.num_axes
         return math.prod(bottom[p.axis : end]) * (1 + int(p.bias_term))
     p = layer.convolution_param
+    if len(bottom) < 2 or not p.group:
+        return None
     sizes = list(p.kernel_size) or [p.kernel_h, p.kernel_w]
     kernel = math.prod(sizes if len(sizes) > 1 else sizes * (len(bottom) - 2))
     return int(p.num_output * bottom[1] // p.group * kernel + p.num_output * p.bias_term)

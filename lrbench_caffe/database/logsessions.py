@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lrbench_caffe.database.logtext import Log, Message
+from lrbench_caffe.database.ranges import INT32
 from lrbench_caffe.prototxt.nets import PHASES
 
 _SOLVER = re.compile(r"Initializing solver from parameters")
@@ -27,9 +28,9 @@ _TOP = re.compile(r"(\S+) -> (\S+)(?: \(in-place\))?$")
 _WEIGHT = re.compile(r"\s*with loss weight (\S+)")
 _RESUME = re.compile(r"(?:Resuming|Restoring previous solver status) from (\S+)")
 _RESTORED = re.compile(r"Solver: restoring history")
-_SNAPSHOT = re.compile(r"Snapshotting .*_iter_(\d+)\.\w+")
-_STATE = re.compile(r"_iter_(\d+)\.solverstate")
-_MAX_ITER = re.compile(r"(?m)^max_iter: (\d+)$")
+_SNAPSHOT = re.compile(r"Snapshotting .*_iter_(\d{1,9})\.\w+")
+_STATE = re.compile(r"_iter_(\d{1,9})\.solverstate")
+_MAX_ITER = re.compile(r"(?m)^max_iter: (\d{1,10})$")
 _PREFIX = re.compile(r'(?m)^snapshot_prefix: "(.*)"')
 _FINETUNE = re.compile(r"Finetuning from (\S+)")
 _COPIED = re.compile(r"(?:Ignoring|Copying) source layer ")
@@ -52,7 +53,7 @@ _NVCAFFE = re.compile(
     r"Optimization Done in |Top shape for layer |, lr = \S+, m = |NVCaffe |Solver performance on device"
     r"|Overall multi-GPU performance"
 )
-_PROCESSES = re.compile(r"Process rank \d+ from number of (\d+) processes")  # Intel's Caffe
+_PROCESSES = re.compile(r"Process rank \d+ from number of (\d{1,9}) processes")  # Intel's Caffe
 _NVCAFFE_VERSION = re.compile(r"This is (NVCaffe [\d.]+)")
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?", re.IGNORECASE)
 _NOT_A_NUMBER = re.compile(r"[-+]?(?:\d\.#\w+|inf(?:inity)?|nan(?:\(\w*\))?)", re.IGNORECASE)  # 1.#QNAN
@@ -334,7 +335,9 @@ class _Reader:
         if not message.whole:  # another message begins where this one's number may go on
             raise _Damaged
         if found := _TEST.search(text):
-            session.tests.append(PrintedTest(int(found[1]), int(found[2] or 0), message.line, message.at))
+            session.tests.append(
+                PrintedTest(_whole(found[1]), _whole(found[2] or "0"), message.line, message.at)
+            )
         elif found := _OUTPUT.search(text) or _SCORE.search(text):
             self._output(found.groupdict())
         elif found := _OWN_LOSS.search(text):
@@ -342,9 +345,9 @@ class _Reader:
             if session.losses:
                 session.losses[-1].parts.append(loss)
         elif found := _LOSS.search(text):
-            session.losses.append(PrintedLoss(int(found[1]), _number(found[2])))
+            session.losses.append(PrintedLoss(_whole(found[1]), _number(found[2])))
         elif found := _LR.search(text):
-            session.lrs[int(found[1])] = _number(found[2])
+            session.lrs[_whole(found[1])] = _number(found[2])
         elif not _PLAIN_OUTPUT.search(text):
             raise _Damaged
         return True
@@ -353,7 +356,7 @@ class _Reader:
         if not self.session.tests:  # the log begins in the middle of a test
             return
         test = self.session.tests[-1]
-        number, value, loss = int(found["number"] or 0), found["value"] or "", found.get("loss")
+        number, value, loss = _whole(found["number"] or "0"), found["value"] or "", found.get("loss")
         if number <= test.last:  # of another test, whose first line is lost
             raise _Damaged
         test.last = number
@@ -377,7 +380,7 @@ class _Reader:
         if found := _SETTING_UP.match(text):
             self._layer = found[1]
         elif found := _SHAPE.match(text):
-            shape = [int(n) for n in found["shape"].split()]
+            shape = [_whole(n) for n in found["shape"].split()]
             net.shapes.setdefault(found["layer"] or self._layer, []).append(shape)
         elif found := _BOTTOM.match(text):
             net.bottoms.setdefault(found[1], []).append(found[2])
@@ -385,6 +388,17 @@ class _Reader:
             net.tops.setdefault(found[1], []).append(found[2])
         elif found := _WEIGHT.match(text):
             net.weights[self._layer] = _number(found[1])
+
+
+def _whole(text: str) -> int:
+    """A number of Caffe's: an iteration, a size.
+
+    Raises:
+        _Damaged: it is more than any of them can be.
+    """
+    if len(text) > len(str(INT32)) or int(text) > INT32:
+        raise _Damaged
+    return int(text)
 
 
 def _number(text: str) -> float:

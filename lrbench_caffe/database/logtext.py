@@ -30,15 +30,15 @@ Note = Callable[[str], None]
 # The number behind the time is the thread's. The file may be a
 # whole path of Windows, with drive and spaces. glog 0.6 and later write the year, too: I20221124.
 _HEADER = re.compile(
-    r"(?P<level>[IWEF])(?P<year>\d{4})?(?P<month>0[1-9]|1[0-2])(?P<day>0[1-9]|[12]\d|3[01]) "
-    r"(?P<time>[012]\d:[0-5]\d:[0-6]\d\.\d+)\s+(?P<thread>\d+) "
+    r"(?P<level>[IWEF])(?P<year>(?:19|20)\d\d)?(?P<month>0[1-9]|1[0-2])(?P<day>0[1-9]|[12]\d|3[01]) "
+    r"(?P<time>(?:[01]\d|2[0-3]):[0-5]\d:[0-6]\d\.\d+)\s+(?P<thread>\d+) "
     r"(?P<place>(?:[A-Za-z]:)?[^:\[\]<>|*?\"\s](?:[^:\[\]<>|*?\"]{0,300}[^:\[\]<>|*?\"\s])?:\d+)\] ?"
 )
 _CREATED = re.compile(r"Log file created at: (\d{4})/(\d\d)/(\d\d)")
 _DATE = re.compile(r"(?<!\d)(\d{4})[-/](\d\d)[-/](\d\d)(?!\d)")
 
 # mpirun: "[2] I...", "[1,2]<stderr>:I..."; srun --label: "2: I..."
-_RANK = re.compile(r"\s*(?:\[(?:\d+,)?(?P<mpi>\d+)\](?:<std(?:err|out)>:)?|(?P<srun>\d+):)")
+_RANK = re.compile(r"\s*(?:\[(?:\d+,)?(?P<mpi>\d{1,9})\](?:<std(?:err|out)>:)?|(?P<srun>\d{1,9}):)")
 
 _PACKED = ((b"\x1f\x8b", gzip.decompress), (b"BZh", bz2.decompress), (b"\xfd7zXZ\0", lzma.decompress))
 _MARKS = (

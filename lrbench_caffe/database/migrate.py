@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import inspect, text
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import URL, Connection
 
 from lrbench_caffe.database import schema
-from lrbench_caffe.database.engine import shown
+from lrbench_caffe.database.engine import damaged, shown
 from lrbench_caffe.database.errors import DatabaseError
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 MIGRATIONS = Path(__file__).parent / "migrations"
 _ALEMBIC = threading.Lock()  # it keeps the migration under way in its modules: one at a time in a process
 _OURS = {"run", "measurement", "policy", "meta"}  # of every revision
+_REVISION = re.compile(r"\d{4}")  # how each is written
 LOCK = 0x4C5242454E4348  # "LRBENCH": the advisory lock of those who migrate a PostgreSQL database
 
 
@@ -67,7 +69,11 @@ def upgrade(connection: Connection, target: str = "head") -> None:
     config = configuration()
     known = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
     found = revision(connection)
-    if found is not None and found not in known:
+    if found is None:
+        _check_empty(connection)
+    elif found not in known and not _REVISION.fullmatch(found):
+        raise damaged(connection.engine.url, f"its revision is {found!r:.60}")
+    elif found not in known:
         raise DatabaseError(
             f"database {shown(connection.engine.url)}: it is at revision {found}, of a newer version of "
             f"this program; this one knows up to {known[0]}. Update with: pip install -U lrbench-caffe"
@@ -75,6 +81,26 @@ def upgrade(connection: Connection, target: str = "head") -> None:
     config.attributes["connection"] = connection
     with _ALEMBIC:
         command.upgrade(config, target)
+
+
+def _check_empty(connection: Connection) -> None:
+    """No tables are made in a file that has had others: what it has must not be written over."""
+    if connection.dialect.name == "sqlite":
+        names = ("page_count", "freelist_count")
+        pages, free = (connection.execute(text(f"PRAGMA {name}")).scalar_one() for name in names)
+        if pages - free > 1:
+            raise damaged(connection.engine.url, f"it has {pages} pages, but no table")
+
+
+def check_current(url: URL, found: str | None) -> None:
+    """Raise a DatabaseError unless this is the revision that this program reads."""
+    if found is None:
+        raise DatabaseError(f"database {shown(url)}: it is empty, not an LR database")
+    if found != schema.REVISION:
+        raise DatabaseError(
+            f"database {shown(url)}: it is at revision {found}, and this program reads {schema.REVISION}; "
+            "the command info brings an older one up to date"
+        )
 
 
 def configuration() -> Config:

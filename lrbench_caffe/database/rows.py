@@ -22,8 +22,14 @@ OWN = [f.name for f in fields(RunRecord) if f.name in schema.run.c]
 UNKNOWN = "run "  # begins the key of a start that is not known
 UNKNOWN_KEYS = f"{UNKNOWN}%"
 
+ATTEMPTS = 100  # to make a row that others delete
+
 Ids = dict[str, int]
 Known = dict[tuple[str, str], int]
+
+
+class LostRow(Exception):
+    """A row that cannot be made since it is there, and cannot be found: an index is broken."""
 
 
 def insert(dialect: str, table: Table) -> Any:
@@ -95,9 +101,12 @@ def _store(
         find = select(table.c.id).where(table.c.key == key)
         make = insert(connection.dialect.name, table).values(key=key, **values)
         # Another process may make the same row at this moment, or delete it: until it is there.
-        while (found := connection.execute(find).scalar()) is None:
+        for _ in range(ATTEMPTS):
+            if (found := connection.execute(find).scalar()) is not None:
+                known[table.name, key] = found
+                return found
             connection.execute(make.on_conflict_do_nothing(index_elements=["key"]))
-        known[table.name, key] = found
+        raise LostRow(f"{table.name}: a row is there and is not found")
     return known[table.name, key]
 
 
@@ -108,6 +117,11 @@ def part_columns(*names: str) -> list[ColumnElement[Any]]:
         for name in names
         for f in fields(PARTS[name])
     ]
+
+
+def part_fields(name: str) -> list[str]:
+    """The columns that are a part's own."""
+    return [f.name for f in fields(PARTS[name])]
 
 
 def part(row: RowMapping, name: str) -> Any:

@@ -36,6 +36,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
+from lrbench_caffe.database import stored
 from lrbench_caffe.database.ranges import RANGES
 from lrbench_caffe.records import SOURCES, STARTS, STATUSES
 
@@ -44,6 +45,8 @@ REVISION = "0002"  # of the newest migration; a test holds it against the files
 METRICS = ("top1", "top5", "ac", "cd", "cdac", "ld", "test_loss")
 SPREADS = ("iterations", *METRICS)
 DESCENDING = ("top1", "top5", "ac")  # higher is better; of the others lower is
+
+_STARTED = ("filled", "layers", "iteration")  # the numbers of a start
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -95,7 +98,7 @@ def _in_range(table: str, *columns: str, of: str | None = None) -> list[CheckCon
 
 def _start() -> list[Column]:
     """The columns of a start. Their constraints stand at the columns: SQLite can add them only so."""
-    ranges = {f"start_{name}": RANGES[f"start.{name}"] for name in ("filled", "layers", "iteration")}
+    ranges = {f"start_{name}": RANGES[f"start.{name}"] for name in _STARTED}
     return [
         Column("start_kind", Text, _one_of("start_kind", STARTS), nullable=False, server_default="scratch"),
         Column("start_key", Text, nullable=False, server_default="scratch"),
@@ -300,4 +303,23 @@ meta = Table(
     metadata,
     Column("name", Text, primary_key=True),
     Column("value", Text, nullable=False),
+)
+
+_ENUMERATED = {
+    "run.source": SOURCES, "run.status": STATUSES, "run.start_kind": STARTS,
+    "summary.source": SOURCES, "summary.start_kind": STARTS,
+}  # fmt: skip
+_OBJECTS = {
+    "network.layers": stored.is_count,
+    "measurement.outputs": stored.is_real, "summary.outputs": stored.is_spread,
+}  # fmt: skip
+stored.check_columns(
+    metadata,
+    {
+        **RANGES,
+        **{f"summary.{name}": RANGES[f"measurement.{name}"] for name in METRICS},
+        **{f"{of}.start_{name}": RANGES[f"start.{name}"] for of in ("run", "summary") for name in _STARTED},
+    },
+    _ENUMERATED,
+    _OBJECTS,
 )

@@ -62,6 +62,7 @@ class Database:
         patience: float = PATIENCE,
         must_exist: bool = False,
         read_only: bool = False,
+        check: bool = True,
     ) -> Database:
         """Open a database, make its tables or bring them up to date, and put the paper's results in.
 
@@ -70,6 +71,7 @@ class Database:
             patience: seconds for which a write or read is tried before it fails.
             must_exist: True where a missing SQLite file is an error instead of a new database.
             read_only: True where nothing may be written to it: it must exist and be of this revision.
+            check: False to look at nothing of it yet, for ``damage``; then nothing may be written, either.
 
         Raises:
             InputError: the URL cannot be read, or the file does not exist and must.
@@ -79,12 +81,16 @@ class Database:
         memory = parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:")
         if memory:
             raise InputError("database URL sqlite://: a database in memory is gone at once; name a file")
+        if parsed.get_backend_name() == "sqlite" and Path(parsed.database or "").is_dir():
+            raise InputError(f"database {driver.shown(parsed)}: it is a folder; allowed: a file")
         if (must_exist or read_only) and not exists(parsed):
             where = driver.shown(parsed)
             raise InputError(f"there is no database {where}: no such file (trainings and imports make one)")
-        database = cls(driver.open_engine(resolved, patience, read_only), patience)
+        database = cls(driver.open_engine(resolved, patience, read_only or not check), patience)
         try:
-            if read_only:
+            if not check:
+                pass
+            elif read_only:
                 database._check_revision()
             elif not database._transactions.read(_is_current):
                 database._transactions.write(_bring_up)
@@ -94,14 +100,7 @@ class Database:
         return database
 
     def _check_revision(self) -> None:
-        found = self._transactions.read(migrate.revision)
-        if found is None:
-            raise DatabaseError(f"database {self.url}: it is empty, not an LR database")
-        if found != schema.REVISION:
-            raise DatabaseError(
-                f"database {self.url}: it is at revision {found}, and this program reads {schema.REVISION}; "
-                "the command info brings an older one up to date"
-            )
+        migrate.check_current(self._engine.url, self._transactions.read(migrate.revision))
 
     @property
     def url(self) -> str:
@@ -369,6 +368,12 @@ class Database:
         return self._transactions.read(
             lambda c: {t.name: c.execute(select(func.count()).select_from(t)).scalar_one() for t in tables}
         )
+
+    def damage(self) -> list[str]:
+        """Read all of it: what is damaged, in lines; nothing where all fits together (see ``inspection``)."""
+        from lrbench_caffe.database.inspection import inspect
+
+        return inspect(self._transactions)
 
     def revision(self) -> str:
         """The revision of its tables."""

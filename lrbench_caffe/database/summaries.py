@@ -9,11 +9,24 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from itertools import islice
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select, text, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Select,
+    and_,
+    exists,
+    func,
+    or_,
+    select,
+    text,
+    type_coerce,
+    update,
+)
 from sqlalchemy.engine import Connection, Row, RowMapping
 
 from lrbench_caffe.database import schema
@@ -29,6 +42,7 @@ from lrbench_caffe.errors import InputError
 from lrbench_caffe.records import PolicySummary, Spread, Start
 
 COUNTED = ("finished", "diverged", "failed")
+_CHUNK = 1000  # rows in one statement
 ORDERS = (*schema.SPREADS, "num_params")
 _START_COLUMNS = [f"start_{f.name}" for f in fields(Start)]
 
@@ -107,16 +121,22 @@ def _in(group: Group, table: Any) -> Any:
 
 def rebuild(connection: Connection) -> None:
     """Recompute all summaries, after a migration; the connection's transaction is the only one."""
-    run = schema.run
     connection.execute(schema.summary.delete())
+    rows = ({**group._asdict(), **values} for group, values in computed(connection))
+    while chunk := list(islice(rows, _CHUNK)):
+        connection.execute(schema.summary.insert(), chunk)
+
+
+def computed(connection: Connection) -> Iterator[tuple[Group, dict[str, Any]]]:
+    """What the summary of each group is to have, by its runs."""
+    run = schema.run
     tasks = connection.execute(select(run.c.task_id).distinct().order_by(run.c.task_id)).scalars().all()
     for task_id in tasks:
         groups: dict[Group, list[RowMapping]] = {}
         for row in connection.execute(_counted_runs(run.c.task_id == task_id)).mappings():
             groups.setdefault(Group(*(row[name] for name in Group._fields)), []).append(row)
-        rows = [{**group._asdict(), **_summarise(counted)} for group, counted in groups.items()]
-        if rows:
-            connection.execute(schema.summary.insert(), rows)
+        for group, counted in groups.items():
+            yield group, _summarise(counted)
 
 
 def _refresh_best(connection: Connection, run_ids: Iterable[int]) -> None:
@@ -247,7 +267,7 @@ def _counted_runs(condition: ColumnElement[bool]) -> Select:
         select(
             *(run.c[name] for name in names),
             policy.c.function,
-            measured.c.iteration.label("iterations"),
+            type_coerce(measured.c.iteration, BigInteger).label("iterations"),  # NULL without a test
             *(measured.c[name] for name in (*schema.METRICS, "outputs")),
         )
         .select_from(run.join(policy, policy.c.id == run.c.policy_id).outerjoin(measured, at_best))

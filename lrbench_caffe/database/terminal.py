@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from pathlib import Path
 
+from sqlalchemy.engine import URL
+
 from lrbench_caffe.database import waiting
-from lrbench_caffe.database.engine import parse_url, shown
+from lrbench_caffe.database.engine import damaged, parse_url, shown
 from lrbench_caffe.database.errors import DatabaseError
 from lrbench_caffe.database.store import Database, exists
 from lrbench_caffe.database.urls import resolve_url, scrub_text
 from lrbench_caffe.errors import InputError
 
 PATIENCE = 10.0  # seconds for which a server that is away is tried
+EMPTY = 2.0  # seconds for which a SQLite file may be empty while it is made
 SILENCE = 2.0  # seconds after which it is said that we wait
 
 
@@ -35,6 +39,10 @@ def open_at_terminal(url: str | None, *, to_write: bool = False) -> Database:
     where = shown(parsed)
     if to_write:
         check_folder(url)
+    elif is_emptied(parsed, wait=EMPTY):
+        raise damaged(parsed, "it is an empty file")
+    if to_write and is_emptied(parsed):
+        _say(f"note: the database {where} was an empty file; it begins anew")
     words = f"waiting up to {PATIENCE:g} s for the database {where}"
     if is_new(url):  # there is nobody to wait for
         words = f"making the database {where}"
@@ -52,6 +60,23 @@ def open_at_terminal(url: str | None, *, to_write: bool = False) -> Database:
 def is_new(url: str | None) -> bool:
     """Whether the database is a file that is not there yet."""
     return not exists(parse_url(resolve_url(url)))
+
+
+def is_emptied(url: URL, wait: float = 0.0) -> bool:
+    """Whether a SQLite file has nothing in it: it was cut off, not just begun.
+
+    Args:
+        wait: seconds after which one that is empty still is not being made by somebody.
+    """
+    path = Path(url.database or "")
+    deadline = time.monotonic() + wait
+    while url.get_backend_name() == "sqlite" and path.is_file() and not path.stat().st_size:
+        if wait == 0.0:
+            return time.time() - path.stat().st_mtime > EMPTY
+        if time.monotonic() > deadline:
+            return True
+        time.sleep(0.1)
+    return False
 
 
 def check_folder(url: str | None) -> None:

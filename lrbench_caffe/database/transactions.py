@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from lrbench_caffe.database import engine as driver
 from lrbench_caffe.database.errors import DatabaseError, DatabaseUnavailable, RecordError
+from lrbench_caffe.errors import LRBenchError
 
 Result = TypeVar("Result")
 
@@ -38,6 +39,7 @@ class Transactions:
         Raises:
             DatabaseUnavailable: the database stayed away for longer than the patience.
             RecordError: it refuses a value that is to be written.
+            DamagedDatabase: it is broken, or has what cannot be read.
             DatabaseError: it refuses for another reason that does not pass.
         """
         return self._persist(work, read_only=False)
@@ -54,10 +56,18 @@ class Transactions:
             try:
                 return self._attempt(work, read_only, deadline - time.monotonic())
             except driver.DriverError as error:
+                refused = driver.refuses_value(error)
+                if driver.shows_damage(error) or (refused and read_only):
+                    why = driver.reason(error, self.engine.url)
+                    raise driver.damaged(self.engine.url, why) from error
                 message = driver.explain(error, self.engine.url)
                 # In a write a missing row was there a moment ago: another process deletes what nobody uses.
                 passing = driver.passes(error) or driver.refers_to_missing_row(error)
-                refused = driver.refuses_value(error)
+            except (LRBenchError, OSError):
+                raise
+            except Exception as error:  # what was read is not what was written: text, JSON, a number
+                why = f"it cannot be read ({type(error).__name__}: {driver.reason(error, self.engine.url)})"
+                raise driver.damaged(self.engine.url, why) from error
             if not passing:
                 raise (RecordError if refused else DatabaseError)(message) from None
             if time.monotonic() + pause > deadline:

@@ -16,10 +16,12 @@ from lrbench_caffe.database import schema
 from lrbench_caffe.database.completing import completed, differing
 from lrbench_caffe.database.errors import ConflictError, RecordError, UnknownRun
 from lrbench_caffe.database.rows import (
+    ATTEMPTS,
     MEASURED,
     OWN,
     Ids,
     Known,
+    LostRow,
     insert,
     read_measurements,
     run_from_row,
@@ -200,11 +202,12 @@ def _run_values(connection: Connection, record: RunRecord, known: Known) -> dict
 def _claim(connection: Connection, values: dict[str, Any]) -> tuple[bool, RowMapping]:
     """Whether the run was made now, and its row, which is this transaction's until it is over."""
     statement = insert(connection.dialect.name, schema.run).values(**values)
-    while True:
+    for _ in range(ATTEMPTS):
         made = connection.execute(statement.on_conflict_do_nothing(index_elements=["uid"])).rowcount == 1
         stored = _find(connection, values["uid"])
         if stored is not None:  # else another process has just deleted it
             return made, stored
+    raise LostRow("run: a row is there and is not found")
 
 
 def _find(connection: Connection, uid: str) -> RowMapping | None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from lrbench_caffe.console import Console
+from lrbench_caffe.database.errors import DamagedDatabase
 from lrbench_caffe.database.terminal import open_at_terminal
 from lrbench_caffe.errors import InputError, LRBenchError, TrainingError
 from lrbench_caffe.jobs import Pool, Result, RetryingPool, Training
@@ -48,6 +49,7 @@ class Reproduction:
         self._options = options
         self._pool = pool
         self._prober = prober
+        self._damaged = False  # whether it was said that the LR database is
 
     def run(self, dry: bool = False) -> None:
         """All of it; with ``dry`` nothing is trained.
@@ -92,8 +94,15 @@ class Reproduction:
         return problems
 
     def _known(self, plans: Sequence[Plan]) -> list[RunRecord]:
-        with open_at_terminal(self._options.db, to_write=True) as database:
-            return known_runs(plans, database, self._options.folder)
+        try:
+            with open_at_terminal(self._options.db, to_write=True) as database:
+                return known_runs(plans, database, self._options.folder)
+        except DamagedDatabase as error:
+            if not self._damaged:
+                where = self._options.folder
+                self._say(f"the LR database: {error}; what counts is in {where}, where the results wait")
+            self._damaged = True
+            return known_runs(plans, None, self._options.folder)
 
     # -- before -----------------------------------------------------------------------------------
 

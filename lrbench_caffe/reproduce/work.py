@@ -60,15 +60,17 @@ class Item:
         return max(0, self.end - self.training.reached)
 
 
-def known_runs(plans: Iterable[Plan], database: Database, folder: Path) -> list[RunRecord]:
+def known_runs(plans: Iterable[Plan], database: Database | None, folder: Path) -> list[RunRecord]:
     """The runs of the plans' tasks with their measurements: in the LR database, and below a folder.
+
+    Without a database, those below the folder only.
 
     A run that is in both is the one that ended later: the database may have been away when it was trained.
     """
     tasks = {plan.setup.key: plan.setup.task for plan in plans}.values()
     found: dict[str, RunRecord] = {}
-    for known in database.tasks():
-        if any(similarity(task, known) == 1 for task in tasks):
+    for known in database.tasks() if database else ():
+        if database and any(similarity(task, known) == 1 for task in tasks):
             runs = database.runs(task_id=known.id, source="measured", measurements=True)
             found.update((record.uid, record) for record in runs)
     for path in sorted(file.parent for file in folder.rglob("run.json")):

@@ -129,7 +129,7 @@ class Recorder(Observer):
                 database = database or self._open()
                 database.patience = LAST_PATIENCE if is_end else PATIENCE
                 work(database)
-            except (LRBenchError, OSError) as error:
+            except Exception as error:  # this thread must not end: the training's end waits for it
                 if not self._missing:
                     self._note(f"the LR database: {error}; {self._later}")
                 self._missing = True
@@ -137,8 +137,12 @@ class Recorder(Observer):
             database.close()
 
     def _open(self) -> Database:
+        from lrbench_caffe.database.engine import parse_url
         from lrbench_caffe.database.store import Database
+        from lrbench_caffe.database.terminal import is_emptied
 
+        if is_emptied(parse_url(resolve_url(self._url))):
+            self._note("the LR database was an empty file; it begins anew")
         patience = LAST_PATIENCE if self._is_file or self._reached else PATIENCE
         database = Database.open(self._url, patience=patience)
         self._reached = True

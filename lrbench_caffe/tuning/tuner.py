@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from lrbench_caffe.database.errors import DamagedDatabase
 from lrbench_caffe.errors import TrainingError
 from lrbench_caffe.evidence import Wanted
 from lrbench_caffe.lr import Policy, PolicyError, from_caffe, parse
@@ -139,12 +140,22 @@ class Tuner:
             return Experience.from_json(kept["experience"])
         experience = Experience()
         if self._db is not None:
-            experience = look_up(self._db, self._wanted, self._solver, plan.max_iter, plan.functions)
+            experience = self._look_up(self._db)
             for text, why in experience.policies:
                 self._say(f"known, tried first: {text} ({why})")
         self._study.plan = replace(plan, slots=self._study.slots)
         folder.write(where, self._plan, experience.as_json())
         return experience
+
+    def _look_up(self, db: str) -> Experience:
+        """What the database knows; nothing where it is damaged, which is no reason not to tune."""
+        plan = self._plan
+        try:
+            return look_up(db, self._wanted, self._solver, plan.max_iter, plan.functions)
+        except DamagedDatabase as error:
+            where = self._study.folder
+            self._say(f"the LR database: {error}; the tuning knows nothing of it; results wait in {where}")
+            return Experience()
 
     def _own_policy(self) -> Policy | None:
         """The solver's own lr_policy, to compare with; None where it has none that can be used."""

@@ -151,14 +151,17 @@ class Server:
     def url(self, database: str, password: str = PASSWORD) -> str:
         return f"postgresql://{USER}:{quote(password, safe='')}@127.0.0.1:{self.port}/{database}"
 
-    def create(self, template: str | None = None) -> str:
-        """Make a database, a copy of another one where asked for; returns its name.
+    def create(self, template: str | None = None, encoding: str | None = None) -> str:
+        """Make a database, a copy of another one or of another encoding where asked for; returns its name.
 
         It sorts text as people do (by ICU where the server has it), which must not change what we export.
         """
         name = f"lr_{secrets.token_hex(6)}"
         if template:
             self._execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+            return name
+        if encoding:
+            self._execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}' LOCALE 'C'")
             return name
         try:
             self._execute(f"CREATE DATABASE {name} TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en-US'")
@@ -178,8 +181,12 @@ class Server:
             host="127.0.0.1", port=self.port, user=USER, password=PASSWORD, dbname=database, connect_timeout=5
         )
 
-    def _execute(self, statement: str) -> None:
-        connection = self._connect("postgres")
+    def execute(self, database: str, statement: str) -> None:
+        """Run a statement past everything of ours."""
+        self._execute(statement, database)
+
+    def _execute(self, statement: str, database: str = "postgres") -> None:
+        connection = self._connect(database)
         try:
             connection.autocommit = True
             with connection.cursor() as cursor:

@@ -408,7 +408,7 @@ def test_a_value_that_the_database_refuses_is_one_bad_line(command, file, tmp_pa
     monkeypatch.setattr("lrbench_caffe.database.store.checked_run", lambda record: record)
     path = tmp_path / "in.jsonl"
     lines = [run("good"), run("bad", max_iter=-5), run("fine")]
-    monkeypatch.setattr("lrbench_caffe.database.checks._check_policy", lambda record: None)
+    monkeypatch.setattr("lrbench_caffe.database.checks.checked_policy", lambda record: record)
     monkeypatch.setattr("lrbench_caffe.database.checks.checked_run", lambda record: record)
     path.write_text("".join(json.dumps(r.to_json()) + "\n" for r in lines))
     for url in (file, new_url("postgresql")):
