@@ -39,9 +39,9 @@ def open_at_terminal(url: str | None, *, to_write: bool = False) -> Database:
     where = shown(parsed)
     if to_write:
         check_folder(url)
-    elif is_emptied(parsed, wait=EMPTY):
-        raise damaged(parsed, "it is an empty file")
-    if to_write and is_emptied(parsed):
+    if is_emptied(parsed):
+        if not to_write:
+            raise damaged(parsed, "it is an empty file")
         _say(f"note: the database {where} was an empty file; it begins anew")
     words = f"waiting up to {PATIENCE:g} s for the database {where}"
     if is_new(url):  # there is nobody to wait for
@@ -62,17 +62,11 @@ def is_new(url: str | None) -> bool:
     return not exists(parse_url(resolve_url(url)))
 
 
-def is_emptied(url: URL, wait: float = 0.0) -> bool:
-    """Whether a SQLite file has nothing in it: it was cut off, not just begun.
-
-    Args:
-        wait: seconds after which one that is empty still is not being made by somebody.
-    """
+def is_emptied(url: URL) -> bool:
+    """Whether a SQLite file has nothing in it: it was cut off, and is not just being made by somebody."""
     path = Path(url.database or "")
-    deadline = time.monotonic() + wait
+    deadline = time.monotonic() + EMPTY
     while url.get_backend_name() == "sqlite" and path.is_file() and not path.stat().st_size:
-        if wait == 0.0:
-            return time.time() - path.stat().st_mtime > EMPTY
         if time.monotonic() > deadline:
             return True
         time.sleep(0.1)
