@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # A command may take this many times as long as an untouched one, and so many seconds more, until it hangs.
 PROGRAMS = ("caffe-runtime", "caffe-headers", "caffe-layers")  # of the user's cache directory
 SLOWER, MORE = 20.0, 60.0
+PATIENCE = 1800.0  # seconds for what nothing disturbs
 _T = TypeVar("_T")
 
 
@@ -120,7 +121,7 @@ class Lab:
         """
         began = time.monotonic()
         variables = self.environment(folder, self.name, more)
-        done = Running(args, folder, variables, folder / "untouched").wait(600)
+        done = Running(args, folder, variables, folder / "untouched").wait(PATIENCE)
         if done.code not in allowed:
             raise Wrong(f"untouched, {done.summary} ({time.monotonic() - began:.0f} s)")
         return done

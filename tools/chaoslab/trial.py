@@ -166,10 +166,7 @@ class Trial:
         folder = self.folder / "tmp"
         if self.killed or not folder.exists():
             return []
-        others = "caffe."  # the logs of the program caffe
-        return [
-            f"left: tmp/{path.name}" for path in sorted(folder.iterdir()) if not path.name.startswith(others)
-        ]
+        return [f"left: tmp/{path.name}" for path in sorted(folder.iterdir())]
 
     def close(self, keep: bool) -> None:
         if not keep:

@@ -15,6 +15,7 @@ from chaoslab.shim import preload
 from chaoslab.studies import STUDIES, check_equal, furnish, study_reference
 from chaoslab.trial import CHILD, WORKER, Trial, processes
 from chaoslab.verdicts import EQUAL, Wrong
+from lrbench_caffe.jobs.child import GRACE
 
 HOUR, DAY = 3600.0, 86400.0
 STUDIED = 0.3  # the share of trials with a study instead of a training
@@ -45,6 +46,8 @@ def suspension(trial: Trial) -> str:
         whom = trial.rng.choice(("all", "command", "trainings", "workers"))
         stopped = suspend(trial, running, whom)
         seconds = limit + trial.rng.random() * 3
+        if trial.rng.random() < 0.1:
+            seconds += GRACE  # then the command would have to take its trainings for hung, too
         trial.note(f"suspended for {seconds:.1f} s: {whom}, {len(stopped)} processes")
         try:
             time.sleep(seconds)
