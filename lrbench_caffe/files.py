@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
+import hashlib
 import os
 import re
 import stat
@@ -16,6 +18,10 @@ from pathlib import Path
 from typing import IO, Any
 
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+# Former versions did not name the machine.
+_TEMPORARY = re.compile(
+    r"\.(?P<name>.+?)(?:\.(?P<where>[0-9a-f]{8}))?\.(?P<pid>\d+)(?:\.tmp(?:-wal|-shm|-journal)?)?", re.DOTALL
+)
 _OTHER_KINDS = "a symbolic link or no file; allowed: a file of the run's own"
 
 
@@ -93,9 +99,18 @@ def make_folder(root: Path, name: str) -> Path:
 # -- temporary files ----------------------------------------------------------------------------------
 
 
+@functools.cache
+def _here() -> str:
+    """What tells this machine or container, with its own process numbers, from others on the same disk."""
+    space = b""
+    with contextlib.suppress(OSError):
+        space = os.readlink(b"/proc/self/ns/pid")
+    return hashlib.sha256(os.uname().nodename.encode() + space).hexdigest()[:8]
+
+
 def temporary_of(path: Path, suffix: str = "") -> Path:
     """Where this process writes a file that is then renamed to ``path``."""
-    return path.with_name(f".{path.name}.{os.getpid()}{suffix}")
+    return path.with_name(f".{path.name}.{_here()}.{os.getpid()}{suffix}")
 
 
 def replace_by(path: Path, write: Callable[[Path], object]) -> None:
@@ -115,13 +130,16 @@ def remove_leftovers(folder: Path, name: str) -> None:
     Args:
         name: a regular expression for the names of these files.
 
-    Those of processes that are alive are left alone.
+    Those of processes that are alive, or on another machine, are left alone.
     """
-    pattern = re.compile(rf"\.(?:{name})\.(\d+)(?:\.tmp(?:-wal|-shm|-journal)?)?", re.DOTALL)
     with contextlib.suppress(OSError):
         for entry in list(os.scandir(folder)):
-            match = pattern.fullmatch(entry.name)
-            if match and not _alive(match[1]) and not entry.is_dir(follow_symlinks=False):
+            match = _TEMPORARY.fullmatch(entry.name)
+            if match is None or not re.fullmatch(name, match["name"], re.DOTALL):
+                continue
+            if match["where"] not in (None, _here()) or _alive(match["pid"]):
+                continue
+            if not entry.is_dir(follow_symlinks=False):
                 with contextlib.suppress(OSError):
                     os.unlink(entry.path)
 

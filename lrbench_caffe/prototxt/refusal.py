@@ -33,6 +33,10 @@ _FILLERS = ("bilinear", "constant", "gaussian", "msra", "positive_unitball", "un
 _LAYER_FILE = re.compile(r"\b(\w+)_layer\.(?:hpp|cpp|cu):\d+\]")
 # How LMDB, and what trusts a record, ends the process that reads damaged data.
 _CRASHES = (signal.SIGSEGV, signal.SIGBUS)
+# Sources of what reads the data: in a thread of its own, whatever else Caffe does meanwhile.
+_READING = re.compile(
+    r"\b(?:data_transformer|db|db_lmdb|db_leveldb|io|(?:base_|image_)?data_layer)\.[ch]pp:\d+\]"
+)
 # What Caffe's words do not say.
 _MEANINGS = {
     "Check failed: blob->count()": "a parameter of size 0: is num_output missing or 0?",
@@ -92,7 +96,9 @@ def check_shared(solver: Solver, nets: Sequence[Sequence[LayerParameters]]) -> N
 def with_data(solver: Solver, error: Exception) -> str:
     """An error in words; where an LMDB may be its reason, with the state of the solver's LMDBs."""
     death = error if isinstance(error, Death) else error.__cause__
-    if isinstance(death, Death) and (death.signal in _CRASHES or "mdb" in death.words.lower()):
+    if not isinstance(death, Death):
+        return str(error)
+    if death.signal in _CRASHES or "mdb" in death.words.lower() or _READING.search(death.words):
         state = state_of_lmdbs(solver.phase_nets)
         trusted = ", and labels were not checked" if solver.checked is None else ""
         return f"{error}; {state}{trusted}" if state else str(error)
@@ -110,12 +116,25 @@ def explain(solver: Solver, refusal: Refusal) -> InputError:
         fork = f"{VARIABLE} or {OPTION} names the Python of a fork that has it"
         return InputError(f"{solver.path}: type is {name!r}; allowed by this Caffe: {known}; {fork}")
     layer = _layer(solver, refusal)
+    if _READING.search(refusal.words) and not _is_first_reader(solver, refusal, layer):
+        state = state_of_lmdbs(solver.phase_nets)
+        return InputError(
+            f"{solver.path}: Caffe refuses the data: {refusal.words}" + (f"; {state}" if state else "")
+        )
     fault = (layer is not None and (_wrong_blobs(layer, refusal) or _wrong_filler(layer, refusal))) or None
     if fault is not None:
         return InputError(f"{_where(solver, refusal)}: {fault}")
     meaning = next((text for words, text in _MEANINGS.items() if words in refusal.words), "")
     words = refusal.words + (f" ({meaning})" if meaning else "")
     return InputError(f"{_where(solver, refusal)}: Caffe refuses it: {words}")
+
+
+def _is_first_reader(solver: Solver, failure: OpenFailure, layer: Any) -> bool:
+    """Whether nothing but this layer can have read data so far."""
+    if failure.net != 0 or layer is None:
+        return False
+    readers = [other.name for other in solver.phase_nets[0].layers if other.type.endswith("Data")]
+    return readers[:1] == [layer.name]
 
 
 def with_layers(solver: Solver, words: str) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from lrbench_caffe.errors import InputError
+from lrbench_caffe.files import remove_leftovers, temporary_of
 from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.training.rundir import RunDirectory, find_newest, mark_latest
 from lrbench_caffe.training.settings import RunSettings
@@ -499,9 +500,23 @@ def test_a_folder_that_is_a_link_is_refused(tmp_path):
 def test_a_link_in_the_place_of_a_temporary_file_is_not_written_to(run, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.write_text("mine")
-    (run.path / f".run.json.{os.getpid()}").symlink_to(elsewhere)
+    temporary_of(run.path / "run.json").symlink_to(elsewhere)
     run.write({"solver": "s"})
     assert (elsewhere.read_text(), run.read()) == ("mine", {"solver": "s"})
+
+
+def test_temporary_files_of_killed_processes_are_removed_and_no_others(tmp_path):
+    own = temporary_of(tmp_path / "tiny_iter_20.solverstate")
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()  # its number is free now
+    dead = own.with_name(own.name.replace(f".{os.getpid()}", f".{child.pid}"))
+    elsewhere = dead.with_name(dead.name.replace(own.name.split(".")[-2], "0123abcd"))
+    former = dead.with_name(f".tiny_iter_20.solverstate.{child.pid}")
+    other = former.with_name(f".other.{child.pid}")
+    for path in (own, dead, elsewhere, former, other):
+        path.touch()
+    remove_leftovers(tmp_path, r"tiny(?:_iter_\d+\.[a-z0-9.]+)?")
+    assert set(tmp_path.iterdir()) == {own, elsewhere, other}
 
 
 TAKE = """
