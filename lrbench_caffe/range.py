@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,6 +22,7 @@ from lrbench_caffe import cli
 from lrbench_caffe.console import Console
 from lrbench_caffe.database.urls import resolve_url
 from lrbench_caffe.errors import InputError
+from lrbench_caffe.files import replace_own
 from lrbench_caffe.jobs.flags import add_pool_flags, open_pool, training_flags
 from lrbench_caffe.plots.tuning import ramp_plot
 from lrbench_caffe.prototxt.datacheck import HELP, OPTION
@@ -180,9 +180,7 @@ def _show(
         "iterations": study.iterations, "policies": {name: str(policy) for name, policy in first.items()},
     }  # fmt: skip
     path = study.folder / "range.json"
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    replace_own(path, (json.dumps(content, indent=2) + "\n").encode())
     for one in study.lost:
         _say(console, f"lost: {one.text}")
     _say(console, f"range of good LRs: {good.low:g} to {good.high:g}, best constant LR {good.best:g}")

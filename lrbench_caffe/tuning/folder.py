@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lrbench_caffe.errors import InputError
+from lrbench_caffe.files import remove_leftovers, replace_own
 from lrbench_caffe.prototxt.messages import utf8_stem
 from lrbench_caffe.tuning.study import Plan
 
@@ -65,14 +66,14 @@ def read(folder: Path) -> dict[str, Any] | None:
 def write(folder: Path, plan: Plan, experience: dict[str, Any]) -> None:
     """Write study.json, so that a kill leaves all of it or nothing."""
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f"{FILE}.tmp"
     content = {"plan": plan.as_json(), "experience": experience}
-    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, folder / FILE)
+    replace_own(folder / FILE, (json.dumps(content, indent=2) + "\n").encode())
 
 
 def check_solver(folder: Path, plan: Plan, kept: dict[str, Any] | None) -> None:
     """Check that a folder holds no study of another solver, nor of this one before it was edited.
+
+    What killed commands left in it is removed then.
 
     Args:
         kept: its study.json, None where it has none.
@@ -87,6 +88,8 @@ def check_solver(folder: Path, plan: Plan, kept: dict[str, Any] | None) -> None:
             f"{folder} holds a study of {plan.solver} as it was before it or its net was edited; "
             "allowed: the files as they were, or another --out"
         )
+    if kept is not None:
+        remove_leftovers(folder, r"[^/]*")
 
 
 def check_plan(folder: Path, plan: Plan, kept: dict[str, Any], may_change: Collection[str]) -> None:

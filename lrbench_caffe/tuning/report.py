@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lrbench_caffe import ranking
+from lrbench_caffe.files import replace_own
 from lrbench_caffe.jobs import Result
 from lrbench_caffe.layout import Layout
 from lrbench_caffe.plaintext import markdown
@@ -137,9 +138,9 @@ def write_report(study: Study, outcome: Outcome, verdict: Verdict, title: str) -
         seed = f"{title}, seed {study.plan.seed}"
         draw_ladder(study.folder / "range.png", seed, outcome.ladder, outcome.good, study.plan.epoch)
     path = study.folder / "report.md"
-    path.write_text("\n".join(parts), encoding="utf-8")
+    replace_own(path, "\n".join(parts).encode())
     content = json.dumps(result(study, outcome, verdict), indent=2) + "\n"
-    path.with_name("result.json").write_text(content, encoding="utf-8")
+    replace_own(path.with_name("result.json"), content.encode())
     return path
 
 

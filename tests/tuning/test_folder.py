@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from lrbench_caffe.errors import InputError
+from lrbench_caffe.files import temporary_of
 from lrbench_caffe.tuning import folder
 from lrbench_caffe.tuning.folder import study_folder
 from lrbench_caffe.tuning.study import Plan
@@ -63,3 +67,15 @@ def test_another_solver_is_not_taken_for_an_edited_one(solvers: tuple[Path, Path
         folder.check_solver(where, plan(other, "of the other"), kept)
     with pytest.raises(InputError, match="as it was before it or its net was edited"):
         folder.check_solver(where, plan(one, "edited"), kept)
+
+
+def test_what_a_killed_command_left_in_a_study_is_removed(tmp_path: Path) -> None:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    own = plan(Path("solver.prototxt"))
+    folder.write(tmp_path, own, {})
+    left = temporary_of(tmp_path / "tuning.png")
+    left = left.with_name(left.name.replace(f".{os.getpid()}", f".{child.pid}"))
+    left.touch()
+    folder.check_solver(tmp_path, own, folder.read(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["study.json"]
