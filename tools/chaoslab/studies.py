@@ -111,6 +111,7 @@ def check_equal(trial: Trial, reference: StudyReference) -> None:
     Raises:
         Wrong: it has not.
     """
+    trial.bring_in()
     words = []
     wanted, found = reference.folder / OUT, trial.folder / OUT
     for pattern in reference.study.tables:

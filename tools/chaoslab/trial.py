@@ -124,6 +124,11 @@ class Trial:
         done = self.run(self.train_command(reference.setup, out), reference.seconds)
         done.success()
 
+    def bring_in(self) -> None:
+        """Open the LR database if results wait for it: any command brings them in then."""
+        if any((self.folder / "share").rglob("waiting/*")):
+            self.run(command("db", "info")).success()
+
     def check_equal(self, reference: Reference, out: str = "out") -> None:
         """Check that a training has the results of the untouched one, also in the LR database, and that its
         folder holds nothing else.
@@ -131,6 +136,7 @@ class Trial:
         Raises:
             Wrong: it has not.
         """
+        self.bring_in()
         words = results.differences(reference.run, self.folder / out)
         words += results.stored_differences(reference.database, self.database)
         words += [f"left: {path.relative_to(self.folder)}" for path in temporary_files(self.folder)]
