@@ -14,6 +14,7 @@ password can be in the URL, but is better in ~/.pgpass or PGPASSWORD: command li
 from __future__ import annotations
 
 import argparse
+import codecs
 import json
 import shlex
 import sys
@@ -195,7 +196,7 @@ def _runs(args: argparse.Namespace, database: Database) -> None:
         raise InputError(f"--limit: {args.limit}; allowed: 1 or more")
     records = _select(args, database, args.limit, measurements=True)
     if args.json:
-        sys.stdout.writelines(map(to_line, records))
+        sys.stdout.writelines(to_line(record, not _has_unicode(sys.stdout)) for record in records)
     else:
         found = list(records)
         rows = run_rows(found)
@@ -217,7 +218,7 @@ def _show(args: argparse.Namespace, database: Database) -> None:
 
     record = database.get(_full_uid(database, args.uid))
     if args.json:
-        print(json.dumps(record.to_json(), indent=2, ensure_ascii=False))
+        print(json.dumps(record.to_json(), indent=2, ensure_ascii=not _has_unicode(sys.stdout)))
         return
     for name, value in detail_rows(record):
         for line in _wrapped(f"{name + ':':<16} {one_line(value)}"):
@@ -320,10 +321,16 @@ def _write(database: Database, file: IO[str]) -> int:
     from lrbench_caffe.database.exchange import export_lines
 
     count = 0
-    for line in track(export_lines(database), "exporting runs", database.counts()["run"]):
+    lines = export_lines(database, ascii_only=not _has_unicode(file))
+    for line in track(lines, "exporting runs", database.counts()["run"]):
         file.write(line)
         count += 1
     return count
+
+
+def _has_unicode(file: IO[str]) -> bool:
+    """Whether a stream takes every character; another one would print ? for some, and change names so."""
+    return codecs.lookup(getattr(file, "encoding", None) or "ascii").name in ("utf-8", "utf-16", "utf-32")
 
 
 def _import(args: argparse.Namespace, opened: Opened) -> int:

@@ -14,7 +14,7 @@ import re
 import reprlib
 from collections.abc import Iterator
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from lrbench_caffe.database.errors import RecordError
 from lrbench_caffe.database.ranges import LAYERS, RANGES, REAL
@@ -291,6 +291,24 @@ def storable(text: str) -> str:
     """Text of another program (Caffe's last words) as any database can keep it, in one line."""
     text = re.sub(r"\s*[\r\n]+\s*", " ", text.strip()) if "\n" in text or "\r" in text else text
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text).encode("utf-8", "replace").decode("utf-8")
+
+
+def with_storable_text(value: Part) -> Part:
+    """A value of our own making (a record, a measurement, JSON) whose text any database can keep.
+
+    A net, a blob or a path may have any name, and a training is recorded whatever its names are.
+    """
+    changed: Any = value
+    if isinstance(value, str):
+        changed = storable(value)
+    elif isinstance(value, dict):
+        changed = {with_storable_text(name): with_storable_text(part) for name, part in value.items()}
+    elif isinstance(value, list):
+        changed = list(map(with_storable_text, value))
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        parts = {f.name: with_storable_text(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        changed = dataclasses.replace(value, **parts)
+    return cast(Part, changed)
 
 
 def _object(value: Any, where: str) -> dict[str, Any]:

@@ -59,9 +59,13 @@ class Result:
         return f"{self.new} new or completed, {self.present} already there{refused}"
 
 
-def to_line(record: RunRecord) -> str:
-    """A run as a line of JSON."""
-    return json.dumps(record.to_json(), allow_nan=False, ensure_ascii=False) + "\n"
+def to_line(record: RunRecord, ascii_only: bool = False) -> str:
+    """A run as a line of JSON.
+
+    Args:
+        ascii_only: whether other characters are written as JSON's escapes, which mean the same.
+    """
+    return json.dumps(record.to_json(), allow_nan=False, ensure_ascii=ascii_only) + "\n"
 
 
 def from_line(line: bytes) -> RunRecord:
@@ -84,9 +88,9 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is no number of JSON")
 
 
-def export_lines(database: Database) -> Iterator[str]:
-    """All of a database as lines, in an order that depends on the content alone."""
-    return map(to_line, database.export())
+def export_lines(database: Database, ascii_only: bool = False) -> Iterator[str]:
+    """All of a database as lines, in an order that depends on the content alone; see ``to_line``."""
+    return (to_line(record, ascii_only) for record in database.export())
 
 
 def import_lines(database: Target, lines: Iterable[bytes], name: str, result: Result) -> None:

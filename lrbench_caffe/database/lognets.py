@@ -94,7 +94,7 @@ def _merge(part: list[tuple[int, str]], parsed: Parsed) -> None:
         known.Clear()
         try:
             text_format.Parse("\n".join(text for _, text in lines), known, allow_unknown_field=not strict)
-            if len(parsed.damaged) > damaged and part[0][1].startswith("layer"):
+            if len(parsed.damaged) > damaged and part[0][1].startswith("layer") and hasattr(known, "layer"):
                 parsed.doubtful.add(len(parsed.message.layer))
             parsed.message.MergeFrom(known)
             return

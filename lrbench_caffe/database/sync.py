@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from lrbench_caffe.database.checks import run_from_json
+from lrbench_caffe.database.checks import run_from_json, with_storable_text
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.records import SCHEMA, RunRecord
 from lrbench_caffe.training.rundir import MEASUREMENTS, RunDirectory, first_base_lr
@@ -81,9 +81,11 @@ def read_run(path: Path) -> RunRecord:
         "measurements": [asdict(m) for m in measurements],
     }
     try:
-        return _with_first_base_lr(run_from_json(content), settings)
+        return _with_first_base_lr(run_from_json(with_storable_text(content)), settings)
     except InputError as error:
         raise InputError(f"{path}: run.json: record: {error}") from None
+    except RecursionError:
+        raise InputError(f"{path}: run.json: record: nested too deeply") from None
 
 
 def _with_first_base_lr(record: RunRecord, settings: dict[str, Any]) -> RunRecord:

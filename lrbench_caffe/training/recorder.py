@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from lrbench_caffe.database.checks import with_storable_text
 from lrbench_caffe.database.urls import resolve_url
 from lrbench_caffe.errors import LRBenchError
 from lrbench_caffe.metrics import Measurement
@@ -72,7 +73,7 @@ class Recorder(Observer):
 
     def opened(self, opened: Opened) -> None:
         try:
-            record = self._record = self._describe(opened)
+            record = self._record = with_storable_text(self._describe(opened))
             self._run.update(record=lasting_facts(record))
         except (LRBenchError, OSError) as error:
             self._note(f"the LR database gets nothing of this run: {error}")
@@ -91,7 +92,8 @@ class Recorder(Observer):
     def tested(self, measurements: list[Measurement]) -> None:
         record = self._record
         if record:
-            self._put(lambda database: database.add_measurements(record.uid, measurements))
+            kept = with_storable_text(list(measurements))
+            self._put(lambda database: database.add_measurements(record.uid, kept))
 
     def ended(self, status: str, reason: str | None) -> None:
         record = self._record
@@ -152,7 +154,7 @@ class Recorder(Observer):
         self, database: Database, record: RunRecord, status: str, reason: str | None, ended: float
     ) -> None:
         if self._missing:
-            record.measurements = self._run.measurements()
+            record.measurements = with_storable_text(self._run.measurements())
             record.status, record.reason, record.ended = status, reason, ended
             database.put(record)
             self._note("the LR database has all results now")

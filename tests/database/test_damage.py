@@ -268,6 +268,24 @@ def test_a_training_goes_on_and_its_results_wait(path, tmp_path):
     assert f"the results wait in {tmp_path / 'run'}" in note and "\n" not in note
 
 
+def test_a_run_with_names_that_no_database_keeps_is_recorded(path, tmp_path):
+    """They are stored with the replacement character, by the training and by db sync alike."""
+    directory = RunDirectory(tmp_path / "run")
+    directory.path.mkdir()
+    (directory.path / "run.json").write_text('{"solver": "solver.prototxt"}')
+    named = run("new", network=dataclasses.replace(NETWORK, name="Net\x1b[2J\0\ud800"), measurements=[])
+    notes: list[str] = []
+    recorder = Recorder(str(path), directory, lambda _: named, notes.append)
+    recorder.opened(None)  # type: ignore[arg-type]
+    recorder.tested([at(100, 50.0, outputs={"loss\x07": 0.5})])
+    recorder.ended("finished", None)
+    with Database.open(str(path)) as database:
+        stored = database.get("new")
+    assert stored.network.name == "Net\ufffd[2J\ufffd?"
+    assert stored.measurements[0].outputs == {"loss\ufffd": 0.5}
+    assert not notes
+
+
 def test_a_restored_copy_is_whole(path, filled, tmp_path, capsys):
     assert cli.run(db.main, ["backup", "--db", str(path), "copy.sqlite"]) == 0
     path.write_bytes(b"no database" * 1000)

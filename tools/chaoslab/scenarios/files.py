@@ -7,6 +7,7 @@ from pathlib import Path
 
 from chaoslab import results, studies
 from chaoslab.damage import files as damage
+from chaoslab.damage import sqlite_files, texts
 from chaoslab.lab import Lab, Reference, command, database_of
 from chaoslab.processes import Done
 from chaoslab.registry import scenario
@@ -137,7 +138,12 @@ def damaged_database(trial: Trial) -> str:
     reference = trial.furnish(setup)
     source = Path(reference.database.removeprefix("sqlite:///"))
     file = damage.copy(source, trial.folder / "lr.sqlite")
-    trial.note(damage.damage(file, trial.rng))
+    if trial.rng.random() < 0.5:
+        trial.note(damage.damage(file, trial.rng))
+    else:  # what only a SQLite file can have
+        kind = trial.rng.choice(sorted(sqlite_files.KINDS))
+        sqlite_files.damage(file, kind, trial.rng)
+        trial.note(f"{file.name}: {kind}")
     for name in trial.rng.sample(sorted(DATABASE_COMMANDS), 3):
         settled(trial.run(command(*DATABASE_COMMANDS[name]), COMMAND_SECONDS))
     # The training goes on without its database.
@@ -158,6 +164,7 @@ def damaged_database(trial: Trial) -> str:
 
 DATABASE_COMMANDS = {
     "info": ("db", "info"),
+    "check": ("db", "check"),
     "tasks": ("db", "tasks"),
     "runs": ("db", "runs"),
     "export": ("db", "export", "all.jsonl", "--force"),
@@ -180,12 +187,19 @@ def damaged_export(trial: Trial) -> str:
     reference = trial.lab.reference(SETUPS["plain"])
     whole = trial.lab.once("export", lambda: _export(trial.lab, reference))
     file = damage.copy(whole, trial.folder / "damaged.jsonl")
-    trial.note(damage.damage(file, trial.rng))
+    changed = trial.rng.random() < 0.5
+    if changed:
+        file.write_bytes(texts.damaged_export(file.read_bytes(), trial.rng))
+        trial.note("other fields and values")
+    else:
+        trial.note(damage.damage(file, trial.rng))
     taken = settled(trial.run(command("db", "import", "damaged.jsonl"), COMMAND_SECONDS))
     settled(trial.run(command("rank", "--task", "digits"), COMMAND_SECONDS))
     settled(trial.run(command("db", "runs"), COMMAND_SECONDS))
     if taken:
         return EQUAL  # an export has no digest: what is a number in it is taken
+    if changed:  # of several runs one may be taken, which then is another one than that of the whole export
+        return REFUSED
     damage.copy(whole, trial.folder / "whole.jsonl")
     trial.run(command("db", "import", "whole.jsonl"), COMMAND_SECONDS).success()
     words = results.stored_differences(reference.database, trial.database)
@@ -210,7 +224,11 @@ def damaged_log(trial: Trial) -> str:
     wanted = trial.lab.once("tests of the log", lambda: _tests_of(trial.lab, whole))
     (trial.folder / "net.prototxt").write_text(SETUPS["plain"].net, encoding="utf-8")
     file = damage.copy(whole, trial.folder / "damaged.log")
-    trial.note(damage.damage(file, trial.rng))
+    if trial.rng.random() < 0.5:
+        file.write_bytes(texts.damaged_log(file.read_bytes(), trial.rng))
+        trial.note("lines, words and other numbers")
+    else:
+        trial.note(damage.damage(file, trial.rng))
     if not settled(trial.run(command("db", "import-log", "damaged.log"), COMMAND_SECONDS)):
         return REFUSED
     found = imported(trial.database)
