@@ -255,7 +255,7 @@ def test_commits_are_on_the_disk(file):
 def test_a_file_that_is_no_database_is_told(tmp_path):
     path = tmp_path / "notes.txt"
     path.write_text("these are not the tables you are looking for" * 100)
-    with pytest.raises(DatabaseError, match="notes.txt: file is not a database"):
+    with pytest.raises(DatabaseError, match="notes.txt is damaged: file is not a database"):
         Database.open(str(path))
 
 

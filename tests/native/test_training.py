@@ -17,7 +17,6 @@ from lrbench_caffe.runtime import locate
 from lrbench_caffe.runtime.info import caffe_info
 from lrbench_caffe.runtime.locate import find_caffe_python
 from lrbench_caffe.training.settings import choose_layers, choose_threads
-from tests.caffe import harness
 from tests.caffe.harness import assert_same_weights, difference
 
 NET = """
@@ -134,8 +133,7 @@ def test_threads_that_cannot_be_had(folder, monkeypatch):
     ],
 )
 def test_a_failed_check_leaves_caffes_own_layers_loudly(folder, monkeypatch, fault, problem):
-    environment = {**harness.ENVIRONMENT, "LRBENCH_TEST_LAYER_FAULT": fault}
-    monkeypatch.setattr(harness, "ENVIRONMENT", environment)
+    monkeypatch.setitem(folder.environment, "LRBENCH_TEST_LAYER_FAULT", fault)
     flags = ("solver.prototxt", "--max-iter", "20")
     said = folder.train(*flags, "--layers", "fast", "--out", "faulty").succeeded().out
     assert f"WARNING: Caffe's own layers instead of the fast ones: {problem}" in said
@@ -148,8 +146,7 @@ def test_a_failed_check_leaves_caffes_own_layers_loudly(folder, monkeypatch, fau
 def test_the_check_runs_on_as_many_threads_as_the_training(folder, monkeypatch):
     if len(os.sched_getaffinity(0)) < 2:
         pytest.skip("one core")
-    environment = {**harness.ENVIRONMENT, "LRBENCH_TEST_LAYER_FAULT": "2 threads"}
-    monkeypatch.setattr(harness, "ENVIRONMENT", environment)
+    monkeypatch.setitem(folder.environment, "LRBENCH_TEST_LAYER_FAULT", "2 threads")
     flags = ("solver.prototxt", "--max-iter", "20", "--layers", "fast")
     said = folder.train(*flags, "--threads", "2", "--out", "two").succeeded().out
     assert "WARNING: Caffe's own layers instead of the fast ones: the fast layers work on 2 threads" in said
