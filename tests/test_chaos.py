@@ -304,10 +304,12 @@ SHORT = (
     "suspension",
     "mutated-prototxt",
     "damaged-run",
+    "damaged-database",
     "damaged-export",
     "damaged-log",
     "damaged-lmdb",
     "old-database",
+    "hostile-names",
 )
 
 

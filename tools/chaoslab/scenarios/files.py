@@ -239,7 +239,7 @@ def damaged_log(trial: Trial) -> str:
     return EQUAL
 
 
-UNSEEN = ("bit flipped", "noise", "other number", "piece", "lost", "control")
+UNSEEN = ("bit flipped", "noise", "other number", "piece", "lost", "control", "swapped", "twice")
 
 
 def _log(lab: Lab, program: str) -> Path:
