@@ -15,7 +15,7 @@ from chaoslab.lab import Reference, command
 from chaoslab.registry import scenario
 from chaoslab.setups import SETUPS
 from chaoslab.trial import Trial
-from chaoslab.verdicts import EQUAL, Wrong
+from chaoslab.verdicts import EQUAL, REFUSED, Wrong
 
 NAMES = (
     b"Net[/x]", b"LeNet [v2]", b"[bold red]b[/]", b"$x$ $y_1", b"$\\frac{$", b"\\input", b"=1+2", b"+1+2",
@@ -38,6 +38,9 @@ def hostile_names(trial: Trial) -> str:
     out = rename(trial)
     args = ("--layers", "stock", *reference.setup.flags)
     trained = trial.run(command("train", solver_of(trial), f"--out={out}", *args), reference.seconds)
+    if not is_utf8(out):  # Caffe's prototxts, which name the folder, are UTF-8
+        trained.refusal()
+        return REFUSED
     trained.success()
     check_results(reference, trial.folder / out)
     check_shown(trained.out)
@@ -87,6 +90,15 @@ def solver_of(trial: Trial) -> str:
 def quoted(name: bytes) -> bytes:
     """For the inside of a string of a prototxt."""
     return b"".join(b"\\%03o" % byte if byte < 32 or byte in b'"\\' else bytes([byte]) for byte in name)
+
+
+def is_utf8(name: str) -> bool:
+    """Whether a file's name is text: bytes that are none are lone surrogates in it."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 # -- looks ------------------------------------------------------------------------------------------
