@@ -41,15 +41,16 @@ def visible(text: str) -> str:
 
     Inside JSON only characters above U+007E can be met, whose escapes JSON reads as the same text.
     """
-    return _UNSEEN.sub(_escape, text)
+    return _UNSEEN.sub(escape, text)
 
 
 def one_line(text: str) -> str:
     """The same in one line, for a cell, a name in a message, an entry of a list."""
-    return _LINE.sub(_escape, visible(text))
+    return _LINE.sub(escape, visible(text))
 
 
-def _escape(match: re.Match[str]) -> str:
+def escape(match: re.Match[str]) -> str:
+    r"""One character as programs write it: ``\x1b``, ``\u2028``."""
     code = ord(match[0])
     return _NAMED.get(match[0]) or (f"\\x{code:02x}" if code < 0x20 else f"\\u{code:04x}")
 

@@ -21,6 +21,7 @@ from lrbench_caffe.database.ranges import LAYERS, RANGES, REAL
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.lr import PolicyError, parse
 from lrbench_caffe.metrics import Measurement
+from lrbench_caffe.plaintext import escape
 from lrbench_caffe.records import (
     SCHEMA,
     SOURCES,
@@ -59,7 +60,7 @@ _START_FIELDS = {  # kinds that a field of a start belongs to
 _DIGEST = re.compile(r"[0-9a-f]{32}")
 _OUTPUTS = frozenset(["outputs"])
 # Control characters, and what else ends a line: they could forge lines, and commands for a terminal.
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_UNSTORABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def checked_run(record: RunRecord) -> RunRecord:
@@ -288,9 +289,13 @@ def _text(value: Any, where: str) -> str:
 
 
 def storable(text: str) -> str:
-    """Text of another program (Caffe's last words) as any database can keep it, in one line."""
+    r"""Text of others (Caffe's last words, names) as any database can keep it: in one line, with escapes.
+
+    >>> print(storable("Net\x1b[2J"))
+    Net\x1b[2J
+    """
     text = re.sub(r"\s*[\r\n]+\s*", " ", text.strip()) if "\n" in text or "\r" in text else text
-    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text).encode("utf-8", "replace").decode("utf-8")
+    return _UNSTORABLE.sub(escape, text)
 
 
 def with_storable_text(value: Part) -> Part:

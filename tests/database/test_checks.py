@@ -204,7 +204,4 @@ def test_a_poly_without_l_ends_with_the_training():
 
 
 def test_words_of_another_program_become_one_line():
-    assert (
-        storable("Check failed:\n  a \x1b[1m\0")
-        == "Check failed: a \N{REPLACEMENT CHARACTER}[1m\N{REPLACEMENT CHARACTER}"
-    )
+    assert storable("Check failed:\n  a \x1b[1m\0") == r"Check failed: a \x1b[1m\x00"

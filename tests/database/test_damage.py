@@ -269,7 +269,7 @@ def test_a_training_goes_on_and_its_results_wait(path, tmp_path):
 
 
 def test_a_run_with_names_that_no_database_keeps_is_recorded(path, tmp_path):
-    """They are stored with the replacement character, by the training and by db sync alike."""
+    """They are stored with escapes, by the training and by db sync alike."""
     directory = RunDirectory(tmp_path / "run")
     directory.path.mkdir()
     (directory.path / "run.json").write_text('{"solver": "solver.prototxt"}')
@@ -281,8 +281,8 @@ def test_a_run_with_names_that_no_database_keeps_is_recorded(path, tmp_path):
     recorder.ended("finished", None)
     with Database.open(str(path)) as database:
         stored = database.get("new")
-    assert stored.network.name == "Net\ufffd[2J\ufffd?"
-    assert stored.measurements[0].outputs == {"loss\ufffd": 0.5}
+    assert stored.network.name == r"Net\x1b[2J\x00\ud800"
+    assert stored.measurements[0].outputs == {r"loss\x07": 0.5}
     assert not notes
 
 
