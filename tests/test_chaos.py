@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import select
+import signal
 import subprocess
 import sys
 import time
@@ -16,6 +19,7 @@ from chaoslab.processes import MARK, marked
 from chaoslab.registry import Scenario, load_all
 from chaoslab.trial import Ended, Trial, perform
 from chaoslab.verdicts import EQUAL, HANG, LEFT, REFUSED, SKIPPED, TRACEBACK, WRONG, Skip, Verdict
+from lrbench_caffe.cli import INTERRUPTED
 
 ROOT = Path(__file__).parents[1]
 PYTHON = sys.executable
@@ -294,6 +298,33 @@ def test_every_scenario_is_listed_and_an_unknown_one_refused(tmp_path: Path) -> 
     done = chaos("kill-randomly", cwd=tmp_path)
     assert done.returncode == 2
     assert "no scenario 'kill-randomly'; known: " in done.stderr
+
+
+def test_many_signals_end_it_like_one(tmp_path: Path, caffe_python) -> None:
+    process = subprocess.Popen(
+        [PYTHON, str(ROOT / "tools" / "chaos"), "kill-random", "damaged-run", "--folder", str(tmp_path)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        name = process.stdout.readline().rpartition("/")[2].strip()
+        while not marked(name):
+            assert process.poll() is None
+            time.sleep(0.01)
+        # One every 5 ms, until it says that it has cleaned up.
+        while not select.select([process.stdout], [], [], 0.005)[0]:
+            process.send_signal(signal.SIGTERM)
+            process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert err == ""
+    assert out.startswith("interrupted; so far:\n")
+    assert re.search(r"^ *all +0 ", out, re.MULTILINE)
+    assert process.returncode == INTERRUPTED
+    assert marked(name) == {}
+    assert list(tmp_path.iterdir()) == []
 
 
 SHORT = (

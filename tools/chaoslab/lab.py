@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from chaoslab.processes import MARK, Done, Running, end_all
 from chaoslab.setups import Setup
-from chaoslab.verdicts import Wrong
+from chaoslab.verdicts import Skip, Wrong
 from lrbench_caffe.runtime.locate import VARIABLE, cache_dir, find_caffe_python
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -119,6 +119,8 @@ class Lab:
         Raises:
             Wrong: it fails all the same.
         """
+        if self.closed:
+            raise Skip("interrupted")
         began = time.monotonic()
         variables = self.environment(folder, self.name, more)
         done = Running(args, folder, variables, folder / "untouched").wait(PATIENCE)

@@ -20,6 +20,7 @@ from chaoslab.trial import Ended, perform
 from chaoslab.verdicts import EQUAL, HANG, LEFT, REFUSED, SKIPPED, TRACEBACK, WRONG
 
 COLUMNS = (EQUAL, REFUSED, SKIPPED, WRONG, TRACEBACK, HANG, LEFT)
+AGAIN = 1.0  # seconds between two looks for processes that must end
 Todo = tuple[Scenario, int]
 
 
@@ -107,6 +108,8 @@ def run(
     finally:
         for future in waiting:
             future.cancel()
-        if waiting:
+        while waiting:
             lab.close(keep=True)  # ends their processes, so that the threads end
+            # A thread may have been just about to start one.
+            waiting = wait(waiting, timeout=AGAIN).not_done
         pool.shutdown()
