@@ -24,8 +24,8 @@ from pathlib import Path
 
 from lrbench_caffe.errors import InputError, TrainingError
 from lrbench_caffe.files import open_own
-from lrbench_caffe.jobs.faults import is_refusal, passes
 from lrbench_caffe.jobs.training import Result, Training, failed_result, read_result
+from lrbench_caffe.runtime.faults import is_refusal, passes
 from lrbench_caffe.runtime.liveness import POLL, Silence, activity, ends_within, paused
 
 LOOK = 10  # polls between two looks for a sign of life

@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.jobs.faults import is_memory
 from lrbench_caffe.jobs.pool import Pool
 from lrbench_caffe.jobs.training import Result, Training
+from lrbench_caffe.runtime.faults import is_memory
 
 RETRIES = 6  # losses in a row without progress after which a training is begun again; one more is a failure
 SAME = 3  # losses in a row at one iteration and for one reason, after which it will always be lost there

@@ -22,6 +22,7 @@ import numpy as np
 from lrbench_caffe.errors import InputError, TrainingError
 from lrbench_caffe.metrics import Counts
 from lrbench_caffe.runtime import worker as protocol
+from lrbench_caffe.runtime.faults import is_of_machine, signal_of
 from lrbench_caffe.runtime.liveness import Silence, ends_within, paused
 from lrbench_caffe.runtime.locate import CaffePython
 
@@ -96,7 +97,7 @@ class Death(TrainingError):
     def by_machine(self) -> bool:
         """Whether another process, a limit or a lack of memory ended it: nothing that its files say."""
         sent = self.signal is not None and self.signal not in _FAULTS
-        return sent or bool(_MACHINE.search(str(self)))
+        return sent or is_of_machine(str(self))
 
 
 # Signals that a process brings upon itself.
@@ -574,11 +575,11 @@ class Worker:
         """What an error while the solver was opened means: a Refusal where the files are to blame."""
         net, layers = last_made(self.log, self._log_start)
         if isinstance(error, _Report):
-            words, refused = str(error), bool(layers) and not str(error).startswith("MemoryError")
+            words, refused = str(error), bool(layers)
         else:
             words = last_words(self.log, self._log_start, failed_check=True)
             refused = isinstance(error, Death) and error.signal == signal.SIGABRT and words != ""
-        if refused and not _MACHINE.search(words):
+        if refused and not is_of_machine(words):
             return Refusal(words, net, layers)
         return OpenFailure(str(error), net, layers)
 
@@ -586,7 +587,7 @@ class Worker:
         """The error for a process that ended by itself."""
         self._process.wait()
         code = self._process.returncode
-        number = _signal_of(code)
+        number = signal_of(code)
         words = last_words(self.log, self._log_start)
         how = f"was ended by {number.name}" if number else f"ended with exit code {code}"
         if number == signal.SIGKILL:
@@ -595,12 +596,6 @@ class Worker:
         elif "std::bad_alloc" in words:
             how += ": it could not get the memory that it asked for"
         return Death(f"Caffe {how}" + (f": {words}" if words else ""), number, words)
-
-
-def _signal_of(code: int) -> signal.Signals | None:
-    """The signal behind the exit code of a process, which may be a shell or a container around Caffe's."""
-    number = -code if code < 0 else code - 128  # as shells report it
-    return signal.Signals(number) if number in set(signal.Signals) else None
 
 
 def memory_kills() -> int:
@@ -649,13 +644,6 @@ _FATAL = re.compile(r"^F\d{4,8} \S+\s+\d+ (\S+\] .*)$")
 # Routine lines, stack traces, and the prototxt that Caffe writes into its log.
 _NOISE = re.compile(
     r"^(\s*@ |\*\*\*|[IWE]\d{4,8} |\s*$|WARNING: Logging before|\s*(\}|\w+ \{|\w+: (\"[^\"]*\"|\S+))$)"
-)
-
-
-# Failed checks that the machine is to blame for: its GPU, memory, disk and limits.
-_MACHINE = re.compile(
-    r"\bcuda[A-Z]\w*|\bCU(DNN|BLAS|RAND)_|Cannot use GPU|host allocation|(?i:out of memory)"
-    r"|Cannot allocate memory|std::bad_alloc|No space left|Too many open files"
 )
 _MAKING = re.compile(
     rb"\] (?:Creating (?P<train>training net)|Creating test net \(#(?P<test>\d+)\)"

@@ -10,8 +10,8 @@ import pytest
 
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.jobs import Result, RetryingPool, Training, retrying
-from lrbench_caffe.jobs.faults import is_refusal
 from lrbench_caffe.jobs.retrying import RETRIES
+from lrbench_caffe.runtime.faults import is_refusal
 
 KILLED = "Caffe was ended by SIGSEGV"
 MEMORY = "Caffe was ended by SIGKILL: Linux kills where memory runs out, and did so just now"
@@ -142,6 +142,8 @@ def test_what_is_refused_is_not_tried_again_and_ends_all() -> None:
         (-9, "killed by SIGKILL", False),
         (2, f"cannot write to runs/x: {os.strerror(errno.ENOSPC)}", False),
         (2, "/usr/bin/python3 (--caffe-python): Caffe was ended by SIGKILL", False),
+        (2, "python: cannot import caffe: libcaffe.so: failed to map segment from shared object", False),
+        (2, "net.prototxt: layer 'ip': MemoryError", False),
         (2, "runs/x is in use by a training that is still running", False),
         (2, "cannot write to runs/x: Permission denied", True),
     ],
