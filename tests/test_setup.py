@@ -30,6 +30,7 @@ COPIED = [
     "lrbench_caffe/native/library.py",
     "lrbench_caffe/runtime/__init__.py",
     "lrbench_caffe/runtime/liveness.py",
+    "lrbench_caffe/runtime/faults.py",
     "lrbench_caffe/runtime/locate.py",
 ]
 REAL_COMMANDS = ["sh", "tar", "gzip", "cat", "cp", "dirname", "mkdir", "readlink", "sleep", "touch"]

@@ -22,7 +22,7 @@ import numpy as np
 from lrbench_caffe.errors import InputError, TrainingError
 from lrbench_caffe.metrics import Counts
 from lrbench_caffe.runtime import worker as protocol
-from lrbench_caffe.runtime.faults import is_of_machine, signal_of
+from lrbench_caffe.runtime.faults import is_of_machine, passes, signal_of
 from lrbench_caffe.runtime.liveness import Silence, ends_within, paused
 from lrbench_caffe.runtime.locate import CaffePython
 
@@ -98,6 +98,10 @@ class Death(TrainingError):
         """Whether another process, a limit or a lack of memory ended it: nothing that its files say."""
         sent = self.signal is not None and self.signal not in _FAULTS
         return sent or is_of_machine(str(self))
+
+
+class Hang(TrainingError):
+    """The worker was silent for too long, and was killed."""
 
 
 # Signals that a process brings upon itself.
@@ -259,9 +263,9 @@ class Worker:
         note: told once when the worker turns out to be suspended, and is waited for.
 
     Raises:
-        InputError: the interpreter cannot be started, is no Python, has no caffe, or dies or hangs when it
-            imports it.
-        TrainingError: it was killed meanwhile, or the machine lacked memory.
+        InputError: the interpreter cannot be started, is not a Python, or has no caffe.
+        TrainingError: a signal ended it while it imported caffe, or it was silent for too long, or
+            memory was short.
     """
 
     def __init__(
@@ -293,7 +297,8 @@ class Worker:
                     bufsize=0,
                 )
         except OSError as error:
-            raise InputError(f"cannot start {python.command[0]}: {error.strerror}") from error
+            kind = TrainingError if passes(error) else InputError
+            raise kind(f"cannot start {python.command[0]}: {error.strerror}") from error
         assert self._process.stdin and self._process.stdout
         self._stdin, self._stdout = self._process.stdin.fileno(), self._process.stdout.fileno()
         os.set_blocking(self._stdin, False)  # nobody waits for a worker without a look at it
@@ -302,9 +307,10 @@ class Worker:
         except TrainingError as error:
             self.kill()
             text = f"{python.command[0]} ({python.origin}): {error}"
-            if isinstance(error, Death) and error.by_machine:
-                raise Death(text, error.signal, error.words) from error
-            # No caffe, no Python, or a broken one: a wrong interpreter was named.
+            signalled = isinstance(error, Death) and error.signal is not None
+            if signalled or isinstance(error, Hang) or is_of_machine(text):
+                raise TrainingError(text) from error
+            # No caffe, or not a Python: a wrong interpreter was named.
             raise InputError(text) from error
         except BaseException:
             self.kill()
@@ -567,7 +573,7 @@ class Worker:
                 self._note(f"Caffe is {self._paused}: waiting until it continues")
         elif silence.too_long():
             self.kill()
-            raise TrainingError(
+            raise Hang(
                 f"Caffe gave no sign of life for {self.hang_seconds:g} s and was killed{self._hang_hint}"
             )
 

@@ -27,7 +27,8 @@ def caffe_info(python: CaffePython, *, fresh: bool = False) -> CaffeInfo:
         fresh: ask, even where the answer is remembered.
 
     Raises:
-        InputError: it has no caffe that works, or a Caffe that is too old.
+        InputError: it has no caffe, or a Caffe that is too old.
+        TrainingError: it crashed, hung or was killed while it imported caffe.
     """
     path = _cache_path(python)
     if not fresh:

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lrbench_caffe.errors import InputError
+from lrbench_caffe.errors import InputError, TrainingError
+from lrbench_caffe.runtime.faults import passes, signal_of
 from lrbench_caffe.runtime.liveness import ends_within
 
 VARIABLE = "LRBENCH_CAFFE_PYTHON"
@@ -49,6 +50,8 @@ def find_caffe_python(explicit: str | None = None) -> CaffePython:
 
     Raises:
         InputError: the named interpreter cannot be run, or there is no Caffe anywhere.
+        TrainingError: a Python on the PATH crashed, hung or was killed when it was tried. No other one, which
+            may have another Caffe, is taken in its place.
     """
     if explicit is not None:
         return CaffePython([named_interpreter(OPTION, explicit)], OPTION)
@@ -153,7 +156,11 @@ def path_pythons() -> Iterator[str]:
 
 
 def can_import_caffe(python: str) -> bool:
-    """Tell whether an interpreter can import caffe, by trying."""
+    """Tell whether an interpreter can import caffe, by trying.
+
+    Raises:
+        TrainingError: it did not come to an end that tells.
+    """
     try:
         process = subprocess.Popen(
             [python, "-c", PROBE],
@@ -162,9 +169,18 @@ def can_import_caffe(python: str) -> bool:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-    except OSError:
+    except OSError as error:
+        if passes(error):
+            raise TrainingError(f"cannot start {python}: {error.strerror}") from error
         return False
     with process:
-        if not ends_within(process, PROBE_SECONDS):
+        hangs = not ends_within(process, PROBE_SECONDS)
+        if hangs:
             process.kill()
+    ended_by = signal_of(process.returncode)
+    if ended_by is not None:
+        how = f"gave no sign of life for {PROBE_SECONDS:g} s" if hangs else f"was ended by {ended_by.name}"
+        raise TrainingError(
+            f"{python} {how} while it imported caffe; {VARIABLE} or {OPTION} names another Python"
+        )
     return process.returncode == 0

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from lrbench_caffe.errors import InputError, TrainingError
-from lrbench_caffe.runtime.client import Death, Worker
+from lrbench_caffe.runtime.client import Death, Hang, Worker
 from lrbench_caffe.runtime.info import HELLO_SECONDS
 from lrbench_caffe.runtime.locate import CaffePython
 
@@ -32,7 +32,7 @@ class CaffeReader:
 
         Raises:
             InputError: Caffe refuses the file.
-            TrainingError: Caffe was killed meanwhile.
+            TrainingError: Caffe was killed meanwhile, or hung.
         """
         with tempfile.TemporaryDirectory(prefix="lrbench-") as folder:
             log = Path(folder) / "caffe.log"
@@ -40,7 +40,7 @@ class CaffeReader:
                 try:
                     parsed, data = worker.read(message, path)
                 except TrainingError as error:
-                    if isinstance(error, Death) and error.by_machine:
+                    if isinstance(error, Hang) or (isinstance(error, Death) and error.by_machine):
                         raise
                     raise InputError(f"{path}: {error}") from error
             if parsed is False:

@@ -96,6 +96,28 @@ def test_killed_and_short_of_memory_they_come_out_as_undisturbed_ones(here: Work
     assert all(here.run(out).record["repeated"] >= 250 for out in ("driver", "worker"))
 
 
+def test_a_caffe_that_crashes_when_it_starts_is_started_again(here: Workspace) -> None:
+    crash = 'case "$log" in */crash/caffe.log) mkdir "$log.first" 2>/dev/null && kill -BUS $$ ;; esac\nexec '
+    here.write("short", (here.path / "short").read_text().replace("exec ", crash))
+    said: list[str] = []
+    with LocalPool(1) as local:
+        pool = RetryingPool(local, said.append)
+        pool.submit(training("crash", max_iter=20, test_interval=10))
+        while (result := pool.next(timeout=60)) is None:
+            pass
+    assert (result.status, result.losses, result.iteration) == ("finished", 1, 20)
+    (line,) = said
+    assert "Caffe was ended by SIGBUS; it is tried again" in line
+
+
+def test_the_start_of_tune_names_a_caffe_that_crashes(here: Workspace) -> None:
+    here.write("broken", "#!/bin/sh\nkill -SEGV $$\n")
+    (here.path / "broken").chmod(0o755)
+    tune = [sys.executable, "-m", "lrbench_caffe.tune", "solver.prototxt", "--no-db"]
+    done = here.command([*tune, "--caffe-python", "./broken"]).failed(1)
+    assert done.err == f"error: {here.path}/broken (--caffe-python): Caffe was ended by SIGSEGV\n"
+
+
 def test_losses_at_caffes_ceiling_are_counted_across_parts(here: Workspace) -> None:
     """Weights that are far too large, and an LR that leaves them so: 100 of such losses are a divergence."""
     here.write("net.prototxt", nets.net().replace('type: "xavier"', 'type: "gaussian" std: 1000'))

@@ -311,6 +311,15 @@ def test_a_program_that_is_no_python(tmp_path, program, code):
         Worker(CaffePython([program], "the user"), tmp_path / "caffe.log")
 
 
+def test_a_caffe_that_cannot_be_loaded_for_lack_of_memory_is_not_a_wrong_interpreter(tmp_path):
+    """As the dynamic linker says it."""
+    words = "libcaffe.so: failed to map segment from shared object"
+    message = protocol.MAGIC + protocol.pack("error", text=f"cannot import caffe: {words}")
+    (tmp_path / "hello").write_bytes(message)
+    with pytest.raises(TrainingError, match=f"^sh .*: cannot import caffe: {words}$"):
+        Worker(shell(f"cat {tmp_path / 'hello'}"), tmp_path / "caffe.log")
+
+
 def test_no_such_program(tmp_path):
     with pytest.raises(InputError, match=r"^cannot start /nonexistent/python: No such file or directory$"):
         Worker(CaffePython(["/nonexistent/python"], "the user"), tmp_path / "caffe.log")
@@ -323,11 +332,13 @@ def test_no_such_program(tmp_path):
         ("kill -TERM $$", TrainingError, "was ended by SIGTERM"),
         ("exit 137", TrainingError, "was ended by SIGKILL"),  # what a shell makes of a killed child
         ("echo 'F1 Cannot allocate memory' >&2; kill -ABRT $$", TrainingError, "was ended by SIGABRT"),
-        ("kill -ABRT $$", InputError, "was ended by SIGABRT"),
-        ("kill -SEGV $$", InputError, "was ended by SIGSEGV"),
+        ("kill -ABRT $$", TrainingError, "was ended by SIGABRT"),
+        ("kill -SEGV $$", TrainingError, "was ended by SIGSEGV"),
+        ("kill -BUS $$", TrainingError, "was ended by SIGBUS"),
+        ("exit 127", InputError, "ended with exit code 127"),  # what a shell makes of a missing program
     ],
 )
-def test_a_kill_while_caffe_is_imported_is_no_wrong_interpreter(tmp_path, script, kind, how):
+def test_a_signal_while_caffe_is_imported_is_not_a_wrong_interpreter(tmp_path, script, kind, how):
     with pytest.raises(LRBenchError, match=rf"^sh \(the user\): Caffe {how}") as caught:
         Worker(shell(script), tmp_path / "caffe.log")
     assert isinstance(caught.value, kind)
@@ -410,7 +421,7 @@ def test_garbage_in_a_training_is_the_trainings_failure(worker):
 def test_an_interpreter_that_hangs_where_no_option_sets_the_limit(tmp_path, monkeypatch):
     monkeypatch.setattr("lrbench_caffe.runtime.info.HELLO_SECONDS", 0.3)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with pytest.raises(InputError, match=r"Caffe gave no sign of life for 0\.3 s and was killed$"):
+    with pytest.raises(TrainingError, match=r"^sh .*Caffe gave no sign of life for 0\.3 s and was killed$"):
         caffe_info(shell("exec sleep 20"))
 
 

@@ -41,3 +41,12 @@ def test_no_caffe_is_fatal(capsys: pytest.CaptureFixture[str], tmp_path: Path) -
     python.chmod(0o755)
     assert doctor.main(["--json", "--caffe-python", str(python)]) == 1
     assert [f["name"] for f in json.loads(capsys.readouterr().out) if f["fatal"]] == ["Caffe"]
+
+
+def test_a_caffe_that_crashes_is_fatal_and_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nkill -BUS $$\n")
+    python.chmod(0o755)
+    assert doctor.main(["--json", "--caffe-python", str(python)]) == 1
+    (fatal,) = [one for one in json.loads(capsys.readouterr().out) if one["fatal"]]
+    assert fatal["remedy"] == f"{python} (--caffe-python): Caffe was ended by SIGBUS"

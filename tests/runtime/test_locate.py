@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lrbench_caffe.errors import InputError
+from lrbench_caffe.errors import InputError, TrainingError
 from lrbench_caffe.runtime import locate
 from lrbench_caffe.runtime.locate import (
     CaffePython,
@@ -124,6 +124,25 @@ def test_a_python_that_cannot_be_started_is_passed_over(tmp_path: Path) -> None:
     broken.write_text("#!/nonexistent/interpreter\n")
     python2 = fake_python(tmp_path / "bin" / "python2")
     assert find_caffe_python().command == [str(python2)]
+
+
+@pytest.mark.parametrize("end", ["kill -KILL $$", "kill -SEGV $$", "kill -BUS $$", "exit 137"])
+def test_a_python_that_crashes_is_not_passed_over(tmp_path: Path, end: str) -> None:
+    """Whichever comes after it may have another Caffe."""
+    python3 = fake_python(tmp_path / "bin" / "python3")
+    python3.write_text(f"#!/bin/sh\n{end}\n")
+    fake_python(tmp_path / "bin" / "python2")
+    ended = "was ended by SIG(KILL|SEGV|BUS) while it imported caffe; LRBENCH_CAFFE_PYTHON or --caffe-python"
+    with pytest.raises(TrainingError, match=f"^{python3} {ended}"):
+        find_caffe_python()
+
+
+def test_a_python_that_hangs_is_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locate, "PROBE_SECONDS", 0.3)
+    python3 = fake_python(tmp_path / "bin" / "python3")
+    python3.write_text("#!/bin/sh\nexec /bin/sleep 600\n")
+    with pytest.raises(TrainingError, match=f"^{python3} gave no sign of life for 0.3 s while "):
+        find_caffe_python()
 
 
 def test_no_caffe_anywhere_is_one_line_that_says_what_to_do(tmp_path: Path) -> None:
