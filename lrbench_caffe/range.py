@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from lrbench_caffe.database.urls import resolve_url
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.files import replace_own
 from lrbench_caffe.jobs.flags import add_pool_flags, open_pool, training_flags
+from lrbench_caffe.lr import Policy
 from lrbench_caffe.plots.tuning import ramp_plot
 from lrbench_caffe.prototxt.datacheck import HELP, OPTION
 from lrbench_caffe.prototxt.solver import Solver
@@ -106,11 +107,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         with TuningDisplay(console) as display:
             plan = replace(plan, slots=pool.slots)
             study = Study(where, plan, pool, db=db, watch=display, trust_data=args.trust_data)
-            find = _climb if args.form == "ladder" else _rise
-            good, plot, rule = find(args, study, solver, console, task.title)
+            find = climb if args.form == "ladder" else _rise
+            found = find(args, study, solver, console, task.title)
     finally:
         pool.close()
-    _show(console, args, study, good, plot, rule)
+    report(console, args, study, *found)
     study.check_losses()
     return 0
 
@@ -134,13 +135,16 @@ def make_plan(args: argparse.Namespace, solver: Solver, classes: int | None) -> 
     )  # fmt: skip
 
 
-def _climb(
+def climb(
     args: argparse.Namespace, study: Study, solver: Solver, console: Console, title: str
 ) -> tuple[GoodRange, Path, str]:
+    """The ladder: its range, which means nothing where an LR was lost, its picture, and its rule in words."""
     found = Ladder(study.plan.chance, pretrained=bool(solver.weights))
     good = study.find_range(found, args.iterations or range_length(study.plan))
     console.print(terminal_table(ladder_rows(found, SHOWN), "Top-1 (%) with a constant LR"))
     path = study.folder / "range.png"
+    if study.lost:
+        return good, path, found.rule
     draw_ladder(path, f"{title}, seed {args.seed}", found, good, study.plan.epoch)
     if found.begin is not None:
         _say(console, f"Top-1 of the weights they began with: {found.begin:.2f} %")
@@ -151,6 +155,7 @@ def _climb(
 def _rise(
     args: argparse.Namespace, study: Study, solver: Solver, console: Console, title: str
 ) -> tuple[GoodRange, Path, str]:
+    """The same of the ramp."""
     iterations = args.iterations or max(50, round(RAMP_SHARE * study.plan.max_iter))
     passes = ramp.rise(study, solver, iterations, args.passes)
     good = ramp.read(passes, iterations)
@@ -164,6 +169,16 @@ def _rise(
     return good, path, ramp.RULE
 
 
+def report(
+    console: Console, args: argparse.Namespace, study: Study, good: GoodRange, plot: Path, rule: str
+) -> None:
+    """Say what was found, or what was lost for good, and keep it."""
+    if study.lost:
+        _show_losses(console, args, study)
+    else:
+        _show(console, args, study, good, plot, rule)
+
+
 def _show(
     console: Console, args: argparse.Namespace, study: Study, good: GoodRange, plot: Path, rule: str
 ) -> None:
@@ -173,18 +188,37 @@ def _show(
     first = {candidate.policy.function: candidate.policy for candidate in reversed(proposed)}
     rows = [["function", "policy to begin with"]] + [[name, f"{first[name]:.6g}"] for name in plan.functions]
     console.print(terminal_table(rows, "with this range", 2))
+    path = _keep(args, study, {"low": good.low, "high": good.high, "best": good.best}, rule, first)
+    _say(console, f"range of good LRs: {good.low:g} to {good.high:g}, best constant LR {good.best:g}")
+    _say(console, f"{study.iterations:,} iterations; kept in {path}; plot: {plot}")
+
+
+def _show_losses(console: Console, args: argparse.Namespace, study: Study) -> None:
+    """What was lost for good, instead of a range: each of these LRs may be an end of it, the best one, or bad
+    between good ones."""
+    path = _keep(args, study, dict.fromkeys(("low", "high", "best")), None, {})
+    for one in study.lost:
+        _say(console, f"lost: {one.text}")
+    _say(console, f"no range of good LRs: it depends on what was lost; kept in {path}")
+
+
+def _keep(
+    args: argparse.Namespace,
+    study: Study,
+    ends: Mapping[str, float | None],
+    rule: str | None,
+    policies: Mapping[str, Policy],
+) -> Path:
+    """Write range.json; returns its path."""
     content = {
-        "solver": plan.solver, "form": args.form, "low": good.low, "high": good.high, "best": good.best,
-        "rule": rule, "source": "measured",
-        "seed": plan.seed, "lost": [one.as_json() for one in study.lost],
-        "iterations": study.iterations, "policies": {name: str(policy) for name, policy in first.items()},
+        "solver": study.plan.solver, "form": args.form, **ends, "rule": rule, "source": "measured",
+        "seed": study.plan.seed, "lost": [one.as_json() for one in study.lost],
+        "iterations": study.iterations,
+        "policies": {name: str(policy) for name, policy in policies.items()},
     }  # fmt: skip
     path = study.folder / "range.json"
     replace_own(path, (json.dumps(content, indent=2) + "\n").encode())
-    for one in study.lost:
-        _say(console, f"lost: {one.text}")
-    _say(console, f"range of good LRs: {good.low:g} to {good.high:g}, best constant LR {good.best:g}")
-    _say(console, f"{study.iterations:,} iterations; kept in {path}; plot: {plot}")
+    return path
 
 
 def _say(console: Console, text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import random
 import re
@@ -17,6 +18,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lrbench_caffe import range as range_command
+from lrbench_caffe.console import Console
 from lrbench_caffe.errors import InputError, TrainingError
 from lrbench_caffe.jobs import Result, Training, retrying
 from lrbench_caffe.jobs.flags import training_flags
@@ -293,6 +296,39 @@ def test_what_is_lost_for_good_is_said_with_its_place_and_made_up_for(tmp_path: 
         study.check_losses()
     again, outcome = tune(tmp_path, functions=functions)
     assert result(again, outcome) == wanted and again.lost == []
+
+
+def climb(folder: Path, pool: RulePool) -> tuple[Study, str]:
+    """What ``range`` prints of a ladder; its exit code is 1 where ``check_losses`` raises."""
+    folder.mkdir(exist_ok=True)
+    study, said = Study(folder, plan(), pool), io.StringIO()
+    args = SimpleNamespace(form="ladder", iterations=100, seed=1)
+    solver: Any = SimpleNamespace(weights=[])
+    console = Console(unbreakable=True, width=160, file=said)
+    found = range_command.climb(args, study, solver, console, "digits")  # type: ignore[arg-type]
+    range_command.report(console, args, study, *found)  # type: ignore[arg-type]
+    return study, said.getvalue()
+
+
+def test_a_lost_lr_leaves_range_without_a_range(tmp_path: Path) -> None:
+    """0.1 is the highest LR that does not diverge: without it 0.05 would look like the end."""
+    study, said = climb(tmp_path, LosingPool(lambda training: 99 * (training.policy == "FIX(k0=0.1)")))
+    kept = json.loads((tmp_path / "range.json").read_text())
+    assert (kept["low"], kept["high"], kept["best"], kept["policies"]) == (None, None, None, {})
+    assert [one["policy"] for one in kept["lost"]] == ["FIX(k0=0.1)"]
+    assert "0.1 (failed)" in said and "lost: FIX(k0=0.1), seed 1: lost at iteration " in said
+    assert "; whether an LR of 0.1 is good is not known\nno range of good LRs: it depends on " in said
+    assert "policy to begin with" not in said and "range of good LRs: 0" not in said
+    assert not (tmp_path / "range.png").exists()
+    with pytest.raises(TrainingError, match="^1 training failed; the same command tries it again$"):
+        study.check_losses()
+
+    study, said = climb(tmp_path, RulePool())
+    kept = json.loads((tmp_path / "range.json").read_text())
+    assert (kept["high"], kept["lost"]) == (0.1, [])
+    assert f"range of good LRs: {kept['low']:g} to 0.1, best constant LR 0.1" in said
+    assert (tmp_path / "range.png").exists()
+    study.check_losses()
 
 
 def test_a_lost_seed_is_no_divergence(tmp_path: Path) -> None:
