@@ -21,11 +21,12 @@ from pathlib import Path
 from lrbench_caffe import __version__, cli
 from lrbench_caffe.console import Console
 from lrbench_caffe.errors import LRBenchError
-from lrbench_caffe.native.library import CHECK_LAYERS, SETUP, find_library
+from lrbench_caffe.native.library import CHECK_LAYERS, find_library
 from lrbench_caffe.runtime import worker
 from lrbench_caffe.runtime.client import CaffeInfo
 from lrbench_caffe.runtime.info import caffe_info
 from lrbench_caffe.runtime.locate import CaffePython, caffe_program_of, find_caffe_python
+from lrbench_caffe.setup import installation
 
 PACKAGES = ("numpy", "protobuf", "lmdb", "matplotlib", "rich", "psycopg2-binary")
 CHECK_SECONDS = 180.0  # of the fast layers' check, with the import of caffe from a cold disk
@@ -103,7 +104,8 @@ def _layers(python: CaffePython, info: CaffeInfo) -> Finding:
         return Finding("CPU layers", f"Caffe's own; no fast ones, for {found.why}", found.remedy)
     problem = _layers_problem(python, found.path)
     if problem:
-        return Finding("CPU layers", f"Caffe's own; the fast ones ({found.path}) fail: {problem}", SETUP)
+        problem = f"Caffe's own; the fast ones ({found.path}) fail: {problem}"
+        return Finding("CPU layers", problem, f"run {installation.setup_command()}")
     return Finding("CPU layers", f"fast ({found.path}); train --layers stock uses Caffe's own")
 
 

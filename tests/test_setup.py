@@ -5,6 +5,7 @@ Its commands (apt-get, dpkg, python3) are shell scripts: tested is what tools/se
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -26,12 +27,14 @@ COPIED = [
     "tools/setup",
     "lrbench_caffe/__init__.py",
     "lrbench_caffe/errors.py",
+    "lrbench_caffe/files.py",
     "lrbench_caffe/native/__init__.py",
     "lrbench_caffe/native/library.py",
     "lrbench_caffe/runtime/__init__.py",
     "lrbench_caffe/runtime/liveness.py",
     "lrbench_caffe/runtime/faults.py",
     "lrbench_caffe/runtime/locate.py",
+    *(f"lrbench_caffe/setup/{path.name}" for path in (REPOSITORY / "lrbench_caffe/setup").glob("*.py")),
 ]
 REAL_COMMANDS = ["sh", "tar", "gzip", "cat", "cp", "dirname", "mkdir", "readlink", "sleep", "touch"]
 
@@ -130,16 +133,16 @@ class Machine:
             target = self.repository / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(REPOSITORY / name, target)
-        (self.repository / "setup.py").write_text("# version 1")
-        script = self.repository / "tools" / "setup"
-        text = script.read_text()
-        for old, new in (
-            ("/usr/share/keyrings/debian-archive-{name}", f"{self.path}/{{name}}"),
-            ("NEEDED_MEGABYTES = 1000", "NEEDED_MEGABYTES = 1"),
+        (self.repository / "setup.py").touch()
+        (self.repository / "pyproject.toml").write_text("# version 1")
+        for name, old, new in (
+            ("debian", "/usr/share/keyrings/debian-archive-{name}", f"{self.path}/{{name}}"),
+            ("runtime", "NEEDED_MEGABYTES = 1000", "NEEDED_MEGABYTES = 1"),
         ):
+            module = self.repository / "lrbench_caffe" / "setup" / f"{name}.py"
+            text = module.read_text()
             assert old in text
-            text = text.replace(old, new)
-        script.write_text(text)
+            module.write_text(text.replace(old, new))
 
     def command(self, name: str, text: str) -> Path:
         path = self.bin / name
@@ -439,10 +442,45 @@ def test_interrupted_download_leaves_nothing(machine: Machine, number: signal.Si
     process.send_signal(number)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == code
-    assert errors == "interrupted; run tools/setup again to go on\n"
+    assert errors == "interrupted; run tools/setup again to continue\n"
     assert machine.beside_runtime() == set()
     slow.unlink()
     assert machine.setup("--only-runtime")[0] == 0
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
+def test_what_was_downloaded_is_kept_for_the_next_time(machine: Machine, end: signal.Signals) -> None:
+    """Of two packages, both on disk when setup ends; one is damaged afterwards and is fetched again."""
+    sha256 = hashlib.sha256((machine.path / "caffe.deb").read_bytes()).hexdigest()
+    fetching = (machine.bin / "apt-get").read_text()
+    planned = "echo \"'http://mirror.invalid/caffe.deb' caffe.deb 1000000 SHA256:0\" ;;"
+    arrived = f'touch "{machine.path}/downloading"'
+    for old, new in (
+        (planned, f"echo \"'u:a' a.deb 9 SHA256:{sha256}\"; echo \"'u:b' b.deb 9 SHA256:{sha256}\" ;;"),
+        (
+            arrived,
+            f"""(cd "$work/cache/archives" && echo *.deb partial/*.deb) > "{machine.path}/had"
+        for name in a b; do cp "{machine.path}/caffe.deb" "$work/cache/archives/$name.deb"; done
+        echo begun > "$work/cache/archives/partial/b.deb"
+        {arrived}""",
+        ),
+        (f'cp "{machine.path}/caffe.deb" "$work/cache/archives" ;;', ";;"),
+    ):
+        assert old in fetching
+        fetching = fetching.replace(old, new)
+    machine.command("apt-get", fetching)
+    slow = machine.note("slow-apt")
+    process = machine.start("--only-runtime")
+    wait_for((machine.path / "downloading").exists)
+    process.send_signal(end)
+    process.communicate(timeout=30)
+    (archives,) = (path.parent for path in (machine.runtime.parent).rglob("a.deb"))
+    assert (archives == machine.runtime.parent / "caffe-packages") == (end == signal.SIGINT)
+    (archives / "b.deb").write_text("damaged")
+    slow.unlink()
+    assert machine.setup("--only-runtime")[0] == 0
+    assert (machine.path / "had").read_text() == "a.deb partial/b.deb\n"
+    assert machine.beside_runtime() == {"caffe-runtime"}
 
 
 def test_after_a_kill_the_next_one_waits_for_the_orphans_and_starts_anew(machine: Machine) -> None:
@@ -490,7 +528,7 @@ def test_venv_is_made_once(machine: Machine) -> None:
 
 def test_changed_dependencies_are_installed_into_it(machine: Machine) -> None:
     machine.setup("--only-venv")
-    (machine.repository / "setup.py").write_text("# version 2")
+    (machine.repository / "pyproject.toml").write_text("# version 2")
     machine.setup("--only-venv")
     assert (machine.calls("-m venv"), machine.calls("-m pip")) == (1, 2)
 

@@ -1,1 +1,1 @@
-"""Fast CPU layers for the Caffe that ``tools/setup`` makes: C++ sources in ``src``, and where they apply."""
+"""Fast CPU layers for the Caffe that setup makes: C++ sources in ``src``, and where they apply."""

@@ -1,7 +1,7 @@
 """The library of fast layers: what it is made of, where it lies, which Caffe it serves. Standard library.
 
-``tools/setup`` builds it and uses this module before anything is installed. A library fits one Caffe, whose
-classes its own derive from, so it is built for the runtime of ``tools/setup`` alone, whose headers are known.
+Setup builds it and uses this module before anything is installed. A library fits one Caffe, whose classes
+its own derive from, so it is built for the runtime that setup makes alone, whose headers are known.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lrbench_caffe.runtime import locate
+from lrbench_caffe.setup import installation
 
 SOURCES = Path(__file__).parent / "src"
 CPU_FEATURES = ("avx2", "fma")
@@ -26,7 +27,6 @@ INCLUDES = [
     "include/hdf5/serial",
     "include/x86_64-linux-gnu/openblas-pthread",
 ]
-SETUP = "run tools/setup"
 # For Caffe's Python, with the worker's folder and a library: the check, as before each training.
 CHECK_LAYERS = """\
 import sys
@@ -63,10 +63,12 @@ def find_library(caffe_path: str) -> FoundLibrary:
     if lacking:
         return FoundLibrary(None, lacking)
     if (locate.runtime_dir().resolve() / "root") not in Path(caffe_path).resolve().parents:
-        return FoundLibrary(None, "this Caffe is not the one that tools/setup makes, whose headers are known")
+        maker = installation.setup_command()
+        return FoundLibrary(None, f"this Caffe is not the one that {maker} makes, whose headers are known")
     path = library_path()
     if not path.is_file():
-        return FoundLibrary(None, "they are not built for this version", f"{SETUP}; it takes g++")
+        remedy = f"run {installation.setup_command()}; it takes g++"
+        return FoundLibrary(None, "they are not built for this version", remedy)
     return FoundLibrary(path)
 
 
@@ -84,7 +86,7 @@ def lacking_of_machine() -> str | None:
 
 
 def headers_dir() -> Path:
-    """Caffe's development headers, which ``tools/setup`` fetches. Exists only once it is complete."""
+    """Caffe's development headers, which setup fetches. Exists only once it is complete."""
     return locate.cache_dir() / "caffe-headers"
 
 

@@ -1,6 +1,6 @@
 """Find the Python that can import caffe, without importing caffe here. Standard library only.
 
-``tools/setup`` uses this module before anything is installed.
+Setup uses this module before anything is installed.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from lrbench_caffe.errors import InputError, TrainingError
 from lrbench_caffe.runtime.faults import passes, signal_of
 from lrbench_caffe.runtime.liveness import ends_within
+from lrbench_caffe.setup import installation
 
 VARIABLE = "LRBENCH_CAFFE_PYTHON"
 OPTION = "--caffe-python"
@@ -42,8 +43,8 @@ def find_caffe_python(explicit: str | None = None) -> CaffePython:
     """Return the Python to run Caffe in.
 
     What the user names is taken at its word and not tried: the worker reports it when caffe cannot be
-    imported there. Otherwise the first one that has caffe of: this interpreter, the runtime that
-    ``tools/setup`` made, every python3 and python2 on the PATH.
+    imported there. Otherwise the first one that has caffe of: this interpreter, the runtime that setup
+    made, every python3 and python2 on the PATH.
 
     Args:
         explicit: the value of ``--caffe-python``: a path, or a command on the PATH.
@@ -61,14 +62,14 @@ def find_caffe_python(explicit: str | None = None) -> CaffePython:
         return CaffePython([sys.executable], "this Python")
     python = runtime_python()
     if python is not None:
-        return CaffePython([python], "the runtime made by tools/setup")
+        return CaffePython([python], f"the runtime made by {installation.setup_command()}")
     python = path_python_with_caffe()
     if python is not None:
         return CaffePython([python], f"{os.path.basename(python)} on the PATH")
     raise InputError(
         f"no Caffe found: this Python ({sys.executable}) has none, there is no runtime in {runtime_dir()}, "
         f"and no {' or '.join(PATH_NAMES)} on the PATH can import caffe; "
-        f"run tools/setup, or name a Python that can with {VARIABLE} or {OPTION}"
+        f"run {installation.setup_command()}, or name a Python that can with {VARIABLE} or {OPTION}"
     )
 
 
@@ -94,7 +95,7 @@ def caffe_program_of(package: str) -> str | None:
 
 
 def runtime_dir() -> Path:
-    """Return the directory of the runtime that ``tools/setup`` makes. It exists only once it is complete."""
+    """Return the directory of the runtime that setup makes. It exists only once it is complete."""
     return cache_dir() / "caffe-runtime"
 
 

@@ -15,6 +15,7 @@ from lrbench_caffe.prototxt.nets import has_plain_softmax_loss
 from lrbench_caffe.prototxt.refusal import open_solver, with_data, with_layers
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.runtime.client import Opened, OpenRequest, Worker
+from lrbench_caffe.setup import installation
 from lrbench_caffe.training.divergence import DivergenceWatch
 from lrbench_caffe.training.evaluator import measure, measuring_notes
 from lrbench_caffe.training.monitor import ScheduleMonitor
@@ -104,7 +105,8 @@ class Trainer:
             if opened.layers_problem:
                 self._audience.note(
                     f"WARNING: Caffe's own layers instead of the fast ones: {opened.layers_problem} "
-                    "(run tools/setup; this run, resumed, keeps Caffe's own unless --layers fast is given)"
+                    f"(run {installation.setup_command()}; this run, resumed, keeps Caffe's own unless "
+                    "--layers fast is given)"
                 )
             sessions = self._run.read().get("sessions", [])
             for session in sessions[-1:]:

@@ -1,0 +1,38 @@
+"""Set up a Caffe to train with, for your user alone; what is there already is left as it is.
+
+The Caffe is Debian 11's own package, the real BVLC Caffe built for CPUs, with its own Python and C library,
+unpacked into your cache directory: nothing is installed on the machine and no root is needed. Where a Caffe
+is there already (LRBENCH_CAFFE_PYTHON names its Python, or Python can import caffe), that one is used.
+Where there is a C++ compiler, the fast layers for this Caffe are built.
+
+An interrupted setup continues where it was when it is run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from lrbench_caffe import cli
+from lrbench_caffe.setup import caffe, installation
+from lrbench_caffe.setup.processes import run_jobs
+
+
+def parser() -> argparse.ArgumentParser:
+    p = cli.Parser(prog=installation.command("setup"), description=__doc__, epilog=caffe.ENVIRONMENT)
+    p.add_argument("--force", action="store_true", help="make everything anew")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return cli.run(setup, argv)
+
+
+def setup(argv: Sequence[str]) -> int:
+    arguments = parser().parse_args(argv)
+    return run_jobs({"Caffe": lambda: caffe.make_caffe(arguments.force)})
+
+
+if __name__ == "__main__":
+    sys.exit(main())

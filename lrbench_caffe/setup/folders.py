@@ -1,0 +1,49 @@
+"""The folders and files that setup makes: each is complete, or not there at all."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from lrbench_caffe.files import replace_by
+
+
+def digest(*parts: object) -> str:
+    """Return a short fingerprint of what something was made from."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
+    """Write ``text`` so that ``path`` is never seen half written."""
+
+    def write(temporary: Path) -> None:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.chmod(mode)
+
+    replace_by(path, write)
+
+
+def update(path: Path, text: str, mode: int = 0o644) -> None:
+    """Write ``text``, unless it is there already."""
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        write_atomically(path, text, mode)
+
+
+def leftovers(path: Path) -> list[Path]:
+    """Return what interrupted setups left beside ``path``, and what one at work has there now."""
+    return sorted(path.parent.glob(f"{path.name}.*"))
+
+
+@contextlib.contextmanager
+def workplace(path: Path) -> Iterator[Path]:
+    """Make a folder beside ``path``, on the same disk, to build what is then moved to ``path``."""
+    work = Path(tempfile.mkdtemp(prefix=f"{path.name}.", dir=path.parent))
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
