@@ -32,6 +32,7 @@ from lrbench_caffe.records import digest
 from lrbench_caffe.report import terminal_table
 from lrbench_caffe.task import open_task
 from lrbench_caffe.training.continuation import fingerprint
+from lrbench_caffe.training.flags import add_hang_timeout
 from lrbench_caffe.tuning import folder, ramp
 from lrbench_caffe.tuning.experience import Experience
 from lrbench_caffe.tuning.folder import study_folder
@@ -72,6 +73,7 @@ def parser() -> cli.Parser:
         help="where they are kept (default: runs/range-SOLVER, or runs/range-SOLVER-DIGEST where another "
         "solver of that name has it); what is there is not repeated",
     )
+    add_hang_timeout(run)
     run.add_argument("--layers", choices=("auto", "fast", "stock"), default="auto", help="(default: auto)")
     run.add_argument(
         "--db", metavar="URL", help="the LR database (default: LRBENCH_DB, else the embedded one)"
@@ -106,7 +108,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             folder.write(where, plan, Experience().as_json())
         with TuningDisplay(console) as display:
             plan = replace(plan, slots=pool.slots)
-            study = Study(where, plan, pool, db=db, watch=display, trust_data=args.trust_data)
+            study = Study(
+                where, plan, pool, db=db, hang_seconds=args.hang_timeout, watch=display,
+                trust_data=args.trust_data,
+            )  # fmt: skip
             find = climb if args.form == "ladder" else _rise
             found = find(args, study, solver, console, task.title)
     finally:

@@ -39,6 +39,7 @@ from lrbench_caffe.records import digest
 from lrbench_caffe.report import terminal_table
 from lrbench_caffe.training.continuation import fingerprint
 from lrbench_caffe.training.experience import open_wanted
+from lrbench_caffe.training.flags import add_hang_timeout
 from lrbench_caffe.tuning.folder import study_folder
 from lrbench_caffe.tuning.progress import TuningDisplay
 from lrbench_caffe.tuning.report import (
@@ -103,10 +104,7 @@ def parser() -> cli.Parser:
         help="the study's directory (default: runs/tune-SOLVER, or runs/tune-SOLVER-DIGEST where another "
         "solver of that name has it); a study that is there is continued",
     )
-    run.add_argument(
-        "--hang-timeout", type=float, default=600.0, metavar="SECONDS",
-        help="take a training for hung that is silent this long (default: 600)",
-    )  # fmt: skip
+    add_hang_timeout(run)
     run.add_argument("--layers", choices=("auto", "fast", "stock"), default="auto", help="(default: auto)")
     run.add_argument(
         "--db", metavar="URL", help="the LR database (default: LRBENCH_DB, else the embedded one)"
@@ -249,8 +247,6 @@ def _check(args: argparse.Namespace) -> None:
         raise InputError(f"--seed: {args.seed}; allowed: 0 to {2**31 - 1 - args.seeds}")
     if args.target_top1 is not None and not 0 < args.target_top1 <= 100:
         raise InputError(f"--target-top1: {args.target_top1:g}; allowed: above 0, at most 100 (percent)")
-    if not args.hang_timeout >= 0:
-        raise InputError(f"--hang-timeout: {args.hang_timeout:g}; allowed: 0 (never) or more")
 
 
 if __name__ == "__main__":

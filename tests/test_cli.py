@@ -299,3 +299,13 @@ def test_every_command_is_called_with_its_arguments_alone(name):
     with pytest.raises(SystemExit) as caught:
         module.main(["--no-such-option"])
     assert caught.value.code == 2
+
+
+@pytest.mark.parametrize("name", ["train", "tune", "range", "reproduce"])
+def test_the_hang_timeout_is_one_flag(name):
+    for value in ("-1", "nan", "soon"):
+        done = python("-m", f"lrbench_caffe.{name}", "table7", "--hang-timeout", value)
+        assert done.returncode == 2
+        assert f"--hang-timeout: {value}; allowed: 0 (never) or more" in done.stderr
+    done = python("-m", f"lrbench_caffe.{name}", "--help")
+    assert "SECONDS without output; 0: never (default: 600)" in " ".join(done.stdout.split())

@@ -32,6 +32,7 @@ from lrbench_caffe.reproduce.plan import Plan, check_factor, plan, plans, scale,
 from lrbench_caffe.reproduce.reproduction import Goal, Reproduction
 from lrbench_caffe.reproduce.speed import Prober
 from lrbench_caffe.reproduce.work import Options
+from lrbench_caffe.training.flags import add_hang_timeout
 
 MOST_SEEDS = 1000
 FILE_WIDTH = 160  # columns where the output is no terminal
@@ -69,6 +70,7 @@ def parser() -> cli.Parser:
         "--out", default="runs/reproduce", metavar="DIR",
         help="run directories, tables and pictures (default: runs/reproduce)",
     )  # fmt: skip
+    add_hang_timeout(run)
     run.add_argument("--layers", choices=("auto", "fast", "stock"), default="auto", help="(default: auto)")
     run.add_argument(
         "--db", metavar="URL", help="the LR database (default: LRBENCH_DB, else the embedded one)"
@@ -120,7 +122,7 @@ def _reproduce(args: argparse.Namespace, console: Console, goals: Sequence[Goal]
 
     check_data = None if args.trust_data else say
     prober = Prober(args.layers, args.gpus, args.caffe_python, bool(args.scheduler), check_data)
-    options = Options(Path(args.out), resolve_url(args.db), flags, args.until)
+    options = Options(Path(args.out), resolve_url(args.db), flags, args.until, args.hang_timeout)
     pool = open_pool(args.jobs, args.gpus, args.scheduler, args.caffe_python)
     try:
         Reproduction(console, goals, options, pool, prober).run(dry=args.dry_run)

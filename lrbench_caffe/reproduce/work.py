@@ -15,6 +15,7 @@ from lrbench_caffe.records import RunRecord
 from lrbench_caffe.reproduce.compare import belongs
 from lrbench_caffe.reproduce.plan import Plan, Row, Setup
 from lrbench_caffe.reproduce.results import one_for_each_seed
+from lrbench_caffe.runtime.client import HANG_SECONDS
 from lrbench_caffe.similarity import similarity
 from lrbench_caffe.tuning.study import directory_name
 
@@ -28,12 +29,14 @@ class Options:
         db: URL of the LR database.
         flags: more flags for ``train``.
         until: the iteration that they stop at, None for their end.
+        hang_seconds: see ``Training``.
     """
 
     folder: Path
     db: str
     flags: tuple[str, ...] = ()
     until: int | None = None
+    hang_seconds: float = HANG_SECONDS
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,7 @@ def training_of(plan: Plan, row: Row, seed: int, options: Options) -> Training:
         until=options.until,
         test_interval=plan.test_interval,
         db=options.db,
+        hang_seconds=options.hang_seconds,
         flags=options.flags,
         retry=True,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -172,13 +173,10 @@ def add_flags(p: cli.Parser) -> None:
         help="also print Caffe's log on stderr as it is written, as caffe train does",
     )  # fmt: skip
     run.add_argument(
-        "--checkpoint-minutes", type=float, default=10.0, metavar="M",
+        "--checkpoint-minutes", type=duration, default=10.0, metavar="M",
         help="also snapshot every M minutes, so that a kill loses little; 0: never (default: 10)",
     )  # fmt: skip
-    run.add_argument(
-        "--hang-timeout", type=float, default=HANG_SECONDS, metavar="SECONDS",
-        help=f"treat Caffe as hung after SECONDS without output; 0: never (default: {HANG_SECONDS:g})",
-    )  # fmt: skip
+    add_hang_timeout(run)
     run.add_argument(
         "--db", metavar="URL", help="the LR database (default: LRBENCH_DB, else the embedded one)"
     )
@@ -305,15 +303,30 @@ def prepare(
     return settings, solver, messages
 
 
+def add_hang_timeout(group: argparse._ArgumentGroup) -> None:
+    """``--hang-timeout`` of every command that trains."""
+    group.add_argument(
+        "--hang-timeout", type=duration, default=HANG_SECONDS, metavar="SECONDS",
+        help=f"treat Caffe as hung after SECONDS without output; 0: never (default: {HANG_SECONDS:g})",
+    )  # fmt: skip
+
+
+def duration(text: str) -> float:
+    """A time on the command line; 0 means never."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not value >= 0:
+        raise argparse.ArgumentTypeError(f"{text}; allowed: 0 (never) or more")
+    return value
+
+
 def _check_ranges(args: argparse.Namespace) -> None:
     for flag, least in (("max-iter", 1), ("until", 1), ("test-interval", 1), ("level", -LARGEST - 1)):
         value = getattr(args, flag.replace("-", "_"))
         if value is not None and not least <= value <= LARGEST:
             raise InputError(f"--{flag}: {value}; allowed: {least} to {LARGEST}")
-    for flag in ("hang-timeout", "checkpoint-minutes"):
-        value = getattr(args, flag.replace("-", "_"))
-        if not value >= 0:  # NaN is not
-            raise InputError(f"--{flag}: {value:g}; allowed: 0 (never) or more")
 
 
 def _new_settings(

@@ -38,6 +38,11 @@ def keep(training: Training, status: str, iteration: int, reason: str | None = N
     (folder / "iterations.csv").write_text("iteration,lr,loss\n" + "".join(losses))
 
 
+def test_a_training_has_the_commands_hang_timeout(options: Options) -> None:
+    words = training_of(VII, SIN2, 1, dataclasses.replace(options, hang_seconds=30)).arguments()
+    assert words[words.index("--hang-timeout") + 1] == "30"
+
+
 def test_the_losses_of_first_iterations(tmp_path):
     training = Training("s.prototxt", seed=1, out=str(tmp_path), policy=str(INV.trained))
     losses = [f"{n},0.01,{2.5 - 0.1 * n}\n" for n in range(20)]
