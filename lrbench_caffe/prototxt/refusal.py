@@ -30,13 +30,22 @@ _LIMITS = {"ExactNum": "", "Min": " or more", "Max": " at most"}
 _EQUAL_BLOBS = re.compile(r"bottom\.size\(\) == top\.size\(\) \((\d+) vs\. (\d+)\) (\w+) Layer")
 _UNKNOWN_FILLER = re.compile(r"Unknown filler name:\s*(.*)")
 _FILLERS = ("bilinear", "constant", "gaussian", "msra", "positive_unitball", "uniform", "xavier")
-_LAYER_FILE = re.compile(r"\b(\w+)_layer\.(?:hpp|cpp|cu):\d+\]")
+# A source of Caffe's, as its words name it: of a layer, or of something else.
+_SOURCE = re.compile(r"\b(?:cudnn_)?(?P<name>\w+?)(?P<layer>_layer)?\.(?:[ch]pp|cu):\d+\]")
+# A layer's source has its type's name in small letters (InnerProduct: inner_product_layer.cpp), but for these.
+_TYPES = {
+    "base_conv": ("Convolution", "Deconvolution"),
+    "base_data": ("Data", "ImageData", "WindowData", "AnnotatedData", "VideoData"),
+    "conv": ("Convolution",),
+    "deconv": ("Deconvolution",),
+    "recurrent": ("LSTM", "RNN"),
+    "softmax_loss": ("SoftmaxWithLoss",),
+}
+# They read in a thread of their own, whatever else Caffe does meanwhile; the last two are SSD's.
+_READERS = _TYPES["base_data"]
+_READ_BY = ("data_transformer", "db", "db_leveldb", "db_lmdb", "io")  # other sources that they call
 # How LMDB, and what trusts a record, ends the process that reads damaged data.
 _CRASHES = (signal.SIGSEGV, signal.SIGBUS)
-# Sources of what reads the data: in a thread of its own, whatever else Caffe does meanwhile.
-_READING = re.compile(
-    r"\b(?:data_transformer|db|db_lmdb|db_leveldb|io|(?:base_|image_)?data_layer)\.[ch]pp:\d+\]"
-)
 # What Caffe's words do not say.
 _MEANINGS = {
     "Check failed: blob->count()": "a parameter of size 0: is num_output missing or 0?",
@@ -98,7 +107,7 @@ def with_data(solver: Solver, error: Exception) -> str:
     death = error if isinstance(error, Death) else error.__cause__
     if not isinstance(death, Death):
         return str(error)
-    if death.signal in _CRASHES or "mdb" in death.words.lower() or _READING.search(death.words):
+    if death.signal in _CRASHES or "mdb" in death.words.lower() or _is_reading(death.words):
         state = state_of_lmdbs(solver.phase_nets)
         trusted = ", and labels were not checked" if solver.checked is None else ""
         return f"{error}; {state}{trusted}" if state else str(error)
@@ -116,7 +125,7 @@ def explain(solver: Solver, refusal: Refusal) -> InputError:
         fork = f"{VARIABLE} or {OPTION} names the Python of a fork that has it"
         return InputError(f"{solver.path}: type is {name!r}; allowed by this Caffe: {known}; {fork}")
     layer = _layer(solver, refusal)
-    if _READING.search(refusal.words) and not _is_first_reader(solver, refusal, layer):
+    if _is_reading(refusal.words) and not _is_first_reader(solver, refusal, layer):
         state = state_of_lmdbs(solver.phase_nets)
         return InputError(
             f"{solver.path}: Caffe refuses the data: {refusal.words}" + (f"; {state}" if state else "")
@@ -133,18 +142,17 @@ def _is_first_reader(solver: Solver, failure: OpenFailure, layer: Any) -> bool:
     """Whether nothing but this layer can have read data so far."""
     if failure.net != 0 or layer is None:
         return False
-    readers = [other.name for other in solver.phase_nets[0].layers if other.type.endswith("Data")]
+    readers = [other.name for other in solver.phase_nets[0].layers if other.type in _READERS]
     return readers[:1] == [layer.name]
 
 
 def with_layers(solver: Solver, words: str) -> str:
     """The words of a Caffe that died in training, with the layers before them whose source file they name."""
-    source = _LAYER_FILE.search(words)
-    if source is None:
+    source = _SOURCE.search(words)
+    if source is None or not source["layer"]:
         return words
-    kind = _plain(source[1])
     for net in solver.phase_nets:
-        layers = [layer for layer in net.layers if _plain(layer.type) == kind]
+        layers = [layer for layer in net.layers if _is_source(source["name"], layer.type)]
         if layers:
             names = " or ".join(repr(layer.name) for layer in layers)
             meaning = next((f" ({text})" for said, text in _MEANINGS.items() if said in words), "")
@@ -152,9 +160,19 @@ def with_layers(solver: Solver, words: str) -> str:
     return words
 
 
-def _plain(name: str) -> str:
-    """A layer's type and its source file under one name: SoftmaxWithLoss is in softmax_loss_layer.cpp."""
-    return name.lower().replace("_", "").replace("with", "")
+def _is_source(name: str, kind: str) -> bool:
+    """Whether a layer type's source is NAME_layer.cpp."""
+    return kind in _TYPES.get(name, ()) or name.replace("_", "") == kind.lower()
+
+
+def _is_reading(words: str) -> bool:
+    """Whether Caffe's words are of what reads data."""
+    source = _SOURCE.search(words)
+    if source is None:
+        return False
+    if source["layer"]:
+        return any(_is_source(source["name"], kind) for kind in _READERS)
+    return source["name"] in _READ_BY
 
 
 def _wrong_blobs(layer: Any, refusal: Refusal) -> str | None:

@@ -85,8 +85,16 @@ def test_where_no_layer_is_to_blame(net_of):
     ("words", "expected"),
     [
         (
-            "ended: conv_layer.cpp:9] Not Implemented Yet",
-            "ended: conv_layer.cpp:9] Not Implemented Yet",  # of no layer's name
+            "ended: base_conv_layer.hpp:9] x",
+            "net.prototxt: layer 'c' (Convolution): ended: base_conv_layer.hpp:9] x",
+        ),
+        (
+            "ended: cudnn_conv_layer.cu:9] x",
+            "net.prototxt: layer 'c' (Convolution): ended: cudnn_conv_layer.cu:9] x",
+        ),
+        (
+            "ended: base_data_layer.cpp:9] x",
+            "net.prototxt: layer 'd' (Data): ended: base_data_layer.cpp:9] x",
         ),
         (
             "ended: softmax_loss_layer.cpp:9] Check failed: x",
@@ -106,6 +114,24 @@ def test_the_layers_that_a_death_in_training_is_about(net_of, words, expected):
         layer { name: "q" type: "Pooling" bottom: "p" top: "q" }
     """
     solver = Solver(Path("solver.prototxt"), None, {}, net_of(NET + pooling, "TRAIN"), None, [])
+    assert with_layers(solver, words) == expected
+
+
+@pytest.mark.parametrize(
+    ("source", "layer"),
+    [
+        ("conv_layer.cpp", "'c' (Convolution)"),
+        ("base_conv_layer.hpp", "'c' (Convolution)"),
+        ("cudnn_conv_layer.cu", "'c' (Convolution)"),
+        ("base_data_layer.cpp", "'d' (Data)"),
+        ("deconv_layer.cpp", None),  # the net has none
+        ("blob.cpp", None),
+    ],
+)
+def test_the_layer_that_a_source_is_of(net_of, source, layer):
+    solver = Solver(Path("solver.prototxt"), None, {}, net_of(NET, "TRAIN"), None, [])
+    words = f"ended: {source}:9] x"
+    expected = f"net.prototxt: layer {layer}: {words}" if layer else words
     assert with_layers(solver, words) == expected
 
 
