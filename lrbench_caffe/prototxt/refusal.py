@@ -32,7 +32,7 @@ _UNKNOWN_FILLER = re.compile(r"Unknown filler name:\s*(.*)")
 _FILLERS = ("bilinear", "constant", "gaussian", "msra", "positive_unitball", "uniform", "xavier")
 # A source of Caffe's, as its words name it: of a layer, or of something else.
 _SOURCE = re.compile(r"\b(?:cudnn_)?(?P<name>\w+?)(?P<layer>_layer)?\.(?:[ch]pp|cu):\d+\]")
-# A layer's source has its type's name in small letters (InnerProduct: inner_product_layer.cpp), but for these.
+# A layer's source has its type's name in small letters (InnerProduct: inner_product_layer.cpp), except these.
 _TYPES = {
     "base_conv": ("Convolution", "Deconvolution"),
     "base_data": ("Data", "ImageData", "WindowData", "AnnotatedData", "VideoData"),
