@@ -5,12 +5,21 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
+import os
 import pkgutil
 import sys
 from collections.abc import Sequence
 
 import lrbench_caffe
 from lrbench_caffe import cli
+from lrbench_caffe.errors import InputError
+from lrbench_caffe.setup.installation import SCRIPT
+
+SHELLS = ("bash", "zsh", "fish")
+USAGE = f"""\
+usage: {SCRIPT} COMMAND ...
+       {SCRIPT} --completion {{{",".join(SHELLS)}}}    (prints what the shell needs to complete arguments)
+       {SCRIPT} --version"""
 
 
 def commands() -> dict[str, str]:
@@ -33,18 +42,41 @@ def commands() -> dict[str, str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; without one, list them."""
-    return cli.run(dispatch, argv)
+    return cli.run(answer_shell if cli.COMPLETING in os.environ else dispatch, argv)
+
+
+def answer_shell(_: Sequence[str]) -> int | None:
+    """Tell a shell how the words that were typed may continue, and end the process.
+
+    Once the command is among them, its own parser answers.
+    """
+    import argcomplete
+
+    line, cursor = os.environ["COMP_LINE"], int(os.environ["COMP_POINT"])
+    words: list[str] = argcomplete.split_line(line, cursor)[3]  # those before the one at the cursor
+    known = commands()
+    if len(words) > 1 and words[1] in known:
+        os.environ[cli.COMPLETING] = "2"  # the command takes the program's place, at the second word
+        return dispatch([words[1]])
+    parser = cli.Parser()
+    parser.add_argument("command", choices=list(known))
+    parser.add_argument("--completion", choices=SHELLS)
+    parser.parse_args([])
+    return None
 
 
 def dispatch(arguments: Sequence[str]) -> int | None:
     known = commands()
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(f"lrbench-caffe {lrbench_caffe.__version__}\n\nusage: lrbench-caffe COMMAND ...\n\ncommands:")
+        print(f"{SCRIPT} {lrbench_caffe.__version__}\n\n{USAGE}\n\ncommands:")
         for name, help_text in known.items():
             print(f"  {name:<12} {help_text}")
         return 0 if arguments else 2
     if arguments[0] == "--version":
         print(lrbench_caffe.__version__)
+        return 0
+    if arguments[0] == "--completion":
+        print(completion_code(arguments[1:]))
         return 0
     if arguments[0] not in known:
         print(f"error: unknown command {arguments[0]!r}; known: {', '.join(known)}", file=sys.stderr)
@@ -52,9 +84,30 @@ def dispatch(arguments: Sequence[str]) -> int | None:
     package = importlib.util.find_spec(f"lrbench_caffe.{arguments[0]}")
     suffix = ".__main__" if package and package.submodule_search_locations else ""
     command = importlib.import_module(f"lrbench_caffe.{arguments[0]}{suffix}").main
-    sys.argv[0] = f"lrbench-caffe {arguments[0]}"
-    result: int | None = command(arguments[1:])
+    program = sys.argv[0]
+    sys.argv[0] = f"{SCRIPT} {arguments[0]}"  # see installation.as_started
+    try:
+        result: int | None = command(arguments[1:])
+    finally:
+        sys.argv[0] = program
     return result
+
+
+def completion_code(shells: Sequence[str]) -> str:
+    """Return what a shell has to run so that it completes our arguments.
+
+    Args:
+        shells: its name.
+
+    Raises:
+        InputError: it is none that is known, or not one.
+    """
+    if len(shells) != 1 or shells[0] not in SHELLS:
+        raise InputError(f"--completion: {' '.join(shells) or 'nothing'}; allowed: {', '.join(SHELLS)}")
+    import argcomplete
+
+    code: str = argcomplete.shellcode([SCRIPT], shell=shells[0])
+    return code
 
 
 if __name__ == "__main__":

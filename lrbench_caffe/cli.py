@@ -13,25 +13,45 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import TextIO
 
+from lrbench_caffe import __version__
 from lrbench_caffe.database.urls import scrub_text
 from lrbench_caffe.errors import LRBenchError
 from lrbench_caffe.lr import PolicyError
 from lrbench_caffe.plaintext import one_line
+from lrbench_caffe.setup.installation import as_started
 from lrbench_caffe.streams import escaping
 
 INTERRUPTED = 130  # what a shell reports for a command ended by SIGINT
+COMPLETING = "_ARGCOMPLETE"  # the variable in which argcomplete's shell code counts the program's words
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose usage errors are one line and whose options include --debug."""
+    """An argument parser with one-line usage errors, and what all commands have in common.
+
+    All have --debug and --version, complete their arguments in a shell, and name commands in the form in
+    which this one was started.
+    """
 
     def __init__(self, **kwargs) -> None:
         kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(allow_abbrev=False, **kwargs)
+        self.prog = as_started(self.prog)
         self.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        self.add_argument("--version", action="version", version=__version__)
+
+    def parse_args(self, args=None, namespace=None):
+        if COMPLETING in os.environ:  # a shell asks what may follow; this answers and ends the process
+            import argcomplete
+
+            argcomplete.autocomplete(self)
+        return super().parse_args(args, namespace)
+
+    def format_help(self) -> str:
+        return as_started(super().format_help())
 
     def error(self, message: str):
-        self.exit(2, one_line(scrub_text(f"{self.prog}: error: {message} (see {self.prog} --help)")) + "\n")
+        line = as_started(f"{self.prog}: error: {message} (see {self.prog} --help)")
+        self.exit(2, one_line(scrub_text(line)) + "\n")
 
 
 def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None = None) -> int:
@@ -107,7 +127,7 @@ def _complain(line: str, arguments: Sequence[str] = ()) -> None:
     try:
         if "--debug" in arguments:
             print(scrub_text(traceback.format_exc()), end="", file=sys.stderr)
-        print(one_line(scrub_text(line)), file=sys.stderr)
+        print(one_line(scrub_text(as_started(line))), file=sys.stderr)
     except OSError:  # on a full disk, too; nobody is left to tell
         _abandon(sys.stderr)
 

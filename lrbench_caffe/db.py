@@ -35,6 +35,7 @@ from lrbench_caffe.errors import InputError
 from lrbench_caffe.lr import PolicyError
 from lrbench_caffe.plaintext import one_line
 from lrbench_caffe.records import SOURCES, STATUSES, RunRecord
+from lrbench_caffe.setup import installation
 
 if TYPE_CHECKING:
     from lrbench_caffe.database.exchange import Result
@@ -389,7 +390,7 @@ def _backup(args: argparse.Namespace, database: Database) -> None:
         return
     with replacing(args.file) as file:
         count = _write(database, file)
-    restore = f"python -m lrbench_caffe.db import {shlex.quote(str(args.file))}"
+    restore = f"{installation.command('db')} import {shlex.quote(str(args.file))}"
     print(f"{args.file}: all {count} runs; to restore: {restore}")
 
 

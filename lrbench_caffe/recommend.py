@@ -24,6 +24,7 @@ from lrbench_caffe.errors import InputError
 from lrbench_caffe.evidence import Proposal, Wanted
 from lrbench_caffe.recommendation import Recommendation, against, recommend
 from lrbench_caffe.records import Task
+from lrbench_caffe.setup import installation
 from lrbench_caffe.task import solver_settings
 from lrbench_caffe.training.beginning import check_before_end
 from lrbench_caffe.training.experience import open_wanted
@@ -105,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def command(args: argparse.Namespace) -> list[str]:
     """The command line that trains so, without the policy."""
-    words = ["python -m lrbench_caffe.train", shlex.quote(args.solver)]
+    words = [installation.command("train"), shlex.quote(args.solver)]
     for flag in ("weights", "snapshot", "head", "max_iter"):
         if value := getattr(args, flag):
             words += [f"--{flag.replace('_', '-')}", shlex.quote(str(value))]

@@ -37,6 +37,7 @@ from lrbench_caffe.prototxt.datacheck import HELP, OPTION
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.records import digest
 from lrbench_caffe.report import terminal_table
+from lrbench_caffe.setup import installation
 from lrbench_caffe.training.continuation import fingerprint
 from lrbench_caffe.training.experience import open_wanted
 from lrbench_caffe.training.flags import add_hang_timeout
@@ -191,7 +192,7 @@ def train_line(plan: Plan, policy: Policy | None) -> str:
     flags = dict(zip(plan.flags[::2], plan.flags[1::2]))
     head = f"--head {shlex.quote(flags['--head'])} " if "--head" in flags else ""
     return (
-        f"python -m lrbench_caffe.train {shlex.quote(plan.solver)} {lr}{head}"
+        f"{installation.command('train')} {shlex.quote(plan.solver)} {lr}{head}"
         f"--max-iter {plan.max_iter} --test-interval {plan.test_interval}"
     )
 

@@ -69,6 +69,72 @@ def test_console_script_version(capsys):
     assert capsys.readouterr().out == f"{lrbench_caffe.__version__}\n"
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_tells_its_version_and_its_name_as_it_was_started(name, capsys):
+    with pytest.raises(SystemExit) as caught:
+        console.main([name, "--version"])
+    assert (caught.value.code, capsys.readouterr().out) == (0, f"{lrbench_caffe.__version__}\n")
+    with pytest.raises(SystemExit):
+        console.main([name, "--help"])
+    text = capsys.readouterr().out
+    assert text.startswith(f"usage: lrbench-caffe {name} ")
+    assert "python -m" not in text
+
+
+def test_an_error_names_commands_as_this_one_was_started(capsys, monkeypatch):
+    def refuse(arguments):
+        raise InputError("no data; python -m lrbench_caffe.data mnist makes it")
+
+    cli.run(refuse, [])
+    assert capsys.readouterr().err == "error: no data; python -m lrbench_caffe.data mnist makes it\n"
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/lrbench-caffe"])
+    cli.run(refuse, [])
+    assert capsys.readouterr().err == "error: no data; lrbench-caffe data mnist makes it\n"
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("r", {"range", "rank", "recommend", "reproduce"}),
+        ("--comp", {"--completion "}),
+        ("train --max", {"--max-iter "}),
+        ("train --layers ", {"auto", "fast", "stock"}),
+        ("train --lr sin2 solvers/lenet_d", {"solvers/lenet_digits_solver.prototxt "}),
+        ("db im", {"import", "import-log"}),
+        ("trian", set()),
+    ],
+)
+def test_completion_in_the_shell(typed, expected, tmp_path):
+    """What argcomplete's shell code does: the line and the cursor in variables, the answer in a file."""
+    pytest.importorskip("argcomplete", reason="argcomplete is not installed; tools/setup installs it")
+    line = f"lrbench-caffe {typed}"
+    answer = tmp_path / "answer"
+    environment = {
+        **os.environ,
+        "COMP_LINE": line,
+        "COMP_POINT": str(len(line)),
+        "_ARGCOMPLETE": "1",
+        "_ARGCOMPLETE_IFS": "\n",
+        "_ARGCOMPLETE_STDOUT_FILENAME": str(answer),
+    }
+    python("-m", "lrbench_caffe", env=environment)
+    assert set(answer.read_text().splitlines()) == expected
+
+
+@pytest.mark.parametrize("shell", console.SHELLS)
+def test_code_for_completion(shell, capsys):
+    pytest.importorskip("argcomplete", reason="argcomplete is not installed; tools/setup installs it")
+    assert console.main(["--completion", shell]) == 0
+    assert "lrbench-caffe" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("shells", [[], ["cmd"], ["bash", "zsh"]])
+def test_a_shell_that_is_not_known(shells, capsys):
+    assert console.main(["--completion", *shells]) == 2
+    error = f"error: --completion: {' '.join(shells) or 'nothing'}; allowed: bash, zsh, fish\n"
+    assert capsys.readouterr().err == error
+
+
 def test_console_script_runs_modules_and_packages(capsys):
     for name in ("train", "data"):
         with pytest.raises(SystemExit) as caught:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import os
 import re
 import shutil
@@ -11,6 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
@@ -30,11 +34,9 @@ def instructions(file: Path) -> list[str]:
     return [line.strip() for line in "\n".join(lines).replace("\\\n", " ").splitlines() if line.strip()]
 
 
-def install_requires() -> list[str]:
-    for node in ast.walk(ast.parse((ROOT / "setup.py").read_text(encoding="utf-8"))):
-        if isinstance(node, ast.keyword) and node.arg == "install_requires":
-            return ast.literal_eval(node.value)
-    raise AssertionError
+def dependencies() -> list[str]:
+    with open(ROOT / "pyproject.toml", "rb") as file:
+        return tomllib.load(file)["project"]["dependencies"]
 
 
 # -- the files --------------------------------------------------------------------------------------
@@ -99,7 +101,7 @@ def test_paths_inside_are_those_of_the_repository(file):
 
 def test_every_requirement_is_pinned_within_its_range():
     pins = {canonicalize_name(name): version for name, version in PINS.items()}
-    for requirement in map(Requirement, install_requires()):
+    for requirement in map(Requirement, dependencies()):
         version = pins.get(canonicalize_name(requirement.name))
         assert version is not None and requirement.specifier.contains(version), requirement
 

@@ -15,12 +15,12 @@ import sys
 from collections.abc import Sequence
 
 from lrbench_caffe import cli
-from lrbench_caffe.setup import caffe, installation
+from lrbench_caffe.setup import caffe
 from lrbench_caffe.setup.processes import run_jobs
 
 
 def parser() -> argparse.ArgumentParser:
-    p = cli.Parser(prog=installation.command("setup"), description=__doc__, epilog=caffe.ENVIRONMENT)
+    p = cli.Parser(prog="python -m lrbench_caffe.setup", description=__doc__, epilog=caffe.ENVIRONMENT)
     p.add_argument("--force", action="store_true", help="make everything anew")
     return p
 

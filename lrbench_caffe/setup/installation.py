@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 SCRIPT = "lrbench-caffe"
+MODULE = "python -m lrbench_caffe."
 
 
 def clone() -> Path | None:
@@ -24,9 +25,14 @@ def command(name: str) -> str:
     Args:
         name: the command, for example ``train``.
     """
+    return as_started(f"{MODULE}{name}")
+
+
+def as_started(text: str) -> str:
+    """Return a text with the commands in it (``python -m lrbench_caffe.train``) as this one was started."""
     # ``lrbench-caffe train`` leaves its name in sys.argv[0]; see __main__.
-    started_by_script = os.path.basename(sys.argv[0] if sys.argv else "").split(" ")[0] == SCRIPT
-    return f"{SCRIPT} {name}" if started_by_script else f"python -m lrbench_caffe.{name}"
+    program = os.path.basename(sys.argv[0] if sys.argv else "")
+    return text.replace(MODULE, f"{SCRIPT} ") if program.split(" ")[0] == SCRIPT else text
 
 
 def setup_command() -> str:
