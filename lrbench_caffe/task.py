@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lrbench_caffe.data.identity import data_digest, data_samples
-from lrbench_caffe.errors import TrainingError
+from lrbench_caffe.errors import InputError, TrainingError
 from lrbench_caffe.prototxt.datacheck import Say
 from lrbench_caffe.prototxt.heads import find_heads
 from lrbench_caffe.prototxt.messages import Messages
@@ -125,7 +125,8 @@ def open_worker(
             try:
                 yield worker, open_solver(worker, solver, request)
             except Death as error:
-                raise TrainingError(with_data(solver, error)) from error
+                words, of_data = with_data(solver, error)
+                raise (InputError if of_data else TrainingError)(words) from error
 
 
 def task_of(solver: Solver, info: CaffeInfo, opened: Opened, gpu: int | None) -> Task:

@@ -131,7 +131,20 @@ def _any_outside(labels: Ranges, reader: LabelReader, classes: int) -> bool:
     return False
 
 
-def state_of_lmdbs(nets: Sequence[PhaseNet]) -> str | None:
+@dataclass(frozen=True)
+class LmdbState:
+    """The LMDBs of a solver after Caffe has died.
+
+    Attributes:
+        text: which they are, and which is damaged.
+        damaged: whether one is.
+    """
+
+    text: str
+    damaged: bool
+
+
+def state_of_lmdbs(nets: Sequence[PhaseNet]) -> LmdbState | None:
     """After a crash of Caffe: which LMDBs the nets read, and which is damaged; None where they read none."""
     layers = [layer for net in nets for layer in net.layers if layer.type == "Data"]
     sources = [layer.data_param.source for layer in layers if layer.data_param.backend == LMDB]
@@ -148,10 +161,10 @@ def state_of_lmdbs(nets: Sequence[PhaseNet]) -> str | None:
         try:
             LmdbRecords(Path(place)).scan(stop_in_time)
         except InputError as error:
-            return f"it read {error}"
+            return LmdbState(f"it read {error}", damaged=True)
         except TimeoutError:
             break
-    return f"it read {' and '.join(places)}, where no damage was found"
+    return LmdbState(f"it read {' and '.join(places)}, where no damage was found", damaged=False)
 
 
 # -- what is read -----------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lrbench_caffe.errors import InputError, TrainingError, did_you_mean
-from lrbench_caffe.prototxt.datacheck import check_labels, state_of_lmdbs
+from lrbench_caffe.prototxt.datacheck import LmdbState, check_labels, state_of_lmdbs
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.prototxt.sources import by
 from lrbench_caffe.runtime.client import (
@@ -55,6 +55,10 @@ _MEANINGS = {
 }
 
 
+class DamagedData(InputError):
+    """Caffe died of its data in the middle of a training, whose run stays."""
+
+
 def open_solver(worker: Worker, solver: Solver, request: OpenRequest) -> Opened:
     """``Worker.open``, with errors in terms of the user's files.
 
@@ -71,7 +75,8 @@ def open_solver(worker: Worker, solver: Solver, request: OpenRequest) -> Opened:
     except Refusal as error:
         raise explain(solver, error) from error
     except OpenFailure as error:
-        raise TrainingError(f"{_where(solver, error)}: {with_data(solver, error)}") from error
+        words, of_data = with_data(solver, error)
+        raise (InputError if of_data else TrainingError)(f"{_where(solver, error)}: {words}") from error
     check_shared(solver, opened.nets)
     if solver.checked is not None:
         titles = [net.title for net in solver.phase_nets]
@@ -102,16 +107,30 @@ def check_shared(solver: Solver, nets: Sequence[Sequence[LayerParameters]]) -> N
                 )
 
 
-def with_data(solver: Solver, error: Exception) -> str:
-    """An error in words; where an LMDB may be its reason, with the state of the solver's LMDBs."""
+def with_data(solver: Solver, error: Exception) -> tuple[str, bool]:
+    """An error in words, with the state of the solver's LMDBs where one may be its reason.
+
+    And whether the data is to blame: Caffe refused it, or crashed and it is damaged.
+    """
     death = error if isinstance(error, Death) else error.__cause__
     if not isinstance(death, Death):
-        return str(error)
-    if death.signal in _CRASHES or "mdb" in death.words.lower() or _is_reading(death.words):
-        state = state_of_lmdbs(solver.phase_nets)
-        trusted = ", and labels were not checked" if solver.checked is None else ""
-        return f"{error}; {state}{trusted}" if state else str(error)
-    return str(error)
+        return str(error), False
+    refused = death.signal == signal.SIGABRT and _is_reading(death.words) and not death.by_machine
+    if not refused and death.signal not in _CRASHES and "mdb" not in death.words.lower():
+        return str(error), False
+    state = state_of_lmdbs(solver.phase_nets)
+    if refused:
+        return _refused_data(death.words, state), True
+    if state is None:
+        return str(error), False
+    if state.damaged and death.signal is not None and not death.by_machine:
+        return f"Caffe crashed ({death.signal.name}): {state.text}", True
+    trusted = ", and labels were not checked" if solver.checked is None else ""
+    return f"{error}; {state.text}{trusted}", False
+
+
+def _refused_data(words: str, state: LmdbState | None) -> str:
+    return f"Caffe refuses the data: {words}" + (f"; {state.text}" if state else "")
 
 
 def explain(solver: Solver, refusal: Refusal) -> InputError:
@@ -126,10 +145,8 @@ def explain(solver: Solver, refusal: Refusal) -> InputError:
         return InputError(f"{solver.path}: type is {name!r}; allowed by this Caffe: {known}; {fork}")
     layer = _layer(solver, refusal)
     if _is_reading(refusal.words) and not _is_first_reader(solver, refusal, layer):
-        state = state_of_lmdbs(solver.phase_nets)
-        return InputError(
-            f"{solver.path}: Caffe refuses the data: {refusal.words}" + (f"; {state}" if state else "")
-        )
+        words = _refused_data(refusal.words, state_of_lmdbs(solver.phase_nets))
+        return InputError(f"{solver.path}: {words}")
     fault = (layer is not None and (_wrong_blobs(layer, refusal) or _wrong_filler(layer, refusal))) or None
     if fault is not None:
         return InputError(f"{_where(solver, refusal)}: {fault}")
@@ -168,7 +185,7 @@ def _is_source(name: str, kind: str) -> bool:
 def _is_reading(words: str) -> bool:
     """Whether Caffe's words are of what reads data."""
     source = _SOURCE.search(words)
-    if source is None:
+    if source is None or "Serialize" in words:  # io.cpp writes snapshots, too
         return False
     if source["layer"]:
         return any(_is_source(source["name"], kind) for kind in _READERS)

@@ -20,6 +20,7 @@ from lrbench_caffe.lr import current_step
 from lrbench_caffe.native.library import library_path
 from lrbench_caffe.prototxt.messages import Messages
 from lrbench_caffe.prototxt.patch import GRADIENTS, LR_POLICY, gradient_options, write_prototxts
+from lrbench_caffe.prototxt.refusal import DamagedData
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.prototxt.sources import free_dead_readers
 from lrbench_caffe.records import PolicyRecord, RunRecord, SolverSettings
@@ -108,13 +109,16 @@ class Session:
             hang_seconds, checkpoint_seconds: see ``Worker`` and ``Trainer``.
 
         Raises:
+            InputError: Caffe refuses what it is given, or, in the middle of the training, its data.
             TrainingError: Caffe died or hung, or a file could not be written.
         """
         new = not self.run.exists
         try:
             return self._train(observers, signals, hang_seconds, checkpoint_seconds)
-        except InputError:
-            if new:  # it never trained: the same command, put right, may have the same --out
+        except InputError as error:
+            if new and not isinstance(
+                error, DamagedData
+            ):  # it never trained: the same command, put right, may have the same --out
                 self.run.discard()
             raise
 

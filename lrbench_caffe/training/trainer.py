@@ -12,7 +12,7 @@ import numpy as np
 
 from lrbench_caffe.errors import InputError, LRBenchError, TrainingError
 from lrbench_caffe.prototxt.nets import has_plain_softmax_loss
-from lrbench_caffe.prototxt.refusal import open_solver, with_data, with_layers
+from lrbench_caffe.prototxt.refusal import DamagedData, open_solver, with_data, with_layers
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.runtime.client import Opened, OpenRequest, Worker
 from lrbench_caffe.setup import installation
@@ -96,6 +96,7 @@ class Trainer:
 
         Raises:
             InputError: Caffe refuses the solver or its nets, or they do not fit what they are to start from.
+            DamagedData: Caffe died of its data, which is recorded like what follows.
             TrainingError: Caffe died or hung, or a file could not be written. What was measured is on
                 disk, and the run's record says why it failed.
         """
@@ -120,13 +121,14 @@ class Trainer:
             self._prepare(resumed)
             outcome = self._loop()
         except (LRBenchError, OSError) as error:
-            reason = with_layers(self._solver, with_data(self._solver, error))
+            reason, of_data = with_data(self._solver, error)
+            reason = with_layers(self._solver, reason)
             if isinstance(error, OSError):
                 reason = f"{error.filename or self._run.path}: {error.strerror}"
             self._record("failed", reason)
             if isinstance(error, InputError):
                 raise
-            raise TrainingError(
+            raise (DamagedData if of_data else TrainingError)(
                 f"{reason} (Caffe's log: {self._run.log}{self._way_on(failed=True)})"
             ) from error
         except KeyboardInterrupt:

@@ -93,9 +93,7 @@ def test_an_lmdb_that_is_shortened_while_caffe_reads_it(workspace: Workspace) ->
         training.wait_for_snapshot(200)
         os.truncate(folder / "data.mdb", 5 * PAGE)
         done = training.finish()
-    done.failed(
-        1, "error: Caffe was ended by SIG", "it read images_lmdb: truncated, data.mdb has 20,480 bytes"
-    )
+    done.failed(2, "error: Caffe crashed (SIG", "it read images_lmdb: truncated, data.mdb has 20,480 bytes")
     assert training.run.record["status"] == "failed"
     assert training.run.record["reason"] in done.err
 

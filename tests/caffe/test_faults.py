@@ -38,9 +38,9 @@ ENDLESS = 100_000_000
 SOLVER = nets.solver(max_iter=ITERATIONS, snapshot=1000, test_interval=500, display=0)
 
 
-def assert_failed(run: Run, done: Done, *words: str) -> None:
-    """One line on stderr, exit code 1, and the reason in run.json."""
-    done.failed(1, "error: ", "--resume", *words)
+def assert_failed(run: Run, done: Done, *words: str, code: int = 1) -> None:
+    """One line on stderr, exit code 1 or ``code``, and the reason in run.json."""
+    done.failed(code, "error: ", "--resume", *words)
     assert run.record["status"] == "failed"
     assert run.record["reason"]
     assert run.record["reason"] in done.err
@@ -236,7 +236,8 @@ def test_a_caffe_that_aborts_in_the_middle(workspace: Workspace) -> None:
     )
     assert not run.path.exists()
     done = workspace.train("solver.prototxt", "--out", "out", "--trust-data")
-    assert_failed(run, done, "Caffe was ended by SIGABRT: data_transformer.cpp:", "Check failed:")
+    words = ("Caffe refuses the data: data_transformer.cpp:", "Check failed:", "it read images_lmdb and ")
+    assert_failed(run, done, *words, code=2)
     assert [row["iteration"] for row in run.measurements()][:5] == [0, 10, 20, 30, 40]
 
     write_images(workspace.path / "images_lmdb", odd=None)

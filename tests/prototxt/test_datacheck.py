@@ -17,7 +17,13 @@ from lrbench_caffe.data.list_scan import ImageList
 from lrbench_caffe.data.lmdb_scan import LmdbRecords
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.prototxt import datacheck
-from lrbench_caffe.prototxt.datacheck import check_labels, check_records, scan_once, state_of_lmdbs
+from lrbench_caffe.prototxt.datacheck import (
+    LmdbState,
+    check_labels,
+    check_records,
+    scan_once,
+    state_of_lmdbs,
+)
 from lrbench_caffe.prototxt.labels import label_readers
 
 Check = Callable[..., None]
@@ -337,6 +343,9 @@ def test_the_lmdbs_after_a_crash(net_of, tmp_path):
     broken = write(tmp_path / "broken", *(image(n) for n in range(200)))
     assert state_of_lmdbs([net_of(reader(LOSS))]) is None
     nets = [net_of(data(whole), "TRAIN"), net_of(data(broken))]
-    assert state_of_lmdbs(nets) == f"it read {whole} and {broken}, where no damage was found"
+    unharmed = f"it read {whole} and {broken}, where no damage was found"
+    assert state_of_lmdbs(nets) == LmdbState(unharmed, damaged=False)
     os.truncate(broken / "data.mdb", 3 * 4096)
-    assert state_of_lmdbs(nets).startswith(f"it read {broken}: truncated, data.mdb has 12,288 bytes; ")
+    state = state_of_lmdbs(nets)
+    assert state.text.startswith(f"it read {broken}: truncated, data.mdb has 12,288 bytes; ")
+    assert state.damaged

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
 
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.prototxt.refusal import check_shared, explain, with_layers
+from lrbench_caffe.prototxt.refusal import check_shared, explain, with_data, with_layers
 from lrbench_caffe.prototxt.solver import Solver, TestNet
-from lrbench_caffe.runtime.client import LayerParameters, Refusal
+from lrbench_caffe.runtime.client import Death, LayerParameters, Refusal
 
 NET = """
 layer { name: "d" type: "Data" top: "x" top: "y" }
@@ -133,6 +135,38 @@ def test_the_layer_that_a_source_is_of(net_of, source, layer):
     words = f"ended: {source}:9] x"
     expected = f"net.prototxt: layer {layer}: {words}" if layer else words
     assert with_layers(solver, words) == expected
+
+
+@pytest.mark.parametrize(
+    ("number", "words", "of_data"),
+    [
+        (signal.SIGABRT, "data_transformer.cpp:168] Check failed: datum_height == height (9 vs. 8)", True),
+        (signal.SIGABRT, "image_data_layer.cpp:58] Check failed: cv_img.data Could not load x.png", True),
+        (signal.SIGABRT, "blob.cpp:32] Check failed: shape[i] >= 0", False),
+        (signal.SIGABRT, "io.cpp:66] Check failed: proto.SerializeToOstream(&output)", False),
+        (signal.SIGABRT, "db_lmdb.hpp:15] Check failed: mdb_status == 0 Cannot allocate memory", False),
+        (signal.SIGABRT, "db_lmdb.hpp:15] Check failed: mdb_status == 0 Input/output error", False),
+        (signal.SIGKILL, "", False),
+        (signal.SIGSEGV, "", False),  # as far as is known
+    ],
+)  # fmt: skip
+def test_whether_a_death_is_the_datas_fault(net_of, write_images, number, words, of_data):
+    """And where the LMDB is damaged, a crash is."""
+    place = write_images("digits", 200, (1, 8, 8))
+    text = NET.replace('type: "Data"', f'type: "Data" data_param {{ source: "{place}" backend: LMDB }}', 1)
+    solver = Solver(Path("solver.prototxt"), None, {}, net_of(text, "TRAIN"), None, [])
+    death = Death(f"Caffe was ended by {number.name}: {words}", number, words)
+    said, found = with_data(solver, death)
+    assert found == of_data
+    if of_data:
+        assert said == f"Caffe refuses the data: {words}; it read {place}, where no damage was found"
+    os.truncate(place / "data.mdb", 3 * 4096)
+    said, found = with_data(solver, death)
+    assert found == (of_data or number == signal.SIGSEGV)
+    if number == signal.SIGSEGV:
+        assert said.startswith(
+            f"Caffe crashed (SIGSEGV): it read {place}: truncated, data.mdb has 12,288 bytes"
+        )
 
 
 @pytest.mark.parametrize(
