@@ -11,9 +11,9 @@ import sys
 from collections.abc import Sequence
 
 import lrbench_caffe
-from lrbench_caffe import cli
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.setup.installation import SCRIPT
+from lrbench_caffe.terminal import cli
 
 SHELLS = ("bash", "zsh", "fish")
 USAGE = f"""\

@@ -26,9 +26,6 @@ from io import BufferedReader
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from lrbench_caffe import cli, layout
-from lrbench_caffe.console import Console
-from lrbench_caffe.data.progress import bar, track
 from lrbench_caffe.database.errors import DatabaseError
 from lrbench_caffe.database.urls import VARIABLE, default_path, scrub_text
 from lrbench_caffe.errors import InputError
@@ -36,6 +33,10 @@ from lrbench_caffe.lr import PolicyError
 from lrbench_caffe.plaintext import one_line
 from lrbench_caffe.records import SOURCES, STATUSES, RunRecord
 from lrbench_caffe.setup import installation
+from lrbench_caffe.terminal import cli
+from lrbench_caffe.terminal import tables as layout
+from lrbench_caffe.terminal.console import Console
+from lrbench_caffe.terminal.progress import bar, track
 
 if TYPE_CHECKING:
     from lrbench_caffe.database.exchange import Result
@@ -121,7 +122,7 @@ def _add_filters(p: argparse.ArgumentParser) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    from lrbench_caffe.database.terminal import check_folder, is_new, open_at_terminal
+    from lrbench_caffe.terminal.database import check_folder, is_new, open_at_terminal
 
     if args.work is _check:
         return _check(args)
@@ -155,7 +156,7 @@ def _info(args: argparse.Namespace, database: Database) -> None:
 def _tasks(args: argparse.Namespace, database: Database) -> None:
     from dataclasses import asdict
 
-    from lrbench_caffe.database.tables import best_of_task, task_layout, task_rows
+    from lrbench_caffe.terminal.run_tables import best_of_task, task_layout, task_rows
 
     tasks = database.tasks()
     if args.json:
@@ -191,7 +192,7 @@ def _function(name: str) -> str:
 
 def _runs(args: argparse.Namespace, database: Database) -> None:
     from lrbench_caffe.database.exchange import to_line
-    from lrbench_caffe.database.tables import run_layout, run_rows, start_labels, start_notes
+    from lrbench_caffe.terminal.run_tables import run_layout, run_rows, start_labels, start_notes
 
     if args.limit < 1:
         raise InputError(f"--limit: {args.limit}; allowed: 1 or more")
@@ -215,7 +216,7 @@ def _full_uid(database: Database, beginning: str) -> str:
 
 
 def _show(args: argparse.Namespace, database: Database) -> None:
-    from lrbench_caffe.database.tables import detail_rows, measurement_layout, measurement_rows
+    from lrbench_caffe.terminal.run_tables import detail_rows, measurement_layout, measurement_rows
 
     record = database.get(_full_uid(database, args.uid))
     if args.json:
@@ -336,7 +337,7 @@ def _has_unicode(file: IO[str]) -> bool:
 
 def _import(args: argparse.Namespace, opened: Opened) -> int:
     from lrbench_caffe.database.exchange import Result, import_lines
-    from lrbench_caffe.database.logtext import looks_like_a_log
+    from lrbench_caffe.importing.text import looks_like_a_log
 
     code = 0
     for name in args.files:
@@ -396,7 +397,7 @@ def _backup(args: argparse.Namespace, database: Database) -> None:
 
 def _sync(args: argparse.Namespace, opened: Opened) -> int:
     from lrbench_caffe.database.exchange import Result, store_records
-    from lrbench_caffe.database.sync import NotForDatabase, StillRunning, read_run, run_directories
+    from lrbench_caffe.runs.syncing import NotForDatabase, StillRunning, read_run, run_directories
 
     result = Result(_say)
 
@@ -419,9 +420,9 @@ def _sync(args: argparse.Namespace, opened: Opened) -> int:
 
 
 def _import_log(args: argparse.Namespace, opened: Opened) -> int:
-    from lrbench_caffe.database.caffelog import records_from_logs
     from lrbench_caffe.database.completing import parts_of_one_training
     from lrbench_caffe.database.exchange import Result, store_records
+    from lrbench_caffe.importing.caffelog import records_from_logs
 
     result = Result(_say)
 

@@ -18,8 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lrbench_caffe import __version__, cli
-from lrbench_caffe.console import Console
+from lrbench_caffe import __version__
 from lrbench_caffe.errors import LRBenchError
 from lrbench_caffe.native.library import CHECK_LAYERS, find_library
 from lrbench_caffe.runtime import worker
@@ -27,6 +26,8 @@ from lrbench_caffe.runtime.client import CaffeInfo
 from lrbench_caffe.runtime.info import caffe_info
 from lrbench_caffe.runtime.locate import CaffePython, caffe_program_of, find_caffe_python
 from lrbench_caffe.setup import installation
+from lrbench_caffe.terminal import cli
+from lrbench_caffe.terminal.console import Console
 
 PACKAGES = ("numpy", "protobuf", "lmdb", "matplotlib", "rich", "psycopg2-binary")
 CHECK_SECONDS = 180.0  # of the fast layers' check, with the import of caffe from a cold disk

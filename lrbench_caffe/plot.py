@@ -17,11 +17,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lrbench_caffe import cli, plots, selection
-from lrbench_caffe.database.terminal import open_at_terminal
+from lrbench_caffe import plots
 from lrbench_caffe.errors import InputError
+from lrbench_caffe.knowledge import selection
 from lrbench_caffe.lr import parse
-from lrbench_caffe.training.rundir import RunDirectory, task_title
+from lrbench_caffe.runs.directory import RunDirectory, task_title
+from lrbench_caffe.terminal import cli
+from lrbench_caffe.terminal.database import open_at_terminal
 
 LONGEST = 10_000_000  # iterations of a schedule
 

@@ -18,25 +18,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from lrbench_caffe import cli
-from lrbench_caffe.console import Console
 from lrbench_caffe.database.urls import resolve_url
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.files import replace_own
-from lrbench_caffe.jobs.flags import add_pool_flags, open_pool, training_flags
+from lrbench_caffe.jobs.opening import add_pool_flags, open_pool, training_flags
 from lrbench_caffe.lr import Policy
 from lrbench_caffe.plots.tuning import ramp_plot
 from lrbench_caffe.prototxt.datacheck import HELP, OPTION
 from lrbench_caffe.prototxt.solver import Solver
+from lrbench_caffe.prototxt.task import open_task
 from lrbench_caffe.records import digest
-from lrbench_caffe.report import terminal_table
-from lrbench_caffe.task import open_task
+from lrbench_caffe.tabular import terminal_table
+from lrbench_caffe.terminal import cli
+from lrbench_caffe.terminal.console import Console
 from lrbench_caffe.training.continuation import fingerprint
-from lrbench_caffe.training.flags import add_hang_timeout
+from lrbench_caffe.training.preparing import add_hang_timeout
 from lrbench_caffe.tuning import folder, ramp
-from lrbench_caffe.tuning.experience import Experience
 from lrbench_caffe.tuning.folder import study_folder
-from lrbench_caffe.tuning.ladder import Ladder
+from lrbench_caffe.tuning.levels import Ladder
+from lrbench_caffe.tuning.prior import Experience
 from lrbench_caffe.tuning.progress import TuningDisplay
 from lrbench_caffe.tuning.report import draw_ladder, ladder_rows
 from lrbench_caffe.tuning.space import GoodRange, candidates

@@ -23,20 +23,23 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from lrbench_caffe import cli, layout, plots, ranking, selection
-from lrbench_caffe.database.tables import start_labels, start_notes
-from lrbench_caffe.database.terminal import open_at_terminal
+from lrbench_caffe import plots
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.layout import Layout, print_table
-from lrbench_caffe.ranking import CRITERIA, Candidate, Comparison, Criterion, Ranked, Target
+from lrbench_caffe.knowledge import ranking, selection
+from lrbench_caffe.knowledge.ranking import CRITERIA, Candidate, Comparison, Criterion, Ranked, Target
 from lrbench_caffe.records import PolicySummary, Task
-from lrbench_caffe.report import (
+from lrbench_caffe.tabular import (
     Rows,
     csv_text,
     json_text,
     markdown_table,
     number,
 )
+from lrbench_caffe.terminal import cli
+from lrbench_caffe.terminal import tables as layout
+from lrbench_caffe.terminal.database import open_at_terminal
+from lrbench_caffe.terminal.run_tables import start_labels, start_notes
+from lrbench_caffe.terminal.tables import Layout, print_table
 
 FORMATS = ("table", "markdown", "csv", "json")
 TEXT_COLUMNS = 2  # to the left: the place and the policy, or a task's name and number

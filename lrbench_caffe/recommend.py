@@ -17,17 +17,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lrbench_caffe import cli
-from lrbench_caffe.console import Console
-from lrbench_caffe.database.terminal import open_at_terminal
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.evidence import Proposal, Wanted
-from lrbench_caffe.recommendation import Recommendation, against, recommend
+from lrbench_caffe.knowledge.evidence import Proposal, Wanted
+from lrbench_caffe.knowledge.recommendation import Recommendation, against, recommend
+from lrbench_caffe.prototxt.task import solver_settings
 from lrbench_caffe.records import Task
 from lrbench_caffe.setup import installation
-from lrbench_caffe.task import solver_settings
+from lrbench_caffe.terminal import cli
+from lrbench_caffe.terminal.console import Console
+from lrbench_caffe.terminal.database import open_at_terminal
 from lrbench_caffe.training.beginning import check_before_end
-from lrbench_caffe.training.experience import open_wanted
+from lrbench_caffe.training.choosing import open_wanted
 
 TOP = 3  # proposals
 

@@ -22,28 +22,29 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TextIO, cast
 
-from lrbench_caffe import cli, plots
-from lrbench_caffe.console import Console
+from lrbench_caffe import plots
 from lrbench_caffe.database.urls import resolve_url
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.files import make_folder
 from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.prototxt.messages import utf8_stem
-from lrbench_caffe.report import metrics_rows, terminal_table
+from lrbench_caffe.runs.directory import RunDirectory, mark_latest, task_title
+from lrbench_caffe.runs.snapshots import ready_prefix
 from lrbench_caffe.runtime.info import caffe_info
 from lrbench_caffe.runtime.locate import find_caffe_python
-from lrbench_caffe.streams import Unbreakable, WithoutBlankLines, unescaped
-from lrbench_caffe.training.flags import RUNS, add_flags, prepare, run_to_resume, without_ignored_flags
+from lrbench_caffe.tabular import metrics_rows, terminal_table
+from lrbench_caffe.terminal import cli
+from lrbench_caffe.terminal.console import Console
+from lrbench_caffe.terminal.streams import Unbreakable, WithoutBlankLines, unescaped
 from lrbench_caffe.training.logfollower import LogFollower
 from lrbench_caffe.training.monitor import ScheduleMonitor
 from lrbench_caffe.training.observer import Observer
+from lrbench_caffe.training.preparing import RUNS, add_flags, prepare, run_to_resume, without_ignored_flags
 from lrbench_caffe.training.progress import ProgressDisplay
 from lrbench_caffe.training.recorder import Recorder
-from lrbench_caffe.training.rundir import RunDirectory, mark_latest, task_title
 from lrbench_caffe.training.session import Session
 from lrbench_caffe.training.settings import RunSettings
 from lrbench_caffe.training.signals import Signals
-from lrbench_caffe.training.snapshots import ready_prefix
 from lrbench_caffe.training.trainer import Outcome
 
 

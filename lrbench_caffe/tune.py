@@ -26,21 +26,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO, cast
 
-from lrbench_caffe import cli
-from lrbench_caffe.console import Console
 from lrbench_caffe.database.urls import resolve_url
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.jobs.flags import add_pool_flags, open_pool, training_flags
-from lrbench_caffe.layout import ALL, add_flag, chosen, print_table
+from lrbench_caffe.jobs.opening import add_pool_flags, open_pool, training_flags
 from lrbench_caffe.lr import Policy
 from lrbench_caffe.prototxt.datacheck import HELP, OPTION
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.records import digest
-from lrbench_caffe.report import terminal_table
 from lrbench_caffe.setup import installation
+from lrbench_caffe.tabular import terminal_table
+from lrbench_caffe.terminal import cli
+from lrbench_caffe.terminal.console import Console
+from lrbench_caffe.terminal.tables import ALL, add_flag, chosen, print_table
+from lrbench_caffe.training.choosing import open_wanted
 from lrbench_caffe.training.continuation import fingerprint
-from lrbench_caffe.training.experience import open_wanted
-from lrbench_caffe.training.flags import add_hang_timeout
+from lrbench_caffe.training.preparing import add_hang_timeout
 from lrbench_caffe.tuning.folder import study_folder
 from lrbench_caffe.tuning.progress import TuningDisplay
 from lrbench_caffe.tuning.report import (

@@ -19,7 +19,7 @@ from chaoslab.processes import MARK, marked
 from chaoslab.registry import Scenario, load_all
 from chaoslab.trial import Ended, Trial, perform
 from chaoslab.verdicts import EQUAL, HANG, LEFT, REFUSED, SKIPPED, TRACEBACK, WRONG, Skip, Verdict
-from lrbench_caffe.cli import INTERRUPTED
+from lrbench_caffe.terminal.cli import INTERRUPTED
 
 ROOT = Path(__file__).parents[1]
 PYTHON = sys.executable

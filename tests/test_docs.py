@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from lrbench_caffe import cli
 from lrbench_caffe.lr import describe_functions, parse
+from lrbench_caffe.terminal import cli
 from lrbench_caffe.tuning.verdict import KEEP_OWN
 
 ROOT = Path(__file__).resolve().parent.parent

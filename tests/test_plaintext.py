@@ -13,15 +13,15 @@ from xml.dom import minidom
 import numpy as np
 import pytest
 
-from lrbench_caffe import cli
-from lrbench_caffe.console import Console, TextColumn, progress
-from lrbench_caffe.layout import Layout, print_table
 from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.plaintext import csv_cell, markdown, one_line, visible
 from lrbench_caffe.plots import Pair, RunCurves, comparison_plot, runs_plot, training_plot
 from lrbench_caffe.records import Spread
-from lrbench_caffe.report import csv_text, json_text, markdown_table
-from lrbench_caffe.streams import Escaping
+from lrbench_caffe.tabular import csv_text, json_text, markdown_table
+from lrbench_caffe.terminal import cli
+from lrbench_caffe.terminal.console import Console, TextColumn, progress
+from lrbench_caffe.terminal.streams import Escaping
+from lrbench_caffe.terminal.tables import Layout, print_table
 from tests.test_architecture import SOURCES, imported, read
 
 NAMES = (
@@ -186,7 +186,7 @@ def test_a_legend_has_names_with_an_underscore(tmp_path):
 
 def test_consoles_are_made_in_one_place():
     for module, path in SOURCES.items():
-        if module != "lrbench_caffe.console":
+        if module != "lrbench_caffe.terminal.console":
             assert not {"rich.console", "rich.text", "rich.live", "rich.markup"} & imported(module), module
             taken = [
                 alias.name

@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lrbench_caffe import cli, plot
+from lrbench_caffe import plot
 from lrbench_caffe.database import Database
 from lrbench_caffe.lr import parse
 from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.plots import natural_length
 from lrbench_caffe.plots.style import TRAIN
 from lrbench_caffe.plots.training import RunCurves, runs_plot
+from lrbench_caffe.terminal import cli
 
 SIN2 = "SIN2(k0=0.01, k1=0.06, l=2000)"
 STARTS = {".png": b"\x89PNG", ".pdf": b"%PDF", ".svg": b"<?xml"}

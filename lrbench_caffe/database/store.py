@@ -15,7 +15,6 @@ from lrbench_caffe.database import engine as driver
 from lrbench_caffe.database import migrate, schema, summaries, writing
 from lrbench_caffe.database.checks import checked_measurement, checked_run, storable
 from lrbench_caffe.database.errors import DatabaseError, RecordError, UnknownRun
-from lrbench_caffe.database.paper import EDITION, paper_records
 from lrbench_caffe.database.rows import (
     part,
     part_columns,
@@ -29,6 +28,7 @@ from lrbench_caffe.database.transactions import Transactions
 from lrbench_caffe.database.urls import resolve_url
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.metrics import Measurement
+from lrbench_caffe.paper.tables import EDITION, paper_records
 from lrbench_caffe.records import STATUSES, PolicySummary, RunRecord, Start, Task
 
 PATIENCE = 30.0  # seconds; a PostgreSQL server restarts in fewer

@@ -202,7 +202,8 @@ def _last_line(path: Path) -> str:
 
 def main() -> int:
     """``train``, ended by SIGTERM when the parent is gone."""
-    from lrbench_caffe import cli, train
+    from lrbench_caffe import train
+    from lrbench_caffe.terminal import cli
 
     parent = os.getppid()
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

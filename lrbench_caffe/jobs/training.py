@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lrbench_caffe.database import Database
-from lrbench_caffe.database.sync import NotForDatabase, StillRunning, read_run
 from lrbench_caffe.errors import LRBenchError
 from lrbench_caffe.files import open_own
 from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.records import BROKEN
+from lrbench_caffe.runs.directory import MEASUREMENTS, RunDirectory
+from lrbench_caffe.runs.syncing import NotForDatabase, StillRunning, read_run
 from lrbench_caffe.runtime.client import HANG_SECONDS
-from lrbench_caffe.training.rundir import MEASUREMENTS, RunDirectory
 from lrbench_caffe.training.trainer import AS_ASKED
 
 PATIENCE = 2.0  # seconds for which the database is tried

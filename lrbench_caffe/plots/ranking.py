@@ -10,7 +10,7 @@ from lrbench_caffe.plots.files import save, tick_label
 from lrbench_caffe.plots.style import ACCURACY, TEST, TRAIN
 
 if TYPE_CHECKING:
-    from lrbench_caffe.ranking import Candidate, Criterion, Ranked
+    from lrbench_caffe.knowledge.ranking import Candidate, Criterion, Ranked
 
 OTHER = "#555555"  # numbers of policies that are not on the front
 LISTED = 100  # of them; a longer list makes a picture that cannot be looked at

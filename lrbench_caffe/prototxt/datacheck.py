@@ -17,17 +17,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lrbench_caffe.data.identity import LMDB
-from lrbench_caffe.data.list_scan import Hdf5Rows, ImageList
-from lrbench_caffe.data.lmdb_scan import LmdbPixels, LmdbRecords
-from lrbench_caffe.data.progress import bar
-from lrbench_caffe.data.scan import RAW, TURNED, Ranges, Records, Scan, Shape
+from lrbench_caffe.datasets.identity import LMDB
+from lrbench_caffe.datasets.list_scan import Hdf5Rows, ImageList
+from lrbench_caffe.datasets.lmdb_scan import LmdbPixels, LmdbRecords
+from lrbench_caffe.datasets.scan import RAW, TURNED, Ranges, Records, Scan, Shape
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.prototxt.labels import LabelReader, label_readers
 from lrbench_caffe.prototxt.messages import Messages, file_path
 from lrbench_caffe.prototxt.nets import PhaseNet
 from lrbench_caffe.prototxt.sources import by, check_transform, listed_files, where
 from lrbench_caffe.runtime.locate import cache_dir
+from lrbench_caffe.terminal.progress import bar
 
 OPTION = "--trust-data"
 HELP = "do not look at all records of the data, which is done once for each data set"

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lrbench_caffe.data import lmdb_info
-from lrbench_caffe.data.identity import LMDB, data_samples
+from lrbench_caffe.datasets import lmdb_info
+from lrbench_caffe.datasets.identity import LMDB, data_samples
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.prototxt.messages import Messages, file_path
 from lrbench_caffe.prototxt.nets import PhaseNet
@@ -65,7 +65,7 @@ def free_dead_readers(nets: Iterable[PhaseNet]) -> None:
 
 def _remedy(path: Path) -> str:
     """The end of a message about missing data that the ``data`` command makes."""
-    from lrbench_caffe.data.catalog import command_for
+    from lrbench_caffe.datasets.catalogue import command_for
 
     command = None if path.exists() else command_for(path)
     return f" (make it: {command})" if command else ""

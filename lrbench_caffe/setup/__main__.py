@@ -14,9 +14,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from lrbench_caffe import cli
 from lrbench_caffe.setup import caffe
 from lrbench_caffe.setup.processes import run_jobs
+from lrbench_caffe.terminal import cli
 
 
 def parser() -> argparse.ArgumentParser:

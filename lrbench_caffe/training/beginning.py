@@ -14,8 +14,7 @@ from lrbench_caffe.errors import InputError
 from lrbench_caffe.prototxt.messages import Messages, file_path
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.records import SCRATCH, Start
-from lrbench_caffe.runtime.client import LayerParameters
-from lrbench_caffe.training.caffefiles import (
+from lrbench_caffe.runs.caffefiles import (
     HDF5,
     StoredLayer,
     StoredState,
@@ -24,6 +23,7 @@ from lrbench_caffe.training.caffefiles import (
     read_state,
     state_digest,
 )
+from lrbench_caffe.runtime.client import LayerParameters
 
 # History blobs for each parameter; the other types have one.
 _HISTORIES = {"AdaDelta": 2, "Adam": 2}

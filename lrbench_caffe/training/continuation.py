@@ -16,11 +16,11 @@ from lrbench_caffe.errors import InputError
 from lrbench_caffe.lr import parse
 from lrbench_caffe.prototxt.messages import to_text
 from lrbench_caffe.prototxt.solver import Solver
+from lrbench_caffe.runs.directory import RunDirectory
+from lrbench_caffe.runs.snapshots import recorded
 from lrbench_caffe.runtime.client import CaffeInfo
-from lrbench_caffe.training.experience import repeats_policy
-from lrbench_caffe.training.rundir import RunDirectory
+from lrbench_caffe.training.choosing import repeats_policy
 from lrbench_caffe.training.settings import NATIVE, RunSettings
-from lrbench_caffe.training.snapshots import recorded
 from lrbench_caffe.training.ways import resumed_way
 
 # Fields that the run has its own values of, whatever the file says later, and fields that change no result.

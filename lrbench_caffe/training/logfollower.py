@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 from typing import TextIO, cast
 
-from lrbench_caffe.streams import Unbreakable
+from lrbench_caffe.terminal.streams import Unbreakable
 
 INTERVAL = 0.1  # seconds between two looks at the log
 

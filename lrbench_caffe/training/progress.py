@@ -8,9 +8,9 @@ from typing import Any
 
 from rich.progress import BarColumn
 
-from lrbench_caffe.console import Console, TextColumn, progress
 from lrbench_caffe.metrics import Measurement, scalars
-from lrbench_caffe.report import clock
+from lrbench_caffe.tabular import clock
+from lrbench_caffe.terminal.console import Console, TextColumn, progress
 from lrbench_caffe.training.observer import Observer
 
 OUTPUTS = 3  # of a net that does not classify, in a line

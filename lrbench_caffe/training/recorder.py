@@ -18,13 +18,13 @@ from lrbench_caffe.database.urls import resolve_url
 from lrbench_caffe.errors import LRBenchError
 from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.records import RunRecord
+from lrbench_caffe.runs.directory import RunDirectory, lasting_facts
 from lrbench_caffe.runtime.client import Opened
 from lrbench_caffe.training.observer import Observer
-from lrbench_caffe.training.rundir import RunDirectory, lasting_facts
 
 if TYPE_CHECKING:
     from lrbench_caffe.database import Database
-    from lrbench_caffe.database.waiting import Note
+    from lrbench_caffe.runs.waiting import Note
 
 PATIENCE = 2.0  # seconds for which a write is tried, and a server that has not answered yet
 # Seconds that the end of a training waits for what is still to be written. A file in use is waited for as
@@ -82,7 +82,7 @@ class Recorder(Observer):
         self._put(lambda database: database.begin_run(record))
 
     def _note_down(self, record: RunRecord) -> None:
-        from lrbench_caffe.database import waiting
+        from lrbench_caffe.runs import waiting
 
         note = waiting.note_of(self._url, self._run.path, record.uid)
         with contextlib.suppress(OSError):  # no data directory: ``db sync`` is still there
@@ -141,7 +141,7 @@ class Recorder(Observer):
     def _open(self) -> Database:
         from lrbench_caffe.database.engine import parse_url
         from lrbench_caffe.database.store import Database
-        from lrbench_caffe.database.terminal import is_emptied
+        from lrbench_caffe.terminal.database import is_emptied
 
         if is_emptied(parse_url(resolve_url(self._url))):
             self._note("the LR database was an empty file; it begins anew")
@@ -163,7 +163,7 @@ class Recorder(Observer):
         self._bring_in_others(database)
 
     def _bring_in_others(self, database: Database) -> None:
-        from lrbench_caffe.database import waiting
+        from lrbench_caffe.runs import waiting
 
         with contextlib.suppress(LRBenchError, OSError):  # they go on waiting
             if self._waiting:

@@ -23,19 +23,19 @@ from lrbench_caffe.prototxt.patch import GRADIENTS, LR_POLICY, gradient_options,
 from lrbench_caffe.prototxt.refusal import DamagedData
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.prototxt.sources import free_dead_readers
+from lrbench_caffe.prototxt.task import solver_settings, task_of
 from lrbench_caffe.records import PolicyRecord, RunRecord, SolverSettings
+from lrbench_caffe.runs.directory import RunDirectory, first_base_lr
+from lrbench_caffe.runs.mending import take_up
+from lrbench_caffe.runs.snapshots import Snapshot, Snapshots, public_prefix
 from lrbench_caffe.runtime.client import HANG_SECONDS, CaffeInfo, Opened, OpenRequest, Worker
 from lrbench_caffe.runtime.info import check_described
 from lrbench_caffe.runtime.locate import CaffePython
-from lrbench_caffe.task import solver_settings, task_of
 from lrbench_caffe.training.beginning import given_start
-from lrbench_caffe.training.mending import take_up
 from lrbench_caffe.training.monitor import ScheduleMonitor
 from lrbench_caffe.training.observer import Audience, Observer
-from lrbench_caffe.training.rundir import RunDirectory, first_base_lr
 from lrbench_caffe.training.settings import RunSettings
 from lrbench_caffe.training.signals import Signals
-from lrbench_caffe.training.snapshots import Snapshot, Snapshots, public_prefix
 from lrbench_caffe.training.trainer import Outcome, Trainer
 
 

@@ -14,16 +14,16 @@ from lrbench_caffe.errors import InputError, LRBenchError, TrainingError
 from lrbench_caffe.prototxt.nets import has_plain_softmax_loss
 from lrbench_caffe.prototxt.refusal import DamagedData, open_solver, with_data, with_layers
 from lrbench_caffe.prototxt.solver import Solver
+from lrbench_caffe.runs.directory import RunDirectory
+from lrbench_caffe.runs.snapshots import Snapshot, Snapshots
 from lrbench_caffe.runtime.client import Opened, OpenRequest, Worker
 from lrbench_caffe.setup import installation
 from lrbench_caffe.training.divergence import DivergenceWatch
 from lrbench_caffe.training.evaluator import measure, measuring_notes
 from lrbench_caffe.training.monitor import ScheduleMonitor
 from lrbench_caffe.training.observer import Audience, Observer
-from lrbench_caffe.training.resume import replay_plan
-from lrbench_caffe.training.rundir import RunDirectory
+from lrbench_caffe.training.replay import replay_plan
 from lrbench_caffe.training.signals import Signals
-from lrbench_caffe.training.snapshots import Snapshot, Snapshots
 
 AS_ASKED = "as --until asks"  # the reason of a part that ended where it was to
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from rich.progress import BarColumn
 
-from lrbench_caffe.console import Console, TextColumn, progress
 from lrbench_caffe.jobs import Result, Training
 from lrbench_caffe.records import BROKEN
-from lrbench_caffe.report import clock
+from lrbench_caffe.tabular import clock
+from lrbench_caffe.terminal.console import Console, TextColumn, progress
 from lrbench_caffe.tuning.curves import best_trained
 from lrbench_caffe.tuning.study import Watch
 

@@ -8,17 +8,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lrbench_caffe import ranking
 from lrbench_caffe.files import replace_own
 from lrbench_caffe.jobs import Result
-from lrbench_caffe.layout import Layout
+from lrbench_caffe.knowledge import ranking
 from lrbench_caffe.plaintext import markdown
 from lrbench_caffe.plots.sweeps import Point, range_plot
 from lrbench_caffe.plots.tuning import Line, tuning_plot
 from lrbench_caffe.records import BROKEN
-from lrbench_caffe.report import Rows, clock, markdown_table, number
+from lrbench_caffe.tabular import Rows, clock, markdown_table, number
+from lrbench_caffe.terminal.tables import Layout
 from lrbench_caffe.tuning.curves import best_trained
-from lrbench_caffe.tuning.ladder import Ladder
+from lrbench_caffe.tuning.levels import Ladder
 from lrbench_caffe.tuning.space import GoodRange
 from lrbench_caffe.tuning.study import Lost, Plan, Study, Trained
 from lrbench_caffe.tuning.tuner import Outcome

@@ -23,10 +23,10 @@ from lrbench_caffe.jobs import Pool, Result, RetryingPool, Training
 from lrbench_caffe.lr import Policy, parse
 from lrbench_caffe.prototxt.datacheck import OPTION as TRUST_DATA
 from lrbench_caffe.records import BROKEN
+from lrbench_caffe.runs.directory import RunDirectory
 from lrbench_caffe.runtime.client import HANG_SECONDS
-from lrbench_caffe.training.rundir import RunDirectory
 from lrbench_caffe.tuning.curves import Curve
-from lrbench_caffe.tuning.ladder import FIRST, Ladder, Rung
+from lrbench_caffe.tuning.levels import FIRST, Ladder, Rung
 from lrbench_caffe.tuning.packing import pack
 from lrbench_caffe.tuning.search import Search, Step
 from lrbench_caffe.tuning.space import FAMILIES, GoodRange

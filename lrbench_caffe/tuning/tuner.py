@@ -10,13 +10,13 @@ import numpy as np
 
 from lrbench_caffe.database.errors import DamagedDatabase
 from lrbench_caffe.errors import TrainingError
-from lrbench_caffe.evidence import Wanted
+from lrbench_caffe.knowledge.evidence import Wanted
 from lrbench_caffe.lr import Policy, PolicyError, from_caffe, parse
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.tuning import folder
 from lrbench_caffe.tuning.composing import compositions
-from lrbench_caffe.tuning.experience import Experience, look_up
-from lrbench_caffe.tuning.ladder import Ladder
+from lrbench_caffe.tuning.levels import Ladder
+from lrbench_caffe.tuning.prior import Experience, look_up
 from lrbench_caffe.tuning.search import FRESH, Search, opening
 from lrbench_caffe.tuning.space import Candidate, GoodRange, candidates
 from lrbench_caffe.tuning.study import Plan, Study, Trained

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lrbench_caffe.knowledge.ranking import SIGNIFICANT, welch
 from lrbench_caffe.lr import Policy
 from lrbench_caffe.metrics import Measurement
-from lrbench_caffe.ranking import SIGNIFICANT, welch
 from lrbench_caffe.records import BROKEN, Spread
-from lrbench_caffe.report import number
+from lrbench_caffe.tabular import number
 from lrbench_caffe.tuning.curves import best_trained, top1_at_start
 from lrbench_caffe.tuning.study import Plan, Trained
 

@@ -13,8 +13,8 @@ import lmdb
 import numpy as np
 from PIL import Image
 
-from lrbench_caffe.data.datum import mean_bytes
-from lrbench_caffe.data.lmdb_writer import write_lmdb
+from lrbench_caffe.datasets.datum import mean_bytes
+from lrbench_caffe.datasets.lmdb_writer import write_lmdb
 from tests.caffe import nets
 
 SOLVER = {

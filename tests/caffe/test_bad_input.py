@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lrbench_caffe.data.lmdb_writer import write_lmdb
+from lrbench_caffe.datasets.lmdb_writer import write_lmdb
 from tests.caffe import nets
 from tests.caffe.harness import ROOT, Workspace, train_command
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from lrbench_caffe.knowledge.similarity import similarity
+from lrbench_caffe.prototxt.task import open_task
 from lrbench_caffe.records import Task
-from lrbench_caffe.similarity import similarity
-from lrbench_caffe.task import open_task
 from tests.caffe import nets
 from tests.caffe.harness import Workspace
 

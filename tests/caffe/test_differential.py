@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from lrbench_caffe import cli
 from lrbench_caffe.runtime.info import caffe_info
 from lrbench_caffe.runtime.locate import find_caffe_python
+from lrbench_caffe.terminal import cli
 from lrbench_caffe.train import main
 from tests.caffe.differential_cases import (
     CASES,

@@ -17,7 +17,7 @@ import lmdb
 import numpy as np
 import pytest
 
-from lrbench_caffe.data.datum import datum_bytes
+from lrbench_caffe.datasets.datum import datum_bytes
 from tests.caffe import nets
 from tests.caffe.conftest import make_workspace
 from tests.caffe.harness import (

@@ -146,7 +146,7 @@ TUNE = (
     "--test-interval", "50", "--top", "1", "--seeds", "2", "--budget", "1400",
 )  # fmt: skip
 RANGE = ("lrbench_caffe.range", "solver.prototxt", "--iterations", "200", "--test-interval", "50")
-REPRODUCE = ("tests.reproduce.digits", "table7", "--iterations-scale", "0.1", "--seeds", "2")
+REPRODUCE = ("tests.reproduction.digits", "table7", "--iterations-scale", "0.1", "--seeds", "2")
 
 
 @pytest.mark.slow

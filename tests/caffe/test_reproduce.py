@@ -16,7 +16,7 @@ from tests.caffe.harness import ENVIRONMENT, ROOT, Done, Run, Workspace, wait_un
 
 URL = "sqlite:///{}/lr.sqlite"
 SCALED = "SCALED DOWN: 200 of 2000 iterations"
-COMMAND = [sys.executable, "-m", "tests.reproduce.digits", "table7", "--iterations-scale", "0.1"]
+COMMAND = [sys.executable, "-m", "tests.reproduction.digits", "table7", "--iterations-scale", "0.1"]
 COMMAND += ["--seeds", "1", "--jobs", "1", "--layers", "stock", "--out", "out", "--db", "sqlite:///lr.sqlite"]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import h5py
 import pytest
 
-from lrbench_caffe.training.caffefiles import state_digest
+from lrbench_caffe.runs.caffefiles import state_digest
 from tests.caffe import nets
 from tests.caffe.harness import Workspace, assert_same_weights, messages
 

@@ -9,8 +9,8 @@ import lmdb
 import numpy as np
 import pytest
 
-from lrbench_caffe.data.datum import datum_bytes
-from lrbench_caffe.data.lmdb_writer import write_lmdb
+from lrbench_caffe.datasets.datum import datum_bytes
+from lrbench_caffe.datasets.lmdb_writer import write_lmdb
 from tests.caffe import nets
 from tests.caffe.harness import Workspace, assert_same_weights
 

@@ -15,13 +15,15 @@ from pathlib import Path
 
 import pytest
 
-from lrbench_caffe import cli, db, plot, rank
-from lrbench_caffe.database import Database, terminal
-from lrbench_caffe.database.tables import measurement_layout, measurement_rows, run_layout, run_rows
-from lrbench_caffe.layout import fitting
+from lrbench_caffe import db, plot, rank
+from lrbench_caffe import reproduce as reproduce
+from lrbench_caffe.database import Database
 from lrbench_caffe.records import Start
-from lrbench_caffe.reproduce import __main__ as reproduce
-from lrbench_caffe.training.rundir import RunDirectory
+from lrbench_caffe.runs.directory import RunDirectory
+from lrbench_caffe.terminal import cli
+from lrbench_caffe.terminal import database as terminal
+from lrbench_caffe.terminal.run_tables import measurement_layout, measurement_rows, run_layout, run_rows
+from lrbench_caffe.terminal.tables import fitting
 from tests.database import records
 from tests.database.records import at, run
 

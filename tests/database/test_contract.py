@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from lrbench_caffe.database import Database, RecordError, UnknownRun, paper
+from lrbench_caffe.database import Database, RecordError, UnknownRun
 from lrbench_caffe.database.errors import ConflictError
-from lrbench_caffe.database.paper import paper_records
 from lrbench_caffe.errors import InputError
+from lrbench_caffe.paper import tables as paper
+from lrbench_caffe.paper.tables import paper_records
 from lrbench_caffe.records import Dataset, Framework, RunRecord, Spread, Start, Task
 from tests.database import records
 from tests.database.records import at, run

@@ -15,14 +15,15 @@ from pathlib import Path
 import pytest
 
 from chaoslab.damage import sqlite_files
-from lrbench_caffe import cli, db, rank
+from lrbench_caffe import db, rank
 from lrbench_caffe.database import Database, RecordError
 from lrbench_caffe.database.errors import DamagedDatabase
-from lrbench_caffe.database.terminal import open_at_terminal
-from lrbench_caffe.recommendation import recommend
+from lrbench_caffe.knowledge.recommendation import recommend
 from lrbench_caffe.records import SCRATCH, Start, Task
+from lrbench_caffe.runs.directory import RunDirectory
+from lrbench_caffe.terminal import cli
+from lrbench_caffe.terminal.database import open_at_terminal
 from lrbench_caffe.training.recorder import Recorder
-from lrbench_caffe.training.rundir import RunDirectory
 from tests.database.records import DATASET, FRAMEWORK, NETWORK, SOLVER, at, policy, run
 
 

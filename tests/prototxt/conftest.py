@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from google.protobuf import text_format
 
-from lrbench_caffe.data.datum import mean_bytes
-from lrbench_caffe.data.lmdb_writer import write_lmdb
+from lrbench_caffe.datasets.datum import mean_bytes
+from lrbench_caffe.datasets.lmdb_writer import write_lmdb
 from lrbench_caffe.prototxt.messages import Messages
 from lrbench_caffe.prototxt.nets import PhaseNet, phase_layers
 

@@ -12,9 +12,9 @@ import lmdb
 import numpy as np
 import pytest
 
-from lrbench_caffe.data.datum import Datum
-from lrbench_caffe.data.list_scan import ImageList
-from lrbench_caffe.data.lmdb_scan import LmdbRecords
+from lrbench_caffe.datasets.datum import Datum
+from lrbench_caffe.datasets.list_scan import ImageList
+from lrbench_caffe.datasets.lmdb_scan import LmdbRecords
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.prototxt import datacheck
 from lrbench_caffe.prototxt.datacheck import (

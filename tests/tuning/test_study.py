@@ -19,17 +19,17 @@ import numpy as np
 import pytest
 
 from lrbench_caffe import range as range_command
-from lrbench_caffe.console import Console
 from lrbench_caffe.errors import InputError, TrainingError
 from lrbench_caffe.jobs import Result, Training, retrying
-from lrbench_caffe.jobs.flags import training_flags
+from lrbench_caffe.jobs.opening import training_flags
 from lrbench_caffe.jobs.retrying import RETRIES
 from lrbench_caffe.lr import parse
 from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.records import SCRATCH, Start
+from lrbench_caffe.terminal.console import Console
 from lrbench_caffe.tune import train_line
 from lrbench_caffe.tuning import report as reports
-from lrbench_caffe.tuning.experience import Experience
+from lrbench_caffe.tuning.prior import Experience
 from lrbench_caffe.tuning.report import cost_rows, finalist_rows, training_rows, write_report
 from lrbench_caffe.tuning.space import functions
 from lrbench_caffe.tuning.study import FINAL, OWN, RANGE_TEST, SEARCH, Plan, Study, directory_name

@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 import sys
 
-from lrbench_caffe import cli
 from lrbench_caffe.jobs import Training
 from lrbench_caffe.jobs.cluster import open_cluster
+from lrbench_caffe.terminal import cli
 
 POLICY = "SIN2(k0=0.01, k1=0.05, l=60)"
 FLAGS = ("--layers", "stock", "--checkpoint-minutes", "0.005")

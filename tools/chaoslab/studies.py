@@ -61,7 +61,7 @@ STUDIES = {
         ),
         Study(
             "reproduce",
-            (sys.executable, "-m", "tests.reproduce.digits", "table7", "--iterations-scale", "0.02", "--rows",
+            (sys.executable, "-m", "tests.reproduction.digits", "table7", "--iterations-scale", "0.02", "--rows",
              "inv,poly", "--seeds", "2", *TRAIN),
             ("*.csv",), 4,
         ),

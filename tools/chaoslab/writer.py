@@ -9,9 +9,9 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from lrbench_caffe import cli
 from lrbench_caffe.database import Database
-from lrbench_caffe.database.sync import read_run
+from lrbench_caffe.runs.syncing import read_run
+from lrbench_caffe.terminal import cli
 
 PATIENCE = 120.0  # seconds, as somebody who must not lose anything
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.lr import Policy, parse
-from lrbench_caffe.training.rundir import RunDirectory
+from lrbench_caffe.runs.directory import RunDirectory
 
 FINISHED, DIVERGED, RUNNING = "finished", "diverged", "running"
 FOLDER = Path(__file__).resolve().parent.parent / "curves"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.training.rundir import RunDirectory
+from lrbench_caffe.runs.directory import RunDirectory
 
 from .curves import DIVERGED, FINISHED, FOLDER, convert, write
 from .pool import pool

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lrbench_caffe.report import Rows, number
+from lrbench_caffe.tabular import Rows, number
 
 from .curves import Curve, CurveSet
 from .ledger import Ledger

@@ -11,7 +11,7 @@ from chaoslab.registry import scenario
 from chaoslab.studies import STUDIES, StudyReference, check_equal, furnish, study_reference
 from chaoslab.trial import CHILD, WORKER, Trial, processes
 from chaoslab.verdicts import EQUAL, Wrong
-from lrbench_caffe.cli import INTERRUPTED
+from lrbench_caffe.terminal.cli import INTERRUPTED
 
 
 @scenario("kill-random", weight=4)

@@ -1,0 +1,119 @@
+"""What a data set becomes on the disk: image sets (LMDBs) and mean images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
+
+from lrbench_caffe.datasets.datum import BlobProto, mean_bytes
+from lrbench_caffe.datasets.lmdb_info import inspect
+from lrbench_caffe.datasets.lmdb_writer import write_file, write_lmdb
+from lrbench_caffe.errors import InputError
+
+Shape = tuple[int, int, int]
+
+
+class Product(Protocol):
+    """One file or folder of a data set, ready to be written."""
+
+    @property
+    def name(self) -> str: ...
+
+    def write(self, path: Path) -> str:
+        """Write it under its final name, whole or not at all; returns a line about what was written."""
+        ...
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images (each channels x height x width, uint8) and labels that become one LMDB."""
+
+    name: str
+    images: Iterable[NDArray[np.uint8]]
+    labels: NDArray[np.uint8]
+    shape: Shape
+    key_digits: int = 8
+
+    def write(self, path: Path) -> str:
+        return str(write_lmdb(path, self.images, self.labels, self.shape, self.key_digits))
+
+
+@dataclass(frozen=True)
+class MeanImage:
+    """A mean image of shape (channels, height, width) that becomes a ``.binaryproto`` file."""
+
+    name: str
+    mean: NDArray[np.float32]
+
+    def write(self, path: Path) -> str:
+        write_file(path, mean_bytes(self.mean))
+        channels = ", ".join(f"{value:.3f}" for value in self.mean.mean(axis=(1, 2), dtype=np.float64))
+        return f"mean image of {'x'.join(map(str, self.mean.shape))}, channel means {channels}"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A data set read from its source: the products to write and remarks for the user."""
+
+    products: Sequence[Product]
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Target:
+    """A product's name and shape, known before its source is read."""
+
+    name: str
+    shape: Shape
+    digest: str | None = None  # of the published data, where its order is published too
+
+    @property
+    def is_mean(self) -> bool:
+        return self.name.endswith(".binaryproto")
+
+    def present(self, path: Path) -> str | None:
+        """A line about the product that already stands at ``path``; None where there is none.
+
+        Raises:
+            InputError: something else stands there.
+        """
+        if not path.exists():
+            return None
+        try:
+            found, text = _mean_shape(path) if self.is_mean else _lmdb_shape(path)
+        except InputError as error:
+            raise InputError(f"{error}; --force replaces it") from error
+        if found != self.shape:
+            have, want = ("x".join(map(str, shape)) for shape in (found, self.shape))
+            raise InputError(f"{path}: is there, but holds {have} instead of {want}; --force replaces it")
+        return f"{text} of {'x'.join(map(str, found))}"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set: its name, what it becomes, and how it is read (source, download folder, mirror)."""
+
+    name: str
+    title: str
+    targets: Sequence[Target]
+    load: Callable[[Path | None, Path, str | None], Loaded]
+    takes_source: bool = True
+
+
+def _lmdb_shape(path: Path) -> tuple[Shape, str]:
+    info = inspect(path)
+    return info.shape, f"{info.entries:,} images"
+
+
+def _mean_shape(path: Path) -> tuple[Shape, str]:
+    try:
+        blob = BlobProto.FromString(path.read_bytes())
+    except (DecodeError, OSError) as error:
+        raise InputError(f"{path}: is there, but is not a mean image") from error
+    return (blob.channels, blob.height, blob.width), "mean image"

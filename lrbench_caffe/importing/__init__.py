@@ -1,0 +1,1 @@
+"""Caffe's logs as runs of the LR database."""

@@ -1,0 +1,85 @@
+"""What a training in a log began with: random weights, caffemodels, a solver state, or nobody knows what."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lrbench_caffe.errors import InputError
+from lrbench_caffe.importing.nets import LogNet
+from lrbench_caffe.importing.sessions import Session
+from lrbench_caffe.prototxt.messages import Messages
+from lrbench_caffe.records import SCRATCH, UNKNOWN_START, Start
+from lrbench_caffe.runs.caffefiles import models_digest, read_model, state_digest
+
+# Layers with parameters that nets commonly have; whether another type has any is not known.
+_LEARNING = (
+    "BatchNorm", "Bias", "Convolution", "Deconvolution", "Embed", "InnerProduct", "LSTM", "PReLU", "RNN",
+    "Scale",
+)  # fmt: skip
+
+
+def start_of(
+    session: Session, solver: Any, net: LogNet, folder: Path, messages: Messages, say: Callable[[str], None]
+) -> Start:
+    """The start of a run, with a digest where the files are at hand.
+
+    Args:
+        session: the run's first one.
+        solver: its SolverParameter.
+        net: the training net.
+        folder: of the log; files are looked for there, too.
+        say: called with what a person should know.
+    """
+    if session.resumed is not None:
+        start = _snapshot(session, folder, messages)
+        say(f"the log begins when the training was resumed; its start is {start}, and not from scratch")
+        return start
+    # They are named again for each test net.
+    names = list(dict.fromkeys(name for text in session.weights for name in text.split(",") if name))
+    if names or session.copied:
+        return _weights(names, net, folder, messages)
+    shown = [loss.iteration for loss in session.losses]
+    late = bool(shown) and solver.display > 0 and min(shown) >= 2 * solver.display
+    if session.solver is None or late:
+        say("the log does not tell what the training began with; its start is unknown")
+        return UNKNOWN_START
+    return SCRATCH
+
+
+def _snapshot(session: Session, folder: Path, messages: Messages) -> Start:
+    name = session.resumed or None
+    state = _find(name, folder) if name else None
+    digest = None
+    if state is not None:
+        model = state.with_name(state.name.replace(".solverstate", ".caffemodel"))
+        with contextlib.suppress(InputError, OSError):
+            digest = state_digest(state, model if model.is_file() else None, messages)
+    return Start("snapshot", digest, iteration=session.start, name=_base(name) if name else None)
+
+
+def _weights(names: list[str], net: LogNet, folder: Path, messages: Messages) -> Start:
+    files = [_find(name, folder) for name in names]
+    found = [file for file in files if file is not None]
+    shown = ", ".join(map(_base, names)) or None
+    if not files or len(found) < len(files):
+        return Start("weights", name=shown)
+    filled, layers = None, None
+    with contextlib.suppress(InputError):
+        given = {layer.name for file in found for layer in read_model(file, messages) if layer.blobs}
+        learning = [layer.name for layer in net.net.layers if layer.type in _LEARNING]
+        if not net.partial:
+            filled, layers = len(given.intersection(learning)), len(learning)
+    return Start("weights", models_digest(found), filled, layers, name=shown)
+
+
+def _find(name: str, folder: Path) -> Path | None:
+    places = [Path(name), folder / name, folder / _base(name)]
+    return next((place for place in places if place.is_file()), None)
+
+
+def _base(name: str) -> str:
+    return re.split(r"[/\\]", name)[-1]

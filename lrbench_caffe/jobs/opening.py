@@ -1,0 +1,78 @@
+"""The flags of every command that trains many times: how much at a time, and where."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from lrbench_caffe.errors import InputError
+from lrbench_caffe.jobs.pool import LocalPool, Pool
+from lrbench_caffe.runtime.info import caffe_info
+from lrbench_caffe.runtime.locate import find_caffe_python
+from lrbench_caffe.terminal import cli
+from lrbench_caffe.training.settings import check_gpu
+
+GPU = re.compile(r"[0-9]{1,9}|(GPU|MIG)-[\w/-]+")  # as in CUDA_VISIBLE_DEVICES
+SCHEDULER = re.compile(r"\w+://[^\s/:]+:\d+/?|\w+://\[[0-9a-fA-F:]+\]:\d+/?")
+
+
+def add_pool_flags(p: cli.Parser) -> None:
+    where = p.add_argument_group("where to train")
+    where.add_argument(
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="trainings at a time (default: one for each core; with --gpus, GPU)",
+    )
+    where.add_argument("--gpus", metavar="IDS", help="train on these GPUs, by commas, one training on each")
+    where.add_argument(
+        "--scheduler", metavar="URL",
+        help="train on a Dask cluster instead, such as tcp://host:8786 (needs the package distributed)",
+    )  # fmt: skip
+
+
+def training_flags(layers: str, caffe_python: str | None, head: str | None = None) -> tuple[str, ...]:
+    """What every training of a command is given of the command's own flags, each with its value."""
+    flags = {"--layers": layers, "--caffe-python": caffe_python, "--head": head}
+    return tuple(word for flag, value in flags.items() if value for word in (flag, value))
+
+
+def check_jobs(jobs: int | None) -> None:
+    """Raise an InputError for a number of jobs that nobody can have."""
+    if jobs is not None and jobs < 1:
+        raise InputError(f"--jobs: {jobs}; allowed: 1 or more")
+
+
+def open_pool(
+    jobs: int | None, gpus: str | None, scheduler: str | None, caffe_python: str | None = None
+) -> Pool:
+    """The pool that the flags ask for; the caller closes it.
+
+    Raises:
+        InputError: a flag is wrong, or there is no such scheduler or GPU.
+    """
+    if scheduler is not None:
+        if jobs is not None or gpus is not None:
+            raise InputError(
+                "--scheduler: --jobs and --gpus do not go with it; the cluster's workers say how many"
+            )
+        if not SCHEDULER.fullmatch(scheduler):
+            raise InputError(f"--scheduler: {scheduler!r}; allowed: an address such as tcp://host:8786")
+        from lrbench_caffe.jobs.cluster import open_cluster
+
+        return open_cluster(scheduler)
+    names = [] if gpus is None else [name.strip() for name in gpus.split(",")]
+    if not all(GPU.fullmatch(name) for name in names):
+        raise InputError(f"--gpus: {gpus!r}; allowed: numbers of GPUs, or their UUIDs, by commas")
+    if len(set(names)) < len(names):
+        raise InputError(f"--gpus: {gpus}; allowed: each GPU once")
+    check_jobs(jobs)
+    if names and jobs is not None and jobs != len(names):
+        raise InputError(
+            f"--jobs {jobs}: with --gpus one training runs on each; allowed: {len(names)}, or no --jobs"
+        )
+    if names:
+        info = caffe_info(find_caffe_python(caffe_python))
+        for name in names:
+            check_gpu(int(name) if name.isdecimal() else 0, f"--gpus {gpus}", info, hint="")
+    return LocalPool(jobs or len(os.sched_getaffinity(0)), names)

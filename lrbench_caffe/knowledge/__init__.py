@@ -1,0 +1,1 @@
+"""What recorded runs say: rankings, similar tasks, recommendations; pure functions."""

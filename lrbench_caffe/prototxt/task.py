@@ -1,0 +1,251 @@
+"""What a solver trains, as the LR database knows it: data set, network, framework."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from lrbench_caffe.datasets.identity import data_digest, data_samples
+from lrbench_caffe.errors import InputError, TrainingError
+from lrbench_caffe.prototxt.datacheck import Say
+from lrbench_caffe.prototxt.heads import find_heads
+from lrbench_caffe.prototxt.messages import Messages
+from lrbench_caffe.prototxt.nets import PhaseNet
+from lrbench_caffe.prototxt.patch import BASE_LR, GRADIENTS, check_settable, gradient_options, write_prototxts
+from lrbench_caffe.prototxt.refusal import open_solver, with_data
+from lrbench_caffe.prototxt.solver import Solver, load_solver
+from lrbench_caffe.prototxt.sources import Source, free_dead_readers
+from lrbench_caffe.records import Dataset, Framework, Network, SolverSettings, Task, digest
+from lrbench_caffe.runtime.client import CaffeInfo, Death, Opened, OpenRequest, Worker
+from lrbench_caffe.runtime.info import caffe_info, check_described
+from lrbench_caffe.runtime.locate import CaffePython, find_caffe_python
+from lrbench_caffe.runtime.reader import CaffeReader
+
+WEIGHTED = ("Convolution", "Deconvolution", "InnerProduct")
+_NO_PART_OF_A_NAME = re.compile(r"train|training|lmdb|db|pad\d+")
+_NO_PART_OF_A_NET = ("Accuracy", "Silence")
+
+
+def open_task(
+    path: Path,
+    caffe_python: str | None = None,
+    head: str | None = None,
+    check_data: Say | None = None,
+) -> tuple[Solver, Task]:
+    """A solver file and what it trains, for a command that tries or proposes LR policies for it.
+
+    Args:
+        caffe_python: the value of --caffe-python.
+        head: the value of --head.
+        check_data: as for ``load_solver``.
+
+    Raises:
+        InputError: the solver is wrong or takes no LR policy here, or there is no Caffe.
+        TrainingError: Caffe crashes or hangs.
+    """
+    python = find_caffe_python(caffe_python)
+    info = caffe_info(python)
+    messages = Messages(info.descriptor, CaffeReader(python))
+    solver = load_solver(path, messages, info, head=head, check_data=check_data)
+    check_settable(solver, info)
+    return solver, describe_task(solver, info, python)
+
+
+def describe_task(
+    solver: Solver,
+    info: CaffeInfo,
+    python: CaffePython,
+    *,
+    gpu: int | None = None,
+    level: int = 0,
+    stages: Sequence[str] = (),
+) -> Task:
+    """What a solver trains. Caffe opens it on the CPU, in a temporary folder, and trains nothing.
+
+    Args:
+        gpu: the GPU it would be trained on, None for the CPU.
+        level, stages: of the training net, as the solver was loaded with.
+
+    Raises:
+        InputError: Caffe does not take the solver.
+        TrainingError: it crashes or hangs.
+    """
+    with open_worker(solver, info, python, level=level, stages=stages) as (_, opened):
+        return task_of(solver, info, opened, gpu)
+
+
+@contextlib.contextmanager
+def open_worker(
+    solver: Solver,
+    info: CaffeInfo,
+    python: CaffePython,
+    *,
+    gpu: int | None = None,
+    level: int = 0,
+    stages: Sequence[str] = (),
+    layers: Path | None = None,
+) -> Iterator[tuple[Worker, Opened]]:
+    """A worker that has a solver open, in a temporary folder: for a look at it, nothing of it is kept.
+
+    Args:
+        gpu: the GPU's id, None for the CPU.
+        level, stages: of the training net, as the solver was loaded with.
+        layers: the library of fast layers, None for Caffe's own.
+
+    Raises:
+        InputError: Caffe does not take the solver.
+        TrainingError: it crashes or hangs.
+    """
+    with tempfile.TemporaryDirectory(prefix="lrbench-") as name:
+        folder = Path(name)
+        patched = write_prototxts(
+            solver,
+            folder,
+            snapshot_prefix=folder / "snapshot",
+            max_iter=solver.message.max_iter,
+            seed=1,
+            gpu=gpu,
+            level=level,
+            stages=stages,
+            lr_by=BASE_LR if info.writable_base_lr else GRADIENTS,
+        )
+        gradients = None if info.writable_base_lr else gradient_options(solver)
+        request = OpenRequest(
+            str(patched), solver.message.max_iter, solver.iter_size, gpu=gpu, gradients=gradients,
+            layers=str(layers) if layers else None,
+        )  # fmt: skip
+        free_dead_readers(solver.phase_nets)
+        with Worker(python, folder / "caffe.log") as worker:
+            check_described(python, info, worker.info)
+            try:
+                yield worker, open_solver(worker, solver, request)
+            except Death as error:
+                words, of_data = with_data(solver, error)
+                raise (InputError if of_data else TrainingError)(words) from error
+
+
+def task_of(solver: Solver, info: CaffeInfo, opened: Opened, gpu: int | None) -> Task:
+    """What a solver trains that a worker has open."""
+    return Task(framework(info, gpu), task_type(solver), dataset(solver, opened), network(solver, opened))
+
+
+def task_type(solver: Solver) -> str:
+    """Whether it classifies, and by which head where that is not the default one."""
+    if solver.head:
+        return f"classification of {solver.head}"
+    return "classification" if find_heads(solver.train) or any(t.heads for t in solver.tests) else "other"
+
+
+def framework(info: CaffeInfo, gpu: int | None) -> Framework:
+    return Framework("Caffe", info.caffe, "CPU" if gpu is None else "GPU")
+
+
+def solver_settings(solver: Solver) -> SolverSettings:
+    message = solver.message
+    return SolverSettings(
+        type=solver.type,
+        batch=solver.source.batch if solver.source else None,
+        iter_size=solver.iter_size,
+        base_lr=_decimal(message.base_lr),
+        momentum=_decimal(message.momentum),
+        weight_decay=_decimal(message.weight_decay),
+    )
+
+
+def _decimal(value: float) -> float:
+    """A float32 as the decimal that was written."""
+    return float(f"{value:.7g}")
+
+
+def network(solver: Solver, opened: Opened) -> Network:
+    """The training net. Two files with other names for the same layers are the same network."""
+    layers = [layer for layer in solver.train.layers if _is_net(layer)]
+    counts = Counter(layer.type for layer in layers)
+    return Network(
+        name=solver.train.name or solver.path.stem,
+        digest=digest(canonical_net(solver.train)),
+        layers=dict(sorted(counts.items())),
+        parameters=opened.parameters,
+        depth=sum(counts[kind] for kind in WEIGHTED),
+    )
+
+
+def _is_net(layer: Any) -> bool:
+    return bool(layer.bottom) and layer.type not in _NO_PART_OF_A_NET
+
+
+def canonical_net(net: PhaseNet) -> list[list[Any]]:
+    """The net as data: each layer's type, wiring by numbers, and what else is set of it, without names."""
+    numbers: dict[str, int] = {}
+    rows = []
+    for layer in net.layers:
+        if _is_net(layer):
+            rest = type(layer)()
+            rest.CopyFrom(layer)
+            for name in ("name", "type", "bottom", "top", "include", "exclude", "phase"):
+                rest.ClearField(name)
+            for spec in rest.param:
+                spec.ClearField("name")
+            bottoms = [numbers.get(blob, -1) for blob in layer.bottom]
+            rows.append(
+                [layer.type, bottoms, len(layer.top), rest.SerializeToString(deterministic=True).hex()]
+            )
+        for blob in layer.top:
+            numbers[blob] = len(numbers)
+    return rows
+
+
+def dataset(solver: Solver, opened: Opened) -> Dataset:
+    """The data of the training net and of the first test net."""
+    source = solver.source
+    test = solver.tests[0] if solver.tests else None
+    shape = (source.shape if source else None) or _record_shape(solver, opened)
+    classes = None
+    if test and test.head and opened.test_shapes:
+        classes = test.head.classes(opened.test_shapes[0][test.head.scores])
+    return Dataset(
+        name=_name(source),
+        channels=shape[0],
+        height=shape[1],
+        width=shape[2],
+        classes=classes,
+        train_samples=_samples(source, solver.train),
+        test_samples=_samples(test.source, test.net) if test else None,
+        digest=data_digest(data_layers(solver.train), data_layers(test.net) if test else []),
+    )
+
+
+def data_layers(net: PhaseNet) -> list[Any]:
+    """The layers of a net that produce data: those that read no blob and hold no weights."""
+    return [layer for layer in net.layers if not layer.bottom and layer.type != "Parameter"]
+
+
+def _samples(source: Source | None, net: PhaseNet) -> int | None:
+    if source and source.samples is not None:
+        return source.samples
+    return next((data_samples(layer) for layer in data_layers(net)[:1]), None)
+
+
+def _record_shape(solver: Solver, opened: Opened) -> tuple[int | None, int | None, int | None]:
+    """(channels, height, width) of what the first data layer gives the net, as Caffe has it."""
+    blobs = [blob for layer in data_layers(solver.train) for blob in layer.top]
+    shape = opened.train_shapes.get(blobs[0], []) if blobs else []
+    if not 2 <= len(shape) <= 4:
+        return None, None, None
+    channels, height, width = [*shape[1:], 1, 1][:3]
+    return channels, height, width
+
+
+def _name(source: Source | None) -> str:
+    return dataset_name(source.path) if source else "unknown"
+
+
+def dataset_name(path: str) -> str:
+    """ "mnist" of mnist_train_lmdb; "cifar10" of cifar10_pad4_train_lmdb: padding makes no other data."""
+    stem = Path(path).stem
+    return "_".join(part for part in stem.split("_") if not _NO_PART_OF_A_NAME.fullmatch(part)) or stem

@@ -1,0 +1,166 @@
+"""Reproduce the paper's tables and figures: train what is missing, and set the results beside the paper's.
+
+  python -m lrbench_caffe.reproduce figure1                          (computed, nothing is trained)
+  python -m lrbench_caffe.reproduce table7 --dry-run                 (what is missing, and how long it takes)
+  python -m lrbench_caffe.reproduce table7 --seeds 2 --jobs 2
+  python -m lrbench_caffe.reproduce table8 --rows 1,4-6,cos --gpus 0,1
+  python -m lrbench_caffe.reproduce table8 --seeds 1 --until 200     (does every row start?)
+  python -m lrbench_caffe.reproduce all --scheduler tcp://host:8786
+
+Trainings of the same task, policy, length, test interval and seed count wherever they were made: in the LR
+database, or in run directories below --out. Killed at any time, the same command goes on where it was. A
+training that failed is tried again by the next command. See docs/reproducing.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from lrbench_caffe.database.urls import resolve_url
+from lrbench_caffe.errors import InputError, did_you_mean
+from lrbench_caffe.jobs.opening import add_pool_flags, check_jobs, open_pool, training_flags
+from lrbench_caffe.prototxt.datacheck import HELP, OPTION
+from lrbench_caffe.reproduction.figures import figure1
+from lrbench_caffe.reproduction.missing import Options
+from lrbench_caffe.reproduction.plan import Plan, check_factor, plan, plans, scale, select
+from lrbench_caffe.reproduction.runner import Goal, Reproduction
+from lrbench_caffe.reproduction.speed import Prober
+from lrbench_caffe.terminal import cli
+from lrbench_caffe.terminal.console import Console
+from lrbench_caffe.terminal.database import open_at_terminal
+from lrbench_caffe.training.preparing import add_hang_timeout
+
+MOST_SEEDS = 1000
+FILE_WIDTH = 160  # columns where the output is no terminal
+
+
+def parser() -> cli.Parser:
+    p = cli.Parser(prog="python -m lrbench_caffe.reproduce", description=__doc__)
+    *names, _ = known_names()
+    p.add_argument("what", type=_name, metavar="WHAT", help=f"{', '.join(names)}, or all of them")
+    what = p.add_argument_group("what to train")
+    what.add_argument(
+        "--rows", metavar="LIST",
+        help='train these rows only: numbers, ranges and function names, "1,3-5,sin2" (default: all)',
+    )  # fmt: skip
+    what.add_argument(
+        "--seeds",
+        type=int,
+        metavar="N",
+        help="trainings of each row, with seeds 1 to N (default: 5; figure5: 1)",
+    )
+    what.add_argument(
+        "--iterations-scale", type=float, default=1.0, metavar="F",
+        help="train F times as many iterations, at most 1; never mixed with full trainings (default: 1)",
+    )  # fmt: skip
+    what.add_argument(
+        "--until", type=int, metavar="N",
+        help="stop each missing training at iteration N, and say which started; without it they go on later",
+    )  # fmt: skip
+    what.add_argument(
+        "--dry-run", action="store_true",
+        help="train nothing: say what is missing, and make the table of what is there",
+    )  # fmt: skip
+    run = p.add_argument_group("trainings")
+    run.add_argument(
+        "--out", default="runs/reproduce", metavar="DIR",
+        help="run directories, tables and pictures (default: runs/reproduce)",
+    )  # fmt: skip
+    add_hang_timeout(run)
+    run.add_argument("--layers", choices=("auto", "fast", "stock"), default="auto", help="(default: auto)")
+    run.add_argument(
+        "--db", metavar="URL", help="the LR database (default: LRBENCH_DB, else the embedded one)"
+    )
+    run.add_argument(OPTION, action="store_true", help=HELP)
+    run.add_argument("--caffe-python", metavar="FILE", help="the Python that can import caffe")
+    add_pool_flags(p)
+    return p
+
+
+def known_names() -> list[str]:
+    """What there is to reproduce; "all" comes last."""
+    tables = [name for name in plans() if name.startswith("table")]
+    return [*tables, "figure1", *(name for name in plans() if name.startswith("figure")), "all"]
+
+
+def _name(text: str) -> str:
+    known = known_names()
+    if text not in known:
+        raise argparse.ArgumentTypeError(
+            f"unknown {text!r}{did_you_mean(text, known) or ';'} known: {', '.join(known)}"
+        )
+    return text
+
+
+def main(argv: Sequence[str] | None = None, find: Callable[[str], Plan] = plan) -> int:
+    """The command; ``find`` tells the plan of a name."""
+    args = parser().parse_args(argv)
+    _check(args)
+    width = None if sys.stdout.isatty() else FILE_WIDTH
+    console = Console(unbreakable=True, width=width)
+    names = plans() if args.what == "all" else [args.what] if args.what != "figure1" else []
+    goals = [_goal(find(name), args) for name in names]
+    if args.what in ("figure1", "all"):
+        _figure1(console, Path(args.out), dry=args.dry_run)
+    if goals:
+        _reproduce(args, console, goals)
+    return 0
+
+
+def _reproduce(args: argparse.Namespace, console: Console, goals: Sequence[Goal]) -> None:
+    flags = training_flags(args.layers, args.caffe_python)
+    if args.dry_run and args.db:
+        open_at_terminal(args.db).close()  # which refuses a mistyped name
+    flags += (OPTION,) if args.trust_data else ()
+
+    def say(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    check_data = None if args.trust_data else say
+    prober = Prober(args.layers, args.gpus, args.caffe_python, bool(args.scheduler), check_data)
+    options = Options(Path(args.out), resolve_url(args.db), flags, args.until, args.hang_timeout)
+    pool = open_pool(args.jobs, args.gpus, args.scheduler, args.caffe_python)
+    try:
+        Reproduction(console, goals, options, pool, prober).run(dry=args.dry_run)
+    finally:
+        pool.close()
+
+
+def _check(args: argparse.Namespace) -> None:
+    if args.rows is not None and args.what in ("figure1", "all"):
+        raise InputError(f"--rows: {args.what} has no rows; allowed: with one table or figure3 to figure5")
+    if args.seeds is not None and not 1 <= args.seeds <= MOST_SEEDS:
+        raise InputError(f"--seeds: {args.seeds}; allowed: 1 to {MOST_SEEDS}")
+    check_factor(args.iterations_scale)
+    if args.until is not None and args.until < 1:
+        raise InputError(f"--until: {args.until}; allowed: 1 or more")
+    check_jobs(args.jobs)  # here, too: figure1 opens no pool
+    if args.layers == "fast" and args.gpus:
+        raise InputError("--layers fast: they are for the CPU; it does not go with --gpus")
+
+
+def _goal(whole: Plan, args: argparse.Namespace) -> Goal:
+    wanted = {row.number for row in (select(whole, args.rows) if args.rows is not None else whole).rows}
+    scaled = scale(whole, args.iterations_scale)
+    if args.seeds is not None:
+        scaled = replace(scaled, seeds=tuple(range(1, args.seeds + 1)))
+    if args.until is not None and args.until >= scaled.max_iter:
+        raise InputError(f"--until: {args.until}; allowed: 1 to {scaled.max_iter - 1} for {whole.name}")
+    return Goal(scaled, tuple(row for row in scaled.rows if row.number in wanted))
+
+
+def _figure1(console: Console, folder: Path, dry: bool) -> None:
+    if dry:
+        text = "nothing to train; without --dry-run it is computed and drawn in some seconds"
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        text = ", ".join(map(str, figure1(folder)))
+    console.print(f"figure1: {text}", highlight=False, markup=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))

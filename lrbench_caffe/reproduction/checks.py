@@ -1,0 +1,185 @@
+"""What the paper's conclusions are made of: checks of results, by the keys of a plan's rows.
+
+Each goes by the means, as the paper does. Where two policies are compared and both have deviations, the p of
+Welch's test says whether it may be noise (see docs/ranking.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from lrbench_caffe.knowledge.ranking import CRITERIA, SIGNIFICANT, welch
+from lrbench_caffe.reproduction.results import Result
+from lrbench_caffe.tabular import number
+
+Results = Mapping[str, Result]  # by the keys of a plan's rows
+NO_DEVIATION = 1e-12  # what the deviation of equal numbers may come to; without one there is no test
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a conclusion holds.
+
+    Attributes:
+        holds: None where it cannot be said, because something was not trained or not measured.
+        numbers: the numbers that decide it ("SIN2 99.33, INV 99.09"), or what is missing.
+    """
+
+    holds: bool | None
+    numbers: str
+
+    @property
+    def word(self) -> str:
+        return {True: "holds", False: "does not hold", None: "cannot be said"}[self.holds]
+
+
+class Unknown(LookupError):
+    """A result that a conclusion needs and that is not there."""
+
+
+Check = Callable[[Results], Verdict]
+
+
+def value(results: Results, key: str, metric: str) -> float:
+    """A mean.
+
+    Raises:
+        Unknown: it is not there.
+    """
+    result = results.get(key)
+    if result is None:
+        raise Unknown(key)
+    if result.diverged and not result.spreads:
+        raise Unknown(f"{key}{diverged(result)}")
+    if metric not in result.spreads:
+        raise Unknown(f"{CRITERIA[metric].heading} of {key}")
+    return result.spreads[metric].mean
+
+
+def shown(results: Results, key: str, metric: str) -> str:
+    """ "SIN2 99.33", "COS 99.30 (1 diverged)"."""
+    text = printed(value(results, key, metric), CRITERIA[metric].digits)
+    return f"{key} {text}{diverged(results[key])}"
+
+
+def printed(value: float, digits: int) -> str:
+    """A number with fixed digits; what is printed as 0 has no sign."""
+    text = number(value, digits)
+    return text if float(text) else text.lstrip("-")
+
+
+def signed(difference: float, digits: int) -> str:
+    """A difference with its sign; 0 has none, nor has what is printed as 0."""
+    text = f"{difference:+.{digits}f}"
+    return text if float(text) else text[1:]
+
+
+def diverged(result: Result) -> str:
+    """ " (1 diverged)", or nothing."""
+    return f" ({result.diverged} diverged)" if result.diverged else ""
+
+
+def pair(results: Results, one: str, other: str, metric: str) -> str:
+    """ "SIN2 99.33, COS 99.32 (p=0.67, within noise)"."""
+    text = f"{shown(results, one, metric)}, {shown(results, other, metric)}"
+    a, b = results[one].spreads[metric], results[other].spreads[metric]
+    p = welch(a, a.n or 1, b, b.n or 1)
+    if p is None or max(a.sd or 0.0, b.sd or 0.0) < NO_DEVIATION:
+        return text
+    return f"{text} (p={p:.2g}{', within noise' if p >= SIGNIFICANT else ''})"
+
+
+def above(metric: str, high: Sequence[str], low: Sequence[str]) -> Check:
+    """All of ``high`` are above all of ``low``; the closest two are shown."""
+
+    def check(results: Results) -> Verdict:
+        weakest = min(high, key=lambda key: value(results, key, metric))
+        strongest = max(low, key=lambda key: value(results, key, metric))
+        holds = value(results, weakest, metric) > value(results, strongest, metric)
+        return Verdict(holds, f"{CRITERIA[metric].heading}: {pair(results, weakest, strongest, metric)}")
+
+    return check
+
+
+def below(metric: str, low: Sequence[str], high: Sequence[str]) -> Check:
+    """All of ``low`` are below all of ``high``; the closest two are shown."""
+
+    def check(results: Results) -> Verdict:
+        highest = max(low, key=lambda key: value(results, key, metric))
+        lowest = min(high, key=lambda key: value(results, key, metric))
+        holds = value(results, highest, metric) < value(results, lowest, metric)
+        return Verdict(holds, f"{CRITERIA[metric].heading}: {pair(results, highest, lowest, metric)}")
+
+    return check
+
+
+def highest(key: str, among: Sequence[str]) -> Check:
+    """``key`` has the highest Top-1 of ``among``."""
+    return above("top1", [key], [other for other in among if other != key])
+
+
+def points_above(key: str, other: str, points: float) -> Check:
+    """The Top-1 of ``key`` is at least so many points above that of ``other``, to two digits."""
+
+    def check(results: Results) -> Verdict:
+        difference = value(results, key, "top1") - value(results, other, "top1")
+        numbers = f"{pair(results, key, other, 'top1')}: {signed(difference, 2)}"
+        return Verdict(round(difference, 2) >= points, numbers)
+
+    return check
+
+
+def at_most_share(key: str, other: str, share: float, *, less: bool = False) -> Check:
+    """``key`` takes at most (or less than) a share of the iterations of ``other``."""
+
+    def check(results: Results) -> Verdict:
+        mine, limit = value(results, key, "iterations"), share * value(results, other, "iterations")
+        holds = mine < limit if less else mine <= limit
+        numbers = f"{shown(results, key, 'iterations')} iterations, {shown(results, other, 'iterations')}"
+        return Verdict(holds, numbers)
+
+    return check
+
+
+def at_most(metric: str, keys: Sequence[str], limit: float) -> Check:
+    """All of ``keys`` have at most ``limit``; the largest is shown."""
+
+    def check(results: Results) -> Verdict:
+        largest = max(keys, key=lambda key: value(results, key, metric))
+        numbers = f"{shown(results, largest, metric)}, limit {limit:g}"
+        return Verdict(value(results, largest, metric) <= limit, numbers)
+
+    return check
+
+
+def over(metric: str, keys: Sequence[str], limit: float) -> Check:
+    """All of ``keys`` are above ``limit``, to the digits that are shown; the smallest is shown."""
+
+    def check(results: Results) -> Verdict:
+        smallest = min(keys, key=lambda key: value(results, key, metric))
+        digits = CRITERIA[metric].digits
+        numbers = f"{shown(results, smallest, metric)}, limit {limit:.{digits}f}"
+        return Verdict(round(value(results, smallest, metric), digits) > limit, numbers)
+
+    return check
+
+
+def every(*checks: Check) -> Check:
+    """All of them hold; one that does not decides, whatever is not known of others."""
+
+    def check(results: Results) -> Verdict:
+        verdicts = [judged(part, results) for part in checks]
+        states = [verdict.holds for verdict in verdicts]
+        holds = False if False in states else None if None in states else True
+        return Verdict(holds, "; ".join(verdict.numbers for verdict in verdicts))
+
+    return check
+
+
+def judged(check: Check, results: Results) -> Verdict:
+    """What a check says; that it cannot be said where a result is missing."""
+    try:
+        return check(results)
+    except Unknown as error:
+        return Verdict(None, f"no result: {error}")

@@ -1,0 +1,391 @@
+"""What the paper concludes from its tables and figures, as checks of anybody's results.
+
+Each is judged by the means, as the paper does it. A conclusion that names a difference ("0.21 points above")
+holds where ours is at least as large. Of a scaled-down plan the iterations in a conclusion are scaled, too;
+differences in Top-1 are not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from lrbench_caffe.reproduction import figure_checks as figures
+from lrbench_caffe.reproduction.checks import (
+    Check,
+    Results,
+    Verdict,
+    above,
+    at_most,
+    at_most_share,
+    below,
+    every,
+    highest,
+    judged,
+    over,
+    points_above,
+    shown,
+    value,
+)
+from lrbench_caffe.reproduction.plan import FIGURE3_EPOCHS, FIGURE3_STATED, FIGURE5, scaled_iterations
+
+CLRS = ("TRI", "TRI2", "TRIEXP", "SIN", "SIN2", "SINEXP", "COS")
+FASTER = ("TRI", "TRI2", "TRIEXP", "SIN", "SIN2", "SINEXP")
+DECAYING = ("NSTEP", "INV", "POLY")
+DEFAULTS = ("NSTEP", "INV")
+SMITH = ("TRI (Smith 2015)", "TRI2 (Smith 2015)", "TRIEXP (Smith 2015)")
+ABOVE_NSTEP = ("SINEXP", "TRIEXP", "SIN", "TRI")
+Scaled = Callable[[int], int]  # the iterations of a scaled-down plan for those of the paper
+SAME_TOP1 = 0.05  # points; a difference that nobody would call one
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """Something that the paper says.
+
+    Attributes:
+        plan: the table or figure it is about: "table7".
+        name: short and unique: "VII: SIN2 has the highest Top-1".
+        section: of the paper.
+        check: tells from results whether it holds; may raise ``Unknown``.
+    """
+
+    plan: str
+    name: str
+    section: str
+    check: Check
+
+    @property
+    def statement(self) -> str:
+        """The name without the number of the table."""
+        return self.name.partition(": ")[2]
+
+    def judge(self, results: Results) -> Verdict:
+        """Whether it holds for these results."""
+        return judged(self.check, results)
+
+
+def conclusions(plan: str, share: float = 1.0) -> list[Conclusion]:
+    """The conclusions about a table or figure.
+
+    Args:
+        share: of the paper's iterations, for a scaled-down plan: its iterations are scaled by it.
+    """
+    return [conclusion for conclusion in all_conclusions(share) if conclusion.plan == plan]
+
+
+def all_conclusions(share: float = 1.0) -> list[Conclusion]:
+    """The conclusions about every table and figure, in the paper's order."""
+    scaled = partial(scaled_iterations, share=share)
+    return [
+        *_figure3(share),
+        *_figure4(scaled),
+        *_figure5(scaled),
+        *_tables_3_to_6(scaled),
+        *_sin2_of_table7(scaled),
+        *_clrs_of_table7(scaled),
+        *_table8(scaled),
+        *_table9(),
+    ]
+
+
+# -- checks of their own --------------------------------------------------------------------------------
+
+
+def _lowest_cost(limit: int, results: Results) -> Verdict:
+    others = [key for key in (*CLRS, *DECAYING) if key != "SIN2"]
+    cheapest = min(others, key=lambda key: value(results, key, "iterations"))
+    mine = value(results, "SIN2", "iterations")
+    numbers = f"{shown(results, 'SIN2', 'iterations')}, {shown(results, cheapest, 'iterations')}"
+    return Verdict(mine <= min(limit, value(results, cheapest, "iterations")), numbers)
+
+
+def _never_reach(results: Results) -> Verdict:
+    default = max(DEFAULTS, key=lambda key: value(results, key, "top1"))
+    other = min(FASTER, key=lambda key: value(results, key, "top1"))
+    holds = value(results, default, "top1") < 99.27 <= value(results, other, "top1")
+    return Verdict(holds, f"{shown(results, default, 'top1')}, {shown(results, other, 'top1')}, limit 99.27")
+
+
+def _same_top1(results: Results) -> Verdict:
+    keys = ("TRI", "TRI2", "SINEXP")
+    values = [value(results, key, "top1") for key in keys]
+    numbers = "Top-1: " + ", ".join(shown(results, key, "top1") for key in keys)
+    return Verdict(max(values) - min(values) <= SAME_TOP1, numbers)
+
+
+def _order_above_nstep(results: Results) -> Verdict:
+    limit = value(results, "NSTEP", "top1")
+    values = {key: value(results, key, "top1") for key in (*CLRS, *SMITH)}
+    found = sorted((key for key in values if values[key] > limit), key=lambda key: -values[key])
+    numbers = (
+        f"{shown(results, 'NSTEP', 'top1')}; above: {', '.join(shown(results, k, 'top1') for k in found)}"
+    )
+    return Verdict(found == list(ABOVE_NSTEP), numbers)
+
+
+def _iterations_less(limit: int, results: Results) -> Verdict:
+    saved = value(results, "NSTEP", "iterations") - value(results, "SINEXP", "iterations")
+    numbers = f"{shown(results, 'SINEXP', 'iterations')}, {shown(results, 'NSTEP', 'iterations')} iterations"
+    return Verdict(saved >= limit, numbers)
+
+
+# -- the paper's conclusions ------------------------------------------------------------------------------
+
+
+def _step(k0: float, l: int) -> str:  # noqa: E741
+    return f"STEP(k0={k0:g}, gamma=0.85, l={l})"
+
+
+def _count(iterations: int) -> str:
+    """Iterations for people: 4000, but 10,250."""
+    return f"{iterations:,}" if iterations >= 10_000 else str(iterations)
+
+
+def _tri2(k0: str, k1: str) -> str:
+    return f"TRI2(k0={k0}, k1={k1}, l=2000)"
+
+
+_TRI2_CNN3 = (
+    *(
+        _tri2(k0, "0.006")
+        for k0 in ("5e-05", "0.0005", "1e-05", "6e-05", "8e-05", "0.00025", "0.0002", "2e-05")
+    ),
+    _tri2("0.0001", "0.01"),
+    _tri2("0.0001", "0.006"),
+)
+_TRI2_RESNET = tuple(_tri2(k0, k1) for k0 in ("0.0001", "0.001") for k1 in ("0.9", "0.6", "0.3"))
+_STEP_CNN3 = tuple(_step(0.001, size) for size in range(1000, 10_001, 1000))
+_STEP_RESNET = tuple(_step(0.1, size) for size in (1000, 5000, 10_000))
+_FIX_RESNET = ("FIX(k0=0.1)", "FIX(k0=0.01)", "FIX(k0=0.001)")
+_NSTEP_CNN3 = (
+    "NSTEP(k0=0.001, gamma=0.1, l=[60000, 65000])",
+    "NSTEP(k0=0.001, gamma=0.1, l=[30000, 50000, 60000, 65000])",
+    "NSTEP(k0=0.001, gamma=0.32, l=[30000, 50000, 60000, 65000])",
+)
+
+
+def _conclusion(name: str, section: str, check: Check) -> Conclusion:
+    numbers = {"III": 3, "IV": 4, "V": 5, "VI": 6, "VII": 7, "VIII": 8, "IX": 9}
+    table = name.partition(":")[0]
+    plan = f"table{numbers[table]}" if table in numbers else table.lower().replace(" ", "")
+    return Conclusion(plan, name, section, check)
+
+
+def _figure3(share: float) -> list[Conclusion]:
+    epochs = ", ".join(f"{number * share:g}" for number in FIGURE3_EPOCHS[:-1])
+    last = f"{FIGURE3_EPOCHS[-1] * share:g}"
+    return [
+        _conclusion("Figure 3: the best k0 is from 0.0005 to 0.006", "V-A", figures.best_in_good_range),
+        _conclusion(
+            "Figure 3: k0 = 0.01 is 8.99 points below k0 = 0.001",
+            "V-A",
+            points_above("FIX(k0=0.001)", "FIX(k0=0.01)", 8.99),
+        ),
+        _conclusion(
+            "Figure 3: Top-1 falls faster from k0 = 0.006 to 0.1 than from the best k0 below to 0.006",
+            "V-A",
+            figures.falls_faster_above_good_range,
+        ),
+        _conclusion(
+            f"Figure 3: after {epochs} and {last} epochs alike, the best k0 is from 0.0005 to 0.006",
+            "V-A",
+            partial(figures.same_shape, share),
+        ),
+    ]
+
+
+def _figure4(scaled: Scaled) -> list[Conclusion]:
+    low, high = scaled(1000), scaled(10_000)
+    return [
+        _conclusion(f"Figure 4: the best l is from {_count(low)} to {_count(high)}", "V-B", figures.best_l),
+        _conclusion(
+            "Figure 4: l changes Top-1 by less than k0 of FIX does, 8.99 points from 0.001 to 0.01",
+            "V-B",
+            partial(figures.small_impact, round(FIGURE3_STATED[0.001] - FIGURE3_STATED[0.01], 2)),
+        ),
+    ]
+
+
+def _figure5(scaled: Scaled) -> list[Conclusion]:
+    l = FIGURE5.params["l"]  # noqa: E741
+    assert isinstance(l, tuple)
+    updates = [scaled(int(update)) for update in l]
+    times = f"{', '.join(map(_count, updates[:-1]))} and {_count(updates[-1])}"
+    return [
+        _conclusion(
+            f"Figure 5: right after each update of the LR, at {times}, Top-1 rises or the test loss drops",
+            "V-B",
+            partial(figures.better_after, str(FIGURE5), updates),
+        )
+    ]
+
+
+def _tables_3_to_6(scaled: Scaled) -> list[Conclusion]:
+    return [
+        _conclusion(
+            "III: of FIX, k0 = 0.1 has the highest Top-1", "V-A", highest("FIX(k0=0.1)", _FIX_RESNET)
+        ),
+        _conclusion(
+            f"III: of STEP, l = {scaled(5000)} has the highest Top-1",
+            "V-B",
+            highest(_step(0.1, 5000), _STEP_RESNET),
+        ),
+        _conclusion(
+            "IV: of TRI2, k0 = 0.00005 and k1 = 0.006 have the highest Top-1",
+            "V-A",
+            highest(_TRI2_CNN3[0], _TRI2_CNN3),
+        ),
+        _conclusion(
+            "IV: TRI2 with k0 from 0.00002 to 0.00008 and k1 = 0.006 is above the 78.62 of FIX(k0=0.001)",
+            "V-A",
+            over(
+                "top1",
+                [_tri2(k0, "0.006") for k0 in ("2e-05", "5e-05", "6e-05", "8e-05")],
+                FIGURE3_STATED[0.001],
+            ),
+        ),
+        _conclusion(
+            f"IV: of STEP, l = {scaled(7000)} has the highest Top-1",
+            "V-B",
+            highest(_step(0.001, 7000), _STEP_CNN3),
+        ),
+        _conclusion(
+            "IV: of STEP, the smallest l has the lowest Top-1",
+            "V-B",
+            below("top1", _STEP_CNN3[:1], _STEP_CNN3[1:]),
+        ),
+        _conclusion(
+            "V: of TRI2, k0 = 0.0001 and k1 = 0.9 have the highest Top-1",
+            "V-A",
+            highest(_TRI2_RESNET[0], _TRI2_RESNET),
+        ),
+        _conclusion(
+            "VI: 4 steps with gamma = 0.32 have the highest Top-1",
+            "V-B",
+            highest(_NSTEP_CNN3[2], _NSTEP_CNN3),
+        ),
+    ]
+
+
+def _sin2_of_table7(scaled: Scaled) -> list[Conclusion]:
+    cost = scaled(4000)
+    return [
+        _conclusion("VII: SIN2 has the highest Top-1", "V-C", highest("SIN2", (*CLRS, *DECAYING))),
+        _conclusion(f"VII: SIN2 has the lowest cost, {cost} iterations", "V-C", partial(_lowest_cost, cost)),
+        _conclusion(
+            "VII: SIN2 is 0.21 and 0.24 points above NSTEP and INV",
+            "V-C",
+            every(points_above("SIN2", "NSTEP", 0.21), points_above("SIN2", "INV", 0.24)),
+        ),
+        _conclusion(
+            "VII: SIN2 is at least 0.15 points above INV in at most half of its iterations",
+            "V-C",
+            every(points_above("SIN2", "INV", 0.15), at_most_share("SIN2", "INV", 0.5)),
+        ),
+        _conclusion(
+            "VII: SIN2 saves more than half of the cost of NSTEP and INV",
+            "V-C",
+            every(
+                at_most_share("SIN2", "NSTEP", 0.5, less=True), at_most_share("SIN2", "INV", 0.5, less=True)
+            ),
+        ),
+    ]
+
+
+def _clrs_of_table7(scaled: Scaled) -> list[Conclusion]:
+    cost = scaled(4000)
+    return [
+        _conclusion(
+            "VII: the 7 CLRs have a higher Top-1 than the decaying LRs", "V-C", above("top1", CLRS, DECAYING)
+        ),
+        _conclusion(
+            "VII: the 7 CLRs have a lower CD than the decaying LRs", "V-C", below("cd", CLRS, DECAYING)
+        ),
+        _conclusion(
+            "VII: the 7 CLRs have a lower CDAC than the decaying LRs", "V-C", below("cdac", CLRS, DECAYING)
+        ),
+        _conclusion(
+            "VII: the 7 CLRs have a lower LD than the decaying LRs", "V-C", below("ld", CLRS, DECAYING)
+        ),
+        _conclusion(
+            "VII: the 7 CLRs reach their highest Top-1 in fewer iterations than the decaying LRs",
+            "V-C",
+            below("iterations", CLRS, DECAYING),
+        ),
+        _conclusion(
+            f"VII: all CLRs but COS have their highest Top-1 by iteration {cost}, the decaying LRs later",
+            "V-C",
+            every(below("iterations", FASTER, DECAYING), at_most("iterations", FASTER, cost)),
+        ),
+        _conclusion("VII: all CLRs but COS reach 99.27 %, NSTEP and INV do not", "V-C", _never_reach),
+        _conclusion(
+            "VII: at the same Top-1 as TRI and TRI2, SINEXP has a higher AC and a lower CD than they",
+            "V-C",
+            every(
+                _same_top1, above("ac", ["SINEXP"], ["TRI", "TRI2"]), below("cd", ["SINEXP"], ["TRI", "TRI2"])
+            ),
+        ),
+    ]
+
+
+def _table8(scaled: Scaled) -> list[Conclusion]:
+    saved = scaled(10_250)
+    return [
+        _conclusion(
+            "VIII: SINEXP, TRIEXP, SIN and TRI, in this order, are above NSTEP, and no other is",
+            "V-C",
+            _order_above_nstep,
+        ),
+        _conclusion(
+            f"VIII: SINEXP is 0.55 points above NSTEP in {_count(saved)} iterations less",
+            "V-C",
+            every(points_above("SINEXP", "NSTEP", 0.55), partial(_iterations_less, saved)),
+        ),
+        _conclusion(
+            "VIII: the five best by Top-1 have a higher AC than the others",
+            "V-C",
+            above("ac", ("NSTEP", *ABOVE_NSTEP), ("TRI2", "SIN2", "COS", *SMITH)),
+        ),
+        _conclusion(
+            "VIII: SINEXP, TRIEXP, SIN and TRI have a higher CD than NSTEP",
+            "V-C",
+            above("cd", ABOVE_NSTEP, ["NSTEP"]),
+        ),
+        _conclusion(
+            "VIII: TRI, TRI2, TRIEXP are better than Smith's in Top-1, Top-5 and LD",
+            "V-C",
+            every(
+                *(
+                    better(metric, [name], [f"{name} (Smith 2015)"])
+                    for name in ("TRI", "TRI2", "TRIEXP")
+                    for better, metric in ((above, "top1"), (above, "top5"), (below, "ld"))
+                )
+            ),
+        ),
+        _conclusion("VIII: the 7 CLRs have a higher Top-1 than NSTEP", "V-C", above("top1", CLRS, ["NSTEP"])),
+    ]
+
+
+def _table9() -> list[Conclusion]:
+    return [
+        _conclusion(
+            "IX: TRIEXP and SINEXP have a higher Top-1 than NSTEP",
+            "V-C",
+            above("top1", ("TRIEXP", "SINEXP"), ["NSTEP"]),
+        ),
+        _conclusion(
+            "IX: TRIEXP and SINEXP have a higher Top-5 than NSTEP",
+            "V-C",
+            above("top5", ("TRIEXP", "SINEXP"), ["NSTEP"]),
+        ),
+        _conclusion(
+            "IX: TRIEXP and SINEXP have a lower LD, CD and CDAC than NSTEP",
+            "V-C",
+            every(*(below(metric, ("TRIEXP", "SINEXP"), ["NSTEP"]) for metric in ("ld", "cd", "cdac"))),
+        ),
+    ]
+
+
+CONCLUSIONS = all_conclusions()

@@ -1,0 +1,125 @@
+"""The result of a plan: on the terminal, and as Markdown, CSV and a picture."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from lrbench_caffe.plaintext import markdown
+from lrbench_caffe.plots import Pair, comparison_plot
+from lrbench_caffe.records import RunRecord
+from lrbench_caffe.reproduction.compare import (
+    WITHIN,
+    belongs,
+    conclusion_rows,
+    data_rows,
+    our_results,
+    paper_results,
+    table_rows,
+)
+from lrbench_caffe.reproduction.figures import figure3, figure4, figure5
+from lrbench_caffe.reproduction.plan import Plan
+from lrbench_caffe.reproduction.results import Result
+from lrbench_caffe.tabular import csv_text, markdown_table, terminal_table
+from lrbench_caffe.terminal.console import Console
+
+DRAWN = {"figure3": figure3, "figure4": figure4, "figure5": figure5}
+LEFT = 3  # columns of names in a table
+LEGEND = f'"=": {WITHIN}; "≠": they do not; neither: no deviation is known.'
+
+
+def show(console: Console, plan: Plan, records: Sequence[RunRecord]) -> None:
+    """Print the table, and which of the paper's conclusions hold."""
+    ours = our_results(plan, records)
+    console.print(terminal_table(table_rows(plan, ours, short=True), _title(plan), LEFT))
+    for line in (LEGEND, _source(plan, records, ours)):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    judged = conclusion_rows(plan, ours)
+    if len(judged) > 1:
+        console.print(terminal_table(judged, "what the paper concludes", len(judged[0])))
+
+
+def write(folder: Path, plan: Plan, records: Sequence[RunRecord], lost: Sequence[str] = ()) -> list[Path]:
+    """Write the table and the conclusions, the same as CSV, and a picture.
+
+    A scaled-down plan has files of its own.
+
+    Args:
+        lost: trainings that are missing in it because they were lost, in words.
+
+    Returns:
+        The files.
+
+    Raises:
+        OSError: one of them cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    ours = our_results(plan, records)
+    judged = conclusion_rows(plan, ours)
+    files = {
+        f"{plan.file_name}.md": _markdown(plan, records, ours, judged, lost),
+        f"{plan.file_name}.csv": csv_text(data_rows(plan, ours)),
+    }
+    if len(judged) > 1:
+        files[f"{plan.file_name}-conclusions.csv"] = csv_text(judged)
+    for file, text in files.items():
+        (folder / file).write_text(text, encoding="utf-8")
+    picture = folder / f"{plan.file_name}.png"
+    _draw(picture, plan, records, ours)
+    return [*(folder / file for file in files), picture]
+
+
+def _markdown(
+    plan: Plan,
+    records: Sequence[RunRecord],
+    ours: dict[str, Result],
+    judged: list[list[str]],
+    lost: Sequence[str],
+) -> str:
+    parts = [f"# {_title(plan)}\n", markdown_table(table_rows(plan, ours), LEFT), f"{LEGEND}\n"]
+    parts.append(f"{markdown(_source(plan, records, ours))}\n")
+    if lost:
+        parts += ["## Lost trainings\n", "".join(f"- {markdown(text)}\n" for text in lost)]
+    if len(judged) > 1:
+        parts += ["## What the paper concludes\n", markdown_table(judged, len(judged[0]))]
+    return "\n".join(parts)
+
+
+def _title(plan: Plan) -> str:
+    return f"{plan.title} ({plan.note})" if plan.scaled else plan.title
+
+
+def _source(plan: Plan, records: Sequence[RunRecord], ours: dict[str, Result]) -> str:
+    """What our numbers were measured with: "Ours: 20 trainings with Caffe 1.0.0, CPU; 1 more diverged."."""
+    texts = {str(row.trained) for row in plan.rows}
+    mine = [r for r in records if belongs(plan, r) and r.policy.text in texts and r.status == "finished"]
+    diverged = sum(result.diverged for result in ours.values())
+    if not mine:
+        return f"Ours: {diverged} diverged, none finished." if diverged else "Ours: nothing was trained yet."
+    kinds = Counter(
+        f"{r.framework.name} {r.framework.version}, {r.framework.device}"
+        + (", fast layers" if "fast" in (r.layers or "") else "")
+        for r in mine
+    )
+    parts = [f"{count} training{'s' * (count > 1)} with {kind}" for kind, count in kinds.items()]
+    parts += [f"{diverged} more diverged"] if diverged else []
+    return f"Ours: {'; '.join(parts)}."
+
+
+def _draw(path: Path, plan: Plan, records: Sequence[RunRecord], ours: dict[str, Result]) -> None:
+    if plan.name in DRAWN:
+        DRAWN[plan.name](path, plan, records)
+        return
+    paper: dict[str, Result] = {} if plan.scaled else paper_results(plan)
+    nothing = Result({})
+    pairs = []
+    for row in plan.rows:
+        printed, found = paper.get(row.key, nothing).spreads, ours.get(row.key, nothing).spreads
+        pairs.append(
+            Pair(
+                str(row.trained), printed.get("top1"), found.get("top1"),
+                printed.get("iterations"), found.get("iterations"),
+            )
+        )  # fmt: skip
+    comparison_plot(path, _title(plan), pairs)

@@ -1,0 +1,225 @@
+"""One call of the command: what is missing is trained, and each plan is shown as soon as it is whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from lrbench_caffe.database.errors import DamagedDatabase
+from lrbench_caffe.errors import InputError, LRBenchError, TrainingError
+from lrbench_caffe.jobs import Pool, Result, RetryingPool, Training
+from lrbench_caffe.records import RunRecord
+from lrbench_caffe.reproduction import publishing as output
+from lrbench_caffe.reproduction.missing import Item, Options, check_files, known_runs, missing
+from lrbench_caffe.reproduction.plan import Plan, Row
+from lrbench_caffe.reproduction.progress import Display
+from lrbench_caffe.reproduction.speed import Prober, Speed, duration
+from lrbench_caffe.reproduction.starts import start_rows, starts
+from lrbench_caffe.tabular import csv_text, terminal_table
+from lrbench_caffe.terminal.console import Console
+from lrbench_caffe.terminal.database import open_at_terminal
+
+WAIT = 0.5  # seconds between two looks at what still runs
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A table or figure, and the rows of it that may be trained."""
+
+    plan: Plan
+    rows: tuple[Row, ...]
+
+
+class Reproduction:
+    """Trains what is missing of some plans and shows what came out.
+
+    Args:
+        console: where to print.
+        goals: what is wanted, in order.
+        options: how it is trained.
+        pool: where; closed by the caller.
+        prober: tells how long it takes.
+    """
+
+    def __init__(
+        self, console: Console, goals: Sequence[Goal], options: Options, pool: Pool, prober: Prober
+    ) -> None:
+        self._console = console
+        self._goals = goals
+        self._options = options
+        self._pool = pool
+        self._prober = prober
+        self._damaged = False  # whether it was said that the LR database is
+
+    def run(self, dry: bool = False) -> None:
+        """All of it; with ``dry`` nothing is trained.
+
+        Raises:
+            InputError: a solver, its data or a flag is wrong.
+            TrainingError: some trainings failed; all others were made.
+        """
+        records = self._known([goal.plan for goal in self._goals])
+        todo = [missing(goal.plan, goal.rows, records, self._options) for goal in self._goals]
+        items = unique(todo)
+        self._announce(todo, items)
+        if dry:
+            self._paces(items, dry=True)
+            for goal in self._goals:
+                self._report(goal.plan, records)
+            return
+        for setup in {item.plan.setup.key: item.plan.setup for item in items}.values():
+            check_files(setup)
+        problems = self._train(todo, items)
+        if problems:
+            raise TrainingError("; ".join(problems))
+
+    def _train(self, todo: Sequence[Sequence[Item]], items: Sequence[Item]) -> list[str]:
+        """Train all, and report each plan; returns what went wrong."""
+        failed: dict[Training, str] = {}
+        problems = []
+        with Display(self._console, items, self._paces(items), self._pool.slots) as display:
+            pool = RetryingPool(self._pool, display.say)
+            for goal, wanted, results in zip(self._goals, todo, carry_out(pool, todo, display)):
+                lost = _lost(wanted, results)
+                failed.update(lost)
+                try:
+                    self._report_trained(goal, results, list(lost.values()))
+                except LRBenchError as error:  # the database is away, say: no reason to end what trains
+                    problems.append(f"{goal.plan.name} could not be shown: {error}")
+        for text in failed.values():
+            self._say(f"lost: {text}")
+        if failed:
+            count = f"{len(failed)} of {_count(len(items), 'training')}"
+            problems.append(f"{count} failed; the same command tries them again")
+        return problems
+
+    def _known(self, plans: Sequence[Plan]) -> list[RunRecord]:
+        try:
+            with open_at_terminal(self._options.db, to_write=True) as database:
+                return known_runs(plans, database, self._options.folder)
+        except DamagedDatabase as error:
+            if not self._damaged:
+                where = self._options.folder
+                self._say(f"the LR database: {error}; what counts is in {where}, where the results wait")
+            self._damaged = True
+            return known_runs(plans, None, self._options.folder)
+
+    # -- before -----------------------------------------------------------------------------------
+
+    def _announce(self, todo: Sequence[Sequence[Item]], items: Sequence[Item]) -> None:
+        for goal, wanted in zip(self._goals, todo):
+            whole = len(goal.rows) * len(goal.plan.seeds)
+            text = f"{goal.plan.title}: {len(wanted)} of {_count(whole, 'training')} missing"
+            notes = [_iterations(wanted)] if wanted else []
+            notes += [f"until iteration {self._options.until}"] if self._options.until is not None else []
+            self._say(", ".join([text, *notes, *([goal.plan.note] if goal.plan.scaled else [])]))
+        if len(self._goals) > 1:
+            self._say(f"in all {_count(len(items), 'training')}, {_iterations(items)}; each is made once")
+
+    def _paces(self, items: Sequence[Item], dry: bool = False) -> dict[str, float]:
+        """Seconds for an iteration and its share of the tests, by the setup's key, and say how long it takes.
+
+        Nothing where there is nothing to do or it cannot be measured.
+
+        Raises:
+            InputError: nothing could be trained either, for a reason that is in the input; with ``dry`` it is
+                only said.
+        """
+        needed = [item for item in items if item.left]
+        setups = {item.plan.setup.key: item.plan.setup for item in needed}
+        try:
+            for setup in setups.values():
+                check_files(setup)
+            speeds = self._prober.speeds(setups.values())
+        except LRBenchError as error:
+            if isinstance(error, InputError) and not dry:
+                raise
+            self._say(f"how long it takes was not measured: {error}")
+            return {}
+        for key, speed in speeds.items():
+            times = f"{1000 * speed.iteration:,.0f} ms an iteration, {speed.test:.1f} s a test"
+            self._say(f"{setups[key].title}: {times}, measured now")
+        seconds = seconds_of(needed, speeds)
+        if needed:
+            slots = max(1, min(self._pool.slots, len(needed)))
+            whole = duration(sum(seconds.values()) / slots)
+            self._say(f"about {whole} on this machine, {slots} at a time")
+        left = {key: sum(i.left for i in needed if i.plan.setup.key == key) for key in setups}
+        return {key: seconds[key] / left[key] for key in setups}
+
+    # -- after ------------------------------------------------------------------------------------
+
+    def _report_trained(self, goal: Goal, results: Sequence[Result], lost: Sequence[str]) -> None:
+        records = self._known([goal.plan])
+        if self._options.until is None:
+            self._report(goal.plan, records, lost)
+        else:
+            self._report_starts(goal.plan, records, results)
+
+    def _report(self, plan: Plan, records: Sequence[RunRecord], lost: Sequence[str] = ()) -> None:
+        output.show(self._console, plan, records)
+        files = output.write(self._options.folder, plan, records, lost)
+        self._say(f"{plan.name}: {', '.join(map(str, files))}")
+
+    def _report_starts(self, plan: Plan, records: Sequence[RunRecord], results: Sequence[Result]) -> None:
+        """Which trainings came to the iteration of --until, in this call or in another."""
+        rows = start_rows(plan, starts(plan, records, self._options, results))
+        title = f"{plan.title}: the first {self._options.until} iterations"
+        self._console.print(terminal_table(rows, title, 3))
+        path = self._options.folder / f"{plan.file_name}-until-{self._options.until}.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(csv_text(rows), encoding="utf-8")
+        self._say(f"{plan.name}: {path}")
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _lost(items: Sequence[Item], results: Sequence[Result]) -> dict[Training, str]:
+    """What was lost of a plan's trainings, and where it would have counted."""
+    return {
+        result.training: f"{item.plan.title}, row {item.row.number}: {result.loss}; the row has a seed less"
+        for item, result in zip(items, results)
+        if result.lost
+    }
+
+
+def unique(todo: Iterable[Iterable[Item]]) -> list[Item]:
+    """Each training once, in the order of the plans that want them first."""
+    found: dict[Training, Item] = {}
+    for items in todo:
+        for item in items:
+            found.setdefault(item.training, item)
+    return list(found.values())
+
+
+def carry_out(pool: Pool, todo: Sequence[Sequence[Item]], display: Display) -> Iterator[list[Result]]:
+    """Train all items, each once; yields the results of each list as soon as it is whole, in their order."""
+    for item in unique(todo):
+        pool.submit(item.training)
+    results: dict[Training, Result] = {}
+    for items in todo:
+        while any(item.training not in results for item in items):
+            result = pool.next(timeout=WAIT)
+            if result is not None:
+                results[result.training] = result
+                display.ended(result)
+            display.look()
+        yield [results[item.training] for item in items]
+
+
+def seconds_of(items: Iterable[Item], speeds: Mapping[str, Speed]) -> dict[str, float]:
+    """Seconds that trainings take one after the other, by the setup's key."""
+    found = dict.fromkeys(speeds, 0.0)
+    for item in items:
+        key = item.plan.setup.key
+        found[key] += speeds[key].seconds(item.left, item.plan.test_interval)
+    return found
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'s' * (number != 1)}"
+
+
+def _iterations(items: Iterable[Item]) -> str:
+    return _count(sum(item.left for item in items), "iteration")

@@ -1,0 +1,1 @@
+"""A run on disk, and bringing one into the LR database."""

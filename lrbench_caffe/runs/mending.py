@@ -1,0 +1,214 @@
+"""Takes up an interrupted run: finds the snapshot to continue from, and mends the records before it.
+
+A resumed run needs more than Caffe's snapshot: the tests before it decide which images later tests see and
+what a plateau policy does, the losses since the last test are that test's training loss. So each snapshot
+keeps digests of the rows before it, and it counts only where they can be had: from the run's files, from its
+journals, or from what is intact in both. Else the one before it is taken, and what came after is trained
+again. Nothing is started over that has snapshots: then ``--resume`` refuses.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from lrbench_caffe.errors import InputError
+from lrbench_caffe.runs.directory import (
+    LOSSES,
+    MEASUREMENTS,
+    RECORDS,
+    RUN,
+    SNAPSHOTS,
+    Found,
+    RunDirectory,
+    digest_at,
+    digest_before,
+    sealed,
+)
+from lrbench_caffe.runs.snapshots import Snapshot, Snapshots
+
+Texts = Mapping[Any, str]
+Due = Callable[[int], Collection[tuple[int, int]]]
+
+
+@dataclass
+class TakenUp:
+    """Where a run continues.
+
+    Attributes:
+        start: its newest snapshot that can be continued from, None for a run that had none yet.
+        notes: what a person should know, a sentence each.
+    """
+
+    start: Snapshot | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Before:
+    """The records that belong to a snapshot: what was measured before it."""
+
+    tests: Texts
+    losses: Texts
+
+
+def take_up(run: RunDirectory, snapshots: Snapshots, due: Due, first: int | None) -> TakenUp:
+    """Find where a run continues, and mend its files.
+
+    Args:
+        run: locked by the caller.
+        due: the tests before an iteration, as (iteration, net), by the schedule.
+        first: the iteration that the run began at; None where that is not known.
+
+    Raises:
+        InputError: the run has snapshots, but none with all that a resumed run needs, or its files are of
+            two runs.
+    """
+    run.believe(_own_record(run))
+    return _Mending(run, snapshots, due, first).take_up()
+
+
+def _own_record(run: RunDirectory) -> dict[str, Any]:
+    """run.json, or the journal's copy where another run's file was put in its place."""
+    record = run.read()
+    ids = [record.get("id"), *(run.journal(name).id for name in (RECORDS, LOSSES))]
+    if ids[1] in (None, ids[0]):
+        return record
+    copy = run.journaled_record()
+    if copy is not None and (ids[0] is None or ids[2] == ids[1]):
+        return copy
+    if ids[0] == ids[2]:
+        return record
+    raise InputError(
+        f"--resume: {run.path / RUN} and {RECORDS} there are of two runs; allowed: the files of one run"
+    )
+
+
+class _Mending:
+    def __init__(self, run: RunDirectory, snapshots: Snapshots, due: Due, first: int | None) -> None:
+        self._run = run
+        self._snapshots = snapshots
+        self._due = due
+        self._record = run.read()
+        self._tests = run.found(MEASUREMENTS)
+        self._saved = run.found(SNAPSHOTS)
+        self._losses = run.losses()
+        self._first = min(self._losses.rows, default=0) if first is None else first
+        damage = run.record_damage(self._record)
+        found = [*self._saved.damage, *self._tests.damage, *self._losses.damage]
+        self._damage = list(dict.fromkeys([f"{RUN}: {damage}"] * bool(damage) + found))
+        self._incomplete: list[str] = []  # snapshots whose records are not whole
+
+    def take_up(self) -> TakenUp:
+        start, damaged = self._snapshots.newest(self._has_records)
+        if start is None and (self._incomplete or self._may_have_lost_snapshots()):
+            raise InputError(self._refusal())
+        notes = [f"the snapshot {name} is damaged, written over or missing" for name in damaged]
+        if self._damage or self._incomplete:
+            notes = [*self._notes(), *notes]
+            self._mend(start)
+            notes += [
+                f"{path}: the record of this snapshot is lost; it is not continued from"
+                for path in self._snapshots.unrecorded()
+                if path.name.endswith((".solverstate", ".solverstate.h5"))
+            ]
+        elif "id" not in self._record:
+            self._give_journals()
+        else:
+            self._run.put_rows(MEASUREMENTS, self._tests.rows.values())
+            self._run.put_rows(SNAPSHOTS, self._saved.rows.values())
+            self._snapshots.remove_unrecorded()
+        return TakenUp(start, notes)
+
+    def _notes(self) -> Iterator[str]:
+        if self._damage:
+            what = "mended" if "id" in self._record else "left out"  # a former version has no copies
+            yield f"damaged, and {what}: {'; '.join(self._damage)}"
+        for name in self._incomplete:
+            yield f"of what was measured before the snapshot {name}, something is lost: it is trained again"
+
+    # -- which snapshot -------------------------------------------------------------------------
+
+    def _has_records(self, snapshot: Snapshot) -> bool:
+        """Whether what was measured before a snapshot is known."""
+        if self._before(snapshot) is None:
+            self._incomplete.append(snapshot.state)
+            return False
+        return True
+
+    def _before(self, snapshot: Snapshot) -> _Before | None:
+        tests = next((rows for rows in _readings(self._tests) if self._tests_fit(snapshot, rows)), None)
+        losses = next((rows for rows in _readings(self._losses) if self._losses_fit(snapshot, rows)), None)
+        return None if tests is None or losses is None else _Before(tests, losses)
+
+    def _tests_fit(self, snapshot: Snapshot, rows: Texts) -> bool:
+        if snapshot.tests is not None:
+            return digest_before(rows, snapshot.iteration) == snapshot.tests
+        return set(self._due(snapshot.iteration)) <= rows.keys()  # of a former version
+
+    def _losses_fit(self, snapshot: Snapshot, rows: Texts) -> bool:
+        if snapshot.losses is not None:
+            return digest_before(rows, snapshot.iteration) == snapshot.losses
+        return rows.keys() >= set(range(self._first, snapshot.iteration))
+
+    def _may_have_lost_snapshots(self) -> bool:
+        """Whether there may have been snapshots that nothing tells of any more."""
+        return bool(self._saved.damage or self._tests.damage) and bool(self._snapshots.unrecorded())
+
+    def _refusal(self) -> str:
+        words = "; ".join(self._damage) or "tests or losses of the schedule are missing"
+        return (
+            f"--resume: {self._run.path}: {words}; and there is no snapshot before which everything is "
+            f"known; allowed: bring these files back, or train anew with another --out"
+        )
+
+    # -- putting it in order --------------------------------------------------------------------
+
+    def _mend(self, start: Snapshot | None) -> None:
+        """Write the files and their journals anew, with what is known to be right: what was measured up to
+        the snapshot, as everything after it is done again."""
+        end = start.iteration if start else self._first
+        before = self._before(start) if start else None
+        tests, losses = (before.tests, before.losses) if before else ({}, {})
+        at_end = start is not None and digest_at(tests, end) == start.tested
+        self._write(
+            {place: text for place, text in tests.items() if place[0] < end + at_end},
+            {iteration: text for iteration, text in losses.items() if iteration < end},
+            [snapshot for snapshot in self._snapshots.all() if snapshot.iteration <= end],
+        )
+        self._snapshots.remove_unrecorded(after=end)
+
+    def _give_journals(self) -> None:
+        """Begin the journals of a run of a former version."""
+        self._write(self._tests.rows, self._losses.rows, self._snapshots.all())
+
+    def _write(self, tests: Texts, losses: Texts, snapshots: Collection[Snapshot]) -> None:
+        id = self._record.get("id") or secrets.token_hex(8)
+        rows = []
+        for snapshot in snapshots:
+            before = self._before(snapshot)
+            if before:
+                rows.append(sealed(asdict(_with_digests(snapshot, before)), id))
+        record = {**self._record, "id": id}
+        gone = len(self._losses.rows) - len(losses)
+        if gone:
+            record["repeated"] = self._run.repeated + gone
+        self._run.put_iterations([losses[i] for i in sorted(losses)], id)
+        self._run.put_records(record, list(tests.values()), map(json.dumps, rows))
+
+
+def _with_digests(snapshot: Snapshot, before: _Before) -> Snapshot:
+    return replace(
+        snapshot,
+        tests=digest_before(before.tests, snapshot.iteration),
+        tested=digest_at(before.tests, snapshot.iteration) if snapshot.tests is None else snapshot.tested,
+        losses=digest_before(before.losses, snapshot.iteration),
+    )
+
+
+def _readings(found: Found) -> Iterator[Texts]:
+    yield found.rows
+    yield from found.other

@@ -1,0 +1,124 @@
+"""Runs whose results the LR database has not got yet: noted when a run begins, brought in by a later command.
+
+A training notes its run directory here before it first writes to the database, and takes the note away when
+the database has everything. What is left of a training that ended without its database, or was killed, is
+brought in by the next command that opens this database. The notes are small files in the user's data
+directory, so a database that is out of reach does not matter.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from lrbench_caffe.database.engine import parse_url, shown
+from lrbench_caffe.database.errors import RecordError
+from lrbench_caffe.database.store import Database
+from lrbench_caffe.database.urls import default_path, resolve_url
+from lrbench_caffe.errors import InputError
+from lrbench_caffe.records import RunRecord, digest
+from lrbench_caffe.runs.syncing import NotForDatabase, StillRunning, read_run
+
+
+@dataclass(frozen=True)
+class Note:
+    """A run that a database waits for.
+
+    Attributes:
+        database: where it is, without a password.
+        run: the run directory. machine: the host that it is on.
+        uid: the run's, as another run may be in the directory by now.
+    """
+
+    database: str
+    run: str
+    machine: str
+    uid: str
+
+    @property
+    def path(self) -> Path:
+        return folder() / f"{digest([self.database, self.run, self.machine])}.json"
+
+
+def folder() -> Path:
+    """Where the notes are."""
+    return default_path().parent / "waiting"
+
+
+def note_of(url: str | None, run: Path, uid: str) -> Note:
+    """The note of a run for the database that ``url`` names."""
+    return Note(_name(shown(parse_url(resolve_url(url)))), str(run.resolve()), platform.node(), uid)
+
+
+def _name(database: str) -> str:
+    return database if "://" in database else str(Path(database).resolve())
+
+
+def add(note: Note) -> None:
+    """Write a note down.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    note.path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = note.path.with_suffix(f".{os.getpid()}")
+    temporary.write_text(json.dumps(asdict(note)) + "\n", encoding="utf-8")
+    os.replace(temporary, note.path)
+
+
+def discard(note: Note) -> None:
+    """Take a note away; there may be none."""
+    note.path.unlink(missing_ok=True)
+
+
+def bring_in(database: Database, say: Callable[[str], None]) -> None:
+    """Store what waits for this database, and say so.
+
+    Runs that are still being trained, and those of other machines, go on waiting. What can never be stored is
+    told once.
+
+    Raises:
+        DatabaseError: the database refuses, or is away; what it has not got goes on waiting.
+    """
+    name = _name(database.url)
+    count = 0
+    for note in list(_notes()):
+        if note.database != name or note.machine != platform.node():
+            continue
+        try:
+            record = _record(note)
+            count += record is not None and database.put(record)
+        except StillRunning:
+            continue
+        except OSError:  # the disk of the run directory is away, say
+            continue
+        except (InputError, RecordError) as error:
+            say(f"{note.run} waited for the LR database, which cannot take it: {error}")
+        discard(note)
+    if count:
+        runs = "1 run that was" if count == 1 else f"{count} runs that were"
+        say(f"the LR database has now {runs} missing in it")
+
+
+def _record(note: Note) -> RunRecord | None:
+    """The run as it is by now; None where there is nothing of it left to store."""
+    path = Path(note.run)
+    if not (path / "run.json").exists():
+        return None
+    try:
+        record = read_run(path)
+    except NotForDatabase:
+        return None
+    return record if record.uid == note.uid else None
+
+
+def _notes() -> Iterator[Note]:
+    for path in sorted(folder().glob("*.json")):
+        try:
+            yield Note(**json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):  # gone meanwhile, or not ours
+            continue

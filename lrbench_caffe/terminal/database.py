@@ -1,0 +1,96 @@
+"""Opening the database for somebody who waits at the terminal."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from pathlib import Path
+
+from sqlalchemy.engine import URL
+
+from lrbench_caffe.database.engine import damaged, parse_url, shown
+from lrbench_caffe.database.errors import DatabaseError
+from lrbench_caffe.database.store import Database, exists
+from lrbench_caffe.database.urls import resolve_url, scrub_text
+from lrbench_caffe.errors import InputError
+from lrbench_caffe.runs import waiting
+
+PATIENCE = 10.0  # seconds for which a server that is away is tried
+EMPTY = 2.0  # seconds for which a SQLite file may be empty while it is made
+SILENCE = 2.0  # seconds after which it is said that we wait
+
+
+def open_at_terminal(url: str | None, *, to_write: bool = False) -> Database:
+    """``Database.open`` that gives up sooner than a training would, and says on stderr that it waits.
+
+    Args:
+        url: the value of --db. A file that it names must exist, unless it is opened to write: a mistyped
+            name is no new database.
+        to_write: whether the command will record something.
+
+    What waited for this database (``waiting``) is brought in.
+
+    Raises:
+        InputError: there is no such file, or no folder for a new one.
+        DatabaseError: the database is away, or refuses.
+    """
+    parsed = parse_url(resolve_url(url))
+    where = shown(parsed)
+    if to_write:
+        check_folder(url)
+    if is_emptied(parsed):
+        if not to_write:
+            raise damaged(parsed, "it is an empty file")
+        _say(f"note: the database {where} was an empty file; it begins anew")
+    words = f"waiting up to {PATIENCE:g} s for the database {where}"
+    if is_new(url):  # there is nobody to wait for
+        words = f"making the database {where}"
+    notice = threading.Timer(SILENCE, _say, (words,))
+    notice.daemon = True
+    notice.start()
+    try:
+        database = Database.open(url, patience=PATIENCE, must_exist=url is not None and not to_write)
+    finally:
+        notice.cancel()
+    bring_in_what_waits(database)
+    return database
+
+
+def is_new(url: str | None) -> bool:
+    """Whether the database is a file that is not there yet."""
+    return not exists(parse_url(resolve_url(url)))
+
+
+def is_emptied(url: URL) -> bool:
+    """Whether a SQLite file has nothing in it: it was cut off, and is not just being made by somebody."""
+    path = Path(url.database or "")
+    deadline = time.monotonic() + EMPTY
+    while url.get_backend_name() == "sqlite" and path.is_file() and not path.stat().st_size:
+        if time.monotonic() > deadline:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def check_folder(url: str | None) -> None:
+    """See to it that the folder of a SQLite file that somebody named is there: it is not made.
+
+    Raises:
+        InputError: there is none.
+    """
+    parsed = parse_url(resolve_url(url))
+    if url is not None and not exists(parsed) and not Path(parsed.database or "").parent.is_dir():
+        raise InputError(f"there can be no database {shown(parsed)}: no such folder")
+
+
+def bring_in_what_waits(database: Database) -> None:
+    """``waiting.bring_in``, which no command fails for."""
+    try:
+        waiting.bring_in(database, _say)
+    except DatabaseError as error:
+        _say(f"note: results wait for the LR database: {error}")
+
+
+def _say(text: str) -> None:
+    print(scrub_text(text), file=sys.stderr)

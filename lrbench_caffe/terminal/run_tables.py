@@ -1,0 +1,236 @@
+"""Runs and tasks as rows for people."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from lrbench_caffe.metrics import best
+from lrbench_caffe.records import (
+    STARTS,
+    UNKNOWN_START,
+    Dataset,
+    PolicySummary,
+    RunRecord,
+    Start,
+    Task,
+)
+from lrbench_caffe.tabular import Rows, number
+from lrbench_caffe.terminal.tables import Layout
+
+if TYPE_CHECKING:
+    from lrbench_caffe.database.store import Database
+
+SHORT_UID = 12  # characters of a uid that a table shows; any unique beginning names the run
+
+
+def moment(seconds: float | None) -> str:
+    """Local time of seconds since 1970."""
+    return "-" if seconds is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+
+def form(dataset: Dataset) -> str:
+    """A data set's form: "1 x 28 x 28, 10 classes"."""
+    sizes = (dataset.channels, dataset.height, dataset.width)
+    shape = " x ".join("?" if size is None else str(size) for size in sizes)
+    return shape if dataset.classes is None else f"{shape}, {dataset.classes} classes"
+
+
+def best_of_task(database: Database, task: Task) -> PolicySummary | None:
+    """The task's best policy from scratch; where there is none, from the first other start that has one.
+
+    By Top-1 or, where no run of the start has one, by test loss.
+    """
+    assert task.id is not None
+    first = None
+    for start in sorted(database.starts(task.id), key=lambda start: (STARTS.index(start.kind), str(start))):
+        for order in ("top1", "test_loss"):
+            found = next(iter(database.summaries(task.id, start=start, order_by=order, limit=1)), None)
+            if found and getattr(found, order):
+                return found
+            first = first or found
+    return first
+
+
+def start_labels(starts: Iterable[Start]) -> dict[Start, str]:
+    """A short name for each start: "scratch", "weights 1", "weights 2", "snapshot"."""
+    known = list(dict.fromkeys(start if start.known else UNKNOWN_START for start in starts))
+    kinds = [start.kind for start in known]
+    return {
+        start: f"{kind} {kinds[: i + 1].count(kind)}" if kinds.count(kind) > 1 else kind
+        for i, (start, kind) in enumerate(zip(known, kinds))
+    }
+
+
+def start_notes(labels: Mapping[Start, str]) -> list[str]:
+    """What the short names stand for, in lines below the table."""
+    return [f"{label}: {start}" for start, label in labels.items() if label != str(start)]
+
+
+def task_rows(
+    tasks: Sequence[Task], runs: Mapping[int, int], best_policies: Mapping[int, PolicySummary]
+) -> Rows:
+    """A row for each task, with its best policy; the first row is the heading."""
+    rows = [
+        ["task", "data set", "form", "network", "framework", "runs", "Top-1 (%)", "loss", "start", "policy"]
+    ]
+    for task in tasks:
+        assert task.id is not None
+        top = best_policies.get(task.id)
+        rows.append(
+            [
+                str(task.id),
+                task.dataset.name,
+                form(task.dataset),
+                task.network.name,
+                task.framework.name,
+                str(runs.get(task.id, 0)),
+                number(top.top1.mean if top and top.top1 else None, 2),
+                number(top.test_loss.mean if top and top.test_loss else None, 4),
+                top.start.kind if top else "-",
+                top.policy.text if top else "-",
+            ]
+        )
+    return rows
+
+
+def task_layout(rows: Rows) -> Layout:
+    """How the table of ``task_rows`` is made to fit."""
+    names = ("task", "data", "form", "network", "framework", "runs", "top1", "loss", "start", "policy")
+    told = ["start"] if any(row[names.index("start")] not in ("scratch", "-") for row in rows[1:]) else []
+    order = ("task", "data", "network", *_goals(rows, names), *told, "policy", "runs", "form")
+    words = ("data", "form", "network", "framework", "start")
+    return Layout(names, order, words=words, common=("framework", "start"))
+
+
+def run_rows(records: Sequence[RunRecord]) -> Rows:
+    """A row for each run; the first row is the heading."""
+    columns = (
+        "uid",
+        "began",
+        "data set",
+        "network",
+        "policy",
+        "seed",
+        "start",
+        "max_iter",
+        "Top-1 (%)",
+        "loss",
+        "at",
+        "tests",
+        "source",
+        "status",
+    )
+    rows = [list(columns)]
+    labels = start_labels(record.start for record in records)
+    for record in records:
+        top = best([m for m in record.measurements if m.net == 0])
+        rows.append(
+            [
+                record.uid[:SHORT_UID],
+                moment(record.started),
+                record.dataset.name,
+                record.network.name,
+                record.policy.text,
+                "-" if record.seed is None else str(record.seed),
+                labels[record.start if record.start.known else UNKNOWN_START],
+                str(record.max_iter),
+                number(top.top1 if top else None, 2),
+                number(top.test_loss if top else None, 4),
+                str(top.iteration) if top else "-",
+                str(len(record.measurements)),
+                record.source,
+                record.status,
+            ]
+        )
+    return rows
+
+
+def run_layout(rows: Rows) -> Layout:
+    """How the table of ``run_rows`` is made to fit."""
+    names = (
+        "uid", "began", "data", "network", "policy", "seed", "start", "max_iter", "top1", "loss", "at",
+        "tests", "source", "status",
+    )  # fmt: skip
+    goals = _goals(rows, names)
+    order = ("uid", "policy", *goals, "start", "status", "data", "at", "seed", "max_iter", "network")
+    words = ("uid", "began", "data", "network", "start", "source", "status")
+    return Layout(names, order, words=words, common=("data", "network", "start", "source", "max_iter"))
+
+
+def _goals(rows: Rows, names: Sequence[str]) -> tuple[str, ...]:
+    """What the rows are judged by: Top-1, and the test loss where a row has no Top-1."""
+    tops = [row[names.index("top1")] for row in rows[1:]]
+    if not any(top != "-" for top in tops):
+        return ("loss",)
+    return ("top1", "loss") if "-" in tops else ("top1",)
+
+
+def detail_rows(record: RunRecord) -> Rows:
+    """All of a run but its measurements, as rows of name and value; the first row is the heading."""
+    parts = record.framework, record.dataset, record.network, record.solver
+    framework, dataset, network, solver = parts
+    layers = ", ".join(f"{count} {kind}" for kind, count in network.layers.items())
+    values = {
+        "source": f"{record.source}: {record.origin}",
+        "start": record.start,
+        "status": record.status + (f": {record.reason}" if record.reason else ""),
+        "began": moment(record.started),
+        "ended": moment(record.ended),
+        "machine": record.machine,
+        "layers": record.layers,
+        "framework": f"{framework.name} {framework.version}, {framework.device}",
+        "task type": record.task_type,
+        "Top-1 of": record.head,
+        "data set": f"{dataset.name}: {form(dataset)}",
+        "samples": f"{dataset.train_samples} for training, {dataset.test_samples} for tests",
+        "data set digest": dataset.digest,
+        "network": f"{network.name}: {layers}",
+        "network digest": network.digest,
+        "parameters": f"{network.parameters} in {network.depth} layers with weights",
+        "policy": record.policy.text,
+        "#Param": record.policy.num_params,
+        "solver": f"{solver.type}, base_lr {solver.base_lr}, momentum {solver.momentum}, "
+        f"weight_decay {solver.weight_decay}, batch {solver.batch} x {solver.iter_size}",
+        "seed": record.seed,
+        "iterations": f"{record.max_iter}, a test every {record.test_interval}, {record.epoch} an epoch",
+        "trainings": record.repeats,
+        "Top-1 deviation": record.top1_sd,
+    }
+    shown = [[name, "-" if value is None else str(value)] for name, value in values.items()]
+    return [["run", record.uid], *shown]
+
+
+_METRICS = {  # the columns of a measurement, with their headings and digits
+    "top1": ("Top-1", 2),
+    "top5": ("Top-5", 2),
+    "ac": ("AC", 4),
+    "cd": ("CD", 4),
+    "cdac": ("CDAC", 4),
+    "test_loss": ("test loss", 4),
+    "train_loss": ("train loss", 4),
+    "ld": ("LD", 4),
+}
+
+
+def measurement_rows(record: RunRecord) -> Rows:
+    """A row for each measurement, without the metrics that no test has; the first row is the heading."""
+    tests = record.measurements
+    metrics = [name for name in _METRICS if any(getattr(m, name) is not None for m in tests)]
+    outputs = list(dict.fromkeys(name for m in tests for name in m.outputs))
+    rows = [["iteration", "net", "LR", *(_METRICS[name][0] for name in metrics), "s", *outputs]]
+    for m in tests:
+        values = [number(getattr(m, name), _METRICS[name][1]) for name in metrics]
+        more = [f"{m.outputs[name]:.6g}" if name in m.outputs else "-" for name in outputs]
+        rows.append([str(m.iteration), str(m.net), f"{m.lr:.6g}", *values, f"{m.seconds:.1f}", *more])
+    return rows
+
+
+def measurement_layout(rows: Rows) -> Layout:
+    """How the table of ``measurement_rows`` is made to fit."""
+    names = [heading.lower().replace("-", "").replace(" ", "_") for heading in rows[0][: rows[0].index("s")]]
+    outputs = [heading.lower() for heading in rows[0][len(names) + 1 :]]
+    order = dict.fromkeys(["iteration", "top1", "test_loss", "lr", *names, *outputs])
+    del order["net"]
+    return Layout([*names, "s", *outputs], list(order), text=(), common=("net",))

@@ -1,0 +1,233 @@
+"""A policy, or the parameters that a person left out, from what the LR database knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lrbench_caffe.errors import InputError, LRBenchError
+from lrbench_caffe.knowledge.evidence import Proposal, Wanted
+from lrbench_caffe.knowledge.recommendation import Recommendation, recommend
+from lrbench_caffe.lr import Filled, FunctionPolicy, Policy, PolicyError
+from lrbench_caffe.lr.text import read, read_value
+from lrbench_caffe.prototxt.datacheck import Say
+from lrbench_caffe.prototxt.messages import Messages
+from lrbench_caffe.prototxt.patch import check_settable
+from lrbench_caffe.prototxt.solver import Solver, load_solver
+from lrbench_caffe.prototxt.task import open_worker, solver_settings, task_of
+from lrbench_caffe.runtime.client import CaffeInfo
+from lrbench_caffe.runtime.info import caffe_info
+from lrbench_caffe.runtime.locate import CaffePython, find_caffe_python
+from lrbench_caffe.runtime.reader import CaffeReader
+from lrbench_caffe.training.beginning import check_start, find_state
+from lrbench_caffe.training.recorder import PATIENCE
+from lrbench_caffe.training.settings import (
+    ChosenPolicy,
+    RunSettings,
+    check_weights,
+    choose_policy,
+    complete_policy,
+)
+
+AUTO = "auto"
+
+
+def wants_experience(text: str | None, flags: Mapping[str, Any], solver: Solver, max_iter: int) -> bool:
+    """Whether --lr leaves anything to be found out: "auto", or a function without all its parameters.
+
+    Raises:
+        PolicyError: it is no policy at all.
+    """
+    if text is None:
+        return False
+    if text.strip().lower() == AUTO:
+        given = [f"--{name}" for name, value in flags.items() if value is not None]
+        if given:
+            raise InputError(f"{', '.join(given)}: --lr auto chooses all parameters; allowed: none of them")
+        return True
+    filled = complete_policy(text, flags, solver, max_iter).filled
+    return any(item.rule != "max_iter" for item in filled)  # POLY without l is complete
+
+
+def open_wanted(
+    path: Path,
+    *,
+    caffe_python: str | None = None,
+    head: str | None = None,
+    snapshot: str | None = None,
+    weights: str | None = None,
+    check_data: Say | None = None,
+) -> tuple[Solver, Wanted]:
+    """A solver file, and what it would train from which start.
+
+    Args:
+        caffe_python, head, snapshot, weights: the values of the flags; weights default to the solver's own.
+        check_data: as for ``load_solver``.
+
+    Raises:
+        InputError: the solver, or what it is to begin with, is wrong, or Caffe does not take it, or it takes
+            no LR policy on this Caffe; or there is no Caffe.
+    """
+    python = find_caffe_python(caffe_python)
+    info = caffe_info(python)
+    messages = Messages(info.descriptor, CaffeReader(python))
+    solver = load_solver(path, messages, info, head=head, check_data=check_data)
+    check_settable(solver, info)
+    models = [] if snapshot else check_weights(weights, solver, messages)
+    return solver, describe_wanted(solver, info, python, messages, snapshot=snapshot, weights=models)
+
+
+def describe_wanted(
+    solver: Solver,
+    info: CaffeInfo,
+    python: CaffePython,
+    messages: Messages,
+    *,
+    snapshot: str | None = None,
+    weights: Sequence[str] = (),
+    gpu: int | None = None,
+    level: int = 0,
+    stages: Sequence[str] = (),
+) -> Wanted:
+    """What a solver trains, and what it begins with. Caffe opens it (see task.open_worker).
+
+    Args:
+        snapshot, weights: a solver state, or caffemodels, to begin with.
+        gpu, level, stages: as for task.describe_task.
+    """
+    with open_worker(solver, info, python, level=level, stages=stages) as (_, opened):
+        state = find_state(Path(snapshot), messages) if snapshot else None
+        models = [Path(name) for name in weights]
+        start, _ = check_start(opened.nets, solver.type, messages, state=state, weights=models)
+        return Wanted(task_of(solver, info, opened, gpu), start)
+
+
+def look_up(
+    database_url: str | None,
+    wanted: Wanted,
+    solver: Solver,
+    max_iter: int,
+    function: str | None,
+    must_exist: bool = False,
+) -> Recommendation:
+    """The database's best proposal (of one function), if it has one.
+
+    Args:
+        must_exist: whether a file that is not there is an error, and not a new database.
+
+    Raises:
+        DatabaseError: it is out of reach.
+    """
+    from lrbench_caffe.database import Database
+
+    with Database.open(database_url, patience=PATIENCE, must_exist=must_exist) as database:
+        return recommend(
+            database,
+            wanted.task,
+            start=wanted.start,
+            solver=solver_settings(solver),
+            max_iter=max_iter,
+            epoch=solver.epoch,
+            functions=[function] if function else None,
+            top=1,
+        )
+
+
+def experienced_policy(
+    text: str,
+    flags: Mapping[str, Any],
+    database_url: str | None,
+    wanted: Wanted,
+    solver: Solver,
+    max_iter: int,
+    *,
+    preview: bool = False,
+) -> tuple[ChosenPolicy | None, list[str]]:
+    """The policy for --lr by experience.
+
+    Args:
+        flags: the parameters that were given as flags.
+        wanted: what will be trained.
+        preview: whether nothing will be trained after all.
+
+    Returns:
+        The policy, None where simple rules have to do; and lines for a person that say why.
+
+    Raises:
+        LRBenchError: --lr auto, and the database knows nothing or is out of reach.
+    """
+    auto = text.strip().lower() == AUTO
+    function = None if auto else read(text)[0].call.name.upper()
+    try:
+        must_exist = preview and database_url is not None
+        found = look_up(database_url, wanted, solver, max_iter, function, must_exist)
+    except LRBenchError as error:
+        if auto:
+            raise
+        return None, [f"the LR database: {error}; the parameters come from simple rules"]
+    remarks = list(found.remarks)
+    if not found.proposals:
+        if auto:
+            why = "; ".join(
+                [
+                    "--lr auto: the LR database has nothing to propose for this task or from a similar one",
+                    *remarks,
+                ]
+            )
+            raise InputError(why)
+        why = f"the LR database has no result with {function}; the parameters come from simple rules"
+        return None, [*remarks, why]
+    proposal = found.proposals[0]
+    if auto:
+        return ChosenPolicy(proposal.policy, "the LR database"), [*remarks, *proposal.evidence]
+    chosen, lines = _with_given(text, flags, proposal)
+    return chosen, [*remarks, *lines]
+
+
+def _with_given(
+    text: str, flags: Mapping[str, Any], proposal: Proposal
+) -> tuple[ChosenPolicy | None, list[str]]:
+    """The proposal with the parameters that were given over its own."""
+    call = read(text)[0].call
+    given = {**call.arguments, **_values(flags)}
+    known = dict(proposal.policy.params)
+    try:
+        policy = FunctionPolicy(call.name, {**known, **given})
+    except PolicyError as error:
+        return None, [f"the LR database has {proposal.policy:.7g}, but {error}; simple rules instead"]
+    filled = tuple(
+        Filled(name, value, "the LR database") for name, value in known.items() if name not in given
+    )
+    if str(policy) != str(proposal.policy):  # then the result there is no promise for this one
+        own = ", ".join(f"{name}={value}" for name, value in given.items())
+        proposal = replace(proposal, policy=policy, changes=(*proposal.changes, f"as given: {own}"))
+    return ChosenPolicy(policy, "--lr and the LR database", filled), list(proposal.evidence)
+
+
+def repeats_policy(text: str | None, flags: Mapping[str, Any], settings: RunSettings, solver: Solver) -> bool:
+    """Whether --lr and its parameters, given again with --resume, are the policy that the run has.
+
+    A function without all its parameters is, where those it has are the run's; so are parameters alone.
+    """
+    own = settings.bound_policy()
+    given = _values(flags)
+    if text is None:
+        return _has(own, given)
+    if not wants_experience(text, flags, solver, settings.max_iter):
+        return str(choose_policy(text, flags, solver, settings.max_iter).policy) == settings.policy
+    if text.strip().lower() == AUTO:
+        return True
+    call = read(text)[0].call
+    return call.name.upper() == own.function and _has(own, {**call.arguments, **given})
+
+
+def _has(policy: Policy, given: Mapping[str, Any]) -> bool:
+    values = policy.values if isinstance(policy, FunctionPolicy) else {}
+    return all(values.get(name) == value for name, value in given.items())
+
+
+def _values(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters that were given as flags."""
+    return {name: read_value(str(value)) for name, value in flags.items() if value is not None}

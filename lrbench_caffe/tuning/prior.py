@@ -1,0 +1,113 @@
+"""What the LR database knows of a task when a tuning begins: policies to try first, and a range of LRs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lrbench_caffe.knowledge.evidence import Proposal, Wanted
+from lrbench_caffe.knowledge.recommendation import recommend
+from lrbench_caffe.knowledge.trials import learned
+from lrbench_caffe.lr import FunctionPolicy, parse
+from lrbench_caffe.prototxt.solver import Solver
+from lrbench_caffe.prototxt.task import solver_settings
+from lrbench_caffe.terminal.database import open_at_terminal
+from lrbench_caffe.tuning.space import BELOW_LIMIT, Candidate, GoodRange
+
+PROPOSALS = 6  # the best ones of the database that are tried, too
+APART = 3.0  # factor between highest LRs from which on they say something of a range
+
+
+@dataclass(frozen=True)
+class Experience:
+    """What was known at the beginning; kept in study.json, since the study's own runs change what is known.
+
+    Attributes:
+        policies: texts of policies to try, the most promising first, each with its evidence.
+        good: the range of LRs, None where the task itself is not known well enough.
+        results: mean Top-1 in percent of those that ended as what is to be trained would: on this task, from
+            this start, at this length; by the texts of their policies.
+    """
+
+    policies: tuple[tuple[str, str], ...] = ()
+    good: GoodRange | None = None
+    results: tuple[tuple[str, float], ...] = ()
+
+    def candidates(self, max_iter: int) -> list[Candidate]:
+        return [Candidate(parse(text).bind(max_iter), why) for text, why in self.policies]
+
+    def as_json(self) -> dict[str, Any]:
+        good = self.good and [self.good.low, self.good.high, self.good.best, self.good.limit]
+        return {"policies": [list(pair) for pair in self.policies], "range": good,
+                "results": [list(pair) for pair in self.results]}  # fmt: skip
+
+    @classmethod
+    def from_json(cls, found: dict[str, Any]) -> Experience:
+        good = GoodRange(*found["range"]) if found["range"] else None
+        results = tuple((text, top1) for text, top1 in found.get("results", ()))
+        return cls(tuple((text, why) for text, why in found["policies"]), good, results)
+
+
+def look_up(
+    db: str | None, wanted: Wanted, solver: Solver, max_iter: int, names: Sequence[str]
+) -> Experience:
+    """Ask the LR database for what it knows of this task or similar ones, from the same start.
+
+    Only what learned is tried, and whether results on the task itself may narrow the range is decided as for
+    ``recommend`` (knowledge/trials.py).
+
+    Args:
+        db: its URL, None for the user's own.
+        wanted: what is trained, and what it begins with.
+        max_iter: length of the trainings.
+        names: the LR functions to choose from.
+    """
+    with open_at_terminal(db, to_write=True) as database:
+        found = recommend(
+            database, wanted.task, start=wanted.start, solver=solver_settings(solver), max_iter=max_iter,
+            epoch=solver.epoch, functions=names, top=PROPOSALS,
+        )  # fmt: skip
+    usable = [proposal for proposal in found.proposals if _usable(proposal)]
+    policies = tuple((str(p.policy), f"from the LR database: {p.evidence[0]}") for p in usable)
+    same = [proposal for proposal in usable if proposal.main.same_task]
+    good = _range(same, max_iter) if found.experienced and _differ(same, max_iter) else None
+    results = tuple((str(p.policy), top1) for p in same if (top1 := _recorded(p, max_iter)) is not None)
+    return Experience(policies, good, results)
+
+
+def _recorded(proposal: Proposal, max_iter: int) -> float | None:
+    """Mean Top-1 of whole trainings of this very policy and length; None where one diverged, or is none."""
+    found = proposal.main.summary
+    if proposal.changes or found.source != "measured" or found.max_iter != max_iter or found.diverged:
+        return None
+    return found.top1.mean if found.top1 else None
+
+
+def _usable(proposal: Proposal) -> bool:
+    complete = isinstance(proposal.policy, FunctionPolicy) and not proposal.policy.pending
+    return complete and proposal.main.same_start and learned(proposal.main)
+
+
+def _differ(proposals: Sequence[Proposal], max_iter: int) -> bool:
+    """Whether their highest LRs lie apart: trainings at about one LR do not tell whether it is good."""
+    highest = [float(_rates(p, max_iter).max()) for p in proposals]
+    return bool(highest) and max(highest) >= APART * min(highest)
+
+
+def _range(proposals: Sequence[Proposal], max_iter: int) -> GoodRange:
+    """From the lowest to the highest LR of the best policies; for a constant LR the middle, by factors."""
+    rates = [_rates(p, max_iter) for p in proposals]
+    high = max(float(r.max()) for r in rates)
+    low = max(min(float(r[r > 0].min()) for r in rates), high / 100)
+    # What lies above is not known to be good: the limit is set so that nothing above it is proposed.
+    limit = high / BELOW_LIMIT
+    return GoodRange(*(float(f"{lr:.2g}") for lr in (low, high, math.sqrt(low * high), limit)))
+
+
+def _rates(proposal: Proposal, max_iter: int) -> np.ndarray:
+    times = np.unique(np.linspace(0, max_iter - 1, 1000).astype(int))
+    return np.asarray(proposal.policy.bind(max_iter)(times))

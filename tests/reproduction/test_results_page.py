@@ -1,0 +1,27 @@
+"""The tables in docs/results are what the trainings beside them give."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from lrbench_caffe import db
+from lrbench_caffe.database import Database
+from lrbench_caffe.reproduction.plan import plan
+from lrbench_caffe.reproduction.publishing import write
+from lrbench_caffe.terminal import cli
+
+RESULTS = Path(__file__).resolve().parent.parent.parent / "docs" / "results"
+
+
+def test_table_vii_is_of_the_trainings_beside_it(tmp_path: Path) -> None:
+    url = str(tmp_path / "lr.sqlite")
+    assert cli.run(db.main, ["import", str(RESULTS / "table7.jsonl"), "--db", url]) == 0
+    with Database.open(url) as database:
+        records = list(database.runs(source="measured", measurements=True))
+    assert len(records) == 21
+    files = write(tmp_path, replace(plan("table7"), seeds=(1, 2, 3)), records)
+    texts = [file for file in files if file.suffix in (".md", ".csv")]
+    assert len(texts) == 3
+    for file in texts:
+        assert file.read_text(encoding="utf-8") == (RESULTS / file.name).read_text(encoding="utf-8"), file

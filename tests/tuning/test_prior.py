@@ -1,0 +1,82 @@
+"""What a tuning takes from the LR database: only what learned, from the same start."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from lrbench_caffe.knowledge.evidence import Wanted
+from lrbench_caffe.records import SCRATCH, UNKNOWN_START, Start
+from lrbench_caffe.tuning import prior as experience
+from lrbench_caffe.tuning.prior import Experience
+from tests.knowledge.tasks import DIGITS, LENET_DIGITS, Memory, paper_memory
+from tests.knowledge.test_trials import diverged, fix
+
+MAX_ITER = 2000
+
+
+@pytest.fixture
+def memory(monkeypatch: pytest.MonkeyPatch) -> Memory:
+    """The paper's results, and what a test adds."""
+    found = paper_memory()
+
+    @contextlib.contextmanager
+    def opened(_: object, **__: object) -> Iterator[Memory]:
+        yield found
+
+    monkeypatch.setattr(experience, "open_at_terminal", opened)
+    monkeypatch.setattr(experience, "solver_settings", lambda _: LENET_DIGITS)
+    return found
+
+
+def look_up(names: tuple[str, ...] = ("FIX", "SIN2", "STEP"), start: Start = SCRATCH) -> Experience:
+    solver: Any = SimpleNamespace(epoch=25.94)
+    return experience.look_up(None, Wanted(DIGITS, start), solver, MAX_ITER, names)
+
+
+GOOD = [fix(0.002, 90.0), fix(0.01, 95.0), fix(0.03, 94.0), fix(0.1, 60.0), diverged(0.5)]
+
+
+def test_own_results_that_bracket_the_best_are_the_range(memory: Memory) -> None:
+    memory.add(DIGITS, *GOOD)
+    found = look_up(("FIX",))
+    assert found.policies[0][0] == "FIX(k0=0.01)"
+    assert "Top-1 95.00 %" in found.policies[0][1]
+    assert found.good is not None
+    assert (found.good.low, found.good.high) == (0.002, 0.1)
+
+
+def test_results_of_whole_trainings_of_this_length_are_kept(memory: Memory) -> None:
+    memory.add(DIGITS, *GOOD)
+    found = look_up(("FIX",))
+    assert ("FIX(k0=0.01)", 95.0) in found.results
+    assert "FIX(k0=0.5)" not in dict(found.results)  # it diverged
+    assert Experience.from_json(found.as_json()) == found
+    old = found.as_json()
+    del old["results"]  # a study of a former version
+    assert Experience.from_json(old).results == ()
+
+
+def test_three_bad_trials_do_not_narrow_the_range_and_are_not_tried_first(memory: Memory) -> None:
+    memory.add(DIGITS, *(fix(lr, top1) for lr, top1 in ((1e-5, 12.0), (2e-5, 15.0), (6e-5, 20.0))))
+    found = look_up()
+    assert found.good is None
+    texts = [text for text, _ in found.policies]
+    assert texts and not [text for text in texts if "e-05" in text]
+    assert texts[0].startswith("SIN2(")  # of MNIST
+
+
+@pytest.mark.parametrize(
+    "start", [Start("weights", "ab" * 16, 2, 4), Start("snapshot", "cd" * 16, iteration=500), UNKNOWN_START]
+)
+def test_results_of_another_start_do_not_count(memory: Memory, start: Start) -> None:
+    without = look_up()
+    results = [fix(lr, top1, start=start) for lr, top1 in ((2e-4, 95.1), (6e-4, 95.2), (2e-3, 95.0))]
+    memory.add(DIGITS, *results)
+    assert look_up() == without
+    if start.known:  # they count for an equal one
+        assert look_up(start=start).policies[0][0] == "FIX(k0=0.0006)"
