@@ -33,8 +33,7 @@ from lrbench_caffe.lr import PolicyError
 from lrbench_caffe.plaintext import one_line
 from lrbench_caffe.records import SOURCES, STATUSES, RunRecord
 from lrbench_caffe.setup import installation
-from lrbench_caffe.terminal import cli
-from lrbench_caffe.terminal import tables as layout
+from lrbench_caffe.terminal import cli, tables
 from lrbench_caffe.terminal.console import Console
 from lrbench_caffe.terminal.progress import bar, track
 
@@ -67,18 +66,18 @@ def parser() -> cli.Parser:
         command = add(name, work, text)
         command.add_argument("--json", action="store_true", help="as JSON")
         if name == "tasks":
-            layout.add_flag(command)
+            tables.add_flag(command)
     runs = add("runs", _runs, "the runs, those stored last first")
     _add_filters(runs)
     runs.add_argument(
         "--limit", type=int, default=LIMIT, metavar="N", help=f"at most so many (default: {LIMIT})"
     )
     runs.add_argument("--json", action="store_true", help="as lines of JSON, as export writes them")
-    layout.add_flag(runs)
+    tables.add_flag(runs)
     show = add("show", _show, "everything about one run")
     show.add_argument("uid", metavar="UID", help="the run's uid, or the beginning of it")
     show.add_argument("--json", action="store_true", help="as JSON")
-    layout.add_flag(show)
+    tables.add_flag(show)
     delete = add("delete", _delete, "delete runs, and tasks and policies that then have none")
     delete.add_argument("uids", nargs="*", metavar="UID", help="the runs' uids, or the beginnings of them")
     _add_filters(delete)
@@ -164,7 +163,7 @@ def _tasks(args: argparse.Namespace, database: Database) -> None:
         return
     tops = {task.id: top for task in tasks if task.id and (top := best_of_task(database, task))}
     rows = task_rows(tasks, database.runs_of_tasks(), tops)
-    layout.print_table(rows, task_layout(rows), columns=args.columns)
+    tables.print_table(rows, task_layout(rows), columns=args.columns)
 
 
 def _select(args: argparse.Namespace, database: Database, limit: int | None, measurements: bool):
@@ -203,7 +202,7 @@ def _runs(args: argparse.Namespace, database: Database) -> None:
         found = list(records)
         rows = run_rows(found)
         notes = start_notes(start_labels(record.start for record in found))
-        layout.print_table(rows, run_layout(rows), columns=args.columns, notes=notes)
+        tables.print_table(rows, run_layout(rows), columns=args.columns, notes=notes)
 
 
 def _full_uid(database: Database, beginning: str) -> str:
@@ -227,7 +226,7 @@ def _show(args: argparse.Namespace, database: Database) -> None:
             print(line)
     if record.measurements:
         rows = measurement_rows(record)
-        layout.print_table(rows, measurement_layout(rows), columns=args.columns)
+        tables.print_table(rows, measurement_layout(rows), columns=args.columns)
 
 
 def _wrapped(line: str) -> list[str]:

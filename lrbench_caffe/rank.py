@@ -35,8 +35,7 @@ from lrbench_caffe.tabular import (
     markdown_table,
     number,
 )
-from lrbench_caffe.terminal import cli
-from lrbench_caffe.terminal import tables as layout
+from lrbench_caffe.terminal import cli, tables
 from lrbench_caffe.terminal.database import open_at_terminal
 from lrbench_caffe.terminal.run_tables import start_labels, start_notes
 from lrbench_caffe.terminal.tables import Layout, print_table
@@ -58,7 +57,7 @@ def parser() -> cli.Parser:
     out.add_argument(
         "--json", dest="format", action="store_const", const="json", help="as JSON, like --format json"
     )
-    layout.add_flag(out)
+    tables.add_flag(out)
     out.add_argument("--out", metavar="FILE", help="write there instead of the terminal")
     out.add_argument("--plot", metavar="FILE", help="draw Top-1 over cost, with the Pareto front")
     return p
@@ -93,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             labels = {start: str(start) for start in labels}
         rows = [row for group in found.groups for row in rank_rows(group, shown, scored, labels[group.start])]
         notes = [*([found.order.note] if found.order.note else []), *start_notes(labels)]
-        if args.columns not in (None, layout.ALL) and len(labels) > 1:
+        if args.columns not in (None, tables.ALL) and len(labels) > 1:
             args.columns += ",start"  # else places of different rankings would look like one
         _write(args, *_headed(rows, shown, scored, found), found.title, notes)
     if plot and found.candidates:

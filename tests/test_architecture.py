@@ -99,17 +99,17 @@ def test_lr_module_needs_numpy_alone():
 @pytest.mark.parametrize(
     ("package", "forbidden"),
     [
-        ("data", ["training", "prototxt", "runtime", "train"]),
+        ("datasets", ["training", "prototxt", "runtime", "train"]),
         ("prototxt", ["training", "train", "plots"]),
-        ("metrics", ["runtime", "training", "prototxt", "data", "train"]),
+        ("metrics", ["runtime", "training", "prototxt", "datasets", "train"]),
         ("runtime", ["training", "prototxt", "train"]),
         ("training", ["train", "plots"]),
-        ("native", ["training", "prototxt", "train", "data"]),
-        ("errors", ["runtime", "training", "prototxt", "data", "lr", "metrics"]),
-        ("report", ["runtime", "training", "prototxt", "train"]),
-        ("plots", ["runtime", "training", "train", "reproduce"]),
-        ("reproduce.compare", ["runtime", "training", "prototxt", "train", "plots"]),
-        ("reproduce.figures", ["runtime", "training", "prototxt", "train"]),
+        ("native", ["training", "prototxt", "train", "datasets"]),
+        ("errors", ["runtime", "training", "prototxt", "datasets", "lr", "metrics"]),
+        ("tabular", ["runtime", "training", "prototxt", "train"]),
+        ("plots", ["runtime", "training", "train", "reproduction"]),
+        ("reproduction.compare", ["runtime", "training", "prototxt", "train", "plots"]),
+        ("reproduction.figures", ["runtime", "training", "prototxt", "train"]),
     ],
 )
 def test_direction(package, forbidden):
@@ -154,7 +154,7 @@ def test_what_the_lr_module_loads():
 # time, so durations and deadlines come from time.monotonic (and see runtime/liveness.py).
 WALL_CLOCK = {
     "runtime.worker": {"glog_line"},
-    "training.rundir": {"now", "find_newest"},
+    "runs.directory": {"now", "find_newest"},
 }
 
 

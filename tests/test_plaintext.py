@@ -83,7 +83,8 @@ def test_all_that_a_command_prints_is_escaped(capsys):
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8", "cp1252"])
 def test_any_name_can_be_printed_in_any_encoding(encoding):
-    code = "from lrbench_caffe import cli; cli.run(lambda _: print('net \\udce9 \\u5b57 \\u00b1'), [])"
+    printing = "lambda _: print('net \\udce9 \\u5b57 \\u00b1')"
+    code = f"from lrbench_caffe.terminal import cli; cli.run({printing}, [])"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, env={"PYTHONIOENCODING": encoding}, check=True
     )

@@ -27,7 +27,7 @@ def read_digits() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     A pixel counts the ink dots of a 4 x 4 block, 0..16; it becomes 255/16 times that, rounded half up, so
     that Caffe's usual scale of 1/256 fits these images as it fits MNIST.
     """
-    packed = files("lrbench_caffe.data").joinpath("digits.csv.gz").read_bytes()
+    packed = files("lrbench_caffe.datasets").joinpath("digits.csv.gz").read_bytes()
     lines = gzip.decompress(packed).decode("ascii").splitlines()
     table = np.loadtxt(lines, delimiter=",", dtype=np.uint16)
     pixels, labels = table[:, :-1], table[:, -1]

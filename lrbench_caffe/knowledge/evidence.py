@@ -35,7 +35,7 @@ class Evidence:
         wanted: what is to be trained.
         change: how the trainings differ.
         utility: what policies are compared by.
-        caution: the cautious value of it, higher is better; ``standard_error`` is of its mean (knowledge/utility.py).
+        caution: the cautious value of it, higher is better; ``standard_error`` is of its mean (utility.py).
     """
 
     summary: PolicySummary

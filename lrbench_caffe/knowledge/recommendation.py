@@ -1,8 +1,8 @@
 """Proposes LR policies for a training from what the database knows of the same or similar tasks.
 
 The rules are in docs/recommending.md. In short: results on the same task (similarity 1) from the same start
-come first where they are experience to choose from (knowledge/trials.py), then those on the most similar tasks from the
-same start, then those from other starts. Within a task the order is by a cautious value (knowledge/utility.py). What
+come first where they are experience to choose from (trials.py), then those on the most similar tasks from the
+same start, then those from other starts. Within a task the order is by a cautious value (utility.py). What
 is known here to be worse than the best here, or only to diverge, is not proposed because it was good
 elsewhere.
 """

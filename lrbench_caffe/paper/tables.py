@@ -26,7 +26,7 @@ from lrbench_caffe.records import (
     Task,
 )
 
-FOLDER = Path(__file__).with_name("paper")
+FOLDER = Path(__file__).parent
 # Goes up by 1 when a table changes, and never with the program's version: of two programs on one database
 # the one with the later edition has its way. A test holds CONTENT, a digest of the tables, against them.
 EDITION = 1

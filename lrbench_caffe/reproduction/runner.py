@@ -9,7 +9,7 @@ from lrbench_caffe.database.errors import DamagedDatabase
 from lrbench_caffe.errors import InputError, LRBenchError, TrainingError
 from lrbench_caffe.jobs import Pool, Result, RetryingPool, Training
 from lrbench_caffe.records import RunRecord
-from lrbench_caffe.reproduction import publishing as output
+from lrbench_caffe.reproduction import publishing
 from lrbench_caffe.reproduction.missing import Item, Options, check_files, known_runs, missing
 from lrbench_caffe.reproduction.plan import Plan, Row
 from lrbench_caffe.reproduction.progress import Display
@@ -157,8 +157,8 @@ class Reproduction:
             self._report_starts(goal.plan, records, results)
 
     def _report(self, plan: Plan, records: Sequence[RunRecord], lost: Sequence[str] = ()) -> None:
-        output.show(self._console, plan, records)
-        files = output.write(self._options.folder, plan, records, lost)
+        publishing.show(self._console, plan, records)
+        files = publishing.write(self._options.folder, plan, records, lost)
         self._say(f"{plan.name}: {', '.join(map(str, files))}")
 
     def _report_starts(self, plan: Plan, records: Sequence[RunRecord], results: Sequence[Result]) -> None:

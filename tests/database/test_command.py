@@ -15,8 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from lrbench_caffe import db, plot, rank
-from lrbench_caffe import reproduce as reproduce
+from lrbench_caffe import db, plot, rank, reproduce
 from lrbench_caffe.database import Database
 from lrbench_caffe.records import Start
 from lrbench_caffe.runs.directory import RunDirectory

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from lrbench_caffe.data.__main__ import main
 
+from lrbench_caffe.data import main
 from lrbench_caffe.terminal.cli import run
 
 

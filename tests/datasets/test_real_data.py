@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
-from lrbench_caffe.data.__main__ import make
 
+from lrbench_caffe.data import make
 from lrbench_caffe.datasets.catalogue import DATASETS
 from lrbench_caffe.datasets.datum import BlobProto
 from lrbench_caffe.datasets.lmdb_info import inspect, read_summary

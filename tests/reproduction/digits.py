@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from lrbench_caffe.reproduce.__main__ import main
-
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.prototxt.task import open_task, solver_settings
 from lrbench_caffe.records import SolverSettings, Task
+from lrbench_caffe.reproduce import main
 from lrbench_caffe.reproduction.plan import Plan, Setup, plan, select
 from lrbench_caffe.terminal import cli
 

@@ -10,7 +10,6 @@ from collections import deque
 from pathlib import Path
 
 import pytest
-from lrbench_caffe.reproduce.__main__ import main
 from rich.console import Console
 
 from lrbench_caffe.database import Database
@@ -18,6 +17,7 @@ from lrbench_caffe.database.errors import DatabaseError
 from lrbench_caffe.errors import InputError, TrainingError
 from lrbench_caffe.jobs import Result, Training, retrying
 from lrbench_caffe.lr import parse
+from lrbench_caffe.reproduce import main
 from lrbench_caffe.reproduction import runner as reproduction
 from lrbench_caffe.reproduction.missing import Options
 from lrbench_caffe.reproduction.plan import Plan, plan, scale, select

@@ -169,9 +169,7 @@ def test_commands_do_not_load_each_other():
     code = (
         "import sys; from lrbench_caffe.__main__ import commands; commands(); print('numpy' in sys.modules)"
     )
-    assert (
-        python("-c", code).stdout == "True\n"
-    )  # through lrbench_caffe.terminal.cli, which knows PolicyError
+    assert python("-c", code).stdout == "True\n"  # by terminal.cli, which knows PolicyError
     assert python("-c", code.replace("numpy", "lrbench_caffe.train")).stdout == "False\n"
 
 
@@ -233,7 +231,7 @@ def test_ctrl_c_while_a_command_is_loaded(tmp_path, name):
 
 
 def test_ctrl_c_in_a_command_and_at_its_end():
-    begin = "import atexit, sys, time; sys.argv = ['-m']; from lrbench_caffe import cli\n"
+    begin = "import atexit, sys, time; sys.argv = ['-m']; from lrbench_caffe.terminal import cli\n"
     during = f"def main(arguments): {WAITS}\nsys.exit(cli.run(main))"
     assert interrupted("-c", begin + during) == (cli.INTERRUPTED, "interrupted\n")
     after = f"def wait(): {WAITS}\natexit.register(wait); cli.run(lambda arguments: 0)"

@@ -61,8 +61,8 @@ STUDIES = {
         ),
         Study(
             "reproduce",
-            (sys.executable, "-m", "tests.reproduction.digits", "table7", "--iterations-scale", "0.02", "--rows",
-             "inv,poly", "--seeds", "2", *TRAIN),
+            (sys.executable, "-m", "tests.reproduction.digits", "table7", "--iterations-scale", "0.02",
+             "--rows", "inv,poly", "--seeds", "2", *TRAIN),
             ("*.csv",), 4,
         ),
     )
