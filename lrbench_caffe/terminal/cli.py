@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import argparse
 import contextlib
 import io
@@ -111,16 +112,32 @@ def _outcome(main: Callable[[Sequence[str]], int | None], arguments: Sequence[st
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Let SIGINT raise KeyboardInterrupt. Before and after, it ends a command at once (``__init__``)."""
+    """Let SIGINT raise KeyboardInterrupt. Before and after, it ends a command at once (``__init__``).
+
+    Where Python can raise nothing, in a callback of a weak reference for instance, it would print a
+    traceback and drop the interrupt: it is repeated right after.
+    """
     ends = signal.getsignal(signal.SIGINT) is signal.SIG_DFL
     if not ends or threading.current_thread() is not threading.main_thread():
         yield
         return
+    ignored = sys.unraisablehook
+
+    def repeated(unraisable: sys.UnraisableHookArgs) -> None:
+        if issubclass(unraisable.exc_type, KeyboardInterrupt):
+            timer = threading.Timer(0.01, _thread.interrupt_main)  # not in here: nothing can be raised
+            timer.daemon = True
+            timer.start()
+        else:
+            ignored(unraisable)
+
+    sys.unraisablehook = repeated
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+        sys.unraisablehook = ignored
 
 
 def _complain(line: str, arguments: Sequence[str] = ()) -> None:

@@ -230,6 +230,26 @@ def test_ctrl_c_while_a_command_is_loaded(tmp_path, name):
     assert interrupted("-m", f"lrbench_caffe.{name}", path=str(tmp_path)) == (-signal.SIGINT, "")
 
 
+def test_ctrl_c_where_python_can_raise_nothing():
+    code = """
+import signal, sys, time
+sys.argv = ["-m"]
+from lrbench_caffe.terminal import cli
+
+class Last:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+def main(arguments):
+    Last()
+    time.sleep(60)
+
+sys.exit(cli.run(main))
+"""
+    done = python("-c", code)
+    assert (done.returncode, done.stdout, done.stderr) == (cli.INTERRUPTED, "", "interrupted\n")
+
+
 def test_ctrl_c_in_a_command_and_at_its_end():
     begin = "import atexit, sys, time; sys.argv = ['-m']; from lrbench_caffe.terminal import cli\n"
     during = f"def main(arguments): {WAITS}\nsys.exit(cli.run(main))"
