@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import argparse
 import contextlib
 import io
@@ -125,7 +124,8 @@ def _interruptible() -> Iterator[None]:
 
     def repeated(unraisable: sys.UnraisableHookArgs) -> None:
         if issubclass(unraisable.exc_type, KeyboardInterrupt):
-            timer = threading.Timer(0.01, _thread.interrupt_main)  # not in here: nothing can be raised
+            # Later, as nothing can be raised in here, either; to this thread, so that a sleep ends.
+            timer = threading.Timer(0.01, signal.pthread_kill, (threading.get_ident(), signal.SIGINT))
             timer.daemon = True
             timer.start()
         else:
