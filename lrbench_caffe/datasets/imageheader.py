@@ -1,13 +1,42 @@
-"""The size of an encoded image by its header: a few bytes, however large the image is."""
+"""The format and the size of an encoded image by its header: a few bytes, however large the image is."""
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
 Read = Callable[[int, int], bytes]  # (start, count) -> bytes, fewer at the image's end
 
+# How the images begin that some OpenCV decodes from memory. Which of them Caffe's does, its build decides.
+_FORMATS = re.compile(
+    rb"""\xff\xd8\xff                                   # JPEG
+    | \x89PNG\r\n\x1a\n
+    | BM
+    | P[1-7]\s | P[Ff]\s                              # PBM, PGM, PPM, PAM, PFM
+    | II[*+]\0 | MM\0[*+]                             # TIFF
+    | RIFF.{4}WEBP
+    | \0\0\0\x0cjP\ \ | \xff\x4f\xff\x51              # JPEG 2000
+    | \x59\xa6\x6a\x95                                # Sun raster
+    | \#\?R(?:GBE|ADIANCE)                            # HDR
+    | \x76\x2f\x31\x01                                # OpenEXR
+    | GIF8
+    | .{4}ftyp                                       # AVIF
+    | \xff\x0a | \0\0\0\x0cJXL\                       # JPEG XL
+    | .{128}DICM
+    | NITF
+    """,
+    re.DOTALL | re.VERBOSE,
+)
+_LONGEST_SIGNATURE = 132
+KNOWN_FORMATS = "JPEG, PNG, BMP, PNM, TIFF, WebP, JPEG 2000, Sun raster"  # those with bytes for pixels
+_PNM = re.compile(
+    rb"P(?P<kind>[1-6])(?:\s|#[^\n]*\n)+(?P<width>\d{1,9})(?:\s|#[^\n]*\n)+(?P<height>\d{1,9})\s"
+)
+_PNM_CHANNELS = {b"1": 1, b"2": 1, b"3": 3, b"4": 1, b"5": 1, b"6": 3}
+_PNM_HEADER = 512  # bytes that are looked at
+_BMP_BITS = {24: 3}  # others have channels that depend on the palette or the decoder
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8"
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 6: 4}  # by colour type, as OpenCV decodes them
@@ -33,12 +62,38 @@ class ImageSize:
     turned: bool = False
 
 
+def is_image(read: Read) -> bool:
+    """Whether it begins like an image that OpenCV can decode in some build."""
+    return _FORMATS.match(read(0, _LONGEST_SIGNATURE)) is not None
+
+
 def image_size(read: Read) -> ImageSize | None:
-    """The size of a JPEG or PNG image; None for another format, or where its header does not tell."""
+    """The size of a JPEG, PNG, BMP or PNM image; None for another one, or where its header does not tell."""
     begin = read(0, 33)
     if begin.startswith(_PNG):
         return _png_size(read, begin)
-    return _jpeg_size(read) if begin.startswith(_JPEG) else None
+    if begin.startswith(_JPEG):
+        return _jpeg_size(read)
+    if begin.startswith(b"BM"):
+        return _bmp_size(begin)
+    return _pnm_size(read(0, _PNM_HEADER)) if begin.startswith(b"P") else None
+
+
+def _bmp_size(begin: bytes) -> ImageSize | None:
+    if len(begin) < 30 or int.from_bytes(begin[14:18], "little") < 36:  # a header as OS/2 has it
+        return None
+    width, height, _, bits = struct.unpack_from("<iiHH", begin, 18)
+    if width <= 0 or not height:
+        return None
+    return ImageSize(_BMP_BITS.get(bits, 0), abs(height), width)
+
+
+def _pnm_size(begin: bytes) -> ImageSize | None:
+    header = _PNM.match(begin)
+    if header is None:
+        return None
+    width, height = int(header["width"]), int(header["height"])
+    return ImageSize(_PNM_CHANNELS[header["kind"]], height, width) if width and height else None
 
 
 def _png_size(read: Read, begin: bytes) -> ImageSize | None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from lrbench_caffe.datasets.datum import Datum
 from lrbench_caffe.datasets.datumform import Form, read_form
-from lrbench_caffe.datasets.imageheader import image_size
+from lrbench_caffe.datasets.imageheader import KNOWN_FORMATS, Read, image_size, is_image
 from lrbench_caffe.datasets.lmdb_reader import LmdbReader, Record
 from lrbench_caffe.datasets.scan import ENCODED, EVERY, RAW, TURNED, Progress, Scan, Shape, Values
 from lrbench_caffe.errors import InputError
@@ -100,6 +100,11 @@ def _checked(folder: Path, record: Record, form: Form | None) -> Form:
     if not (form.data[1] if form.encoded else form.values):
         raise InputError(f"{where} has no data; allowed: data or float_data of channels x height x width")
     if form.encoded:
+        if not is_image(_reader(record, form)):
+            raise InputError(
+                f"{where} is marked as an encoded image, and begins with {record.read(form.data[0], 8)!r}; "
+                f"allowed: what Caffe's OpenCV can decode, such as {KNOWN_FORMATS}"
+            )
         return form
     shape = (form.channels, form.height, form.width)
     if min(shape) < 1 or math.prod(shape) != form.values:
@@ -112,6 +117,12 @@ def _checked(folder: Path, record: Record, form: Form | None) -> Form:
             f"channels x height x width, which is {math.prod(shape):,}{hint}"
         )
     return form
+
+
+def _reader(record: Record, form: Form) -> Read:
+    """Reads in a record's encoded image."""
+    start, size = form.data
+    return lambda begin, count: record.read(start + begin, max(0, min(count, size - begin)))
 
 
 class _Shapes:
@@ -127,12 +138,7 @@ class _Shapes:
     def add(self, number: int, record: Record, form: Form) -> None:
         shape = (form.channels, form.height, form.width, RAW)
         if form.encoded:
-            start, size = form.data
-
-            def read(begin: int, count: int) -> bytes:
-                return record.read(start + begin, max(0, min(count, size - begin)))
-
-            image = image_size(read)
+            image = image_size(_reader(record, form))
             if image is None:  # Caffe will say whether it can decode it
                 return
             shape = (image.channels, image.height, image.width, TURNED if image.turned else ENCODED)

@@ -33,7 +33,7 @@ OPTION = "--trust-data"
 HELP = "do not look at all records of the data, which is done once for each data set"
 Say = Callable[[str], None]
 
-_VERSION = 1  # of what is kept
+_VERSION = 2  # of what is kept
 _MOST_KEPT = 500
 _PATIENCE = 2.0  # seconds before progress is shown
 _SEARCH = 60.0  # seconds for which damage is looked for after a crash

@@ -21,6 +21,8 @@ from lrbench_caffe.runtime.locate import OPTION, VARIABLE
 
 _UNKNOWN_FIELD = re.compile(r'(\d+):\d+ : .*Message type "([\w.]+)" (?:has|contains) no field named "(\w+)"')
 _UNKNOWN_VALUE = re.compile(r'Enum type "[\w.]+" has no value named')
+_TOO_LONG_FOR_PYTHON = re.compile(r"Exceeds the limit .*for integer string conversion")
+_LAYERS, _WITH_LAYERS = ("layer", "layers"), ("NetParameter", "SolverParameter")
 # Python's parser puts the whole line before the cause, which begins with a capital letter.
 _OTHER_ERROR = re.compile(r"(\d+):(\d+) : (?:'(.*)': (?=[A-Z]))?(.*)", re.DOTALL)
 _EXCERPT = 40  # characters of a line that a message shows
@@ -141,8 +143,10 @@ class Messages:
         if match:
             line, owner, field = match.groups()
             known = [f.name for f in self._pool.FindMessageTypeByName(owner).fields]
-            hint = lacks(field, known)
-            return f":{line}: unknown field {field!r} in {owner.rsplit('.', 1)[-1]}{hint}"
+            kind = owner.rsplit(".", 1)[-1]
+            if field in _LAYERS and kind not in _WITH_LAYERS:
+                return f":{line}: {field!r} in {kind}; allowed: in a net; is a '}}' missing before this line?"
+            return f":{line}: unknown field {field!r} in {kind}{lacks(field, known)}"
         match = _OTHER_ERROR.search(error)
         if match is None:
             return f": {error}"
@@ -150,6 +154,8 @@ class Messages:
         cause = cause.rstrip(".")
         if _UNKNOWN_VALUE.search(cause):
             return f":{line}: {cause}{lacks('', [])}"
+        if _TOO_LONG_FOR_PYTHON.search(cause):
+            cause = "Number of too many digits"
         if cause.startswith("String missing ending quote"):  # the rest of the line is behind it
             cause = "String missing ending quote"
         return f":{line}: {cause} (column {column}{_excerpt(text or '', int(column))})"

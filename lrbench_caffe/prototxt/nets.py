@@ -92,7 +92,7 @@ def check_layers(net: PhaseNet, known_types: list[str]) -> None:
 
     Raises:
         InputError: no layer at all, a layer type that is missing or unknown, a bottom that no layer
-            produces, a top produced twice, or a dropout_ratio that is no probability.
+            produces, a top produced twice, or a dropout_ratio that is not a share.
     """
     if not net.layers:
         raise InputError(f"{net.origin}: the {net.title} has no layers")
@@ -154,14 +154,18 @@ def _check_in_place(where: str, layer: Any, place: int, owner: str, readers: int
 
 
 def _check_dropout(where: str, net: PhaseNet, layer: Any) -> None:
-    """Caffe draws with 1 - dropout_ratio as probability, in the first iteration."""
+    """Caffe draws with 1 - dropout_ratio as probability, in the first iteration, and divides by it.
+
+    With a ratio of 1, all that the layer passes on is 0 times infinity.
+    """
     phase = PHASES[layer.phase] if layer.HasField("phase") else net.phase
     if layer.type != "Dropout" or phase != "TRAIN":
         return
     ratio = layer.dropout_param.dropout_ratio
-    if not 0 <= ratio <= 1:
+    if not 0 <= ratio < 1:
         raise InputError(
-            f"{where} (Dropout): dropout_param.dropout_ratio is {shortest(ratio):g}; allowed: 0 to 1"
+            f"{where} (Dropout): dropout_param.dropout_ratio is {shortest(ratio):g}; allowed: 0 or more, "
+            "below 1"
         )
 
 

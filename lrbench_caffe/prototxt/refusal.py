@@ -46,11 +46,11 @@ _READERS = _TYPES["base_data"]
 _READ_BY = ("data_transformer", "db", "db_leveldb", "db_lmdb", "io")  # other sources that they call
 # How LMDB, and what trusts a record, ends the process that reads damaged data.
 _CRASHES = (signal.SIGSEGV, signal.SIGBUS)
-# What Caffe's words do not say.
 _MEANINGS = {
     "Check failed: blob->count()": "a parameter of size 0: is num_output missing or 0?",
     "blob size exceeds INT_MAX": "more than 2147483647 numbers in a blob: is a size or num_output too large?",
     "Check failed: shape[i] >= 0": "a size below 0",
+    "Check failed: data_ ": "a blob without numbers: can this Caffe decode the images of its data?",
     "Not Implemented Yet": "this Caffe cannot compute what it is asked for, or no gradient through it",
 }
 
@@ -150,8 +150,7 @@ def explain(solver: Solver, refusal: Refusal) -> InputError:
     fault = (layer is not None and (_wrong_blobs(layer, refusal) or _wrong_filler(layer, refusal))) or None
     if fault is not None:
         return InputError(f"{_where(solver, refusal)}: {fault}")
-    meaning = next((text for words, text in _MEANINGS.items() if words in refusal.words), "")
-    words = refusal.words + (f" ({meaning})" if meaning else "")
+    words = refusal.words + _meaning(refusal.words)
     return InputError(f"{_where(solver, refusal)}: Caffe refuses it: {words}")
 
 
@@ -172,9 +171,13 @@ def with_layers(solver: Solver, words: str) -> str:
         layers = [layer for layer in net.layers if _is_source(source["name"], layer.type)]
         if layers:
             names = " or ".join(repr(layer.name) for layer in layers)
-            meaning = next((f" ({text})" for said, text in _MEANINGS.items() if said in words), "")
-            return f"{net.origin}: layer {names} ({layers[0].type}): {words}{meaning}"
+            return f"{net.origin}: layer {names} ({layers[0].type}): {words}{_meaning(words)}"
     return words
+
+
+def _meaning(words: str) -> str:
+    """What Caffe's words do not say, in brackets; nothing where they say it."""
+    return next((f" ({text})" for said, text in _MEANINGS.items() if said in f"{words} "), "")
 
 
 def _is_source(name: str, kind: str) -> bool:

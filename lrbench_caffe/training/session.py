@@ -116,9 +116,8 @@ class Session:
         try:
             return self._train(observers, signals, hang_seconds, checkpoint_seconds)
         except InputError as error:
-            if new and not isinstance(
-                error, DamagedData
-            ):  # it never trained: the same command, put right, may have the same --out
+            # It never trained: the same command, put right, may have the same --out.
+            if new and not isinstance(error, DamagedData):
                 self.run.discard()
             raise
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from lrbench_caffe.datasets.datum import Datum
 from lrbench_caffe.datasets.datumform import read_form
-from lrbench_caffe.datasets.imageheader import ImageSize, image_size
+from lrbench_caffe.datasets.imageheader import ImageSize, image_size, is_image
 from lrbench_caffe.datasets.list_scan import Hdf5Rows, ImageList
 from lrbench_caffe.datasets.lmdb_reader import LmdbReader
 from lrbench_caffe.datasets.lmdb_scan import LmdbRecords
@@ -110,6 +110,11 @@ def reading(content: bytes) -> ImageSize | None:
         ("P", "PNG", {}, 3),
         ("RGBA", "PNG", {}, 4),
         ("P", "PNG", {"transparency": 0}, 0),  # depends on OpenCV's version
+        ("RGB", "BMP", {}, 3),
+        ("L", "BMP", {}, 0),  # depends on its palette
+        ("RGB", "PPM", {}, 3),
+        ("L", "PPM", {}, 1),
+        ("1", "PPM", {}, 1),
     ],
 )
 def test_the_size_of_an_image_by_its_header(mode, form, options, channels):
@@ -123,6 +128,26 @@ def test_an_image_with_exif_data_may_be_turned():
     exif = Image.Exif()
     exif[0x0112] = 6
     assert reading(encoded((37, 21), exif=exif)) == ImageSize(3, 21, 37, turned=True)
+
+
+def test_comments_in_a_pnm_header():
+    assert reading(b"P3 # a picture\n# of 4 x 2\n4\t# wide\n2 255\n" + b"0 " * 24) == ImageSize(3, 2, 4)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "BMP", "PPM", "TIFF", "WEBP", "GIF", "JPEG2000", "AVIF"])
+def test_a_format_that_some_opencv_decodes(form):
+    try:
+        content = encoded((37, 21), form=form)
+    except (KeyError, OSError):
+        pytest.skip("Pillow does not write it here")
+    assert is_image(lambda start, count: content[start : start + count])
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff\xd8", bytes(200), b"PK\x03\x04" * 50, b"P8 3 3 ", b"jpeg" * 50]
+)
+def test_what_no_opencv_decodes(content):
+    assert not is_image(lambda start, count: content[start : start + count])
 
 
 @pytest.mark.parametrize("content", [b"", b"GIF89a", b"\xff\xd8", b"\xff\xd8" + b"\xff" * 5000, bytes(100)])
@@ -161,6 +186,10 @@ def test_float_data(tmp_path):
         ([raw(data=b"", float_data=[1.0] * 3)], r"record 000 is 1 x 2 x 2 in 3 values of float_data; .* 4"),
         ([raw(), raw(data=b"")], r"record 001 has no data"),
         ([raw(encoded=True, data=b"", float_data=[1.0] * 4)], r"record 000 has no data"),
+        (
+            [Datum(data=encoded((9, 9)), encoded=True), Datum(data=b"nonsense" * 9, encoded=True)],
+            r"record 001 is marked as an encoded image, and begins with b'nonsense'; allowed: what Caffe's",
+        ),
         ([raw(data=encoded((9, 9)))], r"record 000 .*; it is an encoded image, but not marked as encoded"),
     ],
 )

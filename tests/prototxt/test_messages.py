@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -53,6 +54,10 @@ def test_slips_of_the_finger_and_layers_of_forks(name, near):
             ":3: unknown field 'kernel_sise' in ConvolutionParameter; did you mean 'kernel_size'?",
         ),
         # Those of forks: NVCaffe's, SSD's. Stock Caffe has fields that are spelt a little like them.
+        (
+            "net_param { layer {\n layer { } } }",
+            ":2: 'layer' in LayerParameter; allowed: in a net; is a '}' missing before this line?",
+        ),
         ("min_lr: 0.01", f":1: unknown field 'min_lr' in SolverParameter: {FORK}"),
         ("\nrampup_interval: 10", f":2: unknown field 'rampup_interval' in SolverParameter: {FORK}"),
         (
@@ -92,6 +97,19 @@ def test_mistakes(messages, tmp_path, text, message):
     with pytest.raises(InputError) as caught:
         messages.read_text("SolverParameter", path)
     assert str(caught.value) == f"{path}{message}"
+
+
+@pytest.mark.skipif(not hasattr(sys, "set_int_max_str_digits"), reason="this Python has no limit")
+@pytest.mark.parametrize(
+    "number", ["0x" + "f" * 5000, "-0x" + "1" * 5000, "0" + "7" * 6000, "0b" + "1" * 20_000]
+)
+def test_a_number_that_is_too_long_for_python(messages, tmp_path, number):
+    path = tmp_path / "solver.prototxt"
+    path.write_text(f"max_iter: {number}")
+    with pytest.raises(InputError) as caught:
+        messages.read_text("SolverParameter", path)
+    begin = f"{path}:1: Number of too many digits (column 11: 'max_iter: {number[:30]}"
+    assert str(caught.value) == f"{begin}')"
 
 
 def test_files_that_cannot_be_read(messages, tmp_path):
