@@ -21,7 +21,7 @@ from lrbench_caffe.tuning.verdict import KEEP_OWN
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 TEXTS = {page.name: page.read_text(encoding="utf-8") for page in PAGES}
-MODULE = re.compile(r"python -m (lrbench_caffe\.\w+)(.*)")
+COMMAND = re.compile(r"(?:python -m lrbench_caffe\.|^lrbench-caffe )(\w+)(.*)")
 FUNCTIONS = TEXTS["lr-functions.md"]
 
 
@@ -38,8 +38,12 @@ def commands(page: str, *languages: str) -> list[str]:
 
 def ours(page: str, *languages: str) -> list[tuple[str, list[str]]]:
     """Module and arguments of each command that is one of ours."""
-    found = [MODULE.search(command) for command in commands(page, *languages)]
-    return [(match.group(1), shlex.split(match.group(2), comments=True)) for match in found if match]
+    found = [COMMAND.search(command) for command in commands(page, *languages)]
+    return [
+        (f"lrbench_caffe.{match.group(1)}", shlex.split(match.group(2), comments=True))
+        for match in found
+        if match
+    ]
 
 
 def of_all_pages(*languages: str) -> list[tuple[str, str, list[str]]]:

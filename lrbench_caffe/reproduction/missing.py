@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from lrbench_caffe.reproduction.plan import Plan, Row, Setup
 from lrbench_caffe.reproduction.results import one_for_each_seed
 from lrbench_caffe.runs.syncing import NotForDatabase, StillRunning, read_run
 from lrbench_caffe.runtime.client import HANG_SECONDS
+from lrbench_caffe.setup import examples
 from lrbench_caffe.tuning.study import directory_name
 
 
@@ -124,10 +125,24 @@ def training_of(plan: Plan, row: Row, seed: int, options: Options) -> Training:
     )
 
 
+def provide_files(setup: Setup, say: Callable[[str], None]) -> None:
+    """Write the solver of a task and its net to where we are, unless that solver is there.
+
+    Args:
+        say: is told which files were written.
+
+    Raises:
+        InputError: they cannot be written.
+    """
+    if not Path(setup.solver).exists():
+        written = examples.write(Path(), examples.names_of(setup.key))
+        say(f"written, as they were not there: {' and '.join(map(str, written))}")
+
+
 def check_files(setup: Setup) -> None:
     """Raise an InputError where the solver or the data set of a task is not there."""
     if not Path(setup.solver).is_file():
-        raise InputError(f"no such file: {setup.solver}; the command is for the repository's root")
+        raise InputError(f"no such file: {setup.solver}; python -m lrbench_caffe.init . writes it")
     for target in DATASETS[setup.data].targets:
         path = Path("data") / target.name
         if not path.exists():

@@ -10,7 +10,7 @@ from lrbench_caffe.errors import InputError, LRBenchError, TrainingError
 from lrbench_caffe.jobs import Pool, Result, RetryingPool, Training
 from lrbench_caffe.records import RunRecord
 from lrbench_caffe.reproduction import publishing
-from lrbench_caffe.reproduction.missing import Item, Options, check_files, known_runs, missing
+from lrbench_caffe.reproduction.missing import Item, Options, check_files, known_runs, missing, provide_files
 from lrbench_caffe.reproduction.plan import Plan, Row
 from lrbench_caffe.reproduction.progress import Display
 from lrbench_caffe.reproduction.speed import Prober, Speed, duration
@@ -68,6 +68,7 @@ class Reproduction:
                 self._report(goal.plan, records)
             return
         for setup in {item.plan.setup.key: item.plan.setup for item in items}.values():
+            provide_files(setup, self._say)
             check_files(setup)
         problems = self._train(todo, items)
         if problems:

@@ -8,12 +8,13 @@ import pytest
 
 from lrbench_caffe.database import Database
 from lrbench_caffe.errors import InputError, TrainingError
-from lrbench_caffe.reproduction.missing import Options, check_files, known_runs, missing
+from lrbench_caffe.reproduction.missing import Options, check_files, known_runs, missing, provide_files
 from lrbench_caffe.reproduction.plan import LENET, plan, scale, select
 from lrbench_caffe.reproduction.runner import seconds_of, unique
 from lrbench_caffe.reproduction.speed import Prober, Speed
 from tests.reproduction.runs import measured, run
 
+ROOT = Path(__file__).resolve().parents[2]
 VII = plan("table7")
 OPTIONS = Options(Path("out"), "sqlite:///x.sqlite", ("--layers", "auto"))
 
@@ -92,7 +93,9 @@ def test_runs_of_the_database_count_wherever_they_were_trained(tmp_path):
 
 def test_missing_files_are_named_with_what_makes_them(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match="no such file: solvers/lenet_mnist_solver.prototxt; .*root"):
+    with pytest.raises(
+        InputError, match=r"no such file: solvers/lenet_mnist_solver.prototxt; .*init \. writes"
+    ):
         check_files(LENET)
     Path("solvers").mkdir()
     Path(LENET.solver).touch()
@@ -101,6 +104,19 @@ def test_missing_files_are_named_with_what_makes_them(tmp_path, monkeypatch):
             check_files(LENET)
         Path("data", name).mkdir(parents=True)
     check_files(LENET)
+
+
+def test_solver_and_net_are_written_where_they_are_missing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    said: list[str] = []
+    provide_files(LENET, said.append)
+    net = "prototxt/lenet_mnist_train_test.prototxt"
+    assert said == [f"written, as they were not there: {net} and {LENET.solver}"]
+    for name in (net, LENET.solver):
+        assert Path(name).read_bytes() == (ROOT / name).read_bytes()
+    Path(LENET.solver).write_text("mine")
+    provide_files(LENET, said.append)
+    assert len(said) == 1 and Path(LENET.solver).read_text() == "mine"
 
 
 # -- time -------------------------------------------------------------------------------------------

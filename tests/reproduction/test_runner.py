@@ -96,6 +96,7 @@ class Bench:
 @pytest.fixture
 def bench(tmp_path, monkeypatch) -> Bench:
     monkeypatch.setattr(reproduction, "check_files", lambda setup: None)
+    monkeypatch.setattr(reproduction, "provide_files", lambda setup, say: None)
     monkeypatch.setattr(retrying, "PAUSES", (0.0,))
     return Bench(tmp_path)
 
@@ -211,6 +212,7 @@ def test_a_table_that_cannot_be_shown_does_not_end_the_others(bench, monkeypatch
 
 def test_a_scaled_down_run_says_so_everywhere(tmp_path, monkeypatch):
     monkeypatch.setattr(reproduction, "check_files", lambda setup: None)
+    monkeypatch.setattr(reproduction, "provide_files", lambda setup, say: None)
     bench = Bench(tmp_path, scale(VII, 0.1))
     said = bench.run()
     note = "SCALED DOWN: 1000 of 10000 iterations"
@@ -271,6 +273,7 @@ def test_rows_limit_what_is_trained_not_what_is_shown(bench):
 
 def test_plans_with_the_same_trainings(tmp_path, monkeypatch):
     monkeypatch.setattr(reproduction, "check_files", lambda setup: None)
+    monkeypatch.setattr(reproduction, "provide_files", lambda setup, say: None)
     of = plan("figure5")
     bench = Bench(tmp_path, of)
     table6 = plan("table6")
@@ -307,7 +310,7 @@ def test_plans_with_the_same_trainings(tmp_path, monkeypatch):
         ("table7 --gpus 0 --layers fast", "--layers fast: they are for the CPU"),
         ("table7 --jobs 0", "--jobs: 0; allowed: 1 or more"),
         ("table7 --jobs 1 --scheduler tcp://x:1", "--scheduler: --jobs and --gpus do not go with it"),
-        ("table7", "no such file: solvers/lenet_mnist_solver.prototxt"),
+        ("table7", "no data: data/mnist_train_lmdb; python -m lrbench_caffe.data mnist makes it"),
     ],
 )
 def test_bad_input_is_one_line(arguments, words, tmp_path, monkeypatch, capsys):
