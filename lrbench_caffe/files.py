@@ -79,6 +79,25 @@ def replace_own(path: Path, content: bytes) -> None:
     replace_by(path, lambda temporary: write_own(temporary, content))
 
 
+def publish(path: Path, content: bytes) -> None:
+    """Write a file that a user named, so that a kill leaves the old or the new one.
+
+    A link is followed, and a pipe or a device written to, as the user wants it. What killed commands left of
+    it is removed.
+
+    Raises:
+        OSError: it cannot be written; the error names this file.
+    """
+    try:
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            path.write_bytes(content)
+        else:
+            remove_leftovers(path.parent, re.escape(path.name))
+            replace_own(path, content)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
 def make_folder(root: Path, name: str) -> Path:
     """Make a folder that was not there: NAME in ``root``, or NAME-2, NAME-3, ...
 

@@ -25,6 +25,7 @@ from pathlib import Path
 
 from lrbench_caffe import plots
 from lrbench_caffe.errors import InputError
+from lrbench_caffe.files import publish
 from lrbench_caffe.knowledge import ranking, selection
 from lrbench_caffe.knowledge.ranking import CRITERIA, Candidate, Comparison, Criterion, Ranked, Target
 from lrbench_caffe.records import PolicySummary, Task
@@ -300,7 +301,7 @@ def _markdown(rows: Rows) -> str:
 
 def _save(out: str, text: str) -> None:
     try:
-        Path(out).write_text(text, encoding="utf-8")
+        publish(Path(out), text.encode())
     except OSError as error:
         raise InputError(f"--out: cannot write {out}: {error.strerror}") from error
 

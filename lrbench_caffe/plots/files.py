@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.files import replace_own
+from lrbench_caffe.files import publish
 from lrbench_caffe.plaintext import shortened, visible
 
 SUFFIXES = (".png", ".pdf", ".svg")
@@ -83,10 +83,7 @@ def save(figure: Any, path: Path) -> None:
         # A name in a script that the font has not is drawn as boxes, and one that is too wide is cut.
         warnings.filterwarnings("ignore", "Glyph|constrained_layout|Matplotlib currently does not support")
         figure.savefig(picture, format=suffix[1:], dpi=dpi, metadata=_METADATA.get(suffix))
-    if path.exists() and (path.is_symlink() or not path.is_file()):  # as the user wants it: a device, a link
-        path.write_bytes(picture.getvalue())
-    else:
-        replace_own(path, picture.getvalue())
+    publish(path, picture.getvalue())
 
 
 def plain_label(text: str, most: int = LONGEST_LINE) -> str:

@@ -22,6 +22,7 @@ from lrbench_caffe.datasets.list_scan import Hdf5Rows, ImageList
 from lrbench_caffe.datasets.lmdb_scan import LmdbPixels, LmdbRecords
 from lrbench_caffe.datasets.scan import RAW, TURNED, Ranges, Records, Scan, Shape
 from lrbench_caffe.errors import InputError
+from lrbench_caffe.files import remove_leftovers, replace_own
 from lrbench_caffe.prototxt.labels import LabelReader, label_readers
 from lrbench_caffe.prototxt.messages import Messages, file_path
 from lrbench_caffe.prototxt.nets import PhaseNet
@@ -284,11 +285,10 @@ def _kept(path: Path, stamp: str) -> Scan | None:
 
 def _keep(path: Path, stamp: str, scan: Scan) -> None:
     content = {"version": _VERSION, "stamp": stamp, "scan": scan.as_json()}
-    temporary = path.with_suffix(f".{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(content), encoding="utf-8")
-        os.replace(temporary, path)
+        remove_leftovers(path.parent, r"\w+\.json")
+        replace_own(path, json.dumps(content).encode())
         kept = sorted(path.parent.glob("*.json"), key=lambda file: file.stat().st_mtime)
         for old in kept[:-_MOST_KEPT]:
             old.unlink(missing_ok=True)

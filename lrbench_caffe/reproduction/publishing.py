@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from lrbench_caffe.files import publish
 from lrbench_caffe.plaintext import markdown
 from lrbench_caffe.plots import Pair, comparison_plot
 from lrbench_caffe.records import RunRecord
@@ -64,7 +65,7 @@ def write(folder: Path, plan: Plan, records: Sequence[RunRecord], lost: Sequence
     if len(judged) > 1:
         files[f"{plan.file_name}-conclusions.csv"] = csv_text(judged)
     for file, text in files.items():
-        (folder / file).write_text(text, encoding="utf-8")
+        publish(folder / file, text.encode())
     picture = folder / f"{plan.file_name}.png"
     _draw(picture, plan, records, ours)
     return [*(folder / file for file in files), picture]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from lrbench_caffe.database.errors import DamagedDatabase
 from lrbench_caffe.errors import InputError, LRBenchError, TrainingError
+from lrbench_caffe.files import publish
 from lrbench_caffe.jobs import Pool, Result, RetryingPool, Training
 from lrbench_caffe.records import RunRecord
 from lrbench_caffe.reproduction import publishing
@@ -169,7 +170,7 @@ class Reproduction:
         self._console.print(terminal_table(rows, title, 3))
         path = self._options.folder / f"{plan.file_name}-until-{self._options.until}.csv"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(csv_text(rows), encoding="utf-8")
+        publish(path, csv_text(rows).encode())
         self._say(f"{plan.name}: {path}")
 
     def _say(self, text: str) -> None:

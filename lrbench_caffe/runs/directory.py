@@ -30,7 +30,6 @@ import fcntl
 import hashlib
 import json
 import math
-import os
 import reprlib
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -41,7 +40,7 @@ from typing import IO, Any
 import numpy as np
 
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.files import open_own, read_own, remove_leftovers, replace_own
+from lrbench_caffe.files import open_own, read_own, remove_leftovers, replace_by, replace_own
 from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.records import STATUSES, RunRecord, digest
 from lrbench_caffe.runs.journal import Journal, Journaled, read_journal, write_journal
@@ -805,12 +804,12 @@ def mark_latest(root: Path, run: RunDirectory) -> None:
     path = run.path.resolve()
     if path.parent != root.resolve():
         return
-    link, new = root / LATEST, root / f".{LATEST}.{os.getpid()}"
+    link = root / LATEST
     if link.exists() and not link.is_symlink():  # somebody's own
         return
     with contextlib.suppress(OSError):
-        new.symlink_to(path.name)
-        os.replace(new, link)
+        remove_leftovers(root, LATEST)
+        replace_by(link, lambda new: new.symlink_to(path.name))
 
 
 def _last_written(folder: Path) -> float:

@@ -9,7 +9,6 @@ directory, so a database that is out of reach does not matter.
 from __future__ import annotations
 
 import json
-import os
 import platform
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -20,6 +19,7 @@ from lrbench_caffe.database.errors import RecordError
 from lrbench_caffe.database.store import Database
 from lrbench_caffe.database.urls import default_path, resolve_url
 from lrbench_caffe.errors import InputError
+from lrbench_caffe.files import remove_leftovers, replace_own
 from lrbench_caffe.records import RunRecord, digest
 from lrbench_caffe.runs.syncing import NotForDatabase, StillRunning, read_run
 
@@ -65,9 +65,8 @@ def add(note: Note) -> None:
         OSError: it cannot be written.
     """
     note.path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = note.path.with_suffix(f".{os.getpid()}")
-    temporary.write_text(json.dumps(asdict(note)) + "\n", encoding="utf-8")
-    os.replace(temporary, note.path)
+    remove_leftovers(note.path.parent, r"\w+\.json")
+    replace_own(note.path, (json.dumps(asdict(note)) + "\n").encode())
 
 
 def discard(note: Note) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lrbench_caffe.errors import InputError
+from lrbench_caffe.files import remove_leftovers, replace_own
 from lrbench_caffe.runtime.client import CaffeInfo, Worker
 from lrbench_caffe.runtime.locate import CaffePython, cache_dir
 from lrbench_caffe.runtime.worker import PROTOCOL
@@ -103,8 +104,7 @@ def _store(path: Path, python: CaffePython, info: CaffeInfo) -> None:
     }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}")
-        temporary.write_text(json.dumps(record), encoding="utf-8")
-        os.replace(temporary, path)
+        remove_leftovers(path.parent, r"\w+\.json")
+        replace_own(path, json.dumps(record).encode())
     except OSError:
         pass  # without a cache the next command asks again

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from lrbench_caffe.errors import TrainingError
+from lrbench_caffe.files import replace_own
 from lrbench_caffe.prototxt.messages import to_bytes
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.tuning.space import GoodRange
@@ -76,7 +77,7 @@ def _write_solver(folder: Path, solver: Solver, iterations: int) -> Path:
     message.max_iter, message.snapshot_after_train = iterations, False
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"ramp-{iterations}.prototxt"
-    path.write_bytes(to_bytes(message))
+    replace_own(path, to_bytes(message))
     return path
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from lrbench_caffe.errors import InputError, LRBenchError, TrainingError
+from lrbench_caffe.files import temporary_of
 from lrbench_caffe.metrics import Counts
 from lrbench_caffe.runtime import client
 from lrbench_caffe.runtime import worker as protocol
@@ -568,7 +569,13 @@ def test_no_log(tmp_path):
 def test_info_is_asked_again_where_it_cannot_be_trusted(fake_python, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     python = fake_python()
+    # What a command left that was killed while it kept another one; no process has this number.
+    left = temporary_of(tmp_path / "cache" / "lrbench_caffe" / "caffe-info" / "0123abcd.json")
+    left = left.with_name(left.name.replace(f".{os.getpid()}", ".4194399"))
+    left.parent.mkdir(parents=True)
+    left.touch()
     assert caffe_info(python).caffe == "1.0.0-fake"
+    assert not left.exists()
     # The fake has no libraries whose change would be noticed, so nothing may be believed from the cache.
     (tmp_path / "descriptor").write_bytes(b"")
     assert caffe_info(python).descriptor == b""
