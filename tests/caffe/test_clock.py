@@ -126,7 +126,7 @@ def test_the_clock_of_both_processes_is_stepped(workspace: Workspace, clock: Ste
 
 def test_steps_of_the_clock_change_nothing(workspace: Workspace, clock: SteppedClock) -> None:
     workspace.train("solver.prototxt", "--out", "whole").succeeded()
-    flags = ("--hang-timeout", "6", "--db", "sqlite:///lr.sqlite")
+    flags = ("--hang-timeout", "120", "--db", "sqlite:///lr.sqlite")
     with workspace.training("solver.prototxt", *flags, out="run") as training:
         training.wait_for_test(500)
         clock.step(YEAR)  # forward, back, and there it is told to stop

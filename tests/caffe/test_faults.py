@@ -171,14 +171,14 @@ def test_a_caffe_that_hangs(workspace: Workspace) -> None:
     workspace.write("net.prototxt", nets.hanging_net())
     workspace.write("solver.prototxt", nets.solver(max_iter=400, snapshot=100))
     workspace.environment["PYTHONPATH"] += f":{workspace.path}"
-    with workspace.training("solver.prototxt", "--hang-timeout", "4", out="out") as training:
+    with workspace.training("solver.prototxt", "--hang-timeout", "8", out="out") as training:
         training.wait_for_snapshot(100)
         worker = training.worker
         workspace.write("hang", "")
         done = training.finish()
         assert not is_alive(worker)
     run = workspace.run("out")
-    assert_failed(run, done, "no sign of life for 4 s", "--hang-timeout")
+    assert_failed(run, done, "no sign of life for 8 s", "--hang-timeout")
     (workspace.path / "hang").unlink()
     resume(workspace, run)
 
@@ -190,13 +190,13 @@ def test_a_caffe_that_hangs(workspace: Workspace) -> None:
 def test_a_suspension_is_no_hang(whole: tuple[Workspace, Run]) -> None:
     """Of the worker, of the driver, and of both as by SLURM's suspend, each for longer than the limit."""
     workspace, undisturbed = whole
-    with workspace.training("solver.prototxt", "--hang-timeout", "4", out="suspended") as training:
+    with workspace.training("solver.prototxt", "--hang-timeout", "8", out="suspended") as training:
         training.wait_for_test(500)
         driver, worker = training.process.pid, training.worker
         for pids in ([worker], [driver], [worker, driver]):
             for pid in pids:
                 os.kill(pid, signal.SIGSTOP)
-            time.sleep(6)
+            time.sleep(10)
             for pid in reversed(pids):
                 os.kill(pid, signal.SIGCONT)
         done = training.finish().succeeded()

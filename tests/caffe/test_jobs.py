@@ -161,11 +161,11 @@ def test_a_failure_is_tried_again_where_that_is_wanted(start: Callable[..., Star
 def test_a_caffe_that_hangs(here: Workspace, start: Callable[..., Started]) -> None:
     here.write("hanging.py", nets.HANG_MODULE)
     here.write("net.prototxt", nets.hanging_net())
-    running = start(hang_seconds=6.0)
+    running = start(hang_seconds=8.0)
     here.write("hang", "")
     result = running.result()
     assert result.status == "failed"
-    assert "no sign of life for 6 s" in str(result.reason)
+    assert "no sign of life for 8 s" in str(result.reason)
     wait_for(lambda: not is_alive(running.worker))
 
 

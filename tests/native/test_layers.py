@@ -150,6 +150,7 @@ def run_sanitized(program: Path, *arguments: str, **environment: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)  # a busy machine compiles for long
 def test_the_kernels_by_themselves_with_sanitizers(compiler, tmp_path):
     """Without Caffe, against plain loops: buffers of exact size show every step too far."""
     program = tmp_path / "convolution_test"
@@ -164,6 +165,7 @@ SYSTEM = r"ld-|lib(c|m|mvec|pthread|dl|rt|resolv|util|nsl|nss_.*|anl|thread_db|s
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_all_layers_with_sanitizers(library, compiler, tmp_path):
     """With Caffe's library, but in a program of this machine, for its AddressSanitizer."""
     root = runtime_dir() / "root"

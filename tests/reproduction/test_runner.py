@@ -24,6 +24,7 @@ from lrbench_caffe.reproduction.plan import Plan, plan, scale, select
 from lrbench_caffe.reproduction.runner import Goal, Reproduction
 from lrbench_caffe.reproduction.speed import Speed
 from lrbench_caffe.terminal import cli
+from lrbench_caffe.terminal import database as terminal_database
 from tests.reproduction.runs import measured, run
 
 VII = select(plan("table7"), "inv,sin2")
@@ -91,6 +92,12 @@ class Bench:
             Options(self.folder, self.url, until=until), self.pool, Prober(),
         ).run(dry)  # fmt: skip
         return self.text.getvalue()
+
+
+@pytest.fixture(autouse=True)
+def no_remarks(monkeypatch) -> None:
+    """On a busy machine a database is made slowly, which a command says."""
+    monkeypatch.setattr(terminal_database, "SILENCE", 600.0)
 
 
 @pytest.fixture
