@@ -9,7 +9,7 @@ from pathlib import Path
 from lrbench_caffe.datasets.catalogue import DATASETS
 from lrbench_caffe.datasets.lmdb_info import read_summary
 from lrbench_caffe.datasets.lmdb_writer import locked
-from lrbench_caffe.datasets.products import Dataset, Target
+from lrbench_caffe.datasets.products import DatasetRecipe, ProductTarget
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.terminal.cli import Parser, run
 
@@ -46,7 +46,11 @@ def main(argv: Sequence[str]) -> int:
 
 
 def make(
-    dataset: Dataset, out: Path, source: Path | None = None, mirror: str | None = None, force: bool = False
+    dataset: DatasetRecipe,
+    out: Path,
+    source: Path | None = None,
+    mirror: str | None = None,
+    force: bool = False,
 ) -> None:
     """Write the products of a data set that are missing in the folder ``out``, all of them with ``force``.
 
@@ -66,7 +70,7 @@ def make(
                 print(f"{out / product.name}: {product.write(out / product.name)}", flush=True)
 
 
-def verify(dataset: Dataset, out: Path) -> None:
+def verify(dataset: DatasetRecipe, out: Path) -> None:
     """Read every record of a data set back; print its digest and whether it is that of the published data."""
     for target in dataset.targets:
         if target.is_mean:
@@ -79,7 +83,7 @@ def verify(dataset: Dataset, out: Path) -> None:
         print(f"{out / target.name}: {summary}; {verdict}")
 
 
-def _report_present(target: Target, out: Path) -> bool:
+def _report_present(target: ProductTarget, out: Path) -> bool:
     line = target.present(out / target.name)
     if line is not None:
         print(f"{out / target.name}: already there ({line})")

@@ -38,7 +38,7 @@ from lrbench_caffe.terminal.console import Console
 from lrbench_caffe.terminal.progress import bar, track
 
 if TYPE_CHECKING:
-    from lrbench_caffe.database.exchange import Result
+    from lrbench_caffe.database.exchange import ImportCount
     from lrbench_caffe.database.store import Database
 
 Opened = Callable[[], "Database"]
@@ -301,7 +301,7 @@ def _note(message: str) -> None:
     print(f"note: {one_line(scrub_text(message))}", file=sys.stderr)
 
 
-def _verdict(what: str, result: Result) -> int:
+def _verdict(what: str, result: ImportCount) -> int:
     """Print what became of the records; the exit code."""
     print(f"{one_line(scrub_text(what))}: {result}", file=sys.stderr if result.bad else sys.stdout)
     return 1 if result.bad else 0
@@ -335,7 +335,7 @@ def _has_unicode(file: IO[str]) -> bool:
 
 
 def _import(args: argparse.Namespace, opened: Opened) -> int:
-    from lrbench_caffe.database.exchange import Result, import_lines
+    from lrbench_caffe.database.exchange import ImportCount, import_lines
     from lrbench_caffe.importing.text import looks_like_a_log
 
     code = 0
@@ -353,7 +353,7 @@ def _import(args: argparse.Namespace, opened: Opened) -> int:
                 )
             size = Path(name).stat().st_size if name != "-" else None
             lines = _with_bar(file, f"importing {shown}", size)
-            result = Result(_say)
+            result = ImportCount(_say)
             import_lines(opened, lines, shown, result)
             code = _verdict(shown, result) or code
     return code
@@ -370,12 +370,12 @@ def _with_bar(lines: Iterable[bytes], description: str, size: int | None) -> Ite
 
 def _merge(args: argparse.Namespace, opened: Opened) -> int:
     from lrbench_caffe.database import Database
-    from lrbench_caffe.database.exchange import Result, store_records
+    from lrbench_caffe.database.exchange import ImportCount, store_records
 
     with Database.open(args.url, patience=PATIENCE, read_only=True) as other:
         records = ((f"run {record.uid}", record) for record in other.export())
         counted = track(records, "merging runs", other.counts()["run"])
-        result = Result(_say)
+        result = ImportCount(_say)
         store_records(opened, counted, result)
         return _verdict(f"from {other.url}", result)
 
@@ -395,10 +395,10 @@ def _backup(args: argparse.Namespace, database: Database) -> None:
 
 
 def _sync(args: argparse.Namespace, opened: Opened) -> int:
-    from lrbench_caffe.database.exchange import Result, store_records
+    from lrbench_caffe.database.exchange import ImportCount, store_records
     from lrbench_caffe.runs.syncing import NotForDatabase, StillRunning, read_run, run_directories
 
-    result = Result(_say)
+    result = ImportCount(_say)
 
     def records() -> Iterator[tuple[str, RunRecord]]:
         paths = list(run_directories(args.directories or [RUNS]))
@@ -420,10 +420,10 @@ def _sync(args: argparse.Namespace, opened: Opened) -> int:
 
 def _import_log(args: argparse.Namespace, opened: Opened) -> int:
     from lrbench_caffe.database.completing import parts_of_one_training
-    from lrbench_caffe.database.exchange import Result, store_records
+    from lrbench_caffe.database.exchange import ImportCount, store_records
     from lrbench_caffe.importing.caffelog import records_from_logs
 
-    result = Result(_say)
+    result = ImportCount(_say)
 
     read = records_from_logs(
         args.files, solver=args.solver, note=_note, refuse=lambda error: result.refuse(str(error))

@@ -36,11 +36,11 @@ from lrbench_caffe.training.preparing import add_hang_timeout
 from lrbench_caffe.tuning import folder, ramp
 from lrbench_caffe.tuning.folder import study_folder
 from lrbench_caffe.tuning.levels import Ladder
-from lrbench_caffe.tuning.prior import Experience
+from lrbench_caffe.tuning.prior import Prior
 from lrbench_caffe.tuning.progress import TuningDisplay
 from lrbench_caffe.tuning.report import draw_ladder, ladder_rows
 from lrbench_caffe.tuning.space import GoodRange, candidates
-from lrbench_caffe.tuning.study import Plan, Study, test_interval
+from lrbench_caffe.tuning.study import Study, TuningPlan, test_interval
 from lrbench_caffe.tuning.tuner import range_length
 
 SHOWN = 6  # tests in the table: more do not fit 80 columns
@@ -105,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     pool = open_pool(args.jobs, args.gpus, args.scheduler, args.caffe_python)
     try:
         if kept is None:
-            folder.write(where, plan, Experience().as_json())
+            folder.write(where, plan, Prior().as_json())
         with TuningDisplay(console) as display:
             plan = replace(plan, slots=pool.slots)
             study = Study(
@@ -121,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def make_plan(args: argparse.Namespace, solver: Solver, classes: int | None) -> Plan:
+def make_plan(args: argparse.Namespace, solver: Solver, classes: int | None) -> TuningPlan:
     if args.form == "ladder" and (not solver.tests or solver.tests[0].head is None):
         raise InputError(
             f"{solver.path}: no test net that classifies; allowed: --form ramp, which reads the loss"
@@ -133,7 +133,7 @@ def make_plan(args: argparse.Namespace, solver: Solver, classes: int | None) -> 
     if args.iterations:
         interval = min(interval, max(1, args.iterations // 2))
         max_iter = max(max_iter, args.iterations)
-    return Plan(
+    return TuningPlan(
         solver=str(solver.path), max_iter=max_iter, test_interval=interval, epoch=solver.epoch,
         chance=100.0 / classes if classes else 0.0, seed=args.seed,
         flags=training_flags(args.layers, args.caffe_python, solver.head), files=digest(fingerprint(solver)),

@@ -27,7 +27,7 @@ from lrbench_caffe import plots
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.files import publish
 from lrbench_caffe.knowledge import ranking, selection
-from lrbench_caffe.knowledge.ranking import CRITERIA, Candidate, Comparison, Criterion, Ranked, Target
+from lrbench_caffe.knowledge.ranking import CRITERIA, Comparison, Criterion, Ranked, RankingEntry, TargetCost
 from lrbench_caffe.records import PolicySummary, Task
 from lrbench_caffe.tabular import (
     Rows,
@@ -207,7 +207,7 @@ def data_rows(ranked: Sequence[Ranked], shown: Sequence[Criterion]) -> Rows:
     return rows
 
 
-def _cell(candidate: Candidate, criterion: Criterion) -> str:
+def _cell(candidate: RankingEntry, criterion: Criterion) -> str:
     spread = candidate.spread(criterion.name)
     if criterion.name == "target":
         return _target_text(candidate.target)
@@ -215,7 +215,7 @@ def _cell(candidate: Candidate, criterion: Criterion) -> str:
     return text if spread is None or spread.sd is None else f"{text} ± {number(spread.sd, criterion.digits)}"
 
 
-def _target_text(target: Target | None) -> str:
+def _target_text(target: TargetCost | None) -> str:
     """ "<=4000", "5200, 2 of 3", "5200, 1 of 3 (+2 diverged)"."""
     if target is None:
         return "-"
@@ -237,7 +237,7 @@ def _columns(criterion: Criterion) -> list[str]:
     return [criterion.name] if criterion.name == "num_params" else [criterion.name, f"{criterion.name}_sd"]
 
 
-def _values(candidate: Candidate, criterion: Criterion) -> list[str]:
+def _values(candidate: RankingEntry, criterion: Criterion) -> list[str]:
     if criterion.name == "target":
         target = candidate.target
         return [f"{target.iterations:.10g}", str(target.runs), str(target.of)] if target else ["-"] * 3

@@ -21,7 +21,7 @@ SCHEMA = 2  # of the JSON form; a reader takes older ones and refuses a newer on
 SOURCES = ("measured", "paper", "imported")
 STARTS = ("scratch", "weights", "snapshot", "unknown")
 STATUSES = ("running", "finished", "failed", "diverged", "stopped")
-BROKEN = ("diverged", "failed")  # those that ended before their time
+UNSUCCESSFUL = ("diverged", "failed")  # those that ended before their time
 AT_PLACE = "at "  # begins the digest of data that is known by its place only
 PARTIAL = " (partial)"  # ends the name of a network that a log tells in part
 

@@ -26,7 +26,7 @@ from lrbench_caffe.jobs.opening import add_pool_flags, check_jobs, open_pool, tr
 from lrbench_caffe.prototxt.datacheck import HELP, OPTION
 from lrbench_caffe.reproduction.figures import figure1
 from lrbench_caffe.reproduction.missing import Options
-from lrbench_caffe.reproduction.plan import Plan, check_factor, plan, plans, scale, select
+from lrbench_caffe.reproduction.plan import ExperimentPlan, check_factor, plan, plans, scale, select
 from lrbench_caffe.reproduction.runner import Goal, Reproduction
 from lrbench_caffe.reproduction.speed import Prober
 from lrbench_caffe.terminal import cli
@@ -96,7 +96,7 @@ def _name(text: str) -> str:
     return text
 
 
-def main(argv: Sequence[str] | None = None, find: Callable[[str], Plan] = plan) -> int:
+def main(argv: Sequence[str] | None = None, find: Callable[[str], ExperimentPlan] = plan) -> int:
     """The command; ``find`` tells the plan of a name."""
     args = parser().parse_args(argv)
     _check(args)
@@ -143,7 +143,7 @@ def _check(args: argparse.Namespace) -> None:
         raise InputError("--layers fast: they are for the CPU; it does not go with --gpus")
 
 
-def _goal(whole: Plan, args: argparse.Namespace) -> Goal:
+def _goal(whole: ExperimentPlan, args: argparse.Namespace) -> Goal:
     wanted = {row.number for row in (select(whole, args.rows) if args.rows is not None else whole).rows}
     scaled = scale(whole, args.iterations_scale)
     if args.seeds is not None:

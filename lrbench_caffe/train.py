@@ -45,7 +45,7 @@ from lrbench_caffe.training.recorder import Recorder
 from lrbench_caffe.training.session import Session
 from lrbench_caffe.training.settings import RunSettings
 from lrbench_caffe.training.signals import Signals
-from lrbench_caffe.training.trainer import Outcome
+from lrbench_caffe.training.trainer import TrainingOutcome
 
 
 def parser() -> cli.Parser:
@@ -124,7 +124,7 @@ def _train(args: argparse.Namespace, console: Console, session: Session, resumed
     return _finish(console, session.run, session.monitor, outcome, draw=whole)
 
 
-def _run_session(args: argparse.Namespace, console: Console, session: Session) -> Outcome:
+def _run_session(args: argparse.Namespace, console: Console, session: Session) -> TrainingOutcome:
     start = session.start.iteration if session.start else 0
     log = LogFollower(session.run.log) if args.log_to_stderr else nullcontext()
     with log, ProgressDisplay(console, start, session.settings.max_iter) as display:
@@ -180,7 +180,7 @@ def _say_start(console: Console, session: Session, resumed: bool) -> None:
 
 
 def _finish(
-    console: Console, run: RunDirectory, monitor: ScheduleMonitor, outcome: Outcome, draw: bool
+    console: Console, run: RunDirectory, monitor: ScheduleMonitor, outcome: TrainingOutcome, draw: bool
 ) -> int:
     """The table, the plot and the verdict."""
     measurements = run.measurements()

@@ -52,8 +52,8 @@ from lrbench_caffe.tuning.report import (
     write_report,
 )
 from lrbench_caffe.tuning.space import functions
-from lrbench_caffe.tuning.study import TESTS, Plan, Study, test_interval
-from lrbench_caffe.tuning.tuner import Outcome, Tuner
+from lrbench_caffe.tuning.study import TESTS, Study, TuningPlan, test_interval
+from lrbench_caffe.tuning.tuner import Tuner, TuningOutcome
 from lrbench_caffe.tuning.verdict import Verdict, judge
 
 FULL = re.compile(r"x([0-9]{1,9}(?:\.[0-9]{1,9})?)")
@@ -164,7 +164,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _show(
-    console: Console, study: Study, outcome: Outcome, verdict: Verdict, report: Path, columns: str | None
+    console: Console,
+    study: Study,
+    outcome: TuningOutcome,
+    verdict: Verdict,
+    report: Path,
+    columns: str | None,
 ) -> None:
     """The result, and where all of it is."""
     print_table(
@@ -186,7 +191,7 @@ def _show(
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def train_line(plan: Plan, policy: Policy | None) -> str:
+def train_line(plan: TuningPlan, policy: Policy | None) -> str:
     """The command that trains with a policy, None for the solver's own, for as long as the tuning did."""
     lr = "" if policy is None else f'--lr "{policy}" '
     flags = dict(zip(plan.flags[::2], plan.flags[1::2]))
@@ -197,14 +202,14 @@ def train_line(plan: Plan, policy: Policy | None) -> str:
     )
 
 
-def make_plan(args: argparse.Namespace, solver: Solver, classes: int | None) -> Plan:
+def make_plan(args: argparse.Namespace, solver: Solver, classes: int | None) -> TuningPlan:
     """The plan that the flags and the solver make."""
     if not solver.tests or solver.tests[0].head is None:
         raise InputError(f"{solver.path}: no test net that classifies: a tuning compares Top-1")
     max_iter = args.max_iter or solver.message.max_iter
     if not max_iter:
         raise InputError(f"{solver.path}: max_iter: 0; allowed: 1 or more, or --max-iter N")
-    return Plan(
+    return TuningPlan(
         solver=str(solver.path),
         goal=args.goal,
         functions=functions(args.functions),

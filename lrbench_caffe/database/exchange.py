@@ -32,7 +32,7 @@ _BESIDE = ("-wal", "-shm", "-journal")  # SQLite takes what is in such files for
 
 
 @dataclass
-class Result:
+class ImportCount:
     """What became of records that were to be stored.
 
     Attributes:
@@ -93,7 +93,7 @@ def export_lines(database: Database, ascii_only: bool = False) -> Iterator[str]:
     return (to_line(record, ascii_only) for record in database.export())
 
 
-def import_lines(database: Target, lines: Iterable[bytes], name: str, result: Result) -> None:
+def import_lines(database: Target, lines: Iterable[bytes], name: str, result: ImportCount) -> None:
     """Store the runs of lines.
 
     Args:
@@ -123,7 +123,7 @@ def import_lines(database: Target, lines: Iterable[bytes], name: str, result: Re
         raise newer
 
 
-def store_records(database: Target, records: Iterable[tuple[str, RunRecord]], result: Result) -> None:
+def store_records(database: Target, records: Iterable[tuple[str, RunRecord]], result: ImportCount) -> None:
     """Store runs, each given with the place it comes from, for messages; ``result`` is added to.
 
     A database given as a function is opened when there is something to store.
@@ -137,7 +137,7 @@ def store_records(database: Target, records: Iterable[tuple[str, RunRecord]], re
     _put(database, batch, result)
 
 
-def _put(database: Target, batch: list[tuple[str, RunRecord]], result: Result) -> None:
+def _put(database: Target, batch: list[tuple[str, RunRecord]], result: ImportCount) -> None:
     if not batch:
         return
     if not isinstance(database, Database):

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrbench_caffe.datasets.download import fetch, md5_of
-from lrbench_caffe.datasets.products import Dataset, ImageSet, Loaded, MeanImage, Product, Target
+from lrbench_caffe.datasets.products import DatasetRecipe, ImageSet, Loaded, MeanImage, Product, ProductTarget
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.terminal.progress import bar
 
@@ -204,14 +204,14 @@ def _load(source: Path | None, downloads: Path, mirror: str | None) -> Loaded:
     return Loaded(loaded.products, [f"{path}: {note}", *loaded.notes])
 
 
-CIFAR10 = Dataset(
+CIFAR10 = DatasetRecipe(
     name="cifar10",
     title="60,000 colour images of 32x32 (CNN3, ResNet-32); downloads 170 MB unless --source is given",
     targets=[
-        Target("cifar10_train_lmdb", _SHAPE),
-        Target("cifar10_test_lmdb", _SHAPE),
-        Target("cifar10_mean.binaryproto", _SHAPE),
-        Target("cifar10_pad4_train_lmdb", _PADDED_SHAPE),
+        ProductTarget("cifar10_train_lmdb", _SHAPE),
+        ProductTarget("cifar10_test_lmdb", _SHAPE),
+        ProductTarget("cifar10_mean.binaryproto", _SHAPE),
+        ProductTarget("cifar10_pad4_train_lmdb", _PADDED_SHAPE),
     ],
     load=_load,
 )

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lrbench_caffe.datasets.products import Dataset, ImageSet, Loaded, Target
+from lrbench_caffe.datasets.products import DatasetRecipe, ImageSet, Loaded, ProductTarget
 
 SIZE = 8
 TRAINING = 1297  # the first 1,297 images; the last 500 are the test set
@@ -42,14 +42,14 @@ def _load(_source: Path | None, _downloads: Path, _mirror: str | None) -> Loaded
     return Loaded([train, test])
 
 
-DIGITS = Dataset(
+DIGITS = DatasetRecipe(
     name="digits",
     title="1,797 handwritten digits of 8x8 that come with the package, no download",
     targets=[
-        Target(
+        ProductTarget(
             "digits_train_lmdb", _SHAPE, "30f31886c3b4752e4b00349b65cbc141e95e4594731a1a04474c0ad9104f2aaa"
         ),
-        Target(
+        ProductTarget(
             "digits_test_lmdb", _SHAPE, "910dcfb96319a8a86dd8e62c7fb6469d5963d0164d2d514e72abf711e05257cc"
         ),
     ],

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrbench_caffe.datasets.download import fetch
-from lrbench_caffe.datasets.products import Dataset, ImageSet, Loaded, Target
+from lrbench_caffe.datasets.products import DatasetRecipe, ImageSet, Loaded, ProductTarget
 from lrbench_caffe.errors import InputError
 
 SIZE = 28
@@ -133,14 +133,16 @@ def _image_set(part: str, prefix: str, contents: dict[str, tuple[Path, bytes]]) 
     return ImageSet(f"mnist_{part}_lmdb", images, labels, _SHAPE)
 
 
-MNIST = Dataset(
+MNIST = DatasetRecipe(
     name="mnist",
     title="70,000 handwritten digits of 28x28 (LeNet); downloads 11 MB unless --source is given",
     targets=[
-        Target(
+        ProductTarget(
             "mnist_train_lmdb", _SHAPE, "62efbabeee844ff57549017d96603e76067e21bb372e06bfa77b9464536965ee"
         ),
-        Target("mnist_test_lmdb", _SHAPE, "35607cc0d0aa6f8a3b9f33264ecfee33d55a0511a0cf0e7bd0a2afbd320a4990"),
+        ProductTarget(
+            "mnist_test_lmdb", _SHAPE, "35607cc0d0aa6f8a3b9f33264ecfee33d55a0511a0cf0e7bd0a2afbd320a4990"
+        ),
     ],
     load=_load,
 )

@@ -66,7 +66,7 @@ class Loaded:
 
 
 @dataclass(frozen=True)
-class Target:
+class ProductTarget:
     """A product's name and shape, known before its source is read."""
 
     name: str
@@ -96,12 +96,12 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Dataset:
+class DatasetRecipe:
     """A data set: its name, what it becomes, and how it is read (source, download folder, mirror)."""
 
     name: str
     title: str
-    targets: Sequence[Target]
+    targets: Sequence[ProductTarget]
     load: Callable[[Path | None, Path, str | None], Loaded]
     takes_source: bool = True
 

@@ -34,7 +34,7 @@ from lrbench_caffe.importing.nets import (
     parse_file,
 )
 from lrbench_caffe.importing.rates import Found, find_policy
-from lrbench_caffe.importing.sessions import PrintedTest, Session, runs_of, sessions_of
+from lrbench_caffe.importing.sessions import LogSession, PrintedTest, runs_of, sessions_of
 from lrbench_caffe.importing.start import start_of
 from lrbench_caffe.importing.text import Log, read_log
 from lrbench_caffe.lr import PolicyError
@@ -117,7 +117,7 @@ def records_from_logs(
     Returns:
         Each run with the logs that it is in, for messages.
     """
-    files: list[list[Session]] = []
+    files: list[list[LogSession]] = []
     seen: set[tuple[tuple[str, ...], ...]] = set()
     for path in paths:
         try:
@@ -163,11 +163,11 @@ def _not_understood(place: str, error: Exception) -> InputError:
     )
 
 
-def _files(run: list[Session]) -> str:
+def _files(run: list[LogSession]) -> str:
     return ", ".join(dict.fromkeys(str(session.path) for session in run))
 
 
-def _sessions(path: Path, seen: set[tuple[tuple[str, ...], ...]], note: Note) -> list[Session]:
+def _sessions(path: Path, seen: set[tuple[tuple[str, ...], ...]], note: Note) -> list[LogSession]:
     """The sessions of a log that trained; none where it was read before, maybe under another name.
 
     Raises:
@@ -208,7 +208,7 @@ def _refuse_our_own(path: Path, log: Log) -> None:
             )
 
 
-def _why_none(log: Log, sessions: list[Session]) -> str:
+def _why_none(log: Log, sessions: list[LogSession]) -> str:
     if any(re.match(r"(?:Batch \d+, |Running for \d+ iterations)", message.text) for message in log.messages):
         return "no training in it: it is the log of `caffe test`"
     if any("Average Forward pass" in message.text for message in log.messages):
@@ -225,7 +225,7 @@ def _why_none(log: Log, sessions: list[Session]) -> str:
     return "no training in it (no line with 'Iteration N')"
 
 
-def _say_damaged(sessions: list[Session], say: Note) -> None:
+def _say_damaged(sessions: list[LogSession], say: Note) -> None:
     damaged = sorted(line for session in sessions for line in session.damaged)
     if damaged:
         number, text = damaged[0]
@@ -273,7 +273,7 @@ class _Reader:
     def say(self, text: str) -> None:
         self.note(f"{self.path}: {text}")
 
-    def record(self, run: list[Session]) -> RunRecord:
+    def record(self, run: list[LogSession]) -> RunRecord:
         trained = self._trained(run)
         solver, message = trained.solver, trained.solver.message
         status, reason = _status(run, message.max_iter)
@@ -304,7 +304,7 @@ class _Reader:
             head=solver.tests[0].head.name if solver.tests and solver.tests[0].head else None,
         )
 
-    def _trained(self, run: list[Session]) -> _Trained:
+    def _trained(self, run: list[LogSession]) -> _Trained:
         """What was trained, and by which policy.
 
         Raises:
@@ -336,7 +336,7 @@ class _Reader:
         source = self._source(train, session)
         return _Trained(Solver(self.path, message, {}, train.net, source, test_nets), nets, policy, remarks)
 
-    def _correct_length(self, session: Session, message: Any) -> None:
+    def _correct_length(self, session: LogSession, message: Any) -> None:
         """A solver file may have been edited since: a training that ended had the length that it reached."""
         seldom = max(message.display, message.test_interval)  # iterations between two lines of the log
         if session.done and not session.stopped and not 0 <= message.max_iter - session.reached <= seldom:
@@ -346,7 +346,7 @@ class _Reader:
             )
             message.max_iter = session.reached
 
-    def _policy(self, run: list[Session], message: Any) -> Found:
+    def _policy(self, run: list[LogSession], message: Any) -> Found:
         lrs = {t: lr for session in run for t, lr in session.lrs.items() if math.isfinite(lr)}
         told = [(session.start, session.max_iter or message.max_iter) for session in run]
         try:
@@ -356,7 +356,7 @@ class _Reader:
 
     # -- solver and nets ------------------------------------------------------------------------
 
-    def _solver_message(self, session: Session) -> Any:
+    def _solver_message(self, session: LogSession) -> Any:
         if session.solver is not None:
             parsed = parse(self.messages, "SolverParameter", session.solver)
         else:
@@ -399,7 +399,7 @@ class _Reader:
             remarks.append(f"left out of the net, as this Caffe does not know it: {names}")
         return remarks
 
-    def _source(self, net: LogNet, session: Session, passing: bool = False) -> Source | None:
+    def _source(self, net: LogNet, session: LogSession, passing: bool = False) -> Source | None:
         """The data layer as the log tells it; with the number of samples where the data is still there.
 
         Args:
@@ -450,7 +450,7 @@ class _Reader:
         return replace(found, name=name, digest=found.digest if whole else None)
 
 
-def _framework(run: list[Session], message: Any) -> Framework:
+def _framework(run: list[LogSession], message: Any) -> Framework:
     gpu = any(session.gpus for session in run) or "solver_mode: GPU" in (
         run[-1].solver.text if run[-1].solver else ""
     )
@@ -481,7 +481,7 @@ def _scores_shape(test: TestNet) -> dict[str, list[int]]:
     return {layer.top[0]: [0, layer.inner_product_param.num_output]}
 
 
-def _status(run: list[Session], max_iter: int) -> tuple[str, str | None]:
+def _status(run: list[LogSession], max_iter: int) -> tuple[str, str | None]:
     last = run[-1]
     lost = _lost(run)
     if lost is not None:
@@ -495,7 +495,7 @@ def _status(run: list[Session], max_iter: int) -> tuple[str, str | None]:
     return "failed", f"the log ends at iteration {last.reached} of {max_iter}"
 
 
-def _lost(run: list[Session]) -> int | None:
+def _lost(run: list[LogSession]) -> int | None:
     """The iteration from which on no loss is a number; None where one is at the end.
 
     A loss averaged over average_loss iterations never recovers from one that was infinite, so it counts less
@@ -520,7 +520,7 @@ def _lost(run: list[Session]) -> int | None:
 # -- tests ------------------------------------------------------------------------------------------
 
 
-def _name_scores(run: list[Session], nets: list[TestNet]) -> None:
+def _name_scores(run: list[LogSession], nets: list[TestNet]) -> None:
     """Give the outputs of Caffe before June 2014 their names, which it did not print.
 
     They are the blobs that no layer reads, in alphabetical order. The Accuracy layer of 2013 had two values,
@@ -541,7 +541,7 @@ def _name_scores(run: list[Session], nets: list[TestNet]) -> None:
             test.outputs = {name: (scores[0], None), f"{name}[1]": (scores[1], scores[1])}
 
 
-def _measurements(run: list[Session], trained: _Trained) -> list[Measurement]:
+def _measurements(run: list[LogSession], trained: _Trained) -> list[Measurement]:
     """The tests of a run, each once: a resumed session repeats what came after its snapshot."""
     found: dict[tuple[int, int], Measurement] = {}
     losses: dict[int, float] = {}
@@ -566,7 +566,7 @@ def _measurements(run: list[Session], trained: _Trained) -> list[Measurement]:
     return _with_train_losses([found[key] for key in sorted(found)], losses)
 
 
-def _expected(run: list[Session]) -> dict[int, dict[str, bool]]:
+def _expected(run: list[LogSession]) -> dict[int, dict[str, bool]]:
     """For each test net the names of its outputs, and whether they are losses."""
     names: dict[int, dict[str, bool]] = {}
     for test in (test for session in run for test in session.tests):

@@ -17,7 +17,7 @@ from typing import Any
 from google.protobuf import text_format
 
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.importing.sessions import Block, NetText, Session
+from lrbench_caffe.importing.sessions import Block, LogSession, NetText
 from lrbench_caffe.prototxt.messages import Messages, old_format
 from lrbench_caffe.prototxt.nets import PHASES, PhaseNet, phase_layers
 from lrbench_caffe.prototxt.task import WEIGHTED
@@ -178,7 +178,7 @@ class NetReader:
         self._messages = messages
         self._folders = folders
 
-    def nets(self, session: Session, solver: Any) -> list[LogNet]:
+    def nets(self, session: LogSession, solver: Any) -> list[LogNet]:
         """The training net and the test nets; none where nothing tells them.
 
         Args:

@@ -144,7 +144,7 @@ class PrintedLoss:
 
 
 @dataclass
-class Session:
+class LogSession:
     """What one start of Caffe wrote.
 
     Attributes:
@@ -218,7 +218,7 @@ class Session:
 # -- reading ----------------------------------------------------------------------------------------
 
 
-def sessions_of(log: Log) -> list[Session]:
+def sessions_of(log: Log) -> list[LogSession]:
     """The log cut at every start of a solver.
 
     Two trainings that write to the same log at the same time are told apart by the threads of their solvers.
@@ -260,7 +260,7 @@ class _Reader:
     """
 
     def __init__(self, path: Path, first: Message) -> None:
-        self.session = Session(path, first.line, f"{first.stamp.text} {first.thread}", first.at, first.at)
+        self.session = LogSession(path, first.line, f"{first.stamp.text} {first.thread}", first.at, first.at)
         self._phase = PHASES[0]
         self._layer = ""
         self._open: Block | None = None  # Intel's Caffe prints the net after a message without text
@@ -423,12 +423,12 @@ _CHANGEABLE = re.compile(
 )
 
 
-def runs_of(sessions: list[Session]) -> list[list[Session]]:
+def runs_of(sessions: list[LogSession]) -> list[list[LogSession]]:
     """The sessions of each run: a resumed one goes with the one before that trained the same so far.
 
     Of several, the last one: its snapshot took the place of those before.
     """
-    runs: list[list[Session]] = []
+    runs: list[list[LogSession]] = []
     for session in sessions:
         if session.resumed is not None:
             before = [run for run in runs if _continues(run[-1], session)]
@@ -439,13 +439,13 @@ def runs_of(sessions: list[Session]) -> list[list[Session]]:
     return runs
 
 
-def _continues(one: Session, other: Session) -> bool:
+def _continues(one: LogSession, other: LogSession) -> bool:
     """Whether a resumed session continues another one: its solver and net are the same, and it got so far.
 
     Where it is in another file, the solver state must be one that the session before would have written.
     """
 
-    def parts(session: Session) -> list[str]:
+    def parts(session: LogSession) -> list[str]:
         solver = _CHANGEABLE.sub("", session.solver.text if session.solver else "")
         return [solver, *(net.text for net in session.nets if net.phase == PHASES[0])]
 
@@ -454,7 +454,7 @@ def _continues(one: Session, other: Session) -> bool:
     return one.path == other.path or (one.began <= other.began and _writes(one, other.resumed or ""))
 
 
-def _writes(session: Session, state: str) -> bool:
+def _writes(session: LogSession, state: str) -> bool:
     """Whether the session's snapshots have the name of this solver state, in whatever folder."""
     prefix = _PREFIX.search(session.solver.text) if session.solver else None
     if prefix is None:  # it is the solver's file name then, which is not printed

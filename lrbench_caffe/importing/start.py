@@ -10,7 +10,7 @@ from typing import Any
 
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.importing.nets import LogNet
-from lrbench_caffe.importing.sessions import Session
+from lrbench_caffe.importing.sessions import LogSession
 from lrbench_caffe.prototxt.messages import Messages
 from lrbench_caffe.records import SCRATCH, UNKNOWN_START, Start
 from lrbench_caffe.runs.caffefiles import models_digest, read_model, state_digest
@@ -23,7 +23,12 @@ _LEARNING = (
 
 
 def start_of(
-    session: Session, solver: Any, net: LogNet, folder: Path, messages: Messages, say: Callable[[str], None]
+    session: LogSession,
+    solver: Any,
+    net: LogNet,
+    folder: Path,
+    messages: Messages,
+    say: Callable[[str], None],
 ) -> Start:
     """The start of a run, with a digest where the files are at hand.
 
@@ -50,7 +55,7 @@ def start_of(
     return SCRATCH
 
 
-def _snapshot(session: Session, folder: Path, messages: Messages) -> Start:
+def _snapshot(session: LogSession, folder: Path, messages: Messages) -> Start:
     name = session.resumed or None
     state = _find(name, folder) if name else None
     digest = None

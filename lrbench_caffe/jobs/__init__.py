@@ -2,6 +2,6 @@
 
 from lrbench_caffe.jobs.pool import LocalPool, Pool
 from lrbench_caffe.jobs.retrying import RetryingPool
-from lrbench_caffe.jobs.training import Result, Training, read_result
+from lrbench_caffe.jobs.training import Job, JobResult, read_result
 
-__all__ = ["LocalPool", "Pool", "Result", "RetryingPool", "Training", "read_result"]
+__all__ = ["Job", "JobResult", "LocalPool", "Pool", "RetryingPool", "read_result"]

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from lrbench_caffe.errors import InputError, TrainingError
 from lrbench_caffe.files import open_own
-from lrbench_caffe.jobs.training import Result, Training, failed_result, read_result
+from lrbench_caffe.jobs.training import Job, JobResult, failed_result, read_result
 from lrbench_caffe.runtime.faults import is_refusal, passes
 from lrbench_caffe.runtime.liveness import POLL, Silence, activity, ends_within, paused
 
@@ -40,7 +40,7 @@ class Stopped(TrainingError):
     """The training was told to stop, and did."""
 
 
-def run_child(training: Training, stop: threading.Event | None = None, gpu: str | None = None) -> Result:
+def run_child(training: Job, stop: threading.Event | None = None, gpu: str | None = None) -> JobResult:
     """Train in a process of its own, and wait for it.
 
     Nothing is done for a training that is there already. One that another process is at is waited for.
@@ -69,16 +69,16 @@ def run_child(training: Training, stop: threading.Event | None = None, gpu: str 
         if not (isinstance(cause, OSError) and passes(cause)):
             raise
         reason = f"{cause.filename or training.out}: {cause.strerror}"
-        return Result(training, "failed", reason, training.reached)
+        return JobResult(training, "failed", reason, training.reached)
 
 
-def _found(training: Training) -> Result | None:
+def _found(training: Job) -> JobResult | None:
     """What is there already, unless it has to be tried again."""
     found = read_result(training)
     return None if found is None or (found.lost and training.retry) else found
 
 
-def _train(training: Training, stop: threading.Event, gpu: str | None) -> Result:
+def _train(training: Job, stop: threading.Event, gpu: str | None) -> JobResult:
     began = time.monotonic()
     with open_own(Path(training.out) / OUTPUT, "ab") as file:
         process = subprocess.Popen(
@@ -104,7 +104,7 @@ def _train(training: Training, stop: threading.Event, gpu: str | None) -> Result
 
 
 @contextlib.contextmanager
-def _alone(training: Training, stop: threading.Event) -> Iterator[None]:
+def _alone(training: Job, stop: threading.Event) -> Iterator[None]:
     """Be the only caller at a run directory: two parts of a training may be begun at the same time."""
     folder = Path(training.out)
     try:
@@ -123,14 +123,14 @@ def _alone(training: Training, stop: threading.Event) -> Iterator[None]:
         yield
 
 
-def _wait_for_others(training: Training, stop: threading.Event) -> None:
+def _wait_for_others(training: Job, stop: threading.Event) -> None:
     """Wait while a process trains in the run directory whose caller is gone: it is being stopped."""
     while training.run.running:
         if stop.wait(POLL):
             raise Stopped(f"{training.out}: stopped")
 
 
-def _wait(process: subprocess.Popen[bytes], training: Training, stop: threading.Event) -> bool:
+def _wait(process: subprocess.Popen[bytes], training: Job, stop: threading.Event) -> bool:
     """Wait for the end; returns True for a process that gave no sign of life."""
     watch = _Watch(process.pid, training)
     while not watch.hangs():
@@ -147,7 +147,7 @@ def _wait(process: subprocess.Popen[bytes], training: Training, stop: threading.
 class _Watch:
     """Looks at the process of a training now and then. A ``train`` that waits for Caffe wakes up often."""
 
-    def __init__(self, pid: int, training: Training) -> None:
+    def __init__(self, pid: int, training: Job) -> None:
         self._pid = pid
         self._out = training.out
         self._silence = Silence(training.hang_seconds + GRACE if training.hang_seconds else 0)
@@ -181,7 +181,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _failure(training: Training, code: int, hung: bool, seconds: float) -> Result:
+def _failure(training: Job, code: int, hung: bool, seconds: float) -> JobResult:
     """The result of a training that left none itself."""
     if hung:
         reason = f"no sign of life for {training.hang_seconds + GRACE:g} seconds"

@@ -24,7 +24,7 @@ from lrbench_caffe.errors import InputError, LRBenchError
 from lrbench_caffe.jobs import losses
 from lrbench_caffe.jobs.child import run_child
 from lrbench_caffe.jobs.losses import Losses
-from lrbench_caffe.jobs.training import Result, Training, failed_result, read_result
+from lrbench_caffe.jobs.training import Job, JobResult, failed_result, read_result
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -46,15 +46,15 @@ class ClusterPool:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._results: queue.SimpleQueue[Future] = queue.SimpleQueue()
-        self._futures: dict[str, tuple[Future, Training]] = {}
-        self._submitted: Counter[Training] = Counter()
-        self._given_up: dict[Training, list[Losses | None]] = {}  # the losses whenever Dask gave one up
+        self._futures: dict[str, tuple[Future, Job]] = {}
+        self._submitted: Counter[Job] = Counter()
+        self._given_up: dict[Job, list[Losses | None]] = {}  # the losses whenever Dask gave one up
 
     @property
     def slots(self) -> int:
         return sum(self._client.ncores().values())
 
-    def submit(self, training: Training) -> None:
+    def submit(self, training: Job) -> None:
         # Dask may not have forgotten yet how the task before it ended.
         key = _key(training) + "-again" * self._submitted[training]
         self._submitted[training] += 1
@@ -64,7 +64,7 @@ class ClusterPool:
         self._futures[str(future.key)] = future, training  # Dask forgets what nobody holds
         future.add_done_callback(self._results.put)
 
-    def next(self, timeout: float | None = None) -> Result | None:
+    def next(self, timeout: float | None = None) -> JobResult | None:
         while True:
             try:
                 future = self._results.get(timeout=timeout)
@@ -77,9 +77,9 @@ class ClusterPool:
                 raise LRBenchError(GONE)
             found = self._given_up_by_dask(training, future) if future.status == "error" else future.result()
             if found is not None:
-                return cast(Result, found)
+                return cast(JobResult, found)
 
-    def _given_up_by_dask(self, training: Training, future: Future) -> Result | None:
+    def _given_up_by_dask(self, training: Job, future: Future) -> JobResult | None:
         """The failure of a training that loses its workers without progress; None where it is tried again.
 
         Raises:
@@ -109,13 +109,13 @@ class ClusterPool:
         self._client.close()
 
 
-def _key(training: Training) -> str:
+def _key(training: Job) -> str:
     """The same training has the same key in every client, so a scheduler never runs it twice at a time."""
     digest = hashlib.sha256(repr((training, training.db)).encode()).hexdigest()[:16]
     return f"training-{Path(training.out).name}-{digest}"
 
 
-def _train_there(training: Training, folder: str) -> Result:
+def _train_there(training: Job, folder: str) -> JobResult:
     """In a worker: the paths of a training are those of the command."""
     os.chdir(folder)
     lost = losses.begin(training)
@@ -127,9 +127,9 @@ def _train_there(training: Training, folder: str) -> Result:
         losses.end(training)
 
 
-def _failed(training: Training, reason: str) -> Result:
+def _failed(training: Job, reason: str) -> JobResult:
     if training.run.running:  # by one that was taken for lost; the same command finds what comes out
-        return Result(training, "failed", reason, training.reached)
+        return JobResult(training, "failed", reason, training.reached)
     return failed_result(training, reason)
 
 

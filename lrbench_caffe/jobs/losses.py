@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lrbench_caffe.files import read_own, replace_own
-from lrbench_caffe.jobs.training import Training
+from lrbench_caffe.jobs.training import Job
 
 RETRIED = 3  # losses in a row without progress after which a training is begun again; one more is a failure
 MARK = ".attempt"
@@ -38,7 +38,7 @@ class Losses:
         return f"its worker was lost {self.count} times without progress beyond iteration {self.reached}"
 
 
-def begin(training: Training) -> Losses:
+def begin(training: Job) -> Losses:
     """Mark that a training begins; returns the losses before it."""
     before, reached = read(training), training.reached
     if before is None:
@@ -53,7 +53,7 @@ def begin(training: Training) -> Losses:
     return found
 
 
-def read(training: Training) -> Losses | None:
+def read(training: Job) -> Losses | None:
     """The losses so far, None where no attempt was lost and none is under way."""
     try:
         found = json.loads(read_own(_mark(training)).decode())
@@ -62,11 +62,11 @@ def read(training: Training) -> Losses | None:
         return None
 
 
-def end(training: Training) -> None:
+def end(training: Job) -> None:
     """Take the mark away: the training came to an end, whatever that was."""
     with contextlib.suppress(OSError):
         _mark(training).unlink()
 
 
-def _mark(training: Training) -> Path:
+def _mark(training: Job) -> Path:
     return Path(training.out) / MARK

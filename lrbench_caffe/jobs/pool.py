@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Protocol
 
 from lrbench_caffe.jobs.child import Stopped, run_child
-from lrbench_caffe.jobs.training import Result, Training
+from lrbench_caffe.jobs.training import Job, JobResult
 
 
 class Pool(Protocol):
@@ -27,10 +27,10 @@ class Pool(Protocol):
     @property
     def room(self) -> int: ...
 
-    def submit(self, training: Training) -> None:
+    def submit(self, training: Job) -> None:
         """Train this as soon as there is room."""
 
-    def next(self, timeout: float | None = None) -> Result | None:
+    def next(self, timeout: float | None = None) -> JobResult | None:
         """The next result, in the order in which trainings end; None after ``timeout`` seconds without one.
 
         Raises:
@@ -55,14 +55,14 @@ class LocalPool:
         devices: list[str | None] = list(gpus) or [None] * jobs
         for device in devices:
             self._devices.put(device)
-        self._results: queue.SimpleQueue[Result | BaseException] = queue.SimpleQueue()
+        self._results: queue.SimpleQueue[JobResult | BaseException] = queue.SimpleQueue()
         self._stop = threading.Event()
         self._threads = ThreadPoolExecutor(self.slots, thread_name_prefix="training")
 
-    def submit(self, training: Training) -> None:
+    def submit(self, training: Job) -> None:
         self._threads.submit(self._run, training)
 
-    def _run(self, training: Training) -> None:
+    def _run(self, training: Job) -> None:
         device = self._devices.get()
         try:
             self._results.put(run_child(training, self._stop, device))
@@ -73,7 +73,7 @@ class LocalPool:
         finally:
             self._devices.put(device)
 
-    def next(self, timeout: float | None = None) -> Result | None:
+    def next(self, timeout: float | None = None) -> JobResult | None:
         try:
             found = self._results.get(timeout=timeout)
         except queue.Empty:

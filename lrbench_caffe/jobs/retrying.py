@@ -15,7 +15,7 @@ from pathlib import Path
 
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.jobs.pool import Pool
-from lrbench_caffe.jobs.training import Result, Training
+from lrbench_caffe.jobs.training import Job, JobResult
 from lrbench_caffe.runtime.faults import is_memory
 
 RETRIES = 6  # losses in a row without progress after which a training is begun again; one more is a failure
@@ -49,7 +49,7 @@ class _Losses:
     reached: int = -1
     last: tuple[int, str | None] = (0, None)
 
-    def add(self, result: Result) -> None:
+    def add(self, result: JobResult) -> None:
         count, this = result.losses or 1, (result.iteration, result.reason)
         reached = max(result.iteration, result.training.reached)
         self.total += count
@@ -67,7 +67,7 @@ class _Losses:
 class _Again:
     """A training that is begun again at a time of the monotonic clock, alone where memory may be short."""
 
-    training: Training
+    training: Job
     at: float
     alone: bool
 
@@ -88,11 +88,11 @@ class RetryingPool:
     def __init__(self, pool: Pool, say: Callable[[str], None]) -> None:
         self._pool = pool
         self._say = say
-        self._waiting: deque[Training] = deque()
+        self._waiting: deque[Job] = deque()
         self._again: list[_Again] = []
         self._running = 0
         self._one_alone = False
-        self._losses: dict[Training, _Losses] = {}
+        self._losses: dict[Job, _Losses] = {}
 
     @property
     def slots(self) -> int:
@@ -102,11 +102,11 @@ class RetryingPool:
     def room(self) -> int:
         return self._pool.room
 
-    def submit(self, training: Training) -> None:
+    def submit(self, training: Job) -> None:
         self._waiting.append(training)
         self._hand_over()
 
-    def next(self, timeout: float | None = None) -> Result | None:
+    def next(self, timeout: float | None = None) -> JobResult | None:
         """The next result; that of a lost training when it is given up.
 
         Raises:
@@ -147,11 +147,11 @@ class RetryingPool:
         while self._waiting and self._running < self._pool.room:
             self._begin(self._waiting.popleft())
 
-    def _begin(self, training: Training) -> None:
+    def _begin(self, training: Job) -> None:
         self._running += 1
         self._pool.submit(training)
 
-    def _try_again(self, result: Result) -> bool:
+    def _try_again(self, result: JobResult) -> bool:
         """Whether a lost training will be begun again."""
         training = result.training
         losses = self._losses.setdefault(training, _Losses())
@@ -168,6 +168,6 @@ class RetryingPool:
         )
         return True
 
-    def _with_losses(self, result: Result) -> Result:
+    def _with_losses(self, result: JobResult) -> JobResult:
         losses = self._losses.pop(result.training, None)
         return result if losses is None else replace(result, losses=losses.total)

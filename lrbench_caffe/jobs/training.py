@@ -11,7 +11,7 @@ from lrbench_caffe.database import Database
 from lrbench_caffe.errors import LRBenchError
 from lrbench_caffe.files import open_own
 from lrbench_caffe.metrics import Measurement
-from lrbench_caffe.records import BROKEN
+from lrbench_caffe.records import UNSUCCESSFUL
 from lrbench_caffe.runs.directory import MEASUREMENTS, RunDirectory
 from lrbench_caffe.runs.syncing import NotForDatabase, StillRunning, read_run
 from lrbench_caffe.runtime.client import HANG_SECONDS
@@ -21,7 +21,7 @@ PATIENCE = 2.0  # seconds for which the database is tried
 
 
 @dataclass(frozen=True)
-class Training:
+class Job:
     """A training, or the next part of one.
 
     Attributes:
@@ -101,7 +101,7 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Result:
+class JobResult:
     """How a training, or the part of it that was asked for, came out.
 
     Attributes:
@@ -115,7 +115,7 @@ class Result:
         losses: how often it was lost in this command.
     """
 
-    training: Training
+    training: Job
     status: str
     reason: str | None
     iteration: int
@@ -138,7 +138,7 @@ class Result:
         return f"{what}, seed {training.seed}: lost at iteration {self.iteration} ({often}{self.reason})"
 
 
-def read_result(training: Training, seconds: float = 0.0) -> Result | None:
+def read_result(training: Job, seconds: float = 0.0) -> JobResult | None:
     """The result of a training that needs nothing more, None for one that has to go on or to begin.
 
     One whose tests are damaged has to go on: resumed, it is mended or says why it cannot be.
@@ -156,25 +156,25 @@ def read_result(training: Training, seconds: float = 0.0) -> Result | None:
     until = training.until
     if until is not None and reached > until:
         then = [m for m in measurements if m.iteration <= until]
-        return Result(training, "stopped", AS_ASKED, until, seconds, then)
+        return JobResult(training, "stopped", AS_ASKED, until, seconds, then)
     # One that a signal stopped there may lack the test that is due there.
     if status == "stopped" and until is not None and reached >= until and record.get("reason") == AS_ASKED:
         pass
-    elif status not in ("finished", *BROKEN):
+    elif status not in ("finished", *UNSUCCESSFUL):
         return None
-    return Result(training, status, record.get("reason"), reached, seconds, measurements)
+    return JobResult(training, status, record.get("reason"), reached, seconds, measurements)
 
 
-def failed_result(training: Training, reason: str, seconds: float = 0.0) -> Result:
+def failed_result(training: Job, reason: str, seconds: float = 0.0) -> JobResult:
     """The result of a training that could record none itself; it is recorded here."""
     reached = training.reached
     if training.run.exists:
         mark_failed(training, reason)
     measurements = [m for m in training.run.measurements() if m.net == 0]
-    return Result(training, "failed", reason, reached, seconds, measurements)
+    return JobResult(training, "failed", reason, reached, seconds, measurements)
 
 
-def mark_failed(training: Training, reason: str) -> None:
+def mark_failed(training: Job, reason: str) -> None:
     """Record the failure of a training that could not do so itself, and tell the LR database."""
     run = training.run
     run.lock()

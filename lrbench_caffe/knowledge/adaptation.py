@@ -35,7 +35,7 @@ class CannotAdapt(ValueError):
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingContext:
     """What a policy depends on.
 
     Attributes:
@@ -71,11 +71,11 @@ class Change:
     epoch: float
     by_epoch: bool
     length: float
-    old: Training
-    new: Training
+    old: TrainingContext
+    new: TrainingContext
 
 
-def change(old: Training, new: Training) -> Change:
+def change_between(old: TrainingContext, new: TrainingContext) -> Change:
     """What a policy that was used in ``old`` has to be adapted by for ``new``.
 
     Raises:
@@ -92,7 +92,7 @@ def change(old: Training, new: Training) -> Change:
     return Change(factor, reason, epoch, by_epoch, length, old, new)
 
 
-def _lr_factor(old: Training, new: Training) -> tuple[float, str]:
+def _lr_factor(old: TrainingContext, new: TrainingContext) -> tuple[float, str]:
     same = (old.network, old.solver.type, old.solver.momentum)
     if same == (new.network, new.solver.type, new.solver.momentum):
         if not old.samples or not new.samples:
@@ -106,7 +106,7 @@ def _lr_factor(old: Training, new: Training) -> tuple[float, str]:
     return new.solver.base_lr / old.solver.base_lr, reason
 
 
-def adapt(policy: Policy, by: Change) -> Policy:
+def adapt(policy: Policy, change: Change) -> Policy:
     """The policy for the new training; unchanged, to the last digit, where all that matters is equal.
 
     Numbers that change have five significant digits.
@@ -115,55 +115,55 @@ def adapt(policy: Policy, by: Change) -> Policy:
         CannotAdapt: a number would leave what floating point or the function's parameters can hold.
     """
     try:
-        return _adapted(policy, by)
+        return _adapted(policy, change)
     except (PolicyError, ArithmeticError) as error:
         raise CannotAdapt(f"{policy}: {error}") from error
 
 
-def _adapted(policy: Policy, by: Change) -> Policy:
+def _adapted(policy: Policy, change: Change) -> Policy:
     if isinstance(policy, Composition):
         segments: list[tuple[int | Trigger, Policy]] = []
         for start, segment in policy.segments:
-            moved = _iterations(start, by.length) if isinstance(start, int) and start else start
+            moved = _iterations(start, change.length) if isinstance(start, int) and start else start
             # Two boundaries that fall on one iteration stay apart, as their order is part of the policy.
             if isinstance(moved, int) and segments and isinstance(segments[-1][0], int):
                 moved = max(moved, segments[-1][0] + 1)
-            segments.append((moved, _adapt_one(segment, by)))
+            segments.append((moved, _adapt_one(segment, change)))
         return Composition(segments)
     assert isinstance(policy, FunctionPolicy)
-    return _adapt_one(policy, by)
+    return _adapt_one(policy, change)
 
 
-def _adapt_one(policy: FunctionPolicy, by: Change) -> FunctionPolicy:
+def _adapt_one(policy: FunctionPolicy, change: Change) -> FunctionPolicy:
     values = dict(policy.params)
     values.pop("decided", None)
     for name in ("k0", "k1"):
-        if name in values and by.lr != 1:
-            values[name] = _digits(values[name] * by.lr)  # type: ignore[operator]
-    time = by.length if policy.name in _AT_SHARES else by.epoch
+        if name in values and change.lr != 1:
+            values[name] = _digits(values[name] * change.lr)  # type: ignore[operator]
+    time = change.length if policy.name in _AT_SHARES else change.epoch
     if "l" in values:
-        values["l"] = _steps(policy, values["l"], time, by)
+        values["l"] = _steps(policy, values["l"], time, change)
     if "gamma" in values and time != 1:
         values["gamma"] = _gamma(policy.name, values["gamma"], time)  # type: ignore[arg-type]
     return FunctionPolicy(policy.name, values, strict=False)
 
 
-def _steps(policy: FunctionPolicy, value: object, time: float, by: Change) -> int | tuple[int, ...]:
+def _steps(policy: FunctionPolicy, value: object, time: float, change: Change) -> int | tuple[int, ...]:
     if isinstance(value, tuple):
         return tuple(sorted({_iterations(step, time) for step in value}))
     assert isinstance(value, int)
     steps = _iterations(value, time)
-    return min(steps, _longest(by)) if _must_fit(policy, value, by) else steps
+    return min(steps, _longest(change)) if _must_fit(policy, value, change) else steps
 
 
-def _must_fit(policy: FunctionPolicy, value: int, by: Change) -> bool:
+def _must_fit(policy: FunctionPolicy, value: int, change: Change) -> bool:
     """Whether a cycle fitted into the old training."""
-    return policy.kind == "cyclic" and 2 * value <= by.old.max_iter
+    return policy.kind == "cyclic" and 2 * value <= change.old.max_iter
 
 
-def _longest(by: Change) -> int:
+def _longest(change: Change) -> int:
     """Half of a cycle that fits into the new training."""
-    return max(1, by.new.max_iter // 2)
+    return max(1, change.new.max_iter // 2)
 
 
 def _gamma(name: str, gamma: float, time: float) -> float:
@@ -185,9 +185,9 @@ def _digits(value: float) -> float:
     return float(f"{value:.5g}")
 
 
-def explain(policy: Policy, by: Change) -> list[str]:
+def explain(policy: Policy, change: Change) -> list[str]:
     """For people: what ``adapt`` changed in this policy, a line for each reason."""
-    pairs = list(zip(_parts(policy), _parts(adapt(policy, by))))
+    pairs = list(zip(_parts(policy), _parts(adapt(policy, change))))
     changed = {
         name
         for old, new in pairs
@@ -197,16 +197,23 @@ def explain(policy: Policy, by: Change) -> list[str]:
     lines = []
     lrs = sorted(changed & {"k0", "k1"})
     if lrs:
-        lines.append(f"{', '.join(lrs)} x {by.lr:.4g}: {by.lr_reason}")
+        lines.append(f"{', '.join(lrs)} x {change.lr:.4g}: {change.lr_reason}")
     times = sorted(changed - {"k0", "k1"})
     shares = isinstance(policy, Composition) or policy.functions[0] in _AT_SHARES
-    if times and by.epoch != 1 and by.by_epoch and not all(old.name in _AT_SHARES for old, _ in pairs):
-        epochs = f"{by.new.epoch:.4g} iterations in each instead of {by.old.epoch:.4g}"
+    if (
+        times
+        and change.epoch != 1
+        and change.by_epoch
+        and not all(old.name in _AT_SHARES for old, _ in pairs)
+    ):
+        epochs = f"{change.new.epoch:.4g} iterations in each instead of {change.old.epoch:.4g}"
         lines.append(f"{', '.join(times)} kept in epochs: {epochs}")
-    elif (times and not by.by_epoch) or (shares and by.length != 1):
-        lines.append(f"kept as shares of {by.new.max_iter} instead of {by.old.max_iter} iterations")
-    if any(_shortened(old, by) for old, _ in pairs):
-        lines.append(f"l shortened to {_longest(by)}, so that a cycle fits into {by.new.max_iter} iterations")
+    elif (times and not change.by_epoch) or (shares and change.length != 1):
+        lines.append(f"kept as shares of {change.new.max_iter} instead of {change.old.max_iter} iterations")
+    if any(_shortened(old, change) for old, _ in pairs):
+        lines.append(
+            f"l shortened to {_longest(change)}, so that a cycle fits into {change.new.max_iter} iterations"
+        )
     return lines
 
 
@@ -217,8 +224,8 @@ def _parts(policy: Policy) -> list[FunctionPolicy]:
     return [policy]
 
 
-def _shortened(policy: FunctionPolicy, by: Change) -> bool:
+def _shortened(policy: FunctionPolicy, change: Change) -> bool:
     steps = policy.params.get("l")
-    if not isinstance(steps, int) or not _must_fit(policy, steps, by):
+    if not isinstance(steps, int) or not _must_fit(policy, steps, change):
         return False
-    return _iterations(steps, by.epoch) > _longest(by)
+    return _iterations(steps, change.epoch) > _longest(change)

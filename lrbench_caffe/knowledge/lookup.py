@@ -12,7 +12,7 @@ from functools import cache
 from typing import Protocol
 
 from lrbench_caffe.errors import InputError, did_you_mean
-from lrbench_caffe.knowledge.adaptation import CannotAdapt, Training, adapt, change, explain
+from lrbench_caffe.knowledge.adaptation import CannotAdapt, TrainingContext, adapt, change_between, explain
 from lrbench_caffe.knowledge.evidence import SAME, Evidence, Proposal, Wanted
 from lrbench_caffe.knowledge.ranking import CRITERIA, Criterion, output
 from lrbench_caffe.knowledge.similarity import similarity
@@ -115,7 +115,7 @@ class Lookup:
 
     database: ResultSource
     wanted: Wanted
-    new: Training
+    new: TrainingContext
     measure: Criterion
     refused: dict[str, str] = field(default_factory=dict)
     _starts: dict[int, list[Start]] = field(default_factory=dict)  # by task
@@ -166,16 +166,16 @@ class Lookup:
         rated = []
         begun = {start: self._begun(group, start, utility, found) for start in {s.start for _, s in found}}
         for task, summary in found:
-            old = Training(task.network.digest, summary.solver, summary.max_iter, summary.epoch)
+            old = TrainingContext(task.network.digest, summary.solver, summary.max_iter, summary.epoch)
             try:
-                by = change(old, self.new)
+                change = change_between(old, self.new)
             except CannotAdapt as error:
                 self.refused[summary.policy.function] = f"what is known cannot be adapted: {error}"
                 continue
             spread = standard_error(summary, usual, utility)
             value = caution(summary, spread, utility)
             own = begun[summary.start]
-            rated.append(Evidence(summary, task, group.nearness, self.wanted, by, own, value, spread))
+            rated.append(Evidence(summary, task, group.nearness, self.wanted, change, own, value, spread))
         return rated
 
     def _results(self, group: Group, functions: list[str] | None) -> list[tuple[Task, PolicySummary]]:

@@ -59,7 +59,7 @@ COSTS = tuple(c.name for c in CRITERIA.values() if c.kind == "cost")
 
 
 @dataclass(frozen=True)
-class Target:
+class TargetCost:
     """How long the runs of a policy took to a wanted Top-1.
 
     Attributes:
@@ -83,7 +83,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class RankingEntry:
     """A policy to be ranked.
 
     Attributes:
@@ -92,7 +92,7 @@ class Candidate:
     """
 
     summary: PolicySummary
-    target: Target | None = None
+    target: TargetCost | None = None
 
     def spread(self, name: str) -> Spread | None:
         """The value of a criterion, None where it was not measured."""
@@ -134,7 +134,7 @@ class Ranked:
     """
 
     place: int | None
-    candidate: Candidate
+    candidate: RankingEntry
     score: float | None = None
     from_best: Comparison | None = None
     from_next: Comparison | None = None
@@ -223,14 +223,14 @@ def _criterion(name: str, flag: str, results: Sequence[PolicySummary], higher: b
 # -- ranking ----------------------------------------------------------------------------------------
 
 
-def rank(candidates: Sequence[Candidate], by: Sequence[Criterion]) -> list[Ranked]:
+def rank(candidates: Sequence[RankingEntry], by: Sequence[Criterion]) -> list[Ranked]:
     """Rank by the first criterion, equal ones by the next, and so on, by the means as they are.
 
     A policy without a value for a criterion stands behind all that have one. The comparisons are by the
     first criterion.
     """
 
-    def key(candidate: Candidate) -> tuple[float, ...]:
+    def key(candidate: RankingEntry) -> tuple[float, ...]:
         return tuple(_badness(candidate, criterion) for criterion in by)
 
     ordered = sorted(candidates, key=key)
@@ -239,7 +239,7 @@ def rank(candidates: Sequence[Candidate], by: Sequence[Criterion]) -> list[Ranke
     return _compared(ranked, by[0])
 
 
-def rank_weighted(candidates: Sequence[Candidate], by: Mapping[Criterion, float]) -> list[Ranked]:
+def rank_weighted(candidates: Sequence[RankingEntry], by: Mapping[Criterion, float]) -> list[Ranked]:
     """Rank by a weighted mean of normalised criteria.
 
         score = sum_c w_c * u_c / sum_c w_c,   u_c = (x - worst_c) / (best_c - worst_c) in [0, 1]
@@ -263,14 +263,14 @@ def rank_weighted(candidates: Sequence[Candidate], by: Mapping[Criterion, float]
     return _compared(ranked, max(by, key=lambda criterion: by[criterion]))
 
 
-def _badness(candidate: Candidate, criterion: Criterion) -> float:
+def _badness(candidate: RankingEntry, criterion: Criterion) -> float:
     spread = candidate.spread(criterion.name)
     if spread is None:
         return math.inf
     return -spread.mean if criterion.higher else spread.mean
 
 
-def _normalised(candidates: Sequence[Candidate], criterion: Criterion) -> np.ndarray:
+def _normalised(candidates: Sequence[RankingEntry], criterion: Criterion) -> np.ndarray:
     badness = np.array([_badness(candidate, criterion) for candidate in candidates], dtype=float)
     known = np.isfinite(badness)
     if not known.any():
@@ -305,7 +305,7 @@ def _compared(ranked: list[Ranked], criterion: Criterion) -> list[Ranked]:
 # -- noise ------------------------------------------------------------------------------------------
 
 
-def compare(one: Candidate, other: Candidate, criterion: Criterion) -> Comparison:
+def compare(one: RankingEntry, other: RankingEntry, criterion: Criterion) -> Comparison:
     """Welch's test of two policies' means of a criterion (p is not corrected for many comparisons).
 
     Only trainings that began with the same are compared: others differ by more than their policy.
@@ -372,13 +372,13 @@ def _gauss_legendre() -> tuple[np.ndarray, np.ndarray]:
 
 
 def pareto_front(
-    candidates: Sequence[Candidate], cost: Criterion, utility: Criterion = CRITERIA["top1"]
-) -> list[Candidate]:
+    candidates: Sequence[RankingEntry], cost: Criterion, utility: Criterion = CRITERIA["top1"]
+) -> list[RankingEntry]:
     """The policies that no other one beats: none has a utility at least as good at a cost at most as high,
     and one of the two better. By the means; in order of cost. Those without either value are left out.
     """
     known = [c for c in candidates if c.spread(utility.name) and c.spread(cost.name)]
-    front: list[Candidate] = []
+    front: list[RankingEntry] = []
     best = math.inf
     for candidate in sorted(known, key=lambda c: (_badness(c, cost), _badness(c, utility))):
         here = _badness(candidate, utility)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.knowledge.adaptation import Training
+from lrbench_caffe.knowledge.adaptation import TrainingContext
 from lrbench_caffe.knowledge.evidence import SAME, Evidence, Proposal, Wanted
 from lrbench_caffe.knowledge.lookup import Group, Lookup, ResultSource, measure_of
 from lrbench_caffe.knowledge.ranking import direction_note
@@ -122,7 +122,7 @@ def recommend(
     if top < 1:
         raise InputError(f"--top: {top}; allowed: 1 or more")
     names = [find_function(name).name for name in functions] if functions is not None else None
-    new = Training(task.network.digest, solver, max_iter, epoch)
+    new = TrainingContext(task.network.digest, solver, max_iter, epoch)
     lookup = Lookup(database, Wanted(task, start), new, measure_of(database, task, by, higher))
     return _Search(lookup, names).recommendation(top)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.knowledge import ranking
-from lrbench_caffe.knowledge.ranking import COSTS, CRITERIA, Candidate, Criterion, Ranked, Target
+from lrbench_caffe.knowledge.ranking import COSTS, CRITERIA, Criterion, Ranked, RankingEntry, TargetCost
 from lrbench_caffe.knowledge.similarity import similarity
 from lrbench_caffe.knowledge.utility import classifies
 from lrbench_caffe.lr.functions import find_function
@@ -57,7 +57,7 @@ class Group:
     """
 
     start: Start
-    candidates: list[Candidate]
+    candidates: list[RankingEntry]
     ranked: list[Ranked]
     unfinished: list[PolicySummary]
     known: int
@@ -78,7 +78,7 @@ class Selection:
     order: Order
 
     @property
-    def candidates(self) -> list[Candidate]:
+    def candidates(self) -> list[RankingEntry]:
         return [candidate for group in self.groups for candidate in group.candidates]
 
     @property
@@ -284,7 +284,7 @@ def _candidates(
     start: Start,
     order: Order,
     everything: bool,
-) -> Iterator[Candidate]:
+) -> Iterator[RankingEntry]:
     first, limit = _how_many(args, order, everything)
     for task in tasks:
         found = database.summaries(
@@ -296,7 +296,7 @@ def _candidates(
         if args.target_top1 is not None:
             reached = database.iterations_to_top1(_id(task), args.target_top1, summaries)
         for summary in summaries:
-            yield Candidate(summary, _target(reached.get(summary.id or 0), summary))
+            yield RankingEntry(summary, _target(reached.get(summary.id or 0), summary))
 
 
 def _unfinished(
@@ -359,10 +359,10 @@ def _how_many(args: argparse.Namespace, order: Order, everything: bool) -> tuple
     return first.name, args.top + 1  # the last one shown is compared with the next
 
 
-def _target(reached: Reached | None, summary: PolicySummary) -> Target | None:
+def _target(reached: Reached | None, summary: PolicySummary) -> TargetCost | None:
     if reached is None:
         return None
-    return Target(
+    return TargetCost(
         reached.iterations,
         reached.runs,
         reached.of,
@@ -371,7 +371,7 @@ def _target(reached: Reached | None, summary: PolicySummary) -> Target | None:
     )
 
 
-def _ranked(args: argparse.Namespace, candidates: list[Candidate], order: Order) -> list[Ranked]:
+def _ranked(args: argparse.Namespace, candidates: list[RankingEntry], order: Order) -> list[Ranked]:
     if args.pareto:
         front = ranking.pareto_front(candidates, order.cost, order.utility)
         return ranking.rank(front, [order.utility])

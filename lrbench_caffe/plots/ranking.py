@@ -10,7 +10,7 @@ from lrbench_caffe.plots.files import save, tick_label
 from lrbench_caffe.plots.style import ACCURACY, TEST, TRAIN
 
 if TYPE_CHECKING:
-    from lrbench_caffe.knowledge.ranking import Candidate, Criterion, Ranked
+    from lrbench_caffe.knowledge.ranking import Criterion, Ranked, RankingEntry
 
 OTHER = "#555555"  # numbers of policies that are not on the front
 LISTED = 100  # of them; a longer list makes a picture that cannot be looked at
@@ -20,8 +20,8 @@ MARKERS = {"measured": "o", "paper": "s", "imported": "^"}  # by where the numbe
 def pareto_plot(
     path: Path,
     title: str,
-    candidates: Sequence[Candidate],
-    front: Sequence[Candidate],
+    candidates: Sequence[RankingEntry],
+    front: Sequence[RankingEntry],
     cost: Criterion,
     utility: Criterion,
 ) -> None:
@@ -74,7 +74,7 @@ def pareto_plot(
     save(figure, path)
 
 
-def _listed(number: int, candidate: Candidate, by: tuple[Criterion, Criterion]) -> str:
+def _listed(number: int, candidate: RankingEntry, by: tuple[Criterion, Criterion]) -> str:
     """ "3  FIX(k0=0.01): 92.20 at 500", for the list beside a picture."""
     cost, utility = by
     point = _point(candidate, cost, utility)
@@ -82,7 +82,7 @@ def _listed(number: int, candidate: Candidate, by: tuple[Criterion, Criterion]) 
     return f"{number}  {candidate.summary.policy.text}{values}"
 
 
-def _point(candidate: Candidate, cost: Criterion, utility: Criterion) -> tuple[float, float] | None:
+def _point(candidate: RankingEntry, cost: Criterion, utility: Criterion) -> tuple[float, float] | None:
     """Cost and utility, None where one is not known."""
     x, y = candidate.spread(cost.name), candidate.spread(utility.name)
     return (x.mean, y.mean) if x and y else None
@@ -90,7 +90,7 @@ def _point(candidate: Candidate, cost: Criterion, utility: Criterion) -> tuple[f
 
 def _draw_policies(
     axes: Any,
-    candidates: Sequence[Candidate],
+    candidates: Sequence[RankingEntry],
     by: tuple[Criterion, Criterion],
     marker: str,
     source: str,
@@ -157,7 +157,7 @@ def _labels(ranked: Sequence[Ranked]) -> list[str]:
 
 
 def _draw_row(
-    accuracy: Any, bars: Any, y: int, candidate: Candidate, by: tuple[Criterion, Criterion]
+    accuracy: Any, bars: Any, y: int, candidate: RankingEntry, by: tuple[Criterion, Criterion]
 ) -> None:
     cost, utility = by
     reached, spent = candidate.spread(utility.name), candidate.spread(cost.name)

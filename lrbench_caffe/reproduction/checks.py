@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lrbench_caffe.knowledge.ranking import CRITERIA, SIGNIFICANT, welch
-from lrbench_caffe.reproduction.results import Result
+from lrbench_caffe.reproduction.results import PolicyResult
 from lrbench_caffe.tabular import number
 
-Results = Mapping[str, Result]  # by the keys of a plan's rows
+Results = Mapping[str, PolicyResult]  # by the keys of a plan's rows
 NO_DEVIATION = 1e-12  # what the deviation of equal numbers may come to; without one there is no test
 
 
@@ -75,7 +75,7 @@ def signed(difference: float, digits: int) -> str:
     return text if float(text) else text[1:]
 
 
-def diverged(result: Result) -> str:
+def diverged(result: PolicyResult) -> str:
     """ " (1 diverged)", or nothing."""
     return f" ({result.diverged} diverged)" if result.diverged else ""
 

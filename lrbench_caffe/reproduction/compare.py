@@ -11,8 +11,8 @@ from lrbench_caffe.knowledge.similarity import similarity
 from lrbench_caffe.records import SCRATCH, RunRecord, Spread, Task
 from lrbench_caffe.reproduction.checks import Results, printed, signed
 from lrbench_caffe.reproduction.conclusions import conclusions
-from lrbench_caffe.reproduction.plan import Plan, Row
-from lrbench_caffe.reproduction.results import METRICS, Result, result_of
+from lrbench_caffe.reproduction.plan import ExperimentPlan, Row
+from lrbench_caffe.reproduction.results import METRICS, PolicyResult, result_of
 from lrbench_caffe.tabular import Rows
 
 HEADINGS = {
@@ -27,7 +27,7 @@ WITHIN = (
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PaperComparison:
     """One number of the paper and ours.
 
     Attributes:
@@ -62,18 +62,18 @@ class Comparison:
         return abs(self.difference) <= allowed + 1e-12
 
 
-def paper_results(plan: Plan) -> dict[str, Result]:
+def paper_results(plan: ExperimentPlan) -> dict[str, PolicyResult]:
     """What the paper prints for the rows of a plan, in its tables or in its text, by key."""
     found = {}
     for row in plan.rows:
         if row.paper is not None:
             found[row.key] = _paper_result(row.paper)
         elif row.stated is not None:
-            found[row.key] = Result({"top1": Spread(row.stated, None, 1)})
+            found[row.key] = PolicyResult({"top1": Spread(row.stated, None, 1)})
     return found
 
 
-def _paper_result(record: RunRecord) -> Result:
+def _paper_result(record: RunRecord) -> PolicyResult:
     (printed,) = record.measurements
     spreads = {}
     for name in METRICS:
@@ -81,10 +81,10 @@ def _paper_result(record: RunRecord) -> Result:
         if value is not None:
             sd = record.top1_sd if name == "top1" else None
             spreads[name] = Spread(float(value), sd, record.repeats)
-    return Result(spreads)
+    return PolicyResult(spreads)
 
 
-def our_results(plan: Plan, records: Iterable[RunRecord]) -> dict[str, Result]:
+def our_results(plan: ExperimentPlan, records: Iterable[RunRecord]) -> dict[str, PolicyResult]:
     """What was trained for a plan, by key: runs of its length, net, policies and seeds, and no others.
 
     Args:
@@ -98,7 +98,7 @@ def our_results(plan: Plan, records: Iterable[RunRecord]) -> dict[str, Result]:
     return {key: result for key, result in results.items() if result is not None}
 
 
-def belongs(plan: Plan, record: RunRecord) -> bool:
+def belongs(plan: ExperimentPlan, record: RunRecord) -> bool:
     """Whether a run was measured here, from scratch, of the plan's task, settings, length and seeds."""
     task = Task(record.framework, record.task_type, record.dataset, record.network)
     return (
@@ -112,24 +112,24 @@ def belongs(plan: Plan, record: RunRecord) -> bool:
     )
 
 
-def compare(plan: Plan, ours: Mapping[str, Result]) -> list[Comparison]:
+def compare(plan: ExperimentPlan, ours: Mapping[str, PolicyResult]) -> list[PaperComparison]:
     """Every number of a plan's rows, in the paper's order of rows and columns."""
     paper = paper_results(plan)
     return [
-        Comparison(row, metric, _spread(paper.get(row.key), metric), _spread(ours.get(row.key), metric))
+        PaperComparison(row, metric, _spread(paper.get(row.key), metric), _spread(ours.get(row.key), metric))
         for row in plan.rows
         for metric in METRICS
     ]
 
 
-def _spread(result: Result | None, metric: str) -> Spread | None:
+def _spread(result: PolicyResult | None, metric: str) -> Spread | None:
     return None if result is None else result.spreads.get(metric)
 
 
 # -- rows ---------------------------------------------------------------------------------------------
 
 
-def table_rows(plan: Plan, ours: Mapping[str, Result], *, short: bool = False) -> Rows:
+def table_rows(plan: ExperimentPlan, ours: Mapping[str, PolicyResult], *, short: bool = False) -> Rows:
     """For people: three lines for each policy (paper, ours, difference) under the paper's columns.
 
     A difference has "=" where it is within the two deviations, "≠" where it is not, and nothing where that
@@ -156,7 +156,7 @@ def _name(row: Row) -> str:
     return str(row.trained) if row.key == str(row.policy) else row.key
 
 
-def _ours(result: Result | None) -> str:
+def _ours(result: PolicyResult | None) -> str:
     """ "ours, 2 seeds", "ours, 1 seed (+1 diverged)", "ours, 2 diverged"."""
     if result is None:
         return "ours, not trained"
@@ -174,7 +174,7 @@ def _cell(spread: Spread | None, metric: str) -> str:
     return text if spread.sd is None else f"{text} ± {printed(spread.sd, DIGITS[metric])}"
 
 
-def _difference(comparison: Comparison, plan: Plan) -> str:
+def _difference(comparison: PaperComparison, plan: ExperimentPlan) -> str:
     difference = _comparable(comparison, plan)
     if difference is None:
         return "-"
@@ -183,12 +183,12 @@ def _difference(comparison: Comparison, plan: Plan) -> str:
     return text + mark
 
 
-def _comparable(comparison: Comparison, plan: Plan) -> float | None:
+def _comparable(comparison: PaperComparison, plan: ExperimentPlan) -> float | None:
     """The difference; none of iterations of a scaled-down plan, which has fewer of them."""
     return None if plan.scaled and comparison.metric == "iterations" else comparison.difference
 
 
-def data_rows(plan: Plan, ours: Mapping[str, Result]) -> Rows:
+def data_rows(plan: ExperimentPlan, ours: Mapping[str, PolicyResult]) -> Rows:
     """The same for programs: a line for each number. In a scaled-down plan the paper's policy is another."""
     heading = [
         "plan",
@@ -227,7 +227,7 @@ def _exact(spread: Spread | None) -> list[str]:
     return [f"{spread.mean + 0.0:.10g}", "-" if spread.sd is None else f"{spread.sd:.10g}"]
 
 
-def conclusion_rows(plan: Plan, ours: Results) -> Rows:
+def conclusion_rows(plan: ExperimentPlan, ours: Results) -> Rows:
     """The paper's conclusions about a plan: for the paper's numbers, and for ours with the numbers.
 
     Of a scaled-down plan they name its iterations and policies; the paper's numbers are judged by its own.
@@ -242,7 +242,7 @@ def conclusion_rows(plan: Plan, ours: Results) -> Rows:
     return rows
 
 
-def _as_trained(plan: Plan, text: str) -> str:
+def _as_trained(plan: ExperimentPlan, text: str) -> str:
     """A text with the policies that are trained in place of the paper's."""
     names = {row.key: _name(row) for row in plan.rows if _name(row) != row.key}
     if not names:

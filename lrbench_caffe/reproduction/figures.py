@@ -14,7 +14,7 @@ from lrbench_caffe.records import RunRecord
 from lrbench_caffe.reproduction import plan as plans
 from lrbench_caffe.reproduction import surface
 from lrbench_caffe.reproduction.compare import belongs
-from lrbench_caffe.reproduction.plan import Plan, Row
+from lrbench_caffe.reproduction.plan import ExperimentPlan, Row
 from lrbench_caffe.reproduction.results import first_net, runs_of, spread, top1_until
 
 EVERY = 2  # iterations from one frame of the animation to the next
@@ -48,7 +48,7 @@ def figure1(folder: Path) -> list[Path]:
     return files
 
 
-def figure3(path: Path, plan: Plan, records: Iterable[RunRecord]) -> None:
+def figure3(path: Path, plan: ExperimentPlan, records: Iterable[RunRecord]) -> None:
     """Draw Figure 3: Top-1 and error (100 - Top-1) over k0, a curve for each number of epochs.
 
     The paper does not say what its error is; its accuracy and error pictures show the same range.
@@ -78,7 +78,7 @@ def figure3(path: Path, plan: Plan, records: Iterable[RunRecord]) -> None:
     )
 
 
-def figure4(path: Path, plan: Plan, records: Iterable[RunRecord]) -> None:
+def figure4(path: Path, plan: ExperimentPlan, records: Iterable[RunRecord]) -> None:
     """Draw Figure 4: the highest Top-1 of STEP over l, with the paper's numbers (Table IV b).
 
     Args:
@@ -98,7 +98,7 @@ def figure4(path: Path, plan: Plan, records: Iterable[RunRecord]) -> None:
     steps_plot(path, found, marks=plans.FIGURE4_MARKS, paper=paper, note=plan.note)
 
 
-def figure5(path: Path, plan: Plan, records: Iterable[RunRecord]) -> None:
+def figure5(path: Path, plan: ExperimentPlan, records: Iterable[RunRecord]) -> None:
     """Draw Figure 5: accuracy and losses of NSTEP over iterations, the LR updates marked; the first seed.
 
     Args:
@@ -117,7 +117,7 @@ def figure5(path: Path, plan: Plan, records: Iterable[RunRecord]) -> None:
     updates_plot(path, f"{row.trained}{seed}{note}", measured, [int(update) for update in updates])
 
 
-def _runs(plan: Plan, records: Iterable[RunRecord]) -> dict[int, list[RunRecord]]:
+def _runs(plan: ExperimentPlan, records: Iterable[RunRecord]) -> dict[int, list[RunRecord]]:
     """The runs of each row, one for each seed, by the row's number."""
     mine = [record for record in records if belongs(plan, record)]
     return {row.number: runs_of(r for r in mine if r.policy.text == str(row.trained)) for row in plan.rows}

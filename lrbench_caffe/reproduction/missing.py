@@ -9,11 +9,11 @@ from pathlib import Path
 from lrbench_caffe.database import Database
 from lrbench_caffe.datasets.catalogue import DATASETS
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.jobs import Training
+from lrbench_caffe.jobs import Job
 from lrbench_caffe.knowledge.similarity import similarity
 from lrbench_caffe.records import RunRecord
 from lrbench_caffe.reproduction.compare import belongs
-from lrbench_caffe.reproduction.plan import Plan, Row, Setup
+from lrbench_caffe.reproduction.plan import ExperimentPlan, Row, Setup
 from lrbench_caffe.reproduction.results import one_for_each_seed
 from lrbench_caffe.runs.syncing import NotForDatabase, StillRunning, read_run
 from lrbench_caffe.runtime.client import HANG_SECONDS
@@ -30,7 +30,7 @@ class Options:
         db: URL of the LR database.
         flags: more flags for ``train``.
         until: the iteration that they stop at, None for their end.
-        hang_seconds: see ``Training``.
+        hang_seconds: see ``Job``.
     """
 
     folder: Path
@@ -49,9 +49,9 @@ class Item:
         training: the job; equal for equal trainings of several plans.
     """
 
-    plan: Plan
+    plan: ExperimentPlan
     row: Row
-    training: Training
+    training: Job
 
     @property
     def end(self) -> int:
@@ -64,7 +64,7 @@ class Item:
         return max(0, self.end - self.training.reached)
 
 
-def known_runs(plans: Iterable[Plan], database: Database | None, folder: Path) -> list[RunRecord]:
+def known_runs(plans: Iterable[ExperimentPlan], database: Database | None, folder: Path) -> list[RunRecord]:
     """The runs of the plans' tasks with their measurements: in the LR database, and below a folder.
 
     Without a database, those below the folder only.
@@ -88,7 +88,9 @@ def known_runs(plans: Iterable[Plan], database: Database | None, folder: Path) -
     return list(found.values())
 
 
-def missing(plan: Plan, rows: Iterable[Row], records: Iterable[RunRecord], options: Options) -> list[Item]:
+def missing(
+    plan: ExperimentPlan, rows: Iterable[Row], records: Iterable[RunRecord], options: Options
+) -> list[Item]:
     """The trainings of these rows that neither finished nor diverged: seed by seed, in the rows' order."""
     mine = [record for record in records if belongs(plan, record)]
     done = {(row.number, seed) for row in plan.rows for seed in _seeds(row, mine)}
@@ -107,10 +109,10 @@ def _seeds(row: Row, records: Sequence[RunRecord]) -> set[int | None]:
     return {r.seed for r in finished} | {r.seed for r in of_row if r.status == "diverged"}
 
 
-def training_of(plan: Plan, row: Row, seed: int, options: Options) -> Training:
+def training_of(plan: ExperimentPlan, row: Row, seed: int, options: Options) -> Job:
     """The training of a row with a seed."""
     setting = f"{plan.setup.key}-{plan.max_iter}-{plan.test_interval}"  # runs of two scales never meet
-    return Training(
+    return Job(
         solver=plan.setup.solver,
         seed=seed,
         out=str(options.folder / setting / directory_name(row.trained, seed)),

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from lrbench_caffe.errors import InputError, did_you_mean
-from lrbench_caffe.knowledge.adaptation import CannotAdapt, Training, adapt, change
+from lrbench_caffe.knowledge.adaptation import CannotAdapt, TrainingContext, adapt, change_between
 from lrbench_caffe.lr import FunctionPolicy, Policy, parse
 from lrbench_caffe.paper.tables import PaperRow, paper_rows, paper_solver, paper_task
 from lrbench_caffe.records import RunRecord, SolverSettings, Task
@@ -120,7 +120,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ExperimentPlan:
     """What to train for a table or figure.
 
     Attributes:
@@ -173,7 +173,7 @@ class Plan:
         raise KeyError(key)
 
 
-def plan(name: str) -> Plan:
+def plan(name: str) -> ExperimentPlan:
     """The plan of a table or figure.
 
     Raises:
@@ -203,8 +203,8 @@ def plans() -> list[str]:
     return [*TABLES, *_FIGURES]
 
 
-def _plan(name: str, title: str, setup: Setup, rows: list[Row]) -> Plan:
-    return Plan(name, title, setup, setup.max_iter, setup.test_interval, tuple(rows))
+def _plan(name: str, title: str, setup: Setup, rows: list[Row]) -> ExperimentPlan:
+    return ExperimentPlan(name, title, setup, setup.max_iter, setup.test_interval, tuple(rows))
 
 
 # -- rows ---------------------------------------------------------------------------------------------
@@ -260,7 +260,7 @@ _FIGURES: dict[str, tuple[list[Policy], str]] = {
 # -- some of it, or less of it ----------------------------------------------------------------------------
 
 
-def select(whole: Plan, rows: str) -> Plan:
+def select(whole: ExperimentPlan, rows: str) -> ExperimentPlan:
     """The rows that a text names, in the table's order: numbers, ranges and function names, "1,3-5,sin2".
 
     Raises:
@@ -272,7 +272,7 @@ def select(whole: Plan, rows: str) -> Plan:
     return replace(whole, rows=tuple(row for row in whole.rows if row.number in wanted))
 
 
-def _numbers(whole: Plan, part: str) -> set[int]:
+def _numbers(whole: ExperimentPlan, part: str) -> set[int]:
     last = len(whole.rows)
     match = re.fullmatch(r"([0-9]{1,9})(?:\s*-\s*([0-9]{1,9}))?", part)
     if match:
@@ -298,7 +298,7 @@ def check_factor(factor: float) -> None:
         raise InputError(f"--iterations-scale: {factor:g}; allowed: above 0, at most 1")
 
 
-def scale(whole: Plan, factor: float) -> Plan:
+def scale(whole: ExperimentPlan, factor: float) -> ExperimentPlan:
     """The plan with fewer iterations: max_iter, test_interval and the times in the policies by one factor.
 
     There are at most ``MOST_SCALED_TESTS`` tests: else a short training would do nothing but test.
@@ -320,9 +320,11 @@ def scale(whole: Plan, factor: float) -> Plan:
         )
     test_interval = max(round(whole.test_interval * factor), max_iter // MOST_SCALED_TESTS)
     key, solver = whole.setup.key, whole.setup.settings
-    by = change(Training(key, solver, whole.max_iter, None), Training(key, solver, max_iter, None))
+    change = change_between(
+        TrainingContext(key, solver, whole.max_iter, None), TrainingContext(key, solver, max_iter, None)
+    )
     try:
-        rows = tuple(replace(row, trained=adapt(row.policy, by)) for row in whole.rows)
+        rows = tuple(replace(row, trained=adapt(row.policy, change)) for row in whole.rows)
     except CannotAdapt as error:
         raise InputError(f"--iterations-scale: {factor:g}: {error}") from error
     return replace(whole, max_iter=max_iter, test_interval=test_interval, rows=rows, scale=factor)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from rich.progress import BarColumn
 
-from lrbench_caffe.jobs import Result, Training
+from lrbench_caffe.jobs import Job, JobResult
 from lrbench_caffe.reproduction.missing import Item
 from lrbench_caffe.reproduction.speed import duration
 from lrbench_caffe.terminal.console import Console, TextColumn, progress
@@ -60,7 +60,7 @@ class Display:
         if not self._console.is_terminal and time.monotonic() - self._said > LINE_SECONDS:
             self.say(f"{count:,} of {self._goal:,} iterations{status}")
 
-    def ended(self, result: Result) -> None:
+    def ended(self, result: JobResult) -> None:
         """A training has ended, as it should or not."""
         self._open.discard(result.training)
         note = self._items[result.training].plan.note
@@ -70,7 +70,7 @@ class Display:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
         self._said = time.monotonic()
 
-    def _done(self, training: Training) -> int:
+    def _done(self, training: Job) -> int:
         """Iterations since the command began; all of one that ended early, as no more of it comes."""
         missing = self._missing[training]
         if training not in self._open:
@@ -80,7 +80,7 @@ class Display:
     def _trainings(self) -> str:
         return f"{len(self._items) - len(self._open)}/{len(self._items)} trainings"
 
-    def _left(self, done: Mapping[Training, int]) -> str:
+    def _left(self, done: Mapping[Job, int]) -> str:
         """The time that is left: at first by what was measured, then by the rate so far."""
         if not self._paces:
             return ""
@@ -89,7 +89,7 @@ class Display:
         rate = ready / elapsed if elapsed > LINE_SECONDS and ready else self._slots
         return f", about {duration((whole - ready) / rate)} left"
 
-    def _seconds(self, iterations: Mapping[Training, int]) -> float:
+    def _seconds(self, iterations: Mapping[Job, int]) -> float:
         """What so many iterations of each training take, one after the other."""
         paces = self._paces
         return sum(paces[self._items[t].plan.setup.key] * count for t, count in iterations.items() if count)

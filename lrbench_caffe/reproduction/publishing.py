@@ -20,8 +20,8 @@ from lrbench_caffe.reproduction.compare import (
     table_rows,
 )
 from lrbench_caffe.reproduction.figures import figure3, figure4, figure5
-from lrbench_caffe.reproduction.plan import Plan
-from lrbench_caffe.reproduction.results import Result
+from lrbench_caffe.reproduction.plan import ExperimentPlan
+from lrbench_caffe.reproduction.results import PolicyResult
 from lrbench_caffe.tabular import csv_text, markdown_table, terminal_table
 from lrbench_caffe.terminal.console import Console
 
@@ -30,7 +30,7 @@ LEFT = 3  # columns of names in a table
 LEGEND = f'"=": {WITHIN}; "≠": they do not; neither: no deviation is known.'
 
 
-def show(console: Console, plan: Plan, records: Sequence[RunRecord]) -> None:
+def show(console: Console, plan: ExperimentPlan, records: Sequence[RunRecord]) -> None:
     """Print the table, and which of the paper's conclusions hold."""
     ours = our_results(plan, records)
     console.print(terminal_table(table_rows(plan, ours, short=True), _title(plan), LEFT))
@@ -41,7 +41,9 @@ def show(console: Console, plan: Plan, records: Sequence[RunRecord]) -> None:
         console.print(terminal_table(judged, "what the paper concludes", len(judged[0])))
 
 
-def write(folder: Path, plan: Plan, records: Sequence[RunRecord], lost: Sequence[str] = ()) -> list[Path]:
+def write(
+    folder: Path, plan: ExperimentPlan, records: Sequence[RunRecord], lost: Sequence[str] = ()
+) -> list[Path]:
     """Write the table and the conclusions, the same as CSV, and a picture.
 
     A scaled-down plan has files of its own.
@@ -72,9 +74,9 @@ def write(folder: Path, plan: Plan, records: Sequence[RunRecord], lost: Sequence
 
 
 def _markdown(
-    plan: Plan,
+    plan: ExperimentPlan,
     records: Sequence[RunRecord],
-    ours: dict[str, Result],
+    ours: dict[str, PolicyResult],
     judged: list[list[str]],
     lost: Sequence[str],
 ) -> str:
@@ -87,11 +89,11 @@ def _markdown(
     return "\n".join(parts)
 
 
-def _title(plan: Plan) -> str:
+def _title(plan: ExperimentPlan) -> str:
     return f"{plan.title} ({plan.note})" if plan.scaled else plan.title
 
 
-def _source(plan: Plan, records: Sequence[RunRecord], ours: dict[str, Result]) -> str:
+def _source(plan: ExperimentPlan, records: Sequence[RunRecord], ours: dict[str, PolicyResult]) -> str:
     """What our numbers were measured with: "Ours: 20 trainings with Caffe 1.0.0, CPU; 1 more diverged."."""
     texts = {str(row.trained) for row in plan.rows}
     mine = [r for r in records if belongs(plan, r) and r.policy.text in texts and r.status == "finished"]
@@ -108,12 +110,14 @@ def _source(plan: Plan, records: Sequence[RunRecord], ours: dict[str, Result]) -
     return f"Ours: {'; '.join(parts)}."
 
 
-def _draw(path: Path, plan: Plan, records: Sequence[RunRecord], ours: dict[str, Result]) -> None:
+def _draw(
+    path: Path, plan: ExperimentPlan, records: Sequence[RunRecord], ours: dict[str, PolicyResult]
+) -> None:
     if plan.name in DRAWN:
         DRAWN[plan.name](path, plan, records)
         return
-    paper: dict[str, Result] = {} if plan.scaled else paper_results(plan)
-    nothing = Result({})
+    paper: dict[str, PolicyResult] = {} if plan.scaled else paper_results(plan)
+    nothing = PolicyResult({})
     pairs = []
     for row in plan.rows:
         printed, found = paper.get(row.key, nothing).spreads, ours.get(row.key, nothing).spreads

@@ -15,7 +15,7 @@ METRICS = ("iterations", "ld", "top1", "top5", "ac", "cd", "cdac")  # the column
 
 
 @dataclass(frozen=True)
-class Result:
+class PolicyResult:
     """One policy's metrics at its highest Top-1.
 
     Attributes:
@@ -47,7 +47,7 @@ def first_net(record: RunRecord) -> list[Measurement]:
     return [m for m in record.measurements if m.net == 0]
 
 
-def result_of(records: Iterable[RunRecord]) -> Result | None:
+def result_of(records: Iterable[RunRecord]) -> PolicyResult | None:
     """The result of one policy's runs, one for each seed: of several, the one that ended last.
 
     Returns:
@@ -63,7 +63,7 @@ def result_of(records: Iterable[RunRecord]) -> Result | None:
         values = [value for top in tops if (value := _metric(top, name)) is not None]
         if values:
             spreads[name] = spread(values)
-    return Result(spreads, tuple(record.seed for record in kept), diverged, tuple(runs))
+    return PolicyResult(spreads, tuple(record.seed for record in kept), diverged, tuple(runs))
 
 
 def runs_of(records: Iterable[RunRecord]) -> list[RunRecord]:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from lrbench_caffe.database.errors import DamagedDatabase
 from lrbench_caffe.errors import InputError, LRBenchError, TrainingError
 from lrbench_caffe.files import publish
-from lrbench_caffe.jobs import Pool, Result, RetryingPool, Training
+from lrbench_caffe.jobs import Job, JobResult, Pool, RetryingPool
 from lrbench_caffe.records import RunRecord
 from lrbench_caffe.reproduction import publishing
 from lrbench_caffe.reproduction.missing import Item, Options, check_files, known_runs, missing, provide_files
-from lrbench_caffe.reproduction.plan import Plan, Row
+from lrbench_caffe.reproduction.plan import ExperimentPlan, Row
 from lrbench_caffe.reproduction.progress import Display
 from lrbench_caffe.reproduction.speed import Prober, Speed, duration
 from lrbench_caffe.reproduction.starts import start_rows, starts
@@ -27,7 +27,7 @@ WAIT = 0.5  # seconds between two looks at what still runs
 class Goal:
     """A table or figure, and the rows of it that may be trained."""
 
-    plan: Plan
+    plan: ExperimentPlan
     rows: tuple[Row, ...]
 
 
@@ -77,7 +77,7 @@ class Reproduction:
 
     def _train(self, todo: Sequence[Sequence[Item]], items: Sequence[Item]) -> list[str]:
         """Train all, and report each plan; returns what went wrong."""
-        failed: dict[Training, str] = {}
+        failed: dict[Job, str] = {}
         problems = []
         with Display(self._console, items, self._paces(items), self._pool.slots) as display:
             pool = RetryingPool(self._pool, display.say)
@@ -95,7 +95,7 @@ class Reproduction:
             problems.append(f"{count} failed; the same command tries them again")
         return problems
 
-    def _known(self, plans: Sequence[Plan]) -> list[RunRecord]:
+    def _known(self, plans: Sequence[ExperimentPlan]) -> list[RunRecord]:
         try:
             with open_at_terminal(self._options.db, to_write=True) as database:
                 return known_runs(plans, database, self._options.folder)
@@ -151,19 +151,21 @@ class Reproduction:
 
     # -- after ------------------------------------------------------------------------------------
 
-    def _report_trained(self, goal: Goal, results: Sequence[Result], lost: Sequence[str]) -> None:
+    def _report_trained(self, goal: Goal, results: Sequence[JobResult], lost: Sequence[str]) -> None:
         records = self._known([goal.plan])
         if self._options.until is None:
             self._report(goal.plan, records, lost)
         else:
             self._report_starts(goal.plan, records, results)
 
-    def _report(self, plan: Plan, records: Sequence[RunRecord], lost: Sequence[str] = ()) -> None:
+    def _report(self, plan: ExperimentPlan, records: Sequence[RunRecord], lost: Sequence[str] = ()) -> None:
         publishing.show(self._console, plan, records)
         files = publishing.write(self._options.folder, plan, records, lost)
         self._say(f"{plan.name}: {', '.join(map(str, files))}")
 
-    def _report_starts(self, plan: Plan, records: Sequence[RunRecord], results: Sequence[Result]) -> None:
+    def _report_starts(
+        self, plan: ExperimentPlan, records: Sequence[RunRecord], results: Sequence[JobResult]
+    ) -> None:
         """Which trainings came to the iteration of --until, in this call or in another."""
         rows = start_rows(plan, starts(plan, records, self._options, results))
         title = f"{plan.title}: the first {self._options.until} iterations"
@@ -177,7 +179,7 @@ class Reproduction:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def _lost(items: Sequence[Item], results: Sequence[Result]) -> dict[Training, str]:
+def _lost(items: Sequence[Item], results: Sequence[JobResult]) -> dict[Job, str]:
     """What was lost of a plan's trainings, and where it would have counted."""
     return {
         result.training: f"{item.plan.title}, row {item.row.number}: {result.loss}; the row has a seed less"
@@ -188,18 +190,18 @@ def _lost(items: Sequence[Item], results: Sequence[Result]) -> dict[Training, st
 
 def unique(todo: Iterable[Iterable[Item]]) -> list[Item]:
     """Each training once, in the order of the plans that want them first."""
-    found: dict[Training, Item] = {}
+    found: dict[Job, Item] = {}
     for items in todo:
         for item in items:
             found.setdefault(item.training, item)
     return list(found.values())
 
 
-def carry_out(pool: Pool, todo: Sequence[Sequence[Item]], display: Display) -> Iterator[list[Result]]:
+def carry_out(pool: Pool, todo: Sequence[Sequence[Item]], display: Display) -> Iterator[list[JobResult]]:
     """Train all items, each once; yields the results of each list as soon as it is whole, in their order."""
     for item in unique(todo):
         pool.submit(item.training)
-    results: dict[Training, Result] = {}
+    results: dict[Job, JobResult] = {}
     for items in todo:
         while any(item.training not in results for item in items):
             result = pool.next(timeout=WAIT)

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.jobs import Result, Training, read_result
+from lrbench_caffe.jobs import Job, JobResult, read_result
 from lrbench_caffe.records import RunRecord
 from lrbench_caffe.reproduction.compare import belongs
 from lrbench_caffe.reproduction.missing import Options, training_of
-from lrbench_caffe.reproduction.plan import Plan
+from lrbench_caffe.reproduction.plan import ExperimentPlan
 from lrbench_caffe.tabular import Rows, number
 
 LOSSES = 10  # iterations that a loss is the mean of, as single ones vary
 
 
 def starts(
-    plan: Plan, records: Iterable[RunRecord], options: Options, results: Iterable[Result] = ()
-) -> list[Result]:
+    plan: ExperimentPlan, records: Iterable[RunRecord], options: Options, results: Iterable[JobResult] = ()
+) -> list[JobResult]:
     """How the first iterations of a plan's trainings came out, in the order of rows and seeds.
 
     All that came to the iteration of ``options.until`` and further, whenever that was, and all that ended
@@ -41,7 +41,7 @@ def starts(
     return found
 
 
-def _kept(training: Training) -> Result | None:
+def _kept(training: Job) -> JobResult | None:
     """What its run directory says; nothing where that is damaged, or no run was begun in it."""
     try:
         return read_result(training)
@@ -49,22 +49,22 @@ def _kept(training: Training) -> Result | None:
         return None
 
 
-def _elsewhere(training: Training, records: Sequence[RunRecord]) -> Result | None:
+def _elsewhere(training: Job, records: Sequence[RunRecord]) -> JobResult | None:
     """What runs in the LR database say of a training: of several, the one that got farthest."""
     until = training.until or 0
     reached = {r.uid: r.max_iter if r.status == "finished" else _last_test(r) for r in records}
     farthest = max(records, key=lambda r: reached[r.uid], default=None)
     if farthest is not None and reached[farthest.uid] >= until:
-        return Result(training, "stopped", None, until)
+        return JobResult(training, "stopped", None, until)
     lost = [r for r in records if r.status == "diverged"]
-    return Result(training, "diverged", lost[0].reason, reached[lost[0].uid]) if lost else None
+    return JobResult(training, "diverged", lost[0].reason, reached[lost[0].uid]) if lost else None
 
 
 def _last_test(record: RunRecord) -> int:
     return max((m.iteration for m in record.measurements), default=0)
 
 
-def start_rows(plan: Plan, results: Iterable[Result]) -> Rows:
+def start_rows(plan: ExperimentPlan, results: Iterable[JobResult]) -> Rows:
     """Row, policy, seed, iteration, training losses (the mean of so many iterations at its beginning and
     before that iteration), and how it came out; no losses of what was trained elsewhere."""
     numbers = {str(row.trained): str(row.number) for row in plan.rows}
@@ -82,7 +82,7 @@ def start_rows(plan: Plan, results: Iterable[Result]) -> Rows:
     return rows
 
 
-def _outcome(result: Result) -> str:
+def _outcome(result: JobResult) -> str:
     """ "started", or how it ended before it came there."""
     if result.status in ("stopped", "finished"):
         return "started"

@@ -36,7 +36,7 @@ from lrbench_caffe.training.monitor import ScheduleMonitor
 from lrbench_caffe.training.observer import Audience, Observer
 from lrbench_caffe.training.settings import RunSettings
 from lrbench_caffe.training.signals import Signals
-from lrbench_caffe.training.trainer import Outcome, Trainer
+from lrbench_caffe.training.trainer import Trainer, TrainingOutcome
 
 
 @dataclass
@@ -100,7 +100,7 @@ class Session:
         *,
         hang_seconds: float = HANG_SECONDS,
         checkpoint_seconds: float = 600.0,
-    ) -> Outcome:
+    ) -> TrainingOutcome:
         """Train to the end, a stop or divergence.
 
         Args:
@@ -127,7 +127,7 @@ class Session:
         signals: Signals,
         hang_seconds: float,
         checkpoint_seconds: float,
-    ) -> Outcome:
+    ) -> TrainingOutcome:
         patched = self._write()
         free_dead_readers(self.solver.phase_nets)
         # Signals first: one that comes while Caffe starts stops the training once it can.

@@ -31,7 +31,7 @@ Load = Callable[[Worker, Opened, Callable[[str], None]], int]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrainingOutcome:
     """How a training ended: one of records.STATUSES, with a reason unless it finished."""
 
     status: str
@@ -86,7 +86,7 @@ class Trainer:
         self._last_snapshot: tuple[int, bool] | None = None  # its iteration, and whether it is automatic
         self._noted: set[str] = set()  # what was said of tests once
 
-    def train(self, request: OpenRequest, load: Load, resumed: Snapshot | None = None) -> Outcome:
+    def train(self, request: OpenRequest, load: Load, resumed: Snapshot | None = None) -> TrainingOutcome:
         """Train until max_iter, the end of the session, a stop or divergence.
 
         Args:
@@ -187,7 +187,7 @@ class Trainer:
 
     # -- the loop -------------------------------------------------------------------------------
 
-    def _loop(self) -> Outcome:
+    def _loop(self) -> TrainingOutcome:
         while True:
             if self._signals.stop:
                 return self._stop()
@@ -204,7 +204,7 @@ class Trainer:
             self._step()
             if self._verdict:
                 self._audience.note(self._verdict)
-                return Outcome("diverged", self._verdict, self._iteration)
+                return TrainingOutcome("diverged", self._verdict, self._iteration)
 
     def _step(self) -> None:
         stretch = self._monitor.next_stretch(self._iteration)
@@ -296,20 +296,20 @@ class Trainer:
     def _checkpoint_due(self) -> bool:
         return 0 < self._checkpoint_seconds < time.monotonic() - self._saved
 
-    def _stop(self) -> Outcome:
+    def _stop(self) -> TrainingOutcome:
         # There is always one to continue from; where the solver wants none it is the run's own.
         self._save(automatic=not self._solver.message.snapshot_after_train)
         self._worker.write_log("Optimization stopped early.")
-        return Outcome("stopped", "stopped by a signal", self._iteration)
+        return TrainingOutcome("stopped", "stopped by a signal", self._iteration)
 
-    def _halt(self) -> Outcome:
+    def _halt(self) -> TrainingOutcome:
         # Always with a snapshot, for --resume; the next one takes its place.
         self._save(automatic=True)
         self._worker.write_log("Optimization stopped early.")
-        return Outcome("stopped", AS_ASKED, self._iteration)
+        return TrainingOutcome("stopped", AS_ASKED, self._iteration)
 
-    def _finish(self) -> Outcome:
+    def _finish(self) -> TrainingOutcome:
         if not self._monitor.test_due(self._iteration):  # else it was done before the test
             self._after_last_update()
         self._worker.write_log("Optimization Done.")
-        return Outcome("finished", None, self._iteration)
+        return TrainingOutcome("finished", None, self._iteration)

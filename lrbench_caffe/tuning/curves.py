@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lrbench_caffe.metrics import Measurement, best
-from lrbench_caffe.records import BROKEN
+from lrbench_caffe.records import UNSUCCESSFUL
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Curve:
     @property
     def alive(self) -> bool:
         """Whether it can go on: neither diverged nor failed."""
-        return self.status not in BROKEN
+        return self.status not in UNSUCCESSFUL
 
     @property
     def best(self) -> float:

@@ -13,7 +13,7 @@ from typing import Any
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.files import remove_leftovers, replace_own
 from lrbench_caffe.prototxt.messages import utf8_stem
-from lrbench_caffe.tuning.study import Plan
+from lrbench_caffe.tuning.study import TuningPlan
 
 FILE = "study.json"
 # What comes of a file that is no study; RuntimeError: a path in it that goes round in a circle.
@@ -63,14 +63,14 @@ def read(folder: Path) -> dict[str, Any] | None:
     return dict(found)
 
 
-def write(folder: Path, plan: Plan, experience: dict[str, Any]) -> None:
+def write(folder: Path, plan: TuningPlan, experience: dict[str, Any]) -> None:
     """Write study.json, so that a kill leaves all of it or nothing."""
     folder.mkdir(parents=True, exist_ok=True)
     content = {"plan": plan.as_json(), "experience": experience}
     replace_own(folder / FILE, (json.dumps(content, indent=2) + "\n").encode())
 
 
-def check_solver(folder: Path, plan: Plan, kept: dict[str, Any] | None) -> None:
+def check_solver(folder: Path, plan: TuningPlan, kept: dict[str, Any] | None) -> None:
     """Check that a folder holds no study of another solver, nor of this one before it was edited.
 
     What killed commands left in it is removed then.
@@ -92,7 +92,7 @@ def check_solver(folder: Path, plan: Plan, kept: dict[str, Any] | None) -> None:
         remove_leftovers(folder, r"[^/]*")
 
 
-def check_plan(folder: Path, plan: Plan, kept: dict[str, Any], may_change: Collection[str]) -> None:
+def check_plan(folder: Path, plan: TuningPlan, kept: dict[str, Any], may_change: Collection[str]) -> None:
     """Check that a study is continued with what it was begun with."""
     for name, value in plan.as_json().items():
         if name not in (*may_change, "solver", "files") and kept["plan"].get(name) != value:

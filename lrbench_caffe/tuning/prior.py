@@ -23,7 +23,7 @@ APART = 3.0  # factor between highest LRs from which on they say something of a 
 
 
 @dataclass(frozen=True)
-class Experience:
+class Prior:
     """What was known at the beginning; kept in study.json, since the study's own runs change what is known.
 
     Attributes:
@@ -46,15 +46,13 @@ class Experience:
                 "results": [list(pair) for pair in self.results]}  # fmt: skip
 
     @classmethod
-    def from_json(cls, found: dict[str, Any]) -> Experience:
+    def from_json(cls, found: dict[str, Any]) -> Prior:
         good = GoodRange(*found["range"]) if found["range"] else None
         results = tuple((text, top1) for text, top1 in found.get("results", ()))
         return cls(tuple((text, why) for text, why in found["policies"]), good, results)
 
 
-def look_up(
-    db: str | None, wanted: Wanted, solver: Solver, max_iter: int, names: Sequence[str]
-) -> Experience:
+def look_up(db: str | None, wanted: Wanted, solver: Solver, max_iter: int, names: Sequence[str]) -> Prior:
     """Ask the LR database for what it knows of this task or similar ones, from the same start.
 
     Only what learned is tried, and whether results on the task itself may narrow the range is decided as for
@@ -76,7 +74,7 @@ def look_up(
     same = [proposal for proposal in usable if proposal.main.same_task]
     good = _range(same, max_iter) if found.experienced and _differ(same, max_iter) else None
     results = tuple((str(p.policy), top1) for p in same if (top1 := _recorded(p, max_iter)) is not None)
-    return Experience(policies, good, results)
+    return Prior(policies, good, results)
 
 
 def _recorded(proposal: Proposal, max_iter: int) -> float | None:

@@ -7,17 +7,17 @@ from pathlib import Path
 
 from rich.progress import BarColumn
 
-from lrbench_caffe.jobs import Result, Training
-from lrbench_caffe.records import BROKEN
+from lrbench_caffe.jobs import Job, JobResult
+from lrbench_caffe.records import UNSUCCESSFUL
 from lrbench_caffe.tabular import clock
 from lrbench_caffe.terminal.console import Console, TextColumn, progress
 from lrbench_caffe.tuning.curves import best_trained
-from lrbench_caffe.tuning.study import Watch
+from lrbench_caffe.tuning.study import TuningObserver
 
 LINE_SECONDS = 30.0  # between two lines where there is no terminal and no result
 
 
-class TuningDisplay(Watch):
+class TuningDisplay(TuningObserver):
     """The study's watch on a console.
 
     A training that goes on in steps is one line when its first result is there, and another one when it ends.
@@ -28,7 +28,7 @@ class TuningDisplay(Watch):
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._running: dict[Training, int] = {}  # iterations each had when it was begun
+        self._running: dict[Job, int] = {}  # iterations each had when it was begun
         self._lines: set[str] = set()  # run directories that have theirs
         self._best = ""
         self._top1 = -1.0
@@ -55,7 +55,7 @@ class TuningDisplay(Watch):
         self._expected = iterations
         self._bar.update(self._task, total=max(1, iterations))
 
-    def begun(self, training: Training) -> None:
+    def begun(self, training: Job) -> None:
         self._running[training] = training.reached
 
     def waiting(self, iterations: int) -> None:
@@ -66,7 +66,7 @@ class TuningDisplay(Watch):
             left = self._left(iterations, running)
             self.say(f"{now:,} iterations so far, {count} trainings to go{left}; best {self._best or '-'}")
 
-    def ended(self, result: Result, iterations: int) -> None:
+    def ended(self, result: JobResult, iterations: int) -> None:
         training = result.training
         began_at = self._running.pop(training, 0)
         top = best_trained(result.measurements)
@@ -102,7 +102,7 @@ class TuningDisplay(Watch):
         return f"; about {clock(seconds)} left"
 
 
-def line(result: Result) -> str:
+def line(result: JobResult) -> str:
     """A result for people."""
     training = result.training
     top = best_trained(result.measurements)
@@ -111,6 +111,6 @@ def line(result: Result) -> str:
     text = f"{what}  seed {training.seed}  iteration {result.iteration}{length}"
     if top and top.top1 is not None:
         text += f"  best Top-1 {top.top1:.2f} % at {top.iteration}"
-    if result.status in BROKEN:
+    if result.status in UNSUCCESSFUL:
         text += f"  {result.status}: {(result.reason or '').removeprefix('the training diverged: ')}"
     return text

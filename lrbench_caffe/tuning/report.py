@@ -9,19 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from lrbench_caffe.files import replace_own
-from lrbench_caffe.jobs import Result
+from lrbench_caffe.jobs import JobResult
 from lrbench_caffe.knowledge import ranking
 from lrbench_caffe.plaintext import markdown
 from lrbench_caffe.plots.sweeps import Point, range_plot
 from lrbench_caffe.plots.tuning import Line, tuning_plot
-from lrbench_caffe.records import BROKEN
+from lrbench_caffe.records import UNSUCCESSFUL
 from lrbench_caffe.tabular import Rows, clock, markdown_table, number
 from lrbench_caffe.terminal.tables import Layout
 from lrbench_caffe.tuning.curves import best_trained
 from lrbench_caffe.tuning.levels import Ladder
 from lrbench_caffe.tuning.space import GoodRange
-from lrbench_caffe.tuning.study import Lost, Plan, Study, Trained
-from lrbench_caffe.tuning.tuner import Outcome
+from lrbench_caffe.tuning.study import Lost, PolicyTrainings, Study, TuningPlan
+from lrbench_caffe.tuning.tuner import TuningOutcome
 from lrbench_caffe.tuning.verdict import (
     Verdict,
     has_target,
@@ -36,7 +36,7 @@ from lrbench_caffe.tuning.verdict import (
 COLUMNS = ("top1", "top5", "ac", "cd", "cdac", "ld")
 
 
-def finalist_layout(plan: Plan) -> Layout:
+def finalist_layout(plan: TuningPlan) -> Layout:
     """The columns of ``finalist_rows``, and which of them a narrow terminal has."""
     target = ("target",) if has_target(plan) else ()
     return Layout(
@@ -46,7 +46,7 @@ def finalist_layout(plan: Plan) -> Layout:
     )
 
 
-def finalist_rows(study: Study, outcome: Outcome) -> Rows:
+def finalist_rows(study: Study, outcome: TuningOutcome) -> Rows:
     """The finalists, the best by the study's goal first: metrics at each one's first highest Top-1."""
     target = target_of(study.plan, outcome.finalists)
     heading = ["", "policy", "n", "#Iter"]
@@ -61,7 +61,7 @@ def finalist_rows(study: Study, outcome: Outcome) -> Rows:
     return rows
 
 
-def _row(place: str, trained: Trained, plan: Plan, target: float | None) -> list[str]:
+def _row(place: str, trained: PolicyTrainings, plan: TuningPlan, target: float | None) -> list[str]:
     found = tops(trained)
     row = [place, f"{trained.policy:.6g}", trainings(trained), spread([float(m.iteration) for m in found], 0)]
     if has_target(plan):
@@ -75,7 +75,7 @@ def _row(place: str, trained: Trained, plan: Plan, target: float | None) -> list
 # -- cost --------------------------------------------------------------------------------------------
 
 
-def cost_rows(study: Study, outcome: Outcome) -> Rows:
+def cost_rows(study: Study, outcome: TuningOutcome) -> Rows:
     """What each stage cost, against training all candidates in full with one seed."""
     rows = [["stage", "iterations", "of all in full"]]
     for stage, iterations in outcome.spent.items():
@@ -90,7 +90,7 @@ def cost_rows(study: Study, outcome: Outcome) -> Rows:
     return rows
 
 
-def time_line(study: Study, outcome: Outcome) -> str:
+def time_line(study: Study, outcome: TuningOutcome) -> str:
     """Training time, measured, and what all candidates in full would have taken, by calculation."""
     seconds, iterations = study.seconds, study.iterations
     if not iterations or not seconds:
@@ -105,7 +105,7 @@ def time_line(study: Study, outcome: Outcome) -> str:
 # -- the report --------------------------------------------------------------------------------------
 
 
-def write_report(study: Study, outcome: Outcome, verdict: Verdict, title: str) -> Path:
+def write_report(study: Study, outcome: TuningOutcome, verdict: Verdict, title: str) -> Path:
     """Write report.md, result.json, tuning.png and, where there was a range test, range.png.
 
     Args:
@@ -164,7 +164,7 @@ def sentence(text: str) -> str:
     return f"{text[0].upper()}{text[1:]}."
 
 
-def result(study: Study, outcome: Outcome, verdict: Verdict) -> dict[str, Any]:
+def result(study: Study, outcome: TuningOutcome, verdict: Verdict) -> dict[str, Any]:
     """What a tuning found, for programs."""
     plan, good = study.plan, outcome.good
     target = target_of(plan, outcome.finalists)
@@ -193,7 +193,7 @@ def result(study: Study, outcome: Outcome, verdict: Verdict) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _figures(trained: Trained, target: float | None) -> dict[str, Any]:
+def _figures(trained: PolicyTrainings, target: float | None) -> dict[str, Any]:
     found = tops(trained)
     whole = len(trained.results) - trained.broken
     figures: dict[str, Any] = {
@@ -210,7 +210,7 @@ def _figures(trained: Trained, target: float | None) -> dict[str, Any]:
     return figures
 
 
-def range_text(outcome: Outcome) -> str:
+def range_text(outcome: TuningOutcome) -> str:
     good = outcome.good
     text = f"Range of good LRs: {good.low:g} to {good.high:g}, best constant LR {good.best:g}"
     if outcome.ladder is None:
@@ -235,7 +235,7 @@ def ladder_rows(ladder: Ladder, most: int | None = None) -> Rows:
     return rows
 
 
-def training_rows(study: Study, outcome: Outcome) -> Rows:
+def training_rows(study: Study, outcome: TuningOutcome) -> Rows:
     """Every training of the study, the best first."""
     origins = {str(c.policy): c.origin for c in (*outcome.candidates, *outcome.composed)}
     results = [r for trained in study.known.values() for r in trained.results.values()]
@@ -247,19 +247,19 @@ def training_rows(study: Study, outcome: Outcome) -> Rows:
             [
                 str(result.training.policy), str(result.training.seed), str(result.iteration),
                 number(top.top1 if top else None, 2), str(top.iteration) if top else "-",
-                ended + (f": {result.reason}" if ended in BROKEN else ""),
+                ended + (f": {result.reason}" if ended in UNSUCCESSFUL else ""),
                 origins.get(str(result.training.policy), "range test"),
             ]
         )  # fmt: skip
     return rows
 
 
-def _top1(result: Result) -> float:
+def _top1(result: JobResult) -> float:
     top = best_trained(result.measurements)
     return top.top1 if top and top.top1 is not None else -1.0
 
 
-def draw_tuning(path: Path, title: str, study: Study, outcome: Outcome) -> None:
+def draw_tuning(path: Path, title: str, study: Study, outcome: TuningOutcome) -> None:
     """Write a PNG of all trainings: finalists and baseline in colour, the others in grey."""
     told_apart = [*outcome.finalists, *([outcome.baseline] if outcome.baseline else [])]
     own = " (the solver's own)"

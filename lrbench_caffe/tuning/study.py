@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lrbench_caffe.errors import InputError, TrainingError
-from lrbench_caffe.jobs import Pool, Result, RetryingPool, Training
+from lrbench_caffe.jobs import Job, JobResult, Pool, RetryingPool
 from lrbench_caffe.lr import Policy, parse
 from lrbench_caffe.prototxt.datacheck import OPTION as TRUST_DATA
-from lrbench_caffe.records import BROKEN
+from lrbench_caffe.records import UNSUCCESSFUL
 from lrbench_caffe.runs.directory import RunDirectory
 from lrbench_caffe.runtime.client import HANG_SECONDS
 from lrbench_caffe.tuning.curves import Curve
@@ -40,7 +40,7 @@ FEW = 2  # slots for which plans are made where there are fewer, so that both ta
 
 
 @dataclass(frozen=True)
-class Plan:
+class TuningPlan:
     """What a tuning is to do, as study.json keeps it.
 
     Attributes:
@@ -86,16 +86,16 @@ class Plan:
 
 
 @dataclass
-class Trained:
+class PolicyTrainings:
     """What is known of one policy."""
 
     policy: Policy
-    results: dict[int, Result] = field(default_factory=dict)  # by seed
+    results: dict[int, JobResult] = field(default_factory=dict)  # by seed
 
     @property
     def broken(self) -> int:
         """How many trainings of it diverged or were lost."""
-        return sum(result.status in BROKEN for result in self.results.values())
+        return sum(result.status in UNSUCCESSFUL for result in self.results.values())
 
     @property
     def diverged(self) -> int:
@@ -122,7 +122,7 @@ class Lost:
         counts: where its result would have counted, in words.
     """
 
-    result: Result
+    result: JobResult
     stage: str
     counts: str
 
@@ -147,7 +147,7 @@ class Study:
         plan: what is asked for.
         pool: where they are trained.
         db: URL of the LR database, None for the user's own, "" for none.
-        hang_seconds: see ``Training``.
+        hang_seconds: see ``Job``.
         watch: told of each training that is begun and each result, for people to see.
         trust_data: whether no training looks at all records of its data.
 
@@ -158,22 +158,22 @@ class Study:
     def __init__(
         self,
         folder: Path,
-        plan: Plan,
+        plan: TuningPlan,
         pool: Pool,
         *,
         db: str | None = None,
         hang_seconds: float = HANG_SECONDS,
-        watch: Watch | None = None,
+        watch: TuningObserver | None = None,
         trust_data: bool = False,
     ) -> None:
         self.folder = folder
         self.plan = plan
-        self.known: dict[str, Trained] = {}
+        self.known: dict[str, PolicyTrainings] = {}
         self.lost: list[Lost] = []
-        self._latest: dict[str, Result] = {}  # by run directory; of several parts the longest
-        self._ended: dict[Training, Result] = {}  # that nobody has asked for yet
-        self._baseline: Training | None = None  # while it is being trained
-        self.watch = watch or Watch()
+        self._latest: dict[str, JobResult] = {}  # by run directory; of several parts the longest
+        self._ended: dict[Job, JobResult] = {}  # that nobody has asked for yet
+        self._baseline: Job | None = None  # while it is being trained
+        self.watch = watch or TuningObserver()
         self._pool = RetryingPool(pool, self.watch.say)
         self._db = db
         self._hang_seconds = hang_seconds
@@ -181,14 +181,14 @@ class Study:
 
     # -- trainings ------------------------------------------------------------------------------
 
-    def begin(self, policy: Policy, seed: int, until: int) -> Training:
+    def begin(self, policy: Policy, seed: int, until: int) -> Job:
         """Train a policy as soon as there is room; ``result`` tells what comes out."""
         training = self._training(policy, seed, until)
-        self.known.setdefault(str(policy), Trained(policy))
+        self.known.setdefault(str(policy), PolicyTrainings(policy))
         self._submit(training)
         return training
 
-    def result(self, training: Training, stage: str, counts: str) -> Result:
+    def result(self, training: Job, stage: str, counts: str) -> JobResult:
         """Wait for a training that was begun.
 
         Args:
@@ -213,28 +213,28 @@ class Study:
             trained.results[training.seed] = found
         return found
 
-    def run(self, trainings: Sequence[Training]) -> list[Result]:
+    def run(self, trainings: Sequence[Job]) -> list[JobResult]:
         """Any trainings of a range test, all at the same time where there is room."""
         for training in trainings:
             self._submit(training)
         return [self.result(training, RANGE_TEST, "the range is a mean over it") for training in trainings]
 
-    def _submit(self, training: Training) -> None:
+    def _submit(self, training: Job) -> None:
         self._pool.submit(training)
         self.watch.begun(training)
 
-    def _training(self, policy: Policy, seed: int, until: int) -> Training:
+    def _training(self, policy: Policy, seed: int, until: int) -> Job:
         plan = self.plan
         return self.training(
             plan.solver, directory_name(policy, seed), seed, policy=str(policy), max_iter=plan.max_iter,
             until=min(until, plan.max_iter), test_interval=plan.test_interval,
         )  # fmt: skip
 
-    def training(self, solver: str, name: str, seed: int, **more: Any) -> Training:
-        """A training in the folder of this study; ``more`` as for ``Training``."""
+    def training(self, solver: str, name: str, seed: int, **more: Any) -> Job:
+        """A training in the folder of this study; ``more`` as for ``Job``."""
         options = {"db": self._db, "hang_seconds": self._hang_seconds, "flags": self._flags, **more}
         out = str(self.folder / "trainings" / name)
-        return Training(solver, seed=seed, out=out, retry=True, **options)
+        return Job(solver, seed=seed, out=out, retry=True, **options)
 
     @property
     def slots(self) -> int:
@@ -293,10 +293,10 @@ class Study:
             TrainingError: all trainings failed, or no LR learned anything.
         """
 
-        def begin(lr: float) -> Training:
+        def begin(lr: float) -> Job:
             return self.begin(parse(f"FIX(k0={lr!r})"), self.plan.seed, until)
 
-        def tell(lr: float, result: Result) -> None:
+        def tell(lr: float, result: JobResult) -> None:
             diverged, failed = result.status == "diverged", result.status == "failed"
             ladder.add(Rung(lr, result.measurements, diverged, failed))
             if len(ladder.rungs) >= len(FIRST) and all(rung.failed for rung in ladder.rungs.values()):
@@ -320,10 +320,10 @@ class Study:
             baseline: a policy that is begun, to be trained to the end, as soon as there is a slot for it.
         """
 
-        def begin(step: Step) -> Training:
+        def begin(step: Step) -> Job:
             return self.begin(search.policies[step.index], self.plan.seed, step.until)
 
-        def tell(step: Step, result: Result) -> None:
+        def tell(step: Step, result: JobResult) -> None:
             search.tell(step, Curve.of(result.measurements, result.iteration, result.status))
 
         def begin_baseline() -> None:
@@ -339,8 +339,8 @@ class Study:
     def _carry_out(
         self,
         ask: Callable[[], T | None],
-        begin: Callable[[T], Training],
-        tell: Callable[[T, Result], None],
+        begin: Callable[[T], Job],
+        tell: Callable[[T, JobResult], None],
         counts: Callable[[T], tuple[str, str]],
         idle: Callable[[], object] = lambda: None,
     ) -> None:
@@ -350,7 +350,7 @@ class Study:
         function of the results, not of the time that they took. ``idle`` is called where nothing is asked for
         though there is room.
         """
-        begun: deque[tuple[T, Training]] = deque()
+        begun: deque[tuple[T, Job]] = deque()
         while True:
             while len(begun) < self.plan.ahead and (wanted := ask()) is not None:
                 begun.append((wanted, begin(wanted)))
@@ -361,7 +361,7 @@ class Study:
             asked, training = begun.popleft()
             tell(asked, self.result(training, *counts(asked)))
 
-    def repeat(self, policies: Sequence[Policy], own: Policy | None = None) -> list[Trained]:
+    def repeat(self, policies: Sequence[Policy], own: Policy | None = None) -> list[PolicyTrainings]:
         """Train the finalists to the end with all seeds, and the solver's own policy to compare with.
 
         Returns:
@@ -386,7 +386,7 @@ class Study:
             self._baseline = None
         return [self.known[str(policy)] for policy in policies]
 
-    def _place(self, training: Training, own: Policy | None) -> tuple[str, str]:
+    def _place(self, training: Job, own: Policy | None) -> tuple[str, str]:
         """Where a training of the final counts."""
         if own is not None and training.policy == str(own):
             return OWN, f"the finalists are compared with your own policy without seed {training.seed}"
@@ -400,16 +400,16 @@ class Study:
         return self.plan.max_iter if result.status in ("finished", "diverged") else result.iteration
 
 
-class Watch:
+class TuningObserver:
     """Is told what a study does; for people, or for nobody, as here."""
 
-    def begun(self, training: Training) -> None:
+    def begun(self, training: Job) -> None:
         """It is being trained now, or as soon as there is room."""
 
     def waiting(self, iterations: int) -> None:
         """Nothing has ended for half a second; so many iterations were trained in all that has."""
 
-    def ended(self, result: Result, iterations: int) -> None:
+    def ended(self, result: JobResult, iterations: int) -> None:
         """One of them has ended."""
 
     def expect(self, iterations: int) -> None:

@@ -16,10 +16,10 @@ from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.tuning import folder
 from lrbench_caffe.tuning.composing import compositions
 from lrbench_caffe.tuning.levels import Ladder
-from lrbench_caffe.tuning.prior import Experience, look_up
+from lrbench_caffe.tuning.prior import Prior, look_up
 from lrbench_caffe.tuning.search import FRESH, Search, opening
 from lrbench_caffe.tuning.space import Candidate, GoodRange, candidates
-from lrbench_caffe.tuning.study import Plan, Study, Trained
+from lrbench_caffe.tuning.study import PolicyTrainings, Study, TuningPlan
 
 SHARE = 0.15  # of training all candidates in full: what a tuning may cost if nobody says
 RANGE_SHARE = 0.1  # of a training: length of the range test's trainings
@@ -30,7 +30,7 @@ MAY_CHANGE = ("budget", "top", "seeds", "target_top1", "compose", "slots")  # wh
 
 
 @dataclass
-class Outcome:
+class TuningOutcome:
     """What a tuning found.
 
     Attributes:
@@ -49,8 +49,8 @@ class Outcome:
     ladder: Ladder | None
     candidates: list[Candidate]
     full: int
-    finalists: list[Trained]
-    baseline: Trained | None
+    finalists: list[PolicyTrainings]
+    baseline: PolicyTrainings | None
     spent: dict[str, int] = field(default_factory=dict)
     composed: list[Candidate] = field(default_factory=list)
     known: list[Candidate] = field(default_factory=list)
@@ -78,10 +78,10 @@ class Tuner:
         self._ended = ""  # why the search ended
 
     @property
-    def _plan(self) -> Plan:
+    def _plan(self) -> TuningPlan:
         return self._study.plan
 
-    def tune(self) -> Outcome:
+    def tune(self) -> TuningOutcome:
         """All stages.
 
         Raises:
@@ -122,13 +122,13 @@ class Tuner:
         trained = self._finals(best, own)
         self._account("finalists")
         baseline = self._study.known.get(str(own)) if own else None
-        return Outcome(
+        return TuningOutcome(
             good, ladder, pool, full, trained, baseline, self._spent, composed, known, budget, untried, why
         )
 
     # -- before ---------------------------------------------------------------------------------
 
-    def _begin(self) -> Experience:
+    def _begin(self) -> Prior:
         """Begin the study, or find out with what it was begun."""
         where, plan = self._study.folder, self._plan
         kept = folder.read(where)
@@ -137,8 +137,8 @@ class Tuner:
             folder.check_plan(where, plan, kept, MAY_CHANGE)
             self._study.plan = replace(plan, slots=int(kept["plan"].get("slots", 1)))
             self._say(f"continuing the study in {where}")
-            return Experience.from_json(kept["experience"])
-        experience = Experience()
+            return Prior.from_json(kept["experience"])
+        experience = Prior()
         if self._db is not None:
             experience = self._look_up(self._db)
             for text, why in experience.policies:
@@ -147,7 +147,7 @@ class Tuner:
         folder.write(where, self._plan, experience.as_json())
         return experience
 
-    def _look_up(self, db: str) -> Experience:
+    def _look_up(self, db: str) -> Prior:
         """What the database knows; nothing where it is damaged, which is no reason not to tune."""
         plan = self._plan
         try:
@@ -155,7 +155,7 @@ class Tuner:
         except DamagedDatabase as error:
             where = self._study.folder
             self._say(f"the LR database: {error}; the tuning knows nothing of it; results wait in {where}")
-            return Experience()
+            return Prior()
 
     def _own_policy(self) -> Policy | None:
         """The solver's own lr_policy, to compare with; None where it has none that can be used."""
@@ -267,12 +267,12 @@ class Tuner:
         found = [self._study.known.get(str(policy)) for policy in policies]
         return sum(result.iteration for one in found if one for result in one.results.values())
 
-    def _finals(self, best: Sequence[Policy], own: Policy | None) -> list[Trained]:
+    def _finals(self, best: Sequence[Policy], own: Policy | None) -> list[PolicyTrainings]:
         """The finalists, with all seeds; one that diverges with another seed gives way to the next.
 
         With it go all whose LR rises as high: they live at the same edge.
         """
-        top, found, waiting = self._plan.top, list[Trained](), list(best)
+        top, found, waiting = self._plan.top, list[PolicyTrainings](), list(best)
         while waiting and (missing := top - sum(trained.reliable for trained in found)):
             if len(found) >= LAST_CHANCES * top:
                 break
@@ -325,6 +325,6 @@ class Tuner:
         self._spent[stage] = self._study.iterations_asked_for - sum(self._spent.values())
 
 
-def range_length(plan: Plan) -> int:
+def range_length(plan: TuningPlan) -> int:
     """Iterations of each training of a range test: a tenth of a whole one, but two tests."""
     return max(2, round(RANGE_SHARE * plan.max_iter / plan.test_interval)) * plan.test_interval

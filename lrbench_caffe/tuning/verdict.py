@@ -11,10 +11,10 @@ from typing import Any
 from lrbench_caffe.knowledge.ranking import SIGNIFICANT, welch
 from lrbench_caffe.lr import Policy
 from lrbench_caffe.metrics import Measurement
-from lrbench_caffe.records import BROKEN, Spread
+from lrbench_caffe.records import UNSUCCESSFUL, Spread
 from lrbench_caffe.tabular import number
 from lrbench_caffe.tuning.curves import best_trained, top1_at_start
-from lrbench_caffe.tuning.study import Plan, Trained
+from lrbench_caffe.tuning.study import PolicyTrainings, TuningPlan
 
 KEEP_OWN = 3  # exit code of a tuning that recommends no policy
 
@@ -63,7 +63,9 @@ class Verdict:
         }
 
 
-def judge(plan: Plan, finalists: Sequence[Trained], own: Trained | None, note: str = "") -> Verdict:
+def judge(
+    plan: TuningPlan, finalists: Sequence[PolicyTrainings], own: PolicyTrainings | None, note: str = ""
+) -> Verdict:
     """Compare the best finalist with the solver's own policy.
 
     One is recommended only where none of its trainings diverged, and where it is better than the solver's
@@ -111,7 +113,7 @@ def judge(plan: Plan, finalists: Sequence[Trained], own: Trained | None, note: s
     return say(*_compared(plan, first, own, target_of(plan, finalists)))
 
 
-def _no_gain(trained: Trained) -> str:
+def _no_gain(trained: PolicyTrainings) -> str:
     """Words for a policy none of whose trainings rose above the weights that it began with."""
     began = [top1_at_start(result.measurements) for result in trained.results.values()]
     known = [top1 for top1 in began if top1 is not None]
@@ -122,7 +124,7 @@ def _no_gain(trained: Trained) -> str:
 
 
 def _compared(
-    plan: Plan, first: Trained, own: Trained, target: float | None
+    plan: TuningPlan, first: PolicyTrainings, own: PolicyTrainings, target: float | None
 ) -> tuple[bool, str, str, float | None, float | None]:
     """Whether the first is better than the own policy, in words, and the figures behind it."""
     name, mine = f"{first.policy:.6g}", f"{own.policy:.6g}"
@@ -142,7 +144,7 @@ def _compared(
 
 
 def _by_means(
-    first: Trained, own: Trained, values: list[float], own_values: list[float], metric: str
+    first: PolicyTrainings, own: PolicyTrainings, values: list[float], own_values: list[float], metric: str
 ) -> tuple[bool, str, str, float | None, float | None]:
     unit, digits, higher = (" points of Top-1", 2, True) if metric == "top1" else (" iterations", 0, False)
     difference = statistics.fmean(values) - statistics.fmean(own_values)
@@ -172,7 +174,7 @@ def _advice(recommended: bool, name: str) -> str:
     return f"train with {name}" if recommended else "keep your own policy"
 
 
-def _diverged(trained: Trained) -> str:
+def _diverged(trained: PolicyTrainings) -> str:
     return f"diverged in {trained.diverged} of {len(trained.results)} trainings"
 
 
@@ -183,12 +185,12 @@ def _spread(values: Sequence[float]) -> Spread:
 # -- the finalists ----------------------------------------------------------------------------------
 
 
-def has_target(plan: Plan) -> bool:
+def has_target(plan: TuningPlan) -> bool:
     """Whether the iterations to a Top-1 are of interest."""
     return plan.target_top1 is not None or plan.goal == "cost"
 
 
-def target_of(plan: Plan, finalists: Sequence[Trained]) -> float | None:
+def target_of(plan: TuningPlan, finalists: Sequence[PolicyTrainings]) -> float | None:
     """The Top-1 to reach: what was given, or for cost the best finalist's mean less its deviation."""
     if plan.target_top1 is not None or plan.goal != "cost":
         return plan.target_top1
@@ -197,14 +199,14 @@ def target_of(plan: Plan, finalists: Sequence[Trained]) -> float | None:
     return None if best_of is None else round(statistics.fmean(best_of) - statistics.pstdev(best_of), 2)
 
 
-def ranked(plan: Plan, finalists: Sequence[Trained]) -> list[Trained]:
+def ranked(plan: TuningPlan, finalists: Sequence[PolicyTrainings]) -> list[PolicyTrainings]:
     """By mean Top-1; for cost, by the mean iterations to the target, those that always get there first.
 
     The fewer of its trainings diverged, the better it stands, whatever its Top-1.
     """
     target = target_of(plan, finalists)
 
-    def key(trained: Trained) -> tuple[float, ...]:
+    def key(trained: PolicyTrainings) -> tuple[float, ...]:
         top1 = mean([m.top1 for m in tops(trained)])
         # One that was lost says nothing about its policy.
         stands = (trained.diverged, not tops(trained))
@@ -217,22 +219,22 @@ def ranked(plan: Plan, finalists: Sequence[Trained]) -> list[Trained]:
     return sorted(finalists, key=key)
 
 
-def tops(trained: Trained) -> list[Measurement]:
+def tops(trained: PolicyTrainings) -> list[Measurement]:
     """Each training's first highest Top-1 after an update, of those that came to their end."""
-    whole = [result for result in trained.results.values() if result.status not in BROKEN]
+    whole = [result for result in trained.results.values() if result.status not in UNSUCCESSFUL]
     return [top for result in whole if (top := best_trained(result.measurements))]
 
 
-def reach(trained: Trained, target: float) -> list[float]:
+def reach(trained: PolicyTrainings, target: float) -> list[float]:
     """The iterations to a Top-1 of the trainings that came to their end and reached it."""
-    whole = [seed for seed, result in trained.results.items() if result.status not in BROKEN]
+    whole = [seed for seed, result in trained.results.items() if result.status not in UNSUCCESSFUL]
     found = [curve.reaches(target) for seed in whole if (curve := trained.curve(seed))]
     return [float(iteration) for iteration in found if iteration is not None]
 
 
-def trainings(trained: Trained) -> str:
+def trainings(trained: PolicyTrainings) -> str:
     """ "2 (+1 diverged)": how many came to their end, and what became of the others."""
-    ends = Counter(result.status for result in trained.results.values() if result.status in BROKEN)
+    ends = Counter(result.status for result in trained.results.values() if result.status in UNSUCCESSFUL)
     broken = ", ".join(f"{count} {status}" for status, count in ends.items())
     return str(len(trained.results) - trained.broken) + (f" (+{broken})" if broken else "")
 

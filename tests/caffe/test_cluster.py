@@ -15,7 +15,7 @@ import pytest
 
 from lrbench_caffe.database import Database
 from lrbench_caffe.errors import InputError, LRBenchError
-from lrbench_caffe.jobs import Result, Training, losses
+from lrbench_caffe.jobs import Job, JobResult, losses
 from lrbench_caffe.jobs import cluster as jobs_cluster
 from lrbench_caffe.jobs.cluster import ClusterPool, open_cluster
 from lrbench_caffe.jobs.losses import RETRIED, Losses
@@ -161,13 +161,13 @@ sleep 60
 """
 
 
-def lost(workspace: Workspace, cluster: Cluster, *trainings: Training) -> list[Result]:
+def lost(workspace: Workspace, cluster: Cluster, *trainings: Job) -> list[JobResult]:
     """The results of trainings on a cluster whose dead workers are replaced."""
     pool = open_cluster(cluster.address)
     try:
         for training in trainings:
             pool.submit(training)
-        found: list[Result] = []
+        found: list[JobResult] = []
         deadline = time.monotonic() + 200
         while len(found) < len(trainings):
             assert time.monotonic() < deadline
@@ -188,8 +188,8 @@ def test_a_training_that_loses_worker_after_worker_fails_and_the_others_go_on(
 ) -> None:
     monkeypatch.chdir(workspace.path)
     (workspace.path / workspace.write("caffe.sh", TAKES_ITS_WORKER)).chmod(0o755)
-    bad = Training("solver.prototxt", seed=1, out="runs/bad", db="", flags=("--caffe-python", "./caffe.sh"))
-    good = [Training("solver.prototxt", seed=n, out=f"runs/{n}", db="") for n in range(3)]
+    bad = Job("solver.prototxt", seed=1, out="runs/bad", db="", flags=("--caffe-python", "./caffe.sh"))
+    good = [Job("solver.prototxt", seed=n, out=f"runs/{n}", db="") for n in range(3)]
     found = {result.training.out: result for result in lost(workspace, cluster, bad, *good)}
     assert [found[training.out].status for training in good] == ["finished"] * 3
     assert found["runs/bad"].status == "failed"
@@ -204,7 +204,7 @@ def test_a_training_that_gets_further_each_time_is_not_given_up(
 ) -> None:
     """Seven losses: Dask gives a task up at the fourth, and the count without progress is at most one."""
     monkeypatch.chdir(workspace.path)
-    training = Training(
+    training = Job(
         "solver.prototxt", seed=1, out="runs/one", policy="FIX(k0=0.01)", max_iter=40000,
         test_interval=1000, db="", flags=("--checkpoint-minutes", "0.01"),
     )  # fmt: skip
@@ -227,7 +227,7 @@ def test_a_training_that_gets_further_each_time_is_not_given_up(
 
 
 def test_losses_in_a_row_without_progress_are_counted(tmp_path: Path) -> None:
-    training = Training("solver.prototxt", seed=1, out=str(tmp_path / "run"))
+    training = Job("solver.prototxt", seed=1, out=str(tmp_path / "run"))
     rows = tmp_path / "run" / "iterations.csv"
 
     def attempt(reached: int) -> Losses:
@@ -255,15 +255,13 @@ def test_a_scheduler_that_is_gone_is_one_line() -> None:
     )
     client = SimpleNamespace(status="running", submit=lambda *_, **__: future)
     pool = ClusterPool(client)
-    pool.submit(Training("solver.prototxt", seed=1, out="x"))
+    pool.submit(Job("solver.prototxt", seed=1, out="x"))
     with pytest.raises(LRBenchError, match="the Dask scheduler is gone"):
         pool.next(timeout=1)
 
 
 def test_what_dask_logs_of_a_training_holds_no_password() -> None:
-    one, other = (
-        Training("s.prototxt", seed=1, out="x", db=f"postgresql://u:{pw}@h/x") for pw in ("a1", "b2")
-    )
+    one, other = (Job("s.prototxt", seed=1, out="x", db=f"postgresql://u:{pw}@h/x") for pw in ("a1", "b2"))
     assert "a1" not in repr(one)
     assert jobs_cluster._key(one) != jobs_cluster._key(other)
 
@@ -276,5 +274,5 @@ def test_a_worker_trains_on_the_gpu_that_it_was_given(visible, gpu, tmp_path, mo
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     seen = []
     monkeypatch.setattr(jobs_cluster, "run_child", lambda training, gpu: seen.append((training.out, gpu)))
-    jobs_cluster._train_there(Training("solver.prototxt", seed=1, out="x"), str(tmp_path))
+    jobs_cluster._train_there(Job("solver.prototxt", seed=1, out="x"), str(tmp_path))
     assert seen == [("x", gpu)]

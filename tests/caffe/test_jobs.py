@@ -17,7 +17,7 @@ import pytest
 
 from lrbench_caffe.database import Database
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.jobs import LocalPool, Result, Training, child
+from lrbench_caffe.jobs import Job, JobResult, LocalPool, child
 from lrbench_caffe.jobs.child import Stopped, run_child
 from tests.caffe import nets
 from tests.caffe.harness import ENVIRONMENT, ROOT, Run, Workspace, assert_same_weights, is_alive
@@ -34,9 +34,9 @@ def here(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     return workspace
 
 
-def training(out: str, **more: object) -> Training:
+def training(out: str, **more: object) -> Job:
     options = {"policy": "FIX(k0=0.05)", "db": "", "flags": ("--layers", "stock"), **more}
-    return Training("solver.prototxt", seed=3, out=out, **options)  # type: ignore[arg-type]
+    return Job("solver.prototxt", seed=3, out=out, **options)  # type: ignore[arg-type]
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
@@ -55,7 +55,7 @@ def children(pid: int) -> list[int]:
 class Started:
     """A training under way in a thread: its processes, and its result."""
 
-    def __init__(self, wanted: Training) -> None:
+    def __init__(self, wanted: Job) -> None:
         self.training = wanted
         self.stop = threading.Event()
         before = set(children(os.getpid()))
@@ -69,7 +69,7 @@ class Started:
     def _tests(self) -> list[dict[str, object]]:
         return Run(Path(self.training.out)).measurements()
 
-    def result(self) -> Result:
+    def result(self) -> JobResult:
         return self._future.result(timeout=120)
 
     def close(self) -> None:
@@ -249,7 +249,7 @@ def test_the_training_stops_with_a_snapshot_when_its_caller_is_killed(here: Work
 def test_a_pool_goes_on_after_a_failure(here: Workspace) -> None:
     here.write("broken.prototxt", nets.solver(net='"missing.prototxt"'))
     wanted = [training(f"run{number}", policy=f"FIX(k0=0.0{number})") for number in (1, 2)]
-    broken = Training("broken.prototxt", seed=3, out="broken", db="")
+    broken = Job("broken.prototxt", seed=3, out="broken", db="")
     with LocalPool(jobs=2) as pool:
         for one in (broken, *wanted):
             pool.submit(one)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.jobs import LocalPool, Result, RetryingPool, Training
+from lrbench_caffe.jobs import Job, JobResult, LocalPool, RetryingPool
 from lrbench_caffe.jobs.child import run_child
 from lrbench_caffe.runtime.locate import find_caffe_python
 from tests.caffe import nets
@@ -38,10 +38,10 @@ def here(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     return workspace
 
 
-def training(out: str, **more: object) -> Training:
+def training(out: str, **more: object) -> Job:
     options = {"policy": "FIX(k0=0.05)", "max_iter": 1000, "test_interval": 250, "db": "", **more}
     flags = ("--layers", "stock", "--caffe-python", "./short")
-    return Training("solver.prototxt", seed=3, out=out, flags=flags, retry=True, **options)  # type: ignore[arg-type]
+    return Job("solver.prototxt", seed=3, out=out, flags=flags, retry=True, **options)  # type: ignore[arg-type]
 
 
 def descendants(pid: int) -> list[int]:
@@ -67,7 +67,7 @@ def driver(out: str) -> int:
 def test_killed_and_short_of_memory_they_come_out_as_undisturbed_ones(here: Workspace) -> None:
     said: list[str] = []
     kills = {"driver": signal.SIGKILL, "worker": signal.SIGSEGV}
-    found: dict[str, Result] = {}
+    found: dict[str, JobResult] = {}
     with LocalPool(2) as local:
         pool = RetryingPool(local, said.append)
         for out in ("driver", "worker", "memory"):

@@ -21,9 +21,9 @@ def exported(database: Database) -> str:
     return "".join(exchange.export_lines(database))
 
 
-def import_text(database: Database, text: str, name: str = "f.jsonl") -> exchange.Result:
+def import_text(database: Database, text: str, name: str = "f.jsonl") -> exchange.ImportCount:
     messages: list[str] = []
-    result = exchange.Result(messages.append)
+    result = exchange.ImportCount(messages.append)
     exchange.import_lines(database, io.BytesIO(text.encode()), name, result)
     assert messages == result.bad
     return result
@@ -93,7 +93,7 @@ def test_bad_records_are_named_and_the_others_go_in(database):
 
 def test_bytes_that_are_no_text_are_one_bad_record(database):
     lines = [b"\xff\xfe\n", exchange.to_line(run("a")).encode()]
-    result = exchange.Result(lambda message: None)
+    result = exchange.ImportCount(lambda message: None)
     exchange.import_lines(database, lines, "f", result)
     assert (result.new, len(result.bad)) == (1, 1)
 
@@ -115,7 +115,7 @@ def test_an_import_is_streamed(database):
                 taken.append(len(list(database.runs(source="measured"))))
             yield exchange.to_line(run(f"r{number:04}")).encode()
 
-    exchange.import_lines(database, lines(), "f", exchange.Result(print))
+    exchange.import_lines(database, lines(), "f", exchange.ImportCount(print))
     assert taken == [0, exchange.BATCH, 2 * exchange.BATCH]  # stored before the next line was asked for
 
 
@@ -125,7 +125,7 @@ def test_merging_takes_what_is_missing(new_url):
         theirs.put_many([run("b"), run("c")])
         source = [(r.uid, r) for r in theirs.export()]
         for expected in (2, 0):
-            result = exchange.Result(print)
+            result = exchange.ImportCount(print)
             exchange.store_records(mine, source, result)
             assert result.new == expected
         assert [mine.get(uid) for uid in "abc"] == [run("a"), run("b"), run("c")]

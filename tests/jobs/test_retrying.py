@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.jobs import Result, RetryingPool, Training, retrying
+from lrbench_caffe.jobs import Job, JobResult, RetryingPool, retrying
 from lrbench_caffe.jobs.retrying import RETRIES
 from lrbench_caffe.runtime.faults import is_refusal
 
@@ -28,14 +28,14 @@ class LosingPool:
     def __init__(self, room: int = 2, **scripts: list[tuple[str, int]]) -> None:
         self.room = room
         self._scripts = {name: iter(script) for name, script in scripts.items()}
-        self.running: list[Training] = []
+        self.running: list[Job] = []
         self.begun: list[tuple[str, ...]] = []  # what ran at each beginning, the new one last
 
-    def submit(self, training: Training) -> None:
+    def submit(self, training: Job) -> None:
         self.running.append(training)
         self.begun.append(tuple(one.out for one in self.running))
 
-    def next(self, timeout: float | None = None) -> Result | None:
+    def next(self, timeout: float | None = None) -> JobResult | None:
         if not self.running:
             return None
         training = self.running.pop()
@@ -43,22 +43,22 @@ class LosingPool:
         reason, iteration = next(script, ("", 100))
         status = "failed" if reason else "finished"
         refused = is_refusal(2, reason) if reason.startswith("refused") else False
-        return Result(training, status, reason or None, iteration, refused=refused)
+        return JobResult(training, status, reason or None, iteration, refused=refused)
 
     def close(self) -> None: ...
 
 
-def training(name: str) -> Training:
-    return Training("solver.prototxt", seed=1, out=name, policy="FIX(k0=0.1)", retry=True)
+def training(name: str) -> Job:
+    return Job("solver.prototxt", seed=1, out=name, policy="FIX(k0=0.1)", retry=True)
 
 
-def carry_out(pool: LosingPool, *names: str) -> tuple[dict[str, Result], list[str]]:
+def carry_out(pool: LosingPool, *names: str) -> tuple[dict[str, JobResult], list[str]]:
     """Train all; their results, and what was said."""
     said: list[str] = []
     retry = RetryingPool(pool, said.append)
     for name in names:
         retry.submit(training(name))
-    found: dict[str, Result] = {}
+    found: dict[str, JobResult] = {}
     while len(found) < len(names):
         result = retry.next(timeout=10)
         assert result is not None
@@ -103,9 +103,9 @@ def test_one_that_gets_further_each_time_is_not_given_up() -> None:
 
 def test_what_a_cluster_gave_up_is_not_tried_again() -> None:
     class GivesUp(LosingPool):
-        def next(self, timeout: float | None = None) -> Result | None:
+        def next(self, timeout: float | None = None) -> JobResult | None:
             one = self.running.pop() if self.running else None
-            return one and Result(one, "failed", "its worker was lost 4 times", 0, losses=4)
+            return one and JobResult(one, "failed", "its worker was lost 4 times", 0, losses=4)
 
     found, said = carry_out(GivesUp(), "a")
     assert (found["a"].status, found["a"].losses, said) == ("failed", 4, [])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lrbench_caffe.knowledge.ranking import Candidate, Target
+from lrbench_caffe.knowledge.ranking import RankingEntry, TargetCost
 from lrbench_caffe.lr import parse
 from lrbench_caffe.records import PolicyRecord, PolicySummary, RunRecord, SolverSettings, Spread
 
@@ -37,8 +37,8 @@ def summary(policy: str = "FIX(k0=0.01)", top1: float | None = 99.0, sd: float |
     )
 
 
-def candidate(*args: Any, target: Target | None = None, **kwargs: Any) -> Candidate:
-    return Candidate(summary(*args, **kwargs), target)
+def candidate(*args: Any, target: TargetCost | None = None, **kwargs: Any) -> RankingEntry:
+    return RankingEntry(summary(*args, **kwargs), target)
 
 
 def of_record(record: RunRecord, task_id: int = 1) -> PolicySummary:

@@ -9,23 +9,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrbench_caffe.knowledge.adaptation import CannotAdapt, Training, adapt, change, explain
+from lrbench_caffe.knowledge.adaptation import CannotAdapt, TrainingContext, adapt, change_between, explain
 from lrbench_caffe.lr import parse
 from lrbench_caffe.paper.tables import paper_records
 from tests.knowledge.tasks import LENET, LENET_DIGITS
 
-MNIST = Training("lenet", LENET, 10_000, 600.0)
+MNIST = TrainingContext("lenet", LENET, 10_000, 600.0)
 
 
 def adapted(text: str, **other) -> str:
     """The policy of MNIST's LeNet for a training that differs in what is given."""
-    return str(adapt(parse(text), change(MNIST, replace(MNIST, **other))))
+    return str(adapt(parse(text), change_between(MNIST, replace(MNIST, **other))))
 
 
 @pytest.mark.parametrize("record", list(paper_records()), ids=lambda r: r.policy.text)
 def test_the_same_training_changes_nothing(record):
     policy = parse(record.policy.text)
-    same = change(MNIST, MNIST)
+    same = change_between(MNIST, MNIST)
     assert adapt(policy, same) == policy
     assert explain(policy, same) == []
 
@@ -72,7 +72,7 @@ def test_compositions():
 
 def test_a_plateaus_decisions_are_left_out():
     decided = parse("PLATEAU(k0=0.1, gamma=0.1, n=3)").decide(500)
-    assert str(adapt(decided, change(MNIST, MNIST))) == "PLATEAU(k0=0.1, gamma=0.1, n=3)"
+    assert str(adapt(decided, change_between(MNIST, MNIST))) == "PLATEAU(k0=0.1, gamma=0.1, n=3)"
 
 
 def test_a_cycle_that_does_not_fit_is_shortened():
@@ -82,7 +82,9 @@ def test_a_cycle_that_does_not_fit_is_shortened():
 
 def test_without_epochs_the_lengths_stand_in():
     unknown = replace(MNIST, epoch=None, max_iter=1000)
-    assert str(adapt(parse("TRI(k0=0.01, k1=0.06, l=2000)"), change(MNIST, unknown))).endswith("l=200)")
+    assert str(adapt(parse("TRI(k0=0.01, k1=0.06, l=2000)"), change_between(MNIST, unknown))).endswith(
+        "l=200)"
+    )
 
 
 def test_lrs_of_the_same_net_go_with_the_samples_per_iteration():
@@ -107,14 +109,14 @@ def test_what_is_not_known_changes_nothing():
 
 def test_policies_that_caffe_allows_and_we_do_not():
     policy = parse("EXP(k0=0, gamma=1.1)", strict=False)
-    by = change(MNIST, replace(MNIST, epoch=300.0))
-    assert str(adapt(policy, by)) == "EXP(k0=0, gamma=1.21)"
+    change = change_between(MNIST, replace(MNIST, epoch=300.0))
+    assert str(adapt(policy, change)) == "EXP(k0=0, gamma=1.21)"
 
 
 def test_a_decay_that_underflows_stays_above_zero():
     # 0.9^1200 = 10^(1200 * -0.0457575) = 10^-54.909, and 0.9^12000 is below what a float can hold
     assert adapted("EXP(k0=0.01, gamma=0.9)", epoch=0.5) == "EXP(k0=0.01, gamma=1.2331e-55)"
-    tiny = adapt(parse("EXP(k0=0.01, gamma=0.9)"), change(MNIST, replace(MNIST, epoch=0.05)))
+    tiny = adapt(parse("EXP(k0=0.01, gamma=0.9)"), change_between(MNIST, replace(MNIST, epoch=0.05)))
     assert 0 < tiny.params["gamma"] < 1e-300
     assert parse(str(tiny)) == tiny
 
@@ -131,25 +133,25 @@ def test_a_decay_that_underflows_stays_above_zero():
 def test_trainings_that_are_beyond_comparison(other):
     for pair in ((MNIST, replace(MNIST, **other)), (replace(MNIST, **other), MNIST)):
         with pytest.raises(CannotAdapt):
-            change(*pair)
+            change_between(*pair)
 
 
 def test_numbers_that_overflow():
-    by = change(MNIST, replace(MNIST, epoch=0.01))
+    change = change_between(MNIST, replace(MNIST, epoch=0.01))
     with pytest.raises(CannotAdapt, match="gamma=1.1"):
-        adapt(parse("EXP(k0=0.01, gamma=1.1)", strict=False), by)
+        adapt(parse("EXP(k0=0.01, gamma=1.1)", strict=False), change)
 
 
 def test_words():
     other = replace(MNIST, network="other", solver=replace(LENET, base_lr=0.1), epoch=25.94, max_iter=2000)
-    assert explain(parse("SIN2(k0=0.01, k1=0.06, l=2000)"), change(MNIST, other)) == [
+    assert explain(parse("SIN2(k0=0.01, k1=0.06, l=2000)"), change_between(MNIST, other)) == [
         "k0, k1 x 10: base_lr 0.1 instead of 0.01 (another net)",
         "l kept in epochs: 25.94 iterations in each instead of 600",
     ]
-    assert explain(parse("TRI(k0=0.01, k1=0.06, l=2000)"), change(MNIST, replace(MNIST, max_iter=1000))) == [
-        "l shortened to 500, so that a cycle fits into 1000 iterations"
-    ]
-    assert explain(parse("POLY(k0=0.01, p=1.2)"), change(MNIST, replace(MNIST, max_iter=2000))) == [
+    assert explain(
+        parse("TRI(k0=0.01, k1=0.06, l=2000)"), change_between(MNIST, replace(MNIST, max_iter=1000))
+    ) == ["l shortened to 500, so that a cycle fits into 1000 iterations"]
+    assert explain(parse("POLY(k0=0.01, p=1.2)"), change_between(MNIST, replace(MNIST, max_iter=2000))) == [
         "kept as shares of 2000 instead of 10000 iterations"
     ]
 
@@ -160,7 +162,7 @@ def test_the_curve_is_the_same_over_epochs(epoch, step):
     new = replace(MNIST, epoch=float(epoch), max_iter=10_000 * epoch // 600)
     for text in (f"TRI(k0=0.01, k1=0.06, l={step})", f"SINEXP(k0=0.01, k1=0.06, gamma=0.99994, l={step})"):
         old = parse(text)
-        policy = adapt(old, change(MNIST, new))
+        policy = adapt(old, change_between(MNIST, new))
         t = np.arange(0, step)
         error = np.abs(policy(t * epoch / 600) - old(t)).max()
         assert error <= 0.05 * np.pi / 2 * (0.5 / (step * epoch / 600 - 0.5)) + 1e-5

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 
-from lrbench_caffe.knowledge.ranking import CRITERIA, Candidate, criteria, pareto_front, rank, welch
+from lrbench_caffe.knowledge.ranking import CRITERIA, RankingEntry, criteria, pareto_front, rank, welch
 from lrbench_caffe.paper.tables import FOLDER, paper_records
 from tests.knowledge.summaries import of_record
 
@@ -25,8 +25,10 @@ def table(name: str, source: str | None = None) -> dict[str, dict[str, float]]:
 VII = table("table7_mnist_lenet.csv")
 
 
-def candidates(number: str) -> list[Candidate]:
-    return [Candidate(of_record(r)) for r in paper_records() if r.origin == f"Wu et al. 2019, Table {number}"]
+def candidates(number: str) -> list[RankingEntry]:
+    return [
+        RankingEntry(of_record(r)) for r in paper_records() if r.origin == f"Wu et al. 2019, Table {number}"
+    ]
 
 
 def functions(rows) -> list[str]:

@@ -11,7 +11,7 @@ from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.prototxt.task import open_task, solver_settings
 from lrbench_caffe.records import SolverSettings, Task
 from lrbench_caffe.reproduce import main
-from lrbench_caffe.reproduction.plan import Plan, Setup, plan, select
+from lrbench_caffe.reproduction.plan import ExperimentPlan, Setup, plan, select
 from lrbench_caffe.terminal import cli
 
 SOLVER = "solvers/lenet_digits_solver.prototxt"
@@ -38,7 +38,7 @@ class Digits(Setup):
 SETUP = Digits(SOLVER, 2000, 100, "lenet_digits", "LeNet on digits", "digits")
 
 
-def find(name: str) -> Plan:
+def find(name: str) -> ExperimentPlan:
     of_paper = select(plan(name), "inv,poly,sin2")
     return replace(of_paper, title="Table VII on digits", setup=SETUP, max_iter=2000, test_interval=100)
 

@@ -8,7 +8,7 @@ from lrbench_caffe.lr import Policy
 from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.paper.tables import paper_solver, paper_task
 from lrbench_caffe.records import Framework, PolicyRecord, RunRecord
-from lrbench_caffe.reproduction.plan import Plan
+from lrbench_caffe.reproduction.plan import ExperimentPlan
 
 
 def measured(iteration: int, top1: float | None, **others: Any) -> Measurement:
@@ -17,7 +17,9 @@ def measured(iteration: int, top1: float | None, **others: Any) -> Measurement:
     return Measurement(iteration=iteration, lr=0.01, top1=top1, **values)
 
 
-def run(plan: Plan, policy: Policy, seed: int, tests: list[Measurement], **others: Any) -> RunRecord:
+def run(
+    plan: ExperimentPlan, policy: Policy, seed: int, tests: list[Measurement], **others: Any
+) -> RunRecord:
     task = paper_task(plan.setup.key)
     values: dict[str, Any] = {
         "uid": f"{policy}-{seed}", "source": "measured", "origin": "runs/x",

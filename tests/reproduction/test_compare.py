@@ -12,7 +12,7 @@ import pytest
 
 from lrbench_caffe.records import Spread
 from lrbench_caffe.reproduction.compare import (
-    Comparison,
+    PaperComparison,
     belongs,
     compare,
     conclusion_rows,
@@ -23,7 +23,7 @@ from lrbench_caffe.reproduction.compare import (
 )
 from lrbench_caffe.reproduction.plan import plan, scale, select
 from lrbench_caffe.reproduction.publishing import LEGEND
-from lrbench_caffe.reproduction.results import Result, result_of, spread
+from lrbench_caffe.reproduction.results import PolicyResult, result_of, spread
 from lrbench_caffe.tabular import csv_text, markdown_table
 from tests.reproduction.runs import measured, run
 
@@ -128,15 +128,15 @@ def test_scaled_and_full_runs_never_meet():
     ],
 )
 def test_within_the_two_deviations(paper, ours, within):
-    assert Comparison(SIN2, "top1", paper, ours).within is within
+    assert PaperComparison(SIN2, "top1", paper, ours).within is within
 
 
 def test_the_rounding_of_the_printed_number_is_allowed():
     # 0.0166 may stand for anything from 0.01655 to 0.01665.
-    assert Comparison(SIN2, "ld", Spread(0.0166, None), Spread(0.01664, 0.0)).within is True
-    assert Comparison(SIN2, "ld", Spread(0.0166, None), Spread(0.01666, 0.0)).within is False
-    assert Comparison(SIN2, "top1", Spread(99.33, 0.02), Spread(99.304, 0.001)).within is True
-    assert Comparison(SIN2, "iterations", Spread(4000.0, None), Spread(4000.4, 0.0)).within is False
+    assert PaperComparison(SIN2, "ld", Spread(0.0166, None), Spread(0.01664, 0.0)).within is True
+    assert PaperComparison(SIN2, "ld", Spread(0.0166, None), Spread(0.01666, 0.0)).within is False
+    assert PaperComparison(SIN2, "top1", Spread(99.33, 0.02), Spread(99.304, 0.001)).within is True
+    assert PaperComparison(SIN2, "iterations", Spread(4000.0, None), Spread(4000.4, 0.0)).within is False
 
 
 def test_the_legend_says_the_rule():
@@ -159,8 +159,8 @@ def test_every_number_of_the_table_is_compared():
 def test_what_the_paper_states_in_its_text_only():
     of = plan("figure3")
     assert paper_results(of) == {  # section V-A
-        "FIX(k0=0.001)": Result({"top1": Spread(78.62, None)}),
-        "FIX(k0=0.01)": Result({"top1": Spread(69.63, None)}),
+        "FIX(k0=0.001)": PolicyResult({"top1": Spread(78.62, None)}),
+        "FIX(k0=0.01)": PolicyResult({"top1": Spread(69.63, None)}),
     }
     one = run(of, of.row("FIX(k0=0.01)").policy, 1, [measured(70_000, 70.13)])
     paper, _, difference = [r[3:] for r in table_rows(of, our_results(of, [one])) if "FIX(k0=0.01)" in r]

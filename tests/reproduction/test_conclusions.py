@@ -33,7 +33,7 @@ from lrbench_caffe.reproduction.conclusions import (
     conclusions,
 )
 from lrbench_caffe.reproduction.plan import plan, plans, select
-from lrbench_caffe.reproduction.results import METRICS, Result
+from lrbench_caffe.reproduction.results import METRICS, PolicyResult
 
 DOC = Path(__file__).parents[2] / "docs" / "ranking.md"
 
@@ -80,8 +80,8 @@ HOLDS = {
 }
 
 
-def result(n: int = 1, sd: float | None = None, **means: float) -> Result:
-    return Result({name: Spread(mean, sd, n) for name, mean in means.items()}, tuple(range(1, n + 1)))
+def result(n: int = 1, sd: float | None = None, **means: float) -> PolicyResult:
+    return PolicyResult({name: Spread(mean, sd, n) for name, mean in means.items()}, tuple(range(1, n + 1)))
 
 
 # -- the paper's numbers ----------------------------------------------------------------------------
@@ -143,9 +143,9 @@ def test_the_numbers_that_decide_are_shown():
 
 def test_trainings_that_diverged_are_named():
     results = {
-        "A": Result({"top1": Spread(99.3, None, 1)}, (1,), 1),
+        "A": PolicyResult({"top1": Spread(99.3, None, 1)}, (1,), 1),
         "B": result(top1=99.1),
-        "C": Result({}, (), 2),
+        "C": PolicyResult({}, (), 2),
     }
     assert above("top1", "A", "B")(results).numbers == "Top-1 (%): A 99.30 (1 diverged), B 99.10"
     conclusion = Conclusion("x", "X: C is above A", "V", above("top1", "C", "A"))
@@ -188,7 +188,9 @@ def test_a_difference_has_no_negative_zero():
 def test_no_number_has_a_negative_zero():
     assert shown({"A": result(ld=-0.00004)}, "A", "ld") == "A 0.0000"
     of = select(plan("table7"), "sin2")
-    ours = {"SIN2": Result({"ld": Spread(-0.00004, 0.0, 2), "top5": Spread(100 - 1e-14, 0.0, 2)}, (1, 2))}
+    ours = {
+        "SIN2": PolicyResult({"ld": Spread(-0.00004, 0.0, 2), "top5": Spread(100 - 1e-14, 0.0, 2)}, (1, 2))
+    }
     rows = [*table_rows(of, ours), *data_rows(of, ours)]
     cells = [cell for row in rows for cell in row]
     assert not [cell for cell in cells if cell.startswith("-0") and not float(cell.split()[0])]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from lrbench_caffe.jobs import Result, Training
+from lrbench_caffe.jobs import Job, JobResult
 from lrbench_caffe.reproduction import progress
 from lrbench_caffe.reproduction.missing import Options, missing
 from lrbench_caffe.reproduction.plan import plan, select
@@ -31,7 +31,7 @@ def trained(monkeypatch):
     def reached(training):
         return found.get(training.policy.partition("(")[0], 0)
 
-    monkeypatch.setattr(Training, "reached", property(reached))
+    monkeypatch.setattr(Job, "reached", property(reached))
     return found
 
 
@@ -49,7 +49,7 @@ def test_iterations_and_the_time_left(clock, trained):
     display.look()  # 2000 of 14,000 iterations in 61 s: 366 s for the others
     assert text.getvalue() == "2,000 of 14,000 iterations, 0/2 trainings, about 6 min left\n"
     clock[0] += 100
-    display.ended(Result(items[0].training, "failed", "Check failed: x", 7000, 90.0))
+    display.ended(JobResult(items[0].training, "failed", "Check failed: x", 7000, 90.0))
     clock[0] += 61
     display.look()  # what INV lacks is not to come: 5000 of 14,000 in 222 s
     assert text.getvalue().splitlines()[1:] == [

@@ -15,12 +15,12 @@ from rich.console import Console
 from lrbench_caffe.database import Database
 from lrbench_caffe.database.errors import DatabaseError
 from lrbench_caffe.errors import InputError, TrainingError
-from lrbench_caffe.jobs import Result, Training, retrying
+from lrbench_caffe.jobs import Job, JobResult, retrying
 from lrbench_caffe.lr import parse
 from lrbench_caffe.reproduce import main
 from lrbench_caffe.reproduction import runner as reproduction
 from lrbench_caffe.reproduction.missing import Options
-from lrbench_caffe.reproduction.plan import Plan, plan, scale, select
+from lrbench_caffe.reproduction.plan import ExperimentPlan, plan, scale, select
 from lrbench_caffe.reproduction.runner import Goal, Reproduction
 from lrbench_caffe.reproduction.speed import Speed
 from lrbench_caffe.terminal import cli
@@ -36,33 +36,33 @@ class Pool:
     slots = 2
     room = 99
 
-    def __init__(self, of: Plan, url: str) -> None:
+    def __init__(self, of: ExperimentPlan, url: str) -> None:
         self.plan = of
         self._database = Database.open(url)
-        self._queue: deque[Training] = deque()
-        self.submitted: list[Training] = []
+        self._queue: deque[Job] = deque()
+        self.submitted: list[Job] = []
         self.failing = "nothing"
         self.keeps = False  # whether there are run directories of trainings that were stopped
 
-    def submit(self, training: Training) -> None:
+    def submit(self, training: Job) -> None:
         self._queue.append(training)
         self.submitted.append(training)
 
-    def next(self, timeout: float | None = None) -> Result | None:
+    def next(self, timeout: float | None = None) -> JobResult | None:
         training = self._queue.popleft()
         if self.failing in str(training.policy):
-            return Result(training, "failed", "Check failed: x", 7, 1.0)
+            return JobResult(training, "failed", "Check failed: x", 7, 1.0)
         if training.until is not None:
             if self.keeps:
                 Path(training.out).mkdir(parents=True, exist_ok=True)
                 state = {"status": "stopped", "reason": "as --until asks", "iteration": training.until}
                 state["solver"] = training.solver
                 (Path(training.out) / "run.json").write_text(json.dumps(state))
-            return Result(training, "stopped", "as --until asks", training.until, 1.0)
+            return JobResult(training, "stopped", "as --until asks", training.until, 1.0)
         top = measured(self.plan.max_iter, 99.0 + training.seed / 100)
         record = run(self.plan, parse(str(training.policy)), training.seed, [top], uid=training.out[-40:])
         self._database.put(record)
-        return Result(training, "finished", None, self.plan.max_iter, 1.0, [top])
+        return JobResult(training, "finished", None, self.plan.max_iter, 1.0, [top])
 
     def close(self) -> None:
         pass
@@ -78,7 +78,7 @@ class Prober:
 class Bench:
     """A folder with a database, and what was printed."""
 
-    def __init__(self, folder: Path, of: Plan = VII) -> None:
+    def __init__(self, folder: Path, of: ExperimentPlan = VII) -> None:
         self.url = f"sqlite:///{folder / 'lr.sqlite'}"
         self.folder = folder / "out"
         self.plan = of

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lrbench_caffe.jobs import Result, Training
+from lrbench_caffe.jobs import Job, JobResult
 from lrbench_caffe.reproduction.missing import Options, training_of
 from lrbench_caffe.reproduction.plan import plan, select
 from lrbench_caffe.reproduction.starts import start_rows, starts
@@ -28,7 +28,7 @@ def outcomes(options: Options, records=(), results=()) -> list[tuple[str, int, i
     return [(row[0], int(row[2]), int(row[3]), row[6]) for row in rows]
 
 
-def keep(training: Training, status: str, iteration: int, reason: str | None = None) -> None:
+def keep(training: Job, status: str, iteration: int, reason: str | None = None) -> None:
     """A run directory."""
     folder = Path(training.out)
     folder.mkdir(parents=True)
@@ -44,10 +44,10 @@ def test_a_training_has_the_commands_hang_timeout(options: Options) -> None:
 
 
 def test_the_losses_of_first_iterations(tmp_path):
-    training = Training("s.prototxt", seed=1, out=str(tmp_path), policy=str(INV.trained))
+    training = Job("s.prototxt", seed=1, out=str(tmp_path), policy=str(INV.trained))
     losses = [f"{n},0.01,{2.5 - 0.1 * n}\n" for n in range(20)]
     (tmp_path / "iterations.csv").write_text("iteration,lr,loss\n" + "".join(losses))
-    (row,) = start_rows(VII, [Result(training, "stopped", "as --until asks", 14)])[1:]
+    (row,) = start_rows(VII, [JobResult(training, "stopped", "as --until asks", 14)])[1:]
     # 2.5 to 1.6, and up to iteration 13: 2.1 to 1.2.
     assert row[3:] == ["14", "2.050", "1.650", "started"]
 
@@ -87,5 +87,5 @@ def test_what_was_trained_elsewhere_counts_without_losses(options):
 def test_what_was_just_made_counts_first(options):
     training = training_of(VII, INV, 1, options)
     keep(training, "stopped", 200, "as --until asks")
-    failed = Result(training, "failed", "Check failed: x", 7)
+    failed = JobResult(training, "failed", "Check failed: x", 7)
     assert outcomes(options, results=[failed]) == [("2", 1, 7, "failed: Check failed: x")]

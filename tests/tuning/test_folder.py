@@ -14,11 +14,11 @@ from lrbench_caffe.errors import InputError
 from lrbench_caffe.files import temporary_of
 from lrbench_caffe.tuning import folder
 from lrbench_caffe.tuning.folder import study_folder
-from lrbench_caffe.tuning.study import Plan
+from lrbench_caffe.tuning.study import TuningPlan
 
 
-def plan(solver: Path, files: str = "digest") -> Plan:
-    return Plan(str(solver), 1000, 50, None, 10.0, 1, files=files)
+def plan(solver: Path, files: str = "digest") -> TuningPlan:
+    return TuningPlan(str(solver), 1000, 50, None, 10.0, 1, files=files)
 
 
 @pytest.fixture

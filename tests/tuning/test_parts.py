@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from lrbench_caffe.jobs import Training, child, read_result
+from lrbench_caffe.jobs import Job, child, read_result
 from lrbench_caffe.metrics import Measurement
 
 
 @pytest.fixture
-def training(tmp_path: Path) -> Training:
+def training(tmp_path: Path) -> Job:
     """A training with tests at 0, 50, 100, ... 200 iterations."""
-    found = Training("solver.prototxt", seed=1, out=str(tmp_path / "run"), max_iter=200)
+    found = Job("solver.prototxt", seed=1, out=str(tmp_path / "run"), max_iter=200)
     found.run.path.mkdir()
     values: dict[str, Any] = dict.fromkeys(Measurement.__dataclass_fields__, 0.5)
     for iteration in range(0, 201, 50):
@@ -28,7 +28,7 @@ def training(tmp_path: Path) -> Training:
     return found
 
 
-def ended(training: Training, status: str, iteration: int) -> None:
+def ended(training: Job, status: str, iteration: int) -> None:
     reason = "as --until asks" if status == "stopped" else None
     training.run.write(
         {"solver": "solver.prototxt", "status": status, "reason": reason, "iteration": iteration}
@@ -36,7 +36,7 @@ def ended(training: Training, status: str, iteration: int) -> None:
 
 
 @pytest.mark.parametrize("status", ["stopped", "finished", "diverged", "failed"])
-def test_an_earlier_part_comes_out_as_it_did_then(training: Training, status: str) -> None:
+def test_an_earlier_part_comes_out_as_it_did_then(training: Job, status: str) -> None:
     """What a run became later must not change the decisions that a study makes again."""
     ended(training, status, 200)
     part = read_result(replace(training, until=100))
@@ -48,7 +48,7 @@ def test_an_earlier_part_comes_out_as_it_did_then(training: Training, status: st
     assert (whole.status, whole.iteration, len(whole.measurements)) == (status, 200, 5)
 
 
-def test_a_part_that_is_not_there_yet(training: Training) -> None:
+def test_a_part_that_is_not_there_yet(training: Job) -> None:
     ended(training, "stopped", 100)
     assert read_result(replace(training, until=150)) is None
     assert read_result(training) is None
@@ -57,7 +57,7 @@ def test_a_part_that_is_not_there_yet(training: Training) -> None:
     assert found is not None and (found.status, found.iteration) == ("diverged", 120)
 
 
-def test_a_run_that_was_left_long_ago_does_not_hang_as_soon_as_it_goes_on(training: Training) -> None:
+def test_a_run_that_was_left_long_ago_does_not_hang_as_soon_as_it_goes_on(training: Job) -> None:
     ended(training, "stopped", 100)
     folder, long_ago = training.run.path, time.time() - 3600
     for path in (*folder.iterdir(), folder):

@@ -12,7 +12,7 @@ import pytest
 from lrbench_caffe.knowledge.evidence import Wanted
 from lrbench_caffe.records import SCRATCH, UNKNOWN_START, Start
 from lrbench_caffe.tuning import prior as experience
-from lrbench_caffe.tuning.prior import Experience
+from lrbench_caffe.tuning.prior import Prior
 from tests.knowledge.tasks import DIGITS, LENET_DIGITS, Memory, paper_memory
 from tests.knowledge.test_trials import diverged, fix
 
@@ -33,7 +33,7 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> Memory:
     return found
 
 
-def look_up(names: tuple[str, ...] = ("FIX", "SIN2", "STEP"), start: Start = SCRATCH) -> Experience:
+def look_up(names: tuple[str, ...] = ("FIX", "SIN2", "STEP"), start: Start = SCRATCH) -> Prior:
     solver: Any = SimpleNamespace(epoch=25.94)
     return experience.look_up(None, Wanted(DIGITS, start), solver, MAX_ITER, names)
 
@@ -55,10 +55,10 @@ def test_results_of_whole_trainings_of_this_length_are_kept(memory: Memory) -> N
     found = look_up(("FIX",))
     assert ("FIX(k0=0.01)", 95.0) in found.results
     assert "FIX(k0=0.5)" not in dict(found.results)  # it diverged
-    assert Experience.from_json(found.as_json()) == found
+    assert Prior.from_json(found.as_json()) == found
     old = found.as_json()
     del old["results"]  # a study of a former version
-    assert Experience.from_json(old).results == ()
+    assert Prior.from_json(old).results == ()
 
 
 def test_three_bad_trials_do_not_narrow_the_range_and_are_not_tried_first(memory: Memory) -> None:

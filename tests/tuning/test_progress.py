@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from lrbench_caffe.jobs import Result, Training
+from lrbench_caffe.jobs import Job, JobResult
 from lrbench_caffe.tuning import progress
 from lrbench_caffe.tuning.progress import TuningDisplay
 from tests.tuning.test_verdict import measurement
@@ -22,16 +22,16 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return times
 
 
-def training(policy: str, folder: Path) -> Training:
+def training(policy: str, folder: Path) -> Job:
     (folder / policy).mkdir()
-    return Training("solver.prototxt", seed=1, out=str(folder / policy), policy=policy, max_iter=200)
+    return Job("solver.prototxt", seed=1, out=str(folder / policy), policy=policy, max_iter=200)
 
 
 def result(
-    of: Training, top1: float, iteration: int, status: str = "stopped", reason: str | None = None
-) -> Result:
+    of: Job, top1: float, iteration: int, status: str = "stopped", reason: str | None = None
+) -> JobResult:
     (Path(of.out) / "iterations.csv").write_text(f"iteration,lr,loss\n{iteration - 1},0.1,2.3\n")
-    return Result(of, status, reason, iteration, 1.0, [measurement(iteration, top1)])
+    return JobResult(of, status, reason, iteration, 1.0, [measurement(iteration, top1)])
 
 
 def test_one_line_a_training_with_the_best_so_far_and_the_time_left(

@@ -20,7 +20,7 @@ import pytest
 
 from lrbench_caffe import range as range_command
 from lrbench_caffe.errors import InputError, TrainingError
-from lrbench_caffe.jobs import Result, Training, retrying
+from lrbench_caffe.jobs import Job, JobResult, retrying
 from lrbench_caffe.jobs.opening import training_flags
 from lrbench_caffe.jobs.retrying import RETRIES
 from lrbench_caffe.lr import parse
@@ -29,11 +29,11 @@ from lrbench_caffe.records import SCRATCH, Start
 from lrbench_caffe.terminal.console import Console
 from lrbench_caffe.tune import train_line
 from lrbench_caffe.tuning import report as reports
-from lrbench_caffe.tuning.prior import Experience
+from lrbench_caffe.tuning.prior import Prior
 from lrbench_caffe.tuning.report import cost_rows, finalist_rows, training_rows, write_report
 from lrbench_caffe.tuning.space import functions
-from lrbench_caffe.tuning.study import FINAL, OWN, RANGE_TEST, SEARCH, Plan, Study, directory_name
-from lrbench_caffe.tuning.tuner import Outcome, Tuner
+from lrbench_caffe.tuning.study import FINAL, OWN, RANGE_TEST, SEARCH, Study, TuningPlan, directory_name
+from lrbench_caffe.tuning.tuner import Tuner, TuningOutcome
 from lrbench_caffe.tuning.verdict import KEEP_OWN, judge
 
 MAX_ITER, INTERVAL = 1000, 50
@@ -59,29 +59,29 @@ class RulePool:
         self._own = own
         self._fails = fails
         self._next_one = next_one
-        self._results: list[Result] = []
-        self.submitted: list[Training] = []
+        self._results: list[JobResult] = []
+        self.submitted: list[Job] = []
 
-    def submit(self, training: Training) -> None:
+    def submit(self, training: Job) -> None:
         self.submitted.append(training)
         self._results.append(self._train(training))
 
-    def _train(self, training: Training) -> Result:
+    def _train(self, training: Job) -> JobResult:
         rates = np.asarray(parse(str(training.policy)).bind(MAX_ITER)(np.arange(MAX_ITER)))
         if re.search(self._fails, str(training.policy)):
-            return Result(training, "failed", "killed by SIGSEGV", 0)
+            return JobResult(training, "failed", "killed by SIGSEGV", 0)
         limit = LIMIT * (0.8 if training.seed > 1 else 1.0)
         if rates[: training.until].max() >= limit:
-            return Result(training, "diverged", "the loss of iteration 20 is nan", 20)
+            return JobResult(training, "diverged", "the loss of iteration 20 is nan", 20)
         tests = range(INTERVAL, (training.until or MAX_ITER) + 1, INTERVAL)
         spent = np.cumsum(rates)
         more = self._own if str(training.policy) == "FIX(k0=0.01)" else 0.0
         tops = [99.0 * (1 - np.exp(-spent[t - 1])) - 0.01 * training.seed + more for t in tests]
         measured = [measurement(t, top1) for t, top1 in zip(tests, tops)]
         status = "finished" if training.until == MAX_ITER else "stopped"
-        return Result(training, status, None, training.until or MAX_ITER, 1.0, measured)
+        return JobResult(training, status, None, training.until or MAX_ITER, 1.0, measured)
 
-    def next(self, timeout: float | None = None) -> Result | None:
+    def next(self, timeout: float | None = None) -> JobResult | None:
         # The last first, by default: no order is promised.
         return self._results.pop(self._next_one) if self._results else None
 
@@ -102,14 +102,14 @@ def measurement(iteration: int, top1: float) -> Measurement:
     )
 
 
-def plan(**more: Any) -> Plan:
+def plan(**more: Any) -> TuningPlan:
     options = {"functions": functions("all"), "seeds": 2, "top": 2, **more}
-    return Plan("solver.prototxt", MAX_ITER, INTERVAL, 25.0, 10.0, 1, **options)
+    return TuningPlan("solver.prototxt", MAX_ITER, INTERVAL, 25.0, 10.0, 1, **options)
 
 
 def tune(
     folder: Path, pool: RulePool | None = None, db: str | None = None, start: Start = SCRATCH, **more: Any
-) -> tuple[Study, Outcome]:
+) -> tuple[Study, TuningOutcome]:
     message = SimpleNamespace(
         lr_policy="fixed", base_lr=0.01, gamma=0.0, power=0.0, stepsize=0, stepvalue=[], max_iter=MAX_ITER
     )
@@ -118,7 +118,7 @@ def tune(
     return study, Tuner(study, SimpleNamespace(start=start), solver, db).tune()  # type: ignore[arg-type]
 
 
-def report(study: Study, outcome: Outcome) -> str:
+def report(study: Study, outcome: TuningOutcome) -> str:
     verdict = judge(study.plan, outcome.finalists, outcome.baseline)
     return write_report(study, outcome, verdict, "digits / LeNet").read_text()
 
@@ -228,28 +228,28 @@ class LosingPool(RulePool):
 
     slots = 2
 
-    def __init__(self, loses: Callable[[Training], int], seed: int = 0) -> None:
+    def __init__(self, loses: Callable[[Job], int], seed: int = 0) -> None:
         super().__init__()
-        self._loses, self._lost = loses, Counter[Training]()
+        self._loses, self._lost = loses, Counter[Job]()
         self._random = random.Random(seed)
 
-    def _train(self, training: Training) -> Result:
+    def _train(self, training: Job) -> JobResult:
         self._lost[training] += 1
         if self._lost[training] <= self._loses(training):
-            return Result(training, "failed", "Caffe was ended by SIGSEGV", self._lost[training] % 2)
+            return JobResult(training, "failed", "Caffe was ended by SIGSEGV", self._lost[training] % 2)
         return super()._train(training)
 
-    def next(self, timeout: float | None = None) -> Result | None:
+    def next(self, timeout: float | None = None) -> JobResult | None:
         self._random.shuffle(self._results)
         return super().next(timeout)
 
 
-def result(study: Study, outcome: Outcome) -> dict[str, Any]:
+def result(study: Study, outcome: TuningOutcome) -> dict[str, Any]:
     """What result.json would have."""
     return reports.result(study, outcome, judge(study.plan, outcome.finalists, outcome.baseline))
 
 
-def times_lost(training: Training) -> int:
+def times_lost(training: Job) -> int:
     """0 to 5, by the training."""
     return int(hashlib.sha256(repr(training).encode()).hexdigest(), 16) % 6
 
@@ -353,9 +353,9 @@ def test_where_all_candidates_fail_nothing_is_composed_of_them(tmp_path: Path) -
     class Breaks(RulePool):
         """Fails after the range test."""
 
-        def _train(self, training: Training) -> Result:
+        def _train(self, training: Job) -> JobResult:
             if training.until != 2 * INTERVAL:
-                return Result(training, "failed", "killed by SIGSEGV", 0)
+                return JobResult(training, "failed", "killed by SIGSEGV", 0)
             return super()._train(training)
 
     with pytest.raises(TrainingError, match="no candidate could be trained; see the logs in"):
@@ -415,7 +415,7 @@ KNOWN = ("SIN2(k0=0.002, k1=0.03, l=250)", "COS(k0=0.001, k1=0.02, l=200)", "FIX
 
 def test_known_policies_are_tried_before_all_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also one whose LR is far from the usual, and where the budget is less than they cost."""
-    experience = Experience(tuple((text, "from the LR database") for text in KNOWN))
+    experience = Prior(tuple((text, "from the LR database") for text in KNOWN))
     monkeypatch.setattr("lrbench_caffe.tuning.tuner.look_up", lambda *_: experience)
     for name, budget in (("usual", None), ("small", 1)):
         pool = RulePool()
@@ -429,7 +429,7 @@ def test_known_policies_are_tried_before_all_others(tmp_path: Path, monkeypatch:
 
 
 def know(monkeypatch: pytest.MonkeyPatch, *texts: str, results: tuple[tuple[str, float], ...] = ()) -> None:
-    experience = Experience(tuple((text, "from the LR database") for text in texts), None, results)
+    experience = Prior(tuple((text, "from the LR database") for text in texts), None, results)
     monkeypatch.setattr("lrbench_caffe.tuning.tuner.look_up", lambda *_: experience)
 
 
@@ -437,7 +437,7 @@ def test_what_was_not_tried_is_said_everywhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     know(monkeypatch, *KNOWN[:2], "FIX(k0=0.1)")  # the last one is in the range test, too
-    monkeypatch.setattr("lrbench_caffe.tuning.study.Watch.say", lambda _, text: print(text))
+    monkeypatch.setattr("lrbench_caffe.tuning.study.TuningObserver.say", lambda _, text: print(text))
     study, outcome = tune(tmp_path, db="unused", budget=1)
     begun = [c for c in outcome.candidates if str(c.policy) in study.known]
     untried, all_of_them = len(outcome.untried), len(outcome.candidates)

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from lrbench_caffe.jobs import Result, Training
+from lrbench_caffe.jobs import Job, JobResult
 from lrbench_caffe.lr import parse
 from lrbench_caffe.metrics import Measurement
-from lrbench_caffe.tuning.study import Plan, Trained
+from lrbench_caffe.tuning.study import PolicyTrainings, TuningPlan
 from lrbench_caffe.tuning.verdict import KEEP_OWN, judge, ranked, tops
 
 BEST, OWN = "SIN2(k0=0.01, k1=0.06, l=50)", "STEP(k0=0.1, gamma=0.5, l=100)"
@@ -21,22 +21,22 @@ def measurement(iteration: int, top1: float) -> Measurement:
     return Measurement(**{**values, "outputs": {}, "iteration": iteration, "net": 0, "top1": top1})
 
 
-def trained(policy: str, ends: Sequence[float | str]) -> Trained:
+def trained(policy: str, ends: Sequence[float | str]) -> PolicyTrainings:
     """A policy whose trainings with seeds 1, 2, ... end with these Top-1, reached half-way to a tenth of a
     point, or with a status."""
-    found = Trained(parse(policy).bind(200))
+    found = PolicyTrainings(parse(policy).bind(200))
     for seed, end in enumerate(ends, 1):
-        training = Training("solver.prototxt", seed=seed, out=f"runs/{seed}", policy=policy)
+        training = Job("solver.prototxt", seed=seed, out=f"runs/{seed}", policy=policy)
         if isinstance(end, str):
-            found.results[seed] = Result(training, end, "as it was", 20)
+            found.results[seed] = JobResult(training, end, "as it was", 20)
         else:
             tests = [measurement(100, end - 0.1), measurement(200, end)]
-            found.results[seed] = Result(training, "finished", None, 200, 1.0, tests)
+            found.results[seed] = JobResult(training, "finished", None, 200, 1.0, tests)
     return found
 
 
-def plan(**more: Any) -> Plan:
-    return Plan("solver.prototxt", 200, 100, None, 10.0, 1, seeds=3, **more)
+def plan(**more: Any) -> TuningPlan:
+    return TuningPlan("solver.prototxt", 200, 100, None, 10.0, 1, seeds=3, **more)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 
-from lrbench_caffe.jobs import Training
+from lrbench_caffe.jobs import Job
 from lrbench_caffe.jobs.cluster import open_cluster
 from lrbench_caffe.terminal import cli
 
@@ -21,9 +21,7 @@ def main(argv: list[str]) -> int:
     pool = open_cluster(scheduler)
     for seed in seeds:
         pool.submit(
-            Training(
-                "solver.prototxt", seed=int(seed), out=f"runs/{seed}", policy=POLICY, flags=FLAGS, retry=True
-            )
+            Job("solver.prototxt", seed=int(seed), out=f"runs/{seed}", policy=POLICY, flags=FLAGS, retry=True)
         )
     missing = len(seeds)
     while missing:
