@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import string
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 
 class LRBenchError(Exception):
@@ -16,6 +18,49 @@ class InputError(LRBenchError):
     """Something the user gave is wrong. The message names the file, field, value and what is allowed."""
 
     exit_code = 2
+
+
+class ParameterError(InputError):
+    """A parameter that is not allowed, named as functions name it; the command line names its flag.
+
+    >>> error = ParameterError("{max_iter}: {0}; allowed: {1} or more", 0, 1)
+    >>> str(error)
+    'max_iter: 0; allowed: 1 or more'
+    >>> error.spelled(lambda name: "--" + name.replace("_", "-"))
+    '--max-iter: 0; allowed: 1 or more'
+
+    Args:
+        text: a format string: named fields are parameters, numbered fields are values.
+        values: the values.
+    """
+
+    def __init__(self, text: str, *values: Any) -> None:
+        self._text, self._values = text, values
+        super().__init__(self.spelled(str))
+
+    def spelled(self, spell: Callable[[str], str]) -> str:
+        """The message with every parameter's name as ``spell`` writes it."""
+        return _Spelling(spell).vformat(self._text, self._values, {})
+
+    def within(self, words: str) -> ParameterError:
+        """The same error after some words, which are part of the format string."""
+        return ParameterError(words + self._text, *self._values)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._text, *self._values)
+
+
+def verbatim(text: object) -> str:
+    """A value as part of the format string of a ``ParameterError``."""
+    return str(text).replace("{", "{{").replace("}", "}}")
+
+
+class _Spelling(string.Formatter):
+    def __init__(self, spell: Callable[[str], str]) -> None:
+        self._spell = spell
+
+    def get_value(self, key: int | str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        return self._spell(key) if isinstance(key, str) else args[key]
 
 
 class TrainingError(LRBenchError):

@@ -31,8 +31,8 @@ from lrbench_caffe.records import digest
 from lrbench_caffe.tabular import terminal_table
 from lrbench_caffe.terminal import cli
 from lrbench_caffe.terminal.console import Console
+from lrbench_caffe.terminal.training_flags import add_hang_timeout
 from lrbench_caffe.training.continuation import fingerprint
-from lrbench_caffe.training.preparing import add_hang_timeout
 from lrbench_caffe.tuning import folder, ramp
 from lrbench_caffe.tuning.folder import study_folder
 from lrbench_caffe.tuning.levels import Ladder

@@ -32,7 +32,7 @@ from lrbench_caffe.reproduction.speed import Prober
 from lrbench_caffe.terminal import cli
 from lrbench_caffe.terminal.console import Console
 from lrbench_caffe.terminal.database import open_at_terminal
-from lrbench_caffe.training.preparing import add_hang_timeout
+from lrbench_caffe.terminal.training_flags import add_hang_timeout
 
 MOST_SEEDS = 1000
 FILE_WIDTH = 160  # columns where the output is no terminal

@@ -16,32 +16,28 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TextIO, cast
 
 from lrbench_caffe import plots
-from lrbench_caffe.database.urls import resolve_url
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.files import make_folder
 from lrbench_caffe.metrics import Measurement
-from lrbench_caffe.prototxt.messages import utf8_stem
-from lrbench_caffe.runs.directory import RunDirectory, mark_latest, task_title
-from lrbench_caffe.runs.snapshots import ready_prefix
-from lrbench_caffe.runtime.info import caffe_info
-from lrbench_caffe.runtime.locate import find_caffe_python
+from lrbench_caffe.runs.directory import RunDirectory, task_title
 from lrbench_caffe.tabular import metrics_rows, terminal_table
 from lrbench_caffe.terminal import cli
 from lrbench_caffe.terminal.console import Console
 from lrbench_caffe.terminal.streams import Unbreakable, WithoutBlankLines, unescaped
+from lrbench_caffe.terminal.training_flags import add_flags, training_request, without_ignored_flags
 from lrbench_caffe.training.logfollower import LogFollower
 from lrbench_caffe.training.monitor import ScheduleMonitor
 from lrbench_caffe.training.observer import Observer
-from lrbench_caffe.training.preparing import RUNS, add_flags, prepare, run_to_resume, without_ignored_flags
+from lrbench_caffe.training.preparing import prepare
 from lrbench_caffe.training.progress import ProgressDisplay
 from lrbench_caffe.training.recorder import Recorder
+from lrbench_caffe.training.request import TrainingRequest
+from lrbench_caffe.training.running import begin
 from lrbench_caffe.training.session import Session
 from lrbench_caffe.training.settings import RunSettings
 from lrbench_caffe.training.signals import Signals
@@ -69,36 +65,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     if dropped:
         say(f"note: {' '.join(dropped)}: ignored; Caffe's log is caffe.log in the run directory")
-    if args.publish and not args.out:
-        raise InputError("--publish: belongs to --out; without it snapshots are at snapshot_prefix anyway")
-    if not args.no_db:
-        resolve_url(args.db)
-    python = find_caffe_python(args.caffe_python)
-    info = caffe_info(python)
-    resumed = run_to_resume(args)
-    settings, solver, messages = prepare(args, python, info, resumed, say)
-    if args.preview:
-        return _preview(args, console, settings)
-    publish = args.publish or not args.out
-    if publish:
-        for remark in ready_prefix(solver):
-            say(f"note: {remark}")
-    run = resumed or _new_run(args, settings)
-    run.lock()
-    try:
-        if not resumed:
-            _check_free(run)  # again: now nobody else can begin one there
-        session = Session(python, info, messages, solver, settings, run, publish=publish, until=args.until)
-        mark_latest(RUNS, run)
-        return _train(args, console, session, resumed is not None)
-    finally:
-        run.release()
+    request = training_request(args)
+    prepared = prepare(request, say)
+    if request.preview:
+        return _preview(console, request, prepared.settings)
+    with begin(prepared, say) as session:
+        return _train(args, console, request, session)
 
 
-def _preview(args: argparse.Namespace, console: Console, settings: RunSettings) -> int:
+def _preview(console: Console, request: TrainingRequest, settings: RunSettings) -> int:
     policy = settings.bound_policy()
     # With --resume, --out is the run.
-    named = None if args.resume else args.out
+    named = None if request.resume or not request.out else str(request.out)
     path = plots.plot_file("--out", named or f"{Path(settings.solver).stem}-{policy.functions[0]}.png")
     marks = sorted({round(i * (settings.max_iter - 1) / 20) for i in range(21)})
     rows = [["iteration", "LR"], *([str(t), f"{policy(t):.6g}"] for t in marks)]
@@ -116,47 +94,28 @@ def _preview(args: argparse.Namespace, console: Console, settings: RunSettings) 
     return 0
 
 
-def _train(args: argparse.Namespace, console: Console, session: Session, resumed: bool) -> int:
-    _say_start(console, session, resumed)
+def _train(args: argparse.Namespace, console: Console, request: TrainingRequest, session: Session) -> int:
+    _say_start(console, session, request.resume)
     whole = session.monitor.until == session.monitor.max_iter
     with plots.warm_up() if whole else nullcontext():
-        outcome = _run_session(args, console, session)
+        outcome = _run_session(args, console, request, session)
     return _finish(console, session.run, session.monitor, outcome, draw=whole)
 
 
-def _run_session(args: argparse.Namespace, console: Console, session: Session) -> TrainingOutcome:
+def _run_session(
+    args: argparse.Namespace, console: Console, request: TrainingRequest, session: Session
+) -> TrainingOutcome:
     start = session.start.iteration if session.start else 0
     log = LogFollower(session.run.log) if args.log_to_stderr else nullcontext()
     with log, ProgressDisplay(console, start, session.settings.max_iter) as display:
         observers: list[Observer] = [display]
-        if not args.no_db and session.settings.trains:  # else there is no training to record
-            observers.append(Recorder(args.db, session.run, session.describe, display.note))
+        if not request.no_database and session.settings.trains:  # else there is no training to record
+            observers.append(Recorder(request.database, session.run, session.describe, display.note))
         return session.train(
             observers,
             Signals(args.sigint_effect, args.sighup_effect),
-            hang_seconds=args.hang_timeout,
-            checkpoint_seconds=60 * args.checkpoint_minutes,
-        )
-
-
-def _new_run(args: argparse.Namespace, settings: RunSettings) -> RunDirectory:
-    if args.out:
-        run = RunDirectory(Path(args.out))
-        _check_free(run)
-        return run
-    policy = settings.bound_policy().functions[0].lower()
-    name = f"{utf8_stem(Path(settings.solver))}-{policy}-{time.strftime('%Y%m%d-%H%M%S')}"
-    return RunDirectory(make_folder(RUNS, name))
-
-
-def _check_free(run: RunDirectory) -> None:
-    """Raise an InputError where a run directory is another run's."""
-    if run.exists:
-        raise InputError(f"--out: {run.path} holds a run already; --resume continues it")
-    if run.remains:
-        raise InputError(
-            f"--out: {run.path} holds {run.remains} of a run whose run.json is missing or damaged; allowed: "
-            "a new directory, or bring run.json back and --resume"
+            hang_seconds=request.hang_seconds,
+            checkpoint_seconds=60 * request.checkpoint_minutes,
         )
 
 

@@ -38,9 +38,9 @@ from lrbench_caffe.tabular import terminal_table
 from lrbench_caffe.terminal import cli
 from lrbench_caffe.terminal.console import Console
 from lrbench_caffe.terminal.tables import ALL, add_flag, chosen, print_table
+from lrbench_caffe.terminal.training_flags import add_hang_timeout
 from lrbench_caffe.training.choosing import open_wanted
 from lrbench_caffe.training.continuation import fingerprint
-from lrbench_caffe.training.preparing import add_hang_timeout
 from lrbench_caffe.tuning.folder import study_folder
 from lrbench_caffe.tuning.progress import TuningDisplay
 from lrbench_caffe.tuning.report import (

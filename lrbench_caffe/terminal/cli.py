@@ -15,7 +15,7 @@ from typing import TextIO
 
 from lrbench_caffe import __version__
 from lrbench_caffe.database.urls import scrub_text
-from lrbench_caffe.errors import LRBenchError
+from lrbench_caffe.errors import LRBenchError, ParameterError
 from lrbench_caffe.lr import PolicyError
 from lrbench_caffe.plaintext import one_line
 from lrbench_caffe.setup.installation import as_started
@@ -23,6 +23,22 @@ from lrbench_caffe.terminal.streams import escaping
 
 INTERRUPTED = 130  # what a shell reports for a command ended by SIGINT
 COMPLETING = "_ARGCOMPLETE"  # the variable in which argcomplete's shell code counts the program's words
+
+
+# Parameters whose flag has another name.
+_FLAGS = {
+    "policy": "--lr",
+    "database": "--db",
+    "no_database": "--no-db",
+    "hang_seconds": "--hang-timeout",
+    "stages": "--stage",
+    "solver": "SOLVER",
+}
+
+
+def flag(parameter: str) -> str:
+    """How a parameter of the package's functions is spelled on the command line."""
+    return _FLAGS.get(parameter, "--" + parameter.replace("_", "-"))
 
 
 class Parser(argparse.ArgumentParser):
@@ -93,7 +109,8 @@ def _outcome(main: Callable[[Sequence[str]], int | None], arguments: Sequence[st
         with _interruptible():
             return main(arguments) or 0
     except (LRBenchError, PolicyError) as error:
-        _complain(f"error: {error}", arguments)
+        text = error.spelled(flag) if isinstance(error, ParameterError) else str(error)
+        _complain(f"error: {text}", arguments)
         return getattr(error, "exit_code", 2)
     except KeyboardInterrupt:
         _complain("interrupted")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lrbench_caffe.errors import InputError
+from lrbench_caffe.errors import InputError, ParameterError
 from lrbench_caffe.prototxt.messages import Messages, file_path
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.records import SCRATCH, Start
@@ -53,7 +53,7 @@ def find_state(path: Path, messages: Messages) -> GivenState:
         InputError: the solver state or its caffemodel is missing or incomplete.
     """
     if not path.is_file():
-        raise InputError(f"--snapshot: no such file: {path}")
+        raise ParameterError("{snapshot}: no such file: {0}", path)
     try:
         stored = read_state(path, messages)
         named = file_path(stored.learned_net) if stored.learned_net else None
@@ -61,7 +61,7 @@ def find_state(path: Path, messages: Messages) -> GivenState:
         if model:
             read_model(model, messages)
     except InputError as error:
-        raise InputError(f"--snapshot: {error}") from error
+        raise ParameterError("{snapshot}: {0}", error) from error
     if model is None or named is None or _same_file(model, named):
         return GivenState(stored, model)
     return GivenState(stored, model, f"{path} names the weights {named}; those beside it are taken, {model}")
@@ -110,7 +110,9 @@ def given_start(
 def check_before_end(snapshot: str, iteration: int, max_iter: int) -> None:
     """Raise an InputError for a solver state with which nothing is left to train."""
     if iteration >= max_iter:
-        raise InputError(f"--snapshot: {snapshot} is at iteration {iteration}; max_iter is {max_iter}")
+        raise ParameterError(
+            "{snapshot}: {0} is at iteration {1}; max_iter is {2}", snapshot, iteration, max_iter
+        )
 
 
 # -- what is loaded -----------------------------------------------------------------------------------
@@ -123,7 +125,7 @@ def check_start(
     *,
     state: GivenState | None = None,
     weights: Sequence[Path] = (),
-    where: str = "--weights",
+    where: str = "{weights}",
 ) -> tuple[Start, list[str]]:
     """What a run with these nets begins with.
 
@@ -132,7 +134,7 @@ def check_start(
         solver_type: the solver's.
         state: the solver state to begin with, None for none.
         weights: the caffemodels to begin with.
-        where: where these were given, for messages.
+        where: where these were given, as part of a ``ParameterError``.
 
     Returns:
         It, and what a person should know.
@@ -143,7 +145,7 @@ def check_start(
     """
     if state:
         models = [state.model] if state.model else []
-        filled, layers = _fill(models, nets[:1], messages, "--snapshot")
+        filled, layers = _fill(models, nets[:1], messages, "{snapshot}")
         _check_history(state.stored, nets[0], solver_type)
         digest = state_digest(state.stored.path, state.model, messages)
         start = Start("snapshot", digest, iteration=state.stored.iteration, name=state.stored.path.name)
@@ -171,7 +173,7 @@ def _fill(
         try:
             first, *_ = [_loaded(stored, net, model.suffix == HDF5) for net in nets]
         except InputError as error:
-            raise InputError(f"{where}: {model}: {error}") from error
+            raise ParameterError(where + ": {0}: {1}", model, error) from error
         loaded |= first
     learning = [layer for layer in nets[0] if layer.numbers]
     return sum(loaded.issuperset(layer.numbers) for layer in learning), len(learning)
@@ -218,16 +220,25 @@ def _check_history(state: StoredState, net: Sequence[LayerParameters], solver_ty
     other = 3 - wanted
     if have == other * parameters and have != wanted * parameters:
         kinds = {1: "SGD, Nesterov, AdaGrad and RMSProp write", 2: "AdaDelta and Adam write"}
-        raise InputError(
-            f"--snapshot: {state.path} has {have} history blobs for {parameters} parameters, as "
-            f"{kinds[other]} them; the solver's type is {solver_type!r}, which has {wanted * parameters}; "
-            "allowed: a solver of the same type, or --weights with the caffemodel for a new history"
+        raise ParameterError(
+            "{snapshot}: {0} has {1} history blobs for {2} parameters, as {3} them; the solver's type is "
+            "{4!r}, which has {5}; allowed: a solver of the same type, or {weights} with the caffemodel for "
+            "a new history",
+            state.path,
+            have,
+            parameters,
+            kinds[other],
+            solver_type,
+            wanted * parameters,
         )
     fits = have == wanted * parameters and all(
         blob.fits(shapes[number % parameters]) for number, blob in enumerate(state.history)
     )
     if not fits:
-        raise InputError(
-            f"--snapshot: {state.path} is of another net: its {have} history blobs do not fit the net's "
-            f"{parameters} parameters; allowed: a snapshot of this net, or --weights with the caffemodel"
+        raise ParameterError(
+            "{snapshot}: {0} is of another net: its {1} history blobs do not fit the net's {2} parameters; "
+            "allowed: a snapshot of this net, or {weights} with the caffemodel",
+            state.path,
+            have,
+            parameters,
         )

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lrbench_caffe.errors import InputError, LRBenchError
+from lrbench_caffe.errors import LRBenchError, ParameterError
 from lrbench_caffe.knowledge.evidence import Proposal, Wanted
 from lrbench_caffe.knowledge.recommendation import Recommendation, recommend
 from lrbench_caffe.lr import Filled, FunctionPolicy, Policy, PolicyError
@@ -43,9 +43,11 @@ def wants_experience(text: str | None, flags: Mapping[str, Any], solver: Solver,
     if text is None:
         return False
     if text.strip().lower() == AUTO:
-        given = [f"--{name}" for name, value in flags.items() if value is not None]
+        given = [f"{{{name}}}" for name, value in flags.items() if value is not None]
         if given:
-            raise InputError(f"{', '.join(given)}: --lr auto chooses all parameters; allowed: none of them")
+            raise ParameterError(
+                f"{', '.join(given)}: {{policy}} auto chooses all parameters; allowed: none of them"
+            )
         return True
     filled = complete_policy(text, flags, solver, max_iter).filled
     return any(item.rule != "max_iter" for item in filled)  # POLY without l is complete
@@ -170,13 +172,8 @@ def experienced_policy(
     remarks = list(found.remarks)
     if not found.proposals:
         if auto:
-            why = "; ".join(
-                [
-                    "--lr auto: the LR database has nothing to propose for this task or from a similar one",
-                    *remarks,
-                ]
-            )
-            raise InputError(why)
+            nothing = "the LR database has nothing to propose for this task or from a similar one"
+            raise ParameterError("{policy} auto: {0}", "; ".join([nothing, *remarks]))
         why = f"the LR database has no result with {function}; the parameters come from simple rules"
         return None, [*remarks, why]
     proposal = found.proposals[0]

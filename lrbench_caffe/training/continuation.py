@@ -5,14 +5,13 @@ Flags may be repeated or left out. Of the solver file and its nets, run.json has
 
 from __future__ import annotations
 
-import argparse
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from google.protobuf import text_format
 
-from lrbench_caffe.errors import InputError
+from lrbench_caffe.errors import ParameterError
 from lrbench_caffe.lr import parse
 from lrbench_caffe.prototxt.messages import to_text
 from lrbench_caffe.prototxt.solver import Solver
@@ -20,6 +19,7 @@ from lrbench_caffe.runs.directory import RunDirectory
 from lrbench_caffe.runs.snapshots import recorded
 from lrbench_caffe.runtime.client import CaffeInfo
 from lrbench_caffe.training.choosing import repeats_policy
+from lrbench_caffe.training.request import TrainingRequest
 from lrbench_caffe.training.settings import NATIVE, RunSettings
 from lrbench_caffe.training.ways import resumed_way
 
@@ -47,8 +47,7 @@ def fingerprint(solver: Solver) -> dict[str, str]:
 
 
 def resumed_settings(
-    args: argparse.Namespace,
-    parameters: Mapping[str, str | None],
+    request: TrainingRequest,
     old: RunSettings,
     solver: Solver,
     info: CaffeInfo,
@@ -57,8 +56,7 @@ def resumed_settings(
     """The run's own settings, perhaps longer.
 
     Args:
-        args: the flags.
-        parameters: those among them that belong to the policy: k0, k1, gamma, p, l.
+        request: what was asked for.
         old: the run's settings.
         solver: its solver and nets as they are now.
         info: what this Caffe can do.
@@ -70,21 +68,21 @@ def resumed_settings(
     Raises:
         InputError: a flag, the solver or a net that is not as it was.
     """
-    _check_flags(args, parameters, old, solver, info, run)
+    _check_flags(request, old, solver, info, run)
     now = fingerprint(solver)
     _restore_policy(solver, old)
-    old.lr_by, note = resumed_way(args.set_lr_by, old.lr_by, old.policy_from == NATIVE, solver, info)
+    old.lr_by, note = resumed_way(request.set_lr_by, old.lr_by, old.policy_from == NATIVE, solver, info)
     notes = [note] if note else []
     changed = [name for name in {**old.fingerprint, **now} if old.fingerprint.get(name) != now.get(name)]
     _check_files(solver, old.fingerprint, now, [name for name in changed if name not in _KEPT | _FREE])
     ignored = [name for name in changed if name in _KEPT]
-    longer = "max_iter" in changed and args.max_iter is None and solver.message.max_iter > old.max_iter
+    longer = "max_iter" in changed and request.max_iter is None and solver.message.max_iter > old.max_iter
     if longer:
         ignored.remove("max_iter")
         old.fingerprint["max_iter"] = now["max_iter"]
-    wanted = solver.message.max_iter if longer else args.max_iter
+    wanted = solver.message.max_iter if longer else request.max_iter
     if wanted is not None and wanted != old.max_iter:
-        _check_length(wanted, f"{solver.path}: max_iter" if longer else "--max-iter", old, run)
+        _check_length(wanted, solver if longer else None, old, run)
         old.max_iter = wanted
     return old, notes + [
         f"{solver.path}: {_change(old.fingerprint, now, name)}: without effect on a run that is resumed"
@@ -107,47 +105,63 @@ def _change(then: Mapping[str, str], now: Mapping[str, str], name: str) -> str:
 
 
 def _check_flags(
-    args: argparse.Namespace,
-    parameters: Mapping[str, str | None],
+    request: TrainingRequest,
     old: RunSettings,
     solver: Solver,
     info: CaffeInfo,
     run: RunDirectory,
 ) -> None:
-    def check(flag: str, given: Any, own: Any) -> None:
+    def check(name: str, given: Any, own: Any) -> None:
         if given is not None and given != own:
-            raise InputError(
-                f"--resume: {flag}: {given}; the run's own is {own}; allowed: the same, or no {flag}"
+            spelled = "{" + name + "}"
+            raise ParameterError(
+                "{resume}: " + spelled + ": {0}; the run's own is {1}; allowed: the same, or no " + spelled,
+                given,
+                own,
             )
 
-    if not repeats_policy(args.lr, parameters, old, solver):
-        flags = [args.lr, *(f"--{name} {value}" for name, value in parameters.items() if value is not None)]
-        given = " ".join(flag for flag in flags if flag is not None)
-        raise InputError(
-            f"--resume: the run's policy is {old.bound_policy():.7g}, not {given}; allowed: the same, or no "
-            "--lr and no parameters; to continue with another policy, begin a new run: "
-            f"{_new_run(solver, run)} --lr {args.lr or 'POLICY'}"
-        )
-    check("--seed", args.seed, old.seed)
+    if not repeats_policy(request.policy, request.parameters, old, solver):
+        raise _other_policy(request, old, solver, run)
+    check("seed", request.seed, old.seed)
     if solver.tests:
-        check("--test-interval", args.test_interval, old.test_interval)
-    check("--level", args.level, old.level)
+        check("test_interval", request.test_interval, old.test_interval)
+    check("level", request.level, old.level)
     own = solver.tests[0].head if solver.tests else None
-    check("--head", args.head, own.name if own else None)
-    stages = None if args.stage is None else _listed(args.stage)
-    check("--stage", stages, _listed(old.stages))
-    gpu = "0" if args.gpu == "all" and info.gpus == 1 else args.gpu
-    check("--gpu", gpu, "none" if old.gpu is None else str(old.gpu))
+    check("head", request.head, own.name if own else None)
+    stages = None if request.stages is None else _listed(request.stages)
+    check("stages", stages, _listed(old.stages))
+    gpu = "0" if request.gpu == "all" and info.gpus == 1 else request.gpu
+    check("gpu", gpu, "none" if old.gpu is None else str(old.gpu))
 
 
-def _new_run(solver: Solver, run: RunDirectory) -> str:
-    """The flags that begin a new run from a run's newest snapshot."""
+def _other_policy(
+    request: TrainingRequest, old: RunSettings, solver: Solver, run: RunDirectory
+) -> ParameterError:
+    """The error where another policy is asked for than the run has."""
+    given = {name: value for name, value in request.parameters.items() if value is not None}
+    asked = ["{4}"] if request.policy is not None else []
+    asked += [f"{{{name}}} {{{number}}}" for number, name in enumerate(given, start=5)]
+    return ParameterError(
+        f"{{resume}}: the run's policy is {{0:.7g}}, not {' '.join(asked)}; allowed: the same, or no "
+        "{policy} and no parameters; to continue with another policy, begin a new run: "
+        "{1} {snapshot} {2} {policy} {3}",
+        old.bound_policy(),
+        solver.path,
+        _newest_state(run),
+        request.policy or "POLICY",
+        request.policy,
+        *given.values(),
+    )
+
+
+def _newest_state(run: RunDirectory) -> str:
+    """The file of a run's newest snapshot."""
     states = [run.snapshots / snapshot.state for snapshot in recorded(run)]
     there = [state for state in states if state.is_file()]
-    return f"{solver.path} --snapshot {there[-1] if there else 'FILE.solverstate'}"
+    return str(there[-1]) if there else "FILE.solverstate"
 
 
-def _listed(names: list[str]) -> str:
+def _listed(names: Iterable[str]) -> str:
     return ",".join(sorted(names)) or "none"
 
 
@@ -158,22 +172,23 @@ def _check_files(solver: Solver, then: Mapping[str, str], now: Mapping[str, str]
     nets = [name for name in changed if name.partition("[")[0].endswith(("net", "net_param"))]
     fields = [_change(then, now, name) for name in changed if name not in nets]
     differing = [*fields, *(f"the net of {name}" for name in nets)]
-    raise InputError(
-        f"--resume: {solver.path} is not as it was when the run began: {'; '.join(differing)}; "
-        "allowed: the solver as it was (train with --snapshot for a new run with other settings)"
+    raise ParameterError(
+        "{resume}: {0} is not as it was when the run began: {1}; allowed: the solver as it was "
+        "(train with {snapshot} for a new run with other settings)",
+        solver.path,
+        "; ".join(differing),
     )
 
 
-def _check_length(wanted: int, where: str, old: RunSettings, run: RunDirectory) -> None:
+def _check_length(wanted: int, solver: Solver | None, old: RunSettings, run: RunDirectory) -> None:
+    """Check the new max_iter, which the solver file asks for, or where there is none the request."""
+    where = "{resume}: " + ("{max_iter}" if solver is None else "{3}: max_iter") + ": {0}; the run"
     policy = parse(old.policy, strict=False)
     if policy.needs_max_iter:
-        raise InputError(
-            f"--resume: {where}: {wanted}; the run's policy {policy:.7g} ends at its max_iter, {old.max_iter}"
-        )
+        text = where + "'s policy {1:.7g} ends at its max_iter, {2}"
+        raise ParameterError(text, wanted, policy, old.max_iter, solver and solver.path)
     snapshots = [snapshot.iteration for snapshot in recorded(run)]
     reached = max([run.read().get("iteration") or 0, *snapshots])
     if wanted < reached:
-        raise InputError(
-            f"--resume: {where}: {wanted}; the run has reached iteration {reached}; "
-            f"allowed: {reached} or more"
-        )
+        text = where + " has reached iteration {1}; allowed: {1} or more"
+        raise ParameterError(text, wanted, reached, None, solver and solver.path)

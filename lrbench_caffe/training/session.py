@@ -15,7 +15,7 @@ from typing import Any
 
 from lrbench_caffe import __version__
 from lrbench_caffe.database import safe_arguments
-from lrbench_caffe.errors import InputError, LRBenchError
+from lrbench_caffe.errors import InputError, LRBenchError, ParameterError
 from lrbench_caffe.lr import current_step
 from lrbench_caffe.native.library import library_path
 from lrbench_caffe.prototxt.messages import Messages
@@ -263,7 +263,7 @@ class Session:
             opened.nets, self.solver, self.messages, settings.snapshot, settings.weights
         )
         if settings.start.digest not in (None, start.digest):  # of a run without a snapshot of its own
-            raise InputError(f"--resume: {start.name} is not as it was when the run began")
+            raise ParameterError("{resume}: {0} is not as it was when the run began", start.name)
         for remark in remarks:
             note(remark)
         settings.start = start

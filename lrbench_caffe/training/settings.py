@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from lrbench_caffe.errors import InputError
+from lrbench_caffe.errors import InputError, ParameterError, verbatim
 from lrbench_caffe.lr import Completed, Filled, Policy, PolicyError, Trigger, complete_text, from_caffe, parse
 from lrbench_caffe.native.library import find_library
 from lrbench_caffe.prototxt.messages import Messages, shortest
@@ -173,9 +173,9 @@ def choose_policy(text: str | None, flags: Mapping[str, Any], solver: Solver, ma
         InputError: parameters without a policy, or a solver whose own policy is unusable.
     """
     if text is None:
-        given = [f"--{name}" for name, value in flags.items() if value is not None]
+        given = [f"{{{name}}}" for name, value in flags.items() if value is not None]
         if given:
-            raise InputError(f"{', '.join(given)}: needs --lr, the policy that it belongs to")
+            raise ParameterError(f"{', '.join(given)}: needs {{policy}}, the policy that it belongs to")
         return ChosenPolicy(_native(solver, max_iter), NATIVE)
     done = complete_policy(text, flags, solver, max_iter)
     return ChosenPolicy(done.policy, "--lr", done.filled)
@@ -206,20 +206,27 @@ def check_triggers(policy: Policy, solver: Solver) -> None:
     triggers.update([policy.pending] if policy.pending else [])
     for trigger in triggers:
         if not solver.tests:
-            raise InputError(
-                f"--lr: {policy:.7g} decides by tests, but {solver.path} has no test nets (no test_iter)"
+            raise ParameterError(
+                "{policy}: {0:.7g} decides by tests, but {1} has no test nets (no test_iter)",
+                policy,
+                solver.path,
             )
         if trigger.metric == "top1" and solver.tests[0].head is None:
-            raise InputError(
-                f"--lr: {policy:.7g} decides by top1, but the {solver.tests[0].net.title} of {solver.path} "
-                "does not classify; allowed: metric=test_loss"
+            raise ParameterError(
+                "{policy}: {0:.7g} decides by top1, but the {1} of {2} does not classify; "
+                "allowed: metric=test_loss",
+                policy,
+                solver.tests[0].net.title,
+                solver.path,
             )
 
 
 def _native(solver: Solver, max_iter: int) -> Policy:
     message = solver.message
     if not message.HasField("lr_policy"):
-        raise InputError(f"{solver.path}: lr_policy is missing; give one there or a policy with --lr")
+        raise ParameterError(
+            "{0}: lr_policy is missing; give one there or a policy with {policy}", solver.path
+        )
     _check_native(solver)
     try:
         return from_caffe(
@@ -239,10 +246,12 @@ def _check_native(solver: Solver) -> None:
     """Raise an InputError for an LR of a fork's own, which could be trained with but not be told."""
     message = solver.message
     if message.lr_policy == "plateau":
-        raise InputError(
-            f'{solver.path}: lr_policy: "plateau" is a fork\'s own; the same is done by '
-            f'--lr "PLATEAU(k0={shortest(message.base_lr):g}, gamma={shortest(message.gamma):g}, n=N, '
-            'metric=test_loss)", whose n counts tests without improvement'
+        raise ParameterError(
+            '{0}: lr_policy: "plateau" is a fork\'s own; the same is done by {policy} "PLATEAU(k0={1:g}, '
+            'gamma={2:g}, n=N, metric=test_loss)", whose n counts tests without improvement',
+            solver.path,
+            shortest(message.base_lr),
+            shortest(message.gamma),
         )
     # What Caffe's GetLearningRate checks, as it does: multistep's gamma without a stepvalue, too.
     policy = message.lr_policy
@@ -257,10 +266,11 @@ def _check_native(solver: Solver) -> None:
             raise InputError(f'{solver.path}: lr_policy: "{policy}": {name} {is_what}; allowed: {allowed}')
     fields = fork_lr_fields(message)
     if fields:
-        raise InputError(
-            f"{solver.path}: {', '.join(fields)}: a fork's own, and what it makes of the LR is not known "
-            f"here; allowed: a policy with --lr (POLY(k0=.., k1=.., p=..) falls to k1, as poly with min_lr), "
-            "or a solver without"
+        raise ParameterError(
+            "{0}: {1}: a fork's own, and what it makes of the LR is not known here; allowed: a policy with "
+            "{policy} (POLY(k0=.., k1=.., p=..) falls to k1, as poly with min_lr), or a solver without",
+            solver.path,
+            ", ".join(fields),
         )
 
 
@@ -273,7 +283,11 @@ def choose_gpu(flag: str | None, solver: Solver, info: CaffeInfo) -> int | None:
     message = solver.message
     if flag is None:
         explicit = message.HasField("solver_mode") and message.solver_mode == message.GPU
-        return check_gpu(message.device_id, f"{solver.path}: solver_mode: GPU", info) if explicit else None
+        return (
+            check_gpu(message.device_id, f"{verbatim(solver.path)}: solver_mode: GPU", info)
+            if explicit
+            else None
+        )
     if flag == "none":
         return None
     if flag == "all":
@@ -282,24 +296,28 @@ def choose_gpu(flag: str | None, solver: Solver, info: CaffeInfo) -> int | None:
         try:
             ids = [int(part) for part in flag.split(",")]
         except ValueError:
-            raise InputError(f"--gpu: {flag!r}; allowed: a GPU's number, all, or none for the CPU") from None
+            raise ParameterError(
+                "{gpu}: {0!r}; allowed: a GPU's number, all, or none for the CPU", flag
+            ) from None
     if len(ids) > 1:
-        raise InputError(
-            f"--gpu {flag}: {len(ids)} GPUs; allowed: one for each training (start one training per GPU)"
+        raise ParameterError(
+            "{gpu} {0}: {1} GPUs; allowed: one for each training (start one training per GPU)",
+            flag,
+            len(ids),
         )
-    return check_gpu(ids[0], f"--gpu {flag}", info)
+    return check_gpu(ids[0], f"{{gpu}} {flag}", info)
 
 
-def check_gpu(gpu: int, where: str, info: CaffeInfo, hint: str = " (--gpu none trains on the CPU)") -> int:
-    """The GPU's id; ``where`` says who asks for it.
+def check_gpu(gpu: int, where: str, info: CaffeInfo, hint: str = " ({gpu} none trains on the CPU)") -> int:
+    """The GPU's id; ``where`` says who asks for it, as part of a ``ParameterError``.
 
     Raises:
         InputError: this Caffe has no such GPU.
     """
     if not info.cuda:
-        raise InputError(f"{where}: the Caffe in {info.path} is CPU-only{hint}")
+        raise ParameterError(where + ": the Caffe in {0} is CPU-only" + hint, info.path)
     if not 0 <= gpu < info.gpus:
-        raise InputError(f"{where}: no such GPU; this machine has {info.gpus}")
+        raise ParameterError(where + ": no such GPU; this machine has {0}", info.gpus)
     return gpu
 
 
@@ -317,10 +335,11 @@ def choose_layers(flag: str, gpu: int | None, info: CaffeInfo) -> str:
     if flag == "stock" or (flag == "auto" and gpu is not None):
         return "stock"
     if gpu is not None:
-        raise InputError(f"--layers fast: they are for the CPU; the training is on GPU {gpu}")
+        raise ParameterError("{layers} fast: they are for the CPU; the training is on GPU {0}", gpu)
     found = find_library(info.path)
     if flag == "fast" and found.path is None:
-        raise InputError(f"--layers fast: {found.why}" + (f" ({found.remedy})" if found.remedy else ""))
+        remedy = f" ({found.remedy})" if found.remedy else ""
+        raise ParameterError("{layers} fast: {0}{1}", found.why, remedy)
     return "fast" if found.path else "stock"
 
 
@@ -332,10 +351,12 @@ def choose_threads(flag: int, layers: str) -> int:
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if not 1 <= flag <= cores:
-        raise InputError(f"--threads: {flag}; allowed: 1 to {cores}, the cores that this process may use")
+        raise ParameterError(
+            "{threads}: {0}; allowed: 1 to {1}, the cores that this process may use", flag, cores
+        )
     if flag > 1 and layers == "stock":
-        raise InputError(
-            f"--threads {flag}: only the fast layers work on several; this training has Caffe's own"
+        raise ParameterError(
+            "{threads} {0}: only the fast layers work on several; this training has Caffe's own", flag
         )
     return flag
 
@@ -344,7 +365,7 @@ def choose_seed(flag: int | None, solver: Solver) -> int:
     """--seed, else the solver's random_seed as Caffe takes it (modulo 2^32), else a new random one."""
     if flag is not None:
         if not 0 <= flag < 2**31:
-            raise InputError(f"--seed: {flag}; allowed: 0 to {2**31 - 1}")
+            raise ParameterError("{seed}: {0}; allowed: 0 to {1}", flag, 2**31 - 1)
         return flag
     if solver.message.random_seed >= 0:
         return caffe_seed(int(solver.message.random_seed))
@@ -358,15 +379,17 @@ def check_weights(flag: str | None, solver: Solver, messages: Messages) -> list[
         InputError: a file that is missing or is no caffemodel.
     """
     entries = [flag] if flag else solver.weights
-    where = "--weights" if flag else f"{solver.path}: weights"
+    where = "{weights}" if flag else f"{verbatim(solver.path)}: weights"
     names = [name.strip() for entry in entries for name in entry.split(",")]
     for name in names:
         if not name:
-            raise InputError(f"{where}: the name of a file is empty; allowed: comma-separated caffemodels")
+            raise ParameterError(
+                where + ": the name of a file is empty; allowed: comma-separated caffemodels"
+            )
         if not Path(name).is_file():
-            raise InputError(f"{where}: no such file: {name}")
+            raise ParameterError(where + ": no such file: {0}", name)
         try:
             read_model(Path(name), messages)
         except InputError as error:
-            raise InputError(f"{where}: {error}") from error
+            raise ParameterError(where + ": {0}", error) from error
     return names

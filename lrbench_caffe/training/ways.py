@@ -7,13 +7,12 @@ base_lr cannot be set from Python (1.0), scales the gradients.
 
 from __future__ import annotations
 
-from lrbench_caffe.errors import InputError
+from lrbench_caffe.errors import ParameterError
 from lrbench_caffe.prototxt.patch import BASE_LR, GRADIENTS, LR_POLICY, check_settable
 from lrbench_caffe.prototxt.solver import LINEAR, Solver
 from lrbench_caffe.runtime.client import CaffeInfo
 
 AUTO = "auto"
-FLAG = "--set-lr-by"
 
 
 def choose_way(flag: str, own_policy: bool, solver: Solver, info: CaffeInfo) -> str:
@@ -31,15 +30,18 @@ def choose_way(flag: str, own_policy: bool, solver: Solver, info: CaffeInfo) -> 
     if flag == AUTO and own_policy:
         return LR_POLICY
     if flag == LR_POLICY and not own_policy:
-        raise InputError(
-            f"{FLAG} {flag}: only for the solver's own lr_policy; allowed: {BASE_LR}, {GRADIENTS}"
+        raise ParameterError(
+            "{set_lr_by} {0}: only for the solver's own lr_policy; allowed: {1}, {2}",
+            flag,
+            BASE_LR,
+            GRADIENTS,
         )
     if flag == AUTO:
         check_settable(solver, info)
         return BASE_LR if info.writable_base_lr else GRADIENTS
     problem = _problem(flag, solver, info)
     if problem:
-        raise InputError(problem)
+        raise problem
     return flag
 
 
@@ -67,13 +69,17 @@ def resumed_way(
             f"this Caffe ({info.caffe} in {info.path}) cannot set base_lr, with which the run began: "
             "the LR is now set by scaled gradients, which is the same to rounding"
         )
-    raise InputError(f"--resume: {problem}")
+    raise problem.within("{resume}: ")
 
 
-def _problem(way: str, solver: Solver, info: CaffeInfo) -> str | None:
-    """Why a way cannot be gone, None where it can."""
+def _problem(way: str, solver: Solver, info: CaffeInfo) -> ParameterError | None:
+    """Why a way cannot be taken, None where it can."""
     if way == BASE_LR and not info.writable_base_lr:
-        return f"{FLAG} {way}: this Caffe ({info.caffe} in {info.path}) cannot set it from Python"
+        return ParameterError(
+            "{set_lr_by} {0}: this Caffe ({1} in {2}) cannot set it from Python", way, info.caffe, info.path
+        )
     if way == GRADIENTS and solver.type not in LINEAR:
-        return f"{solver.path}: type is {solver.type!r}; {FLAG} {way} serves SGD and Nesterov only"
+        return ParameterError(
+            "{0}: type is {1!r}; {set_lr_by} {2} serves SGD and Nesterov only", solver.path, solver.type, way
+        )
     return None

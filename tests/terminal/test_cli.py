@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 
 import lrbench_caffe
 from lrbench_caffe import __main__ as console
-from lrbench_caffe.errors import InputError, TrainingError
+from lrbench_caffe.errors import InputError, ParameterError, TrainingError
 from lrbench_caffe.lr import PolicyError
 from lrbench_caffe.terminal import cli
 
@@ -194,6 +195,15 @@ def raises(error: BaseException):
 def test_errors_for_people_are_one_line(capsys, error, code):
     assert cli.run(raises(error), []) == code
     assert capsys.readouterr() == ("", f"error: {error}\n")
+
+
+def test_an_error_of_the_package_names_the_parameter_and_the_command_line_its_flag(capsys):
+    error = ParameterError("{max_iter}: {0}; with {policy} {1!r} allowed: {2} or more", 0, "{k0}", 1)
+    assert str(error) == "max_iter: 0; with policy '{k0}' allowed: 1 or more"
+    assert cli.run(raises(error), []) == 2
+    assert capsys.readouterr().err == "error: --max-iter: 0; with --lr '{k0}' allowed: 1 or more\n"
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+    assert str(error.within("{resume}: ")) == f"resume: {error}"
 
 
 def test_debug_shows_the_traceback(capsys):

@@ -95,7 +95,7 @@ def test_weights_none_of_which_is_taken(model, messages):
 )
 def test_weights_of_another_form(model, messages, layers, form, words):
     path = model("w.caffemodel", layers, form)
-    with pytest.raises(InputError, match=re.escape(f"--weights: {path}: {words}; allowed: the same, or")):
+    with pytest.raises(InputError, match=re.escape(f"weights: {path}: {words}; allowed: the same, or")):
         check_start([NET], "SGD", messages, weights=[path])
 
 
@@ -220,17 +220,17 @@ def test_the_weights_beside_a_snapshot_come_before_those_at_the_old_place(
     assert find_state(renamed[0], messages).model == old
     assert find_state(renamed[0], messages).remark is None
     old.unlink()
-    words = f"--snapshot: {renamed[0]} belongs to {old}, which does not exist"
+    words = f"snapshot: {renamed[0]} belongs to {old}, which does not exist"
     with pytest.raises(InputError, match=re.escape(words)):
         find_state(renamed[0], messages)
 
 
 def test_no_solver_states(model, messages, tmp_path):
     path = model("x.caffemodel", {"ip1": IP1})
-    with pytest.raises(InputError, match=re.escape(f"--snapshot: {path} is not a solver state")):
+    with pytest.raises(InputError, match=re.escape(f"snapshot: {path} is not a solver state")):
         find_state(path, messages)
-    with pytest.raises(InputError, match=r"--snapshot: no such file: .*gone"):
+    with pytest.raises(InputError, match=r"snapshot: no such file: .*gone"):
         find_state(tmp_path / "gone", messages)
     (tmp_path / "x.solverstate.h5").write_bytes(b"no HDF5")
-    with pytest.raises(InputError, match=r"--snapshot: .*x.solverstate.h5 cannot be read as HDF5"):
+    with pytest.raises(InputError, match=r"snapshot: .*x.solverstate.h5 cannot be read as HDF5"):
         find_state(tmp_path / "x.solverstate.h5", messages)

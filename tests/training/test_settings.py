@@ -94,7 +94,7 @@ def test_what_is_chosen_is_what_the_record_trains_with(solver, max_iter):
 def test_the_ssd_forks_plateau_points_to_ours(solver):
     own = solver('base_lr: 0.001 lr_policy: "plateau" gamma: 0.1')
     with pytest.raises(
-        InputError, match=r'lr_policy: "plateau" is a fork.* --lr "PLATEAU\(k0=0.001, gamma=0.1, n=N'
+        InputError, match=r'lr_policy: "plateau" is a fork.* policy "PLATEAU\(k0=0.001, gamma=0.1, n=N'
     ):
         choose_policy(None, NONE, own, 100)
 
@@ -129,7 +129,7 @@ def test_an_lr_that_a_fork_decides_is_not_told_wrong(solver, names, told):
         assert choose_policy(None, NONE, own, 100).policy(50) == pytest.approx(0.05)
     else:
         with pytest.raises(
-            InputError, match=f"^s.prototxt: {told}: a fork's own, .*; allowed: a policy with --lr"
+            InputError, match=f"^s.prototxt: {told}: a fork's own, .*; allowed: a policy with policy"
         ):
             choose_policy(None, NONE, own, 100)
     assert choose_policy("FIX(k0=0.1)", NONE, own, 100).policy(0) == 0.1
@@ -211,9 +211,9 @@ def test_a_policy_with_flags(solver):
             {},
             "base_lr: 1",
             InputError,
-            "s.prototxt: lr_policy is missing; give one there or a policy with --lr",
+            "s.prototxt: lr_policy is missing; give one there or a policy with policy",
         ),
-        (None, {"k0": "1", "l": "2"}, "base_lr: 1", InputError, "--k0, --l: needs --lr"),
+        (None, {"k0": "1", "l": "2"}, "base_lr: 1", InputError, "k0, l: needs policy"),
         (None, {}, 'lr_policy: "stepp" base_lr: 1', InputError, "s.prototxt: .*stepp"),
         ("fix", {}, "base_lr: 0", InputError, "^s.prototxt: FIX: k0 is missing, and base_lr=0"),
         ("sine2", {}, "base_lr: 0", PolicyError, "^unknown LR function 'sine2'"),
@@ -251,12 +251,12 @@ def test_gpu(solver, caffe_info, flag, text, gpu):
 @pytest.mark.parametrize(
     ("flag", "gpus", "message"),
     [
-        ("2", 2, r"^--gpu 2: no such GPU; this machine has 2$"),
-        ("-1", 2, r"^--gpu -1: no such GPU"),
-        ("0,1", 2, r"^--gpu 0,1: 2 GPUs; allowed: one for each training"),
-        ("all", 2, r"^--gpu all: 2 GPUs"),
-        ("all", 0, r"^--gpu all: no such GPU; this machine has 0$"),
-        ("first", 2, r"^--gpu: 'first'; allowed: a GPU's number, all, or none for the CPU$"),
+        ("2", 2, r"^gpu 2: no such GPU; this machine has 2$"),
+        ("-1", 2, r"^gpu -1: no such GPU"),
+        ("0,1", 2, r"^gpu 0,1: 2 GPUs; allowed: one for each training"),
+        ("all", 2, r"^gpu all: 2 GPUs"),
+        ("all", 0, r"^gpu all: no such GPU; this machine has 0$"),
+        ("first", 2, r"^gpu: 'first'; allowed: a GPU's number, all, or none for the CPU$"),
     ],
 )
 def test_gpus_that_are_not_there(solver, caffe_info, flag, gpus, message):
@@ -266,7 +266,7 @@ def test_gpus_that_are_not_there(solver, caffe_info, flag, gpus, message):
 
 def test_gpu_on_a_caffe_without_cuda(solver, caffe_info):
     cpu = dataclasses.replace(caffe_info, cuda=False, gpus=0)
-    with pytest.raises(InputError, match=r"^--gpu 0: the Caffe in .* is CPU-only"):
+    with pytest.raises(InputError, match=r"^gpu 0: the Caffe in .* is CPU-only"):
         choose_gpu("0", solver(""), cpu)
     with pytest.raises(InputError, match=r"^s.prototxt: solver_mode: GPU: the Caffe in .* is CPU-only"):
         choose_gpu(None, solver("solver_mode: GPU"), cpu)
@@ -279,7 +279,7 @@ def test_seed(solver):
     assert len(new) > 1
     assert all(0 <= seed < 2**31 for seed in new)
     for bad in (-1, 2**31):
-        with pytest.raises(InputError, match=f"^--seed: {bad}; allowed: 0 to 2147483647$"):
+        with pytest.raises(InputError, match=f"^seed: {bad}; allowed: 0 to 2147483647$"):
             choose_seed(bad, solver(""))
 
 
@@ -292,15 +292,15 @@ def test_weights(solver, messages, tmp_path, monkeypatch):
     assert check_weights("a,b", solver("weights: 'c'"), messages) == ["a", "b"]
     assert check_weights(None, solver("weights: 'c,a' weights: 'b'"), messages) == ["c", "a", "b"]
     assert check_weights(None, solver(""), messages) == []
-    with pytest.raises(InputError, match=r"^--weights: no such file: d$"):
+    with pytest.raises(InputError, match=r"^weights: no such file: d$"):
         check_weights("a,d", solver(""), messages)
     with pytest.raises(InputError, match=r"^s.prototxt: weights: no such file: d$"):
         check_weights(None, solver("weights: 'd'"), messages)
     Path("empty").touch()
-    with pytest.raises(InputError, match=r"^--weights: empty holds no layers"):
+    with pytest.raises(InputError, match=r"^weights: empty holds no layers"):
         check_weights("empty", solver(""), messages)
     Path("cut").write_bytes(model.SerializeToString()[:-1])
-    with pytest.raises(InputError, match=r"^--weights: cut is not a complete NetParameter"):
+    with pytest.raises(InputError, match=r"^weights: cut is not a complete NetParameter"):
         check_weights("cut", solver(""), messages)
 
 

@@ -10,8 +10,8 @@ import pytest
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.lr import PolicyError, parse
 from lrbench_caffe.runtime.locate import caffe_binary
+from lrbench_caffe.terminal.training_flags import without_ignored_flags
 from lrbench_caffe.train import parser
-from lrbench_caffe.training.preparing import without_ignored_flags
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,261 @@
+"""The train command's flags, those of `caffe train` among them, as the request for a training."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from lrbench_caffe.errors import InputError
+from lrbench_caffe.lr import describe_functions
+from lrbench_caffe.prototxt.datacheck import HELP, OPTION
+from lrbench_caffe.prototxt.patch import LR_WAYS
+from lrbench_caffe.runtime.client import HANG_SECONDS
+from lrbench_caffe.terminal import cli
+from lrbench_caffe.training.request import RUNS, TrainingRequest
+from lrbench_caffe.training.signals import EFFECTS
+from lrbench_caffe.training.ways import AUTO as AUTO_WAY
+
+PARAMETERS = ("k0", "k1", "gamma", "p", "l")
+
+# What `caffe --help` lists beside the flags of training: those of its other commands, of its log (glog) and
+# of gflags. All are accepted, as by `caffe train`, and change nothing here.
+_IGNORED = frozenset(
+    [
+        "iterations",
+        "model",
+        "phase",
+        "alsologtoemail",
+        "log_backtrace_at",
+        "log_dir",
+        "log_link",
+        "logbuflevel",
+        "logbufsecs",
+        "logemaillevel",
+        "logfile_mode",
+        "logmailer",
+        "max_log_size",
+        "minloglevel",
+        "stderrthreshold",
+        "v",
+        "vmodule",
+        "tab_completion_columns",
+        "tab_completion_word",
+        "tryfromenv",
+        "undefok",
+    ]
+)
+_IGNORED_SWITCHES = frozenset(
+    [
+        "colorlogtostderr",
+        "drop_log_memory",
+        "log_prefix",
+        "stop_logging_if_full_disk",
+        "symbolize_stacktrace",
+        "log_utc_time",
+        "log_year_in_prefix",
+        "timestamp_in_logfile_name",
+        "logcleaner",
+    ]
+)
+_UNREAD = ("flagfile", "fromenv")  # they bring in other flags, from where nothing is read here
+_FLAG = re.compile(r"--?([A-Za-z][\w-]*)(=.*)?", re.DOTALL)
+_GLOG_TO_STDERR = re.compile(r"--?(no)?(?:also)?logtostderr(?:=(.*))?")
+_FALSE = ("false", "f", "no", "n", "0")  # as gflags reads a bool
+
+
+def add_flags(p: cli.Parser) -> None:
+    """The command line. Caffe's own flags take one dash or two, as gflags has it."""
+    functions = ", ".join(row.name for row in describe_functions())
+    p.add_argument("solver_file", nargs="?", metavar="SOLVER", help="the solver.prototxt")
+    caffe = p.add_argument_group(
+        "as in caffe train",
+        "also: -logtostderr and -alsologtostderr; accepted for scripts and ignored: the other flags of "
+        "caffe --help (-log_dir, -minloglevel, -v, ..., -iterations, -model, -phase)",
+    )
+    caffe.add_argument("-solver", "--solver", metavar="FILE", help="the solver.prototxt, as a flag")
+    caffe.add_argument(
+        "-gpu",
+        "--gpu",
+        metavar="ID",
+        help="train on this GPU; all: the only one; none: the CPU (default: the solver's mode, else none)",
+    )
+    caffe.add_argument("-snapshot", "--snapshot", metavar="FILE", help="a .solverstate to start from")
+    caffe.add_argument(
+        "-weights", "--weights", metavar="FILES", help="comma-separated caffemodels to start from"
+    )
+    caffe.add_argument(
+        "-level", "--level", type=int, metavar="N", help="level of the training net (default: 0)"
+    )
+    caffe.add_argument(
+        "-stage", "--stage", type=_names, metavar="NAMES", help="comma-separated stages of the training net"
+    )
+    for name, default in (("sigint", "stop"), ("sighup", "snapshot")):
+        flag = f"{name}_effect"
+        caffe.add_argument(
+            f"-{flag}", f"--{flag}", f"--{name}-effect", choices=EFFECTS, default=default,
+            help=f"what {name.upper()} does (default: {default})",
+        )  # fmt: skip
+    lr = p.add_argument_group("learning rate", f"functions: {functions}")
+    lr.add_argument(
+        "--lr",
+        metavar="POLICY",
+        help="a function's name, a policy, a composition of policies, or auto: the LR database's best one",
+    )
+    lr.add_argument("--k0", metavar="LR", help="the policy's first bound")
+    lr.add_argument("--k1", metavar="LR", help="its second bound")
+    lr.add_argument("--gamma", help="its decay factor")
+    lr.add_argument("--p", help="its power")
+    lr.add_argument("--l", metavar="ITERATIONS", help="its step: half a cycle, or iterations between decays")
+    lr.add_argument("--preview", action="store_true", help="print and plot the schedule, do not train")
+    run = p.add_argument_group("run")
+    run.add_argument(
+        "--max-iter", type=int, metavar="N", help="train this long instead of the solver's max_iter"
+    )
+    run.add_argument(
+        "--until", type=int, metavar="N",
+        help="pause after iteration N with a snapshot; continue with --resume. max_iter is unchanged",
+    )  # fmt: skip
+    run.add_argument("--test-interval", type=int, metavar="N", help="test this often instead of the solver's")
+    run.add_argument(
+        "--seed", type=int, metavar="N", help="random seed (default: the solver's, else a new one)"
+    )
+    run.add_argument(
+        "--head", metavar="NAME",
+        help="take Top-1 from this blob of scores, where the test net has several (default: docs/metrics.md)",
+    )  # fmt: skip
+    run.add_argument(
+        "--out", metavar="DIR",
+        help=f"the run directory (default: a new one in {RUNS}/); with --preview the plot's file",
+    )  # fmt: skip
+    run.add_argument(OPTION, action="store_true", help=HELP)
+    run.add_argument(
+        "--resume", action="store_true", help="continue --out DIR, else this solver's newest run"
+    )
+    run.add_argument(
+        "--publish", action="store_true",
+        help="with --out: also put the snapshots at the solver's snapshot_prefix, as without --out",
+    )  # fmt: skip
+    run.add_argument(
+        "--log-to-stderr", action="store_true",
+        help="also print Caffe's log on stderr as it is written, as caffe train does",
+    )  # fmt: skip
+    run.add_argument(
+        "--checkpoint-minutes", type=duration, default=10.0, metavar="M",
+        help="also snapshot every M minutes, so that a kill loses little; 0: never (default: 10)",
+    )  # fmt: skip
+    add_hang_timeout(run)
+    run.add_argument(
+        "--db", metavar="URL", help="the LR database (default: LRBENCH_DB, else the embedded one)"
+    )
+    run.add_argument("--no-db", action="store_true", help="neither ask the LR database nor record into it")
+    run.add_argument(
+        "--layers", choices=("auto", "fast", "stock"),
+        help="Caffe's own CPU layers (stock: the weights of caffe train), fast ones in their "
+        "place, or auto, fast where they are built (default: auto; with --resume the run's own)",
+    )  # fmt: skip
+    run.add_argument(
+        "--threads", type=int, metavar="N",
+        help="let the fast layers work on N cores (default: 1; with --resume the run's own)",
+    )  # fmt: skip
+    run.add_argument("--caffe-python", metavar="FILE", help="the Python that can import caffe")
+    run.add_argument(
+        "--set-lr-by", choices=(AUTO_WAY, *LR_WAYS), default=AUTO_WAY,
+        help="how Caffe gets the LR: its own lr_policy, base_lr, or scaled gradients (default: lr_policy "
+        "where nothing else asks for the LR, else base_lr, or gradients on Caffe 1.0)",
+    )  # fmt: skip
+
+
+def _names(text: str) -> list[str]:
+    return [name for name in text.split(",") if name]
+
+
+def without_ignored_flags(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The arguments without those flags of Caffe that scripts pass on, and those that are ignored.
+
+    -logtostderr and -alsologtostderr become --log-to-stderr.
+    """
+    rest: list[str] = []
+    dropped: list[str] = []
+    to_stderr = {"": False, "also": False}
+    todo = iter(arguments)
+    for argument in todo:
+        switch = _GLOG_TO_STDERR.fullmatch(argument)
+        match = _FLAG.fullmatch(argument)
+        name = match[1].replace("-", "_") if match else ""  # gflags takes both
+        if switch:
+            on = not switch[1] and (switch[2] or "").lower() not in _FALSE
+            to_stderr["also" if "also" in argument else ""] = on  # the last one counts
+        elif name in _UNREAD:
+            raise InputError(f"{argument}: not read here; allowed: the flags themselves on the command line")
+        elif name in _IGNORED_SWITCHES or name[2 * name.startswith("no") :] in _IGNORED_SWITCHES:
+            dropped.append(argument)
+        elif match and name in _IGNORED:
+            dropped.append(argument)
+            if not match[2]:
+                dropped.extend(value for value in [next(todo, None)] if value is not None)
+        else:
+            rest.append(argument)
+    return rest + ["--log-to-stderr"] * any(to_stderr.values()), dropped
+
+
+def training_request(args: argparse.Namespace) -> TrainingRequest:
+    """The request that the flags of ``add_flags`` make."""
+    return TrainingRequest(
+        solver=_solver(args),
+        policy=args.lr,
+        parameters={name: getattr(args, name) for name in PARAMETERS},
+        max_iter=args.max_iter,
+        until=args.until,
+        test_interval=args.test_interval,
+        seed=args.seed,
+        head=args.head,
+        gpu=args.gpu or None,  # as Caffe takes --gpu=$GPU where there is none
+        snapshot=args.snapshot or None,
+        weights=args.weights or None,
+        level=args.level,
+        stages=args.stage,
+        out=Path(args.out) if args.out else None,
+        resume=args.resume,
+        publish=args.publish,
+        preview=args.preview,
+        trust_data=args.trust_data,
+        layers=args.layers,
+        threads=args.threads,
+        set_lr_by=args.set_lr_by,
+        caffe_python=args.caffe_python,
+        database=args.db,
+        no_database=args.no_db,
+        checkpoint_minutes=args.checkpoint_minutes,
+        hang_seconds=args.hang_timeout,
+    )
+
+
+def _solver(args: argparse.Namespace) -> Path | None:
+    if args.solver and args.solver_file and args.solver != args.solver_file:
+        raise InputError(f"two solvers: {args.solver_file} and --solver {args.solver}; allowed: one")
+    name = args.solver or args.solver_file
+    if not name and not (args.resume and args.out):
+        raise InputError("no solver given: python -m lrbench_caffe.train SOLVER (see --help)")
+    return Path(name) if name else None
+
+
+def add_hang_timeout(group: argparse._ArgumentGroup) -> None:
+    """``--hang-timeout`` of every command that trains."""
+    group.add_argument(
+        "--hang-timeout", type=duration, default=HANG_SECONDS, metavar="SECONDS",
+        help=f"treat Caffe as hung after SECONDS without output; 0: never (default: {HANG_SECONDS:g})",
+    )  # fmt: skip
+
+
+def duration(text: str) -> float:
+    """A time on the command line; 0 means never."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not value >= 0:
+        raise argparse.ArgumentTypeError(f"{text}; allowed: 0 (never) or more")
+    return value

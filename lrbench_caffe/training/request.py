@@ -1,0 +1,76 @@
+"""What is asked of one training, by the command line, the Python API or a job: nothing is checked yet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lrbench_caffe.runtime.client import HANG_SECONDS
+from lrbench_caffe.training.ways import AUTO as AUTO_WAY
+
+RUNS = Path("runs")  # where runs are that were given no directory
+
+
+@dataclass(frozen=True)
+class TrainingRequest:
+    """One training. None stands for what was not given; ``training.preparing`` says what it then is.
+
+    Attributes:
+        solver: the solver file; None where ``resume`` and ``out`` name the run.
+        policy: an LR function's name, a policy, a composition, or "auto"; None for the solver's lr_policy.
+        parameters: the policy's k0, k1, gamma, p and l that are given beside it; None where not.
+        max_iter, test_interval: iterations, instead of the solver's.
+        until: the iteration to pause after, with a snapshot.
+        seed: Caffe's random seed.
+        head: the blob of scores that Top-1 is taken from.
+        gpu: a GPU's number, "all" or "none".
+        snapshot: a solver state to start from.
+        weights: caffemodels to start from, separated by commas.
+        level, stages: of the training net, as caffe train's flags.
+        out: the run directory; None for a new one in ``RUNS``.
+        resume: continue the run in ``out``, else the solver's newest run.
+        publish: also put the snapshots at the solver's snapshot_prefix where ``out`` is given.
+        preview: nothing is trained after all.
+        trust_data: do not check the data's records.
+        layers: "auto", "fast" or "stock".
+        threads: that the fast layers work on.
+        set_lr_by: "auto" or one of ``LR_WAYS``.
+        caffe_python: the Python that can import caffe.
+        database: the LR database's URL; None for the default one.
+        no_database: neither ask the LR database nor record into it.
+        checkpoint_minutes: minutes between snapshots against a kill; 0 for none.
+        hang_seconds: seconds of silence after which Caffe counts as hung; 0 for never.
+    """
+
+    solver: Path | None
+    policy: str | None = None
+    parameters: Mapping[str, str | None] = field(default_factory=dict)
+    max_iter: int | None = None
+    until: int | None = None
+    test_interval: int | None = None
+    seed: int | None = None
+    head: str | None = None
+    gpu: str | None = None
+    snapshot: str | None = None
+    weights: str | None = None
+    level: int | None = None
+    stages: Sequence[str] | None = None
+    out: Path | None = None
+    resume: bool = False
+    publish: bool = False
+    preview: bool = False
+    trust_data: bool = False
+    layers: str | None = None
+    threads: int | None = None
+    set_lr_by: str = AUTO_WAY
+    caffe_python: str | None = None
+    database: str | None = None
+    no_database: bool = False
+    checkpoint_minutes: float = 10.0
+    hang_seconds: float = HANG_SECONDS
+
+    @property
+    def publishes(self) -> bool:
+        """Whether snapshots are put at the solver's snapshot_prefix."""
+        return self.publish or self.out is None

@@ -1,0 +1,72 @@
+"""From a prepared training to its session: the run directory is taken, and given back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lrbench_caffe.errors import ParameterError
+from lrbench_caffe.files import make_folder
+from lrbench_caffe.prototxt.messages import utf8_stem
+from lrbench_caffe.runs.directory import RunDirectory, mark_latest
+from lrbench_caffe.runs.snapshots import ready_prefix
+from lrbench_caffe.training.preparing import Prepared, Say
+from lrbench_caffe.training.request import RUNS
+from lrbench_caffe.training.session import Session
+
+
+@contextmanager
+def begin(prepared: Prepared, say: Say) -> Iterator[Session]:
+    """The session that trains, in a run directory that nobody else has as long as this is entered.
+
+    Raises:
+        InputError: the directory has another run, or is in use; snapshot_prefix cannot be written to.
+    """
+    request = prepared.request
+    if request.publishes:
+        for remark in ready_prefix(prepared.solver):
+            say(f"note: {remark}")
+    run = prepared.resumed or _new_run(prepared)
+    run.lock()
+    try:
+        if not prepared.resumed:
+            _check_free(run)  # again: now nobody else can begin one there
+        session = Session(
+            prepared.python,
+            prepared.info,
+            prepared.messages,
+            prepared.solver,
+            prepared.settings,
+            run,
+            publish=request.publishes,
+            until=request.until,
+        )
+        mark_latest(RUNS, run)
+        yield session
+    finally:
+        run.release()
+
+
+def _new_run(prepared: Prepared) -> RunDirectory:
+    if prepared.request.out:
+        run = RunDirectory(prepared.request.out)
+        _check_free(run)
+        return run
+    policy = prepared.settings.bound_policy().functions[0].lower()
+    stem = utf8_stem(Path(prepared.settings.solver))
+    return RunDirectory(make_folder(RUNS, f"{stem}-{policy}-{time.strftime('%Y%m%d-%H%M%S')}"))
+
+
+def _check_free(run: RunDirectory) -> None:
+    """Raise an InputError where a run directory is another run's."""
+    if run.exists:
+        raise ParameterError("{out}: {0} holds a run already; {resume} continues it", run.path)
+    if run.remains:
+        raise ParameterError(
+            "{out}: {0} holds {1} of a run whose run.json is missing or damaged; allowed: "
+            "a new directory, or bring run.json back and {resume}",
+            run.path,
+            run.remains,
+        )
