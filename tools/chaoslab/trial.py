@@ -16,6 +16,7 @@ from chaoslab.processes import Done, Running, end_all, marked, remaining
 from chaoslab.registry import Scenario
 from chaoslab.setups import SETUPS, Setup
 from chaoslab.verdicts import LEFT, TRACEBACK, WRONG, Skip, TrialError, Verdict, Wrong
+from lrbench_caffe.runs.directory import RunDirectory
 
 GONE_SECONDS = 15.0  # in which what a trial started must have ended
 # In the command lines of a Caffe, and of a training that another command started.
@@ -99,7 +100,7 @@ class Trial:
 
     def train_command(self, setup: Setup, out: str = "out") -> tuple[str, ...]:
         """The command that trains a setup; or, where that has begun, the one that continues it."""
-        if (self.folder / out / "run.json").exists():
+        if RunDirectory(self.folder / out).exists:  # killed before run.json it is in the journal alone
             return command("train", "--resume", "--out", out, *_repeatable(setup.flags))
         return command("train", "solver.prototxt", "--out", out, "--layers", "stock", *setup.flags)
 
