@@ -24,6 +24,7 @@ from lrbench_caffe.lr import parse
 from lrbench_caffe.runs.directory import RunDirectory, task_title
 from lrbench_caffe.terminal import cli
 from lrbench_caffe.terminal.database import open_at_terminal
+from lrbench_caffe.terminal.selection_flags import add_flags, selection_query
 
 LONGEST = 10_000_000  # iterations of a schedule
 
@@ -49,7 +50,7 @@ def parser() -> cli.Parser:
     runs = add("runs", _runs, "accuracy, loss and learning rate of one or more runs over iterations")
     runs.add_argument("runs", nargs="+", metavar="RUNDIR", help="run directories, also of runs that go on")
     table = add("table", _table, "a ranking of the LR database: Top-1 with its deviation, and cost")
-    selection.add_flags(table)
+    add_flags(table)
     return p
 
 
@@ -170,16 +171,16 @@ def _state(run: RunDirectory, status: str) -> str:
 
 
 def _table(args: argparse.Namespace) -> Path:
-    selection.check(args)
+    query = selection_query(args)
     with open_at_terminal(args.db) as database:
         known = database.tasks()
-        tasks = selection.find_tasks(args, known)
+        tasks = selection.find_tasks(query, known)
         if tasks is None:
             names = ", ".join(f"{task.title} ({task.id})" for task in known)
             raise InputError(f"SOLVER or --task is missing; known tasks: {names or 'none'}")
-        found = selection.select(args, database, tasks)
+        found = selection.select(query, database, tasks)
     if not found.ranked:
-        raise selection.nothing_found(args, tasks)
+        raise selection.nothing_found(query, tasks)
     path = _file(args, "table.png")
     plots.table_plot(path, found.title, found.ranked, found.order.cost, found.order.utility)
     return path

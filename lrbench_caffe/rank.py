@@ -39,6 +39,7 @@ from lrbench_caffe.tabular import (
 from lrbench_caffe.terminal import cli, tables
 from lrbench_caffe.terminal.database import open_at_terminal
 from lrbench_caffe.terminal.run_tables import start_labels, start_notes
+from lrbench_caffe.terminal.selection_flags import add_flags, selection_query
 from lrbench_caffe.terminal.tables import Layout, print_table
 
 FORMATS = ("table", "markdown", "csv", "json")
@@ -52,7 +53,7 @@ TASKS_LAYOUT = Layout(
 
 def parser() -> cli.Parser:
     p = cli.Parser(prog="python -m lrbench_caffe.rank", description=__doc__)
-    selection.add_flags(p)
+    add_flags(p)
     out = p.add_argument_group("output")
     out.add_argument("--format", choices=FORMATS, default="table", help="(default: table)")
     out.add_argument(
@@ -66,11 +67,11 @@ def parser() -> cli.Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    selection.check(args)
+    query = selection_query(args)
     plot = plots.plot_file("--plot", args.plot) if args.plot else None
     with open_at_terminal(args.db) as database:
         known = database.tasks()
-        tasks = selection.find_tasks(args, known)
+        tasks = selection.find_tasks(query, known)
         if tasks is None:
             _write(
                 args,
@@ -79,10 +80,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 "tasks in the LR database; --task NAME ranks one's policies",
             )
             return 0
-        found = selection.select(args, database, tasks, everything=plot is not None)
+        found = selection.select(query, database, tasks, everything=plot is not None)
     data = args.format in ("csv", "json")
     if not found.candidates and (data or not found.unfinished):
-        raise selection.nothing_found(args, tasks)
+        raise selection.nothing_found(query, tasks)
     shown = _shown(args, found)
     if data:
         _write(args, data_rows(found.ranked, shown))

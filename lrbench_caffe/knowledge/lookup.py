@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Protocol
 
-from lrbench_caffe.errors import InputError, did_you_mean
+from lrbench_caffe.errors import ParameterError, did_you_mean
 from lrbench_caffe.knowledge.adaptation import CannotAdapt, TrainingContext, adapt, change_between, explain
 from lrbench_caffe.knowledge.evidence import SAME, Evidence, Proposal, Wanted
 from lrbench_caffe.knowledge.ranking import CRITERIA, Criterion, output
@@ -79,7 +79,7 @@ def measure_of(database: ResultSource, task: Task, by: str | None, higher: bool 
     if by is not None and by not in outputs:
         known = (*OWN, *outputs)
         hint = did_you_mean(by, known) or ";"
-        raise InputError(f"--by: unknown output {by!r}{hint} known: {', '.join(known)}")
+        raise ParameterError("{by}: unknown output {0!r}{1} known: {2}", by, hint, ", ".join(known))
     return output(by or outputs[0], higher, results)
 
 

@@ -12,7 +12,7 @@ from functools import cache
 
 import numpy as np
 
-from lrbench_caffe.errors import InputError, did_you_mean
+from lrbench_caffe.errors import ParameterError, did_you_mean
 from lrbench_caffe.records import PolicySummary, Spread
 
 SIGNIFICANT = 0.05  # a smaller p is a difference
@@ -181,8 +181,8 @@ def criteria(text: str, results: Sequence[PolicySummary] = (), higher: bool | No
     """
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names or len({name.lower() for name in names}) < len(names):
-        raise InputError(f"--by: {text!r}; allowed: one or more of {', '.join(CRITERIA)}, each once")
-    return [_criterion(name, "--by", results, higher) for name in names]
+        raise ParameterError("{by}: {0!r}; allowed: one or more of {1}, each once", text, ", ".join(CRITERIA))
+    return [_criterion(name, "by", results, higher) for name in names]
 
 
 def weights(
@@ -198,18 +198,20 @@ def weights(
         name, _, value = (piece.strip() for piece in part.rpartition("="))
         if not name:
             name, value = value, ""
-        criterion = _criterion(name, "--weights", results, higher)
+        criterion = _criterion(name, "weights", results, higher)
         try:
             weight = float(value)
         except ValueError:
             weight = 0.0
         if not 0 < weight < math.inf or criterion in found:
-            raise InputError(f"--weights: {part.strip()!r}; allowed: NAME=NUMBER above 0, each name once")
+            raise ParameterError(
+                "{weights}: {0!r}; allowed: NAME=NUMBER above 0, each name once", part.strip()
+            )
         found[criterion] = weight
     return found
 
 
-def _criterion(name: str, flag: str, results: Sequence[PolicySummary], higher: bool | None) -> Criterion:
+def _criterion(name: str, parameter: str, results: Sequence[PolicySummary], higher: bool | None) -> Criterion:
     if name.lower() in CRITERIA:
         return CRITERIA[name.lower()]
     outputs = sorted({output for summary in results for output in summary.outputs})
@@ -217,7 +219,9 @@ def _criterion(name: str, flag: str, results: Sequence[PolicySummary], higher: b
         return output(name, higher, results)
     known = (*CRITERIA, *outputs)
     hint = did_you_mean(name, known) or ";"
-    raise InputError(f"{flag}: unknown criterion {name!r}{hint} known: {', '.join(known)}")
+    raise ParameterError(
+        "{" + parameter + "}: unknown criterion {0!r}{1} known: {2}", name, hint, ", ".join(known)
+    )
 
 
 # -- ranking ----------------------------------------------------------------------------------------

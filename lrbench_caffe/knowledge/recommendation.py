@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
-from lrbench_caffe.errors import InputError
+from lrbench_caffe.errors import ParameterError
 from lrbench_caffe.knowledge.adaptation import TrainingContext
 from lrbench_caffe.knowledge.evidence import SAME, Evidence, Proposal, Wanted
 from lrbench_caffe.knowledge.lookup import Group, Lookup, ResultSource, measure_of
@@ -120,7 +120,7 @@ def recommend(
         InputError: top is below 1, or no result has the output.
     """
     if top < 1:
-        raise InputError(f"--top: {top}; allowed: 1 or more")
+        raise ParameterError("{top}: {0}; allowed: 1 or more", top)
     names = [find_function(name).name for name in functions] if functions is not None else None
     new = TrainingContext(task.network.digest, solver, max_iter, epoch)
     lookup = Lookup(database, Wanted(task, start), new, measure_of(database, task, by, higher))

@@ -1,14 +1,13 @@
-"""Which policies of the LR database a command is about, and in which order: flags, and what they select."""
+"""Which policies of the LR database are asked for, and in which order: a query, and what it selects."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lrbench_caffe.errors import InputError
+from lrbench_caffe.errors import InputError, ParameterError
 from lrbench_caffe.knowledge import ranking
 from lrbench_caffe.knowledge.ranking import COSTS, CRITERIA, Criterion, Ranked, RankingEntry, TargetCost
 from lrbench_caffe.knowledge.similarity import similarity
@@ -90,83 +89,76 @@ class Selection:
         return [summary for group in self.groups for summary in group.unfinished]
 
 
-def add_flags(p: argparse.ArgumentParser) -> None:
-    """The flags that ``select`` reads."""
-    which = p.add_argument_group("which policies")
-    which.add_argument("solver", nargs="?", metavar="SOLVER", help="the task that this solver trains")
-    which.add_argument(
-        "--task", metavar="NAME", help="a task of the database: its number, or DATASET/NETWORK or part of it"
-    )
-    which.add_argument("--functions", metavar="NAMES", help="comma-separated LR functions (default: all)")
-    which.add_argument(
-        "--source", metavar="NAMES", help=f"comma-separated, of {', '.join(SOURCES)} (default: all)"
-    )
-    which.add_argument(
-        "--start", metavar="KINDS",
-        help=f"comma-separated, of {', '.join(STARTS)}: what trainings began with (default: all)",
-    )  # fmt: skip
-    which.add_argument(
-        "--max-iter", type=int, metavar="N", help="trainings of N iterations only (default: of any length)"
-    )
-    order = p.add_argument_group("order")
-    order.add_argument(
-        "--by", metavar="CRITERIA",
-        help=f"comma-separated, the first counts most: {', '.join(CRITERIA)}, or any output of the test "
-        "net by its name (default: top1; test_loss where the net does not classify)",
-    )  # fmt: skip
-    direction = order.add_mutually_exclusive_group()
-    for flag in ("higher", "lower"):
-        direction.add_argument(
-            f"--{flag}", action="store_true", help=f"of the net's own outputs, {flag} is better"
-        )
-    order.add_argument(
-        "--weights", metavar="NAME=W,...", help="by a weighted mean of normalised criteria instead"
-    )
-    order.add_argument(
-        "--target-top1", type=float, metavar="X", help="show the iterations to reach a Top-1 of X percent"
-    )
-    order.add_argument(
-        "--top", type=int, default=10, metavar="N", help="show N of each start; 0: all (default: 10)"
-    )
-    order.add_argument(
-        "--pareto", action="store_true",
-        help="show the policies that none beats in both Top-1 and cost (--by COST; default: iterations)",
-    )  # fmt: skip
-    p.add_argument("--db", metavar="URL", help="the LR database (default: LRBENCH_DB, else the embedded one)")
-    p.add_argument("--head", metavar="NAME", help="the scores blob that Top-1 is measured on, for SOLVER")
-    p.add_argument("--caffe-python", metavar="FILE", help="the Python that can import caffe, for SOLVER")
+@dataclass(frozen=True)
+class Query:
+    """Which policies of which task, and in which order.
 
-
-def check(args: argparse.Namespace) -> None:
-    """Check that the flags go together.
-
-    Raises:
-        InputError: they do not, or a value is not allowed.
+    Attributes:
+        solver: the task is what this solver file trains.
+        task: or its number in the database, or DATASET/NETWORK or part of it.
+        head: the blob of scores that Top-1 is of, for ``solver``.
+        caffe_python: the Python that can import caffe, for ``solver``.
+        functions: LR functions; none for all.
+        sources, starts: of ``SOURCES`` and ``STARTS``; none for all.
+        max_iter: trainings of this length only.
+        by: criteria, comma-separated, the first counts most; None for the task's own.
+        weights: "NAME=W,...", by a weighted mean of normalised criteria instead.
+        higher: whether more is better of the net's own outputs; None to guess.
+        target_top1: a Top-1 in percent, for the iterations to reach it.
+        top: how many of each start; 0 for all.
+        pareto: only the policies that none beats in both utility and cost.
     """
-    if args.head and not args.solver:
-        raise InputError("--head: it belongs to a SOLVER; a task that --task names has its own")
-    if args.solver and args.task:
-        raise InputError("SOLVER and --task: allowed: one of them")
-    if args.top < 0:
-        raise InputError(f"--top: {args.top}; allowed: 1 or more, 0 for all")
-    if args.max_iter is not None and args.max_iter < 1:
-        raise InputError(f"--max-iter: {args.max_iter}; allowed: 1 or more")
-    if args.pareto and args.weights:
-        raise InputError("--pareto and --weights: allowed: one of them")
-    if args.target_top1 is not None and not 0 < args.target_top1 <= 100:
-        raise InputError(f"--target-top1: {args.target_top1:g}; allowed: above 0, at most 100 (percent)")
-    names = [name.partition("=")[0].strip() for name in _list(f"{args.by or ''},{args.weights or ''}") or []]
-    if "target" in names and args.target_top1 is None:
-        raise InputError("target needs --target-top1 X, the Top-1 to reach")
-    for flag, allowed in (("source", SOURCES), ("start", STARTS)):
-        for name in _list(getattr(args, flag)) or []:
-            if name not in allowed:
-                raise InputError(f"--{flag}: {name!r}; allowed: {', '.join(allowed)}")
+
+    solver: Path | None = None
+    task: str | None = None
+    head: str | None = None
+    caffe_python: str | None = None
+    functions: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    starts: tuple[str, ...] = ()
+    max_iter: int | None = None
+    by: str | None = None
+    weights: str | None = None
+    higher: bool | None = None
+    target_top1: float | None = None
+    top: int = 10
+    pareto: bool = False
+
+    def __post_init__(self) -> None:
+        """Check that the parameters go together.
+
+        Raises:
+            ParameterError: they do not, or a value is not allowed.
+        """
+        if self.head and not self.solver:
+            raise ParameterError("{head}: it belongs to a {solver}; a task that {task} names has its own")
+        if self.solver and self.task:
+            raise ParameterError("{solver} and {task}: allowed: one of them")
+        if self.top < 0:
+            raise ParameterError("{top}: {0}; allowed: 1 or more, 0 for all", self.top)
+        if self.max_iter is not None and self.max_iter < 1:
+            raise ParameterError("{max_iter}: {0}; allowed: 1 or more", self.max_iter)
+        if self.pareto and self.weights:
+            raise ParameterError("{pareto} and {weights}: allowed: one of them")
+        if self.target_top1 is not None and not 0 < self.target_top1 <= 100:
+            raise ParameterError(
+                "{target_top1}: {0:g}; allowed: above 0, at most 100 (percent)", self.target_top1
+            )
+        if "target" in self.named and self.target_top1 is None:
+            raise ParameterError("target needs {target_top1} X, the Top-1 to reach")
+        for parameter, allowed in (("sources", SOURCES), ("starts", STARTS)):
+            for name in getattr(self, parameter):
+                if name not in allowed:
+                    raise ParameterError("{" + parameter + "}: {0!r}; allowed: {1}", name, ", ".join(allowed))
+
+    @property
+    def named(self) -> list[str]:
+        """The criteria that are named, in small letters."""
+        given = f"{self.by or ''},{self.weights or ''}".split(",")
+        return [part.partition("=")[0].strip().lower() for part in given if part.strip()]
 
 
-def select(
-    args: argparse.Namespace, database: Database, tasks: list[Task], *, everything: bool = False
-) -> Selection:
+def select(query: Query, database: Database, tasks: list[Task], *, everything: bool = False) -> Selection:
     """The policies of a task that the flags are about, in order.
 
     Args:
@@ -176,40 +168,34 @@ def select(
     Raises:
         InputError: a criterion that the task does not have.
     """
-    order = _order(args, database, tasks)
-    starts = _starts(args, database, tasks)
-    groups = [_group(args, database, tasks, start, order, everything) for start in starts]
+    order = _order(query, database, tasks)
+    starts = _starts(query, database, tasks)
+    groups = [_group(query, database, tasks, start, order, everything) for start in starts]
     groups = [group for group in groups if group.candidates or group.unfinished]
     shown = sum(len(group.ranked) for group in groups)
-    title = f"{tasks[0].title}, {_title(args, order)}"
-    if any(args.top and len(group.ranked) == args.top < group.known for group in groups):
+    title = f"{tasks[0].title}, {_title(query, order)}"
+    if any(query.top and len(group.ranked) == query.top < group.known for group in groups):
         title += f": the first {shown} (--top 0: all)"
     return Selection(title, groups, order)
 
 
-def nothing_found(args: argparse.Namespace, tasks: list[Task]) -> InputError:
+def nothing_found(query: Query, tasks: list[Task]) -> InputError:
     """The error where a task has no result that fits."""
     what = "a Top-1" if classifies(tasks[0]) else "a test"
-    return InputError(f"{tasks[0].title}: no finished run with {what}{_fitting(args)}")
+    return ParameterError("{0}: no finished run with {1}" + _fitting(query), tasks[0].title, what)
 
 
-def _list(text: str | None) -> list[str] | None:
-    return None if text is None else [part.strip().lower() for part in text.split(",") if part.strip()]
-
-
-def _order(args: argparse.Namespace, database: Database, tasks: list[Task]) -> Order:
+def _order(query: Query, database: Database, tasks: list[Task]) -> Order:
     default = "top1" if all(map(classifies, tasks)) else "test_loss"
-    given = f"{args.by or ''},{args.weights or ''}".split(",")
-    named = [part.partition("=")[0].strip().lower() for part in given if part.strip()]
     results: list[PolicySummary] = []
-    if any(name not in CRITERIA for name in named):
+    if any(name not in CRITERIA for name in query.named):
         results = [summary for task in tasks for summary in database.summaries(_id(task))]
-    higher = True if args.higher else False if args.lower else None
-    by = ranking.criteria(args.by or default, results, higher)
-    weights = ranking.weights(args.weights, results, higher) if args.weights else {}
+    higher = query.higher
+    by = ranking.criteria(query.by or default, results, higher)
+    weights = ranking.weights(query.weights, results, higher) if query.weights else {}
     asked = [*weights, *by]
     if higher is not None and all(criterion.kind != "output" for criterion in asked):
-        raise InputError("--higher and --lower: allowed with --by or --weights of an output of the net")
+        raise ParameterError("{higher} and {lower}: allowed with {by} or {weights} of an output of the net")
     costs = [criterion for criterion in asked if criterion.name in COSTS]
     utility = next((c for c in asked if c.kind in ("utility", "output")), CRITERIA[default])
     return Order(
@@ -217,25 +203,27 @@ def _order(args: argparse.Namespace, database: Database, tasks: list[Task]) -> O
     )
 
 
-def find_tasks(args: argparse.Namespace, known: list[Task]) -> list[Task] | None:
+def find_tasks(query: Query, known: list[Task]) -> list[Task] | None:
     """The database's records of one task (the paper's and this machine's are two); None if none is named."""
-    if args.solver:
-        _, wanted = open_task(Path(args.solver), args.caffe_python, args.head)
+    if query.solver:
+        _, wanted = open_task(query.solver, query.caffe_python, query.head)
         found = [task for task in known if similarity(wanted, task) == 1]
         if not found:
             raise InputError(
-                f"{args.solver}: the database has no run of {wanted.title} yet "
+                f"{query.solver}: the database has no run of {wanted.title} yet "
                 "(python -m lrbench_caffe.recommend finds similar tasks)"
             )
         return found
-    if not args.task:
+    if not query.task:
         return None
-    found = [task for task in known if _fits(task, args.task)]
+    found = [task for task in known if _fits(task, query.task)]
     names = ", ".join(f"{task.title} ({task.id})" for task in found or known)
     if not found:
-        raise InputError(f"--task: {args.task!r} is not in the database; known: {names or 'none'}")
+        raise ParameterError("{task}: {0!r} is not in the database; known: {1}", query.task, names or "none")
     if any(similarity(found[0], other) != 1 for other in found[1:]):
-        raise InputError(f"--task: {args.task!r} is more than one task: {names}; name one, or its number")
+        raise ParameterError(
+            "{task}: {0!r} is more than one task: {1}; name one, or its number", query.task, names
+        )
     return found
 
 
@@ -251,9 +239,9 @@ def _fits(task: Task, text: str) -> bool:
     return plain(data) in plain(task.dataset.name) and plain(network) in plain(task.network.name)
 
 
-def _starts(args: argparse.Namespace, database: Database, tasks: list[Task]) -> list[Start]:
+def _starts(query: Query, database: Database, tasks: list[Task]) -> list[Start]:
     """What trainings of the task began with: from scratch first, those that are not known last, together."""
-    kinds = _list(args.start) or STARTS
+    kinds = query.starts or STARTS
     found = {
         start if start.known else UNKNOWN_START for task in tasks for start in database.starts(_id(task))
     }
@@ -262,61 +250,63 @@ def _starts(args: argparse.Namespace, database: Database, tasks: list[Task]) -> 
 
 
 def _group(
-    args: argparse.Namespace,
+    query: Query,
     database: Database,
     tasks: list[Task],
     start: Start,
     order: Order,
     everything: bool,
 ) -> Group:
-    candidates = list(_candidates(args, database, tasks, start, order, everything))
-    unfinished = [] if args.pareto else _unfinished(args, database, tasks, start)
-    every = _ranked(args, candidates, order)
+    candidates = list(_candidates(query, database, tasks, start, order, everything))
+    unfinished = [] if query.pareto else _unfinished(query, database, tasks, start)
+    every = _ranked(query, candidates, order)
     if not start.known:  # nobody can say which of them may be compared
         every = [replace(row, place=None, from_best=None, from_next=None) for row in every]
-    return Group(start, candidates, every[: args.top or None], unfinished, len(every))
+    return Group(start, candidates, every[: query.top or None], unfinished, len(every))
 
 
 def _candidates(
-    args: argparse.Namespace,
+    query: Query,
     database: Database,
     tasks: list[Task],
     start: Start,
     order: Order,
     everything: bool,
 ) -> Iterator[RankingEntry]:
-    first, limit = _how_many(args, order, everything)
+    first, limit = _how_many(query, order, everything)
     for task in tasks:
         found = database.summaries(
-            _id(task), functions=_functions(args), sources=_list(args.source), start=start, order_by=first,
+            _id(task),
+            functions=_functions(query),
+            sources=query.sources or None,
+            start=start,
+            order_by=first,
             limit=limit,
-        )  # fmt: skip
-        summaries = [summary for summary in found if _measured(summary) and _has_length(args, summary)]
+        )
+        summaries = [summary for summary in found if _measured(summary) and _has_length(query, summary)]
         reached = {}
-        if args.target_top1 is not None:
-            reached = database.iterations_to_top1(_id(task), args.target_top1, summaries)
+        if query.target_top1 is not None:
+            reached = database.iterations_to_top1(_id(task), query.target_top1, summaries)
         for summary in summaries:
             yield RankingEntry(summary, _target(reached.get(summary.id or 0), summary))
 
 
-def _unfinished(
-    args: argparse.Namespace, database: Database, tasks: list[Task], start: Start
-) -> list[PolicySummary]:
+def _unfinished(query: Query, database: Database, tasks: list[Task], start: Start) -> list[PolicySummary]:
     """The policies that only diverged or failed."""
     found = [
         summary
         for task in tasks
         for summary in database.summaries(
             _id(task),
-            functions=_functions(args),
-            sources=_list(args.source),
+            functions=_functions(query),
+            sources=query.sources or None,
             start=start,
-            limit=None if args.max_iter else args.top or None,
+            limit=None if query.max_iter else query.top or None,
             unfinished=True,
         )
-        if _has_length(args, summary)
+        if _has_length(query, summary)
     ]
-    return found[: args.top or None]
+    return found[: query.top or None]
 
 
 def _id(task: Task) -> int:
@@ -328,35 +318,29 @@ def _measured(summary: PolicySummary) -> bool:
     return bool(summary.top1 or summary.test_loss or summary.outputs)
 
 
-def _has_length(args: argparse.Namespace, summary: PolicySummary) -> bool:
-    return args.max_iter is None or summary.max_iter == args.max_iter
+def _has_length(query: Query, summary: PolicySummary) -> bool:
+    return query.max_iter is None or summary.max_iter == query.max_iter
 
 
-def _functions(args: argparse.Namespace) -> list[str] | None:
-    return [find_function(name).name for name in _list(args.functions) or []] or None
+def _functions(query: Query) -> list[str] | None:
+    return [find_function(name).name for name in query.functions] or None
 
 
-def _fitting(args: argparse.Namespace) -> str:
-    given = {
-        "--functions": args.functions,
-        "--source": args.source,
-        "--start": args.start,
-        "--max-iter": args.max_iter,
-    }
-    flags = [flag for flag, value in given.items() if value]
-    return f" fits {' and '.join(flags)}" if flags else ""
+def _fitting(query: Query) -> str:
+    names = [n for n in ("functions", "sources", "starts", "max_iter") if getattr(query, n)]
+    return f" fits {' and '.join(f'{{{name}}}' for name in names)}" if names else ""
 
 
-def _how_many(args: argparse.Namespace, order: Order, everything: bool) -> tuple[str, int | None]:
+def _how_many(query: Query, order: Order, everything: bool) -> tuple[str, int | None]:
     """The order and number of policies to read: by one criterion the database has them sorted."""
     first = order.by[0]
     if first.name == "target" or first.kind == "output":
         return "top1", None
     if first.name == "num_params":  # which those have, too, that never finished
         return first.name, None
-    if args.top == 0 or args.max_iter or args.weights or args.pareto or everything or len(order.by) > 1:
+    if query.top == 0 or query.max_iter or query.weights or query.pareto or everything or len(order.by) > 1:
         return first.name, None
-    return first.name, args.top + 1  # the last one shown is compared with the next
+    return first.name, query.top + 1  # the last one shown is compared with the next
 
 
 def _target(reached: Reached | None, summary: PolicySummary) -> TargetCost | None:
@@ -371,18 +355,18 @@ def _target(reached: Reached | None, summary: PolicySummary) -> TargetCost | Non
     )
 
 
-def _ranked(args: argparse.Namespace, candidates: list[RankingEntry], order: Order) -> list[Ranked]:
-    if args.pareto:
+def _ranked(query: Query, candidates: list[RankingEntry], order: Order) -> list[Ranked]:
+    if query.pareto:
         front = ranking.pareto_front(candidates, order.cost, order.utility)
         return ranking.rank(front, [order.utility])
-    if args.weights:
+    if query.weights:
         return ranking.rank_weighted(candidates, order.weights)
     return ranking.rank(candidates, order.by)
 
 
-def _title(args: argparse.Namespace, order: Order) -> str:
-    if args.pareto:
+def _title(query: Query, order: Order) -> str:
+    if query.pareto:
         return f"Pareto front of {order.utility.heading.removesuffix(' (%)')} and {order.cost.heading}"
-    if args.weights:
-        return f"by {args.weights}"
+    if query.weights:
+        return f"by {query.weights}"
     return "by " + ", ".join(criterion.heading for criterion in order.by)

@@ -32,6 +32,8 @@ _FLAGS = {
     "no_database": "--no-db",
     "hang_seconds": "--hang-timeout",
     "stages": "--stage",
+    "sources": "--source",
+    "starts": "--start",
     "solver": "SOLVER",
 }
 

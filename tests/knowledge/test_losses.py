@@ -131,6 +131,6 @@ def test_the_words_for_an_output():
 
 def test_an_output_that_nobody_has():
     with pytest.raises(
-        InputError, match="--by: unknown output 'mapp'; did you mean 'map'. known: top1, test_l"
+        InputError, match="by: unknown output 'mapp'; did you mean 'map'. known: top1, test_l"
     ):
         detection(by="mapp")

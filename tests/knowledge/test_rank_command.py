@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import csv
 import io
 import json
@@ -291,10 +290,10 @@ def test_starts_stay_apart_whatever_columns_are_asked_for(odd, tmp_path):
 
 
 def test_a_column_that_tells_rows_of_one_policy_apart_stays(odd, tmp_path):
-    args = argparse.Namespace(**vars(rank.parser().parse_args(["--task", "4"])))
+    query = selection.Query(task="4")
     with Database.open(str(tmp_path / "lr.sqlite")) as known:
         known.put(replace(training("FIX(k0=0.02)", 30, 92.0), max_iter=400))
-        found = selection.select(args, known, selection.find_tasks(args, known.tasks()))
+        found = selection.select(query, known, selection.find_tasks(query, known.tasks()))
     shown = [CRITERIA[name] for name in ("top1", "test_loss", "ld", "iterations", "num_params")]
     table, form = rank._headed(rank.rank_rows(found.groups[0], shown, False, "scratch"), shown, False, found)
     kept, _ = fitting(table, form, 60)

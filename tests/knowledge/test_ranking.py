@@ -159,7 +159,7 @@ def test_wrong_criteria(text, words):
     "text", ["top1", "top1=0", "top1=-1", "top1=nan", "top1=inf", "top1=1,top1=2", "foo=1", ""]
 )
 def test_wrong_weights(text):
-    with pytest.raises(InputError, match="--weights"):
+    with pytest.raises(InputError, match="weights"):
         weights(text)
 
 

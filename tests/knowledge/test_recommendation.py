@@ -344,7 +344,7 @@ def test_cautious_top1():
 def test_wrong_input():
     with pytest.raises(PolicyError, match="did you mean SIN2"):
         recommend(paper_memory(), MNIST_HERE, functions=["sine2"], **ON_MNIST)
-    with pytest.raises(InputError, match="--top: 0; allowed: 1 or more"):
+    with pytest.raises(InputError, match="top: 0; allowed: 1 or more"):
         recommend(paper_memory(), MNIST, top=0, **ON_MNIST)
 
 

@@ -1,0 +1,85 @@
+"""The flags of every command that is about policies of the LR database, as a query."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from lrbench_caffe.knowledge.ranking import CRITERIA
+from lrbench_caffe.knowledge.selection import Query
+from lrbench_caffe.records import SOURCES, STARTS
+
+
+def add_flags(p: argparse.ArgumentParser) -> None:
+    """The flags that ``selection_query`` reads."""
+    which = p.add_argument_group("which policies")
+    which.add_argument("solver", nargs="?", metavar="SOLVER", help="the task that this solver trains")
+    which.add_argument(
+        "--task", metavar="NAME", help="a task of the database: its number, or DATASET/NETWORK or part of it"
+    )
+    which.add_argument("--functions", metavar="NAMES", help="comma-separated LR functions (default: all)")
+    which.add_argument(
+        "--source", metavar="NAMES", help=f"comma-separated, of {', '.join(SOURCES)} (default: all)"
+    )
+    which.add_argument(
+        "--start", metavar="KINDS",
+        help=f"comma-separated, of {', '.join(STARTS)}: what trainings began with (default: all)",
+    )  # fmt: skip
+    which.add_argument(
+        "--max-iter", type=int, metavar="N", help="trainings of N iterations only (default: of any length)"
+    )
+    order = p.add_argument_group("order")
+    order.add_argument(
+        "--by", metavar="CRITERIA",
+        help=f"comma-separated, the first counts most: {', '.join(CRITERIA)}, or any output of the test "
+        "net by its name (default: top1; test_loss where the net does not classify)",
+    )  # fmt: skip
+    direction = order.add_mutually_exclusive_group()
+    for flag in ("higher", "lower"):
+        direction.add_argument(
+            f"--{flag}", action="store_true", help=f"of the net's own outputs, {flag} is better"
+        )
+    order.add_argument(
+        "--weights", metavar="NAME=W,...", help="by a weighted mean of normalised criteria instead"
+    )
+    order.add_argument(
+        "--target-top1", type=float, metavar="X", help="show the iterations to reach a Top-1 of X percent"
+    )
+    order.add_argument(
+        "--top", type=int, default=10, metavar="N", help="show N of each start; 0: all (default: 10)"
+    )
+    order.add_argument(
+        "--pareto", action="store_true",
+        help="show the policies that none beats in both Top-1 and cost (--by COST; default: iterations)",
+    )  # fmt: skip
+    p.add_argument("--db", metavar="URL", help="the LR database (default: LRBENCH_DB, else the embedded one)")
+    p.add_argument("--head", metavar="NAME", help="the scores blob that Top-1 is measured on, for SOLVER")
+    p.add_argument("--caffe-python", metavar="FILE", help="the Python that can import caffe, for SOLVER")
+
+
+def selection_query(args: argparse.Namespace) -> Query:
+    """The query that the flags of ``add_flags`` make.
+
+    Raises:
+        ParameterError: they do not go together, or a value is not allowed.
+    """
+    return Query(
+        solver=Path(args.solver) if args.solver else None,
+        task=args.task,
+        head=args.head,
+        caffe_python=args.caffe_python,
+        functions=_names(args.functions),
+        sources=_names(args.source),
+        starts=_names(args.start),
+        max_iter=args.max_iter,
+        by=args.by,
+        weights=args.weights,
+        higher=True if args.higher else False if args.lower else None,
+        target_top1=args.target_top1,
+        top=args.top,
+        pareto=args.pareto,
+    )
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    return tuple(part.strip().lower() for part in (text or "").split(",") if part.strip())
