@@ -520,7 +520,7 @@ def test_venv_is_made_once(machine: Machine) -> None:
     code, output, errors = machine.setup("--only-venv")
     assert (code, errors) == (0, "")
     assert f"creating it with {machine.bin}/python3 (Python 3.11.0)" in output
-    assert machine.calls("--editable .[test]") == 1
+    assert machine.calls("--editable .[test,docs]") == 1
     code, output, _ = machine.setup("--only-venv")
     assert (code, output) == (0, f".venv: ready in {machine.venv}\n")
     assert machine.calls("-m pip") == 1
@@ -629,7 +629,7 @@ def test_the_fast_layers_do_not_wait_for_pip(machine: Machine) -> None:
     slow_apt, slow_pip = machine.note("slow-apt"), machine.note("slow-pip")
     both = machine.start()
     wait_for((machine.path / "downloading").exists)
-    wait_for(lambda: machine.calls("--editable .[test]") == 1)
+    wait_for(lambda: machine.calls("--editable .[test,docs]") == 1)
     slow_apt.unlink()
     assert both.stdout is not None
     lines: list[str] = []

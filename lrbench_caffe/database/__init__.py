@@ -1,12 +1,11 @@
 """The LR database: every run and its measurements, in SQLite or PostgreSQL.
 
-from lrbench_caffe.database import Database
+>>> from lrbench_caffe.database import Database
+>>> with Database.open(None) as database:
+...     for task in database.tasks():
+...         print(database.summaries(task.id, limit=5))
 
-with Database.open(None) as database:
-    for task in database.tasks():
-        print(database.summaries(task.id, limit=5))
-
-SQLAlchemy is loaded when ``Database`` is first asked for, so that a command that uses no database does not
+SQLAlchemy is loaded when ``Database`` is first used, so that a command without a database does not
 wait for it.
 """
 

@@ -232,7 +232,11 @@ class Database:
         """Runs, those stored last first, read page by page.
 
         Args:
-            uid, task_id, function, status, source: only runs that have these.
+            uid: only this run.
+            task_id: only runs of this task.
+            function: only runs of this LR function.
+            status: only runs with this status.
+            source: only runs from this source.
             measurements: True to read their measurements too; otherwise the records have none.
             limit: at most this many.
         """
@@ -308,7 +312,8 @@ class Database:
         """What is known of the policies tried on a task, best first; what was not measured comes last.
 
         Args:
-            functions, sources: only these.
+            functions: only policies of these LR functions.
+            sources: only results from these sources.
             start: only trainings that began with the same; ``UNKNOWN_START``: those whose start is not known.
             order_by: top1, top5 or ac (higher is better), cd, cdac, ld, test_loss, iterations or num_params
                 (lower is).

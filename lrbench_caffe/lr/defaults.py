@@ -104,7 +104,9 @@ def complete_text(
     Arguments:
         text: a bare name, a call with some or all of its parameters, or a complete composition.
         given: the flags k0, k1, gamma, p and l that were given, as numbers, lists or text; None is not given.
-        base_lr, max_iter, epoch: see `complete`.
+        base_lr: see `complete`.
+        max_iter: see `complete`.
+        epoch: see `complete`.
 
     Raises:
         PolicyError: the text cannot be read; a parameter is given in both ways; a flag that the function

@@ -44,9 +44,13 @@ def from_caffe(
 
     Arguments:
         lr_policy: Caffe's name.
-        base_lr, gamma, power, stepsize, stepvalue, max_iter: the solver's fields; None is an unset field,
-            which Caffe takes as 0. Caffe keeps them as float32, and computes in float32: pass the float32
+        base_lr: the solver's field, as are the others. Caffe stores and computes in float32: pass the float32
             values for the closest agreement.
+        gamma: None is an unset field, which Caffe treats as 0.
+        power: as gamma.
+        stepsize: of step, in iterations.
+        stepvalue: the boundaries of multistep, in iterations.
+        max_iter: the last iteration, where poly reaches 0.
 
     Raises:
         PolicyError: an unknown lr_policy, or values with which Caffe stops or has no finite LR.

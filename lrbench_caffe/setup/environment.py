@@ -101,7 +101,7 @@ class Venv:
         """Install the project and its test tools."""
         say(SUBJECT, "installing lrbench_caffe and its test tools")
         pip = [str(self.python), "-m", "pip", "--disable-pip-version-check", "--no-input"]
-        command = [*pip, "install", "--quiet", "--editable", ".[test]"]
+        command = [*pip, "install", "--quiet", "--editable", ".[test,docs]"]
         # Beside .venv, where the next setup finds and removes what a killed pip leaves.
         with tempfile.TemporaryDirectory(prefix=".venv.", dir=self.clone) as scratch:
             environment = {**os.environ, "TMPDIR": scratch}
