@@ -1,4 +1,4 @@
-"""The package as people get it: built, installed into an environment of its own, used outside of the clone."""
+"""The package as people get it: built, installed into a fresh environment, used outside of the clone."""
 
 from __future__ import annotations
 
