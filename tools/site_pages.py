@@ -1,6 +1,6 @@
 """Pages of the docs site that lie outside of docs/ (a hook of MkDocs, see mkdocs.yml).
 
-README.md is the front page and CHANGELOG.md a page. Other files of the repository that a page links to, such
+README.md is the front page; CHANGELOG.md and SECURITY.md are pages. Other files of the repository that a page links to, such
 as a source, become part of the site, so that every link works there as it does in the repository.
 """
 
@@ -14,7 +14,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = {"README.md": "index.md", "CHANGELOG.md": "changelog.md"}
+PAGES = {"README.md": "index.md", "CHANGELOG.md": "changelog.md", "SECURITY.md": "security.md"}
 LINK = re.compile(r"\]\((?!https?://|mailto:|#)([^)#\s]+)")
 
 
