@@ -22,7 +22,7 @@ from pathlib import Path
 
 from lrbench_caffe.database.urls import resolve_url
 from lrbench_caffe.errors import InputError, did_you_mean
-from lrbench_caffe.jobs.opening import add_pool_flags, check_jobs, open_pool, training_flags
+from lrbench_caffe.jobs.opening import check_jobs, open_pool, training_flags
 from lrbench_caffe.prototxt.datacheck import HELP, OPTION
 from lrbench_caffe.reproduction.figures import figure1
 from lrbench_caffe.reproduction.missing import Options
@@ -32,6 +32,7 @@ from lrbench_caffe.reproduction.speed import Prober
 from lrbench_caffe.terminal import cli
 from lrbench_caffe.terminal.console import Console
 from lrbench_caffe.terminal.database import open_at_terminal
+from lrbench_caffe.terminal.study_flags import add_pool_flags
 from lrbench_caffe.terminal.training_flags import add_hang_timeout
 
 MOST_SEEDS = 1000

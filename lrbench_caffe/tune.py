@@ -19,46 +19,28 @@ possible: the same command tries it again.
 from __future__ import annotations
 
 import argparse
-import re
 import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TextIO, cast
 
-from lrbench_caffe.database.urls import resolve_url
-from lrbench_caffe.errors import InputError
-from lrbench_caffe.jobs.opening import add_pool_flags, open_pool, training_flags
 from lrbench_caffe.lr import Policy
-from lrbench_caffe.prototxt.datacheck import HELP, OPTION
-from lrbench_caffe.prototxt.solver import Solver
-from lrbench_caffe.records import digest
 from lrbench_caffe.setup import installation
 from lrbench_caffe.tabular import terminal_table
 from lrbench_caffe.terminal import cli
 from lrbench_caffe.terminal.console import Console
+from lrbench_caffe.terminal.study_flags import add_study_flags, study_parameters
 from lrbench_caffe.terminal.tables import ALL, add_flag, chosen, print_table
-from lrbench_caffe.terminal.training_flags import add_hang_timeout
-from lrbench_caffe.training.choosing import open_wanted
-from lrbench_caffe.training.continuation import fingerprint
-from lrbench_caffe.tuning.folder import study_folder
 from lrbench_caffe.tuning.progress import TuningDisplay
 from lrbench_caffe.tuning.report import (
     cost_rows,
     finalist_layout,
     finalist_rows,
-    lost_note,
     time_line,
-    write_report,
 )
-from lrbench_caffe.tuning.space import functions
-from lrbench_caffe.tuning.study import TESTS, Study, TuningPlan, test_interval
-from lrbench_caffe.tuning.tuner import Tuner, TuningOutcome
-from lrbench_caffe.tuning.verdict import Verdict, judge
-
-FULL = re.compile(r"x([0-9]{1,9}(?:\.[0-9]{1,9})?)")
-ITERATIONS = re.compile(r"[0-9]{1,15}")
-GOALS = ("accuracy", "cost")
+from lrbench_caffe.tuning.request import GOALS, TuningRequest
+from lrbench_caffe.tuning.running import Tuning, carry_out, prepare_tuning
+from lrbench_caffe.tuning.study import TESTS, TuningPlan
 
 
 def parser() -> cli.Parser:
@@ -105,18 +87,7 @@ def parser() -> cli.Parser:
         help="the study's directory (default: runs/tune-SOLVER, or runs/tune-SOLVER-DIGEST where another "
         "solver of that name has it); a study that is there is continued",
     )
-    add_hang_timeout(run)
-    run.add_argument("--layers", choices=("auto", "fast", "stock"), default="auto", help="(default: auto)")
-    run.add_argument(
-        "--db", metavar="URL", help="the LR database (default: LRBENCH_DB, else the embedded one)"
-    )
-    run.add_argument("--no-db", action="store_true", help="neither ask the LR database nor record into it")
-    run.add_argument(
-        "--head", metavar="NAME", help="the scores blob that Top-1 is measured on, as in training"
-    )
-    run.add_argument(OPTION, action="store_true", help=HELP)
-    run.add_argument("--caffe-python", metavar="FILE", help="the Python that can import caffe")
-    add_pool_flags(p)
+    add_study_flags(p, run)
     out = p.add_argument_group("output")
     add_flag(out)
     out.add_argument("--json", action="store_true", help="print the result as JSON; progress goes to stderr")
@@ -125,53 +96,44 @@ def parser() -> cli.Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    _check(args)
+    request = tuning_request(args)
     console = Console(stderr=args.json, unbreakable=True)
-    db = "" if args.no_db else resolve_url(args.db)
 
     def say(text: str) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    check_data = None if args.trust_data else say
-    solver, wanted = open_wanted(
-        Path(args.solver), caffe_python=args.caffe_python, head=args.head, check_data=check_data
-    )
-    task = wanted.task
-    plan = make_plan(args, solver, task.dataset.classes)
+    prepared = prepare_tuning(request, say)
     if args.columns is not None and args.columns != ALL:
-        chosen(args.columns, finalist_layout(plan))  # not when hours of training are over
-    folder = Path(args.out) if args.out else study_folder("tune", solver.path)
-    pool = open_pool(args.jobs, args.gpus, args.scheduler, args.caffe_python)
-    try:
-        with TuningDisplay(console) as display:
-            study = Study(
-                folder, plan, pool, db=db, hang_seconds=args.hang_timeout, watch=display,
-                trust_data=args.trust_data,
-            )  # fmt: skip
-            tuner = Tuner(study, wanted, solver, None if args.no_db or args.fresh else db)
-            outcome = tuner.tune()
-    finally:
-        pool.close()
-    note = "; ".join(filter(None, (outcome.why_untried, lost_note(study.lost))))
-    verdict = judge(plan, outcome.finalists, outcome.baseline, note)
-    path = write_report(study, outcome, verdict, task.title)
+        chosen(args.columns, finalist_layout(prepared.plan))  # not when hours of training are over
+    with TuningDisplay(console) as display:
+        tuning = carry_out(prepared, display)
     if args.json:
-        print(path.with_name("result.json").read_text(encoding="utf-8"), end="")
+        print(tuning.report.with_name("result.json").read_text(encoding="utf-8"), end="")
     else:
-        _show(console, study, outcome, verdict, path, args.columns)
-    study.check_losses()
-    return verdict.exit_code
+        _show(console, tuning, args.columns)
+    tuning.study.check_losses()
+    return tuning.verdict.exit_code
 
 
-def _show(
-    console: Console,
-    study: Study,
-    outcome: TuningOutcome,
-    verdict: Verdict,
-    report: Path,
-    columns: str | None,
-) -> None:
+def tuning_request(args: argparse.Namespace) -> TuningRequest:
+    """The request that the flags make."""
+    return TuningRequest(
+        **study_parameters(args),
+        goal=args.goal,
+        target_top1=args.target_top1,
+        functions=args.functions,
+        compose=args.compose,
+        fresh=args.fresh,
+        budget=args.budget,
+        top=args.top,
+        seeds=args.seeds,
+        max_iter=args.max_iter,
+    )
+
+
+def _show(console: Console, tuning: Tuning, columns: str | None) -> None:
     """The result, and where all of it is."""
+    study, outcome, verdict = tuning.study, tuning.outcome, tuning.verdict
     print_table(
         finalist_rows(study, outcome),
         finalist_layout(study.plan),
@@ -183,7 +145,7 @@ def _show(
     lines = (
         *(f"lost: {one.text}" for one in study.lost),
         time_line(study, outcome),
-        f"report: {report}, with result.json and tuning.png",
+        f"report: {tuning.report}, with result.json and tuning.png",
         f"verdict: {verdict.text}",
         train_line(study.plan, verdict.policy),
     )
@@ -200,59 +162,6 @@ def train_line(plan: TuningPlan, policy: Policy | None) -> str:
         f"{installation.command('train')} {shlex.quote(plan.solver)} {lr}{head}"
         f"--max-iter {plan.max_iter} --test-interval {plan.test_interval}"
     )
-
-
-def make_plan(args: argparse.Namespace, solver: Solver, classes: int | None) -> TuningPlan:
-    """The plan that the flags and the solver make."""
-    if not solver.tests or solver.tests[0].head is None:
-        raise InputError(f"{solver.path}: no test net that classifies: a tuning compares Top-1")
-    max_iter = args.max_iter or solver.message.max_iter
-    if not max_iter:
-        raise InputError(f"{solver.path}: max_iter: 0; allowed: 1 or more, or --max-iter N")
-    return TuningPlan(
-        solver=str(solver.path),
-        goal=args.goal,
-        functions=functions(args.functions),
-        max_iter=max_iter,
-        test_interval=args.test_interval or test_interval(solver.message.test_interval, max_iter),
-        epoch=solver.epoch,
-        chance=100.0 / classes if classes else 0.0,
-        seed=args.seed,
-        seeds=args.seeds,
-        top=args.top,
-        budget=budget(args.budget, max_iter),
-        target_top1=args.target_top1,
-        compose=args.compose,
-        flags=training_flags(args.layers, args.caffe_python, solver.head),
-        files=digest(fingerprint(solver)),
-    )
-
-
-def budget(text: str | None, max_iter: int) -> int | None:
-    """--budget in iterations, None where it was not given.
-
-    Raises:
-        InputError: it is neither a number of iterations nor xF.
-    """
-    if text is None:
-        return None
-    match = FULL.fullmatch(text.strip())
-    if match and float(match[1]) > 0:
-        return max(1, round(float(match[1]) * max_iter))
-    if ITERATIONS.fullmatch(text.strip()) and int(text) > 0:
-        return int(text)
-    raise InputError(f"--budget: {text!r}; allowed: iterations, or xF for F times max_iter, above 0")
-
-
-def _check(args: argparse.Namespace) -> None:
-    for flag in ("top", "seeds", "max_iter", "test_interval"):
-        value = getattr(args, flag)
-        if value is not None and value < 1:
-            raise InputError(f"--{flag.replace('_', '-')}: {value}; allowed: 1 or more")
-    if not 0 <= args.seed <= 2**31 - 1 - args.seeds:
-        raise InputError(f"--seed: {args.seed}; allowed: 0 to {2**31 - 1 - args.seeds}")
-    if args.target_top1 is not None and not 0 < args.target_top1 <= 100:
-        raise InputError(f"--target-top1: {args.target_top1:g}; allowed: above 0, at most 100 (percent)")
 
 
 if __name__ == "__main__":

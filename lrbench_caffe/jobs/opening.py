@@ -1,34 +1,18 @@
-"""The flags of every command that trains many times: how much at a time, and where."""
+"""The pool that many trainings are made in, and what each of them is told."""
 
 from __future__ import annotations
 
 import os
 import re
 
-from lrbench_caffe.errors import InputError
+from lrbench_caffe.errors import ParameterError
 from lrbench_caffe.jobs.pool import LocalPool, Pool
 from lrbench_caffe.runtime.info import caffe_info
 from lrbench_caffe.runtime.locate import find_caffe_python
-from lrbench_caffe.terminal import cli
 from lrbench_caffe.training.settings import check_gpu
 
 GPU = re.compile(r"[0-9]{1,9}|(GPU|MIG)-[\w/-]+")  # as in CUDA_VISIBLE_DEVICES
 SCHEDULER = re.compile(r"\w+://[^\s/:]+:\d+/?|\w+://\[[0-9a-fA-F:]+\]:\d+/?")
-
-
-def add_pool_flags(p: cli.Parser) -> None:
-    where = p.add_argument_group("where to train")
-    where.add_argument(
-        "--jobs",
-        type=int,
-        metavar="N",
-        help="trainings at a time (default: one for each core; with --gpus, GPU)",
-    )
-    where.add_argument("--gpus", metavar="IDS", help="train on these GPUs, by commas, one training on each")
-    where.add_argument(
-        "--scheduler", metavar="URL",
-        help="train on a Dask cluster instead, such as tcp://host:8786 (needs the package distributed)",
-    )  # fmt: skip
 
 
 def training_flags(layers: str, caffe_python: str | None, head: str | None = None) -> tuple[str, ...]:
@@ -40,7 +24,7 @@ def training_flags(layers: str, caffe_python: str | None, head: str | None = Non
 def check_jobs(jobs: int | None) -> None:
     """Raise an InputError for a number of jobs that nobody can have."""
     if jobs is not None and jobs < 1:
-        raise InputError(f"--jobs: {jobs}; allowed: 1 or more")
+        raise ParameterError("{jobs}: {0}; allowed: 1 or more", jobs)
 
 
 def open_pool(
@@ -53,26 +37,26 @@ def open_pool(
     """
     if scheduler is not None:
         if jobs is not None or gpus is not None:
-            raise InputError(
-                "--scheduler: --jobs and --gpus do not go with it; the cluster's workers say how many"
+            raise ParameterError(
+                "{scheduler}: {jobs} and {gpus} do not go with it; the cluster's workers say how many"
             )
         if not SCHEDULER.fullmatch(scheduler):
-            raise InputError(f"--scheduler: {scheduler!r}; allowed: an address such as tcp://host:8786")
+            raise ParameterError("{scheduler}: {0!r}; allowed: an address such as tcp://host:8786", scheduler)
         from lrbench_caffe.jobs.cluster import open_cluster
 
         return open_cluster(scheduler)
     names = [] if gpus is None else [name.strip() for name in gpus.split(",")]
     if not all(GPU.fullmatch(name) for name in names):
-        raise InputError(f"--gpus: {gpus!r}; allowed: numbers of GPUs, or their UUIDs, by commas")
+        raise ParameterError("{gpus}: {0!r}; allowed: comma-separated numbers or UUIDs of GPUs", gpus)
     if len(set(names)) < len(names):
-        raise InputError(f"--gpus: {gpus}; allowed: each GPU once")
+        raise ParameterError("{gpus}: {0}; allowed: each GPU once", gpus)
     check_jobs(jobs)
     if names and jobs is not None and jobs != len(names):
-        raise InputError(
-            f"--jobs {jobs}: with --gpus one training runs on each; allowed: {len(names)}, or no --jobs"
+        raise ParameterError(
+            "{jobs} {0}: with {gpus} one training runs on each; allowed: {1}, or no {jobs}", jobs, len(names)
         )
     if names:
         info = caffe_info(find_caffe_python(caffe_python))
         for name in names:
-            check_gpu(int(name) if name.isdecimal() else 0, f"--gpus {gpus}", info, hint="")
+            check_gpu(int(name) if name.isdecimal() else 0, f"{{gpus}} {gpus}", info, hint="")
     return LocalPool(jobs or len(os.sched_getaffinity(0)), names)

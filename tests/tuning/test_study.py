@@ -29,8 +29,10 @@ from lrbench_caffe.records import SCRATCH, Start
 from lrbench_caffe.terminal.console import Console
 from lrbench_caffe.tune import train_line
 from lrbench_caffe.tuning import report as reports
+from lrbench_caffe.tuning import running
 from lrbench_caffe.tuning.prior import Prior
 from lrbench_caffe.tuning.report import cost_rows, finalist_rows, training_rows, write_report
+from lrbench_caffe.tuning.request import RangeRequest
 from lrbench_caffe.tuning.space import functions
 from lrbench_caffe.tuning.study import FINAL, OWN, RANGE_TEST, SEARCH, Study, TuningPlan, directory_name
 from lrbench_caffe.tuning.tuner import Tuner, TuningOutcome
@@ -302,11 +304,11 @@ def climb(folder: Path, pool: RulePool) -> tuple[Study, str]:
     """What ``range`` prints of a ladder; its exit code is 1 where ``check_losses`` raises."""
     folder.mkdir(exist_ok=True)
     study, said = Study(folder, plan(), pool), io.StringIO()
-    args = SimpleNamespace(form="ladder", iterations=100, seed=1)
+    request = RangeRequest(Path("solver.prototxt"), iterations=100)
     solver: Any = SimpleNamespace(weights=[])
-    console = Console(unbreakable=True, width=160, file=said)
-    found = range_command.climb(args, study, solver, console, "digits")  # type: ignore[arg-type]
-    range_command.report(console, args, study, *found)  # type: ignore[arg-type]
+    range_command.show(
+        Console(unbreakable=True, width=160, file=said), running.climb(request, study, solver, "digits")
+    )
     return study, said.getvalue()
 
 

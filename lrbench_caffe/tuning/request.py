@@ -1,0 +1,134 @@
+"""What is asked of a tuning or a range test, by the command line or the Python API."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from lrbench_caffe.errors import ParameterError
+from lrbench_caffe.runtime.client import HANG_SECONDS
+
+GOALS = ("accuracy", "cost")
+FORMS = ("ladder", "ramp")
+LARGEST_SEED = 2**31 - 1
+_FULL = re.compile(r"x([0-9]{1,9}(?:\.[0-9]{1,9})?)")
+_ITERATIONS = re.compile(r"[0-9]{1,15}")
+
+
+@dataclass(frozen=True)
+class StudyRequest:
+    """Many trainings of one solver. None stands for what was not given.
+
+    Attributes:
+        solver: the solver file.
+        seed: of the first training.
+        test_interval: iterations between tests.
+        out: the study's directory; None for one in runs/ by the solver's name. What is there is continued.
+        head: the blob of scores that Top-1 is taken from.
+        trust_data: do not check the data's records.
+        layers: "auto", "fast" or "stock".
+        caffe_python: the Python that can import caffe.
+        database: the LR database's URL; None for the default one.
+        no_database: neither ask the LR database nor record into it.
+        hang_seconds: seconds of silence after which Caffe counts as hung; 0 for never.
+        jobs: trainings at a time.
+        gpus: the GPUs to train on, separated by commas.
+        scheduler: the address of a Dask scheduler to train on instead.
+    """
+
+    solver: Path
+    seed: int = 1
+    test_interval: int | None = None
+    out: Path | None = None
+    head: str | None = None
+    trust_data: bool = False
+    layers: str = "auto"
+    caffe_python: str | None = None
+    database: str | None = None
+    no_database: bool = False
+    hang_seconds: float = HANG_SECONDS
+    jobs: int | None = None
+    gpus: str | None = None
+    scheduler: str | None = None
+
+    def _check_positive(self, *names: str) -> None:
+        for name in names:
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ParameterError("{" + name + "}: {0}; allowed: 1 or more", value)
+
+
+@dataclass(frozen=True)
+class TuningRequest(StudyRequest):
+    """A tuning; see ``StudyRequest`` for the other attributes.
+
+    Attributes:
+        goal: "accuracy" for the highest Top-1, "cost" for the fewest iterations to one.
+        target_top1: the Top-1 in percent that is enough, or with "cost" the one to reach.
+        functions: "all", "cyclic", "decaying", or LR functions separated by commas.
+        compose: also try compositions of the best policies.
+        fresh: start from nothing that the LR database knows.
+        budget: iterations, or "xF" for F times max_iter; None for 15 % of all candidates in full.
+        top: finalists; seeds: trainings of each.
+        max_iter: the trainings' length; None for the solver's.
+    """
+
+    goal: str = "accuracy"
+    target_top1: float | None = None
+    functions: str = "all"
+    compose: bool = False
+    fresh: bool = False
+    budget: str | None = None
+    top: int = 2
+    seeds: int = 3
+    max_iter: int | None = None
+
+    def __post_init__(self) -> None:
+        self._check_positive("top", "seeds", "max_iter", "test_interval")
+        if self.goal not in GOALS:
+            raise ParameterError("{goal}: {0!r}; allowed: {1}", self.goal, ", ".join(GOALS))
+        if not 0 <= self.seed <= LARGEST_SEED - self.seeds:
+            raise ParameterError("{seed}: {0}; allowed: 0 to {1}", self.seed, LARGEST_SEED - self.seeds)
+        if self.target_top1 is not None and not 0 < self.target_top1 <= 100:
+            raise ParameterError(
+                "{target_top1}: {0:g}; allowed: above 0, at most 100 (percent)", self.target_top1
+            )
+
+    def iterations(self, max_iter: int) -> int | None:
+        """The budget in iterations, None where none was given.
+
+        Raises:
+            ParameterError: it is neither a number of iterations nor xF.
+        """
+        if self.budget is None:
+            return None
+        text = self.budget.strip()
+        match = _FULL.fullmatch(text)
+        if match and float(match[1]) > 0:
+            return max(1, round(float(match[1]) * max_iter))
+        if _ITERATIONS.fullmatch(text) and int(text) > 0:
+            return int(text)
+        raise ParameterError(
+            "{budget}: {0!r}; allowed: iterations, or xF for F times max_iter, above 0", self.budget
+        )
+
+
+@dataclass(frozen=True)
+class RangeRequest(StudyRequest):
+    """A range test; see ``StudyRequest`` for the other attributes.
+
+    Attributes:
+        form: "ladder" or "ramp".
+        iterations: of each training of the ladder, or of a pass of the ramp.
+        passes: of the ramp, each with a seed of its own.
+    """
+
+    form: str = "ladder"
+    iterations: int | None = None
+    passes: int = 3
+
+    def __post_init__(self) -> None:
+        self._check_positive("iterations", "passes", "test_interval")
+        if self.form not in FORMS:
+            raise ParameterError("{form}: {0!r}; allowed: {1}", self.form, ", ".join(FORMS))

@@ -1,0 +1,321 @@
+"""A requested tuning or range test, from its solver to its result."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lrbench_caffe.database.urls import resolve_url
+from lrbench_caffe.errors import InputError, ParameterError
+from lrbench_caffe.files import replace_own
+from lrbench_caffe.jobs.opening import open_pool, training_flags
+from lrbench_caffe.jobs.pool import Pool
+from lrbench_caffe.knowledge.evidence import Wanted
+from lrbench_caffe.lr import Policy
+from lrbench_caffe.plots.tuning import ramp_plot
+from lrbench_caffe.prototxt.solver import Solver
+from lrbench_caffe.prototxt.task import open_task
+from lrbench_caffe.records import Task, digest
+from lrbench_caffe.training.choosing import open_wanted
+from lrbench_caffe.training.continuation import fingerprint
+from lrbench_caffe.tuning import folder, ramp
+from lrbench_caffe.tuning.folder import study_folder
+from lrbench_caffe.tuning.levels import Ladder
+from lrbench_caffe.tuning.prior import Prior
+from lrbench_caffe.tuning.report import draw_ladder, lost_note, write_report
+from lrbench_caffe.tuning.request import RangeRequest, StudyRequest, TuningRequest
+from lrbench_caffe.tuning.space import GoodRange, candidates, functions
+from lrbench_caffe.tuning.study import Study, TuningObserver, TuningPlan, test_interval
+from lrbench_caffe.tuning.tuner import Tuner, TuningOutcome, range_length
+from lrbench_caffe.tuning.verdict import Verdict, judge
+
+RAMP_SHARE = 0.15  # of a training: length of a pass
+LEAST_RAMP = 50  # iterations of a pass
+
+Say = Callable[[str], None]
+
+
+# -- tuning -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PreparedTuning:
+    """A tuning that was checked.
+
+    Attributes:
+        request: what was asked for.
+        plan: what it comes to for this solver.
+        solver, wanted: what is trained, and what it begins with.
+    """
+
+    request: TuningRequest
+    plan: TuningPlan
+    solver: Solver
+    wanted: Wanted
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """A tuning that has ended.
+
+    Attributes:
+        study: its trainings.
+        outcome: what was found.
+        verdict: what to train with.
+        report: the report's file, with result.json and tuning.png beside it.
+    """
+
+    study: Study
+    outcome: TuningOutcome
+    verdict: Verdict
+    report: Path
+
+
+def prepare_tuning(request: TuningRequest, say: Say) -> PreparedTuning:
+    """Check what can be checked before the first training.
+
+    Args:
+        say: is told what a person should know of the data.
+
+    Raises:
+        InputError: the solver, its data or a parameter cannot be tuned with.
+    """
+    if not request.no_database:
+        resolve_url(request.database)
+    solver, wanted = open_wanted(
+        request.solver,
+        caffe_python=request.caffe_python,
+        head=request.head,
+        check_data=None if request.trust_data else say,
+    )
+    return PreparedTuning(request, _tuning_plan(request, solver, wanted.task), solver, wanted)
+
+
+def _tuning_plan(request: TuningRequest, solver: Solver, task: Task) -> TuningPlan:
+    if not solver.tests or solver.tests[0].head is None:
+        raise InputError(f"{solver.path}: no test net that classifies: a tuning compares Top-1")
+    max_iter = request.max_iter or solver.message.max_iter
+    if not max_iter:
+        raise ParameterError("{0}: max_iter: 0; allowed: 1 or more, or {max_iter} N", solver.path)
+    return TuningPlan(
+        solver=str(solver.path),
+        goal=request.goal,
+        functions=functions(request.functions),
+        max_iter=max_iter,
+        test_interval=request.test_interval or test_interval(solver.message.test_interval, max_iter),
+        epoch=solver.epoch,
+        chance=_chance(task),
+        seed=request.seed,
+        seeds=request.seeds,
+        top=request.top,
+        budget=request.iterations(max_iter),
+        target_top1=request.target_top1,
+        compose=request.compose,
+        flags=training_flags(request.layers, request.caffe_python, solver.head),
+        files=digest(fingerprint(solver)),
+    )
+
+
+def carry_out(prepared: PreparedTuning, watch: TuningObserver) -> Tuning:
+    """Tune. Of a study that was killed only what is missing is trained.
+
+    Args:
+        watch: is told how it goes.
+
+    Raises:
+        InputError: the study's directory holds another one; a GPU or scheduler is not there.
+        TrainingError: no policy could be trained.
+    """
+    request, plan = prepared.request, prepared.plan
+    where = request.out or study_folder("tune", prepared.solver.path)
+    db = "" if request.no_database else resolve_url(request.database)
+    with _pool(request) as pool:
+        study = _study(request, where, plan, pool, watch)
+        asked = None if request.no_database or request.fresh else db
+        outcome = Tuner(study, prepared.wanted, prepared.solver, asked).tune()
+    note = "; ".join(filter(None, (outcome.why_untried, lost_note(study.lost))))
+    verdict = judge(plan, outcome.finalists, outcome.baseline, note)
+    report = write_report(study, outcome, verdict, prepared.wanted.task.title)
+    return Tuning(study, outcome, verdict, report)
+
+
+# -- range test -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RangeTest:
+    """A range test that has ended.
+
+    Attributes:
+        study: its trainings. Where some of them were lost for good, there is no range.
+        good: the range of good LRs; None where it depends on what was lost.
+        rule: by which rule, in words.
+        policies: a policy of each function to begin with.
+        file: range.json.
+        picture: its plot, None without a range.
+        ladder: the trainings with a constant LR, None for a ramp.
+    """
+
+    study: Study
+    good: GoodRange | None
+    rule: str
+    policies: Mapping[str, Policy]
+    file: Path
+    picture: Path | None
+    ladder: Ladder | None
+
+
+def find_range(request: RangeRequest, watch: TuningObserver, say: Say) -> RangeTest:
+    """Carry out a range test. Of one that was killed only what is missing is trained.
+
+    Args:
+        watch: is told how it goes.
+        say: is told what a person should know of the data.
+
+    Raises:
+        InputError: the solver or a parameter is wrong, or the directory holds another study.
+    """
+    if not request.no_database:
+        resolve_url(request.database)
+    check_data = None if request.trust_data else say
+    solver, task = open_task(request.solver, request.caffe_python, request.head, check_data)
+    where = request.out or study_folder("range", solver.path)
+    plan = _range_plan(request, solver, task)
+    kept = folder.read(where)
+    folder.check_solver(where, plan, kept)
+    with _pool(request) as pool:
+        if kept is None:
+            folder.write(where, plan, Prior().as_json())
+        study = _study(request, where, replace(plan, slots=pool.slots), pool, watch)
+        find = climb if request.form == "ladder" else _rise
+        return find(request, study, solver, task.title)
+
+
+def _range_plan(request: RangeRequest, solver: Solver, task: Task) -> TuningPlan:
+    if request.form == "ladder" and (not solver.tests or solver.tests[0].head is None):
+        raise ParameterError(
+            "{0}: no test net that classifies; allowed: {form} ramp, which reads the loss", solver.path
+        )
+    max_iter = solver.message.max_iter or request.iterations
+    if not max_iter:
+        raise ParameterError("{0}: max_iter: 0; allowed: 1 or more, or {iterations} N", solver.path)
+    interval = request.test_interval or solver.message.test_interval or test_interval(0, max_iter)
+    if request.iterations:
+        interval = min(interval, max(1, request.iterations // 2))
+        max_iter = max(max_iter, request.iterations)
+    return TuningPlan(
+        solver=str(solver.path),
+        max_iter=max_iter,
+        test_interval=interval,
+        epoch=solver.epoch,
+        chance=_chance(task),
+        seed=request.seed,
+        flags=training_flags(request.layers, request.caffe_python, solver.head),
+        files=digest(fingerprint(solver)),
+    )
+
+
+def climb(request: RangeRequest, study: Study, solver: Solver, title: str) -> RangeTest:
+    """The ladder: short trainings with a constant LR each."""
+    ladder = Ladder(study.plan.chance, pretrained=bool(solver.weights))
+    good = study.find_range(ladder, request.iterations or range_length(study.plan))
+    if study.lost:
+        return _without_range(request, study, ladder)
+    picture = study.folder / "range.png"
+    draw_ladder(picture, f"{title}, seed {request.seed}", ladder, good, study.plan.epoch)
+    return _with_range(request, study, good, ladder.rule, picture, ladder)
+
+
+def _rise(request: RangeRequest, study: Study, solver: Solver, title: str) -> RangeTest:
+    """The ramp: passes with an LR that rises."""
+    iterations = request.iterations or max(LEAST_RAMP, round(RAMP_SHARE * study.plan.max_iter))
+    passes = ramp.rise(study, solver, iterations, request.passes)
+    if study.lost:
+        return _without_range(request, study, None)
+    good = ramp.read(passes, iterations)
+    picture = study.folder / "ramp.png"
+    mean = ramp.smoothed(passes, iterations)
+    last = request.seed + request.passes - 1
+    seeds = f"seed {request.seed}" if request.passes == 1 else f"seeds {request.seed} to {last}"
+    lines = [(one.lrs, one.losses) for one in passes]
+    ramp_plot(picture, f"{title}, {seeds}: an LR that rises", lines, mean, (good.low, good.high))
+    return _with_range(request, study, good, ramp.RULE, picture, None)
+
+
+def _with_range(
+    request: RangeRequest,
+    study: Study,
+    good: GoodRange,
+    rule: str,
+    picture: Path,
+    ladder: Ladder | None,
+) -> RangeTest:
+    plan = study.plan
+    proposed = candidates(good, plan.functions, max_iter=plan.max_iter, epoch=plan.epoch)
+    first = {candidate.policy.function: candidate.policy for candidate in reversed(proposed)}
+    policies = {name: first[name] for name in plan.functions}
+    ends = {"low": good.low, "high": good.high, "best": good.best}
+    file = _keep(request, study, ends, rule, policies)
+    return RangeTest(study, good, rule, policies, file, picture, ladder)
+
+
+def _without_range(request: RangeRequest, study: Study, ladder: Ladder | None) -> RangeTest:
+    """Each LR that was lost may be an end of the range, the best one, or bad between good ones."""
+    file = _keep(request, study, dict.fromkeys(("low", "high", "best")), None, {})
+    return RangeTest(study, None, "", {}, file, None, ladder)
+
+
+def _keep(
+    request: RangeRequest,
+    study: Study,
+    ends: Mapping[str, float | None],
+    rule: str | None,
+    policies: Mapping[str, Policy],
+) -> Path:
+    """Write range.json; returns its path."""
+    content = {
+        "solver": study.plan.solver,
+        "form": request.form,
+        **ends,
+        "rule": rule,
+        "source": "measured",
+        "seed": study.plan.seed,
+        "lost": [one.as_json() for one in study.lost],
+        "iterations": study.iterations,
+        "policies": {name: str(policy) for name, policy in policies.items()},
+    }
+    path = study.folder / "range.json"
+    replace_own(path, (json.dumps(content, indent=2) + "\n").encode())
+    return path
+
+
+# -- both -------------------------------------------------------------------------------------------
+
+
+def _chance(task: Task) -> float:
+    """Top-1 in percent of guessing."""
+    return 100.0 / task.dataset.classes if task.dataset.classes else 0.0
+
+
+def _study(request: StudyRequest, where: Path, plan: TuningPlan, pool: Pool, watch: TuningObserver) -> Study:
+    return Study(
+        where,
+        plan,
+        pool,
+        db="" if request.no_database else resolve_url(request.database),
+        hang_seconds=request.hang_seconds,
+        watch=watch,
+        trust_data=request.trust_data,
+    )
+
+
+@contextmanager
+def _pool(request: StudyRequest) -> Iterator[Pool]:
+    pool = open_pool(request.jobs, request.gpus, request.scheduler, request.caffe_python)
+    try:
+        yield pool
+    finally:
+        pool.close()
