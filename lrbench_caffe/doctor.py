@@ -22,9 +22,9 @@ from lrbench_caffe import __version__
 from lrbench_caffe.errors import LRBenchError
 from lrbench_caffe.native.library import CHECK_LAYERS, find_library
 from lrbench_caffe.runtime import worker
-from lrbench_caffe.runtime.client import CaffeInfo
 from lrbench_caffe.runtime.info import caffe_info
 from lrbench_caffe.runtime.locate import CaffePython, caffe_program_of, find_caffe_python
+from lrbench_caffe.runtime.replies import CaffeInfo
 from lrbench_caffe.setup import installation
 from lrbench_caffe.terminal import cli
 from lrbench_caffe.terminal.console import Console

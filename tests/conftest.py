@@ -11,10 +11,10 @@ import pytest
 
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.prototxt.messages import Messages
-from lrbench_caffe.runtime.client import CaffeInfo
 from lrbench_caffe.runtime.info import caffe_info as ask_caffe
 from lrbench_caffe.runtime.locate import CaffePython, find_caffe_python
 from lrbench_caffe.runtime.reader import CaffeReader
+from lrbench_caffe.runtime.replies import CaffeInfo
 
 # How long an example takes says something about the machine, nothing about the code.
 hypothesis.settings.register_profile("lrbench", deadline=None)

@@ -63,10 +63,10 @@ from lrbench_caffe.records import (
     caffe_seed,
     digest,
 )
-from lrbench_caffe.runtime.client import Opened
 from lrbench_caffe.runtime.info import caffe_info
 from lrbench_caffe.runtime.locate import find_caffe_python
 from lrbench_caffe.runtime.reader import CaffeReader
+from lrbench_caffe.runtime.replies import Opened
 
 Note = Callable[[str], None]
 

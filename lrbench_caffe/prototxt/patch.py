@@ -16,7 +16,7 @@ from lrbench_caffe.files import replace_own
 from lrbench_caffe.prototxt.messages import path_name, to_bytes
 from lrbench_caffe.prototxt.nets import decay_multipliers
 from lrbench_caffe.prototxt.solver import LINEAR, Solver, flag_stages, fork_lr_fields
-from lrbench_caffe.runtime.client import CaffeInfo
+from lrbench_caffe.runtime.replies import CaffeInfo
 
 NEVER = 2**31 - 1  # an interval that no training reaches
 

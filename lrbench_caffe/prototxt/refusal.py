@@ -11,16 +11,10 @@ from lrbench_caffe.errors import InputError, TrainingError, did_you_mean
 from lrbench_caffe.prototxt.datacheck import LmdbState, check_labels, state_of_lmdbs
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.prototxt.sources import by
-from lrbench_caffe.runtime.client import (
-    Death,
-    LayerParameters,
-    Opened,
-    OpenFailure,
-    OpenRequest,
-    Refusal,
-    Worker,
-)
+from lrbench_caffe.runtime.client import Worker
+from lrbench_caffe.runtime.failures import Death, OpenFailure, Refusal
 from lrbench_caffe.runtime.locate import OPTION, VARIABLE
+from lrbench_caffe.runtime.replies import LayerParameters, Opened, OpenRequest
 
 _UNKNOWN_TYPE = re.compile(r"Unknown solver type: (.*) \(known types: (.*)\)")
 _BLOBS = re.compile(

@@ -15,7 +15,7 @@ from lrbench_caffe.prototxt.heads import Head, check_head, choose_head, find_hea
 from lrbench_caffe.prototxt.messages import Messages, file_path, old_format, shortest
 from lrbench_caffe.prototxt.nets import PHASES, PhaseNet, check_layers, names_not_in_hdf5, phase_layers
 from lrbench_caffe.prototxt.sources import Source, by, find_sources
-from lrbench_caffe.runtime.client import CaffeInfo
+from lrbench_caffe.runtime.replies import CaffeInfo
 
 ADAPTIVE = ("AdaGrad", "RMSProp", "AdaDelta", "Adam")
 LINEAR = ("SGD", "Nesterov")  # their updates are linear in the gradient

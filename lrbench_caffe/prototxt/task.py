@@ -21,10 +21,12 @@ from lrbench_caffe.prototxt.refusal import open_solver, with_data
 from lrbench_caffe.prototxt.solver import Solver, load_solver
 from lrbench_caffe.prototxt.sources import Source, free_dead_readers
 from lrbench_caffe.records import Dataset, Framework, Network, SolverSettings, Task, digest
-from lrbench_caffe.runtime.client import CaffeInfo, Death, Opened, OpenRequest, Worker
+from lrbench_caffe.runtime.client import Worker
+from lrbench_caffe.runtime.failures import Death
 from lrbench_caffe.runtime.info import caffe_info, check_described
 from lrbench_caffe.runtime.locate import CaffePython, find_caffe_python
 from lrbench_caffe.runtime.reader import CaffeReader
+from lrbench_caffe.runtime.replies import CaffeInfo, Opened, OpenRequest
 
 WEIGHTED = ("Convolution", "Deconvolution", "InnerProduct")
 _NO_PART_OF_A_NAME = re.compile(r"train|training|lmdb|db|pad\d+")

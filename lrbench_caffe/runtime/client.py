@@ -7,12 +7,10 @@ Caffe's own last words, and never the end of the driver.
 from __future__ import annotations
 
 import os
-import re
 import select
 import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -20,11 +18,29 @@ from typing import Any
 import numpy as np
 
 from lrbench_caffe.errors import InputError, TrainingError
-from lrbench_caffe.metrics import Counts
 from lrbench_caffe.runtime import worker as protocol
+from lrbench_caffe.runtime.failures import (
+    Death,
+    Hang,
+    OpenFailure,
+    Refusal,
+    last_made,
+    last_words,
+    memory_kills,
+    who_kills,
+)
 from lrbench_caffe.runtime.faults import is_of_machine, passes, signal_of
 from lrbench_caffe.runtime.liveness import Silence, ends_within, paused
 from lrbench_caffe.runtime.locate import CaffePython
+from lrbench_caffe.runtime.replies import (
+    Arrays,
+    CaffeInfo,
+    HeadRequest,
+    Opened,
+    OpenRequest,
+    TestPass,
+    invalid_message,
+)
 
 HANG_SECONDS = 600.0
 HANG_OPTION = "--hang-timeout"
@@ -35,7 +51,6 @@ FIRST_LINE = 200  # bytes that are shown of what is no worker's first line
 LARGEST_HELLO = 1 << 24
 LARGEST = 1 << 40
 
-Arrays = dict[str, np.ndarray]
 Tick = Callable[[], None]
 
 
@@ -52,199 +67,8 @@ def never() -> bool:
     return False
 
 
-class OpenFailure(TrainingError):
-    """Caffe crashed, hung or got no memory while it opened a solver.
-
-    Attributes:
-        net: the net that it was making: 0 for the training net, 1 for the first test net and so on; None
-            for the solver itself.
-        layers: names of the layers of that net that it had begun to make, the last one last. Among them
-            are Caffe's own splits and layers within layers.
-    """
-
-    def __init__(self, message: str, net: int | None, layers: Sequence[str]) -> None:
-        super().__init__(message)
-        self.net = net
-        self.layers = tuple(layers)
-
-
-class Refusal(OpenFailure):
-    """Caffe does not take what the files say: a check, or a Python layer, failed while it opened them.
-
-    Attributes:
-        words: Caffe's own.
-    """
-
-    def __init__(self, words: str, net: int | None, layers: Sequence[str]) -> None:
-        super().__init__(f"Caffe does not take the solver: {words}", net, layers)
-        self.words = words
-
-
-class Death(TrainingError):
-    """The worker's process ended by itself, or was ended.
-
-    Attributes:
-        signal: the signal that ended it, None where it ended with an exit code.
-        words: Caffe's last ones; empty where a kill left it no time for any.
-    """
-
-    def __init__(self, text: str, number: signal.Signals | None, words: str) -> None:
-        super().__init__(text)
-        self.signal = number
-        self.words = words
-
-    @property
-    def by_machine(self) -> bool:
-        """Whether another process, a limit or a lack of memory ended it: nothing that its files say."""
-        sent = self.signal is not None and self.signal not in _FAULTS
-        return sent or is_of_machine(str(self))
-
-
-class Hang(TrainingError):
-    """The worker was silent for too long, and was killed."""
-
-
-# Signals that a process brings upon itself.
-_FAULTS = frozenset(
-    [
-        signal.SIGABRT,
-        signal.SIGBUS,
-        signal.SIGFPE,
-        signal.SIGILL,
-        signal.SIGSEGV,
-        signal.SIGSYS,
-        signal.SIGTRAP,
-    ]
-)
-
-
 class _Report(TrainingError):
     """The worker's own word that it failed."""
-
-
-@dataclass(frozen=True)
-class HeadRequest:
-    """A head to count in a test pass.
-
-    Attributes:
-        scores, labels: the blobs.
-        how: the arguments of ``counting.Counter``.
-    """
-
-    scores: str
-    labels: str
-    how: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class TestPass:
-    """What a test pass gave.
-
-    Attributes:
-        outputs: the means of the net's own outputs by name; empty where there is no mean.
-        loss: the mean of its loss, None where it has none.
-        heads: what was counted of each head that was asked for, or why it could not be counted.
-    """
-
-    __test__ = False  # not a test class, whatever pytest thinks of the name
-
-    outputs: dict[str, list[float]]
-    loss: float | None
-    heads: list[Counts | str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class OpenRequest:
-    """How a solver is opened in the worker.
-
-    Attributes:
-        solver: the patched solver.prototxt.
-        stop: the iteration at which the training ends.
-        iter_size: the solver's iter_size.
-        gpu: the GPU's id, None for the CPU.
-        own_policy: whether Caffe computes the LR by the solver's own lr_policy.
-        gradients: the options of the Caffe 1.0 way; None where base_lr is written, or own_policy.
-        layers: the library of fast layers, None for Caffe's own.
-        threads: how many threads fast layers work on.
-    """
-
-    solver: str
-    stop: int
-    iter_size: int = 1
-    gpu: int | None = None
-    own_policy: bool = False
-    gradients: dict[str, Any] | None = None
-    layers: str | None = None
-    threads: int = 1
-
-
-@dataclass(frozen=True)
-class LayerParameters:
-    """The parameters of one layer of a net.
-
-    Attributes:
-        name: the layer's.
-        numbers: of each of its parameters in the net, which counts from 0; shared ones have one number.
-        shapes: of each.
-    """
-
-    name: str
-    numbers: tuple[int, ...]
-    shapes: tuple[tuple[int, ...], ...]
-
-
-@dataclass(frozen=True)
-class Opened:
-    """What the worker says of an opened solver.
-
-    Attributes:
-        parameters: learnable parameters of the training net; shared ones count once.
-        nets: all layers of the training net and of each test net, in their order.
-        test_shapes: the shape of each blob, for each test net.
-        train_shapes: the shape of each blob of the training net.
-        layers: "fast" or "stock", whichever it trains with.
-        layers_problem: why it does not use the fast layers that it was given.
-    """
-
-    parameters: int
-    nets: list[list[LayerParameters]]
-    test_shapes: list[dict[str, list[int]]]
-    layers: str = "stock"
-    layers_problem: str | None = None
-    train_shapes: dict[str, list[int]] = field(default_factory=dict)
-
-
-@dataclass
-class CaffeInfo:
-    """What a worker says of its Caffe when it starts.
-
-    Attributes:
-        python, executable: version and path of the interpreter.
-        caffe, path: version and folder of pycaffe.
-        layers: the layer types it knows.
-        writable_base_lr: whether the LR can be set directly (else by the gradients, as for Caffe 1.0).
-        callbacks: whether solvers take callbacks.
-        layer_callbacks: whether nets do, so that the loss of every sub-batch (iter_size) can be read.
-        cuda, gpus: whether it is a CUDA build, and how many devices it sees.
-        blas: paths of its BLAS libraries.
-        files: Caffe's shared libraries.
-        descriptor: caffe.proto's serialized FileDescriptorProto.
-    """
-
-    python: str
-    executable: str
-    caffe: str
-    path: str
-    layers: list[str]
-    writable_base_lr: bool
-    callbacks: bool
-    layer_callbacks: bool
-    cuda: bool
-    gpus: int
-    blas: list[str]
-    files: list[str]
-    protocol: int
-    descriptor: bytes = field(repr=False)
 
 
 class Worker:
@@ -355,14 +179,7 @@ class Worker:
             fields, _ = self._expect("opened")
         except TrainingError as error:
             raise self._open_failure(error) from error
-        return Opened(
-            int(fields["parameters"]),
-            [[_layer_parameters(*layer) for layer in net] for net in fields["nets"]],
-            fields["test_shapes"],
-            fields["layers"],
-            fields["layers_problem"],
-            fields["train_shapes"],
-        )
+        return Opened.of(fields)
 
     def load(self, snapshot: str | None = None, weights: Sequence[str] = (), own: bool = False) -> int:
         """Restore a solver state, or copy the weights of caffemodels; returns the iteration.
@@ -429,8 +246,7 @@ class Worker:
         while True:
             fields, arrays = self._receive(tick)
             if fields["kind"] == "tested":
-                counted = [_counts(head, arrays, place) for place, head in enumerate(fields["heads"])]
-                return TestPass(fields["outputs"], fields["loss"], counted)
+                return TestPass.of(fields, arrays)
             if fields["kind"] == "cancelled":
                 return None
             tick()
@@ -489,7 +305,7 @@ class Worker:
         try:
             info = CaffeInfo(descriptor=arrays["descriptor"].tobytes(), **fields)
         except (KeyError, TypeError) as error:
-            raise _no_message(error) from error
+            raise invalid_message(error) from error
         if not info.callbacks:
             raise InputError(
                 f"the Caffe in {info.path} (version {info.caffe}) has no solver callbacks in Python; "
@@ -543,7 +359,7 @@ class Worker:
             fields, arrays = protocol.unpack(read)
             failed = fields["kind"] == "error"
         except (ValueError, LookupError, TypeError, AttributeError) as error:
-            raise _no_message(error) from error
+            raise invalid_message(error) from error
         if failed:
             raise _Report(fields["text"])
         return fields, arrays
@@ -597,45 +413,11 @@ class Worker:
         words = last_words(self.log, self._log_start)
         how = f"was ended by {number.name}" if number else f"ended with exit code {code}"
         if number == signal.SIGKILL:
-            how += _who_kills(memory_kills() - self._memory_kills)
+            how += who_kills(memory_kills() - self._memory_kills)
             words = ""  # a killed process says nothing of its end
         elif "std::bad_alloc" in words:
             how += ": it could not get the memory that it asked for"
         return Death(f"Caffe {how}" + (f": {words}" if words else ""), number, words)
-
-
-def memory_kills() -> int:
-    """How many processes Linux has killed so far because memory ran out, that of a container included."""
-    try:
-        counters = dict(line.split() for line in Path("/proc/vmstat").read_text().splitlines())
-    except (OSError, ValueError):
-        return 0
-    return int(counters.get("oom_kill", 0))
-
-
-def _who_kills(by_memory: int) -> str:
-    if by_memory > 0:
-        return ": Linux kills where memory runs out, and did so just now (a smaller batch_size needs less)"
-    return ", by another process: a person's, or a batch system's that enforces a limit of memory or time"
-
-
-def _layer_parameters(name: str, blobs: list[Any]) -> LayerParameters:
-    return LayerParameters(
-        name, tuple(number for number, _ in blobs), tuple(tuple(shape) for _, shape in blobs)
-    )
-
-
-def _counts(head: dict[str, Any], arrays: Arrays, place: int) -> Counts | str:
-    """What a "tested" message says of a head."""
-    if head["problem"]:
-        return str(head["problem"])
-    none = np.zeros(0)
-    moments = [arrays.get(f"{name}{place}", none) for name in ("count", "mean", "m2")]
-    return Counts(head["samples"], head["top1"], head["top5"], head["entropy_sum"], *moments)
-
-
-def _no_message(error: Exception) -> TrainingError:
-    return TrainingError(f"sent something that is no message of the worker ({type(error).__name__}: {error})")
 
 
 def _environment() -> dict[str, str]:
@@ -644,58 +426,3 @@ def _environment() -> dict[str, str]:
     environment.setdefault("OPENBLAS_NUM_THREADS", "1")
     environment.update(GLOG_logtostderr="1", GLOG_minloglevel="0")
     return environment
-
-
-_FATAL = re.compile(r"^F\d{4,8} \S+\s+\d+ (\S+\] .*)$")
-# Routine lines, stack traces, and the prototxt that Caffe writes into its log.
-_NOISE = re.compile(
-    r"^(\s*@ |\*\*\*|[IWE]\d{4,8} |\s*$|WARNING: Logging before|\s*(\}|\w+ \{|\w+: (\"[^\"]*\"|\S+))$)"
-)
-_MAKING = re.compile(
-    rb"\] (?:Creating (?P<train>training net)|Creating test net \(#(?P<test>\d+)\)"
-    rb"|Creating [Ll]ayer (?P<layer>.*)|(?P<done>Solver scaffolding done))"
-)
-
-
-def last_made(log: Path, start: int = 0) -> tuple[int | None, list[str]]:
-    """The net that Caffe was making at the end of its log, and the layers of it so far (see ``Refusal``)."""
-    net: int | None = None
-    layers: list[str] = []
-    try:
-        with log.open("rb") as file:
-            file.seek(start)
-            lines = file.read().split(b"\n")
-    except OSError:
-        return None, []
-    for match in filter(None, map(_MAKING.search, lines)):
-        if match["layer"] is not None:
-            layers.append(protocol.decode(match["layer"]))
-            continue
-        layers = []
-        net = None if match["done"] else int(match["test"] or -1) + 1  # the training net has no number
-    return net, layers
-
-
-def last_words(log: Path, start: int = 0, limit: int = 65536, *, failed_check: bool = False) -> str:
-    """What Caffe said last before it died: its failed check, else its last line that is not routine.
-
-    Args:
-        failed_check: only the failed check is wanted.
-    """
-    try:
-        with log.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(start, size - limit))
-            lines = file.read().decode("utf-8", "replace").splitlines()
-    except OSError:
-        return ""
-    for number in range(len(lines) - 1, -1, -1):
-        match = _FATAL.match(lines[number])
-        if match:
-            # A check's message may go on behind a line break.
-            more = [line.strip() for line in lines[number + 1 : number + 3] if not _NOISE.match(line)]
-            return " ".join([match.group(1).strip(), *more])
-    if failed_check:
-        return ""
-    plain = [line.strip() for line in lines if not _NOISE.match(line)]
-    return plain[-1] if plain else ""

@@ -13,8 +13,9 @@ from typing import Any
 
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.files import remove_leftovers, replace_own
-from lrbench_caffe.runtime.client import CaffeInfo, Worker
+from lrbench_caffe.runtime.client import Worker
 from lrbench_caffe.runtime.locate import CaffePython, cache_dir
+from lrbench_caffe.runtime.replies import CaffeInfo
 from lrbench_caffe.runtime.worker import PROTOCOL
 
 HELLO_SECONDS = 120.0  # importing caffe from a cold network disk takes its time

@@ -7,7 +7,8 @@ import tempfile
 from pathlib import Path
 
 from lrbench_caffe.errors import InputError, TrainingError
-from lrbench_caffe.runtime.client import Death, Hang, Worker
+from lrbench_caffe.runtime.client import Worker
+from lrbench_caffe.runtime.failures import Death, Hang
 from lrbench_caffe.runtime.info import HELLO_SECONDS
 from lrbench_caffe.runtime.locate import CaffePython
 

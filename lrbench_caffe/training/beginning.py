@@ -23,7 +23,7 @@ from lrbench_caffe.runs.caffefiles import (
     read_state,
     state_digest,
 )
-from lrbench_caffe.runtime.client import LayerParameters
+from lrbench_caffe.runtime.replies import LayerParameters
 
 # History blobs for each parameter; the other types have one.
 _HISTORIES = {"AdaDelta": 2, "Adam": 2}

@@ -17,10 +17,10 @@ from lrbench_caffe.prototxt.messages import Messages
 from lrbench_caffe.prototxt.patch import check_settable
 from lrbench_caffe.prototxt.solver import Solver, load_solver
 from lrbench_caffe.prototxt.task import open_worker, solver_settings, task_of
-from lrbench_caffe.runtime.client import CaffeInfo
 from lrbench_caffe.runtime.info import caffe_info
 from lrbench_caffe.runtime.locate import CaffePython, find_caffe_python
 from lrbench_caffe.runtime.reader import CaffeReader
+from lrbench_caffe.runtime.replies import CaffeInfo
 from lrbench_caffe.training.beginning import check_start, find_state
 from lrbench_caffe.training.recorder import PATIENCE
 from lrbench_caffe.training.settings import (

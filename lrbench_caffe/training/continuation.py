@@ -17,7 +17,7 @@ from lrbench_caffe.prototxt.messages import to_text
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.runs.directory import RunDirectory
 from lrbench_caffe.runs.snapshots import recorded
-from lrbench_caffe.runtime.client import CaffeInfo
+from lrbench_caffe.runtime.replies import CaffeInfo
 from lrbench_caffe.training.choosing import repeats_policy
 from lrbench_caffe.training.request import TrainingRequest
 from lrbench_caffe.training.settings import NATIVE, RunSettings

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from lrbench_caffe.metrics import Counts, Measurement, TestMetrics
 from lrbench_caffe.prototxt.heads import Head
 from lrbench_caffe.prototxt.solver import Solver, TestNet
-from lrbench_caffe.runtime.client import HeadRequest, Opened, TestPass, Worker, never
+from lrbench_caffe.runtime.client import Worker, never
 from lrbench_caffe.runtime.counting import SIGMOID
+from lrbench_caffe.runtime.replies import HeadRequest, Opened, TestPass
 
 RECORDED = 100  # values of one output, at most, that a measurement keeps
 DETECTION = "DetectionEvaluate"  # a layer of SSD's fork

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lrbench_caffe.metrics import Measurement
-from lrbench_caffe.runtime.client import Opened
+from lrbench_caffe.runtime.replies import Opened
 
 
 class Observer:

@@ -11,10 +11,10 @@ from lrbench_caffe.errors import ParameterError
 from lrbench_caffe.prototxt.messages import Messages
 from lrbench_caffe.prototxt.solver import Solver, load_solver
 from lrbench_caffe.runs.directory import RunDirectory, find_newest
-from lrbench_caffe.runtime.client import CaffeInfo
 from lrbench_caffe.runtime.info import caffe_info
 from lrbench_caffe.runtime.locate import CaffePython, find_caffe_python
 from lrbench_caffe.runtime.reader import CaffeReader
+from lrbench_caffe.runtime.replies import CaffeInfo
 from lrbench_caffe.training.beginning import find_state
 from lrbench_caffe.training.choosing import (
     AUTO,

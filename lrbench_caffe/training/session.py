@@ -28,9 +28,10 @@ from lrbench_caffe.records import PolicyRecord, RunRecord, SolverSettings
 from lrbench_caffe.runs.directory import RunDirectory, first_base_lr
 from lrbench_caffe.runs.mending import take_up
 from lrbench_caffe.runs.snapshots import Snapshot, Snapshots, public_prefix
-from lrbench_caffe.runtime.client import HANG_SECONDS, CaffeInfo, Opened, OpenRequest, Worker
+from lrbench_caffe.runtime.client import HANG_SECONDS, Worker
 from lrbench_caffe.runtime.info import check_described
 from lrbench_caffe.runtime.locate import CaffePython
+from lrbench_caffe.runtime.replies import CaffeInfo, Opened, OpenRequest
 from lrbench_caffe.training.beginning import given_start
 from lrbench_caffe.training.monitor import ScheduleMonitor
 from lrbench_caffe.training.observer import Audience, Observer

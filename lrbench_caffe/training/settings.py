@@ -18,7 +18,7 @@ from lrbench_caffe.prototxt.patch import BASE_LR, GRADIENTS, LR_WAYS
 from lrbench_caffe.prototxt.solver import Solver, fork_lr_fields
 from lrbench_caffe.records import SCRATCH, STARTS, UNKNOWN_START, Start, caffe_seed
 from lrbench_caffe.runs.caffefiles import read_model
-from lrbench_caffe.runtime.client import CaffeInfo
+from lrbench_caffe.runtime.replies import CaffeInfo
 
 NATIVE = "the solver's lr_policy"  # where a policy comes from that was not given
 _SESSION = ("began", "iteration")  # what run.json says of each session at least

@@ -16,7 +16,8 @@ from lrbench_caffe.prototxt.refusal import DamagedData, open_solver, with_data, 
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.runs.directory import RunDirectory
 from lrbench_caffe.runs.snapshots import Snapshot, Snapshots
-from lrbench_caffe.runtime.client import Opened, OpenRequest, Worker
+from lrbench_caffe.runtime.client import Worker
+from lrbench_caffe.runtime.replies import Opened, OpenRequest
 from lrbench_caffe.setup import installation
 from lrbench_caffe.training.divergence import DivergenceWatch
 from lrbench_caffe.training.evaluator import measure, measuring_notes

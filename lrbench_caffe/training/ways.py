@@ -10,7 +10,7 @@ from __future__ import annotations
 from lrbench_caffe.errors import ParameterError
 from lrbench_caffe.prototxt.patch import BASE_LR, GRADIENTS, LR_POLICY, check_settable
 from lrbench_caffe.prototxt.solver import LINEAR, Solver
-from lrbench_caffe.runtime.client import CaffeInfo
+from lrbench_caffe.runtime.replies import CaffeInfo
 
 AUTO = "auto"
 

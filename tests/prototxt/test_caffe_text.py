@@ -10,8 +10,9 @@ import pytest
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.prototxt.messages import Messages, to_bytes
 from lrbench_caffe.runtime import worker as protocol
-from lrbench_caffe.runtime.client import CaffeInfo, Worker
+from lrbench_caffe.runtime.client import Worker
 from lrbench_caffe.runtime.locate import CaffePython
+from lrbench_caffe.runtime.replies import CaffeInfo
 
 
 class OneReader:

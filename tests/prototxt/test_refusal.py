@@ -11,7 +11,8 @@ import pytest
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.prototxt.refusal import check_shared, explain, with_data, with_layers
 from lrbench_caffe.prototxt.solver import Solver, TestNet
-from lrbench_caffe.runtime.client import Death, LayerParameters, Refusal
+from lrbench_caffe.runtime.failures import Death, Refusal
+from lrbench_caffe.runtime.replies import LayerParameters
 
 NET = """
 layer { name: "d" type: "Data" top: "x" top: "y" }

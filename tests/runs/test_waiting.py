@@ -17,7 +17,7 @@ from lrbench_caffe.records import RunRecord
 from lrbench_caffe.runs import waiting
 from lrbench_caffe.runs.directory import RunDirectory, lasting_facts
 from lrbench_caffe.runs.syncing import read_run
-from lrbench_caffe.runtime.client import Opened
+from lrbench_caffe.runtime.replies import Opened
 from lrbench_caffe.terminal import cli
 from lrbench_caffe.training import recorder as recording
 from lrbench_caffe.training.recorder import Recorder

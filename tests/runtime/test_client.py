@@ -21,20 +21,13 @@ from lrbench_caffe.files import temporary_of
 from lrbench_caffe.metrics import Counts
 from lrbench_caffe.runtime import client
 from lrbench_caffe.runtime import worker as protocol
-from lrbench_caffe.runtime.client import (
-    HeadRequest,
-    LayerParameters,
-    OpenRequest,
-    Refusal,
-    TestPass,
-    Worker,
-    last_made,
-    last_words,
-)
+from lrbench_caffe.runtime.client import Worker
+from lrbench_caffe.runtime.failures import Refusal, last_made, last_words
 from lrbench_caffe.runtime.info import caffe_info
 from lrbench_caffe.runtime.liveness import Silence
 from lrbench_caffe.runtime.locate import CaffePython
 from lrbench_caffe.runtime.reader import CaffeReader
+from lrbench_caffe.runtime.replies import HeadRequest, LayerParameters, OpenRequest, TestPass
 
 BATCHES = [
     {"scores": [[1.5, 2.5], [0.0, -1.0]], "labels": [1, 0], "loss": 0.5},

@@ -11,7 +11,7 @@ import pytest
 
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.records import SCRATCH
-from lrbench_caffe.runtime.client import LayerParameters
+from lrbench_caffe.runtime.replies import LayerParameters
 from lrbench_caffe.training.beginning import check_start, find_state
 
 # Two parameters in ip1, and ip2, which shares its first with ip1 and has a bias of its own.

@@ -12,8 +12,8 @@ from lrbench_caffe.metrics import Counts
 from lrbench_caffe.prototxt.heads import Head
 from lrbench_caffe.prototxt.nets import PhaseNet
 from lrbench_caffe.prototxt.solver import Solver, TestNet
-from lrbench_caffe.runtime.client import HeadRequest, Opened, TestPass
 from lrbench_caffe.runtime.counting import Counter
+from lrbench_caffe.runtime.replies import HeadRequest, Opened, TestPass
 from lrbench_caffe.training.evaluator import measure, measuring_notes
 
 NET = PhaseNet("test net #0", "net.prototxt", "TEST", "", ())
