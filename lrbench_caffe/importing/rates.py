@@ -30,7 +30,7 @@ _TOLERANCES = (2e-3, 1e-2, 5e-2)  # relative, of its pieces
 
 
 @dataclass(frozen=True)
-class Found:
+class LoggedPolicy:
     """The policy of a training.
 
     Attributes:
@@ -55,7 +55,7 @@ class _Candidate:
 
 def find_policy(
     message: Any, fields: Fields, lrs: Mapping[int, float], lengths: Sequence[tuple[int, int]] = ()
-) -> Found:
+) -> LoggedPolicy:
     """The policy of a training.
 
     Args:
@@ -72,15 +72,15 @@ def find_policy(
     if not lrs:
         if not own:
             _native(message, message.lr_policy)  # says what is wrong
-        return Found(own[0].policy.bind(max_iter), _because(own[0]))
+        return LoggedPolicy(own[0].policy.bind(max_iter), _because(own[0]))
     for candidate in own:
         wrong = _disagreeing(candidate, lrs, max_iter)
         if wrong is not None:
-            return Found(candidate.policy.bind(max_iter), _because(candidate), wrong)
+            return LoggedPolicy(candidate.policy.bind(max_iter), _because(candidate), wrong)
     for candidate in _others(message, fields, lrs):
         if _disagreeing(candidate, lrs, max_iter) == frozenset():
             policy = candidate.policy.bind(max_iter)
-            return Found(
+            return LoggedPolicy(
                 policy, f"the solver says {_said(message)}, but the printed LRs are those of {policy}"
             )
     return _of_printed(message, lrs, own)
@@ -125,15 +125,15 @@ def _said(message: Any) -> str:
     return f"lr_policy {message.lr_policy!r} and base_lr {shortest(message.base_lr)}"
 
 
-def _of_printed(message: Any, lrs: Mapping[int, float], own: list[_Candidate]) -> Found:
+def _of_printed(message: Any, lrs: Mapping[int, float], own: list[_Candidate]) -> LoggedPolicy:
     printed = as_printed(lrs)
     but = f"the solver says {_said(message)}, but the printed LRs are others"
     if printed is not None:
-        return Found(printed, f"{but}; the policy goes through them: {printed}")
+        return LoggedPolicy(printed, f"{but}; the policy goes through them: {printed}")
     if not own:
         _native(message, message.lr_policy)
     policy = own[0].policy.bind(message.max_iter)
-    return Found(policy, f"{but}, and no policy goes through them; stored as {policy}")
+    return LoggedPolicy(policy, f"{but}, and no policy goes through them; stored as {policy}")
 
 
 def _because(candidate: _Candidate) -> str | None:

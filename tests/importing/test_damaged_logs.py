@@ -61,7 +61,7 @@ def test_damage_that_was_not_foreseen_does_not_end_the_other_logs(log, messages,
     def fails(*_):
         raise IndexError("list index out of range")
 
-    monkeypatch.setattr("lrbench_caffe.importing.caffelog._network", fails)
+    monkeypatch.setattr("lrbench_caffe.importing.runreader._network", fails)
     path = tmp_path / "x.log"
     path.write_text(log)
     refused: list[InputError] = []
