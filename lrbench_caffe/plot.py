@@ -21,7 +21,8 @@ from lrbench_caffe import plots
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.knowledge import selection
 from lrbench_caffe.lr import parse
-from lrbench_caffe.runs.directory import RunDirectory, task_title
+from lrbench_caffe.runs.directory import RunDirectory
+from lrbench_caffe.runs.runjson import task_title
 from lrbench_caffe.terminal import cli
 from lrbench_caffe.terminal.database import open_at_terminal
 from lrbench_caffe.terminal.selection_flags import add_flags, selection_query

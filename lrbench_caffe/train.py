@@ -24,7 +24,8 @@ from typing import TextIO, cast
 from lrbench_caffe import plots
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.metrics import Measurement
-from lrbench_caffe.runs.directory import RunDirectory, task_title
+from lrbench_caffe.runs.directory import RunDirectory
+from lrbench_caffe.runs.runjson import task_title
 from lrbench_caffe.tabular import metrics_rows, terminal_table
 from lrbench_caffe.terminal import cli
 from lrbench_caffe.terminal.console import Console

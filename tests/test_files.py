@@ -15,7 +15,8 @@ from lrbench_caffe.datasets.scan import Scan
 from lrbench_caffe.files import publish, temporary_of
 from lrbench_caffe.prototxt.datacheck import scan_once
 from lrbench_caffe.runs import waiting
-from lrbench_caffe.runs.directory import RunDirectory, mark_latest
+from lrbench_caffe.runs.directory import RunDirectory
+from lrbench_caffe.runs.newest import mark_latest
 
 ROOT = Path(__file__).parents[1]
 KILLED = """

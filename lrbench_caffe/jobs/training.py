@@ -12,7 +12,8 @@ from lrbench_caffe.errors import LRBenchError
 from lrbench_caffe.files import open_own
 from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.records import UNSUCCESSFUL
-from lrbench_caffe.runs.directory import MEASUREMENTS, RunDirectory
+from lrbench_caffe.runs.directory import RunDirectory
+from lrbench_caffe.runs.layout import MEASUREMENTS
 from lrbench_caffe.runs.syncing import NotForDatabase, StillRunning, read_run
 from lrbench_caffe.runtime.client import HANG_SECONDS
 from lrbench_caffe.training.trainer import AS_ASKED
@@ -149,7 +150,7 @@ def read_result(training: Job, seconds: float = 0.0) -> JobResult | None:
     if not run.exists or run.running:
         return None
     record = run.read()
-    if run.found(MEASUREMENTS).lost:
+    if run.recovered(MEASUREMENTS).lost:
         return None
     status, reached = record.get("status", "running"), int(record.get("iteration") or 0)
     measurements = [m for m in run.measurements() if m.net == 0]

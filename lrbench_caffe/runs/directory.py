@@ -17,7 +17,7 @@ all the same: losses from before go when the first of them is done again, and a 
 replaces the former one unless it says the same.
 
 Each row is in a journal before it is in its file, so whichever of the two is damaged, the other one has it
-(``records``); ``mending`` puts both in order when a run is resumed. The directories of former versions have
+(``rows``); ``mending`` puts both in order when a run is resumed. The directories of former versions have
 no journals, and no id in run.json: what is damaged there is left out, and said. (They may hold an iteration
 twice: then the later line is the valid one.)
 """
@@ -30,76 +30,51 @@ import fcntl
 import hashlib
 import json
 import math
-import reprlib
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.files import open_own, read_own, remove_leftovers, replace_by, replace_own
+from lrbench_caffe.files import open_own, read_own, remove_leftovers, replace_own
 from lrbench_caffe.metrics import Measurement
-from lrbench_caffe.records import STATUSES, RunRecord, digest
 from lrbench_caffe.runs.journal import Journal, Journaled, read_journal, write_journal
+from lrbench_caffe.runs.layout import (
+    DECISIONS,
+    HEADING,
+    ITERATIONS,
+    LATEST,
+    LOSSES,
+    MEASUREMENTS,
+    RECORDS,
+    RUN,
+    SNAPSHOTS,
+)
+from lrbench_caffe.runs.rows import (
+    Place,
+    Recovered,
+    complete_lines,
+    csv_rows,
+    digest_before,
+    finite,
+    fold,
+    fold_losses,
+    is_count,
+    iteration_row,
+    joined,
+    measurement_of,
+    place_of,
+    read_losses,
+    together,
+)
+from lrbench_caffe.runs.runjson import checksum, parse_record
 
-_HEADING = "iteration,lr,loss\n"
 DATED = ("run.json", "measurements.jsonl", "iterations.csv")  # files that are written as long as a run lives
-CLOCK_STEP = 60.0  # seconds; a file from further in the future is older than a step back of the clock
-LATEST = "latest"  # beside the runs: a symbolic link to the one that was begun or continued last
 
-RUN = "run.json"
-ITERATIONS = "iterations.csv"
-MEASUREMENTS = "measurements.jsonl"
-DECISIONS = "decisions.jsonl"
-SNAPSHOTS = "snapshots.jsonl"
-RECORDS, LOSSES = "records.log", "losses.log"
 _CHUNK = 1000  # iterations in an entry of losses.log
-
-Place = tuple[Any, Any]  # iteration and test net
-
-
-@dataclass(frozen=True)
-class Rows:
-    """The rows of a file, by the place that each is for.
-
-    Attributes:
-        rows: the texts of the valid rows, in their order.
-        bad: the numbers of lines that are damaged, from 1.
-        problem: why the file cannot be read, None where it can.
-    """
-
-    rows: dict[Any, str]
-    bad: list[int]
-    problem: str | None = None
-
-    @property
-    def damage(self) -> str | None:
-        """In a few words, None where it is whole."""
-        if self.problem:
-            return self.problem
-        if not self.bad:
-            return None
-        return f"line {self.bad[0]} is damaged" + (f" (and {len(self.bad) - 1} more)" * (len(self.bad) > 1))
-
-
-@dataclass(frozen=True)
-class Found:
-    """What a file and its journal hold together.
-
-    Attributes:
-        rows: by place: of the two, what is intact.
-        damage: what is wrong, in a few words for each file.
-        lost: whether some of it may be in neither.
-        other: further readings of the two, where they contradict each other.
-    """
-
-    rows: dict[Any, str]
-    damage: list[str]
-    lost: bool = False
-    other: tuple[dict[Any, str], ...] = ()
 
 
 class RunDirectory:
@@ -262,7 +237,7 @@ class RunDirectory:
         record = copy.deepcopy({name: value for name, value in record.items() if name != "check"})
         kept = record
         if "id" in record:
-            kept = {**record, "check": _check(record)}
+            kept = {**record, "check": checksum(record)}
             journal = self._appendable(RECORDS, record["id"])
             if journal:
                 journal.append(RUN, json.dumps(kept))
@@ -277,7 +252,7 @@ class RunDirectory:
     def repeated(self) -> int:
         """Iterations that were trained more than once: a session was lost after its last snapshot."""
         count = self.read().get("repeated")
-        return count if isinstance(count, int) and _is_count(count) else 0
+        return count if isinstance(count, int) and is_count(count) else 0
 
     def last_seen(self) -> float:
         """The latest time, in seconds since 1970, that run.json or the date of a file names; 0.0 for none."""
@@ -340,8 +315,8 @@ class RunDirectory:
 
     def add_measurement(self, measurement: Measurement) -> None:
         # JSON has neither NaN nor infinity: a value that could not be measured is null.
-        row = {key: _finite(value) for key, value in asdict(measurement).items()}
-        row["outputs"] = {name: _finite(value) for name, value in measurement.outputs.items()}
+        row = {key: finite(value) for key, value in asdict(measurement).items()}
+        row["outputs"] = {name: finite(value) for name, value in measurement.outputs.items()}
         self._append_once(MEASUREMENTS, row)
 
     def add_decision(self, row: dict[str, Any]) -> None:
@@ -351,7 +326,7 @@ class RunDirectory:
     def put_rows(self, name: str, texts: Iterable[str]) -> None:
         """Replace a .jsonl file, unless it says just this."""
         self._former.pop(name, None)
-        content = _lines(texts)
+        content = joined(texts)
         with contextlib.suppress(OSError):
             if read_own(self.path / name) == content:
                 return
@@ -373,14 +348,14 @@ class RunDirectory:
         self._former.pop(DECISIONS, None)
         texts = [json.dumps(row) for row in rows]
         if texts or (self.path / DECISIONS).exists():
-            replace_own(self.path / DECISIONS, _lines(texts))
+            replace_own(self.path / DECISIONS, joined(texts))
 
     def _append_once(self, name: str, row: dict[str, Any]) -> None:
         """Append a row that an earlier session may have written: then the former one stays, if it says the
         same, or goes."""
         if name not in self._former:
-            self._former[name] = {_place(old): old for old in self.rows(name)}
-        former = self._former[name].get(_place(row))
+            self._former[name] = {place_of(old): old for old in self.rows(name)}
+        former = self._former[name].get(place_of(row))
         if former is None:
             self.append(name, row)
             return
@@ -389,8 +364,8 @@ class RunDirectory:
         journal = self._appendable(RECORDS) if name == MEASUREMENTS else None
         if journal:
             journal.append(name, json.dumps(row))
-        others = [old for old in self.rows(name) if _place(old) != _place(row)]
-        replace_own(self.path / name, _lines(json.dumps(old) for old in [*others, row]))
+        others = [old for old in self.rows(name) if place_of(old) != place_of(row)]
+        replace_own(self.path / name, joined(json.dumps(old) for old in [*others, row]))
 
     def add_iterations(self, start: int, lrs: np.ndarray, losses: np.ndarray) -> None:
         """Append rows for the iterations from ``start`` on; ``lrs`` and ``losses`` have shape (n,)."""
@@ -398,8 +373,8 @@ class RunDirectory:
             self._cut_iterations(start)
             self._iterations = open_own(self.path / ITERATIONS, "ab")
             if self._iterations.tell() == 0:
-                self._iterations.write(_HEADING.encode())
-        text = _csv(np.arange(start, start + len(losses)), lrs, losses)
+                self._iterations.write(HEADING.encode())
+        text = csv_rows(np.arange(start, start + len(losses)), lrs, losses)
         journal = self._appendable(LOSSES)
         if journal and text:
             journal.append(ITERATIONS, text[:-1].replace("\n", ";"))
@@ -414,7 +389,7 @@ class RunDirectory:
         if len(kept) < len(rows) and self.exists:
             self.update(repeated=self.repeated + len(rows) - len(kept))
         self.put_iterations(kept)
-        self._losses = hashlib.sha256(_lines(kept))
+        self._losses = hashlib.sha256(joined(kept))
 
     def put_iterations(self, lines: list[str], id: str | None = None) -> None:
         """Replace iterations.csv, and losses.log of a run that has one.
@@ -432,7 +407,7 @@ class RunDirectory:
         if id:
             parts = [lines[i : i + _CHUNK] for i in range(0, len(lines), _CHUNK)]
             write_journal(self.path / LOSSES, id, ((ITERATIONS, ";".join(part)) for part in parts))
-        replace_own(self.path / ITERATIONS, _HEADING.encode() + _lines(lines))
+        replace_own(self.path / ITERATIONS, HEADING.encode() + joined(lines))
 
     def losses_digest(self, iteration: int) -> str:
         """SHA-256 of the rows of iterations.csv before an iteration."""
@@ -444,39 +419,39 @@ class RunDirectory:
 
     def measurements(self) -> list[Measurement]:
         """All measurements by iteration and net, the valid one of each."""
-        found = (_measurement(row) for row in self.rows(MEASUREMENTS))
+        found = (measurement_of(row) for row in self.rows(MEASUREMENTS))
         valid = {(m.iteration, m.net): m for m in found if m is not None}
         return [valid[key] for key in sorted(valid)]
 
     def iterations(self) -> np.ndarray:
         """Array of shape (n, 3): iteration, lr, loss, sorted, the valid row of each iteration."""
         rows = self.losses().rows
-        valid = [_iteration_row(rows[i]) for i in sorted(rows)]
+        valid = [iteration_row(rows[i]) for i in sorted(rows)]
         return np.array([row for row in valid if row is not None]).reshape(-1, 3)
 
     def rows(self, name: str) -> Iterator[dict[str, Any]]:
         """The objects of a .jsonl file; each has an integer "iteration"."""
-        for text in self.found(name).rows.values():
+        for text in self.recovered(name).rows.values():
             yield json.loads(text)
 
-    def found(self, name: str) -> Found:
+    def recovered(self, name: str) -> Recovered:
         """The rows of a .jsonl file, by iteration and test net, from it and its journal."""
         id = self.id
-        file = _fold(name, id, *_complete_lines(self.path / name))
+        file = fold(name, id, *complete_lines(self.path / name))
         if name == DECISIONS:
-            return Found(file.rows, [f"{name}: {file.damage}"] if file.damage else [], bool(file.damage))
+            return Recovered(file.rows, [f"{name}: {file.damage}"] if file.damage else [], bool(file.damage))
         journal = self.journal(RECORDS, id)
-        return _together(name, file, journal, _fold(name, id, journal.of(name)), has_journal=id is not None)
+        return together(name, file, journal, fold(name, id, journal.of(name)), has_journal=id is not None)
 
-    def losses(self) -> Found:
+    def losses(self) -> Recovered:
         """The rows of iterations.csv, by iteration, from it and its journal."""
         id = self.id
-        file = _read_losses(self.path / ITERATIONS)
+        file = read_losses(self.path / ITERATIONS)
         journal = self.journal(LOSSES, id)
         parts = [text.split(";") for text in journal.of(ITERATIONS)]
-        own = _fold_losses(line for part in parts for line in part)
+        own = fold_losses(line for part in parts for line in part)
         last = len(parts[-1]) if parts else 0
-        return _together(ITERATIONS, file, journal, own, last, has_journal=id is not None)
+        return together(ITERATIONS, file, journal, own, last, has_journal=id is not None)
 
     @property
     def id(self) -> str | None:
@@ -487,137 +462,8 @@ class RunDirectory:
 
     def damage(self) -> list[str]:
         """What is damaged so that results are lost, until the run is resumed; nothing for a whole run."""
-        found = self.found(MEASUREMENTS), self.losses()
-        return [words for one in found if one.lost for words in one.damage]
-
-
-# -- rows ---------------------------------------------------------------------------------------------
-
-
-def _together(
-    name: str, file: Rows, journal: Journaled, own: Rows, last: int = 1, *, has_journal: bool
-) -> Found:
-    """The rows of a file and of its journal as one.
-
-    Args:
-        own: the rows of the journal; ``last``: how many of them were written at once at the end.
-
-    A kill may leave a file without what its journal was given last: that is no damage.
-    """
-    log = LOSSES if name == ITERATIONS else RECORDS
-    of_file = [f"{name}: {file.damage}"] if file.damage else []
-    of_journal = [f"{log}: {journal.damage}"] if journal.damage else []
-    if not has_journal:
-        return Found(file.rows, of_file, bool(of_file))
-    if not journal.whole:
-        agreeing = {place: file.rows.get(place) for place in own.rows} == own.rows
-        if agreeing and not of_file:
-            return Found(file.rows, of_journal, other=(own.rows,))
-        words = [*(of_file or [f"{name}: does not say what was written there"]), *of_journal]
-        both, reverse = {**file.rows, **own.rows}, {**own.rows, **file.rows}
-        return Found(both, words, True, (file.rows, own.rows, reverse))
-    missing = len(own.rows) - len(file.rows)
-    if not of_file and missing >= 0 and _begins(own.rows, file.rows):
-        words = [f"{name}: its last {missing} rows are missing"] if missing > last else []
-        return Found(own.rows, words)
-    if not of_file and _begins(file.rows, own.rows):
-        return Found(file.rows, [f"{log}: its last rows are missing"], other=(own.rows,))
-    words = of_file or [f"{name}: does not say what was written there"]
-    both, reverse = {**own.rows, **file.rows}, {**file.rows, **own.rows}
-    return Found(own.rows, words, other=(file.rows, both, reverse))
-
-
-def _begins(whole: Mapping[Any, str], part: Mapping[Any, str]) -> bool:
-    """Whether the rows of one are the first ones of the other."""
-    return len(part) <= len(whole) and all(one == other for one, other in zip(part.items(), whole.items()))
-
-
-def _fold(name: str, id: str | None, lines: Iterable[str], problem: str | None = None) -> Rows:
-    """The last row of each place of a .jsonl file, in their order."""
-    rows: dict[Place, str] = {}
-    bad = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            row = json.loads(line)
-            place = _place(row) if _is_row(name, id, row) else None
-            if place is not None:
-                rows.pop(place, None)
-                rows[place] = line
-        except (ValueError, TypeError, RecursionError):  # a net that is a list cannot be a key
-            place = None
-        if place is None:
-            bad.append(number)
-    return Rows(rows, bad, problem)
-
-
-def _is_row(name: str, id: str | None, row: Any) -> bool:
-    if not isinstance(row, dict) or not _is_count(row.get("iteration")):
-        return False
-    if name == MEASUREMENTS:
-        return _measurement(row) is not None
-    return name != SNAPSHOTS or id is None or row == sealed(row, id)
-
-
-def sealed(row: dict[str, Any], id: str) -> dict[str, Any]:
-    """A row of snapshots.jsonl with its checksum, which holds for this run alone."""
-    bare = {name: value for name, value in row.items() if name != "check"}
-    return {**bare, "check": digest([id, bare])[:16]}
-
-
-def _read_losses(path: Path) -> Rows:
-    lines, problem = _complete_lines(path)
-    heading = bool(lines) and lines[0] + "\n" == _HEADING
-    rows = _fold_losses(lines[heading:], problem)
-    bad = [number + heading for number in rows.bad]
-    return replace(rows, bad=[1, *bad] if lines and not heading and 1 not in bad else bad)
-
-
-def _fold_losses(lines: Iterable[str], problem: str | None = None) -> Rows:
-    rows: dict[int, str] = {}
-    bad = []
-    for number, line in enumerate(lines, start=1):
-        row = _iteration_row(line)
-        if row is None:
-            bad.append(number)
-        else:
-            rows[int(row[0])] = line
-    return Rows(rows, bad, problem)
-
-
-def _place(row: dict[str, Any]) -> Place:
-    return row["iteration"], row.get("net")
-
-
-def digest_before(rows: Mapping[Any, str], iteration: int) -> str:
-    """SHA-256 of the rows before an iteration, by iteration (and test net)."""
-    places = sorted(p for p in rows if (p if isinstance(p, int) else p[0]) < iteration)
-    return hashlib.sha256(_lines(rows[place] for place in places)).hexdigest()
-
-
-def digest_at(rows: Mapping[Place, str], iteration: int) -> str | None:
-    """SHA-256 of the rows of an iteration; None where there are none."""
-    places = sorted(place for place in rows if place[0] == iteration)
-    return hashlib.sha256(_lines(rows[place] for place in places)).hexdigest() if places else None
-
-
-def _lines(texts: Iterable[str]) -> bytes:
-    return "".join(f"{text}\n" for text in texts).encode("utf-8", "surrogatepass")
-
-
-def _csv(iterations: np.ndarray, lrs: np.ndarray, losses: np.ndarray) -> str:
-    """Rows of iterations.csv, to the last bit: a resumed run takes the mean of losses that it reads there."""
-    rows = zip(iterations.tolist(), lrs.tolist(), losses.tolist())
-    return "".join(f"{i},{lr!r},{loss!r}\n" for i, lr, loss in rows)
-
-
-def _complete_lines(path: Path) -> tuple[list[str], str | None]:
-    """The lines of a file without a last one that a kill cut off, and why it cannot be read."""
-    try:
-        return read_own(path).decode("utf-8", "replace").split("\n")[:-1], None
-    except FileNotFoundError:
-        return [], None
-    except OSError as error:
-        return [], str(error.strerror)
+        parts = self.recovered(MEASUREMENTS), self.losses()
+        return [words for part in parts if part.lost for words in part.damage]
 
 
 def _holds_something(path: Path) -> bool:
@@ -627,41 +473,6 @@ def _holds_something(path: Path) -> bool:
         return False
 
 
-def _iteration_row(line: str) -> tuple[float, ...] | None:
-    """Iteration, lr and loss of a line of iterations.csv; None for the heading and a damaged line."""
-    try:
-        row = tuple(map(float, line.split(",")))
-    except ValueError:
-        return None
-    return row if len(row) == 3 and row[0].is_integer() and row[0] >= 0 else None
-
-
-def _measurement(row: dict[str, Any]) -> Measurement | None:
-    """A measurement from a row of the file; None for a row of something else."""
-    try:
-        found = Measurement.from_json(row)
-    except TypeError:  # a field is missing
-        return None
-    outputs: Any = found.outputs
-    if not isinstance(outputs, dict):
-        return None
-    # A value that was not finite is null.
-    found = replace(found, outputs={name: v for name, v in outputs.items() if v is not None})
-    own = {name: value for name, value in vars(found).items() if name != "outputs"}
-    numbers = all(
-        value is None or isinstance(value, (int, float)) for value in (*own.values(), *found.outputs.values())
-    )
-    return found if numbers and _is_count(found.net) else None
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
 def _drop_torn_line(path: Path) -> None:
     """Cut off a last line that a kill left incomplete, so that the next one starts on its own."""
     with contextlib.suppress(FileNotFoundError), open_own(path, "r+b") as file:
@@ -669,148 +480,3 @@ def _drop_torn_line(path: Path) -> None:
         whole = content.rfind(b"\n") + 1
         if whole < len(content):
             file.truncate(whole)
-
-
-# -- run.json -----------------------------------------------------------------------------------------
-
-_TEXT, _OPTIONAL_TEXT = (str,), (str, type(None))
-_KINDS: dict[str, tuple[type, ...]] = {
-    "solver": _TEXT, "policy": _TEXT, "policy_from": _TEXT, "policy_short": _TEXT, "lr_by": _TEXT,
-    "layers": _TEXT, "status": _TEXT, "machine": _TEXT, "version": _TEXT, "source": _TEXT, "user": _TEXT,
-    "id": _TEXT, "snapshot": _OPTIONAL_TEXT, "head": _OPTIONAL_TEXT, "reason": _OPTIONAL_TEXT,
-    "seed": (int, type(None)), "max_iter": (int,), "test_interval": (int,), "snapshot_interval": (int,),
-    "gpu": (int, type(None)), "level": (int,), "threads": (int,), "iteration": (int, type(None)),
-    "ended": (int, float, type(None)), "stages": (list,), "weights": (list,), "sessions": (list,),
-    "fingerprint": (dict,), "start": (dict, type(None)), "record": (dict, type(None)),
-}  # fmt: skip
-_NAMES = {
-    str: "text", int: "a whole number", float: "a number", list: "a list", dict: "an object",
-    type(None): "null",
-}  # fmt: skip
-_LARGEST = 2**53  # a number that every reader of JSON can hold
-
-
-def parse_record(content: bytes) -> dict[str, Any]:
-    """What run.json holds, without its checksum.
-
-    Raises:
-        ValueError: it is damaged, or no record of a run; the message says why.
-    """
-    try:
-        record = json.loads(content.decode("utf-8"))
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    if not isinstance(record, dict):
-        raise ValueError("not a JSON object")
-    checksum = record.pop("check", None)
-    if ("id" in record or checksum is not None) and checksum != _check(record):
-        raise ValueError("its content does not fit its checksum")
-    if not record.get("solver"):
-        raise ValueError(f"solver is {record.get('solver')!r}; allowed: a file name")
-    for name, kinds in _KINDS.items():
-        if name in record:
-            _check_kind(name, record[name], kinds)
-    _check_parts(record)
-    return record
-
-
-def _check_kind(name: str, value: Any, kinds: tuple[type, ...]) -> None:
-    fits = isinstance(value, kinds) and not isinstance(value, bool)
-    if isinstance(value, (int, float)):
-        fits = fits and -_LARGEST <= value <= _LARGEST  # nor NaN
-    if isinstance(value, str):
-        fits = fits and "\0" not in value
-    if not fits:
-        allowed = " or ".join(_NAMES[kind] for kind in kinds)
-        raise ValueError(f"{name} is {reprlib.repr(value)}; allowed: {allowed}")
-
-
-def _check_parts(record: Mapping[str, Any]) -> None:
-    if record.get("status", STATUSES[0]) not in STATUSES:
-        raise ValueError(f"status is {record['status']!r}; allowed: {', '.join(STATUSES)}")
-    for name in ("stages", "weights"):
-        for value in record.get(name, ()):
-            _check_kind(f"an element of {name}", value, _TEXT)
-    for name, value in record.get("fingerprint", {}).items():
-        _check_kind(f"fingerprint: {name}", value, _TEXT)
-    _check_kind("record: uid", (record.get("record") or {}).get("uid", ""), _TEXT)
-
-
-def _check(record: Mapping[str, Any]) -> str:
-    """The checksum of run.json: SHA-256 over canonical JSON, 16 hexadecimal digits."""
-    return digest(record)[:16]
-
-
-def lasting_facts(record: RunRecord) -> dict[str, Any]:
-    """A run's record as run.json keeps it: without what run.json and measurements.jsonl say themselves."""
-    passing = ("status", "reason", "ended", "measurements", "digest")
-    return {name: value for name, value in record.to_json().items() if name not in passing}
-
-
-def first_base_lr(fingerprint: Mapping[str, Any]) -> float | None:
-    """The solver's base_lr when the run began, from run.json's fingerprint; None where that has none."""
-    try:
-        return float(str(fingerprint["base_lr"]).removeprefix("base_lr:"))
-    except (KeyError, ValueError):
-        return None
-
-
-def task_title(record: Mapping[str, Any]) -> str:
-    """Data and net of run.json, "digits / LeNet_digits"; the solver's file where they are not known."""
-    try:
-        return f"{record['record']['dataset']['name']} / {record['record']['network']['name']}"
-    except (KeyError, TypeError):
-        return str(record["solver"])
-
-
-def find_newest(root: Path, solver: Path) -> RunDirectory:
-    """The run of this solver in ``root`` that was written to last.
-
-    One that is being trained at this moment is only returned if there is no other. Where the clock was set
-    back since, it is the run that was begun or continued last.
-
-    Raises:
-        InputError: there is none, or nothing tells which it is.
-    """
-    wanted = solver.resolve()
-    found: list[tuple[bool, float, RunDirectory]] = []
-    for folder in sorted({path.parent for name in (RUN, RECORDS) for path in root.glob(f"*/{name}")}):
-        if folder.is_symlink():  # LATEST
-            continue
-        run = RunDirectory(folder)
-        try:
-            if Path(run.read()["solver"]).resolve() == wanted:
-                found.append((not run.running, _last_written(run.path), run))
-        except (InputError, OSError, ValueError, RuntimeError):  # the latter two: a path that is none, a loop
-            continue
-    if not found:
-        raise InputError(f"--resume: no run of {solver} in {root}/ (--out DIR names another directory)")
-    free = [entry for entry in found if entry[0]] or found
-    _, newest, run = max(free, key=lambda entry: entry[1])
-    if len(free) == 1 or newest <= time.time() + CLOCK_STEP:
-        return run
-    latest = (root / LATEST).resolve()
-    for _, _, other in free:
-        if other.path.resolve() == latest:
-            return other
-    raise InputError(
-        f"--resume: the clock was set back since {run.path} was written, so the newest run of {solver} in "
-        f"{root}/ is not known; allowed: --out DIR, which names it"
-    )
-
-
-def mark_latest(root: Path, run: RunDirectory) -> None:
-    """Let ``root``/latest point to a run in there, where the file system has symbolic links."""
-    path = run.path.resolve()
-    if path.parent != root.resolve():
-        return
-    link = root / LATEST
-    if link.exists() and not link.is_symlink():  # somebody's own
-        return
-    with contextlib.suppress(OSError):
-        remove_leftovers(root, LATEST)
-        replace_by(link, lambda new: new.symlink_to(path.name))
-
-
-def _last_written(folder: Path) -> float:
-    return max(file.lstat().st_mtime for file in folder.iterdir())

@@ -16,18 +16,9 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.runs.directory import (
-    LOSSES,
-    MEASUREMENTS,
-    RECORDS,
-    RUN,
-    SNAPSHOTS,
-    Found,
-    RunDirectory,
-    digest_at,
-    digest_before,
-    sealed,
-)
+from lrbench_caffe.runs.directory import RunDirectory
+from lrbench_caffe.runs.layout import LOSSES, MEASUREMENTS, RECORDS, RUN, SNAPSHOTS
+from lrbench_caffe.runs.rows import Recovered, digest_at, digest_before, sealed
 from lrbench_caffe.runs.snapshots import Snapshot, Snapshots
 
 Texts = Mapping[Any, str]
@@ -93,8 +84,8 @@ class _Mending:
         self._snapshots = snapshots
         self._due = due
         self._record = run.read()
-        self._tests = run.found(MEASUREMENTS)
-        self._saved = run.found(SNAPSHOTS)
+        self._tests = run.recovered(MEASUREMENTS)
+        self._saved = run.recovered(SNAPSHOTS)
         self._losses = run.losses()
         self._first = min(self._losses.rows, default=0) if first is None else first
         damage = run.record_damage(self._record)
@@ -209,6 +200,6 @@ def _with_digests(snapshot: Snapshot, before: _Before) -> Snapshot:
     )
 
 
-def _readings(found: Found) -> Iterator[Texts]:
+def _readings(found: Recovered) -> Iterator[Texts]:
     yield found.rows
     yield from found.other

@@ -20,14 +20,9 @@ from lrbench_caffe.files import remove_leftovers, replace_by, temporary_of
 from lrbench_caffe.prototxt.messages import Messages, file_path
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.runs.caffefiles import HDF5, copy_state, file_sha256, read_model, read_state
-from lrbench_caffe.runs.directory import (
-    MEASUREMENTS,
-    SNAPSHOTS,
-    RunDirectory,
-    digest_at,
-    digest_before,
-    sealed,
-)
+from lrbench_caffe.runs.directory import RunDirectory
+from lrbench_caffe.runs.layout import MEASUREMENTS, SNAPSHOTS
+from lrbench_caffe.runs.rows import digest_at, digest_before, sealed
 
 SUFFIXES = (("caffemodel", "solverstate"), ("caffemodel.h5", "solverstate.h5"))
 _COPY = "resume"  # the name of the copy that Caffe restores from
@@ -129,7 +124,7 @@ class Snapshots:
         """Of what was measured before the snapshot, which a resumed run needs as well."""
         if self._run.id is None:
             return {}
-        tests = self._run.found(MEASUREMENTS).rows
+        tests = self._run.recovered(MEASUREMENTS).rows
         return {
             "tests": digest_before(tests, iteration),
             "tested": digest_at(tests, iteration),

@@ -11,7 +11,9 @@ from typing import Any
 from lrbench_caffe.database.checks import run_from_json, with_storable_text
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.records import SCHEMA, RunRecord
-from lrbench_caffe.runs.directory import MEASUREMENTS, RunDirectory, first_base_lr
+from lrbench_caffe.runs.directory import RunDirectory
+from lrbench_caffe.runs.layout import MEASUREMENTS
+from lrbench_caffe.runs.runjson import first_base_lr
 
 KILLED = "the training ended without a word: it was killed, or the machine went down"
 
@@ -62,7 +64,7 @@ def read_run(path: Path) -> RunRecord:
         raise NotForDatabase
     if not isinstance(settings["record"], dict):
         raise InputError(f"{path}: run.json: record: allowed: an object")
-    tests = directory.found(MEASUREMENTS)
+    tests = directory.recovered(MEASUREMENTS)
     if tests.lost:
         raise InputError(f"{path}: {'; '.join(tests.damage)}; train --resume --out {path} mends what it can")
     measurements = directory.measurements()

@@ -10,7 +10,8 @@ from lrbench_caffe.database.urls import resolve_url
 from lrbench_caffe.errors import ParameterError
 from lrbench_caffe.prototxt.messages import Messages
 from lrbench_caffe.prototxt.solver import Solver, load_solver
-from lrbench_caffe.runs.directory import RunDirectory, find_newest
+from lrbench_caffe.runs.directory import RunDirectory
+from lrbench_caffe.runs.newest import find_newest
 from lrbench_caffe.runtime.info import caffe_info
 from lrbench_caffe.runtime.locate import CaffePython, find_caffe_python
 from lrbench_caffe.runtime.reader import CaffeReader

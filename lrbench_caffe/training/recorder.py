@@ -18,7 +18,8 @@ from lrbench_caffe.database.urls import resolve_url
 from lrbench_caffe.errors import LRBenchError
 from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.records import RunRecord
-from lrbench_caffe.runs.directory import RunDirectory, lasting_facts
+from lrbench_caffe.runs.directory import RunDirectory
+from lrbench_caffe.runs.runjson import lasting_facts
 from lrbench_caffe.runtime.replies import Opened
 from lrbench_caffe.training.observer import Observer
 

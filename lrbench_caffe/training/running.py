@@ -10,7 +10,8 @@ from pathlib import Path
 from lrbench_caffe.errors import ParameterError
 from lrbench_caffe.files import make_folder
 from lrbench_caffe.prototxt.messages import utf8_stem
-from lrbench_caffe.runs.directory import RunDirectory, mark_latest
+from lrbench_caffe.runs.directory import RunDirectory
+from lrbench_caffe.runs.newest import mark_latest
 from lrbench_caffe.runs.snapshots import ready_prefix
 from lrbench_caffe.training.preparing import Prepared, Say
 from lrbench_caffe.training.request import RUNS

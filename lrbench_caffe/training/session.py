@@ -25,8 +25,9 @@ from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.prototxt.sources import free_dead_readers
 from lrbench_caffe.prototxt.task import solver_settings, task_of
 from lrbench_caffe.records import PolicyRecord, RunRecord, SolverSettings
-from lrbench_caffe.runs.directory import RunDirectory, first_base_lr
+from lrbench_caffe.runs.directory import RunDirectory
 from lrbench_caffe.runs.mending import take_up
+from lrbench_caffe.runs.runjson import first_base_lr
 from lrbench_caffe.runs.snapshots import Snapshot, Snapshots, public_prefix
 from lrbench_caffe.runtime.client import HANG_SECONDS, Worker
 from lrbench_caffe.runtime.info import check_described

@@ -18,7 +18,8 @@ import pytest
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.files import remove_leftovers, temporary_of
 from lrbench_caffe.metrics import Measurement
-from lrbench_caffe.runs.directory import RunDirectory, find_newest, mark_latest
+from lrbench_caffe.runs.directory import RunDirectory
+from lrbench_caffe.runs.newest import find_newest, mark_latest
 from lrbench_caffe.training.settings import RunSettings
 
 ROW = Measurement(

@@ -15,7 +15,8 @@ from lrbench_caffe import db
 from lrbench_caffe.database import Database
 from lrbench_caffe.records import RunRecord
 from lrbench_caffe.runs import waiting
-from lrbench_caffe.runs.directory import RunDirectory, lasting_facts
+from lrbench_caffe.runs.directory import RunDirectory
+from lrbench_caffe.runs.runjson import lasting_facts
 from lrbench_caffe.runs.syncing import read_run
 from lrbench_caffe.runtime.replies import Opened
 from lrbench_caffe.terminal import cli

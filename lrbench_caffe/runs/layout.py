@@ -1,0 +1,12 @@
+"""The names of a run directory's files (``directory`` says what each holds)."""
+
+from __future__ import annotations
+
+HEADING = "iteration,lr,loss\n"  # of iterations.csv
+LATEST = "latest"  # beside the runs: a symbolic link to the one that was begun or continued last
+RUN = "run.json"
+ITERATIONS = "iterations.csv"
+MEASUREMENTS = "measurements.jsonl"
+DECISIONS = "decisions.jsonl"
+SNAPSHOTS = "snapshots.jsonl"
+RECORDS, LOSSES = "records.log", "losses.log"
