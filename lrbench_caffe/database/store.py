@@ -8,18 +8,16 @@ from functools import partial
 from pathlib import Path
 from types import TracebackType
 
-from sqlalchemy import Select, func, select
-from sqlalchemy.engine import URL, Connection, Engine, RowMapping
+from sqlalchemy import func, select
+from sqlalchemy.engine import Connection, Engine
 
 from lrbench_caffe.database import engine as driver
 from lrbench_caffe.database import migrate, schema, summaries, writing
 from lrbench_caffe.database.checks import checked_measurement, checked_run, storable
 from lrbench_caffe.database.errors import DatabaseError, RecordError, UnknownRun
+from lrbench_caffe.database.preparing import bring_up, exists, is_current
+from lrbench_caffe.database.reading import read_page, select_tasks, task_from_row
 from lrbench_caffe.database.rows import (
-    part,
-    part_columns,
-    read_measurements,
-    run_from_row,
     select_runs,
     task_key,
 )
@@ -28,12 +26,10 @@ from lrbench_caffe.database.transactions import Transactions
 from lrbench_caffe.database.urls import resolve_url
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.metrics import Measurement
-from lrbench_caffe.paper.tables import EDITION, paper_records
 from lrbench_caffe.records import STATUSES, PolicySummary, RunRecord, Start, Task
 
 PATIENCE = 30.0  # seconds; a PostgreSQL server restarts in fewer
 PAGE = 500  # runs read, written or deleted in one transaction
-_PAPER = "paper results"  # in meta: which edition of them is in the database
 
 
 class Database:
@@ -92,8 +88,8 @@ class Database:
                 pass
             elif read_only:
                 database._check_revision()
-            elif not database._transactions.read(_is_current):
-                database._transactions.write(_bring_up)
+            elif not database._transactions.read(is_current):
+                database._transactions.write(bring_up)
         except BaseException:
             database.close()
             raise
@@ -253,7 +249,7 @@ class Database:
         while left is None or left > 0:
             count = PAGE if left is None else min(PAGE, left)
             page = (query if after is None else query.where(run.c.id < after)).limit(count)
-            rows = self._transactions.read(partial(_read_page, query=page, measurements=measurements))
+            rows = self._transactions.read(partial(read_page, query=page, measurements=measurements))
             yield from (record for _, record in rows)
             if len(rows) < count:
                 return
@@ -267,7 +263,7 @@ class Database:
         after = ""
         while True:
             page = query.where(run.c.uid > after)
-            rows = self._transactions.read(partial(_read_page, query=page, measurements=True))
+            rows = self._transactions.read(partial(read_page, query=page, measurements=True))
             yield from (record for _, record in rows)
             if len(rows) < PAGE:
                 return
@@ -289,14 +285,14 @@ class Database:
 
     def tasks(self) -> list[Task]:
         """All tasks, by id. A task's framework and data set are those of its first run."""
-        rows = self._transactions.read(lambda c: c.execute(_select_tasks()).mappings().all())
-        return [_task(row) for row in rows]
+        rows = self._transactions.read(lambda c: c.execute(select_tasks()).mappings().all())
+        return [task_from_row(row) for row in rows]
 
     def find_task(self, task: Task) -> Task | None:
         """The same task in this database (see ``rows.task_key`` for what is the same), None without one."""
-        query = _select_tasks().where(schema.task.c.key == task_key(task))
+        query = select_tasks().where(schema.task.c.key == task_key(task))
         row = self._transactions.read(lambda c: c.execute(query).mappings().first())
-        return None if row is None else _task(row)
+        return None if row is None else task_from_row(row)
 
     def summaries(
         self,
@@ -388,64 +384,7 @@ class Database:
         return found
 
 
-def exists(url: URL) -> bool:
-    """Whether there is such a database at all; of a server, only it can tell."""
-    return url.get_backend_name() != "sqlite" or Path(url.database or "").is_file()
-
-
-# -- work in a transaction ---------------------------------------------------------------------------
-
-
-def _is_current(connection: Connection) -> bool:
-    """True where there is nothing to migrate, and the paper's results are in: of this edition or later."""
-    if migrate.revision(connection) != schema.REVISION:
-        return False
-    query = select(schema.meta.c.value).where(schema.meta.c.name == _PAPER)
-    stored = connection.execute(query).scalar() or ""
-    return stored.isdecimal() and int(stored) >= EDITION
-
-
-def _bring_up(connection: Connection) -> None:
-    """Migrate and put the paper's results in, alone; who comes second finds it done."""
-    migrate.lock(connection)
-    found = migrate.revision(connection)
-    if found != schema.REVISION:
-        migrate.upgrade(connection)
-        if found is not None:
-            summaries.rebuild(connection)
-    if not _is_current(connection):
-        records = [checked_run(record) for record in paper_records()]
-        # Of an older edition a row may have been corrected: it is replaced, not completed.
-        writing.remove(connection, [record.uid for record in records])
-        writing.put(connection, records)
-        connection.execute(schema.meta.delete().where(schema.meta.c.name == _PAPER))
-        connection.execute(schema.meta.insert().values(name=_PAPER, value=str(EDITION)))
-
-
 def _with_storable_reason(record: RunRecord) -> RunRecord:
     if not isinstance(record.reason, str):
         return record
     return dataclasses.replace(record, reason=storable(record.reason))
-
-
-def _read_page(connection: Connection, query: Select, measurements: bool) -> list[tuple[int, RunRecord]]:
-    rows = connection.execute(query).mappings().all()
-    ids = [row["id"] for row in rows]
-    measured = read_measurements(connection, ids) if measurements and ids else {}
-    return [(row["id"], run_from_row(row, measured.get(row["id"], []))) for row in rows]
-
-
-def _select_tasks() -> Select:
-    task = schema.task
-    joined = task.join(schema.task_type, schema.task_type.c.id == task.c.task_type_id)
-    names = ("framework", "dataset", "network")
-    for name in names:
-        table = schema.metadata.tables[name]
-        joined = joined.join(table, table.c.id == task.c[f"{name}_id"])
-    kind = schema.task_type.c.name.label("task_type")
-    return select(task.c.id, kind, *part_columns(*names)).select_from(joined).order_by(task.c.id)
-
-
-def _task(row: RowMapping) -> Task:
-    parts = {name: part(row, name) for name in ("framework", "dataset", "network")}
-    return Task(**parts, task_type=row["task_type"], id=row["id"])

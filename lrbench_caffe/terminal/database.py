@@ -11,7 +11,8 @@ from sqlalchemy.engine import URL
 
 from lrbench_caffe.database.engine import damaged, parse_url, shown
 from lrbench_caffe.database.errors import DatabaseError
-from lrbench_caffe.database.store import Database, exists
+from lrbench_caffe.database.preparing import exists
+from lrbench_caffe.database.store import Database
 from lrbench_caffe.database.urls import resolve_url, scrub_text
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.runs import waiting

@@ -639,8 +639,8 @@ def test_a_new_database_knows_the_papers_results_once(new_url, kind):
 def test_a_corrected_row_of_the_paper_replaces_the_old_one(url, monkeypatch):
     first = next(paper_records())
     corrected = dataclasses.replace(first, seed=7, measurements=[])
-    monkeypatch.setattr("lrbench_caffe.database.store.paper_records", lambda: iter([corrected]))
-    monkeypatch.setattr("lrbench_caffe.database.store.EDITION", 99)
+    monkeypatch.setattr("lrbench_caffe.database.preparing.paper_records", lambda: iter([corrected]))
+    monkeypatch.setattr("lrbench_caffe.database.preparing.EDITION", 99)
     with Database.open(url) as database:
         assert database.get(first.uid) == corrected
         assert database.counts()["run"] == len(list(database.runs(source="paper")))

@@ -244,7 +244,7 @@ def test_a_migration_that_fails_leaves_nothing(new_url, kind, monkeypatch):
     def broken():
         raise DatabaseError("in the middle")
 
-    monkeypatch.setattr("lrbench_caffe.database.store.paper_records", broken)
+    monkeypatch.setattr("lrbench_caffe.database.preparing.paper_records", broken)
     with pytest.raises(DatabaseError, match="in the middle"):
         Database.open(url)
     engine = open_engine(resolve_url(url))

@@ -1,0 +1,45 @@
+"""Brings a database up to date when it is opened: its tables, and the paper's results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy import select
+from sqlalchemy.engine import URL, Connection
+
+from lrbench_caffe.database import migrate, schema, summaries, writing
+from lrbench_caffe.database.checks import checked_run
+from lrbench_caffe.paper.tables import EDITION, paper_records
+
+_PAPER = "paper results"  # in meta: which edition of them is in the database
+
+
+def exists(url: URL) -> bool:
+    """Whether there is such a database at all; of a server, only it can tell."""
+    return url.get_backend_name() != "sqlite" or Path(url.database or "").is_file()
+
+
+def is_current(connection: Connection) -> bool:
+    """True where there is nothing to migrate, and the paper's results are in: of this edition or later."""
+    if migrate.revision(connection) != schema.REVISION:
+        return False
+    query = select(schema.meta.c.value).where(schema.meta.c.name == _PAPER)
+    stored = connection.execute(query).scalar() or ""
+    return stored.isdecimal() and int(stored) >= EDITION
+
+
+def bring_up(connection: Connection) -> None:
+    """Migrate and put the paper's results in, alone; who comes second finds it done."""
+    migrate.lock(connection)
+    found = migrate.revision(connection)
+    if found != schema.REVISION:
+        migrate.upgrade(connection)
+        if found is not None:
+            summaries.rebuild(connection)
+    if not is_current(connection):
+        records = [checked_run(record) for record in paper_records()]
+        # Of an older edition a row may have been corrected: it is replaced, not completed.
+        writing.remove(connection, [record.uid for record in records])
+        writing.put(connection, records)
+        connection.execute(schema.meta.delete().where(schema.meta.c.name == _PAPER))
+        connection.execute(schema.meta.insert().values(name=_PAPER, value=str(EDITION)))
