@@ -19,7 +19,8 @@ from typing import Any
 
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.knowledge.evidence import Proposal, Wanted
-from lrbench_caffe.knowledge.recommendation import Recommendation, against, recommend
+from lrbench_caffe.knowledge.proposing import recommend
+from lrbench_caffe.knowledge.recommendation import Recommendation, against
 from lrbench_caffe.prototxt.task import solver_settings
 from lrbench_caffe.records import Task
 from lrbench_caffe.setup import installation

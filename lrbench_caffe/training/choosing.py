@@ -9,7 +9,8 @@ from typing import Any
 
 from lrbench_caffe.errors import LRBenchError, ParameterError
 from lrbench_caffe.knowledge.evidence import Proposal, Wanted
-from lrbench_caffe.knowledge.recommendation import Recommendation, recommend
+from lrbench_caffe.knowledge.proposing import recommend
+from lrbench_caffe.knowledge.recommendation import Recommendation
 from lrbench_caffe.lr import Filled, FunctionPolicy, Policy, PolicyError
 from lrbench_caffe.lr.text import read, read_value
 from lrbench_caffe.prototxt.datacheck import Say

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lrbench_caffe.knowledge.evidence import Proposal, Wanted
-from lrbench_caffe.knowledge.recommendation import recommend
+from lrbench_caffe.knowledge.proposing import recommend
 from lrbench_caffe.knowledge.trials import learned
 from lrbench_caffe.lr import FunctionPolicy, parse
 from lrbench_caffe.prototxt.solver import Solver

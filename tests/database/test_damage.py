@@ -18,7 +18,7 @@ from chaoslab.damage import sqlite_files
 from lrbench_caffe import db, rank
 from lrbench_caffe.database import Database, RecordError
 from lrbench_caffe.database.errors import DamagedDatabase
-from lrbench_caffe.knowledge.recommendation import recommend
+from lrbench_caffe.knowledge.proposing import recommend
 from lrbench_caffe.records import SCRATCH, Start, Task
 from lrbench_caffe.runs.directory import RunDirectory
 from lrbench_caffe.terminal import cli

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.knowledge.recommendation import Recommendation, recommend
+from lrbench_caffe.knowledge.proposing import recommend
+from lrbench_caffe.knowledge.recommendation import Recommendation
 from lrbench_caffe.knowledge.utility import Utility, caution, standard_error
 from lrbench_caffe.records import SCRATCH, Spread
 from tests.knowledge.summaries import summary

@@ -9,7 +9,8 @@ import pytest
 
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.knowledge.evidence import Wanted
-from lrbench_caffe.knowledge.recommendation import against, recommend
+from lrbench_caffe.knowledge.proposing import recommend
+from lrbench_caffe.knowledge.recommendation import against
 from lrbench_caffe.knowledge.trials import nearly_equal
 from lrbench_caffe.knowledge.utility import Utility, caution, standard_error, usual_deviation
 from lrbench_caffe.lr import PolicyError, parse

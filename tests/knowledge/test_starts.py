@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.knowledge.recommendation import Recommendation, recommend
+from lrbench_caffe.knowledge.proposing import recommend
+from lrbench_caffe.knowledge.recommendation import Recommendation
 from lrbench_caffe.recommend import _known
 from lrbench_caffe.records import SCRATCH, UNKNOWN_START, Spread, Start
 from lrbench_caffe.training.beginning import check_before_end

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from lrbench_caffe.knowledge.recommendation import Recommendation, recommend
+from lrbench_caffe.knowledge.proposing import recommend
+from lrbench_caffe.knowledge.recommendation import Recommendation
 from lrbench_caffe.knowledge.utility import Utility
 from tests.knowledge.summaries import summary
 from tests.knowledge.tasks import DIGITS, LENET_DIGITS, MNIST_HERE, Memory, paper_memory
