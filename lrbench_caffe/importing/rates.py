@@ -14,8 +14,9 @@ from typing import Any, Callable
 
 import numpy as np
 
-from lrbench_caffe.lr import Composition, FunctionPolicy, Policy, PolicyError, from_caffe
+from lrbench_caffe.lr import Composition, FunctionPolicy, Policy, PolicyError
 from lrbench_caffe.prototxt.messages import shortest
+from lrbench_caffe.prototxt.solver import caffe_policy
 
 Fields = Mapping[str, Sequence[str]]
 Rates = Callable[[np.ndarray], np.ndarray]
@@ -175,15 +176,7 @@ def _candidates(message: Any, fields: Fields, lr_policy: str) -> Iterator[_Candi
 
 
 def _native(message: Any, lr_policy: str) -> FunctionPolicy:
-    policy = from_caffe(
-        lr_policy,
-        base_lr=shortest(message.base_lr),
-        gamma=shortest(message.gamma),
-        power=shortest(message.power),
-        stepsize=message.stepsize or None,
-        stepvalue=list(message.stepvalue),
-        max_iter=message.max_iter,
-    )
+    policy = caffe_policy(message, message.max_iter, lr_policy=lr_policy)
     return _relaxed(policy.function, **policy.params)  # not bound: it may become part of a composition
 
 

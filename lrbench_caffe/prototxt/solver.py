@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from lrbench_caffe.errors import InputError
+from lrbench_caffe.lr import FunctionPolicy, Policy, from_caffe
 from lrbench_caffe.prototxt.datacheck import Checked, Say, check_records
 from lrbench_caffe.prototxt.geometry import check_geometry
 from lrbench_caffe.prototxt.heads import Head, check_head, choose_head, find_heads, misused_accuracies
@@ -126,6 +127,18 @@ class Solver:
             return None
         return self.source.samples / (self.source.batch * self.iter_size)
 
+    def lr_policy(self, max_iter: int) -> Policy:
+        """Its own lr_policy, with the numbers that were written: 0.01 for the float32 0.009999999776482582.
+
+        Raises:
+            PolicyError: Caffe has no such lr_policy, or no finite LR by it.
+        """
+        return caffe_policy(self.message, max_iter)
+
+    def exact_lr_policy(self, max_iter: int) -> Policy:
+        """Its own lr_policy with the float32 numbers that Caffe computes with; otherwise ``lr_policy``."""
+        return caffe_policy(self.message, max_iter, number=float)
+
     @property
     def not_in_hdf5(self) -> str | None:
         """A name for which Caffe would abort at an HDF5 snapshot, where it is to write these; else None."""
@@ -163,6 +176,38 @@ def solver_type(message: Any) -> str:
         name = enum.values_by_number[message.solver_type].name
         return next((kind for kind in TYPES if kind.upper() == name), name)
     return str(message.type)
+
+
+def caffe_policy(
+    message: Any, max_iter: int, *, lr_policy: str | None = None, number: Callable[[float], float] = shortest
+) -> Policy:
+    """The policy that a SolverParameter's fields make.
+
+    Args:
+        lr_policy: another name than its own, to read the same fields by.
+        number: makes a policy's number of a float32 field; by default the decimal that was written.
+
+    Raises:
+        PolicyError: as ``from_caffe`` raises it.
+    """
+    return from_caffe(
+        lr_policy or message.lr_policy,
+        base_lr=number(message.base_lr),
+        gamma=number(message.gamma),
+        power=number(message.power),
+        stepsize=message.stepsize or None,
+        stepvalue=list(message.stepvalue),
+        max_iter=max(1, max_iter),  # Caffe takes 0, and trains nothing
+    )
+
+
+def as_written(policy: Policy) -> Policy:
+    """A policy of ``Solver.exact_lr_policy`` with the numbers that were written, as ``Solver.lr_policy`` has
+    them."""
+    if not isinstance(policy, FunctionPolicy):  # not one of Caffe's
+        return policy
+    written = {name: shortest(v) if isinstance(v, float) else v for name, v in policy.params.items()}
+    return FunctionPolicy(policy.name, written, strict=False)
 
 
 def flag_stages(stages: Sequence[str]) -> list[str]:

@@ -14,7 +14,7 @@ from lrbench_caffe.datasets.identity import data_digest, data_samples
 from lrbench_caffe.errors import InputError, TrainingError
 from lrbench_caffe.prototxt.datacheck import Say
 from lrbench_caffe.prototxt.heads import find_heads
-from lrbench_caffe.prototxt.messages import Messages
+from lrbench_caffe.prototxt.messages import Messages, shortest
 from lrbench_caffe.prototxt.nets import PhaseNet
 from lrbench_caffe.prototxt.patch import BASE_LR, GRADIENTS, check_settable, gradient_options, write_prototxts
 from lrbench_caffe.prototxt.refusal import open_solver, with_data
@@ -153,15 +153,10 @@ def solver_settings(solver: Solver) -> SolverSettings:
         type=solver.type,
         batch=solver.source.batch if solver.source else None,
         iter_size=solver.iter_size,
-        base_lr=_decimal(message.base_lr),
-        momentum=_decimal(message.momentum),
-        weight_decay=_decimal(message.weight_decay),
+        base_lr=shortest(message.base_lr),
+        momentum=shortest(message.momentum),
+        weight_decay=shortest(message.weight_decay),
     )
-
-
-def _decimal(value: float) -> float:
-    """A float32 as the decimal that was written."""
-    return float(f"{value:.7g}")
 
 
 def network(solver: Solver, opened: Opened) -> Network:

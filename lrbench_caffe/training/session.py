@@ -8,7 +8,7 @@ import platform
 import secrets
 import sys
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -176,7 +176,7 @@ class Session:
             task_type=task.task_type,
             dataset=task.dataset,
             network=task.network,
-            policy=PolicyRecord.of(self.settings.recorded_policy()),
+            policy=PolicyRecord.of(self.settings.recorded_policy(_recorded_text(written))),
             solver=self._solver_settings(),
             seed=self.settings.seed,
             max_iter=self.settings.max_iter,
@@ -280,6 +280,13 @@ class Session:
         return current_step(
             message.lr_policy, iteration, stepsize=message.stepsize, stepvalue=message.stepvalue
         )
+
+
+def _recorded_text(written: Mapping[str, Any]) -> str | None:
+    """The text of the policy in run.json's record; None before there is one."""
+    record = written.get("record") or {}
+    policy = record.get("policy")
+    return policy.get("text") if isinstance(policy, dict) else None
 
 
 def _user() -> str:

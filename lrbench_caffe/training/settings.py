@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from lrbench_caffe.errors import InputError, ParameterError, verbatim
-from lrbench_caffe.lr import Completed, Filled, Policy, PolicyError, Trigger, complete_text, from_caffe, parse
+from lrbench_caffe.lr import Completed, Filled, Policy, PolicyError, Trigger, complete_text, parse
 from lrbench_caffe.native.library import find_library
 from lrbench_caffe.prototxt.messages import Messages, shortest
 from lrbench_caffe.prototxt.patch import BASE_LR, GRADIENTS, LR_WAYS
-from lrbench_caffe.prototxt.solver import Solver, fork_lr_fields
+from lrbench_caffe.prototxt.solver import Solver, as_written, fork_lr_fields
 from lrbench_caffe.records import SCRATCH, STARTS, UNKNOWN_START, Start, caffe_seed
 from lrbench_caffe.runs.caffefiles import read_model
 from lrbench_caffe.runtime.replies import CaffeInfo
@@ -116,13 +116,20 @@ class RunSettings:
             if not (is_time and isinstance(iteration, int) and isinstance(session.get("layers", ""), str)):
                 raise InputError(f"run.json: sessions has {session!r}; allowed: began and iteration, numbers")
 
-    def recorded_policy(self) -> Policy:
+    def recorded_policy(self, former: str | None = None) -> Policy:
         """The policy as a person would write it: Caffe's own with the decimals of the prototxt.
 
         Trained is with the float32 numbers that Caffe reads there, 0.009999999776482582 for 0.01.
+
+        Args:
+            former: what an earlier session recorded. Version 0.1 rounded to seven digits; a run that it began
+                keeps the policy that it has in the LR database.
         """
-        text = f"{self.bound_policy():.7g}" if self.policy_from == NATIVE else self.policy
-        return parse(text, strict=False).bind(max(1, self.max_iter))
+        policy = self.bound_policy()
+        if self.policy_from != NATIVE:
+            return policy
+        rounded = parse(f"{policy:.7g}", strict=False).bind(max(1, self.max_iter))
+        return rounded if str(rounded) == former else as_written(policy).bind(max(1, self.max_iter))
 
     def bound_policy(self) -> Policy:
         """The policy, ready to be evaluated. Caffe's own policies may hold values that ours do not allow."""
@@ -229,15 +236,7 @@ def _native(solver: Solver, max_iter: int) -> Policy:
         )
     _check_native(solver)
     try:
-        return from_caffe(
-            message.lr_policy,
-            base_lr=message.base_lr,
-            gamma=message.gamma,
-            power=message.power,
-            stepsize=message.stepsize or None,
-            stepvalue=list(message.stepvalue),
-            max_iter=max(1, max_iter),  # Caffe takes 0, and trains nothing
-        )
+        return solver.exact_lr_policy(max_iter)
     except PolicyError as error:
         raise InputError(f"{solver.path}: {error}") from error
 

@@ -11,7 +11,7 @@ import numpy as np
 from lrbench_caffe.database.errors import DamagedDatabase
 from lrbench_caffe.errors import TrainingError
 from lrbench_caffe.knowledge.evidence import Wanted
-from lrbench_caffe.lr import Policy, PolicyError, from_caffe, parse
+from lrbench_caffe.lr import Policy, PolicyError, parse
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.tuning import folder
 from lrbench_caffe.tuning.composing import compositions
@@ -159,14 +159,9 @@ class Tuner:
 
     def _own_policy(self) -> Policy | None:
         """The solver's own lr_policy, to compare with; None where it has none that can be used."""
-        message = self._solver.message
+        max_iter = self._plan.max_iter
         try:
-            policy = from_caffe(
-                message.lr_policy, base_lr=message.base_lr, gamma=message.gamma, power=message.power,
-                stepsize=message.stepsize or None, stepvalue=list(message.stepvalue),
-                max_iter=self._plan.max_iter,
-            )  # fmt: skip
-            return parse(f"{policy:.7g}").bind(self._plan.max_iter)
+            return parse(str(self._solver.lr_policy(max_iter))).bind(max_iter)
         except PolicyError:
             return None
 

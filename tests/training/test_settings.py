@@ -8,15 +8,18 @@ import signal
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from google.protobuf import text_format
 
 from lrbench_caffe.errors import InputError
+from lrbench_caffe.importing.rates import find_policy
 from lrbench_caffe.lr import PolicyError
 from lrbench_caffe.prototxt.messages import shortest
 from lrbench_caffe.prototxt.nets import PhaseNet
 from lrbench_caffe.prototxt.patch import LR_WAYS
 from lrbench_caffe.prototxt.solver import Solver
+from lrbench_caffe.prototxt.task import solver_settings
 from lrbench_caffe.training.settings import (
     RunSettings,
     check_weights,
@@ -228,6 +231,31 @@ def test_mistakes_with_policies(solver, text, flags, solver_text, error, message
 @pytest.mark.parametrize("text", ["0.01", "0.1", "0.0001", "1e-07", "0.75", "3.0"])
 def test_float32_fields_as_they_were_written(solver, text):
     assert shortest(solver(f"base_lr: {text}").message.base_lr) == float(text)
+
+
+def test_a_policy_has_the_numbers_that_were_written_wherever_it_comes_from(solver):
+    """Eight digits: more than the seven that every float32 keeps, and few enough for this one."""
+    own = solver('base_lr: 0.012345678 lr_policy: "fixed" max_iter: 100')
+    written = "FIX(k0=0.012345678)"
+
+    def settings(text: str | None) -> RunSettings:
+        chosen = choose_policy(text, NONE, own, 100)
+        return RunSettings("s.prototxt", str(chosen.policy), chosen.origin, 1, 100, 10, 0)
+
+    assert str(settings(None).recorded_policy()) == written  # from the solver
+    assert str(settings(written).recorded_policy()) == written  # from --lr
+    assert str(own.lr_policy(100)) == written  # what a tuning compares with
+    assert str(find_policy(own.message, {}, {}, []).policy) == written  # from a log
+    assert solver_settings(own).base_lr == 0.012345678
+    assert settings(None).bound_policy()(0) == float(np.float32(0.012345678)) != 0.012345678  # trained with
+
+
+def test_a_run_of_version_0_1_keeps_the_rounded_policy_that_it_was_recorded_with(solver):
+    own = solver('base_lr: 0.012345678 lr_policy: "fixed" max_iter: 100')
+    chosen = choose_policy(None, NONE, own, 100)
+    settings = RunSettings("s.prototxt", str(chosen.policy), chosen.origin, 1, 100, 10, 0)
+    assert str(settings.recorded_policy("FIX(k0=0.01234568)")) == "FIX(k0=0.01234568)"
+    assert str(settings.recorded_policy("FIX(k0=0.5)")) == "FIX(k0=0.012345678)"
 
 
 # -- GPU, seed, weights -----------------------------------------------------------------------------
