@@ -14,6 +14,7 @@ from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.records import UNSUCCESSFUL
 from lrbench_caffe.runs.directory import RunDirectory
 from lrbench_caffe.runs.layout import MEASUREMENTS
+from lrbench_caffe.runs.runjson import is_paused
 from lrbench_caffe.runs.syncing import NotForDatabase, StillRunning, read_run
 from lrbench_caffe.runtime.client import HANG_SECONDS
 from lrbench_caffe.training.trainer import AS_ASKED
@@ -159,7 +160,7 @@ def read_result(training: Job, seconds: float = 0.0) -> JobResult | None:
         then = [m for m in measurements if m.iteration <= until]
         return JobResult(training, "stopped", AS_ASKED, until, seconds, then)
     # One that a signal stopped there may lack the test that is due there.
-    if status == "stopped" and until is not None and reached >= until and record.get("reason") == AS_ASKED:
+    if until is not None and reached >= until and is_paused(record):
         pass
     elif status not in ("finished", *UNSUCCESSFUL):
         return None

@@ -18,11 +18,13 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "gpu": (int, type(None)), "level": (int,), "threads": (int,), "iteration": (int, type(None)),
     "ended": (int, float, type(None)), "stages": (list,), "weights": (list,), "sessions": (list,),
     "fingerprint": (dict,), "start": (dict, type(None)), "record": (dict, type(None)),
+    "paused": (bool,),
 }  # fmt: skip
 _NAMES = {
     str: "text", int: "a whole number", float: "a number", list: "a list", dict: "an object",
-    type(None): "null",
+    type(None): "null", bool: "true or false",
 }  # fmt: skip
+_PAUSED_0_1 = "as --until asks"  # how version 0.1 told it, which had no field
 _LARGEST = 2**53  # a number that every reader of JSON can hold
 
 
@@ -51,7 +53,7 @@ def parse_record(content: bytes) -> dict[str, Any]:
 
 
 def _check_kind(name: str, value: Any, kinds: tuple[type, ...]) -> None:
-    fits = isinstance(value, kinds) and not isinstance(value, bool)
+    fits = isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
     if isinstance(value, (int, float)):
         fits = fits and -_LARGEST <= value <= _LARGEST  # nor NaN
     if isinstance(value, str):
@@ -81,6 +83,12 @@ def lasting_facts(record: RunRecord) -> dict[str, Any]:
     """A run's record as run.json keeps it: without what run.json and measurements.jsonl say themselves."""
     passing = ("status", "reason", "ended", "measurements", "digest")
     return {name: value for name, value in record.to_json().items() if name not in passing}
+
+
+def is_paused(record: Mapping[str, Any]) -> bool:
+    """Whether the last session of a run ended where it was to, with everything done that is due there."""
+    told_by_reason = record.get("reason") == _PAUSED_0_1
+    return record.get("status") == "stopped" and record.get("paused", told_by_reason) is True
 
 
 def first_base_lr(fingerprint: Mapping[str, Any]) -> float | None:

@@ -216,6 +216,7 @@ class Session:
                 "policy_short": f"{self.settings.bound_policy():.7g}",
                 "status": "running",
                 "reason": None,
+                "paused": False,
                 "source": "measured",
                 "sessions": sessions,
                 "command": safe_arguments(sys.argv),

@@ -33,11 +33,19 @@ Load = Callable[[Worker, Opened, Callable[[str], None]], int]
 
 @dataclass(frozen=True)
 class TrainingOutcome:
-    """How a training ended: one of records.STATUSES, with a reason unless it finished."""
+    """How a session ended.
+
+    Attributes:
+        status: one of records.STATUSES.
+        reason: why, unless it finished.
+        iteration: how far it came.
+        paused: whether it is where the session was to end, with everything done that is due there.
+    """
 
     status: str
     reason: str | None
     iteration: int
+    paused: bool = False
 
 
 class Trainer:
@@ -139,7 +147,7 @@ class Trainer:
         except BaseException as error:
             self._record("failed", f"{type(error).__name__}: {error}")
             raise
-        self._record(outcome.status, outcome.reason)
+        self._record(outcome.status, outcome.reason, paused=outcome.paused)
         return outcome
 
     def _way_on(self, failed: bool = False) -> str:
@@ -153,9 +161,15 @@ class Trainer:
             return f"; continue from iteration {saved[-1].iteration} with: {resume}"
         return f"; there is no snapshot yet: {resume} starts from the beginning"
 
-    def _record(self, status: str, reason: str | None) -> None:
+    def _record(self, status: str, reason: str | None, *, paused: bool = False) -> None:
         with contextlib.suppress(OSError):  # on a full disk the message on the screen has to do
-            self._run.update(status=status, reason=reason, iteration=self._iteration, ended=self._run.now())
+            self._run.update(
+                status=status,
+                reason=reason,
+                paused=paused,
+                iteration=self._iteration,
+                ended=self._run.now(),
+            )
         self._audience.ended(status, reason)
 
     # -- before ---------------------------------------------------------------------------------
@@ -307,7 +321,7 @@ class Trainer:
         # Always with a snapshot, for --resume; the next one takes its place.
         self._save(automatic=True)
         self._worker.write_log("Optimization stopped early.")
-        return TrainingOutcome("stopped", AS_ASKED, self._iteration)
+        return TrainingOutcome("stopped", AS_ASKED, self._iteration, paused=True)
 
     def _finish(self) -> TrainingOutcome:
         if not self._monitor.test_due(self._iteration):  # else it was done before the test

@@ -108,7 +108,7 @@ def test_a_part_that_a_signal_stopped_before_its_last_test_is_not_whole(here: Wo
     wanted = training("run", until=50)
     whole = run_child(wanted)
     run = wanted.run
-    run.update(reason="stopped by a signal")
+    run.update(reason="stopped by a signal", paused=False)
     first_test = (run.path / "measurements.jsonl").read_text().splitlines()[0]
     (run.path / "measurements.jsonl").write_text(first_test + "\n")
     again = run_child(wanted)
