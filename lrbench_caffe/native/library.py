@@ -20,7 +20,7 @@ from lrbench_caffe.setup import installation
 SOURCES = Path(__file__).parent / "src"
 CPU_FEATURES = ("avx2", "fma")
 FLAGS = ["-shared", "-fPIC", "-pthread", "-std=c++17", "-O3", "-mavx2", "-mfma", "-ffp-contract=off"]
-FLAGS += ["-DCPU_ONLY", "-w"]
+FLAGS += ["-DCPU_ONLY", "-Wall", "-Wextra"]
 INCLUDES = [
     "generated",  # caffe.pb.h; Debian's own does not fit Debian 11's protobuf
     "include",

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from lrbench_caffe.errors import InputError
+from lrbench_caffe.native import library as native
 from lrbench_caffe.native.library import find_library
+from lrbench_caffe.runtime import locate
 from lrbench_caffe.runtime.info import caffe_info
 from lrbench_caffe.runtime.locate import find_caffe_python
 from tests.caffe.conftest import caffe_program, digits, workspace  # noqa: F401
@@ -31,3 +36,27 @@ def compiler() -> str:
     if found is None:
         pytest.skip("there is no g++")
     return found
+
+
+@pytest.fixture(scope="session")
+def faulty(library: Path, compiler: str, request: pytest.FixtureRequest) -> Path:
+    """A cache directory with the runtime and, in the place of the library, one with the faults of faulty.cpp.
+
+    The compiler takes some ten seconds, so pytest's cache keeps what it made for the next tests.
+    """
+    assert request.config.cache is not None
+    source = Path(__file__).with_name("faulty.cpp")
+    made_from = hashlib.sha256(f"{library.name} {compiler}".encode() + source.read_bytes())
+    cache = Path(request.config.cache.mkdir(f"faulty-layers-{made_from.hexdigest()[:16]}"))
+    ours = cache / "lrbench_caffe"
+    made = ours / library.relative_to(locate.cache_dir())
+    if not made.exists():
+        made.parent.mkdir(parents=True, exist_ok=True)
+        runtime = ours / locate.runtime_dir().name
+        if not runtime.exists():
+            runtime.symlink_to(locate.runtime_dir())
+        command = native.compiler_command(compiler, native.headers_dir(), made.with_suffix(f".{os.getpid()}"))
+        command[command.index(str(native.SOURCES / "all.cpp"))] = str(source)
+        subprocess.run([*command, f"-I{native.SOURCES}", "-O1"], check=True)
+        made.with_suffix(f".{os.getpid()}").replace(made)
+    return cache

@@ -1,5 +1,5 @@
-// The convolution kernel by itself, against plain loops in double precision, on random shapes. It needs no
-// Caffe, so that it can be built with sanitizers:  convolution_test SHAPES SEED
+// The convolution kernel by itself, against plain loops in double precision, on random shapes. It
+// needs no Caffe, so that it can be built with sanitizers:  convolution_test SHAPES SEED
 #include "convolution.h"
 
 #include <cmath>
@@ -83,8 +83,10 @@ double difference(const std::vector<float>& is, const std::vector<double>& shoul
 }
 
 double try_shape(const ConvShape& s, lrbench::Way way) {
-  const std::vector<float> x = draw_floats(s.images * s.in_size()), dy = draw_floats(s.images * s.out_size());
-  const std::vector<float> w = draw_floats(std::size_t(s.out_channels) * s.in_channels * s.kernel());
+  const std::vector<float> x = draw_floats(s.images * s.in_size()),
+                           dy = draw_floats(s.images * s.out_size());
+  const std::vector<float> w =
+      draw_floats(std::size_t(s.out_channels) * s.in_channels * s.kernel());
   const std::vector<float> bias = draw_floats(s.out_channels);
   std::vector<double> y0(dy.size()), dx0(x.size()), dw0(w.size(), 1.), db0(bias.size(), 1.);
   for (std::size_t i = 0; i < dy.size(); i++) {
@@ -100,11 +102,13 @@ double try_shape(const ConvShape& s, lrbench::Way way) {
   lrbench::Convolution convolution(s, way);
   double worst = 0;
   for (int round = 0; round < 2; round++) {  // the second time, buffers are used ones
-    std::vector<float> y(dy.size(), NAN), dx(x.size(), NAN), dw(w.size(), 1.f), db(bias.size(), 1.f);
+    std::vector<float> y(dy.size(), NAN), dx(x.size(), NAN), dw(w.size(), 1.f),
+        db(bias.size(), 1.f);
     convolution.forward(x.data(), w.data(), bias.data(), y.data());
     convolution.backward(x.data(), w.data(), dy.data(), dw.data(), dx.data());
     convolution.backward_bias(dy.data(), db.data());
-    for (double d : {difference(y, y0), difference(dx, dx0), difference(dw, dw0), difference(db, db0)}) {
+    for (double d :
+         {difference(y, y0), difference(dx, dx0), difference(dw, dw0), difference(db, db0)}) {
       if (!(d <= worst)) worst = d;
     }
   }
@@ -125,10 +129,11 @@ int main(int argc, char** argv) {
       if (!(next <= d)) d = next;
     }
     if (!(d <= 2e-5)) {
-      std::printf("%d images, %d x %d x %d to %d channels, kernel %d x %d, stride %d x %d, pad %d x %d, "
-                  "dilation %d x %d: difference %g\n",
-                  s.images, s.in_channels, s.in_h, s.in_w, s.out_channels, s.kernel_h, s.kernel_w, s.stride_h,
-                  s.stride_w, s.pad_h, s.pad_w, s.dilation_h, s.dilation_w, d);
+      std::printf(
+          "%d images, %d x %d x %d to %d channels, kernel %d x %d, stride %d x %d, pad %d x %d, "
+          "dilation %d x %d: difference %g\n",
+          s.images, s.in_channels, s.in_h, s.in_w, s.out_channels, s.kernel_h, s.kernel_w,
+          s.stride_h, s.stride_w, s.pad_h, s.pad_w, s.dilation_h, s.dilation_w, d);
       return 1;
     }
     worst = std::max(worst, d);

@@ -1,9 +1,9 @@
-// All fast layers against Caffe's own on random shapes, and a small training, as one program with Caffe's library,
-// so that it can be built with sanitizers:  layers_test TRIES SEED
-#include "all.cpp"
-
+// All fast layers against Caffe's own on random shapes, and a small training, as one program with
+// Caffe's library, so that it can be built with sanitizers:  layers_test TRIES SEED
 #include <cstdio>
 #include <random>
+
+#include "all.cpp"
 
 namespace {
 
@@ -27,7 +27,8 @@ caffe::LayerParameter draw_layer(const std::string& type) {
     p.set_kernel_size(draw(2, 4));
     p.set_stride(draw(1, 2));
     p.set_pad(draw(0, 1));
-    p.set_pool(draw(0, 1) ? caffe::PoolingParameter_PoolMethod_MAX : caffe::PoolingParameter_PoolMethod_AVE);
+    p.set_pool(draw(0, 1) ? caffe::PoolingParameter_PoolMethod_MAX
+                          : caffe::PoolingParameter_PoolMethod_AVE);
   } else if (type == "LRN") {
     auto& p = *layer.mutable_lrn_param();
     p.set_local_size(2 * draw(0, 2) + 1);
@@ -54,10 +55,10 @@ int main(int argc, char** argv) {
       const std::vector<int> shape = {draw(2, 17), draw(1, 9), draw(5, 18), draw(5, 20)};
       const auto layer = draw_layer(entry.first);
       const std::string text =
-          lrbench::compare_layer(layer, stock_creators().at(entry.first), entry.second, shape, false);
+          lrbench::compare_layer(layer, stock_creators().at(entry.first), entry.second, shape);
       if (!text.empty()) {
-        std::printf("%s: %d x %d x %d x %d, %s\n", text.c_str(), shape[0], shape[1], shape[2], shape[3],
-                    layer.ShortDebugString().c_str());
+        std::printf("%s: %d x %d x %d x %d, %s\n", text.c_str(), shape[0], shape[1], shape[2],
+                    shape[3], layer.ShortDebugString().c_str());
         return 1;
       }
     }

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lrbench_caffe.native.library import INCLUDES, SOURCES, headers_dir
+from lrbench_caffe.native.library import INCLUDES, SOURCES, compiler_command, headers_dir
 from lrbench_caffe.runtime import worker
 from lrbench_caffe.runtime.locate import find_caffe_python, runtime_dir
 
@@ -164,6 +164,14 @@ def test_the_kernels_by_themselves_with_sanitizers(compiler, tmp_path):
 SYSTEM = r"ld-|lib(c|m|mvec|pthread|dl|rt|resolv|util|nsl|nss_.*|anl|thread_db|stdc\+\+|gcc_s)[-.]"
 
 
+def test_the_compiler_has_nothing_to_say(compiler, tmp_path):
+    if not headers_dir().is_dir():
+        pytest.skip("there are no headers of Caffe")
+    command = compiler_command(compiler, headers_dir(), tmp_path / "nothing.so")
+    done = subprocess.run([*command, "-fsyntax-only", "-Werror"], capture_output=True, text=True)
+    assert (done.stderr, done.returncode) == ("", 0)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_all_layers_with_sanitizers(library, compiler, tmp_path):
@@ -177,7 +185,7 @@ def test_all_layers_with_sanitizers(library, compiler, tmp_path):
             if not re.match(SYSTEM, file.name) and not (libraries / file.name).exists():
                 (libraries / file.name).symlink_to(file.resolve())
     program = tmp_path / "layers_test"
-    command = [compiler, *SANITIZE, "-fno-sanitize=vptr", "-DCPU_ONLY", "-w"]
+    command = [compiler, *SANITIZE, "-fno-sanitize=vptr", "-DCPU_ONLY", "-Wall", "-Wextra"]
     for name in INCLUDES:
         command += ["-isystem", str(headers_dir() / name)]
     command += [str(HERE / "layers_test.cpp"), "-o", str(program), "-Wl,--allow-shlib-undefined"]

@@ -132,8 +132,9 @@ def test_threads_that_cannot_be_had(folder, monkeypatch):
         (str(int(signal.SIGABRT)), "their check ended by signal 6"),
     ],
 )
-def test_a_failed_check_leaves_caffes_own_layers_loudly(folder, monkeypatch, fault, problem):
-    monkeypatch.setitem(folder.environment, "LRBENCH_TEST_LAYER_FAULT", fault)
+def test_a_failed_check_leaves_caffes_own_layers_loudly(folder, faulty, monkeypatch, fault, problem):
+    monkeypatch.setitem(folder.environment, "XDG_CACHE_HOME", str(faulty))
+    monkeypatch.setitem(folder.environment, "LRBENCH_FAULT", fault)
     flags = ("solver.prototxt", "--max-iter", "20")
     said = folder.train(*flags, "--layers", "fast", "--out", "faulty").succeeded().out
     assert f"WARNING: Caffe's own layers instead of the fast ones: {problem}" in said
@@ -143,22 +144,24 @@ def test_a_failed_check_leaves_caffes_own_layers_loudly(folder, monkeypatch, fau
     assert_same_weights(folder.run("faulty").model(20), folder.run("stock").model(20))
 
 
-def test_the_check_runs_on_as_many_threads_as_the_training(folder, monkeypatch):
+def test_the_check_runs_on_as_many_threads_as_the_training(folder, faulty, monkeypatch):
     if len(os.sched_getaffinity(0)) < 2:
         pytest.skip("one core")
-    monkeypatch.setitem(folder.environment, "LRBENCH_TEST_LAYER_FAULT", "2 threads")
+    monkeypatch.setitem(folder.environment, "XDG_CACHE_HOME", str(faulty))
+    monkeypatch.setitem(folder.environment, "LRBENCH_FAULT", "2 threads")
     flags = ("solver.prototxt", "--max-iter", "20", "--layers", "fast")
     said = folder.train(*flags, "--threads", "2", "--out", "two").succeeded().out
     assert "WARNING: Caffe's own layers instead of the fast ones: the fast layers work on 2 threads" in said
     assert "WARNING" not in folder.train(*flags, "--out", "one").succeeded().out
 
 
-def test_doctor_tells_a_library_that_fails(library, monkeypatch):
+def test_doctor_tells_a_library_that_fails(library, faulty, monkeypatch):
     python = find_caffe_python(None)
     info = caffe_info(python)
     finding = doctor._layers(python, info)
     assert finding.value.startswith("fast (") and finding.remedy is None
-    monkeypatch.setenv("LRBENCH_TEST_LAYER_FAULT", "LRN")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(faulty))
+    monkeypatch.setenv("LRBENCH_FAULT", "LRN")
     finding = doctor._layers(python, info)
     assert "fail: the fast LRN layer's output differs from Caffe's by" in finding.value
     assert finding.remedy == "run tools/setup"

@@ -1,4 +1,5 @@
-// Everything as one translation unit: Caffe's headers take most of the compiler's time, and so only once.
+// Everything as one translation unit: Caffe's headers take most of the compiler's time, and so only
+// once.
 #include "batch_norm_layer.cpp"
 #include "compatibility.cpp"
 #include "convolution_layer.cpp"

@@ -1,7 +1,7 @@
-// BatchNorm by the statistics of the batch, channel by channel, so that what is read twice is in the cache.
-// Where they are fused, Scale and ReLU are done at once:  y = max(0, factor * x_norm + bias);  going back, the sums
-// that the gradients of factor and bias need are those that BatchNorm needs. By global statistics (testing) Caffe's
-// own code runs.
+// BatchNorm by the statistics of the batch, channel by channel, so that what is read twice is in
+// the cache. Where they are fused, Scale and ReLU are done at once:  y = max(0, factor * x_norm +
+// bias);  going back, the sums that the gradients of factor and bias need are those that BatchNorm
+// needs. By global statistics (testing) Caffe's own code runs.
 #include "caffe/layers/batch_norm_layer.hpp"
 
 #include <cmath>
@@ -22,8 +22,12 @@ template <Then Next>
 struct Path {
   Vec factor, bias;
 
-  Vec scaled(Vec x) const { return Next == Then::kNothing ? x : lrbench::add(mul(x, factor), bias); }
-  Vec forward(Vec x) const { return Next == Then::kScaleAndReLU ? _mm256_max_ps(zero(), scaled(x)) : scaled(x); }
+  Vec scaled(Vec x) const {
+    return Next == Then::kNothing ? x : lrbench::add(mul(x, factor), bias);
+  }
+  Vec forward(Vec x) const {
+    return Next == Then::kScaleAndReLU ? _mm256_max_ps(zero(), scaled(x)) : scaled(x);
+  }
   // The gradient behind the scale, from that of the output.
   Vec back(Vec x, Vec gradient) const {
     return Next == Then::kScaleAndReLU ? only_where_positive(scaled(x), gradient) : gradient;
@@ -44,14 +48,16 @@ class FastBatchNorm : public caffe::BatchNormLayer<float>, public Leader {
     scale_ ? forward<Then::kScale>(bottom, top) : forward<Then::kNothing>(bottom, top);
   }
 
-  void Backward_cpu(const Blobs& top, const std::vector<bool>& propagate_down, const Blobs& bottom) override {
+  void Backward_cpu(const Blobs& top, const std::vector<bool>& propagate_down,
+                    const Blobs& bottom) override {
     if (!applies(*bottom[0])) return BatchNormLayer::Backward_cpu(top, propagate_down, bottom);
     if (relu_) return backward<Then::kScaleAndReLU>(top, bottom);
     scale_ ? backward<Then::kScale>(top, bottom) : backward<Then::kNothing>(top, bottom);
   }
 
  private:
-  // Channels of one pixel, as behind InnerProduct, are vectors of one lane here; Caffe's products are faster.
+  // Channels of one pixel, as behind InnerProduct, are vectors of one lane here; Caffe's products
+  // are faster.
   bool applies(const Blob<float>& bottom) const {
     return !use_global_stats_ && (scale_ != nullptr || slices_of(bottom).inner > 1);
   }
@@ -70,7 +76,8 @@ class FastBatchNorm : public caffe::BatchNormLayer<float>, public Leader {
 
   Scaling scaling() {
     if (!scale_) return {};
-    return {scale_->factors(), scale_->biases(), scale_->factor_gradients(), scale_->bias_gradients()};
+    return {scale_->factors(), scale_->biases(), scale_->factor_gradients(),
+            scale_->bias_gradients()};
   }
 
   template <Then Next>
@@ -136,7 +143,8 @@ class FastBatchNorm : public caffe::BatchNormLayer<float>, public Leader {
         if (scaling.factor_gradients) scaling.factor_gradients[c] += sums.second;
         inverse_deviation *= scaling.factors[c];
       }
-      const Vec mean = set1(sums.first / m), slope = set1(sums.second / m), inverse = set1(inverse_deviation);
+      const Vec mean = set1(sums.first / m), slope = set1(sums.second / m),
+                inverse = set1(inverse_deviation);
       slices.each([&](std::size_t at, auto get, auto put) {
         const Vec value = get(v + at);
         const Vec centered = _mm256_sub_ps(after.back(value, get(g + at)), fma(slope, value, mean));

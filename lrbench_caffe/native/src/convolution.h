@@ -1,23 +1,25 @@
 // Direct 2-d convolution of NCHW float32 images with AVX2 and FMA, without im2col.
 //
-// Everything is a *correlation with stride 1*. A source image is copied into a buffer with zeros around it
-// and, where there are strides, split into planes: one for each remainder of row and column. Seen so, each
-// weight is a *tap*: a constant offset in the buffer,
+// Everything is a *correlation with stride 1*. A source image is copied into a buffer with zeros
+// around it and, where there are strides, split into planes: one for each remainder of row and
+// column. Seen so, each weight is a *tap*: a constant offset in the buffer,
 //
-//     out[o][i][j] = start[o] + sum over taps t and channels c of  w[o][c][t] * plane_t[c][i + dh_t][j + dw_t]
+//     out[o][i][j] = start[o] + sum over taps t and channels c of  w[o][c][t] * plane_t[c][i +
+//     dh_t][j + dw_t]
 //
-// for any kernel, stride, padding and dilation. Forward, taps read the planes of the image and there is one
-// output. Backward to data, the source is the output's gradient, weights are used the other way round, and
-// each remainder of the image's rows and columns is an output of its own with its own taps.
+// for any kernel, stride, padding and dilation. Forward, taps read the planes of the image and
+// there is one output. Backward to data, the source is the output's gradient, weights are used the
+// other way round, and each remainder of the image's rows and columns is an output of its own with
+// its own taps.
 //
-// Inner loop (tile): V vectors of eight neighbouring pixels times O outputs stay in registers for the whole
-// sum, V <= 3 and V * O <= 12; each step loads V vectors, broadcasts O weights and does V * O multiply-adds. Weights
-// are packed so that the O weights of a step lie together. Taps are sorted by row, so that those that only
-// meet zeros for a tile's rows are at the ends and left out.
+// Inner loop (tile): V vectors of eight neighbouring pixels times O outputs stay in registers for
+// the whole sum, V <= 3 and V * O <= 12; each step loads V vectors, broadcasts O weights and does V
+// * O multiply-adds. Weights are packed so that the O weights of a step lie together. Taps are
+// sorted by row, so that those that only meet zeros for a tile's rows are at the ends and left out.
 //
-// Backward to weights (Gradient) sums over pixels instead: lanes are output channels, whose gradient is
-// transposed first; a tile is V vectors of them times T taps. Images are taken in groups that fit into the
-// second-level cache. Odd widths waste nothing.
+// Backward to weights (Gradient) sums over pixels instead: lanes are output channels, whose
+// gradient is transposed first; a tile is V vectors of them times T taps. Images are taken in
+// groups that fit into the second-level cache. Odd widths waste nothing.
 //
 // Sums run in a fixed order that depends on shapes only, so equal calls give equal bits.
 #pragma once
@@ -72,7 +74,8 @@ struct Source {
   }
 
  private:
-  // visit(offset in the image, offset in the buffer, elements) for the rows that both have, by plane.
+  // visit(offset in the image, offset in the buffer, elements) for the rows that both have, by
+  // plane.
   template <class Visit>
   void each_row(Visit visit) const {
     for (int fh = 0; fh < step_h; fh++) {
@@ -86,7 +89,8 @@ struct Source {
         for (int c = 0; c < channels; c++) {
           for (int r = r0; r < r1; r++) {
             const int y = step_h * (low_h + r) + fh, x = step_w * (low_w + q0) + fw;
-            visit((std::size_t(c) * height + y) * width + x, at(fh * step_w + fw, c, r, q0), q1 - q0);
+            visit((std::size_t(c) * height + y) * width + x, at(fh * step_w + fw, c, r, q0),
+                  q1 - q0);
           }
         }
       }
@@ -127,7 +131,8 @@ struct Terms {
   std::vector<int> weight;         // in the weights of one output
   std::vector<int> rows, columns;  // the tap's dh and dw; rows are ascending
 
-  // The source's low_h, low_w, rows and pitch become such that every tap of an out_h x out_w output fits.
+  // The source's low_h, low_w, rows and pitch become such that every tap of an out_h x out_w output
+  // fits.
   void set(std::vector<Tap> taps, Source& source, int out_h, int out_w, int channel_stride) {
     std::sort(taps.begin(), taps.end());
     int high_h = taps[0].dh, high_w = taps[0].dw;
@@ -177,7 +182,8 @@ struct Terms {
 
  private:
   void add(const Tap& tap, int channel, const Source& source, int channel_stride) {
-    offset.push_back(int(source.at(tap.plane, channel, tap.dh - source.low_h, tap.dw - source.low_w)));
+    offset.push_back(
+        int(source.at(tap.plane, channel, tap.dh - source.low_h, tap.dw - source.low_w)));
     weight.push_back(channel * channel_stride + tap.weight);
     rows.push_back(tap.dh);
     columns.push_back(tap.dw);
@@ -190,7 +196,11 @@ class Correlation {
  public:
   Correlation(const Source& source, const std::vector<Tap>& taps, int outputs, int out_h, int out_w,
               int output_stride, int channel_stride)
-      : source_(source), outputs_(outputs), out_h_(out_h), out_w_(out_w), output_stride_(output_stride) {
+      : source_(source),
+        outputs_(outputs),
+        out_h_(out_h),
+        out_w_(out_w),
+        output_stride_(output_stride) {
     terms_.set(taps, source_, out_h, out_w, channel_stride);
     place_vectors();
     choose_tiles();
@@ -199,7 +209,9 @@ class Correlation {
 
   const Source& source() const { return source_; }
   const Terms& terms() const { return terms_; }
-  std::size_t buffer_size() const { return source_.size() + kLanes; }  // a vector may begin at the last element
+  std::size_t buffer_size() const {
+    return source_.size() + kLanes;
+  }  // a vector may begin at the last element
   double cycles() const { return cycles_ + double(source_.size()) / 4; }
 
   // Rearranges the weights for the tiles: of each panel of O outputs, term by term.
@@ -213,7 +225,8 @@ class Correlation {
     for (int size : panels_) {
       const float* from = weights + std::size_t(first) * output_stride_;
       for (int k = 0; k < terms_.count(); k++) {
-        for (int o = 0; o < size; o++) *to++ = from[std::size_t(o) * output_stride_ + terms_.weight[k]];
+        for (int o = 0; o < size; o++)
+          *to++ = from[std::size_t(o) * output_stride_ + terms_.weight[k]];
       }
       first += size;
     }
@@ -257,7 +270,8 @@ class Correlation {
     int first, last;      // the terms that they need
   };
 
-  // Vectors cover each output row; the last of a row ends with it and may overlap the one before it.
+  // Vectors cover each output row; the last of a row ends with it and may overlap the one before
+  // it.
   void place_vectors() {
     for (int i = 0; i < out_h_; i++) {
       for (int j = 0; j < out_w_; j += kLanes) {
@@ -269,7 +283,8 @@ class Correlation {
     }
   }
 
-  // Tiles of at most so many vectors. Either each row is split evenly, or tiles go on from row to row.
+  // Tiles of at most so many vectors. Either each row is split evenly, or tiles go on from row to
+  // row.
   std::vector<Group> group_by(int most, bool by_row) const {
     std::vector<Group> groups;
     int vector = 0;
@@ -292,7 +307,8 @@ class Correlation {
         const std::vector<int> panels = even_split(outputs_, most_outputs(vectors));
         double cycles = 0;
         for (const Group& group : groups) {
-          for (int size : panels) cycles += tile_cycles(group.last - group.first, group.vectors, size, 1);
+          for (int size : panels)
+            cycles += tile_cycles(group.last - group.first, group.vectors, size, 1);
         }
         if (groups_.empty() || cycles < cycles_) {
           cycles_ = cycles;
@@ -303,36 +319,39 @@ class Correlation {
     }
   }
 
-  // All of the image for a panel of weights, then the next panel? Or all weights for a part of the image
-  // that stays in the first-level cache, then the next part? Whichever reads less from the second level.
+  // All of the image for a panel of weights, then the next panel? Or all weights for a part of the
+  // image that stays in the first-level cache, then the next part? Whichever reads less from the
+  // second level.
   void choose_block() {
     const double image = sizeof(float) * double(source_.size());
     const double weights = sizeof(float) * double(outputs_) * terms_.count();
     const double blocks = std::ceil(image / (12 * 1024));
     const double whole = image > 24 * 1024 ? image * panels_.size() : image;
     block_ = int(groups_.size());
-    if (blocks * weights + image < whole + weights) block_ = std::max(1, int(std::ceil(block_ / blocks)));
+    if (blocks * weights + image < whole + weights)
+      block_ = std::max(1, int(std::ceil(block_ / blocks)));
   }
 
   Source source_;
   int outputs_, out_h_, out_w_, output_stride_;
   Terms terms_;
   std::vector<int> in_, out_, row_;  // of each vector
-  double cycles_ = 0;  // estimated, for one image
+  double cycles_ = 0;                // estimated, for one image
   std::vector<Group> groups_;
   std::vector<int> panels_;
-  int block_;          // groups that are done for all panels before the next ones
+  int block_;  // groups that are done for all panels before the next ones
   Buffer buffer_, packed_;
 };
 
 // ---------------------------------------------------------------------------------------------------------
-// The gradient of the data the other way: every output's gradient is multiplied with the weights and added
-// where it came from. Without padding that is fewer operations than a correlation, whose taps reach out of
-// the outputs everywhere along the border.
+// The gradient of the data the other way: every output's gradient is multiplied with the weights
+// and added where it came from. Without padding that is fewer operations than a correlation, whose
+// taps reach out of the outputs everywhere along the border.
 class Scatter {
  public:
   // `source` and `terms`: of the forward pass; `weights_stride`: between outputs.
-  Scatter(const Source& source, const Terms& terms, int outputs, int out_h, int out_w, int weights_stride)
+  Scatter(const Source& source, const Terms& terms, int outputs, int out_h, int out_w,
+          int weights_stride)
       : image_(source), terms_(terms.by_tap()), outputs_(outputs), weights_stride_(weights_stride) {
     gradient_ = Source{outputs, out_h, out_w, 1, 1, 0, 0, out_h, ceil_div(out_w, kLanes) * kLanes};
     for (int o = 0; o < outputs; o++) offset_.push_back(int(gradient_.at(0, o, 0, 0)));
@@ -422,8 +441,8 @@ class Scatter {
 
 // ---------------------------------------------------------------------------------------------------------
 
-// By which kernels: for each of forward, data and weights those that are expected to be faster, or always the
-// same (for tests).
+// By which kernels: for each of forward, data and weights those that are expected to be faster, or
+// always the same (for tests).
 enum class Way { kFaster, kDirect, kWinograd };
 
 // A convolution of one shape. Not to be used by two threads at once.
@@ -451,20 +470,24 @@ class Convolution {
     }
     Correlation& forward = forward_[0];
     forward.pack(w);
-    for (int n = 0; n < s_.images; n++) forward.run(x + n * s_.in_size(), bias, y + n * s_.out_size());
+    for (int n = 0; n < s_.images; n++)
+      forward.run(x + n * s_.in_size(), bias, y + n * s_.out_size());
   }
 
-  // The gradients: dx = that of x, dw += that of the weights. Either may be null. Both are computed for a
-  // group of images before the next one, while its data is in the cache.
+  // The gradients: dx = that of x, dw += that of the weights. Either may be null. Both are computed
+  // for a group of images before the next one, while its data is in the cache.
   void backward(const float* x, const float* w, const float* dy, float* dw, float* dx) {
     if (dx != nullptr) begin_data(w);
     if (dw != nullptr) begin_weights();
     const bool by_eight = (dw != nullptr && fast_weights_) || (dx != nullptr && fast_data_);
-    each_group(by_eight ? kLanes : dw != nullptr ? group_ : 1, [&](int n, int images) {
-      const float* gradient = dy + n * s_.out_size();
-      if (dw != nullptr) group_weights(x + n * s_.in_size(), gradient, images);
-      if (dx != nullptr) group_data(gradient, dx + n * s_.in_size(), images);
-    });
+    each_group(by_eight        ? kLanes
+               : dw != nullptr ? group_
+                               : 1,
+               [&](int n, int images) {
+                 const float* gradient = dy + n * s_.out_size();
+                 if (dw != nullptr) group_weights(x + n * s_.in_size(), gradient, images);
+                 if (dx != nullptr) group_data(gradient, dx + n * s_.in_size(), images);
+               });
     if (dw != nullptr) finish_weights(dw);
   }
 
@@ -508,7 +531,8 @@ class Convolution {
 
   void group_data(const float* gradient, float* image, int images) {
     if (fast_data_) return fast_data_->run(gradient, images, nullptr, image);
-    for (int i = 0; i < images; i++) image_data(gradient + i * s_.out_size(), image + i * s_.in_size());
+    for (int i = 0; i < images; i++)
+      image_data(gradient + i * s_.out_size(), image + i * s_.in_size());
   }
 
   // The gradient of one image.
@@ -578,26 +602,31 @@ class Convolution {
     }
     forward_.emplace_back(source, taps, s_.out_channels, s_.out_h, s_.out_w,
                           s_.in_channels * s_.kernel(), s_.kernel());
-    cycles_[int(Direction::kForward)] = direct_cycles(s_, Direction::kForward, forward_[0].cycles());
+    cycles_[int(Direction::kForward)] =
+        direct_cycles(s_, Direction::kForward, forward_[0].cycles());
     if (has_winograd()) {
-      const WinogradShape shape{s_.in_channels, s_.in_h, s_.in_w, s_.out_channels, s_.out_h, s_.out_w,
-                                s_.pad_h, s_.pad_w};
-      auto kernel = winograd_forward(s_.kernel_h, shape, s_.in_channels * s_.kernel(), s_.kernel(), false);
+      const WinogradShape shape{s_.in_channels, s_.in_h,  s_.in_w,  s_.out_channels,
+                                s_.out_h,       s_.out_w, s_.pad_h, s_.pad_w};
+      auto kernel =
+          winograd_forward(s_.kernel_h, shape, s_.in_channels * s_.kernel(), s_.kernel(), false);
       keep_faster(Direction::kForward, fast_forward_, std::move(kernel));
     }
   }
 
   bool has_winograd() const {
-    const bool plain = s_.stride_h == 1 && s_.stride_w == 1 && s_.dilation_h == 1 && s_.dilation_w == 1;
+    const bool plain =
+        s_.stride_h == 1 && s_.stride_w == 1 && s_.dilation_h == 1 && s_.dilation_w == 1;
     const bool square = s_.kernel_h == s_.kernel_w && (s_.kernel_h == 3 || s_.kernel_h == 5);
     // Eight large images would not stay in any cache.
-    const bool small = sizeof(float) * kLanes * std::max(s_.in_size(), s_.out_size()) <= kStackBytes;
+    const bool small =
+        sizeof(float) * kLanes * std::max(s_.in_size(), s_.out_size()) <= kStackBytes;
     return way_ != Way::kDirect && plain && square && small;
   }
 
   // The Winograd kernel where it takes less than the direct one.
   template <class Kernel>
-  void keep_faster(Direction direction, std::unique_ptr<Kernel>& kept, std::unique_ptr<Kernel> kernel) {
+  void keep_faster(Direction direction, std::unique_ptr<Kernel>& kept,
+                   std::unique_ptr<Kernel> kernel) {
     const double cycles = winograd_cycles(s_, direction, kernel->cycles(), kernel->blocks());
     if (way_ != Way::kWinograd && cycles >= cycles_[int(direction)]) return;
     cycles_[int(direction)] = cycles;
@@ -609,12 +638,14 @@ class Convolution {
     Source source{s_.out_channels, s_.out_h, s_.out_w, 1, 1, 0, 0, 0, 0};
     for (int fh = 0; fh < std::min(s_.stride_h, s_.in_h); fh++) {
       for (int fw = 0; fw < std::min(s_.stride_w, s_.in_w); fw++) {
-        Phase phase{fh, fw, ceil_div(s_.in_h - fh, s_.stride_h), ceil_div(s_.in_w - fw, s_.stride_w), {}};
+        Phase phase{
+            fh, fw, ceil_div(s_.in_h - fh, s_.stride_h), ceil_div(s_.in_w - fw, s_.stride_w), {}};
         std::vector<Tap> taps;
         for (int kh = 0; kh < s_.kernel_h; kh++) {
           for (int kw = 0; kw < s_.kernel_w; kw++) {
             // Image row fh + i * stride meets output row i + h / stride where that is whole.
-            const int h = fh + s_.pad_h - kh * s_.dilation_h, w = fw + s_.pad_w - kw * s_.dilation_w;
+            const int h = fh + s_.pad_h - kh * s_.dilation_h,
+                      w = fw + s_.pad_w - kw * s_.dilation_w;
             if (h % s_.stride_h == 0 && w % s_.stride_w == 0) {
               taps.push_back({h / s_.stride_h, w / s_.stride_w, 0, kh * s_.kernel_w + kw});
             }
@@ -634,13 +665,15 @@ class Convolution {
     const Correlation& forward = forward_[0];
     Scatter scatter(forward.source(), forward.terms(), s_.out_channels, s_.out_h, s_.out_w,
                     s_.in_channels * s_.kernel());
-    cycles_[int(Direction::kData)] = direct_cycles(s_, Direction::kData, std::min(cycles, scatter.cycles()));
+    cycles_[int(Direction::kData)] =
+        direct_cycles(s_, Direction::kData, std::min(cycles, scatter.cycles()));
     if (scatter.cycles() < cycles) scatter_.push_back(std::move(scatter));
     if (has_winograd()) {
       const int reach = s_.kernel_h - 1;
-      const WinogradShape shape{s_.out_channels, s_.out_h, s_.out_w, s_.in_channels, s_.in_h, s_.in_w,
-                                reach - s_.pad_h, reach - s_.pad_w};
-      auto kernel = winograd_forward(s_.kernel_h, shape, s_.kernel(), s_.in_channels * s_.kernel(), true);
+      const WinogradShape shape{s_.out_channels, s_.out_h, s_.out_w,         s_.in_channels,
+                                s_.in_h,         s_.in_w,  reach - s_.pad_h, reach - s_.pad_w};
+      auto kernel =
+          winograd_forward(s_.kernel_h, shape, s_.kernel(), s_.in_channels * s_.kernel(), true);
       keep_faster(Direction::kData, fast_data_, std::move(kernel));
     }
     if (fast_data_) scatter_.clear();
@@ -657,7 +690,8 @@ class Convolution {
         const int y = phase.remainder_h + i * s_.stride_h;
         float* to = image + (std::size_t(c) * s_.in_h + y) * s_.in_w + phase.remainder_w;
         const bool none = phase.correlation.empty();
-        for (int j = 0; j < phase.columns; j++) to[std::size_t(j) * s_.stride_w] = none ? 0.f : from[j];
+        for (int j = 0; j < phase.columns; j++)
+          to[std::size_t(j) * s_.stride_w] = none ? 0.f : from[j];
       }
     }
   }
@@ -668,15 +702,17 @@ class Convolution {
     const std::size_t pixels = std::size_t(s_.out_h) * s_.out_w;
     padded_ = ceil_div(s_.out_channels, kLanes) * kLanes;
     const std::size_t image_bytes = sizeof(float) * (forward.buffer_size() + pixels * padded_);
-    group_ = int(std::max<std::size_t>(1, std::min<std::size_t>(s_.images, kGroupBytes / image_bytes)));
+    group_ =
+        int(std::max<std::size_t>(1, std::min<std::size_t>(s_.images, kGroupBytes / image_bytes)));
     gradient_terms_ = forward.terms().by_tap();
     vectors_ = channel_vectors(padded_ / kLanes);
     const double products = double(pixels) * gradient_terms_.count() * padded_ / kLanes;
     const double copied = double(forward.source().size() + pixels * padded_);
-    cycles_[int(Direction::kWeights)] = direct_cycles(s_, Direction::kWeights, products / 2 * 1.2 + copied / 4);
+    cycles_[int(Direction::kWeights)] =
+        direct_cycles(s_, Direction::kWeights, products / 2 * 1.2 + copied / 4);
     if (has_winograd()) {
-      const WinogradShape shape{s_.in_channels, s_.in_h, s_.in_w, s_.out_channels, s_.out_h, s_.out_w,
-                                s_.pad_h, s_.pad_w};
+      const WinogradShape shape{s_.in_channels, s_.in_h,  s_.in_w,  s_.out_channels,
+                                s_.out_h,       s_.out_w, s_.pad_h, s_.pad_w};
       keep_faster(Direction::kWeights, fast_weights_, winograd_gradient(s_.kernel_h, shape));
     }
   }
@@ -731,9 +767,11 @@ class Convolution {
   }
 
   // Output rows [begin, end) of images [first, first + count) of the group, for all terms.
-  void add_rows(GradientTask task, int vectors, int channel, int first, int count, int begin, int end) {
+  void add_rows(GradientTask task, int vectors, int channel, int first, int count, int begin,
+                int end) {
     const Terms& terms = gradient_terms_;
-    const int source_rows = ceil_div(s_.in_h, s_.stride_h), source_columns = ceil_div(s_.in_w, s_.stride_w);
+    const int source_rows = ceil_div(s_.in_h, s_.stride_h),
+              source_columns = ceil_div(s_.in_w, s_.stride_w);
     task.source += first * task.source_stride;
     task.gradient = gradients_.data() + first * task.gradient_stride + channel;
     task.images = count;
@@ -742,12 +780,14 @@ class Convolution {
       task.offset = terms.offset.data() + k;
       task.sums = sums_.data() + std::size_t(k) * padded_ + channel;
       // Rows and columns where at least one of the terms meets the image.
-      const auto columns = std::minmax_element(terms.columns.begin() + k, terms.columns.begin() + k + size);
+      const auto columns =
+          std::minmax_element(terms.columns.begin() + k, terms.columns.begin() + k + size);
       task.row0 = std::max(begin, -terms.rows[k + size - 1]);
       task.row1 = std::min(end, source_rows - terms.rows[k]);
       task.column0 = std::max(0, -*columns.second);
       task.column1 = std::min(s_.out_w, source_columns - *columns.first);
-      if (task.row0 < task.row1 && task.column0 < task.column1) gradient_function(vectors, size)(task);
+      if (task.row0 < task.row1 && task.column0 < task.column1)
+        gradient_function(vectors, size)(task);
       k += size;
     }
   }
@@ -766,7 +806,7 @@ class Convolution {
   std::vector<Phase> backward_;       // planned when first needed
   std::vector<Scatter> scatter_;      // one, where it is faster than backward_
   Buffer scratch_;
-  int group_ = 0, padded_ = 0;        // images in a group; channels up to a multiple of eight
+  int group_ = 0, padded_ = 0;  // images in a group; channels up to a multiple of eight
   std::vector<int> vectors_;
   Terms gradient_terms_;
   Buffer sources_, gradients_, sums_;

@@ -1,9 +1,8 @@
-// Convolution by the kernels of convolution.h and winograd.h, for 2-d images without groups; by Caffe's where these
-// are expected to be faster (costs.h).
-#include "caffe/layers/conv_layer.hpp"
-
+// Convolution by the kernels of convolution.h and winograd.h, for 2-d images without groups; by
+// Caffe's where these are expected to be faster (costs.h).
 #include <memory>
 
+#include "caffe/layers/conv_layer.hpp"
 #include "convolution.h"
 #include "layers.h"
 #include "threads.h"
@@ -11,9 +10,9 @@
 namespace lrbench {
 namespace {
 
-// A convolution whose images are shared out among the threads, the same ones to the same thread every time. The
-// gradients of the weights are added up in the order of the threads, so that they depend on nothing but how many
-// there are.
+// A convolution whose images are shared out among the threads, the same ones to the same thread
+// every time. The gradients of the weights are added up in the order of the threads, so that they
+// depend on nothing but how many there are.
 class SharedConvolution {
  public:
   explicit SharedConvolution(const ConvShape& shape) : s_(shape) {
@@ -30,7 +29,8 @@ class SharedConvolution {
   void forward(const float* x, const float* w, const float* bias, float* y) {
     run_parts(int(parts_.size()), [&](int i) {
       const Part& part = parts_[i];
-      part.convolution->forward(x + part.first * s_.in_size(), w, bias, y + part.first * s_.out_size());
+      part.convolution->forward(x + part.first * s_.in_size(), w, bias,
+                                y + part.first * s_.out_size());
     });
   }
 
@@ -95,19 +95,22 @@ class FastConvolution : public caffe::ConvolutionLayer<float> {
     if (!pays(Direction::kForward)) return ConvolutionLayer::Forward_cpu(bottom, top);
     const float* bias = bias_term_ ? blobs_[1]->cpu_data() : nullptr;
     for (std::size_t i = 0; i < bottom.size(); i++) {
-      convolution().forward(bottom[i]->cpu_data(), blobs_[0]->cpu_data(), bias, top[i]->mutable_cpu_data());
+      convolution().forward(bottom[i]->cpu_data(), blobs_[0]->cpu_data(), bias,
+                            top[i]->mutable_cpu_data());
     }
   }
 
   // Each gradient by the kernels that are expected to be faster for it, Caffe's or the others.
-  void Backward_cpu(const Blobs& top, const std::vector<bool>& propagate_down, const Blobs& bottom) override {
+  void Backward_cpu(const Blobs& top, const std::vector<bool>& propagate_down,
+                    const Blobs& bottom) override {
     if (!covered()) return ConvolutionLayer::Backward_cpu(top, propagate_down, bottom);
     float* dw = param_propagate_down_[0] ? blobs_[0]->mutable_cpu_diff() : nullptr;
     float* db = bias_term_ && param_propagate_down_[1] ? blobs_[1]->mutable_cpu_diff() : nullptr;
     const float* w = blobs_[0]->cpu_data();
     for (std::size_t i = 0; i < top.size(); i++) {
       float* dx = propagate_down[i] ? bottom[i]->mutable_cpu_diff() : nullptr;
-      const bool own_weights = dw != nullptr && pays(Direction::kWeights), own_data = dx != nullptr && pays(Direction::kData);
+      const bool own_weights = dw != nullptr && pays(Direction::kWeights),
+                 own_data = dx != nullptr && pays(Direction::kData);
       const float *x = bottom[i]->cpu_data(), *dy = top[i]->cpu_diff();
       if (own_weights || own_data) {
         convolution().backward(x, w, dy, own_weights ? dw : nullptr, db, own_data ? dx : nullptr);
@@ -125,7 +128,9 @@ class FastConvolution : public caffe::ConvolutionLayer<float> {
  private:
   enum class Choice { kNotMade, kOwn, kCaffe };
 
-  bool covered() const { return num_spatial_axes_ == 2 && group_ == 1 && !force_nd_im2col_ && num_ > 0; }
+  bool covered() const {
+    return num_spatial_axes_ == 2 && group_ == 1 && !force_nd_im2col_ && num_ > 0;
+  }
 
   // Whether a pass is to be done by the kernels here.
   bool pays(Direction direction) {

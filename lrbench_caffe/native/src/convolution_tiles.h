@@ -1,4 +1,5 @@
-// The inner loops of all convolutions: sums of products that stay in registers, by tiles of V x O vectors.
+// The inner loops of all convolutions: sums of products that stay in registers, by tiles of V x O
+// vectors.
 #pragma once
 
 #include <algorithm>
@@ -45,8 +46,9 @@ inline void add_to(float* p, Vec v) { store(p, _mm256_add_ps(load(p), v)); }
 // Constant indices throughout (the packs are expanded by the compiler's front end), so that the
 // accumulators are registers.
 template <int V, int O, Put How, std::size_t... A, std::size_t... X>
-inline __attribute__((always_inline)) void tile_with(
-    const TileTask& task, std::index_sequence<A...>, std::index_sequence<X...>) {
+inline __attribute__((always_inline)) void tile_with(const TileTask& task,
+                                                     std::index_sequence<A...>,
+                                                     std::index_sequence<X...>) {
   Vec sums[V * O];
   ((sums[A] = task.start ? broadcast(task.start + A / V) : zero()), ...);
   const float* const base[V] = {(task.source + task.in[X])...};
@@ -58,7 +60,8 @@ inline __attribute__((always_inline)) void tile_with(
     ((sums[A] = fma(broadcast(weights + A / V), x[A % V], sums[A])), ...);
   }
   if (How == Put::kStoreFirst) {
-    (store_first(task.output + task.out_stride * (A / V) + task.out[A % V], sums[A], task.lanes), ...);
+    (store_first(task.output + task.out_stride * (A / V) + task.out[A % V], sums[A], task.lanes),
+     ...);
   } else if (How == Put::kStore) {
     (store(task.output + task.out_stride * (A / V) + task.out[A % V], sums[A]), ...);
   } else {
@@ -73,7 +76,8 @@ void tile(const TileTask& task) {
 
 using TileFunction = void (*)(const TileTask&);
 
-constexpr int kMostVectors = 3;  // four, their twelve sums and a weight are more than the sixteen registers
+constexpr int kMostVectors =
+    3;  // four, their twelve sums and a weight are more than the sixteen registers
 constexpr int most_outputs(int vectors) { return vectors == 1 ? 8 : 12 / vectors; }
 
 template <int V, Put How, std::size_t... O>
@@ -85,14 +89,17 @@ TileFunction tile_of(int outputs, std::index_sequence<O...>) {
 template <Put How>
 TileFunction tile_function(int vectors, int outputs) {
   switch (vectors) {
-    case 1: return tile_of<1, How>(outputs, std::make_index_sequence<most_outputs(1)>());
-    case 2: return tile_of<2, How>(outputs, std::make_index_sequence<most_outputs(2)>());
-    default: return tile_of<3, How>(outputs, std::make_index_sequence<most_outputs(3)>());
+    case 1:
+      return tile_of<1, How>(outputs, std::make_index_sequence<most_outputs(1)>());
+    case 2:
+      return tile_of<2, How>(outputs, std::make_index_sequence<most_outputs(2)>());
+    default:
+      return tile_of<3, How>(outputs, std::make_index_sequence<most_outputs(3)>());
   }
 }
 
-// An estimate of a tile's cycles: two multiply-adds or loads in each (a vector that crosses cache lines is
-// one and a half), and in a step no less than the four that a multiply-add takes.
+// An estimate of a tile's cycles: two multiply-adds or loads in each (a vector that crosses cache
+// lines is one and a half), and in a step no less than the four that a multiply-add takes.
 inline double tile_cycles(int terms, int vectors, int outputs, double put) {
   const double step = std::max({4.0, vectors * outputs / 2.0, (1.5 * vectors + outputs + 1) / 2});
   return terms * step + put * vectors * outputs + 12;
@@ -102,19 +109,20 @@ inline double tile_cycles(int terms, int vectors, int outputs, double put) {
 // The gradient of the weights: lanes are output channels.
 
 struct GradientTask {
-  const float* source;            // of the group's first image
-  std::size_t source_stride;      // between images
-  const float* gradient;          // transposed: pixels x padded channels, from the tile's first channel
-  std::size_t gradient_stride;    // between images
-  const int* offset;              // of the tile's terms
+  const float* source;        // of the group's first image
+  std::size_t source_stride;  // between images
+  const float* gradient;      // transposed: pixels x padded channels, from the tile's first channel
+  std::size_t gradient_stride;  // between images
+  const int* offset;            // of the tile's terms
   int images, row0, row1, column0, column1, out_w, pitch, channels;
-  float* sums;                    // terms x padded channels; added to
+  float* sums;  // terms x padded channels; added to
 };
 
 template <int V, int T, std::size_t... A, std::size_t... X, std::size_t... Y>
-inline __attribute__((always_inline)) void gradient_tile_with(
-    const GradientTask& task, std::index_sequence<A...>, std::index_sequence<X...>,
-    std::index_sequence<Y...>) {
+inline __attribute__((always_inline)) void gradient_tile_with(const GradientTask& task,
+                                                              std::index_sequence<A...>,
+                                                              std::index_sequence<X...>,
+                                                              std::index_sequence<Y...>) {
   Vec sums[V * T];
   ((sums[A] = zero()), ...);
   const std::ptrdiff_t channels = task.channels;
@@ -154,9 +162,12 @@ GradientFunction gradient_tile_of(int terms, std::index_sequence<T...>) {
 
 inline GradientFunction gradient_function(int vectors, int terms) {
   switch (vectors) {
-    case 1: return gradient_tile_of<1>(terms, std::make_index_sequence<most_terms(1)>());
-    case 2: return gradient_tile_of<2>(terms, std::make_index_sequence<most_terms(2)>());
-    default: return gradient_tile_of<3>(terms, std::make_index_sequence<most_terms(3)>());
+    case 1:
+      return gradient_tile_of<1>(terms, std::make_index_sequence<most_terms(1)>());
+    case 2:
+      return gradient_tile_of<2>(terms, std::make_index_sequence<most_terms(2)>());
+    default:
+      return gradient_tile_of<3>(terms, std::make_index_sequence<most_terms(3)>());
   }
 }
 

@@ -1,8 +1,8 @@
-// Which kernels a convolution is to use: its own direct ones, Winograd's, or Caffe's im2col and GEMM. Everything is
-// estimated in cycles for all images of a call, as sums of a few counts, each times what one of it costs. The factors
-// are least-squares fits to the times of 53 shapes, from LeNet's to ResNet-50's and VGG's (AMD Zen 4, OpenBLAS 0.3.13);
-// estimates are within 10 to 20 % of most of these. Which kernel is used depends on nothing but shapes and the number
-// of threads.
+// Which kernels a convolution is to use: its own direct ones, Winograd's, or Caffe's im2col and
+// GEMM. Everything is estimated in cycles for all images of a call, as sums of a few counts, each
+// times what one of it costs. The factors are least-squares fits to the times of 53 shapes, from
+// LeNet's to ResNet-50's and VGG's (AMD Zen 4, OpenBLAS 0.3.13); estimates are within 10 to 20 % of
+// most of these. Which kernel is used depends on nothing but shapes and the number of threads.
 #pragma once
 
 #include <algorithm>
@@ -21,10 +21,12 @@ struct ConvShape {
   std::size_t out_size() const { return std::size_t(out_channels) * out_h * out_w; }
   std::size_t weights() const { return std::size_t(out_channels) * in_channels * kernel(); }
 
-  // Whether all offsets in one image, with what is put around it, fit into an int with much to spare.
+  // Whether all offsets in one image, with what is put around it, fit into an int with much to
+  // spare.
   bool fits() const {
     const double reach_h = double(dilation_h) * kernel_h, reach_w = double(dilation_w) * kernel_w;
-    const double in = in_channels * (in_h + 2. * pad_h + reach_h + stride_h) * (in_w + 2. * pad_w + reach_w + stride_w);
+    const double in = in_channels * (in_h + 2. * pad_h + reach_h + stride_h) *
+                      (in_w + 2. * pad_w + reach_w + stride_w);
     const double out = (out_channels + 8.) * (out_h + 2 * reach_h + 8) * (out_w + 2 * reach_w + 8);
     return std::max(in, out) < double(1 << 28) && double(weights()) * 4 < double(1 << 30);
   }
@@ -46,8 +48,8 @@ inline double stock_cycles(const ConvShape& s, Direction direction) {
 
 // The direct kernels, by the inner loops' cycles for an image.
 inline double direct_cycles(const ConvShape& s, Direction direction, double cycles) {
-  // Of such a cycle, a weight (once), a weight (for each image) and an element that is copied; what is added to the
-  // first and the last where the source is not in the second-level cache.
+  // Of such a cycle, a weight (once), a weight (for each image) and an element that is copied; what
+  // is added to the first and the last where the source is not in the second-level cache.
   static constexpr double kFactors[3][6] = {
       {1.14, 4, 0.3, 1.65, 0.9, 0}, {1, 4.8, 0.8, 0.4, 0, 3.3}, {1.17, 4.3, 0.25, 1.05, 1.15, 0}};
   const double* const f = kFactors[int(direction)];
@@ -56,15 +58,18 @@ inline double direct_cycles(const ConvShape& s, Direction direction, double cycl
   if (direction == Direction::kForward) source = copied = in;
   if (direction == Direction::kWeights) copied = in + out;
   const double far = std::min(1., std::max(0., (sizeof(float) * source - (1 << 19)) / (1 << 20)));
-  return s.images * ((f[0] + f[4] * far) * cycles + f[2] * weights + (f[3] + f[5] * far) * copied) + f[1] * weights;
+  return s.images * ((f[0] + f[4] * far) * cycles + f[2] * weights + (f[3] + f[5] * far) * copied) +
+         f[1] * weights;
 }
 
 // Winograd's, by the cycles and the blocks of tiles for eight images.
 inline double winograd_cycles(const ConvShape& s, Direction direction, double cycles, int blocks) {
-  // Of such a cycle, a kernel (once) and a kernel (for each block; less where all of them stay in a cache).
+  // Of such a cycle, a kernel (once) and a kernel (for each block; less where all of them stay in a
+  // cache).
   static constexpr double kFactors[3][3] = {{1.17, 158, 61}, {1.11, 144, 182}, {1.07, 168, 71}};
   const double* const f = kFactors[int(direction)];
-  const double kernels = double(s.out_channels) * s.in_channels, far = std::min(1., kernels / 65536);
+  const double kernels = double(s.out_channels) * s.in_channels,
+               far = std::min(1., kernels / 65536);
   return (s.images + 7) / 8 * (f[0] * cycles + f[2] * far * blocks * kernels) + f[1] * kernels;
 }
 

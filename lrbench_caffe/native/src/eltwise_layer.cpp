@@ -1,5 +1,5 @@
-// Eltwise: the sum of two inputs without coefficients in one pass, bit for bit as Caffe's; with a ReLU after it,
-// if that is fused.
+// Eltwise: the sum of two inputs without coefficients in one pass, bit for bit as Caffe's; with a
+// ReLU after it, if that is fused.
 #include "caffe/layers/eltwise_layer.hpp"
 
 #include <algorithm>
@@ -33,7 +33,8 @@ class FastEltwise : public caffe::EltwiseLayer<float>, public Leader {
     relu_ ? add<true>(bottom, top) : add<false>(bottom, top);
   }
 
-  void Backward_cpu(const Blobs& top, const std::vector<bool>& propagate_down, const Blobs& bottom) override {
+  void Backward_cpu(const Blobs& top, const std::vector<bool>& propagate_down,
+                    const Blobs& bottom) override {
     if (!relu_) return EltwiseLayer::Backward_cpu(top, propagate_down, bottom);
     const float* y = top[0]->cpu_data();
     const float* dy = top[0]->cpu_diff();
@@ -58,7 +59,8 @@ class FastEltwise : public caffe::EltwiseLayer<float>, public Leader {
     for (int i = 0; i < count; i += kLanes) {
       const int lanes = count - i;
       // Caffe adds to zero, which makes -0 + -0 be +0.
-      const Vec value = lrbench::add(lrbench::add(zero(), load_first(a + i, lanes)), load_first(b + i, lanes));
+      const Vec value =
+          lrbench::add(lrbench::add(zero(), load_first(a + i, lanes)), load_first(b + i, lanes));
       store_first(sum + i, Positive ? _mm256_max_ps(zero(), value) : value, lanes);
     }
   }

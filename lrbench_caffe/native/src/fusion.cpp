@@ -38,8 +38,10 @@ class Fusing {
     if (layer >= net_.layers().size()) return nullptr;
     const Blobs &bottom = net_.bottom_vecs()[layer], &output = net_.top_vecs()[leader];
     auto* found = dynamic_cast<Kind*>(net_.layers()[layer].get());
-    const bool in_place = output.size() == 1 && bottom == output && net_.top_vecs()[layer] == output;
-    return found && in_place && wants_gradients(layer) && found->can_follow(bottom) ? found : nullptr;
+    const bool in_place =
+        output.size() == 1 && bottom == output && net_.top_vecs()[layer] == output;
+    return found && in_place && wants_gradients(layer) && found->can_follow(bottom) ? found
+                                                                                    : nullptr;
   }
 
   caffe::Net<float>& net_;

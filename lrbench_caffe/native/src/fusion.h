@@ -1,9 +1,10 @@
 // Layers that follow each other in place are done in one pass over the memory by the first of them:
-// BatchNorm, Scale and ReLU, or Eltwise and ReLU. The others then do nothing when the net calls them; their
-// parameters and gradients are where they always are.
+// BatchNorm, Scale and ReLU, or Eltwise and ReLU. The others then do nothing when the net calls
+// them; their parameters and gradients are where they always are.
 //
-// Only a solver's training net is fused, whose layers always run all, one after the other. What cannot be seen
-// any more is the blob between two of them, which the next one would overwrite anyway.
+// Only a solver's training net is fused, whose layers always run all, one after the other. What
+// cannot be seen any more is the blob between two of them, which the next one would overwrite
+// anyway.
 #pragma once
 
 #include "layers.h"

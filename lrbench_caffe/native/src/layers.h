@@ -1,5 +1,6 @@
-// What each layer's file gives to library.cpp: the creator of its fast class. Creators have the signature of
-// Caffe's registry. A fast class derives from Caffe's own and leaves to it whatever it does not cover.
+// What each layer's file gives to library.cpp: the creator of its fast class. Creators have the
+// signature of Caffe's registry. A fast class derives from Caffe's own and leaves to it whatever it
+// does not cover.
 #pragma once
 
 #include <vector>

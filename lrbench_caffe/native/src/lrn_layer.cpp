@@ -3,8 +3,8 @@
 //     s = shift + alpha / n * (sum of x^2 over the neighbourhood),    y = x * s^-beta
 //     dx = dy * s^-beta - 2 alpha beta / n * x * (sum of dy * y / s over the neighbourhood)
 //
-// n is the neighbourhood's size: `size` channels, or size x size pixels, of which those outside count as
-// zeros. Both neighbourhoods are symmetric, for Caffe wants an odd size.
+// n is the neighbourhood's size: `size` channels, or size x size pixels, of which those outside
+// count as zeros. Both neighbourhoods are symmetric, for Caffe wants an odd size.
 #include "caffe/layers/lrn_layer.hpp"
 
 #include <cmath>
@@ -55,7 +55,8 @@ class FastLRN : public caffe::LRNLayer<float> {
     float* s = scale_.mutable_cpu_data();
     const int pixels = height_ * width_;
     if (across()) {
-      for (int n = 0; n < num_; n++, x += channels_ * pixels, y += channels_ * pixels, s += channels_ * pixels) {
+      for (int n = 0; n < num_;
+           n++, x += channels_ * pixels, y += channels_ * pixels, s += channels_ * pixels) {
         for (int i = 0; i < pixels; i += kLanes) {
           across_forward(x + i, y + i, s + i, pixels - i, pixels);
         }
@@ -67,7 +68,8 @@ class FastLRN : public caffe::LRNLayer<float> {
     }
   }
 
-  void Backward_cpu(const Blobs& top, const std::vector<bool>& propagate_down, const Blobs& bottom) override {
+  void Backward_cpu(const Blobs& top, const std::vector<bool>& propagate_down,
+                    const Blobs& bottom) override {
     if (!propagate_down[0]) return;
     const float* x = bottom[0]->cpu_data();
     const float* y = top[0]->cpu_data();
@@ -96,7 +98,8 @@ class FastLRN : public caffe::LRNLayer<float> {
     return layer_param_.lrn_param().norm_region() == caffe::LRNParameter_NormRegion_ACROSS_CHANNELS;
   }
 
-  // Eight pixels, all channels. columns_ holds pre_pad_ zeros, then a value for each channel, then zeros.
+  // Eight pixels, all channels. columns_ holds pre_pad_ zeros, then a value for each channel, then
+  // zeros.
   void across_forward(const float* x, float* y, float* s, int lanes, int pixels) {
     float* const values = columns_.data() + pre_pad_ * kLanes;
     for (int c = 0; c < channels_; c++) {
@@ -107,8 +110,10 @@ class FastLRN : public caffe::LRNLayer<float> {
     for (int c = 0; c < channels_; c++) {
       const Vec scale = fma(factor, window(c), set1(k_));
       store_first(s + std::size_t(c) * pixels, scale, lanes);
-      store_first(y + std::size_t(c) * pixels,
-            _mm256_mul_ps(load_first(x + std::size_t(c) * pixels, lanes), power(scale, beta_)), lanes);
+      store_first(
+          y + std::size_t(c) * pixels,
+          _mm256_mul_ps(load_first(x + std::size_t(c) * pixels, lanes), power(scale, beta_)),
+          lanes);
     }
   }
 
@@ -120,12 +125,14 @@ class FastLRN : public caffe::LRNLayer<float> {
     for (int c = 0; c < channels_; c++) {
       const std::size_t at = std::size_t(c) * pixels;
       const Vec product = _mm256_mul_ps(load_first(dy + at, lanes), load_first(y + at, lanes));
-      store(values + c * kLanes, _mm256_div_ps(product, _mm256_or_ps(load_first(s + at, lanes), one)));
+      store(values + c * kLanes,
+            _mm256_div_ps(product, _mm256_or_ps(load_first(s + at, lanes), one)));
     }
     const Vec factor = set1(2 * alpha_ * beta_ / size_);
     for (int c = 0; c < channels_; c++) {
       const std::size_t at = std::size_t(c) * pixels;
-      const Vec direct = _mm256_mul_ps(load_first(dy + at, lanes), power(load_first(s + at, lanes), beta_));
+      const Vec direct =
+          _mm256_mul_ps(load_first(dy + at, lanes), power(load_first(s + at, lanes), beta_));
       const Vec shared = _mm256_mul_ps(_mm256_mul_ps(factor, load_first(x + at, lanes)), window(c));
       store_first(dx + at, _mm256_sub_ps(direct, shared), lanes);
     }
@@ -133,12 +140,13 @@ class FastLRN : public caffe::LRNLayer<float> {
 
   Vec window(int channel) const {
     Vec sum = zero();
-    for (int i = 0; i < size_; i++) sum = _mm256_add_ps(sum, load(columns_.data() + (channel + i) * kLanes));
+    for (int i = 0; i < size_; i++)
+      sum = _mm256_add_ps(sum, load(columns_.data() + (channel + i) * kLanes));
     return sum;
   }
 
-  // One plane. padded_ holds rows with pre_pad_ zeros before them; sums_ has pre_pad_ rows of zeros above
-  // and below those that box() makes.
+  // One plane. padded_ holds rows with pre_pad_ zeros before them; sums_ has pre_pad_ rows of zeros
+  // above and below those that box() makes.
   void within_forward(const float* x, float* y, float* s) {
     each_vector([&](int row, int column, int at, int lanes) {
       const Vec v = load_first(x + at, lanes);
@@ -147,7 +155,8 @@ class FastLRN : public caffe::LRNLayer<float> {
     box_rows();
     const Vec factor = set1(alpha_ / (size_ * size_));
     each_vector([&](int row, int column, int at, int lanes) {
-      const Vec scale = fma(factor, box(row, column), set1(1));  // Caffe's shift is 1 here, whatever k is
+      const Vec scale =
+          fma(factor, box(row, column), set1(1));  // Caffe's shift is 1 here, whatever k is
       store_first(s + at, scale, lanes);
       store_first(y + at, _mm256_mul_ps(load_first(x + at, lanes), power(scale, beta_)), lanes);
     });
@@ -163,8 +172,10 @@ class FastLRN : public caffe::LRNLayer<float> {
     box_rows();
     const Vec factor = set1(2 * alpha_ * beta_ / (size_ * size_));
     each_vector([&](int row, int column, int at, int lanes) {
-      const Vec direct = _mm256_mul_ps(load_first(dy + at, lanes), power(load_first(s + at, lanes), beta_));
-      const Vec shared = _mm256_mul_ps(_mm256_mul_ps(factor, load_first(x + at, lanes)), box(row, column));
+      const Vec direct =
+          _mm256_mul_ps(load_first(dy + at, lanes), power(load_first(s + at, lanes), beta_));
+      const Vec shared =
+          _mm256_mul_ps(_mm256_mul_ps(factor, load_first(x + at, lanes)), box(row, column));
       store_first(dx + at, _mm256_sub_ps(direct, shared), lanes);
     });
   }
@@ -198,13 +209,15 @@ class FastLRN : public caffe::LRNLayer<float> {
   }
 
   std::vector<int> planned_;  // the input's shape that the buffers are for
-  Buffer columns_;          // across channels
-  Buffer padded_, sums_;    // within channels
+  Buffer columns_;            // across channels
+  Buffer padded_, sums_;      // within channels
   std::ptrdiff_t pitch_ = 0;
 };
 
 }  // namespace
 
-LayerPointer create_lrn(const LayerParameter& parameter) { return LayerPointer(new FastLRN(parameter)); }
+LayerPointer create_lrn(const LayerParameter& parameter) {
+  return LayerPointer(new FastLRN(parameter));
+}
 
 }  // namespace lrbench

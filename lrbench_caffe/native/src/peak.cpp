@@ -12,12 +12,16 @@ double lrbench_peak() {
   double best = 0;
   for (int run = 0; run < 20; run++) {
     const lrbench::Vec half = lrbench::set1(0.5f);
-    lrbench::Vec a = half, b = half, c = half, d = half, e = half, f = half, g = half, h = half, i = half, j = half;
+    lrbench::Vec a = half, b = half, c = half, d = half, e = half, f = half, g = half, h = half,
+                 i = half, j = half;
     const auto began = Clock::now();
     for (int step = 0; step < kSteps; step++) {
-      for (lrbench::Vec* v : {&a, &b, &c, &d, &e, &f, &g, &h, &i, &j}) *v = lrbench::fma(*v, half, half);
+      for (lrbench::Vec* v : {&a, &b, &c, &d, &e, &f, &g, &h, &i, &j})
+        *v = lrbench::fma(*v, half, half);
       // Or the compiler would see that all are the same.
-      __asm__ volatile("" : "+x"(a), "+x"(b), "+x"(c), "+x"(d), "+x"(e), "+x"(f), "+x"(g), "+x"(h), "+x"(i), "+x"(j));
+      __asm__ volatile(""
+                       : "+x"(a), "+x"(b), "+x"(c), "+x"(d), "+x"(e), "+x"(f), "+x"(g), "+x"(h),
+                         "+x"(i), "+x"(j));
     }
     const double seconds = std::chrono::duration<double>(Clock::now() - began).count();
     const double rate = 10.0 * lrbench::kLanes * kSteps / seconds;

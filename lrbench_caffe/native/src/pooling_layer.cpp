@@ -1,9 +1,10 @@
-// MAX and AVE pooling, bit for bit as Caffe's: the same comparisons and sums in the same order, for eight
-// windows of a row at a time.
+// MAX and AVE pooling, bit for bit as Caffe's: the same comparisons and sums in the same order, for
+// eight windows of a row at a time.
 //
-// Strides of 1 and 2 without padding read the image itself; lanes whose window ends before the column are
-// left out. Otherwise each input plane is copied into a padded buffer whose columns are split by their
-// remainder of the stride, so that the windows' elements lie side by side (Source of convolution.h).
+// Strides of 1 and 2 without padding read the image itself; lanes whose window ends before the
+// column are left out. Otherwise each input plane is copied into a padded buffer whose columns are
+// split by their remainder of the stride, so that the windows' elements lie side by side (Source of
+// convolution.h).
 #include "caffe/layers/pooling_layer.hpp"
 
 #include <cfloat>
@@ -21,7 +22,8 @@ class FastPooling : public caffe::PoolingLayer<float> {
 
   void Reshape(const Blobs& bottom, const Blobs& top) override {
     PoolingLayer::Reshape(bottom, top);
-    if (method() != caffe::PoolingParameter_PoolMethod_STOCHASTIC && bottom[0]->shape() != planned_) {
+    if (method() != caffe::PoolingParameter_PoolMethod_STOCHASTIC &&
+        bottom[0]->shape() != planned_) {
       planned_ = bottom[0]->shape();  // Caffe reshapes before every pass
       plan();
     }
@@ -60,7 +62,8 @@ class FastPooling : public caffe::PoolingLayer<float> {
     }
   }
 
-  void Backward_cpu(const Blobs& top, const std::vector<bool>& propagate_down, const Blobs& bottom) override {
+  void Backward_cpu(const Blobs& top, const std::vector<bool>& propagate_down,
+                    const Blobs& bottom) override {
     if (!propagate_down[0]) return;
     if (method() == caffe::PoolingParameter_PoolMethod_STOCHASTIC) {
       return PoolingLayer::Backward_cpu(top, propagate_down, bottom);
@@ -92,13 +95,15 @@ class FastPooling : public caffe::PoolingLayer<float> {
   }
 
  private:
-  // The elements of eight windows, those of output columns j to j + 7, in input row h and window column kw;
-  // and in how many of them that column is inside the image.
+  // The elements of eight windows, those of output columns j to j + 7, in input row h and window
+  // column kw; and in how many of them that column is inside the image.
   struct Copied {
     const float* plane;
     int pitch;
     const int* offsets;
-    Vec operator()(int h, int j, int kw) const { return load(plane + std::ptrdiff_t(h) * pitch + offsets[kw] + j); }
+    Vec operator()(int h, int j, int kw) const {
+      return load(plane + std::ptrdiff_t(h) * pitch + offsets[kw] + j);
+    }
     int lanes(int, int) const { return kLanes; }  // what is around the image does no harm
   };
 
@@ -118,7 +123,8 @@ class FastPooling : public caffe::PoolingLayer<float> {
   void plan() {
     // Only columns are split and padded: rows are looked at one by one.
     source_ = Source{1, height_, width_, 1, stride_w_, 0, 0, 0, 0};
-    const int first = floor_div(-pad_w_, stride_w_), last = floor_div(kernel_w_ - 1 - pad_w_, stride_w_);
+    const int first = floor_div(-pad_w_, stride_w_),
+              last = floor_div(kernel_w_ - 1 - pad_w_, stride_w_);
     source_.low_w = first;
     source_.rows = height_;
     source_.pitch = last - first + pooled_width_;
@@ -157,8 +163,8 @@ class FastPooling : public caffe::PoolingLayer<float> {
 
   template <class Window>
   void find_maxima(const Window& window, float* y, int* mask, float* top_mask) const {
-    const __m256i steps = _mm256_mullo_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7),
-                                             _mm256_set1_epi32(stride_w_));
+    const __m256i steps =
+        _mm256_mullo_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_set1_epi32(stride_w_));
     for (int ph = 0; ph < pooled_height_; ph++) {
       const auto range = rows(ph);
       for (int j = 0; j < pooled_width_; j += kLanes) {
@@ -171,7 +177,8 @@ class FastPooling : public caffe::PoolingLayer<float> {
             const Vec x = window(h, j, kw);
             Vec greater = _mm256_cmp_ps(x, best, _CMP_GT_OQ);
             const int lanes = window.lanes(j, kw);
-            if (lanes < kLanes) greater = _mm256_and_ps(greater, _mm256_castsi256_ps(lane_mask(lanes)));
+            if (lanes < kLanes)
+              greater = _mm256_and_ps(greater, _mm256_castsi256_ps(lane_mask(lanes)));
             best = _mm256_blendv_ps(best, x, greater);
             index = _mm256_blendv_epi8(index, _mm256_set1_epi32(h * width_ + kw),
                                        _mm256_castps_si256(greater));
@@ -202,13 +209,14 @@ class FastPooling : public caffe::PoolingLayer<float> {
             sums = _mm256_add_ps(sums, x);
           }
         }
-        store_first(y + ph * pooled_width_ + j, _mm256_div_ps(sums, load(sizes_.data() + ph * padded + j)),
-                    pooled_width_ - j);
+        store_first(y + ph * pooled_width_ + j,
+                    _mm256_div_ps(sums, load(sizes_.data() + ph * padded + j)), pooled_width_ - j);
       }
     }
   }
 
-  // The gradient of average: each element gets its windows' quotients from the first window to the last.
+  // The gradient of average: each element gets its windows' quotients from the first window to the
+  // last.
   void spread(const float* dy, float* dx) {
     const int padded = ceil_div(pooled_width_, kLanes) * kLanes;
     std::memset(buffer_.data(), 0, sizeof(float) * (source_.size() + kLanes));
@@ -232,16 +240,18 @@ class FastPooling : public caffe::PoolingLayer<float> {
       }
     }
     // A stride can leave columns that no window covers.
-    if ((source_.low_w + source_.pitch) * stride_w_ < width_) std::memset(dx, 0, sizeof(float) * height_ * width_);
+    if ((source_.low_w + source_.pitch) * stride_w_ < width_)
+      std::memset(dx, 0, sizeof(float) * height_ * width_);
     source_.extract(buffer_.data(), dx);
-    filled_ = std::numeric_limits<float>::quiet_NaN();  // equals nothing: the next pass fills it anew
+    filled_ =
+        std::numeric_limits<float>::quiet_NaN();  // equals nothing: the next pass fills it anew
   }
 
   std::vector<int> planned_;  // the input's shape that everything below is for
   Source source_{};
   std::vector<int> offsets_;  // of a window's columns in the buffer
   Buffer buffer_, quotients_, sizes_;
-  float filled_ = 0;          // what is around the image in buffer_
+  float filled_ = 0;  // what is around the image in buffer_
 };
 
 }  // namespace

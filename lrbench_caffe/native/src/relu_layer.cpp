@@ -23,7 +23,9 @@ class FastReLU : public caffe::ReLULayer<float>, public ReLUFollower {
  public:
   using ReLULayer::ReLULayer;
 
-  bool can_follow(const Blobs&) const override { return layer_param_.relu_param().negative_slope() == 0; }
+  bool can_follow(const Blobs&) const override {
+    return layer_param_.relu_param().negative_slope() == 0;
+  }
 
  protected:
   void Forward_cpu(const Blobs& bottom, const Blobs& top) override {
@@ -37,7 +39,8 @@ class FastReLU : public caffe::ReLULayer<float>, public ReLUFollower {
     store_first(y + i, forward(load_first(x + i, count - i), slope), count - i);
   }
 
-  void Backward_cpu(const Blobs& top, const std::vector<bool>& propagate_down, const Blobs& bottom) override {
+  void Backward_cpu(const Blobs& top, const std::vector<bool>& propagate_down,
+                    const Blobs& bottom) override {
     if (done() || !propagate_down[0]) return;
     const Vec slope = set1(layer_param_.relu_param().negative_slope());
     const float* x = bottom[0]->cpu_data();
@@ -55,6 +58,8 @@ class FastReLU : public caffe::ReLULayer<float>, public ReLUFollower {
 
 }  // namespace
 
-LayerPointer create_relu(const LayerParameter& parameter) { return LayerPointer(new FastReLU(parameter)); }
+LayerPointer create_relu(const LayerParameter& parameter) {
+  return LayerPointer(new FastReLU(parameter));
+}
 
 }  // namespace lrbench

@@ -16,7 +16,9 @@ class FastScale : public caffe::ScaleLayer<float>, public ScaleFollower {
     return applies(bottom) && axis_ == 1 && scale_dim_ == bottom[0]->shape(1);
   }
   const float* factors() const override { return blobs_[0]->cpu_data(); }
-  const float* biases() const override { return bias_layer_ ? blobs_[bias_param_id_]->cpu_data() : nullptr; }
+  const float* biases() const override {
+    return bias_layer_ ? blobs_[bias_param_id_]->cpu_data() : nullptr;
+  }
   float* factor_gradients() override {
     return param_propagate_down_[0] ? blobs_[0]->mutable_cpu_diff() : nullptr;
   }
@@ -48,7 +50,8 @@ class FastScale : public caffe::ScaleLayer<float>, public ScaleFollower {
     }
   }
 
-  void Backward_cpu(const Blobs& top, const std::vector<bool>& propagate_down, const Blobs& bottom) override {
+  void Backward_cpu(const Blobs& top, const std::vector<bool>& propagate_down,
+                    const Blobs& bottom) override {
     if (done()) return;
     if (!applies(bottom)) return ScaleLayer::Backward_cpu(top, propagate_down, bottom);
     const bool in_place = bottom[0] == top[0];
@@ -78,8 +81,8 @@ class FastScale : public caffe::ScaleLayer<float>, public ScaleFollower {
   }
 
  private:
-  // Short runs are not worth it, with two bottoms the factors are not learned, and for a batch of one
-  // Caffe does not add up the gradients of several passes.
+  // Short runs are not worth it, with two bottoms the factors are not learned, and for a batch of
+  // one Caffe does not add up the gradients of several passes.
   bool applies(const Blobs& bottom) const {
     return bottom.size() == 1 && outer_dim_ > 1 && inner_dim_ >= kLanes;
   }
@@ -95,6 +98,8 @@ class FastScale : public caffe::ScaleLayer<float>, public ScaleFollower {
 
 }  // namespace
 
-LayerPointer create_scale(const LayerParameter& parameter) { return LayerPointer(new FastScale(parameter)); }
+LayerPointer create_scale(const LayerParameter& parameter) {
+  return LayerPointer(new FastScale(parameter));
+}
 
 }  // namespace lrbench

@@ -8,17 +8,18 @@
 
 namespace lrbench {
 
-// Compares one layer with one or, for Eltwise, two inputs of this shape. Returns an empty text where all outputs and
-// gradients agree up to rounding, else the difference. `fault` spoils one value, for tests.
-std::string compare_layer(const LayerParameter& parameter, caffe::LayerRegistry<float>::Creator stock,
-                          caffe::LayerRegistry<float>::Creator fast, const std::vector<int>& shape, bool fault);
+// Compares one layer with one or, for Eltwise, two inputs of this shape. Returns an empty text
+// where all outputs and gradients agree up to rounding, else the difference.
+std::string compare_layer(const LayerParameter& parameter,
+                          caffe::LayerRegistry<float>::Creator stock,
+                          caffe::LayerRegistry<float>::Creator fast, const std::vector<int>& shape);
 
 // The same for a few uses of a layer type.
 std::string compare_layers(const std::string& type, caffe::LayerRegistry<float>::Creator stock,
-                           caffe::LayerRegistry<float>::Creator fast, bool fault);
+                           caffe::LayerRegistry<float>::Creator fast);
 
-// The same for the weights after two updates of a small net, with the layers and the solver that are registered
-// now, and with those that `use_fast` registers.
-std::string compare_trainings(void (*use_fast)(), bool fault);
+// The same for the weights after two updates of a small net, with the layers and the solver that
+// are registered now, and with those that `use_fast` registers.
+std::string compare_trainings(void (*use_fast)());
 
 }  // namespace lrbench

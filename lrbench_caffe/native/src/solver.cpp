@@ -1,9 +1,10 @@
-// SGD and Nesterov: regularization and momentum in one pass over the parameters, as Caffe's own up to rounding.
-// Snapshots, history and learning rates are the base class's. The training net's layers are fused (fusion.h).
-#include "caffe/sgd_solvers.hpp"
-
-#include "fusion.h"
+// SGD and Nesterov: regularization and momentum in one pass over the parameters, as Caffe's own up
+// to rounding. Snapshots, history and learning rates are the base class's. The training net's
+// layers are fused (fusion.h).
 #include "solver.h"
+
+#include "caffe/sgd_solvers.hpp"
+#include "fusion.h"
 #include "vec.h"
 
 namespace lrbench {
@@ -16,8 +17,8 @@ struct Update {
   bool l1, nesterov;
 };
 
-// Reads and writes n floats of each, a vector at a time: the same operations in the same order as Caffe's calls
-// of BLAS, whose sums are fused multiply-adds.
+// Reads and writes n floats of each, a vector at a time: the same operations in the same order as
+// Caffe's calls of BLAS, whose sums are fused multiply-adds.
 inline void step(const Update& u, int n, const float* weights, float* gradients, float* history) {
   const Vec w = load_first(weights, n);
   Vec g = mul(load_first(gradients, n), set1(u.normalize));
@@ -32,7 +33,8 @@ inline void step(const Update& u, int n, const float* weights, float* gradients,
   const Vec next = fma(set1(u.rate), g, mul(set1(u.momentum), old));
   store_first(history, next, n);
   // Nesterov steps back by the old history and forward by the new one.
-  const Vec update = u.nesterov ? fma(set1(1 + u.momentum), next, mul(set1(-u.momentum), old)) : next;
+  const Vec update =
+      u.nesterov ? fma(set1(1 + u.momentum), next, mul(set1(-u.momentum), old)) : next;
   store_first(gradients, update, n);
 }
 

@@ -8,8 +8,8 @@
 
 namespace lrbench {
 
-// Reads and writes whole vectors, or the lanes of a mask; a value that is a vector already only gets masked,
-// so that lanes without an element are zero in every sum.
+// Reads and writes whole vectors, or the lanes of a mask; a value that is a vector already only
+// gets masked, so that lanes without an element are zero in every sum.
 struct Whole {
   Vec operator()(const float* p) const { return load(p); }
   Vec operator()(Vec v) const { return v; }
@@ -40,10 +40,12 @@ struct Slices {
     }
   }
 
-  // The sum of what term(offset, get) gives. Each run is summed by itself, which keeps rounding small.
+  // The sum of what term(offset, get) gives. Each run is summed by itself, which keeps rounding
+  // small.
   template <class Term>
   float sum(Term term) const {
-    return two_sums([&](std::size_t at, auto get) { return std::make_pair(term(at, get), zero()); }).first;
+    return two_sums([&](std::size_t at, auto get) { return std::make_pair(term(at, get), zero()); })
+        .first;
   }
 
   // The same for two sums at once.
@@ -69,8 +71,10 @@ struct Slices {
       }
       for (; i < whole; i += kLanes) add(0, start + i, Whole());
       if (whole < inner) add(1, start + whole, masked);
-      first = _mm256_add_ps(first, _mm256_add_ps(_mm256_add_ps(a[0], a[1]), _mm256_add_ps(a[2], a[3])));
-      second = _mm256_add_ps(second, _mm256_add_ps(_mm256_add_ps(b[0], b[1]), _mm256_add_ps(b[2], b[3])));
+      first =
+          _mm256_add_ps(first, _mm256_add_ps(_mm256_add_ps(a[0], a[1]), _mm256_add_ps(a[2], a[3])));
+      second = _mm256_add_ps(second,
+                             _mm256_add_ps(_mm256_add_ps(b[0], b[1]), _mm256_add_ps(b[2], b[3])));
     }
     return {lrbench::sum(first), lrbench::sum(second)};
   }

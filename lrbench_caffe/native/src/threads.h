@@ -9,8 +9,8 @@ namespace lrbench {
 void set_threads(int count);
 int thread_count();
 
-// Calls work(0) to work(parts - 1), no more than thread_count() of them, each in a thread of its own; returns
-// when all are done. Which thread gets which part is fixed.
+// Calls work(0) to work(parts - 1), no more than thread_count() of them, each in a thread of its
+// own; returns when all are done. Which thread gets which part is fixed.
 void run_parts(int parts, const std::function<void(int)>& work);
 
 }  // namespace lrbench

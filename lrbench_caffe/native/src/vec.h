@@ -21,7 +21,9 @@ inline Vec broadcast(const float* p) { return _mm256_broadcast_ss(p); }
 inline Vec add(Vec a, Vec b) { return _mm256_add_ps(a, b); }
 inline Vec sub(Vec a, Vec b) { return _mm256_sub_ps(a, b); }
 inline Vec mul(Vec a, Vec b) { return _mm256_mul_ps(a, b); }
-inline Vec only_where_positive(Vec x, Vec v) { return _mm256_and_ps(v, _mm256_cmp_ps(x, zero(), _CMP_GT_OQ)); }
+inline Vec only_where_positive(Vec x, Vec v) {
+  return _mm256_and_ps(v, _mm256_cmp_ps(x, zero(), _CMP_GT_OQ));
+}
 // a * b + c in one rounding.
 inline Vec fma(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
 
@@ -35,7 +37,8 @@ inline Vec load(const float* p, __m256i mask) { return _mm256_maskload_ps(p, mas
 inline Vec load_first(const float* p, int count) {
   return count >= kLanes ? load(p) : load(p, lane_mask(count));
 }
-// Stores the first `count` lanes, all for 8 and more. (A masked store takes a dozen cycles on some CPUs.)
+// Stores the first `count` lanes, all for 8 and more. (A masked store takes a dozen cycles on some
+// CPUs.)
 inline void store_first(float* p, Vec v, int count) {
   if (count >= kLanes) return store(p, v);
   __m128 rest = _mm256_castps256_ps128(v);
@@ -53,7 +56,8 @@ inline void store_first(float* p, Vec v, int count) {
 }
 
 inline void store_first(int* p, __m256i v, int count) {
-  if (count >= kLanes) return _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v);  // may alias anything
+  if (count >= kLanes)
+    return _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v);  // may alias anything
   int values[kLanes];
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(values), v);
   if (count > 0) std::memcpy(p, values, sizeof(int) * count);

@@ -1,19 +1,21 @@
-// Winograd's convolution (Lavin and Gray 2015): 5 x 5 and 3 x 3 kernels with stride 1, by fewer multiplications.
+// Winograd's convolution (Lavin and Gray 2015): 5 x 5 and 3 x 3 kernels with stride 1, by fewer
+// multiplications.
 //
-// An output tile of M x M pixels is computed from 6 x 6 values of each channel, M = 2 for R = 5 and M = 4 for
-// R = 3. With d a tile of the image and g a kernel,
+// An output tile of M x M pixels is computed from 6 x 6 values of each channel, M = 2 for R = 5 and
+// M = 4 for R = 3. With d a tile of the image and g a kernel,
 //
 //     output = At [ sum over channels of (G g Gt) * (Bt d B) ] A        (* element by element)
 //
-// takes 36 multiplications a channel in place of 100 and 144. The matrices are those of the points 0, 1, -1, 2,
-// -1/2 and infinity, which keep rounding about that of the direct sum (with -2 for -1/2 it is three times more).
-// The 36 sums over channels are products of matrices, done by the tiles of convolution_tiles.h. The gradient of the
-// data is the same with the kernel turned round; that of the weights is the transpose of every step:
+// takes 36 multiplications a channel in place of 100 and 144. The matrices are those of the points
+// 0, 1, -1, 2, -1/2 and infinity, which keep rounding about that of the direct sum (with -2 for
+// -1/2 it is three times more). The 36 sums over channels are products of matrices, done by the
+// tiles of convolution_tiles.h. The gradient of the data is the same with the kernel turned round;
+// that of the weights is the transpose of every step:
 //
 //     dg = Gt [ sum over tiles and images of (A dy At) * (Bt d B) ] G
 //
-// Lanes are images: eight of them lie pixel by pixel side by side (Stack), so that any size of image and any
-// tile wastes nothing. Only the weights' gradient has output channels as lanes of dy.
+// Lanes are images: eight of them lie pixel by pixel side by side (Stack), so that any size of
+// image and any tile wastes nothing. Only the weights' gradient has output channels as lanes of dy.
 #pragma once
 
 #include <cstring>
@@ -32,7 +34,8 @@ inline Vec times(float factor, Vec v, Vec to) { return fma(set1(factor), v, to);
 
 // v = Bt d
 inline void transform_image(const Vec* d, Vec* v, int step) {
-  const Vec d0 = d[0], d1 = d[step], d2 = d[2 * step], d3 = d[3 * step], d4 = d[4 * step], d5 = d[5 * step];
+  const Vec d0 = d[0], d1 = d[step], d2 = d[2 * step], d3 = d[3 * step], d4 = d[4 * step],
+            d5 = d[5 * step];
   const Vec even = times(-1.5f, d3, sub(d4, d2)), odd = times(-1.5f, d2, sub(d3, d1));
   const Vec wide = sub(d4, d2), narrow = sub(d3, d1);
   v[0] = add(even, times(1.5f, d1, sub(d0, d2)));
@@ -46,7 +49,8 @@ inline void transform_image(const Vec* d, Vec* v, int step) {
 // y = At m, M values; m and y have steps of their own.
 template <int M>
 inline void transform_output(const Vec* m, int m_step, Vec* y, int y_step) {
-  const Vec m1 = m[m_step], m2 = m[2 * m_step], m3 = m[3 * m_step], m4 = m[4 * m_step], m5 = m[5 * m_step];
+  const Vec m1 = m[m_step], m2 = m[2 * m_step], m3 = m[3 * m_step], m4 = m[4 * m_step],
+            m5 = m[5 * m_step];
   const Vec plus = add(m1, m2), minus = sub(m1, m2);
   y[0] = add(add(m[0], plus), add(m3, m4));
   const Vec first = times(-0.5f, m4, times(2, m3, minus));
@@ -94,8 +98,9 @@ struct WeightMatrix {
   }
 };
 
-// Up to eight images, pixel by pixel: lane n of pixel (c, row, column) is that of image n. `rows` and `pitch`
-// reach beyond the image, whose first pixel is at (top, left), which may be negative; around it are zeros.
+// Up to eight images, pixel by pixel: lane n of pixel (c, row, column) is that of image n. `rows`
+// and `pitch` reach beyond the image, whose first pixel is at (top, left), which may be negative;
+// around it are zeros.
 struct Stack {
   int channels, height, width, top, left, rows, pitch;
 
@@ -121,7 +126,8 @@ struct Stack {
         for (int j = 0; j < last - first; j += kLanes) {
           Vec v[kLanes];
           const int lanes = std::min(kLanes, last - first - j);
-          for (int n = 0; n < kLanes; n++) v[n] = n < count ? load_first(from + n * size + j, lanes) : zero();
+          for (int n = 0; n < kLanes; n++)
+            v[n] = n < count ? load_first(from + n * size + j, lanes) : zero();
           transpose(v);
           for (int i = 0; i < lanes; i++) store(to + (first + j + i) * kLanes, v[i]);
         }
@@ -139,7 +145,8 @@ struct Stack {
         for (int j = 0; j < width; j += kLanes) {
           Vec v[kLanes];
           const int lanes = std::min(kLanes, width - j);
-          for (int i = 0; i < kLanes; i++) v[i] = i < lanes ? load(from + (j + i) * kLanes) : zero();
+          for (int i = 0; i < kLanes; i++)
+            v[i] = i < lanes ? load(from + (j + i) * kLanes) : zero();
           transpose(v);
           for (int n = 0; n < count; n++) store_first(to + n * size + j, v[n], lanes);
         }
@@ -165,7 +172,7 @@ inline float* scratch(Scratch which, std::size_t count) {
 struct WinogradShape {
   int channels, height, width;  // of an image
   int outputs, out_h, out_w;
-  int pad_h, pad_w;             // negative where the image's border is not used
+  int pad_h, pad_w;  // negative where the image's border is not used
 };
 
 // A correlation with all of a convolution's weights.
@@ -187,7 +194,7 @@ class WinogradGradient {
   virtual int blocks() const = 0;  // of tiles; all sums are read and written for each
   virtual void begin() const = 0;
   virtual void add_images(const float* x, const float* dy, int images) const = 0;  // up to eight
-  virtual void finish(float* dw) const = 0;                                        // dw += the gradient
+  virtual void finish(float* dw) const = 0;  // dw += the gradient
 };
 
 // What forward and gradient have in common: tiles and the transform of the image.
@@ -198,7 +205,8 @@ class WinogradTiles {
 
   explicit WinogradTiles(const WinogradShape& s, int other_channels)
       : s_(s), down_(ceil_div(s.out_h, M)), across_(ceil_div(s.out_w, M)) {
-    image_ = Stack{s.channels, s.height, s.width, s.pad_h, s.pad_w, down_ * M + R - 1, across_ * M + R - 1};
+    image_ = Stack{s.channels,        s.height,           s.width, s.pad_h, s.pad_w,
+                   down_ * M + R - 1, across_ * M + R - 1};
     const std::size_t bytes = sizeof(float) * kLanes * kValues * (s.channels + other_channels);
     const int most = int(std::max<std::size_t>(4, kBlockBytes / bytes));
     for (int size : even_split(tiles(), most)) blocks_.push_back(size);
@@ -226,7 +234,8 @@ class WinogradTiles {
         for (int j = 0; j < kTile; j++) {
           Vec column[kTile];
 #pragma GCC unroll 6
-          for (int i = 0; i < kTile; i++) column[i] = load(from + (std::size_t(i) * image_.pitch + j) * kLanes);
+          for (int i = 0; i < kTile; i++)
+            column[i] = load(from + (std::size_t(i) * image_.pitch + j) * kLanes);
           transform_image(column, column, 1);
 #pragma GCC unroll 6
           for (int i = 0; i < kTile; i++) d[i * kTile + j] = column[i];
@@ -248,24 +257,29 @@ class WinogradTiles {
   }
 
   static constexpr std::size_t kBlockBytes = 320 * 1024;
-  static constexpr std::size_t kApart = 16;  // planes a multiple of 4 KB apart would share their cache lines
+  static constexpr std::size_t kApart =
+      16;  // planes a multiple of 4 KB apart would share their cache lines
 
   WinogradShape s_;
-  int down_, across_;        // tiles
+  int down_, across_;  // tiles
   Stack image_;
   std::vector<int> blocks_;  // tiles that are done at once, the larger ones first
   int block_;
-  std::size_t plane_;        // between two of the 36 values
+  std::size_t plane_;  // between two of the 36 values
 };
 
 template <int M>
 class WinogradForwardOf : public WinogradForward, WinogradTiles<M> {
   using Base = WinogradTiles<M>;
-  using Base::R, Base::s_, Base::image_, Base::block_, Base::blocks_, Base::plane_, Base::down_, Base::across_;
+  using Base::R, Base::s_, Base::image_, Base::block_, Base::blocks_, Base::plane_, Base::down_,
+      Base::across_;
 
  public:
   WinogradForwardOf(const WinogradShape& s, int output_stride, int channel_stride, bool turned)
-      : Base(s, s.outputs), output_stride_(output_stride), channel_stride_(channel_stride), turned_(turned) {
+      : Base(s, s.outputs),
+        output_stride_(output_stride),
+        channel_stride_(channel_stride),
+        turned_(turned) {
     output_ = Stack{s.outputs, s.out_h, s.out_w, 0, 0, down_ * M, across_ * M};
     sums_plane_ = std::size_t(s.outputs) * block_ * kLanes + Base::kApart;
     weights_plane_ = std::size_t(s.outputs) * s.channels + Base::kApart;
@@ -280,7 +294,8 @@ class WinogradForwardOf : public WinogradForward, WinogradTiles<M> {
     double products = 0;
     for (int block : blocks_) {
       for (int size : even_split(block, kVectors)) {
-        for (int outputs : panels_) products += kValues * tile_cycles(s_.channels, size, outputs, 1);
+        for (int outputs : panels_)
+          products += kValues * tile_cycles(s_.channels, size, outputs, 1);
       }
     }
     const double output = Base::tiles() * (M == 2 ? 80.0 : 120.0) + 4.0 * s_.out_h * s_.out_w;
@@ -294,7 +309,8 @@ class WinogradForwardOf : public WinogradForward, WinogradTiles<M> {
     for (int size : panels_) {
       for (int c = 0; c < s_.channels; c++) {
         for (int o = 0; o < size; o++) {
-          const float* from = weights + std::size_t(first + o) * output_stride_ + std::size_t(c) * channel_stride_;
+          const float* from =
+              weights + std::size_t(first + o) * output_stride_ + std::size_t(c) * channel_stride_;
           float* to = packed_.data() + std::size_t(first) * s_.channels + std::size_t(c) * size + o;
           pack_kernel(g, from, to);
         }
@@ -313,7 +329,8 @@ class WinogradForwardOf : public WinogradForward, WinogradTiles<M> {
     for (int count : blocks_) {
       Base::image_values(source, first, count, values);
       multiply(values, count, sums);
-      for (int o = 0; o < s_.outputs; o++) output_pixels(sums, o, first, count, start ? start[o] : 0.f, output);
+      for (int o = 0; o < s_.outputs; o++)
+        output_pixels(sums, o, first, count, start ? start[o] : 0.f, output);
       first += count;
     }
     output_.extract(output, images, y);
@@ -328,7 +345,8 @@ class WinogradForwardOf : public WinogradForward, WinogradTiles<M> {
     for (int i = 0; i < kTile; i++) {
       for (int j = 0; j < R; j++) {
         float sum = 0;
-        for (int k = 0; k < R; k++) sum += g.at[i][k] * from[turned_ ? R * R - 1 - (k * R + j) : k * R + j];
+        for (int k = 0; k < R; k++)
+          sum += g.at[i][k] * from[turned_ ? R * R - 1 - (k * R + j) : k * R + j];
         half[i][j] = sum;
       }
     }
@@ -369,7 +387,8 @@ class WinogradForwardOf : public WinogradForward, WinogradTiles<M> {
   }
 
   // At m A, of one output
-  void output_pixels(const float* sums, int output, int first, int count, float start, float* to) const {
+  void output_pixels(const float* sums, int output, int first, int count, float start,
+                     float* to) const {
     for (int t = 0; t < count; t++) {
       const int tile = first + t;
       const float* from = sums + (std::size_t(output) * block_ + t) * kLanes;
@@ -405,10 +424,12 @@ class WinogradForwardOf : public WinogradForward, WinogradTiles<M> {
 template <int M>
 class WinogradGradientOf : public WinogradGradient, WinogradTiles<M> {
   using Base = WinogradTiles<M>;
-  using Base::R, Base::s_, Base::image_, Base::block_, Base::blocks_, Base::plane_, Base::down_, Base::across_;
+  using Base::R, Base::s_, Base::image_, Base::block_, Base::blocks_, Base::plane_, Base::down_,
+      Base::across_;
 
  public:
-  explicit WinogradGradientOf(const WinogradShape& s) : Base(s, ceil_div(s.outputs, kLanes) * kLanes) {
+  explicit WinogradGradientOf(const WinogradShape& s)
+      : Base(s, ceil_div(s.outputs, kLanes) * kLanes) {
     padded_ = ceil_div(s.outputs, kLanes) * kLanes;
     gradient_plane_ = std::size_t(block_) * kLanes * padded_ + Base::kApart;
     for (int vectors : channel_vectors(padded_ / kLanes)) {
@@ -420,12 +441,15 @@ class WinogradGradientOf : public WinogradGradient, WinogradTiles<M> {
   int blocks() const override { return int(blocks_.size()); }
 
   double cycles() const override {
-    const double products = double(Base::tiles()) * kLanes * kValues * s_.channels * (padded_ / kLanes) / 2 * 1.2;
+    const double products =
+        double(Base::tiles()) * kLanes * kValues * s_.channels * (padded_ / kLanes) / 2 * 1.2;
     return products + Base::image_cycles() +
            padded_ * (Base::tiles() * (M == 2 ? 100.0 : 140.0) + 4.0 * s_.out_h * s_.out_w);
   }
 
-  void begin() const override { std::memset(totals(), 0, sizeof(float) * kValues * s_.channels * padded_); }
+  void begin() const override {
+    std::memset(totals(), 0, sizeof(float) * kValues * s_.channels * padded_);
+  }
 
   void add_images(const float* x, const float* dy, int images) const override {
     float* source = scratch(Scratch::kImages, image_.size());
@@ -436,14 +460,16 @@ class WinogradGradientOf : public WinogradGradient, WinogradTiles<M> {
     std::memset(pixels, 0, sizeof(float) * kLanes * gradient_size());
     for (int n = 0; n < images; n++) {
       const float* gradient = dy + std::size_t(n) * s_.outputs * s_.out_h * s_.out_w;
-      for (int o = 0; o < s_.outputs; o += kLanes) copy_gradient(gradient, o, pixels + n * gradient_size());
+      for (int o = 0; o < s_.outputs; o += kLanes)
+        copy_gradient(gradient, o, pixels + n * gradient_size());
     }
     int first = 0;
     for (int count : blocks_) {
       Base::image_values(source, first, count, values);
       for (int t = 0; t < count; t++) {
         for (int n = 0; n < kLanes; n++) {
-          gradient_values(pixels + n * gradient_size(), first + t, gradients + std::size_t(t * kLanes + n) * padded_);
+          gradient_values(pixels + n * gradient_size(), first + t,
+                          gradients + std::size_t(t * kLanes + n) * padded_);
         }
       }
       multiply(values, gradients, count * kLanes);
@@ -460,7 +486,8 @@ class WinogradGradientOf : public WinogradGradient, WinogradTiles<M> {
         for (int r = 0; r < R; r++) {
           for (int j = 0; j < kTile; j++) {
             Vec sum = zero();
-            for (int i = 0; i < kTile; i++) sum = times(g.at[i][r], load(total(i * kTile + j, c) + o), sum);
+            for (int i = 0; i < kTile; i++)
+              sum = times(g.at[i][r], load(total(i * kTile + j, c) + o), sum);
             half[r][j] = sum;
           }
         }
@@ -478,7 +505,9 @@ class WinogradGradientOf : public WinogradGradient, WinogradTiles<M> {
   }
 
  private:
-  float* totals() const { return scratch(Scratch::kTotals, std::size_t(kValues) * s_.channels * padded_); }
+  float* totals() const {
+    return scratch(Scratch::kTotals, std::size_t(kValues) * s_.channels * padded_);
+  }
   float* total(int value, int channel) const {
     return totals() + (std::size_t(value) * s_.channels + channel) * padded_;
   }
@@ -505,14 +534,16 @@ class WinogradGradientOf : public WinogradGradient, WinogradTiles<M> {
   // A dy At of one tile of an image
   void gradient_values(const float* pixels, int tile, float* to) const {
     const std::size_t pitch = std::size_t(across_) * M * padded_;
-    const float* from = pixels + (tile / across_ * M) * pitch + (tile % across_ * M) * std::size_t(padded_);
+    const float* from =
+        pixels + (tile / across_ * M) * pitch + (tile % across_ * M) * std::size_t(padded_);
     for (int o = 0; o < padded_; o += kLanes) {
       Vec half[kTile * M];
 #pragma GCC unroll 6
       for (int j = 0; j < M; j++) {
         Vec column[M];
 #pragma GCC unroll 6
-        for (int i = 0; i < M; i++) column[i] = load(from + i * pitch + std::size_t(j) * padded_ + o);
+        for (int i = 0; i < M; i++)
+          column[i] = load(from + i * pitch + std::size_t(j) * padded_ + o);
         transform_gradient<M>(column, 1, half + j, M);
       }
 #pragma GCC unroll 6
@@ -561,10 +592,13 @@ class WinogradGradientOf : public WinogradGradient, WinogradTiles<M> {
   std::vector<int> offset_;
 };
 
-// For a kernel of 3 x 3 or 5 x 5. `turned`: it is read from its end. Strides are those of the weights.
-inline std::unique_ptr<WinogradForward> winograd_forward(int kernel, const WinogradShape& s, int output_stride,
-                                                         int channel_stride, bool turned) {
-  if (kernel == 5) return std::make_unique<WinogradForwardOf<2>>(s, output_stride, channel_stride, turned);
+// For a kernel of 3 x 3 or 5 x 5. `turned`: it is read from its end. Strides are those of the
+// weights.
+inline std::unique_ptr<WinogradForward> winograd_forward(int kernel, const WinogradShape& s,
+                                                         int output_stride, int channel_stride,
+                                                         bool turned) {
+  if (kernel == 5)
+    return std::make_unique<WinogradForwardOf<2>>(s, output_stride, channel_stride, turned);
   return std::make_unique<WinogradForwardOf<4>>(s, output_stride, channel_stride, turned);
 }
 
