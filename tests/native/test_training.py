@@ -184,14 +184,14 @@ def test_where_there_are_no_fast_layers(library, tmp_path, monkeypatch):
     info = caffe_info(find_caffe_python(None))
     assert choose_layers("auto", None, info) == choose_layers("fast", None, info) == "fast"
     assert choose_layers("stock", None, info) == choose_layers("auto", 0, info) == "stock"
-    with pytest.raises(InputError, match="^--layers fast: they are for the CPU; the training is on GPU 0$"):
+    with pytest.raises(InputError, match="^layers fast: they are for the CPU; the training is on GPU 0$"):
         choose_layers("fast", 0, info)
 
     assert "not the one that tools/setup makes" in find_library(str(tmp_path)).why
     monkeypatch.setattr(native, "libraries_dir", lambda: tmp_path)
     assert choose_layers("auto", None, info) == "stock"
     with pytest.raises(
-        InputError, match=r"^--layers fast: they are not built .* \(run tools/setup; it takes g"
+        InputError, match=r"^layers fast: they are not built .* \(run tools/setup; it takes g"
     ):
         choose_layers("fast", None, info)
     monkeypatch.setattr(native, "CPU_FEATURES", ("avx2", "avx9"))
