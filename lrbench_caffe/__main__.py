@@ -18,7 +18,7 @@ from lrbench_caffe.terminal import cli
 SHELLS = ("bash", "zsh", "fish")
 USAGE = f"""\
 usage: {SCRIPT} COMMAND ...
-       {SCRIPT} --completion {{{",".join(SHELLS)}}}    (prints what the shell needs to complete arguments)
+       {SCRIPT} --completion {{{",".join(SHELLS)}}}    (prints completion code for the shell)
        {SCRIPT} --version"""
 
 

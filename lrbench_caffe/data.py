@@ -1,4 +1,4 @@
-"""The command ``python -m lrbench_caffe.data``: makes the LMDBs that the solvers in ``solvers/`` read."""
+"""Make the LMDBs that the solvers in ``solvers/`` read."""
 
 from __future__ import annotations
 
@@ -19,16 +19,18 @@ def parser() -> Parser:
     command = Parser(
         prog="python -m lrbench_caffe.data",
         description=f"Make the Caffe LMDBs of a data set.\n\n{sets}",
-        epilog="What is already there is left as it is, so the command can be repeated at any time.",
+        epilog="Existing data is left alone, so the command can be repeated at any time.",
     )
     command.add_argument("dataset", choices=list(DATASETS), help="the data set to make")
-    command.add_argument("--out", type=Path, default=Path("data"), metavar="DIR", help="default: data")
+    command.add_argument(
+        "--out", type=Path, default=Path("data"), metavar="DIR", help="folder of the data (default: data)"
+    )
     command.add_argument(
         "--source", type=Path, metavar="PATH", help="a folder with the published files, or CIFAR-10's archive"
     )
     command.add_argument("--mirror", metavar="URL", help="base URL to try first when downloading")
     command.add_argument(
-        "--force", action="store_true", help="make everything anew and replace what is there"
+        "--force", action="store_true", help="make everything again and replace existing data"
     )
     command.add_argument("--verify", action="store_true", help="read every record back and show the digest")
     return command

@@ -1,14 +1,14 @@
-"""Look at the LR database, and share, import, back up and delete the runs in it.
+"""Show, share, import, back up and delete the runs in the LR database.
 
   python -m lrbench_caffe.db info
   python -m lrbench_caffe.db runs --function sin2 --limit 5
   python -m lrbench_caffe.db export runs.jsonl
   python -m lrbench_caffe.db import runs.jsonl
   python -m lrbench_caffe.db merge postgresql://ada@example.org/lr
-  python -m lrbench_caffe.db sync                              (results that waited in run directories)
+  python -m lrbench_caffe.db sync                              (adds results that wait in run directories)
 
-The database is --db, else the environment variable LRBENCH_DB, else lr.sqlite in your data directory. A
-password can be in the URL, but is better in ~/.pgpass or PGPASSWORD: command lines are seen by others.
+The database is --db, else the environment variable LRBENCH_DB, else lr.sqlite in your data directory. Put a
+password in ~/.pgpass or PGPASSWORD rather than in the URL: other users can see command lines.
 """
 
 from __future__ import annotations
@@ -64,41 +64,41 @@ def parser() -> cli.Parser:
         ("tasks", _tasks, "the tasks, each with its best policy (from scratch, if one is)"),
     ):
         command = add(name, work, text)
-        command.add_argument("--json", action="store_true", help="as JSON")
+        command.add_argument("--json", action="store_true", help="print JSON")
         if name == "tasks":
             tables.add_flag(command)
-    runs = add("runs", _runs, "the runs, those stored last first")
+    runs = add("runs", _runs, "the runs, the last stored first")
     _add_filters(runs)
     runs.add_argument(
-        "--limit", type=int, default=LIMIT, metavar="N", help=f"at most so many (default: {LIMIT})"
+        "--limit", type=int, default=LIMIT, metavar="N", help=f"at most N runs (default: {LIMIT})"
     )
-    runs.add_argument("--json", action="store_true", help="as lines of JSON, as export writes them")
+    runs.add_argument("--json", action="store_true", help="print JSON Lines, as export writes them")
     tables.add_flag(runs)
     show = add("show", _show, "everything about one run")
-    show.add_argument("uid", metavar="UID", help="the run's uid, or the beginning of it")
-    show.add_argument("--json", action="store_true", help="as JSON")
+    show.add_argument("uid", metavar="UID", help="the run's uid, or its beginning")
+    show.add_argument("--json", action="store_true", help="print JSON")
     tables.add_flag(show)
-    delete = add("delete", _delete, "delete runs, and tasks and policies that then have none")
-    delete.add_argument("uids", nargs="*", metavar="UID", help="the runs' uids, or the beginnings of them")
+    delete = add("delete", _delete, "delete runs, and tasks and policies that are left without any")
+    delete.add_argument("uids", nargs="*", metavar="UID", help="the runs' uids, or their beginnings")
     _add_filters(delete)
     delete.add_argument("--yes", action="store_true", help="do not ask")
     export = add("export", _export, "write all runs to a file of JSON Lines")
     export.add_argument("file", metavar="FILE", help="the file, or - for the standard output")
     export.add_argument("--force", action="store_true", help="replace the file if it exists")
-    load = add("import", _import, "bring in the runs of files that export wrote")
+    load = add("import", _import, "add the runs in files written by export")
     load.add_argument("files", nargs="+", metavar="FILE", help="the files, or - for the standard input")
-    merge = add("merge", _merge, "bring in the runs of another database")
+    merge = add("merge", _merge, "add the runs of another database")
     merge.add_argument("url", metavar="URL", help="the other database: a URL, or a SQLite file")
     backup = add("backup", _backup, "write everything to a file: a copy for SQLite, an export for PostgreSQL")
     backup.add_argument("file", type=Path, metavar="FILE", help="the file")
     backup.add_argument("--force", action="store_true", help="replace the file if it exists")
-    add("check", _check, "read all of it, and say what is damaged")
-    sync = add("sync", _sync, "bring in what is in run directories and not in the database")
+    add("check", _check, "read the whole database and report damage")
+    sync = add("sync", _sync, "add results that are in run directories but not in the database")
     sync.add_argument(
         "directories", nargs="*", type=Path, metavar="DIR",
-        help=f"run directories, or directories with such in them (default: {RUNS}/)",
+        help=f"run directories, or directories that contain some (default: {RUNS}/)",
     )  # fmt: skip
-    logs = add("import-log", _import_log, "bring in runs from logs of caffe train and of DIGITS jobs")
+    logs = add("import-log", _import_log, "add runs from logs of caffe train and of DIGITS jobs")
     logs.add_argument("files", nargs="+", type=Path, metavar="FILE", help="the logs; .gz, .bz2 and .xz too")
     logs.add_argument(
         "--solver", type=Path, metavar="FILE", help="the solver.prototxt of logs whose beginning is missing"
@@ -113,10 +113,10 @@ def _add_db(p: argparse.ArgumentParser, default: str | None) -> None:
 
 
 def _add_filters(p: argparse.ArgumentParser) -> None:
-    p.add_argument("--task", type=int, metavar="ID", help="only of this task (see: tasks)")
-    p.add_argument("--function", metavar="NAME", help="only of this LR function")
-    p.add_argument("--status", choices=STATUSES, help="only with this status")
-    p.add_argument("--source", choices=SOURCES, help="only from this source")
+    p.add_argument("--task", type=int, metavar="ID", help="only runs of this task (see: tasks)")
+    p.add_argument("--function", metavar="NAME", help="only runs of this LR function")
+    p.add_argument("--status", choices=STATUSES, help="only runs with this status")
+    p.add_argument("--source", choices=SOURCES, help="only runs from this source")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""Say which Caffe is found, what it can do, and what to do where something is missing.
+"""Show which Caffe is found, what it can do, and how to fix what is missing.
 
 python -m lrbench_caffe.doctor
 python -m lrbench_caffe.doctor --caffe-python /opt/caffe-env/bin/python

@@ -1,10 +1,10 @@
-"""Write the example solvers and their nets into a folder, to train them there.
+"""Write the example solvers and their nets into a folder.
 
   python -m lrbench_caffe.init .
   python -m lrbench_caffe.init experiments/lenet
 
-Files that are there are left as they are. Paths in a solver are relative to the folder that you are in, so
-run the other commands in this folder.
+Existing files are left alone. Paths in a solver are relative to the current folder, so run the other
+commands in DIR.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lrbench_caffe.terminal import cli
 
 def parser() -> cli.Parser:
     p = cli.Parser(prog="python -m lrbench_caffe.init", description=__doc__)
-    p.add_argument("folder", type=Path, metavar="DIR", help="the folder; made where it is missing")
+    p.add_argument("folder", type=Path, metavar="DIR", help="the folder; created if missing")
     p.add_argument("--force", action="store_true", help="replace files that differ from the examples")
     return p
 

@@ -2,10 +2,10 @@
 
 python -m lrbench_caffe.plot schedule "SIN2(k0=0.01, k1=0.06, l=2000)" "TRI(k0=0.01, k1=0.06, l=2000)"
 python -m lrbench_caffe.plot schedule "POLY(k0=0.01, p=1.2)" --max-iter 10000 --log --out poly.svg
-python -m lrbench_caffe.plot runs runs/lenet_mnist_solver-*         (also those that have not ended)
+python -m lrbench_caffe.plot runs runs/lenet_mnist_solver-*         (runs may be in progress)
 python -m lrbench_caffe.plot table --task mnist/lenet --top 0 --out table7.png
 
-The suffix of --out decides the format: .png, .pdf or .svg.
+The suffix of --out selects the format: .png, .pdf or .svg.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ def parser() -> cli.Parser:
     def add(name: str, work: Callable[[argparse.Namespace], Path], text: str) -> cli.Parser:
         command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         command.set_defaults(work=work)
-        command.add_argument("--out", metavar="FILE", help="the picture (.png, .pdf, .svg; default: a .png)")
+        command.add_argument(
+            "--out", metavar="FILE", help="file of the picture (.png, .pdf, .svg; default: a .png)"
+        )
         return command
 
     schedule = add("schedule", _schedule, "the learning rate of one or more policies over iterations")
@@ -45,11 +47,14 @@ def parser() -> cli.Parser:
         "policies", nargs="+", metavar="POLICY", help='e.g. "SIN2(k0=0.01, k1=0.06, l=2000)"'
     )
     schedule.add_argument(
-        "--max-iter", type=int, metavar="N", help="the training's length (default: what shows the policies)"
+        "--max-iter",
+        type=int,
+        metavar="N",
+        help="length of the training (default: long enough to show the policies)",
     )
-    schedule.add_argument("--log", action="store_true", help="a log axis for the learning rate")
+    schedule.add_argument("--log", action="store_true", help="use a log axis for the learning rate")
     runs = add("runs", _runs, "accuracy, loss and learning rate of one or more runs over iterations")
-    runs.add_argument("runs", nargs="+", metavar="RUNDIR", help="run directories, also of runs that go on")
+    runs.add_argument("runs", nargs="+", metavar="RUNDIR", help="run directories; runs may be in progress")
     table = add("table", _table, "a ranking of the LR database: Top-1 with its deviation, and cost")
     add_flags(table)
     return p

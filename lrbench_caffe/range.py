@@ -4,9 +4,10 @@
   python -m lrbench_caffe.range solvers/lenet_mnist_solver.prototxt --form ramp --passes 3
   python -m lrbench_caffe.range solvers/cnn3_cifar10_solver.prototxt --iterations 2000 --test-interval 500
 
-Two forms. The ladder is the paper's (section V-A): short trainings with a constant LR each, by tens from 0.1
-until Top-1 drops, then finer steps around the good ones. The ramp is that of the LR finders: a single pass
-with an LR that rises exponentially, read off its loss; cheaper, and rougher. See docs/tuning.md.
+There are two forms. The ladder is the paper's (section V-A): short trainings with constant LRs, from 0.1 by
+factors of ten until Top-1 drops, then in finer steps around the good ones. The ramp is the method of LR
+finders: a single pass with an exponentially rising LR, evaluated by its loss; it is cheaper and rougher.
+See docs/tuning.md.
 """
 
 from __future__ import annotations
@@ -31,27 +32,33 @@ def parser() -> cli.Parser:
     p = cli.Parser(prog="python -m lrbench_caffe.range", description=__doc__)
     p.add_argument("solver", metavar="SOLVER", help="the solver.prototxt")
     what = p.add_argument_group("test")
-    what.add_argument("--form", choices=("ladder", "ramp"), default="ladder", help="(default: ladder)")
+    what.add_argument(
+        "--form", choices=("ladder", "ramp"), default="ladder", help="form of the test (default: ladder)"
+    )
     what.add_argument(
         "--iterations", type=int, metavar="N",
-        help="of each training of the ladder, or of a pass (default: a tenth of max_iter, 15 %% for a pass)",
+        help="length of a training or of a pass (default: a tenth of max_iter; for a pass 15 %%)",
     )  # fmt: skip
     what.add_argument(
-        "--passes", type=int, default=3, metavar="N", help="of the ramp, each with a seed (default: 3)"
+        "--passes",
+        type=int,
+        default=3,
+        metavar="N",
+        help="passes of the ramp, each with its own seed (default: 3)",
     )
-    what.add_argument("--seed", type=int, default=1, metavar="N", help="the first seed (default: 1)")
+    what.add_argument("--seed", type=int, default=1, metavar="N", help="first seed (default: 1)")
     what.add_argument(
         "--test-interval",
         type=int,
         metavar="N",
-        help="of the ladder (default: the solver's; at least two tests)",
+        help="iterations between tests of the ladder (default: the solver's; at least two tests)",
     )
     run = p.add_argument_group("trainings")
     run.add_argument(
         "--out",
         metavar="DIR",
-        help="where they are kept (default: runs/range-SOLVER, or runs/range-SOLVER-DIGEST where another "
-        "solver of that name has it); what is there is not repeated",
+        help="directory of the trainings; existing ones are not repeated (default: runs/range-SOLVER, or "
+        "runs/range-SOLVER-DIGEST if another solver of that name uses it)",
     )
     add_study_flags(p, run)
     return p

@@ -1,6 +1,6 @@
 """Rank the LR policies that the LR database knows for a task.
 
-python -m lrbench_caffe.rank                                        (which tasks are known)
+python -m lrbench_caffe.rank                                        (lists the known tasks)
 python -m lrbench_caffe.rank solvers/lenet_mnist_solver.prototxt    (by Top-1)
 python -m lrbench_caffe.rank --task mnist/lenet --by ld,iterations --top 5
 python -m lrbench_caffe.rank --task cifar10/cnn3 --by target --target-top1 80
@@ -9,9 +9,9 @@ python -m lrbench_caffe.rank --task cifar10/cnn3 --pareto --plot front.png
 python -m lrbench_caffe.rank --task mnist/lenet --format csv --out table7.csv
 
 A policy's metrics are those at its first highest Top-1, as mean and deviation over its trainings. The marks
-are of Welch's test by the first criterion, against the best policy and against the next one: ~ the difference
-is within noise (p >= 0.05), ? it cannot be tested (a single training, or no deviation known). See
-docs/ranking.md.
+come from Welch's test on the first criterion, against the best policy and against the next one: ~ means that
+the difference is within noise (p >= 0.05), ? that no test is possible (a single training, or no known
+deviation). See docs/ranking.md.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ def parser() -> cli.Parser:
     p = cli.Parser(prog="python -m lrbench_caffe.rank", description=__doc__)
     add_flags(p)
     out = p.add_argument_group("output")
-    out.add_argument("--format", choices=FORMATS, default="table", help="(default: table)")
+    out.add_argument("--format", choices=FORMATS, default="table", help="output format (default: table)")
     out.add_argument(
-        "--json", dest="format", action="store_const", const="json", help="as JSON, like --format json"
+        "--json", dest="format", action="store_const", const="json", help="print JSON, like --format json"
     )
     tables.add_flag(out)
-    out.add_argument("--out", metavar="FILE", help="write there instead of the terminal")
+    out.add_argument("--out", metavar="FILE", help="write to this file instead of the terminal")
     out.add_argument("--plot", metavar="FILE", help="draw Top-1 over cost, with the Pareto front")
     return p
 

@@ -1,10 +1,10 @@
-"""Propose LR policies for a solver, from what is known of the same task or similar ones.
+"""Propose LR policies for a solver, from results on the same task or similar ones.
 
 python -m lrbench_caffe.recommend solvers/lenet_mnist_solver.prototxt
 python -m lrbench_caffe.recommend solvers/lenet_digits_solver.prototxt --functions sin2,triexp --top 2
 
-Each proposal says what it rests on: which results, how similar their task is, and what was adapted. See
-docs/recommending.md.
+Each proposal comes with its evidence: the results behind it, the similarity of their task, and the
+adaptations. See docs/recommending.md.
 """
 
 from __future__ import annotations
@@ -45,24 +45,24 @@ def parser() -> cli.Parser:
     p.add_argument(
         "--functions",
         metavar="NAMES",
-        help="comma-separated LR functions, each is proposed if possible (default: any)",
+        help="comma-separated LR functions; each is proposed if possible (default: any)",
     )
-    p.add_argument(
-        "--max-iter", type=int, metavar="N", help="for a training of this length (default: the solver's)"
-    )
-    start = p.add_argument_group("what the training begins with (default: random weights)")
+    p.add_argument("--max-iter", type=int, metavar="N", help="length of the training (default: the solver's)")
+    start = p.add_argument_group("start of the training (default: random weights)")
     start.add_argument("--weights", metavar="FILES", help="comma-separated caffemodels to start from")
     start.add_argument("--snapshot", metavar="FILE", help="a .solverstate to start from")
-    by = p.add_argument_group("what policies are compared by")
+    by = p.add_argument_group("comparison")
     by.add_argument(
         "--by", metavar="NAME",
-        help="an output of the test net (default: top1; test_loss where the net does not classify)",
+        help="output of the test net to compare by (default: top1; test_loss if the net does not classify)",
     )  # fmt: skip
     direction = by.add_mutually_exclusive_group()
     for flag in ("higher", "lower"):
-        direction.add_argument(f"--{flag}", action="store_true", help=f"of that output, {flag} is better")
+        direction.add_argument(
+            f"--{flag}", action="store_true", help=f"{flag} values of that output are better"
+        )
     p.add_argument("--head", metavar="NAME", help="the scores blob that Top-1 is measured on, as in training")
-    p.add_argument("--json", action="store_true", help="as JSON")
+    p.add_argument("--json", action="store_true", help="print JSON")
     p.add_argument("--db", metavar="URL", help="the LR database (default: LRBENCH_DB, else the embedded one)")
     p.add_argument("--caffe-python", metavar="FILE", help="the Python that can import caffe")
     return p

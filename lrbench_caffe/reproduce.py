@@ -1,4 +1,4 @@
-"""Reproduce the paper's tables and figures: train what is missing, and set the results beside the paper's.
+"""Reproduce the paper's tables and figures: run the missing trainings and compare the results.
 
   python -m lrbench_caffe.reproduce figure1                          (computed, nothing is trained)
   python -m lrbench_caffe.reproduce table7 --dry-run                 (what is missing, and how long it takes)
@@ -7,9 +7,9 @@
   python -m lrbench_caffe.reproduce table8 --seeds 1 --until 200     (does every row start?)
   python -m lrbench_caffe.reproduce all --scheduler tcp://host:8786
 
-Trainings of the same task, policy, length, test interval and seed count wherever they were made: in the LR
-database, or in run directories below --out. Killed at any time, the same command goes on where it was. A
-training that failed is tried again by the next command. See docs/reproducing.md.
+Existing trainings with the same task, policy, length, test interval and seed count, wherever they were made:
+in the LR database, or in run directories below --out. The command can be killed at any time and continues
+where it stopped. A failed training is tried again by the next command. See docs/reproducing.md.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def parser() -> cli.Parser:
     p = cli.Parser(prog="python -m lrbench_caffe.reproduce", description=__doc__)
     *names, _ = known_names()
     p.add_argument("what", type=_name, metavar="WHAT", help=f"{', '.join(names)}, or all of them")
-    what = p.add_argument_group("what to train")
+    what = p.add_argument_group("which trainings")
     what.add_argument(
         "--rows", metavar="LIST",
         help='train these rows only: numbers, ranges and function names, "1,3-5,sin2" (default: all)',
@@ -60,11 +60,11 @@ def parser() -> cli.Parser:
     )  # fmt: skip
     what.add_argument(
         "--until", type=int, metavar="N",
-        help="stop each missing training at iteration N, and say which started; without it they go on later",
+        help="pause each missing training at iteration N and report which started; continue without --until",
     )  # fmt: skip
     what.add_argument(
         "--dry-run", action="store_true",
-        help="train nothing: say what is missing, and make the table of what is there",
+        help="train nothing; list what is missing and make the table from existing results",
     )  # fmt: skip
     run = p.add_argument_group("trainings")
     run.add_argument(
@@ -72,7 +72,9 @@ def parser() -> cli.Parser:
         help="run directories, tables and pictures (default: runs/reproduce)",
     )  # fmt: skip
     add_hang_timeout(run)
-    run.add_argument("--layers", choices=("auto", "fast", "stock"), default="auto", help="(default: auto)")
+    run.add_argument(
+        "--layers", choices=("auto", "fast", "stock"), default="auto", help="CPU layers (default: auto)"
+    )
     run.add_argument(
         "--db", metavar="URL", help="the LR database (default: LRBENCH_DB, else the embedded one)"
     )

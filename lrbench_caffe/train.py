@@ -1,7 +1,7 @@
-"""Train a network with Caffe, its learning rate taken from an LR policy, and measure the policy.
+"""Train a network with Caffe under an LR policy, and measure the policy.
 
-A drop-in for `caffe train`: the same flags in both spellings (-solver x, --solver=x), the same effects of
-signals, the same snapshots. What it adds: any LR policy, and the eight metrics of every test.
+A replacement for `caffe train`: the same flags in both spellings (-solver x, --solver=x), the same effects
+of signals, the same snapshots. It adds any LR policy, and the eight metrics at every test.
 
   python -m lrbench_caffe.train solver.prototxt --lr sin2
   python -m lrbench_caffe.train solver.prototxt --lr "SIN2(k0=0.01, k1=0.06, l=2000)" --seed 1

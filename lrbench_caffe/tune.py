@@ -5,15 +5,15 @@
   python -m lrbench_caffe.tune solvers/lenet_mnist_solver.prototxt --goal cost --target-top1 99
   python -m lrbench_caffe.tune solvers/cnn3_cifar10_solver.prototxt --scheduler tcp://host:8786
 
-It starts from what the LR database knows of the task: known policies are tried first. Where that is too
-little it finds the range of good LRs with short trainings. Candidates by the paper's heuristics are trained
-as far as they are worth it: each continues from its own snapshot, so nothing is trained twice. The best are
-repeated with other seeds, ranked, and compared with the solver's own policy. Killed at any time, the same
-command continues where it was. See docs/tuning.md.
+The tuning starts from the LR database's results for the task: known policies are tried first. If there are
+too few, short trainings find the range of good LRs. Candidates from the paper's heuristics are trained as
+far as they are worth it: each continues from its own snapshot, so nothing is trained twice. The best are
+repeated with other seeds, ranked, and compared with the solver's own policy. The command can be killed at
+any time and continues where it stopped. See docs/tuning.md.
 
-Exit code: 0 where a policy is recommended, 3 where none is better than the solver's own beyond noise, 2 for
-bad input, 1 where nothing could be trained, or a training was lost for good, so that another decision is
-possible: the same command tries it again.
+Exit codes: 0: a policy is recommended; 3: none is better than the solver's own beyond noise; 2: bad input;
+1: nothing could be trained, or a training was lost for good, so that the decision might have been another:
+the same command tries it again.
 """
 
 from __future__ import annotations
@@ -46,36 +46,36 @@ from lrbench_caffe.tuning.study import TESTS, TuningPlan
 def parser() -> cli.Parser:
     p = cli.Parser(prog="python -m lrbench_caffe.tune", description=__doc__)
     p.add_argument("solver", metavar="SOLVER", help="the solver.prototxt")
-    what = p.add_argument_group("what to find")
+    what = p.add_argument_group("goal")
     what.add_argument(
         "--goal", choices=GOALS, default="accuracy",
-        help="the highest Top-1, or the fewest iterations to one (default: accuracy)",
+        help="accuracy: the highest Top-1; cost: the fewest iterations to --target-top1 (default: accuracy)",
     )  # fmt: skip
     what.add_argument(
         "--target-top1", type=float, metavar="X",
-        help="the Top-1 in percent that is enough, or with --goal cost the one to reach (default: none; with "
-        "cost the best finalist's, less its deviation)",
+        help="a sufficient Top-1 in percent; with --goal cost, the one to reach (default: none; with cost, "
+        "the best finalist's mean minus its deviation)",
     )  # fmt: skip
     what.add_argument(
         "--functions", default="all", metavar="NAMES",
-        help="all, cyclic, decaying, or LR functions by commas (default: all)",
+        help="all, cyclic, decaying, or comma-separated LR functions (default: all)",
     )  # fmt: skip
     what.add_argument("--compose", action="store_true", help="also try compositions of the best policies")
-    what.add_argument("--fresh", action="store_true", help="start from nothing that the LR database knows")
-    cost = p.add_argument_group("how much to spend")
+    what.add_argument("--fresh", action="store_true", help="ignore earlier results in the LR database")
+    cost = p.add_argument_group("cost")
     cost.add_argument(
         "--budget", metavar="N|xF",
-        help="iterations in all, which the search keeps to; or xF: F times max_iter (default: 15 %% of all "
+        help="limit of all iterations for the search; xF: F times max_iter (default: 15 %% of training all "
         "candidates in full)",
     )  # fmt: skip
-    cost.add_argument("--top", type=int, default=2, metavar="N", help="finalists (default: 2)")
+    cost.add_argument("--top", type=int, default=2, metavar="N", help="number of finalists (default: 2)")
     cost.add_argument(
         "--seeds", type=int, default=3, metavar="N", help="trainings of each finalist (default: 3)"
     )
-    cost.add_argument("--seed", type=int, default=1, metavar="N", help="the first one's seed (default: 1)")
+    cost.add_argument("--seed", type=int, default=1, metavar="N", help="first seed (default: 1)")
     run = p.add_argument_group("trainings")
     run.add_argument(
-        "--max-iter", type=int, metavar="N", help="their length (default: the solver's max_iter)"
+        "--max-iter", type=int, metavar="N", help="iterations of a training (default: the solver's max_iter)"
     )
     run.add_argument(
         "--test-interval", type=int, metavar="N",
@@ -84,8 +84,8 @@ def parser() -> cli.Parser:
     run.add_argument(
         "--out",
         metavar="DIR",
-        help="the study's directory (default: runs/tune-SOLVER, or runs/tune-SOLVER-DIGEST where another "
-        "solver of that name has it); a study that is there is continued",
+        help="directory of the study; an existing study is continued (default: runs/tune-SOLVER, or "
+        "runs/tune-SOLVER-DIGEST if another solver of that name uses it)",
     )
     add_study_flags(p, run)
     out = p.add_argument_group("output")

@@ -31,7 +31,7 @@ from lrbench_caffe.runtime.locate import cache_dir
 from lrbench_caffe.terminal.progress import bar
 
 OPTION = "--trust-data"
-HELP = "do not look at all records of the data, which is done once for each data set"
+HELP = "skip the check of all records, which is made once for each data set"
 Say = Callable[[str], None]
 
 _VERSION = 2  # of what is kept

@@ -1,11 +1,11 @@
-"""Set up a Caffe to train with, for your user alone; what is there already is left as it is.
+"""Set up a Caffe for your user; complete parts are left alone.
 
 The Caffe is Debian 11's own package, the real BVLC Caffe built for CPUs, with its own Python and C library,
-unpacked into your cache directory: nothing is installed on the machine and no root is needed. Where a Caffe
-is there already (LRBENCH_CAFFE_PYTHON names its Python, or Python can import caffe), that one is used.
-Where there is a C++ compiler, the fast layers for this Caffe are built.
+unpacked into your cache directory: nothing is installed system-wide, and no root is needed. An existing
+Caffe is used instead (LRBENCH_CAFFE_PYTHON names its Python, or Python can import caffe). With a C++
+compiler, the fast layers for this Caffe are built.
 
-An interrupted setup continues where it was when it is run again.
+An interrupted setup continues where it stopped when it is run again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lrbench_caffe.terminal import cli
 
 def parser() -> argparse.ArgumentParser:
     p = cli.Parser(prog="python -m lrbench_caffe.setup", description=__doc__, epilog=caffe.ENVIRONMENT)
-    p.add_argument("--force", action="store_true", help="make everything anew")
+    p.add_argument("--force", action="store_true", help="make everything again")
     return p
 
 

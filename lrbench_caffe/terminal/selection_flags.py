@@ -19,38 +19,38 @@ def add_flags(p: argparse.ArgumentParser) -> None:
     )
     which.add_argument("--functions", metavar="NAMES", help="comma-separated LR functions (default: all)")
     which.add_argument(
-        "--source", metavar="NAMES", help=f"comma-separated, of {', '.join(SOURCES)} (default: all)"
+        "--source", metavar="NAMES", help=f"comma-separated: {', '.join(SOURCES)} (default: all)"
     )
     which.add_argument(
         "--start", metavar="KINDS",
-        help=f"comma-separated, of {', '.join(STARTS)}: what trainings began with (default: all)",
+        help=f"comma-separated starts of the trainings: {', '.join(STARTS)} (default: all)",
     )  # fmt: skip
     which.add_argument(
-        "--max-iter", type=int, metavar="N", help="trainings of N iterations only (default: of any length)"
+        "--max-iter", type=int, metavar="N", help="only trainings of N iterations (default: any length)"
     )
     order = p.add_argument_group("order")
     order.add_argument(
         "--by", metavar="CRITERIA",
-        help=f"comma-separated, the first counts most: {', '.join(CRITERIA)}, or any output of the test "
-        "net by its name (default: top1; test_loss where the net does not classify)",
+        help=f"comma-separated, the first counts most: {', '.join(CRITERIA)}, or the name of any output "
+        "of the test net (default: top1; test_loss for nets that do not classify)",
     )  # fmt: skip
     direction = order.add_mutually_exclusive_group()
     for flag in ("higher", "lower"):
         direction.add_argument(
-            f"--{flag}", action="store_true", help=f"of the net's own outputs, {flag} is better"
+            f"--{flag}", action="store_true", help=f"{flag} values of the net's own outputs are better"
         )
     order.add_argument(
-        "--weights", metavar="NAME=W,...", help="by a weighted mean of normalised criteria instead"
+        "--weights", metavar="NAME=W,...", help="order by a weighted mean of normalised criteria instead"
     )
     order.add_argument(
         "--target-top1", type=float, metavar="X", help="show the iterations to reach a Top-1 of X percent"
     )
     order.add_argument(
-        "--top", type=int, default=10, metavar="N", help="show N of each start; 0: all (default: 10)"
+        "--top", type=int, default=10, metavar="N", help="show N policies of each start; 0: all (default: 10)"
     )
     order.add_argument(
         "--pareto", action="store_true",
-        help="show the policies that none beats in both Top-1 and cost (--by COST; default: iterations)",
+        help="show the policies that none dominates in Top-1 and cost (--by COST; default: iterations)",
     )  # fmt: skip
     p.add_argument("--db", metavar="URL", help="the LR database (default: LRBENCH_DB, else the embedded one)")
     p.add_argument("--head", metavar="NAME", help="the scores blob that Top-1 is measured on, for SOLVER")

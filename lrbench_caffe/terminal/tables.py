@@ -46,7 +46,7 @@ def add_flag(p: argparse._ActionsContainer) -> None:
     """The flag --columns."""
     p.add_argument(
         "--columns", metavar="NAMES",
-        help=f"comma-separated columns to show, or {ALL} (default: what fits the terminal; {ALL} in a pipe)",
+        help=f"comma-separated columns, or {ALL} (default: those that fit the terminal; {ALL} in a pipe)",
     )  # fmt: skip
 
 

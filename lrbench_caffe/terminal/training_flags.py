@@ -71,9 +71,9 @@ def add_flags(p: cli.Parser) -> None:
     functions = ", ".join(row.name for row in describe_functions())
     p.add_argument("solver_file", nargs="?", metavar="SOLVER", help="the solver.prototxt")
     caffe = p.add_argument_group(
-        "as in caffe train",
-        "also: -logtostderr and -alsologtostderr; accepted for scripts and ignored: the other flags of "
-        "caffe --help (-log_dir, -minloglevel, -v, ..., -iterations, -model, -phase)",
+        "same as in caffe train",
+        "-logtostderr and -alsologtostderr work, too. The other flags of caffe --help (-log_dir, "
+        "-minloglevel, -v, ..., -iterations, -model, -phase) are accepted and ignored.",
     )
     caffe.add_argument("-solver", "--solver", metavar="FILE", help="the solver.prototxt, as a flag")
     caffe.add_argument(
@@ -96,7 +96,7 @@ def add_flags(p: cli.Parser) -> None:
         flag = f"{name}_effect"
         caffe.add_argument(
             f"-{flag}", f"--{flag}", f"--{name}-effect", choices=EFFECTS, default=default,
-            help=f"what {name.upper()} does (default: {default})",
+            help=f"action on {name.upper()} (default: {default})",
         )  # fmt: skip
     lr = p.add_argument_group("learning rate", f"functions: {functions}")
     lr.add_argument(
@@ -104,27 +104,34 @@ def add_flags(p: cli.Parser) -> None:
         metavar="POLICY",
         help="a function's name, a policy, a composition of policies, or auto: the LR database's best one",
     )
-    lr.add_argument("--k0", metavar="LR", help="the policy's first bound")
-    lr.add_argument("--k1", metavar="LR", help="its second bound")
-    lr.add_argument("--gamma", help="its decay factor")
-    lr.add_argument("--p", help="its power")
-    lr.add_argument("--l", metavar="ITERATIONS", help="its step: half a cycle, or iterations between decays")
+    lr.add_argument("--k0", metavar="LR", help="first bound of the LR")
+    lr.add_argument("--k1", metavar="LR", help="second bound of the LR")
+    lr.add_argument("--gamma", help="decay factor")
+    lr.add_argument("--p", help="power of the decay")
+    lr.add_argument(
+        "--l", metavar="ITERATIONS", help="step length: half a cycle, or iterations between decays"
+    )
     lr.add_argument("--preview", action="store_true", help="print and plot the schedule, do not train")
     run = p.add_argument_group("run")
     run.add_argument(
-        "--max-iter", type=int, metavar="N", help="train this long instead of the solver's max_iter"
+        "--max-iter", type=int, metavar="N", help="train N iterations instead of the solver's max_iter"
     )
     run.add_argument(
         "--until", type=int, metavar="N",
         help="pause after iteration N with a snapshot; continue with --resume. max_iter is unchanged",
     )  # fmt: skip
-    run.add_argument("--test-interval", type=int, metavar="N", help="test this often instead of the solver's")
+    run.add_argument(
+        "--test-interval",
+        type=int,
+        metavar="N",
+        help="test every N iterations (default: the solver's)",
+    )
     run.add_argument(
         "--seed", type=int, metavar="N", help="random seed (default: the solver's, else a new one)"
     )
     run.add_argument(
         "--head", metavar="NAME",
-        help="take Top-1 from this blob of scores, where the test net has several (default: docs/metrics.md)",
+        help="measure Top-1 on this blob of scores if the test net has several (default: docs/metrics.md)",
     )  # fmt: skip
     run.add_argument(
         "--out", metavar="DIR",
@@ -136,11 +143,11 @@ def add_flags(p: cli.Parser) -> None:
     )
     run.add_argument(
         "--publish", action="store_true",
-        help="with --out: also put the snapshots at the solver's snapshot_prefix, as without --out",
+        help="with --out: also write the snapshots at the solver's snapshot_prefix, as without --out",
     )  # fmt: skip
     run.add_argument(
         "--log-to-stderr", action="store_true",
-        help="also print Caffe's log on stderr as it is written, as caffe train does",
+        help="also print Caffe's log on stderr, as caffe train does",
     )  # fmt: skip
     run.add_argument(
         "--checkpoint-minutes", type=duration, default=10.0, metavar="M",
@@ -150,21 +157,21 @@ def add_flags(p: cli.Parser) -> None:
     run.add_argument(
         "--db", metavar="URL", help="the LR database (default: LRBENCH_DB, else the embedded one)"
     )
-    run.add_argument("--no-db", action="store_true", help="neither ask the LR database nor record into it")
+    run.add_argument("--no-db", action="store_true", help="neither read the LR database nor record in it")
     run.add_argument(
         "--layers", choices=("auto", "fast", "stock"),
-        help="Caffe's own CPU layers (stock: the weights of caffe train), fast ones in their "
-        "place, or auto, fast where they are built (default: auto; with --resume the run's own)",
+        help="CPU layers: stock: Caffe's own, with the weights of caffe train; fast: the fast ones; auto: "
+        "fast if they are built (default: auto; with --resume, those of the run)",
     )  # fmt: skip
     run.add_argument(
         "--threads", type=int, metavar="N",
-        help="let the fast layers work on N cores (default: 1; with --resume the run's own)",
+        help="run the fast layers on N cores (default: 1; with --resume, that of the run)",
     )  # fmt: skip
     run.add_argument("--caffe-python", metavar="FILE", help="the Python that can import caffe")
     run.add_argument(
         "--set-lr-by", choices=(AUTO_WAY, *LR_WAYS), default=AUTO_WAY,
         help="how Caffe gets the LR: its own lr_policy, base_lr, or scaled gradients (default: lr_policy "
-        "where nothing else asks for the LR, else base_lr, or gradients on Caffe 1.0)",
+        "without --lr, else base_lr where writable, else gradients)",
     )  # fmt: skip
 
 
