@@ -78,7 +78,9 @@ def _schedule(args: argparse.Namespace) -> Path:
     names = dict.fromkeys(name.lower() for policy in policies for name in policy.functions)
     path = _file(args, f"schedule-{'-'.join(list(names)[:4])}.png")
     length = args.max_iter or plots.natural_length(policies)
-    plots.schedule_plot(path, [policy.bind(length) for policy in policies], length, log=args.log)
+    plots.save(
+        plots.schedule_figure([policy.bind(length) for policy in policies], length, log=args.log), path
+    )
     return path
 
 
@@ -98,7 +100,7 @@ def _runs(args: argparse.Namespace) -> Path:
         )
     named = _told_apart(curves, directories)
     path = _file(args, "runs.png" if len(curves) > 1 else f"{directories[0].resolve().name}.png")
-    plots.runs_plot(path, _title(directories), named)
+    plots.save(plots.runs_figure(_title(directories), named), path)
     return path
 
 
@@ -188,7 +190,7 @@ def _table(args: argparse.Namespace) -> Path:
     if not found.ranked:
         raise selection.nothing_found(query, tasks)
     path = _file(args, "table.png")
-    plots.table_plot(path, found.title, found.ranked, found.order.cost, found.order.utility)
+    plots.save(plots.table_figure(found.title, found.ranked, found.order.cost, found.order.utility), path)
     return path
 
 

@@ -108,7 +108,7 @@ def _plot(path: Path, found: selection.Selection) -> None:
     title = found.title if len(found.groups) == 1 else f"{found.title}; {group.start}"
     front = ranking.pareto_front(group.candidates, order.cost, order.utility)
     try:
-        plots.pareto_plot(path, title, group.candidates, front, order.cost, order.utility)
+        plots.save(plots.pareto_figure(title, group.candidates, front, order.cost, order.utility), path)
     except OSError as error:
         raise InputError(f"--plot: cannot write {path}: {error.strerror}") from error
     print(f"plot: {path}", file=sys.stderr)

@@ -88,7 +88,7 @@ def _preview(console: Console, request: TrainingRequest, settings: RunSettings) 
             highlight=False, markup=False, soft_wrap=True,
         )  # fmt: skip
     try:
-        plots.schedule_plot(path, [policy], settings.max_iter)
+        plots.save(plots.schedule_figure([policy], settings.max_iter), path)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}") from error
     console.print(f"plot: {path}", highlight=False, markup=False, soft_wrap=True)
@@ -176,7 +176,7 @@ def _draw(run: RunDirectory, title: str, measurements: list[Measurement], decisi
     try:
         if run.plot.is_symlink():  # nothing is written to where it points
             run.plot.unlink()
-        plots.training_plot(run.plot, title, run.iterations(), measurements, decisions)
+        plots.save(plots.training_figure(title, run.iterations(), measurements, decisions), run.plot)
     except OSError as error:
         return f"cannot write {run.plot}: {error.strerror or error}"
     return None

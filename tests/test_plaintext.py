@@ -15,7 +15,8 @@ import pytest
 
 from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.plaintext import csv_cell, markdown, one_line, visible
-from lrbench_caffe.plots import Pair, RunCurves, comparison_plot, runs_plot, training_plot
+from lrbench_caffe.plots import Pair, RunCurves, comparison_figure, runs_figure, training_figure
+from lrbench_caffe.plots.files import save
 from lrbench_caffe.records import Spread
 from lrbench_caffe.tabular import csv_text, json_text, markdown_table
 from lrbench_caffe.terminal import cli
@@ -168,18 +169,21 @@ def test_any_name_can_be_drawn(tmp_path, suffix):
     names = NAMES if suffix == ".svg" else ("\n".join(NAMES),)
     for name in names:
         tests = [measured(0, {name: 3.0}), measured(10, {name: 4.0, f"{name}.top1": 3.0})]
-        runs_plot(path, name, [RunCurves(name, iterations, tests)])
+        save(runs_figure(name, [RunCurves(name, iterations, tests)]), path)
         if suffix == ".svg":
             minidom.parse(str(path))
-        training_plot(path, name, iterations, tests, [])
+        save(training_figure(name, iterations, tests, []), path)
         one = Spread(1.0, 0.1)
-        comparison_plot(path, name, [Pair(name, one, one, one, one)])
+        save(comparison_figure(name, [Pair(name, one, one, one, one)]), path)
 
 
 def test_a_legend_has_names_with_an_underscore(tmp_path):
     iterations = np.array([[i, 0.1, 1.0] for i in range(20)])
     path = tmp_path / "plot.svg"
-    training_plot(path, "a$b$c", iterations, [measured(0, {"_mine": 3.0}), measured(5, {"_mine": 9.0})], [])
+    save(
+        training_figure("a$b$c", iterations, [measured(0, {"_mine": 3.0}), measured(5, {"_mine": 9.0})], []),
+        path,
+    )
     text = path.read_text(encoding="utf-8")
     assert "<!--  _mine -->" in text  # matplotlib writes each text beside its glyphs
     assert "<!-- a$b$c -->" in text

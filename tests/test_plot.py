@@ -15,8 +15,9 @@ from lrbench_caffe.database import Database
 from lrbench_caffe.lr import parse
 from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.plots import natural_length
+from lrbench_caffe.plots.files import save
 from lrbench_caffe.plots.style import TRAIN
-from lrbench_caffe.plots.training import RunCurves, runs_plot
+from lrbench_caffe.plots.training import RunCurves, runs_figure
 from lrbench_caffe.terminal import cli
 
 SIN2 = "SIN2(k0=0.01, k1=0.06, l=2000)"
@@ -187,18 +188,18 @@ def curves(number: int, lr: float, losses: list[float], diverged: bool = False) 
 def test_a_run_that_diverged_does_not_flatten_the_others(drawn):
     good = curves(1, 0.01, [2.0 - t / 100 for t in range(101)])
     bad = curves(2, 7.0, [2.0 * 1.5 ** (t / 2) for t in range(101)], diverged=True)
-    runs_plot(Path("x.png"), "digits / LeNet, seed 1", [good, bad])
+    save(runs_figure("digits / LeNet, seed 1", [good, bad]), Path("x.png"))
     _, loss, lr = drawn[0].axes
     assert lr.get_ylim() == (0, pytest.approx(0.0105))
     low, high = loss.get_ylim()
     assert 0.9 < low < 1.0 and 2.0 < high < 2.2 and loss.get_yscale() == "linear"
-    runs_plot(Path("x.png"), "alone", [bad])  # there is nothing else to show
+    save(runs_figure("alone", [bad]), Path("x.png"))  # there is nothing else to show
     assert drawn[1].axes[2].get_ylim()[1] == pytest.approx(7.35)
 
 
 def test_of_many_runs_the_best_have_colours_and_all_are_named_beside_the_picture(drawn):
     many = [curves(number, 0.01, [1.0] * 101) for number in range(19)]
-    runs_plot(Path("x.png"), "digits / LeNet, seed 1", many)
+    save(runs_figure("digits / LeNet, seed 1", many), Path("x.png"))
     (legend,) = drawn[0].legends
     texts = [text.get_text() for text in legend.get_texts()]
     assert texts == [f"run {number}: {60 + number:.2f} % at 100" for number in reversed(range(19))]

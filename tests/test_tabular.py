@@ -15,7 +15,8 @@ from rich.console import Console
 
 from lrbench_caffe.lr import parse
 from lrbench_caffe.metrics import Measurement
-from lrbench_caffe.plots import schedule_plot, training_plot
+from lrbench_caffe.plots import schedule_figure, training_figure
+from lrbench_caffe.plots.files import save
 from lrbench_caffe.tabular import csv_text, json_text, markdown_table, metrics_rows, number, terminal_table
 
 FIRST = Measurement(
@@ -148,7 +149,7 @@ def test_a_training_is_drawn(tmp_path, iterations, measurements, decisions):
     path = tmp_path / "training.png"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        training_plot(path, "SIN2(k0=0.01, k1=0.06, l=2000)", iterations, measurements, decisions)
+        save(training_figure("SIN2(k0=0.01, k1=0.06, l=2000)", iterations, measurements, decisions), path)
     assert is_png(path)
 
 
@@ -156,7 +157,7 @@ def panels(measurements) -> dict[str, dict[str, list[float]]]:
     """What a training's picture shows: the lines by label, by panel."""
     seen = []
     with mock.patch("lrbench_caffe.plots.training.save", lambda figure, path: seen.append(figure)):
-        training_plot(Path("x.png"), "title", training(10), measurements, [])
+        save(training_figure("title", training(10), measurements, []), Path("x.png"))
     return {
         axes.get_ylabel(): {str(line.get_label()): list(line.get_ydata()) for line in axes.get_lines()}
         for axes in seen[0].axes
@@ -185,5 +186,5 @@ def test_schedules_are_drawn(tmp_path, max_iter):
     policies = [parse("SIN2(k0=0.01, k1=0.06, l=2000)"), parse("NSTEP(k0=0.1, gamma=0.1, l=[100, 200])")]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        schedule_plot(tmp_path / "schedule.png", policies, max_iter)
+        save(schedule_figure(policies, max_iter), tmp_path / "schedule.png")
     assert is_png(tmp_path / "schedule.png")

@@ -1,24 +1,24 @@
 """Drawing. What is drawn was measured or calculated elsewhere; matplotlib is loaded when it is needed."""
 
-from lrbench_caffe.plots.comparison import Pair, comparison_plot
+from lrbench_caffe.plots.comparison import Pair, comparison_figure
 from lrbench_caffe.plots.files import SUFFIXES, plot_file, save, warm_up
-from lrbench_caffe.plots.ranking import pareto_plot, table_plot
-from lrbench_caffe.plots.schedules import function_sheet, natural_length, schedule_plot
-from lrbench_caffe.plots.training import RunCurves, runs_plot, training_plot
+from lrbench_caffe.plots.ranking import pareto_figure, table_figure
+from lrbench_caffe.plots.schedules import function_sheet, natural_length, schedule_figure
+from lrbench_caffe.plots.training import RunCurves, runs_figure, training_figure
 
 __all__ = [
     "SUFFIXES",
     "Pair",
     "RunCurves",
-    "comparison_plot",
+    "comparison_figure",
     "function_sheet",
     "natural_length",
-    "pareto_plot",
+    "pareto_figure",
     "plot_file",
-    "runs_plot",
+    "runs_figure",
     "save",
-    "schedule_plot",
-    "table_plot",
-    "training_plot",
+    "schedule_figure",
+    "table_figure",
+    "training_figure",
     "warm_up",
 ]

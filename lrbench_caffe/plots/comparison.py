@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lrbench_caffe.plots.files import save, tick_label
+from lrbench_caffe.plots.files import plain, tick_label
 from lrbench_caffe.plots.style import ACCURACY, TEST
 from lrbench_caffe.records import Spread
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 APART = 0.16  # of a line, from its middle: the paper's above, ours below
 
@@ -23,14 +25,11 @@ class Pair(NamedTuple):
     our_cost: Spread | None
 
 
-def comparison_plot(path: Path, title: str, pairs: Sequence[Pair]) -> None:
+def comparison_figure(title: str, pairs: Sequence[Pair]) -> Figure:
     """Draw Top-1 and #Iterations of each policy, the paper's and ours, with their deviations.
 
     Args:
         pairs: the policies, the first at the top.
-
-    Raises:
-        OSError: the file cannot be written.
     """
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
@@ -63,7 +62,7 @@ def comparison_plot(path: Path, title: str, pairs: Sequence[Pair]) -> None:
     ]
     if marks:
         figure.legend(handles=marks, loc="outside lower center", ncols=2, fontsize=8)
-    save(figure, path)
+    return plain(figure)
 
 
 def _draw(axes: Any, spread: Spread | None, y: float, marker: str, colour: str) -> None:

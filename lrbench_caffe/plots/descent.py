@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lrbench_caffe.plots.files import DPI, save
+from lrbench_caffe.plots.files import DPI, plain
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SHADES = {"yellow": "#f2c500", "red": "#d62728"}  # of colours that are too bright on white
 LEVELS = 28
@@ -154,15 +157,11 @@ def _frame(left: float, right: float, low: float, high: float) -> Any:
     return Rectangle((left, low), right - left, high - low, fill=False, linewidth=0.8, edgecolor="#444444")
 
 
-def descent_plot(path: Path, surface: Surface, tracks: Sequence[Track], iteration: int) -> None:
-    """Draw the ways up to an iteration.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
+def descent_figure(surface: Surface, tracks: Sequence[Track], iteration: int) -> Figure:
+    """Draw the ways up to an iteration."""
     picture = DescentPlot(surface, tracks)
     picture.show(iteration)
-    save(picture.figure, path)
+    return plain(picture.figure)
 
 
 def descent_animation(

@@ -67,23 +67,27 @@ def plot_file(flag: str, name: str) -> Path:
 def save(figure: Any, path: Path) -> None:
     """Write a matplotlib figure in the format of the file's suffix; the same figure gives the same bytes.
 
-    All text in it is plain: two "$" make no formula, and what no format can hold is written as an escape.
-
     Raises:
         OSError: the file cannot be written.
     """
     import matplotlib
 
     picture, suffix = io.BytesIO(), path.suffix.lower()
-    for text in list(_texts(figure)):
-        text.set_parse_math(False)
-        text.set_text("\n".join(plain_label(line) for line in text.get_text().split("\n")))
+    plain(figure)
     dpi = min(DPI, MOST_PIXELS / max(figure.get_size_inches()))
     with matplotlib.rc_context({"svg.hashsalt": "lrbench"}), warnings.catch_warnings():
         # A name in a script that the font has not is drawn as boxes, and one that is too wide is cut.
         warnings.filterwarnings("ignore", "Glyph|constrained_layout|Matplotlib currently does not support")
         figure.savefig(picture, format=suffix[1:], dpi=dpi, metadata=_METADATA.get(suffix))
     publish(path, picture.getvalue())
+
+
+def plain(figure: Any) -> Any:
+    """The figure with plain text: two "$" make no formula, and what no format can hold becomes an escape."""
+    for text in list(_texts(figure)):
+        text.set_parse_math(False)
+        text.set_text("\n".join(plain_label(line) for line in text.get_text().split("\n")))
+    return figure
 
 
 def plain_label(text: str, most: int = LONGEST_LINE) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lrbench_caffe.plots.files import save, tick_label
+from lrbench_caffe.plots.files import plain, tick_label
 from lrbench_caffe.plots.style import ACCURACY, TEST, TRAIN
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from lrbench_caffe.knowledge.ranking import Criterion, Ranked, RankingEntry
 
 OTHER = "#555555"  # numbers of policies that are not on the front
@@ -17,14 +18,13 @@ LISTED = 100  # of them; a longer list makes a picture that cannot be looked at
 MARKERS = {"measured": "o", "paper": "s", "imported": "^"}  # by where the numbers come from
 
 
-def pareto_plot(
-    path: Path,
+def pareto_figure(
     title: str,
     candidates: Sequence[RankingEntry],
     front: Sequence[RankingEntry],
     cost: Criterion,
     utility: Criterion,
-) -> None:
+) -> Figure:
     """Draw utility over cost: every policy a dot with a number, the Pareto front a line.
 
     The numbers are listed beside the picture, those of the front first.
@@ -32,9 +32,6 @@ def pareto_plot(
     Args:
         front: some of the candidates, in order of cost.
         cost: the horizontal axis; ``utility``: the vertical one.
-
-    Raises:
-        OSError: the file cannot be written.
     """
     from matplotlib.figure import Figure
 
@@ -71,7 +68,7 @@ def pareto_plot(
     axes.margins(x=0.08, y=0.08)
     axes.grid(alpha=0.3)
     figure.legend(fontsize=8, loc="outside right upper")
-    save(figure, path)
+    return plain(figure)
 
 
 def _listed(number: int, candidate: RankingEntry, by: tuple[Criterion, Criterion]) -> str:
@@ -105,16 +102,13 @@ def _draw_policies(
         )  # fmt: skip
 
 
-def table_plot(path: Path, title: str, ranked: Sequence[Ranked], cost: Criterion, utility: Criterion) -> None:
+def table_figure(title: str, ranked: Sequence[Ranked], cost: Criterion, utility: Criterion) -> Figure:
     """Draw a ranking: for each policy, the first at the top, its utility with its deviation, and its cost.
 
     Args:
         ranked: the policies to show, in order.
         cost: what the bars are.
         utility: what the points are.
-
-    Raises:
-        OSError: the file cannot be written.
     """
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
@@ -141,7 +135,7 @@ def table_plot(path: Path, title: str, ranked: Sequence[Ranked], cost: Criterion
     figure.legend(handles=marks, loc="outside lower center", ncols=len(marks), fontsize=8)
     for axes in (accuracy, bars):
         axes.grid(axis="x", alpha=0.3)
-    save(figure, path)
+    return plain(figure)
 
 
 def _labels(ranked: Sequence[Ranked]) -> list[str]:

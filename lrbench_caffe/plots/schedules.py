@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lrbench_caffe.lr import Composition, FunctionPolicy, Policy
-from lrbench_caffe.plots.files import save
+from lrbench_caffe.plots.files import plain
 from lrbench_caffe.plots.style import LR, series
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 USUAL_LENGTH = 10_000  # iterations; where a policy itself says nothing of a length
 CYCLES = 3
@@ -38,7 +41,7 @@ def _length(policy: Policy) -> int:
     return 2 * steps if only_once else 2 * CYCLES * steps
 
 
-def schedule_plot(path: Path, policies: Sequence[Policy], max_iter: int, *, log: bool = False) -> None:
+def schedule_figure(policies: Sequence[Policy], max_iter: int, *, log: bool = False) -> Figure:
     """Draw the learning rate of one or more policies over iterations.
 
     Args:
@@ -47,7 +50,6 @@ def schedule_plot(path: Path, policies: Sequence[Policy], max_iter: int, *, log:
 
     Raises:
         PolicyError: a policy needs max_iter (see ``Policy.bind``).
-        OSError: the file cannot be written.
     """
     from matplotlib.figure import Figure
 
@@ -66,21 +68,18 @@ def schedule_plot(path: Path, policies: Sequence[Policy], max_iter: int, *, log:
         axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", fontsize=8)
-    save(figure, path)
+    return plain(figure)
 
 
 def _iterations(max_iter: int) -> np.ndarray:
     return np.arange(max_iter) if max_iter <= 100_000 else np.linspace(0, max_iter - 1, 100_000).astype(int)
 
 
-def function_sheet(path: Path, policies: Sequence[Policy], max_iter: int, columns: int = 4) -> None:
+def function_sheet(policies: Sequence[Policy], max_iter: int, columns: int = 4) -> Figure:
     """Draw a sheet of small pictures, one for each policy: the shapes of the LR functions side by side.
 
     Args:
         max_iter: draw iterations 0 to max_iter - 1.
-
-    Raises:
-        OSError: the file cannot be written.
     """
     from matplotlib.figure import Figure
 
@@ -101,4 +100,4 @@ def function_sheet(path: Path, policies: Sequence[Policy], max_iter: int, column
         axes.set_axis_off()
     for axes in panels[max(0, len(policies) - columns) : len(policies)]:
         axes.tick_params(labelbottom=True)
-    save(figure, path)
+    return plain(figure)

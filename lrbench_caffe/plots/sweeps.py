@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from lrbench_caffe.metrics import Measurement
-from lrbench_caffe.plots.files import save
+from lrbench_caffe.plots.files import plain
 from lrbench_caffe.plots.style import ACCURACY, TEST, TRAIN, series
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class Point(NamedTuple):
@@ -27,8 +29,7 @@ class Point(NamedTuple):
     sd: float | None = None
 
 
-def range_plot(
-    path: Path,
+def range_figure(
     curves: Mapping[str, Sequence[Point]],
     *,
     good: tuple[float, float],
@@ -37,7 +38,7 @@ def range_plot(
     stated: Sequence[Point] = (),
     note: str = "",
     error: bool = False,
-) -> None:
+) -> Figure:
     """Draw accuracy over a fixed LR, and of the good part enlarged (Figure 3).
 
     Args:
@@ -48,9 +49,6 @@ def range_plot(
         stated: values to compare with, drawn as squares.
         note: a line over it all.
         error: whether to draw the error, 100 - Top-1, of the good part, too, as the paper does.
-
-    Raises:
-        OSError: the file cannot be written.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
@@ -89,7 +87,7 @@ def range_plot(
         axes.tick_params(axis="x", labelsize=8, labelrotation=45)  # side by side they run into each other
     handles, labels = overall.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=max(1, len(labels)), fontsize=8)
-    save(figure, path)
+    return plain(figure)
 
 
 def _as_they_are(points: Sequence[Point]) -> list[Point]:
@@ -118,14 +116,13 @@ def _draw_points(axes: Any, points: Sequence[Point], label: str, look: dict[str,
     )  # fmt: skip
 
 
-def steps_plot(
-    path: Path,
+def steps_figure(
     points: Sequence[Point],
     *,
     marks: Sequence[float],
     paper: Sequence[Point] = (),
     note: str = "",
-) -> None:
+) -> Figure:
     """Draw accuracy over the step size l (Figure 4).
 
     Args:
@@ -133,9 +130,6 @@ def steps_plot(
         marks: values of l to mark.
         paper: the paper's values, drawn as squares.
         note: a line over it.
-
-    Raises:
-        OSError: the file cannot be written.
     """
     from matplotlib.figure import Figure
 
@@ -156,18 +150,15 @@ def steps_plot(
     axes.grid(alpha=0.3)
     if points or paper:
         axes.legend(fontsize=8, loc="lower right")
-    save(figure, path)
+    return plain(figure)
 
 
-def updates_plot(path: Path, title: str, measurements: Sequence[Measurement], updates: Sequence[int]) -> None:
+def updates_figure(title: str, measurements: Sequence[Measurement], updates: Sequence[int]) -> Figure:
     """Draw accuracy and losses of one training over iterations, with the LR updates marked (Figure 5).
 
     Args:
         measurements: the tests of one net, by iteration.
         updates: iterations at which the LR changes.
-
-    Raises:
-        OSError: the file cannot be written.
     """
     from matplotlib.figure import Figure
 
@@ -191,4 +182,4 @@ def updates_plot(path: Path, title: str, measurements: Sequence[Measurement], up
     accuracy.grid(alpha=0.3)
     handles = [*accuracy.get_legend_handles_labels()[0], *loss.get_legend_handles_labels()[0]]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=8)
-    save(figure, path)
+    return plain(figure)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lrbench_caffe.metrics import Measurement, best, scalars
-from lrbench_caffe.plots.files import plain_label, save
+from lrbench_caffe.plots.files import plain, plain_label
 from lrbench_caffe.plots.style import (
     ACCURACY,
     LR,
@@ -25,6 +24,9 @@ from lrbench_caffe.plots.style import (
     stretch,
     thin,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 OUTPUTS = 10  # in one panel
 RANGE = 1000  # of the outputs' sizes, from which on one scale cannot show them all
@@ -68,9 +70,9 @@ class RunCurves:
         return not len(self.iterations) and not self.measurements
 
 
-def training_plot(
-    path: Path, title: str, iterations: np.ndarray, measurements: list[Measurement], decisions: list[int]
-) -> None:
+def training_figure(
+    title: str, iterations: np.ndarray, measurements: list[Measurement], decisions: list[int]
+) -> Figure:
     """Draw accuracy, loss, the nets' own outputs and learning rate over iterations.
 
     There is no accuracy of a net that does not classify, and no outputs that the other panels show already.
@@ -79,9 +81,6 @@ def training_plot(
         iterations: shape (n, 3): iteration, lr, training loss.
         measurements: the tests of all test nets; accuracy and loss are those of the first.
         decisions: iterations at which a plateau policy went on, marked by lines.
-
-    Raises:
-        OSError: the file cannot be written.
     """
     from matplotlib.figure import Figure
 
@@ -108,7 +107,7 @@ def training_plot(
         axes.grid(alpha=0.3)
         for decision in decisions:
             axes.axvline(decision, color="black", linestyle="--", linewidth=0.8)
-    save(figure, path)
+    return plain(figure)
 
 
 def _output_series(measurements: list[Measurement]) -> dict[str, list[tuple[int, float]]]:
@@ -187,7 +186,7 @@ def _draw_loss(axes: Any, iterations: np.ndarray, measurements: list[Measurement
         axes.legend(fontsize=8, loc="upper right")
 
 
-def runs_plot(path: Path, title: str, runs: Sequence[RunCurves]) -> None:
+def runs_figure(title: str, runs: Sequence[RunCurves]) -> Figure:
     """Draw accuracy, loss and learning rate of several trainings over iterations, one colour for each.
 
     The test losses are lines with dots, the training losses pale ones (means over stretches). The dots of
@@ -196,9 +195,6 @@ def runs_plot(path: Path, title: str, runs: Sequence[RunCurves]) -> None:
 
     Args:
         title: data, net and seeds.
-
-    Raises:
-        OSError: the file cannot be written.
     """
     from matplotlib.figure import Figure
 
@@ -225,7 +221,7 @@ def runs_plot(path: Path, title: str, runs: Sequence[RunCurves]) -> None:
         axes.grid(alpha=0.3)
     handles, labels = accuracy.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper" if many else "outside lower center", fontsize=8)
-    save(figure, path)
+    return plain(figure)
 
 
 def _later_top1(run: RunCurves) -> list[float]:

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lrbench_caffe.plots.files import save
+from lrbench_caffe.plots.files import plain
 from lrbench_caffe.plots.style import ACCURACY, TEST, TRAIN, accuracy_limits, series
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Line = tuple[np.ndarray, np.ndarray]  # x and y, of one length
 
 
-def ramp_plot(path: Path, title: str, passes: Sequence[Line], mean: Line, good: tuple[float, float]) -> None:
+def ramp_figure(title: str, passes: Sequence[Line], mean: Line, good: tuple[float, float]) -> Figure:
     """Draw the loss over an LR that rises, with the range that was read off it.
 
     Args:
         passes: LRs and losses of each pass.
         mean: LRs and losses that the range was read off.
         good: lowest and highest good LR.
-
-    Raises:
-        OSError: the file cannot be written.
     """
     from matplotlib.figure import Figure
 
@@ -42,18 +41,15 @@ def ramp_plot(path: Path, title: str, passes: Sequence[Line], mean: Line, good: 
     axes.set_ylabel("training loss")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
-    save(figure, path)
+    return plain(figure)
 
 
-def tuning_plot(path: Path, title: str, named: Mapping[str, Sequence[Line]], others: Sequence[Line]) -> None:
+def tuning_figure(title: str, named: Mapping[str, Sequence[Line]], others: Sequence[Line]) -> Figure:
     """Draw Top-1 of every training over its iterations.
 
     Args:
         named: the trainings of the policies to tell apart, by the policy's text.
         others: the other trainings, in grey.
-
-    Raises:
-        OSError: the file cannot be written.
     """
     from matplotlib.figure import Figure
 
@@ -75,4 +71,4 @@ def tuning_plot(path: Path, title: str, named: Mapping[str, Sequence[Line]], oth
     axes.set_title(title, fontsize=10)
     axes.grid(alpha=0.3)
     figure.legend(fontsize=8, loc="outside lower center")
-    save(figure, path)
+    return plain(figure)

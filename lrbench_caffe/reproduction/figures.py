@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from lrbench_caffe.lr import FunctionPolicy
-from lrbench_caffe.plots.descent import Surface, Track, descent_animation, descent_plot
-from lrbench_caffe.plots.sweeps import Point, range_plot, steps_plot, updates_plot
+from lrbench_caffe.plots.descent import Surface, Track, descent_animation, descent_figure
+from lrbench_caffe.plots.files import save
+from lrbench_caffe.plots.sweeps import Point, range_figure, steps_figure, updates_figure
 from lrbench_caffe.records import RunRecord
 from lrbench_caffe.reproduction import plan as plans
 from lrbench_caffe.reproduction import surface
@@ -41,7 +42,7 @@ def figure1(folder: Path) -> list[Path]:
     files = []
     for iteration in surface.SHOWN:
         files.append(folder / f"figure1_{iteration:03d}.png")
-        descent_plot(files[-1], ground, tracks, iteration)
+        save(descent_figure(ground, tracks, iteration), files[-1])
     files.append(folder / "figure1.gif")
     last = surface.ITERATIONS - 1
     descent_animation(files[-1], ground, tracks, [*range(0, last, EVERY), last])
@@ -66,15 +67,17 @@ def figure3(path: Path, plan: ExperimentPlan, records: Iterable[RunRecord]) -> N
         until = round(plan.max_iter * epochs / max(plans.FIGURE3_EPOCHS))
         points = [_point(row, top1_until(runs[row.number], until), "k0") for row in plan.rows]
         curves[f"{epochs * plan.share:g} epochs"] = [point for point in points if point is not None]
-    range_plot(
+    save(
+        range_figure(
+            curves,
+            good=plans.FIGURE3_GOOD,
+            marks=plans.FIGURE3_MARKS,
+            close_up=plans.FIGURE3_CLOSE_UP,
+            stated=[] if plan.scaled else [Point(k0, top1) for k0, top1 in plans.FIGURE3_STATED.items()],
+            note=plan.note,
+            error=True,
+        ),
         path,
-        curves,
-        good=plans.FIGURE3_GOOD,
-        marks=plans.FIGURE3_MARKS,
-        close_up=plans.FIGURE3_CLOSE_UP,
-        stated=[] if plan.scaled else [Point(k0, top1) for k0, top1 in plans.FIGURE3_STATED.items()],
-        note=plan.note,
-        error=True,
     )
 
 
@@ -95,7 +98,7 @@ def figure4(path: Path, plan: ExperimentPlan, records: Iterable[RunRecord]) -> N
         if row.paper is not None and not plan.scaled
     ]
     found = [point for point in points if point is not None]
-    steps_plot(path, found, marks=plans.FIGURE4_MARKS, paper=paper, note=plan.note)
+    save(steps_figure(found, marks=plans.FIGURE4_MARKS, paper=paper, note=plan.note), path)
 
 
 def figure5(path: Path, plan: ExperimentPlan, records: Iterable[RunRecord]) -> None:
@@ -114,7 +117,7 @@ def figure5(path: Path, plan: ExperimentPlan, records: Iterable[RunRecord]) -> N
     note = f"\n{plan.note}" if plan.note else ""
     updates = row.trained.params["l"]
     assert isinstance(updates, tuple)
-    updates_plot(path, f"{row.trained}{seed}{note}", measured, [int(update) for update in updates])
+    save(updates_figure(f"{row.trained}{seed}{note}", measured, [int(update) for update in updates]), path)
 
 
 def _runs(plan: ExperimentPlan, records: Iterable[RunRecord]) -> dict[int, list[RunRecord]]:

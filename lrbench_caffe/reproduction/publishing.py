@@ -8,7 +8,8 @@ from pathlib import Path
 
 from lrbench_caffe.files import publish
 from lrbench_caffe.plaintext import markdown
-from lrbench_caffe.plots import Pair, comparison_plot
+from lrbench_caffe.plots import Pair, comparison_figure
+from lrbench_caffe.plots.files import save
 from lrbench_caffe.records import RunRecord
 from lrbench_caffe.reproduction.compare import (
     WITHIN,
@@ -127,4 +128,4 @@ def _draw(
                 printed.get("iterations"), found.get("iterations"),
             )
         )  # fmt: skip
-    comparison_plot(path, _title(plan), pairs)
+    save(comparison_figure(_title(plan), pairs), path)

@@ -12,8 +12,9 @@ from lrbench_caffe.files import replace_own
 from lrbench_caffe.jobs import JobResult
 from lrbench_caffe.knowledge import ranking
 from lrbench_caffe.plaintext import markdown
-from lrbench_caffe.plots.sweeps import Point, range_plot
-from lrbench_caffe.plots.tuning import Line, tuning_plot
+from lrbench_caffe.plots.files import save
+from lrbench_caffe.plots.sweeps import Point, range_figure
+from lrbench_caffe.plots.tuning import Line, tuning_figure
 from lrbench_caffe.records import UNSUCCESSFUL
 from lrbench_caffe.tabular import Rows, clock, markdown_table, number
 from lrbench_caffe.terminal.tables import Layout
@@ -275,7 +276,7 @@ def draw_tuning(path: Path, title: str, study: Study, outcome: TuningOutcome) ->
     last = plan.seed + plan.seeds - 1
     seeds = f"seed {plan.seed}" if plan.seeds == 1 else f"seeds {plan.seed} to {last}"
     counts = f"{len(study.known)} policies were trained, {len(outcome.candidates)} were candidates"
-    tuning_plot(path, f"{title}, {seeds}\n{counts}", named, others)
+    save(tuning_figure(f"{title}, {seeds}\n{counts}", named, others), path)
 
 
 def draw_ladder(path: Path, title: str, ladder: Ladder, good: GoodRange, epoch: float | None) -> None:
@@ -292,8 +293,7 @@ def draw_ladder(path: Path, title: str, ladder: Ladder, good: GoodRange, epoch: 
             value = ladder.chance if rung.diverged else rung.at(iteration)
             if value is not None:
                 curves.setdefault(name, []).append(Point(lr, value))
-    range_plot(
-        path, curves, good=(good.low, good.high), marks=[good.best],
+    save(range_figure(curves, good=(good.low, good.high), marks=[good.best],
         close_up=(good.low / 3, good.high * 1.5),
         note=f"{title}: LR range test, constant LRs (diverged: at chance)",
-    )  # fmt: skip
+    ), path)  # fmt: skip

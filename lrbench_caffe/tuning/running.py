@@ -15,7 +15,8 @@ from lrbench_caffe.jobs.opening import open_pool, training_flags
 from lrbench_caffe.jobs.pool import Pool
 from lrbench_caffe.knowledge.evidence import Wanted
 from lrbench_caffe.lr import Policy
-from lrbench_caffe.plots.tuning import ramp_plot
+from lrbench_caffe.plots.files import save
+from lrbench_caffe.plots.tuning import ramp_figure
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.prototxt.task import open_task
 from lrbench_caffe.records import Task, digest
@@ -241,7 +242,7 @@ def _rise(request: RangeRequest, study: Study, solver: Solver, title: str) -> Ra
     last = request.seed + request.passes - 1
     seeds = f"seed {request.seed}" if request.passes == 1 else f"seeds {request.seed} to {last}"
     lines = [(one.lrs, one.losses) for one in passes]
-    ramp_plot(picture, f"{title}, {seeds}: an LR that rises", lines, mean, (good.low, good.high))
+    save(ramp_figure(f"{title}, {seeds}: an LR that rises", lines, mean, (good.low, good.high)), picture)
     return _with_range(request, study, good, ramp.RULE, picture, None)
 
 
