@@ -20,35 +20,29 @@ import argparse
 import io
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from lrbench_caffe import plots
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.files import publish
 from lrbench_caffe.knowledge import ranking, selection
-from lrbench_caffe.knowledge.ranking import CRITERIA, Comparison, Criterion, Ranked, RankingEntry, TargetCost
-from lrbench_caffe.records import PolicySummary, Task
+from lrbench_caffe.knowledge.exporting import ranking_rows
+from lrbench_caffe.knowledge.ranking import CRITERIA, Criterion
 from lrbench_caffe.tabular import (
     Rows,
     csv_text,
     json_text,
     markdown_table,
-    number,
 )
 from lrbench_caffe.terminal import cli, tables
 from lrbench_caffe.terminal.database import open_at_terminal
+from lrbench_caffe.terminal.rank_tables import TASKS_LAYOUT, headed, rank_rows, task_rows
 from lrbench_caffe.terminal.run_tables import start_labels, start_notes
 from lrbench_caffe.terminal.selection_flags import add_flags, selection_query
 from lrbench_caffe.terminal.tables import Layout, print_table
 
 FORMATS = ("table", "markdown", "csv", "json")
 TEXT_COLUMNS = 2  # to the left: the place and the policy, or a task's name and number
-TASKS_LAYOUT = Layout(
-    ("task", "id", "image", "classes", "samples", "parameters", "depth"),
-    order=("task", "id", "image", "classes", "samples", "parameters"),
-    text=("task",),
-)
 
 
 def parser() -> cli.Parser:
@@ -75,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if tasks is None:
             _write(
                 args,
-                _task_rows(known),
+                task_rows(known),
                 TASKS_LAYOUT,
                 "tasks in the LR database; --task NAME ranks one's policies",
             )
@@ -86,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise selection.nothing_found(query, tasks)
     shown = _shown(args, found)
     if data:
-        _write(args, data_rows(found.ranked, shown))
+        _write(args, ranking_rows(found.ranked, shown))
     else:
         scored = bool(found.order.weights)
         labels = start_labels(group.start for group in found.groups)
@@ -96,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         notes = [*([found.order.note] if found.order.note else []), *start_notes(labels)]
         if args.columns not in (None, tables.ALL) and len(labels) > 1:
             args.columns += ",start"  # else places of different rankings would look like one
-        _write(args, *_headed(rows, shown, scored, found), found.title, notes)
+        _write(args, *headed(rows, shown, scored, found), found.title, notes)
     if plot and found.candidates:
         _plot(plot, found)
     return 0
@@ -125,155 +119,6 @@ def _shown(args: argparse.Namespace, found: selection.Selection) -> list[Criteri
     if args.format not in ("csv", "json"):  # whose columns do not depend on what is there
         kept = [c for c in kept if c in asked or any(one.spread(c.name) for one in found.candidates)]
     return kept + [criterion for criterion in asked if criterion not in kept]
-
-
-# -- rows -------------------------------------------------------------------------------------------
-
-
-def rank_rows(group: selection.Group, shown: Sequence[Criterion], scored: bool, start: str) -> Rows:
-    """The ranking of one start for people, without a heading: deviations beside their means.
-
-    Args:
-        start: what the column of that name has.
-    """
-    rows = []
-    for row in group.ranked:
-        cells = ["-" if row.place is None else str(row.place), row.candidate.summary.policy.text]
-        cells += [_cell(row.candidate, criterion) for criterion in shown]
-        cells += [number(row.score, 4)] * scored + [_mark(row.from_best), _mark(row.from_next)]
-        rows.append([*cells, *_group(row.candidate.summary, start)])
-    nothing = ["-"] * (len(shown) + scored + 2)
-    return [*rows, *(["-", s.policy.text, *nothing, *_group(s, start)] for s in group.unfinished)]
-
-
-def _headed(
-    rows: Rows, shown: Sequence[Criterion], scored: bool, found: selection.Selection
-) -> tuple[Rows, Layout]:
-    """The rows with their heading, and their layout."""
-    heading = ["#", "policy", *(c.heading for c in shown), *["score"] * scored, "vs best", "vs next"]
-    names = ["place", "policy", *(c.name for c in shown), *["score"] * scored, "vs_best", "vs_next"]
-    by = [criterion.name for criterion in found.order.asked]
-    names += ["source", "start", "trainings", "max_iter"]
-    order = ["place", "policy", *_telling(rows, names), *["score"] * scored, *by]
-    form = Layout(
-        names=names,
-        order=list(dict.fromkeys([*order, "start", "vs_best", "trainings", "max_iter"])),
-        text=("policy",),
-        words=("place", "source", "start"),
-        common=("source", "start", "max_iter"),
-    )
-    rows = [[*heading, "source", "start", "trainings", "max_iter"], *rows]
-    if any(group.start.kind != "scratch" for group in found.groups):
-        return rows, form
-    column = form.names.index("start")  # from scratch is no news
-    kept = [i for i in range(len(form.names)) if i != column]
-    return [[row[i] for i in kept] for row in rows], replace(form, names=[form.names[i] for i in kept])
-
-
-def _telling(rows: Rows, names: Sequence[str]) -> list[str]:
-    """The columns that tell rows of one policy apart: as few as will do."""
-    told = ["policy"]
-    for name in ("start", "max_iter", "source", "trainings"):
-        with_it = [*told, name]
-        if len(_distinct(rows, names, with_it)) > len(_distinct(rows, names, told)):
-            told = with_it
-    return told[1:]
-
-
-def _distinct(rows: Rows, names: Sequence[str], columns: Sequence[str]) -> set[tuple[str, ...]]:
-    return {tuple(row[names.index(column)] for column in columns) for row in rows}
-
-
-def _group(summary: PolicySummary, start: str) -> list[str]:
-    """Source, start, trainings and length: "measured", "scratch", "3 (+2 diverged)", "10000"."""
-    counts = (("diverged", summary.diverged), ("failed", summary.failed))
-    more = ", ".join(f"{count} {what}" for what, count in counts if count)
-    trainings = f"{summary.trainings()}" + (f" (+{more})" if more else "")
-    return [summary.source, start, trainings, str(summary.max_iter)]
-
-
-def data_rows(ranked: Sequence[Ranked], shown: Sequence[Criterion]) -> Rows:
-    """The same for programs: plain names, and a column for each number."""
-    names = [name for c in shown for name in _columns(c)]
-    heading = ["place", "policy", "function", *names, "score", "p_best", "p_next", "source", "trainings"]
-    rows = [[*heading, "max_iter", "diverged", "failed", "start", "start_digest", "origin"]]
-    for row in ranked:
-        summary = row.candidate.summary
-        cells = ["-" if row.place is None else str(row.place), summary.policy.text, summary.policy.function]
-        cells += [value for c in shown for value in _values(row.candidate, c)]
-        cells += [_exact(row.score), _p(row.from_best), _p(row.from_next), summary.source]
-        counts = (summary.trainings(), summary.max_iter, summary.diverged, summary.failed)
-        start = (str(summary.start), summary.start.digest or "-")
-        rows.append([*cells, *map(str, counts), *start, summary.origin])
-    return rows
-
-
-def _cell(candidate: RankingEntry, criterion: Criterion) -> str:
-    spread = candidate.spread(criterion.name)
-    if criterion.name == "target":
-        return _target_text(candidate.target)
-    text = number(spread.mean if spread else None, criterion.digits)
-    return text if spread is None or spread.sd is None else f"{text} ± {number(spread.sd, criterion.digits)}"
-
-
-def _target_text(target: TargetCost | None) -> str:
-    """ "<=4000", "5200, 2 of 3", "5200, 1 of 3 (+2 diverged)"."""
-    if target is None:
-        return "-"
-    share = f", {target.runs} of {target.of}" if target.runs < target.of or target.diverged else ""
-    more = f" (+{target.diverged} diverged)" if target.diverged else ""
-    return f"{'<=' if target.at_most else ''}{target.iterations:.0f}{share}{more}"
-
-
-def _mark(comparison: Comparison | None) -> str:
-    if comparison is None:
-        return ""
-    return comparison.mark if comparison.p is None else f"{comparison.mark} p={comparison.p:.2g}".strip()
-
-
-def _columns(criterion: Criterion) -> list[str]:
-    """The columns of a criterion in ``data_rows``."""
-    if criterion.name == "target":
-        return ["target", "target_runs", "target_of"]
-    return [criterion.name] if criterion.name == "num_params" else [criterion.name, f"{criterion.name}_sd"]
-
-
-def _values(candidate: RankingEntry, criterion: Criterion) -> list[str]:
-    if criterion.name == "target":
-        target = candidate.target
-        return [f"{target.iterations:.10g}", str(target.runs), str(target.of)] if target else ["-"] * 3
-    spread = candidate.spread(criterion.name)
-    values = (spread.mean, spread.sd) if spread else (None, None)
-    return [_exact(value) for value in values[: len(_columns(criterion))]]
-
-
-def _exact(value: float | None) -> str:
-    return "-" if value is None else f"{value:.10g}"
-
-
-def _p(comparison: Comparison | None) -> str:
-    return "-" if comparison is None or comparison.p is None else f"{comparison.p:.4g}"
-
-
-def _task_rows(tasks: list[Task]) -> Rows:
-    heading = ["task", "id", "image", "classes", "training samples", "parameters", "depth"]
-    return [
-        heading,
-        *(
-            [
-                task.title,
-                str(task.id),
-                "x".join(
-                    str(n or "?") for n in (task.dataset.channels, task.dataset.height, task.dataset.width)
-                ),
-                str(task.dataset.classes or "-"),
-                str(task.dataset.train_samples or "-"),
-                str(task.network.parameters or "-"),
-                str(task.network.depth),
-            ]
-            for task in tasks
-        ),
-    ]
 
 
 def _write(

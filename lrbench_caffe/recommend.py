@@ -15,12 +15,12 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.knowledge.evidence import Proposal, Wanted
+from lrbench_caffe.knowledge.evidence import Wanted
+from lrbench_caffe.knowledge.exporting import recommendation_json
 from lrbench_caffe.knowledge.proposing import recommend
-from lrbench_caffe.knowledge.recommendation import Recommendation, against
+from lrbench_caffe.knowledge.recommendation import Recommendation
 from lrbench_caffe.prototxt.task import solver_settings
 from lrbench_caffe.records import Task
 from lrbench_caffe.setup import installation
@@ -97,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             top=top,
         )
     if args.json:
-        print(json.dumps(as_json(wanted, found), indent=2))
+        print(json.dumps(recommendation_json(wanted, found), indent=2))
         return 0 if found.proposals else 1
     console = Console()
     for line in lines(wanted, found, command(args)):
@@ -112,39 +112,6 @@ def command(args: argparse.Namespace) -> list[str]:
         if value := getattr(args, flag):
             words += [f"--{flag.replace('_', '-')}", shlex.quote(str(value))]
     return words
-
-
-def as_json(wanted: Wanted, found: Recommendation) -> dict[str, Any]:
-    """A recommendation for programs."""
-    return {
-        "task": wanted.task.title,
-        "start": str(wanted.start),
-        "compared": found.compared,
-        "diverged": found.diverged,
-        "experienced": found.experienced,
-        "set_aside": list(found.set_aside),
-        "passed_over": [[str(policy), against(result)] for policy, result in found.passed_over],
-        "missing": dict(found.missing),
-        "similar": [[task.title, similarity] for task, similarity in found.similar],
-        "proposals": [_proposal(proposal) for proposal in found.proposals],
-    }
-
-
-def _proposal(proposal: Proposal) -> dict[str, Any]:
-    main, expected = proposal.main, proposal.expected
-    return {
-        "policy": str(proposal.policy),
-        "original": str(proposal.original),
-        "by": main.utility.name,
-        "expected": expected and {"mean": expected.mean, "sd": expected.sd},
-        "unknown": list(proposal.unknown),
-        "iterations": proposal.iterations,
-        "same_task": main.same_task,
-        "same_start": main.same_start,
-        "similarity": main.similarity,
-        "changes": list(proposal.changes),
-        "evidence": list(proposal.evidence),
-    }
 
 
 def lines(wanted: Wanted, recommendation: Recommendation, train: Sequence[str]) -> list[str]:

@@ -25,7 +25,7 @@ from lrbench_caffe.records import (
     SolverSettings,
     Start,
 )
-from lrbench_caffe.terminal import cli
+from lrbench_caffe.terminal import cli, rank_tables
 from lrbench_caffe.terminal.tables import fitting
 
 PNG = b"\x89PNG"
@@ -295,6 +295,8 @@ def test_a_column_that_tells_rows_of_one_policy_apart_stays(odd, tmp_path):
         known.put(replace(training("FIX(k0=0.02)", 30, 92.0), max_iter=400))
         found = selection.select(query, known, selection.find_tasks(query, known.tasks()))
     shown = [CRITERIA[name] for name in ("top1", "test_loss", "ld", "iterations", "num_params")]
-    table, form = rank._headed(rank.rank_rows(found.groups[0], shown, False, "scratch"), shown, False, found)
+    table, form = rank_tables.headed(
+        rank_tables.rank_rows(found.groups[0], shown, False, "scratch"), shown, False, found
+    )
     kept, _ = fitting(table, form, 60)
     assert "max_iter" in [form.names[i] for i in kept]

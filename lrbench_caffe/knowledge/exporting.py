@@ -1,0 +1,84 @@
+"""Rankings and recommendations for programs: rows with a column for each number, and JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from lrbench_caffe.knowledge.evidence import Proposal, Wanted
+from lrbench_caffe.knowledge.ranking import Comparison, Criterion, Ranked, RankingEntry
+from lrbench_caffe.knowledge.recommendation import Recommendation, against
+from lrbench_caffe.tabular import Rows
+
+
+def ranking_rows(ranked: Sequence[Ranked], shown: Sequence[Criterion]) -> Rows:
+    """A ranking with plain names and a column for each number; the first row is the heading."""
+    names = [name for c in shown for name in _columns(c)]
+    heading = ["place", "policy", "function", *names, "score", "p_best", "p_next", "source", "trainings"]
+    rows = [[*heading, "max_iter", "diverged", "failed", "start", "start_digest", "origin"]]
+    for row in ranked:
+        summary = row.candidate.summary
+        cells = ["-" if row.place is None else str(row.place), summary.policy.text, summary.policy.function]
+        cells += [value for c in shown for value in _values(row.candidate, c)]
+        cells += [_exact(row.score), _p(row.from_best), _p(row.from_next), summary.source]
+        counts = (summary.trainings(), summary.max_iter, summary.diverged, summary.failed)
+        start = (str(summary.start), summary.start.digest or "-")
+        rows.append([*cells, *map(str, counts), *start, summary.origin])
+    return rows
+
+
+def _columns(criterion: Criterion) -> list[str]:
+    """The columns of a criterion in ``ranking_rows``."""
+    if criterion.name == "target":
+        return ["target", "target_runs", "target_of"]
+    return [criterion.name] if criterion.name == "num_params" else [criterion.name, f"{criterion.name}_sd"]
+
+
+def _values(candidate: RankingEntry, criterion: Criterion) -> list[str]:
+    if criterion.name == "target":
+        target = candidate.target
+        return [f"{target.iterations:.10g}", str(target.runs), str(target.of)] if target else ["-"] * 3
+    spread = candidate.spread(criterion.name)
+    values = (spread.mean, spread.sd) if spread else (None, None)
+    return [_exact(value) for value in values[: len(_columns(criterion))]]
+
+
+def _exact(value: float | None) -> str:
+    return "-" if value is None else f"{value:.10g}"
+
+
+def _p(comparison: Comparison | None) -> str:
+    return "-" if comparison is None or comparison.p is None else f"{comparison.p:.4g}"
+
+
+def recommendation_json(wanted: Wanted, found: Recommendation) -> dict[str, Any]:
+    """A recommendation as JSON."""
+    return {
+        "task": wanted.task.title,
+        "start": str(wanted.start),
+        "compared": found.compared,
+        "diverged": found.diverged,
+        "experienced": found.experienced,
+        "set_aside": list(found.set_aside),
+        "passed_over": [[str(policy), against(result)] for policy, result in found.passed_over],
+        "missing": dict(found.missing),
+        "similar": [[task.title, similarity] for task, similarity in found.similar],
+        "proposals": [_proposal(proposal) for proposal in found.proposals],
+    }
+
+
+def _proposal(proposal: Proposal) -> dict[str, Any]:
+    main, expected = proposal.main, proposal.expected
+    return {
+        "policy": str(proposal.policy),
+        "original": str(proposal.original),
+        "by": main.utility.name,
+        "expected": expected and {"mean": expected.mean, "sd": expected.sd},
+        "unknown": list(proposal.unknown),
+        "iterations": proposal.iterations,
+        "same_task": main.same_task,
+        "same_start": main.same_start,
+        "similarity": main.similarity,
+        "changes": list(proposal.changes),
+        "evidence": list(proposal.evidence),
+    }
