@@ -184,8 +184,7 @@ def _table(args: argparse.Namespace) -> Path:
         known = database.tasks()
         tasks = selection.find_tasks(query, known)
         if tasks is None:
-            names = ", ".join(f"{task.title} ({task.id})" for task in known)
-            raise InputError(f"SOLVER or --task is missing; known tasks: {names or 'none'}")
+            raise selection.no_task(known)
         found = selection.select(query, database, tasks)
     if not found.ranked:
         raise selection.nothing_found(query, tasks)

@@ -15,10 +15,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from lrbench_caffe.tabular import terminal_table
 from lrbench_caffe.terminal import cli
 from lrbench_caffe.terminal.console import Console
 from lrbench_caffe.terminal.study_flags import add_study_flags, study_parameters
+from lrbench_caffe.terminal.tables import terminal_table
 from lrbench_caffe.tuning.progress import TuningDisplay
 from lrbench_caffe.tuning.report import ladder_rows
 from lrbench_caffe.tuning.request import RangeRequest

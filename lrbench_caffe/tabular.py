@@ -1,4 +1,4 @@
-"""Rows for people: the same rows become a terminal table, Markdown, CSV or JSON."""
+"""Rows: the same ones become Markdown, CSV or JSON, or a table on the terminal (``terminal.tables``)."""
 
 from __future__ import annotations
 
@@ -9,12 +9,8 @@ import math
 import re
 from collections.abc import Sequence
 
-from rich import box
-from rich.cells import cell_len
-from rich.table import Table
-
 from lrbench_caffe.metrics import Measurement, best, scalars
-from lrbench_caffe.plaintext import csv_cell, markdown, one_line
+from lrbench_caffe.plaintext import csv_cell, markdown
 
 Rows = list[list[str]]
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})(?:\.[0-9]+)?(?:[eE][-+]?[0-9]{1,3})?")  # of JSON
@@ -64,44 +60,6 @@ def metrics_rows(measurements: Sequence[Measurement], num_params: int) -> Rows:
     return rows
 
 
-def terminal_table(
-    rows: Rows,
-    title: str | None = None,
-    left: int | Sequence[bool] = 1,
-    least: Sequence[int | None] | None = None,
-) -> Table:
-    """Rows, the first one the heading, as a table for the terminal.
-
-    Args:
-        left: how many of the first columns are set to the left, or for each whether it is; the others,
-            which are numbers, are set to the right.
-        least: for each column the characters that it keeps where its lines are broken to fit, None where
-            they never are. By default all but the first column may be broken.
-    """
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
-    for index, heading in enumerate(rows[0]):
-        whole = index == 0 if least is None else least[index] is None
-        table.add_column(
-            one_line(heading),
-            justify="left" if (index < left if isinstance(left, int) else left[index]) else "right",
-            no_wrap=whole,
-            min_width=None if least is None else least[index],
-        )
-    for row in rows[1:]:
-        table.add_row(*map(one_line, row))
-    return table
-
-
-def table_width(rows: Rows) -> int:
-    """Columns of a terminal that a table needs unwrapped: wrapped numbers cannot be read."""
-    return sum(max(cells(row[i]) for row in rows) + 3 for i in range(len(rows[0]))) + 2
-
-
-def cells(text: str) -> int:
-    """Columns of a terminal that a text takes in a table."""
-    return cell_len(one_line(text))
-
-
 def markdown_table(rows: Rows, left: int = 1) -> str:
     """Rows, the first one the heading, as Markdown; the first ``left`` columns to the left."""
     heading, *body = [list(map(markdown, row)) for row in rows]
@@ -120,10 +78,15 @@ def csv_text(rows: Rows) -> str:
 
 def json_text(rows: Rows) -> str:
     """Rows as a JSON list of objects by heading: numbers as numbers, a dash as null."""
-    return json.dumps([dict(zip(rows[0], map(_json_value, row))) for row in rows[1:]], indent=2) + "\n"
+    return json.dumps(records_of(rows), indent=2) + "\n"
 
 
-def _json_value(cell: str) -> str | int | float | None:
+def records_of(rows: Rows) -> list[dict[str, str | int | float | None]]:
+    """A mapping from the heading for each row: numbers as numbers, a dash as None."""
+    return [dict(zip(rows[0], map(_value, row))) for row in rows[1:]]
+
+
+def _value(cell: str) -> str | int | float | None:
     if cell == "-":
         return None
     value = json.loads(cell) if _NUMBER.fullmatch(cell) else math.inf

@@ -26,11 +26,10 @@ from typing import TextIO, cast
 
 from lrbench_caffe.lr import Policy
 from lrbench_caffe.setup import installation
-from lrbench_caffe.tabular import terminal_table
 from lrbench_caffe.terminal import cli
 from lrbench_caffe.terminal.console import Console
 from lrbench_caffe.terminal.study_flags import add_study_flags, study_parameters
-from lrbench_caffe.terminal.tables import ALL, add_flag, chosen, print_table
+from lrbench_caffe.terminal.tables import ALL, add_flag, chosen, print_table, terminal_table
 from lrbench_caffe.tuning.progress import TuningDisplay
 from lrbench_caffe.tuning.report import (
     cost_rows,

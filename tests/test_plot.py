@@ -15,7 +15,6 @@ from lrbench_caffe.database import Database
 from lrbench_caffe.lr import parse
 from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.plots import natural_length
-from lrbench_caffe.plots.files import save
 from lrbench_caffe.plots.style import TRAIN
 from lrbench_caffe.plots.training import RunCurves, runs_figure
 from lrbench_caffe.terminal import cli
@@ -171,46 +170,37 @@ def test_a_run_that_diverged_is_drawn(run, tmp_path):
     run("runs", "a")
 
 
-@pytest.fixture
-def drawn(monkeypatch):
-    """The figures that are drawn, in the place of their files."""
-    figures = []
-    monkeypatch.setattr("lrbench_caffe.plots.training.save", lambda figure, path: figures.append(figure))
-    return figures
-
-
 def curves(number: int, lr: float, losses: list[float], diverged: bool = False) -> RunCurves:
     rows = np.array([[t, lr, loss] for t, loss in enumerate(losses)])
     tests = [replace(measured(t, 50.0 + number + t / 10), test_loss=losses[t]) for t in (0, 50, 100)]
     return RunCurves(f"run {number}", rows, tests, diverged)
 
 
-def test_a_run_that_diverged_does_not_flatten_the_others(drawn):
+def test_a_run_that_diverged_does_not_flatten_the_others():
     good = curves(1, 0.01, [2.0 - t / 100 for t in range(101)])
     bad = curves(2, 7.0, [2.0 * 1.5 ** (t / 2) for t in range(101)], diverged=True)
-    save(runs_figure("digits / LeNet, seed 1", [good, bad]), Path("x.png"))
-    _, loss, lr = drawn[0].axes
+    _, loss, lr = runs_figure("digits / LeNet, seed 1", [good, bad]).axes
     assert lr.get_ylim() == (0, pytest.approx(0.0105))
     low, high = loss.get_ylim()
     assert 0.9 < low < 1.0 and 2.0 < high < 2.2 and loss.get_yscale() == "linear"
-    save(runs_figure("alone", [bad]), Path("x.png"))  # there is nothing else to show
-    assert drawn[1].axes[2].get_ylim()[1] == pytest.approx(7.35)
+    alone = runs_figure("alone", [bad])  # there is nothing else to show
+    assert alone.axes[2].get_ylim()[1] == pytest.approx(7.35)
 
 
-def test_of_many_runs_the_best_have_colours_and_all_are_named_beside_the_picture(drawn):
+def test_of_many_runs_the_best_have_colours_and_all_are_named_beside_the_picture():
     many = [curves(number, 0.01, [1.0] * 101) for number in range(19)]
-    save(runs_figure("digits / LeNet, seed 1", many), Path("x.png"))
-    (legend,) = drawn[0].legends
+    figure = runs_figure("digits / LeNet, seed 1", many)
+    (legend,) = figure.legends
     texts = [text.get_text() for text in legend.get_texts()]
     assert texts == [f"run {number}: {60 + number:.2f} % at 100" for number in reversed(range(19))]
-    colours = [line.get_color() for line in drawn[0].axes[0].lines if line.get_label() in texts]
+    colours = [line.get_color() for line in figure.axes[0].lines if line.get_label() in texts]
     assert len(set(colours[:7])) == 7 and set(colours[7:]) == {TRAIN}
-    accuracy = drawn[0].axes[0]
+    accuracy = figure.axes[0]
     assert accuracy.get_title() == "digits / LeNet, seed 1"
-    drawn[0].draw_without_rendering()
+    figure.draw_without_rendering()
     title, box = accuracy.title.get_window_extent(), accuracy.get_window_extent()
     assert (title.x0 + title.x1) / 2 == pytest.approx((box.x0 + box.x1) / 2, abs=1)
-    right = drawn[0].axes[0].get_window_extent().x1
+    right = figure.axes[0].get_window_extent().x1
     assert legend.get_window_extent().x0 > right
 
 

@@ -6,8 +6,6 @@ import json
 import math
 import warnings
 from dataclasses import replace
-from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -17,7 +15,8 @@ from lrbench_caffe.lr import parse
 from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.plots import schedule_figure, training_figure
 from lrbench_caffe.plots.files import save
-from lrbench_caffe.tabular import csv_text, json_text, markdown_table, metrics_rows, number, terminal_table
+from lrbench_caffe.tabular import csv_text, json_text, markdown_table, metrics_rows, number
+from lrbench_caffe.terminal.tables import terminal_table
 
 FIRST = Measurement(
     iteration=0, lr=0.01, top1=10.0, top5=50.0, ac=math.nan, cd=math.nan, cdac=math.nan, test_loss=2.3,
@@ -155,12 +154,10 @@ def test_a_training_is_drawn(tmp_path, iterations, measurements, decisions):
 
 def panels(measurements) -> dict[str, dict[str, list[float]]]:
     """What a training's picture shows: the lines by label, by panel."""
-    seen = []
-    with mock.patch("lrbench_caffe.plots.training.save", lambda figure, path: seen.append(figure)):
-        save(training_figure("title", training(10), measurements, []), Path("x.png"))
+    figure = training_figure("title", training(10), measurements, [])
     return {
         axes.get_ylabel(): {str(line.get_label()): list(line.get_ydata()) for line in axes.get_lines()}
-        for axes in seen[0].axes
+        for axes in figure.axes
     }
 
 

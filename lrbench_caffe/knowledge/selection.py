@@ -179,6 +179,12 @@ def select(query: Query, database: Database, tasks: list[Task], *, everything: b
     return Selection(title, groups, order)
 
 
+def no_task(known: list[Task]) -> ParameterError:
+    """The error where no task is named."""
+    names = ", ".join(f"{task.title} ({task.id})" for task in known)
+    return ParameterError("{solver} or {task} is missing; known tasks: {0}", names or "none")
+
+
 def nothing_found(query: Query, tasks: list[Task]) -> InputError:
     """The error where a task has no result that fits."""
     what = "a Top-1" if classifies(tasks[0]) else "a test"

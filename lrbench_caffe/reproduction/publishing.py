@@ -23,8 +23,9 @@ from lrbench_caffe.reproduction.compare import (
 from lrbench_caffe.reproduction.figures import figure3, figure4, figure5
 from lrbench_caffe.reproduction.plan import ExperimentPlan
 from lrbench_caffe.reproduction.results import PolicyResult
-from lrbench_caffe.tabular import csv_text, markdown_table, terminal_table
+from lrbench_caffe.tabular import csv_text, markdown_table
 from lrbench_caffe.terminal.console import Console
+from lrbench_caffe.terminal.tables import terminal_table
 
 DRAWN = {"figure3": figure3, "figure4": figure4, "figure5": figure5}
 LEFT = 3  # columns of names in a table

@@ -7,9 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
+from rich import box
+from rich.cells import cell_len
+from rich.table import Table
+
 from lrbench_caffe.errors import InputError, did_you_mean
 from lrbench_caffe.plaintext import one_line
-from lrbench_caffe.tabular import Rows, cells, table_width, terminal_table
+from lrbench_caffe.tabular import Rows
 from lrbench_caffe.terminal.console import Console
 
 ALL = "all"
@@ -135,3 +139,41 @@ def _least(rows: Rows, column: int, layout: Layout) -> int:
         return whole
     longest_word = max((cells(word) for row in rows for word in row[column].split()), default=0)
     return min(whole, max(BROKEN_TEXT, longest_word))
+
+
+def terminal_table(
+    rows: Rows,
+    title: str | None = None,
+    left: int | Sequence[bool] = 1,
+    least: Sequence[int | None] | None = None,
+) -> Table:
+    """Rows, the first one the heading, as a table for the terminal.
+
+    Args:
+        left: how many of the first columns are set to the left, or for each whether it is; the others,
+            which are numbers, are set to the right.
+        least: for each column the characters that it keeps where its lines are broken to fit, None where
+            they never are. By default all but the first column may be broken.
+    """
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
+    for index, heading in enumerate(rows[0]):
+        whole = index == 0 if least is None else least[index] is None
+        table.add_column(
+            one_line(heading),
+            justify="left" if (index < left if isinstance(left, int) else left[index]) else "right",
+            no_wrap=whole,
+            min_width=None if least is None else least[index],
+        )
+    for row in rows[1:]:
+        table.add_row(*map(one_line, row))
+    return table
+
+
+def table_width(rows: Rows) -> int:
+    """Columns of a terminal that a table needs unwrapped: wrapped numbers cannot be read."""
+    return sum(max(cells(row[i]) for row in rows) + 3 for i in range(len(rows[0]))) + 2
+
+
+def cells(text: str) -> int:
+    """Columns of a terminal that a text takes in a table."""
+    return cell_len(one_line(text))

@@ -6,7 +6,7 @@ import json
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lrbench_caffe.files import replace_own
 from lrbench_caffe.jobs import JobResult
@@ -33,6 +33,9 @@ from lrbench_caffe.tuning.verdict import (
     tops,
     trainings,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 COLUMNS = ("top1", "top5", "ac", "cd", "cdac", "ld")
 
@@ -115,7 +118,7 @@ def write_report(study: Study, outcome: TuningOutcome, verdict: Verdict, title: 
     Returns:
         The first of them.
     """
-    draw_tuning(study.folder / "tuning.png", title, study, outcome)
+    save(study_figure(title, study, outcome), study.folder / "tuning.png")
     parts = [
         f"# Tuning of {markdown(study.plan.solver)}\n",
         f"{markdown(title)}. Goal: {study.plan.goal}. {len(outcome.candidates)} candidates; "
@@ -137,7 +140,8 @@ def write_report(study: Study, outcome: TuningOutcome, verdict: Verdict, title: 
     ]
     if outcome.ladder:
         seed = f"{title}, seed {study.plan.seed}"
-        draw_ladder(study.folder / "range.png", seed, outcome.ladder, outcome.good, study.plan.epoch)
+        figure = ladder_figure(seed, outcome.ladder, outcome.good, study.plan.epoch)
+        save(figure, study.folder / "range.png")
     path = study.folder / "report.md"
     replace_own(path, "\n".join(parts).encode())
     content = json.dumps(result(study, outcome, verdict), indent=2) + "\n"
@@ -260,8 +264,8 @@ def _top1(result: JobResult) -> float:
     return top.top1 if top and top.top1 is not None else -1.0
 
 
-def draw_tuning(path: Path, title: str, study: Study, outcome: TuningOutcome) -> None:
-    """Write a PNG of all trainings: finalists and baseline in colour, the others in grey."""
+def study_figure(title: str, study: Study, outcome: TuningOutcome) -> Figure:
+    """All trainings of a tuning: finalists and baseline in colour, the others in grey."""
     told_apart = [*outcome.finalists, *([outcome.baseline] if outcome.baseline else [])]
     own = " (the solver's own)"
     named: dict[str, list[Line]] = {
@@ -276,11 +280,11 @@ def draw_tuning(path: Path, title: str, study: Study, outcome: TuningOutcome) ->
     last = plan.seed + plan.seeds - 1
     seeds = f"seed {plan.seed}" if plan.seeds == 1 else f"seeds {plan.seed} to {last}"
     counts = f"{len(study.known)} policies were trained, {len(outcome.candidates)} were candidates"
-    save(tuning_figure(f"{title}, {seeds}\n{counts}", named, others), path)
+    return tuning_figure(f"{title}, {seeds}\n{counts}", named, others)
 
 
-def draw_ladder(path: Path, title: str, ladder: Ladder, good: GoodRange, epoch: float | None) -> None:
-    """Write a PNG of Top-1 over the LR after each test of a range test, as in the paper's Figure 3.
+def ladder_figure(title: str, ladder: Ladder, good: GoodRange, epoch: float | None) -> Figure:
+    """Top-1 over the LR after each test of a range test, as in the paper's Figure 3.
 
     Args:
         title: data, net and seed.
@@ -293,7 +297,10 @@ def draw_ladder(path: Path, title: str, ladder: Ladder, good: GoodRange, epoch: 
             value = ladder.chance if rung.diverged else rung.at(iteration)
             if value is not None:
                 curves.setdefault(name, []).append(Point(lr, value))
-    save(range_figure(curves, good=(good.low, good.high), marks=[good.best],
+    return range_figure(
+        curves,
+        good=(good.low, good.high),
+        marks=[good.best],
         close_up=(good.low / 3, good.high * 1.5),
         note=f"{title}: LR range test, constant LRs (diverged: at chance)",
-    ), path)  # fmt: skip
+    )

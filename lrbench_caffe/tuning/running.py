@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lrbench_caffe.database.urls import resolve_url
 from lrbench_caffe.errors import InputError, ParameterError
@@ -26,12 +27,15 @@ from lrbench_caffe.tuning import folder, ramp
 from lrbench_caffe.tuning.folder import study_folder
 from lrbench_caffe.tuning.levels import Ladder
 from lrbench_caffe.tuning.prior import Prior
-from lrbench_caffe.tuning.report import draw_ladder, lost_note, write_report
+from lrbench_caffe.tuning.report import ladder_figure, lost_note, write_report
 from lrbench_caffe.tuning.request import RangeRequest, StudyRequest, TuningRequest
 from lrbench_caffe.tuning.space import GoodRange, candidates, functions
 from lrbench_caffe.tuning.study import Study, TuningObserver, TuningPlan, test_interval
 from lrbench_caffe.tuning.tuner import Tuner, TuningOutcome, range_length
 from lrbench_caffe.tuning.verdict import Verdict, judge
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 RAMP_SHARE = 0.15  # of a training: length of a pass
 LEAST_RAMP = 50  # iterations of a pass
@@ -156,7 +160,8 @@ class RangeTest:
         rule: by which rule, in words.
         policies: a policy of each function to begin with.
         file: range.json.
-        picture: its plot, None without a range.
+        picture: its plot's file, None without a range.
+        figure: makes its plot, None without a range.
         ladder: the trainings with a constant LR, None for a ramp.
     """
 
@@ -166,6 +171,7 @@ class RangeTest:
     policies: Mapping[str, Policy]
     file: Path
     picture: Path | None
+    figure: Callable[[], Figure] | None
     ladder: Ladder | None
 
 
@@ -226,8 +232,12 @@ def climb(request: RangeRequest, study: Study, solver: Solver, title: str) -> Ra
     if study.lost:
         return _without_range(request, study, ladder)
     picture = study.folder / "range.png"
-    draw_ladder(picture, f"{title}, seed {request.seed}", ladder, good, study.plan.epoch)
-    return _with_range(request, study, good, ladder.rule, picture, ladder)
+
+    def figure() -> Figure:
+        return ladder_figure(f"{title}, seed {request.seed}", ladder, good, study.plan.epoch)
+
+    save(figure(), picture)
+    return _with_range(request, study, good, ladder.rule, picture, figure, ladder)
 
 
 def _rise(request: RangeRequest, study: Study, solver: Solver, title: str) -> RangeTest:
@@ -242,8 +252,13 @@ def _rise(request: RangeRequest, study: Study, solver: Solver, title: str) -> Ra
     last = request.seed + request.passes - 1
     seeds = f"seed {request.seed}" if request.passes == 1 else f"seeds {request.seed} to {last}"
     lines = [(one.lrs, one.losses) for one in passes]
-    save(ramp_figure(f"{title}, {seeds}: an LR that rises", lines, mean, (good.low, good.high)), picture)
-    return _with_range(request, study, good, ramp.RULE, picture, None)
+    ends = (good.low, good.high)
+
+    def figure() -> Figure:
+        return ramp_figure(f"{title}, {seeds}: an LR that rises", lines, mean, ends)
+
+    save(figure(), picture)
+    return _with_range(request, study, good, ramp.RULE, picture, figure, None)
 
 
 def _with_range(
@@ -252,6 +267,7 @@ def _with_range(
     good: GoodRange,
     rule: str,
     picture: Path,
+    figure: Callable[[], Figure],
     ladder: Ladder | None,
 ) -> RangeTest:
     plan = study.plan
@@ -260,13 +276,13 @@ def _with_range(
     policies = {name: first[name] for name in plan.functions}
     ends = {"low": good.low, "high": good.high, "best": good.best}
     file = _keep(request, study, ends, rule, policies)
-    return RangeTest(study, good, rule, policies, file, picture, ladder)
+    return RangeTest(study, good, rule, policies, file, picture, figure, ladder)
 
 
 def _without_range(request: RangeRequest, study: Study, ladder: Ladder | None) -> RangeTest:
     """Each LR that was lost may be an end of the range, the best one, or bad between good ones."""
     file = _keep(request, study, dict.fromkeys(("low", "high", "best")), None, {})
-    return RangeTest(study, None, "", {}, file, None, ladder)
+    return RangeTest(study, None, "", {}, file, None, None, ladder)
 
 
 def _keep(

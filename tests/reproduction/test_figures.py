@@ -62,7 +62,8 @@ def test_figure_3_has_a_curve_for_each_number_of_epochs(texts):
 
 def test_figure_3_takes_the_highest_top1_up_to_each_epoch(monkeypatch, tmp_path):
     drawn = {}
-    monkeypatch.setattr(figures, "range_figure", lambda path, curves, **others: drawn.update(curves))
+    monkeypatch.setattr(figures, "range_figure", lambda curves, **others: drawn.update(curves))
+    monkeypatch.setattr(figures, "save", lambda figure, path: None)
     of = select(plan("figure3"), "1-3")
     # 10 of 140 epochs are 5000 of 70,000 iterations.
     one = [measured(0, 10.0), measured(4000, 60.0), measured(5000, 58.0), measured(9000, 70.0)]
@@ -108,7 +109,8 @@ def test_a_scaled_figure_says_so_and_has_no_numbers_of_the_paper(texts, name, fi
 
 def test_full_runs_are_not_drawn_into_a_scaled_figure(monkeypatch, tmp_path):
     seen = []
-    monkeypatch.setattr(figures, "steps_figure", lambda path, points, **others: seen.extend(points))
+    monkeypatch.setattr(figures, "steps_figure", lambda points, **others: seen.extend(points))
+    monkeypatch.setattr(figures, "save", lambda figure, path: None)
     whole = plan("figure4")
     policy = FunctionPolicy("STEP", k0=0.001, gamma=0.85, l=1000)
     figure4(tmp_path / "x.png", scale(whole, 0.5), [run(whole, policy, 1, [measured(1000, 79.0)])])

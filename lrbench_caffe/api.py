@@ -1,0 +1,576 @@
+"""LRBench from Python: what the commands do, with keyword arguments and results as objects.
+
+>>> from lrbench_caffe import api
+>>> run = api.train("solver.prototxt", policy="sin2", seed=1)  # doctest: +SKIP
+>>> run.best.top1  # doctest: +SKIP
+97.4
+
+Nothing is printed. In a notebook a training shows its progress, and a result its picture. A parameter that is
+not allowed raises ``errors.ParameterError``, a failed training ``errors.TrainingError``; all errors of this
+package are ``errors.LRBenchError``.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lrbench_caffe.knowledge import selection
+from lrbench_caffe.knowledge.evidence import Proposal, Wanted
+from lrbench_caffe.knowledge.exporting import ranking_rows
+from lrbench_caffe.knowledge.ranking import CRITERIA, Ranked
+from lrbench_caffe.knowledge.recommendation import Recommendation
+from lrbench_caffe.knowledge.selection import Query
+from lrbench_caffe.lr import Policy
+from lrbench_caffe.metrics import Measurement, best
+from lrbench_caffe.runs.directory import RunDirectory
+from lrbench_caffe.runs.runjson import task_title
+from lrbench_caffe.tabular import Rows, records_of
+from lrbench_caffe.training.observer import Observer
+from lrbench_caffe.training.preparing import prepare
+from lrbench_caffe.training.request import TrainingRequest
+from lrbench_caffe.training.running import begin
+from lrbench_caffe.training.signals import Signals
+from lrbench_caffe.tuning.request import RangeRequest, TuningRequest
+from lrbench_caffe.tuning.study import TuningObserver
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
+
+    from lrbench_caffe.tuning.running import RangeTest, Tuning
+
+__all__ = [
+    "Range",
+    "Ranking",
+    "Recommendations",
+    "Run",
+    "TunedPolicy",
+    "find_range",
+    "rank",
+    "read_run",
+    "recommend",
+    "schedule_figure",
+    "train",
+    "tune",
+]
+
+PARAMETERS = ("k0", "k1", "gamma", "p", "l")
+
+
+class _Shown:
+    """A result that a notebook shows as its picture."""
+
+    def figure(self) -> Figure:
+        raise NotImplementedError
+
+    def _repr_html_(self) -> str:
+        picture = io.BytesIO()
+        self.figure().savefig(picture, format="png", dpi=100)
+        data = base64.b64encode(picture.getvalue()).decode()
+        return f'<img alt="{html.escape(str(self))}" src="data:image/png;base64,{data}"/>'
+
+
+# -- training ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Run(_Shown):
+    """A training, as its run directory has it.
+
+    Attributes:
+        path: the run directory.
+        title: data set and net.
+        policy: the LR policy, to the last digit.
+        seed, max_iter, iteration: iterations; ``iteration`` is the one reached.
+        status, reason: "finished", "stopped", "diverged", "failed" or "running"; why, unless it finished.
+        measurements: the tests of all test nets, by iteration.
+        notes: what the command would have printed: where the policy comes from, what was unusual.
+    """
+
+    path: Path
+    title: str
+    policy: str
+    seed: int | None
+    max_iter: int
+    iteration: int
+    status: str
+    reason: str | None
+    measurements: tuple[Measurement, ...]
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        top = self.best
+        at = f": {top.top1:.2f} % at {top.iteration}" if top and top.top1 is not None else ""
+        return f"{self.policy}, {self.status} at {self.iteration}{at}"
+
+    @property
+    def best(self) -> Measurement | None:
+        """The test with the first highest Top-1 or, of a net that does not classify, lowest test loss."""
+        return best([m for m in self.measurements if m.net == 0])
+
+    def iterations(self) -> pandas.DataFrame:
+        """Learning rate and training loss of every iteration; needs pandas."""
+        names = ("iteration", "lr", "loss")
+        return (
+            _pandas()
+            .DataFrame(RunDirectory(self.path).iterations(), columns=names)
+            .astype({"iteration": int})
+        )
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """A row for each test, a column for each metric and each of the net's own outputs; needs pandas."""
+        rows = []
+        for measurement in self.measurements:
+            row = asdict(measurement)
+            row.update(row.pop("outputs"))
+            rows.append(row)
+        return _pandas().DataFrame(rows)
+
+    def figure(self) -> Figure:
+        """Accuracy, loss and learning rate over iterations."""
+        from lrbench_caffe.plots import training_figure
+
+        run = RunDirectory(self.path)
+        decisions = [row["iteration"] for row in run.rows("decisions.jsonl")]
+        title = f"{self.policy}\n{self.title}" + ("" if self.seed is None else f", seed {self.seed}")
+        return training_figure(title, run.iterations(), list(self.measurements), decisions)
+
+
+def read_run(path: str | Path) -> Run:
+    """The training that a run directory has.
+
+    Raises:
+        InputError: there is none, or it is damaged.
+    """
+    run = RunDirectory(Path(path))
+    record = run.read()
+    return Run(
+        path=run.path,
+        title=task_title(record),
+        policy=record["policy"],
+        seed=record.get("seed"),
+        max_iter=record["max_iter"],
+        iteration=record.get("iteration") or 0,
+        status=record["status"],
+        reason=record.get("reason"),
+        measurements=tuple(run.measurements()),
+    )
+
+
+def train(
+    solver: str | Path,
+    policy: str | Policy | None = None,
+    *,
+    on_measurement: Callable[[Measurement], None] | None = None,
+    on_iteration: Callable[[int, float, float], None] | None = None,
+    progress: bool | None = None,
+    **parameters: Any,
+) -> Run:
+    """Train a solver; the command ``train``.
+
+    An interrupt (Ctrl-C, a notebook's stop button) stops the training with a snapshot: the run's status is
+    "stopped", and ``train(solver, resume=True, out=run.path)`` continues it.
+
+    Args:
+        solver: the solver.prototxt.
+        policy: an LR function's name, a policy, a composition, or "auto"; None for the solver's lr_policy.
+        on_measurement: called with each test's metrics.
+        on_iteration: called with iteration, LR and training loss from time to time.
+        progress: show the progress in a notebook; by default where there is one.
+        parameters: ``k0``, ``k1``, ``gamma``, ``p``, ``l`` of the policy, and any attribute of
+            ``training.request.TrainingRequest``: ``seed``, ``max_iter``, ``out``, ...
+
+    Raises:
+        InputError: what was asked for cannot be trained.
+        TrainingError: Caffe died or hung. A loss that diverges raises nothing: see ``Run.status``.
+    """
+    notes: list[str] = []
+    request = _training_request(solver, policy, parameters)
+    prepared = prepare(request, notes.append)
+    observers: list[Observer] = [_Callbacks(on_measurement, on_iteration, notes)]
+    with begin(prepared, notes.append) as session, ExitStack() as stack:
+        if _in_notebook() if progress is None else progress:
+            from lrbench_caffe.terminal.notebook import NotebookProgress
+
+            observers.append(stack.enter_context(NotebookProgress(session.settings.max_iter)))
+        if not request.no_database and session.settings.trains:
+            from lrbench_caffe.training.recorder import Recorder
+
+            observers.append(Recorder(request.database, session.run, session.describe, notes.append))
+        notes += session.notes
+        session.train(
+            observers,
+            Signals(),
+            hang_seconds=request.hang_seconds,
+            checkpoint_seconds=60 * request.checkpoint_minutes,
+        )
+        run = read_run(session.run.path)
+    return Run(**{**run.__dict__, "notes": tuple(notes)})
+
+
+def _training_request(
+    solver: str | Path, policy: str | Policy | None, parameters: Mapping[str, Any]
+) -> TrainingRequest:
+    given = {name: _text(parameters.get(name)) for name in PARAMETERS}
+    others = {name: value for name, value in parameters.items() if name not in PARAMETERS}
+    for name in ("out", "snapshot", "weights", "caffe_python"):
+        if isinstance(others.get(name), (str, Path)):
+            others[name] = Path(others[name]) if name == "out" else str(others[name])
+    if isinstance(others.get("gpu"), int):
+        others["gpu"] = str(others["gpu"])
+    return TrainingRequest(Path(solver), _text(policy), given, **others)
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+@dataclass
+class _Callbacks(Observer):
+    """Hands a training's news to functions."""
+
+    on_measurement: Callable[[Measurement], None] | None
+    on_iteration: Callable[[int, float, float], None] | None
+    notes: list[str]
+
+    def trained(self, iteration: int, lr: float, loss: float) -> None:
+        if self.on_iteration:
+            self.on_iteration(iteration, lr, loss)
+
+    def tested(self, measurements: list[Measurement]) -> None:
+        if self.on_measurement:
+            for measurement in measurements:
+                self.on_measurement(measurement)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+# -- range test and tuning --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Range(_Shown):
+    """A range of good learning rates.
+
+    Attributes:
+        low, high: its ends.
+        best: the best constant LR.
+        rule: how it was found, in words.
+        policies: a policy of each LR function to begin with.
+        iterations: that the test took, with those of earlier calls.
+        path: range.json, which has all of this.
+    """
+
+    low: float
+    high: float
+    best: float
+    rule: str
+    policies: Mapping[str, Policy]
+    iterations: int
+    path: Path
+    _figure: Callable[[], Figure] = field(repr=False, compare=False)
+
+    def __str__(self) -> str:
+        return f"{self.low:g} to {self.high:g}, best constant LR {self.best:g}"
+
+    def figure(self) -> Figure:
+        """Top-1 over the LR, or for a ramp the loss over it."""
+        return self._figure()
+
+
+def find_range(
+    solver: str | Path, *, on_note: Callable[[str], None] | None = None, **parameters: Any
+) -> Range:
+    """Find the range of good LRs of a solver; the command ``range``.
+
+    What is there already is not trained again.
+
+    Args:
+        solver: the solver.prototxt.
+        on_note: called with lines for people as the test goes on.
+        parameters: any attribute of ``tuning.request.RangeRequest``: ``form``, ``iterations``, ``jobs``, ...
+
+    Raises:
+        InputError: the solver or a parameter is wrong.
+        TrainingError: a training was lost for good; the same call tries it again.
+    """
+    from lrbench_caffe.tuning import running
+
+    watch = _StudyNotes(on_note)
+    test: RangeTest = running.find_range(RangeRequest(Path(solver), **_paths(parameters)), watch, watch.say)
+    test.study.check_losses()
+    assert test.good is not None and test.figure is not None  # as nothing was lost
+    good, iterations = test.good, test.study.iterations
+    return Range(good.low, good.high, good.best, test.rule, test.policies, iterations, test.file, test.figure)
+
+
+@dataclass(frozen=True)
+class TunedPolicy(_Shown):
+    """What a tuning found.
+
+    Attributes:
+        policy: the recommended policy; None where none is better than the solver's own beyond noise.
+        best: the best finalist.
+        verdict: the comparison with the solver's own policy, in words.
+        details: result.json: the finalists' metrics, the range, what was spent.
+        path: the report, with result.json and tuning.png beside it.
+    """
+
+    policy: Policy | None
+    best: Policy
+    verdict: str
+    details: Mapping[str, Any] = field(repr=False)
+    path: Path
+    _figure: Callable[[], Figure] = field(repr=False, compare=False)
+
+    def __str__(self) -> str:
+        return self.verdict
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """A row for each finalist, the best first; needs pandas."""
+        return _pandas().DataFrame(self.details["finalists"])
+
+    def figure(self) -> Figure:
+        """Top-1 over iterations of all trainings, the finalists in colour."""
+        return self._figure()
+
+
+def tune(
+    solver: str | Path, *, on_note: Callable[[str], None] | None = None, **parameters: Any
+) -> TunedPolicy:
+    """Find a good LR policy for a solver; the command ``tune``.
+
+    Interrupted or killed at any time, the same call continues.
+
+    Args:
+        solver: the solver.prototxt.
+        on_note: called with lines for people as the tuning goes on.
+        parameters: any attribute of ``tuning.request.TuningRequest``: ``functions``, ``budget``, ...
+
+    Raises:
+        InputError: the solver or a parameter is wrong.
+        TrainingError: nothing could be trained, or a training was lost for good, so that another decision is
+            possible; the same call tries it again.
+    """
+    from lrbench_caffe.tuning import report, running
+
+    watch = _StudyNotes(on_note)
+    prepared = running.prepare_tuning(TuningRequest(Path(solver), **_paths(parameters)), watch.say)
+    tuning: Tuning = running.carry_out(prepared, watch)
+    study, outcome, verdict = tuning.study, tuning.outcome, tuning.verdict
+    study.check_losses()
+    title = prepared.wanted.task.title
+    return TunedPolicy(
+        policy=verdict.policy,
+        best=verdict.best,
+        verdict=verdict.text,
+        details=report.result(study, outcome, verdict),
+        path=tuning.report,
+        _figure=lambda: report.study_figure(title, study, outcome),
+    )
+
+
+class _StudyNotes(TuningObserver):
+    """Hands a study's lines for people to a function."""
+
+    def __init__(self, on_note: Callable[[str], None] | None) -> None:
+        self._on_note = on_note
+
+    def say(self, text: str) -> None:
+        if self._on_note:
+            self._on_note(text)
+
+
+def _paths(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    out = parameters.get("out")
+    return {**parameters, "out": Path(out)} if out is not None else dict(parameters)
+
+
+# -- what the database knows ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Ranking(_Shown):
+    """The policies of a task, in order.
+
+    Attributes:
+        title: the task and the order.
+        policies: the best of each start first; each has its place and its ``candidate.summary``.
+    """
+
+    title: str
+    policies: tuple[Ranked, ...]
+    _selection: selection.Selection = field(repr=False, compare=False)
+
+    def __str__(self) -> str:
+        return self.title
+
+    def rows(self) -> Rows:
+        """A row for each policy, a column for each number; the first row is the heading."""
+        shown = [c for name, c in CRITERIA.items() if name != "target" or c in self._selection.order.asked]
+        own = [c for c in self._selection.order.asked if c not in shown]
+        return ranking_rows(self.policies, [*shown, *own])
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """The same as a data frame; needs pandas."""
+        return _pandas().DataFrame(records_of(self.rows()))
+
+    def figure(self) -> Figure:
+        """The ranking as a picture."""
+        from lrbench_caffe.plots import table_figure
+
+        order = self._selection.order
+        return table_figure(self.title, self._selection.ranked, order.cost, order.utility)
+
+
+def rank(solver: str | Path | None = None, *, database: str | None = None, **parameters: Any) -> Ranking:
+    """Rank the policies of a task; the command ``rank``.
+
+    Args:
+        solver: the task is what this solver trains; or give ``task``.
+        database: the LR database's URL, or a SQLite file; None for the default one.
+        parameters: any attribute of ``knowledge.selection.Query``: ``task``, ``by``, ``functions``, ...
+
+    Raises:
+        InputError: a parameter is wrong, or the database has no such task or no result of it.
+        DatabaseError: the database is out of reach.
+    """
+    from lrbench_caffe.database import Database
+
+    query = Query(solver=None if solver is None else Path(solver), **parameters)
+    with Database.open(database, must_exist=database is not None) as opened:
+        known = opened.tasks()
+        tasks = selection.find_tasks(query, known)
+        if tasks is None:
+            raise selection.no_task(known)
+        found = selection.select(query, opened, tasks)
+    if not found.ranked:
+        raise selection.nothing_found(query, tasks)
+    return Ranking(found.title, tuple(found.ranked), found)
+
+
+@dataclass(frozen=True)
+class Recommendations:
+    """Policies for a training, the most promising first.
+
+    Attributes:
+        wanted: what is to be trained, and what it begins with.
+        proposals: each has ``policy``, ``expected`` (None where nothing is promised) and ``evidence``.
+        remarks: what a person should know.
+    """
+
+    wanted: Wanted
+    proposals: tuple[Proposal, ...]
+    remarks: tuple[str, ...]
+    recommendation: Recommendation = field(repr=False)
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """A row for each proposal; needs pandas."""
+        rows = [
+            {
+                "policy": str(one.policy),
+                "expected": one.expected.mean if one.expected else None,
+                "iterations": one.iterations,
+                "evidence": "; ".join(one.evidence),
+            }
+            for one in self.proposals
+        ]
+        return _pandas().DataFrame(rows, columns=["policy", "expected", "iterations", "evidence"])
+
+
+def recommend(
+    solver: str | Path,
+    *,
+    database: str | None = None,
+    max_iter: int | None = None,
+    functions: Sequence[str] | None = None,
+    by: str | None = None,
+    higher: bool | None = None,
+    top: int = 3,
+    snapshot: str | None = None,
+    weights: str | None = None,
+    head: str | None = None,
+    caffe_python: str | None = None,
+) -> Recommendations:
+    """Propose policies for a solver from what the LR database knows; the command ``recommend``.
+
+    Args:
+        solver: the solver.prototxt.
+        database: the LR database's URL, or a SQLite file; None for the default one.
+        max_iter: iterations of the training; None for the solver's.
+        functions: propose these LR functions only.
+        by, higher: an output of the test net to compare by, and whether more of it is better.
+        top: proposals at most.
+        snapshot, weights: what the training begins with.
+        head, caffe_python: as for ``train``.
+
+    Raises:
+        InputError: a parameter is wrong.
+        DatabaseError: the database is out of reach.
+    """
+    from lrbench_caffe.database import Database
+    from lrbench_caffe.knowledge.proposing import recommend as propose
+    from lrbench_caffe.prototxt.task import solver_settings
+    from lrbench_caffe.training.choosing import open_wanted
+
+    read, wanted = open_wanted(
+        Path(solver), caffe_python=caffe_python, head=head, snapshot=snapshot, weights=weights
+    )
+    with Database.open(database, must_exist=database is not None) as opened:
+        found = propose(
+            opened,
+            wanted.task,
+            start=wanted.start,
+            solver=solver_settings(read),
+            max_iter=max_iter or read.message.max_iter,
+            epoch=read.epoch,
+            functions=functions,
+            by=by,
+            higher=higher,
+            top=top,
+        )
+    return Recommendations(wanted, found.proposals, tuple(found.remarks), found)
+
+
+# -- pictures ---------------------------------------------------------------------------------------
+
+
+def schedule_figure(*policies: str | Policy, max_iter: int | None = None, log: bool = False) -> Figure:
+    """The learning rate of policies over iterations; the command ``plot schedule``.
+
+    Args:
+        max_iter: iterations; None for as many as show what the policies do.
+        log: a log axis for the learning rate.
+
+    Raises:
+        PolicyError: a policy cannot be understood.
+    """
+    from lrbench_caffe import plots
+    from lrbench_caffe.lr import parse
+
+    read = [parse(policy) if isinstance(policy, str) else policy for policy in policies]
+    length = max_iter or plots.natural_length(read)
+    return plots.schedule_figure([policy.bind(length) for policy in read], length, log=log)
+
+
+def _pandas() -> Any:
+    import pandas
+
+    return pandas
+
+
+def _in_notebook() -> bool:
+    """Whether this runs in a Jupyter kernel; IPython is not loaded for that."""
+    import sys
+
+    module = sys.modules.get("IPython")
+    shell = module.get_ipython() if module else None
+    return type(shell).__name__ == "ZMQInteractiveShell"
