@@ -21,10 +21,12 @@ import pytest
 from lrbench_caffe import range as range_command
 from lrbench_caffe.errors import InputError, TrainingError
 from lrbench_caffe.jobs import Job, JobResult, retrying
+from lrbench_caffe.jobs.naming import directory_name
 from lrbench_caffe.jobs.opening import training_flags
 from lrbench_caffe.jobs.retrying import RETRIES
 from lrbench_caffe.lr import parse
 from lrbench_caffe.metrics import Measurement
+from lrbench_caffe.prototxt.solver import caffe_policy
 from lrbench_caffe.records import SCRATCH, Start
 from lrbench_caffe.terminal.console import Console
 from lrbench_caffe.tune import train_line
@@ -34,7 +36,7 @@ from lrbench_caffe.tuning.prior import Prior
 from lrbench_caffe.tuning.report import cost_rows, finalist_rows, training_rows, write_report
 from lrbench_caffe.tuning.request import RangeRequest
 from lrbench_caffe.tuning.space import functions
-from lrbench_caffe.tuning.study import FINAL, OWN, RANGE_TEST, SEARCH, Study, TuningPlan, directory_name
+from lrbench_caffe.tuning.study import FINAL, OWN, RANGE_TEST, SEARCH, Study, TuningPlan
 from lrbench_caffe.tuning.tuner import Tuner, TuningOutcome
 from lrbench_caffe.tuning.verdict import KEEP_OWN, judge
 
@@ -116,7 +118,10 @@ def tune(
         lr_policy="fixed", base_lr=0.01, gamma=0.0, power=0.0, stepsize=0, stepvalue=[], max_iter=MAX_ITER
     )
     study = Study(folder, plan(**more), pool or RulePool(), db="")
-    solver: Any = SimpleNamespace(message=message, path=Path("solver.prototxt"), epoch=25.0)
+    solver: Any = SimpleNamespace(
+        message=message, path=Path("solver.prototxt"), epoch=25.0,
+        lr_policy=lambda max_iter: caffe_policy(message, max_iter),
+    )  # fmt: skip
     return study, Tuner(study, SimpleNamespace(start=start), solver, db).tune()  # type: ignore[arg-type]
 
 
