@@ -147,3 +147,13 @@ def scalars(measurement: Measurement) -> dict[str, float]:
         for name, value in outputs.items()
         if name not in vectors and name.rpartition("[")[0] not in vectors
     }
+
+
+def best_trained(measurements: Sequence[Measurement]) -> Measurement | None:
+    """A training's best test, the one before the first update left out: no LR has any part in that."""
+    return best([m for m in measurements if m.iteration > 0])
+
+
+def top1_at_start(measurements: Sequence[Measurement]) -> float | None:
+    """Top-1 before the first update, None where it was not tested."""
+    return next((m.top1 for m in measurements if m.iteration == 0), None)

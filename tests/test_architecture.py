@@ -110,6 +110,28 @@ def test_lr_module_needs_numpy_alone():
         ("plots", ["runtime", "training", "train", "reproduction"]),
         ("reproduction.compare", ["runtime", "training", "prototxt", "train", "plots"]),
         ("reproduction.figures", ["runtime", "training", "prototxt", "train"]),
+        ("reproduction", ["tuning"]),
+        ("tuning", ["reproduction"]),
+        ("jobs", ["tuning", "reproduction"]),
+        ("training", ["jobs", "tuning", "reproduction"]),
+        ("runs", ["training", "jobs", "tuning", "reproduction", "knowledge"]),
+        ("importing", ["training", "jobs", "tuning", "reproduction", "knowledge"]),
+        ("knowledge", ["training", "runs", "jobs", "tuning", "reproduction"]),
+        ("paper", ["database", "runtime", "prototxt", "training", "runs", "knowledge", "reproduction"]),
+        (
+            "database",
+            [
+                "runtime",
+                "prototxt",
+                "training",
+                "runs",
+                "importing",
+                "knowledge",
+                "jobs",
+                "tuning",
+                "reproduction",
+            ],
+        ),
     ],
 )
 def test_direction(package, forbidden):

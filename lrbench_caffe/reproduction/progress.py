@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from rich.progress import BarColumn
 
 from lrbench_caffe.jobs import Job, JobResult
+from lrbench_caffe.jobs.naming import result_line
 from lrbench_caffe.reproduction.missing import Item
 from lrbench_caffe.reproduction.speed import duration
 from lrbench_caffe.terminal.console import Console, TextColumn, progress
-from lrbench_caffe.tuning.progress import line
 
 LINE_SECONDS = 60.0  # between two lines where there is no terminal and nothing has ended
 
@@ -64,7 +64,7 @@ class Display:
         """A training has ended, as it should or not."""
         self._open.discard(result.training)
         note = self._items[result.training].plan.note
-        self.say(f"{self._trainings()}: {line(result)}" + (f"  {note}" if note else ""))
+        self.say(f"{self._trainings()}: {result_line(result)}" + (f"  {note}" if note else ""))
 
     def say(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)

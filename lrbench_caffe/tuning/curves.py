@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lrbench_caffe.metrics import Measurement, best
+from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.records import UNSUCCESSFUL
 
 
@@ -56,13 +56,3 @@ class Curve:
         """The first test with at least this Top-1, None where it has not got there."""
         there = np.flatnonzero(self.top1 >= top1)
         return int(self.iterations[there[0]]) if len(there) else None
-
-
-def best_trained(measurements: Sequence[Measurement]) -> Measurement | None:
-    """A training's best test, the one before the first update left out: no LR has any part in that."""
-    return best([m for m in measurements if m.iteration > 0])
-
-
-def top1_at_start(measurements: Sequence[Measurement]) -> float | None:
-    """Top-1 before the first update, None where it was not tested."""
-    return next((m.top1 for m in measurements if m.iteration == 0), None)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 from rich.progress import BarColumn
 
 from lrbench_caffe.jobs import Job, JobResult
-from lrbench_caffe.records import UNSUCCESSFUL
+from lrbench_caffe.jobs.naming import result_line
+from lrbench_caffe.metrics import best_trained
 from lrbench_caffe.tabular import clock
 from lrbench_caffe.terminal.console import Console, TextColumn, progress
-from lrbench_caffe.tuning.curves import best_trained
 from lrbench_caffe.tuning.study import TuningObserver
 
 LINE_SECONDS = 30.0  # between two lines where there is no terminal and no result
@@ -80,7 +79,7 @@ class TuningDisplay(TuningObserver):
                 so_far = (
                     "; the best so far" if record else f"; best so far {self._top1:.2f} %" * (self._top1 >= 0)
                 )
-                self.say(line(result) + so_far + self._left(iterations, 0))
+                self.say(result_line(result) + so_far + self._left(iterations, 0))
         self._show(iterations, 0)
 
     def say(self, text: str) -> None:
@@ -100,17 +99,3 @@ class TuningDisplay(TuningObserver):
             return ""
         seconds = (time.monotonic() - self._began) / trained * (self._expected - now)
         return f"; about {clock(seconds)} left"
-
-
-def line(result: JobResult) -> str:
-    """A result for people."""
-    training = result.training
-    top = best_trained(result.measurements)
-    what = training.policy or Path(training.solver).stem  # a pass of the ramp has no policy
-    length = f" of {training.max_iter}" if training.max_iter and result.iteration < training.max_iter else ""
-    text = f"{what}  seed {training.seed}  iteration {result.iteration}{length}"
-    if top and top.top1 is not None:
-        text += f"  best Top-1 {top.top1:.2f} % at {top.iteration}"
-    if result.status in UNSUCCESSFUL:
-        text += f"  {result.status}: {(result.reason or '').removeprefix('the training diverged: ')}"
-    return text

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lrbench_caffe.files import replace_own
 from lrbench_caffe.jobs import JobResult
 from lrbench_caffe.knowledge import ranking
+from lrbench_caffe.metrics import best_trained
 from lrbench_caffe.plaintext import markdown
 from lrbench_caffe.plots.files import save
 from lrbench_caffe.plots.sweeps import Point, range_figure
@@ -18,7 +19,6 @@ from lrbench_caffe.plots.tuning import Line, tuning_figure
 from lrbench_caffe.records import UNSUCCESSFUL
 from lrbench_caffe.tabular import Rows, clock, markdown_table, number
 from lrbench_caffe.terminal.tables import Layout
-from lrbench_caffe.tuning.curves import best_trained
 from lrbench_caffe.tuning.levels import Ladder
 from lrbench_caffe.tuning.space import GoodRange
 from lrbench_caffe.tuning.study import Lost, PolicyTrainings, Study, TuningPlan

@@ -11,7 +11,6 @@ them again when it is started again: trainings that are there are not repeated, 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -20,6 +19,7 @@ from typing import Any, TypeVar
 
 from lrbench_caffe.errors import InputError, TrainingError
 from lrbench_caffe.jobs import Job, JobResult, Pool, RetryingPool
+from lrbench_caffe.jobs.naming import directory_name
 from lrbench_caffe.lr import Policy, parse
 from lrbench_caffe.prototxt.datacheck import OPTION as TRUST_DATA
 from lrbench_caffe.records import UNSUCCESSFUL
@@ -417,13 +417,6 @@ class TuningObserver:
 
     def say(self, text: str) -> None:
         """Something a person should know."""
-
-
-def directory_name(policy: Policy, seed: int) -> str:
-    """Of a training within a study: the function, for people, and a digest of the policy."""
-    digest = hashlib.sha256(str(policy).encode()).hexdigest()[:10]
-    function = "-".join(name.lower() for name in policy.functions)
-    return f"{function}-{digest}-seed{seed}"
 
 
 def test_interval(own: int, max_iter: int) -> int:

@@ -10,10 +10,9 @@ from typing import Any
 
 from lrbench_caffe.knowledge.ranking import SIGNIFICANT, welch
 from lrbench_caffe.lr import Policy
-from lrbench_caffe.metrics import Measurement
+from lrbench_caffe.metrics import Measurement, best_trained, top1_at_start
 from lrbench_caffe.records import UNSUCCESSFUL, Spread
 from lrbench_caffe.tabular import number
-from lrbench_caffe.tuning.curves import best_trained, top1_at_start
 from lrbench_caffe.tuning.study import PolicyTrainings, TuningPlan
 
 KEEP_OWN = 3  # exit code of a tuning that recommends no policy

@@ -1,0 +1,32 @@
+"""How a training is named: by its run directory, and in a line for people."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from lrbench_caffe.jobs.training import JobResult
+from lrbench_caffe.lr import Policy
+from lrbench_caffe.metrics import best_trained
+from lrbench_caffe.records import UNSUCCESSFUL
+
+
+def result_line(result: JobResult) -> str:
+    """A line for people: what was trained, how far it came, its best test, and how it ended."""
+    training = result.training
+    top = best_trained(result.measurements)
+    what = training.policy or Path(training.solver).stem  # a pass of the ramp has no policy
+    length = f" of {training.max_iter}" if training.max_iter and result.iteration < training.max_iter else ""
+    text = f"{what}  seed {training.seed}  iteration {result.iteration}{length}"
+    if top and top.top1 is not None:
+        text += f"  best Top-1 {top.top1:.2f} % at {top.iteration}"
+    if result.status in UNSUCCESSFUL:
+        text += f"  {result.status}: {(result.reason or '').removeprefix('the training diverged: ')}"
+    return text
+
+
+def directory_name(policy: Policy, seed: int) -> str:
+    """The name of a training's run directory: the function, for people, and a digest of the policy."""
+    digest = hashlib.sha256(str(policy).encode()).hexdigest()[:10]
+    function = "-".join(name.lower() for name in policy.functions)
+    return f"{function}-{digest}-seed{seed}"
