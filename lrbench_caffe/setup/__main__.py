@@ -10,7 +10,6 @@ An interrupted setup continues where it stopped when it is run again.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 
@@ -19,20 +18,16 @@ from lrbench_caffe.setup.processes import run_jobs
 from lrbench_caffe.terminal import cli
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> cli.Parser:
     p = cli.Parser(prog="python -m lrbench_caffe.setup", description=__doc__, epilog=caffe.ENVIRONMENT)
     p.add_argument("--force", action="store_true", help="make everything again")
     return p
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return cli.run(setup, argv)
-
-
-def setup(argv: Sequence[str]) -> int:
     arguments = parser().parse_args(argv)
     return run_jobs({"Caffe": lambda: caffe.make_caffe(arguments.force)})
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(cli.run(main))
