@@ -122,7 +122,7 @@ def open_worker(
             layers=str(layers) if layers else None,
         )  # fmt: skip
         free_dead_readers(solver.phase_nets)
-        with Worker(python, folder / "caffe.log") as worker:
+        with Worker(python, folder / "caffe.log", known=True) as worker:
             check_described(python, info, worker.info)
             try:
                 yield worker, open_solver(worker, solver, request)

@@ -83,13 +83,15 @@ class Worker:
         hang_seconds: how long the worker may be silent before it is taken for hung and killed;
             0 means for ever. A working one speaks after every iteration and every test batch. Time in
             which the worker or this process is suspended does not count (see ``liveness``).
+        known: whether the interpreter has started this Caffe before. A wrong one was not named then, even
+            if it ends at once now, such as a launcher in which a program was killed.
         hang_option: the option that the user can set ``hang_seconds`` with, if there is one.
         note: told once when the worker turns out to be suspended, and is waited for.
 
     Raises:
         InputError: the interpreter cannot be started, is not a Python, or has no caffe.
         TrainingError: a signal ended it while it imported caffe, or it was silent for too long, or
-            memory was short.
+            memory was short, or a known one ended.
     """
 
     def __init__(
@@ -98,6 +100,7 @@ class Worker:
         log: Path,
         *,
         hang_seconds: float = HANG_SECONDS,
+        known: bool = False,
         hang_option: str | None = HANG_OPTION,
         note: Callable[[str], None] = no_note,
     ) -> None:
@@ -131,8 +134,8 @@ class Worker:
         except TrainingError as error:
             self.kill()
             text = f"{python.command[0]} ({python.origin}): {error}"
-            signalled = isinstance(error, Death) and error.signal is not None
-            if signalled or isinstance(error, Hang) or is_of_machine(text):
+            died = isinstance(error, Death) and (known or error.signal is not None)
+            if died or isinstance(error, Hang) or is_of_machine(text):
                 raise TrainingError(text) from error
             # No caffe, or not a Python: a wrong interpreter was named.
             raise InputError(text) from error

@@ -13,11 +13,14 @@ _PASSING = (
 )  # fmt: skip
 _OUT_OF_MEMORY = r"(?i:out of memory)|bad_alloc|MemoryError|failed to map segment|host allocation"
 _GPU = r"\bcuda[A-Z]\w*|\bCU(?:DNN|BLAS|RAND)_|Cannot use GPU"
-_MACHINE = re.compile("|".join([_OUT_OF_MEMORY, _GPU, *(re.escape(os.strerror(code)) for code in _PASSING)]))
+_FORK = r"(?i:can(?:no|')t fork)"  # shells at a limit of processes; the others say why
+_SYSTEM = [re.escape(os.strerror(code)) for code in _PASSING]
+_MACHINE = re.compile("|".join([_OUT_OF_MEMORY, _GPU, _FORK, *_SYSTEM]))
 # A process that Linux killed may have been killed for its memory.
 _PERHAPS_MEMORY = re.compile(rf"{_OUT_OF_MEMORY}|(?i:memory)")
-# Words of ``train`` for what passes, although its exit code is that of bad input.
-_PASSES = re.compile("was ended by SIG|is in use by")
+# Words of ``train`` for what passes, although its exit code is that of bad input. The command that trains has
+# seen the launcher start a Caffe: one that ends by itself later has met with an accident.
+_PASSES = re.compile("was ended by SIG|Caffe ended with exit code|is in use by")
 BAD_INPUT = 2  # exit code
 
 

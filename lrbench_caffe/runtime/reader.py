@@ -37,7 +37,7 @@ class CaffeReader:
         """
         with tempfile.TemporaryDirectory(prefix="lrbench-") as folder:
             log = Path(folder) / "caffe.log"
-            with Worker(self._python, log, hang_seconds=HELLO_SECONDS, hang_option=None) as worker:
+            with self._worker(log) as worker:
                 try:
                     parsed, data = worker.read(message, path)
                 except TrainingError as error:
@@ -47,6 +47,9 @@ class CaffeReader:
             if parsed is False:
                 raise InputError(_explain(path, log.read_text(encoding="utf-8", errors="replace")))
         return data if parsed else None
+
+    def _worker(self, log: Path) -> Worker:
+        return Worker(self._python, log, hang_seconds=HELLO_SECONDS, hang_option=None, known=True)
 
 
 def _explain(path: Path, log: str) -> str:

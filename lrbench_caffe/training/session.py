@@ -152,7 +152,7 @@ class Session:
 
     def _worker(self, hang_seconds: float, note: Callable[[str], None]) -> Worker:
         try:
-            worker = Worker(self.python, self.run.log, hang_seconds=hang_seconds, note=note)
+            worker = Worker(self.python, self.run.log, hang_seconds=hang_seconds, known=True, note=note)
             try:
                 check_described(self.python, self.info, worker.info)
             except InputError:

@@ -96,8 +96,17 @@ def test_killed_and_short_of_memory_they_come_out_as_undisturbed_ones(here: Work
     assert all(here.run(out).record["repeated"] >= 250 for out in ("driver", "worker"))
 
 
-def test_a_caffe_that_crashes_when_it_starts_is_started_again(here: Workspace) -> None:
-    crash = 'case "$log" in */crash/caffe.log) mkdir "$log.first" 2>/dev/null && kill -BUS $$ ;; esac\nexec '
+@pytest.mark.parametrize(
+    ("end", "reason"),
+    [
+        ("kill -BUS $$", "Caffe was ended by SIGBUS"),
+        ("echo python: 4: Cannot fork >&2; exit 2", "Caffe ended with exit code 2: python: 4: Cannot fork"),
+        ("exit 127", "Caffe ended with exit code 127"),  # a program that the launcher needs was killed
+    ],
+)
+def test_a_caffe_that_fails_to_start_is_started_again(here: Workspace, end: str, reason: str) -> None:
+    first = f'mkdir "$log.first" 2>/dev/null && {{ {end}; }}'
+    crash = f'case "$log" in */crash/caffe.log) {first} ;; esac\nexec '
     here.write("short", (here.path / "short").read_text().replace("exec ", crash))
     said: list[str] = []
     with LocalPool(1) as local:
@@ -107,7 +116,7 @@ def test_a_caffe_that_crashes_when_it_starts_is_started_again(here: Workspace) -
             pass
     assert (result.status, result.losses, result.iteration) == ("finished", 1, 20)
     (line,) = said
-    assert "Caffe was ended by SIGBUS; it is tried again" in line
+    assert f"{reason}; it is tried again" in line
 
 
 def test_the_start_of_tune_names_a_caffe_that_crashes(here: Workspace) -> None:

@@ -144,6 +144,8 @@ def test_what_is_refused_is_not_tried_again_and_ends_all() -> None:
         (2, "/usr/bin/python3 (--caffe-python): Caffe was ended by SIGKILL", False),
         (2, "python: cannot import caffe: libcaffe.so: failed to map segment from shared object", False),
         (2, "net.prototxt: layer 'ip': MemoryError", False),
+        (2, "./python (--caffe-python): Caffe ended with exit code 127: Aborted", False),
+        (2, "./python (--caffe-python): cannot import caffe: No module named 'caffe'", True),
         (2, "runs/x is in use by a training that is still running", False),
         (2, "cannot write to runs/x: Permission denied", True),
     ],

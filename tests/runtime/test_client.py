@@ -359,12 +359,25 @@ def test_no_such_program(tmp_path):
         ("kill -SEGV $$", TrainingError, "was ended by SIGSEGV"),
         ("kill -BUS $$", TrainingError, "was ended by SIGBUS"),
         ("exit 127", InputError, "ended with exit code 127"),  # what a shell makes of a missing program
+        ("echo 'sh: 4: Cannot fork' >&2; exit 2", TrainingError, "ended with exit code 2: sh: 4: Cannot"),
     ],
 )
 def test_a_signal_while_caffe_is_imported_is_not_a_wrong_interpreter(tmp_path, script, kind, how):
     with pytest.raises(LRBenchError, match=rf"^sh \(the user\): Caffe {how}") as caught:
         Worker(shell(script), tmp_path / "caffe.log")
     assert isinstance(caught.value, kind)
+
+
+@pytest.mark.parametrize("code", [1, 2, 126, 127, 255])
+def test_an_interpreter_that_has_started_caffe_before_is_not_a_wrong_one(tmp_path, code):
+    with pytest.raises(TrainingError, match=rf"^sh \(the user\): Caffe ended with exit code {code}$"):
+        Worker(shell(f"exit {code}"), tmp_path / "caffe.log", known=True)
+
+
+def test_an_interpreter_that_has_lost_its_caffe_is_a_wrong_one(tmp_path):
+    """It says so itself, as after a change of the environment."""
+    with pytest.raises(InputError, match=": cannot import caffe: No module named "):
+        Worker(CaffePython([sys.executable, "-S"], "the user"), tmp_path / "caffe.log", known=True)
 
 
 def test_a_kill_while_a_prototxt_is_read_is_not_the_prototxts_fault(fake_python, tmp_path, monkeypatch):
