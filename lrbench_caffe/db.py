@@ -53,7 +53,7 @@ def parser() -> cli.Parser:
     _add_db(p, None)
     commands = p.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=cli.Parser)
 
-    def add(name: str, work: Callable, text: str) -> cli.Parser:
+    def add(name: str, work: Callable[..., int | None], text: str) -> cli.Parser:
         command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         command.set_defaults(work=work)
         _add_db(command, argparse.SUPPRESS)
@@ -123,11 +123,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     from lrbench_caffe.terminal.database import check_folder, is_new, open_at_terminal
 
-    if args.work is _check:
-        return _check(args)
-    if args.work not in (_import, _merge, _sync, _import_log):
+    work: Callable[..., int | None] = args.work
+    if work is _check:
+        return work(args) or 0
+    if work not in (_import, _merge, _sync, _import_log):
         with open_at_terminal(args.db) as database:
-            return args.work(args, database) or 0
+            return work(args, database) or 0
     check_folder(args.db)
     with ExitStack() as stack:
 
@@ -137,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         if not is_new(args.db):  # a new one is made when there is something to write
             opened()
-        return args.work(args, opened)
+        return work(args, opened) or 0
 
 
 # -- looking ----------------------------------------------------------------------------------------
@@ -166,7 +167,9 @@ def _tasks(args: argparse.Namespace, database: Database) -> None:
     tables.print_table(rows, task_layout(rows), columns=args.columns)
 
 
-def _select(args: argparse.Namespace, database: Database, limit: int | None, measurements: bool):
+def _select(
+    args: argparse.Namespace, database: Database, limit: int | None, measurements: bool
+) -> Iterator[RunRecord]:
     return database.runs(
         task_id=args.task,
         function=args.function and _function(args.function),

@@ -214,7 +214,8 @@ def _checked(part: Part, where: str, skip: frozenset[str] = frozenset()) -> Part
     for field in _fields(kind, where):
         value = getattr(part, field.name)
         values[field.name] = value if field.name in skip else field.checked(value)
-    return kind(**values)
+    checked: Part = kind(**values)
+    return checked
 
 
 @dataclasses.dataclass(frozen=True)

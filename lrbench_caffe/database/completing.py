@@ -106,10 +106,11 @@ def _other_value(one: Measurement, other: Measurement) -> str | None:
     if not math.isclose(one.lr, other.lr, rel_tol=_NEAR):
         return "LR"
     common = one.outputs.keys() & other.outputs.keys()
-    for name in sorted(common):
-        if one.outputs[name] != other.outputs[name]:
-            return name
-    for name in (*(() if common else _SCORES), *_LOSSES):
+    for output in sorted(common):
+        if one.outputs[output] != other.outputs[output]:
+            return output
+    names: tuple[str, ...] = (*(() if common else _SCORES), *_LOSSES)
+    for name in names:
         mine, theirs = getattr(one, name), getattr(other, name)
         if mine is not None and theirs is not None and mine != theirs:
             return name

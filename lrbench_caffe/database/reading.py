@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import Select, select
 from sqlalchemy.engine import Connection, RowMapping
 
@@ -15,7 +17,7 @@ from lrbench_caffe.database.rows import (
 from lrbench_caffe.records import RunRecord, Task
 
 
-def read_page(connection: Connection, query: Select, measurements: bool) -> list[tuple[int, RunRecord]]:
+def read_page(connection: Connection, query: Select[Any], measurements: bool) -> list[tuple[int, RunRecord]]:
     """The runs of a query, each with its number; with their measurements where these are asked for."""
     rows = connection.execute(query).mappings().all()
     ids = [row["id"] for row in rows]
@@ -23,7 +25,7 @@ def read_page(connection: Connection, query: Select, measurements: bool) -> list
     return [(row["id"], run_from_row(row, measured.get(row["id"], []))) for row in rows]
 
 
-def select_tasks() -> Select:
+def select_tasks() -> Select[Any]:
     """All tasks, by id."""
     task = schema.task
     joined = task.join(schema.task_type, schema.task_type.c.id == task.c.task_type_id)

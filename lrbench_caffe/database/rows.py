@@ -104,7 +104,7 @@ def _store(
         for _ in range(ATTEMPTS):
             if (found := connection.execute(find).scalar()) is not None:
                 known[table.name, key] = found
-                return found
+                return int(found)
             connection.execute(make.on_conflict_do_nothing(index_elements=["key"]))
         raise LostRow(f"{table.name}: a row is there and is not found")
     return known[table.name, key]
@@ -129,7 +129,7 @@ def part(row: RowMapping, name: str) -> Any:
     return PARTS[name](**{f.name: row[f"{name}__{f.name}"] for f in fields(PARTS[name])})
 
 
-def select_runs() -> Select:
+def select_runs() -> Select[Any]:
     """Runs with all of their parts."""
     run, task = schema.run, schema.task
     joined = run.join(task, run.c.task_id == task.c.id).join(

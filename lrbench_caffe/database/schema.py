@@ -18,6 +18,8 @@ themselves would let two rows with a NULL pass for different ones.
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -65,15 +67,15 @@ Uid = Text().with_variant(Text(collation="C"), "postgresql")
 metadata = MetaData(naming_convention=NAMING)
 
 
-def _id() -> Column:
+def _id() -> Column[Any]:
     return Column("id", Id, primary_key=True, autoincrement=True)
 
 
-def _key() -> Column:
+def _key() -> Column[Any]:
     return Column("key", Digest, nullable=False, unique=True)
 
 
-def _reference(table: str, index: bool = True) -> Column:
+def _reference(table: str, index: bool = True) -> Column[Any]:
     return Column(f"{table}_id", Id, ForeignKey(f"{table}.id"), nullable=False, index=index)
 
 
@@ -96,7 +98,7 @@ def _in_range(table: str, *columns: str, of: str | None = None) -> list[CheckCon
     ]
 
 
-def _start() -> list[Column]:
+def _start() -> list[Column[Any]]:
     """The columns of a start. Their constraints stand at the columns: SQLite can add them only so."""
     ranges = {f"start_{name}": RANGES[f"start.{name}"] for name in _STARTED}
     return [

@@ -26,7 +26,7 @@ class DamagedValue(ValueError):
     """A value that is not what its column holds."""
 
 
-class Checked(TypeDecorator):
+class Checked(TypeDecorator[Any]):
     """A column's type on SQLite, whose values are checked when they are read."""
 
     impl = Text  # each has its own

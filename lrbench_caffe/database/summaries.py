@@ -27,7 +27,7 @@ from sqlalchemy import (
     type_coerce,
     update,
 )
-from sqlalchemy.engine import Connection, Row, RowMapping
+from sqlalchemy.engine import Connection, RowMapping
 
 from lrbench_caffe.database import schema
 from lrbench_caffe.database.rows import (
@@ -204,7 +204,7 @@ def _trainings(rows: Sequence[RowMapping]) -> list[RowMapping]:
     return sorted(found.values(), key=lambda row: row["id"])
 
 
-def _same_training(row: RowMapping) -> tuple:
+def _same_training(row: RowMapping) -> tuple[Any, ...]:
     """What the runs of one training agree in; a run without a seed is a training of its own."""
     return ("run", row["id"]) if row["seed"] is None else ("seed", row["seed"], row["layers"])
 
@@ -241,7 +241,7 @@ def _origin(newest: RowMapping, finished: Iterable[RowMapping]) -> str:
     return "; ".join(origins) or newest["origin"]
 
 
-def _counted_runs(condition: ColumnElement[bool]) -> Select:
+def _counted_runs(condition: ColumnElement[bool]) -> Select[Any]:
     """The runs that meet a condition and may count, each with its best measurements, first ones first.
 
     Those are at the highest Top-1 or, in a run without Top-1, at the lowest test loss; in one with neither,
@@ -315,7 +315,7 @@ def _best(
     order_by: str,
     limit: int | None,
     unfinished: bool,
-) -> Select:
+) -> Select[Any]:
     table, policy, solver = schema.summary, schema.policy, schema.solver
     column = policy.c.num_params if order_by == "num_params" else table.c[order_by]
     order = column.desc() if order_by in schema.DESCENDING else column.asc()
@@ -416,12 +416,12 @@ def _iterations_to(
     )
     if summary_ids is not None:
         query = query.where(table.c.id.in_(summary_ids))
-    found: dict[int, list[Row]] = {}
+    reached: dict[int, list[Any]] = {}  # rows by summary
     for row in connection.execute(query):
-        found.setdefault(row[0], []).append(row)
+        reached.setdefault(row[0], []).append(row)
     return {
         summary_id: Reached(sum(row[2] for row in rows) / len(rows), len(rows), rows[0][1])
-        for summary_id, rows in found.items()
+        for summary_id, rows in reached.items()
     }
 
 

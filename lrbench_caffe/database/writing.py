@@ -306,7 +306,10 @@ def _measurement_sql(dialect: str, overwrite: bool) -> str:
     changes = ", ".join(f"{name} = excluded.{name}" for name in names if name not in place)
     conflict = f"DO UPDATE SET {changes}" if overwrite else "DO NOTHING"
     if dialect == "postgresql":
-        types = [schema.measurement.c[name].type.compile(postgresql.dialect()) for name in names]
+        types = [
+            schema.measurement.c[name].type.compile(postgresql.dialect())  # type: ignore[no-untyped-call]
+            for name in names
+        ]
         values = f"SELECT * FROM unnest({', '.join(f'%s::{kind}[]' for kind in types)})"
     else:
         values = f"VALUES ({', '.join('?' * len(names))})"

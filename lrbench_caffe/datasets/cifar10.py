@@ -82,7 +82,7 @@ def mean_image(images: Pixels) -> NDArray[np.float32]:
     total = np.zeros(images.shape[1:], np.int64)
     for start in range(0, len(images), 1000):
         total += images[start : start + 1000].sum(axis=0, dtype=np.int64)
-    return total.astype(np.float32) / np.float32(len(images))
+    return np.asarray(total.astype(np.float32) / np.float32(len(images)))
 
 
 def padded(images: Pixels, border: Pixels, pad: int = PAD) -> Iterator[Pixels]:

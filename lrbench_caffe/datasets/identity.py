@@ -90,11 +90,11 @@ def _hex(content: bytes) -> str:
 
 
 def _is_lmdb(layer: Any) -> bool:
-    return layer.type == "Data" and layer.data_param.backend == LMDB
+    return bool(layer.type == "Data" and layer.data_param.backend == LMDB)
 
 
 def _is_leveldb(layer: Any) -> bool:
-    return layer.type == "Data" and layer.data_param.backend != LMDB
+    return bool(layer.type == "Data" and layer.data_param.backend != LMDB)
 
 
 def _layer_content(layer: Any) -> bytes:

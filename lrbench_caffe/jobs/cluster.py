@@ -18,7 +18,7 @@ import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from lrbench_caffe.errors import InputError, LRBenchError
 from lrbench_caffe.jobs import losses
@@ -27,7 +27,7 @@ from lrbench_caffe.jobs.losses import Losses
 from lrbench_caffe.jobs.training import Job, JobResult, failed_result, read_result
 
 if TYPE_CHECKING:
-    from distributed import Client, Future
+    from distributed import Client
 
 CONNECT_SECONDS = "10s"
 GONE = "the Dask scheduler is gone; the same command goes on when it is back"
@@ -45,8 +45,8 @@ class ClusterPool:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._results: queue.SimpleQueue[Future] = queue.SimpleQueue()
-        self._futures: dict[str, tuple[Future, Job]] = {}
+        self._results: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._futures: dict[str, tuple[Any, Job]] = {}
         self._submitted: Counter[Job] = Counter()
         self._given_up: dict[Job, list[Losses | None]] = {}  # the losses whenever Dask gave one up
 
@@ -79,7 +79,7 @@ class ClusterPool:
             if found is not None:
                 return cast(JobResult, found)
 
-    def _given_up_by_dask(self, training: Job, future: Future) -> JobResult | None:
+    def _given_up_by_dask(self, training: Job, future: Any) -> JobResult | None:
         """The failure of a training that loses its workers without progress; None where it is tried again.
 
         Raises:

@@ -281,7 +281,7 @@ def _normalised(candidates: Sequence[RankingEntry], criterion: Criterion) -> np.
         return np.zeros(len(candidates))
     best, worst = badness[known].min(), badness[known].max()
     if best == worst:
-        return known.astype(float)
+        return np.asarray(known, dtype=float)
     return np.where(known, (worst - np.where(known, badness, worst)) / (worst - best), 0.0)
 
 

@@ -8,7 +8,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.files import publish
@@ -17,6 +17,7 @@ from lrbench_caffe.plaintext import shortened, visible
 SUFFIXES = (".png", ".pdf", ".svg")
 DPI = 120
 MOST_PIXELS = 2**16 - 1  # along an edge: matplotlib's limit
+T = TypeVar("T")  # a figure; matplotlib is loaded only where something is drawn
 LONGEST_LINE = 150  # characters of a title or an entry; longer ones leave no room for what is drawn
 # Without the time of writing and random ids, so that equal plots are equal files.
 _METADATA: dict[str, dict[str, Any]] = {
@@ -82,7 +83,7 @@ def save(figure: Any, path: Path) -> None:
     publish(path, picture.getvalue())
 
 
-def plain(figure: Any) -> Any:
+def plain(figure: T) -> T:
     """The figure with plain text: two "$" make no formula, and what no format can hold becomes an escape."""
     for text in list(_texts(figure)):
         text.set_parse_math(False)

@@ -174,7 +174,8 @@ def _ancestors(net: PhaseNet, blob: str) -> set[str]:
 def _origin(net: PhaseNet, reader: Any) -> str:
     """The blob that the scores of ``reader`` come from: behind a softmax or a sigmoid, what that reads."""
     layer = net.producer(reader.bottom[0], before=reader)
-    return layer.bottom[0] if layer is not None and layer.type in ("Softmax", "Sigmoid") else reader.bottom[0]
+    behind = layer is not None and layer.type in ("Softmax", "Sigmoid")
+    return str((layer if behind else reader).bottom[0])
 
 
 def _head(net: PhaseNet, readers: _Readers) -> Head:

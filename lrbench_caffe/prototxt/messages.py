@@ -208,7 +208,7 @@ def to_text(message: Any) -> str:
 
 def to_bytes(message: Any) -> bytes:
     """A message as a prototxt file, with the bytes that its strings had where it was read."""
-    return protocol.encode(to_text(message))
+    return bytes(protocol.encode(to_text(message)))
 
 
 def file_path(name: str) -> Path:
@@ -218,7 +218,7 @@ def file_path(name: str) -> Path:
 
 def path_name(path: Path) -> str:
     """A path as a message names it; ``file_path`` is the inverse."""
-    return protocol.decode(os.fsencode(path))
+    return str(protocol.decode(os.fsencode(path)))
 
 
 def utf8_stem(path: Path) -> str:
@@ -241,7 +241,7 @@ def _decode_strings(message: Any) -> None:
     """Make text of all strings of a message that was read from bytes (see ``worker.decode``)."""
 
     def text(value: Any) -> str:
-        return protocol.decode(value if isinstance(value, bytes) else value.encode())
+        return str(protocol.decode(value if isinstance(value, bytes) else value.encode()))
 
     for field, value in message.ListFields():
         repeated = not isinstance(value, (str, bytes)) and hasattr(value, "append")

@@ -114,7 +114,7 @@ class Solver:
 
     @property
     def iter_size(self) -> int:
-        return max(1, self.message.iter_size)
+        return max(1, int(self.message.iter_size))
 
     @property
     def samples_per_iteration(self) -> int | None:

@@ -11,7 +11,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from typing import TextIO
+from typing import Any, NoReturn, TextIO
 
 from lrbench_caffe import __version__
 from lrbench_caffe.database.urls import scrub_text
@@ -50,14 +50,16 @@ class Parser(argparse.ArgumentParser):
     which this one was started.
     """
 
-    def __init__(self, **kwargs) -> None:
+    def __init__(self, **kwargs: Any) -> None:
         kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(allow_abbrev=False, **kwargs)
         self.prog = as_started(self.prog)
         self.add_argument("--debug", action="store_true", help="show the traceback of an error")
         self.add_argument("--version", action="version", version=__version__)
 
-    def parse_args(self, args=None, namespace=None):
+    def parse_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> argparse.Namespace:
         if COMPLETING in os.environ:  # a shell asks what may follow; this answers and ends the process
             import argcomplete
 
@@ -67,7 +69,7 @@ class Parser(argparse.ArgumentParser):
     def format_help(self) -> str:
         return as_started(super().format_help())
 
-    def error(self, message: str):
+    def error(self, message: str) -> NoReturn:
         line = as_started(f"{self.prog}: error: {message} (see {self.prog} --help)")
         self.exit(2, one_line(scrub_text(line)) + "\n")
 

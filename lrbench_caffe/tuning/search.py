@@ -391,7 +391,7 @@ class Search:
     def _gain(self, curve: Curve) -> float:
         """The Top-1 that a training is expected to gain yet; the error falls roughly as 1/t."""
         share = len(curve.top1) / self._tests
-        return (100.0 - curve.best) * GAIN / share**1.2
+        return float((100.0 - curve.best) * GAIN / share**1.2)
 
     def _cheapest(self) -> float:
         assert self._target is not None
@@ -438,7 +438,7 @@ def between_tests(policy: Policy, test_interval: int, tests: int) -> np.ndarray:
 
 def _mean(rates: np.ndarray) -> np.ndarray:
     """log10 of the mean over the second axis."""
-    return np.log10(np.maximum(rates.mean(axis=1), 1e-12))
+    return np.asarray(np.log10(np.maximum(rates.mean(axis=1), 1e-12)))
 
 
 def _liveliness(curve: Curve) -> float:

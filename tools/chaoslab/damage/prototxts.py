@@ -298,7 +298,9 @@ class Mutator:
         kinds: list[tuple[str, ...]] = [INTEGERS, FLOATS, WORDS]
         if known is not None and rng.random() < 0.9:
             if known.enum_type is not None:
-                return rng.choice([*(v.name for v in known.enum_type.values), "NO_SUCH_VALUE", "0", "77"])
+                return str(
+                    rng.choice([*(v.name for v in known.enum_type.values), "NO_SUCH_VALUE", "0", "77"])
+                )
             kinds = [NAMES] if known.type == known.TYPE_STRING else [INTEGERS]
             if known.type == known.TYPE_BOOL:
                 kinds = [("true", "false", "2")]

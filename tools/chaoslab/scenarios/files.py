@@ -16,6 +16,7 @@ from chaoslab.setups import SETUPS, Setup
 from chaoslab.studies import STUDIES, study_reference
 from chaoslab.trial import Trial
 from chaoslab.verdicts import EQUAL, REFUSED, Skip, Wrong
+from lrbench_caffe.database import Database
 from lrbench_caffe.runtime.locate import caffe_binary
 from tests.caffe import nets
 from tests.caffe.differential_cases import Case
@@ -256,7 +257,7 @@ def _tests_of(lab: Lab, log: Path) -> dict[results.Key, float | None]:
 
 def imported(url: str) -> dict[results.Key, float | None]:
     """Top-1 of the tests of imported runs, by iteration and net."""
-    with results.Database.open(url) as database:
+    with Database.open(url) as database:
         runs = list(database.runs(source="imported", measurements=True))
     return {(m.iteration, m.net): m.top1 for run in runs for m in run.measurements}
 

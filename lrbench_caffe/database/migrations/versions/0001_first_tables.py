@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from alembic import op
 from sqlalchemy import (
     JSON,
@@ -88,15 +90,15 @@ Uid = Text().with_variant(Text(collation="C"), "postgresql")
 metadata = MetaData(naming_convention=NAMING)
 
 
-def _id() -> Column:
+def _id() -> Column[Any]:
     return Column("id", Id, primary_key=True, autoincrement=True)
 
 
-def _key() -> Column:
+def _key() -> Column[Any]:
     return Column("key", Digest, nullable=False, unique=True)
 
 
-def _reference(table: str, index: bool = True) -> Column:
+def _reference(table: str, index: bool = True) -> Column[Any]:
     return Column(f"{table}_id", Id, ForeignKey(f"{table}.id"), nullable=False, index=index)
 
 

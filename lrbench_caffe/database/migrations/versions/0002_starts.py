@@ -9,6 +9,7 @@ anew, empty, and ``Database.open`` computes them.
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from alembic import op
 from sqlalchemy import (
@@ -67,7 +68,7 @@ def _check(column: str, condition: str, name: str) -> CheckConstraint:
     return CheckConstraint(f"{column} {condition}", name=name)
 
 
-def _start() -> list[Column]:
+def _start() -> list[Column[Any]]:
     limits = {"start_filled": LAYERS, "start_layers": LAYERS, "start_iteration": INT32}
     return [
         Column(
