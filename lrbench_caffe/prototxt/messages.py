@@ -18,6 +18,7 @@ from google.protobuf.message import DecodeError
 from lrbench_caffe.errors import InputError, did_you_mean
 from lrbench_caffe.runtime import worker as protocol
 from lrbench_caffe.runtime.locate import OPTION, VARIABLE
+from lrbench_caffe.setup import examples
 
 _UNKNOWN_FIELD = re.compile(r'(\d+):\d+ : .*Message type "([\w.]+)" (?:has|contains) no field named "(\w+)"')
 _UNKNOWN_VALUE = re.compile(r'Enum type "[\w.]+" has no value named')
@@ -84,7 +85,9 @@ class Messages:
         try:
             data = path.read_bytes()
         except OSError as error:
-            raise InputError(f"cannot read {path}: {error.strerror}") from error
+            command = examples.command_for(path) if isinstance(error, FileNotFoundError) else None
+            remedy = f"; {command} writes it" if command else ""
+            raise InputError(f"cannot read {path}: {error.strerror}{remedy}") from error
         for mark, encoding in _BYTE_ORDER_MARKS.items():
             if data.startswith(mark):
                 raise InputError(

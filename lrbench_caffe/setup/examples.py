@@ -24,6 +24,15 @@ def all_names() -> list[Path]:
     return [path.relative_to(root) for path in found]
 
 
+def command_for(path: Path) -> str | None:
+    """Return the command that writes a file, or None where it is none of the examples.
+
+    >>> command_for(Path("solvers/lenet_digits_solver.prototxt"))
+    'python -m lrbench_caffe.init .'
+    """
+    return f"{installation.MODULE}init ." if path in all_names() else None
+
+
 def names_of(key: str) -> list[Path]:
     """Return the net and the solver of a set-up, for example of ``lenet_digits``."""
     return [Path(f"prototxt/{key}_train_test.prototxt"), Path(f"solvers/{key}_solver.prototxt")]

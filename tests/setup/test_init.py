@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lrbench_caffe import init
+from lrbench_caffe.errors import InputError
 from lrbench_caffe.setup import examples, installation
 from lrbench_caffe.terminal import cli
 
@@ -76,6 +77,15 @@ def test_a_place_that_is_taken_is_one_line(blocked, by, reason, force, tmp_path,
 def test_each_set_up_has_a_net_and_a_solver():
     keys = ["cnn3_cifar10", "lenet_digits", "lenet_mnist", "resnet32_cifar10"]
     assert sorted(str(name) for key in keys for name in examples.names_of(key)) == NAMES
+
+
+def test_a_solver_that_is_missing_is_named_with_what_writes_it(tmp_path, monkeypatch, messages):
+    monkeypatch.chdir(tmp_path)
+    for name in ("solvers/lenet_digits_solver.prototxt", "solvers/lenet_digits.prototxt"):
+        with pytest.raises(InputError) as caught:
+            messages.read_text("SolverParameter", Path(name))
+        remedy = "; python -m lrbench_caffe.init . writes it" if name.endswith("_solver.prototxt") else ""
+        assert str(caught.value) == f"cannot read {name}: No such file or directory{remedy}"
 
 
 def test_an_installed_package_has_them_inside(tmp_path, monkeypatch):

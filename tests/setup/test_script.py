@@ -22,7 +22,7 @@ import pytest
 
 from lrbench_caffe.native import library
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[2]
 COPIED = [
     "tools/setup",
     "lrbench_caffe/__init__.py",
