@@ -50,10 +50,10 @@ def answer_shell(_: Sequence[str]) -> int | None:
 
     Once the command is among them, its own parser answers.
     """
-    import argcomplete
+    from argcomplete.lexers import split_line
 
     line, cursor = os.environ["COMP_LINE"], int(os.environ["COMP_POINT"])
-    words: list[str] = argcomplete.split_line(line, cursor)[3]  # those before the one at the cursor
+    words: list[str] = split_line(line, cursor)[3]  # those before the one at the cursor
     known = commands()
     if len(words) > 1 and words[1] in known:
         os.environ[cli.COMPLETING] = "2"  # the command takes the program's place, at the second word
@@ -104,9 +104,9 @@ def completion_code(shells: Sequence[str]) -> str:
     """
     if len(shells) != 1 or shells[0] not in SHELLS:
         raise InputError(f"--completion: {' '.join(shells) or 'nothing'}; allowed: {', '.join(SHELLS)}")
-    import argcomplete
+    from argcomplete.shell_integration import shellcode
 
-    code: str = argcomplete.shellcode([SCRIPT], shell=shells[0])
+    code: str = shellcode([SCRIPT], shell=shells[0])
     return code
 
 
