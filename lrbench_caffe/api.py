@@ -165,7 +165,7 @@ def read_run(path: str | Path) -> Run:
 
 
 def train(
-    solver: str | Path,
+    solver: str | Path | None,
     policy: str | Policy | None = None,
     *,
     on_measurement: Callable[[Measurement], None] | None = None,
@@ -179,7 +179,7 @@ def train(
     "stopped", and ``train(solver, resume=True, out=run.path)`` continues it.
 
     Args:
-        solver: the solver.prototxt.
+        solver: the solver.prototxt; None with ``resume`` and ``out``, which name the run.
         policy: an LR function's name, a policy, a composition, or "auto"; None for the solver's lr_policy.
         on_measurement: called with each test's metrics.
         on_iteration: called with iteration, LR and training loss from time to time.
@@ -216,7 +216,7 @@ def train(
 
 
 def _training_request(
-    solver: str | Path, policy: str | Policy | None, parameters: Mapping[str, Any]
+    solver: str | Path | None, policy: str | Policy | None, parameters: Mapping[str, Any]
 ) -> TrainingRequest:
     given = {name: _text(parameters.get(name)) for name in PARAMETERS}
     others = {name: value for name, value in parameters.items() if name not in PARAMETERS}
@@ -225,7 +225,7 @@ def _training_request(
             others[name] = Path(others[name]) if name == "out" else str(others[name])
     if isinstance(others.get("gpu"), int):
         others["gpu"] = str(others["gpu"])
-    return TrainingRequest(Path(solver), _text(policy), given, **others)
+    return TrainingRequest(None if solver is None else Path(solver), _text(policy), given, **others)
 
 
 def _text(value: Any) -> str | None:
@@ -467,10 +467,14 @@ class Recommendations:
         remarks: what a person should know.
     """
 
-    wanted: Wanted
-    proposals: tuple[Proposal, ...]
+    wanted: Wanted = field(repr=False)
+    proposals: tuple[Proposal, ...] = field(repr=False)
     remarks: tuple[str, ...]
     recommendation: Recommendation = field(repr=False)
+
+    @property
+    def policies(self) -> list[Policy]:
+        return [proposal.policy for proposal in self.proposals]
 
     def to_dataframe(self) -> pandas.DataFrame:
         """A row for each proposal; needs pandas."""

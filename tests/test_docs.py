@@ -146,20 +146,61 @@ def test_all_commands_run_one_after_the_other(page: str, workspace: Path):
 # -- Python -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("page", [page for page in TEXTS if blocks(page, "python")])
+API_PAGE = "python.md"  # whose examples train, one after the other
+ELSEWHERE = ("torch", "keras")  # frameworks that this package does without
+
+
+def check_example(block: str, names: dict[str, object]) -> None:
+    """Run an example; a comment behind an expression is its value."""
+    for statement in ast.parse(block).body:
+        code = ast.get_source_segment(block, statement) or ""
+        line = block.splitlines()[(statement.end_lineno or 1) - 1]
+        expected = line[statement.end_col_offset or 0 :].partition("  # ")[2]
+        if not isinstance(statement, ast.Expr) or not expected:
+            exec(code, names)
+            continue
+        got = repr(eval(code, names))
+        checker = doctest.OutputChecker()
+        assert checker.check_output(expected, got, doctest.NORMALIZE_WHITESPACE), (code, got)
+
+
+@pytest.mark.parametrize("page", [page for page in TEXTS if blocks(page, "python") and page != API_PAGE])
 def test_python_examples_give_what_their_comments_say(page: str):
     for block in blocks(page, "python"):
-        names: dict[str, object] = {}
-        for statement in ast.parse(block).body:
-            code = ast.get_source_segment(block, statement) or ""
-            line = block.splitlines()[(statement.end_lineno or 1) - 1]
-            expected = line[statement.end_col_offset or 0 :].partition("  # ")[2]
-            if not isinstance(statement, ast.Expr) or not expected:
-                exec(code, names)
-                continue
-            got = repr(eval(code, names))
-            checker = doctest.OutputChecker()
-            assert checker.check_output(expected, got, doctest.NORMALIZE_WHITESPACE), (code, got)
+        check_example(block, {})
+
+
+def test_the_examples_of_the_python_api(workspace: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(workspace)
+    monkeypatch.setenv("LRBENCH_DB", str(workspace / "lr.sqlite"))
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
+    names: dict[str, object] = {}
+    for block in blocks(API_PAGE, "python"):
+        if not block.startswith(tuple(f"import {name}" for name in ELSEWHERE)):
+            check_example(block, names)
+
+
+@pytest.mark.parametrize("framework", ELSEWHERE)
+def test_the_examples_with_other_frameworks(framework: str):
+    pytest.importorskip(framework)
+    (block,) = [block for block in blocks(API_PAGE, "python") if block.startswith(f"import {framework}")]
+    check_example(block, {})
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_notebook_runs(workspace: Path):
+    pytest.importorskip("nbconvert")
+    pytest.importorskip("ipykernel")
+    command = [sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute", "--stdout"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "LRBENCH_DB": str(workspace / "lr.sqlite")}
+    notebook = workspace / "python.ipynb"
+    notebook.write_bytes((ROOT / "docs" / "python.ipynb").read_bytes())
+    done = subprocess.run(
+        [*command, notebook.name], cwd=workspace, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("image/png") + done.stdout.count("data:image/png") >= 2  # its pictures
 
 
 # -- links and names --------------------------------------------------------------------------------

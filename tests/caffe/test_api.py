@@ -1,0 +1,86 @@
+"""The Python API with real Caffe: the same training as the command's, as objects, without a printed word."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from lrbench_caffe import api
+from lrbench_caffe.errors import InputError, ParameterError
+from lrbench_caffe.metrics import Measurement
+from tests.caffe.harness import Workspace, assert_same_weights
+
+
+@pytest.fixture
+def here(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
+    monkeypatch.chdir(workspace.path)
+    monkeypatch.setenv("LRBENCH_DB", str(workspace.path / "lr.sqlite"))
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
+    yield workspace
+
+
+def test_a_training_is_that_of_the_command(here: Workspace, capfd: pytest.CaptureFixture[str]) -> None:
+    seen: list[Measurement] = []
+    run = api.train(
+        "solver.prototxt", policy="SIN2", k0=0.01, k1=0.06, l=20, seed=3, max_iter=40, layers="stock",
+        out="mine", on_measurement=seen.append,
+    )  # fmt: skip
+    assert capfd.readouterr() == ("", "")
+    flags = ("--lr", "SIN2(k0=0.01, k1=0.06, l=20)", "--seed", "3", "--max-iter", "40", "--layers", "stock")
+    here.train("solver.prototxt", *flags, "--out", "theirs").succeeded()
+    theirs = here.run("theirs")
+    assert_same_weights(here.run("mine").model(40), theirs.model(40))
+    assert (run.policy, run.seed, run.status, run.iteration) == (
+        "SIN2(k0=0.01, k1=0.06, l=20)", 3, "finished", 40,
+    )  # fmt: skip
+    told = [(row["iteration"], row["top1"]) for row in theirs.measurements]
+    assert [(m.iteration, m.top1) for m in run.measurements] == [(m.iteration, m.top1) for m in seen] == told
+    assert any(note.startswith("LR policy: SIN2(") for note in run.notes)
+    assert "data:image/png;base64," in run._repr_html_()
+
+
+def test_what_was_measured_as_data_frames(here: Workspace) -> None:
+    pytest.importorskip("pandas")
+    run = api.train("solver.prototxt", policy="FIX(k0=0.01)", seed=1, max_iter=20, no_database=True)
+    frame = run.to_dataframe()
+    assert list(frame["iteration"]) == [m.iteration for m in run.measurements]
+    assert {"top1", "test_loss", "loss"} <= set(frame.columns)  # "loss" is an output of the net
+    iterations = run.iterations()
+    assert list(iterations["iteration"]) == list(range(20)) and set(iterations["lr"]) == {0.01}
+
+
+def test_a_training_that_was_stopped_continues(here: Workspace) -> None:
+    whole = api.train("solver.prototxt", policy="FIX(k0=0.01)", seed=1, max_iter=40, out="whole")
+    part = api.train("solver.prototxt", policy="FIX(k0=0.01)", seed=1, max_iter=40, out="part", until=20)
+    assert (part.status, part.iteration) == ("stopped", 20)
+    rest = api.train(None, resume=True, out=part.path)
+    assert (rest.status, rest.iteration) == ("finished", 40)
+    assert [m.top1 for m in rest.measurements] == [m.top1 for m in whole.measurements]
+    assert api.read_run("part") == api.Run(**{**rest.__dict__, "notes": ()})
+
+
+def test_what_it_finds_is_in_the_database(here: Workspace) -> None:
+    api.train("solver.prototxt", policy="FIX(k0=0.01)", seed=1, max_iter=20)
+    api.train("solver.prototxt", policy="FIX(k0=0.001)", seed=1, max_iter=20)
+    ranking = api.rank("solver.prototxt", by="iterations,top1")
+    assert sorted(row.candidate.summary.policy.text for row in ranking.policies) == [
+        "FIX(k0=0.001)", "FIX(k0=0.01)",
+    ]  # fmt: skip
+    assert ranking.rows()[0][:4] == ["place", "policy", "function", "top1"]
+    assert "data:image/png;base64," in ranking._repr_html_()
+
+
+def test_errors_name_the_parameter(here: Workspace) -> None:
+    with pytest.raises(ParameterError, match="^max_iter: 0; allowed: 1 to 2147483647$"):
+        api.train("solver.prototxt", max_iter=0)
+    with pytest.raises(ParameterError, match="^snapshot and weights: allowed: one of them"):
+        api.train("solver.prototxt", snapshot="a.solverstate", weights="b.caffemodel")
+    with pytest.raises(ParameterError, match="^solver or task is missing; known tasks: cifar10"):
+        api.rank()
+    with pytest.raises(ParameterError, match="^goal: 'speed'; allowed: accuracy, cost$"):
+        api.tune("solver.prototxt", goal="speed")
+    with pytest.raises(InputError, match=r"^cannot read no.prototxt: No such file"):
+        api.train("no.prototxt")
+    with pytest.raises(TypeError, match="maximum_iter"):
+        api.train("solver.prototxt", maximum_iter=3)
