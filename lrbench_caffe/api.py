@@ -29,6 +29,7 @@ from lrbench_caffe.knowledge.recommendation import Recommendation
 from lrbench_caffe.knowledge.selection import Query
 from lrbench_caffe.lr import Policy
 from lrbench_caffe.metrics import Measurement, best
+from lrbench_caffe.prototxt.task import solver_task
 from lrbench_caffe.runs.directory import RunDirectory
 from lrbench_caffe.runs.runjson import task_title
 from lrbench_caffe.tabular import Rows, records_of
@@ -446,9 +447,10 @@ def rank(solver: str | Path | None = None, *, database: str | None = None, **par
     from lrbench_caffe.database import Database
 
     query = Query(solver=None if solver is None else Path(solver), **parameters)
+    wanted = solver_task(query.solver, query.caffe_python, query.head)
     with Database.open(database, must_exist=database is not None) as opened:
         known = opened.tasks()
-        tasks = selection.find_tasks(query, known)
+        tasks = selection.find_tasks(query, known, wanted)
         if tasks is None:
             raise selection.no_task(known)
         found = selection.select(query, opened, tasks)

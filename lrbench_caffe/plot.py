@@ -21,6 +21,7 @@ from lrbench_caffe import plots
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.knowledge import selection
 from lrbench_caffe.lr import parse
+from lrbench_caffe.prototxt.task import solver_task
 from lrbench_caffe.runs.directory import RunDirectory
 from lrbench_caffe.runs.runjson import task_title
 from lrbench_caffe.terminal import cli
@@ -180,9 +181,10 @@ def _state(run: RunDirectory, status: str) -> str:
 
 def _table(args: argparse.Namespace) -> Path:
     query = selection_query(args)
+    wanted = solver_task(query.solver, query.caffe_python, query.head)
     with open_at_terminal(args.db) as database:
         known = database.tasks()
-        tasks = selection.find_tasks(query, known)
+        tasks = selection.find_tasks(query, known, wanted)
         if tasks is None:
             raise selection.no_task(known)
         found = selection.select(query, database, tasks)

@@ -19,7 +19,7 @@ from lrbench_caffe.terminal import cli
 from lrbench_caffe.terminal.console import Console
 from lrbench_caffe.terminal.study_flags import add_study_flags, study_parameters
 from lrbench_caffe.terminal.tables import terminal_table
-from lrbench_caffe.tuning.progress import TuningDisplay
+from lrbench_caffe.terminal.tuning_progress import TuningDisplay
 from lrbench_caffe.tuning.report import ladder_rows
 from lrbench_caffe.tuning.request import RangeRequest
 from lrbench_caffe.tuning.running import RangeTest, find_range

@@ -28,6 +28,7 @@ from lrbench_caffe.files import publish
 from lrbench_caffe.knowledge import ranking, selection
 from lrbench_caffe.knowledge.exporting import ranking_rows
 from lrbench_caffe.knowledge.ranking import CRITERIA, Criterion
+from lrbench_caffe.prototxt.task import solver_task
 from lrbench_caffe.tabular import (
     Rows,
     csv_text,
@@ -62,10 +63,11 @@ def parser() -> cli.Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     query = selection_query(args)
+    wanted = solver_task(query.solver, query.caffe_python, query.head)
     plot = plots.plot_file("--plot", args.plot) if args.plot else None
     with open_at_terminal(args.db) as database:
         known = database.tasks()
-        tasks = selection.find_tasks(query, known)
+        tasks = selection.find_tasks(query, known, wanted)
         if tasks is None:
             _write(
                 args,

@@ -30,7 +30,7 @@ from lrbench_caffe.terminal import cli
 from lrbench_caffe.terminal.console import Console
 from lrbench_caffe.terminal.study_flags import add_study_flags, study_parameters
 from lrbench_caffe.terminal.tables import ALL, add_flag, chosen, print_table, terminal_table
-from lrbench_caffe.tuning.progress import TuningDisplay
+from lrbench_caffe.terminal.tuning_progress import TuningDisplay
 from lrbench_caffe.tuning.report import (
     cost_rows,
     finalist_layout,

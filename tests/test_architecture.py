@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -142,15 +143,59 @@ def test_direction(package, forbidden):
         assert not wrong, (module, wrong)
 
 
+def is_for_types(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
+def imports_of(nodes: Iterable[ast.AST]) -> set[str]:
+    found: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found.update(top(alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            found.add(top(node.module or ""))
+    return found
+
+
 @pytest.mark.parametrize("module", SOURCES)
 def test_matplotlib_is_imported_where_something_is_drawn(module):
-    assert "matplotlib" not in map(top, imported(module)) or module in of_package("plots")
-    for node in read(SOURCES[module]).body:  # not inside a function
-        for part in [node, *getattr(node, "body", [])] if not isinstance(node, ast.FunctionDef) else []:
-            if isinstance(part, ast.Import):
-                assert all(top(alias.name) != "matplotlib" for alias in part.names)
-            elif isinstance(part, ast.ImportFrom):
-                assert top(part.module or "") != "matplotlib"
+    body = [node for node in read(SOURCES[module]).body if not is_for_types(node)]
+    everywhere = imports_of(part for node in body for part in ast.walk(node))
+    assert "matplotlib" not in everywhere or module in of_package("plots")
+    outside = [
+        part
+        for node in body
+        if not isinstance(node, ast.FunctionDef)
+        for part in [node, *getattr(node, "body", [])]
+    ]
+    assert "matplotlib" not in imports_of(outside)  # only inside functions
+
+
+GROUND_WORDS = {"errors", "files", "metrics", "plaintext", "records", "tabular"}
+
+
+def is_command(module: str) -> bool:
+    return any(
+        isinstance(node, ast.FunctionDef) and node.name == "main" for node in read(SOURCES[module]).body
+    )
+
+
+def test_what_lies_at_the_top():
+    """The commands, the Python API, and the ground words; every other noun is a package."""
+    modules = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "__main__"}
+    commands = {name for name in modules if is_command(f"{NAME}.{name}")}
+    assert modules - commands == {"api", *GROUND_WORDS}
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_what_a_person_types_and_sees_is_in_the_terminal(module):
+    ours = module in of_package("terminal", "setup") or is_command(module)
+    assert ours or not {"argparse", "rich", "IPython"} & set(map(top, imported(module)))
+
+
+def test_results_are_worked_out_without_a_terminal():
+    for module in of_package("knowledge", "lr", "metrics", "records", "tabular", "database", "paper"):
+        assert "rich" not in {top(name) for one in reached(module) for name in imported(one)}, module
 
 
 def loaded_by(statement: str) -> set[str]:

@@ -13,7 +13,6 @@ from lrbench_caffe.knowledge.ranking import COSTS, CRITERIA, Criterion, Ranked, 
 from lrbench_caffe.knowledge.similarity import similarity
 from lrbench_caffe.knowledge.utility import classifies
 from lrbench_caffe.lr.functions import find_function
-from lrbench_caffe.prototxt.task import open_task
 from lrbench_caffe.records import SOURCES, STARTS, UNKNOWN_START, PolicySummary, Start, Task
 
 if TYPE_CHECKING:
@@ -209,10 +208,18 @@ def _order(query: Query, database: Database, tasks: list[Task]) -> Order:
     )
 
 
-def find_tasks(query: Query, known: list[Task]) -> list[Task] | None:
-    """The database's records of one task (the paper's and this machine's are two); None if none is named."""
+def find_tasks(query: Query, known: list[Task], wanted: Task | None = None) -> list[Task] | None:
+    """The database's records of one task (the paper's and this machine's are two); None if none is named.
+
+    Args:
+        known: all tasks of the database.
+        wanted: the task of the query's solver, where it has one.
+
+    Raises:
+        InputError: the database has no such task, or several that fit.
+    """
     if query.solver:
-        _, wanted = open_task(query.solver, query.caffe_python, query.head)
+        assert wanted is not None
         found = [task for task in known if similarity(wanted, task) == 1]
         if not found:
             raise InputError(

@@ -58,6 +58,11 @@ def open_task(
     return solver, describe_task(solver, info, python)
 
 
+def solver_task(path: Path | None, caffe_python: str | None, head: str | None) -> Task | None:
+    """The task of a solver file, None where there is none; see ``open_task``."""
+    return open_task(path, caffe_python, head)[1] if path else None
+
+
 def describe_task(
     solver: Solver,
     info: CaffeInfo,

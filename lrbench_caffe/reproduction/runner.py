@@ -13,12 +13,12 @@ from lrbench_caffe.records import RunRecord
 from lrbench_caffe.reproduction import publishing
 from lrbench_caffe.reproduction.missing import Item, Options, check_files, known_runs, missing, provide_files
 from lrbench_caffe.reproduction.plan import ExperimentPlan, Row
-from lrbench_caffe.reproduction.progress import Display
 from lrbench_caffe.reproduction.speed import Prober, Speed, duration
 from lrbench_caffe.reproduction.starts import start_rows, starts
 from lrbench_caffe.tabular import csv_text
 from lrbench_caffe.terminal.console import Console
 from lrbench_caffe.terminal.database import open_at_terminal
+from lrbench_caffe.terminal.reproduction_progress import Display
 from lrbench_caffe.terminal.tables import terminal_table
 
 WAIT = 0.5  # seconds between two looks at what still runs

@@ -34,7 +34,7 @@ def test_a_training_is_that_of_the_command(here: Workspace, capfd: pytest.Captur
     assert (run.policy, run.seed, run.status, run.iteration) == (
         "SIN2(k0=0.01, k1=0.06, l=20)", 3, "finished", 40,
     )  # fmt: skip
-    told = [(row["iteration"], row["top1"]) for row in theirs.measurements]
+    told = [(row["iteration"], row["top1"]) for row in theirs.measurements()]
     assert [(m.iteration, m.top1) for m in run.measurements] == [(m.iteration, m.top1) for m in seen] == told
     assert any(note.startswith("LR policy: SIN2(") for note in run.notes)
     assert "data:image/png;base64," in run._repr_html_()

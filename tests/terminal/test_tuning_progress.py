@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 
 from lrbench_caffe.jobs import Job, JobResult
-from lrbench_caffe.tuning import progress
-from lrbench_caffe.tuning.progress import TuningDisplay
+from lrbench_caffe.terminal import tuning_progress as progress
+from lrbench_caffe.terminal.tuning_progress import TuningDisplay
 from tests.tuning.test_verdict import measurement
 
 

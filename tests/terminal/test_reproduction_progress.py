@@ -9,10 +9,10 @@ import pytest
 from rich.console import Console
 
 from lrbench_caffe.jobs import Job, JobResult
-from lrbench_caffe.reproduction import progress
 from lrbench_caffe.reproduction.missing import Options, missing
 from lrbench_caffe.reproduction.plan import plan, select
-from lrbench_caffe.reproduction.progress import Display
+from lrbench_caffe.terminal import reproduction_progress as progress
+from lrbench_caffe.terminal.reproduction_progress import Display
 
 
 @pytest.fixture
