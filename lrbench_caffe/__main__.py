@@ -9,12 +9,14 @@ import os
 import pkgutil
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import lrbench_caffe
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.setup.installation import SCRIPT
 from lrbench_caffe.terminal import cli
 
+PACKAGE = Path(__file__).parent
 SHELLS = ("bash", "zsh", "fish")
 USAGE = f"""\
 usage: {SCRIPT} COMMAND ...
@@ -29,12 +31,10 @@ def commands() -> dict[str, str]:
     """
     found = {}
     for module in pkgutil.iter_modules(lrbench_caffe.__path__):
-        name = f"lrbench_caffe.{module.name}" + (".__main__" if module.ispkg else "")
-        spec = importlib.util.find_spec(name) if module.name != "__main__" else None
-        if spec is None or spec.origin is None:
+        path = PACKAGE / (f"{module.name}/__main__.py" if module.ispkg else f"{module.name}.py")
+        if module.name == "__main__" or not path.is_file():
             continue
-        with open(spec.origin, encoding="utf-8") as file:
-            tree = ast.parse(file.read())
+        tree = ast.parse(path.read_text(encoding="utf-8"))
         if any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in tree.body):
             found[module.name] = (ast.get_docstring(tree) or "").partition("\n")[0]
     return found
@@ -50,10 +50,8 @@ def answer_shell(_: Sequence[str]) -> int | None:
 
     Once the command is among them, its own parser answers.
     """
-    from argcomplete.lexers import split_line
-
-    line, cursor = os.environ["COMP_LINE"], int(os.environ["COMP_POINT"])
-    words: list[str] = split_line(line, cursor)[3]  # those before the one at the cursor
+    typed = os.environ["COMP_LINE"][: int(os.environ["COMP_POINT"])]
+    *words, _ = f"{typed}_".split()  # the last one is still being typed
     known = commands()
     if len(words) > 1 and words[1] in known:
         os.environ[cli.COMPLETING] = "2"  # the command takes the program's place, at the second word
