@@ -31,18 +31,33 @@ class CaffeReader:
     def __call__(self, message: str, path: Path) -> bytes | None:
         """The serialized message, or None where this Caffe's library does not export its functions.
 
+        Caffe may crash by accident, or because of the file: then it crashes a second time, too.
+
         Raises:
-            InputError: Caffe refuses the file.
+            InputError: Caffe refuses the file, or crashes twice while it reads it.
             TrainingError: Caffe was killed meanwhile, or hung.
         """
+        try:
+            return self._read(message, path)
+        except Death as error:
+            if error.by_machine:
+                raise
+        try:
+            return self._read(message, path)
+        except Death as error:
+            if error.by_machine:
+                raise
+            raise InputError(f"{path}: {error}") from error
+
+    def _read(self, message: str, path: Path) -> bytes | None:
         with tempfile.TemporaryDirectory(prefix="lrbench-") as folder:
             log = Path(folder) / "caffe.log"
             with self._worker(log) as worker:
                 try:
                     parsed, data = worker.read(message, path)
+                except (Death, Hang):
+                    raise
                 except TrainingError as error:
-                    if isinstance(error, Hang) or (isinstance(error, Death) and error.by_machine):
-                        raise
                     raise InputError(f"{path}: {error}") from error
             if parsed is False:
                 raise InputError(_explain(path, log.read_text(encoding="utf-8", errors="replace")))

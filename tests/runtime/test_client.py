@@ -391,6 +391,27 @@ def test_a_kill_while_a_prototxt_is_read_is_not_the_prototxts_fault(fake_python,
         CaffeReader(fake_python())("NetParameter", tmp_path / "net.prototxt")
 
 
+@pytest.mark.parametrize("crash", ["SEGV", "BUS", "ABRT", "ILL"])
+def test_a_crash_while_a_prototxt_is_read_is_the_prototxts_fault_if_it_comes_again(
+    fake_python, tmp_path, monkeypatch, crash
+):
+    def crashes(worker, message, path):
+        if crashes.left:
+            crashes.left -= 1
+            os.kill(worker.pid, signal.Signals[f"SIG{crash}"])
+        return read(worker, message, path)
+
+    read = Worker.read
+    monkeypatch.setattr(Worker, "read", crashes)
+    net = tmp_path / "net.prototxt"
+    crashes.left = 1
+    assert CaffeReader(fake_python())("NetParameter", net) is None  # the stand-in has no reader
+    crashes.left = 3
+    with pytest.raises(InputError, match=f"^{net}: Caffe was ended by SIG{crash}$"):
+        CaffeReader(fake_python())("NetParameter", net)
+    assert crashes.left == 1
+
+
 def test_a_caffe_that_is_too_old(fake_python, tmp_path):
     with pytest.raises(
         InputError, match=r"\(version ancient\) has no solver callbacks in Python; Caffe 1.0 or newer"
