@@ -74,6 +74,12 @@ def discard(note: Note) -> None:
     note.path.unlink(missing_ok=True)
 
 
+def waits(url: str | None, where: Path) -> bool:
+    """Whether a run in a folder waits for the database that ``url`` names."""
+    name = _name(shown(parse_url(resolve_url(url))))
+    return any(note.database == name and Path(note.run).is_relative_to(where.resolve()) for note in _notes())
+
+
 def bring_in(database: Database, say: Callable[[str], None]) -> None:
     """Store what waits for this database, and say so.
 

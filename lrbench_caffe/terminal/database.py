@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from sqlalchemy.engine import URL
@@ -14,7 +15,7 @@ from lrbench_caffe.database.errors import DatabaseError
 from lrbench_caffe.database.preparing import exists
 from lrbench_caffe.database.store import Database
 from lrbench_caffe.database.urls import resolve_url, scrub_text
-from lrbench_caffe.errors import InputError
+from lrbench_caffe.errors import InputError, LRBenchError
 from lrbench_caffe.runs import waiting
 
 PATIENCE = 10.0  # seconds for which a server that is away is tried
@@ -36,6 +37,12 @@ def open_at_terminal(url: str | None, *, to_write: bool = False) -> Database:
         InputError: there is no such file, or no folder for a new one.
         DatabaseError: the database is away, or refuses.
     """
+    database = _open(url, to_write)
+    bring_in_what_waits(database)
+    return database
+
+
+def _open(url: str | None, to_write: bool) -> Database:
     parsed = parse_url(resolve_url(url))
     where = shown(parsed)
     if to_write:
@@ -51,11 +58,9 @@ def open_at_terminal(url: str | None, *, to_write: bool = False) -> Database:
     notice.daemon = True
     notice.start()
     try:
-        database = Database.open(url, patience=PATIENCE, must_exist=url is not None and not to_write)
+        return Database.open(url, patience=PATIENCE, must_exist=url is not None and not to_write)
     finally:
         notice.cancel()
-    bring_in_what_waits(database)
-    return database
 
 
 def is_new(url: str | None) -> bool:
@@ -91,6 +96,22 @@ def bring_in_what_waits(database: Database) -> None:
         waiting.bring_in(database, _say)
     except DatabaseError as error:
         _say(f"note: results wait for the LR database: {error}")
+
+
+def bring_in_the_rest(url: str | None, where: Path, say: Callable[[str], None]) -> None:
+    """Bring in what the trainings of a command could not store, or say why that waits.
+
+    Args:
+        url: the database's, None for the user's own.
+        where: the folder of their run directories.
+    """
+    if not waiting.waits(url, where):
+        return
+    try:
+        with _open(url, to_write=True) as database:
+            waiting.bring_in(database, say)
+    except LRBenchError as error:
+        say(f"the LR database: {error}; results wait in {where}")
 
 
 def _say(text: str) -> None:

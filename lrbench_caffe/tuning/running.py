@@ -21,6 +21,7 @@ from lrbench_caffe.plots.tuning import ramp_figure
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.prototxt.task import open_task
 from lrbench_caffe.records import Task, digest
+from lrbench_caffe.terminal.database import bring_in_the_rest
 from lrbench_caffe.training.choosing import open_wanted
 from lrbench_caffe.training.continuation import fingerprint
 from lrbench_caffe.tuning import folder, ramp
@@ -141,6 +142,8 @@ def carry_out(prepared: PreparedTuning, watch: TuningObserver) -> Tuning:
         study = _study(request, where, plan, pool, watch)
         asked = None if request.no_database or request.fresh else db
         outcome = Tuner(study, prepared.wanted, prepared.solver, asked).tune()
+    if not request.no_database:
+        bring_in_the_rest(db, where, watch.say)
     note = "; ".join(filter(None, (outcome.why_untried, lost_note(study.lost))))
     verdict = judge(plan, outcome.finalists, outcome.baseline, note)
     report = write_report(study, outcome, verdict, prepared.wanted.task.title)
@@ -198,7 +201,10 @@ def find_range(request: RangeRequest, watch: TuningObserver, say: Say) -> RangeT
             folder.write(where, plan, Prior().as_json())
         study = _study(request, where, replace(plan, slots=pool.slots), pool, watch)
         find = climb if request.form == "ladder" else _rise
-        return find(request, study, solver, task.title)
+        test = find(request, study, solver, task.title)
+    if not request.no_database:
+        bring_in_the_rest(request.database, where, watch.say)
+    return test
 
 
 def _range_plan(request: RangeRequest, solver: Solver, task: Task) -> TuningPlan:

@@ -95,6 +95,21 @@ def test_range_by_ladder_and_by_ramp(workspace: Workspace) -> None:
         assert len({task.title for task in database.tasks() if "digits" in task.title}) == 1
 
 
+@pytest.mark.slow
+def test_range_with_a_damaged_database(workspace: Workspace) -> None:
+    workspace.write("solver.prototxt", nets.solver(max_iter=10, test_interval=5))
+    words = ("range", "solver.prototxt", "--layers", "stock", "--iterations", "10", "--out", "range")
+    workspace.write("lr.sqlite", "not a database" * 1000)
+    (line,) = [line for line in run(workspace, *words).succeeded().out.splitlines() if "database" in line]
+    assert line.startswith("the LR database: database lr.sqlite is damaged: file is not a database; ")
+    assert line.endswith("; results wait in range")
+
+    (workspace.path / "lr.sqlite").unlink()
+    count = len(runs(workspace.path / "range"))
+    assert f"now {count} runs that were missing in it\n" in run(workspace, *words).succeeded().out
+    assert "database" not in run(workspace, *words).succeeded().out
+
+
 @pytest.fixture(scope="module")
 def whole(shared_workspace: Workspace) -> Workspace:
     """A study that was not interrupted."""
