@@ -29,15 +29,15 @@ def commands() -> dict[str, str]:
 
     They are read, not imported, so that this list is quick.
     """
-    found = {}
+    summaries = {}
     for module in pkgutil.iter_modules(lrbench_caffe.__path__):
         path = PACKAGE / (f"{module.name}/__main__.py" if module.ispkg else f"{module.name}.py")
         if module.name == "__main__" or not path.is_file():
             continue
         tree = ast.parse(path.read_text(encoding="utf-8"))
         if any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in tree.body):
-            found[module.name] = (ast.get_docstring(tree) or "").partition("\n")[0]
-    return found
+            summaries[module.name] = (ast.get_docstring(tree) or "").partition("\n")[0]
+    return summaries
 
 
 def main(argv: Sequence[str] | None = None) -> int:

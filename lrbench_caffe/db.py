@@ -202,19 +202,19 @@ def _runs(args: argparse.Namespace, database: Database) -> None:
     if args.json:
         sys.stdout.writelines(to_line(record, not _has_unicode(sys.stdout)) for record in records)
     else:
-        found = list(records)
-        rows = run_rows(found)
-        notes = start_notes(start_labels(record.start for record in found))
+        shown = list(records)
+        rows = run_rows(shown)
+        notes = start_notes(start_labels(record.start for record in shown))
         tables.print_table(rows, run_layout(rows), columns=args.columns, notes=notes)
 
 
 def _full_uid(database: Database, beginning: str) -> str:
-    found = database.uids(beginning)
-    if not found:
+    uids = database.uids(beginning)
+    if not uids:
         raise InputError(f"the database has no run {beginning!r}")
-    if len(found) > 1:
-        raise InputError(f"several runs begin with {beginning!r}, among them {' and '.join(found)}")
-    return found[0]
+    if len(uids) > 1:
+        raise InputError(f"several runs begin with {beginning!r}, among them {' and '.join(uids)}")
+    return uids[0]
 
 
 def _show(args: argparse.Namespace, database: Database) -> None:

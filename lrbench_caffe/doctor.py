@@ -100,14 +100,14 @@ def _caffe(python: CaffePython, info: CaffeInfo) -> Iterator[Finding]:
 
 
 def _layers(python: CaffePython, info: CaffeInfo) -> Finding:
-    found = find_library(info.path)
-    if found.path is None:
-        return Finding("CPU layers", f"Caffe's own; no fast ones, for {found.why}", found.remedy)
-    problem = _layers_problem(python, found.path)
+    library = find_library(info.path)
+    if library.path is None:
+        return Finding("CPU layers", f"Caffe's own; no fast ones, for {library.why}", library.remedy)
+    problem = _layers_problem(python, library.path)
     if problem:
-        problem = f"Caffe's own; the fast ones ({found.path}) fail: {problem}"
+        problem = f"Caffe's own; the fast ones ({library.path}) fail: {problem}"
         return Finding("CPU layers", problem, f"run {installation.setup_command()}")
-    return Finding("CPU layers", f"fast ({found.path}); train --layers stock uses Caffe's own")
+    return Finding("CPU layers", f"fast ({library.path}); train --layers stock uses Caffe's own")
 
 
 def _layers_problem(python: CaffePython, library: Path) -> str | None:

@@ -253,13 +253,13 @@ class _Field:
 
 @cache
 def _fields(kind: type, where: str) -> list[_Field]:
-    found = []
+    checked_fields = []
     for field in dataclasses.fields(kind):
         base, _, optional = str(field.type).partition(" | ")
         whole = (-INT64, INT64 - 1) if base == "int" else (-math.inf, math.inf)
         low, high = RANGES.get((where or "run.") + field.name, whole)
-        found.append(_Field(field.name, where + field.name, base, bool(optional), low, high))
-    return found
+        checked_fields.append(_Field(field.name, where + field.name, base, bool(optional), low, high))
+    return checked_fields
 
 
 def _is_finite(value: Any) -> bool:

@@ -65,9 +65,9 @@ def _differences(stored: RunRecord, again: RunRecord) -> Iterator[str]:
     yield from _of_settings(stored, again, resumed)
     theirs = {(m.iteration, m.net): m for m in longer.measurements}
     common = [(m, theirs[m.iteration, m.net]) for m in shorter.measurements if (m.iteration, m.net) in theirs]
-    found = [(one.iteration, _other_value(one, other)) for one, other in common]
-    agreed = [iteration for iteration, what in found if what is None]
-    for iteration, what in found:
+    differing = [(one.iteration, _other_value(one, other)) for one, other in common]
+    agreed = [iteration for iteration, what in differing if what is None]
+    for iteration, what in differing:
         if what and not (resumed and agreed and iteration > max(agreed)):
             yield f"{what} at iteration {iteration}"
     if stored.policy.text != again.policy.text and not common:

@@ -42,17 +42,17 @@ def inspect(transactions: Transactions) -> list[str]:
     """
     path = transactions.engine.url.database
     looks: list[Callable[[Connection], Iterable[Finding]]] = [_records, _keys, _best, _summaries]
-    found: list[Finding] = []
+    findings: list[Finding] = []
     if transactions.engine.dialect.name == "sqlite" and path:
-        found += _told(partial(_in_file, path, _pages), "pages")
-        _check_revision(transactions, found)
-        found += _told(partial(_in_file, path, _references), "references")
-        found += _told(partial(_in_file, path, _values), "values")
+        findings += _told(partial(_in_file, path, _pages), "pages")
+        _check_revision(transactions, findings)
+        findings += _told(partial(_in_file, path, _references), "references")
+        findings += _told(partial(_in_file, path, _values), "values")
     else:
-        _check_revision(transactions, found)
+        _check_revision(transactions, findings)
     for look in looks:
-        found += _told(partial(_in_transaction, transactions, look), look.__name__.strip("_"))
-    return list(_lines(found))
+        findings += _told(partial(_in_transaction, transactions, look), look.__name__.strip("_"))
+    return list(_lines(findings))
 
 
 def _in_file(path: str, look: Callable[[sqlite3.Connection], Iterable[Finding]]) -> list[Finding]:
@@ -77,19 +77,19 @@ def _told(look: Callable[[], list[Finding]], kind: str) -> list[Finding]:
         return [(kind, f"{kind} cannot be read: {error}")]
 
 
-def _check_revision(transactions: Transactions, found: list[Finding]) -> None:
+def _check_revision(transactions: Transactions, findings: list[Finding]) -> None:
     try:
         revision = transactions.read(migrate.revision)
     except DamagedDatabase as error:
-        found.append(("revision", f"the revision cannot be read: {error.why}"))
+        findings.append(("revision", f"the revision cannot be read: {error.why}"))
         return
     migrate.check_current(transactions.engine.url, revision)
 
 
-def _lines(found: Iterable[Finding]) -> Iterator[str]:
+def _lines(findings: Iterable[Finding]) -> Iterator[str]:
     """At most ``MOST`` lines of a kind, and how many more there are."""
     said: Counter[str] = Counter()
-    for kind, text in dict.fromkeys(found):
+    for kind, text in dict.fromkeys(findings):
         said[kind] += 1
         if said[kind] <= MOST:
             yield text
@@ -171,14 +171,17 @@ def _of_runs(connection: Connection, uids: dict[int, str]) -> list[Finding]:
     with connection.begin_nested():  # PostgreSQL would answer nothing more after an error
         rows = connection.execute(select_runs().where(schema.run.c.id.in_(uids))).mappings().all()
         measured = read_measurements(connection, list(uids))
-    found: list[Finding] = []
+    findings: list[Finding] = []
     for row in rows:
         try:
             checked_policy(checked_run(run_from_row(row, measured[row["id"]])))
         except InputError as error:
-            found.append(("runs", f"run {row['uid']}: {error}"))
+            findings.append(("runs", f"run {row['uid']}: {error}"))
     lost = uids.keys() - {row["id"] for row in rows}
-    return [*found, *(("runs", f"run {uids[number]}: its task, policy or solver is lost") for number in lost)]
+    return [
+        *findings,
+        *(("runs", f"run {uids[number]}: its task, policy or solver is lost") for number in lost),
+    ]
 
 
 def _keys(connection: Connection) -> Iterator[Finding]:

@@ -32,14 +32,14 @@ def revision(connection: Connection) -> str | None:
     """
     tables = set(inspect(connection).get_table_names())
     if "alembic_version" in tables:
-        found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
-        if found is not None and not tables >= _OURS:
+        stored = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+        if stored is not None and not tables >= _OURS:
             raise DatabaseError(
                 f"database {shown(connection.engine.url)}: it is of another program, at that program's "
-                f"revision {found}"
+                f"revision {stored}"
             )
-        if found is not None:
-            return str(found)
+        if stored is not None:
+            return str(stored)
     strange = tables.intersection(schema.metadata.tables)
     if strange:
         raise DatabaseError(
@@ -68,14 +68,14 @@ def upgrade(connection: Connection, target: str = "head") -> None:
 
     config = configuration()
     known = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
-    found = revision(connection)
-    if found is None:
+    stored = revision(connection)
+    if stored is None:
         _check_empty(connection)
-    elif found not in known and not _REVISION.fullmatch(found):
-        raise damaged(connection.engine.url, f"its revision is {found!r:.60}")
-    elif found not in known:
+    elif stored not in known and not _REVISION.fullmatch(stored):
+        raise damaged(connection.engine.url, f"its revision is {stored!r:.60}")
+    elif stored not in known:
         raise DatabaseError(
-            f"database {shown(connection.engine.url)}: it is at revision {found}, of a newer version of "
+            f"database {shown(connection.engine.url)}: it is at revision {stored}, of a newer version of "
             f"this program; this one knows up to {known[0]}. Update with: pip install -U lrbench-caffe"
         )
     config.attributes["connection"] = connection
@@ -92,13 +92,13 @@ def _check_empty(connection: Connection) -> None:
             raise damaged(connection.engine.url, f"it has {pages} pages, but no table")
 
 
-def check_current(url: URL, found: str | None) -> None:
+def check_current(url: URL, stored: str | None) -> None:
     """Raise a DatabaseError unless this is the revision that this program reads."""
-    if found is None:
+    if stored is None:
         raise DatabaseError(f"database {shown(url)}: it is empty, not an LR database")
-    if found != schema.REVISION:
+    if stored != schema.REVISION:
         raise DatabaseError(
-            f"database {shown(url)}: it is at revision {found}, and this program reads {schema.REVISION}; "
+            f"database {shown(url)}: it is at revision {stored}, and this program reads {schema.REVISION}; "
             "the command info brings an older one up to date"
         )
 

@@ -31,10 +31,10 @@ def is_current(connection: Connection) -> bool:
 def bring_up(connection: Connection) -> None:
     """Migrate and put the paper's results in, alone; who comes second finds it done."""
     migrate.lock(connection)
-    found = migrate.revision(connection)
-    if found != schema.REVISION:
+    before = migrate.revision(connection)
+    if before != schema.REVISION:
         migrate.upgrade(connection)
-        if found is not None:
+        if before is not None:
             summaries.rebuild(connection)
     if not is_current(connection):
         records = [checked_run(record) for record in paper_records()]

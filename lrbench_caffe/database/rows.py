@@ -102,9 +102,9 @@ def _store(
         make = insert(connection.dialect.name, table).values(key=key, **values)
         # Another process may make the same row at this moment, or delete it: until it is there.
         for _ in range(ATTEMPTS):
-            if (found := connection.execute(find).scalar()) is not None:
-                known[table.name, key] = found
-                return int(found)
+            if (row_id := connection.execute(find).scalar()) is not None:
+                known[table.name, key] = row_id
+                return int(row_id)
             connection.execute(make.on_conflict_do_nothing(index_elements=["key"]))
         raise LostRow(f"{table.name}: a row is there and is not found")
     return known[table.name, key]
@@ -158,10 +158,10 @@ def run_from_row(row: RowMapping, measurements: list[Measurement]) -> RunRecord:
 def read_measurements(connection: Connection, run_ids: list[int]) -> dict[int, list[Measurement]]:
     """The measurements of each run, by iteration and net."""
     table = schema.measurement
-    found: dict[int, list[Measurement]] = {run_id: [] for run_id in run_ids}
+    by_run: dict[int, list[Measurement]] = {run_id: [] for run_id in run_ids}
     query = select(table.c.run_id, *(table.c[name] for name in MEASURED)).where(table.c.run_id.in_(run_ids))
     for row in connection.execute(query.order_by(table.c.run_id, table.c.iteration, table.c.net)):
         run_id, *values = row
         values[-1] = values[-1] or {}
-        found[run_id].append(Measurement(*values))
-    return found
+        by_run[run_id].append(Measurement(*values))
+    return by_run

@@ -209,10 +209,10 @@ class Database:
         Raises:
             UnknownRun: no run has this uid.
         """
-        found = next(iter(self.runs(uid=uid, measurements=True)), None)
-        if found is None:
+        record = next(iter(self.runs(uid=uid, measurements=True)), None)
+        if record is None:
             raise UnknownRun(f"the database has no run {uid!r}")
-        return found
+        return record
 
     def runs(
         self,
@@ -273,8 +273,8 @@ class Database:
         """Uids that begin so, at most ``limit``; that prefix alone where it is a uid itself."""
         column = schema.run.c.uid
         query = select(column).where(column.startswith(prefix, autoescape=True)).order_by(column).limit(limit)
-        found = list(self._transactions.read(lambda c: c.execute(query).scalars().all()))
-        return [prefix] if prefix in found else found
+        uids = list(self._transactions.read(lambda c: c.execute(query).scalars().all()))
+        return [prefix] if prefix in uids else uids
 
     def runs_of_tasks(self) -> dict[int, int]:
         """Number of runs of each task, by its id."""
@@ -378,10 +378,10 @@ class Database:
 
     def revision(self) -> str:
         """The revision of its tables."""
-        found = self._transactions.read(migrate.revision)
-        if found is None:
+        revision = self._transactions.read(migrate.revision)
+        if revision is None:
             raise DatabaseError(f"database {self.url}: its tables are gone")
-        return found
+        return revision
 
 
 def _with_storable_reason(record: RunRecord) -> RunRecord:

@@ -198,10 +198,10 @@ def _trainings(rows: Sequence[RowMapping]) -> list[RowMapping]:
     runs: dict[int, RowMapping] = {}
     for row in rows:
         runs.setdefault(row["id"], row)
-    found: dict[Any, RowMapping] = {}
+    trainings: dict[Any, RowMapping] = {}
     for row in sorted(runs.values(), key=lambda row: COUNTED.index(row["status"])):
-        found.setdefault(_same_training(row), row)
-    return sorted(found.values(), key=lambda row: row["id"])
+        trainings.setdefault(_same_training(row), row)
+    return sorted(trainings.values(), key=lambda row: row["id"])
 
 
 def _same_training(row: RowMapping) -> tuple[Any, ...]:
@@ -455,5 +455,5 @@ def starts(connection: Connection, task_id: int) -> list[Start]:
     """See ``Database.starts``."""
     table = schema.summary
     query = select(*(table.c[name] for name in _START_COLUMNS)).where(table.c.task_id == task_id).distinct()
-    found = map(start_from_row, connection.execute(query).mappings())
-    return list(dict.fromkeys(found))  # the same files under other names are one start
+    begun = map(start_from_row, connection.execute(query).mappings())
+    return list(dict.fromkeys(begun))  # the same files under other names are one start

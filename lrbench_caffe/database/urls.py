@@ -58,8 +58,8 @@ def resolve_url(url: str | None, environment: Mapping[str, str] = os.environ) ->
         InputError: the URL is of a kind that is not supported.
     """
     given = url or environment.get(VARIABLE) or str(default_path(environment))
-    scheme, found, rest = given.partition("://")
-    if not found:
+    scheme, separator, rest = given.partition("://")
+    if not separator:
         if given.startswith("sqlite:"):
             raise InputError(_SLASHES.format(scrub_text(given)))
         if _NO_FILE.match(given):
@@ -85,8 +85,8 @@ def safe_url(url: str) -> str:
 
     Where a malformed URL leaves it open what belongs to the password, more is hidden, never less.
     """
-    scheme, found, rest = url.partition("://")
-    if not found:
+    scheme, separator, rest = url.partition("://")
+    if not separator:
         return url
     rest = _SECRET_OPTION.sub(rf"\1{HIDDEN}", rest)
     rest = _USER_AND_PASSWORD.sub(rf"\1:{HIDDEN}@", rest)

@@ -327,11 +327,11 @@ def remove(connection: Connection, uids: Sequence[str]) -> int:
         How many runs there were.
     """
     run = schema.run
-    found = connection.execute(select(run).where(run.c.uid.in_(uids)).with_for_update()).mappings().all()
-    connection.execute(delete(run).where(run.c.id.in_([row["id"] for row in found])))
-    refresh(connection, {_group(row) for row in found})
-    _remove_unused(connection, found)
-    return len(found)
+    removed = connection.execute(select(run).where(run.c.uid.in_(uids)).with_for_update()).mappings().all()
+    connection.execute(delete(run).where(run.c.id.in_([row["id"] for row in removed])))
+    refresh(connection, {_group(row) for row in removed})
+    _remove_unused(connection, removed)
+    return len(removed)
 
 
 def _remove_unused(connection: Connection, runs: Sequence[RowMapping]) -> None:

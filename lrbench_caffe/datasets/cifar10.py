@@ -197,10 +197,10 @@ def _load(source: Path | None, downloads: Path, mirror: str | None) -> Loaded:
     if path.is_dir():
         return build(_read_folder(path))
     loaded = build(_read_archive(path))
-    found = md5_of(path)
-    if found == _ARCHIVE_MD5:
+    checksum = md5_of(path)
+    if checksum == _ARCHIVE_MD5:
         return loaded
-    note = f"not the published archive (MD5 {found}, published {_ARCHIVE_MD5}), but its structure is right"
+    note = f"not the published archive (MD5 {checksum}, published {_ARCHIVE_MD5}), but its structure is right"
     return Loaded(loaded.products, [f"{path}: {note}", *loaded.notes])
 
 

@@ -96,10 +96,10 @@ def _copy(response: http.client.HTTPResponse, partial: Path, have: int) -> None:
 
 
 def _check(partial: Path, md5: str) -> None:
-    found = md5_of(partial)
-    if found != md5:
+    checksum = md5_of(partial)
+    if checksum != md5:
         partial.unlink()
-        raise _MirrorError(f"wrong checksum (MD5 {found}, published {md5})")
+        raise _MirrorError(f"wrong checksum (MD5 {checksum}, published {md5})")
 
 
 def md5_of(path: Path) -> str:

@@ -47,11 +47,11 @@ def data_digest(train: Sequence[Any], test: Sequence[Any]) -> str | None:
         parts = [_lmdb_content(Path(layer.data_param.source)) for layer in layers]
         return None if None in parts else _hex(b"".join(part for part in parts if part is not None))
     try:
-        found = [[_layer_content(layer) for layer in phase] for phase in (train, test)]
+        contents = [[_layer_content(layer) for layer in phase] for phase in (train, test)]
     except FileNotFoundError:
         return None
     # The order of the layers in the prototxt says nothing about the data.
-    digest = _hex(b"|".join(b"".join(sorted(phase)) for phase in found))
+    digest = _hex(b"|".join(b"".join(sorted(phase)) for phase in contents))
     place = any(map(_is_leveldb, layers))
     return f"{AT_PLACE}{digest}" if place else digest
 

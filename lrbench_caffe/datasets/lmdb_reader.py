@@ -131,8 +131,8 @@ class LmdbReader:
     @property
     def stamp(self) -> str:
         """What changes with every change of the file: its place, its times, and what its header says."""
-        found = os.fstat(self._descriptor)
-        times = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        status = os.fstat(self._descriptor)
+        times = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
         return repr((os.path.realpath(self.folder), times, self.meta))
 
     def records(self, reverse: bool = False) -> Iterator[Record]:
@@ -141,31 +141,31 @@ class LmdbReader:
         Raises:
             InputError: the tree is damaged; at the latest at its end, where records are missing.
         """
-        found, last = 0, None
+        count, last = 0, None
         ordered = self.meta.flags == _ORDERED
         for record in self._walk(self.meta.root, 1, reverse) if self.meta.root is not None else ():
             key = record.key
             if ordered and last is not None and (key >= last if reverse else key <= last):
                 raise self._damaged(f"record {record.shown} is out of order")
-            found, last = found + 1, key
+            count, last = count + 1, key
             yield record
-        if found != self.meta.entries:
-            raise self._damaged(f"{found:,} records; its header announces {self.meta.entries:,}")
+        if count != self.meta.entries:
+            raise self._damaged(f"{count:,} records; its header announces {self.meta.entries:,}")
 
     def pread(self, count: int, offset: int) -> bytes:
         """Bytes of the file; all that were asked for."""
         try:
-            found = os.pread(self._descriptor, count, offset)
-            while 0 < len(found) < count:  # a single call ends at 2 GiB
-                more = os.pread(self._descriptor, count - len(found), offset + len(found))
+            content = os.pread(self._descriptor, count, offset)
+            while 0 < len(content) < count:  # a single call ends at 2 GiB
+                more = os.pread(self._descriptor, count - len(content), offset + len(content))
                 if not more:
                     break
-                found += more
+                content += more
         except OSError as error:
             raise InputError(f"{self.folder / 'data.mdb'}: cannot be read ({error.strerror})") from error
-        if len(found) < count:
-            raise self._damaged(f"data.mdb ends at {offset + len(found):,} bytes, before a page in use")
-        return found
+        if len(content) < count:
+            raise self._damaged(f"data.mdb ends at {offset + len(content):,} bytes, before a page in use")
+        return content
 
     # -- the header -------------------------------------------------------------------------------
 
@@ -204,10 +204,10 @@ class LmdbReader:
         """Refuse a file that is shorter than its header says, and a tree that is not one of Caffe's."""
         meta = self.meta
         announced = (meta.last_page + 1) * meta.page_size
-        found = os.fstat(self._descriptor).st_size
-        if found < announced:
+        size = os.fstat(self._descriptor).st_size
+        if size < announced:
             raise InputError(
-                f"{self.folder}: truncated, data.mdb has {found:,} bytes; its header announces {announced:,}"
+                f"{self.folder}: truncated, data.mdb has {size:,} bytes; its header announces {announced:,}"
             )
         if meta.flags not in _TREE_FLAGS:
             raise self._bad(f"several values for a key (flags {meta.flags:#x}); Caffe reads one")

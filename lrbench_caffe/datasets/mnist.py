@@ -69,18 +69,18 @@ def _header(path: Path, content: bytes, magic: int, sizes: int) -> tuple[int, ..
     length = 4 * (sizes + 1)
     if len(content) < length:
         raise InputError(f"{path}: truncated, {len(content)} bytes; an IDX header alone has {length}")
-    found, *numbers = struct.unpack(f">{sizes + 1}I", content[:length])
-    if found != magic:
+    number, *numbers = struct.unpack(f">{sizes + 1}I", content[:length])
+    if number != magic:
         kind = "image" if magic == _IMAGES_MAGIC else "label"
-        raise InputError(f"{path}: not an IDX {kind} file, its magic number is {found}; expected {magic}")
+        raise InputError(f"{path}: not an IDX {kind} file, its magic number is {number}; expected {magic}")
     return tuple(numbers)
 
 
 def _body(path: Path, content: bytes, start: int, length: int) -> NDArray[np.uint8]:
-    found = len(content) - start
-    if found != length:
-        problem = "truncated" if found < length else "too long"
-        raise InputError(f"{path}: {problem}, {found:,} bytes of data; its header announces {length:,}")
+    size = len(content) - start
+    if size != length:
+        problem = "truncated" if size < length else "too long"
+        raise InputError(f"{path}: {problem}, {size:,} bytes of data; its header announces {length:,}")
     return np.frombuffer(content, np.uint8, offset=start)
 
 
@@ -113,9 +113,9 @@ def _load(source: Path | None, downloads: Path, mirror: str | None) -> Loaded:
         else:
             path = _find(source, name)
         content = _read(path)
-        found = hashlib.md5(content).hexdigest()
-        if found != plain:
-            notes.append(f"{path}: not the published MNIST file (MD5 {found}, published {plain})")
+        checksum = hashlib.md5(content).hexdigest()
+        if checksum != plain:
+            notes.append(f"{path}: not the published MNIST file (MD5 {checksum}, published {plain})")
         contents[name] = path, content
     return Loaded([_image_set("train", "train", contents), _image_set("test", "t10k", contents)], notes)
 

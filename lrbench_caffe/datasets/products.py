@@ -86,13 +86,13 @@ class ProductTarget:
         if not path.exists():
             return None
         try:
-            found, text = _mean_shape(path) if self.is_mean else _lmdb_shape(path)
+            there, text = _mean_shape(path) if self.is_mean else _lmdb_shape(path)
         except InputError as error:
             raise InputError(f"{error}; --force replaces it") from error
-        if found != self.shape:
-            have, want = ("x".join(map(str, shape)) for shape in (found, self.shape))
+        if there != self.shape:
+            have, want = ("x".join(map(str, shape)) for shape in (there, self.shape))
             raise InputError(f"{path}: is there, but holds {have} instead of {want}; --force replaces it")
-        return f"{text} of {'x'.join(map(str, found))}"
+        return f"{text} of {'x'.join(map(str, there))}"
 
 
 @dataclass(frozen=True)

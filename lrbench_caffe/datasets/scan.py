@@ -118,13 +118,13 @@ class Values:
         if self._wide is not None:
             self._widen()
             return [self._wide]
-        found: Ranges = []
+        ranges: Ranges = []
         for value in sorted(self._seen):
-            if found and found[-1][1] == value - 1:
-                found[-1] = found[-1][0], value
+            if ranges and ranges[-1][1] == value - 1:
+                ranges[-1] = ranges[-1][0], value
             else:
-                found.append((value, value))
-        return found if len(found) <= _MOST_RANGES else [(found[0][0], found[-1][1])]
+                ranges.append((value, value))
+        return ranges if len(ranges) <= _MOST_RANGES else [(ranges[0][0], ranges[-1][1])]
 
     def _widen(self) -> None:
         values = [*self._seen, *(self._wide or ())]

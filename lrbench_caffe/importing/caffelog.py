@@ -86,13 +86,13 @@ def records_from_logs(
         except Exception as error:
             refuse(_not_understood(f"{path}", error))
     files.sort(key=lambda sessions: sessions[0].began)
-    found: list[tuple[str, RunRecord]] = []
+    records: list[tuple[str, RunRecord]] = []
     read: set[Path] = set()
     left_out: list[tuple[Path, InputError]] = []
     for run in runs_of([session for sessions in files for session in sessions]):
         try:
             assert messages is not None
-            found.append((files_of(run), RunReader(run[-1].path, messages, solver, note).record(run)))
+            records.append((files_of(run), RunReader(run[-1].path, messages, solver, note).record(run)))
             read.update(session.path for session in run)
         except InputError as error:
             left_out.append((run[-1].path, error))
@@ -105,7 +105,7 @@ def records_from_logs(
             note(f"{path}: one training of several is left out: {reason}")
         else:
             refuse(reason)
-    return found
+    return records
 
 
 def _not_understood(place: str, error: Exception) -> InputError:
@@ -134,10 +134,10 @@ def _sessions(path: Path, seen: set[tuple[tuple[str, ...], ...]], note: Note) ->
         return []
     seen.add(keys)
     _refuse_our_own(path, log)
-    found = sessions_of(log)
-    sessions = [session for session in found if session.trained]
+    begun = sessions_of(log)
+    sessions = [session for session in begun if session.trained]
     if not sessions:
-        raise InputError(f"{path}: {_why_none(log, found)}")
+        raise InputError(f"{path}: {_why_none(log, begun)}")
     _say_damaged(sessions, say)
     return sessions
 
@@ -148,12 +148,12 @@ def _sessions(path: Path, seen: set[tuple[tuple[str, ...], ...]], note: Note) ->
 def _refuse_our_own(path: Path, log: Log) -> None:
     """A run directory's caffe.log does not tell its policy: to Caffe, the LR was fixed."""
     for message in log.messages:
-        found = _OUR_POLICY.search(message.text)
-        if found:
+        policy = _OUR_POLICY.search(message.text)
+        if policy:
             nets = (_OUR_NET.search(earlier.text) for earlier in log.messages)
             folder = next((net[1] for net in nets if net), path.parent)
             raise InputError(
-                f"{path}:{message.line}: the log of a training by lrbench_caffe with {found[1]}; "
+                f"{path}:{message.line}: the log of a training by lrbench_caffe with {policy[1]}; "
                 f"its run directory is what can be brought in: db sync {folder}"
             )
 

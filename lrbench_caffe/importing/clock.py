@@ -62,7 +62,7 @@ class Clock:
 
     def seconds(self, stamps: Sequence[Stamp], note: Callable[[str], None]) -> list[float]:
         """Seconds since 1970 of each stamp."""
-        found = []
+        times = []
         behind = 0.0  # seconds that the clock was set back by
         latest = float("-inf")
         for stamp, year in zip(stamps, self._years(stamps, note)):
@@ -75,8 +75,8 @@ class Clock:
                 behind = 0.0
                 latest = at
             latest = max(latest, at)
-            found.append(at)
-        return found
+            times.append(at)
+        return times
 
     def _years(self, stamps: Sequence[Stamp], note: Callable[[str], None]) -> list[int]:
         turns = [0] * len(stamps)

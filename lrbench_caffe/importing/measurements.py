@@ -63,7 +63,7 @@ def name_scores(run: list[LogSession], nets: list[TestNet]) -> None:
 
 def measurements_of(run: list[LogSession], solver: Solver, policy: LoggedPolicy) -> list[Measurement]:
     """The tests of a run, each once: a resumed session repeats what came after its snapshot."""
-    found: dict[tuple[int, int], Measurement] = {}
+    measured_at: dict[tuple[int, int], Measurement] = {}
     losses: dict[int, float] = {}
     before = 0.0  # seconds in earlier sessions
     lost = lost_at(run)
@@ -72,7 +72,7 @@ def measurements_of(run: list[LogSession], solver: Solver, policy: LoggedPolicy)
     for session in run:
         if session.resumed is not None:
             losses = {t: loss for t, loss in losses.items() if t < session.start}
-            found = {key: m for key, m in found.items() if key[0] <= session.start}
+            measured_at = {key: m for key, m in measured_at.items() if key[0] <= session.start}
         losses.update((loss.iteration, loss.value) for loss in session.losses)
         for test in session.tests:
             last = test is session.tests[-1] and not session.done
@@ -81,9 +81,9 @@ def measurements_of(run: list[LogSession], solver: Solver, policy: LoggedPolicy)
             seconds = before + max(0.0, test.at - session.began)
             lr = lrs.get(test.iteration, float(policy.policy(test.iteration)))
             measured = _measurement(test, expected[test.net], solver, lr, seconds, lost)
-            found[test.iteration, test.net] = measured
+            measured_at[test.iteration, test.net] = measured
         before += session.ended - session.began
-    return _with_train_losses([found[key] for key in sorted(found)], losses)
+    return _with_train_losses([measured_at[key] for key in sorted(measured_at)], losses)
 
 
 def _expected(run: list[LogSession]) -> dict[int, dict[str, bool]]:

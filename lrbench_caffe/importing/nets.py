@@ -135,10 +135,10 @@ def parse_file(messages: Messages, name: str, path: Path) -> Parsed:
 def fields_of(block: Block | None, message: Any) -> dict[str, list[str]]:
     """A solver's plain fields as they are printed, also those that this Caffe does not know."""
     text = block.text if block else text_format.MessageToString(message)
-    found: dict[str, list[str]] = {}
+    fields: dict[str, list[str]] = {}
     for name, value in re.findall(r"(?m)^(\w+): *(\S+)\s*$", text):
-        found.setdefault(name, []).append(value.strip('"'))
-    return found
+        fields.setdefault(name, []).append(value.strip('"'))
+    return fields
 
 
 # -- nets -------------------------------------------------------------------------------------------
@@ -192,7 +192,7 @@ class NetReader:
         elif train is None:
             return []
         file = solver.net or solver.train_net or session.net_file
-        found = [self._net(train or NetText(0), "training net", file, solver.train_state, set())]
+        nets = [self._net(train or NetText(0), "training net", file, solver.train_state, set())]
         for index, text in enumerate(tests[: len(solver.test_iter)]):
             state = solver.test_state[index] if index < len(solver.test_state) else None
             own = solver.test_net[index] if index < len(solver.test_net) else file
@@ -203,8 +203,8 @@ class NetReader:
                 for name, (_, loss) in t.outputs.items()
                 if loss is None
             }
-            found.append(self._net(text, f"test net #{index}", own, state, named))
-        return found if all(net.net.layers or net.partial for net in found) else []
+            nets.append(self._net(text, f"test net #{index}", own, state, named))
+        return nets if all(net.net.layers or net.partial for net in nets) else []
 
     def _net(self, text: NetText, title: str, file: str | None, state: Any, outputs: set[str]) -> LogNet:
         parsed = self._printed(text)
@@ -259,7 +259,7 @@ class NetReader:
         Those of the head with the largest loss weight come last, as in nets with auxiliary classifiers.
         """
         known = {layer.name for layer in layers}
-        found = []
+        weighted = []
         for place, (name, tops) in enumerate(text.tops.items()):
             bottoms = text.bottoms.get(name, [])
             if name in known or len(bottoms) < 2 or tops[0] not in outputs or not _ACCURACY.search(tops[0]):
@@ -270,8 +270,8 @@ class NetReader:
             layer.top.extend(tops)
             if _TOP5.search(tops[0]):
                 layer.accuracy_param.top_k = 5
-            found.append((_weight_of(text, layer.bottom[0]), place, layer))
-        return [layer for _, _, layer in sorted(found, key=lambda item: item[:2])]
+            weighted.append((_weight_of(text, layer.bottom[0]), place, layer))
+        return [layer for _, _, layer in sorted(weighted, key=lambda item: item[:2])]
 
 
 def _agree(printed: tuple[Any, ...], file: tuple[Any, ...], parsed: Parsed | None, text: NetText) -> bool:

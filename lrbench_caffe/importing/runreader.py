@@ -252,9 +252,9 @@ class RunReader:
         told = all(test.head is None or test.head.scores in s for test, s in zip(solver.tests, shapes))
         opened = Opened(0, [], shapes if told else [], train_shapes=trained.nets[0].shapes)
         try:
-            found = dataset(solver, opened)
+            described = dataset(solver, opened)
         except InputError:
-            found = dataset(replace(solver, train=PhaseNet("", "", "", "", ()), tests=[]), opened)
+            described = dataset(replace(solver, train=PhaseNet("", "", "", "", ()), tests=[]), opened)
         sources = [solver.source, *(test.source for test in solver.tests)]
         whole = all(source is not None and source.samples is not None for source in sources)
         layer = next((layer for layer in solver.train.layers if not layer.bottom and layer.top), None)
@@ -262,7 +262,7 @@ class RunReader:
         name = dataset_name(str(path))
         if name == "train_db" and path.parent.name:  # DIGITS calls them all so; the folder is the data set's
             name = path.parent.name
-        return replace(found, name=name, digest=found.digest if whole else None)
+        return replace(described, name=name, digest=described.digest if whole else None)
 
 
 def _framework(run: list[LogSession], message: Any) -> Framework:
@@ -274,11 +274,11 @@ def _framework(run: list[LogSession], message: Any) -> Framework:
 
 def _network(trained: Trained) -> Network:
     train = trained.nets[0]
-    found = replace(network(trained.solver, Opened(0, [], [])), parameters=parameters(train))
+    described = replace(network(trained.solver, Opened(0, [], [])), parameters=parameters(train))
     if not train.partial:
-        return found
+        return described
     told = digest(["partial", canonical_net(train.net), train.wiring])
-    return replace(found, name=f"{train.net.name or UNKNOWN}{PARTIAL}", digest=told)
+    return replace(described, name=f"{train.net.name or UNKNOWN}{PARTIAL}", digest=told)
 
 
 def _heads(net: LogNet) -> tuple[Head, ...]:

@@ -188,14 +188,14 @@ class LogSession:
         """The iteration it was resumed at, 0 for a new training."""
         if self.resumed is None:
             return 0
-        found = _STATE.search(self.resumed)
-        return int(found.group(1)) if found else min(self.iterations, default=0)
+        match = _STATE.search(self.resumed)
+        return int(match.group(1)) if match else min(self.iterations, default=0)
 
     @property
     def max_iter(self) -> int | None:
         """As the solver is printed, None where it is not."""
-        found = _MAX_ITER.search(self.solver.text) if self.solver else None
-        return int(found[1]) if found else None
+        match = _MAX_ITER.search(self.solver.text) if self.solver else None
+        return int(match[1]) if match else None
 
     @property
     def iterations(self) -> list[int]:
@@ -289,22 +289,22 @@ class _Reader:
         session, text = self.session, message.text
         if _SOLVER.search(text):
             session.solver = Block(message.line + 1, message.rest)
-        elif found := _GPUS.search(text):
-            session.gpus = max(session.gpus, len(found[1].split(",")))
+        elif match := _GPUS.search(text):
+            session.gpus = max(session.gpus, len(match[1].split(",")))
         elif _GPU.search(text):
             session.gpus = max(session.gpus, 1)
-        elif found := _RESUME.search(text):
-            session.resumed = found[1]
+        elif match := _RESUME.search(text):
+            session.resumed = match[1]
         elif _RESTORED.search(text):
             session.resumed = session.resumed or ""
-        elif found := _FINETUNE.search(text):
-            session.weights.append(found[1])
+        elif match := _FINETUNE.search(text):
+            session.weights.append(match[1])
         elif _COPIED.search(text):
             session.copied = True
-        elif found := _NVCAFFE_VERSION.search(text):
-            session.version = found[1]
-        elif found := _PROCESSES.search(text):
-            session.processes = max(session.processes, int(found[1]))
+        elif match := _NVCAFFE_VERSION.search(text):
+            session.version = match[1]
+        elif match := _PROCESSES.search(text):
+            session.processes = max(session.processes, int(match[1]))
         else:
             return False
         return True
@@ -313,8 +313,8 @@ class _Reader:
         session, text = self.session, message.text
         if message.level == "F":
             session.fatal = text
-        elif found := _SNAPSHOT.search(text):
-            session.snapshots.append(int(found[1]))
+        elif match := _SNAPSHOT.search(text):
+            session.snapshots.append(int(match[1]))
         elif _STOPPED.search(text):
             session.stopped = True
         elif _DONE.search(text):
@@ -334,33 +334,33 @@ class _Reader:
             return False
         if not message.whole:  # another message begins where this one's number may go on
             raise _Damaged
-        if found := _TEST.search(text):
+        if match := _TEST.search(text):
             session.tests.append(
-                PrintedTest(_whole(found[1]), _whole(found[2] or "0"), message.line, message.at)
+                PrintedTest(_whole(match[1]), _whole(match[2] or "0"), message.line, message.at)
             )
-        elif found := _OUTPUT.search(text) or _SCORE.search(text):
-            self._output(found.groupdict())
-        elif found := _OWN_LOSS.search(text):
-            loss = _number(found[1])
+        elif match := _OUTPUT.search(text) or _SCORE.search(text):
+            self._output(match.groupdict())
+        elif match := _OWN_LOSS.search(text):
+            loss = _number(match[1])
             if session.losses:
                 session.losses[-1].parts.append(loss)
-        elif found := _LOSS.search(text):
-            session.losses.append(PrintedLoss(_whole(found[1]), _number(found[2])))
-        elif found := _LR.search(text):
-            session.lrs[_whole(found[1])] = _number(found[2])
+        elif match := _LOSS.search(text):
+            session.losses.append(PrintedLoss(_whole(match[1]), _number(match[2])))
+        elif match := _LR.search(text):
+            session.lrs[_whole(match[1])] = _number(match[2])
         elif not _PLAIN_OUTPUT.search(text):
             raise _Damaged
         return True
 
-    def _output(self, found: dict[str, str | None]) -> None:
+    def _output(self, printed: dict[str, str | None]) -> None:
         if not self.session.tests:  # the log begins in the middle of a test
             return
         test = self.session.tests[-1]
-        number, value, loss = _whole(found["number"] or "0"), found["value"] or "", found.get("loss")
+        number, value, loss = _whole(printed["number"] or "0"), printed["value"] or "", printed.get("loss")
         if number <= test.last:  # of another test, whose first line is lost
             raise _Damaged
         test.last = number
-        name = found.get("name") or f"score #{number}"
+        name = printed.get("name") or f"score #{number}"
         same = sum(known.partition("[")[0] == name for known in test.outputs)
         test.outputs[f"{name}[{same}]" if same else name] = (_number(value), _number(loss) if loss else None)
 
@@ -368,8 +368,8 @@ class _Reader:
         session, text = self.session, message.text
         if _TRAIN_NET.search(text) or _TEST_NET.search(text):
             self._phase = PHASES[1] if _TEST_NET.search(text) else PHASES[0]
-            if found := _NET_FILE.search(text):
-                session.net_file = session.net_file or found[1]
+            if match := _NET_FILE.search(text):
+                session.net_file = session.net_file or match[1]
         elif _NET.search(text):
             session.nets.append(NetText(message.line + 1, message.rest, phase=self._phase))
             self._open = session.nets[-1]
@@ -377,17 +377,17 @@ class _Reader:
             self._set_up(session.nets[-1], text)
 
     def _set_up(self, net: NetText, text: str) -> None:
-        if found := _SETTING_UP.match(text):
-            self._layer = found[1]
-        elif found := _SHAPE.match(text):
-            shape = [_whole(n) for n in found["shape"].split()]
-            net.shapes.setdefault(found["layer"] or self._layer, []).append(shape)
-        elif found := _BOTTOM.match(text):
-            net.bottoms.setdefault(found[1], []).append(found[2])
-        elif found := _TOP.match(text):
-            net.tops.setdefault(found[1], []).append(found[2])
-        elif found := _WEIGHT.match(text):
-            net.weights[self._layer] = _number(found[1])
+        if match := _SETTING_UP.match(text):
+            self._layer = match[1]
+        elif match := _SHAPE.match(text):
+            shape = [_whole(n) for n in match["shape"].split()]
+            net.shapes.setdefault(match["layer"] or self._layer, []).append(shape)
+        elif match := _BOTTOM.match(text):
+            net.bottoms.setdefault(match[1], []).append(match[2])
+        elif match := _TOP.match(text):
+            net.tops.setdefault(match[1], []).append(match[2])
+        elif match := _WEIGHT.match(text):
+            net.weights[self._layer] = _number(match[1])
 
 
 def _whole(text: str) -> int:

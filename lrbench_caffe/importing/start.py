@@ -68,17 +68,17 @@ def _snapshot(session: LogSession, folder: Path, messages: Messages) -> Start:
 
 def _weights(names: list[str], net: LogNet, folder: Path, messages: Messages) -> Start:
     files = [_find(name, folder) for name in names]
-    found = [file for file in files if file is not None]
+    models = [file for file in files if file is not None]
     shown = ", ".join(map(_base, names)) or None
-    if not files or len(found) < len(files):
+    if not files or len(models) < len(files):
         return Start("weights", name=shown)
     filled, layers = None, None
     with contextlib.suppress(InputError):
-        given = {layer.name for file in found for layer in read_model(file, messages) if layer.blobs}
+        given = {layer.name for file in models for layer in read_model(file, messages) if layer.blobs}
         learning = [layer.name for layer in net.net.layers if layer.type in _LEARNING]
         if not net.partial:
             filled, layers = len(given.intersection(learning)), len(learning)
-    return Start("weights", models_digest(found), filled, layers, name=shown)
+    return Start("weights", models_digest(models), filled, layers, name=shown)
 
 
 def _find(name: str, folder: Path) -> Path | None:

@@ -196,22 +196,22 @@ def _rank(line: str, whole: bool = False) -> int | None:
 def _messages(lines: list[tuple[int, str]], clock: Clock) -> list[Message]:
     """The messages, and to the clock what tells their year. Lines before the first one are left out."""
     prefix = _prefix(line for _, line in lines[:_SAMPLE])
-    found: list[Message] = []
+    messages: list[Message] = []
     date: re.Match[str] | None = None
     for number, line in lines:
         headers = list(_HEADER.finditer(line))
         if not headers:
             date = _CREATED.search(line) or date
-            if found:
-                found[-1].rest.append((number, prefix.sub("", line, count=1) if prefix else line))
+            if messages:
+                messages[-1].rest.append((number, prefix.sub("", line, count=1) if prefix else line))
             continue
         for header, following in zip(headers, [*headers[1:], None]):
             end = following.start() if following else len(line)
-            found.append(_message(number, header, line[header.end() : end], whole=following is None))
+            messages.append(_message(number, header, line[header.end() : end], whole=following is None))
         if date := date or _DATE.search(line[: headers[0].start()]):
-            clock.dated(len(found) - 1, found[-1].stamp, *map(int, date.groups()))
+            clock.dated(len(messages) - 1, messages[-1].stamp, *map(int, date.groups()))
             date = None
-    return found
+    return messages
 
 
 def _message(number: int, header: re.Match[str], text: str, whole: bool) -> Message:

@@ -57,9 +57,9 @@ def run_child(training: Job, stop: threading.Event | None = None, gpu: str | Non
         InputError: nothing can be written there.
     """
     stop = stop or threading.Event()
-    found = _found(training)
-    if found:
-        return found
+    result = _found(training)
+    if result:
+        return result
     try:
         with _alone(training, stop):
             _wait_for_others(training, stop)
@@ -74,8 +74,8 @@ def run_child(training: Job, stop: threading.Event | None = None, gpu: str | Non
 
 def _found(training: Job) -> JobResult | None:
     """What is there already, unless it has to be tried again."""
-    found = read_result(training)
-    return None if found is None or (found.lost and training.retry) else found
+    result = read_result(training)
+    return None if result is None or (result.lost and training.retry) else result
 
 
 def _train(training: Job, stop: threading.Event, gpu: str | None) -> JobResult:
@@ -96,9 +96,9 @@ def _train(training: Job, stop: threading.Event, gpu: str | None) -> JobResult:
     if stop.is_set():
         raise Stopped(f"{training.out}: stopped")
     seconds = time.monotonic() - began
-    found = read_result(training, seconds)
-    if found is not None and not (found.lost and process.returncode not in (0, 1)):
-        return found
+    result = read_result(training, seconds)
+    if result is not None and not (result.lost and process.returncode not in (0, 1)):
+        return result
     # One that ended before it could write anything has the failure of an earlier attempt there.
     return _failure(training, process.returncode, hung, seconds)
 

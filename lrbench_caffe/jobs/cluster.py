@@ -75,9 +75,9 @@ class ClusterPool:
             _, training = self._futures.pop(str(future.key))
             if future.cancelled():  # the client does so with all of them when it loses the scheduler
                 raise LRBenchError(GONE)
-            found = self._given_up_by_dask(training, future) if future.status == "error" else future.result()
-            if found is not None:
-                return cast(JobResult, found)
+            result = self._given_up_by_dask(training, future) if future.status == "error" else future.result()
+            if result is not None:
+                return cast(JobResult, result)
 
     def _given_up_by_dask(self, training: Job, future: Any) -> JobResult | None:
         """The failure of a training that loses its workers without progress; None where it is tried again.

@@ -42,22 +42,22 @@ def begin(training: Job) -> Losses:
     """Mark that a training begins; returns the losses before it."""
     before, reached = read(training), training.reached
     if before is None:
-        found = Losses(0, reached)
+        losses = Losses(0, reached)
     elif reached > before.reached:
-        found = Losses(1, reached)
+        losses = Losses(1, reached)
     else:
-        found = Losses(before.count + 1, before.reached)
+        losses = Losses(before.count + 1, before.reached)
     mark = _mark(training)
     mark.parent.mkdir(parents=True, exist_ok=True)
-    replace_own(mark, json.dumps(asdict(found)).encode())
-    return found
+    replace_own(mark, json.dumps(asdict(losses)).encode())
+    return losses
 
 
 def read(training: Job) -> Losses | None:
     """The losses so far, None where no attempt was lost and none is under way."""
     try:
-        found = json.loads(read_own(_mark(training)).decode())
-        return Losses(int(found["count"]), int(found["reached"]))
+        losses = json.loads(read_own(_mark(training)).decode())
+        return Losses(int(losses["count"]), int(losses["reached"]))
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):  # damaged: of no use
         return None
 

@@ -75,12 +75,12 @@ class LocalPool:
 
     def next(self, timeout: float | None = None) -> JobResult | None:
         try:
-            found = self._results.get(timeout=timeout)
+            result = self._results.get(timeout=timeout)
         except queue.Empty:
             return None
-        if isinstance(found, BaseException):
-            raise found
-        return found
+        if isinstance(result, BaseException):
+            raise result
+        return result
 
     def close(self) -> None:
         self._stop.set()

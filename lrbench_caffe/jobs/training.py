@@ -73,33 +73,33 @@ class Job:
         The database is not among them: its URL may hold a password, and who can see the processes can see
         their arguments (see ``environment``).
         """
-        found = ["--out", self.out, "--hang-timeout", f"{self.hang_seconds:g}"]
+        arguments = ["--out", self.out, "--hang-timeout", f"{self.hang_seconds:g}"]
         if self.run.exists:
-            found.append("--resume")
+            arguments.append("--resume")
         else:
-            found += ["--solver", self.solver, "--seed", str(self.seed)]
-            found += ["--lr", self.policy] if self.policy else []
+            arguments += ["--solver", self.solver, "--seed", str(self.seed)]
+            arguments += ["--lr", self.policy] if self.policy else []
             for flag, value in (("--max-iter", self.max_iter), ("--test-interval", self.test_interval)):
-                found += [flag, str(value)] if value is not None else []
+                arguments += [flag, str(value)] if value is not None else []
         if self.until is not None:
-            found += ["--until", str(self.until)]
+            arguments += ["--until", str(self.until)]
         if gpu is not None:
-            found += ["--gpu", "0"]  # the only one that it sees
+            arguments += ["--gpu", "0"]  # the only one that it sees
         if self.db == "":
-            found.append("--no-db")
-        return [*found, *self.flags]
+            arguments.append("--no-db")
+        return [*arguments, *self.flags]
 
     def environment(self, gpu: str | None = None) -> dict[str, str]:
         """One BLAS thread, as trainings beside each other would only take the cores from each other.
 
         A GPU is chosen here, not by --gpu, so that a run can go on on another one.
         """
-        found = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+        variables = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
         if self.db:
-            found["LRBENCH_DB"] = self.db
+            variables["LRBENCH_DB"] = self.db
         if gpu is not None:
-            found["CUDA_VISIBLE_DEVICES"] = gpu
-        return found
+            variables["CUDA_VISIBLE_DEVICES"] = gpu
+        return variables
 
 
 @dataclass(frozen=True)

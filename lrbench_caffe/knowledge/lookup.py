@@ -158,14 +158,16 @@ class Lookup:
 
     def _evidence(self, group: Group, functions: list[str] | None) -> list[Evidence]:
         """The results of a group."""
-        found = self._results(group, None)
-        utility = self._utility(group, [summary for _, summary in found])
-        usual = usual_deviation([summary for _, summary in found], utility)
+        results = self._results(group, None)
+        utility = self._utility(group, [summary for _, summary in results])
+        usual = usual_deviation([summary for _, summary in results], utility)
         if functions is not None:
-            found = self._results(group, functions)
+            results = self._results(group, functions)
         rated = []
-        begun = {start: self._begun(group, start, utility, found) for start in {s.start for _, s in found}}
-        for task, summary in found:
+        begun = {
+            start: self._begun(group, start, utility, results) for start in {s.start for _, s in results}
+        }
+        for task, summary in results:
             old = TrainingContext(task.network.digest, summary.solver, summary.max_iter, summary.epoch)
             try:
                 change = change_between(old, self.new)
@@ -181,7 +183,7 @@ class Lookup:
     def _results(self, group: Group, functions: list[str] | None) -> list[tuple[Task, PolicySummary]]:
         """The best ``LIMIT`` of each task and start."""
         name, own = self.measure.name, self.measure.name in OWN
-        found: list[tuple[Task, PolicySummary]] = []
+        results: list[tuple[Task, PolicySummary]] = []
         for task in group.tasks:
             for start in self._starts_of(task, group.start):
                 summaries = self.database.summaries(
@@ -191,15 +193,15 @@ class Lookup:
                 known = [s for s in summaries if only_diverged(s) or value_of(s, name)]
                 if not own:  # which the database has not in order
                     known = sorted(known, key=lambda s: _goodness(s, self.measure), reverse=True)[:LIMIT]
-                found += [(task, summary) for summary in known]
-        return found
+                results += [(task, summary) for summary in known]
+        return results
 
     def _starts_of(self, task: Task, alike: int) -> list[Start]:
         """What trainings of a task began with, of those that compare with the wanted start in this way."""
         known = self._starts.get(_id(task))
         if known is None:
-            found = (start if start.known else UNKNOWN_START for start in self.database.starts(_id(task)))
-            known = self._starts[_id(task)] = list(dict.fromkeys(found))
+            starts = (start if start.known else UNKNOWN_START for start in self.database.starts(_id(task)))
+            known = self._starts[_id(task)] = list(dict.fromkeys(starts))
         return [start for start in known if _start(start, self.wanted.start) == alike]
 
     def _utility(self, group: Group, summaries: list[PolicySummary]) -> Utility:
@@ -215,7 +217,7 @@ class Lookup:
         return Utility.test_loss(next((loss for loss in losses if loss is not None), None), summaries)
 
     def _begun(
-        self, group: Group, start: Start, utility: Utility, found: list[tuple[Task, PolicySummary]]
+        self, group: Group, start: Start, utility: Utility, results: list[tuple[Task, PolicySummary]]
     ) -> Utility:
         """The utility of trainings with this start, which has a value of its own if it is trained weights.
 
@@ -228,7 +230,7 @@ class Lookup:
         measured = (read(_id(task), start) for task in group.tasks)
         before = next((value for value in measured if value is not None), None)
         if before is None:
-            pairs = [(s.policy.text, utility.spread(s)) for _, s in found if s.start == start]
+            pairs = [(s.policy.text, utility.spread(s)) for _, s in results if s.start == start]
             means = {text: spread.mean for text, spread in pairs if spread}
             low, high = min(means.values(), default=0.0), max(means.values(), default=0.0)
             if len(means) < MANY or not math.isclose(low, high, rel_tol=EQUAL) or low == 100:

@@ -115,8 +115,8 @@ class _Search:
         for group in others:
             if group.start > 1 or group.nearness == SAME:
                 continue
-            if found := [p for p in self.lookup.proposals(group) if _speaks(p)]:
-                return found
+            if promising := [p for p in self.lookup.proposals(group) if _speaks(p)]:
+                return promising
         return []
 
     def ordered(self, trials: Trials, tried: list[Proposal], others: list[Group]) -> Iterator[Proposal]:
@@ -145,10 +145,10 @@ class _Search:
     def elsewhere(self, trials: Trials, groups: list[Group]) -> Iterator[Proposal]:
         """What other tasks and other starts speak for, and nothing here against."""
         for group in groups:
-            found = self.lookup.proposals(group, self.functions)
+            proposals = self.lookup.proposals(group, self.functions)
             if group.nearness < SAME:
                 self.looked.update({id(task): (task, group.nearness) for task in group.tasks})
-            for proposal in found:
+            for proposal in proposals:
                 if known := _worse_here(proposal.policy, trials):
                     self.passed_over[str(proposal.policy)] = (proposal.policy, known)
                 elif _speaks(proposal):
@@ -194,25 +194,25 @@ def _distinct(ordered: Iterable[Proposal], top: int, functions: Sequence[str] | 
     One that is proposed twice stands at its first place with all results. Where more functions were asked
     for than there are places, the first policies have them.
     """
-    found: dict[str, Proposal] = {}
+    chosen: dict[str, Proposal] = {}
     waiting = set(functions) if functions is not None and len(functions) <= top else set()
     for proposal in ordered:
         text, function = str(proposal.policy), proposal.policy.function
-        if text in found:
-            found[text] = _merged(found[text], proposal)
-        elif len(found) >= top and not waiting:
+        if text in chosen:
+            chosen[text] = _merged(chosen[text], proposal)
+        elif len(chosen) >= top and not waiting:
             break
-        elif len(found) < top or function in waiting:
-            found[text] = proposal
+        elif len(chosen) < top or function in waiting:
+            chosen[text] = proposal
         waiting.discard(function)
-    return _places(list(found.values()), top)
+    return _places(list(chosen.values()), top)
 
 
-def _places(found: list[Proposal], top: int) -> list[Proposal]:
+def _places(proposals: list[Proposal], top: int) -> list[Proposal]:
     """The first ``top``; a further one, which is the first of its function, takes the place of the last one
     whose function has another."""
-    chosen = found[:top]
-    for proposal in found[top:]:
+    chosen = proposals[:top]
+    for proposal in proposals[top:]:
         functions = [other.policy.function for other in chosen]
         last = max(i for i, name in enumerate(functions) if functions.index(name) < i)
         chosen = [*chosen[:last], *chosen[last + 1 :], proposal]

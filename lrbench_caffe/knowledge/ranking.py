@@ -101,8 +101,8 @@ class RankingEntry:
         if name == "target":
             return Spread(self.target.cost, None) if self.target else None
         known: Spread | None = getattr(self.summary, name, None) if name in CRITERIA else None
-        found = known or self.summary.outputs.get(name)
-        return None if found is None or math.isnan(found.mean) else found
+        value = known or self.summary.outputs.get(name)
+        return None if value is None or math.isnan(value.mean) else value
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ def weights(
     Raises:
         InputError: an unknown criterion, or a weight that is no number above 0.
     """
-    found: dict[Criterion, float] = {}
+    weighted: dict[Criterion, float] = {}
     for part in text.split(","):
         name, _, value = (piece.strip() for piece in part.rpartition("="))
         if not name:
@@ -203,12 +203,12 @@ def weights(
             weight = float(value)
         except ValueError:
             weight = 0.0
-        if not 0 < weight < math.inf or criterion in found:
+        if not 0 < weight < math.inf or criterion in weighted:
             raise ParameterError(
                 "{weights}: {0!r}; allowed: NAME=NUMBER above 0, each name once", part.strip()
             )
-        found[criterion] = weight
-    return found
+        weighted[criterion] = weight
+    return weighted
 
 
 def _criterion(name: str, parameter: str, results: Sequence[PolicySummary], higher: bool | None) -> Criterion:

@@ -129,8 +129,8 @@ class Utility:
 
 def value_of(summary: PolicySummary, name: str) -> Spread | None:
     """A Top-1, test loss or other output of the net; None where it was not measured."""
-    found: Spread | None = getattr(summary, name) if name in OWN else summary.outputs.get(name)
-    return None if found is None or math.isnan(found.mean) else found
+    value: Spread | None = getattr(summary, name) if name in OWN else summary.outputs.get(name)
+    return None if value is None or math.isnan(value.mean) else value
 
 
 def classifies(task: Task) -> bool:

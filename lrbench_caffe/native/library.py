@@ -113,10 +113,10 @@ def compiler_command(compiler: str, headers: Path, output: Path) -> list[str]:
 
 def _fingerprint() -> str:
     """Of everything that decides what the library is: sources, flags, and the Caffe that it is for."""
-    found = hashlib.sha256(json.dumps([FLAGS, INCLUDES]).encode())
+    parts = hashlib.sha256(json.dumps([FLAGS, INCLUDES]).encode())
     for source in sorted(SOURCES.glob("*.[ch]*")):
-        found.update(source.name.encode() + b"\0" + source.read_bytes())
+        parts.update(source.name.encode() + b"\0" + source.read_bytes())
     for library in sorted((locate.runtime_dir() / "root").glob("usr/lib/*/libcaffe.so.*.*")):
         status = library.stat()
-        found.update(f"{library.name} {status.st_size} {status.st_mtime_ns}".encode())
-    return found.hexdigest()[:16]
+        parts.update(f"{library.name} {status.st_size} {status.st_mtime_ns}".encode())
+    return parts.hexdigest()[:16]

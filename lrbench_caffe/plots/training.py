@@ -113,7 +113,7 @@ def training_figure(
 def _output_series(measurements: list[Measurement]) -> dict[str, list[tuple[int, float]]]:
     """(iteration, value) of the scalar outputs of all test nets, by name, but for those shown already."""
     several = len({m.net for m in measurements}) > 1
-    found: dict[str, list[tuple[int, float]]] = {}
+    series: dict[str, list[tuple[int, float]]] = {}
     shown: dict[str, bool] = {}
     for m in measurements:
         known = (
@@ -123,10 +123,10 @@ def _output_series(measurements: list[Measurement]) -> dict[str, list[tuple[int,
             if f"{name.rpartition('.')[0]}{TOP1}" in m.outputs:
                 continue  # a further head's, whose Top-1 is beside the main one's
             label = f"{name} (test net #{m.net})" if several else name
-            found.setdefault(label, []).append((m.iteration, value))
+            series.setdefault(label, []).append((m.iteration, value))
             same = m.net == 0 and any(v is not None and math.isclose(value, v, rel_tol=1e-5) for v in known)
             shown[label] = shown.get(label, True) and same
-    return {label: points for label, points in found.items() if not shown[label]}
+    return {label: points for label, points in series.items() if not shown[label]}
 
 
 def _draw_outputs(axes: Any, outputs: dict[str, list[tuple[int, float]]]) -> None:

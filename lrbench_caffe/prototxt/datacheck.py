@@ -82,9 +82,9 @@ def check_records(nets: Sequence[PhaseNet], messages: Messages, say: Say) -> lis
                         scans[records.place] = scan_once(records, say)
                 except InputError as error:
                     raise InputError(f"{where(net, layer, field)}: {error}") from error
-                found = Checked(net, layer, field, blob, records, scans[records.place])
-                _check_shapes(found, messages)
-                checked.append(found)
+                looked_at = Checked(net, layer, field, blob, records, scans[records.place])
+                _check_shapes(looked_at, messages)
+                checked.append(looked_at)
     return checked
 
 
@@ -98,29 +98,29 @@ def check_labels(checked: Sequence[Checked], shapes: Mapping[str, Mapping[str, S
     Raises:
         InputError: a label that a layer of the net cannot have.
     """
-    for found in checked:
-        if found.blob is None:
+    for layer in checked:
+        if layer.blob is None:
             continue
-        for reader in label_readers(found.net, found.layer, found.blob):
-            classes = reader.classes(shapes.get(found.net.title, {}))
+        for reader in label_readers(layer.net, layer.layer, layer.blob):
+            classes = reader.classes(shapes.get(layer.net.title, {}))
             if classes is not None:
-                _check_reader(found, reader, classes)
+                _check_reader(layer, reader, classes)
 
 
-def _check_reader(found: Checked, reader: LabelReader, classes: int) -> None:
+def _check_reader(checked: Checked, reader: LabelReader, classes: int) -> None:
     layer = reader.layer
-    begin = f"{found.net.origin}: layer {layer.name!r} ({layer.type}) of the {found.net.title}"
+    begin = f"{checked.net.origin}: layer {layer.name!r} ({layer.type}) of the {checked.net.title}"
     end = f"allowed: {reader.allowed(classes)} ({OPTION} trains without this check)"
-    if found.scan.unlabelled is not None:
+    if checked.scan.unlabelled is not None:
         raise InputError(
-            f"{begin}: {found.scan.unlabelled} in {found.records.place} has no number as its label; {end}"
+            f"{begin}: {checked.scan.unlabelled} in {checked.records.place} has no number as its label; {end}"
         )
-    if not _any_outside(found.scan.labels, reader, classes):
+    if not _any_outside(checked.scan.labels, reader, classes):
         return
-    culprit = found.records.find(lambda label: reader.outside(label, classes))
+    culprit = checked.records.find(lambda label: reader.outside(label, classes))
     if culprit is not None:
         record, label = culprit
-        raise InputError(f"{begin}: {record} of {found.records.place} has the label {label}; {end}")
+        raise InputError(f"{begin}: {record} of {checked.records.place} has the label {label}; {end}")
 
 
 def _any_outside(labels: Ranges, reader: LabelReader, classes: int) -> bool:
@@ -176,11 +176,11 @@ def _records(net: PhaseNet, layer: Any) -> list[tuple[str, str | None, Records]]
     label = layer.top[1] if len(layer.top) > 1 else None
     if layer.type == "Data" and layer.data_param.backend == LMDB:
         folder, field = file_path(layer.data_param.source), "data_param.source"
-        found: list[tuple[str, str | None, Records]] = [(field, label, LmdbRecords(folder))]
+        records: list[tuple[str, str | None, Records]] = [(field, label, LmdbRecords(folder))]
         pixels = any(label_readers(net, layer, blob) for blob in layer.top[:1])
         if pixels and _keeps_values(layer.transform_param):
-            found.append((field, layer.top[0], LmdbPixels(folder)))
-        return found
+            records.append((field, layer.top[0], LmdbPixels(folder)))
+        return records
     if layer.type == "ImageData" and label and label_readers(net, layer, label):
         return [("image_data_param.source", label, ImageList(file_path(layer.image_data_param.source)))]
     if layer.type == "HDF5Data":
@@ -203,33 +203,34 @@ def _keeps_values(transform: Any) -> bool:
 # -- forms ------------------------------------------------------------------------------------------
 
 
-def _check_shapes(found: Checked, messages: Messages) -> None:
+def _check_shapes(checked: Checked, messages: Messages) -> None:
     """Check the records' sizes against the layer's transformation and batch."""
-    if found.layer.type != "Data":
+    if checked.layer.type != "Data":
         return
-    transform = found.layer.transform_param
+    transform = checked.layer.transform_param
     forced = 3 if _set(transform, "force_color") else 1 if _set(transform, "force_gray") else 0
-    for shape in found.scan.shapes:
+    for shape in checked.scan.shapes:
         known = _as_decoded(shape, forced)
         if known is not None:
             try:
-                check_transform(found.net, found.layer, known, messages)
+                check_transform(checked.net, checked.layer, known, messages)
             except InputError as error:
-                raise InputError(f"{error}; record {shape.record} of {found.records.place}") from error
-    batch = found.layer.data_param.batch_size
-    turned = forced and any(shape.kind == TURNED for shape in found.scan.shapes)
-    sizes = not transform.crop_size and not turned and found.scan.size_step % batch
-    all_known = all(shape.channels for shape in found.scan.shapes)
-    if sizes or (not forced and all_known and found.scan.channel_step % batch):
-        first = found.scan.shapes[0]
+                raise InputError(f"{error}; record {shape.record} of {checked.records.place}") from error
+    batch = checked.layer.data_param.batch_size
+    turned = forced and any(shape.kind == TURNED for shape in checked.scan.shapes)
+    sizes = not transform.crop_size and not turned and checked.scan.size_step % batch
+    all_known = all(shape.channels for shape in checked.scan.shapes)
+    if sizes or (not forced and all_known and checked.scan.channel_step % batch):
+        first = checked.scan.shapes[0]
         other = next(
             shape
-            for shape in found.scan.shapes
+            for shape in checked.scan.shapes
             if shape.channels != first.channels or (shape.height, shape.width) != (first.height, first.width)
         )
         raise InputError(
-            f"{where(found.net, found.layer, found.field)}: {found.records.place}: record {other.record} is "
-            f"{_shown(other)}, record {first.record} {_shown(first)}; allowed: records of one size in a "
+            f"{where(checked.net, checked.layer, checked.field)}: {checked.records.place}: "
+            f"record {other.record} is {_shown(other)}, "
+            f"record {first.record} {_shown(first)}; allowed: records of one size in a "
             f"batch of {batch}, else Caffe aborts"
         )
 

@@ -95,7 +95,7 @@ def find_heads(net: PhaseNet) -> tuple[Head, ...]:
     loss reads; among equals that of the largest loss weight, and then the last one, since nets with auxiliary
     classifiers end with the main one.
     """
-    found: dict[tuple[str, str], _Readers] = {}
+    heads: dict[tuple[str, str], _Readers] = {}
     for position, layer in enumerate(net.layers):
         if len(layer.bottom) < 2:
             continue
@@ -103,9 +103,9 @@ def find_heads(net: PhaseNet) -> tuple[Head, ...]:
         accuracy = layer.type == "Accuracy" and channels(net, layer.bottom[0], layer) != 1
         if loss or accuracy:
             key = _origin(net, layer), layer.bottom[1]
-            readers = found.setdefault(key, _Readers(position))
+            readers = heads.setdefault(key, _Readers(position))
             (readers.losses if loss else readers.accuracies).append(layer)
-    ordered = sorted(found.values(), key=lambda readers: readers.rank)
+    ordered = sorted(heads.values(), key=lambda readers: readers.rank)
     return _named([_head(net, readers) for readers in ordered])
 
 
@@ -162,13 +162,13 @@ def _is_binary(net: PhaseNet, loss: Any) -> bool:
 
 def _ancestors(net: PhaseNet, blob: str) -> set[str]:
     """The blobs that a blob is computed from."""
-    found: set[str] = set()
+    ancestors: set[str] = set()
     todo = [blob]
     for layer in reversed(net.layers):
         if any(top in todo for top in layer.top):
             todo += layer.bottom
-            found.update(layer.bottom)
-    return found
+            ancestors.update(layer.bottom)
+    return ancestors
 
 
 def _origin(net: PhaseNet, reader: Any) -> str:

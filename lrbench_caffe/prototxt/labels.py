@@ -62,14 +62,16 @@ class LabelReader:
 
 def label_readers(net: PhaseNet, source: Any, blob: str) -> list[LabelReader]:
     """The layers that get the labels in ``blob`` of the data layer ``source`` as they are."""
-    found = list(_readers(net, source, blob))
+    readers = list(_readers(net, source, blob))
     # What the loss ignores does not count in what Caffe's Accuracy is compared with (see heads).
-    by_losses = {label for layer in found if layer.type in _IGNORING for label in _ignored(layer.loss_param)}
+    by_losses = {
+        label for layer in readers if layer.type in _IGNORING for label in _ignored(layer.loss_param)
+    }
     return [
         LabelReader(layer, frozenset(by_losses | _ignored(layer.accuracy_param)))
         if layer.type == "Accuracy"
         else LabelReader(layer, frozenset(_ignored(layer.loss_param) if layer.type in _IGNORING else ()))
-        for layer in found
+        for layer in readers
     ]
 
 

@@ -39,13 +39,13 @@ class PhaseNet:
 
     def producer(self, blob: str, before: Any = None) -> Any:
         """The last layer with ``blob`` among its tops (that stands before layer ``before``), or None."""
-        found = None
+        producer = None
         for layer in self.layers:
             if layer is before:
                 break
             if blob in layer.top:
-                found = layer
-        return found
+                producer = layer
+        return producer
 
 
 def phase_layers(net: Any, phase: str, level: int, stages: frozenset[str]) -> tuple[Any, ...]:
@@ -207,8 +207,8 @@ def data_sizes(net: PhaseNet) -> str:
     A batch of more than one record has records of one size, and so have all batches. The reshape of a
     Python layer may do more than reshape, so nothing is known of it without running the net.
     """
-    found = {_sizes(layer) for layer in net.layers if not layer.bottom}
-    return next((sizes for sizes in ("unknown", "varying") if sizes in found), "fixed")
+    texts = {_sizes(layer) for layer in net.layers if not layer.bottom}
+    return next((sizes for sizes in ("unknown", "varying") if sizes in texts), "fixed")
 
 
 def _sizes(layer: Any) -> str:
@@ -224,10 +224,10 @@ def _sizes(layer: Any) -> str:
 
 def decay_multipliers(net: PhaseNet) -> dict[str, list[list[float]]]:
     """decay_mult of the parameters of each layer: by name, one list for each layer of that name."""
-    found: dict[str, list[list[float]]] = {}
+    multipliers: dict[str, list[list[float]]] = {}
     for layer in net.layers:
-        found.setdefault(layer.name, []).append([float(spec.decay_mult) for spec in layer.param])
-    return found
+        multipliers.setdefault(layer.name, []).append([float(spec.decay_mult) for spec in layer.param])
+    return multipliers
 
 
 def names_not_in_hdf5(net: PhaseNet) -> list[str]:

@@ -51,8 +51,8 @@ def find_sources(net: PhaseNet, messages: Messages) -> list[tuple[Any, Source]]:
 
 def find_source(net: PhaseNet, messages: Messages) -> Source | None:
     """What the first data layer of a net reads; None for a net without one we know. See ``find_sources``."""
-    found = find_sources(net, messages)
-    return found[0][1] if found else None
+    sources = find_sources(net, messages)
+    return sources[0][1] if sources else None
 
 
 def free_dead_readers(nets: Iterable[PhaseNet]) -> None:

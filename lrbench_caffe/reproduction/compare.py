@@ -64,13 +64,13 @@ class PaperComparison:
 
 def paper_results(plan: ExperimentPlan) -> dict[str, PolicyResult]:
     """What the paper prints for the rows of a plan, in its tables or in its text, by key."""
-    found = {}
+    results = {}
     for row in plan.rows:
         if row.paper is not None:
-            found[row.key] = _paper_result(row.paper)
+            results[row.key] = _paper_result(row.paper)
         elif row.stated is not None:
-            found[row.key] = PolicyResult({"top1": Spread(row.stated, None, 1)})
-    return found
+            results[row.key] = PolicyResult({"top1": Spread(row.stated, None, 1)})
+    return results
 
 
 def _paper_result(record: RunRecord) -> PolicyResult:
@@ -90,11 +90,11 @@ def our_results(plan: ExperimentPlan, records: Iterable[RunRecord]) -> dict[str,
     Args:
         records: runs with their measurements, of whatever task and length.
     """
-    found: dict[str, list[RunRecord]] = {}
+    by_policy: dict[str, list[RunRecord]] = {}
     for record in records:
         if belongs(plan, record):
-            found.setdefault(record.policy.text, []).append(record)
-    results = {row.key: result_of(found.get(str(row.trained), [])) for row in plan.rows}
+            by_policy.setdefault(record.policy.text, []).append(record)
+    results = {row.key: result_of(by_policy.get(str(row.trained), [])) for row in plan.rows}
     return {key: result for key, result in results.items() if result is not None}
 
 
@@ -247,4 +247,4 @@ def _as_trained(plan: ExperimentPlan, text: str) -> str:
     names = {row.key: _name(row) for row in plan.rows if _name(row) != row.key}
     if not names:
         return text
-    return re.sub("|".join(map(re.escape, names)), lambda found: names[found[0]], text)
+    return re.sub("|".join(map(re.escape, names)), lambda matching: names[matching[0]], text)

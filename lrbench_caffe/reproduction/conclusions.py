@@ -118,11 +118,11 @@ def _same_top1(results: Results) -> Verdict:
 def _order_above_nstep(results: Results) -> Verdict:
     limit = value(results, "NSTEP", "top1")
     values = {key: value(results, key, "top1") for key in (*CLRS, *SMITH)}
-    found = sorted((key for key in values if values[key] > limit), key=lambda key: -values[key])
+    above_it = sorted((key for key in values if values[key] > limit), key=lambda key: -values[key])
     numbers = (
-        f"{shown(results, 'NSTEP', 'top1')}; above: {', '.join(shown(results, k, 'top1') for k in found)}"
+        f"{shown(results, 'NSTEP', 'top1')}; above: {', '.join(shown(results, k, 'top1') for k in above_it)}"
     )
-    return Verdict(found == list(ABOVE_NSTEP), numbers)
+    return Verdict(above_it == list(ABOVE_NSTEP), numbers)
 
 
 def _iterations_less(limit: int, results: Results) -> Verdict:

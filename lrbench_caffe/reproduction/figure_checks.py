@@ -44,12 +44,12 @@ def falls_faster_above_good_range(results: Results) -> Verdict:
 def same_shape(share: float, results: Results) -> Verdict:
     """Figure 3: after each number of epochs the k0 with the highest Top-1 is in the good range."""
     low, high = FIGURE3_GOOD
-    found = {}
+    best_k0 = {}
     for epochs in FIGURE3_EPOCHS:
         tops = {k0: _fix_until(results, k0, epochs / max(FIGURE3_EPOCHS)) for k0 in FIGURE3_K0}
-        found[epochs] = max(tops, key=lambda k0: tops[k0])
-    numbers = ", ".join(f"{epochs * share:g} epochs: k0 = {k0:g}" for epochs, k0 in found.items())
-    return Verdict(all(low <= k0 <= high for k0 in found.values()), numbers)
+        best_k0[epochs] = max(tops, key=lambda k0: tops[k0])
+    numbers = ", ".join(f"{epochs * share:g} epochs: k0 = {k0:g}" for epochs, k0 in best_k0.items())
+    return Verdict(all(low <= k0 <= high for k0 in best_k0.values()), numbers)
 
 
 def best_l(results: Results) -> Verdict:
@@ -100,7 +100,7 @@ def _change(runs: Sequence[RunRecord], name: str, start: int, update: int, end: 
 
 
 def _values(measured: Iterable[Measurement], name: str) -> list[float]:
-    return [found for m in measured if (found := getattr(m, name)) is not None and not math.isnan(found)]
+    return [values for m in measured if (values := getattr(m, name)) is not None and not math.isnan(values)]
 
 
 def _fix_top1(results: Results, k0: float) -> float:

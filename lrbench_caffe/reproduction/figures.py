@@ -97,8 +97,8 @@ def figure4(path: Path, plan: ExperimentPlan, records: Iterable[RunRecord]) -> N
         for row in plan.rows
         if row.paper is not None and not plan.scaled
     ]
-    found = [point for point in points if point is not None]
-    save(steps_figure(found, marks=plans.FIGURE4_MARKS, paper=paper, note=plan.note), path)
+    measured = [point for point in points if point is not None]
+    save(steps_figure(measured, marks=plans.FIGURE4_MARKS, paper=paper, note=plan.note), path)
 
 
 def figure5(path: Path, plan: ExperimentPlan, records: Iterable[RunRecord]) -> None:

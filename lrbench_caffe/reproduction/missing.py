@@ -72,20 +72,20 @@ def known_runs(plans: Iterable[ExperimentPlan], database: Database | None, folde
     A run that is in both is the one that ended later: the database may have been away when it was trained.
     """
     tasks = {plan.setup.key: plan.setup.task for plan in plans}.values()
-    found: dict[str, RunRecord] = {}
+    records: dict[str, RunRecord] = {}
     for known in database.tasks() if database else ():
         if database and any(similarity(task, known) == 1 for task in tasks):
             runs = database.runs(task_id=known.id, source="measured", measurements=True)
-            found.update((record.uid, record) for record in runs)
+            records.update((record.uid, record) for record in runs)
     for path in sorted(file.parent for file in folder.rglob("run.json")):
         try:
             record = read_run(path)
         except (StillRunning, NotForDatabase, InputError):
             continue
-        other = found.get(record.uid)
+        other = records.get(record.uid)
         if other is None or (other.ended or 0.0) < (record.ended or 0.0):
-            found[record.uid] = record
-    return list(found.values())
+            records[record.uid] = record
+    return list(records.values())
 
 
 def missing(

@@ -210,13 +210,13 @@ def _plan(name: str, title: str, setup: Setup, rows: list[Row]) -> ExperimentPla
 # -- rows ---------------------------------------------------------------------------------------------
 
 
-def _table_rows(found: Sequence[PaperRow]) -> list[Row]:
-    policies = [parse(row.record.policy.text) for row in found]
+def _table_rows(paper_rows: Sequence[PaperRow]) -> list[Row]:
+    policies = [parse(row.record.policy.text) for row in paper_rows]
     times = Counter(policy.function for policy in policies)
-    in_full = any(not row.source for row in found)  # a table of one function's parameters
-    sources = Counter((p.function, row.source) for p, row in zip(policies, found))
+    in_full = any(not row.source for row in paper_rows)  # a table of one function's parameters
+    sources = Counter((p.function, row.source) for p, row in zip(policies, paper_rows))
     rows = []
-    for number, (policy, row) in enumerate(zip(policies, found), 1):
+    for number, (policy, row) in enumerate(zip(policies, paper_rows), 1):
         key = policy.function
         if in_full or sources[key, row.source] > 1:
             key = str(policy)
@@ -280,11 +280,11 @@ def _numbers(whole: ExperimentPlan, part: str) -> set[int]:
         if not 1 <= first <= end <= whole.rows[-1].number:
             raise InputError(f"--rows: {part}: {whole.name} has rows 1 to {last}")
         return set(range(first, end + 1))
-    found = {row.number for row in whole.rows if part.upper() == row.policy.function}
-    if not found:
+    numbers = {row.number for row in whole.rows if part.upper() == row.policy.function}
+    if not numbers:
         names = ", ".join(dict.fromkeys(row.policy.function for row in whole.rows))
         raise InputError(f"--rows: {part!r}; allowed: numbers 1 to {last}, ranges such as 1-3, or {names}")
-    return found
+    return numbers
 
 
 def scaled_iterations(iterations: int, share: float) -> int:

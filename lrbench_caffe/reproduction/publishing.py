@@ -122,11 +122,11 @@ def _draw(
     nothing = PolicyResult({})
     pairs = []
     for row in plan.rows:
-        printed, found = paper.get(row.key, nothing).spreads, ours.get(row.key, nothing).spreads
+        printed, measured = paper.get(row.key, nothing).spreads, ours.get(row.key, nothing).spreads
         pairs.append(
             Pair(
-                str(row.trained), printed.get("top1"), found.get("top1"),
-                printed.get("iterations"), found.get("iterations"),
+                str(row.trained), printed.get("top1"), measured.get("top1"),
+                printed.get("iterations"), measured.get("iterations"),
             )
         )  # fmt: skip
     save(comparison_figure(_title(plan), pairs), path)

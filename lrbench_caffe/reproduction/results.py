@@ -68,10 +68,10 @@ def result_of(records: Iterable[RunRecord]) -> PolicyResult | None:
 
 def runs_of(records: Iterable[RunRecord]) -> list[RunRecord]:
     """The trainings of one policy, one for each seed: those that finished, then those that diverged."""
-    found = list(records)
-    finished, _ = one_for_each_seed(found)
+    runs = list(records)
+    finished, _ = one_for_each_seed(runs)
     seeds = {record.seed for record in finished}
-    lost = {r.seed: r for r in found if r.status == "diverged" and r.seed not in seeds}
+    lost = {r.seed: r for r in runs if r.status == "diverged" and r.seed not in seeds}
     return [*finished, *lost.values()]
 
 

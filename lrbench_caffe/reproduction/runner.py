@@ -191,11 +191,11 @@ def _lost(items: Sequence[Item], results: Sequence[JobResult]) -> dict[Job, str]
 
 def unique(todo: Iterable[Iterable[Item]]) -> list[Item]:
     """Each training once, in the order of the plans that want them first."""
-    found: dict[Job, Item] = {}
+    items_once: dict[Job, Item] = {}
     for items in todo:
         for item in items:
-            found.setdefault(item.training, item)
-    return list(found.values())
+            items_once.setdefault(item.training, item)
+    return list(items_once.values())
 
 
 def carry_out(pool: Pool, todo: Sequence[Sequence[Item]], display: Display) -> Iterator[list[JobResult]]:
@@ -215,11 +215,11 @@ def carry_out(pool: Pool, todo: Sequence[Sequence[Item]], display: Display) -> I
 
 def seconds_of(items: Iterable[Item], speeds: Mapping[str, Speed]) -> dict[str, float]:
     """Seconds that trainings take one after the other, by the setup's key."""
-    found = dict.fromkeys(speeds, 0.0)
+    seconds = dict.fromkeys(speeds, 0.0)
     for item in items:
         key = item.plan.setup.key
-        found[key] += speeds[key].seconds(item.left, item.plan.test_interval)
-    return found
+        seconds[key] += speeds[key].seconds(item.left, item.plan.test_interval)
+    return seconds
 
 
 def _count(number: int, what: str) -> str:

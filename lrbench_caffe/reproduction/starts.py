@@ -30,15 +30,15 @@ def starts(
     """
     made = {result.training: result for result in results}
     mine = [record for record in records if belongs(plan, record)]
-    found = []
+    results_there = []
     for row in plan.rows:
         for seed in plan.seeds:
             training = training_of(plan, row, seed, options)
             of_training = [r for r in mine if (r.policy.text, r.seed) == (str(row.trained), seed)]
             result = made.get(training) or _kept(training) or _elsewhere(training, of_training)
             if result is not None:
-                found.append(result)
-    return found
+                results_there.append(result)
+    return results_there
 
 
 def _kept(training: Job) -> JobResult | None:

@@ -117,9 +117,9 @@ def descend(rates: Sequence[float], start: tuple[float, float] = START) -> np.nd
 
 def paths() -> list[Path]:
     """The paths of FIX, NSTEP and TRIEXP."""
-    found = []
+    files = []
     for colour, policy in POLICIES.items():
         rates = [round(rate, LR_DIGITS) for rate in policy(np.arange(ITERATIONS)).tolist()]
         points = descend(rates)
-        found.append(Path(policy, colour, points, loss(points[:, 0], points[:, 1])))
-    return found
+        files.append(Path(policy, colour, points, loss(points[:, 0], points[:, 1])))
+    return files

@@ -199,10 +199,10 @@ class RunDirectory:
         try:
             return self._read_file()
         except InputError:
-            found = self.journaled_record()
-            if found is None:
+            journaled = self.journaled_record()
+            if journaled is None:
                 raise
-            return found
+            return journaled
 
     def _read_file(self) -> dict[str, Any]:
         path = self.path / RUN
@@ -297,9 +297,9 @@ class RunDirectory:
     def _appendable(self, name: str, id: str | None = None) -> Journal | None:
         """The journal, to be appended to; None where the run has none, or a damaged one."""
         if name not in self._journals and (self.path / name).exists():
-            found = self.journal(name, id)
-            if found.whole and found.id:
-                self._journals[name] = Journal(self.path / name, found.id, 1 + len(found.entries))
+            there = self.journal(name, id)
+            if there.whole and there.id:
+                self._journals[name] = Journal(self.path / name, there.id, 1 + len(there.entries))
         return self._journals.get(name)
 
     # -- what is measured -----------------------------------------------------------------------
@@ -419,8 +419,8 @@ class RunDirectory:
 
     def measurements(self) -> list[Measurement]:
         """All measurements by iteration and net, the valid one of each."""
-        found = (measurement_of(row) for row in self.rows(MEASUREMENTS))
-        valid = {(m.iteration, m.net): m for m in found if m is not None}
+        all_rows = (measurement_of(row) for row in self.rows(MEASUREMENTS))
+        valid = {(m.iteration, m.net): m for m in all_rows if m is not None}
         return [valid[key] for key in sorted(valid)]
 
     def iterations(self) -> np.ndarray:

@@ -119,17 +119,17 @@ def read_journal(path: Path, id: str | None = None) -> Journaled:
     id = id or own
     if id is None:
         return Journaled(damage="line 1 is damaged")
-    found: dict[int, tuple[str, str]] = {}
+    numbered: dict[int, tuple[str, str]] = {}
     damage = None
     for place, line in enumerate(lines):
         entry = _entry(id, line)
         if entry is None:
             damage = damage or f"line {place + 1} is damaged"
         else:
-            found[entry[0]] = entry[1:]
+            numbered[entry[0]] = entry[1:]
             if entry[0] != place:
                 damage = damage or f"line {place + 1} is not the one that belongs there"
-    entries = [found[number] for number in sorted(found) if number]
+    entries = [numbered[number] for number in sorted(numbered) if number]
     return Journaled(own or id, entries, damage)
 
 

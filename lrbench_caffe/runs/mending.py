@@ -89,8 +89,8 @@ class _Mending:
         self._losses = run.losses()
         self._first = min(self._losses.rows, default=0) if first is None else first
         damage = run.record_damage(self._record)
-        found = [*self._saved.damage, *self._tests.damage, *self._losses.damage]
-        self._damage = list(dict.fromkeys([f"{RUN}: {damage}"] * bool(damage) + found))
+        of_rows = [*self._saved.damage, *self._tests.damage, *self._losses.damage]
+        self._damage = list(dict.fromkeys([f"{RUN}: {damage}"] * bool(damage) + of_rows))
         self._incomplete: list[str] = []  # snapshots whose records are not whole
 
     def take_up(self) -> TakenUp:
@@ -200,6 +200,6 @@ def _with_digests(snapshot: Snapshot, before: _Before) -> Snapshot:
     )
 
 
-def _readings(found: Recovered) -> Iterator[Texts]:
-    yield found.rows
-    yield from found.other
+def _readings(recovered: Recovered) -> Iterator[Texts]:
+    yield recovered.rows
+    yield from recovered.other

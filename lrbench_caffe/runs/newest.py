@@ -28,19 +28,19 @@ def find_newest(root: Path, solver: Path) -> RunDirectory:
         InputError: there is none, or nothing tells which it is.
     """
     wanted = solver.resolve()
-    found: list[tuple[bool, float, RunDirectory]] = []
+    runs: list[tuple[bool, float, RunDirectory]] = []
     for folder in sorted({path.parent for name in (RUN, RECORDS) for path in root.glob(f"*/{name}")}):
         if folder.is_symlink():  # LATEST
             continue
         run = RunDirectory(folder)
         try:
             if Path(run.read()["solver"]).resolve() == wanted:
-                found.append((not run.running, _last_written(run.path), run))
+                runs.append((not run.running, _last_written(run.path), run))
         except (InputError, OSError, ValueError, RuntimeError):  # the latter two: a path that is none, a loop
             continue
-    if not found:
+    if not runs:
         raise InputError(f"--resume: no run of {solver} in {root}/ (--out DIR names another directory)")
-    free = [entry for entry in found if entry[0]] or found
+    free = [entry for entry in runs if entry[0]] or runs
     _, newest, run = max(free, key=lambda entry: entry[1])
     if len(free) == 1 or newest <= time.time() + CLOCK_STEP:
         return run

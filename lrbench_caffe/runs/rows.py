@@ -207,19 +207,20 @@ def iteration_row(line: str) -> tuple[float, ...] | None:
 def measurement_of(row: dict[str, Any]) -> Measurement | None:
     """A measurement from a row of the file; None for a row of something else."""
     try:
-        found = Measurement.from_json(row)
+        measurement = Measurement.from_json(row)
     except TypeError:  # a field is missing
         return None
-    outputs: Any = found.outputs
+    outputs: Any = measurement.outputs
     if not isinstance(outputs, dict):
         return None
     # A value that was not finite is null.
-    found = replace(found, outputs={name: v for name, v in outputs.items() if v is not None})
-    own = {name: value for name, value in vars(found).items() if name != "outputs"}
+    measurement = replace(measurement, outputs={name: v for name, v in outputs.items() if v is not None})
+    own = {name: value for name, value in vars(measurement).items() if name != "outputs"}
     numbers = all(
-        value is None or isinstance(value, (int, float)) for value in (*own.values(), *found.outputs.values())
+        value is None or isinstance(value, (int, float))
+        for value in (*own.values(), *measurement.outputs.values())
     )
-    return found if numbers and is_count(found.net) else None
+    return measurement if numbers and is_count(measurement.net) else None
 
 
 def finite(value: Any) -> Any:

@@ -320,13 +320,15 @@ def recorded(run: RunDirectory) -> list[Snapshot]:
 def _snapshot(row: dict[str, Any]) -> Snapshot | None:
     """A snapshot from a row of the file; None for one that is damaged, or of another version."""
     try:
-        found = Snapshot(**{name: value for name, value in row.items() if name != "check"})
+        snapshot = Snapshot(**{name: value for name, value in row.items() if name != "check"})
     except TypeError:
         return None
-    names = all(isinstance(name, str) and Path(name).name == name for name in (found.model, found.state))
-    digests = (found.model_sha256, found.state_sha256)
-    seconds = isinstance(found.seconds, (int, float)) and math.isfinite(found.seconds)
-    return found if names and seconds and all(isinstance(text, str) for text in digests) else None
+    names = all(
+        isinstance(name, str) and Path(name).name == name for name in (snapshot.model, snapshot.state)
+    )
+    digests = (snapshot.model_sha256, snapshot.state_sha256)
+    seconds = isinstance(snapshot.seconds, (int, float)) and math.isfinite(snapshot.seconds)
+    return snapshot if names and seconds and all(isinstance(text, str) for text in digests) else None
 
 
 def _is_regular(path: Path) -> bool:

@@ -36,10 +36,10 @@ def run_directories(roots: Iterable[Path]) -> Iterator[Path]:
     for root in roots:
         if not root.is_dir():
             raise InputError(f"{root}: no such directory")
-        found = sorted(file.parent for file in root.rglob("run.json"))
-        if not found:
+        folders = sorted(file.parent for file in root.rglob("run.json"))
+        if not folders:
             raise InputError(f"{root} holds no run directory (one with a run.json)")
-        for path in found:
+        for path in folders:
             if path.resolve() not in seen:
                 seen.add(path.resolve())
                 yield path

@@ -23,12 +23,12 @@ def compositions(best: Sequence[Policy], max_iter: int) -> list[Candidate]:
         best: policies, the best first.
     """
     cyclic = [p for p in best if isinstance(p, FunctionPolicy) and p.kind == "cyclic"][:STARTS]
-    found: dict[str, Candidate] = {}
+    composed: dict[str, Candidate] = {}
     for start in cyclic:
         for share in FINISH:
             for text, why in _continued(start, share, max_iter):
-                found.setdefault(text, Candidate(parse(text).bind(max_iter), why))
-    return list(found.values())
+                composed.setdefault(text, Candidate(parse(text).bind(max_iter), why))
+    return list(composed.values())
 
 
 def _continued(start: FunctionPolicy, share: float, max_iter: int) -> list[tuple[str, str]]:

@@ -56,11 +56,11 @@ def read(folder: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        found["plan"]["solver"], found["experience"]
+        content = json.loads(path.read_text(encoding="utf-8"))
+        content["plan"]["solver"], content["experience"]
     except _DAMAGED as error:
         raise InputError(f"{path}: not a study: {error}; allowed: another --out") from error
-    return dict(found)
+    return dict(content)
 
 
 def write(folder: Path, plan: TuningPlan, experience: dict[str, Any]) -> None:

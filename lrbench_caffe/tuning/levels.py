@@ -97,10 +97,10 @@ class Ladder:
         """The next LR to try; None where there is none before the result of one that is being tried, and,
         where none is, when the range is found."""
         wanted = FIRST if not self._tried.issuperset(FIRST) else self._wanted()
-        found = next((lr for lr in wanted if lr not in self._tried), None)
-        if found is not None:
-            self._tried.add(found)
-        return found
+        untried = next((lr for lr in wanted if lr not in self._tried), None)
+        if untried is not None:
+            self._tried.add(untried)
+        return untried
 
     def _wanted(self) -> list[float]:
         """The next tens, or finer steps, at both ends of what is good so far; some may have been tried."""

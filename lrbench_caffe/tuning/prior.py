@@ -46,10 +46,10 @@ class Prior:
                 "results": [list(pair) for pair in self.results]}  # fmt: skip
 
     @classmethod
-    def from_json(cls, found: dict[str, Any]) -> Prior:
-        good = GoodRange(*found["range"]) if found["range"] else None
-        results = tuple((text, top1) for text, top1 in found.get("results", ()))
-        return cls(tuple((text, why) for text, why in found["policies"]), good, results)
+    def from_json(cls, content: dict[str, Any]) -> Prior:
+        good = GoodRange(*content["range"]) if content["range"] else None
+        results = tuple((text, top1) for text, top1 in content.get("results", ()))
+        return cls(tuple((text, why) for text, why in content["policies"]), good, results)
 
 
 def look_up(db: str | None, wanted: Wanted, solver: Solver, max_iter: int, names: Sequence[str]) -> Prior:
@@ -65,24 +65,24 @@ def look_up(db: str | None, wanted: Wanted, solver: Solver, max_iter: int, names
         names: the LR functions to choose from.
     """
     with open_at_terminal(db, to_write=True) as database:
-        found = recommend(
+        recommendation = recommend(
             database, wanted.task, start=wanted.start, solver=solver_settings(solver), max_iter=max_iter,
             epoch=solver.epoch, functions=names, top=PROPOSALS,
         )  # fmt: skip
-    usable = [proposal for proposal in found.proposals if _usable(proposal)]
+    usable = [proposal for proposal in recommendation.proposals if _usable(proposal)]
     policies = tuple((str(p.policy), f"from the LR database: {p.evidence[0]}") for p in usable)
     same = [proposal for proposal in usable if proposal.main.same_task]
-    good = _range(same, max_iter) if found.experienced and _differ(same, max_iter) else None
+    good = _range(same, max_iter) if recommendation.experienced and _differ(same, max_iter) else None
     results = tuple((str(p.policy), top1) for p in same if (top1 := _recorded(p, max_iter)) is not None)
     return Prior(policies, good, results)
 
 
 def _recorded(proposal: Proposal, max_iter: int) -> float | None:
     """Mean Top-1 of whole trainings of this very policy and length; None where one diverged, or is none."""
-    found = proposal.main.summary
-    if proposal.changes or found.source != "measured" or found.max_iter != max_iter or found.diverged:
+    summary = proposal.main.summary
+    if proposal.changes or summary.source != "measured" or summary.max_iter != max_iter or summary.diverged:
         return None
-    return found.top1.mean if found.top1 else None
+    return summary.top1.mean if summary.top1 else None
 
 
 def _usable(proposal: Proposal) -> bool:

@@ -94,13 +94,13 @@ def smoothed(passes: Sequence[Pass], iterations: int) -> tuple[np.ndarray, np.nd
     Raises:
         TrainingError: that is too early.
     """
-    length = min(_whole(found.losses) for found in passes)
+    length = min(_whole(one.losses) for one in passes)
     window = max(1, int(iterations * SMOOTHING))
     if length < 2 * window:
         raise TrainingError(
             f"the loss was not finite after {length} of {iterations} iterations: too few to read"
         )
-    mean = np.mean([found.losses[:length] for found in passes], axis=0)
+    mean = np.mean([one.losses[:length] for one in passes], axis=0)
     half = (window - 1) // 2
     values = np.convolve(mean, np.ones(window) / window, mode="valid")
     return passes[0].lrs[half : half + len(values)], values
@@ -142,5 +142,5 @@ def _limit(passes: Sequence[Pass], lrs: np.ndarray, losses: np.ndarray, bottom: 
     above = np.flatnonzero(losses[bottom:] > losses[0])
     if len(above):
         return float(lrs[bottom + above[0]])
-    ends = [float(found.lrs[n]) for found in passes if (n := _whole(found.losses)) < len(found.losses)]
+    ends = [float(one.lrs[n]) for one in passes if (n := _whole(one.losses)) < len(one.losses)]
     return min(ends, default=float("inf"))

@@ -66,12 +66,17 @@ def finalist_rows(study: Study, outcome: TuningOutcome) -> Rows:
 
 
 def _row(place: str, trained: PolicyTrainings, plan: TuningPlan, target: float | None) -> list[str]:
-    found = tops(trained)
-    row = [place, f"{trained.policy:.6g}", trainings(trained), spread([float(m.iteration) for m in found], 0)]
+    best_tests = tops(trained)
+    row = [
+        place,
+        f"{trained.policy:.6g}",
+        trainings(trained),
+        spread([float(m.iteration) for m in best_tests], 0),
+    ]
     if has_target(plan):
         row.append("-" if target is None else spread(reach(trained, target), 0))
     for name in COLUMNS:
-        values = [getattr(m, name) for m in found]
+        values = [getattr(m, name) for m in best_tests]
         row.append(spread([v for v in values if v is not None], ranking.CRITERIA[name].digits))
     return row
 
@@ -199,13 +204,13 @@ def result(study: Study, outcome: TuningOutcome, verdict: Verdict) -> dict[str, 
 
 
 def _figures(trained: PolicyTrainings, target: float | None) -> dict[str, Any]:
-    found = tops(trained)
+    best_tests = tops(trained)
     whole = len(trained.results) - trained.broken
     figures: dict[str, Any] = {
         "policy": str(trained.policy), "trainings": whole, "diverged": trained.diverged,
         "failed": trained.broken - trained.diverged,
     }  # fmt: skip
-    values = {name: [getattr(m, name) for m in found] for name in ("iteration", *COLUMNS)}
+    values = {name: [getattr(m, name) for m in best_tests] for name in ("iteration", *COLUMNS)}
     if target is not None:
         values["iterations_to_target"] = list(reach(trained, target))
     for name, measured in values.items():

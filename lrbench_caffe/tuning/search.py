@@ -302,14 +302,14 @@ class Search:
 
     def _hopeless(self) -> np.ndarray:
         """Which candidates have LRs as high as one had until it diverged; booleans, shape (n,)."""
-        found = np.zeros(len(self.policies), dtype=bool)
+        hopeless = np.zeros(len(self.policies), dtype=bool)
         for begun in self._too_high():
             key = (str(begun.policy), max(1, begun.curve.trained))
             if key not in self._as_high:
                 means = np.array([_mean_lr(policy, key[1]) for policy in self.policies])
                 self._as_high[key] = means >= ALIKE * _mean_lr(begun.policy, key[1])
-            found |= self._as_high[key]
-        return found
+            hopeless |= self._as_high[key]
+        return hopeless
 
     def _scout(self) -> int | None:
         """A candidate to find the limit with, from the usual LR upwards until one diverges, else downwards
@@ -395,8 +395,8 @@ class Search:
 
     def _cheapest(self) -> float:
         assert self._target is not None
-        found = [c.reaches(self._target) for c in self._curves if c is not None]
-        return min((at for at in found if at is not None), default=np.inf)
+        reached = [c.reaches(self._target) for c in self._curves if c is not None]
+        return min((at for at in reached if at is not None), default=np.inf)
 
     def _value_of_new(self, index: int, limit: float, lot: _Lot | None) -> float:
         at = self._level[index]

@@ -72,7 +72,7 @@ def functions(text: str) -> tuple[str, ...]:
     """
     if text.strip().lower() in FAMILIES:
         return FAMILIES[text.strip().lower()]
-    found: list[str] = []
+    chosen: list[str] = []
     for name in (part.strip() for part in text.split(",")):
         try:
             function = find_function(name).name
@@ -83,10 +83,10 @@ def functions(text: str) -> tuple[str, ...]:
                 f"--functions: {name}: not tuned; allowed: {', '.join(FAMILIES)}, "
                 f"or of {', '.join(FAMILIES['all'])}"
             )
-        if function in found:
+        if function in chosen:
             raise InputError(f"--functions: {name}: given twice; allowed: each once")
-        found.append(function)
-    return tuple(found)
+        chosen.append(function)
+    return tuple(chosen)
 
 
 def candidates(
@@ -99,12 +99,12 @@ def candidates(
         names: LR functions, of ``FAMILIES["all"]``.
         max_iter: length of the training; epoch: iterations in an epoch, None where not known.
     """
-    found: dict[str, Candidate] = {}
+    by_text: dict[str, Candidate] = {}
     for name in names:
         for text, why in _proposals(name, good, max_iter, epoch):
             policy = parse(text).bind(max_iter)
-            found.setdefault(str(policy), Candidate(policy, why))
-    return list(found.values())
+            by_text.setdefault(str(policy), Candidate(policy, why))
+    return list(by_text.values())
 
 
 def _proposals(name: str, good: GoodRange, max_iter: int, epoch: float | None) -> Iterator[tuple[str, str]]:

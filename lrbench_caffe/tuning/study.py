@@ -204,14 +204,14 @@ class Study:
             if before is None or before.iteration <= result.iteration:
                 self._latest[result.training.out] = result
             self.watch.ended(result, self.iterations)
-        found = self._ended.pop(training)
+        ended = self._ended.pop(training)
         self.lost = [one for one in self.lost if one.result.training != training]  # it may have come back
-        if found.lost:
-            self.lost.append(Lost(found, stage, counts))
+        if ended.lost:
+            self.lost.append(Lost(ended, stage, counts))
         trained = self.known.get(str(training.policy))
         if trained is not None:
-            trained.results[training.seed] = found
-        return found
+            trained.results[training.seed] = ended
+        return ended
 
     def run(self, trainings: Sequence[Job]) -> list[JobResult]:
         """Any trainings of a range test, all at the same time where there is room."""

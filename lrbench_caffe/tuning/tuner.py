@@ -168,10 +168,10 @@ class Tuner:
     def _candidates(self, own: Policy | None, known: Sequence[Candidate], good: GoodRange) -> list[Candidate]:
         """Without repetitions: the baseline, what the database proposes, what the heuristics propose."""
         plan = self._plan
-        found = [Candidate(own, "the solver's own lr_policy")] if own else []
-        found += known
-        found += candidates(good, plan.functions, max_iter=plan.max_iter, epoch=plan.epoch)
-        return list({str(c.policy): c for c in reversed(found)}.values())[::-1]
+        all_of_them = [Candidate(own, "the solver's own lr_policy")] if own else []
+        all_of_them += known
+        all_of_them += candidates(good, plan.functions, max_iter=plan.max_iter, epoch=plan.epoch)
+        return list({str(c.policy): c for c in reversed(all_of_them)}.values())[::-1]
 
     # -- what it costs --------------------------------------------------------------------------
 
@@ -259,24 +259,24 @@ class Tuner:
 
     def _iterations_of(self, policies: Sequence[Policy]) -> int:
         """Iterations that policies were trained for until now."""
-        found = [self._study.known.get(str(policy)) for policy in policies]
-        return sum(result.iteration for one in found if one for result in one.results.values())
+        trained = [self._study.known.get(str(policy)) for policy in policies]
+        return sum(result.iteration for one in trained if one for result in one.results.values())
 
     def _finals(self, best: Sequence[Policy], own: Policy | None) -> list[PolicyTrainings]:
         """The finalists, with all seeds; one that diverges with another seed gives way to the next.
 
         With it go all whose LR rises as high: they live at the same edge.
         """
-        top, found, waiting = self._plan.top, list[PolicyTrainings](), list(best)
-        while waiting and (missing := top - sum(trained.reliable for trained in found)):
-            if len(found) >= LAST_CHANCES * top:
+        top, finalists, waiting = self._plan.top, list[PolicyTrainings](), list(best)
+        while waiting and (missing := top - sum(trained.reliable for trained in finalists)):
+            if len(finalists) >= LAST_CHANCES * top:
                 break
             chosen = waiting[:missing]
             self._say("finalists: " + ", ".join(f"{policy:.6g}" for policy in chosen))
-            found += self._study.repeat(chosen, own)
-            edge = min((self._peak(t.policy) for t in found if t.diverged), default=math.inf)
+            finalists += self._study.repeat(chosen, own)
+            edge = min((self._peak(t.policy) for t in finalists if t.diverged), default=math.inf)
             waiting = [policy for policy in waiting[missing:] if self._peak(policy) < edge]
-        return found
+        return finalists
 
     def _peak(self, policy: Policy) -> float:
         """The highest LR of a training."""

@@ -194,7 +194,7 @@ def target_of(plan: TuningPlan, finalists: Sequence[PolicyTrainings]) -> float |
     if plan.target_top1 is not None or plan.goal != "cost":
         return plan.target_top1
     values = [[m.top1 for m in tops(t) if m.top1 is not None] for t in finalists]
-    best_of = max((found for found in values if found), key=statistics.fmean, default=None)
+    best_of = max((tests for tests in values if tests), key=statistics.fmean, default=None)
     return None if best_of is None else round(statistics.fmean(best_of) - statistics.pstdev(best_of), 2)
 
 
@@ -227,8 +227,8 @@ def tops(trained: PolicyTrainings) -> list[Measurement]:
 def reach(trained: PolicyTrainings, target: float) -> list[float]:
     """The iterations to a Top-1 of the trainings that came to their end and reached it."""
     whole = [seed for seed, result in trained.results.items() if result.status not in UNSUCCESSFUL]
-    found = [curve.reaches(target) for seed in whole if (curve := trained.curve(seed))]
-    return [float(iteration) for iteration in found if iteration is not None]
+    reached = [curve.reaches(target) for seed in whole if (curve := trained.curve(seed))]
+    return [float(iteration) for iteration in reached if iteration is not None]
 
 
 def trainings(trained: PolicyTrainings) -> str:
