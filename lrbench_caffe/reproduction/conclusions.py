@@ -37,6 +37,11 @@ DEFAULTS = ("NSTEP", "INV")
 SMITH = ("TRI (Smith 2015)", "TRI2 (Smith 2015)", "TRIEXP (Smith 2015)")
 ABOVE_NSTEP = ("SINEXP", "TRIEXP", "SIN", "TRI")
 Scaled = Callable[[int], int]  # the iterations of a scaled-down plan for those of the paper
+# What the paper calls its tables and figures.
+_PLACES = {
+    "table3": "III", "table4": "IV", "table5": "V", "table6": "VI", "table7": "VII", "table8": "VIII",
+    "table9": "IX", "figure3": "Figure 3", "figure4": "Figure 4", "figure5": "Figure 5",
+}  # fmt: skip
 SAME_TOP1 = 0.05  # points; a difference that nobody would call one
 
 
@@ -46,20 +51,20 @@ class Conclusion:
 
     Attributes:
         plan: the table or figure it is about: "table7".
-        name: short and unique: "VII: SIN2 has the highest Top-1".
+        statement: "SIN2 has the highest Top-1".
         section: of the paper.
         check: tells from results whether it holds; may raise ``Unknown``.
     """
 
     plan: str
-    name: str
+    statement: str
     section: str
     check: Check
 
     @property
-    def statement(self) -> str:
-        """The name without the number of the table."""
-        return self.name.partition(": ")[2]
+    def name(self) -> str:
+        """Short and unique: "VII: SIN2 has the highest Top-1"."""
+        return f"{_PLACES[self.plan]}: {self.statement}"
 
     def judge(self, results: Results) -> Verdict:
         """Whether it holds for these results."""
@@ -166,30 +171,26 @@ _NSTEP_CNN3 = (
 )
 
 
-def _conclusion(name: str, section: str, check: Check) -> Conclusion:
-    numbers = {"III": 3, "IV": 4, "V": 5, "VI": 6, "VII": 7, "VIII": 8, "IX": 9}
-    table = name.partition(":")[0]
-    plan = f"table{numbers[table]}" if table in numbers else table.lower().replace(" ", "")
-    return Conclusion(plan, name, section, check)
-
-
 def _figure3(share: float) -> list[Conclusion]:
     epochs = ", ".join(f"{number * share:g}" for number in FIGURE3_EPOCHS[:-1])
     last = f"{FIGURE3_EPOCHS[-1] * share:g}"
     return [
-        _conclusion("Figure 3: the best k0 is from 0.0005 to 0.006", "V-A", figures.best_in_good_range),
-        _conclusion(
-            "Figure 3: k0 = 0.01 is 8.99 points below k0 = 0.001",
+        Conclusion("figure3", "the best k0 is from 0.0005 to 0.006", "V-A", figures.best_in_good_range),
+        Conclusion(
+            "figure3",
+            "k0 = 0.01 is 8.99 points below k0 = 0.001",
             "V-A",
             points_above("FIX(k0=0.001)", "FIX(k0=0.01)", 8.99),
         ),
-        _conclusion(
-            "Figure 3: Top-1 falls faster from k0 = 0.006 to 0.1 than from the best k0 below to 0.006",
+        Conclusion(
+            "figure3",
+            "Top-1 falls faster from k0 = 0.006 to 0.1 than from the best k0 below to 0.006",
             "V-A",
             figures.falls_faster_above_good_range,
         ),
-        _conclusion(
-            f"Figure 3: after {epochs} and {last} epochs alike, the best k0 is from 0.0005 to 0.006",
+        Conclusion(
+            "figure3",
+            f"after {epochs} and {last} epochs alike, the best k0 is from 0.0005 to 0.006",
             "V-A",
             partial(figures.same_shape, share),
         ),
@@ -199,9 +200,10 @@ def _figure3(share: float) -> list[Conclusion]:
 def _figure4(scaled: Scaled) -> list[Conclusion]:
     low, high = scaled(1000), scaled(10_000)
     return [
-        _conclusion(f"Figure 4: the best l is from {_count(low)} to {_count(high)}", "V-B", figures.best_l),
-        _conclusion(
-            "Figure 4: l changes Top-1 by less than k0 of FIX does, 8.99 points from 0.001 to 0.01",
+        Conclusion("figure4", f"the best l is from {_count(low)} to {_count(high)}", "V-B", figures.best_l),
+        Conclusion(
+            "figure4",
+            "l changes Top-1 by less than k0 of FIX does, 8.99 points from 0.001 to 0.01",
             "V-B",
             partial(figures.small_impact, round(FIGURE3_STATED[0.001] - FIGURE3_STATED[0.01], 2)),
         ),
@@ -214,8 +216,9 @@ def _figure5(scaled: Scaled) -> list[Conclusion]:
     updates = [scaled(int(update)) for update in l]
     times = f"{', '.join(map(_count, updates[:-1]))} and {_count(updates[-1])}"
     return [
-        _conclusion(
-            f"Figure 5: right after each update of the LR, at {times}, Top-1 rises or the test loss drops",
+        Conclusion(
+            "figure5",
+            f"right after each update of the LR, at {times}, Top-1 rises or the test loss drops",
             "V-B",
             partial(figures.better_after, str(FIGURE5), updates),
         )
@@ -224,21 +227,24 @@ def _figure5(scaled: Scaled) -> list[Conclusion]:
 
 def _tables_3_to_6(scaled: Scaled) -> list[Conclusion]:
     return [
-        _conclusion(
-            "III: of FIX, k0 = 0.1 has the highest Top-1", "V-A", highest("FIX(k0=0.1)", _FIX_RESNET)
+        Conclusion(
+            "table3", "of FIX, k0 = 0.1 has the highest Top-1", "V-A", highest("FIX(k0=0.1)", _FIX_RESNET)
         ),
-        _conclusion(
-            f"III: of STEP, l = {scaled(5000)} has the highest Top-1",
+        Conclusion(
+            "table3",
+            f"of STEP, l = {scaled(5000)} has the highest Top-1",
             "V-B",
             highest(_step(0.1, 5000), _STEP_RESNET),
         ),
-        _conclusion(
-            "IV: of TRI2, k0 = 0.00005 and k1 = 0.006 have the highest Top-1",
+        Conclusion(
+            "table4",
+            "of TRI2, k0 = 0.00005 and k1 = 0.006 have the highest Top-1",
             "V-A",
             highest(_TRI2_CNN3[0], _TRI2_CNN3),
         ),
-        _conclusion(
-            "IV: TRI2 with k0 from 0.00002 to 0.00008 and k1 = 0.006 is above the 78.62 of FIX(k0=0.001)",
+        Conclusion(
+            "table4",
+            "TRI2 with k0 from 0.00002 to 0.00008 and k1 = 0.006 is above the 78.62 of FIX(k0=0.001)",
             "V-A",
             over(
                 "top1",
@@ -246,23 +252,27 @@ def _tables_3_to_6(scaled: Scaled) -> list[Conclusion]:
                 FIGURE3_STATED[0.001],
             ),
         ),
-        _conclusion(
-            f"IV: of STEP, l = {scaled(7000)} has the highest Top-1",
+        Conclusion(
+            "table4",
+            f"of STEP, l = {scaled(7000)} has the highest Top-1",
             "V-B",
             highest(_step(0.001, 7000), _STEP_CNN3),
         ),
-        _conclusion(
-            "IV: of STEP, the smallest l has the lowest Top-1",
+        Conclusion(
+            "table4",
+            "of STEP, the smallest l has the lowest Top-1",
             "V-B",
             below("top1", _STEP_CNN3[:1], _STEP_CNN3[1:]),
         ),
-        _conclusion(
-            "V: of TRI2, k0 = 0.0001 and k1 = 0.9 have the highest Top-1",
+        Conclusion(
+            "table5",
+            "of TRI2, k0 = 0.0001 and k1 = 0.9 have the highest Top-1",
             "V-A",
             highest(_TRI2_RESNET[0], _TRI2_RESNET),
         ),
-        _conclusion(
-            "VI: 4 steps with gamma = 0.32 have the highest Top-1",
+        Conclusion(
+            "table6",
+            "4 steps with gamma = 0.32 have the highest Top-1",
             "V-B",
             highest(_NSTEP_CNN3[2], _NSTEP_CNN3),
         ),
@@ -272,20 +282,25 @@ def _tables_3_to_6(scaled: Scaled) -> list[Conclusion]:
 def _sin2_of_table7(scaled: Scaled) -> list[Conclusion]:
     cost = scaled(4000)
     return [
-        _conclusion("VII: SIN2 has the highest Top-1", "V-C", highest("SIN2", (*CLRS, *DECAYING))),
-        _conclusion(f"VII: SIN2 has the lowest cost, {cost} iterations", "V-C", partial(_lowest_cost, cost)),
-        _conclusion(
-            "VII: SIN2 is 0.21 and 0.24 points above NSTEP and INV",
+        Conclusion("table7", "SIN2 has the highest Top-1", "V-C", highest("SIN2", (*CLRS, *DECAYING))),
+        Conclusion(
+            "table7", f"SIN2 has the lowest cost, {cost} iterations", "V-C", partial(_lowest_cost, cost)
+        ),
+        Conclusion(
+            "table7",
+            "SIN2 is 0.21 and 0.24 points above NSTEP and INV",
             "V-C",
             every(points_above("SIN2", "NSTEP", 0.21), points_above("SIN2", "INV", 0.24)),
         ),
-        _conclusion(
-            "VII: SIN2 is at least 0.15 points above INV in at most half of its iterations",
+        Conclusion(
+            "table7",
+            "SIN2 is at least 0.15 points above INV in at most half of its iterations",
             "V-C",
             every(points_above("SIN2", "INV", 0.15), at_most_share("SIN2", "INV", 0.5)),
         ),
-        _conclusion(
-            "VII: SIN2 saves more than half of the cost of NSTEP and INV",
+        Conclusion(
+            "table7",
+            "SIN2 saves more than half of the cost of NSTEP and INV",
             "V-C",
             every(
                 at_most_share("SIN2", "NSTEP", 0.5, less=True), at_most_share("SIN2", "INV", 0.5, less=True)
@@ -297,31 +312,40 @@ def _sin2_of_table7(scaled: Scaled) -> list[Conclusion]:
 def _clrs_of_table7(scaled: Scaled) -> list[Conclusion]:
     cost = scaled(4000)
     return [
-        _conclusion(
-            "VII: the 7 CLRs have a higher Top-1 than the decaying LRs", "V-C", above("top1", CLRS, DECAYING)
+        Conclusion(
+            "table7",
+            "the 7 CLRs have a higher Top-1 than the decaying LRs",
+            "V-C",
+            above("top1", CLRS, DECAYING),
         ),
-        _conclusion(
-            "VII: the 7 CLRs have a lower CD than the decaying LRs", "V-C", below("cd", CLRS, DECAYING)
+        Conclusion(
+            "table7", "the 7 CLRs have a lower CD than the decaying LRs", "V-C", below("cd", CLRS, DECAYING)
         ),
-        _conclusion(
-            "VII: the 7 CLRs have a lower CDAC than the decaying LRs", "V-C", below("cdac", CLRS, DECAYING)
+        Conclusion(
+            "table7",
+            "the 7 CLRs have a lower CDAC than the decaying LRs",
+            "V-C",
+            below("cdac", CLRS, DECAYING),
         ),
-        _conclusion(
-            "VII: the 7 CLRs have a lower LD than the decaying LRs", "V-C", below("ld", CLRS, DECAYING)
+        Conclusion(
+            "table7", "the 7 CLRs have a lower LD than the decaying LRs", "V-C", below("ld", CLRS, DECAYING)
         ),
-        _conclusion(
-            "VII: the 7 CLRs reach their highest Top-1 in fewer iterations than the decaying LRs",
+        Conclusion(
+            "table7",
+            "the 7 CLRs reach their highest Top-1 in fewer iterations than the decaying LRs",
             "V-C",
             below("iterations", CLRS, DECAYING),
         ),
-        _conclusion(
-            f"VII: all CLRs but COS have their highest Top-1 by iteration {cost}, the decaying LRs later",
+        Conclusion(
+            "table7",
+            f"all CLRs but COS have their highest Top-1 by iteration {cost}, the decaying LRs later",
             "V-C",
             every(below("iterations", FASTER, DECAYING), at_most("iterations", FASTER, cost)),
         ),
-        _conclusion("VII: all CLRs but COS reach 99.27 %, NSTEP and INV do not", "V-C", _never_reach),
-        _conclusion(
-            "VII: at the same Top-1 as TRI and TRI2, SINEXP has a higher AC and a lower CD than they",
+        Conclusion("table7", "all CLRs but COS reach 99.27 %, NSTEP and INV do not", "V-C", _never_reach),
+        Conclusion(
+            "table7",
+            "at the same Top-1 as TRI and TRI2, SINEXP has a higher AC and a lower CD than they",
             "V-C",
             every(
                 _same_top1, above("ac", ["SINEXP"], ["TRI", "TRI2"]), below("cd", ["SINEXP"], ["TRI", "TRI2"])
@@ -333,28 +357,33 @@ def _clrs_of_table7(scaled: Scaled) -> list[Conclusion]:
 def _table8(scaled: Scaled) -> list[Conclusion]:
     saved = scaled(10_250)
     return [
-        _conclusion(
-            "VIII: SINEXP, TRIEXP, SIN and TRI, in this order, are above NSTEP, and no other is",
+        Conclusion(
+            "table8",
+            "SINEXP, TRIEXP, SIN and TRI, in this order, are above NSTEP, and no other is",
             "V-C",
             _order_above_nstep,
         ),
-        _conclusion(
-            f"VIII: SINEXP is 0.55 points above NSTEP in {_count(saved)} iterations less",
+        Conclusion(
+            "table8",
+            f"SINEXP is 0.55 points above NSTEP in {_count(saved)} iterations less",
             "V-C",
             every(points_above("SINEXP", "NSTEP", 0.55), partial(_iterations_less, saved)),
         ),
-        _conclusion(
-            "VIII: the five best by Top-1 have a higher AC than the others",
+        Conclusion(
+            "table8",
+            "the five best by Top-1 have a higher AC than the others",
             "V-C",
             above("ac", ("NSTEP", *ABOVE_NSTEP), ("TRI2", "SIN2", "COS", *SMITH)),
         ),
-        _conclusion(
-            "VIII: SINEXP, TRIEXP, SIN and TRI have a higher CD than NSTEP",
+        Conclusion(
+            "table8",
+            "SINEXP, TRIEXP, SIN and TRI have a higher CD than NSTEP",
             "V-C",
             above("cd", ABOVE_NSTEP, ["NSTEP"]),
         ),
-        _conclusion(
-            "VIII: TRI, TRI2, TRIEXP are better than Smith's in Top-1, Top-5 and LD",
+        Conclusion(
+            "table8",
+            "TRI, TRI2, TRIEXP are better than Smith's in Top-1, Top-5 and LD",
             "V-C",
             every(
                 *(
@@ -364,24 +393,29 @@ def _table8(scaled: Scaled) -> list[Conclusion]:
                 )
             ),
         ),
-        _conclusion("VIII: the 7 CLRs have a higher Top-1 than NSTEP", "V-C", above("top1", CLRS, ["NSTEP"])),
+        Conclusion(
+            "table8", "the 7 CLRs have a higher Top-1 than NSTEP", "V-C", above("top1", CLRS, ["NSTEP"])
+        ),
     ]
 
 
 def _table9() -> list[Conclusion]:
     return [
-        _conclusion(
-            "IX: TRIEXP and SINEXP have a higher Top-1 than NSTEP",
+        Conclusion(
+            "table9",
+            "TRIEXP and SINEXP have a higher Top-1 than NSTEP",
             "V-C",
             above("top1", ("TRIEXP", "SINEXP"), ["NSTEP"]),
         ),
-        _conclusion(
-            "IX: TRIEXP and SINEXP have a higher Top-5 than NSTEP",
+        Conclusion(
+            "table9",
+            "TRIEXP and SINEXP have a higher Top-5 than NSTEP",
             "V-C",
             above("top5", ("TRIEXP", "SINEXP"), ["NSTEP"]),
         ),
-        _conclusion(
-            "IX: TRIEXP and SINEXP have a lower LD, CD and CDAC than NSTEP",
+        Conclusion(
+            "table9",
+            "TRIEXP and SINEXP have a lower LD, CD and CDAC than NSTEP",
             "V-C",
             every(*(below(metric, ("TRIEXP", "SINEXP"), ["NSTEP"]) for metric in ("ld", "cd", "cdac"))),
         ),
