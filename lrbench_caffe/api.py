@@ -28,7 +28,7 @@ from lrbench_caffe.knowledge.ranking import CRITERIA, Ranked
 from lrbench_caffe.knowledge.recommendation import Recommendation
 from lrbench_caffe.knowledge.selection import Query
 from lrbench_caffe.lr import Policy
-from lrbench_caffe.metrics import Measurement, best
+from lrbench_caffe.metrics import Measurement, best, of_first_net
 from lrbench_caffe.prototxt.task import solver_task
 from lrbench_caffe.runs.directory import RunDirectory
 from lrbench_caffe.runs.runjson import task_title
@@ -114,7 +114,7 @@ class Run(_Shown):
     @property
     def best(self) -> Measurement | None:
         """The test with the first highest Top-1 or, of a net that does not classify, lowest test loss."""
-        return best([m for m in self.measurements if m.net == 0])
+        return best(of_first_net(self.measurements))
 
     def iterations(self) -> pandas.DataFrame:
         """Learning rate and training loss of every iteration; needs pandas."""

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from lrbench_caffe.database.errors import DatabaseError
+from lrbench_caffe.database.patience import AT_TERMINAL
 from lrbench_caffe.database.urls import VARIABLE, default_path, scrub_text
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.lr import PolicyError
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 
 Opened = Callable[[], "Database"]
 
-PATIENCE = 10.0  # seconds; somebody is waiting at the terminal
 LIMIT = 20  # runs in a table
 RUNS = Path("runs")
 
@@ -247,7 +247,7 @@ def _check(args: argparse.Namespace) -> int:
     from lrbench_caffe.database.engine import how_to_restore, parse_url
     from lrbench_caffe.database.urls import resolve_url
 
-    with Database.open(args.db, patience=PATIENCE, must_exist=True, check=False) as database:
+    with Database.open(args.db, patience=AT_TERMINAL, must_exist=True, check=False) as database:
         damage = database.damage()
         for line in damage:
             print(one_line(line))
@@ -375,7 +375,7 @@ def _merge(args: argparse.Namespace, opened: Opened) -> int:
     from lrbench_caffe.database import Database
     from lrbench_caffe.database.exchange import ImportCount, store_records
 
-    with Database.open(args.url, patience=PATIENCE, read_only=True) as other:
+    with Database.open(args.url, patience=AT_TERMINAL, read_only=True) as other:
         records = ((f"run {record.uid}", record) for record in other.export())
         counted = track(records, "merging runs", other.counts()["run"])
         result = ImportCount(_say)

@@ -149,6 +149,11 @@ def scalars(measurement: Measurement) -> dict[str, float]:
     }
 
 
+def of_first_net(measurements: Sequence[Measurement]) -> list[Measurement]:
+    """Those of the first test net, by which a run is ranked."""
+    return [m for m in measurements if m.net == 0]
+
+
 def best_trained(measurements: Sequence[Measurement]) -> Measurement | None:
     """A training's best test, the one before the first update left out: no LR has any part in that."""
     return best([m for m in measurements if m.iteration > 0])

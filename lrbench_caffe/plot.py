@@ -21,6 +21,7 @@ from lrbench_caffe import plots
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.knowledge import selection
 from lrbench_caffe.lr import parse
+from lrbench_caffe.metrics import of_first_net
 from lrbench_caffe.prototxt.task import solver_task
 from lrbench_caffe.runs.directory import RunDirectory
 from lrbench_caffe.runs.runjson import task_title
@@ -156,7 +157,7 @@ def _curves(directory: Path) -> plots.RunCurves:
     seed = f"seed {record['seed']}" if record.get("seed") is not None else ""
     status = str(record.get("status"))
     label = ", ".join(part for part in (str(policy), seed, _start(record), _state(run, status)) if part)
-    tests = [m for m in run.measurements() if m.net == 0]
+    tests = of_first_net(run.measurements())
     return plots.RunCurves(label, run.iterations(), tests, diverged=status == "diverged")
 
 

@@ -21,6 +21,11 @@ def number(value: float | None, digits: int) -> str:
     return "-" if value is None or value != value else f"{value:.{digits}f}"
 
 
+def plus_minus(mean: str, sd: str | None) -> str:
+    """ "99.31 ± 0.02"; the mean alone where no deviation is known."""
+    return mean if sd is None else f"{mean} ± {sd}"
+
+
 def clock(seconds: float) -> str:
     """A time as h:mm:ss."""
     return f"{int(seconds // 3600)}:{int(seconds // 60 % 60):02d}:{int(seconds % 60):02d}"

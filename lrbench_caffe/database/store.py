@@ -15,6 +15,7 @@ from lrbench_caffe.database import engine as driver
 from lrbench_caffe.database import migrate, schema, summaries, writing
 from lrbench_caffe.database.checks import checked_measurement, checked_run, storable
 from lrbench_caffe.database.errors import DatabaseError, RecordError, UnknownRun
+from lrbench_caffe.database.patience import LONG
 from lrbench_caffe.database.preparing import bring_up, exists, is_current
 from lrbench_caffe.database.reading import read_page, select_tasks, task_from_row
 from lrbench_caffe.database.rows import (
@@ -28,7 +29,6 @@ from lrbench_caffe.errors import InputError
 from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.records import STATUSES, PolicySummary, RunRecord, Start, Task
 
-PATIENCE = 30.0  # seconds; a PostgreSQL server restarts in fewer
 PAGE = 500  # runs read, written or deleted in one transaction
 
 
@@ -55,7 +55,7 @@ class Database:
         cls,
         url: str | None = None,
         *,
-        patience: float = PATIENCE,
+        patience: float = LONG,
         must_exist: bool = False,
         read_only: bool = False,
         check: bool = True,

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lrbench_caffe.database import Database
+from lrbench_caffe.database.patience import BESIDE_TRAINING
 from lrbench_caffe.errors import LRBenchError
 from lrbench_caffe.files import open_own
-from lrbench_caffe.metrics import Measurement
+from lrbench_caffe.metrics import Measurement, of_first_net
 from lrbench_caffe.records import UNSUCCESSFUL
 from lrbench_caffe.runs.directory import RunDirectory
 from lrbench_caffe.runs.layout import MEASUREMENTS
@@ -18,8 +19,6 @@ from lrbench_caffe.runs.runjson import is_paused
 from lrbench_caffe.runs.syncing import NotForDatabase, StillRunning, read_run
 from lrbench_caffe.runtime.client import HANG_SECONDS
 from lrbench_caffe.training.trainer import AS_ASKED
-
-PATIENCE = 2.0  # seconds for which the database is tried
 
 
 @dataclass(frozen=True)
@@ -154,7 +153,7 @@ def read_result(training: Job, seconds: float = 0.0) -> JobResult | None:
     if run.recovered(MEASUREMENTS).lost:
         return None
     status, reached = record.get("status", "running"), int(record.get("iteration") or 0)
-    measurements = [m for m in run.measurements() if m.net == 0]
+    measurements = of_first_net(run.measurements())
     until = training.until
     if until is not None and reached > until:
         then = [m for m in measurements if m.iteration <= until]
@@ -172,7 +171,7 @@ def failed_result(training: Job, reason: str, seconds: float = 0.0) -> JobResult
     reached = training.reached
     if training.run.exists:
         mark_failed(training, reason)
-    measurements = [m for m in training.run.measurements() if m.net == 0]
+    measurements = of_first_net(training.run.measurements())
     return JobResult(training, "failed", reason, reached, seconds, measurements)
 
 
@@ -189,5 +188,5 @@ def mark_failed(training: Job, reason: str) -> None:
     # What the database cannot be told now, ``db sync`` tells it.
     with contextlib.suppress(LRBenchError, StillRunning, NotForDatabase):
         record = read_run(run.path)
-        with Database.open(training.db, patience=PATIENCE) as database:
+        with Database.open(training.db, patience=BESIDE_TRAINING) as database:
             database.put(record)

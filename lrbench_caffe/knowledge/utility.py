@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from lrbench_caffe.records import PolicySummary, Spread, Task
-from lrbench_caffe.tabular import number
+from lrbench_caffe.tabular import number, plus_minus
 
 OWN = ("top1", "test_loss")  # what a summary has of its own, by name; all else is an output of the net
 STARTED = 0.1  # share of what was missing that a training from trained weights makes up, if it learned
@@ -123,8 +123,9 @@ class Utility:
     def spread_text(self, spread: Spread) -> str:
         """ "99.33 ± 0.02 %" or "0.1234 ± 0.0012"."""
         if not self.is_top1:
-            return f"{spread.mean:.4g}" + (f" ± {spread.sd:.2g}" if spread.sd is not None else "")
-        return number(spread.mean, 2) + (f" ± {number(spread.sd, 2)}" if spread.sd is not None else "") + " %"
+            return plus_minus(f"{spread.mean:.4g}", None if spread.sd is None else f"{spread.sd:.2g}")
+        sd = None if spread.sd is None else number(spread.sd, 2)
+        return f"{plus_minus(number(spread.mean, 2), sd)} %"
 
 
 def value_of(summary: PolicySummary, name: str) -> Spread | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lrbench_caffe.metrics import Measurement, best, scalars
+from lrbench_caffe.metrics import Measurement, best, of_first_net, scalars
 from lrbench_caffe.plots.files import plain, plain_label
 from lrbench_caffe.plots.style import (
     ACCURACY,
@@ -84,7 +84,7 @@ def training_figure(
     """
     from matplotlib.figure import Figure
 
-    first = [m for m in measurements if m.net == 0]
+    first = of_first_net(measurements)
     rated = [m for m in first if m.top1 is not None]
     outputs = _output_series(measurements)
     accuracy = bool(rated) or not outputs

@@ -13,7 +13,7 @@ from lrbench_caffe.reproduction.checks import Results, printed, signed
 from lrbench_caffe.reproduction.conclusions import conclusions
 from lrbench_caffe.reproduction.plan import ExperimentPlan, Row
 from lrbench_caffe.reproduction.results import METRICS, PolicyResult, result_of
-from lrbench_caffe.tabular import Rows
+from lrbench_caffe.tabular import Rows, plus_minus
 
 HEADINGS = {
     "iterations": "#Iter",
@@ -170,8 +170,8 @@ def _ours(result: PolicyResult | None) -> str:
 def _cell(spread: Spread | None, metric: str) -> str:
     if spread is None:
         return "-"
-    text = printed(spread.mean, DIGITS[metric])
-    return text if spread.sd is None else f"{text} ± {printed(spread.sd, DIGITS[metric])}"
+    digits = DIGITS[metric]
+    return plus_minus(printed(spread.mean, digits), None if spread.sd is None else printed(spread.sd, digits))
 
 
 def _difference(comparison: PaperComparison, plan: ExperimentPlan) -> str:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from lrbench_caffe.metrics import Measurement
+from lrbench_caffe.metrics import Measurement, of_first_net
 from lrbench_caffe.records import RunRecord
 from lrbench_caffe.reproduction.checks import Results, Unknown, Verdict, diverged, shown, signed, value
 from lrbench_caffe.reproduction.plan import FIGURE3_EPOCHS, FIGURE3_GOOD, FIGURE3_K0, FIGURE4_L
-from lrbench_caffe.reproduction.results import first_net, spread, top1_until
+from lrbench_caffe.reproduction.results import spread, top1_until
 
 AROUND = 4  # tests before and after an update of the LR that are taken: single ones vary
 END = max(FIGURE3_K0)
@@ -90,8 +90,9 @@ def _change(runs: Sequence[RunRecord], name: str, start: int, update: int, end: 
     """How much higher a metric is right after an update than right before."""
     changes = []
     for run in (run for run in runs if run.status == "finished"):
-        before = _values((m for m in first_net(run) if start < m.iteration <= update), name)[-AROUND:]
-        after = _values((m for m in first_net(run) if update < m.iteration <= end), name)[:AROUND]
+        tests = of_first_net(run.measurements)
+        before = _values((m for m in tests if start < m.iteration <= update), name)[-AROUND:]
+        after = _values((m for m in tests if update < m.iteration <= end), name)[:AROUND]
         if before and after:
             changes.append(spread(after).mean - spread(before).mean)
     if not changes:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from lrbench_caffe.lr import FunctionPolicy
+from lrbench_caffe.metrics import of_first_net
 from lrbench_caffe.plots.descent import Surface, Track, descent_animation, descent_figure
 from lrbench_caffe.plots.files import save
 from lrbench_caffe.plots.sweeps import Point, range_figure, steps_figure, updates_figure
@@ -16,7 +17,7 @@ from lrbench_caffe.reproduction import plan as plans
 from lrbench_caffe.reproduction import surface
 from lrbench_caffe.reproduction.compare import belongs
 from lrbench_caffe.reproduction.plan import ExperimentPlan, Row
-from lrbench_caffe.reproduction.results import first_net, runs_of, spread, top1_until
+from lrbench_caffe.reproduction.results import runs_of, spread, top1_until
 
 EVERY = 2  # iterations from one frame of the animation to the next
 WHOLE = (-2.0, 0.9, -1.5, 1.0)
@@ -112,7 +113,7 @@ def figure5(path: Path, plan: ExperimentPlan, records: Iterable[RunRecord]) -> N
     """
     (row,) = plan.rows
     kept = _runs(plan, records)[row.number]
-    measured = first_net(kept[0]) if kept else []
+    measured = of_first_net(kept[0].measurements) if kept else []
     seed = f", seed {kept[0].seed}" if kept else ", not trained"
     note = f"\n{plan.note}" if plan.note else ""
     updates = row.trained.params["l"]

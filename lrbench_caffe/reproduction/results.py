@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from lrbench_caffe.metrics import Measurement, best
+from lrbench_caffe.metrics import Measurement, best, of_first_net
 from lrbench_caffe.records import RunRecord, Spread
 
 METRICS = ("iterations", "ld", "top1", "top5", "ac", "cd", "cdac")  # the columns of Tables VII to IX
@@ -42,11 +42,6 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(math.fsum(values) / len(values), sd, len(values))
 
 
-def first_net(record: RunRecord) -> list[Measurement]:
-    """The tests of a run's first test net."""
-    return [m for m in record.measurements if m.net == 0]
-
-
 def result_of(records: Iterable[RunRecord]) -> PolicyResult | None:
     """The result of one policy's runs, one for each seed: of several, the one that ended last.
 
@@ -57,7 +52,7 @@ def result_of(records: Iterable[RunRecord]) -> PolicyResult | None:
     kept, diverged = one_for_each_seed(runs)
     if not kept and not diverged:
         return None
-    tops = [top for record in kept if (top := best(first_net(record))) is not None]
+    tops = [top for record in kept if (top := best(of_first_net(record.measurements))) is not None]
     spreads = {}
     for name in METRICS:
         values = [value for top in tops if (value := _metric(top, name)) is not None]
@@ -80,7 +75,7 @@ def top1_until(runs: Iterable[RunRecord], iteration: int) -> list[float]:
 
     One that diverged is at chance from then on: its last test stands for all that would have followed.
     """
-    tops = [best([m for m in first_net(run) if m.iteration <= iteration]) for run in runs]
+    tops = [best([m for m in of_first_net(run.measurements) if m.iteration <= iteration]) for run in runs]
     return [top.top1 for top in tops if top is not None and top.top1 is not None]
 
 
@@ -89,7 +84,7 @@ def one_for_each_seed(records: Iterable[RunRecord]) -> tuple[list[RunRecord], in
     finished: dict[int | None, RunRecord] = {}
     diverged: set[int | None] = set()
     for record in sorted(records, key=lambda r: r.ended or 0.0):
-        if record.status == "finished" and any(m.top1 is not None for m in first_net(record)):
+        if record.status == "finished" and any(m.top1 is not None for m in of_first_net(record.measurements)):
             finished[record.seed] = record
         elif record.status == "diverged":
             diverged.add(record.seed)

@@ -12,13 +12,13 @@ from sqlalchemy.engine import URL
 
 from lrbench_caffe.database.engine import damaged, parse_url, shown
 from lrbench_caffe.database.errors import DatabaseError
+from lrbench_caffe.database.patience import AT_TERMINAL
 from lrbench_caffe.database.preparing import exists
 from lrbench_caffe.database.store import Database
 from lrbench_caffe.database.urls import resolve_url, scrub_text
 from lrbench_caffe.errors import InputError, LRBenchError
 from lrbench_caffe.runs import waiting
 
-PATIENCE = 10.0  # seconds for which a server that is away is tried
 EMPTY = 2.0  # seconds for which a SQLite file may be empty while it is made
 SILENCE = 2.0  # seconds after which it is said that we wait
 
@@ -51,14 +51,14 @@ def _open(url: str | None, to_write: bool) -> Database:
         if not to_write:
             raise damaged(parsed, "it is an empty file")
         _say(f"note: the database {where} was an empty file; it begins anew")
-    words = f"waiting up to {PATIENCE:g} s for the database {where}"
+    words = f"waiting up to {AT_TERMINAL:g} s for the database {where}"
     if is_new(url):  # there is nobody to wait for
         words = f"making the database {where}"
     notice = threading.Timer(SILENCE, _say, (words,))
     notice.daemon = True
     notice.start()
     try:
-        return Database.open(url, patience=PATIENCE, must_exist=url is not None and not to_write)
+        return Database.open(url, patience=AT_TERMINAL, must_exist=url is not None and not to_write)
     finally:
         notice.cancel()
 

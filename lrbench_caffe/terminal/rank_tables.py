@@ -8,7 +8,7 @@ from dataclasses import replace
 from lrbench_caffe.knowledge import selection
 from lrbench_caffe.knowledge.ranking import Comparison, Criterion, RankingEntry, TargetCost
 from lrbench_caffe.records import PolicySummary, Task
-from lrbench_caffe.tabular import Rows, number
+from lrbench_caffe.tabular import Rows, number, plus_minus
 from lrbench_caffe.terminal.tables import Layout
 
 TASKS_LAYOUT = Layout(
@@ -84,8 +84,10 @@ def _cell(candidate: RankingEntry, criterion: Criterion) -> str:
     spread = candidate.spread(criterion.name)
     if criterion.name == "target":
         return _target_text(candidate.target)
-    text = number(spread.mean if spread else None, criterion.digits)
-    return text if spread is None or spread.sd is None else f"{text} ± {number(spread.sd, criterion.digits)}"
+    if spread is None:
+        return number(None, criterion.digits)
+    sd = None if spread.sd is None else number(spread.sd, criterion.digits)
+    return plus_minus(number(spread.mean, criterion.digits), sd)
 
 
 def _target_text(target: TargetCost | None) -> str:

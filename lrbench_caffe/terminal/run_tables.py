@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lrbench_caffe.metrics import best
+from lrbench_caffe.metrics import best, of_first_net
 from lrbench_caffe.records import (
     STARTS,
     UNKNOWN_START,
@@ -125,7 +125,7 @@ def run_rows(records: Sequence[RunRecord]) -> Rows:
     rows = [list(columns)]
     labels = start_labels(record.start for record in records)
     for record in records:
-        top = best([m for m in record.measurements if m.net == 0])
+        top = best(of_first_net(record.measurements))
         rows.append(
             [
                 record.uid[:SHORT_UID],

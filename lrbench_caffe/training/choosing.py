@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from lrbench_caffe.database.patience import BESIDE_TRAINING
 from lrbench_caffe.errors import LRBenchError, ParameterError
 from lrbench_caffe.knowledge.evidence import Proposal, Wanted
 from lrbench_caffe.knowledge.proposing import recommend
@@ -23,7 +24,6 @@ from lrbench_caffe.runtime.locate import CaffePython, find_caffe_python
 from lrbench_caffe.runtime.reader import CaffeReader
 from lrbench_caffe.runtime.replies import CaffeInfo
 from lrbench_caffe.training.beginning import check_start, find_state
-from lrbench_caffe.training.recorder import PATIENCE
 from lrbench_caffe.training.settings import (
     ChosenPolicy,
     RunSettings,
@@ -125,7 +125,7 @@ def look_up(
     """
     from lrbench_caffe.database import Database
 
-    with Database.open(database_url, patience=PATIENCE, must_exist=must_exist) as database:
+    with Database.open(database_url, patience=BESIDE_TRAINING, must_exist=must_exist) as database:
         return recommend(
             database,
             wanted.task,

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from lrbench_caffe.database.checks import with_storable_text
+from lrbench_caffe.database.patience import BESIDE_TRAINING, LONG
 from lrbench_caffe.database.urls import resolve_url
 from lrbench_caffe.errors import LRBenchError
 from lrbench_caffe.metrics import Measurement
@@ -27,10 +28,9 @@ if TYPE_CHECKING:
     from lrbench_caffe.database import Database
     from lrbench_caffe.runs.waiting import Note
 
-PATIENCE = 2.0  # seconds for which a write is tried, and a server that has not answered yet
 # Seconds that the end of a training waits for what is still to be written. A file in use is waited for as
 # long when it is opened: others may be making it, which takes its time on a busy machine.
-LAST_PATIENCE = 30.0
+LAST_PATIENCE = LONG
 SILENCE = 2.0  # seconds after which it is said that we wait
 
 Work = Callable[["Database"], object]
@@ -130,7 +130,7 @@ class Recorder(Observer):
                 continue  # the end puts all of it in, and is the next time that is worth a try
             try:
                 database = database or self._open()
-                database.patience = LAST_PATIENCE if is_end else PATIENCE
+                database.patience = LAST_PATIENCE if is_end else BESIDE_TRAINING
                 work(database)
             except Exception as error:  # this thread must not end: the training's end waits for it
                 if not self._missing:
@@ -146,7 +146,7 @@ class Recorder(Observer):
 
         if is_emptied(parse_url(resolve_url(self._url))):
             self._note("the LR database was an empty file; it begins anew")
-        patience = LAST_PATIENCE if self._is_file or self._reached else PATIENCE
+        patience = LAST_PATIENCE if self._is_file or self._reached else BESIDE_TRAINING
         database = Database.open(self._url, patience=patience)
         self._reached = True
         return database

@@ -12,7 +12,7 @@ from lrbench_caffe.knowledge.ranking import SIGNIFICANT, welch
 from lrbench_caffe.lr import Policy
 from lrbench_caffe.metrics import Measurement, best_trained, top1_at_start
 from lrbench_caffe.records import UNSUCCESSFUL, Spread
-from lrbench_caffe.tabular import number
+from lrbench_caffe.tabular import number, plus_minus
 from lrbench_caffe.tuning.study import PolicyTrainings, TuningPlan
 
 KEEP_OWN = 3  # exit code of a tuning that recommends no policy
@@ -247,5 +247,5 @@ def spread(values: Sequence[float], digits: int) -> str:
     """ "99.31 ± 0.02" (population deviation); "-" for nothing."""
     if not values:
         return "-"
-    text = number(statistics.fmean(values), digits)
-    return text if len(values) < 2 else f"{text} ± {number(statistics.pstdev(values), digits)}"
+    sd = None if len(values) < 2 else number(statistics.pstdev(values), digits)
+    return plus_minus(number(statistics.fmean(values), digits), sd)
