@@ -30,14 +30,11 @@ import numpy as np
 
 from lrbench_caffe.lr import Policy
 from lrbench_caffe.tuning.curves import Curve
+from lrbench_caffe.tuning.scouting import Begun, Scouts, level
 
 # Levels, in decades of the LR.
-LEVEL = 0.2  # share of a training whose mean LR is its level
-START = 0.03  # LR of the first scout, where nothing is known
-STRIDE = 0.35  # between two scouts
 NEAR = 0.15  # within which levels are taken to be alike
 MARGIN = 0.1  # below the limit
-ALIKE = 0.95  # of the mean LR until another one diverged, from where on a candidate is taken to diverge
 WIDE = 0.6  # below the best level, from where on candidates are expected to be slow
 
 # What a candidate costs until it shows what it is worth, as shares of a training.
@@ -69,15 +66,6 @@ class Step:
 
     index: int
     until: int
-
-
-@dataclass(frozen=True)
-class _Begun:
-    """A training that has begun, of a candidate or of another policy."""
-
-    policy: Policy
-    level: float
-    curve: Curve
 
 
 @dataclass(frozen=True)
@@ -135,10 +123,10 @@ class Search:
         self._opening = opening(self._tests)
         self._budget = budget
         self._random = np.random.default_rng(seed)
-        self._chance = chance
         self._target = target_top1
         self._cheap = goal == "cost" and target_top1 is not None
         self._level = np.array([level(policy, max_iter) for policy in self.policies])
+        self._scouts = Scouts(self.policies, self._level, chance, self._random)
         rates = [between_tests(policy, test_interval, self._tests) for policy in self.policies]
         self._recent = np.array([_mean(r[:, -max(1, round(JUST * test_interval)) :]) for r in rates])
         self._lasting = np.array([_mean(r) for r in rates])
@@ -146,9 +134,7 @@ class Search:
         self._calm = np.minimum(0.0, late.min(axis=1) - self._level)
         self._curves: list[Curve | None] = [None] * len(self.policies)
         self._done = np.zeros(len(self.policies), dtype=int)  # tests
-        self._known: list[_Begun] = []  # of other policies
-        # What _hopeless has found for each that diverged, by its policy and iterations.
-        self._as_high: dict[tuple[str, int], np.ndarray] = {}
+        self._known: list[Begun] = []  # of other policies
         self._spent = 0
         self._training: dict[int, int] = {}  # candidates in training, and what their steps cost at most
         self._scouting = True
@@ -162,7 +148,7 @@ class Search:
             if str(candidate) == text:
                 self._take(index, curve)
                 return
-        self._known.append(_Begun(policy, level(policy, self._tests * self._interval), curve))
+        self._known.append(Begun(policy, level(policy, self._tests * self._interval), curve))
 
     def tell(self, step: Step, curve: Curve) -> None:
         """Take in what a step has brought: all of the training's curve so far."""
@@ -211,7 +197,7 @@ class Search:
         index = self._unopened()
         if index is not None:
             return self._step(index, self._opening)
-        index = self._scout() if self._scouting else None
+        index = self._scout() if self._scouting and not self._training else None
         if index is not None:
             return self._step(index, 1)
         if self._scouting and self._training:
@@ -268,76 +254,20 @@ class Search:
         """The best Top-1 of all so far."""
         return max((begun.curve.best for begun in self._begun()), default=0.0)
 
-    # -- levels ---------------------------------------------------------------------------------
-
-    def _begun(self) -> list[_Begun]:
+    def _begun(self) -> list[Begun]:
         """Everything that has begun."""
         curves = zip(self.policies, self._level, self._curves)
-        return self._known + [_Begun(policy, at, curve) for policy, at, curve in curves if curve is not None]
-
-    def _learned(self, curve: Curve) -> bool:
-        return curve.alive and (curve.best > 1.5 * self._chance or not len(curve.top1))
-
-    def _too_high(self) -> list[_Begun]:
-        """What diverged, or learned nothing though a lower level did."""
-        begun = self._begun()
-        learned = [b.level for b in begun if self._learned(b.curve) and len(b.curve.top1)]
-        least = min(learned, default=np.inf)  # what learns nothing below that is too low, not too high
-        # One that failed says nothing about its LR: memory, a crash or a disk ended it.
-        return [
-            b
-            for b in begun
-            if b.curve.status == "diverged"
-            or (b.curve.alive and not self._learned(b.curve) and b.level > least)
-        ]
-
-    def _limit(self) -> float:
-        """The lowest level that is too high though none above it is not; infinity for none.
-
-        One that begins at its highest LR may diverge at a level that others bear, which rise to it.
-        """
-        borne = [b.level for b in self._begun() if self._learned(b.curve) and len(b.curve.top1)]
-        highest = max(borne, default=-np.inf)
-        return min((b.level for b in self._too_high() if b.level > highest), default=np.inf)
-
-    def _hopeless(self) -> np.ndarray:
-        """Which candidates have LRs as high as one had until it diverged; booleans, shape (n,)."""
-        hopeless = np.zeros(len(self.policies), dtype=bool)
-        for begun in self._too_high():
-            key = (str(begun.policy), max(1, begun.curve.trained))
-            if key not in self._as_high:
-                means = np.array([_mean_lr(policy, key[1]) for policy in self.policies])
-                self._as_high[key] = means >= ALIKE * _mean_lr(begun.policy, key[1])
-            hopeless |= self._as_high[key]
-        return hopeless
+        return self._known + [Begun(policy, at, curve) for policy, at, curve in curves if curve is not None]
 
     def _scout(self) -> int | None:
-        """A candidate to find the limit with, from the usual LR upwards until one diverges, else downwards
-        until one does not; None when it is found, or while another candidate is at it."""
-        if self._training:
-            return None
-        limit = self._limit()
-        bearable = [b.level for b in self._begun() if self._learned(b.curve) and b.level < limit]
-        if bearable and np.isfinite(limit):
-            return None
-        fresh = np.flatnonzero((self._done == 0) & ~self._hopeless())
-        if not bearable and np.isinf(limit):
-            wanted = np.abs(self._level[fresh] - np.log10(START))
-        elif bearable:
-            fresh = fresh[self._level[fresh] >= max(bearable) + STRIDE]
-            wanted = self._level[fresh]
-        else:
-            fresh = fresh[self._level[fresh] <= limit - STRIDE]
-            wanted = -self._level[fresh]
-        if not len(fresh):
-            return None
-        return int(fresh[np.argmin(wanted + self._random.uniform(0, 0.1, len(fresh)))])
+        return self._scouts.next(self._begun(), self._done == 0)
 
     # -- what a step is worth -------------------------------------------------------------------
 
     def _value(self) -> np.ndarray:
         """For each candidate, the chance that its next step brings a new best, by the tests that it costs."""
-        limit, lot, hopeless, aim = self._limit(), self._lot(), self._hopeless(), self._aim()
+        begun, lot, aim = self._begun(), self._lot(), self._aim()
+        limit, hopeless = self._scouts.limit(begun), self._scouts.hopeless(begun)
         value = np.full(len(self.policies), -np.inf)
         for index in map(int, np.flatnonzero(self._done < self._tests)):
             curve = self._curves[index]
@@ -351,7 +281,9 @@ class Search:
 
     def _lot(self) -> _Lot | None:
         """The trainings that a new candidate is measured by, None before there is one."""
-        begun = [b for b in self._begun() if self._learned(b.curve) and len(b.curve.top1) >= self._opening]
+        begun = [
+            b for b in self._begun() if self._scouts.learned(b.curve) and len(b.curve.top1) >= self._opening
+        ]
         if not begun:
             return None
         record, curves = self._record(), [b.curve for b in begun]
@@ -417,17 +349,6 @@ class Search:
 def opening(tests: int) -> int:
     """Tests that a candidate is opened with, of so many in a training."""
     return max(1, round(OPEN * tests))
-
-
-def level(policy: Policy, max_iter: int) -> float:
-    """log10 of the mean LR over the first fifth of a training."""
-    rates = np.asarray(policy(np.arange(max(1, round(LEVEL * max_iter)))), dtype=np.float64)
-    return float(np.log10(max(float(rates.mean()), 1e-12)))
-
-
-def _mean_lr(policy: Policy, iterations: int) -> float:
-    """Of the first iterations of a training."""
-    return float(np.asarray(policy(np.arange(iterations)), dtype=np.float64).mean())
 
 
 def between_tests(policy: Policy, test_interval: int, tests: int) -> np.ndarray:

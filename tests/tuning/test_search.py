@@ -7,7 +7,8 @@ import pytest
 
 from lrbench_caffe.lr import Policy, parse
 from lrbench_caffe.tuning.curves import Curve
-from lrbench_caffe.tuning.search import Search, Step, between_tests, level
+from lrbench_caffe.tuning.scouting import level
+from lrbench_caffe.tuning.search import Search, Step, between_tests
 
 MAX_ITER, INTERVAL = 2000, 100
 TESTS = MAX_ITER // INTERVAL

@@ -1,0 +1,121 @@
+"""Finds the highest LRs that do not diverge: a few scouts go up until one does, or down until one does not.
+
+Two trainings are of one *level* where their mean LRs over the first fifth are alike. Nothing whose LR is as
+high for as long as that of one that diverged is tried again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lrbench_caffe.lr import Policy
+from lrbench_caffe.tuning.curves import Curve
+
+# Levels, in decades of the LR.
+LEVEL = 0.2  # share of a training whose mean LR is its level
+START = 0.03  # LR of the first scout, where nothing is known
+STRIDE = 0.35  # between two scouts
+ALIKE = 0.95  # of the mean LR until another one diverged, from where on a candidate is taken to diverge
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A training that has begun, of a candidate or of another policy."""
+
+    policy: Policy
+    level: float
+    curve: Curve
+
+
+class Scouts:
+    """What the trainings so far say of the LRs that candidates bear.
+
+    Args:
+        policies: the candidates, bound to max_iter; ``levels``: theirs, shape (n,).
+        chance: Top-1 of guessing, in percent.
+        random: decides among levels that are about as good.
+    """
+
+    def __init__(
+        self, policies: Sequence[Policy], levels: np.ndarray, chance: float, random: np.random.Generator
+    ) -> None:
+        self._policies = policies
+        self._levels = levels
+        self._chance = chance
+        self._random = random
+        # What ``hopeless`` has computed for each that diverged, by its policy and iterations.
+        self._as_high: dict[tuple[str, int], np.ndarray] = {}
+
+    def learned(self, curve: Curve) -> bool:
+        """Whether a training is above chance, or has no test yet."""
+        return curve.alive and (curve.best > 1.5 * self._chance or not len(curve.top1))
+
+    def limit(self, begun: Sequence[Begun]) -> float:
+        """The lowest level that is too high though none above it is not; infinity for none.
+
+        One that begins at its highest LR may diverge at a level that others bear, which rise to it.
+        """
+        borne = [b.level for b in begun if self.learned(b.curve) and len(b.curve.top1)]
+        highest = max(borne, default=-np.inf)
+        return min((b.level for b in self._too_high(begun) if b.level > highest), default=np.inf)
+
+    def hopeless(self, begun: Sequence[Begun]) -> np.ndarray:
+        """Which candidates have LRs as high as one had until it diverged; booleans, shape (n,)."""
+        hopeless = np.zeros(len(self._policies), dtype=bool)
+        for one in self._too_high(begun):
+            key = (str(one.policy), max(1, one.curve.trained))
+            if key not in self._as_high:
+                means = np.array([_mean_lr(policy, key[1]) for policy in self._policies])
+                self._as_high[key] = means >= ALIKE * _mean_lr(one.policy, key[1])
+            hopeless |= self._as_high[key]
+        return hopeless
+
+    def next(self, begun: Sequence[Begun], untried: np.ndarray) -> int | None:
+        """A candidate to find the limit with, from the usual LR upwards until one diverges, else downwards
+        until one does not; None when it is found.
+
+        Args:
+            untried: which candidates have not begun; booleans, shape (n,).
+        """
+        limit = self.limit(begun)
+        bearable = [b.level for b in begun if self.learned(b.curve) and b.level < limit]
+        if bearable and np.isfinite(limit):
+            return None
+        fresh = np.flatnonzero(untried & ~self.hopeless(begun))
+        if not bearable and np.isinf(limit):
+            wanted = np.abs(self._levels[fresh] - np.log10(START))
+        elif bearable:
+            fresh = fresh[self._levels[fresh] >= max(bearable) + STRIDE]
+            wanted = self._levels[fresh]
+        else:
+            fresh = fresh[self._levels[fresh] <= limit - STRIDE]
+            wanted = -self._levels[fresh]
+        if not len(fresh):
+            return None
+        return int(fresh[np.argmin(wanted + self._random.uniform(0, 0.1, len(fresh)))])
+
+    def _too_high(self, begun: Sequence[Begun]) -> list[Begun]:
+        """What diverged, or learned nothing though a lower level did."""
+        levels = [b.level for b in begun if self.learned(b.curve) and len(b.curve.top1)]
+        least = min(levels, default=np.inf)  # what learns nothing below that is too low, not too high
+        # One that failed says nothing about its LR: memory, a crash or a disk ended it.
+        return [
+            b
+            for b in begun
+            if b.curve.status == "diverged"
+            or (b.curve.alive and not self.learned(b.curve) and b.level > least)
+        ]
+
+
+def level(policy: Policy, max_iter: int) -> float:
+    """log10 of the mean LR over the first fifth of a training."""
+    rates = np.asarray(policy(np.arange(max(1, round(LEVEL * max_iter)))), dtype=np.float64)
+    return float(np.log10(max(float(rates.mean()), 1e-12)))
+
+
+def _mean_lr(policy: Policy, iterations: int) -> float:
+    """The mean LR of the first iterations of a training."""
+    return float(np.asarray(policy(np.arange(iterations)), dtype=np.float64).mean())
