@@ -21,8 +21,8 @@ HEADINGS = {
 }
 DIGITS = {name: CRITERIA[name].digits for name in METRICS}
 WITHIN = (
-    "the ranges mean ± deviation of paper and ours meet, where the paper's mean, but for #Iter, may be off "
-    "by half of its last digit, as it is rounded"
+    "the paper's range mean ± deviation and ours overlap; because the paper's means are rounded, they may be "
+    "off by half of the last digit (except #Iter)"
 )
 
 

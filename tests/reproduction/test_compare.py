@@ -140,8 +140,8 @@ def test_the_rounding_of_the_printed_number_is_allowed():
 
 
 def test_the_legend_says_the_rule():
-    rule = "where the paper's mean, but for #Iter, may be off by half of its last digit, as it is rounded; "
-    assert LEGEND.startswith(f'"=": the ranges mean ± deviation of paper and ours meet, {rule}')
+    rule = "because the paper's means are rounded, they may be off by half of the last digit (except #Iter)"
+    assert LEGEND.startswith(f'"=": the paper\'s range mean ± deviation and ours overlap; {rule}; ')
     doc = (Path(__file__).parents[2] / "docs" / "reproducing.md").read_text(encoding="utf-8")
     assert rule in " ".join(doc.split())
 
