@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from lrbench_caffe.database.checks import with_storable_text
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.importing.runreader import Note, RunReader, files_of
 from lrbench_caffe.importing.sessions import LogSession, runs_of, sessions_of
@@ -69,7 +70,8 @@ def records_from_logs(
             (the message names file and line); or there is no Caffe.
 
     Returns:
-        Each run with the logs that it is in, for messages.
+        Each run with the logs that it is in, for messages. Names that no database keeps are written with
+        escapes in it, as a training records them.
     """
     files: list[list[LogSession]] = []
     seen: set[tuple[tuple[str, ...], ...]] = set()
@@ -92,7 +94,8 @@ def records_from_logs(
     for run in runs_of([session for sessions in files for session in sessions]):
         try:
             assert messages is not None
-            records.append((files_of(run), RunReader(run[-1].path, messages, solver, note).record(run)))
+            record = RunReader(run[-1].path, messages, solver, note).record(run)
+            records.append((files_of(run), with_storable_text(record)))
             read.update(session.path for session in run)
         except InputError as error:
             left_out.append((run[-1].path, error))

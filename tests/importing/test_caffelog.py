@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from lrbench_caffe import db
 from lrbench_caffe.database import Database
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.importing.caffelog import records_from_log
 from lrbench_caffe.prototxt.messages import Messages
 from lrbench_caffe.prototxt.task import open_task
 from lrbench_caffe.records import RunRecord
+from lrbench_caffe.terminal import cli
 from tests.caffe import nets
 
 PATIENT = {"max_iter": 200, "snapshot": 100}
@@ -112,6 +114,22 @@ def test_importing_twice_adds_nothing(log, tmp_path, messages):
     with Database.open(str(tmp_path / "lr.sqlite")) as database:
         assert database.put(record) is True
         assert database.put(one(tmp_path, log, messages)) is False
+
+
+def test_names_that_no_database_keeps_are_stored_with_escapes(log, tmp_path, messages, capsys):
+    """As a training records them."""
+    named, count = re.subn(r'^name: "(\w+)"$', r'name: "\1\\033[2J\\001"', log, flags=re.MULTILINE)
+    assert count == 2  # the training net and the test net, as text format prints such names
+    path = tmp_path / os.fsdecode(b"caffe\xff.log")
+    path.write_text(named)
+    plain = one(tmp_path, log, messages).network
+    assert cli.run(db.main, ["import-log", str(path), "--db", str(tmp_path / "lr.sqlite")]) == 0
+    capsys.readouterr()
+    with Database.open(str(tmp_path / "lr.sqlite")) as database:
+        (stored,) = database.runs(source="imported")
+    assert stored.network.name == rf"{plain.name}\x1b[2J\x01"
+    assert stored.network.digest == plain.digest
+    assert stored.origin.startswith(rf"{tmp_path}/caffe\udcff.log")
 
 
 # -- what happens to logs ---------------------------------------------------------------------------
