@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-
-from lrbench_caffe.files import replace_by
 
 
 def digest(*parts: object) -> str:
@@ -19,13 +18,14 @@ def digest(*parts: object) -> str:
 
 
 def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
-    """Write ``text`` so that ``path`` is never seen half written."""
+    """Write ``text`` so that ``path`` is never seen half written.
 
-    def write(temporary: Path) -> None:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.chmod(mode)
-
-    replace_by(path, write)
+    Not by ``lrbench_caffe.files``: a Python that is too old for the program can still set it up with another.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.chmod(mode)
+    temporary.replace(path)
 
 
 def update(path: Path, text: str, mode: int = 0o644) -> None:

@@ -27,7 +27,6 @@ COPIED = [
     "tools/setup",
     "lrbench_caffe/__init__.py",
     "lrbench_caffe/errors.py",
-    "lrbench_caffe/files.py",
     "lrbench_caffe/native/__init__.py",
     "lrbench_caffe/native/library.py",
     "lrbench_caffe/runtime/__init__.py",
@@ -601,6 +600,25 @@ def test_pythons_that_do_not_serve(machine: Machine) -> None:
     assert "is Python 3.8.10, but 3.9 or newer is needed" in machine.fails("--only-venv")
     (machine.bin / "python3").unlink()
     assert "python3 does not exist" in machine.fails("--only-venv")
+
+
+@pytest.mark.parametrize("version", ["3.7", "3.8"])
+def test_a_python_that_is_too_old_for_the_program_is_not_for_setup(machine: Machine, version: str) -> None:
+    """It runs the script itself; there is one on the PATH or of pyenv, or the test is skipped."""
+    places = [shutil.which(f"python{version}"), *Path.home().glob(f".pyenv/versions/{version}.*/bin/python")]
+    runs = [p for p in places if p and subprocess.run([p, "-c", ""], capture_output=True).returncode == 0]
+    if not runs:
+        pytest.skip(f"there is no Python {version}")
+    command = [runs[0], "-S", str(machine.repository / "tools" / "setup")]
+    done = subprocess.run(command, env=machine.environment, capture_output=True, text=True, timeout=60)
+    if version == "3.7":
+        assert done.returncode == 1
+        assert done.stderr.startswith("error: tools/setup itself needs Python 3.8 or newer")
+        assert done.stderr.count("\n") == 1
+    else:
+        assert (done.returncode, done.stderr) == (0, "")
+        assert f".venv: ready in {machine.venv}" in done.stdout
+        assert f"Caffe: ready in {machine.runtime}" in done.stdout
 
 
 def test_virtualenv_serves_where_venv_cannot(machine: Machine) -> None:
