@@ -50,8 +50,8 @@ class Pass:
 def rise(study: Study, solver: Solver, iterations: int, passes: int) -> list[Pass]:
     """Train the passes, each with a seed of its own: the same net on the same data would repeat itself.
 
-    Raises:
-        TrainingError: one failed for another reason than its loss.
+    Returns:
+        All passes; none where one was lost (see ``Study.lost``).
     """
     path = _write_solver(study.folder, solver, iterations)
     seeds = range(study.plan.seed, study.plan.seed + passes)
@@ -59,9 +59,8 @@ def rise(study: Study, solver: Solver, iterations: int, passes: int) -> list[Pas
     results = study.run(
         [study.training(str(path), f"ramp-{iterations}-seed{seed}", seed, db="") for seed in seeds]
     )
-    for result in results:
-        if result.status == "failed":
-            raise TrainingError(f"{result.training.out}: {result.loss}; the same command tries it again")
+    if study.lost:
+        return []
     tables = [result.training.run.iterations() for result in results]
     return [Pass(table[:, 1], table[:, 2]) for table in tables]
 

@@ -154,6 +154,32 @@ def write_report(study: Study, outcome: TuningOutcome, verdict: Verdict, title: 
     return path
 
 
+def write_failure(study: Study, reason: str, title: str) -> None:
+    """Write report.md and result.json of a tuning that could train nothing.
+
+    Args:
+        reason: why.
+        title: data and net.
+    """
+    parts = [
+        f"# Tuning of {markdown(study.plan.solver)}\n",
+        f"{markdown(title)}. Goal: {study.plan.goal}.\n",
+        "## Verdict\n",
+        f"{markdown(sentence(reason))}\n",
+        *lost_text(study.lost),
+    ]
+    replace_own(study.folder / "report.md", "\n".join(parts).encode())
+    content = {
+        **_task(study.plan, study.plan.target_top1),
+        "verdict": None,
+        "failure": reason,
+        "finalists": [],
+        "own": None,
+        **_losses(study),
+    }
+    replace_own(study.folder / "result.json", (json.dumps(content, indent=2) + "\n").encode())
+
+
 def lost_text(lost: Sequence[Lost]) -> list[str]:
     """What was lost for good, with its place in the decisions; nothing where nothing was."""
     if not lost:
@@ -179,12 +205,7 @@ def result(study: Study, outcome: TuningOutcome, verdict: Verdict) -> dict[str, 
     plan, good = study.plan, outcome.good
     target = target_of(plan, outcome.finalists)
     return {
-        "solver": plan.solver,
-        "goal": plan.goal,
-        "target_top1": target,
-        "max_iter": plan.max_iter,
-        "test_interval": plan.test_interval,
-        "seeds": list(range(plan.seed, plan.seed + plan.seeds)),
+        **_task(plan, target),
         "verdict": verdict.as_json(),
         "finalists": [_figures(trained, target) for trained in ranked(plan, outcome.finalists)],
         "own": _figures(outcome.baseline, target) if outcome.baseline else None,
@@ -198,9 +219,23 @@ def result(study: Study, outcome: TuningOutcome, verdict: Verdict) -> dict[str, 
         "why_untried": outcome.why_untried or None,
         "budget": outcome.budget,
         "iterations": dict(outcome.spent),
-        "lost": [one.as_json() for one in study.lost],
-        "folder": str(study.folder),
+        **_losses(study),
     }  # fmt: skip
+
+
+def _task(plan: TuningPlan, target: float | None) -> dict[str, Any]:
+    return {
+        "solver": plan.solver,
+        "goal": plan.goal,
+        "target_top1": target,
+        "max_iter": plan.max_iter,
+        "test_interval": plan.test_interval,
+        "seeds": list(range(plan.seed, plan.seed + plan.seeds)),
+    }
+
+
+def _losses(study: Study) -> dict[str, Any]:
+    return {"lost": [one.as_json() for one in study.lost], "folder": str(study.folder)}
 
 
 def _figures(trained: PolicyTrainings, target: float | None) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lrbench_caffe.database.urls import resolve_url
-from lrbench_caffe.errors import InputError, ParameterError
+from lrbench_caffe.errors import InputError, ParameterError, TrainingError
 from lrbench_caffe.files import replace_own
 from lrbench_caffe.jobs.opening import open_pool, training_flags
 from lrbench_caffe.jobs.pool import Pool
@@ -28,7 +28,7 @@ from lrbench_caffe.tuning import folder, ramp
 from lrbench_caffe.tuning.folder import study_folder
 from lrbench_caffe.tuning.levels import Ladder
 from lrbench_caffe.tuning.prior import Prior
-from lrbench_caffe.tuning.report import ladder_figure, lost_note, write_report
+from lrbench_caffe.tuning.report import ladder_figure, lost_note, write_failure, write_report
 from lrbench_caffe.tuning.request import RangeRequest, StudyRequest, TuningRequest
 from lrbench_caffe.tuning.space import GoodRange, candidates, functions
 from lrbench_caffe.tuning.study import Study, TuningObserver, TuningPlan, test_interval
@@ -133,7 +133,7 @@ def carry_out(prepared: PreparedTuning, watch: TuningObserver) -> Tuning:
 
     Raises:
         InputError: the study's directory holds another one; a GPU or scheduler is not there.
-        TrainingError: no policy could be trained.
+        TrainingError: no policy could be trained; what was lost is reported all the same.
     """
     request, plan = prepared.request, prepared.plan
     where = request.out or study_folder("tune", prepared.solver.path)
@@ -141,7 +141,13 @@ def carry_out(prepared: PreparedTuning, watch: TuningObserver) -> Tuning:
     with _pool(request) as pool:
         study = _study(request, where, plan, pool, watch)
         asked = None if request.no_database or request.fresh else db
-        outcome = Tuner(study, prepared.wanted, prepared.solver, asked).tune()
+        try:
+            outcome = Tuner(study, prepared.wanted, prepared.solver, asked).tune()
+        except TrainingError as error:
+            write_failure(study, str(error), prepared.wanted.task.title)
+            for one in study.lost:
+                watch.say(f"lost: {one.text}")
+            raise
     if not request.no_database:
         bring_in_the_rest(db, where, watch.say)
     note = "; ".join(filter(None, (outcome.why_untried, lost_note(study.lost))))
@@ -200,7 +206,7 @@ def find_range(request: RangeRequest, watch: TuningObserver, say: Say) -> RangeT
         if kept is None:
             folder.write(where, plan, Prior().as_json())
         study = _study(request, where, replace(plan, slots=pool.slots), pool, watch)
-        find = climb if request.form == "ladder" else _rise
+        find = climb if request.form == "ladder" else rise
         test = find(request, study, solver, task.title)
     if not request.no_database:
         bring_in_the_rest(request.database, where, watch.say)
@@ -234,7 +240,11 @@ def _range_plan(request: RangeRequest, solver: Solver, task: Task) -> TuningPlan
 def climb(request: RangeRequest, study: Study, solver: Solver, title: str) -> RangeTest:
     """The ladder: short trainings with a constant LR each."""
     ladder = Ladder(study.plan.chance, pretrained=bool(solver.weights))
-    good = study.find_range(ladder, request.iterations or range_length(study.plan))
+    try:
+        good = study.find_range(ladder, request.iterations or range_length(study.plan))
+    except TrainingError:
+        if not study.lost:
+            raise
     if study.lost:
         return _without_range(request, study, ladder)
     picture = study.folder / "range.png"
@@ -246,7 +256,7 @@ def climb(request: RangeRequest, study: Study, solver: Solver, title: str) -> Ra
     return _with_range(request, study, good, ladder.rule, picture, figure, ladder)
 
 
-def _rise(request: RangeRequest, study: Study, solver: Solver, title: str) -> RangeTest:
+def rise(request: RangeRequest, study: Study, solver: Solver, title: str) -> RangeTest:
     """The ramp: passes with an LR that rises."""
     iterations = request.iterations or max(LEAST_RAMP, round(RAMP_SHARE * study.plan.max_iter))
     passes = ramp.rise(study, solver, iterations, request.passes)

@@ -307,11 +307,7 @@ class Study:
             return RANGE_TEST, f"whether an LR of {lr:g} is good is not known"
 
         self._carry_out(ladder.ask, begin, tell, counts)
-        try:
-            return ladder.result()
-        except TrainingError as error:
-            lost = "".join(f"; {one.text}" for one in self.lost)
-            raise TrainingError(f"{error}{lost}") from error
+        return ladder.result()
 
     def search(self, search: Search, baseline: Policy | None = None) -> None:
         """Train what the search asks for until it asks for nothing more.

@@ -26,6 +26,7 @@ from lrbench_caffe.jobs.opening import training_flags
 from lrbench_caffe.jobs.retrying import RETRIES
 from lrbench_caffe.lr import parse
 from lrbench_caffe.metrics import Measurement
+from lrbench_caffe.prototxt.messages import Messages
 from lrbench_caffe.prototxt.solver import caffe_policy
 from lrbench_caffe.records import SCRATCH, Start
 from lrbench_caffe.terminal.console import Console
@@ -34,9 +35,9 @@ from lrbench_caffe.tuning import report as reports
 from lrbench_caffe.tuning import running
 from lrbench_caffe.tuning.prior import Prior
 from lrbench_caffe.tuning.report import cost_rows, finalist_rows, training_rows, write_report
-from lrbench_caffe.tuning.request import RangeRequest
+from lrbench_caffe.tuning.request import RangeRequest, TuningRequest
 from lrbench_caffe.tuning.space import functions
-from lrbench_caffe.tuning.study import FINAL, OWN, RANGE_TEST, SEARCH, Study, TuningPlan
+from lrbench_caffe.tuning.study import FINAL, OWN, RANGE_TEST, SEARCH, Study, TuningObserver, TuningPlan
 from lrbench_caffe.tuning.tuner import Tuner, TuningOutcome
 from lrbench_caffe.tuning.verdict import KEEP_OWN, judge
 
@@ -372,6 +373,60 @@ def test_where_all_candidates_fail_nothing_is_composed_of_them(tmp_path: Path) -
 def test_where_everything_fails_the_reason_is_said(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="all trainings failed: killed by SIGSEGV; see .*fix-"):
         tune(tmp_path, RulePool(fails="."))
+
+
+def fail_to_tune(folder: Path, pool: RulePool, monkeypatch: pytest.MonkeyPatch) -> tuple[str, list[str]]:
+    """What ``tune`` ends with where nothing can be trained, and what it said before."""
+    message = SimpleNamespace(lr_policy="fixed", base_lr=0.01, max_iter=MAX_ITER)
+    solver: Any = SimpleNamespace(
+        message=message, path=Path("solver.prototxt"), epoch=25.0, lr_policy=lambda max_iter: None
+    )
+    wanted: Any = SimpleNamespace(start=SCRATCH, task=SimpleNamespace(title="digits / LeNet"))
+    request = TuningRequest(Path("solver.prototxt"), out=folder, no_database=True)
+    said: list[str] = []
+    monkeypatch.setattr(TuningObserver, "say", lambda self, text: said.append(text))
+    monkeypatch.setattr(running, "open_pool", lambda *args: pool)
+    with pytest.raises(TrainingError) as caught:
+        running.carry_out(running.PreparedTuning(request, plan(), solver, wanted), TuningObserver())
+    return str(caught.value), said
+
+
+@pytest.mark.parametrize("stage", [RANGE_TEST, SEARCH])
+def test_where_nothing_could_be_trained_what_was_lost_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    def loses(training: Job) -> int:
+        return 99 * (stage == RANGE_TEST or training.until != 2 * INTERVAL)
+
+    reason, said = fail_to_tune(tmp_path, LosingPool(loses), monkeypatch)
+    kept = json.loads((tmp_path / "result.json").read_text())
+    assert (kept["failure"], kept["verdict"], kept["finalists"]) == (reason, None, [])
+    assert kept["lost"] and {one["stage"] for one in kept["lost"]} == {stage}
+    lost = [text for text in said if text.startswith("lost: ")]
+    assert len(lost) == len(kept["lost"])
+    text = (tmp_path / "report.md").read_text()
+    for one, line in zip(kept["lost"], lost):
+        assert f"{one['policy']}, seed 1: lost at iteration " in line and one["counts"] in line
+        assert f"- {one['policy']}, seed 1: lost at" in text
+
+
+def test_a_ladder_all_of_which_is_lost_is_reported(tmp_path: Path) -> None:
+    study, said = climb(tmp_path, LosingPool(lambda training: 99))
+    kept = json.loads((tmp_path / "range.json").read_text())
+    assert [one["policy"] for one in kept["lost"]] == [f"FIX(k0={lr:g})" for lr in (0.1, 0.01, 0.001)]
+    assert said.count("lost: FIX(") == 3 and kept["low"] is None
+    with pytest.raises(TrainingError, match="^3 trainings failed; the same command tries them again$"):
+        study.check_losses()
+
+
+def test_a_ramp_whose_passes_are_lost_is_reported(tmp_path: Path, messages: Messages) -> None:
+    study = Study(tmp_path, plan(), LosingPool(lambda training: 99))
+    solver: Any = SimpleNamespace(message=messages.new("SolverParameter"))
+    request = RangeRequest(Path("solver.prototxt"), form="ramp", iterations=100, passes=2)
+    test = running.rise(request, study, solver, "digits")
+    assert test.good is None
+    kept = json.loads((tmp_path / "range.json").read_text())
+    assert ([one["seed"] for one in kept["lost"]], kept["low"]) == ([1, 2], None)
 
 
 def test_compositions_are_tried_and_kept_only_where_they_win(tmp_path: Path) -> None:
