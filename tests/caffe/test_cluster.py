@@ -27,12 +27,12 @@ pytest.importorskip("distributed")
 RUNS = 8
 COMMAND = f"""
 import sys
-from lrbench_caffe.jobs import Training
+from lrbench_caffe.jobs import Job
 from lrbench_caffe.jobs.cluster import open_cluster
 scheduler, database = sys.argv[1:]
 pool = open_cluster(scheduler)
 for number in range({RUNS}):
-    pool.submit(Training(
+    pool.submit(Job(
         "solver.prototxt", seed=number, out=f"runs/{{number}}", policy="SIN2(k0=0.01, k1=0.05, l=700)",
         max_iter=9000, test_interval=1000, db=database, flags=("--checkpoint-minutes", "0.01"),
     ))
