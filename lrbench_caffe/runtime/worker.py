@@ -450,7 +450,7 @@ def glog_line(text):
     return "I%s.%06d %5d worker.py:1] %s\n" % (stamp, int(now % 1 * 1e6), os.getpid(), text)
 
 
-class Training(object):
+class SolverDriver(object):
     """One Caffe solver and the driver's hold on it."""
 
     def __init__(self, caffe, channel, request, arrays):
@@ -938,7 +938,7 @@ def main():
             channel.send("read", [("message", numpy.frombuffer(data, numpy.uint8))], parsed=parsed)
             request, arrays = channel.receive()
         if request["kind"] == "open":
-            training = Training(caffe, channel, request, arrays)
+            training = SolverDriver(caffe, channel, request, arrays)
             channel.send("opened", **training.facts())
             training.work()
     except Exception as error:  # whatever it is, the driver must hear of it

@@ -99,10 +99,10 @@ def test_a_goal_that_is_not_reached_costs_infinitely_much():
     assert results.table({"slow": [run]})[1][:4] == ["slow", "never", "never to never", "1"]
 
 
-def train_in_order(ledger: Ledger, order: list[int]) -> peers.Outcome:
+def train_in_order(ledger: Ledger, order: list[int]) -> peers.SearchOutcome:
     for index in order:
         ledger.train(index, 300)
-    return peers.Outcome()
+    return peers.SearchOutcome()
 
 
 def test_quartiles_with_some_that_never_arrive():

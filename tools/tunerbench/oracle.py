@@ -6,17 +6,17 @@ import random
 
 from .curves import CurveSet
 from .ledger import Ledger
-from .peers import Optimiser, Outcome
+from .peers import Optimiser, SearchOutcome
 
 
 def oracle(count: int) -> Optimiser:
     """One who knows which ``count`` policies are the best of the pool, and at which test each is at its best;
     but not their order, which is drawn by the seed."""
 
-    def run(task: CurveSet, ledger: Ledger, seed: int) -> Outcome:
+    def run(task: CurveSet, ledger: Ledger, seed: int) -> SearchOutcome:
         known = sorted(range(len(task.policies)), key=lambda i: -ledger.curves[i].best)[:count]
         random.Random(seed).shuffle(known)
-        outcome = Outcome()
+        outcome = SearchOutcome()
         for index in known:
             outcome.trials += 1
             curve = ledger.curves[index]

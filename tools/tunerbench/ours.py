@@ -12,12 +12,12 @@ from lrbench_caffe.tuning.study import FEW
 
 from .curves import Curve, CurveSet
 from .ledger import Ledger
-from .peers import Outcome
+from .peers import SearchOutcome
 
 CHANCE = 10.0  # Top-1 of guessing among ten digits, in percent
 
 
-def tuner_search(task: CurveSet, ledger: Ledger, seed: int) -> Outcome:
+def tuner_search(task: CurveSet, ledger: Ledger, seed: int) -> SearchOutcome:
     """Spend what the search asks for.
 
     It is told no more than its peers: there is no range test before it, its scouts are candidates.
@@ -25,7 +25,7 @@ def tuner_search(task: CurveSet, ledger: Ledger, seed: int) -> Outcome:
     search = Search(
         task.policies, max_iter=task.max_iter, test_interval=task.test_interval, seed=seed, chance=CHANCE
     )
-    outcome = Outcome()
+    outcome = SearchOutcome()
     begun: deque[tuple[Step, Curve]] = deque()
     while not ledger.over:
         while len(begun) < FEW and (step := search.ask()):

@@ -30,24 +30,24 @@ TRIALS = 3  # Optuna may repeat itself: it ends after so many trials for each po
 
 
 @dataclass
-class Outcome:
+class SearchOutcome:
     """How often a policy was proposed that had been trained before."""
 
     trials: int = 0
     repeats: int = 0
 
 
-Optimiser = Callable[[CurveSet, Ledger, int], Outcome]
+Optimiser = Callable[[CurveSet, Ledger, int], SearchOutcome]
 
 
-def random_search(task: CurveSet, ledger: Ledger, seed: int) -> Outcome:
+def random_search(task: CurveSet, ledger: Ledger, seed: int) -> SearchOutcome:
     """Train policies in full, in random order, none twice."""
     order = list(range(len(task.policies)))
     random.Random(seed).shuffle(order)
     return _in_full(task, ledger, order)
 
 
-def grid_search(task: CurveSet, ledger: Ledger, seed: int) -> Outcome:
+def grid_search(task: CurveSet, ledger: Ledger, seed: int) -> SearchOutcome:
     """Train policies in full in nested loops over function, k and l: the loops' order, and the order of each
     one's values (up or down; functions at random), are drawn by the seed."""
     chance = random.Random(seed)
@@ -67,8 +67,8 @@ def _ranks(values: Sequence[Any], chance: random.Random) -> list[int]:
     return [distinct.index(value) for value in values]
 
 
-def _in_full(task: CurveSet, ledger: Ledger, order: Sequence[int]) -> Outcome:
-    outcome = Outcome()
+def _in_full(task: CurveSet, ledger: Ledger, order: Sequence[int]) -> SearchOutcome:
+    outcome = SearchOutcome()
     for index in order:
         if ledger.over:
             break
@@ -123,7 +123,7 @@ def tpe_hyperband(setting: Setting) -> Optimiser:
 
     optuna = _quiet_optuna()
 
-    def run(task: CurveSet, ledger: Ledger, seed: int) -> Outcome:
+    def run(task: CurveSet, ledger: Ledger, seed: int) -> SearchOutcome:
         sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
         tests = task.max_iter // task.test_interval
         pruner = optuna.pruners.HyperbandPruner(setting.min_resource, tests, setting.reduction)
@@ -137,7 +137,7 @@ def random_halving(setting: Setting) -> Optimiser:
 
     optuna = _quiet_optuna()
 
-    def run(task: CurveSet, ledger: Ledger, seed: int) -> Outcome:
+    def run(task: CurveSet, ledger: Ledger, seed: int) -> SearchOutcome:
         sampler = optuna.samplers.RandomSampler(seed=seed)
         pruner = optuna.pruners.SuccessiveHalvingPruner(setting.min_resource, setting.reduction)
         return _optuna(task, ledger, seed, sampler, pruner)
@@ -151,14 +151,14 @@ def _optuna(
     seed: int,
     sampler: optuna.samplers.BaseSampler,
     pruner: optuna.pruners.BasePruner,
-) -> Outcome:
+) -> SearchOutcome:
     import optuna
 
     # Hyperband deals trials to brackets by the study's name.
     study = optuna.create_study(
         study_name=f"seed {seed}", direction="maximize", sampler=sampler, pruner=pruner
     )
-    space, outcome = Space(task.policies), Outcome()
+    space, outcome = Space(task.policies), SearchOutcome()
     while not ledger.over and outcome.trials < TRIALS * len(task.policies):
         trial = study.ask()
         index = space.suggest(trial)

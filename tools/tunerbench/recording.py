@@ -36,7 +36,7 @@ SETUPS = {
 
 
 @dataclass(frozen=True)
-class Training:
+class RecordedTraining:
     """One child process: a policy with a seed."""
 
     setup: Setup
@@ -77,20 +77,20 @@ class Training:
         return f"{self.policy}, seed {self.seed}: {RunDirectory(self.directory).read()['status']}"
 
 
-def trainings(setup: Setup, seeds: int, folder: Path, layers: str) -> list[Training]:
+def trainings(setup: Setup, seeds: int, folder: Path, layers: str) -> list[RecordedTraining]:
     """All trainings of a set in the order of the data file: by seed, then as in the pool."""
     policies = pool(setup.max_iter)
     return [
-        Training(setup, str(policy), seed, (folder / f"{number:03}-s{seed}").absolute(), layers)
+        RecordedTraining(setup, str(policy), seed, (folder / f"{number:03}-s{seed}").absolute(), layers)
         for seed in range(1, seeds + 1)
         for number, policy in enumerate(policies, 1)
     ]
 
 
-def record(todo: list[Training], jobs: int) -> Iterator[str]:
+def record(todo: list[RecordedTraining], jobs: int) -> Iterator[str]:
     """Train what has not ended yet, `jobs` at once; yields a line for each that ends."""
     with ThreadPoolExecutor(jobs) as threads:
-        yield from threads.map(Training.run, [training for training in todo if not training.ended])
+        yield from threads.map(RecordedTraining.run, [training for training in todo if not training.ended])
 
 
 def make_data_file(folder: Path, out: Path, name: str) -> None:

@@ -12,7 +12,7 @@ from lrbench_caffe.tabular import Rows, number
 
 from .curves import Curve, CurveSet
 from .ledger import Ledger
-from .peers import Optimiser, Outcome
+from .peers import Optimiser, SearchOutcome
 
 GOAL = 0.99  # of the way from the pool's median to its best
 SHARES = (5, 10, 15, 25, 50)  # % of what training all in full costs
@@ -53,7 +53,7 @@ class Run:
     costs: np.ndarray
     bests: np.ndarray
     way: Way
-    outcome: Outcome
+    outcome: SearchOutcome
 
     @property
     def cost_of_goal(self) -> float:
