@@ -138,19 +138,21 @@ class LmdbState:
 
     Attributes:
         text: which they are, and which is damaged.
-        damaged: whether one is.
+        reader: the net and the layer that read the damaged one, None where none is.
     """
 
     text: str
-    damaged: bool
+    reader: tuple[PhaseNet, Any] | None
 
 
 def state_of_lmdbs(nets: Sequence[PhaseNet]) -> LmdbState | None:
     """After a crash of Caffe: which LMDBs the nets read, and which is damaged; None where they read none."""
-    layers = [layer for net in nets for layer in net.layers if layer.type == "Data"]
-    sources = [layer.data_param.source for layer in layers if layer.data_param.backend == LMDB]
-    places = [str(file_path(source)) for source in dict.fromkeys(sources)]
-    if not places:
+    readers: dict[str, tuple[PhaseNet, Any]] = {}
+    for net in nets:
+        for layer in net.layers:
+            if layer.type == "Data" and layer.data_param.backend == LMDB:
+                readers.setdefault(str(file_path(layer.data_param.source)), (net, layer))
+    if not readers:
         return None
     deadline = time.monotonic() + _SEARCH
 
@@ -158,14 +160,14 @@ def state_of_lmdbs(nets: Sequence[PhaseNet]) -> LmdbState | None:
         if time.monotonic() > deadline:
             raise TimeoutError
 
-    for place in places:
+    for place, reader in readers.items():
         try:
             LmdbRecords(Path(place)).scan(stop_in_time)
         except InputError as error:
-            return LmdbState(f"it read {error}", damaged=True)
+            return LmdbState(f"it read {error}", reader)
         except TimeoutError:
             break
-    return LmdbState(f"it read {' and '.join(places)}, where no damage was found", damaged=False)
+    return LmdbState(f"it read {' and '.join(readers)}, where no damage was found", None)
 
 
 # -- what is read -----------------------------------------------------------------------------------

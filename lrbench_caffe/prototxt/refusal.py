@@ -9,6 +9,7 @@ from typing import Any
 
 from lrbench_caffe.errors import InputError, TrainingError, did_you_mean
 from lrbench_caffe.prototxt.datacheck import LmdbState, check_labels, state_of_lmdbs
+from lrbench_caffe.prototxt.nets import PhaseNet
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.prototxt.sources import by
 from lrbench_caffe.runtime.client import Worker
@@ -69,8 +70,10 @@ def open_solver(worker: Worker, solver: Solver, request: OpenRequest) -> Opened:
     except Refusal as error:
         raise explain(solver, error) from error
     except OpenFailure as error:
-        words, of_data = with_data(solver, error)
-        raise (InputError if of_data else TrainingError)(f"{_where(solver, error)}: {words}") from error
+        words, of_data, reader = _reason(solver, error)
+        # Each layer of data reads in a thread of its own, whatever Caffe is making.
+        where = _place(*reader) if reader else _where(solver, error)
+        raise (InputError if of_data else TrainingError)(f"{where}: {words}") from error
     check_shared(solver, opened.nets)
     if solver.checked is not None:
         titles = [net.title for net in solver.phase_nets]
@@ -106,21 +109,27 @@ def with_data(solver: Solver, error: Exception) -> tuple[str, bool]:
 
     And whether the data is to blame: Caffe refused it, or crashed and it is damaged.
     """
+    words, of_data, _ = _reason(solver, error)
+    return words, of_data
+
+
+def _reason(solver: Solver, error: Exception) -> tuple[str, bool, tuple[PhaseNet, Any] | None]:
+    """``with_data``, and the net and layer that read a damaged LMDB."""
     death = error if isinstance(error, Death) else error.__cause__
     if not isinstance(death, Death):
-        return str(error), False
+        return str(error), False, None
     refused = death.signal == signal.SIGABRT and _is_reading(death.words) and not death.by_machine
     if not refused and death.signal not in _CRASHES and "mdb" not in death.words.lower():
-        return str(error), False
+        return str(error), False, None
     state = state_of_lmdbs(solver.phase_nets)
     if refused:
-        return _refused_data(death.words, state), True
+        return _refused_data(death.words, state), True, state.reader if state else None
     if state is None:
-        return str(error), False
-    if state.damaged and death.signal is not None and not death.by_machine:
-        return f"Caffe crashed ({death.signal.name}): {state.text}", True
+        return str(error), False, None
+    if state.reader and death.signal is not None and not death.by_machine:
+        return f"Caffe crashed ({death.signal.name}): {state.text}", True, state.reader
     trusted = ", and labels were not checked" if solver.checked is None else ""
-    return f"{error}; {state.text}{trusted}", False
+    return f"{error}; {state.text}{trusted}", False, state.reader
 
 
 def _refused_data(words: str, state: LmdbState | None) -> str:
@@ -242,4 +251,8 @@ def _where(solver: Solver, failure: OpenFailure) -> str:
     layer = _layer(solver, failure)
     if layer is None:
         return f"{net.origin}: the {net.title}"
+    return _place(net, layer)
+
+
+def _place(net: PhaseNet, layer: Any) -> str:
     return f"{net.origin}: layer {layer.name!r} ({layer.type}) of the {net.title}"

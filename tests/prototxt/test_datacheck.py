@@ -344,8 +344,8 @@ def test_the_lmdbs_after_a_crash(net_of, tmp_path):
     assert state_of_lmdbs([net_of(reader(LOSS))]) is None
     nets = [net_of(data(whole), "TRAIN"), net_of(data(broken))]
     unharmed = f"it read {whole} and {broken}, where no damage was found"
-    assert state_of_lmdbs(nets) == LmdbState(unharmed, damaged=False)
+    assert state_of_lmdbs(nets) == LmdbState(unharmed, None)
     os.truncate(broken / "data.mdb", 3 * 4096)
     state = state_of_lmdbs(nets)
     assert state.text.startswith(f"it read {broken}: truncated, data.mdb has 12,288 bytes; ")
-    assert state.damaged
+    assert state.reader == (nets[1], nets[1].layers[0])

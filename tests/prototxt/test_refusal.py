@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.prototxt.refusal import check_shared, explain, with_data, with_layers
+from lrbench_caffe.prototxt.refusal import check_shared, explain, open_solver, with_data, with_layers
 from lrbench_caffe.prototxt.solver import Solver, TestNet
-from lrbench_caffe.runtime.failures import Death, Refusal
+from lrbench_caffe.runtime.failures import Death, OpenFailure, Refusal
 from lrbench_caffe.runtime.replies import LayerParameters
 
 NET = """
@@ -136,6 +136,30 @@ def test_the_layer_that_a_source_is_of(net_of, source, layer):
     words = f"ended: {source}:9] x"
     expected = f"net.prototxt: layer {layer}: {words}" if layer else words
     assert with_layers(solver, words) == expected
+
+
+def test_the_layer_that_is_named_reads_the_damaged_lmdb(net_of, write_images):
+    """The training net's layer reads in its own thread while Caffe makes the test net."""
+
+    class DyingWorker:
+        def open(self, request: object) -> None:
+            death = Death("Caffe was ended by SIGSEGV", signal.SIGSEGV, "")
+            raise OpenFailure(str(death), 1, ["digits"]) from death
+
+    def reading(name: str, place: Path) -> str:
+        source = f'data_param {{ source: "{place}" backend: LMDB }}'
+        return NET.replace('name: "d" type: "Data"', f'name: "{name}" type: "Data" {source}')
+
+    train, test = write_images("tr", 200, (1, 8, 8)), write_images("te", 20, (1, 8, 8))
+    nets = [net_of(reading("images", train), "TRAIN"), net_of(reading("digits", test))]
+    solver = Solver(Path("solver.prototxt"), None, {}, nets[0], None, [TestNet(nets[1], None, 1)])
+    os.truncate(train / "data.mdb", 3 * 4096)
+    with pytest.raises(InputError) as caught:
+        open_solver(DyingWorker(), solver, None)
+    assert str(caught.value).startswith(
+        "net.prototxt: layer 'images' (Data) of the training net: Caffe crashed (SIGSEGV): "
+        f"it read {train}: truncated, "
+    )
 
 
 @pytest.mark.parametrize(
