@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -72,9 +71,8 @@ class _Shown:
         raise NotImplementedError
 
     def _repr_html_(self) -> str:
-        picture = io.BytesIO()
-        self.figure().savefig(picture, format="png", dpi=100)
-        data = base64.b64encode(picture.getvalue()).decode()
+        figure: Any = self.figure()
+        data = base64.b64encode(figure._repr_png_()).decode()
         return f'<img alt="{html.escape(str(self))}" src="data:image/png;base64,{data}"/>'
 
 

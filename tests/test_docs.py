@@ -200,7 +200,7 @@ def test_the_notebook_runs(workspace: Path):
         [*command, notebook.name], cwd=workspace, env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("image/png") + done.stdout.count("data:image/png") >= 2  # its pictures
+    assert done.stdout.count('"image/png":') == 1 and done.stdout.count("data:image/png") == 2
 
 
 # -- links and names --------------------------------------------------------------------------------

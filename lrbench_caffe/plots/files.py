@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import threading
 import warnings
@@ -16,6 +17,7 @@ from lrbench_caffe.plaintext import shortened, visible
 
 SUFFIXES = (".png", ".pdf", ".svg")
 DPI = 120
+SHOWN_DPI = 80  # in a notebook
 MOST_PIXELS = 2**16 - 1  # along an edge: matplotlib's limit
 T = TypeVar("T")  # a figure; matplotlib is loaded only where something is drawn
 LONGEST_LINE = 150  # characters of a title or an entry; longer ones leave no room for what is drawn
@@ -84,11 +86,21 @@ def save(figure: Any, path: Path) -> None:
 
 
 def plain(figure: T) -> T:
-    """The figure with plain text: two "$" make no formula, and what no format can hold becomes an escape."""
+    """The figure with plain text: two "$" make no formula, and what no format can hold becomes an escape.
+
+    A notebook shows it, also one that has not loaded pyplot.
+    """
     for text in list(_texts(figure)):
         text.set_parse_math(False)
         text.set_text("\n".join(plain_label(line) for line in text.get_text().split("\n")))
+    vars(figure)["_repr_png_"] = functools.partial(_png, figure)
     return figure
+
+
+def _png(figure: Any) -> bytes:
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=SHOWN_DPI)
+    return picture.getvalue()
 
 
 def plain_label(text: str, most: int = LONGEST_LINE) -> str:
