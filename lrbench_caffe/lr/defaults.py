@@ -19,11 +19,18 @@ _NSTEP_AT = (0.50, 0.70, 0.80, 0.90, 0.95)  # of max_iter: Caffe's multistep for
 
 
 class Filled(NamedTuple):
-    """A parameter that was not given, its value, and the rule it comes from."""
+    """A parameter that was not given.
+
+    Attributes:
+        parameter, value: its name and its value.
+        rule: where the value comes from, in words.
+        chosen: whether another value could have been chosen; POLY's l is the training's length.
+    """
 
     parameter: str
     value: Value
     rule: str
+    chosen: bool = True
 
 
 class Completed(NamedTuple):
@@ -74,7 +81,7 @@ def complete(
     >>> str(done.policy)
     'SIN2(k0=0.01, k1=0.06, l=1200)'
     >>> done.filled[1]
-    Filled(parameter='k1', value=0.06, rule='6 x base_lr')
+    Filled(parameter='k1', value=0.06, rule='6 x base_lr', chosen=True)
     """
     function = find_function(name)
     end = par.check_whole("max_iter", max_iter)
@@ -90,7 +97,8 @@ def complete(
             continue
         value, words = rule(task)
         task.values[parameter_name] = value
-        filled.append(Filled(parameter_name, value, words))
+        chosen = parameter_name != "l" or par.L_MAX_ITER not in function.parameters
+        filled.append(Filled(parameter_name, value, words, chosen))
     if par.L_MAX_ITER in function.parameters and "l" not in known:
         del task.values["l"]  # bound below, so that it is not counted as a choice
     return Completed(FunctionPolicy(function.name, task.values).bind(end), tuple(filled))
@@ -114,7 +122,7 @@ def complete_text(
 
     >>> done = complete_text("SIN2(l=500)", {"k1": 0.05}, base_lr=0.01, max_iter=10000, epoch=600)
     >>> str(done.policy), done.filled
-    ('SIN2(k0=0.01, k1=0.05, l=500)', (Filled(parameter='k0', value=0.01, rule='base_lr'),))
+    ('SIN2(k0=0.01, k1=0.05, l=500)', (Filled(parameter='k0', value=0.01, rule='base_lr', chosen=True),))
     """
     flags = {name: _flag(name, value) for name, value in given.items() if value is not None}
     segments = read(text)

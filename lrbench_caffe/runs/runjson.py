@@ -18,7 +18,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "gpu": (int, type(None)), "level": (int,), "threads": (int,), "iteration": (int, type(None)),
     "ended": (int, float, type(None)), "stages": (list,), "weights": (list,), "sessions": (list,),
     "fingerprint": (dict,), "start": (dict, type(None)), "record": (dict, type(None)),
-    "paused": (bool,),
+    "paused": (bool,), "own_policy": (bool,),
 }  # fmt: skip
 _NAMES = {
     str: "text", int: "a whole number", float: "a number", list: "a list", dict: "an object",

@@ -51,7 +51,7 @@ def wants_experience(text: str | None, flags: Mapping[str, Any], solver: Solver,
             )
         return True
     filled = complete_policy(text, flags, solver, max_iter).filled
-    return any(item.rule != "max_iter" for item in filled)  # POLY without l is complete
+    return any(item.chosen for item in filled)
 
 
 def open_wanted(

@@ -20,7 +20,7 @@ from lrbench_caffe.runs.snapshots import recorded
 from lrbench_caffe.runtime.replies import CaffeInfo
 from lrbench_caffe.training.choosing import repeats_policy
 from lrbench_caffe.training.request import TrainingRequest
-from lrbench_caffe.training.settings import NATIVE, RunSettings
+from lrbench_caffe.training.settings import RunSettings
 from lrbench_caffe.training.ways import resumed_way
 
 # Fields that the run has its own values of, whatever the file says later, and fields that change no result.
@@ -71,7 +71,7 @@ def resumed_settings(
     _check_flags(request, old, solver, info, run)
     now = fingerprint(solver)
     _restore_policy(solver, old)
-    old.lr_by, note = resumed_way(request.set_lr_by, old.lr_by, old.policy_from == NATIVE, solver, info)
+    old.lr_by, note = resumed_way(request.set_lr_by, old.lr_by, old.own_policy, solver, info)
     notes = [note] if note else []
     changed = [name for name in {**old.fingerprint, **now} if old.fingerprint.get(name) != now.get(name)]
     _check_files(solver, old.fingerprint, now, [name for name in changed if name not in _KEPT | _FREE])

@@ -26,7 +26,6 @@ from lrbench_caffe.training.choosing import (
 from lrbench_caffe.training.continuation import fingerprint, resumed_settings
 from lrbench_caffe.training.request import RUNS, TrainingRequest
 from lrbench_caffe.training.settings import (
-    NATIVE,
     ChosenPolicy,
     RunSettings,
     check_triggers,
@@ -201,6 +200,7 @@ def _new_settings(
         solver=str(solver.path),
         policy=str(chosen.policy),
         policy_from=chosen.origin,
+        own_policy=chosen.own,
         seed=choose_seed(request.seed, solver),
         max_iter=max_iter,
         test_interval=test_interval if solver.tests else 0,
@@ -210,7 +210,7 @@ def _new_settings(
         stages=list(request.stages or []),
         snapshot=request.snapshot or None,
         weights=weights,
-        lr_by=choose_way(request.set_lr_by, chosen.origin == NATIVE, solver, info),
+        lr_by=choose_way(request.set_lr_by, chosen.own, solver, info),
         fingerprint=fingerprint(solver),
         head=solver.head,
         layers=layers,

@@ -20,7 +20,7 @@ from lrbench_caffe.records import SCRATCH, STARTS, UNKNOWN_START, Start, caffe_s
 from lrbench_caffe.runs.caffefiles import read_model
 from lrbench_caffe.runtime.replies import CaffeInfo
 
-NATIVE = "the solver's lr_policy"  # where a policy comes from that was not given
+NATIVE = "the solver's lr_policy"  # in words, where a policy comes from that was not given
 _SESSION = ("began", "iteration")  # what run.json says of each session at least
 _WITH_GAMMA = ("step", "exp", "inv", "multistep", "sigmoid")
 
@@ -32,7 +32,7 @@ class RunSettings:
     Attributes:
         solver: the solver file.
         policy: the LR policy, to the last digit.
-        policy_from: "--lr", or "the solver's lr_policy".
+        policy_from: where the policy comes from, in words.
         seed: Caffe's random_seed.
         max_iter, test_interval, snapshot_interval: iterations.
         gpu: the GPU's id, None for the CPU.
@@ -45,6 +45,7 @@ class RunSettings:
         threads: that the fast layers work on; weights depend on how many, in rounding.
         start: what the run began with; complete once Caffe has the nets.
         head: the head that Top-1 is of, None for the net's default one.
+        own_policy: whether the policy is the solver's own lr_policy.
     """
 
     solver: str
@@ -65,6 +66,7 @@ class RunSettings:
     threads: int = 1
     start: Start = SCRATCH
     head: str | None = None
+    own_policy: bool = False
 
     @property
     def trains(self) -> bool:
@@ -78,7 +80,9 @@ class RunSettings:
     def from_json(cls, record: Mapping[str, Any]) -> RunSettings:
         # Of runs from before there were others.
         former = GRADIENTS if record.get("gradients") else BASE_LR
-        record = {"layers": "stock", "threads": 1, "lr_by": former, "start": None, "head": None, **record}
+        own = record.get("policy_from") == NATIVE
+        defaults = {"layers": "stock", "threads": 1, "lr_by": former, "start": None, "head": None}
+        record = {**defaults, "own_policy": own, **record}
         try:
             settings = cls(**{f.name: record[f.name] for f in fields(cls)})
             settings.start = _start(record["start"], settings)
@@ -126,7 +130,7 @@ class RunSettings:
                 keeps the policy that it has in the LR database.
         """
         policy = self.bound_policy()
-        if self.policy_from != NATIVE:
+        if not self.own_policy:
             return policy
         rounded = parse(f"{policy:.7g}", strict=False).bind(max(1, self.max_iter))
         return rounded if str(rounded) == former else as_written(policy).bind(max(1, self.max_iter))
@@ -164,6 +168,7 @@ class ChosenPolicy:
     policy: Policy
     origin: str
     filled: tuple[Filled, ...] = ()
+    own: bool = False  # the solver's own lr_policy
 
 
 def choose_policy(text: str | None, flags: Mapping[str, Any], solver: Solver, max_iter: int) -> ChosenPolicy:
@@ -183,7 +188,7 @@ def choose_policy(text: str | None, flags: Mapping[str, Any], solver: Solver, ma
         given = [f"{{{name}}}" for name, value in flags.items() if value is not None]
         if given:
             raise ParameterError(f"{', '.join(given)}: needs {{policy}}, the policy that it belongs to")
-        return ChosenPolicy(_native(solver, max_iter), NATIVE)
+        return ChosenPolicy(_native(solver, max_iter), NATIVE, own=True)
     done = complete_policy(text, flags, solver, max_iter)
     return ChosenPolicy(done.policy, "--lr", done.filled)
 

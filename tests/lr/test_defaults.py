@@ -78,7 +78,7 @@ def test_steps_end_at_a_tenth(name, max_iter):
 )
 def test_half_a_cycle(max_iter, epoch, half_cycle, rule):
     done = complete("TRI", {}, base_lr=0.01, max_iter=max_iter, epoch=epoch)
-    assert done.filled[2] == ("l", half_cycle, rule)
+    assert done.filled[2] == ("l", half_cycle, rule, True)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_completes_what_was_typed(text, flags, expected, filled):
 def test_poly_is_bound_to_max_iter_and_counts_three():
     done = complete("POLY", {}, **MNIST)
     assert (done.policy.max_iter, done.policy.num_params) == (10000, 3)
-    assert ("l", 10000, "max_iter") in done.filled
+    assert ("l", 10000, "max_iter", False) in done.filled
 
 
 @pytest.mark.parametrize(

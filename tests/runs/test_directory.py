@@ -422,6 +422,7 @@ WHOLE = {
     "test_interval": 5, "snapshot_interval": 0, "gpu": None, "level": 0, "stages": [], "snapshot": None,
     "weights": [], "lr_by": "base_lr", "fingerprint": {}, "layers": "stock", "threads": 1, "head": None,
     "start": None, "status": "stopped", "reason": None, "iteration": 5, "ended": 1.0, "record": None,
+    "own_policy": False,
     "sessions": [{"began": 1.0, "iteration": 0}],
 }  # fmt: skip
 
