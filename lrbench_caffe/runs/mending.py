@@ -107,7 +107,7 @@ class _Mending:
                 if path.name.endswith((".solverstate", ".solverstate.h5"))
             ]
         elif "id" not in self._record:
-            self._give_journals()
+            notes += self._give_journals()
         else:
             self._run.put_rows(MEASUREMENTS, self._tests.rows.values())
             self._run.put_rows(SNAPSHOTS, self._saved.rows.values())
@@ -172,9 +172,20 @@ class _Mending:
         )
         self._snapshots.remove_unrecorded(after=end)
 
-    def _give_journals(self) -> None:
-        """Begin the journals of a run of a former version."""
-        self._write(self._tests.rows, self._losses.rows, self._snapshots.all())
+    def _give_journals(self) -> list[str]:
+        """Begin the journals of a run of a former version; returns what to say of it.
+
+        A test that no snapshot needs may be missing. It and those after it are measured again, in the order
+        of the schedule.
+        """
+        tests = self._tests.rows
+        last = max((iteration for iteration, _ in tests), default=0)
+        lost = min((place for place in self._due(last) if place not in tests), default=None)
+        kept = {place: text for place, text in tests.items() if lost is None or place < lost}
+        self._write(kept, self._losses.rows, self._snapshots.all())
+        if lost is None:
+            return []
+        return [f"{MEASUREMENTS}: the test at iteration {lost[0]} is missing: it is measured again"]
 
     def _write(self, tests: Texts, losses: Texts, snapshots: Collection[Snapshot]) -> None:
         id = self._record.get("id") or secrets.token_hex(8)

@@ -286,6 +286,15 @@ def test_a_former_run_whose_tests_are_lost(copy, whole):
     assert chain.outcome() == whole
 
 
+def test_a_former_run_whose_test_at_the_snapshot_is_lost(copy, whole):
+    """It is measured again, and stands before those after it."""
+    chain = copy("old")
+    _change(chain.run.path / "measurements.jsonl", lambda lines: b"".join([*lines[:4], *lines[5:]]))
+    chain.train()
+    assert chain.notes == ["measurements.jsonl: the test at iteration 40 is missing: it is measured again"]
+    assert chain.outcome() == whole
+
+
 def test_a_former_run_without_its_first_test_is_refused(copy):
     chain = copy("old")
     _change(chain.run.path / "measurements.jsonl", lambda lines: b"".join(lines[1:]))
