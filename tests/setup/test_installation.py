@@ -55,7 +55,7 @@ def test_setup_of_an_installed_package(tmp_path: Path, monkeypatch: pytest.Monke
     assert library.find_library(str(caffe)).remedy == "run lrbench-caffe setup; it takes g++"
 
 
-def test_an_installed_package_says_what_to_run_when_it_is_interrupted_or_lacks_a_tool(tmp_path: Path):
+def test_setup_of_an_installed_package_without_apt_is_one_line(tmp_path: Path):
     """The command itself, of a copy of the package that lies in no clone."""
     copy = tmp_path / "site" / "lrbench_caffe"
     shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
