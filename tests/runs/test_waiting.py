@@ -175,7 +175,7 @@ def test_a_training_leaves_no_note_where_all_is_stored(url, directory):
 
 
 def test_a_file_in_use_for_the_whole_training_gets_the_results_later(url, directory, monkeypatch, capfd):
-    for name, seconds in (("PATIENCE", 0.1), ("LAST_PATIENCE", 0.5), ("SILENCE", 0.1)):
+    for name, seconds in (("BESIDE_TRAINING", 0.1), ("LAST_PATIENCE", 0.5), ("SILENCE", 0.1)):
         monkeypatch.setattr(recording, name, seconds)
     said: list[str] = []
     with closing(sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)) as other:
@@ -191,7 +191,7 @@ def test_a_file_in_use_for_the_whole_training_gets_the_results_later(url, direct
 
 def test_a_file_that_is_free_at_the_end_gets_all(url, directory, monkeypatch):
     """It is in use when the training begins, and is waited for."""
-    monkeypatch.setattr(recording, "PATIENCE", 0.1)
+    monkeypatch.setattr(recording, "BESIDE_TRAINING", 0.1)
     said: list[str] = []
     with closing(sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
