@@ -51,19 +51,19 @@ def _p(comparison: Comparison | None) -> str:
     return "-" if comparison is None or comparison.p is None else f"{comparison.p:.4g}"
 
 
-def recommendation_json(wanted: Wanted, found: Recommendation) -> dict[str, Any]:
+def recommendation_json(wanted: Wanted, recommendation: Recommendation) -> dict[str, Any]:
     """A recommendation as JSON."""
     return {
         "task": wanted.task.title,
         "start": str(wanted.start),
-        "compared": found.compared,
-        "diverged": found.diverged,
-        "experienced": found.experienced,
-        "set_aside": list(found.set_aside),
-        "passed_over": [[str(policy), against(result)] for policy, result in found.passed_over],
-        "missing": dict(found.missing),
-        "similar": [[task.title, similarity] for task, similarity in found.similar],
-        "proposals": [_proposal(proposal) for proposal in found.proposals],
+        "compared": recommendation.compared,
+        "diverged": recommendation.diverged,
+        "experienced": recommendation.experienced,
+        "set_aside": list(recommendation.set_aside),
+        "passed_over": [[str(policy), against(result)] for policy, result in recommendation.passed_over],
+        "missing": dict(recommendation.missing),
+        "similar": [[task.title, similarity] for task, similarity in recommendation.similar],
+        "proposals": [_proposal(proposal) for proposal in recommendation.proposals],
     }
 
 

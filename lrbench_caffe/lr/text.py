@@ -134,18 +134,18 @@ class _Reader:
                 )
 
     def segments(self) -> list[RawSegment]:
-        found = [self.segment()]
+        segments = [self.segment()]
         while self.take(";"):
-            found.append(self.segment())
+            segments.append(self.segment())
         if self.next.kind != "end":
             self.fail("';' or the end")
-        return found
+        return segments
 
     def only_value(self) -> Argument:
-        found = self.value()
+        value = self.value()
         if self.next.kind != "end":
             self.fail("the end")
-        return found
+        return value
 
     def segment(self) -> RawSegment:
         start: int | Call | None = None
@@ -190,12 +190,12 @@ class _Reader:
         return self.number()
 
     def numbers(self) -> tuple[int | float, ...]:
-        found: list[int | float] = []
+        numbers: list[int | float] = []
         while not self.take("]"):
-            if found:
+            if numbers:
                 self.expect(",", "',' or ']'")
-            found.append(self.number())
-        return tuple(found)
+            numbers.append(self.number())
+        return tuple(numbers)
 
     def number(self) -> int | float:
         if self.next.kind != "number":

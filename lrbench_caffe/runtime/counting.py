@@ -270,10 +270,10 @@ class Detections(object):
     def average_precision(self, label):
         import numpy
 
-        found = sorted(self.found.get(label, ()), key=lambda row: -row[0])
-        if not found or not self.objects[label]:
+        detections = sorted(self.found.get(label, ()), key=lambda row: -row[0])
+        if not detections or not self.objects[label]:
             return 0.0
-        hits, misses = numpy.cumsum([row[1:] for row in found], axis=0).astype(float).T
+        hits, misses = numpy.cumsum([row[1:] for row in detections], axis=0).astype(float).T
         precision, recall = hits / (hits + misses), hits / self.objects[label]
         best_from_here = numpy.maximum.accumulate(precision[::-1])[::-1]
         steps = numpy.diff(numpy.concatenate([[0.0], recall]))

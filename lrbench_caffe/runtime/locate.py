@@ -114,10 +114,10 @@ def runtime_python() -> str | None:
 def named_interpreter(source: str, name: str) -> str:
     """Return the absolute path of an interpreter that ``source`` (an option or a variable) names."""
     path = os.path.expanduser(name)
-    found = shutil.which(path)
-    if found is not None:
+    program = shutil.which(path)
+    if program is not None:
         # Absolute, for the worker may start in another directory; symbolic links stay: they make a venv.
-        return os.path.abspath(found)
+        return os.path.abspath(program)
     if os.path.isdir(path):
         raise InputError(f"{source}: {name} is a directory, not a Python interpreter")
     if os.path.exists(path):

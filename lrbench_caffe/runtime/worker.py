@@ -789,9 +789,9 @@ class BaseLR(OwnPolicy):
         self.check(lr)
 
     def check(self, lr):
-        found = self.solver.param.base_lr
-        if abs(found - lr) > 1e-6 * abs(lr) + 1e-37:  # Caffe keeps it as float32
-            raise RuntimeError("base_lr was set to %.9g from Python, but the solver has %.9g" % (lr, found))
+        written = self.solver.param.base_lr
+        if abs(written - lr) > 1e-6 * abs(lr) + 1e-37:  # Caffe keeps it as float32
+            raise RuntimeError("base_lr was set to %.9g from Python, but the solver has %.9g" % (lr, written))
 
     def before(self, lr):
         self.set(lr)
@@ -833,12 +833,12 @@ class GradientUpdate(OwnPolicy):
     def decay_multipliers(net, options):
         """Those of each of the net's layers, in order."""
         names = layer_names(net)
-        found = [[] for _ in names]
+        by_number = [[] for _ in names]
         places = places_by_name(names)
         for name, lists in options["decay_mult"].items():
             for place, multipliers in zip(places.get(native(name), ()), lists):
-                found[place] = multipliers
-        return found
+                by_number[place] = multipliers
+        return by_number
 
     def after(self, lr):
         import numpy

@@ -20,8 +20,8 @@ def source() -> Path:
 def all_names() -> list[Path]:
     """Return the files of all set-ups, relative to the folder that they are written to."""
     root = source()
-    found = [path for folder in FOLDERS for path in sorted((root / folder).glob("*.prototxt"))]
-    return [path.relative_to(root) for path in found]
+    paths = [path for folder in FOLDERS for path in sorted((root / folder).glob("*.prototxt"))]
+    return [path.relative_to(root) for path in paths]
 
 
 def command_for(path: Path) -> str | None:

@@ -46,10 +46,10 @@ def best_of_task(database: Database, task: Task) -> PolicySummary | None:
     first = None
     for start in sorted(database.starts(task.id), key=lambda start: (STARTS.index(start.kind), str(start))):
         for order in ("top1", "test_loss"):
-            found = next(iter(database.summaries(task.id, start=start, order_by=order, limit=1)), None)
-            if found and getattr(found, order):
-                return found
-            first = first or found
+            top = next(iter(database.summaries(task.id, start=start, order_by=order, limit=1)), None)
+            if top and getattr(top, order):
+                return top
+            first = first or top
     return first
 
 

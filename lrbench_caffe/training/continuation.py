@@ -31,7 +31,7 @@ _FREE = frozenset(["display", "snapshot_prefix"])
 
 def fingerprint(solver: Solver) -> dict[str, str]:
     """The solver's fields as text, and a digest of each of its nets, by field."""
-    found: dict[str, str] = {}
+    fields: dict[str, str] = {}
     for descriptor, _ in solver.message.ListFields():
         if "net" in descriptor.name.split("_"):  # net, train_net_param, ...
             continue
@@ -40,10 +40,10 @@ def fingerprint(solver: Solver) -> dict[str, str]:
         for other, _ in solver.message.ListFields():
             if other.name != descriptor.name:
                 alone.ClearField(other.name)
-        found[descriptor.name] = " ".join(to_text(alone).split())
+        fields[descriptor.name] = " ".join(to_text(alone).split())
     for name, net in solver.nets.items():
-        found[name] = hashlib.sha256(net.SerializeToString(deterministic=True)).hexdigest()
-    return found
+        fields[name] = hashlib.sha256(net.SerializeToString(deterministic=True)).hexdigest()
+    return fields
 
 
 def resumed_settings(

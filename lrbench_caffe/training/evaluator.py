@@ -78,7 +78,7 @@ def measure(
         elapsed: seconds since the run began.
         wants_stop: asked several times a second.
     """
-    found = Test()
+    result = Test()
     for index, test in enumerate(solver.tests):
         if test.passes <= 0:  # Caffe tests it with no batch
             worker.write_log(f"Iteration {iteration}, Testing net (#{index})")
@@ -87,12 +87,12 @@ def measure(
         if outcome is None:
             return None
         metrics = [_metrics(counts) for counts in outcome.heads]
-        found.notes += _notes(test, outcome)
+        result.notes += _notes(test, outcome)
         main = metrics[0] if metrics else None
         test_loss = outcome.loss
         if test_loss is None and main:
             test_loss = main.cross_entropy  # the worker sums it where the net has no loss
-        found.measurements.append(
+        result.measurements.append(
             Measurement(
                 iteration=iteration,
                 lr=lr,
@@ -111,7 +111,7 @@ def measure(
                 outputs={**_outputs(outcome), **_further_heads(test, metrics)},
             )
         )
-    return found
+    return result
 
 
 def measuring_notes(solver: Solver, opened: Opened) -> list[str]:
@@ -170,18 +170,18 @@ def _notes(test: TestNet, outcome: TestPass) -> list[str]:
 
 def _outputs(outcome: TestPass) -> dict[str, float]:
     """The net's own outputs by name; of a vector NAME the further values are NAME[1], NAME[2], ..."""
-    found = {}
+    scalars = {}
     for name, values in outcome.outputs.items():
         if len(values) <= RECORDED:
-            found.update({f"{name}[{i}]" if i else name: value for i, value in enumerate(values)})
-    return found
+            scalars.update({f"{name}[{i}]" if i else name: value for i, value in enumerate(values)})
+    return scalars
 
 
 def _further_heads(test: TestNet, metrics: list[TestMetrics | None]) -> dict[str, float]:
     return {
-        f"{head.name}.{name}": getattr(found, name)
-        for head, found in zip(test.heads[1:], metrics[1:])
-        if found
+        f"{head.name}.{name}": getattr(measured, name)
+        for head, measured in zip(test.heads[1:], metrics[1:])
+        if measured
         for name in HEAD_METRICS
     }
 

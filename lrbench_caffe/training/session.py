@@ -80,8 +80,8 @@ class Session:
             until=self.until,
         )
         if self.run.exists:
-            found = take_up(self.run, self.snapshots, self._tests_before, self._first)
-            self.start, self.notes = found.start, found.notes
+            taken_up = take_up(self.run, self.snapshots, self._tests_before, self._first)
+            self.start, self.notes = taken_up.start, taken_up.notes
 
     @property
     def _first(self) -> int | None:

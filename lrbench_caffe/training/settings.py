@@ -340,11 +340,11 @@ def choose_layers(flag: str, gpu: int | None, info: CaffeInfo) -> str:
         return "stock"
     if gpu is not None:
         raise ParameterError("{layers} fast: they are for the CPU; the training is on GPU {0}", gpu)
-    found = find_library(info.path)
-    if flag == "fast" and found.path is None:
-        remedy = f" ({found.remedy})" if found.remedy else ""
-        raise ParameterError("{layers} fast: {0}{1}", found.why, remedy)
-    return "fast" if found.path else "stock"
+    library = find_library(info.path)
+    if flag == "fast" and library.path is None:
+        remedy = f" ({library.remedy})" if library.remedy else ""
+        raise ParameterError("{layers} fast: {0}{1}", library.why, remedy)
+    return "fast" if library.path else "stock"
 
 
 def choose_threads(flag: int, layers: str) -> int:
