@@ -204,6 +204,14 @@ def test_of_many_runs_the_best_have_colours_and_all_are_named_beside_the_picture
     assert legend.get_window_extent().x0 > right
 
 
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that are drawn, in the place of their files."""
+    figures = []
+    monkeypatch.setattr("lrbench_caffe.plots.save", lambda figure, path: figures.append(figure))
+    return figures
+
+
 def test_the_title_names_data_net_and_seeds(run, tmp_path, drawn):
     for name, seed in (("a", 1), ("b", 3)):
         write_run(tmp_path / name, SIN2, "finished", [measured(50, 99.0)], 60)
