@@ -199,7 +199,7 @@ class _Mending:
         if gone:
             record["repeated"] = self._run.repeated + gone
         self._run.put_iterations([losses[i] for i in sorted(losses)], id)
-        self._run.put_records(record, list(tests.values()), map(json.dumps, rows))
+        self._run.put_records(record, [tests[place] for place in sorted(tests)], map(json.dumps, rows))
 
 
 def _with_digests(snapshot: Snapshot, before: _Before) -> Snapshot:

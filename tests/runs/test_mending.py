@@ -278,6 +278,19 @@ def test_an_older_snapshot_where_the_records_of_the_newest_are_lost(copy, whole)
     assert chain.outcome() == whole
 
 
+@pytest.mark.parametrize("name", ["new", "old", "ended"])
+def test_tests_are_mended_in_the_order_of_the_schedule(copy, whole, name):
+    chain = copy(name)
+    _change(
+        chain.run.path / "measurements.jsonl",
+        lambda lines: b"".join([lines[0], lines[2], lines[1], *lines[3:]]),
+    )
+    if name != "old":
+        _change(chain.run.path / "records.log", lambda lines: b"".join([*lines[:4], *lines[5:]]))
+    chain.train()
+    assert chain.outcome() == whole
+
+
 def test_a_former_run_whose_tests_are_lost(copy, whole):
     chain = copy("old")
     _change(chain.run.path / "measurements.jsonl", lambda lines: b"".join([*lines[:3], *lines[4:]]))
