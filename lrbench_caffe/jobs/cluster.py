@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from lrbench_caffe.errors import InputError, LRBenchError
+from lrbench_caffe.errors import LRBenchError, ParameterError
 from lrbench_caffe.jobs import losses
 from lrbench_caffe.jobs.child import run_child
 from lrbench_caffe.jobs.losses import Losses
@@ -142,10 +142,14 @@ def open_cluster(url: str) -> ClusterPool:
     try:
         from distributed import Client
     except ImportError:
-        raise InputError(
-            "--scheduler needs the package distributed: pip install lrbench-caffe[cluster]"
+        raise ParameterError(
+            "{scheduler} needs the package distributed: pip install lrbench-caffe[cluster]"
         ) from None
     try:
         return ClusterPool(Client(url, timeout=CONNECT_SECONDS, set_as_default=False))
     except (OSError, ValueError) as error:
-        raise InputError(f"--scheduler: no Dask scheduler at {url} ({error})") from error
+        raise ParameterError(
+            "{scheduler}: no Dask scheduler at {0} ({1})",
+            url,
+            error,
+        ) from error

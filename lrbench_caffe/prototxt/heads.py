@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lrbench_caffe.errors import InputError, did_you_mean
+from lrbench_caffe.errors import ParameterError, did_you_mean
 from lrbench_caffe.prototxt.nets import PhaseNet, loss_weight
 from lrbench_caffe.runtime.counting import LOGITS, PROBABILITIES, SIGMOID
 
@@ -119,7 +119,13 @@ def check_head(heads: tuple[Head, ...], name: str, where: str) -> None:
     names = [head.name for head in heads]
     if name not in names:
         allowed = ", ".join(names) or "none, as it does not classify"
-        raise InputError(f"--head: {name!r}{did_you_mean(name, names)}; heads of the {where}: {allowed}")
+        raise ParameterError(
+            "{head}: {0!r}{1}; heads of the {2}: {3}",
+            name,
+            did_you_mean(name, names),
+            where,
+            allowed,
+        )
 
 
 def misused_accuracies(net: PhaseNet) -> list[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lrbench_caffe.errors import InputError
+from lrbench_caffe.errors import InputError, ParameterError
 from lrbench_caffe.lr import FunctionPolicy, Policy, from_caffe
 from lrbench_caffe.prototxt.datacheck import Checked, Say, check_records
 from lrbench_caffe.prototxt.geometry import check_geometry
@@ -277,7 +277,11 @@ def load_solver(
 def _choose_head(path: Path, tests: list[TestNet], name: str) -> str | None:
     """Let the head called ``name`` count, in all test nets that have it; None where it does by default."""
     if not tests:
-        raise InputError(f"--head: {name!r}; {path} has no test nets (no test_iter)")
+        raise ParameterError(
+            "{head}: {0!r}; {1} has no test nets (no test_iter)",
+            name,
+            path,
+        )
     check_head(tests[0].heads, name, tests[0].net.title)
     default = tests[0].heads[0].name == name
     tests[:] = [replace(test, heads=choose_head(test.heads, name)) for test in tests]

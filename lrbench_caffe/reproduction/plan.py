@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from lrbench_caffe.errors import InputError, did_you_mean
+from lrbench_caffe.errors import InputError, ParameterError, did_you_mean
 from lrbench_caffe.knowledge.adaptation import CannotAdapt, TrainingContext, adapt, change_between
 from lrbench_caffe.lr import FunctionPolicy, Policy, parse
 from lrbench_caffe.paper.tables import PaperRow, paper_rows, paper_solver, paper_task
@@ -278,12 +278,22 @@ def _numbers(whole: ExperimentPlan, part: str) -> set[int]:
     if match:
         first, end = int(match[1]), int(match[2] or match[1])
         if not 1 <= first <= end <= whole.rows[-1].number:
-            raise InputError(f"--rows: {part}: {whole.name} has rows 1 to {last}")
+            raise ParameterError(
+                "{rows}: {0}: {1} has rows 1 to {2}",
+                part,
+                whole.name,
+                last,
+            )
         return set(range(first, end + 1))
     numbers = {row.number for row in whole.rows if part.upper() == row.policy.function}
     if not numbers:
         names = ", ".join(dict.fromkeys(row.policy.function for row in whole.rows))
-        raise InputError(f"--rows: {part!r}; allowed: numbers 1 to {last}, ranges such as 1-3, or {names}")
+        raise ParameterError(
+            "{rows}: {0!r}; allowed: numbers 1 to {1}, ranges such as 1-3, or {2}",
+            part,
+            last,
+            names,
+        )
     return numbers
 
 
@@ -295,7 +305,10 @@ def scaled_iterations(iterations: int, share: float) -> int:
 def check_factor(factor: float) -> None:
     """Raise an InputError for a factor that no plan can be scaled by."""
     if not 0 < factor <= 1:
-        raise InputError(f"--iterations-scale: {factor:g}; allowed: above 0, at most 1")
+        raise ParameterError(
+            "{iterations_scale}: {0:g}; allowed: above 0, at most 1",
+            factor,
+        )
 
 
 def scale(whole: ExperimentPlan, factor: float) -> ExperimentPlan:
@@ -314,9 +327,13 @@ def scale(whole: ExperimentPlan, factor: float) -> ExperimentPlan:
     max_iter = round(whole.max_iter * factor)
     if max_iter < LEAST_SCALED:
         least = LEAST_SCALED / whole.max_iter
-        raise InputError(
-            f"--iterations-scale: {factor:g}: {max_iter} iterations of {whole.name}; "
-            f"allowed: {LEAST_SCALED} or more, {least:.2g} here"
+        raise ParameterError(
+            "{iterations_scale}: {0:g}: {1} iterations of {2}; allowed: {3} or more, {4:.2g} here",
+            factor,
+            max_iter,
+            whole.name,
+            LEAST_SCALED,
+            least,
         )
     test_interval = max(round(whole.test_interval * factor), max_iter // MOST_SCALED_TESTS)
     key, solver = whole.setup.key, whole.setup.settings
@@ -326,5 +343,9 @@ def scale(whole: ExperimentPlan, factor: float) -> ExperimentPlan:
     try:
         rows = tuple(replace(row, trained=adapt(row.policy, change)) for row in whole.rows)
     except CannotAdapt as error:
-        raise InputError(f"--iterations-scale: {factor:g}: {error}") from error
+        raise ParameterError(
+            "{iterations_scale}: {0:g}: {1}",
+            factor,
+            error,
+        ) from error
     return replace(whole, max_iter=max_iter, test_interval=test_interval, rows=rows, scale=factor)

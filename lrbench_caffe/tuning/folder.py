@@ -10,7 +10,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from lrbench_caffe.errors import InputError
+from lrbench_caffe.errors import ParameterError
 from lrbench_caffe.files import remove_leftovers, replace_own
 from lrbench_caffe.prototxt.messages import utf8_stem
 from lrbench_caffe.tuning.study import TuningPlan
@@ -59,7 +59,11 @@ def read(folder: Path) -> dict[str, Any] | None:
         content = json.loads(path.read_text(encoding="utf-8"))
         content["plan"]["solver"], content["experience"]
     except _DAMAGED as error:
-        raise InputError(f"{path}: not a study: {error}; allowed: another --out") from error
+        raise ParameterError(
+            "{0}: not a study: {1}; allowed: another {out}",
+            path,
+            error,
+        ) from error
     return dict(content)
 
 
@@ -80,13 +84,18 @@ def check_solver(folder: Path, plan: TuningPlan, kept: dict[str, Any] | None) ->
     """
     owner = _owner(folder)
     if owner is not None and owner != Path(plan.solver).resolve():
-        raise InputError(
-            f"{folder} holds a study of {_shown(owner)}, not {plan.solver}; allowed: another --out"
+        raise ParameterError(
+            "{0} holds a study of {1}, not {2}; allowed: another {out}",
+            folder,
+            _shown(owner),
+            plan.solver,
         )
     if kept is not None and kept["plan"].get("files") != plan.files:
-        raise InputError(
-            f"{folder} holds a study of {plan.solver} as it was before it or its net was edited; "
-            "allowed: the files as they were, or another --out"
+        raise ParameterError(
+            "{0} holds a study of {1} as it was before it or its net was edited; allowed: "
+            "the files as they were, or another {out}",
+            folder,
+            plan.solver,
         )
     if kept is not None:
         remove_leftovers(folder, r"[^/]*")
@@ -96,9 +105,12 @@ def check_plan(folder: Path, plan: TuningPlan, kept: dict[str, Any], may_change:
     """Check that a study is continued with what it was begun with."""
     for name, value in plan.as_json().items():
         if name not in (*may_change, "solver", "files") and kept["plan"].get(name) != value:
-            raise InputError(
-                f"{folder} holds a study with {name} {kept['plan'].get(name)}, not {value}; "
-                "allowed: the same, or another --out"
+            raise ParameterError(
+                "{0} holds a study with {1} {2}, not {3}; allowed: the same, or another {out}",
+                folder,
+                name,
+                kept["plan"].get(name),
+                value,
             )
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from lrbench_caffe.errors import InputError
+from lrbench_caffe.errors import ParameterError
 from lrbench_caffe.lr import Policy, PolicyError, parse
 from lrbench_caffe.lr.functions import find_function
 
@@ -77,14 +77,23 @@ def functions(text: str) -> tuple[str, ...]:
         try:
             function = find_function(name).name
         except PolicyError as error:
-            raise InputError(f"--functions: {error}; or one of {', '.join(FAMILIES)}") from None
+            raise ParameterError(
+                "{functions}: {0}; or one of {1}",
+                error,
+                ", ".join(FAMILIES),
+            ) from None
         if function not in FAMILIES["all"]:
-            raise InputError(
-                f"--functions: {name}: not tuned; allowed: {', '.join(FAMILIES)}, "
-                f"or of {', '.join(FAMILIES['all'])}"
+            raise ParameterError(
+                "{functions}: {0}: not tuned; allowed: {1}, or of {2}",
+                name,
+                ", ".join(FAMILIES),
+                ", ".join(FAMILIES["all"]),
             )
         if function in chosen:
-            raise InputError(f"--functions: {name}: given twice; allowed: each once")
+            raise ParameterError(
+                "{functions}: {0}: given twice; allowed: each once",
+                name,
+            )
         chosen.append(function)
     return tuple(chosen)
 

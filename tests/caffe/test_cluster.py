@@ -244,7 +244,7 @@ def test_losses_in_a_row_without_progress_are_counted(tmp_path: Path) -> None:
 
 
 def test_no_scheduler() -> None:
-    with pytest.raises(InputError, match=r"--scheduler: no Dask scheduler at tcp://127\.0\.0\.1:9"):
+    with pytest.raises(InputError, match=r"scheduler: no Dask scheduler at tcp://127\.0\.0\.1:9"):
         open_cluster("tcp://127.0.0.1:9")
 
 

@@ -125,7 +125,7 @@ def test_a_head_that_is_chosen(heads):
     found = heads(loss("a") + loss("b") + loss("c"))
     assert [head.name for head in choose_head(found, "a")] == ["a", "c", "b"]
     check_head(found, "a", "test net #0")
-    with pytest.raises(InputError, match="^--head: 'd'.*; heads of the test net #0: c, b, a$"):
+    with pytest.raises(InputError, match="^head: 'd'.*; heads of the test net #0: c, b, a$"):
         check_head(found, "d", "test net #0")
     with pytest.raises(InputError, match="heads of the test net #0: none, as it does not classify$"):
         check_head((), "d", "test net #0")

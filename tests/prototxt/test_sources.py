@@ -114,7 +114,8 @@ WHERE = "net.prototxt: layer 'd' of the test net #0: "
         ),
     ],
 )
-def test_mistakes(find, write_images, write_mean, text, message):
+def test_mistakes(find, write_images, write_mean, text, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where no data set is, whatever this clone has
     names = {"{lmdb}": write_images("lmdb", 1, (3, 8, 12)), "{mean}": write_mean("mean", (3, 8, 8))}
     for name, path in names.items():
         text, message = text.replace(name, str(path)), message.replace(name, str(path))

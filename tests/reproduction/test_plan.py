@@ -100,7 +100,7 @@ def test_a_function_may_have_several_rows():
 
 @pytest.mark.parametrize("rows", ["0", "11", "5-3", "9-11", "", "STEP", "1;2", "-1", "1,,2"])
 def test_rows_that_there_are_not(rows):
-    with pytest.raises(InputError, match="--rows: .*(1 to 10|NSTEP, INV)"):
+    with pytest.raises(InputError, match="rows: .*(1 to 10|NSTEP, INV)"):
         select(plan("table7"), rows)
 
 
@@ -138,7 +138,7 @@ def test_the_whole_is_not_scaled():
 
 @pytest.mark.parametrize("factor", [0, -1, 1.5, float("nan"), float("inf")])
 def test_no_scale(factor):
-    with pytest.raises(InputError, match="--iterations-scale: .*; allowed: above 0, at most 1"):
+    with pytest.raises(InputError, match="iterations_scale: .*; allowed: above 0, at most 1"):
         scale(plan("table7"), factor)
 
 
