@@ -294,7 +294,7 @@ def find_range(
 
     Args:
         solver: the solver.prototxt.
-        on_note: called with lines for people as the test goes on.
+        on_note: called with lines for people during the test.
         parameters: any attribute of ``tuning.request.RangeRequest``: ``form``, ``iterations``, ``jobs``, ...
 
     Raises:
@@ -351,7 +351,7 @@ def tune(
 
     Args:
         solver: the solver.prototxt.
-        on_note: called with lines for people as the tuning goes on.
+        on_note: called with lines for people during the tuning.
         parameters: any attribute of ``tuning.request.TuningRequest``: ``functions``, ``budget``, ...
 
     Raises:

@@ -1,6 +1,6 @@
 """Files that nobody else chooses the place of: links are not followed, and a kill leaves nothing behind.
 
-A run directory may lie where others can write. A link or a named pipe that was put in the place of one of its
+A run directory may lie where others can write. A link or a named pipe that was put in place of one of its
 files would let a training write over a file elsewhere, or wait for ever.
 """
 

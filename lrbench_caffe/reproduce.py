@@ -36,7 +36,7 @@ from lrbench_caffe.terminal.study_flags import add_pool_flags
 from lrbench_caffe.terminal.training_flags import add_hang_timeout
 
 MOST_SEEDS = 1000
-FILE_WIDTH = 160  # columns where the output is no terminal
+FILE_WIDTH = 160  # columns where the output is not a terminal
 
 
 def parser() -> cli.Parser:

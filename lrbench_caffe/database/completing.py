@@ -54,7 +54,7 @@ def differing(stored: RunRecord, again: RunRecord) -> str | None:
     """What the two say differently, so that they are not the same run; None where one completes the other.
 
     A training that was killed, and resumed at a snapshot, repeats what came after the snapshot: the tests at
-    the end of the shorter record may differ where the other goes on.
+    the end of the shorter record may differ where the other continues.
     """
     return next(_differences(stored, again), None)
 
@@ -85,7 +85,7 @@ def _of_settings(stored: RunRecord, again: RunRecord, resumed: bool) -> Iterator
         yield "network"
     if _other_start(stored.start, again.start):
         yield "start"
-    longer = stored.max_iter != again.max_iter and stored.ended != again.ended  # it was resumed to go on
+    longer = stored.max_iter != again.max_iter and stored.ended != again.ended  # it was resumed
     if not (resumed or longer):
         yield from (name for name in ("max_iter", "seed") if getattr(stored, name) != getattr(again, name))
         if stored.policy.text != again.policy.text:

@@ -157,7 +157,7 @@ def _put(database: Target, batch: list[tuple[str, RunRecord]], result: ImportCou
 
 
 def check_target(database: Database, path: Path, *, force: bool, copy: bool = False) -> None:
-    """See to it that a file may be written to, or replaced.
+    """Check that a file may be written to, or replaced.
 
     Args:
         force: whether a file that exists may be replaced.
@@ -222,7 +222,7 @@ def _temporary(path: Path) -> Path:
 
 
 def backup_sqlite(database: Database, path: Path) -> None:
-    """Copy a SQLite database while others may go on using it.
+    """Copy a SQLite database while others may still use it.
 
     Raises:
         InputError: the copy cannot be written.

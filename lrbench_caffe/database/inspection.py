@@ -118,7 +118,7 @@ def _references(file: sqlite3.Connection) -> Iterator[Finding]:
 
 
 def _values(file: sqlite3.Connection) -> Iterator[Finding]:
-    """Each value by the check of its column; text that is no UTF-8 comes as bytes, which is no text."""
+    """Each value by the check of its column; text that is not UTF-8 comes as bytes, which are not text."""
     dialect = sqlite.dialect()
     file.text_factory = _text
     for table in schema.metadata.sorted_tables:

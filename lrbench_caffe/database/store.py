@@ -132,7 +132,7 @@ class Database:
     # -- writing ------------------------------------------------------------------------------------
 
     def begin_run(self, record: RunRecord) -> None:
-        """Store a run that begins now, or, where its uid is there, one that goes on: it is running again.
+        """Store a run that begins now, or, where its uid is there, one that continues: it is running again.
 
         Measurements that the record has are stored with it.
 

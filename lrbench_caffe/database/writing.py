@@ -40,7 +40,7 @@ _CHUNK = 1000  # rows in one statement
 
 
 def begin(connection: Connection, record: RunRecord) -> None:
-    """Store a run that begins, or one that goes on."""
+    """Store a run that begins, or one that continues."""
     values = _run_values(connection, record, {})
     made, stored = _claim(connection, values)
     _check_same(stored, values)
@@ -255,7 +255,7 @@ def _check_no_conflict(
     have: dict[tuple[int, int], Measurement],
     measurements: Sequence[Measurement],
 ) -> None:
-    """Of the same end there is one truth. An earlier state of a run that went on may differ from it."""
+    """Two records of the same ending must agree. An earlier state of a run that continued may differ."""
     if values["status"] == "running" or values["ended"] != stored["ended"]:
         return
     other = [name for name in ("status", "max_iter", "repeats", "top1_sd") if stored[name] != values[name]]

@@ -309,7 +309,7 @@ def as_printed(lrs: Mapping[int, float]) -> Policy | None:
 
 
 def _pieces(points: list[tuple[int, float]], tolerance: float) -> list[tuple[int, FunctionPolicy]]:
-    """Each piece goes on from its first point as long as a line through it is near all points."""
+    """Each piece continues from its first point as long as a line through it is near all points."""
     pieces: list[tuple[int, FunctionPolicy]] = []
     first = 0
     while first < len(points) and len(pieces) <= _LONGEST:

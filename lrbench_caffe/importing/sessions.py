@@ -42,7 +42,7 @@ _OUTPUT = re.compile(
 _SCORE = re.compile(r"Test score #(?P<number>\d+): (?P<value>\S+)\s*$")  # Caffe's before June 2014
 _OWN_LOSS = re.compile(r"Train net output #\d+: \S+ = \S+ \(\* \S+ = (\S+) loss\)")
 _PLAIN_OUTPUT = re.compile(r"Train net output #\d+: \S+ = \S+\s*$")
-# A comma with a digit behind it is no end of a number: 0,35 of other locales is damaged, not 0.
+# A comma with a digit behind it is not the end of a number: 0,35 of other locales is damaged, not 0.
 _LOSS = re.compile(r"Iteration (\d+)(?!,\d)\b.*\bloss = ([^\s,]+(?:,\d\S*)?)")
 _LR = re.compile(r"Iteration (\d+), lr = ([^\s,]+(?:,\d\S*)?)")
 _DONE = re.compile(r"Optimization Done(?:\.| in )")
@@ -332,7 +332,7 @@ class _Reader:
         session, text = self.session, message.text
         if not _FRAGMENT.search(text):
             return False
-        if not message.whole:  # another message begins where this one's number may go on
+        if not message.whole:  # another message begins where this one's number may continue
             raise _Damaged
         if match := _TEST.search(text):
             session.tests.append(

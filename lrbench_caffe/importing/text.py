@@ -159,7 +159,7 @@ def _without_cut_line(text: str) -> list[str]:
 
 
 def _clean(line: str) -> str:
-    """Without JSON around it, as Docker and others log, colours, and characters that are no text."""
+    """Without JSON around it, as Docker and others log, colours, and characters that are not text."""
     if line.startswith("{") and line.endswith("}") and '"' in line:
         with contextlib.suppress(ValueError, AttributeError):
             record = json.loads(line)

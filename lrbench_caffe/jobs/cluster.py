@@ -103,7 +103,7 @@ class ClusterPool:
         return replace(_failed(training, reason), losses=len(before))
 
     def close(self) -> None:
-        """Trainings that go on there are not stopped: they end, and the next command finds them done."""
+        """Trainings still running there are not stopped: they end, and the next command finds them done."""
         for future, _ in self._futures.values():
             future.cancel()
         self._client.close()

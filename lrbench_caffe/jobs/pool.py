@@ -34,7 +34,7 @@ class Pool(Protocol):
         """The next result, in the order in which trainings end; None after ``timeout`` seconds without one.
 
         Raises:
-            Exception: what is no fault of a training, such as a cluster that is gone.
+            Exception: what is not a training's fault, such as a cluster that is gone.
         """
 
     def close(self) -> None:

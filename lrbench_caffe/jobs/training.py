@@ -28,7 +28,7 @@ class Job:
     Attributes:
         solver: the solver file.
         seed: Caffe's random seed.
-        out: the run directory; where it holds a run, that run goes on.
+        out: the run directory; where it holds a run, that run continues.
         policy: the LR policy, complete; None for the solver's own lr_policy.
         max_iter: its length, None for the solver's.
         until: the iteration at which this part of it ends, None for all of it.
@@ -37,7 +37,7 @@ class Job:
             no part of what is printed of a training: Dask's workers log the arguments of what fails.
         hang_seconds: without a sign of life for this long it is taken for hung; 0 for never.
         flags: more flags for ``train``, such as ("--layers", "fast").
-        retry: whether one that failed in an earlier command goes on; else its failure is the result.
+        retry: whether one that failed in an earlier command continues; else its failure is the result.
     """
 
     solver: str
@@ -91,7 +91,7 @@ class Job:
     def environment(self, gpu: str | None = None) -> dict[str, str]:
         """One BLAS thread, as trainings beside each other would only take the cores from each other.
 
-        A GPU is chosen here, not by --gpu, so that a run can go on on another one.
+        A GPU is chosen here, not by --gpu, so that a run can continue on another one.
         """
         variables = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
         if self.db:
@@ -140,9 +140,9 @@ class JobResult:
 
 
 def read_result(training: Job, seconds: float = 0.0) -> JobResult | None:
-    """The result of a training that needs nothing more, None for one that has to go on or to begin.
+    """The result of a training that needs nothing more, None for one that has to continue or to begin.
 
-    One whose tests are damaged has to go on: resumed, it is mended or says why it cannot be.
+    One whose tests are damaged has to continue: resumed, it is repaired or says why it cannot be.
 
     A part that ended earlier comes out as it did then, however far the run has gone since.
     """

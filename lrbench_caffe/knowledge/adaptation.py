@@ -2,17 +2,17 @@
 
 What is kept, and why:
 
-- LRs (k0, k1) of the same net under the same optimizer and momentum are multiplied by the ratio of the
-  samples per iteration (batch x iter_size): the linear scaling rule of Goyal et al. 2017, the paper's
-  reference [27]. For another net, optimizer or momentum they are multiplied by the ratio of the solvers'
-  base_lr: that is what is known of the LRs that the other net bears, and the paper, too, scales its ranges
-  from the fixed LR (section V-A).
-- Cycles and steps (l of the cyclic functions and of STEP) are kept in epochs (section IV: a multiple of the
-  iterations per epoch), as is the decay per epoch (gamma of EXP, the *EXP functions and INV). Where an epoch
-  is not known, the ratio of the lengths takes its place. A cycle of 2l that would no longer fit into the
-  training is shortened to it.
-- What is placed relative to the end (the boundaries of NSTEP, l of POLY, SIG, the segments of a composition)
-  is kept as a share of max_iter.
+- LRs (k0, k1) of the same net under the same optimizer and momentum are multiplied by the ratio of
+  the samples per iteration (batch x iter_size): the linear scaling rule of Goyal et al. 2017, the
+  paper's reference [27]. For another net, optimizer or momentum they are multiplied by the ratio of
+  the solvers' base_lr: that is what is known about the LRs that the other net tolerates, and the
+  paper, too, scales its ranges from the fixed LR (section V-A).
+- Cycles and steps (l of the cyclic functions and of STEP) are kept in epochs (section IV: a
+  multiple of the iterations per epoch), as is the decay per epoch (gamma of EXP, the *EXP functions
+  and INV). Where an epoch is not known, the ratio of the lengths takes its place. A cycle of 2l
+  that would no longer fit into the training is shortened to it.
+- What is placed relative to the end (the boundaries of NSTEP, l of POLY, SIG, the segments of a
+  composition) is kept as a share of max_iter.
 - A plateau's n is counted in tests and stays; what it decided is left out.
 """
 
@@ -61,7 +61,8 @@ class Change:
 
     Attributes:
         lr: factor of the LRs, with ``lr_reason`` for people.
-        epoch: ratio of the iterations in an epoch; ``by_epoch`` is False where the lengths stand in for it.
+        epoch: ratio of the iterations in an epoch; ``by_epoch`` is False where the lengths stand in
+            for it.
         length: ratio of max_iter.
         old, new: the trainings.
     """
@@ -125,7 +126,8 @@ def _adapted(policy: Policy, change: Change) -> Policy:
         segments: list[tuple[int | Trigger, Policy]] = []
         for start, segment in policy.segments:
             moved = _iterations(start, change.length) if isinstance(start, int) and start else start
-            # Two boundaries that fall on one iteration stay apart, as their order is part of the policy.
+            # Two boundaries that fall on one iteration stay apart, as their order is part of the
+            # policy.
             if isinstance(moved, int) and segments and isinstance(segments[-1][0], int):
                 moved = max(moved, segments[-1][0] + 1)
             segments.append((moved, _adapt_one(segment, change)))

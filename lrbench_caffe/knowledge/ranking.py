@@ -191,7 +191,7 @@ def weights(
     """The weights of "top1=2,iterations=1" (see ``criteria``).
 
     Raises:
-        InputError: an unknown criterion, or a weight that is no number above 0.
+        InputError: an unknown criterion, or a weight that is not a number above 0.
     """
     weighted: dict[Criterion, float] = {}
     for part in text.split(","):

@@ -17,7 +17,7 @@ class Recommendation:
         proposals: the best first.
         compared: number of policies with a result on the same task from the same start, up to 100.
         similar: the other tasks that were looked at, with their similarity, the nearest first.
-        set_aside: why the results on the same task are no experience to choose from; empty where they are,
+        set_aside: why the results on the same task do not count as experience; empty where they do,
             or where there are none.
         diverged: number of policies more that only diverged on the same task.
         passed_over: policies that other tasks speak for and that are not proposed, each with the result here

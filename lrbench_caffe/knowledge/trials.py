@@ -42,7 +42,7 @@ class Trials:
 
     Attributes:
         proposals: all of it, the best first.
-        against: why it is no experience to choose from; empty where it is.
+        against: why it does not count as experience; empty where it does.
     """
 
     proposals: tuple[Proposal, ...]

@@ -22,7 +22,7 @@ from lrbench_caffe.tabular import number, plus_minus
 
 OWN = ("top1", "test_loss")  # what a summary has of its own, by name; all else is an output of the net
 STARTED = 0.1  # share of what was missing that a training from trained weights makes up, if it learned
-HARDLY = 0.01  # less of it is no improvement
+HARDLY = 0.01  # less of it is not an improvement
 MANY = 2  # trainings: fewer say nothing about noise
 
 

@@ -168,7 +168,7 @@ def accept_all(
 
 
 def check_whole(name: str, given: object, least: int = 1) -> int:
-    """A number of iterations that is no parameter of a function, such as max_iter.
+    """A number of iterations that is not a function's parameter, such as max_iter.
 
     Raises:
         PolicyError: not whole, or below `least`.

@@ -80,7 +80,7 @@ def training_figure(
     Args:
         iterations: shape (n, 3): iteration, lr, training loss.
         measurements: the tests of all test nets; accuracy and loss are those of the first.
-        decisions: iterations at which a plateau policy went on, marked by lines.
+        decisions: iterations at which a plateau policy moved to its next segment, marked by lines.
     """
     from matplotlib.figure import Figure
 

@@ -319,7 +319,7 @@ def scale(whole: ExperimentPlan, factor: float) -> ExperimentPlan:
     A scaled training has another max_iter, and so is never taken for one of the paper's length.
 
     Raises:
-        InputError: the factor is not above 0 and at most 1, or leaves less than a policy can bear.
+        InputError: the factor is not above 0 and at most 1, or leaves too few iterations for a policy.
     """
     check_factor(factor)
     if factor == 1:

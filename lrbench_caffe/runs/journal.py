@@ -31,7 +31,7 @@ class Journaled:
     Attributes:
         id: the run's, None where its heading is damaged.
         entries: name and text of each entry that is intact, in their order.
-        damage: what is wrong with it, None where it is whole. A last line that a kill cut off is no damage.
+        damage: what is wrong with it, None where it is whole. A last line that a kill cut off is not damage.
     """
 
     id: str | None = None

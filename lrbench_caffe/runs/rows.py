@@ -77,7 +77,7 @@ def together(
     Args:
         own: the rows of the journal; ``last``: how many of them were written at once at the end.
 
-    A kill may leave a file without what its journal was given last: that is no damage.
+    A kill may leave a file without what its journal was given last: that is not damage.
     """
     log = LOSSES if name == ITERATIONS else RECORDS
     of_file = [f"{name}: {file.damage}"] if file.damage else []

@@ -83,11 +83,11 @@ def waits(url: str | None, where: Path) -> bool:
 def bring_in(database: Database, say: Callable[[str], None]) -> None:
     """Store what waits for this database, and say so.
 
-    Runs that are still being trained, and those of other machines, go on waiting. What can never be stored is
+    Runs that are still being trained, and those of other machines, keep waiting. What can never be stored is
     told once.
 
     Raises:
-        DatabaseError: the database refuses, or is away; what it has not got goes on waiting.
+        DatabaseError: the database refuses, or is away; what it did not get keeps waiting.
     """
     name = _name(database.url)
     count = 0

@@ -46,8 +46,8 @@ HANG_SECONDS = 600.0
 HANG_OPTION = "--hang-timeout"
 TICK_SECONDS = 0.2
 CLOSE_SECONDS = 10.0  # that a worker may take to end when it is told to
-FIRST_LINE = 200  # bytes that are shown of what is no worker's first line
-# Bytes that one part of a message may have; what asks for more is no message of a worker.
+FIRST_LINE = 200  # bytes that are shown of what is not a worker's first line
+# Bytes that one part of a message may have; what asks for more is not a worker's message.
 LARGEST_HELLO = 1 << 24
 LARGEST = 1 << 40
 

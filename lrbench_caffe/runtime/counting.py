@@ -138,7 +138,7 @@ class Counter(object):
         import numpy
 
         if self.form == PROBABILITIES:
-            # Caffe's losses put the smallest number of 32 bits in the place of 0.
+            # Caffe's losses put the smallest number of 32 bits in place of 0.
             return numpy.log(numpy.maximum(own, numpy.finfo(numpy.float32).tiny).astype(kind))
         # Of a right sample the own score is the largest one, and only those matter without the entropy.
         top = scores.max(axis=1) if self.entropy else own

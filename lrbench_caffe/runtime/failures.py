@@ -145,7 +145,7 @@ def last_words(log: Path, start: int = 0, limit: int = 65536, *, failed_check: b
     for number in range(len(lines) - 1, -1, -1):
         match = _FATAL.match(lines[number])
         if match:
-            # A check's message may go on behind a line break.
+            # A check's message may continue after a line break.
             more = [line.strip() for line in lines[number + 1 : number + 3] if not _NOISE.match(line)]
             return " ".join([match.group(1).strip(), *more])
     if failed_check:

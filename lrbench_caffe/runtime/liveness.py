@@ -1,7 +1,7 @@
 """Whether a silent process hangs, or cannot run at the moment. Standard library only.
 
 Only time in which both the silent process and the one that waits for it can run is counted. Linux' monotonic
-clock knows nothing of steps of the wall clock and stands still while the machine sleeps; but it goes on while
+clock knows nothing of steps of the wall clock and stands still while the machine sleeps; but it runs on while
 processes are stopped (SIGSTOP: Ctrl-Z, SLURM's suspend), while they are frozen with their cgroup (a paused
 container), and while others have the processor.
 """

@@ -276,7 +276,7 @@ def load_fast_layers(path):
 
 def check_fast_layers(path, threads=1):
     """What is wrong with them, or None. They are compared with Caffe's own in a child process: whatever they
-    do there, this process goes on."""
+    do there, this process continues."""
     source, sink = os.pipe()
     child = os.fork()
     if child == 0:

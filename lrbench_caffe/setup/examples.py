@@ -42,7 +42,7 @@ def differing(target: Path, names: Iterable[Path]) -> list[Path]:
     """Return those that are in the folder ``target`` with another content than ours.
 
     Raises:
-        InputError: something in the place of one is no file, or cannot be read.
+        InputError: something in place of one is not a file, or cannot be read.
     """
     root = source()
     return [name for name in names if _content(target / name) not in (None, (root / name).read_bytes())]

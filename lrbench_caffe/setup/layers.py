@@ -121,7 +121,7 @@ def _headers_fingerprint() -> str:
 
 
 def _headers_are_current(headers: Path) -> bool:
-    """Tell whether complete headers of this recipe are there. Only complete ones ever bear this name."""
+    """Tell whether complete headers of this recipe are there. Only complete ones ever have this name."""
     try:
         return (headers / "made_from").read_text() == _headers_fingerprint()
     except OSError:

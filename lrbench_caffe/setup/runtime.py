@@ -53,7 +53,7 @@ exec "$root/lib/{triplet}/ld-2.31.so" --inhibit-cache \\
     "$root/usr/bin/{program}" "$@"
 """
 
-# Debian's google, which protobuf lies in, is no package but a mere folder; one that is a package would take
+# Debian's google, which protobuf lies in, is not a package but a plain folder; a package would take
 # its place wherever it stands on the path.
 GOOGLE_INIT = """\
 # Made by the setup of lrbench_caffe.
@@ -218,7 +218,7 @@ def fingerprint() -> str:
 
 
 def is_current(runtime: Path) -> bool:
-    """Tell whether a complete runtime of this recipe is there. Only a complete one ever bears this name."""
+    """Tell whether a complete runtime of this recipe is there. Only a complete one ever has this name."""
     try:
         made_from = json.loads((runtime / "runtime.json").read_text())["made_from"]
     except (OSError, ValueError, KeyError):

@@ -99,7 +99,7 @@ def _run(main: Callable[[Sequence[str]], int | None], arguments: Sequence[str]) 
 
 
 def _ready_streams() -> None:
-    """See to it that printing works, whatever the caller has made of our streams."""
+    """Make sure that printing works, whatever the caller has done to our streams."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the caller: >&-
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115

@@ -25,7 +25,7 @@ class Console(rich.console.Console):
     Args:
         file: where to, by default the standard output.
         stderr: True for the standard error.
-        unbreakable: whether it goes on in silence when the stream breaks (see ``streams.Unbreakable``).
+        unbreakable: whether it continues in silence when the stream breaks (see ``streams.Unbreakable``).
         width: columns; by default the terminal's.
     """
 

@@ -28,7 +28,7 @@ def open_at_terminal(url: str | None, *, to_write: bool = False) -> Database:
 
     Args:
         url: the value of --db. A file that it names must exist, unless it is opened to write: a mistyped
-            name is no new database.
+            name is not a new database.
         to_write: whether the command will record something.
 
     What waited for this database (``waiting``) is brought in.
@@ -80,7 +80,7 @@ def is_emptied(url: URL) -> bool:
 
 
 def check_folder(url: str | None) -> None:
-    """See to it that the folder of a SQLite file that somebody named is there: it is not made.
+    """Check that the folder of a SQLite file that somebody named exists: it is not made.
 
     Raises:
         InputError: there is none.

@@ -53,7 +53,7 @@ def headed(
     rows = [[*heading, "source", "start", "trainings", "max_iter"], *rows]
     if any(group.start.kind != "scratch" for group in found.groups):
         return rows, form
-    column = form.names.index("start")  # from scratch is no news
+    column = form.names.index("start")  # from scratch is the usual case
     kept = [i for i in range(len(form.names)) if i != column]
     return [[row[i] for i in kept] for row in rows], replace(form, names=[form.names[i] for i in kept])
 

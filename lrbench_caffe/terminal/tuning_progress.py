@@ -1,4 +1,4 @@
-"""What a person sees while a tuning goes on: a bar of iterations on a terminal, a line for each result."""
+"""What a person sees during a tuning: a bar of iterations on a terminal, a line for each result."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ LINE_SECONDS = 30.0  # between two lines where there is no terminal and no resul
 class TuningDisplay(TuningObserver):
     """The study's watch on a console.
 
-    A training that goes on in steps is one line when its first result is there, and another one when it ends.
+    A training that continues in steps is one line when its first result is there, and another one
+    when it ends.
 
     Args:
         console: where to; a bar is drawn on a terminal, lines are printed elsewhere.
@@ -72,7 +73,7 @@ class TuningDisplay(TuningObserver):
         record = bool(top and top.top1 is not None and top.top1 > self._top1)
         if record and top:
             self._top1, self._best = top.top1 or 0.0, f"{top.top1:.2f} % {training.policy}"
-        if result.seconds:  # what was there already is no news
+        if result.seconds:  # what was there already is not reported
             self._trained += max(0, result.iteration - began_at)
             if result.status != "stopped" or training.out not in self._lines:
                 self._lines.add(training.out)

@@ -39,7 +39,7 @@ def wants_experience(text: str | None, flags: Mapping[str, Any], solver: Solver,
     """Whether --lr leaves anything to be found out: "auto", or a function without all its parameters.
 
     Raises:
-        PolicyError: it is no policy at all.
+        PolicyError: it is not a policy.
     """
     if text is None:
         return False
@@ -198,7 +198,7 @@ def _with_given(
     filled = tuple(
         Filled(name, value, "the LR database") for name, value in known.items() if name not in given
     )
-    if str(policy) != str(proposal.policy):  # then the result there is no promise for this one
+    if str(policy) != str(proposal.policy):  # then the result there promises nothing for this one
         own = ", ".join(f"{name}={value}" for name, value in given.items())
         proposal = replace(proposal, policy=policy, changes=(*proposal.changes, f"as given: {own}"))
     return ChosenPolicy(policy, "--lr and the LR database", filled), list(proposal.evidence)

@@ -85,7 +85,7 @@ class ScheduleMonitor:
         return iteration % self.test_interval == 0 and (iteration > 0 or self.test_initialization)
 
     def tests_before(self, iteration: int) -> list[int]:
-        """The iterations of the tests before that of ``iteration``, in a training that went on that far."""
+        """The iterations of the tests before that of ``iteration``, in a training that got that far."""
         if not self.test_interval:
             return []
         return [t for t in range(0, iteration, self.test_interval) if self._test_interval_ends(t)]

@@ -166,7 +166,7 @@ class Recorder(Observer):
     def _bring_in_others(self, database: Database) -> None:
         from lrbench_caffe.runs import waiting
 
-        with contextlib.suppress(LRBenchError, OSError):  # they go on waiting
+        with contextlib.suppress(LRBenchError, OSError):  # they keep waiting
             if self._waiting:
                 waiting.discard(self._waiting)
             waiting.bring_in(database, self._note)

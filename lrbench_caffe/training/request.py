@@ -26,7 +26,7 @@ class TrainingRequest:
         head: the blob of scores that Top-1 is taken from.
         gpu: a GPU's number, "all" or "none".
         snapshot: a solver state to start from.
-        weights: caffemodels to start from, separated by commas.
+        weights: comma-separated caffemodels to start from.
         level, stages: of the training net, as caffe train's flags.
         out: the run directory; None for a new one in ``RUNS``.
         resume: continue the run in ``out``, else the solver's newest run.

@@ -380,7 +380,7 @@ def check_weights(flag: str | None, solver: Solver, messages: Messages) -> list[
     """The caffemodels of --weights, else of the solver's own weights field (Caffe of 2018 has one).
 
     Raises:
-        InputError: a file that is missing or is no caffemodel.
+        InputError: a file that is missing or is not a caffemodel.
     """
     entries = [flag] if flag else solver.weights
     where = "{weights}" if flag else f"{verbatim(solver.path)}: weights"

@@ -44,7 +44,7 @@ class Curve:
 
     @property
     def alive(self) -> bool:
-        """Whether it can go on: neither diverged nor failed."""
+        """Whether it can continue: neither diverged nor failed."""
         return self.status not in UNSUCCESSFUL
 
     @property

@@ -110,7 +110,7 @@ class Ladder:
         low, high = self._known(_ten_below(good[0] / 1.01), 0.1), _ten_below(good[-1])
         above = self._known(_times(high, 10), 10)
         wanted = []
-        # An end that is a ten may yet turn out to be no good, beside a better one that is being tried.
+        # An end that is a ten may still turn out to be bad, beside a better one that is being tried.
         if not _is_ten(good[-1]) or _times(good[-1], 0.1) in self.rungs:
             wanted += self._further(above) or self._finer(high, above)
         if (not _is_ten(good[0]) or _times(good[0], 10) in self.rungs) and not self._idle(good[0]):
@@ -119,7 +119,7 @@ class Ladder:
 
     def _known(self, ten: float, factor: float) -> float:
         """A ten, or the next one in a direction that was not lost: of what is lost nobody knows whether it is
-        good, so that it is no end of the range."""
+        good, so it is not an end of the range."""
         while ten in self.rungs and self.rungs[ten].failed:
             ten = _times(ten, factor)
         return ten

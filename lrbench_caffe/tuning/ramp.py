@@ -55,7 +55,7 @@ def rise(study: Study, solver: Solver, iterations: int, passes: int) -> list[Pas
     """
     path = _write_solver(study.folder, solver, iterations)
     seeds = range(study.plan.seed, study.plan.seed + passes)
-    # Not for the LR database: without tests a pass is no result of a policy.
+    # Not for the LR database: without tests a pass is not a policy's result.
     results = study.run(
         [study.training(str(path), f"ramp-{iterations}-seed{seed}", seed, db="") for seed in seeds]
     )

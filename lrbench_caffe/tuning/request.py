@@ -33,7 +33,7 @@ class StudyRequest:
         no_database: neither ask the LR database nor record into it.
         hang_seconds: seconds of silence after which Caffe counts as hung; 0 for never.
         jobs: trainings at a time.
-        gpus: the GPUs to train on, separated by commas.
+        gpus: comma-separated GPUs to train on.
         scheduler: the address of a Dask scheduler to train on instead.
     """
 
@@ -66,7 +66,7 @@ class TuningRequest(StudyRequest):
     Attributes:
         goal: "accuracy" for the highest Top-1, "cost" for the fewest iterations to one.
         target_top1: the Top-1 in percent that is enough, or with "cost" the one to reach.
-        functions: "all", "cyclic", "decaying", or LR functions separated by commas.
+        functions: "all", "cyclic", "decaying", or comma-separated LR functions.
         compose: also try compositions of the best policies.
         fresh: start from nothing that the LR database knows.
         budget: iterations, or "xF" for F times max_iter; None for 15 % of all candidates in full.

@@ -31,7 +31,7 @@ class Begun:
 
 
 class Scouts:
-    """What the trainings so far say of the LRs that candidates bear.
+    """What the trainings so far say about the LRs that candidates tolerate.
 
     Args:
         policies: the candidates, bound to max_iter; ``levels``: theirs, shape (n,).
@@ -56,7 +56,7 @@ class Scouts:
     def limit(self, begun: Sequence[Begun]) -> float:
         """The lowest level that is too high though none above it is not; infinity for none.
 
-        One that begins at its highest LR may diverge at a level that others bear, which rise to it.
+        One that begins at its highest LR may diverge at a level that others tolerate, which rise to it.
         """
         borne = [b.level for b in begun if self.learned(b.curve) and len(b.curve.top1)]
         highest = max(borne, default=-np.inf)
@@ -81,14 +81,14 @@ class Scouts:
             untried: which candidates have not begun; booleans, shape (n,).
         """
         limit = self.limit(begun)
-        bearable = [b.level for b in begun if self.learned(b.curve) and b.level < limit]
-        if bearable and np.isfinite(limit):
+        tolerable = [b.level for b in begun if self.learned(b.curve) and b.level < limit]
+        if tolerable and np.isfinite(limit):
             return None
         fresh = np.flatnonzero(untried & ~self.hopeless(begun))
-        if not bearable and np.isinf(limit):
+        if not tolerable and np.isinf(limit):
             wanted = np.abs(self._levels[fresh] - np.log10(START))
-        elif bearable:
-            fresh = fresh[self._levels[fresh] >= max(bearable) + STRIDE]
+        elif tolerable:
+            fresh = fresh[self._levels[fresh] >= max(tolerable) + STRIDE]
             wanted = self._levels[fresh]
         else:
             fresh = fresh[self._levels[fresh] <= limit - STRIDE]

@@ -42,7 +42,7 @@ OPEN = 0.15  # with which it is opened
 TICKET = 0.35  # that it takes all in all
 FRESH = 3  # candidates that are opened at least, where policies are known
 PRIOR = 0.7  # trainings that what is expected of a level beforehand weighs as much as
-RIVAL = 2.0  # percent of Top-1 below the best, from where on a training is no rival
+RIVAL = 2.0  # percent of Top-1 below the best, from where on a training is not a rival
 
 # The chance that a test of a training brings a new best.
 FORGET = 0.85  # factor for every calm test since its best that brought none
@@ -306,7 +306,7 @@ class Search:
         return float(certain * FORGET ** self._age(index, curve) * np.exp(-behind / reach))
 
     def _age(self, index: int, curve: Curve) -> int:
-        """Tests since the best one that could have surpassed it: those with an LR that is no higher."""
+        """Tests since the best one that could have surpassed it: those whose LR is not higher."""
         best, done = int(curve.top1.argmax()), len(curve.top1)
         rates = self._recent[index]
         return int((rates[best + 1 : done] <= rates[best] + SAME_LR).sum())

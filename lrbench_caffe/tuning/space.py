@@ -31,7 +31,7 @@ _NSTEP_AT = (0.5, 0.7, 0.8, 0.9, 0.95)  # of max_iter, as in the paper's Table V
 
 @dataclass(frozen=True)
 class GoodRange:
-    """The LRs that a task bears.
+    """The LRs that a task tolerates.
 
     Attributes:
         low, high: the good range.
@@ -65,7 +65,7 @@ class Candidate:
 
 
 def functions(text: str) -> tuple[str, ...]:
-    """The functions of --functions: all, cyclic, decaying, or names by commas.
+    """The functions of --functions: all, cyclic, decaying, or comma-separated names.
 
     Raises:
         InputError: an unknown or repeated name, or one that cannot be tuned.

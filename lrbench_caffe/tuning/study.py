@@ -4,8 +4,9 @@
     trainings/     a run directory for each policy and seed
     report.md      the result, with tuning.png and range.png
 
-A study keeps no other state. Its decisions are a function of the results, so one that was killed makes
-them again when it is started again: trainings that are there are not repeated, those that were cut off go on.
+A study keeps no other state. Its decisions are a function of the results, so one that was killed
+makes them again when it is started again: trainings that are there are not repeated, those that
+were cut off continue.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ class TuningPlan:
         seeds: trainings of each finalist; top: how many finalists.
         budget: iterations, for all of it; None for the usual share.
         compose: whether to try compositions of the best policies.
-        files: digest of the solver and its nets, so that no other training is taken for one of this study.
+        files: digest of the solver and its nets, so that no other training is taken for one of this
+            study.
         slots: trainings that the pool had room for at a time when the study began.
     """
 
@@ -313,7 +315,8 @@ class Study:
         """Train what the search asks for until it asks for nothing more.
 
         Args:
-            baseline: a policy that is begun, to be trained to the end, as soon as there is a slot for it.
+            baseline: a policy that is begun, to be trained to the end, as soon as there is a slot
+                for it.
         """
 
         def begin(step: Step) -> Job:
@@ -342,9 +345,9 @@ class Study:
     ) -> None:
         """Train what is asked for until nothing more is, a few trainings ahead of the results.
 
-        These are told in the order of what was asked for, whichever ends first: so all decisions are a
-        function of the results, not of the time that they took. ``idle`` is called where nothing is asked for
-        though there is room.
+        These are told in the order of what was asked for, whichever ends first: so all decisions
+        are a function of the results, not of the time that they took. ``idle`` is called where
+        nothing is asked for though there is room.
         """
         begun: deque[tuple[T, Job]] = deque()
         while True:

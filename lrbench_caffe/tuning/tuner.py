@@ -26,7 +26,7 @@ RANGE_SHARE = 0.1  # of a training: length of the range test's trainings
 LAST_CHANCES = 3  # times as many finalists as are wanted are tried, where some diverge
 USUAL_RANGE = GoodRange(0.001, 0.1, 0.01)
 COMPOSING_SHARE = 0.2  # of the search's budget, for compositions
-MAY_CHANGE = ("budget", "top", "seeds", "target_top1", "compose", "slots")  # when a study goes on
+MAY_CHANGE = ("budget", "top", "seeds", "target_top1", "compose", "slots")  # when a study continues
 
 
 @dataclass
@@ -148,7 +148,7 @@ class Tuner:
         return experience
 
     def _look_up(self, db: str) -> Prior:
-        """What the database knows; nothing where it is damaged, which is no reason not to tune."""
+        """What the database knows; nothing where it is damaged, which does not prevent a tuning."""
         plan = self._plan
         try:
             return look_up(db, self._wanted, self._solver, plan.max_iter, plan.functions)
@@ -301,7 +301,7 @@ class Tuner:
     def _with_recorded(self, ranking: Sequence[Policy]) -> list[Policy]:
         """Known policies at the places of what they ended with before, where that is more than now.
 
-        A Top-1 of 15 % of a training is no reason to drop one. For cost nothing like it is known.
+        A Top-1 of 15 % of a training does not justify dropping one. For cost nothing like it is known.
         """
         if self._plan.goal != "accuracy":
             return list(ranking)

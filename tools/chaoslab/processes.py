@@ -67,7 +67,7 @@ class Done:
         """Itself.
 
         Raises:
-            Wrong: it is no refusal.
+            Wrong: it is not a refusal.
         """
         if not self.refused:
             raise Wrong(f"{self.summary} instead of one line and exit code 1 or 2")

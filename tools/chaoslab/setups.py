@@ -33,7 +33,7 @@ def _solver(**fields: object) -> str:
     )
 
 
-# The random generators of Dropout, crop and mirror go on where they were, too.
+# The random generators of Dropout, crop and mirror continue where they were, too.
 _RANDOM = nets.net(
     train=nets.data_layer("TRAIN", transform="crop_size: 6 mirror: true"),
     test=nets.data_layer("TEST", batch=100, transform="crop_size: 6"),

@@ -62,7 +62,7 @@ class Trial:
         """Start a command in the trial's folder, with ``more`` in its environment.
 
         Args:
-            others: it is no program of this project, whose tracebacks are not ours.
+            others: it is not a program of this project, whose tracebacks are not ours.
         """
         if self.lab.closed:
             raise Skip("interrupted")

@@ -12,7 +12,7 @@ from .curves import Curve
 class Ledger:
     """Trains by replay: keeps the cost in iterations, and the best Top-1 over the cost.
 
-    A training goes on from where it was: only new iterations cost something. The test before the first
+    A training continues from where it was: only new iterations cost something. The test before the first
     iteration is free. A training that diverges costs what it took until then, and ends there.
 
     Attributes:

@@ -42,7 +42,7 @@ def bit_flipped(data: bytes, rng: random.Random) -> bytes:
 
 
 def noise(data: bytes, rng: random.Random) -> bytes:
-    """A piece of random bytes in the place of what was there."""
+    """Random bytes in place of what was there."""
     start = rng.randrange(len(data))
     size = min(rng.choice((1, 16, 512)), len(data) - start)
     return data[:start] + rng.randbytes(size) + data[start + size :]
@@ -244,7 +244,7 @@ def kinds(path: Path) -> tuple[Damage, ...]:
 
 
 def _something_else(path: Path, rng: random.Random) -> str:
-    """A folder, a link to nowhere, or a link to itself, in the place of a file."""
+    """A folder, a link to nowhere, or a link to itself, in place of a file."""
     what = rng.choice(("a folder", "a link to nowhere", "a link to itself"))
     path.unlink()
     if what == "a folder":

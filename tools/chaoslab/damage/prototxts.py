@@ -342,7 +342,7 @@ CHANGES: tuple[Callable[..., Any], ...] = (
 )  # fmt: skip
 
 
-# -- damage to the text; characters of U+DC80 to U+DCFF are bytes that are no text ------------------
+# -- damage to the text; characters of U+DC80 to U+DCFF are bytes that are not text ------------------
 
 
 def cut(text: str, rng: random.Random) -> str:

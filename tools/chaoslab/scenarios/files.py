@@ -147,7 +147,7 @@ def damaged_database(trial: Trial) -> str:
         trial.note(f"{file.name}: {kind}")
     for name in trial.rng.sample(sorted(DATABASE_COMMANDS), 3):
         settled(trial.run(command(*DATABASE_COMMANDS[name]), COMMAND_SECONDS))
-    # The training goes on without its database.
+    # The training continues without its database.
     trial.run(trial.train_command(setup), reference.seconds).success()
     words = results.differences(reference.run, trial.folder / "out")
     if words:

@@ -84,7 +84,7 @@ def kill_study(trial: Trial) -> str:
 
 @scenario("kill-trainings-of-study", weight=1.5)
 def kill_trainings_of_study(trial: Trial) -> str:
-    """Kill trainings and workers of a tune, range or reproduce, which tries them again and ends as ever."""
+    """Kill trainings and workers of a tune, range or reproduce, which tries them again and ends as usual."""
     reference = study_reference(trial.lab, STUDIES[trial.rng.choice(sorted(STUDIES))])
     trial.note(reference.study.name)
     furnish(trial.lab, trial.folder)

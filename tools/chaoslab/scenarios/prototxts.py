@@ -173,9 +173,9 @@ def tests(log: str) -> Tests:
 
 
 def departs(line: str, theirs: Done) -> bool:
-    """Whether a refusal is one of those that the docs say, although Caffe goes on.
+    """Whether a refusal is one of those that the docs say, although Caffe continues.
 
-    It trains with weights that are no numbers, and with labels that the net has no score for.
+    It trains with weights that are not numbers, and with labels that the net has no score for.
     """
     if "the training diverged" in line:
         shown = losses(theirs.err)

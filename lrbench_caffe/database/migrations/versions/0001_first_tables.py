@@ -1,4 +1,4 @@
-"""The first tables: a copy of schema.py as it was then, because that file goes on changing."""
+"""The first tables: a copy of schema.py as it was then, because that file keeps changing."""
 
 from __future__ import annotations
 
