@@ -22,7 +22,7 @@ _NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 _TEMPORARY = re.compile(
     r"\.(?P<name>.+?)(?:\.(?P<where>[0-9a-f]{8}))?\.(?P<pid>\d+)(?:\.tmp(?:-wal|-shm|-journal)?)?", re.DOTALL
 )
-_OTHER_KINDS = "a symbolic link or no file; allowed: a file of the run's own"
+_OTHER_KINDS = "a symbolic link or not a regular file; allowed: a file of the run's own"
 
 
 def open_own(path: Path, mode: str) -> IO[Any]:

@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     written = examples.write(target, names)
     for name in written:
         print(target / name)
-    print(f"{len(written)} of {len(names)} files written" if written else "all files are there already")
+    print(f"{len(written)} of {len(names)} files written" if written else "all files exist already")
     return 0
 
 

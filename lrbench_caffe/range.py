@@ -84,12 +84,12 @@ def show(console: Console, test: RangeTest) -> None:
     if test.good is None:
         for one in test.study.lost:
             _say(console, f"lost: {one.text}")
-        _say(console, f"no range of good LRs: it depends on what was lost; kept in {test.file}")
+        _say(console, f"no range of good LRs: it depends on lost trainings; kept in {test.file}")
         return
     if test.ladder and test.ladder.begin is not None:
-        _say(console, f"Top-1 of the weights they began with: {test.ladder.begin:.2f} %")
+        _say(console, f"Top-1 of the initial weights: {test.ladder.begin:.2f} %")
     _say(console, f"good: {test.rule}" if test.ladder else test.rule)
-    rows = [["function", "policy to begin with"]]
+    rows = [["function", "starting policy"]]
     rows += [[name, f"{policy:.6g}"] for name, policy in test.policies.items()]
     console.print(terminal_table(rows, "with this range", 2))
     good = test.good

@@ -128,7 +128,7 @@ def lines(wanted: Wanted, recommendation: Recommendation, train: Sequence[str]) 
     if recommendation.similar:
         text.append("similar: " + ", ".join(f"{t.title} ({s:.2f})" for t, s in recommendation.similar))
     if not recommendation.proposals:
-        text.append("nothing to propose: no finished run on this or a similar task speaks for a policy")
+        text.append("nothing to propose: no finished run on this or a similar task supports a policy")
     for place, proposal in enumerate(recommendation.proposals, 1):
         text += ["", f"{place}. {proposal.policy:.7g}", *(f"   {line}" for line in proposal.evidence)]
     if recommendation.proposals:

@@ -143,7 +143,7 @@ def _check(args: argparse.Namespace) -> None:
         raise InputError(f"--until: {args.until}; allowed: 1 or more")
     check_jobs(args.jobs)  # here, too: figure1 opens no pool
     if args.layers == "fast" and args.gpus:
-        raise InputError("--layers fast: they are for the CPU; it does not go with --gpus")
+        raise InputError("--layers fast: only for the CPU; it cannot be combined with --gpus")
 
 
 def _goal(whole: ExperimentPlan, args: argparse.Namespace) -> Goal:

@@ -84,7 +84,7 @@ def checked_run(record: RunRecord) -> RunRecord:
         raise RecordError(f"uid: {_shown(plain.uid)}; allowed: {LONGEST_UID} characters")
     places = [(m.net, m.iteration) for m in parts["measurements"]]
     if len(set(places)) != len(places):
-        raise RecordError("measurements: an iteration of a net is there twice; allowed: once")
+        raise RecordError("measurements: an iteration of a net occurs twice; allowed: once")
     return dataclasses.replace(plain, **parts)
 
 
@@ -145,7 +145,7 @@ def run_from_json(value: Any) -> RunRecord:
     if "digest" in value:
         content = {name: part for name, part in value.items() if name != "digest"}
         if digest(content) != value["digest"]:
-            raise RecordError("digest: it does not fit the content; the record was changed or damaged")
+            raise RecordError("digest: it does not match the content; the record was changed or damaged")
     value = of_this_schema(value)
     for name, kind in {**PARTS, "start": Start}.items():
         _check_fields(value.get(name), kind, f"{name}.")

@@ -92,8 +92,8 @@ def parse_url(url: str) -> URL:
     # A raw @, / or : in a password shifts what follows it into the wrong part.
     if parsed is None or any(mark in (parsed.host or "") for mark in "@#"):
         raise InputError(
-            f"cannot read the database URL {safe_url(url)}; special characters in user and password are "
-            "written as %XX (@ is %40, / is %2F, : is %3A)"
+            f"cannot read the database URL {safe_url(url)}; write special characters in user and "
+            "password as %XX (@ is %40, / is %2F, : is %3A)"
         )
     return parsed
 

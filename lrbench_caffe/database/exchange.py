@@ -55,7 +55,7 @@ class ImportCount:
     def __str__(self) -> str:
         refused = f", {len(self.bad)} refused" if self.bad else ""
         if self.conflicts:
-            refused += f" ({self.conflicts} in conflict with what is there)"
+            refused += f" ({self.conflicts} in conflict with stored runs)"
         return f"{self.new} new or completed, {self.present} already there{refused}"
 
 
@@ -78,14 +78,14 @@ def from_line(line: bytes) -> RunRecord:
     try:
         value = json.loads(line.decode("utf-8"), parse_constant=_refuse_constant)
     except RecursionError:
-        raise RecordError("not JSON that anyone would write: nested too deeply") from None
+        raise RecordError("not usable JSON: nested too deeply") from None
     except ValueError as error:
         raise RecordError(f"not JSON: {error}") from None
     return run_from_json(value)
 
 
 def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def export_lines(database: Database, ascii_only: bool = False) -> Iterator[str]:
@@ -180,7 +180,7 @@ def check_target(database: Database, path: Path, *, force: bool, copy: bool = Fa
     if not path.exists():
         return
     if not path.is_file():
-        raise InputError(f"{path} is no file that could be replaced; name another one")
+        raise InputError(f"{path} is not a regular file and cannot be replaced; name another one")
     if not copy and _is_sqlite(path):
         raise InputError(f"{path} is a SQLite database, which is not replaced; name another file")
     if not force:

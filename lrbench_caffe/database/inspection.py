@@ -114,7 +114,7 @@ def _pages(file: sqlite3.Connection) -> Iterator[Finding]:
 def _references(file: sqlite3.Connection) -> Iterator[Finding]:
     lost = Counter((row[0], row[2]) for row in file.execute("PRAGMA foreign_key_check"))
     for (table, parent), count in sorted(lost.items()):
-        yield "references", f"{table}: {count} row(s) refer to a {parent} that is not there"
+        yield "references", f"{table}: {count} row(s) refer to a {parent} that does not exist"
 
 
 def _values(file: sqlite3.Connection) -> Iterator[Finding]:
@@ -180,7 +180,7 @@ def _of_runs(connection: Connection, uids: dict[int, str]) -> list[Finding]:
     lost = uids.keys() - {row["id"] for row in rows}
     return [
         *findings,
-        *(("runs", f"run {uids[number]}: its task, policy or solver is lost") for number in lost),
+        *(("runs", f"run {uids[number]}: its task, policy or solver is missing") for number in lost),
     ]
 
 
@@ -191,7 +191,7 @@ def _keys(connection: Connection) -> Iterator[Finding]:
         names = part_fields(name)
         for row in connection.execute(select(table)).mappings():
             if digest({field: row[field] for field in names}) != row["key"]:
-                yield "keys", f"{name} {row['id']}: it is not what was stored"
+                yield "keys", f"{name} {row['id']}: it differs from what was stored"
 
 
 def _best(connection: Connection) -> Iterator[Finding]:
@@ -203,7 +203,7 @@ def _best(connection: Connection) -> Iterator[Finding]:
     ended = query.where(run.c.status.in_(summaries.COUNTED)).group_by(run.c.id)
     for uid, *values in connection.execute(ended):
         if values[:2] != values[2:]:
-            yield "runs", f"run {uid}: its best Top-1 and test loss are not those of its tests"
+            yield "runs", f"run {uid}: its best Top-1 and test loss differ from its tests"
 
 
 def _summaries(connection: Connection) -> Iterator[Finding]:
@@ -218,8 +218,8 @@ def _summaries(connection: Connection) -> Iterator[Finding]:
         if row is None:
             yield "summaries", f"task {group.task_id}: a policy has no summary"
         elif other := [name for name, value in values.items() if not _same(row, name, value)]:
-            yield "summaries", f"summary {row['id']}: its {other[0]} is not that of its runs"
-    yield from (("summaries", f"summary {row['id']}: it is of no run") for row in stored.values())
+            yield "summaries", f"summary {row['id']}: its {other[0]} differs from that of its runs"
+    yield from (("summaries", f"summary {row['id']}: it has no run") for row in stored.values())
 
 
 def _same(row: RowMapping, name: str, value: Any) -> bool:

@@ -35,7 +35,7 @@ def revision(connection: Connection) -> str | None:
         stored = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
         if stored is not None and not tables >= _OURS:
             raise DatabaseError(
-                f"database {shown(connection.engine.url)}: it is of another program, at that program's "
+                f"database {shown(connection.engine.url)}: it belongs to another program, at that program's "
                 f"revision {stored}"
             )
         if stored is not None:
@@ -99,7 +99,7 @@ def check_current(url: URL, stored: str | None) -> None:
     if stored != schema.REVISION:
         raise DatabaseError(
             f"database {shown(url)}: it is at revision {stored}, and this program reads {schema.REVISION}; "
-            "the command info brings an older one up to date"
+            "the command info upgrades an older one"
         )
 
 

@@ -106,7 +106,7 @@ def _store(
                 known[table.name, key] = row_id
                 return int(row_id)
             connection.execute(make.on_conflict_do_nothing(index_elements=["key"]))
-        raise LostRow(f"{table.name}: a row is there and is not found")
+        raise LostRow(f"{table.name}: an existing row was not found")
     return known[table.name, key]
 
 

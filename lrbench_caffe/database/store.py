@@ -76,12 +76,14 @@ class Database:
         parsed = driver.parse_url(resolved)
         memory = parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:")
         if memory:
-            raise InputError("database URL sqlite://: a database in memory is gone at once; name a file")
+            raise InputError(
+                "database URL sqlite://: a database in memory would be lost at once; name a file"
+            )
         if parsed.get_backend_name() == "sqlite" and Path(parsed.database or "").is_dir():
             raise InputError(f"database {driver.shown(parsed)}: it is a folder; allowed: a file")
         if (must_exist or read_only) and not exists(parsed):
             where = driver.shown(parsed)
-            raise InputError(f"there is no database {where}: no such file (trainings and imports make one)")
+            raise InputError(f"there is no database {where}: no such file (trainings and imports create it)")
         database = cls(driver.open_engine(resolved, patience, read_only or not check), patience)
         try:
             if not check:
@@ -380,7 +382,7 @@ class Database:
         """The revision of its tables."""
         revision = self._transactions.read(migrate.revision)
         if revision is None:
-            raise DatabaseError(f"database {self.url}: its tables are gone")
+            raise DatabaseError(f"database {self.url}: its tables are missing")
         return revision
 
 

@@ -207,7 +207,7 @@ def _claim(connection: Connection, values: dict[str, Any]) -> tuple[bool, RowMap
         stored = _find(connection, values["uid"])
         if stored is not None:  # else another process has just deleted it
             return made, stored
-    raise LostRow("run: a row is there and is not found")
+    raise LostRow("run: an existing row was not found")
 
 
 def _find(connection: Connection, uid: str) -> RowMapping | None:

@@ -135,7 +135,7 @@ def _read_archive(path: Path) -> dict[str, bytes]:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
     missing = [name for name in _FILES if name not in contents]
     if missing:
-        raise InputError(f"{path}: {missing[0]} is missing in it; the six batches of CIFAR-10 are needed")
+        raise InputError(f"{path}: {missing[0]} is missing; the six batches of CIFAR-10 are needed")
     return contents
 
 
@@ -171,7 +171,7 @@ def build(contents: dict[str, bytes], records: int = RECORDS_PER_BATCH) -> Loade
     _check_classes(_TEST_FILE, test_labels)
     notes = []
     if tuple(labels[: len(_PUBLISHED_FIRST_LABELS)]) != _PUBLISHED_FIRST_LABELS:
-        notes.append("the training records stand in another order than in the published files")
+        notes.append("the training records are in another order than in the published files")
     mean = mean_image(images)
     border = np.rint(mean.mean(axis=(1, 2), dtype=np.float64)).astype(np.uint8)
     products: list[Product] = [

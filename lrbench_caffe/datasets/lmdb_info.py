@@ -167,7 +167,7 @@ def check_lock(folder: Path) -> None:
         if os.access(folder, os.W_OK | os.X_OK) or os.statvfs(folder).f_flag & os.ST_RDONLY:
             return
         raise InputError(
-            f"{folder}: {lock.name} is missing and may not be made in there; Caffe needs it: allow it "
+            f"{folder}: {lock.name} is missing and cannot be created there; Caffe needs it: allow it "
             f"(chmod a+w {folder}), or copy the folder"
         ) from None
     except OSError as error:

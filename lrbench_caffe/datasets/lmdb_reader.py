@@ -293,4 +293,4 @@ def _check_folder(folder: Path) -> None:
     if there:
         raise InputError(f"{folder}: not an LMDB, its data.mdb is not a file")
     hint = " (it looks like a LevelDB, which needs backend: LEVELDB)" if is_leveldb else ""
-    raise InputError(f"{folder}: not an LMDB, there is no data.mdb in it{hint}")
+    raise InputError(f"{folder}: not an LMDB, it contains no data.mdb{hint}")

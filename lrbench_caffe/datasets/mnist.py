@@ -91,7 +91,7 @@ def _find(source: Path, name: str) -> Path:
     for candidate in (name, f"{name}.gz", name.replace("-idx", ".idx"), name.replace("-idx", ".idx") + ".gz"):
         if (source / candidate).is_file():
             return source / candidate
-    raise InputError(f"--source {source}: there is no {name} or {name}.gz in it")
+    raise InputError(f"--source {source}: it contains no {name} or {name}.gz")
 
 
 def _read(path: Path) -> bytes:

@@ -133,7 +133,7 @@ def _sessions(path: Path, seen: set[tuple[tuple[str, ...], ...]], note: Note) ->
     log = read_log(path, say)
     keys = tuple(message.key for message in log.messages)
     if keys and keys in seen:
-        say("the same log as one before; it is read once")
+        say("the same log as an earlier one; it is read once")
         return []
     seen.add(keys)
     _refuse_our_own(path, log)
@@ -172,9 +172,7 @@ def _why_none(log: Log, sessions: list[LogSession]) -> str:
     if sessions and any(session.solver for session in sessions):
         return "no training in it: it ends before the first iteration (no line with 'Iteration N')"
     if not log.messages:
-        return (
-            "no training in it: no line is of Caffe's form, I1124 21:04:52.367612 32011 solver.cpp:197] TEXT"
-        )
+        return "no training in it: no line has Caffe's form, I1124 21:04:52.367612 32011 solver.cpp:197] TEXT"
     return "no training in it (no line with 'Iteration N')"
 
 

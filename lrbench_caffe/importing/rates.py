@@ -128,7 +128,7 @@ def _said(message: Any) -> str:
 
 def _of_printed(message: Any, lrs: Mapping[int, float], own: list[_Candidate]) -> LoggedPolicy:
     printed = as_printed(lrs)
-    but = f"the solver says {_said(message)}, but the printed LRs are others"
+    but = f"the solver says {_said(message)}, but the printed LRs differ"
     if printed is not None:
         return LoggedPolicy(printed, f"{but}; the policy goes through them: {printed}")
     if not own:

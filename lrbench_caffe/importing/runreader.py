@@ -190,7 +190,7 @@ class RunReader:
             self.say(f"line {number} of the solver cannot be read and is left out: {text[:80]!r}")
         if parsed.forks:
             names = ", ".join(dict.fromkeys(what for _, what in parsed.forks))
-            self.say(f"the solver has what this Caffe does not know: {names}")
+            self.say(f"the solver has fields that this Caffe does not know: {names}")
         return parsed.message
 
     def _remarks(self, nets: list[LogNet], message: Any) -> list[str]:
@@ -204,14 +204,14 @@ class RunReader:
                 number, text = train.parsed.damaged[0]
                 what = f"cannot be read at line {number} ({text[:40]!r})"
             remarks.append(
-                f"the net's text {what}, and {file} is not at hand or another net; stored as partial"
+                f"the net's text {what}, and {file} is not available or is another net; stored as partial"
             )
         elif train.file is not None and train.parsed is not None and not train.parsed.whole:
             remarks.append(f"the net's text is only in part in the log; the net is that of {train.file}")
         forks = [what for net in nets if net.parsed for _, what in net.parsed.forks]
         if forks:
             names = ", ".join(list(dict.fromkeys(forks))[:5])
-            remarks.append(f"left out of the net, as this Caffe does not know it: {names}")
+            remarks.append(f"left out of the net, because this Caffe does not know it: {names}")
         return remarks
 
     def _source(self, net: LogNet, session: LogSession, passing: bool = False) -> Source | None:

@@ -50,7 +50,7 @@ def start_of(
     shown = [loss.iteration for loss in session.losses]
     late = bool(shown) and solver.display > 0 and min(shown) >= 2 * solver.display
     if session.solver is None or late:
-        say("the log does not tell what the training began with; its start is unknown")
+        say("the log does not show how the training started; its start is unknown")
         return UNKNOWN_START
     return SCRATCH
 

@@ -133,7 +133,7 @@ def _text(path: Path) -> str:
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     except (EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
-        raise InputError(f"cannot read {path}: not a complete packed file: {error}") from error
+        raise InputError(f"cannot read {path}: not a complete compressed file: {error}") from error
     return _decoded(data)
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 CONNECT_SECONDS = "10s"
-GONE = "the Dask scheduler is gone; the same command goes on when it is back"
+GONE = "the Dask scheduler is gone; the same command continues when it is back"
 RETRIES = 2  # for a task that raised
 
 

@@ -97,11 +97,11 @@ def _lr_factor(old: TrainingContext, new: TrainingContext) -> tuple[float, str]:
     same = (old.network, old.solver.type, old.solver.momentum)
     if same == (new.network, new.solver.type, new.solver.momentum):
         if not old.samples or not new.samples:
-            return 1.0, "kept: the samples per iteration are not known"
+            return 1.0, "kept: the samples per iteration are unknown"
         reason = f"{new.samples} instead of {old.samples} samples per iteration (linear, Goyal et al. 2017)"
         return new.samples / old.samples, reason
     if not old.solver.base_lr or not new.solver.base_lr:
-        return 1.0, "kept: base_lr is not known"
+        return 1.0, "kept: base_lr is unknown"
     what = "another net" if old.network != new.network else "another optimizer or momentum"
     reason = f"base_lr {new.solver.base_lr:g} instead of {old.solver.base_lr:g} ({what})"
     return new.solver.base_lr / old.solver.base_lr, reason

@@ -98,7 +98,7 @@ class Evidence:
         start = self.summary.start
         if self.same_start or (not self.same_task and start.kind == self.wanted.start.kind == "weights"):
             return ""
-        return f", from {start}" if start.known else f", from a start that is not known ({start})"
+        return f", from {start}" if start.known else f", from an unknown start ({start})"
 
 
 @dataclass(frozen=True)
@@ -128,12 +128,12 @@ class Proposal:
         """Why nothing is promised; empty where something is."""
         main = self.main
         if not main.same_task:
-            return ("this task is another one",)
+            return ("the task differs",)
         if not main.wanted.task.dataset.content_known:
-            return ("nothing tells this data from other data of its form",)
+            return ("this data cannot be distinguished from other data of its form",)
         if not main.same_start:
             known = main.summary.start.known
-            return ("the start is another one" if known else "where it started is not known",)
+            return ("the start differs" if known else "its start is unknown",)
         return tuple(["the policy is adapted"] if self.changes else self._differences() or self._length())
 
     @property

@@ -144,7 +144,7 @@ class Lookup:
             try:
                 adapted = adapt(original, item.change)
             except CannotAdapt as error:
-                self.refused[original.function] = f"what is known cannot be adapted: {error}"
+                self.refused[original.function] = f"the results cannot be adapted: {error}"
                 continue
             if _allowed(adapted) or not _allowed(original):  # what only Caffe allows stays what it is
                 by_policy.setdefault(str(adapted), []).append((item, original, adapted))
@@ -172,7 +172,7 @@ class Lookup:
             try:
                 change = change_between(old, self.new)
             except CannotAdapt as error:
-                self.refused[summary.policy.function] = f"what is known cannot be adapted: {error}"
+                self.refused[summary.policy.function] = f"the results cannot be adapted: {error}"
                 continue
             spread = standard_error(summary, usual, utility)
             value = caution(summary, spread, utility)

@@ -165,7 +165,7 @@ def direction_note(asked: Iterable[Criterion]) -> str:
     own = [criterion for criterion in asked if criterion.kind == "output"]
     text = ", ".join(f"{c.name}: {'higher' if c.higher else 'lower'} is better" for c in own)
     if any(criterion.guessed for criterion in own):
-        text += " (a guess; --higher or --lower decides)"
+        text += " (assumed; --higher or --lower overrides it)"
     return text
 
 

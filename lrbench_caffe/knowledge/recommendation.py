@@ -51,7 +51,7 @@ class Recommendation:
         if self.set_aside:
             first = self.proposals[0].main if self.proposals else None
             only = first is not None and first.same_task and first.same_start  # there is nothing else to try
-            fate = "are no experience to choose from yet" if only else "set aside"
+            fate = "are not yet experience to choose from" if only else "set aside"
             lines.append(f"results on this task {fate}: {'; '.join(self.set_aside)}")
         for policy, result in self.passed_over:
             lines.append(f"passed over: {policy:.7g}, since {against(result)}")

@@ -102,7 +102,7 @@ def _against(
         lengths = sorted({proposal.main.summary.max_iter for proposal in proposals})
         there = f"{lengths[0]}" if len(lengths) == 1 else f"{lengths[0]} to {lengths[-1]}"
         best = proposals[0]
-        length = f"they are of {there} iterations, this training has {best.main.change.new.max_iter}"
+        length = f"they have {there} iterations, this training has {best.main.change.new.max_iter}"
         return [f"{length} (the best, {best.policy:.7g}: {best.main.result})"]
     best = tried[0]
     reasons = []
@@ -149,7 +149,7 @@ def _promised_more(best: Proposal, other: Proposal) -> str | None:
         return None
     return (
         f"the best, {best.policy:.7g}, has {best.main.result}; {there.task.title} ({there.similarity:.2f}) "
-        f"lets expect about {promise:.0f} %"
+        f"suggests about {promise:.0f} %"
     )
 
 

@@ -166,7 +166,7 @@ _Filler = Callable[[_Task], _Made]
 def _k0(task: _Task) -> _Made:
     if not task.base_lr > 0:
         raise PolicyError(
-            f"{task.function.name}: k0 is missing, and base_lr={task.base_lr} cannot stand in for it"
+            f"{task.function.name}: k0 is missing, and base_lr={task.base_lr} cannot replace it"
         )
     return float(task.base_lr), "base_lr"
 

@@ -67,7 +67,7 @@ def find_library(caffe_path: str) -> FoundLibrary:
         return FoundLibrary(None, f"this Caffe is not the one that {maker} makes, whose headers are known")
     path = library_path()
     if not path.is_file():
-        remedy = f"run {installation.setup_command()}; it takes g++"
+        remedy = f"run {installation.setup_command()}; it needs g++"
         return FoundLibrary(None, "they are not built for this version", remedy)
     return FoundLibrary(path)
 
@@ -79,7 +79,7 @@ def lacking_of_machine() -> str | None:
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return "what this CPU can do is not known (no /proc/cpuinfo)"
+        return "the features of this CPU are unknown (no /proc/cpuinfo)"
     flags = re.search(r"^flags\s*:(.*)$", text, re.MULTILINE)
     missing = [name for name in CPU_FEATURES if not flags or name not in flags.group(1).split()]
     return f"this CPU has no {' and no '.join(name.upper() for name in missing)}" if missing else None

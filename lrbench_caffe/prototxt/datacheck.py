@@ -113,7 +113,7 @@ def _check_reader(checked: Checked, reader: LabelReader, classes: int) -> None:
     end = f"allowed: {reader.allowed(classes)} ({OPTION} trains without this check)"
     if checked.scan.unlabelled is not None:
         raise InputError(
-            f"{begin}: {checked.scan.unlabelled} in {checked.records.place} has no number as its label; {end}"
+            f"{begin}: {checked.scan.unlabelled} in {checked.records.place} has no numeric label; {end}"
         )
     if not _any_outside(checked.scan.labels, reader, classes):
         return

@@ -132,7 +132,7 @@ def misused_accuracies(net: PhaseNet) -> list[str]:
     """A warning for each Accuracy layer on a single score, where Caffe reads past it for any label but 0."""
     return [
         f"layer {layer.name!r} (Accuracy) of the {net.title} reads {layer.bottom[0]!r}, which has "
-        "one score, not one for each class: what Caffe prints for it is not an accuracy"
+        "one score, not one for each class: the value that Caffe prints for it is not an accuracy"
         for layer in net.of_type("Accuracy")
         if len(layer.bottom) >= 2 and channels(net, layer.bottom[0], layer) == 1
     ]

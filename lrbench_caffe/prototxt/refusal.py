@@ -46,7 +46,7 @@ _MEANINGS = {
     "blob size exceeds INT_MAX": "more than 2147483647 numbers in a blob: is a size or num_output too large?",
     "Check failed: shape[i] >= 0": "a size below 0",
     "Check failed: data_ ": "a blob without numbers: can this Caffe decode the images of its data?",
-    "Not Implemented Yet": "this Caffe cannot compute what it is asked for, or no gradient through it",
+    "Not Implemented Yet": "this Caffe cannot compute this, or has no gradient for it",
 }
 
 
@@ -61,7 +61,7 @@ def open_solver(worker: Worker, solver: Solver, request: OpenRequest) -> Opened:
         solver: the user's; ``request`` has the patched one.
 
     Raises:
-        InputError: Caffe does not take the solver or a net, a test net cannot have the weights, or a record
+        InputError: Caffe does not accept the solver or a net, a test net cannot have the weights, or a record
             has a label that is none of the net's classes.
         TrainingError: it crashed, hung or got no memory; the message names the layer that it was making.
     """

@@ -57,7 +57,7 @@ class TestNet:
     def remark(self) -> str | None:
         """A sentence where a test pass does not cover the test set exactly once, else None."""
         if self.passes <= 0:
-            return f"test_iter of the {self.net.title} is {self.passes}: nothing of it is measured"
+            return f"test_iter of the {self.net.title} is {self.passes}: it measures nothing"
         if self.source is None or self.source.samples is None:
             return None
         covered, samples = self.passes * self.source.batch, self.source.samples
@@ -69,7 +69,7 @@ class TestNet:
             return (
                 f"a test pass of the {self.net.title} leaves some of its data out: {what} (test_iter {wish})"
             )
-        return f"a test pass of the {self.net.title} takes some of its data twice: {what}"
+        return f"a test pass of the {self.net.title} uses some of its data twice: {what}"
 
 
 @dataclass(frozen=True)
@@ -161,9 +161,7 @@ class Solver:
     @property
     def _test_remarks(self) -> list[str]:
         if not self.tests:
-            missing = (
-                f"{self.path} has no test nets (no test_iter): nothing but the training loss is measured"
-            )
+            missing = f"{self.path} has no test nets (no test_iter): only the training loss is measured"
             return [*self.notes, missing]
         remarks = [*self.notes, *(test.remark for test in self.tests if test.remark)]
         return remarks + [text for test in self.tests for text in misused_accuracies(test.net)]

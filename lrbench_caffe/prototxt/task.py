@@ -79,7 +79,7 @@ def describe_task(
         level, stages: of the training net, as the solver was loaded with.
 
     Raises:
-        InputError: Caffe does not take the solver.
+        InputError: Caffe does not accept the solver.
         TrainingError: it crashes or hangs.
     """
     with open_worker(solver, info, python, level=level, stages=stages) as (_, opened):
@@ -105,7 +105,7 @@ def open_worker(
         layers: the library of fast layers, None for Caffe's own.
 
     Raises:
-        InputError: Caffe does not take the solver.
+        InputError: Caffe does not accept the solver.
         TrainingError: it crashes or hangs.
     """
     with tempfile.TemporaryDirectory(prefix="lrbench-") as name:

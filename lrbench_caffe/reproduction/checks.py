@@ -31,7 +31,7 @@ class Verdict:
 
     @property
     def word(self) -> str:
-        return {True: "holds", False: "does not hold", None: "cannot be said"}[self.holds]
+        return {True: "holds", False: "does not hold", None: "undecided"}[self.holds]
 
 
 class Unknown(LookupError):

@@ -138,7 +138,7 @@ def provide_files(setup: Setup, say: Callable[[str], None]) -> None:
     """
     if not Path(setup.solver).exists():
         written = examples.write(Path(), examples.names_of(setup.key))
-        say(f"written, as they were not there: {' and '.join(map(str, written))}")
+        say(f"written because they were missing: {' and '.join(map(str, written))}")
 
 
 def check_files(setup: Setup) -> None:

@@ -29,7 +29,7 @@ from lrbench_caffe.terminal.tables import terminal_table
 
 DRAWN = {"figure3": figure3, "figure4": figure4, "figure5": figure5}
 LEFT = 3  # columns of names in a table
-LEGEND = f'"=": {WITHIN}; "≠": they do not; neither: no deviation is known.'
+LEGEND = f'"=": {WITHIN}; "≠": they do not; neither sign: no deviation is known.'
 
 
 def show(console: Console, plan: ExperimentPlan, records: Sequence[RunRecord]) -> None:
@@ -40,7 +40,7 @@ def show(console: Console, plan: ExperimentPlan, records: Sequence[RunRecord]) -
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     judged = conclusion_rows(plan, ours)
     if len(judged) > 1:
-        console.print(terminal_table(judged, "what the paper concludes", len(judged[0])))
+        console.print(terminal_table(judged, "the paper's conclusions", len(judged[0])))
 
 
 def write(
@@ -87,7 +87,7 @@ def _markdown(
     if lost:
         parts += ["## Lost trainings\n", "".join(f"- {markdown(text)}\n" for text in lost)]
     if len(judged) > 1:
-        parts += ["## What the paper concludes\n", markdown_table(judged, len(judged[0]))]
+        parts += ["## The paper's conclusions\n", markdown_table(judged, len(judged[0]))]
     return "\n".join(parts)
 
 

@@ -137,7 +137,7 @@ class Reproduction:
         except LRBenchError as error:
             if isinstance(error, InputError) and not dry:
                 raise
-            self._say(f"how long it takes was not measured: {error}")
+            self._say(f"the duration was not measured: {error}")
             return {}
         for key, speed in speeds.items():
             times = f"{1000 * speed.iteration:,.0f} ms an iteration, {speed.test:.1f} s a test"
@@ -183,7 +183,7 @@ class Reproduction:
 def _lost(items: Sequence[Item], results: Sequence[JobResult]) -> dict[Job, str]:
     """What was lost of a plan's trainings, and where it would have counted."""
     return {
-        result.training: f"{item.plan.title}, row {item.row.number}: {result.loss}; the row has a seed less"
+        result.training: f"{item.plan.title}, row {item.row.number}: {result.loss}; the row has one seed less"
         for item, result in zip(items, results)
         if result.lost
     }

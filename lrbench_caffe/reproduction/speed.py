@@ -62,7 +62,7 @@ def measure(
 
     Raises:
         InputError: the solver, its data or the flags are wrong, or there is no Caffe.
-        InputError: Caffe does not take the solver.
+        InputError: Caffe does not accept the solver.
     """
     python = find_caffe_python(caffe_python)
     info = caffe_info(python)

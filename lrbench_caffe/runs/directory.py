@@ -225,7 +225,7 @@ class RunDirectory:
     def record_damage(self, record: Mapping[str, Any]) -> str | None:
         """What is wrong with run.json, where ``record``, which was read, is not what it holds."""
         try:
-            return None if self._read_file() == record else "is not what was written there"
+            return None if self._read_file() == record else "differs from what was written"
         except InputError as error:
             return str(error).rpartition(f"{RUN}: ")[2] or "is damaged"
 

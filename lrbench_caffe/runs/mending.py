@@ -74,7 +74,8 @@ def _own_record(run: RunDirectory) -> dict[str, Any]:
     if ids[0] == ids[2]:
         return record
     raise InputError(
-        f"--resume: {run.path / RUN} and {RECORDS} there are of two runs; allowed: the files of one run"
+        f"--resume: {run.path / RUN} and {RECORDS} there belong to different runs; "
+        "allowed: the files of one run"
     )
 
 
@@ -97,12 +98,12 @@ class _Mending:
         start, damaged = self._snapshots.newest(self._has_records)
         if start is None and (self._incomplete or self._may_have_lost_snapshots()):
             raise InputError(self._refusal())
-        notes = [f"the snapshot {name} is damaged, written over or missing" for name in damaged]
+        notes = [f"the snapshot {name} is damaged, overwritten or missing" for name in damaged]
         if self._damage or self._incomplete:
             notes = [*self._notes(), *notes]
             self._mend(start)
             notes += [
-                f"{path}: the record of this snapshot is lost; it is not continued from"
+                f"{path}: the record of this snapshot is lost; the snapshot is not used"
                 for path in self._snapshots.unrecorded()
                 if path.name.endswith((".solverstate", ".solverstate.h5"))
             ]
@@ -119,7 +120,10 @@ class _Mending:
             what = "mended" if "id" in self._record else "left out"  # a former version has no copies
             yield f"damaged, and {what}: {'; '.join(self._damage)}"
         for name in self._incomplete:
-            yield f"of what was measured before the snapshot {name}, something is lost: it is trained again"
+            yield (
+                f"of what was measured before the snapshot {name}, something is lost: "
+                "these iterations are trained again"
+            )
 
     # -- which snapshot -------------------------------------------------------------------------
 
@@ -153,7 +157,7 @@ class _Mending:
         words = "; ".join(self._damage) or "tests or losses of the schedule are missing"
         return (
             f"--resume: {self._run.path}: {words}; and there is no snapshot before which everything is "
-            f"known; allowed: bring these files back, or train anew with another --out"
+            f"known; allowed: restore these files, or start again with another --out"
         )
 
     # -- putting it in order --------------------------------------------------------------------

@@ -88,7 +88,7 @@ def together(
         agreeing = {place: file.rows.get(place) for place in own.rows} == own.rows
         if agreeing and not of_file:
             return Recovered(file.rows, of_journal, other=(own.rows,))
-        words = [*(of_file or [f"{name}: does not say what was written there"]), *of_journal]
+        words = [*(of_file or [f"{name}: differs from what was written"]), *of_journal]
         both, reverse = {**file.rows, **own.rows}, {**own.rows, **file.rows}
         return Recovered(both, words, True, (file.rows, own.rows, reverse))
     missing = len(own.rows) - len(file.rows)
@@ -97,7 +97,7 @@ def together(
         return Recovered(own.rows, words)
     if not of_file and _begins(file.rows, own.rows):
         return Recovered(file.rows, [f"{log}: its last rows are missing"], other=(own.rows,))
-    words = of_file or [f"{name}: does not say what was written there"]
+    words = of_file or [f"{name}: differs from what was written"]
     both, reverse = {**own.rows, **file.rows}, {**file.rows, **own.rows}
     return Recovered(own.rows, words, other=(file.rows, both, reverse))
 

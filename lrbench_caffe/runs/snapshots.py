@@ -216,7 +216,7 @@ class Snapshots:
         if damaged and not intact:
             raise InputError(
                 f"--resume: none of the snapshots in {self._folder} is intact ({', '.join(damaged)}); "
-                "allowed: bring them back, or train anew with another --out"
+                "allowed: restore them, or start again with another --out"
             )
         return None, []
 
@@ -269,7 +269,7 @@ def ready_prefix(solver: Solver) -> list[str]:
     """Find out before a training whether its snapshots can be written to the solver's snapshot_prefix.
 
     Returns:
-        A remark where the folder was missing and has been made.
+        A remark where the folder was missing and has been created.
 
     Raises:
         InputError: nothing can be written there.
@@ -291,7 +291,7 @@ def ready_prefix(solver: Solver) -> list[str]:
             f"{where}: cannot write to snapshot prefix {str(prefix)!r}: {error.strerror}; allowed: a "
             "folder that can be written, or --out DIR, which keeps the snapshots in DIR"
         ) from error
-    return [f"{where}: the folder {folder} was missing and has been made"] if missing else []
+    return [f"{where}: the folder {folder} was missing and has been created"] if missing else []
 
 
 def _share(source: Path, target: Path) -> None:

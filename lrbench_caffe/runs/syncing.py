@@ -15,7 +15,7 @@ from lrbench_caffe.runs.directory import RunDirectory
 from lrbench_caffe.runs.layout import MEASUREMENTS
 from lrbench_caffe.runs.runjson import first_base_lr
 
-KILLED = "the training ended without a word: it was killed, or the machine went down"
+KILLED = "the process vanished without a final status: it was killed, or the machine went down"
 
 
 class StillRunning(Exception):
@@ -38,7 +38,7 @@ def run_directories(roots: Iterable[Path]) -> Iterator[Path]:
             raise InputError(f"{root}: no such directory")
         folders = sorted(file.parent for file in root.rglob("run.json"))
         if not folders:
-            raise InputError(f"{root} holds no run directory (one with a run.json)")
+            raise InputError(f"{root} contains no run directory (one with a run.json)")
         for path in folders:
             if path.resolve() not in seen:
                 seen.add(path.resolve())
@@ -66,7 +66,9 @@ def read_run(path: Path) -> RunRecord:
         raise InputError(f"{path}: run.json: record: allowed: an object")
     tests = directory.recovered(MEASUREMENTS)
     if tests.lost:
-        raise InputError(f"{path}: {'; '.join(tests.damage)}; train --resume --out {path} mends what it can")
+        raise InputError(
+            f"{path}: {'; '.join(tests.damage)}; train --resume --out {path} repairs what it can"
+        )
     measurements = directory.measurements()
     status, reason = settings.get("status", "running"), settings.get("reason")
     ended = settings.get("ended")

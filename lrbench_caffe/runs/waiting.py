@@ -102,11 +102,10 @@ def bring_in(database: Database, say: Callable[[str], None]) -> None:
         except OSError:  # the disk of the run directory is away, say
             continue
         except (InputError, RecordError) as error:
-            say(f"{note.run} waited for the LR database, which cannot take it: {error}")
+            say(f"{note.run} waited for the LR database, which refuses it: {error}")
         discard(note)
     if count:
-        runs = "1 run that was" if count == 1 else f"{count} runs that were"
-        say(f"the LR database has now {runs} missing in it")
+        say(f"added to the LR database: {count} run{'s' * (count != 1)} that waited for it")
 
 
 def _record(note: Note) -> RunRecord | None:

@@ -414,12 +414,12 @@ class Worker:
         code = self._process.returncode
         number = signal_of(code)
         words = last_words(self.log, self._log_start)
-        how = f"was ended by {number.name}" if number else f"ended with exit code {code}"
+        how = f"was killed by {number.name}" if number else f"ended with exit code {code}"
         if number == signal.SIGKILL:
             how += who_kills(memory_kills() - self._memory_kills)
             words = ""  # a killed process says nothing of its end
         elif "std::bad_alloc" in words:
-            how += ": it could not get the memory that it asked for"
+            how += ": it ran out of memory"
         return Death(f"Caffe {how}" + (f": {words}" if words else ""), number, words)
 
 

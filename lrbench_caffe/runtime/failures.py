@@ -41,7 +41,7 @@ class Refusal(OpenFailure):
     """
 
     def __init__(self, words: str, net: int | None, layers: Sequence[str]) -> None:
-        super().__init__(f"Caffe does not take the solver: {words}", net, layers)
+        super().__init__(f"Caffe does not accept the solver: {words}", net, layers)
         self.words = words
 
 
@@ -95,8 +95,11 @@ def memory_kills() -> int:
 def who_kills(by_memory: int) -> str:
     """Who sent a SIGKILL, given how many processes Linux has killed for memory since the start."""
     if by_memory > 0:
-        return ": Linux kills where memory runs out, and did so just now (a smaller batch_size needs less)"
-    return ", by another process: a person's, or a batch system's that enforces a limit of memory or time"
+        return (
+            ": Linux kills processes when memory runs out, and did so just now "
+            "(a smaller batch_size needs less)"
+        )
+    return ", by another process: a user's, or a batch system's that enforces a limit of memory or time"
 
 
 _FATAL = re.compile(r"^F\d{4,8} \S+\s+\d+ (\S+\] .*)$")

@@ -71,7 +71,7 @@ def check_described(python: CaffePython, planned: CaffeInfo, live: CaffeInfo) ->
     ]
     raise InputError(
         f"{python.command[0]} ({python.origin}) starts another Caffe than it did when it was last described: "
-        f"{'; '.join(shown)}; nothing was trained; it is described anew, so repeat the command"
+        f"{'; '.join(shown)}; nothing was trained; it has been examined again, so repeat the command"
     )
 
 

@@ -180,7 +180,7 @@ def can_import_caffe(python: str) -> bool:
             process.kill()
     ended_by = signal_of(process.returncode)
     if ended_by is not None:
-        how = f"gave no sign of life for {PROBE_SECONDS:g} s" if hangs else f"was ended by {ended_by.name}"
+        how = f"gave no sign of life for {PROBE_SECONDS:g} s" if hangs else f"was killed by {ended_by.name}"
         raise TrainingError(
             f"{python} {how} while it imported caffe; {VARIABLE} or {OPTION} names another Python"
         )

@@ -174,4 +174,4 @@ def _counts(head: dict[str, Any], arrays: Arrays, place: int) -> Counts | str:
 
 def invalid_message(error: Exception) -> TrainingError:
     """The error for bytes that the worker's protocol does not know."""
-    return TrainingError(f"sent something that is no message of the worker ({type(error).__name__}: {error})")
+    return TrainingError(f"sent an invalid message ({type(error).__name__}: {error})")

@@ -50,7 +50,7 @@ def _open(url: str | None, to_write: bool) -> Database:
     if is_emptied(parsed):
         if not to_write:
             raise damaged(parsed, "it is an empty file")
-        _say(f"note: the database {where} was an empty file; it begins anew")
+        _say(f"note: the database {where} was an empty file; it is set up again")
     words = f"waiting up to {AT_TERMINAL:g} s for the database {where}"
     if is_new(url):  # there is nobody to wait for
         words = f"making the database {where}"
@@ -87,7 +87,7 @@ def check_folder(url: str | None) -> None:
     """
     parsed = parse_url(resolve_url(url))
     if url is not None and not exists(parsed) and not Path(parsed.database or "").parent.is_dir():
-        raise InputError(f"there can be no database {shown(parsed)}: no such folder")
+        raise InputError(f"cannot create the database {shown(parsed)}: no such folder")
 
 
 def bring_in_what_waits(database: Database) -> None:

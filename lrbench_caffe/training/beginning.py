@@ -64,7 +64,7 @@ def find_state(path: Path, messages: Messages) -> GivenState:
         raise ParameterError("{snapshot}: {0}", error) from error
     if model is None or named is None or _same_file(model, named):
         return GivenState(stored, model)
-    return GivenState(stored, model, f"{path} names the weights {named}; those beside it are taken, {model}")
+    return GivenState(stored, model, f"{path} names the weights {named}; those beside it are used, {model}")
 
 
 def _model_of(state: Path, named: Path | None) -> Path | None:
@@ -159,7 +159,7 @@ def check_start(
     name = ", ".join(path.name for path in weights)
     remark = f"weights: {filled} of {layers} layers filled"
     if not filled:
-        remark = f"WARNING: {remark}: {name} has no layer of a name in this net; all weights are random"
+        remark = f"WARNING: {remark}: {name} has no layer whose name is in this net; all weights are random"
     return Start("weights", models_digest(weights), filled, layers, name=name), [remark]
 
 

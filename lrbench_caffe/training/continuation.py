@@ -85,7 +85,7 @@ def resumed_settings(
         _check_length(wanted, solver if longer else None, old, run)
         old.max_iter = wanted
     return old, notes + [
-        f"{solver.path}: {_change(old.fingerprint, now, name)}: without effect on a run that is resumed"
+        f"{solver.path}: {_change(old.fingerprint, now, name)}: without effect on a resumed run"
         for name in ignored
     ]
 
@@ -173,7 +173,7 @@ def _check_files(solver: Solver, then: Mapping[str, str], now: Mapping[str, str]
     fields = [_change(then, now, name) for name in changed if name not in nets]
     differing = [*fields, *(f"the net of {name}" for name in nets)]
     raise ParameterError(
-        "{resume}: {0} is not as it was when the run began: {1}; allowed: the solver as it was "
+        "{resume}: {0} has changed since the run began: {1}; allowed: the original solver "
         "(train with {snapshot} for a new run with other settings)",
         solver.path,
         "; ".join(differing),

@@ -133,7 +133,7 @@ def measuring_notes(solver: Solver, opened: Opened) -> list[str]:
             )
         others = ", ".join(head.name for head in test.heads[1:])
         if others:
-            text += f"; also measured, as outputs: {others} (--head NAME lets another one count)"
+            text += f"; also measured, as outputs: {others} (--head NAME chooses another one)"
         notes.append(text)
     return notes
 
@@ -161,7 +161,7 @@ def _notes(test: TestNet, outcome: TestPass) -> list[str]:
             continue
         notes.append(
             f"WARNING: {test.net.title}: no metrics of {head.scores!r} with the labels {head.labels!r}: "
-            f"{why}; only what Caffe puts out is measured"
+            f"{why}; only Caffe's own outputs are recorded"
         )
     varying = [name for name, values in outcome.outputs.items() if not values]
     notes += [f"{test.net.title}: the output {name!r} has no mean over the batches" for name in varying]

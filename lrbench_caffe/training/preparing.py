@@ -245,7 +245,7 @@ def _choose(
         for line in why:
             say(line)
     elif request.policy and request.policy.strip().lower() == AUTO:
-        raise ParameterError("{policy} auto asks the LR database; {no_database} does not go with it")
+        raise ParameterError("{policy} auto asks the LR database; {no_database} cannot be combined with it")
     chosen = chosen or choose_policy(request.policy, flags, solver, max_iter)
     say(f"LR policy: {chosen.policy:.7g} (from {chosen.origin})")
     for filled in chosen.filled:
@@ -259,6 +259,9 @@ def _resumed_layers(request: TrainingRequest, old: RunSettings, info: CaffeInfo,
     if request.layers:
         return choose_layers(request.layers, old.gpu, info)
     if old.layers == "fast" and choose_layers("auto", old.gpu, info) == "stock":
-        say("note: the run was trained with fast layers, which are not here; it continues with Caffe's own")
+        say(
+            "note: the run was trained with fast layers, which are not available here; "
+            "it continues with Caffe's own"
+        )
         return "stock"
     return old.layers

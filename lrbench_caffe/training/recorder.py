@@ -77,7 +77,7 @@ class Recorder(Observer):
             record = self._record = with_storable_text(self._describe(opened))
             self._run.update(record=lasting_facts(record))
         except (LRBenchError, OSError) as error:
-            self._note(f"the LR database gets nothing of this run: {error}")
+            self._note(f"this run is not recorded in the LR database: {error}")
             return
         self._note_down(record)
         self._put(lambda database: database.begin_run(record))
@@ -112,7 +112,7 @@ class Recorder(Observer):
     @property
     def _later(self) -> str:
         if self._waiting is None:
-            return f"the results wait in {self._run.path} (db sync brings them in)"
+            return f"the results wait in {self._run.path} (db sync adds them)"
         return (
             f"the results wait in {self._run.path} for the next command that uses the database (or db sync)"
         )
@@ -145,7 +145,7 @@ class Recorder(Observer):
         from lrbench_caffe.terminal.database import is_emptied
 
         if is_emptied(parse_url(resolve_url(self._url))):
-            self._note("the LR database was an empty file; it begins anew")
+            self._note("the LR database was an empty file; it is set up again")
         patience = LAST_PATIENCE if self._is_file or self._reached else BESIDE_TRAINING
         database = Database.open(self._url, patience=patience)
         self._reached = True

@@ -63,11 +63,11 @@ def _new_run(prepared: Prepared) -> RunDirectory:
 def _check_free(run: RunDirectory) -> None:
     """Raise an InputError where a run directory is another run's."""
     if run.exists:
-        raise ParameterError("{out}: {0} holds a run already; {resume} continues it", run.path)
+        raise ParameterError("{out}: {0} already contains a run; {resume} continues it", run.path)
     if run.remains:
         raise ParameterError(
-            "{out}: {0} holds {1} of a run whose run.json is missing or damaged; allowed: "
-            "a new directory, or bring run.json back and {resume}",
+            "{out}: {0} contains {1} of a run whose run.json is missing or damaged; allowed: "
+            "a new directory, or restore run.json and {resume}",
             run.path,
             run.remains,
         )

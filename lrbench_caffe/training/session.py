@@ -266,7 +266,7 @@ class Session:
             opened.nets, self.solver, self.messages, settings.snapshot, settings.weights
         )
         if settings.start.digest not in (None, start.digest):  # of a run without a snapshot of its own
-            raise ParameterError("{resume}: {0} is not as it was when the run began", start.name)
+            raise ParameterError("{resume}: {0} has changed since the run began", start.name)
         for remark in remarks:
             note(remark)
         settings.start = start

@@ -271,8 +271,8 @@ def _check_native(solver: Solver) -> None:
     fields = fork_lr_fields(message)
     if fields:
         raise ParameterError(
-            "{0}: {1}: a fork's own, and what it makes of the LR is not known here; allowed: a policy with "
-            "{policy} (POLY(k0=.., k1=.., p=..) falls to k1, as poly with min_lr), or a solver without",
+            "{0}: {1}: specific to a fork, its effect on the LR is unknown here; allowed: a policy "
+            "with {policy} (POLY(k0=.., k1=.., p=..) falls to k1, like poly with min_lr), or a solver without",
             solver.path,
             ", ".join(fields),
         )
@@ -339,7 +339,7 @@ def choose_layers(flag: str, gpu: int | None, info: CaffeInfo) -> str:
     if flag == "stock" or (flag == "auto" and gpu is not None):
         return "stock"
     if gpu is not None:
-        raise ParameterError("{layers} fast: they are for the CPU; the training is on GPU {0}", gpu)
+        raise ParameterError("{layers} fast: only for the CPU; the training is on GPU {0}", gpu)
     library = find_library(info.path)
     if flag == "fast" and library.path is None:
         remedy = f" ({library.remedy})" if library.remedy else ""
@@ -360,7 +360,7 @@ def choose_threads(flag: int, layers: str) -> int:
         )
     if flag > 1 and layers == "stock":
         raise ParameterError(
-            "{threads} {0}: only the fast layers work on several; this training has Caffe's own", flag
+            "{threads} {0}: only the fast layers use several cores; this training uses Caffe's own", flag
         )
     return flag
 

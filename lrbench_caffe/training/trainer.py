@@ -26,7 +26,7 @@ from lrbench_caffe.training.observer import Audience, Observer
 from lrbench_caffe.training.replay import replay_plan
 from lrbench_caffe.training.signals import Signals
 
-AS_ASKED = "as --until asks"  # the reason of a part that ended where it was to
+AS_ASKED = "paused by --until"  # the reason of a part that ended where it was to
 
 Load = Callable[[Worker, Opened, Callable[[str], None]], int]
 
@@ -115,7 +115,7 @@ class Trainer:
             if opened.layers_problem:
                 self._audience.note(
                     f"WARNING: Caffe's own layers instead of the fast ones: {opened.layers_problem} "
-                    f"(run {installation.setup_command()}; this run, resumed, keeps Caffe's own unless "
+                    f"(run {installation.setup_command()}; when resumed, this run keeps Caffe's own unless "
                     "--layers fast is given)"
                 )
             sessions = self._run.read().get("sessions", [])

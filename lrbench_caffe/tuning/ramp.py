@@ -121,7 +121,7 @@ def read(passes: Sequence[Pass], iterations: int) -> GoodRange:
     bottom = int(np.argmin(losses))
     fall = float(losses[0] - losses[bottom])
     if fall <= 0:
-        raise TrainingError("the loss of the range test fell at no LR: no range can be read from it")
+        raise TrainingError("the loss of the range test did not fall at any LR: it shows no range")
     begin = int(np.argmax(losses <= losses[0] - BEGIN * fall))
     high = min(float(lrs[bottom]), MARGIN * _limit(passes, lrs, losses, bottom))
     low = min(float(lrs[begin]), high)

@@ -193,7 +193,7 @@ def lost_note(lost: Sequence[Lost]) -> str:
     if not lost:
         return ""
     trainings = "1 training was" if len(lost) == 1 else f"{len(lost)} trainings were"
-    return f"{trainings} lost, so that this may be another decision; the same command tries again"
+    return f"{trainings} lost, so that the decision may differ; the same command tries again"
 
 
 def sentence(text: str) -> str:
@@ -287,7 +287,7 @@ def training_rows(study: Study, outcome: TuningOutcome) -> Rows:
     rows = [["policy", "seed", "iterations", "best Top-1 (%)", "at", "ended", "why it was tried"]]
     for result in sorted(results, key=lambda r: -_top1(r)):
         top = best_trained(result.measurements)
-        ended = result.status if result.status != "stopped" else "left there"
+        ended = result.status if result.status != "stopped" else "paused"
         rows.append(
             [
                 str(result.training.policy), str(result.training.seed), str(result.iteration),

@@ -306,7 +306,7 @@ class Study:
                 raise TrainingError(f"all trainings failed: {last.reason}; see {last.training.out}")
 
         def counts(lr: float) -> tuple[str, str]:
-            return RANGE_TEST, f"whether an LR of {lr:g} is good is not known"
+            return RANGE_TEST, f"whether an LR of {lr:g} is good is unknown"
 
         self._carry_out(ladder.ask, begin, tell, counts)
         return ladder.result()

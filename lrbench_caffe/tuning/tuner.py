@@ -154,7 +154,7 @@ class Tuner:
             return look_up(db, self._wanted, self._solver, plan.max_iter, plan.functions)
         except DamagedDatabase as error:
             where = self._study.folder
-            self._say(f"the LR database: {error}; the tuning knows nothing of it; results wait in {where}")
+            self._say(f"the LR database: {error}; the tuning does not use it; results wait in {where}")
             return Prior()
 
     def _own_policy(self) -> Policy | None:
@@ -244,7 +244,7 @@ class Tuner:
         if search.target_reached:
             return f"the target of {self._plan.target_top1:g} % was reached"
         if not search.spent_up:
-            return "their LRs are as high as that of one that diverged, or promise nothing"
+            return "their LRs are as high as that of a diverged one, or promise no gain"
         range_test = self._spent.get("range test", 0)
         of_known = self._iterations_of(known) - known_before
         others = self._study.iterations_asked_for - of_known - range_test
@@ -252,7 +252,7 @@ class Tuner:
             "the range test": range_test,
             f"{len(known)} known polic{'y' if len(known) == 1 else 'ies'}": of_known,
             "other candidates": others,
-            "what the finalists and your own policy may take": self._reserve(own),
+            "the reserve for the finalists and your own policy": self._reserve(own),
         }
         named = [f"{name} ({iterations:,})" for name, iterations in users.items() if iterations > 0]
         return f"the budget of {budget:,} iterations was used up by {', '.join(named[:-1])} and {named[-1]}"

@@ -93,15 +93,15 @@ def judge(
 
     name = f"{first.policy:.6g}"
     if first is own:
-        return say(False, f"keep your own policy, {name}: no other one came into the final")
+        return say(False, f"keep your own policy, {name}: no other policy became a finalist")
     if first.diverged:
-        ends = f"{name}, the best of what was found, {_diverged(first)}"
+        ends = f"{name}, the best one found, {_diverged(first)}"
         if own is not None and not own.diverged:
             return say(False, f"keep your own policy, {mine:.6g}: {ends}")
         too = f"; your own policy {_diverged(own)}" if own else ""
         return say(False, f"no policy is recommended: {ends}{too}")
     if not tops(first):
-        return say(False, f"no policy is recommended: no training of {name} came to its end")
+        return say(False, f"no policy is recommended: no training of {name} reached its end")
     if own is None:
         return say(True, f"train with {name}; the solver has no lr_policy to compare it with")
     if own.diverged:

@@ -330,14 +330,14 @@ def test_an_lmdb_of_somebody_else(workspace: Workspace) -> None:
     folder.chmod(0o555)
     done = workspace.command([*powerless, *train_command("solver.prototxt", "--out", "out")])
     folder.chmod(0o755)
-    done.failed(2, "theirs: lock.mdb is missing and may not be made in there", "chmod a+w theirs")
+    done.failed(2, "theirs: lock.mdb is missing and cannot be created there", "chmod a+w theirs")
 
 
 def test_a_run_is_not_overwritten(workspace: Workspace) -> None:
     workspace.train("solver.prototxt", "--max-iter", "1", "--out", "out").succeeded()
     before = {path: path.read_bytes() for path in Path(workspace.path, "out").rglob("*") if path.is_file()}
     done = workspace.train("solver.prototxt", "--max-iter", "1", "--out", "out")
-    done.failed(2, "--out: out holds a run already", "--resume")
+    done.failed(2, "--out: out already contains a run", "--resume")
     assert before == {
         path: path.read_bytes() for path in Path(workspace.path, "out").rglob("*") if path.is_file()
     }
@@ -503,5 +503,5 @@ def test_a_crash_or_a_kill_in_a_python_layer_is_no_bad_input(
     python_layer(crash)(workspace)
     path = f"PYTHONPATH={ROOT}:{workspace.path}"
     done = workspace.command(["env", path, *train_command("solver.prototxt", "--out", "out")])
-    done.failed(1, f"Caffe was ended by {number.name}")
+    done.failed(1, f"Caffe was killed by {number.name}")
     assert (workspace.path / "out" / "caffe.log").exists()

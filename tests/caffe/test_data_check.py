@@ -102,7 +102,7 @@ def test_an_lmdb_that_is_shortened_while_caffe_reads_it(workspace: Workspace) ->
 def test_data_that_is_gone_or_no_lmdb(workspace: Workspace, trust: tuple[str, ...]) -> None:
     folder = train_on(workspace)
     folder.mkdir()
-    workspace.train(SOLVER, *trust).failed(2, "images_lmdb: not an LMDB, there is no data.mdb in it")
+    workspace.train(SOLVER, *trust).failed(2, "images_lmdb: not an LMDB, it contains no data.mdb")
     (folder / "data.mdb").mkdir()
     workspace.train(SOLVER, *trust).failed(2, "images_lmdb: not an LMDB, its data.mdb is not a file")
     shutil.rmtree(folder)

@@ -199,7 +199,7 @@ def test_a_run_does_not_go_on_with_another_solver(
     begun.write("small_net.prototxt", nets.net(middle=nets.inner_product("ip2", "data", 10)))
     restore(begun, **fields)
     done = begun.train("--resume", "--out", "begun")
-    done.failed(2, "begun.prototxt is not as it was", "allowed: the solver as it was", *words)
+    done.failed(2, "begun.prototxt has changed since the run began", "allowed: the original solver", *words)
 
 
 def test_a_run_does_not_go_on_with_another_net(begun: Workspace) -> None:
@@ -207,7 +207,7 @@ def test_a_run_does_not_go_on_with_another_net(begun: Workspace) -> None:
     begun.write("begun_net.prototxt", nets.net().replace("num_output: 16", "num_output: 17"))
     done = begun.train("--resume", "--out", "begun")
     begun.write("begun_net.prototxt", "# the same net\n" + nets.net())
-    done.failed(2, "begun.prototxt is not as it was", "the net of net")
+    done.failed(2, "begun.prototxt has changed since the run began", "the net of net")
     begun.train("--resume", "--out", "begun").succeeded()
 
 

@@ -143,8 +143,8 @@ def whole(
 @pytest.mark.parametrize(
     ("number", "words"),
     [
-        (signal.SIGKILL, ("Caffe was ended by SIGKILL",)),
-        pytest.param(signal.SIGSEGV, ("Caffe was ended by SIGSEGV",), marks=pytest.mark.slow),
+        (signal.SIGKILL, ("Caffe was killed by SIGKILL",)),
+        pytest.param(signal.SIGSEGV, ("Caffe was killed by SIGSEGV",), marks=pytest.mark.slow),
     ],
 )
 def test_a_worker_that_is_killed_or_crashes(
@@ -355,7 +355,7 @@ def test_a_snapshot_that_may_not_grow(big: Workspace, big_whole: Run) -> None:
     with big.training("solver.prototxt", out="out", limits=limit) as training:
         done = training.finish()
     run = big.run("out")
-    assert_failed(run, done, "could not be written", "Caffe was ended by SIGABRT")
+    assert_failed(run, done, "could not be written", "Caffe was killed by SIGABRT")
     assert run.rows("snapshots.jsonl") == []
     assert [row["iteration"] for row in run.measurements()] == [0, 10, 20]
     resume(big, run)

@@ -99,7 +99,7 @@ def test_killed_and_short_of_memory_they_come_out_as_undisturbed_ones(here: Work
 @pytest.mark.parametrize(
     ("end", "reason"),
     [
-        ("kill -BUS $$", "Caffe was ended by SIGBUS"),
+        ("kill -BUS $$", "Caffe was killed by SIGBUS"),
         ("echo python: 4: Cannot fork >&2; exit 2", "Caffe ended with exit code 2: python: 4: Cannot fork"),
         ("exit 127", "Caffe ended with exit code 127"),  # a program that the launcher needs was killed
     ],
@@ -124,7 +124,7 @@ def test_the_start_of_tune_names_a_caffe_that_crashes(here: Workspace) -> None:
     (here.path / "broken").chmod(0o755)
     tune = [sys.executable, "-m", "lrbench_caffe.tune", "solver.prototxt", "--no-db"]
     done = here.command([*tune, "--caffe-python", "./broken"]).failed(1)
-    assert done.err == f"error: {here.path}/broken (--caffe-python): Caffe was ended by SIGSEGV\n"
+    assert done.err == f"error: {here.path}/broken (--caffe-python): Caffe was killed by SIGSEGV\n"
 
 
 def test_losses_at_caffes_ceiling_are_counted_across_parts(here: Workspace) -> None:

@@ -118,7 +118,7 @@ def test_a_backup_of_a_snapshot_has_its_own_weights(trained: Workspace) -> None:
     shutil.rmtree(old)
     moved.rename(old)
     model = STATE.replace("solverstate", "caffemodel")
-    assert f"names the weights {model}; those beside it are taken, backup/" in done.out
+    assert f"names the weights {model}; those beside it are used, backup/" in done.out
     assert_same_weights(trained.run("from_backup").model(20), trained.path / MODEL)
     start = trained.run("from_backup").record["start"]
     assert (start["kind"], start["iteration"], start["name"]) == ("snapshot", 10, "tiny_iter_10.solverstate")
@@ -132,7 +132,7 @@ def test_an_hdf5_snapshot_whose_old_place_is_gone(trained: Workspace) -> None:
     (trained.path / "hdf5").rename(trained.path / "elsewhere")
     state = "elsewhere/snapshots/tiny_iter_10.solverstate.h5"
     done = trained.train("hdf5.prototxt", "--snapshot", state, "--out", "hdf5_again").succeeded()
-    assert "those beside it are taken, elsewhere/snapshots/tiny_iter_10.caffemodel.h5" in done.out
+    assert "those beside it are used, elsewhere/snapshots/tiny_iter_10.caffemodel.h5" in done.out
     runs = ("elsewhere", "hdf5_again")
     ends = [trained.path / run / "snapshots" / "tiny_iter_20.caffemodel.h5" for run in runs]
     assert parameters(ends[0]) == parameters(ends[1])

@@ -61,7 +61,7 @@ def with_part(name: str, **values):
         (run("a", measurements=[at(1, 1.0, ac=1.2)]), r"measurement\.ac: 1.2; allowed: 0 to 1.0001"),
         (
             run("a", measurements=[at(1, 1.0), at(1, 2.0)]),
-            "measurements: an iteration of a net is there twice",
+            "measurements: an iteration of a net occurs twice",
         ),
         (with_part("dataset", classes=0), r"dataset\.classes: 0; allowed: 1 to"),
         (with_part("dataset", channels="3"), r"dataset\.channels: '3'; allowed: an integer"),
@@ -146,7 +146,7 @@ def without(value: dict, *path: str) -> dict:
         (without(line(), "uid"), "uid: missing"),
         (without(line(), "top1_sd"), "top1_sd: missing"),
         (without(line(), "network", "depth"), r"network\.depth: missing"),
-        ({**line(), "uid": "b"}, "digest: it does not fit the content"),
+        ({**line(), "uid": "b"}, "digest: it does not match the content"),
         (
             line(policy={**dataclasses.asdict(records.SIN2), "text": "SINE2(k0=1)"}),
             r"policy\.text: unknown LR function 'SINE2'",

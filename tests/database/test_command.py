@@ -115,7 +115,7 @@ def test_a_mistyped_database_is_told_and_not_made(command, tmp_path, monkeypatch
     code, out, err = command("--db", "folder/mistyped.sqlite", *arguments.split())
     assert (code, out) == (2, "")
     assert err == (
-        "error: there is no database folder/mistyped.sqlite: no such file (trainings and imports make one)\n"
+        "error: there is no database folder/mistyped.sqlite: no such file (trainings and imports create it)\n"
     )
     assert not Path("folder").exists() and not Path("copy.sqlite").exists()
 
@@ -390,7 +390,7 @@ def test_a_conflict_is_counted_and_told_with_its_line(command, file, tmp_path):
     code, _, err = command("import", path)
     assert code == 1
     assert f"error: {path}:2: uid: 'aaa1' is in the database with other content: its measurement at" in err
-    assert "1 new or completed, 0 already there, 1 refused (1 in conflict with what is there)" in err
+    assert "1 new or completed, 0 already there, 1 refused (1 in conflict with stored runs)" in err
 
 
 def test_text_for_a_number_is_one_bad_line(command, file, tmp_path):
@@ -598,7 +598,7 @@ def test_the_folder_of_a_named_database_is_not_made(command, file, tmp_path, nam
     folder = tmp_path / "nodir"
     code, out, err = command("--db", folder / "x.sqlite", name, file)
     assert (code, out) == (2, "")
-    assert err == f"error: there can be no database {folder / 'x.sqlite'}: no such folder\n"
+    assert err == f"error: cannot create the database {folder / 'x.sqlite'}: no such folder\n"
     assert not folder.exists()
 
 

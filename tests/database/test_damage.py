@@ -180,7 +180,7 @@ def test_check_names_each_place(path, capsys):
     text = "\n".join(lines)
     assert "measurement.ac is 'x'" in text
     assert "run.machine is b'\\xff'" in text
-    assert "network " in text and "it is not what was stored" in text
+    assert "network " in text and "it differs from what was stored" in text
     assert "refer to a solver that is not there" in text
 
 
@@ -188,8 +188,8 @@ def test_check_holds_summaries_against_their_runs(path, capsys):
     change(path, "UPDATE summary SET runs = runs + 1 WHERE task_id = (SELECT max(id) FROM task)")
     change(path, "UPDATE measurement SET top1 = 99 WHERE run_id = (SELECT id FROM run WHERE uid = '1-FIX')")
     text = "\n".join(damage_of(path, capsys))
-    assert "its runs is not that of its runs" in text
-    assert "run 1-FIX: its best Top-1 and test loss are not those of its tests" in text
+    assert "its runs differs from that of its runs" in text
+    assert "run 1-FIX: its best Top-1 and test loss differ from its tests" in text
 
 
 def test_check_finds_no_damage_where_there_is_none(path, capsys):
@@ -210,7 +210,7 @@ def test_check_looks_at_every_page(path, capsys):
 
 def test_an_older_database_is_checked_after_it_was_brought_up_to_date(path, capsys):
     change(path, "UPDATE alembic_version SET version_num = '0001'")
-    assert "the command info brings an older one up to date" in refusal(db.main, f"check --db {path}", capsys)
+    assert "the command info upgrades an older one" in refusal(db.main, f"check --db {path}", capsys)
 
 
 def test_a_revision_that_none_can_be_is_damage(path):
@@ -236,7 +236,7 @@ def test_an_emptied_file_is_not_taken_for_a_new_database(path, tmp_path, capsys)
     assert "it is an empty file" in refusal(db.main, f"runs --db {path}", capsys)
     assert not path.stat().st_size
     os.utime(path, (time.time() - 60,) * 2)
-    assert "the LR database was an empty file; it begins anew" in record_a_run(path, tmp_path)
+    assert "the LR database was an empty file; it is set up again" in record_a_run(path, tmp_path)
 
 
 def test_a_folder_is_no_database(tmp_path, capsys):
@@ -254,7 +254,7 @@ def test_a_lost_index_entry_does_not_make_a_writer_try_for_ever(path, monkeypatc
     change(path, "CREATE TRIGGER never BEFORE INSERT ON policy BEGIN SELECT RAISE(IGNORE); END")
     with (
         Database.open(str(path)) as database,
-        pytest.raises(DamagedDatabase, match="a row is there and is not"),
+        pytest.raises(DamagedDatabase, match="an existing row was not"),
     ):
         database.put(run("new"))
 

@@ -233,7 +233,7 @@ def test_a_database_of_another_program_is_left_alone(new_url, kind):
     with engine.begin() as connection:
         connection.exec_driver_sql("CREATE TABLE alembic_version (version_num TEXT)")
         connection.exec_driver_sql("INSERT INTO alembic_version VALUES ('beef')")
-    with pytest.raises(DatabaseError, match=f"{name}: it is of another program, .* revision beef"):
+    with pytest.raises(DatabaseError, match=f"{name}: it belongs to another program, .* revision beef"):
         Database.open(url)
     engine.dispose()
 

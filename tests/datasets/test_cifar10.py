@@ -115,7 +115,7 @@ def test_padded_lmdb(tmp_path):
 
 def test_another_order_is_remarked_and_the_published_is_not():
     assert build(tiny(), RECORDS).notes == [
-        "the training records stand in another order than in the published files"
+        "the training records are in another order than in the published files"
     ]
     published = tiny()
     # The ten first labels as published; batch 2 makes up for what they have too much and too little of.
@@ -198,5 +198,5 @@ def test_other_bad_sources(tmp_path):
     (tmp_path / "junk").write_bytes(b"junk" * 1000)
     with pytest.raises(InputError, match="junk: truncated or damaged archive"):
         _read_archive(tmp_path / "junk")
-    with pytest.raises(InputError, match=r"test_batch\.bin is missing in it"):
+    with pytest.raises(InputError, match=r"test_batch\.bin is missing;"):
         _read_archive(make_tar(tmp_path / "part.tar", "w:", leave_out="test_batch.bin"))

@@ -59,7 +59,7 @@ def test_something_else_is_in_the_place(tmp_path, capsys):
     (tmp_path / "digits_train_lmdb").mkdir()
     assert run(main, ["digits", "--out", str(tmp_path)]) == 2
     error = capsys.readouterr().err
-    assert error.endswith("digits_train_lmdb: not an LMDB, there is no data.mdb in it; --force replaces it\n")
+    assert error.endswith("digits_train_lmdb: not an LMDB, it contains no data.mdb; --force replaces it\n")
     assert run(main, ["digits", "--out", str(tmp_path), "--force"]) == 0
 
 

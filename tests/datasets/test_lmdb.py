@@ -189,7 +189,7 @@ def halved(path: Path) -> None:
     [
         (nothing, "no such LMDB folder"),
         (a_file, "is a file; a Caffe LMDB is a folder with a data.mdb in it"),
-        (empty_folder, "not an LMDB, there is no data.mdb in it$"),
+        (empty_folder, "not an LMDB, it contains no data.mdb$"),
         (leveldb, "looks like a LevelDB, which needs backend: LEVELDB"),
         (garbage, "cannot be opened as an LMDB"),
         (truncated, "cannot be opened as an LMDB"),

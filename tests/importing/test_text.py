@@ -85,7 +85,7 @@ def test_packed(log, reader, pack):
 
 
 def test_a_packed_file_that_is_cut(log, reader):
-    with pytest.raises(InputError, match=r"cannot read .*x\.log: not a complete packed file"):
+    with pytest.raises(InputError, match=r"cannot read .*x\.log: not a complete compressed file"):
         reader.one(gzip.compress(log.encode())[:2000])
 
 
@@ -396,7 +396,7 @@ SOLVER = "Isolver.cpp:45] Initializing solver from parameters: "
         (lines("Icaffe.cpp:416] Average Forward pass: 12 ms."), "the log of `caffe time`"),
         (lines(SOLVER, "Fdb.hpp:15] Check failed"), "Caffe ended before the first iteration: Check failed"),
         (lines(SOLVER) + "max_iter: 3\n", "ends before the first"),
-        ("hello\n", "no line is of Caffe's form"),
+        ("hello\n", "no line has Caffe's form"),
     ],
 )
 def test_why_there_is_no_training(reader, text, words):

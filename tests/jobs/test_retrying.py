@@ -13,8 +13,8 @@ from lrbench_caffe.jobs import Job, JobResult, RetryingPool, retrying
 from lrbench_caffe.jobs.retrying import RETRIES
 from lrbench_caffe.runtime.faults import is_refusal
 
-KILLED = "Caffe was ended by SIGSEGV"
-MEMORY = "Caffe was ended by SIGKILL: Linux kills where memory runs out, and did so just now"
+KILLED = "Caffe was killed by SIGSEGV"
+MEMORY = "Caffe was killed by SIGKILL: Linux kills processes when memory runs out, and did so just now"
 
 
 class LosingPool:
@@ -91,7 +91,7 @@ def test_it_is_given_up_after_so_many_losses_without_progress() -> None:
 
 def test_what_is_lost_in_the_same_way_each_time_is_given_up_sooner() -> None:
     """Caffe aborts at a damaged record; a kill that comes while Caffe starts may come again."""
-    aborted = "Caffe was ended by SIGABRT: Check failed: x"
+    aborted = "Caffe was killed by SIGABRT: Check failed: x"
     found, _ = carry_out(LosingPool(a=[(KILLED, 5), *[(aborted, 40)] * 9], b=[(KILLED, 0)] * 6), "a", "b")
     assert (found["a"].status, found["a"].losses, found["b"].status) == ("failed", 4, "finished")
 
@@ -141,7 +141,7 @@ def test_what_is_refused_is_not_tried_again_and_ends_all() -> None:
         (1, "net.prototxt: layer 'ip'", False),
         (-9, "killed by SIGKILL", False),
         (2, f"cannot write to runs/x: {os.strerror(errno.ENOSPC)}", False),
-        (2, "/usr/bin/python3 (--caffe-python): Caffe was ended by SIGKILL", False),
+        (2, "/usr/bin/python3 (--caffe-python): Caffe was killed by SIGKILL", False),
         (2, "python: cannot import caffe: libcaffe.so: failed to map segment from shared object", False),
         (2, "net.prototxt: layer 'ip': MemoryError", False),
         (2, "./python (--caffe-python): Caffe ended with exit code 127: Aborted", False),

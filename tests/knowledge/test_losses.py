@@ -90,7 +90,7 @@ def test_a_similar_regression_promises_nothing():
     other = replace(MNIST_HERE, task_type="other", dataset=replace(MNIST_HERE.dataset, classes=None))
     memory.add(other, replace(fix(0.02, 0.01), solver=replace(LENET_DIGITS, batch=100), epoch=600.0))
     found = regression(fix(0.01, 0.5), fix(0.03, 0.25), fix(0.06, 0.75), memory=memory)
-    assert found.experienced and found.proposals[-1].unknown == ("this task is another one",)
+    assert found.experienced and found.proposals[-1].unknown == ("the task differs",)
 
 
 # -- other outputs ----------------------------------------------------------------------------------

@@ -67,7 +67,7 @@ def test_digits_on_a_fresh_database():
     assert "on a similar task (0.72), mnist / LeNet_MNIST with SIN2(k0=0.01, k1=0.06, l=2000)" in text
     assert "which is iteration 173 here" in text
     assert "l kept in epochs: 25.94 iterations in each instead of 600" in text
-    assert "expected Top-1: not known, since this task is another one" in text
+    assert "expected Top-1: not known, since the task differs" in text
 
 
 def test_one_function_only():
@@ -364,7 +364,9 @@ def test_nothing_is_promised_for_data_that_cannot_be_told_apart(digest):
     memory.add(task, summary(SIN2, 99.3, iterations=4000))
     (proposal,) = recommend(memory, task, **ON_MNIST).proposals
     assert proposal.main.same_task and proposal.expected is None
-    assert proposal.evidence[-1].endswith("since nothing tells this data from other data of its form")
+    assert proposal.evidence[-1].endswith(
+        "since this data cannot be distinguished from other data of its form"
+    )
 
 
 # -- functions that are asked for -------------------------------------------------------------------
@@ -390,7 +392,7 @@ SIG = "SIG(k0=0.1, gamma=0.001, l=100)"
         ([summary(FIRST, None, **DIVERGED_5)], ["sin2"], 1, None),
         ([summary(SIG, None, **DIVERGED_5)], ["sig"], 3, "5 trainings diverged on this task"),
         ([summary(SIG, 99.0, **{**HERE, "max_iter": 0})], ["sig"], 3,
-         "what is known cannot be adapted: max_iter 0 and 2000"),
+         "the results cannot be adapted: max_iter 0 and 2000"),
     ],
 )  # fmt: skip
 def test_one_that_is_not_proposed_has_a_reason(results, functions, top, why):

@@ -40,7 +40,7 @@ def test_a_continued_run_promises_nothing_to_a_training_from_scratch():
     found = digits(fix(0.0002, 95.08, SNAPSHOT), memory=paper_memory(), top=3)
     assert "FIX(k0=0.0002)" not in texts(found) and found.compared == 0
     (alone,) = digits(fix(0.0002, 95.08, SNAPSHOT)).proposals
-    assert alone.expected is None and alone.unknown == ("the start is another one",)
+    assert alone.expected is None and alone.unknown == ("the start differs",)
     assert ", from snapshot x.solverstate, iteration 500, digits / LeNet_digits" in alone.evidence[0]
 
 
@@ -68,8 +68,8 @@ def test_the_same_start_first_then_its_kind_and_an_unknown_one_last(start, order
     assert texts(found) == order
     promised = [str(p.policy) for p in found.proposals if p.expected]
     assert promised == [{SCRATCH: "FIX(k0=0.01)", WEIGHTS: "FIX(k0=0.0001)"}.get(start, "FIX(k0=0.0002)")]
-    assert "from a start that is not known" in found.proposals[-1].evidence[0]
-    assert found.proposals[-1].unknown == ("where it started is not known",)
+    assert "from an unknown start" in found.proposals[-1].evidence[0]
+    assert found.proposals[-1].unknown == ("its start is unknown",)
 
 
 def test_unknown_starts_are_equal_to_nothing_not_even_each_other():

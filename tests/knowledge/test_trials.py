@@ -44,7 +44,7 @@ def test_three_bad_trials_are_not_experience(max_iter):
     assert len(found.proposals) == 3 and found.proposals[0].expected is None
     (why,) = [line for line in found.remarks if line.startswith("results on this task set aside: ")]
     if max_iter == 2000:
-        assert "they are of 400 iterations, this training has 2000 (the best, FIX(k0=3e-05): " in why
+        assert "they have 400 iterations, this training has 2000 (the best, FIX(k0=3e-05): " in why
     else:  # of ten classes, min(sqrt(10 * 100), 10 + 90 / 4)
         assert why.endswith("Top-1 20.00 % (1 training); chance is 10.00 %, 31.62 % would count")
 
@@ -70,10 +70,10 @@ def test_a_short_training_promises_nothing_for_a_longer_one():
         ([fix(0.01, 95.0), fix(0.02, 97.0), fix(0.04, 96.0, 900)], "2 policies were tried at a comparable"),
         ([fix(0.01, 95.0), fix(0.02, 97.0), fix(0.04, 96.0, 1000)], None),
         # MNIST at similarity 0.72, its best at 99.31 with its risk: 10 + 0.72 * 0.9923 * 90 = 74.3
-        ([fix(0.01, 60.0), fix(0.02, 73.0), fix(0.04, 70.0)], "(0.72) lets expect about 74 %"),
+        ([fix(0.01, 60.0), fix(0.02, 73.0), fix(0.04, 70.0)], "(0.72) suggests about 74 %"),
         ([fix(0.01, 60.0), fix(0.02, 75.0), fix(0.04, 70.0)], None),
         # A single one of two that diverged: (97 + 10) / 2 = 53.5
-        ([fix(0.01, 40.0), fix(0.02, 97.0, diverged=1), fix(0.04, 40.0)], "lets expect about 74 %"),
+        ([fix(0.01, 40.0), fix(0.02, 97.0, diverged=1), fix(0.04, 40.0)], "suggests about 74 %"),
     ],
 )
 def test_what_counts(results, why):

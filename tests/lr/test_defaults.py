@@ -139,7 +139,7 @@ def test_mistakes(text, flags, message):
 
 
 def test_a_base_lr_that_cannot_be_k0():
-    with pytest.raises(PolicyError, match="SIN: k0 is missing, and base_lr=0 cannot stand in for it"):
+    with pytest.raises(PolicyError, match="SIN: k0 is missing, and base_lr=0 cannot replace it"):
         complete("SIN", {}, base_lr=0, max_iter=100, epoch=10)
     assert complete("FIX", {"k0": 0.5}, base_lr=0, max_iter=100).policy(0) == 0.5
     with pytest.raises(PolicyError, match="max_iter=0 must be a whole number of iterations, 1 or more"):

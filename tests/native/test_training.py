@@ -118,7 +118,7 @@ def test_threads_that_cannot_be_had(folder, monkeypatch):
         with pytest.raises(InputError, match=rf"^--threads: {wrong}; allowed: 1 to {cores}, the cores"):
             choose_threads(wrong, "fast")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
-    with pytest.raises(InputError, match="^--threads 2: only the fast layers work on several; "):
+    with pytest.raises(InputError, match="^--threads 2: only the fast layers use several cores; "):
         choose_threads(2, "stock")
 
 
@@ -138,7 +138,7 @@ def test_a_failed_check_leaves_caffes_own_layers_loudly(folder, faulty, monkeypa
     flags = ("solver.prototxt", "--max-iter", "20")
     said = folder.train(*flags, "--layers", "fast", "--out", "faulty").succeeded().out
     assert f"WARNING: Caffe's own layers instead of the fast ones: {problem}" in said
-    assert "(run tools/setup; this run, resumed, keeps Caffe's own unless --layers fast is given)" in said
+    assert "(run tools/setup; when resumed, this run keeps Caffe's own unless --layers fast is given)" in said
     assert layers_of(folder.run("faulty")) == "stock"
     folder.train(*flags, "--layers", "stock", "--out", "stock").succeeded()
     assert_same_weights(folder.run("faulty").model(20), folder.run("stock").model(20))
@@ -184,14 +184,14 @@ def test_where_there_are_no_fast_layers(library, tmp_path, monkeypatch):
     info = caffe_info(find_caffe_python(None))
     assert choose_layers("auto", None, info) == choose_layers("fast", None, info) == "fast"
     assert choose_layers("stock", None, info) == choose_layers("auto", 0, info) == "stock"
-    with pytest.raises(InputError, match="^layers fast: they are for the CPU; the training is on GPU 0$"):
+    with pytest.raises(InputError, match="^layers fast: only for the CPU; the training is on GPU 0$"):
         choose_layers("fast", 0, info)
 
     assert "not the one that tools/setup makes" in find_library(str(tmp_path)).why
     monkeypatch.setattr(native, "libraries_dir", lambda: tmp_path)
     assert choose_layers("auto", None, info) == "stock"
     with pytest.raises(
-        InputError, match=r"^layers fast: they are not built .* \(run tools/setup; it takes g"
+        InputError, match=r"^layers fast: they are not built .* \(run tools/setup; it needs g"
     ):
         choose_layers("fast", None, info)
     monkeypatch.setattr(native, "CPU_FEATURES", ("avx2", "avx9"))

@@ -163,9 +163,7 @@ def test_labels_in_lists_and_hdf5_files(check, tmp_path):
         check(images + reader(LOSS))
     (tmp_path / "list.txt").write_text("a.png\n")
     check(images + reader("EuclideanLoss"))  # where nobody needs them
-    with pytest.raises(
-        InputError, match=r"line 1 in .*/list.txt has no number as its label; allowed: 0 to 7 "
-    ):
+    with pytest.raises(InputError, match=r"line 1 in .*/list.txt has no numeric label; allowed: 0 to 7 "):
         check(images + reader(LOSS))
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["data"], file["label"] = np.full((3, 4), 99.0), np.array([1.0, 2.0, 8.0])

@@ -106,7 +106,7 @@ def test_where_no_layer_is_to_blame(net_of):
         (
             "ended: pooling_layer.cpp:9] Not Implemented Yet",
             "net.prototxt: layer 'p' or 'q' (Pooling): ended: pooling_layer.cpp:9] Not "
-            "Implemented Yet (this Caffe cannot compute what it is asked for, or no gradient through it)",
+            "Implemented Yet (this Caffe cannot compute this, or has no gradient for it)",
         ),
         ("the loss is nan", "the loss is nan"),
     ],
@@ -143,7 +143,7 @@ def test_the_layer_that_is_named_reads_the_damaged_lmdb(net_of, write_images):
 
     class DyingWorker:
         def open(self, request: object) -> None:
-            death = Death("Caffe was ended by SIGSEGV", signal.SIGSEGV, "")
+            death = Death("Caffe was killed by SIGSEGV", signal.SIGSEGV, "")
             raise OpenFailure(str(death), 1, ["digits"]) from death
 
     def reading(name: str, place: Path) -> str:
@@ -180,7 +180,7 @@ def test_whether_a_death_is_the_datas_fault(net_of, write_images, number, words,
     place = write_images("digits", 200, (1, 8, 8))
     text = NET.replace('type: "Data"', f'type: "Data" data_param {{ source: "{place}" backend: LMDB }}', 1)
     solver = Solver(Path("solver.prototxt"), None, {}, net_of(text, "TRAIN"), None, [])
-    death = Death(f"Caffe was ended by {number.name}: {words}", number, words)
+    death = Death(f"Caffe was killed by {number.name}: {words}", number, words)
     said, found = with_data(solver, death)
     assert found == of_data
     if of_data:

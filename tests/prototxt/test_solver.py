@@ -154,7 +154,7 @@ def test_stages_and_levels(load):
     ("test_iter", "remark"),
     [
         (1, "leaves some of its data out: test_iter 1 x batch 5 = 5 of 10 samples (test_iter 2)"),
-        (3, "takes some of its data twice: test_iter 3 x batch 5 = 15 of 10 samples"),
+        (3, "uses some of its data twice: test_iter 3 x batch 5 = 15 of 10 samples"),
     ],
 )
 def test_remark_on_what_a_test_pass_covers(load, test_iter, remark):
@@ -246,7 +246,7 @@ def test_mistakes_in_the_solver(load, text, message):
         ("weight_decay: -0.1", "weight_decay is -0.1: "),
         ("base_lr: -0.01", "base_lr is -0.01: "),
         ("iter_size: 0", "iter_size is 0: "),
-        ("test_iter: 0 test_interval: 1", "test_iter of the test net #0 is 0: nothing of it is measured"),
+        ("test_iter: 0 test_interval: 1", "test_iter of the test net #0 is 0: it measures nothing"),
         ("", "max_iter is missing: Caffe trains nothing"),
         ("max_iter: 0", "max_iter is 0: Caffe trains nothing"),
         ("max_iter: -3", "max_iter is -3: Caffe trains nothing"),

@@ -111,7 +111,7 @@ def test_solver_and_net_are_written_where_they_are_missing(tmp_path, monkeypatch
     said: list[str] = []
     provide_files(LENET, said.append)
     net = "prototxt/lenet_mnist_train_test.prototxt"
-    assert said == [f"written, as they were not there: {net} and {LENET.solver}"]
+    assert said == [f"written because they were missing: {net} and {LENET.solver}"]
     for name in (net, LENET.solver):
         assert Path(name).read_bytes() == (ROOT / name).read_bytes()
     Path(LENET.solver).write_text("mine")

@@ -134,7 +134,7 @@ def test_the_files(bench):
     )
     assert ours in text
     assert "Ours: 10 trainings with Caffe 1.0.0, CPU.\n" in text
-    assert "## What the paper concludes" in text
+    assert "## The paper's conclusions" in text
     rows = list(csv.DictReader((bench.folder / "table7.csv").open(encoding="utf-8")))
     assert len(rows) == 2 * 7
     top1 = next(row for row in rows if (row["row"], row["metric"]) == ("8", "top1"))
@@ -176,7 +176,7 @@ def test_a_failure_is_one_line_and_the_others_go_on(bench):
     lost = "INV(k0=0.01, gamma=0.0001, p=0.75), seed 4: lost at iteration 7 "
     lost += "(3 times, the last time: Check failed: x)"
     place = "Table VII: LeNet on MNIST, row 2: "
-    assert f"lost: {place}{lost}; the row has a seed less\n" in said
+    assert f"lost: {place}{lost}; the row has one seed less\n" in said
     assert f"- {place}{lost}" in (bench.folder / "table7.md").read_text(encoding="utf-8")
     assert "ours, 5 seeds" in said  # SIN2
     bench.pool.failing = "nothing"
@@ -198,7 +198,7 @@ def test_what_cannot_be_measured(bench, monkeypatch):
         bench.run()
     assert bench.pool.submitted == []
     fail(TrainingError("the trainings run on other machines"))
-    assert "how long it takes was not measured: the trainings run on other machines" in bench.run()
+    assert "the duration was not measured: the trainings run on other machines" in bench.run()
     assert len(bench.pool.submitted) == 10
 
 
@@ -314,7 +314,7 @@ def test_plans_with_the_same_trainings(tmp_path, monkeypatch):
             "table7 --iterations-scale 0.001",
             "--iterations-scale: 0.001: 10 iterations of table7; allowed: 20 or more, 0.002 here",
         ),
-        ("table7 --gpus 0 --layers fast", "--layers fast: they are for the CPU"),
+        ("table7 --gpus 0 --layers fast", "--layers fast: only for the CPU"),
         ("table7 --jobs 0", "--jobs: 0; allowed: 1 or more"),
         ("table7 --jobs 1 --scheduler tcp://x:1", "--scheduler: --jobs and --gpus do not go with it"),
         ("table7", "no data: data/mnist_train_lmdb; python -m lrbench_caffe.data mnist makes it"),
@@ -346,4 +346,4 @@ def test_missing_data_is_one_line(tmp_path, monkeypatch, capsys):
     error = "error: no data: data/mnist_train_lmdb; python -m lrbench_caffe.data mnist makes it\n"
     assert capsys.readouterr().err == error
     assert cli.run(main, ["table7", "--dry-run"]) == 0  # says so, and shows the table
-    assert "how long it takes was not measured: no data: data/mnist" in capsys.readouterr().out
+    assert "the duration was not measured: no data: data/mnist" in capsys.readouterr().out

@@ -484,7 +484,7 @@ def test_what_is_no_file_of_the_runs_own_is_refused(tmp_path, name, kind):
         (run.path / name).symlink_to(elsewhere)
     else:
         os.mkfifo(run.path / name)
-    with pytest.raises(InputError, match=rf"{re.escape(name)}: a symbolic link or no file"):
+    with pytest.raises(InputError, match=rf"{re.escape(name)}: a symbolic link or not a regular file"):
         run.lock()
     assert elsewhere.read_text() == "mine"
     assert run.measurements() == []  # nor does a reader wait for the pipe's other end

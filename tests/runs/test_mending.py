@@ -252,7 +252,7 @@ def test_run_json_and_journal_of_two_runs(copy, messages, tmp_path):
     chain = copy()
     shutil.copy(other.run.path / "run.json", chain.run.path)
     (chain.run.path / "losses.log").unlink()
-    with pytest.raises(InputError, match=r"run.json and records.log there are of two runs"):
+    with pytest.raises(InputError, match=r"run.json and records.log there belong to different runs"):
         chain.train()
 
 
@@ -274,7 +274,9 @@ def test_an_older_snapshot_where_the_records_of_the_newest_are_lost(copy, whole)
         lambda lines: b"".join(line for line in lines if b'{"iteration": 30' not in line),
     )
     chain.train()
-    assert "chain_iter_40.solverstate, something is lost: it is trained again" in chain.notes[1]
+    assert (
+        "chain_iter_40.solverstate, something is lost: these iterations are trained again" in chain.notes[1]
+    )
     assert chain.outcome() == whole
 
 
@@ -295,7 +297,9 @@ def test_a_former_run_whose_tests_are_lost(copy, whole):
     chain = copy("old")
     _change(chain.run.path / "measurements.jsonl", lambda lines: b"".join([*lines[:3], *lines[4:]]))
     chain.train()  # that of iteration 30 is missing, by the schedule
-    assert "chain_iter_40.solverstate, something is lost: it is trained again" in chain.notes[0]
+    assert (
+        "chain_iter_40.solverstate, something is lost: these iterations are trained again" in chain.notes[0]
+    )
     assert chain.outcome() == whole
 
 

@@ -118,9 +118,9 @@ def test_caffe_dies_while_it_writes(snapshots, run):
 
     def die() -> int:
         Path(f"{made.prefix}_iter_200.caffemodel").write_bytes(b"half")
-        raise TrainingError("Caffe was ended by SIGABRT")
+        raise TrainingError("Caffe was killed by SIGABRT")
 
-    with pytest.raises(TrainingError, match=r"MB free on the disk.*Caffe was ended by SIGABRT"):
+    with pytest.raises(TrainingError, match=r"MB free on the disk.*Caffe was killed by SIGABRT"):
         made.take(die, 200, 1.0)
     assert made.newest() == (earlier, [])
     # On a full disk the half file would hold the room for what is still to be written.
@@ -298,7 +298,7 @@ def test_a_prefix_where_nothing_can_be_written_is_known_before_the_training(mess
 def test_a_missing_folder_for_snapshots_is_made_before_the_training(messages, tmp_path):
     solver = solver_with(messages, snapshot_prefix=f"{tmp_path}/new/deep/lenet")
     (remark,) = ready_prefix(solver)
-    assert f"the folder {tmp_path}/new/deep was missing and has been made" in remark
+    assert f"the folder {tmp_path}/new/deep was missing and has been created" in remark
     assert list((tmp_path / "new" / "deep").iterdir()) == []
     assert ready_prefix(solver) == []
 

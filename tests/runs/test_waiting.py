@@ -62,7 +62,7 @@ def test_the_next_command_brings_in_what_waits_and_says_so(url, tmp_path, capfd)
     assert command("--db", url, "runs", "--source", "measured", "--json") == 0
     out, err = capfd.readouterr()
     assert sorted(json.loads(line)["uid"] for line in out.splitlines()) == ["a", "b"]
-    assert err == "the LR database has now 2 runs that were missing in it\n"
+    assert err == "added to the LR database: 2 runs that waited for it\n"
     assert notes() == []
     assert command("--db", url, "info") == 0
     assert capfd.readouterr().err == ""
@@ -83,7 +83,7 @@ def test_a_run_that_is_trained_and_one_of_another_database_go_on_waiting(url, ne
         waiting.bring_in(database, said.append)
         assert database.get("a").status == "failed"
         assert "killed" in database.get("a").reason
-    assert (said, len(notes())) == (["the LR database has now 1 run that was missing in it"], 1)
+    assert (said, len(notes())) == (["added to the LR database: 1 run that waited for it"], 1)
 
 
 def test_a_session_that_was_killed_is_later_than_the_one_before_it(url, tmp_path):
@@ -184,7 +184,7 @@ def test_a_file_in_use_for_the_whole_training_gets_the_results_later(url, direct
     assert any(line == "waiting for the LR database, for at most 0.5 s" for line in said)
     assert len(notes()) == 1
     assert command("--db", url, "info") == 0
-    assert "the LR database has now 1 run that was missing in it" in capfd.readouterr().err
+    assert "added to the LR database: 1 run that waited for it" in capfd.readouterr().err
     with Database.open(url) as database:
         assert database.get("a") == run("a")
 

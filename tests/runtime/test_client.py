@@ -149,12 +149,12 @@ def test_a_slow_iteration_is_no_hang_when_the_limit_is_longer(worker):
     [
         (
             "abort",
-            r"^Caffe was ended by SIGABRT: math_functions\.cu:28\] Check failed: error == cudaSuccess "
+            r"^Caffe was killed by SIGABRT: math_functions\.cu:28\] Check failed: error == cudaSuccess "
             r"\(2 vs\. 0\) full$",
         ),
         ("exit", "^Caffe ended with exit code 7"),
-        ("SIGKILL", "^Caffe was ended by SIGKILL, by another process: "),
-        ("SIGSEGV", "^Caffe was ended by SIGSEGV"),
+        ("SIGKILL", "^Caffe was killed by SIGKILL, by another process: "),
+        ("SIGSEGV", "^Caffe was killed by SIGSEGV"),
         ("raise", "^RuntimeError: layer 'ip' has had enough$"),
     ],
 )
@@ -179,7 +179,7 @@ def test_losses_before_a_death_are_heard_of(worker):
 
 def test_a_failed_check_while_the_solver_is_loaded(worker):
     with pytest.raises(
-        TrainingError, match=r"^Caffe was ended by SIGABRT: math_functions\.cu:28\] Check failed"
+        TrainingError, match=r"^Caffe was killed by SIGABRT: math_functions\.cu:28\] Check failed"
     ):
         worker({"trouble": "open"})
 
@@ -187,7 +187,7 @@ def test_a_failed_check_while_the_solver_is_loaded(worker):
 def test_killed_from_outside_between_two_requests(worker):
     one = worker()
     os.kill(one.pid, signal.SIGKILL)
-    with pytest.raises(TrainingError, match=r"^Caffe was ended by SIGKILL"):
+    with pytest.raises(TrainingError, match=r"^Caffe was killed by SIGKILL"):
         one.snapshot()
 
 
@@ -198,7 +198,7 @@ def test_a_kill_for_memory_says_so(worker, monkeypatch):
     monkeypatch.setattr(client, "memory_kills", lambda: kills + 1)
     os.kill(one.pid, signal.SIGKILL)
     with pytest.raises(
-        TrainingError, match=r"^Caffe was ended by SIGKILL: Linux kills where memory runs out"
+        TrainingError, match=r"^Caffe was killed by SIGKILL: Linux kills processes when memory runs out"
     ):
         one.snapshot()
 
@@ -262,7 +262,7 @@ def test_a_stopped_process_that_reads_nothing_is_waited_for(worker, continue_lat
     one.hang_seconds = 0.5
     os.kill(one.pid, signal.SIGSTOP)
     timer = continue_later(one.pid)
-    with pytest.raises(TrainingError, match="^Caffe was ended by SIGKILL"):
+    with pytest.raises(TrainingError, match="^Caffe was killed by SIGKILL"):
         train(one, 1_000_000)
     timer.join()
 
@@ -351,13 +351,13 @@ def test_no_such_program(tmp_path):
 @pytest.mark.parametrize(
     ("script", "kind", "how"),
     [
-        ("kill -KILL $$", TrainingError, "was ended by SIGKILL, by another process"),
-        ("kill -TERM $$", TrainingError, "was ended by SIGTERM"),
-        ("exit 137", TrainingError, "was ended by SIGKILL"),  # what a shell makes of a killed child
-        ("echo 'F1 Cannot allocate memory' >&2; kill -ABRT $$", TrainingError, "was ended by SIGABRT"),
-        ("kill -ABRT $$", TrainingError, "was ended by SIGABRT"),
-        ("kill -SEGV $$", TrainingError, "was ended by SIGSEGV"),
-        ("kill -BUS $$", TrainingError, "was ended by SIGBUS"),
+        ("kill -KILL $$", TrainingError, "was killed by SIGKILL, by another process"),
+        ("kill -TERM $$", TrainingError, "was killed by SIGTERM"),
+        ("exit 137", TrainingError, "was killed by SIGKILL"),  # what a shell makes of a killed child
+        ("echo 'F1 Cannot allocate memory' >&2; kill -ABRT $$", TrainingError, "was killed by SIGABRT"),
+        ("kill -ABRT $$", TrainingError, "was killed by SIGABRT"),
+        ("kill -SEGV $$", TrainingError, "was killed by SIGSEGV"),
+        ("kill -BUS $$", TrainingError, "was killed by SIGBUS"),
         ("exit 127", InputError, "ended with exit code 127"),  # what a shell makes of a missing program
         ("echo 'sh: 4: Cannot fork' >&2; exit 2", TrainingError, "ended with exit code 2: sh: 4: Cannot"),
     ],
@@ -387,7 +387,7 @@ def test_a_kill_while_a_prototxt_is_read_is_not_the_prototxts_fault(fake_python,
 
     read = Worker.read
     monkeypatch.setattr(Worker, "read", killed)
-    with pytest.raises(TrainingError, match="^Caffe was ended by SIGKILL"):
+    with pytest.raises(TrainingError, match="^Caffe was killed by SIGKILL"):
         CaffeReader(fake_python())("NetParameter", tmp_path / "net.prototxt")
 
 
@@ -407,7 +407,7 @@ def test_a_crash_while_a_prototxt_is_read_is_the_prototxts_fault_if_it_comes_aga
     crashes.left = 1
     assert CaffeReader(fake_python())("NetParameter", net) is None  # the stand-in has no reader
     crashes.left = 3
-    with pytest.raises(InputError, match=f"^{net}: Caffe was ended by SIG{crash}$"):
+    with pytest.raises(InputError, match=f"^{net}: Caffe was killed by SIG{crash}$"):
         CaffeReader(fake_python())("NetParameter", net)
     assert crashes.left == 1
 
@@ -458,9 +458,7 @@ def test_a_wrapper_that_prints_on_stdout(fake_python, tmp_path, banner, text):
 def test_a_hello_that_is_none(tmp_path, content):
     (tmp_path / "hello").write_bytes(protocol.MAGIC + content + b" " * 20)
     python = shell(f"cat {tmp_path / 'hello'}; exec sleep 20")
-    with pytest.raises(
-        InputError, match=r"^sh \(the user\): sent something that is no message of the worker"
-    ):
+    with pytest.raises(InputError, match=r"^sh \(the user\): sent an invalid message"):
         Worker(python, tmp_path / "caffe.log")
 
 
@@ -469,7 +467,7 @@ def test_garbage_in_a_training_is_the_trainings_failure(worker):
     reading, writing = os.pipe()
     os.write(writing, b"\0\0\0\4nope")
     os.dup2(reading, one._stdout)
-    with pytest.raises(TrainingError, match="^sent something that is no message of the worker"):
+    with pytest.raises(TrainingError, match="^sent an invalid message"):
         train(one, 1)
     os.close(reading)
     os.close(writing)

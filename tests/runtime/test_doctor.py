@@ -49,4 +49,4 @@ def test_a_caffe_that_crashes_is_fatal_and_named(capsys: pytest.CaptureFixture[s
     python.chmod(0o755)
     assert doctor.main(["--json", "--caffe-python", str(python)]) == 1
     (fatal,) = [one for one in json.loads(capsys.readouterr().out) if one["fatal"]]
-    assert fatal["remedy"] == f"{python} (--caffe-python): Caffe was ended by SIGBUS"
+    assert fatal["remedy"] == f"{python} (--caffe-python): Caffe was killed by SIGBUS"

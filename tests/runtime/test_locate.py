@@ -132,7 +132,7 @@ def test_a_python_that_crashes_is_not_passed_over(tmp_path: Path, end: str) -> N
     python3 = fake_python(tmp_path / "bin" / "python3")
     python3.write_text(f"#!/bin/sh\n{end}\n")
     fake_python(tmp_path / "bin" / "python2")
-    ended = "was ended by SIG(KILL|SEGV|BUS) while it imported caffe; LRBENCH_CAFFE_PYTHON or --caffe-python"
+    ended = "was killed by SIG(KILL|SEGV|BUS) while it imported caffe; LRBENCH_CAFFE_PYTHON or --caffe-python"
     with pytest.raises(TrainingError, match=f"^{python3} {ended}"):
         find_caffe_python()
 

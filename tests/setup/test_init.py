@@ -38,7 +38,7 @@ def test_all_set_ups_are_written_once(tmp_path, capsys):
     assert run(str(folder)) == 0
     assert capsys.readouterr().out == f"{folder / NAMES[0]}\n1 of 8 files written\n"
     assert run(str(folder)) == 0
-    assert capsys.readouterr().out == "all files are there already\n"
+    assert capsys.readouterr().out == "all files exist already\n"
 
 
 def test_a_file_of_ones_own_is_replaced_with_force_alone(tmp_path, capsys):

@@ -52,7 +52,7 @@ def test_setup_of_an_installed_package(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(library, "lacking_of_machine", lambda: None)
     assert "the one that lrbench-caffe setup makes" in library.find_library("/opt/caffe").why
     caffe = locate.runtime_dir() / "root" / "caffe"
-    assert library.find_library(str(caffe)).remedy == "run lrbench-caffe setup; it takes g++"
+    assert library.find_library(str(caffe)).remedy == "run lrbench-caffe setup; it needs g++"
 
 
 def test_setup_of_an_installed_package_without_apt_is_one_line(tmp_path: Path):

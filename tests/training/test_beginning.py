@@ -205,7 +205,7 @@ def test_the_weights_beside_a_snapshot_come_before_those_at_the_old_place(
         model = state.with_name("x.caffemodel")
     given = find_state(state, messages)  # the old place is gone
     assert given.model == model
-    assert f"names the weights {old}; those beside it are taken, {model}" in (given.remark or "")
+    assert f"names the weights {old}; those beside it are used, {model}" in (given.remark or "")
     before = check_start([NET], "SGD", messages, state=given)[0]
     old.parent.mkdir()
     old.write_bytes(model.read_bytes())

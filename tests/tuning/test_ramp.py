@@ -50,7 +50,7 @@ def test_passes_are_averaged() -> None:
 
 
 def test_unreadable() -> None:
-    with pytest.raises(TrainingError, match="fell at no LR"):
+    with pytest.raises(TrainingError, match="did not fall at any LR"):
         read([Pass(LRS, np.linspace(1.0, 2.0, N))], N)
     with pytest.raises(TrainingError, match="after 20 of 601 iterations"):
         read([Pass(LRS, np.where(np.arange(N) < 20, 2.3, np.nan))], N)

@@ -244,7 +244,7 @@ class LosingPool(RulePool):
     def _train(self, training: Job) -> JobResult:
         self._lost[training] += 1
         if self._lost[training] <= self._loses(training):
-            return JobResult(training, "failed", "Caffe was ended by SIGSEGV", self._lost[training] % 2)
+            return JobResult(training, "failed", "Caffe was killed by SIGSEGV", self._lost[training] % 2)
         return super()._train(training)
 
     def next(self, timeout: float | None = None) -> JobResult | None:
@@ -294,7 +294,7 @@ def test_what_is_lost_for_good_is_said_with_its_place_and_made_up_for(tmp_path: 
     found = result(study, outcome)
     assert found["lost"] and {one["stage"] for one in found["lost"]} == {stage}
     one = found["lost"][0]
-    assert (one["reason"], one["losses"]) == ("Caffe was ended by SIGSEGV", study.lost[0].result.losses)
+    assert (one["reason"], one["losses"]) == ("Caffe was killed by SIGSEGV", study.lost[0].result.losses)
     assert one["losses"] > RETRIES
     text = report(study, outcome)
     assert "## Lost trainings" in text
@@ -325,8 +325,8 @@ def test_a_lost_lr_leaves_range_without_a_range(tmp_path: Path) -> None:
     assert (kept["low"], kept["high"], kept["best"], kept["policies"]) == (None, None, None, {})
     assert [one["policy"] for one in kept["lost"]] == ["FIX(k0=0.1)"]
     assert "0.1 (failed)" in said and "lost: FIX(k0=0.1), seed 1: lost at iteration " in said
-    assert "; whether an LR of 0.1 is good is not known\nno range of good LRs: it depends on " in said
-    assert "policy to begin with" not in said and "range of good LRs: 0" not in said
+    assert "; whether an LR of 0.1 is good is unknown\nno range of good LRs: it depends on " in said
+    assert "starting policy" not in said and "range of good LRs: 0" not in said
     assert not (tmp_path / "range.png").exists()
     with pytest.raises(TrainingError, match="^1 training failed; the same command tries it again$"):
         study.check_losses()

@@ -91,7 +91,7 @@ def test_where_the_own_policy_is_a_finalist_the_others_are_compared_with_it() ->
     assert found.policy is None and str(found.best) == str(other.policy)
     assert found.difference == pytest.approx(-1.0)
     alone = judge(plan(), [own], own)
-    assert alone.exit_code == KEEP_OWN and "no other one came into the final" in alone.text
+    assert alone.exit_code == KEEP_OWN and "no other policy became a finalist" in alone.text
 
 
 def test_the_test_before_the_first_update_is_nobodys_result() -> None:
