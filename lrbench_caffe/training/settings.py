@@ -271,8 +271,8 @@ def _check_native(solver: Solver) -> None:
     fields = fork_lr_fields(message)
     if fields:
         raise ParameterError(
-            "{0}: {1}: specific to a fork, its effect on the LR is unknown here; allowed: a policy "
-            "with {policy} (POLY(k0=.., k1=.., p=..) falls to k1, like poly with min_lr), or a solver without",
+            "{0}: {1}: specific to a fork, its effect on the LR is unknown here; allowed: a policy with "
+            "{policy} (POLY(k0=.., k1=.., p=..) falls to k1, like poly with min_lr), or a solver without",
             solver.path,
             ", ".join(fields),
         )

@@ -181,7 +181,7 @@ def test_check_names_each_place(path, capsys):
     assert "measurement.ac is 'x'" in text
     assert "run.machine is b'\\xff'" in text
     assert "network " in text and "it differs from what was stored" in text
-    assert "refer to a solver that is not there" in text
+    assert "refer to a solver that does not exist" in text
 
 
 def test_check_holds_summaries_against_their_runs(path, capsys):

@@ -81,7 +81,7 @@ def test_bad_records_are_named_and_the_others_go_in(database):
         "old.jsonl:4: digest: it does not match the content",
         "old.jsonl:5: measurement.top1: 200.0; allowed: 0 to 100",
         "old.jsonl:6: uid: 'a' is another run in the database: its seed differs",
-        "old.jsonl:7: not JSON",
+        "old.jsonl:7: not usable JSON: nested too deeply",
         "old.jsonl:8: not JSON: NaN is not a JSON number",
     ]
     found = sorted(result.bad)

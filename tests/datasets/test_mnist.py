@@ -149,7 +149,9 @@ def test_missing_sources(tmp_path):
         MNIST.load(tmp_path / "file", tmp_path, None)
     source = make_source(tmp_path / "source")
     (source / "t10k-images-idx3-ubyte.gz").unlink()
-    with pytest.raises(InputError, match=r"there is no t10k-images-idx3-ubyte or t10k-images-idx3-ubyte\.gz"):
+    with pytest.raises(
+        InputError, match=r"it contains no t10k-images-idx3-ubyte or t10k-images-idx3-ubyte\.gz"
+    ):
         MNIST.load(source, tmp_path, None)
 
 

@@ -111,9 +111,9 @@ def detection(**asked) -> Recommendation:
 @pytest.mark.parametrize(
     ("asked", "order", "note"),
     [
-        ({"only_map": True}, [0.02, 0.01, 0.04], "map: higher is better (a guess; "),
-        ({}, [0.04, 0.01, 0.02], "box_error: lower is better (a guess; "),  # the first by name
-        ({"by": "map"}, [0.02, 0.01, 0.04], "map: higher is better (a guess; "),
+        ({"only_map": True}, [0.02, 0.01, 0.04], "map: higher is better (assumed; "),
+        ({}, [0.04, 0.01, 0.02], "box_error: lower is better (assumed; "),  # the first by name
+        ({"by": "map"}, [0.02, 0.01, 0.04], "map: higher is better (assumed; "),
         ({"by": "map", "higher": False}, [0.04, 0.01, 0.02], "map: lower is better"),
     ],
 )

@@ -229,7 +229,7 @@ def test_losses_and_outputs(regression, args, order):
 def test_the_direction_is_said(regression):
     by_iou = regression.rank("--by", "iou", task="faces")
     assert "iou: higher is better (assumed; --higher or --lower overrides it)" in by_iou
-    assert "loss_box: lower is better (a guess" in regression.rank("--by", "loss_box", task="faces")
+    assert "loss_box: lower is better (assumed" in regression.rank("--by", "loss_box", task="faces")
     assert "iou: lower is better\n" in regression.rank("--by", "iou", "--lower", task="faces")
     assert "unknown criterion 'iuo'; did you mean 'iou'?" in regression.rank(
         "--by", "iuo", task="faces", code=2

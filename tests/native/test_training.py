@@ -115,10 +115,10 @@ def test_threads_that_cannot_be_had(folder, monkeypatch):
     assert choose_threads(cores, "fast") == cores
     assert choose_threads(1, "stock") == 1
     for wrong in (0, -1, cores + 1):
-        with pytest.raises(InputError, match=rf"^--threads: {wrong}; allowed: 1 to {cores}, the cores"):
+        with pytest.raises(InputError, match=rf"^threads: {wrong}; allowed: 1 to {cores}, the cores"):
             choose_threads(wrong, "fast")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
-    with pytest.raises(InputError, match="^--threads 2: only the fast layers use several cores; "):
+    with pytest.raises(InputError, match="^threads 2: only the fast layers use several cores; "):
         choose_threads(2, "stock")
 
 

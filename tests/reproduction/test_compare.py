@@ -79,7 +79,7 @@ def test_a_policy_that_only_diverged_is_no_policy_that_was_not_trained():
     assert {(row[1], row[count - 1], row[count]) for row in data[1:]} == {("8", "0", "2"), ("10", "0", "0")}
     verdicts = {row[1]: row[3:] for row in conclusion_rows(of, ours)}
     half = verdicts["SIN2 is at least 0.15 points above INV in at most half of its iterations"]
-    assert half[0] == "cannot be said" and "no result: SIN2 (2 diverged)" in half[1]
+    assert half[0] == "undecided" and "no result: SIN2 (2 diverged)" in half[1]
 
 
 def test_other_test_nets_and_what_was_not_measured_are_left_out():
@@ -272,4 +272,4 @@ def test_conclusions_as_rows():
         "holds",
         "SIN2 99.30, INV 99.10: +0.20; SIN2 4000 iterations, INV 8000",
     ]
-    assert rows["SIN2 has the highest Top-1"][2:4] == ["holds", "cannot be said"]
+    assert rows["SIN2 has the highest Top-1"][2:4] == ["holds", "undecided"]

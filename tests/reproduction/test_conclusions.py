@@ -98,7 +98,7 @@ def test_of_the_printed_numbers(conclusion):
     verdict = conclusion.judge(paper_results(plan(conclusion.plan)))
     assert verdict.holds is HOLDS[conclusion.name]
     assert verdict.numbers
-    assert verdict.word == {True: "holds", False: "does not hold", None: "cannot be said"}[verdict.holds]
+    assert verdict.word == {True: "holds", False: "does not hold", None: "undecided"}[verdict.holds]
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_what_cannot_be_said():
     everything = {key: result(top1=99.0) for key in (*CLRS, *DECAYING)}
     missing = {key: value for key, value in everything.items() if key != "COS"}
     verdict = best.judge(missing)
-    assert (verdict.holds, verdict.numbers, verdict.word) == (None, "no result: COS", "cannot be said")
+    assert (verdict.holds, verdict.numbers, verdict.word) == (None, "no result: COS", "undecided")
     no_ac = by_name["VIII: the five best by Top-1 have a higher AC than the others"]
     assert no_ac.judge({key: result(top1=80.0) for key in everything}).numbers == "no result: AC of NSTEP"
     assert best.judge({}).holds is None

@@ -132,7 +132,7 @@ def test_an_lr_that_a_fork_decides_is_not_told_wrong(solver, names, told):
         assert choose_policy(None, NONE, own, 100).policy(50) == pytest.approx(0.05)
     else:
         with pytest.raises(
-            InputError, match=f"^s.prototxt: {told}: a fork's own, .*; allowed: a policy with policy"
+            InputError, match=f"^s.prototxt: {told}: specific to a fork, .*; allowed: a policy with policy"
         ):
             choose_policy(None, NONE, own, 100)
     assert choose_policy("FIX(k0=0.1)", NONE, own, 100).policy(0) == 0.1
