@@ -9,6 +9,7 @@ import griffe
 
 EXAMPLE = re.compile(r"^>>> (?:.+\n?)+", re.M)  # up to the next blank line
 NO_HEADING = re.compile(r"^#(?=\w)", re.M)  # "#Param is ..."
+DIRECTIVE = re.compile(r" *# doctest: .*")
 
 
 class Docstrings(griffe.Extension):
@@ -17,5 +18,5 @@ class Docstrings(griffe.Extension):
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
         """Change the docstring of one module, class or function."""
         if obj.docstring:
-            text = NO_HEADING.sub(r"\#", obj.docstring.value)
+            text = NO_HEADING.sub(r"\#", DIRECTIVE.sub("", obj.docstring.value))
             obj.docstring.value = EXAMPLE.sub(lambda m: f"```pycon\n{m.group(0).rstrip()}\n```\n", text)
