@@ -240,7 +240,9 @@ def test_a_policy_has_the_numbers_that_were_written_wherever_it_comes_from(solve
 
     def settings(text: str | None) -> RunSettings:
         chosen = choose_policy(text, NONE, own, 100)
-        return RunSettings("s.prototxt", str(chosen.policy), chosen.origin, 1, 100, 10, 0)
+        return RunSettings(
+            "s.prototxt", str(chosen.policy), chosen.origin, 1, 100, 10, 0, own_policy=chosen.own
+        )
 
     assert str(settings(None).recorded_policy()) == written  # from the solver
     assert str(settings(written).recorded_policy()) == written  # from --lr
@@ -253,7 +255,9 @@ def test_a_policy_has_the_numbers_that_were_written_wherever_it_comes_from(solve
 def test_a_run_of_version_0_1_keeps_the_rounded_policy_that_it_was_recorded_with(solver):
     own = solver('base_lr: 0.012345678 lr_policy: "fixed" max_iter: 100')
     chosen = choose_policy(None, NONE, own, 100)
-    settings = RunSettings("s.prototxt", str(chosen.policy), chosen.origin, 1, 100, 10, 0)
+    settings = RunSettings(
+        "s.prototxt", str(chosen.policy), chosen.origin, 1, 100, 10, 0, own_policy=chosen.own
+    )
     assert str(settings.recorded_policy("FIX(k0=0.01234568)")) == "FIX(k0=0.01234568)"
     assert str(settings.recorded_policy("FIX(k0=0.5)")) == "FIX(k0=0.012345678)"
 
