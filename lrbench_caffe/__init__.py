@@ -36,6 +36,8 @@ def __dir__() -> list[str]:
 # A command that still loads its modules (``python -m`` has not named it in argv yet) ends at Ctrl-C without a
 # traceback; ``cli.run`` listens once they are there. As a library this package leaves signals alone.
 _is_command = os.path.basename(sys.argv[0] if sys.argv else "") in ("-m", "lrbench-caffe")
-_is_ignored = signal.getsignal(signal.SIGINT) is not signal.default_int_handler  # as in the background
+_is_ignored = (
+    signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+)  # as in the background
 if _is_command and not _is_ignored:
     signal.signal(signal.SIGINT, signal.SIG_DFL)

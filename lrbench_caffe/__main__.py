@@ -54,7 +54,9 @@ def answer_shell(_: Sequence[str]) -> int | None:
     *words, _ = f"{typed}_".split()  # the last one is still being typed
     known = commands()
     if len(words) > 1 and words[1] in known:
-        os.environ[cli.COMPLETING] = "2"  # the command takes the program's place, at the second word
+        os.environ[cli.COMPLETING] = (
+            "2"  # the command takes the program's place, at the second word
+        )
         return dispatch([words[1]])
     parser = cli.Parser()
     parser.add_argument("command", choices=list(known))
@@ -77,7 +79,9 @@ def dispatch(arguments: Sequence[str]) -> int | None:
         print(completion_code(arguments[1:]))
         return 0
     if arguments[0] not in known:
-        print(f"error: unknown command {arguments[0]!r}; known: {', '.join(known)}", file=sys.stderr)
+        print(
+            f"error: unknown command {arguments[0]!r}; known: {', '.join(known)}", file=sys.stderr
+        )
         return 2
     package = importlib.util.find_spec(f"lrbench_caffe.{arguments[0]}")
     suffix = ".__main__" if package and package.submodule_search_locations else ""
@@ -101,7 +105,9 @@ def completion_code(shells: Sequence[str]) -> str:
         InputError: it is none that is known, or not one.
     """
     if len(shells) != 1 or shells[0] not in SHELLS:
-        raise InputError(f"--completion: {' '.join(shells) or 'nothing'}; allowed: {', '.join(SHELLS)}")
+        raise InputError(
+            f"--completion: {' '.join(shells) or 'nothing'}; allowed: {', '.join(SHELLS)}"
+        )
     from argcomplete.shell_integration import shellcode
 
     code: str = shellcode([SCRIPT], shell=shells[0])

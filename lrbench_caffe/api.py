@@ -138,7 +138,9 @@ class Run(_Shown):
 
         run = RunDirectory(self.path)
         decisions = [row["iteration"] for row in run.rows("decisions.jsonl")]
-        title = f"{self.policy}\n{self.title}" + ("" if self.seed is None else f", seed {self.seed}")
+        title = f"{self.policy}\n{self.title}" + (
+            "" if self.seed is None else f", seed {self.seed}"
+        )
         return training_figure(title, run.iterations(), list(self.measurements), decisions)
 
 
@@ -202,7 +204,9 @@ def train(
         if not request.no_database and session.settings.trains:
             from lrbench_caffe.training.recorder import Recorder
 
-            observers.append(Recorder(request.database, session.run, session.describe, notes.append))
+            observers.append(
+                Recorder(request.database, session.run, session.describe, notes.append)
+            )
         notes += session.notes
         session.train(
             observers,
@@ -304,11 +308,15 @@ def find_range(
     from lrbench_caffe.tuning import running
 
     watch = _StudyNotes(on_note)
-    test: RangeTest = running.find_range(RangeRequest(Path(solver), **_paths(parameters)), watch, watch.say)
+    test: RangeTest = running.find_range(
+        RangeRequest(Path(solver), **_paths(parameters)), watch, watch.say
+    )
     test.study.check_losses()
     assert test.good is not None and test.figure is not None  # as nothing was lost
     good, iterations = test.good, test.study.iterations
-    return Range(good.low, good.high, good.best, test.rule, test.policies, iterations, test.file, test.figure)
+    return Range(
+        good.low, good.high, good.best, test.rule, test.policies, iterations, test.file, test.figure
+    )
 
 
 @dataclass(frozen=True)
@@ -414,7 +422,11 @@ class Ranking(_Shown):
 
     def rows(self) -> Rows:
         """A row for each policy, a column for each number; the first row is the heading."""
-        shown = [c for name, c in CRITERIA.items() if name != "target" or c in self._selection.order.asked]
+        shown = [
+            c
+            for name, c in CRITERIA.items()
+            if name != "target" or c in self._selection.order.asked
+        ]
         own = [c for c in self._selection.order.asked if c not in shown]
         return ranking_rows(self.policies, [*shown, *own])
 
@@ -430,7 +442,9 @@ class Ranking(_Shown):
         return table_figure(self.title, self._selection.ranked, order.cost, order.utility)
 
 
-def rank(solver: str | Path | None = None, *, database: str | None = None, **parameters: Any) -> Ranking:
+def rank(
+    solver: str | Path | None = None, *, database: str | None = None, **parameters: Any
+) -> Ranking:
     """Rank the policies of a task; the command ``rank``.
 
     Args:
@@ -547,7 +561,9 @@ def recommend(
 # -- pictures ---------------------------------------------------------------------------------------
 
 
-def schedule_figure(*policies: str | Policy, max_iter: int | None = None, log: bool = False) -> Figure:
+def schedule_figure(
+    *policies: str | Policy, max_iter: int | None = None, log: bool = False
+) -> Figure:
     """The learning rate of policies over iterations; the command ``plot schedule``.
 
     Args:

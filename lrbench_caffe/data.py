@@ -23,16 +23,25 @@ def parser() -> Parser:
     )
     command.add_argument("dataset", choices=list(DATASETS), help="the data set to make")
     command.add_argument(
-        "--out", type=Path, default=Path("data"), metavar="DIR", help="folder of the data (default: data)"
+        "--out",
+        type=Path,
+        default=Path("data"),
+        metavar="DIR",
+        help="folder of the data (default: data)",
     )
     command.add_argument(
-        "--source", type=Path, metavar="PATH", help="a folder with the published files, or CIFAR-10's archive"
+        "--source",
+        type=Path,
+        metavar="PATH",
+        help="a folder with the published files, or CIFAR-10's archive",
     )
     command.add_argument("--mirror", metavar="URL", help="base URL to try first when downloading")
     command.add_argument(
         "--force", action="store_true", help="make everything again and replace existing data"
     )
-    command.add_argument("--verify", action="store_true", help="read every record back and show the digest")
+    command.add_argument(
+        "--verify", action="store_true", help="read every record back and show the digest"
+    )
     return command
 
 
@@ -40,7 +49,9 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser().parse_args(argv)
     dataset = DATASETS[arguments.dataset]
     if not dataset.takes_source and (arguments.source or arguments.mirror):
-        raise InputError(f"--source and --mirror do not apply to {dataset.name}: it comes with the package")
+        raise InputError(
+            f"--source and --mirror do not apply to {dataset.name}: it comes with the package"
+        )
     make(dataset, arguments.out, arguments.source, arguments.mirror, arguments.force)
     if arguments.verify:
         verify(dataset, arguments.out)
@@ -60,7 +71,9 @@ def make(
         InputError: anything wrong with the source, the download or the folder.
     """
     with locked(out):
-        missing = [target for target in dataset.targets if force or not _report_present(target, out)]
+        missing = [
+            target for target in dataset.targets if force or not _report_present(target, out)
+        ]
         if not missing:
             return
         loaded = dataset.load(source, out / "downloads", mirror)
@@ -81,7 +94,9 @@ def verify(dataset: DatasetRecipe, out: Path) -> None:
         verdict = "every record reads back"
         if target.digest is not None:
             same = summary.digest == target.digest
-            verdict += ", identical to the published data" if same else ", differs from the published data"
+            verdict += (
+                ", identical to the published data" if same else ", differs from the published data"
+            )
         print(f"{out / target.name}: {summary}; {verdict}")
 
 

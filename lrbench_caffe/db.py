@@ -51,7 +51,9 @@ RUNS = Path("runs")
 def parser() -> cli.Parser:
     p = cli.Parser(prog="python -m lrbench_caffe.db", description=__doc__)
     _add_db(p, None)
-    commands = p.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=cli.Parser)
+    commands = p.add_subparsers(
+        dest="command", metavar="COMMAND", required=True, parser_class=cli.Parser
+    )
 
     def add(name: str, work: Callable[..., int | None], text: str) -> cli.Parser:
         command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
@@ -79,17 +81,23 @@ def parser() -> cli.Parser:
     show.add_argument("--json", action="store_true", help="print JSON")
     tables.add_flag(show)
     delete = add("delete", _delete, "delete runs, and tasks and policies that are left without any")
-    delete.add_argument("uids", nargs="*", metavar="UID", help="the runs' uids, or their beginnings")
+    delete.add_argument(
+        "uids", nargs="*", metavar="UID", help="the runs' uids, or their beginnings"
+    )
     _add_filters(delete)
     delete.add_argument("--yes", action="store_true", help="do not ask")
     export = add("export", _export, "write all runs to a file of JSON Lines")
     export.add_argument("file", metavar="FILE", help="the file, or - for the standard output")
     export.add_argument("--force", action="store_true", help="replace the file if it exists")
     load = add("import", _import, "add the runs in files written by export")
-    load.add_argument("files", nargs="+", metavar="FILE", help="the files, or - for the standard input")
+    load.add_argument(
+        "files", nargs="+", metavar="FILE", help="the files, or - for the standard input"
+    )
     merge = add("merge", _merge, "add the runs of another database")
     merge.add_argument("url", metavar="URL", help="the other database: a URL, or a SQLite file")
-    backup = add("backup", _backup, "write everything to a file: a copy for SQLite, an export for PostgreSQL")
+    backup = add(
+        "backup", _backup, "write everything to a file: a copy for SQLite, an export for PostgreSQL"
+    )
     backup.add_argument("file", type=Path, metavar="FILE", help="the file")
     backup.add_argument("--force", action="store_true", help="replace the file if it exists")
     add("check", _check, "read the whole database and report damage")
@@ -99,9 +107,14 @@ def parser() -> cli.Parser:
         help=f"run directories, or directories that contain some (default: {RUNS}/)",
     )  # fmt: skip
     logs = add("import-log", _import_log, "add runs from logs of caffe train and of DIGITS jobs")
-    logs.add_argument("files", nargs="+", type=Path, metavar="FILE", help="the logs; .gz, .bz2 and .xz too")
     logs.add_argument(
-        "--solver", type=Path, metavar="FILE", help="the solver.prototxt of logs whose beginning is missing"
+        "files", nargs="+", type=Path, metavar="FILE", help="the logs; .gz, .bz2 and .xz too"
+    )
+    logs.add_argument(
+        "--solver",
+        type=Path,
+        metavar="FILE",
+        help="the solver.prototxt of logs whose beginning is missing",
     )
     return p
 
@@ -238,7 +251,11 @@ def _wrapped(line: str) -> list[str]:
     if not console.is_terminal:
         return [line]
     return textwrap.wrap(
-        line, console.width, subsequent_indent=" " * 17, break_long_words=False, break_on_hyphens=False
+        line,
+        console.width,
+        subsequent_indent=" " * 17,
+        break_long_words=False,
+        break_on_hyphens=False,
     )
 
 
@@ -253,7 +270,9 @@ def _check(args: argparse.Namespace) -> int:
             print(one_line(line))
         if not damage:
             counts = database.counts()
-            print(f"{database.url}: no damage in {counts['run']} runs, {counts['measurement']} measurements")
+            print(
+                f"{database.url}: no damage in {counts['run']} runs, {counts['measurement']} measurements"
+            )
             return 0
         remedy = how_to_restore(parse_url(resolve_url(args.db)))
         raise DatabaseError(f"database {database.url} is damaged; {remedy}")
@@ -284,12 +303,16 @@ def _delete(args: argparse.Namespace, database: Database) -> int:
 
 def _agreed(records: Sequence[RunRecord], database: Database) -> bool:
     if not sys.stdin.isatty():
-        raise InputError(f"delete: {len(records)} run(s), and nobody to ask; --yes deletes without asking")
+        raise InputError(
+            f"delete: {len(records)} run(s), and nobody to ask; --yes deletes without asking"
+        )
     for record in records[:LIMIT]:
         print(f"  {record.uid}  {record.dataset.name}, {record.network.name}: {record.policy.text}")
     if len(records) > LIMIT:
         print(f"  and {len(records) - LIMIT} more")
-    answer = input(f"delete {len(records)} run{'s' * (len(records) != 1)} from {database.url}? [y/N] ")
+    answer = input(
+        f"delete {len(records)} run{'s' * (len(records) != 1)} from {database.url}? [y/N] "
+    )
     return answer.strip().lower() in ("y", "yes")
 
 
@@ -334,7 +357,11 @@ def _write(database: Database, file: IO[str]) -> int:
 
 def _has_unicode(file: IO[str]) -> bool:
     """Whether a stream takes every character; another one would print ? for some, and change names so."""
-    return codecs.lookup(getattr(file, "encoding", None) or "ascii").name in ("utf-8", "utf-16", "utf-32")
+    return codecs.lookup(getattr(file, "encoding", None) or "ascii").name in (
+        "utf-8",
+        "utf-16",
+        "utf-32",
+    )
 
 
 def _import(args: argparse.Namespace, opened: Opened) -> int:
@@ -389,7 +416,9 @@ def _backup(args: argparse.Namespace, database: Database) -> None:
     check_target(database, args.file, force=args.force, copy=database.path is not None)
     if database.path is not None:
         backup_sqlite(database, args.file)
-        print(f"{args.file}: a copy of {database.url}; to use it: --db {shlex.quote(str(args.file))}")
+        print(
+            f"{args.file}: a copy of {database.url}; to use it: --db {shlex.quote(str(args.file))}"
+        )
         return
     with replacing(args.file) as file:
         count = _write(database, file)
@@ -431,7 +460,9 @@ def _import_log(args: argparse.Namespace, opened: Opened) -> int:
     read = records_from_logs(
         args.files, solver=args.solver, note=_note, refuse=lambda error: result.refuse(str(error))
     )
-    store_records(opened, ((f"{files}: run {record.uid}", record) for files, record in read), result)
+    store_records(
+        opened, ((f"{files}: run {record.uid}", record) for files, record in read), result
+    )
     if read:
         stored = opened().runs(source="imported")
         for remark in parts_of_one_training([record for _, record in read], stored):

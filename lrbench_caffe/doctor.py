@@ -77,7 +77,9 @@ def _packages() -> Iterator[Finding]:
             versions.append(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
             yield Finding(
-                name, "not installed by pip", f"pip install {name}, unless it is installed by other means"
+                name,
+                "not installed by pip",
+                f"pip install {name}, unless it is installed by other means",
             )
     yield Finding("packages", ", ".join(versions))
 
@@ -102,7 +104,9 @@ def _caffe(python: CaffePython, info: CaffeInfo) -> Iterator[Finding]:
 def _layers(python: CaffePython, info: CaffeInfo) -> Finding:
     library = find_library(info.path)
     if library.path is None:
-        return Finding("CPU layers", f"Caffe's own; no fast ones, because {library.why}", library.remedy)
+        return Finding(
+            "CPU layers", f"Caffe's own; no fast ones, because {library.why}", library.remedy
+        )
     problem = _layers_problem(python, library.path)
     if problem:
         problem = f"Caffe's own; the fast ones ({library.path}) fail: {problem}"

@@ -20,7 +20,8 @@ from typing import IO, Any
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 # Former versions did not name the machine.
 _TEMPORARY = re.compile(
-    r"\.(?P<name>.+?)(?:\.(?P<where>[0-9a-f]{8}))?\.(?P<pid>\d+)(?:\.tmp(?:-wal|-shm|-journal)?)?", re.DOTALL
+    r"\.(?P<name>.+?)(?:\.(?P<where>[0-9a-f]{8}))?\.(?P<pid>\d+)(?:\.tmp(?:-wal|-shm|-journal)?)?",
+    re.DOTALL,
 )
 _OTHER_KINDS = "a symbolic link or not a regular file; allowed: a file of the run's own"
 

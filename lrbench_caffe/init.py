@@ -21,7 +21,9 @@ from lrbench_caffe.terminal import cli
 def parser() -> cli.Parser:
     p = cli.Parser(prog="python -m lrbench_caffe.init", description=__doc__)
     p.add_argument("folder", type=Path, metavar="DIR", help="the folder; created if missing")
-    p.add_argument("--force", action="store_true", help="replace files that differ from the examples")
+    p.add_argument(
+        "--force", action="store_true", help="replace files that differ from the examples"
+    )
     return p
 
 

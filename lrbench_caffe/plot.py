@@ -34,7 +34,9 @@ LONGEST = 10_000_000  # iterations of a schedule
 
 def parser() -> cli.Parser:
     p = cli.Parser(prog="python -m lrbench_caffe.plot", description=__doc__)
-    commands = p.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=cli.Parser)
+    commands = p.add_subparsers(
+        dest="command", metavar="COMMAND", required=True, parser_class=cli.Parser
+    )
 
     def add(name: str, work: Callable[[argparse.Namespace], Path], text: str) -> cli.Parser:
         command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
@@ -44,7 +46,9 @@ def parser() -> cli.Parser:
         )
         return command
 
-    schedule = add("schedule", _schedule, "the learning rate of one or more policies over iterations")
+    schedule = add(
+        "schedule", _schedule, "the learning rate of one or more policies over iterations"
+    )
     schedule.add_argument(
         "policies", nargs="+", metavar="POLICY", help='e.g. "SIN2(k0=0.01, k1=0.06, l=2000)"'
     )
@@ -55,8 +59,12 @@ def parser() -> cli.Parser:
         help="length of the training (default: long enough to show the policies)",
     )
     schedule.add_argument("--log", action="store_true", help="use a log axis for the learning rate")
-    runs = add("runs", _runs, "accuracy, loss and learning rate of one or more runs over iterations")
-    runs.add_argument("runs", nargs="+", metavar="RUNDIR", help="run directories; runs may be in progress")
+    runs = add(
+        "runs", _runs, "accuracy, loss and learning rate of one or more runs over iterations"
+    )
+    runs.add_argument(
+        "runs", nargs="+", metavar="RUNDIR", help="run directories; runs may be in progress"
+    )
     table = add("table", _table, "a ranking of the LR database: Top-1 with its deviation, and cost")
     add_flags(table)
     return p
@@ -81,7 +89,8 @@ def _schedule(args: argparse.Namespace) -> Path:
     path = _file(args, f"schedule-{'-'.join(list(names)[:4])}.png")
     length = args.max_iter or plots.natural_length(policies)
     plots.save(
-        plots.schedule_figure([policy.bind(length) for policy in policies], length, log=args.log), path
+        plots.schedule_figure([policy.bind(length) for policy in policies], length, log=args.log),
+        path,
     )
     return path
 
@@ -106,7 +115,9 @@ def _runs(args: argparse.Namespace) -> Path:
     return path
 
 
-def _told_apart(curves: Sequence[plots.RunCurves], directories: Sequence[Path]) -> list[plots.RunCurves]:
+def _told_apart(
+    curves: Sequence[plots.RunCurves], directories: Sequence[Path]
+) -> list[plots.RunCurves]:
     """With the names of their folders where several would be called alike."""
     alike: dict[str, list[int]] = {}
     for number, run in enumerate(curves):
@@ -156,7 +167,9 @@ def _curves(directory: Path) -> plots.RunCurves:
     policy = record.get("policy_short") or record.get("policy") or "?"
     seed = f"seed {record['seed']}" if record.get("seed") is not None else ""
     status = str(record.get("status"))
-    label = ", ".join(part for part in (str(policy), seed, _start(record), _state(run, status)) if part)
+    label = ", ".join(
+        part for part in (str(policy), seed, _start(record), _state(run, status)) if part
+    )
     tests = of_first_net(run.measurements())
     return plots.RunCurves(label, run.iterations(), tests, diverged=status == "diverged")
 
@@ -192,7 +205,9 @@ def _table(args: argparse.Namespace) -> Path:
     if not found.ranked:
         raise selection.nothing_found(query, tasks)
     path = _file(args, "table.png")
-    plots.save(plots.table_figure(found.title, found.ranked, found.order.cost, found.order.utility), path)
+    plots.save(
+        plots.table_figure(found.title, found.ranked, found.order.cost, found.order.utility), path
+    )
     return path
 
 

@@ -33,7 +33,10 @@ def parser() -> cli.Parser:
     p.add_argument("solver", metavar="SOLVER", help="the solver.prototxt")
     what = p.add_argument_group("test")
     what.add_argument(
-        "--form", choices=("ladder", "ramp"), default="ladder", help="form of the test (default: ladder)"
+        "--form",
+        choices=("ladder", "ramp"),
+        default="ladder",
+        help="form of the test (default: ladder)",
     )
     what.add_argument(
         "--iterations", type=int, metavar="N",
@@ -80,7 +83,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def show(console: Console, test: RangeTest) -> None:
     """What was found, what to do with it, and where it is kept; or what was lost for good."""
     if test.ladder:
-        console.print(terminal_table(ladder_rows(test.ladder, SHOWN), "Top-1 (%) with a constant LR"))
+        console.print(
+            terminal_table(ladder_rows(test.ladder, SHOWN), "Top-1 (%) with a constant LR")
+        )
     if test.good is None:
         for one in test.study.lost:
             _say(console, f"lost: {one.text}")
@@ -93,8 +98,12 @@ def show(console: Console, test: RangeTest) -> None:
     rows += [[name, f"{policy:.6g}"] for name, policy in test.policies.items()]
     console.print(terminal_table(rows, "with this range", 2))
     good = test.good
-    _say(console, f"range of good LRs: {good.low:g} to {good.high:g}, best constant LR {good.best:g}")
-    _say(console, f"{test.study.iterations:,} iterations; kept in {test.file}; plot: {test.picture}")
+    _say(
+        console, f"range of good LRs: {good.low:g} to {good.high:g}, best constant LR {good.best:g}"
+    )
+    _say(
+        console, f"{test.study.iterations:,} iterations; kept in {test.file}; plot: {test.picture}"
+    )
 
 
 def _say(console: Console, text: str) -> None:

@@ -50,9 +50,15 @@ def parser() -> cli.Parser:
     p = cli.Parser(prog="python -m lrbench_caffe.rank", description=__doc__)
     add_flags(p)
     out = p.add_argument_group("output")
-    out.add_argument("--format", choices=FORMATS, default="table", help="output format (default: table)")
     out.add_argument(
-        "--json", dest="format", action="store_const", const="json", help="print JSON, like --format json"
+        "--format", choices=FORMATS, default="table", help="output format (default: table)"
+    )
+    out.add_argument(
+        "--json",
+        dest="format",
+        action="store_const",
+        const="json",
+        help="print JSON, like --format json",
     )
     tables.add_flag(out)
     out.add_argument("--out", metavar="FILE", help="write to this file instead of the terminal")
@@ -88,7 +94,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         labels = start_labels(group.start for group in found.groups)
         if args.format != "table":
             labels = {start: str(start) for start in labels}
-        rows = [row for group in found.groups for row in rank_rows(group, shown, scored, labels[group.start])]
+        rows = [
+            row
+            for group in found.groups
+            for row in rank_rows(group, shown, scored, labels[group.start])
+        ]
         notes = [*([found.order.note] if found.order.note else []), *start_notes(labels)]
         if args.columns not in (None, tables.ALL) and len(labels) > 1:
             args.columns += ",start"  # else places of different rankings would look like one
@@ -104,7 +114,9 @@ def _plot(path: Path, found: selection.Selection) -> None:
     title = found.title if len(found.groups) == 1 else f"{found.title}; {group.start}"
     front = ranking.pareto_front(group.candidates, order.cost, order.utility)
     try:
-        plots.save(plots.pareto_figure(title, group.candidates, front, order.cost, order.utility), path)
+        plots.save(
+            plots.pareto_figure(title, group.candidates, front, order.cost, order.utility), path
+        )
     except OSError as error:
         raise InputError(f"--plot: cannot write {path}: {error.strerror}") from error
     print(f"plot: {path}", file=sys.stderr)
@@ -114,12 +126,18 @@ def _shown(args: argparse.Namespace, found: selection.Selection) -> list[Criteri
     """The criteria with a column: in the terminal those that are asked for and the most important ones."""
     asked = list(found.order.asked)
     short = args.format == "table" and args.columns is None
-    names = {"top1", "test_loss", "ld", "iterations", "num_params"} if short else set(CRITERIA) - {"target"}
+    names = (
+        {"top1", "test_loss", "ld", "iterations", "num_params"}
+        if short
+        else set(CRITERIA) - {"target"}
+    )
     if args.target_top1 is not None:
         names.add("target")
     kept = [c for c in CRITERIA.values() if c in asked or c.name in names]
     if args.format not in ("csv", "json"):  # whose columns do not depend on what is there
-        kept = [c for c in kept if c in asked or any(one.spread(c.name) for one in found.candidates)]
+        kept = [
+            c for c in kept if c in asked or any(one.spread(c.name) for one in found.candidates)
+        ]
     return kept + [criterion for criterion in asked if criterion not in kept]
 
 

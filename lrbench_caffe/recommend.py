@@ -47,9 +47,13 @@ def parser() -> cli.Parser:
         metavar="NAMES",
         help="comma-separated LR functions; each is proposed if possible (default: any)",
     )
-    p.add_argument("--max-iter", type=int, metavar="N", help="length of the training (default: the solver's)")
+    p.add_argument(
+        "--max-iter", type=int, metavar="N", help="length of the training (default: the solver's)"
+    )
     start = p.add_argument_group("start of the training (default: random weights)")
-    start.add_argument("--weights", metavar="FILES", help="comma-separated caffemodels to start from")
+    start.add_argument(
+        "--weights", metavar="FILES", help="comma-separated caffemodels to start from"
+    )
     start.add_argument("--snapshot", metavar="FILE", help="a .solverstate to start from")
     by = p.add_argument_group("comparison")
     by.add_argument(
@@ -61,9 +65,13 @@ def parser() -> cli.Parser:
         direction.add_argument(
             f"--{flag}", action="store_true", help=f"{flag} values of that output are better"
         )
-    p.add_argument("--head", metavar="NAME", help="the scores blob that Top-1 is measured on, as in training")
+    p.add_argument(
+        "--head", metavar="NAME", help="the scores blob that Top-1 is measured on, as in training"
+    )
     p.add_argument("--json", action="store_true", help="print JSON")
-    p.add_argument("--db", metavar="URL", help="the LR database (default: LRBENCH_DB, else the embedded one)")
+    p.add_argument(
+        "--db", metavar="URL", help="the LR database (default: LRBENCH_DB, else the embedded one)"
+    )
     p.add_argument("--caffe-python", metavar="FILE", help="the Python that can import caffe")
     return p
 
@@ -73,7 +81,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.max_iter is not None and args.max_iter < 1:
         raise InputError(f"--max-iter: {args.max_iter}; allowed: 1 or more")
     if args.snapshot and args.weights:
-        raise InputError("--snapshot and --weights: allowed: one of them (a snapshot has its own weights)")
+        raise InputError(
+            "--snapshot and --weights: allowed: one of them (a snapshot has its own weights)"
+        )
     functions = [name.strip() for name in (args.functions or "").split(",") if name.strip()] or None
     solver, wanted = open_wanted(
         Path(args.solver), caffe_python=args.caffe_python, head=args.head, snapshot=args.snapshot,
@@ -126,11 +136,19 @@ def lines(wanted: Wanted, recommendation: Recommendation, train: Sequence[str]) 
     text.append(_known(recommendation))
     text += recommendation.remarks
     if recommendation.similar:
-        text.append("similar: " + ", ".join(f"{t.title} ({s:.2f})" for t, s in recommendation.similar))
+        text.append(
+            "similar: " + ", ".join(f"{t.title} ({s:.2f})" for t, s in recommendation.similar)
+        )
     if not recommendation.proposals:
-        text.append("nothing to propose: no finished run on this or a similar task supports a policy")
+        text.append(
+            "nothing to propose: no finished run on this or a similar task supports a policy"
+        )
     for place, proposal in enumerate(recommendation.proposals, 1):
-        text += ["", f"{place}. {proposal.policy:.7g}", *(f"   {line}" for line in proposal.evidence)]
+        text += [
+            "",
+            f"{place}. {proposal.policy:.7g}",
+            *(f"   {line}" for line in proposal.evidence),
+        ]
     if recommendation.proposals:
         text += ["", " ".join([*train, f'--lr "{recommendation.proposals[0].policy}"'])]
     return text

@@ -141,7 +141,9 @@ class Start:
     @property
     def known(self) -> bool:
         """False where nobody can say whether another start equals this one."""
-        return self.kind == "scratch" or (self.kind in ("weights", "snapshot") and self.digest is not None)
+        return self.kind == "scratch" or (
+            self.kind in ("weights", "snapshot") and self.digest is not None
+        )
 
     def same(self, other: Start) -> bool:
         """True where two trainings provably began with the same; one that is not known equals no other."""

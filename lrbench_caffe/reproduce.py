@@ -73,7 +73,10 @@ def parser() -> cli.Parser:
     )  # fmt: skip
     add_hang_timeout(run)
     run.add_argument(
-        "--layers", choices=("auto", "fast", "stock"), default="auto", help="CPU layers (default: auto)"
+        "--layers",
+        choices=("auto", "fast", "stock"),
+        default="auto",
+        help="CPU layers (default: auto)",
     )
     run.add_argument(
         "--db", metavar="URL", help="the LR database (default: LRBENCH_DB, else the embedded one)"
@@ -135,7 +138,9 @@ def _reproduce(args: argparse.Namespace, console: Console, goals: Sequence[Goal]
 
 def _check(args: argparse.Namespace) -> None:
     if args.rows is not None and args.what in ("figure1", "all"):
-        raise InputError(f"--rows: {args.what} has no rows; allowed: with one table or figure3 to figure5")
+        raise InputError(
+            f"--rows: {args.what} has no rows; allowed: with one table or figure3 to figure5"
+        )
     if args.seeds is not None and not 1 <= args.seeds <= MOST_SEEDS:
         raise InputError(f"--seeds: {args.seeds}; allowed: 1 to {MOST_SEEDS}")
     check_factor(args.iterations_scale)
@@ -147,12 +152,16 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _goal(whole: ExperimentPlan, args: argparse.Namespace) -> Goal:
-    wanted = {row.number for row in (select(whole, args.rows) if args.rows is not None else whole).rows}
+    wanted = {
+        row.number for row in (select(whole, args.rows) if args.rows is not None else whole).rows
+    }
     scaled = scale(whole, args.iterations_scale)
     if args.seeds is not None:
         scaled = replace(scaled, seeds=tuple(range(1, args.seeds + 1)))
     if args.until is not None and args.until >= scaled.max_iter:
-        raise InputError(f"--until: {args.until}; allowed: 1 to {scaled.max_iter - 1} for {whole.name}")
+        raise InputError(
+            f"--until: {args.until}; allowed: 1 to {scaled.max_iter - 1} for {whole.name}"
+        )
     return Goal(scaled, tuple(row for row in scaled.rows if row.number in wanted))
 
 

@@ -57,9 +57,13 @@ def metrics_rows(measurements: Sequence[Measurement], num_params: int) -> Rows:
         if classifies or attribute in ("test_loss", "ld"):
             rows.append([name, *(number(getattr(m, attribute), digits) for m in columns)])
     for name in dict.fromkeys(name for m in columns for name in scalars(m)):
-        rows.append([name, *(f"{m.outputs[name]:.6g}" if name in m.outputs else "-" for m in columns)])
+        rows.append(
+            [name, *(f"{m.outputs[name]:.6g}" if name in m.outputs else "-" for m in columns)]
+        )
     losses = any(m.test_loss is not None for m in measurements)
-    reached = "the highest Top-1" if classifies else "the lowest test loss" if losses else "the last test"
+    reached = (
+        "the highest Top-1" if classifies else "the lowest test loss" if losses else "the last test"
+    )
     rows.append([f"#Iterations at {reached}", str(top.iteration) if top else "-", ""])
     rows.append(["#Param", str(num_params), ""])
     return rows

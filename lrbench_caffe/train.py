@@ -79,7 +79,9 @@ def _preview(console: Console, request: TrainingRequest, settings: RunSettings) 
     policy = settings.bound_policy()
     # With --resume, --out is the run.
     named = None if request.resume or not request.out else str(request.out)
-    path = plots.plot_file("--out", named or f"{Path(settings.solver).stem}-{policy.functions[0]}.png")
+    path = plots.plot_file(
+        "--out", named or f"{Path(settings.solver).stem}-{policy.functions[0]}.png"
+    )
     marks = sorted({round(i * (settings.max_iter - 1) / 20) for i in range(21)})
     rows = [["iteration", "LR"], *([str(t), f"{policy(t):.6g}"] for t in marks)]
     console.print(terminal_table(rows))
@@ -96,7 +98,9 @@ def _preview(console: Console, request: TrainingRequest, settings: RunSettings) 
     return 0
 
 
-def _train(args: argparse.Namespace, console: Console, request: TrainingRequest, session: Session) -> int:
+def _train(
+    args: argparse.Namespace, console: Console, request: TrainingRequest, session: Session
+) -> int:
     _say_start(console, session, request.resume)
     whole = session.monitor.until == session.monitor.max_iter
     with plots.warm_up() if whole else nullcontext():
@@ -111,8 +115,12 @@ def _run_session(
     log = LogFollower(session.run.log) if args.log_to_stderr else nullcontext()
     with log, ProgressDisplay(console, start, session.settings.max_iter) as display:
         observers: list[Observer] = [display]
-        if not request.no_database and session.settings.trains:  # else there is no training to record
-            observers.append(Recorder(request.database, session.run, session.describe, display.note))
+        if (
+            not request.no_database and session.settings.trains
+        ):  # else there is no training to record
+            observers.append(
+                Recorder(request.database, session.run, session.describe, display.note)
+            )
         return session.train(
             observers,
             Signals(args.sigint_effect, args.sighup_effect),
@@ -141,7 +149,11 @@ def _say_start(console: Console, session: Session, resumed: bool) -> None:
 
 
 def _finish(
-    console: Console, run: RunDirectory, monitor: ScheduleMonitor, outcome: TrainingOutcome, draw: bool
+    console: Console,
+    run: RunDirectory,
+    monitor: ScheduleMonitor,
+    outcome: TrainingOutcome,
+    draw: bool,
 ) -> int:
     """The table, the plot and the verdict."""
     measurements = run.measurements()
@@ -172,12 +184,16 @@ def _finish(
     return 1 if errors else 0
 
 
-def _draw(run: RunDirectory, title: str, measurements: list[Measurement], decisions: list[int]) -> str | None:
+def _draw(
+    run: RunDirectory, title: str, measurements: list[Measurement], decisions: list[int]
+) -> str | None:
     """Draw training.png; returns why that cannot be. The run is complete without it."""
     try:
         if run.plot.is_symlink():  # nothing is written to where it points
             run.plot.unlink()
-        plots.save(plots.training_figure(title, run.iterations(), measurements, decisions), run.plot)
+        plots.save(
+            plots.training_figure(title, run.iterations(), measurements, decisions), run.plot
+        )
     except OSError as error:
         return f"cannot write {run.plot}: {error.strerror or error}"
     return None

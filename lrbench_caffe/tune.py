@@ -59,22 +59,31 @@ def parser() -> cli.Parser:
         "--functions", default="all", metavar="NAMES",
         help="all, cyclic, decaying, or comma-separated LR functions (default: all)",
     )  # fmt: skip
-    what.add_argument("--compose", action="store_true", help="also try compositions of the best policies")
-    what.add_argument("--fresh", action="store_true", help="ignore earlier results in the LR database")
+    what.add_argument(
+        "--compose", action="store_true", help="also try compositions of the best policies"
+    )
+    what.add_argument(
+        "--fresh", action="store_true", help="ignore earlier results in the LR database"
+    )
     cost = p.add_argument_group("cost")
     cost.add_argument(
         "--budget", metavar="N|xF",
         help="limit of all iterations for the search; xF: F times max_iter (default: 15 %% of training all "
         "candidates in full)",
     )  # fmt: skip
-    cost.add_argument("--top", type=int, default=2, metavar="N", help="number of finalists (default: 2)")
+    cost.add_argument(
+        "--top", type=int, default=2, metavar="N", help="number of finalists (default: 2)"
+    )
     cost.add_argument(
         "--seeds", type=int, default=3, metavar="N", help="trainings of each finalist (default: 3)"
     )
     cost.add_argument("--seed", type=int, default=1, metavar="N", help="first seed (default: 1)")
     run = p.add_argument_group("trainings")
     run.add_argument(
-        "--max-iter", type=int, metavar="N", help="iterations of a training (default: the solver's max_iter)"
+        "--max-iter",
+        type=int,
+        metavar="N",
+        help="iterations of a training (default: the solver's max_iter)",
     )
     run.add_argument(
         "--test-interval", type=int, metavar="N",
@@ -89,7 +98,9 @@ def parser() -> cli.Parser:
     add_study_flags(p, run)
     out = p.add_argument_group("output")
     add_flag(out)
-    out.add_argument("--json", action="store_true", help="print the result as JSON; progress goes to stderr")
+    out.add_argument(
+        "--json", action="store_true", help="print the result as JSON; progress goes to stderr"
+    )
     return p
 
 

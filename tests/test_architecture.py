@@ -43,7 +43,9 @@ def imported(name: str) -> set[str]:
             base = node.module or ""
             if node.level:
                 parents = package.split(".")
-                base = ".".join([*parents[: len(parents) - node.level + 1], *([base] if base else [])])
+                base = ".".join(
+                    [*parents[: len(parents) - node.level + 1], *([base] if base else [])]
+                )
             names = {f"{base}.{alias.name}" for alias in node.names}
             found.update({n for n in names if n in SOURCES} or {base})
     return found
@@ -62,7 +64,11 @@ def reached(name: str) -> set[str]:
 
 
 def of_package(*names: str) -> list[str]:
-    return [module for module in SOURCES if any(f"{module}.".startswith(f"{NAME}.{name}.") for name in names)]
+    return [
+        module
+        for module in SOURCES
+        if any(f"{module}.".startswith(f"{NAME}.{name}.") for name in names)
+    ]
 
 
 def top(module: str) -> str:
@@ -71,7 +77,9 @@ def top(module: str) -> str:
 
 def test_the_reader_sees_imports():
     assert {"numpy", f"{NAME}.metrics"} <= imported(f"{NAME}.plots.training")
-    assert f"{NAME}.lr.parameters" in imported(f"{NAME}.lr.policy")  # from . import parameters as par
+    assert f"{NAME}.lr.parameters" in imported(
+        f"{NAME}.lr.policy"
+    )  # from . import parameters as par
     assert f"{NAME}.lr.errors" in imported(f"{NAME}.lr")  # from .errors import PolicyError
     assert "matplotlib.figure" in imported(f"{NAME}.plots.training")  # inside functions
     assert f"{NAME}.prototxt.sources" in reached(f"{NAME}.train")
@@ -84,7 +92,12 @@ def test_caffe_is_imported_by_the_worker_alone(module):
 
 def test_the_worker_needs_caffe_and_numpy_alone():
     # Counting.py lies beside it.
-    assert set(map(top, imported(WORKER))) <= {*sys.stdlib_module_names, "caffe", "numpy", "counting"}
+    assert set(map(top, imported(WORKER))) <= {
+        *sys.stdlib_module_names,
+        "caffe",
+        "numpy",
+        "counting",
+    }
     assert imported(f"{NAME}.runtime.counting") == {"__future__", "numpy"}
 
 
@@ -118,7 +131,10 @@ def test_lr_module_needs_numpy_alone():
         ("runs", ["training", "jobs", "tuning", "reproduction", "knowledge"]),
         ("importing", ["training", "jobs", "tuning", "reproduction", "knowledge"]),
         ("knowledge", ["training", "runs", "jobs", "tuning", "reproduction"]),
-        ("paper", ["database", "runtime", "prototxt", "training", "runs", "knowledge", "reproduction"]),
+        (
+            "paper",
+            ["database", "runtime", "prototxt", "training", "runs", "knowledge", "reproduction"],
+        ),
         (
             "database",
             [
@@ -176,7 +192,8 @@ GROUND_WORDS = {"errors", "files", "metrics", "plaintext", "records", "tabular"}
 
 def is_command(module: str) -> bool:
     return any(
-        isinstance(node, ast.FunctionDef) and node.name == "main" for node in read(SOURCES[module]).body
+        isinstance(node, ast.FunctionDef) and node.name == "main"
+        for node in read(SOURCES[module]).body
     )
 
 
@@ -194,14 +211,20 @@ def test_what_a_person_types_and_sees_is_in_the_terminal(module):
 
 
 def test_results_are_worked_out_without_a_terminal():
-    for module in of_package("knowledge", "lr", "metrics", "records", "tabular", "database", "paper"):
-        assert "rich" not in {top(name) for one in reached(module) for name in imported(one)}, module
+    for module in of_package(
+        "knowledge", "lr", "metrics", "records", "tabular", "database", "paper"
+    ):
+        assert "rich" not in {top(name) for one in reached(module) for name in imported(one)}, (
+            module
+        )
 
 
 def loaded_by(statement: str) -> set[str]:
     """Top-level modules that are loaded after a statement, in a fresh interpreter."""
     code = f"{statement}\nimport sys\nprint(*sys.modules, sep='\\n')"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
+    )
     return set(map(top, done.stdout.split()))
 
 

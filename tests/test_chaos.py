@@ -68,7 +68,9 @@ def test_what_counts_as_a_refusal(lab: Lab, end: str) -> None:
 
 
 def test_success_is_equal_only_if_the_scenario_says_so(lab: Lab) -> None:
-    assert verdict_of(lab, lambda one: one.run(python("pass")).success() and EQUAL) == Verdict(EQUAL)
+    assert verdict_of(lab, lambda one: one.run(python("pass")).success() and EQUAL) == Verdict(
+        EQUAL
+    )
     failed = verdict_of(
         lab, lambda one: one.run(python("import sys; sys.exit('error: no')")).success() and EQUAL
     )
@@ -217,11 +219,23 @@ def write_run(folder: Path, **changes: str) -> Path:
 
 CHANGES = {
     "another time": ("measurements.jsonl", json.dumps({**TEST, "seconds": 9}) + "\n", None),
-    "another Top-1": ("measurements.jsonl", json.dumps({**TEST, "top1": 61.2}) + "\n", "test (50, 0) is"),
+    "another Top-1": (
+        "measurements.jsonl",
+        json.dumps({**TEST, "top1": 61.2}) + "\n",
+        "test (50, 0) is",
+    ),
     "a lost test": ("measurements.jsonl", "", "tests missing: [(50, 0)]"),
     "a test twice": ("measurements.jsonl", 2 * (json.dumps(TEST) + "\n"), "stands twice"),
-    "another status": ("run.json", json.dumps({"status": "failed", "reason": "x"}), "status failed (x)"),
-    "another loss": ("iterations.csv", "iteration,lr,loss\n0,0.1,2.5\n1,0.1,2.3\n", "iteration 1 is"),
+    "another status": (
+        "run.json",
+        json.dumps({"status": "failed", "reason": "x"}),
+        "status failed (x)",
+    ),
+    "another loss": (
+        "iterations.csv",
+        "iteration,lr,loss\n0,0.1,2.5\n1,0.1,2.3\n",
+        "iteration 1 is",
+    ),
     "a lost loss": ("iterations.csv", "iteration,lr,loss\n0,0.1,2.5\n", "iterations missing: [1]"),
     "no snapshot": ("snapshots.jsonl", "", "there is no snapshot of iteration 50"),
     "a line of zeros": ("measurements.jsonl", "\0\0\n", "cannot be read: JSONDecodeError"),
@@ -239,7 +253,11 @@ def test_what_a_kill_may_leave_is_seen(tmp_path: Path) -> None:
     write_run(tmp_path / "out")
     assert trial.temporary_files(tmp_path) == []
     assert trial.unrecorded_snapshots(tmp_path / "out") == []
-    for name in ("out/run.json.tmp", ".x_iter_50.caffemodel.4711", "out/snapshots/x_iter_60.caffemodel"):
+    for name in (
+        "out/run.json.tmp",
+        ".x_iter_50.caffemodel.4711",
+        "out/snapshots/x_iter_60.caffemodel",
+    ):
         (tmp_path / name).write_text("")
     assert sorted(path.name for path in trial.temporary_files(tmp_path)) == [
         ".x_iter_50.caffemodel.4711", "run.json.tmp",
@@ -348,7 +366,9 @@ SHORT = (
 @pytest.mark.timeout(1800)
 def test_a_short_part(tmp_path: Path, caffe_python) -> None:
     """``tools/chaos --minutes 30`` is for releases; these trials are always the same."""
-    done = chaos(*SHORT, "--seed", "1", "--folder", str(tmp_path), "--json", "table.json", cwd=tmp_path)
+    done = chaos(
+        *SHORT, "--seed", "1", "--folder", str(tmp_path), "--json", "table.json", cwd=tmp_path
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     counts = json.loads((tmp_path / "table.json").read_text())["scenarios"]
     for name in SHORT:

@@ -67,10 +67,21 @@ def test_what_is_read_is_written(messages) -> None:
 def test_the_same_seed_makes_the_same_mutant(messages, caffe_info) -> None:
     mutator = Mutator(messages, caffe_info.layers)
     texts = [mutator.mutate(nets.net(), "NetParameter", random.Random(seed)) for seed in range(200)]
-    assert texts == [mutator.mutate(nets.net(), "NetParameter", random.Random(s)) for s in range(200)]
+    assert texts == [
+        mutator.mutate(nets.net(), "NetParameter", random.Random(s)) for s in range(200)
+    ]
     # At least two thirds differ from the net; others name a field again as it was.
     same = parse(nets.net()).text()
     assert sum(text not in (same, nets.net()) for text, _ in texts) > 133
     # Of each kind of change there is one.
     done = {what.split()[0] for _, words in texts for what in words.split(", ")}
-    assert done >= {"delete", "duplicate", "rename", "value", "add", "add_block", "blobs", "layer_type"}
+    assert done >= {
+        "delete",
+        "duplicate",
+        "rename",
+        "value",
+        "add",
+        "add_block",
+        "blobs",
+        "layer_type",
+    }

@@ -30,8 +30,12 @@ both = pytest.mark.parametrize("file", DOCKERFILES, ids=lambda file: file.name)
 
 def instructions(file: Path) -> list[str]:
     """The instructions in order, each in one line."""
-    lines = [line for line in file.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
-    return [line.strip() for line in "\n".join(lines).replace("\\\n", " ").splitlines() if line.strip()]
+    lines = [
+        line for line in file.read_text(encoding="utf-8").splitlines() if not line.startswith("#")
+    ]
+    return [
+        line.strip() for line in "\n".join(lines).replace("\\\n", " ").splitlines() if line.strip()
+    ]
 
 
 def dependencies() -> list[str]:
@@ -44,7 +48,9 @@ def dependencies() -> list[str]:
 
 @both
 def test_hadolint_has_nothing_to_say(file):
-    hadolint = shutil.which("hadolint", path=os.path.dirname(sys.executable)) or shutil.which("hadolint")
+    hadolint = shutil.which("hadolint", path=os.path.dirname(sys.executable)) or shutil.which(
+        "hadolint"
+    )
     if hadolint is None:
         pytest.skip("hadolint is not installed; tools/setup installs it")
     done = subprocess.run([hadolint, str(file)], capture_output=True, text=True)
@@ -74,7 +80,9 @@ def test_nothing_of_caffe_is_compiled(file):
 def test_what_is_copied_is_there_and_not_ignored(file):
     ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     sources = [
-        line.split()[1] for line in instructions(file) if line.startswith("COPY ") and "--from" not in line
+        line.split()[1]
+        for line in instructions(file)
+        if line.startswith("COPY ") and "--from" not in line
     ]
     assert sources == ["tools/docker/requirements.txt", "."]
     for source in sources:
@@ -116,7 +124,11 @@ def glibc_of(platform: str) -> tuple[int, int] | None:
     """The glibc that a wheel's platform tag asks for; None for one that fits any machine."""
     if platform == "any":
         return None
-    aliases = {"manylinux1_x86_64": (2, 5), "manylinux2010_x86_64": (2, 12), "manylinux2014_x86_64": (2, 17)}
+    aliases = {
+        "manylinux1_x86_64": (2, 5),
+        "manylinux2010_x86_64": (2, 12),
+        "manylinux2014_x86_64": (2, 17),
+    }
     match = re.fullmatch(r"manylinux_(\d+)_(\d+)_x86_64", platform)
     return (int(match[1]), int(match[2])) if match else aliases[platform]
 
@@ -130,7 +142,9 @@ def test_every_pin_is_a_wheel_for_the_images_glibc(tmp_path):
         "--abi", "none", "--dest", str(tmp_path), "--requirement", str(REQUIREMENTS),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True)
-    if "Could not find a version" not in done.stderr and re.search("connection|resolve", done.stderr, re.I):
+    if "Could not find a version" not in done.stderr and re.search(
+        "connection|resolve", done.stderr, re.I
+    ):
         pytest.skip("no package index can be reached")
     assert done.returncode == 0, done.stderr
     found = {}
@@ -169,7 +183,9 @@ def test_the_entrypoint_without_a_place_to_write():
         env={**os.environ, "LRBENCH_WORK": "/proc/x"},
     )
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("error: cannot write to /proc/x; mount a folder there")
+    assert done.stderr.splitlines()[-1].startswith(
+        "error: cannot write to /proc/x; mount a folder there"
+    )
 
 
 def test_the_launcher_puts_pycaffe_first(tmp_path):
@@ -184,7 +200,9 @@ def test_the_launcher_puts_pycaffe_first(tmp_path):
 
     def shown(**environment: str) -> str:
         clean = {
-            name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "CAFFE_ROOT")
+            name: value
+            for name, value in os.environ.items()
+            if name not in ("PYTHONPATH", "CAFFE_ROOT")
         }
         done = subprocess.run(
             [launcher, "-c", "x"], capture_output=True, text=True, env={**clean, **environment}

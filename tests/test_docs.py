@@ -31,7 +31,10 @@ def blocks(page: str, language: str) -> list[str]:
 
 def commands(page: str, *languages: str) -> list[str]:
     lines = [
-        line for language in languages for block in blocks(page, language) for line in block.splitlines()
+        line
+        for language in languages
+        for block in blocks(page, language)
+        for line in block.splitlines()
     ]
     return [part.strip() for line in lines for part in line.split("&&")]
 
@@ -83,7 +86,8 @@ def test_every_solver_is_there(page: str, module: str, arguments: list[str]):
 
 
 @pytest.mark.parametrize(
-    "command", [c for page in TEXTS for c in commands(page, "sh", "shell") if re.match(r"\.?(tools|ci)/", c)]
+    "command",
+    [c for page in TEXTS for c in commands(page, "sh", "shell") if re.match(r"\.?(tools|ci)/", c)],
 )
 def test_every_tool_exists(command: str):
     path = ROOT / command.split()[0]
@@ -96,7 +100,9 @@ def needs_no_training(module: str, arguments: list[str]) -> bool:
     first = arguments[0] if arguments else ""
     return (
         (name == "rank" and (not arguments or "--task" in arguments))
-        or (name == "plot" and (first == "schedule" or (first == "table" and "--task" in arguments)))
+        or (
+            name == "plot" and (first == "schedule" or (first == "table" and "--task" in arguments))
+        )
         or (name == "db" and first in ("info", "tasks", "runs", "export", "import", "backup"))
         or (name == "reproduce" and "--dry-run" in arguments)
     )
@@ -164,7 +170,9 @@ def check_example(block: str, names: dict[str, object]) -> None:
         assert checker.check_output(expected, got, doctest.NORMALIZE_WHITESPACE), (code, got)
 
 
-@pytest.mark.parametrize("page", [page for page in TEXTS if blocks(page, "python") and page != API_PAGE])
+@pytest.mark.parametrize(
+    "page", [page for page in TEXTS if blocks(page, "python") and page != API_PAGE]
+)
 def test_python_examples_give_what_their_comments_say(page: str):
     for block in blocks(page, "python"):
         check_example(block, {})
@@ -183,7 +191,9 @@ def test_the_examples_of_the_python_api(workspace: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("framework", ELSEWHERE)
 def test_the_examples_with_other_frameworks(framework: str):
     pytest.importorskip(framework)
-    (block,) = [block for block in blocks(API_PAGE, "python") if block.startswith(f"import {framework}")]
+    (block,) = [
+        block for block in blocks(API_PAGE, "python") if block.startswith(f"import {framework}")
+    ]
     check_example(block, {})
 
 
@@ -193,7 +203,11 @@ def test_the_notebook_runs(workspace: Path):
     pytest.importorskip("nbconvert")
     pytest.importorskip("ipykernel")
     command = [sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute", "--stdout"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "LRBENCH_DB": str(workspace / "lr.sqlite")}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "LRBENCH_DB": str(workspace / "lr.sqlite"),
+    }
     notebook = workspace / "python.ipynb"
     notebook.write_bytes((ROOT / "docs" / "python.ipynb").read_bytes())
     done = subprocess.run(
@@ -207,7 +221,11 @@ def test_the_notebook_runs(workspace: Path):
 
 
 def links() -> list[tuple[Path, str]]:
-    found = [(page, target) for page in PAGES for target in re.findall(r"\]\(([^)]+)\)", TEXTS[page.name])]
+    found = [
+        (page, target)
+        for page in PAGES
+        for target in re.findall(r"\]\(([^)]+)\)", TEXTS[page.name])
+    ]
     return [(page, target) for page, target in found if not target.startswith("http")]
 
 
@@ -237,7 +255,9 @@ def test_every_page_can_be_reached_from_the_readme():
 
 @pytest.mark.parametrize(
     "path",
-    re.findall(r"^\| `((?:lrbench_caffe|solvers|prototxt|tools)/[\w/]*)`", TEXTS["architecture.md"], re.M),
+    re.findall(
+        r"^\| `((?:lrbench_caffe|solvers|prototxt|tools)/[\w/]*)`", TEXTS["architecture.md"], re.M
+    ),
 )
 def test_every_folder_exists(path: str):
     assert (ROOT / path).is_dir()
@@ -253,7 +273,9 @@ def test_every_package_is_in_the_table_of_folders():
 
 def policies() -> list[str]:
     arguments = [argument for _, _, found in of_all_pages("sh", "shell") for argument in found]
-    return [a for a in arguments if re.match(r"[A-Z]\w+\(", a)] + re.findall(r"`(FIX\([^`]+)`", FUNCTIONS)
+    return [a for a in arguments if re.match(r"[A-Z]\w+\(", a)] + re.findall(
+        r"`(FIX\([^`]+)`", FUNCTIONS
+    )
 
 
 @pytest.mark.parametrize("policy", policies())

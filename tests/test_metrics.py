@@ -81,7 +81,9 @@ def test_labels_may_have_any_shape():
     check_by_hand(metrics(np.log(PROBABILITIES), LABELS.reshape(4, 1, 1, 1)))
 
 
-@pytest.mark.parametrize(("label", "top1", "top5"), [(0, 100, 100), (1, 0, 100), (4, 0, 100), (5, 0, 0)])
+@pytest.mark.parametrize(
+    ("label", "top1", "top5"), [(0, 100, 100), (1, 0, 100), (4, 0, 100), (5, 0, 0)]
+)
 def test_top_5_of_seven_classes(label, top1, top5):
     found = metrics([[7, 6, 5, 4, 3, 2, 1]], [label])
     assert (found.top1, found.top5) == (top1, top5)
@@ -152,7 +154,9 @@ def test_spatial_scores():
     # One image of 2 x 2 pixels, three classes: channels first, as Caffe has them.
     scores = np.log(PROBABILITIES).T.reshape(1, 3, 2, 2)
     check_by_hand(metrics(scores, LABELS.reshape(1, 1, 2, 2), axis=1))
-    check_by_hand(metrics(np.log(PROBABILITIES).reshape(1, 2, 2, 3), LABELS.reshape(1, 2, 2), axis=-1))
+    check_by_hand(
+        metrics(np.log(PROBABILITIES).reshape(1, 2, 2, 3), LABELS.reshape(1, 2, 2), axis=-1)
+    )
 
 
 @pytest.mark.parametrize(
@@ -189,8 +193,13 @@ def test_a_sigmoid_of_one_half_is_class_0():
 
 def test_labels_of_a_sigmoid():
     assert metrics([[1.0], [2.0]], [1, -1], "sigmoid", ignore_label=-1).samples == 1
-    assert problem([1.0, 2.0], [1, -1], "sigmoid") == "labels from -1 to 1, but 2 classes (labels 0 to 1)"
-    assert problem([1.0, 2.0], [1, 0.5], "sigmoid") == "targets between 0 and 1, which are no classes"
+    assert (
+        problem([1.0, 2.0], [1, -1], "sigmoid")
+        == "labels from -1 to 1, but 2 classes (labels 0 to 1)"
+    )
+    assert (
+        problem([1.0, 2.0], [1, 0.5], "sigmoid") == "targets between 0 and 1, which are no classes"
+    )
     assert problem([[1.0, 2.0]], [1], "sigmoid") == "2 score vectors for 1 labels"
 
 
@@ -231,7 +240,9 @@ def scored_sets(draw) -> tuple[np.ndarray, np.ndarray, list[int]]:
     count, classes = draw(st.integers(1, 40)), draw(st.integers(2, 12))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     logits = (np.round(rng.normal(0, 2, (count, classes)) * 4) / 4).astype(np.float32)
-    labels = np.where(rng.random(count) < 0.6, logits.argmax(axis=1), rng.integers(0, classes, count))
+    labels = np.where(
+        rng.random(count) < 0.6, logits.argmax(axis=1), rng.integers(0, classes, count)
+    )
     cuts = sorted(draw(st.lists(st.integers(0, count), max_size=6)))
     return logits, labels, cuts
 
@@ -356,7 +367,13 @@ def test_an_output_of_too_many_values_is_not_added_up():
 # has one object that is not found at all.
 DETECTIONS = [
     [[-1, 1, 3, -1, -1], [0, 1, 0.9, 1, 0], [0, 1, 0.8, 0, 1], [0, 1, 0.85, 0, 0]],
-    [[-1, 1, 1, -1, -1], [-1, 2, 1, -1, -1], [1, 1, 0.7, 1, 0], [1, 1, 0.6, 1, 0], [1, 1, 0.5, 0, 1]],
+    [
+        [-1, 1, 1, -1, -1],
+        [-1, 2, 1, -1, -1],
+        [1, 1, 0.7, 1, 0],
+        [1, 1, 0.6, 1, 0],
+        [1, 1, 0.5, 0, 1],
+    ],
 ]
 
 
@@ -391,7 +408,9 @@ def test_rows_of_other_versions_are_read():
 
 def test_where_there_is_no_top1_the_first_lowest_test_loss_is_the_best():
     losses = [2.0, 0.5, math.nan, 0.5, None, 1.0]
-    rows = [dataclasses.replace(measurement(100 * i, None), test_loss=v) for i, v in enumerate(losses)]
+    rows = [
+        dataclasses.replace(measurement(100 * i, None), test_loss=v) for i, v in enumerate(losses)
+    ]
     found = best(rows)
     assert found is not None and found.iteration == 100
     mixed = best([*rows, dataclasses.replace(measurement(600, 10.0), test_loss=9.0)])

@@ -87,7 +87,10 @@ def test_any_name_can_be_printed_in_any_encoding(encoding):
     printing = "lambda _: print('net \\udce9 \\u5b57 \\u00b1')"
     code = f"from lrbench_caffe.terminal import cli; cli.run({printing}, [])"
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, env={"PYTHONIOENCODING": encoding}, check=True
+        [sys.executable, "-c", code],
+        capture_output=True,
+        env={"PYTHONIOENCODING": encoding},
+        check=True,
     )
     assert done.stdout.startswith(b"net \\udce9 ")
     assert not done.stderr
@@ -151,7 +154,19 @@ def test_csv_is_read_back_as_it_was_shown():
 def test_json_takes_numbers_of_json_alone_for_numbers():
     cells = ["1", "-0.5", "1e+100", "1e999", "1_000", "\uff11", "inf", "nan", "-", "007", "LeNet"]
     values = json.loads(json_text([list(map(str, range(len(cells)))), cells]))[0].values()
-    assert list(values) == [1, -0.5, 1e100, "1e999", "1_000", "\uff11", "inf", "nan", None, "007", "LeNet"]
+    assert list(values) == [
+        1,
+        -0.5,
+        1e100,
+        "1e999",
+        "1_000",
+        "\uff11",
+        "inf",
+        "nan",
+        None,
+        "007",
+        "LeNet",
+    ]
 
 
 def measured(iteration: int, outputs: dict[str, float]) -> Measurement:
@@ -181,7 +196,9 @@ def test_a_legend_has_names_with_an_underscore(tmp_path):
     iterations = np.array([[i, 0.1, 1.0] for i in range(20)])
     path = tmp_path / "plot.svg"
     save(
-        training_figure("a$b$c", iterations, [measured(0, {"_mine": 3.0}), measured(5, {"_mine": 9.0})], []),
+        training_figure(
+            "a$b$c", iterations, [measured(0, {"_mine": 3.0}), measured(5, {"_mine": 9.0})], []
+        ),
         path,
     )
     text = path.read_text(encoding="utf-8")
@@ -192,7 +209,9 @@ def test_a_legend_has_names_with_an_underscore(tmp_path):
 def test_consoles_are_made_in_one_place():
     for module, path in SOURCES.items():
         if module != "lrbench_caffe.terminal.console":
-            assert not {"rich.console", "rich.text", "rich.live", "rich.markup"} & imported(module), module
+            assert not {"rich.console", "rich.text", "rich.live", "rich.markup"} & imported(
+                module
+            ), module
             taken = [
                 alias.name
                 for node in ast.walk(read(path))

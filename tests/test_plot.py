@@ -35,7 +35,9 @@ def run(capsys, tmp_path, monkeypatch):
     return call
 
 
-def write_run(folder: Path, policy: str, status: str, tests: list[Measurement], iterations: int) -> None:
+def write_run(
+    folder: Path, policy: str, status: str, tests: list[Measurement], iterations: int
+) -> None:
     folder.mkdir()
     record = {
         "solver": "solver.prototxt",
@@ -65,9 +67,13 @@ def test_schedules_in_every_format(run, suffix):
 
 
 def test_a_schedule_names_its_file(run):
-    assert run("schedule", SIN2, "TRI(k0=0.01, k1=0.06, l=2000)", "--log") == "plot: schedule-sin2-tri.png\n"
     assert (
-        run("schedule", "FIX(k0=0.1) ; 100: FIX(k0=0.2)", "--max-iter", "200") == "plot: schedule-fix.png\n"
+        run("schedule", SIN2, "TRI(k0=0.01, k1=0.06, l=2000)", "--log")
+        == "plot: schedule-sin2-tri.png\n"
+    )
+    assert (
+        run("schedule", "FIX(k0=0.1) ; 100: FIX(k0=0.2)", "--max-iter", "200")
+        == "plot: schedule-fix.png\n"
     )
     assert run("schedule", SIN2, "--out", "without_suffix") == "plot: without_suffix.png\n"
 
@@ -172,7 +178,9 @@ def test_a_run_that_diverged_is_drawn(run, tmp_path):
 
 def curves(number: int, lr: float, losses: list[float], diverged: bool = False) -> RunCurves:
     rows = np.array([[t, lr, loss] for t, loss in enumerate(losses)])
-    tests = [replace(measured(t, 50.0 + number + t / 10), test_loss=losses[t]) for t in (0, 50, 100)]
+    tests = [
+        replace(measured(t, 50.0 + number + t / 10), test_loss=losses[t]) for t in (0, 50, 100)
+    ]
     return RunCurves(f"run {number}", rows, tests, diverged)
 
 
@@ -251,7 +259,18 @@ def test_a_table(run, tmp_path):
     text = Path("x.svg").read_text()
     shown = [line for line in text.splitlines() if "<!-- " in line]
     policies = [line.split("<!-- ")[1].split("(")[0] for line in shown if "(k0=" in line]
-    assert policies == ["SIN2", "SIN", "TRI", "TRI2", "SINEXP", "TRIEXP", "POLY", "INV", "COS", "NSTEP"]
+    assert policies == [
+        "SIN2",
+        "SIN",
+        "TRI",
+        "TRI2",
+        "SINEXP",
+        "TRIEXP",
+        "POLY",
+        "INV",
+        "COS",
+        "NSTEP",
+    ]
     assert "<!-- 99.33 -->" in text and "<!-- 4000 -->" in text and "<!-- #Iterations -->" in text
     assert run("table", "--task", "cnn3", "--pareto", "--db", url) == "plot: table.png\n"
 
@@ -285,6 +304,9 @@ def test_bad_input_is_one_line(run, tmp_path, args, message):
     write_run(tmp_path / "empty", SIN2, "running", [], 0)
     error = run(*args, code=2)
     assert message in error
-    notes = ("waiting", "making the database")  # of a busy machine, and of the first use of a database
+    notes = (
+        "waiting",
+        "making the database",
+    )  # of a busy machine, and of the first use of a database
     said = [line for line in error.splitlines() if not line.startswith(notes)]
     assert len(said) == 1

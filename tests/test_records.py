@@ -51,7 +51,11 @@ def test_a_start_in_words():
 
 def test_a_record_has_all_of_it_in_its_exchange_form():
     record = run(
-        "a", start=WEIGHTS, layers="fast", head="ip2", measurements=[at(1, 5.0, outputs={"loss": 2.0})]
+        "a",
+        start=WEIGHTS,
+        layers="fast",
+        head="ip2",
+        measurements=[at(1, 5.0, outputs={"loss": 2.0})],
     )
     line = record.to_json()
     assert line["schema"] == SCHEMA == 2
@@ -88,9 +92,18 @@ def test_a_record_of_the_first_schema_tells_its_start_by_its_origin(origin, sour
     "start, message",
     [
         ({"kind": "magic"}, "start.kind: 'magic'; allowed: scratch, weights, snapshot, unknown"),
-        ({"kind": "weights", "digest": "xyz"}, "start.digest: 'xyz'; allowed: 32 hexadecimal digits"),
-        ({"kind": "scratch", "digest": DIGEST}, "start.digest: .* allowed: null where the kind is scratch"),
-        ({"kind": "weights", "iteration": 5}, "start.iteration: 5; allowed: null where the kind is weights"),
+        (
+            {"kind": "weights", "digest": "xyz"},
+            "start.digest: 'xyz'; allowed: 32 hexadecimal digits",
+        ),
+        (
+            {"kind": "scratch", "digest": DIGEST},
+            "start.digest: .* allowed: null where the kind is scratch",
+        ),
+        (
+            {"kind": "weights", "iteration": 5},
+            "start.iteration: 5; allowed: null where the kind is weights",
+        ),
         ({"kind": "weights", "filled": -1}, "start.filled: -1; allowed: 0 to"),
         ({"kind": "weights", "other": 1}, "start.other: unknown field"),
         ("scratch", "start: 'scratch'; allowed: an object"),

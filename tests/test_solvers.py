@@ -20,7 +20,12 @@ ROOT = Path(__file__).parents[1]
 NAMES = ["lenet_mnist", "cnn3_cifar10", "resnet32_cifar10", "lenet_digits"]
 
 # Table II of the paper; the digits are this project's own.
-MAX_ITER = {"lenet_mnist": 10_000, "cnn3_cifar10": 70_000, "resnet32_cifar10": 64_000, "lenet_digits": 2_000}
+MAX_ITER = {
+    "lenet_mnist": 10_000,
+    "cnn3_cifar10": 70_000,
+    "resnet32_cifar10": 64_000,
+    "lenet_digits": 2_000,
+}
 BATCH = {"lenet_mnist": 100, "cnn3_cifar10": 100, "resnet32_cifar10": 128, "lenet_digits": 50}
 OPTIMIZER = {
     "lenet_mnist": "SGD",
@@ -41,7 +46,12 @@ WEIGHT_DECAY = {
     "lenet_digits": 0.0005,
 }
 
-TEST_IMAGES = {"lenet_mnist": 10_000, "cnn3_cifar10": 10_000, "resnet32_cifar10": 10_000, "lenet_digits": 500}
+TEST_IMAGES = {
+    "lenet_mnist": 10_000,
+    "cnn3_cifar10": 10_000,
+    "resnet32_cifar10": 10_000,
+    "lenet_digits": 500,
+}
 IMAGE = {
     "lenet_mnist": (1, 28, 28),
     "cnn3_cifar10": (3, 32, 32),
@@ -155,7 +165,12 @@ def test_default_policies_are_tables_7_to_9(solver, policy):
 
 @pytest.mark.parametrize(
     ("solver", "interval"),
-    [("lenet_mnist", 500), ("cnn3_cifar10", 250), ("resnet32_cifar10", 1000), ("lenet_digits", 100)],
+    [
+        ("lenet_mnist", 500),
+        ("cnn3_cifar10", 250),
+        ("resnet32_cifar10", 1000),
+        ("lenet_digits", 100),
+    ],
     indirect=["solver"],
 )
 def test_test_interval_divides_the_papers_iterations(solver, interval):
@@ -203,14 +218,22 @@ def test_measures(net):
 
 def test_cnn3_is_caffes_cifar10_full(messages):
     net = load(messages, "cnn3_cifar10")
-    kinds = [layer.type for layer in net.layer if layer.type not in ("Data", "Accuracy", "SoftmaxWithLoss")]
+    kinds = [
+        layer.type
+        for layer in net.layer
+        if layer.type not in ("Data", "Accuracy", "SoftmaxWithLoss")
+    ]
     first = ["Convolution", "Pooling", "ReLU", "LRN"]
     other = ["Convolution", "ReLU", "Pooling"]
     assert kinds == [*first, *other, "LRN", *other, "InnerProduct"]
     convolutions = of_type(net, "Convolution")
     stds = [layer.convolution_param.weight_filler.std for layer in convolutions]
     assert stds == pytest.approx([0.0001, 0.01, 0.01])
-    assert [[param.lr_mult for param in layer.param] for layer in convolutions] == [[1, 2], [1, 2], []]
+    assert [[param.lr_mult for param in layer.param] for layer in convolutions] == [
+        [1, 2],
+        [1, 2],
+        [],
+    ]
     (product,) = of_type(net, "InnerProduct")
     assert [(param.lr_mult, param.decay_mult) for param in product.param] == [(1, 250), (2, 0)]
     methods = [layer.pooling_param.pool for layer in of_type(net, "Pooling")]
@@ -228,7 +251,11 @@ def test_resnet_augmentation_and_mean(messages):
     train, test = data["TRAIN"].transform_param, data["TEST"].transform_param
     assert (train.crop_size, train.mirror) == (32, True)
     assert (test.crop_size, test.mirror) == (0, False)
-    assert list(train.mean_value) == list(test.mean_value) == pytest.approx([125.307, 122.950, 113.865])
+    assert (
+        list(train.mean_value)
+        == list(test.mean_value)
+        == pytest.approx([125.307, 122.950, 113.865])
+    )
 
 
 def test_resnet_layers(messages):
@@ -242,7 +269,9 @@ def test_resnet_layers(messages):
     # A BatchNorm and a Scale in place behind every convolution.
     assert [layer.bottom[0] for layer in norms] == [layer.bottom[0] for layer in scales] == tops
     assert all(layer.bottom == layer.top for layer in norms + scales)
-    assert {tuple((p.lr_mult, p.decay_mult) for p in layer.param) for layer in norms} == {((0, 0),) * 3}
+    assert {tuple((p.lr_mult, p.decay_mult) for p in layer.param) for layer in norms} == {
+        ((0, 0),) * 3
+    }
     assert all(layer.scale_param.bias_term for layer in scales)
     learnt = {(p.lr_mult, p.decay_mult) for layer in [*convolutions, *scales] for p in layer.param}
     assert learnt == {(1, 1)}
@@ -322,7 +351,9 @@ def test_check_finds_an_outdated_file(tmp_path):
     assert "is not what tools/make_resnet writes" in done.stderr
 
 
-@pytest.mark.parametrize(("depth", "millions"), [(20, 0.27), (32, 0.46), (44, 0.66), (56, 0.85), (110, 1.7)])
+@pytest.mark.parametrize(
+    ("depth", "millions"), [(20, 0.27), (32, 0.46), (44, 0.66), (56, 0.85), (110, 1.7)]
+)
 def test_other_depths_have_the_parameters_of_he_et_al(messages, depth, millions):
     # He et al. (2015), Table 6: millions with two digits, 1.7 for 110.
     net = text_format.Parse(make_resnet("--depth", str(depth)).stdout, messages("NetParameter")())

@@ -66,7 +66,17 @@ def test_rows_at_the_best_and_the_last_test():
 def test_what_was_not_measured_is_a_dash():
     rows = metrics_rows([FIRST], num_params=1)
     assert rows[0] == ["metric", "best, at 0", "last, at 0"]
-    assert [row[1] for row in rows[1:]] == ["10.00", "50.00", "-", "-", "-", "2.3000", "-", "0", "1"]
+    assert [row[1] for row in rows[1:]] == [
+        "10.00",
+        "50.00",
+        "-",
+        "-",
+        "-",
+        "2.3000",
+        "-",
+        "0",
+        "1",
+    ]
 
 
 def test_a_net_that_does_not_classify():
@@ -76,7 +86,9 @@ def test_a_net_that_does_not_classify():
 
 
 def test_outputs_that_are_single_numbers_are_shown():
-    first = replace(NO_CLASSES, outputs={"mae": 0.123456789, "each": 1.0, "each[1]": 2.0, "early": 3.0})
+    first = replace(
+        NO_CLASSES, outputs={"mae": 0.123456789, "each": 1.0, "each[1]": 2.0, "early": 3.0}
+    )
     last = replace(NO_CLASSES, iteration=400, test_loss=5.0, outputs={"mae": 1234567.0})
     rows = metrics_rows([first, last], num_params=2)
     assert rows[3:5] == [["mae", "0.123457", "1.23457e+06"], ["early", "3", "-"]]
@@ -116,7 +128,10 @@ def test_json():
         {"policy": "a, b", "Top-1 (%)": None, "#Param": 1},
     ]
     # What only looks like a number stays text; JSON has no NaN.
-    assert json.loads(json_text([["policy"], ["nan"], ["inf"]])) == [{"policy": "nan"}, {"policy": "inf"}]
+    assert json.loads(json_text([["policy"], ["nan"], ["inf"]])) == [
+        {"policy": "nan"},
+        {"policy": "inf"},
+    ]
 
 
 # -- pictures ---------------------------------------------------------------------------------------
@@ -148,7 +163,10 @@ def test_a_training_is_drawn(tmp_path, iterations, measurements, decisions):
     path = tmp_path / "training.png"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        save(training_figure("SIN2(k0=0.01, k1=0.06, l=2000)", iterations, measurements, decisions), path)
+        save(
+            training_figure("SIN2(k0=0.01, k1=0.06, l=2000)", iterations, measurements, decisions),
+            path,
+        )
     assert is_png(path)
 
 
@@ -156,7 +174,9 @@ def panels(measurements) -> dict[str, dict[str, list[float]]]:
     """What a training's picture shows: the lines by label, by panel."""
     figure = training_figure("title", training(10), measurements, [])
     return {
-        axes.get_ylabel(): {str(line.get_label()): list(line.get_ydata()) for line in axes.get_lines()}
+        axes.get_ylabel(): {
+            str(line.get_label()): list(line.get_ydata()) for line in axes.get_lines()
+        }
         for axes in figure.axes
     }
 
@@ -165,7 +185,11 @@ def test_the_outputs_of_all_test_nets_are_drawn():
     first = replace(NO_CLASSES, outputs={"mae": 1.0, "loss": 4.5, "each": 1.0, "each[1]": 2.0})
     other = replace(NO_CLASSES, net=1, outputs={"mae": 3.0})
     shown = panels([first, other])
-    assert list(shown) == ["loss", "test net outputs", "learning rate"]  # no Top-1, as there is none
+    assert list(shown) == [
+        "loss",
+        "test net outputs",
+        "learning rate",
+    ]  # no Top-1, as there is none
     assert shown["loss"]["test"] == [4.5]
     # The first net's loss is in its own panel.
     assert shown["test net outputs"] == {"mae (test net #0)": [1.0], "mae (test net #1)": [3.0]}
@@ -174,13 +198,20 @@ def test_the_outputs_of_all_test_nets_are_drawn():
 def test_further_heads_are_drawn_beside_the_main_one():
     outputs = {"accuracy": 0.99125, "loss": 0.03, "aux.top1": 50.0, "aux.ac": 0.5}
     shown = panels([replace(BEST, outputs=outputs)])
-    assert list(shown) == ["Top-1 (%)", "loss", "learning rate"]  # nothing else that is not shown already
+    assert list(shown) == [
+        "Top-1 (%)",
+        "loss",
+        "learning rate",
+    ]  # nothing else that is not shown already
     assert (shown["Top-1 (%)"]["Top-1"], shown["Top-1 (%)"]["aux"]) == ([99.125], [50.0])
 
 
 @pytest.mark.parametrize("max_iter", [1, 1000, 250_000])
 def test_schedules_are_drawn(tmp_path, max_iter):
-    policies = [parse("SIN2(k0=0.01, k1=0.06, l=2000)"), parse("NSTEP(k0=0.1, gamma=0.1, l=[100, 200])")]
+    policies = [
+        parse("SIN2(k0=0.01, k1=0.06, l=2000)"),
+        parse("NSTEP(k0=0.1, gamma=0.1, l=[100, 200])"),
+    ]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         save(schedule_figure(policies, max_iter), tmp_path / "schedule.png")

@@ -19,4 +19,6 @@ class Docstrings(griffe.Extension):
         """Change the docstring of one module, class or function."""
         if obj.docstring:
             text = NO_HEADING.sub(r"\#", DIRECTIVE.sub("", obj.docstring.value))
-            obj.docstring.value = EXAMPLE.sub(lambda m: f"```pycon\n{m.group(0).rstrip()}\n```\n", text)
+            obj.docstring.value = EXAMPLE.sub(
+                lambda m: f"```pycon\n{m.group(0).rstrip()}\n```\n", text
+            )

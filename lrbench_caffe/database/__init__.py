@@ -13,7 +13,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lrbench_caffe.database.errors import DatabaseError, DatabaseUnavailable, RecordError, UnknownRun
+from lrbench_caffe.database.errors import (
+    DatabaseError,
+    DatabaseUnavailable,
+    RecordError,
+    UnknownRun,
+)
 from lrbench_caffe.database.urls import safe_arguments, safe_url
 
 if TYPE_CHECKING:

@@ -145,7 +145,9 @@ def run_from_json(value: Any) -> RunRecord:
     if "digest" in value:
         content = {name: part for name, part in value.items() if name != "digest"}
         if digest(content) != value["digest"]:
-            raise RecordError("digest: it does not match the content; the record was changed or damaged")
+            raise RecordError(
+                "digest: it does not match the content; the record was changed or damaged"
+            )
     value = of_this_schema(value)
     for name, kind in {**PARTS, "start": Start}.items():
         _check_fields(value.get(name), kind, f"{name}.")
@@ -247,7 +249,9 @@ class _Field:
         # Adding 0 makes 0.0 of -0.0, which SQLite cannot keep.
         plain = operator.index(value) if whole else float(value) + 0.0
         if not self.low <= plain <= self.high:
-            raise RecordError(f"{self.where}: {_shown(value)}; allowed: {self.low:.15g} to {self.high:.15g}")
+            raise RecordError(
+                f"{self.where}: {_shown(value)}; allowed: {self.low:.15g} to {self.high:.15g}"
+            )
         return plain
 
 
@@ -258,7 +262,9 @@ def _fields(kind: type, where: str) -> list[_Field]:
         base, _, optional = str(field.type).partition(" | ")
         whole = (-INT64, INT64 - 1) if base == "int" else (-math.inf, math.inf)
         low, high = RANGES.get((where or "run.") + field.name, whole)
-        checked_fields.append(_Field(field.name, where + field.name, base, bool(optional), low, high))
+        checked_fields.append(
+            _Field(field.name, where + field.name, base, bool(optional), low, high)
+        )
     return checked_fields
 
 
@@ -308,11 +314,15 @@ def with_storable_text(value: Part) -> Part:
     if isinstance(value, str):
         changed = storable(value)
     elif isinstance(value, dict):
-        changed = {with_storable_text(name): with_storable_text(part) for name, part in value.items()}
+        changed = {
+            with_storable_text(name): with_storable_text(part) for name, part in value.items()
+        }
     elif isinstance(value, list):
         changed = list(map(with_storable_text, value))
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        parts = {f.name: with_storable_text(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        parts = {
+            f.name: with_storable_text(getattr(value, f.name)) for f in dataclasses.fields(value)
+        }
         changed = dataclasses.replace(value, **parts)
     return cast(Part, changed)
 

@@ -20,7 +20,9 @@ def completed(stored: RunRecord, again: RunRecord) -> RunRecord:
     what the later one lacks. The one that had more files at hand tells what was trained, and the one that
     knows more of the start tells that.
     """
-    later, earlier = (stored, again) if (stored.ended or 0.0) > (again.ended or 0.0) else (again, stored)
+    later, earlier = (
+        (stored, again) if (stored.ended or 0.0) > (again.ended or 0.0) else (again, stored)
+    )
     informed = max(later, earlier, key=_informed)  # of equals the later
     tests = {(m.iteration, m.net): m for record in (earlier, later) for m in record.measurements}
     return replace(
@@ -64,7 +66,11 @@ def _differences(stored: RunRecord, again: RunRecord) -> Iterator[str]:
     resumed = shorter.status != "finished" and _reached(longer) > _reached(shorter)
     yield from _of_settings(stored, again, resumed)
     theirs = {(m.iteration, m.net): m for m in longer.measurements}
-    common = [(m, theirs[m.iteration, m.net]) for m in shorter.measurements if (m.iteration, m.net) in theirs]
+    common = [
+        (m, theirs[m.iteration, m.net])
+        for m in shorter.measurements
+        if (m.iteration, m.net) in theirs
+    ]
     differing = [(one.iteration, _other_value(one, other)) for one, other in common]
     agreed = [iteration for iteration, what in differing if what is None]
     for iteration, what in differing:
@@ -87,7 +93,9 @@ def _of_settings(stored: RunRecord, again: RunRecord, resumed: bool) -> Iterator
         yield "start"
     longer = stored.max_iter != again.max_iter and stored.ended != again.ended  # it was resumed
     if not (resumed or longer):
-        yield from (name for name in ("max_iter", "seed") if getattr(stored, name) != getattr(again, name))
+        yield from (
+            name for name in ("max_iter", "seed") if getattr(stored, name) != getattr(again, name)
+        )
         if stored.policy.text != again.policy.text:
             yield "policy"
 
@@ -156,9 +164,7 @@ def _goes_on(first: RunRecord, second: RunRecord) -> bool:
 def _how_to_join(first: RunRecord, second: RunRecord) -> str:
     one, other = (record.origin.partition(" (")[0] for record in (first, second))
     if (first.ended or 0.0) >= (second.ended or 0.0):
-        return (
-            f"run {second.uid} ({other}) is a part of run {first.uid}; to delete it: db delete {second.uid}"
-        )
+        return f"run {second.uid} ({other}) is a part of run {first.uid}; to delete it: db delete {second.uid}"
     return (
         f"run {second.uid} ({other}) seems to continue run {first.uid} ({one}); to make them one run: "
         f"db delete {second.uid}, then db import-log {one.replace(', ', ' ')} {other.replace(', ', ' ')}"

@@ -56,7 +56,9 @@ _DAMAGED = re.compile(
     re.IGNORECASE,
 )
 _BROKEN_DATA = re.compile(r"XX00[12]")
-_BUSY = re.compile(r"database (table |schema )?is locked|database is busy|cannot start a transaction")
+_BUSY = re.compile(
+    r"database (table |schema )?is locked|database is busy|cannot start a transaction"
+)
 
 DriverError = (DBAPIError, sqlite3.Error, psycopg2.Error)
 
@@ -101,7 +103,9 @@ def parse_url(url: str) -> URL:
 def secrets(url: URL) -> list[str | None]:
     """All that must not be seen of a URL and of what libpq adds to it from the environment."""
     hidden = {"password", "sslpassword"}
-    options = [value for name, value in url.query.items() if name in hidden and isinstance(value, str)]
+    options = [
+        value for name, value in url.query.items() if name in hidden and isinstance(value, str)
+    ]
     return [url.password, *options, os.environ.get("PGPASSWORD")]
 
 
@@ -118,7 +122,9 @@ def _libpq_options(url: URL, patience: float) -> dict[str, Any]:
 def limit_waiting(connection: Connection, seconds: float) -> None:
     """Let no statement of this PostgreSQL transaction wait for longer: for a lock, or for its end."""
     limit = max(100, math.ceil(1000 * seconds))  # 0 would be no limit
-    connection.exec_driver_sql(f"SET LOCAL statement_timeout = {limit}; SET LOCAL lock_timeout = {limit}")
+    connection.exec_driver_sql(
+        f"SET LOCAL statement_timeout = {limit}; SET LOCAL lock_timeout = {limit}"
+    )
 
 
 # -- SQLite -----------------------------------------------------------------------------------------
@@ -130,7 +136,9 @@ def _sqlite(url: URL, busy_seconds: float, query_only: bool) -> Engine:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise DatabaseError(f"cannot make {folder} for the database: {error.strerror}") from None
+            raise DatabaseError(
+                f"cannot make {folder} for the database: {error.strerror}"
+            ) from None
     engine = create_engine(url, connect_args={"timeout": busy_seconds})
     event.listen(engine, "connect", _read_sqlite if query_only else _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
@@ -189,7 +197,9 @@ def passes(error: BaseException) -> bool:
         return _PASSING.fullmatch(code) is not None
     driver = list(_origins(error))[-1]
     if isinstance(driver, sqlite3.Error):
-        return isinstance(driver, sqlite3.OperationalError) and _BUSY.search(str(driver)) is not None
+        return (
+            isinstance(driver, sqlite3.OperationalError) and _BUSY.search(str(driver)) is not None
+        )
     lost = isinstance(error, DBAPIError) and error.connection_invalidated
     connection_failed = isinstance(driver, (psycopg2.OperationalError, psycopg2.InterfaceError))
     return lost or (connection_failed and _LASTING.search(str(driver)) is None)
@@ -238,7 +248,9 @@ def damaged(url: URL, why: str) -> DamagedDatabase:
     name = shown(url)
     where = shlex.quote(name)
     check = f"python -m lrbench_caffe.db check --db {where} lists the damage"
-    return DamagedDatabase(f"database {name} is damaged: {why}; {check}; {how_to_restore(url)}", why)
+    return DamagedDatabase(
+        f"database {name} is damaged: {why}; {check}; {how_to_restore(url)}", why
+    )
 
 
 def how_to_restore(url: URL) -> str:

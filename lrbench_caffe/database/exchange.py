@@ -28,7 +28,11 @@ Target = Union[Database, Callable[[], Database]]
 BATCH = 200  # records put in one transaction
 _PAGES = 2000  # of a SQLite file, copied before others may write again
 _SQLITE_FILE = b"SQLite format 3\0"  # how each of them begins
-_BESIDE = ("-wal", "-shm", "-journal")  # SQLite takes what is in such files for newer than the file itself
+_BESIDE = (
+    "-wal",
+    "-shm",
+    "-journal",
+)  # SQLite takes what is in such files for newer than the file itself
 
 
 @dataclass
@@ -123,7 +127,9 @@ def import_lines(database: Target, lines: Iterable[bytes], name: str, result: Im
         raise newer
 
 
-def store_records(database: Target, records: Iterable[tuple[str, RunRecord]], result: ImportCount) -> None:
+def store_records(
+    database: Target, records: Iterable[tuple[str, RunRecord]], result: ImportCount
+) -> None:
     """Store runs, each given with the place it comes from, for messages; ``result`` is added to.
 
     A database given as a function is opened when there is something to store.
@@ -230,7 +236,10 @@ def backup_sqlite(database: Database, path: Path) -> None:
     assert database.path is not None
     temporary = _temporary(path)
     try:
-        with closing(sqlite3.connect(database.path)) as source, closing(sqlite3.connect(temporary)) as copy:
+        with (
+            closing(sqlite3.connect(database.path)) as source,
+            closing(sqlite3.connect(temporary)) as copy,
+        ):
             source.backup(copy, pages=_PAGES)
             copy.execute("PRAGMA journal_mode = DELETE")  # one file, not three
         with temporary.open("rb") as written:

@@ -93,7 +93,9 @@ def _lines(findings: Iterable[Finding]) -> Iterator[str]:
         said[kind] += 1
         if said[kind] <= MOST:
             yield text
-    yield from (f"and {count - MOST} more of {kind}" for kind, count in said.items() if count > MOST)
+    yield from (
+        f"and {count - MOST} more of {kind}" for kind, count in said.items() if count > MOST
+    )
 
 
 # -- the file ----------------------------------------------------------------------------------------
@@ -104,7 +106,9 @@ def _pages(file: sqlite3.Connection) -> Iterator[Finding]:
     for look in ("integrity_check", "quick_check"):
         try:
             for (text,) in file.execute(f"PRAGMA {look}({5 * MOST})"):
-                parts = [part for part in str(text).splitlines() if part != "ok" and part[:3] != "***"]
+                parts = [
+                    part for part in str(text).splitlines() if part != "ok" and part[:3] != "***"
+                ]
                 yield from (("pages", f"page: {part}") for part in parts)
             return
         except sqlite3.Error as error:
@@ -123,7 +127,9 @@ def _values(file: sqlite3.Connection) -> Iterator[Finding]:
     file.text_factory = _text
     for table in schema.metadata.sorted_tables:
         columns = [column for column in table.columns if column.name != "id"]
-        checks = [column.type.dialect_impl(dialect).result_processor(dialect, None) for column in columns]
+        checks = [
+            column.type.dialect_impl(dialect).result_processor(dialect, None) for column in columns
+        ]
         names = ", ".join(f'"{column.name}"' for column in columns)
         try:
             for number, *values in file.execute(f"SELECT rowid, {names} FROM {table.name}"):
@@ -180,7 +186,10 @@ def _of_runs(connection: Connection, uids: dict[int, str]) -> list[Finding]:
     lost = uids.keys() - {row["id"] for row in rows}
     return [
         *findings,
-        *(("runs", f"run {uids[number]}: its task, policy or solver is missing") for number in lost),
+        *(
+            ("runs", f"run {uids[number]}: its task, policy or solver is missing")
+            for number in lost
+        ),
     ]
 
 

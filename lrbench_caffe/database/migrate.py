@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-_ALEMBIC = threading.Lock()  # it keeps the migration under way in its modules: one at a time in a process
+_ALEMBIC = (
+    threading.Lock()
+)  # it keeps the migration under way in its modules: one at a time in a process
 _OURS = {"run", "measurement", "policy", "meta"}  # of every revision
 _REVISION = re.compile(r"\d{4}")  # how each is written
 LOCK = 0x4C5242454E4348  # "LRBENCH": the advisory lock of those who migrate a PostgreSQL database

@@ -17,7 +17,9 @@ from lrbench_caffe.database.rows import (
 from lrbench_caffe.records import RunRecord, Task
 
 
-def read_page(connection: Connection, query: Select[Any], measurements: bool) -> list[tuple[int, RunRecord]]:
+def read_page(
+    connection: Connection, query: Select[Any], measurements: bool
+) -> list[tuple[int, RunRecord]]:
     """The runs of a query, each with its number; with their measurements where these are asked for."""
     rows = connection.execute(query).mappings().all()
     ids = [row["id"] for row in rows]

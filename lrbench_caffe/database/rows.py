@@ -48,7 +48,9 @@ def task_key(task: Task) -> str:
     form = {k: v for k, v in asdict(task.dataset).items() if k not in ("name", "digest")}
     data = task.dataset.digest or task.dataset.name.lower()
     known = task.dataset.digest is not None
-    return digest([task.task_type, [known, data, form], task.network.digest, task.framework.name.lower()])
+    return digest(
+        [task.task_type, [known, data, form], task.network.digest, task.framework.name.lower()]
+    )
 
 
 def start_key(start: Start, uid: str = "") -> str:
@@ -88,13 +90,19 @@ def store_parts(connection: Connection, record: RunRecord, known: Known) -> Ids:
     kind = {"name": record.task_type, "classes": record.dataset.classes}
     ids["task_type"] = _store(connection, schema.task_type, kind, known)
     task = Task(record.framework, record.task_type, record.dataset, record.network)
-    references = {f"{name}_id": ids[name] for name in ("task_type", "framework", "dataset", "network")}
+    references = {
+        f"{name}_id": ids[name] for name in ("task_type", "framework", "dataset", "network")
+    }
     ids["task"] = _store(connection, schema.task, references, known, key=task_key(task))
     return ids
 
 
 def _store(
-    connection: Connection, table: Table, values: Mapping[str, Any], known: Known, key: str | None = None
+    connection: Connection,
+    table: Table,
+    values: Mapping[str, Any],
+    known: Known,
+    key: str | None = None,
 ) -> int:
     key = key or digest(values)
     if (table.name, key) not in known:
@@ -159,7 +167,9 @@ def read_measurements(connection: Connection, run_ids: list[int]) -> dict[int, l
     """The measurements of each run, by iteration and net."""
     table = schema.measurement
     by_run: dict[int, list[Measurement]] = {run_id: [] for run_id in run_ids}
-    query = select(table.c.run_id, *(table.c[name] for name in MEASURED)).where(table.c.run_id.in_(run_ids))
+    query = select(table.c.run_id, *(table.c[name] for name in MEASURED)).where(
+        table.c.run_id.in_(run_ids)
+    )
     for row in connection.execute(query.order_by(table.c.run_id, table.c.iteration, table.c.net)):
         run_id, *values = row
         values[-1] = values[-1] or {}

@@ -102,12 +102,20 @@ def _start() -> list[Column[Any]]:
     """The columns of a start. Their constraints stand at the columns: SQLite can add them only so."""
     ranges = {f"start_{name}": RANGES[f"start.{name}"] for name in _STARTED}
     return [
-        Column("start_kind", Text, _one_of("start_kind", STARTS), nullable=False, server_default="scratch"),
+        Column(
+            "start_kind",
+            Text,
+            _one_of("start_kind", STARTS),
+            nullable=False,
+            server_default="scratch",
+        ),
         Column("start_key", Text, nullable=False, server_default="scratch"),
         Column("start_digest", Digest),
         *(
             Column(
-                name, BigInteger, CheckConstraint(f"{name} BETWEEN {low} AND {high}", name=f"{name}_range")
+                name,
+                BigInteger,
+                CheckConstraint(f"{name} BETWEEN {low} AND {high}", name=f"{name}_range"),
             )
             for name, (low, high) in ranges.items()
         ),
@@ -268,14 +276,23 @@ summary = Table(
     Column("max_iter", BigInteger, nullable=False),
     _reference("solver"),
     Column("epoch", Double),
-    *(Column(name, BigInteger, nullable=False) for name in ("runs", "repeats", "failed", "diverged")),
+    *(
+        Column(name, BigInteger, nullable=False)
+        for name in ("runs", "repeats", "failed", "diverged")
+    ),
     *(Column(name, Double) for base in SPREADS for name in (base, f"{base}_sd")),
     *(Column(f"{name}_n", BigInteger) for name in SPREADS),  # trainings that have the value
     Column("origin", Text, nullable=False),
     *_start(),
     Column("outputs", JSON(none_as_null=True)),  # name to mean, deviation and number of trainings
     UniqueConstraint(
-        "task_id", "policy_id", "source", "max_iter", "solver_id", "start_key", name="uq_summary_group"
+        "task_id",
+        "policy_id",
+        "source",
+        "max_iter",
+        "solver_id",
+        "start_key",
+        name="uq_summary_group",
     ),
     ForeignKeyConstraint(["policy_id", "function"], ["policy.id", "policy.function"]),
     Index(None, "policy_id", "function"),
@@ -320,7 +337,11 @@ stored.check_columns(
     {
         **RANGES,
         **{f"summary.{name}": RANGES[f"measurement.{name}"] for name in METRICS},
-        **{f"{of}.start_{name}": RANGES[f"start.{name}"] for of in ("run", "summary") for name in _STARTED},
+        **{
+            f"{of}.start_{name}": RANGES[f"start.{name}"]
+            for of in ("run", "summary")
+            for name in _STARTED
+        },
     },
     _ENUMERATED,
     _OBJECTS,

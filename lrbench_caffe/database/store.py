@@ -83,7 +83,9 @@ class Database:
             raise InputError(f"database {driver.shown(parsed)}: it is a folder; allowed: a file")
         if (must_exist or read_only) and not exists(parsed):
             where = driver.shown(parsed)
-            raise InputError(f"there is no database {where}: no such file (trainings and imports create it)")
+            raise InputError(
+                f"there is no database {where}: no such file (trainings and imports create it)"
+            )
         database = cls(driver.open_engine(resolved, patience, read_only or not check), patience)
         try:
             if not check:
@@ -127,7 +129,10 @@ class Database:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -169,7 +174,9 @@ class Database:
         if status not in STATUSES:
             raise RecordError(f"status: {status!r}; allowed: {', '.join(STATUSES)}")
         words = None if reason is None else storable(reason)
-        self._transactions.write(lambda connection: writing.end(connection, uid, status, words, ended))
+        self._transactions.write(
+            lambda connection: writing.end(connection, uid, status, words, ended)
+        )
 
     def put(self, record: RunRecord) -> bool:
         """Store a whole run. One that is there is completed, never doubled.
@@ -251,7 +258,9 @@ class Database:
         while left is None or left > 0:
             count = PAGE if left is None else min(PAGE, left)
             page = (query if after is None else query.where(run.c.id < after)).limit(count)
-            rows = self._transactions.read(partial(read_page, query=page, measurements=measurements))
+            rows = self._transactions.read(
+                partial(read_page, query=page, measurements=measurements)
+            )
             yield from (record for _, record in rows)
             if len(rows) < count:
                 return
@@ -274,7 +283,12 @@ class Database:
     def uids(self, prefix: str, limit: int = 2) -> list[str]:
         """Uids that begin so, at most ``limit``; that prefix alone where it is a uid itself."""
         column = schema.run.c.uid
-        query = select(column).where(column.startswith(prefix, autoescape=True)).order_by(column).limit(limit)
+        query = (
+            select(column)
+            .where(column.startswith(prefix, autoescape=True))
+            .order_by(column)
+            .limit(limit)
+        )
         uids = list(self._transactions.read(lambda c: c.execute(query).scalars().all()))
         return [prefix] if prefix in uids else uids
 
@@ -337,7 +351,9 @@ class Database:
 
     def untrained_loss(self, task_id: int, start: Start) -> float | None:
         """The mean test loss before the first update, None where no run of that start was tested there."""
-        return self._transactions.read(lambda c: summaries.untrained(c, task_id, start, "test_loss"))
+        return self._transactions.read(
+            lambda c: summaries.untrained(c, task_id, start, "test_loss")
+        )
 
     def untrained_top1(self, task_id: int, start: Start) -> float | None:
         """The same for the mean Top-1: of trained weights, what they have by themselves."""
@@ -356,20 +372,26 @@ class Database:
             By the summary's id; a policy no finished run of which got there is not in it.
         """
         ids = None if among is None else [s.id for s in among if s.id is not None]
-        return self._transactions.read(lambda c: summaries.iterations_to_top1(c, task_id, top1, ids))
+        return self._transactions.read(
+            lambda c: summaries.iterations_to_top1(c, task_id, top1, ids)
+        )
 
     def iterations_to_loss(
         self, task_id: int, loss: float, among: Sequence[PolicySummary] | None = None
     ) -> dict[int, Reached]:
         """How long the policies of a task took to come down to a test loss; see ``iterations_to_top1``."""
         ids = None if among is None else [s.id for s in among if s.id is not None]
-        return self._transactions.read(lambda c: summaries.iterations_to_loss(c, task_id, loss, ids))
+        return self._transactions.read(
+            lambda c: summaries.iterations_to_loss(c, task_id, loss, ids)
+        )
 
     def counts(self) -> dict[str, int]:
         """Number of rows of each table."""
         tables = [t for t in schema.metadata.sorted_tables if t.name != "meta"]
         return self._transactions.read(
-            lambda c: {t.name: c.execute(select(func.count()).select_from(t)).scalar_one() for t in tables}
+            lambda c: {
+                t.name: c.execute(select(func.count()).select_from(t)).scalar_one() for t in tables
+            }
         )
 
     def damage(self) -> list[str]:

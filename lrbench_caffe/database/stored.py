@@ -88,7 +88,9 @@ def _check_of(
 ) -> Check:
     low, high = bounds or (-LARGEST, LARGEST)
     if isinstance(column.type, JSON):
-        return lambda value: type(value) is dict and (values is None or all(map(values, value.values())))
+        return lambda value: (
+            type(value) is dict and (values is None or all(map(values, value.values())))
+        )
     if isinstance(column.type, (Integer, BigInteger)):
         return lambda value: type(value) is int and low <= value <= high
     if isinstance(column.type, Double):

@@ -111,7 +111,9 @@ def refresh(connection: Connection, groups: Iterable[Group], run_ids: Iterable[i
 def _lock(connection: Connection, group: Group) -> None:
     """Let transactions that end runs of one group take turns: each must see the runs that ended before."""
     if connection.dialect.name == "postgresql":
-        key = int.from_bytes(hashlib.sha256(repr(tuple(group)).encode()).digest()[:8], "big", signed=True)
+        key = int.from_bytes(
+            hashlib.sha256(repr(tuple(group)).encode()).digest()[:8], "big", signed=True
+        )
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
 
 
@@ -130,7 +132,9 @@ def rebuild(connection: Connection) -> None:
 def computed(connection: Connection) -> Iterator[tuple[Group, dict[str, Any]]]:
     """What the summary of each group is to have, by its runs."""
     run = schema.run
-    tasks = connection.execute(select(run.c.task_id).distinct().order_by(run.c.task_id)).scalars().all()
+    tasks = (
+        connection.execute(select(run.c.task_id).distinct().order_by(run.c.task_id)).scalars().all()
+    )
     for task_id in tasks:
         groups: dict[Group, list[RowMapping]] = {}
         for row in connection.execute(_counted_runs(run.c.task_id == task_id)).mappings():
@@ -143,7 +147,11 @@ def _refresh_best(connection: Connection, run_ids: Iterable[int]) -> None:
     run, measured = schema.run, schema.measurement
 
     def of_first_net(value: Any) -> Any:
-        return select(value).where(measured.c.run_id == run.c.id, measured.c.net == 0).scalar_subquery()
+        return (
+            select(value)
+            .where(measured.c.run_id == run.c.id, measured.c.net == 0)
+            .scalar_subquery()
+        )
 
     ids = sorted(run_ids)
     if ids:
@@ -162,7 +170,9 @@ def _refresh(connection: Connection, group: Group) -> None:
         return
     values = _summarise(counted)
     statement = insert(connection.dialect.name, table).values(**group._asdict(), **values)
-    connection.execute(statement.on_conflict_do_update(index_elements=list(Group._fields), set_=values))
+    connection.execute(
+        statement.on_conflict_do_update(index_elements=list(Group._fields), set_=values)
+    )
 
 
 def _summarise(counted: Sequence[RowMapping]) -> dict[str, Any]:
@@ -252,7 +262,9 @@ def _counted_runs(condition: ColumnElement[bool]) -> Select[Any]:
     names = dict.fromkeys((*own, *Group._fields, *_START_COLUMNS))
     lowest = and_(run.c.best_top1.is_(None), measured.c.test_loss == run.c.best_loss)
     others = schema.measurement.alias()
-    last = select(func.max(others.c.iteration)).where(others.c.run_id == run.c.id, others.c.net == 0)
+    last = select(func.max(others.c.iteration)).where(
+        others.c.run_id == run.c.id, others.c.net == 0
+    )
     outputs_only = and_(
         run.c.best_top1.is_(None),
         run.c.best_loss.is_(None),
@@ -267,7 +279,9 @@ def _counted_runs(condition: ColumnElement[bool]) -> Select[Any]:
         select(
             *(run.c[name] for name in names),
             policy.c.function,
-            type_coerce(measured.c.iteration, BigInteger).label("iterations"),  # NULL without a test
+            type_coerce(measured.c.iteration, BigInteger).label(
+                "iterations"
+            ),  # NULL without a test
             *(measured.c[name] for name in (*schema.METRICS, "outputs")),
         )
         .select_from(run.join(policy, policy.c.id == run.c.policy_id).outerjoin(measured, at_best))
@@ -352,7 +366,9 @@ def _summary(row: RowMapping) -> PolicySummary:
         for name in schema.SPREADS
     }
     values.update({name: row[name] for name in ("runs", "repeats", "failed", "diverged")})
-    values.update({name: row[name] for name in ("id", "task_id", "source", "max_iter", "epoch", "origin")})
+    values.update(
+        {name: row[name] for name in ("id", "task_id", "source", "max_iter", "epoch", "origin")}
+    )
     outputs = {name: Spread(*spread) for name, spread in (row["outputs"] or {}).items()}
     return PolicySummary(
         **values,
@@ -454,6 +470,10 @@ def _made_again() -> ColumnElement[bool]:
 def starts(connection: Connection, task_id: int) -> list[Start]:
     """See ``Database.starts``."""
     table = schema.summary
-    query = select(*(table.c[name] for name in _START_COLUMNS)).where(table.c.task_id == task_id).distinct()
+    query = (
+        select(*(table.c[name] for name in _START_COLUMNS))
+        .where(table.c.task_id == task_id)
+        .distinct()
+    )
     begun = map(start_from_row, connection.execute(query).mappings())
     return list(dict.fromkeys(begun))  # the same files under other names are one start

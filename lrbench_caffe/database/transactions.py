@@ -65,7 +65,9 @@ class Transactions:
                 passing = driver.passes(error) or driver.refers_to_missing_row(error)
             except (LRBenchError, OSError):
                 raise
-            except Exception as error:  # what was read is not what was written: text, JSON, a number
+            except (
+                Exception
+            ) as error:  # what was read is not what was written: text, JSON, a number
                 why = f"it cannot be read ({type(error).__name__}: {driver.reason(error, self.engine.url)})"
                 raise driver.damaged(self.engine.url, why) from error
             if not passing:
@@ -77,7 +79,9 @@ class Transactions:
             time.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(2 * pause, LONGEST_PAUSE)
 
-    def _attempt(self, work: Callable[[Connection], Result], read_only: bool, seconds: float) -> Result:
+    def _attempt(
+        self, work: Callable[[Connection], Result], read_only: bool, seconds: float
+    ) -> Result:
         options: dict[str, Any] = {driver.READ_ONLY: read_only}
         postgresql = self.engine.dialect.name == "postgresql"
         if postgresql:

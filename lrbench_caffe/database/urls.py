@@ -74,7 +74,9 @@ def resolve_url(url: str | None, environment: Mapping[str, str] = os.environ) ->
         if not rest.startswith("/"):
             raise InputError(_SLASHES.format(safe_url(given)))
         return f"sqlite+pysqlite://{rest}"
-    raise InputError(f"database URL {safe_url(given)}: kind {scheme!r} is not supported; allowed: {_ALLOWED}")
+    raise InputError(
+        f"database URL {safe_url(given)}: kind {scheme!r} is not supported; allowed: {_ALLOWED}"
+    )
 
 
 def safe_url(url: str) -> str:

@@ -46,9 +46,13 @@ def begin(connection: Connection, record: RunRecord) -> None:
     _check_same(stored, values)
     _settle_start(stored, values)
     connection.execute(update(schema.run).where(schema.run.c.id == stored["id"]).values(**values))
-    _write_measurements(connection, [(stored["id"], m) for m in record.measurements], overwrite=True)
+    _write_measurements(
+        connection, [(stored["id"], m) for m in record.measurements], overwrite=True
+    )
     if not made:
-        refresh(connection, {_group(stored), _group(values)})  # it counted there, and no longer does
+        refresh(
+            connection, {_group(stored), _group(values)}
+        )  # it counted there, and no longer does
 
 
 def add(connection: Connection, uid: str, measurements: Sequence[Measurement]) -> None:
@@ -59,7 +63,11 @@ def add(connection: Connection, uid: str, measurements: Sequence[Measurement]) -
     """
     run = schema.run
     names = ("id", "status", *Group._fields)
-    stored = connection.execute(select(*(run.c[n] for n in names)).where(run.c.uid == uid)).mappings().first()
+    stored = (
+        connection.execute(select(*(run.c[n] for n in names)).where(run.c.uid == uid))
+        .mappings()
+        .first()
+    )
     if stored is None:
         raise UnknownRun(f"the database has no run {uid!r}")
     _write_measurements(connection, [(stored["id"], m) for m in measurements], overwrite=True)
@@ -129,9 +137,17 @@ def _put(connection: Connection, record: RunRecord, pending: _Pending) -> bool:
     told = _settle_start(stored, values)
     later = not fresh and _is_later(stored, values)
     if later or told:
-        changes = values if later else {name: values[name] for name in values if name.startswith("start_")}
-        connection.execute(update(schema.run).where(schema.run.c.id == stored["id"]).values(**changes))
-    have = {} if fresh else {(m.net, m.iteration): m for m in _measurements(connection, stored["id"])}
+        changes = (
+            values
+            if later
+            else {name: values[name] for name in values if name.startswith("start_")}
+        )
+        connection.execute(
+            update(schema.run).where(schema.run.c.id == stored["id"]).values(**changes)
+        )
+    have = (
+        {} if fresh else {(m.net, m.iteration): m for m in _measurements(connection, stored["id"])}
+    )
     if not fresh and not later:
         _check_no_conflict(stored, values, have, record.measurements)
     missing = [
@@ -147,7 +163,9 @@ def _put(connection: Connection, record: RunRecord, pending: _Pending) -> bool:
     return False
 
 
-def _complete(connection: Connection, stored: RowMapping, record: RunRecord, pending: _Pending) -> bool:
+def _complete(
+    connection: Connection, stored: RowMapping, record: RunRecord, pending: _Pending
+) -> bool:
     """Store what a log that comes in again adds to its run; whether that is anything.
 
     Everything of it may be known better this time: the task, where the data is at hand, and the policy, where
@@ -160,12 +178,16 @@ def _complete(connection: Connection, stored: RowMapping, record: RunRecord, pen
     before = run_from_row(row, _measurements(connection, stored["id"]))
     other = differing(before, record)
     if other:
-        raise ConflictError(f"uid: {before.uid!r} is in the database with other content: its {other} differs")
+        raise ConflictError(
+            f"uid: {before.uid!r} is in the database with other content: its {other} differs"
+        )
     after = completed(before, record)
     values = _run_values(connection, after, pending.known)
     old = {_row(m) for m in before.measurements}
     tests = [m for m in after.measurements if _row(m) not in old]
-    if not tests and all(stored[name] == value for name, value in values.items() if name != "origin"):
+    if not tests and all(
+        stored[name] == value for name, value in values.items() if name != "origin"
+    ):
         return False
     connection.execute(update(schema.run).where(schema.run.c.id == stored["id"]).values(**values))
     pending.measurements[True] += [(stored["id"], m) for m in tests]
@@ -203,7 +225,10 @@ def _claim(connection: Connection, values: dict[str, Any]) -> tuple[bool, RowMap
     """Whether the run was made now, and its row, which is this transaction's until it is over."""
     statement = insert(connection.dialect.name, schema.run).values(**values)
     for _ in range(ATTEMPTS):
-        made = connection.execute(statement.on_conflict_do_nothing(index_elements=["uid"])).rowcount == 1
+        made = (
+            connection.execute(statement.on_conflict_do_nothing(index_elements=["uid"])).rowcount
+            == 1
+        )
         stored = _find(connection, values["uid"])
         if stored is not None:  # else another process has just deleted it
             return made, stored
@@ -223,7 +248,9 @@ def _group(row: RowMapping | dict[str, Any]) -> Group:
 def _check_same(stored: RowMapping, values: dict[str, Any]) -> None:
     other = [name.removesuffix("_id") for name in _FIXED if stored[name] != values[name]]
     if other:
-        raise RecordError(f"uid: {stored['uid']!r} is another run in the database: its {other[0]} differs")
+        raise RecordError(
+            f"uid: {stored['uid']!r} is another run in the database: its {other[0]} differs"
+        )
 
 
 def _settle_start(stored: RowMapping, values: dict[str, Any]) -> bool:
@@ -237,7 +264,9 @@ def _settle_start(stored: RowMapping, values: dict[str, Any]) -> bool:
     """
     old, new = start_from_row(stored), start_from_row(values)
     if old.known and new.known and not old.same(new):
-        raise RecordError(f"uid: {stored['uid']!r} is another run in the database: its start differs")
+        raise RecordError(
+            f"uid: {stored['uid']!r} is another run in the database: its start differs"
+        )
     if _certainty(new) > _certainty(old):
         return True
     if _certainty(new) < _certainty(old):
@@ -258,7 +287,11 @@ def _check_no_conflict(
     """Two records of the same ending must agree. An earlier state of a run that continued may differ."""
     if values["status"] == "running" or values["ended"] != stored["ended"]:
         return
-    other = [name for name in ("status", "max_iter", "repeats", "top1_sd") if stored[name] != values[name]]
+    other = [
+        name
+        for name in ("status", "max_iter", "repeats", "top1_sd")
+        if stored[name] != values[name]
+    ]
     for m in measurements:
         known = have.get((m.net, m.iteration), m)
         if not known.outputs or not m.outputs:  # records of schema 1 have none
@@ -314,7 +347,9 @@ def _measurement_sql(dialect: str, overwrite: bool) -> str:
     else:
         values = f"VALUES ({', '.join('?' * len(names))})"
     columns = ", ".join(names)
-    return f"INSERT INTO measurement ({columns}) {values} ON CONFLICT ({', '.join(place)}) {conflict}"
+    return (
+        f"INSERT INTO measurement ({columns}) {values} ON CONFLICT ({', '.join(place)}) {conflict}"
+    )
 
 
 # -- deleting ---------------------------------------------------------------------------------------
@@ -327,7 +362,11 @@ def remove(connection: Connection, uids: Sequence[str]) -> int:
         How many runs there were.
     """
     run = schema.run
-    removed = connection.execute(select(run).where(run.c.uid.in_(uids)).with_for_update()).mappings().all()
+    removed = (
+        connection.execute(select(run).where(run.c.uid.in_(uids)).with_for_update())
+        .mappings()
+        .all()
+    )
     connection.execute(delete(run).where(run.c.id.in_([row["id"] for row in removed])))
     refresh(connection, {_group(row) for row in removed})
     _remove_unused(connection, removed)
@@ -347,7 +386,12 @@ def _remove_unused(connection: Connection, runs: Sequence[RowMapping]) -> None:
     _remove_unless_used(connection, "task_type", {row["task_type_id"] for row in kinds}, ("task",))
 
 
-def _remove_unless_used(connection: Connection, name: str, ids: set[int], users: tuple[str, ...]) -> None:
+def _remove_unless_used(
+    connection: Connection, name: str, ids: set[int], users: tuple[str, ...]
+) -> None:
     table = schema.metadata.tables[name]
-    unused = [~exists().where(schema.metadata.tables[user].c[f"{name}_id"] == table.c.id) for user in users]
+    unused = [
+        ~exists().where(schema.metadata.tables[user].c[f"{name}_id"] == table.c.id)
+        for user in users
+    ]
     connection.execute(delete(table).where(table.c.id.in_(sorted(ids)), and_(*unused)))

@@ -27,7 +27,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrbench_caffe.datasets.download import fetch, md5_of
-from lrbench_caffe.datasets.products import DatasetRecipe, ImageSet, Loaded, MeanImage, Product, ProductTarget
+from lrbench_caffe.datasets.products import (
+    DatasetRecipe,
+    ImageSet,
+    Loaded,
+    MeanImage,
+    Product,
+    ProductTarget,
+)
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.terminal.progress import bar
 
@@ -69,7 +76,9 @@ def parse_batch(name: str, content: bytes, records: int) -> tuple[Pixels, Pixels
     labels = table[:, 0].copy()
     wrong = np.flatnonzero(labels >= CLASSES)
     if wrong.size:
-        raise InputError(f"{name}: the label of record {wrong[0]} is {labels[wrong[0]]}; allowed are 0 to 9")
+        raise InputError(
+            f"{name}: the label of record {wrong[0]} is {labels[wrong[0]]}; allowed are 0 to 9"
+        )
     return table[:, 1:].reshape(records, *_SHAPE), labels
 
 
@@ -102,7 +111,9 @@ def find_source(source: Path) -> Path:
         InputError: there is neither.
     """
     if not source.exists():
-        raise InputError(f"--source {source}: no such file or folder; expected {_ARCHIVE} or {_FOLDER}")
+        raise InputError(
+            f"--source {source}: no such file or folder; expected {_ARCHIVE} or {_FOLDER}"
+        )
     if source.is_file():
         return source
     for folder in (source, source / _FOLDER):
@@ -121,7 +132,9 @@ def _read_folder(folder: Path) -> dict[str, bytes]:
     try:
         return {name: (folder / name).read_bytes() for name in _FILES}
     except FileNotFoundError as error:
-        raise InputError(f"{error.filename}: missing; the six batches of CIFAR-10 are needed") from error
+        raise InputError(
+            f"{error.filename}: missing; the six batches of CIFAR-10 are needed"
+        ) from error
     except OSError as error:
         raise InputError(f"{error.filename}: cannot be read ({error.strerror})") from error
 
@@ -178,7 +191,9 @@ def build(contents: dict[str, bytes], records: int = RECORDS_PER_BATCH) -> Loade
         ImageSet("cifar10_train_lmdb", images, labels, _SHAPE, KEY_DIGITS),
         ImageSet("cifar10_test_lmdb", test_images, test_labels, _SHAPE, KEY_DIGITS),
         MeanImage("cifar10_mean.binaryproto", mean),
-        ImageSet("cifar10_pad4_train_lmdb", padded(images, border), labels, _PADDED_SHAPE, KEY_DIGITS),
+        ImageSet(
+            "cifar10_pad4_train_lmdb", padded(images, border), labels, _PADDED_SHAPE, KEY_DIGITS
+        ),
     ]
     return Loaded(products, notes)
 
@@ -187,7 +202,9 @@ def _check_classes(where: str, labels: Pixels) -> None:
     expected = len(labels) // CLASSES
     for label, count in enumerate(np.bincount(labels, minlength=CLASSES)):
         if count != expected:
-            raise InputError(f"{where}: class {label} has {count:,} images; expected {expected:,} of each")
+            raise InputError(
+                f"{where}: class {label} has {count:,} images; expected {expected:,} of each"
+            )
 
 
 def _load(source: Path | None, downloads: Path, mirror: str | None) -> Loaded:

@@ -41,7 +41,9 @@ _PACKED = {("BlobProto", "data"), ("BlobProto", "diff")}
 
 
 def _build_pool() -> descriptor_pool.DescriptorPool:
-    file = descriptor_pb2.FileDescriptorProto(name="caffe_data.proto", package="caffe", syntax="proto2")
+    file = descriptor_pb2.FileDescriptorProto(
+        name="caffe_data.proto", package="caffe", syntax="proto2"
+    )
     for message_name, fields in _FIELDS.items():
         message = file.message_type.add(name=message_name)
         for name, number, kind, label in fields:

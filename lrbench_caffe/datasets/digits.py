@@ -47,10 +47,14 @@ DIGITS = DatasetRecipe(
     title="1,797 handwritten digits of 8x8 that come with the package, no download",
     targets=[
         ProductTarget(
-            "digits_train_lmdb", _SHAPE, "30f31886c3b4752e4b00349b65cbc141e95e4594731a1a04474c0ad9104f2aaa"
+            "digits_train_lmdb",
+            _SHAPE,
+            "30f31886c3b4752e4b00349b65cbc141e95e4594731a1a04474c0ad9104f2aaa",
         ),
         ProductTarget(
-            "digits_test_lmdb", _SHAPE, "910dcfb96319a8a86dd8e62c7fb6469d5963d0164d2d514e72abf711e05257cc"
+            "digits_test_lmdb",
+            _SHAPE,
+            "910dcfb96319a8a86dd8e62c7fb6469d5963d0164d2d514e72abf711e05257cc",
         ),
     ],
     load=_load,

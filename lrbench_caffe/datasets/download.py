@@ -23,7 +23,9 @@ class _MirrorError(Exception):
     """This mirror did not deliver; the next may."""
 
 
-def fetch(name: str, md5: str, folder: Path, mirrors: Sequence[str], first: str | None = None) -> Path:
+def fetch(
+    name: str, md5: str, folder: Path, mirrors: Sequence[str], first: str | None = None
+) -> Path:
     """The file ``name`` in ``folder``, downloaded unless it is already there with the right checksum.
 
     Args:
@@ -64,7 +66,9 @@ def _retrieve(url: str, partial: Path) -> None:
     if have:
         headers["Range"] = f"bytes={have}-"
     try:
-        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT)
+        response = urllib.request.urlopen(
+            urllib.request.Request(url, headers=headers), timeout=_TIMEOUT
+        )
     except urllib.error.HTTPError as error:
         if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
             return  # nothing is left to get: the checksum decides

@@ -30,7 +30,9 @@ _FORMATS = re.compile(
     re.DOTALL | re.VERBOSE,
 )
 _LONGEST_SIGNATURE = 132
-KNOWN_FORMATS = "JPEG, PNG, BMP, PNM, TIFF, WebP, JPEG 2000, Sun raster"  # those with bytes for pixels
+KNOWN_FORMATS = (
+    "JPEG, PNG, BMP, PNM, TIFF, WebP, JPEG 2000, Sun raster"  # those with bytes for pixels
+)
 _PNM = re.compile(
     rb"P(?P<kind>[1-6])(?:\s|#[^\n]*\n)+(?P<width>\d{1,9})(?:\s|#[^\n]*\n)+(?P<height>\d{1,9})\s"
 )
@@ -41,7 +43,11 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8"
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 6: 4}  # by colour type, as OpenCV decodes them
 _JPEG_CHANNELS = {1: 1, 3: 3, 4: 3}  # by components: CMYK becomes BGR
-_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # markers of a JPEG with its size behind them
+_SIZES = frozenset(range(0xC0, 0xD0)) - {
+    0xC4,
+    0xC8,
+    0xCC,
+}  # markers of a JPEG with its size behind them
 _ALONE = frozenset([0x01, *range(0xD0, 0xD9)])  # markers with nothing behind them
 _SEGMENTS = 1000
 

@@ -45,7 +45,9 @@ class ImageList:
         return Scan(count, labels.ranges(), unlabelled)
 
     def find(self, wrong: Callable[[int], bool]) -> tuple[str, int] | None:
-        return next(((where, n) for where, n, _ in self._labels() if n is not None and wrong(n)), None)
+        return next(
+            ((where, n) for where, n, _ in self._labels() if n is not None and wrong(n)), None
+        )
 
     def _labels(self) -> Iterator[tuple[str, int | None, int]]:
         """Of each line that names a file: which it is, its label, its length."""
@@ -107,7 +109,11 @@ class Hdf5Rows:
                 h5py.File(path, "r") as file,
             ):
                 data = file[self.name]
-                if not isinstance(data, h5py.Dataset) or data.dtype.kind not in "iuf" or not data.size:
+                if (
+                    not isinstance(data, h5py.Dataset)
+                    or data.dtype.kind not in "iuf"
+                    or not data.size
+                ):
                     continue
                 table = data if data.ndim else data[()].reshape(1)
                 step = max(1, _CHUNK * len(table) // table.size)

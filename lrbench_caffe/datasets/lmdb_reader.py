@@ -29,14 +29,20 @@ _ORDERED = 0  # flags of a tree whose keys are in the order of their bytes
 _TREE_FLAGS = (_ORDERED, 2, 8)  # and reverse or integer keys
 _DEEPEST = 32  # levels that LMDB follows
 
-_HEADER = struct.Struct("<QHHHH")  # page number, padding, flags, lower and upper end of the free space
+_HEADER = struct.Struct(
+    "<QHHHH"
+)  # page number, padding, flags, lower and upper end of the free space
 _HEADER_SIZE = _HEADER.size
 # Behind a meta page's header: magic, version, address and size of the map; the trees of free pages and of
 # records; last page, transaction.
-_TREE = "IHH5Q"  # page size or padding, flags, depth; branch, leaf and overflow pages, entries, root
+_TREE = (
+    "IHH5Q"  # page size or padding, flags, depth; branch, leaf and overflow pages, entries, root
+)
 _META_BODY = struct.Struct(f"<IIQQ{_TREE}{_TREE}QQ")
 _META_SIZE = _HEADER_SIZE + _META_BODY.size
-_NODE = struct.Struct("<HHHH")  # data size or page number (two halves), flags or its third part, key size
+_NODE = struct.Struct(
+    "<HHHH"
+)  # data size or page number (two halves), flags or its third part, key size
 _LARGEST_MAP = 1 << 47  # bytes that a process can address
 
 
@@ -70,7 +76,9 @@ class Record:
     def __init__(self, file: LmdbReader, key: bytes, size: int, page: bytes, offset: int) -> None:
         self._file = file
         self._page = page  # the page with the record, or the first one of a large record
-        self._offset = offset  # of the record in that page, in bytes; negative: of a large one in the file
+        self._offset = (
+            offset  # of the record in that page, in bytes; negative: of a large one in the file
+        )
         self.key = key
         self.size = size
 
@@ -117,7 +125,10 @@ class LmdbReader:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -132,7 +143,13 @@ class LmdbReader:
     def stamp(self) -> str:
         """What changes with every change of the file: its place, its times, and what its header says."""
         status = os.fstat(self._descriptor)
-        times = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        times = (
+            status.st_dev,
+            status.st_ino,
+            status.st_size,
+            status.st_mtime_ns,
+            status.st_ctime_ns,
+        )
         return repr((os.path.realpath(self.folder), times, self.meta))
 
     def records(self, reverse: bool = False) -> Iterator[Record]:
@@ -162,9 +179,13 @@ class LmdbReader:
                     break
                 content += more
         except OSError as error:
-            raise InputError(f"{self.folder / 'data.mdb'}: cannot be read ({error.strerror})") from error
+            raise InputError(
+                f"{self.folder / 'data.mdb'}: cannot be read ({error.strerror})"
+            ) from error
         if len(content) < count:
-            raise self._damaged(f"data.mdb ends at {offset + len(content):,} bytes, before a page in use")
+            raise self._damaged(
+                f"data.mdb ends at {offset + len(content):,} bytes, before a page in use"
+            )
         return content
 
     # -- the header -------------------------------------------------------------------------------
@@ -212,7 +233,9 @@ class LmdbReader:
         if meta.flags not in _TREE_FLAGS:
             raise self._bad(f"several values for a key (flags {meta.flags:#x}); Caffe reads one")
         if (meta.root is None) != (meta.entries == 0):
-            raise self._bad(f"{meta.entries:,} records and {'no' if meta.root is None else 'a'} tree")
+            raise self._bad(
+                f"{meta.entries:,} records and {'no' if meta.root is None else 'a'} tree"
+            )
 
     # -- the tree ---------------------------------------------------------------------------------
 
@@ -233,13 +256,17 @@ class LmdbReader:
     def _page(self, number: int, level: int) -> tuple[bytes, tuple[int, ...]]:
         """A page of the tree, and where in it its nodes are."""
         if not 1 < number <= self.meta.last_page:
-            raise self._damaged(f"page {number} is named; pages of the tree are 2 to {self.meta.last_page}")
+            raise self._damaged(
+                f"page {number} is named; pages of the tree are 2 to {self.meta.last_page}"
+            )
         size = self.meta.page_size
         page = self.pread(size, number * size)
         own, _, flags, lower, upper = _HEADER.unpack_from(page)
         wanted = _LEAF if level == self.meta.depth else _BRANCH
         if own != number or flags & _KINDS != wanted or level > _DEEPEST:
-            raise self._damaged(f"page {number} is not a {'leaf' if wanted == _LEAF else 'branch'} page")
+            raise self._damaged(
+                f"page {number} is not a {'leaf' if wanted == _LEAF else 'branch'} page"
+            )
         nodes = (lower - _HEADER_SIZE) // 2
         if not (nodes > 0 and lower <= upper <= size and lower % 2 == 0):
             raise self._damaged(f"page {number}: {nodes} nodes")
@@ -267,7 +294,9 @@ class LmdbReader:
         large = self.pread(page_size, offset)
         own, _, kind, pages, more = _HEADER.unpack_from(large)
         if own != first or kind & _KINDS != _OVERFLOW or pages | more << 16 < needed:
-            raise self._damaged(f"page {first} is not the beginning of a large record of {size:,} bytes")
+            raise self._damaged(
+                f"page {first} is not the beginning of a large record of {size:,} bytes"
+            )
         return Record(self, key, size, large, -offset - _HEADER_SIZE)
 
     def _bad(self, what: str) -> InputError:

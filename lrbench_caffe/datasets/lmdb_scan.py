@@ -98,7 +98,9 @@ def _checked(folder: Path, record: Record, form: Form | None) -> Form:
     if form is None:
         raise InputError(f"{where} is not a Caffe Datum; was this LMDB written for Caffe?")
     if not (form.data[1] if form.encoded else form.values):
-        raise InputError(f"{where} has no data; allowed: data or float_data of channels x height x width")
+        raise InputError(
+            f"{where} has no data; allowed: data or float_data of channels x height x width"
+        )
     if form.encoded:
         if not is_image(_reader(record, form)):
             raise InputError(

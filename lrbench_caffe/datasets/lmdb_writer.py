@@ -61,7 +61,9 @@ def _is_full(folder: Path) -> bool:
         usage = shutil.disk_usage(folder)
     except OSError:
         return False
-    return usage.total > 0 and usage.free < _SCANTY  # no size at all: no disk, but /proc or the like
+    return (
+        usage.total > 0 and usage.free < _SCANTY
+    )  # no size at all: no disk, but /proc or the like
 
 
 def write_lmdb(

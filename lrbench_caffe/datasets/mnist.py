@@ -31,10 +31,22 @@ _MIRRORS = (
 
 # file -> MD5 of the published file, uncompressed and as .gz
 _PUBLISHED = {
-    "train-images-idx3-ubyte": ("6bbc9ace898e44ae57da46a324031adb", "f68b3c2dcbeaaa9fbdd348bbdeb94873"),
-    "train-labels-idx1-ubyte": ("a25bea736e30d166cdddb491f175f624", "d53e105ee54ea40749a09fcbcd1e9432"),
-    "t10k-images-idx3-ubyte": ("2646ac647ad5339dbf082846283269ea", "9fb629c4189551a2d022fa330f9573f3"),
-    "t10k-labels-idx1-ubyte": ("27ae3e4e09519cfbb04c329615203637", "ec29112dd5afa0611ce80d1b7f02629c"),
+    "train-images-idx3-ubyte": (
+        "6bbc9ace898e44ae57da46a324031adb",
+        "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+    ),
+    "train-labels-idx1-ubyte": (
+        "a25bea736e30d166cdddb491f175f624",
+        "d53e105ee54ea40749a09fcbcd1e9432",
+    ),
+    "t10k-images-idx3-ubyte": (
+        "2646ac647ad5339dbf082846283269ea",
+        "9fb629c4189551a2d022fa330f9573f3",
+    ),
+    "t10k-labels-idx1-ubyte": (
+        "27ae3e4e09519cfbb04c329615203637",
+        "ec29112dd5afa0611ce80d1b7f02629c",
+    ),
 }
 
 
@@ -61,18 +73,24 @@ def read_labels(path: Path, content: bytes) -> NDArray[np.uint8]:
     labels = _body(path, content, 8, count)
     wrong = np.flatnonzero(labels >= CLASSES)
     if wrong.size:
-        raise InputError(f"{path}: label {wrong[0]} is {labels[wrong[0]]}; allowed are 0 to {CLASSES - 1}")
+        raise InputError(
+            f"{path}: label {wrong[0]} is {labels[wrong[0]]}; allowed are 0 to {CLASSES - 1}"
+        )
     return labels
 
 
 def _header(path: Path, content: bytes, magic: int, sizes: int) -> tuple[int, ...]:
     length = 4 * (sizes + 1)
     if len(content) < length:
-        raise InputError(f"{path}: truncated, {len(content)} bytes; an IDX header alone has {length}")
+        raise InputError(
+            f"{path}: truncated, {len(content)} bytes; an IDX header alone has {length}"
+        )
     number, *numbers = struct.unpack(f">{sizes + 1}I", content[:length])
     if number != magic:
         kind = "image" if magic == _IMAGES_MAGIC else "label"
-        raise InputError(f"{path}: not an IDX {kind} file, its magic number is {number}; expected {magic}")
+        raise InputError(
+            f"{path}: not an IDX {kind} file, its magic number is {number}; expected {magic}"
+        )
     return tuple(numbers)
 
 
@@ -80,15 +98,24 @@ def _body(path: Path, content: bytes, start: int, length: int) -> NDArray[np.uin
     size = len(content) - start
     if size != length:
         problem = "truncated" if size < length else "too long"
-        raise InputError(f"{path}: {problem}, {size:,} bytes of data; its header announces {length:,}")
+        raise InputError(
+            f"{path}: {problem}, {size:,} bytes of data; its header announces {length:,}"
+        )
     return np.frombuffer(content, np.uint8, offset=start)
 
 
 def _find(source: Path, name: str) -> Path:
     if not source.is_dir():
         what = "is a file" if source.exists() else "no such folder"
-        raise InputError(f"--source {source}: {what}; expected the folder with MNIST's four IDX files")
-    for candidate in (name, f"{name}.gz", name.replace("-idx", ".idx"), name.replace("-idx", ".idx") + ".gz"):
+        raise InputError(
+            f"--source {source}: {what}; expected the folder with MNIST's four IDX files"
+        )
+    for candidate in (
+        name,
+        f"{name}.gz",
+        name.replace("-idx", ".idx"),
+        name.replace("-idx", ".idx") + ".gz",
+    ):
         if (source / candidate).is_file():
             return source / candidate
     raise InputError(f"--source {source}: it contains no {name} or {name}.gz")
@@ -115,9 +142,13 @@ def _load(source: Path | None, downloads: Path, mirror: str | None) -> Loaded:
         content = _read(path)
         checksum = hashlib.md5(content).hexdigest()
         if checksum != plain:
-            notes.append(f"{path}: not the published MNIST file (MD5 {checksum}, published {plain})")
+            notes.append(
+                f"{path}: not the published MNIST file (MD5 {checksum}, published {plain})"
+            )
         contents[name] = path, content
-    return Loaded([_image_set("train", "train", contents), _image_set("test", "t10k", contents)], notes)
+    return Loaded(
+        [_image_set("train", "train", contents), _image_set("test", "t10k", contents)], notes
+    )
 
 
 def _image_set(part: str, prefix: str, contents: dict[str, tuple[Path, bytes]]) -> ImageSet:
@@ -138,10 +169,14 @@ MNIST = DatasetRecipe(
     title="70,000 handwritten digits of 28x28 (LeNet); downloads 11 MB unless --source is given",
     targets=[
         ProductTarget(
-            "mnist_train_lmdb", _SHAPE, "62efbabeee844ff57549017d96603e76067e21bb372e06bfa77b9464536965ee"
+            "mnist_train_lmdb",
+            _SHAPE,
+            "62efbabeee844ff57549017d96603e76067e21bb372e06bfa77b9464536965ee",
         ),
         ProductTarget(
-            "mnist_test_lmdb", _SHAPE, "35607cc0d0aa6f8a3b9f33264ecfee33d55a0511a0cf0e7bd0a2afbd320a4990"
+            "mnist_test_lmdb",
+            _SHAPE,
+            "35607cc0d0aa6f8a3b9f33264ecfee33d55a0511a0cf0e7bd0a2afbd320a4990",
         ),
     ],
     load=_load,

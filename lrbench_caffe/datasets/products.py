@@ -53,7 +53,9 @@ class MeanImage:
 
     def write(self, path: Path) -> str:
         write_file(path, mean_bytes(self.mean))
-        channels = ", ".join(f"{value:.3f}" for value in self.mean.mean(axis=(1, 2), dtype=np.float64))
+        channels = ", ".join(
+            f"{value:.3f}" for value in self.mean.mean(axis=(1, 2), dtype=np.float64)
+        )
         return f"mean image of {'x'.join(map(str, self.mean.shape))}, channel means {channels}"
 
 
@@ -91,7 +93,9 @@ class ProductTarget:
             raise InputError(f"{error}; --force replaces it") from error
         if there != self.shape:
             have, want = ("x".join(map(str, shape)) for shape in (there, self.shape))
-            raise InputError(f"{path}: is there, but holds {have} instead of {want}; --force replaces it")
+            raise InputError(
+                f"{path}: is there, but holds {have} instead of {want}; --force replaces it"
+            )
         return f"{text} of {'x'.join(map(str, there))}"
 
 

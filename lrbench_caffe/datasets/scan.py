@@ -13,7 +13,11 @@ from typing import Any, Protocol
 Progress = Callable[[int, int], None]  # records so far, and in all
 Ranges = list[tuple[int, int]]  # first and last value of each, in order
 
-RAW, ENCODED, TURNED = "raw", "encoded", "turned"  # TURNED: encoded, and perhaps turned by its Exif data
+RAW, ENCODED, TURNED = (
+    "raw",
+    "encoded",
+    "turned",
+)  # TURNED: encoded, and perhaps turned by its Exif data
 EVERY = 1024  # records between two calls of progress
 _MOST_VALUES = 1 << 17  # different labels that are told apart
 _MOST_RANGES = 1 << 13

@@ -33,7 +33,11 @@ _OUR_NET = re.compile(r"net file: (\S+)[/\\]prototxt[/\\]net\.prototxt")
 
 
 def records_from_log(
-    path: Path, messages: Messages | None = None, *, solver: Path | None = None, note: Note | None = None
+    path: Path,
+    messages: Messages | None = None,
+    *,
+    solver: Path | None = None,
+    note: Note | None = None,
 ) -> list[RunRecord]:
     """The runs in a log. The same log gives the same uids, wherever it lies.
 
@@ -102,7 +106,9 @@ def records_from_logs(
         except (OSError, PolicyError) as error:
             left_out.append((run[-1].path, InputError(f"{run[-1].path}: {error}")))
         except Exception as error:
-            left_out.append((run[-1].path, _not_understood(f"{run[-1].path}:{run[-1].line}", error)))
+            left_out.append(
+                (run[-1].path, _not_understood(f"{run[-1].path}:{run[-1].line}", error))
+            )
     for path, reason in left_out:
         if path in read:
             note(f"{path}: one training of several is left out: {reason}")
@@ -162,7 +168,10 @@ def _refuse_our_own(path: Path, log: Log) -> None:
 
 
 def _why_none(log: Log, sessions: list[LogSession]) -> str:
-    if any(re.match(r"(?:Batch \d+, |Running for \d+ iterations)", message.text) for message in log.messages):
+    if any(
+        re.match(r"(?:Batch \d+, |Running for \d+ iterations)", message.text)
+        for message in log.messages
+    ):
         return "no training in it: it is the log of `caffe test`"
     if any("Average Forward pass" in message.text for message in log.messages):
         return "no training in it: it is the log of `caffe time`"

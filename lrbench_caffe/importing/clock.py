@@ -18,7 +18,10 @@ _FIRST, _LAST = 1970, 2999  # years that a log can be of
 _JITTER = 60.0  # seconds that threads' lines may be out of order
 _SET_BACK = 2 * 3600.0  # seconds by which clocks are set back; more is another log
 _HALF_A_YEAR = 6  # months
-_SPRING, _AUTUMN = 2, 11  # last month and first month of logs of which a file's year is the one after
+_SPRING, _AUTUMN = (
+    2,
+    11,
+)  # last month and first month of logs of which a file's year is the one after
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,12 @@ class Clock:
 
     def dated(self, index: int, stamp: Stamp, year: int, month: int, day: int) -> None:
         """Something else tells this date of message ``index``: its year, or the next one's on New Year."""
-        if _FIRST <= year <= _LAST and 1 <= month <= 12 and 1 <= day <= 31 and index not in self._known:
+        if (
+            _FIRST <= year <= _LAST
+            and 1 <= month <= 12
+            and 1 <= day <= 31
+            and index not in self._known
+        ):
             months = stamp.month - month
             self._known[index] = year + (months < -_HALF_A_YEAR) - (months > _HALF_A_YEAR)
 
@@ -100,7 +108,9 @@ class Clock:
             years.append(base + turn)
         return years
 
-    def _year_of_file(self, stamps: Sequence[Stamp], turns: list[int], note: Callable[[str], None]) -> int:
+    def _year_of_file(
+        self, stamps: Sequence[Stamp], turns: list[int], note: Callable[[str], None]
+    ) -> int:
         written = time.localtime(self._path.stat().st_mtime)
         last = stamps[-1]
         year = written.tm_year

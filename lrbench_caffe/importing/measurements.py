@@ -29,7 +29,10 @@ def lost_at(run: list[LogSession]) -> int | None:
     for session in run:
         if session.resumed is not None:
             told = [item for item in told if item[0] < session.start]
-        told += [(loss.iteration, own if loss.parts else averaged, loss.finite) for loss in session.losses]
+        told += [
+            (loss.iteration, own if loss.parts else averaged, loss.finite)
+            for loss in session.losses
+        ]
         for passed in session.tests:
             losses = [loss for _, loss in passed.outputs.values() if loss is not None]
             if losses:
@@ -61,7 +64,9 @@ def name_scores(run: list[LogSession], nets: list[TestNet]) -> None:
             test.outputs = {name: (scores[0], None), f"{name}[1]": (scores[1], scores[1])}
 
 
-def measurements_of(run: list[LogSession], solver: Solver, policy: LoggedPolicy) -> list[Measurement]:
+def measurements_of(
+    run: list[LogSession], solver: Solver, policy: LoggedPolicy
+) -> list[Measurement]:
     """The tests of a run, each once: a resumed session repeats what came after its snapshot."""
     measured_at: dict[tuple[int, int], Measurement] = {}
     losses: dict[int, float] = {}
@@ -76,7 +81,9 @@ def measurements_of(run: list[LogSession], solver: Solver, policy: LoggedPolicy)
         losses.update((loss.iteration, loss.value) for loss in session.losses)
         for test in session.tests:
             last = test is session.tests[-1] and not session.done
-            if not test.outputs or (last and test.outputs.keys() != expected[test.net].keys()):  # cut short
+            if not test.outputs or (
+                last and test.outputs.keys() != expected[test.net].keys()
+            ):  # cut short
                 continue
             seconds = before + max(0.0, test.at - session.began)
             lr = lrs.get(test.iteration, float(policy.policy(test.iteration)))
@@ -105,7 +112,9 @@ def _measurement(
     lost_at: int | None,
 ) -> Measurement:
     """Without the training loss. The test loss is the sum of all losses, or None where one is missing."""
-    losses = [test.outputs.get(name, (0.0, None))[1] for name, is_loss in expected.items() if is_loss]
+    losses = [
+        test.outputs.get(name, (0.0, None))[1] for name, is_loss in expected.items() if is_loss
+    ]
     known = [loss for loss in losses if loss is not None]
     test_loss = math.fsum(known) if known and len(known) == len(losses) else None
     lost = not all(map(math.isfinite, known)) or (lost_at is not None and test.iteration > lost_at)
@@ -138,7 +147,9 @@ def _accuracy(test: PrintedTest, solver: Solver, top_k: int) -> float | None:
     if test.net >= len(solver.tests):
         return None
     tested = solver.tests[test.net]
-    layers = [layer for layer in tested.net.of_type("Accuracy") if layer.accuracy_param.top_k == top_k]
+    layers = [
+        layer for layer in tested.net.of_type("Accuracy") if layer.accuracy_param.top_k == top_k
+    ]
     shown = [layer for layer in layers if layer.top and layer.top[0] in test.outputs]
     heads = [layer for layer in shown if tested.head and layer.bottom[0] == tested.head.scores]
     if not shown:
@@ -147,7 +158,9 @@ def _accuracy(test: PrintedTest, solver: Solver, top_k: int) -> float | None:
     return round(100 * value, 6) if 0 <= value <= 1 else None
 
 
-def _with_train_losses(measurements: list[Measurement], losses: dict[int, float]) -> list[Measurement]:
+def _with_train_losses(
+    measurements: list[Measurement], losses: dict[int, float]
+) -> list[Measurement]:
     """train_loss: the mean of the losses displayed from the previous test's iteration on."""
     done = []
     displayed = deque(sorted(losses.items()))

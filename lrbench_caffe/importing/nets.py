@@ -72,7 +72,9 @@ def _parts(lines: list[tuple[int, str]]) -> Iterator[tuple[list[tuple[int, str]]
     for number, text in lines:
         opens = _OPENS.match(text)
         within = _OPENS.match(part[0][1]) if part else None
-        if opens and within and opens[1] == within[1] and opens[1] in ("layer", "layers"):  # lines are lost
+        if (
+            opens and within and opens[1] == within[1] and opens[1] in ("layer", "layers")
+        ):  # lines are lost
             yield part, False
             part, depth = [], 0
         part.append((number, text))
@@ -93,8 +95,14 @@ def _merge(part: list[tuple[int, str]], parsed: Parsed) -> None:
     for _ in range(_REPAIRS):
         known.Clear()
         try:
-            text_format.Parse("\n".join(text for _, text in lines), known, allow_unknown_field=not strict)
-            if len(parsed.damaged) > damaged and part[0][1].startswith("layer") and hasattr(known, "layer"):
+            text_format.Parse(
+                "\n".join(text for _, text in lines), known, allow_unknown_field=not strict
+            )
+            if (
+                len(parsed.damaged) > damaged
+                and part[0][1].startswith("layer")
+                and hasattr(known, "layer")
+            ):
                 parsed.doubtful.add(len(parsed.message.layer))
             parsed.message.MergeFrom(known)
             return
@@ -206,7 +214,9 @@ class NetReader:
             nets.append(self._net(text, f"test net #{index}", own, state, named))
         return nets if all(net.net.layers or net.partial for net in nets) else []
 
-    def _net(self, text: NetText, title: str, file: str | None, state: Any, outputs: set[str]) -> LogNet:
+    def _net(
+        self, text: NetText, title: str, file: str | None, state: Any, outputs: set[str]
+    ) -> LogNet:
         parsed = self._printed(text)
         layers = _without_splits(parsed.message.layer) if parsed else ()
         shapes = _shapes(text, layers)
@@ -262,7 +272,12 @@ class NetReader:
         weighted = []
         for place, (name, tops) in enumerate(text.tops.items()):
             bottoms = text.bottoms.get(name, [])
-            if name in known or len(bottoms) < 2 or tops[0] not in outputs or not _ACCURACY.search(tops[0]):
+            if (
+                name in known
+                or len(bottoms) < 2
+                or tops[0] not in outputs
+                or not _ACCURACY.search(tops[0])
+            ):
                 continue
             layer = self._messages.new("LayerParameter")
             layer.name, layer.type = name, "Accuracy"
@@ -274,7 +289,9 @@ class NetReader:
         return [layer for _, _, layer in sorted(weighted, key=lambda item: item[:2])]
 
 
-def _agree(printed: tuple[Any, ...], file: tuple[Any, ...], parsed: Parsed | None, text: NetText) -> bool:
+def _agree(
+    printed: tuple[Any, ...], file: tuple[Any, ...], parsed: Parsed | None, text: NetText
+) -> bool:
     """Whether a file's net is the one that was printed, as far as it was, and set up."""
     if parsed is not None and parsed.whole:
         return len(printed) == len(file) and all(map(_same_layer, printed, file))
@@ -290,7 +307,12 @@ def _agree(printed: tuple[Any, ...], file: tuple[Any, ...], parsed: Parsed | Non
 
 
 def _same_layer(one: Any, other: Any) -> bool:
-    if (one.name, one.type, one.bottom, one.top) != (other.name, other.type, other.bottom, other.top):
+    if (one.name, one.type, one.bottom, one.top) != (
+        other.name,
+        other.type,
+        other.bottom,
+        other.top,
+    ):
         return False
     return not one.bottom or _comparable(one) == _comparable(other)  # NVCaffe divides the batch
 
@@ -330,7 +352,9 @@ def _unsplit(text: NetText, blob: str) -> str:
 def _weight_of(text: NetText, scores: str) -> float:
     """The largest loss weight of the layers that read these scores."""
     readers = [
-        name for name, bottoms in text.bottoms.items() if scores in (_unsplit(text, blob) for blob in bottoms)
+        name
+        for name, bottoms in text.bottoms.items()
+        if scores in (_unsplit(text, blob) for blob in bottoms)
     ]
     return max((text.weights.get(name, 0.0) for name in readers), default=0.0)
 
@@ -339,7 +363,9 @@ def _shapes(text: NetText, layers: tuple[Any, ...]) -> dict[str, list[int]]:
     """The shape of every blob that was set up."""
     tops = {**{layer.name: list(layer.top) for layer in layers}, **text.tops}
     return {
-        blob: shape for name, blobs in tops.items() for blob, shape in zip(blobs, text.shapes.get(name, []))
+        blob: shape
+        for name, blobs in tops.items()
+        for blob, shape in zip(blobs, text.shapes.get(name, []))
     }
 
 

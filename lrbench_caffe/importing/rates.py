@@ -23,7 +23,11 @@ Rates = Callable[[np.ndarray], np.ndarray]
 
 NATIVE = ("fixed", "step", "exp", "inv", "multistep", "poly", "sigmoid")
 _CLOSE = 3e-4  # relative; glog prints six digits, and Caffe computes in float32
-_RAMPS = (("rampup_interval", "rampup_lr"), ("warmup_iter", "warmup_start_lr"), ("warmup_iters", "warmup_lr"))
+_RAMPS = (
+    ("rampup_interval", "rampup_lr"),
+    ("warmup_iter", "warmup_start_lr"),
+    ("warmup_iters", "warmup_lr"),
+)
 _PIECES = 8  # straight ones for a curved beginning
 _ROUNDING = 1e-6  # relative; less is beyond the six digits that glog prints
 _LONGEST = 40  # pieces of a policy that is made of the printed LRs
@@ -82,7 +86,8 @@ def find_policy(
         if _disagreeing(candidate, lrs, max_iter) == frozenset():
             policy = candidate.policy.bind(max_iter)
             return LoggedPolicy(
-                policy, f"the solver says {_said(message)}, but the printed LRs are those of {policy}"
+                policy,
+                f"the solver says {_said(message)}, but the printed LRs are those of {policy}",
             )
     return _of_printed(message, lrs, own)
 
@@ -141,10 +146,14 @@ def _because(candidate: _Candidate) -> str | None:
     if not candidate.because:
         return None
     near = ", nearly" if candidate.exact else ""
-    return f"with the fork's {' and '.join(candidate.because)} the policy is{near} {candidate.policy}"
+    return (
+        f"with the fork's {' and '.join(candidate.because)} the policy is{near} {candidate.policy}"
+    )
 
 
-def _disagreeing(candidate: _Candidate, lrs: Mapping[int, float], max_iter: int) -> frozenset[int] | None:
+def _disagreeing(
+    candidate: _Candidate, lrs: Mapping[int, float], max_iter: int
+) -> frozenset[int] | None:
     """Iterations whose printed LR is another one; None where these are too many for damaged lines."""
     iterations = np.array(sorted(lrs))
     printed = np.array([lrs[t] for t in iterations.tolist()])
@@ -177,7 +186,9 @@ def _candidates(message: Any, fields: Fields, lr_policy: str) -> Iterator[_Candi
 
 def _native(message: Any, lr_policy: str) -> FunctionPolicy:
     policy = caffe_policy(message, message.max_iter, lr_policy=lr_policy)
-    return _relaxed(policy.function, **policy.params)  # not bound: it may become part of a composition
+    return _relaxed(
+        policy.function, **policy.params
+    )  # not bound: it may become part of a composition
 
 
 def _relaxed(function: str, **params: Any) -> FunctionPolicy:
@@ -238,13 +249,19 @@ def _with_ramp(candidate: _Candidate, message: Any, fields: Fields) -> Iterator[
 
 
 def _curved(
-    first: float, base: float, length: int, later: FunctionPolicy, because: tuple[str, ...], max_iter: int
+    first: float,
+    base: float,
+    length: int,
+    later: FunctionPolicy,
+    because: tuple[str, ...],
+    max_iter: int,
 ) -> _Candidate:
     """first + (base - first) (t/length)^2, as NVCaffe 0.17 has it, by straight pieces."""
     knots = np.unique(np.linspace(0, length, min(_PIECES, length) + 1).astype(int)).tolist()
     heights = [_short(first + (base - first) * (t / length) ** 2) for t in knots]
     pieces = [
-        (a, _straight(low, high, b - a)) for a, b, low, high in zip(knots, knots[1:], heights, heights[1:])
+        (a, _straight(low, high, b - a))
+        for a, b, low, high in zip(knots, knots[1:], heights, heights[1:])
     ]
     policy = _composed([*pieces, (length, later)])
     bound = policy.bind(max_iter)

@@ -48,7 +48,9 @@ from lrbench_caffe.runtime.replies import Opened
 
 Note = Callable[[str], None]
 UNKNOWN = "unknown"  # version of Caffe: a log does not tell it
-_NAMESPACE = uuid.UUID("0f3b9a1e-53e5-5d0a-9c1d-0f6d2f0a6a57")  # of runs that are known by their log
+_NAMESPACE = uuid.UUID(
+    "0f3b9a1e-53e5-5d0a-9c1d-0f6d2f0a6a57"
+)  # of runs that are known by their log
 
 
 def files_of(run: list[LogSession]) -> str:
@@ -114,7 +116,9 @@ class RunReader:
             status=status,
             reason=reason,
             measurements=measurements_of(run, solver, trained.policy),
-            start=start_of(run[0], message, trained.nets[0], run[0].path.parent, self.messages, self.say),
+            start=start_of(
+                run[0], message, trained.nets[0], run[0].path.parent, self.messages, self.say
+            ),
             layers="stock",
             head=solver.tests[0].head.name if solver.tests and solver.tests[0].head else None,
         )
@@ -138,7 +142,9 @@ class RunReader:
         folders = [self.path.parent, *([self.given.parent] if self.given else [])]
         nets = NetReader(self.messages, folders).nets(session, message)
         if not nets:
-            raise InputError(f"{self.path}:{session.line}: the training that begins here prints no net")
+            raise InputError(
+                f"{self.path}:{session.line}: the training that begins here prints no net"
+            )
         remarks = [*([policy.remark] if policy.remark else []), *self._remarks(nets, message)]
         for remark in remarks:
             self.say(remark)
@@ -149,12 +155,20 @@ class RunReader:
         ]
         name_scores(run, test_nets)
         source = self._source(train, session)
-        return Trained(Solver(self.path, message, {}, train.net, source, test_nets), nets, policy, remarks)
+        return Trained(
+            Solver(self.path, message, {}, train.net, source, test_nets), nets, policy, remarks
+        )
 
     def _correct_length(self, session: LogSession, message: Any) -> None:
         """A solver file may have been edited since: a training that ended had the length that it reached."""
-        seldom = max(message.display, message.test_interval)  # iterations between two lines of the log
-        if session.done and not session.stopped and not 0 <= message.max_iter - session.reached <= seldom:
+        seldom = max(
+            message.display, message.test_interval
+        )  # iterations between two lines of the log
+        if (
+            session.done
+            and not session.stopped
+            and not 0 <= message.max_iter - session.reached <= seldom
+        ):
             self.say(
                 f"the training ended at iteration {session.reached}, and the solver's file has max_iter "
                 f"{message.max_iter}; stored as one of {session.reached}"
@@ -207,7 +221,9 @@ class RunReader:
                 f"the net's text {what}, and {file} is not available or is another net; stored as partial"
             )
         elif train.file is not None and train.parsed is not None and not train.parsed.whole:
-            remarks.append(f"the net's text is only in part in the log; the net is that of {train.file}")
+            remarks.append(
+                f"the net's text is only in part in the log; the net is that of {train.file}"
+            )
         forks = [what for net in nets if net.parsed for _, what in net.parsed.forks]
         if forks:
             names = ", ".join(list(dict.fromkeys(forks))[:5])
@@ -248,19 +264,29 @@ class RunReader:
     def _dataset(self, trained: Trained) -> Dataset:
         """With a digest only where all of the data is there."""
         solver = trained.solver
-        shapes = [net.shapes or _scores_shape(test) for net, test in zip(trained.nets[1:], solver.tests)]
-        told = all(test.head is None or test.head.scores in s for test, s in zip(solver.tests, shapes))
+        shapes = [
+            net.shapes or _scores_shape(test) for net, test in zip(trained.nets[1:], solver.tests)
+        ]
+        told = all(
+            test.head is None or test.head.scores in s for test, s in zip(solver.tests, shapes)
+        )
         opened = Opened(0, [], shapes if told else [], train_shapes=trained.nets[0].shapes)
         try:
             described = dataset(solver, opened)
         except InputError:
-            described = dataset(replace(solver, train=PhaseNet("", "", "", "", ()), tests=[]), opened)
+            described = dataset(
+                replace(solver, train=PhaseNet("", "", "", "", ()), tests=[]), opened
+            )
         sources = [solver.source, *(test.source for test in solver.tests)]
         whole = all(source is not None and source.samples is not None for source in sources)
-        layer = next((layer for layer in solver.train.layers if not layer.bottom and layer.top), None)
+        layer = next(
+            (layer for layer in solver.train.layers if not layer.bottom and layer.top), None
+        )
         path = Path((layer is not None and _data_path(layer)) or UNKNOWN)
         name = dataset_name(str(path))
-        if name == "train_db" and path.parent.name:  # DIGITS calls them all so; the folder is the data set's
+        if (
+            name == "train_db" and path.parent.name
+        ):  # DIGITS calls them all so; the folder is the data set's
             name = path.parent.name
         return replace(described, name=name, digest=described.digest if whole else None)
 

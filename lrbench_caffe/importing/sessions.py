@@ -56,14 +56,18 @@ _NVCAFFE = re.compile(
 _PROCESSES = re.compile(r"Process rank \d+ from number of (\d{1,9}) processes")  # Intel's Caffe
 _NVCAFFE_VERSION = re.compile(r"This is (NVCaffe [\d.]+)")
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?", re.IGNORECASE)
-_NOT_A_NUMBER = re.compile(r"[-+]?(?:\d\.#\w+|inf(?:inity)?|nan(?:\(\w*\))?)", re.IGNORECASE)  # 1.#QNAN
+_NOT_A_NUMBER = re.compile(
+    r"[-+]?(?:\d\.#\w+|inf(?:inity)?|nan(?:\(\w*\))?)", re.IGNORECASE
+)  # 1.#QNAN
 # What is one of the lines above, whole or cut short.
 _FRAGMENT = re.compile(
     r"\bIteration \d+(?:,\d+)*(?: \([^)]*\)?)?(?:, [\d./]+ep)?,?(?: (?:l|lo|los|loss|lr|T\w*)\b.*)?$"
     r"|(?:Test|Train) net out|Test score #"
 )
 _CUT_HEADER = re.compile(r"^[IWEF]\d{4} |^[IWEF]\d{0,4}$")
-_LATE = re.compile(r"\bIteration \d|net output #|Optimization |Snapshotting ")  # no session begins so
+_LATE = re.compile(
+    r"\bIteration \d|net output #|Optimization |Snapshotting "
+)  # no session begins so
 
 GLOG_CUTS_AT = 29_900  # bytes of a message; glog ends it at 30,000, its own header included
 
@@ -260,7 +264,9 @@ class _Reader:
     """
 
     def __init__(self, path: Path, first: Message) -> None:
-        self.session = LogSession(path, first.line, f"{first.stamp.text} {first.thread}", first.at, first.at)
+        self.session = LogSession(
+            path, first.line, f"{first.stamp.text} {first.thread}", first.at, first.at
+        )
         self._phase = PHASES[0]
         self._layer = ""
         self._open: Block | None = None  # Intel's Caffe prints the net after a message without text
@@ -356,13 +362,20 @@ class _Reader:
         if not self.session.tests:  # the log begins in the middle of a test
             return
         test = self.session.tests[-1]
-        number, value, loss = _whole(printed["number"] or "0"), printed["value"] or "", printed.get("loss")
+        number, value, loss = (
+            _whole(printed["number"] or "0"),
+            printed["value"] or "",
+            printed.get("loss"),
+        )
         if number <= test.last:  # of another test, whose first line is lost
             raise _Damaged
         test.last = number
         name = printed.get("name") or f"score #{number}"
         same = sum(known.partition("[")[0] == name for known in test.outputs)
-        test.outputs[f"{name}[{same}]" if same else name] = (_number(value), _number(loss) if loss else None)
+        test.outputs[f"{name}[{same}]" if same else name] = (
+            _number(value),
+            _number(loss) if loss else None,
+        )
 
     def _net(self, message: Message) -> None:
         session, text = self.session, message.text
@@ -451,7 +464,9 @@ def _continues(one: LogSession, other: LogSession) -> bool:
 
     if parts(one) != parts(other) or other.start > one.reached:
         return False
-    return one.path == other.path or (one.began <= other.began and _writes(one, other.resumed or ""))
+    return one.path == other.path or (
+        one.began <= other.began and _writes(one, other.resumed or "")
+    )
 
 
 def _writes(session: LogSession, state: str) -> bool:

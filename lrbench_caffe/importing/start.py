@@ -41,10 +41,14 @@ def start_of(
     """
     if session.resumed is not None:
         start = _snapshot(session, folder, messages)
-        say(f"the log begins when the training was resumed; its start is {start}, and not from scratch")
+        say(
+            f"the log begins when the training was resumed; its start is {start}, and not from scratch"
+        )
         return start
     # They are named again for each test net.
-    names = list(dict.fromkeys(name for text in session.weights for name in text.split(",") if name))
+    names = list(
+        dict.fromkeys(name for text in session.weights for name in text.split(",") if name)
+    )
     if names or session.copied:
         return _weights(names, net, folder, messages)
     shown = [loss.iteration for loss in session.losses]
@@ -74,7 +78,9 @@ def _weights(names: list[str], net: LogNet, folder: Path, messages: Messages) ->
         return Start("weights", name=shown)
     filled, layers = None, None
     with contextlib.suppress(InputError):
-        given = {layer.name for file in models for layer in read_model(file, messages) if layer.blobs}
+        given = {
+            layer.name for file in models for layer in read_model(file, messages) if layer.blobs
+        }
         learning = [layer.name for layer in net.net.layers if layer.type in _LEARNING]
         if not net.partial:
             filled, layers = len(given.intersection(learning)), len(learning)

@@ -40,7 +40,11 @@ _DATE = re.compile(r"(?<!\d)(\d{4})[-/](\d\d)[-/](\d\d)(?!\d)")
 # mpirun: "[2] I...", "[1,2]<stderr>:I..."; srun --label: "2: I..."
 _RANK = re.compile(r"\s*(?:\[(?:\d+,)?(?P<mpi>\d{1,9})\](?:<std(?:err|out)>:)?|(?P<srun>\d{1,9}):)")
 
-_PACKED = ((b"\x1f\x8b", gzip.decompress), (b"BZh", bz2.decompress), (b"\xfd7zXZ\0", lzma.decompress))
+_PACKED = (
+    (b"\x1f\x8b", gzip.decompress),
+    (b"BZh", bz2.decompress),
+    (b"\xfd7zXZ\0", lzma.decompress),
+)
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),  # begins as UTF-16 does
@@ -106,7 +110,9 @@ def read_log(path: Path, note: Note) -> Log:
     Raises:
         InputError: the file cannot be read.
     """
-    lines = [(number, _clean(line)) for number, line in enumerate(_without_cut_line(_text(path)), 1)]
+    lines = [
+        (number, _clean(line)) for number, line in enumerate(_without_cut_line(_text(path)), 1)
+    ]
     lines, processes = _of_first_process(lines, note)
     lines = _each_once(lines, note)
     clock = Clock(path)
@@ -118,7 +124,9 @@ def read_log(path: Path, note: Note) -> Log:
 
 def looks_like_a_log(beginning: bytes) -> bool:
     """Whether a file that begins so is a log of Caffe, or of another program that logs by glog."""
-    return bool(_HEADER.search(_decoded(beginning))) and not beginning.lstrip().startswith(b'{"schema"')
+    return bool(_HEADER.search(_decoded(beginning))) and not beginning.lstrip().startswith(
+        b'{"schema"'
+    )
 
 
 # -- from bytes to lines ----------------------------------------------------------------------------
@@ -170,7 +178,9 @@ def _clean(line: str) -> str:
     return (line if plain else _ESCAPES.sub("", line)).rstrip()
 
 
-def _of_first_process(lines: list[tuple[int, str]], note: Note) -> tuple[list[tuple[int, str]], int]:
+def _of_first_process(
+    lines: list[tuple[int, str]], note: Note
+) -> tuple[list[tuple[int, str]], int]:
     """The lines of the first process of MPI, and how many processes there are.
 
     All train the same weights, and each prints the losses of its own data.
@@ -203,11 +213,15 @@ def _messages(lines: list[tuple[int, str]], clock: Clock) -> list[Message]:
         if not headers:
             date = _CREATED.search(line) or date
             if messages:
-                messages[-1].rest.append((number, prefix.sub("", line, count=1) if prefix else line))
+                messages[-1].rest.append(
+                    (number, prefix.sub("", line, count=1) if prefix else line)
+                )
             continue
         for header, following in zip(headers, [*headers[1:], None]):
             end = following.start() if following else len(line)
-            messages.append(_message(number, header, line[header.end() : end], whole=following is None))
+            messages.append(
+                _message(number, header, line[header.end() : end], whole=following is None)
+            )
         if date := date or _DATE.search(line[: headers[0].start()]):
             clock.dated(len(messages) - 1, messages[-1].stamp, *map(int, date.groups()))
             date = None
@@ -220,7 +234,9 @@ def _message(number: int, header: re.Match[str], text: str, whole: bool) -> Mess
         f"{header['year'] or ''}{header['month']}{header['day']} {header['time']}",
         year, int(header["month"]), int(header["day"]), header["time"],
     )  # fmt: skip
-    return Message(number, stamp, header["thread"], header["level"], header["place"], text, whole=whole)
+    return Message(
+        number, stamp, header["thread"], header["level"], header["place"], text, whole=whole
+    )
 
 
 def _prefix(lines: Iterable[str]) -> re.Pattern[str] | None:
@@ -258,7 +274,9 @@ def _each_once(lines: list[tuple[int, str]], note: Note) -> list[tuple[int, str]
     heads = [bool(_HEADER.search(run[0][1])) for run in runs]
     lengths = Counter(len(run) for run, head in zip(runs, heads) if head)
     # Where messages follow themselves and not lines, those of several lines show it.
-    printed = Counter(len(run) for run, head, next_ in zip(runs, heads, heads[1:]) if head and not next_)
+    printed = Counter(
+        len(run) for run, head, next_ in zip(runs, heads, heads[1:]) if head and not next_
+    )
     times, _ = max(lengths.items(), key=lambda item: item[1], default=(1, 0))
     if times == 1 or not (_mostly(times, lengths) and _mostly(times, printed)):
         return lines

@@ -30,7 +30,9 @@ from lrbench_caffe.runtime.liveness import POLL, Silence, activity, ends_within,
 
 LOOK = 10  # polls between two looks for a sign of life
 STOP_SECONDS = 60.0  # for which a training that is told to stop may write its snapshot
-GRACE = 60.0  # beyond hang_seconds: ``train`` itself notices a Caffe that hangs, this is for ``train``
+GRACE = (
+    60.0  # beyond hang_seconds: ``train`` itself notices a Caffe that hangs, this is for ``train``
+)
 OUTPUT = "output.log"  # what ``train`` prints
 LOCK = ".job"
 _PR_SET_PDEATHSIG = 1
@@ -40,7 +42,9 @@ class Stopped(TrainingError):
     """The training was told to stop, and did."""
 
 
-def run_child(training: Job, stop: threading.Event | None = None, gpu: str | None = None) -> JobResult:
+def run_child(
+    training: Job, stop: threading.Event | None = None, gpu: str | None = None
+) -> JobResult:
     """Train in a process of its own, and wait for it.
 
     Nothing is done for a training that is there already. One that another process is at is waited for.

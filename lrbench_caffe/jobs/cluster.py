@@ -73,9 +73,15 @@ class ClusterPool:
                     raise LRBenchError(GONE) from None
                 return None
             _, training = self._futures.pop(str(future.key))
-            if future.cancelled():  # the client does so with all of them when it loses the scheduler
+            if (
+                future.cancelled()
+            ):  # the client does so with all of them when it loses the scheduler
                 raise LRBenchError(GONE)
-            result = self._given_up_by_dask(training, future) if future.status == "error" else future.result()
+            result = (
+                self._given_up_by_dask(training, future)
+                if future.status == "error"
+                else future.result()
+            )
             if result is not None:
                 return cast(JobResult, result)
 
@@ -128,7 +134,9 @@ def _train_there(training: Job, folder: str) -> JobResult:
 
 
 def _failed(training: Job, reason: str) -> JobResult:
-    if training.run.running:  # by one that was taken for lost; the same command finds what comes out
+    if (
+        training.run.running
+    ):  # by one that was taken for lost; the same command finds what comes out
         return JobResult(training, "failed", reason, training.reached)
     return failed_result(training, reason)
 

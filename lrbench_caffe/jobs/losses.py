@@ -58,7 +58,14 @@ def read(training: Job) -> Losses | None:
     try:
         losses = json.loads(read_own(_mark(training)).decode())
         return Losses(int(losses["count"]), int(losses["reached"]))
-    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):  # damaged: of no use
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        OverflowError,
+        RecursionError,
+    ):  # damaged: of no use
         return None
 
 

@@ -16,12 +16,18 @@ def result_line(result: JobResult) -> str:
     training = result.training
     top = best_trained(result.measurements)
     what = training.policy or Path(training.solver).stem  # a pass of the ramp has no policy
-    length = f" of {training.max_iter}" if training.max_iter and result.iteration < training.max_iter else ""
+    length = (
+        f" of {training.max_iter}"
+        if training.max_iter and result.iteration < training.max_iter
+        else ""
+    )
     text = f"{what}  seed {training.seed}  iteration {result.iteration}{length}"
     if top and top.top1 is not None:
         text += f"  best Top-1 {top.top1:.2f} % at {top.iteration}"
     if result.status in UNSUCCESSFUL:
-        text += f"  {result.status}: {(result.reason or '').removeprefix('the training diverged: ')}"
+        text += (
+            f"  {result.status}: {(result.reason or '').removeprefix('the training diverged: ')}"
+        )
     return text
 
 

@@ -15,7 +15,9 @@ GPU = re.compile(r"[0-9]{1,9}|(GPU|MIG)-[\w/-]+")  # as in CUDA_VISIBLE_DEVICES
 SCHEDULER = re.compile(r"\w+://[^\s/:]+:\d+/?|\w+://\[[0-9a-fA-F:]+\]:\d+/?")
 
 
-def training_flags(layers: str, caffe_python: str | None, head: str | None = None) -> tuple[str, ...]:
+def training_flags(
+    layers: str, caffe_python: str | None, head: str | None = None
+) -> tuple[str, ...]:
     """What every training of a command is given of the command's own flags, each with its value."""
     flags = {"--layers": layers, "--caffe-python": caffe_python, "--head": head}
     return tuple(word for flag, value in flags.items() if value for word in (flag, value))
@@ -41,19 +43,25 @@ def open_pool(
                 "{scheduler}: {jobs} and {gpus} do not go with it; the cluster's workers say how many"
             )
         if not SCHEDULER.fullmatch(scheduler):
-            raise ParameterError("{scheduler}: {0!r}; allowed: an address such as tcp://host:8786", scheduler)
+            raise ParameterError(
+                "{scheduler}: {0!r}; allowed: an address such as tcp://host:8786", scheduler
+            )
         from lrbench_caffe.jobs.cluster import open_cluster
 
         return open_cluster(scheduler)
     names = [] if gpus is None else [name.strip() for name in gpus.split(",")]
     if not all(GPU.fullmatch(name) for name in names):
-        raise ParameterError("{gpus}: {0!r}; allowed: comma-separated numbers or UUIDs of GPUs", gpus)
+        raise ParameterError(
+            "{gpus}: {0!r}; allowed: comma-separated numbers or UUIDs of GPUs", gpus
+        )
     if len(set(names)) < len(names):
         raise ParameterError("{gpus}: {0}; allowed: each GPU once", gpus)
     check_jobs(jobs)
     if names and jobs is not None and jobs != len(names):
         raise ParameterError(
-            "{jobs} {0}: with {gpus} one training runs on each; allowed: {1}, or no {jobs}", jobs, len(names)
+            "{jobs} {0}: with {gpus} one training runs on each; allowed: {1}, or no {jobs}",
+            jobs,
+            len(names),
         )
     if names:
         info = caffe_info(find_caffe_python(caffe_python))

@@ -78,7 +78,10 @@ class Job:
         else:
             arguments += ["--solver", self.solver, "--seed", str(self.seed)]
             arguments += ["--lr", self.policy] if self.policy else []
-            for flag, value in (("--max-iter", self.max_iter), ("--test-interval", self.test_interval)):
+            for flag, value in (
+                ("--max-iter", self.max_iter),
+                ("--test-interval", self.test_interval),
+            ):
                 arguments += [flag, str(value)] if value is not None else []
         if self.until is not None:
             arguments += ["--until", str(self.until)]
@@ -93,7 +96,12 @@ class Job:
 
         A GPU is chosen here, not by --gpu, so that a run can continue on another one.
         """
-        variables = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+        variables = {
+            **os.environ,
+            "OPENBLAS_NUM_THREADS": "1",
+            "OMP_NUM_THREADS": "1",
+            "COLUMNS": "200",
+        }
         if self.db:
             variables["LRBENCH_DB"] = self.db
         if gpu is not None:

@@ -89,7 +89,9 @@ def change_between(old: TrainingContext, new: TrainingContext) -> Change:
     by_epoch = bool(old.epoch and new.epoch)
     epoch = new.epoch / old.epoch if old.epoch and new.epoch else length
     if any(not 1 / _FARTHEST <= ratio <= _FARTHEST for ratio in (factor, epoch, length)):
-        raise CannotAdapt(f"LRs x {factor:g}, epoch x {epoch:g}, length x {length:g}: too far apart")
+        raise CannotAdapt(
+            f"LRs x {factor:g}, epoch x {epoch:g}, length x {length:g}: too far apart"
+        )
     return Change(factor, reason, epoch, by_epoch, length, old, new)
 
 
@@ -150,7 +152,9 @@ def _adapt_one(policy: FunctionPolicy, change: Change) -> FunctionPolicy:
     return FunctionPolicy(policy.name, values, strict=False)
 
 
-def _steps(policy: FunctionPolicy, value: object, time: float, change: Change) -> int | tuple[int, ...]:
+def _steps(
+    policy: FunctionPolicy, value: object, time: float, change: Change
+) -> int | tuple[int, ...]:
     if isinstance(value, tuple):
         return tuple(sorted({_iterations(step, time) for step in value}))
     assert isinstance(value, int)
@@ -211,7 +215,9 @@ def explain(policy: Policy, change: Change) -> list[str]:
         epochs = f"{change.new.epoch:.4g} iterations in each instead of {change.old.epoch:.4g}"
         lines.append(f"{', '.join(times)} kept in epochs: {epochs}")
     elif (times and not change.by_epoch) or (shares and change.length != 1):
-        lines.append(f"kept as shares of {change.new.max_iter} instead of {change.old.max_iter} iterations")
+        lines.append(
+            f"kept as shares of {change.new.max_iter} instead of {change.old.max_iter} iterations"
+        )
     if any(_shortened(old, change) for old, _ in pairs):
         lines.append(
             f"l shortened to {_longest(change)}, so that a cycle fits into {change.new.max_iter} iterations"

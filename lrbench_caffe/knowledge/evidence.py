@@ -96,7 +96,9 @@ class Evidence:
     def start(self) -> str:
         """Where the training there began, if that is not where this one begins; else nothing."""
         start = self.summary.start
-        if self.same_start or (not self.same_task and start.kind == self.wanted.start.kind == "weights"):
+        if self.same_start or (
+            not self.same_task and start.kind == self.wanted.start.kind == "weights"
+        ):
             return ""
         return f", from {start}" if start.known else f", from an unknown start ({start})"
 
@@ -134,7 +136,9 @@ class Proposal:
         if not main.same_start:
             known = main.summary.start.known
             return ("the start differs" if known else "its start is unknown",)
-        return tuple(["the policy is adapted"] if self.changes else self._differences() or self._length())
+        return tuple(
+            ["the policy is adapted"] if self.changes else self._differences() or self._length()
+        )
 
     @property
     def iterations(self) -> float | None:
@@ -150,7 +154,9 @@ class Proposal:
 
     def _result(self) -> str:
         main = self.main
-        where = "on the same task" if main.same_task else f"on a similar task ({main.similarity:.2f})"
+        where = (
+            "on the same task" if main.same_task else f"on a similar task ({main.similarity:.2f})"
+        )
         if main.same_task and main.task.dataset.digest is None:
             where += " (the same data by name and form)"
         original = "" if str(self.original) == str(self.policy) else f" with {self.original:.7g}"
@@ -190,7 +196,9 @@ class Proposal:
             "weight_decay": (old.solver.weight_decay, new.solver.weight_decay),
         }
         return [
-            f"{name} differs" for name, (a, b) in pairs.items() if a is not None and b is not None and a != b
+            f"{name} differs"
+            for name, (a, b) in pairs.items()
+            if a is not None and b is not None and a != b
         ]
 
     def _length(self) -> list[str]:
@@ -201,9 +209,13 @@ class Proposal:
         if self.policy.needs_max_iter:
             return ["the length differs"]
         if change.length > 1:
-            return [f"this training is longer ({change.new.max_iter} iterations, not {change.old.max_iter})"]
+            return [
+                f"this training is longer ({change.new.max_iter} iterations, not {change.old.max_iter})"
+            ]
         if self.iterations is None or self.iterations > change.new.max_iter:
-            return [f"this training is shorter ({change.new.max_iter} iterations, not {change.old.max_iter})"]
+            return [
+                f"this training is shorter ({change.new.max_iter} iterations, not {change.old.max_iter})"
+            ]
         return []
 
 

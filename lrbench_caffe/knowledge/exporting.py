@@ -14,11 +14,25 @@ from lrbench_caffe.tabular import Rows
 def ranking_rows(ranked: Sequence[Ranked], shown: Sequence[Criterion]) -> Rows:
     """A ranking with plain names and a column for each number; the first row is the heading."""
     names = [name for c in shown for name in _columns(c)]
-    heading = ["place", "policy", "function", *names, "score", "p_best", "p_next", "source", "trainings"]
+    heading = [
+        "place",
+        "policy",
+        "function",
+        *names,
+        "score",
+        "p_best",
+        "p_next",
+        "source",
+        "trainings",
+    ]
     rows = [[*heading, "max_iter", "diverged", "failed", "start", "start_digest", "origin"]]
     for row in ranked:
         summary = row.candidate.summary
-        cells = ["-" if row.place is None else str(row.place), summary.policy.text, summary.policy.function]
+        cells = [
+            "-" if row.place is None else str(row.place),
+            summary.policy.text,
+            summary.policy.function,
+        ]
         cells += [value for c in shown for value in _values(row.candidate, c)]
         cells += [_exact(row.score), _p(row.from_best), _p(row.from_next), summary.source]
         counts = (summary.trainings(), summary.max_iter, summary.diverged, summary.failed)
@@ -31,13 +45,19 @@ def _columns(criterion: Criterion) -> list[str]:
     """The columns of a criterion in ``ranking_rows``."""
     if criterion.name == "target":
         return ["target", "target_runs", "target_of"]
-    return [criterion.name] if criterion.name == "num_params" else [criterion.name, f"{criterion.name}_sd"]
+    return (
+        [criterion.name]
+        if criterion.name == "num_params"
+        else [criterion.name, f"{criterion.name}_sd"]
+    )
 
 
 def _values(candidate: RankingEntry, criterion: Criterion) -> list[str]:
     if criterion.name == "target":
         target = candidate.target
-        return [f"{target.iterations:.10g}", str(target.runs), str(target.of)] if target else ["-"] * 3
+        return (
+            [f"{target.iterations:.10g}", str(target.runs), str(target.of)] if target else ["-"] * 3
+        )
     spread = candidate.spread(criterion.name)
     values = (spread.mean, spread.sd) if spread else (None, None)
     return [_exact(value) for value in values[: len(_columns(criterion))]]
@@ -60,7 +80,9 @@ def recommendation_json(wanted: Wanted, recommendation: Recommendation) -> dict[
         "diverged": recommendation.diverged,
         "experienced": recommendation.experienced,
         "set_aside": list(recommendation.set_aside),
-        "passed_over": [[str(policy), against(result)] for policy, result in recommendation.passed_over],
+        "passed_over": [
+            [str(policy), against(result)] for policy, result in recommendation.passed_over
+        ],
         "missing": dict(recommendation.missing),
         "similar": [[task.title, similarity] for task, similarity in recommendation.similar],
         "proposals": [_proposal(proposal) for proposal in recommendation.proposals],

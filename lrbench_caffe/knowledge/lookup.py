@@ -12,7 +12,13 @@ from functools import cache
 from typing import Protocol
 
 from lrbench_caffe.errors import ParameterError, did_you_mean
-from lrbench_caffe.knowledge.adaptation import CannotAdapt, TrainingContext, adapt, change_between, explain
+from lrbench_caffe.knowledge.adaptation import (
+    CannotAdapt,
+    TrainingContext,
+    adapt,
+    change_between,
+    explain,
+)
 from lrbench_caffe.knowledge.evidence import SAME, Evidence, Proposal, Wanted
 from lrbench_caffe.knowledge.ranking import CRITERIA, Criterion, output
 from lrbench_caffe.knowledge.similarity import similarity
@@ -33,7 +39,12 @@ from lrbench_caffe.records import UNKNOWN_START, PolicySummary, Start, Task
 LIMIT = 100  # results of a task that are looked at, the best ones
 NEAREST = 50  # tasks that are looked at, the most similar ones
 EQUAL = 1e-4  # relative; values that differ by less say that no policy did anything
-STARTS = ("the same", "of the same kind", "another", "unknown")  # how a start compares with the wanted one
+STARTS = (
+    "the same",
+    "of the same kind",
+    "another",
+    "unknown",
+)  # how a start compares with the wanted one
 
 
 class ResultSource(Protocol):
@@ -58,7 +69,9 @@ class ResultSource(Protocol):
     def untrained_top1(self, task_id: int, start: Start) -> float | None: ...
 
 
-def measure_of(database: ResultSource, task: Task, by: str | None, higher: bool | None) -> Criterion:
+def measure_of(
+    database: ResultSource, task: Task, by: str | None, higher: bool | None
+) -> Criterion:
     """What policies for a task are compared by.
 
     Args:
@@ -72,7 +85,11 @@ def measure_of(database: ResultSource, task: Task, by: str | None, higher: bool 
     if by in OWN or (by is None and classifies(task)):
         return CRITERIA[by or "top1"]
     alike = [_id(other) for other in database.tasks() if similarity(task, other) > 0]
-    results = [summary for task_id in alike for summary in database.summaries(task_id, order_by="test_loss")]
+    results = [
+        summary
+        for task_id in alike
+        for summary in database.summaries(task_id, order_by="test_loss")
+    ]
     outputs = sorted({name for summary in results for name in summary.outputs})
     if by is None and (not outputs or any(summary.test_loss for summary in results)):
         return CRITERIA["test_loss"]
@@ -127,13 +144,17 @@ class Lookup:
         for nearness, other in sorted(rated, key=lambda pair: -pair[0])[:NEAREST]:
             if nearness <= 0:
                 break
-            home = next((h for at, h in homes if at == nearness and similarity(h[0], other) == SAME), None)
+            home = next(
+                (h for at, h in homes if at == nearness and similarity(h[0], other) == SAME), None
+            )
             if home is None:
                 homes.append((nearness, [other]))
             else:
                 home.append(other)
         return [
-            Group(start, nearness, tuple(tasks)) for start in range(len(STARTS)) for nearness, tasks in homes
+            Group(start, nearness, tuple(tasks))
+            for start in range(len(STARTS))
+            for nearness, tasks in homes
         ]
 
     def proposals(self, group: Group, functions: list[str] | None = None) -> list[Proposal]:
@@ -146,11 +167,17 @@ class Lookup:
             except CannotAdapt as error:
                 self.refused[original.function] = f"the results cannot be adapted: {error}"
                 continue
-            if _allowed(adapted) or not _allowed(original):  # what only Caffe allows stays what it is
+            if _allowed(adapted) or not _allowed(
+                original
+            ):  # what only Caffe allows stays what it is
                 by_policy.setdefault(str(adapted), []).append((item, original, adapted))
             else:
-                self.refused[original.function] = f"{original:.7g} would become {adapted:.7g}, not allowed"
-        return sorted(map(_proposal, by_policy.values()), key=lambda proposal: -proposal.main.caution)
+                self.refused[original.function] = (
+                    f"{original:.7g} would become {adapted:.7g}, not allowed"
+                )
+        return sorted(
+            map(_proposal, by_policy.values()), key=lambda proposal: -proposal.main.caution
+        )
 
     def has_results(self, group: Group) -> bool:
         """Whether any training of the group is known."""
@@ -165,10 +192,13 @@ class Lookup:
             results = self._results(group, functions)
         rated = []
         begun = {
-            start: self._begun(group, start, utility, results) for start in {s.start for _, s in results}
+            start: self._begun(group, start, utility, results)
+            for start in {s.start for _, s in results}
         }
         for task, summary in results:
-            old = TrainingContext(task.network.digest, summary.solver, summary.max_iter, summary.epoch)
+            old = TrainingContext(
+                task.network.digest, summary.solver, summary.max_iter, summary.epoch
+            )
             try:
                 change = change_between(old, self.new)
             except CannotAdapt as error:
@@ -177,10 +207,14 @@ class Lookup:
             spread = standard_error(summary, usual, utility)
             value = caution(summary, spread, utility)
             own = begun[summary.start]
-            rated.append(Evidence(summary, task, group.nearness, self.wanted, change, own, value, spread))
+            rated.append(
+                Evidence(summary, task, group.nearness, self.wanted, change, own, value, spread)
+            )
         return rated
 
-    def _results(self, group: Group, functions: list[str] | None) -> list[tuple[Task, PolicySummary]]:
+    def _results(
+        self, group: Group, functions: list[str] | None
+    ) -> list[tuple[Task, PolicySummary]]:
         """The best ``LIMIT`` of each task and start."""
         name, own = self.measure.name, self.measure.name in OWN
         results: list[tuple[Task, PolicySummary]] = []
@@ -192,7 +226,9 @@ class Lookup:
                 )  # fmt: skip
                 known = [s for s in summaries if only_diverged(s) or value_of(s, name)]
                 if not own:  # which the database has not in order
-                    known = sorted(known, key=lambda s: _goodness(s, self.measure), reverse=True)[:LIMIT]
+                    known = sorted(known, key=lambda s: _goodness(s, self.measure), reverse=True)[
+                        :LIMIT
+                    ]
                 results += [(task, summary) for summary in known]
         return results
 
@@ -200,7 +236,9 @@ class Lookup:
         """What trainings of a task began with, of those that compare with the wanted start in this way."""
         known = self._starts.get(_id(task))
         if known is None:
-            starts = (start if start.known else UNKNOWN_START for start in self.database.starts(_id(task)))
+            starts = (
+                start if start.known else UNKNOWN_START for start in self.database.starts(_id(task))
+            )
             known = self._starts[_id(task)] = list(dict.fromkeys(starts))
         return [start for start in known if _start(start, self.wanted.start) == alike]
 
@@ -214,10 +252,16 @@ class Lookup:
             for task in group.tasks
             for start in self._starts_of(task, group.start)
         )
-        return Utility.test_loss(next((loss for loss in losses if loss is not None), None), summaries)
+        return Utility.test_loss(
+            next((loss for loss in losses if loss is not None), None), summaries
+        )
 
     def _begun(
-        self, group: Group, start: Start, utility: Utility, results: list[tuple[Task, PolicySummary]]
+        self,
+        group: Group,
+        start: Start,
+        utility: Utility,
+        results: list[tuple[Task, PolicySummary]],
     ) -> Utility:
         """The utility of trainings with this start, which has a value of its own if it is trained weights.
 

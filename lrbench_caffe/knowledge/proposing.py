@@ -89,7 +89,11 @@ class _Search:
         others = [group for group in groups if not group.own]
         known = self.lookup.proposals(own) if own else []
         trials = judge(known, self.nearest(others) if known else [])
-        tried = [p for p in trials.proposals if self.functions is None or p.policy.function in self.functions]
+        tried = [
+            p
+            for p in trials.proposals
+            if self.functions is None or p.policy.function in self.functions
+        ]
         chosen = _distinct(self.ordered(trials, tried, others), top, self.functions)
         proposed = {str(proposal.policy) for proposal in chosen}
         return Recommendation(
@@ -99,7 +103,9 @@ class _Search:
             set_aside=trials.against,
             diverged=sum(proposal.main.only_diverged for proposal in trials.proposals),
             passed_over=tuple(
-                pair for text, pair in self.passed_over.items() if text not in {*proposed, *self.idle}
+                pair
+                for text, pair in self.passed_over.items()
+                if text not in {*proposed, *self.idle}
             ),
             idle=tuple(pair for text, pair in self.idle.items() if text not in proposed),
             other_starts=any(
@@ -119,7 +125,9 @@ class _Search:
                 return promising
         return []
 
-    def ordered(self, trials: Trials, tried: list[Proposal], others: list[Group]) -> Iterator[Proposal]:
+    def ordered(
+        self, trials: Trials, tried: list[Proposal], others: list[Group]
+    ) -> Iterator[Proposal]:
         """All that may be proposed, the best first.
 
         Args:
@@ -133,7 +141,9 @@ class _Search:
         lost = [p for p in alive if some_learned and comparable(p.main)]
         self.idle.update({str(p.policy): (p.policy, p.main) for p in alive if not improved(p.main)})
         rest = [p for p in alive if p not in good + longer + lost and improved(p.main)]
-        near = chain(longer, self.elsewhere(trials, [group for group in others if group.start <= 1]))
+        near = chain(
+            longer, self.elsewhere(trials, [group for group in others if group.start <= 1])
+        )
         if trials.against and (first := next(near, None)):
             # Else the best of what happened to be tried here would be proposed for ever.
             yield first
@@ -156,7 +166,9 @@ class _Search:
                 elif not proposal.main.only_diverged:
                     self.idle.setdefault(str(proposal.policy), (proposal.policy, proposal.main))
 
-    def missing(self, chosen: list[Proposal], tried: list[Proposal], top: int) -> Iterator[tuple[str, str]]:
+    def missing(
+        self, chosen: list[Proposal], tried: list[Proposal], top: int
+    ) -> Iterator[tuple[str, str]]:
         """The functions that were asked for and are not proposed, with the reason."""
         proposed = {proposal.policy.function for proposal in chosen}
         passed = {policy.function: result for policy, result in self.passed_over.values()}
@@ -184,11 +196,15 @@ def _worse_here(policy: Policy, trials: Trials) -> Evidence | None:
     alike = [proposal for proposal in tried if nearly_equal(proposal.policy, policy)]
     if not alike:
         return None
-    known = next((proposal for proposal in alike if str(proposal.policy) == str(policy)), alike[0]).main
+    known = next(
+        (proposal for proposal in alike if str(proposal.policy) == str(policy)), alike[0]
+    ).main
     return known if not learned(known) or known.caution < tried[0].main.caution else None
 
 
-def _distinct(ordered: Iterable[Proposal], top: int, functions: Sequence[str] | None) -> list[Proposal]:
+def _distinct(
+    ordered: Iterable[Proposal], top: int, functions: Sequence[str] | None
+) -> list[Proposal]:
     """``top`` policies, as they are ordered, among them one of each function that was asked for.
 
     One that is proposed twice stands at its first place with all results. Where more functions were asked
@@ -221,7 +237,10 @@ def _places(proposals: list[Proposal], top: int) -> list[Proposal]:
 
 def _merged(first: Proposal, second: Proposal) -> Proposal:
     """Two proposals of one policy: the result of the same start, then of the nearer task, is the main one."""
-    if (second.main.same_start, second.main.similarity) > (first.main.same_start, first.main.similarity):
+    if (second.main.same_start, second.main.similarity) > (
+        first.main.same_start,
+        first.main.similarity,
+    ):
         main, other = second, first
     else:
         main, other = first, second

@@ -54,7 +54,15 @@ CRITERIA = {
         Criterion("target", "#Iterations to target", "cost", False, 0),
     )
 }
-LOSSES = ("loss", "err", "mse", "mae", "rmse", "dist", "entropy")  # in names of what is better if it is lower
+LOSSES = (
+    "loss",
+    "err",
+    "mse",
+    "mae",
+    "rmse",
+    "dist",
+    "entropy",
+)  # in names of what is better if it is lower
 COSTS = tuple(c.name for c in CRITERIA.values() if c.kind == "cost")
 
 
@@ -140,7 +148,9 @@ class Ranked:
     from_next: Comparison | None = None
 
 
-def output(name: str, higher: bool | None = None, results: Iterable[PolicySummary] = ()) -> Criterion:
+def output(
+    name: str, higher: bool | None = None, results: Iterable[PolicySummary] = ()
+) -> Criterion:
     """The criterion of an output of the net.
 
     Args:
@@ -156,7 +166,11 @@ def output(name: str, higher: bool | None = None, results: Iterable[PolicySummar
 
 
 def _is_test_loss(name: str, results: Iterable[PolicySummary]) -> bool:
-    pairs = [(s.outputs[name].mean, s.test_loss.mean) for s in results if name in s.outputs and s.test_loss]
+    pairs = [
+        (s.outputs[name].mean, s.test_loss.mean)
+        for s in results
+        if name in s.outputs and s.test_loss
+    ]
     return bool(pairs) and all(math.isclose(*pair, rel_tol=1e-5) for pair in pairs)
 
 
@@ -169,7 +183,9 @@ def direction_note(asked: Iterable[Criterion]) -> str:
     return text
 
 
-def criteria(text: str, results: Sequence[PolicySummary] = (), higher: bool | None = None) -> list[Criterion]:
+def criteria(
+    text: str, results: Sequence[PolicySummary] = (), higher: bool | None = None
+) -> list[Criterion]:
     """The criteria of "top1,iterations".
 
     Args:
@@ -181,7 +197,9 @@ def criteria(text: str, results: Sequence[PolicySummary] = (), higher: bool | No
     """
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names or len({name.lower() for name in names}) < len(names):
-        raise ParameterError("{by}: {0!r}; allowed: one or more of {1}, each once", text, ", ".join(CRITERIA))
+        raise ParameterError(
+            "{by}: {0!r}; allowed: one or more of {1}, each once", text, ", ".join(CRITERIA)
+        )
     return [_criterion(name, "by", results, higher) for name in names]
 
 
@@ -211,7 +229,9 @@ def weights(
     return weighted
 
 
-def _criterion(name: str, parameter: str, results: Sequence[PolicySummary], higher: bool | None) -> Criterion:
+def _criterion(
+    name: str, parameter: str, results: Sequence[PolicySummary], higher: bool | None
+) -> Criterion:
     if name.lower() in CRITERIA:
         return CRITERIA[name.lower()]
     outputs = sorted({output for summary in results for output in summary.outputs})
@@ -243,7 +263,9 @@ def rank(candidates: Sequence[RankingEntry], by: Sequence[Criterion]) -> list[Ra
     return _compared(ranked, by[0])
 
 
-def rank_weighted(candidates: Sequence[RankingEntry], by: Mapping[Criterion, float]) -> list[Ranked]:
+def rank_weighted(
+    candidates: Sequence[RankingEntry], by: Mapping[Criterion, float]
+) -> list[Ranked]:
     """Rank by a weighted mean of normalised criteria.
 
         score = sum_c w_c * u_c / sum_c w_c,   u_c = (x - worst_c) / (best_c - worst_c) in [0, 1]

@@ -50,7 +50,9 @@ class Recommendation:
         lines = [self.note] if self.note else []
         if self.set_aside:
             first = self.proposals[0].main if self.proposals else None
-            only = first is not None and first.same_task and first.same_start  # there is nothing else to try
+            only = (
+                first is not None and first.same_task and first.same_start
+            )  # there is nothing else to try
             fate = "are not yet experience to choose from" if only else "set aside"
             lines.append(f"results on this task {fate}: {'; '.join(self.set_aside)}")
         for policy, result in self.passed_over:

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 
 from lrbench_caffe.errors import InputError, ParameterError
 from lrbench_caffe.knowledge import ranking
-from lrbench_caffe.knowledge.ranking import COSTS, CRITERIA, Criterion, Ranked, RankingEntry, TargetCost
+from lrbench_caffe.knowledge.ranking import (
+    COSTS,
+    CRITERIA,
+    Criterion,
+    Ranked,
+    RankingEntry,
+    TargetCost,
+)
 from lrbench_caffe.knowledge.similarity import similarity
 from lrbench_caffe.knowledge.utility import classifies
 from lrbench_caffe.lr.functions import find_function
@@ -130,7 +137,9 @@ class Query:
             ParameterError: they do not, or a value is not allowed.
         """
         if self.head and not self.solver:
-            raise ParameterError("{head}: it belongs to a {solver}; a task that {task} names has its own")
+            raise ParameterError(
+                "{head}: it belongs to a {solver}; a task that {task} names has its own"
+            )
         if self.solver and self.task:
             raise ParameterError("{solver} and {task}: allowed: one of them")
         if self.top < 0:
@@ -148,7 +157,9 @@ class Query:
         for parameter, allowed in (("sources", SOURCES), ("starts", STARTS)):
             for name in getattr(self, parameter):
                 if name not in allowed:
-                    raise ParameterError("{" + parameter + "}: {0!r}; allowed: {1}", name, ", ".join(allowed))
+                    raise ParameterError(
+                        "{" + parameter + "}: {0!r}; allowed: {1}", name, ", ".join(allowed)
+                    )
 
     @property
     def named(self) -> list[str]:
@@ -157,7 +168,9 @@ class Query:
         return [part.partition("=")[0].strip().lower() for part in given if part.strip()]
 
 
-def select(query: Query, database: Database, tasks: list[Task], *, everything: bool = False) -> Selection:
+def select(
+    query: Query, database: Database, tasks: list[Task], *, everything: bool = False
+) -> Selection:
     """The policies of a task that the flags are about, in order.
 
     Args:
@@ -200,11 +213,17 @@ def _order(query: Query, database: Database, tasks: list[Task]) -> Order:
     weights = ranking.weights(query.weights, results, higher) if query.weights else {}
     asked = [*weights, *by]
     if higher is not None and all(criterion.kind != "output" for criterion in asked):
-        raise ParameterError("{higher} and {lower}: allowed with {by} or {weights} of an output of the net")
+        raise ParameterError(
+            "{higher} and {lower}: allowed with {by} or {weights} of an output of the net"
+        )
     costs = [criterion for criterion in asked if criterion.name in COSTS]
     utility = next((c for c in asked if c.kind in ("utility", "output")), CRITERIA[default])
     return Order(
-        tuple(by), weights, utility, (costs or [CRITERIA["iterations"]])[0], ranking.direction_note(asked)
+        tuple(by),
+        weights,
+        utility,
+        (costs or [CRITERIA["iterations"]])[0],
+        ranking.direction_note(asked),
     )
 
 
@@ -232,7 +251,9 @@ def find_tasks(query: Query, known: list[Task], wanted: Task | None = None) -> l
     found = [task for task in known if _fits(task, query.task)]
     names = ", ".join(f"{task.title} ({task.id})" for task in found or known)
     if not found:
-        raise ParameterError("{task}: {0!r} is not in the database; known: {1}", query.task, names or "none")
+        raise ParameterError(
+            "{task}: {0!r} is not in the database; known: {1}", query.task, names or "none"
+        )
     if any(similarity(found[0], other) != 1 for other in found[1:]):
         raise ParameterError(
             "{task}: {0!r} is more than one task: {1}; name one, or its number", query.task, names
@@ -256,7 +277,9 @@ def _starts(query: Query, database: Database, tasks: list[Task]) -> list[Start]:
     """What trainings of the task began with: from scratch first, those that are not known last, together."""
     kinds = query.starts or STARTS
     found = {
-        start if start.known else UNKNOWN_START for task in tasks for start in database.starts(_id(task))
+        start if start.known else UNKNOWN_START
+        for task in tasks
+        for start in database.starts(_id(task))
     }
     fitting = [start for start in found if start.kind in kinds]
     return sorted(fitting, key=lambda start: (STARTS.index(start.kind), str(start)))
@@ -296,7 +319,9 @@ def _candidates(
             order_by=first,
             limit=limit,
         )
-        summaries = [summary for summary in found if _measured(summary) and _has_length(query, summary)]
+        summaries = [
+            summary for summary in found if _measured(summary) and _has_length(query, summary)
+        ]
         reached = {}
         if query.target_top1 is not None:
             reached = database.iterations_to_top1(_id(task), query.target_top1, summaries)
@@ -304,7 +329,9 @@ def _candidates(
             yield RankingEntry(summary, _target(reached.get(summary.id or 0), summary))
 
 
-def _unfinished(query: Query, database: Database, tasks: list[Task], start: Start) -> list[PolicySummary]:
+def _unfinished(
+    query: Query, database: Database, tasks: list[Task], start: Start
+) -> list[PolicySummary]:
     """The policies that only diverged or failed."""
     found = [
         summary
@@ -351,7 +378,14 @@ def _how_many(query: Query, order: Order, everything: bool) -> tuple[str, int | 
         return "top1", None
     if first.name == "num_params":  # which those have, too, that never finished
         return first.name, None
-    if query.top == 0 or query.max_iter or query.weights or query.pareto or everything or len(order.by) > 1:
+    if (
+        query.top == 0
+        or query.max_iter
+        or query.weights
+        or query.pareto
+        or everything
+        or len(order.by) > 1
+    ):
         return first.name, None
     return first.name, query.top + 1  # the last one shown is compared with the next
 
@@ -379,7 +413,9 @@ def _ranked(query: Query, candidates: list[RankingEntry], order: Order) -> list[
 
 def _title(query: Query, order: Order) -> str:
     if query.pareto:
-        return f"Pareto front of {order.utility.heading.removesuffix(' (%)')} and {order.cost.heading}"
+        return (
+            f"Pareto front of {order.utility.heading.removesuffix(' (%)')} and {order.cost.heading}"
+        )
     if query.weights:
         return f"by {query.weights}"
     return "by " + ", ".join(criterion.heading for criterion in order.by)

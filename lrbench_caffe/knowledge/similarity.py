@@ -31,7 +31,9 @@ def similarity(a: Task, b: Task) -> float:
     if a.task_type != b.task_type:
         return 0.0
     if replace(a, id=None) == replace(b, id=None):
-        return 1.0  # even where so little is known of the data that it cannot be told from other data
+        return (
+            1.0  # even where so little is known of the data that it cannot be told from other data
+        )
     return (data_similarity(a.dataset, b.dataset) + network_similarity(a.network, b.network)) / 2
 
 

@@ -90,7 +90,9 @@ def improved(evidence: Evidence) -> bool:
     if summary.iterations is not None and summary.iterations.mean <= (summary.start.iteration or 0):
         return False
     spread, least = utility.spread(summary), utility.improved
-    return spread is None or least is None or utility.goodness(spread.mean) > utility.goodness(least)
+    return (
+        spread is None or least is None or utility.goodness(spread.mean) > utility.goodness(least)
+    )
 
 
 def _against(
@@ -108,7 +110,9 @@ def _against(
     reasons = []
     if len(tried) < ENOUGH:
         count = "1 policy was" if len(tried) == 1 else f"{len(tried)} policies were"
-        reasons.append(f"{count} tried at a comparable length, too few to choose from (fewer than {ENOUGH})")
+        reasons.append(
+            f"{count} tried at a comparable length, too few to choose from (fewer than {ENOUGH})"
+        )
     if not learned(best.main):
         return [*reasons, _not_learned(best)]
     other = next((proposal for proposal in nearest if not proposal.main.only_diverged), None)
@@ -116,7 +120,9 @@ def _against(
         return reasons
     if other and (promise := _promised_more(best, other)):
         reasons.append(promise)
-    if len(tried) >= ENOUGH and (edge := _edge(tried, [p for p in proposals if p.main.only_diverged])):
+    if len(tried) >= ENOUGH and (
+        edge := _edge(tried, [p for p in proposals if p.main.only_diverged])
+    ):
         reasons.append(f"the best, {best.policy:.7g}, has the {edge} LR of all that were tried")
     return reasons
 
@@ -145,7 +151,9 @@ def _not_learned(best: Proposal) -> str:
 def _promised_more(best: Proposal, other: Proposal) -> str | None:
     """What a similar task promises, if it is more than the best here."""
     there, utility = other.main, best.main.utility
-    if not utility.is_top1 or best.main.caution >= (promise := promised(there, chance=utility.worthless)):
+    if not utility.is_top1 or best.main.caution >= (
+        promise := promised(there, chance=utility.worthless)
+    ):
         return None
     return (
         f"the best, {best.policy:.7g}, has {best.main.result}; {there.task.title} ({there.similarity:.2f}) "

@@ -20,8 +20,13 @@ from dataclasses import dataclass, replace
 from lrbench_caffe.records import PolicySummary, Spread, Task
 from lrbench_caffe.tabular import number, plus_minus
 
-OWN = ("top1", "test_loss")  # what a summary has of its own, by name; all else is an output of the net
-STARTED = 0.1  # share of what was missing that a training from trained weights makes up, if it learned
+OWN = (
+    "top1",
+    "test_loss",
+)  # what a summary has of its own, by name; all else is an output of the net
+STARTED = (
+    0.1  # share of what was missing that a training from trained weights makes up, if it learned
+)
 HARDLY = 0.01  # less of it is not an improvement
 MANY = 2  # trainings: fewer say nothing about noise
 
@@ -123,7 +128,9 @@ class Utility:
     def spread_text(self, spread: Spread) -> str:
         """ "99.33 ± 0.02 %" or "0.1234 ± 0.0012"."""
         if not self.is_top1:
-            return plus_minus(f"{spread.mean:.4g}", None if spread.sd is None else f"{spread.sd:.2g}")
+            return plus_minus(
+                f"{spread.mean:.4g}", None if spread.sd is None else f"{spread.sd:.2g}"
+            )
         sd = None if spread.sd is None else number(spread.sd, 2)
         return f"{plus_minus(number(spread.mean, 2), sd)} %"
 
@@ -148,7 +155,9 @@ def usual_deviation(summaries: Sequence[PolicySummary], utility: Utility) -> flo
     Over the policies with two or more trainings; 0 where there are none. Sample variances,
     sd^2 * n / (n - 1) of the population's.
     """
-    variances = [own**2 for summary in summaries if (own := _own_deviation(summary, utility)) is not None]
+    variances = [
+        own**2 for summary in summaries if (own := _own_deviation(summary, utility)) is not None
+    ]
     return math.sqrt(statistics.median(variances)) if variances else 0.0
 
 

@@ -78,7 +78,9 @@ class Composition(Policy):
 
     @property
     def needs_max_iter(self) -> bool:
-        return self.max_iter is None and any(segment.policy.needs_max_iter for segment in self.segments)
+        return self.max_iter is None and any(
+            segment.policy.needs_max_iter for segment in self.segments
+        )
 
     @property
     def pending(self) -> Trigger | None:
@@ -119,8 +121,12 @@ class Composition(Policy):
 
     def __format__(self, spec: str) -> str:
         texts = [format(segment.policy, spec) for segment in self.segments]
-        starts = [format(s.start, spec if isinstance(s.start, Trigger) else "") for s in self.segments]
-        return " ; ".join([texts[0], *(f"{start}: {text}" for start, text in zip(starts[1:], texts[1:]))])
+        starts = [
+            format(s.start, spec if isinstance(s.start, Trigger) else "") for s in self.segments
+        ]
+        return " ; ".join(
+            [texts[0], *(f"{start}: {text}" for start, text in zip(starts[1:], texts[1:]))]
+        )
 
     def _rates(self, times: np.ndarray) -> np.ndarray:
         starts = [start for start, _ in self._reached]
@@ -154,7 +160,9 @@ def _check_order(segments: tuple[Segment, ...]) -> None:
         raise PolicyError(f"a composition needs two or more segments, not {len(segments)}")
     for before, after in zip(segments, segments[1:]):
         if before.policy.kind == "plateau":
-            raise PolicyError(f"{before.policy} never ends, so that it can only be the last segment")
+            raise PolicyError(
+                f"{before.policy} never ends, so that it can only be the last segment"
+            )
         if isinstance(after.start, Trigger):
             continue
         if isinstance(before.start, Trigger):

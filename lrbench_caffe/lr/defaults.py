@@ -15,7 +15,13 @@ from .text import RawSegment, build, read, read_value
 
 FLAGS = ("k0", "k1", "gamma", "p", "l")
 _FINAL = 0.1  # the envelope at the end of training
-_NSTEP_AT = (0.50, 0.70, 0.80, 0.90, 0.95)  # of max_iter: Caffe's multistep for LeNet, the paper's Table VII
+_NSTEP_AT = (
+    0.50,
+    0.70,
+    0.80,
+    0.90,
+    0.95,
+)  # of max_iter: Caffe's multistep for LeNet, the paper's Table VII
 
 
 class Filled(NamedTuple):
@@ -51,7 +57,12 @@ class _Task(NamedTuple):
 
 
 def complete(
-    name: str, given: Mapping[str, object], *, base_lr: float, max_iter: int, epoch: float | None = None
+    name: str,
+    given: Mapping[str, object],
+    *,
+    base_lr: float,
+    max_iter: int,
+    epoch: float | None = None,
 ) -> Completed:
     """A policy of the named function from some of its parameters.
 
@@ -85,7 +96,11 @@ def complete(
     """
     function = find_function(name)
     end = par.check_whole("max_iter", max_iter)
-    known = {p.name: p.accept(function.name, given[p.name]) for p in function.parameters if p.name in given}
+    known = {
+        p.name: p.accept(function.name, given[p.name])
+        for p in function.parameters
+        if p.name in given
+    }
     for other in given:
         if other not in function.parameter_names:
             raise PolicyError(par.unknown_parameter(function.name, other, function.parameter_names))
@@ -105,7 +120,12 @@ def complete(
 
 
 def complete_text(
-    text: str, given: Mapping[str, object], *, base_lr: float, max_iter: int, epoch: float | None = None
+    text: str,
+    given: Mapping[str, object],
+    *,
+    base_lr: float,
+    max_iter: int,
+    epoch: float | None = None,
 ) -> Completed:
     """The policy for what a person typed after --lr, and the separate flags.
 
@@ -133,7 +153,11 @@ def complete_text(
             )
         return Completed(build(segments).bind(par.check_whole("max_iter", max_iter)), ())
     return complete(
-        segments[0].call.name, _merged(segments[0], flags), base_lr=base_lr, max_iter=max_iter, epoch=epoch
+        segments[0].call.name,
+        _merged(segments[0], flags),
+        base_lr=base_lr,
+        max_iter=max_iter,
+        epoch=epoch,
     )
 
 
@@ -142,7 +166,9 @@ def _merged(segment: RawSegment, flags: Mapping[str, object]) -> dict[str, objec
     function = find_function(segment.call.name)
     for name in flags:
         if name in written:
-            raise PolicyError(f"{function.name}: {name} is given in the policy and again as --{name}")
+            raise PolicyError(
+                f"{function.name}: {name} is given in the policy and again as --{name}"
+            )
         if name not in function.parameter_names:
             names = ", ".join(function.parameter_names)
             raise PolicyError(f"--{name} does not go with {function.name}; its parameters: {names}")
@@ -268,4 +294,8 @@ def _rule(function: LRFunction, name: str) -> _Filler | None:
         return None
     if name == "k0":
         return _k0
-    return _CYCLIC_RULES.get(name) if function.kind == "cyclic" else _RULES.get(function.name, {}).get(name)
+    return (
+        _CYCLIC_RULES.get(name)
+        if function.kind == "cyclic"
+        else _RULES.get(function.name, {}).get(name)
+    )

@@ -77,7 +77,11 @@ _EITHER = Rule("k0 = k1 is a fixed LR: use FIX", lambda k: k[0] != k[1])
 
 
 def _decaying(
-    name: str, given: tuple[Parameter, ...], envelope: Envelope, meaning: str, kind: str = "decaying"
+    name: str,
+    given: tuple[Parameter, ...],
+    envelope: Envelope,
+    meaning: str,
+    kind: str = "decaying",
 ) -> LRFunction:
     order = _FLOOR if "k1" in [parameter.name for parameter in given] else None
     return LRFunction(name, kind, given, order, None, envelope, envelope.equation, meaning)
@@ -100,7 +104,9 @@ _TABLE: list[LRFunction] = [
         Envelope(shapes.boundaries("l"), "gamma^i, i = number of iterations in l that are <= t"),
         "times gamma at each of the n iterations listed in l",
     ),
-    _decaying("EXP", (par.K0, par.K1_FLOOR, par.GAMMA_SHARE), _EXP, "times gamma at every iteration"),
+    _decaying(
+        "EXP", (par.K0, par.K1_FLOOR, par.GAMMA_SHARE), _EXP, "times gamma at every iteration"
+    ),
     _decaying(
         "INV",
         (par.K0, par.K1_FLOOR, par.GAMMA_INV, par.P),
@@ -125,9 +131,15 @@ class _Path(NamedTuple):
     words: str
 
 
-_RISE = _Path(shapes.RISE, _RISING, "floor(t/(2l))", "from the bottom (k0) up to k1 in l iterations and back")
-_FALL = _Path(shapes.FALL, _EITHER, "floor((t+l)/(2l))", "from the top down in l iterations and back")
-_RESTART = _Path(shapes.RESTART, _EITHER, "floor(t/l)", "from the top down in l iterations, then a restart")
+_RISE = _Path(
+    shapes.RISE, _RISING, "floor(t/(2l))", "from the bottom (k0) up to k1 in l iterations and back"
+)
+_FALL = _Path(
+    shapes.FALL, _EITHER, "floor((t+l)/(2l))", "from the top down in l iterations and back"
+)
+_RESTART = _Path(
+    shapes.RESTART, _EITHER, "floor(t/l)", "from the top down in l iterations, then a restart"
+)
 
 
 def _cyclic(
@@ -142,12 +154,20 @@ def _cyclic(
     ) -> LRFunction:
         given = (par.K0, par.K1, *gamma, par.L)
         meaning = f"{word} {path.words}{more}"
-        return LRFunction(name + ending, "cyclic", given, path.order, wave, envelope, equation, meaning)
+        return LRFunction(
+            name + ending, "cyclic", given, path.order, wave, envelope, equation, meaning
+        )
 
     return [
         row("", (), _FLAT, equation, ""),
         row("2", (), halved, f"{name}(t) / 2^{path.cycle}", "; halved after every cycle"),
-        row("EXP", (par.GAMMA_SHARE,), _EXP, f"gamma^t * {name}(t)", "; times gamma at every iteration"),
+        row(
+            "EXP",
+            (par.GAMMA_SHARE,),
+            _EXP,
+            f"gamma^t * {name}(t)",
+            "; times gamma at every iteration",
+        ),
     ]
 
 
@@ -171,7 +191,9 @@ _TABLE += [
     _decaying(
         "PLATEAU",
         (par.K0, par.K1_FLOOR, par.GAMMA_SHARE, par.N, par.METRIC, par.MIN_DELTA, par.DECIDED),
-        Envelope(shapes.boundaries("decided"), "gamma^i, i = number of decisions made by iteration t"),
+        Envelope(
+            shapes.boundaries("decided"), "gamma^i, i = number of decisions made by iteration t"
+        ),
         "times gamma each time the metric has not improved for n tests",
         kind="plateau",
     ),
@@ -218,7 +240,9 @@ def describe_functions() -> list[FunctionRow]:
     ('TRI', '(2/pi)*abs(arcsin(sin(pi*t/(2l))))', 'k0, k1, l', '3')
     """
     return [
-        FunctionRow(f.name, f.equation, _describe_parameters(f.parameters), f.num_params_text, f.meaning)
+        FunctionRow(
+            f.name, f.equation, _describe_parameters(f.parameters), f.num_params_text, f.meaning
+        )
         for f in FUNCTIONS.values()
     ]
 

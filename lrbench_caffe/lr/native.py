@@ -91,7 +91,9 @@ def _multistep(solver: _Solver) -> Policy:
     return _relaxed("NSTEP", k0=solver.base_lr, gamma=solver.gamma, l=boundaries)
 
 
-def current_step(lr_policy: str, iteration: int, *, stepsize: int = 0, stepvalue: Sequence[int] = ()) -> int:
+def current_step(
+    lr_policy: str, iteration: int, *, stepsize: int = 0, stepvalue: Sequence[int] = ()
+) -> int:
     """The steps that Caffe's solver state of ``iteration`` holds: those up to the last update's LR.
 
     >>> [current_step("multistep", iteration, stepvalue=[10, 50]) for iteration in (10, 11, 50, 51)]

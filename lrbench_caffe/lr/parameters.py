@@ -129,7 +129,9 @@ _METRIC = Rule(" or ".join(METRICS), lambda v: v in METRICS)
 K0 = Parameter("k0", _number, _POSITIVE, _FINITE)
 K1 = Parameter("k1", _number, _NOT_NEGATIVE, _NOT_NEGATIVE)
 K1_FLOOR = Parameter("k1", _number, _NOT_NEGATIVE, _NOT_NEGATIVE, default=0.0, count="given")
-K1_FLOOR_COUNTED = Parameter("k1", _number, _NOT_NEGATIVE, _NOT_NEGATIVE, default=0.0, count="always")
+K1_FLOOR_COUNTED = Parameter(
+    "k1", _number, _NOT_NEGATIVE, _NOT_NEGATIVE, default=0.0, count="always"
+)
 GAMMA_SHARE = Parameter("gamma", _number, _SHARE, _NOT_NEGATIVE)
 GAMMA_INV = Parameter("gamma", _number, _NOT_NEGATIVE, _NOT_NEGATIVE)
 GAMMA_SIG = Parameter("gamma", _number, _NOT_ZERO, _FINITE)
@@ -140,7 +142,9 @@ L_MAX_ITER = Parameter("l", _whole, _ITERATIONS, _ITERATIONS, default=None, coun
 L_LIST = Parameter("l", _whole_list, _STEPS, _STEPS_FROM_0, count="each")
 N = Parameter("n", _whole, _TESTS, _TESTS)
 METRIC = Parameter("metric", _word, _METRIC, _METRIC, default=METRICS[0], count="never")
-MIN_DELTA = Parameter("min_delta", _number, _NOT_NEGATIVE, _NOT_NEGATIVE, default=0.0, count="given")
+MIN_DELTA = Parameter(
+    "min_delta", _number, _NOT_NEGATIVE, _NOT_NEGATIVE, default=0.0, count="given"
+)
 DECIDED = Parameter("decided", _whole_list, _DECISIONS, _DECISIONS, default=(), count="never")
 
 
@@ -161,7 +165,9 @@ def accept_all(
         if parameter.name in given:
             values[parameter.name] = parameter.accept(owner, given[parameter.name], strict)
         elif parameter.default is REQUIRED:
-            raise PolicyError(f"{owner}: {parameter.name} is missing; its parameters: {', '.join(known)}")
+            raise PolicyError(
+                f"{owner}: {parameter.name} is missing; its parameters: {', '.join(known)}"
+            )
         else:
             values[parameter.name] = parameter.default
     return values
@@ -178,7 +184,9 @@ def check_whole(name: str, given: object, least: int = 1) -> int:
     except (ValueError, TypeError, OverflowError):
         value = least - 1
     if value < least:
-        raise PolicyError(f"{name}={_shown(given)} must be a whole number of iterations, {least} or more")
+        raise PolicyError(
+            f"{name}={_shown(given)} must be a whole number of iterations, {least} or more"
+        )
     return value
 
 
@@ -201,7 +209,9 @@ def print_value(value: Value, spec: str = "") -> str:
     return str(value)
 
 
-def print_arguments(parameters: Sequence[Parameter], values: Mapping[str, Value], spec: str = "") -> str:
+def print_arguments(
+    parameters: Sequence[Parameter], values: Mapping[str, Value], spec: str = ""
+) -> str:
     """`k0=0.01, l=2000`: the values that differ from their defaults, in the order of the table."""
     return ", ".join(
         f"{parameter.name}={print_value(values[parameter.name], spec)}"

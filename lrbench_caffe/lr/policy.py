@@ -58,7 +58,9 @@ class Policy(ABC):
             PolicyError: t is negative or not a number, or the policy needs max_iter.
         """
         if self.needs_max_iter:
-            raise PolicyError(f"{self}: l is missing and means max_iter; give l, or bind(max_iter) first")
+            raise PolicyError(
+                f"{self}: l is missing and means max_iter; give l, or bind(max_iter) first"
+            )
         try:
             times = np.asarray(t, dtype=np.float64)
         except (TypeError, ValueError):
@@ -182,10 +184,16 @@ class FunctionPolicy(Policy):
     ) -> None:
         entry = find_function(function)
         values = par.accept_all(entry.name, entry.parameters, {**(params or {}), **more}, strict)
-        if strict and entry.order is not None and not entry.order.holds((values["k0"], values["k1"])):
+        if (
+            strict
+            and entry.order is not None
+            and not entry.order.holds((values["k0"], values["k1"]))
+        ):
             k0, k1 = (par.print_value(values[name]) for name in ("k0", "k1"))
             raise PolicyError(f"{entry.name}: k0={k0}, k1={k1}: {entry.order.text}")
-        given = tuple((p.name, values[p.name]) for p in entry.parameters if values[p.name] != p.default)
+        given = tuple(
+            (p.name, values[p.name]) for p in entry.parameters if values[p.name] != p.default
+        )
         object.__setattr__(self, "name", entry.name)
         object.__setattr__(self, "given", given)
         object.__setattr__(self, "max_iter", None)

@@ -98,7 +98,9 @@ def build(segments: list[RawSegment], *, strict: bool = True) -> Policy:
     policies = [FunctionPolicy(call.name, call.arguments, strict=strict) for _, call in segments]
     if len(segments) == 1 and segments[0].start in (None, 0):
         return policies[0]
-    return Composition([(_start(raw, i), policy) for i, (raw, policy) in enumerate(zip(segments, policies))])
+    return Composition(
+        [(_start(raw, i), policy) for i, (raw, policy) in enumerate(zip(segments, policies))]
+    )
 
 
 def _start(raw: RawSegment, index: int) -> int | Trigger:
@@ -118,7 +120,9 @@ class _Reader:
 
     def __init__(self, text: str, what: str = "LR policy") -> None:
         if not isinstance(text, str):
-            raise PolicyError(f"an LR policy is a text such as SIN2(k0=0.01, k1=0.06, l=2000), not {text!r}")
+            raise PolicyError(
+                f"an LR policy is a text such as SIN2(k0=0.01, k1=0.06, l=2000), not {text!r}"
+            )
         self.text = text
         self.what = what
         self.tokens = [

@@ -19,7 +19,16 @@ from lrbench_caffe.setup import installation
 
 SOURCES = Path(__file__).parent / "src"
 CPU_FEATURES = ("avx2", "fma")
-FLAGS = ["-shared", "-fPIC", "-pthread", "-std=c++17", "-O3", "-mavx2", "-mfma", "-ffp-contract=off"]
+FLAGS = [
+    "-shared",
+    "-fPIC",
+    "-pthread",
+    "-std=c++17",
+    "-O3",
+    "-mavx2",
+    "-mfma",
+    "-ffp-contract=off",
+]
 FLAGS += ["-DCPU_ONLY", "-Wall", "-Wextra"]
 INCLUDES = [
     "generated",  # caffe.pb.h; Debian's own does not fit Debian 11's protobuf
@@ -64,7 +73,9 @@ def find_library(caffe_path: str) -> FoundLibrary:
         return FoundLibrary(None, lacking)
     if (locate.runtime_dir().resolve() / "root") not in Path(caffe_path).resolve().parents:
         maker = installation.setup_command()
-        return FoundLibrary(None, f"this Caffe is not the one that {maker} makes, whose headers are known")
+        return FoundLibrary(
+            None, f"this Caffe is not the one that {maker} makes, whose headers are known"
+        )
     path = library_path()
     if not path.is_file():
         remedy = f"run {installation.setup_command()}; it needs g++"
@@ -82,7 +93,9 @@ def lacking_of_machine() -> str | None:
         return "the features of this CPU are unknown (no /proc/cpuinfo)"
     flags = re.search(r"^flags\s*:(.*)$", text, re.MULTILINE)
     missing = [name for name in CPU_FEATURES if not flags or name not in flags.group(1).split()]
-    return f"this CPU has no {' and no '.join(name.upper() for name in missing)}" if missing else None
+    return (
+        f"this CPU has no {' and no '.join(name.upper() for name in missing)}" if missing else None
+    )
 
 
 def headers_dir() -> Path:

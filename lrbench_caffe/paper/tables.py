@@ -76,7 +76,8 @@ def paper_rows(table: str) -> list[PaperRow]:
     """The rows of one table, "III" to "IX", in the paper's order."""
     file, task = next((file, task) for number, file, task in _TABLES if number == table)
     return [
-        PaperRow(_record(table, row, task), row.get("part", ""), row.get("source", "")) for row in _rows(file)
+        PaperRow(_record(table, row, task), row.get("part", ""), row.get("source", ""))
+        for row in _rows(file)
     ]
 
 
@@ -132,7 +133,9 @@ def _record(table: str, row: dict[str, str], key: str) -> RunRecord:
     max_iter = int(settings["max_iter"])
     top1_sd = _number(row, "top1_sd")
     return RunRecord(
-        uid=str(uuid.uuid5(_NAMESPACE, f"Table {table}: {policy} {row['iterations']} {row['top1']}")),
+        uid=str(
+            uuid.uuid5(_NAMESPACE, f"Table {table}: {policy} {row['iterations']} {row['top1']}")
+        ),
         source="paper",
         origin=f"{PAPER}, Table {table}" + (f" (l={ASSUMED_L} assumed)" if assumed else ""),
         framework=task.framework,
@@ -157,7 +160,9 @@ def _record(table: str, row: dict[str, str], key: str) -> RunRecord:
 
 def _policy(row: dict[str, str]) -> tuple[FunctionPolicy, bool]:
     """The row's policy, and whether its l is assumed."""
-    params: dict[str, Any] = {name: float(row[name]) for name in ("k0", "k1", "gamma", "p") if row.get(name)}
+    params: dict[str, Any] = {
+        name: float(row[name]) for name in ("k0", "k1", "gamma", "p") if row.get(name)
+    }
     steps = [int(step) for step in row.get("l", "").split()]
     if steps:
         params["l"] = steps if row["lr"] == "NSTEP" else steps[0]

@@ -77,12 +77,16 @@ class DescentPlot:
         self.lines = [self._lines(track) for track in tracks]
         self.title = self.figure.suptitle("iteration 000", fontsize=11)
         handles = [lines[0] for lines in self.lines]
-        self.figure.legend(handles=handles, loc="outside lower center", ncols=len(tracks), fontsize=8)
+        self.figure.legend(
+            handles=handles, loc="outside lower center", ncols=len(tracks), fontsize=8
+        )
 
     def _draw_surface(self, surface: Surface) -> None:
         for axes in (self.whole, self.close):
             axes.contourf(surface.x, surface.y, surface.z, LEVELS, cmap="Blues_r", zorder=0)
-            axes.contour(surface.x, surface.y, surface.z, LEVELS, colors="white", linewidths=0.3, zorder=1)
+            axes.contour(
+                surface.x, surface.y, surface.z, LEVELS, colors="white", linewidths=0.3, zorder=1
+            )
             axes.tick_params(labelsize=7)
         left, right, low, high = surface.close_up
         self.whole.add_patch(_frame(left, right, low, high))
@@ -94,7 +98,10 @@ class DescentPlot:
     def _draw_scales(self) -> None:
         losses = np.concatenate([track.losses for track in self.tracks])
         rates = np.concatenate([track.rates for track in self.tracks])
-        for axes, values, name in ((self.loss, losses, "loss"), (self.rate, rates, "learning rate")):
+        for axes, values, name in (
+            (self.loss, losses, "loss"),
+            (self.rate, rates, "learning rate"),
+        ):
             margin = 0.06 * (values.max() - values.min())
             axes.set_ylim(values.min() - margin, values.max() + margin)
             axes.set_xlim(0, max(len(track.losses) for track in self.tracks))
@@ -112,7 +119,9 @@ class DescentPlot:
             "markeredgecolor": "white",
             "color": track.shade,
         }
-        ways = [axes.plot([], [], label=track.label, **look)[0] for axes in (self.whole, self.close)]
+        ways = [
+            axes.plot([], [], label=track.label, **look)[0] for axes in (self.whole, self.close)
+        ]
         heads = [axes.plot([], [], zorder=5, **head)[0] for axes in (self.whole, self.close)]
         curves = [axes.plot([], [], **look)[0] for axes in (self.loss, self.rate)]
         return (*ways, *heads, *curves)
@@ -154,7 +163,9 @@ class DescentPlot:
 def _frame(left: float, right: float, low: float, high: float) -> Any:
     from matplotlib.patches import Rectangle
 
-    return Rectangle((left, low), right - left, high - low, fill=False, linewidth=0.8, edgecolor="#444444")
+    return Rectangle(
+        (left, low), right - left, high - low, fill=False, linewidth=0.8, edgecolor="#444444"
+    )
 
 
 def descent_figure(surface: Surface, tracks: Sequence[Track], iteration: int) -> Figure:
@@ -176,4 +187,6 @@ def descent_animation(
     palette = images[-1].quantize(GIF_COLOURS)  # which has all colours in it
     frames = [image.quantize(palette=palette, dither=0) for image in images]
     times = [FRAME_MILLISECONDS] * (len(frames) - 1) + [LAST_MILLISECONDS]
-    frames[0].save(path, save_all=True, append_images=frames[1:], duration=times, loop=0, optimize=True)
+    frames[0].save(
+        path, save_all=True, append_images=frames[1:], duration=times, loop=0, optimize=True
+    )

@@ -61,7 +61,9 @@ def plot_file(flag: str, name: str) -> Path:
     if not path.suffix:
         path = path.with_name(f"{path.name}.png")
     if path.suffix.lower() not in SUFFIXES:
-        raise InputError(f"{flag}: {name}: unknown suffix {path.suffix}; allowed: {', '.join(SUFFIXES)}")
+        raise InputError(
+            f"{flag}: {name}: unknown suffix {path.suffix}; allowed: {', '.join(SUFFIXES)}"
+        )
     if not path.parent.is_dir():
         raise InputError(f"{flag}: {name}: no such folder: {path.parent}")
     return path
@@ -80,7 +82,9 @@ def save(figure: Any, path: Path) -> None:
     dpi = min(DPI, MOST_PIXELS / max(figure.get_size_inches()))
     with matplotlib.rc_context({"svg.hashsalt": "lrbench"}), warnings.catch_warnings():
         # A name in a script that the font has not is drawn as boxes, and one that is too wide is cut.
-        warnings.filterwarnings("ignore", "Glyph|constrained_layout|Matplotlib currently does not support")
+        warnings.filterwarnings(
+            "ignore", "Glyph|constrained_layout|Matplotlib currently does not support"
+        )
         figure.savefig(picture, format=suffix[1:], dpi=dpi, metadata=_METADATA.get(suffix))
     publish(path, picture.getvalue())
 

@@ -36,9 +36,13 @@ def pareto_figure(
     from matplotlib.figure import Figure
 
     ours = {id(candidate) for candidate in front}
-    others = [(c, point) for c in candidates if id(c) not in ours and (point := _point(c, cost, utility))]
+    others = [
+        (c, point) for c in candidates if id(c) not in ours and (point := _point(c, cost, utility))
+    ]
     numbered = others[:LISTED]
-    height = max(6.0, 1.5 + 0.18 * (len(front) + len(numbered)))  # a line of the list is 0.17 inches high
+    height = max(
+        6.0, 1.5 + 0.18 * (len(front) + len(numbered))
+    )  # a line of the list is 0.17 inches high
     figure = Figure(figsize=(12, height), layout="constrained")
     axes = figure.subplots()
     for source, marker in MARKERS.items():
@@ -79,7 +83,9 @@ def _listed(number: int, candidate: RankingEntry, by: tuple[Criterion, Criterion
     return f"{number}  {candidate.summary.policy.text}{values}"
 
 
-def _point(candidate: RankingEntry, cost: Criterion, utility: Criterion) -> tuple[float, float] | None:
+def _point(
+    candidate: RankingEntry, cost: Criterion, utility: Criterion
+) -> tuple[float, float] | None:
     """Cost and utility, None where one is not known."""
     x, y = candidate.spread(cost.name), candidate.spread(utility.name)
     return (x.mean, y.mean) if x and y else None
@@ -93,7 +99,9 @@ def _draw_policies(
     source: str,
 ) -> None:
     cost, utility = by
-    known = [(x, y) for c in candidates if (x := c.spread(cost.name)) and (y := c.spread(utility.name))]
+    known = [
+        (x, y) for c in candidates if (x := c.spread(cost.name)) and (y := c.spread(utility.name))
+    ]
     if known:
         axes.errorbar(
             [x.mean for x, _ in known], [y.mean for _, y in known],
@@ -102,7 +110,9 @@ def _draw_policies(
         )  # fmt: skip
 
 
-def table_figure(title: str, ranked: Sequence[Ranked], cost: Criterion, utility: Criterion) -> Figure:
+def table_figure(
+    title: str, ranked: Sequence[Ranked], cost: Criterion, utility: Criterion
+) -> Figure:
     """Draw a ranking: for each policy, the first at the top, its utility with its deviation, and its cost.
 
     Args:
@@ -145,7 +155,11 @@ def _labels(ranked: Sequence[Ranked]) -> list[str]:
     starts = len({summary.start for summary in summaries}) > 1
     labels = []
     for summary, row in zip(summaries, ranked):
-        text = summary.policy.text + f"  of {summary.max_iter}" * lengths + f", {summary.start}" * starts
+        text = (
+            summary.policy.text
+            + f"  of {summary.max_iter}" * lengths
+            + f", {summary.start}" * starts
+        )
         labels.append(text if row.place is None else f"{text}  {row.place}")
     return labels
 

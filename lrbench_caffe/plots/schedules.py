@@ -72,7 +72,11 @@ def schedule_figure(policies: Sequence[Policy], max_iter: int, *, log: bool = Fa
 
 
 def _iterations(max_iter: int) -> np.ndarray:
-    return np.arange(max_iter) if max_iter <= 100_000 else np.linspace(0, max_iter - 1, 100_000).astype(int)
+    return (
+        np.arange(max_iter)
+        if max_iter <= 100_000
+        else np.linspace(0, max_iter - 1, 100_000).astype(int)
+    )
 
 
 def function_sheet(policies: Sequence[Policy], max_iter: int, columns: int = 4) -> Figure:
@@ -92,7 +96,15 @@ def function_sheet(policies: Sequence[Policy], max_iter: int, columns: int = 4) 
         axes.plot(t, policy(t), color=LR, linewidth=1.2)
         name, _, parameters = f"{policy:.6g}".rstrip(")").partition("(")
         axes.set_title(name, fontsize=9, fontweight="bold", pad=11)
-        axes.text(0.5, 1.03, parameters, transform=axes.transAxes, fontsize=5.5, ha="center", color="#555555")
+        axes.text(
+            0.5,
+            1.03,
+            parameters,
+            transform=axes.transAxes,
+            fontsize=5.5,
+            ha="center",
+            color="#555555",
+        )
         axes.set_ylim(0, 1.05 * top)
         axes.tick_params(labelsize=6)
         axes.grid(alpha=0.3)

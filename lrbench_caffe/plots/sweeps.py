@@ -70,7 +70,12 @@ def range_figure(
         shown = points_of(stated)
         if shown:
             axes.plot(
-                [p.x for p in shown], [p.mean for p in shown], "s", color="black", markersize=5, label="paper"
+                [p.x for p in shown],
+                [p.mean for p in shown],
+                "s",
+                color="black",
+                markersize=5,
+                label="paper",
             )
         _mark_range(axes, good, marks)
         axes.set_xscale("log")
@@ -84,9 +89,13 @@ def range_figure(
         # Less than a decade or two: powers of ten alone would leave the axis without numbers.
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
-        axes.tick_params(axis="x", labelsize=8, labelrotation=45)  # side by side they run into each other
+        axes.tick_params(
+            axis="x", labelsize=8, labelrotation=45
+        )  # side by side they run into each other
     handles, labels = overall.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=max(1, len(labels)), fontsize=8)
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=max(1, len(labels)), fontsize=8
+    )
     return plain(figure)
 
 
@@ -135,12 +144,19 @@ def steps_figure(
 
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
-    axes.set_title("\n".join(text for text in ("STEP: highest Top-1 over l", note) if text), fontsize=10)
+    axes.set_title(
+        "\n".join(text for text in ("STEP: highest Top-1 over l", note) if text), fontsize=10
+    )
     if points:
         _draw_points(axes, points, "measured", {"color": ACCURACY})
     if paper:
         axes.plot(
-            [p.x for p in paper], [p.mean for p in paper], "s", color="black", markersize=4, label="paper"
+            [p.x for p in paper],
+            [p.mean for p in paper],
+            "s",
+            color="black",
+            markersize=4,
+            label="paper",
         )
     for mark in marks:
         axes.axvline(mark, color="black", linestyle="--", linewidth=0.8)
@@ -153,7 +169,9 @@ def steps_figure(
     return plain(figure)
 
 
-def updates_figure(title: str, measurements: Sequence[Measurement], updates: Sequence[int]) -> Figure:
+def updates_figure(
+    title: str, measurements: Sequence[Measurement], updates: Sequence[int]
+) -> Figure:
     """Draw accuracy and losses of one training over iterations, with the LR updates marked (Figure 5).
 
     Args:
@@ -171,7 +189,9 @@ def updates_figure(title: str, measurements: Sequence[Measurement], updates: Seq
         (loss, "test_loss", "test loss", TEST),
         (loss, "train_loss", "training loss", TRAIN),
     ):
-        known = [(m.iteration, value) for m in measurements if (value := getattr(m, name)) is not None]
+        known = [
+            (m.iteration, value) for m in measurements if (value := getattr(m, name)) is not None
+        ]
         if known:
             axes.plot(*np.array(known).T, color=colour, linewidth=1, label=label)
     for update in updates:

@@ -32,7 +32,12 @@ OUTPUTS = 10  # in one panel
 RANGE = 1000  # of the outputs' sizes, from which on one scale cannot show them all
 TOP1 = ".top1"  # how a further head's Top-1 ends among the outputs
 FEW = len(SERIES) - 1  # runs that are told apart by colour; the last one is grey
-OTHERS: dict[str, Any] = {"color": TRAIN, "linewidth": 0.7, "alpha": 0.6, "zorder": 1}  # where there are many
+OTHERS: dict[str, Any] = {
+    "color": TRAIN,
+    "linewidth": 0.7,
+    "alpha": 0.6,
+    "zorder": 1,
+}  # where there are many
 
 
 @dataclass(frozen=True)
@@ -117,14 +122,18 @@ def _output_series(measurements: list[Measurement]) -> dict[str, list[tuple[int,
     shown: dict[str, bool] = {}
     for m in measurements:
         known = (
-            [m.test_loss, *(top / 100 for top in (m.top1, m.top5) if top is not None)] if m.net == 0 else []
+            [m.test_loss, *(top / 100 for top in (m.top1, m.top5) if top is not None)]
+            if m.net == 0
+            else []
         )
         for name, value in scalars(m).items():
             if f"{name.rpartition('.')[0]}{TOP1}" in m.outputs:
                 continue  # a further head's, whose Top-1 is beside the main one's
             label = f"{name} (test net #{m.net})" if several else name
             series.setdefault(label, []).append((m.iteration, value))
-            same = m.net == 0 and any(v is not None and math.isclose(value, v, rel_tol=1e-5) for v in known)
+            same = m.net == 0 and any(
+                v is not None and math.isclose(value, v, rel_tol=1e-5) for v in known
+            )
             shown[label] = shown.get(label, True) and same
     return {label: points for label, points in series.items() if not shown[label]}
 
@@ -162,7 +171,13 @@ def _draw_further_heads(axes: Any, tests: list[Measurement]) -> None:
     for number, name in enumerate(names):
         points = [(m.iteration, m.outputs[name]) for m in tests if name in m.outputs]
         look = {**series(number), "linestyle": "--"}
-        axes.plot(*zip(*points), marker=".", linewidth=1, label=plain_label(name.removesuffix(TOP1)), **look)
+        axes.plot(
+            *zip(*points),
+            marker=".",
+            linewidth=1,
+            label=plain_label(name.removesuffix(TOP1)),
+            **look,
+        )
     if names:
         axes.set_ylim(-2, 102)
         axes.legend(fontsize=8, loc="lower right")
@@ -178,7 +193,11 @@ def _draw_loss(axes: Any, iterations: np.ndarray, measurements: list[Measurement
     tests = [m for m in measurements if m.test_loss is not None]
     if tests:
         axes.plot(
-            [m.iteration for m in tests], [m.test_loss for m in tests], color=TEST, marker=".", label="test"
+            [m.iteration for m in tests],
+            [m.test_loss for m in tests],
+            color=TEST,
+            marker=".",
+            label="test",
         )
     if needs_log(losses):
         axes.set_yscale("log")
@@ -215,12 +234,16 @@ def runs_figure(title: str, runs: Sequence[RunCurves]) -> Figure:
     loss.set_ylabel("loss (dots: test, pale: training)")
     lr.set_ylabel("learning rate")
     lr.set_xlabel("iteration")
-    highest = max((float(run.iterations[:, 1].max()) for run in whole if len(run.iterations)), default=None)
+    highest = max(
+        (float(run.iterations[:, 1].max()) for run in whole if len(run.iterations)), default=None
+    )
     lr.set_ylim(bottom=0, top=None if highest is None else 1.05 * highest)
     for axes in (accuracy, loss, lr):
         axes.grid(alpha=0.3)
     handles, labels = accuracy.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper" if many else "outside lower center", fontsize=8)
+    figure.legend(
+        handles, labels, loc="outside right upper" if many else "outside lower center", fontsize=8
+    )
     return plain(figure)
 
 
@@ -233,7 +256,9 @@ def _later_top1(run: RunCurves) -> list[float]:
 def _limit_loss(axes: Any, runs: Sequence[RunCurves], length: int) -> None:
     """Show the losses of these runs; what others have beyond them is cut off."""
     losses = [smooth(run.iterations[:, 0], run.iterations[:, 2], length)[1] for run in runs]
-    losses += [np.array([m.test_loss for m in run.measurements if m.test_loss is not None]) for run in runs]
+    losses += [
+        np.array([m.test_loss for m in run.measurements if m.test_loss is not None]) for run in runs
+    ]
     values = np.concatenate(losses)
     values = values[np.isfinite(values)]
     if any(needs_log(run.iterations[:, 2]) for run in runs) and (values > 0).any():
@@ -245,7 +270,9 @@ def _limit_loss(axes: Any, runs: Sequence[RunCurves], length: int) -> None:
         axes.set_ylim(values.min() - margin, values.max() + margin)
 
 
-def _draw_run(accuracy: Any, loss: Any, lr: Any, run: RunCurves, length: int, look: dict[str, Any]) -> None:
+def _draw_run(
+    accuracy: Any, loss: Any, lr: Any, run: RunCurves, length: int, look: dict[str, Any]
+) -> None:
     tests = [m for m in run.measurements if m.top1 is not None]
     top = best(tests)
     dots = "" if look is OTHERS else "."

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 Line = tuple[np.ndarray, np.ndarray]  # x and y, of one length
 
 
-def ramp_figure(title: str, passes: Sequence[Line], mean: Line, good: tuple[float, float]) -> Figure:
+def ramp_figure(
+    title: str, passes: Sequence[Line], mean: Line, good: tuple[float, float]
+) -> Figure:
     """Draw the loss over an LR that rises, with the range that was read off it.
 
     Args:
@@ -44,7 +46,9 @@ def ramp_figure(title: str, passes: Sequence[Line], mean: Line, good: tuple[floa
     return plain(figure)
 
 
-def tuning_figure(title: str, named: Mapping[str, Sequence[Line]], others: Sequence[Line]) -> Figure:
+def tuning_figure(
+    title: str, named: Mapping[str, Sequence[Line]], others: Sequence[Line]
+) -> Figure:
     """Draw Top-1 of every training over its iterations.
 
     Args:
@@ -61,7 +65,9 @@ def tuning_figure(title: str, named: Mapping[str, Sequence[Line]], others: Seque
     for place, (name, lines) in enumerate(named.items()):
         for number, (iterations, top1) in enumerate(lines):
             label = None if number else name
-            axes.plot(iterations, top1, marker=".", linewidth=1.3, label=label, zorder=3, **series(place))
+            axes.plot(
+                iterations, top1, marker=".", linewidth=1.3, label=label, zorder=3, **series(place)
+            )
             shown.append(list(top1[len(top1) // 4 :]))
     limits = accuracy_limits(shown)
     if limits:

@@ -88,7 +88,9 @@ def check_records(nets: Sequence[PhaseNet], messages: Messages, say: Say) -> lis
     return checked
 
 
-def check_labels(checked: Sequence[Checked], shapes: Mapping[str, Mapping[str, Sequence[int]]]) -> None:
+def check_labels(
+    checked: Sequence[Checked], shapes: Mapping[str, Mapping[str, Sequence[int]]]
+) -> None:
     """Check the labels of all records against the classes that there are.
 
     Args:
@@ -120,7 +122,9 @@ def _check_reader(checked: Checked, reader: LabelReader, classes: int) -> None:
     culprit = checked.records.find(lambda label: reader.outside(label, classes))
     if culprit is not None:
         record, label = culprit
-        raise InputError(f"{begin}: {record} of {checked.records.place} has the label {label}; {end}")
+        raise InputError(
+            f"{begin}: {record} of {checked.records.place} has the label {label}; {end}"
+        )
 
 
 def _any_outside(labels: Ranges, reader: LabelReader, classes: int) -> bool:
@@ -184,7 +188,9 @@ def _records(net: PhaseNet, layer: Any) -> list[tuple[str, str | None, Records]]
             records.append((field, layer.top[0], LmdbPixels(folder)))
         return records
     if layer.type == "ImageData" and label and label_readers(net, layer, label):
-        return [("image_data_param.source", label, ImageList(file_path(layer.image_data_param.source)))]
+        return [
+            ("image_data_param.source", label, ImageList(file_path(layer.image_data_param.source)))
+        ]
     if layer.type == "HDF5Data":
         source = layer.hdf5_data_param.source
         files = listed_files(net, layer)
@@ -217,7 +223,9 @@ def _check_shapes(checked: Checked, messages: Messages) -> None:
             try:
                 check_transform(checked.net, checked.layer, known, messages)
             except InputError as error:
-                raise InputError(f"{error}; record {shape.record} of {checked.records.place}") from error
+                raise InputError(
+                    f"{error}; record {shape.record} of {checked.records.place}"
+                ) from error
     batch = checked.layer.data_param.batch_size
     turned = forced and any(shape.kind == TURNED for shape in checked.scan.shapes)
     sizes = not transform.crop_size and not turned and checked.scan.size_step % batch
@@ -227,7 +235,8 @@ def _check_shapes(checked: Checked, messages: Messages) -> None:
         other = next(
             shape
             for shape in checked.scan.shapes
-            if shape.channels != first.channels or (shape.height, shape.width) != (first.height, first.width)
+            if shape.channels != first.channels
+            or (shape.height, shape.width) != (first.height, first.width)
         )
         raise InputError(
             f"{where(checked.net, checked.layer, checked.field)}: {checked.records.place}: "
@@ -249,7 +258,9 @@ def _as_decoded(shape: Shape, forced: int) -> tuple[int, int, int] | None:
 
 def _shown(shape: Shape) -> str:
     return (
-        by((shape.channels, shape.height, shape.width)) if shape.channels else by((shape.height, shape.width))
+        by((shape.channels, shape.height, shape.width))
+        if shape.channels
+        else by((shape.height, shape.width))
     )
 
 
@@ -264,7 +275,9 @@ def _set(transform: Any, name: str) -> bool:
 def scan_once(records: Records, say: Say) -> Scan:
     """The scan of a data set, kept from an earlier time where nothing has changed since."""
     stamp = hashlib.sha256(records.stamp().encode(errors="surrogateescape")).hexdigest()
-    name = hashlib.sha256(os.path.realpath(records.place).encode(errors="surrogateescape")).hexdigest()[:16]
+    name = hashlib.sha256(
+        os.path.realpath(records.place).encode(errors="surrogateescape")
+    ).hexdigest()[:16]
     path = cache_dir() / "data-checks" / f"{name}.json"
     kept = _kept(path, stamp)
     if kept is not None:

@@ -76,7 +76,9 @@ def check_geometry(net: PhaseNet, sources: Sequence[tuple[Any, Source]]) -> None
                 f"its input of {height} x {width}; the records in {source.path} are {size}: "
                 "is this the data the net was made for?"
             )
-        blobs = layer.top if layer.bottom else layer.top[:1]  # a data layer's second top has its labels
+        blobs = (
+            layer.top if layer.bottom else layer.top[:1]
+        )  # a data layer's second top has its labels
         sizes.update(dict.fromkeys(blobs, top))
         data.update(dict.fromkeys(blobs, source))
 
@@ -98,7 +100,9 @@ def _top_size(layer: Any, bottom: Size) -> Size | None:
     if layer.type == "Pooling":
         return _pooling(layer.pooling_param, bottom)
     if layer.type == "Concat":
-        return bottom if layer.concat_param.axis == 1 and layer.concat_param.concat_dim == 1 else None
+        return (
+            bottom if layer.concat_param.axis == 1 and layer.concat_param.concat_dim == 1 else None
+        )
     return bottom if layer.type in _SAME_SIZE else None
 
 
@@ -132,7 +136,9 @@ def _pooling(parameter: Any, bottom: Size) -> Size | None:
     stride = _pair([parameter.stride], parameter, "stride", 1)
     if min(kernel) < 1 or min(stride) < 1:
         return None
-    floor = "round_mode" in parameter.DESCRIPTOR.fields_by_name and parameter.round_mode == ROUND_FLOOR
+    floor = (
+        "round_mode" in parameter.DESCRIPTOR.fields_by_name and parameter.round_mode == ROUND_FLOOR
+    )
 
     def side(i: int) -> int:
         room = bottom[i] + 2 * pad[i] - kernel[i]

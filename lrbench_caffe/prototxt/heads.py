@@ -228,6 +228,8 @@ def _named(heads: list[Head]) -> tuple[Head, ...]:
     """Heads that share their scores are told apart by their labels."""
     scores = [head.scores for head in heads]
     return tuple(
-        replace(head, name=f"{head.scores}/{head.labels}") if scores.count(head.scores) > 1 else head
+        replace(head, name=f"{head.scores}/{head.labels}")
+        if scores.count(head.scores) > 1
+        else head
         for head in heads
     )

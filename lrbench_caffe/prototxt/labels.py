@@ -15,7 +15,10 @@ from lrbench_caffe.prototxt.nets import PhaseNet
 # Layers whose second bottom is the class of each sample, which they index the first one with.
 _BY_CLASS = ("SoftmaxWithLoss", "InfogainLoss", "MultinomialLogisticLoss", "HingeLoss", "Accuracy")
 _IGNORING = ("SoftmaxWithLoss", "InfogainLoss")  # the losses that heed ignore_label
-_WHOLE = ("MultinomialLogisticLoss", "HingeLoss")  # their classes are all that is behind the first axis
+_WHOLE = (
+    "MultinomialLogisticLoss",
+    "HingeLoss",
+)  # their classes are all that is behind the first axis
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,9 @@ class LabelReader:
             return math.prod(shape[1:])
         axis = _axis(layer)
         classes = shape[axis] if -len(shape) <= axis < len(shape) else None
-        if layer.type == "Accuracy" and classes == 1:  # no accuracy, whatever the labels are (see heads)
+        if (
+            layer.type == "Accuracy" and classes == 1
+        ):  # no accuracy, whatever the labels are (see heads)
             return None
         return classes
 
@@ -65,12 +70,17 @@ def label_readers(net: PhaseNet, source: Any, blob: str) -> list[LabelReader]:
     readers = list(_readers(net, source, blob))
     # What the loss ignores does not count in what Caffe's Accuracy is compared with (see heads).
     by_losses = {
-        label for layer in readers if layer.type in _IGNORING for label in _ignored(layer.loss_param)
+        label
+        for layer in readers
+        if layer.type in _IGNORING
+        for label in _ignored(layer.loss_param)
     }
     return [
         LabelReader(layer, frozenset(by_losses | _ignored(layer.accuracy_param)))
         if layer.type == "Accuracy"
-        else LabelReader(layer, frozenset(_ignored(layer.loss_param) if layer.type in _IGNORING else ()))
+        else LabelReader(
+            layer, frozenset(_ignored(layer.loss_param) if layer.type in _IGNORING else ())
+        )
         for layer in readers
     ]
 

@@ -20,7 +20,9 @@ from lrbench_caffe.runtime import worker as protocol
 from lrbench_caffe.runtime.locate import OPTION, VARIABLE
 from lrbench_caffe.setup import examples
 
-_UNKNOWN_FIELD = re.compile(r'(\d+):\d+ : .*Message type "([\w.]+)" (?:has|contains) no field named "(\w+)"')
+_UNKNOWN_FIELD = re.compile(
+    r'(\d+):\d+ : .*Message type "([\w.]+)" (?:has|contains) no field named "(\w+)"'
+)
 _UNKNOWN_VALUE = re.compile(r'Enum type "[\w.]+" has no value named')
 _TOO_LONG_FOR_PYTHON = re.compile(r"Exceeds the limit .*for integer string conversion")
 _LAYERS, _WITH_LAYERS = ("layer", "layers"), ("NetParameter", "SolverParameter")
@@ -66,7 +68,9 @@ class Messages:
 
     def new(self, name: str) -> Any:
         """An empty message, e.g. ``new("SolverParameter")``."""
-        return message_factory.GetMessageClass(self._pool.FindMessageTypeByName(f"{self._package}.{name}"))()
+        return message_factory.GetMessageClass(
+            self._pool.FindMessageTypeByName(f"{self._package}.{name}")
+        )()
 
     def read_text(self, name: str, path: Path) -> Any:
         """Read a prototxt file as Caffe would, a net of an older format upgraded.
@@ -98,7 +102,10 @@ class Messages:
         message, problem = self.new(name), None
         try:
             text_format.Parse(text, message)
-        except (text_format.ParseError, ValueError) as error:  # ValueError: an escape of no character
+        except (
+            text_format.ParseError,
+            ValueError,
+        ) as error:  # ValueError: an escape of no character
             problem = f"{path}{_LONG_WORD.sub(_BEGINNING, self._explain(str(error)))}"
         problem = problem or _missing(path, message)
         old = old_format(message) if name == "NetParameter" else None

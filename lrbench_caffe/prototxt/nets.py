@@ -78,7 +78,9 @@ def has_plain_softmax_loss(net: PhaseNet) -> bool:
 
     Only then does Caffe's ceiling of 87.33 say something about the loss.
     """
-    losses = [layer for layer in net.layers if layer.type.endswith("Loss") or any(layer.loss_weight)]
+    losses = [
+        layer for layer in net.layers if layer.type.endswith("Loss") or any(layer.loss_weight)
+    ]
     if [layer.type for layer in losses] != ["SoftmaxWithLoss"] or loss_weight(losses[0]) != 1:
         return False
     options = losses[0].loss_param
@@ -101,13 +103,19 @@ def check_layers(net: PhaseNet, known_types: list[str]) -> None:
     for number, layer in enumerate(net.layers):
         where = f"{net.origin}: layer {layer.name!r}"
         if not layer.type:
-            raise InputError(f"{where}: type is missing; allowed: a layer type such as 'InnerProduct'")
+            raise InputError(
+                f"{where}: type is missing; allowed: a layer type such as 'InnerProduct'"
+            )
         if layer.type not in known_types:
-            raise InputError(f"{where}: unknown layer type {layer.type!r}{lacks(layer.type, known_types)}")
+            raise InputError(
+                f"{where}: unknown layer type {layer.type!r}{lacks(layer.type, known_types)}"
+            )
         for blob in layer.bottom:
             if blob not in produced:
                 hint = did_you_mean(blob, sorted(produced))
-                raise InputError(f"{where}: no layer of the {net.title} before it has the top {blob!r}{hint}")
+                raise InputError(
+                    f"{where}: no layer of the {net.title} before it has the top {blob!r}{hint}"
+                )
         for place, blob in enumerate(layer.top):
             if blob in produced:
                 _check_in_place(where, layer, place, produced[blob], readers.get((number, blob), 0))
@@ -216,7 +224,9 @@ def _sizes(layer: Any) -> str:
         one_size = layer.transform_param.crop_size or layer.data_param.batch_size != 1
     elif layer.type == "ImageData":
         parameter = layer.image_data_param
-        one_size = layer.transform_param.crop_size or parameter.batch_size != 1 or parameter.new_height
+        one_size = (
+            layer.transform_param.crop_size or parameter.batch_size != 1 or parameter.new_height
+        )
     else:
         return "fixed" if layer.type in _ONE_SIZE else "unknown"
     return "fixed" if one_size else "varying"
@@ -226,7 +236,9 @@ def decay_multipliers(net: PhaseNet) -> dict[str, list[list[float]]]:
     """decay_mult of the parameters of each layer: by name, one list for each layer of that name."""
     multipliers: dict[str, list[list[float]]] = {}
     for layer in net.layers:
-        multipliers.setdefault(layer.name, []).append([float(spec.decay_mult) for spec in layer.param])
+        multipliers.setdefault(layer.name, []).append(
+            [float(spec.decay_mult) for spec in layer.param]
+        )
     return multipliers
 
 

@@ -145,12 +145,16 @@ def explain(solver: Solver, refusal: Refusal) -> InputError:
     if unknown and refusal.net is None:
         name, known = unknown.groups()
         fork = f"{VARIABLE} or {OPTION} names the Python of a fork that has it"
-        return InputError(f"{solver.path}: type is {name!r}; allowed by this Caffe: {known}; {fork}")
+        return InputError(
+            f"{solver.path}: type is {name!r}; allowed by this Caffe: {known}; {fork}"
+        )
     layer = _layer(solver, refusal)
     if _is_reading(refusal.words) and not _is_first_reader(solver, refusal, layer):
         words = _refused_data(refusal.words, state_of_lmdbs(solver.phase_nets))
         return InputError(f"{solver.path}: {words}")
-    fault = (layer is not None and (_wrong_blobs(layer, refusal) or _wrong_filler(layer, refusal))) or None
+    fault = (
+        layer is not None and (_wrong_blobs(layer, refusal) or _wrong_filler(layer, refusal))
+    ) or None
     if fault is not None:
         return InputError(f"{_where(solver, refusal)}: {fault}")
     words = refusal.words + _meaning(refusal.words)

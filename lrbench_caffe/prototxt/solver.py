@@ -12,9 +12,21 @@ from lrbench_caffe.errors import InputError, ParameterError
 from lrbench_caffe.lr import FunctionPolicy, Policy, from_caffe
 from lrbench_caffe.prototxt.datacheck import Checked, Say, check_records
 from lrbench_caffe.prototxt.geometry import check_geometry
-from lrbench_caffe.prototxt.heads import Head, check_head, choose_head, find_heads, misused_accuracies
+from lrbench_caffe.prototxt.heads import (
+    Head,
+    check_head,
+    choose_head,
+    find_heads,
+    misused_accuracies,
+)
 from lrbench_caffe.prototxt.messages import Messages, file_path, old_format, shortest
-from lrbench_caffe.prototxt.nets import PHASES, PhaseNet, check_layers, names_not_in_hdf5, phase_layers
+from lrbench_caffe.prototxt.nets import (
+    PHASES,
+    PhaseNet,
+    check_layers,
+    names_not_in_hdf5,
+    phase_layers,
+)
 from lrbench_caffe.prototxt.sources import Source, by, find_sources
 from lrbench_caffe.runtime.replies import CaffeInfo
 
@@ -63,12 +75,12 @@ class TestNet:
         covered, samples = self.passes * self.source.batch, self.source.samples
         if covered == samples:
             return None
-        what = f"test_iter {self.passes} x batch {self.source.batch} = {covered} of {samples} samples"
+        what = (
+            f"test_iter {self.passes} x batch {self.source.batch} = {covered} of {samples} samples"
+        )
         wish = -(-samples // self.source.batch)
         if covered < samples:
-            return (
-                f"a test pass of the {self.net.title} leaves some of its data out: {what} (test_iter {wish})"
-            )
+            return f"a test pass of the {self.net.title} leaves some of its data out: {what} (test_iter {wish})"
         return f"a test pass of the {self.net.title} uses some of its data twice: {what}"
 
 
@@ -110,7 +122,11 @@ class Solver:
     @property
     def weights(self) -> list[str]:
         """The caffemodels that its trainings begin with, as in the file (Caffe of 2018 has the field)."""
-        return list(self.message.weights) if "weights" in self.message.DESCRIPTOR.fields_by_name else []
+        return (
+            list(self.message.weights)
+            if "weights" in self.message.DESCRIPTOR.fields_by_name
+            else []
+        )
 
     @property
     def iter_size(self) -> int:
@@ -161,7 +177,9 @@ class Solver:
     @property
     def _test_remarks(self) -> list[str]:
         if not self.tests:
-            missing = f"{self.path} has no test nets (no test_iter): only the training loss is measured"
+            missing = (
+                f"{self.path} has no test nets (no test_iter): only the training loss is measured"
+            )
             return [*self.notes, missing]
         remarks = [*self.notes, *(test.remark for test in self.tests if test.remark)]
         return remarks + [text for test in self.tests for text in misused_accuracies(test.net)]
@@ -177,7 +195,11 @@ def solver_type(message: Any) -> str:
 
 
 def caffe_policy(
-    message: Any, max_iter: int, *, lr_policy: str | None = None, number: Callable[[float], float] = shortest
+    message: Any,
+    max_iter: int,
+    *,
+    lr_policy: str | None = None,
+    number: Callable[[float], float] = shortest,
 ) -> Policy:
     """The policy that a SolverParameter's fields make.
 
@@ -204,7 +226,9 @@ def as_written(policy: Policy) -> Policy:
     them."""
     if not isinstance(policy, FunctionPolicy):  # not one of Caffe's
         return policy
-    written = {name: shortest(v) if isinstance(v, float) else v for name, v in policy.params.items()}
+    written = {
+        name: shortest(v) if isinstance(v, float) else v for name, v in policy.params.items()
+    }
     return FunctionPolicy(policy.name, written, strict=False)
 
 
@@ -331,7 +355,9 @@ def _check_fields(path: Path, message: Any) -> None:
     kind = solver_type(message)
     known = next((name for name in TYPES if name.lower() == kind.lower()), kind)
     if known != kind:  # whether a fork has another type, its Caffe knows
-        raise InputError(f"{path}: type is {kind!r}; did you mean {known!r}? allowed: {', '.join(TYPES)}")
+        raise InputError(
+            f"{path}: type is {kind!r}; did you mean {known!r}? allowed: {', '.join(TYPES)}"
+        )
     require(message.average_loss > 0, "average_loss", "1 or more")
     if message.weight_decay:
         require(message.regularization_type in ("L1", "L2"), "regularization_type", "L1 or L2")
@@ -343,7 +369,9 @@ def _check_fields(path: Path, message: Any) -> None:
 
 def _odd_fields(path: Path, message: Any) -> list[str]:
     """What Caffe takes, although it is most likely a mistake."""
-    momentum, decay, lr = (shortest(getattr(message, f)) for f in ("momentum", "weight_decay", "base_lr"))
+    momentum, decay, lr = (
+        shortest(getattr(message, f)) for f in ("momentum", "weight_decay", "base_lr")
+    )
     odd = [
         (
             not 0 <= momentum < 1,
@@ -351,7 +379,10 @@ def _odd_fields(path: Path, message: Any) -> list[str]:
         ),
         (decay < 0, f"weight_decay is {decay:g}: it makes weights grow"),
         (lr < 0, f"base_lr is {lr:g}: it makes the loss rise"),
-        (message.iter_size < 1, f"iter_size is {message.iter_size}: Caffe reads no data in an iteration"),
+        (
+            message.iter_size < 1,
+            f"iter_size is {message.iter_size}: Caffe reads no data in an iteration",
+        ),
     ]
     return [f"{path}: {text}" for is_so, text in odd if is_so]
 
@@ -365,7 +396,9 @@ def _read_nets(path: Path, message: Any, messages: Messages, notes: list[str]) -
     given = [name for name in _TRAIN_FIELDS if message.HasField(name)]
     if len(given) != 1:
         have = ", ".join(given) or "none"
-        raise InputError(f"{path}: exactly one of {', '.join(_TRAIN_FIELDS)} is needed; given: {have}")
+        raise InputError(
+            f"{path}: exactly one of {', '.join(_TRAIN_FIELDS)} is needed; given: {have}"
+        )
     fields = [(given[0], getattr(message, given[0]))]
     fields += [(f"test_net_param[{i}]", net) for i, net in enumerate(message.test_net_param)]
     fields += [(f"test_net[{i}]", net) for i, net in enumerate(message.test_net)]
@@ -380,7 +413,9 @@ def _read_net(path: Path, name: str, value: Any, messages: Messages, notes: list
         net.CopyFrom(value)
         old = old_format(net)
         if old:
-            notes.append(f"{path}: {name} has {old}, which Caffe upgrades in files and does not read here")
+            notes.append(
+                f"{path}: {name} has {old}, which Caffe upgrades in files and does not read here"
+            )
             for field_name in ("layers", "input", "input_dim", "input_shape"):
                 net.ClearField(field_name)
     elif not value:
@@ -410,16 +445,22 @@ def _phase_net(path: Path, title: str, origin: Any, net: Any, phase: str, *state
             raise InputError(
                 f"{origin}: layer {layer.name!r}: has include and exclude; allowed: rules of one kind"
             )
-    return PhaseNet(title, origin, phase, net.name, phase_layers(net, phase, level, frozenset(stages)))
+    return PhaseNet(
+        title, origin, phase, net.name, phase_layers(net, phase, level, frozenset(stages))
+    )
 
 
-def _train_net(path: Path, message: Any, nets: dict[str, Any], level: int, stages: Sequence[str]) -> PhaseNet:
+def _train_net(
+    path: Path, message: Any, nets: dict[str, Any], level: int, stages: Sequence[str]
+) -> PhaseNet:
     field_name = next(iter(nets))
     state = type(message.train_state)()
     state.CopyFrom(message.train_state)
     state.level = level
     state.stage.extend(flag_stages(stages))
-    return _phase_net(path, "training net", getattr(message, field_name), nets[field_name], PHASES[0], state)
+    return _phase_net(
+        path, "training net", getattr(message, field_name), nets[field_name], PHASES[0], state
+    )
 
 
 def _test_nets(path: Path, message: Any, nets: dict[str, Any]) -> list[PhaseNet]:
@@ -435,14 +476,25 @@ def _test_nets(path: Path, message: Any, nets: dict[str, Any]) -> list[PhaseNet]
         )
     own += [(nets[generic_field], getattr(message, generic_field))] * (count - len(own))
     if own and message.test_interval <= 0:
-        is_what = f"is {message.test_interval}" if message.HasField("test_interval") else "is missing"
-        raise InputError(f"{path}: test_interval {is_what}; allowed: 1 or more, since test_iter is given")
+        is_what = (
+            f"is {message.test_interval}" if message.HasField("test_interval") else "is missing"
+        )
+        raise InputError(
+            f"{path}: test_interval {is_what}; allowed: 1 or more, since test_iter is given"
+        )
     if len(message.test_state) not in (0, len(own)):
         raise InputError(
             f"{path}: test_state is given {len(message.test_state)} times for {len(own)} test nets; "
             "allowed: never, or once for each"
         )
     return [
-        _phase_net(path, f"test net #{index}", origin, net, PHASES[1], *message.test_state[index : index + 1])
+        _phase_net(
+            path,
+            f"test net #{index}",
+            origin,
+            net,
+            PHASES[1],
+            *message.test_state[index : index + 1],
+        )
         for index, (net, origin) in enumerate(own)
     ]

@@ -105,7 +105,11 @@ def _image_data(net: PhaseNet, layer: Any, messages: Messages) -> Source:
     batch = _batch(net, layer, parameter.batch_size, "image_data_param.batch_size")
     lines = _list_file(where(net, layer, "image_data_param.source"), parameter.source)
     sized = parameter.new_height and parameter.new_width
-    shape = (3 if parameter.is_color else 1, parameter.new_height, parameter.new_width) if sized else None
+    shape = (
+        (3 if parameter.is_color else 1, parameter.new_height, parameter.new_width)
+        if sized
+        else None
+    )
     shape = check_transform(net, layer, shape, messages)
     random = bool(parameter.shuffle or parameter.rand_skip) or _augments(net, layer)
     return Source(layer.name, parameter.source, batch, len(lines), shape, random)
@@ -115,7 +119,9 @@ def _hdf5_data(net: PhaseNet, layer: Any, messages: Messages) -> Source:
     parameter = layer.hdf5_data_param
     batch = _batch(net, layer, parameter.batch_size, "hdf5_data_param.batch_size")
     listed_files(net, layer)
-    return Source(layer.name, parameter.source, batch, data_samples(layer), None, bool(parameter.shuffle))
+    return Source(
+        layer.name, parameter.source, batch, data_samples(layer), None, bool(parameter.shuffle)
+    )
 
 
 def listed_files(net: PhaseNet, layer: Any) -> list[Path]:
@@ -145,7 +151,9 @@ def _batch(net: PhaseNet, layer: Any, size: int, field: str) -> int:
 
 def _list_file(place: str, source: str) -> list[str]:
     try:
-        lines = [line.strip() for line in protocol.decode(file_path(source).read_bytes()).splitlines()]
+        lines = [
+            line.strip() for line in protocol.decode(file_path(source).read_bytes()).splitlines()
+        ]
     except OSError as error:
         raise InputError(f"{place}: cannot read {source!r}: {error.strerror}") from error
     lines = [line for line in lines if line]
@@ -156,7 +164,9 @@ def _list_file(place: str, source: str) -> list[str]:
 
 def _augments(net: PhaseNet, layer: Any) -> bool:
     """Whether records are changed at random: Caffe flips in both phases, and crops at random in training."""
-    return bool(layer.transform_param.mirror or (layer.transform_param.crop_size and net.phase == "TRAIN"))
+    return bool(
+        layer.transform_param.mirror or (layer.transform_param.crop_size and net.phase == "TRAIN")
+    )
 
 
 def check_transform(
@@ -172,7 +182,9 @@ def check_transform(
     """
     transform = layer.transform_param
     if transform.mean_file:
-        _check_mean(where(net, layer, "transform_param.mean_file"), transform.mean_file, shape, messages)
+        _check_mean(
+            where(net, layer, "transform_param.mean_file"), transform.mean_file, shape, messages
+        )
         if transform.mean_value:
             raise InputError(
                 f"{where(net, layer, 'transform_param')}: has mean_file and mean_value; allowed: one of them"
@@ -197,13 +209,21 @@ def check_transform(
     return (channels, crop, crop) if crop else shape
 
 
-def _check_mean(place: str, file: str, shape: tuple[int, int, int] | None, messages: Messages) -> None:
+def _check_mean(
+    place: str, file: str, shape: tuple[int, int, int] | None, messages: Messages
+) -> None:
     if not file_path(file).is_file():
         raise InputError(f"{place}: no such file: {file}{_remedy(file_path(file))}")
     mean = messages.read_binary("BlobProto", file_path(file))
-    dims = tuple(mean.shape.dim) if mean.shape.dim else (mean.num, mean.channels, mean.height, mean.width)
+    dims = (
+        tuple(mean.shape.dim)
+        if mean.shape.dim
+        else (mean.num, mean.channels, mean.height, mean.width)
+    )
     if shape is not None and tuple(dims[-3:]) != shape:
-        raise InputError(f"{place}: {file} is a mean of {by(dims[-3:])}; the records are {by(shape)}")
+        raise InputError(
+            f"{place}: {file} is a mean of {by(dims[-3:])}; the records are {by(shape)}"
+        )
 
 
 def by(shape: tuple[int, ...]) -> str:

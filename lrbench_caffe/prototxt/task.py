@@ -16,7 +16,13 @@ from lrbench_caffe.prototxt.datacheck import Say
 from lrbench_caffe.prototxt.heads import find_heads
 from lrbench_caffe.prototxt.messages import Messages, shortest
 from lrbench_caffe.prototxt.nets import PhaseNet
-from lrbench_caffe.prototxt.patch import BASE_LR, GRADIENTS, check_settable, gradient_options, write_prototxts
+from lrbench_caffe.prototxt.patch import (
+    BASE_LR,
+    GRADIENTS,
+    check_settable,
+    gradient_options,
+    write_prototxts,
+)
 from lrbench_caffe.prototxt.refusal import open_solver, with_data
 from lrbench_caffe.prototxt.solver import Solver, load_solver
 from lrbench_caffe.prototxt.sources import Source, free_dead_readers
@@ -138,14 +144,20 @@ def open_worker(
 
 def task_of(solver: Solver, info: CaffeInfo, opened: Opened, gpu: int | None) -> Task:
     """What a solver trains that a worker has open."""
-    return Task(framework(info, gpu), task_type(solver), dataset(solver, opened), network(solver, opened))
+    return Task(
+        framework(info, gpu), task_type(solver), dataset(solver, opened), network(solver, opened)
+    )
 
 
 def task_type(solver: Solver) -> str:
     """Whether it classifies, and by which head where that is not the default one."""
     if solver.head:
         return f"classification of {solver.head}"
-    return "classification" if find_heads(solver.train) or any(t.heads for t in solver.tests) else "other"
+    return (
+        "classification"
+        if find_heads(solver.train) or any(t.heads for t in solver.tests)
+        else "other"
+    )
 
 
 def framework(info: CaffeInfo, gpu: int | None) -> Framework:
@@ -195,7 +207,12 @@ def canonical_net(net: PhaseNet) -> list[list[Any]]:
                 spec.ClearField("name")
             bottoms = [numbers.get(blob, -1) for blob in layer.bottom]
             rows.append(
-                [layer.type, bottoms, len(layer.top), rest.SerializeToString(deterministic=True).hex()]
+                [
+                    layer.type,
+                    bottoms,
+                    len(layer.top),
+                    rest.SerializeToString(deterministic=True).hex(),
+                ]
             )
         for blob in layer.top:
             numbers[blob] = len(numbers)
@@ -250,4 +267,6 @@ def _name(source: Source | None) -> str:
 def dataset_name(path: str) -> str:
     """ "mnist" of mnist_train_lmdb; "cifar10" of cifar10_pad4_train_lmdb: padding makes no other data."""
     stem = Path(path).stem
-    return "_".join(part for part in stem.split("_") if not _NO_PART_OF_A_NAME.fullmatch(part)) or stem
+    return (
+        "_".join(part for part in stem.split("_") if not _NO_PART_OF_A_NAME.fullmatch(part)) or stem
+    )

@@ -14,7 +14,9 @@ from lrbench_caffe.reproduction.results import PolicyResult
 from lrbench_caffe.tabular import number
 
 Results = Mapping[str, PolicyResult]  # by the keys of a plan's rows
-NO_DEVIATION = 1e-12  # what the deviation of equal numbers may come to; without one there is no test
+NO_DEVIATION = (
+    1e-12  # what the deviation of equal numbers may come to; without one there is no test
+)
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,9 @@ def above(metric: str, high: Sequence[str], low: Sequence[str]) -> Check:
         weakest = min(high, key=lambda key: value(results, key, metric))
         strongest = max(low, key=lambda key: value(results, key, metric))
         holds = value(results, weakest, metric) > value(results, strongest, metric)
-        return Verdict(holds, f"{CRITERIA[metric].heading}: {pair(results, weakest, strongest, metric)}")
+        return Verdict(
+            holds, f"{CRITERIA[metric].heading}: {pair(results, weakest, strongest, metric)}"
+        )
 
     return check
 
@@ -109,7 +113,9 @@ def below(metric: str, low: Sequence[str], high: Sequence[str]) -> Check:
         highest = max(low, key=lambda key: value(results, key, metric))
         lowest = min(high, key=lambda key: value(results, key, metric))
         holds = value(results, highest, metric) < value(results, lowest, metric)
-        return Verdict(holds, f"{CRITERIA[metric].heading}: {pair(results, highest, lowest, metric)}")
+        return Verdict(
+            holds, f"{CRITERIA[metric].heading}: {pair(results, highest, lowest, metric)}"
+        )
 
     return check
 
@@ -136,7 +142,9 @@ def at_most_share(key: str, other: str, share: float, *, less: bool = False) -> 
     def check(results: Results) -> Verdict:
         mine, limit = value(results, key, "iterations"), share * value(results, other, "iterations")
         holds = mine < limit if less else mine <= limit
-        numbers = f"{shown(results, key, 'iterations')} iterations, {shown(results, other, 'iterations')}"
+        numbers = (
+            f"{shown(results, key, 'iterations')} iterations, {shown(results, other, 'iterations')}"
+        )
         return Verdict(holds, numbers)
 
     return check

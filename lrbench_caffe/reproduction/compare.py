@@ -116,7 +116,9 @@ def compare(plan: ExperimentPlan, ours: Mapping[str, PolicyResult]) -> list[Pape
     """Every number of a plan's rows, in the paper's order of rows and columns."""
     paper = paper_results(plan)
     return [
-        PaperComparison(row, metric, _spread(paper.get(row.key), metric), _spread(ours.get(row.key), metric))
+        PaperComparison(
+            row, metric, _spread(paper.get(row.key), metric), _spread(ours.get(row.key), metric)
+        )
         for row in plan.rows
         for metric in METRICS
     ]
@@ -129,7 +131,9 @@ def _spread(result: PolicyResult | None, metric: str) -> Spread | None:
 # -- rows ---------------------------------------------------------------------------------------------
 
 
-def table_rows(plan: ExperimentPlan, ours: Mapping[str, PolicyResult], *, short: bool = False) -> Rows:
+def table_rows(
+    plan: ExperimentPlan, ours: Mapping[str, PolicyResult], *, short: bool = False
+) -> Rows:
     """For people: three lines for each policy (paper, ours, difference) under the paper's columns.
 
     A difference has "=" where it is within the two deviations, "≠" where it is not, and nothing where that
@@ -138,7 +142,13 @@ def table_rows(plan: ExperimentPlan, ours: Mapping[str, PolicyResult], *, short:
     where that is enough.
     """
     note = [plan.note] if plan.scaled else []
-    heading = ["#", "policy", "", *(HEADINGS[name] for name in METRICS), *(["scale"] if note else [])]
+    heading = [
+        "#",
+        "policy",
+        "",
+        *(HEADINGS[name] for name in METRICS),
+        *(["scale"] if note else []),
+    ]
     rows = [heading]
     comparisons = compare(plan, ours)
     for index, row in enumerate(plan.rows):
@@ -146,7 +156,9 @@ def table_rows(plan: ExperimentPlan, ours: Mapping[str, PolicyResult], *, short:
         name = [str(row.number), _name(row) if short else str(row.trained)]
         printed = [str(row.number), row.key if short else str(row.policy)]
         rows.append([*printed, "paper", *(_cell(c.paper, c.metric) for c in cells), *note])
-        rows.append([*name, _ours(ours.get(row.key)), *(_cell(c.ours, c.metric) for c in cells), *note])
+        rows.append(
+            [*name, _ours(ours.get(row.key)), *(_cell(c.ours, c.metric) for c in cells), *note]
+        )
         rows.append([*name, "difference", *(_difference(c, plan) for c in cells), *note])
     return rows
 
@@ -171,7 +183,9 @@ def _cell(spread: Spread | None, metric: str) -> str:
     if spread is None:
         return "-"
     digits = DIGITS[metric]
-    return plus_minus(printed(spread.mean, digits), None if spread.sd is None else printed(spread.sd, digits))
+    return plus_minus(
+        printed(spread.mean, digits), None if spread.sd is None else printed(spread.sd, digits)
+    )
 
 
 def _difference(comparison: PaperComparison, plan: ExperimentPlan) -> str:
@@ -238,7 +252,9 @@ def conclusion_rows(plan: ExperimentPlan, ours: Results) -> Rows:
     for whole, conclusion in zip(conclusions(plan.name), conclusions(plan.name, plan.share)):
         verdict, of_paper = conclusion.judge(ours), whole.judge(paper)
         numbers = _as_trained(plan, verdict.numbers)
-        rows.append([conclusion.section, conclusion.statement, of_paper.word, verdict.word, numbers, *note])
+        rows.append(
+            [conclusion.section, conclusion.statement, of_paper.word, verdict.word, numbers, *note]
+        )
     return rows
 
 

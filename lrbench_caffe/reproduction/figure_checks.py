@@ -11,7 +11,15 @@ from collections.abc import Iterable, Sequence
 
 from lrbench_caffe.metrics import Measurement, of_first_net
 from lrbench_caffe.records import RunRecord
-from lrbench_caffe.reproduction.checks import Results, Unknown, Verdict, diverged, shown, signed, value
+from lrbench_caffe.reproduction.checks import (
+    Results,
+    Unknown,
+    Verdict,
+    diverged,
+    shown,
+    signed,
+    value,
+)
 from lrbench_caffe.reproduction.plan import FIGURE3_EPOCHS, FIGURE3_GOOD, FIGURE3_K0, FIGURE4_L
 from lrbench_caffe.reproduction.results import spread, top1_until
 
@@ -24,7 +32,9 @@ def best_in_good_range(results: Results) -> Verdict:
     low, high = FIGURE3_GOOD
     tops = {k0: _fix_top1(results, k0) for k0 in FIGURE3_K0}
     best = max(tops, key=lambda k0: tops[k0])
-    return Verdict(low <= best <= high, f"best: {_fix(best)} {tops[best]:.2f}{diverged(results[_fix(best)])}")
+    return Verdict(
+        low <= best <= high, f"best: {_fix(best)} {tops[best]:.2f}{diverged(results[_fix(best)])}"
+    )
 
 
 def falls_faster_above_good_range(results: Results) -> Verdict:
@@ -35,7 +45,8 @@ def falls_faster_above_good_range(results: Results) -> Verdict:
     before = 0.0 if best == high else (tops[best] - tops[high]) / math.log10(high / best)
     after = (tops[high] - tops[END]) / math.log10(END / high)
     points = [
-        f"{_fix(k0)} {tops[k0]:.2f}{diverged(results[_fix(k0)])}" for k0 in dict.fromkeys((best, high, END))
+        f"{_fix(k0)} {tops[k0]:.2f}{diverged(results[_fix(k0)])}"
+        for k0 in dict.fromkeys((best, high, END))
     ]
     numbers = f"{', '.join(points)}: {after:.2f} points per tenfold k0, {before:.2f} before"
     return Verdict(after > max(0.0, before), numbers)
@@ -78,10 +89,13 @@ def better_after(key: str, updates: Sequence[int], results: Results) -> Verdict:
     held, numbers = [], []
     for start, update, end in zip([0, *updates], updates, [*updates[1:], math.inf]):
         changes = {
-            name: _change(results[key].runs, name, start, update, end) for name in ("top1", "test_loss")
+            name: _change(results[key].runs, name, start, update, end)
+            for name in ("top1", "test_loss")
         }
         held.append(changes["top1"] > 0 or changes["test_loss"] < 0)
-        top1, loss = (signed(changes[name], digits) for name, digits in (("top1", 2), ("test_loss", 4)))
+        top1, loss = (
+            signed(changes[name], digits) for name, digits in (("top1", 2), ("test_loss", 4))
+        )
         numbers.append(f"{update}: Top-1 {top1}, test loss {loss}")
     return Verdict(all(held), "; ".join(numbers) + diverged(results[key]))
 
@@ -101,13 +115,21 @@ def _change(runs: Sequence[RunRecord], name: str, start: int, update: int, end: 
 
 
 def _values(measured: Iterable[Measurement], name: str) -> list[float]:
-    return [values for m in measured if (values := getattr(m, name)) is not None and not math.isnan(values)]
+    return [
+        values
+        for m in measured
+        if (values := getattr(m, name)) is not None and not math.isnan(values)
+    ]
 
 
 def _fix_top1(results: Results, k0: float) -> float:
     """The Top-1 of a k0, as in the table; where all its trainings diverged that of their tests until then."""
     result = results.get(_fix(k0))
-    return value(results, _fix(k0), "top1") if result is None or result.seeds else _fix_until(results, k0, 1)
+    return (
+        value(results, _fix(k0), "top1")
+        if result is None or result.seeds
+        else _fix_until(results, k0, 1)
+    )
 
 
 def _fix_until(results: Results, k0: float, share: float) -> float:

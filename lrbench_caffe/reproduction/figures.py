@@ -74,7 +74,9 @@ def figure3(path: Path, plan: ExperimentPlan, records: Iterable[RunRecord]) -> N
             good=plans.FIGURE3_GOOD,
             marks=plans.FIGURE3_MARKS,
             close_up=plans.FIGURE3_CLOSE_UP,
-            stated=[] if plan.scaled else [Point(k0, top1) for k0, top1 in plans.FIGURE3_STATED.items()],
+            stated=[]
+            if plan.scaled
+            else [Point(k0, top1) for k0, top1 in plans.FIGURE3_STATED.items()],
             note=plan.note,
             error=True,
         ),
@@ -118,13 +120,19 @@ def figure5(path: Path, plan: ExperimentPlan, records: Iterable[RunRecord]) -> N
     note = f"\n{plan.note}" if plan.note else ""
     updates = row.trained.params["l"]
     assert isinstance(updates, tuple)
-    save(updates_figure(f"{row.trained}{seed}{note}", measured, [int(update) for update in updates]), path)
+    save(
+        updates_figure(f"{row.trained}{seed}{note}", measured, [int(update) for update in updates]),
+        path,
+    )
 
 
 def _runs(plan: ExperimentPlan, records: Iterable[RunRecord]) -> dict[int, list[RunRecord]]:
     """The runs of each row, one for each seed, by the row's number."""
     mine = [record for record in records if belongs(plan, record)]
-    return {row.number: runs_of(r for r in mine if r.policy.text == str(row.trained)) for row in plan.rows}
+    return {
+        row.number: runs_of(r for r in mine if r.policy.text == str(row.trained))
+        for row in plan.rows
+    }
 
 
 def _point(row: Row, values: Sequence[float], parameter: str) -> Point | None:

@@ -64,7 +64,9 @@ class Item:
         return max(0, self.end - self.training.reached)
 
 
-def known_runs(plans: Iterable[ExperimentPlan], database: Database | None, folder: Path) -> list[RunRecord]:
+def known_runs(
+    plans: Iterable[ExperimentPlan], database: Database | None, folder: Path
+) -> list[RunRecord]:
     """The runs of the plans' tasks with their measurements: in the LR database, and below a folder.
 
     Without a database, those below the folder only.
@@ -111,7 +113,9 @@ def _seeds(row: Row, records: Sequence[RunRecord]) -> set[int | None]:
 
 def training_of(plan: ExperimentPlan, row: Row, seed: int, options: Options) -> Job:
     """The training of a row with a seed."""
-    setting = f"{plan.setup.key}-{plan.max_iter}-{plan.test_interval}"  # runs of two scales never meet
+    setting = (
+        f"{plan.setup.key}-{plan.max_iter}-{plan.test_interval}"  # runs of two scales never meet
+    )
     return Job(
         solver=plan.setup.solver,
         seed=seed,

@@ -30,7 +30,9 @@ SEEDS = (1, 2, 3, 4, 5)  # section V-C: "5 repeated experiments"
 
 
 MOST_SCALED_TESTS = 20
-LEAST_SCALED = MOST_SCALED_TESTS  # iterations: with fewer there would be less than one from test to test
+LEAST_SCALED = (
+    MOST_SCALED_TESTS  # iterations: with fewer there would be less than one from test to test
+)
 
 
 @dataclass(frozen=True)
@@ -61,9 +63,16 @@ class Setup:
         return paper_solver(self.key)
 
 
-LENET = Setup("solvers/lenet_mnist_solver.prototxt", 10_000, 500, "lenet_mnist", "LeNet on MNIST", "mnist")
+LENET = Setup(
+    "solvers/lenet_mnist_solver.prototxt", 10_000, 500, "lenet_mnist", "LeNet on MNIST", "mnist"
+)
 CNN3 = Setup(
-    "solvers/cnn3_cifar10_solver.prototxt", 70_000, 250, "cnn3_cifar10", "CNN3 on CIFAR-10", "cifar10"
+    "solvers/cnn3_cifar10_solver.prototxt",
+    70_000,
+    250,
+    "cnn3_cifar10",
+    "CNN3 on CIFAR-10",
+    "cifar10",
 )
 RESNET32 = Setup(
     "solvers/resnet32_cifar10_solver.prototxt",
@@ -159,7 +168,11 @@ class ExperimentPlan:
     @property
     def note(self) -> str:
         """What every line of a scaled-down run says; nothing for a full one."""
-        return f"SCALED DOWN: {self.max_iter} of {self.setup.max_iter} iterations" if self.scaled else ""
+        return (
+            f"SCALED DOWN: {self.max_iter} of {self.setup.max_iter} iterations"
+            if self.scaled
+            else ""
+        )
 
     def row(self, key: str) -> Row:
         """The row of that key.
@@ -338,7 +351,8 @@ def scale(whole: ExperimentPlan, factor: float) -> ExperimentPlan:
     test_interval = max(round(whole.test_interval * factor), max_iter // MOST_SCALED_TESTS)
     key, solver = whole.setup.key, whole.setup.settings
     change = change_between(
-        TrainingContext(key, solver, whole.max_iter, None), TrainingContext(key, solver, max_iter, None)
+        TrainingContext(key, solver, whole.max_iter, None),
+        TrainingContext(key, solver, max_iter, None),
     )
     try:
         rows = tuple(replace(row, trained=adapt(row.policy, change)) for row in whole.rows)

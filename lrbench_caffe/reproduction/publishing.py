@@ -95,13 +95,21 @@ def _title(plan: ExperimentPlan) -> str:
     return f"{plan.title} ({plan.note})" if plan.scaled else plan.title
 
 
-def _source(plan: ExperimentPlan, records: Sequence[RunRecord], ours: dict[str, PolicyResult]) -> str:
+def _source(
+    plan: ExperimentPlan, records: Sequence[RunRecord], ours: dict[str, PolicyResult]
+) -> str:
     """What our numbers were measured with: "Ours: 20 trainings with Caffe 1.0.0, CPU; 1 more diverged."."""
     texts = {str(row.trained) for row in plan.rows}
-    mine = [r for r in records if belongs(plan, r) and r.policy.text in texts and r.status == "finished"]
+    mine = [
+        r for r in records if belongs(plan, r) and r.policy.text in texts and r.status == "finished"
+    ]
     diverged = sum(result.diverged for result in ours.values())
     if not mine:
-        return f"Ours: {diverged} diverged, none finished." if diverged else "Ours: nothing was trained yet."
+        return (
+            f"Ours: {diverged} diverged, none finished."
+            if diverged
+            else "Ours: nothing was trained yet."
+        )
     kinds = Counter(
         f"{r.framework.name} {r.framework.version}, {r.framework.device}"
         + (", fast layers" if "fast" in (r.layers or "") else "")

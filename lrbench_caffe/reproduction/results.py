@@ -11,7 +11,15 @@ import numpy as np
 from lrbench_caffe.metrics import Measurement, best, of_first_net
 from lrbench_caffe.records import RunRecord, Spread
 
-METRICS = ("iterations", "ld", "top1", "top5", "ac", "cd", "cdac")  # the columns of Tables VII to IX
+METRICS = (
+    "iterations",
+    "ld",
+    "top1",
+    "top5",
+    "ac",
+    "cd",
+    "cdac",
+)  # the columns of Tables VII to IX
 
 
 @dataclass(frozen=True)
@@ -75,7 +83,10 @@ def top1_until(runs: Iterable[RunRecord], iteration: int) -> list[float]:
 
     One that diverged is at chance from then on: its last test stands for all that would have followed.
     """
-    tops = [best([m for m in of_first_net(run.measurements) if m.iteration <= iteration]) for run in runs]
+    tops = [
+        best([m for m in of_first_net(run.measurements) if m.iteration <= iteration])
+        for run in runs
+    ]
     return [top.top1 for top in tops if top is not None and top.top1 is not None]
 
 
@@ -84,7 +95,9 @@ def one_for_each_seed(records: Iterable[RunRecord]) -> tuple[list[RunRecord], in
     finished: dict[int | None, RunRecord] = {}
     diverged: set[int | None] = set()
     for record in sorted(records, key=lambda r: r.ended or 0.0):
-        if record.status == "finished" and any(m.top1 is not None for m in of_first_net(record.measurements)):
+        if record.status == "finished" and any(
+            m.top1 is not None for m in of_first_net(record.measurements)
+        ):
             finished[record.seed] = record
         elif record.status == "diverged":
             diverged.add(record.seed)

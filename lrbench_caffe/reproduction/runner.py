@@ -11,7 +11,14 @@ from lrbench_caffe.files import publish
 from lrbench_caffe.jobs import Job, JobResult, Pool, RetryingPool
 from lrbench_caffe.records import RunRecord
 from lrbench_caffe.reproduction import publishing
-from lrbench_caffe.reproduction.missing import Item, Options, check_files, known_runs, missing, provide_files
+from lrbench_caffe.reproduction.missing import (
+    Item,
+    Options,
+    check_files,
+    known_runs,
+    missing,
+    provide_files,
+)
 from lrbench_caffe.reproduction.plan import ExperimentPlan, Row
 from lrbench_caffe.reproduction.speed import Prober, Speed, duration
 from lrbench_caffe.reproduction.starts import start_rows, starts
@@ -87,7 +94,9 @@ class Reproduction:
                 failed.update(lost)
                 try:
                     self._report_trained(goal, results, list(lost.values()))
-                except LRBenchError as error:  # the database is away, say: no reason to end what trains
+                except (
+                    LRBenchError
+                ) as error:  # the database is away, say: no reason to end what trains
                     problems.append(f"{goal.plan.name} could not be shown: {error}")
         for text in failed.values():
             self._say(f"lost: {text}")
@@ -103,7 +112,9 @@ class Reproduction:
         except DamagedDatabase as error:
             if not self._damaged:
                 where = self._options.folder
-                self._say(f"the LR database: {error}; what counts is in {where}, where the results wait")
+                self._say(
+                    f"the LR database: {error}; what counts is in {where}, where the results wait"
+                )
             self._damaged = True
             return known_runs(plans, None, self._options.folder)
 
@@ -114,10 +125,16 @@ class Reproduction:
             whole = len(goal.rows) * len(goal.plan.seeds)
             text = f"{goal.plan.title}: {len(wanted)} of {_count(whole, 'training')} missing"
             notes = [_iterations(wanted)] if wanted else []
-            notes += [f"until iteration {self._options.until}"] if self._options.until is not None else []
+            notes += (
+                [f"until iteration {self._options.until}"]
+                if self._options.until is not None
+                else []
+            )
             self._say(", ".join([text, *notes, *([goal.plan.note] if goal.plan.scaled else [])]))
         if len(self._goals) > 1:
-            self._say(f"in all {_count(len(items), 'training')}, {_iterations(items)}; each is made once")
+            self._say(
+                f"in all {_count(len(items), 'training')}, {_iterations(items)}; each is made once"
+            )
 
     def _paces(self, items: Sequence[Item], dry: bool = False) -> dict[str, float]:
         """Seconds for an iteration and its share of the tests, by the setup's key, and say how long it takes.
@@ -152,14 +169,18 @@ class Reproduction:
 
     # -- after ------------------------------------------------------------------------------------
 
-    def _report_trained(self, goal: Goal, results: Sequence[JobResult], lost: Sequence[str]) -> None:
+    def _report_trained(
+        self, goal: Goal, results: Sequence[JobResult], lost: Sequence[str]
+    ) -> None:
         records = self._known([goal.plan])
         if self._options.until is None:
             self._report(goal.plan, records, lost)
         else:
             self._report_starts(goal.plan, records, results)
 
-    def _report(self, plan: ExperimentPlan, records: Sequence[RunRecord], lost: Sequence[str] = ()) -> None:
+    def _report(
+        self, plan: ExperimentPlan, records: Sequence[RunRecord], lost: Sequence[str] = ()
+    ) -> None:
         publishing.show(self._console, plan, records)
         files = publishing.write(self._options.folder, plan, records, lost)
         self._say(f"{plan.name}: {', '.join(map(str, files))}")
@@ -198,7 +219,9 @@ def unique(todo: Iterable[Iterable[Item]]) -> list[Item]:
     return list(items_once.values())
 
 
-def carry_out(pool: Pool, todo: Sequence[Sequence[Item]], display: Display) -> Iterator[list[JobResult]]:
+def carry_out(
+    pool: Pool, todo: Sequence[Sequence[Item]], display: Display
+) -> Iterator[list[JobResult]]:
     """Train all items, each once; yields the results of each list as soon as it is whole, in their order."""
     for item in unique(todo):
         pool.submit(item.training)

@@ -131,7 +131,9 @@ class Prober:
             raise TrainingError(f"GPU {self._gpu} has no number")
         gpu = int(self._gpu) if self._gpu else None
         return {
-            setup.key: measure(Path(setup.solver), self._layers, gpu, self._caffe_python, self._check_data)
+            setup.key: measure(
+                Path(setup.solver), self._layers, gpu, self._caffe_python, self._check_data
+            )
             for setup in setups
         }
 

@@ -16,7 +16,10 @@ LOSSES = 10  # iterations that a loss is the mean of, as single ones vary
 
 
 def starts(
-    plan: ExperimentPlan, records: Iterable[RunRecord], options: Options, results: Iterable[JobResult] = ()
+    plan: ExperimentPlan,
+    records: Iterable[RunRecord],
+    options: Options,
+    results: Iterable[JobResult] = (),
 ) -> list[JobResult]:
     """How the first iterations of a plan's trainings came out, in the order of rows and seeds.
 
@@ -75,9 +78,19 @@ def start_rows(plan: ExperimentPlan, results: Iterable[JobResult]) -> Rows:
         training, reached = result.training, result.iteration
         policy = str(training.policy)
         loss = training.run.iterations()[:reached, 2]
-        means = [number(part.mean(), 3) if len(part) else "-" for part in (loss[:LOSSES], loss[-LOSSES:])]
+        means = [
+            number(part.mean(), 3) if len(part) else "-" for part in (loss[:LOSSES], loss[-LOSSES:])
+        ]
         rows.append(
-            [numbers[policy], policy, str(training.seed), str(reached), *means, _outcome(result), *note]
+            [
+                numbers[policy],
+                policy,
+                str(training.seed),
+                str(reached),
+                *means,
+                _outcome(result),
+                *note,
+            ]
         )
     return rows
 

@@ -92,7 +92,10 @@ def _binary_layers(path: Path, messages: Messages) -> list[StoredLayer]:
     model = messages.read_binary("NetParameter", path)
     # Files of 2014 have "layers", those of 2013 these with a "layer" inside.
     old = [layer.layer if layer.HasField("layer") else layer for layer in model.layers]
-    return [StoredLayer(layer.name, _numbered(map(_stored, layer.blobs))) for layer in [*model.layer, *old]]
+    return [
+        StoredLayer(layer.name, _numbered(map(_stored, layer.blobs)))
+        for layer in [*model.layer, *old]
+    ]
 
 
 def _numbered(blobs: Iterable[StoredBlob]) -> dict[int, StoredBlob]:
@@ -145,7 +148,12 @@ def read_state(path: Path, messages: Messages) -> StoredState:
 
 
 def copy_state(
-    state: Path, target: Path, messages: Messages, *, model: Path | None, current_step: int | None = None
+    state: Path,
+    target: Path,
+    messages: Messages,
+    *,
+    model: Path | None,
+    current_step: int | None = None,
 ) -> None:
     """Copy a solver state, so that it names ``model`` as the file with its weights.
 
@@ -195,7 +203,9 @@ def state_digest(state: Path, model: Path | None, messages: Messages) -> str:
 def models_digest(models: Iterable[Path]) -> str:
     """SHA-256 of the content of caffemodels."""
     digests = [file_sha256(model) for model in models]
-    joined = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    joined = (
+        digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    )
     return joined[:32]
 
 
@@ -225,4 +235,8 @@ def _hdf5(path: Path, mode: str = "r") -> Iterator[Any]:
 
 def _text(value: Any) -> str:
     """A string as HDF5 stores it: bytes, with or without a NUL at the end."""
-    return bytes(value).split(b"\0")[0].decode("utf-8", "replace") if not isinstance(value, str) else value
+    return (
+        bytes(value).split(b"\0")[0].decode("utf-8", "replace")
+        if not isinstance(value, str)
+        else value
+    )

@@ -72,7 +72,11 @@ from lrbench_caffe.runs.rows import (
 )
 from lrbench_caffe.runs.runjson import checksum, parse_record
 
-DATED = ("run.json", "measurements.jsonl", "iterations.csv")  # files that are written as long as a run lives
+DATED = (
+    "run.json",
+    "measurements.jsonl",
+    "iterations.csv",
+)  # files that are written as long as a run lives
 
 _CHUNK = 1000  # iterations in an entry of losses.log
 
@@ -123,7 +127,9 @@ class RunDirectory:
             self.path.mkdir(parents=True, exist_ok=True)
             for folder in (self.snapshots, self.prototxt):
                 if folder.is_symlink():
-                    raise InputError(f"{folder} is a symbolic link; allowed: a folder of the run's own")
+                    raise InputError(
+                        f"{folder} is a symbolic link; allowed: a folder of the run's own"
+                    )
             self.snapshots.mkdir(exist_ok=True)
             self._lock = open_own(self.path / ".lock", "wb")
         except OSError as error:
@@ -141,7 +147,9 @@ class RunDirectory:
                     open_own(path, "rb").close()
         except OSError as error:
             self.release()
-            raise InputError(f"{error.filename}: {error.strerror}; --resume needs a file there") from error
+            raise InputError(
+                f"{error.filename}: {error.strerror}; --resume needs a file there"
+            ) from error
         remove_leftovers(self.path, r"[^/]*")
         remove_leftovers(self.snapshots, r"resume\..*")
 
@@ -332,12 +340,17 @@ class RunDirectory:
                 return
         replace_own(self.path / name, content)
 
-    def put_records(self, record: dict[str, Any], tests: Iterable[str], snapshots: Iterable[str]) -> None:
+    def put_records(
+        self, record: dict[str, Any], tests: Iterable[str], snapshots: Iterable[str]
+    ) -> None:
         """Write run.json, the tests, the snapshots and their journal anew."""
         for journal in self._journals.values():
             journal.close()
         self._journals = {}
-        rows = [*((MEASUREMENTS, text) for text in tests), *((SNAPSHOTS, text) for text in snapshots)]
+        rows = [
+            *((MEASUREMENTS, text) for text in tests),
+            *((SNAPSHOTS, text) for text in snapshots),
+        ]
         for name in (MEASUREMENTS, SNAPSHOTS):
             self.put_rows(name, (text for own, text in rows if own == name))
         write_journal(self.path / RECORDS, record["id"], rows)
@@ -439,9 +452,13 @@ class RunDirectory:
         id = self.id
         file = fold(name, id, *complete_lines(self.path / name))
         if name == DECISIONS:
-            return Recovered(file.rows, [f"{name}: {file.damage}"] if file.damage else [], bool(file.damage))
+            return Recovered(
+                file.rows, [f"{name}: {file.damage}"] if file.damage else [], bool(file.damage)
+            )
         journal = self.journal(RECORDS, id)
-        return together(name, file, journal, fold(name, id, journal.of(name)), has_journal=id is not None)
+        return together(
+            name, file, journal, fold(name, id, journal.of(name)), has_journal=id is not None
+        )
 
     def losses(self) -> Recovered:
         """The rows of iterations.csv, by iteration, from it and its journal."""

@@ -110,7 +110,9 @@ def read_journal(path: Path, id: str | None = None) -> Journaled:
     try:
         lines = read_own(path).split(b"\n")[:-1]
     except OSError as error:
-        return Journaled(damage="is missing" if isinstance(error, FileNotFoundError) else f"{error.strerror}")
+        return Journaled(
+            damage="is missing" if isinstance(error, FileNotFoundError) else f"{error.strerror}"
+        )
     if not lines:
         return Journaled(damage="is empty")
     own = _id_of(lines[0])

@@ -80,7 +80,9 @@ def _own_record(run: RunDirectory) -> dict[str, Any]:
 
 
 class _Mending:
-    def __init__(self, run: RunDirectory, snapshots: Snapshots, due: Due, first: int | None) -> None:
+    def __init__(
+        self, run: RunDirectory, snapshots: Snapshots, due: Due, first: int | None
+    ) -> None:
         self._run = run
         self._snapshots = snapshots
         self._due = due
@@ -117,7 +119,9 @@ class _Mending:
 
     def _notes(self) -> Iterator[str]:
         if self._damage:
-            what = "mended" if "id" in self._record else "left out"  # a former version has no copies
+            what = (
+                "mended" if "id" in self._record else "left out"
+            )  # a former version has no copies
             yield f"damaged, and {what}: {'; '.join(self._damage)}"
         for name in self._incomplete:
             yield (
@@ -135,8 +139,12 @@ class _Mending:
         return True
 
     def _before(self, snapshot: Snapshot) -> _Before | None:
-        tests = next((rows for rows in _readings(self._tests) if self._tests_fit(snapshot, rows)), None)
-        losses = next((rows for rows in _readings(self._losses) if self._losses_fit(snapshot, rows)), None)
+        tests = next(
+            (rows for rows in _readings(self._tests) if self._tests_fit(snapshot, rows)), None
+        )
+        losses = next(
+            (rows for rows in _readings(self._losses) if self._losses_fit(snapshot, rows)), None
+        )
         return None if tests is None or losses is None else _Before(tests, losses)
 
     def _tests_fit(self, snapshot: Snapshot, rows: Texts) -> bool:
@@ -203,14 +211,18 @@ class _Mending:
         if gone:
             record["repeated"] = self._run.repeated + gone
         self._run.put_iterations([losses[i] for i in sorted(losses)], id)
-        self._run.put_records(record, [tests[place] for place in sorted(tests)], map(json.dumps, rows))
+        self._run.put_records(
+            record, [tests[place] for place in sorted(tests)], map(json.dumps, rows)
+        )
 
 
 def _with_digests(snapshot: Snapshot, before: _Before) -> Snapshot:
     return replace(
         snapshot,
         tests=digest_before(before.tests, snapshot.iteration),
-        tested=digest_at(before.tests, snapshot.iteration) if snapshot.tests is None else snapshot.tested,
+        tested=digest_at(before.tests, snapshot.iteration)
+        if snapshot.tests is None
+        else snapshot.tested,
         losses=digest_before(before.losses, snapshot.iteration),
     )
 

@@ -15,7 +15,9 @@ from lrbench_caffe.runs.layout import (
     RUN,
 )
 
-CLOCK_STEP = 60.0  # seconds; a file from further in the future is older than a step back of the clock
+CLOCK_STEP = (
+    60.0  # seconds; a file from further in the future is older than a step back of the clock
+)
 
 
 def find_newest(root: Path, solver: Path) -> RunDirectory:
@@ -29,17 +31,26 @@ def find_newest(root: Path, solver: Path) -> RunDirectory:
     """
     wanted = solver.resolve()
     runs: list[tuple[bool, float, RunDirectory]] = []
-    for folder in sorted({path.parent for name in (RUN, RECORDS) for path in root.glob(f"*/{name}")}):
+    for folder in sorted(
+        {path.parent for name in (RUN, RECORDS) for path in root.glob(f"*/{name}")}
+    ):
         if folder.is_symlink():  # LATEST
             continue
         run = RunDirectory(folder)
         try:
             if Path(run.read()["solver"]).resolve() == wanted:
                 runs.append((not run.running, _last_written(run.path), run))
-        except (InputError, OSError, ValueError, RuntimeError):  # the latter two: a path that is none, a loop
+        except (
+            InputError,
+            OSError,
+            ValueError,
+            RuntimeError,
+        ):  # the latter two: a path that is none, a loop
             continue
     if not runs:
-        raise InputError(f"--resume: no run of {solver} in {root}/ (--out DIR names another directory)")
+        raise InputError(
+            f"--resume: no run of {solver} in {root}/ (--out DIR names another directory)"
+        )
     free = [entry for entry in runs if entry[0]] or runs
     _, newest, run = max(free, key=lambda entry: entry[1])
     if len(free) == 1 or newest <= time.time() + CLOCK_STEP:

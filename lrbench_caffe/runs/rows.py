@@ -49,7 +49,9 @@ class Rows:
             return self.problem
         if not self.bad:
             return None
-        return f"line {self.bad[0]} is damaged" + (f" (and {len(self.bad) - 1} more)" * (len(self.bad) > 1))
+        return f"line {self.bad[0]} is damaged" + (
+            f" (and {len(self.bad) - 1} more)" * (len(self.bad) > 1)
+        )
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,9 @@ def together(
 
 def _begins(whole: Mapping[Any, str], part: Mapping[Any, str]) -> bool:
     """Whether the rows of one are the first ones of the other."""
-    return len(part) <= len(whole) and all(one == other for one, other in zip(part.items(), whole.items()))
+    return len(part) <= len(whole) and all(
+        one == other for one, other in zip(part.items(), whole.items())
+    )
 
 
 def fold(name: str, id: str | None, lines: Iterable[str], problem: str | None = None) -> Rows:
@@ -214,7 +218,9 @@ def measurement_of(row: dict[str, Any]) -> Measurement | None:
     if not isinstance(outputs, dict):
         return None
     # A value that was not finite is null.
-    measurement = replace(measurement, outputs={name: v for name, v in outputs.items() if v is not None})
+    measurement = replace(
+        measurement, outputs={name: v for name, v in outputs.items() if v is not None}
+    )
     own = {name: value for name, value in vars(measurement).items() if name != "outputs"}
     numbers = all(
         value is None or isinstance(value, (int, float))

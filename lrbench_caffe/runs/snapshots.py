@@ -162,7 +162,8 @@ class Snapshots:
             replace_by(target, lambda path: _share(model, path))
             # A solver state names the file with its weights: the user's the user's, the run's the run's.
             replace_by(
-                folder / state.name, lambda path: copy_state(state, path, self._messages, model=target)
+                folder / state.name,
+                lambda path: copy_state(state, path, self._messages, model=target),
             )
         except OSError as error:
             raise TrainingError(
@@ -178,8 +179,12 @@ class Snapshots:
     def unrecorded(self) -> list[Path]:
         """Files of snapshots that are in no record: a kill left them, or the record is lost."""
         named = {name for snapshot in self.all() for name in (snapshot.model, snapshot.state)}
-        pattern = re.compile(rf"{re.escape(self.prefix.name)}_iter_\d+\.(caffemodel|solverstate)(\.h5)?")
-        return [p for p in self._folder.iterdir() if pattern.fullmatch(p.name) and p.name not in named]
+        pattern = re.compile(
+            rf"{re.escape(self.prefix.name)}_iter_\d+\.(caffemodel|solverstate)(\.h5)?"
+        )
+        return [
+            p for p in self._folder.iterdir() if pattern.fullmatch(p.name) and p.name not in named
+        ]
 
     def remove_unrecorded(self, after: int = -1) -> None:
         """Remove what a kill left of snapshots that were never complete, of those after an iteration."""
@@ -246,7 +251,9 @@ class Snapshots:
         target = self._folder / (f"{_COPY}.solverstate" + (HDF5 if state.suffix == HDF5 else ""))
         replace_by(
             target,
-            lambda path: copy_state(state, path, self._messages, model=model, current_step=current_step),
+            lambda path: copy_state(
+                state, path, self._messages, model=model, current_step=current_step
+            ),
         )
         return target
 
@@ -314,7 +321,11 @@ def recorded(run: RunDirectory) -> list[Snapshot]:
     """A run's recorded snapshots, by iteration, intact or not, without automatic ones that were replaced."""
     rows = [_snapshot(row) for row in run.rows(SNAPSHOTS)]
     latest = {snapshot.iteration: snapshot for snapshot in rows if snapshot}
-    return [s for _, s in sorted(latest.items()) if not s.automatic or (run.snapshots / s.state).exists()]
+    return [
+        s
+        for _, s in sorted(latest.items())
+        if not s.automatic or (run.snapshots / s.state).exists()
+    ]
 
 
 def _snapshot(row: dict[str, Any]) -> Snapshot | None:
@@ -324,11 +335,14 @@ def _snapshot(row: dict[str, Any]) -> Snapshot | None:
     except TypeError:
         return None
     names = all(
-        isinstance(name, str) and Path(name).name == name for name in (snapshot.model, snapshot.state)
+        isinstance(name, str) and Path(name).name == name
+        for name in (snapshot.model, snapshot.state)
     )
     digests = (snapshot.model_sha256, snapshot.state_sha256)
     seconds = isinstance(snapshot.seconds, (int, float)) and math.isfinite(snapshot.seconds)
-    return snapshot if names and seconds and all(isinstance(text, str) for text in digests) else None
+    return (
+        snapshot if names and seconds and all(isinstance(text, str) for text in digests) else None
+    )
 
 
 def _is_regular(path: Path) -> bool:

@@ -77,7 +77,10 @@ def discard(note: Note) -> None:
 def waits(url: str | None, where: Path) -> bool:
     """Whether a run in a folder waits for the database that ``url`` names."""
     name = _name(shown(parse_url(resolve_url(url))))
-    return any(note.database == name and Path(note.run).is_relative_to(where.resolve()) for note in _notes())
+    return any(
+        note.database == name and Path(note.run).is_relative_to(where.resolve())
+        for note in _notes()
+    )
 
 
 def bring_in(database: Database, say: Callable[[str], None]) -> None:

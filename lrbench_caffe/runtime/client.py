@@ -184,7 +184,9 @@ class Worker:
             raise self._open_failure(error) from error
         return Opened.of(fields)
 
-    def load(self, snapshot: str | None = None, weights: Sequence[str] = (), own: bool = False) -> int:
+    def load(
+        self, snapshot: str | None = None, weights: Sequence[str] = (), own: bool = False
+    ) -> int:
         """Restore a solver state, or copy the weights of caffemodels; returns the iteration.
 
         Args:
@@ -243,7 +245,11 @@ class Worker:
             wants_stop: asked several times a second; True ends the pass before its next batch.
         """
         self._send(
-            "test", net=net, passes=passes, heads=[vars(h) for h in heads], detections=dict(detections)
+            "test",
+            net=net,
+            passes=passes,
+            heads=[vars(h) for h in heads],
+            detections=dict(detections),
         )
         tick = self._pause_when(wants_stop)
         while True:
@@ -337,7 +343,9 @@ class Worker:
             raise TrainingError(f"the worker answered {fields['kind']!r} instead of {kind!r}")
         return fields, arrays
 
-    def _send(self, kind: str, arrays: Sequence[tuple[str, np.ndarray]] = (), **fields: Any) -> None:
+    def _send(
+        self, kind: str, arrays: Sequence[tuple[str, np.ndarray]] = (), **fields: Any
+    ) -> None:
         data = memoryview(protocol.pack(kind, arrays, **fields))
         silence = Silence(self.hang_seconds, self.pid)
         while data:

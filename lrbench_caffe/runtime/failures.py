@@ -128,7 +128,9 @@ def last_made(log: Path, start: int = 0) -> tuple[int | None, list[str]]:
             layers.append(protocol.decode(match["layer"]))
             continue
         layers = []
-        net = None if match["done"] else int(match["test"] or -1) + 1  # the training net has no number
+        net = (
+            None if match["done"] else int(match["test"] or -1) + 1
+        )  # the training net has no number
     return net, layers
 
 
@@ -149,7 +151,9 @@ def last_words(log: Path, start: int = 0, limit: int = 65536, *, failed_check: b
         match = _FATAL.match(lines[number])
         if match:
             # A check's message may continue after a line break.
-            more = [line.strip() for line in lines[number + 1 : number + 3] if not _NOISE.match(line)]
+            more = [
+                line.strip() for line in lines[number + 1 : number + 3] if not _NOISE.match(line)
+            ]
             return " ".join([match.group(1).strip(), *more])
     if failed_check:
         return ""

@@ -67,7 +67,8 @@ def check_described(python: CaffePython, planned: CaffeInfo, live: CaffeInfo) ->
         return
     _store(_cache_path(python), python, live)
     shown = [
-        _LONG.get(name) or f"{name} {getattr(live, name)}, was {getattr(planned, name)}" for name in differing
+        _LONG.get(name) or f"{name} {getattr(live, name)}, was {getattr(planned, name)}"
+        for name in differing
     ]
     raise InputError(
         f"{python.command[0]} ({python.origin}) starts another Caffe than it did when it was last described: "

@@ -15,8 +15,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 LONGEST_LOOK = 1.0  # seconds that count at most for the time between two looks
-LEAST = 0.1  # of the time between looks counts at least, however long a process waited for a processor
-ASLEEP = 0.05  # of the limit: whoever did not look for longer was suspended, and so was the other one
+LEAST = (
+    0.1  # of the time between looks counts at least, however long a process waited for a processor
+)
+ASLEEP = (
+    0.05  # of the limit: whoever did not look for longer was suspended, and so was the other one
+)
 POLL = 0.05  # seconds between two looks at a process that is waited for
 
 _PROC = Path("/proc")
@@ -143,7 +147,10 @@ def _frozen(pid: int) -> bool:
     for line in lines:
         _, controllers, group = line.split(":", 2)
         if not controllers:
-            places = [root / group.lstrip("/") / "cgroup.events" for root in (_CGROUPS, _CGROUPS / "unified")]
+            places = [
+                root / group.lstrip("/") / "cgroup.events"
+                for root in (_CGROUPS, _CGROUPS / "unified")
+            ]
         elif "freezer" in controllers.split(","):
             places = [_CGROUPS / "freezer" / group.lstrip("/") / "freezer.state"]
         else:

@@ -103,7 +103,9 @@ def cache_dir() -> Path:
     """Return this project's directory in the user's cache directory."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     # The XDG specification: a relative path in the variable is invalid and to be ignored.
-    return (Path(base) if os.path.isabs(base) else Path(os.path.expanduser("~"), ".cache")) / "lrbench_caffe"
+    return (
+        Path(base) if os.path.isabs(base) else Path(os.path.expanduser("~"), ".cache")
+    ) / "lrbench_caffe"
 
 
 def runtime_python() -> str | None:
@@ -180,7 +182,11 @@ def can_import_caffe(python: str) -> bool:
             process.kill()
     ended_by = signal_of(process.returncode)
     if ended_by is not None:
-        how = f"gave no sign of life for {PROBE_SECONDS:g} s" if hangs else f"was killed by {ended_by.name}"
+        how = (
+            f"gave no sign of life for {PROBE_SECONDS:g} s"
+            if hangs
+            else f"was killed by {ended_by.name}"
+        )
         raise TrainingError(
             f"{python} {how} while it imported caffe; {VARIABLE} or {OPTION} names another Python"
         )

@@ -19,7 +19,9 @@ from lrbench_caffe.terminal import cli
 
 
 def parser() -> cli.Parser:
-    p = cli.Parser(prog="python -m lrbench_caffe.setup", description=__doc__, epilog=caffe.ENVIRONMENT)
+    p = cli.Parser(
+        prog="python -m lrbench_caffe.setup", description=__doc__, epilog=caffe.ENVIRONMENT
+    )
     p.add_argument("--force", action="store_true", help="make everything again")
     return p
 

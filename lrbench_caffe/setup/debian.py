@@ -79,11 +79,15 @@ def require_tools() -> str:
     """Check for what unpacking Debian packages takes; return the keyring to verify them with."""
     for tool in ("apt-get", "dpkg", "dpkg-deb", "tar"):
         if shutil.which(tool) is None:
-            raise SetupError(f"{tool} is not on this machine, so Caffe cannot be fetched; {OWN_CAFFE}")
+            raise SetupError(
+                f"{tool} is not on this machine, so Caffe cannot be fetched; {OWN_CAFFE}"
+            )
     for keyring in KEYRINGS:
         if os.path.exists(keyring):
             return keyring
-    raise SetupError(f"{KEYRINGS[0]} is missing; install the package debian-archive-keyring, or {OWN_CAFFE}")
+    raise SetupError(
+        f"{KEYRINGS[0]} is missing; install the package debian-archive-keyring, or {OWN_CAFFE}"
+    )
 
 
 def mirror() -> str:
@@ -103,7 +107,9 @@ def mirror() -> str:
         for uri in re.findall(pattern, run(command).stdout, re.MULTILINE):
             if not uri.startswith("cdrom:"):
                 return str(uri)
-    raise SetupError("this machine's apt has no Debian archive; set LRBENCH_DEBIAN_MIRROR to the URI of one")
+    raise SetupError(
+        "this machine's apt has no Debian archive; set LRBENCH_DEBIAN_MIRROR to the URI of one"
+    )
 
 
 # -- fetching -----------------------------------------------------------------------------------------
@@ -196,7 +202,9 @@ class Apt:
             self.run(*install, "--download-only", *packages, cwd=self.work)
         files = sorted(self.archives.glob("*.deb"))
         if not wanted or len(files) != len(wanted):
-            raise SetupError(f"apt-get fetched {len(files)} of {len(wanted)} packages from {self.mirror}")
+            raise SetupError(
+                f"apt-get fetched {len(files)} of {len(wanted)} packages from {self.mirror}"
+            )
         return files
 
     def _adopt(self, kept: Path, digests: dict[str, str]) -> None:

@@ -165,7 +165,9 @@ def _choose_python(clone: Path, named: str | None) -> str:
     version = _python_version(python)
     if version < MINIMUM_PYTHON:
         has, needed = (".".join(map(str, numbers)) for numbers in (version, MINIMUM_PYTHON))
-        raise SetupError(f"{python} is Python {has}, but {needed} or newer is needed; name one with --python")
+        raise SetupError(
+            f"{python} is Python {has}, but {needed} or newer is needed; name one with --python"
+        )
     return os.path.abspath(python)
 
 

@@ -45,7 +45,9 @@ def differing(target: Path, names: Iterable[Path]) -> list[Path]:
         InputError: something in place of one is not a file, or cannot be read.
     """
     root = source()
-    return [name for name in names if _content(target / name) not in (None, (root / name).read_bytes())]
+    return [
+        name for name in names if _content(target / name) not in (None, (root / name).read_bytes())
+    ]
 
 
 def _content(path: Path) -> bytes | None:

@@ -58,7 +58,9 @@ def make_layers(force: bool) -> None:
     except (SetupError, OSError) as error:
         if stopping():
             raise
-        lacking = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
+        lacking = (
+            f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
+        )
     if lacking:
         say(SUBJECT, f"not built, Caffe's own serve: {lacking}")
 

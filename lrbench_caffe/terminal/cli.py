@@ -22,7 +22,9 @@ from lrbench_caffe.setup.installation import as_started
 from lrbench_caffe.terminal.streams import escaping
 
 INTERRUPTED = 130  # what a shell reports for a command ended by SIGINT
-COMPLETING = "_ARGCOMPLETE"  # the variable in which argcomplete's shell code counts the program's words
+COMPLETING = (
+    "_ARGCOMPLETE"  # the variable in which argcomplete's shell code counts the program's words
+)
 
 
 # Parameters whose flag has another name.
@@ -60,7 +62,9 @@ class Parser(argparse.ArgumentParser):
     def parse_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> argparse.Namespace:
-        if COMPLETING in os.environ:  # a shell asks what may follow; this answers and ends the process
+        if (
+            COMPLETING in os.environ
+        ):  # a shell asks what may follow; this answers and ends the process
             import argcomplete
 
             argcomplete.autocomplete(self)
@@ -146,7 +150,9 @@ def _interruptible() -> Iterator[None]:
     def repeated(unraisable: sys.UnraisableHookArgs) -> None:
         if issubclass(unraisable.exc_type, KeyboardInterrupt):
             # Later, as nothing can be raised in here, either; to this thread, so that a sleep ends.
-            timer = threading.Timer(0.01, signal.pthread_kill, (threading.get_ident(), signal.SIGINT))
+            timer = threading.Timer(
+                0.01, signal.pthread_kill, (threading.get_ident(), signal.SIGINT)
+            )
             timer.daemon = True
             timer.start()
         else:

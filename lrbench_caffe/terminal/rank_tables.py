@@ -38,7 +38,14 @@ def headed(
     rows: Rows, shown: Sequence[Criterion], scored: bool, found: selection.Selection
 ) -> tuple[Rows, Layout]:
     """The rows with their heading, and their layout."""
-    heading = ["#", "policy", *(c.heading for c in shown), *["score"] * scored, "vs best", "vs next"]
+    heading = [
+        "#",
+        "policy",
+        *(c.heading for c in shown),
+        *["score"] * scored,
+        "vs best",
+        "vs next",
+    ]
     names = ["place", "policy", *(c.name for c in shown), *["score"] * scored, "vs_best", "vs_next"]
     by = [criterion.name for criterion in found.order.asked]
     names += ["source", "start", "trainings", "max_iter"]
@@ -55,7 +62,9 @@ def headed(
         return rows, form
     column = form.names.index("start")  # from scratch is the usual case
     kept = [i for i in range(len(form.names)) if i != column]
-    return [[row[i] for i in kept] for row in rows], replace(form, names=[form.names[i] for i in kept])
+    return [[row[i] for i in kept] for row in rows], replace(
+        form, names=[form.names[i] for i in kept]
+    )
 
 
 def _telling(rows: Rows, names: Sequence[str]) -> list[str]:
@@ -102,7 +111,11 @@ def _target_text(target: TargetCost | None) -> str:
 def _mark(comparison: Comparison | None) -> str:
     if comparison is None:
         return ""
-    return comparison.mark if comparison.p is None else f"{comparison.mark} p={comparison.p:.2g}".strip()
+    return (
+        comparison.mark
+        if comparison.p is None
+        else f"{comparison.mark} p={comparison.p:.2g}".strip()
+    )
 
 
 def task_rows(tasks: list[Task]) -> Rows:
@@ -114,7 +127,8 @@ def task_rows(tasks: list[Task]) -> Rows:
                 task.title,
                 str(task.id),
                 "x".join(
-                    str(n or "?") for n in (task.dataset.channels, task.dataset.height, task.dataset.width)
+                    str(n or "?")
+                    for n in (task.dataset.channels, task.dataset.height, task.dataset.width)
                 ),
                 str(task.dataset.classes or "-"),
                 str(task.dataset.train_samples or "-"),

@@ -92,4 +92,6 @@ class Display:
     def _seconds(self, iterations: Mapping[Job, int]) -> float:
         """What so many iterations of each training take, one after the other."""
         paces = self._paces
-        return sum(paces[self._items[t].plan.setup.key] * count for t, count in iterations.items() if count)
+        return sum(
+            paces[self._items[t].plan.setup.key] * count for t, count in iterations.items() if count
+        )

@@ -44,9 +44,13 @@ def best_of_task(database: Database, task: Task) -> PolicySummary | None:
     """
     assert task.id is not None
     first = None
-    for start in sorted(database.starts(task.id), key=lambda start: (STARTS.index(start.kind), str(start))):
+    for start in sorted(
+        database.starts(task.id), key=lambda start: (STARTS.index(start.kind), str(start))
+    ):
         for order in ("top1", "test_loss"):
-            top = next(iter(database.summaries(task.id, start=start, order_by=order, limit=1)), None)
+            top = next(
+                iter(database.summaries(task.id, start=start, order_by=order, limit=1)), None
+            )
             if top and getattr(top, order):
                 return top
             first = first or top
@@ -73,7 +77,18 @@ def task_rows(
 ) -> Rows:
     """A row for each task, with its best policy; the first row is the heading."""
     rows = [
-        ["task", "data set", "form", "network", "framework", "runs", "Top-1 (%)", "loss", "start", "policy"]
+        [
+            "task",
+            "data set",
+            "form",
+            "network",
+            "framework",
+            "runs",
+            "Top-1 (%)",
+            "loss",
+            "start",
+            "policy",
+        ]
     ]
     for task in tasks:
         assert task.id is not None
@@ -97,8 +112,23 @@ def task_rows(
 
 def task_layout(rows: Rows) -> Layout:
     """How the table of ``task_rows`` is made to fit."""
-    names = ("task", "data", "form", "network", "framework", "runs", "top1", "loss", "start", "policy")
-    told = ["start"] if any(row[names.index("start")] not in ("scratch", "-") for row in rows[1:]) else []
+    names = (
+        "task",
+        "data",
+        "form",
+        "network",
+        "framework",
+        "runs",
+        "top1",
+        "loss",
+        "start",
+        "policy",
+    )
+    told = (
+        ["start"]
+        if any(row[names.index("start")] not in ("scratch", "-") for row in rows[1:])
+        else []
+    )
     order = ("task", "data", "network", *_goals(rows, names), *told, "policy", "runs", "form")
     words = ("data", "form", "network", "framework", "start")
     return Layout(names, order, words=words, common=("framework", "start"))
@@ -154,9 +184,22 @@ def run_layout(rows: Rows) -> Layout:
         "tests", "source", "status",
     )  # fmt: skip
     goals = _goals(rows, names)
-    order = ("uid", "policy", *goals, "start", "status", "data", "at", "seed", "max_iter", "network")
+    order = (
+        "uid",
+        "policy",
+        *goals,
+        "start",
+        "status",
+        "data",
+        "at",
+        "seed",
+        "max_iter",
+        "network",
+    )
     words = ("uid", "began", "data", "network", "start", "source", "status")
-    return Layout(names, order, words=words, common=("data", "network", "start", "source", "max_iter"))
+    return Layout(
+        names, order, words=words, common=("data", "network", "start", "source", "max_iter")
+    )
 
 
 def _goals(rows: Rows, names: Sequence[str]) -> tuple[str, ...]:
@@ -223,13 +266,18 @@ def measurement_rows(record: RunRecord) -> Rows:
     for m in tests:
         values = [number(getattr(m, name), _METRICS[name][1]) for name in metrics]
         more = [f"{m.outputs[name]:.6g}" if name in m.outputs else "-" for name in outputs]
-        rows.append([str(m.iteration), str(m.net), f"{m.lr:.6g}", *values, f"{m.seconds:.1f}", *more])
+        rows.append(
+            [str(m.iteration), str(m.net), f"{m.lr:.6g}", *values, f"{m.seconds:.1f}", *more]
+        )
     return rows
 
 
 def measurement_layout(rows: Rows) -> Layout:
     """How the table of ``measurement_rows`` is made to fit."""
-    names = [heading.lower().replace("-", "").replace(" ", "_") for heading in rows[0][: rows[0].index("s")]]
+    names = [
+        heading.lower().replace("-", "").replace(" ", "_")
+        for heading in rows[0][: rows[0].index("s")]
+    ]
     outputs = [heading.lower() for heading in rows[0][len(names) + 1 :]]
     order = dict.fromkeys(["iteration", "top1", "test_loss", "lr", *names, *outputs])
     del order["net"]

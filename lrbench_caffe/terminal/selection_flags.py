@@ -13,11 +13,17 @@ from lrbench_caffe.records import SOURCES, STARTS
 def add_flags(p: argparse.ArgumentParser) -> None:
     """The flags that ``selection_query`` reads."""
     which = p.add_argument_group("which policies")
-    which.add_argument("solver", nargs="?", metavar="SOLVER", help="the task that this solver trains")
     which.add_argument(
-        "--task", metavar="NAME", help="a task of the database: its number, or DATASET/NETWORK or part of it"
+        "solver", nargs="?", metavar="SOLVER", help="the task that this solver trains"
     )
-    which.add_argument("--functions", metavar="NAMES", help="comma-separated LR functions (default: all)")
+    which.add_argument(
+        "--task",
+        metavar="NAME",
+        help="a task of the database: its number, or DATASET/NETWORK or part of it",
+    )
+    which.add_argument(
+        "--functions", metavar="NAMES", help="comma-separated LR functions (default: all)"
+    )
     which.add_argument(
         "--source", metavar="NAMES", help=f"comma-separated: {', '.join(SOURCES)} (default: all)"
     )
@@ -26,7 +32,10 @@ def add_flags(p: argparse.ArgumentParser) -> None:
         help=f"comma-separated starts of the trainings: {', '.join(STARTS)} (default: all)",
     )  # fmt: skip
     which.add_argument(
-        "--max-iter", type=int, metavar="N", help="only trainings of N iterations (default: any length)"
+        "--max-iter",
+        type=int,
+        metavar="N",
+        help="only trainings of N iterations (default: any length)",
     )
     order = p.add_argument_group("order")
     order.add_argument(
@@ -37,24 +46,41 @@ def add_flags(p: argparse.ArgumentParser) -> None:
     direction = order.add_mutually_exclusive_group()
     for flag in ("higher", "lower"):
         direction.add_argument(
-            f"--{flag}", action="store_true", help=f"{flag} values of the net's own outputs are better"
+            f"--{flag}",
+            action="store_true",
+            help=f"{flag} values of the net's own outputs are better",
         )
     order.add_argument(
-        "--weights", metavar="NAME=W,...", help="order by a weighted mean of normalised criteria instead"
+        "--weights",
+        metavar="NAME=W,...",
+        help="order by a weighted mean of normalised criteria instead",
     )
     order.add_argument(
-        "--target-top1", type=float, metavar="X", help="show the iterations to reach a Top-1 of X percent"
+        "--target-top1",
+        type=float,
+        metavar="X",
+        help="show the iterations to reach a Top-1 of X percent",
     )
     order.add_argument(
-        "--top", type=int, default=10, metavar="N", help="show N policies of each start; 0: all (default: 10)"
+        "--top",
+        type=int,
+        default=10,
+        metavar="N",
+        help="show N policies of each start; 0: all (default: 10)",
     )
     order.add_argument(
         "--pareto", action="store_true",
         help="show the policies that none dominates in Top-1 and cost (--by COST; default: iterations)",
     )  # fmt: skip
-    p.add_argument("--db", metavar="URL", help="the LR database (default: LRBENCH_DB, else the embedded one)")
-    p.add_argument("--head", metavar="NAME", help="the scores blob that Top-1 is measured on, for SOLVER")
-    p.add_argument("--caffe-python", metavar="FILE", help="the Python that can import caffe, for SOLVER")
+    p.add_argument(
+        "--db", metavar="URL", help="the LR database (default: LRBENCH_DB, else the embedded one)"
+    )
+    p.add_argument(
+        "--head", metavar="NAME", help="the scores blob that Top-1 is measured on, for SOLVER"
+    )
+    p.add_argument(
+        "--caffe-python", metavar="FILE", help="the Python that can import caffe, for SOLVER"
+    )
 
 
 def selection_query(args: argparse.Namespace) -> Query:

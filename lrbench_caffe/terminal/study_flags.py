@@ -19,12 +19,17 @@ def add_study_flags(p: cli.Parser, run: argparse._ArgumentGroup) -> None:
     """
     add_hang_timeout(run)
     run.add_argument(
-        "--layers", choices=("auto", "fast", "stock"), default="auto", help="CPU layers (default: auto)"
+        "--layers",
+        choices=("auto", "fast", "stock"),
+        default="auto",
+        help="CPU layers (default: auto)",
     )
     run.add_argument(
         "--db", metavar="URL", help="the LR database (default: LRBENCH_DB, else the embedded one)"
     )
-    run.add_argument("--no-db", action="store_true", help="neither read the LR database nor record in it")
+    run.add_argument(
+        "--no-db", action="store_true", help="neither read the LR database nor record in it"
+    )
     run.add_argument(
         "--head", metavar="NAME", help="the scores blob that Top-1 is measured on, as in training"
     )
@@ -41,7 +46,9 @@ def add_pool_flags(p: cli.Parser) -> None:
         metavar="N",
         help="number of trainings at a time (default: one for each core; with --gpus, for each GPU)",
     )
-    where.add_argument("--gpus", metavar="IDS", help="comma-separated GPUs to train on, one training on each")
+    where.add_argument(
+        "--gpus", metavar="IDS", help="comma-separated GPUs to train on, one training on each"
+    )
     where.add_argument(
         "--scheduler", metavar="URL",
         help="train on a Dask cluster instead, such as tcp://host:8786 (needs the package distributed)",

@@ -88,7 +88,9 @@ def print_table(
         console.width = max(table_width(shown), cells(title or ""), console.width)
     else:
         needed = sum(_least(rows, i, layout) + PADDING for i in kept) + EDGES
-        console.width = max(needed, console.width)  # a terminal that is too narrow breaks lines by itself
+        console.width = max(
+            needed, console.width
+        )  # a terminal that is too narrow breaks lines by itself
     least = [_least(rows, i, layout) if layout.names[i] in layout.text else None for i in kept]
     console.print(terminal_table(shown, title, left, least), markup=False)
     for note in map(one_line, (*notes, *missing)):
@@ -101,7 +103,9 @@ def chosen(columns: str, layout: Layout) -> list[int]:
     for name in names:
         if name not in layout.names:
             hint = did_you_mean(name, layout.names) or ";"
-            raise InputError(f"--columns: unknown column {name!r}{hint} known: {', '.join(layout.names)}")
+            raise InputError(
+                f"--columns: unknown column {name!r}{hint} known: {', '.join(layout.names)}"
+            )
     if not names:
         raise InputError(f"--columns: {columns!r}; allowed: {ALL}, or of {', '.join(layout.names)}")
     return [layout.names.index(name) for name in dict.fromkeys(names)]

@@ -82,7 +82,9 @@ def add_flags(p: cli.Parser) -> None:
         metavar="ID",
         help="train on this GPU; all: the only one; none: the CPU (default: the solver's mode, else none)",
     )
-    caffe.add_argument("-snapshot", "--snapshot", metavar="FILE", help="a .solverstate to start from")
+    caffe.add_argument(
+        "-snapshot", "--snapshot", metavar="FILE", help="a .solverstate to start from"
+    )
     caffe.add_argument(
         "-weights", "--weights", metavar="FILES", help="comma-separated caffemodels to start from"
     )
@@ -90,7 +92,11 @@ def add_flags(p: cli.Parser) -> None:
         "-level", "--level", type=int, metavar="N", help="level of the training net (default: 0)"
     )
     caffe.add_argument(
-        "-stage", "--stage", type=_names, metavar="NAMES", help="comma-separated stages of the training net"
+        "-stage",
+        "--stage",
+        type=_names,
+        metavar="NAMES",
+        help="comma-separated stages of the training net",
     )
     for name, default in (("sigint", "stop"), ("sighup", "snapshot")):
         flag = f"{name}_effect"
@@ -111,10 +117,15 @@ def add_flags(p: cli.Parser) -> None:
     lr.add_argument(
         "--l", metavar="ITERATIONS", help="step length: half a cycle, or iterations between decays"
     )
-    lr.add_argument("--preview", action="store_true", help="print and plot the schedule, do not train")
+    lr.add_argument(
+        "--preview", action="store_true", help="print and plot the schedule, do not train"
+    )
     run = p.add_argument_group("run")
     run.add_argument(
-        "--max-iter", type=int, metavar="N", help="train N iterations instead of the solver's max_iter"
+        "--max-iter",
+        type=int,
+        metavar="N",
+        help="train N iterations instead of the solver's max_iter",
     )
     run.add_argument(
         "--until", type=int, metavar="N",
@@ -157,7 +168,9 @@ def add_flags(p: cli.Parser) -> None:
     run.add_argument(
         "--db", metavar="URL", help="the LR database (default: LRBENCH_DB, else the embedded one)"
     )
-    run.add_argument("--no-db", action="store_true", help="neither read the LR database nor record in it")
+    run.add_argument(
+        "--no-db", action="store_true", help="neither read the LR database nor record in it"
+    )
     run.add_argument(
         "--layers", choices=("auto", "fast", "stock"),
         help="CPU layers: stock: Caffe's own, with the weights of caffe train; fast: the fast ones; auto: "
@@ -196,7 +209,9 @@ def without_ignored_flags(arguments: Sequence[str]) -> tuple[list[str], list[str
             on = not switch[1] and (switch[2] or "").lower() not in _FALSE
             to_stderr["also" if "also" in argument else ""] = on  # the last one counts
         elif name in _UNREAD:
-            raise InputError(f"{argument}: not read here; allowed: the flags themselves on the command line")
+            raise InputError(
+                f"{argument}: not read here; allowed: the flags themselves on the command line"
+            )
         elif name in _IGNORED_SWITCHES or name[2 * name.startswith("no") :] in _IGNORED_SWITCHES:
             dropped.append(argument)
         elif match and name in _IGNORED:
@@ -242,7 +257,9 @@ def training_request(args: argparse.Namespace) -> TrainingRequest:
 
 def _solver(args: argparse.Namespace) -> Path | None:
     if args.solver and args.solver_file and args.solver != args.solver_file:
-        raise InputError(f"two solvers: {args.solver_file} and --solver {args.solver}; allowed: one")
+        raise InputError(
+            f"two solvers: {args.solver_file} and --solver {args.solver}; allowed: one"
+        )
     name = args.solver or args.solver_file
     if not name and not (args.resume and args.out):
         raise InputError("no solver given: python -m lrbench_caffe.train SOLVER (see --help)")

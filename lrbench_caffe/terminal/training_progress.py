@@ -106,7 +106,9 @@ class ProgressDisplay(Observer):
         self._line(text)
 
     def replaying(self, done: int, total: int) -> None:
-        self._bar.update(self._task, status=f"restoring the data's position: {done}/{total} batches")
+        self._bar.update(
+            self._task, status=f"restoring the data's position: {done}/{total} batches"
+        )
 
     def _line(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -64,7 +64,9 @@ class TuningDisplay(TuningObserver):
         if not self._console.is_terminal and time.monotonic() - self._said > LINE_SECONDS:
             now, count = iterations + running, len(self._running)
             left = self._left(iterations, running)
-            self.say(f"{now:,} iterations so far, {count} trainings to go{left}; best {self._best or '-'}")
+            self.say(
+                f"{now:,} iterations so far, {count} trainings to go{left}; best {self._best or '-'}"
+            )
 
     def ended(self, result: JobResult, iterations: int) -> None:
         training = result.training
@@ -78,7 +80,9 @@ class TuningDisplay(TuningObserver):
             if result.status != "stopped" or training.out not in self._lines:
                 self._lines.add(training.out)
                 so_far = (
-                    "; the best so far" if record else f"; best so far {self._top1:.2f} %" * (self._top1 >= 0)
+                    "; the best so far"
+                    if record
+                    else f"; best so far {self._top1:.2f} %" * (self._top1 >= 0)
                 )
                 self.say(result_line(result) + so_far + self._left(iterations, 0))
         self._show(iterations, 0)
@@ -90,7 +94,9 @@ class TuningDisplay(TuningObserver):
     def _show(self, iterations: int, running: int) -> None:
         of = "" if self._expected is None else f" of {self._expected:,}"
         best_so_far = f"; best {self._best}" if self._best else ""
-        status = f"{iterations + running:,}{of} iterations{self._left(iterations, running)}{best_so_far}"
+        status = (
+            f"{iterations + running:,}{of} iterations{self._left(iterations, running)}{best_so_far}"
+        )
         self._bar.update(self._task, completed=iterations + running, status=status)
 
     def _left(self, iterations: int, running: int) -> str:

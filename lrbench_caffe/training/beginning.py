@@ -28,7 +28,9 @@ from lrbench_caffe.runtime.replies import LayerParameters
 # History blobs for each parameter; the other types have one.
 _HISTORIES = {"AdaDelta": 2, "Adam": 2}
 
-_RENAME = "allowed: the same, or another name for the net's layer, which then starts with random weights"
+_RENAME = (
+    "allowed: the same, or another name for the net's layer, which then starts with random weights"
+)
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,9 @@ def find_state(path: Path, messages: Messages) -> GivenState:
         raise ParameterError("{snapshot}: {0}", error) from error
     if model is None or named is None or _same_file(model, named):
         return GivenState(stored, model)
-    return GivenState(stored, model, f"{path} names the weights {named}; those beside it are used, {model}")
+    return GivenState(
+        stored, model, f"{path} names the weights {named}; those beside it are used, {model}"
+    )
 
 
 def _model_of(state: Path, named: Path | None) -> Path | None:
@@ -148,10 +152,14 @@ def check_start(
         filled, layers = _fill(models, nets[:1], messages, "{snapshot}")
         _check_history(state.stored, nets[0], solver_type)
         digest = state_digest(state.stored.path, state.model, messages)
-        start = Start("snapshot", digest, iteration=state.stored.iteration, name=state.stored.path.name)
+        start = Start(
+            "snapshot", digest, iteration=state.stored.iteration, name=state.stored.path.name
+        )
         remarks = [state.remark] if state.remark else []
         if filled < layers:
-            remarks.append(f"WARNING: snapshot: {filled} of {layers} layers filled; the others are random")
+            remarks.append(
+                f"WARNING: snapshot: {filled} of {layers} layers filled; the others are random"
+            )
         return start, remarks
     if not weights:
         return SCRATCH, []
@@ -164,7 +172,10 @@ def check_start(
 
 
 def _fill(
-    models: Sequence[Path], nets: Sequence[Sequence[LayerParameters]], messages: Messages, where: str
+    models: Sequence[Path],
+    nets: Sequence[Sequence[LayerParameters]],
+    messages: Messages,
+    where: str,
 ) -> tuple[int, int]:
     """How many layers of the first net the models fill, and how many it has that could be filled."""
     loaded: set[int] = set()
@@ -182,7 +193,9 @@ def _fill(
 def _loaded(model: Sequence[StoredLayer], net: Sequence[LayerParameters], hdf5: bool) -> set[int]:
     """The numbers of the parameters that Caffe copies (Net::CopyTrainedLayersFrom): by the layer's name."""
     targets: dict[str, LayerParameters] = {}
-    for layer in net if hdf5 else reversed(net):  # of two layers with one name the first; in HDF5 the last
+    for layer in (
+        net if hdf5 else reversed(net)
+    ):  # of two layers with one name the first; in HDF5 the last
         targets[layer.name] = layer
     loaded: set[int] = set()
     for stored in model:

@@ -35,7 +35,9 @@ from lrbench_caffe.training.settings import (
 AUTO = "auto"
 
 
-def wants_experience(text: str | None, flags: Mapping[str, Any], solver: Solver, max_iter: int) -> bool:
+def wants_experience(
+    text: str | None, flags: Mapping[str, Any], solver: Solver, max_iter: int
+) -> bool:
     """Whether --lr leaves anything to be found out: "auto", or a function without all its parameters.
 
     Raises:
@@ -79,7 +81,9 @@ def open_wanted(
     solver = load_solver(path, messages, info, head=head, check_data=check_data)
     check_settable(solver, info)
     models = [] if snapshot else check_weights(weights, solver, messages)
-    return solver, describe_wanted(solver, info, python, messages, snapshot=snapshot, weights=models)
+    return solver, describe_wanted(
+        solver, info, python, messages, snapshot=snapshot, weights=models
+    )
 
 
 def describe_wanted(
@@ -175,7 +179,9 @@ def experienced_policy(
         if auto:
             nothing = "the LR database has nothing to propose for this task or from a similar one"
             raise ParameterError("{policy} auto: {0}", "; ".join([nothing, *remarks]))
-        why = f"the LR database has no result with {function}; the parameters come from simple rules"
+        why = (
+            f"the LR database has no result with {function}; the parameters come from simple rules"
+        )
         return None, [*remarks, why]
     proposal = found.proposals[0]
     if auto:
@@ -194,7 +200,9 @@ def _with_given(
     try:
         policy = FunctionPolicy(call.name, {**known, **given})
     except PolicyError as error:
-        return None, [f"the LR database has {proposal.policy:.7g}, but {error}; simple rules instead"]
+        return None, [
+            f"the LR database has {proposal.policy:.7g}, but {error}; simple rules instead"
+        ]
     filled = tuple(
         Filled(name, value, "the LR database") for name, value in known.items() if name not in given
     )
@@ -204,7 +212,9 @@ def _with_given(
     return ChosenPolicy(policy, "--lr and the LR database", filled), list(proposal.evidence)
 
 
-def repeats_policy(text: str | None, flags: Mapping[str, Any], settings: RunSettings, solver: Solver) -> bool:
+def repeats_policy(
+    text: str | None, flags: Mapping[str, Any], settings: RunSettings, solver: Solver
+) -> bool:
     """Whether --lr and its parameters, given again with --resume, are the policy that the run has.
 
     A function without all its parameters is, where those it has are the run's; so are parameters alone.

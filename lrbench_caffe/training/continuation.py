@@ -73,10 +73,18 @@ def resumed_settings(
     _restore_policy(solver, old)
     old.lr_by, note = resumed_way(request.set_lr_by, old.lr_by, old.own_policy, solver, info)
     notes = [note] if note else []
-    changed = [name for name in {**old.fingerprint, **now} if old.fingerprint.get(name) != now.get(name)]
-    _check_files(solver, old.fingerprint, now, [name for name in changed if name not in _KEPT | _FREE])
+    changed = [
+        name for name in {**old.fingerprint, **now} if old.fingerprint.get(name) != now.get(name)
+    ]
+    _check_files(
+        solver, old.fingerprint, now, [name for name in changed if name not in _KEPT | _FREE]
+    )
     ignored = [name for name in changed if name in _KEPT]
-    longer = "max_iter" in changed and request.max_iter is None and solver.message.max_iter > old.max_iter
+    longer = (
+        "max_iter" in changed
+        and request.max_iter is None
+        and solver.message.max_iter > old.max_iter
+    )
     if longer:
         ignored.remove("max_iter")
         old.fingerprint["max_iter"] = now["max_iter"]
@@ -115,7 +123,10 @@ def _check_flags(
         if given is not None and given != own:
             spelled = "{" + name + "}"
             raise ParameterError(
-                "{resume}: " + spelled + ": {0}; the run's own is {1}; allowed: the same, or no " + spelled,
+                "{resume}: "
+                + spelled
+                + ": {0}; the run's own is {1}; allowed: the same, or no "
+                + spelled,
                 given,
                 own,
             )
@@ -165,7 +176,9 @@ def _listed(names: Iterable[str]) -> str:
     return ",".join(sorted(names)) or "none"
 
 
-def _check_files(solver: Solver, then: Mapping[str, str], now: Mapping[str, str], changed: list[str]) -> None:
+def _check_files(
+    solver: Solver, then: Mapping[str, str], now: Mapping[str, str], changed: list[str]
+) -> None:
     """Raise an InputError for the fields and nets that differ, if there are any."""
     if not changed:
         return

@@ -16,7 +16,13 @@ RECORDED = 100  # values of one output, at most, that a measurement keeps
 DETECTION = "DetectionEvaluate"  # a layer of SSD's fork
 AP_VERSION = "Integral"  # how that takes the area under a curve unless the solver says otherwise
 
-HEAD_METRICS = ("top1", "top5", "ac", "cd", "cdac")  # what is kept of heads beside the one that counts
+HEAD_METRICS = (
+    "top1",
+    "top5",
+    "ac",
+    "cd",
+    "cdac",
+)  # what is kept of heads beside the one that counts
 
 
 @dataclass
@@ -164,7 +170,9 @@ def _notes(test: TestNet, outcome: TestPass) -> list[str]:
             f"{why}; only Caffe's own outputs are recorded"
         )
     varying = [name for name, values in outcome.outputs.items() if not values]
-    notes += [f"{test.net.title}: the output {name!r} has no mean over the batches" for name in varying]
+    notes += [
+        f"{test.net.title}: the output {name!r} has no mean over the batches" for name in varying
+    ]
     return notes
 
 

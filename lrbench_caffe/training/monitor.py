@@ -91,7 +91,11 @@ class ScheduleMonitor:
         return [t for t in range(0, iteration, self.test_interval) if self._test_interval_ends(t)]
 
     def snapshot_due(self, iteration: int) -> bool:
-        return bool(self.snapshot_interval) and iteration > 0 and iteration % self.snapshot_interval == 0
+        return (
+            bool(self.snapshot_interval)
+            and iteration > 0
+            and iteration % self.snapshot_interval == 0
+        )
 
     def next_stretch(self, iteration: int) -> Stretch:
         """The iterations from ``iteration`` to the next test, snapshot or end, but not too many at once."""
@@ -99,7 +103,9 @@ class ScheduleMonitor:
         for interval in (self.test_interval, self.snapshot_interval):
             if interval:
                 stop = min(stop, (iteration // interval + 1) * interval)
-        return Stretch(iteration, stop, np.asarray(self.policy(np.arange(iteration, stop)), dtype=np.float64))
+        return Stretch(
+            iteration, stop, np.asarray(self.policy(np.arange(iteration, stop)), dtype=np.float64)
+        )
 
     def observe(self, measurement: Measurement) -> Decision | None:
         """Look at a test's result; where it completes a plateau, the policy goes to its next segment."""
@@ -110,7 +116,9 @@ class ScheduleMonitor:
             return None
         value = getattr(measurement, trigger.metric)
         # An infinite loss is written as null, like NaN: a resumed run must decide the same of both.
-        if not self._watch.update(value if value is not None and math.isfinite(value) else math.nan):
+        if not self._watch.update(
+            value if value is not None and math.isfinite(value) else math.nan
+        ):
             return None
         self.policy = self.policy.decide(measurement.iteration)
         self._watch = self._new_watch()

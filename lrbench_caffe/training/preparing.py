@@ -131,7 +131,9 @@ def _checked(
         )
     _check_ranges(request)
     old = RunSettings.from_json(resumed.read()) if resumed else None
-    level, stages = (old.level, old.stages) if old else (request.level or 0, list(request.stages or []))
+    level, stages = (
+        (old.level, old.stages) if old else (request.level or 0, list(request.stages or []))
+    )
     max_iter = request.max_iter or (old.max_iter if old else None)
     solver = load_solver(
         _solver_path(request, resumed),
@@ -165,14 +167,21 @@ def _checked(
             f"{settings.max_iter}: Caffe trains nothing and only tests, so nothing is recorded"
         )
     if request.until and request.until > settings.max_iter:
-        remarks.append(f"--until {request.until}: the training ends before, at max_iter, {settings.max_iter}")
+        remarks.append(
+            f"--until {request.until}: the training ends before, at max_iter, {settings.max_iter}"
+        )
     for remark in remarks:
         say(f"note: {remark}")
     return settings, solver
 
 
 def _check_ranges(request: TrainingRequest) -> None:
-    for name, least in (("max_iter", 1), ("until", 1), ("test_interval", 1), ("level", -LARGEST - 1)):
+    for name, least in (
+        ("max_iter", 1),
+        ("until", 1),
+        ("test_interval", 1),
+        ("level", -LARGEST - 1),
+    ):
         value = getattr(request, name)
         if value is not None and not least <= value <= LARGEST:
             raise ParameterError("{" + name + "}: {0}; allowed: {1} to {2}", value, least, LARGEST)
@@ -192,7 +201,9 @@ def _new_settings(
     weights = check_weights(request.weights, solver, messages) if not request.snapshot else []
     start = unopened_start(request.snapshot, weights)
     if request.snapshot:
-        start = replace(start, iteration=find_state(Path(request.snapshot), messages).stored.iteration)
+        start = replace(
+            start, iteration=find_state(Path(request.snapshot), messages).stored.iteration
+        )
     chosen = _choose(request, solver, messages, info, python, gpu, weights, say)
     check_triggers(chosen.policy, solver)
     layers = choose_layers(request.layers or "auto", gpu, info)
@@ -240,12 +251,20 @@ def _choose(
             level=request.level or 0, stages=request.stages or [],
         )  # fmt: skip
         chosen, why = experienced_policy(
-            request.policy, flags, request.database, wanted, solver, max_iter, preview=request.preview
+            request.policy,
+            flags,
+            request.database,
+            wanted,
+            solver,
+            max_iter,
+            preview=request.preview,
         )
         for line in why:
             say(line)
     elif request.policy and request.policy.strip().lower() == AUTO:
-        raise ParameterError("{policy} auto asks the LR database; {no_database} cannot be combined with it")
+        raise ParameterError(
+            "{policy} auto asks the LR database; {no_database} cannot be combined with it"
+        )
     chosen = chosen or choose_policy(request.policy, flags, solver, max_iter)
     say(f"LR policy: {chosen.policy:.7g} (from {chosen.origin})")
     for filled in chosen.filled:

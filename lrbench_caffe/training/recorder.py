@@ -100,7 +100,9 @@ class Recorder(Observer):
         record = self._record
         if record:
             ended = self._run.read().get("ended") or 0.0
-            self._put(lambda database: self._end(database, record, status, reason, ended), is_end=True)
+            self._put(
+                lambda database: self._end(database, record, status, reason, ended), is_end=True
+            )
         self._queue.put(None)
         self._thread.join(SILENCE)
         if self._thread.is_alive():
@@ -113,9 +115,7 @@ class Recorder(Observer):
     def _later(self) -> str:
         if self._waiting is None:
             return f"the results wait in {self._run.path} (db sync adds them)"
-        return (
-            f"the results wait in {self._run.path} for the next command that uses the database (or db sync)"
-        )
+        return f"the results wait in {self._run.path} for the next command that uses the database (or db sync)"
 
     def _put(self, work: Work, is_end: bool = False) -> None:
         self._queue.put((work, is_end))

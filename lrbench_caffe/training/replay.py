@@ -34,7 +34,9 @@ def replay_plan(solver: Solver, iteration: int, tested: Sequence[int]) -> list[d
     # All nets draw from one generator, so their order counts; where one net alone draws, only its sum does.
     mixed = len(drawing) > 1
     plan = [
-        _entry(number, nets[number][0], passes) for number, passes in turns if mixed and number in drawing
+        _entry(number, nets[number][0], passes)
+        for number, passes in turns
+        if mixed and number in drawing
     ]
     for number, (net, source) in enumerate(nets):
         passes = sum(count for which, count in turns if which == number)
@@ -52,7 +54,9 @@ def _turns(solver: Solver, iteration: int, tested: Sequence[int]) -> list[tuple[
     turns, done = [], 0
     for test in tested:
         turns.append((0, (test - done) * solver.iter_size))
-        turns += [(number + 1, max(0, test_net.passes)) for number, test_net in enumerate(solver.tests)]
+        turns += [
+            (number + 1, max(0, test_net.passes)) for number, test_net in enumerate(solver.tests)
+        ]
         done = test
     return [*turns, (0, (iteration - done) * solver.iter_size)]
 
@@ -64,7 +68,12 @@ def _entry(number: int, net: PhaseNet, passes: int) -> dict[str, Any]:
         sizes = data_sizes(net)
         whole, reshape = sizes == "unknown", sizes == "varying"
     layers = numbered(net) if whole else random_layers(net)
-    return {"net": number, "layers": [list(place) for place in layers], "reshape": reshape, "passes": passes}
+    return {
+        "net": number,
+        "layers": [list(place) for place in layers],
+        "reshape": reshape,
+        "passes": passes,
+    }
 
 
 def _goes_round(net: PhaseNet, source: Source | None) -> bool:

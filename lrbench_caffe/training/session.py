@@ -152,7 +152,9 @@ class Session:
 
     def _worker(self, hang_seconds: float, note: Callable[[str], None]) -> Worker:
         try:
-            worker = Worker(self.python, self.run.log, hang_seconds=hang_seconds, known=True, note=note)
+            worker = Worker(
+                self.python, self.run.log, hang_seconds=hang_seconds, known=True, note=note
+            )
             try:
                 check_described(self.python, self.info, worker.info)
             except InputError:
@@ -265,7 +267,10 @@ class Session:
         start, remarks, state = given_start(
             opened.nets, self.solver, self.messages, settings.snapshot, settings.weights
         )
-        if settings.start.digest not in (None, start.digest):  # of a run without a snapshot of its own
+        if settings.start.digest not in (
+            None,
+            start.digest,
+        ):  # of a run without a snapshot of its own
             raise ParameterError("{resume}: {0} has changed since the run began", start.name)
         for remark in remarks:
             note(remark)
@@ -273,7 +278,9 @@ class Session:
         self.run.update(start=asdict(start))
         if state is None:
             return worker.load(weights=settings.weights)
-        copy = self.snapshots.copy(state.stored.path, state.model, self._step(state.stored.iteration))
+        copy = self.snapshots.copy(
+            state.stored.path, state.model, self._step(state.stored.iteration)
+        )
         return worker.load(str(copy))
 
     def _step(self, iteration: int) -> int:

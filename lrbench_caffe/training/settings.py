@@ -115,10 +115,18 @@ class RunSettings:
         except (PolicyError, RecursionError) as error:
             raise InputError(f"run.json: policy: {error}") from error
         for session in sessions:
-            began, iteration = (session.get(n) if isinstance(session, dict) else "" for n in _SESSION)
+            began, iteration = (
+                session.get(n) if isinstance(session, dict) else "" for n in _SESSION
+            )
             is_time = isinstance(began, (int, float)) and math.isfinite(began)
-            if not (is_time and isinstance(iteration, int) and isinstance(session.get("layers", ""), str)):
-                raise InputError(f"run.json: sessions has {session!r}; allowed: began and iteration, numbers")
+            if not (
+                is_time
+                and isinstance(iteration, int)
+                and isinstance(session.get("layers", ""), str)
+            ):
+                raise InputError(
+                    f"run.json: sessions has {session!r}; allowed: began and iteration, numbers"
+                )
 
     def recorded_policy(self, former: str | None = None) -> Policy:
         """The policy as a person would write it: Caffe's own with the decimals of the prototxt.
@@ -171,7 +179,9 @@ class ChosenPolicy:
     own: bool = False  # the solver's own lr_policy
 
 
-def choose_policy(text: str | None, flags: Mapping[str, Any], solver: Solver, max_iter: int) -> ChosenPolicy:
+def choose_policy(
+    text: str | None, flags: Mapping[str, Any], solver: Solver, max_iter: int
+) -> ChosenPolicy:
     """The policy to train with.
 
     Args:
@@ -187,13 +197,17 @@ def choose_policy(text: str | None, flags: Mapping[str, Any], solver: Solver, ma
     if text is None:
         given = [f"{{{name}}}" for name, value in flags.items() if value is not None]
         if given:
-            raise ParameterError(f"{', '.join(given)}: needs {{policy}}, the policy that it belongs to")
+            raise ParameterError(
+                f"{', '.join(given)}: needs {{policy}}, the policy that it belongs to"
+            )
         return ChosenPolicy(_native(solver, max_iter), NATIVE, own=True)
     done = complete_policy(text, flags, solver, max_iter)
     return ChosenPolicy(done.policy, "--lr", done.filled)
 
 
-def complete_policy(text: str, flags: Mapping[str, Any], solver: Solver, max_iter: int) -> Completed:
+def complete_policy(
+    text: str, flags: Mapping[str, Any], solver: Solver, max_iter: int
+) -> Completed:
     """--lr's policy with what was left out filled in by simple rules.
 
     Raises:
@@ -205,7 +219,9 @@ def complete_policy(text: str, flags: Mapping[str, Any], solver: Solver, max_ite
         return complete_text(text, flags, base_lr=base_lr, max_iter=max_iter, epoch=solver.epoch)
     except PolicyError as error:
         if not math.isfinite(base_lr):
-            raise InputError(f"{solver.path}: base_lr is {base_lr:g}; allowed: a finite number") from error
+            raise InputError(
+                f"{solver.path}: base_lr is {base_lr:g}; allowed: a finite number"
+            ) from error
         if base_lr > 0 or "base_lr" not in str(error):
             raise
         raise InputError(f"{solver.path}: {error}") from error
@@ -267,7 +283,9 @@ def _check_native(solver: Solver) -> None:
         if policy in policies and not ok:
             value = shortest(getattr(message, name)) if name != "stepsize" else message.stepsize
             is_what = f"is {value:g}" if message.HasField(name) else "is missing"
-            raise InputError(f'{solver.path}: lr_policy: "{policy}": {name} {is_what}; allowed: {allowed}')
+            raise InputError(
+                f'{solver.path}: lr_policy: "{policy}": {name} {is_what}; allowed: {allowed}'
+            )
     fields = fork_lr_fields(message)
     if fields:
         raise ParameterError(
@@ -312,7 +330,9 @@ def choose_gpu(flag: str | None, solver: Solver, info: CaffeInfo) -> int | None:
     return check_gpu(ids[0], f"{{gpu}} {flag}", info)
 
 
-def check_gpu(gpu: int, where: str, info: CaffeInfo, hint: str = " ({gpu} none trains on the CPU)") -> int:
+def check_gpu(
+    gpu: int, where: str, info: CaffeInfo, hint: str = " ({gpu} none trains on the CPU)"
+) -> int:
     """The GPU's id; ``where`` says who asks for it, as part of a ``ParameterError``.
 
     Raises:
@@ -353,14 +373,17 @@ def choose_threads(flag: int, layers: str) -> int:
     Raises:
         InputError: there are not so many cores, or Caffe's own layers are used, which have one thread.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     if not 1 <= flag <= cores:
         raise ParameterError(
             "{threads}: {0}; allowed: 1 to {1}, the cores that this process may use", flag, cores
         )
     if flag > 1 and layers == "stock":
         raise ParameterError(
-            "{threads} {0}: only the fast layers use several cores; this training uses Caffe's own", flag
+            "{threads} {0}: only the fast layers use several cores; this training uses Caffe's own",
+            flag,
         )
     return flag
 

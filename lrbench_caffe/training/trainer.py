@@ -92,10 +92,14 @@ class Trainer:
         self._measured = False  # whether the test due at this iteration is done
         self._since_test: list[np.ndarray] = []  # training losses since the previous test
         self._began = self._saved = time.monotonic()
-        self._last_snapshot: tuple[int, bool] | None = None  # its iteration, and whether it is automatic
+        self._last_snapshot: tuple[int, bool] | None = (
+            None  # its iteration, and whether it is automatic
+        )
         self._noted: set[str] = set()  # what was said of tests once
 
-    def train(self, request: OpenRequest, load: Load, resumed: Snapshot | None = None) -> TrainingOutcome:
+    def train(
+        self, request: OpenRequest, load: Load, resumed: Snapshot | None = None
+    ) -> TrainingOutcome:
         """Train until max_iter, the end of the session, a stop or divergence.
 
         Args:
@@ -142,7 +146,9 @@ class Trainer:
             ) from error
         except KeyboardInterrupt:
             self._record("stopped", "interrupted twice, without a snapshot")
-            self._audience.note(f"ended without a snapshot of iteration {self._iteration}{self._way_on()}")
+            self._audience.note(
+                f"ended without a snapshot of iteration {self._iteration}{self._way_on()}"
+            )
             raise
         except BaseException as error:
             self._record("failed", f"{type(error).__name__}: {error}")
@@ -179,7 +185,9 @@ class Trainer:
         tests = self._recall(resumed) if resumed else self._monitor.tests_before(self._iteration)
         # One that is only tested is tested with the first records of the data, as by Caffe.
         if self._iteration and (resumed or self._iteration < self._monitor.max_iter):
-            self._worker.replay(replay_plan(self._solver, self._iteration, tests), self._audience.replaying)
+            self._worker.replay(
+                replay_plan(self._solver, self._iteration, tests), self._audience.replaying
+            )
         self._audience.begin(self._iteration)
         self._worker.write_log(f"Solving {self._solver.train.name}")
         self._worker.write_log(f"Learning Rate Policy: {self._monitor.policy}")
@@ -195,7 +203,9 @@ class Trainer:
         rows = self._run.iterations()
         rows = rows[rows[:, 0] < self._iteration]
         self._since_test = [rows[rows[:, 0] >= last_test, 2]]
-        self._divergence.look(int(self._iteration) - len(rows), rows[:, 2])  # it counts losses in a row
+        self._divergence.look(
+            int(self._iteration) - len(rows), rows[:, 2]
+        )  # it counts losses in a row
         self._began -= resumed.seconds
         self._last_snapshot = (resumed.iteration, resumed.automatic)
         return sorted({*self._monitor.tests_before(self._run_first), *(m.iteration for m in past)})

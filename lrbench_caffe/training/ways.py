@@ -60,7 +60,9 @@ def resumed_way(
         InputError: the run cannot be continued in any way, or not in the one that is asked for.
     """
     if flag not in (AUTO, own):
-        return choose_way(flag, own_policy, solver, info), f"the LR is now set by {flag}, before by {own}"
+        return choose_way(
+            flag, own_policy, solver, info
+        ), f"the LR is now set by {flag}, before by {own}"
     problem = _problem(own, solver, info)
     if problem is None:
         return own, None
@@ -76,10 +78,16 @@ def _problem(way: str, solver: Solver, info: CaffeInfo) -> ParameterError | None
     """Why a way cannot be taken, None where it can."""
     if way == BASE_LR and not info.writable_base_lr:
         return ParameterError(
-            "{set_lr_by} {0}: this Caffe ({1} in {2}) cannot set it from Python", way, info.caffe, info.path
+            "{set_lr_by} {0}: this Caffe ({1} in {2}) cannot set it from Python",
+            way,
+            info.caffe,
+            info.path,
         )
     if way == GRADIENTS and solver.type not in LINEAR:
         return ParameterError(
-            "{0}: type is {1!r}; {set_lr_by} {2} serves SGD and Nesterov only", solver.path, solver.type, way
+            "{0}: type is {1!r}; {set_lr_by} {2} serves SGD and Nesterov only",
+            solver.path,
+            solver.type,
+            way,
         )
     return None

@@ -40,7 +40,9 @@ class Curve:
             return np.array([np.nan if v is None else v for v in values], dtype=np.float64)
 
         iterations = np.array([m.iteration for m in tests], dtype=np.int64)
-        return cls(iterations, column("top1"), column("test_loss"), column("train_loss"), trained, status)
+        return cls(
+            iterations, column("top1"), column("test_loss"), column("train_loss"), trained, status
+        )
 
     @property
     def alive(self) -> bool:

@@ -39,7 +39,11 @@ def study_folder(kind: str, solver: Path) -> Path:
 
 def _owner(folder: Path) -> Path | None:
     """The solver that a folder's study is of, None where there is none or nobody can say."""
-    for path in (folder / FILE, folder / "range.json", *sorted(folder.glob("trainings/*/run.json"))):
+    for path in (
+        folder / FILE,
+        folder / "range.json",
+        *sorted(folder.glob("trainings/*/run.json")),
+    ):
         with contextlib.suppress(*_DAMAGED):
             content = json.loads(path.read_text(encoding="utf-8"))
             return Path(content.get("plan", content)["solver"]).resolve()
@@ -101,7 +105,9 @@ def check_solver(folder: Path, plan: TuningPlan, kept: dict[str, Any] | None) ->
         remove_leftovers(folder, r"[^/]*")
 
 
-def check_plan(folder: Path, plan: TuningPlan, kept: dict[str, Any], may_change: Collection[str]) -> None:
+def check_plan(
+    folder: Path, plan: TuningPlan, kept: dict[str, Any], may_change: Collection[str]
+) -> None:
     """Check that a study is continued with what it was begun with."""
     for name, value in plan.as_json().items():
         if name not in (*may_change, "solver", "files") and kept["plan"].get(name) != value:

@@ -24,10 +24,10 @@ FIRST = (0.1, 0.01, 0.001)
 TOLERANCE = 0.05
 HALF = 0.5
 AS_IT_WAS = 0.001  # of what the weights have over guessing: within that, Top-1 has not changed
-RULE = (
-    f"LRs whose Top-1 is within {TOLERANCE:.0%} of the best gain over guessing, around the best constant LR"
+RULE = f"LRs whose Top-1 is within {TOLERANCE:.0%} of the best gain over guessing, around the best constant LR"
+RULE_PRETRAINED = (
+    f"{RULE}, and with at least {HALF:.0%} of the best gain over the weights it began with"
 )
-RULE_PRETRAINED = f"{RULE}, and with at least {HALF:.0%} of the best gain over the weights it began with"
 LOWEST, HIGHEST = 1e-7, 10.0  # no net needs LRs beyond them
 _FINER = (2.0, 5.0)  # between two powers of ten
 
@@ -79,7 +79,9 @@ class Ladder:
     @property
     def tests(self) -> list[int]:
         """The iterations of all tests, rising, without those before the first update."""
-        return sorted({m.iteration for rung in self.rungs.values() for m in rung.measurements if m.iteration})
+        return sorted(
+            {m.iteration for rung in self.rungs.values() for m in rung.measurements if m.iteration}
+        )
 
     @property
     def begin(self) -> float | None:
@@ -106,7 +108,11 @@ class Ladder:
         """The next tens, or finer steps, at both ends of what is good so far; some may have been tried."""
         good = self._good()
         if not good:
-            return [] if self._tried - set(self.rungs) else self._further(_times(min(self._tried), 0.1))
+            return (
+                []
+                if self._tried - set(self.rungs)
+                else self._further(_times(min(self._tried), 0.1))
+            )
         low, high = self._known(_ten_below(good[0] / 1.01), 0.1), _ten_below(good[-1])
         above = self._known(_times(high, 10), 10)
         wanted = []
@@ -165,8 +171,12 @@ class Ladder:
         good = self._good()
         if not good:
             tried = ", ".join(f"{lr:g}" for lr in sorted(self.rungs))
-            raise TrainingError(f"no constant LR learned anything: {tried} ended no better than guessing")
-        limit = min((lr for lr, rung in self.rungs.items() if rung.diverged and lr > good[-1]), default=None)
+            raise TrainingError(
+                f"no constant LR learned anything: {tried} ended no better than guessing"
+            )
+        limit = min(
+            (lr for lr, rung in self.rungs.items() if rung.diverged and lr > good[-1]), default=None
+        )
         return GoodRange(good[0], good[-1], max(good, key=lambda lr: self.rungs[lr].top1), limit)
 
 

@@ -52,7 +52,9 @@ class Prior:
         return cls(tuple((text, why) for text, why in content["policies"]), good, results)
 
 
-def look_up(db: str | None, wanted: Wanted, solver: Solver, max_iter: int, names: Sequence[str]) -> Prior:
+def look_up(
+    db: str | None, wanted: Wanted, solver: Solver, max_iter: int, names: Sequence[str]
+) -> Prior:
     """Ask the LR database for what it knows of this task or similar ones, from the same start.
 
     Only what learned is tried, and whether results on the task itself may narrow the range is decided as for
@@ -72,15 +74,24 @@ def look_up(db: str | None, wanted: Wanted, solver: Solver, max_iter: int, names
     usable = [proposal for proposal in recommendation.proposals if _usable(proposal)]
     policies = tuple((str(p.policy), f"from the LR database: {p.evidence[0]}") for p in usable)
     same = [proposal for proposal in usable if proposal.main.same_task]
-    good = _range(same, max_iter) if recommendation.experienced and _differ(same, max_iter) else None
-    results = tuple((str(p.policy), top1) for p in same if (top1 := _recorded(p, max_iter)) is not None)
+    good = (
+        _range(same, max_iter) if recommendation.experienced and _differ(same, max_iter) else None
+    )
+    results = tuple(
+        (str(p.policy), top1) for p in same if (top1 := _recorded(p, max_iter)) is not None
+    )
     return Prior(policies, good, results)
 
 
 def _recorded(proposal: Proposal, max_iter: int) -> float | None:
     """Mean Top-1 of whole trainings of this very policy and length; None where one diverged, or is none."""
     summary = proposal.main.summary
-    if proposal.changes or summary.source != "measured" or summary.max_iter != max_iter or summary.diverged:
+    if (
+        proposal.changes
+        or summary.source != "measured"
+        or summary.max_iter != max_iter
+        or summary.diverged
+    ):
         return None
     return summary.top1.mean if summary.top1 else None
 

@@ -93,7 +93,10 @@ def cost_rows(study: Study, outcome: TuningOutcome) -> Rows:
     total = sum(outcome.spent.values())
     rows.append(["in all", f"{total:,}", f"{total / outcome.full:.1%}"])
     # Trained all the same, though an undisturbed study would not have.
-    for name, more in (("trained again after losses", study.repeated), ("for no decision", study.needless)):
+    for name, more in (
+        ("trained again after losses", study.repeated),
+        ("for no decision", study.needless),
+    ):
         rows += [[f"besides: {name}", f"{more:,}", f"{more / outcome.full:.1%}"]] if more else []
     rows.append([f"{len(outcome.candidates)} candidates in full", f"{outcome.full:,}", "100 %"])
     return rows
@@ -276,7 +279,9 @@ def ladder_rows(ladder: Ladder, most: int | None = None) -> Rows:
     rows = [["LR", *(f"at {iteration}" for iteration in tests)]]
     for lr, rung in sorted(ladder.rungs.items()):
         values = [number(rung.at(iteration), 2) for iteration in tests]
-        rows.append([f"{lr:g}" + " (diverged)" * rung.diverged + " (failed)" * rung.failed, *values])
+        rows.append(
+            [f"{lr:g}" + " (diverged)" * rung.diverged + " (failed)" * rung.failed, *values]
+        )
     return rows
 
 
@@ -315,7 +320,9 @@ def study_figure(title: str, study: Study, outcome: TuningOutcome) -> Figure:
     for trained in study.known.values():
         curves = [c for seed in trained.results if (c := trained.curve(seed)) and len(c.top1)]
         lines = [(curve.iterations, curve.top1) for curve in curves]
-        named.get(f"{trained.policy:.6g}{own * (trained is outcome.baseline)}", others).extend(lines)
+        named.get(f"{trained.policy:.6g}{own * (trained is outcome.baseline)}", others).extend(
+            lines
+        )
     plan = study.plan
     last = plan.seed + plan.seeds - 1
     seeds = f"seed {plan.seed}" if plan.seeds == 1 else f"seeds {plan.seed} to {last}"

@@ -89,7 +89,9 @@ class TuningRequest(StudyRequest):
         if self.goal not in GOALS:
             raise ParameterError("{goal}: {0!r}; allowed: {1}", self.goal, ", ".join(GOALS))
         if not 0 <= self.seed <= LARGEST_SEED - self.seeds:
-            raise ParameterError("{seed}: {0}; allowed: 0 to {1}", self.seed, LARGEST_SEED - self.seeds)
+            raise ParameterError(
+                "{seed}: {0}; allowed: 0 to {1}", self.seed, LARGEST_SEED - self.seeds
+            )
         if self.target_top1 is not None and not 0 < self.target_top1 <= 100:
             raise ParameterError(
                 "{target_top1}: {0:g}; allowed: above 0, at most 100 (percent)", self.target_top1

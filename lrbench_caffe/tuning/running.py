@@ -111,7 +111,8 @@ def _tuning_plan(request: TuningRequest, solver: Solver, task: Task) -> TuningPl
         goal=request.goal,
         functions=functions(request.functions),
         max_iter=max_iter,
-        test_interval=request.test_interval or test_interval(solver.message.test_interval, max_iter),
+        test_interval=request.test_interval
+        or test_interval(solver.message.test_interval, max_iter),
         epoch=solver.epoch,
         chance=_chance(task),
         seed=request.seed,
@@ -216,7 +217,8 @@ def find_range(request: RangeRequest, watch: TuningObserver, say: Say) -> RangeT
 def _range_plan(request: RangeRequest, solver: Solver, task: Task) -> TuningPlan:
     if request.form == "ladder" and (not solver.tests or solver.tests[0].head is None):
         raise ParameterError(
-            "{0}: no test net that classifies; allowed: {form} ramp, which reads the loss", solver.path
+            "{0}: no test net that classifies; allowed: {form} ramp, which reads the loss",
+            solver.path,
         )
     max_iter = solver.message.max_iter or request.iterations
     if not max_iter:
@@ -333,7 +335,9 @@ def _chance(task: Task) -> float:
     return 100.0 / task.dataset.classes if task.dataset.classes else 0.0
 
 
-def _study(request: StudyRequest, where: Path, plan: TuningPlan, pool: Pool, watch: TuningObserver) -> Study:
+def _study(
+    request: StudyRequest, where: Path, plan: TuningPlan, pool: Pool, watch: TuningObserver
+) -> Study:
     return Study(
         where,
         plan,

@@ -18,7 +18,9 @@ from lrbench_caffe.tuning.curves import Curve
 LEVEL = 0.2  # share of a training whose mean LR is its level
 START = 0.03  # LR of the first scout, where nothing is known
 STRIDE = 0.35  # between two scouts
-ALIKE = 0.95  # of the mean LR until another one diverged, from where on a candidate is taken to diverge
+ALIKE = (
+    0.95  # of the mean LR until another one diverged, from where on a candidate is taken to diverge
+)
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,11 @@ class Scouts:
     """
 
     def __init__(
-        self, policies: Sequence[Policy], levels: np.ndarray, chance: float, random: np.random.Generator
+        self,
+        policies: Sequence[Policy],
+        levels: np.ndarray,
+        chance: float,
+        random: np.random.Generator,
     ) -> None:
         self._policies = policies
         self._levels = levels
@@ -100,7 +106,9 @@ class Scouts:
     def _too_high(self, begun: Sequence[Begun]) -> list[Begun]:
         """What diverged, or learned nothing though a lower level did."""
         levels = [b.level for b in begun if self.learned(b.curve) and len(b.curve.top1)]
-        least = min(levels, default=np.inf)  # what learns nothing below that is too low, not too high
+        least = min(
+            levels, default=np.inf
+        )  # what learns nothing below that is too low, not too high
         # One that failed says nothing about its LR: memory, a crash or a disk ended it.
         return [
             b

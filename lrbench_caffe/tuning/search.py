@@ -128,7 +128,9 @@ class Search:
         self._level = np.array([level(policy, max_iter) for policy in self.policies])
         self._scouts = Scouts(self.policies, self._level, chance, self._random)
         rates = [between_tests(policy, test_interval, self._tests) for policy in self.policies]
-        self._recent = np.array([_mean(r[:, -max(1, round(JUST * test_interval)) :]) for r in rates])
+        self._recent = np.array(
+            [_mean(r[:, -max(1, round(JUST * test_interval)) :]) for r in rates]
+        )
         self._lasting = np.array([_mean(r) for r in rates])
         late = self._lasting[:, int(LATE * self._tests) :]
         self._calm = np.minimum(0.0, late.min(axis=1) - self._level)
@@ -136,7 +138,9 @@ class Search:
         self._done = np.zeros(len(self.policies), dtype=int)  # tests
         self._known: list[Begun] = []  # of other policies
         self._spent = 0
-        self._training: dict[int, int] = {}  # candidates in training, and what their steps cost at most
+        self._training: dict[
+            int, int
+        ] = {}  # candidates in training, and what their steps cost at most
         self._scouting = True
 
     # -- results --------------------------------------------------------------------------------
@@ -166,7 +170,9 @@ class Search:
         """Whether one candidate is as good as was asked for."""
         # A training of the range test may be there already; it is a candidate that has to be.
         tops = (curve.best for curve in self._curves if curve is not None)
-        return not self._cheap and self._target is not None and max(tops, default=0.0) >= self._target
+        return (
+            not self._cheap and self._target is not None and max(tops, default=0.0) >= self._target
+        )
 
     @property
     def best(self) -> int | None:
@@ -181,7 +187,9 @@ class Search:
         def key(index: int) -> tuple[float, float]:
             curve = self._curves[index]
             assert curve is not None
-            reached = curve.reaches(self._target) if self._cheap and self._target is not None else None
+            reached = (
+                curve.reaches(self._target) if self._cheap and self._target is not None else None
+            )
             return (float("inf") if reached is None else reached, -curve.best)
 
         known = [i for i, c in enumerate(self._curves) if c is not None and c.alive and len(c.top1)]
@@ -247,7 +255,9 @@ class Search:
 
     def _unopened(self) -> int | None:
         """The next of those that are opened before all others, whatever is left to spend."""
-        waiting = (i for i in self._first if self._done[i] < self._opening and i not in self._training)
+        waiting = (
+            i for i in self._first if self._done[i] < self._opening and i not in self._training
+        )
         return next(waiting, None)
 
     def _record(self) -> float:
@@ -257,7 +267,9 @@ class Search:
     def _begun(self) -> list[Begun]:
         """Everything that has begun."""
         curves = zip(self.policies, self._level, self._curves)
-        return self._known + [Begun(policy, at, curve) for policy, at, curve in curves if curve is not None]
+        return self._known + [
+            Begun(policy, at, curve) for policy, at, curve in curves if curve is not None
+        ]
 
     def _scout(self) -> int | None:
         return self._scouts.next(self._begun(), self._done == 0)
@@ -282,7 +294,9 @@ class Search:
     def _lot(self) -> _Lot | None:
         """The trainings that a new candidate is measured by, None before there is one."""
         begun = [
-            b for b in self._begun() if self._scouts.learned(b.curve) and len(b.curve.top1) >= self._opening
+            b
+            for b in self._begun()
+            if self._scouts.learned(b.curve) and len(b.curve.top1) >= self._opening
         ]
         if not begun:
             return None
@@ -290,7 +304,9 @@ class Search:
         return _Lot(
             levels=np.array([b.level for b in begun]),
             ends=np.array([c.best + self._gain(c) * FORGET ** _age(c) for c in curves]),
-            rivals=sum(len(c.top1) >= self._opening + 2 and c.best > record - RIVAL for c in curves),
+            rivals=sum(
+                len(c.top1) >= self._opening + 2 and c.best > record - RIVAL for c in curves
+            ),
         )
 
     def _aim(self) -> float:
@@ -316,7 +332,9 @@ class Search:
         done = len(curve.top1)
         rates = self._lasting[index]
         fall = (
-            min(1.0, max(0.0, float(rates[:done].min() - rates[done:].min()))) if done < len(rates) else 0.0
+            min(1.0, max(0.0, float(rates[:done].min() - rates[done:].min())))
+            if done < len(rates)
+            else 0.0
         )
         return CALMING * fall * (100.0 - curve.best)
 

@@ -116,7 +116,9 @@ def candidates(
     return list(by_text.values())
 
 
-def _proposals(name: str, good: GoodRange, max_iter: int, epoch: float | None) -> Iterator[tuple[str, str]]:
+def _proposals(
+    name: str, good: GoodRange, max_iter: int, epoch: float | None
+) -> Iterator[tuple[str, str]]:
     if name == "FIX":
         for k0 in _distinct(good.best, good.high):
             yield f"FIX(k0={k0})", "a constant LR of the good range"

@@ -36,8 +36,15 @@ T = TypeVar("T")
 
 WAIT = 0.5  # seconds between two looks at what still runs
 TESTS = 20  # in a training, at least: the search looks at tests
-RANGE_TEST, SEARCH, FINAL, OWN = "range test", "search", "finalists", "own policy"  # what trainings are for
-FEW = 2  # slots for which plans are made where there are fewer, so that both take the same decisions
+RANGE_TEST, SEARCH, FINAL, OWN = (
+    "range test",
+    "search",
+    "finalists",
+    "own policy",
+)  # what trainings are for
+FEW = (
+    2  # slots for which plans are made where there are fewer, so that both take the same decisions
+)
 
 
 @dataclass(frozen=True)
@@ -207,7 +214,9 @@ class Study:
                 self._latest[result.training.out] = result
             self.watch.ended(result, self.iterations)
         ended = self._ended.pop(training)
-        self.lost = [one for one in self.lost if one.result.training != training]  # it may have come back
+        self.lost = [
+            one for one in self.lost if one.result.training != training
+        ]  # it may have come back
         if ended.lost:
             self.lost.append(Lost(ended, stage, counts))
         trained = self.known.get(str(training.policy))
@@ -219,7 +228,10 @@ class Study:
         """Any trainings of a range test, all at the same time where there is room."""
         for training in trainings:
             self._submit(training)
-        return [self.result(training, RANGE_TEST, "the range is a mean over it") for training in trainings]
+        return [
+            self.result(training, RANGE_TEST, "the range is a mean over it")
+            for training in trainings
+        ]
 
     def _submit(self, training: Job) -> None:
         self._pool.submit(training)
@@ -251,7 +263,9 @@ class Study:
     @property
     def iterations_asked_for(self) -> int:
         """Of the policies' trainings whose results were asked for: whatever else has ended since."""
-        return sum(result.iteration for one in self.known.values() for result in one.results.values())
+        return sum(
+            result.iteration for one in self.known.values() for result in one.results.values()
+        )
 
     @property
     def repeated(self) -> int:
@@ -269,13 +283,17 @@ class Study:
         """Each run directory, its iterations, and those that were trained again."""
         for path in sorted(self.folder.glob("trainings/*/run.json")):
             run = RunDirectory(path.parent)
-            with contextlib.suppress(InputError, ValueError, TypeError):  # a damaged one counts nothing
+            with contextlib.suppress(
+                InputError, ValueError, TypeError
+            ):  # a damaged one counts nothing
                 yield str(run.path), int(run.read().get("iteration") or 0), run.repeated
 
     @property
     def seconds(self) -> float:
         """The time that they took, as measured by the trainings, one after the other."""
-        return sum(r.measurements[-1].seconds or 0.0 for r in self._latest.values() if r.measurements)
+        return sum(
+            r.measurements[-1].seconds or 0.0 for r in self._latest.values() if r.measurements
+        )
 
     def check_losses(self) -> None:
         """Raise a TrainingError where a training was lost for good: what was decided may be wrong."""
@@ -301,7 +319,9 @@ class Study:
         def tell(lr: float, result: JobResult) -> None:
             diverged, failed = result.status == "diverged", result.status == "failed"
             ladder.add(Rung(lr, result.measurements, diverged, failed))
-            if len(ladder.rungs) >= len(FIRST) and all(rung.failed for rung in ladder.rungs.values()):
+            if len(ladder.rungs) >= len(FIRST) and all(
+                rung.failed for rung in ladder.rungs.values()
+            ):
                 last = self.lost[-1].result
                 raise TrainingError(f"all trainings failed: {last.reason}; see {last.training.out}")
 
@@ -330,9 +350,14 @@ class Study:
                 self._baseline = self.begin(baseline, self.plan.seed, self.plan.max_iter)
 
         def counts(step: Step) -> tuple[str, str]:
-            return SEARCH, f"the search wanted it up to iteration {step.until}, and decided without it"
+            return (
+                SEARCH,
+                f"the search wanted it up to iteration {step.until}, and decided without it",
+            )
 
-        self._carry_out(search.ask, begin, tell, counts, lambda: begin_baseline() if search.over else None)
+        self._carry_out(
+            search.ask, begin, tell, counts, lambda: begin_baseline() if search.over else None
+        )
         begin_baseline()
 
     def _carry_out(
@@ -360,7 +385,9 @@ class Study:
             asked, training = begun.popleft()
             tell(asked, self.result(training, *counts(asked)))
 
-    def repeat(self, policies: Sequence[Policy], own: Policy | None = None) -> list[PolicyTrainings]:
+    def repeat(
+        self, policies: Sequence[Policy], own: Policy | None = None
+    ) -> list[PolicyTrainings]:
         """Train the finalists to the end with all seeds, and the solver's own policy to compare with.
 
         Returns:
@@ -368,7 +395,9 @@ class Study:
         """
         plan, running = self.plan, self._baseline
         named = dict.fromkeys([*policies, *([] if own is None else [own])])
-        wanted = [(policy, seed) for policy in named for seed in range(plan.seed, plan.seed + plan.seeds)]
+        wanted = [
+            (policy, seed) for policy in named for seed in range(plan.seed, plan.seed + plan.seeds)
+        ]
         if running is not None:  # it has a slot already
             wanted = [pair for pair in wanted if pair != (own, running.seed)]
         done = [self._done(policy, seed) for policy, seed in wanted]
@@ -388,7 +417,10 @@ class Study:
     def _place(self, training: Job, own: Policy | None) -> tuple[str, str]:
         """Where a training of the final counts."""
         if own is not None and training.policy == str(own):
-            return OWN, f"the finalists are compared with your own policy without seed {training.seed}"
+            return (
+                OWN,
+                f"the finalists are compared with your own policy without seed {training.seed}",
+            )
         return FINAL, f"this finalist is judged without seed {training.seed}"
 
     def _done(self, policy: Policy, seed: int) -> int:

@@ -73,7 +73,9 @@ class Tuner:
         self._wanted, self._solver, self._db = wanted, solver, db
         self._say = study.watch.say
         self._spent: dict[str, int] = {}
-        self._openings = 0  # iterations that the known policies, and a few others beside them, begin with
+        self._openings = (
+            0  # iterations that the known policies, and a few others beside them, begin with
+        )
         self._recorded: dict[str, float] = {}  # Top-1 of known policies, trained in full before
         self._ended = ""  # why the search ended
 
@@ -103,7 +105,9 @@ class Tuner:
         else:
             ladder = Ladder(self._plan.chance, pretrained=self._wanted.start.kind == "weights")
             good = self._study.find_range(ladder, range_length(self._plan))
-            self._say(f"range of good LRs: {good.low:g} to {good.high:g}, best constant LR {good.best:g}")
+            self._say(
+                f"range of good LRs: {good.low:g} to {good.high:g}, best constant LR {good.best:g}"
+            )
         self._account("range test")
         pool = self._candidates(own, known, good)
         full = len(pool) * self._plan.max_iter
@@ -123,7 +127,18 @@ class Tuner:
         self._account("finalists")
         baseline = self._study.known.get(str(own)) if own else None
         return TuningOutcome(
-            good, ladder, pool, full, trained, baseline, self._spent, composed, known, budget, untried, why
+            good,
+            ladder,
+            pool,
+            full,
+            trained,
+            baseline,
+            self._spent,
+            composed,
+            known,
+            budget,
+            untried,
+            why,
         )
 
     # -- before ---------------------------------------------------------------------------------
@@ -154,7 +169,9 @@ class Tuner:
             return look_up(db, self._wanted, self._solver, plan.max_iter, plan.functions)
         except DamagedDatabase as error:
             where = self._study.folder
-            self._say(f"the LR database: {error}; the tuning does not use it; results wait in {where}")
+            self._say(
+                f"the LR database: {error}; the tuning does not use it; results wait in {where}"
+            )
             return Prior()
 
     def _own_policy(self) -> Policy | None:
@@ -165,7 +182,9 @@ class Tuner:
         except PolicyError:
             return None
 
-    def _candidates(self, own: Policy | None, known: Sequence[Candidate], good: GoodRange) -> list[Candidate]:
+    def _candidates(
+        self, own: Policy | None, known: Sequence[Candidate], good: GoodRange
+    ) -> list[Candidate]:
         """Without repetitions: the baseline, what the database proposes, what the heuristics propose."""
         plan = self._plan
         all_of_them = [Candidate(own, "the solver's own lr_policy")] if own else []
@@ -224,7 +243,9 @@ class Tuner:
         self._account("search")
         best = self._with_recorded([search.policies[i] for i in search.ranking()])
         if not best:
-            raise TrainingError(f"no candidate could be trained; see the logs in {self._study.folder}")
+            raise TrainingError(
+                f"no candidate could be trained; see the logs in {self._study.folder}"
+            )
         composed = []
         if plan.compose:
             composed = compositions(best, plan.max_iter)
@@ -234,7 +255,12 @@ class Tuner:
         return best, composed
 
     def _how_it_ended(
-        self, search: Search, budget: int, known: Sequence[Policy], own: Policy | None, known_before: int
+        self,
+        search: Search,
+        budget: int,
+        known: Sequence[Policy],
+        own: Policy | None,
+        known_before: int,
     ) -> str:
         """Why the search asked for nothing more, in words.
 
@@ -305,7 +331,9 @@ class Tuner:
         """
         if self._plan.goal != "accuracy":
             return list(ranking)
-        return sorted(ranking, key=lambda p: -max(self._best_top1(p), self._recorded.get(str(p), 0.0)))
+        return sorted(
+            ranking, key=lambda p: -max(self._best_top1(p), self._recorded.get(str(p), 0.0))
+        )
 
     def _best_top1(self, policy: Policy) -> float:
         """Of its training with the first seed so far, 0 without one."""

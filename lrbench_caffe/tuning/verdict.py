@@ -63,7 +63,10 @@ class Verdict:
 
 
 def judge(
-    plan: TuningPlan, finalists: Sequence[PolicyTrainings], own: PolicyTrainings | None, note: str = ""
+    plan: TuningPlan,
+    finalists: Sequence[PolicyTrainings],
+    own: PolicyTrainings | None,
+    note: str = "",
 ) -> Verdict:
     """Compare the best finalist with the solver's own policy.
 
@@ -105,10 +108,15 @@ def judge(
     if own is None:
         return say(True, f"train with {name}; the solver has no lr_policy to compare it with")
     if own.diverged:
-        return say(True, f"train with {name}: your own policy, {mine:.6g}, {_diverged(own)}, this one never")
+        return say(
+            True,
+            f"train with {name}: your own policy, {mine:.6g}, {_diverged(own)}, this one never",
+        )
     if not tops(own):
         reason = next(iter(own.results.values())).reason if own.results else "it was not trained"
-        return say(True, f"train with {name}; your own policy could not be compared with it: {reason}")
+        return say(
+            True, f"train with {name}; your own policy could not be compared with it: {reason}"
+        )
     return say(*_compared(plan, first, own, target_of(plan, finalists)))
 
 
@@ -143,9 +151,15 @@ def _compared(
 
 
 def _by_means(
-    first: PolicyTrainings, own: PolicyTrainings, values: list[float], own_values: list[float], metric: str
+    first: PolicyTrainings,
+    own: PolicyTrainings,
+    values: list[float],
+    own_values: list[float],
+    metric: str,
 ) -> tuple[bool, str, str, float | None, float | None]:
-    unit, digits, higher = (" points of Top-1", 2, True) if metric == "top1" else (" iterations", 0, False)
+    unit, digits, higher = (
+        (" points of Top-1", 2, True) if metric == "top1" else (" iterations", 0, False)
+    )
     difference = statistics.fmean(values) - statistics.fmean(own_values)
     p = welch(_spread(values), len(values), _spread(own_values), len(own_values))
     better = difference > 0 if higher else difference < 0
@@ -195,7 +209,11 @@ def target_of(plan: TuningPlan, finalists: Sequence[PolicyTrainings]) -> float |
         return plan.target_top1
     values = [[m.top1 for m in tops(t) if m.top1 is not None] for t in finalists]
     best_of = max((tests for tests in values if tests), key=statistics.fmean, default=None)
-    return None if best_of is None else round(statistics.fmean(best_of) - statistics.pstdev(best_of), 2)
+    return (
+        None
+        if best_of is None
+        else round(statistics.fmean(best_of) - statistics.pstdev(best_of), 2)
+    )
 
 
 def ranked(plan: TuningPlan, finalists: Sequence[PolicyTrainings]) -> list[PolicyTrainings]:
@@ -233,7 +251,9 @@ def reach(trained: PolicyTrainings, target: float) -> list[float]:
 
 def trainings(trained: PolicyTrainings) -> str:
     """ "2 (+1 diverged)": how many came to their end, and what became of the others."""
-    ends = Counter(result.status for result in trained.results.values() if result.status in UNSUCCESSFUL)
+    ends = Counter(
+        result.status for result in trained.results.values() if result.status in UNSUCCESSFUL
+    )
     broken = ", ".join(f"{count} {status}" for status, count in ends.items())
     return str(len(trained.results) - trained.broken) + (f" (+{broken})" if broken else "")
 

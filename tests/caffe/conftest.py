@@ -51,6 +51,8 @@ def workspace(tmp_path: Path, digits: Path, caffe_program: str) -> Workspace:
 
 
 @pytest.fixture(scope="module")
-def shared_workspace(tmp_path_factory: pytest.TempPathFactory, digits: Path, caffe_program: str) -> Workspace:
+def shared_workspace(
+    tmp_path_factory: pytest.TempPathFactory, digits: Path, caffe_program: str
+) -> Workspace:
     """One for all tests of a module: for trainings that several tests look at."""
     return make_workspace(tmp_path_factory.mktemp("shared"), digits, caffe_program)

@@ -85,7 +85,8 @@ def write_files(folder: Path) -> None:
     (folder / "images.txt").write_text("".join(f"images/{line}" for line in lines))
     (folder / "names.txt").write_text("".join(lines))
     windows = "".join(
-        f"# {n}\nimages/{n}.png\n3\n10\n12\n2\n{n % 9 + 1} 0.9 0 0 8 8\n0 0.1 2 2 9 9\n" for n in range(12)
+        f"# {n}\nimages/{n}.png\n3\n10\n12\n2\n{n % 9 + 1} 0.9 0 0 8 8\n0 0.1 2 2 9 9\n"
+        for n in range(12)
     )
     (folder / "windows.txt").write_text(windows)
     mean = np.full((1, 8, 8), 3, np.float32)
@@ -153,7 +154,10 @@ def layer(kind: str, bottom: str, top: str, more: str = "") -> str:
 def dummy(name: str, shape: str, filler: str) -> str:
     dims = " ".join(f"dim: {size}" for size in shape.split())
     return layer(
-        "DummyData", "", name, f"dummy_data_param {{ shape {{ {dims} }} data_filler {{ {filler} }} }}"
+        "DummyData",
+        "",
+        name,
+        f"dummy_data_param {{ shape {{ {dims} }} data_filler {{ {filler} }} }}",
     )
 
 
@@ -195,7 +199,10 @@ def rows(loss: str, more: str = "", target: str = "4 3") -> str:
     """A net without classes: random rows, three outputs, a loss."""
     data = noise("data", "4 6") + noise("target", target)
     return (
-        'name: "rows"' + data + nets.inner_product("ip", "data", 3) + layer(loss, "ip target", "loss", more)
+        'name: "rows"'
+        + data
+        + nets.inner_product("ip", "data", 3)
+        + layer(loss, "ip target", "loss", more)
     )
 
 
@@ -221,7 +228,9 @@ ACCURACY = layer("Accuracy", "ip2 label", "accuracy", TEST_ONLY)
 
 LAYERS = {
     "AbsVal": Case(between("AbsVal")),
-    "ArgMax": Case(net(CONV + scores("conv"), nets.ends() + layer("ArgMax", "ip2", "best", TEST_ONLY))),
+    "ArgMax": Case(
+        net(CONV + scores("conv"), nets.ends() + layer("ArgMax", "ip2", "best", TEST_ONLY))
+    ),
     "BNLL": Case(between("BNLL")),
     "BatchNorm": Case(between("BatchNorm"), resumed=True),
     "BatchNorm, without display": Case(between("BatchNorm"), {"display": 0}),
@@ -239,7 +248,12 @@ LAYERS = {
         )
     ),
     "Crop": Case(
-        net(CONV + POOLED + layer("Crop", "conv small", "x", "crop_param { axis: 2 offset: 1 }") + scores())
+        net(
+            CONV
+            + POOLED
+            + layer("Crop", "conv small", "x", "crop_param { axis: 2 offset: 1 }")
+            + scores()
+        )
     ),
     "Deconvolution": Case(
         between(
@@ -279,7 +293,10 @@ LAYERS = {
     ),
     "Filter": Case(
         net(
-            CONV + constant("chosen", "4 1 1 1", 1) + layer("Filter", "conv label chosen", "x y") + scores(),
+            CONV
+            + constant("chosen", "4 1 1 1", 1)
+            + layer("Filter", "conv label chosen", "x y")
+            + scores(),
             layer("SoftmaxWithLoss", "ip2 y", "loss", "propagate_down: true propagate_down: false"),
         )
     ),
@@ -288,9 +305,18 @@ LAYERS = {
         net(
             CONV + scores("conv"),
             nets.ends()
-            + layer("HDF5Output", "ip2 label", "", TEST_ONLY + ' hdf5_output_param { file_name: "out.h5" }'),
+            + layer(
+                "HDF5Output",
+                "ip2 label",
+                "",
+                TEST_ONLY + ' hdf5_output_param { file_name: "out.h5" }',
+            ),
         ),
-        {"test_iter": 1, "test_interval": 6, "test_initialization": "false"},  # it can be written once
+        {
+            "test_iter": 1,
+            "test_interval": 6,
+            "test_initialization": "false",
+        },  # it can be written once
     ),
     "Im2col": Case(between("Im2col", "convolution_param { kernel_size: 2 }")),
     "InnerProduct, transposed": Case(
@@ -300,7 +326,9 @@ LAYERS = {
         )
     ),
     "LRN": Case(between("LRN", "lrn_param { local_size: 3 }")),
-    "LRN, within channel": Case(between("LRN", "lrn_param { local_size: 3 norm_region: WITHIN_CHANNEL }")),
+    "LRN, within channel": Case(
+        between("LRN", "lrn_param { local_size: 3 norm_region: WITHIN_CHANNEL }")
+    ),
     "LSTM": Case(sequence("LSTM"), {"test_iter": 1}),
     "LSTMUnit": Case(LSTM_UNIT),
     "MVN": Case(between("MVN", "mvn_param { normalize_variance: true }")),
@@ -308,7 +336,12 @@ LAYERS = {
     "Parameter": Case(
         net(
             CONV
-            + layer("Parameter", "", "weights", "parameter_param { shape { dim: 4 dim: 4 dim: 6 dim: 6 } }")
+            + layer(
+                "Parameter",
+                "",
+                "weights",
+                "parameter_param { shape { dim: 4 dim: 4 dim: 6 dim: 6 } }",
+            )
             + layer("Eltwise", "conv weights", "x")
             + scores()
         )
@@ -321,7 +354,12 @@ LAYERS = {
         net(
             CONV
             + nets.relu("conv")
-            + layer("Pooling", "conv", "x", "pooling_param { pool: STOCHASTIC kernel_size: 2 stride: 2 }")
+            + layer(
+                "Pooling",
+                "conv",
+                "x",
+                "pooling_param { pool: STOCHASTIC kernel_size: 2 stride: 2 }",
+            )
             + scores()
         ),
         refused=True,  # on the CPU
@@ -345,10 +383,14 @@ LAYERS = {
         )
     ),
     "Softmax": Case(between("Softmax")),
-    "Split": Case(net(CONV + layer("Split", "conv", "a b") + layer("Eltwise", "a b", "x") + scores())),
+    "Split": Case(
+        net(CONV + layer("Split", "conv", "a b") + layer("Eltwise", "a b", "x") + scores())
+    ),
     "Swish": Case(between("Swish", "swish_param { beta: 2 }")),
     "TanH": Case(between("TanH")),
-    "Threshold": Case(net(layer("Threshold", "data", "x", "threshold_param { threshold: 0.1 }") + scores())),
+    "Threshold": Case(
+        net(layer("Threshold", "data", "x", "threshold_param { threshold: 0.1 }") + scores())
+    ),
     "Tile": Case(between("Tile", "tile_param { axis: 1 tiles: 2 }")),
 }
 
@@ -391,7 +433,12 @@ LOSSES = {
     "SoftmaxWithLoss, ignored label": Case(
         net(
             CONV + scores("conv"),
-            layer("Accuracy", "ip2 label", "accuracy", TEST_ONLY + " accuracy_param { ignore_label: 3 }")
+            layer(
+                "Accuracy",
+                "ip2 label",
+                "accuracy",
+                TEST_ONLY + " accuracy_param { ignore_label: 3 }",
+            )
             + layer("SoftmaxWithLoss", "ip2 label", "loss", "loss_param { ignore_label: 3 }"),
         )
     ),
@@ -453,7 +500,8 @@ def lmdb_train(folder: str) -> str:
 
 def images(more: str, transform: str = "") -> str:
     return source(
-        "ImageData", f"image_data_param {{ batch_size: 5 {more} }} transform_param {{ {transform} }}"
+        "ImageData",
+        f"image_data_param {{ batch_size: 5 {more} }} transform_param {{ {transform} }}",
     )
 
 

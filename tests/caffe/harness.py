@@ -140,7 +140,8 @@ class Run:
         """(lr, loss) of each iteration; of one that was repeated the last."""
         with (self.path / "iterations.csv").open() as file:
             return {
-                int(row["iteration"]): (float(row["lr"]), float(row["loss"])) for row in csv.DictReader(file)
+                int(row["iteration"]): (float(row["lr"]), float(row["loss"]))
+                for row in csv.DictReader(file)
             }
 
     def model(self, iteration: int) -> Path:
@@ -220,7 +221,9 @@ class Workspace:
         return Done(done.returncode, done.stdout, done.stderr)
 
     @contextlib.contextmanager
-    def training(self, *args: str, out: str, limits: Callable[[], None] | None = None) -> Iterator[Running]:
+    def training(
+        self, *args: str, out: str, limits: Callable[[], None] | None = None
+    ) -> Iterator[Running]:
         """A training in the background. What still runs at the end is ended."""
         process = subprocess.Popen(
             train_command(*args, "--out", out),

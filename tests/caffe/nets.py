@@ -34,7 +34,9 @@ def policy(name: str, **fields: object) -> str:
     return solver(**{"lr_policy": f'"{name}"', "gamma": None, "power": None, **fields})
 
 
-def data_layer(phase: str, *, source: str | None = None, batch: int = 20, transform: str = "") -> str:
+def data_layer(
+    phase: str, *, source: str | None = None, batch: int = 20, transform: str = ""
+) -> str:
     folder = source or f"data/digits_{phase.lower()}_lmdb"
     return f"""
 layer {{
@@ -73,10 +75,16 @@ layer {{ name: "loss" type: "SoftmaxWithLoss" {bottoms} top: "loss" }}
 
 
 def net(
-    *, train: str | None = None, test: str | None = None, middle: str | None = None, last: str | None = None
+    *,
+    train: str | None = None,
+    test: str | None = None,
+    middle: str | None = None,
+    last: str | None = None,
 ) -> str:
     """64 - 16 - 10: data layers, the middle, loss and accuracies."""
-    middle = middle or inner_product("ip1", "data", 16) + relu("ip1") + inner_product("ip2", "ip1", 10)
+    middle = middle or inner_product("ip1", "data", 16) + relu("ip1") + inner_product(
+        "ip2", "ip1", 10
+    )
     train = train or data_layer("TRAIN")
     test = test or data_layer("TEST", batch=100)
     return f'name: "tiny"{train}{test}{middle}{last or ends()}'
@@ -114,5 +122,10 @@ layer {
 
 def hanging_net() -> str:
     """The net of ``net`` with HANG_LAYER in it; HANG_MODULE is hanging.py on the PYTHONPATH."""
-    middle = inner_product("ip1", "data", 16) + relu("ip1") + HANG_LAYER + inner_product("ip2", "hang", 10)
+    middle = (
+        inner_product("ip1", "data", 16)
+        + relu("ip1")
+        + HANG_LAYER
+        + inner_product("ip2", "hang", 10)
+    )
     return net(middle=middle)

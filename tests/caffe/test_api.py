@@ -20,14 +20,25 @@ def here(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Work
     yield workspace
 
 
-def test_a_training_is_that_of_the_command(here: Workspace, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_training_is_that_of_the_command(
+    here: Workspace, capfd: pytest.CaptureFixture[str]
+) -> None:
     seen: list[Measurement] = []
     run = api.train(
         "solver.prototxt", policy="SIN2", k0=0.01, k1=0.06, l=20, seed=3, max_iter=40, layers="stock",
         out="mine", on_measurement=seen.append,
     )  # fmt: skip
     assert capfd.readouterr() == ("", "")
-    flags = ("--lr", "SIN2(k0=0.01, k1=0.06, l=20)", "--seed", "3", "--max-iter", "40", "--layers", "stock")
+    flags = (
+        "--lr",
+        "SIN2(k0=0.01, k1=0.06, l=20)",
+        "--seed",
+        "3",
+        "--max-iter",
+        "40",
+        "--layers",
+        "stock",
+    )
     here.train("solver.prototxt", *flags, "--out", "theirs").succeeded()
     theirs = here.run("theirs")
     assert_same_weights(here.run("mine").model(40), theirs.model(40))
@@ -35,7 +46,11 @@ def test_a_training_is_that_of_the_command(here: Workspace, capfd: pytest.Captur
         "SIN2(k0=0.01, k1=0.06, l=20)", 3, "finished", 40,
     )  # fmt: skip
     told = [(row["iteration"], row["top1"]) for row in theirs.measurements()]
-    assert [(m.iteration, m.top1) for m in run.measurements] == [(m.iteration, m.top1) for m in seen] == told
+    assert (
+        [(m.iteration, m.top1) for m in run.measurements]
+        == [(m.iteration, m.top1) for m in seen]
+        == told
+    )
     assert any(note.startswith("LR policy: SIN2(") for note in run.notes)
     assert "data:image/png;base64," in run._repr_html_()
 
@@ -52,7 +67,9 @@ def test_what_was_measured_as_data_frames(here: Workspace) -> None:
 
 def test_a_training_that_was_stopped_continues(here: Workspace) -> None:
     whole = api.train("solver.prototxt", policy="FIX(k0=0.01)", seed=1, max_iter=40, out="whole")
-    part = api.train("solver.prototxt", policy="FIX(k0=0.01)", seed=1, max_iter=40, out="part", until=20)
+    part = api.train(
+        "solver.prototxt", policy="FIX(k0=0.01)", seed=1, max_iter=40, out="part", until=20
+    )
     assert (part.status, part.iteration) == ("stopped", 20)
     rest = api.train(None, resume=True, out=part.path)
     assert (rest.status, rest.iteration) == ("finished", 40)

@@ -114,9 +114,12 @@ CASES = {
     "a folder as solver": Case(("data", "directory"), solver=("data",)),
     "two solvers": Case(("two solvers",), args=("--solver", "other.prototxt")),
     "misspelt field": Case(
-        ("solver.prototxt:5", "'base_ir'", "did you mean 'base_lr'?"), solver_with("base_lr", "base_ir")
+        ("solver.prototxt:5", "'base_ir'", "did you mean 'base_lr'?"),
+        solver_with("base_lr", "base_ir"),
     ),
-    "a word for a number": Case(("solver.prototxt:4",), solver_with("max_iter: 100", "max_iter: lots")),
+    "a word for a number": Case(
+        ("solver.prototxt:4",), solver_with("max_iter: 100", "max_iter: lots")
+    ),
     "broken syntax": Case(("solver.prototxt:",), solver_with('"net.prototxt"', '"net.prototxt')),
     "solver type in other letters": Case(("'adam'", "did you mean 'Adam'?"), solver(type='"adam"')),
     "an empty name for the net": Case(("solver.prototxt: net is empty",), solver(net='""')),
@@ -124,16 +127,22 @@ CASES = {
         ("solver.prototxt: FIX", "base_lr=0"), solver(base_lr=0), lr=lr("fix")
     ),
     "no net": Case(("exactly one of net", "given: none"), solver(net=None)),
-    "test_iter without test_interval": Case(("test_interval is missing",), solver(test_interval=None)),
+    "test_iter without test_interval": Case(
+        ("test_interval is missing",), solver(test_interval=None)
+    ),
     "unknown lr_policy": Case(
         ("solver.prototxt", "unknown lr_policy 'invv'", "did you mean inv?"),
         solver(lr_policy='"invv"'),
         lr=(),
     ),
     "no lr_policy": Case(("lr_policy is missing", "--lr"), solver(lr_policy=None), lr=()),
-    "step without stepsize": Case(("solver.prototxt", "stepsize"), solver(lr_policy='"step"'), lr=()),
+    "step without stepsize": Case(
+        ("solver.prototxt", "stepsize"), solver(lr_policy='"step"'), lr=()
+    ),
     # the net and its data
-    "missing net": Case(("solver.prototxt: net", "absent.prototxt"), solver(net='"absent.prototxt"')),
+    "missing net": Case(
+        ("solver.prototxt: net", "absent.prototxt"), solver(net='"absent.prototxt"')
+    ),
     "misspelt field in the net": Case(
         ("net.prototxt:", "'num_outputs'", "did you mean 'num_output'?"),
         net_with("num_output", "num_outputs"),
@@ -175,12 +184,17 @@ CASES = {
             ),
         ),
     ),
-    "crop larger than the records": Case(("crop_size", "is 9"), net_with("scale:", "crop_size: 9 scale:")),
+    "crop larger than the records": Case(
+        ("crop_size", "is 9"), net_with("scale:", "crop_size: 9 scale:")
+    ),
     "missing mean file": Case(
-        ("mean_file", "absent.binaryproto"), net_with("scale:", 'mean_file: "absent.binaryproto" scale:')
+        ("mean_file", "absent.binaryproto"),
+        net_with("scale:", 'mean_file: "absent.binaryproto" scale:'),
     ),
     # the policy
-    "unknown policy": Case(("unknown LR function 'SINE2'", "did you mean SIN2?"), lr=lr("SINE2(k0=0.1)")),
+    "unknown policy": Case(
+        ("unknown LR function 'SINE2'", "did you mean SIN2?"), lr=lr("SINE2(k0=0.1)")
+    ),
     "k0 of 0": Case(("FIX: k0=0",), lr=lr("FIX(k0=0)")),
     "k0 below 0": Case(("k0=-0.1",), lr=lr("sin2", "--k0", "-0.1")),
     "l of 0": Case(("l=0",), lr=lr("sin2", "--l", "0")),
@@ -189,7 +203,9 @@ CASES = {
     "bad order in a composition": Case(
         ("50", "100"), lr=lr("FIX(k0=0.1) ; 100: FIX(k0=0.01) ; 50: FIX(k0=0.001)")
     ),
-    "a parameter that the function lacks": Case(("--gamma", "SIN2"), lr=lr("sin2", "--gamma", "0.9")),
+    "a parameter that the function lacks": Case(
+        ("--gamma", "SIN2"), lr=lr("sin2", "--gamma", "0.9")
+    ),
     "no number": Case(("k0",), lr=lr("fix", "--k0", "much")),
     "broken policy": Case(("FIX",), lr=lr("FIX(k0=0.1")),
     "k0 without --lr": Case(("--k0", "needs --lr"), lr=("--k0", "0.1")),
@@ -208,7 +224,8 @@ CASES = {
     ),
     # the flags
     "snapshot with weights": Case(
-        ("--snapshot and --weights",), args=("--snapshot", "x.solverstate", "--weights", "y.caffemodel")
+        ("--snapshot and --weights",),
+        args=("--snapshot", "x.solverstate", "--weights", "y.caffemodel"),
     ),
     "resume with snapshot": Case(
         ("--resume", "--snapshot"), args=("--resume", "--snapshot", "x.solverstate")
@@ -221,16 +238,22 @@ CASES = {
         ("x.solverstate",), lambda w: w.write("x.solverstate", ""), ("--snapshot", "x.solverstate")
     ),
     "missing weights": Case(("--weights", "y.caffemodel"), args=("--weights", "y.caffemodel")),
-    "garbage as weights": Case(("y.caffemodel",), garbage("y.caffemodel"), ("--weights", "y.caffemodel")),
+    "garbage as weights": Case(
+        ("y.caffemodel",), garbage("y.caffemodel"), ("--weights", "y.caffemodel")
+    ),
     "one of two weights missing": Case(
         ("--weights", "absent.caffemodel"), args=("--weights", "absent.caffemodel,y.caffemodel")
     ),
     "empty weights": Case(
-        ("--weights", "y.caffemodel"), lambda w: w.write("y.caffemodel", ""), ("--weights", "y.caffemodel")
+        ("--weights", "y.caffemodel"),
+        lambda w: w.write("y.caffemodel", ""),
+        ("--weights", "y.caffemodel"),
     ),
     "a GPU where there is none": Case(("--gpu 0", "CPU-only"), args=("--gpu", "0")),
     "all GPUs where there is none": Case(("--gpu all", "CPU-only"), args=("--gpu", "all")),
-    "solver_mode GPU": Case(("solver.prototxt", "solver_mode: GPU", "CPU-only"), solver(solver_mode="GPU")),
+    "solver_mode GPU": Case(
+        ("solver.prototxt", "solver_mode: GPU", "CPU-only"), solver(solver_mode="GPU")
+    ),
     "no GPU's number": Case(("--gpu", "'fast'"), args=("--gpu", "fast")),
     "max_iter of 0": Case(("--max-iter", "0"), args=("--max-iter", "0")),
     "no number for max_iter": Case(("--max-iter", "many"), args=("--max-iter", "many")),
@@ -241,19 +264,32 @@ CASES = {
     "a test interval that no int holds": Case(
         ("--test-interval: 2147483648", "allowed: 1 to"), args=("--test-interval", TOO_MUCH)
     ),
-    "a level that no int holds": Case(("--level: 2147483648", "allowed"), args=("--level", TOO_MUCH)),
-    "negative hang timeout": Case(("--hang-timeout: -1", "allowed: 0"), args=("--hang-timeout", "-1")),
-    "a hang timeout that is no number": Case(("--hang-timeout: nan",), args=("--hang-timeout", "nan")),
-    "negative minutes": Case(("--checkpoint-minutes: -0.5", "allowed"), args=("--checkpoint-minutes=-0.5",)),
-    "minutes that are no number": Case(("--checkpoint-minutes: nan",), args=("--checkpoint-minutes", "nan")),
+    "a level that no int holds": Case(
+        ("--level: 2147483648", "allowed"), args=("--level", TOO_MUCH)
+    ),
+    "negative hang timeout": Case(
+        ("--hang-timeout: -1", "allowed: 0"), args=("--hang-timeout", "-1")
+    ),
+    "a hang timeout that is no number": Case(
+        ("--hang-timeout: nan",), args=("--hang-timeout", "nan")
+    ),
+    "negative minutes": Case(
+        ("--checkpoint-minutes: -0.5", "allowed"), args=("--checkpoint-minutes=-0.5",)
+    ),
+    "minutes that are no number": Case(
+        ("--checkpoint-minutes: nan",), args=("--checkpoint-minutes", "nan")
+    ),
     "a plot in no folder": Case(
-        ("--out: absent/plot.png", "no such folder: absent"), args=("--preview", "--out", "absent/plot.png")
+        ("--out: absent/plot.png", "no such folder: absent"),
+        args=("--preview", "--out", "absent/plot.png"),
     ),
     "a plot of an unknown kind": Case(
         ("--out: plot.doc", "unknown suffix .doc", ".png"), args=("--preview", "--out", "plot.doc")
     ),
     "a folder as plot": Case(("--out: data is a folder",), args=("--preview", "--out", "data")),
-    "a database of an unknown kind": Case(("'mysql' is not supported",), args=("--db", "mysql://host/lr")),
+    "a database of an unknown kind": Case(
+        ("'mysql' is not supported",), args=("--db", "mysql://host/lr")
+    ),
     "a solver state as weights": Case(
         ("--weights: x.solverstate",), garbage("x.solverstate"), ("--weights", "x.solverstate")
     ),
@@ -270,7 +306,9 @@ CASES = {
     "unknown effect": Case(("sigint_effect", "'ignore'"), args=("--sigint_effect", "ignore")),
     "nothing to resume": Case(("--resume", "no run of solver.prototxt"), args=("--resume",)),
     "an adaptive solver the way of Caffe 1.0": Case(
-        ("solver.prototxt", "'Adam'", "SGD and Nesterov"), solver(type='"Adam"'), ("--set-lr-by", "gradients")
+        ("solver.prototxt", "'Adam'", "SGD and Nesterov"),
+        solver(type='"Adam"'),
+        ("--set-lr-by", "gradients"),
     ),
     # the interpreter
     "an interpreter that does not exist": Case(
@@ -335,7 +373,9 @@ def test_an_lmdb_of_somebody_else(workspace: Workspace) -> None:
 
 def test_a_run_is_not_overwritten(workspace: Workspace) -> None:
     workspace.train("solver.prototxt", "--max-iter", "1", "--out", "out").succeeded()
-    before = {path: path.read_bytes() for path in Path(workspace.path, "out").rglob("*") if path.is_file()}
+    before = {
+        path: path.read_bytes() for path in Path(workspace.path, "out").rglob("*") if path.is_file()
+    }
     done = workspace.train("solver.prototxt", "--max-iter", "1", "--out", "out")
     done.failed(2, "--out: out already contains a run", "--resume")
     assert before == {
@@ -396,10 +436,13 @@ def test_test_images_of_another_size_than_the_weights_fit(workspace: Workspace) 
     images("large_lmdb", (1, 9, 9), net_with(TEST_DATA, '"large_lmdb"'))(workspace)
     done = workspace.train("solver.prototxt", "--lr", "sin2", "--out", "out")
     done.failed(
-        2, "net.prototxt: layer 'ip1' has parameters of 16 x 64 and 16 in the training net", "16 x 81 and 16"
+        2,
+        "net.prototxt: layer 'ip1' has parameters of 16 x 64 and 16 in the training net",
+        "16 x 81 and 16",
     )
     assert (
-        "the test net #0 reads 'data' of 1 x 9 x 9 from large_lmdb, the training net of 1 x 8 x 8" in done.out
+        "the test net #0 reads 'data' of 1 x 9 x 9 from large_lmdb, the training net of 1 x 8 x 8"
+        in done.out
     )
 
 
@@ -407,7 +450,9 @@ def test_whether_there_is_a_solver_type_caffe_says(workspace: Workspace) -> None
     """A fork may have more of them, and no pycaffe lists them."""
     workspace.write("solver.prototxt", nets.solver(type='"Adamm"'))
     done = workspace.train("solver.prototxt", "--lr", "sin2", "--out", "out")
-    done.failed(2, "solver.prototxt: type is 'Adamm'; allowed by this Caffe: AdaDelta, AdaGrad, Adam,")
+    done.failed(
+        2, "solver.prototxt: type is 'Adamm'; allowed by this Caffe: AdaDelta, AdaGrad, Adam,"
+    )
     assert not (workspace.path / "out").exists()
 
 

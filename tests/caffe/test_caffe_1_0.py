@@ -49,7 +49,9 @@ def lr_lines(log: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "policy"), [("SGD", "inv"), ("Adam", "multistep")], ids=["SGD and inv", "Adam and multistep"]
+    ("kind", "policy"),
+    [("SGD", "inv"), ("Adam", "multistep")],
+    ids=["SGD and inv", "Adam and multistep"],
 )
 def test_the_solvers_own_policy_gives_the_bits_of_caffe_train(
     workspace: Workspace, caffe_1_0: str, kind: str, policy: str
@@ -67,7 +69,11 @@ def test_the_solvers_own_policy_gives_the_bits_of_caffe_train(
 
 CASES = {
     "SGD": ("SGD", {}, nets.net()),
-    "Nesterov, L1, clipping, iter_size, shared parameters": ("Nesterov", ALL, WITH_SHARED_PARAMETERS),
+    "Nesterov, L1, clipping, iter_size, shared parameters": (
+        "Nesterov",
+        ALL,
+        WITH_SHARED_PARAMETERS,
+    ),
 }
 
 
@@ -78,7 +84,13 @@ def test_a_policy_of_the_lr_module(workspace: Workspace, caffe_1_0: str, case: s
     solver = nets.policy("multistep", type=f'"{kind}"', **{**MULTISTEP, **fields, "base_lr": 0.01})
     workspace.write("solver.prototxt", solver)
     done = workspace.train(
-        "solver.prototxt", "--lr", NSTEP.replace("0.05", "0.01"), "--caffe-python", caffe_1_0, "--out", "out"
+        "solver.prototxt",
+        "--lr",
+        NSTEP.replace("0.05", "0.01"),
+        "--caffe-python",
+        caffe_1_0,
+        "--out",
+        "out",
     ).succeeded()
     run = workspace.run("out")
     model = theirs(workspace, solver)
@@ -96,7 +108,14 @@ def test_an_adaptive_solver_takes_no_policy(workspace: Workspace, caffe_1_0: str
     workspace.train("solver.prototxt", "--lr", "FIX(k0=0.01)", "--caffe-python", caffe_1_0).failed(
         2, "'Adam'", "cannot set base_lr", "the solver's own lr_policy"
     )
-    tune = [sys.executable, "-m", "lrbench_caffe.tune", "solver.prototxt", "--caffe-python", caffe_1_0]
+    tune = [
+        sys.executable,
+        "-m",
+        "lrbench_caffe.tune",
+        "solver.prototxt",
+        "--caffe-python",
+        caffe_1_0,
+    ]
     workspace.command([*tune, "--out", "tuned"]).failed(2, "'Adam'", "cannot set base_lr")
 
 
@@ -107,7 +126,9 @@ def test_a_run_that_changes_its_caffe(workspace: Workspace, caffe_1_0: str, begi
     workspace.write("solver.prototxt", solver.replace("base_lr: 0.05", "base_lr: 0.4"))
     there = ("--caffe-python", caffe_1_0)
     parts = ((), there) if begins_on != "1.0" else (there, ())
-    workspace.train("solver.prototxt", "--lr", NSTEP, *parts[0], "--until", "50", "--out", "out").succeeded()
+    workspace.train(
+        "solver.prototxt", "--lr", NSTEP, *parts[0], "--until", "50", "--out", "out"
+    ).succeeded()
     done = workspace.train("--resume", "--out", "out", *parts[1]).succeeded()
     assert ("cannot set base_lr, with which the run began" in done.out) == (begins_on != "1.0")
     largest = difference(theirs(workspace, solver), workspace.run("out").model(100))
@@ -116,9 +137,13 @@ def test_a_run_that_changes_its_caffe(workspace: Workspace, caffe_1_0: str, begi
     assert workspace.run("out").record["lr_by"] == "gradients"
 
 
-def test_a_run_of_an_adaptive_solver_cannot_change_to_1_0(workspace: Workspace, caffe_1_0: str) -> None:
+def test_a_run_of_an_adaptive_solver_cannot_change_to_1_0(
+    workspace: Workspace, caffe_1_0: str
+) -> None:
     workspace.write("solver.prototxt", nets.solver(type='"Adam"'))
-    workspace.train("solver.prototxt", "--lr", "FIX(k0=0.01)", "--until", "50", "--out", "out").succeeded()
+    workspace.train(
+        "solver.prototxt", "--lr", "FIX(k0=0.01)", "--until", "50", "--out", "out"
+    ).succeeded()
     workspace.train("--resume", "--out", "out", "--caffe-python", caffe_1_0).failed(
         2, "--resume", "cannot set it from Python"
     )
@@ -131,7 +156,8 @@ def test_a_launcher_that_starts_another_caffe_than_it_did(
     """Its Caffe was described as one whose base_lr can be set. Then it is another, the launcher the same."""
     present = shlex.join(find_caffe_python(None).command)
     changing = launcher(
-        tmp_path / "changing", f'[ -e {tmp_path}/old ] && exec {caffe_1_0} "$@"\nexec {present} "$@"'
+        tmp_path / "changing",
+        f'[ -e {tmp_path}/old ] && exec {caffe_1_0} "$@"\nexec {present} "$@"',
     )
     flags = ("solver.prototxt", "--lr", NSTEP, "--caffe-python", changing)
     workspace.train(*flags, "--out", "before", "--max-iter", "20").succeeded()

@@ -76,12 +76,16 @@ class SteppedClock:
         folder.mkdir()
         (folder / "step.c").write_text(STEP)
         library = folder / "step.so"
-        subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, folder / "step.c"], check=True)
+        subprocess.run(
+            [compiler, "-shared", "-fPIC", "-O1", "-o", library, folder / "step.c"], check=True
+        )
         (folder / "seconds").write_bytes(bytes(8))
         with (folder / "seconds").open("r+b") as file:
             self._seconds = mmap.mmap(file.fileno(), 8)
         variables = {"LD_PRELOAD": str(library), "CLOCK_STEP": str(folder / "seconds")}
-        workspace.environment.update(variables, LRBENCH_CAFFE_PYTHON=str(_launcher(folder, library)))
+        workspace.environment.update(
+            variables, LRBENCH_CAFFE_PYTHON=str(_launcher(folder, library))
+        )
 
     def step(self, seconds: int) -> None:
         """Let the clock be this far from the real one from now on."""

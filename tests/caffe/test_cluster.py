@@ -63,7 +63,14 @@ class Cluster:
             self.add_worker()
 
     def add_worker(self) -> subprocess.Popen[bytes]:
-        options = ("--nthreads", "1", "--no-nanny", "--no-dashboard", "--local-directory", str(self._folder))
+        options = (
+            "--nthreads",
+            "1",
+            "--no-nanny",
+            "--no-dashboard",
+            "--local-directory",
+            str(self._folder),
+        )
         self.processes.append(self._start("worker", *options))
         return self.processes[-1]
 
@@ -73,9 +80,19 @@ class Cluster:
         return [process for process in self.processes[1:] if process.poll() is None]
 
     def _start(self, what: str, *options: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", f"distributed.cli.dask_{what}", "--scheduler-file", str(self._file)]
+        command = [
+            sys.executable,
+            "-m",
+            f"distributed.cli.dask_{what}",
+            "--scheduler-file",
+            str(self._file),
+        ]
         return subprocess.Popen(
-            [*command, *options], env=ENVIRONMENT, cwd=self._cwd, stdout=self._log, stderr=subprocess.STDOUT
+            [*command, *options],
+            env=ENVIRONMENT,
+            cwd=self._cwd,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
         )
 
     @property
@@ -104,7 +121,9 @@ def database() -> Iterator[str]:
 
 
 @pytest.fixture
-def cluster(tmp_path: Path, workspace: Workspace, request: pytest.FixtureRequest) -> Iterator[Cluster]:
+def cluster(
+    tmp_path: Path, workspace: Workspace, request: pytest.FixtureRequest
+) -> Iterator[Cluster]:
     folder = tmp_path / "dask"
     folder.mkdir()
     started = Cluster(folder, workspace, getattr(request, "param", 4))
@@ -132,7 +151,9 @@ def wait_until(workspace: Workspace, tests: int, process: subprocess.Popen[str])
 
 
 @pytest.mark.slow
-def test_a_worker_and_the_command_are_killed(workspace: Workspace, cluster: Cluster, database: str) -> None:
+def test_a_worker_and_the_command_are_killed(
+    workspace: Workspace, cluster: Cluster, database: str
+) -> None:
     first = command(workspace, cluster.address, database)
     wait_until(workspace, 6, first)
     cluster.processes[2].kill()  # the second worker
@@ -188,12 +209,17 @@ def test_a_training_that_loses_worker_after_worker_fails_and_the_others_go_on(
 ) -> None:
     monkeypatch.chdir(workspace.path)
     (workspace.path / workspace.write("caffe.sh", TAKES_ITS_WORKER)).chmod(0o755)
-    bad = Job("solver.prototxt", seed=1, out="runs/bad", db="", flags=("--caffe-python", "./caffe.sh"))
+    bad = Job(
+        "solver.prototxt", seed=1, out="runs/bad", db="", flags=("--caffe-python", "./caffe.sh")
+    )
     good = [Job("solver.prototxt", seed=n, out=f"runs/{n}", db="") for n in range(3)]
     found = {result.training.out: result for result in lost(workspace, cluster, bad, *good)}
     assert [found[training.out].status for training in good] == ["finished"] * 3
     assert found["runs/bad"].status == "failed"
-    assert found["runs/bad"].reason == "its worker was lost 4 times without progress beyond iteration 0"
+    assert (
+        found["runs/bad"].reason
+        == "its worker was lost 4 times without progress beyond iteration 0"
+    )
     assert len(cluster.processes) - 1 - len(cluster.workers) == RETRIED + 1
 
 
@@ -261,7 +287,9 @@ def test_a_scheduler_that_is_gone_is_one_line() -> None:
 
 
 def test_what_dask_logs_of_a_training_holds_no_password() -> None:
-    one, other = (Job("s.prototxt", seed=1, out="x", db=f"postgresql://u:{pw}@h/x") for pw in ("a1", "b2"))
+    one, other = (
+        Job("s.prototxt", seed=1, out="x", db=f"postgresql://u:{pw}@h/x") for pw in ("a1", "b2")
+    )
     assert "a1" not in repr(one)
     assert jobs_cluster._key(one) != jobs_cluster._key(other)
 
@@ -273,6 +301,8 @@ def test_a_worker_trains_on_the_gpu_that_it_was_given(visible, gpu, tmp_path, mo
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     seen = []
-    monkeypatch.setattr(jobs_cluster, "run_child", lambda training, gpu: seen.append((training.out, gpu)))
+    monkeypatch.setattr(
+        jobs_cluster, "run_child", lambda training, gpu: seen.append((training.out, gpu))
+    )
     jobs_cluster._train_there(Job("solver.prototxt", seed=1, out="x"), str(tmp_path))
     assert seen == [("x", gpu)]

@@ -19,7 +19,9 @@ SOLVER = "solver.prototxt"
 PAGE = 4096
 
 
-def write_images(folder: Path, count: int = 2000, wrong: int | None = None, label: int = 10) -> None:
+def write_images(
+    folder: Path, count: int = 2000, wrong: int | None = None, label: int = 10
+) -> None:
     """Images of 8 x 8 in ten classes; record ``wrong`` has another label."""
     draw = np.random.default_rng(1)
     labels = [label if number == wrong else number % 10 for number in range(count)]
@@ -74,7 +76,9 @@ def test_a_damaged_lmdb_is_bad_input_for_every_command(workspace: Workspace) -> 
     write_images(folder)
     workspace.train(SOLVER, "--out", "begun", "--until", "20").succeeded()
     damage(folder, seed=3)
-    words = ("error: net.prototxt: layer 'digits' of the training net: data_param.source: images_lmdb: ",)
+    words = (
+        "error: net.prototxt: layer 'digits' of the training net: data_param.source: images_lmdb: ",
+    )
     words += ("damaged LMDB (page ",)
     workspace.train(SOLVER, "--out", "out").failed(2, *words)
     assert not (workspace.path / "out").exists()
@@ -93,7 +97,9 @@ def test_an_lmdb_that_is_shortened_while_caffe_reads_it(workspace: Workspace) ->
         training.wait_for_snapshot(200)
         os.truncate(folder / "data.mdb", 5 * PAGE)
         done = training.finish()
-    done.failed(2, "error: Caffe crashed (SIG", "it read images_lmdb: truncated, data.mdb has 20,480 bytes")
+    done.failed(
+        2, "error: Caffe crashed (SIG", "it read images_lmdb: truncated, data.mdb has 20,480 bytes"
+    )
     assert training.run.record["status"] == "failed"
     assert training.run.record["reason"] in done.err
 
@@ -104,7 +110,9 @@ def test_data_that_is_gone_or_no_lmdb(workspace: Workspace, trust: tuple[str, ..
     folder.mkdir()
     workspace.train(SOLVER, *trust).failed(2, "images_lmdb: not an LMDB, it contains no data.mdb")
     (folder / "data.mdb").mkdir()
-    workspace.train(SOLVER, *trust).failed(2, "images_lmdb: not an LMDB, its data.mdb is not a file")
+    workspace.train(SOLVER, *trust).failed(
+        2, "images_lmdb: not an LMDB, its data.mdb is not a file"
+    )
     shutil.rmtree(folder)
     write_images(folder, 50)
     with (folder / "data.mdb").open("r+b") as file:

@@ -32,7 +32,9 @@ def of_file(run: Run) -> list[Measurement]:
 
 
 def test_a_training_is_recorded(workspace: Workspace) -> None:
-    workspace.train("solver.prototxt", "--lr", POLICY, "--out", "out", "--db", "lr.sqlite").succeeded()
+    workspace.train(
+        "solver.prototxt", "--lr", POLICY, "--out", "out", "--db", "lr.sqlite"
+    ).succeeded()
     (record,) = measured(workspace.path / "lr.sqlite")
     assert record.status == "finished"
     assert record.reason is None
@@ -47,7 +49,11 @@ def test_a_training_is_recorded(workspace: Workspace) -> None:
     assert (data.channels, data.height, data.width, data.classes) == (1, 8, 8, 10)
     assert (data.train_samples, data.test_samples) == (1297, 500)
     assert (record.framework.name, record.framework.device) == ("Caffe", "CPU")
-    assert (record.solver.type, record.solver.batch, record.solver.weight_decay) == ("SGD", 20, 0.0005)
+    assert (record.solver.type, record.solver.batch, record.solver.weight_decay) == (
+        "SGD",
+        20,
+        0.0005,
+    )
     assert record.measurements == of_file(workspace.run("out"))
     assert [m.iteration for m in record.measurements] == [0, 50, 100]
 
@@ -67,7 +73,9 @@ def test_a_record_says_what_the_training_began_with_whatever_becomes_of_the_file
 ) -> None:
     """A run of each start, and two that are resumed after their files were changed."""
     database = ("--db", "lr.sqlite", "--layers", "stock")
-    workspace.train("solver.prototxt", "--out", "scratch", "--max-iter", "40", *database).succeeded()
+    workspace.train(
+        "solver.prototxt", "--out", "scratch", "--max-iter", "40", *database
+    ).succeeded()
     kept = workspace.run("scratch").path / "snapshots"
     model, state = kept / "tiny_iter_40.caffemodel", kept / "tiny_iter_40.solverstate"
     given = workspace.path / "given.caffemodel"
@@ -75,7 +83,16 @@ def test_a_record_says_what_the_training_began_with_whatever_becomes_of_the_file
     digest = hashlib.sha256(given.read_bytes()).hexdigest()[:32]
     tuned = ("solver.prototxt", "--weights", "given.caffemodel", "--out", "tuned", *database)
     workspace.train(*tuned, "--max-iter", "60", "--until", "30").succeeded()
-    from_state = ("--snapshot", str(state), "--out", "continued", "--max-iter", "80", "--until", "60")
+    from_state = (
+        "--snapshot",
+        str(state),
+        "--out",
+        "continued",
+        "--max-iter",
+        "80",
+        "--until",
+        "60",
+    )
     workspace.train("solver.prototxt", *from_state, *database).succeeded()
     given.unlink()
     model.write_bytes(b"something else")
@@ -104,7 +121,9 @@ def test_a_solver_edited_before_resume_does_not_make_another_run(workspace: Work
     text = (workspace.path / "solver.prototxt").read_text()
     assert "base_lr: 0.05" in text
     workspace.write("solver.prototxt", text.replace("base_lr: 0.05", "base_lr: 0.005"))
-    done = workspace.train("solver.prototxt", "--resume", "--out", "runs/a", "--db", "lr.sqlite").succeeded()
+    done = workspace.train(
+        "solver.prototxt", "--resume", "--out", "runs/a", "--db", "lr.sqlite"
+    ).succeeded()
     assert "without effect" in done.out
     (after,) = measured(workspace.path / "lr.sqlite")
     assert (after.uid, after.status, after.solver) == (before.uid, "finished", before.solver)
@@ -118,7 +137,9 @@ def test_a_solver_edited_before_resume_does_not_make_another_run(workspace: Work
 def test_the_seed_is_recorded_as_caffe_takes_it(workspace: Workspace) -> None:
     """Its low 32 bits: ``caffe train`` makes the same weights of 1 and of 2^32 + 1, and so do we."""
     for name, seed in (("one", 1), ("long", 2**32 + 1)):
-        workspace.write(f"{name}.prototxt", nets.solver(random_seed=seed, snapshot_prefix=f'"{name}"'))
+        workspace.write(
+            f"{name}.prototxt", nets.solver(random_seed=seed, snapshot_prefix=f'"{name}"')
+        )
         workspace.caffe("train", f"--solver={name}.prototxt").succeeded()
         ours = ("--layers", "stock", "--out", f"ours-{name}", "--db", "lr.sqlite")
         workspace.train(f"{name}.prototxt", *ours).succeeded()
@@ -169,7 +190,9 @@ def test_a_killed_training_is_brought_in_by_sync(workspace: Workspace) -> None:
 
 
 def test_a_diverged_training_is_recorded_with_its_reason(workspace: Workspace) -> None:
-    done = workspace.train("solver.prototxt", "--lr", "FIX(k0=1e6)", "--out", "out", "--db", "lr.sqlite")
+    done = workspace.train(
+        "solver.prototxt", "--lr", "FIX(k0=1e6)", "--out", "out", "--db", "lr.sqlite"
+    )
     done.failed(1, "diverged")
     (record,) = measured(workspace.path / "lr.sqlite")
     assert record.status == "diverged"
@@ -182,7 +205,9 @@ def sync(workspace: Workspace) -> str:
 
 
 def test_a_database_out_of_reach_stops_nothing_and_is_told_later_once(workspace: Workspace) -> None:
-    done = workspace.train("solver.prototxt", "--lr", POLICY, "--out", "runs/a", "--db", AWAY).succeeded()
+    done = workspace.train(
+        "solver.prototxt", "--lr", POLICY, "--out", "runs/a", "--db", AWAY
+    ).succeeded()
     assert done.out.count("the results wait in") == 1
     assert "db sync" in done.out
     run = workspace.run("runs/a")
@@ -196,7 +221,9 @@ def test_a_database_out_of_reach_stops_nothing_and_is_told_later_once(workspace:
 
 
 def test_the_password_is_nowhere(workspace: Workspace) -> None:
-    done = workspace.train("solver.prototxt", "--lr", POLICY, "--out", "runs/a", "--db", AWAY).succeeded()
+    done = workspace.train(
+        "solver.prototxt", "--lr", POLICY, "--out", "runs/a", "--db", AWAY
+    ).succeeded()
     assert "secret-word" not in done.out + done.err
     written = [path.read_bytes() for path in (workspace.path / "runs").rglob("*") if path.is_file()]
     assert written
@@ -204,7 +231,9 @@ def test_the_password_is_nowhere(workspace: Workspace) -> None:
 
 
 def test_a_wrong_url_is_bad_input(workspace: Workspace) -> None:
-    done = workspace.train("solver.prototxt", "--lr", POLICY, "--out", "out", "--db", "mysql://host/lr")
+    done = workspace.train(
+        "solver.prototxt", "--lr", POLICY, "--out", "out", "--db", "mysql://host/lr"
+    )
     done.failed(2, "mysql", "allowed")
 
 
@@ -216,7 +245,9 @@ def test_auto_and_a_bare_name_take_what_the_database_knows(workspace: Workspace)
     assert "Table VII" in done.out
     assert "similar task" in done.out
     assert workspace.run("auto").record["policy_from"] == "the LR database"
-    done = workspace.train(*command, "--lr", "triexp", "--k0", "0.002", "--out", "triexp").succeeded()
+    done = workspace.train(
+        *command, "--lr", "triexp", "--k0", "0.002", "--out", "triexp"
+    ).succeeded()
     policy = workspace.run("triexp").record["policy"]
     assert policy.startswith("TRIEXP(k0=0.002, ")
     assert "k1 = " in done.out
@@ -231,10 +262,14 @@ def test_auto_and_a_bare_name_take_what_the_database_knows(workspace: Workspace)
 
 
 def test_rules_where_the_database_knows_nothing_or_is_away(workspace: Workspace) -> None:
-    done = workspace.train("solver.prototxt", "--lr", "upcos", "--out", "a", "--db", "lr.sqlite").succeeded()
+    done = workspace.train(
+        "solver.prototxt", "--lr", "upcos", "--out", "a", "--db", "lr.sqlite"
+    ).succeeded()
     assert "no result with UPCOS" in done.out
     assert "6 x base_lr" in done.out
-    done = workspace.train("solver.prototxt", "--lr", "sin2", "--out", "b", "--db", AWAY).succeeded()
+    done = workspace.train(
+        "solver.prototxt", "--lr", "sin2", "--out", "b", "--db", AWAY
+    ).succeeded()
     assert "simple rules" in done.out
     done = workspace.train("solver.prototxt", "--lr", "sin2", "--out", "c", "--no-db").succeeded()
     assert "6 x base_lr" in done.out
@@ -251,7 +286,9 @@ def test_a_database_that_hangs_holds_nothing_up(workspace: Workspace) -> None:
     """A server that takes connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"postgresql://somebody@127.0.0.1:{server.getsockname()[1]}/lr"
-        with workspace.training("solver.prototxt", "--lr", POLICY, "--db", url, out="out") as training:
+        with workspace.training(
+            "solver.prototxt", "--lr", POLICY, "--db", url, out="out"
+        ) as training:
             training.wait_for_test(100)
             assert workspace.run("out").iterations()[99]
             done = training.finish().succeeded()
@@ -261,5 +298,7 @@ def test_a_database_that_hangs_holds_nothing_up(workspace: Workspace) -> None:
 
 def test_the_policy_is_recorded_to_the_last_digit(workspace: Workspace) -> None:
     policy = "SINEXP(k0=0.01, k1=0.06, gamma=0.99999996, l=50)"
-    workspace.train("solver.prototxt", "--lr", policy, "--out", "out", "--db", "lr.sqlite").succeeded()
+    workspace.train(
+        "solver.prototxt", "--lr", policy, "--out", "out", "--db", "lr.sqlite"
+    ).succeeded()
     assert measured(workspace.path / "lr.sqlite")[0].policy.text == policy

@@ -96,7 +96,14 @@ def ours(*arguments: str) -> int:
 
 def theirs(folder: Workspace, case: Case) -> Done:
     done = folder.command(
-        ["env", f"PYTHONPATH={folder.path}", folder.program, "train", "--solver=solver.prototxt", *case.flags]
+        [
+            "env",
+            f"PYTHONPATH={folder.path}",
+            folder.program,
+            "train",
+            "--solver=solver.prototxt",
+            *case.flags,
+        ]
     )
     kept = folder.path / "theirs"
     kept.mkdir()
@@ -151,7 +158,10 @@ def test_as_caffe_train(folder: Workspace, name: str) -> None:
 
 def in_two_parts(folder: Workspace, case: Case, wanted: Log) -> None:
     """Stopped at iteration 4 and resumed, it ends as the whole training did."""
-    assert ours("solver.prototxt", "--layers", "stock", "--out", "parts", "--until", "4", *case.flags) == 0
+    assert (
+        ours("solver.prototxt", "--layers", "stock", "--out", "parts", "--until", "4", *case.flags)
+        == 0
+    )
     assert ours("--resume", "--out", "parts") == 0
     run = folder.path / "parts"
     if any(wanted.tests.values()):  # not of test_iter 0

@@ -17,7 +17,9 @@ LONG = 100_000_000  # iterations that no test waits for
 @pytest.fixture(scope="module")
 def trained(shared_workspace: Workspace) -> tuple[Workspace, Run]:
     """100 iterations with a snapshot at 50, without --out."""
-    shared_workspace.write("solver.prototxt", nets.solver(snapshot=50, snapshot_prefix='"kept/tiny"'))
+    shared_workspace.write(
+        "solver.prototxt", nets.solver(snapshot=50, snapshot_prefix='"kept/tiny"')
+    )
     shared_workspace.train("solver.prototxt").succeeded()
     run = (shared_workspace.path / "runs" / "latest").resolve()
     return shared_workspace, Run(run)
@@ -44,17 +46,24 @@ def test_snapshot_starts_a_new_run_that_ends_as_the_old_one(trained: tuple[Works
 
 
 @pytest.mark.parametrize("max_iter", [100, 50])
-def test_a_snapshot_at_or_past_the_end_is_only_tested(trained: tuple[Workspace, Run], max_iter: int) -> None:
+def test_a_snapshot_at_or_past_the_end_is_only_tested(
+    trained: tuple[Workspace, Run], max_iter: int
+) -> None:
     """As by Caffe, from which the expected lines come; its own layers, so that they are equal."""
     workspace, _ = trained
-    workspace.write("done.prototxt", nets.solver(max_iter=max_iter, snapshot=50, snapshot_prefix='"done"'))
+    workspace.write(
+        "done.prototxt", nets.solver(max_iter=max_iter, snapshot=50, snapshot_prefix='"done"')
+    )
     state = ("--snapshot", "kept/tiny_iter_100.solverstate")
     caffe = workspace.caffe("train", "--solver=done.prototxt", *state).succeeded()
     out = f"done{max_iter}"
     done = workspace.train(
         "done.prototxt", *state, "--out", out, "--db", f"{out}.sqlite", "--layers", "stock"
     ).succeeded()
-    assert f"is at iteration 100, max_iter is {max_iter}" in done.out and "nothing is recorded" in done.out
+    assert (
+        f"is at iteration 100, max_iter is {max_iter}" in done.out
+        and "nothing is recorded" in done.out
+    )
     assert not (workspace.path / f"{out}.sqlite").exists()
     run = workspace.run(out)
     assert [row["iteration"] for row in run.measurements()] == [100]
@@ -63,14 +72,18 @@ def test_a_snapshot_at_or_past_the_end_is_only_tested(trained: tuple[Workspace, 
     assert len(theirs) >= 3 and printed.findall(run.log.read_text()) == theirs
 
 
-def test_caffe_train_goes_on_from_our_snapshot_as_from_its_own(trained: tuple[Workspace, Run]) -> None:
+def test_caffe_train_goes_on_from_our_snapshot_as_from_its_own(
+    trained: tuple[Workspace, Run],
+) -> None:
     workspace, _ = trained
     solver = nets.solver(snapshot=50, snapshot_prefix='"theirs"')
     workspace.write("theirs.prototxt", solver)
     workspace.caffe("train", "--solver=theirs.prototxt").succeeded()
     models = []
     for state in ("kept/tiny_iter_50.solverstate", "theirs_iter_50.solverstate"):
-        done = workspace.caffe("train", "--solver=theirs.prototxt", f"--snapshot={state}").succeeded()
+        done = workspace.caffe(
+            "train", "--solver=theirs.prototxt", f"--snapshot={state}"
+        ).succeeded()
         assert "Iteration 50, lr = " in done.err
         model = workspace.path / "theirs_iter_100.caffemodel"
         models.append(model.rename(workspace.path / f"went_on_{len(models)}"))
@@ -86,7 +99,11 @@ def displayed(done: Done) -> list[str]:
     """The iterations that Caffe has displayed, with their losses and LRs."""
     lines = (line.partition("] ")[2] for line in done.err.splitlines())
     # The speed stands in brackets.
-    return [re.sub(r" \(.*\)", "", line) for line in lines if re.match(r"Iteration \d+.*(lr|loss) = ", line)]
+    return [
+        re.sub(r" \(.*\)", "", line)
+        for line in lines
+        if re.match(r"Iteration \d+.*(lr|loss) = ", line)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -97,7 +114,10 @@ def displayed(done: Done) -> list[str]:
         (nets.policy("multistep", **MULTISTEP, snapshot=50, display=1, snapshot_format="HDF5"), ()),
         # The LR of the solver's file is what `caffe train` continues with, whatever has trained before.
         (nets.policy("multistep", **MULTISTEP, snapshot=50, display=1), ("--lr", "sin2")),
-        (nets.policy("multistep", **MULTISTEP, snapshot=50, display=1), ("--set-lr-by", "gradients")),
+        (
+            nets.policy("multistep", **MULTISTEP, snapshot=50, display=1),
+            ("--set-lr-by", "gradients"),
+        ),
     ],
     ids=["multistep", "step", "hdf5", "another policy", "gradients"],
 )
@@ -140,7 +160,9 @@ def test_hdf5_snapshots_as_well(workspace: Workspace) -> None:
     workspace.train("solver.prototxt", "--snapshot", state, "--out", "again").succeeded()
     assert workspace.run("again").last_measurements()[100, 0] == last
     (workspace.path / run / "snapshots" / "tiny_iter_100.solverstate.h5").unlink()
-    assert "resumed at iteration 50" in workspace.train("solver.prototxt", "--resume").succeeded().out
+    assert (
+        "resumed at iteration 50" in workspace.train("solver.prototxt", "--resume").succeeded().out
+    )
     assert Run(run).last_measurements()[100, 0] == last
     workspace.caffe("train", "--solver=solver.prototxt", f"--snapshot={state}").succeeded()
     (workspace.path / state).write_bytes(b"no HDF5 file")
@@ -188,7 +210,10 @@ BEGUN = {"net": '"begun_net.prototxt"', "max_iter": 60, "snapshot_prefix": '"beg
     ("fields", "words"),
     [
         ({"momentum": 0.5}, ("momentum: 0.5, was momentum: 0.9",)),
-        ({"iter_size": 2, "weight_decay": None}, ("iter_size: 2, was no iter_size", "no weight_decay, was")),
+        (
+            {"iter_size": 2, "weight_decay": None},
+            ("iter_size: 2, was no iter_size", "no weight_decay, was"),
+        ),
         ({"test_iter": 3}, ("test_iter: 3, was test_iter: 5",)),
         ({"net": '"small_net.prototxt"'}, ("the net of net",)),
     ],
@@ -199,7 +224,9 @@ def test_a_run_does_not_go_on_with_another_solver(
     begun.write("small_net.prototxt", nets.net(middle=nets.inner_product("ip2", "data", 10)))
     restore(begun, **fields)
     done = begun.train("--resume", "--out", "begun")
-    done.failed(2, "begun.prototxt has changed since the run began", "allowed: the original solver", *words)
+    done.failed(
+        2, "begun.prototxt has changed since the run began", "allowed: the original solver", *words
+    )
 
 
 def test_a_run_does_not_go_on_with_another_net(begun: Workspace) -> None:
@@ -299,7 +326,9 @@ def test_caffes_log_on_stderr(workspace: Workspace, flags: str, on: bool) -> Non
 
 
 def test_preview_writes_the_file_that_it_names(workspace: Workspace) -> None:
-    done = workspace.train("solver.prototxt", "--lr", "plateau", "--preview", "--out", "plot").succeeded()
+    done = workspace.train(
+        "solver.prototxt", "--lr", "plateau", "--preview", "--out", "plot"
+    ).succeeded()
     assert "plot: plot.png" in done.out
     assert (workspace.path / "plot.png").read_bytes().startswith(b"\x89PNG")
     assert "plateau(n=3): the next part begins when the plateau is found" in done.out
@@ -339,8 +368,12 @@ LEVELS = nets.net(
     [
         "-solver solver.prototxt -gpu none -level 2 -stage deep,more -sigint_effect none -sighup_effect stop",
         "--solver=solver.prototxt --level=2 --stage=deep,other --sigint_effect=none --sighup_effect=stop",
-        pytest.param("-solver=solver.prototxt -gpu=none -level=2 -stage=deep,other", marks=pytest.mark.slow),
-        pytest.param("solver.prototxt --level 2 --stage deep --sigint-effect none", marks=pytest.mark.slow),
+        pytest.param(
+            "-solver=solver.prototxt -gpu=none -level=2 -stage=deep,other", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            "solver.prototxt --level 2 --stage deep --sigint-effect none", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_caffes_flags_in_all_spellings(workspace: Workspace, flags: str) -> None:
@@ -353,7 +386,9 @@ def test_caffes_flags_in_all_spellings(workspace: Workspace, flags: str) -> None
 def test_without_the_level_its_layers_are_left_out(workspace: Workspace) -> None:
     workspace.write("net.prototxt", LEVELS)
     workspace.write("solver.prototxt", nets.solver(max_iter=5))
-    workspace.train("solver.prototxt", "--level", "1", "--stage", "deep", "--out", "out").succeeded()
+    workspace.train(
+        "solver.prototxt", "--level", "1", "--stage", "deep", "--out", "out"
+    ).succeeded()
     assert "deep[0]" not in weights(workspace.run("out").model(5))
 
 
@@ -452,7 +487,9 @@ def test_test_initialization_false_leaves_out_the_first_test(workspace: Workspac
     assert [row["iteration"] for row in workspace.run("out").measurements()] == [30, 60]
 
 
-def test_the_seed_is_the_flags_else_the_solvers_else_a_new_one(trained: tuple[Workspace, Run]) -> None:
+def test_the_seed_is_the_flags_else_the_solvers_else_a_new_one(
+    trained: tuple[Workspace, Run],
+) -> None:
     workspace, run = trained
     assert run.record["seed"] == 7
     workspace.write("unseeded.prototxt", nets.solver(random_seed=None))

@@ -91,7 +91,9 @@ def test_places_of_dead_readers_are_free(workspace: Workspace) -> None:
     ],
     ids=["a long iteration", "a long test pass", "training"],
 )
-def test_kill_9_of_the_driver_leaves_no_worker(workspace: Workspace, busy: dict[str, object]) -> None:
+def test_kill_9_of_the_driver_leaves_no_worker(
+    workspace: Workspace, busy: dict[str, object]
+) -> None:
     workspace.write("solver.prototxt", nets.solver(**busy))
     with workspace.training("solver.prototxt", out="out") as training:
         if "test_iter" in busy:
@@ -236,7 +238,11 @@ def test_a_caffe_that_aborts_in_the_middle(workspace: Workspace) -> None:
     )
     assert not run.path.exists()
     done = workspace.train("solver.prototxt", "--out", "out", "--trust-data")
-    words = ("Caffe refuses the data: data_transformer.cpp:", "Check failed:", "it read images_lmdb and ")
+    words = (
+        "Caffe refuses the data: data_transformer.cpp:",
+        "Check failed:",
+        "it read images_lmdb and ",
+    )
     assert_failed(run, done, *words, code=2)
     assert [row["iteration"] for row in run.measurements()][:5] == [0, 10, 20, 30, 40]
 
@@ -256,7 +262,9 @@ def test_a_net_that_only_caffe_can_refuse(workspace: Workspace) -> None:
     )
     workspace.write("net.prototxt", nets.net(middle=middle))
     done = workspace.train("solver.prototxt", "--out", "out")
-    done.failed(2, "error: net.prototxt: layer 'sum' (Eltwise) of the training net: ", "eltwise_layer.cpp")
+    done.failed(
+        2, "error: net.prototxt: layer 'sum' (Eltwise) of the training net: ", "eltwise_layer.cpp"
+    )
     assert "--resume" not in done.err  # it would fail in the same way
     assert not (workspace.path / "out").exists()
 
@@ -265,7 +273,9 @@ def test_a_net_that_only_caffe_can_refuse(workspace: Workspace) -> None:
 
 # 75,000 weights: 300 kB for each of a snapshot's two files.
 BIG_NET = nets.net(
-    middle=nets.inner_product("ip1", "data", 1000) + nets.relu("ip1") + nets.inner_product("ip2", "ip1", 10)
+    middle=nets.inner_product("ip1", "data", 1000)
+    + nets.relu("ip1")
+    + nets.inner_product("ip2", "ip1", 10)
 )
 
 
@@ -304,7 +314,8 @@ def small_disk(big: Workspace) -> Iterator[Callable[[str], None]]:
     try:
         yield (
             lambda size: (
-                subprocess.run(["mount", "-o", f"remount,size={size}", str(path)], check=True) and None
+                subprocess.run(["mount", "-o", f"remount,size={size}", str(path)], check=True)
+                and None
             )
         )
     finally:
@@ -325,7 +336,9 @@ def test_a_disk_that_is_full_when_a_snapshot_is_written(
     assert_same_weights(run.model(60), big_whole.model(60))
 
 
-def test_a_disk_that_is_full_without_a_snapshot(big: Workspace, small_disk: Callable[[str], None]) -> None:
+def test_a_disk_that_is_full_without_a_snapshot(
+    big: Workspace, small_disk: Callable[[str], None]
+) -> None:
     """Something else takes the last of the room: the rows of iterations.csv cannot be written."""
     small_disk("4m")
     big.write("solver.prototxt", nets.solver(max_iter=ENDLESS, test_interval=10))
@@ -377,7 +390,9 @@ def test_a_link_in_the_place_of_a_file_is_not_followed(whole: tuple[Workspace, R
         done = training.finish()
     assert elsewhere.read_text() == "mine"
     assert_failed(run, done, "linked/measurements.jsonl: a symbolic link")
-    workspace.train("--resume", "--out", "linked").failed(2, "linked/measurements.jsonl: a symbolic link")
+    workspace.train("--resume", "--out", "linked").failed(
+        2, "linked/measurements.jsonl: a symbolic link"
+    )
     os.replace(kept, file)
     resume(workspace, run)
     assert_same_weights(run.model(ITERATIONS), undisturbed.model(ITERATIONS))
@@ -409,7 +424,9 @@ def replace_by_a_file(folder: Path) -> None:
 
 
 def test_a_snapshot_prefix_that_goes_away(workspace: Workspace) -> None:
-    workspace.write("solver.prototxt", nets.solver(snapshot=50, max_iter=ENDLESS, snapshot_prefix='"to/x"'))
+    workspace.write(
+        "solver.prototxt", nets.solver(snapshot=50, max_iter=ENDLESS, snapshot_prefix='"to/x"')
+    )
     with workspace.training("solver.prototxt", "--publish", out="out") as training:
         training.wait_for_snapshot(50)
         replace_by_a_file(workspace.path / "to")

@@ -15,7 +15,9 @@ import pytest
 from tests.caffe import nets
 from tests.caffe.harness import ROOT, Done, Run, Workspace, assert_same_weights, train_command
 
-SIX_DIGITS = 2e-5  # relative: what a number keeps in Caffe's log, with a last digit that may be rounded
+SIX_DIGITS = (
+    2e-5  # relative: what a number keeps in Caffe's log, with a last digit that may be rounded
+)
 CLASSES = 4
 
 Printed = dict[tuple[int, int], list[tuple[str, float]]]
@@ -40,7 +42,9 @@ def layer(kind: str, bottoms: str, tops: str, more: str = "") -> str:
 
 def product(bottom: str, top: str, outputs: int = CLASSES) -> str:
     filler = 'weight_filler { type: "gaussian" std: 1 }'
-    return layer("InnerProduct", bottom, top, f"inner_product_param {{ num_output: {outputs} {filler} }}")
+    return layer(
+        "InnerProduct", bottom, top, f"inner_product_param {{ num_output: {outputs} {filler} }}"
+    )
 
 
 NOISE = 'type: "gaussian" std: 1'
@@ -201,7 +205,9 @@ class Pair:
         assert list(ours) == list(self.caffe)
         for key, values in self.caffe.items():
             assert [name for name, _ in ours[key]] == [name for name, _ in values], key
-            assert [v for _, v in ours[key]] == pytest.approx([v for _, v in values], rel=SIX_DIGITS), key
+            assert [v for _, v in ours[key]] == pytest.approx(
+                [v for _, v in values], rel=SIX_DIGITS
+            ), key
 
 
 def train_both(workspace: Workspace, solver: str, out: str = "out") -> Pair:
@@ -216,7 +222,9 @@ def pair(caffe_program: str, tmp_path_factory: pytest.TempPathFactory) -> Pair:
     workspace = Workspace(tmp_path_factory.mktemp("heads"), caffe_program)
     workspace.write("train.prototxt", f'name: "t" {DATA}{product("x", "s")}{LOSS}')
     texts = [case.net for case in CASES.values()] + [SIGMOID]
-    names = [workspace.write(f"net{i}.prototxt", f'name: "n{i}"\n{text}') for i, text in enumerate(texts)]
+    names = [
+        workspace.write(f"net{i}.prototxt", f'name: "n{i}"\n{text}') for i, text in enumerate(texts)
+    ]
     solver = nets.policy(
         "fixed", net=None, train_net='"train.prototxt"', test_net=[f'"{name}"' for name in names],
         test_iter=[1] * len(names), test_interval=2, max_iter=4, display=2,
@@ -260,16 +268,18 @@ def test_measured_is_what_caffe_prints(pair: Pair, name: str) -> None:
 
 def test_the_screen_names_the_blob(pair: Pair) -> None:
     for number, case in enumerate(CASES.values()):
-        assert (f"Top-1 of the test net #{number} is that of {case.head} " in pair.done.out) == bool(
-            case.head
-        )
+        assert (
+            f"Top-1 of the test net #{number} is that of {case.head} " in pair.done.out
+        ) == bool(case.head)
 
 
 def test_losses_are_weighted_as_caffe_does(pair: Pair) -> None:
     number = list(CASES).index("a regression, with several losses and weights")
     caffe = outputs(pair, number, 4)
     row = pair.run.last_measurements()[4, number]
-    assert row["test_loss"] == pytest.approx(0.5 * caffe["loss"] + 0.25 * caffe["size"], rel=SIX_DIGITS)
+    assert row["test_loss"] == pytest.approx(
+        0.5 * caffe["loss"] + 0.25 * caffe["size"], rel=SIX_DIGITS
+    )
 
 
 def test_a_sigmoids_two_classes(pair: Pair) -> None:
@@ -352,7 +362,9 @@ def test_an_output_whose_length_varies(workspace: Workspace) -> None:
     workspace.write("net.prototxt", net)
     workspace.write("solver.prototxt", nets.solver(max_iter=10, test_interval=10))
     path = f"PYTHONPATH={ROOT}:{workspace.path}"
-    done = workspace.command(["env", path, *train_command("solver.prototxt", "--out", "out")]).succeeded()
+    done = workspace.command(
+        ["env", path, *train_command("solver.prototxt", "--out", "out")]
+    ).succeeded()
     assert done.out.count("the output 'boxes' has no mean over the batches") == 1
     run = workspace.run("out")
     for row in run.measurements():
@@ -373,7 +385,10 @@ def test_a_head_that_is_chosen(workspace: Workspace) -> None:
         "solver.prototxt", "--head", "s2", "--out", "chosen", "--db", "sqlite:///lr.sqlite"
     ).succeeded()
     assert "Top-1 of the test net #0 is that of s2 (true classes: y)" in done.out
-    default, chosen = workspace.run("default").measurements(), workspace.run("chosen").measurements()
+    default, chosen = (
+        workspace.run("default").measurements(),
+        workspace.run("chosen").measurements(),
+    )
     for one, other in zip(default, chosen):
         assert other["top1"] == one["outputs"]["s2.top1"]
         assert other["outputs"]["s.top1"] == one["top1"]
@@ -381,7 +396,9 @@ def test_a_head_that_is_chosen(workspace: Workspace) -> None:
     assert (record["task_type"], record["head"], record["dataset"]["classes"]) == (
         "classification of s2", "s2", 2,
     )  # fmt: skip
-    workspace.train("solver.prototxt", "--head", "s3", "--out", "x").failed(2, "--head: 's3'", "s, s2")
+    workspace.train("solver.prototxt", "--head", "s3", "--out", "x").failed(
+        2, "--head: 's3'", "s, s2"
+    )
     workspace.train("--resume", "--out", "chosen", "--head", "s").failed(2, "--resume: --head: s")
     resumed = workspace.train("--resume", "--out", "chosen", "--max-iter", "6").succeeded()
     assert "Top-1 of the test net #0 is that of s2" in resumed.out
@@ -400,7 +417,9 @@ BATCH_NORM = (
 def test_the_last_test_of_a_net_with_batch_norm(workspace: Workspace, display: int) -> None:
     # caffe train makes a training pass more before its last test where max_iter is a multiple of display.
     workspace.write("net.prototxt", nets.net(middle=BATCH_NORM))
-    pair = train_both(workspace, nets.solver(max_iter=20, test_interval=10, display=display, average_loss=3))
+    pair = train_both(
+        workspace, nets.solver(max_iter=20, test_interval=10, display=display, average_loss=3)
+    )
     pair.check_outputs()
     row = pair.run.measurements()[-1]
     assert row["outputs"]["loss"] == pytest.approx(dict(pair.caffe[20, 0])["loss"], rel=SIX_DIGITS)
@@ -415,5 +434,8 @@ def test_a_resumed_last_test(workspace: Workspace) -> None:
     workspace.train("solver.prototxt", "--out", "whole").succeeded()
     workspace.train("solver.prototxt", "--out", "parts", "--until", "15").succeeded()
     workspace.train("--resume", "--out", "parts").succeeded()
-    whole, parts = workspace.run("whole").last_measurements(), workspace.run("parts").last_measurements()
+    whole, parts = (
+        workspace.run("whole").last_measurements(),
+        workspace.run("parts").last_measurements(),
+    )
     assert whole == parts

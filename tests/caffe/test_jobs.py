@@ -132,7 +132,9 @@ def test_two_parts_that_are_begun_at_the_same_time(here: Workspace) -> None:
 def test_a_caffe_that_aborts(here: Workspace) -> None:
     """A record of another shape, in batch 45."""
     write_images(here.path / "images_lmdb", odd=907)
-    here.write("net.prototxt", nets.net(train=nets.data_layer("TRAIN", source="images_lmdb", batch=20)))
+    here.write(
+        "net.prototxt", nets.net(train=nets.data_layer("TRAIN", source="images_lmdb", batch=20))
+    )
     wanted = training("run", db="sqlite:///lr.sqlite", flags=("--layers", "stock", "--trust-data"))
     result = run_child(wanted)
     assert result.status == "failed"
@@ -186,7 +188,9 @@ def test_a_driver_that_hangs(
 
 
 def test_a_suspended_training_is_waited_for(
-    start: Callable[..., Started], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    start: Callable[..., Started],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     """As by SLURM's suspend of a job step; whoever waits for it goes on."""
     monkeypatch.setattr(child, "GRACE", -16.0)
@@ -271,7 +275,9 @@ def test_a_pool_that_is_closed_stops_its_trainings(here: Workspace) -> None:
     assert not (here.path / "second").exists()
 
 
-def test_a_folder_that_cannot_be_made_is_bad_input_not_a_training_to_wait_for(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_bad_input_not_a_training_to_wait_for(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"cannot write to .*file/run: Not a directory"):
         run_child(training(str(tmp_path / "file" / "run")))

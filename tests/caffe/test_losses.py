@@ -100,11 +100,19 @@ def test_killed_and_short_of_memory_they_come_out_as_undisturbed_ones(here: Work
     ("end", "reason"),
     [
         ("kill -BUS $$", "Caffe was killed by SIGBUS"),
-        ("echo python: 4: Cannot fork >&2; exit 2", "Caffe ended with exit code 2: python: 4: Cannot fork"),
-        ("exit 127", "Caffe ended with exit code 127"),  # a program that the launcher needs was killed
+        (
+            "echo python: 4: Cannot fork >&2; exit 2",
+            "Caffe ended with exit code 2: python: 4: Cannot fork",
+        ),
+        (
+            "exit 127",
+            "Caffe ended with exit code 127",
+        ),  # a program that the launcher needs was killed
     ],
 )
-def test_a_caffe_that_fails_to_start_is_started_again(here: Workspace, end: str, reason: str) -> None:
+def test_a_caffe_that_fails_to_start_is_started_again(
+    here: Workspace, end: str, reason: str
+) -> None:
     first = f'mkdir "$log.first" 2>/dev/null && {{ {end}; }}'
     crash = f'case "$log" in */crash/caffe.log) {first} ;; esac\nexec '
     here.write("short", (here.path / "short").read_text().replace("exec ", crash))
@@ -134,7 +142,11 @@ def test_losses_at_caffes_ceiling_are_counted_across_parts(here: Workspace) -> N
     assert (whole.status, whole.iteration) == ("diverged", 100)
     assert run_child(training("parts", policy="FIX(k0=1e-12)", until=50)).status == "stopped"
     rest = run_child(training("parts", policy="FIX(k0=1e-12)"))
-    assert (rest.status, rest.reason, rest.iteration) == (whole.status, whole.reason, whole.iteration)
+    assert (rest.status, rest.reason, rest.iteration) == (
+        whole.status,
+        whole.reason,
+        whole.iteration,
+    )
     assert here.run("parts").iterations() == here.run("whole").iterations()
 
 
@@ -179,7 +191,12 @@ def test_a_study_whose_trainings_are_killed(
     out = workspace.path / "out"
     began = time.monotonic()
     done = subprocess.run(
-        words, cwd=workspace.path, env=ENVIRONMENT, check=False, timeout=600, stdout=subprocess.DEVNULL
+        words,
+        cwd=workspace.path,
+        env=ENVIRONMENT,
+        check=False,
+        timeout=600,
+        stdout=subprocess.DEVNULL,
     )
     pace = (time.monotonic() - began) / KILLS
     wanted = (out / file).read_text()

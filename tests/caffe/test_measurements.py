@@ -70,9 +70,18 @@ def test_there_is_a_measurement_at_every_test_and_its_numbers_are_numbers(
     assert [row["iteration"] for row in rows] == [0, 50, 100, 150, 200]
     lr = parse(POLICY)
     for row in rows:
-        assert {"iteration", "lr", "top1", "top5", "ac", "cd", "cdac", "test_loss", "train_loss", "ld"} <= {
-            *row
-        }
+        assert {
+            "iteration",
+            "lr",
+            "top1",
+            "top5",
+            "ac",
+            "cd",
+            "cdac",
+            "test_loss",
+            "train_loss",
+            "ld",
+        } <= {*row}
         first = row["iteration"] == 0
         outputs = row.pop("outputs")
         numbers = [v for k, v in row.items() if not (first and k in ("train_loss", "ld"))]
@@ -118,7 +127,9 @@ def test_all_metrics_are_those_of_their_definitions(trained: tuple[Workspace, Ru
     softmax = nets.net(last='\nlayer { name: "prob" type: "Softmax" bottom: "ip2" top: "prob" }')
     workspace.write("softmax.prototxt", softmax)
     oracle = workspace.write("oracle.py", ORACLE)
-    workspace.command([*find_caffe_python(None).command, oracle, str(run.model(ITERATIONS))]).succeeded()
+    workspace.command(
+        [*find_caffe_python(None).command, oracle, str(run.model(ITERATIONS))]
+    ).succeeded()
     expected = json.loads((workspace.path / "oracle.json").read_text())
     row = run.measurements()[-1]
     assert {name: row[name] for name in expected} == pytest.approx(expected, rel=1e-5)
@@ -141,11 +152,15 @@ def test_every_iteration_has_its_lr_and_loss(trained: tuple[Workspace, Run]) -> 
 
 
 @pytest.mark.parametrize("log", ["caffe.log", "2>&1 | tee"])
-def test_caffes_own_parse_log_reads_the_log(trained: tuple[Workspace, Run], tmp_path: Path, log: str) -> None:
+def test_caffes_own_parse_log_reads_the_log(
+    trained: tuple[Workspace, Run], tmp_path: Path, log: str
+) -> None:
     workspace, run = trained
     text = run.log.read_text()
     if "tee" in log:
-        command = train_command("solver.prototxt", "--lr", POLICY, "--log-to-stderr", "--out", "teed")
+        command = train_command(
+            "solver.prototxt", "--lr", POLICY, "--log-to-stderr", "--out", "teed"
+        )
         done = workspace.command(["sh", "-c", f"{shlex.join(command)} 2>&1"]).succeeded()
         assert "run directory: teed" in done.out
         text = done.out
@@ -156,7 +171,9 @@ def test_caffes_own_parse_log_reads_the_log(trained: tuple[Workspace, Run], tmp_
     for name in ("parse_log.py", "extract_seconds.py"):
         text = (parsers[0].parent / name).read_text()
         # One print is Python 2's, and keeps the file from being read at all.
-        (tmp_path / name).write_text(re.sub(r"^( +)print '(.+)$", r"\1print('\2)", text, flags=re.MULTILINE))
+        (tmp_path / name).write_text(
+            re.sub(r"^( +)print '(.+)$", r"\1print('\2)", text, flags=re.MULTILINE)
+        )
     python = find_caffe_python(None).command
     workspace.command(
         [*python, str(tmp_path / "parse_log.py"), str(tmp_path / "caffe.log"), str(tmp_path)]
@@ -183,7 +200,9 @@ def test_several_test_nets_are_each_measured(workspace: Workspace) -> None:
     training_data = nets.data_layer("TEST", source="data/digits_train_lmdb", batch=50)
     workspace.write("other.prototxt", nets.net(test=training_data))
     solver = nets.solver(net=None, train_net='"net.prototxt"', test_iter=[5, 20], max_iter=50)
-    workspace.write("solver.prototxt", solver + 'test_net: "net.prototxt" test_net: "other.prototxt"')
+    workspace.write(
+        "solver.prototxt", solver + 'test_net: "net.prototxt" test_net: "other.prototxt"'
+    )
     done = workspace.train("solver.prototxt", "--out", "out").succeeded()
     assert "1000 of 1297" in done.out  # 20 x 50: said, since it leaves some data out
     rows = workspace.run("out").measurements()
@@ -191,7 +210,9 @@ def test_several_test_nets_are_each_measured(workspace: Workspace) -> None:
         (0, 0, 500), (0, 1, 1000), (50, 0, 500), (50, 1, 1000),
     ]  # fmt: skip
     log = workspace.run("out").log.read_text()
-    accuracies = [float(value) for value in re.findall(r"Test net output #0: accuracy = (\S+)", log)]
+    accuracies = [
+        float(value) for value in re.findall(r"Test net output #0: accuracy = (\S+)", log)
+    ]
     assert [row["top1"] for row in rows] == pytest.approx(
         [100 * value for value in accuracies], rel=SIX_DIGITS
     )

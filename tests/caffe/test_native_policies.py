@@ -66,7 +66,9 @@ def rates(shared_workspace: Workspace) -> dict[str, list[list[float]]]:
     for name, fields in POLICIES.items():
         lines = [f'lr_policy: "{name.split()[0]}"', f"max_iter: {ITERATIONS}", "momentum: 0"]
         for field, value in fields.items():
-            lines += [f"{field}: {item}" for item in (value if isinstance(value, list) else [value])]
+            lines += [
+                f"{field}: {item}" for item in (value if isinstance(value, list) else [value])
+            ]
         names.append(shared_workspace.write(name.replace(" ", "_"), NET + "\n".join(lines)))
     probe = shared_workspace.write("probe.py", PROBE)
     python = find_caffe_python(None).command

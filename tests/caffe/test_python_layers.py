@@ -56,13 +56,17 @@ def test_a_python_layer_trains(halving: Workspace, caffe_program: str) -> None:
 def test_a_module_that_cannot_be_imported_is_named(halving: Workspace) -> None:
     """Boost.Python says "<function object> returned NULL without setting an error"."""
     done = halving.train("solver.prototxt", "--out", "run")
-    done.failed(2, "net.prototxt: layer 'half' (Python) of the training net", "No module named 'halving'")
+    done.failed(
+        2, "net.prototxt: layer 'half' (Python) of the training net", "No module named 'halving'"
+    )
     assert "(modules of Python layers are looked for on PYTHONPATH)" in done.err
     assert not (halving.path / "run").exists()
 
 
 @pytest.mark.skipif(runtime_python() is None, reason="there is no runtime made by tools/setup")
-def test_packages_for_another_python_do_not_get_in_the_way(halving: Workspace, caffe_program: str) -> None:
+def test_packages_for_another_python_do_not_get_in_the_way(
+    halving: Workspace, caffe_program: str
+) -> None:
     # As where the PYTHONPATH names the site-packages of another Python.
     names = ("numpy", "scipy", "google", "caffe", "json")
     for name in names:
@@ -73,7 +77,9 @@ def test_packages_for_another_python_do_not_get_in_the_way(halving: Workspace, c
     path = f"PYTHONPATH={halving.path / 'foreign'}:{halving.path / 'mine'}"
     python = str(runtime_python())
     # The driver's own Python would trip over them, the worker's may not.
-    wrapper = Path(halving.path / halving.write("python", f'#!/bin/sh\n{path} exec {python} "$@"\n'))
+    wrapper = Path(
+        halving.path / halving.write("python", f'#!/bin/sh\n{path} exec {python} "$@"\n')
+    )
     wrapper.chmod(0o755)
     halving.train("solver.prototxt", "--out", "run", "--caffe-python", str(wrapper)).succeeded()
     halving.command(["env", path, caffe_program, "train", "-solver", "solver.prototxt"]).succeeded()

@@ -17,7 +17,18 @@ from tests.caffe.harness import ENVIRONMENT, ROOT, Done, Run, Workspace, wait_un
 URL = "sqlite:///{}/lr.sqlite"
 SCALED = "SCALED DOWN: 200 of 2000 iterations"
 COMMAND = [sys.executable, "-m", "tests.reproduction.digits", "table7", "--iterations-scale", "0.1"]
-COMMAND += ["--seeds", "1", "--jobs", "1", "--layers", "stock", "--out", "out", "--db", "sqlite:///lr.sqlite"]
+COMMAND += [
+    "--seeds",
+    "1",
+    "--jobs",
+    "1",
+    "--layers",
+    "stock",
+    "--out",
+    "out",
+    "--db",
+    "sqlite:///lr.sqlite",
+]
 
 
 @pytest.fixture
@@ -28,7 +39,10 @@ def here(workspace: Workspace) -> Workspace:
 
 def runs(here: Workspace) -> dict[str, Run]:
     """The run directories, by function."""
-    return {path.parent.name.split("-")[0]: Run(path.parent) for path in here.path.glob("out/*/*/run.json")}
+    return {
+        path.parent.name.split("-")[0]: Run(path.parent)
+        for path in here.path.glob("out/*/*/run.json")
+    }
 
 
 def reproduce(here: Workspace, *more: str) -> Done:

@@ -16,7 +16,9 @@ from tests.caffe.harness import Run, Workspace, assert_same_weights
 
 ITERATIONS = 1200
 TEST_INTERVAL = 100
-SNAPSHOT = 350  # between two tests: the training loss since the test before it must come back as well
+SNAPSHOT = (
+    350  # between two tests: the training loss since the test before it must come back as well
+)
 INTERRUPTED_AFTER = 400  # a test beyond the snapshot: it is done twice
 
 
@@ -58,7 +60,8 @@ CASES = {
         )
     ),
     "iter_size and dropout": Case(
-        nets.net(train=nets.data_layer("TRAIN", batch=45), middle=wide(nets.dropout("ip1"))), {"iter_size": 2}
+        nets.net(train=nets.data_layer("TRAIN", batch=45), middle=wide(nets.dropout("ip1"))),
+        {"iter_size": 2},
     ),
     "adam": Case(fields={"type": '"Adam"', "base_lr": 0.002}, flags=()),
     "gradients": Case(flags=("--set-lr-by", "gradients", "--lr", "COS(k0=0.05, l=300)")),
@@ -73,7 +76,12 @@ class Task:
         self.workspace = workspace
         self.flags = ("solver.prototxt", *case.flags)
         workspace.write("net.prototxt", case.net)
-        fields = {"max_iter": ITERATIONS, "test_interval": TEST_INTERVAL, "snapshot": SNAPSHOT, "display": 0}
+        fields = {
+            "max_iter": ITERATIONS,
+            "test_interval": TEST_INTERVAL,
+            "snapshot": SNAPSHOT,
+            "display": 0,
+        }
         workspace.write("solver.prototxt", nets.solver(**{**fields, **case.fields}))
         workspace.train(*self.flags, "--out", "whole").succeeded()
         self.whole = workspace.run("whole")
@@ -96,7 +104,10 @@ class Task:
 
 @pytest.fixture(scope="module")
 def task(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, digits: Path, caffe_program: str
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    digits: Path,
+    caffe_program: str,
 ) -> Task:
     workspace = make_workspace(tmp_path_factory.mktemp("resume"), digits, caffe_program)
     return Task(workspace, CASES[request.param])
@@ -170,11 +181,17 @@ def test_decisions_are_repeated(workspace: Workspace) -> None:
     task = Task(workspace, CASES["plateau"])
     assert [row["iteration"] for row in task.whole.rows("decisions.jsonl")] == DECISIONS
     with workspace.training(*task.flags, out="killed") as training:
-        training.wait_for(lambda: len(training.run.rows("decisions.jsonl")) == 2, "the second decision")
+        training.wait_for(
+            lambda: len(training.run.rows("decisions.jsonl")) == 2, "the second decision"
+        )
         training.send(signal.SIGKILL)
         training.finish()
     run = workspace.run("killed")
-    for name in ("snapshots.jsonl", "records.log", "losses.log"):  # as if killed before the first, long ago
+    for name in (
+        "snapshots.jsonl",
+        "records.log",
+        "losses.log",
+    ):  # as if killed before the first, long ago
         (workspace.path / "killed" / name).unlink()
     shutil.rmtree(workspace.path / "killed" / "snapshots")
     workspace.train("--resume", "--out", "killed").succeeded()

@@ -53,20 +53,26 @@ def test_a_longer_poly_trains_as_caffe_train_with_that_max_iter(workspace: Works
     workspace.write("ours.prototxt", solver.replace("max_iter: 100", "max_iter: 60"))
     workspace.write("theirs.prototxt", solver.replace('"tiny"', '"theirs"'))
     workspace.caffe("train", "--solver=theirs.prototxt").succeeded()
-    workspace.train("ours.prototxt", "--max-iter", "100", "--until", "50", "--out", "out").succeeded()
+    workspace.train(
+        "ours.prototxt", "--max-iter", "100", "--until", "50", "--out", "out"
+    ).succeeded()
     workspace.train("ours.prototxt", "--resume", "--out", "out").succeeded()
     theirs = workspace.path / "theirs_iter_100.caffemodel"
     assert difference(theirs, workspace.run("out").model(100)) == 0
 
 
 @pytest.mark.slow
-def test_lr_given_as_policy_trains_as_caffe_train_with_the_same_function(workspace: Workspace) -> None:
+def test_lr_given_as_policy_trains_as_caffe_train_with_the_same_function(
+    workspace: Workspace,
+) -> None:
     solver = nets.policy("exp", gamma=0.98)
     assert compare(workspace, solver, "--lr", "EXP(k0=0.05, gamma=0.98)") <= POLICY
 
 
 @pytest.mark.slow
-def test_the_comparison_notices_a_learning_rate_that_is_slightly_wrong(workspace: Workspace) -> None:
+def test_the_comparison_notices_a_learning_rate_that_is_slightly_wrong(
+    workspace: Workspace,
+) -> None:
     """A check of the check: 1 part in 10,000 of the LR is 100 times the tolerance."""
     assert compare(workspace, POLICIES["fixed"], "--lr", "FIX(k0=0.050005)") > 10 * POLICY
 
@@ -112,7 +118,11 @@ QUICK = ("SGD", "multipliers", "all")
 
 
 @pytest.mark.parametrize(
-    "case", [pytest.param(case, marks=() if case in QUICK else pytest.mark.slow) for case in GRADIENT_CASES]
+    "case",
+    [
+        pytest.param(case, marks=() if case in QUICK else pytest.mark.slow)
+        for case in GRADIENT_CASES
+    ],
 )
 def test_the_way_for_caffe_1_trains_as_caffe_train(workspace: Workspace, case: str) -> None:
     kind, fields, net = GRADIENT_CASES[case]
@@ -144,5 +154,7 @@ def test_the_comparison_notices_each_option_of_the_update(
         solver = nets.solver(type='"Nesterov"', **options).replace("tiny", prefix)
         workspace.write(f"{prefix}.prototxt", solver)
         workspace.caffe("train", f"--solver={prefix}.prototxt").succeeded()
-    one, other = (workspace.path / f"{prefix}_iter_100.caffemodel" for prefix in ("with", "without"))
+    one, other = (
+        workspace.path / f"{prefix}_iter_100.caffemodel" for prefix in ("with", "without")
+    )
     assert difference(one, other) > 10 * GRADIENTS

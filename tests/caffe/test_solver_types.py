@@ -46,7 +46,10 @@ def test_it_trains_as_caffe_train(workspace: Workspace, kind: str) -> None:
     workspace.write("solver.prototxt", nets.solver(**fields))
     workspace.train("solver.prototxt", "--out", "out").succeeded()
     workspace.caffe("train", "--solver=solver.prototxt").succeeded()
-    assert difference(workspace.path / "tiny_iter_20.caffemodel", workspace.run("out").model(20)) <= 1e-6
+    assert (
+        difference(workspace.path / "tiny_iter_20.caffemodel", workspace.run("out").model(20))
+        <= 1e-6
+    )
 
 
 def test_a_training_that_diverges_ends_with_a_verdict(workspace: Workspace) -> None:
@@ -63,12 +66,16 @@ def test_a_training_that_diverges_ends_with_a_verdict(workspace: Workspace) -> N
 
 @pytest.mark.slow
 def test_a_loss_that_is_nan_is_a_divergence(workspace: Workspace) -> None:
-    loss = '\nlayer { name: "loss" type: "EuclideanLoss" bottom: "ip2" bottom: "targets" top: "loss" }'
+    loss = (
+        '\nlayer { name: "loss" type: "EuclideanLoss" bottom: "ip2" bottom: "targets" top: "loss" }'
+    )
     targets = """
 layer { name: "targets" type: "DummyData" top: "targets"
         dummy_data_param { shape { dim: 20 dim: 10 } data_filler { type: "constant" value: 1 } } }"""
     workspace.write("net.prototxt", nets.net(last=targets + loss))
-    workspace.write("solver.prototxt", nets.solver(test_iter=None, test_interval=None, max_iter=100_000))
+    workspace.write(
+        "solver.prototxt", nets.solver(test_iter=None, test_interval=None, max_iter=100_000)
+    )
     done = workspace.train("solver.prototxt", "--lr", "FIX(k0=1000)", "--out", "out")
     assert re.search(r"the loss of iteration \d+ is (nan|inf)", done.failed(1).err)
 
@@ -87,7 +94,9 @@ def test_preview_prints_and_plots_and_does_not_train(workspace: Workspace) -> No
 
 
 def test_what_was_left_out_of_a_policy_is_said(workspace: Workspace) -> None:
-    done = workspace.train("solver.prototxt", "--lr", "sin2", "--k1", "0.2", "--preview").succeeded()
+    done = workspace.train(
+        "solver.prototxt", "--lr", "sin2", "--k1", "0.2", "--preview"
+    ).succeeded()
     assert "SIN2(k0=0.05, k1=0.2, l=50)" in done.out
     assert re.search(r"k0 = 0\.05: base_lr", done.out)
     assert re.search(r"l = 50: half of max_iter", done.out)

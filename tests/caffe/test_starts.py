@@ -38,10 +38,14 @@ def test_out_and_publish(workspace: Workspace) -> None:
     workspace.write("solver.prototxt", solver(snapshot=10, snapshot_prefix='"kept/tiny"'))
     workspace.train("solver.prototxt", "--out", "out", "--publish").succeeded()
     kept = workspace.path / "kept"
-    assert (kept / "tiny_iter_20.caffemodel").read_bytes() == workspace.run("out").model(20).read_bytes()
+    assert (kept / "tiny_iter_20.caffemodel").read_bytes() == workspace.run("out").model(
+        20
+    ).read_bytes()
     state = "kept/tiny_iter_20.solverstate"
     # Where the disk cannot share blocks, the two models are one file, and caffe train writes over both.
-    solver_of_theirs = workspace.write("theirs.prototxt", solver(max_iter=30, snapshot_prefix='"kept/tiny"'))
+    solver_of_theirs = workspace.write(
+        "theirs.prototxt", solver(max_iter=30, snapshot_prefix='"kept/tiny"')
+    )
     workspace.caffe("train", f"--solver={solver_of_theirs}", f"--snapshot={state}").succeeded()
     (kept / "tiny_iter_20.caffemodel").write_bytes(b"written over")
     done = workspace.train("--resume", "--out", "out", "--max-iter", "25").succeeded()
@@ -86,7 +90,9 @@ def test_weights_of_another_shape(trained: Workspace) -> None:
     trained.write("wide_net.prototxt", nets.net().replace("num_output: 16", "num_output: 17"))
     trained.write("wide.prototxt", solver(net='"wide_net.prototxt"'))
     done = trained.train("wide.prototxt", "--weights", MODEL, "--out", "wide")
-    done.failed(2, f"{MODEL}: layer 'ip1': blob 0 is 16 x 64 there and 17 x 64 in the net", "another name")
+    done.failed(
+        2, f"{MODEL}: layer 'ip1': blob 0 is 16 x 64 there and 17 x 64 in the net", "another name"
+    )
     assert trained.caffe("train", "--solver=wide.prototxt", f"--weights={MODEL}").code != 0
     # Its place is free again.
     trained.train("wide.prototxt", "--out", "wide").succeeded()
@@ -121,7 +127,11 @@ def test_a_backup_of_a_snapshot_has_its_own_weights(trained: Workspace) -> None:
     assert f"names the weights {model}; those beside it are used, backup/" in done.out
     assert_same_weights(trained.run("from_backup").model(20), trained.path / MODEL)
     start = trained.run("from_backup").record["start"]
-    assert (start["kind"], start["iteration"], start["name"]) == ("snapshot", 10, "tiny_iter_10.solverstate")
+    assert (start["kind"], start["iteration"], start["name"]) == (
+        "snapshot",
+        10,
+        "tiny_iter_10.solverstate",
+    )
     # It is the start that it would be from the old place.
     assert start["digest"] == state_digest(trained.path / STATE, trained.path / model, messages())
 
@@ -147,7 +157,9 @@ def parameters(model: Path) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     with h5py.File(model) as file:
         file["data"].visititems(
-            lambda name, item: found.update({name: item[()].tobytes()} if hasattr(item, "shape") else {})
+            lambda name, item: found.update(
+                {name: item[()].tobytes()} if hasattr(item, "shape") else {}
+            )
         )
     assert len(found) == 4
     return found
@@ -172,7 +184,9 @@ def test_another_policy_for_a_resumed_run(trained: Workspace) -> None:
 
 
 def test_an_lr_alone_is_a_fixed_one(trained: Workspace) -> None:
-    trained.train("solver.prototxt", "--lr", "0.01", "--max-iter", "2", "--out", "number").succeeded()
+    trained.train(
+        "solver.prototxt", "--lr", "0.01", "--max-iter", "2", "--out", "number"
+    ).succeeded()
     assert trained.run("number").record["policy"] == "FIX(k0=0.01)"
     trained.train("--resume", "--out", "number", "--lr", "1e-2").succeeded()
 

@@ -40,7 +40,9 @@ def test_a_terminal_that_is_closed_does_not_end_a_training(workspace: Workspace)
 
 
 @pytest.mark.parametrize("silent", ["a pipe whose reader is gone", "no stdout"])
-def test_output_that_nobody_reads_does_not_end_a_training(workspace: Workspace, silent: str) -> None:
+def test_output_that_nobody_reads_does_not_end_a_training(
+    workspace: Workspace, silent: str
+) -> None:
     workspace.write("long.prototxt", LONG)
     command = " ".join(TRAIN) + (" | head -n 1 >/dev/null" if "pipe" in silent else " >&-")
     done = workspace.command(["bash", "-c", f"set -o pipefail; {command}"])
@@ -51,7 +53,9 @@ def test_output_that_nobody_reads_does_not_end_a_training(workspace: Workspace, 
 def test_ctrl_c_ends_a_long_test_pass(workspace: Workspace) -> None:
     workspace.write("long.prototxt", nets.solver(test_iter=100_000_000))
     with workspace.training("long.prototxt", out="out") as training:
-        training.wait_for(lambda: training.run.log.exists() and "Testing" in training.run.log.read_text(), "")
+        training.wait_for(
+            lambda: training.run.log.exists() and "Testing" in training.run.log.read_text(), ""
+        )
         training.send(signal.SIGINT)
         assert training.finish().code == 0
     run = workspace.run("out")
@@ -62,7 +66,8 @@ def test_ctrl_c_ends_a_long_test_pass(workspace: Workspace) -> None:
 
 def test_checkpoints_need_no_tests(workspace: Workspace) -> None:
     workspace.write(
-        "long.prototxt", nets.solver(test_iter=None, test_interval=None, max_iter=10_000_000, display=0)
+        "long.prototxt",
+        nets.solver(test_iter=None, test_interval=None, max_iter=10_000_000, display=0),
     )
     with workspace.training("long.prototxt", "--checkpoint-minutes", "0.01", out="out") as training:
         training.wait_for_snapshot(1)
@@ -110,7 +115,9 @@ def test_a_run_without_an_intact_snapshot_is_not_started_again(begun: Workspace)
 
 
 def test_a_high_loss_is_no_divergence(workspace: Workspace) -> None:
-    loss = nets.ends().replace('type: "SoftmaxWithLoss"', 'type: "SoftmaxWithLoss" loss_weight: 100')
+    loss = nets.ends().replace(
+        'type: "SoftmaxWithLoss"', 'type: "SoftmaxWithLoss" loss_weight: 100'
+    )
     workspace.write("net.prototxt", nets.net(last=loss))
     workspace.write("solver.prototxt", nets.solver(base_lr="1e-4", max_iter=300))
     workspace.train("solver.prototxt", "--out", "out").succeeded()

@@ -47,7 +47,9 @@ def tuned(workspace: Workspace, *args: str, folder: str = "study") -> Done:
 
 
 def runs(study: Path) -> dict[str, Run]:
-    return {path.parent.name: Run(path.parent) for path in sorted(study.glob("trainings/*/run.json"))}
+    return {
+        path.parent.name: Run(path.parent) for path in sorted(study.glob("trainings/*/run.json"))
+    }
 
 
 def results(study: Path) -> dict[str, tuple[int, Sequence[float]]]:
@@ -60,7 +62,9 @@ def results(study: Path) -> dict[str, tuple[int, Sequence[float]]]:
 
 def test_range_by_ladder_and_by_ramp(workspace: Workspace) -> None:
     workspace.write("solver.prototxt", nets.solver(max_iter=400, test_interval=20))
-    done = run(workspace, "range", "solver.prototxt", "--layers", "stock", "--out", "range").succeeded()
+    done = run(
+        workspace, "range", "solver.prototxt", "--layers", "stock", "--out", "range"
+    ).succeeded()
     found = json.loads((workspace.path / "range" / "range.json").read_text())
     assert 0.001 <= found["low"] <= found["best"] <= found["high"] < 10
     assert f"range of good LRs: {found['low']:g} to {found['high']:g}" in done.out
@@ -70,7 +74,9 @@ def test_range_by_ladder_and_by_ramp(workspace: Workspace) -> None:
     assert {run.policy.function for run in stored} == {"FIX"}
     assert len(stored) == len(runs(workspace.path / "range"))
 
-    again = run(workspace, "range", "solver.prototxt", "--layers", "stock", "--out", "range").succeeded()
+    again = run(
+        workspace, "range", "solver.prototxt", "--layers", "stock", "--out", "range"
+    ).succeeded()
     assert "FIX(" not in again.out.partition("Top-1 (%) with")[0]  # nothing was trained again
 
     ramp = (
@@ -98,10 +104,23 @@ def test_range_by_ladder_and_by_ramp(workspace: Workspace) -> None:
 @pytest.mark.slow
 def test_range_with_a_damaged_database(workspace: Workspace) -> None:
     workspace.write("solver.prototxt", nets.solver(max_iter=10, test_interval=5))
-    words = ("range", "solver.prototxt", "--layers", "stock", "--iterations", "10", "--out", "range")
+    words = (
+        "range",
+        "solver.prototxt",
+        "--layers",
+        "stock",
+        "--iterations",
+        "10",
+        "--out",
+        "range",
+    )
     workspace.write("lr.sqlite", "not a database" * 1000)
-    (line,) = [line for line in run(workspace, *words).succeeded().out.splitlines() if "database" in line]
-    assert line.startswith("the LR database: database lr.sqlite is damaged: file is not a database; ")
+    (line,) = [
+        line for line in run(workspace, *words).succeeded().out.splitlines() if "database" in line
+    ]
+    assert line.startswith(
+        "the LR database: database lr.sqlite is damaged: file is not a database; "
+    )
     assert line.endswith("; results wait in range")
 
     (workspace.path / "lr.sqlite").unlink()
@@ -137,7 +156,9 @@ def test_tune(whole: Workspace) -> None:
     assert len(stored) == len(trained)
 
 
-def test_killed_and_started_again_it_makes_the_same_study(workspace: Workspace, whole: Workspace) -> None:
+def test_killed_and_started_again_it_makes_the_same_study(
+    workspace: Workspace, whole: Workspace
+) -> None:
     study = workspace.path / "study"
     for tests in (6, 25):
         process = subprocess.Popen(

@@ -88,7 +88,9 @@ def test_two_weighted_layers_of_one_name_both_learn(workspace: Workspace, way: s
 def test_two_weighted_layers_of_one_name_are_both_restored(workspace: Workspace) -> None:
     """From a snapshot Caffe gives the first of them the weights of both, one after the other."""
     first = nets.inner_product("ip", "data", 64)
-    net = nets.net(middle=first + first.replace("data", "ip").replace('top: "ip"', 'top: "b"') + LAST)
+    net = nets.net(
+        middle=first + first.replace("data", "ip").replace('top: "ip"', 'top: "b"') + LAST
+    )
     train_on_both(workspace, nets.policy("fixed", snapshot=3, **SHORT), net)
     workspace.train("solver.prototxt", "--out", "parts", "--until", "3").succeeded()
     workspace.train("--resume", "--out", "parts").succeeded()
@@ -149,15 +151,18 @@ def test_older_formats_train_as_with_caffe(workspace: Workspace, net: str, note:
 def test_names_are_bytes(workspace: Workspace) -> None:
     """GBK in a comment and Latin-1 in the names of a layer and of the blobs that are measured and printed."""
     net = (
-        nets.net().replace('"ip2"', '"\xe9t\xe9"').replace('top: "loss"', 'top: "co\xfbt"').encode("latin-1")
+        nets.net()
+        .replace('"ip2"', '"\xe9t\xe9"')
+        .replace('top: "loss"', 'top: "co\xfbt"')
+        .encode("latin-1")
     )
     net = "# \u5b66\u4e60\n".encode("gbk") + net
     solver = nets.policy("fixed", snapshot=3, **TESTED)
     train_on_both(workspace, solver, net)
     run = workspace.run("out")
-    assert run.log.read_bytes().count(b"co\xfbt = ") == workspace.path.joinpath("log").read_bytes().count(
-        b"co\xfbt = "
-    )
+    assert run.log.read_bytes().count(b"co\xfbt = ") == workspace.path.joinpath(
+        "log"
+    ).read_bytes().count(b"co\xfbt = ")
     assert all(
         b"\xe9t\xe9" in path.read_bytes()
         for path in (run.model(6), workspace.path / "tiny_iter_6.caffemodel")
@@ -179,7 +184,9 @@ layer {{ name: "gap" type: "Pooling" bottom: "c" top: "gap"
 
 def test_the_test_net_may_read_other_sizes(workspace: Workspace) -> None:
     """Crops of 5 in training, whole images of 8 x 8 in tests."""
-    net = pooled(nets.data_layer("TRAIN", transform="crop_size: 5"), nets.data_layer("TEST", batch=100))
+    net = pooled(
+        nets.data_layer("TRAIN", transform="crop_size: 5"), nets.data_layer("TEST", batch=100)
+    )
     train_on_both(workspace, nets.policy("fixed", **TESTED), net)
 
 
@@ -206,7 +213,10 @@ def write_sizes(path: Path, channels: int, highest: int) -> None:
     """Three records of different sizes, the same ones for images and labels."""
     generator = np.random.default_rng(channels)
     path.mkdir()
-    with lmdb.open(str(path), map_size=1 << 20) as environment, environment.begin(write=True) as transaction:
+    with (
+        lmdb.open(str(path), map_size=1 << 20) as environment,
+        environment.begin(write=True) as transaction,
+    ):
         for number, (height, width) in enumerate([(6, 9), (8, 7), (5, 5)]):
             pixels = generator.integers(0, highest, (channels, height, width)).astype(np.uint8)
             transaction.put(b"%04d" % number, datum_bytes(pixels, 0))
@@ -241,7 +251,9 @@ def test_odd_solvers_train_as_with_caffe(workspace: Workspace, field: str) -> No
 
 def test_a_net_without_parameters_is_resumed(workspace: Workspace) -> None:
     """Its solver states have no history."""
-    net = nets.net(middle=" ", last='layer { name: "s" type: "Silence" bottom: "data" bottom: "label" }')
+    net = nets.net(
+        middle=" ", last='layer { name: "s" type: "Silence" bottom: "data" bottom: "label" }'
+    )
     train_on_both(workspace, nets.policy("fixed", **SHORT), net)
     workspace.train("solver.prototxt", "--out", "parts", "--until", "3").succeeded()
     workspace.train("--resume", "--out", "parts").succeeded()

@@ -69,7 +69,9 @@ def maybe(strategy: st.SearchStrategy) -> st.SearchStrategy:
 
 
 frameworks = st.builds(Framework, texts, texts, texts)
-datasets = st.builds(Dataset, texts, *[maybe(positive)] * 4, *[maybe(counts)] * 2, digest=maybe(texts))
+datasets = st.builds(
+    Dataset, texts, *[maybe(positive)] * 4, *[maybe(counts)] * 2, digest=maybe(texts)
+)
 networks = st.builds(
     Network,
     texts,
@@ -112,9 +114,16 @@ starts = st.one_of(
     st.just(Start()),
     st.builds(Start, st.just("unknown"), name=maybe(texts)),
     st.builds(
-        Start, st.just("weights"), maybe(digests), maybe(layer_counts), maybe(layer_counts), name=maybe(texts)
+        Start,
+        st.just("weights"),
+        maybe(digests),
+        maybe(layer_counts),
+        maybe(layer_counts),
+        name=maybe(texts),
     ),
-    st.builds(Start, st.just("snapshot"), maybe(digests), iteration=maybe(iterations), name=maybe(texts)),
+    st.builds(
+        Start, st.just("snapshot"), maybe(digests), iteration=maybe(iterations), name=maybe(texts)
+    ),
 )
 runs = st.builds(
     RunRecord,

@@ -115,7 +115,9 @@ class Server:
         deadline = time.monotonic() + START_SECONDS
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
-                raise NoServer(f"postgres did not start: {(self.folder / 'log').read_text()[-500:]}")
+                raise NoServer(
+                    f"postgres did not start: {(self.folder / 'log').read_text()[-500:]}"
+                )
             time.sleep(0.05)
 
     def _answers(self) -> bool:
@@ -161,10 +163,14 @@ class Server:
             self._execute(f"CREATE DATABASE {name} TEMPLATE {template}")
             return name
         if encoding:
-            self._execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}' LOCALE 'C'")
+            self._execute(
+                f"CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}' LOCALE 'C'"
+            )
             return name
         try:
-            self._execute(f"CREATE DATABASE {name} TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en-US'")
+            self._execute(
+                f"CREATE DATABASE {name} TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en-US'"
+            )
         except psycopg2.Error:
             self._execute(f"CREATE DATABASE {name} TEMPLATE template0")
         return name
@@ -174,11 +180,18 @@ class Server:
 
     def drop_connections(self) -> None:
         """End all connections, as an administrator would, or a network that breaks."""
-        self._execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+        self._execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+        )
 
     def _connect(self, database: str) -> psycopg2.extensions.connection:
         return psycopg2.connect(
-            host="127.0.0.1", port=self.port, user=USER, password=PASSWORD, dbname=database, connect_timeout=5
+            host="127.0.0.1",
+            port=self.port,
+            user=USER,
+            password=PASSWORD,
+            dbname=database,
+            connect_timeout=5,
         )
 
     def execute(self, database: str, statement: str) -> None:

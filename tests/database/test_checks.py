@@ -36,8 +36,14 @@ def with_part(name: str, **values):
         (run("a", started=math.nan), "started: nan; allowed: a finite number"),
         (run("a", origin=None), "origin: None; allowed: text"),
         (run("a", machine="a\0b"), "machine: .*; allowed: text without control characters"),
-        (run("a", machine="\x1b[31m"), r"machine: '\\x1b\[31m'; allowed: text without control characters"),
-        (run("a", origin="x\nerror: y"), r"origin: 'x\\nerror: y'; allowed: text without control characters"),
+        (
+            run("a", machine="\x1b[31m"),
+            r"machine: '\\x1b\[31m'; allowed: text without control characters",
+        ),
+        (
+            run("a", origin="x\nerror: y"),
+            r"origin: 'x\\nerror: y'; allowed: text without control characters",
+        ),
         (run("a", machine="\udcff"), "machine: .*; allowed: text without .*lone surrogates"),
         (run("a", max_iter=0), "max_iter: 0; allowed: 1 to"),
         (run("a", max_iter=2**31), "max_iter: 2147483648; allowed: 1 to"),
@@ -49,16 +55,28 @@ def with_part(name: str, **values):
         (run("u" * 201), "uid: 'u.*u'; allowed: 200 characters"),
         (run("a", measurements=[at(1, "99")]), r"measurement\.top1: '99'; allowed: a number"),
         (run("a", measurements=[at(1, True)]), r"measurement\.top1: True; allowed: a number"),
-        (run("a", measurements=[at(1, 1.0, ld=1e200)]), r"measurement\.ld: 1e\+200; allowed: -1e\+100 to"),
+        (
+            run("a", measurements=[at(1, 1.0, ld=1e200)]),
+            r"measurement\.ld: 1e\+200; allowed: -1e\+100 to",
+        ),
         (
             with_part("network", layers={"ReLU": 10**6 + 1}),
             r"network\.layers: .*; allowed: numbers of layers",
         ),
-        (with_part("network", layers={"Re\x1bLU": 1}), r"network\.layers: .*; allowed: an object of JSON"),
+        (
+            with_part("network", layers={"Re\x1bLU": 1}),
+            r"network\.layers: .*; allowed: an object of JSON",
+        ),
         (run("a", measurements=[at(1, 101.0)]), r"measurement\.top1: 101.0; allowed: 0 to 100"),
         (run("a", measurements=[at(-1, 1.0)]), r"measurement\.iteration: -1; allowed: 0 to"),
-        (run("a", measurements=[at(1, 1.0, lr=math.inf)]), r"measurement\.lr: inf; allowed: a finite number"),
-        (run("a", measurements=[at(1, 1.0, ac=1.2)]), r"measurement\.ac: 1.2; allowed: 0 to 1.0001"),
+        (
+            run("a", measurements=[at(1, 1.0, lr=math.inf)]),
+            r"measurement\.lr: inf; allowed: a finite number",
+        ),
+        (
+            run("a", measurements=[at(1, 1.0, ac=1.2)]),
+            r"measurement\.ac: 1.2; allowed: 0 to 1.0001",
+        ),
         (
             run("a", measurements=[at(1, 1.0), at(1, 2.0)]),
             "measurements: an iteration of a net occurs twice",
@@ -70,8 +88,14 @@ def with_part(name: str, **values):
             r"network\.layers: .*; allowed: numbers of layers",
         ),
         (with_part("network", layers=[1]), r"network\.layers: .*; allowed: an object of JSON"),
-        (with_part("policy", params={"k0": math.nan}), r"policy\.params: .*; allowed: an object of JSON"),
-        (with_part("policy", params={"k0": "\0"}), r"policy\.params: .*; allowed: an object of JSON"),
+        (
+            with_part("policy", params={"k0": math.nan}),
+            r"policy\.params: .*; allowed: an object of JSON",
+        ),
+        (
+            with_part("policy", params={"k0": "\0"}),
+            r"policy\.params: .*; allowed: an object of JSON",
+        ),
         (with_part("solver", iter_size=0), r"solver\.iter_size: 0; allowed: 1 to"),
     ],
 )
@@ -85,7 +109,10 @@ def test_what_can_be_stored_is_not_changed():
     odd = with_part("policy", params={"metric": "😀", "l": [1, 2]})
     assert checked_run(odd) == odd
     # Top-1 of a softmax in single precision.
-    assert checked_run(run("a", measurements=[at(1, 1.0, ac=1.0000001)])).measurements[0].ac == 1.0000001
+    assert (
+        checked_run(run("a", measurements=[at(1, 1.0, ac=1.0000001)])).measurements[0].ac
+        == 1.0000001
+    )
 
 
 def test_measurements_are_sorted():
@@ -184,7 +211,10 @@ def test_a_newer_schema_is_no_bad_record_but_the_end():
 
 
 def test_any_policy_that_can_be_written_can_be_stored():
-    for text in ("POLY(k0=0.1, p=2)", "FIX(k0=0.05) ; plateau(n=3): INV(k0=0.01, gamma=0.001, p=0.75)"):
+    for text in (
+        "POLY(k0=0.1, p=2)",
+        "FIX(k0=0.05) ; plateau(n=3): INV(k0=0.01, gamma=0.001, p=0.75)",
+    ):
         record = run("a", policy=records.policy(text))
         assert isinstance(record.policy, PolicyRecord)
         assert run_from_json(json.loads(json.dumps(record.to_json()))) == record

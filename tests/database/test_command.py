@@ -21,7 +21,12 @@ from lrbench_caffe.records import Start
 from lrbench_caffe.runs.directory import RunDirectory
 from lrbench_caffe.terminal import cli
 from lrbench_caffe.terminal import database as terminal
-from lrbench_caffe.terminal.run_tables import measurement_layout, measurement_rows, run_layout, run_rows
+from lrbench_caffe.terminal.run_tables import (
+    measurement_layout,
+    measurement_rows,
+    run_layout,
+    run_rows,
+)
 from lrbench_caffe.terminal.tables import fitting
 from tests.database import records
 from tests.database.records import at, run
@@ -32,7 +37,9 @@ def file(new_url, monkeypatch) -> str:
     """A SQLite database with two runs, which the command uses by itself."""
     url = new_url("sqlite")
     with Database.open(url) as database:
-        database.put_many([run("aaa1"), run("aaa2", policy=records.policy("FIX(k0=0.1)"), status="failed")])
+        database.put_many(
+            [run("aaa1"), run("aaa2", policy=records.policy("FIX(k0=0.1)"), status="failed")]
+        )
     monkeypatch.setenv("LRBENCH_DB", url)
     return url.removeprefix("sqlite:///")
 
@@ -67,7 +74,10 @@ def test_info(command, file):
 
 def test_the_database_is_named_before_or_after_the_subcommand(command, tmp_path):
     Database.open(str(tmp_path / "x.sqlite")).close()
-    for arguments in (("--db", tmp_path / "x.sqlite", "info"), ("info", "--db", tmp_path / "x.sqlite")):
+    for arguments in (
+        ("--db", tmp_path / "x.sqlite", "info"),
+        ("info", "--db", tmp_path / "x.sqlite"),
+    ):
         code, out, _ = command(*arguments)
         assert code == 0
         assert "x.sqlite" in out
@@ -76,7 +86,11 @@ def test_the_database_is_named_before_or_after_the_subcommand(command, tmp_path)
 def test_tasks(command):
     _, out, _ = command("tasks")
     (line,) = [line for line in out.splitlines() if "digits" in line]
-    assert "1 x 8 x 8, 10 classes" in line and "95.00" in line and "SIN2(k0=0.01, k1=0.06, l=2000)" in line
+    assert (
+        "1 x 8 x 8, 10 classes" in line
+        and "95.00" in line
+        and "SIN2(k0=0.01, k1=0.06, l=2000)" in line
+    )
     _, out, _ = command("tasks", "--json")
     assert "digits" in [task["dataset"]["name"] for task in json.loads(out)]
 
@@ -100,7 +114,12 @@ def test_runs_are_filtered_and_limited(command):
 def test_show(command):
     code, out, _ = command("show", "aaa1")
     assert code == 0
-    for text in ("SIN2(k0=0.01, k1=0.06, l=2000)", "runs/aaa1", "2 Convolution, 2 InnerProduct", "95.00"):
+    for text in (
+        "SIN2(k0=0.01, k1=0.06, l=2000)",
+        "runs/aaa1",
+        "2 Convolution, 2 InnerProduct",
+        "95.00",
+    ):
         assert text in out
     _, out, _ = command("show", "aaa1", "--json")
     assert json.loads(out) == run("aaa1").to_json()
@@ -131,7 +150,10 @@ def test_a_mistyped_database_is_told_and_not_made(command, tmp_path, monkeypatch
 def test_other_commands_that_read_make_none_either(tmp_path, capfd, monkeypatch, main, arguments):
     monkeypatch.chdir(tmp_path)
     assert cli.run(main, [*arguments.split(), "--db", "folder/mistyped.sqlite"]) == 2
-    assert capfd.readouterr().err.count("there is no database folder/mistyped.sqlite: no such file") == 1
+    assert (
+        capfd.readouterr().err.count("there is no database folder/mistyped.sqlite: no such file")
+        == 1
+    )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -181,7 +203,13 @@ def test_the_tables_fit_80_columns_and_lose_no_digit():
     assert names == ["uid", "policy", "start", "top1", "status"]  # the starts differ
     assert "95.00" in shown
     rows = measurement_rows(nets[0])
-    assert table_of(rows, measurement_layout(rows), 80)[1][:5] == ["iteration", "lr", "top1", "top5", "ac"]
+    assert table_of(rows, measurement_layout(rows), 80)[1][:5] == [
+        "iteration",
+        "lr",
+        "top1",
+        "top5",
+        "ac",
+    ]
     tests = [at(100, None, top5=None, ac=None, cd=None, cdac=None, outputs={"l2": 0.25})]
     other = run("e", measurements=tests, task_type="other")
     rows = measurement_rows(other)
@@ -208,7 +236,13 @@ def test_the_best_policy_of_a_net_that_does_not_classify_is_that_of_the_lowest_l
         for text, loss in (("FIX(k0=0.1)", 0.5), ("FIX(k0=0.2)", 0.25), ("FIX(k0=0.3)", 0.75)):
             tests = [at(100, None, test_loss=loss)]
             database.put(
-                run(text, network=network, policy=records.policy(text), task_type="other", measurements=tests)
+                run(
+                    text,
+                    network=network,
+                    policy=records.policy(text),
+                    task_type="other",
+                    measurements=tests,
+                )
             )
     _, out, _ = command("tasks")
     (line,) = [line for line in out.splitlines() if "Regression" in line]
@@ -290,7 +324,10 @@ def test_import_tells_bad_lines_and_exits_with_1(command, file, tmp_path):
 def test_import_from_standard_input(file):
     line = json.dumps(run("piped").to_json()) + "\n"
     done = subprocess.run(
-        [sys.executable, "-m", "lrbench_caffe.db", "import", "-"], input=line, capture_output=True, text=True
+        [sys.executable, "-m", "lrbench_caffe.db", "import", "-"],
+        input=line,
+        capture_output=True,
+        text=True,
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "standard input: 1 new or completed, 0 already there\n"
@@ -389,7 +426,10 @@ def test_a_conflict_is_counted_and_told_with_its_line(command, file, tmp_path):
     path.write_text("".join(json.dumps(r.to_json()) + "\n" for r in (run("new"), other)))
     code, _, err = command("import", path)
     assert code == 1
-    assert f"error: {path}:2: uid: 'aaa1' is in the database with other content: its measurement at" in err
+    assert (
+        f"error: {path}:2: uid: 'aaa1' is in the database with other content: its measurement at"
+        in err
+    )
     assert "1 new or completed, 0 already there, 1 refused (1 in conflict with stored runs)" in err
 
 
@@ -405,7 +445,9 @@ def test_text_for_a_number_is_one_bad_line(command, file, tmp_path):
     assert "new" in stored(file)
 
 
-def test_a_value_that_the_database_refuses_is_one_bad_line(command, file, tmp_path, monkeypatch, new_url):
+def test_a_value_that_the_database_refuses_is_one_bad_line(
+    command, file, tmp_path, monkeypatch, new_url
+):
     monkeypatch.setattr("lrbench_caffe.database.store.checked_run", lambda record: record)
     path = tmp_path / "in.jsonl"
     lines = [run("good"), run("bad", max_iter=-5), run("fine")]
@@ -471,13 +513,18 @@ def test_sync_brings_what_waits_in_once(command, file, tmp_path):
     assert (code, out) == (0, "run directories: 2 new or completed, 0 already there\n")
     with Database.open(file) as database:
         assert database.get("w1") == run("w1")
-        assert (database.get("w2").status, database.get("w2").reason) == ("diverged", "the loss is NaN")
+        assert (database.get("w2").status, database.get("w2").reason) == (
+            "diverged",
+            "the loss is NaN",
+        )
         assert database.get("w2").ended is not None
     _, out, _ = command("sync", tmp_path / "runs" / "one", tmp_path / "runs")
     assert out == "run directories: 0 new or completed, 2 already there\n"
 
 
-def test_sync_leaves_a_running_training_alone_and_takes_a_killed_one_for_failed(command, file, tmp_path):
+def test_sync_leaves_a_running_training_alone_and_takes_a_killed_one_for_failed(
+    command, file, tmp_path
+):
     running = waiting(tmp_path / "runs" / "now", "w1", status="running")
     waiting(tmp_path / "runs" / "killed", "w2", status="running").release()
     code, out, _ = command("sync", tmp_path / "runs")
@@ -504,7 +551,9 @@ def test_sync_takes_the_base_lr_that_a_run_began_with(command, file, tmp_path):
     with Database.open(file) as database:
         database.begin_run(run("w1"))
     record = run("w1", solver=edited, status="running", ended=None).to_json()
-    waiting(tmp_path / "runs" / "one", "w1", record={**record, "measurements": []}, **fields).release()
+    waiting(
+        tmp_path / "runs" / "one", "w1", record={**record, "measurements": []}, **fields
+    ).release()
     code, out, _ = command("sync", tmp_path / "runs")
     assert (code, out) == (0, "run directories: 1 new or completed, 0 already there\n")
     with Database.open(file) as database:
@@ -514,7 +563,9 @@ def test_sync_takes_the_base_lr_that_a_run_began_with(command, file, tmp_path):
 def test_sync_tells_what_it_cannot_read_and_takes_the_rest(command, file, tmp_path):
     waiting(tmp_path / "runs" / "good", "w1").release()
     waiting(tmp_path / "runs" / "old", "w2", record=None).release()
-    waiting(tmp_path / "runs" / "odd", "w3", record={**asdict(run("w3")), "source": "guessed"}).release()
+    waiting(
+        tmp_path / "runs" / "odd", "w3", record={**asdict(run("w3")), "source": "guessed"}
+    ).release()
     waiting(tmp_path / "runs" / "torn", "w4").release()
     (tmp_path / "runs" / "torn" / "run.json").write_text("{")
     code, out, err = command("sync", tmp_path / "runs")
@@ -610,7 +661,9 @@ def test_a_new_database_waits_for_nobody(tmp_path, monkeypatch, capsys):
 
 
 def test_the_best_policy_of_a_task_is_from_scratch_where_one_is(command, file):
-    nets = [dataclasses.replace(records.NETWORK, name=name, digest=name) for name in ("Both", "Tuned")]
+    nets = [
+        dataclasses.replace(records.NETWORK, name=name, digest=name) for name in ("Both", "Tuned")
+    ]
     weights = Start("weights", "a" * 32, 4, 4)
     with Database.open(file) as database:
         for net, text, top1, start in (
@@ -620,7 +673,13 @@ def test_the_best_policy_of_a_task_is_from_scratch_where_one_is(command, file):
         ):
             policy = records.policy(text)
             database.put(
-                run(net.name + text, network=net, policy=policy, start=start, measurements=[at(100, top1)])
+                run(
+                    net.name + text,
+                    network=net,
+                    policy=policy,
+                    start=start,
+                    measurements=[at(100, top1)],
+                )
             )
     lines = command("tasks")[1].splitlines()
     (both,), (tuned,) = ([line for line in lines if name in line] for name in ("Both", "Tuned"))
@@ -631,5 +690,9 @@ def test_the_best_policy_of_a_task_is_from_scratch_where_one_is(command, file):
 def test_runs_of_different_weights_have_different_names_in_the_table():
     starts = [Start("weights", c * 32, 4, 4, name="x.caffemodel") for c in "ab"]
     rows = run_rows([run(c, start=start) for c, start in zip("abc", [*starts, starts[0]])])
-    assert [row[rows[0].index("start")] for row in rows[1:]] == ["weights 1", "weights 2", "weights 1"]
+    assert [row[rows[0].index("start")] for row in rows[1:]] == [
+        "weights 1",
+        "weights 2",
+        "weights 1",
+    ]
     assert "start" in table_of(rows, run_layout(rows), 80)[1]

@@ -25,7 +25,12 @@ from tests.database import records
 from tests.database.records import at, run
 from tests.database.server import Server
 
-POLICIES = ["FIX(k0=0.1)", "FIX(k0=0.2)", "SIN2(k0=0.01, k1=0.06, l=2000)", "TRI(k0=0.01, k1=0.06, l=2000)"]
+POLICIES = [
+    "FIX(k0=0.1)",
+    "FIX(k0=0.2)",
+    "SIN2(k0=0.01, k1=0.06, l=2000)",
+    "TRI(k0=0.01, k1=0.06, l=2000)",
+]
 TESTS = 6  # of each run, on two test nets
 
 
@@ -53,7 +58,8 @@ def write(url: str, writer: int, runs: int, notes: Path, start) -> None:
                     note(run=uid)
                     for iteration in range(100, 100 * TESTS + 1, 100):
                         rows = [
-                            at(iteration, top1(writer, number, iteration, net), net=net) for net in (0, 1)
+                            at(iteration, top1(writer, number, iteration, net), net=net)
+                            for net in (0, 1)
                         ]
                         database.add_measurements(uid, rows)
                         note(stored=uid, iteration=iteration)
@@ -86,8 +92,15 @@ def check(url: str, folder: Path, writers: int, runs: int, killed: int) -> None:
             note
             for note in notes
             if "stored" in note
-            and [m.top1 for m in stored[note["stored"]].measurements if m.iteration == note["iteration"]]
-            != [top1(*map(int, note["stored"][1:].split("-")), note["iteration"], net) for net in (0, 1)]
+            and [
+                m.top1
+                for m in stored[note["stored"]].measurements
+                if m.iteration == note["iteration"]
+            ]
+            != [
+                top1(*map(int, note["stored"][1:].split("-")), note["iteration"], net)
+                for net in (0, 1)
+            ]
         ]
         assert lost == []
         assert {n["run"] for n in notes if "run" in n} <= stored.keys()
@@ -131,7 +144,9 @@ def check_summaries(database: Database, runs: list) -> None:
     ],
 )
 @pytest.mark.timeout(600)
-def test_many_writers_one_killed_and_a_restart(new_url, server, tmp_path, on_postgresql, on_sqlite, runs):
+def test_many_writers_one_killed_and_a_restart(
+    new_url, server, tmp_path, on_postgresql, on_sqlite, runs
+):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["lrbench_caffe.database.store", "tests.database.records"])
     start = context.Barrier(on_postgresql + on_sqlite)
@@ -139,7 +154,11 @@ def test_many_writers_one_killed_and_a_restart(new_url, server, tmp_path, on_pos
     try:
         groups = []
         for name, url, writers in (
-            ("postgresql", own.url(own.create()), on_postgresql),  # not opened before: all open it at once
+            (
+                "postgresql",
+                own.url(own.create()),
+                on_postgresql,
+            ),  # not opened before: all open it at once
             ("sqlite", new_url("sqlite", empty=True), on_sqlite),
         ):
             folder = tmp_path / name

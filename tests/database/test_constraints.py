@@ -120,7 +120,9 @@ def test_a_part_that_is_used_cannot_go(connection):
 
 def test_the_measurements_of_a_run_go_with_it(connection):
     connection.execute(text("DELETE FROM run WHERE uid = 'a'"))
-    found = connection.execute(text("SELECT count(*) FROM measurement WHERE top1 = 95 AND lr = 0.01"))
+    found = connection.execute(
+        text("SELECT count(*) FROM measurement WHERE top1 = 95 AND lr = 0.01")
+    )
     assert found.scalar() == 0
 
 

@@ -144,7 +144,9 @@ def test_put_does_not_undo_what_is_known_better(database):
 
 
 def test_put_takes_a_later_end(database):
-    database.put(run("a", status="stopped", reason="Ctrl-C", ended=1010.0, measurements=[at(100, 1.0)]))
+    database.put(
+        run("a", status="stopped", reason="Ctrl-C", ended=1010.0, measurements=[at(100, 1.0)])
+    )
     assert database.put(run("a")) is True
     assert database.get("a") == run("a")
 
@@ -293,7 +295,13 @@ def test_runs_that_did_not_finish_are_counted_and_not_averaged(database):
 def test_a_policy_that_only_diverged_is_known_for_it(database):
     database.put(run("a", status="diverged", reason="the loss is NaN"))
     found = summary(database)
-    assert (found.runs, found.repeats, found.diverged, found.top1, found.iterations) == (0, 0, 1, None, None)
+    assert (found.runs, found.repeats, found.diverged, found.top1, found.iterations) == (
+        0,
+        0,
+        1,
+        None,
+        None,
+    )
 
 
 def test_a_net_that_does_not_classify_has_a_summary_without_top1(database):
@@ -332,7 +340,9 @@ def test_runs_are_pooled_with_those_of_the_same_start_only(database):
         dataclasses.replace(SNAPSHOT, iteration=600),
     ]
     for number, start in enumerate(starts):
-        database.put(run(f"r{number}", seed=number, start=start, measurements=[at(100, 90.0 + number)]))
+        database.put(
+            run(f"r{number}", seed=number, start=start, measurements=[at(100, 90.0 + number)])
+        )
     found = {s.top1.mean: s for s in database.summaries(task_id(database))}
     assert sorted(found) == [90.0, 91.5, 93.0, 94.0, 95.0, 96.0]
     assert found[90.0].start == Start()
@@ -345,7 +355,12 @@ def test_runs_are_pooled_with_those_of_the_same_start_only(database):
 
 
 def test_a_start_that_is_not_known_is_pooled_with_nothing(database):
-    unknown = [Start("unknown"), Start("unknown"), Start("weights", name="a"), Start("weights", name="a")]
+    unknown = [
+        Start("unknown"),
+        Start("unknown"),
+        Start("weights", name="a"),
+        Start("weights", name="a"),
+    ]
     for number, start in enumerate([*unknown, Start("snapshot", iteration=500)]):
         database.put(run(f"r{number}", seed=number, start=start))
     found = database.summaries(task_id(database))
@@ -365,7 +380,9 @@ def test_what_is_known_of_a_start_stays_known(database):
     database.begin_run(run("a", start=Start("unknown")))
     database.end_run("a", "finished", None, 3000.0)
     assert summary(database).start == WEIGHTS
-    with pytest.raises(RecordError, match="uid: 'a' is another run in the database: its start differs"):
+    with pytest.raises(
+        RecordError, match="uid: 'a' is another run in the database: its start differs"
+    ):
         database.put(run("a", start=SNAPSHOT, ended=9000.0))
     with pytest.raises(RecordError, match="its start differs"):
         database.begin_run(run("a", start=Start()))
@@ -412,7 +429,13 @@ def test_a_net_that_does_not_classify_is_known_by_its_test_loss(database):
     """The best measurement is the first with the lowest test loss; the outputs are those there."""
     for seed, losses in ((1, [3.0, 1.0, 1.0]), (2, [2.0, None, 1.5])):
         rows = [
-            at(100 * (i + 1), None, test_loss=loss, ld=float(i), outputs={"l2": 10.0 * seed + i, "sum": 1.0})
+            at(
+                100 * (i + 1),
+                None,
+                test_loss=loss,
+                ld=float(i),
+                outputs={"l2": 10.0 * seed + i, "sum": 1.0},
+            )
             for i, loss in enumerate(losses)
         ]
         del rows[0].outputs["sum"]
@@ -424,7 +447,10 @@ def test_a_net_that_does_not_classify_is_known_by_its_test_loss(database):
     assert found.test_loss == Spread(1.25, 0.25)  # 1.0 and 1.5
     assert found.iterations == Spread(250.0, 50.0)  # 200 and 300
     assert found.ld == Spread(1.5, 0.5)
-    assert found.outputs == {"l2": Spread(16.5, 5.5), "sum": Spread(1.0, None)}  # 11 and 22; one run has sum
+    assert found.outputs == {
+        "l2": Spread(16.5, 5.5),
+        "sum": Spread(1.0, None),
+    }  # 11 and 22; one run has sum
     assert found.outputs["sum"].n == 1
     assert [m.outputs for m in database.get("s1").measurements] == [
         {"l2": 10.0}, {"l2": 11.0, "sum": 1.0}, {"l2": 12.0, "sum": 1.0}
@@ -432,7 +458,9 @@ def test_a_net_that_does_not_classify_is_known_by_its_test_loss(database):
 
 
 def test_a_net_without_top1_and_loss_is_known_by_its_last_outputs(database):
-    rows = [at(100 * i, None, test_loss=None, outputs={"detection_eval": 0.1 * i}) for i in (1, 3, 2)]
+    rows = [
+        at(100 * i, None, test_loss=None, outputs={"detection_eval": 0.1 * i}) for i in (1, 3, 2)
+    ]
     database.put(run("a", measurements=rows))
     (found,) = database.summaries(task_id(database))
     assert found.outputs == {"detection_eval": Spread(pytest.approx(0.3), None)}
@@ -455,7 +483,11 @@ def test_policies_of_a_net_that_does_not_classify_are_ordered_by_test_loss(datab
     ):
         policy = records.policy(text)
         database.put(
-            run(text, policy=policy, measurements=[at(100, None, test_loss=loss), at(200, None, test_loss=2)])
+            run(
+                text,
+                policy=policy,
+                measurements=[at(100, None, test_loss=loss), at(200, None, test_loss=2)],
+            )
         )
     losses = [s.test_loss.mean for s in database.summaries(task_id(database), order_by="test_loss")]
     assert losses == [0.25, 0.5, 1.0, 2.0]
@@ -469,7 +501,9 @@ def test_policies_of_a_net_that_does_not_classify_are_ordered_by_test_loss(datab
 
 
 def test_outputs_that_are_not_finite_are_left_out_and_others_take_their_place(database):
-    database.put(run("a", measurements=[at(100, 90.0, outputs={"a": math.nan, "b": np.float32(0.5)})]))
+    database.put(
+        run("a", measurements=[at(100, 90.0, outputs={"a": math.nan, "b": np.float32(0.5)})])
+    )
     assert database.get("a").measurements[0].outputs == {"b": 0.5}
     database.add_measurements("a", [at(100, 90.0, outputs={"c": 2})])
     assert database.get("a").measurements[0].outputs == {"c": 2.0}
@@ -495,7 +529,11 @@ def fill(database: Database) -> None:
         ]
     ):
         database.put(
-            run(f"r{number}", policy=records.policy(text), measurements=[at(100 * (number + 1), top1, ld=ld)])
+            run(
+                f"r{number}",
+                policy=records.policy(text),
+                measurements=[at(100 * (number + 1), top1, ld=ld)],
+            )
         )
 
 
@@ -538,7 +576,9 @@ def test_iterations_to_a_top1(database):
     assert reached.keys() == {found["SIN2"].id, found["FIX"].id}
     sin2 = reached[found["SIN2"].id]
     assert (sin2.iterations, sin2.runs, sin2.of) == (150.0, 2, 3)  # a at 200, b at 100; c never
-    assert database.iterations_to_top1(task_id(database), 95.0, [found["FIX"]]).keys() == {found["FIX"].id}
+    assert database.iterations_to_top1(task_id(database), 95.0, [found["FIX"]]).keys() == {
+        found["FIX"].id
+    }
     assert database.iterations_to_top1(task_id(database), 99.0) == {}
 
 
@@ -609,7 +649,9 @@ def test_uids_can_be_cut_short(database):
 def test_deleting_leaves_nothing_of_a_run_and_all_of_the_others(database):
     before = database.counts(), list(database.export())
     database.put(run("a"))
-    database.put(run("b", policy=records.policy("FIX(k0=0.1)"), framework=Framework("Caffe", "2", "GPU")))
+    database.put(
+        run("b", policy=records.policy("FIX(k0=0.1)"), framework=Framework("Caffe", "2", "GPU"))
+    )
     assert database.delete(["a", "nobody"]) == 1
     assert [s.policy.text for s in database.summaries(task_id(database))] == ["FIX(k0=0.1)"]
     assert database.get("b").measurements == run("b").measurements
@@ -668,10 +710,14 @@ def test_the_same_run_with_other_content_is_a_conflict(database):
         run("a", status="failed"),
         run("a", measurements=[at(100, 91.0)]),
     ):
-        with pytest.raises(ConflictError, match="uid: 'a' is in the database with other content: its "):
+        with pytest.raises(
+            ConflictError, match="uid: 'a' is in the database with other content: its "
+        ):
             database.put(other)
     assert database.put(run("a", measurements=[at(100, 90.0)])) is False  # less of the same
-    assert database.put(run("a", ended=1.0, measurements=[at(100, 91.0)])) is False  # an earlier state
+    assert (
+        database.put(run("a", ended=1.0, measurements=[at(100, 91.0)])) is False
+    )  # an earlier state
     assert database.get("a") == run("a")
 
 

@@ -41,7 +41,9 @@ def fill(database: Database) -> None:
     ]  # fmt: skip
     other = dataclasses.replace(DATASET, name="letters", digest="d2")
     records += [
-        run("weights", dataset=other, start=Start("weights", "a" * 32, filled=2, layers=4, name="x")),
+        run(
+            "weights", dataset=other, start=Start("weights", "a" * 32, filled=2, layers=4, name="x")
+        ),
         run("unknown", dataset=other, start=Start("unknown"), source="imported"),
     ]
     database.put_many(records)
@@ -153,7 +155,11 @@ def test_any_damage_is_refused_in_a_line_or_harmless(kind, path, tmp_path, capsy
         ("UPDATE run SET started = ? WHERE uid = '1-FIX'", 1e300, "run.started is 1e+300"),
         ("UPDATE run SET start_kind = ? WHERE uid = '1-FIX'", "[/x]", "run.start_kind is '[/x]'"),
         ("UPDATE measurement SET top1 = ?", "many", "measurement.top1 is 'many'"),
-        ("UPDATE measurement SET outputs = ?", '{"loss": "low"}', "measurement.outputs is {'loss': 'low'}"),
+        (
+            "UPDATE measurement SET outputs = ?",
+            '{"loss": "low"}',
+            "measurement.outputs is {'loss': 'low'}",
+        ),
         ("UPDATE network SET layers = ?", "{", "JSONDecodeError"),
         ("UPDATE network SET layers = ?", "[]", "network.layers is []"),
     ],
@@ -172,7 +178,10 @@ def test_ranking_does_not_rank_what_cannot_be(path, capsys):
 
 
 def test_check_names_each_place(path, capsys):
-    change(path, "UPDATE measurement SET ac = 'x' WHERE run_id = (SELECT id FROM run WHERE uid = '1-FIX')")
+    change(
+        path,
+        "UPDATE measurement SET ac = 'x' WHERE run_id = (SELECT id FROM run WHERE uid = '1-FIX')",
+    )
     change(path, "UPDATE run SET machine = CAST(x'ff' AS TEXT) WHERE uid = '2-FIX'")
     change(path, "UPDATE network SET name = 'LeNot' WHERE name = 'LeNet'")
     change(path, "DELETE FROM solver")
@@ -186,7 +195,10 @@ def test_check_names_each_place(path, capsys):
 
 def test_check_holds_summaries_against_their_runs(path, capsys):
     change(path, "UPDATE summary SET runs = runs + 1 WHERE task_id = (SELECT max(id) FROM task)")
-    change(path, "UPDATE measurement SET top1 = 99 WHERE run_id = (SELECT id FROM run WHERE uid = '1-FIX')")
+    change(
+        path,
+        "UPDATE measurement SET top1 = 99 WHERE run_id = (SELECT id FROM run WHERE uid = '1-FIX')",
+    )
     text = "\n".join(damage_of(path, capsys))
     assert "its runs differs from that of its runs" in text
     assert "run 1-FIX: its best Top-1 and test loss differ from its tests" in text
@@ -200,7 +212,9 @@ def test_check_finds_no_damage_where_there_is_none(path, capsys):
 
 def test_check_looks_at_every_page(path, capsys):
     with closing(sqlite3.connect(path)) as file:
-        root = file.execute("SELECT rootpage FROM sqlite_master WHERE name = 'ix_run_group'").fetchone()[0]
+        root = file.execute(
+            "SELECT rootpage FROM sqlite_master WHERE name = 'ix_run_group'"
+        ).fetchone()[0]
         size = file.execute("PRAGMA page_size").fetchone()[0]
     with path.open("r+b") as file:
         file.seek((root - 1) * size)
@@ -210,7 +224,9 @@ def test_check_looks_at_every_page(path, capsys):
 
 def test_an_older_database_is_checked_after_it_was_brought_up_to_date(path, capsys):
     change(path, "UPDATE alembic_version SET version_num = '0001'")
-    assert "the command info upgrades an older one" in refusal(db.main, f"check --db {path}", capsys)
+    assert "the command info upgrades an older one" in refusal(
+        db.main, f"check --db {path}", capsys
+    )
 
 
 def test_a_revision_that_none_can_be_is_damage(path):
@@ -274,7 +290,9 @@ def test_a_run_with_names_that_no_database_keeps_is_recorded(path, tmp_path):
     directory = RunDirectory(tmp_path / "run")
     directory.path.mkdir()
     (directory.path / "run.json").write_text('{"solver": "solver.prototxt"}')
-    named = run("new", network=dataclasses.replace(NETWORK, name="Net\x1b[2J\0\ud800"), measurements=[])
+    named = run(
+        "new", network=dataclasses.replace(NETWORK, name="Net\x1b[2J\0\ud800"), measurements=[]
+    )
     notes: list[str] = []
     recorder = Recorder(str(path), directory, lambda _: named, notes.append)
     recorder.opened(None)  # type: ignore[arg-type]

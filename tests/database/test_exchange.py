@@ -53,7 +53,9 @@ def test_equal_databases_have_equal_exports(many, new_url):
 
 
 def test_importing_twice_changes_nothing(database):
-    text = "".join(map(exchange.to_line, [run("a"), run("b", policy=records.policy("FIX(k0=0.1)"))]))
+    text = "".join(
+        map(exchange.to_line, [run("a"), run("b", policy=records.policy("FIX(k0=0.1)"))])
+    )
     assert str(import_text(database, text)) == "2 new or completed, 0 already there"
     before = database.counts(), exported(database)
     assert str(import_text(database, text)) == "0 new or completed, 2 already there"
@@ -116,12 +118,18 @@ def test_an_import_is_streamed(database):
             yield exchange.to_line(run(f"r{number:04}")).encode()
 
     exchange.import_lines(database, lines(), "f", exchange.ImportCount(print))
-    assert taken == [0, exchange.BATCH, 2 * exchange.BATCH]  # stored before the next line was asked for
+    assert taken == [
+        0,
+        exchange.BATCH,
+        2 * exchange.BATCH,
+    ]  # stored before the next line was asked for
 
 
 def test_merging_takes_what_is_missing(new_url):
     with Database.open(new_url("sqlite")) as mine, Database.open(new_url("postgresql")) as theirs:
-        mine.put_many([run("a"), run("b", status="running", ended=None, measurements=[at(100, 90.0)])])
+        mine.put_many(
+            [run("a"), run("b", status="running", ended=None, measurements=[at(100, 90.0)])]
+        )
         theirs.put_many([run("b"), run("c")])
         source = [(r.uid, r) for r in theirs.export()]
         for expected in (2, 0):
@@ -163,13 +171,18 @@ def test_a_file_is_there_whole_or_not_at_all(tmp_path):
 
 
 def test_what_killed_commands_have_left_beside_a_file_is_removed(tmp_path):
-    left = [".x.4194399.tmp", ".x.4194398.tmp-journal"]  # above the largest process id of Linux by default
+    left = [
+        ".x.4194399.tmp",
+        ".x.4194398.tmp-journal",
+    ]  # above the largest process id of Linux by default
     others = [".x.jsonl.4194399.tmp", f".x.{os.getppid()}.tmp", ".x.tmp"]
     for name in left + others:
         (tmp_path / name).touch()
     with exchange.replacing(tmp_path / "x") as file:
         file.write("new")
-    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".x")) == sorted(others)
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".x")) == sorted(
+        others
+    )
     (tmp_path / left[0]).touch()
     with Database.open(f"sqlite:///{tmp_path}/lr.sqlite") as db:
         exchange.backup_sqlite(db, tmp_path / "x")

@@ -85,7 +85,9 @@ def test_a_database_of_a_released_revision_comes_up_with_its_data(new_url, kind,
             "old",
             None,
         )
-        assert [(m.iteration, m.top1, m.ld, m.cdac) for m in record.measurements] == [(20, 62.5, 0.5, None)]
+        assert [(m.iteration, m.top1, m.ld, m.cdac) for m in record.measurements] == [
+            (20, 62.5, 0.5, None)
+        ]
         (task,) = [task for task in database.tasks() if task.dataset.name == "old"]
         (summary,) = database.summaries(task.id)
         assert summary.top1.mean == 62.5
@@ -137,7 +139,13 @@ def test_runs_of_the_first_revision_keep_everything_and_are_pooled_by_what_is_kn
             if statement.strip():
                 connection.exec_driver_sql(statement.replace("%", "%%"))
         for number, (uid, source, remark, seed, status, tests) in enumerate(OLD_RUNS, 2000):
-            row = {"id": number, "uid": uid, "source": source, "origin": f"/runs/{uid}{remark}", "seed": seed}
+            row = {
+                "id": number,
+                "uid": uid,
+                "source": source,
+                "origin": f"/runs/{uid}{remark}",
+                "seed": seed,
+            }
             top1 = max(top1 for _, top1, _ in tests)
             connection.execute(text(RUN), {**row, "status": status, "top1": top1})
             for iteration, top, loss in tests:
@@ -147,7 +155,11 @@ def test_runs_of_the_first_revision_keep_everything_and_are_pooled_by_what_is_kn
     with Database.open(url) as database:
         for uid, source, remark, seed, status, tests in OLD_RUNS:
             record = database.get(uid)
-            assert (record.origin, record.source, record.status) == (f"/runs/{uid}{remark}", source, status)
+            assert (record.origin, record.source, record.status) == (
+                f"/runs/{uid}{remark}",
+                source,
+                status,
+            )
             assert record.seed == seed % 2**32
             assert [(m.iteration, m.top1, m.test_loss, m.outputs) for m in record.measurements] == [
                 (*test, {}) for test in tests
@@ -233,7 +245,9 @@ def test_a_database_of_another_program_is_left_alone(new_url, kind):
     with engine.begin() as connection:
         connection.exec_driver_sql("CREATE TABLE alembic_version (version_num TEXT)")
         connection.exec_driver_sql("INSERT INTO alembic_version VALUES ('beef')")
-    with pytest.raises(DatabaseError, match=f"{name}: it belongs to another program, .* revision beef"):
+    with pytest.raises(
+        DatabaseError, match=f"{name}: it belongs to another program, .* revision beef"
+    ):
         Database.open(url)
     engine.dispose()
 

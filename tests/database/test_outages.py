@@ -87,7 +87,10 @@ def test_a_lock_is_waited_for_no_longer_than_the_patience(own_server):
         database.put(run("a"))
         with holder._engine.connect() as connection, connection.begin():
             connection.execute(text("LOCK TABLE run IN ACCESS EXCLUSIVE MODE"))
-            for work in (lambda: database.get("a"), lambda: database.end_run("a", "failed", None, 2e3)):
+            for work in (
+                lambda: database.get("a"),
+                lambda: database.end_run("a", "failed", None, 2e3),
+            ):
                 began = time.monotonic()
                 with pytest.raises(DatabaseUnavailable, match=r"timeout .*\(tried for \d\.\d s\)"):
                     work()

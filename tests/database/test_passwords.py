@@ -28,7 +28,10 @@ def assert_no_secret(text: str) -> None:
 @pytest.mark.parametrize(
     ("url", "shown"),
     [
-        (f"postgresql://ada:{ENCODED}@example.org:5432/lr", "postgresql://ada:***@example.org:5432/lr"),
+        (
+            f"postgresql://ada:{ENCODED}@example.org:5432/lr",
+            "postgresql://ada:***@example.org:5432/lr",
+        ),
         (f"postgresql://ada:{SECRET}@example.org/lr", "postgresql://ada:***@example.org/lr"),
         ("postgresql://ada@example.org/lr", "postgresql://ada@example.org/lr"),
         ("postgresql://example.org:5432/lr", "postgresql://example.org:5432/lr"),
@@ -36,7 +39,10 @@ def assert_no_secret(text: str) -> None:
         ("postgresql://a:5432,b:5433/lr", "postgresql://a:5432,b:5433/lr"),
         (f"postgresql:///lr?user=ada&password={ENCODED}", "postgresql:///lr?user=ada&password=***"),
         (f"postgresql:///lr?PASSWORD={ENCODED}&host=h", "postgresql:///lr?PASSWORD=***&host=h"),
-        (f"postgresql://a:s3cr@h/lr?sslpassword={ENCODED}", "postgresql://a:***@h/lr?sslpassword=***"),
+        (
+            f"postgresql://a:s3cr@h/lr?sslpassword={ENCODED}",
+            "postgresql://a:***@h/lr?sslpassword=***",
+        ),
         ("postgresql://ada:s3cr/et", "postgresql://ada:***"),
         ("sqlite:////home/ada/lr.sqlite", "sqlite:////home/ada/lr.sqlite"),
         ("/home/ada/lr.sqlite", "/home/ada/lr.sqlite"),
@@ -48,7 +54,13 @@ def test_a_url_is_shown_without_its_password(url, shown):
 
 
 def test_a_command_line_is_written_down_without_passwords():
-    line = ["db", "--db", f"postgresql://ada:{ENCODED}@h/lr", f"--db=postgresql://ada:{SECRET}@h/lr", "runs"]
+    line = [
+        "db",
+        "--db",
+        f"postgresql://ada:{ENCODED}@h/lr",
+        f"--db=postgresql://ada:{SECRET}@h/lr",
+        "runs",
+    ]
     expected = ["db", "--db", "postgresql://ada:***@h/lr", "--db=postgresql://ada:***@h/lr", "runs"]
     assert safe_arguments(line) == expected
 
@@ -125,7 +137,10 @@ def test_a_url_that_is_wrong_is_not_shown_either(url):
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("mysql://h/lr", "kind 'mysql' is not supported; allowed: a file, sqlite:///FILE or postgresql://"),
+        (
+            "mysql://h/lr",
+            "kind 'mysql' is not supported; allowed: a file, sqlite:///FILE or postgresql://",
+        ),
         ("sqlite:lr.sqlite", "three slashes"),
         ("sqlite://lr.sqlite", "three slashes"),
         (
@@ -151,7 +166,10 @@ def test_files_with_odd_names_are_files(name):
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
-        (f"cannot read postgresql://ada:{ENCODED}@h:5/lr: no", "cannot read postgresql://ada:***@h:5/lr: no"),
+        (
+            f"cannot read postgresql://ada:{ENCODED}@h:5/lr: no",
+            "cannot read postgresql://ada:***@h:5/lr: no",
+        ),
         (f"'postgresql://ada:{SECRET}@h/lr'; x", "'postgresql://ada:***@h/lr'; x"),
         ("postgresql:/ada:s3cr@h/lr: no such file", "***@h/lr: no such file"),
         ("--db=postgresql://ada:s3cr@h/lr", "--db=postgresql://ada:***@h/lr"),
@@ -173,7 +191,9 @@ def test_a_password_of_two_letters_is_in_every_text_by_chance():
     assert scrub("an abc", ["abc"]) == "an ***"
 
 
-@pytest.mark.parametrize("command", [["import"], ["export"], ["backup"], ["sync"], ["import-log"], ["show"]])
+@pytest.mark.parametrize(
+    "command", [["import"], ["export"], ["backup"], ["sync"], ["import-log"], ["show"]]
+)
 def test_a_url_in_the_wrong_place_is_shown_without_its_password(command, tmp_path):
     run = subprocess.run(
         [sys.executable, "-m", "lrbench_caffe.db", *command, "postgresql://ada:s3cr@h/lr"],
@@ -188,7 +208,11 @@ def test_a_url_in_the_wrong_place_is_shown_without_its_password(command, tmp_pat
 
 def test_the_command_shows_no_password_even_with_debug(server):
     environment = {**os.environ, "LRBENCH_DB": server.url("nowhere", SECRET), "PGPASSWORD": SECRET}
-    for arguments in (["info"], ["--debug", "info"], ["merge", server.url("nowhere", SECRET), "--debug"]):
+    for arguments in (
+        ["info"],
+        ["--debug", "info"],
+        ["merge", server.url("nowhere", SECRET), "--debug"],
+    ):
         run = subprocess.run(
             [sys.executable, "-m", "lrbench_caffe.db", *arguments],
             capture_output=True,

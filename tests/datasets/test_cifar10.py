@@ -38,7 +38,9 @@ def batch(number: int, labels: list[int]) -> bytes:
 
 def tiny() -> dict[str, bytes]:
     """Six batches of ten records, one of each class, in another order in each."""
-    return {name: batch(i, [(label + i) % 10 for label in range(10)]) for i, name in enumerate(NAMES)}
+    return {
+        name: batch(i, [(label + i) % 10 for label in range(10)]) for i, name in enumerate(NAMES)
+    }
 
 
 def write_all(folder: Path) -> Path:
@@ -50,7 +52,12 @@ def write_all(folder: Path) -> Path:
 def test_lmdbs(tmp_path):
     write_all(tmp_path)
     train = inspect(tmp_path / "cifar10_train_lmdb")
-    assert (train.entries, train.shape, train.first_label, train.first_key) == (50, (3, 32, 32), 0, b"00000")
+    assert (train.entries, train.shape, train.first_label, train.first_key) == (
+        50,
+        (3, 32, 32),
+        0,
+        b"00000",
+    )
     assert inspect(tmp_path / "cifar10_test_lmdb").entries == 10
     assert inspect(tmp_path / "cifar10_test_lmdb").first_label == 5
     assert read_summary(tmp_path / "cifar10_train_lmdb").class_counts == dict.fromkeys(range(10), 5)
@@ -58,7 +65,28 @@ def test_lmdbs(tmp_path):
 
 def test_order_is_the_files():
     train = build(tiny(), RECORDS).products[0]
-    assert train.labels[:20].tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0]
+    assert train.labels[:20].tolist() == [
+        0,
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+        7,
+        8,
+        9,
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+        7,
+        8,
+        9,
+        0,
+    ]
     assert [int(image[0, 0, 0]) for image in list(train.images)[::10]] == [0, 40, 80, 120, 160]
 
 
@@ -79,7 +107,9 @@ def test_mean_of_two_images():
 @settings(deadline=None)
 @given(arrays(np.uint8, st.tuples(st.integers(1, 40), st.just(2), st.just(3), st.just(3))))
 def test_mean_against_numpy(images):
-    np.testing.assert_allclose(mean_image(images), images.astype(np.float64).mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(
+        mean_image(images), images.astype(np.float64).mean(axis=0), rtol=1e-6
+    )
 
 
 def test_padding_by_hand():
@@ -109,7 +139,12 @@ def test_padded_lmdb(tmp_path):
     image = np.frombuffer(datum.data, np.uint8).reshape(3, 40, 40)
     # Record 11 is the second of batch 2: label 2, red 40. The border is the mean: 80, 4.5 (to even), 200.
     assert datum.label == 2
-    assert image[:, 0, 0].tolist() == image[:, 39, 20].tolist() == image[:, 20, 3].tolist() == [80, 4, 200]
+    assert (
+        image[:, 0, 0].tolist()
+        == image[:, 39, 20].tolist()
+        == image[:, 20, 3].tolist()
+        == [80, 4, 200]
+    )
     assert image[:, 4, 4].tolist() == image[:, 35, 35].tolist() == [40, 2, 200]
 
 
@@ -127,7 +162,11 @@ def test_another_order_is_remarked_and_the_published_is_not():
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        (NAMES[2], b"", r"data_batch_3.bin: truncated, 0 bytes; expected 30,730 \(10 records of 3,073\)"),
+        (
+            NAMES[2],
+            b"",
+            r"data_batch_3.bin: truncated, 0 bytes; expected 30,730 \(10 records of 3,073\)",
+        ),
         (NAMES[2], batch(2, [*range(10), 0]), "too long, 33,803 bytes; expected 30,730"),
         (NAMES[0], batch(0, [*range(9), 10]), "the label of record 9 is 10; allowed are 0 to 9"),
         (
@@ -135,7 +174,11 @@ def test_another_order_is_remarked_and_the_published_is_not():
             batch(0, [*range(9), 8]),
             "the training batches: class 8 has 6 images; expected 5 of each",
         ),
-        (NAMES[5], batch(0, [*range(9), 0]), "test_batch.bin: class 0 has 2 images; expected 1 of each"),
+        (
+            NAMES[5],
+            batch(0, [*range(9), 0]),
+            "test_batch.bin: class 0 has 2 images; expected 1 of each",
+        ),
     ],
 )
 def test_bad_batches(name, content, message):
@@ -186,12 +229,16 @@ def test_folders(tmp_path):
 def test_truncated_archive(tmp_path, kind):
     path = make_tar(tmp_path / f"c.tar.{kind}", f"w:{kind}")
     path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(InputError, match=r"c\.tar\.\w+: (truncated or damaged archive|data_batch_)"):
+    with pytest.raises(
+        InputError, match=r"c\.tar\.\w+: (truncated or damaged archive|data_batch_)"
+    ):
         _read_archive(path)
 
 
 def test_other_bad_sources(tmp_path):
-    with pytest.raises(InputError, match=r"no such file or folder; expected cifar-10-binary\.tar\.gz"):
+    with pytest.raises(
+        InputError, match=r"no such file or folder; expected cifar-10-binary\.tar\.gz"
+    ):
         find_source(tmp_path / "nowhere")
     with pytest.raises(InputError, match="there are neither the batches"):
         find_source(tmp_path)

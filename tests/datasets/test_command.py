@@ -25,7 +25,9 @@ def test_digits_and_again(tmp_path, capsys):
     assert lines[0].startswith(
         f"{out}/digits_train_lmdb: 1,297 images of 1x8x8, 10 classes of 128 to 132, sha256"
     )
-    assert lines[1].startswith(f"{out}/digits_test_lmdb: 500 images of 1x8x8, 10 classes of 46 to 51, sha256")
+    assert lines[1].startswith(
+        f"{out}/digits_test_lmdb: 500 images of 1x8x8, 10 classes of 46 to 51, sha256"
+    )
     assert names(out) == ["digits_test_lmdb", "digits_train_lmdb"]
     written = (out / "digits_train_lmdb" / "data.mdb").stat().st_mtime_ns
     assert run(main, ["digits", "--out", str(out)]) == 0
@@ -59,7 +61,9 @@ def test_something_else_is_in_the_place(tmp_path, capsys):
     (tmp_path / "digits_train_lmdb").mkdir()
     assert run(main, ["digits", "--out", str(tmp_path)]) == 2
     error = capsys.readouterr().err
-    assert error.endswith("digits_train_lmdb: not an LMDB, it contains no data.mdb; --force replaces it\n")
+    assert error.endswith(
+        "digits_train_lmdb: not an LMDB, it contains no data.mdb; --force replaces it\n"
+    )
     assert run(main, ["digits", "--out", str(tmp_path), "--force"]) == 0
 
 
@@ -67,7 +71,10 @@ def test_an_lmdb_of_another_shape_is_in_the_place(tmp_path, capsys):
     run(main, ["digits", "--out", str(tmp_path)])
     os.rename(tmp_path / "digits_train_lmdb", tmp_path / "mnist_train_lmdb")
     assert run(main, ["mnist", "--out", str(tmp_path), "--source", str(tmp_path)]) == 2
-    assert "is there, but holds 1x8x8 instead of 1x28x28; --force replaces it" in capsys.readouterr().err
+    assert (
+        "is there, but holds 1x8x8 instead of 1x28x28; --force replaces it"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(
@@ -92,7 +99,9 @@ def test_bad_input_is_one_line(tmp_path, capsys, arguments, message):
 def test_out_that_cannot_be_made(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert run(main, ["digits", "--out", str(tmp_path / "file")]) == 2
-    assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'file'}: cannot write (File exists)")
+    assert capsys.readouterr().err.startswith(
+        f"error: {tmp_path / 'file'}: cannot write (File exists)"
+    )
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

@@ -60,7 +60,8 @@ def test_images_with_other_labels_or_pixels_are_other_data(layer, tmp_path):
         write_images(tmp_path / name, shade)
     (tmp_path / "relabelled" / "list.txt").write_text("a.png 1\nb c.png 1\n")
     one, two, same, relabelled = (
-        data_digest([layer(text % (name, name))], []) for name in ("one", "two", "same", "relabelled")
+        data_digest([layer(text % (name, name))], [])
+        for name in ("one", "two", "same", "relabelled")
     )
     assert one != two
     assert one != relabelled
@@ -108,10 +109,14 @@ def test_one_lmdb_for_each_phase_has_the_digest_of_earlier_versions(layer, tmp_p
 
 def test_the_labels_in_an_lmdb_of_their_own_count(layer, tmp_path):
     """As fully convolutional nets have it: images and labels in an LMDB each, in any order."""
-    text = 'type: "Data" name: "%s" top: "%s" data_param { source: "%s" batch_size: 1 backend: LMDB }'
+    text = (
+        'type: "Data" name: "%s" top: "%s" data_param { source: "%s" batch_size: 1 backend: LMDB }'
+    )
     for name, value in (("images", 1), ("labels", 2), ("others", 3)):
         write_lmdb(tmp_path / name, [np.full((1, 2, 2), value, np.uint8)] * 2, [0, 0], (1, 2, 2))
-    images, labels, others = (layer(text % (name, name, name)) for name in ("images", "labels", "others"))
+    images, labels, others = (
+        layer(text % (name, name, name)) for name in ("images", "labels", "others")
+    )
     assert data_digest([images, labels], []) != data_digest([images, others], [])
     assert data_digest([images, labels], []) == data_digest([labels, images], [])
 
@@ -130,4 +135,7 @@ def test_a_leveldb_is_known_by_its_place_alone(layer, tmp_path):
 def test_data_that_is_not_at_hand_has_no_digest(layer):
     assert data_digest([], []) is None
     assert data_digest([layer(HDF5 % "nowhere.txt")], []) is None
-    assert data_digest([layer('type: "Data" data_param { source: "nowhere" backend: LMDB }')], []) is None
+    assert (
+        data_digest([layer('type: "Data" data_param { source: "nowhere" backend: LMDB }')], [])
+        is None
+    )

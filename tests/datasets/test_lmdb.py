@@ -103,11 +103,19 @@ def test_inspect(tmp_path):
     write_lmdb(tmp_path / "a_lmdb", images, labels + 5, (1, 2, 2))
     info = inspect(tmp_path / "a_lmdb")
     assert (info.entries, info.channels, info.height, info.width) == (3, 1, 2, 2)
-    assert (info.encoded, info.is_float, info.first_label, info.first_key) == (False, False, 5, b"00000000")
+    assert (info.encoded, info.is_float, info.first_label, info.first_key) == (
+        False,
+        False,
+        5,
+        b"00000000",
+    )
 
 
 def test_inspect_encoded_and_float(tmp_path):
-    put(tmp_path / "encoded_lmdb", a=Datum(data=b"\xff\xd8jpeg", label=2, encoded=True).SerializeToString())
+    put(
+        tmp_path / "encoded_lmdb",
+        a=Datum(data=b"\xff\xd8jpeg", label=2, encoded=True).SerializeToString(),
+    )
     info = inspect(tmp_path / "encoded_lmdb")
     assert info.encoded and info.shape == (0, 0, 0)
     floats = Datum(channels=2, height=1, width=1, float_data=[0.5, 1.5])
@@ -275,7 +283,9 @@ def test_too_little_space_is_found_before_writing(tmp_path, monkeypatch):
     usage = type("Usage", (), {"free": 1_000_000, "total": 2_000_000})
     monkeypatch.setattr(lmdb_writer.shutil, "disk_usage", lambda _: usage)
     images = np.zeros((2000, 1, 28, 28), np.uint8)
-    with pytest.raises(InputError, match=r"x_lmdb: needs about 1\.8 MB, 1\.0 MB are free there; disk full"):
+    with pytest.raises(
+        InputError, match=r"x_lmdb: needs about 1\.8 MB, 1\.0 MB are free there; disk full"
+    ):
         write_lmdb(tmp_path / "x_lmdb", images, np.zeros(2000, np.uint8), (1, 28, 28))
     assert os.listdir(tmp_path) == []
 
@@ -314,7 +324,10 @@ def test_a_write_that_fails_is_one_line_and_leaves_nothing(tmp_path):
 
 def test_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="file/data: cannot write"), locked(tmp_path / "file" / "data"):
+    with (
+        pytest.raises(InputError, match="file/data: cannot write"),
+        locked(tmp_path / "file" / "data"),
+    ):
         pass
 
 

@@ -25,7 +25,10 @@ Records = list[tuple[bytes, bytes]]
 
 
 def by_lmdb(folder: Path) -> Records:
-    with lmdb.open(str(folder), readonly=True, lock=False) as environment, environment.begin() as transaction:
+    with (
+        lmdb.open(str(folder), readonly=True, lock=False) as environment,
+        environment.begin() as transaction,
+    ):
         return [(bytes(key), bytes(value)) for key, value in transaction.cursor()]
 
 
@@ -39,7 +42,9 @@ def by_us(folder: Path, reverse: bool = False) -> Records:
 def test_what_lmdb_itself_reads(tmp_path_factory, seed):
     """After insertions and deletions in several transactions; records from 0 to 20,000 bytes."""
     draw, folder = random.Random(seed), tmp_path_factory.mktemp("lmdb") / "x_lmdb"
-    with lmdb.open(str(folder), map_size=1 << 27, writemap=bool(seed % 2), sync=False) as environment:
+    with lmdb.open(
+        str(folder), map_size=1 << 27, writemap=bool(seed % 2), sync=False
+    ) as environment:
         for _ in range(draw.randrange(1, 8)):
             with environment.begin(write=True) as transaction:
                 for _ in range(draw.randrange(300)):
@@ -47,7 +52,9 @@ def test_what_lmdb_itself_reads(tmp_path_factory, seed):
                     if draw.random() < 0.4:
                         transaction.delete(key)
                     else:
-                        transaction.put(key, draw.randbytes(draw.choice([0, 5, 1000, 2040, 5000, 20000])))
+                        transaction.put(
+                            key, draw.randbytes(draw.choice([0, 5, 1000, 2040, 5000, 20000]))
+                        )
     expected = by_lmdb(folder)
     assert by_us(folder) == expected
     assert by_us(folder, reverse=True) == expected[::-1]
@@ -81,7 +88,9 @@ def sound(request, tmp_path) -> Path:
 
 def pages_of(kind: int, content: bytes) -> list[int]:
     """The pages in use whose flags are ``kind``."""
-    flags = [struct.unpack_from("<H", content, start + 10)[0] for start in range(0, len(content), PAGE)]
+    flags = [
+        struct.unpack_from("<H", content, start + 10)[0] for start in range(0, len(content), PAGE)
+    ]
     return [number for number, found in enumerate(flags) if found == kind]
 
 
@@ -194,7 +203,9 @@ def test_a_file_that_is_shortened_while_it_is_read(sound: Path) -> None:
         records = reader.records()
         next(records)
         os.truncate(sound / "data.mdb", 3 * PAGE)
-        with pytest.raises(InputError, match=r"damaged LMDB \(data.mdb ends at .* before a page in use\)"):
+        with pytest.raises(
+            InputError, match=r"damaged LMDB \(data.mdb ends at .* before a page in use\)"
+        ):
             list(records)
 
 

@@ -75,7 +75,10 @@ def test_files_that_are_not_the_published_ones_are_remarked(tmp_path):
     ("content", "message"),
     [
         (b"", "folder/file: truncated, 0 bytes; an IDX header alone has 16"),
-        (image_file(2, magic=2049), "not an IDX image file, its magic number is 2049; expected 2051"),
+        (
+            image_file(2, magic=2049),
+            "not an IDX image file, its magic number is 2049; expected 2051",
+        ),
         (image_file(2, rows=32), "images of 32x28 pixels; MNIST's are 28x28"),
         (image_file(2)[:-1], "truncated, 1,567 bytes of data; its header announces 1,568"),
         (image_file(2) + b"x", "too long, 1,569 bytes of data; its header announces 1,568"),
@@ -89,7 +92,10 @@ def test_bad_image_files(content, message):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (label_file([1], magic=2051), "not an IDX label file, its magic number is 2051; expected 2049"),
+        (
+            label_file([1], magic=2051),
+            "not an IDX label file, its magic number is 2051; expected 2049",
+        ),
         (label_file([1, 10]), "label 1 is 10; allowed are 0 to 9"),
         (label_file([1, 2])[:-1], "truncated, 1 bytes of data; its header announces 2"),
     ],
@@ -135,7 +141,9 @@ def test_truncated_gzip(tmp_path):
     source = make_source(tmp_path / "source")
     path = source / "t10k-labels-idx1-ubyte.gz"
     path.write_bytes(path.read_bytes()[:-6])
-    with pytest.raises(InputError, match=r"t10k-labels-idx1-ubyte\.gz: truncated or damaged gzip file"):
+    with pytest.raises(
+        InputError, match=r"t10k-labels-idx1-ubyte\.gz: truncated or damaged gzip file"
+    ):
         MNIST.load(source, tmp_path, None)
 
 

@@ -13,7 +13,9 @@ from lrbench_caffe.datasets.datum import BlobProto
 from lrbench_caffe.datasets.lmdb_info import inspect, read_summary
 
 FOLDER = os.environ.get("LRBENCH_TEST_DATA")
-pytestmark = pytest.mark.skipif(FOLDER is None, reason="LRBENCH_TEST_DATA does not name the real data")
+pytestmark = pytest.mark.skipif(
+    FOLDER is None, reason="LRBENCH_TEST_DATA does not name the real data"
+)
 
 
 def test_mnist(tmp_path, capsys):
@@ -30,8 +32,12 @@ def test_mnist(tmp_path, capsys):
 @pytest.mark.slow
 def test_cifar10(tmp_path):
     make(DATASETS["cifar10"], tmp_path, Path(FOLDER or "") / "cifar10")
-    assert read_summary(tmp_path / "cifar10_train_lmdb").class_counts == dict.fromkeys(range(10), 5000)
-    assert read_summary(tmp_path / "cifar10_test_lmdb").class_counts == dict.fromkeys(range(10), 1000)
+    assert read_summary(tmp_path / "cifar10_train_lmdb").class_counts == dict.fromkeys(
+        range(10), 5000
+    )
+    assert read_summary(tmp_path / "cifar10_test_lmdb").class_counts == dict.fromkeys(
+        range(10), 1000
+    )
     assert inspect(tmp_path / "cifar10_pad4_train_lmdb").shape == (3, 40, 40)
     blob = BlobProto.FromString((tmp_path / "cifar10_mean.binaryproto").read_bytes())
     means = [sum(blob.data[start : start + 1024]) / 1024 for start in (0, 1024, 2048)]

@@ -44,7 +44,9 @@ def raw(label: int = 0, shape: tuple[int, int, int] = (1, 2, 2), **fields: objec
     return Datum(channels=channels, height=height, width=width, label=label, **fields)
 
 
-def encoded(size: tuple[int, int], mode: str = "RGB", form: str = "JPEG", **options: object) -> bytes:
+def encoded(
+    size: tuple[int, int], mode: str = "RGB", form: str = "JPEG", **options: object
+) -> bytes:
     """An image of (width, height)."""
     file = io.BytesIO()
     Image.new(mode, size).save(file, form, **options)
@@ -131,10 +133,14 @@ def test_an_image_with_exif_data_may_be_turned():
 
 
 def test_comments_in_a_pnm_header():
-    assert reading(b"P3 # a picture\n# of 4 x 2\n4\t# wide\n2 255\n" + b"0 " * 24) == ImageSize(3, 2, 4)
+    assert reading(b"P3 # a picture\n# of 4 x 2\n4\t# wide\n2 255\n" + b"0 " * 24) == ImageSize(
+        3, 2, 4
+    )
 
 
-@pytest.mark.parametrize("form", ["JPEG", "PNG", "BMP", "PPM", "TIFF", "WEBP", "GIF", "JPEG2000", "AVIF"])
+@pytest.mark.parametrize(
+    "form", ["JPEG", "PNG", "BMP", "PPM", "TIFF", "WEBP", "GIF", "JPEG2000", "AVIF"]
+)
 def test_a_format_that_some_opencv_decodes(form):
     try:
         content = encoded((37, 21), form=form)
@@ -150,7 +156,9 @@ def test_what_no_opencv_decodes(content):
     assert not is_image(lambda start, count: content[start : start + count])
 
 
-@pytest.mark.parametrize("content", [b"", b"GIF89a", b"\xff\xd8", b"\xff\xd8" + b"\xff" * 5000, bytes(100)])
+@pytest.mark.parametrize(
+    "content", [b"", b"GIF89a", b"\xff\xd8", b"\xff\xd8" + b"\xff" * 5000, bytes(100)]
+)
 def test_what_has_no_known_header(content):
     assert reading(content) is None
 
@@ -183,14 +191,20 @@ def test_float_data(tmp_path):
         ([raw(data=bytes(5))], r"record 000 is 1 x 2 x 2 in 5 bytes; .* which is 4"),
         ([raw(), raw(shape=(0, 2, 2), data=bytes(4))], r"record 001 is 0 x 2 x 2 in 4 bytes"),
         ([raw(), raw(shape=(-1, 2, -2), data=bytes(4))], r"record 001 is -1 x 2 x -2 in 4 bytes"),
-        ([raw(data=b"", float_data=[1.0] * 3)], r"record 000 is 1 x 2 x 2 in 3 values of float_data; .* 4"),
+        (
+            [raw(data=b"", float_data=[1.0] * 3)],
+            r"record 000 is 1 x 2 x 2 in 3 values of float_data; .* 4",
+        ),
         ([raw(), raw(data=b"")], r"record 001 has no data"),
         ([raw(encoded=True, data=b"", float_data=[1.0] * 4)], r"record 000 has no data"),
         (
             [Datum(data=encoded((9, 9)), encoded=True), Datum(data=b"nonsense" * 9, encoded=True)],
             r"record 001 is marked as an encoded image, and begins with b'nonsense'; allowed: what Caffe's",
         ),
-        ([raw(data=encoded((9, 9)))], r"record 000 .*; it is an encoded image, but not marked as encoded"),
+        (
+            [raw(data=encoded((9, 9)))],
+            r"record 000 .*; it is an encoded image, but not marked as encoded",
+        ),
     ],
 )
 def test_records_of_which_caffe_would_read_beyond_the_end(tmp_path, datums, message):
@@ -213,7 +227,12 @@ def test_where_the_size_changes(tmp_path):
 
 
 def test_encoded_images(tmp_path):
-    images = [encoded((9, 5)), encoded((9, 5), "L"), encoded((4, 5), form="PNG"), b"GIF89a of some kind"]
+    images = [
+        encoded((9, 5)),
+        encoded((9, 5), "L"),
+        encoded((4, 5), form="PNG"),
+        b"GIF89a of some kind",
+    ]
     found = scan(tmp_path / "x", *(Datum(data=image, encoded=True, label=2) for image in images))
     assert [(s.channels, s.height, s.width, s.kind) for s in found.shapes] == [
         (3, 5, 9, "encoded"), (1, 5, 9, "encoded"), (3, 5, 4, "encoded"),
@@ -249,7 +268,11 @@ def test_labels_of_a_list_of_images(tmp_path):
     path = tmp_path / "list.txt"
     path.write_bytes(b"a.png 3\n\nb c.png 12abc\r\nd.png -1\n\xff.png +4")
     found = ImageList(path).scan(no_progress)
-    assert (found.records, found.labels, found.unlabelled) == (4, [(-1, -1), (3, 4), (12, 12)], None)
+    assert (found.records, found.labels, found.unlabelled) == (
+        4,
+        [(-1, -1), (3, 4), (12, 12)],
+        None,
+    )
     assert ImageList(path).find(lambda label: label == 12) == ("line 3", 12)
     path.write_bytes(b"a.png 3\nb.png cat\nc.png\n")
     assert ImageList(path).scan(no_progress).unlabelled == "line 2"

@@ -30,7 +30,9 @@ def trained(
     folder = make_workspace(tmp_path_factory.mktemp("trained"), digits, caffe_program)
     folder.write("solver.prototxt", nets.solver(max_iter=200, snapshot=100))
     folder.write("a.log", folder.caffe("train", "--solver=solver.prototxt").succeeded().err)
-    resumed = folder.caffe("train", "--solver=solver.prototxt", "--snapshot=tiny_iter_100.solverstate")
+    resumed = folder.caffe(
+        "train", "--solver=solver.prototxt", "--snapshot=tiny_iter_100.solverstate"
+    )
     folder.write("b.log", resumed.succeeded().err)
     return folder
 

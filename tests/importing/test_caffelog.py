@@ -76,8 +76,12 @@ def test_its_tests(log, tmp_path, messages):
     record = one(tmp_path, log, messages)
     measured = record.measurements
     assert [m.iteration for m in measured] == [0, 50, 100, 150, 200]
-    assert [m.top1 for m in measured] == pytest.approx([100 * v for v in printed(log, r"accuracy = (\S+)")])
-    assert [m.top5 for m in measured] == pytest.approx([100 * v for v in printed(log, r"#\d: top5 = (\S+)")])
+    assert [m.top1 for m in measured] == pytest.approx(
+        [100 * v for v in printed(log, r"accuracy = (\S+)")]
+    )
+    assert [m.top5 for m in measured] == pytest.approx(
+        [100 * v for v in printed(log, r"#\d: top5 = (\S+)")]
+    )
     assert [m.test_loss for m in measured] == printed(log, r"Test net output #\d: loss = (\S+)")
     assert {(m.ac, m.cd, m.cdac) for m in measured} == {(None, None, None)}
     assert {m.samples for m in measured} == {500}
@@ -101,8 +105,19 @@ def test_without_the_data_its_size_is_not_known(log, tmp_path, messages, monkeyp
     monkeypatch.chdir(tmp_path)
     record = one(tmp_path, log, messages)
     data = record.dataset
-    assert (data.name, data.channels, data.height, data.width, data.classes) == ("digits", 1, 8, 8, 10)
-    assert (data.train_samples, data.test_samples, data.digest, record.epoch) == (None, None, None, None)
+    assert (data.name, data.channels, data.height, data.width, data.classes) == (
+        "digits",
+        1,
+        8,
+        8,
+        10,
+    )
+    assert (data.train_samples, data.test_samples, data.digest, record.epoch) == (
+        None,
+        None,
+        None,
+        None,
+    )
     assert record.network.parameters == 64 * 16 + 16 + 16 * 10 + 10
 
 
@@ -149,7 +164,11 @@ def test_a_resumed_training_is_one_run(log, trained, tmp_path, messages):
 def test_a_resumed_training_without_its_beginning(trained, tmp_path, messages, monkeypatch):
     monkeypatch.chdir(trained.path)
     record = one(tmp_path, (trained.path / "b.log").read_text(), messages)
-    assert [m.iteration for m in record.measurements] == [100, 150, 200]  # Caffe tests when it resumes
+    assert [m.iteration for m in record.measurements] == [
+        100,
+        150,
+        200,
+    ]  # Caffe tests when it resumes
 
 
 def a_day_later(log: str) -> str:
@@ -173,7 +192,9 @@ def test_two_trainings_in_one_log(log, tmp_path, messages):
 def test_a_log_that_breaks_off(log, tmp_path, messages):
     whole = one(tmp_path, log, messages)
     end = log.index("Iteration 150, Testing")
-    record = one(tmp_path, log[: log.index("top5", end)], messages)  # amid the lines of the test at 150
+    record = one(
+        tmp_path, log[: log.index("top5", end)], messages
+    )  # amid the lines of the test at 150
     assert record.uid == whole.uid
     assert (record.status, record.reason) == ("failed", "the log ends at iteration 150 of 200")
     assert record.measurements == whole.measurements[:3]
@@ -217,7 +238,10 @@ def test_a_failed_check(log, tmp_path, messages):
         "\nF1124 21:14:02.323783 12922 syncedmem.hpp:22] Check failed: error == cudaSuccess (2 vs. 0)\n"
     )
     record = one(tmp_path, failed, messages)
-    assert (record.status, record.reason) == ("failed", "Check failed: error == cudaSuccess (2 vs. 0)")
+    assert (record.status, record.reason) == (
+        "failed",
+        "Check failed: error == cudaSuccess (2 vs. 0)",
+    )
 
 
 def test_a_training_that_diverges(trained, tmp_path, messages, monkeypatch):
@@ -301,7 +325,9 @@ def test_no_log(tmp_path, messages, text):
 
 def test_the_beginning_is_missing(log, tmp_path, messages):
     began = log.rindex("\n", 0, log.index("Iteration 0, Testing")) + 1
-    with pytest.raises(InputError, match=r"x\.log:1: the beginning of the log.* is missing.*name the solver"):
+    with pytest.raises(
+        InputError, match=r"x\.log:1: the beginning of the log.* is missing.*name the solver"
+    ):
         all_of(tmp_path, log[began:], messages)
 
 

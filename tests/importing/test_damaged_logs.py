@@ -29,7 +29,9 @@ def test_a_damaged_log_is_read_or_refused(first, log, messages, tmp_path):
         assert found or refused, seed
         for error in refused:
             assert str(path) in str(error) and "\n" not in str(error), seed
-            assert "cannot be understood" not in str(error), seed  # each damage of these seeds is foreseen
+            assert "cannot be understood" not in str(error), (
+                seed
+            )  # each damage of these seeds is foreseen
         for _, record in found:
             try:
                 checked_run(record)
@@ -39,11 +41,18 @@ def test_a_damaged_log_is_read_or_refused(first, log, messages, tmp_path):
 
 @pytest.mark.parametrize(
     "line",
-    [r"Iteration \d+(?= .*, loss = )", r"Iteration \d+(?=, lr = )", r"net output #\d+", r"Top shape: \d+"],
+    [
+        r"Iteration \d+(?= .*, loss = )",
+        r"Iteration \d+(?=, lr = )",
+        r"net output #\d+",
+        r"Top shape: \d+",
+    ],
 )
 @pytest.mark.parametrize("length", [11, 5000])
 def test_numbers_that_none_of_caffe_can_be(line, length, log, reader):
-    damaged, count = re.subn(line, lambda found: re.sub(r"\d+", "9" * length, found[0]), log, count=1)
+    damaged, count = re.subn(
+        line, lambda found: re.sub(r"\d+", "9" * length, found[0]), log, count=1
+    )
     assert count == 1
     assert len(reader.one(damaged).measurements) == len(reader.one(log).measurements)
 
@@ -57,7 +66,9 @@ def test_a_layer_whose_shape_is_another_ones(messages):
     assert _layer_parameters(layer, [64]) is None
 
 
-def test_damage_that_was_not_foreseen_does_not_end_the_other_logs(log, messages, tmp_path, monkeypatch):
+def test_damage_that_was_not_foreseen_does_not_end_the_other_logs(
+    log, messages, tmp_path, monkeypatch
+):
     def fails(*_):
         raise IndexError("list index out of range")
 
@@ -66,14 +77,17 @@ def test_damage_that_was_not_foreseen_does_not_end_the_other_logs(log, messages,
     path.write_text(log)
     refused: list[InputError] = []
     assert not records_from_logs([path], messages, note=lambda text: None, refuse=refused.append)
-    assert re.match(rf"{path}:\d+: what is printed here cannot be understood \(IndexError: ", str(refused[0]))
+    assert re.match(
+        rf"{path}:\d+: what is printed here cannot be understood \(IndexError: ", str(refused[0])
+    )
 
 
 def test_a_damaged_export_is_taken_or_refused_line_by_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     steps = policy("NSTEP(k0=0.1, gamma=0.1, l=[10, 20])")
     runs = [
-        run(f"r{n}", seed=n, policy=steps, measurements=[at(100, 90.0, outputs={"a": 1.0})]) for n in range(3)
+        run(f"r{n}", seed=n, policy=steps, measurements=[at(100, 90.0, outputs={"a": 1.0})])
+        for n in range(3)
     ]
     content = "".join(map(to_line, runs)).encode()
     Database.open("lr.sqlite").close()

@@ -33,7 +33,9 @@ def test_nvcaffes_min_lr(log, reader):
     record = reader.one(text)
     assert record.policy.text == "POLY(k0=0.05, k1=0.001, p=1)"
     assert reader.noted("min_lr")
-    assert [m.lr for m in record.measurements] == pytest.approx([0.05, 0.03775, 0.0255, 0.01325, 0.001])
+    assert [m.lr for m in record.measurements] == pytest.approx(
+        [0.05, 0.03775, 0.0255, 0.01325, 0.001]
+    )
 
 
 def test_min_lr_that_cuts_a_policy_off(log, reader):
@@ -94,7 +96,9 @@ def test_intels_multifixed(log, reader):
 
 def test_a_policy_that_nobody_knows(log, reader):
     """What was printed is the policy, as far as lines of ten iterations tell it."""
-    text = with_policy(log, 'lr_policy: "plateau"\ngamma: 0.1\n', lambda t: 0.05 if t < 130 else 0.005)
+    text = with_policy(
+        log, 'lr_policy: "plateau"\ngamma: 0.1\n', lambda t: 0.05 if t < 130 else 0.005
+    )
     record = reader.one(text)
     assert record.policy.text == "FIX(k0=0.05) ; 130: FIX(k0=0.005)"
     assert reader.noted("lr_policy 'plateau'")
@@ -147,7 +151,9 @@ def test_an_adaptive_rise_and_fall_is_followed():
     assert np.abs(rates - (0.05 + 0.04 * np.cos(2 * np.pi * np.arange(1000) / 1000))).max() < 0.003
 
 
-@pytest.mark.parametrize("lr_policy", ["fixed", "step", "exp", "inv", "multistep", "poly", "sigmoid"])
+@pytest.mark.parametrize(
+    "lr_policy", ["fixed", "step", "exp", "inv", "multistep", "poly", "sigmoid"]
+)
 def test_each_policy_of_caffe_after_a_ramp(messages, lr_policy):
     """A segment counts from its own start; the LRs are those of the policy that counts from 0."""
     solver = messages.new("SolverParameter")
@@ -186,7 +192,11 @@ def test_nvcaffes_log(log, reader):
     record = reader.one(nvcaffe(log))
     assert (record.status, record.reason) == ("finished", None)
     assert record.measurements == whole.measurements
-    assert (record.network, record.dataset, record.solver) == (whole.network, whole.dataset, whole.solver)
+    assert (record.network, record.dataset, record.solver) == (
+        whole.network,
+        whole.dataset,
+        whole.solver,
+    )
     assert record.framework.device == "GPU"
 
 
@@ -214,7 +224,9 @@ def test_gpus(log, reader, line, gpus):
     assert record.framework.device == "GPU"
     assert record.solver.batch == 20 * gpus
     assert record.epoch == pytest.approx(1297 / (20 * gpus))
-    assert {m.samples for m in record.measurements} == {m.samples for m in whole.measurements} == {500}
+    assert (
+        {m.samples for m in record.measurements} == {m.samples for m in whole.measurements} == {500}
+    )
 
 
 def test_nvcaffe_prints_the_batch_of_one_gpu(log, reader):
@@ -288,14 +300,22 @@ def test_split_layers_in_the_text_are_caffes_own(log, reader):
 @pytest.mark.parametrize(
     ("old", "new", "left_out"),
     [
-        ('  type: "InnerProduct"\n', '  type: "InnerProduct"\n  forward_type: FLOAT16\n', "forward_type"),
+        (
+            '  type: "InnerProduct"\n',
+            '  type: "InnerProduct"\n  forward_type: FLOAT16\n',
+            "forward_type",
+        ),
         ("    backend: LMDB\n", "    backend: LMDB\n    threads: 2\n    cache: true\n", "threads"),
         (
             'name: "tiny"\n',
             'name: "tiny"\ndefault_forward_type: FLOAT16\nengine: "MKLDNN"\n',
             "default_forward",
         ),
-        ('  type: "ReLU"\n', '  type: "ReLU"\n  relu_param {\n    engine: MKL2017\n  }\n', "engine: MKL2017"),
+        (
+            '  type: "ReLU"\n',
+            '  type: "ReLU"\n  relu_param {\n    engine: MKL2017\n  }\n',
+            "engine: MKL2017",
+        ),
     ],
 )
 def test_fields_and_values_of_forks(log, reader, old, new, left_out):
@@ -336,7 +356,9 @@ def deep(shared_workspace):
         blob = f"{long}{number}"
     middle += nets.inner_product("ip2", blob, 10)
     shared_workspace.write("deep.prototxt", nets.net(middle=middle))
-    shared_workspace.write("deep_solver.prototxt", nets.solver(net='"deep.prototxt"', max_iter=20, display=5))
+    shared_workspace.write(
+        "deep_solver.prototxt", nets.solver(net='"deep.prototxt"', max_iter=20, display=5)
+    )
     log = shared_workspace.caffe("train", "--solver=deep_solver.prototxt").succeeded().err
     return SimpleNamespace(log=log, path=shared_workspace.path)
 
@@ -394,14 +416,21 @@ def test_a_partial_net_equals_no_other(deep, reader, monkeypatch, tmp_path):
 @pytest.mark.parametrize("change", [('"ip2"', '"ip3"'), ("num_output: 8", "num_output: 9")])
 def test_a_file_of_another_net_is_not_taken(deep, reader, monkeypatch, tmp_path, change):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "deep.prototxt").write_text((deep.path / "deep.prototxt").read_text().replace(*change))
+    (tmp_path / "deep.prototxt").write_text(
+        (deep.path / "deep.prototxt").read_text().replace(*change)
+    )
     assert reader.one(deep.log).network.name.endswith("(partial)")
 
 
 def test_a_log_of_2014(log, reader):
     """Its net is of the format of 2014, and is upgraded by Caffe itself."""
     whole = reader.one(log)
-    types = {"Data": "DATA", "InnerProduct": "INNER_PRODUCT", "ReLU": "RELU", "Accuracy": "ACCURACY"}
+    types = {
+        "Data": "DATA",
+        "InnerProduct": "INNER_PRODUCT",
+        "ReLU": "RELU",
+        "Accuracy": "ACCURACY",
+    }
     types["SoftmaxWithLoss"] = "SOFTMAX_LOSS"
     text = log.replace("layer {\n", "layers {\n")
     for new, old in types.items():

@@ -40,7 +40,10 @@ def test_a_training_from_scratch(log, reader):
 
 def test_a_resumed_training_alone(resumed, reader, trained, messages):
     record = reader.one(resumed)
-    state, model = trained.path / "tiny_iter_100.solverstate", trained.path / "tiny_iter_100.caffemodel"
+    state, model = (
+        trained.path / "tiny_iter_100.solverstate",
+        trained.path / "tiny_iter_100.caffemodel",
+    )
     assert record.start == Start("snapshot", state_digest(state, model, messages), iteration=100)
     assert record.start.name == "tiny_iter_100.solverstate"
     assert reader.noted("the log begins when the training was resumed")
@@ -50,7 +53,12 @@ def test_a_resumed_training_alone(resumed, reader, trained, messages):
 def test_a_resumed_training_alone_without_its_snapshot(resumed, reader, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     start = reader.one(resumed).start
-    assert (start.kind, start.iteration, start.digest, start.known) == ("snapshot", 100, None, False)
+    assert (start.kind, start.iteration, start.digest, start.known) == (
+        "snapshot",
+        100,
+        None,
+        False,
+    )
 
 
 def test_a_snapshot_of_another_name(resumed, reader):
@@ -77,7 +85,12 @@ def test_finetuned(log, trained, reader, messages):
     assert record.start == Start("weights", digest, filled=2, layers=2)
     shown = log.replace("tiny_iter_100.caffemodel", "elsewhere/vgg.caffemodel")
     start = reader.one(shown).start
-    assert (start.kind, start.digest, start.name, start.known) == ("weights", None, "vgg.caffemodel", False)
+    assert (start.kind, start.digest, start.name, start.known) == (
+        "weights",
+        None,
+        "vgg.caffemodel",
+        False,
+    )
 
 
 def test_copied_from_weights_without_a_name(log, reader):
@@ -129,7 +142,9 @@ def test_stopped_in_the_last_iteration_is_finished(log, reader):
     assert reader.one(text).status == "finished"
 
 
-@pytest.mark.parametrize("change", [("base_lr: 0.05", "base_lr: 0.01"), ("momentum: 0.9", "momentum: 0.5")])
+@pytest.mark.parametrize(
+    "change", [("base_lr: 0.05", "base_lr: 0.01"), ("momentum: 0.9", "momentum: 0.5")]
+)
 def test_what_makes_a_resumed_training_another_one(log, resumed, reader, change):
     first, second = reader.all_of(until(log, "Iteration 150, Testing") + resumed.replace(*change))
     assert first.start == SCRATCH
@@ -187,8 +202,18 @@ def read(paths, messages):
 
 def test_a_run_in_two_files_is_that_of_one_file(two_files, reader, messages):
     (whole,) = reader.all_of(two_files[0].read_text() + two_files[1].read_text())
-    assert whole.status == "finished" and [m.iteration for m in whole.measurements] == [0, 50, 100, 150, 200]
-    for paths in (two_files, two_files[::-1], [*two_files, two_files[1]]):  # one of them by its link, too
+    assert whole.status == "finished" and [m.iteration for m in whole.measurements] == [
+        0,
+        50,
+        100,
+        150,
+        200,
+    ]
+    for paths in (
+        two_files,
+        two_files[::-1],
+        [*two_files, two_files[1]],
+    ):  # one of them by its link, too
         (record,) = read(paths, messages)
         assert record == replace(whole, origin=f"{two_files[0]}, {two_files[1]}")
 
@@ -254,7 +279,9 @@ def test_an_average_that_never_recovers_of_a_regression(log, reader):
     text = re.sub(r"(?m)^.*Train net output.*\n", "", infinite_at(log, 60))
     text = re.sub(r"(?m)^.*Test net output #\d: (?:accuracy|top5) .*\n", "", text)
     text = re.sub(r'(?ms)^layer \{\n  name: "(?:accuracy|top5)"\n.*?^\}\n', "", text)
-    text = text.replace("SoftmaxWithLoss", "EuclideanLoss").replace("output #1: loss", "output #0: loss")
+    text = text.replace("SoftmaxWithLoss", "EuclideanLoss").replace(
+        "output #1: loss", "output #0: loss"
+    )
     record = reader.one(text)
     assert (record.status, record.task_type) == ("finished", "other")
     assert all(m.test_loss is not None and m.top1 is None for m in record.measurements)
@@ -293,7 +320,12 @@ def test_a_vector_has_its_elements_numbered(log, reader):
     more = "".join(rf"\g<1>{k}: per_class = {v}\n" for k, v in ((3, 0.25), (4, 0.5), (5, 1)))
     measured = reader.one(last.sub(rf"\g<1>2\2\n{more}", log)).measurements
     for m, whole in zip(measured, reader.one(log).measurements):
-        assert m.outputs == {**whole.outputs, "per_class": 0.25, "per_class[1]": 0.5, "per_class[2]": 1.0}
+        assert m.outputs == {
+            **whole.outputs,
+            "per_class": 0.25,
+            "per_class[1]": 0.5,
+            "per_class[2]": 1.0,
+        }
         assert (m.top1, m.test_loss) == (whole.top1, whole.test_loss)
 
 
@@ -317,7 +349,9 @@ def test_several_test_nets(log, reader):
     measured = reader.one(text).measurements
     assert [(m.iteration, m.net) for m in measured][:4] == [(0, 0), (0, 1), (50, 0), (50, 1)]
     assert {m.top1 for m in measured if m.net == 1} == {50.0}
-    assert [m.top1 for m in measured if m.net == 0] == [m.top1 for m in reader.one(log).measurements]
+    assert [m.top1 for m in measured if m.net == 0] == [
+        m.top1 for m in reader.one(log).measurements
+    ]
 
 
 def test_scores_of_2013(log, reader):
@@ -436,7 +470,9 @@ def changed(log: str, pattern: str, value: str) -> str:
         lambda log: re.sub(r"(Iteration \d+, lr = )\S+", r"\g<1>0.003", log),
         lambda log: log.replace("Starting Optimization", "Finetuning from other.caffemodel"),
         lambda log: re.sub(r"(batch_size|Top shape): (\d+)", r"\1: 1\2", log),
-        lambda log: changed(log, r"(: accuracy = )\S+", "0.123").replace("Optimization Done", "Done"),
+        lambda log: changed(log, r"(: accuracy = )\S+", "0.123").replace(
+            "Optimization Done", "Done"
+        ),
     ],
     ids=["last test", "a test", "LR", "start", "batch", "last test of a shorter log"],
 )
@@ -453,7 +489,9 @@ def test_other_content_is_a_conflict(log, reader, tmp_path, change):
             assert database.get(first.uid) == before
 
 
-def test_a_killed_training_that_was_resumed_may_repeat_tests_differently(log, resumed, reader, tmp_path):
+def test_a_killed_training_that_was_resumed_may_repeat_tests_differently(
+    log, resumed, reader, tmp_path
+):
     """What came after the snapshot of iteration 100 was done again."""
     killed = changed(until(log, "Iteration 200, Testing"), r"(: accuracy = )\S+", "0.123")
     whole = reader.one(killed + resumed)
@@ -491,7 +529,9 @@ def test_import_points_to_import_log(log, tmp_path, capsys, fresh, encoding):
     file.write_bytes(log.encode(encoding))
     assert cli.run(db.main, ["--db", str(fresh), "import", str(file)]) == 2
     line = capsys.readouterr().err.strip()
-    assert line.endswith(f"is a log of Caffe; import it with: python -m lrbench_caffe.db import-log {file}")
+    assert line.endswith(
+        f"is a log of Caffe; import it with: python -m lrbench_caffe.db import-log {file}"
+    )
     assert "\n" not in line
 
 

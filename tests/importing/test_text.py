@@ -37,13 +37,18 @@ PREFIXED = {
     "pod": lambda line: f"[pod/caffe-7f9c/train] {line}",
     "mpi": lambda line: f"[1,0]<stderr>:{line}",
     "syslog": lambda line: f"Nov 28 12:48:23 gpu07 caffe[4711]: {line}",
-    "journald, empty lines trimmed": lambda line: f"Nov 28 12:48:23 gpu07 caffe[4711]: {line}".rstrip(),
+    "journald, empty lines trimmed": lambda line: (
+        f"Nov 28 12:48:23 gpu07 caffe[4711]: {line}".rstrip()
+    ),
     "logger": lambda line: f"2023-11-28 12:48:23,001 [INFO] {line}",
     "indented": lambda line: f"    {line}",
     "padded": lambda line: line.ljust(120),
-    "json": lambda line: json.dumps({"severity": "ERROR", "message": line, "time": "2023-11-28T12:48:23Z"}),
+    "json": lambda line: json.dumps(
+        {"severity": "ERROR", "message": line, "time": "2023-11-28T12:48:23Z"}
+    ),
     "docker json": lambda line: json.dumps(
-        {"log": line + "\n", "stream": "stderr", "time": "2023-11-28T12:48:23.001Z"}, separators=(",", ":")
+        {"log": line + "\n", "stream": "stderr", "time": "2023-11-28T12:48:23.001Z"},
+        separators=(",", ":"),
     ),
 }
 
@@ -54,7 +59,11 @@ def test_prefixes(log, reader, kind):
     record = reader.one(each_line(log, PREFIXED[kind]))
     assert (record.uid, record.status) == (whole.uid, "finished")
     assert record.measurements == whole.measurements
-    assert (record.network, record.dataset, record.solver) == (whole.network, whole.dataset, whole.solver)
+    assert (record.network, record.dataset, record.solver) == (
+        whole.network,
+        whole.dataset,
+        whole.solver,
+    )
 
 
 def test_a_date_before_the_lines_tells_the_year(log, reader):
@@ -107,9 +116,13 @@ def test_colours(log, reader, change):
 # -- paths of Windows -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("folder", ["d:\\caffe\\src\\", "C:\\Program Files (x86)\\caffe\\", "..\\src\\"])
+@pytest.mark.parametrize(
+    "folder", ["d:\\caffe\\src\\", "C:\\Program Files (x86)\\caffe\\", "..\\src\\"]
+)
 def test_whole_paths_of_windows(log, reader, folder):
-    changed = re.sub(r"(?m)^(\S+ \S+ +\d+) (\w+\.\w+:\d+\])", lambda m: f"{m[1]} {folder}{m[2]}", log)
+    changed = re.sub(
+        r"(?m)^(\S+ \S+ +\d+) (\w+\.\w+:\d+\])", lambda m: f"{m[1]} {folder}{m[2]}", log
+    )
     assert changed.count(folder) > 50
     assert same(reader.one(changed), reader.one(log))
 
@@ -151,7 +164,9 @@ def test_two_streams_mixed_within_the_text_of_a_net(log, reader):
     """Which line of the text is whose cannot be told; the message says what to do."""
     lines = log.splitlines(keepends=True)
     mixed = [line for pair in zip(lines + [""] * 3, [""] * 3 + lines) for line in pair]
-    with pytest.raises(InputError, match=r"x\.log:\d+: two copies of the log are mixed line by line"):
+    with pytest.raises(
+        InputError, match=r"x\.log:\d+: two copies of the log are mixed line by line"
+    ):
         reader.one("".join(mixed))
 
 
@@ -237,7 +252,9 @@ def test_outputs_behind_a_lost_first_line_are_no_other_tests(log, reader):
     "damage",
     [
         lambda log: log.replace("Iteration 100, lr", "Iteration 100, l\nr", 1),
-        lambda log: re.sub(r"(Iteration 100 \(.*, loss = \d\.)\d*\n", r"\1", log),  # two lines in one
+        lambda log: re.sub(
+            r"(Iteration 100 \(.*, loss = \d\.)\d*\n", r"\1", log
+        ),  # two lines in one
         lambda log: log.replace("I", "\0" * 900 + "I", 1),
         lambda log: re.sub(r"\n(.*Iteration 100 \()", "\n" + "\0" * 4096 + r"\n\1", log),
         lambda log: re.sub(r"(?m)^(.*Iteration 100, lr = ).*$", "\\1%$\xa7\xff", log),
@@ -260,7 +277,9 @@ def test_damage_of_one_place(log, reader, damage):
 
 def test_output_of_other_programs_between_the_lines(log, reader):
     whole = reader.one(log)
-    noisy = re.sub(r"(?m)^(I.*Iteration \d+.*)$", r"libdc1394 error: x\n\1\nepoch 3: 12 %|###   |", log)
+    noisy = re.sub(
+        r"(?m)^(I.*Iteration \d+.*)$", r"libdc1394 error: x\n\1\nepoch 3: 12 %|###   |", log
+    )
     record = reader.one(noisy)
     assert record.measurements == whole.measurements
     assert record.network == whole.network
@@ -394,7 +413,10 @@ SOLVER = "Isolver.cpp:45] Initializing solver from parameters: "
     [
         (lines("Icaffe.cpp:281] Running for 50 iterations."), "the log of `caffe test`"),
         (lines("Icaffe.cpp:416] Average Forward pass: 12 ms."), "the log of `caffe time`"),
-        (lines(SOLVER, "Fdb.hpp:15] Check failed"), "Caffe ended before the first iteration: Check failed"),
+        (
+            lines(SOLVER, "Fdb.hpp:15] Check failed"),
+            "Caffe ended before the first iteration: Check failed",
+        ),
         (lines(SOLVER) + "max_iter: 3\n", "ends before the first"),
         ("hello\n", "no line has Caffe's form"),
     ],

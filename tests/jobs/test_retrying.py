@@ -14,7 +14,9 @@ from lrbench_caffe.jobs.retrying import RETRIES
 from lrbench_caffe.runtime.faults import is_refusal
 
 KILLED = "Caffe was killed by SIGSEGV"
-MEMORY = "Caffe was killed by SIGKILL: Linux kills processes when memory runs out, and did so just now"
+MEMORY = (
+    "Caffe was killed by SIGKILL: Linux kills processes when memory runs out, and did so just now"
+)
 
 
 class LosingPool:
@@ -86,13 +88,17 @@ def test_what_is_lost_is_tried_again_until_it_ends() -> None:
 def test_it_is_given_up_after_so_many_losses_without_progress() -> None:
     found, said = carry_out(LosingPool(a=[(KILLED, 5), (KILLED, 4)] * 10), "a")
     assert (found["a"].status, found["a"].losses, len(said)) == ("failed", RETRIES + 1, RETRIES)
-    assert found["a"].loss == (f"FIX(k0=0.1), seed 1: lost at iteration 5 (7 times, the last time: {KILLED})")
+    assert found["a"].loss == (
+        f"FIX(k0=0.1), seed 1: lost at iteration 5 (7 times, the last time: {KILLED})"
+    )
 
 
 def test_what_is_lost_in_the_same_way_each_time_is_given_up_sooner() -> None:
     """Caffe aborts at a damaged record; a kill that comes while Caffe starts may come again."""
     aborted = "Caffe was killed by SIGABRT: Check failed: x"
-    found, _ = carry_out(LosingPool(a=[(KILLED, 5), *[(aborted, 40)] * 9], b=[(KILLED, 0)] * 6), "a", "b")
+    found, _ = carry_out(
+        LosingPool(a=[(KILLED, 5), *[(aborted, 40)] * 9], b=[(KILLED, 0)] * 6), "a", "b"
+    )
     assert (found["a"].status, found["a"].losses, found["b"].status) == ("failed", 4, "finished")
 
 
@@ -125,7 +131,9 @@ def test_alone_where_memory_may_be_short(losses: list[tuple[str, int]]) -> None:
     found, said = carry_out(pool, "a", "b", "c", "d")
     assert {one.status for one in found.values()} == {"finished"}
     assert "it is tried again, alone (" in said[-1]
-    last = len(pool.begun) - 1 - pool.begun[::-1].index(("b",))  # when it began with nothing beside it
+    last = (
+        len(pool.begun) - 1 - pool.begun[::-1].index(("b",))
+    )  # when it began with nothing beside it
     assert all("b" not in running for running in pool.begun[last + 1 :])
 
 
@@ -142,7 +150,11 @@ def test_what_is_refused_is_not_tried_again_and_ends_all() -> None:
         (-9, "killed by SIGKILL", False),
         (2, f"cannot write to runs/x: {os.strerror(errno.ENOSPC)}", False),
         (2, "/usr/bin/python3 (--caffe-python): Caffe was killed by SIGKILL", False),
-        (2, "python: cannot import caffe: libcaffe.so: failed to map segment from shared object", False),
+        (
+            2,
+            "python: cannot import caffe: libcaffe.so: failed to map segment from shared object",
+            False,
+        ),
         (2, "net.prototxt: layer 'ip': MemoryError", False),
         (2, "./python (--caffe-python): Caffe ended with exit code 127: Aborted", False),
         (2, "./python (--caffe-python): cannot import caffe: No module named 'caffe'", True),

@@ -11,7 +11,9 @@ from lrbench_caffe.records import PolicyRecord, PolicySummary, RunRecord, Solver
 SOLVER = SolverSettings("SGD", 100, 1, 0.01, 0.9, 0.0005)
 
 
-def summary(policy: str = "FIX(k0=0.01)", top1: float | None = 99.0, sd: float | None = None, **other: Any):
+def summary(
+    policy: str = "FIX(k0=0.01)", top1: float | None = 99.0, sd: float | None = None, **other: Any
+):
     """A summary with the values that matter to a test."""
     spreads = {
         name: None if (value := other.pop(name, None)) is None else Spread(float(value), None)

@@ -7,7 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from lrbench_caffe.paper.tables import paper_records, paper_task
-from lrbench_caffe.records import SCRATCH, Dataset, Framework, PolicySummary, SolverSettings, Start, Task
+from lrbench_caffe.records import (
+    SCRATCH,
+    Dataset,
+    Framework,
+    PolicySummary,
+    SolverSettings,
+    Start,
+    Task,
+)
 from tests.knowledge.summaries import of_record
 
 HERE = Framework("Caffe", "1.0.0", "CPU")
@@ -45,7 +53,9 @@ class Memory:
     before: dict[Start, float] = field(default_factory=dict)  # of trained weights
 
     def add(self, task: Task, *results: PolicySummary) -> Task:
-        stored = next((t for t in self.known if replace(t, id=None) == replace(task, id=None)), None)
+        stored = next(
+            (t for t in self.known if replace(t, id=None) == replace(task, id=None)), None
+        )
         if stored is None:
             stored = replace(task, id=len(self.known) + 1)
             self.known.append(stored)
@@ -72,7 +82,9 @@ class Memory:
             and (start is None or s.start.same(start) or not (s.start.known or start.known))
         ]
         if order_by == "test_loss":
-            return sorted(found, key=lambda s: s.test_loss.mean if s.test_loss else math.inf)[:limit]
+            return sorted(found, key=lambda s: s.test_loss.mean if s.test_loss else math.inf)[
+                :limit
+            ]
         return sorted(found, key=lambda s: -(s.top1.mean if s.top1 else -1))[:limit]
 
     def starts(self, task_id: int) -> list[Start]:

@@ -26,7 +26,9 @@ def fix(lr: float, loss: float | None, sd: float | None = None, **other):
     return made if loss is None else replace(made, test_loss=Spread(loss, sd))
 
 
-def regression(*results, untrained: float | None = 4.0, memory: Memory | None = None) -> Recommendation:
+def regression(
+    *results, untrained: float | None = 4.0, memory: Memory | None = None
+) -> Recommendation:
     memory = Memory() if memory is None else memory
     task = memory.add(REGRESSION, *results)
     if untrained is not None:
@@ -54,7 +56,9 @@ def test_the_cautious_loss():
     one = fix(0.01, 0.3, 0.0, runs=4, repeats=4)
     assert caution(one, standard_error(one, 0.02, utility), utility) == pytest.approx(-0.32)
     one = replace(one, diverged=1)
-    assert caution(one, standard_error(one, 0.02, utility), utility) == pytest.approx(-(4 * 0.32 + 4.0) / 5)
+    assert caution(one, standard_error(one, 0.02, utility), utility) == pytest.approx(
+        -(4 * 0.32 + 4.0) / 5
+    )
 
 
 def test_without_the_untrained_nets_loss_the_worst_result_takes_its_place():
@@ -87,8 +91,12 @@ def test_a_classification_says_nothing_about_it():
 
 def test_a_similar_regression_promises_nothing():
     memory = Memory()
-    other = replace(MNIST_HERE, task_type="other", dataset=replace(MNIST_HERE.dataset, classes=None))
-    memory.add(other, replace(fix(0.02, 0.01), solver=replace(LENET_DIGITS, batch=100), epoch=600.0))
+    other = replace(
+        MNIST_HERE, task_type="other", dataset=replace(MNIST_HERE.dataset, classes=None)
+    )
+    memory.add(
+        other, replace(fix(0.02, 0.01), solver=replace(LENET_DIGITS, batch=100), epoch=600.0)
+    )
     found = regression(fix(0.01, 0.5), fix(0.03, 0.25), fix(0.06, 0.75), memory=memory)
     assert found.experienced and found.proposals[-1].unknown == ("the task differs",)
 

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import csv
 
-from lrbench_caffe.knowledge.ranking import CRITERIA, RankingEntry, criteria, pareto_front, rank, welch
+from lrbench_caffe.knowledge.ranking import (
+    CRITERIA,
+    RankingEntry,
+    criteria,
+    pareto_front,
+    rank,
+    welch,
+)
 from lrbench_caffe.paper.tables import FOLDER, paper_records
 from tests.knowledge.summaries import of_record
 
@@ -27,7 +34,9 @@ VII = table("table7_mnist_lenet.csv")
 
 def candidates(number: str) -> list[RankingEntry]:
     return [
-        RankingEntry(of_record(r)) for r in paper_records() if r.origin == f"Wu et al. 2019, Table {number}"
+        RankingEntry(of_record(r))
+        for r in paper_records()
+        if r.origin == f"Wu et al. 2019, Table {number}"
     ]
 
 
@@ -51,13 +60,16 @@ def test_ranking_table_vii_gives_them():
     by_cost = rank(rows, criteria("iterations,top1"))
     assert functions(by_cost)[:6] == ["SIN2", "SIN", "TRI", "TRI2", "SINEXP", "TRIEXP"]
     assert [row.place for row in by_cost[:6]] == [1, 2, 3, 3, 3, 6]
-    assert [c.summary.policy.function for c in pareto_front(rows, CRITERIA["iterations"])] == ["SIN2"]
+    assert [c.summary.policy.function for c in pareto_front(rows, CRITERIA["iterations"])] == [
+        "SIN2"
+    ]
 
 
 def test_what_of_it_is_noise():
     """SIN2's lead over the decaying LRs is real, over COS, SIN and SINEXP it is within noise."""
     marks = {
-        r.candidate.summary.policy.function: r.from_best for r in rank(candidates("VII"), criteria("top1"))
+        r.candidate.summary.policy.function: r.from_best
+        for r in rank(candidates("VII"), criteria("top1"))
     }
     assert {f for f, c in marks.items() if c and c.mark == "~"} == {"COS", "SIN", "SINEXP"}
     assert all(marks[f].p < 1e-4 for f in DECAYING)

@@ -84,18 +84,31 @@ def test_all_formats_have_the_same_rows(run, tmp_path):
 
 def test_functions_sources_and_top(run):
     def policies(*args: str) -> list[str]:
-        return [row["function"] for row in json.loads(run("--task", "cnn3", "--format", "json", *args))]
+        return [
+            row["function"] for row in json.loads(run("--task", "cnn3", "--format", "json", *args))
+        ]
 
     assert set(policies("--functions", "sin2,TRI", "--top", "0")) == {"SIN2", "TRI"}
     assert len(policies()) == 10
-    assert len(policies("--top", "0")) == 32  # 34 rows, two of which repeat a policy of another table
+    assert (
+        len(policies("--top", "0")) == 32
+    )  # 34 rows, two of which repeat a policy of another table
     assert len(policies("--source", "paper,measured", "--top", "3")) == 3
 
 
 def test_iterations_to_a_target(run):
     rows = json.loads(
         run(
-            "--task", "cnn3", "--by", "target,top1", "--target-top1", "81.5", "--format", "json", "--top", "0"
+            "--task",
+            "cnn3",
+            "--by",
+            "target,top1",
+            "--target-top1",
+            "81.5",
+            "--format",
+            "json",
+            "--top",
+            "0",
         )
     )
     assert (rows[0]["function"], rows[0]["target"]) == ("SINEXP", 52_000)
@@ -108,7 +121,10 @@ def test_weights(run):
         run("--task", "mnist", "--weights", "top1=1,iterations=1", "--format", "json", "--top", "2")
     )
     # SIN2 is the best in both. SIN: Top-1 (99.31 - 99.09) / (99.33 - 99.09) = 0.91667, iterations 1
-    assert [(row["function"], row["score"]) for row in rows] == [("SIN2", 1.0), ("SIN", 0.9583333333)]
+    assert [(row["function"], row["score"]) for row in rows] == [
+        ("SIN2", 1.0),
+        ("SIN", 0.9583333333),
+    ]
 
 
 def test_pareto_front_and_plot(run, tmp_path):
@@ -137,19 +153,28 @@ def test_pareto_front_and_plot(run, tmp_path):
         (["--task", "cifar10"], "more than one task"),
         (["--task", "mnist", "--by", "speed"], "unknown criterion 'speed'"),
         (["--task", "mnist", "--by", "target"], "target needs --target-top1"),
-        (["--task", "mnist", "--weights", "top1"], "--weights: 'top1'; allowed: NAME=NUMBER above 0"),
+        (
+            ["--task", "mnist", "--weights", "top1"],
+            "--weights: 'top1'; allowed: NAME=NUMBER above 0",
+        ),
         (["--task", "mnist", "--functions", "sine2"], "did you mean SIN2?"),
         (
             ["--task", "mnist", "--source", "hearsay"],
             "--source: 'hearsay'; allowed: measured, paper, imported",
         ),
-        (["--task", "mnist", "--source", "measured"], "no finished run with a Top-1 fits --source\n"),
+        (
+            ["--task", "mnist", "--source", "measured"],
+            "no finished run with a Top-1 fits --source\n",
+        ),
         (["--task", "mnist", "--top", "-1"], "--top: -1"),
         (["--task", "mnist", "--target-top1", "101"], "--target-top1: 101"),
         (["--task", "mnist", "--pareto", "--weights", "top1=1"], "allowed: one of them"),
         (["--task", "mnist", "x.prototxt"], "SOLVER and --task"),
         (["--task", "mnist", "--out", "/nowhere/x"], "--out: cannot write /nowhere/x"),
-        (["--task", "mnist", "--plot", "/nowhere/x.png"], "--plot: /nowhere/x.png: no such folder: /nowhere"),
+        (
+            ["--task", "mnist", "--plot", "/nowhere/x.png"],
+            "--plot: /nowhere/x.png: no such folder: /nowhere",
+        ),
     ],
 )
 def test_wrong_input_is_one_line(run, args, words):
@@ -162,7 +187,8 @@ def test_wrong_input_is_one_line(run, args, words):
 def test_a_few_of_the_best_are_the_first_of_all(run, by):
     """However many are read: the marks and places are the same."""
     few, every = (
-        run("--task", "cnn3", "--by", by, "--top", top, "--format", "csv").splitlines() for top in ("5", "0")
+        run("--task", "cnn3", "--by", by, "--top", top, "--format", "csv").splitlines()
+        for top in ("5", "0")
     )
     assert few[:6] == every[:6]
 
@@ -170,7 +196,9 @@ def test_a_few_of_the_best_are_the_first_of_all(run, by):
 # -- runs that did not finish -----------------------------------------------------------------------
 
 
-def training(policy: str, seed: int, top1: float | None, status: str = "finished", ld: float | None = None):
+def training(
+    policy: str, seed: int, top1: float | None, status: str = "finished", ld: float | None = None
+):
     """A run on a task of which hardly anything is known, with one test."""
     test = Measurement(100, 0.01, top1, None, None, None, None, None, None, ld, 1.0, 500)
     return RunRecord(
@@ -218,7 +246,8 @@ def test_divergence_is_shown(odd):
         ("-", "FIX(k0=0.6)", "0 (+1 failed)"),
     ]
     assert all(
-        text in odd("--by", "num_params", "--top", "1") for text in ("3 (+2 diverged)", "0 (+2 diverged)")
+        text in odd("--by", "num_params", "--top", "1")
+        for text in ("3 (+2 diverged)", "0 (+2 diverged)")
     )
     (only,) = json.loads(odd("--format", "json"))
     assert (only["trainings"], only["diverged"], only["failed"]) == (3, 2, 0)

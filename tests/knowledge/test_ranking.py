@@ -55,7 +55,10 @@ def test_every_criterion_has_its_direction(name):
     better = {"top1": 91, "top5": 91, "ac": 0.91}.get(name, 0.1)
     worse = {"top1": 90, "top5": 90, "ac": 0.9}.get(name, 0.2)
     if name == "target":
-        one, other = candidate(target=TargetCost(100, 1, 1)), candidate(target=TargetCost(200, 1, 1))
+        one, other = (
+            candidate(target=TargetCost(100, 1, 1)),
+            candidate(target=TargetCost(200, 1, 1)),
+        )
     elif name == "num_params":
         one, other = candidate("FIX(k0=0.1)"), candidate("EXP(k0=0.1, gamma=0.9)")
     else:
@@ -65,7 +68,10 @@ def test_every_criterion_has_its_direction(name):
 
 def test_a_target_that_is_not_always_reached_costs_more():
     # 1000 iterations in one run of three count as 3000.
-    often, seldom = candidate(target=TargetCost(2000, 3, 3)), candidate(target=TargetCost(1000, 1, 3))
+    often, seldom = (
+        candidate(target=TargetCost(2000, 3, 3)),
+        candidate(target=TargetCost(1000, 1, 3)),
+    )
     never = candidate()
     assert order(rank([never, seldom, often], criteria("target"))) == [often, seldom, never]
 
@@ -110,7 +116,9 @@ def test_comparisons():
 
 
 def test_the_number_of_parameters_has_no_noise():
-    rows = rank([candidate("EXP(k0=0.1, gamma=0.9)"), candidate("FIX(k0=0.1)")], criteria("num_params"))
+    rows = rank(
+        [candidate("EXP(k0=0.1, gamma=0.9)"), candidate("FIX(k0=0.1)")], criteria("num_params")
+    )
     assert rows[1].from_best.mark == ""
 
 

@@ -33,18 +33,28 @@ def test_the_digits_are_what_the_other_tests_take_them_for(shipped, monkeypatch)
     assert task.network.layers == DIGITS.network.layers
     assert (task.network.parameters, task.network.depth) == (131_080, 4)
     data = task.dataset
-    assert (data.name, data.channels, data.height, data.width, data.classes) == ("digits", 1, 8, 8, 10)
+    assert (data.name, data.channels, data.height, data.width, data.classes) == (
+        "digits",
+        1,
+        8,
+        8,
+        10,
+    )
     assert (data.train_samples, data.test_samples) == (1297, 500)
     assert solver.epoch == 25.94
 
 
 def test_digits_get_a_proposal_from_mnist(shipped, fresh):
-    done = call(shipped, "recommend", "solvers/lenet_digits_solver.prototxt", "--db", str(fresh)).succeeded()
+    done = call(
+        shipped, "recommend", "solvers/lenet_digits_solver.prototxt", "--db", str(fresh)
+    ).succeeded()
     assert "no result on this task; proposals are from the most similar one" in done.out
     assert "similar: mnist / LeNet_MNIST (0.72)" in done.out
     assert "1. SIN2(k0=0.01, k1=0.06, l=86)" in done.out
     last = done.out.splitlines()[-1]
-    assert last.startswith("python -m lrbench_caffe.train solvers/lenet_digits_solver.prototxt --lr ")
+    assert last.startswith(
+        "python -m lrbench_caffe.train solvers/lenet_digits_solver.prototxt --lr "
+    )
 
 
 def test_functions_top_and_length(shipped, fresh):
@@ -59,23 +69,43 @@ def test_functions_top_and_length(shipped, fresh):
 
 def test_the_start_that_is_asked_for_is_the_one_that_training_records(shipped, tmp_path):
     """A fine-tuned training is promised for the same weights, and not for random ones."""
-    solver, database = "solvers/lenet_digits_solver.prototxt", ("--db", str(tmp_path / "own.sqlite"))
+    solver, database = (
+        "solvers/lenet_digits_solver.prototxt",
+        ("--db", str(tmp_path / "own.sqlite")),
+    )
     length = ("--max-iter", "20", "--test-interval", "10", "--seed", "1", *database)
     call(shipped, "train", solver, "--lr", "0.01", *length, "--out", "a").succeeded()
     weights = ("--weights", "a/snapshots/lenet_digits_iter_20.caffemodel")
     call(shipped, "train", solver, "--lr", "0.02", *length, "--out", "b", *weights).succeeded()
 
     def proposals(*args: str) -> dict[str, dict]:
-        args = (solver, "--max-iter", "20", "--functions", "fix", "--top", "20", "--json", *database, *args)
+        args = (
+            solver,
+            "--max-iter",
+            "20",
+            "--functions",
+            "fix",
+            "--top",
+            "20",
+            "--json",
+            *database,
+            *args,
+        )
         found = json.loads(call(shipped, "recommend", *args).succeeded().out)["proposals"]
         return {proposal["policy"]: proposal for proposal in found if proposal["same_task"]}
 
     scratch, tuned = proposals(), proposals(*weights)
     assert scratch["FIX(k0=0.01)"]["same_start"] and not scratch["FIX(k0=0.02)"]["same_start"]
     assert tuned["FIX(k0=0.02)"]["same_start"] and not tuned["FIX(k0=0.01)"]["same_start"]
-    assert [found["FIX(k0=0.02)"]["expected"] is None for found in (scratch, tuned)] == [True, False]
+    assert [found["FIX(k0=0.02)"]["expected"] is None for found in (scratch, tuned)] == [
+        True,
+        False,
+    ]
     ranked = json.loads(call(shipped, "rank", solver, "--json", *database).succeeded().out)
-    assert [(row["policy"], row["place"]) for row in ranked] == [("FIX(k0=0.01)", 1), ("FIX(k0=0.02)", 1)]
+    assert [(row["policy"], row["place"]) for row in ranked] == [
+        ("FIX(k0=0.01)", 1),
+        ("FIX(k0=0.02)", 1),
+    ]
 
 
 def test_ranking_a_task_that_the_database_lacks(shipped, fresh):
@@ -90,7 +120,9 @@ def test_wrong_input_is_one_line(shipped, fresh):
         2, "did you mean SIN2"
     )
     call(shipped, "recommend", solver, "--top", "0", "--db", str(fresh)).failed(2, "--top: 0")
-    call(shipped, "recommend", solver, "--max-iter", "0", "--db", str(fresh)).failed(2, "--max-iter: 0")
+    call(shipped, "recommend", solver, "--max-iter", "0", "--db", str(fresh)).failed(
+        2, "--max-iter: 0"
+    )
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,9 @@ def test_digits_on_a_fresh_database():
     assert first.expected is None
     assert not first.main.same_task and first.main.similarity == pytest.approx(0.72, abs=0.005)
     text = "\n".join(first.evidence)
-    assert "on a similar task (0.72), mnist / LeNet_MNIST with SIN2(k0=0.01, k1=0.06, l=2000)" in text
+    assert (
+        "on a similar task (0.72), mnist / LeNet_MNIST with SIN2(k0=0.01, k1=0.06, l=2000)" in text
+    )
     assert "which is iteration 173 here" in text
     assert "l kept in epochs: 25.94 iterations in each instead of 600" in text
     assert "expected Top-1: not known, since the task differs" in text
@@ -77,7 +79,10 @@ def test_one_function_only():
     assert {proposal.policy.function for proposal in found.proposals} == {"SINEXP"}
     # The next ones are those of the next tasks, with their LRs relative to base_lr: 0.01 instead of 0.001.
     assert texts(found)[1].startswith("SINEXP(k0=0.0005, k1=0.06, ")
-    assert [task.title for task, _ in found.similar][:2] == ["mnist / LeNet_MNIST", "cifar10 / CNN3_CIFAR10"]
+    assert [task.title for task, _ in found.similar][:2] == [
+        "mnist / LeNet_MNIST",
+        "cifar10 / CNN3_CIFAR10",
+    ]
 
 
 def test_a_function_that_nobody_tried():
@@ -109,16 +114,25 @@ def test_three_policies_on_the_task_itself_come_first():
         top=4,
     )
     assert (found.compared, found.experienced, found.remarks) == (3, True, ())
-    assert texts(found) == ["FIX(k0=0.2)", "FIX(k0=0.3)", "FIX(k0=0.1)", "SIN2(k0=0.01, k1=0.06, l=86)"]
+    assert texts(found) == [
+        "FIX(k0=0.2)",
+        "FIX(k0=0.3)",
+        "FIX(k0=0.1)",
+        "SIN2(k0=0.01, k1=0.06, l=86)",
+    ]
     assert found.proposals[0].expected.mean == 97.0
     assert (
-        found.proposals[0].evidence[0].endswith("digits / LeNet_digits (measured, 1 run, the newest runs/x)")
+        found.proposals[0]
+        .evidence[0]
+        .endswith("digits / LeNet_digits (measured, 1 run, the newest runs/x)")
     )
 
 
 def test_fewer_follow_the_best_of_the_most_similar_task():
     memory = paper_memory()
-    memory.add(DIGITS, summary("FIX(k0=0.1)", 97.0, solver=LENET_DIGITS, max_iter=2000, epoch=25.94))
+    memory.add(
+        DIGITS, summary("FIX(k0=0.1)", 97.0, solver=LENET_DIGITS, max_iter=2000, epoch=25.94)
+    )
     found = recommend(memory, DIGITS, top=3, **ON_DIGITS)
     assert texts(found) == [
         "SIN2(k0=0.01, k1=0.06, l=86)",
@@ -131,13 +145,20 @@ def test_fewer_follow_the_best_of_the_most_similar_task():
 def test_what_was_tried_after_a_proposal_is_its_evidence():
     memory = paper_memory()
     tried = summary(
-        "SIN2(k0=0.01, k1=0.06, l=86)", 96.0, solver=LENET_DIGITS, max_iter=2000, epoch=25.94, iterations=500
+        "SIN2(k0=0.01, k1=0.06, l=86)",
+        96.0,
+        solver=LENET_DIGITS,
+        max_iter=2000,
+        epoch=25.94,
+        iterations=500,
     )
     memory.add(DIGITS, tried)
     first = recommend(memory, DIGITS, **ON_DIGITS).proposals[0]
     assert first.main.same_task and first.expected.mean == 96.0
     assert [other.summary.origin for other in first.more] == ["Wu et al. 2019, Table VII"]
-    assert first.evidence[-1] == "also: Wu et al. 2019, Table VII: Top-1 99.33 ± 0.02 % (5 trainings)"
+    assert (
+        first.evidence[-1] == "also: Wu et al. 2019, Table VII: Top-1 99.33 ± 0.02 % (5 trainings)"
+    )
 
 
 # -- what is known to fail here ---------------------------------------------------------------------
@@ -163,7 +184,9 @@ def test_what_only_diverged_here_is_not_proposed(tried):
     assert (found.compared, found.diverged) == (0, 1)
     ((policy, result),) = found.passed_over
     assert str(policy) == FIRST
-    assert against(result) == "5 trainings diverged on this task (measured, 5 runs, the newest runs/x)"
+    assert (
+        against(result) == "5 trainings diverged on this task (measured, 5 runs, the newest runs/x)"
+    )
     text = lines(Wanted(DIGITS, SCRATCH), found, ["train"])
     assert "no result on this task, and 1 that only diverged; proposals are from" in text[1]
     assert text[2] == f"passed over: {FIRST}, since {against(result)}"
@@ -172,7 +195,9 @@ def test_what_only_diverged_here_is_not_proposed(tried):
 @pytest.mark.parametrize("functions", [None, ["sin2"]])
 def test_what_is_worse_than_the_best_here_is_not_proposed_first(functions):
     found = on_digits(
-        summary(FIRST, 10.2, 0.0, **HERE_5), summary("FIX(k0=0.02)", 96.0, 0.1, **HERE_5), functions=functions
+        summary(FIRST, 10.2, 0.0, **HERE_5),
+        summary("FIX(k0=0.02)", 96.0, 0.1, **HERE_5),
+        functions=functions,
     )
     first = str(found.proposals[0].policy)
     assert first == SECOND if functions is None else first.startswith("SIN2(") and first != FIRST
@@ -184,7 +209,9 @@ def test_what_is_worse_than_the_best_here_is_not_proposed_first(functions):
 
 
 def test_the_best_here_may_be_proposed_by_others_too():
-    found = on_digits(summary(FIRST, 97.0, 0.1, **HERE_5), summary("FIX(k0=0.02)", 96.0, 0.1, **HERE_5))
+    found = on_digits(
+        summary(FIRST, 97.0, 0.1, **HERE_5), summary("FIX(k0=0.02)", 96.0, 0.1, **HERE_5)
+    )
     assert texts(found)[:2] == [FIRST, "FIX(k0=0.02)"] and found.passed_over == ()
 
 
@@ -195,7 +222,11 @@ def test_divergence_here_outweighs_the_papers_result_once_it_is_repeated(times, 
     found = recommend(memory, MNIST_HERE, top=20, **ON_MNIST)
     assert (SIN2 in texts(found)) == proposed
     if proposed:
-        assert found.proposals[0].evidence[-1].endswith("1 run, the newest runs/x: 1 training diverged")
+        assert (
+            found.proposals[0]
+            .evidence[-1]
+            .endswith("1 run, the newest runs/x: 1 training diverged")
+        )
 
 
 @pytest.mark.parametrize(
@@ -247,7 +278,10 @@ def test_an_unsteady_policy_is_judged_by_its_own_deviation():
 
 def test_a_policy_that_diverges():
     # (99.5 * 9 + 10 * 1) / 10 = 90.55, less than any of the paper's
-    assert "FIX(k0=0.5)" not in on_mnist(summary("FIX(k0=0.5)", 99.5, 0.0, repeats=9, runs=9, diverged=1))[:5]
+    assert (
+        "FIX(k0=0.5)"
+        not in on_mnist(summary("FIX(k0=0.5)", 99.5, 0.0, repeats=9, runs=9, diverged=1))[:5]
+    )
 
 
 def test_own_repeated_results_take_the_place_of_the_papers():
@@ -285,7 +319,9 @@ def test_a_result_of_another_length_does_not_either():
     ],
 )
 def test_no_promise_for_another_training(other, reason):
-    first = recommend(paper_memory(), MNIST_HERE, functions=["SIN2"], **{**ON_MNIST, **other}).proposals[0]
+    first = recommend(
+        paper_memory(), MNIST_HERE, functions=["SIN2"], **{**ON_MNIST, **other}
+    ).proposals[0]
     assert first.expected is None
     assert first.evidence[-1] == f"expected Top-1: not known, since {reason}"
 
@@ -299,13 +335,17 @@ def test_no_promise_where_the_data_may_be_another(digest):
 
 
 def test_the_same_lrs_up_to_the_best_test_are_enough():
-    found = recommend(paper_memory(), MNIST_HERE, functions=["SIN2"], **{**ON_MNIST, "max_iter": 4000})
+    found = recommend(
+        paper_memory(), MNIST_HERE, functions=["SIN2"], **{**ON_MNIST, "max_iter": 4000}
+    )
     first = found.proposals[0]
     assert first.expected.mean == 99.33
 
 
 def test_a_policy_that_ends_with_the_training_is_another_one():
-    found = recommend(paper_memory(), MNIST_HERE, functions=["POLY"], **{**ON_MNIST, "max_iter": 9000})
+    found = recommend(
+        paper_memory(), MNIST_HERE, functions=["POLY"], **{**ON_MNIST, "max_iter": 9000}
+    )
     first = found.proposals[0]
     assert str(first.policy) == "POLY(k0=0.01, p=1.2)"
     assert first.expected is None
@@ -351,7 +391,12 @@ def test_wrong_input():
 
 def test_no_proposal_twice():
     found = recommend(
-        paper_memory(), CNN3, solver=replace(LENET, weight_decay=0.004), max_iter=70_000, epoch=500.0, top=60
+        paper_memory(),
+        CNN3,
+        solver=replace(LENET, weight_decay=0.004),
+        max_iter=70_000,
+        epoch=500.0,
+        top=60,
     )
     assert len(found.proposals) > 40
     assert len(set(texts(found))) == len(found.proposals)
@@ -408,6 +453,8 @@ def test_one_that_is_not_proposed_has_a_reason(results, functions, top, why):
 def test_no_policy_is_both_passed_over_and_proposed():
     """FIRST is worse than FIX here; among SIN2 alone it is the best, and proposed."""
     found = on_digits(
-        summary(FIRST, 90.0, 0.0, **HERE_5), summary("FIX(k0=0.02)", 96.0, 0.1, **HERE_5), functions=["sin2"]
+        summary(FIRST, 90.0, 0.0, **HERE_5),
+        summary("FIX(k0=0.02)", 96.0, 0.1, **HERE_5),
+        functions=["sin2"],
     )
     assert FIRST in texts(found) and found.passed_over == ()

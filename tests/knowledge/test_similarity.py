@@ -84,7 +84,10 @@ def test_a_task_is_the_same_as_itself_however_little_is_known():
 def test_data_with_one_digest_and_another_form_is_other_data():
     cropped = replace(MNIST_HERE, dataset=replace(MNIST_HERE.dataset, height=24, width=24))
     assert data_similarity(MNIST_HERE.dataset, cropped.dataset) < 0.9
-    assert similarity(MNIST_HERE, replace(MNIST_HERE, dataset=replace(MNIST_HERE.dataset, name="m"))) == 1
+    assert (
+        similarity(MNIST_HERE, replace(MNIST_HERE, dataset=replace(MNIST_HERE.dataset, name="m")))
+        == 1
+    )
 
 
 def test_another_kind_of_task():
@@ -133,7 +136,9 @@ datasets = st.builds(
     st.sampled_from([None, "x", "y"]),
 )
 layers = st.dictionaries(st.sampled_from(["Convolution", "ReLU", "Pooling"]), st.integers(1, 40))
-networks = st.builds(Network, st.just("n"), st.sampled_from("pq"), layers, some, st.integers(0, 200))
+networks = st.builds(
+    Network, st.just("n"), st.sampled_from("pq"), layers, some, st.integers(0, 200)
+)
 tasks = st.builds(Task, st.just(HERE), st.just("classification"), datasets, networks)
 
 

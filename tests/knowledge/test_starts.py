@@ -21,10 +21,14 @@ SNAPSHOT = Start("snapshot", "c" * 32, iteration=500, name="x.solverstate")
 HERE = {"solver": LENET_DIGITS, "max_iter": 2000, "epoch": 25.94, "iterations": 1000}
 
 
-def digits(*results, start: Start = SCRATCH, memory: Memory | None = None, **other) -> Recommendation:
+def digits(
+    *results, start: Start = SCRATCH, memory: Memory | None = None, **other
+) -> Recommendation:
     memory = Memory() if memory is None else memory
     memory.add(DIGITS, *results)
-    return recommend(memory, DIGITS, start=start, solver=LENET_DIGITS, max_iter=2000, epoch=25.94, **other)
+    return recommend(
+        memory, DIGITS, start=start, solver=LENET_DIGITS, max_iter=2000, epoch=25.94, **other
+    )
 
 
 def fix(lr: float, top1: float, start: Start = SCRATCH):
@@ -41,7 +45,9 @@ def test_a_continued_run_promises_nothing_to_a_training_from_scratch():
     assert "FIX(k0=0.0002)" not in texts(found) and found.compared == 0
     (alone,) = digits(fix(0.0002, 95.08, SNAPSHOT)).proposals
     assert alone.expected is None and alone.unknown == ("the start differs",)
-    assert ", from snapshot x.solverstate, iteration 500, digits / LeNet_digits" in alone.evidence[0]
+    assert (
+        ", from snapshot x.solverstate, iteration 500, digits / LeNet_digits" in alone.evidence[0]
+    )
 
 
 def test_for_a_training_from_the_same_snapshot_it_is_promised():
@@ -67,7 +73,9 @@ def test_the_same_start_first_then_its_kind_and_an_unknown_one_last(start, order
         order = [order[1], order[0], *order[2:]]
     assert texts(found) == order
     promised = [str(p.policy) for p in found.proposals if p.expected]
-    assert promised == [{SCRATCH: "FIX(k0=0.01)", WEIGHTS: "FIX(k0=0.0001)"}.get(start, "FIX(k0=0.0002)")]
+    assert promised == [
+        {SCRATCH: "FIX(k0=0.01)", WEIGHTS: "FIX(k0=0.0001)"}.get(start, "FIX(k0=0.0002)")
+    ]
     assert "from an unknown start" in found.proposals[-1].evidence[0]
     assert found.proposals[-1].unknown == ("its start is unknown",)
 
@@ -81,7 +89,10 @@ def test_a_similar_task_from_scratch_comes_before_this_one_from_other_starts():
     memory = Memory()
     memory.add(MNIST_HERE, summary("FIX(k0=0.02)", 99.0, iterations=4000))
     found = digits(fix(0.0002, 95.0, SNAPSHOT), memory=memory)
-    assert [p.main.task.title for p in found.proposals] == ["mnist / LeNet_MNIST", "digits / LeNet_digits"]
+    assert [p.main.task.title for p in found.proposals] == [
+        "mnist / LeNet_MNIST",
+        "digits / LeNet_digits",
+    ]
 
 
 def test_what_failed_from_another_start_says_nothing_against_a_policy():
@@ -115,7 +126,9 @@ def test_fine_tuning_that_improves_nothing_is_no_experience(first):
     found = digits(*idle, start=WEIGHTS, memory=memory)
     assert not found.experienced and not found.proposals
     assert "improved nothing: Top-1 94.00 % (1 training)" in found.set_aside[0]
-    assert found.remarks[-1].endswith("before the first update: FIX(k0=1e-09), FIX(k0=2e-09), FIX(k0=3e-09)")
+    assert found.remarks[-1].endswith(
+        "before the first update: FIX(k0=1e-09), FIX(k0=2e-09), FIX(k0=3e-09)"
+    )
 
 
 @pytest.mark.parametrize(("best", "experienced"), [(94.05, False), (94.5, False), (94.7, True)])
@@ -145,7 +158,9 @@ def test_fine_tuning_by_a_loss_is_measured_by_the_weights_own():
     ]
     regression = replace(DIGITS, task_type="other")
     memory.add(regression, *results)
-    found = recommend(memory, regression, start=WEIGHTS, solver=LENET_DIGITS, max_iter=2000, epoch=25.94)
+    found = recommend(
+        memory, regression, start=WEIGHTS, solver=LENET_DIGITS, max_iter=2000, epoch=25.94
+    )
     assert not found.proposals and "improved nothing" in found.set_aside[0]
 
 
@@ -163,5 +178,7 @@ def test_the_terminal_says_that_results_are_of_another_start():
 def test_nothing_is_left_to_train_from_a_snapshot_at_the_end():
     check_before_end("x.solverstate", 399, 400)
     for iteration in (400, 500):
-        with pytest.raises(InputError, match=f"x.solverstate is at iteration {iteration}; max_iter is 400"):
+        with pytest.raises(
+            InputError, match=f"x.solverstate is at iteration {iteration}; max_iter is 400"
+        ):
             check_before_end("x.solverstate", iteration, 400)

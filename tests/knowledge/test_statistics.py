@@ -36,7 +36,13 @@ SNAPSHOT = Start("snapshot", "c" * 32, iteration=500, name="x.solverstate")
 
 def training(lr: str, seed: int, top1: float | None, **other: Any) -> RunRecord:
     """A run with one test; None for one that diverged."""
-    values: dict[str, Any] = {"start": SCRATCH, "max_iter": 2000, "again": 0, "task": DIGITS, **other}
+    values: dict[str, Any] = {
+        "start": SCRATCH,
+        "max_iter": 2000,
+        "again": 0,
+        "task": DIGITS,
+        **other,
+    }
     task, start, again = values["task"], values["start"], values["again"]
     at = values["max_iter"] // 2
     loss = values.get("loss")
@@ -55,7 +61,11 @@ def training(lr: str, seed: int, top1: float | None, **other: Any) -> RunRecord:
 def all_of_it() -> list[RunRecord]:
     scratch = {"0.02": (96.0, 97.0, 98.0), "0.01": (94.0, 95.0, 96.0), "0.04": (95.0, 97.0, None)}
     return [
-        *(training(lr, seed, top1) for lr, found in scratch.items() for seed, top1 in enumerate(found, 1)),
+        *(
+            training(lr, seed, top1)
+            for lr, found in scratch.items()
+            for seed, top1 in enumerate(found, 1)
+        ),
         training("3e-5", 1, 20.0, max_iter=400),
         training("2e-4", 1, 97.9, start=WEIGHTS),
         training("2e-4", 2, 98.1, start=WEIGHTS),
@@ -83,7 +93,9 @@ class Commands:
     def ranked(self, *args: str, **other: str) -> list[dict[str, Any]]:
         return json.loads(self.rank("--json", *args, **other))
 
-    def recommend(self, *args: str, start: Start = SCRATCH, task: Task = DIGITS, code: int = 0) -> str:
+    def recommend(
+        self, *args: str, start: Start = SCRATCH, task: Task = DIGITS, code: int = 0
+    ) -> str:
         solver = SimpleNamespace(message=SimpleNamespace(max_iter=2000), epoch=25.94)
         with self.monkeypatch.context() as patch:
             patch.setattr(recommend, "open_wanted", lambda *_, **__: (solver, Wanted(task, start)))
@@ -113,7 +125,10 @@ def commands(made, tmp_path, capsys, monkeypatch) -> Commands:
 
 def test_each_start_is_ranked_by_itself(commands):
     rows = commands.ranked()
-    found = [(r["place"], r["policy"], r["start"], r["top1"], r["trainings"], r["diverged"]) for r in rows]
+    found = [
+        (r["place"], r["policy"], r["start"], r["top1"], r["trainings"], r["diverged"])
+        for r in rows
+    ]
     weights = "weights mnist.caffemodel, 3 of 4 layers filled"
     assert found == [
         (1, "FIX(k0=0.02)", "scratch", 97, 3, 0),
@@ -174,7 +189,9 @@ def test_from_scratch(commands):
     assert (first["policy"], first["expected"]["mean"]) == ("FIX(k0=0.02)", 97)
     assert (second["policy"], second["expected"]["mean"]) == ("FIX(k0=0.01)", 95)
     assert (third["policy"], third["expected"]["mean"]) == ("FIX(k0=0.04)", 96)
-    assert third["evidence"][2] == "expected: Top-1 96.00 ± 1.00 %, unless it diverges, as 1 of 3 did"
+    assert (
+        third["evidence"][2] == "expected: Top-1 96.00 ± 1.00 %, unless it diverges, as 1 of 3 did"
+    )
     assert "set aside" not in commands.recommend()
 
 
@@ -196,7 +213,9 @@ def test_continued(commands):
 
 # -- nets that do not classify ----------------------------------------------------------------------
 
-REGRESSION = replace(DIGITS, task_type="other", dataset=replace(DIGITS.dataset, name="faces", classes=None))
+REGRESSION = replace(
+    DIGITS, task_type="other", dataset=replace(DIGITS.dataset, name="faces", classes=None)
+)
 
 
 @pytest.fixture
@@ -247,4 +266,8 @@ def test_the_pareto_front_of_a_loss(regression, tmp_path):
 
 def test_recommending_by_a_loss(regression):
     first, *_ = regression.proposed(task=REGRESSION)
-    assert (first["policy"], first["by"], first["expected"]["mean"]) == ("FIX(k0=0.02)", "test_loss", 0.25)
+    assert (first["policy"], first["by"], first["expected"]["mean"]) == (
+        "FIX(k0=0.02)",
+        "test_loss",
+        0.25,
+    )

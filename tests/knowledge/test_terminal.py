@@ -20,13 +20,19 @@ from tests.knowledge.tasks import DIGITS, LENET_DIGITS
 @pytest.fixture
 def without_caffe(monkeypatch):
     solver = SimpleNamespace(message=SimpleNamespace(max_iter=2000), epoch=25.94)
-    monkeypatch.setattr(recommend, "open_wanted", lambda *_, **__: (solver, Wanted(DIGITS, SCRATCH)))
+    monkeypatch.setattr(
+        recommend, "open_wanted", lambda *_, **__: (solver, Wanted(DIGITS, SCRATCH))
+    )
     monkeypatch.setattr(recommend, "solver_settings", lambda _: LENET_DIGITS)
 
 
 @pytest.mark.parametrize(
     ("args", "end"),
-    [(["--max-iter", "100"], "l=50"), (["--functions", "sin2,,"], "l=86"), (["--weights", "a,b"], "l=86")],
+    [
+        (["--max-iter", "100"], "l=50"),
+        (["--functions", "sin2,,"], "l=86"),
+        (["--weights", "a,b"], "l=86"),
+    ],
 )
 def test_the_command_to_train_with(without_caffe, fresh, capsys, args, end):
     assert cli.run(recommend.main, ["x.prototxt", *args, "--db", str(fresh)]) == 0

@@ -23,7 +23,9 @@ def diverged(lr: float, **other):
     return fix(lr, None, runs=0, repeats=0, diverged=2, **other)
 
 
-def on_digits(*results, max_iter: int = 2000, memory: Memory | None = None, **other) -> Recommendation:
+def on_digits(
+    *results, max_iter: int = 2000, memory: Memory | None = None, **other
+) -> Recommendation:
     memory = paper_memory() if memory is None else memory
     memory.add(DIGITS, *results)
     return recommend(memory, DIGITS, solver=LENET_DIGITS, max_iter=max_iter, epoch=25.94, **other)
@@ -63,11 +65,23 @@ def test_a_short_training_promises_nothing_for_a_longer_one():
         ([fix(0.01, 95.0), fix(0.02, 97.0), diverged(0.04)], None),
         # A divergence bounds the LRs whatever its length.
         ([fix(0.01, 95.0), fix(0.02, 97.0), fix(0.015, 96.0), diverged(0.04, max_iter=200)], None),
-        ([fix(0.01, 97.0), fix(0.02, 96.0), fix(0.04, 95.0)], "has the lowest LR of all that were tried"),
-        ([fix(0.01, 95.0), fix(0.02, 96.0), fix(0.04, 97.0)], "has the highest LR of all that were tried"),
+        (
+            [fix(0.01, 97.0), fix(0.02, 96.0), fix(0.04, 95.0)],
+            "has the lowest LR of all that were tried",
+        ),
+        (
+            [fix(0.01, 95.0), fix(0.02, 96.0), fix(0.04, 97.0)],
+            "has the highest LR of all that were tried",
+        ),
         ([fix(0.0199, 95.0), fix(0.02, 97.0), fix(0.0201, 96.0)], "has the highest LR"),
-        ([fix(0.01, 95.0), fix(0.02, 97.0)], "2 policies were tried at a comparable length, too few"),
-        ([fix(0.01, 95.0), fix(0.02, 97.0), fix(0.04, 96.0, 900)], "2 policies were tried at a comparable"),
+        (
+            [fix(0.01, 95.0), fix(0.02, 97.0)],
+            "2 policies were tried at a comparable length, too few",
+        ),
+        (
+            [fix(0.01, 95.0), fix(0.02, 97.0), fix(0.04, 96.0, 900)],
+            "2 policies were tried at a comparable",
+        ),
         ([fix(0.01, 95.0), fix(0.02, 97.0), fix(0.04, 96.0, 1000)], None),
         # MNIST at similarity 0.72, its best at 99.31 with its risk: 10 + 0.72 * 0.9923 * 90 = 74.3
         ([fix(0.01, 60.0), fix(0.02, 73.0), fix(0.04, 70.0)], "(0.72) suggests about 74 %"),
@@ -99,7 +113,9 @@ def test_once_the_best_of_the_similar_task_was_tried_its_promise_is_settled():
     """Else a harder task than the similar one would never have experience."""
     results = [fix(0.01, 60.0), fix(0.02, 70.0), fix(0.04, 73.0)]
     assert not on_digits(*results).experienced
-    tried = summary(MNISTS_BEST, 65.0, solver=LENET_DIGITS, max_iter=2000, epoch=25.94, iterations=2000)
+    tried = summary(
+        MNISTS_BEST, 65.0, solver=LENET_DIGITS, max_iter=2000, epoch=25.94, iterations=2000
+    )
     found = on_digits(*results, tried)
     assert found.experienced and texts(found)[0] == "FIX(k0=0.04)"
 

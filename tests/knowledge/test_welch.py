@@ -44,7 +44,13 @@ def test_students_distribution_in_closed_form():
         (Spread(99.33, 0.02), 5, Spread(99.28, 0.02), 5, 0.007669728020956512),
         (Spread(99.33, 0.02), 5, Spread(99.31, 0.04), 5, 0.40619964670493874),
         (Spread(82.16, 0.08), 5, Spread(81.92, 0.13), 5, 0.01740665267809038),
-        (Spread(10.0, 3 * math.sqrt(2 / 3)), 3, Spread(12.0, math.sqrt(6 / 7)), 7, 0.36748243485185084),
+        (
+            Spread(10.0, 3 * math.sqrt(2 / 3)),
+            3,
+            Spread(12.0, math.sqrt(6 / 7)),
+            7,
+            0.36748243485185084,
+        ),
     ],
 )
 def test_welch_as_scipy(a, n_a, b, n_b, p):

@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lrbench_caffe.lr import Composition, FunctionPolicy, PlateauWatch, PolicyError, Segment, Trigger, parse
+from lrbench_caffe.lr import (
+    Composition,
+    FunctionPolicy,
+    PlateauWatch,
+    PolicyError,
+    Segment,
+    Trigger,
+    parse,
+)
 
 NAN = float("nan")
 
@@ -25,22 +33,31 @@ def test_it_has_the_interface_of_a_policy():
         ("FIX", "SINEXP"),
     )
     assert dict(policy.params) == {}
-    assert policy.segments[1].start == 20000 and policy.segments[1].policy.params["gamma"] == 0.99994
+    assert (
+        policy.segments[1].start == 20000 and policy.segments[1].policy.params["gamma"] == 0.99994
+    )
     assert policy.num_params == 1 + 4 + 1  # the segments' own, and one boundary
     assert policy.pending is None
     assert str(policy) == "FIX(k0=0.1) ; 20000: SINEXP(k0=0.0001, k1=0.9, gamma=0.99994, l=2000)"
 
 
 def test_built_from_parts():
-    parts = [(0, FunctionPolicy("FIX", k0=0.1)), Segment(np.int64(50), FunctionPolicy("FIX", k0=0.2))]
+    parts = [
+        (0, FunctionPolicy("FIX", k0=0.1)),
+        Segment(np.int64(50), FunctionPolicy("FIX", k0=0.2)),
+    ]
     assert Composition(parts) == parse("FIX(k0=0.1) ; 50: FIX(k0=0.2)")
     with pytest.raises(PolicyError, match="a composition needs two or more segments, not 1"):
         Composition(parts[:1])
     with pytest.raises(PolicyError, match="a composition needs two or more segments, not 0"):
         Composition([])
-    with pytest.raises(PolicyError, match=r"a segment must be a single LR function, not FIX\(k0=0.1\) ; 50"):
+    with pytest.raises(
+        PolicyError, match=r"a segment must be a single LR function, not FIX\(k0=0.1\) ; 50"
+    ):
         Composition([(0, Composition(parts)), (90, parts[0][1])])
-    with pytest.raises(PolicyError, match=r"start=1\.5 must be a whole number of iterations, 0 or more"):
+    with pytest.raises(
+        PolicyError, match=r"start=1\.5 must be a whole number of iterations, 0 or more"
+    ):
         Composition([parts[0], (1.5, parts[1][1])])
     with pytest.raises(PolicyError, match="bind the composition to max_iter, not its segment POLY"):
         Composition([parts[0], (50, parse("POLY(k0=1, p=1)").bind(100))])
@@ -59,13 +76,18 @@ def test_poly_without_l_ends_at_max_iter_wherever_it_starts():
 
 
 def test_undecided_boundaries_never_come_and_decided_ones_do():
-    policy = parse("FIX(k0=0.1) ; plateau(n=3): FIX(k0=0.01) ; plateau(n=5, metric=test_loss): FIX(k0=0.001)")
+    policy = parse(
+        "FIX(k0=0.1) ; plateau(n=3): FIX(k0=0.01) ; plateau(n=5, metric=test_loss): FIX(k0=0.001)"
+    )
     assert (policy.pending, policy.pending_since) == (Trigger(3), 0)
     assert set(policy(np.array([0, 5000, 10**7]))) == {0.1}
     assert policy.num_params == 3 + 2
 
     once = policy.decide(5000)
-    assert str(once) == "FIX(k0=0.1) ; 5000: FIX(k0=0.01) ; plateau(n=5, metric=test_loss): FIX(k0=0.001)"
+    assert (
+        str(once)
+        == "FIX(k0=0.1) ; 5000: FIX(k0=0.01) ; plateau(n=5, metric=test_loss): FIX(k0=0.001)"
+    )
     assert (once.pending, once.pending_since) == (Trigger(5, "test_loss"), 5000)
     assert once([4999, 5000, 10**7]).tolist() == [0.1, 0.01, 0.01]
 
@@ -102,7 +124,9 @@ def test_plateau_function_decays_with_each_decision():
     assert parse(str(decided)) == decided
     with pytest.raises(PolicyError, match="a decision at 7000 must come after iteration 7000"):
         decided.decide(7000)
-    with pytest.raises(PolicyError, match=r"a decision=7000\.5 must be a whole number of iterations"):
+    with pytest.raises(
+        PolicyError, match=r"a decision=7000\.5 must be a whole number of iterations"
+    ):
         decided.decide(7000.5)
 
 
@@ -132,7 +156,11 @@ def test_nothing_to_decide():
         (Trigger(3), [50, 60, 70, 80, 90], []),
         (Trigger(3), [90, 1, 2, 3], [3]),  # better than the last one is not better than the best
         (Trigger(2, "test_loss"), [2.0, 1.9, 1.9, 2.5, 3.0], [3]),
-        (Trigger(2, min_delta=0.5), [90, 90.25, 90.5, 91], [2]),  # 90.5 is not more than 0.5 above 90
+        (
+            Trigger(2, min_delta=0.5),
+            [90, 90.25, 90.5, 91],
+            [2],
+        ),  # 90.5 is not more than 0.5 above 90
         (Trigger(2, min_delta=0.5), [90, 90.25, 90.75, 91, 91.25], [4]),
         (Trigger(2, "test_loss", 0.5), [2.0, 1.75, 1.5, 1.0], [2]),
         (Trigger(2), [NAN, NAN, NAN, 5, NAN, NAN], [1, 5]),

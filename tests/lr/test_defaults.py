@@ -17,7 +17,10 @@ MNIST = {"base_lr": 0.01, "max_iter": 10000, "epoch": 600}
     [
         ("FIX", "FIX(k0=0.01)"),
         ("STEP", "STEP(k0=0.01, gamma=0.77426, l=1000)"),  # 0.1^(1/9) = 0.774264
-        ("NSTEP", "NSTEP(k0=0.01, gamma=0.63096, l=[5000, 7000, 8000, 9000, 9500])"),  # 0.1^(1/5) = 0.630957
+        (
+            "NSTEP",
+            "NSTEP(k0=0.01, gamma=0.63096, l=[5000, 7000, 8000, 9000, 9500])",
+        ),  # 0.1^(1/5) = 0.630957
         ("EXP", "EXP(k0=0.01, gamma=0.99976977)"),  # 1 - 0.1^(1/10000) = 0.000230232
         ("INV", "INV(k0=0.01, gamma=0.0001, p=0.75)"),
         ("POLY", "POLY(k0=0.01, p=1.2)"),
@@ -51,7 +54,10 @@ def test_every_function_can_be_completed_from_nothing(name, base_lr, max_iter, e
     assert parse(str(done.policy)).bind(max_iter) == done.policy
 
 
-@given(st.sampled_from(["EXP", *sorted(n for n in FUNCTIONS if n.endswith("EXP"))]), st.integers(1, 10**6))
+@given(
+    st.sampled_from(["EXP", *sorted(n for n in FUNCTIONS if n.endswith("EXP"))]),
+    st.integers(1, 10**6),
+)
 def test_gamma_to_the_t_ends_at_a_tenth(name, max_iter):
     policy = complete(name, {}, base_lr=1.0, max_iter=max_iter, epoch=5).policy
     assert policy.params["gamma"] ** max_iter == pytest.approx(0.1, rel=2e-4)
@@ -87,7 +93,12 @@ def test_half_a_cycle(max_iter, epoch, half_cycle, rule):
         ("SIN2(l=500)", {}, "SIN2(k0=0.01, k1=0.06, l=500)", "k0 k1"),
         ("sin2", {"k0": 0.001, "l": 500}, "SIN2(k0=0.001, k1=0.06, l=500)", "k1"),
         ("SIN2()", {"k0": 0.1, "k1": None}, "SIN2(k0=0.1, k1=0.6, l=1200)", "k1 l"),  # 6 x k0
-        ("NSTEP", {"l": [10, 20]}, "NSTEP(k0=0.01, gamma=0.31623, l=[10, 20])", "k0 gamma"),  # 0.1^(1/2)
+        (
+            "NSTEP",
+            {"l": [10, 20]},
+            "NSTEP(k0=0.01, gamma=0.31623, l=[10, 20])",
+            "k0 gamma",
+        ),  # 0.1^(1/2)
         ("NSTEP", {"l": "10,20", "gamma": "0.5"}, "NSTEP(k0=0.01, gamma=0.5, l=[10, 20])", "k0"),
         ("STEP(l=20000)", {}, "STEP(k0=0.01, gamma=0.1, l=20000)", "k0 gamma"),
         ("STEP", {"gamma": 0.9}, "STEP(k0=0.01, gamma=0.9, l=1000)", "k0 l"),
@@ -128,7 +139,11 @@ def test_poly_is_bound_to_max_iter_and_counts_three():
         ("EXP", {"gamma": "1..5"}, "--gamma '1..5': expected a number at character 1, found '1'"),
         ("NSTEP", {"l": "10 20"}, "--l '10 20': expected the end at character 4, found '20'"),
         ("FIX(k0=1) ; 50: FIX", {}, "FIX: k0 is missing"),
-        ("FIX(k0=1) ; 50: FIX(k0=2)", {"k0": 1, "l": 2}, "--k0, --l cannot be combined with a composition"),
+        (
+            "FIX(k0=1) ; 50: FIX(k0=2)",
+            {"k0": 1, "l": 2},
+            "--k0, --l cannot be combined with a composition",
+        ),
         ("50: FIX", {}, "FIX: k0 is missing"),
     ],
 )
@@ -142,5 +157,7 @@ def test_a_base_lr_that_cannot_be_k0():
     with pytest.raises(PolicyError, match="SIN: k0 is missing, and base_lr=0 cannot replace it"):
         complete("SIN", {}, base_lr=0, max_iter=100, epoch=10)
     assert complete("FIX", {"k0": 0.5}, base_lr=0, max_iter=100).policy(0) == 0.5
-    with pytest.raises(PolicyError, match="max_iter=0 must be a whole number of iterations, 1 or more"):
+    with pytest.raises(
+        PolicyError, match="max_iter=0 must be a whole number of iterations, 1 or more"
+    ):
         complete("FIX", {}, base_lr=0.1, max_iter=0)

@@ -93,15 +93,24 @@ def test_the_oracle_covers_the_whole_table():
         ("INV(k0=3, gamma=0.5, p=2)", {0: 3, 2: 0.75, 4: 1 / 3}),
         ("POLY(k0=1, p=2, l=10)", {0: 1, 5: 0.25, 9: 0.01, 10: 0, 11: 0, 10**7: 0}),
         ("POLY(k0=1, p=1, l=10, k1=0.5)", {0: 1, 5: 0.75, 10: 0.5, 20: 0.5}),
-        ("TRI(k0=0.01, k1=0.06, l=2000)", {0: 0.01, 1000: 0.035, 2000: 0.06, 3000: 0.035, 4000: 0.01}),
+        (
+            "TRI(k0=0.01, k1=0.06, l=2000)",
+            {0: 0.01, 1000: 0.035, 2000: 0.06, 3000: 0.035, 4000: 0.01},
+        ),
         ("TRI2(k0=1, k1=9, l=10)", {0: 1, 10: 9, 20: 1, 30: 5, 40: 1, 50: 3}),
         ("TRIEXP(k0=1, k1=9, gamma=0.5, l=2)", {0: 1, 1: 3, 2: 3, 3: 1.5, 4: 1}),
         ("SIN(k0=1, k1=3, l=30)", {0: 1, 10: 2, 30: 3, 50: 2, 60: 1}),  # sin 30 degrees = 1/2
         ("SIN2(k0=1, k1=3, l=30)", {10: 2, 30: 3, 60: 1, 70: 1.5, 90: 2, 150: 1.5}),
         ("SINEXP(k0=1, k1=9, gamma=0.5, l=3)", {0: 1, 1: 3, 3: 2, 6: 1}),
-        ("COS(k0=0.01, k1=0.06, l=2000)", {0: 0.06, 1000: 0.035, 2000: 0.01, 4000: 0.06, 10000: 0.01}),
+        (
+            "COS(k0=0.01, k1=0.06, l=2000)",
+            {0: 0.06, 1000: 0.035, 2000: 0.01, 4000: 0.06, 10000: 0.01},
+        ),
         ("COS(k0=0.06, k1=0.01, l=2000)", {0: 0.06, 1000: 0.035, 2000: 0.01, 4000: 0.06}),
-        ("COS2(k0=1, k1=3, l=10)", {0: 3, 9: 1.04894348, 10: 1, 20: 2, 30: 1, 40: 1.5}),  # 9: 2 + cos 162
+        (
+            "COS2(k0=1, k1=3, l=10)",
+            {0: 3, 9: 1.04894348, 10: 1, 20: 2, 30: 1, 40: 1.5},
+        ),  # 9: 2 + cos 162
         ("SIG(k0=2, gamma=0.1, l=50)", {50: 1, 10**5: 2}),
         ("DTRI2(k0=1, k1=9, l=10)", {0: 9, 5: 5, 10: 1, 15: 3, 20: 5, 30: 1, 40: 3}),
         ("UPCOS(k0=1, k1=3, l=10)", {0: 1, 5: 2, 10: 3, 20: 1}),
@@ -109,7 +118,10 @@ def test_the_oracle_covers_the_whole_table():
         ("RSW2(k0=1, k1=5, l=4)", {0: 5, 3: 2, 4: 3, 6: 2, 8: 2}),
         ("SINRSW(k0=1, k1=3, l=3)", {0: 3, 2: 2, 3: 3}),
         ("COSRSW(k0=1, k1=3, l=2)", {0: 3, 1: 2, 2: 3}),
-        ("PLATEAU(k0=1, gamma=0.1, n=3, decided=[50, 70])", {0: 1, 49: 1, 50: 0.1, 69: 0.1, 70: 0.01}),
+        (
+            "PLATEAU(k0=1, gamma=0.1, n=3, decided=[50, 70])",
+            {0: 1, 49: 1, 50: 0.1, 69: 0.1, 70: 0.01},
+        ),
     ],
 )
 def test_values_by_hand(text, expected):
@@ -194,7 +206,10 @@ def test_paper_functions_are_those_of_table_1():
         ("SIN2(k0=0.01, k1=0.06, l=2000)", 3),
         ("SINEXP(k0=0.01, k1=0.06, gamma=0.99994, l=2000)", 4),
         ("COS(k0=0.01, k1=0.06, l=2000)", 3),
-        ("STEP(k0=0.1, k1=0.001, gamma=0.85, l=5000)", 4),  # a lower bound that was chosen is one more
+        (
+            "STEP(k0=0.1, k1=0.001, gamma=0.85, l=5000)",
+            4,
+        ),  # a lower bound that was chosen is one more
         ("PLATEAU(k0=0.1, gamma=0.1, n=3)", 3),
         ("PLATEAU(k0=0.1, gamma=0.1, n=3, metric=test_loss, min_delta=0.1, decided=[5, 6])", 4),
     ],
@@ -214,7 +229,9 @@ def test_poly_without_l_ends_at_max_iter():
     assert not bound.needs_max_iter
     assert bound != policy and bound == parse(str(bound)).bind(100)
     assert bound.bind(200)(50) == 0.5625  # bound again, to the new value
-    with pytest.raises(PolicyError, match="max_iter=0 must be a whole number of iterations, 1 or more"):
+    with pytest.raises(
+        PolicyError, match="max_iter=0 must be a whole number of iterations, 1 or more"
+    ):
         policy.bind(0)
 
 

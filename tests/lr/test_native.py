@@ -31,7 +31,10 @@ class CaffeSolver:
         if self.lr_policy == "inv":
             return self.base_lr * math.pow(1 + self.gamma * self.iter, -self.power)
         if self.lr_policy == "multistep":
-            if self.current_step < len(self.stepvalue) and self.iter >= self.stepvalue[self.current_step]:
+            if (
+                self.current_step < len(self.stepvalue)
+                and self.iter >= self.stepvalue[self.current_step]
+            ):
                 self.current_step += 1
             return self.base_lr * math.pow(self.gamma, self.current_step)
         if self.lr_policy == "poly":
@@ -83,7 +86,9 @@ def test_it_is_read_back_from_its_text(fields):
 
 @pytest.mark.parametrize("power", [1.2, 0.0, -1.0])
 def test_poly_is_0_from_max_iter_on(power):
-    assert from_caffe("poly", base_lr=0.1, power=power, max_iter=300)([300, 301, 10**6]).tolist() == [0, 0, 0]
+    assert from_caffe("poly", base_lr=0.1, power=power, max_iter=300)(
+        [300, 301, 10**6]
+    ).tolist() == [0, 0, 0]
 
 
 @given(st.lists(st.integers(0, 40), max_size=8))
@@ -98,14 +103,22 @@ def test_any_stepvalues(stepvalue):
     ("fields", "text", "count"),
     [
         ({"lr_policy": "fixed"}, "FIX(k0=0.01)", 1),
-        ({"lr_policy": "step", "gamma": 0.5, "stepsize": 100}, "STEP(k0=0.01, gamma=0.5, l=100)", 3),
+        (
+            {"lr_policy": "step", "gamma": 0.5, "stepsize": 100},
+            "STEP(k0=0.01, gamma=0.5, l=100)",
+            3,
+        ),
         (
             {"lr_policy": "multistep", "gamma": 0.5, "stepvalue": (5, 7)},
             "NSTEP(k0=0.01, gamma=0.5, l=[5, 7])",
             4,
         ),
         ({"lr_policy": "poly", "power": 2}, "POLY(k0=0.01, p=2)", 3),
-        ({"lr_policy": "sigmoid", "gamma": 0.5, "stepsize": 100}, "SIG(k0=0.01, gamma=0.5, l=100)", 3),
+        (
+            {"lr_policy": "sigmoid", "gamma": 0.5, "stepsize": 100},
+            "SIG(k0=0.01, gamma=0.5, l=100)",
+            3,
+        ),
     ],
 )
 def test_text_and_num_params(fields, text, count):
@@ -131,7 +144,10 @@ def test_text_and_num_params(fields, text, count):
         ),
         ({"lr_policy": "exp", "gamma": math.inf}, "EXP: gamma=inf must be a finite number"),
         ({"lr_policy": "inv", "power": math.nan}, "INV: p=nan must be a finite number"),
-        ({"lr_policy": "poly", "power": 1, "max_iter": 0}, "max_iter=0 must be a whole number of iterations"),
+        (
+            {"lr_policy": "poly", "power": 1, "max_iter": 0},
+            "max_iter=0 must be a whole number of iterations",
+        ),
     ],
 )
 def test_what_is_refused(fields, message):

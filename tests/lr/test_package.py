@@ -43,7 +43,9 @@ def test_imports_numpy_the_standard_library_and_itself_only(path):
 
 def test_other_packages_are_not_taken_for_the_standard_library():
     assert is_standard("math") and is_standard("typing")
-    assert not is_standard("numpy") and not is_standard("pytest") and not is_standard("lrbench_caffe")
+    assert (
+        not is_standard("numpy") and not is_standard("pytest") and not is_standard("lrbench_caffe")
+    )
 
 
 def test_there_are_files_to_read():
@@ -61,5 +63,12 @@ def test_what_is_exported_is_there_and_documented():
     assert len(set(lrbench_caffe.lr.__all__)) == len(lrbench_caffe.lr.__all__)
     for name in lrbench_caffe.lr.__all__:
         assert getattr(lrbench_caffe.lr, name) is not None, name
-    for name in ("parse", "from_caffe", "complete", "complete_text", "describe_functions", "Policy"):
+    for name in (
+        "parse",
+        "from_caffe",
+        "complete",
+        "complete_text",
+        "describe_functions",
+        "Policy",
+    ):
         assert name in lrbench_caffe.lr.__all__ and getattr(lrbench_caffe.lr, name).__doc__, name

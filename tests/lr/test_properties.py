@@ -17,7 +17,10 @@ LENGTHS = st.integers(1, 10**6)
 ITERATIONS = st.integers(0, 10**7)
 LISTS = st.lists(st.integers(1, 10**6), min_size=1, max_size=6, unique=True).map(sorted)
 TRIGGERS = st.builds(
-    Trigger, n=st.integers(1, 99), metric=st.sampled_from(["top1", "test_loss"]), min_delta=st.floats(0, 5)
+    Trigger,
+    n=st.integers(1, 99),
+    metric=st.sampled_from(["top1", "test_loss"]),
+    min_delta=st.floats(0, 5),
 )
 VALUES = {
     "gamma": st.floats(0, 1, exclude_min=True),
@@ -110,7 +113,9 @@ def test_a_cycle_is_its_own_mirror_image(name, half, t):
     assert policy(t % (2 * half)) == policy(2 * half - t % (2 * half))
 
 
-@pytest.mark.parametrize(("rising", "falling"), [("TRI", "DTRI"), ("SIN", "DSIN"), ("UPCOS", "COS")])
+@pytest.mark.parametrize(
+    ("rising", "falling"), [("TRI", "DTRI"), ("SIN", "DSIN"), ("UPCOS", "COS")]
+)
 @pytest.mark.parametrize("ending", ["", "2"])
 @given(LENGTHS, ITERATIONS)
 @settings(max_examples=30)
@@ -120,7 +125,9 @@ def test_a_wave_from_the_top_is_the_rising_one_shifted_by_l(rising, falling, end
     assert down(t) == up(t + half)
 
 
-@given(policies(["STEP", "NSTEP", "EXP", "INV", "POLY"]), st.lists(ITERATIONS, min_size=2, max_size=20))
+@given(
+    policies(["STEP", "NSTEP", "EXP", "INV", "POLY"]), st.lists(ITERATIONS, min_size=2, max_size=20)
+)
 def test_decaying_functions_start_at_k0_and_never_rise(policy, iterations):
     policy = policy.bind(10**6)
     assert policy(0) == policy.params["k0"]

@@ -124,8 +124,14 @@ def test_digits():
 ERRORS = [
     ("SINE2(k0=1)", "unknown LR function 'SINE2'; did you mean SIN2? known: FIX, STEP, NSTEP,"),
     ("zzz(k0=1)", "unknown LR function 'zzz'; known: FIX,"),
-    ("SIN2(k0=1, k1=2, ll=2)", "SIN2 has no parameter 'll'; did you mean l? its parameters: k0, k1, l"),
-    ("STEP(k0=1, gama=0.1, l=5)", "STEP has no parameter 'gama'; did you mean gamma? its parameters"),
+    (
+        "SIN2(k0=1, k1=2, ll=2)",
+        "SIN2 has no parameter 'll'; did you mean l? its parameters: k0, k1, l",
+    ),
+    (
+        "STEP(k0=1, gama=0.1, l=5)",
+        "STEP has no parameter 'gama'; did you mean gamma? its parameters",
+    ),
     ("FIX(strict=0)", "FIX has no parameter 'strict'; its parameters: k0"),
     ("SIN2(k0=1, l=5)", "SIN2: k1 is missing; its parameters: k0, k1, l"),
     ("FIX", "FIX: k0 is missing; its parameters: k0"),
@@ -142,26 +148,53 @@ ERRORS = [
     ("SIN2(k0=1, k1=2, l=-5)", "SIN2: l=-5 must be a whole number of iterations above 0"),
     ("SIN2(k0=1, k1=2, l=2.5)", "SIN2: l=2.5 must be a whole number of iterations above 0"),
     ("SIN2(k0=1, k1=2, l=1e300)", "SIN2: l=1e+300 must be a whole number of iterations above 0"),
-    ("STEP(k0=1, gamma=1.1, l=5)", "STEP: gamma=1.1 must be above 0 and at most 1 (the envelope decays)"),
+    (
+        "STEP(k0=1, gamma=1.1, l=5)",
+        "STEP: gamma=1.1 must be above 0 and at most 1 (the envelope decays)",
+    ),
     ("NSTEP(k0=1, gamma=0, l=[5])", "NSTEP: gamma=0 must be above 0 and at most 1"),
     ("EXP(k0=1, gamma=1.00001)", "EXP: gamma=1.00001 must be above 0 and at most 1"),
     ("SINEXP(k0=1, k1=2, gamma=2, l=5)", "SINEXP: gamma=2 must be above 0 and at most 1"),
     ("INV(k0=1, gamma=-1, p=1)", "INV: gamma=-1 must be a finite number, 0 or more"),
     ("INV(k0=1, gamma=1, p=0)", "INV: p=0 must be a finite number above 0"),
     ("SIG(k0=1, gamma=0, l=5)", "SIG: gamma=0 must be a finite number other than 0"),
-    ("NSTEP(k0=1, gamma=0.1, l=[7, 5])", "NSTEP: l=[7, 5] must be a list of iterations above 0 in strictly"),
-    ("NSTEP(k0=1, gamma=0.1, l=[5, 5])", "NSTEP: l=[5, 5] must be a list of iterations above 0 in strictly"),
-    ("NSTEP(k0=1, gamma=0.1, l=[])", "NSTEP: l=[] must be a list of iterations above 0 in strictly"),
-    ("NSTEP(k0=1, gamma=0.1, l=[0, 5])", "NSTEP: l=[0, 5] must be a list of iterations above 0 in strictly"),
-    ("NSTEP(k0=1, gamma=0.1, l=5000)", "NSTEP: l=5000 must be a list of iterations above 0 in strictly"),
-    ("NSTEP(k0=1, gamma=0.1, l=[5.5])", "NSTEP: l=[5.5] must be a list of iterations above 0 in strictly"),
+    (
+        "NSTEP(k0=1, gamma=0.1, l=[7, 5])",
+        "NSTEP: l=[7, 5] must be a list of iterations above 0 in strictly",
+    ),
+    (
+        "NSTEP(k0=1, gamma=0.1, l=[5, 5])",
+        "NSTEP: l=[5, 5] must be a list of iterations above 0 in strictly",
+    ),
+    (
+        "NSTEP(k0=1, gamma=0.1, l=[])",
+        "NSTEP: l=[] must be a list of iterations above 0 in strictly",
+    ),
+    (
+        "NSTEP(k0=1, gamma=0.1, l=[0, 5])",
+        "NSTEP: l=[0, 5] must be a list of iterations above 0 in strictly",
+    ),
+    (
+        "NSTEP(k0=1, gamma=0.1, l=5000)",
+        "NSTEP: l=5000 must be a list of iterations above 0 in strictly",
+    ),
+    (
+        "NSTEP(k0=1, gamma=0.1, l=[5.5])",
+        "NSTEP: l=[5.5] must be a list of iterations above 0 in strictly",
+    ),
     ("TRI(k0=0.06, k1=0.01, l=5)", "TRI: k0=0.06, k1=0.01: it starts at k0 and rises: k0 < k1"),
     ("UPCOS2(k0=1, k1=1, l=5)", "UPCOS2: k0=1, k1=1: it starts at k0 and rises: k0 < k1"),
     ("COS(k0=0.1, k1=0.1, l=5)", "COS: k0=0.1, k1=0.1: k0 = k1 is a fixed LR: use FIX"),
-    ("STEP(k0=0.1, k1=0.2, gamma=0.1, l=5)", "STEP: k0=0.1, k1=0.2: k1 is the lower bound: k1 < k0"),
+    (
+        "STEP(k0=0.1, k1=0.2, gamma=0.1, l=5)",
+        "STEP: k0=0.1, k1=0.2: k1 is the lower bound: k1 < k0",
+    ),
     ("PLATEAU(k0=1, gamma=0.1, n=0)", "PLATEAU: n=0 must be a whole number of tests above 0"),
     ("PLATEAU(k0=1, gamma=0.1, n=3, metric=ac)", "PLATEAU: metric=ac must be top1 or test_loss"),
-    ("PLATEAU(k0=1, gamma=0.1, n=3, decided=[9, 8])", "PLATEAU: decided=[9, 8] must be a list of iterations"),
+    (
+        "PLATEAU(k0=1, gamma=0.1, n=3, decided=[9, 8])",
+        "PLATEAU: decided=[9, 8] must be a list of iterations",
+    ),
     # what cannot be read at all
     ("", "LR policy '': expected the name of an LR function at character 1, found the end"),
     ("  ", "expected the name of an LR function at character 1, found the end"),
@@ -207,10 +240,22 @@ ERRORS = [
         "PLATEAU(k0=1, gamma=0.1, n=3) ; 200: FIX(k0=3)",
         "PLATEAU(k0=1, gamma=0.1, n=3) never ends, so that it can only be the last segment",
     ),
-    ("FIX(k0=1) ; plateau(m=3): FIX(k0=2)", "plateau has no parameter 'm'; its parameters: n, metric"),
-    ("FIX(k0=1) ; plateau(): FIX(k0=2)", "plateau: n is missing; its parameters: n, metric, min_delta"),
-    ("FIX(k0=1) ; plateau(n=3, metric=loss): FIX(k0=2)", "plateau: metric=loss must be top1 or test_loss"),
-    ("FIX(k0=1) ; plateau(n=3, min_delta=-1): FIX(k0=2)", "plateau: min_delta=-1 must be a finite number, 0"),
+    (
+        "FIX(k0=1) ; plateau(m=3): FIX(k0=2)",
+        "plateau has no parameter 'm'; its parameters: n, metric",
+    ),
+    (
+        "FIX(k0=1) ; plateau(): FIX(k0=2)",
+        "plateau: n is missing; its parameters: n, metric, min_delta",
+    ),
+    (
+        "FIX(k0=1) ; plateau(n=3, metric=loss): FIX(k0=2)",
+        "plateau: metric=loss must be top1 or test_loss",
+    ),
+    (
+        "FIX(k0=1) ; plateau(n=3, min_delta=-1): FIX(k0=2)",
+        "plateau: min_delta=-1 must be a finite number, 0",
+    ),
 ]
 
 
@@ -233,7 +278,9 @@ def test_numbers_of_other_types():
     for wrong in (True, "0.1", None, 1j):
         with pytest.raises(PolicyError, match=r"FIX: k0=.* must be a finite number above 0"):
             FunctionPolicy("FIX", k0=wrong)
-    with pytest.raises(PolicyError, match=r"plateau: n=1\.5 must be a whole number of tests above 0"):
+    with pytest.raises(
+        PolicyError, match=r"plateau: n=1\.5 must be a whole number of tests above 0"
+    ):
         Trigger(n=1.5)
 
 

@@ -52,7 +52,11 @@ def pooling(draw):
     window += "stride_h: %d stride_w: %d" % (draw(1, 2, 2, 3, 6), draw(1, 2, 2, 3, 6))
     window = draw(window, window, window, window, "global_pooling: true")
     rounding = draw("", "round_mode: FLOOR")
-    return [draw.shape()], "pooling_param { pool: %s %s %s }" % (draw("MAX", "AVE"), window, rounding)
+    return [draw.shape()], "pooling_param { pool: %s %s %s }" % (
+        draw("MAX", "AVE"),
+        window,
+        rounding,
+    )
 
 
 def lrn(draw):
@@ -116,10 +120,19 @@ def net_text(kind, shapes, fields, in_place):
     text = "force_backward: true "
     for i, shape in enumerate(shapes):
         dims = " ".join("dim: %d" % dim for dim in shape)
-        text += 'layer { name: "x%d" type: "Input" top: "x%d" input_param { shape { %s } } }\n' % (i, i, dims)
+        text += 'layer { name: "x%d" type: "Input" top: "x%d" input_param { shape { %s } } }\n' % (
+            i,
+            i,
+            dims,
+        )
     bottoms = " ".join('bottom: "x%d"' % i for i in range(len(shapes)))
     top = "x0" if in_place else "y"
-    return text + 'layer { name: "layer" type: "%s" %s top: "%s" %s }' % (kind, bottoms, top, fields), top
+    return text + 'layer { name: "layer" type: "%s" %s top: "%s" %s }' % (
+        kind,
+        bottoms,
+        top,
+        fields,
+    ), top
 
 
 def possible(kind, shapes, fields):
@@ -135,7 +148,9 @@ def possible(kind, shapes, fields):
             return False
         # Caffe's max pooling writes outside its memory where a window begins behind the image.
         kernel, stride = number("kernel_" + axis), number("stride_" + axis)
-        if kind == "Pooling" and -(-(size - kernel) // stride) * stride >= size - number("pad_" + axis):
+        if kind == "Pooling" and -(-(size - kernel) // stride) * stride >= size - number(
+            "pad_" + axis
+        ):
             return False
     return True
 
@@ -199,7 +214,8 @@ def compare_layers(kind, nets, seed):
         text, top = net_text(kind, shapes, fields, in_place)
         number = draw.within(0, 2**31)
         should, found = (
-            run(load(text, phase, fast), top, np.random.RandomState(number)) for fast in (False, True)
+            run(load(text, phase, fast), top, np.random.RandomState(number))
+            for fast in (False, True)
         )
         for name, value in should.items():
             if kind in EXACT:
@@ -235,14 +251,21 @@ def check_gradients(nets, seed):
         numbers = np.random.RandomState(done)
         run(net, top, numbers, 1)
         x = net.blobs["x0"]
-        start, gradient, factor = x.data.copy(), x.diff.copy().astype(float), net.blobs[top].diff.copy()
+        start, gradient, factor = (
+            x.data.copy(),
+            x.diff.copy().astype(float),
+            net.blobs[top].diff.copy(),
+        )
         direction = numbers.uniform(-1, 1, x.data.shape)
         step, values = 5e-3, []
         for sign in (1, -1):
             x.data[...] = start + sign * step * direction
             net._forward(0, len(net.layers) - 1)
             values.append(float((net.blobs[top].data.astype(float) * factor).sum()))
-        numerical, analytical = (values[0] - values[1]) / (2 * step), float((gradient * direction).sum())
+        numerical, analytical = (
+            (values[0] - values[1]) / (2 * step),
+            float((gradient * direction).sum()),
+        )
         scale = np.sqrt((gradient**2).sum()) + 1e-3
         worst = max(worst, abs(numerical - analytical) / scale)
         assert worst < 2e-2, (numerical, analytical, scale, text)
@@ -296,7 +319,17 @@ def block_net(draw):
     last = draw("sum", "sum", "behind")
     frozen = draw("", "", "param { lr_mult: 0 }")
     slope = draw("", "", "relu_param { negative_slope: 0.1 }")
-    numbers = (images, height, width, images, frozen, channels, draw("true", "false"), slope, channels)
+    numbers = (
+        images,
+        height,
+        width,
+        images,
+        frozen,
+        channels,
+        draw("true", "false"),
+        slope,
+        channels,
+    )
     return BLOCK_NET % (*numbers, last, last, images)
 
 
@@ -321,10 +354,16 @@ def solver_text(draw, net):
     fields = 'type: "%s" momentum: %g ' % (draw("SGD", "Nesterov"), draw(0, 0.9, 0.5))
     decay = draw(0, 0.0005, 0.01)
     # Caffe takes any text where there is no weight decay.
-    fields += 'weight_decay: %g regularization_type: "%s" ' % (decay, draw("L1", "L2") if decay else "none")
+    fields += 'weight_decay: %g regularization_type: "%s" ' % (
+        decay,
+        draw("L1", "L2") if decay else "none",
+    )
     fields += "base_lr: 0.001 iter_size: %d " % draw(1, 1, 2, 3)
     fields += draw("", "clip_gradients: 0.5") + draw("", " debug_info: true")
-    fields += ' lr_policy: "step" gamma: 0.5 stepsize: 2 max_iter: 100 random_seed: %d ' % draw.within(0, 999)
+    fields += (
+        ' lr_policy: "step" gamma: 0.5 stepsize: 2 max_iter: 100 random_seed: %d '
+        % draw.within(0, 999)
+    )
     return fields + "solver_mode: CPU snapshot_after_train: false net_param { %s }" % net
 
 
@@ -395,6 +434,8 @@ if __name__ == "__main__":
     elif command == "solvers":
         compare_solvers(int(arguments[0]), int(arguments[1]), block_net)
     elif command == "updates":
-        compare_solvers(int(arguments[0]), int(arguments[1]), lambda draw: PLAIN_NET % draw.within(1, 70))
+        compare_solvers(
+            int(arguments[0]), int(arguments[1]), lambda draw: PLAIN_NET % draw.within(1, 70)
+        )
     else:
         memory(arguments[0], int(arguments[1]))

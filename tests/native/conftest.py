@@ -55,7 +55,9 @@ def faulty(library: Path, compiler: str, request: pytest.FixtureRequest) -> Path
         runtime = ours / locate.runtime_dir().name
         if not runtime.exists():
             runtime.symlink_to(locate.runtime_dir())
-        command = native.compiler_command(compiler, native.headers_dir(), made.with_suffix(f".{os.getpid()}"))
+        command = native.compiler_command(
+            compiler, native.headers_dir(), made.with_suffix(f".{os.getpid()}")
+        )
         command[command.index(str(native.SOURCES / "all.cpp"))] = str(source)
         subprocess.run([*command, f"-I{native.SOURCES}", "-O1"], check=True)
         made.with_suffix(f".{os.getpid()}").replace(made)

@@ -58,7 +58,12 @@ base_lr: 0.001 lr_policy: "fixed" max_iter: 100000 solver_mode: CPU random_seed:
 
 def in_caffe(library: Path, *arguments: object) -> list[float]:
     """What compare.py prints."""
-    command = [*find_caffe_python(None).command, str(HERE / "compare.py"), worker.__file__, str(library)]
+    command = [
+        *find_caffe_python(None).command,
+        str(HERE / "compare.py"),
+        worker.__file__,
+        str(library),
+    ]
     done = subprocess.run(
         [*command, *map(str, arguments)],
         env={**os.environ, "GLOG_minloglevel": "2", "OPENBLAS_NUM_THREADS": "1"},
@@ -70,7 +75,9 @@ def in_caffe(library: Path, *arguments: object) -> list[float]:
     return [float(word) for word in done.stdout.split()]
 
 
-@pytest.mark.parametrize("kind", ["Convolution", "Pooling", "LRN", "ReLU", "BatchNorm", "Scale", "Eltwise"])
+@pytest.mark.parametrize(
+    "kind", ["Convolution", "Pooling", "LRN", "ReLU", "BatchNorm", "Scale", "Eltwise"]
+)
 def test_a_layer_is_caffes_own(library, kind):
     nets, worst = in_caffe(library, "layers", kind, NETS, 1)
     assert nets == NETS
@@ -180,7 +187,12 @@ def test_all_layers_with_sanitizers(library, compiler, tmp_path):
     triplet = root / "usr" / "lib" / "x86_64-linux-gnu"
     libraries = tmp_path / "libraries"
     libraries.mkdir()
-    for folder in (triplet / "openblas-pthread", root / "lib" / triplet.name, triplet, root / "usr" / "lib"):
+    for folder in (
+        triplet / "openblas-pthread",
+        root / "lib" / triplet.name,
+        triplet,
+        root / "usr" / "lib",
+    ):
         for file in folder.glob("*.so*"):
             if not re.match(SYSTEM, file.name) and not (libraries / file.name).exists():
                 (libraries / file.name).symlink_to(file.resolve())
@@ -192,4 +204,6 @@ def test_all_layers_with_sanitizers(library, compiler, tmp_path):
     for name in ("libcaffe", "libglog", "libprotobuf"):
         command.append(str(next(libraries.glob(name + ".so.*"))))
     subprocess.run(command, check=True)
-    run_sanitized(program, "100", "5", LD_LIBRARY_PATH=str(libraries), ASAN_OPTIONS="detect_leaks=0")
+    run_sanitized(
+        program, "100", "5", LD_LIBRARY_PATH=str(libraries), ASAN_OPTIONS="detect_leaks=0"
+    )

@@ -64,7 +64,15 @@ def layers_of(run) -> str:
 
 def test_fast_is_the_default_and_close_to_stock(folder):
     # Not folder.train, which adds --layers stock.
-    command = [sys.executable, "-m", "lrbench_caffe.train", "solver.prototxt", "--no-db", "--out", "fast"]
+    command = [
+        sys.executable,
+        "-m",
+        "lrbench_caffe.train",
+        "solver.prototxt",
+        "--no-db",
+        "--out",
+        "fast",
+    ]
     folder.command(command).succeeded()
     folder.train("solver.prototxt", "--layers", "stock", "--out", "stock").succeeded()
     assert (layers_of(folder.run("fast")), layers_of(folder.run("stock"))) == ("fast", "stock")
@@ -73,7 +81,9 @@ def test_fast_is_the_default_and_close_to_stock(folder):
 
 def test_equal_runs_and_resumed_ones_have_equal_bits(folder):
     folder.train("solver.prototxt", "--layers", "fast", "--out", "whole").succeeded()
-    folder.train("solver.prototxt", "--layers", "fast", "--max-iter", "100", "--out", "half").succeeded()
+    folder.train(
+        "solver.prototxt", "--layers", "fast", "--max-iter", "100", "--out", "half"
+    ).succeeded()
     assert_same_weights(folder.run("whole").model(100), folder.run("half").model(100))
     folder.train("solver.prototxt", "--resume", "--max-iter", "200", "--out", "half").succeeded()
     assert layers_of(folder.run("half")) == "fast"
@@ -86,7 +96,9 @@ def test_a_run_resumed_with_other_layers_says_so(folder):
 
     database = ("--db", "runs.sqlite", "--out", "run")
     folder.train("solver.prototxt", "--layers", "fast", "--max-iter", "20", *database).succeeded()
-    folder.train("solver.prototxt", "--resume", "--layers", "stock", *database).succeeded()  # trains nothing
+    folder.train(
+        "solver.prototxt", "--resume", "--layers", "stock", *database
+    ).succeeded()  # trains nothing
     assert layers_of(folder.run("run")) == "stock"
     assert layers() == "fast"
     folder.train(
@@ -115,7 +127,9 @@ def test_threads_that_cannot_be_had(folder, monkeypatch):
     assert choose_threads(cores, "fast") == cores
     assert choose_threads(1, "stock") == 1
     for wrong in (0, -1, cores + 1):
-        with pytest.raises(InputError, match=rf"^threads: {wrong}; allowed: 1 to {cores}, the cores"):
+        with pytest.raises(
+            InputError, match=rf"^threads: {wrong}; allowed: 1 to {cores}, the cores"
+        ):
             choose_threads(wrong, "fast")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
     with pytest.raises(InputError, match="^threads 2: only the fast layers use several cores; "):
@@ -132,13 +146,18 @@ def test_threads_that_cannot_be_had(folder, monkeypatch):
         (str(int(signal.SIGABRT)), "their check ended by signal 6"),
     ],
 )
-def test_a_failed_check_leaves_caffes_own_layers_loudly(folder, faulty, monkeypatch, fault, problem):
+def test_a_failed_check_leaves_caffes_own_layers_loudly(
+    folder, faulty, monkeypatch, fault, problem
+):
     monkeypatch.setitem(folder.environment, "XDG_CACHE_HOME", str(faulty))
     monkeypatch.setitem(folder.environment, "LRBENCH_FAULT", fault)
     flags = ("solver.prototxt", "--max-iter", "20")
     said = folder.train(*flags, "--layers", "fast", "--out", "faulty").succeeded().out
     assert f"WARNING: Caffe's own layers instead of the fast ones: {problem}" in said
-    assert "(run tools/setup; when resumed, this run keeps Caffe's own unless --layers fast is given)" in said
+    assert (
+        "(run tools/setup; when resumed, this run keeps Caffe's own unless --layers fast is given)"
+        in said
+    )
     assert layers_of(folder.run("faulty")) == "stock"
     folder.train(*flags, "--layers", "stock", "--out", "stock").succeeded()
     assert_same_weights(folder.run("faulty").model(20), folder.run("stock").model(20))
@@ -151,7 +170,10 @@ def test_the_check_runs_on_as_many_threads_as_the_training(folder, faulty, monke
     monkeypatch.setitem(folder.environment, "LRBENCH_FAULT", "2 threads")
     flags = ("solver.prototxt", "--max-iter", "20", "--layers", "fast")
     said = folder.train(*flags, "--threads", "2", "--out", "two").succeeded().out
-    assert "WARNING: Caffe's own layers instead of the fast ones: the fast layers work on 2 threads" in said
+    assert (
+        "WARNING: Caffe's own layers instead of the fast ones: the fast layers work on 2 threads"
+        in said
+    )
     assert "WARNING" not in folder.train(*flags, "--out", "one").succeeded().out
 
 
@@ -184,7 +206,9 @@ def test_where_there_are_no_fast_layers(library, tmp_path, monkeypatch):
     info = caffe_info(find_caffe_python(None))
     assert choose_layers("auto", None, info) == choose_layers("fast", None, info) == "fast"
     assert choose_layers("stock", None, info) == choose_layers("auto", 0, info) == "stock"
-    with pytest.raises(InputError, match="^layers fast: only for the CPU; the training is on GPU 0$"):
+    with pytest.raises(
+        InputError, match="^layers fast: only for the CPU; the training is on GPU 0$"
+    ):
         choose_layers("fast", 0, info)
 
     assert "not the one that tools/setup makes" in find_library(str(tmp_path)).why

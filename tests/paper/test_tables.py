@@ -59,7 +59,12 @@ def test_the_numbers_are_those_of_the_files(table):
 def test_three_rows_read_off_the_page():
     sin2 = of_table("VII")[7]
     assert (sin2.policy.text, sin2.policy.num_params) == ("SIN2(k0=0.01, k1=0.06, l=2000)", 3)
-    assert (sin2.max_iter, sin2.epoch, sin2.solver.batch, sin2.solver.type) == (10_000, 600, 100, "SGD")
+    assert (sin2.max_iter, sin2.epoch, sin2.solver.batch, sin2.solver.type) == (
+        10_000,
+        600,
+        100,
+        "SGD",
+    )
     assert sin2.measurements[0].lr == 0.01  # the end of the first cycle
     nstep = of_table("VI")[2]
     assert nstep.policy.text == "NSTEP(k0=0.001, gamma=0.32, l=[30000, 50000, 60000, 65000])"
@@ -102,7 +107,13 @@ def test_records_survive_the_exchange_form():
 
 def test_what_is_not_known_is_not_made_up():
     for record in RECORDS:
-        unknown = (record.seed, record.test_interval, record.started, record.ended, record.dataset.digest)
+        unknown = (
+            record.seed,
+            record.test_interval,
+            record.started,
+            record.ended,
+            record.dataset.digest,
+        )
         assert unknown == (None,) * 5
         assert record.framework.version == "unknown"
         assert (record.measurements[0].test_loss, record.measurements[0].train_loss) == (None, None)
@@ -117,7 +128,9 @@ def test_the_networks_are_those_of_the_shipped_nets():
 
 def test_the_networks_sizes():
     # Worked out by hand in tests/test_solvers.py.
-    sizes = {key: paper_task(key).network for key in ("lenet_mnist", "cnn3_cifar10", "resnet32_cifar10")}
+    sizes = {
+        key: paper_task(key).network for key in ("lenet_mnist", "cnn3_cifar10", "resnet32_cifar10")
+    }
     assert {key: n.parameters for key, n in sizes.items()} == {
         "lenet_mnist": 431_080,
         "cnn3_cifar10": 89_578,

@@ -22,7 +22,9 @@ Write = Callable[..., Path]
 def net_of(messages: Messages) -> NetOf:
     """``net_of(text, phase)``: a net in a phase, from its prototxt."""
 
-    def build(text: str, phase: str = "TEST", level: int = 0, stages: tuple[str, ...] = ()) -> PhaseNet:
+    def build(
+        text: str, phase: str = "TEST", level: int = 0, stages: tuple[str, ...] = ()
+    ) -> PhaseNet:
         message = text_format.Parse(text, messages.new("NetParameter"))
         layers = phase_layers(message, phase, level, frozenset(stages))
         return PhaseNet(

@@ -122,7 +122,9 @@ def test_values_as_caffe_reads_them(both):
 
 
 def test_a_usual_file_is_read_without_caffe(both):
-    text = 'net: "a/b.prototxt"\nbase_lr: 0.01 gamma: 1e-4 # decay\ntest_iter: [2, 3]\nmomentum: 0.9\n'
+    text = (
+        'net: "a/b.prototxt"\nbase_lr: 0.01 gamma: 1e-4 # decay\ntest_iter: [2, 3]\nmomentum: 0.9\n'
+    )
     assert both(text.replace("[2, 3]", "2"))[2] is False
     # GBK: in comments and in names, bytes are bytes.
     gbk = text.replace("decay", "\u5b66\u4e60").replace("[2, 3]", "2").encode("gbk")
@@ -132,7 +134,13 @@ def test_a_usual_file_is_read_without_caffe(both):
 
 def test_bytes_of_names_survive(messages, tmp_path):
     """Latin-1, GBK whose second byte is a backslash, and characters that the driver itself makes use of."""
-    names = [b"caf\xe9", "\u6570\u636e".encode("gbk"), b"\xd5\\\\n", "\uefb5 \u6570".encode(), b"\xff\xfe"]
+    names = [
+        b"caf\xe9",
+        "\u6570\u636e".encode("gbk"),
+        b"\xd5\\\\n",
+        "\uefb5 \u6570".encode(),
+        b"\xff\xfe",
+    ]
     path = tmp_path / "net.prototxt"
     path.write_bytes(b"".join(b'layer { name: "%s" }\n' % name for name in names))
     net = messages.read_text("NetParameter", path)

@@ -52,7 +52,10 @@ def check(net_of, messages) -> Check:
 
 
 def write(path: Path, *records: Datum) -> Path:
-    with lmdb.open(str(path), map_size=1 << 24) as environment, environment.begin(write=True) as transaction:
+    with (
+        lmdb.open(str(path), map_size=1 << 24) as environment,
+        environment.begin(write=True) as transaction,
+    ):
         for number, record in enumerate(records):
             transaction.put(b"%03d" % number, record.SerializeToString())
     return path
@@ -60,7 +63,9 @@ def write(path: Path, *records: Datum) -> Path:
 
 def image(label: int = 0, shape: tuple[int, int, int] = (1, 4, 4)) -> Datum:
     channels, height, width = shape
-    return Datum(channels=channels, height=height, width=width, label=label, data=bytes(np.prod(shape)))
+    return Datum(
+        channels=channels, height=height, width=width, label=label, data=bytes(np.prod(shape))
+    )
 
 
 def data(path: Path, batch: int = 2, transform: str = "") -> str:
@@ -70,7 +75,9 @@ def data(path: Path, batch: int = 2, transform: str = "") -> str:
 
 
 def reader(kind: str, scores: str = "scores", label: str = "label", more: str = "") -> str:
-    return f'layer {{ name: "l" type: "{kind}" bottom: "{scores}" bottom: "{label}" top: "l" {more} }}'
+    return (
+        f'layer {{ name: "l" type: "{kind}" bottom: "{scores}" bottom: "{label}" top: "l" {more} }}'
+    )
 
 
 # -- labels -----------------------------------------------------------------------------------------
@@ -92,19 +99,35 @@ LOSS = "SoftmaxWithLoss"
         ([0, 79], reader("HingeLoss", "map"), None),
         ([0, 80], reader("HingeLoss", "map"), "label 80; allowed: 0 to 79 "),
         ([0, 5], reader(LOSS, "map"), "label 5; allowed: 0 to 4 "),
-        ([0, 1, 2], reader(LOSS, "map", more="softmax_param { axis: -1 }"), "label 2; allowed: 0 to 1 "),
+        (
+            [0, 1, 2],
+            reader(LOSS, "map", more="softmax_param { axis: -1 }"),
+            "label 2; allowed: 0 to 1 ",
+        ),
         ([5], reader("Accuracy", "map", more="accuracy_param { axis: 2 }"), None),
         # Ignored labels, by the layers that heed them.
         ([0, 255], reader(LOSS, more="loss_param { ignore_label: 255 }"), None),
         ([-1], reader("InfogainLoss", more="loss_param { ignore_label: -1 }"), None),
-        ([254, 255], reader(LOSS, more="loss_param { ignore_label: 255 }"), r"254; .* or 255 \(ignored\)"),
+        (
+            [254, 255],
+            reader(LOSS, more="loss_param { ignore_label: 255 }"),
+            r"254; .* or 255 \(ignored\)",
+        ),
         ([0, 255], reader("HingeLoss", more="loss_param { ignore_label: 255 }"), "label 255"),
         ([0, 255], reader("Accuracy", more="accuracy_param { ignore_label: 255 }"), None),
         ([255], reader(LOSS, more="loss_param { ignore_label: 255 }") + reader("Accuracy"), None),
         # Through Split, and not where something else is made of them.
-        ([9], 'layer { type: "Split" bottom: "label" top: "a" top: "b" }' + reader(LOSS, label="b"), "9;"),
+        (
+            [9],
+            'layer { type: "Split" bottom: "label" top: "a" top: "b" }' + reader(LOSS, label="b"),
+            "9;",
+        ),
         ([9], 'layer { type: "Power" bottom: "label" top: "label" }' + reader(LOSS), None),
-        ([9], 'layer { type: "Power" bottom: "label" top: "half" }' + reader(LOSS, label="half"), None),
+        (
+            [9],
+            'layer { type: "Power" bottom: "label" top: "half" }' + reader(LOSS, label="half"),
+            None,
+        ),
         # No index, or nothing known of it.
         ([9], reader("EuclideanLoss") + reader("SigmoidCrossEntropyLoss"), None),
         ([9], reader("Accuracy", "single"), None),
@@ -159,11 +182,15 @@ def test_labels_in_lists_and_hdf5_files(check, tmp_path):
         'layer { type: "ImageData" top: "data" top: "label" '
         f'image_data_param {{ source: "{tmp_path / "list.txt"}" }} }}'
     )
-    with pytest.raises(InputError, match=r"line 2 of .*/list.txt has the label 8; allowed: 0 to 7 "):
+    with pytest.raises(
+        InputError, match=r"line 2 of .*/list.txt has the label 8; allowed: 0 to 7 "
+    ):
         check(images + reader(LOSS))
     (tmp_path / "list.txt").write_text("a.png\n")
     check(images + reader("EuclideanLoss"))  # where nobody needs them
-    with pytest.raises(InputError, match=r"line 1 in .*/list.txt has no numeric label; allowed: 0 to 7 "):
+    with pytest.raises(
+        InputError, match=r"line 1 in .*/list.txt has no numeric label; allowed: 0 to 7 "
+    ):
         check(images + reader(LOSS))
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["data"], file["label"] = np.full((3, 4), 99.0), np.array([1.0, 2.0, 8.0])
@@ -172,7 +199,9 @@ def test_labels_in_lists_and_hdf5_files(check, tmp_path):
         'layer { type: "HDF5Data" top: "data" top: "label" '
         f'hdf5_data_param {{ source: "{tmp_path / "h5.txt"}" batch_size: 1 }} }}'
     )
-    with pytest.raises(InputError, match=r"row 2 of .*/a.h5 of .*/h5.txt \(label\) has the label 8; "):
+    with pytest.raises(
+        InputError, match=r"row 2 of .*/a.h5 of .*/h5.txt \(label\) has the label 8; "
+    ):
         check(rows + reader(LOSS))
 
 
@@ -223,7 +252,9 @@ def test_shapes(check, tmp_path, shapes, batch, transform, problem):
 def test_a_mean_file_that_fits_only_some_records(check, tmp_path, write_mean):
     path = write(tmp_path / "x", image(shape=SMALL), image(shape=LARGE))
     mean = f'mean_file: "{write_mean("mean", SMALL)}"'
-    with pytest.raises(InputError, match=r"mean of 1 x 4 x 4; the records are 1 x 6 x 5; record 001 of "):
+    with pytest.raises(
+        InputError, match=r"mean of 1 x 4 x 4; the records are 1 x 6 x 5; record 001 of "
+    ):
         check(data(path, 1, mean))
 
 

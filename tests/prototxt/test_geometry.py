@@ -41,7 +41,11 @@ def sides(net_of, height: int, width: int, layer: str) -> tuple[int, int]:
         # (28 - 5) / 1 + 1
         ('type: "Convolution" convolution_param { kernel_size: 5 }', (28, 28), (24, 24)),
         # rounded down: (32 + 4 - 5) / 2 = 15.5 -> 15 + 1
-        ('type: "Convolution" convolution_param { kernel_size: 5 pad: 2 stride: 2 }', (32, 32), (16, 16)),
+        (
+            'type: "Convolution" convolution_param { kernel_size: 5 pad: 2 stride: 2 }',
+            (32, 32),
+            (16, 16),
+        ),
         # one value per axis: (20 + 2 - 3) / 1 + 1, (30 + 0 - 5) / 2 + 1 = 13.5
         (
             'type: "Convolution" convolution_param '
@@ -59,7 +63,11 @@ def sides(net_of, height: int, width: int, layer: str) -> tuple[int, int]:
         # rounded up: (24 - 3) / 2 = 10.5 -> 11 + 1
         ('type: "Pooling" pooling_param { kernel_size: 3 stride: 2 }', (24, 24), (12, 12)),
         ('type: "Pooling" pooling_param { kernel_size: 2 stride: 2 }', (5, 5), (3, 3)),
-        ('type: "Pooling" pooling_param { kernel_size: 2 stride: 2 round_mode: FLOOR }', (5, 5), (2, 2)),
+        (
+            'type: "Pooling" pooling_param { kernel_size: 2 stride: 2 round_mode: FLOOR }',
+            (5, 5),
+            (2, 2),
+        ),
         # rounded up to 3, but the third window would begin at 6 - 1 = 5, in the padding
         ('type: "Pooling" pooling_param { kernel_size: 2 stride: 3 pad: 1 }', (5, 5), (2, 2)),
         # a kernel that hangs over the edge: (4 - 5) / 2 = -0.5 -> 0 + 1

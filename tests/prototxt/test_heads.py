@@ -17,7 +17,9 @@ from lrbench_caffe.prototxt.heads import (
 DATA = 'layer { name: "d" type: "Data" top: "x" top: "y" top: "z" }\n'
 PRODUCT = 'layer { name: "ip" type: "InnerProduct" bottom: "x" top: "s" }\n'
 SOFTMAX = 'layer { name: "p" type: "Softmax" bottom: "s" top: "prob" }\n'
-ONE = 'layer { type: "InnerProduct" bottom: "x" top: "one" inner_product_param { num_output: 1 } }\n'
+ONE = (
+    'layer { type: "InnerProduct" bottom: "x" top: "one" inner_product_param { num_output: 1 } }\n'
+)
 
 
 def loss(scores: str, labels: str = "y", more: str = "", kind: str = "SoftmaxWithLoss") -> str:
@@ -48,7 +50,10 @@ def heads(net_of):
             Head("s", "s", "y", axis=2, ignore_label=9),
         ),
         (loss("s", kind="HingeLoss"), Head("s", "s", "y")),
-        (loss("s", kind="InfogainLoss", more="infogain_loss_param { axis: 2 }"), Head("s", "s", "y", axis=2)),
+        (
+            loss("s", kind="InfogainLoss", more="infogain_loss_param { axis: 2 }"),
+            Head("s", "s", "y", axis=2),
+        ),
         # Probabilities, unless the softmax that made them can be looked behind.
         (loss("s", kind="MultinomialLogisticLoss"), Head("s", "s", "y", "probabilities")),
         (SOFTMAX + loss("prob", kind="MultinomialLogisticLoss"), Head("s", "s", "y")),
@@ -69,7 +74,8 @@ def heads(net_of):
             Head("s", "s", "y", ignore_outside=255),
         ),
         (
-            loss("s", more="loss_param { ignore_label: 255 }") + accuracy("s", more="ignore_label: 3"),
+            loss("s", more="loss_param { ignore_label: 255 }")
+            + accuracy("s", more="ignore_label: 3"),
             Head("s", "s", "y", ignore_label=3),
         ),
         # A sigmoid's loss on one score tells two classes apart.
@@ -93,7 +99,8 @@ def test_one_head(heads, text, expected):
         loss("s", kind="SigmoidCrossEntropyLoss"),  # how many scores that has is not known here
         accuracy("one"),
         loss("one", "x", kind="SigmoidCrossEntropyLoss"),  # an autoencoder
-        'layer { type: "Flatten" bottom: "x" top: "f" }' + loss("one", "f", kind="SigmoidCrossEntropyLoss"),
+        'layer { type: "Flatten" bottom: "x" top: "f" }'
+        + loss("one", "f", kind="SigmoidCrossEntropyLoss"),
     ],
 )
 def test_nets_that_do_not_classify(heads, text):
@@ -104,7 +111,10 @@ def test_nets_that_do_not_classify(heads, text):
     ("text", "names"),
     [
         # As in GoogLeNet: auxiliary classifiers of weight 0.3 and the main one, of weight 1 by default.
-        (loss("a", more="loss_weight: 0.3") + loss("s") + loss("b", more="loss_weight: 0.3"), "s b a"),
+        (
+            loss("a", more="loss_weight: 0.3") + loss("s") + loss("b", more="loss_weight: 0.3"),
+            "s b a",
+        ),
         # Among equals the last one.
         (loss("a") + loss("b"), "b a"),
         # The loss that shares its bottoms with an Accuracy layer, whatever its weight.
@@ -127,7 +137,9 @@ def test_a_head_that_is_chosen(heads):
     check_head(found, "a", "test net #0")
     with pytest.raises(InputError, match="^head: 'd'.*; heads of the test net #0: c, b, a$"):
         check_head(found, "d", "test net #0")
-    with pytest.raises(InputError, match="heads of the test net #0: none, as it does not classify$"):
+    with pytest.raises(
+        InputError, match="heads of the test net #0: none, as it does not classify$"
+    ):
         check_head((), "d", "test net #0")
 
 
@@ -145,9 +157,18 @@ def test_an_accuracy_on_one_score_is_a_misuse(net_of):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ('layer { type: "Convolution" bottom: "x" top: "t" convolution_param { num_output: 7 } }', 7),
-        ('layer { type: "Deconvolution" bottom: "x" top: "t" convolution_param { num_output: 7 } }', 7),
-        ('layer { type: "Scale" bottom: "one" top: "t" } layer { type: "ReLU" bottom: "t" top: "t" }', 1),
+        (
+            'layer { type: "Convolution" bottom: "x" top: "t" convolution_param { num_output: 7 } }',
+            7,
+        ),
+        (
+            'layer { type: "Deconvolution" bottom: "x" top: "t" convolution_param { num_output: 7 } }',
+            7,
+        ),
+        (
+            'layer { type: "Scale" bottom: "one" top: "t" } layer { type: "ReLU" bottom: "t" top: "t" }',
+            1,
+        ),
         ('layer { type: "Reshape" bottom: "one" top: "t" }', None),
         ("", None),
     ],

@@ -16,7 +16,9 @@ FORK = "this Caffe has none; LRBENCH_CAFFE_PYTHON or --caffe-python names the Py
 
 def test_read_and_write(messages, tmp_path):
     path = tmp_path / "solver.prototxt"
-    path.write_text('# a comment\nbase_lr: 0.01\nstepvalue: [5, 10]\ntest_iter: 3 test_iter: 4\nnet: "n"')
+    path.write_text(
+        '# a comment\nbase_lr: 0.01\nstepvalue: [5, 10]\ntest_iter: 3 test_iter: 4\nnet: "n"'
+    )
     solver = messages.read_text("SolverParameter", path)
     assert solver.base_lr == np.float32(0.01)
     assert (list(solver.stepvalue), list(solver.test_iter), solver.net) == ([5, 10], [3, 4], "n")
@@ -59,7 +61,10 @@ def test_slips_of_the_finger_and_layers_of_forks(name, near):
             ":2: 'layer' in LayerParameter; allowed: in a net; is a '}' missing before this line?",
         ),
         ("min_lr: 0.01", f":1: unknown field 'min_lr' in SolverParameter: {FORK}"),
-        ("\nrampup_interval: 10", f":2: unknown field 'rampup_interval' in SolverParameter: {FORK}"),
+        (
+            "\nrampup_interval: 10",
+            f":2: unknown field 'rampup_interval' in SolverParameter: {FORK}",
+        ),
         (
             "net_param { layer { annotated_data_param { } } }",
             f":1: unknown field 'annotated_data_param' in LayerParameter: {FORK}",

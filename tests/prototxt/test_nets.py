@@ -66,8 +66,14 @@ TYPES = ["Data", "InnerProduct", "Convolution", "ReLU", "SoftmaxWithLoss"]
             'layer { name: "c" type: "Convolusion" }',
             "layer 'c': unknown layer type 'Convolusion'; did you mean 'Convolution'?",
         ),
-        ('layer { name: "r" type: "RELU" }', "layer 'r': unknown layer type 'RELU'; did you mean 'ReLU'?"),
-        ('layer { name: "c" type: "Zzz" }', "layer 'c': unknown layer type 'Zzz'" + lacks("Zzz", [])),
+        (
+            'layer { name: "r" type: "RELU" }',
+            "layer 'r': unknown layer type 'RELU'; did you mean 'ReLU'?",
+        ),
+        (
+            'layer { name: "c" type: "Zzz" }',
+            "layer 'c': unknown layer type 'Zzz'" + lacks("Zzz", []),
+        ),
         (
             'layer { name: "r" type: "ReLU" bottom: "xx" top: "r" }',
             "layer 'r': no layer of the test net #0 before it has the top 'xx'; did you mean 'x'?",
@@ -119,7 +125,9 @@ def test_layers_without_mistakes(net_of):
     readers = product.replace("NAME", "one") + product.replace("NAME", "other")
     check_layers(net_of(DATA + PRODUCT + relu + readers + relu.replace("s", "one")), TYPES)
     # A layer of the other phase may be what it likes.
-    check_layers(net_of(DATA + 'layer { type: "Mine" bottom: "none" include { phase: TRAIN } }'), TYPES)
+    check_layers(
+        net_of(DATA + 'layer { type: "Mine" bottom: "none" include { phase: TRAIN } }'), TYPES
+    )
 
 
 @pytest.mark.parametrize("ratio", [-0.25, 1, 1.5, "nan", "inf"])
@@ -135,7 +143,9 @@ def test_a_dropout_ratio_that_is_not_a_share(net_of, ratio):
     words = f"dropout_param.dropout_ratio is {ratio}; allowed: 0 or more, below 1"
     assert str(caught.value) == f"net.prototxt: layer 'd' (Dropout): {words}"
     check_layers(net_of(DATA + dropout, "TEST"), [*TYPES, "Dropout"])
-    check_layers(net_of(DATA + dropout.replace("bottom", "phase: TEST bottom"), "TRAIN"), [*TYPES, "Dropout"])
+    check_layers(
+        net_of(DATA + dropout.replace("bottom", "phase: TEST bottom"), "TRAIN"), [*TYPES, "Dropout"]
+    )
 
 
 @pytest.mark.parametrize("ratio", [0, 0.5, 0.999999])
@@ -181,7 +191,10 @@ def test_decay_multipliers(net_of):
         ('type: "SoftmaxWithLoss" loss_param { normalize: false }', False),
         ('type: "EuclideanLoss"', False),
         ('type: "SoftmaxWithLoss" } layer { name: "other" type: "EuclideanLoss"', False),
-        ('type: "SoftmaxWithLoss" } layer { name: "penalty" type: "Reduction" loss_weight: 0.1', False),
+        (
+            'type: "SoftmaxWithLoss" } layer { name: "penalty" type: "Reduction" loss_weight: 0.1',
+            False,
+        ),
     ],
 )
 def test_which_losses_have_caffes_ceiling(messages, loss, plain):

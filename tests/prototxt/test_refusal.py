@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.prototxt.refusal import check_shared, explain, open_solver, with_data, with_layers
+from lrbench_caffe.prototxt.refusal import (
+    check_shared,
+    explain,
+    open_solver,
+    with_data,
+    with_layers,
+)
 from lrbench_caffe.prototxt.solver import Solver, TestNet
 from lrbench_caffe.runtime.failures import Death, OpenFailure, Refusal
 from lrbench_caffe.runtime.replies import LayerParameters
@@ -28,25 +34,29 @@ COUNT = "layer.hpp:349] Check failed: "
     [
         (
             ["d", "c"],
-            COUNT + "MinBottomBlobs() <= bottom.size() (1 vs. 0) Convolution Layer takes at least 1 bottom "
+            COUNT
+            + "MinBottomBlobs() <= bottom.size() (1 vs. 0) Convolution Layer takes at least 1 bottom "
             "blob(s) as input.",
             "bottom is given 0 times; allowed: 1 or more",
         ),
         (
             ["d", "c"],
-            COUNT + "MaxTopBlobs() >= top.size() (2 vs. 3) Convolution Layer produces at most 2 top blob(s) "
+            COUNT
+            + "MaxTopBlobs() >= top.size() (2 vs. 3) Convolution Layer produces at most 2 top blob(s) "
             "as output.",
             "top is given 3 times; allowed: 2 at most",
         ),
         (
             ["d", "c"],
-            COUNT + "ExactNumTopBlobs() == top.size() (1 vs. 2) Convolution Layer produces 1 top blob(s) as "
+            COUNT
+            + "ExactNumTopBlobs() == top.size() (1 vs. 2) Convolution Layer produces 1 top blob(s) as "
             "output.",
             "top is given 2 times; allowed: 1",
         ),
         (
             ["d", "c"],
-            COUNT + "bottom.size() == top.size() (1 vs. 2) Convolution Layer produces one top blob as output "
+            COUNT
+            + "bottom.size() == top.size() (1 vs. 2) Convolution Layer produces one top blob as output "
             "for each bottom blob input.",
             "has 1 bottoms and 2 tops; allowed: as many tops as bottoms",
         ),
@@ -65,7 +75,8 @@ COUNT = "layer.hpp:349] Check failed: "
         # The softmax within the loss has its own numbers, which say nothing of the loss.
         (
             ["d", "c", "loss"],
-            COUNT + "ExactNumTopBlobs() == top.size() (1 vs. 2) Softmax Layer produces 1 top blob(s)",
+            COUNT
+            + "ExactNumTopBlobs() == top.size() (1 vs. 2) Softmax Layer produces 1 top blob(s)",
             "Caffe refuses it: layer.hpp:349] Check failed: ExactNumTopBlobs() == top.size() (1 vs. 2) "
             "Softmax Layer produces 1 top blob(s)",
         ),
@@ -81,7 +92,10 @@ def test_the_field_and_what_is_allowed(net_of, layers, words, expected):
 def test_where_no_layer_is_to_blame(net_of):
     solver = Solver(Path("solver.prototxt"), None, {}, net_of(NET, "TRAIN"), None, [])
     assert str(explain(solver, Refusal("x", None, []))) == "solver.prototxt: Caffe refuses it: x"
-    assert str(explain(solver, Refusal("x", 0, []))) == "net.prototxt: the training net: Caffe refuses it: x"
+    assert (
+        str(explain(solver, Refusal("x", 0, [])))
+        == "net.prototxt: the training net: Caffe refuses it: x"
+    )
 
 
 @pytest.mark.parametrize(
@@ -178,13 +192,17 @@ def test_the_layer_that_is_named_reads_the_damaged_lmdb(net_of, write_images):
 def test_whether_a_death_is_the_datas_fault(net_of, write_images, number, words, of_data):
     """And where the LMDB is damaged, a crash is."""
     place = write_images("digits", 200, (1, 8, 8))
-    text = NET.replace('type: "Data"', f'type: "Data" data_param {{ source: "{place}" backend: LMDB }}', 1)
+    text = NET.replace(
+        'type: "Data"', f'type: "Data" data_param {{ source: "{place}" backend: LMDB }}', 1
+    )
     solver = Solver(Path("solver.prototxt"), None, {}, net_of(text, "TRAIN"), None, [])
     death = Death(f"Caffe was killed by {number.name}: {words}", number, words)
     said, found = with_data(solver, death)
     assert found == of_data
     if of_data:
-        assert said == f"Caffe refuses the data: {words}; it read {place}, where no damage was found"
+        assert (
+            said == f"Caffe refuses the data: {words}; it read {place}, where no damage was found"
+        )
     os.truncate(place / "data.mdb", 3 * 4096)
     said, found = with_data(solver, death)
     assert found == (of_data or number == signal.SIGSEGV)
@@ -205,9 +223,17 @@ def test_whether_a_death_is_the_datas_fault(net_of, write_images, number, words,
             "layer 'c' has parameters of 4 x 64 and 4 in the training net and of 4 x 81 and 4 in "
             "the test net #0, which has the same weights",
         ),
-        ([("c", [(4, 64)])], [("c", [])], "of 4 x 64 in the training net and of no size in the test net #0"),
+        (
+            [("c", [(4, 64)])],
+            [("c", [])],
+            "of 4 x 64 in the training net and of no size in the test net #0",
+        ),
         # Of layers of one name in the test net, Caffe gives the weights of all to the first.
-        ([("c", [(4,)]), ("c", [(5,)])], [("c", [(4,)]), ("c", [(5,)])], "of 5 in the training net and of 4"),
+        (
+            [("c", [(4,)]), ("c", [(5,)])],
+            [("c", [(4,)]), ("c", [(5,)])],
+            "of 5 in the training net and of 4",
+        ),
     ],
 )
 def test_a_test_net_that_cannot_have_the_weights(net_of, train, test, words):

@@ -69,7 +69,12 @@ def test_one_net_for_both_phases(load):
     assert (test.passes, test.source.samples) == (2, 10)
     assert (test.head.scores, test.head.labels) == ("s", "y")
     assert solver.remarks == []  # 2 batches of 5 are all 10
-    assert (solver.type, solver.iter_size, solver.samples_per_iteration, solver.epoch) == ("SGD", 1, 4, 5.0)
+    assert (solver.type, solver.iter_size, solver.samples_per_iteration, solver.epoch) == (
+        "SGD",
+        1,
+        4,
+        5.0,
+    )
 
 
 def test_iter_size_counts_for_the_epoch(load):
@@ -96,7 +101,11 @@ def test_without_test_nets(load):
             ["other", "tiny"],
         ),
         # The generic net takes the test_iters that are left over.
-        ('net: "net.prototxt" test_net: "other.prototxt" test_iter: [2, 1]', "tiny", ["other", "tiny"]),
+        (
+            'net: "net.prototxt" test_net: "other.prototxt" test_iter: [2, 1]',
+            "tiny",
+            ["other", "tiny"],
+        ),
         # Caffe's order: test_net_param before test_net.
         (
             'train_net: "net.prototxt" test_net: "other.prototxt" test_net_param { name: "given" %s } '
@@ -105,7 +114,11 @@ def test_without_test_nets(load):
             ["given", "other"],
         ),
         ('net_param { name: "given" %s } test_iter: 2', "given", ["given"]),
-        ('train_net_param { name: "given" %s } test_net: "other.prototxt" test_iter: 2', "given", ["other"]),
+        (
+            'train_net_param { name: "given" %s } test_net: "other.prototxt" test_iter: 2',
+            "given",
+            ["other"],
+        ),
         ('train_net: "net.prototxt"', "tiny", []),
     ],
 )
@@ -131,7 +144,9 @@ def test_ways_to_give_nets(load, tmp_path, fields, train, tests):
 def test_stages_and_levels(load):
     text = BASE + TESTS + 'net: "net.prototxt"'
     assert "extra" in names(load(text, stages=["extra"]).train)
-    assert "extra" not in names(load(text, stages=["extra"]).tests[0].net)  # the flag is for training alone
+    assert "extra" not in names(
+        load(text, stages=["extra"]).tests[0].net
+    )  # the flag is for training alone
     # Without the flag caffe train has a stage whose name is empty.
     Path("net.prototxt").write_text(NET.replace('stage: "extra"', 'stage: ""'))
     assert "extra" in names(load(text).train)
@@ -142,7 +157,9 @@ def test_stages_and_levels(load):
     assert "deep" not in names(load(text, level=1).train)
     solver = load(text + " train_state { stage: 'extra' level: 5 } test_state { level: 3 }")
     assert "extra" in names(solver.train)
-    assert "deep" not in names(solver.train)  # as in caffe train, the flag's level (0) is the one that counts
+    assert "deep" not in names(
+        solver.train
+    )  # as in caffe train, the flag's level (0) is the one that counts
     assert "deep" in names(solver.tests[0].net)
     Path("net.prototxt").write_text(NET + "state { stage: 'extra' }")
     solver = load(text)
@@ -158,7 +175,9 @@ def test_stages_and_levels(load):
     ],
 )
 def test_remark_on_what_a_test_pass_covers(load, test_iter, remark):
-    solver = load(BASE + f'net: "net.prototxt" test_interval: 1 test_iter: 2 test_iter: {test_iter}')
+    solver = load(
+        BASE + f'net: "net.prototxt" test_interval: 1 test_iter: 2 test_iter: {test_iter}'
+    )
     assert solver.remarks == [f"a test pass of the test net #1 {remark}"]
 
 
@@ -169,7 +188,8 @@ def test_the_wished_test_iter_covers_everything(load, write_images):
 
 
 @pytest.mark.parametrize(
-    ("old", "new"), [("SGD", "SGD"), ("NESTEROV", "Nesterov"), ("ADAGRAD", "AdaGrad"), ("ADAM", "Adam")]
+    ("old", "new"),
+    [("SGD", "SGD"), ("NESTEROV", "Nesterov"), ("ADAGRAD", "AdaGrad"), ("ADAM", "Adam")],
 )
 def test_solver_type_of_old_files(load, old, new):
     assert load(BASE + f'net: "net.prototxt" solver_type: {old}').type == new
@@ -190,13 +210,22 @@ def test_solver_type_of_old_files(load, old, new):
             'net: "net.prototxt" weight_decay: 0.1 regularization_type: "L3"',
             "regularization_type is L3; allowed: L1 or L2",
         ),
-        ('net: "net.prototxt" type: "SGD" solver_type: SGD', "has type and solver_type, its older name"),
+        (
+            'net: "net.prototxt" type: "SGD" solver_type: SGD',
+            "has type and solver_type, its older name",
+        ),
         (
             'net: "net.prototxt" test_iter: 1 test_interval: -1',
             "test_interval is -1; allowed: 1 or more, since test_iter is given",
         ),
-        ('net: "net.prototxt" momentum: 0.5 type: "AdaGrad"', "momentum is 0.5; allowed: 0 with AdaGrad"),
-        ('net: "net.prototxt" momentum: 0.5 type: "RMSProp"', "momentum is 0.5; allowed: 0 with RMSProp"),
+        (
+            'net: "net.prototxt" momentum: 0.5 type: "AdaGrad"',
+            "momentum is 0.5; allowed: 0 with AdaGrad",
+        ),
+        (
+            'net: "net.prototxt" momentum: 0.5 type: "RMSProp"',
+            "momentum is 0.5; allowed: 0 with RMSProp",
+        ),
         (
             'net: "net.prototxt" rms_decay: 1.5 type: "RMSProp"',
             "rms_decay is 1.5; allowed: 0 to 1, 1 excluded",
@@ -267,13 +296,16 @@ def test_what_caffe_takes_is_taken(load, text, note):
 
 def test_misspelt_field(load):
     with pytest.raises(
-        InputError, match=r"^solver.prototxt:3: unknown field 'mometum' in .*; did you mean 'momentum'\?$"
+        InputError,
+        match=r"^solver.prototxt:3: unknown field 'mometum' in .*; did you mean 'momentum'\?$",
     ):
         load(f'{BASE}\nnet: "net.prototxt"\nmometum: 0.9')
 
 
 def test_missing_solver(messages, caffe_info):
-    with pytest.raises(InputError, match=r"^cannot read nowhere.prototxt: No such file or directory$"):
+    with pytest.raises(
+        InputError, match=r"^cannot read nowhere.prototxt: No such file or directory$"
+    ):
         load_solver(Path("nowhere.prototxt"), messages, caffe_info)
 
 
@@ -326,14 +358,14 @@ def test_older_formats_within_a_solver_are_not_read(load):
 def test_test_images_of_another_shape(load, write_images):
     """Caffe reshapes: it is for Caffe to say whether the weights fit both. A note says what may be wrong."""
     write_images("test_lmdb", 10, (3, 4, 4))
-    note = (
-        "the test net #0 reads 'x' of 3 x 4 x 4 from test_lmdb, the training net of 1 x 4 x 4: Caffe aborts"
-    )
+    note = "the test net #0 reads 'x' of 3 x 4 x 4 from test_lmdb, the training net of 1 x 4 x 4: Caffe aborts"
     assert any(note in remark for remark in load(BASE + TESTS + 'net: "net.prototxt"').remarks)
     Path("net.prototxt").write_text(NET.replace("InnerProduct", "Convolution"))
     assert any(note in remark for remark in load(BASE + TESTS + 'net: "net.prototxt"').remarks)
     write_images("test_lmdb", 10, (1, 8, 6))  # to a convolution heights and widths do not matter
-    assert not any("reads 'x'" in remark for remark in load(BASE + TESTS + 'net: "net.prototxt"').remarks)
+    assert not any(
+        "reads 'x'" in remark for remark in load(BASE + TESTS + 'net: "net.prototxt"').remarks
+    )
 
 
 def test_cropping_may_make_the_shapes_equal(load, write_images):
@@ -361,7 +393,14 @@ FULL = (
 @pytest.fixture
 def patch(messages, tmp_path):
     def patch(solver, **options):
-        given = {"max_iter": 500, "seed": 77, "gpu": None, "level": 0, "stages": [], "lr_by": "base_lr"}
+        given = {
+            "max_iter": 500,
+            "seed": 77,
+            "gpu": None,
+            "level": 0,
+            "stages": [],
+            "lr_by": "base_lr",
+        }
         path = write_prototxts(
             solver, tmp_path / "out", snapshot_prefix=tmp_path / "snap/x", **{**given, **options}
         )
@@ -379,7 +418,9 @@ def patch(messages, tmp_path):
         ("lr_policy: 'poly' power: 2 gamma: 0.1 stepsize: 30 stepvalue: 10", "lr_policy: 'fixed'"),
     ],
 )
-def test_caffe_counts_the_steps_of_the_solvers_policy(load, patch, messages, tmp_path, own, expected):
+def test_caffe_counts_the_steps_of_the_solvers_policy(
+    load, patch, messages, tmp_path, own, expected
+):
     wanted = messages.new("SolverParameter")
     text_format.Parse(expected, wanted)
     found = patch(load("net: 'net.prototxt' base_lr: 0.01 max_iter: 1000 " + own))
@@ -396,14 +437,23 @@ def test_patched_solver(load, patch, messages, tmp_path):
         assert not found.HasField(field)
     assert list(found.weights) == []
     # The driver tests and takes snapshots.
-    assert (found.test_interval, found.test_initialization, list(found.test_iter)) == (NEVER, False, [2])
+    assert (found.test_interval, found.test_initialization, list(found.test_iter)) == (
+        NEVER,
+        False,
+        [2],
+    )
     assert not found.HasField("snapshot")
     assert found.snapshot_after_train is False
     assert found.snapshot_prefix == str(tmp_path / "snap/x")
     assert (found.max_iter, found.random_seed) == (500, 77)
     assert found.solver_mode == found.CPU
     # What the solver says of the update stays.
-    assert (found.type, found.iter_size, found.average_loss, found.display) == ("Nesterov", 3, 7, 20)
+    assert (found.type, found.iter_size, found.average_loss, found.display) == (
+        "Nesterov",
+        3,
+        7,
+        20,
+    )
     kept = (found.momentum, found.weight_decay, found.clip_gradients)
     assert kept == pytest.approx((0.9, 0.004, 35))
     assert (found.regularization_type, found.snapshot_format) == ("L1", found.HDF5)

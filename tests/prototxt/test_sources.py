@@ -65,7 +65,9 @@ def test_the_first_data_layer_counts_and_all_are_checked(find, write_images):
 
 
 def test_nets_without_data_of_ours(find):
-    assert find('layer { type: "DummyData" top: "x" } layer { type: "MemoryData" top: "z" }') is None
+    assert (
+        find('layer { type: "DummyData" top: "x" } layer { type: "MemoryData" top: "z" }') is None
+    )
 
 
 WHERE = "net.prototxt: layer 'd' of the test net #0: "
@@ -157,12 +159,16 @@ def test_a_folder_that_is_no_lmdb(find, tmp_path):
 def test_leveldb(find, tmp_path, write_images):
     text = data("{}").replace("backend: LMDB", "")  # LevelDB is Caffe's default
     lmdb = write_images("lmdb", 1, (1, 2, 2))
-    with pytest.raises(InputError, match=r"is not a LevelDB folder \(it is an LMDB: set backend: LMDB\)$"):
+    with pytest.raises(
+        InputError, match=r"is not a LevelDB folder \(it is an LMDB: set backend: LMDB\)$"
+    ):
         find(text.replace("{}", str(lmdb)))
     with pytest.raises(InputError, match=r"is not a LevelDB folder$"):
         find(text.replace("{}", str(tmp_path)))
     (tmp_path / "CURRENT").touch()
-    assert find(text.replace("{}", str(tmp_path))) == Source("d", str(tmp_path), 10, None, None, False)
+    assert find(text.replace("{}", str(tmp_path))) == Source(
+        "d", str(tmp_path), 10, None, None, False
+    )
 
 
 def test_image_lists(find, tmp_path):
@@ -172,7 +178,11 @@ def test_image_lists(find, tmp_path):
     assert find(text.format(listing, "")) == Source("d", str(listing), 2, 2, None, False)
     sized = find(text.format(listing, "new_height: 4 new_width: 6 shuffle: true"))
     assert (sized.shape, sized.random) == ((3, 4, 6), True)
-    assert find(text.format(listing, "new_height: 4 new_width: 6 is_color: false")).shape == (1, 4, 6)
+    assert find(text.format(listing, "new_height: 4 new_width: 6 is_color: false")).shape == (
+        1,
+        4,
+        6,
+    )
     listing.write_text("\n")
     with pytest.raises(
         InputError, match=f"image_data_param.source: {re.escape(str(listing))} lists no files"
@@ -186,7 +196,9 @@ def test_hdf5_lists(find, tmp_path):
     listing, part = tmp_path / "parts.txt", tmp_path / "part.h5"
     listing.write_text(f"{part}\n")
     text = f'layer {{ name: "d" type: "HDF5Data" hdf5_data_param {{ source: "{listing}" batch_size: 2 }} }}'
-    with pytest.raises(InputError, match=re.escape(f"{listing} names {part}, which does not exist")):
+    with pytest.raises(
+        InputError, match=re.escape(f"{listing} names {part}, which does not exist")
+    ):
         find(text)
     part.touch()
     assert find(text) == Source("d", str(listing), 2, None, None, False)

@@ -40,7 +40,9 @@ SETUP = Digits(SOLVER, 2000, 100, "lenet_digits", "LeNet on digits", "digits")
 
 def find(name: str) -> ExperimentPlan:
     of_paper = select(plan(name), "inv,poly,sin2")
-    return replace(of_paper, title="Table VII on digits", setup=SETUP, max_iter=2000, test_interval=100)
+    return replace(
+        of_paper, title="Table VII on digits", setup=SETUP, max_iter=2000, test_interval=100
+    )
 
 
 if __name__ == "__main__":

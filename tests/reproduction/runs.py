@@ -12,7 +12,14 @@ from lrbench_caffe.reproduction.plan import ExperimentPlan
 
 
 def measured(iteration: int, top1: float | None, **others: Any) -> Measurement:
-    values = {"top5": 99.9, "ac": 0.99, "cd": 0.03, "cdac": 0.002, "test_loss": 0.05, "train_loss": 0.03}
+    values = {
+        "top5": 99.9,
+        "ac": 0.99,
+        "cd": 0.03,
+        "cdac": 0.002,
+        "test_loss": 0.05,
+        "train_loss": 0.03,
+    }
     values = {**values, "ld": 0.02, "seconds": 1.0, **others}
     return Measurement(iteration=iteration, lr=0.01, top1=top1, **values)
 

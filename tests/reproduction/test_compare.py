@@ -76,14 +76,19 @@ def test_a_policy_that_only_diverged_is_no_policy_that_was_not_trained():
     assert rows[2][3:] == rows[3][3:] == ["-"] * 7
     data = data_rows(of, ours)
     count = data[0].index("diverged")
-    assert {(row[1], row[count - 1], row[count]) for row in data[1:]} == {("8", "0", "2"), ("10", "0", "0")}
+    assert {(row[1], row[count - 1], row[count]) for row in data[1:]} == {
+        ("8", "0", "2"),
+        ("10", "0", "0"),
+    }
     verdicts = {row[1]: row[3:] for row in conclusion_rows(of, ours)}
     half = verdicts["SIN2 is at least 0.15 points above INV in at most half of its iterations"]
     assert half[0] == "undecided" and "no result: SIN2 (2 diverged)" in half[1]
 
 
 def test_other_test_nets_and_what_was_not_measured_are_left_out():
-    found = result_of([sin2(1, measured(500, 95.0, ac=math.nan, ld=None), measured(500, 99.0, net=1))])
+    found = result_of(
+        [sin2(1, measured(500, 95.0, ac=math.nan, ld=None), measured(500, 99.0, net=1))]
+    )
     assert found.spreads["top1"].mean == 95.0
     assert {"ac", "ld"}.isdisjoint(found.spreads)
 
@@ -121,7 +126,11 @@ def test_scaled_and_full_runs_never_meet():
         (Spread(99.33, 0.02), Spread(99.30, 0.01), True),  # 0.03 <= 0.02 + 0.01
         (Spread(99.33, 0.02), Spread(99.29, 0.01), False),
         (Spread(99.33, 0.02), Spread(99.29, 0.02), True),
-        (Spread(99.33, 0.02), Spread(99.35, None), True),  # a single training: the paper's deviation alone
+        (
+            Spread(99.33, 0.02),
+            Spread(99.35, None),
+            True,
+        ),  # a single training: the paper's deviation alone
         (Spread(99.33, None), Spread(99.33, None), None),
         (Spread(99.33, 0.02), None, None),
         (None, Spread(99.33, 0.02), None),
@@ -136,7 +145,10 @@ def test_the_rounding_of_the_printed_number_is_allowed():
     assert PaperComparison(SIN2, "ld", Spread(0.0166, None), Spread(0.01664, 0.0)).within is True
     assert PaperComparison(SIN2, "ld", Spread(0.0166, None), Spread(0.01666, 0.0)).within is False
     assert PaperComparison(SIN2, "top1", Spread(99.33, 0.02), Spread(99.304, 0.001)).within is True
-    assert PaperComparison(SIN2, "iterations", Spread(4000.0, None), Spread(4000.4, 0.0)).within is False
+    assert (
+        PaperComparison(SIN2, "iterations", Spread(4000.0, None), Spread(4000.4, 0.0)).within
+        is False
+    )
 
 
 def test_the_legend_says_the_rule():
@@ -163,7 +175,9 @@ def test_what_the_paper_states_in_its_text_only():
         "FIX(k0=0.01)": PolicyResult({"top1": Spread(69.63, None)}),
     }
     one = run(of, of.row("FIX(k0=0.01)").policy, 1, [measured(70_000, 70.13)])
-    paper, _, difference = [r[3:] for r in table_rows(of, our_results(of, [one])) if "FIX(k0=0.01)" in r]
+    paper, _, difference = [
+        r[3:] for r in table_rows(of, our_results(of, [one])) if "FIX(k0=0.01)" in r
+    ]
     assert paper == ["-", "-", "69.63", "-", "-", "-", "-"]
     assert difference == ["-", "-", "+0.50", "-", "-", "-", "-"]
 
@@ -173,9 +187,22 @@ def test_what_the_paper_states_in_its_text_only():
 
 def test_three_lines_for_a_policy():
     of = select(VII, "sin2,cos")
-    ours = our_results(of, [sin2(1, measured(4000, 99.3, ld=0.0172)), sin2(2, measured(8000, 99.4, ld=0.02))])
+    ours = our_results(
+        of, [sin2(1, measured(4000, 99.3, ld=0.0172)), sin2(2, measured(8000, 99.4, ld=0.02))]
+    )
     heading, *rows = table_rows(of, ours)
-    assert heading == ["#", "policy", "", "#Iter", "LD", "Top-1 (%)", "Top-5 (%)", "AC", "CD", "CDAC"]
+    assert heading == [
+        "#",
+        "policy",
+        "",
+        "#Iter",
+        "LD",
+        "Top-1 (%)",
+        "Top-5 (%)",
+        "AC",
+        "CD",
+        "CDAC",
+    ]
     assert [row[:3] for row in rows] == [
         ["8", "SIN2(k0=0.01, k1=0.06, l=2000)", "paper"],
         ["8", "SIN2(k0=0.01, k1=0.06, l=2000)", "ours, 2 seeds"],
@@ -187,15 +214,33 @@ def test_three_lines_for_a_policy():
     paper, mine, difference, *of_cos = [row[3:] for row in rows]
     assert paper == ["4000", "0.0166", "99.33 ± 0.02", "100.00", "0.9950", "0.0342", "0.0018"]
     assert mine[:4] == ["6000 ± 2000", "0.0186 ± 0.0014", "99.35 ± 0.05", "99.90 ± 0.00"]
-    assert difference == ["+2000 =", "+0.0020 ≠", "+0.02 =", "-0.10 ≠", "-0.0050 ≠", "-0.0042 ≠", "+0.0002 ≠"]
+    assert difference == [
+        "+2000 =",
+        "+0.0020 ≠",
+        "+0.02 =",
+        "-0.10 ≠",
+        "-0.0050 ≠",
+        "-0.0042 ≠",
+        "+0.0002 ≠",
+    ]
     assert of_cos[1] == of_cos[2] == ["-"] * 7
 
 
 def test_csv_has_a_line_for_each_number():
     of = select(VII, "sin2")
-    ours = our_results(of, [sin2(1, measured(4000, 99.3)), sin2(2, measured(0, 10.0), status="diverged")])
+    ours = our_results(
+        of, [sin2(1, measured(4000, 99.3)), sin2(2, measured(0, 10.0), status="diverged")]
+    )
     lines = list(csv.DictReader(io.StringIO(csv_text(data_rows(of, ours)))))
-    assert [line["metric"] for line in lines] == ["iterations", "ld", "top1", "top5", "ac", "cd", "cdac"]
+    assert [line["metric"] for line in lines] == [
+        "iterations",
+        "ld",
+        "top1",
+        "top5",
+        "ac",
+        "cd",
+        "cdac",
+    ]
     assert lines[2] == {
         "plan": "table7", "row": "8", "policy": "SIN2(k0=0.01, k1=0.06, l=2000)",
         "paper_policy": "SIN2(k0=0.01, k1=0.06, l=2000)", "metric": "top1",
@@ -237,7 +282,10 @@ def test_a_scaled_policy_is_named_where_its_key_is_the_papers():
     of = scale(plan("figure5"), 0.01)
     scaled = "NSTEP(k0=0.001, gamma=0.32, l=[300, 500, 600, 650])"
     paper, mine, _ = table_rows(of, {}, short=True)[1:]
-    assert (paper[1], mine[1]) == ("NSTEP(k0=0.001, gamma=0.32, l=[30000, 50000, 60000, 65000])", scaled)
+    assert (paper[1], mine[1]) == (
+        "NSTEP(k0=0.001, gamma=0.32, l=[30000, 50000, 60000, 65000])",
+        scaled,
+    )
     assert conclusion_rows(of, {})[1][4] == f"no result: {scaled}"
 
 
@@ -247,7 +295,11 @@ def test_iterations_in_a_scaled_conclusion_are_scaled():
     records[of.rows.index(of.row("SIN2"))].measurements[:] = [measured(80, 96.0)]
     rows = {row[1]: row[2:] for row in conclusion_rows(of, our_results(of, records))}
     # 4000 of 10,000 iterations are 80 of 200; the paper's own numbers are judged by 4000.
-    assert rows["SIN2 has the lowest cost, 80 iterations"][:3] == ["holds", "holds", "SIN2 80, TRI 100"]
+    assert rows["SIN2 has the lowest cost, 80 iterations"][:3] == [
+        "holds",
+        "holds",
+        "SIN2 80, TRI 100",
+    ]
     faster = next(
         row
         for statement, row in rows.items()
@@ -262,7 +314,8 @@ def test_iterations_in_a_scaled_conclusion_are_scaled():
 
 def test_conclusions_as_rows():
     ours = our_results(
-        VII, [sin2(1, measured(4000, 99.3)), run(VII, VII.row("INV").policy, 1, [measured(8000, 99.1)])]
+        VII,
+        [sin2(1, measured(4000, 99.3)), run(VII, VII.row("INV").policy, 1, [measured(8000, 99.1)])],
     )
     rows = {row[1]: row for row in conclusion_rows(VII, ours)}
     assert rows["SIN2 is at least 0.15 points above INV in at most half of its iterations"] == [

@@ -81,7 +81,9 @@ HOLDS = {
 
 
 def result(n: int = 1, sd: float | None = None, **means: float) -> PolicyResult:
-    return PolicyResult({name: Spread(mean, sd, n) for name, mean in means.items()}, tuple(range(1, n + 1)))
+    return PolicyResult(
+        {name: Spread(mean, sd, n) for name, mean in means.items()}, tuple(range(1, n + 1))
+    )
 
 
 # -- the paper's numbers ----------------------------------------------------------------------------
@@ -161,7 +163,9 @@ def test_equal_is_not_above():
 def test_noise_is_named():
     # Welch by hand: t = 0.1 / sqrt(0.1^2/4 + 0.1^2/4) = 1.414, 8 degrees of freedom: p = 0.195
     results = {"A": result(5, 0.1, top1=99.3), "B": result(5, 0.1, top1=99.2)}
-    assert above("top1", "A", "B")(results).numbers.endswith("A 99.30, B 99.20 (p=0.2, within noise)")
+    assert above("top1", "A", "B")(results).numbers.endswith(
+        "A 99.30, B 99.20 (p=0.2, within noise)"
+    )
     equal = {"A": result(5, 0.0, top1=99.3), "B": result(5, 2e-14, top1=99.2)}
     assert (
         above("top1", "A", "B")(equal).numbers == "Top-1 (%): A 99.30, B 99.20"
@@ -189,7 +193,9 @@ def test_no_number_has_a_negative_zero():
     assert shown({"A": result(ld=-0.00004)}, "A", "ld") == "A 0.0000"
     of = select(plan("table7"), "sin2")
     ours = {
-        "SIN2": PolicyResult({"ld": Spread(-0.00004, 0.0, 2), "top5": Spread(100 - 1e-14, 0.0, 2)}, (1, 2))
+        "SIN2": PolicyResult(
+            {"ld": Spread(-0.00004, 0.0, 2), "top5": Spread(100 - 1e-14, 0.0, 2)}, (1, 2)
+        )
     }
     rows = [*table_rows(of, ours), *data_rows(of, ours)]
     cells = [cell for row in rows for cell in row]
@@ -217,7 +223,10 @@ def test_what_cannot_be_said():
     verdict = best.judge(missing)
     assert (verdict.holds, verdict.numbers, verdict.word) == (None, "no result: COS", "undecided")
     no_ac = by_name["VIII: the five best by Top-1 have a higher AC than the others"]
-    assert no_ac.judge({key: result(top1=80.0) for key in everything}).numbers == "no result: AC of NSTEP"
+    assert (
+        no_ac.judge({key: result(top1=80.0) for key in everything}).numbers
+        == "no result: AC of NSTEP"
+    )
     assert best.judge({}).holds is None
 
 

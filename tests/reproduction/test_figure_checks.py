@@ -50,7 +50,9 @@ def test_figure_3_after_each_number_of_epochs():
         "140 epochs: k0 = 0.001",
     )
     other = judge("figure3", SHAPE, figure3({0.001: 78.0}, early={0.01: 78.0}))
-    assert other.holds is False and other.numbers.startswith("10 epochs: k0 = 0.01, 20 epochs: k0 = 0.01")
+    assert other.holds is False and other.numbers.startswith(
+        "10 epochs: k0 = 0.01, 20 epochs: k0 = 0.01"
+    )
 
 
 def test_a_k0_that_diverged_is_at_chance_as_it_is_drawn():
@@ -114,7 +116,10 @@ def test_figure_5():
     assert conclusion.judge(figure5({30_000: (62.0, 1.0)})).holds is False  # nothing changes later
     key = plan("figure5").rows[0].key
     assert conclusion.judge({}) == Verdict(None, f"no result: {key}")
-    assert conclusion.judge(figure5(rises, status="diverged")).numbers == f"no result: {key} (1 diverged)"
+    assert (
+        conclusion.judge(figure5(rises, status="diverged")).numbers
+        == f"no result: {key} (1 diverged)"
+    )
 
 
 # -- scaled -----------------------------------------------------------------------------------------
@@ -122,11 +127,15 @@ def test_figure_5():
 
 def test_scaled_figures():
     assert conclusions("figure4", 0.01)[0].statement == "the best l is from 10 to 100"
-    assert conclusions("figure3", 0.1)[SHAPE].statement.startswith("after 1, 2, 4, 8 and 14 epochs alike")
+    assert conclusions("figure3", 0.1)[SHAPE].statement.startswith(
+        "after 1, 2, 4, 8 and 14 epochs alike"
+    )
     of = scale(plan("figure4"), 0.1)
     assert conclusions("figure4", of.share)[0].judge(figure4({7000: 80.0}, of)).holds is True
     of = scale(plan("figure5"), 0.1)
-    tests = [measured(t, 60.0 + sum(t > update / 10 for update in UPDATES)) for t in range(0, 7001, 350)]
+    tests = [
+        measured(t, 60.0 + sum(t > update / 10 for update in UPDATES)) for t in range(0, 7001, 350)
+    ]
     verdict = conclusions("figure5", of.share)[0].judge(
         our_results(of, [run(of, of.rows[0].trained, 1, tests)])
     )

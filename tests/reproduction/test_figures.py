@@ -101,7 +101,9 @@ def test_figure_5_names_policy_and_seed(texts):
 )
 def test_a_scaled_figure_says_so_and_has_no_numbers_of_the_paper(texts, name, figure):
     of = scale(plan(name), 0.01)
-    records = [run(of, row.trained, 1, [measured(100, 50.0), measured(700, 60.0)]) for row in of.rows]
+    records = [
+        run(of, row.trained, 1, [measured(100, 50.0), measured(700, 60.0)]) for row in of.rows
+    ]
     words = texts(figure, of, records)
     assert "SCALED DOWN: 700 of 70000 iterations" in words
     assert "paper" not in words

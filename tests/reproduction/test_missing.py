@@ -8,7 +8,13 @@ import pytest
 
 from lrbench_caffe.database import Database
 from lrbench_caffe.errors import InputError, TrainingError
-from lrbench_caffe.reproduction.missing import Options, check_files, known_runs, missing, provide_files
+from lrbench_caffe.reproduction.missing import (
+    Options,
+    check_files,
+    known_runs,
+    missing,
+    provide_files,
+)
 from lrbench_caffe.reproduction.plan import LENET, plan, scale, select
 from lrbench_caffe.reproduction.runner import seconds_of, unique
 from lrbench_caffe.reproduction.speed import Prober, Speed
@@ -65,7 +71,11 @@ def test_scales_have_folders_of_their_own_and_parts_have_not():
 
 
 def test_what_two_plans_want_is_trained_once():
-    figure5, table6, table8 = wanted(plan("figure5")), wanted(plan("table6")), wanted(plan("table8"))
+    figure5, table6, table8 = (
+        wanted(plan("figure5")),
+        wanted(plan("table6")),
+        wanted(plan("table8")),
+    )
     assert len(figure5) == 1 and figure5[0].training in {item.training for item in table6}
     both = unique([figure5, table6, table8])
     # Table VI: 3 rows; Table VIII: 11, of which NSTEP is in Table VI.
@@ -83,7 +93,9 @@ def test_what_a_run_has_already_is_not_counted(tmp_path):
 
 def test_runs_of_the_database_count_wherever_they_were_trained(tmp_path):
     record = run(VII, VII.row("SIN2").trained, 1, [measured(10_000, 99.3)], uid="a" * 32)
-    other = run(plan("table6"), plan("table6").rows[0].trained, 1, [measured(70_000, 80.0)], uid="b" * 32)
+    other = run(
+        plan("table6"), plan("table6").rows[0].trained, 1, [measured(70_000, 80.0)], uid="b" * 32
+    )
     with Database.open(f"sqlite:///{tmp_path / 'lr.sqlite'}") as database:
         database.put_many([record, other])
         found = known_runs([VII], database, tmp_path / "none")
@@ -100,7 +112,9 @@ def test_missing_files_are_named_with_what_makes_them(tmp_path, monkeypatch):
     Path("solvers").mkdir()
     Path(LENET.solver).touch()
     for name in ("mnist_train_lmdb", "mnist_test_lmdb"):
-        with pytest.raises(InputError, match=rf"no data: data/{name}; python -m lrbench_caffe.data mnist"):
+        with pytest.raises(
+            InputError, match=rf"no data: data/{name}; python -m lrbench_caffe.data mnist"
+        ):
             check_files(LENET)
         Path("data", name).mkdir(parents=True)
     check_files(LENET)
@@ -124,9 +138,13 @@ def test_solver_and_net_are_written_where_they_are_missing(tmp_path, monkeypatch
 
 def test_seconds():
     speed = Speed(iteration=0.02, test=1.5)
-    assert speed.seconds(10_000, 500) == pytest.approx(200 + 21 * 1.5)  # tests at 0, 500, ..., 10,000
+    assert speed.seconds(10_000, 500) == pytest.approx(
+        200 + 21 * 1.5
+    )  # tests at 0, 500, ..., 10,000
     assert speed.seconds(200, 250) == pytest.approx(4 + 1.5)
-    assert seconds_of(wanted(VII)[:2], {"lenet_mnist": speed}) == {"lenet_mnist": pytest.approx(2 * 231.5)}
+    assert seconds_of(wanted(VII)[:2], {"lenet_mnist": speed}) == {
+        "lenet_mnist": pytest.approx(2 * 231.5)
+    }
 
 
 def test_nothing_is_measured_where_the_trainings_run_elsewhere():

@@ -143,13 +143,22 @@ def test_no_scale(factor):
 
 
 def test_20_iterations_are_the_least():
-    assert (scale(plan("table7"), 0.002).max_iter, scale(plan("table7"), 0.002).test_interval) == (20, 1)
-    with pytest.raises(InputError, match="0.0019: 19 iterations of table7; allowed: 20 or more, 0.002 here"):
+    assert (scale(plan("table7"), 0.002).max_iter, scale(plan("table7"), 0.002).test_interval) == (
+        20,
+        1,
+    )
+    with pytest.raises(
+        InputError, match="0.0019: 19 iterations of table7; allowed: 20 or more, 0.002 here"
+    ):
         scale(plan("table7"), 0.0019)
 
 
 def test_every_task_is_one_of_the_papers():
-    assert {setup.key for _, setup in TABLES.values()} == {"lenet_mnist", "cnn3_cifar10", "resnet32_cifar10"}
+    assert {setup.key for _, setup in TABLES.values()} == {
+        "lenet_mnist",
+        "cnn3_cifar10",
+        "resnet32_cifar10",
+    }
 
 
 @pytest.mark.parametrize("name", plans())

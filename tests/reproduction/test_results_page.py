@@ -24,4 +24,6 @@ def test_table_vii_is_of_the_trainings_beside_it(tmp_path: Path) -> None:
     texts = [file for file in files if file.suffix in (".md", ".csv")]
     assert len(texts) == 3
     for file in texts:
-        assert file.read_text(encoding="utf-8") == (RESULTS / file.name).read_text(encoding="utf-8"), file
+        assert file.read_text(encoding="utf-8") == (RESULTS / file.name).read_text(
+            encoding="utf-8"
+        ), file

@@ -55,12 +55,18 @@ class Pool:
         if training.until is not None:
             if self.keeps:
                 Path(training.out).mkdir(parents=True, exist_ok=True)
-                state = {"status": "stopped", "reason": "as --until asks", "iteration": training.until}
+                state = {
+                    "status": "stopped",
+                    "reason": "as --until asks",
+                    "iteration": training.until,
+                }
                 state["solver"] = training.solver
                 (Path(training.out) / "run.json").write_text(json.dumps(state))
             return JobResult(training, "stopped", "as --until asks", training.until, 1.0)
         top = measured(self.plan.max_iter, 99.0 + training.seed / 100)
-        record = run(self.plan, parse(str(training.policy)), training.seed, [top], uid=training.out[-40:])
+        record = run(
+            self.plan, parse(str(training.policy)), training.seed, [top], uid=training.out[-40:]
+        )
         self._database.put(record)
         return JobResult(training, "finished", None, self.plan.max_iter, 1.0, [top])
 
@@ -84,7 +90,9 @@ class Bench:
         self.plan = of
         self.pool = Pool(of, self.url)
 
-    def run(self, *, dry: bool = False, until: int | None = None, goals: list[Goal] | None = None) -> str:
+    def run(
+        self, *, dry: bool = False, until: int | None = None, goals: list[Goal] | None = None
+    ) -> str:
         self.text = io.StringIO()
         self.pool.submitted.clear()
         Reproduction(
@@ -129,16 +137,19 @@ def test_the_files(bench):
     assert names == {"table7.md", "table7.csv", "table7-conclusions.csv", "table7.png"}
     text = (bench.folder / "table7.md").read_text(encoding="utf-8")
     assert text.startswith("# Table VII: LeNet on MNIST\n")
-    ours = (
-        "| 8 | SIN2(k0=0.01, k1=0.06, l=2000) | ours, 5 seeds | 10000 ± 0 | 0.0200 ± 0.0000 | 99.03 ± 0.01 |"
-    )
+    ours = "| 8 | SIN2(k0=0.01, k1=0.06, l=2000) | ours, 5 seeds | 10000 ± 0 | 0.0200 ± 0.0000 | 99.03 ± 0.01 |"
     assert ours in text
     assert "Ours: 10 trainings with Caffe 1.0.0, CPU.\n" in text
     assert "## The paper's conclusions" in text
     rows = list(csv.DictReader((bench.folder / "table7.csv").open(encoding="utf-8")))
     assert len(rows) == 2 * 7
     top1 = next(row for row in rows if (row["row"], row["metric"]) == ("8", "top1"))
-    assert (top1["paper"], top1["ours"], top1["seeds"], top1["within"]) == ("99.33", "99.03", "5", "no")
+    assert (top1["paper"], top1["ours"], top1["seeds"], top1["within"]) == (
+        "99.33",
+        "99.03",
+        "5",
+        "no",
+    )
 
 
 def test_a_dry_run_trains_nothing_and_makes_the_table(bench):
@@ -159,7 +170,9 @@ def test_a_dry_run_trains_nothing_and_makes_the_table(bench):
 def test_the_footer_counts_what_diverged(bench, seeds, footer):
     policy = VII.row("SIN2").trained
     records = [run(VII, policy, 2, [measured(10_000, 99.0)], uid="f")] if seeds == (1,) else []
-    records += [run(VII, policy, n, [measured(0, 10.0)], uid=f"d{n}", status="diverged") for n in seeds]
+    records += [
+        run(VII, policy, n, [measured(0, 10.0)], uid=f"d{n}", status="diverged") for n in seeds
+    ]
     with Database.open(bench.url) as database:
         database.put_many(records)
     assert footer in bench.run(dry=True)
@@ -168,7 +181,9 @@ def test_the_footer_counts_what_diverged(bench, seeds, footer):
 
 def test_a_failure_is_one_line_and_the_others_go_on(bench):
     bench.pool.failing = "INV"
-    with pytest.raises(TrainingError, match="^5 of 10 trainings failed; the same command tries them again$"):
+    with pytest.raises(
+        TrainingError, match="^5 of 10 trainings failed; the same command tries them again$"
+    ):
         bench.run()
     said = bench.text.getvalue()
     assert said.count("failed: Check failed: x") == 5
@@ -227,7 +242,11 @@ def test_a_scaled_down_run_says_so_everywhere(tmp_path, monkeypatch):
     assert len(trainings) == 10 and all(line.endswith(note) for line in trainings)
     assert f"10 of 10 trainings missing, 10,000 iterations, {note}" in said
     table = (bench.folder / "table7-scaled-1000.md").read_text(encoding="utf-8").splitlines()
-    rows = [line for line in table if line.startswith("|") and line[2:].startswith(("1 ", "2 ", "8 ", "V-C"))]
+    rows = [
+        line
+        for line in table
+        if line.startswith("|") and line[2:].startswith(("1 ", "2 ", "8 ", "V-C"))
+    ]
     assert rows and all(line.endswith(f"{note} |") for line in rows)
     assert not (bench.folder / "table7.md").exists()
     full = Bench(tmp_path)
@@ -242,7 +261,10 @@ def test_the_first_iterations_only(bench):
     assert "10 of 10 trainings missing, 2,000 iterations, until iteration 200" in said
     rows = started(bench.folder / "table7-until-200.csv")
     assert len(rows) == 10
-    assert (rows[0], rows[5]) == (("2", "1", "200", "started"), ("8", "1", "7", "failed: Check failed: x"))
+    assert (rows[0], rows[5]) == (
+        ("2", "1", "200", "started"),
+        ("8", "1", "7", "failed: Check failed: x"),
+    )
     assert not (bench.folder / "table7.md").exists()  # no results
 
 
@@ -288,7 +310,9 @@ def test_plans_with_the_same_trainings(tmp_path, monkeypatch):
     assert "Figure 5: NSTEP, CNN3 on CIFAR-10: 1 of 1 training missing, 70,000 iterations" in said
     assert "in all 15 trainings, 1,050,000 iterations; each is made once" in said
     assert len(bench.pool.submitted) == 15
-    assert {"figure5.png", "figure5.md", "table6.png"} <= {path.name for path in bench.folder.iterdir()}
+    assert {"figure5.png", "figure5.md", "table6.png"} <= {
+        path.name for path in bench.folder.iterdir()
+    }
 
 
 # -- the command line -------------------------------------------------------------------------------
@@ -316,7 +340,10 @@ def test_plans_with_the_same_trainings(tmp_path, monkeypatch):
         ),
         ("table7 --gpus 0 --layers fast", "--layers fast: only for the CPU"),
         ("table7 --jobs 0", "--jobs: 0; allowed: 1 or more"),
-        ("table7 --jobs 1 --scheduler tcp://x:1", "--scheduler: --jobs and --gpus do not go with it"),
+        (
+            "table7 --jobs 1 --scheduler tcp://x:1",
+            "--scheduler: --jobs and --gpus do not go with it",
+        ),
         ("table7", "no data: data/mnist_train_lmdb; python -m lrbench_caffe.data mnist makes it"),
     ],
 )

@@ -66,7 +66,10 @@ def test_run_directories_count_whatever_call_made_them(options):
     damaged.write_text("{")
     assert len(outcomes(options)) == 3
     first = start_rows(VII, starts(VII, [], options))[1]
-    assert first[4:6] == ["2.491", "2.111"]  # of iterations 0 to 9 and 190 to 199, though it has more
+    assert first[4:6] == [
+        "2.491",
+        "2.111",
+    ]  # of iterations 0 to 9 and 190 to 199, though it has more
 
 
 def test_what_was_trained_elsewhere_counts_without_losses(options):

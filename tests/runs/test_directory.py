@@ -77,7 +77,12 @@ def test_the_later_measurement_of_an_iteration_is_valid(run):
     resumed = RunDirectory(run.path)
     for row in (at(100, 51), at(200, 60), at(300, 70)):
         resumed.add_measurement(row)
-    assert [(m.iteration, m.top1) for m in run.measurements()] == [(0, 10), (100, 51), (200, 60), (300, 70)]
+    assert [(m.iteration, m.top1) for m in run.measurements()] == [
+        (0, 10),
+        (100, 51),
+        (200, 60),
+        (300, 70),
+    ]
     # Each stands there once, and one that was measured again with the same result was not touched.
     assert [row["iteration"] for row in run.rows("measurements.jsonl")] == [0, 200, 100, 300]
 
@@ -118,7 +123,13 @@ def test_repeated_iterations(run):
     run.release()
     run.lock()
     run.add_iterations(2, np.full(3, 0.2), np.array([30.0, 40, 50]))
-    assert run.iterations().tolist() == [[0, 0.1, 1], [1, 0.1, 2], [2, 0.2, 30], [3, 0.2, 40], [4, 0.2, 50]]
+    assert run.iterations().tolist() == [
+        [0, 0.1, 1],
+        [1, 0.1, 2],
+        [2, 0.2, 30],
+        [3, 0.2, 40],
+        [4, 0.2, 50],
+    ]
     lines = (run.path / "iterations.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in lines] == ["iteration", "0", "1", "2", "3", "4"]
 
@@ -195,7 +206,15 @@ def test_damaged_lines_of_measurements_are_left_out(run):
 
 
 def test_damaged_lines_of_iterations_are_left_out(run):
-    lines = [NULS + b"3,0.1,1.0", b"1,0.1", b"1,2,3,4", b"a,b,c", b"nan,0.1,1", b"1.5,0.1,1", b"-1,0.1,1"]
+    lines = [
+        NULS + b"3,0.1,1.0",
+        b"1,0.1",
+        b"1,2,3,4",
+        b"a,b,c",
+        b"nan,0.1,1",
+        b"1.5,0.1,1",
+        b"-1,0.1,1",
+    ]
     for number, line in enumerate([*GARBAGE, *lines]):
         run.add_iterations(number, np.full(1, 0.1), np.array([2.0]))
         with (run.path / "iterations.csv").open("ab") as file:
@@ -271,12 +290,25 @@ def test_record(run):
 
 @pytest.mark.parametrize(
     "content",
-    [None, "", '{"solver": ', "null", "[]", '"solver"', "{}", '{"solver": null}', '{"solver": ""}', "\0\0"],
+    [
+        None,
+        "",
+        '{"solver": ',
+        "null",
+        "[]",
+        '"solver"',
+        "{}",
+        '{"solver": null}',
+        '{"solver": ""}',
+        "\0\0",
+    ],
 )
 def test_no_record(run, content):
     if content is not None:
         (run.path / "run.json").write_text(content)
-    with pytest.raises(InputError, match=re.escape(f"{run.path} holds no run: {run.path / 'run.json'}: ")):
+    with pytest.raises(
+        InputError, match=re.escape(f"{run.path} holds no run: {run.path / 'run.json'}: ")
+    ):
         run.read()
 
 
@@ -296,7 +328,9 @@ def test_find_newest(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     root = tmp_path / "runs"
     make(root / "old", "solvers/a.prototxt", age=300)
-    make(root / "new", str(tmp_path / "solvers" / "a.prototxt"), age=200)  # the same file, by another name
+    make(
+        root / "new", str(tmp_path / "solvers" / "a.prototxt"), age=200
+    )  # the same file, by another name
     make(root / "other", "solvers/b.prototxt", age=100)
     (root / "damaged").mkdir()
     (root / "damaged" / "run.json").write_text("{")
@@ -309,7 +343,9 @@ def test_find_newest(tmp_path, monkeypatch):
 def test_one_broken_run_does_not_hide_the_others(tmp_path):
     root, solver = tmp_path / "runs", tmp_path / "a.prototxt"
     make(root / "good", str(solver), age=100)
-    for number, content in enumerate(["null", "[]", "{}", '{"solver": 5}', '{"solver": "a\\u0000b"}', "\0"]):
+    for number, content in enumerate(
+        ["null", "[]", "{}", '{"solver": 5}', '{"solver": "a\\u0000b"}', "\0"]
+    ):
         (root / f"broken{number}").mkdir()
         (root / f"broken{number}" / "run.json").write_text(content)
     (root / "loop").symlink_to("loop")
@@ -377,7 +413,9 @@ def test_a_run_that_never_trained_leaves_its_place_free(tmp_path):
 
 
 def test_no_run_to_resume(tmp_path):
-    with pytest.raises(InputError, match=r"^--resume: no run of x.prototxt in .*/ \(--out DIR names another"):
+    with pytest.raises(
+        InputError, match=r"^--resume: no run of x.prototxt in .*/ \(--out DIR names another"
+    ):
         find_newest(tmp_path, Path("x.prototxt"))
 
 
@@ -397,7 +435,9 @@ def test_a_later_session_ends_later_whatever_was_done_to_the_clock(run, monkeypa
     assert run.now() == pytest.approx(9000.001, abs=1e-6)
 
 
-def test_where_the_clock_was_set_back_the_run_that_was_begun_last_is_the_newest(tmp_path, monkeypatch):
+def test_where_the_clock_was_set_back_the_run_that_was_begun_last_is_the_newest(
+    tmp_path, monkeypatch
+):
     """One run is of a year ahead: of before the step."""
     root, solver = tmp_path / "runs", tmp_path / "a.prototxt"
     make(root / "before", str(solver), age=0)
@@ -406,7 +446,8 @@ def test_where_the_clock_was_set_back_the_run_that_was_begun_last_is_the_newest(
     assert find_newest(root, solver).path == root / "before"
     monkeypatch.setattr("time.time", lambda: 1e9 - 365 * 86400)
     with pytest.raises(
-        InputError, match=r"^--resume: the clock was set back since .*before was written, .*--out DIR"
+        InputError,
+        match=r"^--resume: the clock was set back since .*before was written, .*--out DIR",
     ):
         find_newest(root, solver)
     mark_latest(root, RunDirectory(root / "after"))
@@ -432,7 +473,9 @@ def test_a_whole_record_is_taken(run):
     assert RunSettings.from_json(run.read()).policy == "FIX(k0=0.1)"
 
 
-@pytest.mark.parametrize("value", [True, -1.5, 1e400, -(10**30), "x", "a\0b", [1], {"a": {}}, [[]], {"a": 1}])
+@pytest.mark.parametrize(
+    "value", [True, -1.5, 1e400, -(10**30), "x", "a\0b", [1], {"a": {}}, [[]], {"a": 1}]
+)
 @pytest.mark.parametrize("name", WHOLE)
 def test_values_of_the_wrong_kind_are_refused_in_one_line(run, name, value):
     """Where they change nothing that is read they may stay."""
@@ -455,7 +498,11 @@ def test_run_json_that_is_deleted_under_way_comes_back(run):
     assert RunDirectory(run.path).read()["policy"] == "FIX(k0=0.1)"
     run.update(status="finished")
     (run.path / "records.log").unlink()
-    assert RunDirectory(run.path).read() == {**WHOLE, "id": "0123456789abcdef", "status": "finished"}
+    assert RunDirectory(run.path).read() == {
+        **WHOLE,
+        "id": "0123456789abcdef",
+        "status": "finished",
+    }
 
 
 def test_a_record_that_was_changed_is_that_of_the_journal(run):
@@ -472,7 +519,8 @@ def test_a_record_that_was_changed_is_that_of_the_journal(run):
 
 
 @pytest.mark.parametrize(
-    "name", ["run.json", "measurements.jsonl", "iterations.csv", "records.log", "caffe.log", ".lock"]
+    "name",
+    ["run.json", "measurements.jsonl", "iterations.csv", "records.log", "caffe.log", ".lock"],
 )
 @pytest.mark.parametrize("kind", ["a link", "a pipe"])
 def test_what_is_no_file_of_the_runs_own_is_refused(tmp_path, name, kind):
@@ -484,7 +532,9 @@ def test_what_is_no_file_of_the_runs_own_is_refused(tmp_path, name, kind):
         (run.path / name).symlink_to(elsewhere)
     else:
         os.mkfifo(run.path / name)
-    with pytest.raises(InputError, match=rf"{re.escape(name)}: a symbolic link or not a regular file"):
+    with pytest.raises(
+        InputError, match=rf"{re.escape(name)}: a symbolic link or not a regular file"
+    ):
         run.lock()
     assert elsewhere.read_text() == "mine"
     assert run.measurements() == []  # nor does a reader wait for the pipe's other end
@@ -535,7 +585,9 @@ def test_many_processes_that_begin_at_once_have_a_folder_each(tmp_path):
     command = [sys.executable, "-c", TAKE, str(tmp_path)]
     root = Path(__file__).parents[2]
     began = [
-        subprocess.Popen(command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         for _ in range(8)
     ]
     for process in began:
@@ -545,4 +597,7 @@ def test_many_processes_that_begin_at_once_have_a_folder_each(tmp_path):
         process.stdout.close()
         assert process.wait(60) == 0
     assert len(names) == len(set(names)) == 160
-    assert set(names) == {"lenet-20261128-120000", *(f"lenet-20261128-120000-{n}" for n in range(2, 161))}
+    assert set(names) == {
+        "lenet-20261128-120000",
+        *(f"lenet-20261128-120000-{n}" for n in range(2, 161)),
+    }

@@ -86,7 +86,9 @@ class Chain:
                 run.add_measurement(_measured(iteration, value + tests, mean))
                 tests, losses, tested = tests + 1, [], True
             if iteration and iteration % SNAPSHOT == 0:
-                snapshots.take(lambda: self._write(snapshots.prefix, iteration, value), iteration, 1.0)  # noqa: B023
+                snapshots.take(
+                    lambda: self._write(snapshots.prefix, iteration, value), iteration, 1.0
+                )  # noqa: B023
             if iteration == END:
                 break
             if iteration >= until:
@@ -113,7 +115,9 @@ class Chain:
             "status": self.run.read()["status"],
             "tests": (folder / "measurements.jsonl").read_text(),
             "losses": (folder / "iterations.csv").read_text(),
-            "snapshots": {p.name: p.read_bytes() for p in self.run.snapshots.iterdir() if p.is_file()},
+            "snapshots": {
+                p.name: p.read_bytes() for p in self.run.snapshots.iterdir() if p.is_file()
+            },
             "recorded": [row["iteration"] for row in self.run.rows("snapshots.jsonl")],
         }
 
@@ -204,12 +208,17 @@ def test_any_damage_is_mended_or_refused(copy, whole, seed):
     found = chain.outcome()
     for what in hit:  # an older snapshot that was damaged stays so; nothing is computed from it
         name = what.replace(":", " ").split()[0]
-        if name.startswith("chain_iter_") and found["snapshots"].get(name) != whole["snapshots"][name]:
+        if (
+            name.startswith("chain_iter_")
+            and found["snapshots"].get(name) != whole["snapshots"][name]
+        ):
             found["snapshots"][name] = whole["snapshots"][name]
     if any("the record of this snapshot is lost" in note for note in chain.notes):
         found["recorded"] = whole["recorded"]
     if chain.was_old:  # without checksums a number that became another one cannot be told
-        found, expected = ({name: one[name] for name in ("status", "snapshots")} for one in (found, whole))
+        found, expected = (
+            {name: one[name] for name in ("status", "snapshots")} for one in (found, whole)
+        )
     else:
         expected = whole
     assert found == expected, (hit, chain.notes)
@@ -224,7 +233,10 @@ def _change(path: Path, change) -> None:
 
 def test_a_line_of_zeros_is_told_and_mended(copy, whole):
     chain = copy()
-    _change(chain.run.path / "measurements.jsonl", lambda lines: b"".join([*lines[:2], b"\0" * 40 + b"\n"]))
+    _change(
+        chain.run.path / "measurements.jsonl",
+        lambda lines: b"".join([*lines[:2], b"\0" * 40 + b"\n"]),
+    )
     chain.train()
     assert chain.notes == ["damaged, and mended: measurements.jsonl: line 3 is damaged"]
     assert chain.outcome() == whole
@@ -241,7 +253,9 @@ def test_another_runs_files_are_not_taken_for_its_own(copy, messages, whole, tmp
         chain.train()
         assert chain.outcome() == whole, name
         log = "losses.log" if name == "losses.log" else "records.log"
-        assert chain.notes[0].startswith(f"damaged, and mended: {log if name in JOURNALS else name}: "), name
+        assert chain.notes[0].startswith(
+            f"damaged, and mended: {log if name in JOURNALS else name}: "
+        ), name
         shutil.rmtree(chain.run.path)
 
 
@@ -252,7 +266,9 @@ def test_run_json_and_journal_of_two_runs(copy, messages, tmp_path):
     chain = copy()
     shutil.copy(other.run.path / "run.json", chain.run.path)
     (chain.run.path / "losses.log").unlink()
-    with pytest.raises(InputError, match=r"run.json and records.log there belong to different runs"):
+    with pytest.raises(
+        InputError, match=r"run.json and records.log there belong to different runs"
+    ):
         chain.train()
 
 
@@ -260,7 +276,9 @@ def test_snapshots_without_a_record_are_not_started_over(copy):
     chain = copy()
     for name in ("snapshots.jsonl", "records.log"):
         (chain.run.path / name).unlink()
-    with pytest.raises(InputError, match="records.log: is missing; and there is no snapshot before which"):
+    with pytest.raises(
+        InputError, match="records.log: is missing; and there is no snapshot before which"
+    ):
         chain.train()
     assert len(list(chain.run.snapshots.iterdir())) == 4
 
@@ -268,14 +286,18 @@ def test_snapshots_without_a_record_are_not_started_over(copy):
 def test_an_older_snapshot_where_the_records_of_the_newest_are_lost(copy, whole):
     """A test between the two is damaged in both places: what comes after the older one is done again."""
     chain = copy()
-    _change(chain.run.path / "measurements.jsonl", lambda lines: b"".join([*lines[:3], b"{}\n", *lines[4:]]))
+    _change(
+        chain.run.path / "measurements.jsonl",
+        lambda lines: b"".join([*lines[:3], b"{}\n", *lines[4:]]),
+    )
     _change(
         chain.run.path / "records.log",
         lambda lines: b"".join(line for line in lines if b'{"iteration": 30' not in line),
     )
     chain.train()
     assert (
-        "chain_iter_40.solverstate, something is lost: these iterations are trained again" in chain.notes[1]
+        "chain_iter_40.solverstate, something is lost: these iterations are trained again"
+        in chain.notes[1]
     )
     assert chain.outcome() == whole
 
@@ -298,7 +320,8 @@ def test_a_former_run_whose_tests_are_lost(copy, whole):
     _change(chain.run.path / "measurements.jsonl", lambda lines: b"".join([*lines[:3], *lines[4:]]))
     chain.train()  # that of iteration 30 is missing, by the schedule
     assert (
-        "chain_iter_40.solverstate, something is lost: these iterations are trained again" in chain.notes[0]
+        "chain_iter_40.solverstate, something is lost: these iterations are trained again"
+        in chain.notes[0]
     )
     assert chain.outcome() == whole
 
@@ -308,14 +331,18 @@ def test_a_former_run_whose_test_at_the_snapshot_is_lost(copy, whole):
     chain = copy("old")
     _change(chain.run.path / "measurements.jsonl", lambda lines: b"".join([*lines[:4], *lines[5:]]))
     chain.train()
-    assert chain.notes == ["measurements.jsonl: the test at iteration 40 is missing: it is measured again"]
+    assert chain.notes == [
+        "measurements.jsonl: the test at iteration 40 is missing: it is measured again"
+    ]
     assert chain.outcome() == whole
 
 
 def test_a_former_run_without_its_first_test_is_refused(copy):
     chain = copy("old")
     _change(chain.run.path / "measurements.jsonl", lambda lines: b"".join(lines[1:]))
-    with pytest.raises(InputError, match=r"^--resume: .*no snapshot before which everything is known"):
+    with pytest.raises(
+        InputError, match=r"^--resume: .*no snapshot before which everything is known"
+    ):
         chain.train()
 
 

@@ -140,7 +140,9 @@ def test_damaged_snapshots_are_passed_over(snapshots, run):
 def test_a_run_whose_snapshots_are_all_damaged_does_not_start_again(snapshots, run):
     made, take = snapshots()
     cut(run.snapshots / take(100).state)
-    with pytest.raises(InputError, match=r"--resume: none of the snapshots .*lenet_iter_100.solverstate"):
+    with pytest.raises(
+        InputError, match=r"--resume: none of the snapshots .*lenet_iter_100.solverstate"
+    ):
         made.newest()
 
 
@@ -202,7 +204,9 @@ def test_a_failed_snapshot_leaves_others_alone_however_the_folder_is_spelt(
     _, take = snapshots()
     taken = take(100)
     monkeypatch.chdir(run.path.parent)
-    made = Snapshots(RunDirectory(Path(run.path.name)), messages, Path("prefix/lenet"), publish=False)
+    made = Snapshots(
+        RunDirectory(Path(run.path.name)), messages, Path("prefix/lenet"), publish=False
+    )
     with pytest.raises(TrainingError):
         made.take(lambda: 200, 200, 1.0)
     assert made.newest() == (taken, [])
@@ -247,7 +251,9 @@ def test_published_where_caffe_train_would_have_written(snapshots, run, messages
     ]
 
 
-def test_what_is_published_takes_no_second_room_and_is_never_half(snapshots, run, tmp_path, monkeypatch):
+def test_what_is_published_takes_no_second_room_and_is_never_half(
+    snapshots, run, tmp_path, monkeypatch
+):
     public = tmp_path / "user" / "lenet"
     _, take = snapshots(public)
     own, published = run.snapshots / take(100).model, Path(f"{public}_iter_100.caffemodel")
@@ -286,10 +292,14 @@ def solver_with(messages, **fields):
 def test_a_prefix_where_nothing_can_be_written_is_known_before_the_training(messages, tmp_path):
     (tmp_path / "file").touch()
     prefix = f"{tmp_path}/file/lenet"
-    with pytest.raises(InputError, match=r"mine.prototxt: snapshot_prefix: cannot write to snapshot"):
+    with pytest.raises(
+        InputError, match=r"mine.prototxt: snapshot_prefix: cannot write to snapshot"
+    ):
         ready_prefix(solver_with(messages, snapshot_prefix=prefix, snapshot=0))
     with pytest.raises(InputError, match=re.escape(repr(prefix))):
-        ready_prefix(solver_with(messages, snapshot_prefix=prefix, snapshot=5, snapshot_after_train=False))
+        ready_prefix(
+            solver_with(messages, snapshot_prefix=prefix, snapshot=5, snapshot_after_train=False)
+        )
     # As caffe train, which has nothing to write then.
     nothing = solver_with(messages, snapshot_prefix=prefix, snapshot=0, snapshot_after_train=False)
     assert ready_prefix(nothing) == []
@@ -321,7 +331,13 @@ def test_a_state_names_weights_of_any_bytes(tmp_path, messages, name):
     state.history.add().data.extend([1.5])
     (tmp_path / "a.solverstate").write_bytes(state.SerializeToString())
     model = tmp_path / os.fsdecode(name + b".caffemodel")
-    copy_state(tmp_path / "a.solverstate", tmp_path / "b.solverstate", messages, model=model, current_step=3)
+    copy_state(
+        tmp_path / "a.solverstate",
+        tmp_path / "b.solverstate",
+        messages,
+        model=model,
+        current_step=3,
+    )
     copy_state(tmp_path / "b.solverstate", tmp_path / "c.solverstate", messages, model=None)
     for copy in ("b", "c"):
         stored = read_state(tmp_path / f"{copy}.solverstate", messages)
@@ -340,7 +356,11 @@ def test_prefixes_are_bytes_too():
 
 
 def test_what_a_kill_left_at_the_snapshot_prefix_is_removed(messages, tmp_path):
-    left = [".lenet.4194399", ".lenet_iter_40.caffemodel.4194399", ".lenet_iter_40.solverstate.h5.4194399"]
+    left = [
+        ".lenet.4194399",
+        ".lenet_iter_40.caffemodel.4194399",
+        ".lenet_iter_40.solverstate.h5.4194399",
+    ]
     others = [
         ".lenet2_iter_40.caffemodel.4194399",
         f".lenet_iter_40.caffemodel.{os.getppid()}",

@@ -174,7 +174,9 @@ def test_a_training_leaves_no_note_where_all_is_stored(url, directory):
     assert not {"status", "reason", "ended", "measurements"} & set(kept)  # run.json says it once
 
 
-def test_a_file_in_use_for_the_whole_training_gets_the_results_later(url, directory, monkeypatch, capfd):
+def test_a_file_in_use_for_the_whole_training_gets_the_results_later(
+    url, directory, monkeypatch, capfd
+):
     for name, seconds in (("BESIDE_TRAINING", 0.1), ("LAST_PATIENCE", 0.5), ("SILENCE", 0.1)):
         monkeypatch.setattr(recording, name, seconds)
     said: list[str] = []

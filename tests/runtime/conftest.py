@@ -35,7 +35,10 @@ def python27() -> str | None:
         candidates = [named]
     else:
         found = [shutil.which(name) for name in ("python2.7", "python2")]
-        candidates = [str(cache_dir() / "python2.7" / "python2.7"), *(path for path in found if path)]
+        candidates = [
+            str(cache_dir() / "python2.7" / "python2.7"),
+            *(path for path in found if path),
+        ]
         candidates += glob.glob(os.path.expanduser("~/.pyenv/versions/2.7*/bin/python"))
     for candidate in candidates:
         done = run([candidate, "-c", "import sys; print(sys.version_info[:2])"])
@@ -72,7 +75,9 @@ def interpreter(request: pytest.FixtureRequest) -> str:
 def descriptor() -> bytes:
     """A serialized caffe.proto, as small as can be."""
     file = descriptor_pb2.FileDescriptorProto(name="caffe.proto", package="caffe", syntax="proto2")
-    file.message_type.add(name="SolverParameter").field.add(name="base_lr", number=5, type=2, label=1)
+    file.message_type.add(name="SolverParameter").field.add(
+        name="base_lr", number=5, type=2, label=1
+    )
     return file.SerializeToString()
 
 
@@ -175,7 +180,9 @@ def start(tmp_path: Path, interpreter: str) -> Iterator[Start]:
         log = tmp_path / f"caffe-{len(running)}.log"
         command = [*fake_command(tmp_path, interpreter, version), protocol.__file__]
         with log.open("wb") as stderr:
-            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr)
+            process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr
+            )
         running.append(Talk(process, log))
         return running[-1]
 
@@ -197,7 +204,9 @@ def opened(start: Start, tmp_path: Path) -> Callable[..., Talk]:
         solver.write_text(json.dumps(options or {}))
         talk = start(version)
         talk.expect("hello")
-        talk.ask("open", **{"solver": str(solver), "stop": 1000, "iter_size": 1, "gpu": None, **request})
+        talk.ask(
+            "open", **{"solver": str(solver), "stop": 1000, "iter_size": 1, "gpu": None, **request}
+        )
         talk.expect("opened")
         return talk
 

@@ -94,7 +94,9 @@ def test_train_test_replay_snapshot_and_log(worker, tmp_path):
     one = worker({"test_batches": [BATCHES]})
     assert train(one, 3) == ({0: 0.0, 1: 1.0, 2: 2.0}, 3)
     head = HeadRequest("s", "y", {"form": "logits", "axis": 1})
-    outcome = one.test(0, 2, [head, HeadRequest("s", "y", {"form": "logits", "axis": 0, "ignore_label": 1})])
+    outcome = one.test(
+        0, 2, [head, HeadRequest("s", "y", {"form": "logits", "axis": 0, "ignore_label": 1})]
+    )
     assert outcome is not None
     assert (outcome.outputs, outcome.loss) == ({"loss": [1.0]}, 1.0)
     counts, other = outcome.heads
@@ -172,7 +174,9 @@ def test_losses_before_a_death_are_heard_of(worker):
     one = worker({"trouble_at": 12, "trouble": "SIGKILL", "seconds": 0.05})
     losses: dict[int, float] = {}
     with pytest.raises(TrainingError):
-        one.run(np.full(50, 0.5), lambda start, values: losses.update(enumerate(values.tolist(), start)))
+        one.run(
+            np.full(50, 0.5), lambda start, values: losses.update(enumerate(values.tolist(), start))
+        )
     assert len(losses) >= 5
     assert losses == {i: float(i) for i in range(len(losses))}
 
@@ -198,7 +202,8 @@ def test_a_kill_for_memory_says_so(worker, monkeypatch):
     monkeypatch.setattr(client, "memory_kills", lambda: kills + 1)
     os.kill(one.pid, signal.SIGKILL)
     with pytest.raises(
-        TrainingError, match=r"^Caffe was killed by SIGKILL: Linux kills processes when memory runs out"
+        TrainingError,
+        match=r"^Caffe was killed by SIGKILL: Linux kills processes when memory runs out",
     ):
         one.snapshot()
 
@@ -324,13 +329,17 @@ def gone(pid: int) -> bool:
 
 def test_an_interpreter_without_caffe(tmp_path):
     python = CaffePython([sys.executable, "-S"], "--caffe-python")
-    with pytest.raises(InputError, match=r" \(--caffe-python\): cannot import caffe: No module named "):
+    with pytest.raises(
+        InputError, match=r" \(--caffe-python\): cannot import caffe: No module named "
+    ):
         Worker(python, tmp_path / "caffe.log")
 
 
 @pytest.mark.parametrize(("program", "code"), [("false", 1), ("true", 0)])
 def test_a_program_that_is_no_python(tmp_path, program, code):
-    with pytest.raises(InputError, match=rf"^{program} \(the user\): Caffe ended with exit code {code}$"):
+    with pytest.raises(
+        InputError, match=rf"^{program} \(the user\): Caffe ended with exit code {code}$"
+    ):
         Worker(CaffePython([program], "the user"), tmp_path / "caffe.log")
 
 
@@ -344,7 +353,9 @@ def test_a_caffe_that_cannot_be_loaded_for_lack_of_memory_is_not_a_wrong_interpr
 
 
 def test_no_such_program(tmp_path):
-    with pytest.raises(InputError, match=r"^cannot start /nonexistent/python: No such file or directory$"):
+    with pytest.raises(
+        InputError, match=r"^cannot start /nonexistent/python: No such file or directory$"
+    ):
         Worker(CaffePython(["/nonexistent/python"], "the user"), tmp_path / "caffe.log")
 
 
@@ -353,13 +364,29 @@ def test_no_such_program(tmp_path):
     [
         ("kill -KILL $$", TrainingError, "was killed by SIGKILL, by another process"),
         ("kill -TERM $$", TrainingError, "was killed by SIGTERM"),
-        ("exit 137", TrainingError, "was killed by SIGKILL"),  # what a shell makes of a killed child
-        ("echo 'F1 Cannot allocate memory' >&2; kill -ABRT $$", TrainingError, "was killed by SIGABRT"),
+        (
+            "exit 137",
+            TrainingError,
+            "was killed by SIGKILL",
+        ),  # what a shell makes of a killed child
+        (
+            "echo 'F1 Cannot allocate memory' >&2; kill -ABRT $$",
+            TrainingError,
+            "was killed by SIGABRT",
+        ),
         ("kill -ABRT $$", TrainingError, "was killed by SIGABRT"),
         ("kill -SEGV $$", TrainingError, "was killed by SIGSEGV"),
         ("kill -BUS $$", TrainingError, "was killed by SIGBUS"),
-        ("exit 127", InputError, "ended with exit code 127"),  # what a shell makes of a missing program
-        ("echo 'sh: 4: Cannot fork' >&2; exit 2", TrainingError, "ended with exit code 2: sh: 4: Cannot"),
+        (
+            "exit 127",
+            InputError,
+            "ended with exit code 127",
+        ),  # what a shell makes of a missing program
+        (
+            "echo 'sh: 4: Cannot fork' >&2; exit 2",
+            TrainingError,
+            "ended with exit code 2: sh: 4: Cannot",
+        ),
     ],
 )
 def test_a_signal_while_caffe_is_imported_is_not_a_wrong_interpreter(tmp_path, script, kind, how):
@@ -370,7 +397,9 @@ def test_a_signal_while_caffe_is_imported_is_not_a_wrong_interpreter(tmp_path, s
 
 @pytest.mark.parametrize("code", [1, 2, 126, 127, 255])
 def test_an_interpreter_that_has_started_caffe_before_is_not_a_wrong_one(tmp_path, code):
-    with pytest.raises(TrainingError, match=rf"^sh \(the user\): Caffe ended with exit code {code}$"):
+    with pytest.raises(
+        TrainingError, match=rf"^sh \(the user\): Caffe ended with exit code {code}$"
+    ):
         Worker(shell(f"exit {code}"), tmp_path / "caffe.log", known=True)
 
 
@@ -380,7 +409,9 @@ def test_an_interpreter_that_has_lost_its_caffe_is_a_wrong_one(tmp_path):
         Worker(CaffePython([sys.executable, "-S"], "the user"), tmp_path / "caffe.log", known=True)
 
 
-def test_a_kill_while_a_prototxt_is_read_is_not_the_prototxts_fault(fake_python, tmp_path, monkeypatch):
+def test_a_kill_while_a_prototxt_is_read_is_not_the_prototxts_fault(
+    fake_python, tmp_path, monkeypatch
+):
     def killed(worker, message, path):
         os.kill(worker.pid, signal.SIGKILL)
         return read(worker, message, path)
@@ -414,7 +445,8 @@ def test_a_crash_while_a_prototxt_is_read_is_the_prototxts_fault_if_it_comes_aga
 
 def test_a_caffe_that_is_too_old(fake_python, tmp_path):
     with pytest.raises(
-        InputError, match=r"\(version ancient\) has no solver callbacks in Python; Caffe 1.0 or newer"
+        InputError,
+        match=r"\(version ancient\) has no solver callbacks in Python; Caffe 1.0 or newer",
     ):
         Worker(fake_python("ancient"), tmp_path / "caffe.log")
 
@@ -436,7 +468,9 @@ def shell(script: str, *arguments: str) -> CaffePython:
 )
 def test_a_wrapper_that_prints_on_stdout(fake_python, tmp_path, banner, text):
     python = shell(f'{banner}; exec "$@"', *fake_python().command)
-    expected = re.escape(f"sh (the user): printed {text!r} on stdout where the worker's hello was expected")
+    expected = re.escape(
+        f"sh (the user): printed {text!r} on stdout where the worker's hello was expected"
+    )
     with pytest.raises(InputError, match=f"^{expected}"):
         Worker(python, tmp_path / "caffe.log")
 
@@ -476,7 +510,9 @@ def test_garbage_in_a_training_is_the_trainings_failure(worker):
 def test_an_interpreter_that_hangs_where_no_option_sets_the_limit(tmp_path, monkeypatch):
     monkeypatch.setattr("lrbench_caffe.runtime.info.HELLO_SECONDS", 0.3)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with pytest.raises(TrainingError, match=r"^sh .*Caffe gave no sign of life for 0\.3 s and was killed$"):
+    with pytest.raises(
+        TrainingError, match=r"^sh .*Caffe gave no sign of life for 0\.3 s and was killed$"
+    ):
         caffe_info(shell("exec sleep 20"))
 
 
@@ -508,7 +544,8 @@ I1124 20:55:10.588011 24205 net.cpp:53] Creating Layer data
         ),
         # glog of 2022 writes the year, too.
         (
-            "F20221124 20:55:10.588922 24205 blob.cpp:32] Check failed: shape[i] >= 0 (-1 vs. 0) \n" + STACK,
+            "F20221124 20:55:10.588922 24205 blob.cpp:32] Check failed: shape[i] >= 0 (-1 vs. 0) \n"
+            + STACK,
             "blob.cpp:32] Check failed: shape[i] >= 0 (-1 vs. 0)",
         ),
         # A message with a line break in it, and a library's word between message and trace.
@@ -548,7 +585,9 @@ def test_last_words(tmp_path, log, expected):
 
 def test_last_words_of_a_long_log(tmp_path):
     path = tmp_path / "caffe.log"
-    path.write_text("noise\n" * 50_000 + "F1124 20:55:10.588922 205 a.cpp:1] Check failed: at last\n" + STACK)
+    path.write_text(
+        "noise\n" * 50_000 + "F1124 20:55:10.588922 205 a.cpp:1] Check failed: at last\n" + STACK
+    )
     assert last_words(path) == "a.cpp:1] Check failed: at last"
 
 
@@ -575,7 +614,10 @@ TESTS = """I1124 20:55:10.577719 24205 solver.cpp:190] Creating test net (#1) sp
         (OPENING, (0, ["data", "data", "my ip"])),
         (OPENING + TESTS, (2, [])),
         (OPENING + TESTS + "I1 net.cpp:86] Creating Layer acc\n", (2, ["acc"])),
-        (OPENING + "I1124 20:55:10.577719 24205 solver.cpp:57] Solver scaffolding done.\n", (None, [])),
+        (
+            OPENING + "I1124 20:55:10.577719 24205 solver.cpp:57] Solver scaffolding done.\n",
+            (None, []),
+        ),
     ],
 )
 def test_what_was_made_last(tmp_path, log, expected):
@@ -588,7 +630,10 @@ def test_what_was_made_last(tmp_path, log, expected):
     ("check", "refused"),
     [
         ("filler.hpp:294] Check failed: false Unknown filler name: he", True),
-        ("net.cpp:143] Check failed: param_size <= 2 (3 vs. 2) Too many params for layer cuda1", True),
+        (
+            "net.cpp:143] Check failed: param_size <= 2 (3 vs. 2) Too many params for layer cuda1",
+            True,
+        ),
         ("syncedmem.cpp:71] Check failed: error == cudaSuccess (2 vs. 0)  out of memory", False),
         ("common.cpp:114] Check failed: status == CUBLAS_STATUS_SUCCESS (1 vs. 0)", False),
         ("syncedmem.hpp:25] Check failed: *ptr host allocation of size 99999999999 failed", False),

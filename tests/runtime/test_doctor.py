@@ -21,7 +21,9 @@ def findings(capsys: pytest.CaptureFixture[str]) -> dict[str, dict[str, object]]
 
 
 def test_json(findings: dict[str, dict[str, object]]) -> None:
-    assert findings["learning rate"]["value"] == "set directly (base_lr is writable): all solver types"
+    assert (
+        findings["learning rate"]["value"] == "set directly (base_lr is writable): all solver types"
+    )
     assert findings["learning rate"]["remedy"] is None
     assert not any(finding["fatal"] for finding in findings.values())
 
@@ -43,7 +45,9 @@ def test_no_caffe_is_fatal(capsys: pytest.CaptureFixture[str], tmp_path: Path) -
     assert [f["name"] for f in json.loads(capsys.readouterr().out) if f["fatal"]] == ["Caffe"]
 
 
-def test_a_caffe_that_crashes_is_fatal_and_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_caffe_that_crashes_is_fatal_and_named(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     python = tmp_path / "python"
     python.write_text("#!/bin/sh\nkill -BUS $$\n")
     python.chmod(0o755)

@@ -39,7 +39,9 @@ def bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
 
 
-def test_explicit_comes_before_the_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_explicit_comes_before_the_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     explicit, variable = fake_python(tmp_path / "a"), fake_python(tmp_path / "b")
     monkeypatch.setenv(locate.VARIABLE, str(variable))
     assert find_caffe_python(str(explicit)) == CaffePython([str(explicit)], "--caffe-python")
@@ -52,7 +54,9 @@ def test_a_named_interpreter_is_not_run(tmp_path: Path) -> None:
     assert not log.exists()
 
 
-def test_variable_comes_before_everything_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variable_comes_before_everything_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fake_python(runtime_dir() / "python")
     fake_python(tmp_path / "bin" / "python3")
     monkeypatch.setenv(locate.VARIABLE, str(fake_python(tmp_path / "named")))
@@ -73,7 +77,9 @@ def test_this_interpreter_comes_before_the_runtime(monkeypatch: pytest.MonkeyPat
     assert "caffe" not in sys.modules
 
 
-def test_a_directory_called_caffe_is_no_caffe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_directory_called_caffe_is_no_caffe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.undo()
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -108,7 +114,9 @@ def test_a_python_hidden_by_one_without_caffe_is_found(
     assert find_caffe_python().command == [str(system)]
 
 
-def test_each_python_on_the_path_is_tried_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_python_on_the_path_is_tried_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     log = tmp_path / "log"
     fake_python(tmp_path / "usr" / "bin" / "python3", has_caffe=False, log=log)
     (tmp_path / "bin").symlink_to(tmp_path / "usr" / "bin")
@@ -137,7 +145,9 @@ def test_a_python_that_crashes_is_not_passed_over(tmp_path: Path, end: str) -> N
         find_caffe_python()
 
 
-def test_a_python_that_hangs_is_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_python_that_hangs_is_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(locate, "PROBE_SECONDS", 0.3)
     python3 = fake_python(tmp_path / "bin" / "python3")
     python3.write_text("#!/bin/sh\nexec /bin/sleep 600\n")
@@ -151,14 +161,24 @@ def test_no_caffe_anywhere_is_one_line_that_says_what_to_do(tmp_path: Path) -> N
         find_caffe_python()
     message = str(caught.value)
     assert "\n" not in message
-    for part in ("no Caffe found", str(runtime_dir()), "python3 or python2", "tools/setup", locate.VARIABLE):
+    for part in (
+        "no Caffe found",
+        str(runtime_dir()),
+        "python3 or python2",
+        "tools/setup",
+        locate.VARIABLE,
+    ):
         assert part in message
 
 
 @pytest.mark.parametrize("source", ["--caffe-python", "LRBENCH_CAFFE_PYTHON"])
 @pytest.mark.parametrize(
     ("kind", "expected"),
-    [("missing", "does not exist"), ("directory", "is a directory"), ("plain", "is not executable")],
+    [
+        ("missing", "does not exist"),
+        ("directory", "is a directory"),
+        ("plain", "is not executable"),
+    ],
 )
 def test_an_interpreter_that_cannot_be_run_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, kind: str, expected: str
@@ -182,7 +202,9 @@ def test_relative_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.Monk
     assert find_caffe_python("mine/python").command == [str(python)]
 
 
-def test_home_and_command_names_are_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_home_and_command_names_are_understood(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     python = fake_python(tmp_path / "mine" / "python")
     assert find_caffe_python("~/mine/python").command == [str(python)]
@@ -193,10 +215,14 @@ def test_home_and_command_names_are_understood(tmp_path: Path, monkeypatch: pyte
 def test_symbolic_links_are_kept(tmp_path: Path) -> None:
     fake_python(tmp_path / "real")
     (tmp_path / "venv-python").symlink_to(tmp_path / "real")
-    assert find_caffe_python(str(tmp_path / "venv-python")).command == [str(tmp_path / "venv-python")]
+    assert find_caffe_python(str(tmp_path / "venv-python")).command == [
+        str(tmp_path / "venv-python")
+    ]
 
 
-def test_runtime_dir_follows_the_xdg_specification(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runtime_dir_follows_the_xdg_specification(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert runtime_dir() == tmp_path / "cache" / "lrbench_caffe" / "caffe-runtime"
     monkeypatch.setenv("HOME", str(tmp_path))
     for invalid in ("", "relative/path"):
@@ -213,7 +239,9 @@ def test_runtime_dir_follows_the_xdg_specification(tmp_path: Path, monkeypatch: 
         ("usr/lib/python3/dist-packages/caffe", "usr/bin/caffe"),
     ],
 )
-def test_the_caffe_program_is_that_of_the_same_caffe(tmp_path: Path, package: str, program: str) -> None:
+def test_the_caffe_program_is_that_of_the_same_caffe(
+    tmp_path: Path, package: str, program: str
+) -> None:
     fake_python(tmp_path / "bin" / "caffe")  # the PATH's, another one
     fake_python(runtime_dir() / "caffe")
     (tmp_path / "elsewhere" / package).mkdir(parents=True)

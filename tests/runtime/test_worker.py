@@ -35,7 +35,11 @@ def reader(data: bytes):
 dtypes = st.sampled_from(["<f4", "<f8", "<i4", "<i8", "|u1", "|b1", ">f4"])
 arrays = hnp.arrays(dtypes, hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4))
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=6,
 )
@@ -55,7 +59,9 @@ def test_messages_round_trip(kind, fields, named):
     assert list(found_arrays) == list(named)
     for name, array in named.items():
         assert (found_arrays[name].dtype, found_arrays[name].shape) == (array.dtype, array.shape)
-        assert found_arrays[name].tobytes() == array.tobytes()  # bits, so that NaN is equal to itself
+        assert (
+            found_arrays[name].tobytes() == array.tobytes()
+        )  # bits, so that NaN is equal to itself
 
 
 def test_messages_follow_each_other():
@@ -81,7 +87,9 @@ def test_the_file_compiles(interpreter, tmp_path):
 
     code = "import py_compile, sys; py_compile.compile(sys.argv[1], sys.argv[2], doraise=True)"
     done = subprocess.run(
-        [interpreter, "-c", code, worker.__file__, str(tmp_path / "out.pyc")], capture_output=True, text=True
+        [interpreter, "-c", code, worker.__file__, str(tmp_path / "out.pyc")],
+        capture_output=True,
+        text=True,
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "out.pyc").stat().st_size > 0
@@ -96,7 +104,8 @@ def test_hello(start, tmp_path):
     assert fields["python"][:2] in ("2.", "3.")
     assert os.path.basename(fields["path"]) == "caffe"
     known = {
-        name: fields[name] for name in ("writable_base_lr", "callbacks", "layer_callbacks", "cuda", "gpus")
+        name: fields[name]
+        for name in ("writable_base_lr", "callbacks", "layer_callbacks", "cuda", "gpus")
     }
     assert known == {
         "writable_base_lr": True, "callbacks": True, "layer_callbacks": True, "cuda": False, "gpus": 0
@@ -116,7 +125,9 @@ def test_what_older_caffes_cannot_do(start, version, writable, callbacks, layers
 def test_no_caffe(interpreter, tmp_path):
     from lrbench_caffe.runtime import worker
 
-    done = subprocess.run([interpreter, "-S", worker.__file__], stdin=subprocess.DEVNULL, capture_output=True)
+    done = subprocess.run(
+        [interpreter, "-S", worker.__file__], stdin=subprocess.DEVNULL, capture_output=True
+    )
     assert done.stdout.startswith(MAGIC)
     fields, _ = unpack(reader(done.stdout[len(MAGIC) :])[0])
     assert fields["kind"] == "error"
@@ -143,7 +154,12 @@ def test_open_says_what_there_is(start, tmp_path):
     talk.ask("open", solver=str(solver), stop=10, iter_size=1, gpu=None)
     fields, _ = talk.expect("opened")
     assert fields["parameters"] == 3
-    net = [["data", []], ["ip", [[0, [2]], [1, [1]]]], ["norm", [[2, [3]]]], ["twin", [[0, [2]], [1, [1]]]]]
+    net = [
+        ["data", []],
+        ["ip", [[0, [2]], [1, [1]]]],
+        ["norm", [[2, [3]]]],
+        ["twin", [[0, [2]], [1, [1]]]],
+    ]
     assert fields["nets"] == [[*net, ["loss", []]]] * 2
     assert fields["test_shapes"] == [{"s": [2, 3], "y": [2], "loss": [1]}]
 
@@ -154,7 +170,9 @@ def test_restore_and_weights(opened):
     talk.ask("load", snapshot=None, weights=["a.caffemodel", "b.caffemodel"])
     assert talk.expect("loaded") == ({"iteration": 0}, {})
     copies = [line for line in talk.events() if "copies" in line]
-    assert copies == [f"{net} copies {name}.caffemodel" for name in "ab" for net in ("train", "test0")]
+    assert copies == [
+        f"{net} copies {name}.caffemodel" for name in "ab" for net in ("train", "test0")
+    ]
     talk = opened(stop=2000)
     talk.ask("load", snapshot="x_iter_1000.solverstate", weights=[])
     assert talk.expect("loaded") == ({"iteration": 1000}, {})
@@ -200,7 +218,12 @@ def test_loss_of_an_iteration_with_sub_batches(opened, version, expected):
     # 5, 5.25, 5.5, 5.75: their mean, where pycaffe can tell; Caffe 1.0's tells the last one only.
     gradients = None
     if version == "1.0":
-        gradients = {"weight_decay": 0, "clip_gradients": -1, "regularization_type": "L2", "decay_mult": {}}
+        gradients = {
+            "weight_decay": 0,
+            "clip_gradients": -1,
+            "regularization_type": "L2",
+            "decay_mult": {},
+        }
     talk = opened({"iter_size": 4, "iter": 5}, version, iter_size=4, gradients=gradients)
     assert talk.run(0.5) == ([expected], 6)
 
@@ -244,7 +267,12 @@ def test_requests_between_stretches_are_answered_inside_the_step(opened):
     talk.run(0.5)
     events = talk.events()
     assert events.count("step 1000") == 1
-    order = ["update 0 with base_lr 0.5", "test0 forward 0 to 2", "log between", "update 1 with base_lr 0.5"]
+    order = [
+        "update 0 with base_lr 0.5",
+        "test0 forward 0 to 2",
+        "log between",
+        "update 1 with base_lr 0.5",
+    ]
     assert [events.index(line) for line in order] == sorted(events.index(line) for line in order)
 
 
@@ -294,7 +322,9 @@ def test_a_further_training_pass(opened):
     talk.run(0.5, 0.5)
     before = talk.weights()
     talk.ask("forward")
-    assert talk.expect("forwarded")[0]["loss"] == 1.0  # the stand-in keeps the loss of its last update
+    assert (
+        talk.expect("forwarded")[0]["loss"] == 1.0
+    )  # the stand-in keeps the loss of its last update
     assert talk.weights() == before
 
 
@@ -366,7 +396,9 @@ def test_names_outside_ascii(start, tmp_path):
     assert "log Solving Größe" in talk.events()
 
 
-@pytest.mark.parametrize(("multipliers", "expected"), [([2.0, 0.0], [[3 - 1.25, -4.0], [2 - 0.25]])])
+@pytest.mark.parametrize(
+    ("multipliers", "expected"), [([2.0, 0.0], [[3 - 1.25, -4.0], [2 - 0.25]])]
+)
 def test_a_layers_name_outside_ascii(opened, multipliers, expected):
     # Its decay_mult: the weights decay twice as fast, the bias not at all.
     solver = {"weights": {"größe": [[3, -4], [2]]}, "gradients": {"größe": [[1, 2], [0.5]]}}
@@ -415,7 +447,9 @@ def test_close(opened, trained):
     assert talk.process.wait(10) == 0
 
 
-@pytest.mark.parametrize("when", ["before open", "before run", "between stretches", "while running"])
+@pytest.mark.parametrize(
+    "when", ["before open", "before run", "between stretches", "while running"]
+)
 def test_end_of_input_ends_the_process(start, opened, when):
     if when == "before open":
         talk = start()
@@ -440,7 +474,9 @@ def test_a_driver_that_is_gone_before_the_first_word(interpreter):
     os.close(reads)
     with open(writes, "wb") as nobody:
         command = [interpreter, "-S", worker.__file__]
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=nobody, stderr=subprocess.PIPE)
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=nobody, stderr=subprocess.PIPE
+        )
     assert (done.returncode, done.stderr) == (0, b"")
 
 
@@ -490,7 +526,10 @@ def test_a_request_in_the_middle_of_a_stretch(opened):
         fields, _ = talk.receive()
         if fields["kind"] != "losses":
             break
-    assert fields == {"kind": "error", "text": "ValueError: unexpected request while running: snapshot"}
+    assert fields == {
+        "kind": "error",
+        "text": "ValueError: unexpected request while running: snapshot",
+    }
 
 
 # -- how Caffe gets the LR --------------------------------------------------------------------------
@@ -504,7 +543,9 @@ def test_a_request_in_the_middle_of_a_stretch(opened):
         ("copies", "base_lr was set to 3 from Python, but the solver has 1"),
     ],
 )
-def test_a_base_lr_that_cannot_be_set_is_noticed_before_the_training(start, tmp_path, version, words):
+def test_a_base_lr_that_cannot_be_set_is_noticed_before_the_training(
+    start, tmp_path, version, words
+):
     solver = tmp_path / "solver.json"
     solver.write_text("{}")
     talk = start(version)
@@ -534,7 +575,11 @@ PLAIN = {"weight_decay": 0.0, "clip_gradients": -1.0, "regularization_type": "L2
         # g + 0.25 w = [1.75, 1] and [1]
         ({"weight_decay": 0.25}, {}, [[3 - 0.875, -4 - 0.5], [2 - 0.5]]),
         # L1: g + 0.25 sign(w) = [1.25, 1.75] and [0.75]
-        ({"weight_decay": 0.25, "regularization_type": "L1"}, {}, [[3 - 0.625, -4 - 0.875], [2 - 0.375]]),
+        (
+            {"weight_decay": 0.25, "regularization_type": "L1"},
+            {},
+            [[3 - 0.625, -4 - 0.875], [2 - 0.375]],
+        ),
         # The weights decay twice as fast, [1 + 0.5 * 3, 2 - 0.5 * 4] = [2.5, 0]; the bias not at all.
         (
             {"weight_decay": 0.25, "decay_mult": {"ip": [[2.0, 0.0]]}},
@@ -544,7 +589,11 @@ PLAIN = {"weight_decay": 0.0, "clip_gradients": -1.0, "regularization_type": "L2
         # decay_mult is given for the weights alone: the bias has Caffe's 1.
         ({"weight_decay": 0.25, "decay_mult": {"ip": [[0.0]]}}, {}, [[3 - 0.5, -4 - 1], [2 - 0.5]]),
         # The norm of all gradients, sqrt(9 + 16 + 144) = 13, is clipped to 6.5: half of each, ...
-        ({"clip_gradients": 6.5}, {"gradients": {"ip": [[3, 4], [12]]}}, [[3 - 0.75, -4 - 1], [2 - 3]]),
+        (
+            {"clip_gradients": 6.5},
+            {"gradients": {"ip": [[3, 4], [12]]}},
+            [[3 - 0.75, -4 - 1], [2 - 3]],
+        ),
         # ... before the decay is added: [1.5 + 0.75, 2 - 1] and [6 + 0.5].
         (
             {"clip_gradients": 6.5, "weight_decay": 0.25},
@@ -552,7 +601,11 @@ PLAIN = {"weight_decay": 0.0, "clip_gradients": -1.0, "regularization_type": "L2
             [[3 - 1.125, -4 - 0.5], [2 - 3.25]],
         ),
         # 13 is not above 13.
-        ({"clip_gradients": 13}, {"gradients": {"ip": [[3, 4], [12]]}}, [[3 - 1.5, -4 - 2], [2 - 6]]),
+        (
+            {"clip_gradients": 13},
+            {"gradients": {"ip": [[3, 4], [12]]}},
+            [[3 - 1.5, -4 - 2], [2 - 6]],
+        ),
         # iter_size 4: Caffe divides the summed gradient [4, 8], [2] by 4; the decay must outlive that:
         # [4 + 4 * 0.25 * 3, 8 - 4 * 0.25 * 4] / 4 = [1.75, 1] and [1], as without.
         (
@@ -563,7 +616,9 @@ PLAIN = {"weight_decay": 0.0, "clip_gradients": -1.0, "regularization_type": "L2
     ],
 )
 def test_gradients_carry_the_learning_rate(opened, options, solver, expected):
-    talk = opened(solver, "1.0", gradients={**PLAIN, **options}, iter_size=solver.get("iter_size", 1))
+    talk = opened(
+        solver, "1.0", gradients={**PLAIN, **options}, iter_size=solver.get("iter_size", 1)
+    )
     talk.run(0.5)
     assert talk.weights() == expected
     assert "update 0 with base_lr 1" in talk.events()
@@ -573,9 +628,13 @@ def test_the_log_names_the_rate_that_counts(opened):
     talk = opened(version="1.0", gradients={**PLAIN, "display": 2, "clip_gradients": 1.0})
     talk.run(0.5, 0.25, 0.0001220703125)
     talk.weights()
-    lines = [line.partition("] ")[2] for line in talk.log.read_text().splitlines() if "worker.py" in line]
+    lines = [
+        line.partition("] ")[2] for line in talk.log.read_text().splitlines() if "worker.py" in line
+    ]
     # The norm is sqrt(1 + 4 + 0.25).
-    clipped = "Gradient clipping: scaling down gradients (L2 norm 2.29129 > 1) by scale factor 0.436436"
+    clipped = (
+        "Gradient clipping: scaling down gradients (L2 norm 2.29129 > 1) by scale factor 0.436436"
+    )
     assert lines == [
         "Iteration 0, lr = 0.5", clipped, clipped, "Iteration 2, lr = 0.00012207", clipped
     ]  # fmt: skip

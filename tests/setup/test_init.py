@@ -14,7 +14,9 @@ from lrbench_caffe.terminal import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = sorted(
-    str(path.relative_to(ROOT)) for name in ("solvers", "prototxt") for path in (ROOT / name).iterdir()
+    str(path.relative_to(ROOT))
+    for name in ("solvers", "prototxt")
+    for path in (ROOT / name).iterdir()
 )
 
 
@@ -48,7 +50,9 @@ def test_a_file_of_ones_own_is_replaced_with_force_alone(tmp_path, capsys):
     assert run(str(tmp_path)) == 2
     error = f"error: not the examples of this version: {own}; --force replaces them\n"
     assert capsys.readouterr().err == error
-    assert files_below(tmp_path) == ["solvers/lenet_mnist_solver.prototxt"]  # nothing else was written
+    assert files_below(tmp_path) == [
+        "solvers/lenet_mnist_solver.prototxt"
+    ]  # nothing else was written
     assert run(str(tmp_path), "--force") == 0
     assert files_below(tmp_path) == NAMES
     assert own.read_bytes() == (ROOT / "solvers" / own.name).read_bytes()
@@ -84,7 +88,11 @@ def test_a_solver_that_is_missing_is_named_with_what_writes_it(tmp_path, monkeyp
     for name in ("solvers/lenet_digits_solver.prototxt", "solvers/lenet_digits.prototxt"):
         with pytest.raises(InputError) as caught:
             messages.read_text("SolverParameter", Path(name))
-        remedy = "; python -m lrbench_caffe.init . writes it" if name.endswith("_solver.prototxt") else ""
+        remedy = (
+            "; python -m lrbench_caffe.init . writes it"
+            if name.endswith("_solver.prototxt")
+            else ""
+        )
         assert str(caught.value) == f"cannot read {name}: No such file or directory{remedy}"
 
 

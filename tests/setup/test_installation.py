@@ -41,7 +41,9 @@ def test_setup_in_a_clone():
 
 def test_setup_of_an_installed_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Every message that names it does so as the program was installed and started."""
-    monkeypatch.setattr(installation, "__file__", str(tmp_path / "site/lrbench_caffe/setup/installation.py"))
+    monkeypatch.setattr(
+        installation, "__file__", str(tmp_path / "site/lrbench_caffe/setup/installation.py")
+    )
     monkeypatch.setattr(sys, "argv", ["/bin/lrbench-caffe"])
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("PATH", "")

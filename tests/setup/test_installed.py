@@ -45,7 +45,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 def run(command: list[str], **options) -> str:
     """What a program prints; it must succeed."""
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options
+    )
     assert done.returncode == 0, (command, done.stdout[-2000:])
     return done.stdout
 
@@ -104,7 +106,9 @@ def test_the_tests_run_from_the_source_distribution(built: Path, tmp_path: Path)
         tar.extractall(tmp_path)
     (folder,) = tmp_path.iterdir()
     pytest_ = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    environment = {name: text for name, text in os.environ.items() if not name.startswith("PYTEST_")}
+    environment = {
+        name: text for name, text in os.environ.items() if not name.startswith("PYTEST_")
+    }
     run([*pytest_, "--collect-only"], cwd=folder, env=environment)
     tests = ["tests/lr", "tests/test_solvers.py", "tests/setup/test_init.py"]
     run([*pytest_, *tests], cwd=folder, env=environment)
@@ -188,7 +192,9 @@ def test_the_first_training_without_a_clone(built: Path, tmp_path: Path):
 
 
 @pytest.mark.parametrize("version", PYTHONS)
-def test_the_lowest_versions_of_all_requirements(version: str, built: Path, tmp_path: Path, caffe_python):
+def test_the_lowest_versions_of_all_requirements(
+    version: str, built: Path, tmp_path: Path, caffe_python
+):
     """The lowest ones that have wheels for this Python."""
     wheel, project = one(built, "*.whl"), ROOT / "pyproject.toml"
     lowest = f"--resolution lowest-direct --only-binary :all: -r {project}"

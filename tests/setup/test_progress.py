@@ -24,7 +24,9 @@ def wait_for(text: str, output: io.StringIO) -> None:
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_a_download_is_counted_while_it_lasts(terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_download_is_counted_while_it_lasts(
+    terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     output = Terminal() if terminal else io.StringIO()
     monkeypatch.setattr("sys.stdout", output)
     monkeypatch.setattr(progress, "TERMINAL_SECONDS" if terminal else "FILE_SECONDS", 0.01)
@@ -47,7 +49,9 @@ def test_a_download_is_counted_while_it_lasts(terminal, tmp_path: Path, monkeypa
         assert set(text.splitlines()) == {"Caffe: 1 of 3 MB", "Caffe: 3 of 3 MB", ".venv: ready"}
 
 
-def test_a_count_that_never_stood_there_is_not_erased(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_count_that_never_stood_there_is_not_erased(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     output = Terminal()
     monkeypatch.setattr("sys.stdout", output)
     with progress.counting("Caffe", tmp_path, 1):

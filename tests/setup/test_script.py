@@ -33,7 +33,10 @@ COPIED = [
     "lrbench_caffe/runtime/liveness.py",
     "lrbench_caffe/runtime/faults.py",
     "lrbench_caffe/runtime/locate.py",
-    *(f"lrbench_caffe/setup/{path.name}" for path in (REPOSITORY / "lrbench_caffe/setup").glob("*.py")),
+    *(
+        f"lrbench_caffe/setup/{path.name}"
+        for path in (REPOSITORY / "lrbench_caffe/setup").glob("*.py")
+    ),
 ]
 REAL_COMMANDS = ["sh", "tar", "gzip", "cat", "cp", "dirname", "mkdir", "readlink", "sleep", "touch"]
 
@@ -109,7 +112,11 @@ class Machine:
         self.log = path / "log"
         self.runtime = self.cache / "lrbench_caffe" / "caffe-runtime"
         self.venv = self.repository / ".venv"
-        self.environment = {"PATH": str(self.bin), "XDG_CACHE_HOME": str(self.cache), "HOME": str(path)}
+        self.environment = {
+            "PATH": str(self.bin),
+            "XDG_CACHE_HOME": str(self.cache),
+            "HOME": str(path),
+        }
         self.bin.mkdir()
         for name in REAL_COMMANDS:
             real = shutil.which(name)
@@ -181,7 +188,11 @@ class Machine:
 
     def calls(self, part: str) -> int:
         """Return how many of the commands run so far contain ``part``."""
-        return sum(part in line for line in self.log.read_text().splitlines()) if self.log.exists() else 0
+        return (
+            sum(part in line for line in self.log.read_text().splitlines())
+            if self.log.exists()
+            else 0
+        )
 
     def beside_runtime(self) -> set[str]:
         return {path.name for path in self.runtime.parent.iterdir()} - {"setup.lock"}
@@ -205,14 +216,25 @@ def wait_for(condition: Callable[[], bool]) -> None:
 def test_help_names_every_option_and_variable(machine: Machine) -> None:
     code, output, _ = machine.setup("--help")
     assert code == 0
-    for word in ("--python", "--force", "--only-runtime", "--no-venv", "--only-venv", "--no-runtime"):
+    for word in (
+        "--python",
+        "--force",
+        "--only-runtime",
+        "--no-venv",
+        "--only-venv",
+        "--no-runtime",
+    ):
         assert word in output
     for word in ("LRBENCH_CAFFE_PYTHON", "LRBENCH_DEBIAN_MIRROR", "XDG_CACHE_HOME"):
         assert word in output
 
 
-@pytest.mark.parametrize("arguments", [["--forse"], ["--python"], ["--only-venv", "--no-venv"], ["here"]])
-def test_bad_arguments_are_refused_before_anything_is_done(machine: Machine, arguments: list[str]) -> None:
+@pytest.mark.parametrize(
+    "arguments", [["--forse"], ["--python"], ["--only-venv", "--no-venv"], ["here"]]
+)
+def test_bad_arguments_are_refused_before_anything_is_done(
+    machine: Machine, arguments: list[str]
+) -> None:
     code, _, errors = machine.setup(*arguments)
     assert code == 2
     assert "tools/setup: error: " in errors
@@ -232,7 +254,9 @@ def test_a_named_python_with_caffe_is_used(machine: Machine) -> None:
 
 def test_a_named_python_without_caffe_is_an_error(machine: Machine) -> None:
     python = machine.command("my-python", "#!/bin/sh\nexit 1\n")
-    assert "cannot import caffe" in machine.fails("--only-runtime", LRBENCH_CAFFE_PYTHON=str(python))
+    assert "cannot import caffe" in machine.fails(
+        "--only-runtime", LRBENCH_CAFFE_PYTHON=str(python)
+    )
     assert "does not exist" in machine.fails("--only-runtime", LRBENCH_CAFFE_PYTHON="/nonexistent")
 
 
@@ -255,7 +279,9 @@ def test_runtime_is_made_once(machine: Machine) -> None:
     assert machine.beside_runtime() == {"caffe-runtime"}
 
     code, output, _ = machine.setup("--only-runtime")
-    assert code == 0 and output.startswith(f"Caffe: ready in {machine.runtime}\nfast layers: not built, ")
+    assert code == 0 and output.startswith(
+        f"Caffe: ready in {machine.runtime}\nfast layers: not built, "
+    )
     assert machine.calls("update") == 1
 
     assert machine.setup("--only-runtime", "--force")[0] == 0
@@ -265,7 +291,10 @@ def test_runtime_is_made_once(machine: Machine) -> None:
 
 @pytest.mark.skipif(library.lacking_of_machine() is not None, reason="no fast layers on this CPU")
 def test_fast_layers_that_work_need_no_compiler(machine: Machine) -> None:
-    assert "fast layers: not built, Caffe's own serve: there is no g++" in machine.setup("--only-runtime")[1]
+    assert (
+        "fast layers: not built, Caffe's own serve: there is no g++"
+        in machine.setup("--only-runtime")[1]
+    )
     ask = "from lrbench_caffe.native.library import library_path; print(library_path())"
     path = Path(
         subprocess.run(
@@ -294,7 +323,11 @@ def test_fast_layers_that_work_need_no_compiler(machine: Machine) -> None:
 
 def test_runtime_holds_what_is_wanted(machine: Machine) -> None:
     machine.setup("--only-runtime")
-    files = {str(path.relative_to(machine.runtime)) for path in machine.runtime.rglob("*") if path.is_file()}
+    files = {
+        str(path.relative_to(machine.runtime))
+        for path in machine.runtime.rglob("*")
+        if path.is_file()
+    }
     assert files == {
         "python",
         "caffe",
@@ -323,7 +356,9 @@ def test_launchers_can_be_moved_and_let_nothing_in(machine: Machine, tmp_path: P
 
     def shown(**more: str) -> str:
         command, variables = [str(link), "show"], {**environment, **more}
-        return subprocess.run(command, env=variables, cwd="/", stdout=subprocess.PIPE, text=True).stdout
+        return subprocess.run(
+            command, env=variables, cwd="/", stdout=subprocess.PIPE, text=True
+        ).stdout
 
     assert shown() == shown(PYTHONPATH="") == f"[][][][Haswell]{moved}/root/usr\n"
     # What comes first on the PYTHONPATH is found first: the runtime's own, then the user's.
@@ -364,7 +399,8 @@ def test_runtime_of_an_older_recipe_is_made_anew(machine: Machine) -> None:
 
 def test_apt_is_told_to_verify_and_to_leave_the_machine_alone(machine: Machine) -> None:
     machine.command(
-        "apt-get", (machine.bin / "apt-get").read_text() + f'cp "$2" "$work/sources.list" "{machine.path}"\n'
+        "apt-get",
+        (machine.bin / "apt-get").read_text() + f'cp "$2" "$work/sources.list" "{machine.path}"\n',
     )
     machine.setup("--only-runtime", LRBENCH_DEBIAN_MIRROR="http://other.invalid/debian")
     keyring = f"{machine.path}/keyring.gpg"
@@ -394,7 +430,9 @@ def test_missing_keyring(machine: Machine) -> None:
 
 def test_unsupported_architecture(machine: Machine) -> None:
     machine.command("dpkg", "#!/bin/sh\necho riscv64\n")
-    assert "architecture riscv64 is not supported (only amd64, arm64)" in machine.fails("--only-runtime")
+    assert "architecture riscv64 is not supported (only amd64, arm64)" in machine.fails(
+        "--only-runtime"
+    )
 
 
 @pytest.mark.parametrize(
@@ -414,13 +452,21 @@ def test_no_debian_archive_in_apts_settings(machine: Machine, listing: str) -> N
 @pytest.mark.parametrize(
     ("said", "expected"),
     [
-        ("W: Failed to fetch http://mirror.invalid/InRelease  Could not resolve\n", "Could not resolve"),
+        (
+            "W: Failed to fetch http://mirror.invalid/InRelease  Could not resolve\n",
+            "Could not resolve",
+        ),
         ("W: GPG error: bullseye InRelease: signatures were invalid: BADSIG 0\n", "BADSIG"),
         ("E: The repository 'bullseye Release' is not signed.\n", "is not signed"),
-        ("W: Failed to fetch InRelease  write (28: No space left on device)\n", "no space left on the disk"),
+        (
+            "W: Failed to fetch InRelease  write (28: No space left on device)\n",
+            "no space left on the disk",
+        ),
     ],
 )
-def test_archive_that_cannot_be_read_or_verified(machine: Machine, said: str, expected: str) -> None:
+def test_archive_that_cannot_be_read_or_verified(
+    machine: Machine, said: str, expected: str
+) -> None:
     machine.note("update", f"Err:1 http://mirror.invalid bullseye InRelease\n{said}")
     assert expected in machine.fails("--only-runtime")
     assert machine.beside_runtime() == set()
@@ -434,7 +480,9 @@ def test_runtime_that_fails_its_check_is_not_kept(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_interrupted_download_leaves_nothing(machine: Machine, number: signal.Signals, code: int) -> None:
+def test_interrupted_download_leaves_nothing(
+    machine: Machine, number: signal.Signals, code: int
+) -> None:
     slow = machine.note("slow-apt")
     process = machine.start("--only-runtime")
     wait_for((machine.path / "downloading").exists)
@@ -448,14 +496,19 @@ def test_interrupted_download_leaves_nothing(machine: Machine, number: signal.Si
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
-def test_what_was_downloaded_is_kept_for_the_next_time(machine: Machine, end: signal.Signals) -> None:
+def test_what_was_downloaded_is_kept_for_the_next_time(
+    machine: Machine, end: signal.Signals
+) -> None:
     """Of two packages, both on disk when setup ends; one is damaged afterwards and is fetched again."""
     sha256 = hashlib.sha256((machine.path / "caffe.deb").read_bytes()).hexdigest()
     fetching = (machine.bin / "apt-get").read_text()
     planned = "echo \"'http://mirror.invalid/caffe.deb' caffe.deb 1000000 SHA256:0\" ;;"
     arrived = f'touch "{machine.path}/downloading"'
     for old, new in (
-        (planned, f"echo \"'u:a' a.deb 9 SHA256:{sha256}\"; echo \"'u:b' b.deb 9 SHA256:{sha256}\" ;;"),
+        (
+            planned,
+            f"echo \"'u:a' a.deb 9 SHA256:{sha256}\"; echo \"'u:b' b.deb 9 SHA256:{sha256}\" ;;",
+        ),
         (
             arrived,
             f"""(cd "$work/cache/archives" && echo *.deb partial/*.deb) > "{machine.path}/had"
@@ -603,14 +656,25 @@ def test_pythons_that_do_not_serve(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("version", ["3.7", "3.8"])
-def test_a_python_that_is_too_old_for_the_program_is_not_for_setup(machine: Machine, version: str) -> None:
+def test_a_python_that_is_too_old_for_the_program_is_not_for_setup(
+    machine: Machine, version: str
+) -> None:
     """It runs the script itself; there is one on the PATH or of pyenv, or the test is skipped."""
-    places = [shutil.which(f"python{version}"), *Path.home().glob(f".pyenv/versions/{version}.*/bin/python")]
-    runs = [p for p in places if p and subprocess.run([p, "-c", ""], capture_output=True).returncode == 0]
+    places = [
+        shutil.which(f"python{version}"),
+        *Path.home().glob(f".pyenv/versions/{version}.*/bin/python"),
+    ]
+    runs = [
+        p
+        for p in places
+        if p and subprocess.run([p, "-c", ""], capture_output=True).returncode == 0
+    ]
     if not runs:
         pytest.skip(f"there is no Python {version}")
     command = [runs[0], "-S", str(machine.repository / "tools" / "setup")]
-    done = subprocess.run(command, env=machine.environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        command, env=machine.environment, capture_output=True, text=True, timeout=60
+    )
     if version == "3.7":
         assert done.returncode == 1
         assert done.stderr.startswith("error: tools/setup itself needs Python 3.8 or newer")

@@ -87,7 +87,9 @@ def test_an_error_names_commands_as_this_one_was_started(capsys, monkeypatch):
         raise InputError("no data; python -m lrbench_caffe.data mnist makes it")
 
     cli.run(refuse, [])
-    assert capsys.readouterr().err == "error: no data; python -m lrbench_caffe.data mnist makes it\n"
+    assert (
+        capsys.readouterr().err == "error: no data; python -m lrbench_caffe.data mnist makes it\n"
+    )
     monkeypatch.setattr(sys, "argv", ["/usr/bin/lrbench-caffe"])
     cli.run(refuse, [])
     assert capsys.readouterr().err == "error: no data; lrbench-caffe data mnist makes it\n"
@@ -107,7 +109,9 @@ def test_an_error_names_commands_as_this_one_was_started(capsys, monkeypatch):
 )
 def test_completion_in_the_shell(typed, expected, tmp_path):
     """What argcomplete's shell code does: the line and the cursor in variables, the answer in a file."""
-    pytest.importorskip("argcomplete", reason="argcomplete is not installed; tools/setup installs it")
+    pytest.importorskip(
+        "argcomplete", reason="argcomplete is not installed; tools/setup installs it"
+    )
     line = f"lrbench-caffe {typed}"
     answer = tmp_path / "answer"
     environment = {
@@ -124,7 +128,9 @@ def test_completion_in_the_shell(typed, expected, tmp_path):
 
 @pytest.mark.parametrize("shell", console.SHELLS)
 def test_code_for_completion(shell, capsys):
-    pytest.importorskip("argcomplete", reason="argcomplete is not installed; tools/setup installs it")
+    pytest.importorskip(
+        "argcomplete", reason="argcomplete is not installed; tools/setup installs it"
+    )
     assert console.main(["--completion", shell]) == 0
     assert "lrbench-caffe" in capsys.readouterr().out
 
@@ -167,9 +173,7 @@ def test_the_package_is_the_console_script():
 
 def test_commands_do_not_load_each_other():
     # The list reads the files; importing all of them would be slow.
-    code = (
-        "import sys; from lrbench_caffe.__main__ import commands; commands(); print('numpy' in sys.modules)"
-    )
+    code = "import sys; from lrbench_caffe.__main__ import commands; commands(); print('numpy' in sys.modules)"
     assert python("-c", code).stdout == "True\n"  # by terminal.cli, which knows PolicyError
     assert python("-c", code.replace("numpy", "lrbench_caffe.train")).stdout == "False\n"
 
@@ -198,7 +202,9 @@ def test_errors_for_people_are_one_line(capsys, error, code):
 
 
 def test_an_error_of_the_package_names_the_parameter_and_the_command_line_its_flag(capsys):
-    error = ParameterError("{max_iter}: {0}; with {policy} {1!r} allowed: {2} or more", 0, "{k0}", 1)
+    error = ParameterError(
+        "{max_iter}: {0}; with {policy} {1!r} allowed: {2} or more", 0, "{k0}", 1
+    )
     assert str(error) == "max_iter: 0; with policy '{k0}' allowed: 1 or more"
     assert cli.run(raises(error), []) == 2
     assert capsys.readouterr().err == "error: --max-iter: 0; with --lr '{k0}' allowed: 1 or more\n"
@@ -269,7 +275,9 @@ def test_ctrl_c_in_a_command_and_at_its_end():
 
 
 def test_a_program_that_uses_the_package_keeps_its_ctrl_c():
-    code = f"import time, lrbench_caffe\ntry: {WAITS}\nexcept KeyboardInterrupt: raise SystemExit(7)"
+    code = (
+        f"import time, lrbench_caffe\ntry: {WAITS}\nexcept KeyboardInterrupt: raise SystemExit(7)"
+    )
     assert interrupted("-c", code) == (7, "")
 
 
@@ -303,7 +311,9 @@ def test_a_reader_that_goes_away_is_no_error(size):
     reading, writing = os.pipe()
     os.close(reading)
     command = [sys.executable, "-c", BIG_OUTPUT.format(size=size)]
-    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, cwd=ROOT, env=environment)
+    done = subprocess.run(
+        command, stdout=writing, stderr=subprocess.PIPE, cwd=ROOT, env=environment
+    )
     os.close(writing)
     assert (done.returncode, done.stderr) == (0, b"")
 
@@ -322,7 +332,9 @@ def shell(redirection: str, *arguments: str, **environment: str) -> tuple[int, s
     """Run Python with ``redirection``; returns exit code, stdout and stderr."""
     command = ["sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable, *arguments]
     variables = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env={**variables, **environment})
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=ROOT, env={**variables, **environment}
+    )
     return done.returncode, done.stdout, done.stderr
 
 

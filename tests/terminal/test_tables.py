@@ -84,7 +84,12 @@ def in_terminal(columns: int, *command: str) -> list[str]:
 
 @pytest.mark.parametrize(
     "command",
-    [("db", "tasks"), ("db", "runs", "--limit", "60"), ("rank",), ("rank", "--task", "cnn3", "--top", "0")],
+    [
+        ("db", "tasks"),
+        ("db", "runs", "--limit", "60"),
+        ("rank",),
+        ("rank", "--task", "cnn3", "--top", "0"),
+    ],
 )
 def test_eighty_columns(command, tmp_path: Path):
     name, *args = command
@@ -99,4 +104,6 @@ def test_eighty_columns(command, tmp_path: Path):
         [sys.executable, "-m", f"lrbench_caffe.{name}", *args, *database],
         capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
-    assert ("no room for" not in piped and max(map(len, piped.splitlines())) > 80) or command == ("rank",)
+    assert ("no room for" not in piped and max(map(len, piped.splitlines())) > 80) or command == (
+        "rank",
+    )

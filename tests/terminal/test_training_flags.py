@@ -22,7 +22,10 @@ from lrbench_caffe.train import parser
             "-colorlogtostderr -nolog_prefix -logbuflevel=-1",
             "-colorlogtostderr -nolog_prefix -logbuflevel=-1",
         ),
-        ("-logbuflevel -1 -max_log_size 10 -log-dir=x", "-logbuflevel -1 -max_log_size 10 -log-dir=x"),
+        (
+            "-logbuflevel -1 -max_log_size 10 -log-dir=x",
+            "-logbuflevel -1 -max_log_size 10 -log-dir=x",
+        ),
         ("-vmodule net=2 -gpu= --lr 0.01 --no-db", "-vmodule net=2"),
     ],
 )
@@ -43,7 +46,9 @@ def test_every_flag_that_caffe_lists_is_known():
     if program is None:
         pytest.skip("there is no caffe binary")
     done = subprocess.run([program, "--help"], capture_output=True, text=True)
-    listed = re.findall(r"^    -(\w+) \((?:.|\n)*?type:\s+(\w+)", done.stdout + done.stderr, re.MULTILINE)
+    listed = re.findall(
+        r"^    -(\w+) \((?:.|\n)*?type:\s+(\w+)", done.stdout + done.stderr, re.MULTILINE
+    )
     names = {name: kind for name, kind in listed if not name.startswith(("help", "version"))}
     assert {"solver", "iterations", "v", "undefok"} <= set(names)
     own = set(parser()._option_string_actions)

@@ -78,7 +78,9 @@ def test_several_models_fill_together_and_are_known_by_their_content(model, mess
 
 
 def test_weights_none_of_which_is_taken(model, messages):
-    start, (remark,) = check_start([NET], "SGD", messages, weights=[model("w.caffemodel", {"conv1": IP1})])
+    start, (remark,) = check_start(
+        [NET], "SGD", messages, weights=[model("w.caffemodel", {"conv1": IP1})]
+    )
     assert start.filled == 0
     assert remark.startswith("WARNING: weights: 0 of 2 layers filled: w.caffemodel has no layer")
 
@@ -88,14 +90,24 @@ def test_weights_none_of_which_is_taken(model, messages):
     [
         ({"ip1": [(4, 10), (5,)]}, "", "layer 'ip1': blob 0 is 4 x 10 there and 5 x 10 in the net"),
         ({"ip1": [(5, 10)]}, "", "layer 'ip1' has 1 parameter blobs there and 2 in the net"),
-        ({"ip2": [(5, 10), (5,), (5,)]}, "", "layer 'ip2' has 3 parameter blobs there and 2 in the net"),
+        (
+            {"ip2": [(5, 10), (5,), (5,)]},
+            "",
+            "layer 'ip2' has 3 parameter blobs there and 2 in the net",
+        ),
         ({"data": [(3,)]}, "", "layer 'data' has 1 parameter blobs there and 0 in the net"),
-        ({"ip1": [(10, 5), (5,)]}, "V1", "layer 'ip1': blob 0 is 1 x 1 x 10 x 5 there and 5 x 10 in the net"),
+        (
+            {"ip1": [(10, 5), (5,)]},
+            "V1",
+            "layer 'ip1': blob 0 is 1 x 1 x 10 x 5 there and 5 x 10 in the net",
+        ),
     ],
 )
 def test_weights_of_another_form(model, messages, layers, form, words):
     path = model("w.caffemodel", layers, form)
-    with pytest.raises(InputError, match=re.escape(f"weights: {path}: {words}; allowed: the same, or")):
+    with pytest.raises(
+        InputError, match=re.escape(f"weights: {path}: {words}; allowed: the same, or")
+    ):
         check_start([NET], "SGD", messages, weights=[path])
 
 
@@ -107,7 +119,9 @@ def test_test_nets_must_fit_as_well(model, messages):
 
 def test_of_two_layers_with_one_name_caffe_fills_the_first(model, messages):
     twins = [LayerParameters("ip", (0,), ((5, 10),)), LayerParameters("ip", (1,), ((7,),))]
-    start, _ = check_start([twins], "SGD", messages, weights=[model("w.caffemodel", {"ip": [(5, 10)]})])
+    start, _ = check_start(
+        [twins], "SGD", messages, weights=[model("w.caffemodel", {"ip": [(5, 10)]})]
+    )
     assert (start.filled, start.layers) == (1, 2)
 
 
@@ -139,7 +153,9 @@ def test_hdf5_weights(messages, tmp_path):
 def snapshot(messages, model, tmp_path):
     """``snapshot(stem, shapes of the history)``: a state at iteration 40 with its model beside it."""
 
-    def write(stem: str = "x_iter_40", shapes=((5, 10), (5,), (5,)), learned_net: str | None = None) -> Path:
+    def write(
+        stem: str = "x_iter_40", shapes=((5, 10), (5,), (5,)), learned_net: str | None = None
+    ) -> Path:
         weights = model(f"{stem}.caffemodel", {"ip1": IP1, "ip2": IP2})
         state = messages.new("SolverState")
         state.iter = 40
@@ -159,7 +175,12 @@ def test_a_snapshot(snapshot, messages):
     given = find_state(snapshot(), messages)
     assert (given.stored.iteration, given.remark) == (40, None)
     start, remarks = check_start([NET], "SGD", messages, state=given)
-    assert (start.kind, start.iteration, start.name, remarks) == ("snapshot", 40, "x_iter_40.solverstate", [])
+    assert (start.kind, start.iteration, start.name, remarks) == (
+        "snapshot",
+        40,
+        "x_iter_40.solverstate",
+        [],
+    )
     assert start.known
 
 
@@ -170,8 +191,16 @@ THREE = ((5, 10), (5,), (5,))
     ("kind", "shapes", "words"),
     [
         ("SGD", THREE * 2, "has 6 history blobs for 3 parameters, as AdaDelta and Adam write them"),
-        ("Adam", THREE, "has 3 history blobs for 3 parameters, as SGD, Nesterov, AdaGrad and RMSProp write"),
-        ("SGD", THREE[:2], "is of another net: its 2 history blobs do not fit the net's 3 parameters"),
+        (
+            "Adam",
+            THREE,
+            "has 3 history blobs for 3 parameters, as SGD, Nesterov, AdaGrad and RMSProp write",
+        ),
+        (
+            "SGD",
+            THREE[:2],
+            "is of another net: its 2 history blobs do not fit the net's 3 parameters",
+        ),
         # Caffe looks at the number alone.
         ("SGD", ((5, 11), (5,), (5,)), "is of another net: its 3 history blobs do not fit"),
     ],

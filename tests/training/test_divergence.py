@@ -9,14 +9,18 @@ import pytest
 
 from lrbench_caffe.training.divergence import DivergenceWatch
 
-CEILING = -math.log(np.finfo(np.float32).tiny)  # 87.3365..., what Caffe's softmax loss cannot exceed
+CEILING = -math.log(
+    np.finfo(np.float32).tiny
+)  # 87.3365..., what Caffe's softmax loss cannot exceed
 
 
 def verdict(losses: list[float], *, has_ceiling: bool = True, start: int = 0) -> str | None:
     return DivergenceWatch(has_ceiling).look(start, np.array(losses))
 
 
-@pytest.mark.parametrize(("bad", "name"), [(math.nan, "nan"), (math.inf, "inf"), (-math.inf, "-inf")])
+@pytest.mark.parametrize(
+    ("bad", "name"), [(math.nan, "nan"), (math.inf, "inf"), (-math.inf, "-inf")]
+)
 @pytest.mark.parametrize("has_ceiling", [True, False])
 def test_not_a_finite_loss(bad, name, has_ceiling):
     found = verdict([2.3, 2.2, bad, 1.0], has_ceiling=has_ceiling, start=50)

@@ -50,7 +50,9 @@ class FakeWorker:
 
 def run_pass(worker: FakeWorker, *tests: TestNet, train_loss: float | None = 0.25):
     solver = Solver(Path("s"), None, {}, NET, None, list(tests))
-    return measure(worker, solver, iteration=100, lr=0.01, train_loss=train_loss, elapsed=lambda: 1.23456)
+    return measure(
+        worker, solver, iteration=100, lr=0.01, train_loss=train_loss, elapsed=lambda: 1.23456
+    )
 
 
 def measured(*args, **options):
@@ -69,7 +71,11 @@ def test_by_hand():
     assert row.top5 == 100
     assert row.ac == pytest.approx((0.75 + 0.625) / 2)
     assert row.cd == row.cdac == pytest.approx((0.75 - 0.625) / 2)
-    assert (row.test_loss, row.train_loss, row.ld) == (0.5, 0.25, 0.25)  # Caffe's own loss is the test loss
+    assert (row.test_loss, row.train_loss, row.ld) == (
+        0.5,
+        0.25,
+        0.25,
+    )  # Caffe's own loss is the test loss
     assert row.outputs == {"loss": 0.5}
 
 
@@ -90,7 +96,14 @@ def test_a_net_that_does_not_classify():
     worker = FakeWorker(TestPass({"loss": [4.0]}, 4.0))
     (row,) = measured(worker, TestNet(NET, None, 2))
     assert worker.asked == [(0, 2, [], {})]
-    assert (row.top1, row.top5, row.ac, row.cd, row.cdac, row.samples) == (None, None, None, None, None, 0)
+    assert (row.top1, row.top5, row.ac, row.cd, row.cdac, row.samples) == (
+        None,
+        None,
+        None,
+        None,
+        None,
+        0,
+    )
     assert (row.test_loss, row.ld) == (4.0, 3.75)
     assert row.outputs == {"loss": 4.0}
 
@@ -111,14 +124,24 @@ def test_outputs_of_several_values_and_further_heads():
         "form": "logits", "axis": 2, "ignore_label": 9, "ignore_outside": None,
     }  # fmt: skip
     own = {"acc": 0.5, "each": 0.25, "each[1]": 0.75}
-    further = {"t.top1": 100.0, "t.top5": 100.0, "t.ac": pytest.approx(0.75), "t.cd": 0.0, "t.cdac": 0.0}
+    further = {
+        "t.top1": 100.0,
+        "t.top5": 100.0,
+        "t.ac": pytest.approx(0.75),
+        "t.cd": 0.0,
+        "t.cdac": 0.0,
+    }
     assert row.outputs == {**own, **further}
 
 
 @pytest.mark.parametrize(
     ("counts", "head", "why"),
     [
-        ("labels from 0 to 2, but 2 classes (labels 0 to 1)", HEAD, "labels from 0 to 2, but 2 classes"),
+        (
+            "labels from 0 to 2, but 2 classes (labels 0 to 1)",
+            HEAD,
+            "labels from 0 to 2, but 2 classes",
+        ),
         (NONE, Head("s", "s", "y", ignore_label=7), "all labels are ignored"),
         (NONE, HEAD, "no sample that counts"),
     ],
@@ -146,7 +169,12 @@ def test_a_pass_that_was_ended_is_no_measurement():
 
 def test_what_is_said_of_the_blobs():
     solver = Solver(
-        Path("s"), None, {}, NET, None, [TestNet(NET, None, 2, (HEAD, OTHER)), TestNet(NET, None, 1)]
+        Path("s"),
+        None,
+        {},
+        NET,
+        None,
+        [TestNet(NET, None, 2, (HEAD, OTHER)), TestNet(NET, None, 1)],
     )
     shapes = {"s": [2, 5], "t": [2, 3, 4]}
     assert measuring_notes(solver, Opened(0, 0, [shapes, shapes])) == [

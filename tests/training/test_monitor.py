@@ -15,8 +15,12 @@ from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.training.monitor import ScheduleMonitor
 
 
-def monitor(policy: str = "FIX(k0=0.1)", max_iter: int = 10, test: int = 4, **options) -> ScheduleMonitor:
-    return ScheduleMonitor(parse(policy).bind(max_iter), max_iter=max_iter, test_interval=test, **options)
+def monitor(
+    policy: str = "FIX(k0=0.1)", max_iter: int = 10, test: int = 4, **options
+) -> ScheduleMonitor:
+    return ScheduleMonitor(
+        parse(policy).bind(max_iter), max_iter=max_iter, test_interval=test, **options
+    )
 
 
 def stretches(plan: ScheduleMonitor, start: int = 0) -> list[tuple[int, int]]:
@@ -85,7 +89,11 @@ intervals = st.integers(0, 70)
     snapshot=intervals,
     first=st.booleans(),
     policy=st.sampled_from(
-        ["SIN2(k0=0.01, k1=0.06, l=20)", "POLY(k0=0.1, p=1.2)", "FIX(k0=1); 30: EXP(k0=2, gamma=0.9)"]
+        [
+            "SIN2(k0=0.01, k1=0.06, l=20)",
+            "POLY(k0=0.1, p=1.2)",
+            "FIX(k0=1); 30: EXP(k0=2, gamma=0.9)",
+        ]
     ),
     data=st.data(),
 )
@@ -135,14 +143,26 @@ def test_a_plateau_by_hand():
     plan = monitor(NSTEP, max_iter=1000, test=100)
     # Best 60 at 200; no better at 300 and 400: on. The watch starts afresh: 50 at 500 is its first value,
     # 49 at 600 is one test without improvement. Nothing is left to decide after that.
-    assert observe(plan, top1=[50, 60, 60, 59, 50, 49, 10, 10]) == [(400, "top1", 0.01), (600, "top1", 0.001)]
-    assert [plan.lr(t) for t in (0, 399, 400, 599, 600, 999)] == [0.1, 0.1, 0.01, 0.01, 0.001, 0.001]
+    assert observe(plan, top1=[50, 60, 60, 59, 50, 49, 10, 10]) == [
+        (400, "top1", 0.01),
+        (600, "top1", 0.001),
+    ]
+    assert [plan.lr(t) for t in (0, 399, 400, 599, 600, 999)] == [
+        0.1,
+        0.1,
+        0.01,
+        0.01,
+        0.001,
+        0.001,
+    ]
     assert plan.next_stretch(395).lrs == pytest.approx([0.1] * 5)
     assert plan.next_stretch(400).lrs == pytest.approx([0.01] * 100)
 
 
 def test_test_loss_falls_when_it_improves():
-    plan = monitor("FIX(k0=0.1); plateau(n=2, metric=test_loss, min_delta=0.1): FIX(k0=0.01)", 1000, 100)
+    plan = monitor(
+        "FIX(k0=0.1); plateau(n=2, metric=test_loss, min_delta=0.1): FIX(k0=0.01)", 1000, 100
+    )
     # 0.95 and 0.91 are less than 0.1 below 1.
     assert observe(plan, test_loss=[2.0, 1.0, 0.95, 0.91]) == [(400, "test_loss", 0.01)]
 

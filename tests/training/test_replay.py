@@ -53,11 +53,17 @@ def plan(messages):
             for n, size, passes in tests
         ]
         train = net(layers, "TRAIN")
-        known = source(samples, batch, random) if "Data" in layers.replace("DummyData", "") else None
+        known = (
+            source(samples, batch, random) if "Data" in layers.replace("DummyData", "") else None
+        )
         solver = Solver(Path("s"), message, {}, train, known, nets)
         policy = parse("FIX(k0=0.1)")
-        monitor = ScheduleMonitor(policy, max_iter=max_iter, test_interval=test_interval if tests else 0)
-        done = monitor.tests_before(iteration) + [iteration] * (tested and monitor.test_due(iteration))
+        monitor = ScheduleMonitor(
+            policy, max_iter=max_iter, test_interval=test_interval if tests else 0
+        )
+        done = monitor.tests_before(iteration) + [iteration] * (
+            tested and monitor.test_due(iteration)
+        )
         return replay_plan(solver, iteration, done)
 
     return plan
@@ -109,7 +115,9 @@ def test_random_numbers_do_not_go_round(plan):
 
 def test_data_of_unknown_size(plan):
     assert passes(plan(23, samples=None)) == {0: 23}
-    assert plan(23, layers=DUMMY) == [{"net": 0, "layers": [["noise", 0]], "reshape": False, "passes": 23}]
+    assert plan(23, layers=DUMMY) == [
+        {"net": 0, "layers": [["noise", 0]], "reshape": False, "passes": 23}
+    ]
 
 
 def test_a_net_without_data_has_nothing_to_repeat(plan):

@@ -74,14 +74,18 @@ def test_values_of_the_solvers_policy_that_caffe_checks(solver, text, words):
     assert str(error.value) == f"s.prototxt: {' '.join(text.split()[:2])}: {words}"
 
 
-@pytest.mark.parametrize("text", ['lr_policy: "fixed" gamma: -1', 'lr_policy: "poly" gamma: -1 power: 1'])
+@pytest.mark.parametrize(
+    "text", ['lr_policy: "fixed" gamma: -1', 'lr_policy: "poly" gamma: -1 power: 1']
+)
 def test_values_of_the_solvers_policy_that_caffe_does_not_read(solver, text):
     choose_policy(None, NONE, solver("base_lr: 0.1 " + text), 100)
 
 
 @pytest.mark.parametrize("base_lr", ["inf", "-inf", "nan"])
 def test_a_base_lr_that_is_no_k0(solver, base_lr):
-    with pytest.raises(InputError, match=f"s.prototxt: base_lr is {base_lr}; allowed: a finite number"):
+    with pytest.raises(
+        InputError, match=f"s.prototxt: base_lr is {base_lr}; allowed: a finite number"
+    ):
         choose_policy("fix", NONE, solver(f"base_lr: {base_lr}"), 100)
 
 
@@ -97,7 +101,8 @@ def test_what_is_chosen_is_what_the_record_trains_with(solver, max_iter):
 def test_the_ssd_forks_plateau_points_to_ours(solver):
     own = solver('base_lr: 0.001 lr_policy: "plateau" gamma: 0.1')
     with pytest.raises(
-        InputError, match=r'lr_policy: "plateau" is a fork.* policy "PLATEAU\(k0=0.001, gamma=0.1, n=N'
+        InputError,
+        match=r'lr_policy: "plateau" is a fork.* policy "PLATEAU\(k0=0.001, gamma=0.1, n=N',
     ):
         choose_policy(None, NONE, own, 100)
 
@@ -112,7 +117,9 @@ class Fork:
         return getattr(self._message, name)
 
     def ListFields(self):
-        return [(SimpleNamespace(name=name), 1) for name in self._names] + list(self._message.ListFields())
+        return [(SimpleNamespace(name=name), 1) for name in self._names] + list(
+            self._message.ListFields()
+        )
 
 
 @pytest.mark.parametrize(
@@ -132,7 +139,8 @@ def test_an_lr_that_a_fork_decides_is_not_told_wrong(solver, names, told):
         assert choose_policy(None, NONE, own, 100).policy(50) == pytest.approx(0.05)
     else:
         with pytest.raises(
-            InputError, match=f"^s.prototxt: {told}: specific to a fork, .*; allowed: a policy with policy"
+            InputError,
+            match=f"^s.prototxt: {told}: specific to a fork, .*; allowed: a policy with policy",
         ):
             choose_policy(None, NONE, own, 100)
     assert choose_policy("FIX(k0=0.1)", NONE, own, 100).policy(0) == 0.1
@@ -157,7 +165,10 @@ def test_an_lr_that_a_fork_decides_is_not_told_wrong(solver, names, told):
     ],
 )
 def test_the_way_that_caffe_gets_the_lr(solver, caffe_info, flag, own_policy, kind, writable, way):
-    own, info = solver(f'type: "{kind}"'), dataclasses.replace(caffe_info, writable_base_lr=writable)
+    own, info = (
+        solver(f'type: "{kind}"'),
+        dataclasses.replace(caffe_info, writable_base_lr=writable),
+    )
     if way in LR_WAYS:
         assert choose_way(flag, own_policy, own, info) == way
     else:
@@ -177,8 +188,13 @@ def test_the_way_that_caffe_gets_the_lr(solver, caffe_info, flag, own_policy, ki
         ("base_lr", "gradients", "SGD", False, None, "cannot set it from Python"),
     ],
 )
-def test_the_way_of_a_run_that_is_resumed(solver, caffe_info, flag, before, kind, writable, way, note):
-    own, info = solver(f'type: "{kind}"'), dataclasses.replace(caffe_info, writable_base_lr=writable)
+def test_the_way_of_a_run_that_is_resumed(
+    solver, caffe_info, flag, before, kind, writable, way, note
+):
+    own, info = (
+        solver(f'type: "{kind}"'),
+        dataclasses.replace(caffe_info, writable_base_lr=writable),
+    )
     if way is None:
         with pytest.raises(InputError, match=note):
             resumed_way(flag, before, True, own, info)
@@ -249,7 +265,9 @@ def test_a_policy_has_the_numbers_that_were_written_wherever_it_comes_from(solve
     assert str(own.lr_policy(100)) == written  # what a tuning compares with
     assert str(find_policy(own.message, {}, {}, []).policy) == written  # from a log
     assert solver_settings(own).base_lr == 0.012345678
-    assert settings(None).bound_policy()(0) == float(np.float32(0.012345678)) != 0.012345678  # trained with
+    assert (
+        settings(None).bound_policy()(0) == float(np.float32(0.012345678)) != 0.012345678
+    )  # trained with
 
 
 def test_a_run_of_version_0_1_keeps_the_rounded_policy_that_it_was_recorded_with(solver):
@@ -300,7 +318,9 @@ def test_gpu_on_a_caffe_without_cuda(solver, caffe_info):
     cpu = dataclasses.replace(caffe_info, cuda=False, gpus=0)
     with pytest.raises(InputError, match=r"^gpu 0: the Caffe in .* is CPU-only"):
         choose_gpu("0", solver(""), cpu)
-    with pytest.raises(InputError, match=r"^s.prototxt: solver_mode: GPU: the Caffe in .* is CPU-only"):
+    with pytest.raises(
+        InputError, match=r"^s.prototxt: solver_mode: GPU: the Caffe in .* is CPU-only"
+    ):
         choose_gpu(None, solver("solver_mode: GPU"), cpu)
 
 
@@ -371,7 +391,11 @@ def test_signals(number, effects, stop, snapshot):
     with Signals(**effects) as signals:
         assert not signals.pending()
         os.kill(os.getpid(), number)
-        assert (signals.stop, signals.snapshot, signals.pending()) == (stop, snapshot, stop or snapshot)
+        assert (signals.stop, signals.snapshot, signals.pending()) == (
+            stop,
+            snapshot,
+            stop or snapshot,
+        )
         assert signals.take_snapshot_request() == snapshot
         assert not signals.take_snapshot_request()  # a request is served once
     assert signal.getsignal(number) == before

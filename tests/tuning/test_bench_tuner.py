@@ -20,7 +20,9 @@ SEED = 1
 def curve(top1: list[float], status: str = "finished", end: int = 300) -> Curve:
     """Tests at 0, 100, 200, ..."""
     values = np.array(top1)
-    return Curve(100 * np.arange(len(top1)), values, 2 - values / 100, 2 - values / 100, status, end)
+    return Curve(
+        100 * np.arange(len(top1)), values, 2 - values / 100, 2 - values / 100, status, end
+    )
 
 
 SLOW = curve([10, 50, 70, 80])
@@ -122,7 +124,10 @@ def test_the_oracle_trains_the_best_policies_to_their_first_best_test_only():
         oracle.oracle(2)(task(), ledger, seed)
         assert ledger.best == 70
         costs.add(ledger.cost)
-    assert costs == {100, 200}  # the second and third curve's best is at 100; by chance the best one is first
+    assert costs == {
+        100,
+        200,
+    }  # the second and third curve's best is at 100; by chance the best one is first
 
 
 @pytest.mark.parametrize("search", [peers.random_search, peers.grid_search])
@@ -150,7 +155,9 @@ def test_a_grid_is_walked_in_nested_loops():
                 order.append(index)
                 return super().train(index, until)
 
-        grid = CurveSet("grid", {"max_iter": 300, "test_interval": 100}, policies, {1: curve_of_each})
+        grid = CurveSet(
+            "grid", {"max_iter": 300, "test_interval": 100}, policies, {1: curve_of_each}
+        )
         peers.grid_search(grid, Noting(curve_of_each), seed)
         assert sorted(order) == list(range(64))
         columns = list(zip(*(places[i] for i in order)))
@@ -236,7 +243,8 @@ def test_a_data_file_is_read_back(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("losses", "end"), [([1.0, 0.9, 0.8], 3), ([1.0, math.nan, math.nan], 2), ([1.0, math.inf, 0.5], 2)]
+    ("losses", "end"),
+    [([1.0, 0.9, 0.8], 3), ([1.0, math.nan, math.nan], 2), ([1.0, math.inf, 0.5], 2)],
 )
 def test_a_training_ends_with_the_first_infinite_loss(losses, end):
     rows = np.array([[i, 0.1, loss] for i, loss in enumerate(losses)])

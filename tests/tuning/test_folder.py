@@ -33,7 +33,9 @@ def test_two_solvers_of_one_name_have_two_folders(kind: str, solvers: tuple[Path
     assert study_folder(kind, one) == Path(f"runs/{kind}-solver")
     folder.write(study_folder(kind, one), plan(one), {})
     second = study_folder(kind, other)
-    assert second.name.startswith(f"{kind}-solver-") and len(second.name) == len(f"{kind}-solver-") + 8
+    assert (
+        second.name.startswith(f"{kind}-solver-") and len(second.name) == len(f"{kind}-solver-") + 8
+    )
     folder.write(second, plan(other), {})
     # Again, in whatever way the path is written; and also when the first one's study is gone.
     assert study_folder(kind, one.resolve()) == Path(f"runs/{kind}-solver")
@@ -63,7 +65,9 @@ def test_another_solver_is_not_taken_for_an_edited_one(solvers: tuple[Path, Path
     folder.write(where, plan(one), {})
     kept = folder.read(where)
     folder.check_solver(where, plan(one.resolve()), kept)
-    with pytest.raises(InputError, match="study holds a study of one/solver.prototxt, not other/solver"):
+    with pytest.raises(
+        InputError, match="study holds a study of one/solver.prototxt, not other/solver"
+    ):
         folder.check_solver(where, plan(other, "of the other"), kept)
     with pytest.raises(InputError, match="as it was before it or its net was edited"):
         folder.check_solver(where, plan(one, "edited"), kept)

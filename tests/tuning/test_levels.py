@@ -21,7 +21,9 @@ def rung(lr: float, *top1: float, diverged: bool = False) -> Rung:
     return Rung(lr, tests, diverged)
 
 
-def climb(top1: Callable[[float], float], limit: float, ahead: int = 1) -> tuple[Ladder, list[float]]:
+def climb(
+    top1: Callable[[float], float], limit: float, ahead: int = 1
+) -> tuple[Ladder, list[float]]:
     """A whole test where an LR ends with ``top1(lr)``, and diverges from ``limit`` on.
 
     So many LRs are asked ``ahead`` of results.
@@ -121,7 +123,9 @@ def test_a_lost_lr_is_no_end_of_the_range() -> None:
     ladder = Ladder(CHANCE)
     while (lr := ladder.ask()) is not None:
         lost = lr in (0.1, 0.0001)
-        ladder.add(Rung(lr, [], failed=True) if lost else rung(lr, 90.0 if 1e-5 <= lr <= 2 else 20.0))
+        ladder.add(
+            Rung(lr, [], failed=True) if lost else rung(lr, 90.0 if 1e-5 <= lr <= 2 else 20.0)
+        )
     assert (ladder.result().low, ladder.result().high) == (1e-5, 2.0)
 
 
@@ -152,7 +156,9 @@ def test_lrs_that_leave_given_weights_as_they_were_are_not_good() -> None:
     # Half of the best gain is 0.6 points: 94.6 or more.
     assert (ladder.result().low, ladder.result().high, ladder.result().best) == (0.002, 0.02, 0.01)
     assert min(ladder.rungs) == 0.001
-    assert min(fine_tune(gains, pretrained=False).rungs) == LOWEST  # what they are to the rule for scratch
+    assert (
+        min(fine_tune(gains, pretrained=False).rungs) == LOWEST
+    )  # what they are to the rule for scratch
 
 
 def test_where_nothing_gains_the_first_lr_that_changes_nothing_is_the_lowest() -> None:

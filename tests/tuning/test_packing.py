@@ -25,7 +25,9 @@ def test_by_hand() -> None:
     assert time(pack([10, 10, 10, 6], 2, 1), 2) == 18
 
 
-@pytest.mark.parametrize("lengths", [[10, 10, 6, 6], [10], [10, 6], [6, 10, 10, 10, 10, 6], [5, 5, 5]])
+@pytest.mark.parametrize(
+    "lengths", [[10, 10, 6, 6], [10], [10, 6], [6, 10, 10, 10, 10, 6], [5, 5, 5]]
+)
 def test_nothing_is_cut_where_that_gains_nothing(lengths: list[int]) -> None:
     slots = 3 if lengths == [5, 5, 5] else 2
     pieces = pack(lengths, slots, 1)

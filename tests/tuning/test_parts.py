@@ -24,7 +24,9 @@ def training(tmp_path: Path) -> Job:
     found.run.path.mkdir()
     values: dict[str, Any] = dict.fromkeys(Measurement.__dataclass_fields__, 0.5)
     for iteration in range(0, 201, 50):
-        found.run.add_measurement(Measurement(**{**values, "outputs": {}, "iteration": iteration, "net": 0}))
+        found.run.add_measurement(
+            Measurement(**{**values, "outputs": {}, "iteration": iteration, "net": 0})
+        )
     return found
 
 

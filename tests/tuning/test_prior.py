@@ -71,11 +71,14 @@ def test_three_bad_trials_do_not_narrow_the_range_and_are_not_tried_first(memory
 
 
 @pytest.mark.parametrize(
-    "start", [Start("weights", "ab" * 16, 2, 4), Start("snapshot", "cd" * 16, iteration=500), UNKNOWN_START]
+    "start",
+    [Start("weights", "ab" * 16, 2, 4), Start("snapshot", "cd" * 16, iteration=500), UNKNOWN_START],
 )
 def test_results_of_another_start_do_not_count(memory: Memory, start: Start) -> None:
     without = look_up()
-    results = [fix(lr, top1, start=start) for lr, top1 in ((2e-4, 95.1), (6e-4, 95.2), (2e-3, 95.0))]
+    results = [
+        fix(lr, top1, start=start) for lr, top1 in ((2e-4, 95.1), (6e-4, 95.2), (2e-3, 95.0))
+    ]
     memory.add(DIGITS, *results)
     assert look_up() == without
     if start.known:  # they count for an equal one

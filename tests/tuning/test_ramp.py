@@ -46,7 +46,9 @@ def test_where_the_loss_is_above_its_beginning_too() -> None:
 def test_passes_are_averaged() -> None:
     curve = losses((LOWEST, 2.3), (1e-3, 2.3), (1e-1, 0.3), (HIGHEST, 2.0))
     noise = np.random.default_rng(1).normal(0, 0.2, N)
-    assert read([Pass(LRS, curve + noise), Pass(LRS, curve - noise)], N) == read([Pass(LRS, curve)], N)
+    assert read([Pass(LRS, curve + noise), Pass(LRS, curve - noise)], N) == read(
+        [Pass(LRS, curve)], N
+    )
 
 
 def test_unreadable() -> None:

@@ -18,7 +18,9 @@ def policies(*texts: str) -> list[Policy]:
     return [parse(text).bind(MAX_ITER) for text in texts]
 
 
-def curve(top1: list[float] | np.ndarray, status: str = "stopped", trained: int | None = None) -> Curve:
+def curve(
+    top1: list[float] | np.ndarray, status: str = "stopped", trained: int | None = None
+) -> Curve:
     values = np.asarray(top1, dtype=float)
     iterations = INTERVAL * np.arange(1, len(values) + 1)
     nothing = np.full(len(values), np.nan)
@@ -108,7 +110,9 @@ def test_what_comes_first_is_opened_before_all_else_whatever_its_lr() -> None:
     one = search(MANY, first=[MANY[8], MANY[0], MANY[4]], budget=INTERVAL)
     one.know(parse("FIX(k0=0.08)"), curve([], "diverged", trained=20))
     steps = world.play(one)
-    assert [(step.index, step.until) for step in steps] == [(i, 3 * INTERVAL) for i in (0, 4, 8)]  # 15 %
+    assert [(step.index, step.until) for step in steps] == [
+        (i, 3 * INTERVAL) for i in (0, 4, 8)
+    ]  # 15 %
 
 
 def test_nothing_at_or_above_what_diverged_is_tried_again() -> None:

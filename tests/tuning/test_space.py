@@ -20,7 +20,9 @@ def texts(
 def test_a_decay_begins_at_the_top_the_best_and_a_step_above() -> None:
     assert texts("POLY") == [
         f"POLY(k0={k0}, p={p})" for k0 in ("0.06", "0.03", "0.15") for p in ("1.0", "2.0")
-    ] or texts("POLY") == [f"POLY(k0={k0}, p={p})" for k0 in ("0.06", "0.03", "0.15") for p in ("1", "2")]
+    ] or texts("POLY") == [
+        f"POLY(k0={k0}, p={p})" for k0 in ("0.06", "0.03", "0.15") for p in ("1", "2")
+    ]
 
 
 def test_a_cycle_spans_the_range_or_more_and_ends_low() -> None:

@@ -37,7 +37,15 @@ from lrbench_caffe.tuning.prior import Prior
 from lrbench_caffe.tuning.report import cost_rows, finalist_rows, training_rows, write_report
 from lrbench_caffe.tuning.request import RangeRequest, TuningRequest
 from lrbench_caffe.tuning.space import functions
-from lrbench_caffe.tuning.study import FINAL, OWN, RANGE_TEST, SEARCH, Study, TuningObserver, TuningPlan
+from lrbench_caffe.tuning.study import (
+    FINAL,
+    OWN,
+    RANGE_TEST,
+    SEARCH,
+    Study,
+    TuningObserver,
+    TuningPlan,
+)
 from lrbench_caffe.tuning.tuner import Tuner, TuningOutcome
 from lrbench_caffe.tuning.verdict import KEEP_OWN, judge
 
@@ -113,10 +121,20 @@ def plan(**more: Any) -> TuningPlan:
 
 
 def tune(
-    folder: Path, pool: RulePool | None = None, db: str | None = None, start: Start = SCRATCH, **more: Any
+    folder: Path,
+    pool: RulePool | None = None,
+    db: str | None = None,
+    start: Start = SCRATCH,
+    **more: Any,
 ) -> tuple[Study, TuningOutcome]:
     message = SimpleNamespace(
-        lr_policy="fixed", base_lr=0.01, gamma=0.0, power=0.0, stepsize=0, stepvalue=[], max_iter=MAX_ITER
+        lr_policy="fixed",
+        base_lr=0.01,
+        gamma=0.0,
+        power=0.0,
+        stepsize=0,
+        stepvalue=[],
+        max_iter=MAX_ITER,
     )
     study = Study(folder, plan(**more), pool or RulePool(), db="")
     solver: Any = SimpleNamespace(
@@ -172,7 +190,9 @@ def test_the_order_in_which_trainings_end_changes_no_decision(tmp_path: Path) ->
     first_first.slots = 2
     tune(tmp_path / "last", last_first)
     tune(tmp_path / "first", first_first)
-    wanted = [[(t.policy, t.seed, t.until) for t in pool.submitted] for pool in (last_first, first_first)]
+    wanted = [
+        [(t.policy, t.seed, t.until) for t in pool.submitted] for pool in (last_first, first_first)
+    ]
     assert wanted[0] == wanted[1]
 
 
@@ -187,7 +207,9 @@ def test_the_solvers_own_policy_is_trained_to_the_end_beside_the_finalists(tmp_p
 
 def test_another_plan_in_the_same_folder_is_refused(tmp_path: Path) -> None:
     tune(tmp_path)
-    with pytest.raises(InputError, match=r"holds a study with functions \[.*\], not \['SIN', 'COS'\]"):
+    with pytest.raises(
+        InputError, match=r"holds a study with functions \[.*\], not \['SIN', 'COS'\]"
+    ):
         tune(tmp_path, functions=("SIN", "COS"))
     tune(tmp_path, budget=8000, top=1, seeds=3)  # these may change
     (tmp_path / "study.json").write_text("{")
@@ -244,7 +266,9 @@ class LosingPool(RulePool):
     def _train(self, training: Job) -> JobResult:
         self._lost[training] += 1
         if self._lost[training] <= self._loses(training):
-            return JobResult(training, "failed", "Caffe was killed by SIGSEGV", self._lost[training] % 2)
+            return JobResult(
+                training, "failed", "Caffe was killed by SIGSEGV", self._lost[training] % 2
+            )
         return super()._train(training)
 
     def next(self, timeout: float | None = None) -> JobResult | None:
@@ -263,7 +287,9 @@ def times_lost(training: Job) -> int:
 
 
 @pytest.mark.parametrize("options", [{"compose": True}, {"goal": "cost", "target_top1": 60.0}])
-def test_losses_and_the_order_in_which_trainings_end_change_nothing(tmp_path: Path, options: Any) -> None:
+def test_losses_and_the_order_in_which_trainings_end_change_nothing(
+    tmp_path: Path, options: Any
+) -> None:
     options = {**options, "functions": ("POLY", "TRI")}
     untouched, outcome = tune(tmp_path, RulePool(), **options)
     wanted, costs = result(untouched, outcome), cost_rows(untouched, outcome)
@@ -277,7 +303,9 @@ def test_losses_and_the_order_in_which_trainings_end_change_nothing(tmp_path: Pa
 
 
 @pytest.mark.parametrize("stage", [RANGE_TEST, SEARCH, FINAL, OWN])
-def test_what_is_lost_for_good_is_said_with_its_place_and_made_up_for(tmp_path: Path, stage: str) -> None:
+def test_what_is_lost_for_good_is_said_with_its_place_and_made_up_for(
+    tmp_path: Path, stage: str
+) -> None:
     pool, functions = RulePool(), ("POLY", "TRI")
     untouched, outcome = tune(tmp_path, pool, functions=functions)
     wanted = result(untouched, outcome)
@@ -294,13 +322,18 @@ def test_what_is_lost_for_good_is_said_with_its_place_and_made_up_for(tmp_path: 
     found = result(study, outcome)
     assert found["lost"] and {one["stage"] for one in found["lost"]} == {stage}
     one = found["lost"][0]
-    assert (one["reason"], one["losses"]) == ("Caffe was killed by SIGSEGV", study.lost[0].result.losses)
+    assert (one["reason"], one["losses"]) == (
+        "Caffe was killed by SIGSEGV",
+        study.lost[0].result.losses,
+    )
     assert one["losses"] > RETRIES
     text = report(study, outcome)
     assert "## Lost trainings" in text
     assert f"- {one['policy']}, seed {one['seed']}: lost at iteration {one['iteration']} (" in text
     assert one["counts"] in text
-    with pytest.raises(TrainingError, match=r"\d+ trainings? failed; the same command tries (it|them) again"):
+    with pytest.raises(
+        TrainingError, match=r"\d+ trainings? failed; the same command tries (it|them) again"
+    ):
         study.check_losses()
     again, outcome = tune(tmp_path, functions=functions)
     assert result(again, outcome) == wanted and again.lost == []
@@ -313,14 +346,17 @@ def climb(folder: Path, pool: RulePool) -> tuple[Study, str]:
     request = RangeRequest(Path("solver.prototxt"), iterations=100)
     solver: Any = SimpleNamespace(weights=[])
     range_command.show(
-        Console(unbreakable=True, width=160, file=said), running.climb(request, study, solver, "digits")
+        Console(unbreakable=True, width=160, file=said),
+        running.climb(request, study, solver, "digits"),
     )
     return study, said.getvalue()
 
 
 def test_a_lost_lr_leaves_range_without_a_range(tmp_path: Path) -> None:
     """0.1 is the highest LR that does not diverge: without it 0.05 would look like the end."""
-    study, said = climb(tmp_path, LosingPool(lambda training: 99 * (training.policy == "FIX(k0=0.1)")))
+    study, said = climb(
+        tmp_path, LosingPool(lambda training: 99 * (training.policy == "FIX(k0=0.1)"))
+    )
     kept = json.loads((tmp_path / "range.json").read_text())
     assert (kept["low"], kept["high"], kept["best"], kept["policies"]) == (None, None, None, {})
     assert [one["policy"] for one in kept["lost"]] == ["FIX(k0=0.1)"]
@@ -375,7 +411,9 @@ def test_where_everything_fails_the_reason_is_said(tmp_path: Path) -> None:
         tune(tmp_path, RulePool(fails="."))
 
 
-def fail_to_tune(folder: Path, pool: RulePool, monkeypatch: pytest.MonkeyPatch) -> tuple[str, list[str]]:
+def fail_to_tune(
+    folder: Path, pool: RulePool, monkeypatch: pytest.MonkeyPatch
+) -> tuple[str, list[str]]:
     """What ``tune`` ends with where nothing can be trained, and what it said before."""
     message = SimpleNamespace(lr_policy="fixed", base_lr=0.01, max_iter=MAX_ITER)
     solver: Any = SimpleNamespace(
@@ -413,9 +451,13 @@ def test_where_nothing_could_be_trained_what_was_lost_is_reported(
 def test_a_ladder_all_of_which_is_lost_is_reported(tmp_path: Path) -> None:
     study, said = climb(tmp_path, LosingPool(lambda training: 99))
     kept = json.loads((tmp_path / "range.json").read_text())
-    assert [one["policy"] for one in kept["lost"]] == [f"FIX(k0={lr:g})" for lr in (0.1, 0.01, 0.001)]
+    assert [one["policy"] for one in kept["lost"]] == [
+        f"FIX(k0={lr:g})" for lr in (0.1, 0.01, 0.001)
+    ]
     assert said.count("lost: FIX(") == 3 and kept["low"] is None
-    with pytest.raises(TrainingError, match="^3 trainings failed; the same command tries them again$"):
+    with pytest.raises(
+        TrainingError, match="^3 trainings failed; the same command tries them again$"
+    ):
         study.check_losses()
 
 
@@ -475,22 +517,32 @@ def test_the_report(tmp_path: Path) -> None:
 KNOWN = ("SIN2(k0=0.002, k1=0.03, l=250)", "COS(k0=0.001, k1=0.02, l=200)", "FIX(k0=0.0003)")
 
 
-def test_known_policies_are_tried_before_all_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_known_policies_are_tried_before_all_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Also one whose LR is far from the usual, and where the budget is less than they cost."""
     experience = Prior(tuple((text, "from the LR database") for text in KNOWN))
     monkeypatch.setattr("lrbench_caffe.tuning.tuner.look_up", lambda *_: experience)
     for name, budget in (("usual", None), ("small", 1)):
         pool = RulePool()
-        study, outcome = tune(tmp_path / name, pool, db="unused", budget=budget, functions=("TRI", "POLY"))
-        searched = [t for t in pool.submitted if not str(t.policy).startswith("FIX") or t.policy == KNOWN[2]]
-        assert [t.policy for t in searched[:3]] == [str(parse(text).bind(MAX_ITER)) for text in KNOWN]
+        study, outcome = tune(
+            tmp_path / name, pool, db="unused", budget=budget, functions=("TRI", "POLY")
+        )
+        searched = [
+            t for t in pool.submitted if not str(t.policy).startswith("FIX") or t.policy == KNOWN[2]
+        ]
+        assert [t.policy for t in searched[:3]] == [
+            str(parse(text).bind(MAX_ITER)) for text in KNOWN
+        ]
         assert {t.until for t in searched[:3]} == {MAX_ITER * 15 // 100}
         assert [str(c.policy) for c in outcome.known] == [t.policy for t in searched[:3]]
         origins = {row[0]: row[-1] for row in training_rows(study, outcome)}
         assert {origins[str(c.policy)] for c in outcome.known} == {"from the LR database"}
 
 
-def know(monkeypatch: pytest.MonkeyPatch, *texts: str, results: tuple[tuple[str, float], ...] = ()) -> None:
+def know(
+    monkeypatch: pytest.MonkeyPatch, *texts: str, results: tuple[tuple[str, float], ...] = ()
+) -> None:
     experience = Prior(tuple((text, "from the LR database") for text in texts), None, results)
     monkeypatch.setattr("lrbench_caffe.tuning.tuner.look_up", lambda *_: experience)
 
@@ -499,16 +551,18 @@ def test_what_was_not_tried_is_said_everywhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     know(monkeypatch, *KNOWN[:2], "FIX(k0=0.1)")  # the last one is in the range test, too
-    monkeypatch.setattr("lrbench_caffe.tuning.study.TuningObserver.say", lambda _, text: print(text))
+    monkeypatch.setattr(
+        "lrbench_caffe.tuning.study.TuningObserver.say", lambda _, text: print(text)
+    )
     study, outcome = tune(tmp_path, db="unused", budget=1)
     begun = [c for c in outcome.candidates if str(c.policy) in study.known]
     untried, all_of_them = len(outcome.untried), len(outcome.candidates)
     assert untried == all_of_them - len(begun) > 0
-    words = (
-        f"{untried} of {all_of_them} candidates were not tried: the budget of 1 iterations was used up by "
-    )
+    words = f"{untried} of {all_of_them} candidates were not tried: the budget of 1 iterations was used up by "
     assert outcome.why_untried.startswith(words)
-    users = [int(number.replace(",", "")) for number in re.findall(r"\(([\d,]+)\)", outcome.why_untried)]
+    users = [
+        int(number.replace(",", "")) for number in re.findall(r"\(([\d,]+)\)", outcome.why_untried)
+    ]
     assert (
         users[0] == outcome.spent["range test"] and users[1] >= 350
     )  # 150 open a known one; one had 100 of them
@@ -528,7 +582,9 @@ def test_where_all_are_tried_nothing_is_said(tmp_path: Path) -> None:
 
 def test_a_target_that_is_reached_is_the_reason(tmp_path: Path) -> None:
     _, outcome = tune(tmp_path, target_top1=20.0)
-    assert outcome.untried and outcome.why_untried.endswith("not tried: the target of 20 % was reached")
+    assert outcome.untried and outcome.why_untried.endswith(
+        "not tried: the target of 20 % was reached"
+    )
 
 
 def test_known_policies_leave_something_of_a_small_budget(
@@ -570,7 +626,11 @@ def test_the_report_says_what_the_verdict_says(tmp_path: Path) -> None:
 
 
 def test_a_directory_for_each_policy_and_seed() -> None:
-    names = {directory_name(parse(text), seed) for text in ("FIX(k0=0.1)", "FIX(k0=0.2)") for seed in (1, 2)}
+    names = {
+        directory_name(parse(text), seed)
+        for text in ("FIX(k0=0.1)", "FIX(k0=0.2)")
+        for seed in (1, 2)
+    }
     assert len(names) == 4
     assert all(re.fullmatch(r"fix-[0-9a-f]{10}-seed[12]", name) for name in names)
     both = directory_name(parse("FIX(k0=0.1) ; 5: SIN(k0=0.1, k1=0.2, l=5)"), 1)

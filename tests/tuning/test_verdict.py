@@ -136,5 +136,15 @@ def test_a_lost_training_does_not_count_against_its_policy() -> None:
     lost_one, whole = trained(BEST, [90.0, "failed", 91.0]), trained(OWN, [89.0, 89.0, 89.0])
     lost_all = trained("FIX(k0=0.1)", ["failed"] * 3)
     unreliable = trained("FIX(k0=0.2)", [99.0, "diverged"])
-    assert ranked(plan(), [unreliable, lost_all, whole, lost_one]) == [lost_one, whole, lost_all, unreliable]
-    assert [one.reliable for one in (lost_one, whole, lost_all, unreliable)] == [True, True, False, False]
+    assert ranked(plan(), [unreliable, lost_all, whole, lost_one]) == [
+        lost_one,
+        whole,
+        lost_all,
+        unreliable,
+    ]
+    assert [one.reliable for one in (lost_one, whole, lost_all, unreliable)] == [
+        True,
+        True,
+        False,
+        False,
+    ]

@@ -21,7 +21,14 @@ def main(argv: list[str]) -> int:
     pool = open_cluster(scheduler)
     for seed in seeds:
         pool.submit(
-            Job("solver.prototxt", seed=int(seed), out=f"runs/{seed}", policy=POLICY, flags=FLAGS, retry=True)
+            Job(
+                "solver.prototxt",
+                seed=int(seed),
+                out=f"runs/{seed}",
+                policy=POLICY,
+                flags=FLAGS,
+                retry=True,
+            )
         )
     missing = len(seeds)
     while missing:

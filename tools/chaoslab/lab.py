@@ -97,7 +97,8 @@ class Lab:
         folder = self.new_folder(f"untouched-{setup.name}")
         self.furnish(folder, setup)
         done = self.untouched(
-            folder, command("train", "solver.prototxt", "--out", "out", "--layers", "stock", *setup.flags)
+            folder,
+            command("train", "solver.prototxt", "--out", "out", "--layers", "stock", *setup.flags),
         )
         return Reference(setup, folder, folder / "out", database_of(folder), done.seconds)
 
@@ -128,7 +129,9 @@ class Lab:
             raise Wrong(f"untouched, {done.summary} ({time.monotonic() - began:.0f} s)")
         return done
 
-    def environment(self, folder: Path, mark: str, more: Mapping[str, str] | None = None) -> dict[str, str]:
+    def environment(
+        self, folder: Path, mark: str, more: Mapping[str, str] | None = None
+    ) -> dict[str, str]:
         """The environment of commands that are typed in a folder: nothing of the user's is touched, and one
         BLAS thread, for the same bits every time."""
         temporary = folder / "tmp"

@@ -76,7 +76,11 @@ class Done:
     @property
     def summary(self) -> str:
         """One line that says how it ended."""
-        how = f"exit code {self.code}" if self.code >= 0 else f"ended by {signal.Signals(-self.code).name}"
+        how = (
+            f"exit code {self.code}"
+            if self.code >= 0
+            else f"ended by {signal.Signals(-self.code).name}"
+        )
         said = " / ".join(self.error_lines) or self.out.strip().rpartition("\n")[2]
         return f"{shown(self.args)}: {how}: {said[:600]}"
 
@@ -89,7 +93,9 @@ class Running:
         said: a path; stdout is kept in ``said``.out and stderr in ``said``.err.
     """
 
-    def __init__(self, args: Sequence[str], cwd: Path, environment: Mapping[str, str], said: Path) -> None:
+    def __init__(
+        self, args: Sequence[str], cwd: Path, environment: Mapping[str, str], said: Path
+    ) -> None:
         self.args = tuple(args)
         self._out, self._err = said.with_suffix(".out"), said.with_suffix(".err")
         self._began = time.monotonic()

@@ -69,7 +69,13 @@ def read_run(folder: Path) -> RunFiles:
         files = folder / "snapshots" / row["model"], folder / "snapshots" / row["state"]
         (automatic if row["automatic"] else snapshots)[row["iteration"]] = files
     return RunFiles(
-        record["status"], record.get("reason"), measurements, losses, snapshots, automatic, tuple(repeated)
+        record["status"],
+        record.get("reason"),
+        measurements,
+        losses,
+        snapshots,
+        automatic,
+        tuple(repeated),
     )
 
 
@@ -103,13 +109,18 @@ def differences(untouched: Path, other: Path) -> list[str]:
 
 def _different(what: str, wanted: Mapping[Any, Any], found: Mapping[Any, Any]) -> list[str]:
     said = []
-    for name, keys in (("missing", wanted.keys() - found.keys()), ("too many", found.keys() - wanted.keys())):
+    for name, keys in (
+        ("missing", wanted.keys() - found.keys()),
+        ("too many", found.keys() - wanted.keys()),
+    ):
         if keys:
             said.append(f"{what}s {name}: {sorted(keys)[:5]} ({len(keys)})")
     changed = [key for key in sorted(wanted.keys() & found.keys()) if wanted[key] != found[key]]
     if changed:
         key = changed[0]
-        said.append(f"{what} {key} is {found[key]} instead of {wanted[key]} ({len(changed)} differ)")
+        said.append(
+            f"{what} {key} is {found[key]} instead of {wanted[key]} ({len(changed)} differ)"
+        )
     return said
 
 
@@ -138,7 +149,10 @@ def _numbers(path: Path) -> dict[str, np.ndarray]:
     if path.name.endswith(".solverstate"):
         state = messages().read_binary("SolverState", path)
         counters = {"iter": np.array(state.iter), "step": np.array(state.current_step)}
-        return {**counters, **{f"history {n}": np.array(b.data) for n, b in enumerate(state.history)}}
+        return {
+            **counters,
+            **{f"history {n}": np.array(b.data) for n, b in enumerate(state.history)},
+        }
     net = messages().read_binary("NetParameter", path)
     return {
         f"{layer.name} {number}": np.array(blob.data)
@@ -177,7 +191,8 @@ def stored(url: str) -> dict[tuple[Any, ...], dict[Key, dict[str, Any]]]:
     with Database.open(url) as database:
         for run in database.runs(source="measured", measurements=True):
             tests = {
-                (m.iteration, m.net): {name: getattr(m, name) for name in MEASURED} for m in run.measurements
+                (m.iteration, m.net): {name: getattr(m, name) for name in MEASURED}
+                for m in run.measurements
             }
             for value in tests.values():
                 value["outputs"] = dict(value["outputs"])
@@ -196,7 +211,10 @@ def stored_differences(untouched: str, other: str) -> list[str]:
         if key not in found or key not in wanted:
             said.append(f"database: {key} is {'not there' if key in wanted else 'too many'}")
         else:
-            said += [f"database: {key[0]}: {word}" for word in _different("test", wanted[key], found[key])]
+            said += [
+                f"database: {key[0]}: {word}"
+                for word in _different("test", wanted[key], found[key])
+            ]
     return said
 
 

@@ -90,7 +90,12 @@ class Tally:
 
 
 def run(
-    lab: Lab, todo: Iterator[Todo], jobs: int, tally: Tally, said: Callable[[Ended], None], keep: bool
+    lab: Lab,
+    todo: Iterator[Todo],
+    jobs: int,
+    tally: Tally,
+    said: Callable[[Ended], None],
+    keep: bool,
 ) -> None:
     """Do the trials, ``jobs`` at a time. On Ctrl-C what runs is given up, and the tally holds the rest."""
     pool = ThreadPoolExecutor(jobs)

@@ -44,7 +44,9 @@ _RANDOM = nets.net(
 )
 # 300 kB for each of a snapshot's two files: several writes.
 _LARGE = nets.net(
-    middle=nets.inner_product("ip1", "data", 1000) + nets.relu("ip1") + nets.inner_product("ip2", "ip1", 10)
+    middle=nets.inner_product("ip1", "data", 1000)
+    + nets.relu("ip1")
+    + nets.inner_product("ip2", "ip1", 10)
 )
 
 SETUPS = {

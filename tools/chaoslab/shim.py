@@ -81,7 +81,10 @@ class Shim:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._block.close()
 
@@ -144,7 +147,10 @@ def _compile(lab: Lab) -> Path:
         raise Skip("no C compiler (cc or gcc)")
     target = lab.new_folder("shim") / "shim.so"
     done = subprocess.run(
-        [compiler, *OPTIONS, "-o", str(target), str(SOURCE)], capture_output=True, text=True, check=False
+        [compiler, *OPTIONS, "-o", str(target), str(SOURCE)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         raise Skip(f"{compiler} cannot compile shim.c: {done.stderr.strip().splitlines()[-1:]}")
@@ -157,7 +163,9 @@ def operations(trial: Trial, setup: Setup) -> dict[int, dict[str, int]]:
     def count() -> dict[int, dict[str, int]]:
         folder = trial.lab.new_folder(f"counted-{setup.name}")
         trial.lab.furnish(folder, setup)
-        args = command("train", "solver.prototxt", "--out", "out", "--layers", "stock", *setup.flags)
+        args = command(
+            "train", "solver.prototxt", "--out", "out", "--layers", "stock", *setup.flags
+        )
         return counted_operations(trial.lab, folder, args)
 
     return trial.lab.once(f"operations {setup.name}", count)

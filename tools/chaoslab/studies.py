@@ -134,7 +134,9 @@ def _table_differences(wanted: Path, found: Path) -> list[str]:
     if wanted.suffix != ".json":
         same = wanted.read_bytes() == found.read_bytes()
         return [] if same else [f"{found.name} differs"]
-    one, other = (_without_times(json.loads(path.read_text(encoding="utf-8"))) for path in (wanted, found))
+    one, other = (
+        _without_times(json.loads(path.read_text(encoding="utf-8"))) for path in (wanted, found)
+    )
     changed = [key for key in {**one, **other} if one.get(key) != other.get(key)]
     return [
         f"{found.name}: {key} is {_short(other.get(key))} instead of {_short(one.get(key))}"
@@ -149,7 +151,9 @@ def _short(value: Any) -> str:
 def _without_times(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {
-            key: _without_times(v) for key, v in value.items() if "second" not in key and "time" not in key
+            key: _without_times(v)
+            for key, v in value.items()
+            if "second" not in key and "time" not in key
         }
     return [_without_times(v) for v in value] if isinstance(value, list) else value
 

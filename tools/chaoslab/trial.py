@@ -67,11 +67,15 @@ class Trial:
         if self.lab.closed:
             raise Skip("interrupted")
         said = self._said / f"{OTHERS if others else ''}{len(self.running)}"
-        running = Running(args, self.folder, self.lab.environment(self.folder, self.mark, more), said)
+        running = Running(
+            args, self.folder, self.lab.environment(self.folder, self.mark, more), said
+        )
         self.running.append(running)
         return running
 
-    def run(self, args: tuple[str, ...], seconds: float = 5.0, more: Mapping[str, str] | None = None) -> Done:
+    def run(
+        self, args: tuple[str, ...], seconds: float = 5.0, more: Mapping[str, str] | None = None
+    ) -> Done:
         """Run a command to its end.
 
         Args:
@@ -100,7 +104,9 @@ class Trial:
 
     def train_command(self, setup: Setup, out: str = "out") -> tuple[str, ...]:
         """The command that trains a setup; or, where that has begun, the one that continues it."""
-        if RunDirectory(self.folder / out).exists:  # killed before run.json it is in the journal alone
+        if RunDirectory(
+            self.folder / out
+        ).exists:  # killed before run.json it is in the journal alone
             return command("train", "--resume", "--out", out, *_repeatable(setup.flags))
         return command("train", "solver.prototxt", "--out", out, "--layers", "stock", *setup.flags)
 
@@ -218,7 +224,9 @@ def perform(lab: Lab, scenario: Scenario, seed: int, keep: bool = False) -> Ende
         except Exception as error:  # of the scenario itself: nothing was compared then
             last = traceback.extract_tb(error.__traceback__)[-1]
             where = f"{Path(last.filename).name}:{last.lineno}"
-            verdict = Verdict(WRONG, f"the scenario ended with {type(error).__name__}: {error} ({where})")
+            verdict = Verdict(
+                WRONG, f"the scenario ended with {type(error).__name__}: {error} ({where})"
+            )
         finally:
             left = trial.end()
         traces = trial.tracebacks()
@@ -254,7 +262,9 @@ def temporary_files(folder: Path) -> list[Path]:
 def unrecorded_snapshots(run: Path) -> list[str]:
     """Files of a run's snapshots that snapshots.jsonl does not name."""
     files = results.read_run(run)
-    known = {path for pair in [*files.snapshots.values(), *files.automatic.values()] for path in pair}
+    known = {
+        path for pair in [*files.snapshots.values(), *files.automatic.values()] for path in pair
+    }
     return [
         f"left: snapshots/{path.name} is in no line of snapshots.jsonl"
         for path in sorted((run / "snapshots").iterdir())

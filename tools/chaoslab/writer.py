@@ -25,7 +25,9 @@ def main(argv: list[str]) -> int:
             dataclasses.replace(record, uid=uid, status="running", ended=None, measurements=[])
         )
         for iteration in range(tests):
-            database.add_measurements(uid, [dataclasses.replace(one, iteration=iteration, outputs={})])
+            database.add_measurements(
+                uid, [dataclasses.replace(one, iteration=iteration, outputs={})]
+            )
             print(iteration, flush=True)
         database.end_run(uid, "finished", None, record.ended or 0.0)
     print("ended", flush=True)

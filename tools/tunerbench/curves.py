@@ -105,7 +105,9 @@ def load(name: str) -> CurveSet:
         InputError: it is not there, or there is no seed with a curve of every policy.
     """
     if not file_of(name).exists():
-        raise InputError(f"{file_of(name)} is missing; tools/bench_tuner record --set {name} makes it")
+        raise InputError(
+            f"{file_of(name)} is missing; tools/bench_tuner record --set {name} makes it"
+        )
     found = read(file_of(name))
     if not found.curves:
         raise InputError(f"{file_of(name)}: no seed has a curve of every policy")
@@ -121,7 +123,9 @@ def read(path: Path) -> CurveSet:
     for run in runs:
         found.setdefault(run["seed"], {})[run["policy"]] = _curve(run)
     complete = {
-        seed: [curves[text] for text in texts] for seed, curves in found.items() if len(curves) == len(texts)
+        seed: [curves[text] for text in texts]
+        for seed, curves in found.items()
+        if len(curves) == len(texts)
     }
     policies = [parse(text).bind(about["max_iter"]) for text in texts]
     return CurveSet(path.stem, about, policies, complete)

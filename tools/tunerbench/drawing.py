@@ -40,4 +40,6 @@ def _draw_optimiser(axes: Any, label: str, runs: Sequence[Run]) -> None:
     found = np.array([[run.way.gone(run.best_at(share)) for share in SHARES] for run in runs])
     low, median, high = np.quantile(found, [0.25, 0.5, 0.75], axis=0)
     (line,) = axes.step(SHARES, median, where="post", label=label)
-    axes.fill_between(SHARES, low, high, step="post", alpha=0.12, color=line.get_color(), linewidth=0)
+    axes.fill_between(
+        SHARES, low, high, step="post", alpha=0.12, color=line.get_color(), linewidth=0
+    )

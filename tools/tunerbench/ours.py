@@ -23,7 +23,11 @@ def tuner_search(task: CurveSet, ledger: Ledger, seed: int) -> SearchOutcome:
     It is told no more than its peers: there is no range test before it, its scouts are candidates.
     """
     search = Search(
-        task.policies, max_iter=task.max_iter, test_interval=task.test_interval, seed=seed, chance=CHANCE
+        task.policies,
+        max_iter=task.max_iter,
+        test_interval=task.test_interval,
+        seed=seed,
+        chance=CHANCE,
     )
     outcome = SearchOutcome()
     begun: deque[tuple[Step, Curve]] = deque()

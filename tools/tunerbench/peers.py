@@ -112,7 +112,9 @@ def _quiet_optuna() -> ModuleType:
     try:
         import optuna
     except ModuleNotFoundError:
-        raise InputError("optuna is not installed; tools/setup installs what the tools need") from None
+        raise InputError(
+            "optuna is not installed; tools/setup installs what the tools need"
+        ) from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     return optuna
@@ -176,7 +178,9 @@ def _trial(task: CurveSet, ledger: Ledger, trial: optuna.Trial, index: int) -> f
     Reported is the best Top-1 so far: that of a single test depends on where in a cycle of the LR it falls.
     """
     best = 0.0
-    for test, until in enumerate(range(task.test_interval, task.max_iter + 1, task.test_interval), 1):
+    for test, until in enumerate(
+        range(task.test_interval, task.max_iter + 1, task.test_interval), 1
+    ):
         curve = ledger.train(index, until)
         best = curve.best
         if curve.iterations[-1] < until:  # diverged before it
@@ -202,7 +206,11 @@ class Space:
         """The index of the policy that a trial is for."""
         chosen: tuple[Hashable, ...] = (trial.suggest_categorical("function", self._functions),)
         for name in ("k", "l"):
-            choices: list[Any] = sorted({p[len(chosen)] for p in self._places if p[: len(chosen)] == chosen})
+            choices: list[Any] = sorted(
+                {p[len(chosen)] for p in self._places if p[: len(chosen)] == chosen}
+            )
             one = len(choices) == 1
-            chosen += (choices[0] if one else trial.suggest_categorical(f"{name} of {choices}", choices),)
+            chosen += (
+                choices[0] if one else trial.suggest_categorical(f"{name} of {choices}", choices),
+            )
         return self._places.index(chosen)

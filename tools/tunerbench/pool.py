@@ -18,7 +18,9 @@ def pool(max_iter: int) -> list[Policy]:
 
     The good range is not the same for every task, and so neither is the share of policies that diverge.
     """
-    return [parse(text).bind(max_iter) for text in [*_fixed(), *_decaying(max_iter), *_cyclic(max_iter)]]
+    return [
+        parse(text).bind(max_iter) for text in [*_fixed(), *_decaying(max_iter), *_cyclic(max_iter)]
+    ]
 
 
 def _fixed() -> list[str]:

@@ -54,7 +54,14 @@ class RecordedTraining:
     def command(self) -> list[str]:
         how = ["--resume", "--out", str(self.directory)]
         if not RunDirectory(self.directory).exists:
-            how = ["--lr", self.policy, "--max-iter", str(self.setup.max_iter), "--seed", str(self.seed)]
+            how = [
+                "--lr",
+                self.policy,
+                "--max-iter",
+                str(self.setup.max_iter),
+                "--seed",
+                str(self.seed),
+            ]
             how += ["--test-interval", str(self.setup.test_interval), "--layers", self.layers]
             how += ["--out", str(self.directory)]
         return [sys.executable, "-m", "lrbench_caffe.train", self.setup.solver, *how]
@@ -70,7 +77,12 @@ class RecordedTraining:
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "LRBENCH_DB": str(database)}
         with self.directory.with_suffix(".log").open("a", encoding="utf-8") as log:
             subprocess.run(
-                self.command, cwd=ROOT, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+                self.command,
+                cwd=ROOT,
+                env=environment,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
             )
         if not self.ended:
             raise InputError(f"{self.policy}, seed {self.seed}: did not end; see {log.name}")
@@ -81,7 +93,9 @@ def trainings(setup: Setup, seeds: int, folder: Path, layers: str) -> list[Recor
     """All trainings of a set in the order of the data file: by seed, then as in the pool."""
     policies = pool(setup.max_iter)
     return [
-        RecordedTraining(setup, str(policy), seed, (folder / f"{number:03}-s{seed}").absolute(), layers)
+        RecordedTraining(
+            setup, str(policy), seed, (folder / f"{number:03}-s{seed}").absolute(), layers
+        )
         for seed in range(1, seeds + 1)
         for number, policy in enumerate(policies, 1)
     ]
@@ -90,7 +104,9 @@ def trainings(setup: Setup, seeds: int, folder: Path, layers: str) -> list[Recor
 def record(todo: list[RecordedTraining], jobs: int) -> Iterator[str]:
     """Train what has not ended yet, `jobs` at once; yields a line for each that ends."""
     with ThreadPoolExecutor(jobs) as threads:
-        yield from threads.map(RecordedTraining.run, [training for training in todo if not training.ended])
+        yield from threads.map(
+            RecordedTraining.run, [training for training in todo if not training.ended]
+        )
 
 
 def make_data_file(folder: Path, out: Path, name: str) -> None:
@@ -107,5 +123,7 @@ def make_data_file(folder: Path, out: Path, name: str) -> None:
     if not content["runs"]:
         raise InputError(f"{folder}: no training there has ended")
     if content["about"]["solver"] != SETUPS[name].solver:
-        raise InputError(f"{folder}: its trainings are of {content['about']['solver']}; --set {name} is not")
+        raise InputError(
+            f"{folder}: its trainings are of {content['about']['solver']}; --set {name} is not"
+        )
     write(out, content)

@@ -118,19 +118,27 @@ def other_encoding(data: bytes, rng: random.Random) -> bytes:
 
 def control_characters(data: bytes, rng: random.Random) -> bytes:
     place = rng.randrange(len(data) + 1)
-    return data[:place] + rng.choice((b"\0", b"\x1b[31m", b"\r", b"\x07", b"\xff", b"\x85")) + data[place:]
+    return (
+        data[:place]
+        + rng.choice((b"\0", b"\x1b[31m", b"\r", b"\x07", b"\xff", b"\x85"))
+        + data[place:]
+    )
 
 
 def other_number(data: bytes, rng: random.Random) -> bytes:
     """One of the numbers is another one, or none."""
-    places = [i for i in range(len(data)) if data[i : i + 1].isdigit() and not data[i - 1 : i].isdigit()]
+    places = [
+        i for i in range(len(data)) if data[i : i + 1].isdigit() and not data[i - 1 : i].isdigit()
+    ]
     if not places:
         return bit_flipped(data, rng)
     start = rng.choice(places)
     end = start
     while data[end : end + 1].isdigit():
         end += 1
-    new = rng.choice((b"-1", b"0", b"999999999999", b"9" * 4500, b"nan", b"1e400", b"", b"x", b"0.5"))
+    new = rng.choice(
+        (b"-1", b"0", b"999999999999", b"9" * 4500, b"nan", b"1e400", b"", b"x", b"0.5")
+    )
     return data[:start] + new + data[end:]
 
 

@@ -100,7 +100,17 @@ INTEGERS = ("0", "-1", "1", "2", "3", "7", "1000", "2147483647", "2147483648", "
 FLOATS = ("0.5", "-0.5", "1.0", "1.5", "nan", "inf", "-inf", "1e-45", "1e38", "1e400", "-0", "3.")
 WORDS = ("true", "false", "NO_SUCH_VALUE", '""', '"x"', '"constant"', "'it'", "0x10", "010", "1_0", "+1",
          "- 1", '"a\\nb"', '"\\377\\376"', '"[/b]$x$_^"', "{ }", "[ ]", "[1, 2]")  # fmt: skip
-NAMES = ('""', '"x"', '"constant"', '"data"', '"a\\nb"', '"\\377\\376"', '"[/b]$x$_^"', '"/"', '"../x y"')
+NAMES = (
+    '""',
+    '"x"',
+    '"constant"',
+    '"data"',
+    '"a\\nb"',
+    '"\\377\\376"',
+    '"[/b]$x$_^"',
+    '"/"',
+    '"../x y"',
+)
 LONG = 4500  # digits: Python reads no longer number than 4,300
 
 
@@ -183,7 +193,9 @@ class Mutator:
         return f"{item.name} from {block.type} to {target.type}"
 
     def _value(self, tree: Block, block: Block, rng: random.Random) -> str | None:
-        fields = [item for item in block.items if isinstance(item, Field) and not _endless(item.name)]
+        fields = [
+            item for item in block.items if isinstance(item, Field) and not _endless(item.name)
+        ]
         if not fields:
             return None
         item = rng.choice(fields)
@@ -242,7 +254,10 @@ class Mutator:
             return None
         layer = rng.choice(layers)
         names = [
-            i.value for b in layers for i in b.items if isinstance(i, Field) and i.name in ("top", "bottom")
+            i.value
+            for b in layers
+            for i in b.items
+            if isinstance(i, Field) and i.name in ("top", "bottom")
         ]
         ends = [i for i in layer.items if isinstance(i, Field) and i.name in ("top", "bottom")]
         how = rng.choice(("more", "less", "other", "same", "none"))
@@ -299,7 +314,9 @@ class Mutator:
         if known is not None and rng.random() < 0.9:
             if known.enum_type is not None:
                 return str(
-                    rng.choice([*(v.name for v in known.enum_type.values), "NO_SUCH_VALUE", "0", "77"])
+                    rng.choice(
+                        [*(v.name for v in known.enum_type.values), "NO_SUCH_VALUE", "0", "77"]
+                    )
                 )
             kinds = [NAMES] if known.type == known.TYPE_STRING else [INTEGERS]
             if known.type == known.TYPE_BOOL:
@@ -307,7 +324,9 @@ class Mutator:
             if known.type in (known.TYPE_FLOAT, known.TYPE_DOUBLE):
                 kinds = [INTEGERS, FLOATS]
         if rng.random() < 0.03:
-            return rng.choice(("9" * LONG, "0." + "3" * LONG, '"' + "n" * LONG + '"', "-" + "1" * LONG))
+            return rng.choice(
+                ("9" * LONG, "0." + "3" * LONG, '"' + "n" * LONG + '"', "-" + "1" * LONG)
+            )
         return rng.choice(rng.choice(kinds))
 
 
@@ -325,7 +344,9 @@ def _endless(name: str) -> bool:
 def _belongs(name: str, layer: Block) -> bool:
     """Whether a field of a layer has the parameters of its type: dropout_param and Dropout."""
     kinds = [
-        item.value.strip("\"'") for item in layer.items if isinstance(item, Field) and item.name == "type"
+        item.value.strip("\"'")
+        for item in layer.items
+        if isinstance(item, Field) and item.name == "type"
     ]
     short = name.replace("_", "").removesuffix("param")
     return any(short and short in kind.lower() for kind in kinds) or name in (

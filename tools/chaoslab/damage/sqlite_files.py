@@ -94,7 +94,9 @@ def random_sector(path: Path, rng: random.Random) -> None:
 @kind
 def truncated(path: Path, rng: random.Random) -> None:
     size = path.stat().st_size
-    os.truncate(path, rng.choice((rng.randrange(size), rng.randrange(1, 200), size // 512 // 2 * 512)))
+    os.truncate(
+        path, rng.choice((rng.randrange(size), rng.randrange(1, 200), size // 512 // 2 * 512))
+    )
 
 
 @kind
@@ -104,7 +106,9 @@ def emptied(path: Path, rng: random.Random) -> None:
 
 @kind
 def not_a_database(path: Path, rng: random.Random) -> None:
-    path.write_bytes(rng.choice((b"\x1f\x8b\x08", b'{"schema": 2}\n', b"\0" * 4096, rng.randbytes(10000))))
+    path.write_bytes(
+        rng.choice((b"\x1f\x8b\x08", b'{"schema": 2}\n', b"\0" * 4096, rng.randbytes(10000)))
+    )
 
 
 @kind
@@ -125,7 +129,9 @@ def file_beside(path: Path, rng: random.Random) -> None:
             database.execute(f"CREATE TABLE other{number} (x)")
         database.commit()
         logged = Path(f"{other}{'-shm' if beside.name.endswith('-shm') else '-wal'}").read_bytes()
-    content = rng.choice((rng.randbytes(4096), b"", logged, logged[: rng.randrange(1, len(logged))]))
+    content = rng.choice(
+        (rng.randbytes(4096), b"", logged, logged[: rng.randrange(1, len(logged))])
+    )
     beside.write_bytes(content)
     for leftover in path.parent.glob(f"{other.name}*"):
         leftover.unlink()
@@ -213,12 +219,16 @@ def other_tables(path: Path, rng: random.Random) -> None:
 
 @kind
 def other_revision(path: Path, rng: random.Random) -> None:
-    version = rng.choice((*WORDS, "9999", "0002 ", "0001", "0002; DROP TABLE run", 2, None, b"\xff"))
+    version = rng.choice(
+        (*WORDS, "9999", "0002 ", "0001", "0002; DROP TABLE run", 2, None, b"\xff")
+    )
     with closing(_unguarded(path)) as database:
         change = rng.choice(
             ("UPDATE alembic_version SET version_num = ?", "INSERT INTO alembic_version VALUES (?)")
         )
-        database.execute(rng.choice((change, "DELETE FROM alembic_version WHERE ? IS NOT 0")), (version,))
+        database.execute(
+            rng.choice((change, "DELETE FROM alembic_version WHERE ? IS NOT 0")), (version,)
+        )
         database.commit()
 
 
@@ -238,7 +248,9 @@ def _flip(path: Path, rng: random.Random, count: int, start: int, stop: int) -> 
             file.seek(place)
             old = file.read(1)[0]
             file.seek(place)
-            file.write(bytes([rng.choice((old ^ (1 << rng.randrange(8)), rng.randrange(256), 0, 255))]))
+            file.write(
+                bytes([rng.choice((old ^ (1 << rng.randrange(8)), rng.randrange(256), 0, 255))])
+            )
 
 
 def _overwrite(path: Path, start: int, content: bytes) -> None:
@@ -278,7 +290,9 @@ def _row(database: sqlite3.Connection, rng: random.Random, table: str) -> int | 
     return rng.choice(ids) if ids else None
 
 
-def _place(database: sqlite3.Connection, rng: random.Random, declared: str = "") -> tuple[str, str, int]:
+def _place(
+    database: sqlite3.Connection, rng: random.Random, declared: str = ""
+) -> tuple[str, str, int]:
     """A table, a column of a type, and a row."""
     while True:
         table = rng.choice(_tables(database))
@@ -288,7 +302,9 @@ def _place(database: sqlite3.Connection, rng: random.Random, declared: str = "")
             return table, rng.choice(columns), rowid
 
 
-def _set(database: sqlite3.Connection, table: str, column: str, rowid: int, value: str, *values: Any) -> None:
+def _set(
+    database: sqlite3.Connection, table: str, column: str, rowid: int, value: str, *values: Any
+) -> None:
     """Set a column, whatever its constraints: NOT NULL is taken out of the table's text for that long."""
     text = database.execute("SELECT sql FROM sqlite_master WHERE name = ?", (table,)).fetchone()[0]
     schema = "UPDATE sqlite_master SET sql = ? WHERE name = ?"
@@ -299,6 +315,8 @@ def _set(database: sqlite3.Connection, table: str, column: str, rowid: int, valu
     with closing(_unguarded(path)) as other:
         # A rowid must be a whole number, and a key must be unique.
         with contextlib.suppress(sqlite3.IntegrityError):
-            other.execute(f"UPDATE {table} SET {column} = {value} WHERE rowid = ?", (*values, rowid))
+            other.execute(
+                f"UPDATE {table} SET {column} = {value} WHERE rowid = ?", (*values, rowid)
+            )
         other.execute(schema, (text, table))
         other.commit()

@@ -61,7 +61,9 @@ def flipped(content: bytes, rng: random.Random) -> bytes:
 def noise(content: bytes, rng: random.Random) -> bytes:
     place = rng.randrange(len(content))
     return (
-        content[:place] + rng.choice((rng.randbytes(200), *_CODES)) + content[place + rng.choice((0, 50)) :]
+        content[:place]
+        + rng.choice((rng.randbytes(200), *_CODES))
+        + content[place + rng.choice((0, 50)) :]
     )
 
 
@@ -196,5 +198,7 @@ def _damaged_record(line: bytes, rng: random.Random) -> bytes:
             break
     text = json.dumps(record)
     if rng.random() < 0.1:  # the first field twice, and nested too deeply
-        text = rng.choice(("{" + text[1:-1] + "," + text[1:], "[" * 100000, '{"a":' * 100000, f"[{text}]"))
+        text = rng.choice(
+            ("{" + text[1:-1] + "," + text[1:], "[" * 100000, '{"a":' * 100000, f"[{text}]")
+        )
     return text.encode() + b"\n"

@@ -102,7 +102,9 @@ def _disturbed_study(
     reference = study_reference(trial.lab, STUDIES[trial.rng.choice(sorted(STUDIES))])
     trial.note(reference.study.name)
     furnish(trial.lab, trial.folder)
-    running = trial.start((*reference.study.args, *(flags if reference.study.takes_limit else ())), more)
+    running = trial.start(
+        (*reference.study.args, *(flags if reference.study.takes_limit else ())), more
+    )
     for _ in range(times):
         if moments.of_study(trial, running, reference):
             disturb(running)

@@ -73,7 +73,9 @@ class _Cluster:
     def dispatch(self) -> Running:
         address = json.loads(self._file.read_text(encoding="utf-8"))["address"]
         seeds = [str(seed) for seed in SEEDS]
-        return self._trial.start((sys.executable, "-m", "chaoslab.dispatcher", address, *seeds), PATH)
+        return self._trial.start(
+            (sys.executable, "-m", "chaoslab.dispatcher", address, *seeds), PATH
+        )
 
     def kill_worker(self) -> None:
         """Kill one, and let another one take its place."""
@@ -90,7 +92,13 @@ class _Cluster:
         )
 
     def _start(self, what: str, *options: str) -> Running:
-        args = (sys.executable, "-m", f"distributed.cli.dask_{what}", "--scheduler-file", str(self._file))
+        args = (
+            sys.executable,
+            "-m",
+            f"distributed.cli.dask_{what}",
+            "--scheduler-file",
+            str(self._file),
+        )
         return self._trial.start((*args, *options), PATH, others=True)
 
 
@@ -120,7 +128,9 @@ def _wait(trial: Trial, dispatcher: Running, references: list[Reference]) -> Non
         return sum(file_size(trial.folder / name) for name in names)
 
     goal = written() + trial.rng.random() * whole / 3
-    dispatcher.wait_until(lambda: written() >= goal, deadline(sum(one.seconds for one in references)))
+    dispatcher.wait_until(
+        lambda: written() >= goal, deadline(sum(one.seconds for one in references))
+    )
 
 
 def _lost(done: Done) -> list[str]:

@@ -33,7 +33,9 @@ def settled(done: Done) -> bool:
     """
     refused = done.code in (1, 2) and bool(done.error_lines)
     if not (done.succeeded or refused):
-        raise Wrong(f"{done.summary} instead of success, or exit code 1 or 2 and a line that says why")
+        raise Wrong(
+            f"{done.summary} instead of success, or exit code 1 or 2 and a line that says why"
+        )
     return done.succeeded
 
 
@@ -199,7 +201,9 @@ def damaged_export(trial: Trial) -> str:
     settled(trial.run(command("db", "runs"), COMMAND_SECONDS))
     if taken:
         return EQUAL  # an export has no digest: what is a number in it is taken
-    if changed:  # of several runs one may be taken, which then is another one than that of the whole export
+    if (
+        changed
+    ):  # of several runs one may be taken, which then is another one than that of the whole export
         return REFUSED
     damage.copy(whole, trial.folder / "whole.jsonl")
     trial.run(command("db", "import", "whole.jsonl"), COMMAND_SECONDS).success()
@@ -278,7 +282,12 @@ def damaged_lmdb(trial: Trial) -> str:
     case = Case(nets.net(), {"display": 1, "test_iter": 5})
     (trial.folder / "net.prototxt").write_text(nets.net(), encoding="utf-8")
     (trial.folder / "solver.prototxt").write_text(case.solver_text, encoding="utf-8")
-    file = trial.folder / "data" / trial.rng.choice(("digits_train_lmdb", "digits_test_lmdb")) / "data.mdb"
+    file = (
+        trial.folder
+        / "data"
+        / trial.rng.choice(("digits_train_lmdb", "digits_test_lmdb"))
+        / "data.mdb"
+    )
     trial.note(damage.damage(file, trial.rng))
     keep = damage.copy(trial.folder / "data", trial.folder / "kept")
     theirs = by_caffe(trial, (str(program), "train", "--solver=solver.prototxt"))

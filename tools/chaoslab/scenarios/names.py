@@ -37,7 +37,9 @@ def hostile_names(trial: Trial) -> str:
     reference = trial.furnish(SETUPS["plain"])
     out = rename(trial)
     args = ("--layers", "stock", *reference.setup.flags)
-    trained = trial.run(command("train", solver_of(trial), f"--out={out}", *args), reference.seconds)
+    trained = trial.run(
+        command("train", solver_of(trial), f"--out={out}", *args), reference.seconds
+    )
     if not is_utf8(out):  # Caffe's prototxts, which name the folder, are UTF-8
         trained.refusal()
         return REFUSED
@@ -46,7 +48,9 @@ def hostile_names(trial: Trial) -> str:
     check_shown(trained.out)
     for name in trial.rng.sample(sorted(LOOKS), 3):
         look, check = LOOKS[name]
-        done = trial.run(command(*(part.format(out=out, solver=solver_of(trial)) for part in look)), SECONDS)
+        done = trial.run(
+            command(*(part.format(out=out, solver=solver_of(trial)) for part in look)), SECONDS
+        )
         done.success()
         check_shown(done.out)
         check(trial)
@@ -84,12 +88,16 @@ def file_name(trial: Trial) -> bytes:
 
 
 def solver_of(trial: Trial) -> str:
-    return next(f"./{path.name}" for path in trial.folder.glob("*.prototxt") if path.name != "net.prototxt")
+    return next(
+        f"./{path.name}" for path in trial.folder.glob("*.prototxt") if path.name != "net.prototxt"
+    )
 
 
 def quoted(name: bytes) -> bytes:
     """For the inside of a string of a prototxt."""
-    return b"".join(b"\\%03o" % byte if byte < 32 or byte in b'"\\' else bytes([byte]) for byte in name)
+    return b"".join(
+        b"\\%03o" % byte if byte < 32 or byte in b'"\\' else bytes([byte]) for byte in name
+    )
 
 
 def is_utf8(name: str) -> bool:
@@ -114,7 +122,10 @@ def check_results(reference: Reference, run: Path) -> None:
     if found.losses != wanted.losses:
         raise Wrong("other losses under other names")
     plain = [
-        {key: {**row, "outputs": list(row["outputs"].values())} for key, row in one.measurements.items()}
+        {
+            key: {**row, "outputs": list(row["outputs"].values())}
+            for key, row in one.measurements.items()
+        }
         for one in (wanted, found)
     ]
     if plain[0] != plain[1]:
@@ -129,7 +140,9 @@ def check_shown(text: str) -> None:
     """
     found = CONTROL.search(text)
     if found:
-        raise Wrong(f"{found[0]!r} is printed: {text[max(0, found.start() - 30) : found.end() + 30]!r}")
+        raise Wrong(
+            f"{found[0]!r} is printed: {text[max(0, found.start() - 30) : found.end() + 30]!r}"
+        )
 
 
 def check_csv(trial: Trial) -> None:

@@ -66,7 +66,9 @@ def failing_disk(trial: Trial) -> str:
     counted = operations(trial, reference.setup)
     with preload(trial) as shim:
         error = trial.rng.choice(sorted(FAILING))
-        blow = _choose(trial, counted, FAILING[error], trial.rng.choice((FAIL_ONCE, FAIL_ON)), 1, error)
+        blow = _choose(
+            trial, counted, FAILING[error], trial.rng.choice((FAIL_ONCE, FAIL_ON)), 1, error
+        )
         shim.arm(blow)
         done = trial.run(trial.train_command(reference.setup), reference.seconds, shim.environment)
         shim.disarm()
@@ -89,7 +91,9 @@ def _choose(
 ) -> Blow:
     """A blow at one of the first 1/``part`` of the operations of an untouched training. In half of the trials
     it is one of a single kind, as there are far more writes than anything else."""
-    role = trial.rng.choice([role for role in ROLE_NAMES if any(counted[role][kind] for kind in kinds)])
+    role = trial.rng.choice(
+        [role for role in ROLE_NAMES if any(counted[role][kind] for kind in kinds)]
+    )
     there = tuple(kind for kind in kinds if counted[role][kind])
     if trial.rng.random() < 0.5:
         there = (trial.rng.choice(there),)
@@ -129,6 +133,8 @@ def _operations_of_study(trial: Trial, reference: StudyReference) -> dict[int, d
     def count() -> dict[int, dict[str, int]]:
         folder = trial.lab.new_folder(f"counted-{reference.study.name}")
         furnish(trial.lab, folder)
-        return counted_operations(trial.lab, folder, reference.study.args, allowed=(reference.code,))
+        return counted_operations(
+            trial.lab, folder, reference.study.args, allowed=(reference.code,)
+        )
 
     return trial.lab.once(f"operations {reference.study.name}", count)

@@ -45,7 +45,9 @@ def mutated_prototxt(trial: Trial) -> str:
     if theirs.succeeded and ours.succeeded:
         check_same(trial, theirs)
         return EQUAL
-    if ours.succeeded and "snapshot prefix" not in fatal(theirs):  # with --out it has no meaning here
+    if ours.succeeded and "snapshot prefix" not in fatal(
+        theirs
+    ):  # with --out it has no meaning here
         raise Wrong(f"caffe train ends otherwise: {fatal(theirs)}")
     if ours.succeeded:
         return EQUAL
@@ -86,9 +88,14 @@ def _write_files(lab: Lab) -> Path:
     folder = lab.new_folder("mutants")
     (folder / "data").symlink_to(lab.data)
     differential_cases.write_files(folder)
-    for name, text in (("train", differential_cases.TRAIN_PART), ("test", differential_cases.TEST_PART)):
+    for name, text in (
+        ("train", differential_cases.TRAIN_PART),
+        ("test", differential_cases.TEST_PART),
+    ):
         (folder / f"{name}.prototxt").write_text(text, encoding="utf-8")
-    start = Case(differential_cases.SMALL, {"max_iter": 1, "snapshot_prefix": '"start"', "snapshot": None})
+    start = Case(
+        differential_cases.SMALL, {"max_iter": 1, "snapshot_prefix": '"start"', "snapshot": None}
+    )
     (folder / "solver.prototxt").write_text(start.solver_text, encoding="utf-8")
     (folder / "net.prototxt").write_text(str(start.net), encoding="utf-8")
     lab.untouched(folder, (str(caffe_binary()), "train", "--solver=solver.prototxt"))
@@ -128,7 +135,9 @@ def seeded(trial: Trial) -> bool:
     """Whether two trainings of the trial's solver draw the same random numbers."""
     solver = results.messages().new("SolverParameter")
     text = (trial.folder / "solver.prototxt").read_text(encoding="utf-8", errors="replace")
-    with contextlib.suppress(text_format.ParseError):  # what only Caffe's parser reads; then so far as read
+    with contextlib.suppress(
+        text_format.ParseError
+    ):  # what only Caffe's parser reads; then so far as read
         text_format.Parse(text, solver)
     return bool(solver.random_seed >= 0)
 

@@ -38,7 +38,9 @@ def old_database(trial: Trial) -> str:
         else:
             at_once(trial)
     if exported(trial, "lr.sqlite") != exported(trial, "untouched.sqlite"):
-        raise Wrong(f"a database of revision {revision} holds something else after it was disturbed")
+        raise Wrong(
+            f"a database of revision {revision} holds something else after it was disturbed"
+        )
     return EQUAL
 
 
@@ -54,7 +56,12 @@ def make(path: Path, revision: str, rng: random.Random) -> None:
         for number in range(2000, 2000 + rng.randint(0, 300)):
             tests = sorted(rng.sample(range(1, 21), rng.randint(1, 5)))
             top1 = [rng.randrange(0, 1000) / 10 for _ in tests]
-            run = {"id": number, "uid": f"run{number}", "source": "measured", "origin": f"/runs/{number}"}
+            run = {
+                "id": number,
+                "uid": f"run{number}",
+                "source": "measured",
+                "origin": f"/runs/{number}",
+            }
             status = rng.choice(("finished", "finished", "failed", "diverged", "stopped"))
             row = {**run, "seed": rng.randrange(5), "status": status, "top1": max(top1)}
             connection.execute(text(RUN), row)

@@ -39,17 +39,23 @@ def same_second(trial: Trial) -> str:
     """Begin two trainings of one solver at once without --out: each has a run directory of its own."""
     reference = trial.furnish(SETUPS["plain"])
     args = command("train", "solver.prototxt", "--layers", "stock", *reference.setup.flags)
-    for done in [one.wait(deadline(2 * reference.seconds)) for one in (trial.start(args), trial.start(args))]:
+    for done in [
+        one.wait(deadline(2 * reference.seconds)) for one in (trial.start(args), trial.start(args))
+    ]:
         done.success()
     runs = [
-        path.parent for path in (trial.folder / "runs").glob("*/run.json") if not path.parent.is_symlink()
+        path.parent
+        for path in (trial.folder / "runs").glob("*/run.json")
+        if not path.parent.is_symlink()
     ]
     words = [] if len(runs) == 2 else [f"{len(runs)} run directories instead of 2"]
     words += [word for run in runs for word in results.differences(reference.run, run)]
     (wanted,) = results.stored(reference.database).values()
     found = list(results.stored(trial.database).values())
     if found != [wanted, wanted]:
-        words.append(f"the database has {len(found)} runs, or others, instead of 2 of the untouched one")
+        words.append(
+            f"the database has {len(found)} runs, or others, instead of 2 of the untouched one"
+        )
     if words:
         raise Wrong(results.first(words))
     return EQUAL

@@ -268,11 +268,16 @@ summary = Table(
     Column("max_iter", BigInteger, nullable=False),
     _reference("solver"),
     Column("epoch", Double),
-    *(Column(name, BigInteger, nullable=False) for name in ("runs", "repeats", "failed", "diverged")),
+    *(
+        Column(name, BigInteger, nullable=False)
+        for name in ("runs", "repeats", "failed", "diverged")
+    ),
     *(Column(name, Double) for base in SPREADS for name in (base, f"{base}_sd")),
     *(Column(f"{name}_n", BigInteger) for name in SPREADS),  # trainings that have the value
     Column("origin", Text, nullable=False),
-    UniqueConstraint("task_id", "policy_id", "source", "max_iter", "solver_id", name="uq_summary_group"),
+    UniqueConstraint(
+        "task_id", "policy_id", "source", "max_iter", "solver_id", name="uq_summary_group"
+    ),
     ForeignKeyConstraint(["policy_id", "function"], ["policy.id", "policy.function"]),
     Index(None, "policy_id", "function"),
     _one_of("source", SOURCES),

@@ -103,20 +103,32 @@ summary = Table(
     Column("max_iter", BigInteger, nullable=False),
     Column("solver_id", Id, ForeignKey("solver.id"), nullable=False, index=True),
     Column("epoch", Double),
-    *(Column(name, BigInteger, nullable=False) for name in ("runs", "repeats", "failed", "diverged")),
+    *(
+        Column(name, BigInteger, nullable=False)
+        for name in ("runs", "repeats", "failed", "diverged")
+    ),
     *(Column(name, Double) for base in SPREADS for name in (base, f"{base}_sd")),
     *(Column(f"{name}_n", BigInteger) for name in SPREADS),
     Column("origin", Text, nullable=False),
     *_start(),
     Column("outputs", JSON),
     UniqueConstraint(
-        "task_id", "policy_id", "source", "max_iter", "solver_id", "start_key", name="uq_summary_group"
+        "task_id",
+        "policy_id",
+        "source",
+        "max_iter",
+        "solver_id",
+        "start_key",
+        name="uq_summary_group",
     ),
     ForeignKeyConstraint(["policy_id", "function"], ["policy.id", "policy.function"]),
     Index(None, "policy_id", "function"),
     _check("source", f"IN ({SOURCES})", "source"),
     *(_check(name, f"BETWEEN {range_}", f"{name}_range") for name, range_ in RANGES.items()),
-    *(_check(name, ">= 0", f"{name}_not_negative") for name in ("runs", "repeats", "failed", "diverged")),
+    *(
+        _check(name, ">= 0", f"{name}_not_negative")
+        for name in ("runs", "repeats", "failed", "diverged")
+    ),
 )
 
 
@@ -137,7 +149,9 @@ def upgrade() -> None:
     _fill_columns()
     op.execute("DROP INDEX ix_run_group")
     op.create_index(
-        "ix_run_group", "run", ["task_id", "policy_id", "source", "max_iter", "solver_id", "start_key"]
+        "ix_run_group",
+        "run",
+        ["task_id", "policy_id", "source", "max_iter", "solver_id", "start_key"],
     )
     op.create_index("ix_run_task_id_best_loss", "run", ["task_id", "best_loss"])
     op.execute("DROP TABLE summary")
@@ -145,7 +159,9 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    raise NotImplementedError("the first revision cannot say what a run began with; restore a backup")
+    raise NotImplementedError(
+        "the first revision cannot say what a run began with; restore a backup"
+    )
 
 
 def _add_columns() -> None:
