@@ -10,9 +10,9 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-# What a program or a notebook begins with, loaded when it is asked for. The functions of the Python API that
-# are called like a command (train, tune, rank, ...) are in ``lrbench_caffe.api`` alone: here these names are
-# the commands' modules.
+# What a program or a notebook begins with, loaded when it is asked for. The functions of the Python
+# API that are called like a command (train, tune, rank, ...) are in ``lrbench_caffe.api`` alone:
+# here these names are the commands' modules.
 _LAZY = {
     "Database": "lrbench_caffe.database",
     "Policy": "lrbench_caffe.lr",
@@ -33,8 +33,9 @@ def __dir__() -> list[str]:
     return sorted([*globals(), *_LAZY])
 
 
-# A command that still loads its modules (``python -m`` has not named it in argv yet) ends at Ctrl-C without a
-# traceback; ``cli.run`` listens once they are there. As a library this package leaves signals alone.
+# A command that still loads its modules (``python -m`` has not named it in argv yet) ends at Ctrl-C
+# without a traceback; ``cli.run`` listens once they are there. As a library this package leaves
+# signals alone.
 _is_command = os.path.basename(sys.argv[0] if sys.argv else "") in ("-m", "lrbench-caffe")
 _is_ignored = (
     signal.getsignal(signal.SIGINT) is not signal.default_int_handler

@@ -76,7 +76,7 @@ class _Shown:
         return f'<img alt="{html.escape(str(self))}" src="data:image/png;base64,{data}"/>'
 
 
-# -- training ---------------------------------------------------------------------------------------
+# -- training --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,8 @@ class Run(_Shown):
         title: data set and net.
         policy: the LR policy, to the last digit.
         seed, max_iter, iteration: iterations; ``iteration`` is the one reached.
-        status, reason: "finished", "stopped", "diverged", "failed" or "running"; why, unless it finished.
+        status, reason: "finished", "stopped", "diverged", "failed" or "running"; why, unless it
+            finished.
         measurements: the tests of all test nets, by iteration.
         notes: what the command would have printed: where the policy comes from, what was unusual.
     """
@@ -176,12 +177,13 @@ def train(
 ) -> Run:
     """Train a solver; the command ``train``.
 
-    An interrupt (Ctrl-C, a notebook's stop button) stops the training with a snapshot: the run's status is
-    "stopped", and ``train(solver, resume=True, out=run.path)`` continues it.
+    An interrupt (Ctrl-C, a notebook's stop button) stops the training with a snapshot: the run's
+    status is "stopped", and ``train(solver, resume=True, out=run.path)`` continues it.
 
     Args:
         solver: the solver.prototxt; None with ``resume`` and ``out``, which name the run.
-        policy: an LR function's name, a policy, a composition, or "auto"; None for the solver's lr_policy.
+        policy: an LR function's name, a policy, a composition, or "auto"; None for the solver's
+            lr_policy.
         on_measurement: called with each test's metrics.
         on_iteration: called with iteration, LR and training loss from time to time.
         progress: show the progress in a notebook; by default where there is one.
@@ -256,7 +258,7 @@ class _Callbacks(Observer):
         self.notes.append(text)
 
 
-# -- range test and tuning --------------------------------------------------------------------------
+# -- range test and tuning -------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -299,7 +301,8 @@ def find_range(
     Args:
         solver: the solver.prototxt.
         on_note: called with lines for people during the test.
-        parameters: any attribute of ``tuning.request.RangeRequest``: ``form``, ``iterations``, ``jobs``, ...
+        parameters: any attribute of ``tuning.request.RangeRequest``: ``form``, ``iterations``,
+            ``jobs``, ...
 
     Raises:
         InputError: the solver or a parameter is wrong.
@@ -324,7 +327,8 @@ class TunedPolicy(_Shown):
     """What a tuning found.
 
     Attributes:
-        policy: the recommended policy; None where none is better than the solver's own beyond noise.
+        policy: the recommended policy; None where none is better than the solver's own beyond
+            noise.
         best: the best finalist.
         verdict: the comparison with the solver's own policy, in words.
         details: result.json: the finalists' metrics, the range, what was spent.
@@ -360,12 +364,13 @@ def tune(
     Args:
         solver: the solver.prototxt.
         on_note: called with lines for people during the tuning.
-        parameters: any attribute of ``tuning.request.TuningRequest``: ``functions``, ``budget``, ...
+        parameters: any attribute of ``tuning.request.TuningRequest``: ``functions``, ``budget``,
+            ...
 
     Raises:
         InputError: the solver or a parameter is wrong.
-        TrainingError: nothing could be trained, or a training was lost for good, so that another decision is
-            possible; the same call tries it again.
+        TrainingError: nothing could be trained, or a training was lost for good, so that another
+            decision is possible; the same call tries it again.
     """
     from lrbench_caffe.tuning import report, running
 
@@ -401,7 +406,7 @@ def _paths(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return {**parameters, "out": Path(out)} if out is not None else dict(parameters)
 
 
-# -- what the database knows ------------------------------------------------------------------------
+# -- what the database knows -----------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -450,7 +455,8 @@ def rank(
     Args:
         solver: the task is what this solver trains; or give ``task``.
         database: the LR database's URL, or a SQLite file; None for the default one.
-        parameters: any attribute of ``knowledge.selection.Query``: ``task``, ``by``, ``functions``, ...
+        parameters: any attribute of ``knowledge.selection.Query``: ``task``, ``by``, ``functions``,
+            ...
 
     Raises:
         InputError: a parameter is wrong, or the database has no such task or no result of it.
@@ -477,7 +483,8 @@ class Recommendations:
 
     Attributes:
         wanted: what is to be trained, and what it begins with.
-        proposals: each has ``policy``, ``expected`` (None where nothing is promised) and ``evidence``.
+        proposals: each has ``policy``, ``expected`` (None where nothing is promised) and
+            ``evidence``.
         remarks: what a person should know.
     """
 
@@ -558,7 +565,7 @@ def recommend(
     return Recommendations(wanted, found.proposals, tuple(found.remarks), found)
 
 
-# -- pictures ---------------------------------------------------------------------------------------
+# -- pictures --------------------------------------------------------------------------------------
 
 
 def schedule_figure(

@@ -154,7 +154,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return work(args, opened) or 0
 
 
-# -- looking ----------------------------------------------------------------------------------------
+# -- looking ---------------------------------------------------------------------------------------
 
 
 def _info(args: argparse.Namespace, database: Database) -> None:
@@ -278,7 +278,7 @@ def _check(args: argparse.Namespace) -> int:
         raise DatabaseError(f"database {database.url} is damaged; {remedy}")
 
 
-# -- deleting ---------------------------------------------------------------------------------------
+# -- deleting --------------------------------------------------------------------------------------
 
 
 def _delete(args: argparse.Namespace, database: Database) -> int:
@@ -316,7 +316,7 @@ def _agreed(records: Sequence[RunRecord], database: Database) -> bool:
     return answer.strip().lower() in ("y", "yes")
 
 
-# -- sharing ----------------------------------------------------------------------------------------
+# -- sharing ---------------------------------------------------------------------------------------
 
 
 def _say(message: str) -> None:

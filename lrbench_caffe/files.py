@@ -83,8 +83,8 @@ def replace_own(path: Path, content: bytes) -> None:
 def publish(path: Path, content: bytes) -> None:
     """Write a file that a user named, so that a kill leaves the old or the new one.
 
-    A link is followed, and a pipe or a device written to, as the user wants it. What killed commands left of
-    it is removed.
+    A link is followed, and a pipe or a device written to, as the user wants it. What killed
+    commands left of it is removed.
 
     Raises:
         OSError: it cannot be written; the error names this file.
@@ -116,7 +116,7 @@ def make_folder(root: Path, name: str) -> Path:
             return path
 
 
-# -- temporary files ----------------------------------------------------------------------------------
+# -- temporary files -------------------------------------------------------------------------------
 
 
 @functools.cache

@@ -16,7 +16,8 @@ class TestMetrics:
     Attributes:
         samples: number of samples counted.
         top1, top5: accuracy in percent; top5 is over min(5, classes) classes.
-        ac: average confidence: mean probability of the true class over correctly classified samples.
+        ac: average confidence: mean probability of the true class over correctly classified
+            samples.
         cd: confidence deviation: standard deviation of the same.
         cdac: standard deviation, over classes, of each class's average confidence.
         silent_classes: classes without a correctly classified sample, left out of cdac.
@@ -45,8 +46,8 @@ class Counts:
         samples: number of samples counted.
         top1, top5: how many of them are right, or have the true class among the 5 best.
         entropy_sum: sum of -log(probability of the true class).
-        count, mean, m2: for each class, shape (classes,): number of right samples, mean and sum of squared
-            deviations of their probabilities of the true class.
+        count, mean, m2: for each class, shape (classes,): number of right samples, mean and sum of
+            squared deviations of their probabilities of the true class.
     """
 
     samples: int
@@ -96,9 +97,9 @@ class Measurement:
         train_loss: mean training loss since the previous test; None before the first update.
         ld: test_loss - train_loss (formula 6).
         seconds: wall time since the run began, over all its sessions.
-        outputs: every scalar output of the test net, averaged over the pass, by the name under which Caffe
-            prints it; of a vector NAME its elements are NAME, NAME[1], and so on. Further heads have their
-            Top-1 in percent as SCORESBLOB.top1, and so on.
+        outputs: every scalar output of the test net, averaged over the pass, by the name under
+            which Caffe prints it; of a vector NAME its elements are NAME, NAME[1], and so on.
+            Further heads have their Top-1 in percent as SCORESBLOB.top1, and so on.
     """
 
     iteration: int
@@ -126,8 +127,8 @@ class Measurement:
 def best(measurements: Sequence[Measurement]) -> Measurement | None:
     """The first measurement with the highest Top-1 (the paper's #Iterations is its iteration).
 
-    Where there is no Top-1, because the net does not classify: the first with the lowest test loss. Where
-    there is no loss either: the last one that has outputs.
+    Where there is no Top-1, because the net does not classify: the first with the lowest test loss.
+    Where there is no loss either: the last one that has outputs.
     """
     rated = [m for m in measurements if m.top1 is not None]
     if rated:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 
-# What a terminal obeys, what turns the direction of text or ends its line, what no encoding has (lone
-# surrogates: bytes of a file name that are not UTF-8), and what XML forbids.
+# What a terminal obeys, what turns the direction of text or ends its line, what no encoding has
+# (lone surrogates: bytes of a file name that are not UTF-8), and what XML forbids.
 _UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ufff9-\ufffb"
     "\ud800-\udfff\ufffe\uffff]"
@@ -18,7 +18,8 @@ _UNSEEN = re.compile(
 _LINE = re.compile(r"[\n\t]")
 _NAMED = {"\n": "\\n", "\t": "\\t", "\r": "\\r", "\x1b": "\\x1b"}
 
-# Marks of Markdown where they would be obeyed. In the middle of a word "_" is none, nor "[" without a target.
+# Marks of Markdown where they would be obeyed. In the middle of a word "_" is none, nor "[" without
+# a target.
 _MARKDOWN = re.compile(
     r"\\(?=[!-/:-@\[-`{-~]|$)"  # an escape
     r"|[|`]"

@@ -44,8 +44,9 @@ class Dataset:
         channels, height, width: of what the net gets.
         classes: number of classes, None where the net does not classify.
         train_samples, test_samples: None where unknown.
-        digest: tells data sets of the same form apart; None where the data is not at hand (the paper's). It
-            begins with ``AT_PLACE`` where only the data's place is known, not its content (a LevelDB).
+        digest: tells data sets of the same form apart; None where the data is not at hand (the
+            paper's). It begins with ``AT_PLACE`` where only the data's place is known, not its
+            content (a LevelDB).
     """
 
     name: str
@@ -69,7 +70,8 @@ class Network:
 
     Attributes:
         name: the net's own name.
-        digest: of the canonical net: layers and their parameters, without names, data and accuracy layers.
+        digest: of the canonical net: layers and their parameters, without names, data and accuracy
+            layers.
         layers: how many layers there are of each type, e.g. {"Convolution": 2, ...}.
         parameters: learnable parameters.
         depth: number of layers with weights: convolutions and inner products.
@@ -122,10 +124,10 @@ class Start:
 
     Attributes:
         kind: one of ``STARTS``: random weights, given weights, a solver state, or not known.
-        digest: SHA-256 (32 hexadecimal digits) of the content of the caffemodels or of the solver state;
-            None where the files are not at hand.
-        filled: how many of the net's layers with weights the caffemodels filled; None unless kind is
-            "weights".
+        digest: SHA-256 (32 hexadecimal digits) of the content of the caffemodels or of the solver
+            state; None where the files are not at hand.
+        filled: how many of the net's layers with weights the caffemodels filled; None unless kind
+            is "weights".
         layers: how many layers with weights the net has.
         iteration: the iteration that the solver state is of; None unless kind is "snapshot".
         name: the files' names, for people. Not part of the identity.
@@ -169,17 +171,20 @@ class RunRecord:
         uid: unique for ever; made when the run begins.
         source: one of ``SOURCES``: measured here, taken from the paper, imported from a log.
         origin: where it comes from: a run directory, "Wu et al. 2019, Table VII", a log file.
-        task_type: "classification", "other", or "classification of HEAD" where a head other than the default
-            one was chosen.
-        seed: None where unknown. repeats: how many trainings the numbers are a mean of (the paper: 5).
+        task_type: "classification", "other", or "classification of HEAD" where a head other than
+            the default one was chosen.
+        seed: None where unknown. repeats: how many trainings the numbers are a mean of (the paper:
+            5).
         max_iter, test_interval: iterations; epoch: iterations in an epoch, None where unknown.
         machine: where; started, ended: seconds since 1970.
         status, reason: one of ``STATUSES``, and why, unless it finished.
-        measurements: the tests. top1_sd: standard deviation of Top-1 over repeats, for the paper's means.
+        measurements: the tests. top1_sd: standard deviation of Top-1 over repeats, for the paper's
+            means.
         start: what it began with.
         layers: the CPU layers that trained: "stock", "fast", or, where a resumed run changed them,
             "stock, then fast" or "fast, then stock"; None where unknown.
-        head: the scores blob that Top-1 is measured on; None where unknown or the net does not classify.
+        head: the scores blob that Top-1 is measured on; None where unknown or the net does not
+            classify.
     """
 
     uid: str
@@ -242,9 +247,10 @@ _LAYERS = re.compile(r"[(,] ?((?:stock|fast)(?:, then (?:stock|fast))?) layers\)
 def of_this_schema(record: Mapping[str, Any]) -> dict[str, Any]:
     """An exchange form brought up to ``SCHEMA``.
 
-    Schema 1 had no start: its origin said "(from PATH)" or "(finetuned from PATH)". What the files held is
-    not known any more, so such a run has an unknown start, and so has an imported one whose first test came
-    when it was under way. Any other began from scratch. The migration 0002 has the same rules.
+    Schema 1 had no start: its origin said "(from PATH)" or "(finetuned from PATH)". What the files
+    held is not known any more, so such a run has an unknown start, and so has an imported one whose
+    first test came when it was under way. Any other began from scratch. The migration 0002 has the
+    same rules.
     """
     if record.get("schema", SCHEMA) != 1:
         return dict(record)
@@ -314,23 +320,27 @@ class Spread:
 class PolicySummary:
     """One policy on one task: its runs of one length and start, each reduced to its best measurement.
 
-    The best measurement is the first with the highest Top-1 or, where the net does not classify, the first
-    with the lowest test loss. Runs of equal seed and layers are one training and count once.
+    The best measurement is the first with the highest Top-1 or, where the net does not classify,
+    the first with the lowest test loss. Runs of equal seed and layers are one training and count
+    once.
 
     Attributes:
         task_id: the task.
         policy: the policy.
-        source: where its numbers come from, one of ``SOURCES``; runs of different sources are never mixed.
+        source: where its numbers come from, one of ``SOURCES``; runs of different sources are never
+            mixed.
         max_iter: length of the trainings.
         epoch: iterations in an epoch, None where unknown.
         solver: the other settings of the trainings.
-        runs: number of trainings that finished; repeats: trainings behind them (5 for a row of the paper).
+        runs: number of trainings that finished; repeats: trainings behind them (5 for a row of the
+            paper).
         failed, diverged: numbers of trainings that did not finish, with the same settings.
         iterations: #Iterations of the best measurement.
         top1, top5, ac, cd, cdac, ld: the metrics there; None where no run has them.
         origin: of the newest run.
         id: the database's number for it; None for one that is not in a database.
-        start: what the trainings began with; where it is not known, the summary is of one run alone.
+        start: what the trainings began with; where it is not known, the summary is of one run
+            alone.
         test_loss: Caffe's test loss at the best measurement.
         outputs: the scalar outputs of the first test net there, by name.
     """

@@ -34,11 +34,12 @@ def clock(seconds: float) -> str:
 def metrics_rows(measurements: Sequence[Measurement], num_params: int) -> Rows:
     """The eight metrics at the best test and at the last one (paper, section III), and the net's own outputs.
 
-    The best test is the one with the first highest Top-1 or, for a net that does not classify, the first
-    lowest test loss; such a net has its losses and outputs only.
+    The best test is the one with the first highest Top-1 or, for a net that does not classify, the
+    first lowest test loss; such a net has its losses and outputs only.
 
     Returns:
-        Rows of metric, value at the best test, value at the last test; the first row is the heading.
+        Rows of metric, value at the best test, value at the last test; the first row is the
+        heading.
     """
     top = best(measurements)
     last = measurements[-1]

@@ -56,7 +56,8 @@ def parser() -> cli.Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     arguments, dropped = without_ignored_flags(sys.argv[1:] if argv is None else argv)
     args = parser().parse_args(arguments)
-    # Caffe's parse_log.py, which reads both streams when they go into one file, fails on a blank line.
+    # Caffe's parse_log.py, which reads both streams when they go into one file, fails on a blank
+    # line.
     if args.log_to_stderr:
         console = Console(cast(TextIO, WithoutBlankLines(unescaped(sys.stdout))))
     else:

@@ -240,8 +240,9 @@ def test_what_the_lr_module_loads():
     assert not loaded & {"google", "lmdb", "rich", "matplotlib", "psycopg2", "caffe"}
 
 
-# Functions that read the wall clock: for what a run's records and Caffe's log say. It may be stepped at any
-# time, so durations and deadlines come from time.monotonic (and see runtime/liveness.py).
+# Functions that read the wall clock: for what a run's records and Caffe's log say. It may be
+# stepped at any time, so durations and deadlines come from time.monotonic (and see
+# runtime/liveness.py).
 WALL_CLOCK = {
     "runtime.worker": {"glog_line"},
     "runs.directory": {"now"},

@@ -189,7 +189,7 @@ def test_the_folder_of_a_bad_trial_is_kept_on_request(lab: Lab) -> None:
     assert not list(lab.folder.glob("*-good"))
 
 
-# -- comparing --------------------------------------------------------------------------------------
+# -- comparing -------------------------------------------------------------------------------------
 
 TEST = {"iteration": 50, "net": 0, "top1": 61.0, "outputs": {"loss": 1.5}, "seconds": 0.1}
 SNAPSHOT = {
@@ -267,7 +267,7 @@ def test_what_a_kill_may_leave_is_seen(tmp_path: Path) -> None:
     ]
 
 
-# -- which trials, and the table --------------------------------------------------------------------
+# -- which trials, and the table -------------------------------------------------------------------
 
 
 def test_the_seed_decides_which_trials_are_done() -> None:

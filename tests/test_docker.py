@@ -43,7 +43,7 @@ def dependencies() -> list[str]:
         return tomllib.load(file)["project"]["dependencies"]
 
 
-# -- the files --------------------------------------------------------------------------------------
+# -- the files -------------------------------------------------------------------------------------
 
 
 @both
@@ -104,7 +104,7 @@ def test_paths_inside_are_those_of_the_repository(file):
         assert (ROOT / path).is_file() and os.access(ROOT / path, os.X_OK), path
 
 
-# -- the pins ---------------------------------------------------------------------------------------
+# -- the pins --------------------------------------------------------------------------------------
 
 
 def test_every_requirement_is_pinned_within_its_range():
@@ -155,7 +155,7 @@ def test_every_pin_is_a_wheel_for_the_images_glibc(tmp_path):
     assert found == {canonicalize_name(name): version for name, version in PINS.items()}
 
 
-# -- the scripts ------------------------------------------------------------------------------------
+# -- the scripts -----------------------------------------------------------------------------------
 
 
 def test_the_entrypoint_makes_the_folders_and_runs_the_command(tmp_path):

@@ -62,7 +62,7 @@ def command_module(module: str):
     return found if hasattr(found, "main") else importlib.import_module(f"{module}.__main__")
 
 
-# -- commands ---------------------------------------------------------------------------------------
+# -- commands --------------------------------------------------------------------------------------
 
 
 def test_there_are_commands_to_check():
@@ -149,7 +149,7 @@ def test_all_commands_run_one_after_the_other(page: str, workspace: Path):
         assert done.returncode in allowed, (module, arguments, done.stdout, done.stderr)
 
 
-# -- Python -----------------------------------------------------------------------------------------
+# -- Python ----------------------------------------------------------------------------------------
 
 
 API_PAGE = "python.md"  # whose examples train, one after the other
@@ -217,7 +217,7 @@ def test_the_notebook_runs(workspace: Path):
     assert done.stdout.count('"image/png":') == 1 and done.stdout.count("data:image/png") == 2
 
 
-# -- links and names --------------------------------------------------------------------------------
+# -- links and names -------------------------------------------------------------------------------
 
 
 def links() -> list[tuple[Path, str]]:
@@ -268,7 +268,7 @@ def test_every_package_is_in_the_table_of_folders():
         assert f"| `lrbench_caffe/{package.parent.name}/` |" in TEXTS["architecture.md"]
 
 
-# -- policies and functions -------------------------------------------------------------------------
+# -- policies and functions ------------------------------------------------------------------------
 
 
 def policies() -> list[str]:

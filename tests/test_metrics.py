@@ -174,11 +174,12 @@ def test_another_number_of_labels():
     assert problem([[1, 2, 3]] * 2, [0, 1, 2]) == "2 score vectors for 3 labels"
 
 
-# -- a sigmoid's two classes --------------------------------------------------------------------------
+# -- a sigmoid's two classes -----------------------------------------------------------------------
 
 
 def test_sigmoid_by_hand():
-    # Logits of class 1: log(p / (1 - p)). Right: p = 0.8 of class 1, p = 0.3 of class 0 (its own is 0.7).
+    # Logits of class 1: log(p / (1 - p)). Right: p = 0.8 of class 1, p = 0.3 of class 0 (its own is
+    # 0.7).
     logits = np.log(np.array([0.8, 0.3, 0.4, 0.9]) / np.array([0.2, 0.7, 0.6, 0.1]))
     found = metrics(logits[:, None], [[1], [0], [1], [0]], "sigmoid")
     assert (found.samples, found.top1, found.top5, found.silent_classes) == (4, 50, 100, 0)
@@ -203,7 +204,7 @@ def test_labels_of_a_sigmoid():
     assert problem([[1.0, 2.0]], [1], "sigmoid") == "2 score vectors for 1 labels"
 
 
-# -- against an oracle ------------------------------------------------------------------------------
+# -- against an oracle -----------------------------------------------------------------------------
 
 
 def oracle(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
@@ -304,7 +305,7 @@ def test_a_softmax_changes_nothing(test_set):
     )
 
 
-# -- measurements -----------------------------------------------------------------------------------
+# -- measurements ----------------------------------------------------------------------------------
 
 
 def measurement(iteration: int, top1: float | None) -> Measurement:
@@ -338,7 +339,7 @@ def test_best_without_a_loss_is_the_last_with_outputs():
     assert found.iteration == 200
 
 
-# -- outputs ------------------------------------------------------------------------------------------
+# -- outputs ---------------------------------------------------------------------------------------
 
 
 def test_the_mean_of_an_output_is_caffes_in_32_bits():
@@ -363,8 +364,8 @@ def test_an_output_of_too_many_values_is_not_added_up():
     assert (output.means(1), output.varies) == ([], False)
 
 
-# Rows of a DetectionEvaluate layer. Class 1 has 4 objects, 3 of them found at the places 1, 3 and 4; class 2
-# has one object that is not found at all.
+# Rows of a DetectionEvaluate layer. Class 1 has 4 objects, 3 of them found at the places 1, 3 and
+# 4; class 2 has one object that is not found at all.
 DETECTIONS = [
     [[-1, 1, 3, -1, -1], [0, 1, 0.9, 1, 0], [0, 1, 0.8, 0, 1], [0, 1, 0.85, 0, 0]],
     [
@@ -384,7 +385,8 @@ DETECTIONS = [
         ("Integral", (1 + 2 / 3 + 3 / 4) / 4),
         # With the best precision from the place before each of them on: 1, 3/4 and 3/4.
         ("MaxIntegral", (1 + 3 / 4 + 3 / 4) / 4),
-        # The best precision from recall 0, 0.1, 0.2 on is 1, from 0.3 to 0.7 it is 3/4, from 0.8 on nothing.
+        # The best precision from recall 0, 0.1, 0.2 on is 1, from 0.3 to 0.7 it is 3/4, from 0.8 on
+        # nothing.
         ("11point", (3 * 1 + 5 * 3 / 4) / 11),
     ],
 )

@@ -56,7 +56,7 @@ def measured(iteration: int, top1: float | None, net: int = 0) -> Measurement:
     return Measurement(iteration, 0.01, top1, None, None, None, None, 0.5, 0.4, 0.1, 1.0, net=net)
 
 
-# -- schedule ---------------------------------------------------------------------------------------
+# -- schedule --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("suffix", STARTS)
@@ -104,7 +104,7 @@ def test_as_many_iterations_as_show_it(policy, length):
     assert natural_length([parse(policy), parse("NSTEP(k0=0.1, gamma=0.1, l=[100000])")]) == 120_000
 
 
-# -- runs -------------------------------------------------------------------------------------------
+# -- runs ------------------------------------------------------------------------------------------
 
 
 def test_runs_in_one_picture(run, tmp_path):
@@ -236,7 +236,7 @@ def test_the_title_names_data_net_and_seeds(run, tmp_path, drawn):
     ]  # fmt: skip
 
 
-# -- table ------------------------------------------------------------------------------------------
+# -- table -----------------------------------------------------------------------------------------
 
 
 def test_a_table(run, tmp_path):
@@ -275,7 +275,7 @@ def test_a_table(run, tmp_path):
     assert run("table", "--task", "cnn3", "--pareto", "--db", url) == "plot: table.png\n"
 
 
-# -- what is refused --------------------------------------------------------------------------------
+# -- what is refused -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -66,8 +66,8 @@ PARAMETERS = {
     "lenet_digits": (500 + 20) + (25_000 + 50) + (100_000 + 500) + (5_000 + 10),
     # conv 32x3x5x5, conv 32x32x5x5, conv 64x32x5x5, 64 maps of 4x4 = 1,024 -> 10
     "cnn3_cifar10": (2_400 + 32) + (25_600 + 32) + (51_200 + 64) + (10_240 + 10),
-    # 3x3 convolutions: 3 -> 16; 10 of 16 -> 16; 16 -> 32, 9 of 32 -> 32; 32 -> 64, 9 of 64 -> 64. Scales:
-    # 2 per channel of the 11 + 10 + 10 convolutions. 64 -> 10.
+    # 3x3 convolutions: 3 -> 16; 10 of 16 -> 16; 16 -> 32, 9 of 32 -> 32; 32 -> 64, 9 of 64 -> 64.
+    # Scales: 2 per channel of the 11 + 10 + 10 convolutions. 64 -> 10.
     "resnet32_cifar10": 432
     + 10 * 2_304
     + (4_608 + 9 * 9_216)

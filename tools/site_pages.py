@@ -1,7 +1,8 @@
 """Pages of the docs site that lie outside of docs/ (a hook of MkDocs, see mkdocs.yml).
 
-README.md is the front page; CHANGELOG.md and SECURITY.md are pages. Other files of the repository that a
-page links to, such as a source, become part of the site, so that every link works there as in the repository.
+README.md is the front page; CHANGELOG.md and SECURITY.md are pages. Other files of the repository
+that a page links to, such as a source, become part of the site, so that every link works there as
+in the repository.
 """
 
 from __future__ import annotations

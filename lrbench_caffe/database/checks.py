@@ -1,6 +1,7 @@
 """What a record must be like to be stored: types, ranges and text, checked before the database sees it.
 
-The database has the same ranges as constraints. What is checked here is reported with the field's name.
+The database has the same ranges as constraints. What is checked here is reported with the field's
+name.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ _START_FIELDS = {  # kinds that a field of a start belongs to
 }
 _DIGEST = re.compile(r"[0-9a-f]{32}")
 _OUTPUTS = frozenset(["outputs"])
-# Control characters, and what else ends a line: they could forge lines, and commands for a terminal.
+# Control characters, and what else ends a line: they could forge lines, and commands for a
+# terminal.
 _UNSTORABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
@@ -106,8 +108,8 @@ def _checked_start(start: Start) -> Start:
 def checked_measurement(measurement: Measurement) -> Measurement:
     """The same for a measurement.
 
-    A metric that is NaN or infinite was not to be had: it becomes None, and such an output of the net is
-    left out.
+    A metric that is NaN or infinite was not to be had: it becomes None, and such an output of the
+    net is left out.
     """
     lost: dict[str, Any] = {}
     for field in _fields(Measurement, "measurement."):

@@ -16,9 +16,9 @@ _OF_FILES = ("task_type", "dataset", "network", "solver", "epoch", "head")
 def completed(stored: RunRecord, again: RunRecord) -> RunRecord:
     """What both records of a run say together.
 
-    The one that ends later tells how the run ended, its policy and its tests; of each test the other one has
-    what the later one lacks. The one that had more files at hand tells what was trained, and the one that
-    knows more of the start tells that.
+    The one that ends later tells how the run ended, its policy and its tests; of each test the
+    other one has what the later one lacks. The one that had more files at hand tells what was
+    trained, and the one that knows more of the start tells that.
     """
     later, earlier = (
         (stored, again) if (stored.ended or 0.0) > (again.ended or 0.0) else (again, stored)
@@ -45,7 +45,7 @@ def _informed(record: RunRecord) -> tuple[bool, bool]:
     return not record.network.name.endswith(PARTIAL), record.dataset.digest is not None
 
 
-# -- what cannot be the same run --------------------------------------------------------------------
+# -- what cannot be the same run -------------------------------------------------------------------
 
 _NEAR = 5e-3  # relative; a policy that goes through printed LRs is only near them
 _SCORES = ("top1", "top5")
@@ -55,8 +55,8 @@ _LOSSES = ("test_loss", "train_loss")
 def differing(stored: RunRecord, again: RunRecord) -> str | None:
     """What the two say differently, so that they are not the same run; None where one completes the other.
 
-    A training that was killed, and resumed at a snapshot, repeats what came after the snapshot: the tests at
-    the end of the shorter record may differ where the other continues.
+    A training that was killed, and resumed at a snapshot, repeats what came after the snapshot: the
+    tests at the end of the shorter record may differ where the other continues.
     """
     return next(_differences(stored, again), None)
 
@@ -129,7 +129,7 @@ def _reached(record: RunRecord) -> tuple[int, float]:
     return max((m.iteration for m in record.measurements), default=0), record.ended or 0.0
 
 
-# -- what may be one run ----------------------------------------------------------------------------
+# -- what may be one run ---------------------------------------------------------------------------
 
 
 def parts_of_one_training(imported: Sequence[RunRecord], stored: Iterable[RunRecord]) -> list[str]:
@@ -164,7 +164,10 @@ def _goes_on(first: RunRecord, second: RunRecord) -> bool:
 def _how_to_join(first: RunRecord, second: RunRecord) -> str:
     one, other = (record.origin.partition(" (")[0] for record in (first, second))
     if (first.ended or 0.0) >= (second.ended or 0.0):
-        return f"run {second.uid} ({other}) is a part of run {first.uid}; to delete it: db delete {second.uid}"
+        return (
+            f"run {second.uid} ({other}) is a part of run {first.uid}; "
+            f"to delete it: db delete {second.uid}"
+        )
     return (
         f"run {second.uid} ({other}) seems to continue run {first.uid} ({one}); to make them one run: "
         f"db delete {second.uid}, then db import-log {one.replace(', ', ' ')} {other.replace(', ', ' ')}"

@@ -26,7 +26,8 @@ CONNECT_SECONDS = 5
 LONGEST_REASON = 300  # characters; some have the whole text that cannot be decoded
 READ_ONLY = "lrbench_read_only"  # execution option: a transaction that writes nothing
 
-# A server or network that silently went away must not hold a training up for the two hours that TCP would.
+# A server or network that silently went away must not hold a training up for the two hours that TCP
+# would.
 _LIBPQ = {
     "application_name": "lrbench_caffe",
     "keepalives_idle": 10,
@@ -36,9 +37,9 @@ _LIBPQ = {
 }
 _SILENT_SECONDS = 20  # for which what was sent may stay unanswered by the network
 
-# SQLSTATEs after which the same transaction may succeed: connection exceptions, rollbacks of deadlocks and
-# serialization failures, too many connections, a lock not available, a timeout, a server that stops or
-# starts.
+# SQLSTATEs after which the same transaction may succeed: connection exceptions, rollbacks of
+# deadlocks and serialization failures, too many connections, a lock not available, a timeout, a
+# server that stops or starts.
 _PASSING = re.compile(r"08...|40001|40P01|53300|55P03|57014|57P0[1-3]")
 # Values that a column cannot hold, that a constraint forbids, that an index has no room for.
 _VALUE = re.compile(r"22...|23...|54000")
@@ -67,9 +68,10 @@ def open_engine(url: str, patience: float = CONNECT_SECONDS, query_only: bool = 
     """An engine for a URL that ``resolve_url`` made. Nothing is connected yet.
 
     Args:
-        patience: seconds for which SQLite itself waits for a file in use, and libpq for a connection, if
-            fewer than usual.
-        query_only: True where nothing in a SQLite file may change, the kind of its journal included.
+        patience: seconds for which SQLite itself waits for a file in use, and libpq for a
+            connection, if fewer than usual.
+        query_only: True where nothing in a SQLite file may change, the kind of its journal
+            included.
 
     Raises:
         InputError: the URL cannot be read.
@@ -127,7 +129,7 @@ def limit_waiting(connection: Connection, seconds: float) -> None:
     )
 
 
-# -- SQLite -----------------------------------------------------------------------------------------
+# -- SQLite ----------------------------------------------------------------------------------------
 
 
 def _sqlite(url: URL, busy_seconds: float, query_only: bool) -> Engine:
@@ -168,12 +170,13 @@ def _prepare_sqlite(connection: sqlite3.Connection, _: Any) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    # A transaction that reads first and wants to write later fails at once when another has written.
+    # A transaction that reads first and wants to write later fails at once when another has
+    # written.
     read_only = connection.get_execution_options().get(READ_ONLY)
     connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
 
-# -- errors -----------------------------------------------------------------------------------------
+# -- errors ----------------------------------------------------------------------------------------
 
 
 def _origins(error: BaseException) -> Iterator[BaseException]:

@@ -1,7 +1,7 @@
 """Runs that leave and enter a database: JSON Lines, other databases, backups.
 
-A line is the ``to_json`` of one run. What enters is checked record by record: what is wrong with one is
-reported with its place, and the others go in.
+A line is the ``to_json`` of one run. What enters is checked record by record: what is wrong with
+one is reported with its place, and the others go in.
 """
 
 from __future__ import annotations

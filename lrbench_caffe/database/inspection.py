@@ -1,6 +1,7 @@
 """Reads all of a database and says what is damaged: pages, values, references, records, summaries.
 
-Nothing is written. What is found can be more than one line for one fault: a lost page is also lost rows.
+Nothing is written. What is found can be more than one line for one fault: a lost page is also lost
+rows.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ def _lines(findings: Iterable[Finding]) -> Iterator[str]:
     )
 
 
-# -- the file ----------------------------------------------------------------------------------------
+# -- the file --------------------------------------------------------------------------------------
 
 
 def _pages(file: sqlite3.Connection) -> Iterator[Finding]:
@@ -155,7 +156,7 @@ def _problem(check: Callable[[Any], Any], value: Any) -> str | None:
     return None
 
 
-# -- what is in it -----------------------------------------------------------------------------------
+# -- what is in it ---------------------------------------------------------------------------------
 
 
 def _records(connection: Connection) -> Iterator[Finding]:

@@ -1,7 +1,8 @@
 """The ranges of the numbers in a record: what is possible at all.
 
-``checks`` holds records against them, ``schema`` makes them constraints. The bounds leave room for sums of
-squares over many runs. A softmax in single precision, and a mean of such values, can exceed 1 by rounding.
+``checks`` holds records against them, ``schema`` makes them constraints. The bounds leave room for
+sums of squares over many runs. A softmax in single precision, and a mean of such values, can exceed
+1 by rounding.
 """
 
 from __future__ import annotations

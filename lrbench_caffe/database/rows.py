@@ -40,10 +40,11 @@ def insert(dialect: str, table: Table) -> Any:
 def task_key(task: Task) -> str:
     """What makes two tasks the same one.
 
-    The kind of task; the data set by its digest and form, or, where the data was not at hand, by name and
-    form; the network by its digest; the framework by its name. Its version and device are not part of it:
-    they change the time that a training takes, not what its LR policy is worth, and experience from the CPU
-    or an older Caffe is to count. Every run keeps its own framework all the same.
+    The kind of task; the data set by its digest and form, or, where the data was not at hand, by
+    name and form; the network by its digest; the framework by its name. Its version and device are
+    not part of it: they change the time that a training takes, not what its LR policy is worth, and
+    experience from the CPU or an older Caffe is to count. Every run keeps its own framework all the
+    same.
     """
     form = {k: v for k, v in asdict(task.dataset).items() if k not in ("name", "digest")}
     data = task.dataset.digest or task.dataset.name.lower()

@@ -8,12 +8,12 @@
     summary                                   the runs of one group as ranking shows them
     meta                                      what this database has been told about itself
 
-A start (``records.Start``) is columns of the run and of the summary, not a table: ``start_key`` is what makes
-two starts the same one, and the key of a start that is not known is the run's own, so that it is pooled with
-nothing (``rows.start_key``).
+A start (``records.Start``) is columns of the run and of the summary, not a table: ``start_key`` is
+what makes two starts the same one, and the key of a start that is not known is the run's own, so
+that it is pooled with nothing (``rows.start_key``).
 
-``key`` is a digest over all that makes a row what it is, NULL included; a unique constraint over the columns
-themselves would let two rows with a NULL pass for different ones.
+``key`` is a digest over all that makes a row what it is, NULL included; a unique constraint over
+the columns themselves would let two rows with a NULL pass for different ones.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ NAMING = {
     "pk": "pk_%(table_name)s",
 }
 
-# SQLite numbers its rows itself only in a column of type INTEGER; they are 64 bits wide there anyhow.
+# SQLite numbers its rows itself only in a column of type INTEGER; they are 64 bits wide there
+# anyhow.
 Id = BigInteger().with_variant(Integer(), "sqlite")
 Digest = String(32)
 # Sorted by code points whatever the server's locale, so that exports of equal databases are equal.

@@ -35,9 +35,9 @@ PAGE = 500  # runs read, written or deleted in one transaction
 class Database:
     """The store of runs, in SQLite or PostgreSQL.
 
-    ``open`` makes one. Every method is one transaction (those that go through many runs: one for each
-    ``PAGE`` of them), repeated where it fails for a reason that passes, for as long as the patience lasts.
-    A method that writes has written durably when it returns.
+    ``open`` makes one. Every method is one transaction (those that go through many runs: one for
+    each ``PAGE`` of them), repeated where it fails for a reason that passes, for as long as the
+    patience lasts. A method that writes has written durably when it returns.
 
     Raises, in every method:
         DatabaseUnavailable: the database was away for longer than the patience.
@@ -63,11 +63,14 @@ class Database:
         """Open a database, make its tables or bring them up to date, and put the paper's results in.
 
         Args:
-            url: sqlite:///FILE, a file, or postgresql://...; None for LRBENCH_DB, else the user's own.
+            url: sqlite:///FILE, a file, or postgresql://...; None for LRBENCH_DB, else the user's
+                own.
             patience: seconds for which a write or read is tried before it fails.
             must_exist: True where a missing SQLite file is an error instead of a new database.
-            read_only: True where nothing may be written to it: it must exist and be of this revision.
-            check: False to look at nothing of it yet, for ``damage``; then nothing may be written, either.
+            read_only: True where nothing may be written to it: it must exist and be of this
+                revision.
+            check: False to look at nothing of it yet, for ``damage``; then nothing may be written,
+                either.
 
         Raises:
             InputError: the URL cannot be read, or the file does not exist and must.
@@ -136,7 +139,7 @@ class Database:
     ) -> None:
         self.close()
 
-    # -- writing ------------------------------------------------------------------------------------
+    # -- writing -----------------------------------------------------------------------------------
 
     def begin_run(self, record: RunRecord) -> None:
         """Store a run that begins now, or, where its uid is there, one that continues: it is running again.
@@ -144,7 +147,8 @@ class Database:
         Measurements that the record has are stored with it.
 
         Raises:
-            RecordError: something in it cannot be stored, or the uid is of a run that is another one.
+            RecordError: something in it cannot be stored, or the uid is of a run that is another
+                one.
         """
         running = dataclasses.replace(record, status="running", reason=None, ended=None)
         checked = checked_run(running)
@@ -181,14 +185,15 @@ class Database:
     def put(self, record: RunRecord) -> bool:
         """Store a whole run. One that is there is completed, never doubled.
 
-        Measurements it lacks are added. Where the record knows of a later end, that is taken, and its
-        measurements replace those of the same iterations.
+        Measurements it lacks are added. Where the record knows of a later end, that is taken, and
+        its measurements replace those of the same iterations.
 
         Returns:
             True where anything was new.
 
         Raises:
-            RecordError: something in it cannot be stored, or the uid is of a run that is another one.
+            RecordError: something in it cannot be stored, or the uid is of a run that is another
+                one.
         """
         return self.put_many([record])[0]
 
@@ -210,7 +215,7 @@ class Database:
         pages = [list(uids[start : start + PAGE]) for start in range(0, len(uids), PAGE)]
         return sum(self._transactions.write(partial(writing.remove, uids=page)) for page in pages)
 
-    # -- reading ------------------------------------------------------------------------------------
+    # -- reading -----------------------------------------------------------------------------------
 
     def get(self, uid: str) -> RunRecord:
         """A run with its measurements.
@@ -326,9 +331,10 @@ class Database:
         Args:
             functions: only policies of these LR functions.
             sources: only results from these sources.
-            start: only trainings that began with the same; ``UNKNOWN_START``: those whose start is not known.
-            order_by: top1, top5 or ac (higher is better), cd, cdac, ld, test_loss, iterations or num_params
-                (lower is).
+            start: only trainings that began with the same; ``UNKNOWN_START``: those whose start is
+                not known.
+            order_by: top1, top5 or ac (higher is better), cd, cdac, ld, test_loss, iterations or
+                num_params (lower is).
             limit: at most this many. The time taken grows with it, not with the number of runs.
             unfinished: only policies no run of which finished: they diverged or failed.
         """

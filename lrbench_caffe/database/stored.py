@@ -1,7 +1,8 @@
 """What a SQLite file gives back is checked column by column: it stores any value in any column.
 
-PostgreSQL holds types and constraints by itself. A damaged SQLite file, or one that another program wrote to,
-can have a text for a number; without these checks it would come up wherever that number is used.
+PostgreSQL holds types and constraints by itself. A damaged SQLite file, or one that another program
+wrote to, can have a text for a number; without these checks it would come up wherever that number
+is used.
 """
 
 from __future__ import annotations
@@ -72,7 +73,8 @@ def check_columns(
     """
     for table in metadata.tables.values():
         for column in table.columns:
-            # The numbers of rows are SQLite's own, and what refers to a missing row is found by joins.
+            # The numbers of rows are SQLite's own, and what refers to a missing row is found by
+            # joins.
             if not column.primary_key and not column.foreign_keys:
                 name = f"{table.name}.{column.name}"
                 check = _check_of(column, ranges.get(name), words.get(name), objects.get(name))

@@ -1,8 +1,9 @@
 """The answers that ranking reads: one row for each group of runs, recomputed whenever one of them ends.
 
-A group is what may be averaged: the same task, policy, source, length, start and other solver settings. Runs
-of a group with the same seed and layers are one training, made again, and count once. Reading the best
-policies of a task then costs what the answer has rows, however many runs there are.
+A group is what may be averaged: the same task, policy, source, length, start and other solver
+settings. Runs of a group with the same seed and layers are one training, made again, and count
+once. Reading the best policies of a task then costs what the answer has rows, however many runs
+there are.
 """
 
 from __future__ import annotations
@@ -76,8 +77,8 @@ class Sample:
 def pooled(samples: Sequence[Sample]) -> Spread | None:
     """Mean and population standard deviation over all trainings behind the samples.
 
-    mean = sum(n_i m_i) / sum(n_i), variance = sum(n_i (sd_i^2 + (m_i - mean)^2)) / sum(n_i). The deviation
-    is None for a single training, and where that within a sample of several is unknown.
+    mean = sum(n_i m_i) / sum(n_i), variance = sum(n_i (sd_i^2 + (m_i - mean)^2)) / sum(n_i). The
+    deviation is None for a single training, and where that within a sample of several is unknown.
     """
     if not samples:
         return None
@@ -92,15 +93,16 @@ def pooled(samples: Sequence[Sample]) -> Spread | None:
     return Spread(mean, math.sqrt(variance / total), total)
 
 
-# -- writing ----------------------------------------------------------------------------------------
+# -- writing ---------------------------------------------------------------------------------------
 
 
 def refresh(connection: Connection, groups: Iterable[Group], run_ids: Iterable[int] = ()) -> None:
     """Recompute the summaries of groups from their runs, in the connection's transaction.
 
     Args:
-        run_ids: runs of them whose measurements have changed. Only rows that this transaction holds already
-            may be written to: those who hold others wait for the group, and would be waited for.
+        run_ids: runs of them whose measurements have changed. Only rows that this transaction holds
+            already may be written to: those who hold others wait for the group, and would be waited
+            for.
     """
     _refresh_best(connection, run_ids)
     for group in sorted(set(groups)):
@@ -202,8 +204,8 @@ def _summarise(counted: Sequence[RowMapping]) -> dict[str, Any]:
 def _trainings(rows: Sequence[RowMapping]) -> list[RowMapping]:
     """One row for each training, out of rows by run and iteration.
 
-    Of a run it is the first of its best measurements. Of runs that are the same training made again, it is
-    the first that finished, else the first that diverged, else the first that failed.
+    Of a run it is the first of its best measurements. Of runs that are the same training made
+    again, it is the first that finished, else the first that diverged, else the first that failed.
     """
     runs: dict[int, RowMapping] = {}
     for row in rows:
@@ -254,8 +256,8 @@ def _origin(newest: RowMapping, finished: Iterable[RowMapping]) -> str:
 def _counted_runs(condition: ColumnElement[bool]) -> Select[Any]:
     """The runs that meet a condition and may count, each with its best measurements, first ones first.
 
-    Those are at the highest Top-1 or, in a run without Top-1, at the lowest test loss; in one with neither,
-    at the last test, for the outputs of the test net.
+    Those are at the highest Top-1 or, in a run without Top-1, at the lowest test loss; in one with
+    neither, at the last test, for the outputs of the test net.
     """
     run, measured, policy = schema.run, schema.measurement, schema.policy
     own = ("id", "status", "seed", "layers", "repeats", "top1_sd", "started", "epoch", "origin")
@@ -290,7 +292,7 @@ def _counted_runs(condition: ColumnElement[bool]) -> Select[Any]:
     )
 
 
-# -- reading ----------------------------------------------------------------------------------------
+# -- reading ---------------------------------------------------------------------------------------
 
 
 def read(
@@ -308,7 +310,8 @@ def read(
     if order_by not in ORDERS:
         raise InputError(f"order_by: {order_by!r}; allowed: {', '.join(ORDERS)}")
     wanted = [None] if functions is None else sorted({name.upper() for name in functions})
-    # A query for each function: an index keeps one function's policies in order, not those of several.
+    # A query for each function: an index keeps one function's policies in order, not those of
+    # several.
     rows = [
         row
         for name in wanted

@@ -25,8 +25,8 @@ class Transactions:
         engine: the database.
         patience: seconds after which an attempt that fails is the last one.
 
-    The work is repeated when it is unknown whether a commit succeeded. So all work must be idempotent:
-    done twice it leaves what it leaves done once.
+    The work is repeated when it is unknown whether a commit succeeded. So all work must be
+    idempotent: done twice it leaves what it leaves done once.
     """
 
     def __init__(self, engine: Engine, patience: float) -> None:
@@ -61,7 +61,8 @@ class Transactions:
                     why = driver.reason(error, self.engine.url)
                     raise driver.damaged(self.engine.url, why) from error
                 message = driver.explain(error, self.engine.url)
-                # In a write a missing row was there a moment ago: another process deletes what nobody uses.
+                # In a write a missing row was there a moment ago: another process deletes what
+                # nobody uses.
                 passing = driver.passes(error) or driver.refers_to_missing_row(error)
             except (LRBenchError, OSError):
                 raise

@@ -18,7 +18,8 @@ _ALLOWED = "a file, sqlite:///FILE or postgresql://USER@HOST/DATABASE"
 _SLASHES = "database URL {}: write a file as sqlite:///FILE, with three slashes"
 _SECRET_OPTION = re.compile(r"(?i)([?&;][^=&?]*(?:pass|pwd|secret|token)[^=&?]*=)[^&]*")
 _USER_AND_PASSWORD = re.compile(r"^([^:/@?]*):.*@", re.DOTALL)
-# What follows a host's colon must be a port; anything else is a password in a URL that was cut short.
+# What follows a host's colon must be a port; anything else is a password in a URL that was cut
+# short.
 _NO_PORT = re.compile(r"^([^:/@?\[\]]*):(?!\d*(?:[/?,]|$)).*", re.DOTALL)
 
 _URL_OR_LOGIN = re.compile(

@@ -34,7 +34,8 @@ from lrbench_caffe.database.summaries import Group, refresh
 from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.records import RunRecord, Start
 
-# A resumed run may be given another length, on another machine with another Caffe; the rest is what it is.
+# A resumed run may be given another length, on another machine with another Caffe; the rest is what
+# it is.
 _FIXED = ("task_id", "policy_id", "solver_id", "source", "seed")
 _CHUNK = 1000  # rows in one statement
 
@@ -116,7 +117,8 @@ class _Pending:
         known: the ids of parts that were looked up.
         replaced: runs as they were, whose parts may have been replaced.
         groups: whose summaries change; changed: the runs that are the reason.
-        measurements: to be stored, with their runs' ids: those that replace others, and those that do not.
+        measurements: to be stored, with their runs' ids: those that replace others, and those that
+            do not.
     """
 
     known: Known = field(default_factory=dict)
@@ -168,8 +170,8 @@ def _complete(
 ) -> bool:
     """Store what a log that comes in again adds to its run; whether that is anything.
 
-    Everything of it may be known better this time: the task, where the data is at hand, and the policy, where
-    the log has grown.
+    Everything of it may be known better this time: the task, where the data is at hand, and the
+    policy, where the log has grown.
 
     Raises:
         ConflictError: it is the log of something else; what is stored stays.
@@ -319,7 +321,8 @@ def _write_measurements(
     for start in range(0, len(rows), _CHUNK):
         chunk = rows[start : start + _CHUNK]
         if connection.dialect.name == "postgresql":
-            # One statement with an array for each column: the server plans it once, whatever it brings.
+            # One statement with an array for each column: the server plans it once, whatever it
+            # brings.
             connection.exec_driver_sql(statement, tuple(map(list, zip(*chunk))))
         else:
             connection.exec_driver_sql(statement, chunk)
@@ -352,7 +355,7 @@ def _measurement_sql(dialect: str, overwrite: bool) -> str:
     )
 
 
-# -- deleting ---------------------------------------------------------------------------------------
+# -- deleting --------------------------------------------------------------------------------------
 
 
 def remove(connection: Connection, uids: Sequence[str]) -> int:

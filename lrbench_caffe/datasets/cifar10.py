@@ -1,17 +1,17 @@
 """CIFAR-10: 50,000 training and 10,000 test colour images of 32 x 32 in 10 classes, from its binary batches.
 
-Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images" (2009). A batch file holds
-10,000 records of one label byte and 3,072 pixel bytes: the planes R, G, B. The records keep the files' order
-and get keys of five digits, as with Caffe's ``convert_cifar_data``.
+Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images" (2009). A batch file
+holds 10,000 records of one label byte and 3,072 pixel bytes: the planes R, G, B. The records keep
+the files' order and get keys of five digits, as with Caffe's ``convert_cifar_data``.
 
 Beside the two LMDBs there are what the nets need:
 
-- ``cifar10_mean.binaryproto`` (CNN3): the per-pixel mean of the training set, as ``compute_image_mean``
-  writes it.
-- ``cifar10_pad4_train_lmdb`` (ResNet): the training images with a border of 4 pixels (40 x 40), of which the
-  net crops 32 x 32 at random. The border holds each channel's training mean, rounded (125, 123, 114): about
-  zero once the mean is subtracted, and He et al. (2015) pad with zeros after subtracting it. Test images stay
-  32 x 32.
+- ``cifar10_mean.binaryproto`` (CNN3): the per-pixel mean of the training set, as
+  ``compute_image_mean`` writes it.
+- ``cifar10_pad4_train_lmdb`` (ResNet): the training images with a border of 4 pixels (40 x 40), of
+  which the net crops 32 x 32 at random. The border holds each channel's training mean, rounded
+  (125, 123, 114): about zero once the mean is subtracted, and He et al. (2015) pad with zeros after
+  subtracting it. Test images stay 32 x 32.
 """
 
 from __future__ import annotations
@@ -85,8 +85,8 @@ def parse_batch(name: str, content: bytes, records: int) -> tuple[Pixels, Pixels
 def mean_image(images: Pixels) -> NDArray[np.float32]:
     """The per-pixel mean (channels, height, width) of images (number, channels, height, width).
 
-    Rounded as in Caffe's ``compute_image_mean``: it sums in single precision, which is exact here (50,000 x
-    255 is below 2^24), and divides in single precision.
+    Rounded as in Caffe's ``compute_image_mean``: it sums in single precision, which is exact here
+    (50,000 x 255 is below 2^24), and divides in single precision.
     """
     total = np.zeros(images.shape[1:], np.int64)
     for start in range(0, len(images), 1000):

@@ -1,8 +1,9 @@
 """Caffe's two data messages, ``Datum`` and ``BlobProto``, without Caffe.
 
-The field numbers are those of ``caffe.proto``; they have been the same since Caffe's first release, because
-every LMDB and mean file in the world depends on them. The classes live in a descriptor pool of their own, so
-that they never meet the full ``caffe.proto`` which other parts of the program load.
+The field numbers are those of ``caffe.proto``; they have been the same since Caffe's first release,
+because every LMDB and mean file in the world depends on them. The classes live in a descriptor pool
+of their own, so that they never meet the full ``caffe.proto`` which other parts of the program
+load.
 """
 
 from __future__ import annotations
@@ -74,7 +75,8 @@ def datum_bytes(image: NDArray[np.uint8], label: int) -> bytes:
 def mean_bytes(mean: NDArray[np.float32]) -> bytes:
     """The serialized BlobProto of a mean image of shape (channels, height, width).
 
-    The fields are those that Caffe's ``compute_image_mean`` writes: num, channels, height, width, data.
+    The fields are those that Caffe's ``compute_image_mean`` writes: num, channels, height, width,
+    data.
     """
     channels, height, width = mean.shape
     blob = BlobProto(num=1, channels=channels, height=height, width=width)

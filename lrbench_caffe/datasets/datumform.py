@@ -1,7 +1,7 @@
 """The label and the form of a serialized Datum, without its pixels.
 
-Protobuf's own parser copies every pixel. Here the fields are walked by their wire format, of which only tags
-and lengths are read, so that a record of an encoded image costs its first and last bytes.
+Protobuf's own parser copies every pixel. Here the fields are walked by their wire format, of which
+only tags and lengths are read, so that a record of an encoded image costs its first and last bytes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The digits: 1,797 real handwritten digits of 8 x 8 pixels that come with the package.
 
-Source: E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository
-(1998), https://doi.org/10.24432/C50P49, CC BY 4.0; the 1,797 test images, as in scikit-learn's
-``load_digits``. See README.md in this folder.
+Source: E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning
+Repository (1998), https://doi.org/10.24432/C50P49, CC BY 4.0; the 1,797 test images, as in
+scikit-learn's ``load_digits``. See README.md in this folder.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _SHAPE = (1, SIZE, SIZE)
 def read_digits() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """The images (1797, 1, 8, 8), scaled to 0..255, and their labels (1797), in the published order.
 
-    A pixel counts the ink dots of a 4 x 4 block, 0..16; it becomes 255/16 times that, rounded half up, so
-    that Caffe's usual scale of 1/256 fits these images as it fits MNIST.
+    A pixel counts the ink dots of a 4 x 4 block, 0..16; it becomes 255/16 times that, rounded half
+    up, so that Caffe's usual scale of 1/256 fits these images as it fits MNIST.
     """
     packed = files("lrbench_caffe.datasets").joinpath("digits.csv.gz").read_bytes()
     lines = gzip.decompress(packed).decode("ascii").splitlines()

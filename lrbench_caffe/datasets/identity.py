@@ -1,9 +1,9 @@
 """Which data a net's data layers read: a digest that tells data sets of the same name and form apart.
 
-Reading all of a large data set would take minutes before each training, so the digest covers both ends of
-it: 64 records of an LMDB, rows of an HDF5 file, or files of a list of images, and the number of records.
-Layers that make data from their parameters (DummyData, Python layers, layers of forks) are told apart by
-these parameters, and by the files and folders that they name.
+Reading all of a large data set would take minutes before each training, so the digest covers both
+ends of it: 64 records of an LMDB, rows of an HDF5 file, or files of a list of images, and the
+number of records. Layers that make data from their parameters (DummyData, Python layers, layers of
+forks) are told apart by these parameters, and by the files and folders that they name.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ def data_digest(train: Sequence[Any], test: Sequence[Any]) -> str | None:
         train, test: LayerParameter messages of the layers that produce data in each phase.
 
     Returns:
-        None where a layer names files that are not there, or nothing is read at all. Where something can only
-        be known by its place (a LevelDB), the digest begins with ``AT_PLACE``: equal digests then do not
-        promise equal data.
+        None where a layer names files that are not there, or nothing is read at all. Where
+        something can only be known by its place (a LevelDB), the digest begins with ``AT_PLACE``:
+        equal digests then do not promise equal data.
 
     Raises:
         InputError: an LMDB that cannot be read.
@@ -103,7 +103,7 @@ def _layer_content(layer: Any) -> bytes:
     return hashlib.sha256(layer.type.encode() + b"".join(read(layer))).digest()
 
 
-# -- LMDB and LevelDB -------------------------------------------------------------------------------
+# -- LMDB and LevelDB ------------------------------------------------------------------------------
 
 
 def _lmdb_content(folder: Path) -> bytes | None:
@@ -124,7 +124,7 @@ def _database(layer: Any) -> Iterator[bytes]:
     yield content
 
 
-# -- lists of files ---------------------------------------------------------------------------------
+# -- lists of files --------------------------------------------------------------------------------
 
 
 def _listed(source: str) -> list[str]:
@@ -185,7 +185,7 @@ def _file_content(path: Path) -> bytes:
         return b"missing"
 
 
-# -- by parameters ----------------------------------------------------------------------------------
+# -- by parameters ---------------------------------------------------------------------------------
 
 
 def _by_parameters(layer: Any) -> Iterator[bytes]:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 Read = Callable[[int, int], bytes]  # (start, count) -> bytes, fewer at the image's end
 
-# How the images begin that some OpenCV decodes from memory. Which of them Caffe's does, its build decides.
+# How the images begin that some OpenCV decodes from memory. Which of them Caffe's does, its build
+# decides.
 _FORMATS = re.compile(
     rb"""\xff\xd8\xff                                   # JPEG
     | \x89PNG\r\n\x1a\n
@@ -59,7 +60,8 @@ class ImageSize:
     Attributes:
         channels: 0 where they depend on the decoder.
         height, width: pixels.
-        turned: whether it may be turned by its Exif data when it is decoded to a wanted number of channels.
+        turned: whether it may be turned by its Exif data when it is decoded to a wanted number of
+            channels.
     """
 
     channels: int

@@ -1,6 +1,7 @@
 """What a Caffe LMDB holds, read without Caffe and without disturbing a Caffe that reads it.
 
-:func:`inspect` looks at the first record only (instant, whatever the size); :func:`read_summary` reads all.
+:func:`inspect` looks at the first record only (instant, whatever the size); :func:`read_summary`
+reads all.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ _ONE_AT_A_TIME = threading.Lock()
 class LmdbInfo:
     """The size of an LMDB and the form of its first record (Caffe takes the shape from there as well).
 
-    ``channels``, ``height``, ``width`` are 0 where the record is an encoded image (JPEG, PNG) whose size
-    Caffe only learns by decoding it. ``is_float`` says that the values are in ``float_data``.
+    ``channels``, ``height``, ``width`` are 0 where the record is an encoded image (JPEG, PNG) whose
+    size Caffe only learns by decoding it. ``is_float`` says that the values are in ``float_data``.
     """
 
     path: Path
@@ -55,8 +56,8 @@ class LmdbInfo:
 class Summary:
     """All records of an image set: their number, shape, count per label, and a digest.
 
-    The digest is the SHA-256 of every record's label (4 bytes, little-endian) and pixels, in key order; it
-    does not depend on how the records are keyed, stored or serialized.
+    The digest is the SHA-256 of every record's label (4 bytes, little-endian) and pixels, in key
+    order; it does not depend on how the records are keyed, stored or serialized.
     """
 
     entries: int
@@ -96,7 +97,8 @@ class SummaryBuilder:
 def inspect(path: str | Path) -> LmdbInfo:
     """Number of entries and form of the first record of the LMDB in the folder ``path``.
 
-    Opens read-only and without locks: nothing is written, and a Caffe reading the same LMDB does not notice.
+    Opens read-only and without locks: nothing is written, and a Caffe reading the same LMDB does
+    not notice.
 
     Raises:
         InputError: no such folder, not an LMDB, empty, or its first record is not a Datum.
@@ -181,10 +183,10 @@ def check_lock(folder: Path) -> None:
 def free_dead_readers(folder: str | Path) -> None:
     """Free the places that dead processes hold among the readers of an LMDB.
 
-    There are 126, in its lock.mdb. A reader that is killed keeps its place until somebody looks, or until no
-    process has the LMDB open; where trainings follow each other without a gap the places would run out, and
-    Caffe abort with MDB_READERS_FULL. Looking needs one that is free. Where nothing can be written there are
-    no such places.
+    There are 126, in its lock.mdb. A reader that is killed keeps its place until somebody looks, or
+    until no process has the LMDB open; where trainings follow each other without a gap the places
+    would run out, and Caffe abort with MDB_READERS_FULL. Looking needs one that is free. Where
+    nothing can be written there are no such places.
     """
     with (
         _ONE_AT_A_TIME,

@@ -1,12 +1,13 @@
 """Reads an LMDB by its file format, with every page checked before it is believed.
 
-LMDB itself maps the file into memory and follows whatever numbers it finds there: a damaged or shortened
-file ends the process that reads it (SIGSEGV, SIGBUS). This reader takes pages with ``pread``, so that all
-that can come of damage is an :class:`InputError` that names the folder. A tree that it has walked to the end
-is one that LMDB can walk, too. It takes no lock and writes nothing, and reads no more of a large record than
-it is asked for.
+LMDB itself maps the file into memory and follows whatever numbers it finds there: a damaged or
+shortened file ends the process that reads it (SIGSEGV, SIGBUS). This reader takes pages with
+``pread``, so that all that can come of damage is an :class:`InputError` that names the folder. A
+tree that it has walked to the end is one that LMDB can walk, too. It takes no lock and writes
+nothing, and reads no more of a large record than it is asked for.
 
-The format is that of LMDB 0.9 on 64-bit little-endian machines (lmdb.h, mdb.c), which is what Caffe writes.
+The format is that of LMDB 0.9 on 64-bit little-endian machines (lmdb.h, mdb.c), which is what Caffe
+writes.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ _HEADER = struct.Struct(
     "<QHHHH"
 )  # page number, padding, flags, lower and upper end of the free space
 _HEADER_SIZE = _HEADER.size
-# Behind a meta page's header: magic, version, address and size of the map; the trees of free pages and of
-# records; last page, transaction.
+# Behind a meta page's header: magic, version, address and size of the map; the trees of free pages
+# and of records; last page, transaction.
 _TREE = (
     "IHH5Q"  # page size or padding, flags, depth; branch, leaf and overflow pages, entries, root
 )
@@ -53,7 +54,8 @@ class Meta:
     Attributes:
         page_size: bytes of a page.
         map_size: bytes that a reader maps.
-        flags, depth, entries, root: of the tree of records; its root is None where there are no records.
+        flags, depth, entries, root: of the tree of records; its root is None where there are no
+            records.
         last_page: the highest page in use.
         transaction: the transaction that wrote it.
     """

@@ -74,8 +74,9 @@ class LmdbPixels(LmdbRecords):
 def _forms(folder: Path, records: Iterable[Record]) -> Iterator[tuple[Record, Form]]:
     """The records with their forms, each checked for itself.
 
-    Most data sets have raw images of one size, whose records differ in nothing but the pixels and the label
-    behind them. What is before the pixels (which tells their number) and behind them then says it all.
+    Most data sets have raw images of one size, whose records differ in nothing but the pixels and
+    the label behind them. What is before the pixels (which tells their number) and behind them then
+    says it all.
     """
     before, end = b"", 0
     known: dict[bytes, Form] = {}  # by what is behind the pixels

@@ -75,8 +75,8 @@ def write_lmdb(
 ) -> Summary:
     """Write images and labels, in the order given, as the Caffe LMDB ``path``; replaces one that is there.
 
-    It is written beside its final name and renamed when it is complete and on the disk, so an interrupted
-    run leaves nothing that could be taken for a finished one.
+    It is written beside its final name and renamed when it is complete and on the disk, so an
+    interrupted run leaves nothing that could be taken for a finished one.
 
     Args:
         images: arrays of shape (channels, height, width), as many as there are labels.
@@ -118,7 +118,8 @@ def write_file(path: Path, content: bytes) -> None:
 def stored_bytes(count: int, shape: tuple[int, int, int]) -> int:
     """About how many bytes an LMDB of ``count`` images takes.
 
-    A record of more than half a page fills whole pages of its own: a 40 x 40 colour image takes two.
+    A record of more than half a page fills whole pages of its own: a 40 x 40 colour image takes
+    two.
     """
     record = math.prod(shape) + 48
     each = record if record < _PAGE // 2 else math.ceil(record / _PAGE) * _PAGE + 32
@@ -143,8 +144,8 @@ def _fill(
     key_digits: int,
 ) -> Summary:
     builder = SummaryBuilder()
-    # The map is address space, not disk: the file grows with what is written. Syncing once at the end is
-    # enough, since nothing counts before the rename.
+    # The map is address space, not disk: the file grows with what is written. Syncing once at the
+    # end is enough, since nothing counts before the rename.
     map_size = 2 * stored_bytes(len(labels), shape) + (1 << 24)
     environment = lmdb.open(str(folder), map_size=map_size, sync=False, metasync=False)
     try:

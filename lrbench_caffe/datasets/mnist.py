@@ -1,7 +1,7 @@
 """MNIST: 60,000 training and 10,000 test images of handwritten digits, 28 x 28, from its IDX files.
 
-Source: Y. LeCun, C. Cortes, C. J. C. Burges, "The MNIST database of handwritten digits". The records keep the
-files' order, as with Caffe's ``convert_mnist_data``.
+Source: Y. LeCun, C. Cortes, C. J. C. Burges, "The MNIST database of handwritten digits". The
+records keep the files' order, as with Caffe's ``convert_mnist_data``.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ def read_images(path: Path, content: bytes) -> NDArray[np.uint8]:
     """The images (number, 1, 28, 28) of an IDX image file; ``path`` is for the error messages.
 
     Raises:
-        InputError: another magic number, another image size, or a length that does not fit the header.
+        InputError: another magic number, another image size, or a length that does not fit the
+            header.
     """
     count, rows, columns = _header(path, content, _IMAGES_MAGIC, 3)
     if (rows, columns) != (SIZE, SIZE):

@@ -1,7 +1,8 @@
 """What the records of a data set are like: which labels and which shapes occur.
 
-``LmdbRecords``, ``ImageList`` and ``Hdf5Rows``, in the modules beside this one, scan what Caffe's data layers
-read. A scan does not depend on a net, so that it can be kept for as long as the data stays as it is.
+``LmdbRecords``, ``ImageList`` and ``Hdf5Rows``, in the modules beside this one, scan what Caffe's
+data layers read. A scan does not depend on a net, so that it can be kept for as long as the data
+stays as it is.
 """
 
 from __future__ import annotations
@@ -48,10 +49,10 @@ class Scan:
         records: how many there are.
         labels: the labels that occur, as whole numbers, as Caffe takes them.
         unlabelled: the first record whose label is not a number; None where all are.
-        shapes: the shapes that occur, the first record's first; of very many only some, with the smallest
-            sides and all numbers of channels among them. Empty where they are not known.
-        size_step: records of another height or width than the one before stand at multiples of this number
-            only; 0 where all have one size.
+        shapes: the shapes that occur, the first record's first; of very many only some, with the
+            smallest sides and all numbers of channels among them. Empty where they are not known.
+        size_step: records of another height or width than the one before stand at multiples of this
+            number only; 0 where all have one size.
         channel_step: the same of their channels.
     """
 

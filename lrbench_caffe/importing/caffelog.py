@@ -1,11 +1,14 @@
 """Runs from Caffe's own logs: the stderr of `caffe train`, and the caffe_output.log of a DIGITS job.
 
-A log tells the solver's parameters, the nets with the shapes of their blobs, the tests, the displayed losses
-and LRs, and how it ended. What it does not tell is None: the metrics AC, CD and CDAC, and what only the data
-set's files would say, unless they are still where the log says (see ``runreader`` and ``measurements``).
+A log tells the solver's parameters, the nets with the shapes of their blobs, the tests, the
+displayed losses and LRs, and how it ended. What it does not tell is None: the metrics AC, CD and
+CDAC, and what only the data set's files would say, unless they are still where the log says (see
+``runreader`` and ``measurements``).
 
-- A log with several runs gives as many records; one that was resumed in it, or in another log, is one run.
-- What cannot be read is left out and said: a damaged line, a fork's field, the end of a net that glog cut.
+- A log with several runs gives as many records; one that was resumed in it, or in another log, is
+  one run.
+- What cannot be read is left out and said: a damaged line, a fork's field, the end of a net that
+  glog cut.
 """
 
 from __future__ import annotations
@@ -67,15 +70,16 @@ def records_from_logs(
     Args:
         paths: the logs, in any order; they may be packed by gzip, bzip2 or xz.
         messages: Caffe's messages; by default those of this machine's Caffe.
-        solver: for a log whose beginning is lost: its solver.prototxt. By default a solver.prototxt beside
-            the log, as DIGITS has it, is used.
-        note: called with each line that a person should know: what was left out, or taken from elsewhere.
-        refuse: called where a file cannot be read, holds no training, or holds one that cannot be understood
-            (the message names file and line); or there is no Caffe.
+        solver: for a log whose beginning is lost: its solver.prototxt. By default a solver.prototxt
+            beside the log, as DIGITS has it, is used.
+        note: called with each line that a person should know: what was left out, or taken from
+            elsewhere.
+        refuse: called where a file cannot be read, holds no training, or holds one that cannot be
+            understood (the message names file and line); or there is no Caffe.
 
     Returns:
-        Each run with the logs that it is in, for messages. Names that no database keeps are written with
-        escapes in it, as a training records them.
+        Each run with the logs that it is in, for messages. Names that no database keeps are written
+        with escapes in it, as a training records them.
     """
     files: list[list[LogSession]] = []
     seen: set[tuple[tuple[str, ...], ...]] = set()
@@ -151,7 +155,7 @@ def _sessions(path: Path, seen: set[tuple[tuple[str, ...], ...]], note: Note) ->
     return sessions
 
 
-# -- logs without a training ------------------------------------------------------------------------
+# -- logs without a training -----------------------------------------------------------------------
 
 
 def _refuse_our_own(path: Path, log: Log) -> None:

@@ -1,7 +1,8 @@
 """When the lines of a log were written. glog's older stamps have no year, and clocks are set back.
 
-The year is, in this order: in the stamp itself; in glog's header or in another program's date before the
-line; the file's own. It changes where the months begin again. Times are this machine's local time.
+The year is, in this order: in the stamp itself; in glog's header or in another program's date
+before the line; the file's own. It changes where the months begin again. Times are this machine's
+local time.
 """
 
 from __future__ import annotations

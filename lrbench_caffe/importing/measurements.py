@@ -1,9 +1,10 @@
 """The tests that a log prints, as measurements.
 
-- A test's train_loss is the mean of the *displayed* losses since the previous test (Caffe shows one every
-  ``display`` iterations, averaged over ``average_loss``), so LD is less exact than a measured one.
-- Top-1 and Top-5 are those of Accuracy layers with top_k 1 and 5. Where the loss is not a number, Caffe
-  counts every sample as correct; such a test has neither.
+- A test's train_loss is the mean of the *displayed* losses since the previous test (Caffe shows one
+  every ``display`` iterations, averaged over ``average_loss``), so LD is less exact than a measured
+  one.
+- Top-1 and Top-5 are those of Accuracy layers with top_k 1 and 5. Where the loss is not a number,
+  Caffe counts every sample as correct; such a test has neither.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from lrbench_caffe.prototxt.solver import Solver, TestNet
 def lost_at(run: list[LogSession]) -> int | None:
     """The iteration from which on no loss is a number; None where one is at the end.
 
-    A loss averaged over average_loss iterations never recovers from one that was infinite, so it counts less
-    than the losses of one iteration and those of tests.
+    A loss averaged over average_loss iterations never recovers from one that was infinite, so it
+    counts less than the losses of one iteration and those of tests.
     """
     averaged, test, own = range(3)  # their order within an iteration
     told: list[tuple[int, int, bool]] = []
@@ -46,8 +47,8 @@ def lost_at(run: list[LogSession]) -> int | None:
 def name_scores(run: list[LogSession], nets: list[TestNet]) -> None:
     """Give the outputs of Caffe before June 2014 their names, which it did not print.
 
-    They are the blobs that no layer reads, in alphabetical order. The Accuracy layer of 2013 had two values,
-    the accuracy and the loss.
+    They are the blobs that no layer reads, in alphabetical order. The Accuracy layer of 2013 had
+    two values, the accuracy and the loss.
     """
     for test in (test for session in run for test in session.tests if test.net < len(nets)):
         scores = [value for name, (value, _) in test.outputs.items() if name.startswith("score #")]
@@ -141,8 +142,8 @@ def _measurement(
 def _accuracy(test: PrintedTest, solver: Solver, top_k: int) -> float | None:
     """In percent, of the Accuracy layer with this top_k that reads the head's scores.
 
-    Where none does, because they go through a Softmax first, it is the last one: the main one, where there
-    are more.
+    Where none does, because they go through a Softmax first, it is the last one: the main one,
+    where there are more.
     """
     if test.net >= len(solver.tests):
         return None

@@ -1,7 +1,8 @@
 """The solver and the nets of a training in a log: what was printed, or the file that it names.
 
-glog ends a message at 30,000 bytes, so the nets of deep networks are printed in part. The lines in which
-Caffe sets up the layers are whole, and tell names, blobs and shapes; only the file tells the rest.
+glog ends a message at 30,000 bytes, so the nets of deep networks are printed in part. The lines in
+which Caffe sets up the layers are whole, and tell names, blobs and shapes; only the file tells the
+rest.
 """
 
 from __future__ import annotations
@@ -149,7 +150,7 @@ def fields_of(block: Block | None, message: Any) -> dict[str, list[str]]:
     return fields
 
 
-# -- nets -------------------------------------------------------------------------------------------
+# -- nets ------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -157,9 +158,11 @@ class LogNet:
     """A net of a training.
 
     Attributes:
-        net: its layers as far as they are known; in a test net also Accuracy layers that the set-up shows.
+        net: its layers as far as they are known; in a test net also Accuracy layers that the set-up
+            shows.
         shapes: the shape of each blob, where the log tells it.
-        wiring: where layers are not known: what the set-up tells of all of them, without names; else None.
+        wiring: where layers are not known: what the set-up tells of all of them, without names;
+            else None.
         parsed: the printed net, None where it was not printed.
         file: where the layers were taken from, None for the log.
     """
@@ -266,7 +269,8 @@ class NetReader:
     def _accuracies(self, text: NetText, layers: tuple[Any, ...], outputs: set[str]) -> list[Any]:
         """Accuracy layers that were not printed: outputs of the test net named as such.
 
-        Those of the head with the largest loss weight come last, as in nets with auxiliary classifiers.
+        Those of the head with the largest loss weight come last, as in nets with auxiliary
+        classifiers.
         """
         known = {layer.name for layer in layers}
         weighted = []
@@ -381,7 +385,7 @@ def _wiring(text: NetText) -> list[list[Any]]:
     return rows
 
 
-# -- parameters -------------------------------------------------------------------------------------
+# -- parameters ------------------------------------------------------------------------------------
 
 # Layers without anything to learn that nets commonly have; another type makes the number unknown.
 _NOTHING_TO_LEARN = (

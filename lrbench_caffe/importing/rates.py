@@ -1,9 +1,9 @@
 """The LR policy of a training in a log: what its solver says, held against the LRs that Caffe printed.
 
 Forks have fields that change the LR (NVCaffe: min_lr, rampup_interval, rampup_lr; Intel's Caffe:
-warmup_iter, warmup_start_lr, multifixed), and policies of their own. Each way to read a solver gives a
-candidate; the first that agrees with the printed LRs is the policy. Where none does, the policy is made of
-straight pieces through the printed LRs.
+warmup_iter, warmup_start_lr, multifixed), and policies of their own. Each way to read a solver
+gives a candidate; the first that agrees with the printed LRs is the policy. Where none does, the
+policy is made of straight pieces through the printed LRs.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ def _disagreeing(
     return frozenset(iterations[wrong].tolist()) if not len(wrong) or (alone and few) else None
 
 
-# -- candidates -------------------------------------------------------------------------------------
+# -- candidates ------------------------------------------------------------------------------------
 
 
 def _candidates(message: Any, fields: Fields, lr_policy: str) -> Iterator[_Candidate]:
@@ -312,7 +312,7 @@ def _composed(segments: list[tuple[int, FunctionPolicy]]) -> Policy:
     return Composition(segments) if len(segments) > 1 else segments[0][1]
 
 
-# -- the printed LRs --------------------------------------------------------------------------------
+# -- the printed LRs -------------------------------------------------------------------------------
 
 
 def as_printed(lrs: Mapping[int, float]) -> Policy | None:

@@ -1,7 +1,7 @@
 """A run of a log as a record: what its sessions say of the solver, the nets, the data and how it ended.
 
-What the log does not tell is None: the metrics AC, CD and CDAC, and what only the data set's files would say,
-unless they are still where the log says.
+What the log does not tell is None: the metrics AC, CD and CDAC, and what only the data set's files
+would say, unless they are still where the log says.
 """
 
 from __future__ import annotations

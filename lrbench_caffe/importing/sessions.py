@@ -42,7 +42,8 @@ _OUTPUT = re.compile(
 _SCORE = re.compile(r"Test score #(?P<number>\d+): (?P<value>\S+)\s*$")  # Caffe's before June 2014
 _OWN_LOSS = re.compile(r"Train net output #\d+: \S+ = \S+ \(\* \S+ = (\S+) loss\)")
 _PLAIN_OUTPUT = re.compile(r"Train net output #\d+: \S+ = \S+\s*$")
-# A comma with a digit behind it is not the end of a number: 0,35 of other locales is damaged, not 0.
+# A comma with a digit behind it is not the end of a number: 0,35 of other locales is damaged, not
+# 0.
 _LOSS = re.compile(r"Iteration (\d+)(?!,\d)\b.*\bloss = ([^\s,]+(?:,\d\S*)?)")
 _LR = re.compile(r"Iteration (\d+), lr = ([^\s,]+(?:,\d\S*)?)")
 _DONE = re.compile(r"Optimization Done(?:\.| in )")
@@ -100,7 +101,8 @@ class NetText(Block):
 
     Attributes:
         phase: "TRAIN" or "TEST".
-        bottoms, tops: blobs of each layer, in order. Caffe names the Split layers that it adds, too.
+        bottoms, tops: blobs of each layer, in order. Caffe names the Split layers that it adds,
+            too.
         shapes: shapes of each layer's tops, in order.
         weights: loss weights of the layers that have any.
     """
@@ -219,13 +221,14 @@ class LogSession:
         return max([self.start, *self.iterations, *self.snapshots])
 
 
-# -- reading ----------------------------------------------------------------------------------------
+# -- reading ---------------------------------------------------------------------------------------
 
 
 def sessions_of(log: Log) -> list[LogSession]:
     """The log cut at every start of a solver.
 
-    Two trainings that write to the same log at the same time are told apart by the threads of their solvers.
+    Two trainings that write to the same log at the same time are told apart by the threads of their
+    solvers.
     """
     messages = log.messages
     starts = {_first_line(messages, i): i for i, m in enumerate(messages) if _SOLVER.search(m.text)}
@@ -427,7 +430,7 @@ def _number(text: str) -> float:
     raise _Damaged
 
 
-# -- runs -------------------------------------------------------------------------------------------
+# -- runs ------------------------------------------------------------------------------------------
 
 # What may be changed when a training is resumed, and leaves it the same training.
 _CHANGEABLE = re.compile(
@@ -455,7 +458,8 @@ def runs_of(sessions: list[LogSession]) -> list[list[LogSession]]:
 def _continues(one: LogSession, other: LogSession) -> bool:
     """Whether a resumed session continues another one: its solver and net are the same, and it got so far.
 
-    Where it is in another file, the solver state must be one that the session before would have written.
+    Where it is in another file, the solver state must be one that the session before would have
+    written.
     """
 
     def parts(session: LogSession) -> list[str]:

@@ -1,8 +1,9 @@
 """The text of a log as glog's messages, whatever a shell, a terminal or a container put around them.
 
-A log reaches us through pipes: PowerShell writes UTF-16, terminals leave colour codes, containers and MPI
-put something before each line, and a message that goes to two streams may be in the file twice. Here it
-becomes a list of messages with the numbers of their lines. What cannot be read is counted, not fatal.
+A log reaches us through pipes: PowerShell writes UTF-16, terminals leave colour codes, containers
+and MPI put something before each line, and a message that goes to two streams may be in the file
+twice. Here it becomes a list of messages with the numbers of their lines. What cannot be read is
+counted, not fatal.
 """
 
 from __future__ import annotations
@@ -73,7 +74,8 @@ class Message:
         thread: number of the thread that wrote it.
         level: "I", "W", "E" or "F".
         text: what its first line says; ``rest``: (number, text) of the lines after it.
-        whole: False where another message begins in the same line, so that this one may be cut short.
+        whole: False where another message begins in the same line, so that this one may be cut
+            short.
     """
 
     line: int
@@ -129,7 +131,7 @@ def looks_like_a_log(beginning: bytes) -> bool:
     )
 
 
-# -- from bytes to lines ----------------------------------------------------------------------------
+# -- from bytes to lines ---------------------------------------------------------------------------
 
 
 def _text(path: Path) -> str:
@@ -200,7 +202,7 @@ def _rank(line: str, whole: bool = False) -> int | None:
     return int(match["mpi"] or match["srun"])
 
 
-# -- from lines to messages -------------------------------------------------------------------------
+# -- from lines to messages ------------------------------------------------------------------------
 
 
 def _messages(lines: list[tuple[int, str]], clock: Clock) -> list[Message]:
@@ -242,8 +244,8 @@ def _message(number: int, header: re.Match[str], text: str, whole: bool) -> Mess
 def _prefix(lines: Iterable[str]) -> re.Pattern[str] | None:
     """What a container, MPI or a logger puts before each line, with any digits for its digits.
 
-    It is learned from what stands before glog's messages, and stands before the lines of printed solvers
-    and nets, too.
+    It is learned from what stands before glog's messages, and stands before the lines of printed
+    solvers and nets, too.
     """
     before: Counter[str] = Counter()
     for line in lines:
@@ -265,7 +267,7 @@ def _form(prefix: str) -> str:
     return rf"^{form}\s{{0,{len(prefix) - len(body)}}}"
 
 
-# -- each message once ------------------------------------------------------------------------------
+# -- each message once -----------------------------------------------------------------------------
 
 
 def _each_once(lines: list[tuple[int, str]], note: Note) -> list[tuple[int, str]]:
@@ -291,11 +293,12 @@ def _mostly(value: int, counts: Counter[int]) -> bool:
 def _first_of_each(path: Path, messages: list[Message], note: Note) -> list[Message]:
     """The messages without their repetitions, where the whole log is in the file more than once.
 
-    That is so where two streams were written to it. One line may well be there twice at the same moment:
-    clocks of Windows count in milliseconds.
+    That is so where two streams were written to it. One line may well be there twice at the same
+    moment: clocks of Windows count in milliseconds.
 
     Raises:
-        InputError: the two are mixed within a printed solver or net, where no line tells whose it is.
+        InputError: the two are mixed within a printed solver or net, where no line tells whose it
+            is.
     """
     counts = Counter(message.key for message in messages)
     often = Counter(counts.values())

@@ -1,10 +1,10 @@
 """The process of one training: started, watched and, where it must be, ended.
 
-A Caffe that aborts, crashes, hangs or is killed for its memory is one failed run with its reason. ``train``
-itself notices a Caffe that hangs; here it is ``train`` that is watched, by the processor time that it uses. A
-training that is suspended is waited for, on whichever side the suspension is (see ``liveness``). As a
-program this module is ``train`` for a caller: it stops, with a snapshot, when the process that started it
-is gone.
+A Caffe that aborts, crashes, hangs or is killed for its memory is one failed run with its reason.
+``train`` itself notices a Caffe that hangs; here it is ``train`` that is watched, by the processor
+time that it uses. A training that is suspended is waited for, on whichever side the suspension is
+(see ``liveness``). As a program this module is ``train`` for a caller: it stops, with a snapshot,
+when the process that started it is gone.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ def run_child(
 ) -> JobResult:
     """Train in a process of its own, and wait for it.
 
-    Nothing is done for a training that is there already. One that another process is at is waited for.
+    Nothing is done for a training that is there already. One that another process is at is waited
+    for.
 
     Args:
         stop: set by another thread to stop it with a snapshot.

@@ -1,12 +1,14 @@
 """Trainings on a Dask cluster: the same jobs, on other machines.
 
-Every worker needs this package, a Caffe, the data at the same paths, and the run directories on a disk
-that all share; the LR database is one that all reach (PostgreSQL). A worker that is lost loses no more than
-what it trained since its last snapshot: another one continues from there. A training that loses worker after
-worker without progress is one failed run (``losses``): Dask itself gives up a task whose workers were lost
-more often than its scheduler's ``allowed-failures`` say, whatever the task's ``retries`` are.
+Every worker needs this package, a Caffe, the data at the same paths, and the run directories on a
+disk that all share; the LR database is one that all reach (PostgreSQL). A worker that is lost loses
+no more than what it trained since its last snapshot: another one continues from there. A training
+that loses worker after worker without progress is one failed run (``losses``): Dask itself gives up
+a task whose workers were lost more often than its scheduler's ``allowed-failures`` say, whatever
+the task's ``retries`` are.
 
-A worker that was started with a GPU in CUDA_VISIBLE_DEVICES trains on it, as Slurm's do that were given one.
+A worker that was started with a GPU in CUDA_VISIBLE_DEVICES trains on it, as Slurm's do that were
+given one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How often a training lost its worker, counted in its run directory, which all machines share.
 
-Whoever begins a training leaves a mark there, and takes it away at its end. Who finds one knows that the
-attempt before it was lost. So each loss is counted, whatever a cluster's own settings say.
+Whoever begins a training leaves a mark there, and takes it away at its end. Who finds one knows
+that the attempt before it was lost. So each loss is counted, whatever a cluster's own settings say.
 """
 
 from __future__ import annotations

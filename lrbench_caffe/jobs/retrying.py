@@ -1,8 +1,8 @@
 """Trainings that are lost are tried again within the same command, so that no loss changes a result.
 
-Lost is what ended for a reason that is not its policy's: killed, crashed, hung, out of memory, on a full
-disk. It continues from its last snapshot. What Caffe or the command refuses would be refused again, and ends
-the command; what diverged is a result.
+Lost is what ended for a reason that is not its policy's: killed, crashed, hung, out of memory, on a
+full disk. It continues from its last snapshot. What Caffe or the command refuses would be refused
+again, and ends the command; what diverged is a result.
 """
 
 from __future__ import annotations
@@ -75,10 +75,10 @@ class _Again:
 class RetryingPool:
     """A pool whose lost trainings are tried again.
 
-    A training is given up when it was lost ``RETRIES`` + 1 times without progress in between, or ``SAME``
-    times in the same way, which is a damaged record, say, and no accident. Where memory
-    was the reason, and before the last attempt in any case, it is begun again when nothing else trains, and
-    nothing else is begun before it has ended.
+    A training is given up when it was lost ``RETRIES`` + 1 times without progress in between, or
+    ``SAME`` times in the same way, which is a damaged record, say, and no accident. Where memory
+    was the reason, and before the last attempt in any case, it is begun again when nothing else
+    trains, and nothing else is begun before it has ended.
 
     Args:
         pool: where they are trained; closed by the caller.

@@ -33,11 +33,13 @@ class Job:
         max_iter: its length, None for the solver's.
         until: the iteration at which this part of it ends, None for all of it.
         test_interval: None for the solver's.
-        db: URL of the LR database, None for the user's own; "" for none. It may hold a password, so it is
-            no part of what is printed of a training: Dask's workers log the arguments of what fails.
+        db: URL of the LR database, None for the user's own; "" for none. It may hold a password, so
+            it is no part of what is printed of a training: Dask's workers log the arguments of what
+            fails.
         hang_seconds: without a sign of life for this long it is taken for hung; 0 for never.
         flags: more flags for ``train``, such as ("--layers", "fast").
-        retry: whether one that failed in an earlier command continues; else its failure is the result.
+        retry: whether one that failed in an earlier command continues; else its failure is the
+            result.
     """
 
     solver: str
@@ -69,8 +71,8 @@ class Job:
     def arguments(self, gpu: str | None = None) -> list[str]:
         """For ``train``; on a GPU where ``gpu`` names one.
 
-        The database is not among them: its URL may hold a password, and who can see the processes can see
-        their arguments (see ``environment``).
+        The database is not among them: its URL may hold a password, and who can see the processes
+        can see their arguments (see ``environment``).
         """
         arguments = ["--out", self.out, "--hang-timeout", f"{self.hang_seconds:g}"]
         if self.run.exists:

@@ -1,8 +1,8 @@
 """Results that speak for a policy, the proposal that follows from them, and what may be promised.
 
-A value is promised only where just this training was done before: the same task (known by its data), start,
-policy and solver settings, and a training there that was at least as long, with its best test within the
-length of this one.
+A value is promised only where just this training was done before: the same task (known by its
+data), start, policy and solver settings, and a training there that was at least as long, with its
+best test within the length of this one.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ class Evidence:
         wanted: what is to be trained.
         change: how the trainings differ.
         utility: what policies are compared by.
-        caution: the cautious value of it, higher is better; ``standard_error`` is of its mean (utility.py).
+        caution: the cautious value of it, higher is better; ``standard_error`` is of its mean
+            (utility.py).
     """
 
     summary: PolicySummary
@@ -110,7 +111,8 @@ class Proposal:
     Attributes:
         policy: adapted to it.
         original: as it was used there.
-        main: the result it is proposed for; ``more``: other results with what becomes the same policy here.
+        main: the result it is proposed for; ``more``: other results with what becomes the same
+            policy here.
         changes: what was adapted, for people.
     """
 

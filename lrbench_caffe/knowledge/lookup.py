@@ -1,6 +1,7 @@
 """Reads what the database knows of a training like the wanted one, and makes proposals of it.
 
-Results are looked at in groups: of tasks that are the same as each other, and whose trainings began alike.
+Results are looked at in groups: of tasks that are the same as each other, and whose trainings began
+alike.
 """
 
 from __future__ import annotations
@@ -75,8 +76,8 @@ def measure_of(
     """What policies for a task are compared by.
 
     Args:
-        by: an output of the test net; None for the Top-1, where the net does not classify the test loss, and
-            where it has none the first output by name.
+        by: an output of the test net; None for the Top-1, where the net does not classify the test
+            loss, and where it has none the first output by name.
         higher: whether more of that output is better; None to guess by its name.
 
     Raises:
@@ -265,8 +266,8 @@ class Lookup:
     ) -> Utility:
         """The utility of trainings with this start, which has a value of its own if it is trained weights.
 
-        It is that of the test before the first update. Where there was none, several policies with one and
-        the same value have none of them done anything, so it is theirs.
+        It is that of the test before the first update. Where there was none, several policies with
+        one and the same value have none of them done anything, so it is theirs.
         """
         if start.kind == "scratch" or not start.known or utility.name not in OWN:
             return utility

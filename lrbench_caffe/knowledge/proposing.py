@@ -1,10 +1,10 @@
 """Proposes LR policies for a training from what the database knows of the same or similar tasks.
 
-The rules are in docs/recommending.md. In short: results on the same task (similarity 1) from the same start
-come first where they are experience to choose from (trials.py), then those on the most similar tasks from the
-same start, then those from other starts. Within a task the order is by a cautious value (utility.py). What
-is known here to be worse than the best here, or only to diverge, is not proposed because it was good
-elsewhere.
+The rules are in docs/recommending.md. In short: results on the same task (similarity 1) from the
+same start come first where they are experience to choose from (trials.py), then those on the most
+similar tasks from the same start, then those from other starts. Within a task the order is by a
+cautious value (utility.py). What is known here to be worse than the best here, or only to diverge,
+is not proposed because it was good elsewhere.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ def recommend(
         max_iter, epoch: its length and epoch in iterations; None for an epoch that is not known.
         start: what it begins with.
         functions: propose these LR functions only, each if possible.
-        by: an output of the test net to compare by. By default the Top-1; where the net does not classify
-            the test loss, and where it has none its first output by name.
+        by: an output of the test net to compare by. By default the Top-1; where the net does not
+            classify the test loss, and where it has none its first output by name.
         higher: whether more of that output is better; None to guess by its name.
         top: number of proposals at most.
 
@@ -207,8 +207,8 @@ def _distinct(
 ) -> list[Proposal]:
     """``top`` policies, as they are ordered, among them one of each function that was asked for.
 
-    One that is proposed twice stands at its first place with all results. Where more functions were asked
-    for than there are places, the first policies have them.
+    One that is proposed twice stands at its first place with all results. Where more functions were
+    asked for than there are places, the first policies have them.
     """
     chosen: dict[str, Proposal] = {}
     waiting = set(functions) if functions is not None and len(functions) <= top else set()

@@ -1,6 +1,7 @@
 """Ranks LR policies by what they achieved, what they cost and how robust they are. Pure functions.
 
-The metrics are the paper's (section III), each policy's at its first highest Top-1. See docs/ranking.md.
+The metrics are the paper's (section III), each policy's at its first highest Top-1. See
+docs/ranking.md.
 """
 
 from __future__ import annotations
@@ -73,7 +74,8 @@ class TargetCost:
     Attributes:
         iterations: mean, over the runs that got there, of the first test with that Top-1.
         runs: how many got there, ``of`` how many that finished.
-        at_most: True where ``iterations`` is only an upper bound: the paper gives the best test alone.
+        at_most: True where ``iterations`` is only an upper bound: the paper gives the best test
+            alone.
         diverged: how many more diverged.
     """
 
@@ -96,7 +98,8 @@ class RankingEntry:
 
     Attributes:
         summary: its results.
-        target: how long it took to a wanted Top-1; None where that was not asked for, or no run got there.
+        target: how long it took to a wanted Top-1; None where that was not asked for, or no run got
+            there.
     """
 
     summary: PolicySummary
@@ -136,9 +139,11 @@ class Ranked:
     """One place of a ranking.
 
     Attributes:
-        place: 1 for the best; equal values share the place of the first. None where it may not be compared.
+        place: 1 for the best; equal values share the place of the first. None where it may not be
+            compared.
         score: of a weighted ranking.
-        from_best, from_next: the comparison with the first and with the next policy; None at the ends.
+        from_best, from_next: the comparison with the first and with the next policy; None at the
+            ends.
     """
 
     place: int | None
@@ -155,8 +160,8 @@ def output(
 
     Args:
         name: as Caffe prints it.
-        higher: whether more is better; None to guess: less is better of what is called a loss or an error, or
-            equals the test loss, and more of all else.
+        higher: whether more is better; None to guess: less is better of what is called a loss or an
+            error, or equals the test loss, and more of all else.
         results: where it was measured.
     """
     if higher is not None:
@@ -244,14 +249,14 @@ def _criterion(
     )
 
 
-# -- ranking ----------------------------------------------------------------------------------------
+# -- ranking ---------------------------------------------------------------------------------------
 
 
 def rank(candidates: Sequence[RankingEntry], by: Sequence[Criterion]) -> list[Ranked]:
     """Rank by the first criterion, equal ones by the next, and so on, by the means as they are.
 
-    A policy without a value for a criterion stands behind all that have one. The comparisons are by the
-    first criterion.
+    A policy without a value for a criterion stands behind all that have one. The comparisons are by
+    the first criterion.
     """
 
     def key(candidate: RankingEntry) -> tuple[float, ...]:
@@ -270,10 +275,10 @@ def rank_weighted(
 
         score = sum_c w_c * u_c / sum_c w_c,   u_c = (x - worst_c) / (best_c - worst_c) in [0, 1]
 
-    best_c and worst_c are over the policies that are ranked, so a score holds within one ranking only. A
-    policy without a value for c gets u_c = 0, as the worst does. Where all values of c are equal, u_c = 1
-    for all that have one. The comparisons are by the criterion with the largest weight (the first of equal
-    ones).
+    best_c and worst_c are over the policies that are ranked, so a score holds within one ranking
+    only. A policy without a value for c gets u_c = 0, as the worst does. Where all values of c are
+    equal, u_c = 1 for all that have one. The comparisons are by the criterion with the largest
+    weight (the first of equal ones).
     """
     total = sum(by.values())
     scores = np.zeros(len(candidates))
@@ -328,7 +333,7 @@ def _compared(ranked: list[Ranked], criterion: Criterion) -> list[Ranked]:
     ]
 
 
-# -- noise ------------------------------------------------------------------------------------------
+# -- noise -----------------------------------------------------------------------------------------
 
 
 def compare(one: RankingEntry, other: RankingEntry, criterion: Criterion) -> Comparison:
@@ -357,8 +362,8 @@ def welch(a: Spread, n_a: int, b: Spread, n_b: int) -> float | None:
         n_a, n_b: trainings behind each.
 
     Returns:
-        None where either has fewer than two trainings or no known deviation, or where neither deviates: then
-        nothing is known of the noise.
+        None where either has fewer than two trainings or no known deviation, or where neither
+        deviates: then nothing is known of the noise.
 
     >>> round(welch(Spread(99.33, 0.02), 5, Spread(99.28, 0.02), 5), 4)
     0.0077
@@ -378,7 +383,8 @@ def student_p(t: float, dof: float) -> float:
         p = 2 C * integral of cos(x)^(dof - 1) from atan(t / sqrt(dof)) to pi/2,
         C = Gamma((dof + 1) / 2) / (sqrt(pi) * Gamma(dof / 2))
 
-    which is its density after the substitution T = sqrt(dof) * tan(x); by Gauss-Legendre quadrature.
+    which is its density after the substitution T = sqrt(dof) * tan(x); by Gauss-Legendre
+    quadrature.
     """
     low, high = math.atan(t / math.sqrt(dof)), math.pi / 2
     nodes, quadrature = _gauss_legendre()
@@ -394,14 +400,15 @@ def _gauss_legendre() -> tuple[np.ndarray, np.ndarray]:
     return np.polynomial.legendre.leggauss(200)
 
 
-# -- trade-off --------------------------------------------------------------------------------------
+# -- trade-off -------------------------------------------------------------------------------------
 
 
 def pareto_front(
     candidates: Sequence[RankingEntry], cost: Criterion, utility: Criterion = CRITERIA["top1"]
 ) -> list[RankingEntry]:
     """The policies that no other one beats: none has a utility at least as good at a cost at most as high,
-    and one of the two better. By the means; in order of cost. Those without either value are left out.
+    and one of the two better. By the means; in order of cost. Those without either value are left
+    out.
     """
     known = [c for c in candidates if c.spread(utility.name) and c.spread(cost.name)]
     front: list[RankingEntry] = []

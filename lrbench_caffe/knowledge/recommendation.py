@@ -20,11 +20,13 @@ class Recommendation:
         set_aside: why the results on the same task do not count as experience; empty where they do,
             or where there are none.
         diverged: number of policies more that only diverged on the same task.
-        passed_over: policies that other tasks speak for and that are not proposed, each with the result here
-            that speaks against it.
-        idle: policies that are not proposed since no update improved anything there, each with its result.
+        passed_over: policies that other tasks speak for and that are not proposed, each with the
+            result here that speaks against it.
+        idle: policies that are not proposed since no update improved anything there, each with its
+            result.
         other_starts: whether there are results on the same task from other starts.
-        missing: LR functions that were asked for and are not among the proposals, each with the reason.
+        missing: LR functions that were asked for and are not among the proposals, each with the
+            reason.
         note: what policies are compared by, where that is not the Top-1 or the test loss.
     """
 

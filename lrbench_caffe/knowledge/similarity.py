@@ -2,16 +2,16 @@
 
 similarity(a, b) = (data(a, b) + network(a, b)) / 2, 0 where the task types differ.
 
-Two numbers are as alike as q(x, y) = 1 / (1 + |log10(x / y)|): 1 where they are equal, 1/2 where one is ten
-times the other, 1/3 where it is a hundred times. One that is not known counts 1/2.
+Two numbers are as alike as q(x, y) = 1 / (1 + |log10(x / y)|): 1 where they are equal, 1/2 where
+one is ten times the other, 1/3 where it is a hundred times. One that is not known counts 1/2.
 
 data     1 for the same data, else 0.9 * mean(q(channels), q(pixels), q(classes), q(training samples))
 network  1 for the same net, else 0.9 * mean(family, q(parameters), q(depth)); family = sum over the layer
          types of min(count) / sum of max(count), 1 for the same layers
 
-Data is the same where digest, shape, classes and numbers of samples are equal; where one has no digest (the
-paper's), the name takes its place. Nets are the same where their digests are equal. The framework does not
-count: an LR policy does the same on a CPU and a GPU.
+Data is the same where digest, shape, classes and numbers of samples are equal; where one has no
+digest (the paper's), the name takes its place. Nets are the same where their digests are equal. The
+framework does not count: an LR policy does the same on a CPU and a GPU.
 """
 
 from __future__ import annotations

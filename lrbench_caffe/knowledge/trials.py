@@ -1,21 +1,22 @@
 """Whether what was tried on the task itself is experience to choose from. See docs/recommending.md.
 
-Three bad trials are none: the best of them is not a good policy, only the best of what was tried. So own
-results (of the same task and start) are experience only where
+Three bad trials are none: the best of them is not a good policy, only the best of what was tried.
+So own results (of the same task and start) are experience only where
 
-1. at least ``ENOUGH`` policies were tried at a comparable length: half of this training's or more, and at
-   most twice as long, or at their best within this one's length;
-2. the best of them learned (``Utility.learned``; from trained weights that is compared with what they have
-   by themselves), and the most similar task does not promise more;
-3. their LRs bracket it: of the best, or of one within noise of it, the highest LR lies ``APART`` times above
-   that of another one and as much below that of a third, or of one that diverged. What learned nothing is not
-   within noise of it.
+1. at least ``ENOUGH`` policies were tried at a comparable length: half of this training's or more,
+   and at most twice as long, or at their best within this one's length;
+2. the best of them learned (``Utility.learned``; from trained weights that is compared with what
+   they have by themselves), and the most similar task does not promise more;
+3. their LRs bracket it: of the best, or of one within noise of it, the highest LR lies ``APART``
+   times above that of another one and as much below that of a third, or of one that diverged. What
+   learned nothing is not within noise of it.
 
-Once the best policy of the most similar task was tried here, nothing more can be learned from that task, and
-its promise and the bracket are not asked for. The paper's results count as bracketed: it tuned its ranges.
+Once the best policy of the most similar task was tried here, nothing more can be learned from that
+task, and its promise and the bracket are not asked for. The paper's results count as bracketed: it
+tuned its ranges.
 
-What a similar task promises is its share of the way from chance to 100 %, times the similarity. Losses of two
-tasks cannot be compared, so they promise nothing.
+What a similar task promises is its share of the way from chance to 100 %, times the similarity.
+Losses of two tasks cannot be compared, so they promise nothing.
 """
 
 from __future__ import annotations

@@ -4,10 +4,10 @@ A policy is compared by a cautious value,
 
     caution = ((mean - 2 s / sqrt(n)) * runs + worthless * diverged) / (runs + diverged)
 
-of the Top-1, or where the net does not classify of the test loss or another output (with its sign turned
-where lower is better). n is the number of trainings behind the mean and s the larger of the policy's own
-deviation and the task's usual one, so a single training counts with the risk that it was a lucky one.
-``worthless`` is what a diverged training is worth: see ``Utility``.
+of the Top-1, or where the net does not classify of the test loss or another output (with its sign
+turned where lower is better). n is the number of trainings behind the mean and s the larger of the
+policy's own deviation and the task's usual one, so a single training counts with the risk that it
+was a lucky one. ``worthless`` is what a diverged training is worth: see ``Utility``.
 """
 
 from __future__ import annotations
@@ -38,15 +38,16 @@ class Utility:
     Attributes:
         name: "top1", "test_loss", or an output of the test net.
         higher: whether more is better.
-        worthless: the value of a training that learned nothing, which a diverged training is worth. For
-            Top-1 it is chance, 100 % / classes (0 where the number of classes is not known). A loss has no
-            chance level: the test loss of the untrained net stands in its place; for other outputs the worst
-            mean that is known.
-        learned: the value from which on a training has learned; None where that cannot be told. For Top-1 it
-            is the geometric mean of chance and 100 %, or a quarter of the way between them if that is less;
-            for a test loss half of the untrained net's. From weights that were trained before, a tenth of the
-            way from ``before`` to 100 %, or to a loss of 0.
-        before: the value before the first update, of a start that is not scratch; None where it is not known.
+        worthless: the value of a training that learned nothing, which a diverged training is worth.
+            For Top-1 it is chance, 100 % / classes (0 where the number of classes is not known). A
+            loss has no chance level: the test loss of the untrained net stands in its place; for
+            other outputs the worst mean that is known.
+        learned: the value from which on a training has learned; None where that cannot be told. For
+            Top-1 it is the geometric mean of chance and 100 %, or a quarter of the way between them
+            if that is less; for a test loss half of the untrained net's. From weights that were
+            trained before, a tenth of the way from ``before`` to 100 %, or to a loss of 0.
+        before: the value before the first update, of a start that is not scratch; None where it is
+            not known.
     """
 
     name: str
@@ -68,8 +69,8 @@ class Utility:
         """Of nets that do not classify.
 
         Args:
-            untrained: the test loss before the first update; None where it was not measured, and then the
-                highest mean of ``results`` takes its place.
+            untrained: the test loss before the first update; None where it was not measured, and
+                then the highest mean of ``results`` takes its place.
         """
         if untrained is None:
             return cls.output("test_loss", False, results)

@@ -30,16 +30,17 @@ class Composition(Policy):
         eta(t) = eta_i(t - start_i),   start_i <= t < start_(i+1)
 
     Arguments:
-        segments: (start, policy) pairs, two or more. The first starts at 0, the others at a later iteration
-            than the one before, or at a Trigger: "go on when the metric has not improved for n tests".
-            Iterations cannot follow a trigger. PLATEAU can be the last segment only (it never ends); its
-            decisions are counted from the segment's start.
+        segments: (start, policy) pairs, two or more. The first starts at 0, the others at a later
+        iteration
+            than the one before, or at a Trigger: "go on when the metric has not improved for n
+            tests". Iterations cannot follow a trigger. PLATEAU can be the last segment only (it
+            never ends); its decisions are counted from the segment's start.
 
     Raises:
         PolicyError: a bad order, fewer than two segments, PLATEAU before the end.
 
-    #Param is the sum over the segments plus one for each boundary between them. POLY without l ends at
-    max_iter, that is max_iter - start iterations after its segment's start.
+    #Param is the sum over the segments plus one for each boundary between them. POLY without l ends
+    at max_iter, that is max_iter - start iterations after its segment's start.
 
     >>> warm = FunctionPolicy("FIX", k0=0.1), FunctionPolicy("FIX", k0=0.01)
     >>> policy = Composition([(0, warm[0]), (Trigger(n=3), warm[1])])

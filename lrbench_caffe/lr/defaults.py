@@ -71,10 +71,11 @@ def complete(
         k0     base_lr
         k1     6 x the larger of base_lr and k0 (cyclic functions; decaying ones keep their lower bound of 0)
         l      cyclic: 2 epochs rounded to 100 iterations, at least 100, at most max_iter/2
-               (max_iter/10 where the epoch is not known); STEP: max_iter/10; NSTEP: 50, 70, 80, 90 and 95 %
-               of max_iter; POLY: max_iter; SIG: max_iter/2
+               (max_iter/10 where the epoch is not known); STEP: max_iter/10; NSTEP: 50, 70, 80, 90
+               and 95 % of max_iter; POLY: max_iter; SIG: max_iter/2
         gamma  EXP, *EXP: the envelope is 0.1 at max_iter; STEP, NSTEP: it is 0.1 at the last iteration;
-               INV: 1/max_iter; SIG: -ln(9)/l, a fall from 0.9 at 0 over 0.5 at l to 0.1 at 2l; PLATEAU: 0.1
+               INV: 1/max_iter; SIG: -ln(9)/l, a fall from 0.9 at 0 over 0.5 at l to 0.1 at 2l;
+               PLATEAU: 0.1
         p      INV: 0.75 (Caffe's LeNet); POLY: 1.2 (the paper's Table VII)
         n      3 tests
 
@@ -131,18 +132,19 @@ def complete_text(
 
     Arguments:
         text: a bare name, a call with some or all of its parameters, or a complete composition.
-        given: the flags k0, k1, gamma, p and l that were given, as numbers, lists or text; None is not given.
-        base_lr: see `complete`.
+        given: the flags k0, k1, gamma, p and l that were given, as numbers, lists or text; None is
+        not given. base_lr: see `complete`.
         max_iter: see `complete`.
         epoch: see `complete`.
 
     Raises:
-        PolicyError: the text cannot be read; a parameter is given in both ways; a flag that the function
-            does not have, or flags beside a composition; or as for any policy.
+        PolicyError: the text cannot be read; a parameter is given in both ways; a flag that the
+            function does not have, or flags beside a composition; or as for any policy.
 
     >>> done = complete_text("SIN2(l=500)", {"k1": 0.05}, base_lr=0.01, max_iter=10000, epoch=600)
     >>> str(done.policy), done.filled
-    ('SIN2(k0=0.01, k1=0.05, l=500)', (Filled(parameter='k0', value=0.01, rule='base_lr', chosen=True),))
+    ('SIN2(k0=0.01, k1=0.05, l=500)', (Filled(parameter='k0', value=0.01, rule='base_lr',
+    chosen=True),))
     """
     flags = {name: _flag(name, value) for name, value in given.items() if value is not None}
     segments = read(text)

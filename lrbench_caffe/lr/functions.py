@@ -2,22 +2,24 @@
 
     eta(t) = |k0 - k1| * g(t) + min(k0, k1),   g(t) = wave(t) * envelope(t)
 
-(formula 2 of the paper). The first 13 functions are those of the paper's Table I; the others are in the
-authors' later code (github.com/git-disl/LRBench, lr/LRfunctions.py). Where this table differs from either,
-and why:
+(formula 2 of the paper). The first 13 functions are those of the paper's Table I; the others are in
+the authors' later code (github.com/git-disl/LRBench, lr/LRfunctions.py). Where this table differs
+from either, and why:
 
-- COS is printed in Table I with cos(pi*2t/l), whose period is l. The paper's text (l is half the cycle), the
-  authors' code and the iterations of Tables VII and VIII need cos(pi*t/l), period 2l, which is used here.
-- RSW, SINRSW and COSRSW: the authors' fractional part of -t/l is 0 at every restart (t = 0, l, 2l, ...), so
-  that their LR is at the bottom for that single iteration and jumps to the top one iteration later. A
-  restart begins at the top here, g(0) = g(l) = 1; every other iteration agrees.
-- The authors compute (k1 - k0)*g + k0, which turns a wave upside down where k0 > k1; formula 2 does not. With
-  k0 < k1 both are the same. The waves that start at the top take k0 and k1 in either order (the paper's text
-  has k0 > k1 for COS, its tables k0 < k1); the waves that start at the bottom, which is k0, require k0 < k1.
-- POLY: in the authors' code k0 is the lower and k1 the upper bound. Here k0 is the start, as in Table I, and
-  k1 the lower bound, 0 if not given, as for every decaying function.
-- NSTEP: the authors count boundaries in a variable that lives as long as the program, so that the LR depends
-  on which iterations were asked before. Here i is counted from t.
+- COS is printed in Table I with cos(pi*2t/l), whose period is l. The paper's text (l is half the
+  cycle), the authors' code and the iterations of Tables VII and VIII need cos(pi*t/l), period 2l,
+  which is used here.
+- RSW, SINRSW and COSRSW: the authors' fractional part of -t/l is 0 at every restart (t = 0, l, 2l,
+  ...), so that their LR is at the bottom for that single iteration and jumps to the top one
+  iteration later. A restart begins at the top here, g(0) = g(l) = 1; every other iteration agrees.
+- The authors compute (k1 - k0)*g + k0, which turns a wave upside down where k0 > k1; formula 2 does
+  not. With k0 < k1 both are the same. The waves that start at the top take k0 and k1 in either
+  order (the paper's text has k0 > k1 for COS, its tables k0 < k1); the waves that start at the
+  bottom, which is k0, require k0 < k1.
+- POLY: in the authors' code k0 is the lower and k1 the upper bound. Here k0 is the start, as in
+  Table I, and k1 the lower bound, 0 if not given, as for every decaying function.
+- NSTEP: the authors count boundaries in a variable that lives as long as the program, so that the
+  LR depends on which iterations were asked before. Here i is counted from t.
 """
 
 from __future__ import annotations
@@ -40,8 +42,8 @@ class Envelope(NamedTuple):
 class LRFunction(NamedTuple):
     """One row of the table.
 
-    `order` is the rule for (k0, k1), None where there is no k1. `wave` is None for functions that are an
-    envelope alone. `equation` is the whole of g(t).
+    `order` is the rule for (k0, k1), None where there is no k1. `wave` is None for functions that
+    are an envelope alone. `equation` is the whole of g(t).
     """
 
     name: str

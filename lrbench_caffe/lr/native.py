@@ -38,13 +38,14 @@ def from_caffe(
         poly       base_lr * (1 - t/max_iter)^power                 POLY, bound to max_iter
         sigmoid    base_lr / (1 + exp(-gamma*(t - stepsize)))       SIG
 
-    What Caffe accepts is accepted (base_lr of 0 or below, gamma above 1, any power); such a policy is read
-    back from its text by parse(text, strict=False). Equal, descending or repeated stepvalues behave as in
-    Caffe, which moves on by one step per iteration at most.
+    What Caffe accepts is accepted (base_lr of 0 or below, gamma above 1, any power); such a policy
+    is read back from its text by parse(text, strict=False). Equal, descending or repeated
+    stepvalues behave as in Caffe, which moves on by one step per iteration at most.
 
     Arguments:
         lr_policy: Caffe's name.
-        base_lr: the solver's field, as are the others. Caffe stores and computes in float32: pass the float32
+        base_lr: the solver's field, as are the others. Caffe stores and computes in float32: pass
+        the float32
             values for the closest agreement.
         gamma: None is an unset field, which Caffe treats as 0.
         power: as gamma.

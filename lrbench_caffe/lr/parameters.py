@@ -39,8 +39,9 @@ class Parameter:
         read: turns what was given into the stored value, or raises ValueError.
         rule: the constraint on the stored value.
         relaxed: the constraint where Caffe's own, wider one is asked for.
-        default: the value where it is not given; REQUIRED if it has to be. Defaults are not printed.
-        count: what it adds to #Param: "always" 1, "given" 1 if it differs from its default, "each" 1 per
+        default: the value where it is not given; REQUIRED if it has to be. Defaults are not
+        printed. count: what it adds to #Param: "always" 1, "given" 1 if it differs from its
+        default, "each" 1 per
             element of a list, "never" 0.
     """
 

@@ -25,8 +25,8 @@ class Trigger:
     >>> str(Trigger(n=3)), str(Trigger(n=5, metric="test_loss", min_delta=0.01))
     ('plateau(n=3)', 'plateau(n=5, metric=test_loss, min_delta=0.01)')
 
-    The paper's section V-B (NSTEP) asks for it: lower the LR "when the test accuracy or loss fails to
-    improve".
+    The paper's section V-B (NSTEP) asks for it: lower the LR "when the test accuracy or loss fails
+    to improve".
     """
 
     n: int
@@ -48,10 +48,10 @@ class Trigger:
 class PlateauWatch:
     """Watches the metric of a trigger test by test; the one thing here that has state.
 
-    A test improves if its value is better than the best one since the start by more than min_delta. The
-    first test always improves; NaN never does. After it fires, the watch starts afresh: it forgets the best
-    value. So its state depends on the tests since the last decision only, and a resumed run rebuilds it by
-    repeating those.
+    A test improves if its value is better than the best one since the start by more than min_delta.
+    The first test always improves; NaN never does. After it fires, the watch starts afresh: it
+    forgets the best value. So its state depends on the tests since the last decision only, and a
+    resumed run rebuilds it by repeating those.
 
     >>> watch = PlateauWatch(Trigger(n=2))
     >>> [watch.update(top1) for top1 in (90.0, 91.0, 91.0, 90.5, 90.0)]

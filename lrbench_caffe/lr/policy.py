@@ -21,19 +21,21 @@ from .plateau import Trigger
 class Policy(ABC):
     """The LR as a pure function of the iteration: immutable, hashable, checked when it is built.
 
-    There are two kinds, FunctionPolicy and Composition; `parse` returns either. Two policies are equal if
-    they print alike and are bound to the same max_iter; parse(str(policy)) == policy for every policy that
-    is not bound.
+    There are two kinds, FunctionPolicy and Composition; `parse` returns either. Two policies are
+    equal if they print alike and are bound to the same max_iter; parse(str(policy)) == policy for
+    every policy that is not bound.
 
     Attributes:
         function: "SIN2"; of a composition its functions joined, "FIX ; SINEXP".
         functions: ("SIN2",) or ("FIX", "SINEXP").
         kind: "fixed", "decaying", "cyclic", "sigmoid", "plateau" or "composition".
-        params: the parameters as given, defaults left out; empty for a composition (see its segments).
+        params: the parameters as given, defaults left out; empty for a composition (see its
+            segments).
         num_params: the paper's #Param.
         max_iter: what `bind` gave, else None.
         needs_max_iter: True for POLY without l that is not bound: it cannot be evaluated yet.
-        pending: the trigger to watch for next, or None. Undecided boundaries evaluate as if they never come.
+        pending: the trigger to watch for next, or None. Undecided boundaries evaluate as if they
+            never come.
         pending_since: watch the tests after this iteration.
     """
 
@@ -107,8 +109,8 @@ class Policy(ABC):
     def bind(self, max_iter: int) -> Policy:
         """The policy for a training of max_iter iterations: POLY without l ends there.
 
-        It still prints without l and counts as #Param 3, since l was not chosen. Other policies are returned
-        as they are. A bound policy is parse(str(policy)).bind(max_iter).
+        It still prints without l and counts as #Param 3, since l was not chosen. Other policies are
+        returned as they are. A bound policy is parse(str(policy)).bind(max_iter).
 
         Raises:
             PolicyError: max_iter is not a whole number above 0.
@@ -155,12 +157,14 @@ class FunctionPolicy(Policy):
 
     Arguments:
         function: the name, in any case.
-        strict: False allows what Caffe's own policies allow (gamma above 1, k0 of 0, ...); see from_caffe.
-        params: the function's parameters, as a mapping or by name: k0, k1 (LR), gamma, p, l (iterations; a
+        strict: False allows what Caffe's own policies allow (gamma above 1, k0 of 0, ...); see
+        from_caffe. params: the function's parameters, as a mapping or by name: k0, k1 (LR), gamma,
+        p, l (iterations; a
             list of them for NSTEP), n (tests), metric, min_delta.
 
     Raises:
-        PolicyError: unknown function; unknown, missing or misplaced parameter; value outside its range.
+        PolicyError: unknown function; unknown, missing or misplaced parameter; value outside its
+            range.
 
     >>> policy = FunctionPolicy("SIN2", k0=0.01, k1=0.06, l=2000)
     >>> policy(0), policy(2000), policy(4000), round(policy(6000), 6)
@@ -228,8 +232,8 @@ class FunctionPolicy(Policy):
     def num_params(self) -> int:
         """The paper's #Param (Table I): every number that was chosen.
 
-        A list counts its length. A lower bound k1 of a decaying function (except POLY, whose 3 or 4 in Table
-        I includes it), POLY's l and PLATEAU's min_delta count if they were given.
+        A list counts its length. A lower bound k1 of a decaying function (except POLY, whose 3 or 4
+        in Table I includes it), POLY's l and PLATEAU's min_delta count if they were given.
         """
         return sum(p.counted(self.params.get(p.name, p.default)) for p in self.entry.parameters)
 

@@ -1,12 +1,14 @@
 """The ingredients of every LR function: g(t) = wave(t/l) x envelope(t).
 
-A wave is a ramp in [0, 1] that repeats, bent by a shape. All ramps are built from a remainder of whole
-numbers (exact in float64), so they are exact where the textbook forms are not: with u = t mod 2l,
+A wave is a ramp in [0, 1] that repeats, bent by a shape. All ramps are built from a remainder of
+whole numbers (exact in float64), so they are exact where the textbook forms are not: with u = t mod
+2l,
 
     (2/pi) * abs(arcsin(sin(pi*t/(2l)))) = min(u, 2l - u) / l
 
-is exactly 0 at even and exactly 1 at odd multiples of l, however large t is; sin(pi*t) itself is off by
-1e-10 at t = 1e6. Likewise abs(sin(pi*t/(2l))) = sin(pi/2 * ramp) and cos(pi*t/l) = cos(pi * ramp).
+is exactly 0 at even and exactly 1 at odd multiples of l, however large t is; sin(pi*t) itself is
+off by 1e-10 at t = 1e6. Likewise abs(sin(pi*t/(2l))) = sin(pi/2 * ramp) and cos(pi*t/l) = cos(pi *
+ramp).
 """
 
 from __future__ import annotations
@@ -22,8 +24,8 @@ Values = dict[str, Any]
 class Ramp(NamedTuple):
     """A repeating straight line between 0 and 1: where it starts, its period, and the line itself.
 
-    `shift` and `period` are in units of l; `line` maps the position u in the period, 0 <= u < period*l, to
-    [0, 1].
+    `shift` and `period` are in units of l; `line` maps the position u in the period, 0 <= u <
+    period*l, to [0, 1].
     """
 
     shift: int

@@ -57,11 +57,13 @@ class _Token(NamedTuple):
 def parse(text: str, *, strict: bool = True) -> Policy:
     """The policy that a text describes, e.g. "FIX(k0=0.1) ; 20000: SIN2(k0=0.01, k1=0.06, l=2000)".
 
-    Names are accepted in any case and white space anywhere between them. str(policy) is the inverse.
+    Names are accepted in any case and white space anywhere between them. str(policy) is the
+    inverse.
 
     Arguments:
         text: the policy; every parameter that has no default is given.
-        strict: False allows what Caffe's own policies allow, for texts of policies that from_caffe made.
+        strict: False allows what Caffe's own policies allow, for texts of policies that from_caffe
+        made.
 
     Raises:
         PolicyError: the text cannot be read (the message shows where), or the policy is not valid.
@@ -74,7 +76,8 @@ def parse(text: str, *, strict: bool = True) -> Policy:
     >>> parse("SINE2(k0=0.01)")
     Traceback (most recent call last):
         ...
-    lrbench_caffe.lr.errors.PolicyError: unknown LR function 'SINE2'; did you mean SIN2? known: FIX, ...
+    lrbench_caffe.lr.errors.PolicyError: unknown LR function 'SINE2'; did you mean SIN2? known: FIX,
+    ...
     """
     return build(read(text), strict=strict)
 

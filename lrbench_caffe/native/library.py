@@ -1,7 +1,8 @@
 """The library of fast layers: what it is made of, where it lies, which Caffe it serves. Standard library.
 
-Setup builds it and uses this module before anything is installed. A library fits one Caffe, whose classes
-its own derive from, so it is built for the runtime that setup makes alone, whose headers are known.
+Setup builds it and uses this module before anything is installed. A library fits one Caffe, whose
+classes its own derive from, so it is built for the runtime that setup makes alone, whose headers
+are known.
 """
 
 from __future__ import annotations

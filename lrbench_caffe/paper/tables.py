@@ -1,6 +1,7 @@
 """The paper's results as runs: every row of Tables III to IX of Wu et al. 2019.
 
-The tables are in the folder ``paper`` beside this file; its README says what is printed there and what not.
+The tables are in the folder ``paper`` beside this file; its README says what is printed there and
+what not.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ from lrbench_caffe.records import (
 )
 
 FOLDER = Path(__file__).parent
-# Goes up by 1 when a table changes, and never with the program's version: of two programs on one database
-# the one with the later edition has its way. A test holds CONTENT, a digest of the tables, against them.
+# Goes up by 1 when a table changes, and never with the program's version: of two programs on one
+# database the one with the later edition has its way. A test holds CONTENT, a digest of the tables,
+# against them.
 EDITION = 1
 CONTENT = "49b6eba5bf96798a071eef807bf6dec3"
 PAPER = "Wu et al. 2019"
@@ -56,8 +58,8 @@ class PaperRow:
     Attributes:
         record: what it says, as a run.
         part: "a" or "b" of a table in two parts, else "".
-        source: where the policy's parameters come from, by the paper: "Default", "LRBench", "Smith 2015";
-            "" where it does not.
+        source: where the policy's parameters come from, by the paper: "Default", "LRBench", "Smith
+            2015"; "" where it does not.
     """
 
     record: RunRecord

@@ -33,8 +33,8 @@ _METADATA: dict[str, dict[str, Any]] = {
 def warm_up() -> Iterator[None]:
     """Load the drawing library in the background, while Caffe has the work: it takes about a second.
 
-    The end waits for it, whatever that is: a thread that still loads C++ libraries when Python ends makes
-    the process abort.
+    The end waits for it, whatever that is: a thread that still loads C++ libraries when Python ends
+    makes the process abort.
     """
 
     def load() -> None:
@@ -81,7 +81,8 @@ def save(figure: Any, path: Path) -> None:
     plain(figure)
     dpi = min(DPI, MOST_PIXELS / max(figure.get_size_inches()))
     with matplotlib.rc_context({"svg.hashsalt": "lrbench"}), warnings.catch_warnings():
-        # A name in a script that the font has not is drawn as boxes, and one that is too wide is cut.
+        # A name in a script that the font has not is drawn as boxes, and one that is too wide is
+        # cut.
         warnings.filterwarnings(
             "ignore", "Glyph|constrained_layout|Matplotlib currently does not support"
         )

@@ -80,7 +80,8 @@ def training_figure(
 ) -> Figure:
     """Draw accuracy, loss, the nets' own outputs and learning rate over iterations.
 
-    There is no accuracy of a net that does not classify, and no outputs that the other panels show already.
+    There is no accuracy of a net that does not classify, and no outputs that the other panels show
+    already.
 
     Args:
         iterations: shape (n, 3): iteration, lr, training loss.
@@ -208,9 +209,10 @@ def _draw_loss(axes: Any, iterations: np.ndarray, measurements: list[Measurement
 def runs_figure(title: str, runs: Sequence[RunCurves]) -> Figure:
     """Draw accuracy, loss and learning rate of several trainings over iterations, one colour for each.
 
-    The test losses are lines with dots, the training losses pale ones (means over stretches). The dots of
-    the accuracies are the tests, the larger one the first highest Top-1. Where there are more than ``FEW``
-    runs the best are coloured and the others grey; the legend has all, the best first.
+    The test losses are lines with dots, the training losses pale ones (means over stretches). The
+    dots of the accuracies are the tests, the larger one the first highest Top-1. Where there are
+    more than ``FEW`` runs the best are coloured and the others grey; the legend has all, the best
+    first.
 
     Args:
         title: data, net and seeds.

@@ -1,8 +1,8 @@
 """Can Caffe train on every record? A check of all data of a solver, once for each data set.
 
-Caffe takes labels beyond the classes and records shorter than they say, and computes with memory of something
-else; it aborts in the middle of a training on a record of another size. What is found out about a data set is
-kept in the user's cache directory for as long as its files stay as they are.
+Caffe takes labels beyond the classes and records shorter than they say, and computes with memory of
+something else; it aborts in the middle of a training on a record of another size. What is found out
+about a data set is kept in the user's cache directory for as long as its files stay as they are.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ def state_of_lmdbs(nets: Sequence[PhaseNet]) -> LmdbState | None:
     return LmdbState(f"it read {' and '.join(readers)}, where no damage was found", None)
 
 
-# -- what is read -----------------------------------------------------------------------------------
+# -- what is read ----------------------------------------------------------------------------------
 
 
 def _records(net: PhaseNet, layer: Any) -> list[tuple[str, str | None, Records]]:
@@ -208,7 +208,7 @@ def _keeps_values(transform: Any) -> bool:
     return transform.scale == 1 and not changes
 
 
-# -- forms ------------------------------------------------------------------------------------------
+# -- forms -----------------------------------------------------------------------------------------
 
 
 def _check_shapes(checked: Checked, messages: Messages) -> None:
@@ -269,7 +269,7 @@ def _set(transform: Any, name: str) -> bool:
     return name in transform.DESCRIPTOR.fields_by_name and bool(getattr(transform, name))
 
 
-# -- once for each data set -------------------------------------------------------------------------
+# -- once for each data set ------------------------------------------------------------------------
 
 
 def scan_once(records: Records, say: Say) -> Scan:

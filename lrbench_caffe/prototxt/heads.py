@@ -90,10 +90,10 @@ class _Readers:
 def find_heads(net: PhaseNet) -> tuple[Head, ...]:
     """All heads of a TEST net, whatever its blobs are called, the main one first.
 
-    Scores and labels are the bottoms of the losses for classes and of the Accuracy layers. The main head is
-    the one that a loss and an Accuracy layer share, else one that an Accuracy layer reads, else one that a
-    loss reads; among equals that of the largest loss weight, and then the last one, since nets with auxiliary
-    classifiers end with the main one.
+    Scores and labels are the bottoms of the losses for classes and of the Accuracy layers. The main
+    head is the one that a loss and an Accuracy layer share, else one that an Accuracy layer reads,
+    else one that a loss reads; among equals that of the largest loss weight, and then the last one,
+    since nets with auxiliary classifiers end with the main one.
     """
     heads: dict[tuple[str, str], _Readers] = {}
     for position, layer in enumerate(net.layers):
@@ -195,7 +195,8 @@ def _head(net: PhaseNet, readers: _Readers) -> Head:
     softmax = net.producer(scores, before=accuracy)
     probabilities = softmax is not None and softmax.type == "Softmax"
     ignore_label = _ignored(options)
-    # A label that the loss alone ignores counts in Caffe's accuracy, unless it is none of the classes.
+    # A label that the loss alone ignores counts in Caffe's accuracy, unless it is none of the
+    # classes.
     outside = _ignored(loss.loss_param) if loss is not None and ignore_label is None else None
     form = PROBABILITIES if probabilities else LOGITS
     return Head(scores, scores, labels, form, options.axis, ignore_label, outside)

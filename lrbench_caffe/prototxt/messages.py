@@ -35,8 +35,9 @@ _LONG_WORD = re.compile(
 _BEGINNING = r"\1..."
 _IN_LAYER = re.compile(r"((?:\w+(?:\[\d+\])?\.)*?)layer\[(\d+)\]\.(.*)")
 _BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "UTF-8", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
-# The text in which Python's parser and the C++ one that Caffe has cannot differ. Beyond it they do: "4_0",
-# "+5", "0b1" and "0o17" are numbers to Python, "- 5" is one to C++, and so is "01" for a bool.
+# The text in which Python's parser and the C++ one that Caffe has cannot differ. Beyond it they do:
+# "4_0", "+5", "0b1" and "0o17" are numbers to Python, "- 5" is one to C++, and so is "01" for a
+# bool.
 _PLAIN_TOKEN = re.compile(
     r"""[ \t\n]+ | \r\n
     | \#[^\n\0]*
@@ -56,8 +57,8 @@ class Messages:
 
     Args:
         descriptor: the serialized FileDescriptorProto of its caffe.proto.
-        reader: reads a prototxt with that Caffe's own functions (see ``runtime.reader.CaffeReader``); None
-            where only the driver's parser is there.
+        reader: reads a prototxt with that Caffe's own functions (see
+            ``runtime.reader.CaffeReader``); None where only the driver's parser is there.
     """
 
     def __init__(self, descriptor: bytes, reader: Reader | None = None) -> None:
@@ -76,8 +77,8 @@ class Messages:
         """Read a prototxt file as Caffe would, a net of an older format upgraded.
 
         Raises:
-            InputError: the file is missing, or has a field that does not exist (with the nearest right
-                name), a value of another type, or broken syntax.
+            InputError: the file is missing, or has a field that does not exist (with the nearest
+                right name), a value of another type, or broken syntax.
         """
         return self._read(name, path)[0]
 
@@ -196,8 +197,8 @@ def _excerpt(line: str, column: int) -> str:
 def lacks(name: str, known: Iterable[str]) -> str:
     """The end of a message about a field or layer that this Caffe does not have.
 
-    A slip of the finger gets the right name. Anything else may well be a fork's: ``DepthwiseConvolution`` is
-    no slip for ``Convolution``, nor is ``Convolution3D``.
+    A slip of the finger gets the right name. Anything else may well be a fork's:
+    ``DepthwiseConvolution`` is no slip for ``Convolution``, nor is ``Convolution3D``.
     """
     near = did_you_mean(name, known, least=0.85)
     extra = name.lower().replace(near.split("'")[1].lower(), "", 1) if near else ""

@@ -126,7 +126,8 @@ def check_layers(net: PhaseNet, known_types: list[str]) -> None:
 def _readers(net: PhaseNet) -> dict[tuple[int, str], int]:
     """How often each bottom, by its layer's number and its name, is read before another layer has it as top.
 
-    A loss_weight is a reader, too. What has several readers Caffe splits, and its readers then read copies.
+    A loss_weight is a reader, too. What has several readers Caffe splits, and its readers then read
+    copies.
     """
     versions: dict[str, int] = {}
     counts: Counter[tuple[str, int]] = Counter()
@@ -180,8 +181,8 @@ def _check_dropout(where: str, net: PhaseNet, layer: Any) -> None:
 def numbered(net: PhaseNet) -> list[tuple[str, int]]:
     """Each layer's name, and how many layers before it have the same name.
 
-    Two layers may have one name. Positions do not tell them apart in the worker, since Caffe inserts Split
-    layers of its own.
+    Two layers may have one name. Positions do not tell them apart in the worker, since Caffe
+    inserts Split layers of its own.
     """
     seen: Counter[str] = Counter()
     places = []
@@ -212,8 +213,8 @@ def draws_by_size(net: PhaseNet) -> bool:
 def data_sizes(net: PhaseNet) -> str:
     """What is known of the sizes of a net's data from batch to batch: "fixed", "varying" or "unknown".
 
-    A batch of more than one record has records of one size, and so have all batches. The reshape of a
-    Python layer may do more than reshape, so nothing is known of it without running the net.
+    A batch of more than one record has records of one size, and so have all batches. The reshape of
+    a Python layer may do more than reshape, so nothing is known of it without running the net.
     """
     texts = {_sizes(layer) for layer in net.layers if not layer.bottom}
     return next((sizes for sizes in ("unknown", "varying") if sizes in texts), "fixed")
@@ -245,8 +246,8 @@ def decay_multipliers(net: PhaseNet) -> dict[str, list[list[float]]]:
 def names_not_in_hdf5(net: PhaseNet) -> list[str]:
     """Names in a net that cannot be groups of an HDF5 file, as Caffe makes one for each layer.
 
-    They are paths, none at all, or come twice. Blobs count as well, as Caffe names the splits that it puts
-    in after them.
+    They are paths, none at all, or come twice. Blobs count as well, as Caffe names the splits that
+    it puts in after them.
     """
     layers = [layer.name for layer in net.layers]
     blobs = [blob for layer in net.layers for blob in layer.top]

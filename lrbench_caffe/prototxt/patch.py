@@ -1,8 +1,8 @@
 """The solver that Caffe gets to see: the user's, with what the driver takes over taken out.
 
 The driver decides tests and snapshots, so the patched solver has none of its own. It has the user's
-lr_policy where nothing else asks for the LR, and otherwise one that leaves base_lr as it is. The solver and
-its nets are written to the run directory, which is therefore self-contained.
+lr_policy where nothing else asks for the LR, and otherwise one that leaves base_lr as it is. The
+solver and its nets are written to the run directory, which is therefore self-contained.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ def patched_solver(
     Args:
         nets: where each of ``solver.nets`` was written.
         snapshot_prefix: where Caffe writes its snapshots.
-        lr_by: one of LR_WAYS; with GRADIENTS (see worker.GradientUpdate) base_lr is 1, without decay.
+        lr_by: one of LR_WAYS; with GRADIENTS (see worker.GradientUpdate) base_lr is 1, without
+            decay.
     """
     message = type(solver.message)()
     message.CopyFrom(solver.message)
@@ -89,9 +90,10 @@ def check_settable(solver: Solver, info: CaffeInfo) -> None:
 def _hold_base_lr(message: Any, own: Any) -> None:
     """Give the patched solver a policy whose LR is base_lr at every iteration.
 
-    Caffe's step and multistep count the steps in the solver states as current_step, and ``caffe train
-    --snapshot`` continues multistep's count from there. With the solver's own steps and gamma 1 Caffe keeps
-    that count itself, whatever LR the driver sets, and 1 to any power changes no bit of base_lr.
+    Caffe's step and multistep count the steps in the solver states as current_step, and
+    ``caffe train --snapshot`` continues multistep's count from there. With the solver's own steps
+    and gamma 1 Caffe keeps that count itself, whatever LR the driver sets, and 1 to any power
+    changes no bit of base_lr.
     """
     for name in (*_POLICY_FIELDS, *fork_lr_fields(own)):
         message.ClearField(name)

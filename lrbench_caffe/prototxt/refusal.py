@@ -27,7 +27,8 @@ _UNKNOWN_FILLER = re.compile(r"Unknown filler name:\s*(.*)")
 _FILLERS = ("bilinear", "constant", "gaussian", "msra", "positive_unitball", "uniform", "xavier")
 # A source of Caffe's, as its words name it: of a layer, or of something else.
 _SOURCE = re.compile(r"\b(?:cudnn_)?(?P<name>\w+?)(?P<layer>_layer)?\.(?:[ch]pp|cu):\d+\]")
-# A layer's source has its type's name in small letters (InnerProduct: inner_product_layer.cpp), except these.
+# A layer's source has its type's name in small letters (InnerProduct: inner_product_layer.cpp),
+# except these.
 _TYPES = {
     "base_conv": ("Convolution", "Deconvolution"),
     "base_data": ("Data", "ImageData", "WindowData", "AnnotatedData", "VideoData"),
@@ -61,9 +62,10 @@ def open_solver(worker: Worker, solver: Solver, request: OpenRequest) -> Opened:
         solver: the user's; ``request`` has the patched one.
 
     Raises:
-        InputError: Caffe does not accept the solver or a net, a test net cannot have the weights, or a record
-            has a label that is none of the net's classes.
-        TrainingError: it crashed, hung or got no memory; the message names the layer that it was making.
+        InputError: Caffe does not accept the solver or a net, a test net cannot have the weights,
+            or a record has a label that is none of the net's classes.
+        TrainingError: it crashed, hung or got no memory; the message names the layer that it was
+            making.
     """
     try:
         opened = worker.open(request)

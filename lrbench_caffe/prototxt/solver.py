@@ -33,7 +33,8 @@ from lrbench_caffe.runtime.replies import CaffeInfo
 ADAPTIVE = ("AdaGrad", "RMSProp", "AdaDelta", "Adam")
 LINEAR = ("SGD", "Nesterov")  # their updates are linear in the gradient
 TYPES = (*LINEAR, *ADAPTIVE)
-# Fields that forks have added to what decides the LR: min_lr, rampup_interval, warmup_iter, plateau_winsize.
+# Fields that forks have added to what decides the LR: min_lr, rampup_interval, warmup_iter,
+# plateau_winsize.
 _LR_FIELD = re.compile(
     r"(min|max|start|end|final|initial|target)_lr|(ramp|warm)_?up_\w+|(plateau|sgdr|cycle|cosine)_\w+"
 )
@@ -49,8 +50,8 @@ class TestNet:
         net: its layers in the TEST phase.
         source: its data, None where that is unknown.
         passes: test_iter, the number of batches in a test pass.
-        heads: where its scores and labels are, the one that counts first; none for a net that does not
-            classify.
+        heads: where its scores and labels are, the one that counts first; none for a net that does
+            not classify.
     """
 
     __test__ = False  # not a test class, whatever pytest thinks of the name
@@ -80,7 +81,10 @@ class TestNet:
         )
         wish = -(-samples // self.source.batch)
         if covered < samples:
-            return f"a test pass of the {self.net.title} leaves some of its data out: {what} (test_iter {wish})"
+            return (
+                f"a test pass of the {self.net.title} leaves some of its data out: {what} "
+                f"(test_iter {wish})"
+            )
         return f"a test pass of the {self.net.title} uses some of its data twice: {what}"
 
 
@@ -91,13 +95,15 @@ class Solver:
     Attributes:
         path: the solver file.
         message: the SolverParameter as it is in the file.
-        nets: the NetParameter messages by the solver's field that brought them in, in Caffe's order.
+        nets: the NetParameter messages by the solver's field that brought them in, in Caffe's
+            order.
         train: the net in the TRAIN phase.
         source: its data.
         tests: the test nets.
         head: the name of the head that was chosen, None for the default one.
         notes: what a person should know of how the files were read.
-        checked: its data layers, all of whose records were looked at; None where the data is trusted.
+        checked: its data layers, all of whose records were looked at; None where the data is
+            trusted.
     """
 
     path: Path
@@ -266,8 +272,8 @@ def load_solver(
         level, stages: ``caffe train``'s flags for the training net.
         max_iter: what stands in for the solver's own max_iter, None for nothing.
         head: the head that counts, None for the default one (see ``find_heads``).
-        check_data: look at all records of its data, and tell this of a look that takes longer; None trusts
-            them.
+        check_data: look at all records of its data, and tell this of a look that takes longer; None
+            trusts them.
 
     Raises:
         InputError: one line that names the file, the field, its value and what is allowed.
@@ -324,7 +330,8 @@ def _first(sources: Sources) -> Source | None:
 def _unlike_records(net: PhaseNet, train: Sources, test: Sources) -> list[str]:
     """Notes on records of the test net that its weights, learnt from other ones, may not fit.
 
-    Caffe reshapes a net to its data, so it takes other heights and widths where no weights depend on them.
+    Caffe reshapes a net to its data, so it takes other heights and widths where no weights depend
+    on them.
     """
     learnt = {layer.top[0]: source.shape for layer, source in train if layer.top and source.shape}
     pooled = any(layer.pooling_param.global_pooling for layer in net.of_type("Pooling"))

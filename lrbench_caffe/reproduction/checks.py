@@ -1,7 +1,7 @@
 """What the paper's conclusions are made of: checks of results, by the keys of a plan's rows.
 
-Each goes by the means, as the paper does. Where two policies are compared and both have deviations, the p of
-Welch's test says whether it may be noise (see docs/ranking.md).
+Each goes by the means, as the paper does. Where two policies are compared and both have deviations,
+the p of Welch's test says whether it may be noise (see docs/ranking.md).
 """
 
 from __future__ import annotations

@@ -33,7 +33,8 @@ class PaperComparison:
     Attributes:
         row: the policy.
         metric: one of ``METRICS``.
-        paper: what the paper prints: a deviation for Top-1 in Tables VII to IX only; None for nothing.
+        paper: what the paper prints: a deviation for Top-1 in Tables VII to IX only; None for
+            nothing.
         ours: mean and deviation over seeds; None where nothing was trained or measured.
     """
 
@@ -51,7 +52,8 @@ class PaperComparison:
     def within(self) -> bool | None:
         """Whether |difference| <= deviation of the paper + deviation of ours, as printed numbers go.
 
-        A deviation that is not known counts 0; None where neither is, or there is nothing to compare.
+        A deviation that is not known counts 0; None where neither is, or there is nothing to
+        compare.
         """
         if self.difference is None or self.paper is None or self.ours is None:
             return None
@@ -128,7 +130,7 @@ def _spread(result: PolicyResult | None, metric: str) -> Spread | None:
     return None if result is None else result.spreads.get(metric)
 
 
-# -- rows ---------------------------------------------------------------------------------------------
+# -- rows ------------------------------------------------------------------------------------------
 
 
 def table_rows(
@@ -136,10 +138,10 @@ def table_rows(
 ) -> Rows:
     """For people: three lines for each policy (paper, ours, difference) under the paper's columns.
 
-    A difference has "=" where it is within the two deviations, "≠" where it is not, and nothing where that
-    cannot be said. A scaled-down plan says so in every line, makes no such statement, and compares no
-    iterations; the paper's line has the paper's own policy. With ``short`` a policy is called by its key
-    where that is enough.
+    A difference has "=" where it is within the two deviations, "≠" where it is not, and nothing
+    where that cannot be said. A scaled-down plan says so in every line, makes no such statement,
+    and compares no iterations; the paper's line has the paper's own policy. With ``short`` a policy
+    is called by its key where that is enough.
     """
     note = [plan.note] if plan.scaled else []
     heading = [
@@ -244,7 +246,8 @@ def _exact(spread: Spread | None) -> list[str]:
 def conclusion_rows(plan: ExperimentPlan, ours: Results) -> Rows:
     """The paper's conclusions about a plan: for the paper's numbers, and for ours with the numbers.
 
-    Of a scaled-down plan they name its iterations and policies; the paper's numbers are judged by its own.
+    Of a scaled-down plan they name its iterations and policies; the paper's numbers are judged by
+    its own.
     """
     note = [plan.note] if plan.scaled else []
     paper = paper_results(plan)

@@ -1,8 +1,8 @@
 """What the paper concludes from its tables and figures, as checks of anybody's results.
 
-Each is judged by the means, as the paper does it. A conclusion that names a difference ("0.21 points above")
-holds where ours is at least as large. Of a scaled-down plan the iterations in a conclusion are scaled, too;
-differences in Top-1 are not.
+Each is judged by the means, as the paper does it. A conclusion that names a difference ("0.21
+points above") holds where ours is at least as large. Of a scaled-down plan the iterations in a
+conclusion are scaled, too; differences in Top-1 are not.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def all_conclusions(share: float = 1.0) -> list[Conclusion]:
     ]
 
 
-# -- checks of their own --------------------------------------------------------------------------------
+# -- checks of their own ---------------------------------------------------------------------------
 
 
 def _lowest_cost(limit: int, results: Results) -> Verdict:
@@ -131,7 +131,8 @@ def _order_above_nstep(results: Results) -> Verdict:
     limit = value(results, "NSTEP", "top1")
     values = {key: value(results, key, "top1") for key in (*CLRS, *SMITH)}
     above_it = sorted((key for key in values if values[key] > limit), key=lambda key: -values[key])
-    numbers = f"{shown(results, 'NSTEP', 'top1')}; above: {', '.join(shown(results, k, 'top1') for k in above_it)}"
+    above = ", ".join(shown(results, key, "top1") for key in above_it)
+    numbers = f"{shown(results, 'NSTEP', 'top1')}; above: {above}"
     return Verdict(above_it == list(ABOVE_NSTEP), numbers)
 
 
@@ -141,7 +142,7 @@ def _iterations_less(limit: int, results: Results) -> Verdict:
     return Verdict(saved >= limit, numbers)
 
 
-# -- the paper's conclusions ------------------------------------------------------------------------------
+# -- the paper's conclusions -----------------------------------------------------------------------
 
 
 def _step(k0: float, l: int) -> str:  # noqa: E741

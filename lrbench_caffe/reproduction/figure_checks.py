@@ -1,7 +1,7 @@
 """What the paper says about Figures 3 to 5, as checks of results.
 
-It prints none of these curves: where a check needs more than a policy's highest Top-1, it can be said of our
-trainings only.
+It prints none of these curves: where a check needs more than a policy's highest Top-1, it can be
+said of our trainings only.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ def small_impact(limit: float, results: Results) -> Verdict:
 def better_after(key: str, updates: Sequence[int], results: Results) -> Verdict:
     """Figure 5: right after each update of the LR, Top-1 is higher or the test loss lower than right before.
 
-    Both are means over up to ``AROUND`` tests on either side, none beyond the next update, and over the runs.
-    A test at the iteration of an update comes before it.
+    Both are means over up to ``AROUND`` tests on either side, none beyond the next update, and over
+    the runs. A test at the iteration of an update comes before it.
     """
     value(results, key, "top1")  # there is one
     held, numbers = [], []

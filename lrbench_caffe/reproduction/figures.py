@@ -56,7 +56,8 @@ def figure3(path: Path, plan: ExperimentPlan, records: Iterable[RunRecord]) -> N
     The paper does not say what its error is; its accuracy and error pictures show the same range.
 
     Args:
-        plan: ``plan("figure3")``, or some of its rows, or a scaled one: then the epochs are scaled, too.
+        plan: ``plan("figure3")``, or some of its rows, or a scaled one: then the epochs are scaled,
+            too.
         records: runs with their measurements, of whatever task; those of the plan are taken.
 
     Raises:

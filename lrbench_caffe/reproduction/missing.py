@@ -71,7 +71,8 @@ def known_runs(
 
     Without a database, those below the folder only.
 
-    A run that is in both is the one that ended later: the database may have been away when it was trained.
+    A run that is in both is the one that ended later: the database may have been away when it was
+    trained.
     """
     tasks = {plan.setup.key: plan.setup.task for plan in plans}.values()
     records: dict[str, RunRecord] = {}

@@ -3,12 +3,13 @@
     table3 .. table9            the rows of Tables III to IX
     figure3, figure4, figure5   the trainings behind Figures 3 to 5
 
-Figure 1 needs no training (see ``surface``). Where the paper does not state something, it is chosen here:
+Figure 1 needs no training (see ``surface``). Where the paper does not state something, it is chosen
+here:
 
 - TRI2 in Tables IV (a) and V has l = 2000, as every cyclic policy of Tables VII to IX.
-- Figure 3 has 5 curves and k0 from 0 to 0.1 "in a base-10 log scale". The k0 here are the ends of its good
-  range, its marks, and values between; the epochs are 10, 20, 40, 80 and 140 (the whole). One training of 140
-  epochs gives all five points of its k0.
+- Figure 3 has 5 curves and k0 from 0 to 0.1 "in a base-10 log scale". The k0 here are the ends of
+  its good range, its marks, and values between; the epochs are 10, 20, 40, 80 and 140 (the whole).
+  One training of 140 epochs gives all five points of its k0.
 - Figure 5 is of one training.
 - Figure 4 shows l beyond the 1000 to 10000 of Table IV (b); here from 100 to 35000.
 """
@@ -113,9 +114,11 @@ class Row:
 
     Attributes:
         number: its place in the table, from 1.
-        key: what it is called in this table, once only: "SIN2", "TRI (Smith 2015)", or the whole policy.
+        key: what it is called in this table, once only: "SIN2", "TRI (Smith 2015)", or the whole
+            policy.
         policy: the LR policy as the paper prints it; POLY without l, which is then max_iter.
-        trained: the policy to train with: another one than ``policy`` where the plan is scaled down.
+        trained: the policy to train with: another one than ``policy`` where the plan is scaled
+            down.
         paper: the paper's result; None where it prints none.
         stated: the Top-1 that the paper states in its text, where no table has it.
     """
@@ -220,7 +223,7 @@ def _plan(name: str, title: str, setup: Setup, rows: list[Row]) -> ExperimentPla
     return ExperimentPlan(name, title, setup, setup.max_iter, setup.test_interval, tuple(rows))
 
 
-# -- rows ---------------------------------------------------------------------------------------------
+# -- rows ------------------------------------------------------------------------------------------
 
 
 def _table_rows(paper_rows: Sequence[PaperRow]) -> list[Row]:
@@ -270,7 +273,7 @@ _FIGURES: dict[str, tuple[list[Policy], str]] = {
 }
 
 
-# -- some of it, or less of it ----------------------------------------------------------------------------
+# -- some of it, or less of it ---------------------------------------------------------------------
 
 
 def select(whole: ExperimentPlan, rows: str) -> ExperimentPlan:
@@ -332,7 +335,8 @@ def scale(whole: ExperimentPlan, factor: float) -> ExperimentPlan:
     A scaled training has another max_iter, and so is never taken for one of the paper's length.
 
     Raises:
-        InputError: the factor is not above 0 and at most 1, or leaves too few iterations for a policy.
+        InputError: the factor is not above 0 and at most 1, or leaves too few iterations for a
+            policy.
     """
     check_factor(factor)
     if factor == 1:

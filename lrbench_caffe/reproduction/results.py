@@ -27,9 +27,10 @@ class PolicyResult:
     """One policy's metrics at its highest Top-1.
 
     Attributes:
-        spreads: mean and population deviation over trainings, by name, of ``METRICS``; a metric that no
-            training has is not among them. Empty where all trainings diverged.
-        seeds: of the trainings behind them, in order; empty for the paper, which does not state them.
+        spreads: mean and population deviation over trainings, by name, of ``METRICS``; a metric
+            that no training has is not among them. Empty where all trainings diverged.
+        seeds: of the trainings behind them, in order; empty for the paper, which does not state
+            them.
         diverged: how many trainings more diverged.
         runs: all of these trainings, those that diverged last; empty for the paper.
     """
@@ -81,7 +82,8 @@ def runs_of(records: Iterable[RunRecord]) -> list[RunRecord]:
 def top1_until(runs: Iterable[RunRecord], iteration: int) -> list[float]:
     """The highest Top-1 of each run's tests up to an iteration.
 
-    One that diverged is at chance from then on: its last test stands for all that would have followed.
+    One that diverged is at chance from then on: its last test stands for all that would have
+    followed.
     """
     tops = [
         best([m for m in of_first_net(run.measurements) if m.iteration <= iteration])

@@ -142,8 +142,8 @@ class Reproduction:
         Nothing where there is nothing to do or it cannot be measured.
 
         Raises:
-            InputError: nothing could be trained either, for a reason that is in the input; with ``dry`` it is
-                only said.
+            InputError: nothing could be trained either, for a reason that is in the input; with
+                ``dry`` it is only said.
         """
         needed = [item for item in items if item.left]
         setups = {item.plan.setup.key: item.plan.setup for item in needed}

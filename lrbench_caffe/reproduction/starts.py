@@ -23,9 +23,9 @@ def starts(
 ) -> list[JobResult]:
     """How the first iterations of a plan's trainings came out, in the order of rows and seeds.
 
-    All that came to the iteration of ``options.until`` and further, whenever that was, and all that ended
-    before for a reason. What a call has just made counts, then what is in its run directory, then what is in
-    the LR database: trained elsewhere.
+    All that came to the iteration of ``options.until`` and further, whenever that was, and all that
+    ended before for a reason. What a call has just made counts, then what is in its run directory,
+    then what is in the LR database: trained elsewhere.
 
     Args:
         records: known runs, of whatever task.

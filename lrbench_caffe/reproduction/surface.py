@@ -1,21 +1,22 @@
 """Figure 1 of the paper: three LR policies find their way down a loss surface of two parameters.
 
-The paper (section II) states the policies, the 200 iterations, the common initial point, the iterations of
-its three pictures, and what they show. It does not state the surface or the point. Those here are chosen so
-that the same can be seen, for the same reasons:
+The paper (section II) states the policies, the 200 iterations, the common initial point, the
+iterations of its three pictures, and what they show. It does not state the surface or the point.
+Those here are chosen so that the same can be seen, for the same reasons:
 
     L(x, y) = 0.035 (x + 0.49)^2 + 0.205 (y + 0.49)^2
               - 2.00 / (1 + (x / 0.38)^2 + (y / 0.20)^2)                      (a local minimum)
               - 2.76 / (1 + ((x + 0.06) / 0.24)^2 + ((y + 0.58) / 0.32)^2)    (the global minimum)
 
-a wide bowl with two wells. Plain gradient descent (formula 1, no momentum, no noise) settles in a well where
-the LR is below 2 / curvature. At the bottom of the local minimum, the first well on the way, the curvatures
-are 29 and 49: FIX with 0.025 (up to 80) stays there, an LR of 0.05 (up to 40) is thrown out and over to the
-global minimum. There they are 51 and 96: at 0.05, which TRIEXP comes down to (its lower bound) and NSTEP has
-until iteration 150, the parameters bounce; at the 0.005 that NSTEP then has (up to 400), they come to rest.
+a wide bowl with two wells. Plain gradient descent (formula 1, no momentum, no noise) settles in a
+well where the LR is below 2 / curvature. At the bottom of the local minimum, the first well on the
+way, the curvatures are 29 and 49: FIX with 0.025 (up to 80) stays there, an LR of 0.05 (up to 40)
+is thrown out and over to the global minimum. There they are 51 and 96: at 0.05, which TRIEXP comes
+down to (its lower bound) and NSTEP has until iteration 150, the parameters bounce; at the 0.005
+that NSTEP then has (up to 400), they come to rest.
 
-Only sums, products and quotients are taken, and LRs of 12 digits, so that every machine finds the same paths
-although they are chaotic.
+Only sums, products and quotients are taken, and LRs of 12 digits, so that every machine finds the
+same paths although they are chaotic.
 """
 
 from __future__ import annotations
@@ -66,7 +67,8 @@ class Path:
     Attributes:
         policy: the LR policy.
         colour: as in the paper.
-        points: shape (ITERATIONS, 2): x and y before the update of each iteration; the first is the start.
+        points: shape (ITERATIONS, 2): x and y before the update of each iteration; the first is the
+            start.
         losses: shape (ITERATIONS,): the loss there.
     """
 

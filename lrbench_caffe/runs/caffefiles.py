@@ -73,7 +73,7 @@ class StoredState:
     history: tuple[StoredBlob, ...]
 
 
-# -- caffemodels --------------------------------------------------------------------------------------
+# -- caffemodels -----------------------------------------------------------------------------------
 
 
 def read_model(path: Path, messages: Messages) -> list[StoredLayer]:
@@ -119,7 +119,7 @@ def _hdf5_layers(path: Path) -> list[StoredLayer]:
         ]
 
 
-# -- solver states ------------------------------------------------------------------------------------
+# -- solver states ---------------------------------------------------------------------------------
 
 
 def read_state(path: Path, messages: Messages) -> StoredState:
@@ -167,7 +167,8 @@ def copy_state(
             message.current_step = current_step
         name = os.fsencode(model) if model else protocol.encode(message.learned_net)
         message.ClearField("learned_net")
-        # A string that is not UTF-8 cannot be set. Any's field 2 has any bytes, and so has a state's field 2.
+        # A string that is not UTF-8 cannot be set. Any's field 2 has any bytes, and so has a
+        # state's field 2.
         named = AnyMessage(value=name).SerializeToString() if name else b""
         target.write_bytes(message.SerializeToString() + named)
         return
@@ -218,7 +219,7 @@ def file_sha256(path: Path) -> str:
     return hasher.hexdigest()
 
 
-# -- HDF5 ---------------------------------------------------------------------------------------------
+# -- HDF5 ------------------------------------------------------------------------------------------
 
 
 @contextmanager

@@ -12,14 +12,14 @@
     caffe.log            Caffe's own log
     training.png         accuracy, loss and LR over iterations
 
-A resumed run repeats the iterations after its snapshot. Each iteration and each test stands in a file once
-all the same: losses from before go when the first of them is done again, and a test that is done again
-replaces the former one unless it says the same.
+A resumed run repeats the iterations after its snapshot. Each iteration and each test stands in a
+file once all the same: losses from before go when the first of them is done again, and a test that
+is done again replaces the former one unless it says the same.
 
-Each row is in a journal before it is in its file, so whichever of the two is damaged, the other one has it
-(``rows``); ``mending`` puts both in order when a run is resumed. The directories of former versions have
-no journals, and no id in run.json: what is damaged there is left out, and said. (They may hold an iteration
-twice: then the later line is the valid one.)
+Each row is in a journal before it is in its file, so whichever of the two is damaged, the other one
+has it (``rows``); ``mending`` puts both in order when a run is resumed. The directories of former
+versions have no journals, and no id in run.json: what is damaged there is left out, and said. (They
+may hold an iteration twice: then the later line is the valid one.)
 """
 
 from __future__ import annotations
@@ -156,7 +156,8 @@ class RunDirectory:
     def release(self) -> None:
         for file in (self._iterations, *self._journals.values(), self._lock):
             if file:
-                # Rows that a full disk did not take are tried once more here; that was reported already.
+                # Rows that a full disk did not take are tried once more here; that was reported
+                # already.
                 with contextlib.suppress(OSError):
                     file.close()
         self._iterations = self._lock = self._record = None
@@ -279,8 +280,8 @@ class RunDirectory:
     def now(self) -> float:
         """The time for the run's records, in seconds since 1970: later than all that they name already.
 
-        Of two records of a run the one that ends later is the one that counts, whatever was done to the clock
-        between its sessions.
+        Of two records of a run the one that ends later is the one that counts, whatever was done to
+        the clock between its sessions.
         """
         return max(time.time(), self.last_seen() + 0.001)
 

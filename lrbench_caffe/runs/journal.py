@@ -4,8 +4,8 @@
     1 9be01733 run.json {"solver": ...}
     2 c4a81e90 measurements.jsonl {"iteration": 0, ...}
 
-The number tells a line that is missing, doubled or out of order, the checksum one that was changed. The id of
-the run is part of every checksum, so a journal of another run is none of this one.
+The number tells a line that is missing, doubled or out of order, the checksum one that was changed.
+The id of the run is part of every checksum, so a journal of another run is none of this one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class Journaled:
     Attributes:
         id: the run's, None where its heading is damaged.
         entries: name and text of each entry that is intact, in their order.
-        damage: what is wrong with it, None where it is whole. A last line that a kill cut off is not damage.
+        damage: what is wrong with it, None where it is whole. A last line that a kill cut off is
+            not damage.
     """
 
     id: str | None = None

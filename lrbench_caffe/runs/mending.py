@@ -1,10 +1,11 @@
 """Takes up an interrupted run: finds the snapshot to continue from, and mends the records before it.
 
-A resumed run needs more than Caffe's snapshot: the tests before it decide which images later tests see and
-what a plateau policy does, the losses since the last test are that test's training loss. So each snapshot
-keeps digests of the rows before it, and it counts only where they can be had: from the run's files, from its
-journals, or from what is intact in both. Else the one before it is taken, and what came after is trained
-again. Nothing is started over that has snapshots: then ``--resume`` refuses.
+A resumed run needs more than Caffe's snapshot: the tests before it decide which images later tests
+see and what a plateau policy does, the losses since the last test are that test's training loss. So
+each snapshot keeps digests of the rows before it, and it counts only where they can be had: from
+the run's files, from its journals, or from what is intact in both. Else the one before it is taken,
+and what came after is trained again. Nothing is started over that has snapshots: then ``--resume``
+refuses.
 """
 
 from __future__ import annotations
@@ -55,8 +56,8 @@ def take_up(run: RunDirectory, snapshots: Snapshots, due: Due, first: int | None
         first: the iteration that the run began at; None where that is not known.
 
     Raises:
-        InputError: the run has snapshots, but none with all that a resumed run needs, or its files are of
-            two runs.
+        InputError: the run has snapshots, but none with all that a resumed run needs, or its files
+            are of two runs.
     """
     run.believe(_own_record(run))
     return _Mending(run, snapshots, due, first).take_up()
@@ -187,8 +188,8 @@ class _Mending:
     def _give_journals(self) -> list[str]:
         """Begin the journals of a run of a former version; returns what to say of it.
 
-        A test that no snapshot needs may be missing. It and those after it are measured again, in the order
-        of the schedule.
+        A test that no snapshot needs may be missing. It and those after it are measured again, in
+        the order of the schedule.
         """
         tests = self._tests.rows
         last = max((iteration for iteration, _ in tests), default=0)

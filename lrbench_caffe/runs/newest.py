@@ -23,8 +23,8 @@ CLOCK_STEP = (
 def find_newest(root: Path, solver: Path) -> RunDirectory:
     """The run of this solver in ``root`` that was written to last.
 
-    One that is being trained at this moment is only returned if there is no other. Where the clock was set
-    back since, it is the run that was begun or continued last.
+    One that is being trained at this moment is only returned if there is no other. Where the clock
+    was set back since, it is the run that was begun or continued last.
 
     Raises:
         InputError: there is none, or nothing tells which it is.

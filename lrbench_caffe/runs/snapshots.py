@@ -35,14 +35,15 @@ class Snapshot:
 
     Attributes:
         iteration: updates done.
-        model: the .caffemodel (or .caffemodel.h5); a name in the run's snapshots folder, so that the run
-            can be moved.
+        model: the .caffemodel (or .caffemodel.h5); a name in the run's snapshots folder, so that
+            the run can be moved.
         state: the .solverstate (or .solverstate.h5), likewise.
         model_sha256, state_sha256: of the files when they were found complete.
         seconds: wall time of the run up to it.
-        automatic: True where it was not asked for but made against a kill; the next one replaces it.
-        tests, losses: SHA-256 of the rows of measurements.jsonl and iterations.csv before it; None in a run
-            of a former version.
+        automatic: True where it was not asked for but made against a kill; the next one replaces
+            it.
+        tests, losses: SHA-256 of the rows of measurements.jsonl and iterations.csv before it; None
+            in a run of a former version.
         tested: SHA-256 of the measurements at its iteration, None where there were none yet.
     """
 
@@ -160,7 +161,8 @@ class Snapshots:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             replace_by(target, lambda path: _share(model, path))
-            # A solver state names the file with its weights: the user's the user's, the run's the run's.
+            # A solver state names the file with its weights: the user's the user's, the run's the
+            # run's.
             replace_by(
                 folder / state.name,
                 lambda path: copy_state(state, path, self._messages, model=target),
@@ -200,14 +202,15 @@ class Snapshots:
         """The newest snapshot that is intact, None for a run that has none yet.
 
         Args:
-            usable: whether one that is intact can be continued from; the next older one is tried where not.
+            usable: whether one that is intact can be continued from; the next older one is tried
+                where not.
 
         Returns:
             It, and the names of newer ones that are not intact.
 
         Raises:
-            InputError: the run has snapshots, but none is intact. To start again from nothing is not
-                what ``--resume`` asks for.
+            InputError: the run has snapshots, but none is intact. To start again from nothing is
+                not what ``--resume`` asks for.
         """
         damaged: list[str] = []
         intact = False
@@ -240,8 +243,8 @@ class Snapshots:
     def restorable(self, snapshot: Snapshot, current_step: int) -> Path:
         """The solver state that Caffe can restore, wherever the run directory is now.
 
-        A solver state names the file with its weights, which may have been moved: this is a copy with the
-        right name. ``forget_copies`` removes it.
+        A solver state names the file with its weights, which may have been moved: this is a copy
+        with the right name. ``forget_copies`` removes it.
         """
         state = self._folder / snapshot.state
         return self.copy(state, self._folder / snapshot.model, current_step)
@@ -304,7 +307,8 @@ def ready_prefix(solver: Solver) -> list[str]:
 def _share(source: Path, target: Path) -> None:
     """Give a file a second place that takes no further room where the disk allows it, else copy it.
 
-    Blocks that are shared until one file is written over are the safer way; few file systems have them.
+    Blocks that are shared until one file is written over are the safer way; few file systems have
+    them.
     """
     with contextlib.suppress(OSError):
         with source.open("rb") as old, target.open("xb") as new:

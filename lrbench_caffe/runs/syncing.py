@@ -48,8 +48,8 @@ def run_directories(roots: Iterable[Path]) -> Iterator[Path]:
 def read_run(path: Path) -> RunRecord:
     """The run of a run directory, with all that was measured.
 
-    A training that was killed had no time to say how it ended: it is taken for failed, as of its last
-    measurement. Should it be resumed and end, that end is the later one and counts.
+    A training that was killed had no time to say how it ended: it is taken for failed, as of its
+    last measurement. Should it be resumed and end, that end is the later one and counts.
 
     Raises:
         StillRunning: the training has not ended.

@@ -1,9 +1,9 @@
 """Runs whose results the LR database has not got yet: noted when a run begins, brought in by a later command.
 
-A training notes its run directory here before it first writes to the database, and takes the note away when
-the database has everything. What is left of a training that ended without its database, or was killed, is
-brought in by the next command that opens this database. The notes are small files in the user's data
-directory, so a database that is out of reach does not matter.
+A training notes its run directory here before it first writes to the database, and takes the note
+away when the database has everything. What is left of a training that ended without its database,
+or was killed, is brought in by the next command that opens this database. The notes are small files
+in the user's data directory, so a database that is out of reach does not matter.
 """
 
 from __future__ import annotations
@@ -86,8 +86,8 @@ def waits(url: str | None, where: Path) -> bool:
 def bring_in(database: Database, say: Callable[[str], None]) -> None:
     """Store what waits for this database, and say so.
 
-    Runs that are still being trained, and those of other machines, keep waiting. What can never be stored is
-    told once.
+    Runs that are still being trained, and those of other machines, keep waiting. What can never be
+    stored is told once.
 
     Raises:
         DatabaseError: the database refuses, or is away; what it did not get keeps waiting.

@@ -1,7 +1,7 @@
 """The driver's hold on one worker process (see worker.py for the protocol).
 
-A failed CHECK, a segfault, an out-of-memory kill or a hang of Caffe is a ``TrainingError`` here, with
-Caffe's own last words, and never the end of the driver.
+A failed CHECK, a segfault, an out-of-memory kill or a hang of Caffe is a ``TrainingError`` here,
+with Caffe's own last words, and never the end of the driver.
 """
 
 from __future__ import annotations
@@ -74,17 +74,18 @@ class _Report(TrainingError):
 class Worker:
     """One worker process.
 
-    The process ends when this object is closed and when the driver dies, however it dies. Linux ties it
-    to the *thread* that started it, so that thread must live as long as the worker is needed.
+    The process ends when this object is closed and when the driver dies, however it dies. Linux
+    ties it to the *thread* that started it, so that thread must live as long as the worker is
+    needed.
 
     Args:
         python: the interpreter that pycaffe lives in.
         log: the file that Caffe's log goes to (appended).
         hang_seconds: how long the worker may be silent before it is taken for hung and killed;
-            0 means for ever. A working one speaks after every iteration and every test batch. Time in
-            which the worker or this process is suspended does not count (see ``liveness``).
-        known: whether the interpreter has started this Caffe before. A wrong one was not named then, even
-            if it ends at once now, such as a launcher in which a program was killed.
+            0 means for ever. A working one speaks after every iteration and every test batch. Time
+            in which the worker or this process is suspended does not count (see ``liveness``).
+        known: whether the interpreter has started this Caffe before. A wrong one was not named
+            then, even if it ends at once now, such as a launcher in which a program was killed.
         hang_option: the option that the user can set ``hang_seconds`` with, if there is one.
         note: told once when the worker turns out to be suspended, and is waited for.
 
@@ -163,8 +164,8 @@ class Worker:
             path: the file.
 
         Returns:
-            Whether Caffe's parser takes it (None where this Caffe cannot be asked), and the message in
-            protobuf's binary format.
+            Whether Caffe's parser takes it (None where this Caffe cannot be asked), and the message
+            in protobuf's binary format.
         """
         self._send("read", message=message, file=str(path))
         fields, arrays = self._expect("read")
@@ -190,7 +191,8 @@ class Worker:
         """Restore a solver state, or copy the weights of caffemodels; returns the iteration.
 
         Args:
-            own: whether the state is one of this very net, so that layers of one name are told apart.
+            own: whether the state is one of this very net, so that layers of one name are told
+                apart.
         """
         self._send("load", snapshot=snapshot, weights=list(weights), own=own)
         return int(self._expect("loaded")[0]["iteration"])
@@ -241,7 +243,8 @@ class Worker:
             net: number of the test net.
             passes: batches.
             heads: what is counted.
-            detections: outputs of SSD's DetectionEvaluate layers, and the solver's ap_version for each.
+            detections: outputs of SSD's DetectionEvaluate layers, and the solver's ap_version for
+                each.
             wants_stop: asked several times a second; True ends the pass before its next batch.
         """
         self._send(
@@ -325,7 +328,8 @@ class Worker:
     def _check_first_line(self) -> None:
         """Find out at once whether something else than the worker prints on stdout.
 
-        On clusters a wrapper around the interpreter often does, and its words would be taken for messages.
+        On clusters a wrapper around the interpreter often does, and its words would be taken for
+        messages.
         """
         line = b""
         while len(line) < FIRST_LINE and not (line.strip() and line.endswith(b"\n")):
@@ -433,7 +437,8 @@ class Worker:
 
 def _environment() -> dict[str, str]:
     environment = dict(os.environ)
-    # More BLAS threads do not make these nets faster, and one thread gives the same bits every time.
+    # More BLAS threads do not make these nets faster, and one thread gives the same bits every
+    # time.
     environment.setdefault("OPENBLAS_NUM_THREADS", "1")
     environment.update(GLOG_logtostderr="1", GLOG_minloglevel="0")
     return environment

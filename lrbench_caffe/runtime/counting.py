@@ -1,8 +1,8 @@
 """Counting in a test pass: how the scores of one head of a net compare with the true classes.
 
-The worker counts where the scores are, in Caffe's own memory, so that they are neither copied nor sent to
-the driver. This file runs in the worker's interpreter: Python 2.7 or 3.x, with that Python's numpy.
-``lrbench_caffe.metrics`` makes the metrics of what is counted here.
+The worker counts where the scores are, in Caffe's own memory, so that they are neither copied nor
+sent to the driver. This file runs in the worker's interpreter: Python 2.7 or 3.x, with that
+Python's numpy. ``lrbench_caffe.metrics`` makes the metrics of what is counted here.
 """
 from __future__ import division
 
@@ -20,8 +20,8 @@ class Counter(object):
     """Counts one head over the batches of a test pass; its memory is O(classes).
 
     Args:
-        form: what the scores are. "logits" and "probabilities" have a score for each class; "sigmoid" is one
-            logit for each sample, that of class 1 of the classes 0 and 1.
+        form: what the scores are. "logits" and "probabilities" have a score for each class;
+            "sigmoid" is one logit for each sample, that of class 1 of the classes 0 and 1.
         axis: the axis of the scores that the classes are on.
         ignore_label: samples with this label do not count; None for none.
         ignore_outside: the same, but only where this label is none of the classes.
@@ -31,8 +31,8 @@ class Counter(object):
         samples: samples counted.
         top1, top5: how many of them are right, or have the true class among the 5 best.
         entropy_sum: the sum that was asked for.
-        count, mean, m2: for each class, shape (classes,): number of right samples, mean and sum of squared
-            deviations of their probabilities. None before the first batch.
+        count, mean, m2: for each class, shape (classes,): number of right samples, mean and sum of
+            squared deviations of their probabilities. None before the first batch.
         problem: why this head cannot be counted, None where it can.
     """
 
@@ -140,7 +140,8 @@ class Counter(object):
         if self.form == PROBABILITIES:
             # Caffe's losses put the smallest number of 32 bits in place of 0.
             return numpy.log(numpy.maximum(own, numpy.finfo(numpy.float32).tiny).astype(kind))
-        # Of a right sample the own score is the largest one, and only those matter without the entropy.
+        # Of a right sample the own score is the largest one, and only those matter without the
+        # entropy.
         top = scores.max(axis=1) if self.entropy else own
         below = numpy.subtract(scores, top[:, None, :], dtype=kind)
         rest = numpy.exp(below)  # not in place, for which old numpy has no fast way
@@ -240,11 +241,12 @@ class Output(object):
 class Detections(object):
     """The mean average precision of what a DetectionEvaluate layer (of SSD's fork) puts out.
 
-    Its output has five columns, and as many rows as there are detections. A row is (image, class, score,
-    true positive, false positive), or (-1, class, number of objects of this class, -, -).
+    Its output has five columns, and as many rows as there are detections. A row is (image, class,
+    score, true positive, false positive), or (-1, class, number of objects of this class, -, -).
 
     Args:
-        version: how the area under the curve of precision over recall is taken: the solver's ap_version.
+        version: how the area under the curve of precision over recall is taken: the solver's
+            ap_version.
     """
 
     size, varies, weight = 1, False, 0.0

@@ -1,7 +1,7 @@
 """How a worker fails, and what Caffe's log says of it.
 
-A failed CHECK, a segfault, an out-of-memory kill or a hang of Caffe is a ``TrainingError`` with Caffe's own
-last words.
+A failed CHECK, a segfault, an out-of-memory kill or a hang of Caffe is a ``TrainingError`` with
+Caffe's own last words.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ class OpenFailure(TrainingError):
     """Caffe crashed, hung or got no memory while it opened a solver.
 
     Attributes:
-        net: the net that it was making: 0 for the training net, 1 for the first test net and so on; None
-            for the solver itself.
-        layers: names of the layers of that net that it had begun to make, the last one last. Among them
-            are Caffe's own splits and layers within layers.
+        net: the net that it was making: 0 for the training net, 1 for the first test net and so on;
+            None for the solver itself.
+        layers: names of the layers of that net that it had begun to make, the last one last. Among
+            them are Caffe's own splits and layers within layers.
     """
 
     def __init__(self, message: str, net: int | None, layers: Sequence[str]) -> None:

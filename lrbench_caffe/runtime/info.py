@@ -46,7 +46,8 @@ def caffe_info(python: CaffePython, *, fresh: bool = False) -> CaffeInfo:
     return info
 
 
-# What a training is planned by. The GPUs that a worker sees, its BLAS and its files may well be others.
+# What a training is planned by. The GPUs that a worker sees, its BLAS and its files may well be
+# others.
 _PLANNED_BY = (
     "caffe", "path", "python", "writable_base_lr", "callbacks", "layer_callbacks", "cuda",
     "layers", "descriptor",
@@ -57,7 +58,8 @@ _LONG = {"layers": "its layer types", "descriptor": "its caffe.proto"}
 def check_described(python: CaffePython, planned: CaffeInfo, live: CaffeInfo) -> None:
     """Check that a worker's Caffe is the one that the training was planned for.
 
-    A launcher may start another Caffe than the one that is remembered. The live one is remembered instead.
+    A launcher may start another Caffe than the one that is remembered. The live one is remembered
+    instead.
 
     Raises:
         InputError: it is another one.

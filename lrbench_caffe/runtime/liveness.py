@@ -1,9 +1,9 @@
 """Whether a silent process hangs, or cannot run at the moment. Standard library only.
 
-Only time in which both the silent process and the one that waits for it can run is counted. Linux' monotonic
-clock knows nothing of steps of the wall clock and stands still while the machine sleeps; but it runs on while
-processes are stopped (SIGSTOP: Ctrl-Z, SLURM's suspend), while they are frozen with their cgroup (a paused
-container), and while others have the processor.
+Only time in which both the silent process and the one that waits for it can run is counted. Linux'
+monotonic clock knows nothing of steps of the wall clock and stands still while the machine sleeps;
+but it runs on while processes are stopped (SIGSTOP: Ctrl-Z, SLURM's suspend), while they are frozen
+with their cgroup (a paused container), and while others have the processor.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class Silence:
         pid: the process, where the time in which it waits for a processor is not to count.
         clock: a clock that is not stepped.
 
-    Whoever waits looks several times a second. A longer gap between two looks counts for a second at most;
-    one of more than a twentieth of the limit, in which the waiting process was suspended itself, begins the
-    silence anew.
+    Whoever waits looks several times a second. A longer gap between two looks counts for a second
+    at most; one of more than a twentieth of the limit, in which the waiting process was suspended
+    itself, begins the silence anew.
     """
 
     def __init__(
@@ -99,7 +99,8 @@ def activity(pid: int) -> object:
     stat = _stat(pid)
     if stat is None:
         return None
-    # The processor time of all threads is in hundredths of a second, that of the first one in nanoseconds.
+    # The processor time of all threads is in hundredths of a second, that of the first one in
+    # nanoseconds.
     with contextlib.suppress(OSError):
         return stat[11:13], (_PROC / str(pid) / "schedstat").read_text()
     return stat[11:13]

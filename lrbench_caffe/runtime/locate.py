@@ -32,7 +32,8 @@ PROBE = "from caffe import SGDSolver"
 class CaffePython:
     """An interpreter that the worker can run in.
 
-    ``command`` starts it, arguments are appended to it; ``origin`` says in a few words where it was found.
+    ``command`` starts it, arguments are appended to it; ``origin`` says in a few words where it was
+    found.
     """
 
     command: list[str]
@@ -42,17 +43,17 @@ class CaffePython:
 def find_caffe_python(explicit: str | None = None) -> CaffePython:
     """Return the Python to run Caffe in.
 
-    What the user names is taken at its word and not tried: the worker reports it when caffe cannot be
-    imported there. Otherwise the first one that has caffe of: this interpreter, the runtime that setup
-    made, every python3 and python2 on the PATH.
+    What the user names is taken at its word and not tried: the worker reports it when caffe cannot
+    be imported there. Otherwise the first one that has caffe of: this interpreter, the runtime that
+    setup made, every python3 and python2 on the PATH.
 
     Args:
         explicit: the value of ``--caffe-python``: a path, or a command on the PATH.
 
     Raises:
         InputError: the named interpreter cannot be run, or there is no Caffe anywhere.
-        TrainingError: a Python on the PATH crashed, hung or was killed when it was tried. No other one, which
-            may have another Caffe, is taken in its place.
+        TrainingError: a Python on the PATH crashed, hung or was killed when it was tried. No other
+            one, which may have another Caffe, is taken in its place.
     """
     if explicit is not None:
         return CaffePython([named_interpreter(OPTION, explicit)], OPTION)
@@ -118,7 +119,8 @@ def named_interpreter(source: str, name: str) -> str:
     path = os.path.expanduser(name)
     program = shutil.which(path)
     if program is not None:
-        # Absolute, for the worker may start in another directory; symbolic links stay: they make a venv.
+        # Absolute, for the worker may start in another directory; symbolic links stay: they make a
+        # venv.
         return os.path.abspath(program)
     if os.path.isdir(path):
         raise InputError(f"{source}: {name} is a directory, not a Python interpreter")
@@ -145,7 +147,8 @@ def path_python_with_caffe() -> str | None:
 def path_pythons() -> Iterator[str]:
     """Yield every python3, then every python2 on the PATH.
 
-    Every one, because that of a virtual environment hides the system's, which may be the one with caffe.
+    Every one, because that of a virtual environment hides the system's, which may be the one with
+    caffe.
     """
     directories = os.environ.get("PATH", os.defpath).split(os.pathsep)
     for name in PATH_NAMES:

@@ -18,8 +18,8 @@ _PARSE_ERROR = re.compile(r"Error parsing text-format \S+: (\d+):(\d+): (.*)")
 class CaffeReader:
     """Reads prototxts with the functions that ``caffe train`` reads them with.
 
-    They take what Caffe's parser takes, and upgrade nets of older formats. Each call starts a process with
-    Caffe in it, which takes about as long as ``import caffe``.
+    They take what Caffe's parser takes, and upgrade nets of older formats. Each call starts a
+    process with Caffe in it, which takes about as long as ``import caffe``.
 
     Args:
         python: the interpreter that pycaffe lives in.

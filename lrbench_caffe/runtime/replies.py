@@ -82,7 +82,8 @@ class LayerParameters:
 
     Attributes:
         name: the layer's.
-        numbers: of each of its parameters in the net, which counts from 0; shared ones have one number.
+        numbers: of each of its parameters in the net, which counts from 0; shared ones have one
+            number.
         shapes: of each.
     """
 
@@ -132,9 +133,11 @@ class CaffeInfo:
         python, executable: version and path of the interpreter.
         caffe, path: version and folder of pycaffe.
         layers: the layer types it knows.
-        writable_base_lr: whether the LR can be set directly (else by the gradients, as for Caffe 1.0).
+        writable_base_lr: whether the LR can be set directly (else by the gradients, as for Caffe
+            1.0).
         callbacks: whether solvers take callbacks.
-        layer_callbacks: whether nets do, so that the loss of every sub-batch (iter_size) can be read.
+        layer_callbacks: whether nets do, so that the loss of every sub-batch (iter_size) can be
+            read.
         cuda, gpus: whether it is a CUDA build, and how many devices it sees.
         blas: paths of its BLAS libraries.
         files: Caffe's shared libraries.

@@ -1,11 +1,12 @@
 """The Caffe side of LRBench: one process that owns one Caffe solver and does what its driver asks.
 
-This is the only file that imports caffe. It runs in whatever interpreter pycaffe lives in, Python 2.7
-or 3.x, and needs nothing but caffe and numpy, so it imports nothing from the rest of the package but
-counting.py, which lies beside it and needs no more.
+This is the only file that imports caffe. It runs in whatever interpreter pycaffe lives in, Python
+2.7 or 3.x, and needs nothing but caffe and numpy, so it imports nothing from the rest of the
+package but counting.py, which lies beside it and needs no more.
 
-The driver writes requests to the worker's stdin and reads replies from its stdout. The first thing there
-is MAGIC, so that the driver can tell a worker from a program that prints something else. A message is
+The driver writes requests to the worker's stdin and reads replies from its stdout. The first thing
+there is MAGIC, so that the driver can tell a worker from a program that prints something else. A
+message is
 
     4 bytes      length of the header, big-endian
     header       JSON: {"kind": ..., fields..., "arrays": [[name, dtype, shape], ...]}
@@ -25,12 +26,12 @@ What the driver asks, and what comes back:
     snapshot                       snapshotted
     close                          the process ends
 
-Any request can be answered by "error". A failed CHECK in Caffe ends the process; what Caffe said is in
-the log, which is this process's stderr.
+Any request can be answered by "error". A failed CHECK in Caffe ends the process; what Caffe said is
+in the log, which is this process's stderr.
 
-Caffe runs the whole training in one ``solver.step``: requests between two stretches of iterations are
-answered from inside its on_start callback, exactly where Caffe would run its own test pass. So Caffe's
-loss smoothing, its timer and its log are those of ``caffe train``.
+Caffe runs the whole training in one ``solver.step``: requests between two stretches of iterations
+are answered from inside its on_start callback, exactly where Caffe would run its own test pass. So
+Caffe's loss smoothing, its timer and its log are those of ``caffe train``.
 """
 from __future__ import division, print_function
 
@@ -102,8 +103,8 @@ codecs.register_error(
 def decode(data):
     """Caffe's bytes as text, whatever they are: ``encode`` gives the same bytes back.
 
-    To Caffe a prototxt is bytes, so comments and names come in any encoding. A byte outside of UTF-8
-    becomes a private character, and so does each byte of such a character in the file itself.
+    To Caffe a prototxt is bytes, so comments and names come in any encoding. A byte outside of
+    UTF-8 becomes a private character, and so does each byte of such a character in the file itself.
     """
     parts = PRIVATE_BYTES.split(data)
     return u"".join(
@@ -325,8 +326,8 @@ def use_fast_layers(path, threads=1):
         return str(error)
 
 
-# Layers and blobs are found by their place, not in pycaffe's dictionaries: several layers may have one name,
-# and so may the tops that Caffe makes itself ("(automatic)").
+# Layers and blobs are found by their place, not in pycaffe's dictionaries: several layers may have
+# one name, and so may the tops that Caffe makes itself ("(automatic)").
 
 def layer_names(net):
     return names_of(net._layer_names)
@@ -356,8 +357,9 @@ def places_by_name(names):
     return places
 
 
-# Caffe reads and upgrades prototxts in C++ only, in functions that its library exports. Their names are those
-# of the Itanium ABI, which GCC and Clang have; a std::string is one of two, by the age of the compiler.
+# Caffe reads and upgrades prototxts in C++ only, in functions that its library exports. Their names
+# are those of the Itanium ABI, which GCC and Clang have; a std::string is one of two, by the age of
+# the compiler.
 READ_TEXT = "_ZN5caffe21ReadProtoFromTextFileEPKcPN6google8protobuf7MessageE"
 WRITE_BINARY = "_ZN5caffe22WriteProtoToBinaryFileERKN6google8protobuf7MessageEPKc"
 UPGRADE_NET = "_ZN5caffe18UpgradeNetAsNeededERK%sPNS_12NetParameterE"
@@ -421,8 +423,8 @@ def read_prototxt(name, path):
     """A prototxt as Caffe reads it, and upgrades a net: what ReadNetParamsFromTextFileOrDie gives.
 
     Returns:
-        Whether it could be parsed, None where this Caffe's functions are not there to be asked, and the
-        serialized message.
+        Whether it could be parsed, None where this Caffe's functions are not there to be asked, and
+        the serialized message.
     """
     read, write = exported(READ_TEXT), exported(WRITE_BINARY)
     message = new_message(name) if read and write else None
@@ -580,7 +582,8 @@ class SolverDriver(object):
 
     def on_gradients_ready(self):
         self.update.after(self.next_lr)
-        # The mean over an iteration's sub-batches; without a callback per layer (old pycaffe) the last one.
+        # The mean over an iteration's sub-batches; without a callback per layer (old pycaffe) the
+        # last one.
         self.losses.append(sum(self.partial) / len(self.partial) if self.partial else self.read_loss())
         if steady() - self.flushed > FLUSH_SECONDS:
             self.flush(self.solver.iter + 1)
@@ -726,8 +729,9 @@ class SolverDriver(object):
     def replay(self, request):
         """Put data cursors and random generators where ``passes`` forward passes leave them.
 
-        Caffe's snapshots do not hold them. Only the layers that read data or draw random numbers run, and
-        where an entry asks for "reshape", those that draw get inputs as large as the data that was read.
+        Caffe's snapshots do not hold them. Only the layers that read data or draw random numbers
+        run, and where an entry asks for "reshape", those that draw get inputs as large as the data
+        that was read.
         """
         nets = [self.net] + self.test_nets
         done, total = 0, sum(int(entry["passes"]) for entry in request["nets"])
@@ -771,8 +775,9 @@ class OwnPolicy(object):
 class BaseLR(OwnPolicy):
     """The direct way: Caffe's fixed policy reads base_lr at every update.
 
-    Python lets an attribute of any name be set on the objects of most Caffes, and where ``solver.param`` is a
-    copy even a real one is set on nothing. So nothing is believed that is not read back from the solver.
+    Python lets an attribute of any name be set on the objects of most Caffes, and where
+    ``solver.param`` is a copy even a real one is set on nothing. So nothing is believed that is not
+    read back from the solver.
     """
 
     def __init__(self, training):
@@ -863,9 +868,9 @@ class GradientUpdate(OwnPolicy):
     def show(self, lr):
         """Log the LR where Caffe is about to log the patched solver's base_lr, which is 1.
 
-        Caffe's line is kept out of the log by raising glog's threshold for this update by one level, so that
-        warnings and errors still come. Where glog's threshold is not within reach, both lines are there, and
-        the last one counts.
+        Caffe's line is kept out of the log by raising glog's threshold for this update by one
+        level, so that warnings and errors still come. Where glog's threshold is not within reach,
+        both lines are there, and the last one counts.
         """
         iteration = self.training.solver.iter
         if self.display and iteration % self.display == 0:

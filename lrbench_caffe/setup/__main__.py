@@ -1,9 +1,9 @@
 """Set up a Caffe for your user; complete parts are left alone.
 
-The Caffe is Debian 11's own package, the real BVLC Caffe built for CPUs, with its own Python and C library,
-unpacked into your cache directory: nothing is installed system-wide, and no root is needed. An existing
-Caffe is used instead (LRBENCH_CAFFE_PYTHON names its Python, or Python can import caffe). With a C++
-compiler, the fast layers for this Caffe are built.
+The Caffe is Debian 11's own package, the real BVLC Caffe built for CPUs, with its own Python and C
+library, unpacked into your cache directory: nothing is installed system-wide, and no root is
+needed. An existing Caffe is used instead (LRBENCH_CAFFE_PYTHON names its Python, or Python can
+import caffe). With a C++ compiler, the fast layers for this Caffe are built.
 
 An interrupted setup continues where it stopped when it is run again.
 """

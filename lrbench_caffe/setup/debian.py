@@ -59,7 +59,7 @@ Dir::Etc::trustedparts "/dev/null";
 """
 
 
-# -- the machine --------------------------------------------------------------------------------------
+# -- the machine -----------------------------------------------------------------------------------
 
 
 def architecture() -> str:
@@ -96,8 +96,9 @@ def mirror() -> str:
     if named:
         # The two are the same, but of file: apt would not put a copy where we look for it.
         return re.sub("^file:", "copy:", named)
-    # What a source offers is known once its index was fetched; a fresh image of Debian has fetched none
-    # yet. Beside Debian's own there may be any vendor's, so that the name of the path has to do then.
+    # What a source offers is known once its index was fetched; a fresh image of Debian has fetched
+    # none yet. Beside Debian's own there may be any vendor's, so that the name of the path has to
+    # do then.
     for known, pattern in (
         ([], r"^(\S+) [^\s-]+ main Debian Debian$"),
         (["--no-release-info"], r"^(\S+/debian/?) [^\s-]+ main\b"),
@@ -112,7 +113,7 @@ def mirror() -> str:
     )
 
 
-# -- fetching -----------------------------------------------------------------------------------------
+# -- fetching --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -133,8 +134,8 @@ class Apt:
     def below(cls, work: Path) -> Apt:
         """Lay out its state for this machine, and read the archive's index.
 
-        Its configuration is read after the machine's own: proxies and mirrors' credentials stay, whatever
-        else could interfere goes.
+        Its configuration is read after the machine's own: proxies and mirrors' credentials stay,
+        whatever else could interfere goes.
 
         Raises:
             SetupError: a tool is missing, or the archive cannot be read or verified.
@@ -166,7 +167,8 @@ class Apt:
 
     def _read_index(self) -> None:
         done = run(self._command("update"), env=_environment(), check=False)
-        # apt counts an index that it could not fetch as a warning, and uses none; for us it is the end.
+        # apt counts an index that it could not fetch as a warning, and uses none; for us it is the
+        # end.
         if done.returncode == 0 and not APT_PROBLEM.search(done.stdout):
             return
         if NO_SPACE.search(done.stdout):
@@ -210,8 +212,8 @@ class Apt:
     def _adopt(self, kept: Path, digests: dict[str, str]) -> None:
         """Move what an earlier setup has fetched to where apt looks for it.
 
-        Of a complete file apt compares the size alone, so its digest is compared here. Of one that is not
-        complete it fetches the rest, and verifies the whole.
+        Of a complete file apt compares the size alone, so its digest is compared here. Of one that
+        is not complete it fetches the rest, and verifies the whole.
         """
         for package in kept.glob("*.deb"):
             if hashlib.sha256(package.read_bytes()).hexdigest() == digests.get(package.name):
@@ -247,7 +249,7 @@ def _environment() -> dict[str, str]:
     return environment
 
 
-# -- unpacking ----------------------------------------------------------------------------------------
+# -- unpacking -------------------------------------------------------------------------------------
 
 
 def unpack(packages: list[Path], root: Path) -> None:
@@ -258,7 +260,8 @@ def unpack(packages: list[Path], root: Path) -> None:
     tar = shlex.join(["tar", "-x", "-C", str(root), *owner, *excludes])
 
     def unpack_one(package: Path) -> None:
-        # The status is tar's, which also fails when dpkg-deb ends early. What is read was verified by apt.
+        # The status is tar's, which also fails when dpkg-deb ends early. What is read was verified
+        # by apt.
         script = f"dpkg-deb --fsys-tarfile {shlex.quote(str(package))} | {tar}"
         run(["sh", "-c", script], cwd=root)
         package.unlink()

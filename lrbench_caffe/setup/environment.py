@@ -19,8 +19,9 @@ SUBJECT = ".venv"
 class Venv:
     """The folder .venv of a clone, and what an earlier setup noted in it.
 
-    An environment cannot be moved once made, so it is made in place: ``setup.unfinished`` lies in it until
-    ``setup.json`` says that it is complete. One that the user made is installed into, but never deleted.
+    An environment cannot be moved once made, so it is made in place: ``setup.unfinished`` lies in
+    it until ``setup.json`` says that it is complete. One that the user made is installed into, but
+    never deleted.
     """
 
     def __init__(self, clone: Path) -> None:

@@ -20,7 +20,8 @@ def digest(*parts: object) -> str:
 def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
     """Write ``text`` so that ``path`` is never seen half written.
 
-    Not by ``lrbench_caffe.files``: a Python that is too old for the program can still set it up with another.
+    Not by ``lrbench_caffe.files``: a Python that is too old for the program can still set it up
+    with another.
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}")
     temporary.write_text(text, encoding="utf-8")

@@ -25,7 +25,8 @@ HEADER_PACKAGES = [
     "libcaffe-dev", "libboost1.74-dev", "libprotobuf-dev", "libgoogle-glog-dev", "libgflags-dev",
     "libhdf5-dev", "libopenblas-pthread-dev", "protobuf-compiler", "libprotoc23",
 ]  # fmt: skip
-# Debian's own caffe.pb.h was made by another protoc than Debian 11's. caffe.proto is inside pycaffe.
+# Debian's own caffe.pb.h was made by another protoc than Debian 11's. caffe.proto is inside
+# pycaffe.
 WRITE_DESCRIPTOR = """\
 import sys
 from caffe.proto import caffe_pb2

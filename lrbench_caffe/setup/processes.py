@@ -42,7 +42,7 @@ class Interrupted(BaseException):
         self.number = number
 
 
-# -- programs -----------------------------------------------------------------------------------------
+# -- programs --------------------------------------------------------------------------------------
 
 
 def run(
@@ -55,9 +55,9 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Run a program with its output captured.
 
-    It gets its own process group, so that Ctrl-C reaches this process alone, which then ends all of its
-    children. It inherits the locks: should this process be killed outright, the next setup waits for its
-    orphans.
+    It gets its own process group, so that Ctrl-C reaches this process alone, which then ends all of
+    its children. It inherits the locks: should this process be killed outright, the next setup
+    waits for its orphans.
 
     Args:
         command: the program and its arguments.
@@ -113,7 +113,7 @@ def no_space(place: Path) -> str:
     return f"no space left on the disk that holds {place}"
 
 
-# -- locks --------------------------------------------------------------------------------------------
+# -- locks -----------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -156,7 +156,7 @@ def _try_lock(descriptor: int) -> bool:
     return True
 
 
-# -- jobs ---------------------------------------------------------------------------------------------
+# -- jobs ------------------------------------------------------------------------------------------
 
 
 def stopping() -> bool:

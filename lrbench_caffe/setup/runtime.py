@@ -31,11 +31,12 @@ SOURCE_FILES = ["tools/extra/*.py", "examples/mnist/*.prototxt", "examples/cifar
 # The fingerprint of the same recipe when the launchers still were a part of it.
 FORMER_FINGERPRINT = "aaf357097854f365"
 
-# Nothing of the machine's own Python and libraries may leak in: its libraries are built for another C
-# library (hence also LOCPATH and GCONV_PATH), its Python packages for another Python. Variables that tune a
-# program, such as OPENBLAS_NUM_THREADS, pass through. The caffe binary has a Python inside, too.
-# A user's PYTHONPATH is where the modules of Caffe's Python layers are. Python puts it before all else, so
-# that the runtime's own folders are named there first: a numpy for another Python must not be found.
+# Nothing of the machine's own Python and libraries may leak in: its libraries are built for another
+# C library (hence also LOCPATH and GCONV_PATH), its Python packages for another Python. Variables
+# that tune a program, such as OPENBLAS_NUM_THREADS, pass through. The caffe binary has a Python
+# inside, too. A user's PYTHONPATH is where the modules of Caffe's Python layers are. Python puts it
+# before all else, so that the runtime's own folders are named there first: a numpy for another
+# Python must not be found.
 LAUNCHER = """\
 #!/bin/sh
 # Starts the {program} of Debian {release} that lies beside this file. Made by the setup of lrbench_caffe.

@@ -48,8 +48,8 @@ def flag(parameter: str) -> str:
 class Parser(argparse.ArgumentParser):
     """An argument parser with one-line usage errors, and what all commands have in common.
 
-    All have --debug and --version, complete their arguments in a shell, and name commands in the form in
-    which this one was started.
+    All have --debug and --version, complete their arguments in a shell, and name commands in the
+    form in which this one was started.
     """
 
     def __init__(self, **kwargs: Any) -> None:

@@ -1,7 +1,8 @@
 """The terminal through rich: the only place that makes consoles and progress bars.
 
-rich reads markup ("[bold]"), emoji (":smile:") and highlights in any string. Here nothing is read into a
-string: all of them have names from outside in them, and are shown as they are (``plaintext.visible``).
+rich reads markup ("[bold]"), emoji (":smile:") and highlights in any string. Here nothing is read
+into a string: all of them have names from outside in them, and are shown as they are
+(``plaintext.visible``).
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ class Console(rich.console.Console):
     Args:
         file: where to, by default the standard output.
         stderr: True for the standard error.
-        unbreakable: whether it continues in silence when the stream breaks (see ``streams.Unbreakable``).
+        unbreakable: whether it continues in silence when the stream breaks (see
+            ``streams.Unbreakable``).
         width: columns; by default the terminal's.
     """
 

@@ -27,8 +27,8 @@ def open_at_terminal(url: str | None, *, to_write: bool = False) -> Database:
     """``Database.open`` that gives up sooner than a training would, and says on stderr that it waits.
 
     Args:
-        url: the value of --db. A file that it names must exist, unless it is opened to write: a mistyped
-            name is not a new database.
+        url: the value of --db. A file that it names must exist, unless it is opened to write: a
+            mistyped name is not a new database.
         to_write: whether the command will record something.
 
     What waited for this database (``waiting``) is brought in.

@@ -15,7 +15,8 @@ from lrbench_caffe.plaintext import visible
 class Unbreakable(io.TextIOBase):
     """A text stream over another that goes quiet for good when writing fails.
 
-    A training must not end because its terminal was closed or the ``head`` behind its pipe had enough.
+    A training must not end because its terminal was closed or the ``head`` behind its pipe had
+    enough.
     """
 
     def __init__(self, stream: TextIO | None) -> None:

@@ -154,10 +154,10 @@ def terminal_table(
     """Rows, the first one the heading, as a table for the terminal.
 
     Args:
-        left: how many of the first columns are set to the left, or for each whether it is; the others,
-            which are numbers, are set to the right.
-        least: for each column the characters that it keeps where its lines are broken to fit, None where
-            they never are. By default all but the first column may be broken.
+        left: how many of the first columns are set to the left, or for each whether it is; the
+            others, which are numbers, are set to the right.
+        least: for each column the characters that it keeps where its lines are broken to fit, None
+            where they never are. By default all but the first column may be broken.
     """
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
     for index, heading in enumerate(rows[0]):

@@ -20,8 +20,8 @@ from lrbench_caffe.training.ways import AUTO as AUTO_WAY
 
 PARAMETERS = ("k0", "k1", "gamma", "p", "l")
 
-# What `caffe --help` lists beside the flags of training: those of its other commands, of its log (glog) and
-# of gflags. All are accepted, as by `caffe train`, and change nothing here.
+# What `caffe --help` lists beside the flags of training: those of its other commands, of its log
+# (glog) and of gflags. All are accepted, as by `caffe train`, and change nothing here.
 _IGNORED = frozenset(
     [
         "iterations",

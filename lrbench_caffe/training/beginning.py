@@ -1,7 +1,7 @@
 """What a new run begins with: random weights, caffemodels, or a solver state that the user names.
 
-All is checked here by Caffe's own rules before Caffe loads it, because Caffe aborts on what does not fit and
-says nothing about what it leaves out.
+All is checked here by Caffe's own rules before Caffe loads it, because Caffe aborts on what does
+not fit and says nothing about what it leaves out.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def check_before_end(snapshot: str, iteration: int, max_iter: int) -> None:
         )
 
 
-# -- what is loaded -----------------------------------------------------------------------------------
+# -- what is loaded --------------------------------------------------------------------------------
 
 
 def check_start(
@@ -144,8 +144,8 @@ def check_start(
         It, and what a person should know.
 
     Raises:
-        InputError: Caffe would abort on it: parameters of other shapes, or the history of another net or of
-            another solver type.
+        InputError: Caffe would abort on it: parameters of other shapes, or the history of another
+            net or of another solver type.
     """
     if state:
         models = [state.model] if state.model else []

@@ -68,12 +68,13 @@ def open_wanted(
     """A solver file, and what it would train from which start.
 
     Args:
-        caffe_python, head, snapshot, weights: the values of the flags; weights default to the solver's own.
+        caffe_python, head, snapshot, weights: the values of the flags; weights default to the
+            solver's own.
         check_data: as for ``load_solver``.
 
     Raises:
-        InputError: the solver, or what it is to begin with, is wrong, or Caffe does not take it, or it takes
-            no LR policy on this Caffe; or there is no Caffe.
+        InputError: the solver, or what it is to begin with, is wrong, or Caffe does not take it, or
+            it takes no LR policy on this Caffe; or there is no Caffe.
     """
     python = find_caffe_python(caffe_python)
     info = caffe_info(python)
@@ -217,7 +218,8 @@ def repeats_policy(
 ) -> bool:
     """Whether --lr and its parameters, given again with --resume, are the policy that the run has.
 
-    A function without all its parameters is, where those it has are the run's; so are parameters alone.
+    A function without all its parameters is, where those it has are the run's; so are parameters
+    alone.
     """
     own = settings.bound_policy()
     given = _values(flags)

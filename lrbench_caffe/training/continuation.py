@@ -23,7 +23,8 @@ from lrbench_caffe.training.request import TrainingRequest
 from lrbench_caffe.training.settings import RunSettings
 from lrbench_caffe.training.ways import resumed_way
 
-# Fields that the run has its own values of, whatever the file says later, and fields that change no result.
+# Fields that the run has its own values of, whatever the file says later, and fields that change no
+# result.
 _POLICY = ("base_lr", "lr_policy", "gamma", "power", "stepsize", "stepvalue")
 _KEPT = frozenset(["max_iter", "test_interval", "snapshot", *_POLICY])
 _FREE = frozenset(["display", "snapshot_prefix"])
@@ -63,7 +64,8 @@ def resumed_settings(
         run: where it is.
 
     Returns:
-        The settings, and remarks: on edits of the solver that have no effect, on another way to set the LR.
+        The settings, and remarks: on edits of the solver that have no effect, on another way to set
+        the LR.
 
     Raises:
         InputError: a flag, the solver or a net that is not as it was.

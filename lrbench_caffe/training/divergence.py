@@ -12,12 +12,14 @@ PATIENCE = 100
 class DivergenceWatch:
     """Looks at the training losses.
 
-    A training has diverged when a loss is NaN or infinite, or when for ``PATIENCE`` iterations in a row the
-    loss is between half of Caffe's ceiling of 87.33 and the ceiling: most true classes have probability 0,
-    and no gradient leads back. A net that guesses at random is at log(classes), far below.
+    A training has diverged when a loss is NaN or infinite, or when for ``PATIENCE`` iterations in a
+    row the loss is between half of Caffe's ceiling of 87.33 and the ceiling: most true classes have
+    probability 0, and no gradient leads back. A net that guesses at random is at log(classes), far
+    below.
 
     Args:
-        has_ceiling: whether the loss is such that the ceiling applies (see nets.has_plain_softmax_loss).
+        has_ceiling: whether the loss is such that the ceiling applies (see
+            nets.has_plain_softmax_loss).
 
     Attributes:
         iteration: the one whose loss the last verdict is of.

@@ -15,7 +15,8 @@ INTERVAL = 0.1  # seconds between two looks at the log
 class LogFollower:
     """While entered, copies what is appended to a log to stderr, in whole lines.
 
-    The worker writes its log into the file itself, so that it is complete whatever becomes of this process.
+    The worker writes its log into the file itself, so that it is complete whatever becomes of this
+    process.
     """
 
     def __init__(self, log: Path) -> None:

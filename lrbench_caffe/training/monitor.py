@@ -1,7 +1,7 @@
 """The schedule monitor: which learning rate every iteration gets, and when tests and snapshots are due.
 
-It holds no clock and does no work: the trainer owns the iteration and asks. Given the same policy and
-the same measurements it says the same, so a resumed run repeats what the first one decided.
+It holds no clock and does no work: the trainer owns the iteration and asks. Given the same policy
+and the same measurements it says the same, so a resumed run repeats what the first one decided.
 """
 
 from __future__ import annotations

@@ -73,7 +73,8 @@ def prepare(request: TrainingRequest, say: Say) -> Prepared:
         say: is told the policy, where it comes from, and what a person should know.
 
     Raises:
-        InputError: something that was asked for, the solver, a net or the data cannot be trained with.
+        InputError: something that was asked for, the solver, a net or the data cannot be trained
+            with.
         DatabaseError: the policy is to come from the LR database, which is out of reach.
     """
     if request.publish and not request.out:

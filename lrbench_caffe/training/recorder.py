@@ -1,8 +1,9 @@
 """Records a run into the LR database as it goes.
 
-The training only hands over: a thread of its own does the writing. So a database that is out of reach, hangs
-or is slow neither holds a training up nor ends it. What it has not got some time after the end is in the run
-directory, and the next command that opens the database brings it in (``database.waiting``).
+The training only hands over: a thread of its own does the writing. So a database that is out of
+reach, hangs or is slow neither holds a training up nor ends it. What it has not got some time after
+the end is in the run directory, and the next command that opens the database brings it in
+(``database.waiting``).
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     from lrbench_caffe.database import Database
     from lrbench_caffe.runs.waiting import Note
 
-# Seconds that the end of a training waits for what is still to be written. A file in use is waited for as
-# long when it is opened: others may be making it, which takes its time on a busy machine.
+# Seconds that the end of a training waits for what is still to be written. A file in use is waited
+# for as long when it is opened: others may be making it, which takes its time on a busy machine.
 LAST_PATIENCE = LONG
 SILENCE = 2.0  # seconds after which it is said that we wait
 
@@ -115,7 +116,10 @@ class Recorder(Observer):
     def _later(self) -> str:
         if self._waiting is None:
             return f"the results wait in {self._run.path} (db sync adds them)"
-        return f"the results wait in {self._run.path} for the next command that uses the database (or db sync)"
+        return (
+            f"the results wait in {self._run.path} for the next command that uses the database "
+            "(or db sync)"
+        )
 
     def _put(self, work: Work, is_end: bool = False) -> None:
         self._queue.put((work, is_end))

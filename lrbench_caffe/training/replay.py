@@ -1,7 +1,8 @@
 """What Caffe's snapshots do not hold: where the data and the random numbers stood.
 
 ``caffe train --snapshot`` starts again with the first record, and so ends with other weights than a
-training without a break. The worker puts the cursors back by running only the layers that read or draw.
+training without a break. The worker puts the cursors back by running only the layers that read or
+draw.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ def replay_plan(solver: Solver, iteration: int, tested: Sequence[int]) -> list[d
     nets = [(solver.train, solver.source), *((test.net, test.source) for test in solver.tests)]
     turns = _turns(solver, iteration, tested)
     drawing = [number for number, (net, source) in enumerate(nets) if not _goes_round(net, source)]
-    # All nets draw from one generator, so their order counts; where one net alone draws, only its sum does.
+    # All nets draw from one generator, so their order counts; where one net alone draws, only its
+    # sum does.
     mixed = len(drawing) > 1
     plan = [
         _entry(number, nets[number][0], passes)

@@ -23,7 +23,8 @@ def begin(prepared: Prepared, say: Say) -> Iterator[Session]:
     """The session that trains, in a run directory that nobody else has as long as this is entered.
 
     Raises:
-        InputError: the directory has another run, or is in use; snapshot_prefix cannot be written to.
+        InputError: the directory has another run, or is in use; snapshot_prefix cannot be written
+            to.
     """
     request = prepared.request
     if request.publishes:

@@ -134,8 +134,8 @@ class RunSettings:
         Trained is with the float32 numbers that Caffe reads there, 0.009999999776482582 for 0.01.
 
         Args:
-            former: what an earlier session recorded. Version 0.1 rounded to seven digits; a run that it began
-                keeps the policy that it has in the LR database.
+            former: what an earlier session recorded. Version 0.1 rounded to seven digits; a run
+                that it began keeps the policy that it has in the LR database.
         """
         policy = self.bound_policy()
         if not self.own_policy:
@@ -371,7 +371,8 @@ def choose_threads(flag: int, layers: str) -> int:
     """--threads, checked against the layers and this machine.
 
     Raises:
-        InputError: there are not so many cores, or Caffe's own layers are used, which have one thread.
+        InputError: there are not so many cores, or Caffe's own layers are used, which have one
+            thread.
     """
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

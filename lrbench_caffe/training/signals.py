@@ -14,10 +14,11 @@ class Signals:
     """While entered, turns signals into requests that the training loop looks at between iterations.
 
     Args:
-        sigint, sighup: one of ``EFFECTS``, as ``caffe train``'s --sigint_effect and --sighup_effect.
+        sigint, sighup: one of ``EFFECTS``, as ``caffe train``'s --sigint_effect and
+            --sighup_effect.
 
-    SIGTERM stops like SIGINT's "stop": batch systems send it before they kill. A second SIGINT while
-    the training is already stopping ends it at once.
+    SIGTERM stops like SIGINT's "stop": batch systems send it before they kill. A second SIGINT
+    while the training is already stopping ends it at once.
     """
 
     def __init__(self, sigint: str = "stop", sighup: str = "snapshot") -> None:

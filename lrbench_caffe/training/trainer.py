@@ -59,8 +59,8 @@ class Trainer:
         snapshots: the run's snapshots.
         observers: who watches.
         signals: entered by the caller.
-        checkpoint_seconds: an automatic snapshot is made when the last one is older than this; 0 for
-            never.
+        checkpoint_seconds: an automatic snapshot is made when the last one is older than this; 0
+            for never.
         first: the iteration that the run began at: that of a foreign snapshot, or 0.
     """
 
@@ -108,10 +108,11 @@ class Trainer:
             resumed: this run's own snapshot that ``load`` restores, None for a new run.
 
         Raises:
-            InputError: Caffe refuses the solver or its nets, or they do not fit what they are to start from.
+            InputError: Caffe refuses the solver or its nets, or they do not fit what they are to
+                start from.
             DamagedData: Caffe died of its data, which is recorded like what follows.
-            TrainingError: Caffe died or hung, or a file could not be written. What was measured is on
-                disk, and the run's record says why it failed.
+            TrainingError: Caffe died or hung, or a file could not be written. What was measured is
+                on disk, and the run's record says why it failed.
         """
         try:
             opened = open_solver(self._worker, self._solver, request)

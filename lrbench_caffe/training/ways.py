@@ -1,8 +1,8 @@
 """How Caffe gets the LR of an update: by its own lr_policy, by base_lr, or by scaled gradients.
 
-The solver's own lr_policy is left to Caffe where nothing else asks for the LR, and then the weights are those
-of ``caffe train`` to the bit. A policy of the LR module sets base_lr before each update, or, on a Caffe whose
-base_lr cannot be set from Python (1.0), scales the gradients.
+The solver's own lr_policy is left to Caffe where nothing else asks for the LR, and then the weights
+are those of ``caffe train`` to the bit. A policy of the LR module sets base_lr before each update,
+or, on a Caffe whose base_lr cannot be set from Python (1.0), scales the gradients.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ def choose_way(flag: str, own_policy: bool, solver: Solver, info: CaffeInfo) -> 
         info: the Caffe.
 
     Raises:
-        InputError: this Caffe, solver or policy cannot be served in the way that is asked for, or in any.
+        InputError: this Caffe, solver or policy cannot be served in the way that is asked for, or
+            in any.
     """
     if flag == AUTO and own_policy:
         return LR_POLICY

@@ -1,7 +1,7 @@
 """Compositions of good policies: a cyclic start, a decaying finish, as the paper's authors use them later.
 
-The cyclic policy runs for whole cycles; where its last one ends, at its bottom, a decay takes over from a
-constant LR between the bottom and the top, and ends the training at nearly 0.
+The cyclic policy runs for whole cycles; where its last one ends, at its bottom, a decay takes over
+from a constant LR between the bottom and the top, and ends the training at nearly 0.
 """
 
 from __future__ import annotations

@@ -17,8 +17,8 @@ class Curve:
 
     Attributes:
         iterations: of the tests, rising, shape (n,).
-        top1: in percent. test_loss, train_loss: the latter the mean since the previous test; NaN where
-            not measured. All of shape (n,).
+        top1: in percent. test_loss, train_loss: the latter the mean since the previous test; NaN
+            where not measured. All of shape (n,).
         trained: iterations that were trained; beyond the last test where it diverged.
         status: one of records.STATUSES.
     """

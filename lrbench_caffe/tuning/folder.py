@@ -16,7 +16,8 @@ from lrbench_caffe.prototxt.messages import utf8_stem
 from lrbench_caffe.tuning.study import TuningPlan
 
 FILE = "study.json"
-# What reading a file that is not a study raises; RuntimeError: a path in it that goes round in a circle.
+# What reading a file that is not a study raises; RuntimeError: a path in it that goes round in a
+# circle.
 _DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, RuntimeError)
 
 

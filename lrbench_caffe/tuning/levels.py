@@ -1,13 +1,14 @@
 """The LR range test of the paper (section V-A): short trainings with a constant LR each.
 
-From 0.1 the LR goes down by tens, and up where the top one is best, until Top-1 drops at both ends. Then the
-steps around the good ones become finer. An LR is good where its Top-1 after the test's length is within
-``TOLERANCE`` of the best, as a share of what the best has gained over guessing; the good range is the run of
-good LRs around the best one.
+From 0.1 the LR goes down by tens, and up where the top one is best, until Top-1 drops at both ends.
+Then the steps around the good ones become finer. An LR is good where its Top-1 after the test's
+length is within ``TOLERANCE`` of the best, as a share of what the best has gained over guessing;
+the good range is the run of good LRs around the best one.
 
-A net that begins with weights (fine-tuning) is good at its first test, with an LR that changes nothing, too.
-There an LR must also have at least ``HALF`` of what the best has gained over the test before the first
-update. Where none has gained anything, the range ends below at the first LR that leaves Top-1 as it was.
+A net that begins with weights (fine-tuning) is good at its first test, with an LR that changes
+nothing, too. There an LR must also have at least ``HALF`` of what the best has gained over the test
+before the first update. Where none has gained anything, the range ends below at the first LR that
+leaves Top-1 as it was.
 """
 
 from __future__ import annotations
@@ -24,7 +25,10 @@ FIRST = (0.1, 0.01, 0.001)
 TOLERANCE = 0.05
 HALF = 0.5
 AS_IT_WAS = 0.001  # of what the weights have over guessing: within that, Top-1 has not changed
-RULE = f"LRs whose Top-1 is within {TOLERANCE:.0%} of the best gain over guessing, around the best constant LR"
+RULE = (
+    f"LRs whose Top-1 is within {TOLERANCE:.0%} of the best gain over guessing, "
+    "around the best constant LR"
+)
 RULE_PRETRAINED = (
     f"{RULE}, and with at least {HALF:.0%} of the best gain over the weights it began with"
 )
@@ -63,8 +67,8 @@ class Ladder:
 
     Args:
         chance: Top-1 of guessing, in percent.
-        pretrained: whether the trainings begin with weights, so that the test before the first update says
-            what an LR has to beat.
+        pretrained: whether the trainings begin with weights, so that the test before the first
+            update says what an LR has to beat.
     """
 
     chance: float
@@ -116,7 +120,8 @@ class Ladder:
         low, high = self._known(_ten_below(good[0] / 1.01), 0.1), _ten_below(good[-1])
         above = self._known(_times(high, 10), 10)
         wanted = []
-        # An end that is a ten may still turn out to be bad, beside a better one that is being tried.
+        # An end that is a ten may still turn out to be bad, beside a better one that is being
+        # tried.
         if not _is_ten(good[-1]) or _times(good[-1], 0.1) in self.rungs:
             wanted += self._further(above) or self._finer(high, above)
         if (not _is_ten(good[0]) or _times(good[0], 10) in self.rungs) and not self._idle(good[0]):

@@ -11,8 +11,9 @@ GOOD_ENOUGH = 1.05  # times the shortest time there is; for less a training is n
 def pack(lengths: Sequence[int], slots: int, unit: int) -> list[tuple[int, int]]:
     """The order in which to begin trainings, some of them in two parts.
 
-    The longest first; and where that leaves slots idle at the end, by the wrap-around rule (McNaughton 1959):
-    a training that would end too late has its first part at the beginning of another slot.
+    The longest first; and where that leaves slots idle at the end, by the wrap-around rule
+    (McNaughton 1959): a training that would end too late has its first part at the beginning of
+    another slot.
 
     Args:
         lengths: iterations of each training.

@@ -29,8 +29,8 @@ class Prior:
     Attributes:
         policies: texts of policies to try, the most promising first, each with its evidence.
         good: the range of LRs, None where the task itself is not known well enough.
-        results: mean Top-1 in percent of those that ended as what is to be trained would: on this task, from
-            this start, at this length; by the texts of their policies.
+        results: mean Top-1 in percent of those that ended as what is to be trained would: on this
+            task, from this start, at this length; by the texts of their policies.
     """
 
     policies: tuple[tuple[str, str], ...] = ()
@@ -57,8 +57,8 @@ def look_up(
 ) -> Prior:
     """Ask the LR database for what it knows of this task or similar ones, from the same start.
 
-    Only what learned is tried, and whether results on the task itself may narrow the range is decided as for
-    ``recommend`` (knowledge/trials.py).
+    Only what learned is tried, and whether results on the task itself may narrow the range is
+    decided as for ``recommend`` (knowledge/trials.py).
 
     Args:
         db: its URL, None for the user's own.
@@ -112,7 +112,8 @@ def _range(proposals: Sequence[Proposal], max_iter: int) -> GoodRange:
     rates = [_rates(p, max_iter) for p in proposals]
     high = max(float(r.max()) for r in rates)
     low = max(min(float(r[r > 0].min()) for r in rates), high / 100)
-    # What lies above is not known to be good: the limit is set so that nothing above it is proposed.
+    # What lies above is not known to be good: the limit is set so that nothing above it is
+    # proposed.
     limit = high / BELOW_LIMIT
     return GoodRange(*(float(f"{lr:.2g}") for lr in (low, high, math.sqrt(low * high), limit)))
 

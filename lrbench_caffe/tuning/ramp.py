@@ -1,9 +1,9 @@
 """The LR range test of practitioners: one pass with an LR that rises exponentially, and its loss.
 
-Read off the smoothed loss: learning begins where it has fallen by ``BEGIN`` of its whole fall, and the LR is
-too high where it is lowest, or at ``MARGIN`` of the LR at which it was above its beginning or not finite. It
-costs a fraction of what a ladder costs, and says less: nothing of Top-1, and nothing of what an LR does in
-the long run.
+Read off the smoothed loss: learning begins where it has fallen by ``BEGIN`` of its whole fall, and
+the LR is too high where it is lowest, or at ``MARGIN`` of the LR at which it was above its
+beginning or not finite. It costs a fraction of what a ladder costs, and says less: nothing of
+Top-1, and nothing of what an LR does in the long run.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ def _row(place: str, trained: PolicyTrainings, plan: TuningPlan, target: float |
     return row
 
 
-# -- cost --------------------------------------------------------------------------------------------
+# -- cost ------------------------------------------------------------------------------------------
 
 
 def cost_rows(study: Study, outcome: TuningOutcome) -> Rows:
@@ -114,7 +114,7 @@ def time_line(study: Study, outcome: TuningOutcome) -> str:
     )
 
 
-# -- the report --------------------------------------------------------------------------------------
+# -- the report ------------------------------------------------------------------------------------
 
 
 def write_report(study: Study, outcome: TuningOutcome, verdict: Verdict, title: str) -> Path:

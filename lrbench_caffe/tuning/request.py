@@ -24,7 +24,8 @@ class StudyRequest:
         solver: the solver file.
         seed: of the first training.
         test_interval: iterations between tests.
-        out: the study's directory; None for one in runs/ by the solver's name. What is there is continued.
+        out: the study's directory; None for one in runs/ by the solver's name. What is there is
+            continued.
         head: the blob of scores that Top-1 is taken from.
         trust_data: do not check the data's records.
         layers: "auto", "fast" or "stock".

@@ -1,7 +1,7 @@
 """Finds the highest LRs that do not diverge: a few scouts go up until one does, or down until one does not.
 
-Two trainings are of one *level* where their mean LRs over the first fifth are alike. Nothing whose LR is as
-high for as long as that of one that diverged is tried again.
+Two trainings are of one *level* where their mean LRs over the first fifth are alike. Nothing whose
+LR is as high for as long as that of one that diverged is tried again.
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ class Scouts:
     def limit(self, begun: Sequence[Begun]) -> float:
         """The lowest level that is too high though none above it is not; infinity for none.
 
-        One that begins at its highest LR may diverge at a level that others tolerate, which rise to it.
+        One that begins at its highest LR may diverge at a level that others tolerate, which rise to
+        it.
         """
         borne = [b.level for b in begun if self.learned(b.curve) and len(b.curve.top1)]
         highest = max(borne, default=-np.inf)

@@ -4,20 +4,20 @@ A step may be asked for while others are being trained: it is then decided witho
 
 What was found on recorded curves (tools/bench_tuner), and what the rules below make of it:
 
-- The range of LRs decides most, the function little. Two trainings are of one *level* where their mean LRs
-  over the first fifth are alike. A few scouts find the highest level that does not diverge; what diverges
-  costs little, and nothing whose LR is as high for as long is tried again.
-- Early on, Top-1 says nothing about the end, whatever the level; so a candidate is opened with 15 % of its
-  training at once. Later its best Top-1 so far tells most. The best so far, not the last: a cyclic policy is
-  not thrown away in the part of its cycle where the LR is high and Top-1 low.
-- Good trainings are flat long before their end. Whether one may yet come above its best is seen from how
-  lively it is: from how much Top-1 changes from test to test. One that is flat is left, not lost: its turn
-  may come again.
-- Within the good range the order is nearly chance. Then the next candidate that is opened beats the best of
-  m others with a chance of 1 / (m + 1): the chance of a record.
+- The range of LRs decides most, the function little. Two trainings are of one *level* where their
+  mean LRs over the first fifth are alike. A few scouts find the highest level that does not
+  diverge; what diverges costs little, and nothing whose LR is as high for as long is tried again.
+- Early on, Top-1 says nothing about the end, whatever the level; so a candidate is opened with 15 %
+  of its training at once. Later its best Top-1 so far tells most. The best so far, not the last: a
+  cyclic policy is not thrown away in the part of its cycle where the LR is high and Top-1 low.
+- Good trainings are flat long before their end. Whether one may yet come above its best is seen
+  from how lively it is: from how much Top-1 changes from test to test. One that is flat is left,
+  not lost: its turn may come again.
+- Within the good range the order is nearly chance. Then the next candidate that is opened beats the
+  best of m others with a chance of 1 / (m + 1): the chance of a record.
 
-So each step is given to the candidate with the highest chance of a new best for each test that it costs.
-Before that, policies that were good in earlier trainings are opened, all of them.
+So each step is given to the candidate with the highest chance of a new best for each test that it
+costs. Before that, policies that were good in earlier trainings are opened, all of them.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ class _Lot:
     Attributes:
         levels: of each.
         ends: the best Top-1 that is expected of each.
-        rivals: how many were trained far enough, and are good enough, for a new one to have to beat them.
+        rivals: how many were trained far enough, and are good enough, for a new one to have to beat
+            them.
     """
 
     levels: np.ndarray
@@ -287,7 +288,8 @@ class Search:
                 value[index] = self._value_of_open(index, curve, aim)
             elif not hopeless[index]:
                 value[index] = self._value_of_new(index, limit, lot)
-        # What is about equally promising is tried in any order, but in the same one for the same seed.
+        # What is about equally promising is tried in any order, but in the same one for the same
+        # seed.
         noise = np.exp(0.3 * self._random.standard_normal(len(value)))
         return np.where(np.isfinite(value), value * noise, value)
 
@@ -383,7 +385,8 @@ def _mean(rates: np.ndarray) -> np.ndarray:
 def _liveliness(curve: Curve) -> float:
     """How far above its best a training may yet come, in percent of Top-1, by how lively it is.
 
-    One that is saturated hardly changes from test to test; one that still learns, or whose LR is high, does.
+    One that is saturated hardly changes from test to test; one that still learns, or whose LR is
+    high, does.
     """
     changes = np.abs(np.diff(curve.top1[-RECENT - 1 :]))
     return REACH * float(changes.mean()) + LEAST_REACH if len(changes) else 1.0

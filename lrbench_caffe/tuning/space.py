@@ -1,13 +1,13 @@
 """The candidates of a tuning: policies by the paper's heuristics, from a range of good LRs.
 
-- k1 of a cyclic function, where its LR is highest, is the top of the good range, and a step above it: it
-  "should be larger than the constant LR" (section V-A, on TRI2). k0, where it is lowest, is the bottom of the
-  range, and a tenth of it ("reducing 0.0005 by 10").
+- k1 of a cyclic function, where its LR is highest, is the top of the good range, and a step above
+  it: it "should be larger than the constant LR" (section V-A, on TRI2). k0, where it is lowest, is
+  the bottom of the range, and a tenth of it ("reducing 0.0005 by 10").
 - k0 of a decaying function, where it begins, is the top of the range, and the best constant LR.
-- l is a multiple of the epoch, and such that the training ends where the LR is low: a training that ends in
-  the middle of a cycle was not measured at its best.
-- gamma and l go together, so that the last LR is not too small (section V-B on STEP): the envelope ends at a
-  tenth, or at a hundredth for functions whose steps are few.
+- l is a multiple of the epoch, and such that the training ends where the LR is low: a training that
+  ends in the middle of a cycle was not measured at its best.
+- gamma and l go together, so that the last LR is not too small (section V-B on STEP): the envelope
+  ends at a tenth, or at a hundredth for functions whose steps are few.
 """
 
 from __future__ import annotations
@@ -157,7 +157,8 @@ def _decays(name: str, max_iter: int, epoch: float | None) -> Iterator[str]:
 
 def _cycles(name: str, max_iter: int, epoch: float | None) -> Iterator[str]:
     gamma = f"gamma={_decay(ENDS[0], max_iter)}, " if name.endswith("EXP") else ""
-    # A single cycle of a function that is halved after every cycle is that of the function without the 2.
+    # A single cycle of a function that is halved after every cycle is that of the function without
+    # the 2.
     wanted = [cycles for cycles in CYCLES if cycles > 1 or not name.endswith("2")]
     for steps in sorted({half_cycle(name, cycles, max_iter, epoch) for cycles in wanted}):
         yield f"{gamma}l={steps}"

@@ -35,14 +35,16 @@ class TuningOutcome:
 
     Attributes:
         good: the range of good LRs; ladder: its test, None where the database knew it.
-        candidates: what could be tried, the baseline first; full: iterations of training them all in full.
+        candidates: what could be tried, the baseline first; full: iterations of training them all
+            in full.
         finalists: the best, trained with all seeds.
         known: policies of the LR database, which were tried first.
         baseline: the solver's own policy, trained with the same seeds; None where it has none.
         spent: iterations of each stage.
         composed: the compositions that were tried.
         budget: iterations that the tuning was meant to cost.
-        untried: candidates that were never begun; why_untried: the reason in words, empty where all were.
+        untried: candidates that were never begun; why_untried: the reason in words, empty where all
+            were.
     """
 
     good: GoodRange
@@ -327,7 +329,8 @@ class Tuner:
     def _with_recorded(self, ranking: Sequence[Policy]) -> list[Policy]:
         """Known policies at the places of what they ended with before, where that is more than now.
 
-        A Top-1 of 15 % of a training does not justify dropping one. For cost nothing like it is known.
+        A Top-1 of 15 % of a training does not justify dropping one. For cost nothing like it is
+        known.
         """
         if self._plan.goal != "accuracy":
             return list(ranking)

@@ -23,10 +23,13 @@ class Verdict:
     """What to train with after a tuning.
 
     Attributes:
-        policy: the one that is recommended, None where none is better than the solver's own beyond noise.
-        best: the best finalist; own: the solver's own policy, None where it has none that can be used.
+        policy: the one that is recommended, None where none is better than the solver's own beyond
+            noise.
+        best: the best finalist; own: the solver's own policy, None where it has none that can be
+            used.
         metric: what they were compared by: "top1" in percent, or "iterations" to the target.
-        difference: the best finalist's mean less the own policy's; None where they were not compared.
+        difference: the best finalist's mean less the own policy's; None where they were not
+            compared.
         p: of Welch's test that the two means are equal, None where it cannot be made.
         text: all of this in words.
     """
@@ -70,7 +73,8 @@ def judge(
 ) -> Verdict:
     """Compare the best finalist with the solver's own policy.
 
-    One is recommended only where none of its trainings diverged, and where it is better than the solver's
+    One is recommended only where none of its trainings diverged, and where it is better than the
+    solver's
     own: beyond noise, or, where there is a single training of each, by that one.
 
     Args:
@@ -195,7 +199,7 @@ def _spread(values: Sequence[float]) -> Spread:
     return Spread(statistics.fmean(values), statistics.pstdev(values) if len(values) > 1 else None)
 
 
-# -- the finalists ----------------------------------------------------------------------------------
+# -- the finalists ---------------------------------------------------------------------------------
 
 
 def has_target(plan: TuningPlan) -> bool:

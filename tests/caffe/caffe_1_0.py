@@ -1,7 +1,7 @@
 """Runs a script, the worker, with this Caffe as Python saw Caffe 1.0 (April 2017): what came later is gone.
 
-Above all base_lr: an attribute of that name can then be set on ``solver.param`` without an error, and changes
-nothing, as in Caffe 1.0 itself.
+Above all base_lr: an attribute of that name can then be set on ``solver.param`` without an error,
+and changes nothing, as in Caffe 1.0 itself.
 """
 
 import os

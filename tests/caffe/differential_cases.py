@@ -1,6 +1,7 @@
 """Nets and solvers for the comparison with ``caffe train``: every layer type, solver field and data layer.
 
-A case is a solver and a net, as prototxt, in a folder with the digits' LMDBs and ``write_files``'s files.
+A case is a solver and a net, as prototxt, in a folder with the digits' LMDBs and ``write_files``'s
+files.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class Case:
         return "\n".join(lines) + "\n"
 
 
-# -- files ------------------------------------------------------------------------------------------
+# -- files -----------------------------------------------------------------------------------------
 
 
 def write_files(folder: Path) -> None:
@@ -140,7 +141,7 @@ class Twice(caffe.Layer):
 """
 
 
-# -- layers -----------------------------------------------------------------------------------------
+# -- layers ----------------------------------------------------------------------------------------
 
 
 def layer(kind: str, bottom: str, top: str, more: str = "") -> str:
@@ -473,7 +474,7 @@ LOSSES = {
     ),
 }
 
-# -- data -------------------------------------------------------------------------------------------
+# -- data ------------------------------------------------------------------------------------------
 
 
 def fed(data: str) -> str:
@@ -579,7 +580,7 @@ DATA = {
     ),
 }  # fmt: skip
 
-# -- solver -----------------------------------------------------------------------------------------
+# -- solver ----------------------------------------------------------------------------------------
 
 SMALL = fed(digits())
 TRAIN_PART, TEST_PART = (
@@ -664,7 +665,7 @@ FIELDS = {
     "two tests of one net": Case(SMALL, {"test_iter": [2, 1]}),
 }  # fmt: skip
 
-# -- what the text format allows --------------------------------------------------------------------
+# -- what the text format allows -------------------------------------------------------------------
 
 PLAIN = Case(SMALL).solver_text
 

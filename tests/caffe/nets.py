@@ -90,7 +90,8 @@ def net(
     return f'name: "tiny"{train}{test}{middle}{last or ends()}'
 
 
-# A layer that gives on what it gets, and hangs while there is a file "hang" in the working directory.
+# A layer that gives on what it gets, and hangs while there is a file "hang" in the working
+# directory.
 HANG_MODULE = """
 import os
 import time

@@ -1,7 +1,8 @@
 """Trainings on a Caffe whose base_lr cannot be set: real ones, on Debian's Caffe without what came after 1.0.
 
-What Caffe 1.0 lacks is taken away in the worker's own process (``caffe_1_0.py``), so that a worker that sets
-base_lr there sets an attribute on nothing, without an error, and trains at another LR than it reports.
+What Caffe 1.0 lacks is taken away in the worker's own process (``caffe_1_0.py``), so that a worker
+that sets base_lr there sets an attribute on nothing, without an error, and trains at another LR
+than it reports.
 """
 
 from __future__ import annotations

@@ -19,7 +19,8 @@ from tests.caffe.harness import Workspace, assert_same_weights
 
 HOUR, YEAR = 3600, 365 * 86400
 
-# Adds to the wall clock what the file of CLOCK_STEP holds, in seconds. Only symbols that every C library has.
+# Adds to the wall clock what the file of CLOCK_STEP holds, in seconds. Only symbols that every C
+# library has.
 STEP = r"""
 #include <fcntl.h>
 #include <stdint.h>

@@ -173,8 +173,8 @@ def test_a_worker_and_the_command_are_killed(
         assert [m.iteration for m in run.measurements] == list(range(0, 9001, 1000))
 
 
-# In the place of a Caffe: it takes the worker with it that the training runs in, as one does whose memory is
-# not enough. Only what the test has started is ended.
+# In the place of a Caffe: it takes the worker with it that the training runs in, as one does whose
+# memory is not enough. Only what the test has started is ended.
 TAKES_ITS_WORKER = """#!/bin/sh
 read -r _ _ _ worker _ < /proc/$PPID/stat
 grep -qx "$worker" workers && kill -KILL "$worker"

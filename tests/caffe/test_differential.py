@@ -1,8 +1,9 @@
 """What ``caffe train`` takes, trains here: both accept or both refuse, with the same losses and test outputs.
 
-The cases are in ``differential_cases``: every layer type of this Caffe, every field of a solver, every data
-layer, and what Caffe's text format allows. Each is trained by real ``caffe train`` and by the train command
-with Caffe's own layers; some also in two parts, which must end as the whole one did.
+The cases are in ``differential_cases``: every layer type of this Caffe, every field of a solver,
+every data layer, and what Caffe's text format allows. Each is trained by real ``caffe train`` and
+by the train command with Caffe's own layers; some also in two parts, which must end as the whole
+one did.
 """
 
 from __future__ import annotations
@@ -171,7 +172,7 @@ def in_two_parts(folder: Workspace, case: Case, wanted: Log) -> None:
         assert_same_weights(model, own[file])
 
 
-# -- that nothing is left out ------------------------------------------------------------------------
+# -- that nothing is left out ----------------------------------------------------------------------
 
 
 def test_every_layer_type_of_this_caffe_has_a_case() -> None:

@@ -91,7 +91,8 @@ def test_caffe_train_goes_on_from_our_snapshot_as_from_its_own(
 
 
 MULTISTEP = {"gamma": 0.5, "stepvalue": [10, 40, 49, 50, 70]}
-# An epoch is 25 iterations: at iteration 50 Caffe's data stands at the first record, as after a start.
+# An epoch is 25 iterations: at iteration 50 Caffe's data stands at the first record, as after a
+# start.
 WHOLE_EPOCHS = nets.net(train=nets.data_layer("TRAIN", source="data/digits_test_lmdb"))
 
 
@@ -112,7 +113,8 @@ def displayed(done: Done) -> list[str]:
         (nets.policy("multistep", **MULTISTEP, snapshot=50, display=1), ()),
         (nets.policy("step", gamma=0.5, stepsize=7, snapshot=50, display=1), ()),
         (nets.policy("multistep", **MULTISTEP, snapshot=50, display=1, snapshot_format="HDF5"), ()),
-        # The LR of the solver's file is what `caffe train` continues with, whatever has trained before.
+        # The LR of the solver's file is what `caffe train` continues with, whatever has trained
+        # before.
         (nets.policy("multistep", **MULTISTEP, snapshot=50, display=1), ("--lr", "sin2")),
         (
             nets.policy("multistep", **MULTISTEP, snapshot=50, display=1),

@@ -55,7 +55,7 @@ def resume(workspace: Workspace, run: Run, *flags: str) -> None:
     assert run.record["status"] == "finished"
 
 
-# -- the data's readers -----------------------------------------------------------------------------
+# -- the data's readers ----------------------------------------------------------------------------
 
 PLACES = 126  # of an LMDB, for readers
 DIE_READING = """
@@ -79,7 +79,7 @@ def test_places_of_dead_readers_are_free(workspace: Workspace) -> None:
     assert workspace.run("run").record["status"] == "finished"
 
 
-# -- the driver dies --------------------------------------------------------------------------------
+# -- the driver dies -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_ctrl_c_twice_ends_at_once_and_leaves_no_worker(workspace: Workspace) ->
     assert workspace.run("out").record["status"] == "stopped"
 
 
-# -- the worker dies --------------------------------------------------------------------------------
+# -- the worker dies -------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +185,7 @@ def test_a_caffe_that_hangs(workspace: Workspace) -> None:
     resume(workspace, run)
 
 
-# -- suspended ----------------------------------------------------------------------------------------
+# -- suspended -------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -208,7 +208,7 @@ def test_a_suspension_is_no_hang(whole: tuple[Workspace, Run]) -> None:
     assert run.last_measurements() == undisturbed.last_measurements()
 
 
-# -- Caffe aborts -----------------------------------------------------------------------------------
+# -- Caffe aborts ----------------------------------------------------------------------------------
 
 
 def write_images(path: Path, odd: int | None) -> None:
@@ -269,7 +269,7 @@ def test_a_net_that_only_caffe_can_refuse(workspace: Workspace) -> None:
     assert not (workspace.path / "out").exists()
 
 
-# -- the disk is full -------------------------------------------------------------------------------
+# -- the disk is full ------------------------------------------------------------------------------
 
 # 75,000 weights: 300 kB for each of a snapshot's two files.
 BIG_NET = nets.net(

@@ -1,8 +1,8 @@
 """What is measured, beside what ``caffe train`` prints in the same training: every kind of head.
 
-One training with many test nets, so that all of them cost two starts of Caffe. Data and labels are drawn by
-the net itself, from the generator that all nets share: the same numbers come only where both do the same in
-the same order, up to the last test.
+One training with many test nets, so that all of them cost two starts of Caffe. Data and labels are
+drawn by the net itself, from the generator that all nets share: the same numbers come only where
+both do the same in the same order, up to the last test.
 """
 
 from __future__ import annotations
@@ -166,7 +166,8 @@ CASES = {
     "no loss": Case(DATA + product("x", "s") + ACCURACY),
 }  # fmt: skip
 
-# Half the mean square of (1 where p > 0.5) - (true class), which Caffe prints, tells a sigmoid's Top-1.
+# Half the mean square of (1 where p > 0.5) - (true class), which Caffe prints, tells a sigmoid's
+# Top-1.
 SIGMOID = (
     dummy(("x", "40 3", NOISE), ("bits", "40 1", BITS))
     + layer("Threshold", "bits", "y", "threshold_param { threshold: 1 }")
@@ -294,7 +295,7 @@ def test_a_sigmoids_two_classes(pair: Pair) -> None:
     assert "reads 's', which has one score" in pair.done.out
 
 
-# -- what cannot be measured ------------------------------------------------------------------------------
+# -- what cannot be measured -----------------------------------------------------------------------
 
 
 def test_labels_that_cannot_be_counted_do_not_end_a_training(
@@ -355,7 +356,8 @@ class Boxes(caffe.Layer):
 
 
 def test_an_output_whose_length_varies(workspace: Workspace) -> None:
-    # Caffe's own sum of such an output writes past its end: caffe train prints other sums, and may abort.
+    # Caffe's own sum of such an output writes past its end: caffe train prints other sums, and may
+    # abort.
     workspace.write("boxes.py", BOXES)
     python = 'include { phase: TEST } python_param { module: "boxes" layer: "Boxes" }'
     net = nets.net() + layer("Python", "data", "boxes", python)
@@ -373,7 +375,7 @@ def test_an_output_whose_length_varies(workspace: Workspace) -> None:
     assert "boxes: no mean (its length varies)" in run.log.read_text()
 
 
-# -- the head that counts ---------------------------------------------------------------------------------
+# -- the head that counts --------------------------------------------------------------------------
 
 
 def test_a_head_that_is_chosen(workspace: Workspace) -> None:
@@ -404,7 +406,7 @@ def test_a_head_that_is_chosen(workspace: Workspace) -> None:
     assert "Top-1 of the test net #0 is that of s2" in resumed.out
 
 
-# -- the last test ----------------------------------------------------------------------------------------
+# -- the last test ---------------------------------------------------------------------------------
 
 BATCH_NORM = (
     product("data", "h", 8)
@@ -415,7 +417,8 @@ BATCH_NORM = (
 
 @pytest.mark.parametrize("display", [10, 7, 0])
 def test_the_last_test_of_a_net_with_batch_norm(workspace: Workspace, display: int) -> None:
-    # caffe train makes a training pass more before its last test where max_iter is a multiple of display.
+    # caffe train makes a training pass more before its last test where max_iter is a multiple of
+    # display.
     workspace.write("net.prototxt", nets.net(middle=BATCH_NORM))
     pair = train_both(
         workspace, nets.solver(max_iter=20, test_interval=10, display=display, average_loss=3)

@@ -190,7 +190,8 @@ def test_caffes_own_parse_log_reads_the_log(
         train = {int(float(row["NumIters"])): row for row in csv.DictReader(file)}
     assert list(train) == list(range(0, ITERATIONS, 10))
     policy = parse(POLICY)
-    # parse_log reads a display's outputs before its LR, and so files them under the LR of the one before.
+    # parse_log reads a display's outputs before its LR, and so files them under the LR of the one
+    # before.
     for before, now in zip(list(train), list(train)[1:]):
         parsed_lr = float(train[now]["LearningRate"])
         assert parsed_lr == pytest.approx(policy(before), rel=SIX_DIGITS, abs=1e-9)

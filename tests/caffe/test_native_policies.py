@@ -13,8 +13,8 @@ from tests.caffe.harness import Workspace
 
 ITERATIONS = 4000
 
-# The gradient of the only weight is 1, there is no momentum and no decay: set to 0 before an update, the
-# weight is minus the LR after it.
+# The gradient of the only weight is 1, there is no momentum and no decay: set to 0 before an
+# update, the weight is minus the LR after it.
 NET = """
 net_param {
   layer { name: "one" type: "DummyData" top: "one"

@@ -31,8 +31,9 @@ def wide(more: str = "") -> str:
 BIG_BATCHES = nets.data_layer("TRAIN", batch=90)  # does not divide the 1,297 images
 AUGMENTED = "mirror: true crop_size: 6"
 
-# No test improves by 100: the first of each segment sets the best, and the decisions fall at 200 and 600,
-# one before the snapshot and one after it, in the middle of whose patience the run is interrupted.
+# No test improves by 100: the first of each segment sets the best, and the decisions fall at 200
+# and 600, one before the snapshot and one after it, in the middle of whose patience the run is
+# interrupted.
 DECISIONS = [200, 600]
 PLATEAUS = (
     "FIX(k0=0.05) ; plateau(n=1, min_delta=100): FIX(k0=0.02) ; "

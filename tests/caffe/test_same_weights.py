@@ -7,7 +7,8 @@ import pytest
 from tests.caffe import nets
 from tests.caffe.harness import Workspace, difference
 
-# Measured: 0 to 5.5e-7. Caffe computes some powers in float32, the LR module all of them in float64.
+# Measured: 0 to 5.5e-7. Caffe computes some powers in float32, the LR module all of them in
+# float64.
 POLICY = 1e-6
 # Measured: 9e-8 to 1e-6. The LR is multiplied into the gradient instead of into Caffe's update.
 GRADIENTS = 2e-6

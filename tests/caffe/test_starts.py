@@ -42,7 +42,8 @@ def test_out_and_publish(workspace: Workspace) -> None:
         20
     ).read_bytes()
     state = "kept/tiny_iter_20.solverstate"
-    # Where the disk cannot share blocks, the two models are one file, and caffe train writes over both.
+    # Where the disk cannot share blocks, the two models are one file, and caffe train writes over
+    # both.
     solver_of_theirs = workspace.write(
         "theirs.prototxt", solver(max_iter=30, snapshot_prefix='"kept/tiny"')
     )

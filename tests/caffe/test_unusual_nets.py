@@ -115,7 +115,7 @@ def test_losses_without_tops_are_all_counted(workspace: Workspace) -> None:
     assert recorded == pytest.approx(printed[:6], rel=1e-4)
 
 
-# -- what Caffe upgrades, reshapes and takes as bytes -----------------------------------------------
+# -- what Caffe upgrades, reshapes and takes as bytes ----------------------------------------------
 
 TESTED = {**SHORT, "test_iter": 2, "test_interval": 3}
 

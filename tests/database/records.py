@@ -54,7 +54,7 @@ def run(uid: str, **others: Any) -> RunRecord:
     return dataclasses.replace(record, **others)
 
 
-# -- any run ----------------------------------------------------------------------------------------
+# -- any run ---------------------------------------------------------------------------------------
 
 texts = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), max_size=20)
 numbers = st.floats(-REAL, REAL).map(lambda x: x + 0.0)

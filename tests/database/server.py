@@ -63,7 +63,8 @@ class Server:
     """A server on a random port of the loopback interface, with one user, whose password it asks for.
 
     Args:
-        fsync: False for tests: a server that is killed loses nothing without it, only a machine would.
+        fsync: False for tests: a server that is killed loses nothing without it, only a machine
+            would.
     """
 
     def __init__(self, fsync: bool = False) -> None:
@@ -156,7 +157,8 @@ class Server:
     def create(self, template: str | None = None, encoding: str | None = None) -> str:
         """Make a database, a copy of another one or of another encoding where asked for; returns its name.
 
-        It sorts text as people do (by ICU where the server has it), which must not change what we export.
+        It sorts text as people do (by ICU where the server has it), which must not change what we
+        export.
         """
         name = f"lr_{secrets.token_hex(6)}"
         if template:

@@ -61,7 +61,7 @@ def stored(file: str) -> list[str]:
         return sorted(record.uid for record in database.runs(source="measured"))
 
 
-# -- looking ----------------------------------------------------------------------------------------
+# -- looking ---------------------------------------------------------------------------------------
 
 
 def test_info(command, file):
@@ -259,7 +259,7 @@ def test_a_uid_must_name_one_run(command, uid, message):
     assert message in err
 
 
-# -- deleting ---------------------------------------------------------------------------------------
+# -- deleting --------------------------------------------------------------------------------------
 
 
 def test_delete_needs_to_be_told_what(command):
@@ -297,7 +297,7 @@ def test_delete_by_filter(command, file):
     assert command("delete", "--status", "failed", "--yes")[:2] == (0, "no such run\n")
 
 
-# -- sharing ----------------------------------------------------------------------------------------
+# -- sharing ---------------------------------------------------------------------------------------
 
 
 def test_export_and_import(command, file, tmp_path):
@@ -490,7 +490,7 @@ def test_an_unknown_function_is_told_with_the_nearest(command):
     assert command("runs", "--function", "fix;sinexp")[0] == 0
 
 
-# -- run directories --------------------------------------------------------------------------------
+# -- run directories -------------------------------------------------------------------------------
 
 
 def waiting(path: Path, uid: str, **settings: object) -> RunDirectory:
@@ -578,7 +578,7 @@ def test_sync_tells_what_it_cannot_read_and_takes_the_rest(command, file, tmp_pa
     assert command("sync", tmp_path / "runs" / "old")[0] == 0
 
 
-# -- the rest ---------------------------------------------------------------------------------------
+# -- the rest --------------------------------------------------------------------------------------
 
 
 def test_every_subcommand_has_help(capsys):
@@ -620,7 +620,7 @@ def test_a_measurement_that_is_not_there_is_a_dash(command, file):
     assert line.split()[3] == "-"
 
 
-# -- a database that is not there yet ---------------------------------------------------------------
+# -- a database that is not there yet --------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

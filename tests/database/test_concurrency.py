@@ -1,6 +1,7 @@
 """Many processes write at once, one is killed, the server restarts: nothing is lost, nothing is doubled.
 
-Each writer notes in a file of its own what it was told is stored. What is noted must be in the database.
+Each writer notes in a file of its own what it was told is stored. What is noted must be in the
+database.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ def summary(database: Database, **filters):
     return only
 
 
-# -- a run as it is trained -------------------------------------------------------------------------
+# -- a run as it is trained ------------------------------------------------------------------------
 
 
 def test_a_run_is_stored_as_it_goes(database):
@@ -114,7 +114,7 @@ def test_a_run_that_is_not_there_is_named(database, call):
         call(database)
 
 
-# -- whole records ----------------------------------------------------------------------------------
+# -- whole records ---------------------------------------------------------------------------------
 
 
 def test_put_is_idempotent(database):
@@ -191,7 +191,7 @@ def test_any_record_comes_back_as_it_was(database, record: RunRecord):
     assert database.put(back) is False
 
 
-# -- what runs have in common -----------------------------------------------------------------------
+# -- what runs have in common ----------------------------------------------------------------------
 
 
 def test_parts_are_stored_once_also_where_nothing_is_known(database):
@@ -253,7 +253,7 @@ def test_tasks_are_listed_with_their_numbers(database):
     assert database.runs_of_tasks()[task_id(database)] == 1
 
 
-# -- summaries --------------------------------------------------------------------------------------
+# -- summaries -------------------------------------------------------------------------------------
 
 
 def test_a_summary_is_mean_and_deviation_over_seeds_each_at_its_first_best(database):
@@ -271,7 +271,8 @@ def test_a_summary_is_mean_and_deviation_over_seeds_each_at_its_first_best(datab
 
 
 def test_means_of_several_trainings_weigh_as_many(database):
-    # 3 trainings with mean 90 and deviation 1, and one with 94: mean 91; variance (3 (1 + 1) + 9) / 4.
+    # 3 trainings with mean 90 and deviation 1, and one with 94: mean 91; variance (3 (1 + 1) + 9) /
+    # 4.
     database.put(run("a", repeats=3, top1_sd=1.0, seed=None, measurements=[at(100, 90.0)]))
     database.put(run("b", measurements=[at(300, 94.0)]))
     found = summary(database)
@@ -582,7 +583,7 @@ def test_iterations_to_a_top1(database):
     assert database.iterations_to_top1(task_id(database), 99.0) == {}
 
 
-# -- looking for runs, deleting ---------------------------------------------------------------------
+# -- looking for runs, deleting --------------------------------------------------------------------
 
 
 def test_what_a_start_has_by_itself_is_its_test_before_the_first_update(database):
@@ -667,7 +668,7 @@ def test_deleting_a_seed_leaves_the_mean_of_the_others(database):
     assert summary(database).top1 == Spread(91.0, 1.0)
 
 
-# -- opening ----------------------------------------------------------------------------------------
+# -- opening ---------------------------------------------------------------------------------------
 
 
 def test_a_new_database_knows_the_papers_results_once(new_url, kind):

@@ -100,7 +100,7 @@ def record_a_run(path: Path, tmp_path: Path) -> list[str]:
     return notes
 
 
-# -- any damage --------------------------------------------------------------------------------------
+# -- any damage ------------------------------------------------------------------------------------
 
 
 def recommending(path: str) -> None:
@@ -140,7 +140,7 @@ def test_any_damage_is_refused_in_a_line_or_harmless(kind, path, tmp_path, capsy
         assert len(done.err.splitlines()) == (code != 0), (arguments, done.err)
 
 
-# -- each kind ---------------------------------------------------------------------------------------
+# -- each kind -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -275,7 +275,7 @@ def test_a_lost_index_entry_does_not_make_a_writer_try_for_ever(path, monkeypatc
         database.put(run("new"))
 
 
-# -- trainings ---------------------------------------------------------------------------------------
+# -- trainings -------------------------------------------------------------------------------------
 
 
 def test_a_training_goes_on_and_its_results_wait(path, tmp_path):
@@ -312,7 +312,7 @@ def test_a_restored_copy_is_whole(path, filled, tmp_path, capsys):
     assert cli.run(db.main, ["check", "--db", str(path)]) == 0
 
 
-# -- PostgreSQL --------------------------------------------------------------------------------------
+# -- PostgreSQL ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])

@@ -18,8 +18,8 @@ from lrbench_caffe.database.urls import resolve_url
 SCRIPTS = ScriptDirectory.from_config(migrate.configuration())
 REVISIONS = [script.revision for script in SCRIPTS.walk_revisions()][::-1]
 
-# What a database of a revision may hold, in SQL of that time. A new revision that changes a table adds its
-# own entry; the old ones stay as they are.
+# What a database of a revision may hold, in SQL of that time. A new revision that changes a table
+# adds its own entry; the old ones stay as they are.
 DATA = {
     "0001": """
         INSERT INTO framework (id, key, name, version, device) VALUES (1001, 'f', 'Caffe', '1.0', 'CPU');
@@ -106,8 +106,8 @@ TEST = """
         seconds, samples, silent_classes)
     VALUES (:id, 0, :iteration, 0.125, :top1, NULL, NULL, NULL, NULL, :loss, NULL, NULL, 1, 100, 0)
 """
-# As the first revision stored them: uid, source, what follows the directory in the origin, seed, status, and
-# the tests as (iteration, Top-1, loss). All are of one group there.
+# As the first revision stored them: uid, source, what follows the directory in the origin, seed,
+# status, and the tests as (iteration, Top-1, loss). All are of one group there.
 OLD_RUNS = [
     ("scratch1", "measured", "", 1, "finished", [(10, 50.0, 2.0), (20, 60.0, 1.0)]),
     ("scratch1again", "measured", "", 1, "finished", [(10, 51.0, 2.0), (20, 61.0, 1.0)]),

@@ -34,7 +34,7 @@ def while_away(server: Server, work, seconds: float = 1.0):
         return result.result(60)
 
 
-# -- PostgreSQL -------------------------------------------------------------------------------------
+# -- PostgreSQL ------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +203,7 @@ def resolve_url_of(database: Database) -> str:
     return database._engine.url.render_as_string(hide_password=False)
 
 
-# -- SQLite -----------------------------------------------------------------------------------------
+# -- SQLite ----------------------------------------------------------------------------------------
 
 
 def _hold(path: str, seconds: float, holding) -> None:

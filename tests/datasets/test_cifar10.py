@@ -137,7 +137,8 @@ def test_padded_lmdb(tmp_path):
     with environment, environment.begin() as transaction:
         datum = Datum.FromString(transaction.get(b"00011"))
     image = np.frombuffer(datum.data, np.uint8).reshape(3, 40, 40)
-    # Record 11 is the second of batch 2: label 2, red 40. The border is the mean: 80, 4.5 (to even), 200.
+    # Record 11 is the second of batch 2: label 2, red 40. The border is the mean: 80, 4.5 (to
+    # even), 200.
     assert datum.label == 2
     assert (
         image[:, 0, 0].tolist()
@@ -153,7 +154,8 @@ def test_another_order_is_remarked_and_the_published_is_not():
         "the training records are in another order than in the published files"
     ]
     published = tiny()
-    # The ten first labels as published; batch 2 makes up for what they have too much and too little of.
+    # The ten first labels as published; batch 2 makes up for what they have too much and too little
+    # of.
     published[NAMES[0]] = batch(0, [6, 9, 9, 4, 1, 1, 2, 7, 8, 3])
     published[NAMES[1]] = batch(1, [0, 0, 5, 5, 2, 3, 4, 6, 7, 8])
     assert build(published, RECORDS).notes == []

@@ -7,7 +7,8 @@ import numpy as np
 from lrbench_caffe.datasets.digits import DIGITS, TRAINING, read_digits
 from lrbench_caffe.datasets.lmdb_info import inspect, read_summary
 
-# The published test set of UCI's Optical Recognition of Handwritten Digits: images per digit, 0 to 9.
+# The published test set of UCI's Optical Recognition of Handwritten Digits: images per digit, 0 to
+# 9.
 PER_DIGIT = [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
 
 
@@ -20,8 +21,8 @@ def test_counts_per_digit():
 
 def test_first_image_by_hand():
     images, labels = read_digits()
-    # The file's first line begins 0,0,5,13,9,1,0,0 and is a 0. 255/16 = 15.9375; 5 -> 79.69, 13 -> 207.19,
-    # 9 -> 143.44, 1 -> 15.94.
+    # The file's first line begins 0,0,5,13,9,1,0,0 and is a 0. 255/16 = 15.9375; 5 -> 79.69, 13 ->
+    # 207.19, 9 -> 143.44, 1 -> 15.94.
     assert labels[0] == 0
     assert images[0, 0, 0].tolist() == [0, 0, 80, 207, 143, 16, 0, 0]
 

@@ -74,7 +74,7 @@ def test_parts_of_a_record(tmp_path):
             assert record.read(50) == whole[50:]
 
 
-# -- damage -----------------------------------------------------------------------------------------
+# -- damage ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture(params=[12, 50], ids=["records in the tree", "records in pages of their own"])

@@ -50,7 +50,7 @@ def test_the_log_of_a_run_of_ours_is_no_log_of_caffe_train(tmp_path, messages):
         all_of(tmp_path, log, messages)
 
 
-# -- a whole training -------------------------------------------------------------------------------
+# -- a whole training ------------------------------------------------------------------------------
 
 
 def test_what_was_trained(log, trained, tmp_path, messages):
@@ -147,7 +147,7 @@ def test_names_that_no_database_keeps_are_stored_with_escapes(log, tmp_path, mes
     assert stored.origin.startswith(rf"{tmp_path}/caffe\udcff.log")
 
 
-# -- what happens to logs ---------------------------------------------------------------------------
+# -- what happens to logs --------------------------------------------------------------------------
 
 
 def test_a_resumed_training_is_one_run(log, trained, tmp_path, messages):
@@ -282,7 +282,7 @@ def test_the_year_of_an_old_log_is_the_files(log, tmp_path, messages):
     assert 1_483_142_400 < record.started < 1_514_851_200  # 2017, in any time zone
 
 
-# -- DIGITS -----------------------------------------------------------------------------------------
+# -- DIGITS ----------------------------------------------------------------------------------------
 
 
 def test_a_digits_job(log, tmp_path, messages):
@@ -309,7 +309,7 @@ def test_the_data_set_of_a_digits_job(log, tmp_path, messages, monkeypatch):
     assert one(tmp_path, text, messages).dataset.name == "20160101-110000-beef"
 
 
-# -- what is refused --------------------------------------------------------------------------------
+# -- what is refused -------------------------------------------------------------------------------
 
 
 def test_no_such_file(tmp_path, messages):

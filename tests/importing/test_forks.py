@@ -14,7 +14,7 @@ from lrbench_caffe.prototxt.task import open_task
 from tests.caffe import nets
 from tests.importing.logs import until
 
-# -- LRs --------------------------------------------------------------------------------------------
+# -- LRs -------------------------------------------------------------------------------------------
 
 
 def with_policy(log: str, fields: str, rate) -> str:
@@ -169,7 +169,7 @@ def test_each_policy_of_caffe_after_a_ramp(messages, lr_policy):
     assert found.remark is not None and "rampup_interval" in found.remark
 
 
-# -- NVCaffe ----------------------------------------------------------------------------------------
+# -- NVCaffe ---------------------------------------------------------------------------------------
 
 
 def nvcaffe(log: str, gpus: str = "0") -> str:
@@ -246,7 +246,7 @@ def test_nvcaffes_batch_in_the_file_is_that_of_all_gpus(log, reader, tmp_path):
     assert record.start.kind == "unknown"
 
 
-# -- Intel's Caffe ----------------------------------------------------------------------------------
+# -- Intel's Caffe ---------------------------------------------------------------------------------
 
 
 def intel(log: str) -> str:
@@ -294,7 +294,7 @@ def test_split_layers_in_the_text_are_caffes_own(log, reader):
     assert reader.one(text).network == whole.network
 
 
-# -- what this Caffe does not know ------------------------------------------------------------------
+# -- what this Caffe does not know -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -342,7 +342,7 @@ def test_a_layer_of_a_fork_is_known_by_its_type(log, reader):
     assert record.network.parameters is None
 
 
-# -- nets that glog cut -----------------------------------------------------------------------------
+# -- nets that glog cut ----------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

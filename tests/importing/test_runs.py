@@ -31,7 +31,7 @@ STOPPED = (
     "I1128 21:13:48.754863 12746 caffe.cpp:250] Optimization Done.\n"
 )
 
-# -- what it began with -----------------------------------------------------------------------------
+# -- what it began with ----------------------------------------------------------------------------
 
 
 def test_a_training_from_scratch(log, reader):
@@ -108,7 +108,7 @@ def test_nothing_tells_what_a_log_without_its_beginning_began_with(log, reader, 
     assert record.status == "finished"
 
 
-# -- one run ----------------------------------------------------------------------------------------
+# -- one run ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ def test_parts_that_came_in_apart_are_told(two_files, tmp_path, fresh, capsys):
         assert (kept.status, len(kept.measurements)) == ("finished", 5)
 
 
-# -- how it ended -----------------------------------------------------------------------------------
+# -- how it ended ----------------------------------------------------------------------------------
 
 
 def infinite_at(log: str, iteration: int) -> str:
@@ -300,7 +300,7 @@ def test_a_loss_that_stays_infinite_is_a_divergence(log, reader):
     assert reader.one(text).status == "diverged"
 
 
-# -- outputs ----------------------------------------------------------------------------------------
+# -- outputs ---------------------------------------------------------------------------------------
 
 
 def test_every_output_of_a_test(log, reader):
@@ -370,7 +370,7 @@ def test_the_two_scores_of_an_accuracy_layer_of_2013(log, reader):
         assert set(m.outputs) == {"accuracy", "accuracy[1]"}
 
 
-# -- once more --------------------------------------------------------------------------------------
+# -- once more -------------------------------------------------------------------------------------
 
 
 def stored(path, record):
@@ -502,7 +502,7 @@ def test_a_killed_training_that_was_resumed_may_repeat_tests_differently(
     assert (kept.status, kept.measurements) == ("finished", whole.measurements)
 
 
-# -- the command ------------------------------------------------------------------------------------
+# -- the command -----------------------------------------------------------------------------------
 
 
 def test_import_log(log, trained, tmp_path, capsys, fresh):

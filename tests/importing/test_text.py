@@ -113,7 +113,7 @@ def test_colours(log, reader, change):
     assert same(reader.one(each_line(log, change)), reader.one(log))
 
 
-# -- paths of Windows -------------------------------------------------------------------------------
+# -- paths of Windows ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_whole_paths_of_windows(log, reader, folder):
     assert same(reader.one(changed), reader.one(log))
 
 
-# -- more than once ---------------------------------------------------------------------------------
+# -- more than once --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("times", [2, 3])
@@ -192,7 +192,7 @@ def test_processes_of_mpi(log, reader, launcher):
     assert reader.noted("2 processes of MPI; process 0 is read")
 
 
-# -- damage -----------------------------------------------------------------------------------------
+# -- damage ----------------------------------------------------------------------------------------
 
 
 def test_one_damaged_number_loses_its_line(log, reader):
@@ -319,7 +319,7 @@ def test_a_number_of_an_lr_that_was_cut_is_not_taken(log, reader):
     assert record.measurements[2].lr == pytest.approx(0.05 * 2**-0.75)
 
 
-# -- time -------------------------------------------------------------------------------------------
+# -- time ------------------------------------------------------------------------------------------
 
 
 def dated(log: str, first: str, second: str | None = None) -> str:
@@ -398,7 +398,7 @@ def test_a_clock_that_is_set_back(log, reader):
     assert record.ended >= record.started
 
 
-# -- no training ------------------------------------------------------------------------------------
+# -- no training -----------------------------------------------------------------------------------
 
 
 def lines(*texts: str) -> str:

@@ -101,7 +101,7 @@ def test_a_similar_regression_promises_nothing():
     assert found.experienced and found.proposals[-1].unknown == ("the task differs",)
 
 
-# -- other outputs ----------------------------------------------------------------------------------
+# -- other outputs ---------------------------------------------------------------------------------
 
 
 def detection(**asked) -> Recommendation:

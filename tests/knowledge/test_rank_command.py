@@ -130,7 +130,8 @@ def test_weights(run):
 def test_pareto_front_and_plot(run, tmp_path):
     file = tmp_path / "front.png"
     rows = json.loads(run("--task", "cnn3", "--pareto", "--format", "json", "--plot", str(file)))
-    # STEP with l=1000 is the cheapest, 76.51 % at 37750; nothing is better than SINEXP, or cheaper and near.
+    # STEP with l=1000 is the cheapest, 76.51 % at 37750; nothing is better than SINEXP, or cheaper
+    # and near.
     assert [(row["top1"], row["iterations"]) for row in rows] == [(82.16, 52_000), (76.51, 37_750)]
     assert file.read_bytes().startswith(PNG)
     # Every policy of the picture has a number and stands in the list, those of the front first.
@@ -193,7 +194,7 @@ def test_a_few_of_the_best_are_the_first_of_all(run, by):
     assert few[:6] == every[:6]
 
 
-# -- runs that did not finish -----------------------------------------------------------------------
+# -- runs that did not finish ----------------------------------------------------------------------
 
 
 def training(

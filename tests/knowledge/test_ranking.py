@@ -77,7 +77,8 @@ def test_a_target_that_is_not_always_reached_costs_more():
 
 
 def test_weighted():
-    # top1: 90 -> 10/12, 92 -> 1, 80 -> 0; iterations: 4000 -> 4/6, 8000 -> 0, 2000 -> 1, 6000 -> 2/6
+    # top1: 90 -> 10/12, 92 -> 1, 80 -> 0; iterations: 4000 -> 4/6, 8000 -> 0, 2000 -> 1, 6000 ->
+    # 2/6
     ranked = rank_weighted([A, B, C, D], {CRITERIA["top1"]: 2, CRITERIA["iterations"]: 1})
     scores = {row.candidate.summary.policy.text: row.score for row in ranked}
     assert scores == pytest.approx(

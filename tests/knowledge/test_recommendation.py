@@ -37,7 +37,7 @@ def texts(recommendation) -> list[str]:
     return [str(proposal.policy) for proposal in recommendation.proposals]
 
 
-# -- the two cases --------------------------------------------------------------------------
+# -- the two cases -------------------------------------------------------------------------
 
 
 def test_mnist_on_a_fresh_database():
@@ -77,7 +77,8 @@ def test_one_function_only():
     # 0.99994^(600/25.94) = 0.9986131
     assert texts(found)[0] == "SINEXP(k0=0.01, k1=0.06, gamma=0.9986131, l=86)"
     assert {proposal.policy.function for proposal in found.proposals} == {"SINEXP"}
-    # The next ones are those of the next tasks, with their LRs relative to base_lr: 0.01 instead of 0.001.
+    # The next ones are those of the next tasks, with their LRs relative to base_lr: 0.01 instead of
+    # 0.001.
     assert texts(found)[1].startswith("SINEXP(k0=0.0005, k1=0.06, ")
     assert [task.title for task, _ in found.similar][:2] == [
         "mnist / LeNet_MNIST",
@@ -94,7 +95,7 @@ def test_an_empty_database():
     assert (found.proposals, found.compared, found.similar) == ((), 0, ())
 
 
-# -- the same task ----------------------------------------------------------------------------------
+# -- the same task ---------------------------------------------------------------------------------
 
 
 HERE = {"solver": LENET_DIGITS, "max_iter": 2000, "epoch": 25.94, "iterations": 1500}
@@ -161,7 +162,7 @@ def test_what_was_tried_after_a_proposal_is_its_evidence():
     )
 
 
-# -- what is known to fail here ---------------------------------------------------------------------
+# -- what is known to fail here --------------------------------------------------------------------
 
 FIRST = "SIN2(k0=0.01, k1=0.06, l=86)"  # what MNIST speaks for
 SECOND = "COS(k0=0.01, k1=0.06, l=86)"
@@ -251,7 +252,7 @@ def test_records_that_cannot_be_are_no_evidence(wrong):
     assert "FIX(k0=0.5)" not in texts(found) and texts(found)[0] == FIRST
 
 
-# -- measured and printed ---------------------------------------------------------------------------
+# -- measured and printed --------------------------------------------------------------------------
 
 
 def on_mnist(*results) -> list[str]:
@@ -306,7 +307,7 @@ def test_a_result_of_another_length_does_not_either():
     assert on_mnist(ours)[0] == SIN2
 
 
-# -- what is promised -------------------------------------------------------------------------------
+# -- what is promised ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -353,11 +354,12 @@ def test_a_policy_that_ends_with_the_training_is_another_one():
 
 TOP1 = Utility.top1(10)
 
-# -- parts ------------------------------------------------------------------------------------------
+# -- parts -----------------------------------------------------------------------------------------
 
 
 def test_usual_deviation():
-    # Sample variances: 0.02^2 * 5/4 = 0.0005, 0.04^2 * 2 = 0.0032, 0.1^2 * 5/4 = 0.0125; the median 0.0032
+    # Sample variances: 0.02^2 * 5/4 = 0.0005, 0.04^2 * 2 = 0.0032, 0.1^2 * 5/4 = 0.0125; the median
+    # 0.0032
     results = [
         summary(top1=1.0, sd=0.02, repeats=5),
         summary(top1=1.0, sd=0.04, repeats=2),
@@ -414,7 +416,7 @@ def test_nothing_is_promised_for_data_that_cannot_be_told_apart(digest):
     )
 
 
-# -- functions that are asked for -------------------------------------------------------------------
+# -- functions that are asked for ------------------------------------------------------------------
 
 
 def test_each_function_that_is_asked_for_is_proposed():

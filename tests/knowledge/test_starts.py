@@ -69,7 +69,8 @@ def test_the_same_start_first_then_its_kind_and_an_unknown_one_last(start, order
     found = digits(*results, fix(0.5, 99.0, UNKNOWN_START), start=start)
     assert sorted(texts(found)) == sorted(order)
     if start != SCRATCH:
-        # One result is too few: the best from weights of other content comes first, the own one follows.
+        # One result is too few: the best from weights of other content comes first, the own one
+        # follows.
         order = [order[1], order[0], *order[2:]]
     assert texts(found) == order
     promised = [str(p.policy) for p in found.proposals if p.expected]

@@ -120,7 +120,7 @@ def commands(made, tmp_path, capsys, monkeypatch) -> Commands:
     return Commands(shutil.copy(made, tmp_path / "lr.sqlite"), capsys, monkeypatch)
 
 
-# -- rank -------------------------------------------------------------------------------------------
+# -- rank ------------------------------------------------------------------------------------------
 
 
 def test_each_start_is_ranked_by_itself(commands):
@@ -140,8 +140,8 @@ def test_each_start_is_ranked_by_itself(commands):
         (None, "FIX(k0=0.0002)", "unknown", 99, 1, 0),
         (None, "FIX(k0=0.0002)", "unknown lost.caffemodel", 72, 1, 0),
     ]
-    # Sample variances 1 and 1, 3 trainings each: t = 2 / sqrt(2 / 3), t^2 = 6, of 4 degrees of freedom, so
-    # p = 2 (1/2 - 3/8 t / sqrt(1 + 6/4) (1 - 6 / (12 (1 + 6/4)))) = 0.0705.
+    # Sample variances 1 and 1, 3 trainings each: t = 2 / sqrt(2 / 3), t^2 = 6, of 4 degrees of
+    # freedom, so p = 2 (1/2 - 3/8 t / sqrt(1 + 6/4) (1 - 6 / (12 (1 + 6/4)))) = 0.0705.
     assert rows[2]["p_best"] == pytest.approx(0.0705, abs=5e-5)
     assert all(row["p_best"] is None for row in rows[4:])
     assert rows[0]["top1_sd"] == pytest.approx((2 / 3) ** 0.5)
@@ -179,7 +179,7 @@ def test_the_first_of_each_start(commands):
     assert ": the first 4 (--top 0: all)" in commands.rank("--top", "1")
 
 
-# -- recommend --------------------------------------------------------------------------------------
+# -- recommend -------------------------------------------------------------------------------------
 
 
 def test_from_scratch(commands):
@@ -211,7 +211,7 @@ def test_continued(commands):
     assert [(p["policy"], p["expected"]["mean"]) for p in promised] == [("FIX(k0=0.0002)", 95.08)]
 
 
-# -- nets that do not classify ----------------------------------------------------------------------
+# -- nets that do not classify ---------------------------------------------------------------------
 
 REGRESSION = replace(
     DIGITS, task_type="other", dataset=replace(DIGITS.dataset, name="faces", classes=None)

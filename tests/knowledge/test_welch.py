@@ -67,7 +67,8 @@ def test_no_test_without_repeats_or_deviation():
 def test_trainings_that_all_came_to_the_same_say_nothing_about_noise(sd):
     assert welch(Spread(94.0, sd), 2, Spread(95.8, sd), 2) is None
     assert welch(Spread(94.0, sd), 3, Spread(94.0, 0.0), 3) is None
-    # with one known deviation there is a test: t = 1.8 / sqrt(0.1^2), 1 degree of freedom: 1 - 2/pi atan(18)
+    # with one known deviation there is a test: t = 1.8 / sqrt(0.1^2), 1 degree of freedom: 1 - 2/pi
+    # atan(18)
     p = 1 - 2 / math.pi * math.atan(18)
     assert welch(Spread(94.0, 0.0), 2, Spread(95.8, 0.1), 2) == pytest.approx(p, rel=1e-9)
 

@@ -13,8 +13,8 @@ from lrbench_caffe.lr import FUNCTIONS, PAPER_FUNCTIONS, PolicyError, describe_f
 
 PI = math.pi
 
-# g(t) as printed in Table I (COS after the erratum) and as in the authors' code, with math functions only.
-# RSW is left out at multiples of l, where the authors' value differs on purpose.
+# g(t) as printed in Table I (COS after the erratum) and as in the authors' code, with math
+# functions only. RSW is left out at multiples of l, where the authors' value differs on purpose.
 ORACLE = {
     "FIX": lambda t: 1,
     "STEP": lambda t, gamma, l: gamma ** math.floor(t / l),

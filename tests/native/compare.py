@@ -6,7 +6,8 @@ compare.py WORKER LIBRARY chosen TYPE NETS SEED    the same, with Caffe's kernel
 compare.py WORKER LIBRARY empty                    passes batches without images; prints 0
 compare.py WORKER LIBRARY gradients NETS SEED      prints the worst difference from numerical gradients
 compare.py WORKER LIBRARY solvers NUMBER SEED      trains small nets by random solvers, fast and stock; prints
-                                                   the number, the median and the largest of their differences
+                                                   the number, the median and the largest of their
+                                                   differences
 compare.py WORKER LIBRARY updates NUMBER SEED      the same for a net of Caffe's layers: the update alone
 compare.py WORKER LIBRARY memory SOLVER N          prints how much memory N iterations add, in KB
 """
@@ -222,7 +223,8 @@ def compare_layers(kind, nets, seed):
                 assert np.array_equal(value, found[name]), (name, text)
             largest = np.abs(value).max()
             if name.startswith("gradient of parameter"):
-                # A single sum can be near zero by chance: then by what sums of so many random terms are like.
+                # A single sum can be near zero by chance: then by what sums of so many random terms
+                # are like.
                 largest = max(largest, 0.1 * np.sqrt(should["output"].size / value.size))
             d = np.abs(value - found[name]).max() / max(largest, 1e-20)
             # One element in a channel has no variance: its gradient is rounding alone.

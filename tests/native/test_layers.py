@@ -101,7 +101,8 @@ def test_a_batch_without_images_passes(library):
 def check_trainings(library: Path, nets: int, seed: int) -> None:
     """Five updates by random SGD and Nesterov solvers: the parameters, and the momentum of the snapshot."""
     number, median, largest = in_caffe(library, "solvers", nets, seed)
-    # The largest: rounding can move a value across a ReLU's zero, which one of these small nets notices.
+    # The largest: rounding can move a value across a ReLU's zero, which one of these small nets
+    # notices.
     assert number == nets and median <= 1e-5 and largest <= 2e-2
     assert in_caffe(library, "updates", nets, seed)[2] <= 1e-6
 

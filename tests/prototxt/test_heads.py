@@ -110,7 +110,8 @@ def test_nets_that_do_not_classify(heads, text):
 @pytest.mark.parametrize(
     ("text", "names"),
     [
-        # As in GoogLeNet: auxiliary classifiers of weight 0.3 and the main one, of weight 1 by default.
+        # As in GoogLeNet: auxiliary classifiers of weight 0.3 and the main one, of weight 1 by
+        # default.
         (
             loss("a", more="loss_weight: 0.3") + loss("s") + loss("b", more="loss_weight: 0.3"),
             "s b a",

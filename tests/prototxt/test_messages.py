@@ -55,7 +55,8 @@ def test_slips_of_the_finger_and_layers_of_forks(name, near):
             "net_param {\n layer {\n  convolution_param { kernel_sise: 3 }\n }\n}",
             ":3: unknown field 'kernel_sise' in ConvolutionParameter; did you mean 'kernel_size'?",
         ),
-        # Those of forks: NVCaffe's, SSD's. Stock Caffe has fields that are spelt a little like them.
+        # Those of forks: NVCaffe's, SSD's. Stock Caffe has fields that are spelt a little like
+        # them.
         (
             "net_param { layer {\n layer { } } }",
             ":2: 'layer' in LayerParameter; allowed: in a net; is a '}' missing before this line?",

@@ -15,7 +15,7 @@ from lrbench_caffe.prototxt.nets import (
     random_layers,
 )
 
-# -- phases -----------------------------------------------------------------------------------------
+# -- phases ----------------------------------------------------------------------------------------
 
 RULES = """
 layer { name: "always" }
@@ -54,7 +54,7 @@ DATA = 'layer { name: "d" type: "Data" top: "x" top: "y" }\n'
 PRODUCT = 'layer { name: "ip" type: "InnerProduct" bottom: "x" top: "s" }\n'
 
 
-# -- mistakes ---------------------------------------------------------------------------------------
+# -- mistakes --------------------------------------------------------------------------------------
 
 TYPES = ["Data", "InnerProduct", "Convolution", "ReLU", "SoftmaxWithLoss"]
 

@@ -195,7 +195,7 @@ def test_solver_type_of_old_files(load, old, new):
     assert load(BASE + f'net: "net.prototxt" solver_type: {old}').type == new
 
 
-# -- mistakes ---------------------------------------------------------------------------------------
+# -- mistakes --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -358,7 +358,10 @@ def test_older_formats_within_a_solver_are_not_read(load):
 def test_test_images_of_another_shape(load, write_images):
     """Caffe reshapes: it is for Caffe to say whether the weights fit both. A note says what may be wrong."""
     write_images("test_lmdb", 10, (3, 4, 4))
-    note = "the test net #0 reads 'x' of 3 x 4 x 4 from test_lmdb, the training net of 1 x 4 x 4: Caffe aborts"
+    note = (
+        "the test net #0 reads 'x' of 3 x 4 x 4 from test_lmdb, "
+        "the training net of 1 x 4 x 4: Caffe aborts"
+    )
     assert any(note in remark for remark in load(BASE + TESTS + 'net: "net.prototxt"').remarks)
     Path("net.prototxt").write_text(NET.replace("InnerProduct", "Convolution"))
     assert any(note in remark for remark in load(BASE + TESTS + 'net: "net.prototxt"').remarks)
@@ -378,7 +381,7 @@ def test_cropping_may_make_the_shapes_equal(load, write_images):
     assert solver.source.shape == solver.tests[0].source.shape == (1, 4, 4)
 
 
-# -- patching ---------------------------------------------------------------------------------------
+# -- patching --------------------------------------------------------------------------------------
 
 FULL = (
     'net: "net.prototxt" test_iter: 2 test_interval: 100 base_lr: 0.05 lr_policy: "multistep" '

@@ -35,7 +35,7 @@ def sin2(seed: int, *tests, of=VII, **others):
     return run(of, of.row("SIN2").trained, seed, list(tests), **others)
 
 
-# -- results ----------------------------------------------------------------------------------------
+# -- results ---------------------------------------------------------------------------------------
 
 
 def test_each_training_counts_at_its_first_highest_top1():
@@ -117,7 +117,7 @@ def test_scaled_and_full_runs_never_meet():
     assert our_results(short, [full, scaled])["SIN2"].spreads["top1"].mean == 90.0
 
 
-# -- comparison -------------------------------------------------------------------------------------
+# -- comparison ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_what_the_paper_states_in_its_text_only():
     assert difference == ["-", "-", "+0.50", "-", "-", "-", "-"]
 
 
-# -- rows -------------------------------------------------------------------------------------------
+# -- rows ------------------------------------------------------------------------------------------
 
 
 def test_three_lines_for_a_policy():

@@ -37,7 +37,8 @@ from lrbench_caffe.reproduction.results import METRICS, PolicyResult
 
 DOC = Path(__file__).parents[2] / "docs" / "ranking.md"
 
-# Whether the printed numbers bear it out, read from the tables by eye. None: the paper prints no table of it.
+# Whether the printed numbers bear it out, read from the tables by eye. None: the paper prints no
+# table of it.
 HOLDS = {
     "Figure 3: the best k0 is from 0.0005 to 0.006": None,
     "Figure 3: k0 = 0.01 is 8.99 points below k0 = 0.001": True,
@@ -86,7 +87,7 @@ def result(n: int = 1, sd: float | None = None, **means: float) -> PolicyResult:
     )
 
 
-# -- the paper's numbers ----------------------------------------------------------------------------
+# -- the paper's numbers ---------------------------------------------------------------------------
 
 
 def test_each_is_listed_here_and_belongs_to_a_plan():
@@ -132,7 +133,7 @@ def test_the_docs_list_the_same():
             assert f"| {number} | {words} | {'yes' if holds else 'no'} |" in text
 
 
-# -- other numbers ----------------------------------------------------------------------------------
+# -- other numbers ---------------------------------------------------------------------------------
 
 
 def test_the_numbers_that_decide_are_shown():

@@ -32,7 +32,8 @@ def judge(figure: str, number: int, results: dict) -> Verdict:
 def test_figure_3_by_the_whole_training():
     good = figure3({0.001: 78.0, 0.006: 76.0, 0.1: 10.0})
     assert judge("figure3", BEST, good) == Verdict(True, "best: FIX(k0=0.001) 78.00")
-    # By hand: 2 / log10(0.006 / 0.001) = 2 / 0.7782 = 2.57; 66 / log10(0.1 / 0.006) = 66 / 1.2218 = 54.02.
+    # By hand: 2 / log10(0.006 / 0.001) = 2 / 0.7782 = 2.57; 66 / log10(0.1 / 0.006) = 66 / 1.2218 =
+    # 54.02.
     assert judge("figure3", FALL, good) == Verdict(
         True,
         "FIX(k0=0.001) 78.00, FIX(k0=0.006) 76.00, FIX(k0=0.1) 10.00: 54.02 points per tenfold k0, "
@@ -122,7 +123,7 @@ def test_figure_5():
     )
 
 
-# -- scaled -----------------------------------------------------------------------------------------
+# -- scaled ----------------------------------------------------------------------------------------
 
 
 def test_scaled_figures():

@@ -133,7 +133,7 @@ def test_solver_and_net_are_written_where_they_are_missing(tmp_path, monkeypatch
     assert len(said) == 1 and Path(LENET.solver).read_text() == "mine"
 
 
-# -- time -------------------------------------------------------------------------------------------
+# -- time ------------------------------------------------------------------------------------------
 
 
 def test_seconds():

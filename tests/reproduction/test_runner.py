@@ -137,7 +137,10 @@ def test_the_files(bench):
     assert names == {"table7.md", "table7.csv", "table7-conclusions.csv", "table7.png"}
     text = (bench.folder / "table7.md").read_text(encoding="utf-8")
     assert text.startswith("# Table VII: LeNet on MNIST\n")
-    ours = "| 8 | SIN2(k0=0.01, k1=0.06, l=2000) | ours, 5 seeds | 10000 ± 0 | 0.0200 ± 0.0000 | 99.03 ± 0.01 |"
+    ours = (
+        "| 8 | SIN2(k0=0.01, k1=0.06, l=2000) | ours, 5 seeds | 10000 ± 0 "
+        "| 0.0200 ± 0.0000 | 99.03 ± 0.01 |"
+    )
     assert ours in text
     assert "Ours: 10 trainings with Caffe 1.0.0, CPU.\n" in text
     assert "## The paper's conclusions" in text
@@ -315,7 +318,7 @@ def test_plans_with_the_same_trainings(tmp_path, monkeypatch):
     }
 
 
-# -- the command line -------------------------------------------------------------------------------
+# -- the command line ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,8 @@ def test_the_policies_and_iterations_are_the_papers():
 
 
 def test_the_loss_by_hand():
-    # At the local minimum's centre: the bowl, the whole of its well, and what the other well adds there.
+    # At the local minimum's centre: the bowl, the whole of its well, and what the other well adds
+    # there.
     bowl = 0.5 * (0.07 * 0.49**2 + 0.41 * 0.49**2)
     other = 2.76 / (1 + (0.06 / 0.24) ** 2 + (0.58 / 0.32) ** 2)
     assert loss(0.0, 0.0) == pytest.approx(bowl - 2.0 - other, abs=1e-12)

@@ -40,7 +40,7 @@ def at(iteration: int, top1: float | None, net: int = 0) -> Measurement:
     return dataclasses.replace(ROW, iteration=iteration, top1=top1, net=net)
 
 
-# -- measurements -----------------------------------------------------------------------------------
+# -- measurements ----------------------------------------------------------------------------------
 
 
 def test_measurements_round_trip_and_have_the_promised_keys(run):
@@ -104,7 +104,7 @@ def test_every_test_net_has_its_own(run):
     ]
 
 
-# -- iterations -------------------------------------------------------------------------------------
+# -- iterations ------------------------------------------------------------------------------------
 
 
 def test_iterations_round_trip_exactly(run):
@@ -156,7 +156,7 @@ def test_nothing_yet(tmp_path):
     assert not run.running
 
 
-# -- what a kill leaves -----------------------------------------------------------------------------
+# -- what a kill leaves ----------------------------------------------------------------------------
 
 
 def test_torn_last_lines(run):
@@ -187,7 +187,7 @@ def test_a_torn_heading(run):
     assert run.iterations().tolist() == [[0, 0.1, 5]]
 
 
-# -- what a power loss leaves -------------------------------------------------------------------------
+# -- what a power loss leaves ----------------------------------------------------------------------
 
 NULS = b"\0" * 50
 GARBAGE = [NULS, b'{"iteration": 7, "lr', b"null", b"[1]", b"{}", b'"text"', b"\xff\xfe", b"", b"5"]
@@ -234,7 +234,7 @@ def test_rows_are_objects_with_an_iteration(run, name):
     assert list(run.rows(name)) == [{"iteration": 5, "more": 1}]
 
 
-# -- the lock ---------------------------------------------------------------------------------------
+# -- the lock --------------------------------------------------------------------------------------
 
 HOLD = """
 import sys
@@ -277,7 +277,7 @@ def test_a_place_that_cannot_be_written(tmp_path):
         RunDirectory(tmp_path / "file" / "run").lock()
 
 
-# -- run.json ---------------------------------------------------------------------------------------
+# -- run.json --------------------------------------------------------------------------------------
 
 
 def test_record(run):
@@ -312,7 +312,7 @@ def test_no_record(run, content):
         run.read()
 
 
-# -- the newest run ---------------------------------------------------------------------------------
+# -- the newest run --------------------------------------------------------------------------------
 
 
 def make(path: Path, solver: str, age: float) -> None:
@@ -419,7 +419,7 @@ def test_no_run_to_resume(tmp_path):
         find_newest(tmp_path, Path("x.prototxt"))
 
 
-# -- the clock ----------------------------------------------------------------------------------------
+# -- the clock -------------------------------------------------------------------------------------
 
 
 def test_a_later_session_ends_later_whatever_was_done_to_the_clock(run, monkeypatch):
@@ -456,7 +456,7 @@ def test_where_the_clock_was_set_back_the_run_that_was_begun_last_is_the_newest(
     assert find_newest(root, solver).path == root / "before"  # there is no other
 
 
-# -- run.json that was damaged or deleted -------------------------------------------------------------
+# -- run.json that was damaged or deleted ----------------------------------------------------------
 
 WHOLE = {
     "solver": "s", "policy": "FIX(k0=0.1)", "policy_from": "--lr", "seed": 1, "max_iter": 10,
@@ -515,7 +515,7 @@ def test_a_record_that_was_changed_is_that_of_the_journal(run):
         RunDirectory(run.path).read()
 
 
-# -- links and names ----------------------------------------------------------------------------------
+# -- links and names -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,14 @@
 """Damaged run directories: a resumed run ends as one that nothing happened to, or is refused.
 
-Caffe's part is played by a chain of numbers in which every update, test and decision has its effect, so that
-whatever is lost or done twice changes all that follows.
+Caffe's part is played by a chain of numbers in which every update, test and decision has its
+effect, so that whatever is lost or done twice changes all that follows.
 """
 
 from __future__ import annotations
 
 import random
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -86,9 +87,8 @@ class Chain:
                 run.add_measurement(_measured(iteration, value + tests, mean))
                 tests, losses, tested = tests + 1, [], True
             if iteration and iteration % SNAPSHOT == 0:
-                snapshots.take(
-                    lambda: self._write(snapshots.prefix, iteration, value), iteration, 1.0
-                )  # noqa: B023
+                write = partial(self._write, snapshots.prefix, iteration, value)
+                snapshots.take(write, iteration, 1.0)
             if iteration == END:
                 break
             if iteration >= until:
@@ -224,7 +224,7 @@ def test_any_damage_is_mended_or_refused(copy, whole, seed):
     assert found == expected, (hit, chain.notes)
 
 
-# -- what is told ---------------------------------------------------------------------------------------
+# -- what is told ----------------------------------------------------------------------------------
 
 
 def _change(path: Path, change) -> None:

@@ -137,7 +137,7 @@ def test_a_database_with_a_password_is_noted_without_it(tmp_path):
     assert "example.org/lr" in path.read_text()
 
 
-# -- the recorder -------------------------------------------------------------------------------------
+# -- the recorder ----------------------------------------------------------------------------------
 
 OPENED = Opened(1, [], [])
 

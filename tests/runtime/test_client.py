@@ -68,7 +68,7 @@ def ended(pid: int) -> bool:
     return False
 
 
-# -- requests ---------------------------------------------------------------------------------------
+# -- requests --------------------------------------------------------------------------------------
 
 
 def test_hello_and_open(fake_python, tmp_path):
@@ -143,7 +143,7 @@ def test_a_slow_iteration_is_no_hang_when_the_limit_is_longer(worker):
     assert train(one, 2)[1] == 2
 
 
-# -- death ------------------------------------------------------------------------------------------
+# -- death -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -324,7 +324,7 @@ def gone(pid: int) -> bool:
         return True
 
 
-# -- wrong interpreters -----------------------------------------------------------------------------
+# -- wrong interpreters ----------------------------------------------------------------------------
 
 
 def test_an_interpreter_without_caffe(tmp_path):
@@ -516,7 +516,7 @@ def test_an_interpreter_that_hangs_where_no_option_sets_the_limit(tmp_path, monk
         caffe_info(shell("exec sleep 20"))
 
 
-# -- last words -------------------------------------------------------------------------------------
+# -- last words ------------------------------------------------------------------------------------
 
 STACK = """*** Check failure stack trace: ***
     @     0x7f5d9a6a71c3  google::LogMessage::Fail()
@@ -662,7 +662,7 @@ def test_no_log(tmp_path):
     assert last_words(tmp_path / "none") == ""
 
 
-# -- what is remembered -----------------------------------------------------------------------------
+# -- what is remembered ----------------------------------------------------------------------------
 
 
 def test_info_is_asked_again_where_it_cannot_be_trusted(fake_python, tmp_path, monkeypatch):
@@ -675,7 +675,8 @@ def test_info_is_asked_again_where_it_cannot_be_trusted(fake_python, tmp_path, m
     left.touch()
     assert caffe_info(python).caffe == "1.0.0-fake"
     assert not left.exists()
-    # The fake has no libraries whose change would be noticed, so nothing may be believed from the cache.
+    # The fake has no libraries whose change would be noticed, so nothing may be believed from the
+    # cache.
     (tmp_path / "descriptor").write_bytes(b"")
     assert caffe_info(python).descriptor == b""
 

@@ -93,7 +93,7 @@ def test_time_in_which_others_have_the_processor_does_not_count(monkeypatch):
     assert looks_until_too_long(-1.0) == 5  # a thread that had waited has ended
 
 
-# -- real processes ---------------------------------------------------------------------------------
+# -- real processes --------------------------------------------------------------------------------
 
 
 @pytest.fixture

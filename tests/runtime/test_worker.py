@@ -17,7 +17,7 @@ from hypothesis.extra import numpy as hnp
 from lrbench_caffe.runtime.worker import MAGIC, PROTOCOL, pack, unpack
 from tests.runtime.conftest import has_numpy
 
-# -- messages ---------------------------------------------------------------------------------------
+# -- messages --------------------------------------------------------------------------------------
 
 
 def reader(data: bytes):
@@ -79,7 +79,7 @@ def test_a_message_by_hand():
     )
 
 
-# -- the whole protocol -----------------------------------------------------------------------------
+# -- the whole protocol ----------------------------------------------------------------------------
 
 
 def test_the_file_compiles(interpreter, tmp_path):
@@ -435,7 +435,7 @@ def test_prints_do_not_disturb_the_messages(opened):
     assert "this is no message" in talk.log.read_text().splitlines()
 
 
-# -- the end ----------------------------------------------------------------------------------------
+# -- the end ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("trained", [False, True])
@@ -532,7 +532,7 @@ def test_a_request_in_the_middle_of_a_stretch(opened):
     }
 
 
-# -- how Caffe gets the LR --------------------------------------------------------------------------
+# -- how Caffe gets the LR -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -562,7 +562,7 @@ def test_the_solvers_own_policy_is_caffes(opened, version):
     assert updates == ["update 0 with base_lr 0.25", "update 1 with base_lr 0.25"]
 
 
-# -- the way for Caffe 1.0 --------------------------------------------------------------------------
+# -- the way for Caffe 1.0 -------------------------------------------------------------------------
 
 PLAIN = {"weight_decay": 0.0, "clip_gradients": -1.0, "regularization_type": "L2", "decay_mult": {}}
 
@@ -580,7 +580,8 @@ PLAIN = {"weight_decay": 0.0, "clip_gradients": -1.0, "regularization_type": "L2
             {},
             [[3 - 0.625, -4 - 0.875], [2 - 0.375]],
         ),
-        # The weights decay twice as fast, [1 + 0.5 * 3, 2 - 0.5 * 4] = [2.5, 0]; the bias not at all.
+        # The weights decay twice as fast, [1 + 0.5 * 3, 2 - 0.5 * 4] = [2.5, 0]; the bias not at
+        # all.
         (
             {"weight_decay": 0.25, "decay_mult": {"ip": [[2.0, 0.0]]}},
             {},
@@ -606,8 +607,8 @@ PLAIN = {"weight_decay": 0.0, "clip_gradients": -1.0, "regularization_type": "L2
             {"gradients": {"ip": [[3, 4], [12]]}},
             [[3 - 1.5, -4 - 2], [2 - 6]],
         ),
-        # iter_size 4: Caffe divides the summed gradient [4, 8], [2] by 4; the decay must outlive that:
-        # [4 + 4 * 0.25 * 3, 8 - 4 * 0.25 * 4] / 4 = [1.75, 1] and [1], as without.
+        # iter_size 4: Caffe divides the summed gradient [4, 8], [2] by 4; the decay must outlive
+        # that: [4 + 4 * 0.25 * 3, 8 - 4 * 0.25 * 4] / 4 = [1.75, 1] and [1], as without.
         (
             {"weight_decay": 0.25},
             {"iter_size": 4, "gradients": {"ip": [[4, 8], [2]]}},

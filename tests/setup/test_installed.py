@@ -74,7 +74,7 @@ def one(folder: Path, pattern: str) -> Path:
     return path
 
 
-# -- what is in it ------------------------------------------------------------------------------------
+# -- what is in it ---------------------------------------------------------------------------------
 
 
 def test_the_wheel_holds_the_package_and_its_set_ups(built: Path):
@@ -129,7 +129,7 @@ def test_an_index_can_show_the_description(built: Path):
     assert all(target.startswith(("https://", "#")) for target in targets), targets
 
 
-# -- installed ----------------------------------------------------------------------------------------
+# -- installed -------------------------------------------------------------------------------------
 
 
 @dataclass

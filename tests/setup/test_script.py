@@ -1,6 +1,7 @@
 """tools/setup, run as a program in a small copy of the repository, on a made-up machine without a network.
 
-Its commands (apt-get, dpkg, python3) are shell scripts: tested is what tools/setup makes of what they do.
+Its commands (apt-get, dpkg, python3) are shell scripts: tested is what tools/setup makes of what
+they do.
 """
 
 from __future__ import annotations
@@ -210,7 +211,8 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-# --- the command line ---------------------------------------------------------------------------------------
+# --- the command line
+# ---------------------------------------------------------------------------------------
 
 
 def test_help_names_every_option_and_variable(machine: Machine) -> None:
@@ -241,7 +243,8 @@ def test_bad_arguments_are_refused_before_anything_is_done(
     assert not machine.cache.exists() and not machine.venv.exists()
 
 
-# --- a Caffe that is there already --------------------------------------------------------------------------
+# --- a Caffe that is there already
+# --------------------------------------------------------------------------
 
 
 def test_a_named_python_with_caffe_is_used(machine: Machine) -> None:
@@ -268,7 +271,8 @@ def test_the_caffe_of_python3_is_used(machine: Machine) -> None:
     assert not machine.cache.exists()
 
 
-# --- the runtime --------------------------------------------------------------------------------------------
+# --- the runtime
+# --------------------------------------------------------------------------------------------
 
 
 def test_runtime_is_made_once(machine: Machine) -> None:
@@ -565,7 +569,8 @@ def test_of_two_at_once_one_works(machine: Machine) -> None:
     assert machine.calls("update") == 1
 
 
-# --- the virtual environment --------------------------------------------------------------------------------
+# --- the virtual environment
+# --------------------------------------------------------------------------------
 
 
 def test_venv_is_made_once(machine: Machine) -> None:

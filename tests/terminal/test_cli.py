@@ -27,7 +27,7 @@ def python(*arguments: str, **options) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, *arguments], **options)
 
 
-# -- the list of commands ---------------------------------------------------------------------------
+# -- the list of commands --------------------------------------------------------------------------
 
 
 def test_commands_are_found():
@@ -173,12 +173,15 @@ def test_the_package_is_the_console_script():
 
 def test_commands_do_not_load_each_other():
     # The list reads the files; importing all of them would be slow.
-    code = "import sys; from lrbench_caffe.__main__ import commands; commands(); print('numpy' in sys.modules)"
+    code = (
+        "import sys; from lrbench_caffe.__main__ import commands; commands(); "
+        "print('numpy' in sys.modules)"
+    )
     assert python("-c", code).stdout == "True\n"  # by terminal.cli, which knows PolicyError
     assert python("-c", code.replace("numpy", "lrbench_caffe.train")).stdout == "False\n"
 
 
-# -- errors and exit codes --------------------------------------------------------------------------
+# -- errors and exit codes -------------------------------------------------------------------------
 
 
 def raises(error: BaseException):
@@ -388,7 +391,7 @@ def test_an_operating_system_error_is_one_line(capsys, error, line):
     assert capsys.readouterr().err.startswith("Traceback (most recent call last)")
 
 
-# -- the parser -------------------------------------------------------------------------------------
+# -- the parser ------------------------------------------------------------------------------------
 
 
 def test_options_are_not_abbreviated(capsys):

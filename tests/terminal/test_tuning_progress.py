@@ -54,7 +54,8 @@ def test_one_line_a_training_with_the_best_so_far_and_the_time_left(
     display.begun(bad)
     display.ended(result(bad, 81.5, 200, "diverged", "the training diverged: the loss is nan"), 350)
     first, second = "FIX(k0=0.01)  seed 1  iteration", "FIX(k0=0.001)  seed 1  iteration"
-    # 900 of 1,000 iterations are left after 100 in 10 seconds, 800 after 200 in 20, 650 after 350 in 20.
+    # 900 of 1,000 iterations are left after 100 in 10 seconds, 800 after 200 in 20, 650 after 350
+    # in 20.
     assert text.getvalue().splitlines() == [
         f"{first} 100 of 200  best Top-1 90.00 % at 100; the best so far; about 0:01:30 left",
         f"{second} 100 of 200  best Top-1 80.00 % at 100; best so far 90.00 %; about 0:01:20 left",

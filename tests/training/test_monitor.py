@@ -120,7 +120,7 @@ def test_stretches_cover_every_iteration_once_and_stop_where_something_is_due(
         assert due(plan.test_due, max_iter) == sorted(expected)
 
 
-# -- plateaus ---------------------------------------------------------------------------------------
+# -- plateaus --------------------------------------------------------------------------------------
 
 ROW = Measurement(0, 0.1, 0.0, None, None, None, None, None, None, None, 0.0)
 NSTEP = "FIX(k0=0.1); plateau(n=2): FIX(k0=0.01); plateau(n=1): FIX(k0=0.001)"
@@ -141,8 +141,8 @@ def observe(plan: ScheduleMonitor, **values: list) -> list[tuple[int, str, float
 
 def test_a_plateau_by_hand():
     plan = monitor(NSTEP, max_iter=1000, test=100)
-    # Best 60 at 200; no better at 300 and 400: on. The watch starts afresh: 50 at 500 is its first value,
-    # 49 at 600 is one test without improvement. Nothing is left to decide after that.
+    # Best 60 at 200; no better at 300 and 400: on. The watch starts afresh: 50 at 500 is its first
+    # value, 49 at 600 is one test without improvement. Nothing is left to decide after that.
     assert observe(plan, top1=[50, 60, 60, 59, 50, 49, 10, 10]) == [
         (400, "top1", 0.01),
         (600, "top1", 0.001),

@@ -42,7 +42,7 @@ def solver(messages):
     return build
 
 
-# -- policy -----------------------------------------------------------------------------------------
+# -- policy ----------------------------------------------------------------------------------------
 
 
 def test_the_solvers_own_policy(solver):
@@ -146,7 +146,7 @@ def test_an_lr_that_a_fork_decides_is_not_told_wrong(solver, names, told):
     assert choose_policy("FIX(k0=0.1)", NONE, own, 100).policy(0) == 0.1
 
 
-# -- how Caffe gets the LR --------------------------------------------------------------------------
+# -- how Caffe gets the LR -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_a_run_from_before_there_were_three_ways(gradients, way):
     assert RunSettings.from_json({**record, "gradients": gradients}).lr_by == way
 
 
-# -- policy again -----------------------------------------------------------------------------------
+# -- policy again ----------------------------------------------------------------------------------
 
 
 def test_a_policy_with_flags(solver):
@@ -280,7 +280,7 @@ def test_a_run_of_version_0_1_keeps_the_rounded_policy_that_it_was_recorded_with
     assert str(settings.recorded_policy("FIX(k0=0.5)")) == "FIX(k0=0.012345678)"
 
 
-# -- GPU, seed, weights -----------------------------------------------------------------------------
+# -- GPU, seed, weights ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -356,7 +356,7 @@ def test_weights(solver, messages, tmp_path, monkeypatch):
         check_weights("cut", solver(""), messages)
 
 
-# -- the record -------------------------------------------------------------------------------------
+# -- the record ------------------------------------------------------------------------------------
 
 
 def test_record_round_trip():
@@ -371,7 +371,7 @@ def test_record_round_trip():
         RunSettings.from_json(record)
 
 
-# -- signals ----------------------------------------------------------------------------------------
+# -- signals ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

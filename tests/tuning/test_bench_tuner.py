@@ -180,17 +180,18 @@ def test_where_a_policy_stands_in_the_grid(policy, place):
     assert peers.place(parse(policy)) == place
 
 
-# -- the tuner --------------------------------------------------------------------------------------
+# -- the tuner -------------------------------------------------------------------------------------
 
 
 def test_the_tuner_pays_for_what_its_search_asks_for():
     (run,) = results.replay(task(), ours.tuner_search, 1)
-    # It ends with the best Top-1 of all, 90 at iteration 200 of GOOD, and has trained no more than there is.
+    # It ends with the best Top-1 of all, 90 at iteration 200 of GOOD, and has trained no more than
+    # there is.
     assert run.bests[-1] == 90
     assert run.costs[-1] <= 100
 
 
-# -- Optuna -----------------------------------------------------------------------------------------
+# -- Optuna ----------------------------------------------------------------------------------------
 
 
 def test_optuna_is_given_the_whole_pool():
@@ -216,7 +217,7 @@ def test_optuna_pays_for_stopped_trials_and_no_second_time():
     assert (outcome.trials, outcome.repeats) == (peers.TRIALS * 3, peers.TRIALS * 3 - 3)
 
 
-# -- data files -------------------------------------------------------------------------------------
+# -- data files ------------------------------------------------------------------------------------
 
 
 def test_the_pool():

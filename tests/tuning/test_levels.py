@@ -129,7 +129,7 @@ def test_a_lost_lr_is_no_end_of_the_range() -> None:
     assert (ladder.result().low, ladder.result().high) == (1e-5, 2.0)
 
 
-# -- fine-tuning ------------------------------------------------------------------------------------
+# -- fine-tuning -----------------------------------------------------------------------------------
 
 BEGIN = 94.0  # of the weights
 
@@ -163,7 +163,8 @@ def test_lrs_that_leave_given_weights_as_they_were_are_not_good() -> None:
 
 def test_where_nothing_gains_the_first_lr_that_changes_nothing_is_the_lowest() -> None:
     ladder = fine_tune(lambda lr: max(CHANCE, BEGIN - (200.0 * lr if lr > 5e-5 else 0.0)))
-    # 0.0001 loses 0.02 points of the 84 that the weights have over guessing: less than a thousandth.
+    # 0.0001 loses 0.02 points of the 84 that the weights have over guessing: less than a
+    # thousandth.
     assert min(ladder.rungs) == 0.0001
     assert ladder.result().best == 0.0001
 

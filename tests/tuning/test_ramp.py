@@ -25,7 +25,8 @@ def test_the_pass_ends_at_the_highest_lr() -> None:
 def test_from_where_it_falls_to_where_it_is_lowest() -> None:
     curve = losses((LOWEST, 2.3), (1e-3, 2.3), (1e-1, 0.3), (HIGHEST, 2.0))
     good = read([Pass(LRS, curve)], N)
-    # A tenth of the fall of 2.0 is a tenth of two decades above 0.001; the window smooths by 30 iterations.
+    # A tenth of the fall of 2.0 is a tenth of two decades above 0.001; the window smooths by 30
+    # iterations.
     assert good.low == pytest.approx(1e-3 * 10**0.2, rel=0.15)
     assert good.high == pytest.approx(1e-1, rel=0.25)
     assert good.low <= good.best <= good.high

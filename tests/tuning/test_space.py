@@ -28,8 +28,8 @@ def test_a_decay_begins_at_the_top_the_best_and_a_step_above() -> None:
 def test_a_cycle_spans_the_range_or_more_and_ends_low() -> None:
     found = [parse(text) for text in texts("TRI")]
     assert {(p.params["k0"], p.params["k1"]) for p in found} == {(0.01, 0.06), (0.001, 0.15)}
-    # 10,000 iterations are 1, 2 or 5 cycles: halves of 5,000, 2,500 and 1,000, in epochs of 600 where that
-    # moves them by a tenth at most (4,800 and 2,400; 1,200 would be a fifth more).
+    # 10,000 iterations are 1, 2 or 5 cycles: halves of 5,000, 2,500 and 1,000, in epochs of 600
+    # where that moves them by a tenth at most (4,800 and 2,400; 1,200 would be a fifth more).
     assert {p.params["l"] for p in found} == {4800, 2400, 1000}
     assert half_cycle("COS", 2, 9000, 600) == 3000  # three halves: from the top down, up, and down
 

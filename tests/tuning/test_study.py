@@ -558,7 +558,10 @@ def test_what_was_not_tried_is_said_everywhere(
     begun = [c for c in outcome.candidates if str(c.policy) in study.known]
     untried, all_of_them = len(outcome.untried), len(outcome.candidates)
     assert untried == all_of_them - len(begun) > 0
-    words = f"{untried} of {all_of_them} candidates were not tried: the budget of 1 iterations was used up by "
+    words = (
+        f"{untried} of {all_of_them} candidates were not tried: "
+        "the budget of 1 iterations was used up by "
+    )
     assert outcome.why_untried.startswith(words)
     users = [
         int(number.replace(",", "")) for number in re.findall(r"\(([\d,]+)\)", outcome.why_untried)

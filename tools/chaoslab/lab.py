@@ -21,7 +21,8 @@ from chaoslab.verdicts import Skip, Wrong
 from lrbench_caffe.runtime.locate import VARIABLE, cache_dir, find_caffe_python
 
 ROOT = Path(__file__).resolve().parents[2]
-# A command may take this many times as long as an untouched one, and so many seconds more, until it hangs.
+# A command may take this many times as long as an untouched one, and so many seconds more, until it
+# hangs.
 PROGRAMS = ("caffe-runtime", "caffe-headers", "caffe-layers")  # of the user's cache directory
 SLOWER, MORE = 20.0, 60.0
 PATIENCE = 1800.0  # seconds for what nothing disturbs
@@ -152,7 +153,8 @@ class Lab:
     def _find_caffe(self) -> dict[str, str]:
         """The variables that name Caffe, and a cache directory of the lab's own that has the user's programs.
 
-        The launcher that tools/setup makes keeps preloaded libraries away from Caffe; the lab's does not.
+        The launcher that tools/setup makes keeps preloaded libraries away from Caffe; the lab's
+        does not.
         """
         users = cache_dir()
         caffe = Path(find_caffe_python(None).command[0])

@@ -1,7 +1,7 @@
 """The processes of a trial: started with a mark in their environment, by which all of them are found.
 
-Whatever a command starts inherits the mark, also in a session of its own. Only marked processes are ever
-signalled.
+Whatever a command starts inherits the mark, also in a session of its own. Only marked processes are
+ever signalled.
 """
 
 from __future__ import annotations

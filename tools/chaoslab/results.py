@@ -34,7 +34,8 @@ class RunFiles:
         measurements: the fields of MEASURED, by iteration and test net.
         losses: LR and loss as they are written, by iteration.
         snapshots: paths of model and state of those that the solver asks for, by iteration.
-        automatic: of those that a run takes against a kill, of which the later one replaces the earlier one.
+        automatic: of those that a run takes against a kill, of which the later one replaces the
+            earlier one.
         repeated: iterations and tests that stand in a file twice.
     """
 
@@ -181,7 +182,7 @@ def messages() -> Messages:
     return Messages(caffe_info(find_caffe_python(None)).descriptor)
 
 
-# -- databases --------------------------------------------------------------------------------------
+# -- databases -------------------------------------------------------------------------------------
 
 
 def stored(url: str) -> dict[tuple[Any, ...], dict[Key, dict[str, Any]]]:

@@ -43,8 +43,8 @@ class Blow:
         kinds: the kinds that count.
         role: whose operations: of the command, of trainings that it started, or of workers.
         number: at the n-th of them, from 1.
-        action: KILL_BEFORE, KILL_AFTER, TORN (half of a write, then the end), FAIL_ONCE, or FAIL_ON from
-            there.
+        action: KILL_BEFORE, KILL_AFTER, TORN (half of a write, then the end), FAIL_ONCE, or FAIL_ON
+            from there.
         error: errno of what fails.
         everyone: whether all processes end with that one, each at its next operation.
     """

@@ -1,6 +1,7 @@
 """A writer of the trials with PostgreSQL: stores tests one by one and prints each as soon as it is confirmed.
 
-python -m chaoslab.writer RUN_DIRECTORY UID TESTS: the record is that of the run directory, under another uid.
+python -m chaoslab.writer RUN_DIRECTORY UID TESTS: the record is that of the run directory, under
+another uid.
 """
 
 from __future__ import annotations

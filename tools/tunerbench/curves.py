@@ -1,8 +1,9 @@
 """Recorded learning curves: the data files of the benchmark, and how they are read and made.
 
-A data file is JSON with one training a line: how it was obtained, then for each policy and seed the tests
-(iteration, Top-1, test loss, mean training loss since the previous test). A test's value that could not be
-measured is null. A training that diverged has the tests up to then, and the iteration at which it ended.
+A data file is JSON with one training a line: how it was obtained, then for each policy and seed the
+tests (iteration, Top-1, test loss, mean training loss since the previous test). A test's value that
+could not be measured is null. A training that diverged has the tests up to then, and the iteration
+at which it ended.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ class Curve:
     """What the tests of one training have said so far, the test before the first iteration included.
 
     Attributes:
-        iterations, top1, test_loss, train_loss: arrays of one length; NaN where nothing was measured.
+        iterations, top1, test_loss, train_loss: arrays of one length; NaN where nothing was
+            measured.
         status: "running", "finished" or "diverged".
         end: iterations trained.
     """
@@ -139,7 +141,7 @@ def _curve(run: Mapping[str, Any]) -> Curve:
     return Curve(iterations, top1, test_loss, train_loss, run["status"], run["end"])
 
 
-# -- making a data file -----------------------------------------------------------------------------
+# -- making a data file ----------------------------------------------------------------------------
 
 
 def convert(directories: Iterable[Path], about: Mapping[str, Any]) -> dict[str, Any]:

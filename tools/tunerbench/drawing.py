@@ -17,8 +17,8 @@ LOWEST = -50  # % of the way: what lies below is of no interest
 def draw(path: Path, results: Mapping[str, Mapping[str, Sequence[Run]]]) -> None:
     """Write a plot with a panel for each set: median and quartiles of each optimiser.
 
-    Curves of different seeds have different bests, so that what was found is shown as how much of the way
-    from the pool's median to its best it is.
+    Curves of different seeds have different bests, so that what was found is shown as how much of
+    the way from the pool's median to its best it is.
     """
     from matplotlib.figure import Figure
 

@@ -12,8 +12,8 @@ from .curves import Curve
 class Ledger:
     """Trains by replay: keeps the cost in iterations, and the best Top-1 over the cost.
 
-    A training continues from where it was: only new iterations cost something. The test before the first
-    iteration is free. A training that diverges costs what it took until then, and ends there.
+    A training continues from where it was: only new iterations cost something. The test before the
+    first iteration is free. A training that diverges costs what it took until then, and ends there.
 
     Attributes:
         curves: of the policies, all of each; only an oracle may look at them.

@@ -1,11 +1,12 @@
 """The optimisers that the tuner is compared with, each given what is fairest to it.
 
-Each spends iterations through a ledger until nothing more can be found or it has nothing more to try.
-TPE is multivariate with constant_liar, Optuna 5.0's defaults, named here so that every version does the same.
-Neither matters on these pools: the function is the only parameter that all trials have, so what is sampled
-jointly is one parameter, and no two trials run side by side. Without both the figures are the same.
-A trial of Optuna that repeats a policy is trained no second time: what is known of it is free, and only
-counted. Its pruner is asked after every test, as users of Optuna do it.
+Each spends iterations through a ledger until nothing more can be found or it has nothing more to
+try. TPE is multivariate with constant_liar, Optuna 5.0's defaults, named here so that every version
+does the same. Neither matters on these pools: the function is the only parameter that all trials
+have, so what is sampled jointly is one parameter, and no two trials run side by side. Without both
+the figures are the same. A trial of Optuna that repeats a policy is trained no second time: what is
+known of it is free, and only counted. Its pruner is asked after every test, as users of Optuna do
+it.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ def place(policy: Policy) -> tuple[str, float, int]:
     return policy.function, max(params["k0"], params.get("k1", 0.0)), length
 
 
-# -- Optuna -----------------------------------------------------------------------------------------
+# -- Optuna ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,8 @@ def _optuna(
 def _trial(task: CurveSet, ledger: Ledger, trial: optuna.Trial, index: int) -> float | None:
     """Train test by test; returns the best Top-1, or None if the pruner stopped it.
 
-    Reported is the best Top-1 so far: that of a single test depends on where in a cycle of the LR it falls.
+    Reported is the best Top-1 so far: that of a single test depends on where in a cycle of the LR
+    it falls.
     """
     best = 0.0
     for test, until in enumerate(
@@ -194,8 +196,8 @@ def _trial(task: CurveSet, ledger: Ledger, trial: optuna.Trial, index: int) -> f
 class Space:
     """The pool as a search space of Optuna: the function, then the parameters that it leaves open.
 
-    Parameters with the same choices are the same for all functions, so that what TPE learns of one helps
-    with the others.
+    Parameters with the same choices are the same for all functions, so that what TPE learns of one
+    helps with the others.
     """
 
     def __init__(self, policies: Sequence[Policy]) -> None:

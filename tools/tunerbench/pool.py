@@ -16,7 +16,8 @@ DECAY = 0.1  # what gamma^max_iter is
 def pool(max_iter: int) -> list[Policy]:
     """64 policies for a training of `max_iter` iterations: all 13 functions, good and bad ranges of the LR.
 
-    The good range is not the same for every task, and so neither is the share of policies that diverge.
+    The good range is not the same for every task, and so neither is the share of policies that
+    diverge.
     """
     return [
         parse(text).bind(max_iter) for text in [*_fixed(), *_decaying(max_iter), *_cyclic(max_iter)]

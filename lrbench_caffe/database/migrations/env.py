@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from alembic import context
 
-# Both kinds of database can undo table definitions. Alembic does not expect it of SQLite, because Python's
-# driver spoils it unless transactions are begun by hand, as they are here.
+# Both kinds of database can undo table definitions. Alembic does not expect it of SQLite, because
+# Python's driver spoils it unless transactions are begun by hand, as they are here.
 context.configure(
     connection=context.config.attributes["connection"], transactional_ddl=True, render_as_batch=True
 )

@@ -1,7 +1,7 @@
 """Prototxts with something wrong in them: mutations of solvers and nets, which a random generator decides.
 
-A prototxt is read into a tree of fields, changed in a place or two and written again, or its text is damaged.
-Nothing here knows what Caffe takes: whoever uses a mutant asks ``caffe train``.
+A prototxt is read into a tree of fields, changed in a place or two and written again, or its text
+is damaged. Nothing here knows what Caffe takes: whoever uses a mutant asks ``caffe train``.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ class Mutator:
             if done:
                 return f"{change.__name__.strip('_')} {done}"
 
-    # -- changes: each returns what it did, or None where it could do nothing ----------------------------
+    # -- changes: each returns what it did, or None where it could do nothing ----------------------
 
     def _delete(self, tree: Block, block: Block, rng: random.Random) -> str:
         return block.items.pop(rng.randrange(len(block.items))).name
@@ -303,7 +303,7 @@ class Mutator:
         block.items.append(inner)
         return f"{name} {depth} times"
 
-    # -- parts -------------------------------------------------------------------------------------------
+    # -- parts -------------------------------------------------------------------------------------
 
     def _fields(self, block: Block) -> list[Any]:
         return list(self._messages.new(block.type).DESCRIPTOR.fields) if block.type else []
@@ -363,7 +363,7 @@ CHANGES: tuple[Callable[..., Any], ...] = (
 )  # fmt: skip
 
 
-# -- damage to the text; characters of U+DC80 to U+DCFF are bytes that are not text ------------------
+# -- damage to the text; characters of U+DC80 to U+DCFF are bytes that are not text ----------------
 
 
 def cut(text: str, rng: random.Random) -> str:

@@ -4,8 +4,8 @@
     kind = rng.choice(list(KINDS))
     damage(path, kind, rng)          # the same seed, the same damage
 
-The file must not be in use. Each kind changes the file, or what lies beside it, and may change nothing that
-is ever read: a damaged file can still be a good one.
+The file must not be in use. Each kind changes the file, or what lies beside it, and may change
+nothing that is ever read: a damaged file can still be a good one.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def damage(path: Path, name: str, rng: random.Random) -> None:
     KINDS[name](path, rng)
 
 
-# -- bytes -------------------------------------------------------------------------------------------
+# -- bytes -----------------------------------------------------------------------------------------
 
 
 @kind
@@ -137,7 +137,7 @@ def file_beside(path: Path, rng: random.Random) -> None:
         leftover.unlink()
 
 
-# -- values ------------------------------------------------------------------------------------------
+# -- values ----------------------------------------------------------------------------------------
 
 
 @kind
@@ -238,7 +238,7 @@ def read_only(path: Path, rng: random.Random) -> None:
     path.chmod(0o444)
 
 
-# -- how ---------------------------------------------------------------------------------------------
+# -- how -------------------------------------------------------------------------------------------
 
 
 def _flip(path: Path, rng: random.Random, count: int, start: int, stop: int) -> None:

@@ -39,7 +39,7 @@ def settled(done: Done) -> bool:
     return done.succeeded
 
 
-# -- run directories --------------------------------------------------------------------------------
+# -- run directories -------------------------------------------------------------------------------
 
 
 @scenario("damaged-run", weight=4)
@@ -100,7 +100,7 @@ def _stop(lab: Lab, setup: Setup) -> Path:
     return folder
 
 
-# -- studies ----------------------------------------------------------------------------------------
+# -- studies ---------------------------------------------------------------------------------------
 
 
 @scenario("damaged-study", weight=1.5)
@@ -131,7 +131,7 @@ def damaged_study(trial: Trial) -> str:
     return EQUAL
 
 
-# -- databases --------------------------------------------------------------------------------------
+# -- databases -------------------------------------------------------------------------------------
 
 
 @scenario("damaged-database", weight=2)
@@ -180,7 +180,7 @@ DATABASE_COMMANDS = {
 }
 
 
-# -- exports and logs -------------------------------------------------------------------------------
+# -- exports and logs ------------------------------------------------------------------------------
 
 
 @scenario("damaged-export", weight=2)
@@ -266,7 +266,7 @@ def imported(url: str) -> dict[results.Key, float | None]:
     return {(m.iteration, m.net): m.top1 for run in runs for m in run.measurements}
 
 
-# -- LMDBs ------------------------------------------------------------------------------------------
+# -- LMDBs -----------------------------------------------------------------------------------------
 
 
 @scenario("damaged-lmdb", weight=2)

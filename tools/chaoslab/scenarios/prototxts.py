@@ -128,7 +128,7 @@ def limited(*args: str) -> tuple[str, ...]:
     return ("sh", "-c", f'ulimit -c 0; ulimit -v {MEMORY}; exec "$@"', "sh", *args)
 
 
-# -- comparing --------------------------------------------------------------------------------------
+# -- comparing -------------------------------------------------------------------------------------
 
 
 def seeded(trial: Trial) -> bool:

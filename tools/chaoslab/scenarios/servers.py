@@ -90,7 +90,7 @@ def _check(url: str, confirmed: dict[str, list[int]]) -> None:
                 )
 
 
-# -- what happens to the server ---------------------------------------------------------------------
+# -- what happens to the server --------------------------------------------------------------------
 
 
 def _freeze(trial: Trial, server: Server) -> None:

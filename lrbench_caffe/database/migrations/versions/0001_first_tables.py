@@ -81,7 +81,8 @@ NAMING = {
     "pk": "pk_%(table_name)s",
 }
 
-# SQLite numbers its rows itself only in a column of type INTEGER; they are 64 bits wide there anyhow.
+# SQLite numbers its rows itself only in a column of type INTEGER; they are 64 bits wide there
+# anyhow.
 Id = BigInteger().with_variant(Integer(), "sqlite")
 Digest = String(32)
 # Sorted by code points whatever the server's locale, so that exports of equal databases are equal.

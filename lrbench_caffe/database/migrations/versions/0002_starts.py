@@ -1,9 +1,9 @@
 """What a run began with, its layers and its head; outputs of the test nets; the lowest test loss.
 
-A run of the first revision tells of its start only in its origin: "(from PATH)" and "(finetuned from PATH)"
-are starts whose content nobody knows any more, and so is that of an imported run whose first test came after
-the training was under way. Every other run began from scratch. The summaries are derived: they are made
-anew, empty, and ``Database.open`` computes them.
+A run of the first revision tells of its start only in its origin: "(from PATH)" and "(finetuned
+from PATH)" are starts whose content nobody knows any more, and so is that of an imported run whose
+first test came after the training was under way. Every other run began from scratch. The summaries
+are derived: they are made anew, empty, and ``Database.open`` computes them.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 It also runs on Python 2.7.
 
-The "solver.prototxt" is JSON (see DEFAULTS). Each iteration's loss is the iteration's number, plus 0.25 for
-each sub-batch before. The gradients are constants. What is done is
+The "solver.prototxt" is JSON (see DEFAULTS). Each iteration's loss is the iteration's number, plus
+0.25 for each sub-batch before. The gradients are constants. What is done is
 written to the log, one line for each event.
 """
 
