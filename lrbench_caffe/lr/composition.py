@@ -31,10 +31,9 @@ class Composition(Policy):
 
     Arguments:
         segments: (start, policy) pairs, two or more. The first starts at 0, the others at a later
-        iteration
-            than the one before, or at a Trigger: "go on when the metric has not improved for n
-            tests". Iterations cannot follow a trigger. PLATEAU can be the last segment only (it
-            never ends); its decisions are counted from the segment's start.
+            iteration than the one before, or at a Trigger: "go on when the metric has not improved
+            for n tests". Iterations cannot follow a trigger. PLATEAU can be the last segment only
+            (it never ends); its decisions are counted from the segment's start.
 
     Raises:
         PolicyError: a bad order, fewer than two segments, PLATEAU before the end.

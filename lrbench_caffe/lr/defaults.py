@@ -133,7 +133,8 @@ def complete_text(
     Arguments:
         text: a bare name, a call with some or all of its parameters, or a complete composition.
         given: the flags k0, k1, gamma, p and l that were given, as numbers, lists or text; None is
-        not given. base_lr: see `complete`.
+            not given.
+        base_lr: see `complete`.
         max_iter: see `complete`.
         epoch: see `complete`.
 
@@ -143,8 +144,7 @@ def complete_text(
 
     >>> done = complete_text("SIN2(l=500)", {"k1": 0.05}, base_lr=0.01, max_iter=10000, epoch=600)
     >>> str(done.policy), done.filled
-    ('SIN2(k0=0.01, k1=0.05, l=500)', (Filled(parameter='k0', value=0.01, rule='base_lr',
-    chosen=True),))
+    ('SIN2(k0=0.01, k1=0.05, l=500)', (Filled(parameter='k0', value=0.01, rule='base_lr', chosen=True),))
     """
     flags = {name: _flag(name, value) for name, value in given.items() if value is not None}
     segments = read(text)

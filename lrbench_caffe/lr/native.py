@@ -45,8 +45,7 @@ def from_caffe(
     Arguments:
         lr_policy: Caffe's name.
         base_lr: the solver's field, as are the others. Caffe stores and computes in float32: pass
-        the float32
-            values for the closest agreement.
+            the float32 values for the closest agreement.
         gamma: None is an unset field, which Caffe treats as 0.
         power: as gamma.
         stepsize: of step, in iterations.

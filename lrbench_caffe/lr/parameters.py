@@ -40,9 +40,9 @@ class Parameter:
         rule: the constraint on the stored value.
         relaxed: the constraint where Caffe's own, wider one is asked for.
         default: the value where it is not given; REQUIRED if it has to be. Defaults are not
-        printed. count: what it adds to #Param: "always" 1, "given" 1 if it differs from its
-        default, "each" 1 per
-            element of a list, "never" 0.
+            printed.
+        count: what it adds to #Param: "always" 1, "given" 1 if it differs from its default, "each"
+            1 per element of a list, "never" 0.
     """
 
     name: str

@@ -158,9 +158,9 @@ class FunctionPolicy(Policy):
     Arguments:
         function: the name, in any case.
         strict: False allows what Caffe's own policies allow (gamma above 1, k0 of 0, ...); see
-        from_caffe. params: the function's parameters, as a mapping or by name: k0, k1 (LR), gamma,
-        p, l (iterations; a
-            list of them for NSTEP), n (tests), metric, min_delta.
+            from_caffe.
+        params: the function's parameters, as a mapping or by name: k0, k1 (LR), gamma, p, l
+            (iterations; a list of them for NSTEP), n (tests), metric, min_delta.
 
     Raises:
         PolicyError: unknown function; unknown, missing or misplaced parameter; value outside its

@@ -63,7 +63,7 @@ def parse(text: str, *, strict: bool = True) -> Policy:
     Arguments:
         text: the policy; every parameter that has no default is given.
         strict: False allows what Caffe's own policies allow, for texts of policies that from_caffe
-        made.
+            made.
 
     Raises:
         PolicyError: the text cannot be read (the message shows where), or the policy is not valid.
@@ -76,8 +76,7 @@ def parse(text: str, *, strict: bool = True) -> Policy:
     >>> parse("SINE2(k0=0.01)")
     Traceback (most recent call last):
         ...
-    lrbench_caffe.lr.errors.PolicyError: unknown LR function 'SINE2'; did you mean SIN2? known: FIX,
-    ...
+    lrbench_caffe.lr.errors.PolicyError: unknown LR function 'SINE2'; did you mean SIN2? known: FIX, ...
     """
     return build(read(text), strict=strict)
 
