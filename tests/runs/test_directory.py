@@ -487,7 +487,7 @@ def test_values_of_the_wrong_kind_are_refused_in_one_line(run, name, value):
         assert "\n" not in str(error)
     else:
         harmless = {"solver": "x", "policy_from": "x", "snapshot": "x", "head": "x", "reason": "x"}
-        harmless |= {"ended": -1.5, "record": {"a": {}}, "user": "x"}
+        harmless |= {"ended": -1.5, "record": {"a": {}}, "user": "x", "own_policy": True}
         assert name in ("record", "fingerprint") or harmless.get(name) == value, settings
 
 

@@ -59,6 +59,9 @@ class ndarray(object):
     def reshape(self, shape):
         return ndarray(self.values, shape, self.dtype)
 
+    def copy(self):
+        return self.reshape(self.shape)
+
     def ravel(self):
         return self.reshape([len(self.values)])
 
