@@ -26,7 +26,7 @@ from lrbench_caffe.runtime.info import caffe_info
 from lrbench_caffe.runtime.locate import CaffePython, caffe_program_of, find_caffe_python
 from lrbench_caffe.runtime.replies import CaffeInfo
 from lrbench_caffe.setup import installation
-from lrbench_caffe.terminal import cli
+from lrbench_caffe.terminal import cli, flags
 from lrbench_caffe.terminal.console import Console
 
 PACKAGES = ("numpy", "protobuf", "lmdb", "matplotlib", "rich", "psycopg2-binary")
@@ -144,7 +144,7 @@ def _device(info: CaffeInfo) -> Finding:
 
 def parser() -> cli.Parser:
     p = cli.Parser(prog="python -m lrbench_caffe.doctor", description=__doc__)
-    p.add_argument("--caffe-python", metavar="FILE", help="the Python that can import caffe")
+    flags.add_caffe_python(p)
     p.add_argument("--json", action="store_true", help="print the findings as JSON")
     return p
 

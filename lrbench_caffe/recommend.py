@@ -24,7 +24,7 @@ from lrbench_caffe.knowledge.recommendation import Recommendation
 from lrbench_caffe.prototxt.task import solver_settings
 from lrbench_caffe.records import Task
 from lrbench_caffe.setup import installation
-from lrbench_caffe.terminal import cli
+from lrbench_caffe.terminal import cli, flags
 from lrbench_caffe.terminal.console import Console
 from lrbench_caffe.terminal.database import open_at_terminal
 from lrbench_caffe.training.beginning import check_before_end
@@ -65,14 +65,10 @@ def parser() -> cli.Parser:
         direction.add_argument(
             f"--{flag}", action="store_true", help=f"{flag} values of that output are better"
         )
-    p.add_argument(
-        "--head", metavar="NAME", help="the scores blob that Top-1 is measured on, as in training"
-    )
+    flags.add_head(p)
     p.add_argument("--json", action="store_true", help="print JSON")
-    p.add_argument(
-        "--db", metavar="URL", help="the LR database (default: LRBENCH_DB, else the embedded one)"
-    )
-    p.add_argument("--caffe-python", metavar="FILE", help="the Python that can import caffe")
+    flags.add_database(p)
+    flags.add_caffe_python(p)
     return p
 
 

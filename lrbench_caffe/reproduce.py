@@ -23,17 +23,16 @@ from pathlib import Path
 from lrbench_caffe.database.urls import resolve_url
 from lrbench_caffe.errors import InputError, did_you_mean
 from lrbench_caffe.jobs.opening import check_jobs, open_pool, training_flags
-from lrbench_caffe.prototxt.datacheck import HELP, OPTION
+from lrbench_caffe.prototxt.datacheck import OPTION
 from lrbench_caffe.reproduction.figures import figure1
 from lrbench_caffe.reproduction.missing import Options
 from lrbench_caffe.reproduction.plan import ExperimentPlan, check_factor, plan, plans, scale, select
 from lrbench_caffe.reproduction.runner import Goal, Reproduction
 from lrbench_caffe.reproduction.speed import Prober
-from lrbench_caffe.terminal import cli
+from lrbench_caffe.terminal import cli, flags
 from lrbench_caffe.terminal.console import Console
 from lrbench_caffe.terminal.database import open_at_terminal
 from lrbench_caffe.terminal.study_flags import add_pool_flags
-from lrbench_caffe.terminal.training_flags import add_hang_timeout
 
 MOST_SEEDS = 1000
 FILE_WIDTH = 160  # columns where the output is not a terminal
@@ -71,18 +70,11 @@ def parser() -> cli.Parser:
         "--out", default="runs/reproduce", metavar="DIR",
         help="run directories, tables and pictures (default: runs/reproduce)",
     )  # fmt: skip
-    add_hang_timeout(run)
-    run.add_argument(
-        "--layers",
-        choices=("auto", "fast", "stock"),
-        default="auto",
-        help="CPU layers (default: auto)",
-    )
-    run.add_argument(
-        "--db", metavar="URL", help="the LR database (default: LRBENCH_DB, else the embedded one)"
-    )
-    run.add_argument(OPTION, action="store_true", help=HELP)
-    run.add_argument("--caffe-python", metavar="FILE", help="the Python that can import caffe")
+    flags.add_hang_timeout(run)
+    flags.add_layers(run)
+    flags.add_database(run)
+    flags.add_trust_data(run)
+    flags.add_caffe_python(run)
     add_pool_flags(p)
     return p
 
@@ -118,17 +110,17 @@ def main(argv: Sequence[str] | None = None, find: Callable[[str], ExperimentPlan
 
 
 def _reproduce(args: argparse.Namespace, console: Console, goals: Sequence[Goal]) -> None:
-    flags = training_flags(args.layers, args.caffe_python)
+    given = training_flags(args.layers, args.caffe_python)
     if args.dry_run and args.db:
         open_at_terminal(args.db).close()  # which refuses a mistyped name
-    flags += (OPTION,) if args.trust_data else ()
+    given += (OPTION,) if args.trust_data else ()
 
     def say(text: str) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     check_data = None if args.trust_data else say
     prober = Prober(args.layers, args.gpus, args.caffe_python, bool(args.scheduler), check_data)
-    options = Options(Path(args.out), resolve_url(args.db), flags, args.until, args.hang_timeout)
+    options = Options(Path(args.out), resolve_url(args.db), given, args.until, args.hang_timeout)
     pool = open_pool(args.jobs, args.gpus, args.scheduler, args.caffe_python)
     try:
         Reproduction(console, goals, options, pool, prober).run(dry=args.dry_run)

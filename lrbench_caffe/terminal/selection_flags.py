@@ -8,6 +8,7 @@ from pathlib import Path
 from lrbench_caffe.knowledge.ranking import CRITERIA
 from lrbench_caffe.knowledge.selection import Query
 from lrbench_caffe.records import SOURCES, STARTS
+from lrbench_caffe.terminal import flags
 
 
 def add_flags(p: argparse.ArgumentParser) -> None:
@@ -72,15 +73,9 @@ def add_flags(p: argparse.ArgumentParser) -> None:
         "--pareto", action="store_true",
         help="show the policies that none dominates in Top-1 and cost (--by COST; default: iterations)",
     )  # fmt: skip
-    p.add_argument(
-        "--db", metavar="URL", help="the LR database (default: LRBENCH_DB, else the embedded one)"
-    )
-    p.add_argument(
-        "--head", metavar="NAME", help="the scores blob that Top-1 is measured on, for SOLVER"
-    )
-    p.add_argument(
-        "--caffe-python", metavar="FILE", help="the Python that can import caffe, for SOLVER"
-    )
+    flags.add_database(p)
+    flags.add_head(p, ", for SOLVER")
+    flags.add_caffe_python(p, ", for SOLVER")
 
 
 def selection_query(args: argparse.Namespace) -> Query:

@@ -6,9 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from lrbench_caffe.prototxt.datacheck import HELP, OPTION
-from lrbench_caffe.terminal import cli
-from lrbench_caffe.terminal.training_flags import add_hang_timeout
+from lrbench_caffe.terminal import cli, flags
 
 
 def add_study_flags(p: cli.Parser, run: argparse._ArgumentGroup) -> None:
@@ -17,24 +15,13 @@ def add_study_flags(p: cli.Parser, run: argparse._ArgumentGroup) -> None:
     Args:
         run: the command's own group for trainings, which has its --out.
     """
-    add_hang_timeout(run)
-    run.add_argument(
-        "--layers",
-        choices=("auto", "fast", "stock"),
-        default="auto",
-        help="CPU layers (default: auto)",
-    )
-    run.add_argument(
-        "--db", metavar="URL", help="the LR database (default: LRBENCH_DB, else the embedded one)"
-    )
-    run.add_argument(
-        "--no-db", action="store_true", help="neither read the LR database nor record in it"
-    )
-    run.add_argument(
-        "--head", metavar="NAME", help="the scores blob that Top-1 is measured on, as in training"
-    )
-    run.add_argument(OPTION, action="store_true", help=HELP)
-    run.add_argument("--caffe-python", metavar="FILE", help="the Python that can import caffe")
+    flags.add_hang_timeout(run)
+    flags.add_layers(run)
+    flags.add_database(run)
+    flags.add_no_database(run)
+    flags.add_head(run)
+    flags.add_trust_data(run)
+    flags.add_caffe_python(run)
     add_pool_flags(p)
 
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.lr import describe_functions
-from lrbench_caffe.prototxt.datacheck import HELP, OPTION
 from lrbench_caffe.prototxt.patch import LR_WAYS
-from lrbench_caffe.runtime.client import HANG_SECONDS
-from lrbench_caffe.terminal import cli
+from lrbench_caffe.terminal import cli, flags
 from lrbench_caffe.training.request import RUNS, TrainingRequest
 from lrbench_caffe.training.signals import EFFECTS
 from lrbench_caffe.training.ways import AUTO as AUTO_WAY
@@ -148,7 +145,7 @@ def add_flags(p: cli.Parser) -> None:
         "--out", metavar="DIR",
         help=f"the run directory (default: a new one in {RUNS}/); with --preview the plot's file",
     )  # fmt: skip
-    run.add_argument(OPTION, action="store_true", help=HELP)
+    flags.add_trust_data(run)
     run.add_argument(
         "--resume", action="store_true", help="continue --out DIR, else this solver's newest run"
     )
@@ -161,16 +158,12 @@ def add_flags(p: cli.Parser) -> None:
         help="also print Caffe's log on stderr, as caffe train does",
     )  # fmt: skip
     run.add_argument(
-        "--checkpoint-minutes", type=duration, default=10.0, metavar="M",
+        "--checkpoint-minutes", type=flags.duration, default=10.0, metavar="M",
         help="also snapshot every M minutes, so that a kill loses little; 0: never (default: 10)",
     )  # fmt: skip
-    add_hang_timeout(run)
-    run.add_argument(
-        "--db", metavar="URL", help="the LR database (default: LRBENCH_DB, else the embedded one)"
-    )
-    run.add_argument(
-        "--no-db", action="store_true", help="neither read the LR database nor record in it"
-    )
+    flags.add_hang_timeout(run)
+    flags.add_database(run)
+    flags.add_no_database(run)
     run.add_argument(
         "--layers", choices=("auto", "fast", "stock"),
         help="CPU layers: stock: Caffe's own, with the weights of caffe train; fast: the fast ones; auto: "
@@ -180,7 +173,7 @@ def add_flags(p: cli.Parser) -> None:
         "--threads", type=int, metavar="N",
         help="run the fast layers on N cores (default: 1; with --resume, that of the run)",
     )  # fmt: skip
-    run.add_argument("--caffe-python", metavar="FILE", help="the Python that can import caffe")
+    flags.add_caffe_python(run)
     run.add_argument(
         "--set-lr-by", choices=(AUTO_WAY, *LR_WAYS), default=AUTO_WAY,
         help="how Caffe gets the LR: its own lr_policy, base_lr, or scaled gradients (default: lr_policy "
@@ -264,22 +257,3 @@ def _solver(args: argparse.Namespace) -> Path | None:
     if not name and not (args.resume and args.out):
         raise InputError("no solver given: python -m lrbench_caffe.train SOLVER (see --help)")
     return Path(name) if name else None
-
-
-def add_hang_timeout(group: argparse._ArgumentGroup) -> None:
-    """``--hang-timeout`` of every command that trains."""
-    group.add_argument(
-        "--hang-timeout", type=duration, default=HANG_SECONDS, metavar="SECONDS",
-        help=f"treat Caffe as hung after SECONDS without output; 0: never (default: {HANG_SECONDS:g})",
-    )  # fmt: skip
-
-
-def duration(text: str) -> float:
-    """A time on the command line; 0 means never."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not value >= 0:
-        raise argparse.ArgumentTypeError(f"{text}; allowed: 0 (never) or more")
-    return value

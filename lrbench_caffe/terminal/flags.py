@@ -1,0 +1,62 @@
+"""Flags that several commands share: each is declared here once."""
+
+from __future__ import annotations
+
+import argparse
+import math
+
+from lrbench_caffe.prototxt.datacheck import HELP, OPTION
+from lrbench_caffe.runtime.client import HANG_SECONDS
+
+LAYERS = ("auto", "fast", "stock")
+
+_Flags = argparse._ActionsContainer  # a parser, or a group of one
+
+
+def add_database(p: _Flags) -> None:
+    text = "the LR database (default: LRBENCH_DB, else the embedded one)"
+    p.add_argument("--db", metavar="URL", help=text)
+
+
+def add_no_database(p: _Flags) -> None:
+    text = "neither read the LR database nor record in it"
+    p.add_argument("--no-db", action="store_true", help=text)
+
+
+def add_caffe_python(p: _Flags, more: str = "") -> None:
+    p.add_argument("--caffe-python", metavar="FILE", help=f"the Python that can import caffe{more}")
+
+
+def add_head(p: _Flags, more: str = ", as in training") -> None:
+    text = f"the scores blob that Top-1 is measured on{more}"
+    p.add_argument("--head", metavar="NAME", help=text)
+
+
+def add_layers(p: _Flags) -> None:
+    p.add_argument("--layers", choices=LAYERS, default="auto", help="CPU layers (default: auto)")
+
+
+def add_trust_data(p: _Flags) -> None:
+    p.add_argument(OPTION, action="store_true", help=HELP)
+
+
+def add_hang_timeout(p: _Flags) -> None:
+    p.add_argument(
+        "--hang-timeout",
+        type=duration,
+        default=HANG_SECONDS,
+        metavar="SECONDS",
+        help="treat Caffe as hung after SECONDS without output; 0: never "
+        f"(default: {HANG_SECONDS:g})",
+    )
+
+
+def duration(text: str) -> float:
+    """A time on the command line; 0 means never."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not value >= 0:
+        raise argparse.ArgumentTypeError(f"{text}; allowed: 0 (never) or more")
+    return value
