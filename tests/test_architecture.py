@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+@cache
 def read(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
@@ -30,6 +32,7 @@ def read(path: Path) -> ast.Module:
 SOURCES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
+@cache
 def imported(name: str) -> set[str]:
     """Full names of all that a module imports, anywhere in it; a name out of a package counts as a module
     if it is one."""
@@ -51,6 +54,7 @@ def imported(name: str) -> set[str]:
     return found
 
 
+@cache
 def reached(name: str) -> set[str]:
     """A module and all of ours that it leads to."""
     seen: set[str] = set()
