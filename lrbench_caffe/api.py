@@ -5,9 +5,10 @@
 >>> run.best.top1  # doctest: +SKIP
 97.4
 
-Nothing is printed. In a notebook a training shows its progress, and a result its picture. A parameter that is
-not allowed raises ``errors.ParameterError``, a failed training ``errors.TrainingError``; all errors of this
-package are ``errors.LRBenchError``.
+Nothing is printed. In a notebook a training shows its progress, and a result its picture. A
+parameter that is not allowed raises ``errors.ParameterError``, a failed training
+``errors.TrainingError``; both are ``errors.LRBenchError``. A policy that cannot be understood raises
+``lr.PolicyError``, which is a ValueError.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ import base64
 import html
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from lrbench_caffe.errors import ParameterError, did_you_mean
 from lrbench_caffe.knowledge import selection
 from lrbench_caffe.knowledge.evidence import Proposal, Wanted
 from lrbench_caffe.knowledge.exporting import ranking_rows
@@ -61,6 +63,7 @@ __all__ = [
     "tune",
 ]
 
+AnyRequest = TypeVar("AnyRequest", RangeRequest, TuningRequest)
 PARAMETERS = ("k0", "k1", "gamma", "p", "l")
 
 
@@ -224,13 +227,41 @@ def _training_request(
     solver: str | Path | None, policy: str | Policy | None, parameters: Mapping[str, Any]
 ) -> TrainingRequest:
     given = {name: _text(parameters.get(name)) for name in PARAMETERS}
-    others = {name: value for name, value in parameters.items() if name not in PARAMETERS}
-    for name in ("out", "snapshot", "weights", "caffe_python"):
-        if isinstance(others.get(name), (str, Path)):
-            others[name] = Path(others[name]) if name == "out" else str(others[name])
-    if isinstance(others.get("gpu"), int):
+    others = _plain({name: value for name, value in parameters.items() if name not in PARAMETERS})
+    if others.get("preview"):
+        raise ParameterError("{preview}: not here; allowed: schedule_figure draws a schedule")
+    if not isinstance(others.get("gpu"), bool) and isinstance(others.get("gpu"), int):
         others["gpu"] = str(others["gpu"])
+    _check_names(TrainingRequest, others)
     return TrainingRequest(None if solver is None else Path(solver), _text(policy), given, **others)
+
+
+def _plain(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters as requests have them: paths and lists of names as text, a directory as a path."""
+    plain = dict(parameters)
+    for name in ("snapshot", "weights", "caffe_python", "database", "functions", "by"):
+        value = plain.get(name)
+        if isinstance(value, Path):
+            plain[name] = str(value)
+        elif isinstance(value, (list, tuple)):
+            plain[name] = ",".join(map(str, value))
+    if plain.get("out") is not None:
+        plain["out"] = Path(plain["out"])
+    return plain
+
+
+def _check_names(kind: type, parameters: Mapping[str, Any]) -> None:
+    """Raise a TypeError for a parameter that a request does not have, as Python does for a call."""
+    known = {item.name for item in fields(kind)}
+    for name in parameters:
+        if name not in known:
+            raise TypeError(f"unexpected keyword argument {name!r}{did_you_mean(name, known)}")
+
+
+def _sequence(value: Any) -> tuple[str, ...]:
+    """Names that were given as a list, or as text with commas."""
+    names = value.split(",") if isinstance(value, str) else value or ()
+    return tuple(str(name).strip().lower() for name in names if str(name).strip())
 
 
 def _text(value: Any) -> str | None:
@@ -312,7 +343,7 @@ def find_range(
 
     watch = _StudyNotes(on_note)
     test: RangeTest = running.find_range(
-        RangeRequest(Path(solver), **_paths(parameters)), watch, watch.say
+        _study_request(RangeRequest, solver, parameters), watch, watch.say
     )
     test.study.check_losses()
     assert test.good is not None and test.figure is not None  # as nothing was lost
@@ -375,7 +406,7 @@ def tune(
     from lrbench_caffe.tuning import report, running
 
     watch = _StudyNotes(on_note)
-    prepared = running.prepare_tuning(TuningRequest(Path(solver), **_paths(parameters)), watch.say)
+    prepared = running.prepare_tuning(_study_request(TuningRequest, solver, parameters), watch.say)
     tuning: Tuning = running.carry_out(prepared, watch)
     study, outcome, verdict = tuning.study, tuning.outcome, tuning.verdict
     study.check_losses()
@@ -390,6 +421,14 @@ def tune(
     )
 
 
+def _study_request(
+    kind: type[AnyRequest], solver: str | Path, parameters: Mapping[str, Any]
+) -> AnyRequest:
+    plain = _plain(parameters)
+    _check_names(kind, plain)
+    return kind(Path(solver), **plain)
+
+
 class _StudyNotes(TuningObserver):
     """Hands a study's lines for people to a function."""
 
@@ -400,10 +439,7 @@ class _StudyNotes(TuningObserver):
         if self._on_note:
             self._on_note(text)
 
-
-def _paths(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    out = parameters.get("out")
-    return {**parameters, "out": Path(out)} if out is not None else dict(parameters)
+    warn = say
 
 
 # -- what the database knows -----------------------------------------------------------------------
@@ -448,7 +484,7 @@ class Ranking(_Shown):
 
 
 def rank(
-    solver: str | Path | None = None, *, database: str | None = None, **parameters: Any
+    solver: str | Path | None = None, *, database: str | Path | None = None, **parameters: Any
 ) -> Ranking:
     """Rank the policies of a task; the command ``rank``.
 
@@ -464,9 +500,16 @@ def rank(
     """
     from lrbench_caffe.database import Database
 
-    query = Query(solver=None if solver is None else Path(solver), **parameters)
+    asked = _plain(parameters)
+    for name in ("functions", "sources", "starts"):
+        if name in asked:
+            asked[name] = _sequence(asked[name])
+    if isinstance(asked.get("task"), int):
+        asked["task"] = str(asked["task"])
+    _check_names(Query, asked)
+    query = Query(solver=None if solver is None else Path(solver), **asked)
     wanted = solver_task(query.solver, query.caffe_python, query.head)
-    with Database.open(database, must_exist=database is not None) as opened:
+    with Database.open(_text(database), must_exist=database is not None) as opened:
         known = opened.tasks()
         tasks = selection.find_tasks(query, known, wanted)
         if tasks is None:
@@ -514,7 +557,7 @@ class Recommendations:
 def recommend(
     solver: str | Path,
     *,
-    database: str | None = None,
+    database: str | Path | None = None,
     max_iter: int | None = None,
     functions: Sequence[str] | None = None,
     by: str | None = None,
@@ -546,10 +589,20 @@ def recommend(
     from lrbench_caffe.prototxt.task import solver_settings
     from lrbench_caffe.training.choosing import open_wanted
 
+    if snapshot and weights:
+        raise ParameterError(
+            "{snapshot} and {weights}: allowed: one of them (a snapshot has its own weights)"
+        )
+    if max_iter is not None and max_iter < 1:
+        raise ParameterError("{max_iter}: {0}; allowed: 1 or more", max_iter)
     read, wanted = open_wanted(
-        Path(solver), caffe_python=caffe_python, head=head, snapshot=snapshot, weights=weights
+        Path(solver),
+        caffe_python=caffe_python,
+        head=head,
+        snapshot=_text(snapshot),
+        weights=_text(weights),
     )
-    with Database.open(database, must_exist=database is not None) as opened:
+    with Database.open(_text(database), must_exist=database is not None) as opened:
         found = propose(
             opened,
             wanted.task,
@@ -557,7 +610,7 @@ def recommend(
             solver=solver_settings(read),
             max_iter=max_iter or read.message.max_iter,
             epoch=read.epoch,
-            functions=functions,
+            functions=_sequence(functions) or None,
             by=by,
             higher=higher,
             top=top,
@@ -583,6 +636,8 @@ def schedule_figure(
     from lrbench_caffe import plots
     from lrbench_caffe.lr import parse
 
+    if not policies:
+        raise ParameterError("{policies}: none; allowed: one or more")
     read = [parse(policy) if isinstance(policy, str) else policy for policy in policies]
     length = max_iter or plots.natural_length(read)
     return plots.schedule_figure([policy.bind(length) for policy in read], length, log=log)

@@ -23,13 +23,16 @@ EMPTY = 2.0  # seconds for which a SQLite file may be empty while it is made
 SILENCE = 2.0  # seconds after which it is said that we wait
 
 
-def open_at_terminal(url: str | None, *, to_write: bool = False) -> Database:
+def open_at_terminal(
+    url: str | None, *, to_write: bool = False, say: Callable[[str], None] | None = None
+) -> Database:
     """``Database.open`` that gives up sooner than a training would, and says on stderr that it waits.
 
     Args:
         url: the value of --db. A file that it names must exist, unless it is opened to write: a
             mistyped name is not a new database.
         to_write: whether the command will record something.
+        say: is told what a person should know; by default stderr.
 
     What waited for this database (``waiting``) is brought in.
 
@@ -37,12 +40,12 @@ def open_at_terminal(url: str | None, *, to_write: bool = False) -> Database:
         InputError: there is no such file, or no folder for a new one.
         DatabaseError: the database is away, or refuses.
     """
-    database = _open(url, to_write)
-    bring_in_what_waits(database)
+    database = _open(url, to_write, say or complain)
+    bring_in_what_waits(database, say or complain)
     return database
 
 
-def _open(url: str | None, to_write: bool) -> Database:
+def _open(url: str | None, to_write: bool, say: Callable[[str], None]) -> Database:
     parsed = parse_url(resolve_url(url))
     where = shown(parsed)
     if to_write:
@@ -50,11 +53,11 @@ def _open(url: str | None, to_write: bool) -> Database:
     if is_emptied(parsed):
         if not to_write:
             raise damaged(parsed, "it is an empty file")
-        _say(f"note: the database {where} was an empty file; it is set up again")
+        say(f"note: the database {where} was an empty file; it is set up again")
     words = f"waiting up to {AT_TERMINAL:g} s for the database {where}"
     if is_new(url):  # there is nobody to wait for
         words = f"making the database {where}"
-    notice = threading.Timer(SILENCE, _say, (words,))
+    notice = threading.Timer(SILENCE, say, (words,))
     notice.daemon = True
     notice.start()
     try:
@@ -90,12 +93,12 @@ def check_folder(url: str | None) -> None:
         raise InputError(f"cannot create the database {shown(parsed)}: no such folder")
 
 
-def bring_in_what_waits(database: Database) -> None:
+def bring_in_what_waits(database: Database, say: Callable[[str], None]) -> None:
     """``waiting.bring_in``, which no command fails for."""
     try:
-        waiting.bring_in(database, _say)
+        waiting.bring_in(database, say)
     except DatabaseError as error:
-        _say(f"note: results wait for the LR database: {error}")
+        say(f"note: results wait for the LR database: {error}")
 
 
 def bring_in_the_rest(url: str | None, where: Path, say: Callable[[str], None]) -> None:
@@ -108,11 +111,12 @@ def bring_in_the_rest(url: str | None, where: Path, say: Callable[[str], None]) 
     if not waiting.waits(url, where):
         return
     try:
-        with _open(url, to_write=True) as database:
+        with _open(url, True, complain) as database:
             waiting.bring_in(database, say)
     except LRBenchError as error:
         say(f"the LR database: {error}; results wait in {where}")
 
 
-def _say(text: str) -> None:
+def complain(text: str) -> None:
+    """A line on stderr."""
     print(scrub_text(text), file=sys.stderr)

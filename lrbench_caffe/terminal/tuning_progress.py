@@ -11,6 +11,7 @@ from lrbench_caffe.jobs.naming import result_line
 from lrbench_caffe.metrics import best_trained
 from lrbench_caffe.tabular import clock
 from lrbench_caffe.terminal.console import Console, TextColumn, progress
+from lrbench_caffe.terminal.database import complain
 from lrbench_caffe.tuning.study import TuningObserver
 
 LINE_SECONDS = 30.0  # between two lines where there is no terminal and no result
@@ -86,6 +87,9 @@ class TuningDisplay(TuningObserver):
                 )
                 self.say(result_line(result) + so_far + self._left(iterations, 0))
         self._show(iterations, 0)
+
+    def warn(self, text: str) -> None:
+        complain(text)
 
     def say(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)

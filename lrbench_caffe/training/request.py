@@ -4,12 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from pathlib import Path
 
+from lrbench_caffe.errors import ParameterError
+from lrbench_caffe.prototxt.patch import LR_WAYS
 from lrbench_caffe.runtime.client import HANG_SECONDS
 from lrbench_caffe.training.ways import AUTO as AUTO_WAY
 
 RUNS = Path("runs")  # where runs are that were given no directory
+LAYERS = ("auto", "fast", "stock")
+
+
+def check_whole(request: object, *names: str) -> None:
+    """Raise a ParameterError for a parameter that is neither None nor a whole number."""
+    for name in names:
+        value = getattr(request, name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, Integral)):
+            raise ParameterError("{" + name + "}: {0!r}; allowed: a whole number", value)
+
+
+def check_choice(request: object, name: str, allowed: Sequence[str]) -> None:
+    """Raise a ParameterError for a parameter that is neither None nor one of the allowed words."""
+    value = getattr(request, name)
+    if value is not None and value not in allowed:
+        raise ParameterError("{" + name + "}: {0!r}; allowed: {1}", value, ", ".join(allowed))
+
+
+def check_duration(request: object, *names: str) -> None:
+    """Raise a ParameterError for a time that is not 0 (never) or more."""
+    for name in names:
+        value = getattr(request, name)
+        if isinstance(value, bool) or not isinstance(value, Real) or not float(value) >= 0:
+            raise ParameterError("{" + name + "}: {0!r}; allowed: 0 (never) or more", value)
+
+
+def check_text(request: object, *names: str) -> None:
+    """Raise a ParameterError for a parameter that is neither None nor text."""
+    for name in names:
+        value = getattr(request, name)
+        if value is not None and not isinstance(value, str):
+            raise ParameterError("{" + name + "}: {0!r}; allowed: text", value)
 
 
 @dataclass(frozen=True)
@@ -70,6 +105,20 @@ class TrainingRequest:
     no_database: bool = False
     checkpoint_minutes: float = 10.0
     hang_seconds: float = HANG_SECONDS
+
+    def __post_init__(self) -> None:
+        """Check what does not depend on the solver; the ranges of counts are ``preparing``'s.
+
+        Raises:
+            ParameterError: a value is of the wrong kind, or not one of those that are allowed.
+        """
+        check_whole(self, "max_iter", "until", "test_interval", "seed", "level", "threads")
+        check_choice(self, "layers", LAYERS)
+        check_choice(self, "set_lr_by", (AUTO_WAY, *LR_WAYS))
+        check_duration(self, "checkpoint_minutes", "hang_seconds")
+        check_text(self, "policy", "head", "gpu", "snapshot", "weights", "caffe_python", "database")
+        if isinstance(self.stages, str):
+            raise ParameterError("{stages}: {0!r}; allowed: a list of names", self.stages)
 
     @property
     def publishes(self) -> bool:

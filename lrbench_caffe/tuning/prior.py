@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,7 +53,12 @@ class Prior:
 
 
 def look_up(
-    db: str | None, wanted: Wanted, solver: Solver, max_iter: int, names: Sequence[str]
+    db: str | None,
+    wanted: Wanted,
+    solver: Solver,
+    max_iter: int,
+    names: Sequence[str],
+    say: Callable[[str], None] | None = None,
 ) -> Prior:
     """Ask the LR database for what it knows of this task or similar ones, from the same start.
 
@@ -65,8 +70,9 @@ def look_up(
         wanted: what is trained, and what it begins with.
         max_iter: length of the trainings.
         names: the LR functions to choose from.
+        say: see ``open_at_terminal``.
     """
-    with open_at_terminal(db, to_write=True) as database:
+    with open_at_terminal(db, to_write=True, say=say) as database:
         recommendation = recommend(
             database, wanted.task, start=wanted.start, solver=solver_settings(solver), max_iter=max_iter,
             epoch=solver.epoch, functions=names, top=PROPOSALS,

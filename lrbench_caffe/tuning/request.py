@@ -8,6 +8,13 @@ from pathlib import Path
 
 from lrbench_caffe.errors import ParameterError
 from lrbench_caffe.runtime.client import HANG_SECONDS
+from lrbench_caffe.training.request import (
+    LAYERS,
+    check_choice,
+    check_duration,
+    check_text,
+    check_whole,
+)
 
 GOALS = ("accuracy", "cost")
 FORMS = ("ladder", "ramp")
@@ -53,8 +60,13 @@ class StudyRequest:
     gpus: str | None = None
     scheduler: str | None = None
 
-    def _check_positive(self, *names: str) -> None:
-        for name in names:
+    def _check(self, *counts: str) -> None:
+        """Check what all studies have, and counts that are 1 or more."""
+        check_whole(self, "seed", "jobs", *counts)
+        check_choice(self, "layers", LAYERS)
+        check_duration(self, "hang_seconds")
+        check_text(self, "head", "caffe_python", "database", "gpus", "scheduler")
+        for name in counts:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ParameterError("{" + name + "}: {0}; allowed: 1 or more", value)
@@ -86,9 +98,9 @@ class TuningRequest(StudyRequest):
     max_iter: int | None = None
 
     def __post_init__(self) -> None:
-        self._check_positive("top", "seeds", "max_iter", "test_interval")
-        if self.goal not in GOALS:
-            raise ParameterError("{goal}: {0!r}; allowed: {1}", self.goal, ", ".join(GOALS))
+        self._check("top", "seeds", "max_iter", "test_interval")
+        check_choice(self, "goal", GOALS)
+        check_text(self, "functions", "budget")
         if not 0 <= self.seed <= LARGEST_SEED - self.seeds:
             raise ParameterError(
                 "{seed}: {0}; allowed: 0 to {1}", self.seed, LARGEST_SEED - self.seeds
@@ -132,6 +144,5 @@ class RangeRequest(StudyRequest):
     passes: int = 3
 
     def __post_init__(self) -> None:
-        self._check_positive("iterations", "passes", "test_interval")
-        if self.form not in FORMS:
-            raise ParameterError("{form}: {0!r}; allowed: {1}", self.form, ", ".join(FORMS))
+        self._check("iterations", "passes", "test_interval")
+        check_choice(self, "form", FORMS)

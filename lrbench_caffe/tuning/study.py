@@ -446,6 +446,9 @@ class TuningObserver:
     def expect(self, iterations: int) -> None:
         """So many iterations will be trained in all, as far as can be said now."""
 
+    def warn(self, text: str) -> None:
+        """Something about the LR database that a person should know."""
+
     def say(self, text: str) -> None:
         """Something a person should know."""
 

@@ -168,7 +168,8 @@ class Tuner:
         """What the database knows; nothing where it is damaged, which does not prevent a tuning."""
         plan = self._plan
         try:
-            return look_up(db, self._wanted, self._solver, plan.max_iter, plan.functions)
+            warn = self._study.watch.warn
+            return look_up(db, self._wanted, self._solver, plan.max_iter, plan.functions, warn)
         except DamagedDatabase as error:
             where = self._study.folder
             self._say(

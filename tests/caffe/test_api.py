@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lrbench_caffe import api
-from lrbench_caffe.errors import InputError, ParameterError
+from lrbench_caffe.database import Database
+from lrbench_caffe.errors import InputError, ParameterError, TrainingError
 from lrbench_caffe.metrics import Measurement
 from tests.caffe.harness import Workspace, assert_same_weights
 
@@ -99,5 +104,67 @@ def test_errors_name_the_parameter(here: Workspace) -> None:
         api.tune("solver.prototxt", goal="speed")
     with pytest.raises(InputError, match=r"^cannot read no.prototxt: No such file"):
         api.train("no.prototxt")
-    with pytest.raises(TypeError, match="maximum_iter"):
+    with pytest.raises(TypeError, match="'maximum_iter'; did you mean 'max_iter'"):
         api.train("solver.prototxt", maximum_iter=3)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"set_lr_by": "foo"}, "set_lr_by: 'foo'; allowed: auto, "),
+        ({"layers": "fats"}, "layers: 'fats'; allowed: auto, fast, stock"),
+        ({"hang_seconds": -1}, "hang_seconds: -1; allowed: 0 (never) or more"),
+        ({"checkpoint_minutes": math.nan}, "checkpoint_minutes: nan; allowed: 0 (never) or more"),
+        ({"stages": "abc"}, "stages: 'abc'; allowed: a list of names"),
+        ({"max_iter": "100"}, "max_iter: '100'; allowed: a whole number"),
+        ({"max_iter": 100.0}, "max_iter: 100.0; allowed: a whole number"),
+        ({"seed": 1.5}, "seed: 1.5; allowed: a whole number"),
+        ({"seed": True}, "seed: True; allowed: a whole number"),
+        ({"preview": True}, "preview: not here; allowed: schedule_figure draws a schedule"),
+        ({"head": 3}, "head: 3; allowed: text"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_values_that_the_command_line_would_refuse(parameters: dict[str, Any], words: str) -> None:
+    with pytest.raises(ParameterError) as caught:
+        api.train("solver.prototxt", **parameters)
+    assert str(caught.value).startswith(words)
+
+
+def test_values_that_the_command_line_would_refuse_of_studies() -> None:
+    with pytest.raises(ParameterError, match="^layers: 'fats'; allowed: auto, fast, stock$"):
+        api.tune("solver.prototxt", layers="fats")
+    with pytest.raises(ParameterError, match="^passes: 2.5; allowed: a whole number$"):
+        api.find_range("solver.prototxt", form="ramp", passes=2.5)
+    with pytest.raises(ParameterError, match="^max_iter: 0; allowed: 1 or more$"):
+        api.recommend("solver.prototxt", max_iter=0)
+    with pytest.raises(ParameterError, match="^snapshot and weights: allowed: one of them"):
+        api.recommend("solver.prototxt", snapshot="a.solverstate", weights="b.caffemodel")
+    with pytest.raises(ParameterError, match="^policies: none; allowed: one or more$"):
+        api.schedule_figure()
+
+
+def test_names_and_paths_in_any_form(tmp_path: Path) -> None:
+    database = tmp_path / "lr.sqlite"
+    Database.open(str(database)).close()
+    of_paths = api.rank(
+        task=3, database=database, functions=["SIN2", "tri"], by=["top1"], sources="paper"
+    )
+    of_text = api.rank(
+        task="3", database=str(database), functions="sin2,tri", by="top1", sources=["paper"]
+    )
+    assert of_paths.rows() == of_text.rows() and len(of_text.policies) == 2
+
+
+def test_a_tuning_prints_nothing_about_its_database(
+    here: Workspace, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (here.path / "empty.sqlite").touch()
+    notes: list[str] = []
+    with contextlib.suppress(TrainingError):  # so short, no LR learns anything
+        api.tune(
+            "solver.prototxt", functions="sin2", top=1, seeds=1, max_iter=10, budget="10",
+            database="empty.sqlite", on_note=notes.append,
+        )  # fmt: skip
+    assert capfd.readouterr() == ("", "")
+    assert any("was an empty file; it is set up again" in note for note in notes)
