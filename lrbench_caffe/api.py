@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import base64
 import html
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -29,6 +30,7 @@ from lrbench_caffe.knowledge.ranking import CRITERIA, Ranked
 from lrbench_caffe.knowledge.recommendation import Recommendation
 from lrbench_caffe.knowledge.selection import Query
 from lrbench_caffe.lr import Policy
+from lrbench_caffe.lr.defaults import FLAGS as PARAMETERS
 from lrbench_caffe.metrics import Measurement, best, of_first_net
 from lrbench_caffe.prototxt.task import solver_task
 from lrbench_caffe.runs.directory import RunDirectory
@@ -64,14 +66,13 @@ __all__ = [
 ]
 
 AnyRequest = TypeVar("AnyRequest", RangeRequest, TuningRequest)
-PARAMETERS = ("k0", "k1", "gamma", "p", "l")
 
 
-class _Shown:
+class _Shown(ABC):
     """A result that a notebook shows as its picture."""
 
-    def figure(self) -> Figure:
-        raise NotImplementedError
+    @abstractmethod
+    def figure(self) -> Figure: ...
 
     def _repr_html_(self) -> str:
         figure: Any = self.figure()
@@ -220,7 +221,7 @@ def train(
             checkpoint_seconds=60 * request.checkpoint_minutes,
         )
         run = read_run(session.run.path)
-    return Run(**{**run.__dict__, "notes": tuple(notes)})
+    return replace(run, notes=tuple(notes))
 
 
 def _training_request(
@@ -510,13 +511,7 @@ def rank(
     query = Query(solver=None if solver is None else Path(solver), **asked)
     wanted = solver_task(query.solver, query.caffe_python, query.head)
     with Database.open(_text(database), must_exist=database is not None) as opened:
-        known = opened.tasks()
-        tasks = selection.find_tasks(query, known, wanted)
-        if tasks is None:
-            raise selection.no_task(known)
-        found = selection.select(query, opened, tasks)
-    if not found.ranked:
-        raise selection.nothing_found(query, tasks)
+        found = selection.select_ranked(query, opened, wanted)
     return Ranking(found.title, tuple(found.ranked), found)
 
 
@@ -589,10 +584,6 @@ def recommend(
     from lrbench_caffe.prototxt.task import solver_settings
     from lrbench_caffe.training.choosing import open_wanted
 
-    if snapshot and weights:
-        raise ParameterError(
-            "{snapshot} and {weights}: allowed: one of them (a snapshot has its own weights)"
-        )
     if max_iter is not None and max_iter < 1:
         raise ParameterError("{max_iter}: {0}; allowed: 1 or more", max_iter)
     read, wanted = open_wanted(

@@ -33,6 +33,7 @@ from lrbench_caffe.errors import InputError
 from lrbench_caffe.lr import PolicyError
 from lrbench_caffe.plaintext import one_line
 from lrbench_caffe.records import SOURCES, STATUSES, RunRecord
+from lrbench_caffe.runs.layout import RUNS
 from lrbench_caffe.setup import installation
 from lrbench_caffe.terminal import cli, tables
 from lrbench_caffe.terminal.console import Console
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
 Opened = Callable[[], "Database"]
 
 LIMIT = 20  # runs in a table
-RUNS = Path("runs")
 
 
 def parser() -> cli.Parser:

@@ -197,13 +197,7 @@ def _table(args: argparse.Namespace) -> Path:
     query = selection_query(args)
     wanted = solver_task(query.solver, query.caffe_python, query.head)
     with open_at_terminal(args.db) as database:
-        known = database.tasks()
-        tasks = selection.find_tasks(query, known, wanted)
-        if tasks is None:
-            raise selection.no_task(known)
-        found = selection.select(query, database, tasks)
-    if not found.ranked:
-        raise selection.nothing_found(query, tasks)
+        found = selection.select_ranked(query, database, wanted)
     path = _file(args, "table.png")
     plots.save(
         plots.table_figure(found.title, found.ranked, found.order.cost, found.order.utility), path

@@ -25,7 +25,6 @@ from lrbench_caffe.tuning.request import RangeRequest
 from lrbench_caffe.tuning.running import RangeTest, find_range
 
 SHOWN = 6  # tests in the table: more do not fit 80 columns
-RAMP_SHARE = 0.15  # of a training: length of a pass
 
 
 def parser() -> cli.Parser:

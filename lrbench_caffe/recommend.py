@@ -76,10 +76,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     args: argparse.Namespace = parser().parse_args(argv)
     if args.max_iter is not None and args.max_iter < 1:
         raise InputError(f"--max-iter: {args.max_iter}; allowed: 1 or more")
-    if args.snapshot and args.weights:
-        raise InputError(
-            "--snapshot and --weights: allowed: one of them (a snapshot has its own weights)"
-        )
     functions = [name.strip() for name in (args.functions or "").split(",") if name.strip()] or None
     solver, wanted = open_wanted(
         Path(args.solver), caffe_python=args.caffe_python, head=args.head, snapshot=args.snapshot,

@@ -191,10 +191,24 @@ def select(
     return Selection(title, groups, order)
 
 
-def no_task(known: list[Task]) -> ParameterError:
-    """The error where no task is named."""
-    names = ", ".join(f"{task.title} ({task.id})" for task in known)
-    return ParameterError("{solver} or {task} is missing; known tasks: {0}", names or "none")
+def select_ranked(query: Query, database: Database, wanted: Task | None) -> Selection:
+    """The policies of the task that a query names, for somebody who needs one at least.
+
+    Args:
+        wanted: as for ``find_tasks``.
+
+    Raises:
+        InputError: no task is named, or the database has none that fits, or no result of it.
+    """
+    known = database.tasks()
+    tasks = find_tasks(query, known, wanted)
+    if tasks is None:
+        names = ", ".join(f"{task.title} ({task.id})" for task in known)
+        raise ParameterError("{solver} or {task} is missing; known tasks: {0}", names or "none")
+    found = select(query, database, tasks)
+    if not found.ranked:
+        raise nothing_found(query, tasks)
+    return found
 
 
 def nothing_found(query: Query, tasks: list[Task]) -> InputError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 HEADING = "iteration,lr,loss\n"  # of iterations.csv
 LATEST = "latest"  # beside the runs: a symbolic link to the one that was begun or continued last
 RUN = "run.json"
@@ -10,3 +12,4 @@ MEASUREMENTS = "measurements.jsonl"
 DECISIONS = "decisions.jsonl"
 SNAPSHOTS = "snapshots.jsonl"
 RECORDS, LOSSES = "records.log", "losses.log"
+RUNS = Path("runs")  # where runs are that were given no directory

@@ -101,17 +101,21 @@ def bring_in_what_waits(database: Database, say: Callable[[str], None]) -> None:
         say(f"note: results wait for the LR database: {error}")
 
 
-def bring_in_the_rest(url: str | None, where: Path, say: Callable[[str], None]) -> None:
+def bring_in_the_rest(
+    url: str | None, where: Path, say: Callable[[str], None], warn: Callable[[str], None]
+) -> None:
     """Bring in what the trainings of a command could not store, or say why that waits.
 
     Args:
         url: the database's, None for the user's own.
         where: the folder of their run directories.
+        say: is told what was brought in, or waits.
+        warn: see ``open_at_terminal``'s ``say``.
     """
     if not waiting.waits(url, where):
         return
     try:
-        with _open(url, True, complain) as database:
+        with _open(url, True, warn) as database:
             waiting.bring_in(database, say)
     except LRBenchError as error:
         say(f"the LR database: {error}; results wait in {where}")

@@ -7,8 +7,7 @@ import math
 
 from lrbench_caffe.prototxt.datacheck import HELP, OPTION
 from lrbench_caffe.runtime.client import HANG_SECONDS
-
-LAYERS = ("auto", "fast", "stock")
+from lrbench_caffe.training.request import LAYERS
 
 _Flags = argparse._ActionsContainer  # a parser, or a group of one
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.lr import describe_functions
+from lrbench_caffe.lr.defaults import FLAGS as PARAMETERS
 from lrbench_caffe.prototxt.patch import LR_WAYS
+from lrbench_caffe.runs.layout import RUNS
 from lrbench_caffe.terminal import cli, flags
-from lrbench_caffe.training.request import RUNS, TrainingRequest
+from lrbench_caffe.training.request import LAYERS, TrainingRequest
 from lrbench_caffe.training.signals import EFFECTS
 from lrbench_caffe.training.ways import AUTO as AUTO_WAY
-
-PARAMETERS = ("k0", "k1", "gamma", "p", "l")
 
 # What `caffe --help` lists beside the flags of training: those of its other commands, of its log
 # (glog) and of gflags. All are accepted, as by `caffe train`, and change nothing here.
@@ -165,7 +165,7 @@ def add_flags(p: cli.Parser) -> None:
     flags.add_database(run)
     flags.add_no_database(run)
     run.add_argument(
-        "--layers", choices=("auto", "fast", "stock"),
+        "--layers", choices=LAYERS,
         help="CPU layers: stock: Caffe's own, with the weights of caffe train; fast: the fast ones; auto: "
         "fast if they are built (default: auto; with --resume, those of the run)",
     )  # fmt: skip

@@ -111,6 +111,14 @@ def given_start(
     return start, remarks, state
 
 
+def check_one_start(snapshot: str | None, weights: str | None) -> None:
+    """Raise a ParameterError where both a solver state and caffemodels are given."""
+    if snapshot and weights:
+        raise ParameterError(
+            "{snapshot} and {weights}: allowed: one of them (a snapshot has its own weights)"
+        )
+
+
 def check_before_end(snapshot: str, iteration: int, max_iter: int) -> None:
     """Raise an InputError for a solver state with which nothing is left to train."""
     if iteration >= max_iter:

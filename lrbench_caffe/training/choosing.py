@@ -23,7 +23,7 @@ from lrbench_caffe.runtime.info import caffe_info
 from lrbench_caffe.runtime.locate import CaffePython, find_caffe_python
 from lrbench_caffe.runtime.reader import CaffeReader
 from lrbench_caffe.runtime.replies import CaffeInfo
-from lrbench_caffe.training.beginning import check_start, find_state
+from lrbench_caffe.training.beginning import check_one_start, check_start, find_state
 from lrbench_caffe.training.settings import (
     ChosenPolicy,
     RunSettings,
@@ -76,6 +76,7 @@ def open_wanted(
         InputError: the solver, or what it is to begin with, is wrong, or Caffe does not take it, or
             it takes no LR policy on this Caffe; or there is no Caffe.
     """
+    check_one_start(snapshot, weights)
     python = find_caffe_python(caffe_python)
     info = caffe_info(python)
     messages = Messages(info.descriptor, CaffeReader(python))

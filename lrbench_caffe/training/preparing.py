@@ -11,12 +11,13 @@ from lrbench_caffe.errors import ParameterError
 from lrbench_caffe.prototxt.messages import Messages
 from lrbench_caffe.prototxt.solver import Solver, load_solver
 from lrbench_caffe.runs.directory import RunDirectory
+from lrbench_caffe.runs.layout import RUNS
 from lrbench_caffe.runs.newest import find_newest
 from lrbench_caffe.runtime.info import caffe_info
 from lrbench_caffe.runtime.locate import CaffePython, find_caffe_python
 from lrbench_caffe.runtime.reader import CaffeReader
 from lrbench_caffe.runtime.replies import CaffeInfo
-from lrbench_caffe.training.beginning import find_state
+from lrbench_caffe.training.beginning import check_one_start, find_state
 from lrbench_caffe.training.choosing import (
     AUTO,
     describe_wanted,
@@ -24,7 +25,7 @@ from lrbench_caffe.training.choosing import (
     wants_experience,
 )
 from lrbench_caffe.training.continuation import fingerprint, resumed_settings
-from lrbench_caffe.training.request import RUNS, TrainingRequest
+from lrbench_caffe.training.request import TrainingRequest
 from lrbench_caffe.training.settings import (
     ChosenPolicy,
     RunSettings,
@@ -126,10 +127,7 @@ def _checked(
     resumed: RunDirectory | None,
     say: Say,
 ) -> tuple[RunSettings, Solver]:
-    if request.snapshot and request.weights:
-        raise ParameterError(
-            "{snapshot} and {weights}: allowed: one of them (a snapshot has its own weights)"
-        )
+    check_one_start(request.snapshot, request.weights)
     _check_ranges(request)
     old = RunSettings.from_json(resumed.read()) if resumed else None
     level, stages = (

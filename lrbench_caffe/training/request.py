@@ -1,4 +1,4 @@
-"""What is asked of one training, by the command line, the Python API or a job: nothing is checked yet."""
+"""What is asked of one training, by the command line, the Python API or a job."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from lrbench_caffe.prototxt.patch import LR_WAYS
 from lrbench_caffe.runtime.client import HANG_SECONDS
 from lrbench_caffe.training.ways import AUTO as AUTO_WAY
 
-RUNS = Path("runs")  # where runs are that were given no directory
 LAYERS = ("auto", "fast", "stock")
 
 

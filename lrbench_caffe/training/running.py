@@ -11,10 +11,10 @@ from lrbench_caffe.errors import ParameterError
 from lrbench_caffe.files import make_folder
 from lrbench_caffe.prototxt.messages import utf8_stem
 from lrbench_caffe.runs.directory import RunDirectory
+from lrbench_caffe.runs.layout import RUNS
 from lrbench_caffe.runs.newest import mark_latest
 from lrbench_caffe.runs.snapshots import ready_prefix
 from lrbench_caffe.training.preparing import Prepared, Say
-from lrbench_caffe.training.request import RUNS
 from lrbench_caffe.training.session import Session
 
 

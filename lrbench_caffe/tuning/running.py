@@ -150,7 +150,7 @@ def carry_out(prepared: PreparedTuning, watch: TuningObserver) -> Tuning:
                 watch.say(f"lost: {one.text}")
             raise
     if not request.no_database:
-        bring_in_the_rest(db, where, watch.say)
+        bring_in_the_rest(db, where, watch.say, watch.warn)
     note = "; ".join(filter(None, (outcome.why_untried, lost_note(study.lost))))
     verdict = judge(plan, outcome.finalists, outcome.baseline, note)
     report = write_report(study, outcome, verdict, prepared.wanted.task.title)
@@ -210,7 +210,7 @@ def find_range(request: RangeRequest, watch: TuningObserver, say: Say) -> RangeT
         find = climb if request.form == "ladder" else rise
         test = find(request, study, solver, task.title)
     if not request.no_database:
-        bring_in_the_rest(request.database, where, watch.say)
+        bring_in_the_rest(request.database, where, watch.say, watch.warn)
     return test
 
 
