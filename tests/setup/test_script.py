@@ -504,19 +504,25 @@ def test_what_was_downloaded_is_kept_for_the_next_time(
     machine: Machine, end: signal.Signals
 ) -> None:
     """Of two packages, both on disk when setup ends; one is damaged afterwards and is fetched again."""
-    sha256 = hashlib.sha256((machine.path / "caffe.deb").read_bytes()).hexdigest()
+    (machine.path / "caffe.deb").rename(machine.path / "a.deb")
+    # They share nothing: both are unpacked at once, and these have no entries for their folders.
+    write_tar(machine.path / "b.deb", {"./of-b": ""}, "w")
+    a, b = (
+        hashlib.sha256((machine.path / name).read_bytes()).hexdigest()
+        for name in ("a.deb", "b.deb")
+    )
     fetching = (machine.bin / "apt-get").read_text()
     planned = "echo \"'http://mirror.invalid/caffe.deb' caffe.deb 1000000 SHA256:0\" ;;"
     arrived = f'touch "{machine.path}/downloading"'
     for old, new in (
         (
             planned,
-            f"echo \"'u:a' a.deb 9 SHA256:{sha256}\"; echo \"'u:b' b.deb 9 SHA256:{sha256}\" ;;",
+            f"echo \"'u:a' a.deb 9 SHA256:{a}\"; echo \"'u:b' b.deb 9 SHA256:{b}\" ;;",
         ),
         (
             arrived,
             f"""(cd "$work/cache/archives" && echo *.deb partial/*.deb) > "{machine.path}/had"
-        for name in a b; do cp "{machine.path}/caffe.deb" "$work/cache/archives/$name.deb"; done
+        for name in a b; do cp "{machine.path}/$name.deb" "$work/cache/archives"; done
         echo begun > "$work/cache/archives/partial/b.deb"
         {arrived}""",
         ),
@@ -530,7 +536,7 @@ def test_what_was_downloaded_is_kept_for_the_next_time(
     wait_for((machine.path / "downloading").exists)
     process.send_signal(end)
     process.communicate(timeout=30)
-    (archives,) = (path.parent for path in (machine.runtime.parent).rglob("a.deb"))
+    (archives,) = (path.parent for path in machine.runtime.parent.rglob("a.deb"))
     assert (archives == machine.runtime.parent / "caffe-packages") == (end == signal.SIGINT)
     (archives / "b.deb").write_text("damaged")
     slow.unlink()
