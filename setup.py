@@ -10,7 +10,7 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
-EXAMPLES = ("solvers", "prototxt")  # where lrbench_caffe/setup/installation.py looks for them
+EXAMPLES = ("solvers", "prototxt")  # where lrbench_caffe/prototxt/examples.py looks for them
 
 
 class BuildWithExamples(build_py):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import lrbench_caffe
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.setup.installation import SCRIPT
+from lrbench_caffe.installation import SCRIPT
 from lrbench_caffe.terminal import cli
 
 PACKAGE = Path(__file__).parent

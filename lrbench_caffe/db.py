@@ -26,6 +26,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from lrbench_caffe import installation
 from lrbench_caffe.database.errors import DatabaseError
 from lrbench_caffe.database.patience import AT_TERMINAL
 from lrbench_caffe.database.urls import VARIABLE, default_path, scrub_text
@@ -34,7 +35,6 @@ from lrbench_caffe.lr import PolicyError
 from lrbench_caffe.plaintext import one_line
 from lrbench_caffe.records import SOURCES, STATUSES, RunRecord
 from lrbench_caffe.runs.layout import RUNS
-from lrbench_caffe.setup import installation
 from lrbench_caffe.terminal import cli, tables
 from lrbench_caffe.terminal.console import Console
 from lrbench_caffe.terminal.progress import bar, track

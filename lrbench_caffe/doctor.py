@@ -18,14 +18,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lrbench_caffe import __version__
+from lrbench_caffe import __version__, installation
 from lrbench_caffe.errors import LRBenchError
 from lrbench_caffe.native.library import CHECK_LAYERS, find_library
 from lrbench_caffe.runtime import worker
 from lrbench_caffe.runtime.info import caffe_info
 from lrbench_caffe.runtime.locate import CaffePython, caffe_program_of, find_caffe_python
 from lrbench_caffe.runtime.replies import CaffeInfo
-from lrbench_caffe.setup import installation
 from lrbench_caffe.terminal import cli, flags
 from lrbench_caffe.terminal.console import Console
 

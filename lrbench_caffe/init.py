@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.setup import examples
+from lrbench_caffe.prototxt import examples
 from lrbench_caffe.terminal import cli
 
 

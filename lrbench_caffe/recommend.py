@@ -16,6 +16,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from lrbench_caffe import installation
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.knowledge.evidence import Wanted
 from lrbench_caffe.knowledge.exporting import recommendation_json
@@ -23,7 +24,6 @@ from lrbench_caffe.knowledge.proposing import recommend
 from lrbench_caffe.knowledge.recommendation import Recommendation
 from lrbench_caffe.prototxt.task import solver_settings
 from lrbench_caffe.records import Task
-from lrbench_caffe.setup import installation
 from lrbench_caffe.terminal import cli, flags
 from lrbench_caffe.terminal.console import Console
 from lrbench_caffe.terminal.database import open_at_terminal

@@ -24,8 +24,8 @@ import sys
 from collections.abc import Sequence
 from typing import TextIO, cast
 
+from lrbench_caffe import installation
 from lrbench_caffe.lr import Policy
-from lrbench_caffe.setup import installation
 from lrbench_caffe.terminal import cli
 from lrbench_caffe.terminal.console import Console
 from lrbench_caffe.terminal.study_flags import add_study_flags, study_parameters

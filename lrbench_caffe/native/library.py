@@ -15,8 +15,8 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from lrbench_caffe import installation
 from lrbench_caffe.runtime import locate
-from lrbench_caffe.setup import installation
 
 SOURCES = Path(__file__).parent / "src"
 CPU_FEATURES = ("avx2", "fma")

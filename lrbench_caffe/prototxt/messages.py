@@ -16,9 +16,9 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, te
 from google.protobuf.message import DecodeError
 
 from lrbench_caffe.errors import InputError, did_you_mean
+from lrbench_caffe.prototxt import examples
 from lrbench_caffe.runtime import worker as protocol
 from lrbench_caffe.runtime.locate import OPTION, VARIABLE
-from lrbench_caffe.setup import examples
 
 _UNKNOWN_FIELD = re.compile(
     r'(\d+):\d+ : .*Message type "([\w.]+)" (?:has|contains) no field named "(\w+)"'

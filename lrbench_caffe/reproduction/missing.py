@@ -12,13 +12,13 @@ from lrbench_caffe.errors import InputError
 from lrbench_caffe.jobs import Job
 from lrbench_caffe.jobs.naming import directory_name
 from lrbench_caffe.knowledge.similarity import similarity
+from lrbench_caffe.prototxt import examples
 from lrbench_caffe.records import RunRecord
 from lrbench_caffe.reproduction.compare import belongs
 from lrbench_caffe.reproduction.plan import ExperimentPlan, Row, Setup
 from lrbench_caffe.reproduction.results import one_for_each_seed
 from lrbench_caffe.runs.syncing import NotForDatabase, StillRunning, read_run
 from lrbench_caffe.runtime.client import HANG_SECONDS
-from lrbench_caffe.setup import examples
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from lrbench_caffe import installation
 from lrbench_caffe.errors import InputError, TrainingError
 from lrbench_caffe.runtime.faults import passes, signal_of
 from lrbench_caffe.runtime.liveness import ends_within
-from lrbench_caffe.setup import installation
 
 VARIABLE = "LRBENCH_CAFFE_PYTHON"
 OPTION = "--caffe-python"

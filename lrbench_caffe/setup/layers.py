@@ -8,9 +8,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from lrbench_caffe import installation
 from lrbench_caffe.native import library
 from lrbench_caffe.runtime import locate
-from lrbench_caffe.setup import installation
 from lrbench_caffe.setup import runtime as caffe_runtime
 from lrbench_caffe.setup.debian import RELEASE, TRIPLETS, Apt, unpack
 from lrbench_caffe.setup.folders import digest, leftovers, workplace

@@ -16,8 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
 
+from lrbench_caffe import installation
 from lrbench_caffe.errors import LRBenchError
-from lrbench_caffe.setup import installation
 from lrbench_caffe.setup.progress import say
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

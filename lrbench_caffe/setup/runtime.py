@@ -8,9 +8,9 @@ import shutil
 import sys
 from pathlib import Path
 
+from lrbench_caffe import installation
 from lrbench_caffe.errors import LRBenchError
 from lrbench_caffe.runtime import locate
-from lrbench_caffe.setup import installation
 from lrbench_caffe.setup.debian import (
     LEFT_OUT,
     RELEASE,

@@ -16,9 +16,9 @@ from typing import Any, NoReturn, TextIO
 from lrbench_caffe import __version__
 from lrbench_caffe.database.urls import scrub_text
 from lrbench_caffe.errors import LRBenchError, ParameterError
+from lrbench_caffe.installation import as_started
 from lrbench_caffe.lr import PolicyError
 from lrbench_caffe.plaintext import one_line
-from lrbench_caffe.setup.installation import as_started
 from lrbench_caffe.terminal.streams import escaping
 
 INTERRUPTED = 130  # what a shell reports for a command ended by SIGINT

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from lrbench_caffe import installation
 from lrbench_caffe.errors import InputError, LRBenchError, TrainingError
 from lrbench_caffe.prototxt.nets import has_plain_softmax_loss
 from lrbench_caffe.prototxt.refusal import DamagedData, open_solver, with_data, with_layers
@@ -18,7 +19,6 @@ from lrbench_caffe.runs.directory import RunDirectory
 from lrbench_caffe.runs.snapshots import Snapshot, Snapshots
 from lrbench_caffe.runtime.client import Worker
 from lrbench_caffe.runtime.replies import Opened, OpenRequest
-from lrbench_caffe.setup import installation
 from lrbench_caffe.training.divergence import DivergenceWatch
 from lrbench_caffe.training.evaluator import measure, measuring_notes
 from lrbench_caffe.training.monitor import ScheduleMonitor

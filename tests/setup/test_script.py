@@ -28,6 +28,7 @@ COPIED = [
     "tools/setup",
     "lrbench_caffe/__init__.py",
     "lrbench_caffe/errors.py",
+    "lrbench_caffe/installation.py",
     "lrbench_caffe/native/__init__.py",
     "lrbench_caffe/native/library.py",
     "lrbench_caffe/runtime/__init__.py",

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from lrbench_caffe import init
+from lrbench_caffe import init, installation
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.setup import examples, installation
+from lrbench_caffe.prototxt import examples
 from lrbench_caffe.terminal import cli
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 NAMES = sorted(
     str(path.relative_to(ROOT))
     for name in ("solvers", "prototxt")
@@ -101,6 +101,6 @@ def test_an_installed_package_has_them_inside(tmp_path, monkeypatch):
     for name in ("solvers", "prototxt"):
         shutil.copytree(ROOT / name, package / "examples" / name)
     monkeypatch.setattr(installation, "clone", lambda: None)
-    monkeypatch.setattr(examples, "__file__", str(package / "setup" / "examples.py"))
+    monkeypatch.setattr(examples, "__file__", str(package / "prototxt" / "examples.py"))
     assert run(str(tmp_path / "folder")) == 0
     assert files_below(tmp_path / "folder") == NAMES

@@ -15,7 +15,7 @@ MODULE = "python -m lrbench_caffe."
 
 def clone() -> Path | None:
     """Return the folder of the clone that this package lies in, or None where it was installed."""
-    folder = Path(__file__).resolve().parents[2]
+    folder = Path(__file__).resolve().parents[1]
     return folder if (folder / "tools" / "setup").is_file() else None
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from lrbench_caffe import installation
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.native import library
 from lrbench_caffe.runtime import locate
-from lrbench_caffe.setup import installation
 
-PACKAGE = Path(installation.__file__).resolve().parents[1]
+PACKAGE = Path(installation.__file__).resolve().parent
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_setup_in_a_clone():
 def test_setup_of_an_installed_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Every message that names it does so as the program was installed and started."""
     monkeypatch.setattr(
-        installation, "__file__", str(tmp_path / "site/lrbench_caffe/setup/installation.py")
+        installation, "__file__", str(tmp_path / "site/lrbench_caffe/installation.py")
     )
     monkeypatch.setattr(sys, "argv", ["/bin/lrbench-caffe"])
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from lrbench_caffe import installation
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.files import replace_by
-from lrbench_caffe.setup import installation
 
 FOLDERS = ("prototxt", "solvers")
 
