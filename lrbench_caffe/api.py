@@ -32,6 +32,7 @@ from lrbench_caffe.knowledge.selection import Query
 from lrbench_caffe.lr import Policy
 from lrbench_caffe.lr.defaults import FLAGS as PARAMETERS
 from lrbench_caffe.metrics import Measurement, best, of_first_net
+from lrbench_caffe.progress import Progress
 from lrbench_caffe.prototxt.task import solver_task
 from lrbench_caffe.runs.directory import RunDirectory
 from lrbench_caffe.runs.runjson import task_title
@@ -200,7 +201,7 @@ def train(
     """
     notes: list[str] = []
     request = _training_request(solver, policy, parameters)
-    prepared = prepare(request, notes.append)
+    prepared = prepare(request, Progress(notes.append))
     observers: list[Observer] = [_Callbacks(on_measurement, on_iteration, notes)]
     with begin(prepared, notes.append) as session, ExitStack() as stack:
         if _in_notebook() if progress is None else progress:
@@ -344,7 +345,7 @@ def find_range(
 
     watch = _StudyNotes(on_note)
     test: RangeTest = running.find_range(
-        _study_request(RangeRequest, solver, parameters), watch, watch.say
+        _study_request(RangeRequest, solver, parameters), watch, Progress(watch.say)
     )
     test.study.check_losses()
     assert test.good is not None and test.figure is not None  # as nothing was lost
@@ -407,7 +408,8 @@ def tune(
     from lrbench_caffe.tuning import report, running
 
     watch = _StudyNotes(on_note)
-    prepared = running.prepare_tuning(_study_request(TuningRequest, solver, parameters), watch.say)
+    request = _study_request(TuningRequest, solver, parameters)
+    prepared = running.prepare_tuning(request, Progress(watch.say))
     tuning: Tuning = running.carry_out(prepared, watch)
     study, outcome, verdict = tuning.study, tuning.outcome, tuning.verdict
     study.check_losses()

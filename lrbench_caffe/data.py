@@ -12,6 +12,7 @@ from lrbench_caffe.datasets.lmdb_writer import locked
 from lrbench_caffe.datasets.products import DatasetRecipe, ProductTarget
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.terminal.cli import Parser, run
+from lrbench_caffe.terminal.progress import Bars
 
 
 def parser() -> Parser:
@@ -76,13 +77,17 @@ def make(
         ]
         if not missing:
             return
-        loaded = dataset.load(source, out / "downloads", mirror)
+        progress = Bars()
+        loaded = dataset.load(source, out / "downloads", mirror, progress)
         for note in loaded.notes:
             print(f"note: {note}")
         names = {target.name for target in missing}
         for product in loaded.products:
             if product.name in names:
-                print(f"{out / product.name}: {product.write(out / product.name)}", flush=True)
+                print(
+                    f"{out / product.name}: {product.write(out / product.name, progress)}",
+                    flush=True,
+                )
 
 
 def verify(dataset: DatasetRecipe, out: Path) -> None:

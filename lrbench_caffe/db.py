@@ -33,11 +33,12 @@ from lrbench_caffe.database.urls import VARIABLE, default_path, scrub_text
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.lr import PolicyError
 from lrbench_caffe.plaintext import one_line
+from lrbench_caffe.progress import track
 from lrbench_caffe.records import SOURCES, STATUSES, RunRecord
 from lrbench_caffe.runs.layout import RUNS
 from lrbench_caffe.terminal import cli, tables
 from lrbench_caffe.terminal.console import Console
-from lrbench_caffe.terminal.progress import bar, track
+from lrbench_caffe.terminal.progress import Bars
 
 if TYPE_CHECKING:
     from lrbench_caffe.database.exchange import ImportCount
@@ -349,7 +350,7 @@ def _write(database: Database, file: IO[str]) -> int:
 
     count = 0
     lines = export_lines(database, ascii_only=not _has_unicode(file))
-    for line in track(lines, "exporting runs", database.counts()["run"]):
+    for line in track(lines, Bars(), "exporting runs", database.counts()["run"]):
         file.write(line)
         count += 1
     return count
@@ -391,11 +392,12 @@ def _import(args: argparse.Namespace, opened: Opened) -> int:
 
 def _with_bar(lines: Iterable[bytes], description: str, size: int | None) -> Iterator[bytes]:
     """The lines unchanged, with a progress bar over bytes while they are taken."""
-    with bar(unit_is_bytes=True) as progress:
-        task = progress.add_task(description, total=size)
+    done = 0
+    with Bars().bar(description, size, in_bytes=True) as moved:
         for line in lines:
             yield line
-            progress.advance(task, len(line))
+            done += len(line)
+            moved(done)
 
 
 def _merge(args: argparse.Namespace, opened: Opened) -> int:
@@ -404,7 +406,7 @@ def _merge(args: argparse.Namespace, opened: Opened) -> int:
 
     with Database.open(args.url, patience=AT_TERMINAL, read_only=True) as other:
         records = ((f"run {record.uid}", record) for record in other.export())
-        counted = track(records, "merging runs", other.counts()["run"])
+        counted = track(records, Bars(), "merging runs", other.counts()["run"])
         result = ImportCount(_say)
         store_records(opened, counted, result)
         return _verdict(f"from {other.url}", result)
@@ -434,7 +436,7 @@ def _sync(args: argparse.Namespace, opened: Opened) -> int:
 
     def records() -> Iterator[tuple[str, RunRecord]]:
         paths = list(run_directories(args.directories or [RUNS]))
-        for path in track(paths, "reading run directories", len(paths)):
+        for path in track(paths, Bars(), "reading run directories", len(paths)):
             try:
                 yield str(path), read_run(path)
             except StillRunning:

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 from lrbench_caffe.terminal import cli
 from lrbench_caffe.terminal.console import Console
+from lrbench_caffe.terminal.progress import Bars
 from lrbench_caffe.terminal.study_flags import add_study_flags, study_parameters
 from lrbench_caffe.terminal.tables import terminal_table
 from lrbench_caffe.terminal.tuning_progress import TuningDisplay
@@ -73,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     console = Console(unbreakable=True)
     with TuningDisplay(console) as display:
-        test = find_range(request, display, lambda text: _say(console, text))
+        test = find_range(request, display, Bars(lambda text: _say(console, text)))
     show(console, test)
     test.study.check_losses()
     return 0

@@ -29,6 +29,7 @@ from lrbench_caffe.runs.runjson import task_title
 from lrbench_caffe.tabular import metrics_rows
 from lrbench_caffe.terminal import cli
 from lrbench_caffe.terminal.console import Console
+from lrbench_caffe.terminal.progress import Bars
 from lrbench_caffe.terminal.streams import Unbreakable, WithoutBlankLines, unescaped
 from lrbench_caffe.terminal.tables import terminal_table
 from lrbench_caffe.terminal.training_flags import add_flags, training_request, without_ignored_flags
@@ -69,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if dropped:
         say(f"note: {' '.join(dropped)}: ignored; Caffe's log is caffe.log in the run directory")
     request = training_request(args)
-    prepared = prepare(request, say)
+    prepared = prepare(request, Bars(say))
     if request.preview:
         return _preview(console, request, prepared.settings)
     with begin(prepared, say) as session:

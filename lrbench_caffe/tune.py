@@ -28,6 +28,7 @@ from lrbench_caffe import installation
 from lrbench_caffe.lr import Policy
 from lrbench_caffe.terminal import cli
 from lrbench_caffe.terminal.console import Console
+from lrbench_caffe.terminal.progress import Bars
 from lrbench_caffe.terminal.study_flags import add_study_flags, study_parameters
 from lrbench_caffe.terminal.tables import ALL, add_flag, chosen, print_table, terminal_table
 from lrbench_caffe.terminal.tuning_progress import TuningDisplay
@@ -112,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def say(text: str) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    prepared = prepare_tuning(request, say)
+    prepared = prepare_tuning(request, Bars(say))
     if args.columns is not None and args.columns != ALL:
         chosen(args.columns, finalist_layout(prepared.plan))  # not when hours of training are over
     with TuningDisplay(console) as display:

@@ -13,6 +13,7 @@ import pytest
 
 from lrbench_caffe.datasets.scan import Scan
 from lrbench_caffe.files import publish, temporary_of
+from lrbench_caffe.progress import SILENT
 from lrbench_caffe.prototxt.datacheck import scan_once
 from lrbench_caffe.runs import waiting
 from lrbench_caffe.runs.directory import RunDirectory
@@ -103,7 +104,7 @@ def test_what_kills_left_in_the_users_folders_is_removed(
     checked = killed_at(tmp_path / "cache" / "lrbench_caffe" / "data-checks" / "0123abcd.json")
     latest = killed_at(tmp_path / "runs" / "latest")
     waiting.add(waiting.Note("lr.sqlite", "runs/x", "here", "uid"))
-    scan_once(OneRecord(), print)
+    scan_once(OneRecord(), SILENT)
     (tmp_path / "runs" / "x").mkdir()
     mark_latest(tmp_path / "runs", RunDirectory(tmp_path / "runs" / "x"))
     assert (tmp_path / "runs" / "latest").resolve() == tmp_path / "runs" / "x"

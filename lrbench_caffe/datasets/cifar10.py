@@ -36,7 +36,7 @@ from lrbench_caffe.datasets.products import (
     ProductTarget,
 )
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.terminal.progress import bar
+from lrbench_caffe.progress import Progress
 
 Pixels = NDArray[np.uint8]
 
@@ -139,9 +139,9 @@ def _read_folder(folder: Path) -> dict[str, bytes]:
         raise InputError(f"{error.filename}: cannot be read ({error.strerror})") from error
 
 
-def _read_archive(path: Path) -> dict[str, bytes]:
+def _read_archive(path: Path, progress: Progress) -> dict[str, bytes]:
     try:
-        contents = dict(_batches_in(path))
+        contents = dict(_batches_in(path, progress))
     except (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error) as error:
         raise InputError(f"{path}: truncated or damaged archive ({error})") from error
     except OSError as error:
@@ -152,22 +152,21 @@ def _read_archive(path: Path) -> dict[str, bytes]:
     return contents
 
 
-def _batches_in(path: Path) -> Iterator[tuple[str, bytes]]:
+def _batches_in(path: Path, progress: Progress) -> Iterator[tuple[str, bytes]]:
     """The names and contents of the batch files in an archive, as they come."""
-    with open(path, "rb") as file, bar(unit_is_bytes=True) as progress:
-        task = progress.add_task(f"reading {path.name}", total=path.stat().st_size)
-        # A stream: the archive is unpacked once, and nothing of it reaches the disk.
-        with tarfile.open(fileobj=file, mode="r|*") as archive:
-            for member in archive:
-                name = Path(member.name).name
-                unpacked = archive.extractfile(member) if name in _FILES else None
-                if unpacked is None:
-                    continue
-                blocks = []
-                for block in iter(partial(unpacked.read, _BLOCK), b""):
-                    blocks.append(block)
-                    progress.update(task, completed=file.tell())
-                yield name, b"".join(blocks)
+    bar = progress.bar(f"reading {path.name}", path.stat().st_size, in_bytes=True)
+    # A stream: the archive is unpacked once, and nothing of it reaches the disk.
+    with open(path, "rb") as file, bar as moved, tarfile.open(fileobj=file, mode="r|*") as archive:
+        for member in archive:
+            name = Path(member.name).name
+            unpacked = archive.extractfile(member) if name in _FILES else None
+            if unpacked is None:
+                continue
+            blocks = []
+            for block in iter(partial(unpacked.read, _BLOCK), b""):
+                blocks.append(block)
+                moved(file.tell())
+            yield name, b"".join(blocks)
 
 
 def build(contents: dict[str, bytes], records: int = RECORDS_PER_BATCH) -> Loaded:
@@ -207,13 +206,14 @@ def _check_classes(where: str, labels: Pixels) -> None:
             )
 
 
-def _load(source: Path | None, downloads: Path, mirror: str | None) -> Loaded:
+def _load(source: Path | None, downloads: Path, mirror: str | None, progress: Progress) -> Loaded:
     if source is None:
-        return build(_read_archive(fetch(_ARCHIVE, _ARCHIVE_MD5, downloads, _MIRRORS, mirror)))
+        path = fetch(_ARCHIVE, _ARCHIVE_MD5, downloads, _MIRRORS, mirror, progress)
+        return build(_read_archive(path, progress))
     path = find_source(source)
     if path.is_dir():
         return build(_read_folder(path))
-    loaded = build(_read_archive(path))
+    loaded = build(_read_archive(path, progress))
     checksum = md5_of(path)
     if checksum == _ARCHIVE_MD5:
         return loaded

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrbench_caffe.datasets.products import DatasetRecipe, ImageSet, Loaded, ProductTarget
+from lrbench_caffe.progress import Progress
 
 SIZE = 8
 TRAINING = 1297  # the first 1,297 images; the last 500 are the test set
@@ -35,7 +36,7 @@ def read_digits() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     return scaled.astype(np.uint8).reshape(-1, *_SHAPE), labels.astype(np.uint8)
 
 
-def _load(_source: Path | None, _downloads: Path, _mirror: str | None) -> Loaded:
+def _load(_source: Path | None, _downloads: Path, _mirror: str | None, _: Progress) -> Loaded:
     images, labels = read_digits()
     train = ImageSet("digits_train_lmdb", images[:TRAINING], labels[:TRAINING], _SHAPE)
     test = ImageSet("digits_test_lmdb", images[TRAINING:], labels[TRAINING:], _SHAPE)

@@ -13,7 +13,7 @@ from pathlib import Path
 from lrbench_caffe import __version__
 from lrbench_caffe.datasets.lmdb_writer import writing_to
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.terminal.progress import bar
+from lrbench_caffe.progress import SILENT, Progress
 
 _TIMEOUT = 30.0  # seconds without a byte
 _BLOCK = 1 << 18
@@ -24,7 +24,12 @@ class _MirrorError(Exception):
 
 
 def fetch(
-    name: str, md5: str, folder: Path, mirrors: Sequence[str], first: str | None = None
+    name: str,
+    md5: str,
+    folder: Path,
+    mirrors: Sequence[str],
+    first: str | None = None,
+    progress: Progress = SILENT,
 ) -> Path:
     """The file ``name`` in ``folder``, downloaded unless it is already there with the right checksum.
 
@@ -32,6 +37,7 @@ def fetch(
         md5: its published MD5 in hex.
         mirrors: base URLs, tried in this order.
         first: a base URL to try before them.
+        progress: told how many bytes have arrived.
 
     Raises:
         InputError: no mirror delivered it (with the way to do it by hand), or it cannot be written.
@@ -47,7 +53,7 @@ def fetch(
     for url in urls:
         try:
             with writing_to(path):
-                _retrieve(url, partial)
+                _retrieve(url, partial, progress)
                 _check(partial, md5)
                 os.replace(partial, path)
             return path
@@ -59,7 +65,7 @@ def fetch(
     )
 
 
-def _retrieve(url: str, partial: Path) -> None:
+def _retrieve(url: str, partial: Path, progress: Progress) -> None:
     """Download to ``partial``, going on behind the bytes that it already has."""
     have = partial.stat().st_size if partial.exists() else 0
     headers = {"User-Agent": f"lrbench-caffe/{__version__}"}
@@ -77,15 +83,16 @@ def _retrieve(url: str, partial: Path) -> None:
         raise _MirrorError(str(getattr(error, "reason", error))) from error
     with response:
         resumed = getattr(response, "status", None) == http.client.PARTIAL_CONTENT
-        _copy(response, partial, have if resumed else 0)
+        _copy(response, partial, have if resumed else 0, progress)
 
 
-def _copy(response: http.client.HTTPResponse, partial: Path, have: int) -> None:
+def _copy(response: http.client.HTTPResponse, partial: Path, have: int, progress: Progress) -> None:
     length = response.headers.get("Content-Length")
     total = have + int(length) if length else None
-    name = partial.name[: -len(".partial")]
-    with open(partial, "ab" if have else "wb") as file, bar(unit_is_bytes=True) as progress:
-        task = progress.add_task(f"downloading {name}", total=total, completed=have)
+    what = f"downloading {partial.name[: -len('.partial')]}"
+    bar = progress.bar(what, total, in_bytes=True)
+    with open(partial, "ab" if have else "wb") as file, bar as moved:
+        moved(have)
         while True:
             try:
                 block = response.read(_BLOCK)
@@ -94,7 +101,7 @@ def _copy(response: http.client.HTTPResponse, partial: Path, have: int) -> None:
             if not block:
                 break
             file.write(block)
-            progress.advance(task, len(block))
+            moved(file.tell())
         if total is not None and file.tell() < total:
             raise _MirrorError(f"broke off after {file.tell():,} of {total:,} bytes")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lrbench_caffe.datasets.scan import EVERY, Progress, Scan, Values
+from lrbench_caffe.datasets.scan import EVERY, OnScanned, Scan, Values
 from lrbench_caffe.errors import InputError
 
 _NUMBER = re.compile(rb"\s*([+-]?\d+)")  # what C's atoi takes; Caffe reads labels with it
@@ -30,7 +30,7 @@ class ImageList:
     def stamp(self) -> str:
         return _stamp(self.path)
 
-    def scan(self, progress: Progress) -> Scan:
+    def scan(self, progress: OnScanned) -> Scan:
         labels, unlabelled, count = Values(), None, 0
         total = os.stat(self.path).st_size  # in bytes, as lines are not known
         done = 0
@@ -78,7 +78,7 @@ class Hdf5Rows:
     def stamp(self) -> str:
         return "\n".join([self.name, *map(_stamp, (self.path, *self.files))])
 
-    def scan(self, progress: Progress) -> Scan:
+    def scan(self, progress: OnScanned) -> Scan:
         """What cannot be read has no labels here: Caffe says why."""
         labels, unlabelled, count = Values(), None, 0
         for values in self._values():

@@ -12,7 +12,7 @@ from lrbench_caffe.datasets.datum import Datum
 from lrbench_caffe.datasets.datumform import Form, read_form
 from lrbench_caffe.datasets.imageheader import KNOWN_FORMATS, Read, image_size, is_image
 from lrbench_caffe.datasets.lmdb_reader import LmdbReader, Record
-from lrbench_caffe.datasets.scan import ENCODED, EVERY, RAW, TURNED, Progress, Scan, Shape, Values
+from lrbench_caffe.datasets.scan import ENCODED, EVERY, RAW, TURNED, OnScanned, Scan, Shape, Values
 from lrbench_caffe.errors import InputError
 
 _MOST_SHAPES = 256
@@ -32,7 +32,7 @@ class LmdbRecords:
         with LmdbReader(self.folder) as reader:
             return reader.stamp
 
-    def scan(self, progress: Progress) -> Scan:
+    def scan(self, progress: OnScanned) -> Scan:
         labels, shapes = Values(), _Shapes()
         with LmdbReader(self.folder) as reader:
             for number, (record, form) in enumerate(_forms(self.folder, reader.records())):

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from lrbench_caffe.datasets.datum import datum_bytes
 from lrbench_caffe.datasets.lmdb_info import Summary, SummaryBuilder
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.terminal.progress import track
+from lrbench_caffe.progress import SILENT, Progress, track
 
 _COMMIT_EVERY = 1000  # records; as in Caffe's own tools, and it bounds the memory of a transaction
 _PAGE = 4096
@@ -72,6 +72,7 @@ def write_lmdb(
     labels: Sequence[int] | NDArray[np.uint8],
     shape: tuple[int, int, int],
     key_digits: int = 8,
+    progress: Progress = SILENT,
 ) -> Summary:
     """Write images and labels, in the order given, as the Caffe LMDB ``path``; replaces one that is there.
 
@@ -83,6 +84,7 @@ def write_lmdb(
         labels: the class numbers.
         shape: (channels, height, width) of every image.
         key_digits: keys are the record numbers with that many digits ("%08d" in Caffe's tools).
+        progress: told how many are written.
 
     Raises:
         InputError: the disk is full, or the folder cannot be written.
@@ -94,7 +96,8 @@ def write_lmdb(
         partial.mkdir()
     try:
         with writing_to(path):
-            summary = _fill(partial, path.name, images, labels, shape, key_digits)
+            counted = track(zip(images, labels), progress, f"writing {path.name}", len(labels))
+            summary = _fill(partial, counted, len(labels), shape, key_digits)
             _replace(partial, path)
         return summary
     finally:
@@ -137,20 +140,19 @@ def _check_space(path: Path, count: int, shape: tuple[int, int, int]) -> None:
 
 def _fill(
     folder: Path,
-    name: str,
-    images: Iterable[NDArray[np.uint8]],
-    labels: Sequence[int] | NDArray[np.uint8],
+    labelled: Iterable[tuple[NDArray[np.uint8], int]],
+    count: int,
     shape: tuple[int, int, int],
     key_digits: int,
 ) -> Summary:
     builder = SummaryBuilder()
     # The map is address space, not disk: the file grows with what is written. Syncing once at the
     # end is enough, since nothing counts before the rename.
-    map_size = 2 * stored_bytes(len(labels), shape) + (1 << 24)
+    map_size = 2 * stored_bytes(count, shape) + (1 << 24)
     environment = lmdb.open(str(folder), map_size=map_size, sync=False, metasync=False)
     try:
-        records = enumerate(track(zip(images, labels), f"writing {name}", len(labels)))
-        for _ in range(0, len(labels), _COMMIT_EVERY):
+        records = enumerate(labelled)
+        for _ in range(0, count, _COMMIT_EVERY):
             with environment.begin(write=True) as transaction:
                 for number, (image, label) in islice(records, _COMMIT_EVERY):
                     if image.shape != shape:

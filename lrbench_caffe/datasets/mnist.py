@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from lrbench_caffe.datasets.download import fetch
 from lrbench_caffe.datasets.products import DatasetRecipe, ImageSet, Loaded, ProductTarget
 from lrbench_caffe.errors import InputError
+from lrbench_caffe.progress import Progress
 
 SIZE = 28
 CLASSES = 10
@@ -132,12 +133,12 @@ def _read(path: Path) -> bytes:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def _load(source: Path | None, downloads: Path, mirror: str | None) -> Loaded:
+def _load(source: Path | None, downloads: Path, mirror: str | None, progress: Progress) -> Loaded:
     contents: dict[str, tuple[Path, bytes]] = {}
     notes = []
     for name, (plain, packed) in _PUBLISHED.items():
         if source is None:
-            path = fetch(f"{name}.gz", packed, downloads, _MIRRORS, mirror)
+            path = fetch(f"{name}.gz", packed, downloads, _MIRRORS, mirror, progress)
         else:
             path = _find(source, name)
         content = _read(path)

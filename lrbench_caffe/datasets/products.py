@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Optional, Protocol
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -15,6 +15,7 @@ from lrbench_caffe.datasets.datum import BlobProto, mean_bytes
 from lrbench_caffe.datasets.lmdb_info import inspect
 from lrbench_caffe.datasets.lmdb_writer import write_file, write_lmdb
 from lrbench_caffe.errors import InputError
+from lrbench_caffe.progress import SILENT, Progress
 
 Shape = tuple[int, int, int]
 
@@ -25,7 +26,7 @@ class Product(Protocol):
     @property
     def name(self) -> str: ...
 
-    def write(self, path: Path) -> str:
+    def write(self, path: Path, progress: Progress = SILENT) -> str:
         """Write it under its final name, whole or not at all; returns a line about what was written."""
         ...
 
@@ -40,8 +41,10 @@ class ImageSet:
     shape: Shape
     key_digits: int = 8
 
-    def write(self, path: Path) -> str:
-        return str(write_lmdb(path, self.images, self.labels, self.shape, self.key_digits))
+    def write(self, path: Path, progress: Progress = SILENT) -> str:
+        return str(
+            write_lmdb(path, self.images, self.labels, self.shape, self.key_digits, progress)
+        )
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class MeanImage:
     name: str
     mean: NDArray[np.float32]
 
-    def write(self, path: Path) -> str:
+    def write(self, path: Path, progress: Progress = SILENT) -> str:
         write_file(path, mean_bytes(self.mean))
         channels = ", ".join(
             f"{value:.3f}" for value in self.mean.mean(axis=(1, 2), dtype=np.float64)
@@ -65,6 +68,10 @@ class Loaded:
 
     products: Sequence[Product]
     notes: Sequence[str] = ()
+
+
+# Source (None to download), folder of downloads, mirror, and who is told how far it is.
+Load = Callable[[Optional[Path], Path, Optional[str], Progress], Loaded]
 
 
 @dataclass(frozen=True)
@@ -101,12 +108,12 @@ class ProductTarget:
 
 @dataclass(frozen=True)
 class DatasetRecipe:
-    """A data set: its name, what it becomes, and how it is read (source, download folder, mirror)."""
+    """A data set: its name, what it becomes, and how it is read (see ``Load``)."""
 
     name: str
     title: str
     targets: Sequence[ProductTarget]
-    load: Callable[[Path | None, Path, str | None], Loaded]
+    load: Load
     takes_source: bool = True
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-Progress = Callable[[int, int], None]  # records so far, and in all
+OnScanned = Callable[[int, int], None]  # records so far, and in all
 Ranges = list[tuple[int, int]]  # first and last value of each, in order
 
 RAW, ENCODED, TURNED = (
@@ -90,7 +90,7 @@ class Records(Protocol):
     def stamp(self) -> str:
         """What changes whenever the data does, and can be told without reading it."""
 
-    def scan(self, progress: Progress) -> Scan:
+    def scan(self, progress: OnScanned) -> Scan:
         """Look at all records.
 
         Raises:

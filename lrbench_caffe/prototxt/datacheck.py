@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,16 +23,15 @@ from lrbench_caffe.datasets.lmdb_scan import LmdbPixels, LmdbRecords
 from lrbench_caffe.datasets.scan import RAW, TURNED, Ranges, Records, Scan, Shape
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.files import remove_leftovers, replace_own
+from lrbench_caffe.progress import Moved, Progress
 from lrbench_caffe.prototxt.labels import LabelReader, label_readers
 from lrbench_caffe.prototxt.messages import Messages, file_path
 from lrbench_caffe.prototxt.nets import PhaseNet
 from lrbench_caffe.prototxt.sources import by, check_transform, listed_files, where
 from lrbench_caffe.runtime.locate import cache_dir
-from lrbench_caffe.terminal.progress import bar
 
 OPTION = "--trust-data"
 HELP = "skip the check of all records, which is made once for each data set"
-Say = Callable[[str], None]
 
 _VERSION = 2  # of what is kept
 _MOST_KEPT = 500
@@ -60,14 +59,16 @@ class Checked:
     scan: Scan
 
 
-def check_records(nets: Sequence[PhaseNet], messages: Messages, say: Say) -> list[Checked]:
+def check_records(
+    nets: Sequence[PhaseNet], messages: Messages, progress: Progress
+) -> list[Checked]:
     """Look at all records that these nets read, and check their forms.
 
     LevelDBs, and data that layers make or get while they run, are not looked at.
 
     Args:
         messages: this Caffe's messages.
-        say: told of a check that takes longer.
+        progress: told of a check that takes longer.
 
     Raises:
         InputError: a record that Caffe cannot read, or that does not fit the data layer.
@@ -79,7 +80,7 @@ def check_records(nets: Sequence[PhaseNet], messages: Messages, say: Say) -> lis
             for field, blob, records in _records(net, layer):
                 try:
                     if records.place not in scans:
-                        scans[records.place] = scan_once(records, say)
+                        scans[records.place] = scan_once(records, progress)
                 except InputError as error:
                     raise InputError(f"{where(net, layer, field)}: {error}") from error
                 looked_at = Checked(net, layer, field, blob, records, scans[records.place])
@@ -272,7 +273,7 @@ def _set(transform: Any, name: str) -> bool:
 # -- once for each data set ------------------------------------------------------------------------
 
 
-def scan_once(records: Records, say: Say) -> Scan:
+def scan_once(records: Records, progress: Progress) -> Scan:
     """The scan of a data set, kept from an earlier time where nothing has changed since."""
     stamp = hashlib.sha256(records.stamp().encode(errors="surrogateescape")).hexdigest()
     name = hashlib.sha256(
@@ -282,8 +283,8 @@ def scan_once(records: Records, say: Say) -> Scan:
     kept = _kept(path, stamp)
     if kept is not None:
         return kept
-    with _Shown(records.place, say) as shown:
-        scan = records.scan(shown)
+    with _Patient(records.place, progress) as patient:
+        scan = records.scan(patient)
     if hashlib.sha256(records.stamp().encode(errors="surrogateescape")).hexdigest() == stamp:
         _keep(path, stamp, scan)
     return scan
@@ -312,15 +313,15 @@ def _keep(path: Path, stamp: str, scan: Scan) -> None:
         pass  # the next command looks again
 
 
-class _Shown:
-    """Progress that shows once it takes longer than ``_PATIENCE``; a context manager."""
+class _Patient:
+    """Tells a progress of a check once it takes longer than ``_PATIENCE``; a context manager."""
 
-    def __init__(self, place: str, say: Say) -> None:
-        self._place, self._say = place, say
+    def __init__(self, place: str, progress: Progress) -> None:
+        self._place, self._progress = place, progress
         self._stack = ExitStack()
-        self._update: Callable[[int, int], None] | None = None
+        self._moved: Moved | None = None
 
-    def __enter__(self) -> _Shown:
+    def __enter__(self) -> _Patient:
         self._began = time.monotonic()
         return self
 
@@ -328,11 +329,11 @@ class _Shown:
         self._stack.close()
 
     def __call__(self, done: int, total: int) -> None:
-        if self._update is None:
+        if self._moved is None:
             if time.monotonic() - self._began < _PATIENCE:
                 return
-            self._say(f"all records of {self._place} are checked, once; {OPTION} skips this")
-            progress = self._stack.enter_context(bar())
-            task = progress.add_task(self._place, total=total)
-            self._update = lambda done, total: progress.update(task, completed=done, total=total)
-        self._update(done, total)
+            self._progress.say(
+                f"all records of {self._place} are checked, once; {OPTION} skips this"
+            )
+            self._moved = self._stack.enter_context(self._progress.bar(self._place, total))
+        self._moved(done)

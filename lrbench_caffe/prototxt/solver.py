@@ -10,7 +10,8 @@ from typing import Any
 
 from lrbench_caffe.errors import InputError, ParameterError
 from lrbench_caffe.lr import FunctionPolicy, Policy, from_caffe
-from lrbench_caffe.prototxt.datacheck import Checked, Say, check_records
+from lrbench_caffe.progress import Progress
+from lrbench_caffe.prototxt.datacheck import Checked, check_records
 from lrbench_caffe.prototxt.geometry import check_geometry
 from lrbench_caffe.prototxt.heads import (
     Head,
@@ -261,7 +262,7 @@ def load_solver(
     stages: Sequence[str] = (),
     max_iter: int | None = None,
     head: str | None = None,
-    check_data: Say | None = None,
+    check_data: Progress | None = None,
 ) -> Solver:
     """Read a solver and its nets and check all that Caffe would abort on.
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from lrbench_caffe.datasets.identity import data_digest, data_samples
 from lrbench_caffe.errors import InputError, TrainingError
-from lrbench_caffe.prototxt.datacheck import Say
+from lrbench_caffe.progress import Progress
 from lrbench_caffe.prototxt.heads import find_heads
 from lrbench_caffe.prototxt.messages import Messages, shortest
 from lrbench_caffe.prototxt.nets import PhaseNet
@@ -43,7 +43,7 @@ def open_task(
     path: Path,
     caffe_python: str | None = None,
     head: str | None = None,
-    check_data: Say | None = None,
+    check_data: Progress | None = None,
 ) -> tuple[Solver, Task]:
     """A solver file and what it trains, for a command that tries or proposes LR policies for it.
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from lrbench_caffe.errors import TrainingError
 from lrbench_caffe.native.library import library_path
-from lrbench_caffe.prototxt.datacheck import Say
+from lrbench_caffe.progress import Progress
 from lrbench_caffe.prototxt.messages import Messages
 from lrbench_caffe.prototxt.solver import Solver, TestNet, load_solver
 from lrbench_caffe.prototxt.task import open_worker
@@ -49,7 +49,7 @@ def measure(
     layers: str,
     gpu: int | None = None,
     caffe_python: str | None = None,
-    check_data: Say | None = None,
+    check_data: Progress | None = None,
 ) -> Speed:
     """Train for some seconds, and test with some batches.
 
@@ -111,7 +111,7 @@ class Prober:
         gpus: str | None,
         caffe_python: str | None,
         elsewhere: bool,
-        check_data: Say | None = None,
+        check_data: Progress | None = None,
     ) -> None:
         self._layers = layers
         self._gpu = (gpus or "").split(",")[0].strip()

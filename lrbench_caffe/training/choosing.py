@@ -14,7 +14,7 @@ from lrbench_caffe.knowledge.proposing import recommend
 from lrbench_caffe.knowledge.recommendation import Recommendation
 from lrbench_caffe.lr import Filled, FunctionPolicy, Policy, PolicyError
 from lrbench_caffe.lr.text import read, read_value
-from lrbench_caffe.prototxt.datacheck import Say
+from lrbench_caffe.progress import Progress
 from lrbench_caffe.prototxt.messages import Messages
 from lrbench_caffe.prototxt.patch import check_settable
 from lrbench_caffe.prototxt.solver import Solver, load_solver
@@ -63,7 +63,7 @@ def open_wanted(
     head: str | None = None,
     snapshot: str | None = None,
     weights: str | None = None,
-    check_data: Say | None = None,
+    check_data: Progress | None = None,
 ) -> tuple[Solver, Wanted]:
     """A solver file, and what it would train from which start.
 

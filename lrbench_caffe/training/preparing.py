@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lrbench_caffe.database.urls import resolve_url
 from lrbench_caffe.errors import ParameterError
+from lrbench_caffe.progress import Progress
 from lrbench_caffe.prototxt.messages import Messages
 from lrbench_caffe.prototxt.solver import Solver, load_solver
 from lrbench_caffe.runs.directory import RunDirectory
@@ -67,11 +68,12 @@ class Prepared:
     resumed: RunDirectory | None
 
 
-def prepare(request: TrainingRequest, say: Say) -> Prepared:
+def prepare(request: TrainingRequest, progress: Progress) -> Prepared:
     """Check everything that can be checked before Caffe starts, and say what will be done.
 
     Args:
-        say: is told the policy, where it comes from, and what a person should know.
+        progress: is told the policy, where it comes from, what a person should know, and how far a
+            look at all data is.
 
     Raises:
         InputError: something that was asked for, the solver, a net or the data cannot be trained
@@ -88,7 +90,7 @@ def prepare(request: TrainingRequest, say: Say) -> Prepared:
     info = caffe_info(python)
     resumed = _run_to_resume(request)
     messages = Messages(info.descriptor, CaffeReader(python))
-    settings, solver = _checked(request, python, info, messages, resumed, say)
+    settings, solver = _checked(request, python, info, messages, resumed, progress)
     return Prepared(request, python, info, messages, solver, settings, resumed)
 
 
@@ -125,7 +127,7 @@ def _checked(
     info: CaffeInfo,
     messages: Messages,
     resumed: RunDirectory | None,
-    say: Say,
+    progress: Progress,
 ) -> tuple[RunSettings, Solver]:
     check_one_start(request.snapshot, request.weights)
     _check_ranges(request)
@@ -142,19 +144,19 @@ def _checked(
         stages=stages,
         max_iter=max_iter,
         head=old.head if old else request.head,
-        check_data=None if request.trust_data or request.preview else say,
+        check_data=None if request.trust_data or request.preview else progress,
     )
     remarks = list(solver.remarks)
     if resumed and old:
         settings, more = resumed_settings(request, old, solver, info, resumed)
-        settings.layers = _resumed_layers(request, settings, info, say)
+        settings.layers = _resumed_layers(request, settings, info, progress.say)
         if request.threads is not None:
             settings.threads = choose_threads(request.threads, settings.layers)
         elif settings.layers == "stock":
             settings.threads = 1
         remarks += more
     else:
-        settings = _new_settings(request, solver, info, messages, python, say)
+        settings = _new_settings(request, solver, info, messages, python, progress.say)
     if solver.iter_size > 1 and not info.layer_callbacks:
         remarks.append(
             f"{solver.path}: iter_size is {solver.iter_size}; this Caffe ({info.caffe}) tells only the loss "
@@ -170,7 +172,7 @@ def _checked(
             f"--until {request.until}: the training ends before, at max_iter, {settings.max_iter}"
         )
     for remark in remarks:
-        say(f"note: {remark}")
+        progress.say(f"note: {remark}")
     return settings, solver
 
 

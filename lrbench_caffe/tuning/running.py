@@ -18,6 +18,7 @@ from lrbench_caffe.knowledge.evidence import Wanted
 from lrbench_caffe.lr import Policy
 from lrbench_caffe.plots.files import save
 from lrbench_caffe.plots.tuning import ramp_figure
+from lrbench_caffe.progress import Progress
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.prototxt.task import open_task
 from lrbench_caffe.records import Task, digest
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
 
 RAMP_SHARE = 0.15  # of a training: length of a pass
 LEAST_RAMP = 50  # iterations of a pass
-
-Say = Callable[[str], None]
 
 
 # -- tuning ----------------------------------------------------------------------------------------
@@ -80,11 +79,11 @@ class Tuning:
     report: Path
 
 
-def prepare_tuning(request: TuningRequest, say: Say) -> PreparedTuning:
+def prepare_tuning(request: TuningRequest, progress: Progress) -> PreparedTuning:
     """Check what can be checked before the first training.
 
     Args:
-        say: is told what a person should know of the data.
+        progress: is told of a check of the data that takes longer.
 
     Raises:
         InputError: the solver, its data or a parameter cannot be tuned with.
@@ -95,7 +94,7 @@ def prepare_tuning(request: TuningRequest, say: Say) -> PreparedTuning:
         request.solver,
         caffe_python=request.caffe_python,
         head=request.head,
-        check_data=None if request.trust_data else say,
+        check_data=None if request.trust_data else progress,
     )
     return PreparedTuning(request, _tuning_plan(request, solver, wanted.task), solver, wanted)
 
@@ -185,19 +184,19 @@ class RangeTest:
     ladder: Ladder | None
 
 
-def find_range(request: RangeRequest, watch: TuningObserver, say: Say) -> RangeTest:
+def find_range(request: RangeRequest, watch: TuningObserver, progress: Progress) -> RangeTest:
     """Carry out a range test. Of one that was killed only what is missing is trained.
 
     Args:
         watch: is told how it goes.
-        say: is told what a person should know of the data.
+        progress: is told of a check of the data that takes longer.
 
     Raises:
         InputError: the solver or a parameter is wrong, or the directory holds another study.
     """
     if not request.no_database:
         resolve_url(request.database)
-    check_data = None if request.trust_data else say
+    check_data = None if request.trust_data else progress
     solver, task = open_task(request.solver, request.caffe_python, request.head, check_data)
     where = request.out or study_folder("range", solver.path)
     plan = _range_plan(request, solver, task)

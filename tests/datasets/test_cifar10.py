@@ -25,6 +25,7 @@ from lrbench_caffe.datasets.cifar10 import (
 from lrbench_caffe.datasets.datum import BlobProto, Datum
 from lrbench_caffe.datasets.lmdb_info import inspect, read_summary
 from lrbench_caffe.errors import InputError
+from lrbench_caffe.progress import SILENT
 
 NAMES = [*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin"]
 RECORDS = 10
@@ -209,7 +210,7 @@ def test_archives(tmp_path, kind):
     path = make_tar(tmp_path / f"cifar-10-binary.tar.{kind}".rstrip("."), f"w:{kind}")
     assert find_source(path) == path
     assert find_source(tmp_path) == path
-    assert _read_archive(path) == tiny()
+    assert _read_archive(path, SILENT) == tiny()
 
 
 def test_folders(tmp_path):
@@ -234,7 +235,7 @@ def test_truncated_archive(tmp_path, kind):
     with pytest.raises(
         InputError, match=r"c\.tar\.\w+: (truncated or damaged archive|data_batch_)"
     ):
-        _read_archive(path)
+        _read_archive(path, SILENT)
 
 
 def test_other_bad_sources(tmp_path):
@@ -246,6 +247,6 @@ def test_other_bad_sources(tmp_path):
         find_source(tmp_path)
     (tmp_path / "junk").write_bytes(b"junk" * 1000)
     with pytest.raises(InputError, match="junk: truncated or damaged archive"):
-        _read_archive(tmp_path / "junk")
+        _read_archive(tmp_path / "junk", SILENT)
     with pytest.raises(InputError, match=r"test_batch\.bin is missing;"):
-        _read_archive(make_tar(tmp_path / "part.tar", "w:", leave_out="test_batch.bin"))
+        _read_archive(make_tar(tmp_path / "part.tar", "w:", leave_out="test_batch.bin"), SILENT)

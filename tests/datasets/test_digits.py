@@ -6,6 +6,7 @@ import numpy as np
 
 from lrbench_caffe.datasets.digits import DIGITS, TRAINING, read_digits
 from lrbench_caffe.datasets.lmdb_info import inspect, read_summary
+from lrbench_caffe.progress import SILENT
 
 # The published test set of UCI's Optical Recognition of Handwritten Digits: images per digit, 0 to
 # 9.
@@ -36,7 +37,7 @@ def test_scale_covers_the_bytes():
 
 
 def test_lmdbs(tmp_path):
-    train, test = DIGITS.load(None, tmp_path, None).products
+    train, test = DIGITS.load(None, tmp_path, None, SILENT).products
     train.write(tmp_path / "train_lmdb")
     test.write(tmp_path / "test_lmdb")
     _, labels = read_digits()

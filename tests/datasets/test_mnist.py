@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from lrbench_caffe.datasets.lmdb_info import inspect, read_summary
 from lrbench_caffe.datasets.mnist import MNIST, read_images, read_labels
 from lrbench_caffe.errors import InputError
+from lrbench_caffe.progress import SILENT
 
 FILE = Path("folder/file")
 
@@ -48,7 +49,9 @@ def make_source(folder: Path, packed: bool = True, **changes: bytes) -> Path:
 
 @pytest.mark.parametrize("packed", [True, False])
 def test_lmdbs_from_tiny_files(tmp_path, packed):
-    loaded = MNIST.load(make_source(tmp_path / "source", packed), tmp_path / "downloads", None)
+    loaded = MNIST.load(
+        make_source(tmp_path / "source", packed), tmp_path / "downloads", None, SILENT
+    )
     for product in loaded.products:
         product.write(tmp_path / product.name)
     train = inspect(tmp_path / "mnist_train_lmdb")
@@ -59,13 +62,13 @@ def test_lmdbs_from_tiny_files(tmp_path, packed):
 
 
 def test_order_is_the_files(tmp_path):
-    train = MNIST.load(make_source(tmp_path / "source"), tmp_path, None).products[0]
+    train = MNIST.load(make_source(tmp_path / "source"), tmp_path, None, SILENT).products[0]
     assert train.labels.tolist() == [5, 0, 4]
     assert [int(image[0, 0, 0]) for image in train.images] == [0, 1, 2]
 
 
 def test_files_that_are_not_the_published_ones_are_remarked(tmp_path):
-    notes = MNIST.load(make_source(tmp_path / "source"), tmp_path, None).notes
+    notes = MNIST.load(make_source(tmp_path / "source"), tmp_path, None, SILENT).notes
     assert len(notes) == 4
     assert "train-images-idx3-ubyte.gz: not the published MNIST file (MD5 " in notes[0]
     assert "published 6bbc9ace898e44ae57da46a324031adb" in notes[0]
@@ -128,13 +131,13 @@ def test_labels_round_trip(labels):
 def test_other_number_of_labels(tmp_path):
     source = make_source(tmp_path / "source", train_labels=label_file([1, 2]))
     with pytest.raises(InputError, match=r"2 labels; train-images-idx3-ubyte\.gz has 3 images"):
-        MNIST.load(source, tmp_path, None)
+        MNIST.load(source, tmp_path, None, SILENT)
 
 
 def test_no_images(tmp_path):
     empty = {"train_images": image_file(0), "train_labels": label_file([])}
     with pytest.raises(InputError, match="no images in it; expected at least one"):
-        MNIST.load(make_source(tmp_path / "source", **empty), tmp_path, None)
+        MNIST.load(make_source(tmp_path / "source", **empty), tmp_path, None, SILENT)
 
 
 def test_truncated_gzip(tmp_path):
@@ -144,29 +147,29 @@ def test_truncated_gzip(tmp_path):
     with pytest.raises(
         InputError, match=r"t10k-labels-idx1-ubyte\.gz: truncated or damaged gzip file"
     ):
-        MNIST.load(source, tmp_path, None)
+        MNIST.load(source, tmp_path, None, SILENT)
 
 
 def test_missing_sources(tmp_path):
     with pytest.raises(
         InputError, match="nowhere: no such folder; expected the folder with MNIST's four IDX"
     ):
-        MNIST.load(tmp_path / "nowhere", tmp_path, None)
+        MNIST.load(tmp_path / "nowhere", tmp_path, None, SILENT)
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="file: is a file; expected the folder"):
-        MNIST.load(tmp_path / "file", tmp_path, None)
+        MNIST.load(tmp_path / "file", tmp_path, None, SILENT)
     source = make_source(tmp_path / "source")
     (source / "t10k-images-idx3-ubyte.gz").unlink()
     with pytest.raises(
         InputError, match=r"it contains no t10k-images-idx3-ubyte or t10k-images-idx3-ubyte\.gz"
     ):
-        MNIST.load(source, tmp_path, None)
+        MNIST.load(source, tmp_path, None, SILENT)
 
 
 def test_names_with_a_dot_are_found(tmp_path):
     source = make_source(tmp_path / "source", packed=False)
     (source / "train-images-idx3-ubyte").rename(source / "train-images.idx3-ubyte")
-    assert len(MNIST.load(source, tmp_path, None).products) == 2
+    assert len(MNIST.load(source, tmp_path, None, SILENT).products) == 2
 
 
 def test_labels_are_bytes():

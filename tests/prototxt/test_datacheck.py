@@ -16,6 +16,7 @@ from lrbench_caffe.datasets.datum import Datum
 from lrbench_caffe.datasets.list_scan import ImageList
 from lrbench_caffe.datasets.lmdb_scan import LmdbRecords
 from lrbench_caffe.errors import InputError
+from lrbench_caffe.progress import SILENT, Progress
 from lrbench_caffe.prototxt import datacheck
 from lrbench_caffe.prototxt.datacheck import (
     LmdbState,
@@ -30,10 +31,6 @@ Check = Callable[..., None]
 SHAPES = {"scores": [10, 8, 1, 1], "map": [10, 5, 8, 2], "single": [10, 1]}
 
 
-def quiet(text: str) -> None:
-    pass
-
-
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(datacheck, "cache_dir", lambda: tmp_path / "cache")
@@ -46,7 +43,7 @@ def check(net_of, messages) -> Check:
 
     def run(text: str) -> None:
         net = net_of(text)
-        check_labels(check_records([net], messages, quiet), {net.title: SHAPES})
+        check_labels(check_records([net], messages, SILENT), {net.title: SHAPES})
 
     return run
 
@@ -312,49 +309,49 @@ def test_data_is_looked_at_again_only_when_it_changed(tmp_path, own_cache):
     path = write(tmp_path / "x", image(3))
     records = Counted(path)
     for _ in range(3):
-        assert scan_once(records, quiet).labels == [(3, 3)]
+        assert scan_once(records, SILENT).labels == [(3, 3)]
     assert records.looks == 1
     before = os.stat(path / "data.mdb")
     write(path, image(5))  # in place, with the size and the time that it had
     os.utime(path / "data.mdb", ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert scan_once(records, quiet).labels == [(5, 5)]
+    assert scan_once(records, SILENT).labels == [(5, 5)]
     for content in ("", "[]", '{"version": 1}', json.dumps({"version": 1, "stamp": 3, "scan": []})):
         (kept,) = own_cache.glob("*.json")
         kept.write_text(content)
-        assert scan_once(records, quiet).labels == [(5, 5)]
+        assert scan_once(records, SILENT).labels == [(5, 5)]
     assert records.looks == 6
 
 
 def test_a_list_that_changed(tmp_path):
     path = tmp_path / "list.txt"
     path.write_text("a.png 1\n")
-    assert scan_once(ImageList(path), quiet).labels == [(1, 1)]
+    assert scan_once(ImageList(path), SILENT).labels == [(1, 1)]
     path.write_text("a.png 2\n")
-    assert scan_once(ImageList(path), quiet).labels == [(2, 2)]
+    assert scan_once(ImageList(path), SILENT).labels == [(2, 2)]
 
 
 def test_what_is_kept_of_damaged_data(tmp_path, own_cache):
     """Nothing: the next look finds it again. What was kept while it was whole does not count."""
     path = write(tmp_path / "x", *(image(n % 8) for n in range(200)))
-    assert scan_once(LmdbRecords(path), quiet).records == 200
+    assert scan_once(LmdbRecords(path), SILENT).records == 200
     with (path / "data.mdb").open("r+b") as file:
         file.seek(3 * 4096)
         file.write(bytes(4096))
     for _ in range(2):
         with pytest.raises(InputError, match="damaged LMDB"):
-            scan_once(LmdbRecords(path), quiet)
+            scan_once(LmdbRecords(path), SILENT)
 
 
 def test_a_cache_that_cannot_be_written(tmp_path, own_cache):
     own_cache.parent.write_text("a file")
     path = write(tmp_path / "x", image(3))
-    assert scan_once(LmdbRecords(path), quiet).labels == [(3, 3)]
+    assert scan_once(LmdbRecords(path), SILENT).labels == [(3, 3)]
 
 
 def test_only_so_many_are_kept(tmp_path, own_cache, monkeypatch):
     monkeypatch.setattr(datacheck, "_MOST_KEPT", 3)
     for number in range(6):
-        scan_once(LmdbRecords(write(tmp_path / str(number), image(number))), quiet)
+        scan_once(LmdbRecords(write(tmp_path / str(number), image(number))), SILENT)
     assert len(list(own_cache.glob("*.json"))) == 3
 
 
@@ -362,8 +359,8 @@ def test_a_check_that_takes_longer_is_announced(tmp_path, monkeypatch):
     monkeypatch.setattr(datacheck, "_PATIENCE", 0.0)
     said: list[str] = []
     path = write(tmp_path / "x", image(3))
-    scan_once(LmdbRecords(path), said.append)
-    scan_once(LmdbRecords(path), said.append)
+    scan_once(LmdbRecords(path), Progress(said.append))
+    scan_once(LmdbRecords(path), Progress(said.append))
     assert said == [f"all records of {path} are checked, once; --trust-data skips this"]
 
 
