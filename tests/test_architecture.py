@@ -234,17 +234,27 @@ def test_results_are_worked_out_without_a_terminal():
 
 def loaded_by(statement: str) -> set[str]:
     """Top-level modules that are loaded after a statement, in a fresh interpreter."""
+    return set(map(top, all_loaded_by(statement)))
+
+
+def all_loaded_by(statement: str) -> list[str]:
     code = f"{statement}\nimport sys\nprint(*sys.modules, sep='\\n')"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
     )
-    return set(map(top, done.stdout.split()))
+    return done.stdout.split()
 
 
 def test_what_a_command_loads_before_it_does_something():
-    loaded = loaded_by(f"import {NAME}.train")
+    modules = all_loaded_by(f"import {NAME}.train")
+    loaded = set(map(top, modules))
     assert NAME in loaded
-    assert not loaded & {"matplotlib", "caffe", "PIL"}
+    assert not loaded & {"matplotlib", "caffe", "PIL", "sqlalchemy", "psycopg2"}
+    # Nor what most trainings do without: the pictures' parts, and the search for a policy.
+    assert {name for name in modules if name in of_package("plots", "knowledge")} == {
+        f"{NAME}.plots",
+        f"{NAME}.plots.files",
+    }
 
 
 def test_what_the_lr_module_loads():

@@ -1,10 +1,20 @@
-"""Drawing. What is drawn was measured or calculated elsewhere; matplotlib is loaded when it is needed."""
+"""Drawing. What is drawn was measured or calculated elsewhere.
 
-from lrbench_caffe.plots.comparison import Pair, comparison_figure
+Each picture's module is loaded when it is first used, and so is matplotlib.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from lrbench_caffe.plots.files import SUFFIXES, plot_file, save, warm_up
-from lrbench_caffe.plots.ranking import pareto_figure, table_figure
-from lrbench_caffe.plots.schedules import function_sheet, natural_length, schedule_figure
-from lrbench_caffe.plots.training import RunCurves, runs_figure, training_figure
+
+if TYPE_CHECKING:
+    from lrbench_caffe.plots.comparison import Pair, comparison_figure
+    from lrbench_caffe.plots.ranking import pareto_figure, table_figure
+    from lrbench_caffe.plots.schedules import function_sheet, natural_length, schedule_figure
+    from lrbench_caffe.plots.training import RunCurves, runs_figure, training_figure
 
 __all__ = [
     "SUFFIXES",
@@ -22,3 +32,22 @@ __all__ = [
     "training_figure",
     "warm_up",
 ]
+
+_LAZY = {
+    "Pair": "comparison",
+    "RunCurves": "training",
+    "comparison_figure": "comparison",
+    "function_sheet": "schedules",
+    "natural_length": "schedules",
+    "pareto_figure": "ranking",
+    "runs_figure": "training",
+    "schedule_figure": "schedules",
+    "table_figure": "ranking",
+    "training_figure": "training",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from lrbench_caffe.datasets.identity import LMDB
-from lrbench_caffe.datasets.list_scan import Hdf5Rows, ImageList
 from lrbench_caffe.datasets.lmdb_scan import LmdbPixels, LmdbRecords
 from lrbench_caffe.datasets.scan import RAW, TURNED, Ranges, Records, Scan, Shape
 from lrbench_caffe.errors import InputError
@@ -188,11 +187,16 @@ def _records(net: PhaseNet, layer: Any) -> list[tuple[str, str | None, Records]]
         if pixels and _keeps_values(layer.transform_param):
             records.append((field, layer.top[0], LmdbPixels(folder)))
         return records
+    # What a Data layer has no use for is not loaded for it.
     if layer.type == "ImageData" and label and label_readers(net, layer, label):
+        from lrbench_caffe.datasets.list_scan import ImageList
+
         return [
             ("image_data_param.source", label, ImageList(file_path(layer.image_data_param.source)))
         ]
     if layer.type == "HDF5Data":
+        from lrbench_caffe.datasets.list_scan import Hdf5Rows
+
         source = layer.hdf5_data_param.source
         files = listed_files(net, layer)
         return [

@@ -916,6 +916,28 @@ def die_with_parent():
         pass  # not Linux: the closed pipe still ends this process at its next iteration
 
 
+def load_at_first_use(name):
+    """Execute a module when something in it is first used, not when it is imported.
+
+    Python 2.7 has no means for that and executes it at once.
+    """
+    try:
+        from importlib.util import LazyLoader
+    except ImportError:
+        return
+    from importlib.machinery import PathFinder
+
+    class Finder(object):
+        @staticmethod
+        def find_spec(fullname, path=None, target=None):
+            spec = PathFinder.find_spec(fullname, path, target) if fullname == name else None
+            if spec is not None and spec.loader is not None:
+                spec.loader = LazyLoader(spec.loader)
+            return spec
+
+    sys.meta_path.insert(0, Finder)
+
+
 def main():
     # Only caffe's own modules are wanted here, not those that lie beside this file.
     here = os.path.dirname(os.path.abspath(__file__))
@@ -927,6 +949,7 @@ def main():
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
     channel.write(MAGIC)
+    load_at_first_use("caffe.io")  # pictures: it loads scipy and skimage, the most part of import caffe
     try:
         import caffe
         import numpy

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lrbench_caffe.database.patience import BESIDE_TRAINING
 from lrbench_caffe.errors import LRBenchError, ParameterError
-from lrbench_caffe.knowledge.evidence import Proposal, Wanted
-from lrbench_caffe.knowledge.proposing import recommend
-from lrbench_caffe.knowledge.recommendation import Recommendation
 from lrbench_caffe.lr import Filled, FunctionPolicy, Policy, PolicyError
 from lrbench_caffe.lr.text import read, read_value
 from lrbench_caffe.progress import Progress
@@ -31,6 +28,10 @@ from lrbench_caffe.training.settings import (
     choose_policy,
     complete_policy,
 )
+
+if TYPE_CHECKING:
+    from lrbench_caffe.knowledge.evidence import Proposal, Wanted
+    from lrbench_caffe.knowledge.recommendation import Recommendation
 
 AUTO = "auto"
 
@@ -106,6 +107,8 @@ def describe_wanted(
         snapshot, weights: a solver state, or caffemodels, to begin with.
         gpu, level, stages: as for task.describe_task.
     """
+    from lrbench_caffe.knowledge.evidence import Wanted
+
     with open_worker(solver, info, python, level=level, stages=stages) as (_, opened):
         state = find_state(Path(snapshot), messages) if snapshot else None
         models = [Path(name) for name in weights]
@@ -129,7 +132,9 @@ def look_up(
     Raises:
         DatabaseError: it is out of reach.
     """
+    # Most trainings ask no database.
     from lrbench_caffe.database import Database
+    from lrbench_caffe.knowledge.proposing import recommend
 
     with Database.open(database_url, patience=BESIDE_TRAINING, must_exist=must_exist) as database:
         return recommend(

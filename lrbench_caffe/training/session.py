@@ -26,7 +26,6 @@ from lrbench_caffe.prototxt.sources import free_dead_readers
 from lrbench_caffe.prototxt.task import solver_settings, task_of
 from lrbench_caffe.records import PolicyRecord, RunRecord, SolverSettings
 from lrbench_caffe.runs.directory import RunDirectory
-from lrbench_caffe.runs.mending import take_up
 from lrbench_caffe.runs.runjson import first_base_lr
 from lrbench_caffe.runs.snapshots import Snapshot, Snapshots, public_prefix
 from lrbench_caffe.runtime.client import HANG_SECONDS, Worker
@@ -80,6 +79,8 @@ class Session:
             until=self.until,
         )
         if self.run.exists:
+            from lrbench_caffe.runs.mending import take_up
+
             taken_up = take_up(self.run, self.snapshots, self._tests_before, self._first)
             self.start, self.notes = taken_up.start, taken_up.notes
 

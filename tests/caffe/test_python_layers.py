@@ -12,16 +12,19 @@ from tests.caffe.harness import ROOT, Workspace, assert_same_weights, train_comm
 
 HALVE = """
 import caffe
+import numpy
 
 class Halve(caffe.Layer):
     def setup(self, bottom, top):
-        pass
+        # Of caffe.io, which the worker has not loaded yet.
+        blob = caffe.io.array_to_blobproto(numpy.full((1, 2, 3, 4), 0.5))
+        self.half = caffe.io.blobproto_to_array(blob)[0, 1, 2, 3]
 
     def reshape(self, bottom, top):
         top[0].reshape(*bottom[0].data.shape)
 
     def forward(self, bottom, top):
-        top[0].data[...] = bottom[0].data / 2
+        top[0].data[...] = bottom[0].data * self.half
 
     def backward(self, top, propagate_down, bottom):
         bottom[0].diff[...] = top[0].diff / 2

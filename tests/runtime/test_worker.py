@@ -122,6 +122,14 @@ def test_what_older_caffes_cannot_do(start, version, writable, callbacks, layers
     assert found == (writable, callbacks, layers)
 
 
+def test_what_is_for_pictures_is_not_waited_for(start):
+    """Caffe.io loads scipy and skimage; tests/caffe/test_python_layers.py has a layer that uses it."""
+    talk = start()
+    fields, _ = talk.expect("hello")
+    is_old = fields["python"].startswith("2.")  # it cannot put it off
+    assert ("loaded: caffe.io" in talk.log.read_text()) == is_old
+
+
 def test_no_caffe(interpreter, tmp_path):
     from lrbench_caffe.runtime import worker
 

@@ -17,6 +17,7 @@ from collections import OrderedDict
 import numpy
 
 from . import _caffe
+from . import io as io
 
 __version__ = os.environ.get("FAKE_CAFFE_VERSION", "1.0.0-fake")
 
