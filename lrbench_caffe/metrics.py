@@ -1,17 +1,79 @@
-"""The paper's metrics of a test pass, from what the worker counted; all deviations are population's."""
+"""The metrics of a test: which there are, and how they follow from what the worker counted.
+
+``METRICS`` declares them. The columns of the database and their ranges, the criteria of ranking and
+the headings of all tables follow from it. All deviations are population's.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+SCORES, LOSSES = "scores", "losses"  # what metrics are of
+UTILITY, ROBUSTNESS = "utility", "robustness"  # what policies are ranked by
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric of a test.
+
+    Attributes:
+        name: of the field of ``Measurement``, the column of the database, and the criterion.
+        title: as in the paper's tables.
+        of: ``SCORES`` where it is counted, for each head of the net, or ``LOSSES``.
+        higher: True where more is better.
+        percent: whether it is in percent.
+        low, high: what is possible. A softmax in single precision, and a mean of such values, can
+            exceed 1 by rounding.
+        kind: what ranking takes it for, ``UTILITY`` or ``ROBUSTNESS``; None where policies are not
+            ranked by it.
+    """
+
+    name: str
+    title: str
+    of: str
+    higher: bool = False
+    percent: bool = False
+    low: float = -math.inf
+    high: float = math.inf
+    kind: str | None = UTILITY
+
+    @property
+    def digits(self) -> int:
+        """Decimals to show."""
+        return 2 if self.percent else 4
+
+    @property
+    def heading(self) -> str:
+        """The title with its unit: "Top-1 (%)"."""
+        return f"{self.title} (%)" if self.percent else self.title
+
+
+# In the order of all tables.
+METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric("top1", "Top-1", SCORES, higher=True, percent=True, low=0, high=100),
+        Metric("top5", "Top-5", SCORES, higher=True, percent=True, low=0, high=100),
+        Metric("ac", "AC", SCORES, higher=True, low=0, high=1.0001),
+        Metric("cd", "CD", SCORES, low=0),
+        Metric("cdac", "CDAC", SCORES, low=0),
+        Metric("test_loss", "test loss", LOSSES),
+        Metric("train_loss", "train loss", LOSSES, kind=None),
+        Metric("ld", "LD", LOSSES, kind=ROBUSTNESS),
+    )
+}
+OF_SCORES = tuple(name for name, metric in METRICS.items() if metric.of == SCORES)
+RANKED = tuple(name for name, metric in METRICS.items() if metric.kind is not None)
+
 
 @dataclass(frozen=True)
 class TestMetrics:
-    """The metrics of one test pass (Wu et al. 2019, section III, formulas 3 to 5).
+    """The metrics of one head in a test pass (Wu et al. 2019, section III, formulas 3 to 5).
 
     Attributes:
         samples: number of samples counted.
@@ -40,7 +102,7 @@ class TestMetrics:
 
 @dataclass(frozen=True)
 class Counts:
-    """What was counted of one head in a test pass (by ``runtime.counting.Counter``, in the worker).
+    """What the worker counted of one head in a test pass, as ``runtime.counting.Counter`` has it.
 
     Attributes:
         samples: number of samples counted.

@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Sequence
 
-from lrbench_caffe.metrics import Measurement, best, scalars
+from lrbench_caffe.metrics import LOSSES, METRICS, RANKED, Measurement, best, scalars
 from lrbench_caffe.plaintext import csv_cell, markdown
 
 Rows = list[list[str]]
@@ -46,17 +46,10 @@ def metrics_rows(measurements: Sequence[Measurement], num_params: int) -> Rows:
     columns = [top or last, last]
     classifies = any(m.top1 is not None for m in measurements)
     rows = [["metric", f"best, at {columns[0].iteration}", f"last, at {last.iteration}"]]
-    for name, attribute, digits in (
-        ("Top-1 (%)", "top1", 2),
-        ("Top-5 (%)", "top5", 2),
-        ("AC", "ac", 4),
-        ("CD", "cd", 4),
-        ("CDAC", "cdac", 4),
-        ("test loss", "test_loss", 4),
-        ("LD", "ld", 4),
-    ):
-        if classifies or attribute in ("test_loss", "ld"):
-            rows.append([name, *(number(getattr(m, attribute), digits) for m in columns)])
+    for metric in map(METRICS.__getitem__, RANKED):
+        if classifies or metric.of == LOSSES:
+            values = [number(getattr(m, metric.name), metric.digits) for m in columns]
+            rows.append([metric.heading, *values])
     for name in dict.fromkeys(name for m in columns for name in scalars(m)):
         rows.append(
             [name, *(f"{m.outputs[name]:.6g}" if name in m.outputs else "-" for m in columns)]

@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from lrbench_caffe.knowledge.ranking import CRITERIA
 from lrbench_caffe.lr import describe_functions, parse
+from lrbench_caffe.metrics import METRICS, OF_SCORES
 from lrbench_caffe.terminal import cli
 from lrbench_caffe.tuning.verdict import KEEP_OWN
 
@@ -293,6 +295,9 @@ def test_the_readme_counts_the_functions():
     assert f"[{len(list(describe_functions()))} LR functions]" in TEXTS["README.md"]
 
 
-def test_every_criterion_of_a_metric_is_explained():
-    for metric in ("Top-1", "Top-5", "AC", "CD", "CDAC", "LD", "#Iterations", "#Param"):
+def test_every_metric_and_criterion_is_explained():
+    counted = [METRICS[name].title for name in OF_SCORES]
+    for metric in (*counted, "LD", "#Iterations", "#Param"):
         assert f"| {metric} |" in TEXTS["metrics.md"]
+    for criterion in CRITERIA:
+        assert re.search(rf"^\| .*`{criterion}`.* \|", TEXTS["ranking.md"], re.M)

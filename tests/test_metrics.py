@@ -13,7 +13,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrbench_caffe.metrics import Counts, Measurement, TestMetrics, best
+from lrbench_caffe.metrics import (
+    METRICS,
+    OF_SCORES,
+    RANKED,
+    Counts,
+    Measurement,
+    TestMetrics,
+    best,
+)
+from lrbench_caffe.records import PolicySummary
 from lrbench_caffe.runtime import counting
 from lrbench_caffe.runtime.counting import Counter
 
@@ -32,10 +41,8 @@ LABELS = np.array([0, 0, 1, 2])
 
 
 def counts(counter: Counter) -> Counts:
-    return Counts(
-        counter.samples, counter.top1, counter.top5, counter.entropy_sum,
-        counter.count, counter.mean, counter.m2,
-    )  # fmt: skip
+    sent = (*counting.NUMBERS, *counting.BY_CLASS)
+    return Counts(**{name: getattr(counter, name) for name in sent})
 
 
 def metrics(scores, labels, form="logits", **options) -> TestMetrics:
@@ -52,6 +59,22 @@ def problem(scores, labels, form="logits", **options) -> str:
     counter.add(np.asarray(scores, dtype=np.float32), np.asarray(labels, dtype=np.float32))
     assert counter.problem is not None
     return counter.problem
+
+
+def field_names(record: type) -> set[str]:
+    return {f.name for f in dataclasses.fields(record)}
+
+
+def test_every_metric_that_is_declared_is_measured_and_summarised():
+    assert field_names(TestMetrics) - {"samples", "silent_classes", "cross_entropy"} == {*OF_SCORES}
+    beside = {"iteration", "lr", "seconds", "samples", "silent_classes", "net", "outputs"}
+    assert field_names(Measurement) - beside == set(METRICS)
+    spreads = {f.name for f in dataclasses.fields(PolicySummary) if f.type == "Spread | None"}
+    assert spreads - {"iterations"} == set(RANKED)
+
+
+def test_everything_that_is_counted_is_sent():
+    assert field_names(Counts) == {*counting.NUMBERS, *counting.BY_CLASS}
 
 
 def check_by_hand(found: TestMetrics) -> None:

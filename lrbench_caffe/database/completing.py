@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from lrbench_caffe.metrics import Measurement
+from lrbench_caffe.metrics import METRICS, SCORES, Measurement
 from lrbench_caffe.records import PARTIAL, RunRecord, Start
 
 # What the data's and the net's files tell, and a log alone does not.
@@ -48,8 +48,6 @@ def _informed(record: RunRecord) -> tuple[bool, bool]:
 # -- what cannot be the same run -------------------------------------------------------------------
 
 _NEAR = 5e-3  # relative; a policy that goes through printed LRs is only near them
-_SCORES = ("top1", "top5")
-_LOSSES = ("test_loss", "train_loss")
 
 
 def differing(stored: RunRecord, again: RunRecord) -> str | None:
@@ -117,8 +115,9 @@ def _other_value(one: Measurement, other: Measurement) -> str | None:
     for output in sorted(common):
         if one.outputs[output] != other.outputs[output]:
             return output
-    names: tuple[str, ...] = (*(() if common else _SCORES), *_LOSSES)
-    for name in names:
+    for name, metric in METRICS.items():
+        if common and metric.of == SCORES:
+            continue
         mine, theirs = getattr(one, name), getattr(other, name)
         if mine is not None and theirs is not None and mine != theirs:
             return name

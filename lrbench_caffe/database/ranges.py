@@ -1,11 +1,12 @@
 """The ranges of the numbers in a record: what is possible at all.
 
 ``checks`` holds records against them, ``schema`` makes them constraints. The bounds leave room for
-sums of squares over many runs. A softmax in single precision, and a mean of such values, can exceed
-1 by rounding.
+sums of squares over many runs. Those of metrics are declared with them.
 """
 
 from __future__ import annotations
+
+from lrbench_caffe.metrics import METRICS
 
 INT32 = 2**31 - 1  # Caffe's own numbers of iterations
 WHOLE = 10**15
@@ -37,14 +38,10 @@ RANGES: dict[str, tuple[float, float]] = {
     "start.iteration": (0, INT32),
     "measurement.iteration": (0, INT32),
     "measurement.lr": (-REAL, REAL),
-    "measurement.top1": (0, 100),
-    "measurement.top5": (0, 100),
-    "measurement.ac": (0, 1.0001),
-    "measurement.cd": (0, REAL),
-    "measurement.cdac": (0, REAL),
-    "measurement.test_loss": (-REAL, REAL),
-    "measurement.train_loss": (-REAL, REAL),
-    "measurement.ld": (-REAL, REAL),
+    **{
+        f"measurement.{metric.name}": (max(metric.low, -REAL), min(metric.high, REAL))
+        for metric in METRICS.values()
+    },
     "measurement.seconds": (-REAL, REAL),
     "measurement.samples": (0, WHOLE),
     "measurement.silent_classes": (0, WHOLE),

@@ -40,13 +40,14 @@ from sqlalchemy import (
 
 from lrbench_caffe.database import stored
 from lrbench_caffe.database.ranges import RANGES
+from lrbench_caffe.metrics import METRICS, RANKED
 from lrbench_caffe.records import SOURCES, STARTS, STATUSES
 
 REVISION = "0002"  # of the newest migration; a test holds it against the files
 
-METRICS = ("top1", "top5", "ac", "cd", "cdac", "ld", "test_loss")
-SPREADS = ("iterations", *METRICS)
-DESCENDING = ("top1", "top5", "ac")  # higher is better; of the others lower is
+# What a summary has the mean and deviation of, in the order of its columns: test_loss came later.
+SPREADS = ("iterations", *(name for name in RANKED if name != "test_loss"), "test_loss")
+DESCENDING = tuple(name for name in RANKED if METRICS[name].higher)
 
 _STARTED = ("filled", "layers", "iteration")  # the numbers of a start
 
@@ -256,8 +257,7 @@ measurement = Table(
     Column("net", Integer, nullable=False),
     Column("iteration", BigInteger, nullable=False),
     Column("lr", Double, nullable=False),
-    *(Column(name, Double) for name in ("top1", "top5", "ac", "cd", "cdac")),
-    *(Column(name, Double) for name in ("test_loss", "train_loss", "ld")),
+    *(Column(name, Double) for name in METRICS),
     Column("seconds", Double, nullable=False),
     Column("samples", BigInteger, nullable=False),
     Column("silent_classes", BigInteger, nullable=False),
@@ -298,7 +298,7 @@ summary = Table(
     ForeignKeyConstraint(["policy_id", "function"], ["policy.id", "policy.function"]),
     Index(None, "policy_id", "function"),
     _one_of("source", SOURCES),
-    *_in_range("summary", *METRICS, of="measurement"),
+    *_in_range("summary", *SPREADS[1:], of="measurement"),
     *map(_not_negative, ("runs", "repeats", "failed", "diverged")),
 )
 
@@ -337,7 +337,7 @@ stored.check_columns(
     metadata,
     {
         **RANGES,
-        **{f"summary.{name}": RANGES[f"measurement.{name}"] for name in METRICS},
+        **{f"summary.{name}": RANGES[f"measurement.{name}"] for name in RANKED},
         **{
             f"{of}.start_{name}": RANGES[f"start.{name}"]
             for of in ("run", "summary")

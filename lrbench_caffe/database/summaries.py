@@ -40,6 +40,7 @@ from lrbench_caffe.database.rows import (
     start_key,
 )
 from lrbench_caffe.errors import InputError
+from lrbench_caffe.metrics import RANKED
 from lrbench_caffe.records import PolicySummary, Spread, Start
 
 COUNTED = ("finished", "diverged", "failed")
@@ -284,7 +285,7 @@ def _counted_runs(condition: ColumnElement[bool]) -> Select[Any]:
             type_coerce(measured.c.iteration, BigInteger).label(
                 "iterations"
             ),  # NULL without a test
-            *(measured.c[name] for name in (*schema.METRICS, "outputs")),
+            *(measured.c[name] for name in (*RANKED, "outputs")),
         )
         .select_from(run.join(policy, policy.c.id == run.c.policy_id).outerjoin(measured, at_best))
         .where(condition, run.c.status.in_(COUNTED))

@@ -14,6 +14,7 @@ from functools import cache
 import numpy as np
 
 from lrbench_caffe.errors import ParameterError, did_you_mean
+from lrbench_caffe.metrics import METRICS
 from lrbench_caffe.records import PolicySummary, Spread
 
 SIGNIFICANT = 0.05  # a smaller p is a difference
@@ -43,13 +44,11 @@ class Criterion:
 CRITERIA = {
     criterion.name: criterion
     for criterion in (
-        Criterion("top1", "Top-1 (%)", "utility", True, 2),
-        Criterion("top5", "Top-5 (%)", "utility", True, 2),
-        Criterion("ac", "AC", "utility", True, 4),
-        Criterion("cd", "CD", "utility", False, 4),
-        Criterion("cdac", "CDAC", "utility", False, 4),
-        Criterion("test_loss", "test loss", "utility", False, 4),
-        Criterion("ld", "LD", "robustness", False, 4),
+        *(
+            Criterion(m.name, m.heading, m.kind, m.higher, m.digits)
+            for m in METRICS.values()
+            if m.kind is not None
+        ),
         Criterion("iterations", "#Iterations", "cost", False, 0),
         Criterion("num_params", "#Param", "cost", False, 0),
         Criterion("target", "#Iterations to target", "cost", False, 0),

@@ -17,6 +17,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from lrbench_caffe.metrics import METRICS
 from lrbench_caffe.records import PolicySummary, Spread, Task
 from lrbench_caffe.tabular import number, plus_minus
 
@@ -106,7 +107,7 @@ class Utility:
 
     @property
     def title(self) -> str:
-        return {"top1": "Top-1", "test_loss": "test loss"}.get(self.name, self.name)
+        return METRICS[self.name].title if self.name in OWN else self.name
 
     @property
     def best(self) -> str:

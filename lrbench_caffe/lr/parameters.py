@@ -11,7 +11,7 @@ from .errors import PolicyError, nearest
 
 Value = Union[float, int, str, tuple[int, ...], None]
 
-METRICS = ("top1", "test_loss")
+WATCHED = ("top1", "test_loss")
 _LARGEST = 2**53  # whole numbers above it are not exact in float64
 
 
@@ -125,7 +125,7 @@ _STEPS_FROM_0 = Rule(
 _DECISIONS = Rule(
     "a list of iterations above 0 in strictly ascending order", lambda v: not v or _STEPS.holds(v)
 )
-_METRIC = Rule(" or ".join(METRICS), lambda v: v in METRICS)
+_METRIC = Rule(" or ".join(WATCHED), lambda v: v in WATCHED)
 
 K0 = Parameter("k0", _number, _POSITIVE, _FINITE)
 K1 = Parameter("k1", _number, _NOT_NEGATIVE, _NOT_NEGATIVE)
@@ -142,7 +142,7 @@ L_SIG = Parameter("l", _whole, _ITERATIONS, _ANY_ITERATION)
 L_MAX_ITER = Parameter("l", _whole, _ITERATIONS, _ITERATIONS, default=None, count="given")
 L_LIST = Parameter("l", _whole_list, _STEPS, _STEPS_FROM_0, count="each")
 N = Parameter("n", _whole, _TESTS, _TESTS)
-METRIC = Parameter("metric", _word, _METRIC, _METRIC, default=METRICS[0], count="never")
+METRIC = Parameter("metric", _word, _METRIC, _METRIC, default=WATCHED[0], count="never")
 MIN_DELTA = Parameter(
     "min_delta", _number, _NOT_NEGATIVE, _NOT_NEGATIVE, default=0.0, count="given"
 )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lrbench_caffe.metrics import Measurement, best, of_first_net, scalars
+from lrbench_caffe.metrics import METRICS, Measurement, best, of_first_net, scalars
 from lrbench_caffe.plots.files import plain, plain_label
 from lrbench_caffe.plots.style import (
     ACCURACY,
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 OUTPUTS = 10  # in one panel
 RANGE = 1000  # of the outputs' sizes, from which on one scale cannot show them all
+PERCENT = tuple(name for name, metric in METRICS.items() if metric.percent)
 TOP1 = ".top1"  # how a further head's Top-1 ends among the outputs
 FEW = len(SERIES) - 1  # runs that are told apart by colour; the last one is grey
 OTHERS: dict[str, Any] = {
@@ -122,11 +123,8 @@ def _output_series(measurements: list[Measurement]) -> dict[str, list[tuple[int,
     series: dict[str, list[tuple[int, float]]] = {}
     shown: dict[str, bool] = {}
     for m in measurements:
-        known = (
-            [m.test_loss, *(top / 100 for top in (m.top1, m.top5) if top is not None)]
-            if m.net == 0
-            else []
-        )
+        shares = [value / 100 for name in PERCENT if (value := getattr(m, name)) is not None]
+        known = [m.test_loss, *shares] if m.net == 0 else []
         for name, value in scalars(m).items():
             if f"{name.rpartition('.')[0]}{TOP1}" in m.outputs:
                 continue  # a further head's, whose Top-1 is beside the main one's

@@ -12,14 +12,14 @@ from lrbench_caffe.records import SCRATCH, RunRecord, Spread, Task
 from lrbench_caffe.reproduction.checks import Results, printed, signed
 from lrbench_caffe.reproduction.conclusions import conclusions
 from lrbench_caffe.reproduction.plan import ExperimentPlan, Row
-from lrbench_caffe.reproduction.results import METRICS, PolicyResult, result_of
+from lrbench_caffe.reproduction.results import PAPER_METRICS, PolicyResult, result_of
 from lrbench_caffe.tabular import Rows, plus_minus
 
 HEADINGS = {
     "iterations": "#Iter",
-    **{name: CRITERIA[name].heading for name in METRICS if name != "iterations"},
+    **{name: CRITERIA[name].heading for name in PAPER_METRICS if name != "iterations"},
 }
-DIGITS = {name: CRITERIA[name].digits for name in METRICS}
+DIGITS = {name: CRITERIA[name].digits for name in PAPER_METRICS}
 WITHIN = (
     "the paper's range mean ± deviation and ours overlap; because the paper's means are rounded, they may be "
     "off by half of the last digit (except #Iter)"
@@ -32,7 +32,7 @@ class PaperComparison:
 
     Attributes:
         row: the policy.
-        metric: one of ``METRICS``.
+        metric: one of ``PAPER_METRICS``.
         paper: what the paper prints: a deviation for Top-1 in Tables VII to IX only; None for
             nothing.
         ours: mean and deviation over seeds; None where nothing was trained or measured.
@@ -78,7 +78,7 @@ def paper_results(plan: ExperimentPlan) -> dict[str, PolicyResult]:
 def _paper_result(record: RunRecord) -> PolicyResult:
     (printed,) = record.measurements
     spreads = {}
-    for name in METRICS:
+    for name in PAPER_METRICS:
         value = printed.iteration if name == "iterations" else getattr(printed, name)
         if value is not None:
             sd = record.top1_sd if name == "top1" else None
@@ -122,7 +122,7 @@ def compare(plan: ExperimentPlan, ours: Mapping[str, PolicyResult]) -> list[Pape
             row, metric, _spread(paper.get(row.key), metric), _spread(ours.get(row.key), metric)
         )
         for row in plan.rows
-        for metric in METRICS
+        for metric in PAPER_METRICS
     ]
 
 
@@ -148,13 +148,13 @@ def table_rows(
         "#",
         "policy",
         "",
-        *(HEADINGS[name] for name in METRICS),
+        *(HEADINGS[name] for name in PAPER_METRICS),
         *(["scale"] if note else []),
     ]
     rows = [heading]
     comparisons = compare(plan, ours)
     for index, row in enumerate(plan.rows):
-        cells = comparisons[index * len(METRICS) : (index + 1) * len(METRICS)]
+        cells = comparisons[index * len(PAPER_METRICS) : (index + 1) * len(PAPER_METRICS)]
         name = [str(row.number), _name(row) if short else str(row.trained)]
         printed = [str(row.number), row.key if short else str(row.policy)]
         rows.append([*printed, "paper", *(_cell(c.paper, c.metric) for c in cells), *note])

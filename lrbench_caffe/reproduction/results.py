@@ -11,15 +11,8 @@ import numpy as np
 from lrbench_caffe.metrics import Measurement, best, of_first_net
 from lrbench_caffe.records import RunRecord, Spread
 
-METRICS = (
-    "iterations",
-    "ld",
-    "top1",
-    "top5",
-    "ac",
-    "cd",
-    "cdac",
-)  # the columns of Tables VII to IX
+# The columns of Tables VII to IX.
+PAPER_METRICS = ("iterations", "ld", "top1", "top5", "ac", "cd", "cdac")
 
 
 @dataclass(frozen=True)
@@ -27,7 +20,7 @@ class PolicyResult:
     """One policy's metrics at its highest Top-1.
 
     Attributes:
-        spreads: mean and population deviation over trainings, by name, of ``METRICS``; a metric
+        spreads: mean and population deviation over trainings, by name, of ``PAPER_METRICS``; a metric
             that no training has is not among them. Empty where all trainings diverged.
         seeds: of the trainings behind them, in order; empty for the paper, which does not state
             them.
@@ -63,7 +56,7 @@ def result_of(records: Iterable[RunRecord]) -> PolicyResult | None:
         return None
     tops = [top for record in kept if (top := best(of_first_net(record.measurements))) is not None]
     spreads = {}
-    for name in METRICS:
+    for name in PAPER_METRICS:
         values = [value for top in tops if (value := _metric(top, name)) is not None]
         if values:
             spreads[name] = spread(values)

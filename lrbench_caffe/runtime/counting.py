@@ -9,6 +9,10 @@ from __future__ import division
 LOGITS, PROBABILITIES, SIGMOID = "logits", "probabilities", "sigmoid"
 FORMS = (LOGITS, PROBABILITIES, SIGMOID)
 
+# What the worker sends of a Counter when the pass is over; the latter are arrays, shape (classes,).
+NUMBERS = ("samples", "top1", "top5", "entropy_sum")
+BY_CLASS = ("count", "mean", "m2")
+
 TOP_K = 5
 BLOCK = 1 << 18  # scores that are looked at together: what a core's cache holds
 EXACT = 1 << 20  # batches with more scores than this (maps of pixels) are computed in 32 bits, as Caffe does

@@ -10,6 +10,7 @@ import numpy as np
 
 from lrbench_caffe.errors import TrainingError
 from lrbench_caffe.metrics import Counts
+from lrbench_caffe.runtime import counting
 
 Arrays = dict[str, np.ndarray]
 
@@ -171,8 +172,9 @@ def _counts(head: dict[str, Any], arrays: Arrays, place: int) -> Counts | str:
     if head["problem"]:
         return str(head["problem"])
     none = np.zeros(0)
-    moments = [arrays.get(f"{name}{place}", none) for name in ("count", "mean", "m2")]
-    return Counts(head["samples"], head["top1"], head["top5"], head["entropy_sum"], *moments)
+    counted = {name: head[name] for name in counting.NUMBERS}
+    counted.update({name: arrays.get(f"{name}{place}", none) for name in counting.BY_CLASS})
+    return Counts(**counted)
 
 
 def invalid_message(error: Exception) -> TrainingError:

@@ -712,12 +712,12 @@ class SolverDriver(object):
                 why = "its length varies" if output.varies else "%d values" % (output.size or 0)
                 self.log("    Test net output #%d: %s: no mean (%s)" % (number, output.name, why))
                 number += output.size or 0
-        names = ("samples", "top1", "top5", "entropy_sum", "problem")
+        names = counting.NUMBERS + ("problem",)
         fields = [dict((name, getattr(counter, name)) for name in names) for counter in counters]
         arrays = [
             ("%s%d" % (name, place), numpy.asarray(getattr(counter, name), dtype="<f8"))
             for place, counter in enumerate(counters) if counter.count is not None
-            for name in ("count", "mean", "m2")
+            for name in counting.BY_CLASS
         ]
         self.channel.send("tested", arrays, outputs=means, loss=loss, heads=fields)
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lrbench_caffe.metrics import best, of_first_net
+from lrbench_caffe.metrics import METRICS, best, of_first_net
 from lrbench_caffe.records import (
     STARTS,
     UNKNOWN_START,
@@ -245,26 +245,18 @@ def detail_rows(record: RunRecord) -> Rows:
     return [["run", record.uid], *shown]
 
 
-_METRICS = {  # the columns of a measurement, with their headings and digits
-    "top1": ("Top-1", 2),
-    "top5": ("Top-5", 2),
-    "ac": ("AC", 4),
-    "cd": ("CD", 4),
-    "cdac": ("CDAC", 4),
-    "test_loss": ("test loss", 4),
-    "train_loss": ("train loss", 4),
-    "ld": ("LD", 4),
-}
-
-
 def measurement_rows(record: RunRecord) -> Rows:
     """A row for each measurement, without the metrics that no test has; the first row is the heading."""
     tests = record.measurements
-    metrics = [name for name in _METRICS if any(getattr(m, name) is not None for m in tests)]
+    metrics = [
+        metric
+        for metric in METRICS.values()
+        if any(getattr(m, metric.name) is not None for m in tests)
+    ]
     outputs = list(dict.fromkeys(name for m in tests for name in m.outputs))
-    rows = [["iteration", "net", "LR", *(_METRICS[name][0] for name in metrics), "s", *outputs]]
+    rows = [["iteration", "net", "LR", *(metric.title for metric in metrics), "s", *outputs]]
     for m in tests:
-        values = [number(getattr(m, name), _METRICS[name][1]) for name in metrics]
+        values = [number(getattr(m, metric.name), metric.digits) for metric in metrics]
         more = [f"{m.outputs[name]:.6g}" if name in m.outputs else "-" for name in outputs]
         rows.append(
             [str(m.iteration), str(m.net), f"{m.lr:.6g}", *values, f"{m.seconds:.1f}", *more]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from lrbench_caffe.metrics import Counts, Measurement, TestMetrics
+from lrbench_caffe.metrics import OF_SCORES, Counts, Measurement, TestMetrics
 from lrbench_caffe.prototxt.heads import Head
 from lrbench_caffe.prototxt.solver import Solver, TestNet
 from lrbench_caffe.runtime.client import Worker, never
@@ -15,14 +15,6 @@ from lrbench_caffe.runtime.replies import HeadRequest, Opened, TestPass
 RECORDED = 100  # values of one output, at most, that a measurement keeps
 DETECTION = "DetectionEvaluate"  # a layer of SSD's fork
 AP_VERSION = "Integral"  # how that takes the area under a curve unless the solver says otherwise
-
-HEAD_METRICS = (
-    "top1",
-    "top5",
-    "ac",
-    "cd",
-    "cdac",
-)  # what is kept of heads beside the one that counts
 
 
 @dataclass
@@ -102,11 +94,7 @@ def measure(
             Measurement(
                 iteration=iteration,
                 lr=lr,
-                top1=main.top1 if main else None,
-                top5=main.top5 if main else None,
-                ac=main.ac if main else None,
-                cd=main.cd if main else None,
-                cdac=main.cdac if main else None,
+                **{name: getattr(main, name, None) for name in OF_SCORES},
                 test_loss=test_loss,
                 train_loss=train_loss,
                 ld=None if test_loss is None or train_loss is None else test_loss - train_loss,
@@ -190,7 +178,7 @@ def _further_heads(test: TestNet, metrics: list[TestMetrics | None]) -> dict[str
         f"{head.name}.{name}": getattr(measured, name)
         for head, measured in zip(test.heads[1:], metrics[1:])
         if measured
-        for name in HEAD_METRICS
+        for name in OF_SCORES
     }
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lrbench_caffe.files import replace_own
 from lrbench_caffe.jobs import JobResult
 from lrbench_caffe.knowledge import ranking
-from lrbench_caffe.metrics import best_trained
+from lrbench_caffe.metrics import RANKED, best_trained
 from lrbench_caffe.plaintext import markdown
 from lrbench_caffe.plots.files import save
 from lrbench_caffe.plots.sweeps import Point, range_figure
@@ -37,7 +37,7 @@ from lrbench_caffe.tuning.verdict import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COLUMNS = ("top1", "top5", "ac", "cd", "cdac", "ld")
+COLUMNS = tuple(name for name in RANKED if name != "test_loss")  # as in the paper's tables
 
 
 def finalist_layout(plan: TuningPlan) -> Layout:

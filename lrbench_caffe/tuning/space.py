@@ -17,11 +17,13 @@ from dataclasses import dataclass
 
 from lrbench_caffe.errors import ParameterError
 from lrbench_caffe.lr import Policy, PolicyError, parse
-from lrbench_caffe.lr.functions import find_function
+from lrbench_caffe.lr.functions import FUNCTIONS, PAPER_FUNCTIONS, find_function
 
-DECAYING = ("STEP", "NSTEP", "EXP", "INV", "POLY")
-CYCLIC = ("TRI", "TRI2", "TRIEXP", "SIN", "SIN2", "SINEXP", "COS")
-FAMILIES = {"all": ("FIX", *DECAYING, *CYCLIC), "cyclic": CYCLIC, "decaying": DECAYING}
+FAMILIES = {
+    "all": PAPER_FUNCTIONS,
+    "cyclic": tuple(name for name in PAPER_FUNCTIONS if FUNCTIONS[name].kind == "cyclic"),
+    "decaying": tuple(name for name in PAPER_FUNCTIONS if FUNCTIONS[name].kind == "decaying"),
+}
 ABOVE = 2.5  # from the top of the range to the step above it
 BELOW_LIMIT = 0.6  # of the lowest LR that diverged: the highest one to try
 ENDS = (0.1, 0.01)  # the envelope at the end of the training
@@ -122,7 +124,7 @@ def _proposals(
     if name == "FIX":
         for k0 in _distinct(good.best, good.high):
             yield f"FIX(k0={k0})", "a constant LR of the good range"
-    elif name in DECAYING:
+    elif name in FAMILIES["decaying"]:
         for k0 in _distinct(good.high, good.best, good.above):
             for shape in _decays(name, max_iter, epoch):
                 yield f"{name}(k0={k0}, {shape})", "begins at the top of the good range"

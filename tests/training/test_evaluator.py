@@ -12,7 +12,7 @@ from lrbench_caffe.metrics import Counts
 from lrbench_caffe.prototxt.heads import Head
 from lrbench_caffe.prototxt.nets import PhaseNet
 from lrbench_caffe.prototxt.solver import Solver, TestNet
-from lrbench_caffe.runtime.counting import Counter
+from lrbench_caffe.runtime.counting import BY_CLASS, NUMBERS, Counter
 from lrbench_caffe.runtime.replies import HeadRequest, Opened, TestPass
 from lrbench_caffe.training.evaluator import measure, measuring_notes
 
@@ -24,10 +24,7 @@ OTHER = Head("t", "t", "z", axis=2, ignore_label=9)
 def counted(scores, labels, **options) -> Counts:
     counter = Counter("logits", **options)
     counter.add(np.asarray(scores), np.asarray(labels))
-    return Counts(
-        counter.samples, counter.top1, counter.top5, counter.entropy_sum,
-        counter.count, counter.mean, counter.m2,
-    )  # fmt: skip
+    return Counts(**{name: getattr(counter, name) for name in (*NUMBERS, *BY_CLASS)})
 
 
 # Probabilities 3/4 (right), 1/4 (wrong), and 5/8 (right).

@@ -13,15 +13,13 @@ from typing import Any
 import numpy as np
 
 from lrbench_caffe.database import Database
+from lrbench_caffe.metrics import METRICS
 from lrbench_caffe.prototxt.messages import Messages
 from lrbench_caffe.runtime.info import caffe_info
 from lrbench_caffe.runtime.locate import find_caffe_python
 
 # What a test measures; other fields of a row tell when it was made and that it is whole.
-MEASURED = (
-    "lr", "top1", "top5", "ac", "cd", "cdac", "test_loss", "train_loss", "ld", "samples", "silent_classes",
-    "outputs",
-)  # fmt: skip
+MEASURED = ("lr", *METRICS, "samples", "silent_classes", "outputs")
 Key = tuple[int, int]
 
 
