@@ -16,7 +16,7 @@ from lrbench_caffe.terminal.progress import Bars
 
 
 def parser() -> Parser:
-    sets = "\n".join(f"  {dataset.name:8} {dataset.title}" for dataset in DATASETS.values())
+    sets = "\n".join(f"  {dataset.name:8} {_described(dataset)}" for dataset in DATASETS.values())
     command = Parser(
         prog="python -m lrbench_caffe.data",
         description=f"Make the Caffe LMDBs of a data set.\n\n{sets}",
@@ -46,10 +46,16 @@ def parser() -> Parser:
     return command
 
 
+def _described(dataset: DatasetRecipe) -> str:
+    if dataset.download is None:
+        return dataset.title
+    return f"{dataset.title}; downloads {dataset.download} unless --source is given"
+
+
 def main(argv: Sequence[str]) -> int:
     arguments = parser().parse_args(argv)
     dataset = DATASETS[arguments.dataset]
-    if not dataset.takes_source and (arguments.source or arguments.mirror):
+    if dataset.download is None and (arguments.source or arguments.mirror):
         raise InputError(
             f"--source and --mirror do not apply to {dataset.name}: it comes with the package"
         )

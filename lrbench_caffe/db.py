@@ -460,7 +460,10 @@ def _import_log(args: argparse.Namespace, opened: Opened) -> int:
     result = ImportCount(_say)
 
     read = records_from_logs(
-        args.files, solver=args.solver, note=_note, refuse=lambda error: result.refuse(str(error))
+        args.files,
+        solver_file=args.solver,
+        note=_note,
+        refuse=lambda error: result.refuse(str(error)),
     )
     store_records(
         opened, ((f"{files}: run {record.uid}", record) for files, record in read), result

@@ -2,10 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import string
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
+
+_spell: Callable[[str], str] = str  # of the whole process; a context variable misses its threads
+
+
+@contextlib.contextmanager
+def spelling(spell: Callable[[str], str]) -> Iterator[None]:
+    """Let all messages write the names of parameters as ``spell`` does: a command's, as its flags."""
+    global _spell
+    before, _spell = _spell, spell
+    try:
+        yield
+    finally:
+        _spell = before
+
+
+def named(parameter: str) -> str:
+    """A parameter as the reader of a message knows it: a function's argument, or a command's flag.
+
+    >>> named("max_iter")
+    'max_iter'
+    >>> with spelling(lambda name: "--" + name.replace("_", "-")):
+    ...     named("max_iter")
+    '--max-iter'
+    """
+    return _spell(parameter)
 
 
 class LRBenchError(Exception):
@@ -21,13 +47,10 @@ class InputError(LRBenchError):
 
 
 class ParameterError(InputError):
-    """A parameter that is not allowed, named as functions name it; the command line names its flag.
+    """A parameter that is not allowed, named as the reader knows it (see ``named``).
 
-    >>> error = ParameterError("{max_iter}: {0}; allowed: {1} or more", 0, 1)
-    >>> str(error)
-    'max_iter: 0; allowed: 1 or more'
-    >>> error.spelled(lambda name: "--" + name.replace("_", "-"))
-    '--max-iter: 0; allowed: 1 or more'
+    >>> print(ParameterError("{max_iter}: {0}; allowed: {1} or more", 0, 1))
+    max_iter: 0; allowed: 1 or more
 
     Args:
         text: a format string: named fields are parameters, numbered fields are values.
@@ -36,11 +59,7 @@ class ParameterError(InputError):
 
     def __init__(self, text: str, *values: Any) -> None:
         self._text, self._values = text, values
-        super().__init__(self.spelled(str))
-
-    def spelled(self, spell: Callable[[str], str]) -> str:
-        """The message with every parameter's name as ``spell`` writes it."""
-        return _Spelling(spell).vformat(self._text, self._values, {})
+        super().__init__(_Names().vformat(text, values, {}))
 
     def within(self, words: str) -> ParameterError:
         """The same error after some words, which are part of the format string."""
@@ -55,12 +74,9 @@ def verbatim(text: object) -> str:
     return str(text).replace("{", "{{").replace("}", "}}")
 
 
-class _Spelling(string.Formatter):
-    def __init__(self, spell: Callable[[str], str]) -> None:
-        self._spell = spell
-
+class _Names(string.Formatter):
     def get_value(self, key: int | str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        return self._spell(key) if isinstance(key, str) else args[key]
+        return named(key) if isinstance(key, str) else args[key]
 
 
 class TrainingError(LRBenchError):

@@ -22,8 +22,7 @@ from pathlib import Path
 
 from lrbench_caffe.database.urls import resolve_url
 from lrbench_caffe.errors import InputError, did_you_mean
-from lrbench_caffe.jobs.opening import check_jobs, open_pool, training_flags
-from lrbench_caffe.prototxt.datacheck import OPTION
+from lrbench_caffe.jobs.opening import TRUST_DATA, check_jobs, open_pool, training_flags
 from lrbench_caffe.reproduction.figures import figure1
 from lrbench_caffe.reproduction.missing import Options
 from lrbench_caffe.reproduction.plan import ExperimentPlan, check_factor, plan, plans, scale, select
@@ -114,7 +113,7 @@ def _reproduce(args: argparse.Namespace, console: Console, goals: Sequence[Goal]
     given = training_flags(args.layers, args.caffe_python)
     if args.dry_run and args.db:
         open_at_terminal(args.db).close()  # which refuses a mistyped name
-    given += (OPTION,) if args.trust_data else ()
+    given += (TRUST_DATA,) if args.trust_data else ()
 
     def say(text: str) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)

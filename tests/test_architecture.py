@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -310,3 +311,45 @@ def test_the_wall_clock_decides_nothing():
                 name = getattr(function, "name", "a lambda")
                 found.setdefault(module.removeprefix(f"{NAME}."), set()).add(name)
     assert found == WALL_CLOCK
+
+
+# Texts of the domain name parameters (errors.named), which the terminal spells as flags. These hold
+# flags: whole commands, with which a process is started or that a message proposes, and words of
+# others.
+FLAGS = {
+    "database.engine": {"--db"},  # python -m lrbench_caffe.db check --db ...
+    "datasets.catalogue": {"--out"},  # python -m lrbench_caffe.data mnist --out ...
+    "errors": {"--max-iter"},  # the example of ``named``
+    "jobs.opening": {"--caffe-python", "--head", "--layers", "--trust-data"},
+    "jobs.training": {
+        "--gpu", "--hang-timeout", "--layers", "--lr", "--max-iter", "--no-db", "--out", "--resume",
+        "--seed", "--solver", "--test-interval", "--until",
+    },
+    "prototxt.patch": {"--snapshot"},  # of caffe train, as the next four
+    "prototxt.solver": {"--stage"},
+    "training.replay": {"--snapshot"},
+    "training.signals": {"--sighup_effect", "--sigint_effect"},
+    "runs.runjson": {"--until"},  # what version 0.1 wrote
+    "runs.syncing": {"--out", "--resume"},  # train --resume --out ...
+}  # fmt: skip
+
+
+def flags_in(module: str) -> set[str]:
+    strings = (
+        node.value for node in ast.walk(read(SOURCES[module])) if isinstance(node, ast.Constant)
+    )
+    return {
+        flag
+        for text in strings
+        if isinstance(text, str)
+        for flag in re.findall(r"(?<![\w-])--[a-z][\w-]*", text)
+    }
+
+
+def test_the_domain_names_parameters_and_no_flags():
+    found = {
+        module.removeprefix(f"{NAME}."): flags_in(module)
+        for module in SOURCES
+        if not is_command(module) and module not in of_package("terminal", "setup", "__main__")
+    }
+    assert {module: flags for module, flags in found.items() if flags} == FLAGS

@@ -19,7 +19,7 @@ from typing import IO, Any, Union
 from lrbench_caffe.database.checks import run_from_json
 from lrbench_caffe.database.errors import ConflictError, DatabaseError, RecordError
 from lrbench_caffe.database.store import Database
-from lrbench_caffe.errors import InputError
+from lrbench_caffe.errors import InputError, ParameterError
 from lrbench_caffe.files import remove_leftovers, temporary_of
 from lrbench_caffe.records import RunRecord
 
@@ -190,7 +190,7 @@ def check_target(database: Database, path: Path, *, force: bool, copy: bool = Fa
     if not copy and _is_sqlite(path):
         raise InputError(f"{path} is a SQLite database, which is not replaced; name another file")
     if not force:
-        raise InputError(f"{path} exists; --force replaces it")
+        raise ParameterError("{0} exists; {force} replaces it", path)
 
 
 def _is_sqlite(path: Path) -> bool:

@@ -35,7 +35,7 @@ from lrbench_caffe.datasets.products import (
     Product,
     ProductTarget,
 )
-from lrbench_caffe.errors import InputError
+from lrbench_caffe.errors import InputError, named
 from lrbench_caffe.progress import Progress
 
 Pixels = NDArray[np.uint8]
@@ -105,14 +105,14 @@ def padded(images: Pixels, border: Pixels, pad: int = PAD) -> Iterator[Pixels]:
 
 
 def find_source(source: Path) -> Path:
-    """The folder with the six batch files, or the archive of them, that ``--source`` stands for.
+    """The folder with the six batch files, or the archive of them, that ``source`` stands for.
 
     Raises:
         InputError: there is neither.
     """
     if not source.exists():
         raise InputError(
-            f"--source {source}: no such file or folder; expected {_ARCHIVE} or {_FOLDER}"
+            f"{named('source')} {source}: no such file or folder; expected {_ARCHIVE} or {_FOLDER}"
         )
     if source.is_file():
         return source
@@ -123,7 +123,7 @@ def find_source(source: Path) -> Path:
     if archives:
         return archives[0]
     raise InputError(
-        f"--source {source}: there are neither the batches ({_TRAIN_FILES[0]}, ...) "
+        f"{named('source')} {source}: there are neither the batches ({_TRAIN_FILES[0]}, ...) "
         "nor cifar-10-binary.tar* in it"
     )
 
@@ -223,7 +223,8 @@ def _load(source: Path | None, downloads: Path, mirror: str | None, progress: Pr
 
 CIFAR10 = DatasetRecipe(
     name="cifar10",
-    title="60,000 colour images of 32x32 (CNN3, ResNet-32); downloads 170 MB unless --source is given",
+    title="60,000 colour images of 32x32 (CNN3, ResNet-32)",
+    download="170 MB",
     targets=[
         ProductTarget("cifar10_train_lmdb", _SHAPE),
         ProductTarget("cifar10_test_lmdb", _SHAPE),

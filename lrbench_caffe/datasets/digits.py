@@ -59,5 +59,4 @@ DIGITS = DatasetRecipe(
         ),
     ],
     load=_load,
-    takes_source=False,
 )

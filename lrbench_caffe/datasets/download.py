@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lrbench_caffe import __version__
 from lrbench_caffe.datasets.lmdb_writer import writing_to
-from lrbench_caffe.errors import InputError
+from lrbench_caffe.errors import InputError, named
 from lrbench_caffe.progress import SILENT, Progress
 
 _TIMEOUT = 30.0  # seconds without a byte
@@ -61,7 +61,7 @@ def fetch(
             failures.append(f"{url}: {failure}")
     raise InputError(
         f"cannot download {name} ({'; '.join(failures)}); fetch it by hand, for example from {urls[-1]}, "
-        "and name its folder with --source DIR"
+        f"and name its folder with {named('source')} DIR"
     )
 
 

@@ -18,12 +18,11 @@ from numpy.typing import NDArray
 
 from lrbench_caffe.datasets.datum import datum_bytes
 from lrbench_caffe.datasets.lmdb_info import Summary, SummaryBuilder
-from lrbench_caffe.errors import InputError
+from lrbench_caffe.errors import InputError, ParameterError, named
 from lrbench_caffe.progress import SILENT, Progress, track
 
 _COMMIT_EVERY = 1000  # records; as in Caffe's own tools, and it bounds the memory of a transaction
 _PAGE = 4096
-_DISK_FULL = "disk full; free some space or choose another --out"
 _SCANTY = 1 << 18  # bytes free: less than LMDB wants at a time
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -51,9 +50,15 @@ def writing_to(path: Path) -> Iterator[None]:
         # LMDB reports a write that the full disk cut short as an input/output error.
         cut_short = (isinstance(error, lmdb.Error) or number == errno.EIO) and _is_full(path.parent)
         if isinstance(error, lmdb.DiskError) or number in _FULL or cut_short:
-            raise InputError(f"{path}: {_DISK_FULL}") from error
+            raise InputError(f"{path}: {_disk_full()}") from error
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise InputError(f"{path}: cannot write ({reason}); choose another --out") from error
+        raise ParameterError(
+            "{0}: cannot write ({1}); choose another {out}", path, reason
+        ) from error
+
+
+def _disk_full() -> str:
+    return f"disk full; free some space or choose another {named('out')}"
 
 
 def _is_full(folder: Path) -> bool:
@@ -135,7 +140,7 @@ def _check_space(path: Path, count: int, shape: tuple[int, int, int]) -> None:
         usage = shutil.disk_usage(path.parent)
     if usage.total > 0 and usage.free < needed:
         needs, free = f"{needed / 1e6:,.1f} MB", f"{usage.free / 1e6:,.1f} MB"
-        raise InputError(f"{path}: needs about {needs}, {free} are free there; {_DISK_FULL}")
+        raise InputError(f"{path}: needs about {needs}, {free} are free there; {_disk_full()}")
 
 
 def _fill(

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from lrbench_caffe.datasets.download import fetch
 from lrbench_caffe.datasets.products import DatasetRecipe, ImageSet, Loaded, ProductTarget
-from lrbench_caffe.errors import InputError
+from lrbench_caffe.errors import InputError, ParameterError, named
 from lrbench_caffe.progress import Progress
 
 SIZE = 28
@@ -110,7 +110,7 @@ def _find(source: Path, name: str) -> Path:
     if not source.is_dir():
         what = "is a file" if source.exists() else "no such folder"
         raise InputError(
-            f"--source {source}: {what}; expected the folder with MNIST's four IDX files"
+            f"{named('source')} {source}: {what}; expected the folder with MNIST's four IDX files"
         )
     for candidate in (
         name,
@@ -120,7 +120,7 @@ def _find(source: Path, name: str) -> Path:
     ):
         if (source / candidate).is_file():
             return source / candidate
-    raise InputError(f"--source {source}: it contains no {name} or {name}.gz")
+    raise ParameterError("{source} {0}: it contains no {1} or {1}.gz", source, name)
 
 
 def _read(path: Path) -> bytes:
@@ -168,7 +168,8 @@ def _image_set(part: str, prefix: str, contents: dict[str, tuple[Path, bytes]]) 
 
 MNIST = DatasetRecipe(
     name="mnist",
-    title="70,000 handwritten digits of 28x28 (LeNet); downloads 11 MB unless --source is given",
+    title="70,000 handwritten digits of 28x28 (LeNet)",
+    download="11 MB",
     targets=[
         ProductTarget(
             "mnist_train_lmdb",

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lrbench_caffe.datasets.datum import BlobProto, mean_bytes
 from lrbench_caffe.datasets.lmdb_info import inspect
 from lrbench_caffe.datasets.lmdb_writer import write_file, write_lmdb
-from lrbench_caffe.errors import InputError
+from lrbench_caffe.errors import InputError, ParameterError
 from lrbench_caffe.progress import SILENT, Progress
 
 Shape = tuple[int, int, int]
@@ -97,24 +97,27 @@ class ProductTarget:
         try:
             there, text = _mean_shape(path) if self.is_mean else _lmdb_shape(path)
         except InputError as error:
-            raise InputError(f"{error}; --force replaces it") from error
+            raise ParameterError("{0}; {force} replaces it", error) from error
         if there != self.shape:
             have, want = ("x".join(map(str, shape)) for shape in (there, self.shape))
-            raise InputError(
-                f"{path}: is there, but holds {have} instead of {want}; --force replaces it"
+            raise ParameterError(
+                "{0} exists, but contains {1} instead of {2}; {force} replaces it", path, have, want
             )
         return f"{text} of {'x'.join(map(str, there))}"
 
 
 @dataclass(frozen=True)
 class DatasetRecipe:
-    """A data set: its name, what it becomes, and how it is read (see ``Load``)."""
+    """A data set: its name, what it becomes, and how it is read (see ``Load``).
+
+    ``download`` says how much is downloaded where no source is given; None for nothing.
+    """
 
     name: str
     title: str
     targets: Sequence[ProductTarget]
     load: Load
-    takes_source: bool = True
+    download: str | None = None
 
 
 def _lmdb_shape(path: Path) -> tuple[Shape, str]:
@@ -126,5 +129,5 @@ def _mean_shape(path: Path) -> tuple[Shape, str]:
     try:
         blob = BlobProto.FromString(path.read_bytes())
     except (DecodeError, OSError) as error:
-        raise InputError(f"{path}: is there, but is not a mean image") from error
+        raise InputError(f"{path} exists, but is not a mean image") from error
     return (blob.channels, blob.height, blob.width), "mean image"

@@ -39,7 +39,7 @@ def records_from_log(
     path: Path,
     messages: Messages | None = None,
     *,
-    solver: Path | None = None,
+    solver_file: Path | None = None,
     note: Note | None = None,
 ) -> list[RunRecord]:
     """The runs in a log. The same log gives the same uids, wherever it lies.
@@ -51,7 +51,9 @@ def records_from_log(
     """
     refused: list[InputError] = []
     say = note or (lambda text: None)
-    records = records_from_logs([path], messages, solver=solver, note=say, refuse=refused.append)
+    records = records_from_logs(
+        [path], messages, solver_file=solver_file, note=say, refuse=refused.append
+    )
     if not records:
         raise refused[0]
     return [record for _, record in records]
@@ -61,7 +63,7 @@ def records_from_logs(
     paths: Sequence[Path],
     messages: Messages | None = None,
     *,
-    solver: Path | None = None,
+    solver_file: Path | None = None,
     note: Note,
     refuse: Callable[[InputError], None],
 ) -> list[tuple[str, RunRecord]]:
@@ -70,7 +72,7 @@ def records_from_logs(
     Args:
         paths: the logs, in any order; they may be packed by gzip, bzip2 or xz.
         messages: Caffe's messages; by default those of this machine's Caffe.
-        solver: for a log whose beginning is lost: its solver.prototxt. By default a solver.prototxt
+        solver_file: for a log whose beginning is lost: its solver.prototxt. By default a solver.prototxt
             beside the log, as DIGITS has it, is used.
         note: called with each line that a person should know: what was left out, or taken from
             elsewhere.
@@ -102,7 +104,7 @@ def records_from_logs(
     for run in runs_of([session for sessions in files for session in sessions]):
         try:
             assert messages is not None
-            record = RunReader(run[-1].path, messages, solver, note).record(run)
+            record = RunReader(run[-1].path, messages, solver_file, note).record(run)
             records.append((files_of(run), with_storable_text(record)))
             read.update(session.path for session in run)
         except InputError as error:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lrbench_caffe.errors import InputError
+from lrbench_caffe.errors import InputError, named
 from lrbench_caffe.importing.measurements import lost_at, measurements_of, name_scores
 from lrbench_caffe.importing.nets import LogNet, NetReader, fields_of, parameters, parse, parse_file
 from lrbench_caffe.importing.rates import LoggedPolicy, find_policy
@@ -194,7 +194,7 @@ class RunReader:
             if file is None:
                 raise InputError(
                     f"{self.path}:{session.line}: the beginning of the log, with the solver's parameters, is "
-                    f"missing, and there is no {beside}; name the solver with --solver FILE"
+                    f"missing, and there is no {beside}; name the solver with {named('solver_file')} FILE"
                 )
             parsed = parse_file(self.messages, "SolverParameter", file)
         if parsed.damaged and not parsed.message.max_iter:

@@ -14,6 +14,8 @@ from lrbench_caffe.training.settings import check_gpu
 GPU = re.compile(r"[0-9]{1,9}|(GPU|MIG)-[\w/-]+")  # as in CUDA_VISIBLE_DEVICES
 SCHEDULER = re.compile(r"\w+://[^\s/:]+:\d+/?|\w+://\[[0-9a-fA-F:]+\]:\d+/?")
 
+TRUST_DATA = "--trust-data"  # a flag of trainings that is no part of what identifies them
+
 
 def training_flags(
     layers: str, caffe_python: str | None, head: str | None = None

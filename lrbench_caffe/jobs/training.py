@@ -18,7 +18,7 @@ from lrbench_caffe.runs.layout import MEASUREMENTS
 from lrbench_caffe.runs.runjson import is_paused
 from lrbench_caffe.runs.syncing import NotForDatabase, StillRunning, read_run
 from lrbench_caffe.runtime.client import HANG_SECONDS
-from lrbench_caffe.training.trainer import AS_ASKED
+from lrbench_caffe.training.trainer import as_asked
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def read_result(training: Job, seconds: float = 0.0) -> JobResult | None:
     until = training.until
     if until is not None and reached > until:
         then = [m for m in measurements if m.iteration <= until]
-        return JobResult(training, "stopped", AS_ASKED, until, seconds, then)
+        return JobResult(training, "stopped", as_asked(until), until, seconds, then)
     # One that a signal stopped there may lack the test that is due there.
     if until is not None and reached >= until and is_paused(record):
         pass

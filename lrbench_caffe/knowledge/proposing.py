@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
-from lrbench_caffe.errors import ParameterError
+from lrbench_caffe.errors import ParameterError, named
 from lrbench_caffe.knowledge.adaptation import TrainingContext
 from lrbench_caffe.knowledge.evidence import SAME, Evidence, Proposal, Wanted
 from lrbench_caffe.knowledge.lookup import Group, Lookup, ResultSource, measure_of
@@ -180,7 +180,7 @@ class _Search:
             elif own := next((p.main for p in tried if p.policy.function == name), None):
                 yield name, against(own)
             elif len(chosen) == top:
-                yield name, f"others come first (--top {top})"
+                yield name, f"others come first ({named('top')} {top})"
             else:
                 yield name, self.lookup.refused.get(name, "no result on this task or a similar one")
 

@@ -13,7 +13,7 @@ from functools import cache
 
 import numpy as np
 
-from lrbench_caffe.errors import ParameterError, did_you_mean
+from lrbench_caffe.errors import ParameterError, did_you_mean, named
 from lrbench_caffe.metrics import METRICS
 from lrbench_caffe.records import PolicySummary, Spread
 
@@ -26,7 +26,7 @@ class Criterion:
     """Something to rank by.
 
     Attributes:
-        name: as given to --by.
+        name: as given to ``by``.
         heading: as in the paper's tables.
         kind: "utility", "cost", "robustness", or "output": one of the net's own, by its name.
         higher: True where more is better; ``guessed``: whether that is a guess by the name.
@@ -183,7 +183,7 @@ def direction_note(asked: Iterable[Criterion]) -> str:
     own = [criterion for criterion in asked if criterion.kind == "output"]
     text = ", ".join(f"{c.name}: {'higher' if c.higher else 'lower'} is better" for c in own)
     if any(criterion.guessed for criterion in own):
-        text += " (assumed; --higher or --lower overrides it)"
+        text += f" (assumed; {named('higher')} overrides it)"
     return text
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lrbench_caffe.errors import InputError, ParameterError
+from lrbench_caffe.errors import InputError, ParameterError, named
 from lrbench_caffe.knowledge import ranking
 from lrbench_caffe.knowledge.ranking import (
     COSTS,
@@ -187,7 +187,7 @@ def select(
     shown = sum(len(group.ranked) for group in groups)
     title = f"{tasks[0].title}, {_title(query, order)}"
     if any(query.top and len(group.ranked) == query.top < group.known for group in groups):
-        title += f": the first {shown} (--top 0: all)"
+        title += f": the first {shown} ({named('top')} 0: all)"
     return Selection(title, groups, order)
 
 
@@ -227,9 +227,7 @@ def _order(query: Query, database: Database, tasks: list[Task]) -> Order:
     weights = ranking.weights(query.weights, results, higher) if query.weights else {}
     asked = [*weights, *by]
     if higher is not None and all(criterion.kind != "output" for criterion in asked):
-        raise ParameterError(
-            "{higher} and {lower}: allowed with {by} or {weights} of an output of the net"
-        )
+        raise ParameterError("{higher}: allowed with {by} or {weights} of an output of the net")
     costs = [criterion for criterion in asked if criterion.name in COSTS]
     utility = next((c for c in asked if c.kind in ("utility", "output")), CRITERIA[default])
     return Order(

@@ -12,7 +12,7 @@ With one's own pycaffe loop: `solver.param.base_lr = policy(solver.iter)`.
 
 from .composition import Composition, Segment
 from .defaults import Completed, Filled, complete, complete_text
-from .errors import PolicyError
+from .errors import NoBaseLR, PolicyError
 from .functions import FUNCTIONS, PAPER_FUNCTIONS, FunctionRow, LRFunction, describe_functions
 from .native import current_step, from_caffe
 from .plateau import PlateauWatch, Trigger
@@ -28,6 +28,7 @@ __all__ = [
     "FunctionPolicy",
     "FunctionRow",
     "LRFunction",
+    "NoBaseLR",
     "PlateauWatch",
     "Policy",
     "PolicyError",

@@ -1,13 +1,13 @@
-"""Fills in what a person left out, such as the parameters of a bare `--lr sin2`, by simple stated rules."""
+"""Fills in what a person left out, such as the parameters of a bare `sin2`, by simple stated rules."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any, Callable, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from . import parameters as par
-from .errors import PolicyError
+from .errors import NoBaseLR, PolicyError
 from .functions import LRFunction, find_function
 from .parameters import Value
 from .policy import FunctionPolicy, Policy
@@ -127,62 +127,64 @@ def complete_text(
     base_lr: float,
     max_iter: int,
     epoch: float | None = None,
+    named: Callable[[str], str] = str,
 ) -> Completed:
-    """The policy for what a person typed after --lr, and the separate flags.
+    """The policy for what a person wrote, and its parameters that were given separately.
 
     Arguments:
         text: a bare name, a call with some or all of its parameters, or a complete composition.
-        given: the flags k0, k1, gamma, p and l that were given, as numbers, lists or text; None is
-            not given.
+        given: k0, k1, gamma, p and l, as numbers, lists or text; None is not given.
         base_lr: see `complete`.
         max_iter: see `complete`.
         epoch: see `complete`.
+        named: how messages write a parameter that was given separately.
 
     Raises:
-        PolicyError: the text cannot be read; a parameter is given in both ways; a flag that the
-            function does not have, or flags beside a composition; or as for any policy.
+        PolicyError: the text cannot be read; a parameter is given in both ways; one that the
+            function does not have, or any beside a composition; or as for any policy.
 
     >>> done = complete_text("SIN2(l=500)", {"k1": 0.05}, base_lr=0.01, max_iter=10000, epoch=600)
     >>> str(done.policy), done.filled
     ('SIN2(k0=0.01, k1=0.05, l=500)', (Filled(parameter='k0', value=0.01, rule='base_lr', chosen=True),))
     """
-    flags = {name: _flag(name, value) for name, value in given.items() if value is not None}
+    separate = {
+        name: read_value(value, named(name)) if isinstance(value, str) else value
+        for name, value in given.items()
+        if value is not None
+    }
     segments = read(text)
     if len(segments) > 1 or segments[0].start not in (None, 0):
-        if flags:
+        if separate:
+            names = ", ".join(map(named, separate))
             raise PolicyError(
-                f"{_listed(flags)} cannot be combined with a composition: write it in its segments"
+                f"{names} cannot be combined with a composition: write it in its segments"
             )
         return Completed(build(segments).bind(par.check_whole("max_iter", max_iter)), ())
     return complete(
         segments[0].call.name,
-        _merged(segments[0], flags),
+        _merged(segments[0], separate, named),
         base_lr=base_lr,
         max_iter=max_iter,
         epoch=epoch,
     )
 
 
-def _merged(segment: RawSegment, flags: Mapping[str, object]) -> dict[str, object]:
+def _merged(
+    segment: RawSegment, separate: Mapping[str, object], named: Callable[[str], str]
+) -> dict[str, object]:
     written: dict[str, object] = dict(segment.call.arguments)
     function = find_function(segment.call.name)
-    for name in flags:
+    for name in separate:
         if name in written:
             raise PolicyError(
-                f"{function.name}: {name} is given in the policy and again as --{name}"
+                f"{function.name}: {name} is given in the policy and again as {named(name)}"
             )
         if name not in function.parameter_names:
             names = ", ".join(function.parameter_names)
-            raise PolicyError(f"--{name} does not go with {function.name}; its parameters: {names}")
-    return {**written, **flags}
-
-
-def _flag(name: str, value: object) -> object:
-    return read_value(value, f"--{name}") if isinstance(value, str) else value
-
-
-def _listed(flags: Mapping[str, object]) -> str:
-    return ", ".join(f"--{name}" for name in flags)
+            raise PolicyError(
+                f"{named(name)} does not go with {function.name}; its parameters: {names}"
+            )
+    return {**written, **separate}
 
 
 # ---- the rules: each returns a value and the words for it
@@ -193,7 +195,7 @@ _Filler = Callable[[_Task], _Made]
 
 def _k0(task: _Task) -> _Made:
     if not task.base_lr > 0:
-        raise PolicyError(
+        raise NoBaseLR(
             f"{task.function.name}: k0 is missing, and base_lr={task.base_lr} cannot replace it"
         )
     return float(task.base_lr), "base_lr"

@@ -10,6 +10,10 @@ class PolicyError(ValueError):
     """An LR policy that cannot be read, built or evaluated. The message is one line and names the value."""
 
 
+class NoBaseLR(PolicyError):
+    """A solver's base_lr cannot replace the k0 that was left out."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """A " did you mean X?" for an unknown word, or nothing where no known word is near.
 

@@ -20,7 +20,7 @@ from typing import Any
 from lrbench_caffe.datasets.identity import LMDB
 from lrbench_caffe.datasets.lmdb_scan import LmdbPixels, LmdbRecords
 from lrbench_caffe.datasets.scan import RAW, TURNED, Ranges, Records, Scan, Shape
-from lrbench_caffe.errors import InputError
+from lrbench_caffe.errors import InputError, named
 from lrbench_caffe.files import remove_leftovers, replace_own
 from lrbench_caffe.progress import Moved, Progress
 from lrbench_caffe.prototxt.labels import LabelReader, label_readers
@@ -28,9 +28,6 @@ from lrbench_caffe.prototxt.messages import Messages, file_path
 from lrbench_caffe.prototxt.nets import PhaseNet
 from lrbench_caffe.prototxt.sources import by, check_transform, listed_files, where
 from lrbench_caffe.runtime.locate import cache_dir
-
-OPTION = "--trust-data"
-HELP = "skip the check of all records, which is made once for each data set"
 
 _VERSION = 2  # of what is kept
 _MOST_KEPT = 500
@@ -112,7 +109,7 @@ def check_labels(
 def _check_reader(checked: Checked, reader: LabelReader, classes: int) -> None:
     layer = reader.layer
     begin = f"{checked.net.origin}: layer {layer.name!r} ({layer.type}) of the {checked.net.title}"
-    end = f"allowed: {reader.allowed(classes)} ({OPTION} trains without this check)"
+    end = f"allowed: {reader.allowed(classes)} ({named('trust_data')} trains without this check)"
     if checked.scan.unlabelled is not None:
         raise InputError(
             f"{begin}: {checked.scan.unlabelled} in {checked.records.place} has no numeric label; {end}"
@@ -336,8 +333,7 @@ class _Patient:
         if self._moved is None:
             if time.monotonic() - self._began < _PATIENCE:
                 return
-            self._progress.say(
-                f"all records of {self._place} are checked, once; {OPTION} skips this"
-            )
+            skip = f"{named('trust_data')} skips this"
+            self._progress.say(f"all records of {self._place} are checked, once; {skip}")
             self._moved = self._stack.enter_context(self._progress.bar(self._place, total))
         self._moved(done)

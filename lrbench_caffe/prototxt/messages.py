@@ -15,10 +15,10 @@ import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 from google.protobuf.message import DecodeError
 
-from lrbench_caffe.errors import InputError, did_you_mean
+from lrbench_caffe.errors import InputError, did_you_mean, named
 from lrbench_caffe.prototxt import examples
 from lrbench_caffe.runtime import worker as protocol
-from lrbench_caffe.runtime.locate import OPTION, VARIABLE
+from lrbench_caffe.runtime.locate import VARIABLE
 
 _UNKNOWN_FIELD = re.compile(
     r'(\d+):\d+ : .*Message type "([\w.]+)" (?:has|contains) no field named "(\w+)"'
@@ -204,7 +204,8 @@ def lacks(name: str, known: Iterable[str]) -> str:
     extra = name.lower().replace(near.split("'")[1].lower(), "", 1) if near else ""
     if near and (extra == name.lower() or extra == "" or (len(extra) == 1 and extra.isalpha())):
         return near
-    return f": this Caffe has none; {VARIABLE} or {OPTION} names the Python of a fork that has it"
+    fork = f"{VARIABLE} or {named('caffe_python')} names the Python of a fork that has it"
+    return f": this Caffe has none; {fork}"
 
 
 def shortest(value: float) -> float:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lrbench_caffe.errors import InputError
+from lrbench_caffe.errors import InputError, ParameterError
 from lrbench_caffe.files import replace_own
 from lrbench_caffe.prototxt.messages import path_name, to_bytes
 from lrbench_caffe.prototxt.nets import decay_multipliers
@@ -80,10 +80,14 @@ def patched_solver(
 def check_settable(solver: Solver, info: CaffeInfo) -> None:
     """Raise an InputError where this Caffe cannot train the solver with an LR policy of the LR module."""
     if not info.writable_base_lr and solver.type not in LINEAR:
-        raise InputError(
-            f"{solver.path}: type is {solver.type!r}, but this Caffe ({info.caffe} in {info.path}) cannot "
+        raise ParameterError(
+            "{0}: type is {1!r}, but this Caffe ({2} in {3}) cannot "
             "set base_lr from Python, and without that only SGD and Nesterov take an LR policy; allowed: the "
-            "solver's own lr_policy (train without --lr), or a Caffe from December 2017 or newer"
+            "solver's own lr_policy (train without {policy}), or a Caffe from December 2017 or newer",
+            solver.path,
+            solver.type,
+            info.caffe,
+            info.path,
         )
 
 

@@ -7,14 +7,14 @@ import signal
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from lrbench_caffe.errors import InputError, TrainingError, did_you_mean
+from lrbench_caffe.errors import InputError, TrainingError, did_you_mean, named
 from lrbench_caffe.prototxt.datacheck import LmdbState, check_labels, state_of_lmdbs
 from lrbench_caffe.prototxt.nets import PhaseNet
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.prototxt.sources import by
 from lrbench_caffe.runtime.client import Worker
 from lrbench_caffe.runtime.failures import Death, OpenFailure, Refusal
-from lrbench_caffe.runtime.locate import OPTION, VARIABLE
+from lrbench_caffe.runtime.locate import VARIABLE
 from lrbench_caffe.runtime.replies import LayerParameters, Opened, OpenRequest
 
 _UNKNOWN_TYPE = re.compile(r"Unknown solver type: (.*) \(known types: (.*)\)")
@@ -146,7 +146,7 @@ def explain(solver: Solver, refusal: Refusal) -> InputError:
     unknown = _UNKNOWN_TYPE.search(refusal.words)
     if unknown and refusal.net is None:
         name, known = unknown.groups()
-        fork = f"{VARIABLE} or {OPTION} names the Python of a fork that has it"
+        fork = f"{VARIABLE} or {named('caffe_python')} names the Python of a fork that has it"
         return InputError(
             f"{solver.path}: type is {name!r}; allowed by this Caffe: {known}; {fork}"
         )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lrbench_caffe.errors import InputError, ParameterError
+from lrbench_caffe.errors import InputError, ParameterError, named
 from lrbench_caffe.lr import FunctionPolicy, Policy, from_caffe
 from lrbench_caffe.progress import Progress
 from lrbench_caffe.prototxt.datacheck import Checked, check_records
@@ -285,7 +285,8 @@ def load_solver(
     if message.max_iter < 1 and max_iter is None:
         is_what = f"is {message.max_iter}" if message.HasField("max_iter") else "is missing"
         notes.append(
-            f"{path}: max_iter {is_what}: Caffe trains nothing, so nothing is recorded (--max-iter N trains)"
+            f"{path}: max_iter {is_what}: Caffe trains nothing, so nothing is recorded "
+            f"({named('max_iter')} N trains)"
         )
     nets = _read_nets(path, message, messages, notes)
     train = _train_net(path, message, nets, level, stages)

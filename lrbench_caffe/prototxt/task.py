@@ -48,8 +48,8 @@ def open_task(
     """A solver file and what it trains, for a command that tries or proposes LR policies for it.
 
     Args:
-        caffe_python: the value of --caffe-python.
-        head: the value of --head.
+        caffe_python: the Python that can import caffe; None to find one.
+        head: the blob of scores that Top-1 is of; None for the default.
         check_data: as for ``load_solver``.
 
     Raises:

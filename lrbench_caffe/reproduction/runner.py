@@ -188,7 +188,7 @@ class Reproduction:
     def _report_starts(
         self, plan: ExperimentPlan, records: Sequence[RunRecord], results: Sequence[JobResult]
     ) -> None:
-        """Which trainings came to the iteration of --until, in this call or in another."""
+        """Which trainings came to the iteration ``until``, in this call or in another."""
         rows = start_rows(plan, starts(plan, records, self._options, results))
         title = f"{plan.title}: the first {self._options.until} iterations"
         self._console.print(terminal_table(rows, title, 3))

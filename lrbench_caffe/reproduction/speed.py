@@ -55,9 +55,9 @@ def measure(
 
     Args:
         path: the solver file.
-        layers: as the flag --layers.
+        layers: "auto", "fast" or "stock".
         gpu: the GPU's id, None for the CPU.
-        caffe_python: as the flag --caffe-python.
+        caffe_python: the Python that can import caffe; None to find one.
         check_data: as for ``load_solver``.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Which trainings of a plan came to the iteration of --until, and how their loss fell until then."""
+"""Which trainings of a plan came to the iteration ``until``, and how their loss fell until then."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from lrbench_caffe.errors import InputError
+from lrbench_caffe.errors import InputError, ParameterError
 from lrbench_caffe.files import open_own, read_own, remove_leftovers, replace_own
 from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.runs.journal import Journal, Journaled, read_journal, write_journal
@@ -147,8 +147,8 @@ class RunDirectory:
                     open_own(path, "rb").close()
         except OSError as error:
             self.release()
-            raise InputError(
-                f"{error.filename}: {error.strerror}; --resume needs a file there"
+            raise ParameterError(
+                "{0}: {1}; {resume} needs a file there", error.filename, error.strerror
             ) from error
         remove_leftovers(self.path, r"[^/]*")
         remove_leftovers(self.snapshots, r"resume\..*")

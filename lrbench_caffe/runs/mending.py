@@ -4,7 +4,7 @@ A resumed run needs more than Caffe's snapshot: the tests before it decide which
 see and what a plateau policy does, the losses since the last test are that test's training loss. So
 each snapshot keeps digests of the rows before it, and it counts only where they can be had: from
 the run's files, from its journals, or from what is intact in both. Else the one before it is taken,
-and what came after is trained again. Nothing is started over that has snapshots: then ``--resume``
+and what came after is trained again. Nothing is started over that has snapshots: then it
 refuses.
 """
 
@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from lrbench_caffe.errors import InputError
+from lrbench_caffe.errors import ParameterError
 from lrbench_caffe.runs.directory import RunDirectory
 from lrbench_caffe.runs.layout import LOSSES, MEASUREMENTS, RECORDS, RUN, SNAPSHOTS
 from lrbench_caffe.runs.rows import Recovered, digest_at, digest_before, sealed
@@ -74,9 +74,10 @@ def _own_record(run: RunDirectory) -> dict[str, Any]:
         return copy
     if ids[0] == ids[2]:
         return record
-    raise InputError(
-        f"--resume: {run.path / RUN} and {RECORDS} there belong to different runs; "
-        "allowed: the files of one run"
+    raise ParameterError(
+        "{resume}: {0} and {1} there belong to different runs; allowed: the files of one run",
+        run.path / RUN,
+        RECORDS,
     )
 
 
@@ -100,7 +101,7 @@ class _Mending:
     def take_up(self) -> TakenUp:
         start, damaged = self._snapshots.newest(self._has_records)
         if start is None and (self._incomplete or self._may_have_lost_snapshots()):
-            raise InputError(self._refusal())
+            raise self._refusal()
         notes = [f"the snapshot {name} is damaged, overwritten or missing" for name in damaged]
         if self._damage or self._incomplete:
             notes = [*self._notes(), *notes]
@@ -162,11 +163,13 @@ class _Mending:
         """Whether there may have been snapshots that nothing tells of any more."""
         return bool(self._saved.damage or self._tests.damage) and bool(self._snapshots.unrecorded())
 
-    def _refusal(self) -> str:
+    def _refusal(self) -> ParameterError:
         words = "; ".join(self._damage) or "tests or losses of the schedule are missing"
-        return (
-            f"--resume: {self._run.path}: {words}; and there is no snapshot before which everything is "
-            f"known; allowed: restore these files, or start again with another --out"
+        return ParameterError(
+            "{resume}: {0}: {1}; and there is no snapshot before which everything is known; "
+            "allowed: restore these files, or start again with another {out}",
+            self._run.path,
+            words,
         )
 
     # -- putting it in order --------------------------------------------------------------------

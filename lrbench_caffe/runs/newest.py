@@ -6,7 +6,7 @@ import contextlib
 import time
 from pathlib import Path
 
-from lrbench_caffe.errors import InputError
+from lrbench_caffe.errors import InputError, ParameterError
 from lrbench_caffe.files import remove_leftovers, replace_by
 from lrbench_caffe.runs.directory import RunDirectory
 from lrbench_caffe.runs.layout import (
@@ -48,8 +48,8 @@ def find_newest(root: Path, solver: Path) -> RunDirectory:
         ):  # the latter two: a path that is none, a loop
             continue
     if not runs:
-        raise InputError(
-            f"--resume: no run of {solver} in {root}/ (--out DIR names another directory)"
+        raise ParameterError(
+            "{resume}: no run of {0} in {1}/ ({out} DIR names another directory)", solver, root
         )
     free = [entry for entry in runs if entry[0]] or runs
     _, newest, run = max(free, key=lambda entry: entry[1])
@@ -59,9 +59,12 @@ def find_newest(root: Path, solver: Path) -> RunDirectory:
     for _, _, other in free:
         if other.path.resolve() == latest:
             return other
-    raise InputError(
-        f"--resume: the clock was set back since {run.path} was written, so the newest run of {solver} in "
-        f"{root}/ is not known; allowed: --out DIR, which names it"
+    raise ParameterError(
+        "{resume}: the clock was set back since {0} was written, so the newest run of {1} in "
+        "{2}/ is not known; allowed: {out} DIR, which names it",
+        run.path,
+        solver,
+        root,
     )
 
 

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lrbench_caffe.errors import InputError, TrainingError
+from lrbench_caffe.errors import InputError, ParameterError, TrainingError
 from lrbench_caffe.files import remove_leftovers, replace_by, temporary_of
 from lrbench_caffe.prototxt.messages import Messages, file_path
 from lrbench_caffe.prototxt.solver import Solver
@@ -210,7 +210,7 @@ class Snapshots:
 
         Raises:
             InputError: the run has snapshots, but none is intact. To start again from nothing is
-                not what ``--resume`` asks for.
+                not what resuming asks for.
         """
         damaged: list[str] = []
         intact = False
@@ -222,9 +222,11 @@ class Snapshots:
             else:
                 intact = True
         if damaged and not intact:
-            raise InputError(
-                f"--resume: none of the snapshots in {self._folder} is intact ({', '.join(damaged)}); "
-                "allowed: restore them, or start again with another --out"
+            raise ParameterError(
+                "{resume}: none of the snapshots in {0} is intact ({1}); "
+                "allowed: restore them, or start again with another {out}",
+                self._folder,
+                ", ".join(damaged),
             )
         return None, []
 
@@ -297,9 +299,12 @@ def ready_prefix(solver: Solver) -> list[str]:
         probe.unlink()
         remove_leftovers(folder, rf"{re.escape(prefix.name)}(?:_iter_\d+\.[a-z0-9.]+)?")
     except OSError as error:
-        raise InputError(
-            f"{where}: cannot write to snapshot prefix {str(prefix)!r}: {error.strerror}; allowed: a "
-            "folder that can be written, or --out DIR, which keeps the snapshots in DIR"
+        raise ParameterError(
+            "{0}: cannot write to snapshot prefix {1!r}: {2}; allowed: a "
+            "folder that can be written, or {out} DIR, which keeps the snapshots in DIR",
+            where,
+            str(prefix),
+            error.strerror,
         ) from error
     return [f"{where}: the folder {folder} was missing and has been created"] if missing else []
 

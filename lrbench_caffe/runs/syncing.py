@@ -23,7 +23,7 @@ class StillRunning(Exception):
 
 
 class NotForDatabase(Exception):
-    """A training that was not to be recorded (--no-db), or ended before there was anything to record."""
+    """A training that was not to be recorded, or ended before there was anything to record."""
 
 
 def run_directories(roots: Iterable[Path]) -> Iterator[Path]:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from lrbench_caffe.errors import InputError, TrainingError
+from lrbench_caffe.errors import InputError, TrainingError, named
 from lrbench_caffe.runtime import worker as protocol
 from lrbench_caffe.runtime.failures import (
     Death,
@@ -43,7 +43,6 @@ from lrbench_caffe.runtime.replies import (
 )
 
 HANG_SECONDS = 600.0
-HANG_OPTION = "--hang-timeout"
 TICK_SECONDS = 0.2
 CLOSE_SECONDS = 10.0  # that a worker may take to end when it is told to
 FIRST_LINE = 200  # bytes that are shown of what is not a worker's first line
@@ -86,7 +85,7 @@ class Worker:
             in which the worker or this process is suspended does not count (see ``liveness``).
         known: whether the interpreter has started this Caffe before. A wrong one was not named
             then, even if it ends at once now, such as a launcher in which a program was killed.
-        hang_option: the option that the user can set ``hang_seconds`` with, if there is one.
+        hang_parameter: the parameter that the user can set ``hang_seconds`` with, if there is one.
         note: told once when the worker turns out to be suspended, and is waited for.
 
     Raises:
@@ -102,14 +101,15 @@ class Worker:
         *,
         hang_seconds: float = HANG_SECONDS,
         known: bool = False,
-        hang_option: str | None = HANG_OPTION,
+        hang_parameter: str | None = "hang_seconds",
         note: Callable[[str], None] = no_note,
     ) -> None:
         self.log = log
         self.hang_seconds = hang_seconds
         self._note = note
         self._paused: str | None = None  # why the worker could not run at the last look
-        self._hang_hint = f" (a longer limit: {hang_option} SECONDS)" if hang_option else ""
+        hint = f" (a longer limit: {named(hang_parameter)} SECONDS)" if hang_parameter else ""
+        self._hang_hint = hint
         self._log_start = log.stat().st_size if log.exists() else 0
         self._memory_kills = memory_kills()
         command = [*python.command, protocol.__file__]

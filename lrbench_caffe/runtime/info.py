@@ -39,7 +39,7 @@ def caffe_info(python: CaffePython, *, fresh: bool = False) -> CaffeInfo:
             return known
     with tempfile.TemporaryDirectory(prefix="lrbench-") as directory:
         log = Path(directory) / "caffe.log"
-        worker = Worker(python, log, hang_seconds=HELLO_SECONDS, hang_option=None)
+        worker = Worker(python, log, hang_seconds=HELLO_SECONDS, hang_parameter=None)
         worker.close()
     info = worker.info
     _store(path, python, info)

@@ -15,12 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lrbench_caffe import installation
-from lrbench_caffe.errors import InputError, TrainingError
+from lrbench_caffe.errors import InputError, TrainingError, named
 from lrbench_caffe.runtime.faults import passes, signal_of
 from lrbench_caffe.runtime.liveness import ends_within
 
 VARIABLE = "LRBENCH_CAFFE_PYTHON"
-OPTION = "--caffe-python"
 PATH_NAMES = ("python3", "python2")
 PROBE_SECONDS = 120.0  # a first import from a cold network disk takes its time
 
@@ -48,7 +47,7 @@ def find_caffe_python(explicit: str | None = None) -> CaffePython:
     setup made, every python3 and python2 on the PATH.
 
     Args:
-        explicit: the value of ``--caffe-python``: a path, or a command on the PATH.
+        explicit: the a path, or a command on the PATH.
 
     Raises:
         InputError: the named interpreter cannot be run, or there is no Caffe anywhere.
@@ -56,7 +55,8 @@ def find_caffe_python(explicit: str | None = None) -> CaffePython:
             one, which may have another Caffe, is taken in its place.
     """
     if explicit is not None:
-        return CaffePython([named_interpreter(OPTION, explicit)], OPTION)
+        parameter = named("caffe_python")
+        return CaffePython([named_interpreter(parameter, explicit)], parameter)
     if os.environ.get(VARIABLE):
         return CaffePython([named_interpreter(VARIABLE, os.environ[VARIABLE])], VARIABLE)
     if this_interpreter_has_caffe():
@@ -64,13 +64,17 @@ def find_caffe_python(explicit: str | None = None) -> CaffePython:
     python = runtime_python()
     if python is not None:
         return CaffePython([python], f"the runtime made by {installation.setup_command()}")
-    python = path_python_with_caffe()
+    another = f"{VARIABLE} or {named('caffe_python')}"
+    try:
+        python = path_python_with_caffe()
+    except TrainingError as error:
+        raise TrainingError(f"{error}; {another} names another Python") from error
     if python is not None:
         return CaffePython([python], f"{os.path.basename(python)} on the PATH")
     raise InputError(
         f"no Caffe found: this Python ({sys.executable}) has none, there is no runtime in {runtime_dir()}, "
         f"and no {' or '.join(PATH_NAMES)} on the PATH can import caffe; "
-        f"run {installation.setup_command()}, or name a Python that can with {VARIABLE} or {OPTION}"
+        f"run {installation.setup_command()}, or name a Python that can with {another}"
     )
 
 
@@ -115,7 +119,7 @@ def runtime_python() -> str | None:
 
 
 def named_interpreter(source: str, name: str) -> str:
-    """Return the absolute path of an interpreter that ``source`` (an option or a variable) names."""
+    """Return the absolute path of an interpreter that ``source`` (a parameter or a variable) names."""
     path = os.path.expanduser(name)
     program = shutil.which(path)
     if program is not None:
@@ -190,7 +194,5 @@ def can_import_caffe(python: str) -> bool:
             if hangs
             else f"was killed by {ended_by.name}"
         )
-        raise TrainingError(
-            f"{python} {how} while it imported caffe; {VARIABLE} or {OPTION} names another Python"
-        )
+        raise TrainingError(f"{python} {how} while it imported caffe")
     return process.returncode == 0

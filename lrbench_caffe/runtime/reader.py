@@ -64,7 +64,9 @@ class CaffeReader:
         return data if parsed else None
 
     def _worker(self, log: Path) -> Worker:
-        return Worker(self._python, log, hang_seconds=HELLO_SECONDS, hang_option=None, known=True)
+        return Worker(
+            self._python, log, hang_seconds=HELLO_SECONDS, hang_parameter=None, known=True
+        )
 
 
 def _explain(path: Path, log: str) -> str:

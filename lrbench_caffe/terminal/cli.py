@@ -15,7 +15,7 @@ from typing import Any, NoReturn, TextIO
 
 from lrbench_caffe import __version__
 from lrbench_caffe.database.urls import scrub_text
-from lrbench_caffe.errors import LRBenchError, ParameterError
+from lrbench_caffe.errors import LRBenchError, spelling
 from lrbench_caffe.installation import as_started
 from lrbench_caffe.lr import PolicyError
 from lrbench_caffe.plaintext import one_line
@@ -37,6 +37,8 @@ _FLAGS = {
     "sources": "--source",
     "starts": "--start",
     "solver": "SOLVER",
+    "solver_file": "--solver",
+    "higher": "--higher or --lower",
 }
 
 
@@ -87,7 +89,7 @@ def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None 
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     _ready_streams()
-    with escaping():
+    with escaping(), spelling(flag):
         return _run(main, arguments)
 
 
@@ -117,8 +119,7 @@ def _outcome(main: Callable[[Sequence[str]], int | None], arguments: Sequence[st
         with _interruptible():
             return main(arguments) or 0
     except (LRBenchError, PolicyError) as error:
-        text = error.spelled(flag) if isinstance(error, ParameterError) else str(error)
-        _complain(f"error: {text}", arguments)
+        _complain(f"error: {error}", arguments)
         return getattr(error, "exit_code", 2)
     except KeyboardInterrupt:
         _complain("interrupted")

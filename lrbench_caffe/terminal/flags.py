@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import math
 
-from lrbench_caffe.prototxt.datacheck import HELP, OPTION
 from lrbench_caffe.runtime.client import HANG_SECONDS
 from lrbench_caffe.training.request import LAYERS
 
@@ -36,7 +35,8 @@ def add_layers(p: _Flags) -> None:
 
 
 def add_trust_data(p: _Flags) -> None:
-    p.add_argument(OPTION, action="store_true", help=HELP)
+    text = "skip the check of all records, which is made once for each data set"
+    p.add_argument("--trust-data", action="store_true", help=text)
 
 
 def add_hang_timeout(p: _Flags) -> None:

@@ -23,6 +23,7 @@ from lrbench_caffe.runtime.replies import CaffeInfo
 from lrbench_caffe.training.beginning import check_one_start, check_start, find_state
 from lrbench_caffe.training.settings import (
     ChosenPolicy,
+    Origin,
     RunSettings,
     check_weights,
     choose_policy,
@@ -39,7 +40,7 @@ AUTO = "auto"
 def wants_experience(
     text: str | None, flags: Mapping[str, Any], solver: Solver, max_iter: int
 ) -> bool:
-    """Whether --lr leaves anything to be found out: "auto", or a function without all its parameters.
+    """Whether the policy leaves anything to be found out: "auto", or a function without all its parameters.
 
     Raises:
         PolicyError: it is not a policy.
@@ -159,7 +160,7 @@ def experienced_policy(
     *,
     preview: bool = False,
 ) -> tuple[ChosenPolicy | None, list[str]]:
-    """The policy for --lr by experience.
+    """The given policy, completed by experience.
 
     Args:
         flags: the parameters that were given as flags.
@@ -170,7 +171,7 @@ def experienced_policy(
         The policy, None where simple rules have to do; and lines for a person that say why.
 
     Raises:
-        LRBenchError: --lr auto, and the database knows nothing or is out of reach.
+        LRBenchError: the policy is "auto", and the database knows nothing or is out of reach.
     """
     auto = text.strip().lower() == AUTO
     function = None if auto else read(text)[0].call.name.upper()
@@ -192,7 +193,7 @@ def experienced_policy(
         return None, [*remarks, why]
     proposal = found.proposals[0]
     if auto:
-        return ChosenPolicy(proposal.policy, "the LR database"), [*remarks, *proposal.evidence]
+        return ChosenPolicy(proposal.policy, Origin.DATABASE), [*remarks, *proposal.evidence]
     chosen, lines = _with_given(text, flags, proposal)
     return chosen, [*remarks, *lines]
 
@@ -216,13 +217,13 @@ def _with_given(
     if str(policy) != str(proposal.policy):  # then the result there promises nothing for this one
         own = ", ".join(f"{name}={value}" for name, value in given.items())
         proposal = replace(proposal, policy=policy, changes=(*proposal.changes, f"as given: {own}"))
-    return ChosenPolicy(policy, "--lr and the LR database", filled), list(proposal.evidence)
+    return ChosenPolicy(policy, Origin.COMPLETED, filled), list(proposal.evidence)
 
 
 def repeats_policy(
     text: str | None, flags: Mapping[str, Any], settings: RunSettings, solver: Solver
 ) -> bool:
-    """Whether --lr and its parameters, given again with --resume, are the policy that the run has.
+    """Whether the policy and parameters that a resumed run is given are the policy that it has.
 
     A function without all its parameters is, where those it has are the run's; so are parameters
     alone.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from lrbench_caffe.errors import named
 from lrbench_caffe.metrics import OF_SCORES, Counts, Measurement, TestMetrics
 from lrbench_caffe.prototxt.heads import Head
 from lrbench_caffe.prototxt.solver import Solver, TestNet
@@ -127,7 +128,9 @@ def measuring_notes(solver: Solver, opened: Opened) -> list[str]:
             )
         others = ", ".join(head.name for head in test.heads[1:])
         if others:
-            text += f"; also measured, as outputs: {others} (--head NAME chooses another one)"
+            text += (
+                f"; also measured, as outputs: {others} ({named('head')} NAME chooses another one)"
+            )
         notes.append(text)
     return notes
 

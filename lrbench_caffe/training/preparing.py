@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lrbench_caffe.database.urls import resolve_url
-from lrbench_caffe.errors import ParameterError
+from lrbench_caffe.errors import ParameterError, named
 from lrbench_caffe.progress import Progress
 from lrbench_caffe.prototxt.messages import Messages
 from lrbench_caffe.prototxt.solver import Solver, load_solver
@@ -169,7 +169,8 @@ def _checked(
         )
     if request.until and request.until > settings.max_iter:
         remarks.append(
-            f"--until {request.until}: the training ends before, at max_iter, {settings.max_iter}"
+            f"{named('until')} {request.until} has no effect: the training ends at max_iter, "
+            f"{settings.max_iter}"
         )
     for remark in remarks:
         progress.say(f"note: {remark}")
@@ -211,7 +212,7 @@ def _new_settings(
     return RunSettings(
         solver=str(solver.path),
         policy=str(chosen.policy),
-        policy_from=chosen.origin,
+        policy_from=chosen.origin.value,
         own_policy=chosen.own,
         seed=choose_seed(request.seed, solver),
         max_iter=max_iter,

@@ -7,11 +7,21 @@ import os
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from lrbench_caffe.errors import InputError, ParameterError, verbatim
-from lrbench_caffe.lr import Completed, Filled, Policy, PolicyError, Trigger, complete_text, parse
+from lrbench_caffe.errors import InputError, ParameterError, named, verbatim
+from lrbench_caffe.lr import (
+    Completed,
+    Filled,
+    NoBaseLR,
+    Policy,
+    PolicyError,
+    Trigger,
+    complete_text,
+    parse,
+)
 from lrbench_caffe.native.library import find_library
 from lrbench_caffe.prototxt.messages import Messages, shortest
 from lrbench_caffe.prototxt.patch import BASE_LR, GRADIENTS, LR_WAYS
@@ -20,9 +30,25 @@ from lrbench_caffe.records import SCRATCH, STARTS, UNKNOWN_START, Start, caffe_s
 from lrbench_caffe.runs.caffefiles import read_model
 from lrbench_caffe.runtime.replies import CaffeInfo
 
-NATIVE = "the solver's lr_policy"  # in words, where a policy comes from that was not given
 _SESSION = ("began", "iteration")  # what run.json says of each session at least
 _WITH_GAMMA = ("step", "exp", "inv", "multistep", "sigmoid")
+
+
+class Origin(Enum):
+    """Where a policy comes from; the values are the words of run.json."""
+
+    GIVEN = "given"
+    COMPLETED = "given, completed from the LR database"
+    DATABASE = "the LR database"
+    SOLVER = "the solver's lr_policy"
+
+    def __str__(self) -> str:
+        """For a message, in which a parameter has its name."""
+        if self is Origin.GIVEN:
+            return named("policy")
+        if self is Origin.COMPLETED:
+            return f"{named('policy')} and the LR database"
+        return str(self.value)
 
 
 @dataclass
@@ -80,7 +106,7 @@ class RunSettings:
     def from_json(cls, record: Mapping[str, Any]) -> RunSettings:
         # Of runs from before there were others.
         former = GRADIENTS if record.get("gradients") else BASE_LR
-        own = record.get("policy_from") == NATIVE
+        own = record.get("policy_from") == Origin.SOLVER.value
         defaults = {"layers": "stock", "threads": 1, "lr_by": former, "start": None, "head": None}
         record = {**defaults, "own_policy": own, **record}
         try:
@@ -174,9 +200,13 @@ class ChosenPolicy:
     """A policy, where it comes from, and the parameters that rules filled in."""
 
     policy: Policy
-    origin: str
+    origin: Origin
     filled: tuple[Filled, ...] = ()
-    own: bool = False  # the solver's own lr_policy
+
+    @property
+    def own(self) -> bool:
+        """Whether it is the solver's own lr_policy."""
+        return self.origin is Origin.SOLVER
 
 
 def choose_policy(
@@ -185,7 +215,7 @@ def choose_policy(
     """The policy to train with.
 
     Args:
-        text: what was given as --lr, None for the solver's own lr_policy.
+        text: what was given, None for the solver's own lr_policy.
         flags: k0, k1, gamma, p, l; None where not given.
         solver: the solver.
         max_iter: iterations of the training.
@@ -197,18 +227,16 @@ def choose_policy(
     if text is None:
         given = [f"{{{name}}}" for name, value in flags.items() if value is not None]
         if given:
-            raise ParameterError(
-                f"{', '.join(given)}: needs {{policy}}, the policy that it belongs to"
-            )
-        return ChosenPolicy(_native(solver, max_iter), NATIVE, own=True)
+            raise ParameterError(f"{', '.join(given)} require{'s' * (len(given) == 1)} {{policy}}")
+        return ChosenPolicy(_native(solver, max_iter), Origin.SOLVER)
     done = complete_policy(text, flags, solver, max_iter)
-    return ChosenPolicy(done.policy, "--lr", done.filled)
+    return ChosenPolicy(done.policy, Origin.GIVEN, done.filled)
 
 
 def complete_policy(
     text: str, flags: Mapping[str, Any], solver: Solver, max_iter: int
 ) -> Completed:
-    """--lr's policy with what was left out filled in by simple rules.
+    """The given policy with what was left out filled in by simple rules.
 
     Raises:
         PolicyError: the policy cannot be understood or completed.
@@ -216,15 +244,17 @@ def complete_policy(
     """
     base_lr = shortest(solver.message.base_lr)
     try:
-        return complete_text(text, flags, base_lr=base_lr, max_iter=max_iter, epoch=solver.epoch)
+        return complete_text(
+            text, flags, base_lr=base_lr, max_iter=max_iter, epoch=solver.epoch, named=named
+        )
     except PolicyError as error:
         if not math.isfinite(base_lr):
             raise InputError(
                 f"{solver.path}: base_lr is {base_lr:g}; allowed: a finite number"
             ) from error
-        if base_lr > 0 or "base_lr" not in str(error):
-            raise
-        raise InputError(f"{solver.path}: {error}") from error
+        if isinstance(error, NoBaseLR):
+            raise InputError(f"{solver.path}: {error}") from error
+        raise
 
 
 def check_triggers(policy: Policy, solver: Solver) -> None:
@@ -297,7 +327,7 @@ def _check_native(solver: Solver) -> None:
 
 
 def choose_gpu(flag: str | None, solver: Solver, info: CaffeInfo) -> int | None:
-    """The GPU's id, None for the CPU, by ``caffe train``'s rule: --gpu, else an explicit solver_mode: GPU.
+    """The GPU's id, None for the CPU, by ``caffe train``'s rule: as given, else an explicit solver_mode: GPU.
 
     Raises:
         InputError: not a GPU that this Caffe has, or more than one.
@@ -368,7 +398,7 @@ def choose_layers(flag: str, gpu: int | None, info: CaffeInfo) -> str:
 
 
 def choose_threads(flag: int, layers: str) -> int:
-    """--threads, checked against the layers and this machine.
+    """The number of threads, checked against the layers and this machine.
 
     Raises:
         InputError: there are not so many cores, or Caffe's own layers are used, which have one
@@ -390,7 +420,7 @@ def choose_threads(flag: int, layers: str) -> int:
 
 
 def choose_seed(flag: int | None, solver: Solver) -> int:
-    """--seed, else the solver's random_seed as Caffe takes it (modulo 2^32), else a new random one."""
+    """The given seed, else the solver's random_seed as Caffe takes it (modulo 2^32), else a random one."""
     if flag is not None:
         if not 0 <= flag < 2**31:
             raise ParameterError("{seed}: {0}; allowed: 0 to {1}", flag, 2**31 - 1)
@@ -401,7 +431,7 @@ def choose_seed(flag: int | None, solver: Solver) -> int:
 
 
 def check_weights(flag: str | None, solver: Solver, messages: Messages) -> list[str]:
-    """The caffemodels of --weights, else of the solver's own weights field (Caffe of 2018 has one).
+    """The given caffemodels, else of the solver's own weights field (Caffe of 2018 has one).
 
     Raises:
         InputError: a file that is missing or is not a caffemodel.

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from lrbench_caffe import installation
-from lrbench_caffe.errors import InputError, LRBenchError, TrainingError
+from lrbench_caffe.errors import InputError, LRBenchError, TrainingError, named
 from lrbench_caffe.prototxt.nets import has_plain_softmax_loss
 from lrbench_caffe.prototxt.refusal import DamagedData, open_solver, with_data, with_layers
 from lrbench_caffe.prototxt.solver import Solver
@@ -26,9 +26,12 @@ from lrbench_caffe.training.observer import Audience, Observer
 from lrbench_caffe.training.replay import replay_plan
 from lrbench_caffe.training.signals import Signals
 
-AS_ASKED = "paused by --until"  # the reason of a part that ended where it was to
-
 Load = Callable[[Worker, Opened, Callable[[str], None]], int]
+
+
+def as_asked(iteration: int) -> str:
+    """The reason of a part that ended where it was to, as it is recorded."""
+    return f"paused at iteration {iteration} as asked"
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,7 @@ class Trainer:
                 self._audience.note(
                     f"WARNING: Caffe's own layers instead of the fast ones: {opened.layers_problem} "
                     f"(run {installation.setup_command()}; when resumed, this run keeps Caffe's own unless "
-                    "--layers fast is given)"
+                    f"{named('layers')} fast is given)"
                 )
             sessions = self._run.read().get("sessions", [])
             for session in sessions[-1:]:
@@ -158,11 +161,11 @@ class Trainer:
         return outcome
 
     def _way_on(self, failed: bool = False) -> str:
-        """What --resume would do; nothing where it would fail in the same way."""
+        """What resuming would do; nothing where it would fail in the same way."""
         # The loss of an iteration is there before its update, in which Caffe checks the LR.
         if self._iteration <= self._first + failed:
             return ""
-        resume = f"--resume --out {shlex.quote(str(self._run.path))}"
+        resume = f"{named('resume')} {named('out')} {shlex.quote(str(self._run.path))}"
         saved = self._snapshots.all()
         if saved:
             return f"; continue from iteration {saved[-1].iteration} with: {resume}"
@@ -329,10 +332,11 @@ class Trainer:
         return TrainingOutcome("stopped", "stopped by a signal", self._iteration)
 
     def _halt(self) -> TrainingOutcome:
-        # Always with a snapshot, for --resume; the next one takes its place.
+        # Always with a snapshot to continue from; the next one takes its place.
         self._save(automatic=True)
         self._worker.write_log("Optimization stopped early.")
-        return TrainingOutcome("stopped", AS_ASKED, self._iteration, paused=True)
+        reason = as_asked(self._iteration)
+        return TrainingOutcome("stopped", reason, self._iteration, paused=True)
 
     def _finish(self) -> TrainingOutcome:
         if not self._monitor.test_due(self._iteration):  # else it was done before the test

@@ -19,7 +19,7 @@ def choose_way(flag: str, own_policy: bool, solver: Solver, info: CaffeInfo) -> 
     """One of LR_WAYS for a training that begins.
 
     Args:
-        flag: the value of --set-lr-by.
+        flag: "auto", or the way that was asked for.
         own_policy: whether the LR policy is the solver's own.
         solver: what is trained.
         info: the Caffe.

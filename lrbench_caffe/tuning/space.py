@@ -67,7 +67,7 @@ class Candidate:
 
 
 def functions(text: str) -> tuple[str, ...]:
-    """The functions of --functions: all, cyclic, decaying, or comma-separated names.
+    """The functions of a text: all, cyclic, decaying, or comma-separated names.
 
     Raises:
         InputError: an unknown or repeated name, or one that cannot be tuned.

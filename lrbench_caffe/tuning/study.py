@@ -21,8 +21,8 @@ from typing import Any, TypeVar
 from lrbench_caffe.errors import InputError, TrainingError
 from lrbench_caffe.jobs import Job, JobResult, Pool, RetryingPool
 from lrbench_caffe.jobs.naming import directory_name
+from lrbench_caffe.jobs.opening import TRUST_DATA
 from lrbench_caffe.lr import Policy, parse
-from lrbench_caffe.prototxt.datacheck import OPTION as TRUST_DATA
 from lrbench_caffe.records import UNSUCCESSFUL
 from lrbench_caffe.runs.directory import RunDirectory
 from lrbench_caffe.runtime.client import HANG_SECONDS

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lrbench_caffe.errors import named
 from lrbench_caffe.knowledge.ranking import SIGNIFICANT, welch
 from lrbench_caffe.lr import Policy
 from lrbench_caffe.metrics import Measurement, best_trained, top1_at_start
@@ -176,11 +177,11 @@ def _by_means(
     if p is None and min(len(values), len(own_values)) > 1:
         noise = "no deviation in either, so that noise cannot be tested"
     elif p is None:
-        noise = "too few for a test of noise; --seeds 3 makes one"
+        noise = f"too few to test for noise; use {named('seeds')} 3"
     else:
         noise = f"{'within' if p >= SIGNIFICANT else 'beyond'} noise, Welch's p = {p:.2g}"
         if better and p >= SIGNIFICANT:
-            noise += "; more --seeds may tell them apart"
+            noise += f"; more {named('seeds')} may tell them apart"
     name, mine = f"{first.policy:.6g}", f"{own.policy:.6g}"
     recommended = better and (p is None or p < SIGNIFICANT)
     text = f"{name} {sizes} your own policy, {mine}: {means} ({counts}; {noise})"

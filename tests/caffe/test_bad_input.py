@@ -208,7 +208,7 @@ CASES = {
     ),
     "no number": Case(("k0",), lr=lr("fix", "--k0", "much")),
     "broken policy": Case(("FIX",), lr=lr("FIX(k0=0.1")),
-    "k0 without --lr": Case(("--k0", "needs --lr"), lr=("--k0", "0.1")),
+    "k0 without --lr": Case(("--k0 requires --lr",), lr=("--k0", "0.1")),
     "plateau without tests": Case(
         ("PLATEAU(", "solver.prototxt has no test nets"), solver(**NO_TESTS), lr=lr("plateau")
     ),

@@ -115,7 +115,7 @@ def test_a_part_that_a_signal_stopped_before_its_last_test_is_not_whole(here: Wo
     assert [(m.iteration, m.top1) for m in again.measurements] == [
         (m.iteration, m.top1) for m in whole.measurements
     ]
-    assert (again.status, again.reason) == ("stopped", "paused by --until")
+    assert (again.status, again.reason) == ("stopped", "paused at iteration 50 as asked")
 
 
 def test_two_parts_that_are_begun_at_the_same_time(here: Workspace) -> None:

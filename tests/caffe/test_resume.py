@@ -160,7 +160,7 @@ def test_in_parts(task: Task) -> None:
         assert f"stopped at iteration {until}" in done.out
         run = task.workspace.run("parts")
         assert (run.record["status"], run.record["iteration"]) == ("stopped", until)
-        assert run.record["reason"] == "paused by --until"
+        assert run.record["reason"] == f"paused at iteration {until} as asked"
         assert run.record["max_iter"] == ITERATIONS
         assert max(run.iterations()) == until - 1
     again = task.workspace.train("--resume", "--out", "parts", "--until", "300").succeeded()

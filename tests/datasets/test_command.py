@@ -72,7 +72,7 @@ def test_an_lmdb_of_another_shape_is_in_the_place(tmp_path, capsys):
     os.rename(tmp_path / "digits_train_lmdb", tmp_path / "mnist_train_lmdb")
     assert run(main, ["mnist", "--out", str(tmp_path), "--source", str(tmp_path)]) == 2
     assert (
-        "is there, but holds 1x8x8 instead of 1x28x28; --force replaces it"
+        "exists, but contains 1x8x8 instead of 1x28x28; --force replaces it"
         in capsys.readouterr().err
     )
 

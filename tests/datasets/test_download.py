@@ -108,7 +108,7 @@ def test_no_mirror_delivers(server, tmp_path):
     assert f"wrong/x.gz: wrong checksum (MD5 {other}, published {MD5})" in message
     assert "Connection refused" in message
     assert message.endswith("fetch it by hand, for example from http://127.0.0.1:9/x.gz, and name its folder "
-                            "with --source DIR")  # fmt: skip
+                            "with source DIR")  # fmt: skip
     assert os.listdir(tmp_path) == []
 
 

@@ -292,7 +292,7 @@ def test_too_little_space_is_found_before_writing(tmp_path, monkeypatch):
 
 def test_a_write_cut_short_by_a_full_disk(tmp_path, monkeypatch):
     monkeypatch.setattr(lmdb_writer, "_is_full", lambda _: True)
-    message = "x: disk full; free some space or choose another --out"
+    message = "x: disk full; free some space or choose another out"
     with pytest.raises(InputError, match=message), lmdb_writer.writing_to(tmp_path / "x"):
         raise lmdb.Error("mdb_txn_commit: Input/output error")
 
@@ -334,7 +334,7 @@ def test_folder_that_cannot_be_made(tmp_path):
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="there is no /proc")
 @pytest.mark.parametrize("name", ["/proc/x", "/proc/self"])
 def test_a_place_without_a_disk_is_not_called_full(name):
-    message = rf"^{name}.*: cannot write \(.+\); choose another --out$"
+    message = rf"^{name}.*: cannot write \(.+\); choose another out$"
     with pytest.raises(InputError, match=message), locked(Path(name)):
         write_lmdb(Path(name) / "x_lmdb", *small(3), (1, 2, 2))
 

@@ -383,7 +383,7 @@ def test_the_file_beside_the_log_and_beside_the_solver(deep, reader, monkeypatch
     assert not reader.one(deep.log).network.name.endswith("(partial)")
     (tmp_path / "deep.prototxt").unlink()
     solver = deep.path / "deep_solver.prototxt"
-    assert not reader.one(deep.log, solver=solver).network.name.endswith("(partial)")
+    assert not reader.one(deep.log, solver_file=solver).network.name.endswith("(partial)")
 
 
 def test_without_its_file_the_net_is_partial(deep, reader, monkeypatch, tmp_path):

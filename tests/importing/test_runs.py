@@ -514,7 +514,7 @@ def test_import_log(log, trained, tmp_path, capsys, fresh):
     # Its second half says what is to be known of it; a log without its beginning takes the solver.
     cut = tmp_path / "cut.log"
     cut.write_text(log[len(until(log, "Iteration 0, Testing")) :])
-    code = db.main(["--db", str(database), "import-log", str(cut)])
+    code = cli.run(db.main, ["--db", str(database), "import-log", str(cut)])
     assert code == 1
     assert "--solver FILE" in capsys.readouterr().err
     arguments = ["import-log", "--solver", str(trained.path / "solver.prototxt"), str(cut)]

@@ -435,7 +435,7 @@ SIG = "SIG(k0=0.1, gamma=0.001, l=100)"
     ("results", "functions", "top", "why"),
     [
         ([], ["UPCOS2"], 3, "no result on this task or a similar one"),
-        ([], ["sin2", "tri", "triexp"], 2, "others come first (--top 2)"),
+        ([], ["sin2", "tri", "triexp"], 2, "others come first (top 2)"),
         ([summary(FIRST, None, **DIVERGED_5)], ["sin2"], 1, None),
         ([summary(SIG, None, **DIVERGED_5)], ["sig"], 3, "5 trainings diverged on this task"),
         ([summary(SIG, 99.0, **{**HERE, "max_iter": 0})], ["sig"], 3,

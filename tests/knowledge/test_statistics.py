@@ -254,7 +254,7 @@ def test_the_direction_is_said(regression):
         "--by", "iuo", task="faces", code=2
     )
     error = regression.rank("--lower", task="faces", code=2)
-    assert "--higher and --lower: allowed with --by or --weights of an output of the net" in error
+    assert "--higher or --lower: allowed with --by or --weights of an output of the net" in error
 
 
 def test_the_pareto_front_of_a_loss(regression, tmp_path):

@@ -144,7 +144,7 @@ def test_labels(check, tmp_path, labels, layers, problem):
     with pytest.raises(InputError, match=problem) as caught:
         check(data(path) + layers)
     assert str(caught.value).startswith("net.prototxt: layer 'l' (")
-    assert "--trust-data" in str(caught.value)
+    assert "trust_data" in str(caught.value)
 
 
 def test_the_layers_behind_another_data_layer(net_of, tmp_path):
@@ -361,7 +361,7 @@ def test_a_check_that_takes_longer_is_announced(tmp_path, monkeypatch):
     path = write(tmp_path / "x", image(3))
     scan_once(LmdbRecords(path), Progress(said.append))
     scan_once(LmdbRecords(path), Progress(said.append))
-    assert said == [f"all records of {path} are checked, once; --trust-data skips this"]
+    assert said == [f"all records of {path} are checked, once; trust_data skips this"]
 
 
 def test_the_lmdbs_after_a_crash(net_of, tmp_path):

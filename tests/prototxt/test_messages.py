@@ -11,7 +11,7 @@ import pytest
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.prototxt.messages import lacks, to_text
 
-FORK = "this Caffe has none; LRBENCH_CAFFE_PYTHON or --caffe-python names the Python of a fork that has it"
+FORK = "this Caffe has none; LRBENCH_CAFFE_PYTHON or caffe_python names the Python of a fork that has it"
 
 
 def test_read_and_write(messages, tmp_path):

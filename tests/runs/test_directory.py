@@ -414,7 +414,7 @@ def test_a_run_that_never_trained_leaves_its_place_free(tmp_path):
 
 def test_no_run_to_resume(tmp_path):
     with pytest.raises(
-        InputError, match=r"^--resume: no run of x.prototxt in .*/ \(--out DIR names another"
+        InputError, match=r"^resume: no run of x.prototxt in .*/ \(out DIR names another"
     ):
         find_newest(tmp_path, Path("x.prototxt"))
 
@@ -447,7 +447,7 @@ def test_where_the_clock_was_set_back_the_run_that_was_begun_last_is_the_newest(
     monkeypatch.setattr("time.time", lambda: 1e9 - 365 * 86400)
     with pytest.raises(
         InputError,
-        match=r"^--resume: the clock was set back since .*before was written, .*--out DIR",
+        match=r"^resume: the clock was set back since .*before was written, .* out DIR",
     ):
         find_newest(root, solver)
     mark_latest(root, RunDirectory(root / "after"))
@@ -459,7 +459,7 @@ def test_where_the_clock_was_set_back_the_run_that_was_begun_last_is_the_newest(
 # -- run.json that was damaged or deleted ----------------------------------------------------------
 
 WHOLE = {
-    "solver": "s", "policy": "FIX(k0=0.1)", "policy_from": "--lr", "seed": 1, "max_iter": 10,
+    "solver": "s", "policy": "FIX(k0=0.1)", "policy_from": "given", "seed": 1, "max_iter": 10,
     "test_interval": 5, "snapshot_interval": 0, "gpu": None, "level": 0, "stages": [], "snapshot": None,
     "weights": [], "lr_by": "base_lr", "fingerprint": {}, "layers": "stock", "threads": 1, "head": None,
     "start": None, "status": "stopped", "reason": None, "iteration": 5, "ended": 1.0, "record": None,

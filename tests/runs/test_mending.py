@@ -341,7 +341,7 @@ def test_a_former_run_without_its_first_test_is_refused(copy):
     chain = copy("old")
     _change(chain.run.path / "measurements.jsonl", lambda lines: b"".join(lines[1:]))
     with pytest.raises(
-        InputError, match=r"^--resume: .*no snapshot before which everything is known"
+        InputError, match=r"^resume: .*no snapshot before which everything is known"
     ):
         chain.train()
 

@@ -141,7 +141,7 @@ def test_a_run_whose_snapshots_are_all_damaged_does_not_start_again(snapshots, r
     made, take = snapshots()
     cut(run.snapshots / take(100).state)
     with pytest.raises(
-        InputError, match=r"--resume: none of the snapshots .*lenet_iter_100.solverstate"
+        InputError, match=r"^resume: none of the snapshots .*lenet_iter_100.solverstate"
     ):
         made.newest()
 

@@ -213,7 +213,7 @@ def test_a_hang_is_ended(worker):
     one.hang_seconds = 0.5  # not before: that a solver is opened takes its time
     with pytest.raises(
         TrainingError,
-        match=r"^Caffe gave no sign of life for 0\.5 s and was killed .*--hang-timeout SECONDS\)$",
+        match=r"^Caffe gave no sign of life for 0\.5 s and was killed .* hang_seconds SECONDS\)$",
     ):
         train(one, 5)
     assert ended(one.pid)
@@ -328,9 +328,9 @@ def gone(pid: int) -> bool:
 
 
 def test_an_interpreter_without_caffe(tmp_path):
-    python = CaffePython([sys.executable, "-S"], "--caffe-python")
+    python = CaffePython([sys.executable, "-S"], "caffe_python")
     with pytest.raises(
-        InputError, match=r" \(--caffe-python\): cannot import caffe: No module named "
+        InputError, match=r" \(caffe_python\): cannot import caffe: No module named "
     ):
         Worker(python, tmp_path / "caffe.log")
 

@@ -9,6 +9,7 @@ import pytest
 
 from lrbench_caffe import doctor
 from lrbench_caffe.runtime.locate import runtime_dir, runtime_python
+from lrbench_caffe.terminal import cli
 
 
 @pytest.fixture
@@ -51,6 +52,6 @@ def test_a_caffe_that_crashes_is_fatal_and_named(
     python = tmp_path / "python"
     python.write_text("#!/bin/sh\nkill -BUS $$\n")
     python.chmod(0o755)
-    assert doctor.main(["--json", "--caffe-python", str(python)]) == 1
+    assert cli.run(doctor.main, ["--json", "--caffe-python", str(python)]) == 1
     (fatal,) = [one for one in json.loads(capsys.readouterr().out) if one["fatal"]]
     assert fatal["remedy"] == f"{python} (--caffe-python): Caffe was killed by SIGBUS"

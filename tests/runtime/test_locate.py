@@ -44,7 +44,7 @@ def test_explicit_comes_before_the_variable(
 ) -> None:
     explicit, variable = fake_python(tmp_path / "a"), fake_python(tmp_path / "b")
     monkeypatch.setenv(locate.VARIABLE, str(variable))
-    assert find_caffe_python(str(explicit)) == CaffePython([str(explicit)], "--caffe-python")
+    assert find_caffe_python(str(explicit)) == CaffePython([str(explicit)], "caffe_python")
     assert find_caffe_python(None) == CaffePython([str(variable)], "LRBENCH_CAFFE_PYTHON")
 
 
@@ -140,7 +140,7 @@ def test_a_python_that_crashes_is_not_passed_over(tmp_path: Path, end: str) -> N
     python3 = fake_python(tmp_path / "bin" / "python3")
     python3.write_text(f"#!/bin/sh\n{end}\n")
     fake_python(tmp_path / "bin" / "python2")
-    ended = "was killed by SIG(KILL|SEGV|BUS) while it imported caffe; LRBENCH_CAFFE_PYTHON or --caffe-python"
+    ended = "was killed by SIG(KILL|SEGV|BUS) while it imported caffe; LRBENCH_CAFFE_PYTHON or caffe_python"
     with pytest.raises(TrainingError, match=f"^{python3} {ended}"):
         find_caffe_python()
 
@@ -171,7 +171,7 @@ def test_no_caffe_anywhere_is_one_line_that_says_what_to_do(tmp_path: Path) -> N
         assert part in message
 
 
-@pytest.mark.parametrize("source", ["--caffe-python", "LRBENCH_CAFFE_PYTHON"])
+@pytest.mark.parametrize("source", ["caffe_python", "LRBENCH_CAFFE_PYTHON"])
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [
@@ -188,7 +188,7 @@ def test_an_interpreter_that_cannot_be_run_is_named(
         path.mkdir()
     elif kind == "plain":
         path.touch(0o644)
-    explicit = str(path) if source == "--caffe-python" else None
+    explicit = str(path) if source == "caffe_python" else None
     if explicit is None:
         monkeypatch.setenv(source, str(path))
     with pytest.raises(InputError) as caught:

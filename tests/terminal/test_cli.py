@@ -8,13 +8,15 @@ import pickle
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 import lrbench_caffe
 from lrbench_caffe import __main__ as console
-from lrbench_caffe.errors import InputError, ParameterError, TrainingError
+from lrbench_caffe.errors import InputError, ParameterError, TrainingError, named
 from lrbench_caffe.lr import PolicyError
 from lrbench_caffe.terminal import cli
 
@@ -205,14 +207,24 @@ def test_errors_for_people_are_one_line(capsys, error, code):
 
 
 def test_an_error_of_the_package_names_the_parameter_and_the_command_line_its_flag(capsys):
-    error = ParameterError(
-        "{max_iter}: {0}; with {policy} {1!r} allowed: {2} or more", 0, "{k0}", 1
-    )
+    def refused() -> ParameterError:
+        text = "{max_iter}: {0}; with {policy} {1!r} allowed: {2} or more"
+        return ParameterError(text, 0, "{k0}", 1)
+
+    def main(argv: Sequence[str]) -> NoReturn:
+        print(f"note: {named('hang_seconds')}")
+        raise InputError(f"solver.prototxt: {refused()}")
+
+    error = refused()
     assert str(error) == "max_iter: 0; with policy '{k0}' allowed: 1 or more"
-    assert cli.run(raises(error), []) == 2
-    assert capsys.readouterr().err == "error: --max-iter: 0; with --lr '{k0}' allowed: 1 or more\n"
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
     assert str(error.within("{resume}: ")) == f"resume: {error}"
+    assert cli.run(main, []) == 2
+    said = capsys.readouterr()
+    assert said.out == "note: --hang-timeout\n"
+    line = "error: solver.prototxt: --max-iter: 0; with --lr '{k0}' allowed: 1 or more\n"
+    assert said.err == line
+    assert (named("hang_seconds"), str(refused())) == ("hang_seconds", str(error))  # as before
 
 
 def test_debug_shows_the_traceback(capsys):

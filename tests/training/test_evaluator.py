@@ -176,7 +176,7 @@ def test_what_is_said_of_the_blobs():
     shapes = {"s": [2, 5], "t": [2, 3, 4]}
     assert measuring_notes(solver, Opened(0, 0, [shapes, shapes])) == [
         "Top-1 of the test net #0 is that of s (true classes: y); also measured, as outputs: t "
-        "(--head NAME chooses another one)"
+        "(head NAME chooses another one)"
     ]
     solver.tests[:] = [TestNet(NET, None, 2, (HEAD,))]
     (note,) = measuring_notes(solver, Opened(0, 0, [{"s": [2, 5, 8, 4]}]))

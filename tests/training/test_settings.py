@@ -21,6 +21,7 @@ from lrbench_caffe.prototxt.patch import LR_WAYS
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.prototxt.task import solver_settings
 from lrbench_caffe.training.settings import (
+    Origin,
     RunSettings,
     check_weights,
     choose_gpu,
@@ -48,7 +49,7 @@ def solver(messages):
 def test_the_solvers_own_policy(solver):
     own = solver('base_lr: 0.01 lr_policy: "step" gamma: 0.1 stepsize: 5000 max_iter: 10000')
     chosen = choose_policy(None, NONE, own, 10_000)
-    assert chosen.origin == "the solver's lr_policy"
+    assert chosen.origin is Origin.SOLVER
     assert chosen.policy(4999) == pytest.approx(0.01)
     assert chosen.policy(5000) == pytest.approx(0.001)
 
@@ -206,7 +207,7 @@ def test_the_way_of_a_run_that_is_resumed(
 
 @pytest.mark.parametrize(("gradients", "way"), [(True, "gradients"), (False, "base_lr")])
 def test_a_run_from_before_there_were_three_ways(gradients, way):
-    record = RunSettings("s", "FIX(k0=0.1)", "--lr", 1, 100, 10, 0).as_json()
+    record = RunSettings("s", "FIX(k0=0.1)", "given", 1, 100, 10, 0).as_json()
     del record["lr_by"]
     assert RunSettings.from_json({**record, "gradients": gradients}).lr_by == way
 
@@ -232,7 +233,7 @@ def test_a_policy_with_flags(solver):
             InputError,
             "s.prototxt: lr_policy is missing; give one there or a policy with policy",
         ),
-        (None, {"k0": "1", "l": "2"}, "base_lr: 1", InputError, "k0, l: needs policy"),
+        (None, {"k0": "1", "l": "2"}, "base_lr: 1", InputError, "k0, l require policy"),
         (None, {}, 'lr_policy: "stepp" base_lr: 1', InputError, "s.prototxt: .*stepp"),
         ("fix", {}, "base_lr: 0", InputError, "^s.prototxt: FIX: k0 is missing, and base_lr=0"),
         ("sine2", {}, "base_lr: 0", PolicyError, "^unknown LR function 'sine2'"),
@@ -257,11 +258,18 @@ def test_a_policy_has_the_numbers_that_were_written_wherever_it_comes_from(solve
     def settings(text: str | None) -> RunSettings:
         chosen = choose_policy(text, NONE, own, 100)
         return RunSettings(
-            "s.prototxt", str(chosen.policy), chosen.origin, 1, 100, 10, 0, own_policy=chosen.own
+            "s.prototxt",
+            str(chosen.policy),
+            chosen.origin.value,
+            1,
+            100,
+            10,
+            0,
+            own_policy=chosen.own,
         )
 
     assert str(settings(None).recorded_policy()) == written  # from the solver
-    assert str(settings(written).recorded_policy()) == written  # from --lr
+    assert str(settings(written).recorded_policy()) == written  # given
     assert str(own.lr_policy(100)) == written  # what a tuning compares with
     assert str(find_policy(own.message, {}, {}, []).policy) == written  # from a log
     assert solver_settings(own).base_lr == 0.012345678
@@ -274,7 +282,7 @@ def test_a_run_of_version_0_1_keeps_the_rounded_policy_that_it_was_recorded_with
     own = solver('base_lr: 0.012345678 lr_policy: "fixed" max_iter: 100')
     chosen = choose_policy(None, NONE, own, 100)
     settings = RunSettings(
-        "s.prototxt", str(chosen.policy), chosen.origin, 1, 100, 10, 0, own_policy=chosen.own
+        "s.prototxt", str(chosen.policy), chosen.origin.value, 1, 100, 10, 0, own_policy=chosen.own
     )
     assert str(settings.recorded_policy("FIX(k0=0.01234568)")) == "FIX(k0=0.01234568)"
     assert str(settings.recorded_policy("FIX(k0=0.5)")) == "FIX(k0=0.012345678)"
@@ -361,7 +369,7 @@ def test_weights(solver, messages, tmp_path, monkeypatch):
 
 def test_record_round_trip():
     settings = RunSettings(
-        "s", "SIN(k0=0.1, k1=0.2, l=50)", "--lr", 1, 100, 10, 0, stages=["a"], lr_by="gradients"
+        "s", "SIN(k0=0.1, k1=0.2, l=50)", "given", 1, 100, 10, 0, stages=["a"], lr_by="gradients"
     )
     assert RunSettings.from_json({**settings.as_json(), "something": "else"}) == settings
     assert settings.bound_policy()(50) == pytest.approx(0.2)

@@ -47,8 +47,8 @@ def plan(**more: Any) -> TuningPlan:
         ([83.0, 83.1, 83.2], [82.0, 82.1, 82.2], True, 0.00026, "1.00 points of Top-1 more"),
         # t = 0.05 / sqrt(0.01 / 3 + 0.01 / 3) = 0.612.
         ([83.05, 83.15, 83.25], [83.0, 83.1, 83.2], False, 0.573, "within noise"),
-        ([83.0], [82.0], True, None, "too few for a test of noise"),
-        ([82.0], [83.0], False, None, "too few for a test of noise"),
+        ([83.0], [82.0], True, None, "too few to test for noise; use seeds 3"),
+        ([82.0], [83.0], False, None, "too few to test for noise; use seeds 3"),
         ([83.0, 83.0], [83.0, 83.0], False, None, "is as good as"),
         ([95.8, 95.8], [94.0, 94.0], True, None, "(2 and 2 trainings; no deviation in either, so that noise"),
         ([90.0, "diverged", 91.0], [82.0, 82.1, 82.2], False, None, "diverged in 1 of 3 trainings"),
