@@ -135,7 +135,8 @@ def _add_filters(p: argparse.ArgumentParser) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    from lrbench_caffe.terminal.database import check_folder, is_new, open_at_terminal
+    from lrbench_caffe.runs.opening import check_folder, is_new
+    from lrbench_caffe.terminal.database import open_at_terminal
 
     work: Callable[..., int | None] = args.work
     if work is _check:

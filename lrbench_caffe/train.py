@@ -29,12 +29,12 @@ from lrbench_caffe.runs.runjson import task_title
 from lrbench_caffe.tabular import metrics_rows
 from lrbench_caffe.terminal import cli
 from lrbench_caffe.terminal.console import Console
+from lrbench_caffe.terminal.logfollower import LogFollower
 from lrbench_caffe.terminal.progress import Bars
 from lrbench_caffe.terminal.streams import Unbreakable, WithoutBlankLines, unescaped
 from lrbench_caffe.terminal.tables import terminal_table
 from lrbench_caffe.terminal.training_flags import add_flags, training_request, without_ignored_flags
 from lrbench_caffe.terminal.training_progress import ProgressDisplay
-from lrbench_caffe.training.logfollower import LogFollower
 from lrbench_caffe.training.monitor import ScheduleMonitor
 from lrbench_caffe.training.observer import Observer
 from lrbench_caffe.training.preparing import prepare

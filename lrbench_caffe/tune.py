@@ -32,9 +32,9 @@ from lrbench_caffe.terminal.progress import Bars
 from lrbench_caffe.terminal.study_flags import add_study_flags, study_parameters
 from lrbench_caffe.terminal.tables import ALL, add_flag, chosen, print_table, terminal_table
 from lrbench_caffe.terminal.tuning_progress import TuningDisplay
+from lrbench_caffe.terminal.tuning_tables import finalist_layout
 from lrbench_caffe.tuning.report import (
     cost_rows,
-    finalist_layout,
     finalist_rows,
     time_line,
 )

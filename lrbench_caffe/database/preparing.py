@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from sqlalchemy import select
@@ -11,12 +12,24 @@ from lrbench_caffe.database import migrate, schema, summaries, writing
 from lrbench_caffe.database.checks import checked_run
 from lrbench_caffe.paper.tables import EDITION, paper_records
 
+EMPTY = 2.0  # seconds for which a SQLite file may be empty while it is made
 _PAPER = "paper results"  # in meta: which edition of them is in the database
 
 
 def exists(url: URL) -> bool:
     """Whether there is such a database at all; of a server, only it can tell."""
     return url.get_backend_name() != "sqlite" or Path(url.database or "").is_file()
+
+
+def is_emptied(url: URL) -> bool:
+    """Whether a SQLite file has nothing in it: it was cut off, and is not just being made by somebody."""
+    path = Path(url.database or "")
+    deadline = time.monotonic() + EMPTY
+    while url.get_backend_name() == "sqlite" and path.is_file() and not path.stat().st_size:
+        if time.monotonic() > deadline:
+            return True
+        time.sleep(0.1)
+    return False
 
 
 def is_current(connection: Connection) -> bool:

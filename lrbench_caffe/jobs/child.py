@@ -3,16 +3,13 @@
 A Caffe that aborts, crashes, hangs or is killed for its memory is one failed run with its reason.
 ``train`` itself notices a Caffe that hangs; here it is ``train`` that is watched, by the processor
 time that it uses. A training that is suspended is waited for, on whichever side the suspension is
-(see ``liveness``). As a program this module is ``train`` for a caller: it stops, with a snapshot,
-when the process that started it is gone.
+(see ``liveness``).
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
-import os
 import signal
 import subprocess
 import sys
@@ -35,7 +32,6 @@ GRACE = (
 )
 OUTPUT = "output.log"  # what ``train`` prints
 LOCK = ".job"
-_PR_SET_PDEATHSIG = 1
 
 
 class Stopped(TrainingError):
@@ -87,7 +83,7 @@ def _train(training: Job, stop: threading.Event, gpu: str | None) -> JobResult:
     began = time.monotonic()
     with open_own(Path(training.out) / OUTPUT, "ab") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "lrbench_caffe.jobs.child", *training.arguments(gpu)],
+            [sys.executable, "-m", "lrbench_caffe.jobs", *training.arguments(gpu)],
             env=training.environment(gpu),
             stdin=subprocess.DEVNULL,
             stdout=file,
@@ -203,19 +199,3 @@ def _failure(training: Job, code: int, hung: bool, seconds: float) -> JobResult:
 def _last_line(path: Path) -> str:
     lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return lines[-1].removeprefix("error: ") if lines else ""
-
-
-def main() -> int:
-    """``train``, ended by SIGTERM when the parent is gone."""
-    from lrbench_caffe import train
-    from lrbench_caffe.terminal import cli
-
-    parent = os.getppid()
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:
-        return 0  # it was gone before that
-    return cli.run(train.main)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

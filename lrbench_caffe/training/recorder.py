@@ -145,8 +145,8 @@ class Recorder(Observer):
 
     def _open(self) -> Database:
         from lrbench_caffe.database.engine import parse_url
+        from lrbench_caffe.database.preparing import is_emptied
         from lrbench_caffe.database.store import Database
-        from lrbench_caffe.terminal.database import is_emptied
 
         if is_emptied(parse_url(resolve_url(self._url))):
             self._note("the LR database was an empty file; it is set up again")

@@ -15,7 +15,7 @@ from lrbench_caffe.knowledge.trials import learned
 from lrbench_caffe.lr import FunctionPolicy, parse
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.prototxt.task import solver_settings
-from lrbench_caffe.terminal.database import open_at_terminal
+from lrbench_caffe.runs.opening import open_database
 from lrbench_caffe.tuning.space import BELOW_LIMIT, Candidate, GoodRange
 
 PROPOSALS = 6  # the best ones of the database that are tried, too
@@ -58,7 +58,7 @@ def look_up(
     solver: Solver,
     max_iter: int,
     names: Sequence[str],
-    say: Callable[[str], None] | None = None,
+    say: Callable[[str], None],
 ) -> Prior:
     """Ask the LR database for what it knows of this task or similar ones, from the same start.
 
@@ -70,9 +70,9 @@ def look_up(
         wanted: what is trained, and what it begins with.
         max_iter: length of the trainings.
         names: the LR functions to choose from.
-        say: see ``open_at_terminal``.
+        say: see ``open_database``.
     """
-    with open_at_terminal(db, to_write=True, say=say) as database:
+    with open_database(db, to_write=True, say=say) as database:
         recommendation = recommend(
             database, wanted.task, start=wanted.start, solver=solver_settings(solver), max_iter=max_iter,
             epoch=solver.epoch, functions=names, top=PROPOSALS,

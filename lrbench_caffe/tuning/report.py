@@ -18,7 +18,6 @@ from lrbench_caffe.plots.sweeps import Point, range_figure
 from lrbench_caffe.plots.tuning import Line, tuning_figure
 from lrbench_caffe.records import UNSUCCESSFUL
 from lrbench_caffe.tabular import Rows, clock, markdown_table, number
-from lrbench_caffe.terminal.tables import Layout
 from lrbench_caffe.tuning.levels import Ladder
 from lrbench_caffe.tuning.space import GoodRange
 from lrbench_caffe.tuning.study import Lost, PolicyTrainings, Study, TuningPlan
@@ -38,16 +37,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLUMNS = tuple(name for name in RANKED if name != "test_loss")  # as in the paper's tables
-
-
-def finalist_layout(plan: TuningPlan) -> Layout:
-    """The columns of ``finalist_rows``, and which of them a narrow terminal has."""
-    target = ("target",) if has_target(plan) else ()
-    return Layout(
-        names=("place", "policy", "trainings", "iterations", *target, *COLUMNS),
-        order=("place", "policy", "top1", *target, "trainings", "iterations", "ld"),
-        words=("place",),
-    )
 
 
 def finalist_rows(study: Study, outcome: TuningOutcome) -> Rows:

@@ -22,7 +22,7 @@ from lrbench_caffe.progress import Progress
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.prototxt.task import open_task
 from lrbench_caffe.records import Task, digest
-from lrbench_caffe.terminal.database import bring_in_the_rest
+from lrbench_caffe.runs.opening import bring_in_the_rest
 from lrbench_caffe.training.choosing import open_wanted
 from lrbench_caffe.training.continuation import fingerprint
 from lrbench_caffe.tuning import folder, ramp

@@ -76,7 +76,7 @@ def _children(pid: int) -> list[str]:
 
 
 def _is_job(pid: str) -> bool:
-    return b"lrbench_caffe.jobs.child" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b"lrbench_caffe.jobs\0" in Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 def test_killed_and_started_again_repeats_nothing(here: Workspace) -> None:

@@ -18,9 +18,10 @@ import pytest
 from lrbench_caffe import db, plot, rank, reproduce
 from lrbench_caffe.database import Database
 from lrbench_caffe.records import Start
+from lrbench_caffe.runs import opening
 from lrbench_caffe.runs.directory import RunDirectory
 from lrbench_caffe.terminal import cli
-from lrbench_caffe.terminal import database as terminal
+from lrbench_caffe.terminal.database import open_at_terminal
 from lrbench_caffe.terminal.run_tables import (
     measurement_layout,
     measurement_rows,
@@ -654,9 +655,9 @@ def test_the_folder_of_a_named_database_is_not_made(command, file, tmp_path, nam
 
 
 def test_a_new_database_waits_for_nobody(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(terminal, "SILENCE", 0.0)
+    monkeypatch.setattr(opening, "SILENCE", 0.0)
     path = tmp_path / "new.sqlite"
-    terminal.open_at_terminal(str(path), to_write=True).close()
+    open_at_terminal(str(path), to_write=True).close()
     assert capsys.readouterr().err == f"making the database {path}\n"
 
 

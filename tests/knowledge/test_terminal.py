@@ -12,8 +12,8 @@ from lrbench_caffe.database import Database
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.knowledge.evidence import Wanted
 from lrbench_caffe.records import SCRATCH
+from lrbench_caffe.runs import opening
 from lrbench_caffe.terminal import cli
-from lrbench_caffe.terminal import database as terminal
 from tests.knowledge.tasks import DIGITS, LENET_DIGITS
 
 
@@ -48,7 +48,7 @@ def test_waiting_for_a_server_is_said_and_ends(without_caffe, monkeypatch, capsy
         time.sleep(0.2)
         raise InputError(f"away for {patience:g} s")
 
-    monkeypatch.setattr(terminal, "SILENCE", 0.01)
+    monkeypatch.setattr(opening, "SILENCE", 0.01)
     monkeypatch.setattr(Database, "open", away)
     url = "postgresql://ada:secret@example.org/lr"
     assert cli.run(command.main, [*args, "--db", url]) == 2

@@ -23,8 +23,8 @@ from lrbench_caffe.reproduction.missing import Options
 from lrbench_caffe.reproduction.plan import ExperimentPlan, plan, scale, select
 from lrbench_caffe.reproduction.runner import Goal, Reproduction
 from lrbench_caffe.reproduction.speed import Speed
+from lrbench_caffe.runs import opening
 from lrbench_caffe.terminal import cli
-from lrbench_caffe.terminal import database as terminal_database
 from tests.reproduction.runs import measured, run
 
 VII = select(plan("table7"), "inv,sin2")
@@ -105,7 +105,7 @@ class Bench:
 @pytest.fixture(autouse=True)
 def no_remarks(monkeypatch) -> None:
     """On a busy machine a database is made slowly, which a command says."""
-    monkeypatch.setattr(terminal_database, "SILENCE", 600.0)
+    monkeypatch.setattr(opening, "SILENCE", 600.0)
 
 
 @pytest.fixture

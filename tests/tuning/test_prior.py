@@ -28,14 +28,14 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> Memory:
     def opened(_: object, **__: object) -> Iterator[Memory]:
         yield found
 
-    monkeypatch.setattr(experience, "open_at_terminal", opened)
+    monkeypatch.setattr(experience, "open_database", opened)
     monkeypatch.setattr(experience, "solver_settings", lambda _: LENET_DIGITS)
     return found
 
 
 def look_up(names: tuple[str, ...] = ("FIX", "SIN2", "STEP"), start: Start = SCRATCH) -> Prior:
     solver: Any = SimpleNamespace(epoch=25.94)
-    return experience.look_up(None, Wanted(DIGITS, start), solver, MAX_ITER, names)
+    return experience.look_up(None, Wanted(DIGITS, start), solver, MAX_ITER, names, print)
 
 
 GOOD = [fix(0.002, 90.0), fix(0.01, 95.0), fix(0.03, 94.0), fix(0.1, 60.0), diverged(0.5)]

@@ -20,7 +20,7 @@ from lrbench_caffe.runs.directory import RunDirectory
 
 GONE_SECONDS = 15.0  # in which what a trial started must have ended
 # In the command lines of a Caffe, and of a training that another command started.
-WORKER, CHILD = "runtime/worker.py", "lrbench_caffe.jobs.child"
+WORKER, CHILD = "runtime/worker.py", "lrbench_caffe.jobs"
 OTHERS = "others-"  # begins the names of the logs of programs that are not this project's
 LOGS = ("*.log", "*.out", "*.err")
 TRACES = ("Traceback (most recent call last)", "Fatal Python error", "Exception ignored in")

@@ -1,0 +1,105 @@
+"""Opening the LR database for a command or a study; what waits for it is brought in."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from lrbench_caffe.database.engine import damaged, parse_url, shown
+from lrbench_caffe.database.errors import DatabaseError
+from lrbench_caffe.database.patience import AT_TERMINAL
+from lrbench_caffe.database.preparing import exists, is_emptied
+from lrbench_caffe.database.store import Database
+from lrbench_caffe.database.urls import resolve_url
+from lrbench_caffe.errors import InputError, LRBenchError
+from lrbench_caffe.runs import waiting
+
+SILENCE = 2.0  # seconds after which it is said that we wait
+
+
+def open_database(
+    url: str | None, *, to_write: bool = False, say: Callable[[str], None]
+) -> Database:
+    """``Database.open`` that gives up sooner than a training would, and says that it waits.
+
+    Args:
+        url: the database's, None for the user's own. A file that it names must exist, unless it is
+            opened to write: a mistyped name is not a new database.
+        to_write: whether something will be recorded.
+        say: is told what a person should know.
+
+    What waited for this database (``waiting``) is brought in.
+
+    Raises:
+        InputError: there is no such file, or no folder for a new one.
+        DatabaseError: the database is away, or refuses.
+    """
+    database = _open(url, to_write, say)
+    bring_in_what_waits(database, say)
+    return database
+
+
+def _open(url: str | None, to_write: bool, say: Callable[[str], None]) -> Database:
+    parsed = parse_url(resolve_url(url))
+    where = shown(parsed)
+    if to_write:
+        check_folder(url)
+    if is_emptied(parsed):
+        if not to_write:
+            raise damaged(parsed, "it is an empty file")
+        say(f"note: the database {where} was an empty file; it is set up again")
+    words = f"waiting up to {AT_TERMINAL:g} s for the database {where}"
+    if is_new(url):  # there is nobody to wait for
+        words = f"making the database {where}"
+    notice = threading.Timer(SILENCE, say, (words,))
+    notice.daemon = True
+    notice.start()
+    try:
+        return Database.open(url, patience=AT_TERMINAL, must_exist=url is not None and not to_write)
+    finally:
+        notice.cancel()
+
+
+def is_new(url: str | None) -> bool:
+    """Whether the database is a file that is not there yet."""
+    return not exists(parse_url(resolve_url(url)))
+
+
+def check_folder(url: str | None) -> None:
+    """Check that the folder of a SQLite file that somebody named exists: it is not made.
+
+    Raises:
+        InputError: there is none.
+    """
+    parsed = parse_url(resolve_url(url))
+    if url is not None and not exists(parsed) and not Path(parsed.database or "").parent.is_dir():
+        raise InputError(f"cannot create the database {shown(parsed)}: no such folder")
+
+
+def bring_in_what_waits(database: Database, say: Callable[[str], None]) -> None:
+    """``waiting.bring_in``, which no command fails for."""
+    try:
+        waiting.bring_in(database, say)
+    except DatabaseError as error:
+        say(f"note: results wait for the LR database: {error}")
+
+
+def bring_in_the_rest(
+    url: str | None, where: Path, say: Callable[[str], None], warn: Callable[[str], None]
+) -> None:
+    """Bring in what the trainings of a command could not store, or say why that waits.
+
+    Args:
+        url: the database's, None for the user's own.
+        where: the folder of their run directories.
+        say: is told what was brought in, or waits.
+        warn: see ``open_database``'s ``say``.
+    """
+    if not waiting.waits(url, where):
+        return
+    try:
+        with _open(url, True, warn) as database:
+            waiting.bring_in(database, say)
+    except LRBenchError as error:
+        say(f"the LR database: {error}; results wait in {where}")
