@@ -18,7 +18,17 @@ from chaoslab.lab import Lab
 from chaoslab.processes import MARK, marked
 from chaoslab.registry import Scenario, load_all
 from chaoslab.trial import Ended, Trial, perform
-from chaoslab.verdicts import EQUAL, HANG, LEFT, REFUSED, SKIPPED, TRACEBACK, WRONG, Skip, Verdict
+from chaoslab.verdicts import (
+    EQUAL,
+    HANG,
+    LEFT,
+    REFUSED,
+    SKIPPED,
+    TRACEBACK,
+    WRONG,
+    Skip,
+    TrialVerdict,
+)
 from lrbench_caffe.terminal.cli import INTERRUPTED
 
 ROOT = Path(__file__).parents[1]
@@ -34,7 +44,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert marked(made.name) == {}
 
 
-def verdict_of(lab: Lab, body) -> Verdict:
+def verdict_of(lab: Lab, body) -> TrialVerdict:
     return perform(lab, Scenario("fake", body), seed=1).verdict
 
 
@@ -68,7 +78,7 @@ def test_what_counts_as_a_refusal(lab: Lab, end: str) -> None:
 
 
 def test_success_is_equal_only_if_the_scenario_says_so(lab: Lab) -> None:
-    assert verdict_of(lab, lambda one: one.run(python("pass")).success() and EQUAL) == Verdict(
+    assert verdict_of(lab, lambda one: one.run(python("pass")).success() and EQUAL) == TrialVerdict(
         EQUAL
     )
     failed = verdict_of(
@@ -85,7 +95,7 @@ def test_a_traceback_in_a_log_is_seen(lab: Lab) -> None:
         (one.folder / "runs" / "output.log").write_text(text)
         return EQUAL
 
-    assert verdict_of(lab, body) == Verdict(TRACEBACK, "output.log: KeyError: 'lr'; ")
+    assert verdict_of(lab, body) == TrialVerdict(TRACEBACK, "output.log: KeyError: 'lr'; ")
 
 
 def test_the_tracebacks_of_other_programs_are_theirs(lab: Lab) -> None:
@@ -93,7 +103,7 @@ def test_the_tracebacks_of_other_programs_are_theirs(lab: Lab) -> None:
         one.start(python("1 / 0"), others=True).wait(60)
         return EQUAL
 
-    assert verdict_of(lab, body) == Verdict(EQUAL)
+    assert verdict_of(lab, body) == TrialVerdict(EQUAL)
 
 
 def test_a_hang_is_seen_and_ended(lab: Lab) -> None:
@@ -136,7 +146,7 @@ def test_left_temporary_files_are_seen_unless_a_command_was_killed(lab: Lab) -> 
     found = verdict_of(lab, body)
     assert found.kind == LEFT
     assert found.detail.startswith("left: tmp/look-")
-    assert verdict_of(lab, killed) == Verdict(EQUAL)
+    assert verdict_of(lab, killed) == TrialVerdict(EQUAL)
 
 
 def test_the_processes_of_a_lab_include_those_of_its_trials(lab: Lab) -> None:
@@ -147,7 +157,7 @@ def test_the_processes_of_a_lab_include_those_of_its_trials(lab: Lab) -> None:
         assert running.pid not in marked(f"{lab.name}x") | marked(f"{one.mark[:-1]}")
         return EQUAL
 
-    assert verdict_of(lab, body) == Verdict(EQUAL)
+    assert verdict_of(lab, body) == TrialVerdict(EQUAL)
 
 
 def test_what_a_scenario_itself_starts_is_not_left(lab: Lab) -> None:
@@ -155,13 +165,13 @@ def test_what_a_scenario_itself_starts_is_not_left(lab: Lab) -> None:
         one.start(python("import time; time.sleep(600)"))
         return EQUAL
 
-    assert verdict_of(lab, body) == Verdict(EQUAL)
+    assert verdict_of(lab, body) == TrialVerdict(EQUAL)
 
 
 def test_other_processes_are_not_touched(lab: Lab) -> None:
     other = subprocess.Popen(python("import time; time.sleep(600)"), env={MARK: "of another lab"})
     try:
-        assert verdict_of(lab, lambda one: EQUAL) == Verdict(EQUAL)
+        assert verdict_of(lab, lambda one: EQUAL) == TrialVerdict(EQUAL)
         lab.close(keep=False)
         assert other.poll() is None
     finally:
@@ -179,7 +189,7 @@ def test_a_skip_says_why(lab: Lab) -> None:
     def body(one: Trial) -> str:
         raise Skip("no C compiler")
 
-    assert verdict_of(lab, body) == Verdict(SKIPPED, "no C compiler")
+    assert verdict_of(lab, body) == TrialVerdict(SKIPPED, "no C compiler")
 
 
 def test_the_folder_of_a_bad_trial_is_kept_on_request(lab: Lab) -> None:
@@ -287,7 +297,7 @@ def test_the_table_counts_and_the_file_tells_each_trial(tmp_path: Path) -> None:
     kinds = {"a": [EQUAL, EQUAL, WRONG], "b": [REFUSED, LEFT]}
     tally = running.Tally(7)
     for name, verdicts in kinds.items():
-        tally.ended += [Ended(name, 1, Verdict(kind), 1.0, ()) for kind in verdicts]
+        tally.ended += [Ended(name, 1, TrialVerdict(kind), 1.0, ()) for kind in verdicts]
     assert [row[:3] + row[5:6] + row[-1:] for row in tally.rows()] == [
         ["scenario", "tried", "equal", "wrong", "left"],
         ["a", "3", "2", "1", "0"],

@@ -218,9 +218,9 @@ def _best(connection: Connection) -> Iterator[Finding]:
 
 def _summaries(connection: Connection) -> Iterator[Finding]:
     """Each summary against the runs that it is of."""
-    groups = [schema.summary.c[name] for name in summaries.Group._fields]
+    groups = [schema.summary.c[name] for name in summaries.RunGroup._fields]
     stored = {
-        summaries.Group(*(row[column.name] for column in groups)): row
+        summaries.RunGroup(*(row[column.name] for column in groups)): row
         for row in connection.execute(select(schema.summary)).mappings()
     }
     for group, values in summaries.computed(connection):

@@ -27,7 +27,7 @@ class DamagedValue(ValueError):
     """A value that is not what its column holds."""
 
 
-class Checked(TypeDecorator[Any]):
+class CheckedType(TypeDecorator[Any]):
     """A column's type on SQLite, whose values are checked when they are read."""
 
     impl = Text  # each has its own
@@ -78,7 +78,7 @@ def check_columns(
             if not column.primary_key and not column.foreign_keys:
                 name = f"{table.name}.{column.name}"
                 check = _check_of(column, ranges.get(name), words.get(name), objects.get(name))
-                checked = Checked(column.type, name, check, bool(column.nullable))
+                checked = CheckedType(column.type, name, check, bool(column.nullable))
                 column.type = column.type.with_variant(checked, "sqlite")
 
 

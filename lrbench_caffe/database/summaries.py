@@ -49,8 +49,8 @@ ORDERS = (*schema.SPREADS, "num_params")
 _START_COLUMNS = [f"start_{f.name}" for f in fields(Start)]
 
 
-class Group(NamedTuple):
-    """What makes runs comparable to the point of being averaged."""
+class RunGroup(NamedTuple):
+    """What runs that may be averaged have in common."""
 
     task_id: int
     policy_id: int
@@ -97,7 +97,9 @@ def pooled(samples: Sequence[Sample]) -> Spread | None:
 # -- writing ---------------------------------------------------------------------------------------
 
 
-def refresh(connection: Connection, groups: Iterable[Group], run_ids: Iterable[int] = ()) -> None:
+def refresh(
+    connection: Connection, groups: Iterable[RunGroup], run_ids: Iterable[int] = ()
+) -> None:
     """Recompute the summaries of groups from their runs, in the connection's transaction.
 
     Args:
@@ -111,7 +113,7 @@ def refresh(connection: Connection, groups: Iterable[Group], run_ids: Iterable[i
         _refresh(connection, group)
 
 
-def _lock(connection: Connection, group: Group) -> None:
+def _lock(connection: Connection, group: RunGroup) -> None:
     """Let transactions that end runs of one group take turns: each must see the runs that ended before."""
     if connection.dialect.name == "postgresql":
         key = int.from_bytes(
@@ -120,7 +122,7 @@ def _lock(connection: Connection, group: Group) -> None:
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
 
 
-def _in(group: Group, table: Any) -> Any:
+def _in(group: RunGroup, table: Any) -> Any:
     return and_(*(table.c[name] == value for name, value in group._asdict().items()))
 
 
@@ -132,16 +134,16 @@ def rebuild(connection: Connection) -> None:
         connection.execute(schema.summary.insert(), chunk)
 
 
-def computed(connection: Connection) -> Iterator[tuple[Group, dict[str, Any]]]:
+def computed(connection: Connection) -> Iterator[tuple[RunGroup, dict[str, Any]]]:
     """What the summary of each group is to have, by its runs."""
     run = schema.run
     tasks = (
         connection.execute(select(run.c.task_id).distinct().order_by(run.c.task_id)).scalars().all()
     )
     for task_id in tasks:
-        groups: dict[Group, list[RowMapping]] = {}
+        groups: dict[RunGroup, list[RowMapping]] = {}
         for row in connection.execute(_counted_runs(run.c.task_id == task_id)).mappings():
-            groups.setdefault(Group(*(row[name] for name in Group._fields)), []).append(row)
+            groups.setdefault(RunGroup(*(row[name] for name in RunGroup._fields)), []).append(row)
         for group, counted in groups.items():
             yield group, _summarise(counted)
 
@@ -165,7 +167,7 @@ def _refresh_best(connection: Connection, run_ids: Iterable[int]) -> None:
         connection.execute(update(run).where(run.c.id.in_(ids)).values(**best))
 
 
-def _refresh(connection: Connection, group: Group) -> None:
+def _refresh(connection: Connection, group: RunGroup) -> None:
     table = schema.summary
     counted = connection.execute(_counted_runs(_in(group, schema.run))).mappings().all()
     if not counted:
@@ -174,7 +176,7 @@ def _refresh(connection: Connection, group: Group) -> None:
     values = _summarise(counted)
     statement = insert(connection.dialect.name, table).values(**group._asdict(), **values)
     connection.execute(
-        statement.on_conflict_do_update(index_elements=list(Group._fields), set_=values)
+        statement.on_conflict_do_update(index_elements=list(RunGroup._fields), set_=values)
     )
 
 
@@ -262,7 +264,7 @@ def _counted_runs(condition: ColumnElement[bool]) -> Select[Any]:
     """
     run, measured, policy = schema.run, schema.measurement, schema.policy
     own = ("id", "status", "seed", "layers", "repeats", "top1_sd", "started", "epoch", "origin")
-    names = dict.fromkeys((*own, *Group._fields, *_START_COLUMNS))
+    names = dict.fromkeys((*own, *RunGroup._fields, *_START_COLUMNS))
     lowest = and_(run.c.best_top1.is_(None), measured.c.test_loss == run.c.best_loss)
     others = schema.measurement.alias()
     last = select(func.max(others.c.iteration)).where(
@@ -427,7 +429,7 @@ def _iterations_to(
         .where(measured.c.run_id == run.c.id, measured.c.net == 0, test_reached)
         .scalar_subquery()
     )
-    same_group = and_(*(run.c[name] == table.c[name] for name in Group._fields))
+    same_group = and_(*(run.c[name] == table.c[name] for name in RunGroup._fields))
     query = (
         select(table.c.id, table.c.runs, first)
         .select_from(table.join(run, same_group))
@@ -463,7 +465,7 @@ def _made_again() -> ColumnElement[bool]:
     """Whether an earlier run of the group that finished is the same training (see ``_same_training``)."""
     run, other = schema.run, schema.run.alias("earlier")
     return exists().where(
-        *(other.c[name] == run.c[name] for name in Group._fields),
+        *(other.c[name] == run.c[name] for name in RunGroup._fields),
         other.c.status == "finished",
         other.c.seed == run.c.seed,
         other.c.layers.is_not_distinct_from(run.c.layers),

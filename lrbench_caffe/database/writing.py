@@ -30,7 +30,7 @@ from lrbench_caffe.database.rows import (
     start_values,
     store_parts,
 )
-from lrbench_caffe.database.summaries import Group, refresh
+from lrbench_caffe.database.summaries import RunGroup, refresh
 from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.records import RunRecord, Start
 
@@ -63,7 +63,7 @@ def add(connection: Connection, uid: str, measurements: Sequence[Measurement]) -
         UnknownRun: there is no such run.
     """
     run = schema.run
-    names = ("id", "status", *Group._fields)
+    names = ("id", "status", *RunGroup._fields)
     stored = (
         connection.execute(select(*(run.c[n] for n in names)).where(run.c.uid == uid))
         .mappings()
@@ -123,7 +123,7 @@ class _Pending:
 
     known: Known = field(default_factory=dict)
     replaced: list[RowMapping] = field(default_factory=list)
-    groups: set[Group] = field(default_factory=set)
+    groups: set[RunGroup] = field(default_factory=set)
     changed: set[int] = field(default_factory=set)
     measurements: dict[bool, list[tuple[int, Measurement]]] = field(
         default_factory=lambda: {False: [], True: []}
@@ -243,8 +243,8 @@ def _find(connection: Connection, uid: str) -> RowMapping | None:
     return connection.execute(query).mappings().first()
 
 
-def _group(row: RowMapping | dict[str, Any]) -> Group:
-    return Group(*(row[name] for name in Group._fields))
+def _group(row: RowMapping | dict[str, Any]) -> RunGroup:
+    return RunGroup(*(row[name] for name in RunGroup._fields))
 
 
 def _check_same(stored: RowMapping, values: dict[str, Any]) -> None:

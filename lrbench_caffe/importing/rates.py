@@ -50,7 +50,7 @@ class LoggedPolicy:
 
 
 @dataclass(frozen=True)
-class _Candidate:
+class _PolicyGuess:
     """A policy, the fork's fields that it follows from, and the exact LRs where it approximates them."""
 
     policy: Policy
@@ -92,7 +92,7 @@ def find_policy(
     return _of_printed(message, lrs, own)
 
 
-def _of_lengths(message: Any, lengths: Sequence[tuple[int, int]]) -> Iterator[_Candidate]:
+def _of_lengths(message: Any, lengths: Sequence[tuple[int, int]]) -> Iterator[_PolicyGuess]:
     """Poly, whose LR max_iter decides, of a training that was resumed with another max_iter."""
     if message.lr_policy != "poly" or len({length for _, length in lengths}) < 2:
         return
@@ -108,10 +108,10 @@ def _of_lengths(message: Any, lengths: Sequence[tuple[int, int]]) -> Iterator[_C
             return
         segments.append((start, shifted(plain, start, length)))
     if segments and segments[0][0] == 0:
-        yield _Candidate(_composed(segments))
+        yield _PolicyGuess(_composed(segments))
 
 
-def _others(message: Any, fields: Fields, lrs: Mapping[int, float]) -> Iterator[_Candidate]:
+def _others(message: Any, fields: Fields, lrs: Mapping[int, float]) -> Iterator[_PolicyGuess]:
     """The solver's fields under every other lr_policy, and with the LR that was printed first."""
     for name in NATIVE:
         if name != message.lr_policy:
@@ -131,7 +131,7 @@ def _said(message: Any) -> str:
     return f"lr_policy {message.lr_policy!r} and base_lr {shortest(message.base_lr)}"
 
 
-def _of_printed(message: Any, lrs: Mapping[int, float], own: list[_Candidate]) -> LoggedPolicy:
+def _of_printed(message: Any, lrs: Mapping[int, float], own: list[_PolicyGuess]) -> LoggedPolicy:
     printed = as_printed(lrs)
     but = f"the solver says {_said(message)}, but the printed LRs differ"
     if printed is not None:
@@ -142,7 +142,7 @@ def _of_printed(message: Any, lrs: Mapping[int, float], own: list[_Candidate]) -
     return LoggedPolicy(policy, f"{but}, and no policy goes through them; stored as {policy}")
 
 
-def _because(candidate: _Candidate) -> str | None:
+def _because(candidate: _PolicyGuess) -> str | None:
     if not candidate.because:
         return None
     near = ", nearly" if candidate.exact else ""
@@ -152,7 +152,7 @@ def _because(candidate: _Candidate) -> str | None:
 
 
 def _disagreeing(
-    candidate: _Candidate, lrs: Mapping[int, float], max_iter: int
+    candidate: _PolicyGuess, lrs: Mapping[int, float], max_iter: int
 ) -> frozenset[int] | None:
     """Iterations whose printed LR is another one; None where these are too many for damaged lines."""
     iterations = np.array(sorted(lrs))
@@ -170,13 +170,13 @@ def _disagreeing(
 # -- candidates ------------------------------------------------------------------------------------
 
 
-def _candidates(message: Any, fields: Fields, lr_policy: str) -> Iterator[_Candidate]:
+def _candidates(message: Any, fields: Fields, lr_policy: str) -> Iterator[_PolicyGuess]:
     """Ways to read a solver under this lr_policy: with all of the fork's fields first."""
     try:
         base = _forks_own(message, fields, lr_policy) or _native(message, lr_policy)
     except (PolicyError, ValueError):
         return
-    plain = _Candidate(base)
+    plain = _PolicyGuess(base)
     floors = [*_with_floor(plain, fields, message.max_iter)]
     for candidate in (*floors, plain):
         yield from _with_ramp(candidate, message, fields)
@@ -214,7 +214,7 @@ def _field(fields: Fields, name: str) -> float | None:
     return float(fields[name][-1]) if fields.get(name) else None
 
 
-def _with_floor(candidate: _Candidate, fields: Fields, max_iter: int) -> Iterator[_Candidate]:
+def _with_floor(candidate: _PolicyGuess, fields: Fields, max_iter: int) -> Iterator[_PolicyGuess]:
     """With min_lr: NVCaffe's poly ends there, other policies stay there once they have reached it."""
     least = _field(fields, "min_lr")
     policy = candidate.policy
@@ -223,7 +223,7 @@ def _with_floor(candidate: _Candidate, fields: Fields, max_iter: int) -> Iterato
     if not isinstance(policy, FunctionPolicy):
         return
     if policy.function == "POLY" and float(policy.bind(max_iter)(0)) > least:
-        yield _Candidate(_relaxed("POLY", **{**policy.params, "k1": least}), ("min_lr",))
+        yield _PolicyGuess(_relaxed("POLY", **{**policy.params, "k1": least}), ("min_lr",))
     bound = policy.bind(max_iter)
     if float(bound(max_iter - 1)) < least:
         below, above = max_iter - 1, -1
@@ -231,10 +231,12 @@ def _with_floor(candidate: _Candidate, fields: Fields, max_iter: int) -> Iterato
             middle = (below + above) // 2
             below, above = (middle, above) if float(bound(middle)) < least else (below, middle)
         floor = _relaxed("FIX", k0=least)
-        yield _Candidate(_composed([(0, policy), (below, floor)]) if below else floor, ("min_lr",))
+        yield _PolicyGuess(
+            _composed([(0, policy), (below, floor)]) if below else floor, ("min_lr",)
+        )
 
 
-def _with_ramp(candidate: _Candidate, message: Any, fields: Fields) -> Iterator[_Candidate]:
+def _with_ramp(candidate: _PolicyGuess, message: Any, fields: Fields) -> Iterator[_PolicyGuess]:
     """With a rise to base_lr at the beginning, as NVCaffe and Intel's Caffe have it."""
     for length_name, first_name in _RAMPS:
         length = int(_field(fields, length_name) or 0)
@@ -244,7 +246,7 @@ def _with_ramp(candidate: _Candidate, message: Any, fields: Fields) -> Iterator[
         because = (*candidate.because, length_name)
         for later in (shifted(candidate.policy, length, message.max_iter), candidate.policy):
             line = _composed([(0, _straight(first, base, length)), (length, later)])
-            yield _Candidate(line, because)
+            yield _PolicyGuess(line, because)
             yield _curved(first, base, length, later, because, message.max_iter)
 
 
@@ -255,7 +257,7 @@ def _curved(
     later: FunctionPolicy,
     because: tuple[str, ...],
     max_iter: int,
-) -> _Candidate:
+) -> _PolicyGuess:
     """first + (base - first) (t/length)^2, as NVCaffe 0.17 has it, by straight pieces."""
     knots = np.unique(np.linspace(0, length, min(_PIECES, length) + 1).astype(int)).tolist()
     heights = [_short(first + (base - first) * (t / length) ** 2) for t in knots]
@@ -270,7 +272,7 @@ def _curved(
         rise = first + (base - first) * (t / length) ** 2
         return np.where(t < length, rise, bound(t))
 
-    return _Candidate(policy, because, exact)
+    return _PolicyGuess(policy, because, exact)
 
 
 def shifted(policy: FunctionPolicy, start: int, max_iter: int) -> FunctionPolicy:

@@ -232,11 +232,11 @@ def sessions_of(log: Log) -> list[LogSession]:
     """
     messages = log.messages
     starts = {_first_line(messages, i): i for i, m in enumerate(messages) if _SOLVER.search(m.text)}
-    readers: list[_Reader] = []
-    owners: dict[str, _Reader] = {}
+    readers: list[_SessionReader] = []
+    owners: dict[str, _SessionReader] = {}
     for i, message in enumerate(messages):
         if i in starts or not readers:
-            readers.append(_Reader(log.path, message))
+            readers.append(_SessionReader(log.path, message))
             readers[-1].session.processes = log.processes
         if i in starts:
             owners[message.thread] = readers[-1]
@@ -258,7 +258,7 @@ class _Damaged(Exception):
     """A line that cannot be read."""
 
 
-class _Reader:
+class _SessionReader:
     """Puts messages into a session, one after the other.
 
     Args:

@@ -3,7 +3,7 @@
 Every worker needs this package, a Caffe, the data at the same paths, and the run directories on a
 disk that all share; the LR database is one that all reach (PostgreSQL). A worker that is lost loses
 no more than what it trained since its last snapshot: another one continues from there. A training
-that loses worker after worker without progress is one failed run (``losses``): Dask itself gives up
+that loses worker after worker without progress is one failed run (``attempts``): Dask itself gives up
 a task whose workers were lost more often than its scheduler's ``allowed-failures`` say, whatever
 the task's ``retries`` are.
 
@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from lrbench_caffe.errors import LRBenchError, ParameterError
-from lrbench_caffe.jobs import losses
+from lrbench_caffe.jobs import attempts
+from lrbench_caffe.jobs.attempts import LostAttempts
 from lrbench_caffe.jobs.child import run_child
-from lrbench_caffe.jobs.losses import Losses
 from lrbench_caffe.jobs.training import Job, JobResult, failed_result, read_result
 
 if TYPE_CHECKING:
@@ -50,7 +50,9 @@ class ClusterPool:
         self._results: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._futures: dict[str, tuple[Any, Job]] = {}
         self._submitted: Counter[Job] = Counter()
-        self._given_up: dict[Job, list[Losses | None]] = {}  # the losses whenever Dask gave one up
+        self._given_up: dict[
+            Job, list[LostAttempts | None]
+        ] = {}  # the losses whenever Dask gave one up
 
     @property
     def slots(self) -> int:
@@ -99,13 +101,13 @@ class ClusterPool:
         if not isinstance(error, KilledWorker):
             raise LRBenchError(f"the Dask cluster: {error}")
         before = self._given_up.setdefault(training, [])
-        before.append(losses.read(training))
+        before.append(attempts.read(training))
         # Who counts the losses is the task itself; one that never began, or was only waiting behind
         # another that took the worker with it, has not counted any.
-        if before[-1 - losses.RETRIED :] != [before[-1]] * (losses.RETRIED + 1):
+        if before[-1 - attempts.RETRIED :] != [before[-1]] * (attempts.RETRIED + 1):
             self.submit(training)
             return None
-        losses.end(training)
+        attempts.end(training)
         self._given_up.pop(training)
         reason = f"the Dask cluster gave it up {len(before)} times: {error}"
         return replace(_failed(training, reason), losses=len(before))
@@ -126,13 +128,13 @@ def _key(training: Job) -> str:
 def _train_there(training: Job, folder: str) -> JobResult:
     """In a worker: the paths of a training are those of the command."""
     os.chdir(folder)
-    lost = losses.begin(training)
+    lost = attempts.begin(training)
     try:
         if lost.hopeless:
             return read_result(training) or replace(_failed(training, str(lost)), losses=lost.count)
         return run_child(training, gpu=os.environ.get("CUDA_VISIBLE_DEVICES") or None)
     finally:
-        losses.end(training)
+        attempts.end(training)
 
 
 def _failed(training: Job, reason: str) -> JobResult:

@@ -32,8 +32,8 @@ POLL = 0.5  # seconds between two looks at what is due
 
 
 @dataclass
-class _Losses:
-    """Of one training in this command.
+class _Retries:
+    """How often one training was lost in this command, and where.
 
     Attributes:
         total: how often it was lost.
@@ -92,7 +92,7 @@ class RetryingPool:
         self._again: list[_Again] = []
         self._running = 0
         self._one_alone = False
-        self._losses: dict[Job, _Losses] = {}
+        self._losses: dict[Job, _Retries] = {}
 
     @property
     def slots(self) -> int:
@@ -154,7 +154,7 @@ class RetryingPool:
     def _try_again(self, result: JobResult) -> bool:
         """Whether a lost training will be begun again."""
         training = result.training
-        losses = self._losses.setdefault(training, _Losses())
+        losses = self._losses.setdefault(training, _Retries())
         losses.add(result)
         if losses.hopeless or result.losses:  # a cluster has tried it again already
             return False

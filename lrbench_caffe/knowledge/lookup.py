@@ -102,7 +102,7 @@ def measure_of(
 
 
 @dataclass(frozen=True)
-class Group:
+class ResultGroup:
     """Results that are looked at together: of tasks that are the same as each other, and of like starts.
 
     Attributes:
@@ -138,7 +138,7 @@ class Lookup:
     refused: dict[str, str] = field(default_factory=dict)
     _starts: dict[int, list[Start]] = field(default_factory=dict)  # by task
 
-    def groups(self) -> list[Group]:
+    def groups(self) -> list[ResultGroup]:
         """The database's results in the order in which they are looked at."""
         homes: list[tuple[float, list[Task]]] = []
         rated = ((similarity(self.wanted.task, other), other) for other in self.database.tasks())
@@ -153,12 +153,12 @@ class Lookup:
             else:
                 home.append(other)
         return [
-            Group(start, nearness, tuple(tasks))
+            ResultGroup(start, nearness, tuple(tasks))
             for start in range(len(STARTS))
             for nearness, tasks in homes
         ]
 
-    def proposals(self, group: Group, functions: list[str] | None = None) -> list[Proposal]:
+    def proposals(self, group: ResultGroup, functions: list[str] | None = None) -> list[Proposal]:
         """A proposal for each policy, by the result that counts most for it; the best first."""
         by_policy: dict[str, list[tuple[Evidence, Policy, Policy]]] = {}
         for item in self._evidence(group, functions):
@@ -180,11 +180,11 @@ class Lookup:
             map(_proposal, by_policy.values()), key=lambda proposal: -proposal.main.caution
         )
 
-    def has_results(self, group: Group) -> bool:
+    def has_results(self, group: ResultGroup) -> bool:
         """Whether any training of the group is known."""
         return any(self._starts_of(task, group.start) for task in group.tasks)
 
-    def _evidence(self, group: Group, functions: list[str] | None) -> list[Evidence]:
+    def _evidence(self, group: ResultGroup, functions: list[str] | None) -> list[Evidence]:
         """The results of a group."""
         results = self._results(group, None)
         utility = self._utility(group, [summary for _, summary in results])
@@ -214,7 +214,7 @@ class Lookup:
         return rated
 
     def _results(
-        self, group: Group, functions: list[str] | None
+        self, group: ResultGroup, functions: list[str] | None
     ) -> list[tuple[Task, PolicySummary]]:
         """The best ``LIMIT`` of each task and start."""
         name, own = self.measure.name, self.measure.name in OWN
@@ -243,7 +243,7 @@ class Lookup:
             known = self._starts[_id(task)] = list(dict.fromkeys(starts))
         return [start for start in known if _start(start, self.wanted.start) == alike]
 
-    def _utility(self, group: Group, summaries: list[PolicySummary]) -> Utility:
+    def _utility(self, group: ResultGroup, summaries: list[PolicySummary]) -> Utility:
         if self.measure.name == "top1":
             return Utility.top1(group.tasks[0].dataset.classes)
         if self.measure.name != "test_loss":
@@ -259,7 +259,7 @@ class Lookup:
 
     def _begun(
         self,
-        group: Group,
+        group: ResultGroup,
         start: Start,
         utility: Utility,
         results: list[tuple[Task, PolicySummary]],

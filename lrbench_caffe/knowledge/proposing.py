@@ -16,7 +16,7 @@ from itertools import chain
 from lrbench_caffe.errors import ParameterError, named
 from lrbench_caffe.knowledge.adaptation import TrainingContext
 from lrbench_caffe.knowledge.evidence import SAME, Evidence, Proposal, Wanted
-from lrbench_caffe.knowledge.lookup import Group, Lookup, ResultSource, measure_of
+from lrbench_caffe.knowledge.lookup import Lookup, ResultGroup, ResultSource, measure_of
 from lrbench_caffe.knowledge.ranking import direction_note
 from lrbench_caffe.knowledge.recommendation import Recommendation, against
 from lrbench_caffe.knowledge.trials import (
@@ -70,11 +70,11 @@ def recommend(
     names = [find_function(name).name for name in functions] if functions is not None else None
     new = TrainingContext(task.network.digest, solver, max_iter, epoch)
     lookup = Lookup(database, Wanted(task, start), new, measure_of(database, task, by, higher))
-    return _Search(lookup, names).recommendation(top)
+    return _ProposalSearch(lookup, names).recommendation(top)
 
 
 @dataclass
-class _Search:
+class _ProposalSearch:
     """The answer in the making: what was looked up, and what was met on the way."""
 
     lookup: Lookup
@@ -116,7 +116,7 @@ class _Search:
             note=direction_note([self.lookup.measure]),
         )
 
-    def nearest(self, others: Iterable[Group]) -> list[Proposal]:
+    def nearest(self, others: Iterable[ResultGroup]) -> list[Proposal]:
         """What the most similar task speaks for, of any function, from a start of the same kind."""
         for group in others:
             if group.start > 1 or group.nearness == SAME:
@@ -126,7 +126,7 @@ class _Search:
         return []
 
     def ordered(
-        self, trials: Trials, tried: list[Proposal], others: list[Group]
+        self, trials: Trials, tried: list[Proposal], others: list[ResultGroup]
     ) -> Iterator[Proposal]:
         """All that may be proposed, the best first.
 
@@ -152,7 +152,7 @@ class _Search:
         yield from self.elsewhere(trials, [group for group in others if group.start > 1])
         yield from rest
 
-    def elsewhere(self, trials: Trials, groups: list[Group]) -> Iterator[Proposal]:
+    def elsewhere(self, trials: Trials, groups: list[ResultGroup]) -> Iterator[Proposal]:
         """What other tasks and other starts speak for, and nothing here against."""
         for group in groups:
             proposals = self.lookup.proposals(group, self.functions)

@@ -50,7 +50,7 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Group:
+class StartRanking:
     """The policies of one start: only they are compared with each other.
 
     Attributes:
@@ -79,7 +79,7 @@ class Selection:
     """
 
     title: str
-    groups: list[Group]
+    groups: list[StartRanking]
     order: Order
 
     @property
@@ -304,13 +304,13 @@ def _group(
     start: Start,
     order: Order,
     everything: bool,
-) -> Group:
+) -> StartRanking:
     candidates = list(_candidates(query, database, tasks, start, order, everything))
     unfinished = [] if query.pareto else _unfinished(query, database, tasks, start)
     every = _ranked(query, candidates, order)
     if not start.known:  # nobody can say which of them may be compared
         every = [replace(row, place=None, from_best=None, from_next=None) for row in every]
-    return Group(start, candidates, every[: query.top or None], unfinished, len(every))
+    return StartRanking(start, candidates, every[: query.top or None], unfinished, len(every))
 
 
 def _candidates(

@@ -46,7 +46,7 @@ class Completed(NamedTuple):
     filled: tuple[Filled, ...]
 
 
-class _Task(NamedTuple):
+class _Known(NamedTuple):
     """What the rules know: the training, the function, and the values so far."""
 
     base_lr: float
@@ -105,7 +105,7 @@ def complete(
     for other in given:
         if other not in function.parameter_names:
             raise PolicyError(par.unknown_parameter(function.name, other, function.parameter_names))
-    task = _Task(base_lr, end, epoch, function, dict(known))
+    task = _Known(base_lr, end, epoch, function, dict(known))
     filled: list[Filled] = []
     for parameter_name in _ORDER:
         rule = _rule(function, parameter_name)
@@ -190,10 +190,10 @@ def _merged(
 # ---- the rules: each returns a value and the words for it
 
 _Made = tuple[Value, str]
-_Filler = Callable[[_Task], _Made]
+_Filler = Callable[[_Known], _Made]
 
 
-def _k0(task: _Task) -> _Made:
+def _k0(task: _Known) -> _Made:
     if not task.base_lr > 0:
         raise NoBaseLR(
             f"{task.function.name}: k0 is missing, and base_lr={task.base_lr} cannot replace it"
@@ -201,13 +201,13 @@ def _k0(task: _Task) -> _Made:
     return float(task.base_lr), "base_lr"
 
 
-def _k1(task: _Task) -> _Made:
+def _k1(task: _Known) -> _Made:
     if task.values["k0"] > task.base_lr:
         return _digits(6 * task.values["k0"]), "6 x k0"
     return _digits(6 * task.base_lr), "6 x base_lr"
 
 
-def _l_cyclic(task: _Task) -> _Made:
+def _l_cyclic(task: _Known) -> _Made:
     if task.epoch is None:
         return max(task.max_iter // 10, 1), "a tenth of max_iter (epoch not known)"
     rounded = max(100, 100 * math.floor(2 * task.epoch / 100 + 0.5))
@@ -218,41 +218,41 @@ def _l_cyclic(task: _Task) -> _Made:
     return rounded, "2 epochs, rounded to 100 iterations"
 
 
-def _l_step(task: _Task) -> _Made:
+def _l_step(task: _Known) -> _Made:
     return max(task.max_iter // 10, 1), "a tenth of max_iter"
 
 
-def _l_nstep(task: _Task) -> _Made:
+def _l_nstep(task: _Known) -> _Made:
     places = sorted({max(round(task.max_iter * part), 1) for part in _NSTEP_AT})
     return tuple(places), "50, 70, 80, 90 and 95 % of max_iter"
 
 
-def _l_poly(task: _Task) -> _Made:
+def _l_poly(task: _Known) -> _Made:
     return task.max_iter, "max_iter"
 
 
-def _l_sig(task: _Task) -> _Made:
+def _l_sig(task: _Known) -> _Made:
     return max(task.max_iter // 2, 1), "half of max_iter"
 
 
-def _gamma_exp(task: _Task) -> _Made:
+def _gamma_exp(task: _Known) -> _Made:
     return _decay(task.max_iter), f"the envelope is {_FINAL} at max_iter"
 
 
-def _gamma_step(task: _Task) -> _Made:
+def _gamma_step(task: _Known) -> _Made:
     return _decay_in_steps((task.max_iter - 1) // task.values["l"])
 
 
-def _gamma_nstep(task: _Task) -> _Made:
+def _gamma_nstep(task: _Known) -> _Made:
     passed = sum(boundary < task.max_iter for boundary in task.values["l"])
     return _decay_in_steps(passed)
 
 
-def _gamma_inv(task: _Task) -> _Made:
+def _gamma_inv(task: _Known) -> _Made:
     return _digits(1 / task.max_iter), "1/max_iter"
 
 
-def _gamma_sig(task: _Task) -> _Made:
+def _gamma_sig(task: _Known) -> _Made:
     gamma = _digits(-math.log(9) / task.values["l"])
     return gamma, "-ln(9)/l: falls from 0.9 at 0 over 0.5 at l to 0.1 at 2l"
 

@@ -124,7 +124,7 @@ _TABLE: list[LRFunction] = [
 ]
 
 
-class _Path(NamedTuple):
+class _Cycle(NamedTuple):
     """How a wave goes through its cycle: its ramp, the order of k0 and k1, its counter, words for help."""
 
     ramp: shapes.Ramp
@@ -133,19 +133,19 @@ class _Path(NamedTuple):
     words: str
 
 
-_RISE = _Path(
+_RISE = _Cycle(
     shapes.RISE, _RISING, "floor(t/(2l))", "from the bottom (k0) up to k1 in l iterations and back"
 )
-_FALL = _Path(
+_FALL = _Cycle(
     shapes.FALL, _EITHER, "floor((t+l)/(2l))", "from the top down in l iterations and back"
 )
-_RESTART = _Path(
+_RESTART = _Cycle(
     shapes.RESTART, _EITHER, "floor(t/l)", "from the top down in l iterations, then a restart"
 )
 
 
 def _cyclic(
-    name: str, word: str, shape: Callable[[shapes.Array], shapes.Array], path: _Path, equation: str
+    name: str, word: str, shape: Callable[[shapes.Array], shapes.Array], path: _Cycle, equation: str
 ) -> list[LRFunction]:
     """A wave with its three envelopes: NAME, NAME2 (halved every cycle) and NAMEEXP (times gamma^t)."""
     wave = shapes.Wave(path.ramp, shape)

@@ -9,7 +9,7 @@ from .errors import PolicyError, nearest
 from .policy import FunctionPolicy, Policy
 
 
-class _Solver(NamedTuple):
+class _SolverFields(NamedTuple):
     base_lr: float
     gamma: float
     power: float
@@ -63,14 +63,14 @@ def from_caffe(
         raise PolicyError(
             f"unknown lr_policy {lr_policy!r};{nearest(lr_policy, _NATIVE)} known: {', '.join(_NATIVE)}"
         )
-    return make(_Solver(base_lr, gamma or 0.0, power or 0.0, stepsize, stepvalue, max_iter))
+    return make(_SolverFields(base_lr, gamma or 0.0, power or 0.0, stepsize, stepvalue, max_iter))
 
 
 def _relaxed(function: str, **params: Any) -> FunctionPolicy:
     return FunctionPolicy(function, params, strict=False)
 
 
-def _step(solver: _Solver) -> Policy:
+def _step(solver: _SolverFields) -> Policy:
     if not solver.stepsize:
         raise PolicyError('lr_policy "step" needs a stepsize above 0')
     return _relaxed("STEP", k0=solver.base_lr, gamma=solver.gamma, l=solver.stepsize)
@@ -84,7 +84,7 @@ def _boundaries(stepvalue: Sequence[int]) -> list[int]:
     return boundaries
 
 
-def _multistep(solver: _Solver) -> Policy:
+def _multistep(solver: _SolverFields) -> Policy:
     boundaries = _boundaries(solver.stepvalue)
     if not boundaries:
         return _relaxed("FIX", k0=solver.base_lr)
@@ -107,7 +107,7 @@ def current_step(
     return 0
 
 
-_NATIVE: dict[str, Callable[[_Solver], Policy]] = {
+_NATIVE: dict[str, Callable[[_SolverFields], Policy]] = {
     "fixed": lambda s: _relaxed("FIX", k0=s.base_lr),
     "step": _step,
     "exp": lambda s: _relaxed("EXP", k0=s.base_lr, gamma=s.gamma),

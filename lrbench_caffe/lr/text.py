@@ -83,7 +83,7 @@ def parse(text: str, *, strict: bool = True) -> Policy:
 
 def read(text: str) -> list[RawSegment]:
     """The segments of a text as written: names and values, not yet checked."""
-    return _Reader(text).segments()
+    return _PolicyReader(text).segments()
 
 
 def read_value(text: str, what: str = "value") -> Argument:
@@ -92,7 +92,9 @@ def read_value(text: str, what: str = "value") -> Argument:
     >>> read_value("1e-3"), read_value("[5000, 7000]"), read_value("5000,7000")
     (0.001, (5000, 7000), (5000, 7000))
     """
-    return _Reader(f"[{text}]" if "," in text and "[" not in text else text, what).only_value()
+    return _PolicyReader(
+        f"[{text}]" if "," in text and "[" not in text else text, what
+    ).only_value()
 
 
 def build(segments: list[RawSegment], *, strict: bool = True) -> Policy:
@@ -117,7 +119,7 @@ def _start(raw: RawSegment, index: int) -> int | Trigger:
     return raw.start
 
 
-class _Reader:
+class _PolicyReader:
     """Recursive descent over the tokens of one text."""
 
     def __init__(self, text: str, what: str = "LR policy") -> None:

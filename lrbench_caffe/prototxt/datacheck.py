@@ -36,7 +36,7 @@ _SEARCH = 60.0  # seconds for which damage is looked for after a crash
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckedData:
     """What a data layer reads, all of which was looked at.
 
     Attributes:
@@ -57,7 +57,7 @@ class Checked:
 
 def check_records(
     nets: Sequence[PhaseNet], messages: Messages, progress: Progress
-) -> list[Checked]:
+) -> list[CheckedData]:
     """Look at all records that these nets read, and check their forms.
 
     LevelDBs, and data that layers make or get while they run, are not looked at.
@@ -79,14 +79,14 @@ def check_records(
                         scans[records.place] = scan_once(records, progress)
                 except InputError as error:
                     raise InputError(f"{where(net, layer, field)}: {error}") from error
-                looked_at = Checked(net, layer, field, blob, records, scans[records.place])
+                looked_at = CheckedData(net, layer, field, blob, records, scans[records.place])
                 _check_shapes(looked_at, messages)
                 checked.append(looked_at)
     return checked
 
 
 def check_labels(
-    checked: Sequence[Checked], shapes: Mapping[str, Mapping[str, Sequence[int]]]
+    checked: Sequence[CheckedData], shapes: Mapping[str, Mapping[str, Sequence[int]]]
 ) -> None:
     """Check the labels of all records against the classes that there are.
 
@@ -106,7 +106,7 @@ def check_labels(
                 _check_reader(layer, reader, classes)
 
 
-def _check_reader(checked: Checked, reader: LabelReader, classes: int) -> None:
+def _check_reader(checked: CheckedData, reader: LabelReader, classes: int) -> None:
     layer = reader.layer
     begin = f"{checked.net.origin}: layer {layer.name!r} ({layer.type}) of the {checked.net.title}"
     end = f"allowed: {reader.allowed(classes)} ({named('trust_data')} trains without this check)"
@@ -213,7 +213,7 @@ def _keeps_values(transform: Any) -> bool:
 # -- forms -----------------------------------------------------------------------------------------
 
 
-def _check_shapes(checked: Checked, messages: Messages) -> None:
+def _check_shapes(checked: CheckedData, messages: Messages) -> None:
     """Check the records' sizes against the layer's transformation and batch."""
     if checked.layer.type != "Data":
         return

@@ -11,7 +11,7 @@ from typing import Any
 from lrbench_caffe.errors import InputError, ParameterError, named
 from lrbench_caffe.lr import FunctionPolicy, Policy, from_caffe
 from lrbench_caffe.progress import Progress
-from lrbench_caffe.prototxt.datacheck import Checked, check_records
+from lrbench_caffe.prototxt.datacheck import CheckedData, check_records
 from lrbench_caffe.prototxt.geometry import check_geometry
 from lrbench_caffe.prototxt.heads import (
     Head,
@@ -115,7 +115,7 @@ class Solver:
     tests: list[TestNet]
     head: str | None = None
     notes: list[str] = field(default_factory=list)
-    checked: list[Checked] | None = field(default=None, repr=False)
+    checked: list[CheckedData] | None = field(default=None, repr=False)
 
     @property
     def type(self) -> str:

@@ -20,7 +20,7 @@ NO_DEVIATION = (
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Judgement:
     """Whether a conclusion holds.
 
     Attributes:
@@ -40,7 +40,7 @@ class Unknown(LookupError):
     """A result that a conclusion needs and that is not there."""
 
 
-Check = Callable[[Results], Verdict]
+Check = Callable[[Results], Judgement]
 
 
 def value(results: Results, key: str, metric: str) -> float:
@@ -95,11 +95,11 @@ def pair(results: Results, one: str, other: str, metric: str) -> str:
 def above(metric: str, high: Sequence[str], low: Sequence[str]) -> Check:
     """All of ``high`` are above all of ``low``; the closest two are shown."""
 
-    def check(results: Results) -> Verdict:
+    def check(results: Results) -> Judgement:
         weakest = min(high, key=lambda key: value(results, key, metric))
         strongest = max(low, key=lambda key: value(results, key, metric))
         holds = value(results, weakest, metric) > value(results, strongest, metric)
-        return Verdict(
+        return Judgement(
             holds, f"{CRITERIA[metric].heading}: {pair(results, weakest, strongest, metric)}"
         )
 
@@ -109,11 +109,11 @@ def above(metric: str, high: Sequence[str], low: Sequence[str]) -> Check:
 def below(metric: str, low: Sequence[str], high: Sequence[str]) -> Check:
     """All of ``low`` are below all of ``high``; the closest two are shown."""
 
-    def check(results: Results) -> Verdict:
+    def check(results: Results) -> Judgement:
         highest = max(low, key=lambda key: value(results, key, metric))
         lowest = min(high, key=lambda key: value(results, key, metric))
         holds = value(results, highest, metric) < value(results, lowest, metric)
-        return Verdict(
+        return Judgement(
             holds, f"{CRITERIA[metric].heading}: {pair(results, highest, lowest, metric)}"
         )
 
@@ -128,10 +128,10 @@ def highest(key: str, among: Sequence[str]) -> Check:
 def points_above(key: str, other: str, points: float) -> Check:
     """The Top-1 of ``key`` is at least so many points above that of ``other``, to two digits."""
 
-    def check(results: Results) -> Verdict:
+    def check(results: Results) -> Judgement:
         difference = value(results, key, "top1") - value(results, other, "top1")
         numbers = f"{pair(results, key, other, 'top1')}: {signed(difference, 2)}"
-        return Verdict(round(difference, 2) >= points, numbers)
+        return Judgement(round(difference, 2) >= points, numbers)
 
     return check
 
@@ -139,13 +139,13 @@ def points_above(key: str, other: str, points: float) -> Check:
 def at_most_share(key: str, other: str, share: float, *, less: bool = False) -> Check:
     """``key`` takes at most (or less than) a share of the iterations of ``other``."""
 
-    def check(results: Results) -> Verdict:
+    def check(results: Results) -> Judgement:
         mine, limit = value(results, key, "iterations"), share * value(results, other, "iterations")
         holds = mine < limit if less else mine <= limit
         numbers = (
             f"{shown(results, key, 'iterations')} iterations, {shown(results, other, 'iterations')}"
         )
-        return Verdict(holds, numbers)
+        return Judgement(holds, numbers)
 
     return check
 
@@ -153,10 +153,10 @@ def at_most_share(key: str, other: str, share: float, *, less: bool = False) -> 
 def at_most(metric: str, keys: Sequence[str], limit: float) -> Check:
     """All of ``keys`` have at most ``limit``; the largest is shown."""
 
-    def check(results: Results) -> Verdict:
+    def check(results: Results) -> Judgement:
         largest = max(keys, key=lambda key: value(results, key, metric))
         numbers = f"{shown(results, largest, metric)}, limit {limit:g}"
-        return Verdict(value(results, largest, metric) <= limit, numbers)
+        return Judgement(value(results, largest, metric) <= limit, numbers)
 
     return check
 
@@ -164,11 +164,11 @@ def at_most(metric: str, keys: Sequence[str], limit: float) -> Check:
 def over(metric: str, keys: Sequence[str], limit: float) -> Check:
     """All of ``keys`` are above ``limit``, to the digits that are shown; the smallest is shown."""
 
-    def check(results: Results) -> Verdict:
+    def check(results: Results) -> Judgement:
         smallest = min(keys, key=lambda key: value(results, key, metric))
         digits = CRITERIA[metric].digits
         numbers = f"{shown(results, smallest, metric)}, limit {limit:.{digits}f}"
-        return Verdict(round(value(results, smallest, metric), digits) > limit, numbers)
+        return Judgement(round(value(results, smallest, metric), digits) > limit, numbers)
 
     return check
 
@@ -176,18 +176,18 @@ def over(metric: str, keys: Sequence[str], limit: float) -> Check:
 def every(*checks: Check) -> Check:
     """All of them hold; one that does not decides, whatever is not known of others."""
 
-    def check(results: Results) -> Verdict:
+    def check(results: Results) -> Judgement:
         verdicts = [judged(part, results) for part in checks]
         states = [verdict.holds for verdict in verdicts]
         holds = False if False in states else None if None in states else True
-        return Verdict(holds, "; ".join(verdict.numbers for verdict in verdicts))
+        return Judgement(holds, "; ".join(verdict.numbers for verdict in verdicts))
 
     return check
 
 
-def judged(check: Check, results: Results) -> Verdict:
+def judged(check: Check, results: Results) -> Judgement:
     """What a check says; that it cannot be said where a result is missing."""
     try:
         return check(results)
     except Unknown as error:
-        return Verdict(None, f"no result: {error}")
+        return Judgement(None, f"no result: {error}")

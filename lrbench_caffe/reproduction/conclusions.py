@@ -14,8 +14,8 @@ from functools import partial
 from lrbench_caffe.reproduction import figure_checks as figures
 from lrbench_caffe.reproduction.checks import (
     Check,
+    Judgement,
     Results,
-    Verdict,
     above,
     at_most,
     at_most_share,
@@ -71,7 +71,7 @@ class Conclusion:
         """Short and unique: "VII: SIN2 has the highest Top-1"."""
         return f"{_PLACES[self.plan]}: {self.statement}"
 
-    def judge(self, results: Results) -> Verdict:
+    def judge(self, results: Results) -> Judgement:
         """Whether it holds for these results."""
         return judged(self.check, results)
 
@@ -103,43 +103,43 @@ def all_conclusions(share: float = 1.0) -> list[Conclusion]:
 # -- checks of their own ---------------------------------------------------------------------------
 
 
-def _lowest_cost(limit: int, results: Results) -> Verdict:
+def _lowest_cost(limit: int, results: Results) -> Judgement:
     others = [key for key in (*CLRS, *DECAYING) if key != "SIN2"]
     cheapest = min(others, key=lambda key: value(results, key, "iterations"))
     mine = value(results, "SIN2", "iterations")
     numbers = f"{shown(results, 'SIN2', 'iterations')}, {shown(results, cheapest, 'iterations')}"
-    return Verdict(mine <= min(limit, value(results, cheapest, "iterations")), numbers)
+    return Judgement(mine <= min(limit, value(results, cheapest, "iterations")), numbers)
 
 
-def _never_reach(results: Results) -> Verdict:
+def _never_reach(results: Results) -> Judgement:
     default = max(DEFAULTS, key=lambda key: value(results, key, "top1"))
     other = min(FASTER, key=lambda key: value(results, key, "top1"))
     holds = value(results, default, "top1") < 99.27 <= value(results, other, "top1")
-    return Verdict(
+    return Judgement(
         holds, f"{shown(results, default, 'top1')}, {shown(results, other, 'top1')}, limit 99.27"
     )
 
 
-def _same_top1(results: Results) -> Verdict:
+def _same_top1(results: Results) -> Judgement:
     keys = ("TRI", "TRI2", "SINEXP")
     values = [value(results, key, "top1") for key in keys]
     numbers = "Top-1: " + ", ".join(shown(results, key, "top1") for key in keys)
-    return Verdict(max(values) - min(values) <= SAME_TOP1, numbers)
+    return Judgement(max(values) - min(values) <= SAME_TOP1, numbers)
 
 
-def _order_above_nstep(results: Results) -> Verdict:
+def _order_above_nstep(results: Results) -> Judgement:
     limit = value(results, "NSTEP", "top1")
     values = {key: value(results, key, "top1") for key in (*CLRS, *SMITH)}
     above_it = sorted((key for key in values if values[key] > limit), key=lambda key: -values[key])
     above = ", ".join(shown(results, key, "top1") for key in above_it)
     numbers = f"{shown(results, 'NSTEP', 'top1')}; above: {above}"
-    return Verdict(above_it == list(ABOVE_NSTEP), numbers)
+    return Judgement(above_it == list(ABOVE_NSTEP), numbers)
 
 
-def _iterations_less(limit: int, results: Results) -> Verdict:
+def _iterations_less(limit: int, results: Results) -> Judgement:
     saved = value(results, "NSTEP", "iterations") - value(results, "SINEXP", "iterations")
     numbers = f"{shown(results, 'SINEXP', 'iterations')}, {shown(results, 'NSTEP', 'iterations')} iterations"
-    return Verdict(saved >= limit, numbers)
+    return Judgement(saved >= limit, numbers)
 
 
 # -- the paper's conclusions -----------------------------------------------------------------------

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Sequence
 from lrbench_caffe.metrics import Measurement, of_first_net
 from lrbench_caffe.records import RunRecord
 from lrbench_caffe.reproduction.checks import (
+    Judgement,
     Results,
     Unknown,
-    Verdict,
     diverged,
     shown,
     signed,
@@ -27,17 +27,17 @@ AROUND = 4  # tests before and after an update of the LR that are taken: single 
 END = max(FIGURE3_K0)
 
 
-def best_in_good_range(results: Results) -> Verdict:
+def best_in_good_range(results: Results) -> Judgement:
     """Figure 3: the k0 with the highest Top-1 is in the good range."""
     low, high = FIGURE3_GOOD
     tops = {k0: _fix_top1(results, k0) for k0 in FIGURE3_K0}
     best = max(tops, key=lambda k0: tops[k0])
-    return Verdict(
+    return Judgement(
         low <= best <= high, f"best: {_fix(best)} {tops[best]:.2f}{diverged(results[_fix(best)])}"
     )
 
 
-def falls_faster_above_good_range(results: Results) -> Verdict:
+def falls_faster_above_good_range(results: Results) -> Judgement:
     """Figure 3: Top-1 falls faster, over the logarithm of k0, above the good range than at its upper end."""
     low, high = FIGURE3_GOOD
     tops = {k0: _fix_top1(results, k0) for k0 in FIGURE3_K0 if k0 >= low}
@@ -49,10 +49,10 @@ def falls_faster_above_good_range(results: Results) -> Verdict:
         for k0 in dict.fromkeys((best, high, END))
     ]
     numbers = f"{', '.join(points)}: {after:.2f} points per tenfold k0, {before:.2f} before"
-    return Verdict(after > max(0.0, before), numbers)
+    return Judgement(after > max(0.0, before), numbers)
 
 
-def same_shape(share: float, results: Results) -> Verdict:
+def same_shape(share: float, results: Results) -> Judgement:
     """Figure 3: after each number of epochs the k0 with the highest Top-1 is in the good range."""
     low, high = FIGURE3_GOOD
     best_k0 = {}
@@ -60,26 +60,26 @@ def same_shape(share: float, results: Results) -> Verdict:
         tops = {k0: _fix_until(results, k0, epochs / max(FIGURE3_EPOCHS)) for k0 in FIGURE3_K0}
         best_k0[epochs] = max(tops, key=lambda k0: tops[k0])
     numbers = ", ".join(f"{epochs * share:g} epochs: k0 = {k0:g}" for epochs, k0 in best_k0.items())
-    return Verdict(all(low <= k0 <= high for k0 in best_k0.values()), numbers)
+    return Judgement(all(low <= k0 <= high for k0 in best_k0.values()), numbers)
 
 
-def best_l(results: Results) -> Verdict:
+def best_l(results: Results) -> Judgement:
     """Figure 4: the l with the highest Top-1 is within the paper's peak, 1000 to 10,000."""
     tops = {steps: value(results, _step(steps), "top1") for steps in FIGURE4_L}
     best = max(FIGURE4_L, key=lambda steps: tops[steps])
-    return Verdict(1000 <= best <= 10_000, f"best: {shown(results, _step(best), 'top1')}")
+    return Judgement(1000 <= best <= 10_000, f"best: {shown(results, _step(best), 'top1')}")
 
 
-def small_impact(limit: float, results: Results) -> Verdict:
+def small_impact(limit: float, results: Results) -> Judgement:
     """Figure 4: the Top-1 of all l are closer together than ``limit`` points."""
     tops = {steps: value(results, _step(steps), "top1") for steps in FIGURE4_L}
     low, *_, high = sorted(tops, key=lambda steps: tops[steps])
     ends = ", ".join(shown(results, _step(steps), "top1") for steps in (high, low))
     difference = tops[high] - tops[low]
-    return Verdict(round(difference, 2) < limit, f"{ends}: {difference:.2f}, limit {limit:.2f}")
+    return Judgement(round(difference, 2) < limit, f"{ends}: {difference:.2f}, limit {limit:.2f}")
 
 
-def better_after(key: str, updates: Sequence[int], results: Results) -> Verdict:
+def better_after(key: str, updates: Sequence[int], results: Results) -> Judgement:
     """Figure 5: right after each update of the LR, Top-1 is higher or the test loss lower than right before.
 
     Both are means over up to ``AROUND`` tests on either side, none beyond the next update, and over
@@ -97,7 +97,7 @@ def better_after(key: str, updates: Sequence[int], results: Results) -> Verdict:
             signed(changes[name], digits) for name, digits in (("top1", 2), ("test_loss", 4))
         )
         numbers.append(f"{update}: Top-1 {top1}, test loss {loss}")
-    return Verdict(all(held), "; ".join(numbers) + diverged(results[key]))
+    return Judgement(all(held), "; ".join(numbers) + diverged(results[key]))
 
 
 def _change(runs: Sequence[RunRecord], name: str, start: int, update: int, end: float) -> float:

@@ -61,7 +61,7 @@ POLICIES = {  # by the colour that the paper draws them in
 
 
 @dataclass(frozen=True)
-class Path:
+class DescentPath:
     """The way of one policy.
 
     Attributes:
@@ -117,11 +117,11 @@ def descend(rates: Sequence[float], start: tuple[float, float] = START) -> np.nd
     return np.array(points)
 
 
-def paths() -> list[Path]:
+def paths() -> list[DescentPath]:
     """The paths of FIX, NSTEP and TRIEXP."""
     files = []
     for colour, policy in POLICIES.items():
         rates = [round(rate, LR_DIGITS) for rate in policy(np.arange(ITERATIONS)).tolist()]
         points = descend(rates)
-        files.append(Path(policy, colour, points, loss(points[:, 0], points[:, 1])))
+        files.append(DescentPath(policy, colour, points, loss(points[:, 0], points[:, 1])))
     return files

@@ -18,7 +18,9 @@ TASKS_LAYOUT = Layout(
 )
 
 
-def rank_rows(group: selection.Group, shown: Sequence[Criterion], scored: bool, start: str) -> Rows:
+def rank_rows(
+    group: selection.StartRanking, shown: Sequence[Criterion], scored: bool, start: str
+) -> Rows:
     """The ranking of one start for people, without a heading: deviations beside their means.
 
     Args:

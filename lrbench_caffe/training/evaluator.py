@@ -19,7 +19,7 @@ AP_VERSION = "Integral"  # how that takes the area under a curve unless the solv
 
 
 @dataclass
-class Test:
+class TestResults:
     """What the test nets gave.
 
     Attributes:
@@ -67,7 +67,7 @@ def measure(
     train_loss: float | None,
     elapsed: Callable[[], float],
     wants_stop: Callable[[], bool] = never,
-) -> Test | None:
+) -> TestResults | None:
     """Test all test nets; None where ``wants_stop`` ended a pass.
 
     Args:
@@ -77,7 +77,7 @@ def measure(
         elapsed: seconds since the run began.
         wants_stop: asked several times a second.
     """
-    result = Test()
+    result = TestResults()
     for index, test in enumerate(solver.tests):
         if test.passes <= 0:  # Caffe tests it with no batch
             worker.write_log(f"Iteration {iteration}, Testing net (#{index})")

@@ -10,24 +10,24 @@ import math
 from collections.abc import Sequence
 
 from lrbench_caffe.lr import FunctionPolicy, Policy, parse
-from lrbench_caffe.tuning.space import Candidate
+from lrbench_caffe.tuning.space import TuningCandidate
 
 STARTS = 2  # cyclic policies that are continued
 FINISH = (0.5, 0.7)  # where the decay takes over, as a share of the training
 
 
-def compositions(best: Sequence[Policy], max_iter: int) -> list[Candidate]:
+def compositions(best: Sequence[Policy], max_iter: int) -> list[TuningCandidate]:
     """Compositions of these policies, the best of which are continued.
 
     Args:
         best: policies, the best first.
     """
     cyclic = [p for p in best if isinstance(p, FunctionPolicy) and p.kind == "cyclic"][:STARTS]
-    composed: dict[str, Candidate] = {}
+    composed: dict[str, TuningCandidate] = {}
     for start in cyclic:
         for share in FINISH:
             for text, why in _continued(start, share, max_iter):
-                composed.setdefault(text, Candidate(parse(text).bind(max_iter), why))
+                composed.setdefault(text, TuningCandidate(parse(text).bind(max_iter), why))
     return list(composed.values())
 
 

@@ -16,7 +16,7 @@ from lrbench_caffe.lr import FunctionPolicy, parse
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.prototxt.task import solver_settings
 from lrbench_caffe.runs.opening import open_database
-from lrbench_caffe.tuning.space import BELOW_LIMIT, Candidate, GoodRange
+from lrbench_caffe.tuning.space import BELOW_LIMIT, GoodRange, TuningCandidate
 
 PROPOSALS = 6  # the best ones of the database that are tried, too
 APART = 3.0  # factor between highest LRs from which on they say something of a range
@@ -37,8 +37,8 @@ class Prior:
     good: GoodRange | None = None
     results: tuple[tuple[str, float], ...] = ()
 
-    def candidates(self, max_iter: int) -> list[Candidate]:
-        return [Candidate(parse(text).bind(max_iter), why) for text, why in self.policies]
+    def candidates(self, max_iter: int) -> list[TuningCandidate]:
+        return [TuningCandidate(parse(text).bind(max_iter), why) for text, why in self.policies]
 
     def as_json(self) -> dict[str, Any]:
         good = self.good and [self.good.low, self.good.high, self.good.best, self.good.limit]

@@ -23,7 +23,7 @@ from lrbench_caffe.tuning.space import GoodRange
 from lrbench_caffe.tuning.study import Lost, PolicyTrainings, Study, TuningPlan
 from lrbench_caffe.tuning.tuner import TuningOutcome
 from lrbench_caffe.tuning.verdict import (
-    Verdict,
+    TuningVerdict,
     has_target,
     ranked,
     reach,
@@ -106,7 +106,7 @@ def time_line(study: Study, outcome: TuningOutcome) -> str:
 # -- the report ------------------------------------------------------------------------------------
 
 
-def write_report(study: Study, outcome: TuningOutcome, verdict: Verdict, title: str) -> Path:
+def write_report(study: Study, outcome: TuningOutcome, verdict: TuningVerdict, title: str) -> Path:
     """Write report.md, result.json, tuning.png and, where there was a range test, range.png.
 
     Args:
@@ -192,7 +192,7 @@ def sentence(text: str) -> str:
     return f"{text[0].upper()}{text[1:]}."
 
 
-def result(study: Study, outcome: TuningOutcome, verdict: Verdict) -> dict[str, Any]:
+def result(study: Study, outcome: TuningOutcome, verdict: TuningVerdict) -> dict[str, Any]:
     """What a tuning found, for programs."""
     plan, good = study.plan, outcome.good
     target = target_of(plan, outcome.finalists)

@@ -34,7 +34,7 @@ from lrbench_caffe.tuning.request import RangeRequest, StudyRequest, TuningReque
 from lrbench_caffe.tuning.space import GoodRange, candidates, functions
 from lrbench_caffe.tuning.study import Study, TuningObserver, TuningPlan, test_interval
 from lrbench_caffe.tuning.tuner import Tuner, TuningOutcome, range_length
-from lrbench_caffe.tuning.verdict import Verdict, judge
+from lrbench_caffe.tuning.verdict import TuningVerdict, judge
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -75,7 +75,7 @@ class Tuning:
 
     study: Study
     outcome: TuningOutcome
-    verdict: Verdict
+    verdict: TuningVerdict
     report: Path
 
 

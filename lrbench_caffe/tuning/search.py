@@ -89,7 +89,7 @@ class _Lot:
         return float(np.quantile(self.ends, 0.8))
 
 
-class Search:
+class PolicySearch:
     """A search among policies.
 
     Args:

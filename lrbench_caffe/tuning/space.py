@@ -54,7 +54,7 @@ class GoodRange:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class TuningCandidate:
     """A policy that may be trained.
 
     Attributes:
@@ -102,7 +102,7 @@ def functions(text: str) -> tuple[str, ...]:
 
 def candidates(
     good: GoodRange, names: Sequence[str], *, max_iter: int, epoch: float | None
-) -> list[Candidate]:
+) -> list[TuningCandidate]:
     """All policies of these functions that the heuristics propose, each once.
 
     Args:
@@ -110,11 +110,11 @@ def candidates(
         names: LR functions, of ``FAMILIES["all"]``.
         max_iter: length of the training; epoch: iterations in an epoch, None where not known.
     """
-    by_text: dict[str, Candidate] = {}
+    by_text: dict[str, TuningCandidate] = {}
     for name in names:
         for text, why in _proposals(name, good, max_iter, epoch):
             policy = parse(text).bind(max_iter)
-            by_text.setdefault(str(policy), Candidate(policy, why))
+            by_text.setdefault(str(policy), TuningCandidate(policy, why))
     return list(by_text.values())
 
 

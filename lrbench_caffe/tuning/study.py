@@ -29,7 +29,7 @@ from lrbench_caffe.runtime.client import HANG_SECONDS
 from lrbench_caffe.tuning.curves import Curve
 from lrbench_caffe.tuning.levels import FIRST, Ladder, Rung
 from lrbench_caffe.tuning.packing import pack
-from lrbench_caffe.tuning.search import Search, Step
+from lrbench_caffe.tuning.search import PolicySearch, Step
 from lrbench_caffe.tuning.space import FAMILIES, GoodRange
 
 T = TypeVar("T")
@@ -331,7 +331,7 @@ class Study:
         self._carry_out(ladder.ask, begin, tell, counts)
         return ladder.result()
 
-    def search(self, search: Search, baseline: Policy | None = None) -> None:
+    def search(self, search: PolicySearch, baseline: Policy | None = None) -> None:
         """Train what the search asks for until it asks for nothing more.
 
         Args:

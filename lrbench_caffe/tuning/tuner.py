@@ -17,8 +17,8 @@ from lrbench_caffe.tuning import folder
 from lrbench_caffe.tuning.composing import compositions
 from lrbench_caffe.tuning.levels import Ladder
 from lrbench_caffe.tuning.prior import Prior, look_up
-from lrbench_caffe.tuning.search import FRESH, Search, opening
-from lrbench_caffe.tuning.space import Candidate, GoodRange, candidates
+from lrbench_caffe.tuning.search import FRESH, PolicySearch, opening
+from lrbench_caffe.tuning.space import GoodRange, TuningCandidate, candidates
 from lrbench_caffe.tuning.study import PolicyTrainings, Study, TuningPlan
 
 SHARE = 0.15  # of training all candidates in full: what a tuning may cost if nobody says
@@ -49,15 +49,15 @@ class TuningOutcome:
 
     good: GoodRange
     ladder: Ladder | None
-    candidates: list[Candidate]
+    candidates: list[TuningCandidate]
     full: int
     finalists: list[PolicyTrainings]
     baseline: PolicyTrainings | None
     spent: dict[str, int] = field(default_factory=dict)
-    composed: list[Candidate] = field(default_factory=list)
-    known: list[Candidate] = field(default_factory=list)
+    composed: list[TuningCandidate] = field(default_factory=list)
+    known: list[TuningCandidate] = field(default_factory=list)
     budget: int = 0
-    untried: list[Candidate] = field(default_factory=list)
+    untried: list[TuningCandidate] = field(default_factory=list)
     why_untried: str = ""
 
 
@@ -186,11 +186,11 @@ class Tuner:
             return None
 
     def _candidates(
-        self, own: Policy | None, known: Sequence[Candidate], good: GoodRange
-    ) -> list[Candidate]:
+        self, own: Policy | None, known: Sequence[TuningCandidate], good: GoodRange
+    ) -> list[TuningCandidate]:
         """Without repetitions: the baseline, what the database proposes, what the heuristics propose."""
         plan = self._plan
-        all_of_them = [Candidate(own, "the solver's own lr_policy")] if own else []
+        all_of_them = [TuningCandidate(own, "the solver's own lr_policy")] if own else []
         all_of_them += known
         all_of_them += candidates(good, plan.functions, max_iter=plan.max_iter, epoch=plan.epoch)
         return list({str(c.policy): c for c in reversed(all_of_them)}.values())[::-1]
@@ -229,8 +229,12 @@ class Tuner:
     # -- the search -----------------------------------------------------------------------------
 
     def _find(
-        self, pool: Sequence[Candidate], known: Sequence[Policy], budget: int, own: Policy | None
-    ) -> tuple[list[Policy], list[Candidate]]:
+        self,
+        pool: Sequence[TuningCandidate],
+        known: Sequence[Policy],
+        budget: int,
+        own: Policy | None,
+    ) -> tuple[list[Policy], list[TuningCandidate]]:
         """All that was trained, the best first, and the compositions that were tried.
 
         The solver's own policy is begun before the last results are in, to leave no slot idle.
@@ -259,7 +263,7 @@ class Tuner:
 
     def _how_it_ended(
         self,
-        search: Search,
+        search: PolicySearch,
         budget: int,
         known: Sequence[Policy],
         own: Policy | None,
@@ -313,10 +317,10 @@ class Tuner:
 
     def _search(
         self, policies: list[Policy], budget: int, own: Policy | None, known: Sequence[Policy] = ()
-    ) -> Search:
+    ) -> PolicySearch:
         """Search these, the known ones first; the solver's own policy is begun when that ends."""
         plan = self._plan
-        search = Search(
+        search = PolicySearch(
             policies, max_iter=plan.max_iter, test_interval=plan.test_interval, budget=budget, seed=plan.seed,
             chance=plan.chance, goal=plan.goal, target_top1=plan.target_top1, first=known,
         )  # fmt: skip

@@ -20,7 +20,7 @@ KEEP_OWN = 3  # exit code of a tuning that recommends no policy
 
 
 @dataclass(frozen=True)
-class Verdict:
+class TuningVerdict:
     """What to train with after a tuning.
 
     Attributes:
@@ -71,7 +71,7 @@ def judge(
     finalists: Sequence[PolicyTrainings],
     own: PolicyTrainings | None,
     note: str = "",
-) -> Verdict:
+) -> TuningVerdict:
     """Compare the best finalist with the solver's own policy.
 
     One is recommended only where none of its trainings diverged, and where it is better than the
@@ -94,10 +94,10 @@ def judge(
         metric: str = "top1",
         difference: float | None = None,
         p: float | None = None,
-    ) -> Verdict:
+    ) -> TuningVerdict:
         policy = first.policy if recommended else None
         text += _no_gain(first) + (f"; {note}" if note else "")
-        return Verdict(policy, first.policy, mine, metric, difference, p, text)
+        return TuningVerdict(policy, first.policy, mine, metric, difference, p, text)
 
     name = f"{first.policy:.6g}"
     if first is own:

@@ -15,10 +15,10 @@ import pytest
 
 from lrbench_caffe.database import Database
 from lrbench_caffe.errors import InputError, LRBenchError
-from lrbench_caffe.jobs import Job, JobResult, losses
+from lrbench_caffe.jobs import Job, JobResult, attempts
 from lrbench_caffe.jobs import cluster as jobs_cluster
+from lrbench_caffe.jobs.attempts import RETRIED, LostAttempts
 from lrbench_caffe.jobs.cluster import ClusterPool, open_cluster
-from lrbench_caffe.jobs.losses import RETRIED, Losses
 from tests.caffe.harness import ENVIRONMENT, Workspace
 from tests.database.server import NoServer, Server
 
@@ -256,17 +256,17 @@ def test_losses_in_a_row_without_progress_are_counted(tmp_path: Path) -> None:
     training = Job("solver.prototxt", seed=1, out=str(tmp_path / "run"))
     rows = tmp_path / "run" / "iterations.csv"
 
-    def attempt(reached: int) -> Losses:
-        found = losses.begin(training)
+    def attempt(reached: int) -> LostAttempts:
+        found = attempts.begin(training)
         rows.write_text("iteration,lr,loss\n" + f"{reached - 1},0.1,2.3\n" * bool(reached))
         return found
 
     counts = [attempt(reached).count for reached in (0, 0, 50, 50, 40, 60)]
     assert counts == [0, 1, 2, 1, 2, 3]  # each is of the attempts before it
-    assert losses.begin(training) == Losses(1, 60)
-    losses.end(training)
-    assert losses.read(training) is None
-    assert losses.begin(training) == Losses(0, 60)
+    assert attempts.begin(training) == LostAttempts(1, 60)
+    attempts.end(training)
+    assert attempts.read(training) is None
+    assert attempts.begin(training) == LostAttempts(0, 60)
 
 
 def test_no_scheduler() -> None:

@@ -13,7 +13,7 @@ import pytest
 from lrbench_caffe.paper.tables import FOLDER
 from lrbench_caffe.records import Spread
 from lrbench_caffe.reproduction.checks import (
-    Verdict,
+    Judgement,
     above,
     at_most_share,
     below,
@@ -152,7 +152,7 @@ def test_trainings_that_diverged_are_named():
     }
     assert above("top1", "A", "B")(results).numbers == "Top-1 (%): A 99.30 (1 diverged), B 99.10"
     conclusion = Conclusion("x", "X: C is above A", "V", above("top1", "C", "A"))
-    assert conclusion.judge(results) == Verdict(None, "no result: C (2 diverged)")
+    assert conclusion.judge(results) == Judgement(None, "no result: C (2 diverged)")
 
 
 def test_equal_is_not_above():
@@ -206,8 +206,8 @@ def test_no_number_has_a_negative_zero():
 
 def test_above_a_number_to_the_digits_that_are_shown():
     results = {"A": result(top1=78.63), "B": result(top1=78.624)}
-    assert over("top1", "A", 78.62)(results) == Verdict(True, "A 78.63, limit 78.62")
-    assert over("top1", "AB", 78.62)(results) == Verdict(False, "B 78.62, limit 78.62")
+    assert over("top1", "A", 78.62)(results) == Judgement(True, "A 78.63, limit 78.62")
+    assert over("top1", "AB", 78.62)(results) == Judgement(False, "B 78.62, limit 78.62")
 
 
 def test_points_are_those_of_the_printed_digits():
@@ -244,4 +244,4 @@ def test_the_best_k0_of_figure_3():
     assert check.judge({**results, "FIX(k0=0.001)": result(top1=78.0)}).holds is True
     assert check.judge({**results, "FIX(k0=0.01)": result(top1=79.0)}).holds is False
     del results["FIX(k0=0.1)"]
-    assert check.judge(results) == Verdict(None, "no result: FIX(k0=0.1)")
+    assert check.judge(results) == Judgement(None, "no result: FIX(k0=0.1)")

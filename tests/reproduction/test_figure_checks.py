@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lrbench_caffe.reproduction.checks import Verdict
+from lrbench_caffe.reproduction.checks import Judgement
 from lrbench_caffe.reproduction.compare import our_results
 from lrbench_caffe.reproduction.conclusions import conclusions
 from lrbench_caffe.reproduction.plan import FIGURE3_K0, FIGURE4_L, plan, scale
@@ -25,16 +25,16 @@ def figure3(tops: dict[float, float], early: dict[float, float] | None = None) -
     return our_results(of, records)
 
 
-def judge(figure: str, number: int, results: dict) -> Verdict:
+def judge(figure: str, number: int, results: dict) -> Judgement:
     return conclusions(figure)[number].judge(results)
 
 
 def test_figure_3_by_the_whole_training():
     good = figure3({0.001: 78.0, 0.006: 76.0, 0.1: 10.0})
-    assert judge("figure3", BEST, good) == Verdict(True, "best: FIX(k0=0.001) 78.00")
+    assert judge("figure3", BEST, good) == Judgement(True, "best: FIX(k0=0.001) 78.00")
     # By hand: 2 / log10(0.006 / 0.001) = 2 / 0.7782 = 2.57; 66 / log10(0.1 / 0.006) = 66 / 1.2218 =
     # 54.02.
-    assert judge("figure3", FALL, good) == Verdict(
+    assert judge("figure3", FALL, good) == Judgement(
         True,
         "FIX(k0=0.001) 78.00, FIX(k0=0.006) 76.00, FIX(k0=0.1) 10.00: 54.02 points per tenfold k0, "
         "2.57 before",
@@ -45,7 +45,7 @@ def test_figure_3_by_the_whole_training():
 
 
 def test_figure_3_after_each_number_of_epochs():
-    assert judge("figure3", SHAPE, figure3({0.001: 78.0})) == Verdict(
+    assert judge("figure3", SHAPE, figure3({0.001: 78.0})) == Judgement(
         True,
         "10 epochs: k0 = 0.001, 20 epochs: k0 = 0.001, 40 epochs: k0 = 0.001, 80 epochs: k0 = 0.001, "
         "140 epochs: k0 = 0.001",
@@ -70,7 +70,7 @@ def test_figure_3_needs_every_k0():
     results = figure3({0.001: 78.0})
     del results["FIX(k0=5e-05)"]
     for number in (BEST, SHAPE):
-        assert judge("figure3", number, results) == Verdict(None, "no result: FIX(k0=5e-05)")
+        assert judge("figure3", number, results) == Judgement(None, "no result: FIX(k0=5e-05)")
 
 
 def figure4(tops: dict[int, float], of=None) -> dict:
@@ -84,8 +84,8 @@ def figure4(tops: dict[int, float], of=None) -> dict:
 def test_figure_4():
     best, impact = conclusions("figure4")
     results = figure4({7000: 80.0, 100: 72.0})
-    assert best.judge(results) == Verdict(True, "best: STEP(k0=0.001, gamma=0.85, l=7000) 80.00")
-    assert impact.judge(results) == Verdict(
+    assert best.judge(results) == Judgement(True, "best: STEP(k0=0.001, gamma=0.85, l=7000) 80.00")
+    assert impact.judge(results) == Judgement(
         True,
         "STEP(k0=0.001, gamma=0.85, l=7000) 80.00, STEP(k0=0.001, gamma=0.85, l=100) 72.00: 8.00, limit 8.99",
     )
@@ -108,7 +108,7 @@ def figure5(after: dict[int, tuple[float, float]], **others) -> dict:
 def test_figure_5():
     (conclusion,) = conclusions("figure5")
     rises = dict.fromkeys(UPDATES, (62.0, 1.0))
-    assert conclusion.judge(figure5({**rises, 65_000: (60.0, 0.75)})) == Verdict(
+    assert conclusion.judge(figure5({**rises, 65_000: (60.0, 0.75)})) == Judgement(
         True,
         "30000: Top-1 +2.00, test loss 0.0000; 50000: Top-1 +2.00, test loss 0.0000; "
         "60000: Top-1 +2.00, test loss 0.0000; 65000: Top-1 0.00, test loss -0.2500",
@@ -116,7 +116,7 @@ def test_figure_5():
     assert conclusion.judge(figure5({**rises, 65_000: (59.0, 1.5)})).holds is False
     assert conclusion.judge(figure5({30_000: (62.0, 1.0)})).holds is False  # nothing changes later
     key = plan("figure5").rows[0].key
-    assert conclusion.judge({}) == Verdict(None, f"no result: {key}")
+    assert conclusion.judge({}) == Judgement(None, f"no result: {key}")
     assert (
         conclusion.judge(figure5(rises, status="diverged")).numbers
         == f"no result: {key} (1 diverged)"

@@ -8,7 +8,7 @@ import pytest
 from lrbench_caffe.lr import Policy, parse
 from lrbench_caffe.tuning.curves import Curve
 from lrbench_caffe.tuning.scouting import level
-from lrbench_caffe.tuning.search import Search, Step, between_tests
+from lrbench_caffe.tuning.search import PolicySearch, Step, between_tests
 
 MAX_ITER, INTERVAL = 2000, 100
 TESTS = MAX_ITER // INTERVAL
@@ -40,7 +40,7 @@ class World:
         t = np.arange(INTERVAL, until + 1, INTERVAL)
         return curve(self.tops[index] * (1 - np.exp(-t / 300)))
 
-    def play(self, search: Search) -> list[Step]:
+    def play(self, search: PolicySearch) -> list[Step]:
         taken = []
         while step := search.ask():
             self.take(step)
@@ -53,8 +53,8 @@ class World:
         self.trained[step.index] = step.until
 
 
-def search(candidates: list[Policy], **more: object) -> Search:
-    return Search(candidates, max_iter=MAX_ITER, test_interval=INTERVAL, chance=10.0, **more)  # type: ignore[arg-type]
+def search(candidates: list[Policy], **more: object) -> PolicySearch:
+    return PolicySearch(candidates, max_iter=MAX_ITER, test_interval=INTERVAL, chance=10.0, **more)  # type: ignore[arg-type]
 
 
 MANY = policies(*(f"FIX(k0={lr})" for lr in (0.001, 0.003, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5)))

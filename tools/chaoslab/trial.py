@@ -15,7 +15,7 @@ from chaoslab.lab import Lab, Reference, command, database_of, deadline
 from chaoslab.processes import Done, Running, end_all, marked, remaining
 from chaoslab.registry import Scenario
 from chaoslab.setups import SETUPS, Setup
-from chaoslab.verdicts import LEFT, TRACEBACK, WRONG, Skip, TrialError, Verdict, Wrong
+from chaoslab.verdicts import LEFT, TRACEBACK, WRONG, Skip, TrialError, TrialVerdict, Wrong
 from lrbench_caffe.runs.directory import RunDirectory
 
 GONE_SECONDS = 15.0  # in which what a trial started must have ended
@@ -203,7 +203,7 @@ class Ended:
 
     scenario: str
     seed: int
-    verdict: Verdict
+    verdict: TrialVerdict
     seconds: float
     notes: tuple[str, ...]
 
@@ -218,23 +218,23 @@ def perform(lab: Lab, scenario: Scenario, seed: int, keep: bool = False) -> Ende
     trial = Trial(lab, scenario.name, seed)
     try:
         try:
-            verdict = Verdict(scenario.body(trial))
+            verdict = TrialVerdict(scenario.body(trial))
         except TrialError as error:
-            verdict = Verdict(error.kind, str(error))
+            verdict = TrialVerdict(error.kind, str(error))
         except Exception as error:  # of the scenario itself: nothing was compared then
             last = traceback.extract_tb(error.__traceback__)[-1]
             where = f"{Path(last.filename).name}:{last.lineno}"
-            verdict = Verdict(
+            verdict = TrialVerdict(
                 WRONG, f"the scenario ended with {type(error).__name__}: {error} ({where})"
             )
         finally:
             left = trial.end()
         traces = trial.tracebacks()
         if traces:
-            verdict = Verdict(TRACEBACK, results.first([*traces, verdict.detail][:2]))
+            verdict = TrialVerdict(TRACEBACK, results.first([*traces, verdict.detail][:2]))
         elif not verdict.bad:
             words = [f"{pid}: {what[:200]}" for pid, what in left.items()] + trial.left_files()
-            verdict = Verdict(LEFT, results.first(words)) if words else verdict
+            verdict = TrialVerdict(LEFT, results.first(words)) if words else verdict
     finally:
         trial.end()
         bad = "verdict" in locals() and verdict.bad

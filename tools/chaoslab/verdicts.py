@@ -15,7 +15,7 @@ BAD = (WRONG, TRACEBACK, HANG, LEFT)
 
 
 @dataclass(frozen=True)
-class Verdict:
+class TrialVerdict:
     """What a trial came to.
 
     Attributes:

@@ -7,7 +7,7 @@ from collections import deque
 import numpy as np
 
 from lrbench_caffe.tuning import curves as tuning
-from lrbench_caffe.tuning.search import Search, Step
+from lrbench_caffe.tuning.search import PolicySearch, Step
 from lrbench_caffe.tuning.study import FEW
 
 from .curves import Curve, CurveSet
@@ -22,7 +22,7 @@ def tuner_search(task: CurveSet, ledger: Ledger, seed: int) -> SearchOutcome:
 
     It is told no more than its peers: there is no range test before it, its scouts are candidates.
     """
-    search = Search(
+    search = PolicySearch(
         task.policies,
         max_iter=task.max_iter,
         test_interval=task.test_interval,

@@ -19,8 +19,8 @@ MARK = ".attempt"
 
 
 @dataclass(frozen=True)
-class Losses:
-    """Of one training.
+class LostAttempts:
+    """The attempts at one training whose worker was lost.
 
     Attributes:
         count: losses in a row, none of them at a later iteration than the one before.
@@ -38,26 +38,26 @@ class Losses:
         return f"its worker was lost {self.count} times without progress beyond iteration {self.reached}"
 
 
-def begin(training: Job) -> Losses:
+def begin(training: Job) -> LostAttempts:
     """Mark that a training begins; returns the losses before it."""
     before, reached = read(training), training.reached
     if before is None:
-        losses = Losses(0, reached)
+        losses = LostAttempts(0, reached)
     elif reached > before.reached:
-        losses = Losses(1, reached)
+        losses = LostAttempts(1, reached)
     else:
-        losses = Losses(before.count + 1, before.reached)
+        losses = LostAttempts(before.count + 1, before.reached)
     mark = _mark(training)
     mark.parent.mkdir(parents=True, exist_ok=True)
     replace_own(mark, json.dumps(asdict(losses)).encode())
     return losses
 
 
-def read(training: Job) -> Losses | None:
+def read(training: Job) -> LostAttempts | None:
     """The losses so far, None where no attempt was lost and none is under way."""
     try:
         losses = json.loads(read_own(_mark(training)).decode())
-        return Losses(int(losses["count"]), int(losses["reached"]))
+        return LostAttempts(int(losses["count"]), int(losses["reached"]))
     except (
         OSError,
         ValueError,
