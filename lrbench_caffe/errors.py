@@ -46,6 +46,10 @@ class InputError(LRBenchError):
     exit_code = 2
 
 
+class PassingError(InputError):
+    """What was given cannot be used now, but perhaps later: nothing about it has to be changed."""
+
+
 class ParameterError(InputError):
     """A parameter that is not allowed, named as the reader knows it (see ``named``).
 

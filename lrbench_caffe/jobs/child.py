@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import signal
 import subprocess
 import sys
@@ -19,10 +20,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from lrbench_caffe.errors import InputError, TrainingError
+from lrbench_caffe.errors import InputError, LRBenchError, PassingError, TrainingError
 from lrbench_caffe.files import open_own
 from lrbench_caffe.jobs.training import Job, JobResult, failed_result, read_result
-from lrbench_caffe.runtime.faults import is_refusal, passes
+from lrbench_caffe.runtime.failures import Death
+from lrbench_caffe.runtime.faults import BAD_INPUT, is_of_machine, is_of_memory, passes
 from lrbench_caffe.runtime.liveness import POLL, Silence, activity, ends_within, paused
 
 LOOK = 10  # polls between two looks for a sign of life
@@ -32,6 +34,9 @@ GRACE = (
 )
 OUTPUT = "output.log"  # what ``train`` prints
 LOCK = ".job"
+# Exit codes of the process, beside those of ``train``.
+PASSES = os.EX_TEMPFAIL  # bad input that may be accepted at the next attempt
+CAFFE_KILLED = 128 + signal.SIGKILL  # Linux kills a process for its memory
 
 
 class Stopped(TrainingError):
@@ -70,7 +75,7 @@ def run_child(
         if not (isinstance(cause, OSError) and passes(cause)):
             raise
         reason = f"{cause.filename or training.out}: {cause.strerror}"
-        return JobResult(training, "failed", reason, training.reached)
+        return judged(JobResult(training, "failed", reason, training.reached), 1)
 
 
 def _found(training: Job) -> JobResult | None:
@@ -98,8 +103,8 @@ def _train(training: Job, stop: threading.Event, gpu: str | None) -> JobResult:
         raise Stopped(f"{training.out}: stopped")
     seconds = time.monotonic() - began
     result = read_result(training, seconds)
-    if result is not None and not (result.lost and process.returncode not in (0, 1)):
-        return result
+    if result is not None and not (result.lost and process.returncode not in (0, 1, CAFFE_KILLED)):
+        return judged(result, process.returncode)
     # One that ended before it could write anything has the failure of an earlier attempt there.
     return _failure(training, process.returncode, hung, seconds)
 
@@ -192,10 +197,31 @@ def _failure(training: Job, code: int, hung: bool, seconds: float) -> JobResult:
         )
     else:
         reason = _last_line(Path(training.out) / OUTPUT) or f"exit code {code}"
-    result = failed_result(training, reason, seconds)
-    return replace(result, refused=is_refusal(code, reason))
+    return judged(failed_result(training, reason, seconds), code)
+
+
+def judged(result: JobResult, code: int) -> JobResult:
+    """The result with what the exit code says about trying it again."""
+    words = result.reason or ""
+    return replace(
+        result,
+        refused=code == BAD_INPUT and not is_of_machine(words),
+        memory=code in (CAFFE_KILLED, -signal.SIGKILL) or is_of_memory(words),
+    )
 
 
 def _last_line(path: Path) -> str:
     lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return lines[-1].removeprefix("error: ") if lines else ""
+
+
+def exit_code(error: LRBenchError) -> int:
+    """What the exit code of the process says of a failure: more than that of ``train``."""
+    if isinstance(error, PassingError):
+        return PASSES
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, Death) and cause.signal == signal.SIGKILL:
+            return CAFFE_KILLED
+        cause = cause.__cause__
+    return error.exit_code

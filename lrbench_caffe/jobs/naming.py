@@ -24,10 +24,10 @@ def result_line(result: JobResult) -> str:
     text = f"{what}  seed {training.seed}  iteration {result.iteration}{length}"
     if top and top.top1 is not None:
         text += f"  best Top-1 {top.top1:.2f} % at {top.iteration}"
-    if result.status in UNSUCCESSFUL:
-        text += (
-            f"  {result.status}: {(result.reason or '').removeprefix('the training diverged: ')}"
-        )
+    if result.status == "diverged":
+        text += f"  {result.reason}"  # "the training diverged: ..."
+    elif result.status in UNSUCCESSFUL:
+        text += f"  {result.status}: {result.reason or ''}"
     return text
 
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.jobs.pool import Pool
 from lrbench_caffe.jobs.training import Job, JobResult
-from lrbench_caffe.runtime.faults import is_memory
 
 RETRIES = 6  # losses in a row without progress after which a training is begun again; one more is a failure
 SAME = 3  # losses in a row at one iteration and for one reason, after which it will always be lost there
@@ -159,7 +158,7 @@ class RetryingPool:
         if losses.hopeless or result.losses:  # a cluster has tried it again already
             return False
         pause = PAUSES[min(losses.in_a_row, len(PAUSES)) - 1]
-        alone = is_memory(result.reason or "") or losses.in_a_row == RETRIES
+        alone = result.memory or losses.in_a_row == RETRIES
         self._again.append(_Again(training, time.monotonic() + pause, alone))
         what = training.policy or Path(training.solver).stem
         self._say(

@@ -124,6 +124,7 @@ class JobResult:
         measurements: all tests of the first test net so far.
         refused: whether what it was given is to blame, so that trying again is useless.
         losses: how often it was lost in this command.
+        memory: whether a lack of memory ended it, or perhaps did.
     """
 
     training: Job
@@ -134,6 +135,7 @@ class JobResult:
     measurements: list[Measurement] = field(default_factory=list)
     refused: bool = False
     losses: int = 0
+    memory: bool = False
 
     @property
     def lost(self) -> bool:

@@ -38,7 +38,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from lrbench_caffe.errors import InputError, ParameterError
+from lrbench_caffe.errors import InputError, ParameterError, PassingError
 from lrbench_caffe.files import open_own, read_own, remove_leftovers, replace_own
 from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.runs.journal import Journal, Journaled, read_journal, write_journal
@@ -138,7 +138,8 @@ class RunDirectory:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise InputError(f"{self.path} is in use by a training that is still running") from None
+            text = f"{self.path} is in use by a training that is still running"
+            raise PassingError(text) from None
         try:
             for name in (ITERATIONS, MEASUREMENTS, DECISIONS, SNAPSHOTS, RECORDS, LOSSES):
                 _drop_torn_line(self.path / name)
@@ -218,8 +219,7 @@ class RunDirectory:
         try:
             return parse_record(read_own(path))
         except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise InputError(f"{self.path} holds no run: {path}: {reason}") from error
+            raise InputError(f"{self.path} holds no run: {path}: {_reason(error)}") from error
 
     def journaled_record(self) -> dict[str, Any] | None:
         """run.json as the journal has it; None where there is none, or it is damaged."""
@@ -234,9 +234,10 @@ class RunDirectory:
     def record_damage(self, record: Mapping[str, Any]) -> str | None:
         """What is wrong with run.json, where ``record``, which was read, is not what it holds."""
         try:
-            return None if self._read_file() == record else "differs from what was written"
-        except InputError as error:
-            return str(error).rpartition(f"{RUN}: ")[2] or "is damaged"
+            in_file = parse_record(read_own(self.path / RUN))
+        except (OSError, ValueError) as error:
+            return _reason(error)
+        return None if in_file == record else "differs from what was written"
 
     def write(self, record: dict[str, Any]) -> None:
         """Replace run.json, so that a kill leaves the old or the new one.
@@ -482,6 +483,10 @@ class RunDirectory:
         """What is damaged so that results are lost, until the run is resumed; nothing for a whole run."""
         parts = self.recovered(MEASUREMENTS), self.losses()
         return [words for part in parts if part.lost for words in part.damage]
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or "is damaged"
 
 
 def _holds_something(path: Path) -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from lrbench_caffe.errors import InputError, TrainingError, named
+from lrbench_caffe.errors import InputError, PassingError, TrainingError, named
 from lrbench_caffe.runtime import worker as protocol
 from lrbench_caffe.runtime.failures import (
     Death,
@@ -136,10 +136,11 @@ class Worker:
             self.kill()
             text = f"{python.command[0]} ({python.origin}): {error}"
             died = isinstance(error, Death) and (known or error.signal is not None)
-            if died or isinstance(error, Hang) or is_of_machine(text):
+            if died or isinstance(error, Hang) or is_of_machine(str(error)):
                 raise TrainingError(text) from error
-            # No caffe, or not a Python: a wrong interpreter was named.
-            raise InputError(text) from error
+            # No caffe, or not a Python: a wrong interpreter was named. One that just ended may be
+            # a launcher that failed this time.
+            raise (PassingError if isinstance(error, Death) else InputError)(text) from error
         except BaseException:
             self.kill()
             raise

@@ -62,7 +62,7 @@ class Death(TrainingError):
     def by_machine(self) -> bool:
         """Whether another process, a limit or a lack of memory ended it: nothing that its files say."""
         sent = self.signal is not None and self.signal not in _FAULTS
-        return sent or is_of_machine(str(self))
+        return sent or is_of_machine(self.words)
 
 
 class Hang(TrainingError):

@@ -11,17 +11,15 @@ _PASSING = (
     errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE,
     errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE,
 )  # fmt: skip
-_OUT_OF_MEMORY = r"(?i:out of memory)|bad_alloc|MemoryError|failed to map segment|host allocation"
+_OUT_OF_MEMORY = (
+    r"(?i:out of memory)|bad_alloc|MemoryError|failed to map segment|host allocation|MemoryAllocation|"
+    + re.escape(os.strerror(errno.ENOMEM))
+)
 _GPU = r"\bcuda[A-Z]\w*|\bCU(?:DNN|BLAS|RAND)_|Cannot use GPU"
 _FORK = r"(?i:can(?:no|')t fork)"  # shells at a limit of processes; the others say why
 _SYSTEM = [re.escape(os.strerror(code)) for code in _PASSING]
 _MACHINE = re.compile("|".join([_OUT_OF_MEMORY, _GPU, _FORK, *_SYSTEM]))
-# A process that Linux killed may have been killed for its memory.
-_PERHAPS_MEMORY = re.compile(rf"{_OUT_OF_MEMORY}|(?i:memory)")
-# Words of ``train`` for what passes, although its exit code is that of bad input. The command that
-# trains has seen the launcher start a Caffe: one that ends by itself later has met with an
-# accident.
-_PASSES = re.compile("was killed by SIG|Caffe ended with exit code|is in use by")
+_MEMORY = re.compile(_OUT_OF_MEMORY)
 BAD_INPUT = 2  # exit code
 
 
@@ -35,14 +33,9 @@ def is_of_machine(words: str) -> bool:
     return _MACHINE.search(words) is not None
 
 
-def is_refusal(code: int, reason: str) -> bool:
-    """Whether ``train``, by its exit code and last words, would end in the same way at every attempt."""
-    return code == BAD_INPUT and not (is_of_machine(reason) or _PASSES.search(reason))
-
-
-def is_memory(reason: str) -> bool:
-    """Whether a training ended for lack of memory, or perhaps did."""
-    return _PERHAPS_MEMORY.search(reason) is not None
+def is_of_memory(words: str) -> bool:
+    """Whether the words of a failure, which are another program's, are about a lack of memory."""
+    return _MEMORY.search(words) is not None
 
 
 def signal_of(code: int) -> signal.Signals | None:

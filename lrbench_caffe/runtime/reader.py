@@ -6,7 +6,7 @@ import re
 import tempfile
 from pathlib import Path
 
-from lrbench_caffe.errors import InputError, TrainingError
+from lrbench_caffe.errors import InputError, PassingError, TrainingError
 from lrbench_caffe.runtime.client import Worker
 from lrbench_caffe.runtime.failures import Death, Hang
 from lrbench_caffe.runtime.info import HELLO_SECONDS
@@ -47,7 +47,7 @@ class CaffeReader:
         except Death as error:
             if error.by_machine:
                 raise
-            raise InputError(f"{path}: {error}") from error
+            raise PassingError(f"{path}: {error}") from error
 
     def _read(self, message: str, path: Path) -> bytes | None:
         with tempfile.TemporaryDirectory(prefix="lrbench-") as folder:

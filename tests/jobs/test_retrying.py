@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
 
-from lrbench_caffe.errors import InputError
-from lrbench_caffe.jobs import Job, JobResult, RetryingPool, retrying
+from lrbench_caffe.errors import InputError, LRBenchError, PassingError, TrainingError
+from lrbench_caffe.jobs import Job, JobResult, RetryingPool, child, retrying
+from lrbench_caffe.jobs.child import PASSES
 from lrbench_caffe.jobs.retrying import RETRIES
-from lrbench_caffe.runtime.faults import is_refusal
+from lrbench_caffe.runtime.failures import Death, OpenFailure
 
 KILLED = "Caffe was killed by SIGSEGV"
 MEMORY = (
@@ -44,8 +46,10 @@ class LosingPool:
         script: Iterator[tuple[str, int]] = self._scripts.get(training.out, iter(()))
         reason, iteration = next(script, ("", 100))
         status = "failed" if reason else "finished"
-        refused = is_refusal(2, reason) if reason.startswith("refused") else False
-        return JobResult(training, status, reason or None, iteration, refused=refused)
+        refused, memory = reason.startswith("refused"), reason == MEMORY
+        return JobResult(
+            training, status, reason or None, iteration, refused=refused, memory=memory
+        )
 
     def close(self) -> None: ...
 
@@ -149,18 +153,60 @@ def test_what_is_refused_is_not_tried_again_and_ends_all() -> None:
         (1, "net.prototxt: layer 'ip'", False),
         (-9, "killed by SIGKILL", False),
         (2, f"cannot write to runs/x: {os.strerror(errno.ENOSPC)}", False),
-        (2, "/usr/bin/python3 (--caffe-python): Caffe was killed by SIGKILL", False),
         (
             2,
             "python: cannot import caffe: libcaffe.so: failed to map segment from shared object",
             False,
         ),
         (2, "net.prototxt: layer 'ip': MemoryError", False),
-        (2, "./python (--caffe-python): Caffe ended with exit code 127: Aborted", False),
+        (PASSES, "./python (--caffe-python): Caffe ended with exit code 127: Aborted", False),
         (2, "./python (--caffe-python): cannot import caffe: No module named 'caffe'", True),
-        (2, "runs/x is in use by a training that is still running", False),
+        (PASSES, "runs/x is in use by a training that is still running", False),
         (2, "cannot write to runs/x: Permission denied", True),
     ],
 )
 def test_whose_fault_it_is(code: int, reason: str, refused: bool) -> None:
-    assert is_refusal(code, reason) == refused
+    assert child.judged(JobResult(training("a"), "failed", reason, 0), code).refused == refused
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "memory"),
+    [
+        (-9, "killed by SIGKILL", True),
+        (137, "Caffe was killed by SIGKILL, by another process", True),
+        (1, "Caffe was killed by SIGSEGV", False),
+        (1, "Caffe was killed by SIGABRT: terminate called after ... 'std::bad_alloc'", True),
+        (1, "syncedmem.cpp:71] Check failed: error == cudaSuccess (2 vs. 0)  out of memory", True),
+        (1, f"cannot start python: {os.strerror(errno.ENOMEM)}", True),
+        (1, "runs/memory: the loss is nan", False),
+    ],
+)
+def test_whether_memory_was_short(code: int, reason: str, memory: bool) -> None:
+    assert child.judged(JobResult(training("a"), "failed", reason, 0), code).memory == memory
+
+
+def caused(error: LRBenchError, *causes: Exception) -> LRBenchError:
+    last: BaseException = error
+    for cause in causes:
+        last.__cause__ = cause
+        last = cause
+    return error
+
+
+KILL, SEGV = (Death("Caffe ended", number, "") for number in (signal.SIGKILL, signal.SIGSEGV))
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (InputError("net.prototxt: no layers"), 2),
+        (caused(InputError("net.prototxt: Caffe refuses it"), SEGV), 2),
+        (PassingError("runs/x is in use"), 75),
+        (TrainingError("the loss is nan"), 1),
+        (caused(TrainingError("Caffe ended"), SEGV), 1),
+        (caused(TrainingError("Caffe ended"), KILL), 137),
+        (caused(TrainingError("Caffe ended"), OpenFailure("while it opened", 0, []), KILL), 137),
+    ],
+)
+def test_the_exit_code_of_a_training_says_what_it_died_of(error: LRBenchError, code: int) -> None:
+    assert child.exit_code(error) == code

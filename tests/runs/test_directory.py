@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lrbench_caffe.errors import InputError
+from lrbench_caffe.errors import InputError, PassingError
 from lrbench_caffe.files import remove_leftovers, temporary_of
 from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.runs.directory import RunDirectory
@@ -258,7 +258,8 @@ def test_a_second_process_is_refused(tmp_path):
         assert other.stdout.readline() == "locked\n"
         assert run.running
         with pytest.raises(
-            InputError, match=re.escape(f"{run.path} is in use by a training that is still running")
+            PassingError,
+            match=re.escape(f"{run.path} is in use by a training that is still running"),
         ):
             run.lock()
         other.kill()  # however it ends, the lock goes with it

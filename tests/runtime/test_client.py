@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lrbench_caffe.errors import InputError, LRBenchError, TrainingError
+from lrbench_caffe.errors import InputError, LRBenchError, PassingError, TrainingError
 from lrbench_caffe.files import temporary_of
 from lrbench_caffe.metrics import Counts
 from lrbench_caffe.runtime import client
@@ -338,7 +338,7 @@ def test_an_interpreter_without_caffe(tmp_path):
 @pytest.mark.parametrize(("program", "code"), [("false", 1), ("true", 0)])
 def test_a_program_that_is_no_python(tmp_path, program, code):
     with pytest.raises(
-        InputError, match=rf"^{program} \(the user\): Caffe ended with exit code {code}$"
+        PassingError, match=rf"^{program} \(the user\): Caffe ended with exit code {code}$"
     ):
         Worker(CaffePython([program], "the user"), tmp_path / "caffe.log")
 
