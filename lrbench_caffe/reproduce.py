@@ -32,6 +32,7 @@ from lrbench_caffe.terminal import cli, flags
 from lrbench_caffe.terminal.console import Console
 from lrbench_caffe.terminal.database import open_at_terminal
 from lrbench_caffe.terminal.progress import Bars
+from lrbench_caffe.terminal.reproduction_progress import ReproductionDisplay
 from lrbench_caffe.terminal.study_flags import add_pool_flags
 
 MOST_SEEDS = 1000
@@ -115,15 +116,13 @@ def _reproduce(args: argparse.Namespace, console: Console, goals: Sequence[Goal]
         open_at_terminal(args.db).close()  # which refuses a mistyped name
     given += (TRUST_DATA,) if args.trust_data else ()
 
-    def say(text: str) -> None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-    check_data = None if args.trust_data else Bars(say)
+    display = ReproductionDisplay(console)
+    check_data = None if args.trust_data else Bars(display.say)
     prober = Prober(args.layers, args.gpus, args.caffe_python, bool(args.scheduler), check_data)
     options = Options(Path(args.out), resolve_url(args.db), given, args.until, args.hang_timeout)
     pool = open_pool(args.jobs, args.gpus, args.scheduler, args.caffe_python)
     try:
-        Reproduction(console, goals, options, pool, prober).run(dry=args.dry_run)
+        Reproduction(display, goals, options, pool, prober).run(dry=args.dry_run)
     finally:
         pool.close()
 

@@ -1,4 +1,4 @@
-"""The result of a plan: on the terminal, and as Markdown, CSV and a picture."""
+"""The result of a plan: shown to whoever watches, and as Markdown, CSV and a picture."""
 
 from __future__ import annotations
 
@@ -21,26 +21,27 @@ from lrbench_caffe.reproduction.compare import (
     table_rows,
 )
 from lrbench_caffe.reproduction.figures import figure3, figure4, figure5
+from lrbench_caffe.reproduction.observer import ReproductionObserver
 from lrbench_caffe.reproduction.plan import ExperimentPlan
 from lrbench_caffe.reproduction.results import PolicyResult
 from lrbench_caffe.tabular import csv_text, markdown_table
-from lrbench_caffe.terminal.console import Console
-from lrbench_caffe.terminal.tables import terminal_table
 
 DRAWN = {"figure3": figure3, "figure4": figure4, "figure5": figure5}
 LEFT = 3  # columns of names in a table
 LEGEND = f'"=": {WITHIN}; "≠": they do not; neither sign: no deviation is known.'
 
 
-def show(console: Console, plan: ExperimentPlan, records: Sequence[RunRecord]) -> None:
-    """Print the table, and which of the paper's conclusions hold."""
+def show(
+    observer: ReproductionObserver, plan: ExperimentPlan, records: Sequence[RunRecord]
+) -> None:
+    """Show the table, and which of the paper's conclusions hold."""
     ours = our_results(plan, records)
-    console.print(terminal_table(table_rows(plan, ours, short=True), _title(plan), LEFT))
+    observer.table(table_rows(plan, ours, short=True), _title(plan), LEFT)
     for line in (LEGEND, _source(plan, records, ours)):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        observer.say(line)
     judged = conclusion_rows(plan, ours)
     if len(judged) > 1:
-        console.print(terminal_table(judged, "the paper's conclusions", len(judged[0])))
+        observer.table(judged, "the paper's conclusions", len(judged[0]))
 
 
 def write(

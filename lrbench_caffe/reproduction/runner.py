@@ -19,14 +19,12 @@ from lrbench_caffe.reproduction.missing import (
     missing,
     provide_files,
 )
+from lrbench_caffe.reproduction.observer import ReproductionObserver, TrainingsObserver
 from lrbench_caffe.reproduction.plan import ExperimentPlan, Row
 from lrbench_caffe.reproduction.speed import Prober, Speed, duration
 from lrbench_caffe.reproduction.starts import start_rows, starts
+from lrbench_caffe.runs.opening import open_database
 from lrbench_caffe.tabular import csv_text
-from lrbench_caffe.terminal.console import Console
-from lrbench_caffe.terminal.database import open_at_terminal
-from lrbench_caffe.terminal.reproduction_progress import Display
-from lrbench_caffe.terminal.tables import terminal_table
 
 WAIT = 0.5  # seconds between two looks at what still runs
 
@@ -43,7 +41,7 @@ class Reproduction:
     """Trains what is missing of some plans and shows what came out.
 
     Args:
-        console: where to print.
+        observer: is told what happens and what came out.
         goals: what is wanted, in order.
         options: how it is trained.
         pool: where; closed by the caller.
@@ -51,9 +49,15 @@ class Reproduction:
     """
 
     def __init__(
-        self, console: Console, goals: Sequence[Goal], options: Options, pool: Pool, prober: Prober
+        self,
+        observer: ReproductionObserver,
+        goals: Sequence[Goal],
+        options: Options,
+        pool: Pool,
+        prober: Prober,
     ) -> None:
-        self._console = console
+        self._observer = observer
+        self._say = observer.say
         self._goals = goals
         self._options = options
         self._pool = pool
@@ -87,9 +91,9 @@ class Reproduction:
         """Train all, and report each plan; returns what went wrong."""
         failed: dict[Job, str] = {}
         problems = []
-        with Display(self._console, items, self._paces(items), self._pool.slots) as display:
-            pool = RetryingPool(self._pool, display.say)
-            for goal, wanted, results in zip(self._goals, todo, carry_out(pool, todo, display)):
+        with self._observer.training(items, self._paces(items), self._pool.slots) as watch:
+            pool = RetryingPool(self._pool, watch.say)
+            for goal, wanted, results in zip(self._goals, todo, carry_out(pool, todo, watch)):
                 lost = _lost(wanted, results)
                 failed.update(lost)
                 try:
@@ -107,7 +111,8 @@ class Reproduction:
 
     def _known(self, plans: Sequence[ExperimentPlan]) -> list[RunRecord]:
         try:
-            with open_at_terminal(self._options.db, to_write=True) as database:
+            url, warn = self._options.db, self._observer.warn
+            with open_database(url, to_write=True, say=warn) as database:
                 return known_runs(plans, database, self._options.folder)
         except DamagedDatabase as error:
             if not self._damaged:
@@ -181,7 +186,7 @@ class Reproduction:
     def _report(
         self, plan: ExperimentPlan, records: Sequence[RunRecord], lost: Sequence[str] = ()
     ) -> None:
-        publishing.show(self._console, plan, records)
+        publishing.show(self._observer, plan, records)
         files = publishing.write(self._options.folder, plan, records, lost)
         self._say(f"{plan.name}: {', '.join(map(str, files))}")
 
@@ -191,14 +196,11 @@ class Reproduction:
         """Which trainings came to the iteration ``until``, in this call or in another."""
         rows = start_rows(plan, starts(plan, records, self._options, results))
         title = f"{plan.title}: the first {self._options.until} iterations"
-        self._console.print(terminal_table(rows, title, 3))
+        self._observer.table(rows, title, publishing.LEFT)
         path = self._options.folder / f"{plan.file_name}-until-{self._options.until}.csv"
         path.parent.mkdir(parents=True, exist_ok=True)
         publish(path, csv_text(rows).encode())
         self._say(f"{plan.name}: {path}")
-
-    def _say(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _lost(items: Sequence[Item], results: Sequence[JobResult]) -> dict[Job, str]:
@@ -220,7 +222,7 @@ def unique(todo: Iterable[Iterable[Item]]) -> list[Item]:
 
 
 def carry_out(
-    pool: Pool, todo: Sequence[Sequence[Item]], display: Display
+    pool: Pool, todo: Sequence[Sequence[Item]], watch: TrainingsObserver
 ) -> Iterator[list[JobResult]]:
     """Train all items, each once; yields the results of each list as soon as it is whole, in their order."""
     for item in unique(todo):
@@ -231,8 +233,8 @@ def carry_out(
             result = pool.next(timeout=WAIT)
             if result is not None:
                 results[result.training] = result
-                display.ended(result)
-            display.look()
+                watch.ended(result)
+            watch.look()
         yield [results[item.training] for item in items]
 
 

@@ -1,4 +1,4 @@
-"""What a person sees while a reproduction trains: iterations done of all, and a line for each that ends."""
+"""What a person sees of a reproduction: how far the trainings are, and a line for each that ends."""
 
 from __future__ import annotations
 
@@ -10,13 +10,42 @@ from rich.progress import BarColumn
 from lrbench_caffe.jobs import Job, JobResult
 from lrbench_caffe.jobs.naming import result_line
 from lrbench_caffe.reproduction.missing import Item
+from lrbench_caffe.reproduction.observer import ReproductionObserver, TrainingsObserver
 from lrbench_caffe.reproduction.speed import duration
+from lrbench_caffe.tabular import Rows
 from lrbench_caffe.terminal.console import Console, TextColumn, progress
+from lrbench_caffe.terminal.database import complain
+from lrbench_caffe.terminal.tables import terminal_table
 
 LINE_SECONDS = 60.0  # between two lines where there is no terminal and nothing has ended
 
 
-class Display:
+class ReproductionDisplay(ReproductionObserver):
+    """The reproduction's observer on a console.
+
+    Args:
+        console: where to; a bar is drawn on a terminal, lines are printed elsewhere.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def say(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        complain(text)
+
+    def table(self, rows: Rows, title: str, left: int) -> None:
+        self._console.print(terminal_table(rows, title, left))
+
+    def training(
+        self, items: Sequence[Item], paces: Mapping[str, float], slots: int
+    ) -> TrainingsDisplay:
+        return TrainingsDisplay(self._console, items, paces, slots)
+
+
+class TrainingsDisplay(TrainingsObserver):
     """On a terminal a bar, elsewhere lines.
 
     Args:
@@ -44,7 +73,7 @@ class Display:
         )
         self._task = self._bar.add_task("train", total=max(1, self._goal), status="")
 
-    def __enter__(self) -> Display:
+    def __enter__(self) -> TrainingsDisplay:
         self._bar.start()
         return self
 
@@ -52,7 +81,6 @@ class Display:
         self._bar.stop()
 
     def look(self) -> None:
-        """Show how far all of it is."""
         done = {training: self._done(training) for training in self._items}
         status = f", {self._trainings()}{self._left(done)}"
         count = sum(done.values())
@@ -61,7 +89,6 @@ class Display:
             self.say(f"{count:,} of {self._goal:,} iterations{status}")
 
     def ended(self, result: JobResult) -> None:
-        """A training has ended, as it should or not."""
         self._open.discard(result.training)
         note = self._items[result.training].plan.note
         self.say(f"{self._trainings()}: {result_line(result)}" + (f"  {note}" if note else ""))

@@ -10,7 +10,6 @@ from collections import deque
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from lrbench_caffe.database import Database
 from lrbench_caffe.database.errors import DatabaseError
@@ -25,6 +24,8 @@ from lrbench_caffe.reproduction.runner import Goal, Reproduction
 from lrbench_caffe.reproduction.speed import Speed
 from lrbench_caffe.runs import opening
 from lrbench_caffe.terminal import cli
+from lrbench_caffe.terminal.console import Console
+from lrbench_caffe.terminal.reproduction_progress import ReproductionDisplay
 from tests.reproduction.runs import measured, run
 
 VII = select(plan("table7"), "inv,sin2")
@@ -95,8 +96,9 @@ class Bench:
     ) -> str:
         self.text = io.StringIO()
         self.pool.submitted.clear()
+        display = ReproductionDisplay(Console(file=self.text, width=200))
         Reproduction(
-            Console(file=self.text, width=200), goals or [Goal(self.plan, self.plan.rows)],
+            display, goals or [Goal(self.plan, self.plan.rows)],
             Options(self.folder, self.url, until=until), self.pool, Prober(),
         ).run(dry)  # fmt: skip
         return self.text.getvalue()

@@ -12,7 +12,7 @@ from lrbench_caffe.jobs import Job, JobResult
 from lrbench_caffe.reproduction.missing import Options, missing
 from lrbench_caffe.reproduction.plan import plan, select
 from lrbench_caffe.terminal import reproduction_progress as progress
-from lrbench_caffe.terminal.reproduction_progress import Display
+from lrbench_caffe.terminal.reproduction_progress import TrainingsDisplay
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_iterations_and_the_time_left(clock, trained):
     trained["INV"] = 6000  # by an earlier command
     items = missing(of, of.rows, [], Options(Path("out"), ""))[:2]
     text = io.StringIO()
-    display = Display(Console(file=text), items, {"lenet_mnist": 0.02}, slots=2)
+    display = TrainingsDisplay(Console(file=text), items, {"lenet_mnist": 0.02}, slots=2)
     clock[0] += 30
     display.look()
     assert text.getvalue() == ""  # not every time
@@ -62,6 +62,6 @@ def test_iterations_and_the_time_left(clock, trained):
 def test_at_first_by_what_was_measured(clock, trained):
     of = select(plan("table7"), "inv")
     items = missing(of, of.rows, [], Options(Path("out"), ""))[:1]
-    display = Display(Console(file=io.StringIO()), items, {"lenet_mnist": 0.02}, slots=1)
+    display = TrainingsDisplay(Console(file=io.StringIO()), items, {"lenet_mnist": 0.02}, slots=1)
     assert display._left({items[0].training: 0}) == ", about 3 min left"  # 10,000 times 0.02 s
-    assert Display(Console(file=io.StringIO()), items, {}, slots=1)._left({}) == ""
+    assert TrainingsDisplay(Console(file=io.StringIO()), items, {}, slots=1)._left({}) == ""
