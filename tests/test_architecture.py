@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -239,10 +240,73 @@ def test_what_lies_at_the_top():
     assert modules - commands == {"api", *GROUND_WORDS}
 
 
+# Modules of packages that are started as processes, and so are commands, too.
+PROGRAMS = {
+    "jobs.__main__": "the command train, for a process that starts it",
+    "setup.__main__": "the command setup",
+}
+
+
+def is_above(module: str) -> bool:
+    """Whether a module may stand on the terminal: a command, or a program of a package."""
+    name = module.removeprefix(f"{NAME}.")
+    return name in PROGRAMS or name == "__main__" or ("." not in name and is_command(module))
+
+
 @pytest.mark.parametrize("module", SOURCES)
 def test_what_a_person_types_and_sees_is_in_the_terminal(module):
-    ours = module in of_package("terminal", "setup") or is_command(module)
+    ours = module in of_package("terminal") or is_above(module)
     assert ours or not {"argparse", "rich", "IPython"} & set(map(top, imported(module)))
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_the_commands_alone_stand_on_the_terminal(module):
+    """What the packages have to say they tell an observer, a Progress or a function."""
+    used = imported(module) & set(of_package("terminal"))
+    if module == f"{NAME}.api":  # in a notebook, where it is loaded
+        assert used == {f"{NAME}.terminal.notebook"}
+    else:
+        assert not used or module in of_package("terminal") or is_above(module)
+
+
+def test_the_programs_are_there():
+    inside = {m.removeprefix(f"{NAME}.") for m in SOURCES if m.endswith(".__main__")}
+    assert inside - {"__main__"} == set(PROGRAMS)
+    for program in PROGRAMS:
+        assert imported(f"{NAME}.{program}") & set(of_package("terminal")), program
+
+
+def home(module: str) -> str:
+    """The package that a module is in; a module at the top, and a program, is for itself."""
+    name = module.removeprefix(f"{NAME}.")
+    return name if name in PROGRAMS else top(name)
+
+
+def package_graph() -> dict[str, set[str]]:
+    """For each package the others that it imports, anywhere in it."""
+    graph: dict[str, set[str]] = {}
+    for module in SOURCES:
+        ours = {home(other) for other in imported(module) if other in SOURCES}
+        graph.setdefault(home(module), set()).update(ours - {home(module)})
+    return graph
+
+
+def test_the_packages_form_no_circle():
+    graph = package_graph()
+    assert {"prototxt", "runtime", "runs"} <= graph["training"]
+    assert "train" in graph["jobs.__main__"] and "train" not in graph["jobs"]
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        circle = error.args[1][::-1]  # each one imports the next
+        culprits = [
+            f"{module} imports {other}"
+            for one, following in zip(circle, circle[1:])
+            for module in SOURCES
+            for other in sorted(imported(module))
+            if home(module) == one and other in SOURCES and home(other) == following
+        ]
+        pytest.fail(f"{' -> '.join(circle)}:\n" + "\n".join(culprits))
 
 
 def test_results_are_worked_out_without_a_terminal():
@@ -277,6 +341,13 @@ def test_what_a_command_loads_before_it_does_something():
         f"{NAME}.plots",
         f"{NAME}.plots.files",
     }
+
+
+def test_the_python_api_loads_no_terminal():
+    loaded = all_loaded_by(f"import {NAME}.api")
+    assert f"{NAME}.training.session" in loaded
+    assert not set(map(top, loaded)) & {"rich", "argparse", "IPython", "matplotlib", "pandas"}
+    assert not {name for name in loaded if name.startswith(f"{NAME}.terminal")}
 
 
 def test_what_the_lr_module_loads():
