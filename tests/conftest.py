@@ -11,6 +11,7 @@ import pytest
 
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.prototxt.messages import Messages
+from lrbench_caffe.runs import opening
 from lrbench_caffe.runtime.info import caffe_info as ask_caffe
 from lrbench_caffe.runtime.locate import CaffePython, find_caffe_python
 from lrbench_caffe.runtime.reader import CaffeReader
@@ -31,6 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(folder.cleanup)
     os.environ["LRBENCH_DB"] = os.path.join(folder.name, "lr.sqlite")
     os.environ["XDG_DATA_HOME"] = os.path.join(folder.name, "data")
+    opening.SILENCE = 600.0  # "waiting for the database" says something about the machine only
 
 
 @pytest.fixture(scope="session")

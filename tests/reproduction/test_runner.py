@@ -22,7 +22,6 @@ from lrbench_caffe.reproduction.missing import Options
 from lrbench_caffe.reproduction.plan import ExperimentPlan, plan, scale, select
 from lrbench_caffe.reproduction.runner import Goal, Reproduction
 from lrbench_caffe.reproduction.speed import Speed
-from lrbench_caffe.runs import opening
 from lrbench_caffe.terminal import cli
 from lrbench_caffe.terminal.console import Console
 from lrbench_caffe.terminal.reproduction_progress import ReproductionDisplay
@@ -102,12 +101,6 @@ class Bench:
             Options(self.folder, self.url, until=until), self.pool, Prober(),
         ).run(dry)  # fmt: skip
         return self.text.getvalue()
-
-
-@pytest.fixture(autouse=True)
-def no_remarks(monkeypatch) -> None:
-    """On a busy machine a database is made slowly, which a command says."""
-    monkeypatch.setattr(opening, "SILENCE", 600.0)
 
 
 @pytest.fixture
