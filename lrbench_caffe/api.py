@@ -22,7 +22,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lrbench_caffe.errors import ParameterError, did_you_mean
+from lrbench_caffe.database.urls import scrub_text
+from lrbench_caffe.errors import InputError, ParameterError, did_you_mean
 from lrbench_caffe.knowledge import selection
 from lrbench_caffe.knowledge.evidence import Proposal, Wanted
 from lrbench_caffe.knowledge.exporting import ranking_rows
@@ -35,12 +36,13 @@ from lrbench_caffe.metrics import Measurement, best, of_first_net
 from lrbench_caffe.progress import Progress
 from lrbench_caffe.prototxt.task import solver_task
 from lrbench_caffe.runs.directory import RunDirectory
-from lrbench_caffe.runs.runjson import task_title
+from lrbench_caffe.runs.runjson import recorded_text, task_title
 from lrbench_caffe.tabular import Rows, records_of
 from lrbench_caffe.training.observer import Observer
 from lrbench_caffe.training.preparing import prepare
 from lrbench_caffe.training.request import TrainingRequest
 from lrbench_caffe.training.running import begin
+from lrbench_caffe.training.settings import RunSettings
 from lrbench_caffe.training.signals import Signals
 from lrbench_caffe.tuning.request import RangeRequest, TuningRequest
 from lrbench_caffe.tuning.study import TuningObserver
@@ -65,6 +67,8 @@ __all__ = [
     "train",
     "tune",
 ]
+
+TOP = 3  # proposals
 
 AnyRequest = TypeVar("AnyRequest", RangeRequest, TuningRequest)
 
@@ -91,7 +95,7 @@ class Run(_Shown):
     Attributes:
         path: the run directory.
         title: data set and net.
-        policy: the LR policy, to the last digit.
+        policy: the LR policy, to the last digit; the solver's own as it is written there.
         seed, max_iter, iteration: iterations; ``iteration`` is the one reached.
         status, reason: "finished", "stopped", "diverged", "failed" or "running"; why, unless it
             finished.
@@ -161,7 +165,7 @@ def read_run(path: str | Path) -> Run:
     return Run(
         path=run.path,
         title=task_title(record),
-        policy=record["policy"],
+        policy=_policy(record),
         seed=record.get("seed"),
         max_iter=record["max_iter"],
         iteration=record.get("iteration") or 0,
@@ -169,6 +173,13 @@ def read_run(path: str | Path) -> Run:
         reason=record.get("reason"),
         measurements=tuple(run.measurements()),
     )
+
+
+def _policy(record: Mapping[str, Any]) -> str:
+    if not record.get("own_policy"):
+        return str(record["policy"])
+    settings = RunSettings.from_json(record)
+    return str(settings.recorded_policy(recorded_text(record)))
 
 
 def train(
@@ -200,10 +211,11 @@ def train(
         TrainingError: Caffe died or hung. A loss that diverges raises nothing: see ``Run.status``.
     """
     notes: list[str] = []
+    say = _without_passwords(notes.append)
     request = _training_request(solver, policy, parameters)
-    prepared = prepare(request, Progress(notes.append))
-    observers: list[Observer] = [_Callbacks(on_measurement, on_iteration, notes)]
-    with begin(prepared, notes.append) as session, ExitStack() as stack:
+    prepared = prepare(request, Progress(say))
+    observers: list[Observer] = [_Callbacks(on_measurement, on_iteration, say)]
+    with begin(prepared, say) as session, ExitStack() as stack:
         if _in_notebook() if progress is None else progress:
             from lrbench_caffe.terminal.notebook import NotebookProgress
 
@@ -211,10 +223,9 @@ def train(
         if not request.no_database and session.settings.trains:
             from lrbench_caffe.training.recorder import Recorder
 
-            observers.append(
-                Recorder(request.database, session.run, session.describe, notes.append)
-            )
-        notes += session.notes
+            observers.append(Recorder(request.database, session.run, session.describe, say))
+        for note in session.notes:
+            say(note)
         session.train(
             observers,
             Signals(),
@@ -266,6 +277,15 @@ def _sequence(value: Any) -> tuple[str, ...]:
     return tuple(str(name).strip().lower() for name in names if str(name).strip())
 
 
+def _without_passwords(hand_over: Callable[[str], object]) -> Callable[[str], None]:
+    """Hands lines over as a command prints them: without the passwords that URLs in them have."""
+
+    def say(text: str) -> None:
+        hand_over(scrub_text(text))
+
+    return say
+
+
 def _text(value: Any) -> str | None:
     return None if value is None else str(value)
 
@@ -276,7 +296,7 @@ class _Callbacks(Observer):
 
     on_measurement: Callable[[Measurement], None] | None
     on_iteration: Callable[[int, float, float], None] | None
-    notes: list[str]
+    say: Callable[[str], None]
 
     def trained(self, iteration: int, lr: float, loss: float) -> None:
         if self.on_iteration:
@@ -288,7 +308,7 @@ class _Callbacks(Observer):
                 self.on_measurement(measurement)
 
     def note(self, text: str) -> None:
-        self.notes.append(text)
+        self.say(text)
 
 
 # -- range test and tuning -------------------------------------------------------------------------
@@ -436,11 +456,11 @@ class _StudyNotes(TuningObserver):
     """Hands a study's lines for people to a function."""
 
     def __init__(self, on_note: Callable[[str], None] | None) -> None:
-        self._on_note = on_note
+        self._hand_over = _without_passwords(on_note) if on_note else None
 
     def say(self, text: str) -> None:
-        if self._on_note:
-            self._on_note(text)
+        if self._hand_over:
+            self._hand_over(text)
 
     warn = say
 
@@ -485,6 +505,12 @@ class Ranking(_Shown):
         order = self._selection.order
         return table_figure(self.title, self._selection.ranked, order.cost, order.utility)
 
+    def pareto_figure(self) -> Figure:
+        """Top-1 over cost of all policies of the first start, with the Pareto front."""
+        from lrbench_caffe.plots import front_figure
+
+        return front_figure(self._selection)
+
 
 def rank(
     solver: str | Path | None = None, *, database: str | Path | None = None, **parameters: Any
@@ -513,12 +539,12 @@ def rank(
     query = Query(solver=None if solver is None else Path(solver), **asked)
     wanted = solver_task(query.solver, query.caffe_python, query.head)
     with Database.open(_text(database), must_exist=database is not None) as opened:
-        found = selection.select_ranked(query, opened, wanted)
+        found = selection.select_ranked(query, opened, wanted, everything=True)
     return Ranking(found.title, tuple(found.ranked), found)
 
 
-@dataclass(frozen=True)
-class Recommendations:
+@dataclass(frozen=True, repr=False)
+class Recommendations(_Shown):
     """Policies for a training, the most promising first.
 
     Attributes:
@@ -526,12 +552,40 @@ class Recommendations:
         proposals: each has ``policy``, ``expected`` (None where nothing is promised) and
             ``evidence``.
         remarks: what a person should know.
+        recommendation: all that was found.
+        max_iter: iterations of the training.
     """
 
-    wanted: Wanted = field(repr=False)
-    proposals: tuple[Proposal, ...] = field(repr=False)
+    wanted: Wanted
+    proposals: tuple[Proposal, ...]
     remarks: tuple[str, ...]
-    recommendation: Recommendation = field(repr=False)
+    recommendation: Recommendation
+    max_iter: int
+
+    def __repr__(self) -> str:
+        policies = ", ".join(f"{policy:.7g}" for policy in self.policies)
+        return f"Recommendations({self.wanted.task.title}: {policies or 'none'})"
+
+    def __str__(self) -> str:
+        lines = [f"{self.wanted.task.title}, {self.max_iter} iterations", *self.remarks]
+        for place, proposal in enumerate(self.proposals, 1):
+            lines.append(f"{place}. {proposal.policy:.7g}")
+            lines += [f"   {line}" for line in proposal.evidence]
+        return "\n".join(lines if self.proposals else [*lines, "nothing to propose"])
+
+    def _repr_html_(self) -> str:
+        text = f"<pre>{html.escape(str(self))}</pre>"
+        return text + super()._repr_html_() if self.proposals else text
+
+    def figure(self) -> Figure:
+        """The learning rates of the proposed policies over iterations.
+
+        Raises:
+            InputError: nothing is proposed.
+        """
+        if not self.proposals:
+            raise InputError(f"{self.wanted.task.title}: nothing to propose, so nothing to draw")
+        return schedule_figure(*self.policies, max_iter=self.max_iter or None)
 
     @property
     def policies(self) -> list[Policy]:
@@ -559,7 +613,7 @@ def recommend(
     functions: Sequence[str] | None = None,
     by: str | None = None,
     higher: bool | None = None,
-    top: int = 3,
+    top: int | None = None,
     snapshot: str | None = None,
     weights: str | None = None,
     head: str | None = None,
@@ -573,7 +627,7 @@ def recommend(
         max_iter: iterations of the training; None for the solver's.
         functions: propose these LR functions only.
         by, higher: an output of the test net to compare by, and whether more of it is better.
-        top: proposals at most.
+        top: proposals at most; None for 3, or one for each of ``functions``.
         snapshot, weights: what the training begins with.
         head, caffe_python: as for ``train``.
 
@@ -584,6 +638,7 @@ def recommend(
     from lrbench_caffe.database import Database
     from lrbench_caffe.knowledge.proposing import recommend as propose
     from lrbench_caffe.prototxt.task import solver_settings
+    from lrbench_caffe.training.beginning import check_before_end
     from lrbench_caffe.training.choosing import open_wanted
 
     if max_iter is not None and max_iter < 1:
@@ -595,20 +650,24 @@ def recommend(
         snapshot=_text(snapshot),
         weights=_text(weights),
     )
+    length = max_iter or read.message.max_iter
+    if snapshot:
+        check_before_end(str(snapshot), wanted.start.iteration or 0, length)
+    names = _sequence(functions)
     with Database.open(_text(database), must_exist=database is not None) as opened:
         found = propose(
             opened,
             wanted.task,
             start=wanted.start,
             solver=solver_settings(read),
-            max_iter=max_iter or read.message.max_iter,
+            max_iter=length,
             epoch=read.epoch,
-            functions=_sequence(functions) or None,
+            functions=names or None,
             by=by,
             higher=higher,
-            top=top,
+            top=max(TOP, len(names)) if top is None else top,
         )
-    return Recommendations(wanted, found.proposals, tuple(found.remarks), found)
+    return Recommendations(wanted, found.proposals, tuple(found.remarks), found, length)
 
 
 # -- pictures --------------------------------------------------------------------------------------

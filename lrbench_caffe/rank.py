@@ -25,7 +25,7 @@ from pathlib import Path
 from lrbench_caffe import plots
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.files import publish
-from lrbench_caffe.knowledge import ranking, selection
+from lrbench_caffe.knowledge import selection
 from lrbench_caffe.knowledge.exporting import ranking_rows
 from lrbench_caffe.knowledge.ranking import CRITERIA, Criterion
 from lrbench_caffe.prototxt.task import solver_task
@@ -109,14 +109,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _plot(path: Path, found: selection.Selection) -> None:
-    """Draw the policies of the first start; those of others are not to be compared with them."""
-    group, order = found.groups[0], found.order
-    title = found.title if len(found.groups) == 1 else f"{found.title}; {group.start}"
-    front = ranking.pareto_front(group.candidates, order.cost, order.utility)
     try:
-        plots.save(
-            plots.pareto_figure(title, group.candidates, front, order.cost, order.utility), path
-        )
+        plots.save(plots.front_figure(found), path)
     except OSError as error:
         raise InputError(f"--plot: cannot write {path}: {error.strerror}") from error
     print(f"plot: {path}", file=sys.stderr)

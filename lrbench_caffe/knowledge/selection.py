@@ -191,11 +191,14 @@ def select(
     return Selection(title, groups, order)
 
 
-def select_ranked(query: Query, database: Database, wanted: Task | None) -> Selection:
+def select_ranked(
+    query: Query, database: Database, wanted: Task | None, *, everything: bool = False
+) -> Selection:
     """The policies of the task that a query names, for somebody who needs one at least.
 
     Args:
         wanted: as for ``find_tasks``.
+        everything: as for ``select``.
 
     Raises:
         InputError: no task is named, or the database has none that fits, or no result of it.
@@ -205,7 +208,7 @@ def select_ranked(query: Query, database: Database, wanted: Task | None) -> Sele
     if tasks is None:
         names = ", ".join(f"{task.title} ({task.id})" for task in known)
         raise ParameterError("{solver} or {task} is missing; known tasks: {0}", names or "none")
-    found = select(query, database, tasks)
+    found = select(query, database, tasks, everything=everything)
     if not found.ranked:
         raise nothing_found(query, tasks)
     return found

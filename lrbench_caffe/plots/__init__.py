@@ -12,7 +12,7 @@ from lrbench_caffe.plots.files import SUFFIXES, plot_file, save, warm_up
 
 if TYPE_CHECKING:
     from lrbench_caffe.plots.comparison import Pair, comparison_figure
-    from lrbench_caffe.plots.ranking import pareto_figure, table_figure
+    from lrbench_caffe.plots.ranking import front_figure, pareto_figure, table_figure
     from lrbench_caffe.plots.schedules import function_sheet, natural_length, schedule_figure
     from lrbench_caffe.plots.training import RunCurves, runs_figure, training_figure
 
@@ -21,6 +21,7 @@ __all__ = [
     "Pair",
     "RunCurves",
     "comparison_figure",
+    "front_figure",
     "function_sheet",
     "natural_length",
     "pareto_figure",
@@ -37,6 +38,7 @@ _LAZY = {
     "Pair": "comparison",
     "RunCurves": "training",
     "comparison_figure": "comparison",
+    "front_figure": "ranking",
     "function_sheet": "schedules",
     "natural_length": "schedules",
     "pareto_figure": "ranking",

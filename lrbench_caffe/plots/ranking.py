@@ -12,10 +12,21 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from lrbench_caffe.knowledge.ranking import Criterion, Ranked, RankingEntry
+    from lrbench_caffe.knowledge.selection import Selection
 
 OTHER = "#555555"  # numbers of policies that are not on the front
 LISTED = 100  # of them; a longer list makes a picture that cannot be looked at
 MARKERS = {"measured": "o", "paper": "s", "imported": "^"}  # by where the numbers come from
+
+
+def front_figure(found: Selection) -> Figure:
+    """Draw a ranking's first start with its front; policies of others are not to be compared with these."""
+    from lrbench_caffe.knowledge.ranking import pareto_front
+
+    group, order = found.groups[0], found.order
+    title = found.title if len(found.groups) == 1 else f"{found.title}; {group.start}"
+    front = pareto_front(group.candidates, order.cost, order.utility)
+    return pareto_figure(title, group.candidates, front, order.cost, order.utility)
 
 
 def pareto_figure(

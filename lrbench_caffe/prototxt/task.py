@@ -160,6 +160,15 @@ def task_type(solver: Solver) -> str:
     )
 
 
+def title(solver: Solver) -> str:
+    """Data and net, "digits / LeNet_digits", as the task's title; Caffe need not open the solver."""
+    return f"{_name(solver.source)} / {_net_name(solver)}"
+
+
+def _net_name(solver: Solver) -> str:
+    return solver.train.name or solver.path.stem
+
+
 def framework(info: CaffeInfo, gpu: int | None) -> Framework:
     return Framework("Caffe", info.caffe, "CPU" if gpu is None else "GPU")
 
@@ -181,7 +190,7 @@ def network(solver: Solver, opened: Opened) -> Network:
     layers = [layer for layer in solver.train.layers if _is_net(layer)]
     counts = Counter(layer.type for layer in layers)
     return Network(
-        name=solver.train.name or solver.path.stem,
+        name=_net_name(solver),
         digest=digest(canonical_net(solver.train)),
         layers=dict(sorted(counts.items())),
         parameters=opened.parameters,

@@ -12,6 +12,7 @@ from lrbench_caffe.records import STATUSES, RunRecord, digest
 _TEXT, _OPTIONAL_TEXT = (str,), (str, type(None))
 _KINDS: dict[str, tuple[type, ...]] = {
     "solver": _TEXT, "policy": _TEXT, "policy_from": _TEXT, "policy_short": _TEXT, "lr_by": _TEXT,
+    "task": _TEXT,
     "layers": _TEXT, "status": _TEXT, "machine": _TEXT, "version": _TEXT, "source": _TEXT, "user": _TEXT,
     "id": _TEXT, "snapshot": _OPTIONAL_TEXT, "head": _OPTIONAL_TEXT, "reason": _OPTIONAL_TEXT,
     "seed": (int, type(None)), "max_iter": (int,), "test_interval": (int,), "snapshot_interval": (int,),
@@ -99,9 +100,16 @@ def first_base_lr(fingerprint: Mapping[str, Any]) -> float | None:
         return None
 
 
+def recorded_text(written: Mapping[str, Any]) -> str | None:
+    """The text of the policy in run.json's record; None before there is one."""
+    record = written.get("record") or {}
+    policy = record.get("policy")
+    return policy.get("text") if isinstance(policy, dict) else None
+
+
 def task_title(record: Mapping[str, Any]) -> str:
     """Data and net of run.json, "digits / LeNet_digits"; the solver's file where they are not known."""
     try:
         return f"{record['record']['dataset']['name']} / {record['record']['network']['name']}"
     except (KeyError, TypeError):
-        return str(record["solver"])
+        return str(record.get("task") or record["solver"])

@@ -8,7 +8,7 @@ import platform
 import secrets
 import sys
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,10 @@ from lrbench_caffe.prototxt.patch import GRADIENTS, LR_POLICY, gradient_options,
 from lrbench_caffe.prototxt.refusal import DamagedData
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.prototxt.sources import free_dead_readers
-from lrbench_caffe.prototxt.task import solver_settings, task_of
+from lrbench_caffe.prototxt.task import solver_settings, task_of, title
 from lrbench_caffe.records import PolicyRecord, RunRecord, SolverSettings
 from lrbench_caffe.runs.directory import RunDirectory
-from lrbench_caffe.runs.runjson import first_base_lr
+from lrbench_caffe.runs.runjson import first_base_lr, recorded_text
 from lrbench_caffe.runs.snapshots import Snapshot, Snapshots, public_prefix
 from lrbench_caffe.runtime.client import HANG_SECONDS, Worker
 from lrbench_caffe.runtime.info import check_described
@@ -179,7 +179,7 @@ class Session:
             task_type=task.task_type,
             dataset=task.dataset,
             network=task.network,
-            policy=PolicyRecord.of(self.settings.recorded_policy(_recorded_text(written))),
+            policy=PolicyRecord.of(self.settings.recorded_policy(recorded_text(written))),
             solver=self._solver_settings(),
             seed=self.settings.seed,
             max_iter=self.settings.max_iter,
@@ -217,6 +217,7 @@ class Session:
                 **record,
                 **self.settings.as_json(),
                 "policy_short": f"{self.settings.bound_policy():.7g}",
+                "task": title(self.solver),
                 "status": "running",
                 "reason": None,
                 "paused": False,
@@ -289,13 +290,6 @@ class Session:
         return current_step(
             message.lr_policy, iteration, stepsize=message.stepsize, stepvalue=message.stepvalue
         )
-
-
-def _recorded_text(written: Mapping[str, Any]) -> str | None:
-    """The text of the policy in run.json's record; None before there is one."""
-    record = written.get("record") or {}
-    policy = record.get("policy")
-    return policy.get("text") if isinstance(policy, dict) else None
 
 
 def _user() -> str:

@@ -168,3 +168,17 @@ def test_a_tuning_prints_nothing_about_its_database(
         )  # fmt: skip
     assert capfd.readouterr() == ("", "")
     assert any("was an empty file; it is set up again" in note for note in notes)
+
+
+def test_a_run_is_named_alike_with_and_without_a_database(here: Workspace) -> None:
+    """The solver's own policy as it is written there, not with Caffe's float32 of 0.05."""
+    runs = [
+        api.train("solver.prototxt", seed=1, max_iter=20, out=f"run-{name}", no_database=without)
+        for name, without in (("with", False), ("without", True))
+    ]
+    titles = {run.title for run in runs}
+    assert len(titles) == 1 and titles.pop().startswith("digits / ")
+    with Database.open(str(here.path / "lr.sqlite")) as database:
+        (stored,) = database.runs(source="measured")
+    own = "INV(k0=0.05, gamma=0.01, p=0.75)"
+    assert [run.policy for run in runs] == [stored.policy.text] * 2 == [own] * 2
