@@ -336,11 +336,11 @@ def _verdict(what: str, result: ImportCount) -> int:
 
 
 def _export(args: argparse.Namespace, database: Database) -> None:
-    from lrbench_caffe.database.exchange import check_target, replacing
+    from lrbench_caffe.database.exchange import check_target, writing_text
 
     if args.file != "-":
         check_target(database, Path(args.file), force=args.force)
-    with nullcontext(sys.stdout) if args.file == "-" else replacing(Path(args.file)) as file:
+    with nullcontext(sys.stdout) if args.file == "-" else writing_text(Path(args.file)) as file:
         count = _write(database, file)
     if args.file != "-":
         print(f"{args.file}: {count} runs")
@@ -414,7 +414,7 @@ def _merge(args: argparse.Namespace, opened: Opened) -> int:
 
 
 def _backup(args: argparse.Namespace, database: Database) -> None:
-    from lrbench_caffe.database.exchange import backup_sqlite, check_target, replacing
+    from lrbench_caffe.database.exchange import backup_sqlite, check_target, writing_text
 
     check_target(database, args.file, force=args.force, copy=database.path is not None)
     if database.path is not None:
@@ -423,7 +423,7 @@ def _backup(args: argparse.Namespace, database: Database) -> None:
             f"{args.file}: a copy of {database.url}; to use it: --db {shlex.quote(str(args.file))}"
         )
         return
-    with replacing(args.file) as file:
+    with writing_text(args.file) as file:
         count = _write(database, file)
     restore = f"{installation.command('db')} import {shlex.quote(str(args.file))}"
     print(f"{args.file}: all {count} runs; to restore: {restore}")

@@ -13,7 +13,7 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -133,15 +133,35 @@ def temporary_of(path: Path, suffix: str = "") -> Path:
     return path.with_name(f".{path.name}.{_here()}.{os.getpid()}{suffix}")
 
 
-def replace_by(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` write a file under another name, and rename it when it is whole."""
-    temporary = temporary_of(path)
+@contextlib.contextmanager
+def replacing(path: Path, suffix: str = "") -> Iterator[Path]:
+    """Another name to write a file under; it gets its own name when the block ends without an error."""
+    temporary = temporary_of(path, suffix)
     temporary.unlink(missing_ok=True)  # whatever was put there is not ours
     try:
-        write(temporary)
+        yield temporary
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing_durably(path: Path) -> Iterator[Path]:
+    """The same for a file that must be on the disk before it replaces another.
+
+    What killed commands left of it is removed.
+    """
+    remove_leftovers(path.parent, re.escape(path.name))
+    with replacing(path, ".tmp") as temporary:
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+
+
+def replace_by(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` write a file under another name, and rename it when it is whole."""
+    with replacing(path) as temporary:
+        write(temporary)
 
 
 def remove_leftovers(folder: Path, name: str) -> None:

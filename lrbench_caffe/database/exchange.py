@@ -7,8 +7,6 @@ one is reported with its place, and the others go in.
 from __future__ import annotations
 
 import json
-import os
-import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
@@ -20,7 +18,7 @@ from lrbench_caffe.database.checks import run_from_json
 from lrbench_caffe.database.errors import ConflictError, DatabaseError, RecordError
 from lrbench_caffe.database.store import Database
 from lrbench_caffe.errors import InputError, ParameterError
-from lrbench_caffe.files import remove_leftovers, temporary_of
+from lrbench_caffe.files import replacing_durably
 from lrbench_caffe.records import RunRecord
 
 Target = Union[Database, Callable[[], Database]]
@@ -202,29 +200,20 @@ def _is_sqlite(path: Path) -> bool:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[IO[str]]:
+def writing_text(path: Path) -> Iterator[IO[str]]:
     """A file to write to that takes its place under ``path`` only when it is complete.
 
     Raises:
         InputError: it cannot be written.
     """
-    temporary = _temporary(path)
     try:
-        with temporary.open("w", encoding="utf-8") as file:
+        with (
+            replacing_durably(path) as temporary,
+            temporary.open("w", encoding="utf-8") as file,
+        ):
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _temporary(path: Path) -> Path:
-    """Where a file is written until it is complete; what killed commands left there is removed."""
-    remove_leftovers(path.parent, re.escape(path.name))
-    return temporary_of(path, ".tmp")
 
 
 def backup_sqlite(database: Database, path: Path) -> None:
@@ -234,20 +223,15 @@ def backup_sqlite(database: Database, path: Path) -> None:
         InputError: the copy cannot be written.
     """
     assert database.path is not None
-    temporary = _temporary(path)
     try:
         with (
+            replacing_durably(path) as temporary,
             closing(sqlite3.connect(database.path)) as source,
             closing(sqlite3.connect(temporary)) as copy,
         ):
             source.backup(copy, pages=_PAGES)
             copy.execute("PRAGMA journal_mode = DELETE")  # one file, not three
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        os.replace(temporary, path)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}") from None
     except sqlite3.Error as error:
         raise DatabaseError(f"backup of {database.url} to {path}: {error}") from None
-    finally:
-        temporary.unlink(missing_ok=True)

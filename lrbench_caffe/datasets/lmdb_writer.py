@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from lrbench_caffe.datasets.datum import datum_bytes
 from lrbench_caffe.datasets.lmdb_info import Summary, SummaryBuilder
 from lrbench_caffe.errors import InputError, ParameterError, named
+from lrbench_caffe.files import replacing_durably
 from lrbench_caffe.progress import SILENT, Progress, track
 
 _COMMIT_EVERY = 1000  # records; as in Caffe's own tools, and it bounds the memory of a transaction
@@ -111,16 +112,8 @@ def write_lmdb(
 
 def write_file(path: Path, content: bytes) -> None:
     """Write a file beside its final name and rename it when it is complete."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with writing_to(path):
-            with open(partial, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with writing_to(path), replacing_durably(path) as partial:
+        partial.write_bytes(content)
 
 
 def stored_bytes(count: int, shape: tuple[int, int, int]) -> int:

@@ -158,14 +158,14 @@ def test_a_backup_that_cannot_be_written_says_so(new_url, tmp_path):
 def test_a_file_is_there_whole_or_not_at_all(tmp_path):
     path = tmp_path / "out.jsonl"
     path.write_text("old")
-    with pytest.raises(RuntimeError), exchange.replacing(path) as file:
+    with pytest.raises(RuntimeError), exchange.writing_text(path) as file:
         file.write("half")
         raise RuntimeError
     assert [p.name for p in tmp_path.iterdir()] == ["out.jsonl"]
     assert path.read_text() == "old"
     with (
         pytest.raises(InputError, match="cannot write .*nowhere"),
-        exchange.replacing(tmp_path / "nowhere" / "x"),
+        exchange.writing_text(tmp_path / "nowhere" / "x"),
     ):
         pass
 
@@ -178,7 +178,7 @@ def test_what_killed_commands_have_left_beside_a_file_is_removed(tmp_path):
     others = [".x.jsonl.4194399.tmp", f".x.{os.getppid()}.tmp", ".x.tmp"]
     for name in left + others:
         (tmp_path / name).touch()
-    with exchange.replacing(tmp_path / "x") as file:
+    with exchange.writing_text(tmp_path / "x") as file:
         file.write("new")
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".x")) == sorted(
         others
