@@ -180,6 +180,11 @@ class Measurement:
     net: int = 0
     outputs: dict[str, float] = field(default_factory=dict, hash=False)
 
+    @property
+    def of_first_net(self) -> bool:
+        """Whether it is of the first test net, by which a run is ranked."""
+        return self.net == 0
+
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> Measurement:
         """A measurement from a row of the file; keys that this version does not know are left out."""
@@ -213,8 +218,8 @@ def scalars(measurement: Measurement) -> dict[str, float]:
 
 
 def of_first_net(measurements: Sequence[Measurement]) -> list[Measurement]:
-    """Those of the first test net, by which a run is ranked."""
-    return [m for m in measurements if m.net == 0]
+    """Those of the first test net."""
+    return [m for m in measurements if m.of_first_net]
 
 
 def best_trained(measurements: Sequence[Measurement]) -> Measurement | None:

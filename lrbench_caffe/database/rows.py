@@ -38,13 +38,14 @@ def insert(dialect: str, table: Table) -> Any:
 
 
 def task_key(task: Task) -> str:
-    """What makes two tasks the same one.
+    """What makes two tasks one row of the database.
 
     The kind of task; the data set by its digest and form, or, where the data was not at hand, by
     name and form; the network by its digest; the framework by its name. Its version and device are
     not part of it: they change the time that a training takes, not what its LR policy is worth, and
     experience from the CPU or an older Caffe is to count. Every run keeps its own framework all the
-    same.
+    same. Which stored tasks are looked at together is another question:
+    ``knowledge.similarity.comparable``.
     """
     form = {k: v for k, v in asdict(task.dataset).items() if k not in ("name", "digest")}
     data = task.dataset.digest or task.dataset.name.lower()

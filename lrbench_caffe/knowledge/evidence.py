@@ -10,11 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lrbench_caffe.knowledge.adaptation import Change
+from lrbench_caffe.knowledge.similarity import SAME
 from lrbench_caffe.knowledge.utility import Utility, only_diverged
 from lrbench_caffe.lr import Policy
 from lrbench_caffe.records import PolicySummary, Spread, Start, Task
-
-SAME = 1.0  # similarity
 
 
 @dataclass(frozen=True)

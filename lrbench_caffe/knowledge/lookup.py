@@ -20,9 +20,9 @@ from lrbench_caffe.knowledge.adaptation import (
     change_between,
     explain,
 )
-from lrbench_caffe.knowledge.evidence import SAME, Evidence, Proposal, Wanted
+from lrbench_caffe.knowledge.evidence import Evidence, Proposal, Wanted
 from lrbench_caffe.knowledge.ranking import CRITERIA, Criterion, output
-from lrbench_caffe.knowledge.similarity import similarity
+from lrbench_caffe.knowledge.similarity import SAME, comparable, similarity
 from lrbench_caffe.knowledge.utility import (
     MANY,
     OWN,
@@ -145,9 +145,7 @@ class Lookup:
         for nearness, other in sorted(rated, key=lambda pair: -pair[0])[:NEAREST]:
             if nearness <= 0:
                 break
-            home = next(
-                (h for at, h in homes if at == nearness and similarity(h[0], other) == SAME), None
-            )
+            home = next((h for at, h in homes if at == nearness and comparable(h[0], other)), None)
             if home is None:
                 homes.append((nearness, [other]))
             else:

@@ -17,7 +17,7 @@ from lrbench_caffe.knowledge.ranking import (
     RankingEntry,
     TargetCost,
 )
-from lrbench_caffe.knowledge.similarity import similarity
+from lrbench_caffe.knowledge.similarity import comparable
 from lrbench_caffe.knowledge.utility import classifies
 from lrbench_caffe.lr.functions import find_function
 from lrbench_caffe.records import SOURCES, STARTS, UNKNOWN_START, PolicySummary, Start, Task
@@ -254,7 +254,7 @@ def find_tasks(query: Query, known: list[Task], wanted: Task | None = None) -> l
     """
     if query.solver:
         assert wanted is not None
-        found = [task for task in known if similarity(wanted, task) == 1]
+        found = [task for task in known if comparable(wanted, task)]
         if not found:
             raise InputError(
                 f"{query.solver}: the database has no run of {wanted.title} yet "
@@ -269,7 +269,7 @@ def find_tasks(query: Query, known: list[Task], wanted: Task | None = None) -> l
         raise ParameterError(
             "{task}: {0!r} is not in the database; known: {1}", query.task, names or "none"
         )
-    if any(similarity(found[0], other) != 1 for other in found[1:]):
+    if not all(comparable(found[0], other) for other in found[1:]):
         raise ParameterError(
             "{task}: {0!r} is more than one task: {1}; name one, or its number", query.task, names
         )

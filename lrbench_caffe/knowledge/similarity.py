@@ -22,6 +22,7 @@ from dataclasses import replace
 
 from lrbench_caffe.records import Dataset, Network, Task
 
+SAME = 1.0  # similarity of a task to itself
 OTHER = 0.9  # at most, for data or nets of the same form that are not the same
 UNKNOWN = 0.5
 
@@ -35,6 +36,16 @@ def similarity(a: Task, b: Task) -> float:
             1.0  # even where so little is known of the data that it cannot be told from other data
         )
     return (data_similarity(a.dataset, b.dataset) + network_similarity(a.network, b.network)) / 2
+
+
+def comparable(a: Task, b: Task) -> bool:
+    """Whether what was measured on one task holds for the other, as in a ranking of both.
+
+    This is wider than the identity under which a database stores tasks
+    (``database.rows.task_key``), which keeps apart what may differ: the framework does not
+    count here, and the data is taken to be the same where only its name and form are known.
+    """
+    return similarity(a, b) == SAME
 
 
 def data_similarity(a: Dataset, b: Dataset) -> float:

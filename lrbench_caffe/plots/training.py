@@ -124,13 +124,13 @@ def _output_series(measurements: list[Measurement]) -> dict[str, list[tuple[int,
     shown: dict[str, bool] = {}
     for m in measurements:
         shares = [value / 100 for name in PERCENT if (value := getattr(m, name)) is not None]
-        known = [m.test_loss, *shares] if m.net == 0 else []
+        known = [m.test_loss, *shares] if m.of_first_net else []
         for name, value in scalars(m).items():
             if f"{name.rpartition('.')[0]}{TOP1}" in m.outputs:
                 continue  # a further head's, whose Top-1 is beside the main one's
             label = f"{name} (test net #{m.net})" if several else name
             series.setdefault(label, []).append((m.iteration, value))
-            same = m.net == 0 and any(
+            same = m.of_first_net and any(
                 v is not None and math.isclose(value, v, rel_tol=1e-5) for v in known
             )
             shown[label] = shown.get(label, True) and same

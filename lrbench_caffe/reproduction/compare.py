@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from lrbench_caffe.knowledge.ranking import CRITERIA
-from lrbench_caffe.knowledge.similarity import similarity
+from lrbench_caffe.knowledge.similarity import comparable
 from lrbench_caffe.records import SCRATCH, RunRecord, Spread, Task
 from lrbench_caffe.reproduction.checks import Results, printed, signed
 from lrbench_caffe.reproduction.conclusions import conclusions
@@ -110,7 +110,7 @@ def belongs(plan: ExperimentPlan, record: RunRecord) -> bool:
         and record.test_interval == plan.test_interval
         and record.seed in plan.seeds
         and record.solver == plan.setup.settings
-        and similarity(plan.setup.task, task) == 1
+        and comparable(plan.setup.task, task)
     )
 
 

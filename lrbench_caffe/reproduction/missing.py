@@ -11,7 +11,7 @@ from lrbench_caffe.datasets.catalogue import DATASETS
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.jobs import Job
 from lrbench_caffe.jobs.naming import directory_name
-from lrbench_caffe.knowledge.similarity import similarity
+from lrbench_caffe.knowledge.similarity import comparable
 from lrbench_caffe.prototxt import examples
 from lrbench_caffe.records import RunRecord
 from lrbench_caffe.reproduction.compare import belongs
@@ -77,7 +77,7 @@ def known_runs(
     tasks = {plan.setup.key: plan.setup.task for plan in plans}.values()
     records: dict[str, RunRecord] = {}
     for known in database.tasks() if database else ():
-        if database and any(similarity(task, known) == 1 for task in tasks):
+        if database and any(comparable(task, known) for task in tasks):
             runs = database.runs(task_id=known.id, source="measured", measurements=True)
             records.update((record.uid, record) for record in runs)
     for path in sorted(file.parent for file in folder.rglob("run.json")):

@@ -42,7 +42,7 @@ class NotebookProgress(Observer):
 
     def tested(self, measurements: list[Measurement]) -> None:
         for measurement in measurements:
-            if measurement.net == 0 and measurement.top1 is not None:
+            if measurement.of_first_net and measurement.top1 is not None:
                 self._top1 = f"{measurement.top1:.2f} %"
 
     def _draw(self, iteration: int, words: str) -> None:

@@ -90,7 +90,7 @@ class ProgressDisplay(Observer):
     def tested(self, measurements: list[Measurement]) -> None:
         for m in measurements:
             top1 = "-" if m.top1 is None else f"{m.top1:.2f} %"
-            if m.net == 0:
+            if m.of_first_net:
                 self._top1 = top1
             loss = "-" if m.test_loss is None else f"{m.test_loss:.4f}"
             train = "" if m.train_loss is None else f"  training loss {m.train_loss:.4f}"

@@ -110,7 +110,7 @@ class ScheduleMonitor:
     def observe(self, measurement: Measurement) -> Decision | None:
         """Look at a test's result; where it completes a plateau, the policy goes to its next segment."""
         trigger = self.policy.pending
-        if trigger is None or self._watch is None or measurement.net != 0:
+        if trigger is None or self._watch is None or not measurement.of_first_net:
             return None
         if measurement.iteration <= self.policy.pending_since:
             return None

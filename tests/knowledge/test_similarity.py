@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lrbench_caffe.database.rows import task_key
 from lrbench_caffe.knowledge.similarity import (
     closeness,
+    comparable,
     data_similarity,
     family,
     network_similarity,
@@ -64,6 +66,14 @@ def test_the_papers_data_is_known_by_name_and_form():
     assert similarity(MNIST, named) == 1
     fashion = replace(MNIST_HERE, dataset=replace(MNIST_HERE.dataset, name="fashion_mnist"))
     assert similarity(MNIST, fashion) == (0.9 + 1) / 2
+
+
+def test_tasks_that_are_stored_apart_may_be_comparable():
+    nvcaffe = replace(MNIST, framework=replace(HERE, name="NVCaffe"))
+    for other in (MNIST_HERE, nvcaffe):
+        assert comparable(MNIST, other)
+        assert task_key(MNIST) != task_key(other)
+    assert not comparable(MNIST, DIGITS)
 
 
 def test_other_data_of_the_same_name_and_form_is_other_data():
