@@ -539,8 +539,8 @@ def rank(
     query = Query(solver=None if solver is None else Path(solver), **asked)
     wanted = solver_task(query.solver, query.caffe_python, query.head)
     with Database.open(_text(database), must_exist=database is not None) as opened:
-        found = selection.select_ranked(query, opened, wanted, everything=True)
-    return Ranking(found.title, tuple(found.ranked), found)
+        selected = selection.select_ranked(query, opened, wanted, everything=True)
+    return Ranking(selected.title, tuple(selected.ranked), selected)
 
 
 @dataclass(frozen=True, repr=False)
@@ -655,7 +655,7 @@ def recommend(
         check_before_end(str(snapshot), wanted.start.iteration or 0, length)
     names = _sequence(functions)
     with Database.open(_text(database), must_exist=database is not None) as opened:
-        found = propose(
+        recommendation = propose(
             opened,
             wanted.task,
             start=wanted.start,
@@ -667,7 +667,9 @@ def recommend(
             higher=higher,
             top=max(TOP, len(names)) if top is None else top,
         )
-    return Recommendations(wanted, found.proposals, tuple(found.remarks), found, length)
+    return Recommendations(
+        wanted, recommendation.proposals, tuple(recommendation.remarks), recommendation, length
+    )
 
 
 # -- pictures --------------------------------------------------------------------------------------

@@ -197,10 +197,13 @@ def _table(args: argparse.Namespace) -> Path:
     query = selection_query(args)
     wanted = solver_task(query.solver, query.caffe_python, query.head)
     with open_at_terminal(args.db) as database:
-        found = selection.select_ranked(query, database, wanted)
+        selected = selection.select_ranked(query, database, wanted)
     path = _file(args, "table.png")
     plots.save(
-        plots.table_figure(found.title, found.ranked, found.order.cost, found.order.utility), path
+        plots.table_figure(
+            selected.title, selected.ranked, selected.order.cost, selected.order.utility
+        ),
+        path,
     )
     return path
 

@@ -82,43 +82,43 @@ def main(argv: Sequence[str] | None = None) -> int:
                 "tasks in the LR database; --task NAME ranks one's policies",
             )
             return 0
-        found = selection.select(query, database, tasks, everything=plot is not None)
+        selected = selection.select(query, database, tasks, everything=plot is not None)
     data = args.format in ("csv", "json")
-    if not found.candidates and (data or not found.unfinished):
+    if not selected.candidates and (data or not selected.unfinished):
         raise selection.nothing_found(query, tasks)
-    shown = _shown(args, found)
+    shown = _shown(args, selected)
     if data:
-        _write(args, ranking_rows(found.ranked, shown))
+        _write(args, ranking_rows(selected.ranked, shown))
     else:
-        scored = bool(found.order.weights)
-        labels = start_labels(group.start for group in found.groups)
+        scored = bool(selected.order.weights)
+        labels = start_labels(group.start for group in selected.groups)
         if args.format != "table":
             labels = {start: str(start) for start in labels}
         rows = [
             row
-            for group in found.groups
+            for group in selected.groups
             for row in rank_rows(group, shown, scored, labels[group.start])
         ]
-        notes = [*([found.order.note] if found.order.note else []), *start_notes(labels)]
+        notes = [*([selected.order.note] if selected.order.note else []), *start_notes(labels)]
         if args.columns not in (None, tables.ALL) and len(labels) > 1:
             args.columns += ",start"  # else places of different rankings would look like one
-        _write(args, *headed(rows, shown, scored, found), found.title, notes)
-    if plot and found.candidates:
-        _plot(plot, found)
+        _write(args, *headed(rows, shown, scored, selected), selected.title, notes)
+    if plot and selected.candidates:
+        _plot(plot, selected)
     return 0
 
 
-def _plot(path: Path, found: selection.Selection) -> None:
+def _plot(path: Path, selected: selection.Selection) -> None:
     try:
-        plots.save(plots.front_figure(found), path)
+        plots.save(plots.front_figure(selected), path)
     except OSError as error:
         raise InputError(f"--plot: cannot write {path}: {error.strerror}") from error
     print(f"plot: {path}", file=sys.stderr)
 
 
-def _shown(args: argparse.Namespace, found: selection.Selection) -> list[Criterion]:
+def _shown(args: argparse.Namespace, selected: selection.Selection) -> list[Criterion]:
     """The criteria with a column: in the terminal those that are asked for and the most important ones."""
-    asked = list(found.order.asked)
+    asked = list(selected.order.asked)
     short = args.format == "table" and args.columns is None
     names = (
         {"top1", "test_loss", "ld", "iterations", "num_params"}
@@ -130,7 +130,7 @@ def _shown(args: argparse.Namespace, found: selection.Selection) -> list[Criteri
     kept = [c for c in CRITERIA.values() if c in asked or c.name in names]
     if args.format not in ("csv", "json"):  # whose columns do not depend on what is there
         kept = [
-            c for c in kept if c in asked or any(one.spread(c.name) for one in found.candidates)
+            c for c in kept if c in asked or any(one.spread(c.name) for one in selected.candidates)
         ]
     return kept + [criterion for criterion in asked if criterion not in kept]
 

@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_before_end(args.snapshot, wanted.start.iteration or 0, max_iter)
     top = args.top if args.top is not None else max(TOP, len(functions or ()))
     with open_at_terminal(args.db) as database:
-        found = recommend(
+        recommendation = recommend(
             database,
             wanted.task,
             start=wanted.start,
@@ -99,12 +99,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             top=top,
         )
     if args.json:
-        print(json.dumps(recommendation_json(wanted, found), indent=2))
-        return 0 if found.proposals else 1
+        print(json.dumps(recommendation_json(wanted, recommendation), indent=2))
+        return 0 if recommendation.proposals else 1
     console = Console()
-    for line in lines(wanted, found, command(args)):
+    for line in lines(wanted, recommendation, command(args)):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-    return 0 if found.proposals else 1
+    return 0 if recommendation.proposals else 1
 
 
 def command(args: argparse.Namespace) -> list[str]:

@@ -208,10 +208,10 @@ def select_ranked(
     if tasks is None:
         names = ", ".join(f"{task.title} ({task.id})" for task in known)
         raise ParameterError("{solver} or {task} is missing; known tasks: {0}", names or "none")
-    found = select(query, database, tasks, everything=everything)
-    if not found.ranked:
+    selected = select(query, database, tasks, everything=everything)
+    if not selected.ranked:
         raise nothing_found(query, tasks)
-    return found
+    return selected
 
 
 def nothing_found(query: Query, tasks: list[Task]) -> InputError:
@@ -254,26 +254,26 @@ def find_tasks(query: Query, known: list[Task], wanted: Task | None = None) -> l
     """
     if query.solver:
         assert wanted is not None
-        found = [task for task in known if comparable(wanted, task)]
-        if not found:
+        fitting = [task for task in known if comparable(wanted, task)]
+        if not fitting:
             raise InputError(
                 f"{query.solver}: the database has no run of {wanted.title} yet "
                 "(python -m lrbench_caffe.recommend finds similar tasks)"
             )
-        return found
+        return fitting
     if not query.task:
         return None
-    found = [task for task in known if _fits(task, query.task)]
-    names = ", ".join(f"{task.title} ({task.id})" for task in found or known)
-    if not found:
+    fitting = [task for task in known if _fits(task, query.task)]
+    names = ", ".join(f"{task.title} ({task.id})" for task in fitting or known)
+    if not fitting:
         raise ParameterError(
             "{task}: {0!r} is not in the database; known: {1}", query.task, names or "none"
         )
-    if not all(comparable(found[0], other) for other in found[1:]):
+    if not all(comparable(fitting[0], other) for other in fitting[1:]):
         raise ParameterError(
             "{task}: {0!r} is more than one task: {1}; name one, or its number", query.task, names
         )
-    return found
+    return fitting
 
 
 def _fits(task: Task, text: str) -> bool:
@@ -291,12 +291,12 @@ def _fits(task: Task, text: str) -> bool:
 def _starts(query: Query, database: Database, tasks: list[Task]) -> list[Start]:
     """What trainings of the task began with: from scratch first, those that are not known last, together."""
     kinds = query.starts or STARTS
-    found = {
+    starts = {
         start if start.known else UNKNOWN_START
         for task in tasks
         for start in database.starts(_id(task))
     }
-    fitting = [start for start in found if start.kind in kinds]
+    fitting = [start for start in starts if start.kind in kinds]
     return sorted(fitting, key=lambda start: (STARTS.index(start.kind), str(start)))
 
 
@@ -326,7 +326,7 @@ def _candidates(
 ) -> Iterator[RankingEntry]:
     first, limit = _how_many(query, order, everything)
     for task in tasks:
-        found = database.summaries(
+        recorded = database.summaries(
             _id(task),
             functions=_functions(query),
             sources=query.sources or None,
@@ -335,7 +335,7 @@ def _candidates(
             limit=limit,
         )
         summaries = [
-            summary for summary in found if _measured(summary) and _has_length(query, summary)
+            summary for summary in recorded if _measured(summary) and _has_length(query, summary)
         ]
         reached = {}
         if query.target_top1 is not None:
@@ -348,7 +348,7 @@ def _unfinished(
     query: Query, database: Database, tasks: list[Task], start: Start
 ) -> list[PolicySummary]:
     """The policies that only diverged or failed."""
-    found = [
+    unfinished = [
         summary
         for task in tasks
         for summary in database.summaries(
@@ -361,7 +361,7 @@ def _unfinished(
         )
         if _has_length(query, summary)
     ]
-    return found[: query.top or None]
+    return unfinished[: query.top or None]
 
 
 def _id(task: Task) -> int:

@@ -232,9 +232,9 @@ class _PolicyReader:
             self.fail(wanted or repr(sign))
 
     def fail(self, wanted: str) -> None:
-        found = self.next.text if self.next.kind == "end" else repr(self.next.text[:_SHOWN])
+        token = self.next.text if self.next.kind == "end" else repr(self.next.text[:_SHOWN])
         place = f"at character {self.next.position + 1}"
         number = re.match(r"\s*[-+.]?\d[^(:;]*$", self.text)  # such as 0,01 or 0.01f
         hint = "; a plain number such as 0.01 is allowed" if number else ""
         shown = self.text if len(self.text) <= _SHOWN else self.text[:_SHOWN] + "..."
-        raise PolicyError(f"{self.what} {shown!r}: expected {wanted} {place}, found {found}{hint}")
+        raise PolicyError(f"{self.what} {shown!r}: expected {wanted} {place}, found {token}{hint}")

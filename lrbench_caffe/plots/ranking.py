@@ -19,12 +19,12 @@ LISTED = 100  # of them; a longer list makes a picture that cannot be looked at
 MARKERS = {"measured": "o", "paper": "s", "imported": "^"}  # by where the numbers come from
 
 
-def front_figure(found: Selection) -> Figure:
+def front_figure(selection: Selection) -> Figure:
     """Draw a ranking's first start with its front; policies of others are not to be compared with these."""
     from lrbench_caffe.knowledge.ranking import pareto_front
 
-    group, order = found.groups[0], found.order
-    title = found.title if len(found.groups) == 1 else f"{found.title}; {group.start}"
+    group, order = selection.groups[0], selection.order
+    title = selection.title if len(selection.groups) == 1 else f"{selection.title}; {group.start}"
     front = pareto_front(group.candidates, order.cost, order.utility)
     return pareto_figure(title, group.candidates, front, order.cost, order.utility)
 

@@ -204,10 +204,10 @@ def plan(name: str) -> ExperimentPlan:
         return _plan(name, title, setup, _table_rows(paper_rows(number)))
     if name in _FIGURES:
         policies, title = _FIGURES[name]
-        found = _plan(name, title, CNN3, _figure_rows(policies, _known(CNN3)))
+        figure_plan = _plan(name, title, CNN3, _figure_rows(policies, _known(CNN3)))
         if name == "figure3":
-            return replace(found, rows=tuple(map(_with_stated, found.rows)))
-        return replace(found, seeds=SEEDS[:1]) if name == "figure5" else found
+            return replace(figure_plan, rows=tuple(map(_with_stated, figure_plan.rows)))
+        return replace(figure_plan, seeds=SEEDS[:1]) if name == "figure5" else figure_plan
     known = plans()
     raise InputError(
         f"unknown table or figure {name!r}{did_you_mean(name, known) or ';'} known: {', '.join(known)}"

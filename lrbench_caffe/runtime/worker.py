@@ -229,9 +229,9 @@ def blas_libraries(libraries):
                 product = ctypes.cast(ctypes.CDLL(path).cblas_sgemm, ctypes.c_void_p).value
             except (OSError, AttributeError):
                 continue
-            found = mapped_at(product)
-            if found:
-                return [found]
+            library = mapped_at(product)
+            if library:
+                return [library]
     return [path for path in libraries if os.path.basename(path).startswith(BLAS)]
 
 

@@ -37,7 +37,7 @@ def rank_rows(
 
 
 def headed(
-    rows: Rows, shown: Sequence[Criterion], scored: bool, found: selection.Selection
+    rows: Rows, shown: Sequence[Criterion], scored: bool, selected: selection.Selection
 ) -> tuple[Rows, Layout]:
     """The rows with their heading, and their layout."""
     heading = [
@@ -49,7 +49,7 @@ def headed(
         "vs next",
     ]
     names = ["place", "policy", *(c.name for c in shown), *["score"] * scored, "vs_best", "vs_next"]
-    by = [criterion.name for criterion in found.order.asked]
+    by = [criterion.name for criterion in selected.order.asked]
     names += ["source", "start", "trainings", "max_iter"]
     order = ["place", "policy", *_telling(rows, names), *["score"] * scored, *by]
     form = Layout(
@@ -60,7 +60,7 @@ def headed(
         common=("source", "start", "max_iter"),
     )
     rows = [[*heading, "source", "start", "trainings", "max_iter"], *rows]
-    if any(group.start.kind != "scratch" for group in found.groups):
+    if any(group.start.kind != "scratch" for group in selected.groups):
         return rows, form
     column = form.names.index("start")  # from scratch is the usual case
     kept = [i for i in range(len(form.names)) if i != column]

@@ -177,13 +177,13 @@ def experienced_policy(
     function = None if auto else read(text)[0].call.name.upper()
     try:
         must_exist = preview and database_url is not None
-        found = look_up(database_url, wanted, solver, max_iter, function, must_exist)
+        recommendation = look_up(database_url, wanted, solver, max_iter, function, must_exist)
     except LRBenchError as error:
         if auto:
             raise
         return None, [f"the LR database: {error}; the parameters come from simple rules"]
-    remarks = list(found.remarks)
-    if not found.proposals:
+    remarks = list(recommendation.remarks)
+    if not recommendation.proposals:
         if auto:
             nothing = "the LR database has nothing to propose for this task or from a similar one"
             raise ParameterError("{policy} auto: {0}", "; ".join([nothing, *remarks]))
@@ -191,7 +191,7 @@ def experienced_policy(
             f"the LR database has no result with {function}; the parameters come from simple rules"
         )
         return None, [*remarks, why]
-    proposal = found.proposals[0]
+    proposal = recommendation.proposals[0]
     if auto:
         return ChosenPolicy(proposal.policy, Origin.DATABASE), [*remarks, *proposal.evidence]
     chosen, lines = _with_given(text, flags, proposal)
