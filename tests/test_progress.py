@@ -55,7 +55,7 @@ def test_a_data_set_tells_how_much_is_written_and_checked(tmp_path, monkeypatch)
         ("writing x_lmdb", 2100, False, [500, 1000, 1500, 2000]),
         (str(path), 2100, False, [0, 1024, 2048]),
     ]
-    assert heard.lines == [f"all records of {path} are checked, once; --trust-data skips this"]
+    assert heard.lines == [f"all records of {path} are checked, once; trust_data skips this"]
 
 
 def test_a_download_tells_the_bytes_that_have_arrived(tmp_path, monkeypatch):
