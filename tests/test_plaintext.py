@@ -179,17 +179,24 @@ def measured(iteration: int, outputs: dict[str, float]) -> Measurement:
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("suffix", [".svg", ".png", ".pdf"])
 def test_any_name_can_be_drawn(tmp_path, suffix):
+    """All of them in each place that has names: the title, a legend, an axis."""
     path = tmp_path / f"plot{suffix}"
     iterations = np.array([[i, 0.1, 1.0] for i in range(20)])
-    names = NAMES if suffix == ".svg" else ("\n".join(NAMES),)
-    for name in names:
-        tests = [measured(0, {name: 3.0}), measured(10, {name: 4.0, f"{name}.top1": 3.0})]
-        save(runs_figure(name, [RunCurves(name, iterations, tests)]), path)
+    title = "\n".join(NAMES)
+    outputs = dict.fromkeys(NAMES, 3.0)
+    tests = [
+        measured(0, outputs),
+        measured(10, {**outputs, **{f"{name}.top1": 3.0 for name in NAMES}}),
+    ]
+    one = Spread(1.0, 0.1)
+    for figure in (
+        runs_figure(title, [RunCurves(name, iterations, tests) for name in NAMES]),
+        training_figure(title, iterations, tests, []),
+        comparison_figure(title, [Pair(name, one, one, one, one) for name in NAMES]),
+    ):
+        save(figure, path)
         if suffix == ".svg":
             minidom.parse(str(path))
-        save(training_figure(name, iterations, tests, []), path)
-        one = Spread(1.0, 0.1)
-        save(comparison_figure(name, [Pair(name, one, one, one, one)]), path)
 
 
 def test_a_legend_has_names_with_an_underscore(tmp_path):

@@ -79,6 +79,7 @@ def _is_job(pid: str) -> bool:
     return b"lrbench_caffe.jobs\0" in Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_repeats_nothing(here: Workspace) -> None:
     done = reproduce(here, "--until", "5", "--rows", "inv").succeeded()
     assert "started" in done.out and "an iteration" in done.out

@@ -156,6 +156,7 @@ def test_tune(whole: Workspace) -> None:
     assert len(stored) == len(trained)
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_it_makes_the_same_study(
     workspace: Workspace, whole: Workspace
 ) -> None:

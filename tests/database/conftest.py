@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -36,16 +37,16 @@ def templates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {"sqlite": str(path)}
 
 
-@pytest.fixture
-def new_url(
-    request: pytest.FixtureRequest, tmp_path: Path, templates: dict[str, str]
+@contextlib.contextmanager
+def new_databases(
+    request: pytest.FixtureRequest, folder: Path, templates: dict[str, str]
 ) -> Iterator[Callable[..., str]]:
-    """``new_url(kind)`` makes a database that was opened once; with ``empty=True`` one that never was."""
+    """``make(kind)`` makes a database that was opened once; with ``empty=True`` one that never was."""
     made: list[str] = []
 
     def make(kind: str, empty: bool = False) -> str:
         if kind == "sqlite":
-            path = tmp_path / f"lr{len(list(tmp_path.iterdir()))}.sqlite"
+            path = folder / f"lr{len(list(folder.iterdir()))}.sqlite"
             if not empty:
                 shutil.copy(templates["sqlite"], path)
             return f"sqlite:///{path}"
@@ -62,6 +63,15 @@ def new_url(
         server: Server = request.getfixturevalue("server")
         for name in made:
             server.drop(name)
+
+
+@pytest.fixture
+def new_url(
+    request: pytest.FixtureRequest, tmp_path: Path, templates: dict[str, str]
+) -> Iterator[Callable[..., str]]:
+    """``new_url(kind)``: see ``new_databases``."""
+    with new_databases(request, tmp_path, templates) as make:
+        yield make
 
 
 @pytest.fixture(params=KINDS)

@@ -9,19 +9,29 @@ from sqlalchemy.exc import IntegrityError
 from lrbench_caffe.database import Database, schema
 from lrbench_caffe.database.ranges import RANGES
 from lrbench_caffe.database.urls import resolve_url
+from tests.database.conftest import KINDS, new_databases
 from tests.database.records import run
 
 
+@pytest.fixture(scope="module", params=KINDS)
+def engine(request, tmp_path_factory, templates):
+    """Of a database with one run, which all tests leave as it is."""
+    with new_databases(request, tmp_path_factory.mktemp("database"), templates) as make:
+        url = make(request.param)
+        with Database.open(url) as database:
+            database.put(run("a"))
+        engine = create_engine(resolve_url(url))
+        if engine.dialect.name == "sqlite":
+            event.listen(engine, "connect", lambda c, _: c.execute("PRAGMA foreign_keys = ON"))
+        yield engine
+        engine.dispose()
+
+
 @pytest.fixture
-def connection(url):
-    with Database.open(url) as database:
-        database.put(run("a"))
-    engine = create_engine(resolve_url(url))
-    if engine.dialect.name == "sqlite":
-        event.listen(engine, "connect", lambda c, _: c.execute("PRAGMA foreign_keys = ON"))
+def connection(engine):
+    """One whose changes are not kept."""
     with engine.connect() as opened:
         yield opened
-    engine.dispose()
 
 
 def refuses(connection, statement: str) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -50,15 +50,16 @@ def faulty(library: Path, compiler: str, request: pytest.FixtureRequest) -> Path
     cache = Path(request.config.cache.mkdir(f"faulty-layers-{made_from.hexdigest()[:16]}"))
     ours = cache / "lrbench_caffe"
     made = ours / library.relative_to(locate.cache_dir())
-    if not made.exists():
-        made.parent.mkdir(parents=True, exist_ok=True)
-        runtime = ours / locate.runtime_dir().name
-        if not runtime.exists():
-            runtime.symlink_to(locate.runtime_dir())
-        command = native.compiler_command(
-            compiler, native.headers_dir(), made.with_suffix(f".{os.getpid()}")
-        )
-        command[command.index(str(native.SOURCES / "all.cpp"))] = str(source)
-        subprocess.run([*command, f"-I{native.SOURCES}", "-O1"], check=True)
-        made.with_suffix(f".{os.getpid()}").replace(made)
+    with (cache / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # one of those that test at once makes it for all
+        if not made.exists():
+            made.parent.mkdir(parents=True, exist_ok=True)
+            runtime = ours / locate.runtime_dir().name
+            if not runtime.exists():
+                runtime.symlink_to(locate.runtime_dir())
+            unfinished = made.with_suffix(".unfinished")
+            command = native.compiler_command(compiler, native.headers_dir(), unfinished)
+            command[command.index(str(native.SOURCES / "all.cpp"))] = str(source)
+            subprocess.run([*command, f"-I{native.SOURCES}", "-O1"], check=True)
+            unfinished.replace(made)
     return cache

@@ -1,0 +1,123 @@
+"""Our commands as processes that have our modules already: each is forked from one that has loaded them.
+
+What the command does from there on it does in a process of its own, with its own arguments, folder,
+environment and output, as ``python -m`` would. Loading takes longer than most of the small trainings
+of the tests.
+
+This file is the program that forks, and ``run`` asks it to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gc
+import importlib
+import json
+import os
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+COMMANDS = ("train", "range", "tune", "rank", "recommend", "plot", "db", "data", "reproduce")
+LARGEST = 1 << 18  # bytes of a request
+_ONE = threading.Lock()
+
+
+def run(
+    module: str, args: Sequence[str], folder: Path, environment: Mapping[str, str], seconds: float
+) -> tuple[int, str, str]:
+    """``python -m MODULE ARGS`` in a folder; returns its exit code, stdout and stderr.
+
+    The environment is that of the first call: what is loaded may depend on it.
+
+    Raises:
+        socket.timeout: it took longer, and was killed.
+    """
+    request = json.dumps([module, list(args), str(folder)]).encode()
+    with _ONE, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        server = _server(tuple(sorted(environment.items())))
+        socket.send_fds(server, [request], [out.fileno(), err.fileno()])
+        pid = int(server.recv(LARGEST))
+        server.settimeout(seconds)
+        try:
+            code = int(server.recv(LARGEST))
+        except socket.timeout:
+            os.kill(pid, signal.SIGKILL)
+            server.settimeout(None)
+            server.recv(LARGEST)
+            raise
+        texts = []
+        for file in (out, err):
+            file.seek(0)
+            text = file.read().decode("utf-8", "replace")
+            texts.append(text.replace("\r\n", "\n").replace("\r", "\n"))  # as of subprocess
+    return code, texts[0], texts[1]
+
+
+@functools.cache
+def _server(environment: tuple[tuple[str, str], ...]) -> socket.socket:
+    """Our end of the program's socket. It ends when this end is closed."""
+    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with its:
+        subprocess.Popen(
+            [sys.executable, __file__, str(its.fileno())],
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            pass_fds=[its.fileno()],
+        )
+    return ours
+
+
+# -- the program -----------------------------------------------------------------------------------
+
+
+def load() -> None:
+    """Load what the commands load, sooner or later, but not the commands themselves: these are run."""
+    for name in (*COMMANDS, "database.store", "terminal.database", "plots.training"):
+        importlib.import_module(f"lrbench_caffe.{name}")
+    for name in ("matplotlib.backends.backend_agg", "matplotlib.figure"):
+        importlib.import_module(name)
+    for name in COMMANDS:
+        delattr(sys.modules["lrbench_caffe"], name)
+        del sys.modules[f"lrbench_caffe.{name}"]
+    gc.freeze()
+
+
+def serve(asker: socket.socket) -> tuple[str, list[str], str]:
+    """Fork for each request until there are no more; returns, in a child, what it is to be."""
+    while True:
+        data, fds, _, _ = socket.recv_fds(asker, LARGEST, 2)
+        if not data:
+            os._exit(0)
+        child = os.fork()
+        if child == 0:
+            asker.close()
+            os.dup2(fds[0], 1)
+            os.dup2(fds[1], 2)
+            os.closerange(3, max(fds) + 1)
+            return json.loads(data)
+        for fd in fds:
+            os.close(fd)
+        # The tests may have ended.
+        with contextlib.suppress(BrokenPipeError):
+            asker.send(str(child).encode())
+            status = os.waitpid(child, 0)[1]
+            asker.send(str(os.waitstatus_to_exitcode(status)).encode())
+
+
+if __name__ == "__main__":
+    load()
+    module, args, folder = serve(socket.socket(fileno=int(sys.argv[1])))
+    os.chdir(folder)
+    sys.path[0] = folder  # as of python -m
+    sys.argv[:] = ["-m", *args]
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
