@@ -32,7 +32,7 @@ from lrbench_caffe.knowledge.recommendation import Recommendation
 from lrbench_caffe.knowledge.selection import Query
 from lrbench_caffe.lr import Policy
 from lrbench_caffe.lr.defaults import FLAGS as PARAMETERS
-from lrbench_caffe.metrics import Measurement, best, of_first_net
+from lrbench_caffe.metrics import TOP1, Measurement, best, of_first_net
 from lrbench_caffe.progress import Progress
 from lrbench_caffe.prototxt.task import solver_task
 from lrbench_caffe.runs.directory import RunDirectory
@@ -116,7 +116,7 @@ class Run(_Shown):
 
     def __str__(self) -> str:
         top = self.best
-        at = f": {top.top1:.2f} % at {top.iteration}" if top and top.top1 is not None else ""
+        at = f": {TOP1.text(top.top1)} at {top.iteration}" if top and top.top1 is not None else ""
         return f"{self.policy}, {self.status} at {self.iteration}{at}"
 
     @property

@@ -52,6 +52,14 @@ class Metric:
         """The title with its unit: "Top-1 (%)"."""
         return f"{self.title} (%)" if self.percent else self.title
 
+    def text(self, value: float) -> str:
+        """A value with its digits and unit.
+
+        >>> METRICS["top1"].text(99.333), METRICS["ld"].text(-0.01)
+        ('99.33 %', '-0.0100')
+        """
+        return f"{value:.{self.digits}f}" + " %" * self.percent
+
 
 # In the order of all tables.
 METRICS = {
@@ -67,6 +75,7 @@ METRICS = {
         Metric("ld", "LD", LOSSES, kind=ROBUSTNESS),
     )
 }
+TOP1, TEST_LOSS = METRICS["top1"], METRICS["test_loss"]
 OF_SCORES = tuple(name for name, metric in METRICS.items() if metric.of == SCORES)
 RANKED = tuple(name for name, metric in METRICS.items() if metric.kind is not None)
 

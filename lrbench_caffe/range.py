@@ -15,6 +15,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from lrbench_caffe.metrics import TOP1
 from lrbench_caffe.terminal import cli
 from lrbench_caffe.terminal.console import Console
 from lrbench_caffe.terminal.progress import Bars
@@ -92,7 +93,7 @@ def show(console: Console, test: RangeTest) -> None:
         _say(console, f"no range of good LRs: it depends on lost trainings; kept in {test.file}")
         return
     if test.ladder and test.ladder.begin is not None:
-        _say(console, f"Top-1 of the initial weights: {test.ladder.begin:.2f} %")
+        _say(console, f"Top-1 of the initial weights: {TOP1.text(test.ladder.begin)}")
     _say(console, f"good: {test.rule}" if test.ladder else test.rule)
     rows = [["function", "starting policy"]]
     rows += [[name, f"{policy:.6g}"] for name, policy in test.policies.items()]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lrbench_caffe.jobs.training import JobResult
 from lrbench_caffe.lr import Policy
-from lrbench_caffe.metrics import best_trained
+from lrbench_caffe.metrics import TOP1, best_trained
 from lrbench_caffe.records import UNSUCCESSFUL
 
 
@@ -23,7 +23,7 @@ def result_line(result: JobResult) -> str:
     )
     text = f"{what}  seed {training.seed}  iteration {result.iteration}{length}"
     if top and top.top1 is not None:
-        text += f"  best Top-1 {top.top1:.2f} % at {top.iteration}"
+        text += f"  best Top-1 {TOP1.text(top.top1)} at {top.iteration}"
     if result.status == "diverged":
         text += f"  {result.reason}"  # "the training diverged: ..."
     elif result.status in UNSUCCESSFUL:

@@ -17,7 +17,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from lrbench_caffe.metrics import METRICS
+from lrbench_caffe.metrics import METRICS, TOP1
 from lrbench_caffe.records import PolicySummary, Spread, Task
 from lrbench_caffe.tabular import number, plus_minus
 
@@ -125,7 +125,7 @@ class Utility:
 
     def text(self, value: float) -> str:
         """ "99.33 %" or "0.1234"."""
-        return f"{number(value, 2)} %" if self.is_top1 else f"{value:.4g}"
+        return f"{number(value, TOP1.digits)} %" if self.is_top1 else f"{value:.4g}"
 
     def spread_text(self, spread: Spread) -> str:
         """ "99.33 ± 0.02 %" or "0.1234 ± 0.0012"."""
@@ -133,8 +133,8 @@ class Utility:
             return plus_minus(
                 f"{spread.mean:.4g}", None if spread.sd is None else f"{spread.sd:.2g}"
             )
-        sd = None if spread.sd is None else number(spread.sd, 2)
-        return f"{plus_minus(number(spread.mean, 2), sd)} %"
+        sd = None if spread.sd is None else number(spread.sd, TOP1.digits)
+        return f"{plus_minus(number(spread.mean, TOP1.digits), sd)} %"
 
 
 def value_of(summary: PolicySummary, name: str) -> Spread | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lrbench_caffe.metrics import METRICS, Measurement, best, of_first_net, scalars
+from lrbench_caffe.metrics import METRICS, TOP1, Measurement, best, of_first_net, scalars
 from lrbench_caffe.plots.files import plain, plain_label
 from lrbench_caffe.plots.style import (
     ACCURACY,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 OUTPUTS = 10  # in one panel
 RANGE = 1000  # of the outputs' sizes, from which on one scale cannot show them all
 PERCENT = tuple(name for name, metric in METRICS.items() if metric.percent)
-TOP1 = ".top1"  # how a further head's Top-1 ends among the outputs
+TOP1_OF_HEAD = ".top1"  # how a further head's Top-1 ends among the outputs
 FEW = len(SERIES) - 1  # runs that are told apart by colour; the last one is grey
 OTHERS: dict[str, Any] = {
     "color": TRAIN,
@@ -69,7 +69,7 @@ class RunCurves:
         top = best(self.measurements)
         if top is None or top.top1 is None:
             return self.label
-        return f"{self.label}: {top.top1:.2f} % at {top.iteration}"
+        return f"{self.label}: {TOP1.text(top.top1)} at {top.iteration}"
 
     @property
     def empty(self) -> bool:
@@ -126,7 +126,7 @@ def _output_series(measurements: list[Measurement]) -> dict[str, list[tuple[int,
         shares = [value / 100 for name in PERCENT if (value := getattr(m, name)) is not None]
         known = [m.test_loss, *shares] if m.of_first_net else []
         for name, value in scalars(m).items():
-            if f"{name.rpartition('.')[0]}{TOP1}" in m.outputs:
+            if f"{name.rpartition('.')[0]}{TOP1_OF_HEAD}" in m.outputs:
                 continue  # a further head's, whose Top-1 is beside the main one's
             label = f"{name} (test net #{m.net})" if several else name
             series.setdefault(label, []).append((m.iteration, value))
@@ -159,14 +159,14 @@ def _draw_accuracy(axes: Any, tests: list[Measurement]) -> None:
     if top is not None and top.top1 is not None:
         axes.axvline(top.iteration, color=ACCURACY, linewidth=0.8, linestyle=":")
         axes.plot([top.iteration], [top.top1], "o", color=ACCURACY)
-        label = f"best {top.top1:.2f} % at iteration {top.iteration}"
+        label = f"best {TOP1.text(top.top1)} at iteration {top.iteration}"
         axes.plot([], [], "o", color=ACCURACY, label=label)
     axes.set_ylim(accuracy_limits([values]))
     axes.legend(fontsize=8, loc="lower right")
 
 
 def _draw_further_heads(axes: Any, tests: list[Measurement]) -> None:
-    names = dict.fromkeys(name for m in tests for name in m.outputs if name.endswith(TOP1))
+    names = dict.fromkeys(name for m in tests for name in m.outputs if name.endswith(TOP1_OF_HEAD))
     for number, name in enumerate(names):
         points = [(m.iteration, m.outputs[name]) for m in tests if name in m.outputs]
         look = {**series(number), "linestyle": "--"}
@@ -174,7 +174,7 @@ def _draw_further_heads(axes: Any, tests: list[Measurement]) -> None:
             *zip(*points),
             marker=".",
             linewidth=1,
-            label=plain_label(name.removesuffix(TOP1)),
+            label=plain_label(name.removesuffix(TOP1_OF_HEAD)),
             **look,
         )
     if names:

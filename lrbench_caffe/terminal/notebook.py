@@ -6,7 +6,7 @@ import html
 import time
 from typing import Any
 
-from lrbench_caffe.metrics import Measurement
+from lrbench_caffe.metrics import TOP1, Measurement
 from lrbench_caffe.training.observer import Observer
 
 REFRESH_SECONDS = 0.2
@@ -43,7 +43,7 @@ class NotebookProgress(Observer):
     def tested(self, measurements: list[Measurement]) -> None:
         for measurement in measurements:
             if measurement.of_first_net and measurement.top1 is not None:
-                self._top1 = f"{measurement.top1:.2f} %"
+                self._top1 = TOP1.text(measurement.top1)
 
     def _draw(self, iteration: int, words: str) -> None:
         from IPython.display import HTML

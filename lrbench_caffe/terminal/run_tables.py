@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lrbench_caffe.metrics import METRICS, best, of_first_net
+from lrbench_caffe.metrics import METRICS, TEST_LOSS, TOP1, best, of_first_net
 from lrbench_caffe.records import (
     STARTS,
     UNKNOWN_START,
@@ -101,8 +101,8 @@ def task_rows(
                 task.network.name,
                 task.framework.name,
                 str(runs.get(task.id, 0)),
-                number(top.top1.mean if top and top.top1 else None, 2),
-                number(top.test_loss.mean if top and top.test_loss else None, 4),
+                number(top.top1.mean if top and top.top1 else None, TOP1.digits),
+                number(top.test_loss.mean if top and top.test_loss else None, TEST_LOSS.digits),
                 top.start.kind if top else "-",
                 top.policy.text if top else "-",
             ]
@@ -166,8 +166,8 @@ def run_rows(records: Sequence[RunRecord]) -> Rows:
                 "-" if record.seed is None else str(record.seed),
                 labels[record.start if record.start.known else UNKNOWN_START],
                 str(record.max_iter),
-                number(top.top1 if top else None, 2),
-                number(top.test_loss if top else None, 4),
+                number(top.top1 if top else None, TOP1.digits),
+                number(top.test_loss if top else None, TEST_LOSS.digits),
                 str(top.iteration) if top else "-",
                 str(len(record.measurements)),
                 record.source,

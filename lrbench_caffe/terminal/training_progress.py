@@ -8,7 +8,8 @@ from typing import Any
 
 from rich.progress import BarColumn
 
-from lrbench_caffe.metrics import Measurement, scalars
+from lrbench_caffe.metrics import TEST_LOSS as LOSS
+from lrbench_caffe.metrics import TOP1, Measurement, scalars
 from lrbench_caffe.tabular import clock
 from lrbench_caffe.terminal.console import Console, TextColumn, progress
 from lrbench_caffe.training.observer import Observer
@@ -89,11 +90,11 @@ class ProgressDisplay(Observer):
 
     def tested(self, measurements: list[Measurement]) -> None:
         for m in measurements:
-            top1 = "-" if m.top1 is None else f"{m.top1:.2f} %"
+            top1 = "-" if m.top1 is None else TOP1.text(m.top1)
             if m.of_first_net:
                 self._top1 = top1
-            loss = "-" if m.test_loss is None else f"{m.test_loss:.4f}"
-            train = "" if m.train_loss is None else f"  training loss {m.train_loss:.4f}"
+            loss = "-" if m.test_loss is None else LOSS.text(m.test_loss)
+            train = "" if m.train_loss is None else f"  training loss {LOSS.text(m.train_loss)}"
             which = f" (test net #{m.net})" if len(measurements) > 1 else ""
             left = "" if m.iteration >= self._stop else f"  left {self._rate.left}"
             result = f"Top-1 {top1}" if m.top1 is not None else _outputs(m)

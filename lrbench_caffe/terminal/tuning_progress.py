@@ -8,7 +8,7 @@ from rich.progress import BarColumn
 
 from lrbench_caffe.jobs import Job, JobResult
 from lrbench_caffe.jobs.naming import result_line
-from lrbench_caffe.metrics import best_trained
+from lrbench_caffe.metrics import TOP1, best_trained
 from lrbench_caffe.tabular import clock
 from lrbench_caffe.terminal.console import Console, TextColumn, progress
 from lrbench_caffe.terminal.database import complain
@@ -73,9 +73,10 @@ class TuningDisplay(TuningObserver):
         training = result.training
         began_at = self._running.pop(training, 0)
         top = best_trained(result.measurements)
-        record = bool(top and top.top1 is not None and top.top1 > self._top1)
-        if record and top:
-            self._top1, self._best = top.top1 or 0.0, f"{top.top1:.2f} % {training.policy}"
+        top1 = top.top1 if top else None
+        record = top1 is not None and top1 > self._top1
+        if top1 is not None and record:
+            self._top1, self._best = top1, f"{TOP1.text(top1)} {training.policy}"
         if result.seconds:  # what was there already is not reported
             self._trained += max(0, result.iteration - began_at)
             if result.status != "stopped" or training.out not in self._lines:
@@ -83,7 +84,7 @@ class TuningDisplay(TuningObserver):
                 so_far = (
                     "; the best so far"
                     if record
-                    else f"; best so far {self._top1:.2f} %" * (self._top1 >= 0)
+                    else f"; best so far {TOP1.text(self._top1)}" * (self._top1 >= 0)
                 )
                 self.say(result_line(result) + so_far + self._left(iterations, 0))
         self._show(iterations, 0)

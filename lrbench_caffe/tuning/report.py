@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lrbench_caffe.files import replace_own
 from lrbench_caffe.jobs import JobResult
 from lrbench_caffe.knowledge import ranking
-from lrbench_caffe.metrics import RANKED, best_trained
+from lrbench_caffe.metrics import RANKED, TOP1, best_trained
 from lrbench_caffe.plaintext import markdown
 from lrbench_caffe.plots.files import save
 from lrbench_caffe.plots.sweeps import Point, range_figure
@@ -267,7 +267,7 @@ def ladder_rows(ladder: Ladder, most: int | None = None) -> Rows:
         tests = [tests[round((i + 1) * len(tests) / most) - 1] for i in range(most)]
     rows = [["LR", *(f"at {iteration}" for iteration in tests)]]
     for lr, rung in sorted(ladder.rungs.items()):
-        values = [number(rung.at(iteration), 2) for iteration in tests]
+        values = [number(rung.at(iteration), TOP1.digits) for iteration in tests]
         rows.append(
             [f"{lr:g}" + " (diverged)" * rung.diverged + " (failed)" * rung.failed, *values]
         )
@@ -285,7 +285,7 @@ def training_rows(study: Study, outcome: TuningOutcome) -> Rows:
         rows.append(
             [
                 str(result.training.policy), str(result.training.seed), str(result.iteration),
-                number(top.top1 if top else None, 2), str(top.iteration) if top else "-",
+                number(top.top1 if top else None, TOP1.digits), str(top.iteration) if top else "-",
                 ended + (f": {result.reason}" if ended in UNSUCCESSFUL else ""),
                 origins.get(str(result.training.policy), "range test"),
             ]

@@ -11,7 +11,7 @@ from typing import Any
 from lrbench_caffe.errors import named
 from lrbench_caffe.knowledge.ranking import SIGNIFICANT, welch
 from lrbench_caffe.lr import Policy
-from lrbench_caffe.metrics import Measurement, best_trained, top1_at_start
+from lrbench_caffe.metrics import TOP1, Measurement, best_trained, top1_at_start
 from lrbench_caffe.records import UNSUCCESSFUL, Spread
 from lrbench_caffe.tabular import number, plus_minus
 from lrbench_caffe.tuning.study import PolicyTrainings, TuningPlan
@@ -132,7 +132,8 @@ def _no_gain(trained: PolicyTrainings) -> str:
     best_of = [m.top1 for m in tops(trained) if m.top1 is not None]
     if not known or not best_of or max(best_of) > max(known):
         return ""
-    return f"; but no training of {trained.policy:.6g} rose above the {max(known):.2f} % that it began with"
+    begun = TOP1.text(max(known))
+    return f"; but no training of {trained.policy:.6g} rose above the {begun} that it began with"
 
 
 def _compared(
