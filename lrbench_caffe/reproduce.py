@@ -120,7 +120,7 @@ def _reproduce(args: argparse.Namespace, console: Console, goals: Sequence[Goal]
     check_data = None if args.trust_data else Bars(display.say)
     prober = Prober(args.layers, args.gpus, args.caffe_python, bool(args.scheduler), check_data)
     options = Options(Path(args.out), resolve_url(args.db), given, args.until, args.hang_timeout)
-    pool = open_pool(args.jobs, args.gpus, args.scheduler, args.caffe_python)
+    pool = open_pool(args.jobs, args.gpus, args.scheduler, args.caffe_python, display.warn)
     try:
         Reproduction(display, goals, options, pool, prober).run(dry=args.dry_run)
     finally:

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,8 +43,16 @@ class Stopped(TrainingError):
     """The training was told to stop, and did."""
 
 
+def on_stderr(text: str) -> None:
+    """A line for whoever reads this process's stderr: of a command, or the log of a cluster's worker."""
+    print(text, file=sys.stderr, flush=True)
+
+
 def run_child(
-    training: Job, stop: threading.Event | None = None, gpu: str | None = None
+    training: Job,
+    stop: threading.Event | None = None,
+    gpu: str | None = None,
+    warn: Callable[[str], None] = on_stderr,
 ) -> JobResult:
     """Train in a process of its own, and wait for it.
 
@@ -54,6 +62,7 @@ def run_child(
     Args:
         stop: set by another thread to stop it with a snapshot.
         gpu: the GPU's name in CUDA_VISIBLE_DEVICES, None for the CPU.
+        warn: is told what a person should know while it trains.
 
     Returns:
         What came out. A training that failed is a result, too.
@@ -69,7 +78,7 @@ def run_child(
     try:
         with _alone(training, stop):
             _wait_for_others(training, stop)
-            return _found(training) or _train(training, stop, gpu)
+            return _found(training) or _train(training, stop, gpu, warn)
     except (OSError, InputError) as error:
         cause = error if isinstance(error, OSError) else error.__cause__
         if not (isinstance(cause, OSError) and passes(cause)):
@@ -84,7 +93,9 @@ def _found(training: Job) -> JobResult | None:
     return None if result is None or (result.lost and training.retry) else result
 
 
-def _train(training: Job, stop: threading.Event, gpu: str | None) -> JobResult:
+def _train(
+    training: Job, stop: threading.Event, gpu: str | None, warn: Callable[[str], None]
+) -> JobResult:
     began = time.monotonic()
     with open_own(Path(training.out) / OUTPUT, "ab") as file:
         process = subprocess.Popen(
@@ -96,7 +107,7 @@ def _train(training: Job, stop: threading.Event, gpu: str | None) -> JobResult:
             start_new_session=True,  # Ctrl-C is for our caller, who then stops it properly
         )
         try:
-            hung = _wait(process, training, stop)
+            hung = _wait(process, stop, _Watch(process.pid, training, warn))
         finally:
             _end(process)
     if stop.is_set():
@@ -136,9 +147,8 @@ def _wait_for_others(training: Job, stop: threading.Event) -> None:
             raise Stopped(f"{training.out}: stopped")
 
 
-def _wait(process: subprocess.Popen[bytes], training: Job, stop: threading.Event) -> bool:
+def _wait(process: subprocess.Popen[bytes], stop: threading.Event, watch: _Watch) -> bool:
     """Wait for the end; returns True for a process that gave no sign of life."""
-    watch = _Watch(process.pid, training)
     while not watch.hangs():
         for _ in range(LOOK):
             if process.poll() is not None:
@@ -153,8 +163,9 @@ def _wait(process: subprocess.Popen[bytes], training: Job, stop: threading.Event
 class _Watch:
     """Looks at the process of a training now and then. A ``train`` that waits for Caffe wakes up often."""
 
-    def __init__(self, pid: int, training: Job) -> None:
+    def __init__(self, pid: int, training: Job, warn: Callable[[str], None]) -> None:
         self._pid = pid
+        self._warn = warn
         self._out = training.out
         self._silence = Silence(training.hang_seconds + GRACE if training.hang_seconds else 0)
         self._activity: object = None
@@ -171,14 +182,10 @@ class _Watch:
             return self._silence.too_long()
         self._silence.heard()
         if not was_paused:
-            _say(f"{self._out}: the training is {self._paused}: waiting until it continues")
+            line = f"note: {self._out}: the training is {self._paused}: waiting until it continues"
+            with contextlib.suppress(OSError, ValueError):  # nobody may be there to be told
+                self._warn(line)
         return False
-
-
-def _say(text: str) -> None:
-    """A remark for whoever reads this command's stderr, or the log of a cluster's worker."""
-    with contextlib.suppress(OSError, ValueError):
-        print(f"note: {text}", file=sys.stderr, flush=True)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 
 from lrbench_caffe.errors import ParameterError
 from lrbench_caffe.jobs.pool import LocalPool, Pool
@@ -32,9 +33,16 @@ def check_jobs(jobs: int | None) -> None:
 
 
 def open_pool(
-    jobs: int | None, gpus: str | None, scheduler: str | None, caffe_python: str | None = None
+    jobs: int | None,
+    gpus: str | None,
+    scheduler: str | None,
+    caffe_python: str | None,
+    warn: Callable[[str], None],
 ) -> Pool:
     """The pool that the flags ask for; the caller closes it.
+
+    Args:
+        warn: is told what a person should know while trainings run on this machine.
 
     Raises:
         InputError: a flag is wrong, or there is no such scheduler or GPU.
@@ -69,4 +77,4 @@ def open_pool(
         info = caffe_info(find_caffe_python(caffe_python))
         for name in names:
             check_gpu(int(name) if name.isdecimal() else 0, f"{{gpus}} {gpus}", info, hint="")
-    return LocalPool(jobs or len(os.sched_getaffinity(0)), names)
+    return LocalPool(jobs or len(os.sched_getaffinity(0)), names, warn)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Protocol
 
-from lrbench_caffe.jobs.child import Stopped, run_child
+from lrbench_caffe.jobs.child import Stopped, on_stderr, run_child
 from lrbench_caffe.jobs.training import Job, JobResult
 
 
@@ -47,9 +47,16 @@ class LocalPool:
     Args:
         jobs: how many at a time on the CPU.
         gpus: names of GPUs, for one training each at a time; then ``jobs`` does not count.
+        warn: is told what a person should know while they train.
     """
 
-    def __init__(self, jobs: int = 1, gpus: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        jobs: int = 1,
+        gpus: Sequence[str] = (),
+        warn: Callable[[str], None] = on_stderr,
+    ) -> None:
+        self._warn = warn
         self.slots = self.room = len(gpus) or jobs
         self._devices: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         devices: list[str | None] = list(gpus) or [None] * jobs
@@ -65,7 +72,7 @@ class LocalPool:
     def _run(self, training: Job) -> None:
         device = self._devices.get()
         try:
-            self._results.put(run_child(training, self._stop, device))
+            self._results.put(run_child(training, self._stop, device, self._warn))
         except Stopped:
             pass
         except BaseException as error:

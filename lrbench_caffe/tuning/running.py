@@ -138,7 +138,7 @@ def carry_out(prepared: PreparedTuning, watch: TuningObserver) -> Tuning:
     request, plan = prepared.request, prepared.plan
     where = request.out or study_folder("tune", prepared.solver.path)
     db = "" if request.no_database else resolve_url(request.database)
-    with _pool(request) as pool:
+    with _pool(request, watch) as pool:
         study = _study(request, where, plan, pool, watch)
         asked = None if request.no_database or request.fresh else db
         try:
@@ -202,7 +202,7 @@ def find_range(request: RangeRequest, watch: TuningObserver, progress: Progress)
     plan = _range_plan(request, solver, task)
     kept = folder.read(where)
     folder.check_solver(where, plan, kept)
-    with _pool(request) as pool:
+    with _pool(request, watch) as pool:
         if kept is None:
             folder.write(where, plan, Prior().as_json())
         study = _study(request, where, replace(plan, slots=pool.slots), pool, watch)
@@ -349,8 +349,10 @@ def _study(
 
 
 @contextmanager
-def _pool(request: StudyRequest) -> Iterator[Pool]:
-    pool = open_pool(request.jobs, request.gpus, request.scheduler, request.caffe_python)
+def _pool(request: StudyRequest, watch: TuningObserver) -> Iterator[Pool]:
+    pool = open_pool(
+        request.jobs, request.gpus, request.scheduler, request.caffe_python, watch.warn
+    )
     try:
         yield pool
     finally:
