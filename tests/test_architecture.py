@@ -194,6 +194,18 @@ def test_matplotlib_is_imported_where_something_is_drawn(module):
     assert "matplotlib" not in imports_of(outside)  # only inside functions
 
 
+def test_no_two_classes_have_one_name():
+    """A class's name explains itself without its module."""
+    names = [
+        node.name.lstrip("_")
+        for path in SOURCES.values()
+        for node in read(path).body
+        if isinstance(node, ast.ClassDef)
+    ]
+    assert len(names) > 100
+    assert {name for name in names if names.count(name) > 1} == set()
+
+
 def metrics_in(node: ast.AST) -> set[str]:
     """The names of metrics in a list, a tuple, a set, or the keys of a dictionary."""
     if isinstance(node, ast.Dict):

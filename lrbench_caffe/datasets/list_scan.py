@@ -98,7 +98,7 @@ class Hdf5Rows:
                     return values.where(place), int(value)
         return None
 
-    def _values(self) -> Iterator[_Values]:
+    def _values(self) -> Iterator[_HDF5Rows]:
         """The data set of each file, where it is one of numbers, some rows at a time."""
         import h5py  # which takes its time
 
@@ -119,11 +119,11 @@ class Hdf5Rows:
                 step = max(1, _CHUNK * len(table) // table.size)
                 for row in range(0, len(table), step):
                     part = np.asarray(table[row : row + step], dtype=np.float64)
-                    yield _Values(part.ravel(), number, path, row, len(part))
+                    yield _HDF5Rows(part.ravel(), number, path, row, len(part))
 
 
 @dataclass(frozen=True)
-class _Values:
+class _HDF5Rows:
     """Some rows of a data set: all their values; the file's number and path, the first row, how many."""
 
     flat: np.ndarray

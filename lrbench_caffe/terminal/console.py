@@ -61,10 +61,12 @@ class TextColumn(RichTextColumn):
 
 def progress(console: Console, *columns: ProgressColumn) -> Progress:
     """A progress display that vanishes when it is left, and is silent where there is no terminal."""
-    return _Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    return _EscapingProgress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    )
 
 
-class _Progress(Progress):
+class _EscapingProgress(Progress):
     def start(self) -> None:
         super().start()
         # While a bar is shown, rich takes what is printed and obeys the escapes in it.
