@@ -377,7 +377,7 @@ def find_range(
 
 @dataclass(frozen=True)
 class TunedPolicy(_Shown):
-    """What a tuning found.
+    """The policy that a tuning recommends.
 
     Attributes:
         policy: the recommended policy; None where none is better than the solver's own beyond

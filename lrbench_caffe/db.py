@@ -306,7 +306,7 @@ def _delete(args: argparse.Namespace, database: Database) -> int:
 def _agreed(records: Sequence[RunRecord], database: Database) -> bool:
     if not sys.stdin.isatty():
         raise InputError(
-            f"delete: {len(records)} run(s), and nobody to ask; --yes deletes without asking"
+            f"delete: {len(records)} run(s), but no terminal to ask on; --yes deletes without asking"
         )
     for record in records[:LIMIT]:
         print(f"  {record.uid}  {record.dataset.name}, {record.network.name}: {record.policy.text}")

@@ -34,7 +34,7 @@ CHECK_SECONDS = 180.0  # of the fast layers' check, with the import of caffe fro
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at.
+    """One property that was examined.
 
     Attributes:
         name: what it is.
@@ -91,8 +91,8 @@ def _caffe(python: CaffePython, info: CaffeInfo) -> Iterator[Finding]:
         yield Finding(
             "learning rate",
             "set through the gradients (base_lr is not writable, as in Caffe 1.0)",
-            "--lr serves SGD and Nesterov only, a solver's own lr_policy all types; "
-            "a Caffe from December 2017 or newer serves all with both",
+            "--lr works with SGD and Nesterov only, a solver's own lr_policy with all types; "
+            "with a Caffe from December 2017 or newer, both work with all types",
         )
     yield _device(info)
     yield Finding("layers", f"{len(info.layers)} types")

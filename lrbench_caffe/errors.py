@@ -1,4 +1,4 @@
-"""What a command can fail with, and the exit code that goes with it."""
+"""The errors of the commands, and their exit codes."""
 
 from __future__ import annotations
 

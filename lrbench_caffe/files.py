@@ -1,7 +1,7 @@
-"""Files that nobody else chooses the place of: links are not followed, and a kill leaves nothing behind.
+"""Files in places that others can write to: links are not followed, a kill leaves nothing behind.
 
-A run directory may lie where others can write. A link or a named pipe that was put in place of one of its
-files would let a training write over a file elsewhere, or wait for ever.
+A run directory may lie where others can write. A link or a named pipe that was put in place of one
+of its files would let a training write over a file elsewhere, or wait forever.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How this program was installed and started, and what its commands are therefore called.
+"""How this program was installed and started, and therefore how its commands are called.
 
 Standard library only, and cheap: messages all over the program name commands.
 """
@@ -14,7 +14,7 @@ MODULE = "python -m lrbench_caffe."
 
 
 def clone() -> Path | None:
-    """Return the folder of the clone that this package lies in, or None where it was installed."""
+    """Return the folder of the clone that contains this package, or None if it was installed."""
     folder = Path(__file__).resolve().parents[1]
     return folder if (folder / "tools" / "setup").is_file() else None
 

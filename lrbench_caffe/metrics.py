@@ -1,4 +1,4 @@
-"""The metrics of a test: which there are, and how they follow from what the worker counted.
+"""The metrics of a test, and how they are computed from the worker's counts.
 
 ``METRICS`` declares them. The columns of the database and their ranges, the criteria of ranking and
 the headings of all tables follow from it. All deviations are population's.

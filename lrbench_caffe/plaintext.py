@@ -1,4 +1,4 @@
-"""Text from outside shown as text: names, paths and other programs' words, which anyone may have written.
+"""Shows text from outside as plain text: names, paths and other programs' output.
 
 Each kind of output has one function: the terminal ``visible`` (streams and consoles call it), a cell or a
 line ``one_line``, Markdown ``markdown``, CSV ``csv_cell``; pictures have ``plots.files.save``, which makes

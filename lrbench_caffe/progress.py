@@ -1,4 +1,4 @@
-"""How far long work is: told by whoever does it, shown or not by whoever asked for it."""
+"""The progress of long work: reported by its worker, shown or not by its caller."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _ignore(_: object) -> None:
 
 
 class Progress:
-    """Is told how far work is. This one hands lines to a function and shows no bar.
+    """Receives the progress of work. This one passes lines to a function and shows no bar.
 
     On a terminal, ``terminal.progress.Bars`` takes its place.
 
@@ -29,13 +29,13 @@ class Progress:
         self._say = say
 
     def say(self, text: str) -> None:
-        """Something a person should know."""
+        """Report something that a person should know."""
         self._say(text)
 
     def bar(
         self, what: str, total: int | None, *, in_bytes: bool = False
     ) -> AbstractContextManager[Moved]:
-        """Work that is going on while this is entered.
+        """A bar for the work inside a ``with`` block.
 
         Args:
             what: names it.
@@ -48,7 +48,7 @@ SILENT = Progress()
 
 
 def track(items: Iterable[Item], progress: Progress, what: str, total: int) -> Iterator[Item]:
-    """The items unchanged; ``progress`` is told while they are taken."""
+    """The items unchanged; their progress is reported as they are taken."""
     with progress.bar(what, total) as moved:
         for done, item in enumerate(items, start=1):
             yield item

@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def show(console: Console, test: RangeTest) -> None:
-    """What was found, what to do with it, and where it is kept; or what was lost for good."""
+    """Print the range, how to use it, and where it is kept; or the lost trainings."""
     if test.ladder:
         console.print(
             terminal_table(ladder_rows(test.ladder, SHOWN), "Top-1 (%) with a constant LR")

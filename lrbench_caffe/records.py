@@ -1,4 +1,4 @@
-"""A run as the LR database keeps it and as it is shared: what was trained, how, and what came out.
+"""A run as the LR database stores it and as it is exchanged.
 
 Everything that brings runs in (a training, the paper's tables, Caffe's logs, other databases) makes
 ``RunRecord`` objects; everything that takes them out reads them. Their JSON form is the exchange format.
@@ -28,7 +28,7 @@ PARTIAL = " (partial)"  # ends the name of a network that a log tells in part
 
 @dataclass(frozen=True)
 class Framework:
-    """What trained: name and version ("Caffe", "1.0.0") and device ("CPU", "GPU")."""
+    """The framework: name and version ("Caffe", "1.0.0") and device ("CPU", "GPU")."""
 
     name: str
     version: str
@@ -44,7 +44,7 @@ class Dataset:
         channels, height, width: of what the net gets.
         classes: number of classes, None where the net does not classify.
         train_samples, test_samples: None where unknown.
-        digest: tells data sets of the same form apart; None where the data is not at hand (the
+        digest: tells data sets of the same form apart; None if the data is not available (the
             paper's). It begins with ``AT_PLACE`` where only the data's place is known, not its
             content (a LevelDB).
     """
@@ -108,7 +108,7 @@ class PolicyRecord:
 
 @dataclass(frozen=True)
 class SolverSettings:
-    """What else decides a training, besides the LR."""
+    """The settings that decide a training, besides the LR."""
 
     type: str
     batch: int | None
@@ -120,12 +120,12 @@ class SolverSettings:
 
 @dataclass(frozen=True)
 class Start:
-    """What a training began with.
+    """The start of a training.
 
     Attributes:
         kind: one of ``STARTS``: random weights, given weights, a solver state, or not known.
         digest: SHA-256 (32 hexadecimal digits) of the content of the caffemodels or of the solver
-            state; None where the files are not at hand.
+            state; None if the files are not available.
         filled: how many of the net's layers with weights the caffemodels filled; None unless kind
             is "weights".
         layers: how many layers with weights the net has.
@@ -142,13 +142,13 @@ class Start:
 
     @property
     def known(self) -> bool:
-        """False where nobody can say whether another start equals this one."""
+        """False if it cannot be decided whether another start equals this one."""
         return self.kind == "scratch" or (
             self.kind in ("weights", "snapshot") and self.digest is not None
         )
 
     def same(self, other: Start) -> bool:
-        """True where two trainings provably began with the same; one that is not known equals no other."""
+        """Whether two trainings provably had the same start; an unknown start equals no other."""
         return self.known and self == other
 
     def __str__(self) -> str:
@@ -168,7 +168,7 @@ class RunRecord:
     """One training.
 
     Attributes:
-        uid: unique for ever; made when the run begins.
+        uid: globally unique; made when the run begins.
         source: one of ``SOURCES``: measured here, taken from the paper, imported from a log.
         origin: where it comes from: a run directory, "Wu et al. 2019, Table VII", a log file.
         task_type: "classification", "other", or "classification of HEAD" where a head other than
@@ -278,13 +278,13 @@ def _is_tested_late(record: Mapping[str, Any]) -> bool:
 
 
 def caffe_seed(seed: int) -> int:
-    """The seed that Caffe makes of a solver's random_seed: it takes the low 32 bits."""
+    """The seed that Caffe uses for a solver's random_seed: its low 32 bits."""
     return seed % 2**32 if seed >= 0 else seed
 
 
 @dataclass(frozen=True)
 class Task:
-    """What runs are compared within: the same data set and network, trained by the same framework.
+    """A task, within which runs are compared: data set, network and framework.
 
     Attributes:
         id: the database's number for it; None for one that is not in a database.
@@ -369,7 +369,7 @@ class PolicySummary:
     outputs: dict[str, Spread] = field(default_factory=dict)
 
     def trainings(self, spread: Spread | None = None) -> int:
-        """How many are behind a metric of it, by default Top-1."""
+        """The number of trainings behind a metric, by default Top-1."""
         known = spread or self.top1 or self.test_loss
         return self.repeats if known is None or known.n is None else known.n
 

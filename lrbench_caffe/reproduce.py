@@ -158,7 +158,7 @@ def _goal(whole: ExperimentPlan, args: argparse.Namespace) -> Goal:
 
 def _figure1(console: Console, folder: Path, dry: bool) -> None:
     if dry:
-        text = "nothing to train; without --dry-run it is computed and drawn in some seconds"
+        text = "nothing to train; without --dry-run it is computed and drawn in a few seconds"
     else:
         folder.mkdir(parents=True, exist_ok=True)
         text = ", ".join(map(str, figure1(folder)))

@@ -22,7 +22,7 @@ def number(value: float | None, digits: int) -> str:
 
 
 def plus_minus(mean: str, sd: str | None) -> str:
-    """ "99.31 ± 0.02"; the mean alone where no deviation is known."""
+    """ "99.31 ± 0.02"; only the mean if no deviation is known."""
     return mean if sd is None else f"{mean} ± {sd}"
 
 

@@ -191,7 +191,7 @@ def _draw(
 ) -> str | None:
     """Draw training.png; returns why that cannot be. The run is complete without it."""
     try:
-        if run.plot.is_symlink():  # nothing is written to where it points
+        if run.plot.is_symlink():  # its target is not written to
             run.plot.unlink()
         plots.save(
             plots.training_figure(title, run.iterations(), measurements, decisions), run.plot

@@ -12,7 +12,7 @@ repeated with other seeds, ranked, and compared with the solver's own policy. Th
 any time and continues where it stopped. See docs/tuning.md.
 
 Exit codes: 0: a policy is recommended; 3: none is better than the solver's own beyond noise; 2: bad input;
-1: nothing could be trained, or a training was lost for good, so that the decision might have been another:
+1: nothing could be trained, or a training was lost, which could have changed the decision:
 the same command tries it again.
 """
 
@@ -165,7 +165,7 @@ def _show(console: Console, tuning: Tuning, columns: str | None) -> None:
 
 
 def train_line(plan: TuningPlan, policy: Policy | None) -> str:
-    """The command that trains with a policy, None for the solver's own, for as long as the tuning did."""
+    """The command that trains with a policy (None: the solver's own) as long as the tuning did."""
     lr = "" if policy is None else f'--lr "{policy}" '
     flags = dict(zip(plan.flags[::2], plan.flags[1::2]))
     head = f"--head {shlex.quote(flags['--head'])} " if "--head" in flags else ""

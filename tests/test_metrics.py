@@ -222,7 +222,8 @@ def test_labels_of_a_sigmoid():
         == "labels from -1 to 1, but 2 classes (labels 0 to 1)"
     )
     assert (
-        problem([1.0, 2.0], [1, 0.5], "sigmoid") == "targets between 0 and 1, which are no classes"
+        problem([1.0, 2.0], [1, 0.5], "sigmoid")
+        == "targets between 0 and 1, which are not class labels"
     )
     assert problem([[1.0, 2.0]], [1], "sigmoid") == "2 score vectors for 1 labels"
 

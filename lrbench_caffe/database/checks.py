@@ -1,4 +1,4 @@
-"""What a record must be like to be stored: types, ranges and text, checked before the database sees it.
+"""Checks that a record can be stored: types, ranges and text, before the database sees it.
 
 The database has the same ranges as constraints. What is checked here is reported with the field's
 name.
@@ -81,7 +81,7 @@ def checked_run(record: RunRecord) -> RunRecord:
     parts["start"] = _checked_start(record.start)
     plain = _checked(record, "", skip=frozenset(parts))
     if not plain.uid:
-        raise RecordError("uid: empty; allowed: text that is unique for ever")
+        raise RecordError("uid: empty; allowed: a unique text")
     if len(plain.uid) > LONGEST_UID:
         raise RecordError(f"uid: {_shown(plain.uid)}; allowed: {LONGEST_UID} characters")
     places = [(m.net, m.iteration) for m in parts["measurements"]]
@@ -135,7 +135,7 @@ def _checked_outputs(outputs: Any) -> dict[str, float]:
 
 
 def run_from_json(value: Any) -> RunRecord:
-    """The run of an exchange form that comes from anywhere.
+    """The run of an untrusted exchange form.
 
     Raises:
         RecordError: it is not one; the message names the field.

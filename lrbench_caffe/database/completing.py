@@ -1,4 +1,4 @@
-"""A run of a log that comes in again: the log has grown, or its data and net are at hand this time."""
+"""Merges a log that is imported again: it has grown, or its data and net can be read this time."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _OF_FILES = ("task_type", "dataset", "network", "solver", "epoch", "head")
 
 
 def completed(stored: RunRecord, again: RunRecord) -> RunRecord:
-    """What both records of a run say together.
+    """The two records of a run, merged.
 
     The one that ends later tells how the run ended, its policy and its tests; of each test the
-    other one has what the later one lacks. The one that had more files at hand tells what was
+    other one has what the later one lacks. The one that could read more files tells what was
     trained, and the one that knows more of the start tells that.
     """
     later, earlier = (
@@ -34,7 +34,7 @@ def completed(stored: RunRecord, again: RunRecord) -> RunRecord:
 
 
 def _start(later: RunRecord, earlier: RunRecord) -> Start:
-    """That of the later record, unless the earlier one had a file or the beginning of the log at hand."""
+    """The later record's, unless the earlier one could read a file or the beginning of the log."""
     one, other = later.start, earlier.start
     if one.kind == "unknown" or (one.kind == other.kind and other.known):
         return other
@@ -51,7 +51,7 @@ _NEAR = 5e-3  # relative; a policy that goes through printed LRs is only near th
 
 
 def differing(stored: RunRecord, again: RunRecord) -> str | None:
-    """What the two say differently, so that they are not the same run; None where one completes the other.
+    """A contradiction, which makes them different runs; None if one record completes the other.
 
     A training that was killed, and resumed at a snapshot, repeats what came after the snapshot: the
     tests at the end of the shorter record may differ where the other continues.
@@ -132,7 +132,7 @@ def _reached(record: RunRecord) -> tuple[int, float]:
 
 
 def parts_of_one_training(imported: Sequence[RunRecord], stored: Iterable[RunRecord]) -> list[str]:
-    """What to tell of runs whose logs came in apart, though one seems to continue the other.
+    """Remarks about runs that were imported separately though one seems to continue the other.
 
     Args:
         imported: the runs that were imported now.

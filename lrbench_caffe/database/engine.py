@@ -26,7 +26,7 @@ CONNECT_SECONDS = 5
 LONGEST_REASON = 300  # characters; some have the whole text that cannot be decoded
 READ_ONLY = "lrbench_read_only"  # execution option: a transaction that writes nothing
 
-# A server or network that silently went away must not hold a training up for the two hours that TCP
+# A server or network that silently vanished must not delay a training for the two hours that TCP
 # would.
 _LIBPQ = {
     "application_name": "lrbench_caffe",
@@ -35,7 +35,7 @@ _LIBPQ = {
     "keepalives_count": 3,
     "client_encoding": "utf8",  # a database that is SQL_ASCII would have ours be ASCII
 }
-_SILENT_SECONDS = 20  # for which what was sent may stay unanswered by the network
+_SILENT_SECONDS = 20  # for which data may stay unacknowledged by the network
 
 # SQLSTATEs after which the same transaction may succeed: connection exceptions, rollbacks of
 # deadlocks and serialization failures, too many connections, a lock not available, a timeout, a
@@ -103,7 +103,7 @@ def parse_url(url: str) -> URL:
 
 
 def secrets(url: URL) -> list[str | None]:
-    """All that must not be seen of a URL and of what libpq adds to it from the environment."""
+    """The secrets in a URL and in what libpq adds to it from the environment."""
     hidden = {"password", "sslpassword"}
     options = [
         value for name, value in url.query.items() if name in hidden and isinstance(value, str)
@@ -158,7 +158,7 @@ def _prepare_sqlite(connection: sqlite3.Connection, _: Any) -> None:
     connection.execute("PRAGMA synchronous = FULL")  # a commit is on the disk, as with PostgreSQL
     deadline = time.monotonic() + CONNECT_SECONDS
     while connection.execute("PRAGMA journal_mode").fetchone()[0] == "delete":
-        # SQLite does not wait for others by itself when it changes the mode. Without WAL, on a file
+        # SQLite does not wait for other connections when it changes the mode. Without WAL, on a file
         # system that has none, readers and writers wait for each other, and all is well otherwise.
         try:
             connection.execute("PRAGMA journal_mode = WAL")
@@ -209,7 +209,7 @@ def passes(error: BaseException) -> bool:
 
 
 def refuses_value(error: BaseException) -> bool:
-    """True where it is what was to be written that is wrong, not the database."""
+    """Whether the value to be written is wrong, not the database."""
     code = sqlstate(error)
     if code is not None:
         return _VALUE.fullmatch(code) is not None
@@ -217,7 +217,7 @@ def refuses_value(error: BaseException) -> bool:
 
 
 def shows_damage(error: BaseException) -> bool:
-    """True where the database itself is broken, not what was asked of it."""
+    """Whether the database itself is damaged, not the request."""
     code = sqlstate(error)
     if code is not None:
         return _BROKEN_DATA.fullmatch(code) is not None
@@ -229,7 +229,7 @@ def shows_damage(error: BaseException) -> bool:
 
 
 def refers_to_missing_row(error: BaseException) -> bool:
-    """True where a foreign key finds nothing, because another process deleted the row meanwhile."""
+    """Whether a foreign key refers to a row that another process deleted meanwhile."""
     driver = list(_origins(error))[-1]
     return sqlstate(error) == "23503" or "FOREIGN KEY constraint failed" in str(driver)
 
@@ -257,7 +257,7 @@ def damaged(url: URL, why: str) -> DamagedDatabase:
 
 
 def how_to_restore(url: URL) -> str:
-    """What to do about a damaged database."""
+    """How to restore a damaged database."""
     if url.get_backend_name() != "sqlite":
         return "to restore it, import an export that 'db backup' wrote into a new database"
     return (

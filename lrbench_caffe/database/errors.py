@@ -1,4 +1,4 @@
-"""What the LR database can fail with. No message has a password in it."""
+"""The errors of the LR database. No message contains a password."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Runs that leave and enter a database: JSON Lines, other databases, backups.
+"""Export and import of runs: JSON Lines, other databases, backups.
 
-A line is the ``to_json`` of one run. What enters is checked record by record: what is wrong with
-one is reported with its place, and the others go in.
+A line is the ``to_json`` of one run. Imports are checked record by record: a bad record is reported
+with its place, and the others are stored.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _BESIDE = (
     "-wal",
     "-shm",
     "-journal",
-)  # SQLite takes what is in such files for newer than the file itself
+)  # SQLite considers the content of such files newer than the file itself
 
 
 @dataclass
 class ImportCount:
-    """What became of records that were to be stored.
+    """Counts of the records of an import.
 
     Attributes:
         report: called with the message of each record that is refused, as it is found.

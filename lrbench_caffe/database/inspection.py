@@ -1,7 +1,6 @@
-"""Reads all of a database and says what is damaged: pages, values, references, records, summaries.
+"""Reads a whole database and reports damage: pages, values, references, records, summaries.
 
-Nothing is written. What is found can be more than one line for one fault: a lost page is also lost
-rows.
+Nothing is written. One fault may be reported in several lines: a lost page also means lost rows.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ Finding = tuple[str, str]  # kind, and what of it
 
 
 def inspect(transactions: Transactions) -> list[str]:
-    """What is damaged, in lines; nothing where all can be read and fits together.
+    """The damage, in lines; nothing if everything can be read and is consistent.
 
     Raises:
         DatabaseError: the database cannot be reached, or is of another revision or program.

@@ -1,4 +1,4 @@
-"""Brings a database to the tables of this version, once, however many processes open it at the same time."""
+"""Upgrades a database's tables to this version, once, even if many processes open it together."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def check_current(url: URL, stored: str | None) -> None:
 
 
 def configuration() -> Config:
-    """Alembic's, for the migrations in this package; no file is needed."""
+    """Alembic's configuration for the migrations in this package; no file is needed."""
     from alembic.config import Config
 
     config = Config()

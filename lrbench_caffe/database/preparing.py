@@ -17,12 +17,12 @@ _PAPER = "paper results"  # in meta: which edition of them is in the database
 
 
 def exists(url: URL) -> bool:
-    """Whether there is such a database at all; of a server, only it can tell."""
+    """Whether this database exists; a server has to be asked."""
     return url.get_backend_name() != "sqlite" or Path(url.database or "").is_file()
 
 
 def is_emptied(url: URL) -> bool:
-    """Whether a SQLite file has nothing in it: it was cut off, and is not just being made by somebody."""
+    """Whether a SQLite file is empty because it was cut off, not because it is just being made."""
     path = Path(url.database or "")
     deadline = time.monotonic() + EMPTY
     while url.get_backend_name() == "sqlite" and path.is_file() and not path.stat().st_size:
@@ -33,7 +33,7 @@ def is_emptied(url: URL) -> bool:
 
 
 def is_current(connection: Connection) -> bool:
-    """True where there is nothing to migrate, and the paper's results are in: of this edition or later."""
+    """Whether nothing has to be migrated and the paper's results of this edition or later are in it."""
     if migrate.revision(connection) != schema.REVISION:
         return False
     query = select(schema.meta.c.value).where(schema.meta.c.name == _PAPER)
@@ -42,7 +42,7 @@ def is_current(connection: Connection) -> bool:
 
 
 def bring_up(connection: Connection) -> None:
-    """Migrate and put the paper's results in, alone; who comes second finds it done."""
+    """Migrate and store the paper's results, under a lock; a concurrent caller finds it done."""
     migrate.lock(connection)
     before = migrate.revision(connection)
     if before != schema.REVISION:

@@ -1,4 +1,4 @@
-"""The ranges of the numbers in a record: what is possible at all.
+"""The possible ranges of the numbers in a record.
 
 ``checks`` holds records against them, ``schema`` makes them constraints. The bounds leave room for
 sums of squares over many runs. Those of metrics are declared with them.

@@ -29,7 +29,7 @@ Known = dict[tuple[str, str], int]
 
 
 class LostRow(Exception):
-    """A row that cannot be made since it is there, and cannot be found: an index is broken."""
+    """A row that exists when it is inserted but is not found: an index is broken."""
 
 
 def insert(dialect: str, table: Table) -> Any:
@@ -38,9 +38,9 @@ def insert(dialect: str, table: Table) -> Any:
 
 
 def task_key(task: Task) -> str:
-    """What makes two tasks one row of the database.
+    """The key of a task: equal for tasks that are one row of the database.
 
-    The kind of task; the data set by its digest and form, or, where the data was not at hand, by
+    The kind of task; the data set by its digest and form, or, if the data was not available, by
     name and form; the network by its digest; the framework by its name. Its version and device are
     not part of it: they change the time that a training takes, not what its LR policy is worth, and
     experience from the CPU or an older Caffe is to count. Every run keeps its own framework all the
@@ -56,7 +56,7 @@ def task_key(task: Task) -> str:
 
 
 def start_key(start: Start, uid: str = "") -> str:
-    """What makes two starts the same one: that of a start that is not known is the run's own.
+    """The key of a start: equal for the same start; an unknown start has the run's own key.
 
     Args:
         uid: the run's; without it, the key of a start that is not known is that of no run.
@@ -80,7 +80,7 @@ def start_from_row(row: RowMapping | dict[str, Any]) -> Start:
 
 
 def store_parts(connection: Connection, record: RunRecord, known: Known) -> Ids:
-    """Ids of a record's parts, its task among them, made where they are not there.
+    """The ids of a record's parts, its task among them, which are created if missing.
 
     Args:
         known: what this transaction has looked up already.
@@ -110,7 +110,7 @@ def _store(
     if (table.name, key) not in known:
         find = select(table.c.id).where(table.c.key == key)
         make = insert(connection.dialect.name, table).values(key=key, **values)
-        # Another process may make the same row at this moment, or delete it: until it is there.
+        # Another process may insert the same row right now, or delete it: repeat until it exists.
         for _ in range(ATTEMPTS):
             if (row_id := connection.execute(find).scalar()) is not None:
                 known[table.name, key] = row_id
@@ -135,7 +135,7 @@ def part_fields(name: str) -> list[str]:
 
 
 def part(row: RowMapping, name: str) -> Any:
-    """A part out of a row that has its columns."""
+    """A part, from a row that has its columns."""
     return PARTS[name](**{f.name: row[f"{name}__{f.name}"] for f in fields(PARTS[name])})
 
 

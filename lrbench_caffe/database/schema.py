@@ -43,7 +43,7 @@ from lrbench_caffe.database.ranges import RANGES
 from lrbench_caffe.metrics import METRICS, RANKED
 from lrbench_caffe.records import SOURCES, STARTS, STATUSES
 
-REVISION = "0002"  # of the newest migration; a test holds it against the files
+REVISION = "0002"  # of the newest migration; a test compares it with the files
 
 # What a summary has the mean and deviation of, in the order of its columns: test_loss came later.
 SPREADS = ("iterations", *(name for name in RANKED if name != "test_loss"), "test_loss")
@@ -101,7 +101,7 @@ def _in_range(table: str, *columns: str, of: str | None = None) -> list[CheckCon
 
 
 def _start() -> list[Column[Any]]:
-    """The columns of a start. Their constraints stand at the columns: SQLite can add them only so."""
+    """The columns of a start. SQLite can add constraints only to single columns."""
     ranges = {f"start_{name}": RANGES[f"start.{name}"] for name in _STARTED}
     return [
         Column(
@@ -234,7 +234,7 @@ run = Table(
     Column("reason", Text),
     Column("repeats", Integer, nullable=False),
     Column("top1_sd", Double),
-    # Derived from the measurements when the run ends: what it can have reached at all.
+    # Derived from the measurements when the run ends: a bound on what it reached.
     Column("best_top1", Double),
     *_start(),
     Column("layers", Text),

@@ -60,7 +60,7 @@ class Database:
         read_only: bool = False,
         check: bool = True,
     ) -> Database:
-        """Open a database, make its tables or bring them up to date, and put the paper's results in.
+        """Open a database, create or upgrade its tables, and store the paper's results.
 
         Args:
             url: sqlite:///FILE, a file, or postgresql://...; None for LRBENCH_DB, else the user's
@@ -107,7 +107,7 @@ class Database:
 
     @property
     def url(self) -> str:
-        """Where it is, without passwords; a SQLite database as its path."""
+        """The database's URL without passwords; the path of a SQLite database."""
         return driver.shown(self._engine.url)
 
     @property
@@ -142,7 +142,7 @@ class Database:
     # -- writing -----------------------------------------------------------------------------------
 
     def begin_run(self, record: RunRecord) -> None:
-        """Store a run that begins now, or, where its uid is there, one that continues: it is running again.
+        """Store a run that begins now, or one that continues, if its uid is stored: it runs again.
 
         Measurements that the record has are stored with it.
 
@@ -155,7 +155,7 @@ class Database:
         self._transactions.write(lambda connection: writing.begin(connection, checked))
 
     def add_measurements(self, uid: str, measurements: Sequence[Measurement]) -> None:
-        """Store measurements; one of an iteration and net that is there already takes its place.
+        """Store measurements; one of the same iteration and net is replaced.
 
         Metrics that are NaN or infinite are stored as None.
 
@@ -183,7 +183,7 @@ class Database:
         )
 
     def put(self, record: RunRecord) -> bool:
-        """Store a whole run. One that is there is completed, never doubled.
+        """Store a whole run. A stored run is completed, never doubled.
 
         Measurements it lacks are added. Where the record knows of a later end, that is taken, and
         its measurements replace those of the same iterations.
@@ -286,7 +286,7 @@ class Database:
             after = rows[-1][1].uid
 
     def uids(self, prefix: str, limit: int = 2) -> list[str]:
-        """Uids that begin so, at most ``limit``; that prefix alone where it is a uid itself."""
+        """At most ``limit`` uids with this prefix; only the prefix if it is a uid itself."""
         column = schema.run.c.uid
         query = (
             select(column)
@@ -326,7 +326,7 @@ class Database:
         limit: int | None = None,
         unfinished: bool = False,
     ) -> list[PolicySummary]:
-        """What is known of the policies tried on a task, best first; what was not measured comes last.
+        """Summaries of the policies tried on a task, best first; those not measured come last.
 
         Args:
             functions: only policies of these LR functions.
@@ -352,7 +352,7 @@ class Database:
         )
 
     def starts(self, task_id: int) -> list[Start]:
-        """What the trainings of a task began with, each once."""
+        """The starts of a task's trainings, each once."""
         return self._transactions.read(lambda c: summaries.starts(c, task_id))
 
     def untrained_loss(self, task_id: int, start: Start) -> float | None:
@@ -362,13 +362,13 @@ class Database:
         )
 
     def untrained_top1(self, task_id: int, start: Start) -> float | None:
-        """The same for the mean Top-1: of trained weights, what they have by themselves."""
+        """The same for the mean Top-1; for trained weights, their own."""
         return self._transactions.read(lambda c: summaries.untrained(c, task_id, start, "top1"))
 
     def iterations_to_top1(
         self, task_id: int, top1: float, among: Sequence[PolicySummary] | None = None
     ) -> dict[int, Reached]:
-        """How long the policies of a task took to a Top-1.
+        """Iterations that the policies of a task took to a Top-1.
 
         Args:
             top1: in percent.
@@ -385,7 +385,7 @@ class Database:
     def iterations_to_loss(
         self, task_id: int, loss: float, among: Sequence[PolicySummary] | None = None
     ) -> dict[int, Reached]:
-        """How long the policies of a task took to come down to a test loss; see ``iterations_to_top1``."""
+        """Iterations that the policies of a task took to a test loss; see ``iterations_to_top1``."""
         ids = None if among is None else [s.id for s in among if s.id is not None]
         return self._transactions.read(
             lambda c: summaries.iterations_to_loss(c, task_id, loss, ids)
@@ -401,7 +401,7 @@ class Database:
         )
 
     def damage(self) -> list[str]:
-        """Read all of it: what is damaged, in lines; nothing where all fits together (see ``inspection``)."""
+        """Read the whole database: its damage, in lines; nothing without any (see ``inspection``)."""
         from lrbench_caffe.database.inspection import inspect
 
         return inspect(self._transactions)

@@ -1,4 +1,4 @@
-"""What a SQLite file gives back is checked column by column: it stores any value in any column.
+"""Checks column by column what a SQLite file returns: it stores any value in any column.
 
 PostgreSQL holds types and constraints by itself. A damaged SQLite file, or one that another program
 wrote to, can have a text for a number; without these checks it would come up wherever that number

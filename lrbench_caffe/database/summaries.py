@@ -50,7 +50,7 @@ _START_COLUMNS = [f"start_{f.name}" for f in fields(Start)]
 
 
 class RunGroup(NamedTuple):
-    """What runs that may be averaged have in common."""
+    """The key of runs that may be averaged."""
 
     task_id: int
     policy_id: int
@@ -135,7 +135,7 @@ def rebuild(connection: Connection) -> None:
 
 
 def computed(connection: Connection) -> Iterator[tuple[RunGroup, dict[str, Any]]]:
-    """What the summary of each group is to have, by its runs."""
+    """The values of each group's summary, computed from its runs."""
     run = schema.run
     tasks = (
         connection.execute(select(run.c.task_id).distinct().order_by(run.c.task_id)).scalars().all()

@@ -1,4 +1,4 @@
-"""Transactions that survive what passes: lost connections, restarts, deadlocks, busy files."""
+"""Transactions that survive temporary failures: lost connections, restarts, deadlocks, locks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.02, 1.0  # seconds
 
 
 class Transactions:
-    """Runs work in transactions on an engine, again and again until it is done or patience ends.
+    """Runs work in transactions on an engine, and retries it until it succeeds or patience ends.
 
     Args:
         engine: the database.

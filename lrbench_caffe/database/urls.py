@@ -1,4 +1,4 @@
-"""Where the LR database is, and how to say so without giving away a password. Imports no database library."""
+"""The LR database's URL, and how to show it without a password. Imports no database library."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def safe_arguments(arguments: Sequence[str]) -> list[str]:
 
 
 def scrub(message: str, secrets: Sequence[str | None]) -> str:
-    """A message of another library, without the secrets should they occur in it."""
+    """Another library's message without the secrets that may occur in it."""
     for secret in secrets:
         if secret and len(secret) >= SHORTEST_SECRET:
             message = message.replace(secret, HIDDEN)

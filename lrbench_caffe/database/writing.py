@@ -1,4 +1,4 @@
-"""What is done to the tables in one transaction. All of it can be done twice, and leaves what once leaves."""
+"""The writes of one transaction. Everything here is idempotent."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def add(connection: Connection, uid: str, measurements: Sequence[Measurement]) -
     """Store measurements of a run; one of the same iteration and net is replaced.
 
     Raises:
-        UnknownRun: there is no such run.
+        UnknownRun: no such run is stored.
     """
     run = schema.run
     names = ("id", "status", *RunGroup._fields)
@@ -77,10 +77,10 @@ def add(connection: Connection, uid: str, measurements: Sequence[Measurement]) -
 
 
 def end(connection: Connection, uid: str, status: str, reason: str | None, ended: float) -> None:
-    """Store how a run ended, and what is now known of its group.
+    """Store how a run ended, and its group's new summary.
 
     Raises:
-        UnknownRun: there is no such run.
+        UnknownRun: no such run is stored.
     """
     stored = _find(connection, uid)
     if stored is None:
@@ -168,9 +168,9 @@ def _put(connection: Connection, record: RunRecord, pending: _Pending) -> bool:
 def _complete(
     connection: Connection, stored: RowMapping, record: RunRecord, pending: _Pending
 ) -> bool:
-    """Store what a log that comes in again adds to its run; whether that is anything.
+    """Store what a log that is imported again adds to its run; returns whether anything was new.
 
-    Everything of it may be known better this time: the task, where the data is at hand, and the
+    Everything may be known better this time: the task, if the data is available, and the
     policy, where the log has grown.
 
     Raises:
@@ -205,7 +205,7 @@ def _row(measurement: Measurement) -> str:
 
 
 def _is_later(stored: RowMapping, values: dict[str, Any]) -> bool:
-    """True where what comes in knows more of the run's life than what is stored."""
+    """Whether the new record covers more of the run than the stored one."""
     if values["status"] == "running":
         return False
     if stored["status"] == "running":
@@ -259,7 +259,7 @@ def _settle_start(stored: RowMapping, values: dict[str, Any]) -> bool:
     """Of two accounts of a run's start, the one that knows more is kept.
 
     Returns:
-        True where that is the one that comes in; otherwise ``values`` is given the stored one.
+        True for the new one; otherwise ``values`` is given the stored one.
 
     Raises:
         RecordError: both are certain, and differ.
@@ -359,7 +359,7 @@ def _measurement_sql(dialect: str, overwrite: bool) -> str:
 
 
 def remove(connection: Connection, uids: Sequence[str]) -> int:
-    """Delete runs with their measurements, and the tasks, policies and other parts that no run has left.
+    """Delete runs with their measurements, and tasks, policies and other parts that are left unused.
 
     Returns:
         How many runs there were.

@@ -4,7 +4,7 @@ Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images" (
 holds 10,000 records of one label byte and 3,072 pixel bytes: the planes R, G, B. The records keep
 the files' order and get keys of five digits, as with Caffe's ``convert_cifar_data``.
 
-Beside the two LMDBs there are what the nets need:
+Besides the two LMDBs, it writes what the nets need:
 
 - ``cifar10_mean.binaryproto`` (CNN3): the per-pixel mean of the training set, as
   ``compute_image_mean`` writes it.

@@ -25,7 +25,7 @@ _WINDOW = 64  # bytes that are looked at together
 
 @dataclass(frozen=True)
 class Form:
-    """What a Datum says of itself.
+    """The form of a Datum.
 
     Attributes:
         channels, height, width, label: its fields; 0 where they are missing.
@@ -44,7 +44,7 @@ class Form:
 
     @property
     def values(self) -> int:
-        """How many values Caffe takes from it: those of data, else those of float_data."""
+        """The number of values that Caffe reads: those of data, else those of float_data."""
         return self.data[1] or self.floats
 
 

@@ -1,4 +1,4 @@
-"""Which data a net's data layers read: a digest that tells data sets of the same name and form apart.
+"""A digest of the data that a net reads: it tells data sets of one name and form apart.
 
 Reading all of a large data set would take minutes before each training, so the digest covers both
 ends of it: 64 records of an LMDB, rows of an HDF5 file, or files of a list of images, and the
@@ -26,7 +26,7 @@ _HEAD = 1 << 20  # bytes of a file that a parameter names
 
 
 def data_digest(train: Sequence[Any], test: Sequence[Any]) -> str | None:
-    """What tells the data of these layers from other data: 32 hexadecimal digits.
+    """The digest of these layers' data: 32 hexadecimal digits.
 
     Args:
         train, test: LayerParameter messages of the layers that produce data in each phase.
@@ -57,7 +57,7 @@ def data_digest(train: Sequence[Any], test: Sequence[Any]) -> str | None:
 
 
 def data_samples(layer: Any) -> int | None:
-    """How many records a data layer goes through; None where that cannot be told from its files."""
+    """The number of records of a data layer; None if its files do not tell it."""
     with contextlib.suppress(OSError, KeyError, ValueError, IndexError):
         if layer.type == "HDF5Data":
             return hdf5_rows(layer)

@@ -114,7 +114,7 @@ def _png_size(read: Read, begin: bytes) -> ImageSize | None:
 
 
 def _has_transparency(read: Read) -> bool:
-    """Whether a tRNS chunk stands before the pixels, which some versions of OpenCV make a channel of."""
+    """Whether a tRNS chunk precedes the pixels, which some versions of OpenCV make a channel of."""
     position = len(_PNG)
     for _ in range(_SEGMENTS):
         head = read(position, 8)

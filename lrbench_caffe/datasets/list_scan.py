@@ -79,7 +79,7 @@ class Hdf5Rows:
         return "\n".join([self.name, *map(_stamp, (self.path, *self.files))])
 
     def scan(self, progress: OnScanned) -> Scan:
-        """What cannot be read has no labels here: Caffe says why."""
+        """A file that cannot be read has no labels here: Caffe reports the reason."""
         labels, unlabelled, count = Values(), None, 0
         for values in self._values():
             numbers = np.isfinite(values.flat)

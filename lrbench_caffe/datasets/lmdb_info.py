@@ -1,4 +1,4 @@
-"""What a Caffe LMDB holds, read without Caffe and without disturbing a Caffe that reads it.
+"""The content of a Caffe LMDB, read without Caffe and without disturbing a Caffe that reads it.
 
 :func:`inspect` looks at the first record only (instant, whatever the size); :func:`read_summary`
 reads all.
@@ -157,7 +157,7 @@ def read_summary(path: str | Path) -> Summary:
 
 
 def check_lock(folder: Path) -> None:
-    """Can Caffe lock an LMDB? Every reader writes into its lock.mdb, or makes it where there is none.
+    """Check that Caffe can lock an LMDB: every reader writes to its lock.mdb, or creates it.
 
     Raises:
         InputError: it may not. On a read-only file system LMDB does without.
@@ -183,7 +183,7 @@ def check_lock(folder: Path) -> None:
 def free_dead_readers(folder: str | Path) -> None:
     """Free the places that dead processes hold among the readers of an LMDB.
 
-    There are 126, in its lock.mdb. A reader that is killed keeps its place until somebody looks, or
+    There are 126, in its lock.mdb. A killed reader keeps its place until another process looks, or
     until no process has the LMDB open; where trainings follow each other without a gap the places
     would run out, and Caffe abort with MDB_READERS_FULL. Looking needs one that is free. Where
     nothing can be written there are no such places.

@@ -1,4 +1,4 @@
-"""Reads an LMDB by its file format, with every page checked before it is believed.
+"""Reads an LMDB by its file format and checks every page before using it.
 
 LMDB itself maps the file into memory and follows whatever numbers it finds there: a damaged or
 shortened file ends the process that reads it (SIGSEGV, SIGBUS). This reader takes pages with
@@ -49,7 +49,7 @@ _LARGEST_MAP = 1 << 47  # bytes that a process can address
 
 @dataclass(frozen=True)
 class Meta:
-    """What a meta page says.
+    """The content of a meta page.
 
     Attributes:
         page_size: bytes of a page.
@@ -71,7 +71,7 @@ class Meta:
 
 
 class Record:
-    """A record, of which nothing but its key and what lies in the tree's own page has been read yet."""
+    """A record, of which only its key and its part in the tree's own page have been read yet."""
 
     __slots__ = ("_file", "_offset", "_page", "key", "size")
 
@@ -143,7 +143,7 @@ class LmdbReader:
 
     @property
     def stamp(self) -> str:
-        """What changes with every change of the file: its place, its times, and what its header says."""
+        """A value that changes whenever the file does: its path, its times, and its header."""
         status = os.fstat(self._descriptor)
         times = (
             status.st_dev,

@@ -55,7 +55,7 @@ class LmdbRecords:
 
 
 class LmdbPixels(LmdbRecords):
-    """The same, where each pixel is a label, as of nets that segment; of encoded images none are known."""
+    """The same with a label in each pixel (segmentation); labels of encoded images are unknown."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -79,7 +79,7 @@ def _forms(folder: Path, records: Iterable[Record]) -> Iterator[tuple[Record, Fo
     says it all.
     """
     before, end = b"", 0
-    known: dict[bytes, Form] = {}  # by what is behind the pixels
+    known: dict[bytes, Form] = {}  # by the bytes after the pixels
     for record in records:
         same = before != b"" and record.read(0, len(before)) == before
         form = known.get(record.read(end)) if same else None
@@ -165,7 +165,7 @@ class _Shapes:
         return len(self._found) < _MOST_SHAPES or smaller or new
 
     def scan(self, records: int, labels: Values) -> Scan:
-        """The result. Behind the last record Caffe takes the first one again."""
+        """The scan. After the last record Caffe continues with the first one."""
         return Scan(
             records=records,
             labels=labels.ranges(),

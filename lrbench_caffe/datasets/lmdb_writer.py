@@ -1,4 +1,4 @@
-"""Writes image sets as Caffe LMDBs, so that what stands under the final name is always complete."""
+"""Writes image sets as Caffe LMDBs, which are complete once they have their final name."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def _fill(
 
 
 def _replace(partial: Path, path: Path) -> None:
-    """Give the complete folder its name; one that stood there goes away only now."""
+    """Give the complete folder its name; an earlier one is removed only now."""
     old = path.with_name(f".{path.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if path.is_dir():

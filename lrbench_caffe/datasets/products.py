@@ -1,4 +1,4 @@
-"""What a data set becomes on the disk: image sets (LMDBs) and mean images."""
+"""The files that a data set becomes: image sets (LMDBs) and mean images."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Loaded:
     notes: Sequence[str] = ()
 
 
-# Source (None to download), folder of downloads, mirror, and who is told how far it is.
+# Source (None to download), folder of downloads, mirror, and the receiver of the progress.
 Load = Callable[[Optional[Path], Path, Optional[str], Progress], Loaded]
 
 
@@ -87,10 +87,10 @@ class ProductTarget:
         return self.name.endswith(".binaryproto")
 
     def present(self, path: Path) -> str | None:
-        """A line about the product that already stands at ``path``; None where there is none.
+        """A line about the product that already exists at ``path``; None if there is none.
 
         Raises:
-            InputError: something else stands there.
+            InputError: something else is there.
         """
         if not path.exists():
             return None

@@ -1,4 +1,4 @@
-"""What the records of a data set are like: which labels and which shapes occur.
+"""Scans the records of a data set: which labels and which shapes occur.
 
 ``LmdbRecords``, ``ImageList`` and ``Hdf5Rows``, in the modules beside this one, scan what Caffe's
 data layers read. A scan does not depend on a net, so that it can be kept for as long as the data
@@ -20,7 +20,7 @@ RAW, ENCODED, TURNED = (
     "turned",
 )  # TURNED: encoded, and perhaps turned by its Exif data
 EVERY = 1024  # records between two calls of progress
-_MOST_VALUES = 1 << 17  # different labels that are told apart
+_MOST_VALUES = 1 << 17  # different labels that are distinguished
 _MOST_RANGES = 1 << 13
 
 
@@ -43,7 +43,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Scan:
-    """What the records of a data set are like.
+    """The properties of a data set's records.
 
     Attributes:
         records: how many there are.
@@ -51,7 +51,7 @@ class Scan:
         unlabelled: the first record whose label is not a number; None where all are.
         shapes: the shapes that occur, the first record's first; of very many only some, with the
             smallest sides and all numbers of channels among them. Empty where they are not known.
-        size_step: records of another height or width than the one before stand at multiples of this
+        size_step: records of another height or width than the one before are at multiples of this
             number only; 0 where all have one size.
         channel_step: the same of their channels.
     """
@@ -81,14 +81,14 @@ class Scan:
 
 
 class Records(Protocol):
-    """What a data layer reads, for a scan."""
+    """The records of a data layer, for a scan."""
 
     @property
     def place(self) -> str:
-        """Where it is, for messages and as a key."""
+        """The place of the data, for messages and as a key."""
 
     def stamp(self) -> str:
-        """What changes whenever the data does, and can be told without reading it."""
+        """A value that changes whenever the data does, found without reading it."""
 
     def scan(self, progress: OnScanned) -> Scan:
         """Look at all records.
@@ -102,15 +102,15 @@ class Records(Protocol):
 
 
 def no_progress(done: int, total: int) -> None:
-    """For a caller who shows none."""
+    """Show no progress."""
 
 
 class Values:
-    """The different whole numbers among many, as ranges."""
+    """The distinct whole numbers among many, as ranges."""
 
     def __init__(self) -> None:
         self._seen: set[int] = set()
-        self._wide: tuple[int, int] | None = None  # instead of the set, where there are too many
+        self._wide: tuple[int, int] | None = None  # instead of the set, if there are too many
 
     def add(self, value: int) -> None:
         if value not in self._seen:
@@ -119,7 +119,7 @@ class Values:
                 self._widen()
 
     def ranges(self) -> Ranges:
-        """Those that were added. Of very many, one range from the smallest to the largest."""
+        """The added numbers as ranges; very many as one range from the smallest to the largest."""
         if self._wide is not None:
             self._widen()
             return [self._wide]

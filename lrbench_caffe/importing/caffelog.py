@@ -42,7 +42,7 @@ def records_from_log(
     solver_file: Path | None = None,
     note: Note | None = None,
 ) -> list[RunRecord]:
-    """The runs in a log. The same log gives the same uids, wherever it lies.
+    """The runs in a log. The same log gives the same uids, wherever it is.
 
     Args are those of ``records_from_logs``.
 
@@ -169,7 +169,7 @@ def _refuse_our_own(path: Path, log: Log) -> None:
             folder = next((net[1] for net in nets if net), path.parent)
             raise InputError(
                 f"{path}:{message.line}: the log of a training by lrbench_caffe with {policy[1]}; "
-                f"its run directory is what can be brought in: db sync {folder}"
+                f"import its run directory instead: db sync {folder}"
             )
 
 

@@ -59,7 +59,7 @@ class Clock:
         self._known: dict[int, int] = {}  # year of a message, by its place among the messages
 
     def dated(self, index: int, stamp: Stamp, year: int, month: int, day: int) -> None:
-        """Something else tells this date of message ``index``: its year, or the next one's on New Year."""
+        """Use another source's date of message ``index``: its year, or the next one on New Year."""
         if (
             _FIRST <= year <= _LAST
             and 1 <= month <= 12

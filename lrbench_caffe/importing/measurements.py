@@ -20,7 +20,7 @@ from lrbench_caffe.prototxt.solver import Solver, TestNet
 
 
 def lost_at(run: list[LogSession]) -> int | None:
-    """The iteration from which on no loss is a number; None where one is at the end.
+    """The iteration from which on every loss is NaN or infinite; None if the last loss is finite.
 
     A loss averaged over average_loss iterations never recovers from one that was infinite, so it
     counts less than the losses of one iteration and those of tests.

@@ -398,7 +398,7 @@ _NOTHING_TO_LEARN = (
 
 
 def parameters(net: LogNet) -> int | None:
-    """The number of learnable parameters, worked out from the printed shapes; None where that cannot be."""
+    """The number of learnable parameters by the printed shapes; None if they do not tell it."""
     if net.partial:
         return None
     shapes = net.shapes

@@ -1,4 +1,4 @@
-"""The LR policy of a training in a log: what its solver says, held against the LRs that Caffe printed.
+"""The LR policy of a training in a log: the solver's, checked against the LRs that Caffe printed.
 
 Forks have fields that change the LR (NVCaffe: min_lr, rampup_interval, rampup_lr; Intel's Caffe:
 warmup_iter, warmup_start_lr, multifixed), and policies of their own. Each way to read a solver
@@ -318,7 +318,7 @@ def _composed(segments: list[tuple[int, FunctionPolicy]]) -> Policy:
 
 
 def as_printed(lrs: Mapping[int, float]) -> Policy | None:
-    """Straight pieces through the printed LRs; None where that takes too many."""
+    """Linear pieces through the printed LRs; None if that takes too many."""
     points = [(t, lr) for t, lr in sorted(lrs.items()) if np.isfinite(lr) and lr >= 0]
     for tolerance in _TOLERANCES:
         pieces = _pieces(points, tolerance)

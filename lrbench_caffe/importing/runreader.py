@@ -60,7 +60,7 @@ def files_of(run: list[LogSession]) -> str:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a run's last session says of solver and nets.
+    """The solver and nets of a run's last session.
 
     Attributes:
         remarks: what a person should know of the record.
@@ -213,7 +213,7 @@ class RunReader:
         file = message.net or message.train_net or "the net's file"
         remarks = []
         if train.partial:
-            what = "is not in the log" if train.parsed is None else "is only in part in the log"
+            what = "is not in the log" if train.parsed is None else "is incomplete in the log"
             if train.parsed is not None and train.parsed.damaged:
                 number, text = train.parsed.damaged[0]
                 what = f"cannot be read at line {number} ({text[:40]!r})"
@@ -222,7 +222,7 @@ class RunReader:
             )
         elif train.file is not None and train.parsed is not None and not train.parsed.whole:
             remarks.append(
-                f"the net's text is only in part in the log; the net is that of {train.file}"
+                f"the net's text is incomplete in the log; the net is that of {train.file}"
             )
         forks = [what for net in nets if net.parsed for _, what in net.parsed.forks]
         if forks:
@@ -251,13 +251,13 @@ class RunReader:
                 samples, known = source.samples, source.shape
         if len(shape) == 4:
             known = (shape[1], shape[2], shape[3])
-        place = path if path and samples is not None else os.devnull  # where nothing is looked up
+        place = path if path and samples is not None else os.devnull  # if nothing is looked up
         # What is printed is the batch of one GPU; NVCaffe divides that of the file.
         batch = shape[0] if shape else layer.data_param.batch_size
         divided = session.nvcaffe and not shape and net.parsed is None
         if session.gpus > 1 and not divided and (session.nvcaffe or not passing):
             batch *= session.gpus
-        if not passing:  # Intel's Caffe: each process has batches of its own
+        if not passing:  # Intel's Caffe: each process has its own batches
             batch *= session.processes
         return Source(layer.name, place, batch, samples, known, False)
 

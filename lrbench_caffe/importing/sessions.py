@@ -1,4 +1,4 @@
-"""Caffe's log as it is: what each start of Caffe wrote, without what it means."""
+"""Parses Caffe's log: what each start of Caffe wrote, without interpreting it."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ GLOG_CUTS_AT = 29_900  # bytes of a message; glog ends it at 30,000, its own hea
 
 @dataclass
 class Block:
-    """A message that Caffe printed as text.
+    """A protobuf message that Caffe printed as text.
 
     Attributes:
         line: number of the message's first line.
@@ -91,7 +91,7 @@ class Block:
 
     @property
     def cut(self) -> bool:
-        """Whether it is so long that glog has cut its end off."""
+        """Whether glog has cut off its end because of its length."""
         return len(self.text.encode()) >= GLOG_CUTS_AT
 
 
@@ -151,7 +151,7 @@ class PrintedLoss:
 
 @dataclass
 class LogSession:
-    """What one start of Caffe wrote.
+    """The output of one start of Caffe.
 
     Attributes:
         path: the log; line: number of its first line there.
@@ -199,13 +199,13 @@ class LogSession:
 
     @property
     def max_iter(self) -> int | None:
-        """As the solver is printed, None where it is not."""
+        """The printed solver's max_iter, None if no solver is printed."""
         match = _MAX_ITER.search(self.solver.text) if self.solver else None
         return int(match[1]) if match else None
 
     @property
     def iterations(self) -> list[int]:
-        """Every iteration that it printed something of."""
+        """Every iteration for which it printed something."""
         return [
             *(test.iteration for test in self.tests),
             *(loss.iteration for loss in self.losses),
@@ -225,7 +225,7 @@ class LogSession:
 
 
 def sessions_of(log: Log) -> list[LogSession]:
-    """The log cut at every start of a solver.
+    """The log's sessions, divided at every start of a solver.
 
     Two trainings that write to the same log at the same time are told apart by the threads of their
     solvers.
@@ -341,7 +341,7 @@ class _SessionReader:
         session, text = self.session, message.text
         if not _FRAGMENT.search(text):
             return False
-        if not message.whole:  # another message begins where this one's number may continue
+        if not message.whole:  # another message begins where this one's number could continue
             raise _Damaged
         if match := _TEST.search(text):
             session.tests.append(
@@ -440,7 +440,7 @@ _CHANGEABLE = re.compile(
 
 
 def runs_of(sessions: list[LogSession]) -> list[list[LogSession]]:
-    """The sessions of each run: a resumed one goes with the one before that trained the same so far.
+    """The sessions of each run: a resumed one belongs to the one before that trained the same net.
 
     Of several, the last one: its snapshot took the place of those before.
     """

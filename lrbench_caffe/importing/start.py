@@ -1,4 +1,4 @@
-"""What a training in a log began with: random weights, caffemodels, a solver state, or nobody knows what."""
+"""The start of a training in a log: random weights, caffemodels, a solver state, or unknown."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def start_of(
     messages: Messages,
     say: Callable[[str], None],
 ) -> Start:
-    """The start of a run, with a digest where the files are at hand.
+    """The start of a run, with a digest if the files are available.
 
     Args:
         session: the run's first one.

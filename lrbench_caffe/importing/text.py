@@ -1,4 +1,4 @@
-"""The text of a log as glog's messages, whatever a shell, a terminal or a container put around them.
+"""Splits a log's text into glog's messages, whatever a shell, terminal or container added.
 
 A log reaches us through pipes: PowerShell writes UTF-16, terminals leave colour codes, containers
 and MPI put something before each line, and a message that goes to two streams may be in the file
@@ -60,7 +60,7 @@ _ESCAPES = re.compile(
     r"|[\x00-\x08\x0b-\x1f\x7f\ufeff\ufffe]"
 )
 _SAMPLE = 20_000  # lines that show what a container puts before each
-_MANY = 0.8  # share of messages that are there more than once, from which on the whole log is
+_MANY = 0.8  # share of messages that occur more than once, from which on the whole log is
 
 
 @dataclass
@@ -103,7 +103,7 @@ class Log:
 
 
 def read_log(path: Path, note: Note) -> Log:
-    """The messages of a log, of the first process where MPI ran several.
+    """The messages of a log; of the first process if MPI ran several.
 
     Args:
         path: the file; it may be packed by gzip, bzip2 or xz.
@@ -125,7 +125,7 @@ def read_log(path: Path, note: Note) -> Log:
 
 
 def looks_like_a_log(beginning: bytes) -> bool:
-    """Whether a file that begins so is a log of Caffe, or of another program that logs by glog."""
+    """Whether a file that begins like this is a log of Caffe, or of another program with glog."""
     return bool(_HEADER.search(_decoded(beginning))) and not beginning.lstrip().startswith(
         b'{"schema"'
     )
@@ -244,7 +244,7 @@ def _message(number: int, header: re.Match[str], text: str, whole: bool) -> Mess
 def _prefix(lines: Iterable[str]) -> re.Pattern[str] | None:
     """What a container, MPI or a logger puts before each line, with any digits for its digits.
 
-    It is learned from what stands before glog's messages, and stands before the lines of printed
+    It is learned from what precedes glog's messages, and precedes the lines of printed
     solvers and nets, too.
     """
     before: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""The command ``train`` for a process that starts it: it stops, with a snapshot, when that one is gone.
+"""The command ``train`` for a parent process: it stops, with a snapshot, when the parent is gone.
 
 A program, not for people: ``jobs.child`` starts it.
 """

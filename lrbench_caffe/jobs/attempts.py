@@ -1,7 +1,8 @@
-"""How often a training lost its worker, counted in its run directory, which all machines share.
+"""Counts how often a training lost its worker, in its run directory, which all machines share.
 
-Whoever begins a training leaves a mark there, and takes it away at its end. Who finds one knows
-that the attempt before it was lost. So each loss is counted, whatever a cluster's own settings say.
+A process that begins a training leaves a mark there and removes it at the end. A mark that exists
+already means that the attempt before was lost. So every loss is counted, whatever the cluster's own
+settings are.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def read(training: Job) -> LostAttempts | None:
 
 
 def end(training: Job) -> None:
-    """Take the mark away: the training came to an end, whatever that was."""
+    """Remove the mark: the training ended, in whatever way."""
     with contextlib.suppress(OSError):
         _mark(training).unlink()
 

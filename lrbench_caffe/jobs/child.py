@@ -1,4 +1,4 @@
-"""The process of one training: started, watched and, where it must be, ended.
+"""Starts the process of one training, watches it, and ends it where that is necessary.
 
 A Caffe that aborts, crashes, hangs or is killed for its memory is one failed run with its reason.
 ``train`` itself notices a Caffe that hangs; here it is ``train`` that is watched, by the processor
@@ -28,7 +28,7 @@ from lrbench_caffe.runtime.faults import BAD_INPUT, is_of_machine, is_of_memory,
 from lrbench_caffe.runtime.liveness import POLL, Silence, activity, ends_within, paused
 
 LOOK = 10  # polls between two looks for a sign of life
-STOP_SECONDS = 60.0  # for which a training that is told to stop may write its snapshot
+STOP_SECONDS = 60.0  # for which a stopped training may write its snapshot
 GRACE = (
     60.0  # beyond hang_seconds: ``train`` itself notices a Caffe that hangs, this is for ``train``
 )
@@ -40,7 +40,7 @@ CAFFE_KILLED = 128 + signal.SIGKILL  # Linux kills a process for its memory
 
 
 class Stopped(TrainingError):
-    """The training was told to stop, and did."""
+    """The training was stopped on request."""
 
 
 def on_stderr(text: str) -> None:
@@ -208,7 +208,7 @@ def _failure(training: Job, code: int, hung: bool, seconds: float) -> JobResult:
 
 
 def judged(result: JobResult, code: int) -> JobResult:
-    """The result with what the exit code says about trying it again."""
+    """The result, completed by what the exit code says about retrying."""
     words = result.reason or ""
     return replace(
         result,

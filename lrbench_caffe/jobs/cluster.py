@@ -65,7 +65,7 @@ class ClusterPool:
         future = self._client.submit(
             _train_there, training, os.getcwd(), key=key, pure=False, retries=RETRIES
         )
-        self._futures[str(future.key)] = future, training  # Dask forgets what nobody holds
+        self._futures[str(future.key)] = future, training  # Dask drops a future without references
         future.add_done_callback(self._results.put)
 
     def next(self, timeout: float | None = None) -> JobResult | None:
@@ -109,7 +109,7 @@ class ClusterPool:
             return None
         attempts.end(training)
         self._given_up.pop(training)
-        reason = f"the Dask cluster gave it up {len(before)} times: {error}"
+        reason = f"the Dask cluster dropped this training {len(before)} times: {error}"
         return replace(_failed(training, reason), losses=len(before))
 
     def close(self) -> None:

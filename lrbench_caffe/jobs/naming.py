@@ -12,7 +12,7 @@ from lrbench_caffe.records import UNSUCCESSFUL
 
 
 def result_line(result: JobResult) -> str:
-    """A line for people: what was trained, how far it came, its best test, and how it ended."""
+    """A line for people: what was trained, how far, its best test, and how it ended."""
     training = result.training
     top = best_trained(result.measurements)
     what = training.policy or Path(training.solver).stem  # a pass of the ramp has no policy

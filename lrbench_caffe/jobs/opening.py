@@ -1,4 +1,4 @@
-"""The pool that many trainings are made in, and what each of them is told."""
+"""Opens the pool that trains many times, and the flags that each training is given."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from lrbench_caffe.training.settings import check_gpu
 GPU = re.compile(r"[0-9]{1,9}|(GPU|MIG)-[\w/-]+")  # as in CUDA_VISIBLE_DEVICES
 SCHEDULER = re.compile(r"\w+://[^\s/:]+:\d+/?|\w+://\[[0-9a-fA-F:]+\]:\d+/?")
 
-TRUST_DATA = "--trust-data"  # a flag of trainings that is no part of what identifies them
+TRUST_DATA = "--trust-data"  # a flag of trainings that does not identify them
 
 
 def training_flags(
     layers: str, caffe_python: str | None, head: str | None = None
 ) -> tuple[str, ...]:
-    """What every training of a command is given of the command's own flags, each with its value."""
+    """The flags with values that a command hands on to each of its trainings."""
     flags = {"--layers": layers, "--caffe-python": caffe_python, "--head": head}
     return tuple(word for flag, value in flags.items() if value for word in (flag, value))
 
 
 def check_jobs(jobs: int | None) -> None:
-    """Raise an InputError for a number of jobs that nobody can have."""
+    """Raise an InputError for an impossible number of jobs."""
     if jobs is not None and jobs < 1:
         raise ParameterError("{jobs}: {0}; allowed: 1 or more", jobs)
 

@@ -14,7 +14,7 @@ from lrbench_caffe.jobs.training import Job, JobResult
 
 
 class Pool(Protocol):
-    """Trains what is submitted, as much at a time as there is room for.
+    """Trains submitted jobs, as many at a time as there is room for.
 
     Attributes:
         slots: how many trainings run at a time; a cluster's number may change.

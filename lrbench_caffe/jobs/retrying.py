@@ -1,8 +1,8 @@
-"""Trainings that are lost are tried again within the same command, so that no loss changes a result.
+"""Retries lost trainings within the same command, so that no loss changes a result.
 
-Lost is what ended for a reason that is not its policy's: killed, crashed, hung, out of memory, on a
-full disk. It continues from its last snapshot. What Caffe or the command refuses would be refused
-again, and ends the command; what diverged is a result.
+A training is lost if it ended for a reason other than its policy: killed, crashed, hung, out of
+memory, on a full disk. It continues from its last snapshot. A refusal by Caffe or the command would
+only be repeated, so it ends the command. Divergence is a result.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PAUSES = (
     4.0,
     8.0,
 )  # seconds before it is begun again, after the first, second ... of them
-POLL = 0.5  # seconds between two looks at what is due
+POLL = 0.5  # seconds between two checks of what is due
 
 
 @dataclass
@@ -72,7 +72,7 @@ class _Again:
 
 
 class RetryingPool:
-    """A pool whose lost trainings are tried again.
+    """A pool that retries lost trainings.
 
     A training is given up when it was lost ``RETRIES`` + 1 times without progress in between, or
     ``SAME`` times in the same way, which is a damaged record, say, and no accident. Where memory

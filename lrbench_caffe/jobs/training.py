@@ -1,4 +1,4 @@
-"""One training as a job: what it is given, and what its run directory says came out."""
+"""One training as a job: its arguments, and the result that its run directory contains."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Job:
         until: the iteration at which this part of it ends, None for all of it.
         test_interval: None for the solver's.
         db: URL of the LR database, None for the user's own; "" for none. It may hold a password, so
-            it is no part of what is printed of a training: Dask's workers log the arguments of what
+            it is not printed with a training: Dask's workers log the arguments of what
             fails.
         hang_seconds: without a sign of life for this long it is taken for hung; 0 for never.
         flags: more flags for ``train``, such as ("--layers", "fast").
@@ -69,7 +69,7 @@ class Job:
         return 0
 
     def arguments(self, gpu: str | None = None) -> list[str]:
-        """For ``train``; on a GPU where ``gpu`` names one.
+        """The arguments of ``train``; on the GPU ``gpu``, if one is named.
 
         The database is not among them: its URL may hold a password, and who can see the processes
         can see their arguments (see ``environment``).
@@ -94,7 +94,7 @@ class Job:
         return [*arguments, *self.flags]
 
     def environment(self, gpu: str | None = None) -> dict[str, str]:
-        """One BLAS thread, as trainings beside each other would only take the cores from each other.
+        """The environment: one BLAS thread, because parallel trainings share the cores.
 
         A GPU is chosen here, not by --gpu, so that a run can continue on another one.
         """
@@ -113,7 +113,7 @@ class Job:
 
 @dataclass(frozen=True)
 class JobResult:
-    """How a training, or the part of it that was asked for, came out.
+    """The result of a training, or of the requested part of it.
 
     Attributes:
         training: what was asked for.
@@ -139,12 +139,12 @@ class JobResult:
 
     @property
     def lost(self) -> bool:
-        """Whether it ended before its time through no fault of its policy."""
+        """Whether it ended early for a reason other than its policy."""
         return self.status == "failed"
 
     @property
     def loss(self) -> str:
-        """For people: which training was lost, how often, and why."""
+        """A line for people: which training was lost, how often, and why."""
         training = self.training
         what = training.policy or Path(training.solver).stem  # a pass of the ramp has no policy
         often = f"{self.losses} times, the last time: " if self.losses > 1 else ""
@@ -152,7 +152,7 @@ class JobResult:
 
 
 def read_result(training: Job, seconds: float = 0.0) -> JobResult | None:
-    """The result of a training that needs nothing more, None for one that has to continue or to begin.
+    """The result of a complete training, None for one that has to continue or to begin.
 
     One whose tests are damaged has to continue: resumed, it is repaired or says why it cannot be.
 
@@ -197,7 +197,7 @@ def mark_failed(training: Job, reason: str) -> None:
         run.release()
     if training.db == "":
         return
-    # What the database cannot be told now, ``db sync`` tells it.
+    # ``db sync`` adds what the database cannot store now.
     with contextlib.suppress(LRBenchError, StillRunning, NotForDatabase):
         record = read_run(run.path)
         with Database.open(training.db, patience=BESIDE_TRAINING) as database:

@@ -1,1 +1,1 @@
-"""What recorded runs say: rankings, similar tasks, recommendations; pure functions."""
+"""Conclusions from recorded runs: rankings, similar tasks, recommendations; pure functions."""

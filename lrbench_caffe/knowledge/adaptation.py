@@ -1,4 +1,4 @@
-"""An LR policy that is known from one training, for another one: other batch, epoch, length or net.
+"""Adapts an LR policy from one training to another: other batch, epoch, length or net.
 
 What is kept, and why:
 
@@ -31,12 +31,12 @@ _FARTHEST = 1e9  # a ratio of two trainings beyond it is a mistake in a record, 
 
 
 class CannotAdapt(ValueError):
-    """Two trainings so far apart, or a length so wrong, that a policy of one says nothing about the other."""
+    """Two trainings are too different to adapt a policy from one to the other."""
 
 
 @dataclass(frozen=True)
 class TrainingContext:
-    """What a policy depends on.
+    """The properties of a training that its policy depends on.
 
     Attributes:
         network: digest of the net.
@@ -57,11 +57,11 @@ class TrainingContext:
 
 @dataclass(frozen=True)
 class Change:
-    """From one training to another.
+    """The change from one training to another.
 
     Attributes:
         lr: factor of the LRs, with ``lr_reason`` for people.
-        epoch: ratio of the iterations in an epoch; ``by_epoch`` is False where the lengths stand in
+        epoch: ratio of the iterations in an epoch; ``by_epoch`` is False if the lengths are used
             for it.
         length: ratio of max_iter.
         old, new: the trainings.
@@ -77,7 +77,7 @@ class Change:
 
 
 def change_between(old: TrainingContext, new: TrainingContext) -> Change:
-    """What a policy that was used in ``old`` has to be adapted by for ``new``.
+    """The change by which a policy of ``old`` has to be adapted for ``new``.
 
     Raises:
         CannotAdapt: a training without iterations, or a ratio beyond all measure.
@@ -110,7 +110,7 @@ def _lr_factor(old: TrainingContext, new: TrainingContext) -> tuple[float, str]:
 
 
 def adapt(policy: Policy, change: Change) -> Policy:
-    """The policy for the new training; unchanged, to the last digit, where all that matters is equal.
+    """The policy for the new training; unchanged to the last digit if nothing relevant differs.
 
     Numbers that change have five significant digits.
 
@@ -192,7 +192,7 @@ def _digits(value: float) -> float:
 
 
 def explain(policy: Policy, change: Change) -> list[str]:
-    """For people: what ``adapt`` changed in this policy, a line for each reason."""
+    """What ``adapt`` changed in this policy, in lines for people, one for each reason."""
     pairs = list(zip(_parts(policy), _parts(adapt(policy, change))))
     changed = {
         name

@@ -1,4 +1,4 @@
-"""Results that speak for a policy, the proposal that follows from them, and what may be promised.
+"""The results behind a proposal, and what it promises.
 
 A value is promised only where just this training was done before: the same task (known by its
 data), start, policy and solver settings, and a training there that was at least as long, with its
@@ -18,7 +18,7 @@ from lrbench_caffe.records import PolicySummary, Spread, Start, Task
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is to be trained: the task, and what the weights are when it begins."""
+    """The wanted training: the task, and its start."""
 
     task: Task
     start: Start
@@ -94,7 +94,7 @@ class Evidence:
 
     @property
     def start(self) -> str:
-        """Where the training there began, if that is not where this one begins; else nothing."""
+        """The start of the training there, if it differs from this one's; else empty."""
         start = self.summary.start
         if self.same_start or (
             not self.same_task and start.kind == self.wanted.start.kind == "weights"
@@ -128,7 +128,7 @@ class Proposal:
 
     @property
     def unknown(self) -> tuple[str, ...]:
-        """Why nothing is promised; empty where something is."""
+        """Why nothing is promised; empty if something is."""
         main = self.main
         if not main.same_task:
             return ("the task differs",)

@@ -1,7 +1,6 @@
-"""Reads what the database knows of a training like the wanted one, and makes proposals of it.
+"""Looks up results that resemble the wanted training, and makes proposals from them.
 
-Results are looked at in groups: of tasks that are the same as each other, and whose trainings began
-alike.
+Results are read in groups of equal tasks and equal starts.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ STARTS = (
 
 
 class ResultSource(Protocol):
-    """What is asked of the database."""
+    """The queries that a lookup needs; the database answers them."""
 
     def tasks(self) -> list[Task]: ...
 
@@ -73,7 +72,7 @@ class ResultSource(Protocol):
 def measure_of(
     database: ResultSource, task: Task, by: str | None, higher: bool | None
 ) -> Criterion:
-    """What policies for a task are compared by.
+    """The measure by which policies for a task are compared.
 
     Args:
         by: an output of the test net; None for the Top-1, where the net does not classify the test
@@ -103,7 +102,7 @@ def measure_of(
 
 @dataclass(frozen=True)
 class ResultGroup:
-    """Results that are looked at together: of tasks that are the same as each other, and of like starts.
+    """Results of equal tasks and equal starts.
 
     Attributes:
         start: how the start compares with the wanted one: an index of ``STARTS``.
@@ -116,13 +115,13 @@ class ResultGroup:
 
     @property
     def own(self) -> bool:
-        """Whether this is what was tried on the task itself, from the same start."""
+        """Whether the results are of the task itself, from the same start."""
         return self.start == 0 and self.nearness == SAME
 
 
 @dataclass
 class Lookup:
-    """One question to the database.
+    """One lookup in the database.
 
     Attributes:
         database: where to look.

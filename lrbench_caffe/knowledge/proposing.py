@@ -118,7 +118,7 @@ class _ProposalSearch:
         )
 
     def nearest(self, others: Iterable[ResultGroup]) -> list[Proposal]:
-        """What the most similar task speaks for, of any function, from a start of the same kind."""
+        """Proposals from the most similar task, of any function, from a start of the same kind."""
         for group in others:
             if group.start > 1 or group.nearness == SAME:
                 continue
@@ -146,7 +146,7 @@ class _ProposalSearch:
             longer, self.elsewhere(trials, [group for group in others if group.start <= 1])
         )
         if trials.against and (first := next(near, None)):
-            # Else the best of what happened to be tried here would be proposed for ever.
+            # Else the best of what happened to be tried here would be proposed forever.
             yield first
         yield from good
         yield from near
@@ -154,7 +154,7 @@ class _ProposalSearch:
         yield from rest
 
     def elsewhere(self, trials: Trials, groups: list[ResultGroup]) -> Iterator[Proposal]:
-        """What other tasks and other starts speak for, and nothing here against."""
+        """Proposals from other tasks and other starts that no result here speaks against."""
         for group in groups:
             proposals = self.lookup.proposals(group, self.functions)
             if group.nearness < SAME:
@@ -208,7 +208,7 @@ def _distinct(
 ) -> list[Proposal]:
     """``top`` policies, as they are ordered, among them one of each function that was asked for.
 
-    One that is proposed twice stands at its first place with all results. Where more functions were
+    A policy that is proposed twice has its first place and all results. Where more functions were
     asked for than there are places, the first policies have them.
     """
     chosen: dict[str, Proposal] = {}

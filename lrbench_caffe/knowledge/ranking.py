@@ -23,7 +23,7 @@ ROUNDING = 1e-9  # a deviation that is a smaller share of the mean is none
 
 @dataclass(frozen=True)
 class Criterion:
-    """Something to rank by.
+    """A criterion of a ranking.
 
     Attributes:
         name: as given to ``by``.
@@ -62,13 +62,13 @@ LOSSES = (
     "rmse",
     "dist",
     "entropy",
-)  # in names of what is better if it is lower
+)  # in names of outputs whose lower values are better
 COSTS = tuple(c.name for c in CRITERIA.values() if c.kind == "cost")
 
 
 @dataclass(frozen=True)
 class TargetCost:
-    """How long the runs of a policy took to a wanted Top-1.
+    """The iterations that a policy's runs took to a wanted Top-1.
 
     Attributes:
         iterations: mean, over the runs that got there, of the first test with that Top-1.
@@ -254,7 +254,7 @@ def _criterion(
 def rank(candidates: Sequence[RankingEntry], by: Sequence[Criterion]) -> list[Ranked]:
     """Rank by the first criterion, equal ones by the next, and so on, by the means as they are.
 
-    A policy without a value for a criterion stands behind all that have one. The comparisons are by
+    A policy without a value for a criterion ranks behind all that have one. The comparisons are by
     the first criterion.
     """
 
@@ -283,7 +283,7 @@ def rank_weighted(
     scores = np.zeros(len(candidates))
     for criterion, weight in by.items():
         scores += weight / total * _normalised(candidates, criterion)
-    # Rounded, so that what is equal by the formula is not parted by the last bit of a sum.
+    # Rounded, so that values that are equal by the formula do not differ in the last bit of a sum.
     ordered = sorted(zip(-scores.round(12), range(len(candidates))))
     places = _places([(score,) for score, _ in ordered])
     ranked = [
@@ -342,7 +342,7 @@ def compare(one: RankingEntry, other: RankingEntry, criterion: Criterion) -> Com
     """
     if not one.summary.start.same(other.summary.start):
         return Comparison(None)
-    if criterion.name == "num_params":  # is what it is: there is no noise in it
+    if criterion.name == "num_params":  # an exact number, without noise
         return Comparison(float(one.spread("num_params") == other.spread("num_params")))
     a, b = one.spread(criterion.name), other.spread(criterion.name)
     if a is None or b is None:

@@ -1,4 +1,4 @@
-"""What the database says about a training: proposals, and what was set aside, in lines for people."""
+"""What the database recommends for a training: proposals and remarks, in lines for people."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lrbench_caffe.records import Task
 
 @dataclass(frozen=True)
 class Recommendation:
-    """What the database says about a training.
+    """The database's recommendation for a training.
 
     Attributes:
         proposals: the best first.
@@ -43,7 +43,7 @@ class Recommendation:
 
     @property
     def experienced(self) -> bool:
-        """Whether the results on the same task are experience to choose from."""
+        """Whether the results on the same task are enough to choose from."""
         return self.compared > 0 and not self.set_aside
 
     @property
@@ -55,7 +55,7 @@ class Recommendation:
             only = (
                 first is not None and first.same_task and first.same_start
             )  # there is nothing else to try
-            fate = "are not yet experience to choose from" if only else "set aside"
+            fate = "are not yet enough to choose from" if only else "set aside"
             lines.append(f"results on this task {fate}: {'; '.join(self.set_aside)}")
         for policy, result in self.passed_over:
             lines.append(f"passed over: {policy:.7g}, since {against(result)}")
@@ -69,5 +69,5 @@ class Recommendation:
 
 
 def against(evidence: Evidence) -> str:
-    """What a result says against a policy, for people."""
+    """A result that speaks against a policy, in words."""
     return f"{evidence.result} on this task ({evidence.origin})"

@@ -1,4 +1,4 @@
-"""Which policies of the LR database are asked for, and in which order: a query, and what it selects."""
+"""Selects policies of the LR database, in a given order: a query and its result."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Order:
-    """What is ranked by.
+    """The criteria of a ranking.
 
     Attributes:
         by: the criteria, the first counts most.
@@ -70,7 +70,7 @@ class StartRanking:
 
 @dataclass(frozen=True)
 class Selection:
-    """What the flags select.
+    """The policies that a query selects.
 
     Attributes:
         title: the task and the order, for people.
@@ -163,7 +163,7 @@ class Query:
 
     @property
     def named(self) -> list[str]:
-        """The criteria that are named, in small letters."""
+        """The named criteria, in lower case."""
         given = f"{self.by or ''},{self.weights or ''}".split(",")
         return [part.partition("=")[0].strip().lower() for part in given if part.strip()]
 
@@ -171,7 +171,7 @@ class Query:
 def select(
     query: Query, database: Database, tasks: list[Task], *, everything: bool = False
 ) -> Selection:
-    """The policies of a task that the flags are about, in order.
+    """The policies of a task that a query selects, in order.
 
     Args:
         tasks: the database's records of one task, from ``find_tasks``.
@@ -194,7 +194,7 @@ def select(
 def select_ranked(
     query: Query, database: Database, wanted: Task | None, *, everything: bool = False
 ) -> Selection:
-    """The policies of the task that a query names, for somebody who needs one at least.
+    """The policies of the task that a query names, for a caller who needs at least one.
 
     Args:
         wanted: as for ``find_tasks``.
@@ -311,7 +311,7 @@ def _group(
     candidates = list(_candidates(query, database, tasks, start, order, everything))
     unfinished = [] if query.pareto else _unfinished(query, database, tasks, start)
     every = _ranked(query, candidates, order)
-    if not start.known:  # nobody can say which of them may be compared
+    if not start.known:  # it is unknown which of them may be compared
         every = [replace(row, place=None, from_best=None, from_next=None) for row in every]
     return StartRanking(start, candidates, every[: query.top or None], unfinished, len(every))
 

@@ -1,4 +1,4 @@
-"""How alike two tasks are, from 0 to 1: may what is known about one be tried on the other?
+"""The similarity of two tasks, from 0 to 1: may a policy of one be tried on the other?
 
 similarity(a, b) = (data(a, b) + network(a, b)) / 2, 0 where the task types differ.
 
@@ -32,9 +32,7 @@ def similarity(a: Task, b: Task) -> float:
     if a.task_type != b.task_type:
         return 0.0
     if replace(a, id=None) == replace(b, id=None):
-        return (
-            1.0  # even where so little is known of the data that it cannot be told from other data
-        )
+        return 1.0  # even if too little is known of the data to distinguish it from other data
     return (data_similarity(a.dataset, b.dataset) + network_similarity(a.network, b.network)) / 2
 
 

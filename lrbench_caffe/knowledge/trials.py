@@ -1,7 +1,7 @@
-"""Whether what was tried on the task itself is experience to choose from. See docs/recommending.md.
+"""Decides whether results on the task itself are enough to choose from; see docs/recommending.md.
 
-Three bad trials are none: the best of them is not a good policy, only the best of what was tried.
-So own results (of the same task and start) are experience only where
+The best of three bad trials is not a good policy, only the best of what was tried. So own results
+(of the same task and start) count as experience only if
 
 1. at least ``ENOUGH`` policies were tried at a comparable length: half of this training's or more,
    and at most twice as long, or at their best within this one's length;
@@ -39,7 +39,7 @@ POINTS = 1000  # iterations at which a policy is looked at for its highest LR
 
 @dataclass(frozen=True)
 class Trials:
-    """What was tried on the task itself, from the same start.
+    """The results on the task itself, from the same start.
 
     Attributes:
         proposals: all of it, the best first.
@@ -51,7 +51,7 @@ class Trials:
 
 
 def judge(proposals: Sequence[Proposal], nearest: Sequence[Proposal]) -> Trials:
-    """Decide whether own results are experience.
+    """Decide whether own results are enough to choose from.
 
     Args:
         proposals: what was tried on the task itself, the best first.
@@ -71,14 +71,14 @@ def too_short(evidence: Evidence) -> bool:
 
 
 def too_long(evidence: Evidence) -> bool:
-    """Whether what the trainings there came to lies beyond the end of this one."""
+    """Whether the best tests there are beyond the end of this training."""
     if evidence.length_ratio <= LONGEST:
         return False
     return evidence.iterations is None or evidence.iterations > evidence.change.new.max_iter
 
 
 def learned(evidence: Evidence) -> bool:
-    """Whether the policy, judged cautiously, did more than chance would, or than the start has by itself."""
+    """Whether the policy, judged cautiously, is better than chance, or than its start."""
     if evidence.only_diverged or not improved(evidence):
         return False
     least = evidence.utility.learned
@@ -135,7 +135,7 @@ def _not_learned(best: Proposal) -> str:
     if not improved(best.main):
         first = "" if utility.before is None else f", {utility.text(utility.before)}"
         return (
-            f"the best, {best.policy:.7g}, improved nothing: {best.main.result}, "
+            f"the best, {best.policy:.7g}, brought no improvement: {best.main.result}, "
             f"not clearly better than before the first update{first}"
         )
     assert utility.learned is not None
@@ -163,7 +163,7 @@ def _promised_more(best: Proposal, other: Proposal) -> str | None:
 
 
 def promised(there: Evidence, chance: float) -> float:
-    """The Top-1 that a result of a similar task lets expect, in percent.
+    """The expected Top-1 by a result on a similar task, in percent.
 
         chance + similarity * (caution there - chance there) / (100 - chance there) * (100 - chance)
 
@@ -206,7 +206,7 @@ def within_noise(best: Evidence, other: Evidence) -> bool:
 
 
 def highest_lr(proposal: Proposal) -> float:
-    """The highest LR of a policy in this training, looked at at up to ``POINTS`` iterations."""
+    """The highest LR of a policy in this training, sampled at up to ``POINTS`` iterations."""
     max_iter = proposal.main.change.new.max_iter
     times = np.unique(np.linspace(0, max_iter - 1, POINTS).astype(int))
     return float(np.max(proposal.policy.bind(max_iter)(times)))
@@ -236,6 +236,6 @@ def _near(name: str, x: object, y: object) -> bool:
     if not isinstance(x, (int, float)) or not isinstance(y, (int, float)):
         return x == y
     near = math.isclose(x, y, rel_tol=NEARLY)
-    if name == "gamma":  # a decay is told by how far it is from 1
+    if name == "gamma":  # a decay is characterised by its distance from 1
         return near and math.isclose(1 - x, 1 - y, rel_tol=NEARLY)
     return near

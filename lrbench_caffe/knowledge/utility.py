@@ -24,10 +24,8 @@ from lrbench_caffe.tabular import number, plus_minus
 OWN = (
     "top1",
     "test_loss",
-)  # what a summary has of its own, by name; all else is an output of the net
-STARTED = (
-    0.1  # share of what was missing that a training from trained weights makes up, if it learned
-)
+)  # a summary's own fields, by name; anything else is an output of the net
+STARTED = 0.1  # share of the missing part that a training from trained weights gains, if it learned
 HARDLY = 0.01  # less of it is not an improvement
 MANY = 2  # trainings: fewer say nothing about noise
 
@@ -41,7 +39,7 @@ class Utility:
         higher: whether more is better.
         worthless: the value of a training that learned nothing, which a diverged training is worth.
             For Top-1 it is chance, 100 % / classes (0 where the number of classes is not known). A
-            loss has no chance level: the test loss of the untrained net stands in its place; for
+            loss has no chance level: the test loss of the untrained net is used instead; for
             other outputs the worst mean that is known.
         learned: the value from which on a training has learned; None where that cannot be told. For
             Top-1 it is the geometric mean of chance and 100 %, or a quarter of the way between them
@@ -59,7 +57,7 @@ class Utility:
 
     @classmethod
     def top1(cls, classes: int | None) -> Utility:
-        """Of nets that classify."""
+        """The Top-1, for nets that classify."""
         if not classes:
             return cls("top1", True, 0.0, None)
         chance = 100.0 / classes
@@ -67,7 +65,7 @@ class Utility:
 
     @classmethod
     def test_loss(cls, untrained: float | None, results: Sequence[PolicySummary] = ()) -> Utility:
-        """Of nets that do not classify.
+        """The test loss, for nets that do not classify.
 
         Args:
             untrained: the test loss before the first update; None where it was not measured, and
@@ -79,7 +77,7 @@ class Utility:
 
     @classmethod
     def output(cls, name: str, higher: bool, results: Sequence[PolicySummary]) -> Utility:
-        """Of any output of the test net.
+        """Any output of the test net.
 
         Args:
             results: the worst mean of these is what a training is worth that diverged.
@@ -152,7 +150,7 @@ def only_diverged(summary: PolicySummary) -> bool:
 
 
 def usual_deviation(summaries: Sequence[PolicySummary], utility: Utility) -> float:
-    """How far single trainings of one policy usually lie apart: the root of the median of the variances.
+    """The usual deviation of one policy's trainings: the root of the median of the variances.
 
     Over the policies with two or more trainings; 0 where there are none. Sample variances,
     sd^2 * n / (n - 1) of the population's.

@@ -1,4 +1,4 @@
-"""Fills in what a person left out, such as the parameters of a bare `sin2`, by simple stated rules."""
+"""Completes a policy, such as a bare `sin2`, by simple stated rules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one error of the LR module."""
+"""The errors of the LR module."""
 
 from __future__ import annotations
 

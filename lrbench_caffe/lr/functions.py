@@ -33,7 +33,7 @@ from .parameters import REQUIRED, Parameter, Rule
 
 
 class Envelope(NamedTuple):
-    """What a wave is multiplied with: its value, and the equation to print."""
+    """The factor of a wave: its value, and the equation to print."""
 
     evaluate: Callable[[shapes.Array, shapes.Values], shapes.Array]
     equation: str

@@ -1,4 +1,4 @@
-"""What an LR policy is, and the policy of a single function."""
+"""The interface of an LR policy, and the policy of a single function."""
 
 from __future__ import annotations
 
@@ -270,7 +270,7 @@ class FunctionPolicy(Policy):
         return FunctionPolicy(self.name, {**self.params, "decided": decided}, strict=False)
 
     def __format__(self, spec: str) -> str:
-        # without max_iter: what was bound was not given
+        # without max_iter, which was bound and not given
         values = {p.name: p.default for p in self.entry.parameters}
         values.update(self.given)
         return f"{self.name}({par.print_arguments(self.entry.parameters, values, spec)})"

@@ -1,8 +1,8 @@
-"""The library of fast layers: what it is made of, where it lies, which Caffe it serves. Standard library.
+"""The library of fast layers: its sources, its place, and the Caffe it is built for.
 
-Setup builds it and uses this module before anything is installed. A library fits one Caffe, whose
-classes its own derive from, so it is built for the runtime that setup makes alone, whose headers
-are known.
+Setup builds it and uses this module before anything is installed. A library fits one Caffe only,
+because its classes derive from that Caffe's. So it is built for the runtime that setup makes, whose
+headers are known.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class FoundLibrary:
 
 
 def find_library(caffe_path: str) -> FoundLibrary:
-    """The fast layers that serve a Caffe.
+    """The fast layers for a Caffe.
 
     Args:
         caffe_path: the folder of its pycaffe.
@@ -75,7 +75,7 @@ def find_library(caffe_path: str) -> FoundLibrary:
     if (locate.runtime_dir().resolve() / "root") not in Path(caffe_path).resolve().parents:
         maker = installation.setup_command()
         return FoundLibrary(
-            None, f"this Caffe is not the one that {maker} makes, whose headers are known"
+            None, f"this Caffe is not the one that {maker} makes; the headers of others are unknown"
         )
     path = library_path()
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""Drawing. What is drawn was measured or calculated elsewhere.
+"""Drawing. Everything that is drawn was measured or calculated elsewhere.
 
 Each picture's module is loaded when it is first used, and so is matplotlib.
 """

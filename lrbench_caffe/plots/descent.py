@@ -1,4 +1,4 @@
-"""Ways of optimisers down a loss surface, as pictures and as an animation (Figure 1 of the paper)."""
+"""Paths of optimisers down a loss surface, as pictures and an animation (the paper's Figure 1)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LAST_MILLISECONDS = 3000
 
 @dataclass(frozen=True)
 class Track:
-    """One optimiser's way.
+    """One optimiser's path.
 
     Attributes:
         label: for the legend.
@@ -45,7 +45,7 @@ class Track:
 
 @dataclass(frozen=True)
 class Surface:
-    """What the ways lead over.
+    """The surface below the paths.
 
     Attributes:
         x, y: shapes (m,) and (n,): a grid.
@@ -169,7 +169,7 @@ def _frame(left: float, right: float, low: float, high: float) -> Any:
 
 
 def descent_figure(surface: Surface, tracks: Sequence[Track], iteration: int) -> Figure:
-    """Draw the ways up to an iteration."""
+    """Draw the paths up to an iteration."""
     picture = DescentPlot(surface, tracks)
     picture.show(iteration)
     return plain(picture.figure)

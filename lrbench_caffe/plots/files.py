@@ -20,7 +20,7 @@ DPI = 120
 SHOWN_DPI = 80  # in a notebook
 MOST_PIXELS = 2**16 - 1  # along an edge: matplotlib's limit
 T = TypeVar("T")  # a figure; matplotlib is loaded only where something is drawn
-LONGEST_LINE = 150  # characters of a title or an entry; longer ones leave no room for what is drawn
+LONGEST_LINE = 150  # characters of a title or an entry; longer ones leave no room for the drawing
 # Without the time of writing and random ids, so that equal plots are equal files.
 _METADATA: dict[str, dict[str, Any]] = {
     ".png": {"Software": None},

@@ -1,4 +1,4 @@
-"""Policies compared: Top-1 over cost, and a ranking as a picture."""
+"""Plots of rankings: Top-1 over cost, and the ranking as a picture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the plots have in common: colours, and how many points a line has."""
+"""The common style of all plots: colours, and how many points a line has."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 ACCURACY, TEST, TRAIN, LR = "#2a6f97", "#c1121f", "#8d99ae", "#386641"
-# For lines that are told apart; Okabe and Ito's palette, which colour-blind people tell apart, too.
+# For lines that must be distinguishable; Okabe and Ito's palette, also for colour-blind people.
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
 DASHES = ("-", "--", ":", "-.")  # the colours begin again with the next one
-MAX_POINTS = 4000  # more cannot be told apart on a page
+MAX_POINTS = 4000  # more cannot be distinguished on a page
 
 
 def series(number: int) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def thin(t: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def stretch(iterations: int) -> int:
-    """How many iterations a mean of the training loss is over: a 200th of the whole."""
+    """The number of iterations in a mean of the training loss: a 200th of the whole."""
     return max(1, iterations // 200)
 
 
@@ -39,7 +39,7 @@ def smooth(t: np.ndarray, losses: np.ndarray, length: int) -> tuple[np.ndarray, 
 
 
 def needs_log(losses: np.ndarray) -> bool:
-    """True where losses are spread so far that only a log axis shows them all: a training that diverged."""
+    """Whether only a log axis shows all losses, as of a training that diverged."""
     positive = losses[np.isfinite(losses) & (losses > 0)]
     return bool(len(positive) and positive.max() > 20 * np.median(positive))
 

@@ -39,7 +39,7 @@ def range_figure(
     note: str = "",
     error: bool = False,
 ) -> Figure:
-    """Draw accuracy over a fixed LR, and of the good part enlarged (Figure 3).
+    """Draw accuracy over a fixed LR, with the good part enlarged (Figure 3).
 
     Args:
         curves: Top-1 over k0, by the name of the curve, such as "10 epochs".

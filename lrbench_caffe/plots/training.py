@@ -32,7 +32,7 @@ OUTPUTS = 10  # in one panel
 RANGE = 1000  # of the outputs' sizes, from which on one scale cannot show them all
 PERCENT = tuple(name for name, metric in METRICS.items() if metric.percent)
 TOP1_OF_HEAD = ".top1"  # how a further head's Top-1 ends among the outputs
-FEW = len(SERIES) - 1  # runs that are told apart by colour; the last one is grey
+FEW = len(SERIES) - 1  # runs that are distinguished by colour; the last one is grey
 OTHERS: dict[str, Any] = {
     "color": TRAIN,
     "linewidth": 0.7,
@@ -43,7 +43,7 @@ OTHERS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class RunCurves:
-    """What one training has measured so far.
+    """The measurements of one training so far.
 
     Attributes:
         label: for the legend.
@@ -81,7 +81,7 @@ def training_figure(
 ) -> Figure:
     """Draw accuracy, loss, the nets' own outputs and learning rate over iterations.
 
-    There is no accuracy of a net that does not classify, and no outputs that the other panels show
+    A net that does not classify has no accuracy, and no outputs that the other panels show
     already.
 
     Args:

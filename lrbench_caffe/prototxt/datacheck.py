@@ -1,8 +1,8 @@
-"""Can Caffe train on every record? A check of all data of a solver, once for each data set.
+"""Checks all records of a solver's data, once for each data set: can Caffe train on them?
 
-Caffe takes labels beyond the classes and records shorter than they say, and computes with memory of
-something else; it aborts in the middle of a training on a record of another size. What is found out
-about a data set is kept in the user's cache directory for as long as its files stay as they are.
+Caffe accepts labels outside the classes and records shorter than they claim, and then computes with
+unrelated memory; it aborts in the middle of a training on a record of another size. The findings
+about a data set are kept in the user's cache directory as long as its files stay the same.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _SEARCH = 60.0  # seconds for which damage is looked for after a crash
 
 @dataclass(frozen=True)
 class CheckedData:
-    """What a data layer reads, all of which was looked at.
+    """A data layer whose records were all checked.
 
     Attributes:
         net, layer: the data layer.
@@ -58,7 +58,7 @@ class CheckedData:
 def check_records(
     nets: Sequence[PhaseNet], messages: Messages, progress: Progress
 ) -> list[CheckedData]:
-    """Look at all records that these nets read, and check their forms.
+    """Read all records of these nets and check their forms.
 
     LevelDBs, and data that layers make or get while they run, are not looked at.
 
@@ -88,7 +88,7 @@ def check_records(
 def check_labels(
     checked: Sequence[CheckedData], shapes: Mapping[str, Mapping[str, Sequence[int]]]
 ) -> None:
-    """Check the labels of all records against the classes that there are.
+    """Check the labels of all records against the number of classes.
 
     Args:
         checked: what ``check_records`` found.
@@ -147,7 +147,7 @@ class LmdbState:
 
 
 def state_of_lmdbs(nets: Sequence[PhaseNet]) -> LmdbState | None:
-    """After a crash of Caffe: which LMDBs the nets read, and which is damaged; None where they read none."""
+    """After a crash: the LMDBs that the nets read, and which is damaged; None without any."""
     readers: dict[str, tuple[PhaseNet, Any]] = {}
     for net in nets:
         for layer in net.layers:
@@ -168,7 +168,7 @@ def state_of_lmdbs(nets: Sequence[PhaseNet]) -> LmdbState | None:
             return LmdbState(f"it read {error}", reader)
         except TimeoutError:
             break
-    return LmdbState(f"it read {' and '.join(readers)}, where no damage was found", None)
+    return LmdbState(f"no damage was found in {' and '.join(readers)}", None)
 
 
 # -- what is read ----------------------------------------------------------------------------------
@@ -275,7 +275,7 @@ def _set(transform: Any, name: str) -> bool:
 
 
 def scan_once(records: Records, progress: Progress) -> Scan:
-    """The scan of a data set, kept from an earlier time where nothing has changed since."""
+    """The scan of a data set; an earlier one is used if nothing has changed since."""
     stamp = hashlib.sha256(records.stamp().encode(errors="surrogateescape")).hexdigest()
     name = hashlib.sha256(
         os.path.realpath(records.place).encode(errors="surrogateescape")

@@ -1,4 +1,4 @@
-"""The example set-ups: solvers and their nets, which lie in a clone or come with the installed package."""
+"""The example set-ups: solvers and their nets, in a clone or in the installed package."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def all_names() -> list[Path]:
 
 
 def command_for(path: Path) -> str | None:
-    """Return the command that writes a file, or None where it is none of the examples.
+    """Return the command that writes a file, or None if it is not an example.
 
     >>> command_for(Path("solvers/lenet_digits_solver.prototxt"))
     'python -m lrbench_caffe.init .'
@@ -39,7 +39,7 @@ def names_of(key: str) -> list[Path]:
 
 
 def differing(target: Path, names: Iterable[Path]) -> list[Path]:
-    """Return those that are in the folder ``target`` with another content than ours.
+    """Return the files in the folder ``target`` whose content differs from the examples.
 
     Raises:
         InputError: something in place of one is not a file, or cannot be read.

@@ -82,7 +82,7 @@ class _Readers:
 
     @property
     def rank(self) -> tuple[int, float, int]:
-        """The smallest is the net's main head."""
+        """A sort key: the net's main head has the smallest."""
         kind = (0 if self.losses else 1) if self.accuracies else 2
         return kind, -max(map(loss_weight, self.losses), default=0.0), -self.position
 

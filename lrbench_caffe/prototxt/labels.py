@@ -1,6 +1,6 @@
-"""Which layers of a net use a number from the data as an index, and how far it may go.
+"""The layers that use a number from the data as an index, and the range it may have.
 
-Caffe does not check such a number: it reads, and HingeLoss writes, memory of something else.
+Caffe does not check such a number: it reads, and HingeLoss writes, unrelated memory.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class LabelReader:
     ignored: frozenset[int] = frozenset()
 
     def classes(self, shapes: Mapping[str, Sequence[int]]) -> int | None:
-        """How many indices there are, from 0 on; None where that is not known.
+        """The number of indices, from 0 on; None if it is unknown.
 
         Args:
             shapes: of the net's blobs, as Caffe has them.
@@ -56,11 +56,11 @@ class LabelReader:
         return classes
 
     def outside(self, label: int, classes: int) -> bool:
-        """Whether Caffe would use this label as an index that there is not."""
+        """Whether Caffe would use this label as an index out of range."""
         return not 0 <= label < classes and label not in self.ignored
 
     def allowed(self, classes: int) -> str:
-        """The labels that it takes, in words."""
+        """The allowed labels, in words."""
         known = f"0 to {classes - 1}"
         return " or ".join([known, *(f"{label} (ignored)" for label in sorted(self.ignored))])
 

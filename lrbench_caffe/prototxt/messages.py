@@ -1,4 +1,4 @@
-"""Caffe's protobuf messages, built from the descriptor that the worker's own Caffe hands over.
+"""Caffe's protobuf messages, built from the descriptor that the worker's own Caffe sends.
 
 So the prototxt of a fork with fields of its own parses too, and the driver needs no caffe.proto.
 """
@@ -198,7 +198,7 @@ def lacks(name: str, known: Iterable[str]) -> str:
     """The end of a message about a field or layer that this Caffe does not have.
 
     A slip of the finger gets the right name. Anything else may well be a fork's:
-    ``DepthwiseConvolution`` is no slip for ``Convolution``, nor is ``Convolution3D``.
+    ``DepthwiseConvolution`` is not a slip for ``Convolution``, nor is ``Convolution3D``.
     """
     near = did_you_mean(name, known, least=0.85)
     extra = name.lower().replace(near.split("'")[1].lower(), "", 1) if near else ""
@@ -234,12 +234,12 @@ def path_name(path: Path) -> str:
 
 
 def utf8_stem(path: Path) -> str:
-    """A file's name without its suffix, for a name that is UTF-8: what is none becomes an underscore."""
+    """A file's name without its suffix, as UTF-8: any other byte becomes an underscore."""
     return os.fsencode(path.stem).decode("utf-8", "replace").replace("\ufffd", "_")
 
 
 def old_format(net: Any) -> str | None:
-    """What Caffe turns into other layers when it upgrades this NetParameter, in words; None for nothing."""
+    """The old format of a NetParameter that Caffe would upgrade, in words; None for a current one."""
     if any(layer.HasField("layer") for layer in net.layers):
         return "the layers of 2013 (layers { layer { ... } })"
     if net.layers:

@@ -1,4 +1,4 @@
-"""What a net is in one phase: its layers after include and exclude rules."""
+"""A net in one phase: its layers after include and exclude rules."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class PhaseNet:
         return [layer for layer in self.layers if layer.type in types]
 
     def producer(self, blob: str, before: Any = None) -> Any:
-        """The last layer with ``blob`` among its tops (that stands before layer ``before``), or None."""
+        """The last layer with ``blob`` among its tops (that precedes layer ``before``), or None."""
         producer = None
         for layer in self.layers:
             if layer is before:
@@ -90,7 +90,7 @@ def has_plain_softmax_loss(net: PhaseNet) -> bool:
 
 
 def check_layers(net: PhaseNet, known_types: list[str]) -> None:
-    """Check types and wiring: what Caffe would abort on.
+    """Check types and wiring, on which Caffe would abort.
 
     Raises:
         InputError: no layer at all, a layer type that is missing or unknown, a bottom that no layer
@@ -206,12 +206,12 @@ def _draws(layer: Any) -> bool:
 
 
 def draws_by_size(net: PhaseNet) -> bool:
-    """Whether a layer of a training net draws as many random numbers as its input is large."""
+    """Whether a layer of a training net draws as many random numbers as its input has values."""
     return any(_draws(layer) and layer.bottom for layer in net.layers)
 
 
 def data_sizes(net: PhaseNet) -> str:
-    """What is known of the sizes of a net's data from batch to batch: "fixed", "varying" or "unknown".
+    """Whether a net's data has the same size in each batch: "fixed", "varying" or "unknown".
 
     A batch of more than one record has records of one size, and so have all batches. The reshape of
     a Python layer may do more than reshape, so nothing is known of it without running the net.

@@ -1,4 +1,4 @@
-"""The solver that Caffe gets to see: the user's, with what the driver takes over taken out.
+"""The patched solver that Caffe gets: without what the driver does itself.
 
 The driver decides tests and snapshots, so the patched solver has none of its own. It has the user's
 lr_policy where nothing else asks for the LR, and otherwise one that leaves base_lr as it is. The
@@ -122,7 +122,7 @@ def _point_to_nets(message: Any, nets: dict[str, Path]) -> None:
 
 
 def gradient_options(solver: Solver) -> dict[str, Any]:
-    """What the Caffe 1.0 way needs to know of the original solver (see worker.GradientUpdate)."""
+    """The original solver's settings that scaling gradients needs (see worker.GradientUpdate)."""
     return {
         "weight_decay": float(solver.message.weight_decay),
         "clip_gradients": float(solver.message.clip_gradients),

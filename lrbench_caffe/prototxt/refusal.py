@@ -1,4 +1,4 @@
-"""Caffe's refusal of a solver in the terms of the user's files: file, layer, field, and what is allowed."""
+"""Explains Caffe's refusal of a solver by the user's file, layer, field, and what is allowed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _TYPES = {
     "recurrent": ("LSTM", "RNN"),
     "softmax_loss": ("SoftmaxWithLoss",),
 }
-# They read in a thread of their own, whatever else Caffe does meanwhile; the last two are SSD's.
+# They read in their own thread, in parallel with everything else; the last two are SSD's.
 _READERS = _TYPES["base_data"]
 _READ_BY = ("data_transformer", "db", "db_leveldb", "db_lmdb", "io")  # other sources that they call
 # How LMDB, and what trusts a record, ends the process that reads damaged data.
@@ -52,7 +52,7 @@ _MEANINGS = {
 
 
 class DamagedData(InputError):
-    """Caffe died of its data in the middle of a training, whose run stays."""
+    """Caffe died of its data in the middle of a training, whose run is kept."""
 
 
 def open_solver(worker: Worker, solver: Solver, request: OpenRequest) -> Opened:
@@ -73,7 +73,7 @@ def open_solver(worker: Worker, solver: Solver, request: OpenRequest) -> Opened:
         raise explain(solver, error) from error
     except OpenFailure as error:
         words, of_data, reader = _reason(solver, error)
-        # Each layer of data reads in a thread of its own, whatever Caffe is making.
+        # Each data layer reads in its own thread, whatever Caffe is creating.
         where = _place(*reader) if reader else _where(solver, error)
         raise (InputError if of_data else TrainingError)(f"{where}: {words}") from error
     check_shared(solver, opened.nets)
@@ -220,7 +220,7 @@ def _wrong_filler(layer: Any, refusal: Refusal) -> str | None:
     unknown = _UNKNOWN_FILLER.search(refusal.words)
     if unknown is None:
         return None
-    words = unknown[1].split()  # Caffe's words stand in one line, and without blanks at the end
+    words = unknown[1].split()  # Caffe's words are one line here, without blanks at the end
     fields = [(path, one.type) for path, one in _fillers(layer) if one.type.split() == words]
     if not fields:
         return None

@@ -1,4 +1,4 @@
-"""A solver.prototxt with its nets, read and checked as far as that is possible without Caffe."""
+"""A solver.prototxt and its nets, read and checked as far as possible without Caffe."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class TestNet:
 
     @property
     def head(self) -> Head | None:
-        """The head that counts."""
+        """The chosen head."""
         return self.heads[0] if self.heads else None
 
     @property
@@ -151,7 +151,7 @@ class Solver:
         return self.source.samples / (self.source.batch * self.iter_size)
 
     def lr_policy(self, max_iter: int) -> Policy:
-        """Its own lr_policy, with the numbers that were written: 0.01 for the float32 0.009999999776482582.
+        """The solver's own lr_policy with the numbers as written, 0.01 for 0.009999999776482582.
 
         Raises:
             PolicyError: Caffe has no such lr_policy, or no finite LR by it.
@@ -159,12 +159,12 @@ class Solver:
         return caffe_policy(self.message, max_iter)
 
     def exact_lr_policy(self, max_iter: int) -> Policy:
-        """Its own lr_policy with the float32 numbers that Caffe computes with; otherwise ``lr_policy``."""
+        """The solver's own lr_policy with the float32 numbers that Caffe computes with."""
         return caffe_policy(self.message, max_iter, number=float)
 
     @property
     def not_in_hdf5(self) -> str | None:
-        """A name for which Caffe would abort at an HDF5 snapshot, where it is to write these; else None."""
+        """A name for which Caffe would abort at an HDF5 snapshot, if it writes these; else None."""
         fields = self.message.DESCRIPTOR.fields_by_name
         if "snapshot_format" not in fields or self.message.snapshot_format != self.message.HDF5:
             return None
@@ -172,7 +172,7 @@ class Solver:
 
     @property
     def remarks(self) -> list[str]:
-        """What a person should know before a training starts."""
+        """Remarks that a person should know before a training starts."""
         if self.not_in_hdf5 is None:
             return self._test_remarks
         return [
@@ -271,7 +271,7 @@ def load_solver(
         messages: this Caffe's messages.
         info: what this Caffe can do.
         level, stages: ``caffe train``'s flags for the training net.
-        max_iter: what stands in for the solver's own max_iter, None for nothing.
+        max_iter: replaces the solver's own max_iter; None: it is kept.
         head: the head that counts, None for the default one (see ``find_heads``).
         check_data: look at all records of its data, and tell this of a look that takes longer; None
             trusts them.

@@ -1,4 +1,4 @@
-"""Where a net's data comes from: does it exist, has it the right form, how many samples are there."""
+"""The data sources of a net: whether they exist, their form, and their number of samples."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def find_sources(net: PhaseNet, messages: Messages) -> list[tuple[Any, Source]]:
 
 
 def find_source(net: PhaseNet, messages: Messages) -> Source | None:
-    """What the first data layer of a net reads; None for a net without one we know. See ``find_sources``."""
+    """The source of a net's first data layer; None without a known one. See ``find_sources``."""
     sources = find_sources(net, messages)
     return sources[0][1] if sources else None
 

@@ -1,4 +1,4 @@
-"""What a solver trains, as the LR database knows it: data set, network, framework."""
+"""The task of a solver as the LR database records it: data set, network, framework."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def describe_task(
     level: int = 0,
     stages: Sequence[str] = (),
 ) -> Task:
-    """What a solver trains. Caffe opens it on the CPU, in a temporary folder, and trains nothing.
+    """The task of a solver. Caffe opens it on the CPU, in a temporary folder, and trains nothing.
 
     Args:
         gpu: the GPU it would be trained on, None for the CPU.
@@ -103,7 +103,7 @@ def open_worker(
     stages: Sequence[str] = (),
     layers: Path | None = None,
 ) -> Iterator[tuple[Worker, Opened]]:
-    """A worker that has a solver open, in a temporary folder: for a look at it, nothing of it is kept.
+    """A temporary worker with the solver open; nothing is kept.
 
     Args:
         gpu: the GPU's id, None for the CPU.
@@ -143,7 +143,7 @@ def open_worker(
 
 
 def task_of(solver: Solver, info: CaffeInfo, opened: Opened, gpu: int | None) -> Task:
-    """What a solver trains that a worker has open."""
+    """The task of a solver that a worker has open."""
     return Task(
         framework(info, gpu), task_type(solver), dataset(solver, opened), network(solver, opened)
     )
@@ -203,7 +203,7 @@ def _is_net(layer: Any) -> bool:
 
 
 def canonical_net(net: PhaseNet) -> list[list[Any]]:
-    """The net as data: each layer's type, wiring by numbers, and what else is set of it, without names."""
+    """The net as data: each layer's type, wiring by numbers, and other settings, without names."""
     numbers: dict[str, int] = {}
     rows = []
     for layer in net.layers:
@@ -274,7 +274,7 @@ def _name(source: Source | None) -> str:
 
 
 def dataset_name(path: str) -> str:
-    """ "mnist" of mnist_train_lmdb; "cifar10" of cifar10_pad4_train_lmdb: padding makes no other data."""
+    """The name of a data set: "mnist" of mnist_train_lmdb, "cifar10" of cifar10_pad4_train_lmdb."""
     stem = Path(path).stem
     return (
         "_".join(part for part in stem.split("_") if not _NO_PART_OF_A_NAME.fullmatch(part)) or stem

@@ -1,1 +1,1 @@
-"""The paper's tables and figures: what to train for them, how ours compare, what the paper concludes."""
+"""The paper's tables and figures: the trainings, the comparison with ours, the conclusions."""

@@ -1,6 +1,6 @@
-"""What the paper's conclusions are made of: checks of results, by the keys of a plan's rows.
+"""The building blocks of the paper's conclusions: checks of results, by the keys of a plan's rows.
 
-Each goes by the means, as the paper does. Where two policies are compared and both have deviations,
+Each compares means, as the paper does. Where two policies are compared and both have deviations,
 the p of Welch's test says whether it may be noise (see docs/ranking.md).
 """
 
@@ -14,9 +14,7 @@ from lrbench_caffe.reproduction.results import PolicyResult
 from lrbench_caffe.tabular import number
 
 Results = Mapping[str, PolicyResult]  # by the keys of a plan's rows
-NO_DEVIATION = (
-    1e-12  # what the deviation of equal numbers may come to; without one there is no test
-)
+NO_DEVIATION = 1e-12  # at most what rounding makes of equal numbers: no test is possible
 
 
 @dataclass(frozen=True)
@@ -37,14 +35,14 @@ class Judgement:
 
 
 class Unknown(LookupError):
-    """A result that a conclusion needs and that is not there."""
+    """A conclusion needs a result that is missing."""
 
 
 Check = Callable[[Results], Judgement]
 
 
 def value(results: Results, key: str, metric: str) -> float:
-    """A mean.
+    """The mean of a metric.
 
     Raises:
         Unknown: it is not there.
@@ -126,7 +124,7 @@ def highest(key: str, among: Sequence[str]) -> Check:
 
 
 def points_above(key: str, other: str, points: float) -> Check:
-    """The Top-1 of ``key`` is at least so many points above that of ``other``, to two digits."""
+    """The Top-1 of ``key`` is at least the given points above that of ``other``, to two digits."""
 
     def check(results: Results) -> Judgement:
         difference = value(results, key, "top1") - value(results, other, "top1")
@@ -186,7 +184,7 @@ def every(*checks: Check) -> Check:
 
 
 def judged(check: Check, results: Results) -> Judgement:
-    """What a check says; that it cannot be said where a result is missing."""
+    """The judgement of a check; undecided if a result is missing."""
     try:
         return check(results)
     except Unknown as error:

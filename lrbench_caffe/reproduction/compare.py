@@ -65,7 +65,7 @@ class PaperComparison:
 
 
 def paper_results(plan: ExperimentPlan) -> dict[str, PolicyResult]:
-    """What the paper prints for the rows of a plan, in its tables or in its text, by key."""
+    """The paper's results for the rows of a plan, from its tables or its text, by key."""
     results = {}
     for row in plan.rows:
         if row.paper is not None:
@@ -87,7 +87,7 @@ def _paper_result(record: RunRecord) -> PolicyResult:
 
 
 def our_results(plan: ExperimentPlan, records: Iterable[RunRecord]) -> dict[str, PolicyResult]:
-    """What was trained for a plan, by key: runs of its length, net, policies and seeds, and no others.
+    """Our results for a plan, by key: only runs of its length, net, policies and seeds.
 
     Args:
         records: runs with their measurements, of whatever task and length.
@@ -136,7 +136,7 @@ def _spread(result: PolicyResult | None, metric: str) -> Spread | None:
 def table_rows(
     plan: ExperimentPlan, ours: Mapping[str, PolicyResult], *, short: bool = False
 ) -> Rows:
-    """For people: three lines for each policy (paper, ours, difference) under the paper's columns.
+    """The table for people: for each policy three lines (paper, ours, difference).
 
     A difference has "=" where it is within the two deviations, "≠" where it is not, and nothing
     where that cannot be said. A scaled-down plan says so in every line, makes no such statement,

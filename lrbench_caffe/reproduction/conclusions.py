@@ -1,4 +1,4 @@
-"""What the paper concludes from its tables and figures, as checks of anybody's results.
+"""The paper's conclusions from its tables and figures, as checks of any results.
 
 Each is judged by the means, as the paper does it. A conclusion that names a difference ("0.21
 points above") holds where ours is at least as large. Of a scaled-down plan the iterations in a
@@ -47,12 +47,12 @@ _PLACES = {
     "table3": "III", "table4": "IV", "table5": "V", "table6": "VI", "table7": "VII", "table8": "VIII",
     "table9": "IX", "figure3": "Figure 3", "figure4": "Figure 4", "figure5": "Figure 5",
 }  # fmt: skip
-SAME_TOP1 = 0.05  # points; a difference that nobody would call one
+SAME_TOP1 = 0.05  # points; a negligible difference
 
 
 @dataclass(frozen=True)
 class Conclusion:
-    """Something that the paper says.
+    """A conclusion of the paper.
 
     Attributes:
         plan: the table or figure it is about: "table7".
@@ -68,7 +68,7 @@ class Conclusion:
 
     @property
     def name(self) -> str:
-        """Short and unique: "VII: SIN2 has the highest Top-1"."""
+        """A short, unique name: "VII: SIN2 has the highest Top-1"."""
         return f"{_PLACES[self.plan]}: {self.statement}"
 
     def judge(self, results: Results) -> Judgement:

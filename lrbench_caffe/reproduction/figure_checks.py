@@ -1,7 +1,7 @@
-"""What the paper says about Figures 3 to 5, as checks of results.
+"""The paper's statements about Figures 3 to 5, as checks of results.
 
-It prints none of these curves: where a check needs more than a policy's highest Top-1, it can be
-said of our trainings only.
+The paper prints none of these curves: a check that needs more than a policy's highest Top-1 can be
+made for our trainings only.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is there of a plan, what is missing, and the trainings that make it."""
+"""Finds the missing trainings of a plan."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from lrbench_caffe.runtime.client import HANG_SECONDS
 
 @dataclass(frozen=True)
 class Options:
-    """How all trainings are made.
+    """The options of all trainings.
 
     Attributes:
         folder: what they are kept below.
@@ -60,7 +60,7 @@ class Item:
 
     @property
     def left(self) -> int:
-        """Iterations that it still needs, by what its run directory has."""
+        """The iterations that it still needs, by its run directory."""
         return max(0, self.end - self.training.reached)
 
 
@@ -133,7 +133,7 @@ def training_of(plan: ExperimentPlan, row: Row, seed: int, options: Options) -> 
 
 
 def provide_files(setup: Setup, say: Callable[[str], None]) -> None:
-    """Write the solver of a task and its net to where we are, unless that solver is there.
+    """Write the solver of a task and its net to the current folder, unless that solver exists.
 
     Args:
         say: is told which files were written.
@@ -147,7 +147,7 @@ def provide_files(setup: Setup, say: Callable[[str], None]) -> None:
 
 
 def check_files(setup: Setup) -> None:
-    """Raise an InputError where the solver or the data set of a task is not there."""
+    """Raise an InputError if the solver or the data set of a task is missing."""
     if not Path(setup.solver).is_file():
         raise InputError(f"no such file: {setup.solver}; python -m lrbench_caffe.init . writes it")
     for target in DATASETS[setup.data].targets:

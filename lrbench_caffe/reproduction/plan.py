@@ -1,4 +1,4 @@
-"""What has to be trained for each of the paper's tables and figures: pure data.
+"""The trainings behind each of the paper's tables and figures: pure data.
 
     table3 .. table9            the rows of Tables III to IX
     figure3, figure4, figure5   the trainings behind Figures 3 to 5
@@ -133,7 +133,7 @@ class Row:
 
 @dataclass(frozen=True)
 class ExperimentPlan:
-    """What to train for a table or figure.
+    """The trainings for a table or figure.
 
     Attributes:
         name: "table7", "figure3", ...
@@ -170,7 +170,7 @@ class ExperimentPlan:
 
     @property
     def note(self) -> str:
-        """What every line of a scaled-down run says; nothing for a full one."""
+        """The remark on every line of a scaled-down run; empty for a full one."""
         return (
             f"SCALED DOWN: {self.max_iter} of {self.setup.max_iter} iterations"
             if self.scaled

@@ -1,4 +1,4 @@
-"""What trainings came to: means and deviations over seeds, of records from the LR database."""
+"""The results of trainings: means and deviations over seeds, from records of the LR database."""
 
 from __future__ import annotations
 

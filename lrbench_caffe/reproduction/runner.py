@@ -1,4 +1,4 @@
-"""One call of the command: what is missing is trained, and each plan is shown as soon as it is whole."""
+"""One call of the command: trains what is missing and shows each plan once it is complete."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Goal:
 
 
 class Reproduction:
-    """Trains what is missing of some plans and shows what came out.
+    """Trains what is missing of some plans and shows the results.
 
     Args:
         observer: is told what happens and what came out.
@@ -62,10 +62,10 @@ class Reproduction:
         self._options = options
         self._pool = pool
         self._prober = prober
-        self._damaged = False  # whether it was said that the LR database is
+        self._damaged = False  # whether it was reported that the LR database is
 
     def run(self, dry: bool = False) -> None:
-        """All of it; with ``dry`` nothing is trained.
+        """Run everything; with ``dry`` nothing is trained.
 
         Raises:
             InputError: a solver, its data or a flag is wrong.
@@ -118,7 +118,7 @@ class Reproduction:
             if not self._damaged:
                 where = self._options.folder
                 self._say(
-                    f"the LR database: {error}; what counts is in {where}, where the results wait"
+                    f"the LR database: {error}; the results are read from {where}, where they wait"
                 )
             self._damaged = True
             return known_runs(plans, None, self._options.folder)
@@ -138,7 +138,7 @@ class Reproduction:
             self._say(", ".join([text, *notes, *([goal.plan.note] if goal.plan.scaled else [])]))
         if len(self._goals) > 1:
             self._say(
-                f"in all {_count(len(items), 'training')}, {_iterations(items)}; each is made once"
+                f"in total {_count(len(items), 'training')}, {_iterations(items)}; each is trained once"
             )
 
     def _paces(self, items: Sequence[Item], dry: bool = False) -> dict[str, float]:
@@ -206,7 +206,9 @@ class Reproduction:
 def _lost(items: Sequence[Item], results: Sequence[JobResult]) -> dict[Job, str]:
     """What was lost of a plan's trainings, and where it would have counted."""
     return {
-        result.training: f"{item.plan.title}, row {item.row.number}: {result.loss}; the row has one seed less"
+        result.training: (
+            f"{item.plan.title}, row {item.row.number}: {result.loss}; this row has one seed fewer"
+        )
         for item, result in zip(items, results)
         if result.lost
     }

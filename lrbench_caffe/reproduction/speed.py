@@ -1,4 +1,4 @@
-"""How long trainings take on this machine: measured anew each time, by some iterations and test batches."""
+"""Measures how long trainings take on this machine, with some iterations and test batches."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TEST_BATCHES = 5
 
 @dataclass(frozen=True)
 class Speed:
-    """Of a solver.
+    """The speed of a solver.
 
     Attributes:
         iteration, test: seconds for one iteration, and for a test of all test nets.
@@ -40,7 +40,7 @@ class Speed:
     test: float
 
     def seconds(self, iterations: int, test_interval: int) -> float:
-        """For so many iterations with their tests, the first one among them."""
+        """Seconds for a number of iterations with their tests, including the first one."""
         return iterations * self.iteration + (1 + iterations // test_interval) * self.test
 
 
@@ -97,7 +97,7 @@ def _test(worker: Worker, index: int, net: TestNet) -> float:
 
 
 class Prober:
-    """Measures what a command is about to train.
+    """Measures the speed of the trainings that a command is about to start.
 
     Args:
         layers, gpus, caffe_python: as the flags; of several GPUs the first one is measured.
@@ -120,7 +120,7 @@ class Prober:
         self._check_data = check_data
 
     def speeds(self, setups: Iterable[Setup]) -> dict[str, Speed]:
-        """By the setup's key.
+        """The speeds, by the setup's key.
 
         Raises:
             LRBenchError: why it cannot be measured.
@@ -139,7 +139,7 @@ class Prober:
 
 
 def duration(seconds: float) -> str:
-    """For people.
+    """A duration as text.
 
     >>> duration(40), duration(500), duration(9000), duration(600_000)
     ('40 s', '8 min', '2 h 30 min', '6.9 days')

@@ -1,4 +1,4 @@
-"""Which trainings of a plan came to the iteration ``until``, and how their loss fell until then."""
+"""The trainings of a plan that reached iteration ``until``, and how their loss fell until then."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def starts(
     options: Options,
     results: Iterable[JobResult] = (),
 ) -> list[JobResult]:
-    """How the first iterations of a plan's trainings came out, in the order of rows and seeds.
+    """The results of the first iterations of a plan's trainings, in the order of rows and seeds.
 
     All that came to the iteration of ``options.until`` and further, whenever that was, and all that
     ended before for a reason. What a call has just made counts, then what is in its run directory,

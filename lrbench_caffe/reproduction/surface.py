@@ -62,7 +62,7 @@ POLICIES = {  # by the colour that the paper draws them in
 
 @dataclass(frozen=True)
 class DescentPath:
-    """The way of one policy.
+    """The path of one policy.
 
     Attributes:
         policy: the LR policy.

@@ -39,7 +39,7 @@ class StoredBlob:
     legacy: bool = False
 
     def fits(self, shape: Shape) -> bool:
-        """Whether Caffe takes it for a blob of ``shape`` (Blob::ShapeEquals)."""
+        """Whether Caffe accepts it for a blob of ``shape`` (Blob::ShapeEquals)."""
         if not self.legacy:
             return self.shape == shape
         return len(shape) <= 4 and self.shape == (1,) * (4 - len(shape)) + shape
@@ -184,7 +184,7 @@ def copy_state(
 
 
 def state_digest(state: Path, model: Path | None, messages: Messages) -> str:
-    """SHA-256 of what a snapshot holds, wherever its files are: the path inside does not count."""
+    """SHA-256 of a snapshot's content without the path inside."""
     hasher = hashlib.sha256()
     if state.suffix == HDF5:
         with _hdf5(state) as file:

@@ -1,4 +1,4 @@
-"""A run directory: everything that one training was given and has measured, written as it happens.
+"""A run directory: everything that one training was given and has measured, written immediately.
 
     run.json             settings, seed, how it ended
     prototxt/            the patched solver and nets that Caffe trained with
@@ -12,8 +12,8 @@
     caffe.log            Caffe's own log
     training.png         accuracy, loss and LR over iterations
 
-A resumed run repeats the iterations after its snapshot. Each iteration and each test stands in a
-file once all the same: losses from before go when the first of them is done again, and a test that
+A resumed run repeats the iterations after its snapshot. Each iteration and each test is in a
+file only once all the same: losses from before go when the first of them is done again, and a test that
 is done again replaces the former one unless it says the same.
 
 Each row is in a journal before it is in its file, so whichever of the two is damaged, the other one
@@ -113,7 +113,7 @@ class RunDirectory:
 
     @property
     def remains(self) -> str | None:
-        """The name of a file that a run which cannot be told any more has left, None without one."""
+        """The name of a file left by a run whose record is lost, None without one."""
         names = (RUN, ITERATIONS, MEASUREMENTS, SNAPSHOTS)
         return next((name for name in names if _holds_something(self.path / name)), None)
 
@@ -166,7 +166,7 @@ class RunDirectory:
         self._former = {}
 
     def discard(self) -> None:
-        """Remove what a run that never trained has left, so that its place is free again."""
+        """Remove the files of a run that never trained, so that its place is free again."""
         for path in (
             *self.prototxt.glob("*.prototxt"),
             self.log,
@@ -195,11 +195,11 @@ class RunDirectory:
     # -- run.json -------------------------------------------------------------------------------
 
     def believe(self, record: dict[str, Any]) -> None:
-        """Take this for run.json, whatever the file holds."""
+        """Use this as run.json, whatever the file contains."""
         self._record = record
 
     def read(self) -> dict[str, Any]:
-        """run.json; where it is damaged or gone, what the journal has of it.
+        """run.json; if it is damaged or missing, the journal's copy.
 
         Raises:
             InputError: there is none, or it is damaged, in both places.
@@ -222,7 +222,7 @@ class RunDirectory:
             raise InputError(f"{self.path} holds no run: {path}: {_reason(error)}") from error
 
     def journaled_record(self) -> dict[str, Any] | None:
-        """run.json as the journal has it; None where there is none, or it is damaged."""
+        """The journal's copy of run.json; None if there is none, or if it is damaged."""
         journal = self.journal(RECORDS)
         if not journal.whole:
             return None
@@ -232,7 +232,7 @@ class RunDirectory:
         return None
 
     def record_damage(self, record: Mapping[str, Any]) -> str | None:
-        """What is wrong with run.json, where ``record``, which was read, is not what it holds."""
+        """The damage of run.json, if its content is not ``record``, which was read."""
         try:
             in_file = parse_record(read_own(self.path / RUN))
         except (OSError, ValueError) as error:
@@ -289,11 +289,11 @@ class RunDirectory:
     # -- journals -------------------------------------------------------------------------------
 
     def journal(self, name: str, id: str | None = None) -> Journaled:
-        """What records.log or losses.log holds."""
+        """The content of records.log or losses.log."""
         return read_journal(self.path / name, id)
 
     def begin(self, record: dict[str, Any]) -> None:
-        """Write run.json for a session; from here on this process knows it, whatever becomes of the file.
+        """Write run.json for a session; this process keeps it, whatever happens to the file.
 
         Args:
             record: with the run's "id". Journals that are missing are begun.
@@ -334,7 +334,7 @@ class RunDirectory:
         self._append_once(DECISIONS, row)
 
     def put_rows(self, name: str, texts: Iterable[str]) -> None:
-        """Replace a .jsonl file, unless it says just this."""
+        """Replace a .jsonl file unless it has this content already."""
         self._former.pop(name, None)
         content = joined(texts)
         with contextlib.suppress(OSError):
@@ -474,13 +474,13 @@ class RunDirectory:
 
     @property
     def id(self) -> str | None:
-        """What tells the run's journals from those of others; None where it has none."""
+        """The id in the run's journals; None without journals."""
         with contextlib.suppress(InputError):
             return self.read().get("id")
         return None
 
     def damage(self) -> list[str]:
-        """What is damaged so that results are lost, until the run is resumed; nothing for a whole run."""
+        """The damage by which results are lost until the run is resumed; empty for an intact run."""
         parts = self.recovered(MEASUREMENTS), self.losses()
         return [words for part in parts if part.lost for words in part.damage]
 

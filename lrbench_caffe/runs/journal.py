@@ -1,11 +1,11 @@
-"""A journal: the rows of a run directory once more, each with a number and a checksum.
+"""A journal: a second copy of a run directory's rows, each with a number and a checksum.
 
     0 5d1c7a02 journal 1 4f0c2d9b71e84a36
     1 9be01733 run.json {"solver": ...}
     2 c4a81e90 measurements.jsonl {"iteration": 0, ...}
 
 The number tells a line that is missing, doubled or out of order, the checksum one that was changed.
-The id of the run is part of every checksum, so a journal of another run is none of this one.
+The id of the run is part of every checksum, so a journal of another run does not fit this one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _VERSION = "1"
 
 @dataclass(frozen=True)
 class Journaled:
-    """What a journal holds.
+    """The content of a journal.
 
     Attributes:
         id: the run's, None where its heading is damaged.
@@ -103,7 +103,7 @@ def write_journal(path: Path, id: str, entries: Iterable[tuple[str, str]]) -> No
 
 
 def read_journal(path: Path, id: str | None = None) -> Journaled:
-    """What is intact of a journal.
+    """The intact part of a journal.
 
     Args:
         id: the run's; None to believe the journal's heading.

@@ -1,11 +1,11 @@
-"""Takes up an interrupted run: finds the snapshot to continue from, and mends the records before it.
+"""Resumes an interrupted run: finds a snapshot to continue from and repairs the records before it.
 
 A resumed run needs more than Caffe's snapshot: the tests before it decide which images later tests
 see and what a plateau policy does, the losses since the last test are that test's training loss. So
-each snapshot keeps digests of the rows before it, and it counts only where they can be had: from
-the run's files, from its journals, or from what is intact in both. Else the one before it is taken,
-and what came after is trained again. Nothing is started over that has snapshots: then it
-refuses.
+each snapshot keeps digests of the rows before it, and it is used only if these rows can be read:
+from the run's files, from its journals, or from the intact parts of both. Otherwise the snapshot
+before it is used, and the iterations after that are trained again. A run that has snapshots is
+never started over; if none can be used, resuming is refused.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class _Before:
 
 
 def take_up(run: RunDirectory, snapshots: Snapshots, due: Due, first: int | None) -> TakenUp:
-    """Find where a run continues, and mend its files.
+    """Find where a run continues, and repair its files.
 
     Args:
         run: locked by the caller.
@@ -121,14 +121,13 @@ class _Mending:
 
     def _notes(self) -> Iterator[str]:
         if self._damage:
-            what = (
-                "mended" if "id" in self._record else "left out"
-            )  # a former version has no copies
-            yield f"damaged, and {what}: {'; '.join(self._damage)}"
+            # A former version has no copies.
+            what = "repaired" if "id" in self._record else "left out"
+            yield f"damaged records were {what}: {'; '.join(self._damage)}"
         for name in self._incomplete:
             yield (
-                f"of what was measured before the snapshot {name}, something is lost: "
-                "these iterations are trained again"
+                f"some measurements before snapshot {name} are lost; "
+                "those iterations are trained again"
             )
 
     # -- which snapshot -------------------------------------------------------------------------
@@ -166,7 +165,7 @@ class _Mending:
     def _refusal(self) -> ParameterError:
         words = "; ".join(self._damage) or "tests or losses of the schedule are missing"
         return ParameterError(
-            "{resume}: {0}: {1}; and there is no snapshot before which everything is known; "
+            "{resume}: {0}: {1}; and no snapshot has complete records before it; "
             "allowed: restore these files, or start again with another {out}",
             self._run.path,
             words,

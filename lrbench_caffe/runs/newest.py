@@ -74,7 +74,7 @@ def mark_latest(root: Path, run: RunDirectory) -> None:
     if path.parent != root.resolve():
         return
     link = root / LATEST
-    if link.exists() and not link.is_symlink():  # somebody's own
+    if link.exists() and not link.is_symlink():  # not ours
         return
     with contextlib.suppress(OSError):
         remove_leftovers(root, LATEST)

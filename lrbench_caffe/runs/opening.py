@@ -1,4 +1,4 @@
-"""Opening the LR database for a command or a study; what waits for it is brought in."""
+"""Opens the LR database for a command or a study, and adds the results that wait for it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lrbench_caffe.database.urls import resolve_url
 from lrbench_caffe.errors import InputError, LRBenchError
 from lrbench_caffe.runs import waiting
 
-SILENCE = 2.0  # seconds after which it is said that we wait
+SILENCE = 2.0  # seconds after which the waiting is reported
 
 
 def open_database(
@@ -29,7 +29,7 @@ def open_database(
         to_write: whether something will be recorded.
         say: is told what a person should know.
 
-    What waited for this database (``waiting``) is brought in.
+    The runs that waited for this database (``waiting``) are added.
 
     Raises:
         InputError: there is no such file, or no folder for a new one.
@@ -50,8 +50,8 @@ def _open(url: str | None, to_write: bool, say: Callable[[str], None]) -> Databa
             raise damaged(parsed, "it is an empty file")
         say(f"note: the database {where} was an empty file; it is set up again")
     words = f"waiting up to {AT_TERMINAL:g} s for the database {where}"
-    if is_new(url):  # there is nobody to wait for
-        words = f"making the database {where}"
+    if is_new(url):  # no other process to wait for
+        words = f"creating the database {where}"
     notice = threading.Timer(SILENCE, say, (words,))
     notice.daemon = True
     notice.start()
@@ -62,12 +62,12 @@ def _open(url: str | None, to_write: bool, say: Callable[[str], None]) -> Databa
 
 
 def is_new(url: str | None) -> bool:
-    """Whether the database is a file that is not there yet."""
+    """Whether the database is a file that does not exist yet."""
     return not exists(parse_url(resolve_url(url)))
 
 
 def check_folder(url: str | None) -> None:
-    """Check that the folder of a SQLite file that somebody named exists: it is not made.
+    """Check that the folder of a named SQLite file exists: it is not created.
 
     Raises:
         InputError: there is none.
@@ -78,7 +78,7 @@ def check_folder(url: str | None) -> None:
 
 
 def bring_in_what_waits(database: Database, say: Callable[[str], None]) -> None:
-    """``waiting.bring_in``, which no command fails for."""
+    """``waiting.bring_in``, whose failure is not the command's."""
     try:
         waiting.bring_in(database, say)
     except DatabaseError as error:
@@ -88,12 +88,12 @@ def bring_in_what_waits(database: Database, say: Callable[[str], None]) -> None:
 def bring_in_the_rest(
     url: str | None, where: Path, say: Callable[[str], None], warn: Callable[[str], None]
 ) -> None:
-    """Bring in what the trainings of a command could not store, or say why that waits.
+    """Add what the trainings of a command could not store, or say why it waits.
 
     Args:
         url: the database's, None for the user's own.
         where: the folder of their run directories.
-        say: is told what was brought in, or waits.
+        say: is told what was added, or waits.
         warn: see ``open_database``'s ``say``.
     """
     if not waiting.waits(url, where):

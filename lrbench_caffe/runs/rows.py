@@ -30,7 +30,7 @@ Place = tuple[Any, Any]  # iteration and test net
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of a file, by the place that each is for.
+    """The rows of a file, by place.
 
     Attributes:
         rows: the texts of the valid rows, in their order.
@@ -44,7 +44,7 @@ class Rows:
 
     @property
     def damage(self) -> str | None:
-        """In a few words, None where it is whole."""
+        """The damage in a few words, None for an intact file."""
         if self.problem:
             return self.problem
         if not self.bad:
@@ -56,7 +56,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Recovered:
-    """What a file and its journal hold together.
+    """The merged rows of a file and its journal.
 
     Attributes:
         rows: by place: of the two, what is intact.

@@ -1,4 +1,4 @@
-"""run.json: what it holds, checked field by field."""
+"""Reads run.json and checks it field by field."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _NAMES = {
     str: "text", int: "a whole number", float: "a number", list: "a list", dict: "an object",
     type(None): "null", bool: "true or false",
 }  # fmt: skip
-_PAUSED_0_1 = "as --until asks"  # how version 0.1 told it, which had no field
+_PAUSED_0_1 = "as --until asks"  # how version 0.1 recorded it, which had no field
 _LARGEST = 2**53  # a number that every reader of JSON can hold
 
 
 def parse_record(content: bytes) -> dict[str, Any]:
-    """What run.json holds, without its checksum.
+    """The content of run.json, without its checksum.
 
     Raises:
         ValueError: it is damaged, or no record of a run; the message says why.
@@ -87,7 +87,7 @@ def lasting_facts(record: RunRecord) -> dict[str, Any]:
 
 
 def is_paused(record: Mapping[str, Any]) -> bool:
-    """Whether the last session of a run ended where it was to, with everything done that is due there."""
+    """Whether the last session ended at its requested iteration, with nothing left to do there."""
     told_by_reason = record.get("reason") == _PAUSED_0_1
     return record.get("status") == "stopped" and record.get("paused", told_by_reason) is True
 

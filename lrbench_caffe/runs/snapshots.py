@@ -1,4 +1,4 @@
-"""Snapshots: written by Caffe, believed only when they read back, published where the user expects them."""
+"""Snapshots: written by Caffe, verified by reading them back, published where users expect them."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ class Snapshots:
         ]
 
     def remove_unrecorded(self, after: int = -1) -> None:
-        """Remove what a kill left of snapshots that were never complete, of those after an iteration."""
+        """Remove what a kill left of incomplete snapshots, of those after an iteration."""
         for path in self.unrecorded():
             number = path.name.removeprefix(f"{self.prefix.name}_iter_").partition(".")[0]
             if int(number) > after:
@@ -263,7 +263,7 @@ class Snapshots:
         return target
 
     def forget_copies(self) -> None:
-        """Remove what Caffe has restored from."""
+        """Remove the copies that Caffe has restored from."""
         for path in self._folder.glob(f"{_COPY}.*"):
             path.unlink(missing_ok=True)
 

@@ -1,9 +1,9 @@
-"""Runs whose results the LR database has not got yet: noted when a run begins, brought in by a later command.
+"""Runs whose results are not in the LR database yet: noted at the start, added by a later command.
 
-A training notes its run directory here before it first writes to the database, and takes the note
-away when the database has everything. What is left of a training that ended without its database,
-or was killed, is brought in by the next command that opens this database. The notes are small files
-in the user's data directory, so a database that is out of reach does not matter.
+A training notes its run directory here before it first writes to the database, and removes the note
+when the database has everything. The results of a training that ended without its database, or was
+killed, are added by the next command that opens this database. The notes are small files in the
+user's data directory, so a database that is out of reach does not matter.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _name(database: str) -> str:
 
 
 def add(note: Note) -> None:
-    """Write a note down.
+    """Write a note.
 
     Raises:
         OSError: it cannot be written.
@@ -70,7 +70,7 @@ def add(note: Note) -> None:
 
 
 def discard(note: Note) -> None:
-    """Take a note away; there may be none."""
+    """Remove a note if it exists."""
     note.path.unlink(missing_ok=True)
 
 
@@ -84,7 +84,7 @@ def waits(url: str | None, where: Path) -> bool:
 
 
 def bring_in(database: Database, say: Callable[[str], None]) -> None:
-    """Store what waits for this database, and say so.
+    """Store the runs that wait for this database, and report them.
 
     Runs that are still being trained, and those of other machines, keep waiting. What can never be
     stored is told once.

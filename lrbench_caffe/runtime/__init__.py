@@ -1,1 +1,1 @@
-"""The edge to Caffe: where it is, the process it runs in, and the driver's hold on that process."""
+"""The edge to Caffe: finding it, the process it runs in, and the driver's client for it."""

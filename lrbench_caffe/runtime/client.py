@@ -1,4 +1,4 @@
-"""The driver's hold on one worker process (see worker.py for the protocol).
+"""The driver's client for one worker process (see worker.py for the protocol).
 
 A failed CHECK, a segfault, an out-of-memory kill or a hang of Caffe is a ``TrainingError`` here,
 with Caffe's own last words, and never the end of the driver.
@@ -44,8 +44,8 @@ from lrbench_caffe.runtime.replies import (
 
 HANG_SECONDS = 600.0
 TICK_SECONDS = 0.2
-CLOSE_SECONDS = 10.0  # that a worker may take to end when it is told to
-FIRST_LINE = 200  # bytes that are shown of what is not a worker's first line
+CLOSE_SECONDS = 10.0  # that a worker may take to end on request
+FIRST_LINE = 200  # bytes that are shown of an invalid first line
 # Bytes that one part of a message may have; what asks for more is not a worker's message.
 LARGEST_HELLO = 1 << 24
 LARGEST = 1 << 40
@@ -54,15 +54,15 @@ Tick = Callable[[], None]
 
 
 def no_tick() -> None:
-    """What is done between two looks at a silent worker when the caller has nothing to do."""
+    """Do nothing between two looks at a silent worker."""
 
 
 def no_note(text: str) -> None:
-    """What becomes of a remark that nobody is there to read."""
+    """Ignore a remark."""
 
 
 def never() -> bool:
-    """The answer of a caller who wants no pause."""
+    """Never ask for a pause."""
     return False
 
 
@@ -81,7 +81,7 @@ class Worker:
         python: the interpreter that pycaffe lives in.
         log: the file that Caffe's log goes to (appended).
         hang_seconds: how long the worker may be silent before it is taken for hung and killed;
-            0 means for ever. A working one speaks after every iteration and every test batch. Time
+            0 means forever. A working one sends something after every iteration and test batch. Time
             in which the worker or this process is suspended does not count (see ``liveness``).
         known: whether the interpreter has started this Caffe before. A wrong one was not named
             then, even if it ends at once now, such as a launcher in which a program was killed.
@@ -129,7 +129,7 @@ class Worker:
             raise kind(f"cannot start {python.command[0]}: {error.strerror}") from error
         assert self._process.stdin and self._process.stdout
         self._stdin, self._stdout = self._process.stdin.fileno(), self._process.stdout.fileno()
-        os.set_blocking(self._stdin, False)  # nobody waits for a worker without a look at it
+        os.set_blocking(self._stdin, False)  # a worker is never waited for without being watched
         try:
             self.info = self._hello()
         except TrainingError as error:
@@ -282,7 +282,7 @@ class Worker:
         return tick
 
     def snapshot(self) -> int:
-        """Let Caffe write its .caffemodel and .solverstate; returns the iteration they stand for."""
+        """Let Caffe write its .caffemodel and .solverstate; returns their iteration."""
         self._send("snapshot")
         return int(self._expect("snapshotted")[0]["iteration"])
 
@@ -291,7 +291,7 @@ class Worker:
         self._send("log", text=text)
 
     def close(self) -> None:
-        """End the process in good order, or by force where it does not end by itself."""
+        """End the process in good order, or by force if it does not end."""
         if self._process.poll() is None:
             try:
                 self._send("close")
@@ -357,7 +357,7 @@ class Worker:
             try:
                 data = data[os.write(self._stdin, data) :]
                 silence.heard()
-            except BlockingIOError:  # it has not read what was sent before
+            except BlockingIOError:  # it has not read the earlier requests
                 if not select.select([], [self._stdin], [], TICK_SECONDS)[1]:
                     self._look(silence)
             except OSError:

@@ -1,4 +1,4 @@
-"""Counting in a test pass: how the scores of one head of a net compare with the true classes.
+"""Counts in a test pass: how the scores of one head of a net compare with the true classes.
 
 The worker counts where the scores are, in Caffe's own memory, so that they are neither copied nor
 sent to the driver. This file runs in the worker's interpreter: Python 2.7 or 3.x, with that
@@ -14,7 +14,7 @@ NUMBERS = ("samples", "top1", "top5", "entropy_sum")
 BY_CLASS = ("count", "mean", "m2")
 
 TOP_K = 5
-BLOCK = 1 << 18  # scores that are looked at together: what a core's cache holds
+BLOCK = 1 << 18  # scores that are processed together: as many as fit a core's cache
 EXACT = 1 << 20  # batches with more scores than this (maps of pixels) are computed in 32 bits, as Caffe does
 GROUP = 255  # classes whose comparisons are summed in a byte
 LONGEST = 10000  # an output with more values than this is an image or the like, which has no mean
@@ -133,7 +133,7 @@ class Counter(object):
         import numpy
 
         if self.form == SIGMOID and numpy.all((labels >= 0) & (labels <= 1)):
-            return "targets between 0 and 1, which are no classes"
+            return "targets between 0 and 1, which are not class labels"
         return "labels from %g to %g, but %d classes (labels 0 to %d)" % (
             labels.min(), labels.max(), classes, classes - 1)
 

@@ -1,4 +1,4 @@
-"""How a worker fails, and what Caffe's log says of it.
+"""The ways in which a worker fails, and what Caffe's log says about them.
 
 A failed CHECK, a segfault, an out-of-memory kill or a hang of Caffe is a ``TrainingError`` with
 Caffe's own last words.
@@ -34,7 +34,7 @@ class OpenFailure(TrainingError):
 
 
 class Refusal(OpenFailure):
-    """Caffe does not take what the files say: a check, or a Python layer, failed while it opened them.
+    """Caffe does not accept the files: a check, or a Python layer, failed while it opened them.
 
     Attributes:
         words: Caffe's own.
@@ -46,7 +46,7 @@ class Refusal(OpenFailure):
 
 
 class Death(TrainingError):
-    """The worker's process ended by itself, or was ended.
+    """The worker's process ended, or was killed.
 
     Attributes:
         signal: the signal that ended it, None where it ended with an exit code.
@@ -60,7 +60,7 @@ class Death(TrainingError):
 
     @property
     def by_machine(self) -> bool:
-        """Whether another process, a limit or a lack of memory ended it: nothing that its files say."""
+        """Whether another process, a limit or a lack of memory ended it, not its files."""
         sent = self.signal is not None and self.signal not in _FAULTS
         return sent or is_of_machine(self.words)
 
@@ -135,7 +135,7 @@ def last_made(log: Path, start: int = 0) -> tuple[int | None, list[str]]:
 
 
 def last_words(log: Path, start: int = 0, limit: int = 65536, *, failed_check: bool = False) -> str:
-    """What Caffe said last before it died: its failed check, else its last line that is not routine.
+    """Caffe's last words: its failed check, else its last line that is not routine.
 
     Args:
         failed_check: only the failed check is wanted.

@@ -1,4 +1,4 @@
-"""Whose fault a failure is: the machine's, which passes, or that of what was given. Standard library only."""
+"""Tells temporary failures of the machine from bad input. Standard library only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a Caffe is and can do, asked once and remembered for as long as its files stay the same."""
+"""The properties of a Caffe, asked once and remembered as long as its files stay the same."""
 
 from __future__ import annotations
 

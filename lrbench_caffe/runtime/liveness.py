@@ -1,9 +1,9 @@
-"""Whether a silent process hangs, or cannot run at the moment. Standard library only.
+"""Decides whether a silent process hangs or cannot run at the moment. Standard library only.
 
 Only time in which both the silent process and the one that waits for it can run is counted. Linux'
-monotonic clock knows nothing of steps of the wall clock and stands still while the machine sleeps;
-but it runs on while processes are stopped (SIGSTOP: Ctrl-Z, SLURM's suspend), while they are frozen
-with their cgroup (a paused container), and while others have the processor.
+monotonic clock is not affected by steps of the wall clock and stands still while the machine
+sleeps; but it runs on while processes are stopped (SIGSTOP: Ctrl-Z, SLURM's suspend), while they
+are frozen with their cgroup (a paused container), and while others have the processor.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LEAST = (
     0.1  # of the time between looks counts at least, however long a process waited for a processor
 )
 ASLEEP = (
-    0.05  # of the limit: whoever did not look for longer was suspended, and so was the other one
+    0.05  # of the limit: a process that did not look for longer was suspended, like the other one
 )
 POLL = 0.05  # seconds between two looks at a process that is waited for
 
@@ -28,7 +28,7 @@ _CGROUPS = Path("/sys/fs/cgroup")
 
 
 class Silence:
-    """For how long nothing was heard of a process.
+    """The time since a process gave a sign of life.
 
     Args:
         limit: seconds after which it hangs; 0 for never.

@@ -1,4 +1,4 @@
-"""Prototxts in the words of Caffe's own reader: asked where the driver's parser is not enough."""
+"""Asks Caffe's own reader about a prototxt where the driver's parser is not enough."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the driver asks of a worker, and what the worker answers (see worker.py for the protocol)."""
+"""The driver's requests to a worker, and the worker's replies (see worker.py for the protocol)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class HeadRequest:
 
 @dataclass(frozen=True)
 class TestPass:
-    """What a test pass gave.
+    """The results of a test pass.
 
     Attributes:
         outputs: the means of the net's own outputs by name; empty where there is no mean.
@@ -95,7 +95,7 @@ class LayerParameters:
 
 @dataclass(frozen=True)
 class Opened:
-    """What the worker says of an opened solver.
+    """The worker's description of an opened solver.
 
     Attributes:
         parameters: learnable parameters of the training net; shared ones count once.
@@ -128,7 +128,7 @@ class Opened:
 
 @dataclass
 class CaffeInfo:
-    """What a worker says of its Caffe when it starts.
+    """A worker's description of its Caffe when it starts.
 
     Attributes:
         python, executable: version and path of the interpreter.

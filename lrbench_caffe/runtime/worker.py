@@ -2,7 +2,7 @@
 
 This is the only file that imports caffe. It runs in whatever interpreter pycaffe lives in, Python
 2.7 or 3.x, and needs nothing but caffe and numpy, so it imports nothing from the rest of the
-package but counting.py, which lies beside it and needs no more.
+package but counting.py, which is beside it and needs nothing else.
 
 The driver writes requests to the worker's stdin and reads replies from its stdout. The first thing
 there is MAGIC, so that the driver can tell a worker from a program that prints something else. A
@@ -18,7 +18,7 @@ What the driver asks, and what comes back:
     read      message, file        read: a prototxt as Caffe itself reads and upgrades it; before "open"
     open      solver file, ...     opened: the nets' parameters, the test nets' blob shapes, layers
     load      snapshot, weights    loaded: the iteration
-    replay    passes               progress..., replayed: the training data stands where it stood then
+    replay    passes               progress..., replayed: the training data is at its former position
     run       lrs, stop            losses..., ran: one learning rate for each of the next iterations
     pause     (meanwhile)          the run ends before its next update, a test pass with "cancelled"
     test      net, passes, heads   batch..., tested: one message for each batch of the test pass
@@ -49,7 +49,7 @@ import tempfile
 import time
 
 if __name__ == "__main__":
-    import counting  # it lies beside this file
+    import counting  # it is beside this file
 
 PROTOCOL = 2
 MAGIC = b"LRBENCH\n"
@@ -152,7 +152,7 @@ def for_caffe(text):
 
 
 def reason(error):
-    """Why the work failed, as text. Caffe prints what is wrong with a Python layer, which takes the error
+    """The reason of a failure, as text. Caffe prints what is wrong with a Python layer, which takes the error
     away from Boost.Python: it is where Python keeps what was printed last."""
     printed = getattr(sys, "last_value", None)
     if isinstance(error, SystemError) and printed is not None:
@@ -174,7 +174,7 @@ class Channel(object):
         while size:
             part = os.read(self.source, min(size, 1 << 20))
             if not part:
-                os._exit(0)  # the driver is gone: nobody wants what this process could still do
+                os._exit(0)  # the driver is gone: nothing that this process could still do is needed
             parts.append(part)
             size -= len(part)
         return b"".join(parts)
@@ -246,7 +246,7 @@ def mapped_at(address):
 
 
 def describe(caffe):
-    """What the driver needs to know of this Caffe, as fields of the "hello" message."""
+    """The properties of this Caffe that the driver needs, as fields of the "hello" message."""
     libraries = mapped_libraries()
     names = [os.path.basename(path) for path in libraries]
     parameter = getattr(caffe._caffe, "SolverParameter", None)
@@ -314,7 +314,7 @@ def check_fast_layers(path, threads=1):
 
 
 def use_fast_layers(path, threads=1):
-    """Let this Caffe make fast layers from now on; returns why it does not, or None."""
+    """Let this Caffe create fast layers from now on; returns the reason if it does not, or None."""
     try:
         problem = check_fast_layers(path, threads)
         if problem is None:
@@ -367,7 +367,7 @@ NEW_STRING = "NSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEE"
 OLD_STRING = "Ss"
 ARENA = "EPN6google8protobuf5ArenaE"
 CONSTRUCTORS = (("Ev", ()), (ARENA, (None,)), (ARENA + "b", (None, False)))
-MESSAGE_SIZE = 1 << 16  # more than any message object takes; what it points to is elsewhere
+MESSAGE_SIZE = 1 << 16  # more than any message object needs; the data it points to is elsewhere
 
 
 class NewString(ctypes.Structure):
@@ -380,7 +380,7 @@ class NewString(ctypes.Structure):
 
 
 def old_string(text):
-    """std::string of GCC 4: a pointer to characters, which stand behind length, capacity and references."""
+    """std::string of GCC 4: a pointer to characters after length, capacity and references."""
     block = ctypes.create_string_buffer(struct.pack("qqq", len(text), len(text), 0) + text)
     pointer = ctypes.c_void_p(ctypes.addressof(block) + 24)
     pointer.block = block  # lives as long
@@ -939,7 +939,7 @@ def load_at_first_use(name):
 
 
 def main():
-    # Only caffe's own modules are wanted here, not those that lie beside this file.
+    # Only caffe's own modules are wanted here, not those beside this file.
     here = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [path for path in sys.path if os.path.abspath(path) != here]
     die_with_parent()

@@ -76,7 +76,7 @@ def architecture() -> str:
 
 
 def require_tools() -> str:
-    """Check for what unpacking Debian packages takes; return the keyring to verify them with."""
+    """Check for the tools that unpack Debian packages; return the keyring to verify them with."""
     for tool in ("apt-get", "dpkg", "dpkg-deb", "tar"):
         if shutil.which(tool) is None:
             raise SetupError(

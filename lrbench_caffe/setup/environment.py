@@ -19,7 +19,7 @@ SUBJECT = ".venv"
 class Venv:
     """The folder .venv of a clone, and what an earlier setup noted in it.
 
-    An environment cannot be moved once made, so it is made in place: ``setup.unfinished`` lies in
+    An environment cannot be moved once made, so it is made in place: ``setup.unfinished`` is in
     it until ``setup.json`` says that it is complete. One that the user made is installed into, but
     never deleted.
     """
@@ -58,12 +58,12 @@ class Venv:
         )
 
     def fingerprint(self) -> str:
-        """Return what decides which packages it needs. The rest of an editable project is live."""
+        """Return the fingerprint of what decides its packages; all else is live (editable)."""
         files = [self.clone / name for name in ("pyproject.toml", "setup.py")]
         return digest([path.read_text(encoding="utf-8") for path in files])
 
     def must_go(self, named_python: str | None) -> bool:
-        """Tell whether it is ours and cannot be brought up to date by installing into it."""
+        """Tell whether it is ours and cannot be updated by installing into it."""
         if self.unfinished.exists():
             return True
         moved = self.noted.get("repository") != str(self.clone)
@@ -78,13 +78,13 @@ class Venv:
         shutil.rmtree(leftover, ignore_errors=True)
 
     def create(self, python: str) -> None:
-        """Create an empty one with pip, by the first tool that is there."""
+        """Create an empty one with pip, by the first available tool."""
         version = ".".join(map(str, _python_version(python)))
         say(SUBJECT, f"creating it with {python} (Python {version})")
         self.path.mkdir(exist_ok=True)
         self.unfinished.touch()
         self.ours = True
-        # On Debian and Ubuntu venv is there but cannot bring pip unless python3-venv is installed.
+        # On Debian and Ubuntu, venv cannot install pip unless python3-venv is installed.
         path = str(self.path)
         if run([python, "-c", "import venv, ensurepip"], check=False).returncode == 0:
             run([python, "-m", "venv", path])
@@ -129,7 +129,7 @@ def make_venv(clone: Path, named: str | None, force: bool) -> None:
         force: whether to make it anew where it is there.
 
     Raises:
-        SetupError: there is no Python that serves, or pip fails.
+        SetupError: no Python is new enough, or pip fails.
     """
     python = _choose_python(clone, named)
     named_python = python if named else None
@@ -155,7 +155,7 @@ def make_venv(clone: Path, named: str | None, force: bool) -> None:
 def _choose_python(clone: Path, named: str | None) -> str:
     """Return the absolute path of the interpreter to make the virtual environment with."""
     wanted = named or "python3"
-    # Where .venv is active, its own Python comes first; it cannot make what it lies in.
+    # Where .venv is active, its own Python comes first; it cannot replace its own folder.
     own = str(clone / ".venv" / "bin")
     directories = os.environ.get("PATH", os.defpath).split(os.pathsep)
     path = os.pathsep.join(part for part in directories if part != own)

@@ -1,4 +1,4 @@
-"""The folders and files that setup makes: each is complete, or not there at all."""
+"""The folders and files that setup makes: each is either complete or missing."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
 
 
 def update(path: Path, text: str, mode: int = 0o644) -> None:
-    """Write ``text``, unless it is there already."""
+    """Write ``text``, unless the file has it already."""
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         write_atomically(path, text, mode)
 
 
 def leftovers(path: Path) -> list[Path]:
-    """Return what interrupted setups left beside ``path``, and what one at work has there now."""
+    """Return the files beside ``path`` of interrupted setups and of one that is running."""
     return sorted(path.parent.glob(f"{path.name}.*"))
 
 

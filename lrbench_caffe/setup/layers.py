@@ -40,7 +40,7 @@ with open(sys.argv[1], "wb") as file:
 
 
 def make_layers(force: bool) -> None:
-    """Build the fast layers for the runtime, unless they are there; where that cannot be, say why.
+    """Build the fast layers for the runtime, unless they exist; say why if they cannot be built.
 
     Args:
         force: whether to build them anew where they are there.
@@ -63,7 +63,7 @@ def make_layers(force: bool) -> None:
             f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
         )
     if lacking:
-        say(SUBJECT, f"not built, Caffe's own serve: {lacking}")
+        say(SUBJECT, f"not built; Caffe's own layers are used: {lacking}")
 
 
 def _compiler_of(variable: str) -> tuple[str | None, str]:
@@ -75,7 +75,7 @@ def _compiler_of(variable: str) -> tuple[str | None, str]:
     try:
         name, *options = shlex.split(variable)
     except ValueError:  # an open quotation, or nothing but blanks
-        raise SetupError(f"the variable CXX is no command: {variable}") from None
+        raise SetupError(f"CXX does not name a command: {variable}") from None
     path = shutil.which(name)
     return (shlex.join([path, *options]) if path else None), name
 

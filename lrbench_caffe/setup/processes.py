@@ -129,7 +129,7 @@ def locked(path: Path, subject: str) -> Iterator[None]:
         waiting = False
         while not _try_lock(descriptor):
             if not waiting:
-                say(subject, f"another {installation.setup_command()} is at work; waiting for it")
+                say(subject, f"another {installation.setup_command()} is running; waiting for it")
                 waiting = True
             if _stopping.wait(0.2):
                 raise SetupError("interrupted")

@@ -1,4 +1,4 @@
-"""What setup prints while it works: lines, and in a terminal a count of megabytes below them."""
+"""The output of setup while it works: lines, and on a terminal a count of megabytes below them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 
 ERASE = "\r\x1b[K"
 TERMINAL_SECONDS = 0.5  # between two counts in a terminal
-FILE_SECONDS = 20.0  # between two counts in a file or a pipe, where each is a line of its own
+FILE_SECONDS = 20.0  # between two counts in a file or a pipe, where each is on its own line
 
 _started = time.monotonic()
 _lock = threading.Lock()
-_shown = False  # whether a count stands in the terminal's last line
+_shown = False  # whether the terminal's last line shows a count
 
 
 def elapsed() -> str:

@@ -54,7 +54,7 @@ exec "$root/lib/{triplet}/ld-2.31.so" --inhibit-cache \\
     "$root/usr/bin/{program}" "$@"
 """
 
-# Debian's google, which protobuf lies in, is not a package but a plain folder; a package would take
+# Debian's google, which contains protobuf, is not a package but a plain folder; a package would take
 # its place wherever it stands on the path.
 GOOGLE_INIT = """\
 # Made by the setup of lrbench_caffe.
@@ -101,7 +101,7 @@ def caffe_already_there() -> str | None:
         except LRBenchError as error:
             raise SetupError(str(error)) from None
         if not has_caffe:
-            remedy = "unset it to get a Caffe from here"
+            remedy = "unset it to let setup make a Caffe"
             raise SetupError(f"{locate.VARIABLE}: {named} cannot import caffe; {remedy}")
         return f"{python} ({locate.VARIABLE})"
     # In a clone, the program will run in another Python than setup does.
@@ -142,7 +142,7 @@ def make_runtime(force: bool) -> None:
             _tell_ready(runtime)
             return
         if shutil.disk_usage(runtime.parent).free < NEEDED_MEGABYTES * 1e6:
-            needed = f"making the runtime takes {NEEDED_MEGABYTES} MB"
+            needed = f"the runtime needs {NEEDED_MEGABYTES} MB"
             raise SetupError(f"{no_space(runtime.parent)}; {needed}")
         with workplace(runtime) as work:
             _build(work, runtime, kept)
@@ -214,7 +214,7 @@ def _check(runtime: Path, scratch: Path) -> str:
 
 
 def fingerprint() -> str:
-    """Return what decides what a runtime is."""
+    """Return the fingerprint of a runtime's recipe."""
     return digest(RELEASE, PACKAGES, LEFT_OUT, SOURCE_FILES)
 
 

@@ -1,1 +1,1 @@
-"""What a person types and sees: the command line, tables, progress."""
+"""The terminal interface: the command line, tables, progress."""

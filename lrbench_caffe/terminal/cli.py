@@ -1,4 +1,4 @@
-"""What all commands share: how they report an error and with which exit code they end."""
+"""The common part of all commands: error messages, flags' names and exit codes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _FLAGS = {
 
 
 def flag(parameter: str) -> str:
-    """How a parameter of the package's functions is spelled on the command line."""
+    """The flag of a parameter of the package's functions."""
     return _FLAGS.get(parameter, "--" + parameter.replace("_", "-"))
 
 
@@ -96,7 +96,7 @@ def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None 
 def _run(main: Callable[[Sequence[str]], int | None], arguments: Sequence[str]) -> int:
     try:
         code = _outcome(main, arguments)
-    except SystemExit:  # argparse has said what there was to say
+    except SystemExit:  # argparse has printed the message
         if _flush_output():
             raise SystemExit(1) from None
         raise
@@ -125,10 +125,10 @@ def _outcome(main: Callable[[Sequence[str]], int | None], arguments: Sequence[st
         _complain("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
-        return 0  # the reader of our output (head, less) is gone: nothing is wrong, nobody is listening
+        return 0  # the reader of our output (head, less) is gone: this is not an error
     except OSError as error:
         if error.filename is None and _flush_output():
-            return 1  # it was our output, and that was said
+            return 1  # it was our output, which was reported
         reason = error.strerror or str(error)
         where = f"{error.filename}: " if error.filename is not None else ""
         _complain(f"error: {where}{reason}", arguments)
@@ -173,7 +173,7 @@ def _complain(line: str, arguments: Sequence[str] = ()) -> None:
         if "--debug" in arguments:
             print(scrub_text(traceback.format_exc()), end="", file=sys.stderr)
         print(one_line(scrub_text(as_started(line))), file=sys.stderr)
-    except OSError:  # on a full disk, too; nobody is left to tell
+    except OSError:  # on a full disk, too; it cannot be reported
         _abandon(sys.stderr)
 
 

@@ -60,7 +60,7 @@ class TextColumn(RichTextColumn):
 
 
 def progress(console: Console, *columns: ProgressColumn) -> Progress:
-    """A progress display that vanishes when it is left, and is silent where there is no terminal."""
+    """A progress display that vanishes at its end, and is silent without a terminal."""
     return _EscapingProgress(
         *columns, console=console, transient=True, disable=not console.is_terminal
     )
@@ -69,7 +69,7 @@ def progress(console: Console, *columns: ProgressColumn) -> Progress:
 class _EscapingProgress(Progress):
     def start(self) -> None:
         super().start()
-        # While a bar is shown, rich takes what is printed and obeys the escapes in it.
+        # While a bar is shown, rich intercepts printed text and interprets escapes in it.
         for name in ("stdout", "stderr"):
             stream = getattr(sys, name)
             if isinstance(stream, FileProxy):

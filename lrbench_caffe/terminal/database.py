@@ -1,4 +1,4 @@
-"""Opening the LR database for somebody who waits at the terminal."""
+"""Opens the LR database for a person who waits at the terminal."""
 
 from __future__ import annotations
 

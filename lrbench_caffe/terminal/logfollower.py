@@ -1,4 +1,4 @@
-"""Caffe's log on stderr as it is written: what ``caffe train`` prints there."""
+"""Copies Caffe's log to stderr as it is written, as ``caffe train`` prints it."""
 
 from __future__ import annotations
 

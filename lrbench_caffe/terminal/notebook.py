@@ -13,7 +13,7 @@ REFRESH_SECONDS = 0.2
 
 
 class NotebookProgress(Observer):
-    """A progress bar with the latest LR, loss and Top-1; it goes when the training ends.
+    """A progress bar with the latest LR, loss and Top-1; it vanishes when the training ends.
 
     Args:
         stop: the iteration that the training ends at.

@@ -1,4 +1,4 @@
-"""What a person sees of a reproduction: how far the trainings are, and a line for each that ends."""
+"""The progress of a reproduction: iterations done, and a line for each training that ends."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class ReproductionDisplay(ReproductionObserver):
 
 
 class TrainingsDisplay(TrainingsObserver):
-    """On a terminal a bar, elsewhere lines.
+    """The progress of trainings: a bar on a terminal, lines elsewhere.
 
     Args:
         console: where to.

@@ -68,7 +68,7 @@ def start_labels(starts: Iterable[Start]) -> dict[Start, str]:
 
 
 def start_notes(labels: Mapping[Start, str]) -> list[str]:
-    """What the short names stand for, in lines below the table."""
+    """The meaning of the short names, in lines below the table."""
     return [f"{label}: {start}" for start, label in labels.items() if label != str(start)]
 
 
@@ -211,7 +211,7 @@ def _goals(rows: Rows, names: Sequence[str]) -> tuple[str, ...]:
 
 
 def detail_rows(record: RunRecord) -> Rows:
-    """All of a run but its measurements, as rows of name and value; the first row is the heading."""
+    """A run without its measurements, as rows of name and value; the first row is the heading."""
     parts = record.framework, record.dataset, record.network, record.solver
     framework, dataset, network, solver = parts
     layers = ", ".join(f"{count} {kind}" for kind, count in network.layers.items())

@@ -1,4 +1,4 @@
-"""The flags of every command that is about policies of the LR database, as a query."""
+"""The flags of the commands that select policies of the LR database, as a query."""
 
 from __future__ import annotations
 

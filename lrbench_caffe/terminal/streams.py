@@ -13,7 +13,7 @@ from lrbench_caffe.plaintext import visible
 
 
 class Unbreakable(io.TextIOBase):
-    """A text stream over another that goes quiet for good when writing fails.
+    """A text stream over another that becomes silent once writing fails.
 
     A training must not end because its terminal was closed or the ``head`` behind its pipe had
     enough.
@@ -91,7 +91,7 @@ class Escaping:
 
 
 def unescaped(stream: TextIO) -> TextIO:
-    """The stream below: for one who writes escapes on purpose, and makes text of outside visible itself."""
+    """The stream below, for code that writes escapes itself and makes outside text visible."""
     return stream.stream if isinstance(stream, Escaping) else stream
 
 

@@ -10,7 +10,7 @@ from lrbench_caffe.terminal import cli, flags
 
 
 def add_study_flags(p: cli.Parser, run: argparse._ArgumentGroup) -> None:
-    """What every training of a study is told, and where they are made.
+    """Add the flags about a study's trainings, and where they run.
 
     Args:
         run: the command's own group for trainings, which has its --out.

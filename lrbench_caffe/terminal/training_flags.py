@@ -1,4 +1,4 @@
-"""The train command's flags, those of `caffe train` among them, as the request for a training."""
+"""The train command's flags, including those of `caffe train`, as a training request."""
 
 from __future__ import annotations
 
@@ -57,7 +57,10 @@ _IGNORED_SWITCHES = frozenset(
         "logcleaner",
     ]
 )
-_UNREAD = ("flagfile", "fromenv")  # they bring in other flags, from where nothing is read here
+_UNREAD = (
+    "flagfile",
+    "fromenv",
+)  # they include other flags, from files or variables that are not read here
 _FLAG = re.compile(r"--?([A-Za-z][\w-]*)(=.*)?", re.DOTALL)
 _GLOG_TO_STDERR = re.compile(r"--?(no)?(?:also)?logtostderr(?:=(.*))?")
 _FALSE = ("false", "f", "no", "n", "0")  # as gflags reads a bool
@@ -203,7 +206,7 @@ def without_ignored_flags(arguments: Sequence[str]) -> tuple[list[str], list[str
             to_stderr["also" if "also" in argument else ""] = on  # the last one counts
         elif name in _UNREAD:
             raise InputError(
-                f"{argument}: not read here; allowed: the flags themselves on the command line"
+                f"{argument}: not supported; allowed: the flags themselves on the command line"
             )
         elif name in _IGNORED_SWITCHES or name[2 * name.startswith("no") :] in _IGNORED_SWITCHES:
             dropped.append(argument)
@@ -227,7 +230,7 @@ def training_request(args: argparse.Namespace) -> TrainingRequest:
         test_interval=args.test_interval,
         seed=args.seed,
         head=args.head,
-        gpu=args.gpu or None,  # as Caffe takes --gpu=$GPU where there is none
+        gpu=args.gpu or None,  # as Caffe reads --gpu=$GPU with an empty variable
         snapshot=args.snapshot or None,
         weights=args.weights or None,
         level=args.level,

@@ -1,4 +1,4 @@
-"""What a person sees of a running training: a bar on a terminal, lines in a file."""
+"""The progress of a training: a bar on a terminal, lines in a file."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class ProgressDisplay(Observer):
         self._bar.stop()
 
     def begin(self, iteration: int) -> None:
-        """The training starts at ``iteration``: time what comes from here."""
+        """The training starts at ``iteration``, and so does the time."""
         self._rate = Rate(iteration, self._stop)
         self._bar.update(self._task, completed=iteration)
 

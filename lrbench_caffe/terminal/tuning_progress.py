@@ -1,4 +1,4 @@
-"""What a person sees during a tuning: a bar of iterations on a terminal, a line for each result."""
+"""The progress of a tuning: a bar of iterations on a terminal, a line for each result."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class TuningDisplay(TuningObserver):
         record = top1 is not None and top1 > self._top1
         if top1 is not None and record:
             self._top1, self._best = top1, f"{TOP1.text(top1)} {training.policy}"
-        if result.seconds:  # what was there already is not reported
+        if result.seconds:  # existing trainings are not reported
             self._trained += max(0, result.iteration - began_at)
             if result.status != "stopped" or training.out not in self._lines:
                 self._lines.add(training.out)

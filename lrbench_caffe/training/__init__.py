@@ -1,1 +1,1 @@
-"""One training: what is due when, the loop, what is measured, what is written, and how it continues later."""
+"""One training: schedule, loop, measurements, files, and resuming."""

@@ -1,4 +1,4 @@
-"""What a new run begins with: random weights, caffemodels, or a solver state that the user names.
+"""The start of a new run: random weights, caffemodels, or a solver state that the user names.
 
 All is checked here by Caffe's own rules before Caffe loads it, because Caffe aborts on what does
 not fit and says nothing about what it leaves out.
@@ -49,7 +49,7 @@ class GivenState:
 
 
 def find_state(path: Path, messages: Messages) -> GivenState:
-    """A solver state and its weights: those that lie beside it, else those at the path inside of it.
+    """A solver state and its weights: those beside it, else those at the path inside of it.
 
     Raises:
         InputError: the solver state or its caffemodel is missing or incomplete.
@@ -100,7 +100,7 @@ def given_start(
     snapshot: str | None,
     weights: Sequence[str],
 ) -> tuple[Start, list[str], GivenState | None]:
-    """What a run begins with that was given these files; remarks for a person; and the solver state.
+    """The start of a run that was given these files; remarks for a person; and the solver state.
 
     Raises:
         InputError: a file is missing or incomplete, or does not fit.
@@ -139,7 +139,7 @@ def check_start(
     weights: Sequence[Path] = (),
     where: str = "{weights}",
 ) -> tuple[Start, list[str]]:
-    """What a run with these nets begins with.
+    """The start of a run with these nets.
 
     Args:
         nets: the layers of the training net and of each test net, as Caffe made them.

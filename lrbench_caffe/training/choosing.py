@@ -1,4 +1,4 @@
-"""A policy, or the parameters that a person left out, from what the LR database knows."""
+"""Chooses a policy, or the parameters that were left out, from the LR database."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ AUTO = "auto"
 def wants_experience(
     text: str | None, flags: Mapping[str, Any], solver: Solver, max_iter: int
 ) -> bool:
-    """Whether the policy leaves anything to be found out: "auto", or a function without all its parameters.
+    """Whether the policy is incomplete: "auto", or a function without all its parameters.
 
     Raises:
         PolicyError: it is not a policy.
@@ -102,7 +102,7 @@ def describe_wanted(
     level: int = 0,
     stages: Sequence[str] = (),
 ) -> Wanted:
-    """What a solver trains, and what it begins with. Caffe opens it (see task.open_worker).
+    """The task of a solver, and its start. Caffe opens it (see task.open_worker).
 
     Args:
         snapshot, weights: a solver state, or caffemodels, to begin with.

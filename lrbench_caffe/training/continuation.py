@@ -1,6 +1,6 @@
-"""What a resumed run may be told: what it was told when it began, and to become longer.
+"""Checks what a resumed run is given against the original run; only max_iter may grow.
 
-Flags may be repeated or left out. Of the solver file and its nets, run.json has a fingerprint.
+Parameters may be repeated or left out. run.json has a fingerprint of the solver file and its nets.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def resumed_settings(
     info: CaffeInfo,
     run: RunDirectory,
 ) -> tuple[RunSettings, list[str]]:
-    """The run's own settings, perhaps longer.
+    """The run's own settings, perhaps with a larger max_iter.
 
     Args:
         request: what was asked for.
@@ -95,7 +95,7 @@ def resumed_settings(
         _check_length(wanted, solver if longer else None, old, run)
         old.max_iter = wanted
     return old, notes + [
-        f"{solver.path}: {_change(old.fingerprint, now, name)}: without effect on a resumed run"
+        f"{solver.path}: {_change(old.fingerprint, now, name)}: has no effect on a resumed run"
         for name in ignored
     ]
 

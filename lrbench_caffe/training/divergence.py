@@ -1,4 +1,4 @@
-"""When is a training beyond hope?"""
+"""Detects divergence from the training losses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ PATIENCE = 100
 
 
 class DivergenceWatch:
-    """Looks at the training losses.
+    """Watches the training losses.
 
     A training has diverged when a loss is NaN or infinite, or when for ``PATIENCE`` iterations in a
     row the loss is between half of Caffe's ceiling of 87.33 and the ceiling: most true classes have
@@ -31,7 +31,7 @@ class DivergenceWatch:
         self.iteration = 0
 
     def look(self, start: int, losses: np.ndarray) -> str | None:
-        """Take the losses from iteration ``start`` on; returns the verdict, None while all is well."""
+        """Take the losses from iteration ``start`` on; returns the verdict, None if all is well."""
         for iteration, loss in enumerate(losses.tolist(), start):
             self.iteration = iteration
             if not np.isfinite(loss):

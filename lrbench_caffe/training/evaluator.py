@@ -1,4 +1,4 @@
-"""The policy evaluator's measuring side: a test pass becomes a measurement."""
+"""The LR policy evaluator: makes a measurement from a test pass."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ AP_VERSION = "Integral"  # how that takes the area under a curve unless the solv
 
 @dataclass
 class TestResults:
-    """What the test nets gave.
+    """The results of the test nets.
 
     Attributes:
         measurements: one for each test net.
@@ -34,7 +34,7 @@ class TestResults:
 
 
 def head_request(head: Head) -> HeadRequest:
-    """What the worker is to count."""
+    """The request to the worker to count a head."""
     how = {
         "form": head.form,
         "axis": head.axis,
@@ -110,7 +110,7 @@ def measure(
 
 
 def measuring_notes(solver: Solver, opened: Opened) -> list[str]:
-    """What a person should know of how the test nets are measured: which blob, and over what."""
+    """Remarks on how the test nets are measured: which blob, and over what."""
     notes = []
     for test, shapes in zip(solver.tests, opened.test_shapes):
         if test.head is None:

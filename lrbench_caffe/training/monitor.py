@@ -1,4 +1,4 @@
-"""The schedule monitor: which learning rate every iteration gets, and when tests and snapshots are due.
+"""The schedule monitor: the LR of every iteration, and when tests and snapshots are due.
 
 It holds no clock and does no work: the trainer owns the iteration and asks. Given the same policy
 and the same measurements it says the same, so a resumed run repeats what the first one decided.
@@ -19,7 +19,7 @@ LONGEST_STRETCH = 100_000  # iterations; their learning rates are in memory
 
 @dataclass(frozen=True)
 class Stretch:
-    """Iterations that run without a break.
+    """Iterations that run without interruption.
 
     Attributes:
         start: the first iteration.
@@ -108,7 +108,7 @@ class ScheduleMonitor:
         )
 
     def observe(self, measurement: Measurement) -> Decision | None:
-        """Look at a test's result; where it completes a plateau, the policy goes to its next segment."""
+        """Look at a test's result; if it completes a plateau, the policy enters its next segment."""
         trigger = self.policy.pending
         if trigger is None or self._watch is None or not measurement.of_first_net:
             return None

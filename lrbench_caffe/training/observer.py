@@ -1,4 +1,4 @@
-"""Who watches a training: the progress display, the LR database's recorder, a tuner."""
+"""The observers of a training: progress display, the LR database's recorder, a tuner."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lrbench_caffe.runtime.replies import Opened
 
 
 class Observer:
-    """Is told what happens; what does not concern it, it leaves as it is here.
+    """Is told what happens. Subclasses override what concerns them.
 
     The training waits for it, so it must be quick, and it must not raise.
     """
@@ -21,7 +21,7 @@ class Observer:
         """The first update of this session is that of ``iteration``."""
 
     def replaying(self, done: int, total: int) -> None:
-        """The data of a resumed run is being brought to where it stood."""
+        """The positions in a resumed run's data are being restored."""
 
     def trained(self, iteration: int, lr: float, loss: float) -> None:
         """Updates up to ``iteration`` are done; ``lr`` and ``loss`` are the last one's."""

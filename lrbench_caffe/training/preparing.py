@@ -1,4 +1,4 @@
-"""A request for a training becomes settings, checked as far as can be before Caffe starts."""
+"""Makes settings from a training request, checked as far as possible before Caffe starts."""
 
 from __future__ import annotations
 
@@ -159,8 +159,8 @@ def _checked(
         settings = _new_settings(request, solver, info, messages, python, progress.say)
     if solver.iter_size > 1 and not info.layer_callbacks:
         remarks.append(
-            f"{solver.path}: iter_size is {solver.iter_size}; this Caffe ({info.caffe}) tells only the loss "
-            "of an iteration's last sub-batch: that one is recorded, not their mean"
+            f"{solver.path}: iter_size is {solver.iter_size}; this Caffe ({info.caffe}) reports only "
+            "the loss of an iteration's last sub-batch, which is recorded instead of their mean"
         )
     if settings.max_iter and not settings.trains:
         remarks.append(

@@ -1,9 +1,9 @@
 """Records a run into the LR database as it goes.
 
-The training only hands over: a thread of its own does the writing. So a database that is out of
-reach, hangs or is slow neither holds a training up nor ends it. What it has not got some time after
-the end is in the run directory, and the next command that opens the database brings it in
-(``database.waiting``).
+The training only queues results: a separate thread writes them. So a database that is unreachable,
+hangs or is slow neither delays nor ends a training. Results that it has not received some time
+after the end remain in the run directory, and the next command that opens the database adds them
+(``runs.waiting``).
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from lrbench_caffe.database import Database
     from lrbench_caffe.runs.waiting import Note
 
-# Seconds that the end of a training waits for what is still to be written. A file in use is waited
+# Seconds that the end of a training waits for pending writes. A file in use is waited
 # for as long when it is opened: others may be making it, which takes its time on a busy machine.
 LAST_PATIENCE = LONG
-SILENCE = 2.0  # seconds after which it is said that we wait
+SILENCE = 2.0  # seconds after which the waiting is reported
 
 Work = Callable[["Database"], object]
 
@@ -107,7 +107,7 @@ class Recorder(Observer):
         self._queue.put(None)
         self._thread.join(SILENCE)
         if self._thread.is_alive():
-            self._note(f"waiting for the LR database, for at most {LAST_PATIENCE:g} s")
+            self._note(f"waiting up to {LAST_PATIENCE:g} s for the LR database")
             self._thread.join(LAST_PATIENCE)
         if self._thread.is_alive():
             self._note(f"the LR database does not answer; {self._later}")

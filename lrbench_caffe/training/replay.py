@@ -1,8 +1,8 @@
-"""What Caffe's snapshots do not hold: where the data and the random numbers stood.
+"""Restores what Caffe's snapshots lack: the positions in the data and the random numbers.
 
-``caffe train --snapshot`` starts again with the first record, and so ends with other weights than a
-training without a break. The worker puts the cursors back by running only the layers that read or
-draw.
+``caffe train --snapshot`` starts again with the first record, and so ends with different weights
+from an uninterrupted training. The worker puts the cursors back by running only the layers that
+read or draw.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lrbench_caffe.prototxt.sources import Source
 
 
 def replay_plan(solver: Solver, iteration: int, tested: Sequence[int]) -> list[dict[str, Any]]:
-    """The passes that bring all nets' data to where they stood before ``iteration``'s update, in their order.
+    """The passes that restore all nets' data positions before ``iteration``'s update, in order.
 
     Args:
         tested: the iterations at which the test nets have been tested, ascending.

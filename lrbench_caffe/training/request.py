@@ -1,4 +1,4 @@
-"""What is asked of one training, by the command line, the Python API or a job."""
+"""The request for one training, from the command line, the Python API or a job."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def check_text(request: object, *names: str) -> None:
 
 @dataclass(frozen=True)
 class TrainingRequest:
-    """One training. None stands for what was not given; ``training.preparing`` says what it then is.
+    """One training. None means not given; ``training.preparing`` decides what it is then.
 
     Attributes:
         solver: the solver file; None where ``resume`` and ``out`` name the run.

@@ -1,4 +1,4 @@
-"""From a prepared training to its session: the run directory is taken, and given back."""
+"""Begins a prepared training's session: takes its run directory, and releases it at the end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lrbench_caffe.training.session import Session
 
 @contextmanager
 def begin(prepared: Prepared, say: Say) -> Iterator[Session]:
-    """The session that trains, in a run directory that nobody else has as long as this is entered.
+    """The session that trains, in a run directory that is locked inside the ``with`` block.
 
     Raises:
         InputError: the directory has another run, or is in use; snapshot_prefix cannot be written

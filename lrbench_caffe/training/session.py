@@ -1,4 +1,4 @@
-"""One session of a run, from its settings to its outcome: what the train command does, for any caller."""
+"""One session of a run, from its settings to its outcome."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ class Session:
             raise
 
     def describe(self, opened: Opened) -> RunRecord:
-        """The run as the LR database keeps it, with what was measured in earlier sessions."""
+        """The run's record for the LR database, with the measurements of earlier sessions."""
         written = self.run.read()
         task = task_of(self.solver, self.info, opened, self.settings.gpu)
         head = self.solver.tests[0].head if self.solver.tests else None
@@ -272,7 +272,7 @@ class Session:
         if settings.start.digest not in (
             None,
             start.digest,
-        ):  # of a run without a snapshot of its own
+        ):  # of a run without its own snapshot
             raise ParameterError("{resume}: {0} has changed since the run began", start.name)
         for remark in remarks:
             note(remark)

@@ -1,4 +1,4 @@
-"""What a training is told, however it was said: flags, solver file, or the record of the run it resumes."""
+"""The settings of a training: from parameters, the solver file or the record of a resumed run."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class RunSettings:
 
     @property
     def trains(self) -> bool:
-        """False where the run begins at its end: Caffe then tests and makes no update."""
+        """False if the run begins at its end: then Caffe tests and makes no update."""
         return self.max_iter > (self.start.iteration or 0)
 
     def as_json(self) -> dict[str, Any]:
@@ -191,7 +191,7 @@ def _is_start(start: Start) -> bool:
 
 
 def unopened_start(snapshot: str | None, weights: Sequence[str]) -> Start:
-    """What is known of a run's start before Caffe has the nets."""
+    """The known part of a run's start, before Caffe has the nets."""
     return UNKNOWN_START if snapshot or weights else SCRATCH
 
 
@@ -258,7 +258,7 @@ def complete_policy(
 
 
 def check_triggers(policy: Policy, solver: Solver) -> None:
-    """Raise an InputError where a policy waits for what the solver's tests do not measure."""
+    """Raise an InputError if a policy depends on a metric that the solver's tests do not measure."""
     starts = [segment.start for segment in getattr(policy, "segments", ())]
     triggers = {start for start in starts if isinstance(start, Trigger)}
     triggers.update([policy.pending] if policy.pending else [])
@@ -376,7 +376,7 @@ def check_gpu(
 
 
 def choose_layers(flag: str, gpu: int | None, info: CaffeInfo) -> str:
-    """ "fast" where the fast layers are wanted and there, else "stock".
+    """ "fast" if the fast layers are wanted and available, else "stock".
 
     Args:
         flag: "auto", "fast" or "stock".

@@ -1,4 +1,4 @@
-"""What SIGINT, SIGHUP and SIGTERM do to a training: as in ``caffe train``."""
+"""The effects of SIGINT, SIGHUP and SIGTERM on a training: as in ``caffe train``."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Signals:
             signal.signal(number, handler)
 
     def pending(self) -> bool:
-        """True where a request waits for the training loop."""
+        """Whether a request waits for the training loop."""
         return self.stop or self.snapshot
 
     def take_snapshot_request(self) -> bool:

@@ -30,7 +30,7 @@ Load = Callable[[Worker, Opened, Callable[[str], None]], int]
 
 
 def as_asked(iteration: int) -> str:
-    """The reason of a part that ended where it was to, as it is recorded."""
+    """The recorded reason of a part that ended at its requested iteration."""
     return f"paused at iteration {iteration} as asked"
 
 
@@ -98,7 +98,7 @@ class Trainer:
         self._last_snapshot: tuple[int, bool] | None = (
             None  # its iteration, and whether it is automatic
         )
-        self._noted: set[str] = set()  # what was said of tests once
+        self._noted: set[str] = set()  # remarks on tests, each made once
 
     def train(
         self, request: OpenRequest, load: Load, resumed: Snapshot | None = None
@@ -162,7 +162,7 @@ class Trainer:
 
     def _way_on(self, failed: bool = False) -> str:
         """What resuming would do; nothing where it would fail in the same way."""
-        # The loss of an iteration is there before its update, in which Caffe checks the LR.
+        # An iteration's loss is known before its update, in which Caffe checks the LR.
         if self._iteration <= self._first + failed:
             return ""
         resume = f"{named('resume')} {named('out')} {shlex.quote(str(self._run.path))}"
@@ -309,7 +309,7 @@ class Trainer:
     # -- snapshots and the end ------------------------------------------------------------------
 
     def _save(self, automatic: bool = False) -> None:
-        # One that was made against a kill does not stand in for one that is wanted.
+        # An automatic snapshot does not replace one that is wanted.
         if self._last_snapshot not in ((self._iteration, False), (self._iteration, automatic)):
             seconds = round(time.monotonic() - self._began, 3)
             self._snapshots.take(self._worker.snapshot, self._iteration, seconds, automatic)

@@ -1,4 +1,4 @@
-"""How Caffe gets the LR of an update: by its own lr_policy, by base_lr, or by scaled gradients.
+"""How Caffe gets the LR of an update: from its lr_policy, from base_lr, or from scaled gradients.
 
 The solver's own lr_policy is left to Caffe where nothing else asks for the LR, and then the weights
 are those of ``caffe train`` to the bit. A policy of the LR module sets base_lr before each update,
@@ -86,7 +86,7 @@ def _problem(way: str, solver: Solver, info: CaffeInfo) -> ParameterError | None
         )
     if way == GRADIENTS and solver.type not in LINEAR:
         return ParameterError(
-            "{0}: type is {1!r}; {set_lr_by} {2} serves SGD and Nesterov only",
+            "{0}: type is {1!r}; {set_lr_by} {2} works with SGD and Nesterov only",
             solver.path,
             solver.type,
             way,

@@ -1,4 +1,4 @@
-"""What the search knows of a training: its tests so far."""
+"""The search's view of a training: its tests so far."""
 
 from __future__ import annotations
 
@@ -55,6 +55,6 @@ class Curve:
         return float(self.top1.max()) if len(self.top1) else 0.0
 
     def reaches(self, top1: float) -> int | None:
-        """The first test with at least this Top-1, None where it has not got there."""
+        """The first test with at least this Top-1, None if none has."""
         there = np.flatnonzero(self.top1 >= top1)
         return int(self.iterations[there[0]]) if len(there) else None

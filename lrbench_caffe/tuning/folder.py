@@ -1,4 +1,4 @@
-"""A study's folder: its name where nobody gave one, and study.json, which says what it is a study of."""
+"""A study's folder: its default name, and study.json, which describes the study."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _owner(folder: Path) -> Path | None:
 
 
 def read(folder: Path) -> dict[str, Any] | None:
-    """study.json, None where there is none.
+    """The content of study.json, None if it does not exist.
 
     Raises:
         InputError: it is damaged.
@@ -80,7 +80,7 @@ def write(folder: Path, plan: TuningPlan, experience: dict[str, Any]) -> None:
 
 
 def check_solver(folder: Path, plan: TuningPlan, kept: dict[str, Any] | None) -> None:
-    """Check that a folder holds no study of another solver, nor of this one before it was edited.
+    """Check that a folder's study is of this solver, and of its present content.
 
     What killed commands left in it is removed then.
 
@@ -109,7 +109,7 @@ def check_solver(folder: Path, plan: TuningPlan, kept: dict[str, Any] | None) ->
 def check_plan(
     folder: Path, plan: TuningPlan, kept: dict[str, Any], may_change: Collection[str]
 ) -> None:
-    """Check that a study is continued with what it was begun with."""
+    """Check that a study is continued with its original parameters."""
     for name, value in plan.as_json().items():
         if name not in (*may_change, "solver", "files") and kept["plan"].get(name) != value:
             raise ParameterError(

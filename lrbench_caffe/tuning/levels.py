@@ -54,14 +54,14 @@ class Rung:
 
     @property
     def top1(self) -> float:
-        """At the last test; 0 where it diverged."""
+        """Top-1 at the last test; 0 if it diverged."""
         values = [m.top1 for m in self.measurements if m.top1 is not None and m.iteration]
         return values[-1] if values and not self.diverged else 0.0
 
 
 @dataclass
 class Ladder:
-    """Decides which LRs to try next, and what the good range is.
+    """Decides which LRs to try next, and finds the good range.
 
     An LR may be asked for while others are being tried: it is then wanted whatever they show.
 

@@ -1,4 +1,4 @@
-"""Trainings of known lengths on a few slots, so that all slots end together."""
+"""Schedules trainings of known lengths on a few slots, so that all slots end together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the LR database knows of a task when a tuning begins: policies to try first, and a range of LRs."""
+"""The LR database's knowledge of a task before a tuning: policies to try first, a range of LRs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ APART = 3.0  # factor between highest LRs from which on they say something of a 
 
 @dataclass(frozen=True)
 class Prior:
-    """What was known at the beginning; kept in study.json, since the study's own runs change what is known.
+    """The knowledge before the tuning, kept in study.json: the study's own runs would change it.
 
     Attributes:
         policies: texts of policies to try, the most promising first, each with its evidence.
@@ -60,7 +60,7 @@ def look_up(
     names: Sequence[str],
     say: Callable[[str], None],
 ) -> Prior:
-    """Ask the LR database for what it knows of this task or similar ones, from the same start.
+    """Ask the LR database about this task and similar ones, from the same start.
 
     Only what learned is tried, and whether results on the task itself may narrow the range is
     decided as for ``recommend`` (knowledge/trials.py).

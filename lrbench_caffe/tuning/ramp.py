@@ -1,4 +1,4 @@
-"""The LR range test of practitioners: one pass with an LR that rises exponentially, and its loss.
+"""The LR range test of practitioners: one pass with an exponentially rising LR, and its loss.
 
 Read off the smoothed loss: learning begins where it has fallen by ``BEGIN`` of its whole fall, and
 the LR is too high where it is lowest, or at ``MARGIN`` of the LR at which it was above its
@@ -48,7 +48,7 @@ class Pass:
 
 
 def rise(study: Study, solver: Solver, iterations: int, passes: int) -> list[Pass]:
-    """Train the passes, each with a seed of its own: the same net on the same data would repeat itself.
+    """Train the passes, each with its own seed: the same one would give the same losses.
 
     Returns:
         All passes; none where one was lost (see ``Study.lost``).
@@ -81,7 +81,7 @@ def _write_solver(folder: Path, solver: Solver, iterations: int) -> Path:
 
 
 def gamma(iterations: int) -> float:
-    """What the LR is multiplied with at every iteration to rise from ``LOWEST`` to ``HIGHEST``."""
+    """The factor of the LR at every iteration, which rises from ``LOWEST`` to ``HIGHEST``."""
     return float((HIGHEST / LOWEST) ** (1 / max(1, iterations - 1)))
 
 

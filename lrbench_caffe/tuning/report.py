@@ -1,4 +1,4 @@
-"""The result of a tuning: for the terminal, as Markdown, as a picture."""
+"""The report of a tuning: for the terminal, as Markdown, as a picture."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _row(place: str, trained: PolicyTrainings, plan: TuningPlan, target: float |
 
 
 def cost_rows(study: Study, outcome: TuningOutcome) -> Rows:
-    """What each stage cost, against training all candidates in full with one seed."""
+    """The cost of each stage, compared with training all candidates in full with one seed."""
     rows = [["stage", "iterations", "of all in full"]]
     for stage, iterations in outcome.spent.items():
         rows.append([stage, f"{iterations:,}", f"{iterations / outcome.full:.1%}"])
@@ -173,7 +173,7 @@ def write_failure(study: Study, reason: str, title: str) -> None:
 
 
 def lost_text(lost: Sequence[Lost]) -> list[str]:
-    """What was lost for good, with its place in the decisions; nothing where nothing was."""
+    """The lost trainings, with their places in the decisions; empty without any."""
     if not lost:
         return []
     lines = "".join(f"- {markdown(one.text)}\n" for one in lost)
@@ -181,7 +181,7 @@ def lost_text(lost: Sequence[Lost]) -> list[str]:
 
 
 def lost_note(lost: Sequence[Lost]) -> str:
-    """What it means in short; empty where nothing was lost."""
+    """A short note on lost trainings; empty without any."""
     if not lost:
         return ""
     trainings = "1 training was" if len(lost) == 1 else f"{len(lost)} trainings were"
@@ -193,7 +193,7 @@ def sentence(text: str) -> str:
 
 
 def result(study: Study, outcome: TuningOutcome, verdict: TuningVerdict) -> dict[str, Any]:
-    """What a tuning found, for programs."""
+    """The result of a tuning, for programs."""
     plan, good = study.plan, outcome.good
     target = target_of(plan, outcome.finalists)
     return {

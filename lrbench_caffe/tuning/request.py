@@ -1,4 +1,4 @@
-"""What is asked of a tuning or a range test, by the command line or the Python API."""
+"""The request for a tuning or a range test, from the command line or the Python API."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ITERATIONS = re.compile(r"[0-9]{1,15}")
 
 @dataclass(frozen=True)
 class StudyRequest:
-    """Many trainings of one solver. None stands for what was not given.
+    """Many trainings of one solver. None means not given.
 
     Attributes:
         solver: the solver file.

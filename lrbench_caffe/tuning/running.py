@@ -1,4 +1,4 @@
-"""A requested tuning or range test, from its solver to its result."""
+"""Runs a requested tuning or range test, from its solver to its result."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def _tuning_plan(request: TuningRequest, solver: Solver, task: Task) -> TuningPl
 
 
 def carry_out(prepared: PreparedTuning, watch: TuningObserver) -> Tuning:
-    """Tune. Of a study that was killed only what is missing is trained.
+    """Tune. A killed study trains only what is missing.
 
     Args:
         watch: is told how it goes.
@@ -185,7 +185,7 @@ class RangeTest:
 
 
 def find_range(request: RangeRequest, watch: TuningObserver, progress: Progress) -> RangeTest:
-    """Carry out a range test. Of one that was killed only what is missing is trained.
+    """Carry out a range test. A killed test trains only what is missing.
 
     Args:
         watch: is told how it goes.

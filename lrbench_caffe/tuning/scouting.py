@@ -1,4 +1,4 @@
-"""Finds the highest LRs that do not diverge: a few scouts go up until one does, or down until one does not.
+"""Finds the highest LRs that do not diverge: a few scouts go up until one does, or down.
 
 Two trainings are of one *level* where their mean LRs over the first fifth are alike. Nothing whose
 LR is as high for as long as that of one that diverged is tried again.
@@ -16,7 +16,7 @@ from lrbench_caffe.tuning.curves import Curve
 
 # Levels, in decades of the LR.
 LEVEL = 0.2  # share of a training whose mean LR is its level
-START = 0.03  # LR of the first scout, where nothing is known
+START = 0.03  # LR of the first scout if nothing is known
 STRIDE = 0.35  # between two scouts
 ALIKE = (
     0.95  # of the mean LR until another one diverged, from where on a candidate is taken to diverge
@@ -33,7 +33,7 @@ class Begun:
 
 
 class Scouts:
-    """What the trainings so far say about the LRs that candidates tolerate.
+    """Estimates from the trainings so far which LRs the candidates tolerate.
 
     Args:
         policies: the candidates, bound to max_iter; ``levels``: theirs, shape (n,).

@@ -1,4 +1,4 @@
-"""Decides which candidate to train next, and how far. Pure: it is told results and asked for steps.
+"""Decides which candidate to train next, and how far. Pure: it gets results and returns steps.
 
 A step may be asked for while others are being trained: it is then decided without their results.
 
@@ -37,15 +37,15 @@ NEAR = 0.15  # within which levels are taken to be alike
 MARGIN = 0.1  # below the limit
 WIDE = 0.6  # below the best level, from where on candidates are expected to be slow
 
-# What a candidate costs until it shows what it is worth, as shares of a training.
+# The cost of a candidate until it shows its worth, as shares of a training.
 OPEN = 0.15  # with which it is opened
 TICKET = 0.35  # that it takes all in all
 FRESH = 3  # candidates that are opened at least, where policies are known
-PRIOR = 0.7  # trainings that what is expected of a level beforehand weighs as much as
+PRIOR = 0.7  # the prior of a level weighs as much as this many trainings
 RIVAL = 2.0  # percent of Top-1 below the best, from where on a training is not a rival
 
 # The chance that a test of a training brings a new best.
-FORGET = 0.85  # factor for every calm test since its best that brought none
+FORGET = 0.85  # factor for every test since its best without a new one
 REACH = 0.6  # how far above its best it may come, in mean changes from test to test
 RECENT = 3  # tests that the mean change is over
 LEAST_REACH = 0.03  # percent of Top-1
@@ -85,7 +85,7 @@ class _Lot:
 
     @cached_property
     def good(self) -> float:
-        """What one of the better ones ends with."""
+        """The final Top-1 of one of the better candidates."""
         return float(np.quantile(self.ends, 0.8))
 
 
@@ -147,7 +147,7 @@ class PolicySearch:
     # -- results --------------------------------------------------------------------------------
 
     def know(self, policy: Policy, curve: Curve) -> None:
-        """Take in a training that was made before, of a candidate or of another policy."""
+        """Add an earlier training, of a candidate or of another policy."""
         text = str(policy)
         for index, candidate in enumerate(self.policies):
             if str(candidate) == text:
@@ -156,7 +156,7 @@ class PolicySearch:
         self._known.append(Begun(policy, level(policy, self._tests * self._interval), curve))
 
     def tell(self, step: Step, curve: Curve) -> None:
-        """Take in what a step has brought: all of the training's curve so far."""
+        """Add the result of a step: the training's whole curve so far."""
         before = self._curves[step.index]
         del self._training[step.index]
         self._spent += curve.trained - (before.trained if before else 0)
@@ -168,7 +168,7 @@ class PolicySearch:
 
     @property
     def target_reached(self) -> bool:
-        """Whether one candidate is as good as was asked for."""
+        """Whether a candidate has reached the target."""
         # A training of the range test may be there already; it is a candidate that has to be.
         tops = (curve.best for curve in self._curves if curve is not None)
         return (
@@ -240,7 +240,7 @@ class PolicySearch:
 
     @property
     def over(self) -> bool:
-        """Whether it asks for nothing more."""
+        """Whether the search is over."""
         if self.target_reached:
             return True
         if self._budget is None or self._unopened() is not None:
@@ -367,7 +367,7 @@ class PolicySearch:
 
 
 def opening(tests: int) -> int:
-    """Tests that a candidate is opened with, of so many in a training."""
+    """The tests that a candidate is opened with, for a number of tests in a training."""
     return max(1, round(OPEN * tests))
 
 

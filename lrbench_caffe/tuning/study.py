@@ -1,12 +1,12 @@
-"""One tuning: its stages, and what it keeps.
+"""One tuning: its stages, and the files it keeps.
 
     study.json     what was asked for, and what was found before the first training
     trainings/     a run directory for each policy and seed
     report.md      the result, with tuning.png and range.png
 
 A study keeps no other state. Its decisions are a function of the results, so one that was killed
-makes them again when it is started again: trainings that are there are not repeated, those that
-were cut off continue.
+makes them again when it is started again: existing trainings are not repeated, interrupted ones
+continue.
 """
 
 from __future__ import annotations
@@ -42,14 +42,12 @@ RANGE_TEST, SEARCH, FINAL, OWN = (
     "finalists",
     "own policy",
 )  # what trainings are for
-FEW = (
-    2  # slots for which plans are made where there are fewer, so that both take the same decisions
-)
+FEW = 2  # slots that are planned for even if there are fewer, so that both make the same decisions
 
 
 @dataclass(frozen=True)
 class TuningPlan:
-    """What a tuning is to do, as study.json keeps it.
+    """The plan of a tuning, as in study.json.
 
     Attributes:
         solver: the solver file.
@@ -96,7 +94,7 @@ class TuningPlan:
 
 @dataclass
 class PolicyTrainings:
-    """What is known of one policy."""
+    """The trainings of one policy."""
 
     policy: Policy
     results: dict[int, JobResult] = field(default_factory=dict)  # by seed
@@ -113,7 +111,7 @@ class PolicyTrainings:
 
     @property
     def reliable(self) -> bool:
-        """Whether none did, and not all were lost, which says nothing about it."""
+        """Whether none diverged, and not all were lost."""
         return not self.diverged and self.broken < len(self.results)
 
     def curve(self, seed: int) -> Curve | None:
@@ -180,7 +178,7 @@ class Study:
         self.known: dict[str, PolicyTrainings] = {}
         self.lost: list[Lost] = []
         self._latest: dict[str, JobResult] = {}  # by run directory; of several parts the longest
-        self._ended: dict[Job, JobResult] = {}  # that nobody has asked for yet
+        self._ended: dict[Job, JobResult] = {}  # that were not asked for yet
         self._baseline: Job | None = None  # while it is being trained
         self.watch = watch or TuningObserver()
         self._pool = RetryingPool(pool, self.watch.say)
@@ -252,7 +250,7 @@ class Study:
 
     @property
     def slots(self) -> int:
-        """How many trainings there is room for at a time; a cluster's number changes."""
+        """The number of trainings that can run at a time; a cluster's changes."""
         return self._pool.slots
 
     @property
@@ -290,13 +288,13 @@ class Study:
 
     @property
     def seconds(self) -> float:
-        """The time that they took, as measured by the trainings, one after the other."""
+        """The time of all trainings, as they measured it, one after the other."""
         return sum(
             r.measurements[-1].seconds or 0.0 for r in self._latest.values() if r.measurements
         )
 
     def check_losses(self) -> None:
-        """Raise a TrainingError where a training was lost for good: what was decided may be wrong."""
+        """Raise a TrainingError if a training was lost, which may have changed a decision."""
         if self.lost:
             many = len(self.lost) > 1
             raise TrainingError(
@@ -432,25 +430,25 @@ class Study:
 
 
 class TuningObserver:
-    """Is told what a study does; for people, or for nobody, as here."""
+    """Is told what a study does. This one ignores it."""
 
     def begun(self, training: Job) -> None:
-        """It is being trained now, or as soon as there is room."""
+        """A training begins, now or as soon as there is room."""
 
     def waiting(self, iterations: int) -> None:
         """Nothing has ended for half a second; so many iterations were trained in all that has."""
 
     def ended(self, result: JobResult, iterations: int) -> None:
-        """One of them has ended."""
+        """A training has ended."""
 
     def expect(self, iterations: int) -> None:
         """So many iterations will be trained in all, as far as can be said now."""
 
     def warn(self, text: str) -> None:
-        """Something about the LR database that a person should know."""
+        """A remark about the LR database that a person should know."""
 
     def say(self, text: str) -> None:
-        """Something a person should know."""
+        """A remark that a person should know."""
 
 
 def test_interval(own: int, max_iter: int) -> int:

@@ -1,4 +1,4 @@
-"""The stages of a tuning, from a solver to a ranking. What each may cost is decided here."""
+"""The stages of a tuning, from a solver to a ranking, and what each may cost."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lrbench_caffe.tuning.search import FRESH, PolicySearch, opening
 from lrbench_caffe.tuning.space import GoodRange, TuningCandidate, candidates
 from lrbench_caffe.tuning.study import PolicyTrainings, Study, TuningPlan
 
-SHARE = 0.15  # of training all candidates in full: what a tuning may cost if nobody says
+SHARE = 0.15  # of training all candidates in full: the default budget of a tuning
 RANGE_SHARE = 0.1  # of a training: length of the range test's trainings
 LAST_CHANCES = 3  # times as many finalists as are wanted are tried, where some diverge
 USUAL_RANGE = GoodRange(0.001, 0.1, 0.01)
@@ -31,7 +31,7 @@ MAY_CHANGE = ("budget", "top", "seeds", "target_top1", "compose", "slots")  # wh
 
 @dataclass
 class TuningOutcome:
-    """What a tuning found.
+    """The outcome of a tuning.
 
     Attributes:
         good: the range of good LRs; ladder: its test, None where the database knew it.
@@ -86,7 +86,7 @@ class Tuner:
         return self._study.plan
 
     def tune(self) -> TuningOutcome:
-        """All stages.
+        """Run all stages.
 
         Raises:
             InputError: the study's directory holds another one.

@@ -21,7 +21,7 @@ KEEP_OWN = 3  # exit code of a tuning that recommends no policy
 
 @dataclass(frozen=True)
 class TuningVerdict:
-    """What to train with after a tuning.
+    """The recommendation of a tuning.
 
     Attributes:
         policy: the one that is recommended, None where none is better than the solver's own beyond
@@ -45,7 +45,7 @@ class TuningVerdict:
 
     @property
     def within_noise(self) -> bool | None:
-        """None where that cannot be told."""
+        """Whether the difference is within noise; None if that cannot be decided."""
         return None if self.p is None else self.p >= SIGNIFICANT
 
     @property
@@ -210,7 +210,7 @@ def has_target(plan: TuningPlan) -> bool:
 
 
 def target_of(plan: TuningPlan, finalists: Sequence[PolicyTrainings]) -> float | None:
-    """The Top-1 to reach: what was given, or for cost the best finalist's mean less its deviation."""
+    """The Top-1 to reach: as given, or for cost the best finalist's mean minus its deviation."""
     if plan.target_top1 is not None or plan.goal != "cost":
         return plan.target_top1
     values = [[m.top1 for m in tops(t) if m.top1 is not None] for t in finalists]
@@ -223,9 +223,10 @@ def target_of(plan: TuningPlan, finalists: Sequence[PolicyTrainings]) -> float |
 
 
 def ranked(plan: TuningPlan, finalists: Sequence[PolicyTrainings]) -> list[PolicyTrainings]:
-    """By mean Top-1; for cost, by the mean iterations to the target, those that always get there first.
+    """The finalists, best first: by mean Top-1, or for cost by the mean iterations to the target.
 
-    The fewer of its trainings diverged, the better it stands, whatever its Top-1.
+    Those that always reach the target come first. The fewer trainings of a finalist diverged, the
+    better it ranks, whatever its Top-1.
     """
     target = target_of(plan, finalists)
 
@@ -243,20 +244,20 @@ def ranked(plan: TuningPlan, finalists: Sequence[PolicyTrainings]) -> list[Polic
 
 
 def tops(trained: PolicyTrainings) -> list[Measurement]:
-    """Each training's first highest Top-1 after an update, of those that came to their end."""
+    """Each complete training's first highest Top-1 after an update."""
     whole = [result for result in trained.results.values() if result.status not in UNSUCCESSFUL]
     return [top for result in whole if (top := best_trained(result.measurements))]
 
 
 def reach(trained: PolicyTrainings, target: float) -> list[float]:
-    """The iterations to a Top-1 of the trainings that came to their end and reached it."""
+    """The iterations to a Top-1 of the complete trainings that reached it."""
     whole = [seed for seed, result in trained.results.items() if result.status not in UNSUCCESSFUL]
     reached = [curve.reaches(target) for seed in whole if (curve := trained.curve(seed))]
     return [float(iteration) for iteration in reached if iteration is not None]
 
 
 def trainings(trained: PolicyTrainings) -> str:
-    """ "2 (+1 diverged)": how many came to their end, and what became of the others."""
+    """ "2 (+1 diverged)": how many are complete, and the status of the others."""
     ends = Counter(
         result.status for result in trained.results.values() if result.status in UNSUCCESSFUL
     )

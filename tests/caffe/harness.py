@@ -28,7 +28,7 @@ from tests.caffe import forked
 ROOT = Path(__file__).parents[2]
 PATIENCE = 240.0  # seconds until something that must happen is taken for missing
 
-SLOW_DATABASE = ("making the database ", "waiting up to ")  # remarks on a machine that is busy
+SLOW_DATABASE = ("creating the database ", "waiting up to ")  # remarks on a machine that is busy
 # One BLAS thread, for the same bits every time and on both sides of a comparison.
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1", "COLUMNS": "200"}
 

@@ -241,7 +241,7 @@ def test_a_caffe_that_aborts_in_the_middle(workspace: Workspace) -> None:
     words = (
         "Caffe refuses the data: data_transformer.cpp:",
         "Check failed:",
-        "it read images_lmdb and ",
+        "no damage was found in images_lmdb and ",
     )
     assert_failed(run, done, *words, code=2)
     assert [row["iteration"] for row in run.measurements()][:5] == [0, 10, 20, 30, 40]

@@ -330,7 +330,7 @@ def test_labels_that_cannot_be_counted_do_not_end_a_training(
     for why in (
         "all labels are ignored",
         f"labels from {CLASSES} to {CLASSES}, but {CLASSES} classes (labels 0 to {CLASSES - 1})",
-        "targets between 0 and 1, which are no classes",
+        "targets between 0 and 1, which are not class labels",
     ):
         assert pair.done.out.count(why) == 1, pair.done.out
 

@@ -658,7 +658,7 @@ def test_a_new_database_waits_for_nobody(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(opening, "SILENCE", 0.0)
     path = tmp_path / "new.sqlite"
     open_at_terminal(str(path), to_write=True).close()
-    assert capsys.readouterr().err == f"making the database {path}\n"
+    assert capsys.readouterr().err == f"creating the database {path}\n"
 
 
 def test_the_best_policy_of_a_task_is_from_scratch_where_one_is(command, file):

@@ -110,7 +110,7 @@ def test_a_policy_that_improved_nothing_is_not_proposed_and_a_line_says_so(start
     result = replace(fix(0.001, 95.2, start), iterations=Spread(float(at), None))
     found = digits(result, start=start)
     assert not found.proposals
-    assert "FIX(k0=0.001), improved nothing: Top-1 95.20 % (1 training)" in found.remarks[0]
+    assert "FIX(k0=0.001), brought no improvement: Top-1 95.20 % (1 training)" in found.remarks[0]
     (proposal,) = digits(replace(result, iterations=Spread(at + 1.0, None)), start=start).proposals
     assert "before the first update" not in proposal.evidence[1]
 
@@ -126,7 +126,7 @@ def test_fine_tuning_that_improves_nothing_is_no_experience(first):
     idle = [tuned(k * 1e-9, 94.0, 0 if first else 100) for k in (1, 2, 3)]
     found = digits(*idle, start=WEIGHTS, memory=memory)
     assert not found.experienced and not found.proposals
-    assert "improved nothing: Top-1 94.00 % (1 training)" in found.set_aside[0]
+    assert "brought no improvement: Top-1 94.00 % (1 training)" in found.set_aside[0]
     assert found.remarks[-1].endswith(
         "before the first update: FIX(k0=1e-09), FIX(k0=2e-09), FIX(k0=3e-09)"
     )
@@ -162,7 +162,7 @@ def test_fine_tuning_by_a_loss_is_measured_by_the_weights_own():
     found = recommend(
         memory, regression, start=WEIGHTS, solver=LENET_DIGITS, max_iter=2000, epoch=25.94
     )
-    assert not found.proposals and "improved nothing" in found.set_aside[0]
+    assert not found.proposals and "brought no improvement" in found.set_aside[0]
 
 
 def test_the_terminal_says_that_results_are_of_another_start():

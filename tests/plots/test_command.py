@@ -306,7 +306,7 @@ def test_bad_input_is_one_line(run, tmp_path, args, message):
     assert message in error
     notes = (
         "waiting",
-        "making the database",
+        "creating the database",
     )  # of a busy machine, and of the first use of a database
     said = [line for line in error.splitlines() if not line.startswith(notes)]
     assert len(said) == 1

@@ -369,7 +369,7 @@ def test_the_lmdbs_after_a_crash(net_of, tmp_path):
     broken = write(tmp_path / "broken", *(image(n) for n in range(200)))
     assert state_of_lmdbs([net_of(reader(LOSS))]) is None
     nets = [net_of(data(whole), "TRAIN"), net_of(data(broken))]
-    unharmed = f"it read {whole} and {broken}, where no damage was found"
+    unharmed = f"no damage was found in {whole} and {broken}"
     assert state_of_lmdbs(nets) == LmdbState(unharmed, None)
     os.truncate(broken / "data.mdb", 3 * 4096)
     state = state_of_lmdbs(nets)

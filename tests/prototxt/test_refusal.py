@@ -200,9 +200,7 @@ def test_whether_a_death_is_the_datas_fault(net_of, write_images, number, words,
     said, found = with_data(solver, death)
     assert found == of_data
     if of_data:
-        assert (
-            said == f"Caffe refuses the data: {words}; it read {place}, where no damage was found"
-        )
+        assert said == f"Caffe refuses the data: {words}; no damage was found in {place}"
     os.truncate(place / "data.mdb", 3 * 4096)
     said, found = with_data(solver, death)
     assert found == (of_data or number == signal.SIGSEGV)

@@ -189,7 +189,7 @@ def test_a_failure_is_one_line_and_the_others_go_on(bench):
     lost = "INV(k0=0.01, gamma=0.0001, p=0.75), seed 4: lost at iteration 7 "
     lost += "(3 times, the last time: Check failed: x)"
     place = "Table VII: LeNet on MNIST, row 2: "
-    assert f"lost: {place}{lost}; the row has one seed less\n" in said
+    assert f"lost: {place}{lost}; this row has one seed fewer\n" in said
     assert f"- {place}{lost}" in (bench.folder / "table7.md").read_text(encoding="utf-8")
     assert "ours, 5 seeds" in said  # SIN2
     bench.pool.failing = "nothing"
@@ -306,7 +306,7 @@ def test_plans_with_the_same_trainings(tmp_path, monkeypatch):
     table6 = plan("table6")
     said = bench.run(goals=[Goal(of, of.rows), Goal(table6, table6.rows)])
     assert "Figure 5: NSTEP, CNN3 on CIFAR-10: 1 of 1 training missing, 70,000 iterations" in said
-    assert "in all 15 trainings, 1,050,000 iterations; each is made once" in said
+    assert "in total 15 trainings, 1,050,000 iterations; each is trained once" in said
     assert len(bench.pool.submitted) == 15
     assert {"figure5.png", "figure5.md", "table6.png"} <= {
         path.name for path in bench.folder.iterdir()

@@ -238,7 +238,7 @@ def test_a_line_of_zeros_is_told_and_mended(copy, whole):
         lambda lines: b"".join([*lines[:2], b"\0" * 40 + b"\n"]),
     )
     chain.train()
-    assert chain.notes == ["damaged, and mended: measurements.jsonl: line 3 is damaged"]
+    assert chain.notes == ["damaged records were repaired: measurements.jsonl: line 3 is damaged"]
     assert chain.outcome() == whole
 
 
@@ -254,7 +254,7 @@ def test_another_runs_files_are_not_taken_for_its_own(copy, messages, whole, tmp
         assert chain.outcome() == whole, name
         log = "losses.log" if name == "losses.log" else "records.log"
         assert chain.notes[0].startswith(
-            f"damaged, and mended: {log if name in JOURNALS else name}: "
+            f"damaged records were repaired: {log if name in JOURNALS else name}: "
         ), name
         shutil.rmtree(chain.run.path)
 
@@ -277,7 +277,7 @@ def test_snapshots_without_a_record_are_not_started_over(copy):
     for name in ("snapshots.jsonl", "records.log"):
         (chain.run.path / name).unlink()
     with pytest.raises(
-        InputError, match="records.log: is missing; and there is no snapshot before which"
+        InputError, match="records.log: is missing; and no snapshot has complete records before it"
     ):
         chain.train()
     assert len(list(chain.run.snapshots.iterdir())) == 4
@@ -296,7 +296,7 @@ def test_an_older_snapshot_where_the_records_of_the_newest_are_lost(copy, whole)
     )
     chain.train()
     assert (
-        "chain_iter_40.solverstate, something is lost: these iterations are trained again"
+        "snapshot chain_iter_40.solverstate are lost; those iterations are trained again"
         in chain.notes[1]
     )
     assert chain.outcome() == whole
@@ -320,7 +320,7 @@ def test_a_former_run_whose_tests_are_lost(copy, whole):
     _change(chain.run.path / "measurements.jsonl", lambda lines: b"".join([*lines[:3], *lines[4:]]))
     chain.train()  # that of iteration 30 is missing, by the schedule
     assert (
-        "chain_iter_40.solverstate, something is lost: these iterations are trained again"
+        "snapshot chain_iter_40.solverstate are lost; those iterations are trained again"
         in chain.notes[0]
     )
     assert chain.outcome() == whole
@@ -341,7 +341,7 @@ def test_a_former_run_without_its_first_test_is_refused(copy):
     chain = copy("old")
     _change(chain.run.path / "measurements.jsonl", lambda lines: b"".join(lines[1:]))
     with pytest.raises(
-        InputError, match=r"^resume: .*no snapshot before which everything is known"
+        InputError, match=r"^resume: .*no snapshot has complete records before it; allowed: restore"
     ):
         chain.train()
 

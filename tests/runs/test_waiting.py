@@ -183,7 +183,7 @@ def test_a_file_in_use_for_the_whole_training_gets_the_results_later(
     with closing(sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         record_training(url, directory, said)
-    assert any(line == "waiting for the LR database, for at most 0.5 s" for line in said)
+    assert any(line == "waiting up to 0.5 s for the LR database" for line in said)
     assert len(notes()) == 1
     assert command("--db", url, "info") == 0
     assert "added to the LR database: 1 run that waited for it" in capfd.readouterr().err

@@ -285,7 +285,7 @@ def test_runtime_is_made_once(machine: Machine) -> None:
 
     code, output, _ = machine.setup("--only-runtime")
     assert code == 0 and output.startswith(
-        f"Caffe: ready in {machine.runtime}\nfast layers: not built, "
+        f"Caffe: ready in {machine.runtime}\nfast layers: not built; "
     )
     assert machine.calls("update") == 1
 
@@ -297,7 +297,7 @@ def test_runtime_is_made_once(machine: Machine) -> None:
 @pytest.mark.skipif(library.lacking_of_machine() is not None, reason="no fast layers on this CPU")
 def test_fast_layers_that_work_need_no_compiler(machine: Machine) -> None:
     assert (
-        "fast layers: not built, Caffe's own serve: there is no g++"
+        "fast layers: not built; Caffe's own layers are used: there is no g++"
         in machine.setup("--only-runtime")[1]
     )
     ask = "from lrbench_caffe.native.library import library_path; print(library_path())"
@@ -314,10 +314,13 @@ def test_fast_layers_that_work_need_no_compiler(machine: Machine) -> None:
     for variable, lacking in (
         ("g++ -m64", "there is no g++"),
         ("/no/compiler '-D A=1'", "there is no /no/compiler"),
-        ("g++ '", "the variable CXX is no command: g++ '"),
-        (" ", "the variable CXX is no command:"),
+        ("g++ '", "CXX does not name a command: g++ '"),
+        (" ", "CXX does not name a command:"),
     ):
-        assert f"Caffe's own serve: {lacking}" in machine.setup("--only-runtime", CXX=variable)[1]
+        assert (
+            f"Caffe's own layers are used: {lacking}"
+            in machine.setup("--only-runtime", CXX=variable)[1]
+        )
     path.parent.mkdir()
     path.touch()
     assert "fast layers: ready\n" in machine.setup("--only-runtime")[1]
@@ -555,7 +558,7 @@ def test_after_a_kill_the_next_one_waits_for_the_orphans_and_starts_anew(machine
     assert len(machine.beside_runtime()) == 1
     following = machine.start("--only-runtime")
     assert following.stdout is not None
-    assert following.stdout.readline() == "Caffe: another tools/setup is at work; waiting for it\n"
+    assert following.stdout.readline() == "Caffe: another tools/setup is running; waiting for it\n"
     slow.unlink()
     following.communicate(timeout=30)
     assert following.returncode == 0

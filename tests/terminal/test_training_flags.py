@@ -36,7 +36,7 @@ def test_ignored_flags(flags, dropped):
 
 
 def test_flags_that_bring_in_flags():
-    with pytest.raises(InputError, match="-flagfile=x: not read here"):
+    with pytest.raises(InputError, match="-flagfile=x: not supported"):
         without_ignored_flags(["-flagfile=x"])
 
 

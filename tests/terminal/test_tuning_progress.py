@@ -59,8 +59,8 @@ def test_one_line_a_training_with_the_best_so_far_and_the_time_left(
     assert text.getvalue().splitlines() == [
         f"{first} 100 of 200  best Top-1 90.00 % at 100; the best so far; about 0:01:30 left",
         f"{second} 100 of 200  best Top-1 80.00 % at 100; best so far 90.00 %; about 0:01:20 left",
-        f"{second} 200  best Top-1 81.50 % at 200  diverged: the loss is nan; best so far 91.00 %; "
-        "about 0:00:37 left",
+        f"{second} 200  best Top-1 81.50 % at 200  the training diverged: the loss is nan; best so far "
+        "91.00 %; about 0:00:37 left",
     ]
 
 

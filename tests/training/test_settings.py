@@ -162,7 +162,7 @@ def test_an_lr_that_a_fork_decides_is_not_told_wrong(solver, names, told):
         ("auto", False, "Adam", False, "cannot set base_lr from Python"),
         ("lr_policy", False, "SGD", True, "only for the solver's own lr_policy"),
         ("base_lr", False, "SGD", False, "cannot set it from Python"),
-        ("gradients", False, "RMSProp", True, "serves SGD and Nesterov only"),
+        ("gradients", False, "RMSProp", True, "works with SGD and Nesterov only"),
     ],
 )
 def test_the_way_that_caffe_gets_the_lr(solver, caffe_info, flag, own_policy, kind, writable, way):

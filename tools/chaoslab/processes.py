@@ -18,7 +18,7 @@ from pathlib import Path
 from chaoslab.verdicts import Hang, Wrong
 
 MARK = "LRBENCH_CHAOS_TRIAL"
-REMARKS = ("note: ", "warning: ", "waiting up to ", "making the database ")
+REMARKS = ("note: ", "warning: ", "waiting up to ", "creating the database ")
 POLL = 0.005  # seconds
 
 
