@@ -265,6 +265,15 @@ def test_every_folder_exists(path: str):
     assert (ROOT / path).is_dir()
 
 
+def test_every_file_that_the_architecture_names_exists():
+    named = set(re.findall(r"`([\w/]+\.py)`", TEXTS["architecture.md"]))
+    there = [str(path.relative_to(ROOT)) for path in ROOT.glob("[!.]*/**/*.py")]
+    assert len(named) > 40
+    assert {
+        name for name in named if not any(f"/{path}".endswith(f"/{name}") for path in there)
+    } == set()
+
+
 def test_every_package_is_in_the_table_of_folders():
     for package in (ROOT / "lrbench_caffe").glob("*/__init__.py"):
         assert f"| `lrbench_caffe/{package.parent.name}/` |" in TEXTS["architecture.md"]
