@@ -114,7 +114,7 @@ def _layers(python: CaffePython, info: CaffeInfo) -> Finding:
 
 
 def _layers_problem(python: CaffePython, library: Path) -> str | None:
-    """What the check before each training says of the fast layers, None where they pass."""
+    """The result of the check of the fast layers before each training, None if they pass."""
     try:
         done = subprocess.run(
             [*python.command, "-c", CHECK_LAYERS, str(Path(worker.__file__).parent), str(library)],

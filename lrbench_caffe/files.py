@@ -121,7 +121,7 @@ def make_folder(root: Path, name: str) -> Path:
 
 @functools.cache
 def _here() -> str:
-    """What tells this machine or container, with its own process numbers, from others on the same disk."""
+    """An id of this machine or container, whose process numbers are its own, on a shared disk."""
     space = b""
     with contextlib.suppress(OSError):
         space = os.readlink(b"/proc/self/ns/pid")

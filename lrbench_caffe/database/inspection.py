@@ -68,7 +68,7 @@ def _in_transaction(
 
 
 def _told(look: Callable[[], list[Finding]], kind: str) -> list[Finding]:
-    """What a look finds; that it cannot be had is a finding, too."""
+    """The findings of a look; its failure is a finding, too."""
     try:
         return look()
     except DamagedDatabase as error:

@@ -207,7 +207,7 @@ def _summarise(counted: Sequence[RowMapping]) -> dict[str, Any]:
 def _trainings(rows: Sequence[RowMapping]) -> list[RowMapping]:
     """One row for each training, out of rows by run and iteration.
 
-    Of a run it is the first of its best measurements. Of runs that are the same training made
+    For a run it is the first of its best measurements. Of runs that are the same training made
     again, it is the first that finished, else the first that diverged, else the first that failed.
     """
     runs: dict[int, RowMapping] = {}
@@ -251,7 +251,7 @@ def _pooled_outputs(rows: Sequence[RowMapping]) -> dict[str, list[float | int | 
 
 
 def _origin(newest: RowMapping, finished: Iterable[RowMapping]) -> str:
-    """That of the newest run; of the paper's, which have no time, all."""
+    """The newest run's origin; of the paper's runs, which have no time, all origins."""
     origins = {row["origin"]: None for row in finished if row["source"] == "paper"}
     return "; ".join(origins) or newest["origin"]
 

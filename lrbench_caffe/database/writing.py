@@ -111,7 +111,7 @@ def put(connection: Connection, records: Sequence[RunRecord]) -> list[bool]:
 
 @dataclass
 class _Pending:
-    """What records put together leave to be done at the end.
+    """The work that stored records leave for the end.
 
     Attributes:
         known: the ids of parts that were looked up.
@@ -256,7 +256,7 @@ def _check_same(stored: RowMapping, values: dict[str, Any]) -> None:
 
 
 def _settle_start(stored: RowMapping, values: dict[str, Any]) -> bool:
-    """Of two accounts of a run's start, the one that knows more is kept.
+    """Keep the more complete of two accounts of a run's start.
 
     Returns:
         True for the new one; otherwise ``values`` is given the stored one.

@@ -49,7 +49,7 @@ class Form:
 
 
 class _Unusual(Exception):
-    """What protobuf's own parser has to look at."""
+    """A text that protobuf's own parser has to read."""
 
 
 def read_form(record: Record) -> Form | None:

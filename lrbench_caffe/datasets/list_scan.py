@@ -50,7 +50,7 @@ class ImageList:
         )
 
     def _labels(self) -> Iterator[tuple[str, int | None, int]]:
-        """Of each line that names a file: which it is, its label, its length."""
+        """The number, label and length of each line that names a file."""
         try:
             with self.path.open("rb") as file:
                 for number, line in enumerate(file, 1):

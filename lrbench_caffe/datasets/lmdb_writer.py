@@ -83,7 +83,7 @@ def write_lmdb(
     """Write images and labels, in the order given, as the Caffe LMDB ``path``; replaces one that is there.
 
     It is written beside its final name and renamed when it is complete and on the disk, so an
-    interrupted run leaves nothing that could be taken for a finished one.
+    interrupted run leaves nothing that could be mistaken for a finished one.
 
     Args:
         images: arrays of shape (channels, height, width), as many as there are labels.

@@ -124,7 +124,7 @@ def records_from_logs(
 
 
 def _not_understood(place: str, error: Exception) -> InputError:
-    """For damage that no check has foreseen: one log must not end the others."""
+    """The error for damage that no check has foreseen: one log must not end the others."""
     return InputError(
         f"{place}: what is printed here cannot be understood ({type(error).__name__}: "
         f"{shortened(str(error), LONGEST_REASON)}); if the log is "

@@ -418,7 +418,7 @@ def parameters(net: LogNet) -> int | None:
 
 
 def _layer_parameters(layer: Any, bottom: list[int]) -> int | None:
-    """Of a layer with this shape below it; None where a damaged log has given it another layer's."""
+    """The parameters of a layer with this input shape; None if it is another layer's (damaged log)."""
     if layer.type == "InnerProduct":
         p = layer.inner_product_param
         return int(p.num_output * (math.prod(bottom[p.axis :]) + p.bias_term))

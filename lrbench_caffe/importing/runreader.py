@@ -124,7 +124,7 @@ class RunReader:
         )
 
     def _trained(self, run: list[LogSession]) -> Trained:
-        """What was trained, and by which policy.
+        """The trained task, and its policy.
 
         Raises:
             InputError: the log does not tell it.
@@ -208,7 +208,7 @@ class RunReader:
         return parsed.message
 
     def _remarks(self, nets: list[LogNet], message: Any) -> list[str]:
-        """What is not as it should be with the nets."""
+        """The remarks on the nets."""
         train = nets[0]
         file = message.net or message.train_net or "the net's file"
         remarks = []

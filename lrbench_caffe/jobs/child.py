@@ -88,7 +88,7 @@ def run_child(
 
 
 def _found(training: Job) -> JobResult | None:
-    """What is there already, unless it has to be tried again."""
+    """The existing result, unless it has to be tried again."""
     result = read_result(training)
     return None if result is None or (result.lost and training.retry) else result
 

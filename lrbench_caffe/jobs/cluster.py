@@ -140,7 +140,7 @@ def _train_there(training: Job, folder: str) -> JobResult:
 def _failed(training: Job, reason: str) -> JobResult:
     if (
         training.run.running
-    ):  # by one that was taken for lost; the same command finds what comes out
+    ):  # by a worker that was considered lost; the same command finds the result
         return JobResult(training, "failed", reason, training.reached)
     return failed_result(training, reason)
 

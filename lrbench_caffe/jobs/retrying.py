@@ -32,7 +32,7 @@ POLL = 0.5  # seconds between two checks of what is due
 
 @dataclass
 class _Retries:
-    """How often one training was lost in this command, and where.
+    """The losses of one training in this command: how often, and where.
 
     Attributes:
         total: how often it was lost.

@@ -36,7 +36,7 @@ class Job:
         db: URL of the LR database, None for the user's own; "" for none. It may hold a password, so
             it is not printed with a training: Dask's workers log the arguments of what
             fails.
-        hang_seconds: without a sign of life for this long it is taken for hung; 0 for never.
+        hang_seconds: without a sign of life for this long it is considered hung; 0 for never.
         flags: more flags for ``train``, such as ("--layers", "fast").
         retry: whether one that failed in an earlier command continues; else its failure is the
             result.
@@ -60,7 +60,7 @@ class Job:
 
     @property
     def reached(self) -> int:
-        """Iterations so far, by the last line of iterations.csv, which a training writes as it goes."""
+        """Iterations so far, by the last line of iterations.csv, which is written continuously."""
         path = Path(self.out) / "iterations.csv"
         with contextlib.suppress(OSError, ValueError), open_own(path, "rb") as file:
             file.seek(max(0, file.seek(0, 2) - 200))

@@ -80,7 +80,7 @@ def change_between(old: TrainingContext, new: TrainingContext) -> Change:
     """The change by which a policy of ``old`` has to be adapted for ``new``.
 
     Raises:
-        CannotAdapt: a training without iterations, or a ratio beyond all measure.
+        CannotAdapt: a training without iterations, or an implausible ratio.
     """
     if old.max_iter < 1 or new.max_iter < 1:
         raise CannotAdapt(f"max_iter {old.max_iter} and {new.max_iter}; both must be 1 or more")

@@ -188,7 +188,7 @@ class Proposal:
         return f"expected: {utility.title} {utility.spread_text(expected)}{risk}"
 
     def _differences(self) -> list[str]:
-        """What else decides a training and is known to differ."""
+        """The other known differences that decide a training."""
         old, new = self.main.change.old, self.main.change.new
         pairs = {
             "the solver type": (old.solver.type, new.solver.type),
@@ -203,7 +203,7 @@ class Proposal:
         ]
 
     def _length(self) -> list[str]:
-        """What another length leaves unknown; nothing where this training goes as far as the best test."""
+        """What another length leaves unknown; nothing if this training reaches the best test."""
         change = self.main.change
         if change.length == 1:
             return []

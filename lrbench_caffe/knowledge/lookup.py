@@ -231,7 +231,7 @@ class Lookup:
         return results
 
     def _starts_of(self, task: Task, alike: int) -> list[Start]:
-        """What trainings of a task began with, of those that compare with the wanted start in this way."""
+        """The starts of a task's trainings that compare with the wanted start in this way."""
         known = self._starts.get(_id(task))
         if known is None:
             starts = (

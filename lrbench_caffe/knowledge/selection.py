@@ -289,7 +289,7 @@ def _fits(task: Task, text: str) -> bool:
 
 
 def _starts(query: Query, database: Database, tasks: list[Task]) -> list[Start]:
-    """What trainings of the task began with: from scratch first, those that are not known last, together."""
+    """The starts of the task's trainings: from scratch first, unknown ones last, together."""
     kinds = query.starts or STARTS
     starts = {
         start if start.known else UNKNOWN_START

@@ -150,7 +150,7 @@ def _not_learned(best: Proposal) -> str:
 
 
 def _promised_more(best: Proposal, other: Proposal) -> str | None:
-    """What a similar task promises, if it is more than the best here."""
+    """The promise of a similar task, if it exceeds the best here."""
     there, utility = other.main, best.main.utility
     if not utility.is_top1 or best.main.caution >= (
         promise := promised(there, chance=utility.worthless)

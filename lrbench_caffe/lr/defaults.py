@@ -47,7 +47,7 @@ class Completed(NamedTuple):
 
 
 class _Known(NamedTuple):
-    """What the rules know: the training, the function, and the values so far."""
+    """The input of the rules: the training, the function, and the values so far."""
 
     base_lr: float
     max_iter: int

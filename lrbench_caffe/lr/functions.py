@@ -125,7 +125,7 @@ _TABLE: list[LRFunction] = [
 
 
 class _Cycle(NamedTuple):
-    """How a wave goes through its cycle: its ramp, the order of k0 and k1, its counter, words for help."""
+    """The course of a wave: its ramp, the order of k0 and k1, its counter, words for help."""
 
     ramp: shapes.Ramp
     order: Rule

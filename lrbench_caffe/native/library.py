@@ -126,7 +126,7 @@ def compiler_command(compiler: str, headers: Path, output: Path) -> list[str]:
 
 
 def _fingerprint() -> str:
-    """Of everything that decides what the library is: sources, flags, and the Caffe that it is for."""
+    """A digest of everything that decides the library: sources, flags, and its Caffe."""
     parts = hashlib.sha256(json.dumps([FLAGS, INCLUDES]).encode())
     for source in sorted(SOURCES.glob("*.[ch]*")):
         parts.update(source.name.encode() + b"\0" + source.read_bytes())

@@ -175,7 +175,7 @@ def state_of_lmdbs(nets: Sequence[PhaseNet]) -> LmdbState | None:
 
 
 def _records(net: PhaseNet, layer: Any) -> list[tuple[str, str | None, Records]]:
-    """What a layer reads and we can look at: the field that names it, the top for labels, the data."""
+    """A layer's data that can be checked: the field that names it, the top for labels, the data."""
     label = layer.top[1] if len(layer.top) > 1 else None
     if layer.type == "Data" and layer.data_param.backend == LMDB:
         folder, field = file_path(layer.data_param.source), "data_param.source"

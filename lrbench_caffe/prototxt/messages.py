@@ -149,7 +149,7 @@ class Messages:
         return message
 
     def _explain(self, error: str) -> str:
-        """What Python's parser says, as the rest of a message that begins with the file."""
+        """The parser's complaint, as the rest of a message that begins with the file."""
         match = _UNKNOWN_FIELD.search(error)
         if match:
             line, owner, field = match.groups()
@@ -189,7 +189,7 @@ def _missing(path: Path, message: Any) -> str | None:
 
 
 def _excerpt(line: str, column: int) -> str:
-    """What a line has at a column, which counts from 1, with ``: `` before it; nothing for an empty line."""
+    """The text of a line at a column, from 1, after ``: ``; empty for an empty line."""
     part = line[max(0, column - 1 - _EXCERPT // 2) :][:_EXCERPT].strip()
     return f": {part!r}" if part else ""
 

@@ -185,7 +185,7 @@ def with_layers(solver: Solver, words: str) -> str:
 
 
 def _meaning(words: str) -> str:
-    """What Caffe's words do not say, in brackets; nothing where they say it."""
+    """An explanation of Caffe's words, in brackets; empty if they need none."""
     return next((f" ({text})" for said, text in _MEANINGS.items() if said in f"{words} "), "")
 
 

@@ -377,7 +377,7 @@ def _check_fields(path: Path, message: Any) -> None:
 
 
 def _odd_fields(path: Path, message: Any) -> list[str]:
-    """What Caffe takes, although it is most likely a mistake."""
+    """Settings that Caffe accepts, although they are most likely mistakes."""
     momentum, decay, lr = (
         shortest(getattr(message, f)) for f in ("momentum", "weight_decay", "base_lr")
     )

@@ -166,7 +166,7 @@ def table_rows(
 
 
 def _name(row: Row) -> str:
-    """What the policy that is trained is called for short: its key, unless that is another policy in full."""
+    """The short name of the trained policy: its key, unless that is another policy in full."""
     return str(row.trained) if row.key == str(row.policy) else row.key
 
 
@@ -246,7 +246,7 @@ def _exact(spread: Spread | None) -> list[str]:
 def conclusion_rows(plan: ExperimentPlan, ours: Results) -> Rows:
     """The paper's conclusions about a plan: for the paper's numbers, and for ours with the numbers.
 
-    Of a scaled-down plan they name its iterations and policies; the paper's numbers are judged by
+    For a scaled-down plan they name its iterations and policies; the paper's numbers are judged by
     its own.
     """
     note = [plan.note] if plan.scaled else []

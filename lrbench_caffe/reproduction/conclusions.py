@@ -1,7 +1,7 @@
 """The paper's conclusions from its tables and figures, as checks of any results.
 
 Each is judged by the means, as the paper does it. A conclusion that names a difference ("0.21
-points above") holds where ours is at least as large. Of a scaled-down plan the iterations in a
+points above") holds if ours is at least as large. In a scaled-down plan the iterations in a
 conclusion are scaled, too; differences in Top-1 are not.
 """
 

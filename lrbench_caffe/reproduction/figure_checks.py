@@ -101,7 +101,7 @@ def better_after(key: str, updates: Sequence[int], results: Results) -> Judgemen
 
 
 def _change(runs: Sequence[RunRecord], name: str, start: int, update: int, end: float) -> float:
-    """How much higher a metric is right after an update than right before."""
+    """The rise of a metric from right before an update to right after it."""
     changes = []
     for run in (run for run in runs if run.status == "finished"):
         tests = of_first_net(run.measurements)

@@ -332,7 +332,7 @@ def scale(whole: ExperimentPlan, factor: float) -> ExperimentPlan:
 
     There are at most ``MOST_SCALED_TESTS`` tests: else a short training would do nothing but test.
 
-    A scaled training has another max_iter, and so is never taken for one of the paper's length.
+    A scaled training has another max_iter, and so is never mistaken for one of the paper's length.
 
     Raises:
         InputError: the factor is not above 0 and at most 1, or leaves too few iterations for a

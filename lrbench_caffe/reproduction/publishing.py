@@ -99,7 +99,7 @@ def _title(plan: ExperimentPlan) -> str:
 def _source(
     plan: ExperimentPlan, records: Sequence[RunRecord], ours: dict[str, PolicyResult]
 ) -> str:
-    """What our numbers were measured with: "Ours: 20 trainings with Caffe 1.0.0, CPU; 1 more diverged."."""
+    """The source of our numbers:  "Ours: 20 trainings with Caffe 1.0.0, CPU; 1 more diverged."."""
     texts = {str(row.trained) for row in plan.rows}
     mine = [
         r for r in records if belongs(plan, r) and r.policy.text in texts and r.status == "finished"

@@ -204,7 +204,7 @@ class Reproduction:
 
 
 def _lost(items: Sequence[Item], results: Sequence[JobResult]) -> dict[Job, str]:
-    """What was lost of a plan's trainings, and where it would have counted."""
+    """The lost trainings of a plan, and where they would have counted."""
     return {
         result.training: (
             f"{item.plan.title}, row {item.row.number}: {result.loss}; this row has one seed fewer"

@@ -45,7 +45,7 @@ def starts(
 
 
 def _kept(training: Job) -> JobResult | None:
-    """What its run directory says; nothing where that is damaged, or no run was begun in it."""
+    """The content of its run directory; nothing if it is damaged, or if no run was begun in it."""
     try:
         return read_result(training)
     except InputError:
@@ -53,7 +53,7 @@ def _kept(training: Job) -> JobResult | None:
 
 
 def _elsewhere(training: Job, records: Sequence[RunRecord]) -> JobResult | None:
-    """What runs in the LR database say of a training: of several, the one that got farthest."""
+    """The result of a training in the LR database: of several runs, the one that got farthest."""
     until = training.until or 0
     reached = {r.uid: r.max_iter if r.status == "finished" else _last_test(r) for r in records}
     farthest = max(records, key=lambda r: reached[r.uid], default=None)

@@ -122,7 +122,7 @@ class Snapshots:
         return snapshot
 
     def _digests(self, iteration: int) -> dict[str, str | None]:
-        """Of what was measured before the snapshot, which a resumed run needs as well."""
+        """Digests of the records before the snapshot, which a resumed run needs as well."""
         if self._run.id is None:
             return {}
         tests = self._run.recovered(MEASUREMENTS).rows

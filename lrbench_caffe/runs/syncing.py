@@ -48,7 +48,7 @@ def run_directories(roots: Iterable[Path]) -> Iterator[Path]:
 def read_run(path: Path) -> RunRecord:
     """The run of a run directory, with all that was measured.
 
-    A training that was killed had no time to say how it ended: it is taken for failed, as of its
+    A killed training could not record how it ended: it is considered failed, as of its
     last measurement. Should it be resumed and end, that end is the later one and counts.
 
     Raises:

@@ -80,7 +80,7 @@ class Worker:
     Args:
         python: the interpreter that pycaffe lives in.
         log: the file that Caffe's log goes to (appended).
-        hang_seconds: how long the worker may be silent before it is taken for hung and killed;
+        hang_seconds: how long the worker may be silent before it is considered hung and killed;
             0 means forever. A working one sends something after every iteration and test batch. Time
             in which the worker or this process is suspended does not count (see ``liveness``).
         known: whether the interpreter has started this Caffe before. A wrong one was not named
@@ -329,7 +329,7 @@ class Worker:
     def _check_first_line(self) -> None:
         """Find out at once whether something else than the worker prints on stdout.
 
-        On clusters a wrapper around the interpreter often does, and its words would be taken for
+        On clusters a wrapper around the interpreter often does, and its words would be mistaken for
         messages.
         """
         line = b""

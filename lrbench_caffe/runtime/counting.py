@@ -144,7 +144,7 @@ class Counter(object):
         if self.form == PROBABILITIES:
             # Caffe's losses put the smallest number of 32 bits in place of 0.
             return numpy.log(numpy.maximum(own, numpy.finfo(numpy.float32).tiny).astype(kind))
-        # Of a right sample the own score is the largest one, and only those matter without the
+        # In a correct sample the own score is the largest one, and only those matter without the
         # entropy.
         top = scores.max(axis=1) if self.entropy else own
         below = numpy.subtract(scores, top[:, None, :], dtype=kind)

@@ -168,7 +168,7 @@ def _layer_parameters(name: str, blobs: list[Any]) -> LayerParameters:
 
 
 def _counts(head: dict[str, Any], arrays: Arrays, place: int) -> Counts | str:
-    """What a "tested" message says of a head."""
+    """The counts of a head in a "tested" message."""
     if head["problem"]:
         return str(head["problem"])
     none = np.zeros(0)

@@ -786,7 +786,7 @@ class BaseLR(OwnPolicy):
         if getattr(field, "fset", None) is None:
             raise RuntimeError("this Caffe cannot set base_lr from Python (its solver.param has no setter)")
         own = self.solver.param.base_lr
-        self.set(2 * own + 1)  # another one than it has, or an old one could be taken for the new one
+        self.set(2 * own + 1)  # a different value, or the old one could be mistaken for the new one
         self.set(own)
 
     def set(self, lr):

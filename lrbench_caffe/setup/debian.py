@@ -212,7 +212,7 @@ class Apt:
     def _adopt(self, kept: Path, digests: dict[str, str]) -> None:
         """Move what an earlier setup has fetched to where apt looks for it.
 
-        Of a complete file apt compares the size alone, so its digest is compared here. Of one that
+        For a complete file apt compares only the size, so its digest is compared here. For one that
         is not complete it fetches the rest, and verifies the whole.
         """
         for package in kept.glob("*.deb"):

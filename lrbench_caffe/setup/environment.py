@@ -72,7 +72,7 @@ class Venv:
 
     def remove(self) -> None:
         """Delete it."""
-        # Renamed first: half deleted, it could be taken for an environment that the user made.
+        # Renamed first: half deleted, it could be mistaken for an environment that the user made.
         leftover = self.path.with_name(f"{self.path.name}.{os.getpid()}")
         self.path.rename(leftover)
         shutil.rmtree(leftover, ignore_errors=True)

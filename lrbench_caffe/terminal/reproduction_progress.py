@@ -117,7 +117,7 @@ class TrainingsDisplay(TrainingsObserver):
         return f", about {duration((whole - ready) / rate)} left"
 
     def _seconds(self, iterations: Mapping[Job, int]) -> float:
-        """What so many iterations of each training take, one after the other."""
+        """The time of the given iterations of each training, one after the other."""
         paces = self._paces
         return sum(
             paces[self._items[t].plan.setup.key] * count for t, count in iterations.items() if count

@@ -203,7 +203,7 @@ def run_layout(rows: Rows) -> Layout:
 
 
 def _goals(rows: Rows, names: Sequence[str]) -> tuple[str, ...]:
-    """What the rows are judged by: Top-1, and the test loss where a row has no Top-1."""
+    """The metrics that rows are judged by: Top-1, and the test loss if a row has no Top-1."""
     tops = [row[names.index("top1")] for row in rows[1:]]
     if not any(top != "-" for top in tops):
         return ("loss",)

@@ -117,6 +117,6 @@ class ProgressDisplay(Observer):
 
 
 def _outputs(measurement: Measurement) -> str:
-    """What a net that does not classify puts out, as far as a line can hold it."""
+    """The outputs of a net that does not classify, as many as a line can hold."""
     values = list(scalars(measurement).items())[:OUTPUTS]
     return "  ".join(f"{name} {value:.5g}" for name, value in values) or "Top-1 -"

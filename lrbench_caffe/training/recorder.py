@@ -1,4 +1,4 @@
-"""Records a run into the LR database as it goes.
+"""Records a run in the LR database during the training.
 
 The training only queues results: a separate thread writes them. So a database that is unreachable,
 hangs or is slow neither delays nor ends a training. Results that it has not received some time

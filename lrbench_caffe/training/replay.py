@@ -64,7 +64,7 @@ def _turns(solver: Solver, iteration: int, tested: Sequence[int]) -> list[tuple[
 
 
 def _entry(number: int, net: PhaseNet, passes: int) -> dict[str, Any]:
-    """What the worker is told: see its ``replay``."""
+    """An entry of the worker's ``replay``."""
     whole, reshape = False, False
     if net.phase == PHASES[0] and draws_by_size(net):
         sizes = data_sizes(net)

@@ -43,7 +43,7 @@ class Origin(Enum):
     SOLVER = "the solver's lr_policy"
 
     def __str__(self) -> str:
-        """For a message, in which a parameter has its name."""
+        """The origin in a message, which names the parameter."""
         if self is Origin.GIVEN:
             return named("policy")
         if self is Origin.COMPLETED:
@@ -104,7 +104,7 @@ class RunSettings:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> RunSettings:
-        # Of runs from before there were others.
+        # For runs from before there were others.
         former = GRADIENTS if record.get("gradients") else BASE_LR
         own = record.get("policy_from") == Origin.SOLVER.value
         defaults = {"layers": "stock", "threads": 1, "lr_by": former, "start": None, "head": None}
@@ -175,7 +175,7 @@ class RunSettings:
 
 
 def _start(record: Mapping[str, Any] | None, settings: RunSettings) -> Start:
-    """What run.json says of the start; of runs from before it did, only those from scratch are known."""
+    """The start in run.json; for older runs, only starts from scratch are known."""
     if record is not None:
         return Start(**record)
     return unopened_start(settings.snapshot, settings.weights)

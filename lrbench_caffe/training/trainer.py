@@ -161,7 +161,7 @@ class Trainer:
         return outcome
 
     def _way_on(self, failed: bool = False) -> str:
-        """What resuming would do; nothing where it would fail in the same way."""
+        """How to resume; empty if that would fail in the same way."""
         # An iteration's loss is known before its update, in which Caffe checks the LR.
         if self._iteration <= self._first + failed:
             return ""

@@ -106,7 +106,7 @@ def smoothed(passes: Sequence[Pass], iterations: int) -> tuple[np.ndarray, np.nd
 
 
 def _whole(losses: np.ndarray) -> int:
-    """How many losses there are before the first that is not finite."""
+    """The number of losses before the first that is not finite."""
     broken = np.flatnonzero(~np.isfinite(losses))
     return int(broken[0]) if len(broken) else len(losses)
 

@@ -105,7 +105,7 @@ class Scouts:
         return int(fresh[np.argmin(wanted + self._random.uniform(0, 0.1, len(fresh)))])
 
     def _too_high(self, begun: Sequence[Begun]) -> list[Begun]:
-        """What diverged, or learned nothing though a lower level did."""
+        """The trainings that diverged, or learned nothing though a lower level did."""
         levels = [b.level for b in begun if self.learned(b.curve) and len(b.curve.top1)]
         least = min(
             levels, default=np.inf

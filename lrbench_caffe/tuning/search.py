@@ -234,7 +234,7 @@ class PolicySearch:
         return np.where(new, value, -np.inf)
 
     def _step(self, index: int, tests: int) -> Step:
-        """Candidate ``index`` is trained up to its so many-th test from now on."""
+        """Candidate ``index`` is being trained up to its n-th test."""
         self._training[index] = (tests - int(self._done[index])) * self._interval
         return Step(index, tests * self._interval)
 

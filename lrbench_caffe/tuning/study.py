@@ -61,8 +61,8 @@ class TuningPlan:
         seeds: trainings of each finalist; top: how many finalists.
         budget: iterations, for all of it; None for the usual share.
         compose: whether to try compositions of the best policies.
-        files: digest of the solver and its nets, so that no other training is taken for one of this
-            study.
+        files: digest of the solver and its nets, so that no other training is mistaken for one of
+            this study.
         slots: trainings that the pool had room for at a time when the study began.
     """
 
@@ -260,7 +260,7 @@ class Study:
 
     @property
     def iterations_asked_for(self) -> int:
-        """Of the policies' trainings whose results were asked for: whatever else has ended since."""
+        """Iterations of the policies' trainings whose results were asked for."""
         return sum(
             result.iteration for one in self.known.values() for result in one.results.values()
         )
@@ -413,7 +413,7 @@ class Study:
         return [self.known[str(policy)] for policy in policies]
 
     def _place(self, training: Job, own: Policy | None) -> tuple[str, str]:
-        """Where a training of the final counts."""
+        """The place of a finalist's training in the decisions."""
         if own is not None and training.policy == str(own):
             return (
                 OWN,

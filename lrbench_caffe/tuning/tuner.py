@@ -165,7 +165,7 @@ class Tuner:
         return experience
 
     def _look_up(self, db: str) -> Prior:
-        """What the database knows; nothing where it is damaged, which does not prevent a tuning."""
+        """The database's knowledge; nothing if it is damaged, which does not prevent a tuning."""
         plan = self._plan
         try:
             warn = self._study.watch.warn
@@ -235,7 +235,7 @@ class Tuner:
         budget: int,
         own: Policy | None,
     ) -> tuple[list[Policy], list[TuningCandidate]]:
-        """All that was trained, the best first, and the compositions that were tried.
+        """All trained policies, the best first, and the compositions that were tried.
 
         The solver's own policy is begun before the last results are in, to leave no slot idle.
         """
@@ -344,12 +344,12 @@ class Tuner:
         )
 
     def _best_top1(self, policy: Policy) -> float:
-        """Of its training with the first seed so far, 0 without one."""
+        """The best Top-1 of its training with the first seed so far, 0 without one."""
         curve = self._study.known[str(policy)].curve(self._plan.seed)
         return curve.best if curve else 0.0
 
     def _by_result(self, policies: Sequence[Policy]) -> list[Policy]:
-        """By the best Top-1 so far, the first of equal ones first."""
+        """The candidates by the best Top-1 so far, the first of equal ones first."""
         return self._with_recorded(list(dict.fromkeys(policies)))
 
     def _account(self, stage: str) -> None:

@@ -148,7 +148,16 @@ def test_a_worker_that_crashes(start: Callable[..., Started]) -> None:
     result = running.result()
     assert result.status == "failed"
     assert "SIGSEGV" in str(result.reason)
+    assert not result.memory
     assert len(result.measurements) > 1  # what was measured is there
+
+
+def test_a_worker_that_is_killed_may_have_lacked_memory(start: Callable[..., Started]) -> None:
+    running = start()
+    os.kill(running.worker, signal.SIGKILL)
+    result = running.result()
+    assert (result.status, result.refused, result.memory) == ("failed", False, True)
+    assert "SIGKILL" in str(result.reason)
 
 
 def test_a_failure_is_tried_again_where_that_is_wanted(start: Callable[..., Started]) -> None:
