@@ -65,5 +65,6 @@ def test_a_run_that_was_left_long_ago_does_not_hang_as_soon_as_it_goes_on(traini
     for path in (*folder.iterdir(), folder):
         os.utime(path, (long_ago, long_ago))
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(0.3)"])
-    assert not child._wait(process, replace(training, hang_seconds=30.0), threading.Event())
+    watch = child._Watch(process.pid, replace(training, hang_seconds=30.0), pytest.fail)
+    assert not child._wait(process, threading.Event(), watch)
     assert process.wait() == 0
