@@ -152,7 +152,10 @@ def test_left_temporary_files_are_seen_unless_a_command_was_killed(lab: Lab) -> 
 def test_the_processes_of_a_lab_include_those_of_its_trials(lab: Lab) -> None:
     def body(one: Trial) -> str:
         running = one.start(python("import time; time.sleep(600)"))
-        assert running.pid in marked(one.mark)
+        # For a moment after it begins, the kernel shows no environment of a program.
+        end = time.monotonic() + 30
+        while running.pid not in marked(one.mark):
+            assert time.monotonic() < end
         assert running.pid in marked(lab.name)
         assert running.pid not in marked(f"{lab.name}x") | marked(f"{one.mark[:-1]}")
         return EQUAL
