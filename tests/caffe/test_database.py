@@ -124,7 +124,7 @@ def test_a_solver_edited_before_resume_does_not_make_another_run(workspace: Work
     done = workspace.train(
         "solver.prototxt", "--resume", "--out", "runs/a", "--db", "lr.sqlite"
     ).succeeded()
-    assert "without effect" in done.out
+    assert "has no effect on a resumed run" in done.out
     (after,) = measured(workspace.path / "lr.sqlite")
     assert (after.uid, after.status, after.solver) == (before.uid, "finished", before.solver)
     assert after.solver.base_lr == 0.05

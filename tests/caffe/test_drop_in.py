@@ -260,7 +260,7 @@ def test_a_larger_max_iter_in_the_solver_makes_the_run_longer(workspace: Workspa
     workspace.train("solver.prototxt", "--out", "longer").succeeded()
     workspace.write("solver.prototxt", nets.solver(max_iter=100, test_interval=20))
     done = workspace.train("solver.prototxt", "--out", "longer", "--resume").succeeded()
-    assert "solver.prototxt: test_interval: 20, was test_interval: 50: without effect" in done.out
+    assert "solver.prototxt: test_interval: 20, was test_interval: 50: has no effect" in done.out
     assert "max_iter: 100, was" not in done.out
     run = workspace.run("longer")
     assert [row["iteration"] for row in run.measurements()] == [0, 50, 60, 100]
