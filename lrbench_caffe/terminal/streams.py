@@ -1,13 +1,14 @@
-"""Output that may lose its reader."""
+"""Output that may lose its reader, and what it can take."""
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import io
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from typing import Any, TextIO, cast
+from typing import IO, Any, TextIO, cast
 
 from lrbench_caffe.plaintext import visible
 
@@ -106,3 +107,13 @@ def escaping() -> Iterator[None]:
     finally:
         if [sys.stdout, sys.stderr] == wrapped:
             sys.stdout, sys.stderr = before
+
+
+def has_unicode(file: IO[str]) -> bool:
+    """Whether a stream takes every character; another one would print ? for some, and change
+    names so."""
+    return codecs.lookup(getattr(file, "encoding", None) or "ascii").name in (
+        "utf-8",
+        "utf-16",
+        "utf-32",
+    )
