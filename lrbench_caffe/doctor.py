@@ -8,137 +8,13 @@ python -m lrbench_caffe.doctor --json
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
-import os
-import platform
-import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 
-from lrbench_caffe import __version__, installation
-from lrbench_caffe.errors import LRBenchError
-from lrbench_caffe.native.library import CHECK_LAYERS, find_library
-from lrbench_caffe.runtime import worker
-from lrbench_caffe.runtime.info import caffe_info
-from lrbench_caffe.runtime.locate import CaffePython, caffe_program_of, find_caffe_python
-from lrbench_caffe.runtime.replies import CaffeInfo
+from lrbench_caffe.setup.findings import Finding, examine
 from lrbench_caffe.terminal import cli, flags
 from lrbench_caffe.terminal.console import Console
-
-PACKAGES = ("numpy", "protobuf", "lmdb", "matplotlib", "rich", "psycopg2-binary")
-CHECK_SECONDS = 180.0  # of the fast layers' check, with the import of caffe from a cold disk
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One property that was examined.
-
-    Attributes:
-        name: what it is.
-        value: what was found.
-        remedy: what to do about it; None where all is well.
-        fatal: True where no training is possible with it.
-    """
-
-    name: str
-    value: str
-    remedy: str | None = None
-    fatal: bool = False
-
-
-def examine(explicit: str | None) -> Iterator[Finding]:
-    """Look at the driver and at the Caffe that would be used.
-
-    Args:
-        explicit: the value of --caffe-python.
-    """
-    yield Finding("lrbench_caffe", __version__)
-    yield Finding("driver's Python", f"{platform.python_version()} ({sys.executable})")
-    yield from _packages()
-    try:
-        python = find_caffe_python(explicit)
-        yield Finding("Caffe's Python", f"{' '.join(python.command)} ({python.origin})")
-        info = caffe_info(python, fresh=True)
-        yield from _caffe(python, info)
-        program = caffe_program_of(info.path) or "none found with it"
-        yield Finding("caffe program", f"{program} (only for comparisons with caffe train)")
-    except LRBenchError as error:
-        yield Finding("Caffe", "none that works", str(error), fatal=True)
-
-
-def _packages() -> Iterator[Finding]:
-    versions = []
-    for name in PACKAGES:
-        try:
-            versions.append(f"{name} {importlib.metadata.version(name)}")
-        except importlib.metadata.PackageNotFoundError:
-            yield Finding(
-                name,
-                "not installed by pip",
-                f"pip install {name}, unless it is installed by other means",
-            )
-    yield Finding("packages", ", ".join(versions))
-
-
-def _caffe(python: CaffePython, info: CaffeInfo) -> Iterator[Finding]:
-    yield Finding("Caffe", f"{info.caffe} in {info.path}, Python {info.python}")
-    if info.writable_base_lr:
-        yield Finding("learning rate", "set directly (base_lr is writable): all solver types")
-    else:
-        yield Finding(
-            "learning rate",
-            "set through the gradients (base_lr is not writable, as in Caffe 1.0)",
-            "--lr works with SGD and Nesterov only, a solver's own lr_policy with all types; "
-            "with a Caffe from December 2017 or newer, both work with all types",
-        )
-    yield _device(info)
-    yield Finding("layers", f"{len(info.layers)} types")
-    yield _layers(python, info)
-    yield Finding("BLAS", ", ".join(info.blas) or "not recognised among the loaded libraries")
-
-
-def _layers(python: CaffePython, info: CaffeInfo) -> Finding:
-    library = find_library(info.path)
-    if library.path is None:
-        return Finding(
-            "CPU layers", f"Caffe's own; no fast ones, because {library.why}", library.remedy
-        )
-    problem = _layers_problem(python, library.path)
-    if problem:
-        problem = f"Caffe's own; the fast ones ({library.path}) fail: {problem}"
-        return Finding("CPU layers", problem, f"run {installation.setup_command()}")
-    return Finding("CPU layers", f"fast ({library.path}); train --layers stock uses Caffe's own")
-
-
-def _layers_problem(python: CaffePython, library: Path) -> str | None:
-    """The result of the check of the fast layers before each training, None if they pass."""
-    try:
-        done = subprocess.run(
-            [*python.command, "-c", CHECK_LAYERS, str(Path(worker.__file__).parent), str(library)],
-            env={**os.environ, "GLOG_minloglevel": "2"},
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=CHECK_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return f"their check takes longer than {CHECK_SECONDS:.0f} s"
-    if done.returncode == 0:
-        return None
-    return (done.stderr.strip() or f"their check ended with {done.returncode}").splitlines()[-1]
-
-
-def _device(info: CaffeInfo) -> Finding:
-    if not info.cuda:
-        return Finding("device", "CPU (this is a CPU-only build)")
-    if info.gpus == 0:
-        remedy = "look at nvidia-smi; in Docker, start with --gpus all"
-        return Finding("device", "CUDA build, but no GPU is visible", remedy)
-    return Finding("device", f"CUDA build, {info.gpus} GPU(s)")
 
 
 def parser() -> cli.Parser:
@@ -150,20 +26,23 @@ def parser() -> cli.Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args: argparse.Namespace = parser().parse_args(argv)
+    findings: list[Finding] = []
     console = Console()
-    fatal = False
-    if args.json:
-        findings = list(examine(args.caffe_python))
-        print(json.dumps([vars(finding) for finding in findings], indent=2))
-        return 1 if any(finding.fatal for finding in findings) else 0
     for finding in examine(args.caffe_python):
-        fatal = fatal or finding.fatal
-        mark = "ok" if finding.remedy is None else "NO" if finding.fatal else "!!"
-        line = f"{mark}  {finding.name + ':':<17} {finding.value}"
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-        if finding.remedy:
-            console.print(f"    -> {finding.remedy}", markup=False, highlight=False, soft_wrap=True)
-    return 1 if fatal else 0
+        findings.append(finding)
+        if not args.json:
+            _print(console, finding)  # at once: to look takes seconds
+    if args.json:
+        print(json.dumps([vars(finding) for finding in findings], indent=2))
+    return 1 if any(finding.fatal for finding in findings) else 0
+
+
+def _print(console: Console, finding: Finding) -> None:
+    mark = "ok" if finding.remedy is None else "NO" if finding.fatal else "!!"
+    line = f"{mark}  {finding.name + ':':<17} {finding.value}"
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if finding.remedy:
+        console.print(f"    -> {finding.remedy}", markup=False, highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -13,18 +13,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from lrbench_caffe import plots
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.knowledge import selection
 from lrbench_caffe.lr import parse
-from lrbench_caffe.metrics import of_first_net
 from lrbench_caffe.prototxt.task import solver_task
 from lrbench_caffe.runs.directory import RunDirectory
-from lrbench_caffe.runs.runjson import task_title
 from lrbench_caffe.terminal import cli
 from lrbench_caffe.terminal.database import open_at_terminal
 from lrbench_caffe.terminal.selection_flags import add_flags, selection_query
@@ -96,101 +92,21 @@ def _schedule(args: argparse.Namespace) -> Path:
 
 
 def _runs(args: argparse.Namespace) -> Path:
-    # Each once, and under its own name: runs/* has runs/latest in it.
-    places: dict[Path, Path] = {}
-    for path in sorted(map(Path, args.runs), key=Path.is_symlink):
-        places.setdefault(path.resolve(), path)
-    directories = list(places.values())
-    curves = [_curves(directory) for directory in directories]
+    from lrbench_caffe.plots import curves
+
+    directories = curves.distinct([Path(name) for name in args.runs])
+    runs = [curves.read_curves(directory) for directory in directories]
     for directory in directories:
         for words in RunDirectory(directory).damage():
             print(f"note: {directory}: {words}: left out", file=sys.stderr)
-    if all(run.empty for run in curves):
+    if all(run.empty for run in runs):
         raise InputError(
-            f"{args.runs[0]}: nothing was measured yet{' in any of the runs' * (len(curves) > 1)}"
+            f"{args.runs[0]}: nothing was measured yet{' in any of the runs' * (len(runs) > 1)}"
         )
-    named = _told_apart(curves, directories)
-    path = _file(args, "runs.png" if len(curves) > 1 else f"{directories[0].resolve().name}.png")
-    plots.save(plots.runs_figure(_title(directories), named), path)
+    named = curves.told_apart(runs, directories)
+    path = _file(args, "runs.png" if len(runs) > 1 else f"{directories[0].resolve().name}.png")
+    plots.save(plots.runs_figure(curves.title_of(directories), named), path)
     return path
-
-
-def _told_apart(
-    curves: Sequence[plots.RunCurves], directories: Sequence[Path]
-) -> list[plots.RunCurves]:
-    """With the names of their folders where several would be called alike."""
-    alike: dict[str, list[int]] = {}
-    for number, run in enumerate(curves):
-        alike.setdefault(run.label, []).append(number)
-    named = list(curves)
-    for numbers in alike.values():
-        if len(numbers) > 1:
-            for number, name in zip(numbers, short_names([directories[n] for n in numbers])):
-                named[number] = replace(curves[number], label=f"{curves[number].label}, {name}")
-    return named
-
-
-def short_names(folders: Sequence[Path]) -> list[str]:
-    """The shortest ends of paths that tell them apart, without what is the same at all ends.
-
-    "a/x/run" and "b/x/run" are "a" and "b". The folders are different ones.
-    """
-    parts = [folder.resolve().parts for folder in folders]
-    while len({path[-1] for path in parts}) == 1 and all(len(path) > 2 for path in parts):
-        parts = [path[:-1] for path in parts]
-
-    def shortest(path: tuple[str, ...]) -> str:
-        for length in range(1, len(path)):
-            if sum(other[-length:] == path[-length:] for other in parts) == 1:
-                return "/".join(path[-length:])
-        return "/".join(path)
-
-    return [shortest(path) for path in parts]
-
-
-def _title(directories: Sequence[Path]) -> str:
-    """ "digits / LeNet_digits, seeds 1, 2": data, net and seeds of the runs, as far as they are known."""
-    records = [RunDirectory(directory).read() for directory in directories]
-    tasks = list(dict.fromkeys(task_title(record) for record in records))
-    seeds = sorted({record["seed"] for record in records if isinstance(record.get("seed"), int)})
-    text = "; ".join(tasks) if len(tasks) < 3 else f"{len(tasks)} tasks"
-    if len(seeds) > 5:
-        return f"{text}, {len(seeds)} seeds"
-    named = ", ".join(map(str, seeds))
-    return f"{text}, seed{'s' * (len(seeds) > 1)} {named}" if seeds else text
-
-
-def _curves(directory: Path) -> plots.RunCurves:
-    """A run's curves: of the first test net. Its label has policy, seed, and an unusual start or status."""
-    run = RunDirectory(directory)
-    record = run.read()
-    policy = record.get("policy_short") or record.get("policy") or "?"
-    seed = f"seed {record['seed']}" if record.get("seed") is not None else ""
-    status = str(record.get("status"))
-    label = ", ".join(
-        part for part in (str(policy), seed, _start(record), _state(run, status)) if part
-    )
-    tests = of_first_net(run.measurements())
-    return plots.RunCurves(label, run.iterations(), tests, diverged=status == "diverged")
-
-
-def _start(record: dict[str, Any]) -> str:
-    """ "from weights", "from snapshot at 300"; nothing for scratch, or where it is not known."""
-    start = record.get("start")
-    kind = start.get("kind") if isinstance(start, dict) else None
-    if kind == "weights":
-        return "from weights"
-    if kind == "snapshot":
-        iteration = start.get("iteration") if isinstance(start, dict) else None
-        return "from snapshot" if iteration is None else f"from snapshot at {iteration}"
-    return ""
-
-
-def _state(run: RunDirectory, status: str) -> str:
-    """Nothing for a run that finished; one that says it is running while nobody holds its lock was killed."""
-    if run.running:
-        return "running"
-    return {"finished": "", "running": "interrupted"}.get(status, status)
 
 
 def _table(args: argparse.Namespace) -> Path:

@@ -9,13 +9,13 @@ import sys
 
 import pytest
 
-from lrbench_caffe import doctor
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.native import library as native
 from lrbench_caffe.native.library import find_library
 from lrbench_caffe.runtime import locate
 from lrbench_caffe.runtime.info import caffe_info
 from lrbench_caffe.runtime.locate import find_caffe_python
+from lrbench_caffe.setup.findings import layers_finding
 from lrbench_caffe.training.settings import choose_layers, choose_threads
 from tests.caffe.harness import assert_same_weights, difference
 
@@ -180,11 +180,11 @@ def test_the_check_runs_on_as_many_threads_as_the_training(folder, faulty, monke
 def test_doctor_tells_a_library_that_fails(library, faulty, monkeypatch):
     python = find_caffe_python(None)
     info = caffe_info(python)
-    finding = doctor._layers(python, info)
+    finding = layers_finding(python, info)
     assert finding.value.startswith("fast (") and finding.remedy is None
     monkeypatch.setenv("XDG_CACHE_HOME", str(faulty))
     monkeypatch.setenv("LRBENCH_FAULT", "LRN")
-    finding = doctor._layers(python, info)
+    finding = layers_finding(python, info)
     assert "fail: the fast LRN layer's output differs from Caffe's by" in finding.value
     assert finding.remedy == "run tools/setup"
 
@@ -193,7 +193,7 @@ def test_doctor_tells_a_damaged_library(library, monkeypatch, tmp_path):
     monkeypatch.setattr(native, "libraries_dir", lambda: tmp_path)
     native.library_path().write_bytes(library.read_bytes()[:1000])
     python = find_caffe_python(None)
-    finding = doctor._layers(python, caffe_info(python))
+    finding = layers_finding(python, caffe_info(python))
     assert ") fail: " in finding.value and finding.remedy == "run tools/setup"
 
 

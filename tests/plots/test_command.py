@@ -15,6 +15,7 @@ from lrbench_caffe.database import Database
 from lrbench_caffe.lr import parse
 from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.plots import natural_length
+from lrbench_caffe.plots.curves import short_names
 from lrbench_caffe.plots.style import TRAIN
 from lrbench_caffe.plots.training import RunCurves, runs_figure
 from lrbench_caffe.terminal import cli
@@ -165,7 +166,7 @@ def test_starts_are_named(run, tmp_path):
     ],
 )
 def test_the_shortest_names_that_tell_folders_apart(tmp_path, folders, names):
-    found = plot.short_names([tmp_path / "parent" / folder for folder in folders])
+    found = short_names([tmp_path / "parent" / folder for folder in folders])
     assert found == names
 
 

@@ -1,0 +1,98 @@
+"""The curves of run directories, and what runs are called in one picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lrbench_caffe.metrics import of_first_net
+from lrbench_caffe.plots.training import RunCurves
+from lrbench_caffe.runs.directory import RunDirectory
+from lrbench_caffe.runs.runjson import task_title
+
+
+def distinct(paths: Sequence[Path]) -> list[Path]:
+    """Each folder once, and under its own name: runs/* has runs/latest in it."""
+    folders: dict[Path, Path] = {}
+    for path in sorted(paths, key=Path.is_symlink):
+        folders.setdefault(path.resolve(), path)
+    return list(folders.values())
+
+
+def read_curves(directory: Path) -> RunCurves:
+    """A run's curves: of the first test net. Its label has policy, seed, and an unusual start or status."""
+    run = RunDirectory(directory)
+    record = run.read()
+    policy = record.get("policy_short") or record.get("policy") or "?"
+    seed = f"seed {record['seed']}" if record.get("seed") is not None else ""
+    status = str(record.get("status"))
+    parts = (str(policy), seed, _start(record), _state(run, status))
+    label = ", ".join(part for part in parts if part)
+    tests = of_first_net(run.measurements())
+    return RunCurves(label, run.iterations(), tests, diverged=status == "diverged")
+
+
+def _start(record: dict[str, Any]) -> str:
+    """ "from weights", "from snapshot at 300"; nothing for scratch, or where it is not known."""
+    start = record.get("start")
+    kind = start.get("kind") if isinstance(start, dict) else None
+    if kind == "weights":
+        return "from weights"
+    if kind == "snapshot":
+        iteration = start.get("iteration") if isinstance(start, dict) else None
+        return "from snapshot" if iteration is None else f"from snapshot at {iteration}"
+    return ""
+
+
+def _state(run: RunDirectory, status: str) -> str:
+    """Nothing for a run that finished; one that says it is running while nobody holds its lock was killed."""
+    if run.running:
+        return "running"
+    return {"finished": "", "running": "interrupted"}.get(status, status)
+
+
+def told_apart(curves: Sequence[RunCurves], directories: Sequence[Path]) -> list[RunCurves]:
+    """With the names of their folders where several would be called alike."""
+    alike: dict[str, list[int]] = {}
+    for number, run in enumerate(curves):
+        alike.setdefault(run.label, []).append(number)
+    named = list(curves)
+    for label, numbers in alike.items():
+        if len(numbers) == 1:
+            continue
+        names = short_names([directories[number] for number in numbers])
+        for number, name in zip(numbers, names):
+            named[number] = replace(curves[number], label=f"{label}, {name}")
+    return named
+
+
+def short_names(folders: Sequence[Path]) -> list[str]:
+    """The shortest ends of paths that tell them apart, without what is the same at all ends.
+
+    "a/x/run" and "b/x/run" are "a" and "b". The folders are different ones.
+    """
+    parts = [folder.resolve().parts for folder in folders]
+    while len({path[-1] for path in parts}) == 1 and all(len(path) > 2 for path in parts):
+        parts = [path[:-1] for path in parts]
+
+    def shortest(path: tuple[str, ...]) -> str:
+        for length in range(1, len(path)):
+            if sum(other[-length:] == path[-length:] for other in parts) == 1:
+                return "/".join(path[-length:])
+        return "/".join(path)
+
+    return [shortest(path) for path in parts]
+
+
+def title_of(directories: Sequence[Path]) -> str:
+    """ "digits / LeNet_digits, seeds 1, 2": data, net and seeds of the runs, as far as they are known."""
+    records = [RunDirectory(directory).read() for directory in directories]
+    tasks = list(dict.fromkeys(task_title(record) for record in records))
+    seeds = sorted({record["seed"] for record in records if isinstance(record.get("seed"), int)})
+    text = "; ".join(tasks) if len(tasks) < 3 else f"{len(tasks)} tasks"
+    if len(seeds) > 5:
+        return f"{text}, {len(seeds)} seeds"
+    named = ", ".join(map(str, seeds))
+    return f"{text}, seed{'s' * (len(seeds) > 1)} {named}" if seeds else text
