@@ -40,9 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _print(console: Console, finding: Finding) -> None:
     mark = "ok" if finding.remedy is None else "NO" if finding.fatal else "!!"
     line = f"{mark}  {finding.name + ':':<17} {finding.value}"
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    console.say(line)
     if finding.remedy:
-        console.print(f"    -> {finding.remedy}", markup=False, highlight=False, soft_wrap=True)
+        console.say(f"    -> {finding.remedy}")
 
 
 if __name__ == "__main__":

@@ -15,18 +15,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from lrbench_caffe.metrics import TOP1
 from lrbench_caffe.terminal import cli
 from lrbench_caffe.terminal.console import Console
 from lrbench_caffe.terminal.progress import Bars
 from lrbench_caffe.terminal.study_flags import add_study_flags, study_parameters
-from lrbench_caffe.terminal.tables import terminal_table
 from lrbench_caffe.terminal.tuning_progress import TuningDisplay
-from lrbench_caffe.tuning.report import ladder_rows
+from lrbench_caffe.terminal.tuning_tables import show_range
 from lrbench_caffe.tuning.request import RangeRequest
-from lrbench_caffe.tuning.running import RangeTest, find_range
-
-SHOWN = 6  # tests in the table: more do not fit 80 columns
+from lrbench_caffe.tuning.running import find_range
 
 
 def parser() -> cli.Parser:
@@ -75,40 +71,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     console = Console(unbreakable=True)
     with TuningDisplay(console) as display:
-        test = find_range(request, display, Bars(lambda text: _say(console, text)))
-    show(console, test)
+        test = find_range(request, display, Bars(console.say))
+    show_range(console, test)
     test.study.check_losses()
     return 0
-
-
-def show(console: Console, test: RangeTest) -> None:
-    """Print the range, how to use it, and where it is kept; or the lost trainings."""
-    if test.ladder:
-        console.print(
-            terminal_table(ladder_rows(test.ladder, SHOWN), "Top-1 (%) with a constant LR")
-        )
-    if test.good is None:
-        for one in test.study.lost:
-            _say(console, f"lost: {one.text}")
-        _say(console, f"no range of good LRs: it depends on lost trainings; kept in {test.file}")
-        return
-    if test.ladder and test.ladder.begin is not None:
-        _say(console, f"Top-1 of the initial weights: {TOP1.text(test.ladder.begin)}")
-    _say(console, f"good: {test.rule}" if test.ladder else test.rule)
-    rows = [["function", "starting policy"]]
-    rows += [[name, f"{policy:.6g}"] for name, policy in test.policies.items()]
-    console.print(terminal_table(rows, "with this range", 2))
-    good = test.good
-    _say(
-        console, f"range of good LRs: {good.low:g} to {good.high:g}, best constant LR {good.best:g}"
-    )
-    _say(
-        console, f"{test.study.iterations:,} iterations; kept in {test.file}; plot: {test.picture}"
-    )
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

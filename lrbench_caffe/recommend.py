@@ -11,22 +11,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lrbench_caffe import installation
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.knowledge.evidence import Wanted
 from lrbench_caffe.knowledge.exporting import recommendation_json
 from lrbench_caffe.knowledge.proposing import recommend
-from lrbench_caffe.knowledge.recommendation import Recommendation
 from lrbench_caffe.prototxt.task import solver_settings
-from lrbench_caffe.records import Task
 from lrbench_caffe.terminal import cli, flags
 from lrbench_caffe.terminal.console import Console
 from lrbench_caffe.terminal.database import open_at_terminal
+from lrbench_caffe.terminal.recommendation_text import lines, train_command
 from lrbench_caffe.training.beginning import check_before_end
 from lrbench_caffe.training.choosing import open_wanted
 
@@ -102,71 +98,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(json.dumps(recommendation_json(wanted, recommendation), indent=2))
         return 0 if recommendation.proposals else 1
     console = Console()
-    for line in lines(wanted, recommendation, command(args)):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    for line in lines(wanted, recommendation, train_command(args)):
+        console.say(line)
     return 0 if recommendation.proposals else 1
-
-
-def command(args: argparse.Namespace) -> list[str]:
-    """The command line that trains so, without the policy."""
-    words = [installation.command("train"), shlex.quote(args.solver)]
-    for flag in ("weights", "snapshot", "head", "max_iter"):
-        if value := getattr(args, flag):
-            words += [f"--{flag.replace('_', '-')}", shlex.quote(str(value))]
-    return words
-
-
-def lines(wanted: Wanted, recommendation: Recommendation, train: Sequence[str]) -> list[str]:
-    """A recommendation for the terminal.
-
-    Args:
-        train: the command that trains so, without the policy.
-    """
-    text = [f"task: {wanted.task.title} ({_form(wanted.task)})"]
-    if wanted.start.kind != "scratch":
-        text.append(f"start: {wanted.start}")
-    text.append(_known(recommendation))
-    text += recommendation.remarks
-    if recommendation.similar:
-        text.append(
-            "similar: " + ", ".join(f"{t.title} ({s:.2f})" for t, s in recommendation.similar)
-        )
-    if not recommendation.proposals:
-        text.append(
-            "nothing to propose: no finished run on this or a similar task supports a policy"
-        )
-    for place, proposal in enumerate(recommendation.proposals, 1):
-        text += [
-            "",
-            f"{place}. {proposal.policy:.7g}",
-            *(f"   {line}" for line in proposal.evidence),
-        ]
-    if recommendation.proposals:
-        text += ["", " ".join([*train, f'--lr "{recommendation.proposals[0].policy}"'])]
-    return text
-
-
-def _known(recommendation: Recommendation) -> str:
-    compared = recommendation.compared
-    diverged = f", and {recommendation.diverged} that only diverged" * bool(recommendation.diverged)
-    if not compared:
-        here = "from this start" if recommendation.other_starts else "on this task"
-        text = f"in the database: no result {here}{diverged}"
-        if not recommendation.proposals:
-            return text
-        first = recommendation.proposals[0].main
-        return f"{text}; proposals are from {'another start' if first.same_task else 'the most similar one'}"
-    policies = "1 policy" if compared == 1 else f"{compared} policies"
-    return f"in the database: {policies} on this task{diverged}"
-
-
-def _form(task: Task) -> str:
-    data, network = task.dataset, task.network
-    shape = " x ".join(str(n or "?") for n in (data.channels, data.height, data.width))
-    return (
-        f"{shape}, {data.classes or '?'} classes, {data.train_samples or '?'} training samples; "
-        f"{network.parameters or '?'} parameters, depth {network.depth}"
-    )
 
 
 if __name__ == "__main__":

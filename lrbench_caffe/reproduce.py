@@ -162,7 +162,7 @@ def _figure1(console: Console, folder: Path, dry: bool) -> None:
     else:
         folder.mkdir(parents=True, exist_ok=True)
         text = ", ".join(map(str, figure1(folder)))
-    console.print(f"figure1: {text}", highlight=False, markup=False, soft_wrap=True)
+    console.say(f"figure1: {text}")
 
 
 if __name__ == "__main__":

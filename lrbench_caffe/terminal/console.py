@@ -48,6 +48,10 @@ class Console(rich.console.Console):
         options.update(markup=False, emoji=False, highlight=False)
         return super().render_str(visible(text), **options)
 
+    def say(self, text: str) -> None:
+        """Print a text as it is: a terminal breaks its lines, where they are too long."""
+        self.print(text, markup=False, highlight=False, soft_wrap=True)
+
 
 class TextColumn(RichTextColumn):
     """A column of a progress bar: a format of the task, whose fields are text."""

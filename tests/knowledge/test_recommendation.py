@@ -14,8 +14,8 @@ from lrbench_caffe.knowledge.recommendation import against
 from lrbench_caffe.knowledge.trials import nearly_equal
 from lrbench_caffe.knowledge.utility import Utility, caution, standard_error, usual_deviation
 from lrbench_caffe.lr import PolicyError, parse
-from lrbench_caffe.recommend import lines
 from lrbench_caffe.records import AT_PLACE, SCRATCH, Spread
+from lrbench_caffe.terminal.recommendation_text import lines
 from tests.knowledge.summaries import summary
 from tests.knowledge.tasks import (
     CNN3,

@@ -9,8 +9,8 @@ import pytest
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.knowledge.proposing import recommend
 from lrbench_caffe.knowledge.recommendation import Recommendation
-from lrbench_caffe.recommend import _known
 from lrbench_caffe.records import SCRATCH, UNKNOWN_START, Spread, Start
+from lrbench_caffe.terminal.recommendation_text import _known
 from lrbench_caffe.training.beginning import check_before_end
 from tests.knowledge.summaries import summary
 from tests.knowledge.tasks import DIGITS, LENET_DIGITS, MNIST_HERE, Memory, paper_memory

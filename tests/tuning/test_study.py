@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lrbench_caffe import range as range_command
 from lrbench_caffe.errors import InputError, TrainingError
 from lrbench_caffe.jobs import Job, JobResult, retrying
 from lrbench_caffe.jobs.naming import directory_name
@@ -30,7 +29,7 @@ from lrbench_caffe.prototxt.messages import Messages
 from lrbench_caffe.prototxt.solver import caffe_policy
 from lrbench_caffe.records import SCRATCH, Start
 from lrbench_caffe.terminal.console import Console
-from lrbench_caffe.tune import train_line
+from lrbench_caffe.terminal.tuning_tables import show_range, train_line
 from lrbench_caffe.tuning import report as reports
 from lrbench_caffe.tuning import running
 from lrbench_caffe.tuning.prior import Prior
@@ -345,7 +344,7 @@ def climb(folder: Path, pool: RulePool) -> tuple[Study, str]:
     study, said = Study(folder, plan(), pool), io.StringIO()
     request = RangeRequest(Path("solver.prototxt"), iterations=100)
     solver: Any = SimpleNamespace(weights=[])
-    range_command.show(
+    show_range(
         Console(unbreakable=True, width=160, file=said),
         running.climb(request, study, solver, "digits"),
     )

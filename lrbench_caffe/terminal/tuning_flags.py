@@ -1,0 +1,100 @@
+"""The flags of tune, and the request that they make."""
+
+from __future__ import annotations
+
+import argparse
+
+from lrbench_caffe.terminal import cli
+from lrbench_caffe.terminal.study_flags import add_study_flags, study_parameters
+from lrbench_caffe.terminal.tables import add_flag
+from lrbench_caffe.tuning.request import GOALS, TuningRequest
+from lrbench_caffe.tuning.study import TESTS
+
+
+def add_flags(p: cli.Parser) -> None:
+    """The flags that ``tuning_request`` reads, and those of the output."""
+    p.add_argument("solver", metavar="SOLVER", help="the solver.prototxt")
+    _add_goal(p)
+    _add_cost(p)
+    _add_trainings(p)
+    out = p.add_argument_group("output")
+    add_flag(out)
+    out.add_argument(
+        "--json", action="store_true", help="print the result as JSON; progress goes to stderr"
+    )
+
+
+def _add_goal(p: cli.Parser) -> None:
+    what = p.add_argument_group("goal")
+    what.add_argument(
+        "--goal", choices=GOALS, default="accuracy",
+        help="accuracy: the highest Top-1; cost: the fewest iterations to --target-top1 (default: accuracy)",
+    )  # fmt: skip
+    what.add_argument(
+        "--target-top1", type=float, metavar="X",
+        help="a sufficient Top-1 in percent; with --goal cost, the one to reach (default: none; with cost, "
+        "the best finalist's mean minus its deviation)",
+    )  # fmt: skip
+    what.add_argument(
+        "--functions", default="all", metavar="NAMES",
+        help="all, cyclic, decaying, or comma-separated LR functions (default: all)",
+    )  # fmt: skip
+    what.add_argument(
+        "--compose", action="store_true", help="also try compositions of the best policies"
+    )
+    what.add_argument(
+        "--fresh", action="store_true", help="ignore earlier results in the LR database"
+    )
+
+
+def _add_cost(p: cli.Parser) -> None:
+    cost = p.add_argument_group("cost")
+    cost.add_argument(
+        "--budget", metavar="N|xF",
+        help="limit of all iterations for the search; xF: F times max_iter (default: 15 %% of training all "
+        "candidates in full)",
+    )  # fmt: skip
+    cost.add_argument(
+        "--top", type=int, default=2, metavar="N", help="number of finalists (default: 2)"
+    )
+    cost.add_argument(
+        "--seeds", type=int, default=3, metavar="N", help="trainings of each finalist (default: 3)"
+    )
+    cost.add_argument("--seed", type=int, default=1, metavar="N", help="first seed (default: 1)")
+
+
+def _add_trainings(p: cli.Parser) -> None:
+    run = p.add_argument_group("trainings")
+    run.add_argument(
+        "--max-iter",
+        type=int,
+        metavar="N",
+        help="iterations of a training (default: the solver's max_iter)",
+    )
+    run.add_argument(
+        "--test-interval", type=int, metavar="N",
+        help=f"iterations between tests (default: the solver's, but at least {TESTS} tests)",
+    )  # fmt: skip
+    run.add_argument(
+        "--out",
+        metavar="DIR",
+        help="directory of the study; an existing study is continued (default: runs/tune-SOLVER, or "
+        "runs/tune-SOLVER-DIGEST if another solver of that name uses it)",
+    )
+    add_study_flags(p, run)
+
+
+def tuning_request(args: argparse.Namespace) -> TuningRequest:
+    """The request that the flags of ``add_flags`` make."""
+    return TuningRequest(
+        **study_parameters(args),
+        goal=args.goal,
+        target_top1=args.target_top1,
+        functions=args.functions,
+        compose=args.compose,
+        fresh=args.fresh,
+        budget=args.budget,
+        top=args.top,
+        seeds=args.seeds,
+        max_iter=args.max_iter,
+    )
