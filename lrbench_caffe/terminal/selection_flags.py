@@ -13,6 +13,14 @@ from lrbench_caffe.terminal import flags
 
 def add_flags(p: argparse.ArgumentParser) -> None:
     """The flags that ``selection_query`` reads."""
+    _add_which(p)
+    _add_order(p)
+    flags.add_database(p)
+    flags.add_head(p, ", for SOLVER")
+    flags.add_caffe_python(p, ", for SOLVER")
+
+
+def _add_which(p: argparse.ArgumentParser) -> None:
     which = p.add_argument_group("which policies")
     which.add_argument(
         "solver", nargs="?", metavar="SOLVER", help="the task that this solver trains"
@@ -38,6 +46,9 @@ def add_flags(p: argparse.ArgumentParser) -> None:
         metavar="N",
         help="only trainings of N iterations (default: any length)",
     )
+
+
+def _add_order(p: argparse.ArgumentParser) -> None:
     order = p.add_argument_group("order")
     order.add_argument(
         "--by", metavar="CRITERIA",
@@ -73,9 +84,6 @@ def add_flags(p: argparse.ArgumentParser) -> None:
         "--pareto", action="store_true",
         help="show the policies that none dominates in Top-1 and cost (--by COST; default: iterations)",
     )  # fmt: skip
-    flags.add_database(p)
-    flags.add_head(p, ", for SOLVER")
-    flags.add_caffe_python(p, ", for SOLVER")
 
 
 def selection_query(args: argparse.Namespace) -> Query:

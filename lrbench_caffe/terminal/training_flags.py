@@ -68,8 +68,17 @@ _FALSE = ("false", "f", "no", "n", "0")  # as gflags reads a bool
 
 def add_flags(p: cli.Parser) -> None:
     """The command line. Caffe's own flags take one dash or two, as gflags has it."""
-    functions = ", ".join(row.name for row in describe_functions())
     p.add_argument("solver_file", nargs="?", metavar="SOLVER", help="the solver.prototxt")
+    _add_caffe_train(p)
+    _add_learning_rate(p)
+    run = p.add_argument_group("run")
+    _add_length_and_tests(run)
+    _add_run_directory(run)
+    _add_safety_and_record(run)
+    _add_caffe(run)
+
+
+def _add_caffe_train(p: cli.Parser) -> None:
     caffe = p.add_argument_group(
         "same as in caffe train",
         "-logtostderr and -alsologtostderr work, too. The other flags of caffe --help (-log_dir, "
@@ -104,6 +113,10 @@ def add_flags(p: cli.Parser) -> None:
             f"-{flag}", f"--{flag}", f"--{name}-effect", choices=EFFECTS, default=default,
             help=f"action on {name.upper()} (default: {default})",
         )  # fmt: skip
+
+
+def _add_learning_rate(p: cli.Parser) -> None:
+    functions = ", ".join(row.name for row in describe_functions())
     lr = p.add_argument_group("learning rate", f"functions: {functions}")
     lr.add_argument(
         "--lr",
@@ -120,7 +133,9 @@ def add_flags(p: cli.Parser) -> None:
     lr.add_argument(
         "--preview", action="store_true", help="print and plot the schedule, do not train"
     )
-    run = p.add_argument_group("run")
+
+
+def _add_length_and_tests(run: argparse._ArgumentGroup) -> None:
     run.add_argument(
         "--max-iter",
         type=int,
@@ -144,6 +159,9 @@ def add_flags(p: cli.Parser) -> None:
         "--head", metavar="NAME",
         help="measure Top-1 on this blob of scores if the test net has several (default: docs/metrics.md)",
     )  # fmt: skip
+
+
+def _add_run_directory(run: argparse._ArgumentGroup) -> None:
     run.add_argument(
         "--out", metavar="DIR",
         help=f"the run directory (default: a new one in {RUNS}/); with --preview the plot's file",
@@ -160,6 +178,9 @@ def add_flags(p: cli.Parser) -> None:
         "--log-to-stderr", action="store_true",
         help="also print Caffe's log on stderr, as caffe train does",
     )  # fmt: skip
+
+
+def _add_safety_and_record(run: argparse._ArgumentGroup) -> None:
     run.add_argument(
         "--checkpoint-minutes", type=flags.duration, default=10.0, metavar="M",
         help="also snapshot every M minutes, so that a kill loses little; 0: never (default: 10)",
@@ -167,6 +188,10 @@ def add_flags(p: cli.Parser) -> None:
     flags.add_hang_timeout(run)
     flags.add_database(run)
     flags.add_no_database(run)
+
+
+def _add_caffe(run: argparse._ArgumentGroup) -> None:
+    """Which Caffe trains, on which layers, and how it gets the LR."""
     run.add_argument(
         "--layers", choices=LAYERS,
         help="CPU layers: stock: Caffe's own, with the weights of caffe train; fast: the fast ones; auto: "
