@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from lrbench_caffe.database.urls import resolve_url
@@ -25,7 +24,8 @@ from lrbench_caffe.errors import InputError, did_you_mean
 from lrbench_caffe.jobs.opening import TRUST_DATA, check_jobs, open_pool, training_flags
 from lrbench_caffe.reproduction.figures import figure1
 from lrbench_caffe.reproduction.missing import Options
-from lrbench_caffe.reproduction.plan import ExperimentPlan, check_factor, plan, plans, scale, select
+from lrbench_caffe.reproduction.plan import ExperimentPlan, plan
+from lrbench_caffe.reproduction.request import ReproductionRequest, known_names
 from lrbench_caffe.reproduction.runner import Goal, Reproduction
 from lrbench_caffe.reproduction.speed import Prober
 from lrbench_caffe.terminal import cli, flags
@@ -35,7 +35,6 @@ from lrbench_caffe.terminal.progress import Bars
 from lrbench_caffe.terminal.reproduction_progress import ReproductionDisplay
 from lrbench_caffe.terminal.study_flags import add_pool_flags
 
-MOST_SEEDS = 1000
 FILE_WIDTH = 160  # columns where the output is not a terminal
 
 
@@ -80,12 +79,6 @@ def parser() -> cli.Parser:
     return p
 
 
-def known_names() -> list[str]:
-    """What there is to reproduce; "all" comes last."""
-    tables = [name for name in plans() if name.startswith("table")]
-    return [*tables, "figure1", *(name for name in plans() if name.startswith("figure")), "all"]
-
-
 def _name(text: str) -> str:
     known = known_names()
     if text not in known:
@@ -98,12 +91,16 @@ def _name(text: str) -> str:
 def main(argv: Sequence[str] | None = None, find: Callable[[str], ExperimentPlan] = plan) -> int:
     """The command; ``find`` tells the plan of a name."""
     args = parser().parse_args(argv)
-    _check(args)
+    request = ReproductionRequest(
+        args.what, args.rows, args.seeds, args.iterations_scale, args.until
+    )
+    check_jobs(args.jobs)  # here, too: figure1 opens no pool
+    if args.layers == "fast" and args.gpus:
+        raise InputError("--layers fast: only for the CPU; it cannot be combined with --gpus")
     width = None if sys.stdout.isatty() else FILE_WIDTH
     console = Console(unbreakable=True, width=width)
-    names = plans() if args.what == "all" else [args.what] if args.what != "figure1" else []
-    goals = [_goal(find(name), args) for name in names]
-    if args.what in ("figure1", "all"):
+    goals = request.goals(find)
+    if request.has_figure1:
         _figure1(console, Path(args.out), dry=args.dry_run)
     if goals:
         _reproduce(args, console, goals)
@@ -125,35 +122,6 @@ def _reproduce(args: argparse.Namespace, console: Console, goals: Sequence[Goal]
         Reproduction(display, goals, options, pool, prober).run(dry=args.dry_run)
     finally:
         pool.close()
-
-
-def _check(args: argparse.Namespace) -> None:
-    if args.rows is not None and args.what in ("figure1", "all"):
-        raise InputError(
-            f"--rows: {args.what} has no rows; allowed: with one table or figure3 to figure5"
-        )
-    if args.seeds is not None and not 1 <= args.seeds <= MOST_SEEDS:
-        raise InputError(f"--seeds: {args.seeds}; allowed: 1 to {MOST_SEEDS}")
-    check_factor(args.iterations_scale)
-    if args.until is not None and args.until < 1:
-        raise InputError(f"--until: {args.until}; allowed: 1 or more")
-    check_jobs(args.jobs)  # here, too: figure1 opens no pool
-    if args.layers == "fast" and args.gpus:
-        raise InputError("--layers fast: only for the CPU; it cannot be combined with --gpus")
-
-
-def _goal(whole: ExperimentPlan, args: argparse.Namespace) -> Goal:
-    wanted = {
-        row.number for row in (select(whole, args.rows) if args.rows is not None else whole).rows
-    }
-    scaled = scale(whole, args.iterations_scale)
-    if args.seeds is not None:
-        scaled = replace(scaled, seeds=tuple(range(1, args.seeds + 1)))
-    if args.until is not None and args.until >= scaled.max_iter:
-        raise InputError(
-            f"--until: {args.until}; allowed: 1 to {scaled.max_iter - 1} for {whole.name}"
-        )
-    return Goal(scaled, tuple(row for row in scaled.rows if row.number in wanted))
 
 
 def _figure1(console: Console, folder: Path, dry: bool) -> None:

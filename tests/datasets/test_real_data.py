@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from lrbench_caffe.data import make
 from lrbench_caffe.datasets.catalogue import DATASETS
 from lrbench_caffe.datasets.datum import BlobProto
 from lrbench_caffe.datasets.lmdb_info import inspect, read_summary
+from lrbench_caffe.datasets.making import make
 
 FOLDER = os.environ.get("LRBENCH_TEST_DATA")
 pytestmark = pytest.mark.skipif(
