@@ -83,13 +83,45 @@ def records_from_logs(
         Each run with the logs that it is in, for messages. Names that no database keeps are written
         with escapes in it, as a training records them.
     """
+    files, messages = _read_sessions(paths, messages, note, refuse)
+    if messages is None:
+        return []
+    records: list[tuple[str, RunRecord]] = []
+    read: set[Path] = set()
+    left_out: list[tuple[Path, InputError]] = []
+    for run in runs_of([session for sessions in files for session in sessions]):
+        record = _read_run(run, messages, solver_file, note)
+        if isinstance(record, InputError):
+            left_out.append((run[-1].path, record))
+        else:
+            records.append((files_of(run), record))
+            read.update(session.path for session in run)
+    for path, reason in left_out:
+        if path in read:
+            note(f"{path}: one training of several is left out: {reason}")
+        else:
+            refuse(reason)
+    return records
+
+
+def _read_sessions(
+    paths: Sequence[Path],
+    messages: Messages | None,
+    note: Note,
+    refuse: Callable[[InputError], None],
+) -> tuple[list[list[LogSession]], Messages | None]:
+    """The sessions of each log, in the order in which they began, and Caffe's messages.
+
+    The messages are looked for when there is a session to read: it takes a Caffe.
+    """
     files: list[list[LogSession]] = []
     seen: set[tuple[tuple[str, ...], ...]] = set()
     for path in paths:
         try:
             sessions = _sessions(path, seen, note)
             if sessions:
-                messages = messages or _messages()
+                if messages is None:
+                    messages = _messages()
                 files.append(sessions)
         except InputError as error:
             refuse(error)
@@ -98,29 +130,23 @@ def records_from_logs(
         except Exception as error:
             refuse(_not_understood(f"{path}", error))
     files.sort(key=lambda sessions: sessions[0].began)
-    records: list[tuple[str, RunRecord]] = []
-    read: set[Path] = set()
-    left_out: list[tuple[Path, InputError]] = []
-    for run in runs_of([session for sessions in files for session in sessions]):
-        try:
-            assert messages is not None
-            record = RunReader(run[-1].path, messages, solver_file, note).record(run)
-            records.append((files_of(run), with_storable_text(record)))
-            read.update(session.path for session in run)
-        except InputError as error:
-            left_out.append((run[-1].path, error))
-        except (OSError, PolicyError) as error:
-            left_out.append((run[-1].path, InputError(f"{run[-1].path}: {error}")))
-        except Exception as error:
-            left_out.append(
-                (run[-1].path, _not_understood(f"{run[-1].path}:{run[-1].line}", error))
-            )
-    for path, reason in left_out:
-        if path in read:
-            note(f"{path}: one training of several is left out: {reason}")
-        else:
-            refuse(reason)
-    return records
+    return files, messages
+
+
+def _read_run(
+    run: list[LogSession], messages: Messages, solver_file: Path | None, note: Note
+) -> RunRecord | InputError:
+    """The record of a training, or why there is none."""
+    last = run[-1]
+    try:
+        record = RunReader(last.path, messages, solver_file, note).record(run)
+        return with_storable_text(record)
+    except InputError as error:
+        return error
+    except (OSError, PolicyError) as error:
+        return InputError(f"{last.path}: {error}")
+    except Exception as error:
+        return _not_understood(f"{last.path}:{last.line}", error)
 
 
 def _not_understood(place: str, error: Exception) -> InputError:

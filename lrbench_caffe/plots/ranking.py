@@ -51,9 +51,8 @@ def pareto_figure(
         (c, point) for c in candidates if id(c) not in ours and (point := _point(c, cost, utility))
     ]
     numbered = others[:LISTED]
-    height = max(
-        6.0, 1.5 + 0.18 * (len(front) + len(numbered))
-    )  # a line of the list is 0.17 inches high
+    lines = len(front) + len(numbered)  # each 0.17 inches high
+    height = max(6.0, 1.5 + 0.18 * lines)
     figure = Figure(figsize=(12, height), layout="constrained")
     axes = figure.subplots()
     for source, marker in MARKERS.items():
@@ -62,18 +61,12 @@ def pareto_figure(
     points = [point for candidate in front if (point := _point(candidate, cost, utility))]
     axes.step(*zip(*points), where="post", color=TEST, linewidth=1, label="Pareto front:")
     for number, (candidate, point) in enumerate(zip(front, points), 1):
-        axes.annotate(
-            str(number), point, xytext=(-4, 5), textcoords="offset points", ha="right",
-            fontsize=9, fontweight="bold", color=TEST,
-        )  # fmt: skip
+        _number_in_front(axes, number, point)
         axes.plot([], [], " ", label=_listed(number, candidate, (cost, utility)))
     if others:
         axes.plot([], [], " ", label="not on it:")
     for number, (candidate, point) in enumerate(numbered, len(front) + 1):
-        axes.annotate(
-            str(number), point, xytext=(4, 3), textcoords="offset points",
-            fontsize=7, color=OTHER,
-        )  # fmt: skip
+        _number_beside(axes, number, point)
         axes.plot([], [], " ", label=_listed(number, candidate, (cost, utility)))
     if len(others) > LISTED:
         axes.plot([], [], " ", label=f"and {len(others) - LISTED} more, without a number")
@@ -84,6 +77,19 @@ def pareto_figure(
     axes.grid(alpha=0.3)
     figure.legend(fontsize=8, loc="outside right upper")
     return plain(figure)
+
+
+def _number_in_front(axes: Any, number: int, point: tuple[float, float]) -> None:
+    axes.annotate(
+        str(number), point, xytext=(-4, 5), textcoords="offset points", ha="right",
+        fontsize=9, fontweight="bold", color=TEST,
+    )  # fmt: skip
+
+
+def _number_beside(axes: Any, number: int, point: tuple[float, float]) -> None:
+    axes.annotate(
+        str(number), point, xytext=(4, 3), textcoords="offset points", fontsize=7, color=OTHER
+    )
 
 
 def _listed(number: int, candidate: RankingEntry, by: tuple[Criterion, Criterion]) -> str:

@@ -51,7 +51,6 @@ def range_figure(
         error: whether to draw the error, 100 - Top-1, of the good part, too, as the paper does.
     """
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
     low, high = close_up
     panels = [
@@ -67,36 +66,46 @@ def range_figure(
     for axes, (title, name, points_of) in zip((overall, *enlarged), panels):
         for number, (label, points) in enumerate(curves.items()):
             _draw_points(axes, points_of(points), label, series(number))
-        shown = points_of(stated)
-        if shown:
-            axes.plot(
-                [p.x for p in shown],
-                [p.mean for p in shown],
-                "s",
-                color="black",
-                markersize=5,
-                label="paper",
-            )
+        _draw_stated(axes, points_of(stated))
         _mark_range(axes, good, marks)
-        axes.set_xscale("log")
-        axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.set_xlabel("k0")
+        _log_axis(axes)
         axes.set_ylabel(name)
         axes.set_title(title, fontsize=10)
-        axes.grid(alpha=0.3)
     for axes in enlarged:
-        axes.set_xlim(0.94 * low, 1.06 * high)
-        # Less than a decade or two: powers of ten alone would leave the axis without numbers.
-        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
-        axes.tick_params(
-            axis="x", labelsize=8, labelrotation=45
-        )  # side by side they run into each other
+        _enlarge(axes, low, high)
     handles, labels = overall.get_legend_handles_labels()
     figure.legend(
         handles, labels, loc="outside lower center", ncols=max(1, len(labels)), fontsize=8
     )
     return plain(figure)
+
+
+def _log_axis(axes: Any) -> None:
+    from matplotlib.ticker import NullFormatter
+
+    axes.set_xscale("log")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel("k0")
+    axes.grid(alpha=0.3)
+
+
+def _draw_stated(axes: Any, points: Sequence[Point]) -> None:
+    if points:
+        over = [p.x for p in points]
+        means = [p.mean for p in points]
+        axes.plot(over, means, "s", color="black", markersize=5, label="paper")
+
+
+def _enlarge(axes: Any, low: float, high: float) -> None:
+    """Show the LRs from ``low`` to ``high``."""
+    from matplotlib.ticker import FormatStrFormatter, LogLocator
+
+    axes.set_xlim(0.94 * low, 1.06 * high)
+    # Less than a decade or two: powers of ten alone would leave the axis without numbers.
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+    # Side by side the numbers run into each other.
+    axes.tick_params(axis="x", labelsize=8, labelrotation=45)
 
 
 def _as_they_are(points: Sequence[Point]) -> list[Point]:

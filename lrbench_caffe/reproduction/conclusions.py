@@ -330,50 +330,38 @@ def _sin2_of_table7(scaled: Scaled) -> list[Conclusion]:
 
 def _clrs_of_table7(scaled: Scaled) -> list[Conclusion]:
     cost = scaled(4000)
+
+    def of_table7(statement: str, check: Check) -> Conclusion:
+        return Conclusion("table7", statement, "V-C", check)
+
     return [
-        Conclusion(
-            "table7",
+        of_table7(
             "the 7 CLRs have a higher Top-1 than the decaying LRs",
-            "V-C",
             above("top1", CLRS, DECAYING),
         ),
-        Conclusion(
-            "table7",
+        of_table7(
             "the 7 CLRs have a lower CD than the decaying LRs",
-            "V-C",
             below("cd", CLRS, DECAYING),
         ),
-        Conclusion(
-            "table7",
+        of_table7(
             "the 7 CLRs have a lower CDAC than the decaying LRs",
-            "V-C",
             below("cdac", CLRS, DECAYING),
         ),
-        Conclusion(
-            "table7",
+        of_table7(
             "the 7 CLRs have a lower LD than the decaying LRs",
-            "V-C",
             below("ld", CLRS, DECAYING),
         ),
-        Conclusion(
-            "table7",
+        of_table7(
             "the 7 CLRs reach their highest Top-1 in fewer iterations than the decaying LRs",
-            "V-C",
             below("iterations", CLRS, DECAYING),
         ),
-        Conclusion(
-            "table7",
+        of_table7(
             f"all CLRs but COS have their highest Top-1 by iteration {cost}, the decaying LRs later",
-            "V-C",
             every(below("iterations", FASTER, DECAYING), at_most("iterations", FASTER, cost)),
         ),
-        Conclusion(
-            "table7", "all CLRs but COS reach 99.27 %, NSTEP and INV do not", "V-C", _never_reach
-        ),
-        Conclusion(
-            "table7",
+        of_table7("all CLRs but COS reach 99.27 %, NSTEP and INV do not", _never_reach),
+        of_table7(
             "at the same Top-1 as TRI and TRI2, SINEXP has a higher AC and a lower CD than they",
-            "V-C",
             every(
                 _same_top1,
                 above("ac", ["SINEXP"], ["TRI", "TRI2"]),

@@ -69,6 +69,26 @@ def run(
     Raises:
         SetupError: it failed, with its last words, or setup was interrupted.
     """
+    child = _start(command, cwd, env)
+    try:
+        output, _ = child.communicate()
+    finally:
+        with _children_lock:
+            _children.discard(child)
+    if _stopping.is_set():
+        raise SetupError("interrupted")
+    if check and child.returncode != 0:
+        if show_failure:
+            sys.stderr.write(output)
+        if NO_SPACE.search(output):
+            raise SetupError(no_space(cwd or Path.cwd()))
+        raise SetupError(f"{command[0]} failed: {last_words(output, child.returncode)}")
+    return subprocess.CompletedProcess(command, child.returncode, output, "")
+
+
+def _start(
+    command: Sequence[str], cwd: Path | None, env: Mapping[str, str] | None
+) -> subprocess.Popen[str]:
     with _children_lock:
         if _stopping.is_set():
             raise SetupError("interrupted")
@@ -85,20 +105,7 @@ def run(
             pass_fds=_lock_files,
         )
         _children.add(child)
-    try:
-        output, _ = child.communicate()
-    finally:
-        with _children_lock:
-            _children.discard(child)
-    if _stopping.is_set():
-        raise SetupError("interrupted")
-    if check and child.returncode != 0:
-        if show_failure:
-            sys.stderr.write(output)
-        if NO_SPACE.search(output):
-            raise SetupError(no_space(cwd or Path.cwd()))
-        raise SetupError(f"{command[0]} failed: {last_words(output, child.returncode)}")
-    return subprocess.CompletedProcess(command, child.returncode, output, "")
+    return child
 
 
 def last_words(output: str, code: int) -> str:

@@ -132,9 +132,8 @@ def _checked(
     check_one_start(request.snapshot, request.weights)
     _check_ranges(request)
     old = RunSettings.from_json(resumed.read()) if resumed else None
-    level, stages = (
-        (old.level, old.stages) if old else (request.level or 0, list(request.stages or []))
-    )
+    level = old.level if old else request.level or 0
+    stages = old.stages if old else list(request.stages or [])
     max_iter = request.max_iter or (old.max_iter if old else None)
     solver = load_solver(
         _solver_path(request, resumed),
@@ -157,6 +156,17 @@ def _checked(
         remarks += more
     else:
         settings = _new_settings(request, solver, info, messages, python, progress.say)
+    remarks += _remarks(request, settings, solver, info)
+    for remark in remarks:
+        progress.say(f"note: {remark}")
+    return settings, solver
+
+
+def _remarks(
+    request: TrainingRequest, settings: RunSettings, solver: Solver, info: CaffeInfo
+) -> list[str]:
+    """What a person may not expect of this training."""
+    remarks = []
     if solver.iter_size > 1 and not info.layer_callbacks:
         remarks.append(
             f"{solver.path}: iter_size is {solver.iter_size}; this Caffe ({info.caffe}) reports only "
@@ -172,9 +182,7 @@ def _checked(
             f"{named('until')} {request.until} has no effect: the training ends at max_iter, "
             f"{settings.max_iter}"
         )
-    for remark in remarks:
-        progress.say(f"note: {remark}")
-    return settings, solver
+    return remarks
 
 
 def _check_ranges(request: TrainingRequest) -> None:

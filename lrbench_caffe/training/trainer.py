@@ -7,6 +7,7 @@ import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from typing import NoReturn
 
 import numpy as np
 
@@ -118,36 +119,11 @@ class Trainer:
                 on disk, and the run's record says why it failed.
         """
         try:
-            opened = open_solver(self._worker, self._solver, request)
-            self._iteration = self._first = load(self._worker, opened, self._audience.note)
-            if opened.layers_problem:
-                self._audience.note(
-                    f"WARNING: Caffe's own layers instead of the fast ones: {opened.layers_problem} "
-                    f"(run {installation.setup_command()}; when resumed, this run keeps Caffe's own unless "
-                    f"{named('layers')} fast is given)"
-                )
-            sessions = self._run.read().get("sessions", [])
-            for session in sessions[-1:]:
-                session["layers"] = opened.layers
-            self._run.update(layers=opened.layers, sessions=sessions)
-            if opened.layers == "stock":
-                self._run.update(threads=1)
-            self._audience.opened(opened)
-            for note in measuring_notes(self._solver, opened):
-                self._audience.note(note)
+            self._open(request, load)
             self._prepare(resumed)
             outcome = self._loop()
         except (LRBenchError, OSError) as error:
-            reason, of_data = with_data(self._solver, error)
-            reason = with_layers(self._solver, reason)
-            if isinstance(error, OSError):
-                reason = f"{error.filename or self._run.path}: {error.strerror}"
-            self._record("failed", reason)
-            if isinstance(error, InputError):
-                raise
-            raise (DamagedData if of_data else TrainingError)(
-                f"{reason} (Caffe's log: {self._run.log}{self._way_on(failed=True)})"
-            ) from error
+            self._fail(error)
         except KeyboardInterrupt:
             self._record("stopped", "interrupted twice, without a snapshot")
             self._audience.note(
@@ -159,6 +135,39 @@ class Trainer:
             raise
         self._record(outcome.status, outcome.reason, paused=outcome.paused)
         return outcome
+
+    def _open(self, request: OpenRequest, load: Load) -> None:
+        """Open the solver, load what it starts from, and record with which layers it trains."""
+        opened = open_solver(self._worker, self._solver, request)
+        self._iteration = self._first = load(self._worker, opened, self._audience.note)
+        if opened.layers_problem:
+            self._audience.note(
+                f"WARNING: Caffe's own layers instead of the fast ones: {opened.layers_problem} "
+                f"(run {installation.setup_command()}; when resumed, this run keeps Caffe's own unless "
+                f"{named('layers')} fast is given)"
+            )
+        sessions = self._run.read().get("sessions", [])
+        for session in sessions[-1:]:
+            session["layers"] = opened.layers
+        self._run.update(layers=opened.layers, sessions=sessions)
+        if opened.layers == "stock":
+            self._run.update(threads=1)
+        self._audience.opened(opened)
+        for note in measuring_notes(self._solver, opened):
+            self._audience.note(note)
+
+    def _fail(self, error: LRBenchError | OSError) -> NoReturn:
+        """Record why the training failed, and raise an error that says so."""
+        reason, of_data = with_data(self._solver, error)
+        reason = with_layers(self._solver, reason)
+        if isinstance(error, OSError):
+            reason = f"{error.filename or self._run.path}: {error.strerror}"
+        self._record("failed", reason)
+        if isinstance(error, InputError):
+            raise error
+        raise (DamagedData if of_data else TrainingError)(
+            f"{reason} (Caffe's log: {self._run.log}{self._way_on(failed=True)})"
+        ) from error
 
     def _way_on(self, failed: bool = False) -> str:
         """How to resume; empty if that would fail in the same way."""

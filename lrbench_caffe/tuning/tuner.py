@@ -94,22 +94,13 @@ class Tuner:
         """
         experience = self._begin()
         own = self._own_policy()
-        ladder = None
-        good = experience.good
         known = experience.candidates(self._plan.max_iter)
         tests = max(1, self._plan.max_iter // self._plan.test_interval)
         openings = len(known) + FRESH if known else 0
         self._openings = openings * opening(tests) * self._plan.test_interval
         self._recorded = dict(experience.results)
         self._study.watch.expect(self._expected(self._plan.budget or self._usual_budget(), own))
-        if good:
-            self._say(f"range of good LRs, from the LR database: {good.low:g} to {good.high:g}")
-        else:
-            ladder = Ladder(self._plan.chance, pretrained=self._wanted.start.kind == "weights")
-            good = self._study.find_range(ladder, range_length(self._plan))
-            self._say(
-                f"range of good LRs: {good.low:g} to {good.high:g}, best constant LR {good.best:g}"
-            )
+        good, ladder = self._find_range(experience.good)
         self._account("range test")
         pool = self._candidates(own, known, good)
         full = len(pool) * self._plan.max_iter
@@ -144,6 +135,18 @@ class Tuner:
         )
 
     # -- before ---------------------------------------------------------------------------------
+
+    def _find_range(self, known: GoodRange | None) -> tuple[GoodRange, Ladder | None]:
+        """The range of good LRs: the one that is known, else that of a range test, with the test."""
+        if known:
+            self._say(f"range of good LRs, from the LR database: {known.low:g} to {known.high:g}")
+            return known, None
+        ladder = Ladder(self._plan.chance, pretrained=self._wanted.start.kind == "weights")
+        good = self._study.find_range(ladder, range_length(self._plan))
+        self._say(
+            f"range of good LRs: {good.low:g} to {good.high:g}, best constant LR {good.best:g}"
+        )
+        return good, ladder
 
     def _begin(self) -> Prior:
         """Begin the study, or find out with what it was begun."""

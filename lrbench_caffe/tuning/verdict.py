@@ -99,30 +99,37 @@ def judge(
         text += _no_gain(first) + (f"; {note}" if note else "")
         return TuningVerdict(policy, first.policy, mine, metric, difference, p, text)
 
+    one_sided = _without_comparison(first, own)
+    if one_sided is not None:
+        return say(*one_sided)
+    assert own is not None  # without it there is nothing to compare
+    return say(*_compared(plan, first, own, target_of(plan, finalists)))
+
+
+def _without_comparison(
+    first: PolicyTrainings, own: PolicyTrainings | None
+) -> tuple[bool, str] | None:
+    """Whether ``first`` is recommended, and why, where nothing has to be compared; else None."""
     name = f"{first.policy:.6g}"
+    mine = f"{own.policy:.6g}" if own else ""
     if first is own:
-        return say(False, f"keep your own policy, {name}: no other policy became a finalist")
+        return False, f"keep your own policy, {name}: no other policy became a finalist"
     if first.diverged:
         ends = f"{name}, the best one found, {_diverged(first)}"
         if own is not None and not own.diverged:
-            return say(False, f"keep your own policy, {mine:.6g}: {ends}")
+            return False, f"keep your own policy, {mine}: {ends}"
         too = f"; your own policy {_diverged(own)}" if own else ""
-        return say(False, f"no policy is recommended: {ends}{too}")
+        return False, f"no policy is recommended: {ends}{too}"
     if not tops(first):
-        return say(False, f"no policy is recommended: no training of {name} reached its end")
+        return False, f"no policy is recommended: no training of {name} reached its end"
     if own is None:
-        return say(True, f"train with {name}; the solver has no lr_policy to compare it with")
+        return True, f"train with {name}; the solver has no lr_policy to compare it with"
     if own.diverged:
-        return say(
-            True,
-            f"train with {name}: your own policy, {mine:.6g}, {_diverged(own)}, this one never",
-        )
+        return True, f"train with {name}: your own policy, {mine}, {_diverged(own)}, this one never"
     if not tops(own):
         reason = next(iter(own.results.values())).reason if own.results else "it was not trained"
-        return say(
-            True, f"train with {name}; your own policy could not be compared with it: {reason}"
-        )
-    return say(*_compared(plan, first, own, target_of(plan, finalists)))
+        return True, f"train with {name}; your own policy could not be compared with it: {reason}"
+    return None
 
 
 def _no_gain(trained: PolicyTrainings) -> str:
