@@ -56,11 +56,7 @@ def parser() -> cli.Parser:
         "--by", metavar="NAME",
         help="output of the test net to compare by (default: top1; test_loss if the net does not classify)",
     )  # fmt: skip
-    direction = by.add_mutually_exclusive_group()
-    for flag in ("higher", "lower"):
-        direction.add_argument(
-            f"--{flag}", action="store_true", help=f"{flag} values of that output are better"
-        )
+    flags.add_direction(by, "that output")
     flags.add_head(p)
     p.add_argument("--json", action="store_true", help="print JSON")
     flags.add_database(p)
@@ -91,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             epoch=solver.epoch,
             functions=functions,
             by=args.by,
-            higher=True if args.higher else False if args.lower else None,
+            higher=flags.chosen_direction(args),
             top=top,
         )
     if args.json:

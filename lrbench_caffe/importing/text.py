@@ -258,13 +258,18 @@ def _prefix(lines: Iterable[str]) -> re.Pattern[str] | None:
 
 def _form(prefix: str) -> str:
     body = prefix.rstrip()
-    parts = (
-        r"\d+" if part.isdigit() else r"\s+" if part.isspace() else re.escape(part)
-        for part in re.split(r"([0-9]+|\s+)", body)
-    )
+    parts = map(_part_form, re.split(r"([0-9]+|\s+)", body))
     # Fractions of a second may be left out, and so may spaces at the end of an empty line.
     form = "".join(parts).replace(r"\.\d+", r"(?:\.\d+)?")
     return rf"^{form}\s{{0,{len(prefix) - len(body)}}}"
+
+
+def _part_form(part: str) -> str:
+    if part.isdigit():
+        return r"\d+"
+    if part.isspace():
+        return r"\s+"
+    return re.escape(part)
 
 
 # -- each message once -----------------------------------------------------------------------------

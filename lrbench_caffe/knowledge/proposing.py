@@ -90,32 +90,31 @@ class _ProposalSearch:
         others = [group for group in groups if not group.own]
         known = self.lookup.proposals(own) if own else []
         trials = judge(known, self.nearest(others) if known else [])
-        tried = [
-            p
-            for p in trials.proposals
-            if self.functions is None or p.policy.function in self.functions
-        ]
+        tried = [proposal for proposal in trials.proposals if self._is_wanted(proposal)]
         chosen = _distinct(self.ordered(trials, tried, others), top, self.functions)
+        diverged = sum(proposal.main.only_diverged for proposal in trials.proposals)
         proposed = {str(proposal.policy) for proposal in chosen}
+        told = {*proposed, *self.idle}
+        passed_over = [pair for text, pair in self.passed_over.items() if text not in told]
+        idle = [pair for text, pair in self.idle.items() if text not in proposed]
         return Recommendation(
             proposals=tuple(chosen),
-            compared=sum(not proposal.main.only_diverged for proposal in trials.proposals),
+            compared=len(trials.proposals) - diverged,
             similar=tuple(self.looked.values()),
             set_aside=trials.against,
-            diverged=sum(proposal.main.only_diverged for proposal in trials.proposals),
-            passed_over=tuple(
-                pair
-                for text, pair in self.passed_over.items()
-                if text not in {*proposed, *self.idle}
-            ),
-            idle=tuple(pair for text, pair in self.idle.items() if text not in proposed),
-            other_starts=any(
-                group.nearness == SAME and not group.own and self.lookup.has_results(group)
-                for group in others
-            ),
+            diverged=diverged,
+            passed_over=tuple(passed_over),
+            idle=tuple(idle),
+            other_starts=any(self._is_other_start(group) for group in others),
             missing=tuple(self.missing(chosen, tried, top)),
             note=direction_note([self.lookup.measure]),
         )
+
+    def _is_wanted(self, proposal: Proposal) -> bool:
+        return self.functions is None or proposal.policy.function in self.functions
+
+    def _is_other_start(self, group: ResultGroup) -> bool:
+        return group.nearness == SAME and not group.own and self.lookup.has_results(group)
 
     def nearest(self, others: Iterable[ResultGroup]) -> list[Proposal]:
         """Proposals from the most similar task, of any function, from a start of the same kind."""

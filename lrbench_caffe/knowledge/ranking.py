@@ -319,17 +319,15 @@ def _places(keys: Sequence[tuple[float, ...]]) -> list[int]:
 
 
 def _compared(ranked: list[Ranked], criterion: Criterion) -> list[Ranked]:
-    candidates = [row.candidate for row in ranked]
-    return [
-        replace(
-            row,
-            from_best=compare(candidates[0], row.candidate, criterion) if index else None,
-            from_next=compare(row.candidate, candidates[index + 1], criterion)
-            if index + 1 < len(ranked)
-            else None,
-        )
-        for index, row in enumerate(ranked)
-    ]
+    compared = list(ranked)
+    for index, row in enumerate(ranked):
+        if index:
+            from_best = compare(ranked[0].candidate, row.candidate, criterion)
+            compared[index] = replace(compared[index], from_best=from_best)
+        if index + 1 < len(ranked):
+            from_next = compare(row.candidate, ranked[index + 1].candidate, criterion)
+            compared[index] = replace(compared[index], from_next=from_next)
+    return compared
 
 
 # -- noise -----------------------------------------------------------------------------------------

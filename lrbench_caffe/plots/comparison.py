@@ -52,14 +52,11 @@ def comparison_figure(title: str, pairs: Sequence[Pair]) -> Figure:
         axes.grid(axis="x", alpha=0.3)
         for y in range(1, len(pairs)):
             axes.axhline(y - 0.5, color="black", linewidth=0.3, alpha=0.3)
-    marks = [
-        Line2D([], [], marker=marker, linestyle="", color=colour, label=label)
-        for marker, colour, label, points in (
-            ("s", TEST, "paper", [(pair.paper_top1, pair.paper_cost) for pair in pairs]),
-            ("o", ACCURACY, "ours", [(pair.our_top1, pair.our_cost) for pair in pairs]),
-        )
-        if any(top1 or cost for top1, cost in points)
-    ]
+    marks = []
+    if any(pair.paper_top1 or pair.paper_cost for pair in pairs):
+        marks.append(Line2D([], [], marker="s", linestyle="", color=TEST, label="paper"))
+    if any(pair.our_top1 or pair.our_cost for pair in pairs):
+        marks.append(Line2D([], [], marker="o", linestyle="", color=ACCURACY, label="ours"))
     if marks:
         figure.legend(handles=marks, loc="outside lower center", ncols=2, fontsize=8)
     return plain(figure)

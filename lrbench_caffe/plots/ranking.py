@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from lrbench_caffe.knowledge.ranking import Criterion, Ranked, RankingEntry
     from lrbench_caffe.knowledge.selection import Selection
+    from lrbench_caffe.records import Spread
 
 OTHER = "#555555"  # numbers of policies that are not on the front
 LISTED = 100  # of them; a longer list makes a picture that cannot be looked at
@@ -120,11 +121,19 @@ def _draw_policies(
         (x, y) for c in candidates if (x := c.spread(cost.name)) and (y := c.spread(utility.name))
     ]
     if known:
+        costs, utilities = zip(*known)
         axes.errorbar(
-            [x.mean for x, _ in known], [y.mean for _, y in known],
-            xerr=[x.sd or 0.0 for x, _ in known], yerr=[y.sd or 0.0 for _, y in known],
+            _means(costs), _means(utilities), xerr=_deviations(costs), yerr=_deviations(utilities),
             fmt=marker, color=ACCURACY, ecolor=TRAIN, elinewidth=0.8, markersize=5, label=source,
         )  # fmt: skip
+
+
+def _means(spreads: Sequence[Spread]) -> list[float]:
+    return [spread.mean for spread in spreads]
+
+
+def _deviations(spreads: Sequence[Spread]) -> list[float]:
+    return [spread.sd or 0.0 for spread in spreads]
 
 
 def table_figure(

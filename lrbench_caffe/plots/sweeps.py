@@ -128,8 +128,11 @@ def _mark_range(axes: Any, good: tuple[float, float], marks: Sequence[float]) ->
 
 def _draw_points(axes: Any, points: Sequence[Point], label: str, look: dict[str, Any]) -> None:
     ordered = sorted(points)
+    places = [p.x for p in ordered]
+    means = [p.mean for p in ordered]
+    deviations = [p.sd or 0.0 for p in ordered]
     axes.errorbar(
-        [p.x for p in ordered], [p.mean for p in ordered], yerr=[p.sd or 0.0 for p in ordered],
+        places, means, yerr=deviations,
         marker=".", linewidth=1.2, elinewidth=0.8, label=label, **look,
     )  # fmt: skip
 

@@ -69,20 +69,21 @@ def label_readers(net: PhaseNet, source: Any, blob: str) -> list[LabelReader]:
     """The layers that get the labels in ``blob`` of the data layer ``source`` as they are."""
     readers = list(_readers(net, source, blob))
     # What the loss ignores does not count in what Caffe's Accuracy is compared with (see heads).
-    by_losses = {
-        label
-        for layer in readers
-        if layer.type in _IGNORING
-        for label in _ignored(layer.loss_param)
-    }
-    return [
-        LabelReader(layer, frozenset(by_losses | _ignored(layer.accuracy_param)))
-        if layer.type == "Accuracy"
-        else LabelReader(
-            layer, frozenset(_ignored(layer.loss_param) if layer.type in _IGNORING else ())
-        )
-        for layer in readers
-    ]
+    by_losses: set[int] = set()
+    for layer in readers:
+        by_losses |= _ignored_by_loss(layer)
+    read = []
+    for layer in readers:
+        if layer.type == "Accuracy":
+            ignored = by_losses | _ignored(layer.accuracy_param)
+        else:
+            ignored = _ignored_by_loss(layer)
+        read.append(LabelReader(layer, frozenset(ignored)))
+    return read
+
+
+def _ignored_by_loss(layer: Any) -> set[int]:
+    return _ignored(layer.loss_param) if layer.type in _IGNORING else set()
 
 
 def _readers(net: PhaseNet, source: Any, blob: str) -> Iterator[Any]:

@@ -78,11 +78,13 @@ def top1_until(runs: Iterable[RunRecord], iteration: int) -> list[float]:
     One that diverged is at chance from then on: its last test stands for all that would have
     followed.
     """
-    tops = [
-        best([m for m in of_first_net(run.measurements) if m.iteration <= iteration])
-        for run in runs
-    ]
-    return [top.top1 for top in tops if top is not None and top.top1 is not None]
+    highest = []
+    for run in runs:
+        tests = [m for m in of_first_net(run.measurements) if m.iteration <= iteration]
+        top = best(tests)
+        if top is not None and top.top1 is not None:
+            highest.append(top.top1)
+    return highest
 
 
 def one_for_each_seed(records: Iterable[RunRecord]) -> tuple[list[RunRecord], int]:

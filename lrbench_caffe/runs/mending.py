@@ -180,11 +180,10 @@ class _Mending:
         before = self._before(start) if start else None
         tests, losses = (before.tests, before.losses) if before else ({}, {})
         at_end = start is not None and digest_at(tests, end) == start.tested
-        self._write(
-            {place: text for place, text in tests.items() if place[0] < end + at_end},
-            {iteration: text for iteration, text in losses.items() if iteration < end},
-            [snapshot for snapshot in self._snapshots.all() if snapshot.iteration <= end],
-        )
+        kept_tests = {place: text for place, text in tests.items() if place[0] < end + at_end}
+        kept_losses = {iteration: text for iteration, text in losses.items() if iteration < end}
+        snapshots = [one for one in self._snapshots.all() if one.iteration <= end]
+        self._write(kept_tests, kept_losses, snapshots)
         self._snapshots.remove_unrecorded(after=end)
 
     def _give_journals(self) -> list[str]:

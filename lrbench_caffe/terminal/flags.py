@@ -30,6 +30,21 @@ def add_head(p: _Flags, more: str = ", as in training") -> None:
     p.add_argument("--head", metavar="NAME", help=text)
 
 
+def add_direction(p: _Flags, outputs: str) -> None:
+    """--higher and --lower, which ``chosen_direction`` reads."""
+    direction = p.add_mutually_exclusive_group()
+    for flag in ("higher", "lower"):
+        text = f"{flag} values of {outputs} are better"
+        direction.add_argument(f"--{flag}", action="store_true", help=text)
+
+
+def chosen_direction(args: argparse.Namespace) -> bool | None:
+    """Whether higher values are better, None where nothing was said."""
+    if args.higher:
+        return True
+    return False if args.lower else None
+
+
 def add_layers(p: _Flags) -> None:
     p.add_argument("--layers", choices=LAYERS, default="auto", help="CPU layers (default: auto)")
 

@@ -64,9 +64,8 @@ def headed(
         return rows, form
     column = form.names.index("start")  # from scratch is the usual case
     kept = [i for i in range(len(form.names)) if i != column]
-    return [[row[i] for i in kept] for row in rows], replace(
-        form, names=[form.names[i] for i in kept]
-    )
+    kept_rows = [[row[i] for i in kept] for row in rows]
+    return kept_rows, replace(form, names=[form.names[i] for i in kept])
 
 
 def _telling(rows: Rows, names: Sequence[str]) -> list[str]:
@@ -122,21 +121,18 @@ def _mark(comparison: Comparison | None) -> str:
 
 def task_rows(tasks: list[Task]) -> Rows:
     heading = ["task", "id", "image", "classes", "training samples", "parameters", "depth"]
-    return [
-        heading,
-        *(
+    rows = [heading]
+    for task in tasks:
+        data, network = task.dataset, task.network
+        rows.append(
             [
                 task.title,
                 str(task.id),
-                "x".join(
-                    str(n or "?")
-                    for n in (task.dataset.channels, task.dataset.height, task.dataset.width)
-                ),
-                str(task.dataset.classes or "-"),
-                str(task.dataset.train_samples or "-"),
-                str(task.network.parameters or "-"),
-                str(task.network.depth),
+                "x".join(str(n or "?") for n in (data.channels, data.height, data.width)),
+                str(data.classes or "-"),
+                str(data.train_samples or "-"),
+                str(network.parameters or "-"),
+                str(network.depth),
             ]
-            for task in tasks
-        ),
-    ]
+        )
+    return rows

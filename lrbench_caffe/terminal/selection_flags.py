@@ -55,13 +55,7 @@ def _add_order(p: argparse.ArgumentParser) -> None:
         help=f"comma-separated, the first counts most: {', '.join(CRITERIA)}, or the name of any output "
         "of the test net (default: top1; test_loss for nets that do not classify)",
     )  # fmt: skip
-    direction = order.add_mutually_exclusive_group()
-    for flag in ("higher", "lower"):
-        direction.add_argument(
-            f"--{flag}",
-            action="store_true",
-            help=f"{flag} values of the net's own outputs are better",
-        )
+    flags.add_direction(order, "the net's own outputs")
     order.add_argument(
         "--weights",
         metavar="NAME=W,...",
@@ -103,7 +97,7 @@ def selection_query(args: argparse.Namespace) -> Query:
         max_iter=args.max_iter,
         by=args.by,
         weights=args.weights,
-        higher=True if args.higher else False if args.lower else None,
+        higher=flags.chosen_direction(args),
         target_top1=args.target_top1,
         top=args.top,
         pareto=args.pareto,

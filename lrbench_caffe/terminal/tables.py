@@ -162,9 +162,10 @@ def terminal_table(
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
     for index, heading in enumerate(rows[0]):
         whole = index == 0 if least is None else least[index] is None
+        to_the_left = index < left if isinstance(left, int) else left[index]
         table.add_column(
             one_line(heading),
-            justify="left" if (index < left if isinstance(left, int) else left[index]) else "right",
+            justify="left" if to_the_left else "right",
             no_wrap=whole,
             min_width=None if least is None else least[index],
         )

@@ -183,11 +183,9 @@ def _start(record: Mapping[str, Any] | None, settings: RunSettings) -> Start:
 
 def _is_start(start: Start) -> bool:
     numbers = (start.filled, start.layers, start.iteration)
-    return (
-        start.kind in STARTS
-        and all(value is None or (type(value) is int and 0 <= value < 2**31) for value in numbers)
-        and all(value is None or isinstance(value, str) for value in (start.digest, start.name))
-    )
+    are_counts = all(n is None or (type(n) is int and 0 <= n < 2**31) for n in numbers)
+    are_texts = all(t is None or isinstance(t, str) for t in (start.digest, start.name))
+    return start.kind in STARTS and are_counts and are_texts
 
 
 def unopened_start(snapshot: str | None, weights: Sequence[str]) -> Start:

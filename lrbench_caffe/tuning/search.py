@@ -295,21 +295,18 @@ class PolicySearch:
 
     def _lot(self) -> _Lot | None:
         """The trainings that a new candidate is measured by, None before there is one."""
-        begun = [
-            b
-            for b in self._begun()
-            if self._scouts.learned(b.curve) and len(b.curve.top1) >= self._opening
-        ]
-        if not begun:
-            return None
-        record, curves = self._record(), [b.curve for b in begun]
-        return _Lot(
-            levels=np.array([b.level for b in begun]),
-            ends=np.array([c.best + self._gain(c) * FORGET ** _age(c) for c in curves]),
-            rivals=sum(
-                len(c.top1) >= self._opening + 2 and c.best > record - RIVAL for c in curves
-            ),
-        )
+        levels: list[float] = []
+        ends: list[float] = []
+        rivals = 0
+        record = self._record()
+        for begun in self._begun():
+            curve = begun.curve
+            if not self._scouts.learned(curve) or len(curve.top1) < self._opening:
+                continue
+            levels.append(begun.level)
+            ends.append(curve.best + self._gain(curve) * FORGET ** _age(curve))
+            rivals += len(curve.top1) >= self._opening + 2 and curve.best > record - RIVAL
+        return _Lot(np.array(levels), np.array(ends), rivals) if levels else None
 
     def _aim(self) -> float:
         return self._target if self._cheap and self._target is not None else self._record()
