@@ -300,7 +300,7 @@ def test_pooled_rows_of_the_paper_name_every_table(run):
 
 def test_help_names_every_criterion():
     text = rank.parser().format_help()
-    for name in rank.CRITERIA:
+    for name in CRITERIA:
         assert name in text
 
 
