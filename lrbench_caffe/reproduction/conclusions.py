@@ -92,7 +92,8 @@ def all_conclusions(share: float = 1.0) -> list[Conclusion]:
         *_figure3(share),
         *_figure4(scaled),
         *_figure5(scaled),
-        *_tables_3_to_6(scaled),
+        *_tables_3_and_4(scaled),
+        *_tables_5_and_6(),
         *_sin2_of_table7(scaled),
         *_clrs_of_table7(scaled),
         *_table8(scaled),
@@ -235,7 +236,7 @@ def _figure5(scaled: Scaled) -> list[Conclusion]:
     ]
 
 
-def _tables_3_to_6(scaled: Scaled) -> list[Conclusion]:
+def _tables_3_and_4(scaled: Scaled) -> list[Conclusion]:
     return [
         Conclusion(
             "table3",
@@ -277,6 +278,11 @@ def _tables_3_to_6(scaled: Scaled) -> list[Conclusion]:
             "V-B",
             below("top1", _STEP_CNN3[:1], _STEP_CNN3[1:]),
         ),
+    ]
+
+
+def _tables_5_and_6() -> list[Conclusion]:
+    return [
         Conclusion(
             "table5",
             "of TRI2, k0 = 0.0001 and k1 = 0.9 have the highest Top-1",
