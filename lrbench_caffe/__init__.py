@@ -19,6 +19,7 @@ _LAZY = {
     "find_range": "lrbench_caffe.api",
     "parse": "lrbench_caffe.lr",
     "read_run": "lrbench_caffe.api",
+    "runs_figure": "lrbench_caffe.api",
     "schedule_figure": "lrbench_caffe.api",
 }
 

@@ -63,6 +63,7 @@ __all__ = [
     "rank",
     "read_run",
     "recommend",
+    "runs_figure",
     "schedule_figure",
     "train",
     "tune",
@@ -695,6 +696,27 @@ def schedule_figure(
     read = [parse(policy) if isinstance(policy, str) else policy for policy in policies]
     length = max_iter or plots.natural_length(read)
     return plots.schedule_figure([policy.bind(length) for policy in read], length, log=log)
+
+
+def runs_figure(*runs: Run | str | Path) -> Figure:
+    """Accuracy, loss and learning rate of trainings in one picture; the command ``plot runs``.
+
+    Args:
+        runs: trainings or run directories; they may be in progress.
+
+    Raises:
+        InputError: one is not there or damaged, or nothing was measured yet in any of them.
+    """
+    from lrbench_caffe import plots
+    from lrbench_caffe.plots.curves import distinct, read_curves, title_of, told_apart
+
+    if not runs:
+        raise ParameterError("{runs}: none; allowed: one or more")
+    folders = distinct([run.path if isinstance(run, Run) else Path(run) for run in runs])
+    curves = [read_curves(folder) for folder in folders]
+    if all(run.empty for run in curves):
+        raise InputError(f"{folders[0]}: nothing was measured yet")
+    return plots.runs_figure(title_of(folders), told_apart(curves, folders))
 
 
 def _pandas() -> Any:

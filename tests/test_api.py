@@ -16,6 +16,7 @@ from lrbench_caffe.prototxt import task
 from lrbench_caffe.records import SCRATCH
 from lrbench_caffe.training import choosing
 from tests.knowledge.tasks import DIGITS, LENET_DIGITS
+from tests.plots.test_command import measured, write_run
 
 SIN2 = "SIN2(k0=0.01, k1=0.06, l=86)"  # the paper's l=2000, in epochs: 2000 / 600 * 25.94
 COS = "COS(k0=0.01, k1=0.06, l=86)"
@@ -97,3 +98,21 @@ def test_notes_have_no_passwords() -> None:
     api._Callbacks(None, None, api._without_passwords(notes.append)).note(line)
     assert notes == ["note: cannot reach postgresql://ada:***@example.org/lr"] * 2
     api._StudyNotes(None).say(line)  # nobody listens
+
+
+def test_runs_in_one_picture(tmp_path: Path) -> None:
+    for name, policy in (("a", "FIX(k0=0.01)"), ("b", "FIX(k0=0.01)"), ("c", "FIX(k0=0.02)")):
+        write_run(tmp_path / name, policy, "finished", [measured(0, 10.0), measured(4, 90.0)], 5)
+    (tmp_path / "latest").symlink_to("c")
+    figure = api.runs_figure(tmp_path / "a", str(tmp_path / "b"), *sorted(tmp_path.glob("[cl]*")))
+    assert figure.axes[0].get_title() == "solver.prototxt, seed 1"
+    (legend,) = figure.legends or [axes.get_legend() for axes in figure.axes if axes.get_legend()]
+    named = [text.get_text().partition(":")[0] for text in legend.get_texts()]
+    assert [name for name in named if name.startswith("FIX")] == [
+        "FIX(k0=0.01), seed 1, a", "FIX(k0=0.01), seed 1, b", "FIX(k0=0.02), seed 1",
+    ]  # fmt: skip
+    write_run(tmp_path / "new", "FIX(k0=0.01)", "running", [], 0)
+    with pytest.raises(InputError, match="new: nothing was measured yet$"):
+        api.runs_figure(tmp_path / "new")
+    with pytest.raises(ParameterError, match="^runs: none; allowed: one or more$"):
+        api.runs_figure()
