@@ -69,8 +69,6 @@ __all__ = [
     "tune",
 ]
 
-TOP = 3  # proposals
-
 AnyRequest = TypeVar("AnyRequest", RangeRequest, TuningRequest)
 
 
@@ -638,6 +636,7 @@ def recommend(
     """
     from lrbench_caffe.database import Database
     from lrbench_caffe.knowledge.proposing import recommend as propose
+    from lrbench_caffe.knowledge.proposing import usual_top
     from lrbench_caffe.prototxt.task import solver_settings
     from lrbench_caffe.training.beginning import check_before_end
     from lrbench_caffe.training.choosing import open_wanted
@@ -666,7 +665,7 @@ def recommend(
             functions=names or None,
             by=by,
             higher=higher,
-            top=max(TOP, len(names)) if top is None else top,
+            top=usual_top(names) if top is None else top,
         )
     return Recommendations(
         wanted, recommendation.proposals, tuple(recommendation.remarks), recommendation, length

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.knowledge.exporting import recommendation_json
-from lrbench_caffe.knowledge.proposing import recommend
+from lrbench_caffe.knowledge.proposing import TOP, recommend, usual_top
 from lrbench_caffe.prototxt.task import solver_settings
 from lrbench_caffe.terminal import cli, flags
 from lrbench_caffe.terminal.console import Console
@@ -25,8 +25,6 @@ from lrbench_caffe.terminal.database import open_at_terminal
 from lrbench_caffe.terminal.recommendation_text import lines, train_command
 from lrbench_caffe.training.beginning import check_before_end
 from lrbench_caffe.training.choosing import open_wanted
-
-TOP = 3  # proposals
 
 
 def parser() -> cli.Parser:
@@ -76,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     max_iter = args.max_iter or solver.message.max_iter
     if args.snapshot:
         check_before_end(args.snapshot, wanted.start.iteration or 0, max_iter)
-    top = args.top if args.top is not None else max(TOP, len(functions or ()))
+    top = args.top if args.top is not None else usual_top(functions)
     with open_at_terminal(args.db) as database:
         recommendation = recommend(
             database,

@@ -34,6 +34,13 @@ from lrbench_caffe.lr import Policy
 from lrbench_caffe.lr.functions import find_function
 from lrbench_caffe.records import SCRATCH, SolverSettings, Start, Task
 
+TOP = 3  # proposals where nobody names a number
+
+
+def usual_top(functions: Sequence[str] | None) -> int:
+    """How many policies are proposed where nobody says: one for each function, ``TOP`` at least."""
+    return max(TOP, len(functions or ()))
+
 
 def recommend(
     database: ResultSource,
