@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import string
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -93,6 +92,8 @@ def did_you_mean(name: str, known: Iterable[str], least: float = 0.6) -> str:
     Args:
         least: how alike they must be, from 0 to 1 (difflib's ratio).
     """
+    import difflib  # only a name that is not known needs it
+
     by_lower = {candidate.lower(): candidate for candidate in known}
     near = difflib.get_close_matches(name.lower(), by_lower, 1, least)
     return f"; did you mean {by_lower[near[0]]!r}?" if near else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import math
@@ -72,6 +71,8 @@ def markdown_table(rows: Rows, left: int = 1) -> str:
 
 def csv_text(rows: Rows) -> str:
     """Rows as CSV for spreadsheets; a dash, for what was not measured, becomes an empty field."""
+    import csv  # most commands print tables
+
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(map(csv_cell, rows[0]))

@@ -30,7 +30,6 @@ from lrbench_caffe.terminal.training_output import preview, say_result, say_star
 from lrbench_caffe.terminal.training_progress import ProgressDisplay
 from lrbench_caffe.training.observer import Observer
 from lrbench_caffe.training.preparing import prepare
-from lrbench_caffe.training.recorder import Recorder
 from lrbench_caffe.training.request import TrainingRequest
 from lrbench_caffe.training.running import begin
 from lrbench_caffe.training.session import Session
@@ -86,6 +85,8 @@ def _run_session(
     with log, ProgressDisplay(console, start, session.settings.max_iter) as display:
         observers: list[Observer] = [display]
         if session.settings.trains and not request.no_database:
+            from lrbench_caffe.training.recorder import Recorder
+
             recorder = Recorder(request.database, session.run, session.describe, display.note)
             observers.append(recorder)
         return session.train(

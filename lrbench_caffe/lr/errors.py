@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 
@@ -22,5 +21,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
     >>> nearest("zzz", ["FIX", "SIN2"])
     ''
     """
+    import difflib  # only a name that is not known needs it
+
     close = difflib.get_close_matches(word, list(known), n=1)
     return f" did you mean {close[0]}?" if close else ""

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from lrbench_caffe.datasets.identity import LMDB
-from lrbench_caffe.datasets.lmdb_scan import LmdbPixels, LmdbRecords
 from lrbench_caffe.datasets.scan import RAW, TURNED, Ranges, Records, Scan, Shape
 from lrbench_caffe.errors import InputError, named
 from lrbench_caffe.files import remove_leftovers, replace_own
@@ -155,6 +154,8 @@ def state_of_lmdbs(nets: Sequence[PhaseNet]) -> LmdbState | None:
                 readers.setdefault(str(file_path(layer.data_param.source)), (net, layer))
     if not readers:
         return None
+    from lrbench_caffe.datasets.lmdb_scan import LmdbRecords
+
     deadline = time.monotonic() + _SEARCH
 
     def stop_in_time(done: int, total: int) -> None:
@@ -177,14 +178,16 @@ def state_of_lmdbs(nets: Sequence[PhaseNet]) -> LmdbState | None:
 def _records(net: PhaseNet, layer: Any) -> list[tuple[str, str | None, Records]]:
     """A layer's data that can be checked: the field that names it, the top for labels, the data."""
     label = layer.top[1] if len(layer.top) > 1 else None
+    # Each kind of data has a module of its own, loaded for a layer that reads it.
     if layer.type == "Data" and layer.data_param.backend == LMDB:
+        from lrbench_caffe.datasets.lmdb_scan import LmdbPixels, LmdbRecords
+
         folder, field = file_path(layer.data_param.source), "data_param.source"
         records: list[tuple[str, str | None, Records]] = [(field, label, LmdbRecords(folder))]
         pixels = any(label_readers(net, layer, blob) for blob in layer.top[:1])
         if pixels and _keeps_values(layer.transform_param):
             records.append((field, layer.top[0], LmdbPixels(folder)))
         return records
-    # What a Data layer has no use for is not loaded for it.
     if layer.type == "ImageData" and label and label_readers(net, layer, label):
         from lrbench_caffe.datasets.list_scan import ImageList
 
