@@ -14,6 +14,7 @@ parameter that is not allowed raises ``errors.ParameterError``, a failed trainin
 from __future__ import annotations
 
 import base64
+import functools
 import html
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -635,40 +636,29 @@ def recommend(
         DatabaseError: the database is out of reach.
     """
     from lrbench_caffe.database import Database
-    from lrbench_caffe.knowledge.proposing import recommend as propose
-    from lrbench_caffe.knowledge.proposing import usual_top
-    from lrbench_caffe.prototxt.task import solver_settings
-    from lrbench_caffe.training.beginning import check_before_end
-    from lrbench_caffe.training.choosing import open_wanted
+    from lrbench_caffe.training.recommending import RecommendationRequest, recommend_for
 
-    if max_iter is not None and max_iter < 1:
-        raise ParameterError("{max_iter}: {0}; allowed: 1 or more", max_iter)
-    read, wanted = open_wanted(
+    request = RecommendationRequest(
         Path(solver),
-        caffe_python=caffe_python,
-        head=head,
+        max_iter=max_iter,
+        functions=_sequence(functions),
+        by=by,
+        higher=higher,
+        top=top,
         snapshot=_text(snapshot),
         weights=_text(weights),
+        head=head,
+        caffe_python=caffe_python,
     )
-    length = max_iter or read.message.max_iter
-    if snapshot:
-        check_before_end(str(snapshot), wanted.start.iteration or 0, length)
-    names = _sequence(functions)
-    with Database.open(_text(database), must_exist=database is not None) as opened:
-        recommendation = propose(
-            opened,
-            wanted.task,
-            start=wanted.start,
-            solver=solver_settings(read),
-            max_iter=length,
-            epoch=read.epoch,
-            functions=names or None,
-            by=by,
-            higher=higher,
-            top=usual_top(names) if top is None else top,
-        )
+    opened = functools.partial(Database.open, _text(database), must_exist=database is not None)
+    made = recommend_for(request, opened)
+    recommendation = made.recommendation
     return Recommendations(
-        wanted, recommendation.proposals, tuple(recommendation.remarks), recommendation, length
+        made.wanted,
+        recommendation.proposals,
+        tuple(recommendation.remarks),
+        recommendation,
+        made.max_iter,
     )
 
 

@@ -15,16 +15,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lrbench_caffe.errors import InputError
 from lrbench_caffe.knowledge.exporting import recommendation_json
-from lrbench_caffe.knowledge.proposing import TOP, recommend, usual_top
-from lrbench_caffe.prototxt.task import solver_settings
+from lrbench_caffe.knowledge.proposing import TOP
 from lrbench_caffe.terminal import cli, flags
 from lrbench_caffe.terminal.console import Console
 from lrbench_caffe.terminal.database import open_at_terminal
 from lrbench_caffe.terminal.recommendation_text import lines, train_command
-from lrbench_caffe.training.beginning import check_before_end
-from lrbench_caffe.training.choosing import open_wanted
+from lrbench_caffe.training.recommending import RecommendationRequest, recommend_for
 
 
 def parser() -> cli.Parser:
@@ -64,30 +61,20 @@ def parser() -> cli.Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args: argparse.Namespace = parser().parse_args(argv)
-    if args.max_iter is not None and args.max_iter < 1:
-        raise InputError(f"--max-iter: {args.max_iter}; allowed: 1 or more")
-    functions = [name.strip() for name in (args.functions or "").split(",") if name.strip()] or None
-    solver, wanted = open_wanted(
-        Path(args.solver), caffe_python=args.caffe_python, head=args.head, snapshot=args.snapshot,
+    request = RecommendationRequest(
+        Path(args.solver),
+        max_iter=args.max_iter,
+        functions=tuple(name.strip() for name in (args.functions or "").split(",") if name.strip()),
+        by=args.by,
+        higher=flags.chosen_direction(args),
+        top=args.top,
+        snapshot=args.snapshot,
         weights=args.weights,
-    )  # fmt: skip
-    max_iter = args.max_iter or solver.message.max_iter
-    if args.snapshot:
-        check_before_end(args.snapshot, wanted.start.iteration or 0, max_iter)
-    top = args.top if args.top is not None else usual_top(functions)
-    with open_at_terminal(args.db) as database:
-        recommendation = recommend(
-            database,
-            wanted.task,
-            start=wanted.start,
-            solver=solver_settings(solver),
-            max_iter=max_iter,
-            epoch=solver.epoch,
-            functions=functions,
-            by=args.by,
-            higher=flags.chosen_direction(args),
-            top=top,
-        )
+        head=args.head,
+        caffe_python=args.caffe_python,
+    )
+    recommended = recommend_for(request, lambda: open_at_terminal(args.db))
+    wanted, recommendation = recommended.wanted, recommended.recommendation
     if args.json:
         print(json.dumps(recommendation_json(wanted, recommendation), indent=2))
         return 0 if recommendation.proposals else 1

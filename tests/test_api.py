@@ -12,9 +12,8 @@ from lrbench_caffe import api
 from lrbench_caffe.database import Database
 from lrbench_caffe.errors import InputError, ParameterError
 from lrbench_caffe.knowledge.evidence import Wanted
-from lrbench_caffe.prototxt import task
 from lrbench_caffe.records import SCRATCH
-from lrbench_caffe.training import choosing
+from lrbench_caffe.training import recommending
 from tests.knowledge.tasks import DIGITS, LENET_DIGITS
 from tests.plots.test_command import measured, write_run
 
@@ -35,8 +34,8 @@ def digits(monkeypatch: pytest.MonkeyPatch) -> None:
     """What Caffe would tell of a solver of the digits that trains 2000 iterations from iteration 700."""
     solver = SimpleNamespace(message=SimpleNamespace(max_iter=2000), epoch=25.94)
     wanted = Wanted(DIGITS, replace(SCRATCH, iteration=700))
-    monkeypatch.setattr(choosing, "open_wanted", lambda *_, **__: (solver, wanted))
-    monkeypatch.setattr(task, "solver_settings", lambda _: LENET_DIGITS)
+    monkeypatch.setattr(recommending, "open_wanted", lambda *_, **__: (solver, wanted))
+    monkeypatch.setattr(recommending, "solver_settings", lambda _: LENET_DIGITS)
 
 
 @pytest.mark.usefixtures("digits")

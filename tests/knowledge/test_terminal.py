@@ -14,6 +14,7 @@ from lrbench_caffe.knowledge.evidence import Wanted
 from lrbench_caffe.records import SCRATCH
 from lrbench_caffe.runs import opening
 from lrbench_caffe.terminal import cli
+from lrbench_caffe.training import recommending
 from tests.knowledge.tasks import DIGITS, LENET_DIGITS
 
 
@@ -21,9 +22,9 @@ from tests.knowledge.tasks import DIGITS, LENET_DIGITS
 def without_caffe(monkeypatch):
     solver = SimpleNamespace(message=SimpleNamespace(max_iter=2000), epoch=25.94)
     monkeypatch.setattr(
-        recommend, "open_wanted", lambda *_, **__: (solver, Wanted(DIGITS, SCRATCH))
+        recommending, "open_wanted", lambda *_, **__: (solver, Wanted(DIGITS, SCRATCH))
     )
-    monkeypatch.setattr(recommend, "solver_settings", lambda _: LENET_DIGITS)
+    monkeypatch.setattr(recommending, "solver_settings", lambda _: LENET_DIGITS)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,106 @@
+"""Policies for a solver, from what the LR database knows: the command ``recommend`` and the API's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lrbench_caffe.errors import ParameterError
+from lrbench_caffe.knowledge.evidence import Wanted
+from lrbench_caffe.knowledge.proposing import recommend, usual_top
+from lrbench_caffe.knowledge.recommendation import Recommendation
+from lrbench_caffe.prototxt.solver import Solver
+from lrbench_caffe.prototxt.task import solver_settings
+from lrbench_caffe.training.beginning import check_before_end
+from lrbench_caffe.training.choosing import open_wanted
+
+if TYPE_CHECKING:
+    from lrbench_caffe.database import Database
+
+
+@dataclass(frozen=True)
+class RecommendationRequest:
+    """What a recommendation is asked for.
+
+    Attributes:
+        solver: the solver.prototxt.
+        max_iter: iterations of the training; None for the solver's.
+        functions: propose these LR functions only, each if possible; none for any.
+        by, higher: an output of the test net to compare by, and whether more of it is better.
+        top: proposals at most; None for 3, or one for each of ``functions``.
+        snapshot, weights: what the training begins with.
+        head, caffe_python: as for a training.
+    """
+
+    solver: Path
+    max_iter: int | None = None
+    functions: tuple[str, ...] = ()
+    by: str | None = None
+    higher: bool | None = None
+    top: int | None = None
+    snapshot: str | None = None
+    weights: str | None = None
+    head: str | None = None
+    caffe_python: str | None = None
+
+
+@dataclass(frozen=True)
+class Recommended:
+    """A recommendation, what it is for, and the length of that training in iterations."""
+
+    wanted: Wanted
+    recommendation: Recommendation
+    max_iter: int
+
+
+def recommend_for(
+    request: RecommendationRequest, open_database: Callable[[], Database]
+) -> Recommended:
+    """Propose policies for a solver.
+
+    Args:
+        request: what is asked for.
+        open_database: opens the LR database; called when the solver is known to be right.
+
+    Raises:
+        InputError: a parameter, the solver or what it begins with is wrong.
+        DatabaseError: the database is out of reach.
+    """
+    if request.max_iter is not None and request.max_iter < 1:
+        raise ParameterError("{max_iter}: {0}; allowed: 1 or more", request.max_iter)
+    solver, wanted = open_wanted(
+        request.solver,
+        caffe_python=request.caffe_python,
+        head=request.head,
+        snapshot=request.snapshot,
+        weights=request.weights,
+    )
+    max_iter = request.max_iter or solver.message.max_iter
+    if request.snapshot:
+        check_before_end(request.snapshot, wanted.start.iteration or 0, max_iter)
+    with open_database() as database:
+        recommendation = _ask(database, request, solver, wanted, max_iter)
+    return Recommended(wanted, recommendation, max_iter)
+
+
+def _ask(
+    database: Database,
+    request: RecommendationRequest,
+    solver: Solver,
+    wanted: Wanted,
+    max_iter: int,
+) -> Recommendation:
+    return recommend(
+        database,
+        wanted.task,
+        start=wanted.start,
+        solver=solver_settings(solver),
+        max_iter=max_iter,
+        epoch=solver.epoch,
+        functions=request.functions or None,
+        by=request.by,
+        higher=request.higher,
+        top=usual_top(request.functions) if request.top is None else request.top,
+    )
