@@ -68,7 +68,9 @@ static int own_role(void) {
   for (i = 0; i < length; i++)
     if (!line[i]) line[i] = ' ';
   line[length > 0 ? length : 0] = 0;
-  return strstr(line, "runtime/worker.py") ? WORKER : strstr(line, "lrbench_caffe.jobs") ? CHILD : COMMAND;
+  return strstr(line, "runtime/worker.py")    ? WORKER
+         : strstr(line, "lrbench_caffe.jobs") ? CHILD
+                                              : COMMAND;
 }
 
 static struct control* control(void) {
