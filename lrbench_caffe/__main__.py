@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import lrbench_caffe
-from lrbench_caffe.errors import InputError
+from lrbench_caffe.errors import InputError, LRBenchError
 from lrbench_caffe.installation import SCRIPT
 from lrbench_caffe.terminal import cli
 
@@ -103,13 +103,16 @@ def completion_code(shells: Sequence[str]) -> str:
 
     Raises:
         InputError: it is none that is known, or not one.
+        LRBenchError: a package is missing.
     """
     if len(shells) != 1 or shells[0] not in SHELLS:
         raise InputError(
             f"--completion: {' '.join(shells) or 'nothing'}; allowed: {', '.join(SHELLS)}"
         )
-    from argcomplete.shell_integration import shellcode
-
+    try:
+        from argcomplete.shell_integration import shellcode
+    except ImportError:
+        raise LRBenchError("completion needs argcomplete: pip install argcomplete") from None
     code: str = shellcode([SCRIPT], shell=shells[0])
     return code
 

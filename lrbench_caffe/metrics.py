@@ -163,7 +163,8 @@ class Measurement:
     Attributes:
         iteration: updates done before it.
         lr: learning rate of the update that follows it.
-        top1, top5, ac, cd, cdac: see ``TestMetrics``; None where the net does not classify.
+        top1, top5, ac, cd, cdac: see ``TestMetrics``; None where the net does not classify. A metric
+            that was not measured (those of a log or a printed table) is None.
         test_loss: Caffe's test loss, averaged over the batches.
         train_loss: mean training loss since the previous test; None before the first update.
         ld: test_loss - train_loss (formula 6).
@@ -175,15 +176,15 @@ class Measurement:
 
     iteration: int
     lr: float
-    top1: float | None
-    top5: float | None
-    ac: float | None
-    cd: float | None
-    cdac: float | None
-    test_loss: float | None
-    train_loss: float | None
-    ld: float | None
-    seconds: float
+    top1: float | None = None
+    top5: float | None = None
+    ac: float | None = None
+    cd: float | None = None
+    cdac: float | None = None
+    test_loss: float | None = None
+    train_loss: float | None = None
+    ld: float | None = None
+    seconds: float = 0.0
     samples: int = 0
     silent_classes: int = 0
     net: int = 0

@@ -22,7 +22,7 @@ class Progress:
     On a terminal, ``terminal.progress.Bars`` takes its place.
 
     Args:
-        say: called with lines for people; by default nobody is told.
+        say: called with each message for the user; by default none is passed on.
     """
 
     def __init__(self, say: Callable[[str], object] = _ignore) -> None:

@@ -281,6 +281,46 @@ def test_the_commands_alone_stand_on_the_terminal(module):
         assert not used or module in of_package("terminal") or is_above(module)
 
 
+# Lines for whoever reads the output of a process that is no command of a terminal.
+PRINTING = {
+    "jobs.child": "the log of a cluster's worker",
+    "setup.processes": "tools/setup, which runs without rich",
+    "setup.progress": "the same",
+}
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_the_terminal_alone_prints(module):
+    calls = [
+        node
+        for node in ast.walk(read(SOURCES[module]))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "print"
+    ]
+    ours = module in of_package("terminal") or is_above(module)
+    assert ours or not calls or module.removeprefix(f"{NAME}.") in PRINTING
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_functions_fit_a_screen(module):
+    """Without their docstrings, which may be long where there is much to say."""
+    for node in ast.walk(read(SOURCES[module])):
+        if isinstance(node, ast.FunctionDef):
+            told = len((ast.get_docstring(node, clean=False) or "").splitlines())
+            assert (node.end_lineno or 0) - node.lineno + 1 - told <= 54, node.name
+
+
+def test_commands_are_short():
+    commands = {f"{NAME}.__main__", *filter(is_command, SOURCES)}
+    lengths = {m: len(SOURCES[m].read_text().splitlines()) for m in commands if m.count(".") == 1}
+    assert len(lengths) > 10
+    assert max(lengths.values()) <= 140, lengths
+
+
+def test_the_tests_have_the_folders_of_the_package():
+    packages = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert packages <= {path.name for path in (ROOT / "tests").iterdir()}
+
+
 def test_the_programs_are_there():
     inside = {m.removeprefix(f"{NAME}.") for m in SOURCES if m.endswith(".__main__")}
     assert inside - {"__main__"} == set(PROGRAMS)
@@ -381,7 +421,8 @@ WALL_CLOCK = {
 def reads_wall_clock(node: ast.AST) -> bool:
     if not isinstance(node, ast.Attribute):
         return False
-    return ast.unparse(node) in {"time.time", "time.time_ns"} or node.attr in {"utcnow", "today"}
+    clocks = {"time.time", "time.time_ns", "datetime.now"}
+    return ast.unparse(node) in clocks or node.attr in {"utcnow", "today"}
 
 
 def test_the_wall_clock_decides_nothing():

@@ -17,6 +17,7 @@ from sqlalchemy import create_engine, event
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
+from lrbench_caffe import installation
 from lrbench_caffe.database.errors import DamagedDatabase, DatabaseError
 from lrbench_caffe.database.urls import safe_url, scrub, scrub_text
 from lrbench_caffe.errors import InputError
@@ -250,7 +251,7 @@ def damaged(url: URL, why: str) -> DamagedDatabase:
     """The error for a database that is broken."""
     name = shown(url)
     where = shlex.quote(name)
-    check = f"python -m lrbench_caffe.db check --db {where} lists the damage"
+    check = f"{installation.command('db')} check --db {where} lists the damage"
     return DamagedDatabase(
         f"database {name} is damaged: {why}; {check}; {how_to_restore(url)}", why
     )

@@ -86,7 +86,7 @@ def upgrade(connection: Connection, target: str = "head") -> None:
 
 
 def _check_empty(connection: Connection) -> None:
-    """No tables are made in a file that has had others: what it has must not be written over."""
+    """Refuse to create tables in a file that already had some, so that nothing is overwritten."""
     if connection.dialect.name == "sqlite":
         names = ("page_count", "freelist_count")
         pages, free = (connection.execute(text(f"PRAGMA {name}")).scalar_one() for name in names)

@@ -333,8 +333,7 @@ class Database:
             sources: only results from these sources.
             start: only trainings that began with the same; ``UNKNOWN_START``: those whose start is
                 not known.
-            order_by: top1, top5 or ac (higher is better), cd, cdac, ld, test_loss, iterations or
-                num_params (lower is).
+            order_by: a metric's name, or iterations or num_params; the better of it first.
             limit: at most this many. The time taken grows with it, not with the number of runs.
             unfinished: only policies no run of which finished: they diverged or failed.
         """

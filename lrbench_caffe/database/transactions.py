@@ -26,7 +26,7 @@ class Transactions:
         patience: seconds after which an attempt that fails is the last one.
 
     The work is repeated when it is unknown whether a commit succeeded. So all work must be
-    idempotent: done twice it leaves what it leaves done once.
+    idempotent.
     """
 
     def __init__(self, engine: Engine, patience: float) -> None:

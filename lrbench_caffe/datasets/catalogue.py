@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from lrbench_caffe import installation
 from lrbench_caffe.datasets.cifar10 import CIFAR10
 from lrbench_caffe.datasets.digits import DIGITS
 from lrbench_caffe.datasets.mnist import MNIST
@@ -21,5 +22,5 @@ def command_for(path: Path) -> str | None:
     for dataset in DATASETS.values():
         if any(target.name == path.name for target in dataset.targets):
             out = "" if path.parent == Path("data") else f" --out {shlex.quote(str(path.parent))}"
-            return f"python -m lrbench_caffe.data {dataset.name}{out}"
+            return f"{installation.command('data')} {dataset.name}{out}"
     return None

@@ -66,7 +66,7 @@ def fetch(
 
 
 def _retrieve(url: str, partial: Path, progress: Progress) -> None:
-    """Download to ``partial``, going on behind the bytes that it already has."""
+    """Download to ``partial``, resuming after the bytes that it already has."""
     have = partial.stat().st_size if partial.exists() else 0
     headers = {"User-Agent": f"lrbench-caffe/{__version__}"}
     if have:

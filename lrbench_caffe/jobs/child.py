@@ -62,7 +62,7 @@ def run_child(
     Args:
         stop: set by another thread to stop it with a snapshot.
         gpu: the GPU's name in CUDA_VISIBLE_DEVICES, None for the CPU.
-        warn: is told what a person should know while it trains.
+        warn: called with warnings for the user while it trains.
 
     Returns:
         What came out. A training that failed is a result, too.

@@ -42,7 +42,7 @@ def open_pool(
     """The pool that the flags ask for; the caller closes it.
 
     Args:
-        warn: is told what a person should know while trainings run on this machine.
+        warn: called with warnings for the user while trainings run on this machine.
 
     Raises:
         InputError: a flag is wrong, or there is no such scheduler or GPU.

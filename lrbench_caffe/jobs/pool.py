@@ -47,7 +47,7 @@ class LocalPool:
     Args:
         jobs: how many at a time on the CPU.
         gpus: names of GPUs, for one training each at a time; then ``jobs`` does not count.
-        warn: is told what a person should know while they train.
+        warn: called with warnings for the user while they train.
     """
 
     def __init__(

@@ -64,7 +64,7 @@ class _Retries:
 
 @dataclass(frozen=True)
 class _Again:
-    """A training that is begun again at a time of the monotonic clock, alone where memory may be short."""
+    """A training scheduled for a retry at a monotonic time, alone where memory may be short."""
 
     training: Job
     at: float
@@ -75,7 +75,7 @@ class RetryingPool:
     """A pool that retries lost trainings.
 
     A training is given up when it was lost ``RETRIES`` + 1 times without progress in between, or
-    ``SAME`` times in the same way, which is a damaged record, say, and no accident. Where memory
+    ``SAME`` times in the same way, which suggests a permanent cause such as a damaged record. Where memory
     was the reason, and before the last attempt in any case, it is begun again when nothing else
     trains, and nothing else is begun before it has ended.
 

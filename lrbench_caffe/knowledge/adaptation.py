@@ -192,7 +192,7 @@ def _digits(value: float) -> float:
 
 
 def explain(policy: Policy, change: Change) -> list[str]:
-    """What ``adapt`` changed in this policy, in lines for people, one for each reason."""
+    """What ``adapt`` changed in this policy, as lines of text, one for each reason."""
     pairs = list(zip(_parts(policy), _parts(adapt(policy, change))))
     changed = {
         name

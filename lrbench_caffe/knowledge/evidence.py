@@ -148,7 +148,7 @@ class Proposal:
 
     @property
     def evidence(self) -> tuple[str, ...]:
-        """Where the proposal comes from and what it promises, in lines for people."""
+        """Where the proposal comes from and what it promises, as lines of text."""
         lines = [self._result(), self._cost(), *self.changes, self._promise()]
         lines += [f"also: {other.origin}{other.start}: {other.result}" for other in self.more]
         return tuple(line for line in lines if line)

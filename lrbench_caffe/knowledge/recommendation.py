@@ -1,4 +1,4 @@
-"""What the database recommends for a training: proposals and remarks, in lines for people."""
+"""What the database recommends for a training: proposals and remarks, as lines of text."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Recommendation:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What was set aside, passed over and not found, in lines for people."""
+        """What was set aside, passed over and not found, as lines of text."""
         lines = [self.note] if self.note else []
         if self.set_aside:
             first = self.proposals[0].main if self.proposals else None

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lrbench_caffe import installation
 from lrbench_caffe.errors import InputError, ParameterError, named
 from lrbench_caffe.knowledge import ranking
 from lrbench_caffe.knowledge.ranking import (
@@ -258,7 +259,7 @@ def find_tasks(query: Query, known: list[Task], wanted: Task | None = None) -> l
         if not fitting:
             raise InputError(
                 f"{query.solver}: the database has no run of {wanted.title} yet "
-                "(python -m lrbench_caffe.recommend finds similar tasks)"
+                f"({installation.command('recommend')} finds similar tasks)"
             )
         return fitting
     if not query.task:

@@ -184,10 +184,7 @@ def _measurement(row: dict[str, str], policy: FunctionPolicy, dataset: Dataset) 
         ac=_number(row, "ac"),
         cd=_number(row, "cd"),
         cdac=_number(row, "cdac"),
-        test_loss=None,
-        train_loss=None,
         ld=_number(row, "ld"),
-        seconds=0.0,
         samples=dataset.test_samples or 0,
     )
 

@@ -30,7 +30,7 @@ def command_for(path: Path) -> str | None:
     >>> command_for(Path("solvers/lenet_digits_solver.prototxt"))
     'python -m lrbench_caffe.init .'
     """
-    return f"{installation.MODULE}init ." if path in all_names() else None
+    return f"{installation.command('init')} ." if path in all_names() else None
 
 
 def names_of(key: str) -> list[Path]:

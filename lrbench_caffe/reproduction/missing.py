@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lrbench_caffe import installation
 from lrbench_caffe.database import Database
 from lrbench_caffe.datasets.catalogue import DATASETS
 from lrbench_caffe.errors import InputError
@@ -149,8 +150,11 @@ def provide_files(setup: Setup, say: Callable[[str], None]) -> None:
 def check_files(setup: Setup) -> None:
     """Raise an InputError if the solver or the data set of a task is missing."""
     if not Path(setup.solver).is_file():
-        raise InputError(f"no such file: {setup.solver}; python -m lrbench_caffe.init . writes it")
+        raise InputError(
+            f"no such file: {setup.solver}; {installation.command('init')} . writes it"
+        )
     for target in DATASETS[setup.data].targets:
         path = Path("data") / target.name
         if not path.exists():
-            raise InputError(f"no data: {path}; python -m lrbench_caffe.data {setup.data} makes it")
+            command = f"{installation.command('data')} {setup.data}"
+            raise InputError(f"no data: {path}; {command} makes it")

@@ -218,6 +218,8 @@ class RunDirectory:
         path = self.path / RUN
         try:
             return parse_record(read_own(path))
+        except FileNotFoundError as error:
+            raise InputError(f"{self.path} is not a run directory: it has no {RUN}") from error
         except (OSError, ValueError) as error:
             raise InputError(f"{self.path} holds no run: {path}: {_reason(error)}") from error
 

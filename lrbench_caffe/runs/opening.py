@@ -21,13 +21,13 @@ SILENCE = 2.0  # seconds after which the waiting is reported
 def open_database(
     url: str | None, *, to_write: bool = False, say: Callable[[str], None]
 ) -> Database:
-    """``Database.open`` that gives up sooner than a training would, and says that it waits.
+    """Open the database with less patience than a training has, and report the wait.
 
     Args:
         url: the database's, None for the user's own. A file that it names must exist, unless it is
             opened to write: a mistyped name is not a new database.
         to_write: whether something will be recorded.
-        say: is told what a person should know.
+        say: called with each message for the user.
 
     The runs that waited for this database (``waiting``) are added.
 

@@ -19,7 +19,10 @@ from lrbench_caffe.runtime.info import caffe_info
 from lrbench_caffe.runtime.locate import CaffePython, caffe_program_of, find_caffe_python
 from lrbench_caffe.runtime.replies import CaffeInfo
 
-PACKAGES = ("numpy", "protobuf", "lmdb", "matplotlib", "rich", "psycopg2-binary")
+PACKAGES = (
+    "numpy", "protobuf", "psycopg2-binary", "matplotlib", "lmdb", "h5py", "rich", "SQLAlchemy",
+    "alembic", "argcomplete",
+)  # fmt: skip
 CHECK_SECONDS = 180.0  # of the fast layers' check, with the import of caffe from a cold disk
 
 

@@ -14,6 +14,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lrbench_caffe import installation
 from lrbench_caffe.database.patience import AT_TERMINAL
 from lrbench_caffe.database.urls import scrub_text
 from lrbench_caffe.errors import InputError
@@ -52,7 +53,7 @@ def import_files(args: argparse.Namespace, opened: Opened) -> int:
             if isinstance(file, BufferedReader) and looks_like_a_log(file.peek(1 << 16)):
                 raise InputError(
                     f"{scrub_text(shown)} is a log of Caffe; import it with: "
-                    f"python -m lrbench_caffe.db import-log {shlex.quote(scrub_text(shown))}"
+                    f"{installation.command('db')} import-log {shlex.quote(scrub_text(shown))}"
                 )
             size = Path(name).stat().st_size if name != "-" else None
             lines = _with_bar(file, f"importing {shown}", size)

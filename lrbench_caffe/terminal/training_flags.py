@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from lrbench_caffe import installation
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.lr import describe_functions
 from lrbench_caffe.lr.defaults import FLAGS as PARAMETERS
@@ -283,5 +284,5 @@ def _solver(args: argparse.Namespace) -> Path | None:
         )
     name = args.solver or args.solver_file
     if not name and not (args.resume and args.out):
-        raise InputError("no solver given: python -m lrbench_caffe.train SOLVER (see --help)")
+        raise InputError(f"no solver given: {installation.command('train')} SOLVER (see --help)")
     return Path(name) if name else None

@@ -290,7 +290,7 @@ def test_a_table(run, tmp_path):
             "error: --out: x.doc: unknown suffix .doc; allowed: .png, .pdf, .svg",
         ),
         (["schedule", SIN2, "--out", "no/x.png"], "error: --out: no/x.png: no such folder: no"),
-        (["runs", "nowhere"], "error: nowhere holds no run: nowhere/run.json: "),
+        (["runs", "nowhere"], "error: nowhere is not a run directory: it has no run.json"),
         (["runs", "empty"], "error: empty: nothing was measured yet\n"),
         (["table"], "error: SOLVER or --task is missing; known tasks: "),
         (["table", "--task", "imagenet"], "error: --task: 'imagenet' is not in the database"),

@@ -305,11 +305,11 @@ def test_record(run):
     ],
 )
 def test_no_record(run, content):
+    expected = f"{run.path} is not a run directory: it has no run.json"
     if content is not None:
         (run.path / "run.json").write_text(content)
-    with pytest.raises(
-        InputError, match=re.escape(f"{run.path} holds no run: {run.path / 'run.json'}: ")
-    ):
+        expected = f"{run.path} holds no run: {run.path / 'run.json'}: "
+    with pytest.raises(InputError, match=re.escape(expected)):
         run.read()
 
 

@@ -81,7 +81,7 @@ def test_the_wheel_holds_the_package_and_its_set_ups(built: Path):
     names = zipfile.ZipFile(one(built, "*.whl")).namelist()
     inside = {name for name in names if name.startswith("lrbench_caffe/")}
     ours = [path for path in (ROOT / "lrbench_caffe").rglob("*") if path.is_file()]
-    ours = [path for path in ours if "__pycache__" not in path.parts]
+    ours = [path for path in ours if path.suffix != ".pyc"]
     package = {str(path.relative_to(ROOT)) for path in ours}
     examples = {
         f"lrbench_caffe/examples/{path.relative_to(ROOT)}"
@@ -110,7 +110,7 @@ def test_the_tests_run_from_the_source_distribution(built: Path, tmp_path: Path)
         name: text for name, text in os.environ.items() if not name.startswith("PYTEST_")
     }
     run([*pytest_, "--collect-only"], cwd=folder, env=environment)
-    tests = ["tests/lr", "tests/test_solvers.py", "tests/setup/test_init.py"]
+    tests = ["tests/lr", "tests/test_solvers.py", "tests/test_init.py"]
     run([*pytest_, *tests], cwd=folder, env=environment)
 
 
