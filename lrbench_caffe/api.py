@@ -16,8 +16,9 @@ from __future__ import annotations
 import base64
 import functools
 import html
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -34,6 +35,7 @@ from lrbench_caffe.knowledge.selection import Query
 from lrbench_caffe.lr import Policy
 from lrbench_caffe.lr.defaults import FLAGS as PARAMETERS
 from lrbench_caffe.metrics import TOP1, Measurement, best, of_first_net
+from lrbench_caffe.parameters import TERMINAL_NAMES, python_value
 from lrbench_caffe.progress import Progress
 from lrbench_caffe.prototxt.task import solver_task
 from lrbench_caffe.runs.directory import RunDirectory
@@ -160,7 +162,7 @@ def read_run(path: str | Path) -> Run:
     Raises:
         InputError: there is none, or it is damaged.
     """
-    run = RunDirectory(Path(path))
+    run = RunDirectory(_path("path", path))
     record = run.read()
     return Run(
         path=run.path,
@@ -202,7 +204,7 @@ def train(
             lr_policy.
         on_measurement: called with each test's metrics.
         on_iteration: called with iteration, LR and training loss from time to time.
-        progress: show the progress in a notebook; by default where there is one.
+        progress: show the progress in a notebook; None to show it where there is one.
         parameters: ``k0``, ``k1``, ``gamma``, ``p``, ``l`` of the policy, and any attribute of
             ``training.request.TrainingRequest``: ``seed``, ``max_iter``, ``out``, ...
 
@@ -212,11 +214,13 @@ def train(
     """
     notes: list[str] = []
     say = _without_passwords(notes.append)
+    callbacks = _Callbacks(on_measurement, on_iteration, say)
+    shown = _shows_progress(progress)
     request = _training_request(solver, policy, parameters)
     prepared = prepare(request, Progress(say))
-    observers: list[Observer] = [_Callbacks(on_measurement, on_iteration, say)]
+    observers: list[Observer] = [callbacks]
     with begin(prepared, say) as session, ExitStack() as stack:
-        if _in_notebook() if progress is None else progress:
+        if shown:
             from lrbench_caffe.terminal.notebook import NotebookProgress
 
             observers.append(stack.enter_context(NotebookProgress(session.settings.max_iter)))
@@ -239,42 +243,90 @@ def train(
 def _training_request(
     solver: str | Path | None, policy: str | Policy | None, parameters: Mapping[str, Any]
 ) -> TrainingRequest:
-    given = {name: _text(parameters.get(name)) for name in PARAMETERS}
+    given = {name: _policy_value(parameters.get(name)) for name in PARAMETERS}
     others = _plain({name: value for name, value in parameters.items() if name not in PARAMETERS})
+    _check_names(TrainingRequest, others)
     if others.get("preview"):
         raise ParameterError("{preview}: not here; allowed: schedule_figure draws a schedule")
-    if not isinstance(others.get("gpu"), bool) and isinstance(others.get("gpu"), int):
-        others["gpu"] = str(others["gpu"])
-    _check_names(TrainingRequest, others)
-    return TrainingRequest(None if solver is None else Path(solver), _text(policy), given, **others)
+    policy_text = None if policy is None else str(policy)
+    return TrainingRequest(_solver_path(solver), policy_text, given, **others)
+
+
+def _policy_value(value: Any) -> str | None:
+    """A policy's parameter as text: a list of iterations in brackets, anything else as it prints."""
+    values = python_value(value)
+    if isinstance(values, Iterable) and not isinstance(values, (str, bytes)):
+        return f"[{', '.join(str(python_value(one)) for one in values)}]"
+    return None if value is None else str(value)
+
+
+_TEXTS = ("snapshot", "weights", "caffe_python", "database", "functions", "by", "gpus")
+_NUMBERED = ("gpu", "gpus", "task", "budget")  # text that may be a whole number
 
 
 def _plain(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Parameters as requests have them: paths and lists of names as text, a directory as a path."""
-    plain = dict(parameters)
-    for name in ("snapshot", "weights", "caffe_python", "database", "functions", "by"):
+    plain = {name: python_value(value) for name, value in parameters.items()}
+    for name in _TEXTS:
         value = plain.get(name)
-        if isinstance(value, Path):
-            plain[name] = str(value)
+        if isinstance(value, os.PathLike):
+            plain[name] = os.fspath(value)
         elif isinstance(value, (list, tuple)):
             plain[name] = ",".join(map(str, value))
+    for name in _NUMBERED:
+        value = plain.get(name)
+        if isinstance(value, int) and not isinstance(value, bool):
+            plain[name] = str(value)
     if plain.get("out") is not None:
-        plain["out"] = Path(plain["out"])
+        plain["out"] = _path("out", plain["out"])
     return plain
 
 
-def _check_names(kind: type, parameters: Mapping[str, Any]) -> None:
-    """Raise a TypeError for a parameter that a request does not have, as Python does for a call."""
-    known = {item.name for item in fields(kind)}
+def _check_names(kind: type, parameters: Mapping[str, Any], *others: str) -> None:
+    """Raise a TypeError for a parameter that a request does not have, as Python does for a call.
+
+    Args:
+        others: parameters of the function that are not the request's.
+    """
+    known = [*(item.name for item in fields(kind)), *others]
+    at_terminal = {TERMINAL_NAMES.get(name, name): name for name in known}
     for name in parameters:
         if name not in known:
-            raise TypeError(f"unexpected keyword argument {name!r}{did_you_mean(name, known)}")
+            meant = at_terminal.get(name)
+            hint = f"; did you mean {meant!r}?" if meant else did_you_mean(name, known)
+            raise TypeError(f"unexpected keyword argument {name!r}{hint}")
 
 
-def _sequence(value: Any) -> tuple[str, ...]:
-    """Names that were given as a list, or as text with commas."""
-    names = value.split(",") if isinstance(value, str) else value or ()
-    return tuple(str(name).strip().lower() for name in names if str(name).strip())
+def _names(value: Any) -> Any:
+    """Names that were given as a list, or as text with commas; the request refuses anything else."""
+    names = python_value("" if value is None else value)
+    if isinstance(names, str):
+        names = names.split(",")
+    if isinstance(names, Mapping) or not isinstance(names, Iterable):
+        return names
+    plain = (name.strip().lower() if isinstance(name, str) else name for name in names)
+    return tuple(name for name in plain if name != "")
+
+
+def _path(name: str, value: Any) -> Path:
+    if not isinstance(value, (str, os.PathLike)):
+        raise ParameterError("{" + name + "}: {0!r}; allowed: a path", value)
+    return Path(value)
+
+
+def _solver_path(value: Any) -> Path | None:
+    return None if value is None else _path("solver", value)
+
+
+def _database_url(value: Any) -> str | None:
+    if value is not None and not isinstance(value, (str, os.PathLike)):
+        raise ParameterError("{database}: {0!r}; allowed: a URL or a file", value)
+    return None if value is None else str(value)
+
+
+def _check_callback(name: str, value: Any) -> None:
+    if value is not None and not callable(value):
+        raise ParameterError("{" + name + "}: {0!r}; allowed: a function", value)
 
 
 def _without_passwords(hand_over: Callable[[str], object]) -> Callable[[str], None]:
@@ -286,17 +338,17 @@ def _without_passwords(hand_over: Callable[[str], object]) -> Callable[[str], No
     return say
 
 
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
-
-
 @dataclass
 class _Callbacks(Observer):
-    """Hands a training's news to functions."""
+    """Passes a training's events to callbacks."""
 
     on_measurement: Callable[[Measurement], None] | None
     on_iteration: Callable[[int, float, float], None] | None
     say: Callable[[str], None]
+
+    def __post_init__(self) -> None:
+        _check_callback("on_measurement", self.on_measurement)
+        _check_callback("on_iteration", self.on_iteration)
 
     def trained(self, iteration: int, lr: float, loss: float) -> None:
         if self.on_iteration:
@@ -349,11 +401,11 @@ def find_range(
 ) -> Range:
     """Find the range of good LRs of a solver; the command ``range``.
 
-    What is there already is not trained again.
+    Existing results are reused.
 
     Args:
         solver: the solver.prototxt.
-        on_note: called with lines for people during the test.
+        on_note: called with each message for the user during the test.
         parameters: any attribute of ``tuning.request.RangeRequest``: ``form``, ``iterations``,
             ``jobs``, ...
 
@@ -416,7 +468,7 @@ def tune(
 
     Args:
         solver: the solver.prototxt.
-        on_note: called with lines for people during the tuning.
+        on_note: called with each message for the user during the tuning.
         parameters: any attribute of ``tuning.request.TuningRequest``: ``functions``, ``budget``,
             ...
 
@@ -449,13 +501,14 @@ def _study_request(
 ) -> AnyRequest:
     plain = _plain(parameters)
     _check_names(kind, plain)
-    return kind(Path(solver), **plain)
+    return kind(_path("solver", solver), **plain)
 
 
 class _StudyNotes(TuningObserver):
-    """Hands a study's lines for people to a function."""
+    """Passes a study's messages to a callback."""
 
     def __init__(self, on_note: Callable[[str], None] | None) -> None:
+        _check_callback("on_note", on_note)
         self._hand_over = _without_passwords(on_note) if on_note else None
 
     def say(self, text: str) -> None:
@@ -532,13 +585,13 @@ def rank(
     asked = _plain(parameters)
     for name in ("functions", "sources", "starts"):
         if name in asked:
-            asked[name] = _sequence(asked[name])
-    if isinstance(asked.get("task"), int):
-        asked["task"] = str(asked["task"])
-    _check_names(Query, asked)
-    query = Query(solver=None if solver is None else Path(solver), **asked)
+            asked[name] = _names(asked[name])
+    if isinstance(asked.get("weights"), Mapping):
+        asked["weights"] = ",".join(f"{name}={value}" for name, value in asked["weights"].items())
+    _check_names(Query, asked, "database")
+    query = Query(solver=_solver_path(solver), **asked)
     wanted = solver_task(query.solver, query.caffe_python, query.head)
-    with Database.open(_text(database), must_exist=database is not None) as opened:
+    with Database.open(_database_url(database), must_exist=database is not None) as opened:
         selected = selection.select_ranked(query, opened, wanted, everything=True)
     return Ranking(selected.title, tuple(selected.ranked), selected)
 
@@ -583,9 +636,11 @@ class Recommendations(_Shown):
         Raises:
             InputError: nothing is proposed.
         """
+        from lrbench_caffe.plots import LONGEST
+
         if not self.proposals:
             raise InputError(f"{self.wanted.task.title}: nothing to propose, so nothing to draw")
-        return schedule_figure(*self.policies, max_iter=self.max_iter or None)
+        return schedule_figure(*self.policies, max_iter=min(self.max_iter, LONGEST) or None)
 
     @property
     def policies(self) -> list[Policy]:
@@ -606,30 +661,15 @@ class Recommendations(_Shown):
 
 
 def recommend(
-    solver: str | Path,
-    *,
-    database: str | Path | None = None,
-    max_iter: int | None = None,
-    functions: Sequence[str] | None = None,
-    by: str | None = None,
-    higher: bool | None = None,
-    top: int | None = None,
-    snapshot: str | None = None,
-    weights: str | None = None,
-    head: str | None = None,
-    caffe_python: str | None = None,
+    solver: str | Path, *, database: str | Path | None = None, **parameters: Any
 ) -> Recommendations:
     """Propose policies for a solver from what the LR database knows; the command ``recommend``.
 
     Args:
         solver: the solver.prototxt.
         database: the LR database's URL, or a SQLite file; None for the default one.
-        max_iter: iterations of the training; None for the solver's.
-        functions: propose these LR functions only.
-        by, higher: an output of the test net to compare by, and whether more of it is better.
-        top: proposals at most; None for 3, or one for each of ``functions``.
-        snapshot, weights: what the training begins with.
-        head, caffe_python: as for ``train``.
+        parameters: any attribute of ``training.recommending.RecommendationRequest``: ``max_iter``,
+            ``functions``, ``top``, ...
 
     Raises:
         InputError: a parameter is wrong.
@@ -638,19 +678,13 @@ def recommend(
     from lrbench_caffe.database import Database
     from lrbench_caffe.training.recommending import RecommendationRequest, recommend_for
 
-    request = RecommendationRequest(
-        Path(solver),
-        max_iter=max_iter,
-        functions=_sequence(functions),
-        by=by,
-        higher=higher,
-        top=top,
-        snapshot=_text(snapshot),
-        weights=_text(weights),
-        head=head,
-        caffe_python=caffe_python,
-    )
-    opened = functools.partial(Database.open, _text(database), must_exist=database is not None)
+    asked = _plain(parameters)
+    if "functions" in asked:
+        asked["functions"] = _names(asked["functions"])
+    _check_names(RecommendationRequest, asked, "database")
+    request = RecommendationRequest(_path("solver", solver), **asked)
+    url = _database_url(database)
+    opened = functools.partial(Database.open, url, must_exist=database is not None)
     made = recommend_for(request, opened)
     recommendation = made.recommendation
     return Recommendations(
@@ -671,10 +705,11 @@ def schedule_figure(
     """The learning rate of policies over iterations; the command ``plot schedule``.
 
     Args:
-        max_iter: iterations; None for as many as show what the policies do.
+        max_iter: number of iterations; None chooses a length that shows the policies' shape.
         log: a log axis for the learning rate.
 
     Raises:
+        ParameterError: there is no policy, or ``max_iter`` is not allowed.
         PolicyError: a policy cannot be understood.
     """
     from lrbench_caffe import plots
@@ -682,8 +717,15 @@ def schedule_figure(
 
     if not policies:
         raise ParameterError("{policies}: none; allowed: one or more")
+    for policy in policies:
+        if not isinstance(policy, (str, Policy)):
+            raise ParameterError("{policies}: {0!r}; allowed: policies, or their text", policy)
     read = [parse(policy) if isinstance(policy, str) else policy for policy in policies]
-    length = max_iter or plots.natural_length(read)
+    length = python_value(max_iter)
+    if length is None:
+        length = plots.natural_length(read)
+    elif type(length) is not int or not 1 <= length <= plots.LONGEST:
+        raise ParameterError("{max_iter}: {0!r}; allowed: 1 to {1}", length, plots.LONGEST)
     return plots.schedule_figure([policy.bind(length) for policy in read], length, log=log)
 
 
@@ -701,7 +743,7 @@ def runs_figure(*runs: Run | str | Path) -> Figure:
 
     if not runs:
         raise ParameterError("{runs}: none; allowed: one or more")
-    folders = distinct([run.path if isinstance(run, Run) else Path(run) for run in runs])
+    folders = distinct([run.path if isinstance(run, Run) else _path("runs", run) for run in runs])
     curves = [read_curves(folder) for folder in folders]
     if all(run.empty for run in curves):
         raise InputError(f"{folders[0]}: nothing was measured yet")
@@ -714,10 +756,24 @@ def _pandas() -> Any:
     return pandas
 
 
+def _shows_progress(asked: bool | None) -> bool:
+    """Whether a training's progress is shown, where it was asked for or not.
+
+    Raises:
+        ParameterError: it was asked for, and there is no notebook to show it in.
+    """
+    if asked and not _in_notebook():
+        raise ParameterError(
+            "{progress}: {0!r}; allowed: only in a notebook; elsewhere use {on_iteration}", asked
+        )
+    return _in_notebook() if asked is None else bool(asked)
+
+
 def _in_notebook() -> bool:
     """Whether this runs in a Jupyter kernel; IPython is not loaded for that."""
     import sys
 
     module = sys.modules.get("IPython")
     shell = module.get_ipython() if module else None
-    return type(shell).__name__ == "ZMQInteractiveShell"
+    # Other notebooks, such as Colab, have a shell that is derived from Jupyter's.
+    return any(kind.__name__ == "ZMQInteractiveShell" for kind in type(shell).__mro__)

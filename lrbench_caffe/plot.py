@@ -25,8 +25,6 @@ from lrbench_caffe.terminal import cli
 from lrbench_caffe.terminal.database import open_at_terminal
 from lrbench_caffe.terminal.selection_flags import add_flags, selection_query
 
-LONGEST = 10_000_000  # iterations of a schedule
-
 
 def parser() -> cli.Parser:
     p = cli.Parser(prog="python -m lrbench_caffe.plot", description=__doc__)
@@ -79,8 +77,8 @@ def _file(args: argparse.Namespace, default: str) -> Path:
 
 def _schedule(args: argparse.Namespace) -> Path:
     policies = [parse(text) for text in args.policies]
-    if args.max_iter is not None and not 1 <= args.max_iter <= LONGEST:
-        raise InputError(f"--max-iter: {args.max_iter}; allowed: 1 to {LONGEST}")
+    if args.max_iter is not None and not 1 <= args.max_iter <= plots.LONGEST:
+        raise InputError(f"--max-iter: {args.max_iter}; allowed: 1 to {plots.LONGEST}")
     names = dict.fromkeys(name.lower() for policy in policies for name in policy.functions)
     path = _file(args, f"schedule-{'-'.join(list(names)[:4])}.png")
     length = args.max_iter or plots.natural_length(policies)

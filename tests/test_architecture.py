@@ -231,6 +231,7 @@ GROUND_WORDS = {
     "files",
     "installation",
     "metrics",
+    "parameters",
     "plaintext",
     "progress",
     "records",

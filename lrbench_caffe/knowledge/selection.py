@@ -21,6 +21,14 @@ from lrbench_caffe.knowledge.ranking import (
 from lrbench_caffe.knowledge.similarity import comparable
 from lrbench_caffe.knowledge.utility import classifies
 from lrbench_caffe.lr.functions import find_function
+from lrbench_caffe.parameters import (
+    check_names,
+    check_percent,
+    check_switch,
+    check_text,
+    check_whole,
+    to_python_values,
+)
 from lrbench_caffe.records import SOURCES, STARTS, UNKNOWN_START, PolicySummary, Start, Task
 
 if TYPE_CHECKING:
@@ -132,11 +140,18 @@ class Query:
     pareto: bool = False
 
     def __post_init__(self) -> None:
-        """Check that the parameters go together.
+        """Check the values, and that the parameters go together.
 
         Raises:
             ParameterError: they do not, or a value is not allowed.
         """
+        to_python_values(self)
+        check_whole(self, "max_iter", "top")
+        check_text(self, "head", "caffe_python", "by", "weights")
+        check_text(self, "task", allowed="a task's number, or DATASET/NETWORK")
+        check_names(self, "functions", "sources", "starts")
+        check_switch(self, "higher", "pareto")
+        check_percent(self, "target_top1")
         if self.head and not self.solver:
             raise ParameterError(
                 "{head}: it belongs to a {solver}; a task that {task} names has its own"
@@ -149,10 +164,6 @@ class Query:
             raise ParameterError("{max_iter}: {0}; allowed: 1 or more", self.max_iter)
         if self.pareto and self.weights:
             raise ParameterError("{pareto} and {weights}: allowed: one of them")
-        if self.target_top1 is not None and not 0 < self.target_top1 <= 100:
-            raise ParameterError(
-                "{target_top1}: {0:g}; allowed: above 0, at most 100 (percent)", self.target_top1
-            )
         if "target" in self.named and self.target_top1 is None:
             raise ParameterError("target needs {target_top1} X, the Top-1 to reach")
         for parameter, allowed in (("sources", SOURCES), ("starts", STARTS)):

@@ -13,10 +13,16 @@ from lrbench_caffe.plots.files import SUFFIXES, plot_file, save, warm_up
 if TYPE_CHECKING:
     from lrbench_caffe.plots.comparison import Pair, comparison_figure
     from lrbench_caffe.plots.ranking import front_figure, pareto_figure, table_figure
-    from lrbench_caffe.plots.schedules import function_sheet, natural_length, schedule_figure
+    from lrbench_caffe.plots.schedules import (
+        LONGEST,
+        function_sheet,
+        natural_length,
+        schedule_figure,
+    )
     from lrbench_caffe.plots.training import RunCurves, runs_figure, training_figure
 
 __all__ = [
+    "LONGEST",
     "SUFFIXES",
     "Pair",
     "RunCurves",
@@ -35,6 +41,7 @@ __all__ = [
 ]
 
 _LAZY = {
+    "LONGEST": "schedules",
     "Pair": "comparison",
     "RunCurves": "training",
     "comparison_figure": "comparison",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 USUAL_LENGTH = 10_000  # iterations; where a policy itself says nothing of a length
+LONGEST = 10_000_000  # iterations that may be asked for
 CYCLES = 3
 
 

@@ -18,6 +18,7 @@ from lrbench_caffe.database.urls import scrub_text
 from lrbench_caffe.errors import LRBenchError, spelling
 from lrbench_caffe.installation import as_started
 from lrbench_caffe.lr import PolicyError
+from lrbench_caffe.parameters import TERMINAL_NAMES
 from lrbench_caffe.plaintext import one_line
 from lrbench_caffe.terminal.streams import escaping
 
@@ -27,15 +28,7 @@ COMPLETING = (
 )
 
 
-# Parameters whose flag has another name.
-_FLAGS = {
-    "policy": "--lr",
-    "database": "--db",
-    "no_database": "--no-db",
-    "hang_seconds": "--hang-timeout",
-    "stages": "--stage",
-    "sources": "--source",
-    "starts": "--start",
+_NOT_BY_NAME = {
     "solver": "SOLVER",
     "solver_file": "--solver",
     "higher": "--higher or --lower",
@@ -44,7 +37,8 @@ _FLAGS = {
 
 def flag(parameter: str) -> str:
     """The flag of a parameter of the package's functions."""
-    return _FLAGS.get(parameter, "--" + parameter.replace("_", "-"))
+    name = TERMINAL_NAMES.get(parameter, parameter)
+    return _NOT_BY_NAME.get(parameter, "--" + name.replace("_", "-"))
 
 
 class Parser(argparse.ArgumentParser):

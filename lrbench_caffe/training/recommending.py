@@ -11,6 +11,13 @@ from lrbench_caffe.errors import ParameterError
 from lrbench_caffe.knowledge.evidence import Wanted
 from lrbench_caffe.knowledge.proposing import recommend, usual_top
 from lrbench_caffe.knowledge.recommendation import Recommendation
+from lrbench_caffe.parameters import (
+    check_names,
+    check_switch,
+    check_text,
+    check_whole,
+    to_python_values,
+)
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.prototxt.task import solver_settings
 from lrbench_caffe.training.beginning import check_before_end
@@ -45,6 +52,20 @@ class RecommendationRequest:
     head: str | None = None
     caffe_python: str | None = None
 
+    def __post_init__(self) -> None:
+        """Check what does not depend on the solver.
+
+        Raises:
+            ParameterError: a value is not allowed.
+        """
+        to_python_values(self)
+        check_whole(self, "max_iter", "top")
+        check_text(self, "by", "snapshot", "weights", "head", "caffe_python")
+        check_names(self, "functions")
+        check_switch(self, "higher")
+        if self.max_iter is not None and self.max_iter < 1:
+            raise ParameterError("{max_iter}: {0}; allowed: 1 or more", self.max_iter)
+
 
 @dataclass(frozen=True)
 class Recommended:
@@ -68,8 +89,6 @@ def recommend_for(
         InputError: a parameter, the solver or what it begins with is wrong.
         DatabaseError: the database is out of reach.
     """
-    if request.max_iter is not None and request.max_iter < 1:
-        raise ParameterError("{max_iter}: {0}; allowed: 1 or more", request.max_iter)
     solver, wanted = open_wanted(
         request.solver,
         caffe_python=request.caffe_python,

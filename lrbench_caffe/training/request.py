@@ -4,46 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from numbers import Integral, Real
 from pathlib import Path
 
-from lrbench_caffe.errors import ParameterError
+from lrbench_caffe.parameters import (
+    check_choice,
+    check_duration,
+    check_names,
+    check_switch,
+    check_text,
+    check_whole,
+    to_python_values,
+)
 from lrbench_caffe.prototxt.patch import LR_WAYS
 from lrbench_caffe.runtime.client import HANG_SECONDS
 from lrbench_caffe.training.ways import AUTO as AUTO_WAY
 
 LAYERS = ("auto", "fast", "stock")
-
-
-def check_whole(request: object, *names: str) -> None:
-    """Raise a ParameterError for a parameter that is neither None nor a whole number."""
-    for name in names:
-        value = getattr(request, name)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, Integral)):
-            raise ParameterError("{" + name + "}: {0!r}; allowed: a whole number", value)
-
-
-def check_choice(request: object, name: str, allowed: Sequence[str]) -> None:
-    """Raise a ParameterError for a parameter that is neither None nor one of the allowed words."""
-    value = getattr(request, name)
-    if value is not None and value not in allowed:
-        raise ParameterError("{" + name + "}: {0!r}; allowed: {1}", value, ", ".join(allowed))
-
-
-def check_duration(request: object, *names: str) -> None:
-    """Raise a ParameterError for a time that is not 0 (never) or more."""
-    for name in names:
-        value = getattr(request, name)
-        if isinstance(value, bool) or not isinstance(value, Real) or not float(value) >= 0:
-            raise ParameterError("{" + name + "}: {0!r}; allowed: 0 (never) or more", value)
-
-
-def check_text(request: object, *names: str) -> None:
-    """Raise a ParameterError for a parameter that is neither None nor text."""
-    for name in names:
-        value = getattr(request, name)
-        if value is not None and not isinstance(value, str):
-            raise ParameterError("{" + name + "}: {0!r}; allowed: text", value)
 
 
 @dataclass(frozen=True)
@@ -111,13 +87,15 @@ class TrainingRequest:
         Raises:
             ParameterError: a value is of the wrong kind, or not one of those that are allowed.
         """
+        to_python_values(self)
         check_whole(self, "max_iter", "until", "test_interval", "seed", "level", "threads")
         check_choice(self, "layers", LAYERS)
         check_choice(self, "set_lr_by", (AUTO_WAY, *LR_WAYS))
         check_duration(self, "checkpoint_minutes", "hang_seconds")
-        check_text(self, "policy", "head", "gpu", "snapshot", "weights", "caffe_python", "database")
-        if isinstance(self.stages, str):
-            raise ParameterError("{stages}: {0!r}; allowed: a list of names", self.stages)
+        check_text(self, "policy", "head", "snapshot", "weights", "caffe_python", "database")
+        check_text(self, "gpu", allowed="a GPU's number, all or none")
+        check_names(self, "stages")
+        check_switch(self, "resume", "publish", "preview", "trust_data", "no_database")
 
     @property
     def publishes(self) -> bool:

@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lrbench_caffe.errors import ParameterError
-from lrbench_caffe.runtime.client import HANG_SECONDS
-from lrbench_caffe.training.request import (
-    LAYERS,
+from lrbench_caffe.parameters import (
     check_choice,
     check_duration,
+    check_percent,
+    check_switch,
     check_text,
     check_whole,
+    to_python_values,
 )
+from lrbench_caffe.runtime.client import HANG_SECONDS
+from lrbench_caffe.training.request import LAYERS
 
 GOALS = ("accuracy", "cost")
 FORMS = ("ladder", "ramp")
@@ -62,10 +65,12 @@ class StudyRequest:
 
     def _check(self, *counts: str) -> None:
         """Check what all studies have, and counts that are 1 or more."""
+        to_python_values(self)
         check_whole(self, "seed", "jobs", *counts)
         check_choice(self, "layers", LAYERS)
         check_duration(self, "hang_seconds")
         check_text(self, "head", "caffe_python", "database", "gpus", "scheduler")
+        check_switch(self, "trust_data", "no_database")
         for name in counts:
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -100,15 +105,14 @@ class TuningRequest(StudyRequest):
     def __post_init__(self) -> None:
         self._check("top", "seeds", "max_iter", "test_interval")
         check_choice(self, "goal", GOALS)
-        check_text(self, "functions", "budget")
+        check_text(self, "functions")
+        check_text(self, "budget", allowed="iterations, or xF for F times max_iter, above 0")
+        check_switch(self, "compose", "fresh")
         if not 0 <= self.seed <= LARGEST_SEED - self.seeds:
             raise ParameterError(
                 "{seed}: {0}; allowed: 0 to {1}", self.seed, LARGEST_SEED - self.seeds
             )
-        if self.target_top1 is not None and not 0 < self.target_top1 <= 100:
-            raise ParameterError(
-                "{target_top1}: {0:g}; allowed: above 0, at most 100 (percent)", self.target_top1
-            )
+        check_percent(self, "target_top1")
 
     def iterations(self, max_iter: int) -> int | None:
         """The budget in iterations, None where none was given.

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from lrbench_caffe import api
@@ -58,6 +59,18 @@ def test_a_training_is_that_of_the_command(
     )
     assert any(note.startswith("LR policy: SIN2(") for note in run.notes)
     assert "data:image/png;base64," in run._repr_html_()
+
+
+def test_numbers_of_numpy(here: Workspace) -> None:
+    given = {"seed": np.int64(1), "max_iter": np.int32(20), "hang_seconds": np.float32(60)}
+    run = api.train(
+        "solver.prototxt", "nstep", k0=0.1, gamma=0.1, l=np.array([8, 16]), out="np", **given
+    )
+    assert (run.policy, run.seed, run.max_iter, run.status) == (
+        "NSTEP(k0=0.1, gamma=0.1, l=[8, 16])", 1, 20, "finished",
+    )  # fmt: skip
+    found = api.find_range("solver.prototxt", iterations=np.int64(20), out="range")
+    assert found.low <= found.best <= found.high
 
 
 def test_what_was_measured_as_data_frames(here: Workspace) -> None:
