@@ -14,7 +14,9 @@ class DatabaseUnavailable(DatabaseError):
 
 
 class DamagedDatabase(DatabaseError):
-    """The database cannot be read, or contains a value that this program did not write. The message says how to restore it.
+    """The database cannot be read, or contains a value that this program did not write.
+
+    The message says how to restore it.
 
     Attributes:
         why: what is wrong, without the database's name and what to do.
