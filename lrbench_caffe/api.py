@@ -309,7 +309,7 @@ def _names(value: Any) -> Any:
 
 
 def _path(name: str, value: Any) -> Path:
-    if not isinstance(value, (str, os.PathLike)):
+    if not isinstance(value, (str, os.PathLike)) or "\0" in str(value):
         raise ParameterError("{" + name + "}: {0!r}; allowed: a path", value)
     return Path(value)
 
@@ -319,9 +319,11 @@ def _solver_path(value: Any) -> Path | None:
 
 
 def _database_url(value: Any) -> str | None:
-    if value is not None and not isinstance(value, (str, os.PathLike)):
+    if value is None:
+        return None
+    if not isinstance(value, (str, os.PathLike)) or "\0" in str(value):
         raise ParameterError("{database}: {0!r}; allowed: a URL or a file", value)
-    return None if value is None else str(value)
+    return str(value)
 
 
 def _check_callback(name: str, value: Any) -> None:

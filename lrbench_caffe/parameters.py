@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from numbers import Integral, Real
@@ -73,10 +74,10 @@ def check_percent(request: object, name: str) -> None:
 
 
 def check_text(request: object, *names: str, allowed: str = "text") -> None:
-    """Raise a ParameterError for a parameter that is neither left out nor text."""
+    """Raise a ParameterError for a parameter that is neither left out nor text without a null."""
     for name in names:
         value = getattr(request, name)
-        if not _left_out(request, name) and not isinstance(value, str):
+        if not _left_out(request, name) and (not isinstance(value, str) or "\0" in value):
             raise ParameterError("{" + name + "}: {0!r}; allowed: {1}", value, allowed)
 
 
@@ -98,7 +99,9 @@ def check_switch(request: object, *names: str) -> None:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return abs(value) <= sys.float_info.max
+    return isinstance(value, float)
 
 
 def _left_out(request: object, name: str) -> bool:

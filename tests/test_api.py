@@ -196,6 +196,8 @@ def test_values_of_a_ranking_in_any_form(database: Path) -> None:
     weights = {"top1": 2, "iterations": np.int64(1)}
     ranking = api.rank(task=np.int64(3), database=database, top=np.int64(3), weights=weights)
     assert ranking.rows() == rows
+    (every, all_there_are) = (api.rank(task=3, database=database, top=n) for n in (10**30, 0))
+    assert every.rows() == all_there_are.rows()
 
 
 @pytest.mark.usefixtures("digits")
@@ -274,6 +276,8 @@ def test_a_budget_is_a_number_or_text(budget: Any) -> None:
         ({"hang_seconds": "3"}, "hang_seconds: '3'; allowed: 0 (never) or more"),
         ({"max_iter": [3]}, "max_iter: [3]; allowed: a whole number"),
         ({"solver": 3}, "solver: 3; allowed: a path"),
+        ({"solver": "a\0b"}, "solver: 'a\\x00b'; allowed: a path"),
+        ({"weights": "a\0b"}, "weights: 'a\\x00b'; allowed: text"),
         ({"on_iteration": 3}, "on_iteration: 3; allowed: a function"),
         ({"progress": True}, "progress: True; allowed: only in a notebook; elsewhere use on_iteration"),
     ],

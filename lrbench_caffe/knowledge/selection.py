@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from lrbench_caffe.database import Database
     from lrbench_caffe.database.summaries import Reached
 
+MOST_ROWS = 2**31 - 1  # that a database is asked for; its numbers end somewhere, ``top`` does not
+
 
 @dataclass(frozen=True)
 class Order:
@@ -368,7 +370,7 @@ def _unfinished(
             functions=_functions(query),
             sources=query.sources or None,
             start=start,
-            limit=None if query.max_iter else query.top or None,
+            limit=None if query.max_iter else min(query.top, MOST_ROWS) or None,
             unfinished=True,
         )
         if _has_length(query, summary)
@@ -414,7 +416,7 @@ def _how_many(query: Query, order: Order, everything: bool) -> tuple[str, int | 
         or len(order.by) > 1
     ):
         return first.name, None
-    return first.name, query.top + 1  # the last one shown is compared with the next
+    return first.name, min(query.top + 1, MOST_ROWS)  # the last one shown is compared with the next
 
 
 def _target(reached: Reached | None, summary: PolicySummary) -> TargetCost | None:
