@@ -16,14 +16,16 @@ _POSTGRESQL = ("postgresql", "postgres", "postgresql+psycopg2")
 _SQLITE = ("sqlite", "sqlite+pysqlite")
 _ALLOWED = "a file, sqlite:///FILE or postgresql://USER@HOST/DATABASE"
 _SLASHES = "database URL {}: write a file as sqlite:///FILE, with three slashes"
-_SECRET_OPTION = re.compile(r"(?i)([?&;][^=&?]*(?:pass|pwd|secret|token)[^=&?]*=)[^&]*")
+_SECRET_OPTION = re.compile(r"(?i)([?&;][^=&?;]*(?:pass|pwd|secret|token)[^=&?;]*=)[^&]*")
 _USER_AND_PASSWORD = re.compile(r"^([^:/@?]*):.*@", re.DOTALL)
 # What follows a host's colon must be a port; anything else is a password in a URL that was cut
 # short.
 _NO_PORT = re.compile(r"^([^:/@?\[\]]*):(?!\d*(?:[/?,]|$)).*", re.DOTALL)
 
+# Lengths have limits, so that the time does not grow with the square of a text's length.
 _URL_OR_LOGIN = re.compile(
-    r"(?P<url>[A-Za-z][\w+.-]*://\S+?)(?=[;,.)\]'\"]*(?:\s|$))|[\w.%+-]+:\S*@(?=[\w\[])"
+    r"(?P<url>[A-Za-z][\w+.-]{0,40}://\S+?)(?=[;,.)\]'\"]{0,40}(?:\s|$))"
+    r"|[\w.%+-]{1,100}:\S{0,4000}@(?=[\w\[])"
 )
 _PASSWORD_PAIR = re.compile(
     r"(?i)((?:password|passwd|pwd)\s*=\s*)(?:'(?:\\.|[^'\\])*'|\"[^\"]*\"|(?:\\.|[^\s&'\"\\])+)"

@@ -186,6 +186,14 @@ def test_any_text_without_its_passwords(text, shown):
     assert scrub_text(shown) == shown
 
 
+@pytest.mark.parametrize("repeated", ["a", "a:", ";", "http://", "a;", "pass;", "a@"])
+@pytest.mark.parametrize("beginning", ["", "--", "http://", "http://h/?"])
+def test_long_texts_are_read_in_time(beginning, repeated):
+    """With time that grew with the square of the length, these would take minutes each."""
+    text = scrub_text(f"error: {beginning}{repeated * 100_000}")
+    assert text.startswith("error: ")
+
+
 def test_a_password_of_two_letters_is_in_every_text_by_chance():
     assert scrub("a database", ["a"]) == "a database"
     assert scrub("an abc", ["abc"]) == "an ***"
