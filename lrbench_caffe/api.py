@@ -146,14 +146,9 @@ class Run(_Shown):
 
     def figure(self) -> Figure:
         """Accuracy, loss and learning rate over iterations."""
-        from lrbench_caffe.plots import training_figure
+        from lrbench_caffe.plots import run_figure
 
-        run = RunDirectory(self.path)
-        decisions = [row["iteration"] for row in run.rows("decisions.jsonl")]
-        title = f"{self.policy}\n{self.title}" + (
-            "" if self.seed is None else f", seed {self.seed}"
-        )
-        return training_figure(title, run.iterations(), list(self.measurements), decisions)
+        return run_figure(RunDirectory(self.path), self.policy, self.measurements)
 
 
 def read_run(path: str | Path) -> Run:
@@ -678,7 +673,7 @@ def recommend(
         DatabaseError: the database is out of reach.
     """
     from lrbench_caffe.database import Database
-    from lrbench_caffe.training.recommending import RecommendationRequest, recommend_for
+    from lrbench_caffe.training.recommending import RecommendationRequest, carry_out
 
     asked = _plain(parameters)
     if "functions" in asked:
@@ -687,7 +682,7 @@ def recommend(
     request = RecommendationRequest(_path("solver", solver), **asked)
     url = _database_url(database)
     opened = functools.partial(Database.open, url, must_exist=database is not None)
-    made = recommend_for(request, opened)
+    made = carry_out(request, opened)
     recommendation = made.recommendation
     return Recommendations(
         made.wanted,

@@ -21,7 +21,7 @@ from lrbench_caffe.terminal import cli, flags
 from lrbench_caffe.terminal.console import Console
 from lrbench_caffe.terminal.database import open_at_terminal
 from lrbench_caffe.terminal.recommendation_text import lines, train_command
-from lrbench_caffe.training.recommending import RecommendationRequest, recommend_for
+from lrbench_caffe.training.recommending import RecommendationRequest, carry_out
 
 
 def parser() -> cli.Parser:
@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         head=args.head,
         caffe_python=args.caffe_python,
     )
-    recommended = recommend_for(request, lambda: open_at_terminal(args.db))
+    recommended = carry_out(request, lambda: open_at_terminal(args.db))
     wanted, recommendation = recommended.wanted, recommended.recommendation
     if args.json:
         print(json.dumps(recommendation_json(wanted, recommendation), indent=2))

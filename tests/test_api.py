@@ -20,7 +20,7 @@ from lrbench_caffe.lr import PolicyError
 from lrbench_caffe.records import SCRATCH
 from lrbench_caffe.terminal.cli import flag
 from lrbench_caffe.train import parser
-from lrbench_caffe.training import recommending
+from lrbench_caffe.training import choosing, recommending
 from lrbench_caffe.training.request import TrainingRequest
 from lrbench_caffe.tuning.request import RangeRequest, StudyRequest, TuningRequest
 from tests.knowledge.tasks import DIGITS, LENET_DIGITS
@@ -44,7 +44,7 @@ def digits(monkeypatch: pytest.MonkeyPatch) -> None:
     solver = SimpleNamespace(message=SimpleNamespace(max_iter=2000), epoch=25.94)
     wanted = Wanted(DIGITS, replace(SCRATCH, iteration=700))
     monkeypatch.setattr(recommending, "open_wanted", lambda *_, **__: (solver, wanted))
-    monkeypatch.setattr(recommending, "solver_settings", lambda _: LENET_DIGITS)
+    monkeypatch.setattr(choosing, "solver_settings", lambda _: LENET_DIGITS)
 
 
 @pytest.mark.usefixtures("digits")
@@ -227,11 +227,11 @@ def test_values_that_a_recommendation_refuses(parameters: dict[str, Any], words:
 def test_lists_of_files_and_gpus(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = {}
 
-    def recommend_for(request: recommending.RecommendationRequest, _: object) -> None:
+    def carry_out(request: recommending.RecommendationRequest, _: object) -> None:
         asked["weights"] = request.weights
         raise InputError("enough")
 
-    monkeypatch.setattr(recommending, "recommend_for", recommend_for)
+    monkeypatch.setattr(recommending, "carry_out", carry_out)
     with pytest.raises(InputError, match="^enough$"):
         api.recommend("x.prototxt", database=database, weights=["a", Path("b")])
     assert asked == {"weights": "a,b"}

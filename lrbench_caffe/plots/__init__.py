@@ -12,6 +12,7 @@ from lrbench_caffe.plots.files import SUFFIXES, plot_file, save, warm_up
 
 if TYPE_CHECKING:
     from lrbench_caffe.plots.comparison import Pair, comparison_figure
+    from lrbench_caffe.plots.curves import run_figure
     from lrbench_caffe.plots.ranking import front_figure, pareto_figure, table_figure
     from lrbench_caffe.plots.schedules import (
         LONGEST,
@@ -32,6 +33,7 @@ __all__ = [
     "natural_length",
     "pareto_figure",
     "plot_file",
+    "run_figure",
     "runs_figure",
     "save",
     "schedule_figure",
@@ -49,6 +51,7 @@ _LAZY = {
     "function_sheet": "schedules",
     "natural_length": "schedules",
     "pareto_figure": "ranking",
+    "run_figure": "curves",
     "runs_figure": "training",
     "schedule_figure": "schedules",
     "table_figure": "ranking",

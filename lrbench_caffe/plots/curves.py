@@ -1,16 +1,19 @@
-"""The curves of run directories, and what runs are called in one picture."""
+"""The picture of a run directory; the curves of several, and what they are called in one picture."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lrbench_caffe.metrics import of_first_net
-from lrbench_caffe.plots.training import RunCurves
+from lrbench_caffe.metrics import Measurement, of_first_net
+from lrbench_caffe.plots.training import RunCurves, training_figure
 from lrbench_caffe.runs.directory import RunDirectory
 from lrbench_caffe.runs.runjson import task_title
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def distinct(paths: Sequence[Path]) -> list[Path]:
@@ -32,6 +35,15 @@ def read_curves(directory: Path) -> RunCurves:
     label = ", ".join(part for part in parts if part)
     tests = of_first_net(run.measurements())
     return RunCurves(label, run.iterations(), tests, diverged=status == "diverged")
+
+
+def run_figure(run: RunDirectory, policy: str, tests: Sequence[Measurement]) -> Figure:
+    """A run's picture: ``training_figure`` of its iterations, under its policy, task and seed."""
+    record = run.read()
+    seed = "" if record.get("seed") is None else f", seed {record['seed']}"
+    decisions = [row["iteration"] for row in run.rows("decisions.jsonl")]
+    title = f"{policy}\n{task_title(record)}{seed}"
+    return training_figure(title, run.iterations(), list(tests), decisions)
 
 
 def _start(record: dict[str, Any]) -> str:

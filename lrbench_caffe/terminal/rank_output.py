@@ -28,7 +28,7 @@ SHORT = {"top1", "test_loss", "ld", "iterations", "num_params"}  # criteria of a
 
 def write_tasks(args: argparse.Namespace, tasks: list[Task]) -> None:
     title = "tasks in the LR database; --task NAME ranks one's policies"
-    _write(args, task_rows(tasks), TASKS_LAYOUT, title)
+    _write(args, task_rows(tasks), TASKS_LAYOUT, title, columns=args.columns)
 
 
 def write_ranking(args: argparse.Namespace, selected: Selection) -> None:
@@ -46,9 +46,10 @@ def write_ranking(args: argparse.Namespace, selected: Selection) -> None:
         rows += rank_rows(group, shown, scored, labels[group.start])
     notes = [selected.order.note] if selected.order.note else []
     notes += start_notes(labels)
-    if args.columns not in (None, tables.ALL) and len(labels) > 1:
-        args.columns += ",start"  # else places of different rankings would look like one
-    _write(args, *headed(rows, shown, scored, selected), selected.title, notes)
+    columns = args.columns
+    if columns not in (None, tables.ALL) and len(labels) > 1:
+        columns += ",start"  # else places of different rankings would look like one
+    _write(args, *headed(rows, shown, scored, selected), selected.title, notes, columns)
 
 
 def _shown(args: argparse.Namespace, selected: Selection) -> list[Criterion]:
@@ -74,10 +75,11 @@ def _write(
     layout: Layout | None = None,
     title: str = "",
     notes: Sequence[str] = (),
+    columns: str | None = None,
 ) -> None:
     if args.format == "table" and layout:
         buffer = io.StringIO() if args.out else None
-        print_table(rows, layout, title=title, columns=args.columns, notes=notes, file=buffer)
+        print_table(rows, layout, title=title, columns=columns, notes=notes, file=buffer)
         if buffer:
             _save(args.out, buffer.getvalue())
         return

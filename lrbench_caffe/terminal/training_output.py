@@ -11,7 +11,6 @@ from lrbench_caffe.errors import InputError
 from lrbench_caffe.lr import Policy
 from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.runs.directory import RunDirectory
-from lrbench_caffe.runs.runjson import task_title
 from lrbench_caffe.tabular import metrics_rows
 from lrbench_caffe.terminal.console import Console
 from lrbench_caffe.terminal.streams import Unbreakable
@@ -99,16 +98,10 @@ def _print_metrics(console: Console, measurements: list[Measurement], policy: Po
 
 def _draw(run: RunDirectory, policy: Policy, measurements: list[Measurement]) -> str | None:
     """Draw training.png; returns why that cannot be. The run is complete without it."""
-    decisions = [row["iteration"] for row in run.rows("decisions.jsonl")]
-    record = run.read()
-    seed = "" if record.get("seed") is None else f", seed {record['seed']}"
-    title = f"{policy:.7g}\n{task_title(record)}{seed}"
     try:
         if run.plot.is_symlink():  # its target is not written to
             run.plot.unlink()
-        plots.save(
-            plots.training_figure(title, run.iterations(), measurements, decisions), run.plot
-        )
+        plots.save(plots.run_figure(run, f"{policy:.7g}", measurements), run.plot)
     except OSError as error:
         return f"cannot write {run.plot}: {error.strerror or error}"
     return None

@@ -32,6 +32,7 @@ from lrbench_caffe.training.settings import (
 
 if TYPE_CHECKING:
     from lrbench_caffe.knowledge.evidence import Proposal, Wanted
+    from lrbench_caffe.knowledge.lookup import ResultSource
     from lrbench_caffe.knowledge.recommendation import Recommendation
 
 AUTO = "auto"
@@ -117,6 +118,41 @@ def describe_wanted(
         return Wanted(task_of(solver, info, opened, gpu), start)
 
 
+def recommend_for(
+    database: ResultSource,
+    wanted: Wanted,
+    solver: Solver,
+    max_iter: int,
+    *,
+    functions: Sequence[str] | None,
+    top: int,
+    by: str | None = None,
+    higher: bool | None = None,
+) -> Recommendation:
+    """What is recommended for a solver's training (see ``knowledge.proposing.recommend``).
+
+    Args:
+        database: what is known.
+        wanted: what will be trained, of ``open_wanted``.
+        max_iter: iterations of the training.
+        functions, top, by, higher: as for ``recommend``.
+    """
+    from lrbench_caffe.knowledge.proposing import recommend  # most trainings ask no database
+
+    return recommend(
+        database,
+        wanted.task,
+        start=wanted.start,
+        solver=solver_settings(solver),
+        max_iter=max_iter,
+        epoch=solver.epoch,
+        functions=functions,
+        by=by,
+        higher=higher,
+        top=top,
+    )
+
+
 def look_up(
     database_url: str | None,
     wanted: Wanted,
@@ -133,21 +169,11 @@ def look_up(
     Raises:
         DatabaseError: it is out of reach.
     """
-    # Most trainings ask no database.
-    from lrbench_caffe.database import Database
-    from lrbench_caffe.knowledge.proposing import recommend
+    from lrbench_caffe.database import Database  # most trainings ask no database
 
+    functions = [function] if function else None
     with Database.open(database_url, patience=BESIDE_TRAINING, must_exist=must_exist) as database:
-        return recommend(
-            database,
-            wanted.task,
-            start=wanted.start,
-            solver=solver_settings(solver),
-            max_iter=max_iter,
-            epoch=solver.epoch,
-            functions=[function] if function else None,
-            top=1,
-        )
+        return recommend_for(database, wanted, solver, max_iter, functions=functions, top=1)
 
 
 def experienced_policy(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lrbench_caffe.errors import ParameterError
 from lrbench_caffe.knowledge.evidence import Wanted
-from lrbench_caffe.knowledge.proposing import recommend, usual_top
+from lrbench_caffe.knowledge.proposing import usual_top
 from lrbench_caffe.knowledge.recommendation import Recommendation
 from lrbench_caffe.parameters import (
     check_names,
@@ -18,10 +18,8 @@ from lrbench_caffe.parameters import (
     check_whole,
     to_python_values,
 )
-from lrbench_caffe.prototxt.solver import Solver
-from lrbench_caffe.prototxt.task import solver_settings
 from lrbench_caffe.training.beginning import check_before_end
-from lrbench_caffe.training.choosing import open_wanted
+from lrbench_caffe.training.choosing import open_wanted, recommend_for
 
 if TYPE_CHECKING:
     from lrbench_caffe.database import Database
@@ -76,9 +74,7 @@ class Recommended:
     max_iter: int
 
 
-def recommend_for(
-    request: RecommendationRequest, open_database: Callable[[], Database]
-) -> Recommended:
+def carry_out(request: RecommendationRequest, open_database: Callable[[], Database]) -> Recommended:
     """Propose policies for a solver.
 
     Args:
@@ -96,30 +92,18 @@ def recommend_for(
         snapshot=request.snapshot,
         weights=request.weights,
     )
-    max_iter = request.max_iter or solver.message.max_iter
+    max_iter, functions = request.max_iter or solver.message.max_iter, request.functions
     if request.snapshot:
         check_before_end(request.snapshot, wanted.start.iteration or 0, max_iter)
     with open_database() as database:
-        recommendation = _ask(database, request, solver, wanted, max_iter)
+        recommendation = recommend_for(
+            database,
+            wanted,
+            solver,
+            max_iter,
+            functions=functions or None,
+            by=request.by,
+            higher=request.higher,
+            top=usual_top(functions) if request.top is None else request.top,
+        )
     return Recommended(wanted, recommendation, max_iter)
-
-
-def _ask(
-    database: Database,
-    request: RecommendationRequest,
-    solver: Solver,
-    wanted: Wanted,
-    max_iter: int,
-) -> Recommendation:
-    return recommend(
-        database,
-        wanted.task,
-        start=wanted.start,
-        solver=solver_settings(solver),
-        max_iter=max_iter,
-        epoch=solver.epoch,
-        functions=request.functions or None,
-        by=request.by,
-        higher=request.higher,
-        top=usual_top(request.functions) if request.top is None else request.top,
-    )

@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 
 from lrbench_caffe.knowledge.evidence import Proposal, Wanted
-from lrbench_caffe.knowledge.proposing import recommend
 from lrbench_caffe.knowledge.trials import learned
 from lrbench_caffe.lr import FunctionPolicy, parse
 from lrbench_caffe.prototxt.solver import Solver
-from lrbench_caffe.prototxt.task import solver_settings
 from lrbench_caffe.runs.opening import open_database
+from lrbench_caffe.training.choosing import recommend_for
 from lrbench_caffe.tuning.space import BELOW_LIMIT, GoodRange, TuningCandidate
 
 PROPOSALS = 6  # the best ones of the database that are tried, too
@@ -73,10 +72,9 @@ def look_up(
         say: see ``open_database``.
     """
     with open_database(db, to_write=True, say=say) as database:
-        recommendation = recommend(
-            database, wanted.task, start=wanted.start, solver=solver_settings(solver), max_iter=max_iter,
-            epoch=solver.epoch, functions=names, top=PROPOSALS,
-        )  # fmt: skip
+        recommendation = recommend_for(
+            database, wanted, solver, max_iter, functions=names, top=PROPOSALS
+        )
     usable = [proposal for proposal in recommendation.proposals if _usable(proposal)]
     policies = tuple((str(p.policy), f"from the LR database: {p.evidence[0]}") for p in usable)
     same = [proposal for proposal in usable if proposal.main.same_task]

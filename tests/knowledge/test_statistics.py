@@ -28,7 +28,7 @@ from lrbench_caffe.lr import parse
 from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.records import SCRATCH, UNKNOWN_START, PolicyRecord, RunRecord, Start, Task
 from lrbench_caffe.terminal import cli
-from lrbench_caffe.training import recommending
+from lrbench_caffe.training import choosing, recommending
 from tests.knowledge.tasks import DIGITS, HERE, LENET_DIGITS
 
 WEIGHTS = Start("weights", "a" * 32, 3, 4, name="mnist.caffemodel")
@@ -102,7 +102,7 @@ class Commands:
             patch.setattr(
                 recommending, "open_wanted", lambda *_, **__: (solver, Wanted(task, start))
             )
-            patch.setattr(recommending, "solver_settings", lambda _: LENET_DIGITS)
+            patch.setattr(choosing, "solver_settings", lambda _: LENET_DIGITS)
             assert cli.run(recommend.main, ["x.prototxt", "--db", self.path, *args]) == code
         return self.capsys.readouterr().out
 

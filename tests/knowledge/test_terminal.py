@@ -14,7 +14,7 @@ from lrbench_caffe.knowledge.evidence import Wanted
 from lrbench_caffe.records import SCRATCH
 from lrbench_caffe.runs import opening
 from lrbench_caffe.terminal import cli
-from lrbench_caffe.training import recommending
+from lrbench_caffe.training import choosing, recommending
 from tests.knowledge.tasks import DIGITS, LENET_DIGITS
 
 
@@ -24,7 +24,7 @@ def without_caffe(monkeypatch):
     monkeypatch.setattr(
         recommending, "open_wanted", lambda *_, **__: (solver, Wanted(DIGITS, SCRATCH))
     )
-    monkeypatch.setattr(recommending, "solver_settings", lambda _: LENET_DIGITS)
+    monkeypatch.setattr(choosing, "solver_settings", lambda _: LENET_DIGITS)
 
 
 @pytest.mark.parametrize(

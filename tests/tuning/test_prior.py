@@ -11,6 +11,7 @@ import pytest
 
 from lrbench_caffe.knowledge.evidence import Wanted
 from lrbench_caffe.records import SCRATCH, UNKNOWN_START, Start
+from lrbench_caffe.training import choosing
 from lrbench_caffe.tuning import prior as experience
 from lrbench_caffe.tuning.prior import Prior
 from tests.knowledge.tasks import DIGITS, LENET_DIGITS, Memory, paper_memory
@@ -29,7 +30,7 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> Memory:
         yield found
 
     monkeypatch.setattr(experience, "open_database", opened)
-    monkeypatch.setattr(experience, "solver_settings", lambda _: LENET_DIGITS)
+    monkeypatch.setattr(choosing, "solver_settings", lambda _: LENET_DIGITS)
     return found
 
 
