@@ -177,8 +177,10 @@ def test_a_worker_and_the_command_are_killed(
 # memory is not enough. Only what the test has started is ended.
 TAKES_ITS_WORKER = """#!/bin/sh
 read -r _ _ _ worker _ < /proc/$PPID/stat
-grep -qx "$worker" workers && kill -KILL "$worker"
-sleep 60
+for _ in $(seq 600); do  # a new worker may begin before the test has written its number down
+    grep -qx "$worker" workers && kill -KILL "$worker"
+    sleep 0.1
+done
 """
 
 
