@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 from lrbench_caffe import installation
 from lrbench_caffe.runtime import locate
+from lrbench_caffe.runtime.cpu import this_cpu
 
 SOURCES = Path(__file__).parent / "src"
 CPU_FEATURES = ("avx2", "fma")
@@ -43,8 +43,7 @@ import sys
 import caffe
 sys.path.insert(0, sys.argv[1])
 import worker
-problem = worker.use_fast_layers(sys.argv[2])
-sys.exit(problem or 0)
+sys.exit(next(filter(None, worker.check_fast_layers(sys.argv[2])), 0))
 """
 
 
@@ -88,12 +87,10 @@ def lacking_of_machine() -> str | None:
     """What this machine's CPU lacks, None where it has all."""
     if platform.machine() != "x86_64":
         return f"they are written for x86-64, this machine is {platform.machine()}"
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
+    cpu = this_cpu()
+    if cpu.features is None:
         return "the features of this CPU are unknown (no /proc/cpuinfo)"
-    flags = re.search(r"^flags\s*:(.*)$", text, re.MULTILINE)
-    missing = [name for name in CPU_FEATURES if not flags or name not in flags.group(1).split()]
+    missing = [name for name in CPU_FEATURES if not cpu.has(name)]
     return (
         f"this CPU has no {' and no '.join(name.upper() for name in missing)}" if missing else None
     )

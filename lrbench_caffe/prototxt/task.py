@@ -7,6 +7,7 @@ import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,13 @@ from lrbench_caffe.prototxt.refusal import open_solver, with_data
 from lrbench_caffe.prototxt.solver import Solver, load_solver
 from lrbench_caffe.prototxt.sources import Source, free_dead_readers
 from lrbench_caffe.records import Dataset, Framework, Network, SolverSettings, Task, digest
-from lrbench_caffe.runtime.client import Worker
+from lrbench_caffe.runtime.client import Worker, no_note
 from lrbench_caffe.runtime.failures import Death
 from lrbench_caffe.runtime.info import caffe_info, check_described
 from lrbench_caffe.runtime.locate import CaffePython, find_caffe_python
 from lrbench_caffe.runtime.reader import CaffeReader
 from lrbench_caffe.runtime.replies import CaffeInfo, Opened, OpenRequest
+from lrbench_caffe.runtime.starting import FastLayers, start_checked
 
 WEIGHTED = ("Convolution", "Deconvolution", "InnerProduct")
 _NO_PART_OF_A_NAME = re.compile(r"train|training|lmdb|db|pad\d+")
@@ -101,14 +103,14 @@ def open_worker(
     gpu: int | None = None,
     level: int = 0,
     stages: Sequence[str] = (),
-    layers: Path | None = None,
+    layers: FastLayers | None = None,
 ) -> Iterator[tuple[Worker, Opened]]:
     """A temporary worker with the solver open; nothing is kept.
 
     Args:
         gpu: the GPU's id, None for the CPU.
         level, stages: of the training net, as the solver was loaded with.
-        layers: the library of fast layers, None for Caffe's own.
+        layers: the fast layers, None for Caffe's own.
 
     Raises:
         InputError: Caffe does not accept the solver.
@@ -130,11 +132,21 @@ def open_worker(
         gradients = None if info.writable_base_lr else gradient_options(solver)
         request = OpenRequest(
             str(patched), solver.message.max_iter, solver.iter_size, gpu=gpu, gradients=gradients,
-            layers=str(layers) if layers else None,
         )  # fmt: skip
         free_dead_readers(solver.phase_nets)
-        with Worker(python, folder / "caffe.log", known=True) as worker:
+
+        def start(blas_kernels: str | None = None) -> Worker:
+            return Worker(python, folder / "caffe.log", known=True, blas_kernels=blas_kernels)
+
+        problem = None
+        if layers is None:
+            started = start()
+        else:
+            started, problem = start_checked(start, layers, no_note)
+        with started as worker:
             check_described(python, info, worker.info)
+            if layers is not None and problem is None:
+                request = replace(request, layers=str(layers.library), threads=layers.threads)
             try:
                 yield worker, open_solver(worker, solver, request)
             except Death as error:

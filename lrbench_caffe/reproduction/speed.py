@@ -16,10 +16,13 @@ from lrbench_caffe.prototxt.messages import Messages
 from lrbench_caffe.prototxt.solver import Solver, TestNet, load_solver
 from lrbench_caffe.prototxt.task import open_worker
 from lrbench_caffe.reproduction.plan import Setup
+from lrbench_caffe.runtime.blas import kernels_to_try
 from lrbench_caffe.runtime.client import Worker
+from lrbench_caffe.runtime.cpu import this_cpu
 from lrbench_caffe.runtime.info import caffe_info
 from lrbench_caffe.runtime.locate import find_caffe_python
 from lrbench_caffe.runtime.reader import CaffeReader
+from lrbench_caffe.runtime.starting import FastLayers
 from lrbench_caffe.training.evaluator import head_request
 from lrbench_caffe.training.settings import choose_gpu, choose_layers
 
@@ -70,8 +73,10 @@ def measure(
     solver = load_solver(path, messages, info, check_data=check_data)
     if gpu is not None:
         choose_gpu(str(gpu), solver, info)
-    library = library_path() if choose_layers(layers, gpu, info) == "fast" else None
-    with open_worker(solver, info, python, gpu=gpu, layers=library) as (worker, _):
+    fast = None
+    if choose_layers(layers, gpu, info) == "fast":
+        fast = FastLayers(library_path(), kernels_to_try(info.blas_kernels, None, this_cpu()))
+    with open_worker(solver, info, python, gpu=gpu, layers=fast) as (worker, _):
         iteration = _iteration(worker, solver)
         test = sum(_test(worker, index, net) for index, net in enumerate(solver.tests))
     return Speed(iteration, test)

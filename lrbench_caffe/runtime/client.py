@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from lrbench_caffe.errors import InputError, PassingError, TrainingError, named
+from lrbench_caffe.runtime import blas
 from lrbench_caffe.runtime import worker as protocol
 from lrbench_caffe.runtime.failures import (
     Death,
@@ -85,6 +86,7 @@ class Worker:
             in which the worker or this process is suspended does not count (see ``liveness``).
         known: whether the interpreter has started this Caffe before. A wrong one was not named
             then, even if it ends at once now, such as a launcher in which a program was killed.
+        blas_kernels: the name of OpenBLAS's kernels; None for those that it chooses, or the user.
         hang_parameter: the parameter that the user can set ``hang_seconds`` with, if there is one.
         note: told once when the worker turns out to be suspended, and is waited for.
 
@@ -101,6 +103,7 @@ class Worker:
         *,
         hang_seconds: float = HANG_SECONDS,
         known: bool = False,
+        blas_kernels: str | None = None,
         hang_parameter: str | None = "hang_seconds",
         note: Callable[[str], None] = no_note,
     ) -> None:
@@ -120,7 +123,7 @@ class Worker:
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=stderr,
-                    env=_environment(),
+                    env=_environment(blas_kernels),
                     start_new_session=True,  # Ctrl-C reaches the driver alone
                     bufsize=0,
                 )
@@ -171,6 +174,17 @@ class Worker:
         self._send("read", message=message, file=str(path))
         fields, arrays = self._expect("read")
         return fields["parsed"], arrays["message"].tobytes()
+
+    def check(self, library: str, threads: int) -> tuple[str | None, str | None]:
+        """What is wrong with the BLAS's products, and with a library of fast layers; before ``open``.
+
+        Args:
+            library: the library's path.
+            threads: that it is to work on.
+        """
+        self._send("check", library=library, threads=threads)
+        fields, _ = self._expect("checked")
+        return fields["products"], fields["layers"]
 
     def open(self, request: OpenRequest) -> Opened:
         """Open the solver: its nets are there, with random weights.
@@ -436,8 +450,10 @@ class Worker:
         return Death(f"Caffe {how}" + (f": {words}" if words else ""), number, words)
 
 
-def _environment() -> dict[str, str]:
+def _environment(blas_kernels: str | None) -> dict[str, str]:
     environment = dict(os.environ)
+    if blas_kernels:
+        environment[blas.VARIABLE] = blas_kernels
     # More BLAS threads do not make these nets faster, and one thread gives the same bits every
     # time.
     environment.setdefault("OPENBLAS_NUM_THREADS", "1")

@@ -13,7 +13,9 @@ from typing import Any
 
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.files import remove_leftovers, replace_own
+from lrbench_caffe.runtime import blas
 from lrbench_caffe.runtime.client import Worker
+from lrbench_caffe.runtime.cpu import this_cpu
 from lrbench_caffe.runtime.locate import CaffePython, cache_dir
 from lrbench_caffe.runtime.replies import CaffeInfo
 from lrbench_caffe.runtime.worker import PROTOCOL
@@ -79,8 +81,10 @@ def check_described(python: CaffePython, planned: CaffeInfo, live: CaffeInfo) ->
 
 
 def _cache_path(python: CaffePython) -> Path:
-    # PYTHONPATH decides which caffe an interpreter imports.
-    key = json.dumps([python.command, os.environ.get("PYTHONPATH"), PROTOCOL])
+    # PYTHONPATH decides which caffe an interpreter imports, the CPU which kernels OpenBLAS has.
+    cpu = this_cpu()
+    kernels_by = [cpu.vendor, *cpu.model, os.environ.get(blas.VARIABLE)]
+    key = json.dumps([python.command, os.environ.get("PYTHONPATH"), PROTOCOL, kernels_by])
     return cache_dir() / "caffe-info" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
 
 

@@ -63,7 +63,7 @@ class OpenRequest:
         gpu: the GPU's id, None for the CPU.
         own_policy: whether Caffe computes the LR by the solver's own lr_policy.
         gradients: the options of the Caffe 1.0 way; None where base_lr is written, or own_policy.
-        layers: the library of fast layers, None for Caffe's own.
+        layers: the library of fast layers, which was checked; None for Caffe's own.
         threads: how many threads fast layers work on.
     """
 
@@ -103,14 +103,12 @@ class Opened:
         test_shapes: the shape of each blob, for each test net.
         train_shapes: the shape of each blob of the training net.
         layers: "fast" or "stock", whichever it trains with.
-        layers_problem: why it does not use the fast layers that it was given.
     """
 
     parameters: int
     nets: list[list[LayerParameters]]
     test_shapes: list[dict[str, list[int]]]
     layers: str = "stock"
-    layers_problem: str | None = None
     train_shapes: dict[str, list[int]] = field(default_factory=dict)
 
     @classmethod
@@ -121,7 +119,6 @@ class Opened:
             [[_layer_parameters(*layer) for layer in net] for net in fields["nets"]],
             fields["test_shapes"],
             fields["layers"],
-            fields["layers_problem"],
             fields["train_shapes"],
         )
 
@@ -141,6 +138,7 @@ class CaffeInfo:
             read.
         cuda, gpus: whether it is a CUDA build, and how many devices it sees.
         blas: paths of its BLAS libraries.
+        blas_kernels: the kernels that OpenBLAS has chosen for the CPU; None for another BLAS.
         files: Caffe's shared libraries.
         descriptor: caffe.proto's serialized FileDescriptorProto.
     """
@@ -159,6 +157,7 @@ class CaffeInfo:
     files: list[str]
     protocol: int
     descriptor: bytes = field(repr=False)
+    blas_kernels: str | None = None
 
 
 def _layer_parameters(name: str, blobs: list[Any]) -> LayerParameters:

@@ -16,6 +16,7 @@ What the driver asks, and what comes back:
 
     (start)                        hello: versions, layer types, what this Caffe can do
     read      message, file        read: a prototxt as Caffe itself reads and upgrades it; before "open"
+    check     library, threads     checked: what is wrong with the BLAS or the fast layers; before "open"
     open      solver file, ...     opened: the nets' parameters, the test nets' blob shapes, layers
     load      snapshot, weights    loaded: the iteration
     replay    passes               progress..., replayed: the training data is at its former position
@@ -51,10 +52,11 @@ import time
 if __name__ == "__main__":
     import counting  # it is beside this file
 
-PROTOCOL = 2
+PROTOCOL = 3
 MAGIC = b"LRBENCH\n"
 HEADER = struct.Struct(">I")
 CHECK_SECONDS = 120
+BEGUN = b"+"  # what the check's child process writes before each of its two parts
 FLUSH_SECONDS = 0.2  # losses are sent at least this often, so that silence means trouble
 PR_SET_PDEATHSIG = 1
 PRIVATE_TEXT = re.compile(u"([\uef80-\uefff])")
@@ -235,6 +237,19 @@ def blas_libraries(libraries):
     return [path for path in libraries if os.path.basename(path).startswith(BLAS)]
 
 
+def openblas_kernels(blas):
+    """The name of the kernels that OpenBLAS has chosen for this CPU, None for another BLAS."""
+    for path in blas:
+        try:
+            ask = ctypes.CDLL(path).openblas_get_corename
+        except (OSError, AttributeError):
+            continue
+        else:
+            ask.restype = ctypes.c_char_p
+            return native(ask().decode("ascii"))
+    return None
+
+
 def mapped_at(address):
     """Path of the file that an address of this process belongs to, or None."""
     with open("/proc/self/maps") as maps:
@@ -249,6 +264,7 @@ def describe(caffe):
     """The properties of this Caffe that the driver needs, as fields of the "hello" message."""
     libraries = mapped_libraries()
     names = [os.path.basename(path) for path in libraries]
+    blas = blas_libraries(libraries)
     parameter = getattr(caffe._caffe, "SolverParameter", None)
     base_lr = getattr(parameter, "base_lr", None)
     return {
@@ -263,7 +279,8 @@ def describe(caffe):
         "layer_callbacks": hasattr(caffe.Net, "after_forward"),
         "cuda": any(name.startswith("libcudart") for name in names),
         "gpus": gpu_count(libraries),
-        "blas": blas_libraries(libraries),
+        "blas": blas,
+        "blas_kernels": openblas_kernels(blas),
         "files": [path for path in libraries if "caffe" in os.path.basename(path)],
     }
 
@@ -276,8 +293,11 @@ def load_fast_layers(path):
 
 
 def check_fast_layers(path, threads=1):
-    """What is wrong with them, or None. They are compared with Caffe's own in a child process: whatever they
-    do there, this process continues."""
+    """What is wrong: two texts, of the BLAS's products and of the fast layers, each None where all is well.
+
+    Products are compared with plain sums, the layers with Caffe's own, in a child process: whatever
+    they do there, this process continues.
+    """
     source, sink = os.pipe()
     child = os.fork()
     if child == 0:
@@ -287,8 +307,12 @@ def check_fast_layers(path, threads=1):
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # Caffe's log of the nets that are tried
             library = load_fast_layers(path)
             library.lrbench_set_threads(threads)  # as the training will use them
-            library.lrbench_check_layers.restype = ctypes.c_char_p
-            text = library.lrbench_check_layers().decode("utf-8") or "none"
+            for check in (library.lrbench_check_products, library.lrbench_check_layers):
+                check.restype = ctypes.c_char_p
+                os.write(sink, BEGUN)
+                text = check().decode("utf-8")
+                if text:
+                    break
         except (OSError, AttributeError) as error:
             text = str(error)
         finally:
@@ -306,24 +330,20 @@ def check_fast_layers(path, threads=1):
     if part:
         os.kill(child, signal.SIGKILL)
     status = os.waitpid(child, 0)[1]
+    words = text.lstrip(BEGUN)
+    problem = words.decode("utf-8") or None
     if part:
-        return "their check takes longer than %d s" % CHECK_SECONDS
-    if os.WIFSIGNALED(status):
-        return "their check ended by signal %d" % os.WTERMSIG(status)
-    return None if text == b"none" else text.decode("utf-8")
+        problem = "their check takes longer than %d s" % CHECK_SECONDS
+    elif os.WIFSIGNALED(status):
+        problem = "their check ended by signal %d" % os.WTERMSIG(status)
+    return (problem, None) if len(text) - len(words) == 1 else (None, problem)
 
 
 def use_fast_layers(path, threads=1):
-    """Let this Caffe create fast layers from now on; returns the reason if it does not, or None."""
-    try:
-        problem = check_fast_layers(path, threads)
-        if problem is None:
-            library = load_fast_layers(path)
-            library.lrbench_set_threads(threads)
-            library.lrbench_use_layers(1)
-        return problem
-    except (OSError, AttributeError) as error:
-        return str(error)
+    """Let this Caffe make fast layers from now on."""
+    library = load_fast_layers(path)
+    library.lrbench_set_threads(threads)
+    library.lrbench_use_layers(1)
 
 
 # Layers and blobs are found by their place, not in pycaffe's dictionaries: several layers may have
@@ -471,10 +491,9 @@ class SolverDriver(object):
         else:
             caffe.set_device(int(request["gpu"]))
             caffe.set_mode_gpu()
-        self.layers, self.layers_problem = "stock", None
         if request.get("layers"):
-            self.layers_problem = use_fast_layers(request["layers"], int(request["threads"]))
-            self.layers = "stock" if self.layers_problem else "fast"
+            use_fast_layers(request["layers"], int(request["threads"]))
+        self.layers = "fast" if request.get("layers") else "stock"
         self.solver = caffe.get_solver(native(request["solver"]))
         self.net = self.solver.net
         self.test_nets = list(self.solver.test_nets)
@@ -544,7 +563,6 @@ class SolverDriver(object):
             "parameters": sum(counts.values()),
             "nets": [self.parameters_of(net) for net in [self.net] + self.test_nets],
             "layers": self.layers,
-            "layers_problem": self.layers_problem,
             "train_shapes": self.shapes(self.net),
             "test_shapes": [self.shapes(net) for net in self.test_nets],
         }
@@ -961,9 +979,13 @@ def main():
     channel.send("hello", [("descriptor", descriptor)], **describe(caffe))
     try:
         request, arrays = channel.receive()
-        while request["kind"] == "read":
-            parsed, data = read_prototxt(native(request["message"]), native(request["file"]))
-            channel.send("read", [("message", numpy.frombuffer(data, numpy.uint8))], parsed=parsed)
+        while request["kind"] in ("read", "check"):
+            if request["kind"] == "read":
+                parsed, data = read_prototxt(native(request["message"]), native(request["file"]))
+                channel.send("read", [("message", numpy.frombuffer(data, numpy.uint8))], parsed=parsed)
+            else:
+                products, layers = check_fast_layers(request["library"], int(request["threads"]))
+                channel.send("checked", products=products, layers=layers)
             request, arrays = channel.receive()
         if request["kind"] == "open":
             training = SolverDriver(caffe, channel, request, arrays)

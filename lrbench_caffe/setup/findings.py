@@ -14,7 +14,8 @@ from pathlib import Path
 from lrbench_caffe import __version__, installation
 from lrbench_caffe.errors import LRBenchError
 from lrbench_caffe.native.library import CHECK_LAYERS, find_library
-from lrbench_caffe.runtime import worker
+from lrbench_caffe.runtime import blas, worker
+from lrbench_caffe.runtime.cpu import this_cpu
 from lrbench_caffe.runtime.info import caffe_info
 from lrbench_caffe.runtime.locate import CaffePython, caffe_program_of, find_caffe_python
 from lrbench_caffe.runtime.replies import CaffeInfo
@@ -24,6 +25,35 @@ PACKAGES = (
     "alembic", "argcomplete",
 )  # fmt: skip
 CHECK_SECONDS = 180.0  # of the fast layers' check, with the import of caffe from a cold disk
+
+
+# For Caffe's Python, with the worker's folder: how fast Caffe's BLAS multiplies matrices.
+MEASURE_PRODUCTS = """\
+from __future__ import print_function
+import ctypes, os, sys
+import caffe
+import numpy
+sys.path.insert(0, sys.argv[1])
+import worker
+blas = ctypes.CDLL(worker.blas_libraries(worker.mapped_libraries())[0])
+n = 512
+a, b, c = (numpy.ones((n, n), numpy.float32) for _ in range(3))
+pointers = [ctypes.c_void_p(x.ctypes.data) for x in (a, b, c)]
+one, zero, size = ctypes.c_float(1), ctypes.c_float(0), ctypes.c_int(n)
+def multiply():
+    blas.cblas_sgemm(101, 111, 111, size, size, size, one, pointers[0], size, pointers[1], size,
+                     zero, pointers[2], size)
+multiply()
+best = 0
+for _ in range(10):
+    began = sum(os.times()[:2])
+    count = 0
+    while sum(os.times()[:2]) - began < 0.05:
+        multiply()
+        count += 1
+    best = max(best, count * n ** 3 / (sum(os.times()[:2]) - began))
+print(best / 1e9)
+"""
 
 
 @dataclass(frozen=True)
@@ -92,6 +122,8 @@ def _caffe(python: CaffePython, info: CaffeInfo) -> Iterator[Finding]:
     yield Finding("layers", f"{len(info.layers)} types")
     yield layers_finding(python, info)
     yield Finding("BLAS", ", ".join(info.blas) or "not recognised among the loaded libraries")
+    if info.blas_kernels is not None:
+        yield kernels_finding(python, info.blas_kernels)
 
 
 def layers_finding(python: CaffePython, info: CaffeInfo) -> Finding:
@@ -124,6 +156,46 @@ def _layers_problem(python: CaffePython, library: Path) -> str | None:
     if done.returncode == 0:
         return None
     return (done.stderr.strip() or f"their check ended with {done.returncode}").splitlines()[-1]
+
+
+def kernels_finding(python: CaffePython, kernels: str) -> Finding:
+    """OpenBLAS's kernels, and what they cost on a CPU that it does not know."""
+    better = blas.better_kernels(kernels, this_cpu())
+    if not better:
+        return Finding("BLAS kernels", kernels)
+    own, best = (_product_rate(python, name) for name in (kernels, better[0]))
+    cost = (
+        f": {own:.0f} billion multiply-adds a second instead of {best:.0f}" if own and best else ""
+    )
+    who = (
+        f"{blas.VARIABLE} names them"
+        if blas.is_chosen_by_user()
+        else "OpenBLAS does not know this CPU"
+    )
+    remedy = (
+        f"{who}; {better[0]} kernels are faster{cost}. "
+        f"Set {blas.VARIABLE}={better[0]} for caffe train and --layers stock"
+    )
+    if not blas.is_chosen_by_user():
+        remedy += "; trainings with fast layers do so themselves"
+    return Finding("BLAS kernels", kernels, remedy)
+
+
+def _product_rate(python: CaffePython, kernels: str) -> float | None:
+    """Billion multiply-adds a second of a product of matrices, None where it cannot be measured."""
+    environment = {**os.environ, "GLOG_minloglevel": "2", "OPENBLAS_NUM_THREADS": "1"}
+    try:
+        done = subprocess.run(
+            [*python.command, "-c", MEASURE_PRODUCTS, str(Path(worker.__file__).parent)],
+            env={**environment, blas.VARIABLE: kernels},
+            capture_output=True,
+            text=True,
+            timeout=CHECK_SECONDS,
+            check=True,
+        )
+        return float(done.stdout)
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
 
 
 def _device(info: CaffeInfo) -> Finding:

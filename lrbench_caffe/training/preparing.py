@@ -14,6 +14,8 @@ from lrbench_caffe.prototxt.solver import Solver, load_solver
 from lrbench_caffe.runs.directory import RunDirectory
 from lrbench_caffe.runs.layout import RUNS
 from lrbench_caffe.runs.newest import find_newest
+from lrbench_caffe.runtime.blas import kernels_to_try
+from lrbench_caffe.runtime.cpu import this_cpu
 from lrbench_caffe.runtime.info import caffe_info
 from lrbench_caffe.runtime.locate import CaffePython, find_caffe_python
 from lrbench_caffe.runtime.reader import CaffeReader
@@ -148,7 +150,12 @@ def _checked(
     remarks = list(solver.remarks)
     if resumed and old:
         settings, more = resumed_settings(request, old, solver, info, resumed)
+        former = settings.layers
         settings.layers = _resumed_layers(request, settings, info, progress.say)
+        if settings.layers == "fast" and former == "stock":
+            settings.blas_kernels = _best_kernels("fast", info)
+        elif settings.blas_kernels is None:  # of a run from before they were recorded
+            settings.blas_kernels = info.blas_kernels
         if request.threads is not None:
             settings.threads = choose_threads(request.threads, settings.layers)
         elif settings.layers == "stock":
@@ -236,6 +243,7 @@ def _new_settings(
         head=solver.head,
         layers=layers,
         threads=choose_threads(1 if request.threads is None else request.threads, layers),
+        blas_kernels=_best_kernels(layers, info),
         start=start,
     )
 
@@ -281,6 +289,12 @@ def _choose(
         value = list(filled.value) if isinstance(filled.value, tuple) else filled.value
         say(f"  {filled.parameter} = {value}: {filled.rule}")
     return chosen
+
+
+def _best_kernels(layers: str, info: CaffeInfo) -> str | None:
+    """The kernels of OpenBLAS to begin with: fast layers have the best ones, Caffe's own those it chooses."""
+    better = kernels_to_try(info.blas_kernels, None, this_cpu()) if layers == "fast" else []
+    return better[0] if better else info.blas_kernels
 
 
 def _resumed_layers(request: TrainingRequest, old: RunSettings, info: CaffeInfo, say: Say) -> str:

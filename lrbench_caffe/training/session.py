@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lrbench_caffe import __version__
+from lrbench_caffe import __version__, installation
 from lrbench_caffe.database import safe_arguments
-from lrbench_caffe.errors import InputError, LRBenchError, ParameterError
+from lrbench_caffe.errors import InputError, LRBenchError, ParameterError, named
 from lrbench_caffe.lr import current_step
 from lrbench_caffe.native.library import library_path
 from lrbench_caffe.prototxt.messages import Messages
@@ -28,10 +28,13 @@ from lrbench_caffe.records import PolicyRecord, RunRecord, SolverSettings
 from lrbench_caffe.runs.directory import RunDirectory
 from lrbench_caffe.runs.runjson import first_base_lr, recorded_text
 from lrbench_caffe.runs.snapshots import Snapshot, Snapshots, public_prefix
+from lrbench_caffe.runtime.blas import kernels_to_try
 from lrbench_caffe.runtime.client import HANG_SECONDS, Worker
+from lrbench_caffe.runtime.cpu import this_cpu
 from lrbench_caffe.runtime.info import check_described
 from lrbench_caffe.runtime.locate import CaffePython
 from lrbench_caffe.runtime.replies import CaffeInfo, Opened, OpenRequest
+from lrbench_caffe.runtime.starting import FastLayers, start_checked
 from lrbench_caffe.training.beginning import given_start
 from lrbench_caffe.training.monitor import ScheduleMonitor
 from lrbench_caffe.training.observer import Audience, Observer
@@ -134,7 +137,8 @@ class Session:
         patched = self._write()
         free_dead_readers(self.solver.phase_nets)
         # Signals first: one that comes while Caffe starts stops the training once it can.
-        with signals, self._worker(hang_seconds, Audience(observers).note) as worker:
+        note = Audience(observers).note
+        with signals, self._started(hang_seconds, note) as worker:
             trainer = Trainer(
                 worker,
                 self.solver,
@@ -151,10 +155,17 @@ class Session:
             finally:
                 self.snapshots.forget_copies()
 
-    def _worker(self, hang_seconds: float, note: Callable[[str], None]) -> Worker:
-        try:
+    def _started(self, hang_seconds: float, note: Callable[[str], None]) -> Worker:
+        """A worker with the run's kernels, whose layers were checked; else with Caffe's own layers."""
+
+        def start(blas_kernels: str | None) -> Worker:
             worker = Worker(
-                self.python, self.run.log, hang_seconds=hang_seconds, known=True, note=note
+                self.python,
+                self.run.log,
+                hang_seconds=hang_seconds,
+                known=True,
+                blas_kernels=blas_kernels,
+                note=note,
             )
             try:
                 check_described(self.python, self.info, worker.info)
@@ -162,9 +173,36 @@ class Session:
                 worker.close()
                 raise
             return worker
+
+        settings = self.settings
+        try:
+            if settings.layers == "stock":
+                worker = start(None)
+            else:
+                kernels = kernels_to_try(self.info.blas_kernels, settings.blas_kernels, this_cpu())
+                wanted = FastLayers(library_path(), kernels, settings.threads)
+                worker, problem = start_checked(start, wanted, note)
+                if problem:
+                    settings.layers = "stock"
+                    note(
+                        f"WARNING: Caffe's own layers instead of the fast ones: {problem} "
+                        f"(run {installation.setup_command()}; when resumed, this run keeps Caffe's own "
+                        f"unless {named('layers')} fast is given)"
+                    )
         except LRBenchError as error:
             self.run.update(status="failed", reason=str(error), ended=self.run.now())
             raise
+        self._tell_other_kernels(worker.info.blas_kernels, note)
+        return worker
+
+    def _tell_other_kernels(self, kernels: str | None, note: Callable[[str], None]) -> None:
+        """Say that a resumed run has other kernels than it had."""
+        former = self.settings.blas_kernels
+        if self.start and former not in (None, kernels):
+            note(
+                f"note: the run was trained with OpenBLAS's {former} kernels and continues with "
+                f"{kernels or 'another BLAS'}: weights differ in rounding"
+            )
 
     def describe(self, opened: Opened) -> RunRecord:
         """The run's record for the LR database, with the measurements of earlier sessions."""
@@ -255,7 +293,6 @@ class Session:
             gpu=self.settings.gpu,
             own_policy=self.settings.lr_by == LR_POLICY,
             gradients=gradient_options(self.solver) if self.settings.lr_by == GRADIENTS else None,
-            # Should it have gone since it was found, the worker says so and has Caffe's own.
             layers=str(library_path()) if self.settings.layers == "fast" else None,
             threads=self.settings.threads,
         )

@@ -69,6 +69,9 @@ class RunSettings:
         fingerprint: of the solver file and its nets when the run began (see continuation).
         layers: "fast" or "stock", as the run was trained; see ``lrbench_caffe.native``.
         threads: that the fast layers work on; weights depend on how many, in rounding.
+        blas_kernels: the name of OpenBLAS's kernels that the run is trained with, which decide
+            about rounding; None for another BLAS, and in runs from before they were recorded,
+            which had OpenBLAS's own choice.
         start: what the run began with; complete once Caffe has the nets.
         head: the head that Top-1 is of, None for the net's default one.
         own_policy: whether the policy is the solver's own lr_policy.
@@ -90,6 +93,7 @@ class RunSettings:
     fingerprint: dict[str, str] = field(default_factory=dict)
     layers: str = "stock"
     threads: int = 1
+    blas_kernels: str | None = None
     start: Start = SCRATCH
     head: str | None = None
     own_policy: bool = False
@@ -108,7 +112,7 @@ class RunSettings:
         former = GRADIENTS if record.get("gradients") else BASE_LR
         own = record.get("policy_from") == Origin.SOLVER.value
         defaults = {"layers": "stock", "threads": 1, "lr_by": former, "start": None, "head": None}
-        record = {**defaults, "own_policy": own, **record}
+        record = {**defaults, "own_policy": own, "blas_kernels": None, **record}
         try:
             settings = cls(**{f.name: record[f.name] for f in fields(cls)})
             settings.start = _start(record["start"], settings)

@@ -11,7 +11,6 @@ from typing import NoReturn
 
 import numpy as np
 
-from lrbench_caffe import installation
 from lrbench_caffe.errors import InputError, LRBenchError, TrainingError, named
 from lrbench_caffe.prototxt.nets import has_plain_softmax_loss
 from lrbench_caffe.prototxt.refusal import DamagedData, open_solver, with_data, with_layers
@@ -140,16 +139,14 @@ class Trainer:
         """Open the solver, load what it starts from, and record with which layers it trains."""
         opened = open_solver(self._worker, self._solver, request)
         self._iteration = self._first = load(self._worker, opened, self._audience.note)
-        if opened.layers_problem:
-            self._audience.note(
-                f"WARNING: Caffe's own layers instead of the fast ones: {opened.layers_problem} "
-                f"(run {installation.setup_command()}; when resumed, this run keeps Caffe's own unless "
-                f"{named('layers')} fast is given)"
-            )
+        trained_by = {
+            "layers": opened.layers,
+            "blas_kernels": self._worker.info.blas_kernels,
+        }
         sessions = self._run.read().get("sessions", [])
         for session in sessions[-1:]:
-            session["layers"] = opened.layers
-        self._run.update(layers=opened.layers, sessions=sessions)
+            session.update(trained_by)
+        self._run.update(**trained_by, sessions=sessions)
         if opened.layers == "stock":
             self._run.update(threads=1)
         self._audience.opened(opened)

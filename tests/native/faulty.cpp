@@ -1,9 +1,11 @@
 // The library with a fault, to see what its check and the trainings make of it. The variable
 // LRBENCH_FAULT says which: "LRN", a layer whose output is wrong; "SGD", a solver that updates
-// wrongly; "2 threads", a check that fails on so many threads; or a number, a check that ends by
-// this signal.
+// wrongly; "2 threads", a check that fails on so many threads; "SkylakeX products", products that
+// are wrong with these kernels of OpenBLAS; or a number, a check that ends by this signal.
 #define lrbench_check_layers check_of_the_library
+#define lrbench_check_products check_of_the_products
 #include "all.cpp"
+#undef lrbench_check_products
 #undef lrbench_check_layers
 
 #include <csignal>
@@ -54,6 +56,14 @@ std::string wanted_fault() {
 }
 
 }  // namespace
+
+extern "C" char* openblas_get_corename();
+
+extern "C" const char* lrbench_check_products() {
+  static std::string text;
+  text = openblas_get_corename() + std::string(" products");
+  return wanted_fault() == text ? text.c_str() : check_of_the_products();
+}
 
 extern "C" const char* lrbench_check_layers() {
   static std::string text;

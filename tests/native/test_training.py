@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 
@@ -12,10 +13,12 @@ import pytest
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.native import library as native
 from lrbench_caffe.native.library import find_library
-from lrbench_caffe.runtime import locate
+from lrbench_caffe.runs.runjson import checksum
+from lrbench_caffe.runtime import blas, locate
+from lrbench_caffe.runtime.cpu import this_cpu
 from lrbench_caffe.runtime.info import caffe_info
 from lrbench_caffe.runtime.locate import find_caffe_python
-from lrbench_caffe.setup.findings import layers_finding
+from lrbench_caffe.setup.findings import kernels_finding, layers_finding
 from lrbench_caffe.training.settings import choose_layers, choose_threads
 from tests.caffe.harness import assert_same_weights, difference
 
@@ -175,6 +178,142 @@ def test_the_check_runs_on_as_many_threads_as_the_training(folder, faulty, monke
         in said
     )
     assert "WARNING" not in folder.train(*flags, "--out", "one").succeeded().out
+
+
+def run_json(run) -> dict:
+    return json.loads((run.path / "run.json").read_text())
+
+
+def own_and_best_kernels() -> tuple[str, str]:
+    """What OpenBLAS chooses by itself on this CPU, and what is best here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv(blas.VARIABLE, raising=False)
+        own = caffe_info(find_caffe_python(None)).blas_kernels
+    assert own is not None
+    return own, (blas.better_kernels(own, this_cpu()) or [own])[0]
+
+
+@pytest.fixture
+def without_kernels(folder, monkeypatch):
+    """The folder, where nobody has named OpenBLAS's kernels."""
+    monkeypatch.delenv(blas.VARIABLE, raising=False)
+    monkeypatch.setitem(folder.environment, blas.VARIABLE, "")
+    return folder
+
+
+def test_fast_layers_come_with_the_best_kernels_of_the_blas(without_kernels):
+    folder, (own, best) = without_kernels, own_and_best_kernels()
+    flags = ("solver.prototxt", "--max-iter", "20")
+    folder.train(*flags, "--layers", "fast", "--out", "fast").succeeded()
+    folder.train(*flags, "--layers", "stock", "--out", "stock").succeeded()
+    fast, stock = run_json(folder.run("fast")), run_json(folder.run("stock"))
+    assert (fast["blas_kernels"], stock["blas_kernels"]) == (best, own)
+    assert fast["sessions"][0]["blas_kernels"] == best
+
+
+def test_kernels_that_the_user_names_stay(folder, monkeypatch):
+    monkeypatch.setitem(folder.environment, blas.VARIABLE, "Nehalem")
+    flags = ("solver.prototxt", "--layers", "fast", "--max-iter", "20", "--out", "run")
+    folder.train(*flags).succeeded()
+    assert run_json(folder.run("run"))["blas_kernels"] == "Nehalem"
+
+
+def test_a_resumed_run_keeps_its_kernels_and_bits(without_kernels, monkeypatch):
+    folder = without_kernels
+    flags = ("solver.prototxt", "--layers", "fast")
+    monkeypatch.setitem(folder.environment, blas.VARIABLE, "Nehalem")
+    folder.train(*flags, "--out", "whole").succeeded()
+    folder.train(*flags, "--max-iter", "100", "--out", "half").succeeded()
+    monkeypatch.setitem(folder.environment, blas.VARIABLE, "")
+    said = folder.train(
+        "solver.prototxt", "--resume", "--max-iter", "200", "--out", "half"
+    ).succeeded()
+    assert "kernels" not in said.out
+    assert [s["blas_kernels"] for s in run_json(folder.run("half"))["sessions"]] == ["Nehalem"] * 2
+    assert_same_weights(folder.run("whole").model(200), folder.run("half").model(200))
+
+
+def forget(run, *names: str) -> None:
+    """Write run.json as a version wrote it that did not have these fields yet."""
+    record = run_json(run)
+    for part in (record, *record["sessions"]):
+        for name in names:
+            part.pop(name, None)
+    record.pop("check")
+    (run.path / "run.json").write_text(json.dumps({**record, "check": checksum(record)}))
+
+
+def test_a_run_from_before_kernels_were_chosen_keeps_openblass_own(without_kernels, monkeypatch):
+    folder, (own, _) = without_kernels, own_and_best_kernels()
+    flags = ("solver.prototxt", "--layers", "fast")
+    monkeypatch.setitem(folder.environment, blas.VARIABLE, own)
+    folder.train(*flags, "--out", "whole").succeeded()
+    folder.train(*flags, "--max-iter", "100", "--out", "half").succeeded()
+    forget(folder.run("half"), "blas_kernels")
+    monkeypatch.setitem(folder.environment, blas.VARIABLE, "")
+    folder.train("solver.prototxt", "--resume", "--max-iter", "200", "--out", "half").succeeded()
+    assert run_json(folder.run("half"))["blas_kernels"] == own
+    assert_same_weights(folder.run("whole").model(200), folder.run("half").model(200))
+
+
+def test_a_resumed_run_with_other_kernels_says_so(without_kernels, monkeypatch):
+    folder, (_, best) = without_kernels, own_and_best_kernels()
+    flags = ("solver.prototxt", "--max-iter", "20", "--out", "run")
+    folder.train(*flags, "--layers", "fast").succeeded()
+    monkeypatch.setitem(folder.environment, blas.VARIABLE, "Nehalem")
+    said = folder.train("solver.prototxt", "--resume", "--max-iter", "30", "--out", "run")
+    assert (
+        f"note: the run was trained with OpenBLAS's {best} kernels and continues with Nehalem: "
+        "weights differ in rounding"
+    ) in said.succeeded().out
+
+
+def test_kernels_that_compute_something_else_give_way_to_the_next_ones(
+    without_kernels, faulty, monkeypatch
+):
+    folder, (own, best) = without_kernels, own_and_best_kernels()
+    if own == best:
+        pytest.skip("OpenBLAS knows this CPU")
+    monkeypatch.setitem(folder.environment, "XDG_CACHE_HOME", str(faulty))
+    monkeypatch.setitem(folder.environment, "LRBENCH_FAULT", f"{best} products")
+    flags = ("solver.prototxt", "--layers", "fast", "--max-iter", "20")
+    said = folder.train(*flags, "--out", "run").succeeded().out
+    assert f"WARNING: OpenBLAS's {best} kernels are not used: {best} products\n" in said
+    assert "Caffe's own layers" not in said
+    lower = [*blas.better_kernels(own, this_cpu()), own][1]
+    record = run_json(folder.run("run"))
+    assert (record["layers"], record["blas_kernels"]) == ("fast", lower)
+
+
+def test_wrong_products_of_openblass_own_choice_leave_caffes_own_layers(
+    without_kernels, faulty, monkeypatch
+):
+    folder = without_kernels
+    monkeypatch.setitem(folder.environment, "XDG_CACHE_HOME", str(faulty))
+    monkeypatch.setitem(folder.environment, "LRBENCH_FAULT", "Nehalem products")
+    monkeypatch.setitem(folder.environment, blas.VARIABLE, "Nehalem")
+    flags = ("solver.prototxt", "--layers", "fast", "--max-iter", "20")
+    said = folder.train(*flags, "--out", "run").succeeded().out
+    assert "WARNING: Caffe's own layers instead of the fast ones: Nehalem products (" in said
+    assert layers_of(folder.run("run")) == "stock"
+
+
+def test_doctor_tells_what_openblass_own_choice_costs(library, monkeypatch):
+    python = find_caffe_python(None)
+    monkeypatch.setenv(blas.VARIABLE, "Nehalem")
+    assert caffe_info(python).blas_kernels == "Nehalem"
+    finding = kernels_finding(python, "Nehalem")
+    assert finding.value == "Nehalem"
+    best = blas.better_kernels("Nehalem", this_cpu())[0]
+    assert finding.remedy is not None
+    told = re.fullmatch(
+        rf"OPENBLAS_CORETYPE names them; {best} kernels are faster: (\d+) billion multiply-adds a "
+        rf"second instead of (\d+)\. Set OPENBLAS_CORETYPE={best} for .* and --layers stock",
+        finding.remedy,
+    )
+    assert told and int(told[1]) >= 1 and int(told[2]) >= 1
+    monkeypatch.setenv(blas.VARIABLE, best)
+    assert kernels_finding(python, best).remedy is None
 
 
 def test_doctor_tells_a_library_that_fails(library, faulty, monkeypatch):

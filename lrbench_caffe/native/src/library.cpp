@@ -70,6 +70,13 @@ void lrbench_use_layers(int fast);
 // even where Caffe's are expected to be faster.
 void lrbench_use_only_own_kernels(int only) { lrbench::use_only_own_kernels(only != 0); }
 
+// Compares Caffe's products of matrices, which are the BLAS's, with plain sums. Returns an empty
+// text, or what is wrong.
+const char* lrbench_check_products() {
+  static std::string text;
+  return (text = lrbench::compare_products()).c_str();
+}
+
 // Compares each fast layer with Caffe's own on a small example, forward and backward, and a small
 // training with both. Returns an empty text, or what is wrong. Caffe's random numbers are others
 // afterwards.

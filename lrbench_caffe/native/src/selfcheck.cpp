@@ -6,6 +6,7 @@
 #include <sstream>
 
 #include "caffe/sgd_solvers.hpp"
+#include "caffe/util/math_functions.hpp"
 #include "google/protobuf/text_format.h"
 
 namespace lrbench {
@@ -202,6 +203,70 @@ std::string compare_trainings(void (*use_fast)()) {
       std::ostringstream text;
       text << "weights trained with the fast layers differ from Caffe's by " << d;
       return text.str();
+    }
+  }
+  return "";
+}
+
+namespace {
+
+// c = a * b, or added to c, as Caffe asks for it; m x k times k x n, either one lying transposed.
+struct Product {
+  int m, n, k;
+  bool turn_a, turn_b, add;
+
+  std::string compare() const {
+    std::vector<float> a(std::size_t(m) * k), b(std::size_t(k) * n), c(std::size_t(m) * n);
+    Numbers numbers;
+    for (std::vector<float>* values : {&a, &b, &c}) numbers.fill(values->data(), values->size());
+    const std::vector<float> should = plain(a, b, c);
+    caffe::caffe_cpu_gemm<float>(turn_a ? CblasTrans : CblasNoTrans,
+                                 turn_b ? CblasTrans : CblasNoTrans, m, n, k, 1, a.data(), b.data(),
+                                 add ? 1 : 0, c.data());
+    const float d = difference(should.data(), c.data(), int(c.size()));
+    if (d <= kTolerance) return "";
+    std::ostringstream text;
+    text << "the BLAS's product of " << m << " x " << k << " and " << k << " x " << n
+         << " differs from plain sums by " << d;
+    return text.str();
+  }
+
+ private:
+  std::vector<float> plain(const std::vector<float>& a, const std::vector<float>& b,
+                           const std::vector<float>& c) const {
+    std::vector<double> row(n);
+    std::vector<float> product(c.size());
+    for (int i = 0; i < m; i++) {
+      for (int j = 0; j < n; j++) row[j] = add ? c[std::size_t(i) * n + j] : 0;
+      for (int l = 0; l < k; l++) {
+        const double factor = a[turn_a ? std::size_t(l) * m + i : std::size_t(i) * k + l];
+        const float* from = b.data() + (turn_b ? l : std::size_t(l) * n);
+        for (int j = 0; j < n; j++) row[j] += factor * from[turn_b ? std::size_t(j) * k : j];
+      }
+      for (int j = 0; j < n; j++) product[std::size_t(i) * n + j] = float(row[j]);
+    }
+    return product;
+  }
+};
+
+}  // namespace
+
+std::string compare_products() {
+  // Odd sizes, which leave edges; a depth beyond one block of the kernels; a single image.
+  const int sizes[][3] = {{10, 121, 27}, {50, 64, 500}, {33, 17, 1030}, {1, 37, 130}, {96, 100, 90}};
+  for (const auto& size : sizes) {
+    const int m = size[0], n = size[1], k = size[2];
+    const Product products[] = {
+        {m, n, k, false, false, false},  // a convolution's output, InnerProduct's data gradient
+        {m, n, k, false, true, true},    // a convolution's weight gradient
+        {m, n, k, false, true, false},   // InnerProduct's output
+        {m, n, k, true, false, false},   // a convolution's data gradient
+        {m, n, k, true, false, true},    // InnerProduct's weight gradient
+        {m, n, 1, false, false, true},   // their biases
+    };
+    for (const Product& product : products) {
+      const std::string text = product.compare();
+      if (!text.empty()) return text;
     }
   }
   return "";

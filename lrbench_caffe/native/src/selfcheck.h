@@ -22,4 +22,8 @@ std::string compare_layers(const std::string& type, caffe::LayerRegistry<float>:
 // are registered now, and with those that `use_fast` registers.
 std::string compare_trainings(void (*use_fast)());
 
+// Are the BLAS's products of matrices what plain sums are? In the shapes and the ways in which
+// convolutions and InnerProduct layers ask for them.
+std::string compare_products();
+
 }  // namespace lrbench
