@@ -20,17 +20,17 @@ from lrbench_caffe.runtime.cpu import this_cpu
 
 SOURCES = Path(__file__).parent / "src"
 CPU_FEATURES = ("avx2", "fma")
-FLAGS = [
-    "-shared",
-    "-fPIC",
-    "-pthread",
-    "-std=c++17",
-    "-O3",
-    "-mavx2",
-    "-mfma",
-    "-ffp-contract=off",
-]
+FLAGS = ["-shared", "-fPIC", "-pthread", "-std=c++17", "-O3", "-mfma", "-ffp-contract=off"]
 FLAGS += ["-DCPU_ONLY", "-Wall", "-Wextra"]
+NARROW, WIDE = 256, 512  # bits of a vector; the sources are compiled for each, into two libraries
+WIDTHS = (WIDE, NARROW)
+_WIDE_FEATURES = ("avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl")
+WIDTH_FLAGS = {
+    NARROW: ["-mavx2"],
+    # GCC warns of uninitialized vectors in its own headers for AVX-512.
+    WIDE: [f"-m{name}" for name in _WIDE_FEATURES]
+    + ["-Wno-uninitialized", "-Wno-maybe-uninitialized"],
+}
 INCLUDES = [
     "generated",  # caffe.pb.h; Debian's own does not fit Debian 11's protobuf
     "include",
@@ -83,6 +83,21 @@ def find_library(caffe_path: str) -> FoundLibrary:
     return FoundLibrary(path)
 
 
+def can_run(width: int) -> bool:
+    """Whether this machine's CPU has vectors of so many bits; 256 are ``lacking_of_machine``'s."""
+    return width == NARROW or this_cpu().has(*_WIDE_FEATURES)
+
+
+def usable_libraries(width: int | None = None) -> list[Path]:
+    """The libraries that this machine's CPU can run, that of the widest vectors first.
+
+    Args:
+        width: bits of a vector, at most; None for all.
+    """
+    wide = can_run(WIDE) and width != NARROW and library_path(WIDE).is_file()
+    return [library_path(width) for width in (WIDTHS if wide else (NARROW,))]
+
+
 def lacking_of_machine() -> str | None:
     """What this machine's CPU lacks, None where it has all."""
     if platform.machine() != "x86_64":
@@ -105,26 +120,32 @@ def libraries_dir() -> Path:
     return locate.cache_dir() / "caffe-layers"
 
 
-def library_path() -> Path:
-    """Where the library of these sources for the runtime's Caffe is, or is to be."""
-    return libraries_dir() / f"{_fingerprint()}.so"
+def library_path(width: int = NARROW) -> Path:
+    """Where the library of these sources for the runtime's Caffe is, or is to be.
+
+    Args:
+        width: bits of its vectors.
+    """
+    return libraries_dir() / f"{_fingerprint(width)}.so"
 
 
-def compiler_command(compiler: str, headers: Path, output: Path) -> list[str]:
-    """The command that builds the library; it takes about ten seconds.
+def compiler_command(compiler: str, headers: Path, output: Path, width: int = NARROW) -> list[str]:
+    """The command that builds a library; it takes about ten seconds.
 
     Args:
         compiler: as of the variable CXX: a program, with options or without.
         headers: the folder of Caffe's headers.
         output: the library.
+        width: bits of its vectors.
     """
     includes = [part for name in INCLUDES for part in ("-isystem", str(headers / name))]
-    return [*shlex.split(compiler), *FLAGS, *includes, str(SOURCES / "all.cpp"), "-o", str(output)]
+    flags = [*FLAGS, *WIDTH_FLAGS[width], *includes]
+    return [*shlex.split(compiler), *flags, str(SOURCES / "all.cpp"), "-o", str(output)]
 
 
-def _fingerprint() -> str:
+def _fingerprint(width: int) -> str:
     """A digest of everything that decides the library: sources, flags, and its Caffe."""
-    parts = hashlib.sha256(json.dumps([FLAGS, INCLUDES]).encode())
+    parts = hashlib.sha256(json.dumps([FLAGS, WIDTH_FLAGS[width], INCLUDES]).encode())
     for source in sorted(SOURCES.glob("*.[ch]*")):
         parts.update(source.name.encode() + b"\0" + source.read_bytes())
     for library in sorted((locate.runtime_dir() / "root").glob("usr/lib/*/libcaffe.so.*.*")):

@@ -34,7 +34,7 @@ from lrbench_caffe.runtime.info import caffe_info, check_described
 from lrbench_caffe.runtime.locate import CaffePython, find_caffe_python
 from lrbench_caffe.runtime.reader import CaffeReader
 from lrbench_caffe.runtime.replies import CaffeInfo, Opened, OpenRequest
-from lrbench_caffe.runtime.starting import FastLayers, start_checked
+from lrbench_caffe.runtime.starting import FastLayers, Started, start_checked
 
 WEIGHTED = ("Convolution", "Deconvolution", "InnerProduct")
 _NO_PART_OF_A_NAME = re.compile(r"train|training|lmdb|db|pad\d+")
@@ -138,15 +138,11 @@ def open_worker(
         def start(blas_kernels: str | None = None) -> Worker:
             return Worker(python, folder / "caffe.log", known=True, blas_kernels=blas_kernels)
 
-        problem = None
-        if layers is None:
-            started = start()
-        else:
-            started, problem = start_checked(start, layers, no_note)
-        with started as worker:
+        started = start_checked(start, layers, no_note) if layers else Started(start(), None)
+        with started.worker as worker:
             check_described(python, info, worker.info)
-            if layers is not None and problem is None:
-                request = replace(request, layers=str(layers.library), threads=layers.threads)
+            if layers and started.library:
+                request = replace(request, layers=str(started.library), threads=layers.threads)
             try:
                 yield worker, open_solver(worker, solver, request)
             except Death as error:

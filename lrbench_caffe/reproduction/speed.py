@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from lrbench_caffe.errors import TrainingError
-from lrbench_caffe.native.library import library_path
+from lrbench_caffe.native.library import usable_libraries
 from lrbench_caffe.progress import Progress
 from lrbench_caffe.prototxt.messages import Messages
 from lrbench_caffe.prototxt.solver import Solver, TestNet, load_solver
@@ -24,7 +24,7 @@ from lrbench_caffe.runtime.locate import find_caffe_python
 from lrbench_caffe.runtime.reader import CaffeReader
 from lrbench_caffe.runtime.starting import FastLayers
 from lrbench_caffe.training.evaluator import head_request
-from lrbench_caffe.training.settings import choose_gpu, choose_layers
+from lrbench_caffe.training.settings import choose_gpu, choose_layers, width_of
 
 SECONDS = 3.0  # of training; one iteration at least
 MOST = 200  # iterations
@@ -75,7 +75,8 @@ def measure(
         choose_gpu(str(gpu), solver, info)
     fast = None
     if choose_layers(layers, gpu, info) == "fast":
-        fast = FastLayers(library_path(), kernels_to_try(info.blas_kernels, None, this_cpu()))
+        kernels = kernels_to_try(info.blas_kernels, None, this_cpu())
+        fast = FastLayers(usable_libraries(width_of(layers)), kernels)
     with open_worker(solver, info, python, gpu=gpu, layers=fast) as (worker, _):
         iteration = _iteration(worker, solver)
         test = sum(_test(worker, index, net) for index, net in enumerate(solver.tests))

@@ -20,6 +20,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "ended": (int, float, type(None)), "stages": (list,), "weights": (list,), "sessions": (list,),
     "fingerprint": (dict,), "start": (dict, type(None)), "record": (dict, type(None)),
     "paused": (bool,), "own_policy": (bool,), "blas_kernels": _OPTIONAL_TEXT,
+    "width": (int, type(None)),
 }  # fmt: skip
 _NAMES = {
     str: "text", int: "a whole number", float: "a number", list: "a list", dict: "an object",

@@ -36,6 +36,7 @@ from lrbench_caffe.runtime.locate import CaffePython
 from lrbench_caffe.runtime.replies import (
     Arrays,
     CaffeInfo,
+    Check,
     HeadRequest,
     Opened,
     OpenRequest,
@@ -175,16 +176,17 @@ class Worker:
         fields, arrays = self._expect("read")
         return fields["parsed"], arrays["message"].tobytes()
 
-    def check(self, library: str, threads: int) -> tuple[str | None, str | None]:
+    def check(self, library: str, threads: int, *, measure: bool) -> Check:
         """What is wrong with the BLAS's products, and with a library of fast layers; before ``open``.
 
         Args:
             library: the library's path.
             threads: that it is to work on.
+            measure: also find out whether the width of its vectors pays.
         """
-        self._send("check", library=library, threads=threads)
+        self._send("check", library=library, threads=threads, measure=measure)
         fields, _ = self._expect("checked")
-        return fields["products"], fields["layers"]
+        return Check(fields["products"], fields["layers"], fields["slow"])
 
     def open(self, request: OpenRequest) -> Opened:
         """Open the solver: its nets are there, with random weights.

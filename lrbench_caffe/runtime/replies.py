@@ -78,6 +78,21 @@ class OpenRequest:
 
 
 @dataclass(frozen=True)
+class Check:
+    """What the comparison with plain sums and Caffe's own layers found.
+
+    Attributes:
+        products: what is wrong with the BLAS's products, None where they are right.
+        layers: what is wrong with the fast layers.
+        slow: whether the CPU is no faster with the library's vectors than with those of 256 bits.
+    """
+
+    products: str | None
+    layers: str | None
+    slow: bool
+
+
+@dataclass(frozen=True)
 class LayerParameters:
     """The parameters of one layer of a net.
 
@@ -103,12 +118,14 @@ class Opened:
         test_shapes: the shape of each blob, for each test net.
         train_shapes: the shape of each blob of the training net.
         layers: "fast" or "stock", whichever it trains with.
+        width: bits of the fast layers' vectors; None for Caffe's own layers.
     """
 
     parameters: int
     nets: list[list[LayerParameters]]
     test_shapes: list[dict[str, list[int]]]
     layers: str = "stock"
+    width: int | None = None
     train_shapes: dict[str, list[int]] = field(default_factory=dict)
 
     @classmethod
@@ -119,6 +136,7 @@ class Opened:
             [[_layer_parameters(*layer) for layer in net] for net in fields["nets"]],
             fields["test_shapes"],
             fields["layers"],
+            fields["width"],
             fields["train_shapes"],
         )
 

@@ -16,7 +16,8 @@ What the driver asks, and what comes back:
 
     (start)                        hello: versions, layer types, what this Caffe can do
     read      message, file        read: a prototxt as Caffe itself reads and upgrades it; before "open"
-    check     library, threads     checked: what is wrong with the BLAS or the fast layers; before "open"
+    check     library, threads,    checked: what is wrong with the BLAS or the fast layers, and where
+              measure              it is measured, whether the library's vectors are slow; before "open"
     open      solver file, ...     opened: the nets' parameters, the test nets' blob shapes, layers
     load      snapshot, weights    loaded: the iteration
     replay    passes               progress..., replayed: the training data is at its former position
@@ -56,6 +57,7 @@ PROTOCOL = 3
 MAGIC = b"LRBENCH\n"
 HEADER = struct.Struct(">I")
 CHECK_SECONDS = 120
+SLOW = b"-"  # and behind them, where the library's vectors do not pay
 BEGUN = b"+"  # what the check's child process writes before each of its two parts
 FLUSH_SECONDS = 0.2  # losses are sent at least this often, so that silence means trouble
 PR_SET_PDEATHSIG = 1
@@ -292,11 +294,12 @@ def load_fast_layers(path):
     return ctypes.CDLL(native(path))
 
 
-def check_fast_layers(path, threads=1):
-    """What is wrong: two texts, of the BLAS's products and of the fast layers, each None where all is well.
+def check_fast_layers(path, threads=1, measure=False):
+    """What is wrong: texts of the BLAS's products and of the fast layers, each None where all is well.
 
-    Products are compared with plain sums, the layers with Caffe's own, in a child process: whatever
-    they do there, this process continues.
+    And, where it is to be measured, whether the library's vectors are slow. Products are compared
+    with plain sums, the layers with Caffe's own, in a child process: whatever they do there, this
+    process continues, and has loaded no library that it does not use.
     """
     source, sink = os.pipe()
     child = os.fork()
@@ -313,6 +316,8 @@ def check_fast_layers(path, threads=1):
                 text = check().decode("utf-8")
                 if text:
                     break
+            if measure and not text and not library.lrbench_width_pays():
+                os.write(sink, SLOW)
         except (OSError, AttributeError) as error:
             text = str(error)
         finally:
@@ -331,19 +336,22 @@ def check_fast_layers(path, threads=1):
         os.kill(child, signal.SIGKILL)
     status = os.waitpid(child, 0)[1]
     words = text.lstrip(BEGUN)
-    problem = words.decode("utf-8") or None
+    slow = words == SLOW
+    problem = None if slow else words.decode("utf-8") or None
     if part:
         problem = "their check takes longer than %d s" % CHECK_SECONDS
     elif os.WIFSIGNALED(status):
         problem = "their check ended by signal %d" % os.WTERMSIG(status)
-    return (problem, None) if len(text) - len(words) == 1 else (None, problem)
+    in_products = len(text) - len(words) == 1
+    return (problem, None, slow) if in_products else (None, problem, slow)
 
 
 def use_fast_layers(path, threads=1):
-    """Let this Caffe make fast layers from now on."""
+    """Let this Caffe make fast layers from now on; returns their library."""
     library = load_fast_layers(path)
     library.lrbench_set_threads(threads)
     library.lrbench_use_layers(1)
+    return library
 
 
 # Layers and blobs are found by their place, not in pycaffe's dictionaries: several layers may have
@@ -491,8 +499,10 @@ class SolverDriver(object):
         else:
             caffe.set_device(int(request["gpu"]))
             caffe.set_mode_gpu()
+        self.width = None
         if request.get("layers"):
-            use_fast_layers(request["layers"], int(request["threads"]))
+            library = use_fast_layers(request["layers"], int(request["threads"]))
+            self.width = library.lrbench_width()
         self.layers = "fast" if request.get("layers") else "stock"
         self.solver = caffe.get_solver(native(request["solver"]))
         self.net = self.solver.net
@@ -563,6 +573,7 @@ class SolverDriver(object):
             "parameters": sum(counts.values()),
             "nets": [self.parameters_of(net) for net in [self.net] + self.test_nets],
             "layers": self.layers,
+            "width": self.width,
             "train_shapes": self.shapes(self.net),
             "test_shapes": [self.shapes(net) for net in self.test_nets],
         }
@@ -984,8 +995,9 @@ def main():
                 parsed, data = read_prototxt(native(request["message"]), native(request["file"]))
                 channel.send("read", [("message", numpy.frombuffer(data, numpy.uint8))], parsed=parsed)
             else:
-                products, layers = check_fast_layers(request["library"], int(request["threads"]))
-                channel.send("checked", products=products, layers=layers)
+                products, layers, slow = check_fast_layers(
+                    request["library"], int(request["threads"]), request["measure"])
+                channel.send("checked", products=products, layers=layers, slow=slow)
             request, arrays = channel.receive()
         if request["kind"] == "open":
             training = SolverDriver(caffe, channel, request, arrays)

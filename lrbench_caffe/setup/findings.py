@@ -13,7 +13,13 @@ from pathlib import Path
 
 from lrbench_caffe import __version__, installation
 from lrbench_caffe.errors import LRBenchError
-from lrbench_caffe.native.library import CHECK_LAYERS, find_library
+from lrbench_caffe.native.library import (
+    CHECK_LAYERS,
+    WIDE,
+    can_run,
+    find_library,
+    usable_libraries,
+)
 from lrbench_caffe.runtime import blas, worker
 from lrbench_caffe.runtime.cpu import this_cpu
 from lrbench_caffe.runtime.info import caffe_info
@@ -132,11 +138,25 @@ def layers_finding(python: CaffePython, info: CaffeInfo) -> Finding:
         return Finding(
             "CPU layers", f"Caffe's own; no fast ones, because {library.why}", library.remedy
         )
+    setup = f"run {installation.setup_command()}"
     problem = _layers_problem(python, library.path)
     if problem:
         problem = f"Caffe's own; the fast ones ({library.path}) fail: {problem}"
-        return Finding("CPU layers", problem, f"run {installation.setup_command()}")
-    return Finding("CPU layers", f"fast ({library.path}); train --layers stock uses Caffe's own")
+        return Finding("CPU layers", problem, setup)
+    widest = usable_libraries()[0]
+    if widest == library.path:
+        remedy = f"{setup}: those for AVX-512 are not built" if can_run(WIDE) else None
+        stock = "train --layers stock uses Caffe's own"
+        return Finding("CPU layers", f"fast ({library.path}); {stock}", remedy)
+    problem = _layers_problem(python, widest)
+    if problem:
+        problem = f"fast ({library.path}); those for AVX-512 ({widest}) fail: {problem}"
+        return Finding("CPU layers", problem, setup)
+    return Finding(
+        "CPU layers",
+        f"fast ({widest}, for AVX-512); train --layers fast-avx2 uses narrower vectors, "
+        "--layers stock Caffe's own",
+    )
 
 
 def _layers_problem(python: CaffePython, library: Path) -> str | None:

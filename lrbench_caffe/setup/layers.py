@@ -18,7 +18,7 @@ from lrbench_caffe.setup.processes import SetupError, locked, run, stopping
 from lrbench_caffe.setup.progress import elapsed, say
 
 SUBJECT = "fast layers"
-KEPT_BUILDS = 10  # those of other checkouts, and of sources that change back
+KEPT_BUILDS = 20  # those of other checkouts, and of sources that change back
 
 # What the fast layers are compiled with: headers, and the generator of caffe.pb.h.
 HEADER_PACKAGES = [
@@ -82,8 +82,9 @@ def _compiler_of(variable: str) -> tuple[str | None, str]:
 
 def _are_there() -> bool:
     """Tell whether there is a library that computes what Caffe's own layers do."""
-    path = library.library_path()
-    return path.is_file() and _check(path, check=False).returncode == 0
+    if not all(library.library_path(width).is_file() for width in library.WIDTHS):
+        return False
+    return all(_check(path, check=False).returncode == 0 for path in library.usable_libraries())
 
 
 def _check(path: Path, *, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -95,8 +96,8 @@ def _check(path: Path, *, check: bool = True) -> subprocess.CompletedProcess[str
 
 
 def _build(compiler: str, force: bool) -> None:
-    """Compile the library, let it compare itself with Caffe's own layers, and put it into its place."""
-    headers, target = library.headers_dir(), library.library_path()
+    """Compile both libraries, let them compare themselves with Caffe's layers, and put them in place."""
+    headers, folder = library.headers_dir(), library.libraries_dir()
     with locked(headers.parent / "setup.lock", SUBJECT):
         if _are_there() and not force:  # another setup has built it meanwhile
             say(SUBJECT, "ready")
@@ -107,13 +108,17 @@ def _build(compiler: str, force: bool) -> None:
             if not _headers_are_current(headers):
                 _fetch_headers(work, headers)
             say(SUBJECT, "compiling them")
-            built = work / target.name
-            command = library.compiler_command(compiler, headers, built)
-            run(command, cwd=work, env={**os.environ, "LC_ALL": "C"})
-            _check(built)
-            target.parent.mkdir(exist_ok=True)
-            built.replace(target)
-            builds = sorted(target.parent.glob("*.so"), key=lambda path: path.stat().st_mtime)
+            for width in library.WIDTHS:
+                built = work / library.library_path(width).name
+                command = library.compiler_command(compiler, headers, built, width)
+                run(command, cwd=work, env={**os.environ, "LC_ALL": "C"})
+                if library.can_run(width):
+                    _check(built)
+            folder.mkdir(exist_ok=True)
+            for width in library.WIDTHS:
+                target = library.library_path(width)
+                (work / target.name).replace(target)
+            builds = sorted(folder.glob("*.so"), key=lambda path: path.stat().st_mtime)
             for other in builds[:-KEPT_BUILDS]:
                 other.unlink(missing_ok=True)
     say(SUBJECT, f"ready ({elapsed()})")

@@ -195,7 +195,8 @@ def _add_caffe(run: argparse._ArgumentGroup) -> None:
     """Which Caffe trains, on which layers, and how it gets the LR."""
     run.add_argument(
         "--layers", choices=LAYERS,
-        help="CPU layers: stock: Caffe's own, with the weights of caffe train; fast: the fast ones; auto: "
+        help="CPU layers: stock: Caffe's own, with the weights of caffe train; fast: the fast ones; "
+        "fast-avx2: these without AVX-512, for the weights of another CPU; auto: "
         "fast if they are built (default: auto; with --resume, those of the run)",
     )  # fmt: skip
     run.add_argument(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lrbench_caffe.database.urls import resolve_url
 from lrbench_caffe.errors import ParameterError, named
+from lrbench_caffe.native.library import NARROW
 from lrbench_caffe.progress import Progress
 from lrbench_caffe.prototxt.messages import Messages
 from lrbench_caffe.prototxt.solver import Solver, load_solver
@@ -40,6 +41,7 @@ from lrbench_caffe.training.settings import (
     choose_seed,
     choose_threads,
     unopened_start,
+    width_of,
 )
 from lrbench_caffe.training.ways import choose_way
 
@@ -152,7 +154,10 @@ def _checked(
         settings, more = resumed_settings(request, old, solver, info, resumed)
         former = settings.layers
         settings.layers = _resumed_layers(request, settings, info, progress.say)
+        if request.layers == "fast-avx2":
+            settings.width = NARROW
         if settings.layers == "fast" and former == "stock":
+            settings.width = width_of(request.layers or "auto")
             settings.blas_kernels = _best_kernels("fast", info)
         elif settings.blas_kernels is None:  # of a run from before they were recorded
             settings.blas_kernels = info.blas_kernels
@@ -243,6 +248,7 @@ def _new_settings(
         head=solver.head,
         layers=layers,
         threads=choose_threads(1 if request.threads is None else request.threads, layers),
+        width=width_of(request.layers or "auto"),
         blas_kernels=_best_kernels(layers, info),
         start=start,
     )

@@ -19,7 +19,7 @@ from lrbench_caffe.prototxt.patch import LR_WAYS
 from lrbench_caffe.runtime.client import HANG_SECONDS
 from lrbench_caffe.training.ways import AUTO as AUTO_WAY
 
-LAYERS = ("auto", "fast", "stock")
+LAYERS = ("auto", "fast", "fast-avx2", "stock")
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class TrainingRequest:
         publish: also put the snapshots at the solver's snapshot_prefix where ``out`` is given.
         preview: nothing is trained after all.
         trust_data: do not check the data's records.
-        layers: "auto", "fast" or "stock".
+        layers: one of ``LAYERS``.
         threads: that the fast layers work on.
         set_lr_by: "auto" or one of ``LR_WAYS``.
         caffe_python: the Python that can import caffe.

@@ -17,7 +17,7 @@ from lrbench_caffe import __version__, installation
 from lrbench_caffe.database import safe_arguments
 from lrbench_caffe.errors import InputError, LRBenchError, ParameterError, named
 from lrbench_caffe.lr import current_step
-from lrbench_caffe.native.library import library_path
+from lrbench_caffe.native.library import NARROW, WIDE, library_path, usable_libraries
 from lrbench_caffe.prototxt.messages import Messages
 from lrbench_caffe.prototxt.patch import GRADIENTS, LR_POLICY, gradient_options, write_prototxts
 from lrbench_caffe.prototxt.refusal import DamagedData
@@ -34,7 +34,7 @@ from lrbench_caffe.runtime.cpu import this_cpu
 from lrbench_caffe.runtime.info import check_described
 from lrbench_caffe.runtime.locate import CaffePython
 from lrbench_caffe.runtime.replies import CaffeInfo, Opened, OpenRequest
-from lrbench_caffe.runtime.starting import FastLayers, start_checked
+from lrbench_caffe.runtime.starting import FastLayers, Started, start_checked
 from lrbench_caffe.training.beginning import given_start
 from lrbench_caffe.training.monitor import ScheduleMonitor
 from lrbench_caffe.training.observer import Audience, Observer
@@ -137,25 +137,27 @@ class Session:
         patched = self._write()
         free_dead_readers(self.solver.phase_nets)
         # Signals first: one that comes while Caffe starts stops the training once it can.
-        note = Audience(observers).note
-        with signals, self._started(hang_seconds, note) as worker:
-            trainer = Trainer(
-                worker,
-                self.solver,
-                self.monitor,
-                self.run,
-                self.snapshots,
-                observers,
-                signals,
-                checkpoint_seconds=checkpoint_seconds,
-                first=self.settings.start.iteration or 0,
-            )
-            try:
-                return trainer.train(self._request(patched), self._load, self.start)
-            finally:
-                self.snapshots.forget_copies()
+        with signals:
+            started = self._started(hang_seconds, Audience(observers).note)
+            request = self._request(patched, started.library)
+            with started.worker as worker:
+                trainer = Trainer(
+                    worker,
+                    self.solver,
+                    self.monitor,
+                    self.run,
+                    self.snapshots,
+                    observers,
+                    signals,
+                    checkpoint_seconds=checkpoint_seconds,
+                    first=self.settings.start.iteration or 0,
+                )
+                try:
+                    return trainer.train(request, self._load, self.start)
+                finally:
+                    self.snapshots.forget_copies()
 
-    def _started(self, hang_seconds: float, note: Callable[[str], None]) -> Worker:
+    def _started(self, hang_seconds: float, note: Callable[[str], None]) -> Started:
         """A worker with the run's kernels, whose layers were checked; else with Caffe's own layers."""
 
         def start(blas_kernels: str | None) -> Worker:
@@ -177,31 +179,40 @@ class Session:
         settings = self.settings
         try:
             if settings.layers == "stock":
-                worker = start(None)
+                started = Started(start(None), None)
             else:
                 kernels = kernels_to_try(self.info.blas_kernels, settings.blas_kernels, this_cpu())
-                wanted = FastLayers(library_path(), kernels, settings.threads)
-                worker, problem = start_checked(start, wanted, note)
-                if problem:
-                    settings.layers = "stock"
+                libraries = usable_libraries(settings.width)
+                wanted = FastLayers(
+                    libraries, kernels, settings.threads, measure=settings.width is None
+                )
+                started = start_checked(start, wanted, note)
+                if started.problem:
                     note(
-                        f"WARNING: Caffe's own layers instead of the fast ones: {problem} "
+                        f"WARNING: Caffe's own layers instead of the fast ones: {started.problem} "
                         f"(run {installation.setup_command()}; when resumed, this run keeps Caffe's own "
                         f"unless {named('layers')} fast is given)"
                     )
         except LRBenchError as error:
             self.run.update(status="failed", reason=str(error), ended=self.run.now())
             raise
-        self._tell_other_kernels(worker.info.blas_kernels, note)
-        return worker
+        self._tell_changes(started, note)
+        return started
 
-    def _tell_other_kernels(self, kernels: str | None, note: Callable[[str], None]) -> None:
-        """Say that a resumed run has other kernels than it had."""
-        former = self.settings.blas_kernels
-        if self.start and former not in (None, kernels):
+    def _tell_changes(self, started: Started, note: Callable[[str], None]) -> None:
+        """Say that a resumed run continues with other kernels or narrower vectors than it had."""
+        if self.start is None:
+            return
+        former, kernels = self.settings.blas_kernels, started.worker.info.blas_kernels
+        if former not in (None, kernels):
             note(
                 f"note: the run was trained with OpenBLAS's {former} kernels and continues with "
                 f"{kernels or 'another BLAS'}: weights differ in rounding"
+            )
+        if self.settings.width == WIDE and started.library == library_path(NARROW):
+            note(
+                f"note: the run was trained with vectors of {WIDE} bits and continues with {NARROW}: "
+                "weights differ in rounding"
             )
 
     def describe(self, opened: Opened) -> RunRecord:
@@ -285,7 +296,7 @@ class Session:
         data = "trusted" if self.solver.checked is None else "checked"
         return {"began": self.run.now(), "iteration": iteration, "data": data}
 
-    def _request(self, patched: Path) -> OpenRequest:
+    def _request(self, patched: Path, library: Path | None) -> OpenRequest:
         return OpenRequest(
             solver=str(patched),
             stop=self.settings.max_iter,
@@ -293,7 +304,7 @@ class Session:
             gpu=self.settings.gpu,
             own_policy=self.settings.lr_by == LR_POLICY,
             gradients=gradient_options(self.solver) if self.settings.lr_by == GRADIENTS else None,
-            layers=str(library_path()) if self.settings.layers == "fast" else None,
+            layers=str(library) if library else None,
             threads=self.settings.threads,
         )
 

@@ -22,7 +22,7 @@ from lrbench_caffe.lr import (
     complete_text,
     parse,
 )
-from lrbench_caffe.native.library import find_library
+from lrbench_caffe.native.library import NARROW, WIDTHS, find_library
 from lrbench_caffe.prototxt.messages import Messages, shortest
 from lrbench_caffe.prototxt.patch import BASE_LR, GRADIENTS, LR_WAYS
 from lrbench_caffe.prototxt.solver import Solver, as_written, fork_lr_fields
@@ -69,6 +69,8 @@ class RunSettings:
         fingerprint: of the solver file and its nets when the run began (see continuation).
         layers: "fast" or "stock", as the run was trained; see ``lrbench_caffe.native``.
         threads: that the fast layers work on; weights depend on how many, in rounding.
+        width: bits of the fast layers' vectors, which decide about rounding; None for Caffe's own
+            layers, and before it is known.
         blas_kernels: the name of OpenBLAS's kernels that the run is trained with, which decide
             about rounding; None for another BLAS, and in runs from before they were recorded,
             which had OpenBLAS's own choice.
@@ -93,6 +95,7 @@ class RunSettings:
     fingerprint: dict[str, str] = field(default_factory=dict)
     layers: str = "stock"
     threads: int = 1
+    width: int | None = None
     blas_kernels: str | None = None
     start: Start = SCRATCH
     head: str | None = None
@@ -113,6 +116,7 @@ class RunSettings:
         own = record.get("policy_from") == Origin.SOLVER.value
         defaults = {"layers": "stock", "threads": 1, "lr_by": former, "start": None, "head": None}
         record = {**defaults, "own_policy": own, "blas_kernels": None, **record}
+        record.setdefault("width", NARROW if record["layers"] == "fast" else None)
         try:
             settings = cls(**{f.name: record[f.name] for f in fields(cls)})
             settings.start = _start(record["start"], settings)
@@ -136,6 +140,7 @@ class RunSettings:
             ("threads", 1 <= self.threads <= largest, f"1 to {largest}"),
             ("lr_by", self.lr_by in LR_WAYS, ", ".join(LR_WAYS)),
             ("layers", self.layers in ("fast", "stock"), "fast, stock"),
+            ("width", self.width in (None, *WIDTHS), f"null, {', '.join(map(str, WIDTHS))}"),
             ("start", _is_start(self.start), "what the run began with"),
         ):
             if not fits:
@@ -381,7 +386,7 @@ def choose_layers(flag: str, gpu: int | None, info: CaffeInfo) -> str:
     """ "fast" if the fast layers are wanted and available, else "stock".
 
     Args:
-        flag: "auto", "fast" or "stock".
+        flag: one of ``training.request.LAYERS``.
         gpu: the GPU's id, None for the CPU.
         info: the Caffe.
 
@@ -391,12 +396,19 @@ def choose_layers(flag: str, gpu: int | None, info: CaffeInfo) -> str:
     if flag == "stock" or (flag == "auto" and gpu is not None):
         return "stock"
     if gpu is not None:
-        raise ParameterError("{layers} fast: only for the CPU; the training is on GPU {0}", gpu)
+        raise ParameterError(
+            "{layers} {0}: only for the CPU; the training is on GPU {1}", flag, gpu
+        )
     library = find_library(info.path)
-    if flag == "fast" and library.path is None:
+    if flag != "auto" and library.path is None:
         remedy = f" ({library.remedy})" if library.remedy else ""
-        raise ParameterError("{layers} fast: {0}{1}", library.why, remedy)
+        raise ParameterError("{layers} {0}: {1}{2}", flag, library.why, remedy)
     return "fast" if library.path else "stock"
+
+
+def width_of(flag: str) -> int | None:
+    """The most bits of a vector that a choice of layers allows; None for what the CPU has."""
+    return NARROW if flag == "fast-avx2" else None
 
 
 def choose_threads(flag: int, layers: str) -> int:

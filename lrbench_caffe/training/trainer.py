@@ -141,6 +141,7 @@ class Trainer:
         self._iteration = self._first = load(self._worker, opened, self._audience.note)
         trained_by = {
             "layers": opened.layers,
+            "width": opened.width,
             "blas_kernels": self._worker.info.blas_kernels,
         }
         sessions = self._run.read().get("sessions", [])

@@ -125,7 +125,7 @@ def test_errors_name_the_parameter(here: Workspace) -> None:
     ("parameters", "words"),
     [
         ({"set_lr_by": "foo"}, "set_lr_by: 'foo'; allowed: auto, "),
-        ({"layers": "fats"}, "layers: 'fats'; allowed: auto, fast, stock"),
+        ({"layers": "fats"}, "layers: 'fats'; allowed: auto, fast, fast-avx2, stock"),
         ({"hang_seconds": -1}, "hang_seconds: -1; allowed: 0 (never) or more"),
         ({"checkpoint_minutes": math.nan}, "checkpoint_minutes: nan; allowed: 0 (never) or more"),
         ({"stages": "abc"}, "stages: 'abc'; allowed: a list of names"),
@@ -145,7 +145,9 @@ def test_values_that_the_command_line_would_refuse(parameters: dict[str, Any], w
 
 
 def test_values_that_the_command_line_would_refuse_of_studies() -> None:
-    with pytest.raises(ParameterError, match="^layers: 'fats'; allowed: auto, fast, stock$"):
+    with pytest.raises(
+        ParameterError, match="^layers: 'fats'; allowed: auto, fast, fast-avx2, stock$"
+    ):
         api.tune("solver.prototxt", layers="fats")
     with pytest.raises(ParameterError, match="^passes: 2.5; allowed: a whole number$"):
         api.find_range("solver.prototxt", form="ramp", passes=2.5)

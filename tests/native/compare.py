@@ -12,7 +12,6 @@ compare.py WORKER LIBRARY updates NUMBER SEED      the same for a net of Caffe's
 compare.py WORKER LIBRARY memory SOLVER N          prints how much memory N iterations add, in KB
 """
 
-import ctypes
 import importlib.util
 import os
 import random
@@ -419,9 +418,9 @@ def memory(solver_file, iterations):
 
 
 if __name__ == "__main__":
-    problem = worker.use_fast_layers(sys.argv[2])
-    assert problem is None, problem
-    LIBRARY = ctypes.CDLL(sys.argv[2])
+    problems = worker.check_fast_layers(sys.argv[2])
+    assert problems == (None, None, False), problems
+    LIBRARY = worker.use_fast_layers(sys.argv[2])
     command, arguments = sys.argv[3], sys.argv[4:]
     if command == "threads":
         LIBRARY.lrbench_set_threads(2)

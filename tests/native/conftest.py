@@ -30,6 +30,15 @@ def library() -> Path:
     return found.path
 
 
+@pytest.fixture(scope="session", params=native.WIDTHS)
+def each_library(library: Path, request: pytest.FixtureRequest) -> Path:
+    """The libraries for each width that this machine's CPU has."""
+    path = native.library_path(request.param)
+    if path not in native.usable_libraries():
+        pytest.skip(f"no vectors of {request.param} bits here, or no library for them")
+    return path
+
+
 @pytest.fixture(scope="session")
 def compiler() -> str:
     found = shutil.which("g++")

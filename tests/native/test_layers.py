@@ -9,7 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from lrbench_caffe.native.library import INCLUDES, SOURCES, compiler_command, headers_dir
+from lrbench_caffe.native.library import (
+    INCLUDES,
+    SOURCES,
+    WIDTH_FLAGS,
+    WIDTHS,
+    can_run,
+    compiler_command,
+    headers_dir,
+)
 from lrbench_caffe.runtime import worker
 from lrbench_caffe.runtime.locate import find_caffe_python, runtime_dir
 
@@ -78,24 +86,24 @@ def in_caffe(library: Path, *arguments: object) -> list[float]:
 @pytest.mark.parametrize(
     "kind", ["Convolution", "Pooling", "LRN", "ReLU", "BatchNorm", "Scale", "Eltwise"]
 )
-def test_a_layer_is_caffes_own(library, kind):
-    nets, worst = in_caffe(library, "layers", kind, NETS, 1)
+def test_a_layer_is_caffes_own(each_library, kind):
+    nets, worst = in_caffe(each_library, "layers", kind, NETS, 1)
     assert nets == NETS
     assert worst <= 2e-5  # of the largest value; pooling, ReLU and Eltwise are compared bit by bit
 
 
-def test_on_two_threads_a_layer_is_caffes_own(library):
+def test_on_two_threads_a_layer_is_caffes_own(each_library):
     for kind in ("Convolution", "BatchNorm"):
-        assert in_caffe(library, "threads", kind, 40, 7)[1] <= 2e-5
+        assert in_caffe(each_library, "threads", kind, 40, 7)[1] <= 2e-5
 
 
-def test_where_caffes_kernels_are_chosen_a_layer_is_caffes_own(library):
+def test_where_caffes_kernels_are_chosen_a_layer_is_caffes_own(each_library):
     """Of these small convolutions, some have all their passes by Caffe's kernels, some one or two."""
-    assert in_caffe(library, "chosen", "Convolution", 120, 9)[1] <= 2e-5
+    assert in_caffe(each_library, "chosen", "Convolution", 120, 9)[1] <= 2e-5
 
 
-def test_a_batch_without_images_passes(library):
-    assert in_caffe(library, "empty") == [0]
+def test_a_batch_without_images_passes(each_library):
+    assert in_caffe(each_library, "empty") == [0]
 
 
 def check_trainings(library: Path, nets: int, seed: int) -> None:
@@ -107,42 +115,42 @@ def check_trainings(library: Path, nets: int, seed: int) -> None:
     assert in_caffe(library, "updates", nets, seed)[2] <= 1e-6
 
 
-def test_fused_layers_and_updates_are_caffes_own(library):
-    check_trainings(library, 25, 1)
+def test_fused_layers_and_updates_are_caffes_own(each_library):
+    check_trainings(each_library, 25, 1)
 
 
 @pytest.mark.slow
-def test_many_trainings_are_caffes_own(library):
-    check_trainings(library, 150, 2)
+def test_many_trainings_are_caffes_own(each_library):
+    check_trainings(each_library, 150, 2)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [2, 3, 4])
 @pytest.mark.parametrize("kind", ["Convolution", "Pooling", "LRN", "BatchNorm", "Scale", "Eltwise"])
-def test_many_layers_are_caffes_own(library, kind, seed):
-    assert in_caffe(library, "layers", kind, 500, seed)[1] <= 2e-5
+def test_many_layers_are_caffes_own(each_library, kind, seed):
+    assert in_caffe(each_library, "layers", kind, 500, seed)[1] <= 2e-5
 
 
-def test_gradients_are_the_derivatives(library):
-    nets, worst = in_caffe(library, "gradients", 60, 1)
+def test_gradients_are_the_derivatives(each_library):
+    nets, worst = in_caffe(each_library, "gradients", 60, 1)
     assert nets == 60
     assert worst < 2e-2  # float32 differences
 
 
-def test_memory_does_not_grow(library, tmp_path):
+def test_memory_does_not_grow(each_library, tmp_path):
     solver = tmp_path / "solver.prototxt"
     solver.write_text(SMALL_SOLVER)
-    (grown,) = in_caffe(library, "memory", solver, 2000)
+    (grown,) = in_caffe(each_library, "memory", solver, 2000)
     assert grown < 1024  # KB
 
 
-def test_the_library_needs_nothing_newer_than_debian_11(library):
+def test_the_library_needs_nothing_newer_than_debian_11(each_library):
     for name, newest in ((rb"GLIBCXX_3\.4\.(\d+)", 28), (rb"GLIBC_2\.(\d+)", 31)):
-        versions = [int(number) for number in re.findall(name, library.read_bytes())]
+        versions = [int(number) for number in re.findall(name, each_library.read_bytes())]
         assert versions and max(versions) <= newest
 
 
-SANITIZE = ["-std=c++17", "-O1", "-g1", "-mavx2", "-mfma", "-ffp-contract=off", "-pthread"]
+SANITIZE = ["-std=c++17", "-O1", "-g1", "-mfma", "-ffp-contract=off", "-pthread"]
 SANITIZE += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-I", str(SOURCES)]
 
 
@@ -159,12 +167,16 @@ def run_sanitized(program: Path, *arguments: str, **environment: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)  # a busy machine compiles for long
-def test_the_kernels_by_themselves_with_sanitizers(compiler, tmp_path):
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_kernels_by_themselves_with_sanitizers(compiler, tmp_path, width):
     """Without Caffe, against plain loops: buffers of exact size show every step too far."""
     program = tmp_path / "convolution_test"
     warnings = ["-Wall", "-Wextra", "-Werror"]
     source = str(HERE / "convolution_test.cpp")
-    subprocess.run([compiler, *SANITIZE, *warnings, source, "-o", str(program)], check=True)
+    if not can_run(width):
+        pytest.skip(f"this CPU has no vectors of {width} bits")
+    flags = [*SANITIZE, *warnings, *WIDTH_FLAGS[width]]
+    subprocess.run([compiler, *flags, source, "-o", str(program)], check=True)
     run_sanitized(program, "25", "5")
 
 
@@ -172,17 +184,19 @@ def test_the_kernels_by_themselves_with_sanitizers(compiler, tmp_path):
 SYSTEM = r"ld-|lib(c|m|mvec|pthread|dl|rt|resolv|util|nsl|nss_.*|anl|thread_db|stdc\+\+|gcc_s)[-.]"
 
 
-def test_the_compiler_has_nothing_to_say(compiler, tmp_path):
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_compiler_has_nothing_to_say(compiler, tmp_path, width):
     if not headers_dir().is_dir():
         pytest.skip("there are no headers of Caffe")
-    command = compiler_command(compiler, headers_dir(), tmp_path / "nothing.so")
+    command = compiler_command(compiler, headers_dir(), tmp_path / "nothing.so", width)
     done = subprocess.run([*command, "-fsyntax-only", "-Werror"], capture_output=True, text=True)
     assert (done.stderr, done.returncode) == ("", 0)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_all_layers_with_sanitizers(library, compiler, tmp_path):
+@pytest.mark.parametrize("width", WIDTHS)
+def test_all_layers_with_sanitizers(library, compiler, tmp_path, width):
     """With Caffe's library, but in a program of this machine, for its AddressSanitizer."""
     root = runtime_dir() / "root"
     triplet = root / "usr" / "lib" / "x86_64-linux-gnu"
@@ -198,7 +212,10 @@ def test_all_layers_with_sanitizers(library, compiler, tmp_path):
             if not re.match(SYSTEM, file.name) and not (libraries / file.name).exists():
                 (libraries / file.name).symlink_to(file.resolve())
     program = tmp_path / "layers_test"
+    if not can_run(width):
+        pytest.skip(f"this CPU has no vectors of {width} bits")
     command = [compiler, *SANITIZE, "-fno-sanitize=vptr", "-DCPU_ONLY", "-Wall", "-Wextra"]
+    command += WIDTH_FLAGS[width]
     for name in INCLUDES:
         command += ["-isystem", str(headers_dir() / name)]
     command += [str(HERE / "layers_test.cpp"), "-o", str(program), "-Wl,--allow-shlib-undefined"]

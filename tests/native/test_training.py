@@ -298,6 +298,71 @@ def test_wrong_products_of_openblass_own_choice_leave_caffes_own_layers(
     assert layers_of(folder.run("run")) == "stock"
 
 
+def test_the_widest_vectors_are_the_default_and_a_resumed_run_keeps_its_own(folder):
+    """The widest ones that pay: which ones these are is found by measuring."""
+    flags = ("solver.prototxt", "--layers")
+    folder.train(*flags, "fast-avx2", "--out", "whole").succeeded()
+    folder.train(*flags, "fast-avx2", "--max-iter", "100", "--out", "half").succeeded()
+    resume = ("solver.prototxt", "--resume", "--max-iter", "200", "--out", "half")
+    folder.train(*resume, "--layers", "fast").succeeded()
+    record = run_json(folder.run("half"))
+    assert (record["layers"], record["width"]) == ("fast", 256)
+    assert [session["width"] for session in record["sessions"]] == [256, 256]
+    assert_same_weights(folder.run("whole").model(200), folder.run("half").model(200))
+    folder.train(*flags, "fast", "--out", "fast").succeeded()
+    assert run_json(folder.run("fast"))["width"] in [
+        width for width in native.WIDTHS if native.can_run(width)
+    ]
+    folder.train(*flags, "stock", "--max-iter", "20", "--out", "stock").succeeded()
+    assert run_json(folder.run("stock"))["width"] is None
+
+
+def test_a_run_from_before_there_were_widths_has_256_bits(folder):
+    flags = ("solver.prototxt", "--layers", "fast-avx2")
+    folder.train(*flags, "--out", "whole").succeeded()
+    folder.train(*flags, "--max-iter", "100", "--out", "half").succeeded()
+    forget(folder.run("half"), "width")
+    folder.train("solver.prototxt", "--resume", "--max-iter", "200", "--out", "half").succeeded()
+    assert run_json(folder.run("half"))["width"] == 256
+    assert_same_weights(folder.run("whole").model(200), folder.run("half").model(200))
+
+
+def test_a_run_with_wide_vectors_that_are_not_here_says_so(folder):
+    flags = ("solver.prototxt", "--max-iter", "20", "--out", "run")
+    folder.train(*flags, "--layers", "fast-avx2").succeeded()
+    run = folder.run("run")
+    record = run_json(run)
+    record.pop("check")
+    record["width"] = 512
+    (run.path / "run.json").write_text(json.dumps({**record, "check": checksum(record)}))
+    cache = folder.path / "cache" / "lrbench_caffe"  # with the library for 256 bits alone
+    for path in (locate.runtime_dir(), native.library_path()):
+        link = cache / path.relative_to(locate.cache_dir())
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(folder.environment, "XDG_CACHE_HOME", str(cache.parent))
+        said = folder.train("solver.prototxt", "--resume", "--max-iter", "30", "--out", "run")
+    assert (
+        "note: the run was trained with vectors of 512 bits and continues with 256: "
+        "weights differ in rounding"
+    ) in said.succeeded().out
+    assert run_json(run)["width"] == 256
+
+
+def test_width_in_run_json_is_checked(folder):
+    flags = ("solver.prototxt", "--max-iter", "20", "--layers", "fast-avx2", "--out", "run")
+    folder.train(*flags).succeeded()
+    run = folder.run("run")
+    record = run_json(run)
+    record.pop("check")
+    record["width"] = 128
+    (run.path / "run.json").write_text(json.dumps({**record, "check": checksum(record)}))
+    said = folder.train("solver.prototxt", "--resume", "--max-iter", "30", "--out", "run")
+    assert said.code == 2
+    assert "run.json: width is 128; allowed: null, 512, 256" in said.err
+
+
 def test_doctor_tells_what_openblass_own_choice_costs(library, monkeypatch):
     python = find_caffe_python(None)
     monkeypatch.setenv(blas.VARIABLE, "Nehalem")
@@ -339,12 +404,16 @@ def test_doctor_tells_a_damaged_library(library, monkeypatch, tmp_path):
 def test_a_compiler_may_have_options(tmp_path):
     command = native.compiler_command("g++ -m64 '-Da b'", tmp_path, tmp_path / "library.so")
     assert command[:4] == ["g++", "-m64", "-Da b", native.FLAGS[0]]
+    assert "-mavx2" in command and "-mavx512f" not in command
+    wide = native.compiler_command("g++", tmp_path, tmp_path / "library.so", native.WIDE)
+    assert "-mavx512f" in wide
 
 
 def test_where_there_are_no_fast_layers(library, tmp_path, monkeypatch):
     info = caffe_info(find_caffe_python(None))
     assert choose_layers("auto", None, info) == choose_layers("fast", None, info) == "fast"
     assert choose_layers("stock", None, info) == choose_layers("auto", 0, info) == "stock"
+    assert choose_layers("fast-avx2", None, info) == "fast"
     with pytest.raises(
         InputError, match="^layers fast: only for the CPU; the training is on GPU 0$"
     ):

@@ -32,6 +32,7 @@ COPIED = [
     "lrbench_caffe/native/__init__.py",
     "lrbench_caffe/native/library.py",
     "lrbench_caffe/runtime/__init__.py",
+    "lrbench_caffe/runtime/cpu.py",
     "lrbench_caffe/runtime/liveness.py",
     "lrbench_caffe/runtime/faults.py",
     "lrbench_caffe/runtime/locate.py",
@@ -300,17 +301,19 @@ def test_fast_layers_that_work_need_no_compiler(machine: Machine) -> None:
         "fast layers: not built; Caffe's own layers are used: there is no g++"
         in machine.setup("--only-runtime")[1]
     )
-    ask = "from lrbench_caffe.native.library import library_path; print(library_path())"
-    path = Path(
-        subprocess.run(
-            [sys.executable, "-c", ask],
-            cwd=machine.repository,
-            env=machine.environment,
-            capture_output=True,
-            check=True,
-            text=True,
-        ).stdout.strip()
+    ask = (
+        "from lrbench_caffe.native.library import WIDTHS, library_path\n"
+        "for width in WIDTHS: print(library_path(width))"
     )
+    asked = subprocess.run(
+        [sys.executable, "-c", ask],
+        cwd=machine.repository,
+        env=machine.environment,
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    wide, narrow = map(Path, asked.stdout.splitlines())
     for variable, lacking in (
         ("g++ -m64", "there is no g++"),
         ("/no/compiler '-D A=1'", "there is no /no/compiler"),
@@ -321,8 +324,10 @@ def test_fast_layers_that_work_need_no_compiler(machine: Machine) -> None:
             f"Caffe's own layers are used: {lacking}"
             in machine.setup("--only-runtime", CXX=variable)[1]
         )
-    path.parent.mkdir()
-    path.touch()
+    narrow.parent.mkdir()
+    narrow.touch()
+    assert "there is no g++" in machine.setup("--only-runtime")[1]  # one of two is not enough
+    wide.touch()
     assert "fast layers: ready\n" in machine.setup("--only-runtime")[1]
 
     (machine.runtime / "root" / "usr" / "bin" / "python3.9").write_text("#!/bin/sh\nexit 1\n")

@@ -26,7 +26,7 @@ struct Path {
     return Next == Then::kNothing ? x : lrbench::add(mul(x, factor), bias);
   }
   Vec forward(Vec x) const {
-    return Next == Then::kScaleAndReLU ? _mm256_max_ps(zero(), scaled(x)) : scaled(x);
+    return Next == Then::kScaleAndReLU ? max(zero(), scaled(x)) : scaled(x);
   }
   // The gradient behind the scale, from that of the output.
   Vec back(Vec x, Vec gradient) const {
@@ -100,8 +100,8 @@ class FastBatchNorm : public caffe::BatchNormLayer<float>, public Leader {
       mean[c] = slices.sum([&](std::size_t at, auto get) { return get(from + at); }) / m;
       const Vec center = set1(mean[c]);
       const float variance = slices.sum([&](std::size_t at, auto get) {
-        const Vec d = _mm256_sub_ps(get(from + at), get(center));
-        return _mm256_mul_ps(d, d);
+        const Vec d = sub(get(from + at), get(center));
+        return mul(d, d);
       }) / m;
       means[c] = mean[c] + moving_average_fraction_ * means[c];
       variances[c] = correction * variance + moving_average_fraction_ * variances[c];
@@ -111,7 +111,7 @@ class FastBatchNorm : public caffe::BatchNormLayer<float>, public Leader {
       float* to = y + std::size_t(c) * slices.inner;
       float* kept = normalized + std::size_t(c) * slices.inner;
       slices.each([&](std::size_t at, auto get, auto put) {
-        const Vec value = _mm256_mul_ps(_mm256_sub_ps(get(from + at), center), inverse);
+        const Vec value = mul(sub(get(from + at), center), inverse);
         put(to + at, after.forward(value));
         put(kept + at, value);
       });
@@ -135,7 +135,7 @@ class FastBatchNorm : public caffe::BatchNormLayer<float>, public Leader {
       const auto after = scaling.template path<Next>(c);
       const auto sums = slices.two_sums([&](std::size_t at, auto get) {
         const Vec value = get(v + at), gradient = after.back(value, get(g + at));
-        return std::make_pair(gradient, _mm256_mul_ps(gradient, value));
+        return std::make_pair(gradient, mul(gradient, value));
       });
       float inverse_deviation = 1 / deviation[c];
       if (Next != Then::kNothing) {
@@ -147,8 +147,8 @@ class FastBatchNorm : public caffe::BatchNormLayer<float>, public Leader {
                 inverse = set1(inverse_deviation);
       slices.each([&](std::size_t at, auto get, auto put) {
         const Vec value = get(v + at);
-        const Vec centered = _mm256_sub_ps(after.back(value, get(g + at)), fma(slope, value, mean));
-        put(to + at, _mm256_mul_ps(centered, inverse));
+        const Vec centered = sub(after.back(value, get(g + at)), fma(slope, value, mean));
+        put(to + at, mul(centered, inverse));
       });
     });
   }

@@ -251,12 +251,9 @@ class Correlation {
           const Group& group = groups_[g];
           task.first = group.first;
           task.last = group.last;
-          task.in = in_.data() + group.vector;
-          task.out = out_.data() + group.vector;
-          const TileFunction function = out_w_ < kLanes
-                                            ? tile_function<Put::kStoreFirst>(group.vectors, size)
-                                            : tile_function<Put::kStore>(group.vectors, size);
-          function(task);
+          task.in = in_.data() + group.vector * kPieces;
+          task.out = out_.data() + group.vector * kPieces;
+          group_function(group, size)(task);
         }
         task.weights += std::size_t(size) * terms_.count();
         first += size;
@@ -268,19 +265,38 @@ class Correlation {
   struct Group {
     int vector, vectors;  // which vectors
     int first, last;      // the terms that they need
+    bool apart;           // whether a vector's pieces do not all lie side by side
   };
 
-  // Vectors cover each output row; the last of a row ends with it and may overlap the one before
-  // it.
+  TileFunction group_function(const Group& group, int outputs) const {
+    if (out_w_ < kPiece) return tile_function<Put::kStoreFirst, kWide>(group.vectors, outputs);
+    return group.apart ? tile_function<Put::kStore, kWide>(group.vectors, outputs)
+                       : tile_function<Put::kStore>(group.vectors, outputs);
+  }
+
+  // Pieces cover each output row; the last of a row ends with it and may overlap the one before it.
+  // The last vector may do one of them twice.
   void place_vectors() {
     for (int i = 0; i < out_h_; i++) {
-      for (int j = 0; j < out_w_; j += kLanes) {
-        const int column = std::max(0, std::min(j, out_w_ - kLanes));
+      for (int j = 0; j < out_w_; j += kPiece) {
+        const int column = std::max(0, std::min(j, out_w_ - kPiece));
         in_.push_back(i * source_.pitch + column);
         out_.push_back(i * out_w_ + column);
         row_.push_back(i);
       }
     }
+    while (in_.size() % kPieces != 0) {
+      for (std::vector<int>* places : {&in_, &out_, &row_}) places->push_back(places->back());
+    }
+  }
+
+  bool lies_apart(int vector, int vectors) const {
+    for (int first = vector * kPieces; first < (vector + vectors) * kPieces; first += kPieces) {
+      for (int i = first + 1; i < first + kPieces; i++) {
+        if (in_[i] != in_[i - 1] + kPiece || out_[i] != out_[i - 1] + kPiece) return true;
+      }
+    }
+    return false;
   }
 
   // Tiles of at most so many vectors. Either each row is split evenly, or tiles go on from row to
@@ -288,12 +304,12 @@ class Correlation {
   std::vector<Group> group_by(int most, bool by_row) const {
     std::vector<Group> groups;
     int vector = 0;
-    const int in_row = ceil_div(out_w_, kLanes);
-    for (int piece = 0; piece < (by_row ? out_h_ : 1); piece++) {
-      for (int size : even_split(by_row ? in_row : in_row * out_h_, most)) {
-        const auto terms = terms_.useful(row_[vector], row_[vector + size - 1],
-                                         ceil_div(source_.height, source_.step_h));
-        groups.push_back({vector, size, terms.first, terms.second});
+    const int all = int(in_.size()) / kPieces;
+    for (int part = 0; part < (by_row ? out_h_ : 1); part++) {
+      for (int size : even_split(by_row ? all / out_h_ : all, most)) {
+        const int row0 = row_[vector * kPieces], row1 = row_[(vector + size) * kPieces - 1];
+        const auto terms = terms_.useful(row0, row1, ceil_div(source_.height, source_.step_h));
+        groups.push_back({vector, size, terms.first, terms.second, lies_apart(vector, size)});
         vector += size;
       }
     }
@@ -301,8 +317,10 @@ class Correlation {
   }
 
   void choose_tiles() {
+    const bool whole_rows = ceil_div(out_w_, kPiece) % kPieces == 0;  // no vector is in two of them
     for (int vectors = 1; vectors <= kMostVectors; vectors++) {
       for (bool by_row : {true, false}) {
+        if (by_row && !whole_rows) continue;
         const std::vector<Group> groups = group_by(vectors, by_row);
         const std::vector<int> panels = even_split(outputs_, most_outputs(vectors));
         double cycles = 0;
@@ -335,7 +353,7 @@ class Correlation {
   Source source_;
   int outputs_, out_h_, out_w_, output_stride_;
   Terms terms_;
-  std::vector<int> in_, out_, row_;  // of each vector
+  std::vector<int> in_, out_, row_;  // of each piece
   double cycles_ = 0;                // estimated, for one image
   std::vector<Group> groups_;
   std::vector<int> panels_;
@@ -353,13 +371,19 @@ class Scatter {
   Scatter(const Source& source, const Terms& terms, int outputs, int out_h, int out_w,
           int weights_stride)
       : image_(source), terms_(terms.by_tap()), outputs_(outputs), weights_stride_(weights_stride) {
-    gradient_ = Source{outputs, out_h, out_w, 1, 1, 0, 0, out_h, ceil_div(out_w, kLanes) * kLanes};
+    const int in_row = ceil_div(out_w, kPiece);
+    const bool odd = out_h * in_row % kPieces != 0;  // then the last vector's last piece is zeros
+    gradient_ = Source{outputs, out_h, out_w, 1, 1, 0, 0, out_h + odd, in_row * kPiece};
     for (int o = 0; o < outputs; o++) offset_.push_back(int(gradient_.at(0, o, 0, 0)));
     for (int i = 0; i < out_h; i++) {
-      for (int j = 0; j < out_w; j += kLanes) {
+      for (int j = 0; j < out_w; j += kPiece) {
         in_.push_back(i * gradient_.pitch + j);
         out_.push_back(i * image_.pitch + j);
       }
+    }
+    if (odd) {
+      in_.push_back(out_h * gradient_.pitch);
+      out_.push_back(out_.back());
     }
     choose_tiles();
   }
@@ -401,9 +425,9 @@ class Scatter {
       task.out_offset = terms_.offset.data() + first;
       int vector = 0;
       for (int vectors : groups_) {
-        task.in = in_.data() + vector;
-        task.out = out_.data() + vector;
-        tile_function<Put::kAdd>(vectors, size)(task);
+        task.in = in_.data() + vector * kPieces;
+        task.out = out_.data() + vector * kPieces;
+        tile_function<Put::kAdd, kWide>(vectors, size)(task);
         vector += vectors;
       }
       task.weights += std::size_t(size) * outputs_;
@@ -416,7 +440,7 @@ class Scatter {
  private:
   void choose_tiles() {
     for (int vectors = 1; vectors <= kMostVectors; vectors++) {
-      const std::vector<int> groups = even_split(int(in_.size()), vectors);
+      const std::vector<int> groups = even_split(int(in_.size()) / kPieces, vectors);
       const std::vector<int> panels = even_split(terms_.count(), most_outputs(vectors));
       double cycles = 0;
       for (int group : groups) {
@@ -500,7 +524,7 @@ class Convolution {
       for (int n = 0; n < s_.images; n++) {
         const float* from = dy + n * s_.out_size() + std::size_t(o) * pixels;
         int i = 0;
-        for (; i + kLanes <= pixels; i += kLanes) sums = _mm256_add_ps(sums, load(from + i));
+        for (; i + kLanes <= pixels; i += kLanes) sums = add(sums, load(from + i));
         for (; i < pixels; i++) rest += from[i];
       }
       db[o] += sum(sums) + rest;

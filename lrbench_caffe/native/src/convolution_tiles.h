@@ -30,78 +30,108 @@ struct TileTask {
   const int* offset;       // of each term
   const float* weights;    // terms x O
   int first, last;         // terms
-  const int* in;           // V positions in the source
-  const int* out;          // V positions in an output plane
+  const int* in;           // positions in the source, of each piece of V vectors
+  const int* out;          // likewise, in an output plane
   float* output;           // of the tile's first output
   std::size_t out_stride;  // between outputs
   const int* out_offset;   // of each output, where they are added and not stored
   const float* start;      // O values, or null for zeros
-  int lanes;               // to store, where not all
+  int lanes;               // of a piece, to store, where not all
 };
 
 enum class Put { kStore, kStoreFirst, kAdd };
 
-inline void add_to(float* p, Vec v) { store(p, _mm256_add_ps(load(p), v)); }
+inline void add_to(float* p, Vec v) { store(p, add(load(p), v)); }
+
+// One vector's pieces, one after the other: they may overlap.
+template <Put How, std::size_t... P>
+inline void put_pieces(const TileTask& task, std::size_t output, const int* out, Vec v,
+                       std::index_sequence<P...>) {
+  if (How == Put::kStoreFirst) {
+    (store_piece_first(task.output + task.out_stride * output + out[P], piece<int(P)>(v),
+                       task.lanes),
+     ...);
+  } else if (How == Put::kStore) {
+    (_mm256_storeu_ps(task.output + task.out_stride * output + out[P], piece<int(P)>(v)), ...);
+  } else {
+    float* const to = task.output + task.out_offset[output];
+    (_mm256_storeu_ps(to + out[P], _mm256_add_ps(_mm256_loadu_ps(to + out[P]), piece<int(P)>(v))),
+     ...);
+  }
+}
 
 // Constant indices throughout (the packs are expanded by the compiler's front end), so that the
-// accumulators are registers.
-template <int V, int O, Put How, std::size_t... A, std::size_t... X>
+// accumulators are registers. `Apart`: a vector's pieces do not lie side by side.
+template <int V, int O, Put How, bool Apart, std::size_t... A, std::size_t... X, std::size_t... P>
 inline __attribute__((always_inline)) void tile_with(const TileTask& task,
                                                      std::index_sequence<A...>,
-                                                     std::index_sequence<X...>) {
+                                                     std::index_sequence<X...>,
+                                                     std::index_sequence<P...>) {
   Vec sums[V * O];
   ((sums[A] = task.start ? broadcast(task.start + A / V) : zero()), ...);
-  const float* const base[V] = {(task.source + task.in[X])...};
+  const float* const base[V * kPieces] = {(task.source + task.in[P])...};
   const float* weights = task.weights + std::size_t(task.first) * O;
   for (int k = task.first; k < task.last; k++, weights += O) {
     const std::ptrdiff_t offset = task.offset[k];
     Vec x[V];
-    ((x[X] = load(base[X] + offset)), ...);
+    ((x[X] = Apart ? load_pieces(base + X * kPieces, offset) : load(base[X * kPieces] + offset)),
+     ...);
     ((sums[A] = fma(broadcast(weights + A / V), x[A % V], sums[A])), ...);
   }
-  if (How == Put::kStoreFirst) {
+  if (Apart) {
+    (put_pieces<How>(task, A / V, task.out + A % V * kPieces, sums[A],
+                     std::make_index_sequence<kPieces>()),
+     ...);
+  } else if (How == Put::kStoreFirst) {
     (store_first(task.output + task.out_stride * (A / V) + task.out[A % V], sums[A], task.lanes),
      ...);
   } else if (How == Put::kStore) {
-    (store(task.output + task.out_stride * (A / V) + task.out[A % V], sums[A]), ...);
+    (store(task.output + task.out_stride * (A / V) + task.out[A % V * kPieces], sums[A]), ...);
   } else {
-    (add_to(task.output + task.out_offset[A / V] + task.out[A % V], sums[A]), ...);
+    (add_to(task.output + task.out_offset[A / V] + task.out[A % V * kPieces], sums[A]), ...);
   }
 }
 
-template <int V, int O, Put How>
+template <int V, int O, Put How, bool Apart>
 void tile(const TileTask& task) {
-  tile_with<V, O, How>(task, std::make_index_sequence<V * O>(), std::make_index_sequence<V>());
+  tile_with<V, O, How, Apart>(task, std::make_index_sequence<V * O>(),
+                              std::make_index_sequence<V>(),
+                              std::make_index_sequence<V * kPieces>());
 }
 
 using TileFunction = void (*)(const TileTask&);
 
-constexpr int kMostVectors =
-    3;  // four, their twelve sums and a weight are more than the sixteen registers
-constexpr int most_outputs(int vectors) { return vectors == 1 ? 8 : 12 / vectors; }
+// AVX2 has sixteen registers: four vectors, their twelve sums and a weight would be more. AVX-512
+// has 32, and its multiply-adds read the weights from the memory.
+constexpr int kMostVectors = 3, kMostSums = kWide ? 24 : 12;
+constexpr int most_outputs(int vectors) {
+  return vectors == 1 ? (kWide ? 12 : 8) : kMostSums / vectors;
+}
 
-template <int V, Put How, std::size_t... O>
+template <int V, Put How, bool Apart, std::size_t... O>
 TileFunction tile_of(int outputs, std::index_sequence<O...>) {
-  static constexpr TileFunction functions[] = {tile<V, int(O) + 1, How>...};
+  static constexpr TileFunction functions[] = {tile<V, int(O) + 1, How, Apart>...};
   return functions[outputs - 1];
 }
 
-template <Put How>
+template <Put How, bool Apart = false>
 TileFunction tile_function(int vectors, int outputs) {
   switch (vectors) {
     case 1:
-      return tile_of<1, How>(outputs, std::make_index_sequence<most_outputs(1)>());
+      return tile_of<1, How, Apart>(outputs, std::make_index_sequence<most_outputs(1)>());
     case 2:
-      return tile_of<2, How>(outputs, std::make_index_sequence<most_outputs(2)>());
+      return tile_of<2, How, Apart>(outputs, std::make_index_sequence<most_outputs(2)>());
     default:
-      return tile_of<3, How>(outputs, std::make_index_sequence<most_outputs(3)>());
+      return tile_of<3, How, Apart>(outputs, std::make_index_sequence<most_outputs(3)>());
   }
 }
 
 // An estimate of a tile's cycles: two multiply-adds or loads in each (a vector that crosses cache
-// lines is one and a half), and in a step no less than the four that a multiply-add takes.
+// lines is one and a half, of sixteen floats two), and in a step no less than the four that a
+// multiply-add takes.
 inline double tile_cycles(int terms, int vectors, int outputs, double put) {
-  const double step = std::max({4.0, vectors * outputs / 2.0, (1.5 * vectors + outputs + 1) / 2});
+  const double loads = (kWide ? 2 : 1.5) * vectors + outputs + 1;
+  const double step = std::max({4.0, vectors * outputs / 2.0, loads / 2});
   return terms * step + put * vectors * outputs + 12;
 }
 
@@ -152,7 +182,10 @@ void gradient_tile(const GradientTask& task) {
 
 using GradientFunction = void (*)(const GradientTask&);
 
-constexpr int most_terms(int vectors) { return vectors == 1 ? 8 : 12 / vectors; }
+constexpr int most_terms(int vectors) {
+  if (kWide) return vectors == 3 ? 8 : 10;  // each term has an address, in one of sixteen registers
+  return vectors == 1 ? 8 : 12 / vectors;
+}
 
 template <int V, std::size_t... T>
 GradientFunction gradient_tile_of(int terms, std::index_sequence<T...>) {

@@ -2,11 +2,15 @@
 // GEMM. Everything is estimated in cycles for all images of a call, as sums of a few counts, each
 // times what one of it costs. The factors are least-squares fits to the times of 53 shapes, from
 // LeNet's to ResNet-50's and VGG's (AMD Zen 4, OpenBLAS 0.3.13); estimates are within 10 to 20 % of
-// most of these. Which kernel is used depends on nothing but shapes and the number of threads.
+// most of these. With AVX-512, a product of Caffe's and a cycle of Winograd's have factors of their
+// own, by ten shapes of the paper's nets (Intel Xeon). Which kernel is used depends on nothing but
+// shapes, the number of threads and the width of the vectors.
 #pragma once
 
 #include <algorithm>
 #include <cstddef>
+
+#include "vec.h"
 
 namespace lrbench {
 
@@ -42,8 +46,9 @@ inline double stock_cycles(const ConvShape& s, Direction direction) {
       {0.0755, 3.15, 1.4, 1.6}, {0.073, 3.4, 0.2, 2.2}, {0.081, 2.6, 2.1, 2.8}};
   const double* const f = kFactors[int(direction)];
   const double columns = double(s.in_channels) * s.kernel() * s.out_h * s.out_w;
-  return s.images * (f[0] * columns * s.out_channels + f[1] * columns + f[2] * double(s.weights()) +
-                     f[3] * double(s.out_size()));
+  const double product = kWide ? 0.6 * f[0] : f[0];
+  return s.images * (product * columns * s.out_channels + f[1] * columns +
+                     f[2] * double(s.weights()) + f[3] * double(s.out_size()));
 }
 
 // The direct kernels, by the inner loops' cycles for an image.
@@ -62,15 +67,17 @@ inline double direct_cycles(const ConvShape& s, Direction direction, double cycl
          f[1] * weights;
 }
 
-// Winograd's, by the cycles and the blocks of tiles for eight images.
+// Winograd's, by the cycles and the blocks of tiles for as many images as there are lanes.
 inline double winograd_cycles(const ConvShape& s, Direction direction, double cycles, int blocks) {
   // Of such a cycle, a kernel (once) and a kernel (for each block; less where all of them stay in a
   // cache).
   static constexpr double kFactors[3][3] = {{1.17, 158, 61}, {1.11, 144, 182}, {1.07, 168, 71}};
   const double* const f = kFactors[int(direction)];
+  const double cycle = kWide ? 1.5 * f[0] : f[0];  // the second-level cache is no wider
   const double kernels = double(s.out_channels) * s.in_channels,
                far = std::min(1., kernels / 65536);
-  return (s.images + 7) / 8 * (f[0] * cycles + f[2] * far * blocks * kernels) + f[1] * kernels;
+  return (s.images + kLanes - 1) / kLanes * (cycle * cycles + f[2] * far * blocks * kernels) +
+         f[1] * kernels;
 }
 
 // Estimates err: so much faster the kernels here must be expected to be.

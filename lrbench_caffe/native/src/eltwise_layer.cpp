@@ -61,7 +61,7 @@ class FastEltwise : public caffe::EltwiseLayer<float>, public Leader {
       // Caffe adds to zero, which makes -0 + -0 be +0.
       const Vec value =
           lrbench::add(lrbench::add(zero(), load_first(a + i, lanes)), load_first(b + i, lanes));
-      store_first(sum + i, Positive ? _mm256_max_ps(zero(), value) : value, lanes);
+      store_first(sum + i, Positive ? max(zero(), value) : value, lanes);
     }
   }
 

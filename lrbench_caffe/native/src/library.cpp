@@ -119,6 +119,9 @@ void lrbench_use_layers(int fast) {
   }
 }
 
+// Bits of a vector.
+int lrbench_width() { return 32 * lrbench::kLanes; }
+
 // How many threads the layers work on, the caller's among them.
 void lrbench_set_threads(int count) { lrbench::set_threads(count); }
 

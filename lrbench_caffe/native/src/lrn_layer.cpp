@@ -19,11 +19,11 @@ namespace {
 // s^-beta for s > 0; the usual betas take no more than two square roots.
 inline Vec power(Vec s, float beta) {
   if (beta == 0.75f) {
-    const Vec root = _mm256_sqrt_ps(s);
-    return _mm256_div_ps(set1(1), _mm256_mul_ps(root, _mm256_sqrt_ps(root)));
+    const Vec root = sqrt(s);
+    return div(set1(1), mul(root, sqrt(root)));
   }
-  if (beta == 0.5f) return _mm256_div_ps(set1(1), _mm256_sqrt_ps(s));
-  if (beta == 1) return _mm256_div_ps(set1(1), s);
+  if (beta == 0.5f) return div(set1(1), sqrt(s));
+  if (beta == 1) return div(set1(1), s);
   float values[kLanes];
   store(values, s);
   for (float& value : values) value = std::pow(value, -beta);
@@ -104,16 +104,14 @@ class FastLRN : public caffe::LRNLayer<float> {
     float* const values = columns_.data() + pre_pad_ * kLanes;
     for (int c = 0; c < channels_; c++) {
       const Vec v = load_first(x + std::size_t(c) * pixels, lanes);
-      store(values + c * kLanes, _mm256_mul_ps(v, v));
+      store(values + c * kLanes, mul(v, v));
     }
     const Vec factor = set1(alpha_ / size_);
     for (int c = 0; c < channels_; c++) {
       const Vec scale = fma(factor, window(c), set1(k_));
       store_first(s + std::size_t(c) * pixels, scale, lanes);
-      store_first(
-          y + std::size_t(c) * pixels,
-          _mm256_mul_ps(load_first(x + std::size_t(c) * pixels, lanes), power(scale, beta_)),
-          lanes);
+      store_first(y + std::size_t(c) * pixels,
+                  mul(load_first(x + std::size_t(c) * pixels, lanes), power(scale, beta_)), lanes);
     }
   }
 
@@ -121,27 +119,24 @@ class FastLRN : public caffe::LRNLayer<float> {
                        int lanes, int pixels) {
     float* const values = columns_.data() + pre_pad_ * kLanes;
     // Where there is no pixel, 0 / 0 must not get in.
-    const Vec one = _mm256_andnot_ps(_mm256_castsi256_ps(lane_mask(lanes)), set1(1));
+    const Vec one = drop(set1(1), lane_mask(lanes));
     for (int c = 0; c < channels_; c++) {
       const std::size_t at = std::size_t(c) * pixels;
-      const Vec product = _mm256_mul_ps(load_first(dy + at, lanes), load_first(y + at, lanes));
-      store(values + c * kLanes,
-            _mm256_div_ps(product, _mm256_or_ps(load_first(s + at, lanes), one)));
+      const Vec product = mul(load_first(dy + at, lanes), load_first(y + at, lanes));
+      store(values + c * kLanes, div(product, add(load_first(s + at, lanes), one)));
     }
     const Vec factor = set1(2 * alpha_ * beta_ / size_);
     for (int c = 0; c < channels_; c++) {
       const std::size_t at = std::size_t(c) * pixels;
-      const Vec direct =
-          _mm256_mul_ps(load_first(dy + at, lanes), power(load_first(s + at, lanes), beta_));
-      const Vec shared = _mm256_mul_ps(_mm256_mul_ps(factor, load_first(x + at, lanes)), window(c));
-      store_first(dx + at, _mm256_sub_ps(direct, shared), lanes);
+      const Vec direct = mul(load_first(dy + at, lanes), power(load_first(s + at, lanes), beta_));
+      const Vec shared = mul(mul(factor, load_first(x + at, lanes)), window(c));
+      store_first(dx + at, sub(direct, shared), lanes);
     }
   }
 
   Vec window(int channel) const {
     Vec sum = zero();
-    for (int i = 0; i < size_; i++)
-      sum = _mm256_add_ps(sum, load(columns_.data() + (channel + i) * kLanes));
+    for (int i = 0; i < size_; i++) sum = add(sum, load(columns_.data() + (channel + i) * kLanes));
     return sum;
   }
 
@@ -150,7 +145,7 @@ class FastLRN : public caffe::LRNLayer<float> {
   void within_forward(const float* x, float* y, float* s) {
     each_vector([&](int row, int column, int at, int lanes) {
       const Vec v = load_first(x + at, lanes);
-      store(padded_.data() + row * pitch_ + pre_pad_ + column, _mm256_mul_ps(v, v));
+      store(padded_.data() + row * pitch_ + pre_pad_ + column, mul(v, v));
     });
     box_rows();
     const Vec factor = set1(alpha_ / (size_ * size_));
@@ -158,25 +153,23 @@ class FastLRN : public caffe::LRNLayer<float> {
       const Vec scale =
           fma(factor, box(row, column), set1(1));  // Caffe's shift is 1 here, whatever k is
       store_first(s + at, scale, lanes);
-      store_first(y + at, _mm256_mul_ps(load_first(x + at, lanes), power(scale, beta_)), lanes);
+      store_first(y + at, mul(load_first(x + at, lanes), power(scale, beta_)), lanes);
     });
   }
 
   void within_backward(const float* x, const float* y, const float* s, const float* dy, float* dx) {
     each_vector([&](int row, int column, int at, int lanes) {
-      const Vec one = _mm256_andnot_ps(_mm256_castsi256_ps(lane_mask(lanes)), set1(1));
-      const Vec product = _mm256_mul_ps(load_first(dy + at, lanes), load_first(y + at, lanes));
+      const Vec one = drop(set1(1), lane_mask(lanes));
+      const Vec product = mul(load_first(dy + at, lanes), load_first(y + at, lanes));
       store(padded_.data() + row * pitch_ + pre_pad_ + column,
-            _mm256_div_ps(product, _mm256_or_ps(load_first(s + at, lanes), one)));
+            div(product, add(load_first(s + at, lanes), one)));
     });
     box_rows();
     const Vec factor = set1(2 * alpha_ * beta_ / (size_ * size_));
     each_vector([&](int row, int column, int at, int lanes) {
-      const Vec direct =
-          _mm256_mul_ps(load_first(dy + at, lanes), power(load_first(s + at, lanes), beta_));
-      const Vec shared =
-          _mm256_mul_ps(_mm256_mul_ps(factor, load_first(x + at, lanes)), box(row, column));
-      store_first(dx + at, _mm256_sub_ps(direct, shared), lanes);
+      const Vec direct = mul(load_first(dy + at, lanes), power(load_first(s + at, lanes), beta_));
+      const Vec shared = mul(mul(factor, load_first(x + at, lanes)), box(row, column));
+      store_first(dx + at, sub(direct, shared), lanes);
     });
   }
 
@@ -195,7 +188,7 @@ class FastLRN : public caffe::LRNLayer<float> {
       for (int column = 0; column < width_; column += kLanes) {
         const float* from = padded_.data() + row * pitch_ + column;
         Vec sum = load(from);
-        for (int i = 1; i < size_; i++) sum = _mm256_add_ps(sum, load(from + i));
+        for (int i = 1; i < size_; i++) sum = add(sum, load(from + i));
         store(sums_.data() + (row + pre_pad_) * pitch_ + column, sum);
       }
     }
@@ -204,7 +197,7 @@ class FastLRN : public caffe::LRNLayer<float> {
   Vec box(int row, int column) const {
     const float* from = sums_.data() + row * pitch_ + column;
     Vec sum = load(from);
-    for (int i = 1; i < size_; i++) sum = _mm256_add_ps(sum, load(from + i * pitch_));
+    for (int i = 1; i < size_; i++) sum = add(sum, load(from + i * pitch_));
     return sum;
   }
 

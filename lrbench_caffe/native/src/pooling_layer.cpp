@@ -163,33 +163,30 @@ class FastPooling : public caffe::PoolingLayer<float> {
 
   template <class Window>
   void find_maxima(const Window& window, float* y, int* mask, float* top_mask) const {
-    const __m256i steps =
-        _mm256_mullo_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_set1_epi32(stride_w_));
+    const Ints steps = lrbench::steps(stride_w_);
     for (int ph = 0; ph < pooled_height_; ph++) {
       const auto range = rows(ph);
       for (int j = 0; j < pooled_width_; j += kLanes) {
         // An element's index is that of its window's first one, plus h * width + kw.
-        const __m256i first = _mm256_add_epi32(steps, _mm256_set1_epi32(j * stride_w_ - pad_w_));
+        const Ints first = add(steps, ints(j * stride_w_ - pad_w_));
         Vec best = set1(-FLT_MAX);
-        __m256i index = _mm256_sub_epi32(_mm256_set1_epi32(-1), first);
+        Ints index = sub(ints(-1), first);
         for (int h = range.first; h < range.second; h++) {
           for (int kw = 0; kw < kernel_w_; kw++) {
             const Vec x = window(h, j, kw);
-            Vec greater = _mm256_cmp_ps(x, best, _CMP_GT_OQ);
+            Mask better = greater(x, best);
             const int lanes = window.lanes(j, kw);
-            if (lanes < kLanes)
-              greater = _mm256_and_ps(greater, _mm256_castsi256_ps(lane_mask(lanes)));
-            best = _mm256_blendv_ps(best, x, greater);
-            index = _mm256_blendv_epi8(index, _mm256_set1_epi32(h * width_ + kw),
-                                       _mm256_castps_si256(greater));
+            if (lanes < kLanes) better = both(better, lane_mask(lanes));
+            best = select(best, x, better);
+            index = select(index, ints(h * width_ + kw), better);
           }
         }
-        index = _mm256_add_epi32(index, first);
+        index = add(index, first);
         const int at = ph * pooled_width_ + j;
         const int lanes = pooled_width_ - j;
         store_first(y + at, best, lanes);
         if (mask) store_first(mask + at, index, lanes);
-        if (top_mask) store_first(top_mask + at, _mm256_cvtepi32_ps(index), lanes);
+        if (top_mask) store_first(top_mask + at, floats(index), lanes);
       }
     }
   }
@@ -205,12 +202,12 @@ class FastPooling : public caffe::PoolingLayer<float> {
           for (int kw = 0; kw < kernel_w_; kw++) {
             Vec x = window(h, j, kw);
             const int lanes = window.lanes(j, kw);
-            if (lanes < kLanes) x = _mm256_and_ps(x, _mm256_castsi256_ps(lane_mask(lanes)));
-            sums = _mm256_add_ps(sums, x);
+            if (lanes < kLanes) x = keep(x, lane_mask(lanes));
+            sums = add(sums, x);
           }
         }
-        store_first(y + ph * pooled_width_ + j,
-                    _mm256_div_ps(sums, load(sizes_.data() + ph * padded + j)), pooled_width_ - j);
+        store_first(y + ph * pooled_width_ + j, div(sums, load(sizes_.data() + ph * padded + j)),
+                    pooled_width_ - j);
       }
     }
   }
@@ -224,7 +221,7 @@ class FastPooling : public caffe::PoolingLayer<float> {
       const float* sizes = sizes_.data() + ph * padded;
       for (int j = 0; j < pooled_width_; j += kLanes) {
         const Vec g = load(dy + ph * pooled_width_ + j, lane_mask(pooled_width_ - j));
-        store(quotients_.data() + j, _mm256_div_ps(g, load(sizes + j)));
+        store(quotients_.data() + j, div(g, load(sizes + j)));
       }
       const auto range = rows(ph);
       for (int h = range.first; h < range.second; h++) {
@@ -233,7 +230,7 @@ class FastPooling : public caffe::PoolingLayer<float> {
           float* to = row + offsets_[kw];
           int j = 0;
           for (; j + kLanes <= pooled_width_; j += kLanes) {
-            store(to + j, _mm256_add_ps(load(to + j), load(quotients_.data() + j)));
+            store(to + j, add(load(to + j), load(quotients_.data() + j)));
           }
           for (; j < pooled_width_; j++) to[j] += quotients_.data()[j];
         }

@@ -9,14 +9,12 @@ namespace lrbench {
 namespace {
 
 // With NaN and signed zeros, the second operand is what std::max(x, 0) and std::min(x, 0) give.
-inline Vec forward(Vec x, Vec slope) {
-  return _mm256_add_ps(_mm256_max_ps(zero(), x), _mm256_mul_ps(slope, _mm256_min_ps(zero(), x)));
-}
+inline Vec forward(Vec x, Vec slope) { return add(max(zero(), x), mul(slope, min(zero(), x))); }
 
 inline Vec backward(Vec x, Vec gradient, Vec slope) {
-  const Vec positive = _mm256_and_ps(_mm256_cmp_ps(x, zero(), _CMP_GT_OQ), set1(1));
-  const Vec other = _mm256_and_ps(_mm256_cmp_ps(x, zero(), _CMP_LE_OQ), slope);
-  return _mm256_mul_ps(gradient, _mm256_add_ps(positive, other));
+  const Vec positive = keep(set1(1), greater(x, zero()));
+  const Vec other = keep(slope, no_greater(x, zero()));
+  return mul(gradient, add(positive, other));
 }
 
 class FastReLU : public caffe::ReLULayer<float>, public ReLUFollower {

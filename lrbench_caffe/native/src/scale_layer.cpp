@@ -44,8 +44,8 @@ class FastScale : public caffe::ScaleLayer<float>, public ScaleFollower {
         const Vec value = get(x + start + at);
         if (kept) put(kept + start + at, value);
         // Two roundings, as Caffe's two layers.
-        const Vec scaled = _mm256_mul_ps(value, factor);
-        put(y + start + at, biases ? _mm256_add_ps(scaled, bias) : scaled);
+        const Vec scaled = mul(value, factor);
+        put(y + start + at, biases ? add(scaled, bias) : scaled);
       });
     }
   }
@@ -66,7 +66,7 @@ class FastScale : public caffe::ScaleLayer<float>, public ScaleFollower {
       if (bias_diff || factor_diff) {
         const auto sums = slices().two_sums([&](std::size_t at, auto get) {
           const Vec gradient = get(dy + start + at);
-          return std::make_pair(gradient, _mm256_mul_ps(gradient, get(x + start + at)));
+          return std::make_pair(gradient, mul(gradient, get(x + start + at)));
         });
         if (bias_diff) bias_diff[c] += sums.first;
         if (factor_diff) factor_diff[c] += sums.second;
@@ -74,7 +74,7 @@ class FastScale : public caffe::ScaleLayer<float>, public ScaleFollower {
       if (dx) {
         const Vec factor = set1(factors[c]);
         slices().each([&](std::size_t at, auto get, auto put) {
-          put(dx + start + at, _mm256_mul_ps(get(dy + start + at), factor));
+          put(dx + start + at, mul(get(dy + start + at), factor));
         });
       }
     }

@@ -253,7 +253,8 @@ struct Product {
 
 std::string compare_products() {
   // Odd sizes, which leave edges; a depth beyond one block of the kernels; a single image.
-  const int sizes[][3] = {{10, 121, 27}, {50, 64, 500}, {33, 17, 1030}, {1, 37, 130}, {96, 100, 90}};
+  const int sizes[][3] = {
+      {10, 121, 27}, {50, 64, 500}, {33, 17, 1030}, {1, 37, 130}, {96, 100, 90}};
   for (const auto& size : sizes) {
     const int m = size[0], n = size[1], k = size[2];
     const Product products[] = {

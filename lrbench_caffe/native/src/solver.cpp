@@ -24,8 +24,8 @@ inline void step(const Update& u, int n, const float* weights, float* gradients,
   Vec g = mul(load_first(gradients, n), set1(u.normalize));
   Vec pull = w;
   if (u.l1) {
-    const Vec positive = _mm256_and_ps(_mm256_cmp_ps(w, zero(), _CMP_GT_OQ), set1(1));
-    const Vec negative = _mm256_and_ps(_mm256_cmp_ps(w, zero(), _CMP_LT_OQ), set1(1));
+    const Vec positive = keep(set1(1), greater(w, zero()));
+    const Vec negative = keep(set1(1), less(w, zero()));
     pull = sub(positive, negative);
   }
   if (u.decay != 0) g = fma(set1(u.decay), pull, g);

@@ -18,9 +18,9 @@ struct Whole {
 
 struct Masked {
   int count;
-  __m256i mask;
+  Mask mask;
   Vec operator()(const float* p) const { return load(p, mask); }
-  Vec operator()(Vec v) const { return _mm256_and_ps(v, _mm256_castsi256_ps(mask)); }
+  Vec operator()(Vec v) const { return keep(v, mask); }
   void operator()(float* p, Vec v) const { store_first(p, v, count); }
 };
 
@@ -57,24 +57,22 @@ struct Slices {
     for (int n = 0; n < outer; n++) {
       const std::size_t start = n * stride;
       Vec a[4] = {zero(), zero(), zero(), zero()}, b[4] = {zero(), zero(), zero(), zero()};
-      const auto add = [&](int lane, std::size_t at, auto get) {
+      const auto accumulate = [&](int lane, std::size_t at, auto get) {
         const auto terms = term(at, get);
-        a[lane] = _mm256_add_ps(a[lane], terms.first);
-        b[lane] = _mm256_add_ps(b[lane], terms.second);
+        a[lane] = add(a[lane], terms.first);
+        b[lane] = add(b[lane], terms.second);
       };
       int i = 0;
       for (; i + 4 * kLanes <= whole; i += 4 * kLanes) {
-        add(0, start + i, Whole());
-        add(1, start + i + kLanes, Whole());
-        add(2, start + i + 2 * kLanes, Whole());
-        add(3, start + i + 3 * kLanes, Whole());
+        accumulate(0, start + i, Whole());
+        accumulate(1, start + i + kLanes, Whole());
+        accumulate(2, start + i + 2 * kLanes, Whole());
+        accumulate(3, start + i + 3 * kLanes, Whole());
       }
-      for (; i < whole; i += kLanes) add(0, start + i, Whole());
-      if (whole < inner) add(1, start + whole, masked);
-      first =
-          _mm256_add_ps(first, _mm256_add_ps(_mm256_add_ps(a[0], a[1]), _mm256_add_ps(a[2], a[3])));
-      second = _mm256_add_ps(second,
-                             _mm256_add_ps(_mm256_add_ps(b[0], b[1]), _mm256_add_ps(b[2], b[3])));
+      for (; i < whole; i += kLanes) accumulate(0, start + i, Whole());
+      if (whole < inner) accumulate(1, start + whole, masked);
+      first = add(first, add(add(a[0], a[1]), add(a[2], a[3])));
+      second = add(second, add(add(b[0], b[1]), add(b[2], b[3])));
     }
     return {lrbench::sum(first), lrbench::sum(second)};
   }

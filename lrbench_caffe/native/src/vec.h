@@ -1,100 +1,26 @@
-// Eight floats at a time: the few AVX2 operations that the kernels need, under readable names.
+// The few vector operations that the kernels need, under readable names: eight or sixteen floats at
+// a time. The library is compiled once for each width; nothing else in it depends on the width.
 #pragma once
-
-#include <immintrin.h>
 
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <new>
 
+#ifdef __AVX512F__
+#include "avx512.h"
+#else
+#include "avx2.h"
+#endif
+
 namespace lrbench {
 
-using Vec = __m256;
-constexpr int kLanes = 8;
+constexpr int kPiece = kLanes / kPieces;  // lanes
+static_assert(kPiece == 8, "pieces are of eight lanes, whatever the width");
 
-inline Vec zero() { return _mm256_setzero_ps(); }
-inline Vec set1(float value) { return _mm256_set1_ps(value); }
-inline Vec load(const float* p) { return _mm256_loadu_ps(p); }
-inline void store(float* p, Vec v) { _mm256_storeu_ps(p, v); }
-inline Vec broadcast(const float* p) { return _mm256_broadcast_ss(p); }
-inline Vec add(Vec a, Vec b) { return _mm256_add_ps(a, b); }
-inline Vec sub(Vec a, Vec b) { return _mm256_sub_ps(a, b); }
-inline Vec mul(Vec a, Vec b) { return _mm256_mul_ps(a, b); }
-inline Vec only_where_positive(Vec x, Vec v) {
-  return _mm256_and_ps(v, _mm256_cmp_ps(x, zero(), _CMP_GT_OQ));
-}
-// a * b + c in one rounding.
-inline Vec fma(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
+constexpr bool kWide = kPieces > 1;  // AVX-512
 
-// All bits set in the first `count` lanes (0 to 8).
-inline __m256i lane_mask(int count) {
-  const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-  return _mm256_cmpgt_epi32(_mm256_set1_epi32(count), lanes);
-}
-inline Vec load(const float* p, __m256i mask) { return _mm256_maskload_ps(p, mask); }
-// The first `count` lanes, all for 8 and more; the others are zero.
-inline Vec load_first(const float* p, int count) {
-  return count >= kLanes ? load(p) : load(p, lane_mask(count));
-}
-// Stores the first `count` lanes, all for 8 and more. (A masked store takes a dozen cycles on some
-// CPUs.)
-inline void store_first(float* p, Vec v, int count) {
-  if (count >= kLanes) return store(p, v);
-  __m128 rest = _mm256_castps256_ps128(v);
-  if (count & 4) {
-    _mm_storeu_ps(p, rest);
-    rest = _mm256_extractf128_ps(v, 1);
-    p += 4;
-  }
-  if (count & 2) {
-    _mm_storel_pi(reinterpret_cast<__m64*>(p), rest);
-    rest = _mm_movehl_ps(rest, rest);
-    p += 2;
-  }
-  if (count & 1) _mm_store_ss(p, rest);
-}
-
-inline void store_first(int* p, __m256i v, int count) {
-  if (count >= kLanes)
-    return _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v);  // may alias anything
-  int values[kLanes];
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(values), v);
-  if (count > 0) std::memcpy(p, values, sizeof(int) * count);
-}
-
-// The first, third, ... of sixteen floats.
-inline Vec every_second(const float* p) {
-  const Vec mixed = _mm256_shuffle_ps(load(p), load(p + kLanes), 0x88);
-  return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(mixed), 0xd8));
-}
-
-// The sum of the lanes, always in the same order.
-inline float sum(Vec v) {
-  __m128 four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
-  four = _mm_add_ps(four, _mm_movehl_ps(four, four));
-  return _mm_cvtss_f32(_mm_add_ss(four, _mm_movehdup_ps(four)));
-}
-
-// Transposes eight rows of eight floats in registers.
-inline void transpose(Vec (&r)[8]) {
-  const Vec a0 = _mm256_unpacklo_ps(r[0], r[1]), a1 = _mm256_unpackhi_ps(r[0], r[1]);
-  const Vec a2 = _mm256_unpacklo_ps(r[2], r[3]), a3 = _mm256_unpackhi_ps(r[2], r[3]);
-  const Vec a4 = _mm256_unpacklo_ps(r[4], r[5]), a5 = _mm256_unpackhi_ps(r[4], r[5]);
-  const Vec a6 = _mm256_unpacklo_ps(r[6], r[7]), a7 = _mm256_unpackhi_ps(r[6], r[7]);
-  const Vec b0 = _mm256_shuffle_ps(a0, a2, 0x44), b1 = _mm256_shuffle_ps(a0, a2, 0xee);
-  const Vec b2 = _mm256_shuffle_ps(a1, a3, 0x44), b3 = _mm256_shuffle_ps(a1, a3, 0xee);
-  const Vec b4 = _mm256_shuffle_ps(a4, a6, 0x44), b5 = _mm256_shuffle_ps(a4, a6, 0xee);
-  const Vec b6 = _mm256_shuffle_ps(a5, a7, 0x44), b7 = _mm256_shuffle_ps(a5, a7, 0xee);
-  r[0] = _mm256_permute2f128_ps(b0, b4, 0x20);
-  r[1] = _mm256_permute2f128_ps(b1, b5, 0x20);
-  r[2] = _mm256_permute2f128_ps(b2, b6, 0x20);
-  r[3] = _mm256_permute2f128_ps(b3, b7, 0x20);
-  r[4] = _mm256_permute2f128_ps(b0, b4, 0x31);
-  r[5] = _mm256_permute2f128_ps(b1, b5, 0x31);
-  r[6] = _mm256_permute2f128_ps(b2, b6, 0x31);
-  r[7] = _mm256_permute2f128_ps(b3, b7, 0x31);
-}
+inline Vec only_where_positive(Vec x, Vec v) { return keep(v, greater(x, zero())); }
 
 // Floats, aligned to a cache line and zero at first.
 class Buffer {

@@ -285,7 +285,7 @@ class WinogradForwardOf : public WinogradForward, WinogradTiles<M> {
     weights_plane_ = std::size_t(s.outputs) * s.channels + Base::kApart;
     panels_ = even_split(s.outputs, most_outputs(kVectors));
     for (int c = 0; c < s.channels; c++) offset_.push_back(c * block_ * kLanes);
-    for (int t = 0; t < block_; t++) place_.push_back(t * kLanes);
+    for (int t = 0; t < block_ * kPieces; t++) place_.push_back(t * kPiece);
   }
 
   int blocks() const override { return int(blocks_.size()); }
@@ -377,7 +377,7 @@ class WinogradForwardOf : public WinogradForward, WinogradTiles<M> {
         task.output = sums + k * sums_plane_ + first * task.out_stride;
         int vector = 0;
         for (int vectors : groups) {
-          task.in = task.out = place_.data() + vector;
+          task.in = task.out = place_.data() + vector * kPieces;
           tile_function<Put::kStore>(vectors, size)(task);
           vector += vectors;
         }

@@ -1,0 +1,132 @@
+// Sixteen floats at a time: the operations of vec.h with AVX-512.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstddef>
+
+namespace lrbench {
+
+using Vec = __m512;
+constexpr int kLanes = 16;
+
+inline Vec zero() { return _mm512_setzero_ps(); }
+inline Vec set1(float value) { return _mm512_set1_ps(value); }
+inline Vec load(const float* p) { return _mm512_loadu_ps(p); }
+inline void store(float* p, Vec v) { _mm512_storeu_ps(p, v); }
+inline Vec broadcast(const float* p) { return _mm512_set1_ps(*p); }
+inline Vec add(Vec a, Vec b) { return _mm512_add_ps(a, b); }
+inline Vec sub(Vec a, Vec b) { return _mm512_sub_ps(a, b); }
+inline Vec mul(Vec a, Vec b) { return _mm512_mul_ps(a, b); }
+inline Vec div(Vec a, Vec b) { return _mm512_div_ps(a, b); }
+inline Vec sqrt(Vec v) { return _mm512_sqrt_ps(v); }
+// The second operand where one of them is NaN, or both are zeros.
+inline Vec max(Vec a, Vec b) { return _mm512_max_ps(a, b); }
+inline Vec min(Vec a, Vec b) { return _mm512_min_ps(a, b); }
+// a * b + c in one rounding.
+inline Vec fma(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
+
+// Some of the lanes.
+using Mask = __mmask16;
+// The first `count` lanes; none for less than one, all for sixteen and more.
+inline Mask lane_mask(int count) {
+  return count >= kLanes ? 0xffff : count <= 0 ? 0 : Mask((1u << count) - 1);
+}
+inline Mask greater(Vec a, Vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
+inline Mask less(Vec a, Vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
+inline Mask no_greater(Vec a, Vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ); }
+inline Mask both(Mask a, Mask b) { return a & b; }
+// Zero outside of the mask, and within it.
+inline Vec keep(Vec v, Mask mask) { return _mm512_maskz_mov_ps(mask, v); }
+inline Vec drop(Vec v, Mask mask) { return _mm512_maskz_mov_ps(Mask(~mask), v); }
+// b within the mask, a outside of it.
+inline Vec select(Vec a, Vec b, Mask mask) { return _mm512_mask_mov_ps(a, mask, b); }
+inline Vec load(const float* p, Mask mask) { return _mm512_maskz_loadu_ps(mask, p); }
+// The first `count` lanes, all for 16 and more; the others are zero.
+inline Vec load_first(const float* p, int count) {
+  return count >= kLanes ? load(p) : load(p, lane_mask(count));
+}
+// Stores the first `count` lanes, all for 16 and more.
+inline void store_first(float* p, Vec v, int count) {
+  if (count >= kLanes) return store(p, v);
+  _mm512_mask_storeu_ps(p, lane_mask(count), v);
+}
+
+// Sixteen whole numbers.
+using Ints = __m512i;
+inline Ints ints(int value) { return _mm512_set1_epi32(value); }
+// 0, step, 2 * step, ...
+inline Ints steps(int step) {
+  const Ints lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  return _mm512_mullo_epi32(lanes, ints(step));
+}
+inline Ints add(Ints a, Ints b) { return _mm512_add_epi32(a, b); }
+inline Ints sub(Ints a, Ints b) { return _mm512_sub_epi32(a, b); }
+inline Ints select(Ints a, Ints b, Mask mask) { return _mm512_mask_mov_epi32(a, mask, b); }
+inline Vec floats(Ints v) { return _mm512_cvtepi32_ps(v); }
+inline void store_first(int* p, Ints v, int count) {
+  _mm512_mask_storeu_epi32(p, lane_mask(count), v);
+}
+
+// A vector of two pieces of eight lanes, which may lie apart: rows of fewer than sixteen pixels
+// fill vectors, too.
+constexpr int kPieces = 2;
+inline Vec load_pieces(const float* const* from, std::ptrdiff_t offset) {
+  const Vec low = _mm512_castps256_ps512(_mm256_loadu_ps(from[0] + offset));
+  return _mm512_insertf32x8(low, _mm256_loadu_ps(from[1] + offset), 1);
+}
+template <int Index>
+inline __m256 piece(Vec v) {
+  return Index == 0 ? _mm512_castps512_ps256(v) : _mm512_extractf32x8_ps(v, 1);
+}
+inline void store_piece_first(float* p, __m256 v, int count) {
+  _mm256_mask_storeu_ps(p, __mmask8(lane_mask(count)), v);
+}
+
+// The first, third, ... of 32 floats.
+inline Vec every_second(const float* p) {
+  const Ints even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+  return _mm512_permutex2var_ps(load(p), even, load(p + kLanes));
+}
+
+// The sum of the lanes, always in the same order.
+inline float sum(Vec v) {
+  __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
+  __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  four = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(four, _mm_movehdup_ps(four)));
+}
+
+// Transposes sixteen rows of sixteen floats in registers: pairs of rows, then fours, then eights of
+// blocks of four lanes.
+inline void transpose(Vec (&r)[16]) {
+  Vec t[16];
+#pragma GCC unroll 8
+  for (int i = 0; i < 16; i += 2) {
+    t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
+    t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 16; i += 4) {
+    r[i] = _mm512_shuffle_ps(t[i], t[i + 2], 0x44);
+    r[i + 1] = _mm512_shuffle_ps(t[i], t[i + 2], 0xee);
+    r[i + 2] = _mm512_shuffle_ps(t[i + 1], t[i + 3], 0x44);
+    r[i + 3] = _mm512_shuffle_ps(t[i + 1], t[i + 3], 0xee);
+  }
+  // Now r[4 * a + b] has column 4 * c + b of rows 4 * a to 4 * a + 3 in its block c.
+#pragma GCC unroll 4
+  for (int b = 0; b < 4; b++) {
+    const Vec low = _mm512_shuffle_f32x4(r[b], r[4 + b], 0x88);
+    const Vec low_odd = _mm512_shuffle_f32x4(r[b], r[4 + b], 0xdd);
+    const Vec high = _mm512_shuffle_f32x4(r[8 + b], r[12 + b], 0x88);
+    const Vec high_odd = _mm512_shuffle_f32x4(r[8 + b], r[12 + b], 0xdd);
+    t[b] = _mm512_shuffle_f32x4(low, high, 0x88);
+    t[8 + b] = _mm512_shuffle_f32x4(low, high, 0xdd);
+    t[4 + b] = _mm512_shuffle_f32x4(low_odd, high_odd, 0x88);
+    t[12 + b] = _mm512_shuffle_f32x4(low_odd, high_odd, 0xdd);
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; i++) r[i] = t[i];
+}
+
+}  // namespace lrbench
