@@ -31,8 +31,8 @@ ConvShape draw_shape() {
     s.out_channels = draw(1, 40);
     s.in_h = draw(1, 20);
     s.in_w = draw(1, 36);
-    s.kernel_h = draw(1, 5);
-    s.kernel_w = draw(1, 5);
+    s.kernel_h = draw(1, 8);
+    s.kernel_w = draw(1, 8);
     s.stride_h = draw(1, 3);
     s.stride_w = draw(1, 3);
     s.pad_h = draw(0, 4);

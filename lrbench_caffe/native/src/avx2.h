@@ -6,6 +6,8 @@
 #include <cstddef>
 #include <cstring>
 
+#include "pieces.h"
+
 namespace lrbench {
 
 using Vec = __m256;
@@ -29,11 +31,7 @@ inline Vec fma(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
 
 // Some of the lanes.
 using Mask = __m256i;
-// The first `count` lanes; none for less than one, all for eight and more.
-inline Mask lane_mask(int count) {
-  const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-  return _mm256_cmpgt_epi32(_mm256_set1_epi32(count), lanes);
-}
+inline Mask lane_mask(int count) { return piece_mask(count); }
 inline Mask greater(Vec a, Vec b) { return _mm256_castps_si256(_mm256_cmp_ps(a, b, _CMP_GT_OQ)); }
 inline Mask less(Vec a, Vec b) { return _mm256_castps_si256(_mm256_cmp_ps(a, b, _CMP_LT_OQ)); }
 inline Mask no_greater(Vec a, Vec b) {
@@ -48,27 +46,8 @@ inline Vec select(Vec a, Vec b, Mask mask) {
   return _mm256_blendv_ps(a, b, _mm256_castsi256_ps(mask));
 }
 inline Vec load(const float* p, Mask mask) { return _mm256_maskload_ps(p, mask); }
-// The first `count` lanes, all for 8 and more; the others are zero.
-inline Vec load_first(const float* p, int count) {
-  return count >= kLanes ? load(p) : load(p, lane_mask(count));
-}
-// Stores the first `count` lanes, all for 8 and more. (A masked store takes a dozen cycles on some
-// CPUs.)
-inline void store_first(float* p, Vec v, int count) {
-  if (count >= kLanes) return store(p, v);
-  __m128 rest = _mm256_castps256_ps128(v);
-  if (count & 4) {
-    _mm_storeu_ps(p, rest);
-    rest = _mm256_extractf128_ps(v, 1);
-    p += 4;
-  }
-  if (count & 2) {
-    _mm_storel_pi(reinterpret_cast<__m64*>(p), rest);
-    rest = _mm_movehl_ps(rest, rest);
-    p += 2;
-  }
-  if (count & 1) _mm_store_ss(p, rest);
-}
+inline Vec load_first(const float* p, int count) { return load_piece_first(p, count); }
+inline void store_first(float* p, Vec v, int count) { store_piece_first(p, v, count); }
 
 // Eight whole numbers.
 using Ints = __m256i;
@@ -95,10 +74,9 @@ inline Vec load_pieces(const float* const* from, std::ptrdiff_t offset) {
   return load(from[0] + offset);
 }
 template <int>
-inline __m256 piece(Vec v) {
+inline Piece piece(Vec v) {
   return v;
 }
-inline void store_piece_first(float* p, __m256 v, int count) { store_first(p, v, count); }
 
 // The first, third, ... of sixteen floats.
 inline Vec every_second(const float* p) {
@@ -111,26 +89,6 @@ inline float sum(Vec v) {
   __m128 four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
   four = _mm_add_ps(four, _mm_movehl_ps(four, four));
   return _mm_cvtss_f32(_mm_add_ss(four, _mm_movehdup_ps(four)));
-}
-
-// Transposes eight rows of eight floats in registers.
-inline void transpose(Vec (&r)[8]) {
-  const Vec a0 = _mm256_unpacklo_ps(r[0], r[1]), a1 = _mm256_unpackhi_ps(r[0], r[1]);
-  const Vec a2 = _mm256_unpacklo_ps(r[2], r[3]), a3 = _mm256_unpackhi_ps(r[2], r[3]);
-  const Vec a4 = _mm256_unpacklo_ps(r[4], r[5]), a5 = _mm256_unpackhi_ps(r[4], r[5]);
-  const Vec a6 = _mm256_unpacklo_ps(r[6], r[7]), a7 = _mm256_unpackhi_ps(r[6], r[7]);
-  const Vec b0 = _mm256_shuffle_ps(a0, a2, 0x44), b1 = _mm256_shuffle_ps(a0, a2, 0xee);
-  const Vec b2 = _mm256_shuffle_ps(a1, a3, 0x44), b3 = _mm256_shuffle_ps(a1, a3, 0xee);
-  const Vec b4 = _mm256_shuffle_ps(a4, a6, 0x44), b5 = _mm256_shuffle_ps(a4, a6, 0xee);
-  const Vec b6 = _mm256_shuffle_ps(a5, a7, 0x44), b7 = _mm256_shuffle_ps(a5, a7, 0xee);
-  r[0] = _mm256_permute2f128_ps(b0, b4, 0x20);
-  r[1] = _mm256_permute2f128_ps(b1, b5, 0x20);
-  r[2] = _mm256_permute2f128_ps(b2, b6, 0x20);
-  r[3] = _mm256_permute2f128_ps(b3, b7, 0x20);
-  r[4] = _mm256_permute2f128_ps(b0, b4, 0x31);
-  r[5] = _mm256_permute2f128_ps(b1, b5, 0x31);
-  r[6] = _mm256_permute2f128_ps(b2, b6, 0x31);
-  r[7] = _mm256_permute2f128_ps(b3, b7, 0x31);
 }
 
 }  // namespace lrbench

@@ -5,6 +5,8 @@
 
 #include <cstddef>
 
+#include "pieces.h"
+
 namespace lrbench {
 
 using Vec = __m512;
@@ -76,13 +78,9 @@ inline Vec load_pieces(const float* const* from, std::ptrdiff_t offset) {
   return _mm512_insertf32x8(low, _mm256_loadu_ps(from[1] + offset), 1);
 }
 template <int Index>
-inline __m256 piece(Vec v) {
+inline Piece piece(Vec v) {
   return Index == 0 ? _mm512_castps512_ps256(v) : _mm512_extractf32x8_ps(v, 1);
 }
-inline void store_piece_first(float* p, __m256 v, int count) {
-  _mm256_mask_storeu_ps(p, __mmask8(lane_mask(count)), v);
-}
-
 // The first, third, ... of 32 floats.
 inline Vec every_second(const float* p) {
   const Ints even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
@@ -95,38 +93,6 @@ inline float sum(Vec v) {
   __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
   four = _mm_add_ps(four, _mm_movehl_ps(four, four));
   return _mm_cvtss_f32(_mm_add_ss(four, _mm_movehdup_ps(four)));
-}
-
-// Transposes sixteen rows of sixteen floats in registers: pairs of rows, then fours, then eights of
-// blocks of four lanes.
-inline void transpose(Vec (&r)[16]) {
-  Vec t[16];
-#pragma GCC unroll 8
-  for (int i = 0; i < 16; i += 2) {
-    t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
-    t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
-  }
-#pragma GCC unroll 4
-  for (int i = 0; i < 16; i += 4) {
-    r[i] = _mm512_shuffle_ps(t[i], t[i + 2], 0x44);
-    r[i + 1] = _mm512_shuffle_ps(t[i], t[i + 2], 0xee);
-    r[i + 2] = _mm512_shuffle_ps(t[i + 1], t[i + 3], 0x44);
-    r[i + 3] = _mm512_shuffle_ps(t[i + 1], t[i + 3], 0xee);
-  }
-  // Now r[4 * a + b] has column 4 * c + b of rows 4 * a to 4 * a + 3 in its block c.
-#pragma GCC unroll 4
-  for (int b = 0; b < 4; b++) {
-    const Vec low = _mm512_shuffle_f32x4(r[b], r[4 + b], 0x88);
-    const Vec low_odd = _mm512_shuffle_f32x4(r[b], r[4 + b], 0xdd);
-    const Vec high = _mm512_shuffle_f32x4(r[8 + b], r[12 + b], 0x88);
-    const Vec high_odd = _mm512_shuffle_f32x4(r[8 + b], r[12 + b], 0xdd);
-    t[b] = _mm512_shuffle_f32x4(low, high, 0x88);
-    t[8 + b] = _mm512_shuffle_f32x4(low, high, 0xdd);
-    t[4 + b] = _mm512_shuffle_f32x4(low_odd, high_odd, 0x88);
-    t[12 + b] = _mm512_shuffle_f32x4(low_odd, high_odd, 0xdd);
-  }
-#pragma GCC unroll 16
-  for (int i = 0; i < 16; i++) r[i] = t[i];
 }
 
 }  // namespace lrbench

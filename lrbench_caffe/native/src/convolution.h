@@ -487,7 +487,7 @@ class Convolution {
   void forward(const float* x, const float* w, const float* bias, float* y) {
     if (fast_forward_) {
       fast_forward_->pack(w);
-      each_group(kLanes, [&](int n, int images) {
+      each_group(kLanes / bands(), [&](int n, int images) {
         fast_forward_->run(x + n * s_.in_size(), images, bias, y + n * s_.out_size());
       });
       return;
@@ -503,8 +503,8 @@ class Convolution {
   void backward(const float* x, const float* w, const float* dy, float* dw, float* dx) {
     if (dx != nullptr) begin_data(w);
     if (dw != nullptr) begin_weights();
-    const bool by_eight = (dw != nullptr && fast_weights_) || (dx != nullptr && fast_data_);
-    each_group(by_eight        ? kLanes
+    const bool by_lanes = (dw != nullptr && fast_weights_) || (dx != nullptr && fast_data_);
+    each_group(by_lanes        ? kLanes / bands()
                : dw != nullptr ? group_
                                : 1,
                [&](int n, int images) {
@@ -629,29 +629,44 @@ class Convolution {
     cycles_[int(Direction::kForward)] =
         direct_cycles(s_, Direction::kForward, forward_[0].cycles());
     if (has_winograd()) {
-      const WinogradShape shape{s_.in_channels, s_.in_h,  s_.in_w,  s_.out_channels,
-                                s_.out_h,       s_.out_w, s_.pad_h, s_.pad_w};
+      const WinogradShape shape{s_.in_channels, s_.in_h,  s_.in_w,  s_.out_channels, s_.out_h,
+                                s_.out_w,       s_.pad_h, s_.pad_w, bands()};
       auto kernel =
           winograd_forward(s_.kernel_h, shape, s_.in_channels * s_.kernel(), s_.kernel(), false);
       keep_faster(Direction::kForward, fast_forward_, std::move(kernel));
     }
   }
 
+  // Into how many bands Winograd's kernels cut images, where there are fewer than lanes, or as many
+  // would not stay in any cache.
+  int bands() const {
+    const int tile = s_.kernel_h == 5 ? 2 : 4, rows = ceil_div(std::min(s_.in_h, s_.out_h), tile);
+    int bands = 1;
+    while (2 * bands <= std::min(kLanes, rows) &&
+           (2 * bands * s_.images <= kLanes || lanes_bytes(bands) > kWinogradBytes)) {
+      bands *= 2;
+    }
+    return bands;
+  }
+
+  // What the images take that are done at once.
+  std::size_t lanes_bytes(int bands) const {
+    return sizeof(float) * kLanes / bands * std::max(s_.in_size(), s_.out_size());
+  }
+
   bool has_winograd() const {
     const bool plain =
         s_.stride_h == 1 && s_.stride_w == 1 && s_.dilation_h == 1 && s_.dilation_w == 1;
     const bool square = s_.kernel_h == s_.kernel_w && (s_.kernel_h == 3 || s_.kernel_h == 5);
-    // Eight large images would not stay in any cache.
-    const bool small =
-        sizeof(float) * kLanes * std::max(s_.in_size(), s_.out_size()) <= kStackBytes;
-    return way_ != Way::kDirect && plain && square && small;
+    return way_ != Way::kDirect && plain && square && lanes_bytes(bands()) <= 2 * kWinogradBytes;
   }
 
   // The Winograd kernel where it takes less than the direct one.
   template <class Kernel>
   void keep_faster(Direction direction, std::unique_ptr<Kernel>& kept,
                    std::unique_ptr<Kernel> kernel) {
-    const double cycles = winograd_cycles(s_, direction, kernel->cycles(), kernel->blocks());
+    const double cycles =
+        winograd_cycles(s_, direction, kernel->cycles(), kernel->blocks(), kLanes / bands());
     if (way_ != Way::kWinograd && cycles >= cycles_[int(direction)]) return;
     cycles_[int(direction)] = cycles;
     kept = std::move(kernel);
@@ -694,8 +709,9 @@ class Convolution {
     if (scatter.cycles() < cycles) scatter_.push_back(std::move(scatter));
     if (has_winograd()) {
       const int reach = s_.kernel_h - 1;
-      const WinogradShape shape{s_.out_channels, s_.out_h, s_.out_w,         s_.in_channels,
-                                s_.in_h,         s_.in_w,  reach - s_.pad_h, reach - s_.pad_w};
+      const WinogradShape shape{s_.out_channels,  s_.out_h,         s_.out_w,
+                                s_.in_channels,   s_.in_h,          s_.in_w,
+                                reach - s_.pad_h, reach - s_.pad_w, bands()};
       auto kernel =
           winograd_forward(s_.kernel_h, shape, s_.kernel(), s_.in_channels * s_.kernel(), true);
       keep_faster(Direction::kData, fast_data_, std::move(kernel));
@@ -735,8 +751,8 @@ class Convolution {
     cycles_[int(Direction::kWeights)] =
         direct_cycles(s_, Direction::kWeights, products / 2 * 1.2 + copied / 4);
     if (has_winograd()) {
-      const WinogradShape shape{s_.in_channels, s_.in_h,  s_.in_w,  s_.out_channels,
-                                s_.out_h,       s_.out_w, s_.pad_h, s_.pad_w};
+      const WinogradShape shape{s_.in_channels, s_.in_h,  s_.in_w,  s_.out_channels, s_.out_h,
+                                s_.out_w,       s_.pad_h, s_.pad_w, bands()};
       keep_faster(Direction::kWeights, fast_weights_, winograd_gradient(s_.kernel_h, shape));
     }
   }
@@ -744,16 +760,17 @@ class Convolution {
   // channels x pixels to pixels x padded channels; what is added is zero and stays so.
   void transpose_gradient(const float* from, float* to) const {
     const int pixels = s_.out_h * s_.out_w;
-    for (int o = 0; o < s_.out_channels; o += kLanes) {
-      const int channels = std::min(kLanes, s_.out_channels - o);
+    for (int o = 0; o < s_.out_channels; o += kPiece) {
+      const int channels = std::min(kPiece, s_.out_channels - o);
       int i = 0;
-      for (; i + kLanes <= pixels; i += kLanes) {
-        Vec rows[kLanes];
-        for (int c = 0; c < kLanes; c++) {
-          rows[c] = c < channels ? load(from + std::size_t(o + c) * pixels + i) : zero();
+      for (; i + kPiece <= pixels; i += kPiece) {
+        Piece rows[kPiece];
+        for (int c = 0; c < kPiece; c++) {
+          rows[c] = c < channels ? load_piece(from + std::size_t(o + c) * pixels + i) : Piece();
         }
         transpose(rows);
-        for (int j = 0; j < kLanes; j++) store(to + std::size_t(i + j) * padded_ + o, rows[j]);
+        for (int j = 0; j < kPiece; j++)
+          store_piece(to + std::size_t(i + j) * padded_ + o, rows[j]);
       }
       for (; i < pixels; i++) {
         for (int c = 0; c < channels; c++) {
@@ -818,7 +835,7 @@ class Convolution {
 
   static constexpr int kBlockBytes = 16 * 1024;
   static constexpr std::size_t kGroupBytes = 192 * 1024;
-  static constexpr std::size_t kStackBytes = 8 * 1024 * 1024;
+  static constexpr std::size_t kWinogradBytes = 8 * 1024 * 1024;
 
   ConvShape s_;
   Way way_;

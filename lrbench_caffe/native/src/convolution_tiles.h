@@ -52,11 +52,10 @@ inline void put_pieces(const TileTask& task, std::size_t output, const int* out,
                        task.lanes),
      ...);
   } else if (How == Put::kStore) {
-    (_mm256_storeu_ps(task.output + task.out_stride * output + out[P], piece<int(P)>(v)), ...);
+    (store_piece(task.output + task.out_stride * output + out[P], piece<int(P)>(v)), ...);
   } else {
     float* const to = task.output + task.out_offset[output];
-    (_mm256_storeu_ps(to + out[P], _mm256_add_ps(_mm256_loadu_ps(to + out[P]), piece<int(P)>(v))),
-     ...);
+    (store_piece(to + out[P], _mm256_add_ps(load_piece(to + out[P]), piece<int(P)>(v))), ...);
   }
 }
 

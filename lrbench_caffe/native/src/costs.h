@@ -62,21 +62,25 @@ inline double direct_cycles(const ConvShape& s, Direction direction, double cycl
   double source = out, copied = out * s.stride_h * s.stride_w;  // anew for each remainder
   if (direction == Direction::kForward) source = copied = in;
   if (direction == Direction::kWeights) copied = in + out;
+  // Rearranging weights that are in no cache is as slow as with AVX2, and more of it is waiting.
+  const double once = kWide && direction == Direction::kData ? 2 * f[1] : f[1];
   const double far = std::min(1., std::max(0., (sizeof(float) * source - (1 << 19)) / (1 << 20)));
   return s.images * ((f[0] + f[4] * far) * cycles + f[2] * weights + (f[3] + f[5] * far) * copied) +
-         f[1] * weights;
+         once * weights;
 }
 
-// Winograd's, by the cycles and the blocks of tiles for as many images as there are lanes.
-inline double winograd_cycles(const ConvShape& s, Direction direction, double cycles, int blocks) {
+// Winograd's, by the cycles and the blocks of tiles for the images that are done at once.
+inline double winograd_cycles(const ConvShape& s, Direction direction, double cycles, int blocks,
+                              int at_once) {
   // Of such a cycle, a kernel (once) and a kernel (for each block; less where all of them stay in a
   // cache).
   static constexpr double kFactors[3][3] = {{1.17, 158, 61}, {1.11, 144, 182}, {1.07, 168, 71}};
   const double* const f = kFactors[int(direction)];
+  const double kernel = kWide && direction == Direction::kWeights ? f[2] / 2 : f[2];
   const double cycle = kWide ? 1.5 * f[0] : f[0];  // the second-level cache is no wider
   const double kernels = double(s.out_channels) * s.in_channels,
                far = std::min(1., kernels / 65536);
-  return (s.images + kLanes - 1) / kLanes * (cycle * cycles + f[2] * far * blocks * kernels) +
+  return (s.images + at_once - 1) / at_once * (cycle * cycles + kernel * far * blocks * kernels) +
          f[1] * kernels;
 }
 

@@ -98,11 +98,17 @@ struct WeightMatrix {
   }
 };
 
-// Up to eight images, pixel by pixel: lane n of pixel (c, row, column) is that of image n. `rows`
-// and `pitch` reach beyond the image, whose first pixel is at (top, left), which may be negative;
-// around it are zeros.
+// As many images as there are lanes, pixel by pixel: lane n of pixel (c, row, column) is that of
+// image n. `rows` and `pitch` reach beyond the image, whose first pixel is at (top, left), which
+// may be negative; around it are zeros.
+//
+// Of fewer images, each is cut into bands, one below the other, `band` rows apart: lane b * images
+// + n has band b of image n, and rows that it shares with the next one.
 struct Stack {
   int channels, height, width, top, left, rows, pitch;
+  int bands, band;
+
+  int images() const { return kLanes / bands; }
 
   std::size_t size() const { return std::size_t(channels) * rows * pitch * kLanes; }
   std::size_t at(int channel, int row, int column) const {
@@ -110,26 +116,23 @@ struct Stack {
   }
 
   void copy(const float* images, int count, float* buffer) const {
-    const std::size_t size = std::size_t(channels) * height * width;
     const int first = std::max(0, left), last = std::max(first, std::min(pitch, left + width));
+    const Lanes lanes(*this, count);
     for (int c = 0; c < channels; c++) {
       for (int row = 0; row < rows; row++) {
-        const int y = row - top;
         float* to = buffer + at(c, row, 0);
-        if (y < 0 || y >= height) {
+        if (bands == 1 && (row < top || row >= top + height)) {
           std::memset(to, 0, sizeof(float) * pitch * kLanes);
           continue;
         }
         std::memset(to, 0, sizeof(float) * first * kLanes);
         std::memset(to + last * kLanes, 0, sizeof(float) * (pitch - last) * kLanes);
-        const float* from = images + (std::size_t(c) * height + y) * width + (first - left);
-        for (int j = 0; j < last - first; j += kLanes) {
-          Vec v[kLanes];
-          const int lanes = std::min(kLanes, last - first - j);
-          for (int n = 0; n < kLanes; n++)
-            v[n] = n < count ? load_first(from + n * size + j, lanes) : zero();
-          transpose(v);
-          for (int i = 0; i < lanes; i++) store(to + (first + j + i) * kLanes, v[i]);
+        for (int lane = 0; lane < kLanes; lane += kPiece) {
+          const float* from[kPiece];
+          const bool all = lanes.rows(images + (first - left), lane, c, row - top, from);
+          float* const pixels = to + first * kLanes + lane;
+          all ? copy_row<true>(from, last - first, pixels)
+              : copy_row<false>(from, last - first, pixels);
         }
       }
     }
@@ -137,19 +140,86 @@ struct Stack {
 
   // The way back.
   void extract(const float* buffer, int count, float* images) const {
-    const std::size_t size = std::size_t(channels) * height * width;
+    const Lanes lanes(*this, count);
     for (int c = 0; c < channels; c++) {
-      for (int y = 0; y < height; y++) {
-        const float* from = buffer + at(c, y + top, left);
-        float* to = images + (std::size_t(c) * height + y) * width;
-        for (int j = 0; j < width; j += kLanes) {
-          Vec v[kLanes];
-          const int lanes = std::min(kLanes, width - j);
-          for (int i = 0; i < kLanes; i++)
-            v[i] = i < lanes ? load(from + (j + i) * kLanes) : zero();
-          transpose(v);
-          for (int n = 0; n < count; n++) store_first(to + n * size + j, v[n], lanes);
+      for (int row = 0; row < std::min(band, height); row++) {
+        const float* from = buffer + at(c, row + top, left);
+        for (int lane = 0; lane < kLanes; lane += kPiece) {
+          float* to[kPiece];
+          lanes.rows(images, lane, c, row, to) ? extract_row<true>(from + lane, to)
+                                               : extract_row<false>(from + lane, to);
         }
+      }
+    }
+  }
+
+ private:
+  // Which images the lanes have, and which bands of them.
+  class Lanes {
+   public:
+    Lanes(const Stack& stack, int count) : s_(stack), simple_(stack.bands == 1 && count == kLanes) {
+      const std::size_t size = std::size_t(s_.channels) * s_.height * s_.width;
+      for (int lane = 0; lane < kLanes; lane++) {
+        const int n = lane % s_.images();
+        const int down = lane / s_.images() * s_.band;
+        lanes_[lane] = {n < count, std::ptrdiff_t(n * size) + std::ptrdiff_t(down) * s_.width,
+                        down};
+      }
+    }
+
+    // A row of a channel for each lane of a piece, null where a lane has none; whether all have
+    // one.
+    template <class Float>
+    bool rows(Float* images, int first, int channel, int row, Float* (&rows)[kPiece]) const {
+      const std::ptrdiff_t at = (std::ptrdiff_t(channel) * s_.height + row) * s_.width;
+      if (simple_) {
+        for (int i = 0; i < kPiece; i++) rows[i] = images + (lanes_[first + i].start + at);
+        return true;
+      }
+      bool all = true;
+      for (int i = 0; i < kPiece; i++) {
+        const Lane& lane = lanes_[first + i];
+        const int y = row + lane.down;
+        const bool has = lane.used && y >= 0 && y < s_.height;
+        rows[i] = has ? images + (lane.start + at) : nullptr;
+        all = all && has;
+      }
+      return all;
+    }
+
+   private:
+    struct Lane {
+      bool used;
+      std::ptrdiff_t start;  // of the band in the first channel
+      int down;              // rows above the band
+    };
+    const Stack& s_;
+    bool simple_;  // every lane has a whole image
+    Lane lanes_[kLanes];
+  };
+
+  template <bool All>
+  static void copy_row(const float* const (&from)[kPiece], int pixels, float* to) {
+    for (int j = 0; j < pixels; j += kPiece) {
+      Piece v[kPiece];
+      const int lanes = std::min(kPiece, pixels - j);
+      for (int n = 0; n < kPiece; n++)
+        v[n] = All || from[n] ? load_piece_first(from[n] + j, lanes) : Piece();
+      transpose(v);
+      for (int i = 0; i < lanes; i++) store_piece(to + (j + i) * kLanes, v[i]);
+    }
+  }
+
+  template <bool All>
+  void extract_row(const float* from, float* const (&to)[kPiece]) const {
+    for (int j = 0; j < width; j += kPiece) {
+      Piece v[kPiece];
+      const int lanes = std::min(kPiece, width - j);
+      for (int i = 0; i < kPiece; i++)
+        v[i] = i < lanes ? load_piece(from + (j + i) * kLanes) : Piece();
+      transpose(v);
+      for (int n = 0; n < kPiece; n++) {
+        if (All || to[n]) store_piece_first(to[n] + j, v[n], lanes);
       }
     }
   }
@@ -173,16 +243,17 @@ struct WinogradShape {
   int channels, height, width;  // of an image
   int outputs, out_h, out_w;
   int pad_h, pad_w;  // negative where the image's border is not used
+  int bands;         // that each image is cut into, so that all lanes are used
 };
 
 // A correlation with all of a convolution's weights.
 class WinogradForward {
  public:
   virtual ~WinogradForward() = default;
-  virtual double cycles() const = 0;  // of the arithmetic for eight images, an estimate
+  virtual double cycles() const = 0;  // of the arithmetic for all lanes, an estimate
   virtual int blocks() const = 0;     // of tiles; all weights are read for each
   virtual void pack(const float* weights) = 0;
-  // Up to eight images; `start` has a value for each output, or is null.
+  // As many images as lanes / bands, at most; `start` has a value for each output, or is null.
   virtual void run(const float* x, int images, const float* start, float* y) const = 0;
 };
 
@@ -193,7 +264,7 @@ class WinogradGradient {
   virtual double cycles() const = 0;
   virtual int blocks() const = 0;  // of tiles; all sums are read and written for each
   virtual void begin() const = 0;
-  virtual void add_images(const float* x, const float* dy, int images) const = 0;  // up to eight
+  virtual void add_images(const float* x, const float* dy, int images) const = 0;  // as in run
   virtual void finish(float* dw) const = 0;  // dw += the gradient
 };
 
@@ -204,9 +275,9 @@ class WinogradTiles {
   static constexpr int R = kTile + 1 - M;
 
   explicit WinogradTiles(const WinogradShape& s, int other_channels)
-      : s_(s), down_(ceil_div(s.out_h, M)), across_(ceil_div(s.out_w, M)) {
-    image_ = Stack{s.channels,        s.height,           s.width, s.pad_h, s.pad_w,
-                   down_ * M + R - 1, across_ * M + R - 1};
+      : s_(s), down_(ceil_div(ceil_div(s.out_h, M), s.bands)), across_(ceil_div(s.out_w, M)) {
+    image_ = Stack{s.channels,          s.height, s.width,  s.pad_h, s.pad_w, down_ * M + R - 1,
+                   across_ * M + R - 1, s.bands,  down_ * M};
     const std::size_t bytes = sizeof(float) * kLanes * kValues * (s.channels + other_channels);
     const int most = int(std::max<std::size_t>(4, kBlockBytes / bytes));
     for (int size : even_split(tiles(), most)) blocks_.push_back(size);
@@ -217,7 +288,7 @@ class WinogradTiles {
   int tiles() const { return down_ * across_; }
 
  protected:
-  // Cycles of the image's way to values, for eight images.
+  // Cycles of the image's way to values, for all lanes.
   double image_cycles() const {
     return double(s_.channels) * (tiles() * 160.0 + 4.0 * image_.rows * image_.pitch);
   }
@@ -261,7 +332,7 @@ class WinogradTiles {
       16;  // planes a multiple of 4 KB apart would share their cache lines
 
   WinogradShape s_;
-  int down_, across_;  // tiles
+  int down_, across_;  // tiles of a band
   Stack image_;
   std::vector<int> blocks_;  // tiles that are done at once, the larger ones first
   int block_;
@@ -280,7 +351,7 @@ class WinogradForwardOf : public WinogradForward, WinogradTiles<M> {
         output_stride_(output_stride),
         channel_stride_(channel_stride),
         turned_(turned) {
-    output_ = Stack{s.outputs, s.out_h, s.out_w, 0, 0, down_ * M, across_ * M};
+    output_ = Stack{s.outputs, s.out_h, s.out_w, 0, 0, down_ * M, across_ * M, s.bands, down_ * M};
     sums_plane_ = std::size_t(s.outputs) * block_ * kLanes + Base::kApart;
     weights_plane_ = std::size_t(s.outputs) * s.channels + Base::kApart;
     panels_ = even_split(s.outputs, most_outputs(kVectors));
@@ -458,10 +529,12 @@ class WinogradGradientOf : public WinogradGradient, WinogradTiles<M> {
     float* pixels = scratch(Scratch::kOutput, kLanes * gradient_size());
     image_.copy(x, images, source);
     std::memset(pixels, 0, sizeof(float) * kLanes * gradient_size());
-    for (int n = 0; n < images; n++) {
+    for (int lane = 0; lane < kLanes; lane++) {
+      const int n = lane % image_.images(), band = lane / image_.images();
+      if (n >= images) continue;
       const float* gradient = dy + std::size_t(n) * s_.outputs * s_.out_h * s_.out_w;
-      for (int o = 0; o < s_.outputs; o += kLanes)
-        copy_gradient(gradient, o, pixels + n * gradient_size());
+      for (int o = 0; o < s_.outputs; o += kPiece)
+        copy_gradient(gradient, o, band, pixels + lane * gradient_size());
     }
     int first = 0;
     for (int count : blocks_) {
@@ -513,20 +586,21 @@ class WinogradGradientOf : public WinogradGradient, WinogradTiles<M> {
   }
   std::size_t gradient_size() const { return std::size_t(down_ * M) * (across_ * M) * padded_; }
 
-  // Eight output channels of one image's gradient, which become lanes.
-  void copy_gradient(const float* dy, int first, float* to) const {
-    const int channels = std::min(kLanes, s_.outputs - first);
-    for (int y = 0; y < s_.out_h; y++) {
-      for (int x = 0; x < s_.out_w; x += kLanes) {
-        Vec v[kLanes];
-        const int lanes = std::min(kLanes, s_.out_w - x);
-        for (int c = 0; c < kLanes; c++) {
+  // Eight output channels of a band of one image's gradient, which become lanes.
+  void copy_gradient(const float* dy, int first, int band, float* to) const {
+    const int channels = std::min(kPiece, s_.outputs - first);
+    const int top = band * down_ * M;
+    for (int y = top; y < std::min(s_.out_h, top + down_ * M); y++) {
+      for (int x = 0; x < s_.out_w; x += kPiece) {
+        Piece v[kPiece];
+        const int lanes = std::min(kPiece, s_.out_w - x);
+        for (int c = 0; c < kPiece; c++) {
           const float* from = dy + (std::size_t(first + c) * s_.out_h + y) * s_.out_w + x;
-          v[c] = c < channels ? load_first(from, lanes) : zero();
+          v[c] = c < channels ? load_piece_first(from, lanes) : Piece();
         }
         transpose(v);
-        float* pixels = to + (std::size_t(y) * across_ * M + x) * padded_ + first;
-        for (int i = 0; i < lanes; i++) store(pixels + std::size_t(i) * padded_, v[i]);
+        float* pixels = to + (std::size_t(y - top) * across_ * M + x) * padded_ + first;
+        for (int i = 0; i < lanes; i++) store_piece(pixels + std::size_t(i) * padded_, v[i]);
       }
     }
   }
