@@ -241,7 +241,7 @@ TRANSLATIONS: dict[str, Callable[[Any, list[Shape]], Translated]] = {
     "ReLU": lambda layer, shapes: ("relu", {"inplace": _in_place(layer)}, shapes[0]),
     "Dropout": lambda layer, shapes: (
         "dropout",
-        {"ratio": layer.dropout_param.dropout_ratio, "inplace": _in_place(layer)},
+        {"ratio": layer.dropout_param.dropout_ratio},
         shapes[0],
     ),
     "BatchNorm": lambda layer, shapes: (

@@ -2,7 +2,7 @@
 
 Its argument is the memory format: ``contiguous`` or ``channels_last``. The nets are those of Caffe's
 contenders, layer by layer as reading.py tells them; written as one would for PyTorch: BatchNorm and
-its Scale are one layer, ReLU and Dropout work in place where Caffe's do, and the fused SGD is used.
+its Scale are one layer, ReLU works in place where Caffe's does, and the fused SGD is used.
 """
 
 import sys
@@ -74,7 +74,9 @@ MAKERS = {
     ),
     "norm": lambda channels, eps: nn.BatchNorm2d(channels, eps),
     "relu": lambda inplace: nn.ReLU(inplace),
-    "dropout": lambda ratio, inplace: nn.Dropout(ratio, inplace),
+    "dropout": lambda ratio: nn.Dropout(
+        ratio
+    ),  # in place, it would spoil what the ReLU before it keeps
     "pooling": pooling,
     "mean": lambda: nn.AdaptiveAvgPool2d(1),
     "lrn": lambda size, alpha, beta, k: nn.LocalResponseNorm(size, alpha, beta, k),
