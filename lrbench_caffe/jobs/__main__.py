@@ -1,31 +1,54 @@
 """The command ``train`` for a parent process: it stops, with a snapshot, when the parent is gone.
 
-A program, not for people: ``jobs.child`` starts it.
+A program, not for people: ``jobs.child`` starts it, or ``jobs.forkserver``, which forks it.
 """
 
 from __future__ import annotations
 
-import ctypes
+import gc
+import importlib
 import os
-import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from lrbench_caffe import train
+from lrbench_caffe import plots, train
 from lrbench_caffe.errors import LRBenchError
 from lrbench_caffe.jobs.child import exit_code
+from lrbench_caffe.jobs.forkserver import SERVE, end_with, serve
 from lrbench_caffe.terminal import cli
 
-_PR_SET_PDEATHSIG = 1
+# What a training loads only when it needs it.
+LATER = (
+    "lrbench_caffe.training.recorder",
+    "lrbench_caffe.database.store",
+    "lrbench_caffe.runs.mending",
+    "lrbench_caffe.runs.waiting",
+    "sqlalchemy.dialects.sqlite",
+    "lrbench_caffe.plots.training",
+)
 
 
-def train_for_parent() -> int:
+def main() -> int:
     """``train``, ended by SIGTERM when the parent is gone."""
-    parent = os.getppid()
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:
+    if not end_with(os.getppid()):
         return 0  # it was gone before that
+    if sys.argv[1:2] == [SERVE]:
+        arguments = serve(int(sys.argv[2]), _load())
+        if arguments is None:
+            return 0
+        sys.argv[1:] = arguments
     return cli.run(_train)
+
+
+def _load() -> Iterator[str]:
+    """Load what trainings need later, step by step."""
+    for name in LATER:
+        importlib.import_module(name)
+        yield name
+    plots.load()
+    gc.collect()
+    gc.freeze()  # else each training copies all of this memory when its garbage is collected
+    yield "plots"
 
 
 def _train(argv: Sequence[str]) -> int:
@@ -38,4 +61,4 @@ def _train(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(train_for_parent())
+    sys.exit(main())

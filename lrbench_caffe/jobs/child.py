@@ -19,9 +19,11 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import IO, Union
 
 from lrbench_caffe.errors import InputError, LRBenchError, PassingError, TrainingError
 from lrbench_caffe.files import open_own
+from lrbench_caffe.jobs.forkserver import ForkedProcess, ForkServer
 from lrbench_caffe.jobs.training import Job, JobResult, failed_result, read_result
 from lrbench_caffe.runtime.failures import Death
 from lrbench_caffe.runtime.faults import BAD_INPUT, is_of_machine, is_of_memory, passes
@@ -38,6 +40,8 @@ LOCK = ".job"
 PASSES = os.EX_TEMPFAIL  # bad input that may be accepted at the next attempt
 CAFFE_KILLED = 128 + signal.SIGKILL  # Linux kills a process for its memory
 
+Process = Union["subprocess.Popen[bytes]", ForkedProcess]
+
 
 class Stopped(TrainingError):
     """The training was stopped on request."""
@@ -53,6 +57,7 @@ def run_child(
     stop: threading.Event | None = None,
     gpu: str | None = None,
     warn: Callable[[str], None] = on_stderr,
+    server: ForkServer | None = None,
 ) -> JobResult:
     """Train in a process of its own, and wait for it.
 
@@ -63,6 +68,7 @@ def run_child(
         stop: set by another thread to stop it with a snapshot.
         gpu: the GPU's name in CUDA_VISIBLE_DEVICES, None for the CPU.
         warn: called with warnings for the user while it trains.
+        server: forks the process, where it can; else Python is started.
 
     Returns:
         What came out. A training that failed is a result, too.
@@ -78,7 +84,7 @@ def run_child(
     try:
         with _alone(training, stop):
             _wait_for_others(training, stop)
-            return _found(training) or _train(training, stop, gpu, warn)
+            return _found(training) or _train(training, stop, gpu, warn, server)
     except (OSError, InputError) as error:
         cause = error if isinstance(error, OSError) else error.__cause__
         if not (isinstance(cause, OSError) and passes(cause)):
@@ -94,30 +100,46 @@ def _found(training: Job) -> JobResult | None:
 
 
 def _train(
-    training: Job, stop: threading.Event, gpu: str | None, warn: Callable[[str], None]
+    training: Job,
+    stop: threading.Event,
+    gpu: str | None,
+    warn: Callable[[str], None],
+    server: ForkServer | None,
 ) -> JobResult:
     began = time.monotonic()
     with open_own(Path(training.out) / OUTPUT, "ab") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "lrbench_caffe.jobs", *training.arguments(gpu)],
-            env=training.environment(gpu),
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C is for our caller, who then stops it properly
-        )
+        process = _start(training, gpu, file, stop, server)
         try:
             hung = _wait(process, stop, _Watch(process.pid, training, warn))
         finally:
-            _end(process)
+            code = _end(process)
     if stop.is_set():
         raise Stopped(f"{training.out}: stopped")
     seconds = time.monotonic() - began
     result = read_result(training, seconds)
-    if result is not None and not (result.lost and process.returncode not in (0, 1, CAFFE_KILLED)):
-        return judged(result, process.returncode)
+    if result is not None and not (result.lost and code not in (0, 1, CAFFE_KILLED)):
+        return judged(result, code)
     # One that ended before it could write anything has the failure of an earlier attempt there.
-    return _failure(training, process.returncode, hung, seconds)
+    return _failure(training, code, hung, seconds)
+
+
+def _start(
+    training: Job,
+    gpu: str | None,
+    output: IO[bytes],
+    stop: threading.Event,
+    server: ForkServer | None,
+) -> Process:
+    arguments, environment = training.arguments(gpu), training.environment(gpu)
+    forked = server.start(arguments, environment, output, stop) if server is not None else None
+    return forked or subprocess.Popen(
+        [sys.executable, "-m", "lrbench_caffe.jobs", *arguments],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,  # Ctrl-C is for our caller, who then stops it properly
+    )
 
 
 @contextlib.contextmanager
@@ -147,13 +169,14 @@ def _wait_for_others(training: Job, stop: threading.Event) -> None:
             raise Stopped(f"{training.out}: stopped")
 
 
-def _wait(process: subprocess.Popen[bytes], stop: threading.Event, watch: _Watch) -> bool:
+def _wait(process: Process, stop: threading.Event, watch: _Watch) -> bool:
     """Wait for the end; returns True for a process that gave no sign of life."""
     while not watch.hangs():
         for _ in range(LOOK):
-            if process.poll() is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(POLL)
                 return False
-            if stop.wait(POLL):
+            if stop.is_set():
                 process.terminate()
                 ends_within(process, STOP_SECONDS)
                 return False
@@ -188,10 +211,11 @@ class _Watch:
         return False
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: Process) -> int:
+    """End it, where it has not ended; returns its exit code."""
     if process.poll() is None:
         process.kill()  # its worker ends with it
-    process.wait()
+    return process.wait()
 
 
 def _failure(training: Job, code: int, hung: bool, seconds: float) -> JobResult:

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Protocol
 
 from lrbench_caffe.jobs.child import Stopped, on_stderr, run_child
+from lrbench_caffe.jobs.forkserver import ForkServer
 from lrbench_caffe.jobs.training import Job, JobResult
 
 
@@ -64,6 +65,7 @@ class LocalPool:
             self._devices.put(device)
         self._results: queue.SimpleQueue[JobResult | BaseException] = queue.SimpleQueue()
         self._stop = threading.Event()
+        self._server = ForkServer()
         self._threads = ThreadPoolExecutor(self.slots, thread_name_prefix="training")
 
     def submit(self, training: Job) -> None:
@@ -72,7 +74,7 @@ class LocalPool:
     def _run(self, training: Job) -> None:
         device = self._devices.get()
         try:
-            self._results.put(run_child(training, self._stop, device, self._warn))
+            self._results.put(run_child(training, self._stop, device, self._warn, self._server))
         except Stopped:
             pass
         except BaseException as error:
@@ -92,6 +94,7 @@ class LocalPool:
     def close(self) -> None:
         self._stop.set()
         self._threads.shutdown(wait=True, cancel_futures=True)
+        self._server.close()
 
     def __enter__(self) -> LocalPool:
         return self

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from lrbench_caffe.plots.files import SUFFIXES, plot_file, save, warm_up
+from lrbench_caffe.plots.files import SUFFIXES, load, plot_file, save, warm_up
 
 if TYPE_CHECKING:
     from lrbench_caffe.plots.comparison import Pair, comparison_figure
@@ -30,6 +30,7 @@ __all__ = [
     "comparison_figure",
     "front_figure",
     "function_sheet",
+    "load",
     "natural_length",
     "pareto_figure",
     "plot_file",

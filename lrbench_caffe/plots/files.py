@@ -29,6 +29,18 @@ _METADATA: dict[str, dict[str, Any]] = {
 }
 
 
+def load() -> None:
+    """Load the drawing library, with what it loads and prepares when it draws for the first time."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(layout="constrained")
+    axes = figure.subplots()
+    axes.plot([1, 2], [1, 2], marker=".", label="0")
+    axes.set_yscale("log")
+    axes.legend()
+    figure.savefig(io.BytesIO(), format="png", dpi=DPI)
+
+
 @contextlib.contextmanager
 def warm_up() -> Iterator[None]:
     """Load the drawing library in the background, while Caffe has the work: it takes about a second.
@@ -37,11 +49,11 @@ def warm_up() -> Iterator[None]:
     makes the process abort.
     """
 
-    def load() -> None:
+    def load_library() -> None:
         from matplotlib.backends import backend_agg  # noqa: F401
         from matplotlib.figure import Figure  # noqa: F401
 
-    thread = threading.Thread(target=load, daemon=True)
+    thread = threading.Thread(target=load_library, daemon=True)
     thread.start()
     try:
         yield

@@ -13,6 +13,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 LONGEST_LOOK = 1.0  # seconds that count at most for the time between two looks
 LEAST = (
@@ -70,7 +71,13 @@ class Silence:
         return 0 < self._limit < max(self._seconds - self._waited, LEAST * self._seconds)
 
 
-def ends_within(process: subprocess.Popen[bytes], seconds: float) -> bool:
+class Waitable(Protocol):
+    """A process that can be waited for, as ``subprocess.Popen`` can."""
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+
+def ends_within(process: Waitable, seconds: float) -> bool:
     """Wait for the end of a process, for so many seconds in which this one can run."""
     silence = Silence(seconds)
     while not silence.too_long():

@@ -304,6 +304,32 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def children(pid: int) -> list[int]:
+    """The processes that any thread of a process has started."""
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            found += map(int, task.read_text().split())
+    return found
+
+
+def descendants(pid: int) -> list[int]:
+    return [one for child in children(pid) for one in (child, *descendants(child))]
+
+
+def drivers(folder: Path, pid: int | None = None) -> list[int]:
+    """The processes of trainings in a run directory, below a process: it may be forked, not started.
+
+    What they print goes to output.log.
+    """
+    output = str(folder.resolve() / "output.log")
+    found = []
+    for one in descendants(pid or os.getpid()):
+        with contextlib.suppress(OSError):
+            found += [one] if os.readlink(f"/proc/{one}/fd/1") == output else []
+    return found
+
+
 def wait_until_gone(pid: int, seconds: float = 10.0) -> bool:
     deadline = time.monotonic() + seconds
     while is_alive(pid) and time.monotonic() < deadline:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,10 +18,20 @@ import pytest
 
 from lrbench_caffe.database import Database
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.jobs import Job, JobResult, LocalPool, child
+from lrbench_caffe.jobs import Job, JobResult, LocalPool, RetryingPool, child
 from lrbench_caffe.jobs.child import Stopped, run_child
+from lrbench_caffe.jobs.forkserver import ForkServer
 from tests.caffe import nets
-from tests.caffe.harness import ENVIRONMENT, ROOT, Run, Workspace, assert_same_weights, is_alive
+from tests.caffe.harness import (
+    ENVIRONMENT,
+    ROOT,
+    Run,
+    Workspace,
+    assert_same_weights,
+    children,
+    drivers,
+    is_alive,
+)
 from tests.caffe.test_faults import write_images
 
 LONG = 200_000  # iterations: longer than any test waits
@@ -46,25 +57,19 @@ def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
         time.sleep(0.02)
 
 
-def children(pid: int) -> list[int]:
-    """The processes that any thread of a process has started."""
-    tasks = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(word) for task in tasks for word in task.read_text().split()]
-
-
 class Started:
     """A training under way in a thread: its processes, and its result."""
 
-    def __init__(self, wanted: Job) -> None:
+    def __init__(self, wanted: Job, server: ForkServer | None) -> None:
         self.training = wanted
         self.stop = threading.Event()
-        before = set(children(os.getpid()))
         self._thread = ThreadPoolExecutor(1)
-        self._future = self._thread.submit(run_child, wanted, self.stop)
+        self._future = self._thread.submit(run_child, wanted, self.stop, server=server)
         wait_for(lambda: len(self._tests()) > 1 or self._future.done())
         assert not self._future.done(), self._future.result()
-        (self.driver,) = set(children(os.getpid())) - before
+        (self.driver,) = drivers(Path(wanted.out))
         (self.worker,) = children(self.driver)
+        assert (server is not None) == (self.driver not in children(os.getpid()))
 
     def _tests(self) -> list[dict[str, object]]:
         return Run(Path(self.training.out)).measurements()
@@ -77,12 +82,22 @@ class Started:
         self._thread.shutdown()
 
 
+@pytest.fixture(params=["started", "forked"])
+def server(request: pytest.FixtureRequest) -> Iterator[ForkServer | None]:
+    """Whatever becomes of a training means the same, however its process begins."""
+    server = ForkServer() if request.param == "forked" else None
+    yield server
+    if server is not None:
+        server.close()
+
+
 @pytest.fixture
-def start(here: Workspace) -> Iterator[Callable[..., Started]]:
+def start(here: Workspace, server: ForkServer | None) -> Iterator[Callable[..., Started]]:
     started: list[Started] = []
 
     def begin(**more: object) -> Started:
-        started.append(Started(training("run", max_iter=LONG, test_interval=200, **more)))
+        wanted = training("run", max_iter=LONG, test_interval=200, **more)
+        started.append(Started(wanted, server))
         return started[-1]
 
     yield begin
@@ -243,20 +258,80 @@ def test_stopped_and_gone_on_with(here: Workspace, start: Callable[..., Started]
     assert further.iteration == record["iteration"] + 100
 
 
-def test_the_training_stops_with_a_snapshot_when_its_caller_is_killed(here: Workspace) -> None:
-    code = (
-        "from lrbench_caffe.jobs.child import run_child\nfrom tests.caffe.test_jobs import training, LONG\n"
-        "run_child(training('run', max_iter=LONG, test_interval=200))"
-    )
+CALLERS = {
+    "started": "from lrbench_caffe.jobs.child import run_child\nrun_child({})",
+    "forked": """
+from lrbench_caffe.jobs import LocalPool
+with LocalPool() as pool:
+    pool.submit({})
+    pool.next()
+""",
+}
+
+
+@pytest.mark.parametrize("how", CALLERS)
+def test_the_training_stops_with_a_snapshot_when_its_caller_is_killed(
+    here: Workspace, how: str
+) -> None:
+    wanted = "training('run', max_iter=LONG, test_interval=200)"
+    code = "from tests.caffe.test_jobs import training, LONG\n" + CALLERS[how].format(wanted)
     caller = subprocess.Popen([sys.executable, "-c", code], env=ENVIRONMENT)
     run = here.run("run")
     wait_for(lambda: len(run.measurements()) > 1)
-    (driver,) = children(caller.pid)
+    (driver,) = drivers(run.path, caller.pid)
+    (child,) = children(caller.pid)
+    assert (child == driver) == (how == "started")
     caller.kill()
     caller.wait()
     wait_for(lambda: not is_alive(driver))
+    wait_for(lambda: not is_alive(child))
     assert run.record["status"] == "stopped"
     assert run.state(run.record["iteration"]).is_file()
+
+
+def test_trainings_whose_server_is_killed_are_lost_with_a_snapshot(here: Workspace) -> None:
+    """The next ones do without it."""
+    said: list[str] = []
+    with LocalPool() as local:
+        pool = RetryingPool(local, said.append)
+        pool.submit(training("run", max_iter=5000, test_interval=200, retry=True))
+        run = here.run("run")
+        wait_for(lambda: len(run.measurements()) > 1)
+        (driver,) = drivers(run.path)
+        (server,) = (one for one in children(os.getpid()) if driver in children(one))
+        os.kill(server, signal.SIGKILL)
+        while (result := pool.next(timeout=60)) is None:
+            pass
+    assert (result.status, result.losses) == ("finished", 1)
+    (line,) = said
+    assert "killed by SIGTERM; it is tried again" in line
+    first, second = run.record["sessions"]
+    assert first["iteration"] == 0
+    assert second["iteration"] > 200  # from the snapshot
+    assert "repeated" not in run.record
+
+
+def test_a_forked_training_leaves_what_a_started_one_does(here: Workspace) -> None:
+    """But for the times: the command, what it printed, the measurements, the weights, the picture."""
+    server, found = ForkServer(), []
+    for how in (None, server, server):
+        shutil.rmtree(here.path / "run", ignore_errors=True)
+        assert run_child(training("run"), server=how).status == "finished"
+        run = here.run("run")
+        found.append(
+            [
+                sorted(str(path.relative_to(run.path)) for path in run.path.rglob("*")),
+                run.record["command"],
+                run.last_measurements(),
+                run.iterations(),
+                (run.path / "output.log").read_text(),
+                (run.path / "training.png").read_bytes(),
+                run.model(100).read_bytes(),
+            ]
+        )
+    server.close()
+    assert found[1] == found[0]
+    assert found[2] == found[0]
 
 
 def test_a_pool_goes_on_after_a_failure(here: Workspace) -> None:

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -18,7 +17,14 @@ from lrbench_caffe.jobs import Job, JobResult, LocalPool, RetryingPool
 from lrbench_caffe.jobs.child import run_child
 from lrbench_caffe.runtime.locate import find_caffe_python
 from tests.caffe import nets
-from tests.caffe.harness import ENVIRONMENT, ROOT, Workspace, assert_same_weights
+from tests.caffe.harness import (
+    ENVIRONMENT,
+    ROOT,
+    Workspace,
+    assert_same_weights,
+    descendants,
+    drivers,
+)
 
 # Starts Caffe's Python with too little memory, the first time for each log that is named like this.
 SHORT_OF_MEMORY = """#!/bin/sh
@@ -44,26 +50,6 @@ def training(out: str, **more: object) -> Job:
     return Job("solver.prototxt", seed=3, out=out, flags=flags, retry=True, **options)  # type: ignore[arg-type]
 
 
-def descendants(pid: int) -> list[int]:
-    found: list[int] = []
-    for tasks in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            for child in map(int, tasks.read_text().split()):
-                found += [child, *descendants(child)]
-        except OSError:
-            continue
-    return found
-
-
-def driver(out: str) -> int:
-    """The process that trains in a run directory."""
-    wanted = b"\0--out\0" + out.encode() + b"\0"
-    for pid in descendants(os.getpid()):
-        if wanted in Path(f"/proc/{pid}/cmdline").read_bytes():
-            return pid
-    raise LookupError(out)
-
-
 def test_killed_and_short_of_memory_they_come_out_as_undisturbed_ones(here: Workspace) -> None:
     said: list[str] = []
     kills = {"driver": signal.SIGKILL, "worker": signal.SIGSEGV}
@@ -77,7 +63,7 @@ def test_killed_and_short_of_memory_they_come_out_as_undisturbed_ones(here: Work
             if result is not None:
                 found[result.training.out] = result
             for out in [out for out in kills if len(here.run(out).measurements()) > 1]:
-                victim = driver(out)
+                (victim,) = drivers(here.path / out)
                 os.kill(victim if out == "driver" else descendants(victim)[0], kills.pop(out))
     assert {out: (one.status, one.losses) for out, one in found.items()} == dict.fromkeys(
         ("driver", "worker", "memory"), ("finished", 1)

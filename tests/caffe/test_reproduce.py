@@ -7,12 +7,11 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from lrbench_caffe.database import Database
-from tests.caffe.harness import ENVIRONMENT, ROOT, Done, Run, Workspace, wait_until_gone
+from tests.caffe.harness import ENVIRONMENT, ROOT, Done, Run, Workspace, drivers, wait_until_gone
 
 URL = "sqlite:///{}/lr.sqlite"
 SCALED = "SCALED DOWN: 200 of 2000 iterations"
@@ -56,7 +55,7 @@ def kill_during(here: Workspace, function: str) -> None:
     while not (function in runs(here) and runs(here)[function].measurements()):
         assert command.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
-    (child,) = (int(p) for p in _children(command.pid) if _is_job(p))
+    (child,) = drivers(runs(here)[function].path, command.pid)
     os.kill(command.pid, signal.SIGKILL)
     command.wait()
     assert wait_until_gone(child, 60)
@@ -68,15 +67,6 @@ def train_by_hand(here: Workspace, policy: str) -> None:
         "solvers/lenet_digits_solver.prototxt", "--lr", policy, "--max-iter", "200", "--test-interval", "10",
         "--seed", "1", "--out", "by-hand", "--db", "sqlite:///lr.sqlite",
     ).succeeded()  # fmt: skip
-
-
-def _children(pid: int) -> list[str]:
-    tasks = Path(f"/proc/{pid}/task").glob("*/children")
-    return [word for task in tasks for word in task.read_text().split()]
-
-
-def _is_job(pid: str) -> bool:
-    return b"lrbench_caffe.jobs\0" in Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 @pytest.mark.slow
