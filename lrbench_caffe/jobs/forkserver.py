@@ -50,10 +50,13 @@ class ForkedProcess:
             process whose server was killed, which ends it, SIGTERM.
     """
 
-    def __init__(self, pid: int, channel: socket.socket) -> None:
+    def __init__(
+        self, pid: int, channel: socket.socket, server: subprocess.Popen[bytes] | None
+    ) -> None:
         self.pid = pid
         self.returncode: int | None = None
         self._channel = channel
+        self._server = server
 
     def poll(self) -> int | None:
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -83,6 +86,8 @@ class ForkedProcess:
         if self.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
+            if self._server is not None:  # which would not tell of the end while it is suspended
+                self._server.send_signal(signal.SIGCONT)
 
 
 class ForkServer:
@@ -133,7 +138,7 @@ class ForkServer:
                 ours.sendall(request)
                 ours.shutdown(socket.SHUT_WR)
             stack.pop_all()
-        return ForkedProcess(pid, ours)
+        return ForkedProcess(pid, ours, self._server)
 
     def _connected(self, environment: Mapping[str, str]) -> socket.socket:
         with self._lock:

@@ -311,6 +311,18 @@ def test_trainings_whose_server_is_killed_are_lost_with_a_snapshot(here: Workspa
     assert "repeated" not in run.record
 
 
+def test_a_pool_whose_server_is_suspended_can_be_closed(here: Workspace) -> None:
+    with LocalPool() as pool:
+        pool.submit(training("run", max_iter=LONG, test_interval=200))
+        run = here.run("run")
+        wait_for(lambda: len(run.measurements()) > 1)
+        (driver,) = drivers(run.path)
+        (server,) = (one for one in children(os.getpid()) if driver in children(one))
+        os.kill(server, signal.SIGSTOP)
+    assert run.record["status"] == "stopped"
+    assert not is_alive(driver) and not is_alive(server)
+
+
 def test_a_forked_training_leaves_what_a_started_one_does(here: Workspace) -> None:
     """But for the times: the command, what it printed, the measurements, the weights, the picture."""
     server, found = ForkServer(), []
