@@ -16,11 +16,12 @@ from typing import Any
 from lrbench_caffe.lr import Policy
 from lrbench_caffe.metrics import Measurement
 
-SCHEMA = 2  # of the JSON form; a reader takes older ones and refuses a newer one
+SCHEMA = 3  # of the JSON form; a reader takes older ones and refuses a newer one
 
 SOURCES = ("measured", "paper", "imported")
 STARTS = ("scratch", "weights", "snapshot", "unknown")
 STATUSES = ("running", "finished", "failed", "diverged", "stopped")
+STANDINGS = ("shown", "unverified", "hidden")  # of a run on a platform
 UNSUCCESSFUL = ("diverged", "failed")  # those that ended before their time
 AT_PLACE = "at "  # begins the digest of data that is known by its place only
 PARTIAL = " (partial)"  # ends the name of a network that a log tells in part
@@ -159,6 +160,24 @@ class Start:
         return text if self.iteration is None else f"{text}, iteration {self.iteration}"
 
 
+@dataclass(frozen=True)
+class Contribution:
+    """From whom a run comes that was uploaded to a platform.
+
+    Attributes:
+        batch: unique identifier of the upload; all runs of one have the same contribution.
+        contributor: the name of the token that it was uploaded with.
+        note, link: what the contributor says of it; None where nothing.
+        sent: seconds since 1970.
+    """
+
+    batch: str
+    contributor: str
+    note: str | None
+    link: str | None
+    sent: float
+
+
 SCRATCH = Start()
 UNKNOWN_START = Start("unknown")
 
@@ -185,6 +204,7 @@ class RunRecord:
             "stock, then fast" or "fast, then stock"; None where unknown.
         head: the scores blob that Top-1 is measured on; None where unknown or the net does not
             classify.
+        contribution: from whom it comes; None for one that was never uploaded to a platform.
     """
 
     uid: str
@@ -211,6 +231,7 @@ class RunRecord:
     start: Start = SCRATCH
     layers: str | None = None
     head: str | None = None
+    contribution: Contribution | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The exchange form, with its schema version and content digest."""
@@ -235,6 +256,8 @@ class RunRecord:
         }
         values = {f.name: record[f.name] for f in fields(cls)}
         values.update({name: make(**record[name]) for name, make in parts.items()})
+        sent = record["contribution"]
+        values["contribution"] = None if sent is None else Contribution(**sent)
         values["measurements"] = [Measurement.from_json(row) for row in record["measurements"]]
         return cls(**values)
 
@@ -247,12 +270,16 @@ _LAYERS = re.compile(r"[(,] ?((?:stock|fast)(?:, then (?:stock|fast))?) layers\)
 def of_this_schema(record: Mapping[str, Any]) -> dict[str, Any]:
     """An exchange form brought up to ``SCHEMA``.
 
+    Schema 2 had no contribution.
     Schema 1 had no start: its origin said "(from PATH)" or "(finetuned from PATH)". What the files
     held is not known any more, so such a run has an unknown start, and so has an imported one whose
     first test came when it was under way. Any other began from scratch. The migration 0002 has the
     same rules.
     """
-    if record.get("schema", SCHEMA) != 1:
+    schema = record.get("schema", SCHEMA)
+    if schema == 2:
+        return {**record, "schema": SCHEMA, "contribution": None}
+    if schema != 1:
         return dict(record)
     origin, seed = str(record.get("origin", "")), record.get("seed")
     measured = record.get("source") == "measured"
@@ -265,6 +292,7 @@ def of_this_schema(record: Mapping[str, Any]) -> dict[str, Any]:
         "start": asdict(UNKNOWN_START if began_before or _BEGAN.search(origin) else SCRATCH),
         "layers": layers[1] if layers else "stock" if measured else None,
         "head": None,
+        "contribution": None,
     }
 
 

@@ -58,7 +58,7 @@ def test_a_record_has_all_of_it_in_its_exchange_form():
         measurements=[at(1, 5.0, outputs={"loss": 2.0})],
     )
     line = record.to_json()
-    assert line["schema"] == SCHEMA == 2
+    assert line["schema"] == SCHEMA == 3
     assert line["start"] == {
         "kind": "weights", "digest": DIGEST, "filled": 6, "layers": 8, "iteration": None,
         "name": "old.caffemodel",

@@ -16,6 +16,7 @@ import reprlib
 from collections.abc import Iterator
 from functools import cache
 from typing import Any, TypeVar, cast
+from urllib.parse import urlsplit
 
 from lrbench_caffe.database.errors import RecordError
 from lrbench_caffe.database.ranges import LAYERS, RANGES, REAL
@@ -28,6 +29,7 @@ from lrbench_caffe.records import (
     SOURCES,
     STARTS,
     STATUSES,
+    Contribution,
     Dataset,
     Framework,
     Network,
@@ -49,6 +51,7 @@ PARTS: dict[str, type] = {
     "solver": SolverSettings,
 }
 INT64 = 2**63
+LONGEST_NAME, LONGEST_NOTE, LONGEST_LINK = 100, 2000, 1000  # characters
 LONGEST_UID = 200  # characters; an index of PostgreSQL has room for 2700 bytes
 LONGEST_SHOWN = 80  # characters of a value in a message
 _START_FIELDS = {  # kinds that a field of a start belongs to
@@ -79,15 +82,62 @@ def checked_run(record: RunRecord) -> RunRecord:
     measured = [checked_measurement(m) for m in record.measurements]
     parts["measurements"] = sorted(measured, key=lambda m: (m.iteration, m.net))
     parts["start"] = _checked_start(record.start)
+    sent = record.contribution
+    parts["contribution"] = None if sent is None else checked_contribution(sent)
     plain = _checked(record, "", skip=frozenset(parts))
-    if not plain.uid:
-        raise RecordError("uid: empty; allowed: a unique text")
-    if len(plain.uid) > LONGEST_UID:
-        raise RecordError(f"uid: {_shown(plain.uid)}; allowed: {LONGEST_UID} characters")
+    _check_uid(plain.uid, "uid")
     places = [(m.net, m.iteration) for m in parts["measurements"]]
     if len(set(places)) != len(places):
         raise RecordError("measurements: an iteration of a net occurs twice; allowed: once")
     return dataclasses.replace(plain, **parts)
+
+
+def _check_uid(uid: str, where: str) -> None:
+    if not uid:
+        raise RecordError(f"{where}: empty; allowed: a unique text")
+    if len(uid) > LONGEST_UID:
+        raise RecordError(f"{where}: {_shown(uid)}; allowed: {LONGEST_UID} characters")
+
+
+def checked_contribution(sent: Contribution) -> Contribution:
+    """The same for the contribution of runs.
+
+    A link is shown as one: it may lead to nothing but a page of the web.
+    """
+    where = "contribution."
+    checked = _checked(sent, where)
+    _check_uid(checked.batch, f"{where}batch")
+    check_contributor(checked.contributor, f"{where}contributor")
+    if checked.note is not None and len(checked.note) > LONGEST_NOTE:
+        raise RecordError(f"{where}note: {len(checked.note)} characters; allowed: {LONGEST_NOTE}")
+    if checked.link is not None and not _is_link(checked.link):
+        raise RecordError(
+            f"{where}link: {_shown(checked.link)}; allowed: http:// or https://, "
+            f"{LONGEST_LINK} characters"
+        )
+    return checked
+
+
+def check_contributor(name: str, where: str) -> None:
+    """Check a contributor's name.
+
+    Raises:
+        RecordError: it is none.
+    """
+    if storable(name) != name or not name.strip() or len(name) > LONGEST_NAME:
+        raise RecordError(
+            f"{where}: {_shown(name)}; allowed: a name of 1 to {LONGEST_NAME} characters"
+        )
+
+
+def _is_link(link: str) -> bool:
+    if len(link) > LONGEST_LINK or not link.isprintable() or " " in link:
+        return False
+    try:
+        parts = urlsplit(link)
+        return parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        return False
 
 
 def _checked_start(start: Start) -> Start:
@@ -153,6 +203,8 @@ def run_from_json(value: Any) -> RunRecord:
     value = of_this_schema(value)
     for name, kind in {**PARTS, "start": Start}.items():
         _check_fields(value.get(name), kind, f"{name}.")
+    if value.get("contribution") is not None:
+        _check_fields(value["contribution"], Contribution, "contribution.")
     _check_fields({k: v for k, v in value.items() if k not in ("schema", "digest")}, RunRecord, "")
     if not isinstance(value["measurements"], list):
         raise RecordError("measurements: allowed: a list")

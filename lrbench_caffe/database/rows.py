@@ -6,18 +6,21 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Table, select
+from sqlalchemy import ColumnElement, Double, Select, Table, Text, select, type_coerce
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, RowMapping
 
 from lrbench_caffe.database import schema
 from lrbench_caffe.database.checks import PARTS
+from lrbench_caffe.database.errors import RecordError
 from lrbench_caffe.metrics import Measurement
-from lrbench_caffe.records import RunRecord, Start, Task, digest
+from lrbench_caffe.records import Contribution, RunRecord, Start, Task, digest
 
 MEASURED = [f.name for f in fields(Measurement)]  # their last column, the outputs, is JSON
 # The fields of a run that are its own, not those of a part or of its start.
 OWN = [f.name for f in fields(RunRecord) if f.name in schema.run.c]
+
+_SENT = ("contributor", "note", "link", "sent")  # columns of a batch, beside its uid
 
 UNKNOWN = "run "  # begins the key of a start that is not known
 UNKNOWN_KEYS = f"{UNKNOWN}%"
@@ -72,6 +75,38 @@ def start_values(start: Start, uid: str) -> dict[str, Any]:
     """The columns of a run's start."""
     columns = {f"start_{name}": value for name, value in asdict(start).items()}
     return {**columns, "start_key": start_key(start, uid)}
+
+
+def store_contribution(connection: Connection, sent: Contribution) -> int:
+    """The number of a contribution's batch, which is created if missing.
+
+    Raises:
+        RecordError: a batch of this uid is there with other content.
+    """
+    table = schema.batch
+    values = {"uid": sent.batch, **{name: getattr(sent, name) for name in _SENT}}
+    find = select(table).where(table.c.uid == sent.batch)
+    for _ in range(ATTEMPTS):
+        stored = connection.execute(find).mappings().first()
+        if stored is None:
+            make = insert(connection.dialect.name, table).values(**values)
+            connection.execute(make.on_conflict_do_nothing(index_elements=["uid"]))
+            continue
+        other = [name for name in _SENT if stored[name] != values[name]]
+        if other:
+            raise RecordError(
+                f"contribution.batch: {sent.batch!r} is another one in the database: "
+                f"its {other[0]} differs"
+            )
+        return int(stored["id"])
+    raise LostRow("batch: an existing row was not found")
+
+
+def contribution_from_row(row: RowMapping) -> Contribution | None:
+    """The contribution of a row of ``select_runs``."""
+    if row["batch__uid"] is None:
+        return None
+    return Contribution(row["batch__uid"], **{name: row[f"batch__{name}"] for name in _SENT})
 
 
 def start_from_row(row: RowMapping | dict[str, Any]) -> Start:
@@ -148,8 +183,15 @@ def select_runs() -> Select[Any]:
     for name in sorted(PARTS):
         table = schema.metadata.tables[name]
         joined = joined.join(table, run.c[f"{name}_id"] == table.c.id)
+    batch = schema.batch
+    joined = joined.outerjoin(batch, run.c.batch_id == batch.c.id)
     kind = schema.task_type.c.name.label("task_type")
-    return select(run, kind, *part_columns(*sorted(PARTS))).select_from(joined)
+    # Without the checks of their columns: NULL for a run that was not uploaded.
+    sent = [
+        type_coerce(batch.c[name], Double if name == "sent" else Text).label(f"batch__{name}")
+        for name in ("uid", *_SENT)
+    ]
+    return select(run, kind, *part_columns(*sorted(PARTS)), *sent).select_from(joined)
 
 
 def run_from_row(row: RowMapping, measurements: list[Measurement]) -> RunRecord:
@@ -160,6 +202,7 @@ def run_from_row(row: RowMapping, measurements: list[Measurement]) -> RunRecord:
         **own,
         **parts,
         start=start_from_row(row),
+        contribution=contribution_from_row(row),
         task_type=row["task_type"],
         measurements=measurements,
     )

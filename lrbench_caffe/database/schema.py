@@ -3,6 +3,8 @@
     framework, task_type, dataset, network    what a task consists of, each row once (``key``)
     task                                      what runs are compared within
     policy, solver                            what is compared, and the other settings
+    batch                                     one upload of runs to a platform, and from whom it is
+    token                                     who may upload
     run                                       one training
     measurement                               one test pass of one test net
     summary                                   the runs of one group as ranking shows them
@@ -41,13 +43,15 @@ from sqlalchemy import (
 from lrbench_caffe.database import stored
 from lrbench_caffe.database.ranges import RANGES
 from lrbench_caffe.metrics import METRICS, RANKED
-from lrbench_caffe.records import SOURCES, STARTS, STATUSES
+from lrbench_caffe.records import SOURCES, STANDINGS, STARTS, STATUSES
 
-REVISION = "0002"  # of the newest migration; a test compares it with the files
+REVISION = "0003"  # of the newest migration; a test compares it with the files
 
 # What a summary has the mean and deviation of, in the order of its columns: test_loss came later.
 SPREADS = ("iterations", *(name for name in RANKED if name != "test_loss"), "test_loss")
 DESCENDING = tuple(name for name in RANKED if METRICS[name].higher)
+
+SCOPES = ("read", "write", "admin")  # of tokens; each may do what those before it may
 
 _STARTED = ("filled", "layers", "iteration")  # the numbers of a start
 
@@ -210,6 +214,32 @@ solver = Table(
     *_in_range("solver"),
 )
 
+batch = Table(
+    "batch",
+    metadata,
+    _id(),
+    Column("uid", Uid, nullable=False, unique=True),
+    Column("contributor", Text, nullable=False, index=True),
+    Column("note", Text),
+    Column("link", Text),
+    Column("sent", Double, nullable=False),
+    *_in_range("batch"),
+)
+
+token = Table(
+    "token",
+    metadata,
+    _id(),
+    Column("name", Text, nullable=False, unique=True),
+    Column("hash", Text, nullable=False, unique=True),  # SHA-256: nobody can read the token here
+    Column("scope", Text, nullable=False),
+    Column("made", Double, nullable=False),
+    Column("expires", Double),  # never, where it is NULL
+    Column("revoked", Double),
+    _one_of("scope", SCOPES),
+    *_in_range("token"),
+)
+
 run = Table(
     "run",
     metadata,
@@ -240,6 +270,14 @@ run = Table(
     Column("layers", Text),
     Column("head", Text),
     Column("best_loss", Double),  # the lowest test loss, likewise
+    Column(
+        "batch_id", Id, ForeignKey("batch.id"), index=True
+    ),  # NULL for one that was not uploaded
+    # Only a run that is shown counts in summaries; ``doubt`` says why another one does not.
+    Column(
+        "standing", Text, _one_of("standing", STANDINGS), nullable=False, server_default="shown"
+    ),
+    Column("doubt", Text),
     _one_of("source", SOURCES),
     _one_of("status", STATUSES),
     CheckConstraint("uid <> ''", name="uid_not_empty"),
@@ -327,6 +365,7 @@ meta = Table(
 
 _ENUMERATED = {
     "run.source": SOURCES, "run.status": STATUSES, "run.start_kind": STARTS,
+    "run.standing": STANDINGS, "token.scope": SCOPES,
     "summary.source": SOURCES, "summary.start_kind": STARTS,
 }  # fmt: skip
 _OBJECTS = {

@@ -106,6 +106,11 @@ class Database:
         migrate.check_current(self._engine.url, self._transactions.read(migrate.revision))
 
     @property
+    def transactions(self) -> Transactions:
+        """How it reads and writes, for modules of this package."""
+        return self._transactions
+
+    @property
     def url(self) -> str:
         """The database's URL without passwords; the path of a SQLite database."""
         return driver.shown(self._engine.url)
@@ -197,14 +202,19 @@ class Database:
         """
         return self.put_many([record])[0]
 
-    def put_many(self, records: Sequence[RunRecord]) -> list[bool]:
-        """``put`` for several records in one transaction: all of them or, with an error, none."""
+    def put_many(self, records: Sequence[RunRecord], contributor: str | None = None) -> list[bool]:
+        """``put`` for several records in one transaction: all of them or, with an error, none.
+
+        Args:
+            contributor: whose they are, who may complete no run of others; None for one who may
+                complete any.
+        """
         checked = [checked_run(_with_storable_reason(record)) for record in records]
         new = [False] * len(checked)
 
         def work(connection: Connection) -> None:
             # Repeated after a commit that seemed to fail but did not, nothing is new any more.
-            for index, is_new in enumerate(writing.put(connection, checked)):
+            for index, is_new in enumerate(writing.put(connection, checked, contributor)):
                 new[index] = new[index] or is_new
 
         self._transactions.write(work)

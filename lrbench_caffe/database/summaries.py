@@ -290,7 +290,7 @@ def _counted_runs(condition: ColumnElement[bool]) -> Select[Any]:
             *(measured.c[name] for name in (*RANKED, "outputs")),
         )
         .select_from(run.join(policy, policy.c.id == run.c.policy_id).outerjoin(measured, at_best))
-        .where(condition, run.c.status.in_(COUNTED))
+        .where(condition, run.c.status.in_(COUNTED), run.c.standing == "shown")
         .order_by(run.c.id, measured.c.iteration)
     )
 
@@ -434,7 +434,7 @@ def _iterations_to(
         select(table.c.id, table.c.runs, first)
         .select_from(table.join(run, same_group))
         .where(table.c.task_id == task_id, run.c.task_id == task_id)
-        .where(run.c.status == "finished", run_reached, ~_made_again())
+        .where(run.c.status == "finished", run.c.standing == "shown", run_reached, ~_made_again())
     )
     if summary_ids is not None:
         query = query.where(table.c.id.in_(summary_ids))
@@ -455,7 +455,7 @@ def untrained(connection: Connection, task_id: int, start: Start, metric: str) -
         .select_from(run.join(measured, measured.c.run_id == run.c.id))
         .where(run.c.task_id == task_id, measured.c.net == 0)
         .where(measured.c.iteration == func.coalesce(run.c.start_iteration, 0))
-        .where(run.c.start_key == start_key(start))
+        .where(run.c.start_key == start_key(start), run.c.standing == "shown")
     )
     value: float | None = connection.execute(query).scalar()
     return value
@@ -467,6 +467,7 @@ def _made_again() -> ColumnElement[bool]:
     return exists().where(
         *(other.c[name] == run.c[name] for name in RunGroup._fields),
         other.c.status == "finished",
+        other.c.standing == "shown",
         other.c.seed == run.c.seed,
         other.c.layers.is_not_distinct_from(run.c.layers),
         other.c.id < run.c.id,

@@ -28,6 +28,7 @@ from lrbench_caffe.database.rows import (
     select_runs,
     start_from_row,
     start_values,
+    store_contribution,
     store_parts,
 )
 from lrbench_caffe.database.summaries import RunGroup, refresh
@@ -45,7 +46,7 @@ def begin(connection: Connection, record: RunRecord) -> None:
     values = _run_values(connection, record, {})
     made, stored = _claim(connection, values)
     _check_same(stored, values)
-    _settle_start(stored, values)
+    _settle(stored, values)
     connection.execute(update(schema.run).where(schema.run.c.id == stored["id"]).values(**values))
     _write_measurements(
         connection, [(stored["id"], m) for m in record.measurements], overwrite=True
@@ -90,17 +91,22 @@ def end(connection: Connection, uid: str, status: str, reason: str | None, ended
     refresh(connection, {_group(stored)}, [stored["id"]])
 
 
-def put(connection: Connection, records: Sequence[RunRecord]) -> list[bool]:
+def put(
+    connection: Connection, records: Sequence[RunRecord], contributor: str | None = None
+) -> list[bool]:
     """Store whole records.
+
+    Args:
+        contributor: whose they are, who may change no run of others; None for one who may change any.
 
     Returns:
         For each whether anything of it was new.
 
     Raises:
-        RecordError: another run has the uid of one of them.
+        RecordError: another run has the uid of one of them, or a run of others would be changed.
         ConflictError: one of them is there with other content.
     """
-    pending = _Pending()
+    pending = _Pending(contributor)
     new = [_put(connection, record, pending) for record in records]
     for overwrite, measurements in pending.measurements.items():
         _write_measurements(connection, measurements, overwrite)
@@ -114,6 +120,7 @@ class _Pending:
     """The work that stored records leave for the end.
 
     Attributes:
+        contributor: see ``put``.
         known: the ids of parts that were looked up.
         replaced: runs as they were, whose parts may have been replaced.
         groups: whose summaries change; changed: the runs that are the reason.
@@ -121,6 +128,7 @@ class _Pending:
             do not.
     """
 
+    contributor: str | None = None
     known: Known = field(default_factory=dict)
     replaced: list[RowMapping] = field(default_factory=list)
     groups: set[RunGroup] = field(default_factory=set)
@@ -136,17 +144,8 @@ def _put(connection: Connection, record: RunRecord, pending: _Pending) -> bool:
     if not fresh and record.source == stored["source"] == "imported":
         return _complete(connection, stored, record, pending)
     _check_same(stored, values)
-    told = _settle_start(stored, values)
+    told = _settle(stored, values) and not fresh
     later = not fresh and _is_later(stored, values)
-    if later or told:
-        changes = (
-            values
-            if later
-            else {name: values[name] for name in values if name.startswith("start_")}
-        )
-        connection.execute(
-            update(schema.run).where(schema.run.c.id == stored["id"]).values(**changes)
-        )
     have = (
         {} if fresh else {(m.net, m.iteration): m for m in _measurements(connection, stored["id"])}
     )
@@ -157,12 +156,37 @@ def _put(connection: Connection, record: RunRecord, pending: _Pending) -> bool:
         for m in record.measurements
         if (m.net, m.iteration) not in have or (later and have[m.net, m.iteration] != m)
     ]
+    if not (fresh or later or told or missing):
+        return False
+    if not fresh:
+        _check_owner(connection, stored, pending.contributor)
+    if later or told:
+        changes = (
+            values
+            if later
+            else {name: values[name] for name in values if name.startswith("start_")}
+        )
+        connection.execute(
+            update(schema.run).where(schema.run.c.id == stored["id"]).values(**changes)
+        )
     pending.measurements[later] += [(stored["id"], m) for m in missing]
-    if fresh or later or told or missing:
-        pending.groups.update((_group(stored), _group(values)))
-        pending.changed.add(stored["id"])
-        return True
-    return False
+    pending.groups.update((_group(stored), _group(values)))
+    pending.changed.add(stored["id"])
+    return True
+
+
+def _check_owner(connection: Connection, stored: RowMapping, contributor: str | None) -> None:
+    """Check that a contributor may change a stored run.
+
+    Raises:
+        RecordError: it is not the contributor's.
+    """
+    batch = schema.batch
+    owner = select(batch.c.contributor).where(batch.c.id == stored["batch_id"])
+    if contributor is not None and connection.execute(owner).scalar() != contributor:
+        raise RecordError(
+            f"uid: {stored['uid']!r} is not a run of {contributor!r}; allowed: own runs"
+        )
 
 
 def _complete(
@@ -187,10 +211,12 @@ def _complete(
     values = _run_values(connection, after, pending.known)
     old = {_row(m) for m in before.measurements}
     tests = [m for m in after.measurements if _row(m) not in old]
+    values["batch_id"] = stored["batch_id"]
     if not tests and all(
         stored[name] == value for name, value in values.items() if name != "origin"
     ):
         return False
+    _check_owner(connection, stored, pending.contributor)
     connection.execute(update(schema.run).where(schema.run.c.id == stored["id"]).values(**values))
     pending.measurements[True] += [(stored["id"], m) for m in tests]
     pending.groups.update((_group(stored), _group(values)))
@@ -220,7 +246,18 @@ def _run_values(connection: Connection, record: RunRecord, known: Known) -> dict
         **{name: getattr(record, name) for name in OWN},
         **{f"{name}_id": ids[name] for name in references},
         **start_values(record.start, record.uid),
+        "batch_id": _batch(connection, record, known),
     }
+
+
+def _batch(connection: Connection, record: RunRecord, known: Known) -> int | None:
+    sent = record.contribution
+    if sent is None:
+        return None
+    place = ("batch", repr(sent))
+    if place not in known:
+        known[place] = store_contribution(connection, sent)
+    return known[place]
 
 
 def _claim(connection: Connection, values: dict[str, Any]) -> tuple[bool, RowMapping]:
@@ -255,8 +292,8 @@ def _check_same(stored: RowMapping, values: dict[str, Any]) -> None:
         )
 
 
-def _settle_start(stored: RowMapping, values: dict[str, Any]) -> bool:
-    """Keep the more complete of two accounts of a run's start.
+def _settle(stored: RowMapping, values: dict[str, Any]) -> bool:
+    """Keep whose run it is, and the more complete of two accounts of its start.
 
     Returns:
         True for the new one; otherwise ``values`` is given the stored one.
@@ -264,6 +301,7 @@ def _settle_start(stored: RowMapping, values: dict[str, Any]) -> bool:
     Raises:
         RecordError: both are certain, and differ.
     """
+    values["batch_id"] = stored["batch_id"]
     old, new = start_from_row(stored), start_from_row(values)
     if old.known and new.known and not old.same(new):
         raise RecordError(
@@ -381,6 +419,8 @@ def _remove_unused(connection: Connection, runs: Sequence[RowMapping]) -> None:
     tasks = {row["task_id"] for row in runs}
     kinds = connection.execute(select(task).where(task.c.id.in_(tasks))).mappings().all()
     _remove_unless_used(connection, "task", tasks, ("run",))
+    batches = {row["batch_id"] for row in runs} - {None}
+    _remove_unless_used(connection, "batch", batches, ("run",))
     for name in ("policy", "solver"):
         _remove_unless_used(connection, name, {row[f"{name}_id"] for row in runs}, ("run",))
     for name in ("framework", "dataset", "network"):

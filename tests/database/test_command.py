@@ -317,7 +317,7 @@ def test_import_tells_bad_lines_and_exits_with_1(command, file, tmp_path):
     path.write_text("{}\n" + json.dumps(run("new").to_json()) + "\n")
     code, _, err = command("import", path)
     assert code == 1
-    assert f"error: {path}:1: schema: None; allowed: 1 to 2\n" in err
+    assert f"error: {path}:1: schema: None; allowed: 1 to 3\n" in err
     assert f"{path}: 1 new or completed, 0 already there, 1 refused" in err
     assert "new" in stored(file)
 
@@ -480,7 +480,7 @@ def test_merge_writes_nothing_to_its_source(command, file, tmp_path, new_url):
     with closing(sqlite3.connect(copy)) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = '0000'")
     code, _, err = command("merge", copy)
-    assert (code, "it is at revision 0000, and this program reads 0002" in err) == (1, True)
+    assert (code, "it is at revision 0000, and this program reads 0003" in err) == (1, True)
 
 
 def test_an_unknown_function_is_told_with_the_nearest(command):

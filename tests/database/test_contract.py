@@ -203,7 +203,7 @@ def test_parts_are_stored_once_also_where_nothing_is_known(database):
     added = {name: after[name] - before[name] for name in after}
     assert added == {
         "framework": 1, "task_type": 1, "dataset": 1, "network": 1, "task": 1, "policy": 0, "solver": 1,
-        "run": 3, "measurement": 9, "summary": 1,
+        "run": 3, "measurement": 9, "summary": 1, "batch": 0, "token": 0,
     }  # fmt: skip
 
 

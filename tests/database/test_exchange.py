@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from lrbench_caffe.database import Database, exchange
 from lrbench_caffe.errors import InputError
+from lrbench_caffe.records import SCHEMA
 from tests.database import records
 from tests.database.records import at, run
 
@@ -101,8 +102,8 @@ def test_bytes_that_are_no_text_are_one_bad_record(database):
 
 
 def test_a_newer_schema_ends_the_import_and_what_came_before_is_in(database):
-    newer = json.dumps({**run("newer").to_json(), "schema": 3}) + "\n"
-    with pytest.raises(InputError, match=r"^f.jsonl:2: schema 3 is newer .* update with"):
+    newer = json.dumps({**run("newer").to_json(), "schema": SCHEMA + 1}) + "\n"
+    with pytest.raises(InputError, match=r"^f.jsonl:2: schema 4 is newer .* update with"):
         import_text(database, exchange.to_line(run("a")) + newer)
     assert database.get("a") == run("a")
     assert database.uids("newer") == []

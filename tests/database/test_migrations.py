@@ -59,6 +59,16 @@ DATA["0002"] = (
             outputs = '{"loss": [1, null, 1]}' WHERE task_id = 1001;
     """
 )
+DATA["0003"] = (
+    DATA["0002"]
+    + """
+        INSERT INTO batch (id, uid, contributor, note, link, sent)
+            VALUES (1001, 'b', 'ada', NULL, 'https://example.org/', 5);
+        INSERT INTO token (id, name, hash, scope, made, expires, revoked)
+            VALUES (1001, 'ada', 'abc', 'write', 4, NULL, NULL);
+        UPDATE run SET batch_id = 1001 WHERE uid = 'old';
+    """
+)
 
 
 def to_revision(url: str, revision: str) -> Engine:
@@ -208,7 +218,23 @@ def definitions(engine: Engine) -> list[str]:
         """
     with engine.connect() as connection:
         found = [re.sub(r"\s+", " ", row[0]) for row in connection.execute(text(query))]
+    if engine.dialect.name == "sqlite":
+        found = [FOREIGN_KEY.sub("", line) for line in found] + [
+            " ".join(key) for line in found for key in foreign_keys(line)
+        ]
     return sorted(line for line in found if "alembic_version" not in line)
+
+
+# A column that is added to a table of SQLite has its foreign key beside it, not behind all columns.
+FOREIGN_KEY = re.compile(r",? CONSTRAINT fk_\w+ (FOREIGN KEY\([^)]*\) )?REFERENCES \w+ \([^)]*\)")
+BEHIND = re.compile(r"CONSTRAINT (fk_\w+) FOREIGN KEY\(([^)]*)\) REFERENCES (\w+ \([^)]*\))")
+BESIDE = re.compile(r"(\w+) \w+ CONSTRAINT (fk_\w+) REFERENCES (\w+ \([^)]*\))")
+
+
+def foreign_keys(line: str) -> list[tuple[str, str, str]]:
+    """Name, columns and target of each foreign key in the SQL of a table."""
+    beside = [(name, column, target) for column, name, target in BESIDE.findall(line)]
+    return [*BEHIND.findall(line), *beside]
 
 
 def test_the_migrations_make_the_tables_that_the_program_knows(new_url, kind):
