@@ -33,7 +33,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "run.ended": (0, YEAR_9999),
     "run.repeats": (1, REPEATS),
     "run.top1_sd": (0, 100),
-    "batch.sent": (0, YEAR_9999),
+    "contribution.sent": (0, YEAR_9999),
     **{f"token.{name}": (0, YEAR_9999) for name in ("made", "expires", "revoked")},
     "start.filled": (0, LAYERS),
     "start.layers": (0, LAYERS),

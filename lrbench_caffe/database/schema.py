@@ -223,7 +223,7 @@ batch = Table(
     Column("note", Text),
     Column("link", Text),
     Column("sent", Double, nullable=False),
-    *_in_range("batch"),
+    *_in_range("batch", "sent", of="contribution"),
 )
 
 token = Table(
@@ -376,6 +376,7 @@ stored.check_columns(
     metadata,
     {
         **RANGES,
+        "batch.sent": RANGES["contribution.sent"],
         **{f"summary.{name}": RANGES[f"measurement.{name}"] for name in RANKED},
         **{
             f"{of}.start_{name}": RANGES[f"start.{name}"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -202,19 +202,25 @@ class Database:
         """
         return self.put_many([record])[0]
 
-    def put_many(self, records: Sequence[RunRecord], contributor: str | None = None) -> list[bool]:
+    def put_many(
+        self,
+        records: Sequence[RunRecord],
+        contributor: str | None = None,
+        doubts: Mapping[str, str] | None = None,
+    ) -> list[bool]:
         """``put`` for several records in one transaction: all of them or, with an error, none.
 
         Args:
             contributor: whose they are, who may complete no run of others; None for one who may
                 complete any.
+            doubts: by uid, why a run does not count until it is verified.
         """
         checked = [checked_run(_with_storable_reason(record)) for record in records]
         new = [False] * len(checked)
 
         def work(connection: Connection) -> None:
             # Repeated after a commit that seemed to fail but did not, nothing is new any more.
-            for index, is_new in enumerate(writing.put(connection, checked, contributor)):
+            for index, is_new in enumerate(writing.put(connection, checked, contributor, doubts)):
                 new[index] = new[index] or is_new
 
         self._transactions.write(work)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
@@ -92,12 +92,16 @@ def end(connection: Connection, uid: str, status: str, reason: str | None, ended
 
 
 def put(
-    connection: Connection, records: Sequence[RunRecord], contributor: str | None = None
+    connection: Connection,
+    records: Sequence[RunRecord],
+    contributor: str | None = None,
+    doubts: Mapping[str, str] | None = None,
 ) -> list[bool]:
     """Store whole records.
 
     Args:
         contributor: whose they are, who may change no run of others; None for one who may change any.
+        doubts: by uid, why a run that is new or changes is not shown until it is verified.
 
     Returns:
         For each whether anything of it was new.
@@ -106,7 +110,7 @@ def put(
         RecordError: another run has the uid of one of them, or a run of others would be changed.
         ConflictError: one of them is there with other content.
     """
-    pending = _Pending(contributor)
+    pending = _Pending(contributor, doubts or {})
     new = [_put(connection, record, pending) for record in records]
     for overwrite, measurements in pending.measurements.items():
         _write_measurements(connection, measurements, overwrite)
@@ -120,7 +124,7 @@ class _Pending:
     """The work that stored records leave for the end.
 
     Attributes:
-        contributor: see ``put``.
+        contributor, doubts: see ``put``.
         known: the ids of parts that were looked up.
         replaced: runs as they were, whose parts may have been replaced.
         groups: whose summaries change; changed: the runs that are the reason.
@@ -129,6 +133,7 @@ class _Pending:
     """
 
     contributor: str | None = None
+    doubts: Mapping[str, str] = field(default_factory=dict)
     known: Known = field(default_factory=dict)
     replaced: list[RowMapping] = field(default_factory=list)
     groups: set[RunGroup] = field(default_factory=set)
@@ -140,7 +145,12 @@ class _Pending:
 
 def _put(connection: Connection, record: RunRecord, pending: _Pending) -> bool:
     values = _run_values(connection, record, pending.known)
+    doubt = pending.doubts.get(record.uid)
+    if doubt is not None:
+        values.update(standing="unverified", doubt=doubt)
     fresh, stored = _claim(connection, values)
+    if stored["standing"] == "hidden":
+        values.update(standing="hidden", doubt=stored["doubt"])
     if not fresh and record.source == stored["source"] == "imported":
         return _complete(connection, stored, record, pending)
     _check_same(stored, values)

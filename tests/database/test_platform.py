@@ -1,0 +1,246 @@
+"""Tokens, uploads, and which runs count."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+
+import pytest
+
+from lrbench_caffe.database import Database, exchange
+from lrbench_caffe.database.errors import RecordError
+from lrbench_caffe.database.platform import Platform
+from lrbench_caffe.database.uploads import Answer, receive
+from lrbench_caffe.errors import InputError, ParameterError
+from lrbench_caffe.records import Contribution
+from tests.database.records import DATASET, at, run
+
+ADA = Contribution("b1", "ada", "on a laptop", "https://example.org/ada", 5000.0)
+BOB = Contribution("b2", "bob", None, None, 6000.0)
+
+
+@pytest.fixture
+def platform(database):
+    return Platform(database)
+
+
+def send(database: Database, contribution: Contribution, *records: object) -> list[Answer]:
+    lines = [r if isinstance(r, bytes) else exchange.to_line(r).encode() for r in records]
+    return list(receive(database, lines, contribution))
+
+
+def task_id(database: Database) -> int:
+    (found,) = (t.id for t in database.tasks() if t.dataset == DATASET)
+    return found
+
+
+def top1s(database: Database) -> list[float]:
+    return [s.top1.mean for s in database.summaries(task_id(database)) if s.top1]
+
+
+# -- tokens ----------------------------------------------------------------------------------------
+
+
+def test_a_token_is_known_by_its_secret_which_is_not_stored(database, platform):
+    secret = platform.add_token("ada", "write")
+    token = platform.token(secret)
+    assert (token.name, token.scope, token.expires, token.revoked) == ("ada", "write", None, None)
+    assert token.valid(token.made) and token.may("read") and token.may("write")
+    assert not token.may("admin")
+    assert platform.token(secret[:-1]) is None and platform.token("") is None
+    stored = database.transactions.read(
+        lambda c: c.exec_driver_sql("SELECT name, hash FROM token").all()
+    )
+    assert [tuple(row) for row in stored] == [("ada", hashlib.sha256(secret.encode()).hexdigest())]
+    assert len(secret) >= 40
+
+
+def test_a_token_ends_by_time_or_when_it_is_revoked(platform):
+    token = platform.token(platform.add_token("ada", "read", seconds=60))
+    assert token.valid(token.made + 59) and not token.valid(token.made + 60)
+    secret = platform.add_token("bob", "admin")
+    platform.revoke("bob")
+    first = platform.token(secret)
+    assert not first.valid(first.made + 1)
+    platform.revoke("bob")
+    assert platform.token(secret) == first
+    assert [token.name for token in platform.tokens()] == ["ada", "bob"]
+
+
+@pytest.mark.parametrize(
+    ("name", "scope", "error", "words"),
+    [
+        ("ada", "read", InputError, "name: there is a token for 'ada'"),
+        ("", "read", RecordError, "name: ''; allowed: a name of 1 to 100 characters"),
+        ("a\nb", "read", RecordError, "name: "),
+        ("x" * 101, "read", RecordError, "name: "),
+        ("eve", "root", ParameterError, "scope: 'root'; allowed: read, write, admin"),
+    ],
+)
+def test_a_token_that_cannot_be(platform, name, scope, error, words):
+    platform.add_token("ada", "write")
+    with pytest.raises(error, match="^" + words.replace("(", r"\(")):
+        platform.add_token(name, scope)
+    assert [token.name for token in platform.tokens()] == ["ada"]
+
+
+def test_to_revoke_what_is_not_there(platform):
+    with pytest.raises(InputError, match="name: there is no token for 'eve'"):
+        platform.revoke("eve")
+
+
+# -- uploads ---------------------------------------------------------------------------------------
+
+
+def test_each_line_is_answered_and_stored_with_the_contribution_of_its_token(database, platform):
+    pretended = dataclasses.replace(run("b"), contribution=BOB)
+    answers = send(database, ADA, run("a"), b"{", pretended, run("c", max_iter=0))
+    assert [(a.line, a.uid, a.result) for a in answers] == [
+        (1, "a", "new"),
+        (2, None, "refused"),
+        (3, "b", "new"),
+        (4, None, "refused"),
+    ]
+    assert answers[1].reason.startswith("not JSON: ")
+    assert answers[3].reason == "run.max_iter: 0; allowed: 1 to 2147483647" or (
+        answers[3].reason == "max_iter: 0; allowed: 1 to 2147483647"
+    )
+    assert database.get("a").contribution == database.get("b").contribution == ADA
+    (batch,) = platform.batches()
+    assert (batch.contribution, batch.runs, batch.hidden, batch.unverified) == (ADA, 2, 0, 0)
+
+
+def test_what_is_sent_again_is_there_already_and_stays_whose_it_was(database):
+    later = dataclasses.replace(ADA, batch="b9", sent=7000.0)
+    send(database, ADA, run("a"))
+    assert [a.result for a in send(database, later, run("a"), run("b"))] == ["present", "new"]
+    assert database.get("a").contribution == ADA
+    assert database.get("b").contribution == later
+
+
+def test_a_contributor_completes_own_runs_and_changes_no_others(database):
+    database.put(run("ours"))
+    send(database, ADA, run("a"))
+    longer = {"ended": 2000.0, "max_iter": 400, "measurements": [at(100, 90.0), at(400, 96.0)]}
+    assert send(database, BOB, run("a")) == [Answer(1, "a", "present")]
+    for uid in ("a", "ours"):
+        (answer,) = send(database, BOB, run(uid, **longer))
+        assert (answer.result, answer.reason) == (
+            "refused",
+            f"uid: {uid!r} is not a run of 'bob'; allowed: own runs",
+        )
+        assert database.get(uid).max_iter == 300
+    assert send(database, ADA, run("a", **longer)) == [Answer(1, "a", "new")]
+    assert database.get("a").max_iter == 400
+    assert database.get("a").contribution == ADA
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        (run("p", source="paper"), "source: 'paper'; allowed: measured, imported"),
+        (run("r", status="running"), "status: 'running'; allowed: a training that has ended"),
+    ],
+)
+def test_what_no_contributor_can_send(database, record, reason):
+    (answer,) = send(database, ADA, record)
+    assert (answer.result, answer.reason) == ("refused", reason)
+
+
+def test_a_result_far_above_all_others_does_not_count_until_it_is_verified(database, platform):
+    # Errors of 5 % are known; 2 % is less than half of it.
+    database.put(run("ours", seed=1))
+    far = [at(300, 98.0)]
+    near = [at(300, 97.4)]
+    (answer,) = send(database, ADA, run("far", seed=2, measurements=far))
+    assert answer == Answer(
+        1, "far", "new", "Top-1 98.00 % is far above 95.00 %, the best of all others on this task"
+    )
+    assert top1s(database) == [95.0]
+    assert send(database, ADA, run("near", seed=3, measurements=near)) == [Answer(1, "near", "new")]
+    assert top1s(database) == [pytest.approx((95.0 + 97.4) / 2)]
+    assert platform.batches()[0].unverified == 1
+    platform.set_standing(["far"], "shown")
+    assert top1s(database) == [pytest.approx((95.0 + 97.4 + 98.0) / 3)]
+    assert platform.batches()[0].unverified == 0
+
+
+def test_the_first_result_of_a_task_is_not_doubted(database):
+    assert send(database, ADA, run("a", measurements=[at(300, 99.9)])) == [Answer(1, "a", "new")]
+
+
+def test_hidden_runs_do_not_count_and_stay_hidden_when_they_are_sent_again(database, platform):
+    send(database, ADA, run("a"), run("b", seed=2, measurements=[at(300, 80.0)]))
+    assert top1s(database) == [87.5]
+    platform.set_standing(["a"], "hidden", "a test net with training data")
+    assert top1s(database) == [80.0]
+    send(database, ADA, run("a", ended=2000.0, measurements=[at(300, 97.0)]))
+    assert database.get("a").measurements[-1].top1 == 97.0
+    assert top1s(database) == [80.0]
+    assert platform.batches()[0].hidden == 1
+    platform.set_standing(["b"], "hidden")
+    assert top1s(database) == []
+    platform.set_standing(["a", "b"], "shown")
+    assert top1s(database) == [88.5]
+    with pytest.raises(ParameterError, match="standing: 'gone'; allowed: shown, unverified, hid"):
+        platform.set_standing(["a"], "gone")
+
+
+def test_an_upload_is_taken_back_whole(database, platform):
+    before = database.counts()
+    send(database, ADA, *(run(f"a{i}", seed=i) for i in range(7)))
+    send(database, BOB, run("b", seed=50))
+    assert platform.batch("b1") == ADA
+    assert platform.take_back("b1") == 7
+    assert platform.batch("b1") is None
+    assert list(database.uids("a0")) == []
+    assert platform.take_back("b1") == 0
+    assert platform.take_back("b2") == 1
+    assert database.counts() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"link": "javascript:alert(1)"},
+            "contribution.link: 'javascript:alert(1)'; allowed: http",
+        ),
+        ({"link": "https://"}, "contribution.link: "),
+        ({"note": "x" * 2001}, "contribution.note: 2001 characters; allowed: 2000"),
+        ({"note": "a\x1b[2J"}, "contribution.note: "),
+        ({"contributor": " "}, "contribution.contributor: ' '; allowed: a name"),
+        ({"batch": ""}, "contribution.batch: empty"),
+        ({"sent": -1.0}, "contribution.sent: -1.0; allowed: 0 to "),
+    ],
+)
+def test_a_contribution_that_cannot_be(database, platform, change, message):
+    wrong = dataclasses.replace(ADA, **change)
+    with pytest.raises(RecordError) as caught:
+        platform.begin_batch(wrong)
+    assert str(caught.value).startswith(message)
+    with pytest.raises(RecordError):
+        database.put(run("a", contribution=wrong))
+
+
+def test_a_batch_is_one_contribution(platform):
+    platform.begin_batch(ADA)
+    platform.begin_batch(ADA)
+    with pytest.raises(RecordError, match="'b1' is another one in the database: its contributor"):
+        platform.begin_batch(dataclasses.replace(BOB, batch="b1"))
+    assert [b.contribution for b in platform.batches("ada")] == [ADA]
+    assert platform.batches("bob") == []
+
+
+def test_contributions_travel_with_exports(database, new_url):
+    send(database, ADA, run("a"))
+    database.put(run("own", seed=2))
+    lines = [line.encode() for line in exchange.export_lines(database)]
+    with Database.open(new_url("sqlite")) as other:
+        exchange.import_lines(other, lines, "f", exchange.ImportCount(print))
+        assert other.get("a").contribution == ADA
+        assert other.get("own").contribution is None
+        # What is mine stays mine, also when it comes back from a platform.
+        again = dataclasses.replace(run("own", seed=2), contribution=BOB)
+        assert other.put(again) is False
+        assert other.get("own").contribution is None
