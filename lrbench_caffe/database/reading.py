@@ -13,6 +13,7 @@ from lrbench_caffe.database.rows import (
     part_columns,
     read_measurements,
     run_from_row,
+    select_runs,
 )
 from lrbench_caffe.records import RunRecord, Task
 
@@ -25,6 +26,29 @@ def read_page(
     ids = [row["id"] for row in rows]
     measured = read_measurements(connection, ids) if measurements and ids else {}
     return [(row["id"], run_from_row(row, measured.get(row["id"], []))) for row in rows]
+
+
+def select_some(
+    *,
+    task_id: int | None = None,
+    function: str | None = None,
+    status: str | None = None,
+    source: str | None = None,
+    contributor: str | None = None,
+) -> Select[Any]:
+    """Runs with all of their parts, those that fit what is given."""
+    run = schema.run
+    query = select_runs()
+    for column, value in (
+        (run.c.task_id, task_id),
+        (run.c.status, status),
+        (run.c.source, source),
+        (schema.policy.c.function, function and function.upper()),
+        (schema.batch.c.contributor, contributor),
+    ):
+        if value is not None:
+            query = query.where(column == value)
+    return query
 
 
 def select_tasks() -> Select[Any]:

@@ -17,7 +17,7 @@ from lrbench_caffe.database.checks import checked_measurement, checked_run, stor
 from lrbench_caffe.database.errors import DatabaseError, RecordError, UnknownRun
 from lrbench_caffe.database.patience import LONG
 from lrbench_caffe.database.preparing import bring_up, exists, is_current
-from lrbench_caffe.database.reading import read_page, select_tasks, task_from_row
+from lrbench_caffe.database.reading import read_page, select_some, select_tasks, task_from_row
 from lrbench_caffe.database.rows import (
     select_runs,
     task_key,
@@ -267,13 +267,10 @@ class Database:
             limit: at most this many.
         """
         run = schema.run
-        query = select_runs().order_by(run.c.id.desc())
-        for column, value in (
-            (run.c.uid, uid), (run.c.task_id, task_id), (run.c.status, status), (run.c.source, source),
-            (schema.policy.c.function, function and function.upper()),
-        ):  # fmt: skip
-            if value is not None:
-                query = query.where(column == value)
+        query = select_some(task_id=task_id, function=function, status=status, source=source)
+        query = query.order_by(run.c.id.desc())
+        if uid is not None:
+            query = query.where(run.c.uid == uid)
         after: int | None = None
         left = limit
         while left is None or left > 0:
@@ -287,6 +284,47 @@ class Database:
                 return
             after = rows[-1][0]
             left = None if left is None else left - count
+
+    def page(
+        self,
+        *,
+        task_id: int | None = None,
+        function: str | None = None,
+        status: str | None = None,
+        source: str | None = None,
+        contributor: str | None = None,
+        after: str | None = None,
+        limit: int = PAGE,
+        by_uid: bool = False,
+        measurements: bool = False,
+    ) -> list[RunRecord]:
+        """A page of the runs that are shown, those stored last first.
+
+        Args:
+            task_id, function, status, source: as for ``runs``.
+            contributor: only runs that were uploaded by this one.
+            after: the uid after which the page begins; one that is gone ends the pages.
+            limit: at most this many.
+            by_uid: by uid instead: what is stored meanwhile changes no later page's beginning.
+            measurements: as for ``runs``.
+        """
+        run = schema.run
+        query = select_some(
+            task_id=task_id,
+            function=function,
+            status=status,
+            source=source,
+            contributor=contributor,
+        )
+        query = query.where(run.c.standing == "shown").limit(limit)
+        query = query.order_by(run.c.uid if by_uid else run.c.id.desc())
+        if after is not None and by_uid:
+            query = query.where(run.c.uid > after)
+        elif after is not None:
+            last = select(run.c.id).where(run.c.uid == after).scalar_subquery()
+            query = query.where(run.c.id < last)
+        rows = self._transactions.read(partial(read_page, query=query, measurements=measurements))
+        return [record for _, record in rows]
 
     def export(self) -> Iterator[RunRecord]:
         """All runs with their measurements, by uid: equal databases give equal exports."""

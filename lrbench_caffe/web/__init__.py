@@ -1,0 +1,1 @@
+"""The web server: the LR database as pages, as an API, and as a place to share runs."""

@@ -1,0 +1,342 @@
+"""The API, version 1: what the pages show, as JSON, and the exchange of runs."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from dataclasses import asdict
+from typing import Annotated, Any, Literal, Optional
+
+import numpy as np
+from fastapi import APIRouter, Depends, Query
+from pydantic import BaseModel
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from lrbench_caffe.database.exchange import BATCH, to_line
+from lrbench_caffe.database.platform import Batch, Platform, Token
+from lrbench_caffe.database.ranges import INT32
+from lrbench_caffe.database.store import Database
+from lrbench_caffe.database.uploads import LONGEST_LINE, NEW, PRESENT, REFUSED, Answer, receive
+from lrbench_caffe.knowledge import selection
+from lrbench_caffe.knowledge.exporting import ranking_rows
+from lrbench_caffe.knowledge.ranking import CRITERIA
+from lrbench_caffe.lr import parse
+from lrbench_caffe.records import Contribution, RunRecord, Task
+from lrbench_caffe.tabular import records_of
+from lrbench_caffe.web.bodies import read_lines
+from lrbench_caffe.web.errors import Refused
+from lrbench_caffe.web.security import needs
+from lrbench_caffe.web.settings import MIB, WebSettings
+
+router = APIRouter(prefix="/api/v1")
+READ, WRITE, ADMIN = Depends(needs("read")), Depends(needs("write")), Depends(needs("admin"))
+
+LONGEST = 1000  # characters of a parameter
+MOST_POINTS = 2000  # of a schedule
+MOST_LINES = 100_000  # of an upload
+Text = Annotated[Optional[str], Query(max_length=LONGEST)]
+Limit = Annotated[int, Query(ge=1, le=500)]
+Number = Annotated[int, Query(ge=1, le=2**53)]
+Source = Literal["measured", "paper", "imported"]
+Status = Literal["running", "finished", "failed", "diverged", "stopped"]
+
+
+def database(request: Request) -> Database:
+    opened: Database = request.app.state.database
+    return opened
+
+
+def platform(request: Request) -> Platform:
+    opened: Platform = request.app.state.platform
+    return opened
+
+
+# -- what is known ---------------------------------------------------------------------------------
+
+
+@router.get("/tasks", tags=["tasks"], dependencies=[READ], summary="The tasks, by number.")
+def tasks(request: Request, q: Text = None) -> list[dict[str, Any]]:
+    """Tasks whose data set, network or framework has the text ``q``, all without it."""
+    counts = database(request).runs_of_tasks()
+    return [task_json(t, counts) for t in database(request).tasks() if matches(t, q)]
+
+
+@router.get("/tasks/{task_id}", tags=["tasks"], dependencies=[READ], summary="A task.")
+def task(request: Request, task_id: int) -> dict[str, Any]:
+    return task_json(known_task(request, task_id), database(request).runs_of_tasks())
+
+
+class RankingQuery(BaseModel):
+    """The criteria of a ranking, and which policies are in it: the parameters of ``rank``."""
+
+    by: Text = None
+    weights: Text = None
+    functions: Annotated[list[str], Query(max_length=50)] = []
+    sources: Annotated[list[Source], Query(max_length=3)] = []
+    max_iter: Annotated[Optional[int], Query(ge=1, le=INT32)] = None
+    target_top1: Annotated[Optional[float], Query(ge=0, le=100)] = None
+    top: Annotated[int, Query(ge=0, le=1000)] = 50
+    pareto: bool = False
+
+    def of(self, task_id: int) -> selection.Query:
+        """The query of a task.
+
+        Raises:
+            ParameterError: the values do not go together.
+        """
+        return selection.Query(
+            task=str(task_id),
+            by=self.by or None,
+            weights=self.weights or None,
+            functions=tuple(self.functions),
+            sources=tuple(self.sources),
+            max_iter=self.max_iter,
+            target_top1=self.target_top1,
+            top=self.top,
+            pareto=self.pareto,
+        )
+
+
+@router.get("/tasks/{task_id}/ranking", tags=["tasks"], dependencies=[READ], summary="A ranking.")
+def ranking(
+    request: Request, task_id: int, query: Annotated[RankingQuery, Query()]
+) -> dict[str, Any]:
+    """The policies of a task, the best first, as ``rank --json`` gives them."""
+    known_task(request, task_id)
+    selected = ranked(request, query.of(task_id))
+    names = set(CRITERIA) - (set() if query.target_top1 is not None else {"target"})
+    shown = [c for c in CRITERIA.values() if c.name in names]
+    shown += [c for c in selected.order.asked if c not in shown]
+    rows = ranking_rows(selected.ranked, shown)
+    return {"title": selected.title, "policies": records_of(rows)}
+
+
+def ranked(request: Request, query: selection.Query) -> selection.Selection:
+    found = selection.find_tasks(query, database(request).tasks())
+    assert found is not None  # the query names a task
+    return selection.select(query, database(request), found)
+
+
+class RunQuery(BaseModel):
+    """Which runs, and how many."""
+
+    task: Optional[Number] = None
+    function: Text = None
+    status: Optional[Status] = None
+    source: Optional[Source] = None
+    contributor: Text = None
+    limit: Limit = 100
+    after: Text = None
+
+
+@router.get("/runs", tags=["runs"], dependencies=[READ], summary="Runs, the last stored first.")
+def runs(request: Request, query: Annotated[RunQuery, Query()]) -> dict[str, Any]:
+    """Runs without their measurements. ``next``, if there is one, is the ``after`` of the next page."""
+    page = database(request).page(**found_by(query), after=query.after, limit=query.limit)
+    more = page[-1].uid if len(page) == query.limit else None
+    return {"runs": [run_json(record) for record in page], "next": more}
+
+
+def found_by(query: RunQuery) -> dict[str, Any]:
+    return {
+        "task_id": query.task,
+        "function": query.function,
+        "status": query.status,
+        "source": query.source,
+        "contributor": query.contributor,
+    }
+
+
+@router.get("/runs/{uid}", tags=["runs"], dependencies=[READ], summary="A run with its tests.")
+def run(request: Request, uid: str) -> dict[str, Any]:
+    return database(request).get(uid).to_json()
+
+
+@router.get("/export", tags=["exchange"], dependencies=[READ], summary="Runs to import elsewhere.")
+def export(request: Request, query: Annotated[RunQuery, Query()]) -> Response:
+    """Runs as JSON Lines, by uid, each whole: what ``db import`` reads.
+
+    At most ``limit`` of them come, those after the uid ``after``; none means that there are no more.
+    """
+    page = database(request).page(
+        **found_by(query), after=query.after, limit=query.limit, by_uid=True, measurements=True
+    )
+    return StreamingResponse(map(to_line, page), media_type="application/x-ndjson")
+
+
+@router.get("/schedule", tags=["policies"], dependencies=[READ], summary="A policy's LR.")
+def schedule(
+    policy: Annotated[str, Query(max_length=LONGEST)],
+    max_iter: Annotated[int, Query(ge=1, le=INT32)] = 10_000,
+) -> dict[str, Any]:
+    """The LR at up to 2,000 iterations of a training of ``max_iter``, and the policy's parameters."""
+    bound = parse(policy, strict=False).bind(max_iter)
+    t = np.unique(np.linspace(0, max_iter - 1, min(max_iter, MOST_POINTS)).astype(np.int64))
+    return {
+        "policy": str(bound),
+        "function": bound.function,
+        "params": bound.params,
+        "reacts": bound.pending is not None,
+        "iterations": t.tolist(),
+        "lr": np.asarray(bound(t)).tolist(),
+    }
+
+
+# -- uploads ---------------------------------------------------------------------------------------
+
+
+class UploadAnswer(BaseModel):
+    """What became of an upload.
+
+    Attributes:
+        batch: by which it can be sent on, or taken back.
+        new, present, refused: numbers of lines.
+        answers: one for each line.
+    """
+
+    batch: str
+    new: int
+    present: int
+    refused: int
+    answers: list[Answer]
+
+
+@router.post(
+    "/runs",
+    tags=["exchange"],
+    summary="Add runs.",
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/x-ndjson": {"schema": {"type": "string"}}},
+        }
+    },
+)
+async def upload(
+    request: Request,
+    token: Annotated[Token, WRITE],
+    batch: Annotated[Optional[str], Query(max_length=200)] = None,
+    note: Annotated[Optional[str], Query(max_length=2000)] = None,
+    link: Annotated[Optional[str], Query(max_length=1000)] = None,
+) -> UploadAnswer:
+    """Store runs, JSON Lines as ``db export`` writes them, with gzip if you like.
+
+    Each line is answered by itself. Sent again, after a break for instance, a run is ``present``.
+    With the ``batch`` of an earlier upload the runs belong to that one.
+    """
+    contribution = await run_in_threadpool(
+        begun, platform(request), token.name, batch, note or None, link or None
+    )
+    settings: WebSettings = request.app.state.settings
+    answers: list[Answer] = []
+    lines: list[bytes] = []
+
+    async def store() -> None:
+        done = len(answers)
+        page = await run_in_threadpool(list, receive(database(request), lines, contribution))
+        answers.extend(Answer(done + a.line, a.uid, a.result, a.reason) for a in page)
+        lines.clear()
+
+    async for line in read_lines(request, settings.upload_mib * MIB, LONGEST_LINE):
+        if line.strip():
+            lines.append(line)
+        if len(answers) + len(lines) > MOST_LINES:
+            raise Refused(413, f"more than {MOST_LINES} runs; allowed: several uploads")
+        if len(lines) == BATCH:
+            await store()
+    await store()
+    counts = {kind: sum(a.result == kind for a in answers) for kind in (NEW, PRESENT, REFUSED)}
+    return UploadAnswer(batch=contribution.batch, answers=answers, **counts)
+
+
+def begun(
+    platform: Platform, name: str, batch: str | None, note: str | None, link: str | None
+) -> Contribution:
+    """The contribution of an upload: of the batch that it continues, or a new one.
+
+    Raises:
+        Refused: the batch is another contributor's.
+    """
+    known = None if batch is None else platform.batch(batch)
+    if known is None:
+        known = Contribution(batch or uuid.uuid4().hex, name, note, link, round(time.time(), 3))
+        platform.begin_batch(known)
+    if known.contributor != name:
+        raise Refused(403, "batch: it is another contributor's")
+    return known
+
+
+@router.get("/batches", tags=["exchange"], dependencies=[READ], summary="Uploads, newest first.")
+def batches(request: Request, contributor: Text = None, limit: Limit = 100) -> list[dict[str, Any]]:
+    return [batch_json(b) for b in platform(request).batches(contributor, limit)]
+
+
+@router.delete("/batches/{uid}", tags=["exchange"], summary="Take an upload back.")
+def take_back(request: Request, uid: str, token: Annotated[Token, WRITE]) -> dict[str, int]:
+    """Delete an upload with all of its runs: one's own, or as an admin any."""
+    known = platform(request).batch(uid)
+    if known is None:
+        raise Refused(404, "there is no such upload")
+    if known.contributor != token.name and not token.may("admin"):
+        raise Refused(403, "it is another contributor's")
+    return {"deleted": platform(request).take_back(uid)}
+
+
+class Standing(BaseModel):
+    """Whether runs are shown, and why not."""
+
+    standing: Literal["shown", "unverified", "hidden"]
+    doubt: Optional[str] = None
+
+
+@router.put("/runs/{uid}/standing", tags=["exchange"], dependencies=[ADMIN])
+def set_standing(request: Request, uid: str, wanted: Standing) -> dict[str, str]:
+    """Show a run, hide it, or mark it as unverified: only what is shown counts."""
+    database(request).get(uid)
+    platform(request).set_standing([uid], wanted.standing, wanted.doubt)
+    return {"uid": uid, "standing": wanted.standing}
+
+
+@router.delete("/runs/{uid}", tags=["exchange"], dependencies=[ADMIN], summary="Delete a run.")
+def delete(request: Request, uid: str) -> dict[str, int]:
+    return {"deleted": database(request).delete([uid])}
+
+
+# -- as JSON ---------------------------------------------------------------------------------------
+
+
+def known_task(request: Request, task_id: int) -> Task:
+    """A task by its number.
+
+    Raises:
+        Refused: there is none.
+    """
+    found = next((t for t in database(request).tasks() if t.id == task_id), None)
+    if found is None:
+        raise Refused(404, f"there is no task {task_id}")
+    return found
+
+
+def matches(task: Task, text: str | None) -> bool:
+    words = (text or "").lower().split()
+    told = f"{task.title} {task.framework.name} {task.framework.version} {task.task_type}".lower()
+    return all(word in told for word in words)
+
+
+def task_json(task: Task, counts: dict[int, int]) -> dict[str, Any]:
+    return {**asdict(task), "title": task.title, "runs": counts.get(task.id or 0, 0)}
+
+
+def run_json(record: RunRecord) -> dict[str, Any]:
+    return {k: v for k, v in asdict(record).items() if k != "measurements"}
+
+
+def batch_json(batch: Batch) -> dict[str, Any]:
+    return {
+        **asdict(batch.contribution),
+        "runs": batch.runs,
+        "hidden": batch.hidden,
+        "unverified": batch.unverified,
+    }

@@ -1,0 +1,125 @@
+"""The web application: its routes, what surrounds them, and how their errors look."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.staticfiles import StaticFiles
+
+from lrbench_caffe import __version__
+from lrbench_caffe.database.errors import DatabaseError, DatabaseUnavailable, UnknownRun
+from lrbench_caffe.database.platform import Platform
+from lrbench_caffe.database.store import Database
+from lrbench_caffe.database.urls import scrub_text
+from lrbench_caffe.errors import LRBenchError
+from lrbench_caffe.lr import PolicyError
+from lrbench_caffe.plaintext import one_line
+from lrbench_caffe.web import api, health
+from lrbench_caffe.web.access import AccessLog
+from lrbench_caffe.web.errors import Refused
+from lrbench_caffe.web.pages import PAGES
+from lrbench_caffe.web.rendering import page, templates
+from lrbench_caffe.web.security import RateLimit, SecurityHeaders
+from lrbench_caffe.web.settings import WebSettings
+
+PATIENCE = 5.0  # seconds that a request waits for the database
+STATIC = Path(__file__).parent / "static"
+LOG = logging.getLogger("lrbench_caffe.web")
+
+
+def app_of_environment() -> FastAPI:
+    """The application of a worker process, whose settings the command left in the environment."""
+    return create_app(WebSettings.from_environment())
+
+
+def create_app(settings: WebSettings) -> FastAPI:
+    """The application.
+
+    The database is opened when it starts, and closed when it ends.
+    """
+
+    @asynccontextmanager
+    async def life(app: FastAPI) -> AsyncIterator[None]:
+        with Database.open(settings.db, patience=PATIENCE) as database:
+            app.state.database = database
+            app.state.platform = Platform(database)
+            yield
+
+    app = FastAPI(
+        title="LR database",
+        version=__version__,
+        description="Learning-rate policies, and what they achieved.",
+        lifespan=life,
+        openapi_url="/api/v1/openapi.json",
+        docs_url=None,  # its pages load their scripts from elsewhere
+        redoc_url=None,
+        root_path=settings.root_path,
+    )
+    app.state.settings = settings
+    app.state.templates = templates()
+    app.include_router(health.router)
+    app.include_router(api.router)
+    for router in PAGES:
+        app.include_router(router, include_in_schema=False)
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    app.add_middleware(RateLimit, settings=settings)
+    app.add_middleware(SecurityHeaders, secure=settings.secure)
+    app.add_middleware(AccessLog)
+    for kind in (LRBenchError, PolicyError, HTTPException, RequestValidationError):
+        app.add_exception_handler(kind, _failure)
+    app.add_exception_handler(Exception, _fault)
+    return app
+
+
+async def _failure(request: Request, error: Exception) -> Response:
+    """The answer to a request that fails for a reason that its sender can understand."""
+    status, message, headers = _told(error)
+    return answer(request, status, one_line(scrub_text(message)), headers)
+
+
+def _told(error: Exception) -> tuple[int, str, dict[str, str]]:
+    if isinstance(error, Refused):
+        headers = {} if error.wait is None else {"Retry-After": str(int(error.wait) + 1)}
+        if error.status == HTTPStatus.UNAUTHORIZED:
+            headers["WWW-Authenticate"] = "Bearer"
+        return error.status, str(error), headers
+    if isinstance(error, UnknownRun):
+        return 404, str(error), {}
+    if isinstance(error, DatabaseUnavailable):
+        LOG.warning("%s", scrub_text(str(error)))
+        return 503, "the LR database is out of reach; try again later", {"Retry-After": "5"}
+    if isinstance(error, DatabaseError):
+        LOG.error("%s", scrub_text(str(error)))
+        return 500, "the LR database refuses; its log says why", {}
+    if isinstance(error, HTTPException):
+        return error.status_code, str(error.detail), dict(error.headers or {})
+    if isinstance(error, RequestValidationError):
+        first: dict[str, Any] = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"][1:]) or "the request"
+        return 422, f"{place}: {first['msg']}", {}
+    return 400, str(error), {}
+
+
+async def _fault(request: Request, error: Exception) -> Response:
+    """The answer where this program is at fault; the log has the traceback."""
+    return answer(request, 500, "an error of this server; its log has the details", {})
+
+
+def answer(request: Request, status: int, message: str, headers: dict[str, str]) -> Response:
+    """An error, as JSON under /api and as a page elsewhere."""
+    if request.url.path.removeprefix(request.scope.get("root_path", "")).startswith("/api/"):
+        return JSONResponse({"error": message}, status, headers)
+    title = f"{status} {HTTPStatus(status).phrase}"
+    made = page(request, "error.html", {"title": title, "message": message}, status)
+    made.headers.update(headers)
+    return made

@@ -1,0 +1,76 @@
+"""Reads the body of a request piece by piece, and never more of it than is allowed."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import AsyncIterator
+
+from starlette.requests import Request
+
+from lrbench_caffe.web.errors import Refused
+
+PIECE = 2**16  # bytes that are uncompressed at once
+_GZIP = 31  # zlib's word for its largest window, in gzip's format
+
+
+async def read_all(request: Request, most: int) -> bytes:
+    """A whole body.
+
+    Raises:
+        Refused: it is larger than ``most`` bytes.
+    """
+    pieces = [piece async for piece in _pieces(request, most)]
+    return b"".join(pieces)
+
+
+async def read_lines(request: Request, most: int, longest: int) -> AsyncIterator[bytes]:
+    """The lines of a body.
+
+    Args:
+        most: bytes of the body, uncompressed; longest: of a line.
+
+    Raises:
+        Refused: it is larger, or not what its Content-Encoding says.
+    """
+    rest = bytearray()
+    async for piece in _pieces(request, most):
+        rest += piece
+        *lines, last = rest.split(b"\n")
+        for line in lines:
+            yield bytes(line)
+        if len(last) > longest:
+            raise Refused(413, f"a line has more than {longest} bytes")
+        rest = bytearray(last)
+    if rest:
+        yield bytes(rest)
+
+
+async def _pieces(request: Request, most: int) -> AsyncIterator[bytes]:
+    encoding = request.headers.get("content-encoding", "identity").lower()
+    if encoding not in ("identity", "gzip"):
+        raise Refused(415, f"Content-Encoding: {encoding!r}; allowed: gzip, identity")
+    taken = 0
+    async for piece in _uncompressed(request) if encoding == "gzip" else request.stream():
+        taken += len(piece)
+        if taken > most:
+            raise Refused(413, f"the body has more than {most} bytes")
+        yield piece
+
+
+async def _uncompressed(request: Request) -> AsyncIterator[bytes]:
+    """A gzip body's content. A file of several members, as gzip joins them, is one content."""
+    member = zlib.decompressobj(_GZIP)
+    began = False
+    async for received in request.stream():
+        while received:
+            if member.eof:
+                member = zlib.decompressobj(_GZIP)
+            began = True
+            try:
+                piece = member.decompress(received, PIECE)
+            except zlib.error:
+                raise Refused(400, "the body is not in gzip's format") from None
+            received = member.unused_data if member.eof else member.unconsumed_tail
+            yield piece
+    if not began or not member.eof:
+        raise Refused(400, "the body ends before its gzip stream")
