@@ -5,6 +5,7 @@
   python -m lrbench_caffe.db export runs.jsonl
   python -m lrbench_caffe.db import runs.jsonl
   python -m lrbench_caffe.db merge postgresql://ada@example.org/lr
+  python -m lrbench_caffe.db push https://lr.example.org             (shares own runs; see docs/platform.md)
   python -m lrbench_caffe.db sync                              (adds results that wait in run directories)
 
 The database is --db, else the environment variable LRBENCH_DB, else lr.sqlite in your data directory. Put a
@@ -21,7 +22,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from lrbench_caffe.database.urls import VARIABLE, default_path
-from lrbench_caffe.terminal import cli, db_add, db_delete, db_export, db_show
+from lrbench_caffe.terminal import cli, db_add, db_delete, db_export, db_share, db_show
 
 if TYPE_CHECKING:
     from lrbench_caffe.database.store import Database
@@ -82,6 +83,8 @@ def parser() -> cli.Parser:
         "import-log", db_add.import_log_flags, db_add.import_logs,
         "add runs from logs of caffe train and of DIGITS jobs",
     )  # fmt: skip
+    add("push", db_share.push_flags, db_share.push, "send own runs to a platform")
+    add("pull", db_share.pull_flags, db_share.pull, "add the runs of a platform")
     return p
 
 
@@ -96,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     work: Work = args.work
     if work is db_show.check:  # opens a damaged one, too
         return work(args) or 0
-    if work in db_add.SUBCOMMANDS:
+    if work in (*db_add.SUBCOMMANDS, db_share.pull):
         return _add_runs(args, work)
     from lrbench_caffe.terminal.database import open_at_terminal
 

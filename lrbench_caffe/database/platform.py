@@ -16,8 +16,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.engine import Connection, RowMapping
 
 from lrbench_caffe.database import schema, writing
-from lrbench_caffe.database.checks import check_contributor, checked_contribution
-from lrbench_caffe.database.rows import store_contribution
+from lrbench_caffe.database.checks import check_contributor
 from lrbench_caffe.database.store import PAGE, Database
 from lrbench_caffe.database.summaries import RunGroup, refresh
 from lrbench_caffe.errors import InputError, ParameterError
@@ -133,15 +132,6 @@ class Platform:
         return None if row is None else _of_row(row)
 
     # -- uploads -----------------------------------------------------------------------------------
-
-    def begin_batch(self, contribution: Contribution) -> None:
-        """Store an upload that begins, or find it again.
-
-        Raises:
-            RecordError: there is another one with its uid, or a value cannot be stored.
-        """
-        checked = checked_contribution(contribution)
-        self._transactions.write(lambda c: store_contribution(c, checked))
 
     def batches(self, contributor: str | None = None, limit: int | None = None) -> list[Batch]:
         """Uploads, the newest first; those of one contributor if it is named."""

@@ -116,6 +116,9 @@ def put(
         _write_measurements(connection, measurements, overwrite)
     refresh(connection, pending.groups, pending.changed)
     _remove_unused(connection, pending.replaced)
+    # Of an upload all of which was there already.
+    sent = {number for (table, _), number in pending.known.items() if table == "batch"}
+    _remove_unless_used(connection, "batch", sent, ("run",))
     return new
 
 

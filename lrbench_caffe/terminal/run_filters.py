@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from lrbench_caffe.database.store import Database
 
 
-def add_filters(p: argparse.ArgumentParser) -> None:
+def add_filters(p: argparse.ArgumentParser, *, statuses: bool = True) -> None:
     p.add_argument("--task", type=int, metavar="ID", help="only runs of this task (see: tasks)")
     p.add_argument("--function", metavar="NAME", help="only runs of this LR function")
-    p.add_argument("--status", choices=STATUSES, help="only runs with this status")
+    if statuses:
+        p.add_argument("--status", choices=STATUSES, help="only runs with this status")
     p.add_argument("--source", choices=SOURCES, help="only runs from this source")
 
 
@@ -26,7 +27,7 @@ def select_runs(
 ) -> Iterator[RunRecord]:
     return database.runs(
         task_id=args.task,
-        function=args.function and _known_function(args.function),
+        function=args.function and known_function(args.function),
         status=args.status,
         source=args.source,
         measurements=measurements,
@@ -34,7 +35,7 @@ def select_runs(
     )
 
 
-def _known_function(name: str) -> str:
+def known_function(name: str) -> str:
     """An LR function's name, or those of a composition, as the database has them."""
     from lrbench_caffe.lr.functions import find_function
 

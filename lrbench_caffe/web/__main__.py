@@ -2,43 +2,65 @@
 
   python -m lrbench_caffe.web                                       (http://127.0.0.1:8080)
   python -m lrbench_caffe.web --db postgresql://ada@example.org/lr --host 0.0.0.0 --workers 2
+  python -m lrbench_caffe.web token add grace --days 365            (prints a secret, once)
 
 Reading is open to everybody who reaches the address; uploads need a token. See docs/platform.md.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 
 from lrbench_caffe.database.urls import VARIABLE
-from lrbench_caffe.errors import LRBenchError
-from lrbench_caffe.terminal import cli
+from lrbench_caffe.errors import InputError, LRBenchError
+from lrbench_caffe.terminal import cli, web_tokens
+from lrbench_caffe.terminal.database import open_at_terminal
 
 
 def parser() -> cli.Parser:
     p = cli.Parser(prog="python -m lrbench_caffe.web", description=__doc__)
-    p.add_argument(
-        "--db", metavar="URL", help=f"the LR database (default: ${VARIABLE}, else your own)"
-    )
-    p.add_argument(
+    _add_db(p, None)
+    where = p.add_argument_group("where")
+    where.add_argument(
         "--host", default="127.0.0.1", help="the address to listen at (default: this machine only)"
     )
-    p.add_argument("--port", type=int, default=8080, help="the port (default: 8080; 0: a free one)")
-    p.add_argument("--workers", type=int, default=1, metavar="N", help="processes (default: 1)")
-    p.add_argument(
-        "--root-path", default="", metavar="PATH", help="where a proxy serves it, such as /lr"
+    where.add_argument(
+        "--port", type=int, default=8080, help="the port (default: 8080; 0: one that is free)"
     )
-    p.add_argument("--private", action="store_true", help="reading needs a token, too")
-    p.add_argument("--read-only", action="store_true", help="nothing can be uploaded or changed")
-    p.add_argument(
+    where.add_argument("--workers", type=int, default=1, metavar="N", help="processes (default: 1)")
+    where.add_argument(
+        "--root-path", default="", metavar="PATH", help="under which a proxy serves it, such as /lr"
+    )
+    where.add_argument(
         "--https", dest="secure", action="store_true", help="browsers reach it by https only"
     )
+    what = p.add_argument_group("what is allowed")
+    what.add_argument("--private", action="store_true", help="reading needs a token, too")
+    what.add_argument("--read-only", action="store_true", help="nothing can be uploaded or changed")
+    commands = p.add_subparsers(dest="command", metavar="COMMAND", parser_class=cli.Parser)
+    text = "who may upload: add, list and revoke tokens"
+    token = commands.add_parser("token", help=text, description=text[0].upper() + text[1:] + ".")
+    _add_db(token, argparse.SUPPRESS)
+    web_tokens.add_flags(token, lambda action: _add_db(action, argparse.SUPPRESS))
     return p
+
+
+def _add_db(p: argparse.ArgumentParser, default: str | None) -> None:
+    words = f"the LR database (default: ${VARIABLE}, else your own)"
+    p.add_argument("--db", metavar="URL", default=default, help=words)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
+    if args.command == "token":
+        with open_at_terminal(args.db, to_write=True) as database:
+            return web_tokens.manage(args, database)
+    if not 0 <= args.port <= 65535 or args.workers < 1:
+        raise InputError(
+            f"--port and --workers: {args.port}, {args.workers}; allowed: 0 to 65535, 1 or more"
+        )
     try:
         from lrbench_caffe.web.serving import serve
         from lrbench_caffe.web.settings import WebSettings

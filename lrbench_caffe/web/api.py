@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from lrbench_caffe.database.checks import checked_contribution
 from lrbench_caffe.database.exchange import BATCH, to_line
 from lrbench_caffe.database.platform import Batch, Platform, Token
 from lrbench_caffe.database.ranges import INT32
@@ -258,11 +259,12 @@ def begun(
 
     Raises:
         Refused: the batch is another contributor's.
+        RecordError: a value cannot be stored.
     """
     known = None if batch is None else platform.batch(batch)
     if known is None:
         known = Contribution(batch or uuid.uuid4().hex, name, note, link, round(time.time(), 3))
-        platform.begin_batch(known)
+        checked_contribution(known)
     if known.contributor != name:
         raise Refused(403, "batch: it is another contributor's")
     return known

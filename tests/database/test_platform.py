@@ -114,6 +114,8 @@ def test_what_is_sent_again_is_there_already_and_stays_whose_it_was(database):
     later = dataclasses.replace(ADA, batch="b9", sent=7000.0)
     send(database, ADA, run("a"))
     assert [a.result for a in send(database, later, run("a"), run("b"))] == ["present", "new"]
+    assert send(database, dataclasses.replace(ADA, batch="b10"), run("a"))[0].result == "present"
+    assert [b.contribution.batch for b in Platform(database).batches()] == ["b9", "b1"]
     assert database.get("a").contribution == ADA
     assert database.get("b").contribution == later
 
@@ -217,17 +219,17 @@ def test_an_upload_is_taken_back_whole(database, platform):
 def test_a_contribution_that_cannot_be(database, platform, change, message):
     wrong = dataclasses.replace(ADA, **change)
     with pytest.raises(RecordError) as caught:
-        platform.begin_batch(wrong)
-    assert str(caught.value).startswith(message)
-    with pytest.raises(RecordError):
         database.put(run("a", contribution=wrong))
+    assert str(caught.value).startswith(message)
+    assert platform.batches() == []
 
 
-def test_a_batch_is_one_contribution(platform):
-    platform.begin_batch(ADA)
-    platform.begin_batch(ADA)
+def test_a_batch_is_one_contribution(database, platform):
+    send(database, ADA, run("a"))
+    send(database, ADA, run("b"))
+    other = dataclasses.replace(BOB, batch="b1")
     with pytest.raises(RecordError, match="'b1' is another one in the database: its contributor"):
-        platform.begin_batch(dataclasses.replace(BOB, batch="b1"))
+        database.put(run("c", contribution=other))
     assert [b.contribution for b in platform.batches("ada")] == [ADA]
     assert platform.batches("bob") == []
 

@@ -1,0 +1,1 @@
+"""Sharing runs with a platform: the other side of ``lrbench_caffe.web``, over HTTP."""

@@ -1,0 +1,165 @@
+"""A platform's API, as push and pull use it.
+
+All requests can be repeated: what arrived is there already. So a lost connection, or a server that
+restarts, is waited for.
+"""
+
+from __future__ import annotations
+
+import gzip
+import http.client
+import json
+import random
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from lrbench_caffe import __version__
+from lrbench_caffe.errors import InputError, LRBenchError
+from lrbench_caffe.plaintext import one_line
+
+TOKEN = "LRBENCH_TOKEN"  # the environment variable with the token's secret
+TIMEOUT = 60.0  # seconds without a byte
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0  # seconds
+PASSING = (408, 429, 500, 502, 503, 504)  # answers after which it may be tried again
+LONGEST_REASON = 500  # characters of what a server says that are shown
+
+
+class PlatformError(LRBenchError):
+    """The platform cannot be reached, or refuses."""
+
+    exit_code = 1
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What became of runs that were sent: numbers, and the reasons of those that were refused or doubted."""
+
+    new: int
+    present: int
+    refused: int
+    reasons: list[str]
+
+
+class Client:
+    """A platform.
+
+    Args:
+        url: its address, with the path under which it is served.
+        token: the secret of a token; None where reading needs none.
+        patience: seconds for which a request is tried before it fails.
+    """
+
+    def __init__(self, url: str, token: str | None = None, patience: float = 60.0) -> None:
+        parts = _parsed(url)
+        self.url = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+        self._token = token
+        self._patience = patience
+
+    def send(self, lines: list[bytes], batch: str, note: str | None, link: str | None) -> Sent:
+        """Send runs as a part of an upload.
+
+        Args:
+            lines: as ``exchange.to_line`` writes them.
+            batch: the upload's unique identifier.
+            note, link: what is said of it.
+
+        Raises:
+            PlatformError: it cannot be reached, or refuses all of them.
+        """
+        given = {"batch": batch, "note": note, "link": link}
+        query = urlencode({k: v for k, v in given.items() if v is not None})
+        headers = {"Content-Type": "application/x-ndjson", "Content-Encoding": "gzip"}
+        body = gzip.compress(b"".join(lines), 6, mtime=0)
+        answer = self._json(f"/api/v1/runs?{query}", body, headers)
+        reasons = [
+            f"run {a['uid'] or a['line']}: {a['reason']}" for a in answer["answers"] if a["reason"]
+        ]
+        return Sent(answer["new"], answer["present"], answer["refused"], reasons)
+
+    def pages(self, **filters: Any) -> Iterator[list[bytes]]:
+        """All runs that fit, as lines, page by page.
+
+        Args:
+            filters: task, function, source, contributor; None for any.
+
+        Raises:
+            PlatformError: it cannot be reached, or refuses.
+        """
+        given = {k: v for k, v in filters.items() if v is not None}
+        after: str | None = None
+        while True:
+            place = {} if after is None else {"after": after}
+            body = self._ask(f"/api/v1/export?{urlencode({**given, **place})}", None, {})
+            lines = body.splitlines(keepends=True)
+            if not lines:
+                return
+            yield lines
+            try:
+                after = str(json.loads(lines[-1])["uid"])
+            except (ValueError, KeyError, TypeError):
+                raise PlatformError(f"{self.url}: its answer is not runs") from None
+
+    def _json(self, path: str, body: bytes | None, headers: Mapping[str, str]) -> Any:
+        try:
+            return json.loads(self._ask(path, body, headers))
+        except ValueError:
+            raise PlatformError(f"{self.url}: its answer is not JSON: no LR platform?") from None
+
+    def _ask(self, path: str, body: bytes | None, headers: Mapping[str, str]) -> bytes:
+        """The answer to a request, which is repeated while it fails for a reason that passes."""
+        request = urllib.request.Request(self.url + path, body, dict(headers))
+        request.add_header("User-Agent", f"lrbench_caffe/{__version__}")
+        request.add_header("Accept-Encoding", "gzip")
+        if self._token:
+            request.add_unredirected_header("Authorization", f"Bearer {self._token}")
+        deadline = time.monotonic() + self._patience
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+                    return _content(response)
+            except urllib.error.HTTPError as error:
+                reason = _reason(error)
+                if error.code not in PASSING or time.monotonic() + pause > deadline:
+                    raise PlatformError(f"{self.url} answers {error.code}: {reason}") from None
+                wait = error.headers.get("Retry-After", "")
+                pause = max(pause, float(wait)) if wait.isdecimal() else pause
+            except (OSError, http.client.HTTPException, EOFError) as error:
+                if time.monotonic() + pause > deadline:
+                    reason = getattr(error, "reason", None) or str(error) or type(error).__name__
+                    raise PlatformError(
+                        f"{self.url} is out of reach: {one_line(str(reason))}"
+                    ) from None
+            time.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def _parsed(url: str) -> Any:
+    try:
+        parts = urlsplit(url)
+        allowed = parts.scheme in ("http", "https") and parts.hostname and not parts.username
+        _ = parts.port
+    except ValueError:
+        allowed = False
+    if not allowed:
+        raise InputError(f"platform {url!r}; allowed: http://HOST or https://HOST, with a path")
+    return parts
+
+
+def _content(response: Any) -> bytes:
+    body: bytes = response.read()
+    return gzip.decompress(body) if response.headers.get("Content-Encoding") == "gzip" else body
+
+
+def _reason(error: urllib.error.HTTPError) -> str:
+    """What the server says, in one line of plain text."""
+    try:
+        text = json.loads(_content(error))["error"]
+    except (OSError, EOFError, ValueError, KeyError, TypeError):
+        text = error.reason
+    return one_line(str(text))[:LONGEST_REASON]
