@@ -59,11 +59,17 @@ def receive(
         answers: list[Answer] = []
         records: list[tuple[int, RunRecord]] = []
         for number, line in page:
+            uid = None
             try:
-                record = dataclasses.replace(_own(from_line(line)), contribution=contribution)
+                record = from_line(line)
+                uid = record.uid
+                if record.source == "paper" and database.uids(uid, 1) == [uid]:
+                    answers.append(Answer(number, uid, PRESENT))
+                    continue
+                record = dataclasses.replace(_own(record), contribution=contribution)
                 records.append((number, record))
             except InputError as error:
-                answers.append(Answer(number, None, REFUSED, str(error)))
+                answers.append(Answer(number, uid, REFUSED, str(error)))
         answers += _store(database, records, contribution.contributor)
         yield from sorted(answers, key=lambda answer: answer.line)
 

@@ -12,9 +12,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from lrbench_caffe.database.urls import VARIABLE
 from lrbench_caffe.errors import InputError, LRBenchError
+from lrbench_caffe.runs.layout import RUNS
 from lrbench_caffe.terminal import cli, web_tokens
 from lrbench_caffe.terminal.database import open_at_terminal
 
@@ -36,6 +38,10 @@ def parser() -> cli.Parser:
     where.add_argument(
         "--https", dest="secure", action="store_true", help="browsers reach it by https only"
     )
+    where.add_argument(
+        "--runs", action="append", metavar="DIR",
+        help=f"a folder of run directories to follow; can be repeated (default: {RUNS}/)",
+    )  # fmt: skip
     what = p.add_argument_group("what is allowed")
     what.add_argument("--private", action="store_true", help="reading needs a token, too")
     what.add_argument("--read-only", action="store_true", help="nothing can be uploaded or changed")
@@ -70,6 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ) from None
     settings = WebSettings(
         db=args.db,
+        runs=tuple(str(Path(folder).resolve()) for folder in args.runs or [RUNS]),
         private=args.private,
         read_only=args.read_only,
         root_path=args.root_path,

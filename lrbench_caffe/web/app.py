@@ -12,6 +12,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.staticfiles import StaticFiles
@@ -27,6 +28,7 @@ from lrbench_caffe.plaintext import one_line
 from lrbench_caffe.web import api, health
 from lrbench_caffe.web.access import AccessLog
 from lrbench_caffe.web.errors import Refused
+from lrbench_caffe.web.live import LiveFolders
 from lrbench_caffe.web.pages import PAGES
 from lrbench_caffe.web.rendering import page, templates
 from lrbench_caffe.web.security import RateLimit, SecurityHeaders
@@ -67,11 +69,13 @@ def create_app(settings: WebSettings) -> FastAPI:
     )
     app.state.settings = settings
     app.state.templates = templates()
-    app.include_router(health.router)
-    app.include_router(api.router)
-    for router in PAGES:
+    app.state.live = LiveFolders(settings.folders)
+    for router in PAGES:  # first: where a page and the API have a name in common, it is the page's
         app.include_router(router, include_in_schema=False)
+    app.include_router(api.router)
+    app.include_router(health.router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    app.add_middleware(GZipMiddleware, minimum_size=1000)
     app.add_middleware(RateLimit, settings=settings)
     app.add_middleware(SecurityHeaders, secure=settings.secure)
     app.add_middleware(AccessLog)

@@ -108,7 +108,7 @@ def _points(entries: Sequence[Any], x: str, y: str, name: str, number: int) -> d
 
 def runs_chart(records: Sequence[RunRecord]) -> Chart:
     """Top-1, losses and LR of runs over iterations; the page can change the axes."""
-    traces = []
+    traces: list[dict[str, Any]] = []
     for number, record in enumerate(records):
         tests = [m for m in record.measurements if m.net == 0]
         name = plain(record.policy.text)

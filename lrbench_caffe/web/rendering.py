@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ def templates() -> Jinja2Templates:
     made = Jinja2Templates(directory=TEMPLATES)
     made.env.trim_blocks = made.env.lstrip_blocks = True
     made.env.globals.update(version=__version__, form_key=form_key, digest=asset_digest)
-    made.env.filters.update(spread=spread_text)
+    made.env.filters.update(spread=spread_text, moment=moment)
     return made
 
 
@@ -44,6 +45,11 @@ def spread_text(spread: Spread | None, digits: int) -> str:
         return "-"
     sd = None if spread.sd is None else number(spread.sd, digits)
     return plus_minus(number(spread.mean, digits), sd)
+
+
+def moment(seconds: float) -> str:
+    """A time in UTC."""
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
 
 
 @cache

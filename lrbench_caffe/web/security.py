@@ -112,13 +112,18 @@ async def token_of(request: Request) -> Token | None:
     secret, by_header = _secret(request.headers, request.cookies)
     if secret is None:
         return None
-    platform: Platform = request.app.state.platform
-    token = await run_in_threadpool(platform.token, secret)
-    if token is not None and token.valid(time.time()):
+    token = await run_in_threadpool(valid_token, request.app.state.platform, secret)
+    if token is not None:
         return token
     if not by_header:  # a cookie of a token that ended: as if it were not there
         return None
     raise Refused(401, "the token is unknown, expired or revoked")
+
+
+def valid_token(platform: Platform, secret: str) -> Token | None:
+    """The token of a secret, if it is valid now."""
+    token = platform.token(secret)
+    return token if token is not None and token.valid(time.time()) else None
 
 
 def _secret(headers: Headers, cookies: dict[str, str]) -> tuple[str | None, bool]:

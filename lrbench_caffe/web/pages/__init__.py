@@ -1,5 +1,13 @@
 """The pages: one module for each kind, rendered on the server."""
 
-from lrbench_caffe.web.pages import about, charts, playground, runs, tasks
+from lrbench_caffe.web.pages import about, account, charts, live, playground, runs, tasks
 
-PAGES = (tasks.router, runs.router, playground.router, about.router, charts.router)
+PAGES = (
+    tasks.router,
+    runs.router,
+    live.router,
+    playground.router,
+    account.router,
+    about.router,
+    charts.router,
+)

@@ -42,6 +42,6 @@ function draw(figure) {
   Plotly.react(place, traces, made, {responsive: true, displaylogo: false});
 }
 
-const figures = document.querySelectorAll("figure.chart");
+const figures = document.querySelectorAll("figure.chart:not(.live)");
 figures.forEach(draw);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => figures.forEach(draw));

@@ -1,0 +1,261 @@
+"""Trainings on this machine, followed by the files that they write.
+
+Nothing is read unless somebody asks: the folders are looked through when the list is shown, and a
+run's files when a page follows it, then only what was added since. So following a hundred trainings
+costs nothing while nobody looks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lrbench_caffe.errors import InputError
+from lrbench_caffe.metrics import Measurement
+from lrbench_caffe.runs.directory import RunDirectory
+from lrbench_caffe.runs.layout import ITERATIONS, LATEST, MEASUREMENTS, RUN
+from lrbench_caffe.runs.rows import iteration_row, measurement_of
+
+FRESH = 2.0  # seconds for which a list of the folders' runs is used again
+DEPTH = 4  # folders below a folder of runs in which runs are looked for
+MOST_RUNS = 2000  # that are listed, the newest ones
+POINTS = 1000  # of the training loss in one event; more cannot be told apart
+PIECE = 4 * 2**20  # bytes of a file that are read at once
+
+
+@dataclass(frozen=True)
+class LiveRun:
+    """A run on this machine.
+
+    Attributes:
+        key: names it in an address.
+        path: its directory.
+        name: the directory, from the folder of runs.
+        policy, task: for people.
+        status: "running" while a process trains it, else as run.json says.
+        iteration, max_iter: how far it is, and how long.
+        top1: of the last test, in percent; loss: its test loss. None without.
+        changed: when it was written to last, seconds since 1970.
+    """
+
+    key: str
+    path: Path
+    name: str
+    policy: str
+    task: str
+    status: str
+    iteration: int
+    max_iter: int
+    top1: float | None
+    loss: float | None
+    changed: float
+
+
+class LiveFolders:
+    """The runs in folders. Threads may share it."""
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self._folders = folders
+        self._lock = threading.Lock()
+        self._listed: dict[str, LiveRun] = {}
+        self._at = -FRESH
+
+    def runs(self) -> list[LiveRun]:
+        """All runs, those that are trained first, then the newest."""
+        with self._lock:
+            if time.monotonic() - self._at > FRESH:
+                self._listed = {run.key: run for run in self._look()}
+                self._at = time.monotonic()
+            return list(self._listed.values())
+
+    def find(self, key: str) -> LiveRun | None:
+        """A run by its key; None where there is none in the folders."""
+        return next((run for run in self.runs() if run.key == key), None)
+
+    def _look(self) -> list[LiveRun]:
+        places = {path.resolve(): root for root in self._folders for path in run_paths(root)}
+        newest = sorted(places, key=_changed, reverse=True)[:MOST_RUNS]
+        runs = [run for path in newest if (run := self._run(path, places[path])) is not None]
+        return sorted(runs, key=lambda run: (run.status != "running", -run.changed))
+
+    def _run(self, path: Path, root: Path) -> LiveRun | None:
+        key = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+        changed = _changed(path)
+        known = self._listed.get(key)
+        directory = RunDirectory(path)
+        running = directory.running
+        if known and known.changed == changed and (known.status == "running") == running:
+            return known
+        try:
+            settings = directory.read()
+            return _described(key, path, root, settings, running, changed)
+        except (InputError, OSError, ValueError, KeyError, TypeError):
+            return None  # it is being made, or it is none
+
+
+def run_paths(root: Path) -> Iterator[Path]:
+    """The run directories in a folder of runs, also in studies; links are not followed."""
+    for folder, names, files in os.walk(root):
+        if RUN in files:
+            names.clear()
+            yield Path(folder)
+        elif len(Path(folder).relative_to(root).parts) >= DEPTH:
+            names.clear()
+        names[:] = [name for name in names if name != LATEST]
+
+
+def _changed(path: Path) -> float:
+    times = [0.0]
+    for name in (RUN, ITERATIONS, MEASUREMENTS):
+        try:
+            times.append((path / name).stat().st_mtime)
+        except OSError:
+            continue
+    return max(times)
+
+
+def _described(
+    key: str, path: Path, root: Path, settings: dict[str, Any], running: bool, changed: float
+) -> LiveRun:
+    last = _last_line(path / ITERATIONS)
+    row = iteration_row(last) if last else None
+    tested = _last_line(path / MEASUREMENTS)
+    test = measurement_of(json.loads(tested)) if tested else None
+    return LiveRun(
+        key=key,
+        path=path,
+        name=str(path.relative_to(root.resolve())),
+        policy=str(settings.get("policy", "")),
+        task=str(settings.get("task", "")),
+        status="running" if running else str(settings.get("status", "")),
+        iteration=int(row[0]) + 1 if row else 0,
+        max_iter=int(settings.get("max_iter") or 0),
+        top1=test.top1 if test else None,
+        loss=test.test_loss if test else None,
+        changed=changed,
+    )
+
+
+def _last_line(path: Path) -> str | None:
+    """The last complete line of a file, without reading all of it."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - 2**16))
+            lines = file.read().split(b"\n")[:-1]
+    except OSError:
+        return None
+    return lines[-1].decode(errors="replace") if lines else None
+
+
+# -- one run ---------------------------------------------------------------------------------------
+
+
+@dataclass
+class Place:
+    """How far a page has read a run's files: the text of it goes to the page, and comes back.
+
+    Attributes:
+        file: the number of iterations.csv on its disk; another one was written anew.
+        losses, tests: bytes of the two files.
+    """
+
+    file: int = 0
+    losses: int = 0
+    tests: int = 0
+
+    @classmethod
+    def parse(cls, text: str | None) -> Place:
+        """The place of a page's text; the beginning where it is none."""
+        try:
+            file, losses, tests = map(int, (text or "").split("-"))
+        except ValueError:
+            return cls()
+        return cls(file, losses, tests) if min(file, losses, tests) >= 0 else cls()
+
+    def __str__(self) -> str:
+        return f"{self.file}-{self.losses}-{self.tests}"
+
+
+@dataclass
+class News:
+    """What a run's files have beyond a place.
+
+    Attributes:
+        again: whether they were written anew, so that what a page has is not valid.
+        losses: rows of iteration, LR and training loss, thinned.
+        tests: the measurements.
+        place: where the next look begins.
+        more: whether there is more already.
+    """
+
+    again: bool = False
+    losses: list[tuple[float, ...]] = field(default_factory=list)
+    tests: list[Measurement] = field(default_factory=list)
+    place: Place = field(default_factory=Place)
+    more: bool = False
+
+    def __bool__(self) -> bool:
+        return self.again or bool(self.losses) or bool(self.tests)
+
+
+def news(path: Path, place: Place) -> News:
+    """What was added to a run's files since a place."""
+    sizes = {name: _state(path / name) for name in (ITERATIONS, MEASUREMENTS)}
+    number, size = sizes[ITERATIONS]
+    again = place.file not in (0, number) or place.losses > size
+    again = again or place.tests > sizes[MEASUREMENTS][1]
+    begin = Place() if again else place
+    lines, losses = _added(path / ITERATIONS, begin.losses)
+    rows = [row for row in map(iteration_row, lines) if row is not None]
+    found, tests = _added(path / MEASUREMENTS, begin.tests)
+    end = Place(number, losses, tests)
+    more = losses - begin.losses >= PIECE or tests - begin.tests >= PIECE
+    return News(again, thinned(rows), list(_tests(found)), end, more)
+
+
+def _state(path: Path) -> tuple[int, int]:
+    try:
+        state = path.stat()
+    except OSError:
+        return 0, 0
+    return state.st_ino, state.st_size
+
+
+def _added(path: Path, begin: int) -> tuple[list[str], int]:
+    """The complete lines from a byte on, and the byte behind them."""
+    try:
+        with path.open("rb") as file:
+            file.seek(begin)
+            content = file.read(PIECE)
+    except OSError:
+        return [], begin
+    whole = content.rpartition(b"\n")[0]
+    if not whole:
+        return [], begin
+    return whole.decode(errors="replace").split("\n"), begin + len(whole) + 1
+
+
+def _tests(lines: Iterable[str]) -> Iterator[Measurement]:
+    for line in lines:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        measured = measurement_of(row) if isinstance(row, dict) else None
+        if measured is not None:
+            yield measured
+
+
+def thinned(rows: Sequence[tuple[float, ...]]) -> list[tuple[float, ...]]:
+    """At most ``POINTS`` rows: the means of neighbours."""
+    step = -(-len(rows) // POINTS) or 1
+    groups = (rows[i : i + step] for i in range(0, len(rows), step))
+    return [tuple(sum(column) / len(group) for column in zip(*group)) for group in groups]

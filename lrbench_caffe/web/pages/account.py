@@ -1,0 +1,115 @@
+"""Signing in with a token, and the uploads: sent by a form, taken back, shown and hidden."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Form, UploadFile
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from lrbench_caffe.database.platform import Token
+from lrbench_caffe.database.uploads import NEW, PRESENT, REFUSED, receive
+from lrbench_caffe.web.api import ADMIN, READ, WRITE, Text, begun, database, platform
+from lrbench_caffe.web.errors import Refused
+from lrbench_caffe.web.rendering import page
+from lrbench_caffe.web.security import (
+    SESSION,
+    SESSION_SECONDS,
+    check_form,
+    set_cookie,
+    valid_token,
+)
+from lrbench_caffe.web.settings import MIB, WebSettings
+
+router = APIRouter()
+MOST = 200  # uploads that are listed
+SHOWN = 100  # answers that are shown
+
+
+@router.get("/sign-in")
+def sign_in(request: Request) -> Response:
+    return page(request, "sign_in.html", {"title": "Sign in"})
+
+
+@router.post("/sign-in")
+async def signed_in(request: Request, secret: Annotated[str, Form(max_length=1000)]) -> Response:
+    await check_form(request)
+    token = await run_in_threadpool(valid_token, platform(request), secret.strip())
+    if token is None:
+        values = {"title": "Sign in", "problem": "The token is unknown, expired or revoked."}
+        return page(request, "sign_in.html", values, 401)
+    response = RedirectResponse(request.url_for("uploads"), 303)
+    set_cookie(request, response, SESSION, secret.strip(), SESSION_SECONDS)
+    return response
+
+
+@router.post("/sign-out")
+async def sign_out(request: Request) -> Response:
+    await check_form(request)
+    response = RedirectResponse(request.url_for("tasks"), 303)
+    set_cookie(request, response, SESSION, "", 0)
+    return response
+
+
+@router.get("/uploads", dependencies=[READ])
+def uploads(request: Request, contributor: Text = None) -> Response:
+    found = platform(request).batches(contributor or None, MOST)
+    return page(request, "uploads.html", {"title": "Uploads", "batches": found})
+
+
+@router.post("/uploads")
+async def send(
+    request: Request,
+    token: Annotated[Token, WRITE],
+    file: UploadFile,
+    note: Annotated[str, Form(max_length=2000)] = "",
+    link: Annotated[str, Form(max_length=1000)] = "",
+) -> Response:
+    """An upload from a page: a file that ``db export`` wrote."""
+    settings: WebSettings = request.app.state.settings
+    if (file.size or 0) > settings.upload_mib * MIB:
+        raise Refused(413, f"the file has more than {settings.upload_mib} MiB")
+    contribution = await run_in_threadpool(
+        begun, platform(request), token.name, None, note.strip() or None, link.strip() or None
+    )
+    answers = await run_in_threadpool(
+        lambda: list(receive(database(request), _lines(file), contribution))
+    )
+    counts = {kind: sum(a.result == kind for a in answers) for kind in (NEW, PRESENT, REFUSED)}
+    told = [a for a in answers if a.reason]
+    values: dict[str, Any] = {
+        "title": "Uploaded", "counts": counts, "answers": told[:SHOWN], "more": len(told) - SHOWN,
+    }  # fmt: skip
+    return page(request, "uploaded.html", values)
+
+
+def _lines(file: UploadFile) -> Iterator[bytes]:
+    yield from file.file
+
+
+@router.post("/uploads/{uid}/take-back")
+def take_back(request: Request, uid: str, token: Annotated[Token, WRITE]) -> Response:
+    known = platform(request).batch(uid)
+    if known is None:
+        raise Refused(404, "there is no such upload")
+    if known.contributor != token.name and not token.may("admin"):
+        raise Refused(403, "it is another contributor's")
+    platform(request).take_back(uid)
+    return RedirectResponse(request.url_for("uploads"), 303)
+
+
+@router.post("/runs/{uid}/standing")
+def set_standing(
+    request: Request,
+    uid: str,
+    token: Annotated[Token, Depends(ADMIN.dependency)],
+    standing: Annotated[str, Form(max_length=20)],
+    doubt: Annotated[str, Form(max_length=1000)] = "",
+) -> Response:
+    """Show or hide a run."""
+    database(request).get(uid)
+    platform(request).set_standing([uid], standing, doubt.strip() or None)
+    return RedirectResponse(request.url_for("run", uid=uid), 303)

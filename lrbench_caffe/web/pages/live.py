@@ -1,0 +1,118 @@
+"""Trainings of this machine while they run: a list, and one whose curves grow."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from lrbench_caffe.web.api import READ
+from lrbench_caffe.web.errors import Refused
+from lrbench_caffe.web.live import LiveFolders, LiveRun, News, Place, news
+from lrbench_caffe.web.rendering import page
+
+router = APIRouter(dependencies=[READ])
+LOOK = 1.0  # seconds between two looks at a run's files
+QUIET = 15.0  # seconds without news after which a line keeps the connection open
+LONGEST = 600.0  # seconds of an answer; the browser asks again, from where it was
+
+
+@router.get("/live")
+def live(request: Request) -> Response:
+    return page(request, "live.html", {"title": "Live", "runs": folders(request).runs()})
+
+
+@router.get("/live.json")
+def live_json(request: Request) -> list[dict[str, Any]]:
+    """The list for the page, which asks for it while somebody looks."""
+    return [_row(run) for run in folders(request).runs()]
+
+
+@router.get("/live/{key}")
+def live_run(request: Request, key: str) -> Response:
+    run = known(request, key)
+    return page(request, "live_run.html", {"title": run.name, "run": run})
+
+
+@router.get("/live/{key}/events", name="live_events")
+async def events(request: Request, key: str) -> Response:
+    """A run's tests and losses as they come, as server-sent events."""
+    run = await run_in_threadpool(known, request, key)
+    begin = Place.parse(request.headers.get("last-event-id"))
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingResponse(
+        _followed(request, run, begin), headers=headers, media_type="text/event-stream"
+    )
+
+
+async def _followed(request: Request, run: LiveRun, place: Place) -> AsyncIterator[str]:
+    quiet = lasted = 0.0
+    status = ""
+    while lasted < LONGEST and not await request.is_disconnected():
+        found = await run_in_threadpool(news, run.path, place)
+        now = await run_in_threadpool(folders(request).find, run.key)
+        ended = now is None or now.status != "running"
+        if found or (now is not None and now.status != status):
+            status = now.status if now else "gone"
+            yield _event(found, status)
+            quiet = 0.0
+        place = found.place
+        if found.more:
+            continue
+        if ended and not found:
+            yield f"event: end\ndata: {json.dumps(status)}\n\n"
+            return
+        if quiet >= QUIET:
+            yield ": nothing new\n\n"
+            quiet = 0.0
+        await asyncio.sleep(LOOK)
+        quiet, lasted = quiet + LOOK, lasted + LOOK
+
+
+def _event(found: News, status: str) -> str:
+    data = {
+        "again": found.again,
+        "status": status,
+        "losses": found.losses,
+        "tests": [asdict(m) for m in found.tests if m.net == 0],
+    }
+    return f"id: {found.place}\ndata: {json.dumps(_finite(data))}\n\n"
+
+
+def _finite(value: Any) -> Any:
+    """The value with null for what is no number of JSON, as the loss of a training that diverged."""
+    if isinstance(value, float) and (value != value or value in (float("inf"), -float("inf"))):
+        return None
+    if isinstance(value, dict):
+        return {name: _finite(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(part) for part in value]
+    return value
+
+
+def _row(run: LiveRun) -> dict[str, Any]:
+    return _finite({**asdict(run), "path": str(run.path)})  # type: ignore[no-any-return]
+
+
+def folders(request: Request) -> LiveFolders:
+    found: LiveFolders = request.app.state.live
+    return found
+
+
+def known(request: Request, key: str) -> LiveRun:
+    """A run by its key.
+
+    Raises:
+        Refused: there is none.
+    """
+    run = folders(request).find(key)
+    if run is None:
+        raise Refused(404, "there is no such run on this machine")
+    return run
