@@ -150,7 +150,13 @@ def found_by(query: RunQuery) -> dict[str, Any]:
     }
 
 
-@router.get("/runs/{uid}", tags=["runs"], dependencies=[READ], summary="A run with its tests.")
+@router.get(
+    "/runs/{uid:path}",
+    name="run_as_json",
+    tags=["runs"],
+    dependencies=[READ],
+    summary="A run with its tests.",
+)
 def run(request: Request, uid: str) -> dict[str, Any]:
     return database(request).get(uid).to_json()
 
@@ -293,7 +299,7 @@ class Standing(BaseModel):
     doubt: Optional[str] = None
 
 
-@router.put("/runs/{uid}/standing", tags=["exchange"], dependencies=[ADMIN])
+@router.put("/runs/{uid:path}/standing", tags=["exchange"], dependencies=[ADMIN])
 def set_standing(request: Request, uid: str, wanted: Standing) -> dict[str, str]:
     """Show a run, hide it, or mark it as unverified: only what is shown counts."""
     database(request).get(uid)
@@ -301,7 +307,7 @@ def set_standing(request: Request, uid: str, wanted: Standing) -> dict[str, str]
     return {"uid": uid, "standing": wanted.standing}
 
 
-@router.delete("/runs/{uid}", tags=["exchange"], dependencies=[ADMIN], summary="Delete a run.")
+@router.delete("/runs/{uid:path}", tags=["exchange"], dependencies=[ADMIN], summary="Delete a run.")
 def delete(request: Request, uid: str) -> dict[str, int]:
     return {"deleted": database(request).delete([uid])}
 

@@ -65,6 +65,7 @@ def create_app(settings: WebSettings) -> FastAPI:
         openapi_url="/api/v1/openapi.json",
         docs_url=None,  # its pages load their scripts from elsewhere
         redoc_url=None,
+        redirect_slashes=False,
         root_path=settings.root_path,
     )
     app.state.settings = settings

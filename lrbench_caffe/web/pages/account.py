@@ -101,7 +101,7 @@ def take_back(request: Request, uid: str, token: Annotated[Token, WRITE]) -> Res
     return RedirectResponse(request.url_for("uploads"), 303)
 
 
-@router.post("/runs/{uid}/standing")
+@router.post("/runs/{uid:path}/standing")
 def set_standing(
     request: Request,
     uid: str,

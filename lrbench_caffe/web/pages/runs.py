@@ -26,7 +26,7 @@ def runs(request: Request, query: Annotated[RunQuery, Query()]) -> Response:
     return page(request, "runs.html", values)
 
 
-@router.get("/runs/{uid}")
+@router.get("/runs/{uid:path}")
 def run(request: Request, uid: str) -> Response:
     record = database(request).get(uid)
     rows = (

@@ -1,0 +1,272 @@
+"""Who may do what, and what a server never does, whatever it is sent."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import socket
+from urllib.parse import quote, urlsplit
+
+import pytest
+
+from lrbench_caffe.database import exchange
+from lrbench_caffe.database.platform import Platform
+from lrbench_caffe.records import Contribution
+from lrbench_caffe.web.settings import MIB
+from tests.database.records import run
+from tests.web.serving import Client
+
+PAGES = ("/", "/runs", "/live", "/playground", "/uploads", "/about", "/sign-in", "/api/v1/tasks")
+
+
+def line(record) -> bytes:
+    return exchange.to_line(record).encode()
+
+
+# -- tokens ----------------------------------------------------------------------------------------
+
+
+def test_reading_is_open_and_uploading_needs_a_token(client):
+    for path in PAGES:
+        assert client.get(path).status == 200, path
+    answer = client.post("/api/v1/runs", line(run("a")))
+    assert (answer.status, answer.json["error"]) == (
+        401,
+        "this needs a token with the scope 'write'",
+    )
+    assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize(
+    ("scope", "uploads", "administers"),
+    [("read", 403, 403), ("write", 200, 403), ("admin", 200, 200)],
+)
+def test_a_token_may_do_what_its_scope_says(serve, token, scope, uploads, administers):
+    someone = Client(serve(), token("ada", scope))
+    assert someone.get("/api/v1/tasks").status == 200
+    assert someone.post("/api/v1/runs", line(run("a"))).status == uploads
+    wanted = json.dumps({"standing": "hidden"}).encode()
+    admin = Client(someone.url, token("root", "admin"))
+    assert admin.post("/api/v1/runs", line(run("b", seed=2))).status == 200
+    kind = {"Content_Type": "application/json"}
+    answer = someone.ask("/api/v1/runs/b/standing", wanted, "PUT", **kind)
+    assert answer.status == administers
+    assert someone.ask("/api/v1/runs/b", method="DELETE").status == administers
+
+
+def test_wrong_expired_and_revoked_tokens(serve, token, database):
+    address = serve()
+    for secret in ("", "x", "lrb_" + "x" * 43, "lrb_\u00e4"):
+        answer = Client(address).get("/api/v1/tasks", Authorization=f"Bearer {secret}")
+        assert answer.status == 401
+        assert answer.json["error"] == "the token is unknown, expired or revoked"
+    expired = Client(address, token("ada", "write", -1))
+    assert expired.post("/api/v1/runs", line(run("a"))).status == 401
+    bob = Client(address, token("bob", "write"))
+    assert bob.post("/api/v1/runs", line(run("a"))).status == 200
+    Platform(database).revoke("bob")
+    assert bob.post("/api/v1/runs", line(run("b"))).status == 401
+    assert bob.get("/api/v1/tasks").status == 401
+
+
+def test_a_private_server_shows_nothing_without_a_token(serve, token):
+    address = serve(private=True)
+    stranger = Client(address)
+    for path in set(PAGES) - {"/sign-in"}:
+        answer = stranger.get(path)
+        assert answer.status == 401, path
+        assert "mnist" not in answer.text
+    assert stranger.get("/sign-in").status == 200
+    assert stranger.get("/health").status == 200
+    assert Client(address, token("ada", "read")).get("/").status == 200
+    stranger.sign_in(token("bob", "read"))
+    assert stranger.get("/").status == 200
+
+
+def test_a_read_only_server_takes_nothing_from_anybody(serve, token, database):
+    admin = Client(serve(read_only=True), token("root", "admin"))
+    before = database.counts()
+    assert admin.post("/api/v1/runs", line(run("a"))).status == 403
+    assert admin.ask("/api/v1/runs/a", method="DELETE").status == 403
+    assert admin.ask("/api/v1/batches/b", method="DELETE").status == 403
+    assert database.counts() == before
+    assert admin.get("/").status == 200
+
+
+def test_an_upload_of_others_cannot_be_taken_back_or_continued(serve, token, database):
+    address = serve()
+    ada, bob = (Client(address, token(name, "write")) for name in ("ada", "bob"))
+    batch = ada.post("/api/v1/runs", line(run("a"))).json["batch"]
+    assert bob.ask(f"/api/v1/batches/{batch}", method="DELETE").status == 403
+    assert bob.post(f"/api/v1/runs?batch={batch}", line(run("b", seed=2))).status == 403
+    bob.sign_in(token("bob2", "write"))
+    assert bob.get("/uploads").status == 200
+    assert [r.contribution.batch for r in database.runs(uid="a")] == [batch]
+    assert list(database.runs(uid="b")) == []
+    assert ada.ask(f"/api/v1/batches/{batch}", method="DELETE").json == {"deleted": 1}
+
+
+# -- forms -----------------------------------------------------------------------------------------
+
+
+def test_a_form_must_come_from_a_page_of_ours(serve, token, database):
+    client = Client(serve())
+    client.sign_in(token("ada", "admin"))
+    database.put(run("a"))
+    hide = {"standing": "hidden", "doubt": ""}
+    for fields in ({**hide, "form_key": ""}, {**hide, "form_key": "x" * 32}):
+        answer = client.submit("/runs/a/standing", **fields)
+        assert (answer.status, "open the page again" in answer.text) == (403, True)
+    key = next(c.value for c in client.cookies if c.name == "lrbench_form")
+    body = f"standing=hidden&form_key={key}".encode()
+    kind = {"Content_Type": "application/x-www-form-urlencoded"}
+    answer = client.post("/runs/a/standing", body, Origin="https://evil.example", **kind)
+    assert (answer.status, "another site" in answer.text) == (403, True)
+    assert client.submit("/runs/a/standing", **hide).status == 303
+    assert len(database.page(task_id=None, limit=500)) == len(list(database.runs())) - 1
+
+
+def test_cookies_are_out_of_reach_of_scripts_and_other_sites(serve, token):
+    client = Client(serve(secure=True, root_path=""))
+    (cookie,) = client.get("/sign-in").headers.get_all("Set-Cookie")
+    assert {"HttpOnly", "SameSite=strict", "Secure", "Path=/"} <= set(cookie.split("; "))
+    assert client.get("/").headers["Strict-Transport-Security"] == "max-age=31536000"
+
+
+def test_signing_out_and_a_token_that_ends(serve, token, database):
+    client = Client(serve())
+    client.sign_in(token("ada", "write"))
+    assert "ada (write)" in client.get("/").text
+    Platform(database).revoke("ada")
+    assert "ada" not in client.get("/").text
+    client.sign_in(token("bob", "write"))
+    assert client.submit("/sign-out").status == 303
+    assert "bob" not in client.get("/").text
+    answer = client.submit("/sign-in", secret="wrong")
+    assert (answer.status, "unknown, expired or revoked" in answer.text) == (401, True)
+
+
+# -- what is shown ---------------------------------------------------------------------------------
+
+HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{7*7}}"
+
+
+def test_what_others_wrote_is_text(serve, database):
+    sent = Contribution("b", HOSTILE[:90], HOSTILE, "https://example.org/?q=%22%3E", 5.0)
+    record = run(
+        HOSTILE,
+        contribution=sent,
+        origin=HOSTILE,
+        machine=HOSTILE,
+        status="failed",
+        reason=HOSTILE,
+        head=HOSTILE,
+        layers=HOSTILE,
+    )
+    database.put(record)
+    client = Client(serve())
+    for path in (
+        "/",
+        "/runs",
+        f"/runs/{quote(HOSTILE, safe='')}",
+        "/uploads",
+        "/compare?uid=" + quote(HOSTILE),
+    ):
+        answer = client.get(path)
+        assert answer.status == 200, path
+        markup = re.sub(r'<script type="application/json">.*?</script>', "", answer.text)
+        assert "<img" not in markup and "alert(1)</script>" not in answer.text, path
+        assert re.findall(r"<script(?! src=)(?! type=\"application/json\")", answer.text) == []
+        assert (
+            "49" not in re.sub(r"[0-9a-f]{12}|\d{4}-\d\d-\d\d", "", markup) or "{{7*7}}" in markup
+        )
+
+
+def test_every_answer_says_what_our_pages_never_do(client):
+    for path in (*PAGES, "/nope", "/static/pages.js", "/plotly.js", "/health"):
+        headers = client.get(path).headers
+        policy = headers["Content-Security-Policy"]
+        assert "script-src 'self';" in policy and "frame-ancestors 'none'" in policy
+        assert "unsafe-eval" not in policy
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["X-Frame-Options"] == "DENY"
+        assert "Server" not in headers
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/static/../settings.py",
+        "/static/..%2f..%2fsettings.py",
+        "/static/%2e%2e/app.py",
+        "/runs/..%2F..%2Fetc%2Fpasswd",
+        "/live/..%2F..%2Fetc%2Fpasswd",
+        "/live/..%2f..%2f/events",
+        "/tasks/1/ranking.%2e%2e",
+        "/api/v1/runs/%2e%2e%2fx",
+        "/api/v1/batches/..%2f",
+    ],
+)
+def test_no_path_leads_out(client, path):
+    answer = client.get(path)
+    assert answer.status in (401, 404, 405), path
+    assert "root:" not in answer.text and "import " not in answer.text
+
+
+# -- sizes -----------------------------------------------------------------------------------------
+
+
+def test_an_upload_that_is_too_large_is_refused_where_it_becomes_so(serve, token, database):
+    ada = Client(serve(upload_mib=1), token("ada", "write"))
+    records = b"".join(line(run(f"a{i}", seed=i)) for i in range(3))
+    answer = ada.post("/api/v1/runs", records + b" " * MIB)
+    assert (answer.status, answer.json["error"]) == (413, "the body has more than 1048576 bytes")
+    small = gzip.compress(records + b"\n" * (8 * MIB))
+    assert len(small) < 20_000
+    answer = ada.post("/api/v1/runs", small, Content_Encoding="gzip")
+    assert (answer.status, answer.json["error"]) == (413, "the body has more than 1048576 bytes")
+
+
+def test_gzip_of_several_members_and_broken_gzip(serve, token, database):
+    ada = Client(serve(), token("ada", "write"))
+    joined = gzip.compress(line(run("a"))) + gzip.compress(line(run("b", seed=2)))
+    answer = ada.post("/api/v1/runs", joined, Content_Encoding="gzip")
+    assert (answer.json["new"], answer.json["refused"]) == (2, 0)
+    for body, words in (
+        (b"no gzip", "the body is not in gzip's format"),
+        (joined[:-5], "the body ends before its gzip stream"),
+        (b"", "the body ends before its gzip stream"),
+    ):
+        answer = ada.post("/api/v1/runs", body, Content_Encoding="gzip")
+        assert (answer.status, answer.json["error"]) == (400, words)
+    answer = ada.post("/api/v1/runs", b"", Content_Encoding="br")
+    assert answer.status == 415
+
+
+def test_a_line_that_never_ends(serve, token):
+    address = serve(upload_mib=80)
+    place = urlsplit(address)
+    secret = token("ada", "write")
+    with socket.create_connection((place.hostname, place.port)) as connection:
+        head = (
+            f"POST /api/v1/runs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {secret}\r\n"
+            "Transfer-Encoding: chunked\r\n\r\n"
+        )
+        connection.sendall(head.encode())
+        piece = b"x" * MIB
+        try:
+            for _ in range(200):
+                connection.sendall(b"%x\r\n%s\r\n" % (len(piece), piece))
+        except OSError:  # it has answered and closed
+            pass
+        connection.settimeout(30)
+        answer = connection.recv(10_000)
+    assert answer.startswith(b"HTTP/1.1 413 ")
+
+
+def test_too_many_requests(serve):
+    client = Client(serve(requests=5, writes=2))
+    assert [client.get("/health").status for _ in range(7)] == [200] * 5 + [429] * 2
+    assert int(client.get("/health").headers["Retry-After"]) in range(1, 62)
+    assert [client.post("/api/v1/runs").status for _ in range(3)] == [401, 401, 429]

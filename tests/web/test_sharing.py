@@ -1,0 +1,165 @@
+"""Runs go to a platform and come from it: push, pull, and what a break in between does."""
+
+from __future__ import annotations
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from lrbench_caffe import db
+from lrbench_caffe.database import Database
+from lrbench_caffe.errors import InputError
+from lrbench_caffe.sharing.client import Client, PlatformError
+from lrbench_caffe.terminal import cli
+from lrbench_caffe.terminal.db_share import PAGE
+from tests.database.records import at, run
+
+
+@pytest.fixture
+def command(capsys, monkeypatch):
+    def call(*arguments: object) -> tuple[int, str, str]:
+        code = cli.run(db.main, [str(argument) for argument in arguments])
+        return code, *capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def mine(new_url) -> str:
+    return new_url("sqlite").removeprefix("sqlite:///")
+
+
+def test_what_is_pushed_is_there_once_and_comes_back_with_its_contributor(
+    serve, token, database, command, mine, new_url, monkeypatch
+):
+    monkeypatch.setenv("LRBENCH_TOKEN", token("ada", "write"))
+    count = PAGE + 20
+    with Database.open(mine) as own:
+        own.put_many([run(f"r{i}", seed=i) for i in range(count)])
+        own.put(run("under way", seed=999, status="running", ended=None))
+    address = serve()
+    code, out, err = command("--db", mine, "push", address, "--note", "on a laptop")
+    assert (code, err) == (0, "")
+    assert f"{count} new, 0 already there, 0 refused" in out
+    code, out, _ = command("--db", mine, "push", address)
+    assert f"0 new, {count} already there, 0 refused" in out
+    assert sum(r.source == "measured" for r in database.runs()) == count
+    sent = database.get("r7").contribution
+    assert (sent.contributor, sent.note) == ("ada", "on a laptop")
+
+    theirs = new_url("sqlite").removeprefix("sqlite:///")
+    code, out, _ = command("--db", theirs, "pull", address, "--contributor", "ada")
+    assert (code, f"{count} new or completed, 0 already there" in out) == (0, True)
+    code, out, _ = command("--db", theirs, "pull", address, "--contributor", "nobody")
+    assert "0 new or completed, 0 already there" in out
+    with Database.open(theirs) as other:
+        assert other.get("r7") == database.get("r7")
+        # What came from others is not pushed as one's own.
+        other.put(run("own", seed=5000))
+    code, out, _ = command("--db", theirs, "push", address)
+    assert "1 new, 0 already there, 0 refused" in out
+    # Mine stays mine where it comes back.
+    command("--db", mine, "pull", address)
+    with Database.open(mine) as own:
+        assert own.get("r7").contribution is None
+
+
+def test_refused_and_doubted_runs_are_told(serve, token, command, mine, monkeypatch):
+    monkeypatch.setenv("LRBENCH_TOKEN", token("ada", "write"))
+    address = serve()
+    with Database.open(mine) as own:
+        own.put(run("first"))
+    assert command("--db", mine, "push", address)[0] == 0
+    with Database.open(mine) as own:
+        own.put(run("far", seed=2, measurements=[at(300, 99.9)]))
+    code, out, err = command("--db", mine, "push", address)
+    assert (code, "1 new" in out) == (0, True)
+    assert "note: run far: Top-1 99.90 % is far above 95.00 %" in err
+    monkeypatch.setenv("LRBENCH_TOKEN", token("bob", "write"))
+    with Database.open(mine) as own:
+        own.put(run("first", ended=5000.0, measurements=[at(300, 96.0)]))
+    code, out, err = command("--db", mine, "push", address)
+    assert (code, "1 refused" in out) == (1, True)
+    assert "run first: uid: 'first' is not a run of 'bob'; allowed: own runs" in err
+
+
+def test_a_token_is_needed_and_no_message_has_it(
+    serve, token, command, mine, monkeypatch, tmp_path
+):
+    monkeypatch.delenv("LRBENCH_TOKEN", raising=False)
+    address = serve()
+    with Database.open(mine) as own:
+        own.put(run("a"))
+    code, _, err = command("--db", mine, "push", address)
+    assert (code, "a token is missing" in err) == (2, True)
+    monkeypatch.setenv("LRBENCH_TOKEN", "lrb_wrong")
+    code, _, err = command("--db", mine, "push", address)
+    assert (code, "answers 401: the token is unknown, expired or revoked" in err) == (1, True)
+    assert "lrb_wrong" not in err
+    file = tmp_path / "token"
+    file.write_text(token("ada", "write") + "\n")
+    assert command("--db", mine, "push", address, "--token-file", file)[0] == 0
+    code, _, err = command("--db", mine, "push", address, "--token-file", tmp_path / "none")
+    assert (code, f"cannot read {tmp_path}/none" in err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "url", ["", "example.org", "ftp://example.org", "http://", "http://a:b@c", "http://c:port"]
+)
+def test_an_address_that_is_none(url):
+    with pytest.raises(InputError, match="allowed: http://HOST or https://HOST"):
+        Client(url)
+
+
+class Flaky(BaseHTTPRequestHandler):
+    """A server that answers 503, breaks the connection, and then takes what it is sent."""
+
+    bodies: list[bytes] = []
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.bodies.append(body)
+        if len(self.bodies) == 1:
+            self.send_error(503)
+        elif len(self.bodies) == 2:
+            self.connection.close()
+        else:
+            answer = json.dumps({"new": 1, "present": 0, "refused": 0, "answers": []}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_what_passes_is_waited_for(monkeypatch):
+    Flaky.bodies = []
+    with ThreadingHTTPServer(("127.0.0.1", 0), Flaky) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        sent = Client(address, "x").send([b"{}\n"], "b", None, None)
+        assert (sent.new, len(Flaky.bodies)) == (1, 3)
+        assert len(set(Flaky.bodies)) == 1
+        server.shutdown()
+    with pytest.raises(PlatformError, match=f"{address} is out of reach: "):
+        Client(address, "x", patience=0.2).send([b"{}\n"], "b", None, None)
+
+
+def test_a_server_that_is_no_platform():
+    class Page(Flaky):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<html>")
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        client = Client(f"http://127.0.0.1:{server.server_port}", "x")
+        with pytest.raises(PlatformError, match="its answer is not JSON"):
+            client.send([b"{}\n"], "b", None, None)
+        server.shutdown()
