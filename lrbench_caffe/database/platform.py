@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import func, select, update
+from sqlalchemy import and_, func, select, text, update
 from sqlalchemy.engine import Connection, RowMapping
 
 from lrbench_caffe.database import schema, writing
@@ -58,6 +58,22 @@ class Batch:
     runs: int
     hidden: int
     unverified: int
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """What a list shows of a run without reading its measurements.
+
+    Attributes:
+        top1: its highest Top-1 in percent; loss: its lowest test loss. None before it has ended, or
+            where it has none.
+        standing: one of ``STANDINGS``, and the doubt where it is not shown.
+    """
+
+    top1: float | None
+    loss: float | None
+    standing: str
+    doubt: str | None
 
 
 class Platform:
@@ -206,6 +222,54 @@ class Platform:
             refresh(connection, {RunGroup(*(row[n] for n in RunGroup._fields)) for row in rows})
 
         self._transactions.write(work)
+
+    def outcomes(self, uids: Sequence[str]) -> dict[str, RunOutcome]:
+        """What runs reached, and whether they are shown, by uid; a run that is gone is not in it."""
+        run = schema.run
+        query = select(run.c.uid, run.c.best_top1, run.c.best_loss, run.c.standing, run.c.doubt)
+        chosen = query.where(run.c.uid.in_(uids))
+        rows = self._transactions.read(lambda c: c.execute(chosen).all())
+        return {row[0]: RunOutcome(*row[1:]) for row in rows}
+
+    def not_shown(self, task_id: int | None = None) -> dict[str, int]:
+        """Numbers of runs that do not count, by standing: of one task, or of all."""
+        run = schema.run
+        query = select(run.c.standing, func.count()).where(text(schema.NOT_SHOWN))
+        query = query.group_by(run.c.standing)
+        if task_id is not None:
+            query = query.where(run.c.task_id == task_id)
+        rows = self._transactions.read(lambda c: c.execute(query).all())
+        found = {row[0]: row[1] for row in rows}
+        return {standing: found.get(standing, 0) for standing in STANDINGS[1:]}
+
+    def best_runs(self, task_id: int, summary_ids: Sequence[int]) -> list[str]:
+        """The best run of each of a task's summaries, by uid, in their order.
+
+        It is the finished one with the highest Top-1, then the lowest test loss, then the first.
+        """
+        run, summary = schema.run, schema.summary
+        found: list[str] = []
+
+        def work(connection: Connection) -> None:
+            found.clear()
+            for number in summary_ids:
+                same = (run.c[name] == summary.c[name] for name in RunGroup._fields)
+                query = (
+                    select(run.c.uid)
+                    .join(summary, and_(*same))
+                    .where(summary.c.id == number, summary.c.task_id == task_id)
+                    .where(run.c.standing == "shown", run.c.status == "finished")
+                    .order_by(
+                        run.c.best_top1.desc().nulls_last(),
+                        run.c.best_loss.asc().nulls_last(),
+                        run.c.id,
+                    )
+                    .limit(1)
+                )
+                found.extend(connection.execute(query).scalars())
+
+        self._transactions.read(work)
+        return found
 
 
 def _hash(secret: str) -> str:

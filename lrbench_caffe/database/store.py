@@ -293,16 +293,20 @@ class Database:
         status: str | None = None,
         source: str | None = None,
         contributor: str | None = None,
+        policy: str | None = None,
+        standing: str = "shown",
         after: str | None = None,
         limit: int = PAGE,
         by_uid: bool = False,
         measurements: bool = False,
     ) -> list[RunRecord]:
-        """A page of the runs that are shown, those stored last first.
+        """A page of the runs of a standing, those stored last first.
 
         Args:
             task_id, function, status, source: as for ``runs``.
             contributor: only runs that were uploaded by this one.
+            policy: only runs of the policy with this canonical text.
+            standing: by default those that are shown.
             after: the uid after which the page begins; one that is gone ends the pages.
             limit: at most this many.
             by_uid: by uid instead: what is stored meanwhile changes no later page's beginning.
@@ -316,7 +320,9 @@ class Database:
             source=source,
             contributor=contributor,
         )
-        query = query.where(run.c.standing == "shown").limit(limit)
+        if policy is not None:
+            query = query.where(schema.policy.c.text == policy)
+        query = query.where(run.c.standing == standing).limit(limit)
         query = query.order_by(run.c.uid if by_uid else run.c.id.desc())
         if after is not None and by_uid:
             query = query.where(run.c.uid > after)

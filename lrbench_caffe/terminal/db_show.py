@@ -87,13 +87,14 @@ def show_flags(p: cli.Parser) -> None:
 
 
 def print_run(args: argparse.Namespace, database: Database) -> None:
-    from lrbench_caffe.terminal.run_tables import detail_rows, measurement_layout, measurement_rows
+    from lrbench_caffe.tabular import detail_rows, measurement_rows
+    from lrbench_caffe.terminal.run_tables import measurement_layout, moment
 
     record = database.get(full_uid(database, args.uid))
     if args.json:
         print(json.dumps(record.to_json(), indent=2, ensure_ascii=not has_unicode(sys.stdout)))
         return
-    for name, value in detail_rows(record):
+    for name, value in detail_rows(record, moment):
         for line in _wrapped(f"{name + ':':<16} {one_line(value)}"):
             print(line)
     if record.measurements:

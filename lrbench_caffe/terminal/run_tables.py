@@ -6,17 +6,16 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lrbench_caffe.metrics import METRICS, TEST_LOSS, TOP1, best, of_first_net
+from lrbench_caffe.metrics import TEST_LOSS, TOP1, best, of_first_net
 from lrbench_caffe.records import (
     STARTS,
     UNKNOWN_START,
-    Dataset,
     PolicySummary,
     RunRecord,
     Start,
     Task,
 )
-from lrbench_caffe.tabular import Rows, number
+from lrbench_caffe.tabular import Rows, form, number
 from lrbench_caffe.terminal.tables import Layout
 
 if TYPE_CHECKING:
@@ -28,13 +27,6 @@ SHORT_UID = 12  # characters of a uid that a table shows; any unique beginning n
 def moment(seconds: float | None) -> str:
     """Local time of seconds since 1970."""
     return "-" if seconds is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
-
-
-def form(dataset: Dataset) -> str:
-    """A data set's form: "1 x 28 x 28, 10 classes"."""
-    sizes = (dataset.channels, dataset.height, dataset.width)
-    shape = " x ".join("?" if size is None else str(size) for size in sizes)
-    return shape if dataset.classes is None else f"{shape}, {dataset.classes} classes"
 
 
 def best_of_task(database: Database, task: Task) -> PolicySummary | None:
@@ -208,60 +200,6 @@ def _goals(rows: Rows, names: Sequence[str]) -> tuple[str, ...]:
     if not any(top != "-" for top in tops):
         return ("loss",)
     return ("top1", "loss") if "-" in tops else ("top1",)
-
-
-def detail_rows(record: RunRecord) -> Rows:
-    """A run without its measurements, as rows of name and value; the first row is the heading."""
-    parts = record.framework, record.dataset, record.network, record.solver
-    framework, dataset, network, solver = parts
-    layers = ", ".join(f"{count} {kind}" for kind, count in network.layers.items())
-    values = {
-        "source": f"{record.source}: {record.origin}",
-        "start": record.start,
-        "status": record.status + (f": {record.reason}" if record.reason else ""),
-        "began": moment(record.started),
-        "ended": moment(record.ended),
-        "machine": record.machine,
-        "layers": record.layers,
-        "framework": f"{framework.name} {framework.version}, {framework.device}",
-        "task type": record.task_type,
-        "Top-1 of": record.head,
-        "data set": f"{dataset.name}: {form(dataset)}",
-        "samples": f"{dataset.train_samples} for training, {dataset.test_samples} for tests",
-        "data set digest": dataset.digest,
-        "network": f"{network.name}: {layers}",
-        "network digest": network.digest,
-        "parameters": f"{network.parameters} in {network.depth} layers with weights",
-        "policy": record.policy.text,
-        "#Param": record.policy.num_params,
-        "solver": f"{solver.type}, base_lr {solver.base_lr}, momentum {solver.momentum}, "
-        f"weight_decay {solver.weight_decay}, batch {solver.batch} x {solver.iter_size}",
-        "seed": record.seed,
-        "iterations": f"{record.max_iter}, a test every {record.test_interval}, {record.epoch} an epoch",
-        "trainings": record.repeats,
-        "Top-1 deviation": record.top1_sd,
-    }
-    shown = [[name, "-" if value is None else str(value)] for name, value in values.items()]
-    return [["run", record.uid], *shown]
-
-
-def measurement_rows(record: RunRecord) -> Rows:
-    """A row for each measurement, without the metrics that no test has; the first row is the heading."""
-    tests = record.measurements
-    metrics = [
-        metric
-        for metric in METRICS.values()
-        if any(getattr(m, metric.name) is not None for m in tests)
-    ]
-    outputs = list(dict.fromkeys(name for m in tests for name in m.outputs))
-    rows = [["iteration", "net", "LR", *(metric.title for metric in metrics), "s", *outputs]]
-    for m in tests:
-        values = [number(getattr(m, metric.name), metric.digits) for metric in metrics]
-        more = [f"{m.outputs[name]:.6g}" if name in m.outputs else "-" for name in outputs]
-        rows.append(
-            [str(m.iteration), str(m.net), f"{m.lr:.6g}", *values, f"{m.seconds:.1f}", *more]
-        )
-    return rows
 
 
 def measurement_layout(rows: Rows) -> Layout:

@@ -20,14 +20,10 @@ from lrbench_caffe.database import Database
 from lrbench_caffe.records import Start
 from lrbench_caffe.runs import opening
 from lrbench_caffe.runs.directory import RunDirectory
+from lrbench_caffe.tabular import measurement_rows
 from lrbench_caffe.terminal import cli
 from lrbench_caffe.terminal.database import open_at_terminal
-from lrbench_caffe.terminal.run_tables import (
-    measurement_layout,
-    measurement_rows,
-    run_layout,
-    run_rows,
-)
+from lrbench_caffe.terminal.run_tables import measurement_layout, run_layout, run_rows
 from lrbench_caffe.terminal.tables import fitting
 from tests.database import records
 from tests.database.records import at, run

@@ -13,9 +13,10 @@ from lrbench_caffe.database.platform import Platform
 from lrbench_caffe.database.uploads import Answer, receive
 from lrbench_caffe.errors import InputError, ParameterError
 from lrbench_caffe.records import Contribution
-from tests.database.records import DATASET, at, run
+from tests.database.records import DATASET, at, policy, run
 
 ADA = Contribution("b1", "ada", "on a laptop", "https://example.org/ada", 5000.0)
+OTHER_DATA = dataclasses.replace(DATASET, name="other", digest="d2")
 BOB = Contribution("b2", "bob", None, None, 6000.0)
 
 
@@ -246,3 +247,52 @@ def test_contributions_travel_with_exports(database, new_url):
         again = dataclasses.replace(run("own", seed=2), contribution=BOB)
         assert other.put(again) is False
         assert other.get("own").contribution is None
+
+
+# -- what lists of runs need -----------------------------------------------------------------------
+
+
+def test_outcomes_of_runs_come_without_their_measurements(database, platform):
+    loser = run("b", measurements=[at(100, None, test_loss=0.7), at(200, None, test_loss=0.4)])
+    database.put_many([run("a"), loser])
+    platform.set_standing(["a"], "unverified", "too good")
+    found = platform.outcomes(["a", "b", "c"])
+    assert {uid: (o.top1, o.loss, o.standing, o.doubt) for uid, o in found.items()} == {
+        "a": (95.0, 0.3, "unverified", "too good"),
+        "b": (None, 0.4, "shown", None),
+    }
+
+
+def test_runs_that_are_not_shown_are_counted_and_paged(database, platform):
+    database.put_many([run("a"), run("b"), run("c"), run("d", dataset=OTHER_DATA)])
+    platform.set_standing(["a", "d"], "unverified")
+    platform.set_standing(["b"], "hidden")
+    first, other = (t.id for t in database.tasks() if t.dataset in (DATASET, OTHER_DATA))
+    assert platform.not_shown() == {"unverified": 2, "hidden": 1}
+    assert platform.not_shown(first) == {"unverified": 1, "hidden": 1}
+    assert platform.not_shown(other) == {"unverified": 1, "hidden": 0}
+    assert [r.uid for r in database.page(standing="unverified")] == ["d", "a"]
+    assert [r.uid for r in database.page(standing="hidden")] == ["b"]
+
+
+def test_a_page_of_one_policys_runs(database):
+    database.put_many([run("a"), run("b", policy=policy("FIX(k0=0.1)"))])
+    assert [r.uid for r in database.page(policy="FIX(k0=0.1)", source="measured")] == ["b"]
+
+
+def test_the_best_run_of_a_summary(database, platform):
+    database.put_many(
+        [
+            run("a", seed=1),
+            run("b", seed=2, measurements=[at(100, 97.0)]),
+            run("c", seed=3, measurements=[at(100, 99.0)]),
+            run("d", seed=4, measurements=[at(100, 98.0)], status="stopped"),
+            run("e", seed=1, policy=policy("FIX(k0=0.1)"), measurements=[at(100, None)]),
+        ]
+    )
+    platform.set_standing(["c"], "hidden")
+    task = next(t.id for t in database.tasks() if t.dataset == DATASET)
+    ids = {s.policy.function: s.id for s in database.summaries(task)}
+    assert platform.best_runs(task, [ids["FIX"], ids["SIN2"]]) == ["e", "b"]
+    assert platform.best_runs(task + 1, [ids["SIN2"]]) == []  # of another task
+    assert platform.best_runs(task, [10**9]) == []

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 revision = "0003"
@@ -21,6 +22,7 @@ down_revision = "0002"
 
 YEAR_9999 = 253_402_300_799  # seconds since 1970
 STANDINGS = "'shown', 'unverified', 'hidden'"
+NOT_SHOWN = "standing <> 'shown'"
 SCOPES = "'read', 'write', 'admin'"
 
 Id = BigInteger().with_variant(Integer(), "sqlite")
@@ -84,6 +86,13 @@ def upgrade() -> None:
     ):
         op.execute(f"ALTER TABLE run ADD COLUMN {column}")
     op.create_index("ix_run_batch_id", "run", ["batch_id"])
+    op.create_index(
+        "ix_run_not_shown",
+        "run",
+        ["task_id", "standing"],
+        postgresql_where=text(NOT_SHOWN),
+        sqlite_where=text(NOT_SHOWN),
+    )
 
 
 def downgrade() -> None:
