@@ -292,14 +292,16 @@ def _check_names(kind: type, parameters: Mapping[str, Any], *others: str) -> Non
             raise TypeError(f"unexpected keyword argument {name!r}{hint}")
 
 
-def _names(value: Any) -> Any:
+def _names(value: Any, lower: bool = True) -> Any:
     """Names that were given as a list, or as text with commas; the request refuses anything else."""
     names = python_value("" if value is None else value)
     if isinstance(names, str):
         names = names.split(",")
     if isinstance(names, Mapping) or not isinstance(names, Iterable):
         return names
-    plain = (name.strip().lower() if isinstance(name, str) else name for name in names)
+    plain = [name.strip() if isinstance(name, str) else name for name in names]
+    if lower:
+        plain = [name.lower() if isinstance(name, str) else name for name in plain]
     return tuple(name for name in plain if name != "")
 
 
@@ -666,7 +668,7 @@ def recommend(
         solver: the solver.prototxt.
         database: the LR database's URL, or a SQLite file; None for the default one.
         parameters: any attribute of ``training.recommending.RecommendationRequest``: ``max_iter``,
-            ``functions``, ``top``, ...
+            ``functions``, ``contributors``, ``top``, ...
 
     Raises:
         InputError: a parameter is wrong.
@@ -678,6 +680,8 @@ def recommend(
     asked = _plain(parameters)
     if "functions" in asked:
         asked["functions"] = _names(asked["functions"])
+    if "contributors" in asked:
+        asked["contributors"] = _names(asked["contributors"], lower=False)
     _check_names(RecommendationRequest, asked, "database")
     request = RecommendationRequest(_path("solver", solver), **asked)
     url = _database_url(database)

@@ -19,6 +19,8 @@ from lrbench_caffe.metrics import Measurement
 SCHEMA = 3  # of the JSON form; a reader takes older ones and refuses a newer one
 
 SOURCES = ("measured", "paper", "imported")
+PAPER = "paper"  # the source of the paper's results; beside contributors' names, so are they called
+OWN = "own"  # beside contributors' names: the runs that were never uploaded to a platform
 STARTS = ("scratch", "weights", "snapshot", "unknown")
 STATUSES = ("running", "finished", "failed", "diverged", "stopped")
 STANDINGS = ("shown", "unverified", "hidden")  # of a run on a platform

@@ -25,6 +25,8 @@ from lrbench_caffe.lr import PolicyError, parse
 from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.plaintext import escape
 from lrbench_caffe.records import (
+    OWN,
+    PAPER,
     SCHEMA,
     SOURCES,
     STARTS,
@@ -127,6 +129,11 @@ def check_contributor(name: str, where: str) -> None:
     if storable(name) != name or not name.strip() or len(name) > LONGEST_NAME:
         raise RecordError(
             f"{where}: {_shown(name)}; allowed: a name of 1 to {LONGEST_NAME} characters"
+        )
+    # Commas separate names where contributors are chosen; the words have a meaning of their own there.
+    if name.strip().lower() in (OWN, PAPER) or "," in name:
+        raise RecordError(
+            f"{where}: {_shown(name)}; allowed: a name without a comma, other than {OWN} and {PAPER}"
         )
 
 

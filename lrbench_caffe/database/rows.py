@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, fields
-from typing import Any
+from typing import Any, Union
 
 from sqlalchemy import ColumnElement, Double, Select, Table, Text, select, type_coerce
 from sqlalchemy.dialects import postgresql, sqlite
@@ -29,6 +29,7 @@ ATTEMPTS = 100  # to make a row that others delete
 
 Ids = dict[str, int]
 Known = dict[tuple[str, str], int]
+AnyRow = Union[RowMapping, dict[str, Any]]
 
 
 class LostRow(Exception):
@@ -109,7 +110,7 @@ def contribution_from_row(row: RowMapping) -> Contribution | None:
     return Contribution(row["batch__uid"], **{name: row[f"batch__{name}"] for name in _SENT})
 
 
-def start_from_row(row: RowMapping | dict[str, Any]) -> Start:
+def start_from_row(row: AnyRow) -> Start:
     """The start that a row of a run or summary has."""
     return Start(**{f.name: row[f"start_{f.name}"] for f in fields(Start)})
 
@@ -169,7 +170,7 @@ def part_fields(name: str) -> list[str]:
     return [f.name for f in fields(PARTS[name])]
 
 
-def part(row: RowMapping, name: str) -> Any:
+def part(row: AnyRow, name: str) -> Any:
     """A part, from a row that has its columns."""
     return PARTS[name](**{f.name: row[f"{name}__{f.name}"] for f in fields(PARTS[name])})
 

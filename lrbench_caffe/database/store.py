@@ -364,9 +364,16 @@ class Database:
         rows = self._transactions.read(lambda c: c.execute(query).all())
         return {row[0]: row[1] for row in rows}
 
-    def tasks(self) -> list[Task]:
-        """All tasks, by id. A task's framework and data set are those of its first run."""
-        rows = self._transactions.read(lambda c: c.execute(select_tasks()).mappings().all())
+    def tasks(self, *, contributors: Sequence[str] | None = None) -> list[Task]:
+        """All tasks, by id. A task's framework and data set are those of its first run.
+
+        Args:
+            contributors: only tasks with results of theirs, as ``contributors`` names them.
+        """
+        query = select_tasks()
+        if contributors is not None:
+            query = query.where(summaries.tried_by(contributors))
+        rows = self._transactions.read(lambda c: c.execute(query).mappings().all())
         return [task_from_row(row) for row in rows]
 
     def find_task(self, task: Task) -> Task | None:
@@ -385,6 +392,7 @@ class Database:
         order_by: str = "top1",
         limit: int | None = None,
         unfinished: bool = False,
+        contributors: Sequence[str] | None = None,
     ) -> list[PolicySummary]:
         """Summaries of the policies tried on a task, best first; those not measured come last.
 
@@ -396,6 +404,8 @@ class Database:
             order_by: a metric's name, or iterations or num_params; the better of it first.
             limit: at most this many. The time taken grows with it, not with the number of runs.
             unfinished: only policies no run of which finished: they diverged or failed.
+            contributors: only their runs, as ``contributors`` names them. These are read one by
+                one, so the time taken grows with their number in the task.
         """
         return self._transactions.read(
             lambda c: summaries.read(
@@ -407,22 +417,56 @@ class Database:
                 order_by=order_by,
                 limit=limit,
                 unfinished=unfinished,
+                contributors=contributors,
             )
         )
 
-    def starts(self, task_id: int) -> list[Start]:
-        """The starts of a task's trainings, each once."""
-        return self._transactions.read(lambda c: summaries.starts(c, task_id))
+    def starts(self, task_id: int, *, contributors: Sequence[str] | None = None) -> list[Start]:
+        """The starts of a task's trainings, each once; ``contributors`` as for ``summaries``."""
+        return self._transactions.read(lambda c: summaries.starts(c, task_id, contributors))
 
-    def untrained_loss(self, task_id: int, start: Start) -> float | None:
+    def untrained_loss(
+        self, task_id: int, start: Start, *, contributors: Sequence[str] | None = None
+    ) -> float | None:
         """The mean test loss before the first update, None where no run of that start was tested there."""
         return self._transactions.read(
-            lambda c: summaries.untrained(c, task_id, start, "test_loss")
+            lambda c: summaries.untrained(c, task_id, start, "test_loss", contributors)
         )
 
-    def untrained_top1(self, task_id: int, start: Start) -> float | None:
+    def untrained_top1(
+        self, task_id: int, start: Start, *, contributors: Sequence[str] | None = None
+    ) -> float | None:
         """The same for the mean Top-1; for trained weights, their own."""
-        return self._transactions.read(lambda c: summaries.untrained(c, task_id, start, "top1"))
+        return self._transactions.read(
+            lambda c: summaries.untrained(c, task_id, start, "top1", contributors)
+        )
+
+    def contributors(self) -> list[str]:
+        """Who has uploaded runs, by name.
+
+        Where contributors are chosen, "own" beside these names means the runs that were never
+        uploaded to a platform, "paper" the paper's results.
+        """
+        return self._transactions.read(summaries.contributors)
+
+    def contributions(
+        self, among: Sequence[PolicySummary], *, contributors: Sequence[str] | None = None
+    ) -> dict[int, dict[str, int]]:
+        """Who uploaded the trainings behind summaries.
+
+        Args:
+            among: the summaries.
+            contributors: as the summaries were read with.
+
+        Returns:
+            By the summary's id, the number of its trainings by contributor: of those that finished
+            or, where none did, of those that diverged. A summary with own trainings only is not in
+            it.
+        """
+        ids = [s.id for s in among if s.id is not None]
+        if not ids:
+            return {}
+        return self._transactions.read(lambda c: summaries.contributions(c, ids, contributors))
 
     def iterations_to_top1(
         self, task_id: int, top1: float, among: Sequence[PolicySummary] | None = None

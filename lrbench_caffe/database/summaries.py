@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from itertools import islice
@@ -19,6 +20,7 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Select,
+    Text,
     and_,
     exists,
     func,
@@ -33,6 +35,7 @@ from sqlalchemy.engine import Connection, RowMapping
 from lrbench_caffe.database import schema
 from lrbench_caffe.database.rows import (
     UNKNOWN_KEYS,
+    AnyRow,
     insert,
     part,
     part_columns,
@@ -41,7 +44,7 @@ from lrbench_caffe.database.rows import (
 )
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.metrics import RANKED
-from lrbench_caffe.records import PolicySummary, Spread, Start
+from lrbench_caffe.records import OWN, PAPER, PolicySummary, Spread, Start
 
 COUNTED = ("finished", "diverged", "failed")
 _CHUNK = 1000  # rows in one statement
@@ -141,11 +144,22 @@ def computed(connection: Connection) -> Iterator[tuple[RunGroup, dict[str, Any]]
         connection.execute(select(run.c.task_id).distinct().order_by(run.c.task_id)).scalars().all()
     )
     for task_id in tasks:
-        groups: dict[RunGroup, list[RowMapping]] = {}
-        for row in connection.execute(_counted_runs(run.c.task_id == task_id)).mappings():
-            groups.setdefault(RunGroup(*(row[name] for name in RunGroup._fields)), []).append(row)
-        for group, counted in groups.items():
+        for group, counted in _by_group(connection, _counted_runs(run.c.task_id == task_id)):
             yield group, _summarise(counted)
+
+
+def _by_group(
+    connection: Connection, query: Select[Any]
+) -> Iterable[tuple[RunGroup, list[RowMapping]]]:
+    """The rows of a query that has the columns of ``RunGroup``, by group."""
+    groups: dict[RunGroup, list[RowMapping]] = {}
+    for row in connection.execute(query).mappings():
+        groups.setdefault(_group(row), []).append(row)
+    return groups.items()
+
+
+def _group(row: AnyRow) -> RunGroup:
+    return RunGroup(*(row[name] for name in RunGroup._fields))
 
 
 def _refresh_best(connection: Connection, run_ids: Iterable[int]) -> None:
@@ -290,9 +304,20 @@ def _counted_runs(condition: ColumnElement[bool]) -> Select[Any]:
             *(measured.c[name] for name in (*RANKED, "outputs")),
         )
         .select_from(run.join(policy, policy.c.id == run.c.policy_id).outerjoin(measured, at_best))
-        .where(condition, run.c.status.in_(COUNTED), run.c.standing == "shown")
+        .where(condition, _counts())
         .order_by(run.c.id, measured.c.iteration)
     )
+
+
+def tried_by(contributors: Sequence[str]) -> ColumnElement[bool]:
+    """Whether a task has runs of these contributors that count."""
+    run = schema.run
+    return exists().where(run.c.task_id == schema.task.c.id, _counts(), _from(contributors))
+
+
+def _counts() -> ColumnElement[bool]:
+    """Whether a run may count at all."""
+    return and_(schema.run.c.status.in_(COUNTED), schema.run.c.standing == "shown")
 
 
 # -- reading ---------------------------------------------------------------------------------------
@@ -308,23 +333,61 @@ def read(
     order_by: str,
     limit: int | None,
     unfinished: bool = False,
+    contributors: Sequence[str] | None = None,
 ) -> list[PolicySummary]:
     """See ``Database.summaries``."""
     if order_by not in ORDERS:
         raise InputError(f"order_by: {order_by!r}; allowed: {', '.join(ORDERS)}")
+    most = limit if contributors is None else None  # theirs may be in another order
     wanted = [None] if functions is None else sorted({name.upper() for name in functions})
     # A query for each function: an index keeps one function's policies in order, not those of
     # several.
-    rows = [
+    rows: list[AnyRow] = [
         row
         for name in wanted
         for row in connection.execute(
-            _best(task_id, name, sources, start, order_by, limit, unfinished)
+            _best(task_id, name, sources, start, order_by, most, unfinished and not contributors)
         ).mappings()
     ]
-    if len(wanted) > 1:
+    if contributors is not None:
+        rows = _of_contributors(connection, task_id, rows, contributors, unfinished)
+    if len(wanted) > 1 or contributors is not None:
         rows.sort(key=lambda row: _place(row, order_by))
     return [_summary(row) for row in rows[:limit]]
+
+
+def _of_contributors(
+    connection: Connection,
+    task_id: int,
+    rows: Sequence[AnyRow],
+    contributors: Sequence[str],
+    unfinished: bool,
+) -> list[AnyRow]:
+    """Rows of summaries by the runs of these contributors alone, without those that have none of theirs."""
+    condition = and_(schema.run.c.task_id == task_id, _from(contributors))
+    values = {
+        group: _summarise(counted)
+        for group, counted in _by_group(connection, _counted_runs(condition))
+    }
+    theirs: list[AnyRow] = [
+        {**{str(name): value for name, value in row.items()}, **values[_group(row)]}
+        for row in rows
+        if _group(row) in values
+    ]
+    if not unfinished:
+        return theirs
+    return [row for row in theirs if row["top1"] is None and row["runs"] == 0]
+
+
+def _from(contributors: Sequence[str]) -> ColumnElement[bool]:
+    """Whether a run is from one of these contributors (see ``Database.contributors``)."""
+    run, batch = schema.run, schema.batch
+    batches = select(batch.c.id).where(batch.c.contributor.in_(contributors))
+    named = [run.c.batch_id.in_(batches)]
+    if OWN in contributors:
+        named.append(run.c.batch_id.is_(None))
+    theirs = and_(run.c.source != PAPER, or_(*named))
+    return or_(run.c.source == PAPER, theirs) if PAPER in contributors else theirs
 
 
 def _best(
@@ -360,13 +423,13 @@ def _best(
     return query if sources is None else query.where(table.c.source.in_(sources))
 
 
-def _place(row: RowMapping, order_by: str) -> tuple[bool, float, int]:
+def _place(row: AnyRow, order_by: str) -> tuple[bool, float, int]:
     value = row["policy__num_params" if order_by == "num_params" else order_by]
     sign = -1 if order_by in schema.DESCENDING else 1
     return value is None, sign * (value or 0.0), row["id"]
 
 
-def _summary(row: RowMapping) -> PolicySummary:
+def _summary(row: AnyRow) -> PolicySummary:
     values: dict[str, Any] = {
         name: None if row[name] is None else Spread(row[name], row[f"{name}_sd"], row[f"{name}_n"])
         for name in schema.SPREADS
@@ -447,7 +510,13 @@ def _iterations_to(
     }
 
 
-def untrained(connection: Connection, task_id: int, start: Start, metric: str) -> float | None:
+def untrained(
+    connection: Connection,
+    task_id: int,
+    start: Start,
+    metric: str,
+    contributors: Sequence[str] | None = None,
+) -> float | None:
     """The mean of a metric before the first update: see ``Database.untrained_loss``."""
     run, measured = schema.run, schema.measurement
     query = (
@@ -457,6 +526,8 @@ def untrained(connection: Connection, task_id: int, start: Start, metric: str) -
         .where(measured.c.iteration == func.coalesce(run.c.start_iteration, 0))
         .where(run.c.start_key == start_key(start), run.c.standing == "shown")
     )
+    if contributors is not None:
+        query = query.where(_from(contributors))
     value: float | None = connection.execute(query).scalar()
     return value
 
@@ -474,13 +545,55 @@ def _made_again() -> ColumnElement[bool]:
     )
 
 
-def starts(connection: Connection, task_id: int) -> list[Start]:
+def starts(
+    connection: Connection, task_id: int, contributors: Sequence[str] | None = None
+) -> list[Start]:
     """See ``Database.starts``."""
-    table = schema.summary
+    table = schema.summary if contributors is None else schema.run
     query = (
         select(*(table.c[name] for name in _START_COLUMNS))
         .where(table.c.task_id == task_id)
         .distinct()
     )
+    if contributors is not None:
+        query = query.where(_counts(), _from(contributors))
     begun = map(start_from_row, connection.execute(query).mappings())
     return list(dict.fromkeys(begun))  # the same files under other names are one start
+
+
+def contributors(connection: Connection) -> list[str]:
+    """See ``Database.contributors``."""
+    name = schema.batch.c.contributor
+    return list(connection.execute(select(name).distinct().order_by(name)).scalars())
+
+
+def contributions(
+    connection: Connection, summary_ids: Sequence[int], among: Sequence[str] | None
+) -> dict[int, dict[str, int]]:
+    """See ``Database.contributions``."""
+    table, run, batch = schema.summary, schema.run, schema.batch
+    if not connection.execute(select(exists().select_from(batch))).scalar():
+        return {}  # nothing was ever uploaded: the runs need not be looked at
+    same_group = and_(*(run.c[name] == table.c[name] for name in RunGroup._fields))
+    own = ("id", "status", "seed", "layers")
+    query = (
+        select(
+            table.c.id.label("summary"),
+            *(run.c[name] for name in (*own, *RunGroup._fields)),
+            type_coerce(batch.c.contributor, Text).label("contributor"),  # NULL for an own run
+        )
+        .select_from(table.join(run, same_group).outerjoin(batch, batch.c.id == run.c.batch_id))
+        .where(table.c.id.in_(summary_ids), _counts())
+        .order_by(run.c.id)
+    )
+    if among is not None:
+        query = query.where(_from(among))
+    counted: dict[int, Counter[str]] = {}
+    for _, rows in _by_group(connection, query):
+        trainings = _trainings(rows)
+        finished = [row for row in trainings if row["status"] == "finished"]
+        told = finished or [row for row in trainings if row["status"] == "diverged"]
+        names = Counter(row["contributor"] for row in told if row["contributor"] is not None)
+        if names:
+            counted[rows[0]["summary"]] = names
+    return {summary_id: dict(names) for summary_id, names in counted.items()}

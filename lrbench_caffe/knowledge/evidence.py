@@ -7,9 +7,11 @@ best test within the length of this one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from lrbench_caffe.knowledge.adaptation import Change
+from lrbench_caffe.knowledge.contributors import told
 from lrbench_caffe.knowledge.similarity import SAME
 from lrbench_caffe.knowledge.utility import Utility, only_diverged
 from lrbench_caffe.lr import Policy
@@ -36,6 +38,7 @@ class Evidence:
         utility: what policies are compared by.
         caution: the cautious value of it, higher is better; ``standard_error`` is of its mean
             (utility.py).
+        contributors: how many of its runs were uploaded, by contributor.
     """
 
     summary: PolicySummary
@@ -46,6 +49,7 @@ class Evidence:
     utility: Utility
     caution: float
     standard_error: float
+    contributors: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def same_task(self) -> bool:
@@ -85,11 +89,12 @@ class Evidence:
 
     @property
     def origin(self) -> str:
-        """ "Wu et al. 2019, Table VII" or "measured, 2 runs, the newest runs/x"."""
+        """ "Wu et al. 2019, Table VII" or "measured, 3 runs, of these 2 from ada, the newest runs/x"."""
         summary = self.summary
         if summary.source == "paper":
             return summary.origin
-        runs = _counted(summary.runs or summary.diverged, "run")
+        count = summary.runs or summary.diverged
+        runs = f"{_counted(count, 'run')}{told(self.contributors, count)}"
         return f"{summary.source}, {runs}, the newest {summary.origin}"
 
     @property

@@ -102,5 +102,6 @@ def _proposal(proposal: Proposal) -> dict[str, Any]:
         "same_start": main.same_start,
         "similarity": main.similarity,
         "changes": list(proposal.changes),
+        "contributors": dict(main.contributors),
         "evidence": list(proposal.evidence),
     }

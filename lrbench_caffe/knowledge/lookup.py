@@ -68,6 +68,8 @@ class ResultSource(Protocol):
 
     def untrained_top1(self, task_id: int, start: Start) -> float | None: ...
 
+    def contributions(self, among: Sequence[PolicySummary]) -> dict[int, dict[str, int]]: ...
+
 
 def measure_of(
     database: ResultSource, task: Task, by: str | None, higher: bool | None

@@ -78,7 +78,8 @@ def recommend(
     names = [find_function(name).name for name in functions] if functions is not None else None
     new = TrainingContext(task.network.digest, solver, max_iter, epoch)
     lookup = Lookup(database, Wanted(task, start), new, measure_of(database, task, by, higher))
-    return _ProposalSearch(lookup, names).recommendation(top)
+    found = _ProposalSearch(lookup, names).recommendation(top)
+    return found.attributed(database.contributions([item.summary for item in found.results]))
 
 
 @dataclass

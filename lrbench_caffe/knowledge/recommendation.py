@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from lrbench_caffe.knowledge.evidence import Evidence, Proposal
 from lrbench_caffe.lr import Policy
@@ -40,6 +41,29 @@ class Recommendation:
     other_starts: bool = False
     missing: tuple[tuple[str, str], ...] = ()
     note: str = ""
+
+    @property
+    def results(self) -> list[Evidence]:
+        """The results that its words name."""
+        proposed = [item for p in self.proposals for item in (p.main, *p.more)]
+        return proposed + [item for _, item in self.passed_over]
+
+    def attributed(self, contributions: Mapping[int, Mapping[str, int]]) -> Recommendation:
+        """The same, with results that say from whom they are.
+
+        Args:
+            contributions: by the id of a summary, its runs by contributor.
+        """
+
+        def told(item: Evidence) -> Evidence:
+            known = contributions.get(item.summary.id or 0)
+            return replace(item, contributors=known) if known else item
+
+        proposals = tuple(
+            replace(p, main=told(p.main), more=tuple(map(told, p.more))) for p in self.proposals
+        )
+        passed_over = tuple((policy, told(item)) for policy, item in self.passed_over)
+        return replace(self, proposals=proposals, passed_over=passed_over)
 
     @property
     def experienced(self) -> bool:

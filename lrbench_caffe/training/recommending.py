@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lrbench_caffe.errors import ParameterError
+from lrbench_caffe.knowledge.contributors import results_of
 from lrbench_caffe.knowledge.evidence import Wanted
 from lrbench_caffe.knowledge.proposing import usual_top
 from lrbench_caffe.knowledge.recommendation import Recommendation
@@ -37,6 +38,8 @@ class RecommendationRequest:
         top: proposals at most; None for 3, or one for each of ``functions``.
         snapshot, weights: what the training begins with.
         head, caffe_python: as for a training.
+        contributors: use only their results: names of those who uploaded runs, "own" for runs that
+            were never uploaded, "paper" for the paper's; none for all.
     """
 
     solver: Path
@@ -49,6 +52,7 @@ class RecommendationRequest:
     weights: str | None = None
     head: str | None = None
     caffe_python: str | None = None
+    contributors: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check what does not depend on the solver.
@@ -59,7 +63,7 @@ class RecommendationRequest:
         to_python_values(self)
         check_whole(self, "max_iter", "top")
         check_text(self, "by", "snapshot", "weights", "head", "caffe_python")
-        check_names(self, "functions")
+        check_names(self, "functions", "contributors")
         check_switch(self, "higher")
         if self.max_iter is not None and self.max_iter < 1:
             raise ParameterError("{max_iter}: {0}; allowed: 1 or more", self.max_iter)
@@ -97,7 +101,7 @@ def carry_out(request: RecommendationRequest, open_database: Callable[[], Databa
         check_before_end(request.snapshot, wanted.start.iteration or 0, max_iter)
     with open_database() as database:
         recommendation = recommend_for(
-            database,
+            results_of(database, request.contributors),
             wanted,
             solver,
             max_iter,

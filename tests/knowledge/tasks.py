@@ -51,6 +51,7 @@ class Memory:
     results: list[PolicySummary] = field(default_factory=list)
     untrained: dict[int, float] = field(default_factory=dict)
     before: dict[Start, float] = field(default_factory=dict)  # of trained weights
+    uploaded: dict[int, dict[str, int]] = field(default_factory=dict)  # by a summary's id
 
     def add(self, task: Task, *results: PolicySummary) -> Task:
         stored = next(
@@ -95,6 +96,9 @@ class Memory:
 
     def untrained_top1(self, task_id: int, start: Start) -> float | None:
         return self.before.get(start)
+
+    def contributions(self, among: Sequence[PolicySummary]) -> dict[int, dict[str, int]]:
+        return {s.id: self.uploaded[s.id] for s in among if s.id in self.uploaded}
 
 
 def paper_memory() -> Memory:
