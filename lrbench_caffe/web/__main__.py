@@ -45,6 +45,14 @@ def parser() -> cli.Parser:
     what = p.add_argument_group("what is allowed")
     what.add_argument("--private", action="store_true", help="reading needs a token, too")
     what.add_argument("--read-only", action="store_true", help="nothing can be uploaded or changed")
+    what.add_argument(
+        "--requests", type=int, default=1200, metavar="N",
+        help="that one address may make in a minute, to each process (default: 1200)",
+    )  # fmt: skip
+    what.add_argument(
+        "--writes", type=int, default=60, metavar="N",
+        help="of these, uploads, sign-ins and other changes (default: 60)",
+    )  # fmt: skip
     commands = p.add_subparsers(dest="command", metavar="COMMAND", parser_class=cli.Parser)
     text = "who may upload: add, list and revoke tokens"
     token = commands.add_parser("token", help=text, description=text[0].upper() + text[1:] + ".")
@@ -81,6 +89,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         read_only=args.read_only,
         root_path=args.root_path,
         secure=args.secure,
+        requests=args.requests,
+        writes=args.writes,
     )
     return serve(settings, args.host, args.port, args.workers)
 
