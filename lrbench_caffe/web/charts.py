@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.plots.style import SERIES
 from lrbench_caffe.records import PolicySummary, RunRecord
 
-POINTS = 1000  # of a schedule
+POINTS = 500  # of a schedule
+DIGITS = 5  # of an LR: more cannot be seen
 Chart = str  # JSON that is safe within an element of HTML
 DASHES = ("solid", "dash", "dot", "dashdot")
 
@@ -37,11 +39,17 @@ def _line(number: int) -> dict[str, Any]:
 
 def policies_chart(policies: Sequence[Policy], max_iter: int) -> Chart:
     """The LR of policies over the iterations of a training."""
+    return _schedules(tuple(map(str, policies)), max_iter)
+
+
+@lru_cache(maxsize=256)
+def _schedules(texts: tuple[str, ...], max_iter: int) -> Chart:
+    policies = [parse(text, strict=False).bind(max_iter) for text in texts]
     t = np.unique(np.linspace(0, max_iter - 1, min(max_iter, POINTS)).astype(np.int64))
     traces = [
         {
             "x": t.tolist(),
-            "y": np.asarray(policy(t)).tolist(),
+            "y": [float(f"{lr:.{DIGITS}g}") for lr in np.asarray(policy(t)).tolist()],
             "name": f"{policy:.6g}",
             "mode": "lines",
             "line": _line(number),
