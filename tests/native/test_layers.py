@@ -168,16 +168,17 @@ def run_sanitized(program: Path, *arguments: str, **environment: str) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(3600)  # a busy machine compiles for long
 @pytest.mark.parametrize("width", WIDTHS)
-def test_the_kernels_by_themselves_with_sanitizers(compiler, tmp_path, width):
+@pytest.mark.parametrize("name, count", [("convolution_test", "25"), ("product_test", "100")])
+def test_the_kernels_by_themselves_with_sanitizers(compiler, tmp_path, name, count, width):
     """Without Caffe, against plain loops: buffers of exact size show every step too far."""
-    program = tmp_path / "convolution_test"
+    program = tmp_path / name
     warnings = ["-Wall", "-Wextra", "-Werror"]
-    source = str(HERE / "convolution_test.cpp")
+    source = str(HERE / f"{name}.cpp")
     if not can_run(width):
         pytest.skip(f"this CPU has no vectors of {width} bits")
     flags = [*SANITIZE, *warnings, *WIDTH_FLAGS[width]]
     subprocess.run([compiler, *flags, source, "-o", str(program)], check=True)
-    run_sanitized(program, "25", "5")
+    run_sanitized(program, count, "5")
 
 
 # What is the machine's own, in whose place the runtime's may not come: C and C++ libraries.
