@@ -27,9 +27,10 @@ namespace lrbench {
 // The innermost loop.
 
 struct PanelTask {
-  const float* a;           // steps x R
-  const float* b;           // of each step V vectors
-  std::ptrdiff_t b_stride;  // between steps
+  const float* a;
+  std::ptrdiff_t a_row, a_step;  // between rows and between steps: 1 and R of a packed panel
+  const float* b;                // of each step V vectors
+  std::ptrdiff_t b_stride;       // between steps
   int steps;
   float* c;
   std::ptrdiff_t c_stride;  // between rows
@@ -37,19 +38,25 @@ struct PanelTask {
   const float* start;       // R numbers to add to the rows, or null
 };
 
-template <int V, int R, std::size_t... A, std::size_t... X>
+// An address for every three rows: with the distance of two, they are in the registers.
+template <int V, int R, std::size_t... A, std::size_t... X, std::size_t... P>
 inline __attribute__((always_inline)) void panel_product_with(const PanelTask& task,
                                                               std::index_sequence<A...>,
-                                                              std::index_sequence<X...>) {
+                                                              std::index_sequence<X...>,
+                                                              std::index_sequence<P...>) {
   Vec sums[V * R];
   ((sums[A] = zero()), ...);
-  const float *a = task.a, *b = task.b;
+  const std::ptrdiff_t a_row = task.a_row, a_step = task.a_step;
+  const float* a[sizeof...(P)] = {(task.a + 3 * std::ptrdiff_t(P) * a_row)...};
+  const float* b = task.b;
   const std::ptrdiff_t b_stride = task.b_stride, c_stride = task.c_stride;
   float* const c = task.c;
-  (__builtin_prefetch(c + c_stride * std::ptrdiff_t(A / V) + A % V * kLanes, 1), ...);
-  for (int k = task.steps; k > 0; k--, a += R, b += b_stride) {
+  if (task.steps > 32)
+    (__builtin_prefetch(c + c_stride * std::ptrdiff_t(A / V) + A % V * kLanes, 1), ...);
+  for (int k = task.steps; k > 0; k--, b += b_stride) {
     const Vec x[V] = {load(b + X * kLanes)...};
-    ((sums[A] = fma(broadcast(a + A / V), x[A % V], sums[A])), ...);
+    ((sums[A] = fma(broadcast(a[A / V / 3] + A / V % 3 * a_row), x[A % V], sums[A])), ...);
+    ((a[P] += a_step), ...);
   }
   if (task.start != nullptr) ((sums[A] = add(sums[A], broadcast(task.start + A / V))), ...);
   float* const to[V * R] = {(c + c_stride * std::ptrdiff_t(A / V) + A % V * kLanes)...};
@@ -59,7 +66,8 @@ inline __attribute__((always_inline)) void panel_product_with(const PanelTask& t
 
 template <int V, int R>
 void panel_product(const PanelTask& task) {
-  panel_product_with<V, R>(task, std::make_index_sequence<V * R>(), std::make_index_sequence<V>());
+  panel_product_with<V, R>(task, std::make_index_sequence<V * R>(), std::make_index_sequence<V>(),
+                           std::make_index_sequence<(R + 2) / 3>());
 }
 
 using PanelFunction = void (*)(const PanelTask&);
@@ -160,6 +168,7 @@ void product(int m, int n, int k, const Left& left, const Right& right, const Re
   float* const packed_a = tile + kPanelRows * kPanelLanes;
   PanelTask task;
   task.a = packed_a;
+  task.a_row = 1;
   task.b_stride = kPanelLanes;
   int first_column = 0;
   for (int panels : column_blocks) {
@@ -172,6 +181,7 @@ void product(int m, int n, int k, const Left& left, const Right& right, const Re
       int row = 0;
       for (int rows : row_panels) {
         left.pack(row, rows, step, steps, packed_a);
+        task.a_step = rows;
         task.start = step > 0 ? nullptr : result.start(row);
         for (int panel = 0; panel < panels; panel++) {
           const int column = panel * kPanelLanes, lanes = std::min(kPanelLanes, columns - column);
