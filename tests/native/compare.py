@@ -45,6 +45,19 @@ def conv(draw):
     return [shape], "convolution_param { %s %s }" % (fields % numbers, dilation)
 
 
+def depthwise(draw):
+    """A group for each input channel."""
+    shape = draw.shape(channels=draw.within(2, 40))
+    kernel = draw((3, 3), (3, 3), (5, 5), (draw.within(1, 7), draw.within(1, 7)))
+    strides = draw((1, 1), (2, 2), (draw.within(1, 3), draw.within(1, 3)))
+    fields = "num_output: %d group: %d bias_term: %s kernel_h: %d kernel_w: %d stride_h: %d stride_w: %d "
+    fields += "pad_h: %d pad_w: %d "
+    numbers = (shape[1] * draw(1, 1, 2, 3), shape[1], draw("true", "false"), *kernel, *strides)
+    numbers += (draw.within(0, 3), draw.within(0, 3))
+    dilation = draw("", "", "", "dilation: 2", "dilation: 1 dilation: 3")
+    return [shape], "convolution_param { %s %s }" % (fields % numbers, dilation)
+
+
 def pooling(draw):
     kernel = (draw.within(1, 5), draw.within(1, 5))
     pads = tuple(draw(0, 0, draw.within(0, k - 1)) for k in kernel)
@@ -91,6 +104,7 @@ def eltwise(draw):
 
 MAKERS = {
     "Convolution": conv,
+    "Depthwise": depthwise,
     "Pooling": pooling,
     "LRN": lrn,
     "ReLU": relu,
@@ -98,6 +112,7 @@ MAKERS = {
     "Scale": scale,
     "Eltwise": eltwise,
 }
+TYPES = {"Depthwise": "Convolution"}  # of the others, the name
 IN_PLACE = ("ReLU", "BatchNorm", "Scale")
 
 
@@ -128,7 +143,7 @@ def net_text(kind, shapes, fields, in_place):
     bottoms = " ".join('bottom: "x%d"' % i for i in range(len(shapes)))
     top = "x0" if in_place else "y"
     return text + 'layer { name: "layer" type: "%s" %s top: "%s" %s }' % (
-        kind,
+        TYPES.get(kind, kind),
         bottoms,
         top,
         fields,
@@ -138,7 +153,7 @@ def net_text(kind, shapes, fields, in_place):
 def possible(kind, shapes, fields):
     """Whether Caffe takes this: it ends the process where it does not."""
     number = lambda name: int((fields + " %s: 0" % name).split("%s: " % name)[1].split()[0])  # noqa: E731
-    if "global_pooling" in fields or kind not in ("Convolution", "Pooling"):
+    if "global_pooling" in fields or kind not in ("Convolution", "Depthwise", "Pooling"):
         return not (kind == "Scale" and number("axis") + number("num_axes") > 4)
     reach = {"": (1, 1), "dilation: 2 }": (2, 2), "dilation: 1 dilation: 3 }": (1, 3)}
     dilation = next((v for k, v in reach.items() if k and fields.endswith(k)), (1, 1))
@@ -239,7 +254,7 @@ def compare_layers(kind, nets, seed):
 def check_gradients(nets, seed):
     """The derivative along a random direction, by differences, against the gradient's."""
     draw, worst = Draw(seed), 0.0
-    kinds = ("Convolution", "LRN", "BatchNorm", "Scale")
+    kinds = ("Convolution", "LRN", "BatchNorm", "Scale", "Depthwise")
     done = 0
     while done < nets:
         kind = kinds[done % len(kinds)]

@@ -78,10 +78,18 @@ inline Piece piece(Vec v) {
   return v;
 }
 
-// The first, third, ... of sixteen floats.
-inline Vec every_second(const float* p) {
-  const Vec mixed = _mm256_shuffle_ps(load(p), load(p + kLanes), 0x88);
+// Of the sixteen floats of two vectors, the first (or the second) of each pair.
+template <int Which>
+inline Vec every_second(Vec a, Vec b) {
+  const Vec mixed = _mm256_shuffle_ps(a, b, Which == 0 ? 0x88 : 0xdd);
   return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(mixed), 0xd8));
+}
+// Lanes of both in turn: a0, b0, a1, b1, ...; the first half of them, and the second.
+inline Vec interleave_low(Vec a, Vec b) {
+  return _mm256_permute2f128_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b), 0x20);
+}
+inline Vec interleave_high(Vec a, Vec b) {
+  return _mm256_permute2f128_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b), 0x31);
 }
 
 // The sum of the lanes, always in the same order.

@@ -81,10 +81,21 @@ template <int Index>
 inline Piece piece(Vec v) {
   return Index == 0 ? _mm512_castps512_ps256(v) : _mm512_extractf32x8_ps(v, 1);
 }
-// The first, third, ... of 32 floats.
-inline Vec every_second(const float* p) {
+// Of the 32 floats of two vectors, the first (or the second) of each pair.
+template <int Which>
+inline Vec every_second(Vec a, Vec b) {
   const Ints even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-  return _mm512_permutex2var_ps(load(p), even, load(p + kLanes));
+  return _mm512_permutex2var_ps(a, _mm512_add_epi32(even, _mm512_set1_epi32(Which)), b);
+}
+// Lanes of both in turn: a0, b0, a1, b1, ...; the first half of them, and the second.
+inline Vec interleave_low(Vec a, Vec b) {
+  const Ints turns = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+  return _mm512_permutex2var_ps(a, turns, b);
+}
+inline Vec interleave_high(Vec a, Vec b) {
+  const Ints turns =
+      _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+  return _mm512_permutex2var_ps(a, turns, b);
 }
 
 // The sum of the lanes, always in the same order.

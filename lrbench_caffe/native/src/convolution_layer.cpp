@@ -1,9 +1,11 @@
 // Convolution by the kernels of convolution.h and winograd.h, for 2-d images without groups; by
-// Caffe's where these are expected to be faster (costs.h).
+// Caffe's where these are expected to be faster (costs.h). Depthwise convolution by those of
+// depthwise.h.
 #include <memory>
 
 #include "caffe/layers/conv_layer.hpp"
 #include "convolution.h"
+#include "depthwise.h"
 #include "layers.h"
 #include "threads.h"
 
@@ -83,8 +85,9 @@ class FastConvolution : public caffe::ConvolutionLayer<float> {
 
   void Reshape(const Blobs& bottom, const Blobs& top) override {
     ConvolutionLayer::Reshape(bottom, top);
-    if (covered() && bottom[0]->shape() != planned_) {
+    if ((covered() || depthwise()) && bottom[0]->shape() != planned_) {
       planned_ = bottom[0]->shape();
+      depthwise_.reset();
       convolution_.reset();  // made anew when first used: a net that only tests needs no second one
       for (Choice& choice : choices_) choice = Choice::kNotMade;
     }
@@ -92,6 +95,7 @@ class FastConvolution : public caffe::ConvolutionLayer<float> {
 
  protected:
   void Forward_cpu(const Blobs& bottom, const Blobs& top) override {
+    if (depthwise()) return forward_depthwise(bottom, top);
     if (!pays(Direction::kForward)) return ConvolutionLayer::Forward_cpu(bottom, top);
     const float* bias = bias_term_ ? blobs_[1]->cpu_data() : nullptr;
     for (std::size_t i = 0; i < bottom.size(); i++) {
@@ -103,6 +107,7 @@ class FastConvolution : public caffe::ConvolutionLayer<float> {
   // Each gradient by the kernels that are expected to be faster for it, Caffe's or the others.
   void Backward_cpu(const Blobs& top, const std::vector<bool>& propagate_down,
                     const Blobs& bottom) override {
+    if (depthwise()) return backward_depthwise(top, propagate_down, bottom);
     if (!covered()) return ConvolutionLayer::Backward_cpu(top, propagate_down, bottom);
     float* dw = param_propagate_down_[0] ? blobs_[0]->mutable_cpu_diff() : nullptr;
     float* db = bias_term_ && param_propagate_down_[1] ? blobs_[1]->mutable_cpu_diff() : nullptr;
@@ -132,6 +137,36 @@ class FastConvolution : public caffe::ConvolutionLayer<float> {
     return num_spatial_axes_ == 2 && group_ == 1 && !force_nd_im2col_ && num_ > 0;
   }
 
+  // A group for each input channel. (With a single one, the other kernels serve as well.)
+  bool depthwise() const {
+    return num_spatial_axes_ == 2 && group_ > 1 && group_ == channels_ && !force_nd_im2col_ &&
+           num_ > 0 && DepthwiseConvolution::fits(shape());
+  }
+
+  void forward_depthwise(const Blobs& bottom, const Blobs& top) {
+    const float* bias = bias_term_ ? blobs_[1]->cpu_data() : nullptr;
+    for (std::size_t i = 0; i < bottom.size(); i++) {
+      depthwise_convolution().forward(bottom[i]->cpu_data(), blobs_[0]->cpu_data(), bias,
+                                      top[i]->mutable_cpu_data());
+    }
+  }
+
+  void backward_depthwise(const Blobs& top, const std::vector<bool>& propagate_down,
+                          const Blobs& bottom) {
+    float* dw = param_propagate_down_[0] ? blobs_[0]->mutable_cpu_diff() : nullptr;
+    float* db = bias_term_ && param_propagate_down_[1] ? blobs_[1]->mutable_cpu_diff() : nullptr;
+    for (std::size_t i = 0; i < top.size(); i++) {
+      float* dx = propagate_down[i] ? bottom[i]->mutable_cpu_diff() : nullptr;
+      depthwise_convolution().backward(bottom[i]->cpu_data(), blobs_[0]->cpu_data(),
+                                       top[i]->cpu_diff(), dw, db, dx);
+    }
+  }
+
+  DepthwiseConvolution& depthwise_convolution() {
+    if (!depthwise_) depthwise_ = std::make_unique<DepthwiseConvolution>(shape());
+    return *depthwise_;
+  }
+
   // Whether a pass is to be done by the kernels here.
   bool pays(Direction direction) {
     if (!covered()) return false;
@@ -152,8 +187,8 @@ class FastConvolution : public caffe::ConvolutionLayer<float> {
     ConvShape s;
     s.images = num_;
     s.in_channels = channels_;
-    s.in_h = planned_[channel_axis_ + 1];
-    s.in_w = planned_[channel_axis_ + 2];
+    s.in_h = (*bottom_shape_)[channel_axis_ + 1];
+    s.in_w = (*bottom_shape_)[channel_axis_ + 2];
     s.out_channels = num_output_;
     s.out_h = output_shape_[0];
     s.out_w = output_shape_[1];
@@ -170,6 +205,7 @@ class FastConvolution : public caffe::ConvolutionLayer<float> {
   }
 
   std::vector<int> planned_;  // the shape of the input that everything below is for
+  std::unique_ptr<DepthwiseConvolution> depthwise_;
   std::unique_ptr<SharedConvolution> convolution_;
   Choice choices_[3] = {Choice::kNotMade, Choice::kNotMade, Choice::kNotMade};
 };

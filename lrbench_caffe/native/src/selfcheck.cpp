@@ -121,7 +121,12 @@ std::vector<LayerParameter> examples(const std::string& type) {
     LayerParameter large = plain;
     large.mutable_convolution_param()->set_num_output(24);
     large.mutable_convolution_param()->set_kernel_size(0, 5);
-    return {plain, other, large};
+    LayerParameter depthwise = plain, depthwise_other = other;  // the input has five channels
+    depthwise.mutable_convolution_param()->set_group(5);
+    depthwise_other.mutable_convolution_param()->set_group(5);
+    depthwise_other.mutable_convolution_param()->set_num_output(5);
+    depthwise_other.mutable_convolution_param()->clear_dilation();
+    return {plain, other, large, depthwise, depthwise_other};
   } else if (type == "Pooling") {
     auto& p = *plain.mutable_pooling_param();
     p.set_kernel_size(3);
