@@ -20,6 +20,7 @@ from contextlib import nullcontext
 from typing import TextIO, cast
 
 from lrbench_caffe import plots
+from lrbench_caffe.runtime.processes import ProcessSource
 from lrbench_caffe.terminal import cli
 from lrbench_caffe.terminal.console import Console
 from lrbench_caffe.terminal.logfollower import LogFollower
@@ -44,7 +45,13 @@ def parser() -> cli.Parser:
     return p
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, source: ProcessSource | None = None) -> int:
+    """Train.
+
+    Args:
+        argv: the command's arguments.
+        source: has processes for the worker that have loaded Caffe.
+    """
     arguments, dropped = without_ignored_flags(sys.argv[1:] if argv is None else argv)
     args = parser().parse_args(arguments)
     # Caffe's parse_log.py, which reads both streams when they go into one file, fails on a blank
@@ -64,6 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         preview(console, request, prepared.settings)
         return 0
     with begin(prepared, console.say) as session:
+        session.source = source
         return _train(args, console, request, session)
 
 
