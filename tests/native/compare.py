@@ -2,7 +2,7 @@
 
 compare.py WORKER LIBRARY layers TYPE NETS SEED    prints the number of nets and the worst difference
 compare.py WORKER LIBRARY threads TYPE NETS SEED   the same with two threads
-compare.py WORKER LIBRARY chosen TYPE NETS SEED    the same, with Caffe's kernels where these seem faster
+compare.py WORKER LIBRARY chosen TYPE NETS SEED    the same, with the kernels that seem fastest
 compare.py WORKER LIBRARY empty                    passes batches without images; prints 0
 compare.py WORKER LIBRARY gradients NETS SEED      prints the worst difference from numerical gradients
 compare.py WORKER LIBRARY solvers NUMBER SEED      trains small nets by random solvers, fast and stock; prints
@@ -33,7 +33,7 @@ def use(fast):
 
 
 def conv(draw):
-    group = draw(1, 1, 1, 2)
+    group = draw(1, 1, 1, 2, 3)
     kernel = draw((3, 3), (5, 5), (draw(1, 2, 3, 5, 7), draw(1, 2, 3, 5, 7)))
     shape = draw.shape(channels=group * draw.within(1, 12))
     fields = "num_output: %d group: %d bias_term: %s kernel_h: %d kernel_w: %d stride_h: %d stride_w: %d "
@@ -218,9 +218,16 @@ def run(net, top, numbers, passes=2):
     return results
 
 
-def compare_layers(kind, nets, seed):
+def use_any_kernels(draw):
+    """The next convolutions work by direct ones, Winograd's or products, whatever is faster."""
+    LIBRARY.lrbench_use_convolution(draw.within(1, 3))
+
+
+def compare_layers(kind, nets, seed, chosen=False):
     draw, worst, done = Draw(seed), 0.0, 0
     while done < nets:
+        if kind == "Convolution" and not chosen:
+            use_any_kernels(draw)
         shapes, fields = MAKERS[kind](draw)
         in_place = kind in IN_PLACE and draw(True, False)
         phase = draw(caffe.TRAIN, caffe.TRAIN, caffe.TEST)
@@ -258,6 +265,7 @@ def check_gradients(nets, seed):
     done = 0
     while done < nets:
         kind = kinds[done % len(kinds)]
+        use_any_kernels(draw)
         shapes, fields = MAKERS[kind](draw)
         if len(shapes[0]) != 4:  # behind an InnerProduct, where the layers are Caffe's own
             continue
@@ -441,10 +449,8 @@ if __name__ == "__main__":
     command, arguments = sys.argv[3], sys.argv[4:]
     if command == "threads":
         LIBRARY.lrbench_set_threads(2)
-    if command not in ("chosen", "memory"):
-        LIBRARY.lrbench_use_only_own_kernels(1)
     if command in ("layers", "threads", "chosen"):
-        compare_layers(arguments[0], int(arguments[1]), int(arguments[2]))
+        compare_layers(arguments[0], int(arguments[1]), int(arguments[2]), command == "chosen")
     elif command == "empty":
         pass_empty_batch()
     elif command == "gradients":

@@ -124,7 +124,8 @@ int main(int argc, char** argv) {
   for (int i = 0; i < shapes; i++) {
     const ConvShape s = draw_shape();
     double d = 0;
-    for (lrbench::Way way : {lrbench::Way::kDirect, lrbench::Way::kWinograd}) {
+    for (lrbench::Way way :
+         {lrbench::Way::kDirect, lrbench::Way::kWinograd, lrbench::Way::kProduct}) {
       const double next = try_shape(s, way);
       if (!(next <= d)) d = next;
     }

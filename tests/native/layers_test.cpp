@@ -54,7 +54,7 @@ int main(int argc, char** argv) {
   random_bits.seed(argc > 2 ? std::atoi(argv[2]) : 1);
   lrbench::set_threads(2);
   for (int i = 0; i < tries; i++) {
-    lrbench::use_only_own_kernels(i % 4 != 0);
+    lrbench::use_convolution(lrbench::Way(i % 4));
     for (const auto& entry : fast_creators()) {
       const std::vector<int> shape = {draw(2, 17), draw(1, 9), draw(5, 18), draw(5, 20)};
       const auto layer = draw_layer(entry.first, shape[1]);

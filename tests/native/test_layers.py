@@ -98,8 +98,8 @@ def test_on_two_threads_a_layer_is_caffes_own(each_library):
         assert in_caffe(each_library, "threads", kind, 40, 7)[1] <= 2e-5
 
 
-def test_where_caffes_kernels_are_chosen_a_layer_is_caffes_own(each_library):
-    """Of these small convolutions, some have all their passes by Caffe's kernels, some one or two."""
+def test_with_the_kernels_that_are_chosen_a_layer_is_caffes_own(each_library):
+    """Above, a convolution has all of its passes by the same kernels."""
     assert in_caffe(each_library, "chosen", "Convolution", 120, 9)[1] <= 2e-5
 
 

@@ -26,12 +26,18 @@ inline Vec sqrt(Vec v) { return _mm256_sqrt_ps(v); }
 // The second operand where one of them is NaN, or both are zeros.
 inline Vec max(Vec a, Vec b) { return _mm256_max_ps(a, b); }
 inline Vec min(Vec a, Vec b) { return _mm256_min_ps(a, b); }
+inline Vec either(Vec a, Vec b) { return _mm256_or_ps(a, b); }  // bit by bit
 // a * b + c in one rounding.
 inline Vec fma(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
 
 // Some of the lanes.
 using Mask = __m256i;
 inline Mask lane_mask(int count) { return piece_mask(count); }
+// The lanes [first, last).
+inline Mask lane_range(int first, int last) {
+  return _mm256_andnot_si256(lane_mask(first), lane_mask(last));
+}
+inline Mask either(Mask a, Mask b) { return _mm256_or_si256(a, b); }
 inline Mask greater(Vec a, Vec b) { return _mm256_castps_si256(_mm256_cmp_ps(a, b, _CMP_GT_OQ)); }
 inline Mask less(Vec a, Vec b) { return _mm256_castps_si256(_mm256_cmp_ps(a, b, _CMP_LT_OQ)); }
 inline Mask no_greater(Vec a, Vec b) {
@@ -46,6 +52,8 @@ inline Vec select(Vec a, Vec b, Mask mask) {
   return _mm256_blendv_ps(a, b, _mm256_castsi256_ps(mask));
 }
 inline Vec load(const float* p, Mask mask) { return _mm256_maskload_ps(p, mask); }
+// `v` where the mask is not set; there it must be zero where it is.
+inline Vec load_more(Vec v, const float* p, Mask mask) { return _mm256_or_ps(v, load(p, mask)); }
 inline Vec load_first(const float* p, int count) { return load_piece_first(p, count); }
 inline void store_first(float* p, Vec v, int count) { store_piece_first(p, v, count); }
 

@@ -25,6 +25,7 @@ inline Vec sqrt(Vec v) { return _mm512_sqrt_ps(v); }
 // The second operand where one of them is NaN, or both are zeros.
 inline Vec max(Vec a, Vec b) { return _mm512_max_ps(a, b); }
 inline Vec min(Vec a, Vec b) { return _mm512_min_ps(a, b); }
+inline Vec either(Vec a, Vec b) { return _mm512_or_ps(a, b); }  // bit by bit
 // a * b + c in one rounding.
 inline Vec fma(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
 
@@ -34,6 +35,9 @@ using Mask = __mmask16;
 inline Mask lane_mask(int count) {
   return count >= kLanes ? 0xffff : count <= 0 ? 0 : Mask((1u << count) - 1);
 }
+// The lanes [first, last).
+inline Mask lane_range(int first, int last) { return lane_mask(last) & ~lane_mask(first); }
+inline Mask either(Mask a, Mask b) { return a | b; }
 inline Mask greater(Vec a, Vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
 inline Mask less(Vec a, Vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
 inline Mask no_greater(Vec a, Vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ); }
@@ -44,6 +48,8 @@ inline Vec drop(Vec v, Mask mask) { return _mm512_maskz_mov_ps(Mask(~mask), v); 
 // b within the mask, a outside of it.
 inline Vec select(Vec a, Vec b, Mask mask) { return _mm512_mask_mov_ps(a, mask, b); }
 inline Vec load(const float* p, Mask mask) { return _mm512_maskz_loadu_ps(mask, p); }
+// `v` where the mask is not set; there it must be zero where it is.
+inline Vec load_more(Vec v, const float* p, Mask mask) { return _mm512_mask_loadu_ps(v, mask, p); }
 // The first `count` lanes, all for 16 and more; the others are zero.
 inline Vec load_first(const float* p, int count) {
   return count >= kLanes ? load(p) : load(p, lane_mask(count));

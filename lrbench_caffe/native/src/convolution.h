@@ -35,6 +35,7 @@
 
 #include "convolution_tiles.h"
 #include "costs.h"
+#include "product_convolution.h"
 #include "winograd.h"
 
 namespace lrbench {
@@ -465,42 +466,48 @@ class Scatter {
 
 // ---------------------------------------------------------------------------------------------------------
 
-// By which kernels: for each of forward, data and weights those that are expected to be faster, or
-// always the same (for tests).
-enum class Way { kFaster, kDirect, kWinograd };
-
 // A convolution of one shape. Not to be used by two threads at once.
 class Convolution {
  public:
-  explicit Convolution(const ConvShape& shape, Way way = Way::kFaster) : s_(shape), way_(way) {
+  explicit Convolution(const ConvShape& shape, Way way = Way::kFaster)
+      : s_(shape), way_(way), product_(shape) {
     plan_forward();
   }
 
   // An estimate of what a pass takes for all images.
   double cycles(Direction direction) {
-    if (direction == Direction::kWeights) plan_gradient();
-    if (direction == Direction::kData) plan_backward();
-    return cycles_[int(direction)];
+    if (by_product(direction)) return product_cycles(s_, direction);
+    return cycles_of_others(direction);
   }
 
   // y = x * w + bias; `bias` may be null.
   void forward(const float* x, const float* w, const float* bias, float* y) {
+    if (by_product(Direction::kForward)) return product_.forward(x, w, bias, y);
     if (fast_forward_) {
       fast_forward_->pack(w);
       each_group(kLanes / bands(), [&](int n, int images) {
-        fast_forward_->run(x + n * s_.in_size(), images, bias, y + n * s_.out_size());
+        fast_forward_->run(x + n * s_.in_stride(), images, bias, y + n * s_.out_stride());
       });
       return;
     }
     Correlation& forward = forward_[0];
     forward.pack(w);
     for (int n = 0; n < s_.images; n++)
-      forward.run(x + n * s_.in_size(), bias, y + n * s_.out_size());
+      forward.run(x + n * s_.in_stride(), bias, y + n * s_.out_stride());
   }
 
   // The gradients: dx = that of x, dw += that of the weights. Either may be null. Both are computed
   // for a group of images before the next one, while its data is in the cache.
   void backward(const float* x, const float* w, const float* dy, float* dw, float* dx) {
+    if (dx != nullptr && by_product(Direction::kData)) {
+      product_.backward_data(w, dy, dx);
+      dx = nullptr;
+    }
+    if (dw != nullptr && by_product(Direction::kWeights)) {
+      product_.backward_weights(x, dy, dw);
+      dw = nullptr;
+    }
+    if (dw == nullptr && dx == nullptr) return;
     if (dx != nullptr) begin_data(w);
     if (dw != nullptr) begin_weights();
     const bool by_lanes = (dw != nullptr && fast_weights_) || (dx != nullptr && fast_data_);
@@ -508,9 +515,9 @@ class Convolution {
                : dw != nullptr ? group_
                                : 1,
                [&](int n, int images) {
-                 const float* gradient = dy + n * s_.out_size();
-                 if (dw != nullptr) group_weights(x + n * s_.in_size(), gradient, images);
-                 if (dx != nullptr) group_data(gradient, dx + n * s_.in_size(), images);
+                 const float* gradient = dy + n * s_.out_stride();
+                 if (dw != nullptr) group_weights(x + n * s_.in_stride(), gradient, images);
+                 if (dx != nullptr) group_data(gradient, dx + n * s_.in_stride(), images);
                });
     if (dw != nullptr) finish_weights(dw);
   }
@@ -522,7 +529,7 @@ class Convolution {
       Vec sums = zero();
       float rest = 0;
       for (int n = 0; n < s_.images; n++) {
-        const float* from = dy + n * s_.out_size() + std::size_t(o) * pixels;
+        const float* from = dy + n * s_.out_stride() + std::size_t(o) * pixels;
         int i = 0;
         for (; i + kLanes <= pixels; i += kLanes) sums = add(sums, load(from + i));
         for (; i < pixels; i++) rest += from[i];
@@ -537,6 +544,20 @@ class Convolution {
     int remainder_h, remainder_w, rows, columns;
     std::vector<Correlation> correlation;  // one, or none where no weight reaches them
   };
+
+  // Of the direct or Winograd's kernels.
+  double cycles_of_others(Direction direction) {
+    if (direction == Direction::kWeights) plan_gradient();
+    if (direction == Direction::kData) plan_backward();
+    return cycles_[int(direction)];
+  }
+
+  // Whether a pass, which is planned first, is one of products.
+  bool by_product(Direction direction) {
+    if (way_ != Way::kFaster) return way_ == Way::kProduct;
+    const double others = cycles_of_others(direction);
+    return product_cycles(s_, direction) < others;
+  }
 
   // visit(first image, number of images)
   template <class Visit>
@@ -556,7 +577,7 @@ class Convolution {
   void group_data(const float* gradient, float* image, int images) {
     if (fast_data_) return fast_data_->run(gradient, images, nullptr, image);
     for (int i = 0; i < images; i++)
-      image_data(gradient + i * s_.out_size(), image + i * s_.in_size());
+      image_data(gradient + i * s_.out_stride(), image + i * s_.in_stride());
   }
 
   // The gradient of one image.
@@ -587,7 +608,7 @@ class Convolution {
   void group_weights(const float* x, const float* dy, int images) {
     if (fast_weights_) return fast_weights_->add_images(x, dy, images);
     for (int i = 0; i < images; i += group_) {
-      add_weights(x + i * s_.in_size(), dy + i * s_.out_size(), std::min(group_, images - i));
+      add_weights(x + i * s_.in_stride(), dy + i * s_.out_stride(), std::min(group_, images - i));
     }
   }
 
@@ -596,8 +617,8 @@ class Convolution {
     const Correlation& forward = forward_[0];
     const std::size_t pixels = std::size_t(s_.out_h) * s_.out_w;
     for (int i = 0; i < images; i++) {
-      forward.source().copy(x + i * s_.in_size(), sources_.data() + i * forward.buffer_size());
-      transpose_gradient(dy + i * s_.out_size(), gradients_.data() + i * pixels * padded_);
+      forward.source().copy(x + i * s_.in_stride(), sources_.data() + i * forward.buffer_size());
+      transpose_gradient(dy + i * s_.out_stride(), gradients_.data() + i * pixels * padded_);
     }
     add_group(images);
   }
@@ -658,6 +679,7 @@ class Convolution {
     const bool plain =
         s_.stride_h == 1 && s_.stride_w == 1 && s_.dilation_h == 1 && s_.dilation_w == 1;
     const bool square = s_.kernel_h == s_.kernel_w && (s_.kernel_h == 3 || s_.kernel_h == 5);
+    if (s_.groups > 1) return false;
     return way_ != Way::kDirect && plain && square && lanes_bytes(bands()) <= 2 * kWinogradBytes;
   }
 
@@ -839,6 +861,7 @@ class Convolution {
 
   ConvShape s_;
   Way way_;
+  ProductConvolution product_;
   double cycles_[3] = {};  // of each pass that is planned
   // Winograd's, where they are used.
   std::unique_ptr<WinogradForward> fast_forward_, fast_data_;

@@ -283,9 +283,15 @@ std::string compare_layers(const std::string& type, caffe::LayerRegistry<float>:
   for (const LayerParameter& parameter : examples(type)) {
     // More than Winograd's kernels do at once. The training has eight, which are fewer than the
     // lanes of AVX-512.
-    const int images = type == "Convolution" ? 17 : 3;
-    const std::string text = compare_layer(parameter, stock, fast, {images, 5, 11, 13});
-    if (!text.empty()) return text;
+    const bool convolution = type == "Convolution";
+    const int images = convolution ? 17 : 3;
+    for (Way way : {Way::kDirect, Way::kWinograd, Way::kProduct, Way::kFaster}) {
+      if (!convolution && way != Way::kFaster) continue;
+      use_convolution(way);
+      const std::string text = compare_layer(parameter, stock, fast, {images, 5, 11, 13});
+      use_convolution(Way::kFaster);
+      if (!text.empty()) return text;
+    }
   }
   return "";
 }
