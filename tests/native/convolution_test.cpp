@@ -42,6 +42,13 @@ ConvShape draw_shape() {
     if (draw(0, 1)) {  // one that Winograd's kernels do
       s.kernel_h = s.kernel_w = draw(0, 1) ? 3 : 5;
       s.stride_h = s.stride_w = s.dilation_h = s.dilation_w = 1;
+      if (draw(0, 5) == 0) {  // with so many kernels that only some are transformed at once
+        s.images = draw(1, 3);
+        s.in_channels = draw(100, 320);
+        s.out_channels = draw(40, 120);
+        s.in_h = draw(1, 6);
+        s.in_w = draw(1, 6);
+      }
     }
     const int h = s.in_h + 2 * s.pad_h - (s.dilation_h * (s.kernel_h - 1) + 1);
     const int w = s.in_w + 2 * s.pad_w - (s.dilation_w * (s.kernel_w - 1) + 1);
@@ -124,8 +131,8 @@ int main(int argc, char** argv) {
   for (int i = 0; i < shapes; i++) {
     const ConvShape s = draw_shape();
     double d = 0;
-    for (lrbench::Way way :
-         {lrbench::Way::kDirect, lrbench::Way::kWinograd, lrbench::Way::kProduct}) {
+    for (lrbench::Way way : {lrbench::Way::kDirect, lrbench::Way::kProduct,
+                             lrbench::Way::kWinogradImages, lrbench::Way::kWinogradChannels}) {
       const double next = try_shape(s, way);
       if (!(next <= d)) d = next;
     }

@@ -66,6 +66,7 @@ inline Ints steps(int step) {
 }
 inline Ints add(Ints a, Ints b) { return _mm256_add_epi32(a, b); }
 inline Ints sub(Ints a, Ints b) { return _mm256_sub_epi32(a, b); }
+inline Ints min(Ints a, Ints b) { return _mm256_min_epi32(a, b); }
 inline Ints select(Ints a, Ints b, Mask mask) { return _mm256_blendv_epi8(a, b, mask); }
 inline Vec floats(Ints v) { return _mm256_cvtepi32_ps(v); }
 inline void store_first(int* p, Ints v, int count) {
@@ -98,6 +99,21 @@ inline Vec interleave_low(Vec a, Vec b) {
 }
 inline Vec interleave_high(Vec a, Vec b) {
   return _mm256_permute2f128_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b), 0x31);
+}
+
+// Floats at these distances.
+inline Vec gather(const float* p, Ints distance) { return _mm256_i32gather_ps(p, distance, 4); }
+
+// The first `count` columns of eight rows, eight at most, to vectors of a column each.
+inline void load_columns(const float* const* rows, std::ptrdiff_t offset, int count, Vec (&v)[8]) {
+  for (int i = 0; i < 8; i++) v[i] = load_piece_first(rows[i] + offset, count);
+  transpose(v);
+}
+// The way back, of the first `used` rows. The vectors are lost.
+inline void store_columns(Vec (&v)[8], float* const* rows, std::ptrdiff_t offset, int count,
+                          int used) {
+  transpose(v);
+  for (int i = 0; i < used; i++) store_piece_first(rows[i] + offset, v[i], count);
 }
 
 // The sum of the lanes, always in the same order.

@@ -70,6 +70,7 @@ inline Ints steps(int step) {
 }
 inline Ints add(Ints a, Ints b) { return _mm512_add_epi32(a, b); }
 inline Ints sub(Ints a, Ints b) { return _mm512_sub_epi32(a, b); }
+inline Ints min(Ints a, Ints b) { return _mm512_min_epi32(a, b); }
 inline Ints select(Ints a, Ints b, Mask mask) { return _mm512_mask_mov_epi32(a, mask, b); }
 inline Vec floats(Ints v) { return _mm512_cvtepi32_ps(v); }
 inline void store_first(int* p, Ints v, int count) {
@@ -102,6 +103,68 @@ inline Vec interleave_high(Vec a, Vec b) {
   const Ints turns =
       _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
   return _mm512_permutex2var_ps(a, turns, b);
+}
+
+// Floats at these distances.
+inline Vec gather(const float* p, Ints distance) { return _mm512_i32gather_ps(distance, p, 4); }
+
+// Within each four lanes, four rows of four floats are transposed.
+inline void transpose_fours(Vec& r0, Vec& r1, Vec& r2, Vec& r3) {
+  const Vec a0 = _mm512_unpacklo_ps(r0, r1), a1 = _mm512_unpackhi_ps(r0, r1);
+  const Vec a2 = _mm512_unpacklo_ps(r2, r3), a3 = _mm512_unpackhi_ps(r2, r3);
+  r0 = _mm512_shuffle_ps(a0, a2, 0x44), r1 = _mm512_shuffle_ps(a0, a2, 0xee);
+  r2 = _mm512_shuffle_ps(a1, a3, 0x44), r3 = _mm512_shuffle_ps(a1, a3, 0xee);
+}
+
+// The first `count` columns of sixteen rows, N = 8 or 16 at most, to vectors of a column each. All
+// columns of eight rows come first: of images, the rows are often a multiple of 4 KB apart, and the
+// first-level cache has room for twelve of those.
+template <int N>
+inline void load_columns(const float* const* rows, std::ptrdiff_t offset, int count, Vec (&v)[N]) {
+  for (int i = 0; i < 8; i++) {
+    const float* const low = rows[i / 4 * 8 + i % 4] + offset;
+    const float* const high = rows[i / 4 * 8 + i % 4 + 4] + offset;
+    for (int j = 0; j < N; j += 8) {
+      const Piece a = load_piece_first(low + j, count - j),
+                  b = load_piece_first(high + j, count - j);
+      v[j + i] = _mm512_insertf32x8(_mm512_castps256_ps512(a), b, 1);
+    }
+  }
+  for (int j = 0; j < N; j += 8) {
+    transpose_fours(v[j], v[j + 1], v[j + 2], v[j + 3]);
+    transpose_fours(v[j + 4], v[j + 5], v[j + 6], v[j + 7]);
+    for (int i = j; i < j + 4; i++) {
+      const Vec low = v[i], high = v[i + 4];
+      v[i] = _mm512_shuffle_f32x4(low, high, 0x88);
+      v[i + 4] = _mm512_shuffle_f32x4(low, high, 0xdd);
+    }
+  }
+}
+// The way back, of the first `used` rows. The vectors are lost.
+template <int N>
+inline void store_columns(Vec (&v)[N], float* const* rows, std::ptrdiff_t offset, int count,
+                          int used) {
+  const Ints low = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23),
+             high = _mm512_add_epi32(low, ints(8));
+  for (int j = 0; j < N; j += 8) {
+    for (int i = j; i < j + 4; i++) {
+      const Vec a = v[i], b = v[i + 4];
+      v[i] = _mm512_permutex2var_ps(a, low, b);
+      v[i + 4] = _mm512_permutex2var_ps(a, high, b);
+    }
+    transpose_fours(v[j], v[j + 1], v[j + 2], v[j + 3]);
+    transpose_fours(v[j + 4], v[j + 5], v[j + 6], v[j + 7]);
+  }
+  for (int i = 0; i < 8; i++) {
+    const int row = i / 4 * 8 + i % 4;
+    for (int j = 0; j < N; j += 8) {
+      if (row < used) store_piece_first(rows[row] + offset + j, piece<0>(v[j + i]), count - j);
+    }
+    for (int j = 0; j < N; j += 8) {
+      if (row + 4 < used)
+        store_piece_first(rows[row + 4] + offset + j, piece<1>(v[j + i]), count - j);
+    }
+  }
 }
 
 // The sum of the lanes, always in the same order.

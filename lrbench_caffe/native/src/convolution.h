@@ -36,7 +36,8 @@
 #include "convolution_tiles.h"
 #include "costs.h"
 #include "product_convolution.h"
-#include "winograd.h"
+#include "winograd_channels.h"
+#include "winograd_images.h"
 
 namespace lrbench {
 
@@ -485,7 +486,7 @@ class Convolution {
     if (by_product(Direction::kForward)) return product_.forward(x, w, bias, y);
     if (fast_forward_) {
       fast_forward_->pack(w);
-      each_group(kLanes / bands(), [&](int n, int images) {
+      each_group(fast_forward_->at_once(), [&](int n, int images) {
         fast_forward_->run(x + n * s_.in_stride(), images, bias, y + n * s_.out_stride());
       });
       return;
@@ -510,15 +511,11 @@ class Convolution {
     if (dw == nullptr && dx == nullptr) return;
     if (dx != nullptr) begin_data(w);
     if (dw != nullptr) begin_weights();
-    const bool by_lanes = (dw != nullptr && fast_weights_) || (dx != nullptr && fast_data_);
-    each_group(by_lanes        ? kLanes / bands()
-               : dw != nullptr ? group_
-                               : 1,
-               [&](int n, int images) {
-                 const float* gradient = dy + n * s_.out_stride();
-                 if (dw != nullptr) group_weights(x + n * s_.in_stride(), gradient, images);
-                 if (dx != nullptr) group_data(gradient, dx + n * s_.in_stride(), images);
-               });
+    each_group(backward_group(dw != nullptr, dx != nullptr), [&](int n, int images) {
+      const float* gradient = dy + n * s_.out_stride();
+      if (dw != nullptr) group_weights(x + n * s_.in_stride(), gradient, images, dw);
+      if (dx != nullptr) group_data(gradient, dx + n * s_.in_stride(), images);
+    });
     if (dw != nullptr) finish_weights(dw);
   }
 
@@ -565,6 +562,15 @@ class Convolution {
     for (int n = 0; n < s_.images; n += most) visit(n, std::min(most, s_.images - n));
   }
 
+  // Images at once: as many as the pickier of the fast kernels takes.
+  int backward_group(bool weights, bool data) const {
+    int images = s_.images;
+    if (weights && fast_weights_) images = std::min(images, fast_weights_->at_once());
+    if (data && fast_data_) images = std::min(images, fast_data_->at_once());
+    if ((weights && fast_weights_) || (data && fast_data_)) return images;
+    return weights ? group_ : 1;
+  }
+
   void begin_data(const float* w) {
     plan_backward();
     if (fast_data_) return fast_data_->pack(w);
@@ -605,8 +611,8 @@ class Convolution {
     std::memset(sums_.data(), 0, sizeof(float) * gradient_terms_.count() * padded_);
   }
 
-  void group_weights(const float* x, const float* dy, int images) {
-    if (fast_weights_) return fast_weights_->add_images(x, dy, images);
+  void group_weights(const float* x, const float* dy, int images, float* dw) {
+    if (fast_weights_) return fast_weights_->add_images(x, dy, images, dw);
     for (int i = 0; i < images; i += group_) {
       add_weights(x + i * s_.in_stride(), dy + i * s_.out_stride(), std::min(group_, images - i));
     }
@@ -650,11 +656,11 @@ class Convolution {
     cycles_[int(Direction::kForward)] =
         direct_cycles(s_, Direction::kForward, forward_[0].cycles());
     if (has_winograd()) {
-      const WinogradShape shape{s_.in_channels, s_.in_h,  s_.in_w,  s_.out_channels, s_.out_h,
-                                s_.out_w,       s_.pad_h, s_.pad_w, bands()};
-      auto kernel =
-          winograd_forward(s_.kernel_h, shape, s_.in_channels * s_.kernel(), s_.kernel(), false);
-      keep_faster(Direction::kForward, fast_forward_, std::move(kernel));
+      const WinogradShape shape{s_.in_channels, s_.in_h,        s_.in_w,         s_.out_channels,
+                                s_.out_h,       s_.out_w,       s_.pad_h,        s_.pad_w,
+                                s_.images,      s_.in_stride(), s_.out_stride(), bands()};
+      keep_forward(Direction::kForward, fast_forward_, shape, s_.in_channels * s_.kernel(),
+                   s_.kernel(), false);
     }
   }
 
@@ -679,8 +685,36 @@ class Convolution {
     const bool plain =
         s_.stride_h == 1 && s_.stride_w == 1 && s_.dilation_h == 1 && s_.dilation_w == 1;
     const bool square = s_.kernel_h == s_.kernel_w && (s_.kernel_h == 3 || s_.kernel_h == 5);
-    if (s_.groups > 1) return false;
-    return way_ != Way::kDirect && plain && square && lanes_bytes(bands()) <= 2 * kWinogradBytes;
+    return way_ != Way::kDirect && plain && square;
+  }
+
+  // Whether Winograd's kernels can have images as lanes.
+  bool images_fit() const { return s_.groups == 1 && lanes_bytes(bands()) <= 2 * kWinogradBytes; }
+
+  void keep_forward(Direction direction, std::unique_ptr<WinogradForward>& kept,
+                    const WinogradShape& shape, int output_stride, int channel_stride,
+                    bool turned) {
+    if (way_ != Way::kWinogradChannels && images_fit()) {
+      keep_faster(direction, kept,
+                  make_winograd<WinogradForward, WinogradForwardOf>(
+                      s_.kernel_h, shape, output_stride, channel_stride, turned));
+    }
+    if (way_ != Way::kWinogradImages) {
+      keep_faster(direction, kept,
+                  make_winograd<WinogradForward, WinogradForwardByChannels>(
+                      s_.kernel_h, shape, output_stride, channel_stride, turned));
+    }
+  }
+
+  void keep_weights(const WinogradShape& shape) {
+    if (way_ != Way::kWinogradChannels && images_fit()) {
+      keep_faster(Direction::kWeights, fast_weights_,
+                  make_winograd<WinogradGradient, WinogradGradientOf>(s_.kernel_h, shape));
+    }
+    if (way_ != Way::kWinogradImages) {
+      keep_faster(Direction::kWeights, fast_weights_,
+                  make_winograd<WinogradGradient, WinogradGradientByChannels>(s_.kernel_h, shape));
+    }
   }
 
   // The Winograd kernel where it takes less than the direct one.
@@ -688,8 +722,11 @@ class Convolution {
   void keep_faster(Direction direction, std::unique_ptr<Kernel>& kept,
                    std::unique_ptr<Kernel> kernel) {
     const double cycles =
-        winograd_cycles(s_, direction, kernel->cycles(), kernel->blocks(), kLanes / bands());
-    if (way_ != Way::kWinograd && cycles >= cycles_[int(direction)]) return;
+        kernel->lanes() == Lanes::kImages
+            ? winograd_cycles(s_, direction, kernel->cycles(), kernel->blocks(), kernel->at_once())
+            : winograd_channels_cycles(s_, direction, kernel->cycles(), kernel->blocks(),
+                                       kernel->at_once());
+    if (way_ == Way::kFaster && cycles >= cycles_[int(direction)]) return;
     cycles_[int(direction)] = cycles;
     kept = std::move(kernel);
   }
@@ -731,12 +768,11 @@ class Convolution {
     if (scatter.cycles() < cycles) scatter_.push_back(std::move(scatter));
     if (has_winograd()) {
       const int reach = s_.kernel_h - 1;
-      const WinogradShape shape{s_.out_channels,  s_.out_h,         s_.out_w,
-                                s_.in_channels,   s_.in_h,          s_.in_w,
-                                reach - s_.pad_h, reach - s_.pad_w, bands()};
-      auto kernel =
-          winograd_forward(s_.kernel_h, shape, s_.kernel(), s_.in_channels * s_.kernel(), true);
-      keep_faster(Direction::kData, fast_data_, std::move(kernel));
+      const WinogradShape shape{
+          s_.out_channels,  s_.out_h,         s_.out_w,  s_.in_channels,  s_.in_h,        s_.in_w,
+          reach - s_.pad_h, reach - s_.pad_w, s_.images, s_.out_stride(), s_.in_stride(), bands()};
+      keep_forward(Direction::kData, fast_data_, shape, s_.kernel(), s_.in_channels * s_.kernel(),
+                   true);
     }
     if (fast_data_) scatter_.clear();
     for (Phase& phase : backward_) {
@@ -773,9 +809,10 @@ class Convolution {
     cycles_[int(Direction::kWeights)] =
         direct_cycles(s_, Direction::kWeights, products / 2 * 1.2 + copied / 4);
     if (has_winograd()) {
-      const WinogradShape shape{s_.in_channels, s_.in_h,  s_.in_w,  s_.out_channels, s_.out_h,
-                                s_.out_w,       s_.pad_h, s_.pad_w, bands()};
-      keep_faster(Direction::kWeights, fast_weights_, winograd_gradient(s_.kernel_h, shape));
+      const WinogradShape shape{s_.in_channels, s_.in_h,        s_.in_w,         s_.out_channels,
+                                s_.out_h,       s_.out_w,       s_.pad_h,        s_.pad_w,
+                                s_.images,      s_.in_stride(), s_.out_stride(), bands()};
+      keep_weights(shape);
     }
   }
 

@@ -46,7 +46,7 @@ struct ConvShape {
 
 // By which kernels: for each direction those that are expected to be faster, or always the same
 // (for checks; direct ones where there are no Winograd's).
-enum class Way { kFaster, kDirect, kWinograd, kProduct };
+enum class Way { kFaster, kDirect, kWinogradImages, kWinogradChannels, kProduct };
 
 // One of the three: forward, the gradient of the weights, that of the data.
 enum class Direction { kForward, kWeights, kData };
@@ -77,11 +77,23 @@ inline double winograd_cycles(const ConvShape& s, Direction direction, double cy
   static constexpr double kFactors[3][3] = {{1.17, 158, 61}, {1.11, 144, 182}, {1.07, 168, 71}};
   const double* const f = kFactors[int(direction)];
   const double kernel = kWide && direction == Direction::kWeights ? f[2] / 2 : f[2];
-  const double cycle = kWide ? 1.5 * f[0] : f[0];  // the second-level cache is no wider
+  const double cycle = kWide ? 1.2 * f[0] : f[0];  // the second-level cache is no wider
   const double kernels = double(s.out_channels) * s.in_channels,
                far = std::min(1., kernels / 65536);
   return (s.images + at_once - 1) / at_once * (cycle * cycles + kernel * far * blocks * kernels) +
          f[1] * kernels;
+}
+
+// The same where channels are lanes, and `blocks` is how often all kernels are transformed, or 0 if
+// they are once for all images.
+inline double winograd_channels_cycles(const ConvShape& s, Direction direction, double cycles,
+                                       int blocks, int at_once) {
+  // Of such a cycle, and of a kernel's transform.
+  static constexpr double kFactors[3][2] = {{1.25, 20}, {1.25, 20}, {1.25, 20}};
+  const double* const f = kFactors[int(direction)];
+  const int groups = (s.images + at_once - 1) / at_once;
+  const double kernels = double(s.out_channels) * s.in_channels;
+  return groups * f[0] * cycles + std::max(1, groups * blocks) * f[1] * kernels;
 }
 
 // A product's, by what there is of multiply-adds, tiles that are written, packed numbers of the two

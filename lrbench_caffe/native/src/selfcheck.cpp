@@ -285,7 +285,8 @@ std::string compare_layers(const std::string& type, caffe::LayerRegistry<float>:
     // lanes of AVX-512.
     const bool convolution = type == "Convolution";
     const int images = convolution ? 17 : 3;
-    for (Way way : {Way::kDirect, Way::kWinograd, Way::kProduct, Way::kFaster}) {
+    for (Way way : {Way::kDirect, Way::kWinogradImages, Way::kWinogradChannels, Way::kProduct,
+                    Way::kFaster}) {
       if (!convolution && way != Way::kFaster) continue;
       use_convolution(way);
       const std::string text = compare_layer(parameter, stock, fast, {images, 5, 11, 13});
