@@ -14,10 +14,17 @@ gamma=0.99994, l=2000)"
 from __future__ import annotations
 
 import argparse
+import functools
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import TextIO, cast
+
+from lrbench_caffe.training.expecting import start_ahead
+
+# Caffe takes as long to load as the rest of this.
+_ahead = start_ahead(sys.argv[1:]) if __name__ == "__main__" else None
 
 from lrbench_caffe import plots
 from lrbench_caffe.runtime.processes import ProcessSource
@@ -106,4 +113,8 @@ def _run_session(
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main))
+    code = cli.run(functools.partial(main, source=_ahead))
+    if _ahead is not None:
+        _ahead.close()
+    # The end of Python itself takes a tenth of a second with these libraries. All is written.
+    os._exit(code)

@@ -139,7 +139,10 @@ class StartedAhead:
             self._process: WorkerProcess | None = start_process(wanted, stderr)
 
     def take(self, wanted: WantedProcess, log: Path) -> WorkerProcess | None:
-        if self._process is None or wanted.key != self._wanted.key:
+        if self._process is None:
+            return None
+        if wanted.key != self._wanted.key:
+            self.close()
             return None
         process, self._process = self._process, None
         try:

@@ -56,6 +56,7 @@ class Session:
         run: where it is written; locked by the caller.
         publish: also put snapshots at the solver's snapshot_prefix.
         until: the iteration to pause at, with a snapshot; None for the run's end.
+        recheck: check the fast layers even where a check is remembered.
         source: has processes for the worker that have loaded Caffe, None for nothing.
         start: the snapshot that the run continues from, None where it begins.
         notes: what a person should know of what was found damaged.
@@ -69,6 +70,7 @@ class Session:
     run: RunDirectory
     publish: bool = True
     until: int | None = None
+    recheck: bool = False
     source: ProcessSource | None = None
 
     def __post_init__(self) -> None:
@@ -191,7 +193,11 @@ class Session:
                 kernels = kernels_to_try(self.info.blas_kernels, settings.blas_kernels, this_cpu())
                 libraries = usable_libraries(settings.width)
                 wanted = FastLayers(
-                    libraries, kernels, settings.threads, measure=settings.width is None
+                    libraries,
+                    kernels,
+                    settings.threads,
+                    measure=settings.width is None,
+                    recheck=self.recheck,
                 )
                 started = start_checked(start, wanted, note)
                 if started.problem:
