@@ -15,7 +15,7 @@ import lrbench_caffe
 from lrbench_caffe.errors import InputError, LRBenchError
 from lrbench_caffe.installation import SCRIPT
 from lrbench_caffe.terminal import cli
-from lrbench_caffe.training.expecting import start_ahead
+from lrbench_caffe.terminal.early import start_ahead
 
 PACKAGE = Path(__file__).parent
 SHELLS = ("bash", "zsh", "fish")

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import TextIO, cast
 
-from lrbench_caffe.training.expecting import start_ahead
+from lrbench_caffe.terminal.early import start_ahead
 
 _ahead = None
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ LATER = (
 )
 
 
-def main() -> int:
+def train_for_parent() -> int:
     """``train``, ended by SIGTERM when the parent is gone."""
     if not end_with(os.getppid(), signal.SIGTERM):
         return 0  # it was gone before that
@@ -66,4 +66,4 @@ def _train(argv: Sequence[str], source: CaffeServer | None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(train_for_parent())

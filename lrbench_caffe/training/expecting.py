@@ -17,9 +17,7 @@ from lrbench_caffe.runtime.blas import kernels_to_try
 from lrbench_caffe.runtime.cpu import this_cpu
 from lrbench_caffe.runtime.described import description_path, read_description
 from lrbench_caffe.runtime.locate import CaffePython
-from lrbench_caffe.runtime.processes import StartedAhead, WantedProcess
-
-_TRAIN_NOTHING = {"-h", "--help", "--version", "--preview"}
+from lrbench_caffe.runtime.processes import WantedProcess
 
 
 def expected_process(
@@ -41,17 +39,6 @@ def expected_process(
     if on_cpu and layers != "stock" and (layers or find_library(info["path"]).path):
         kernels = kernels_to_try(info.get("blas_kernels"), None, this_cpu())
     return WantedProcess.here(python.command, next(iter(kernels), None), environment)
-
-
-def start_ahead(arguments: Sequence[str]) -> StartedAhead | None:
-    """Start the process that ``train`` will most likely want; None where that cannot be told."""
-    if not arguments or _TRAIN_NOTHING.intersection(arguments):
-        return None
-    wanted = expected_process(arguments)
-    try:
-        return None if wanted is None else StartedAhead(wanted)
-    except OSError:  # which the worker will tell
-        return None
 
 
 def _value(arguments: Sequence[str], flag: str) -> str | None:

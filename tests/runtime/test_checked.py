@@ -1,4 +1,4 @@
-"""Which checks of fast layers are remembered, and when they are made again; with a worker that counts them."""
+"""Which checks of fast layers are remembered, and when they are made again; the worker is a stand-in."""
 
 from __future__ import annotations
 
