@@ -14,12 +14,12 @@ gamma=0.99994, l=2000)"
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import gc
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
 from typing import TextIO, cast
 
 from lrbench_caffe.terminal.early import start_ahead
@@ -90,7 +90,7 @@ def _train(
 ) -> int:
     say_start(console, session, request.resume)
     whole = session.monitor.until == session.monitor.max_iter
-    with plots.warm_up() if whole else nullcontext():
+    with plots.warm_up() if whole else contextlib.nullcontext():
         outcome = _run_session(args, console, request, session)
     return say_result(console, session.run, session.monitor.policy, outcome, draw=whole)
 
@@ -99,7 +99,7 @@ def _run_session(
     args: argparse.Namespace, console: Console, request: TrainingRequest, session: Session
 ) -> TrainingOutcome:
     start = session.start.iteration if session.start else 0
-    log = LogFollower(session.run.log) if args.log_to_stderr else nullcontext()
+    log = LogFollower(session.run.log) if args.log_to_stderr else contextlib.nullcontext()
     with log, ProgressDisplay(console, start, session.settings.max_iter) as display:
         observers: list[Observer] = [display]
         if session.settings.trains and not request.no_database:
@@ -121,5 +121,7 @@ if __name__ == "__main__":
     code = cli.run(functools.partial(main, source=_ahead))
     if _ahead is not None:
         _ahead.close()
-    # The end of Python itself takes a tenth of a second with these libraries. All is written.
+    # Python's own end takes a tenth of a second with these libraries; stdout is written.
+    with contextlib.suppress(OSError):
+        sys.stderr.flush()
     os._exit(code)

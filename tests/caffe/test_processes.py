@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from lrbench_caffe.errors import TrainingError
+from lrbench_caffe.jobs import Job, LocalPool
 from lrbench_caffe.runtime.client import Worker
 from lrbench_caffe.runtime.info import caffe_info
 from lrbench_caffe.runtime.liveness import parent_of
@@ -259,3 +260,38 @@ def test_what_is_expected(python: CaffePython, arguments: list[str], kernels: bo
     assert expected.command == plain.command
     assert kernels or expected == plain
     assert expected_process(["--caffe-python", "/no/such/python"]) is None
+
+
+@pytest.fixture
+def starts(python: CaffePython, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file with a line for each start of pycaffe's interpreter; what it is told is remembered."""
+    lines, launcher = tmp_path / "starts", tmp_path / "python"
+    launcher.write_text(f'#!/bin/sh\necho "$*" >> {lines}\nexec {python.command[0]} "$@"\n')
+    launcher.chmod(0o755)
+    monkeypatch.setenv("LRBENCH_CAFFE_PYTHON", str(launcher))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    caffe_info(find_caffe_python(None))
+    lines.unlink()
+    return lines
+
+
+@pytest.mark.parametrize("layers", ["stock", "auto"])
+def test_train_starts_the_process_that_it_needs(here: Workspace, starts: Path, layers: str) -> None:
+    command = [sys.executable, "-m", "lrbench_caffe.train", "solver.prototxt", "--layers", layers]
+    done = subprocess.run(
+        [*command, "--out", "run", "--no-db"],
+        env=dict(os.environ),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(starts.read_text().splitlines()) == 1
+
+
+def test_a_pool_starts_caffe_once(here: Workspace, starts: Path) -> None:
+    with LocalPool(2) as pool:
+        for seed in range(4):
+            pool.submit(Job("solver.prototxt", seed=seed, out=f"run{seed}", db=""))
+        assert [result.status for _ in range(4) if (result := pool.next())] == 4 * ["finished"]
+    (line,) = starts.read_text().splitlines()
+    assert "worker.py serve " in line
