@@ -64,11 +64,11 @@ base_lr: 0.001 lr_policy: "fixed" max_iter: 100000 solver_mode: CPU random_seed:
 """
 
 
-def in_caffe(library: Path, *arguments: object) -> list[float]:
-    """What compare.py prints."""
+def in_caffe(library: Path, *arguments: object, script: str = "compare.py") -> list[float]:
+    """What compare.py or another of these scripts prints."""
     command = [
         *find_caffe_python(None).command,
-        str(HERE / "compare.py"),
+        str(HERE / script),
         worker.__file__,
         str(library),
     ]
@@ -118,6 +118,24 @@ def check_trainings(library: Path, nets: int, seed: int) -> None:
 
 def test_fused_layers_and_updates_are_caffes_own(each_library):
     check_trainings(each_library, 25, 1)
+
+
+def check_test_passes(library: Path, nets: int, seed: int, threads: int) -> None:
+    """Test nets, whose layers are folded and fused, with weights that change between the passes."""
+    script = "compare_tests.py"
+    number, blobs, worst = in_caffe(library, nets, seed, threads, script=script)
+    assert number == nets and blobs > 40 * nets  # all blobs after each of four changes
+    assert worst <= 1e-4  # of a blob's largest value
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_test_passes_are_caffes_own(each_library, threads):
+    check_test_passes(each_library, 40, threads, threads)
+
+
+@pytest.mark.slow
+def test_many_test_passes_are_caffes_own(each_library):
+    check_test_passes(each_library, 500, 3, 1)
 
 
 @pytest.mark.slow

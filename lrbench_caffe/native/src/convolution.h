@@ -467,6 +467,12 @@ class Scatter {
 
 // ---------------------------------------------------------------------------------------------------------
 
+// What a test net's forward passes do beside the convolution, and what they leave out.
+struct Finish {
+  float lowest = kNoLimit;    // no output is less: zero for a ReLU
+  bool same_weights = false;  // as in the pass before: they are packed already
+};
+
 // A convolution of one shape. Not to be used by two threads at once.
 class Convolution {
  public:
@@ -482,19 +488,28 @@ class Convolution {
   }
 
   // y = x * w + bias; `bias` may be null.
-  void forward(const float* x, const float* w, const float* bias, float* y) {
-    if (by_product(Direction::kForward)) return product_.forward(x, w, bias, y);
+  void forward(const float* x, const float* w, const float* bias, float* y,
+               const Finish& finish = {}) {
+    if (by_product(Direction::kForward)) {
+      product_.forward(x, w, bias, y);
+      for (int n = 0; n < s_.images; n++)
+        raise_to(finish.lowest, y + n * s_.out_stride(), s_.out_size());
+      return;
+    }
     if (fast_forward_) {
-      fast_forward_->pack(w);
+      if (!finish.same_weights || !fast_forward_->stays_packed()) fast_forward_->pack(w);
       each_group(fast_forward_->at_once(), [&](int n, int images) {
-        fast_forward_->run(x + n * s_.in_stride(), images, bias, y + n * s_.out_stride());
+        fast_forward_->run(x + n * s_.in_stride(), images, bias, finish.lowest,
+                           y + n * s_.out_stride());
       });
       return;
     }
     Correlation& forward = forward_[0];
-    forward.pack(w);
-    for (int n = 0; n < s_.images; n++)
+    if (!finish.same_weights) forward.pack(w);
+    for (int n = 0; n < s_.images; n++) {
       forward.run(x + n * s_.in_stride(), bias, y + n * s_.out_stride());
+      raise_to(finish.lowest, y + n * s_.out_stride(), s_.out_size());
+    }
   }
 
   // The gradients: dx = that of x, dw += that of the weights. Either may be null. Both are computed
@@ -581,7 +596,7 @@ class Convolution {
   }
 
   void group_data(const float* gradient, float* image, int images) {
-    if (fast_data_) return fast_data_->run(gradient, images, nullptr, image);
+    if (fast_data_) return fast_data_->run(gradient, images, nullptr, kNoLimit, image);
     for (int i = 0; i < images; i++)
       image_data(gradient + i * s_.out_stride(), image + i * s_.in_stride());
   }

@@ -5,6 +5,7 @@
 #include "caffe/layers/conv_layer.hpp"
 #include "convolution.h"
 #include "depthwise.h"
+#include "fusion.h"
 #include "layers.h"
 #include "threads.h"
 
@@ -29,13 +30,13 @@ class SharedConvolution {
     }
   }
 
-  void forward(const float* x, const float* w, const float* bias, float* y) {
+  void forward(const float* x, const float* w, const float* bias, float* y, const Finish& finish) {
     run_parts(int(parts_.size()), [&](int i) {
       const Part& part = parts_[i];
       for (int g = 0; g < s_.groups; g++) {
         part.convolution->forward(x + input(part, g), w + g * s_.weights(),
                                   bias != nullptr ? bias + g * s_.out_channels : nullptr,
-                                  y + output(part, g));
+                                  y + output(part, g), finish);
       }
     });
   }
@@ -93,9 +94,11 @@ class SharedConvolution {
   std::vector<Part> parts_;
 };
 
-class FastConvolution : public caffe::ConvolutionLayer<float> {
+class FastConvolution : public caffe::ConvolutionLayer<float>, public TestLayer {
  public:
   using ConvolutionLayer::ConvolutionLayer;
+
+  bool leads_channels() const override { return channel_axis_ == 1; }
 
   void Reshape(const Blobs& bottom, const Blobs& top) override {
     ConvolutionLayer::Reshape(bottom, top);
@@ -103,22 +106,37 @@ class FastConvolution : public caffe::ConvolutionLayer<float> {
       planned_ = bottom[0]->shape();
       depthwise_.reset();
       convolution_.reset();  // made anew when first used: a net that only tests needs no second one
+      packed_.clear();
     }
   }
 
  protected:
   void Forward_cpu(const Blobs& bottom, const Blobs& top) override {
-    if (depthwise()) return forward_depthwise(bottom, top);
-    if (!covered()) return ConvolutionLayer::Forward_cpu(bottom, top);
-    const float* bias = bias_term_ ? blobs_[1]->cpu_data() : nullptr;
-    for (std::size_t i = 0; i < bottom.size(); i++) {
-      convolution().forward(bottom[i]->cpu_data(), blobs_[0]->cpu_data(), bias,
-                            top[i]->mutable_cpu_data());
+    const bool depthwise = this->depthwise(), own = !depthwise && covered();
+    if (!own && !depthwise && !test_followers_.any()) {
+      return ConvolutionLayer::Forward_cpu(bottom, top);
     }
+    const Weights weights = this->weights();
+    Finish finish;
+    finish.lowest = test_followers_.lowest();
+    finish.same_weights = own && packed(weights.kernels);
+    for (std::size_t i = 0; i < bottom.size(); i++) {
+      const float* x = bottom[i]->cpu_data();
+      float* y = top[i]->mutable_cpu_data();
+      if (depthwise) {
+        depthwise_convolution().forward(x, weights.kernels, weights.bias, y, finish.lowest);
+      } else if (own) {
+        convolution().forward(x, weights.kernels, weights.bias, y, finish);
+      } else {
+        forward_by_caffe(x, weights, y, finish.lowest);
+      }
+    }
+    test_followers_.be_done_once();
   }
 
   void Backward_cpu(const Blobs& top, const std::vector<bool>& propagate_down,
                     const Blobs& bottom) override {
+    check_backward();
     if (depthwise()) return backward_depthwise(top, propagate_down, bottom);
     if (!covered()) return ConvolutionLayer::Backward_cpu(top, propagate_down, bottom);
     float* dw = param_propagate_down_[0] ? blobs_[0]->mutable_cpu_diff() : nullptr;
@@ -132,6 +150,55 @@ class FastConvolution : public caffe::ConvolutionLayer<float> {
   }
 
  private:
+  struct Weights {
+    const float *kernels, *bias;  // the latter may be null
+  };
+
+  // The layer's own, or with the followers folded into them, until the thread's next convolution.
+  Weights weights() const {
+    const float* own = blobs_[0]->cpu_data();
+    const float* bias = bias_term_ ? blobs_[1]->cpu_data() : nullptr;
+    if (test_followers_.channels.empty()) return {own, bias};
+    std::vector<ChannelLine> lines(num_output_);
+    for (int o = 0; bias && o < num_output_; o++) lines[o].shift = bias[o];
+    test_followers_.continue_lines(lines);
+    thread_local std::vector<float> kernels, shifts;
+    const std::size_t size = blobs_[0]->count() / num_output_;
+    kernels.resize(size * num_output_);
+    shifts.resize(num_output_);
+    for (int o = 0; o < num_output_; o++) {
+      const float factor = float(lines[o].factor);
+      for (std::size_t i = o * size; i < (o + 1) * size; i++) kernels[i] = own[i] * factor;
+      shifts[o] = float(lines[o].shift);
+    }
+    return {kernels.data(), shifts.data()};
+  }
+
+  // Whether the kernels here have packed these weights already. In a test net, which has the same
+  // in all batches of a pass, comparing them takes less than packing them again. (Groups are done
+  // by one convolution, which packs the weights of one after the other.)
+  bool packed(const float* weights) {
+    if (!only_test_ || group_ > 1) return false;
+    const std::size_t count = blobs_[0]->count();
+    if (packed_.size() == count &&
+        std::memcmp(packed_.data(), weights, sizeof(float) * count) == 0) {
+      return true;
+    }
+    packed_.assign(weights, weights + count);
+    return false;
+  }
+
+  void forward_by_caffe(const float* x, const Weights& weights, float* y, float lowest) {
+    for (int n = 0; n < num_; n++, x += bottom_dim_, y += top_dim_) {
+      forward_cpu_gemm(x, weights.kernels, y);
+      for (int o = 0; weights.bias && o < num_output_; o++) {
+        float* plane = y + std::size_t(o) * out_spatial_dim_;
+        for (int i = 0; i < out_spatial_dim_; i++) plane[i] += weights.bias[o];
+      }
+      raise_to(lowest, y, top_dim_);
+    }
+  }
+
   bool covered() const {
     return num_spatial_axes_ == 2 && !force_nd_im2col_ && num_ > 0 && shape().fits();
   }
@@ -140,14 +207,6 @@ class FastConvolution : public caffe::ConvolutionLayer<float> {
   bool depthwise() const {
     return num_spatial_axes_ == 2 && group_ > 1 && group_ == channels_ && !force_nd_im2col_ &&
            num_ > 0 && DepthwiseConvolution::fits(whole());
-  }
-
-  void forward_depthwise(const Blobs& bottom, const Blobs& top) {
-    const float* bias = bias_term_ ? blobs_[1]->cpu_data() : nullptr;
-    for (std::size_t i = 0; i < bottom.size(); i++) {
-      depthwise_convolution().forward(bottom[i]->cpu_data(), blobs_[0]->cpu_data(), bias,
-                                      top[i]->mutable_cpu_data());
-    }
   }
 
   void backward_depthwise(const Blobs& top, const std::vector<bool>& propagate_down,
@@ -200,6 +259,7 @@ class FastConvolution : public caffe::ConvolutionLayer<float> {
   std::vector<int> planned_;  // the shape of the input that everything below is for
   std::unique_ptr<DepthwiseConvolution> depthwise_;
   std::unique_ptr<SharedConvolution> convolution_;
+  std::vector<float> packed_;  // a test net's weights that convolution_ has
 };
 
 }  // namespace

@@ -395,7 +395,9 @@ class DepthwiseConvolution {
     return shape.fits();
   }
 
-  void forward(const float* x, const float* w, const float* bias, float* y) {
+  // No output becomes less than `lowest`.
+  void forward(const float* x, const float* w, const float* bias, float* y,
+               float lowest = kNoLimit) {
     each_block([&](int first, int last, Buffers& buffers) {
       each_group(first, last, [&](int n, Group group) {
         copy_in(x + n * s_.in_size(), group, buffers);
@@ -407,6 +409,7 @@ class DepthwiseConvolution {
           task.start = bias ? bias[o] : 0.f;
           task.out = y + n * s_.out_size() + o * out_pixels();
           forward_.run(task);
+          raise_to(lowest, task.out, out_pixels());
         }
       });
     });

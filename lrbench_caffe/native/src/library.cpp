@@ -77,8 +77,8 @@ const char* lrbench_check_products() {
 }
 
 // Compares each fast layer with Caffe's own on a small example, forward and backward, and a small
-// training with both. Returns an empty text, or what is wrong. Caffe's random numbers are others
-// afterwards.
+// training with test passes with both. Returns an empty text, or what is wrong. Caffe's random
+// numbers are others afterwards.
 const char* lrbench_check_layers() {
   static std::string text;
   text.clear();

@@ -120,9 +120,9 @@ inline void image_to_values(const float* from, std::size_t row, float* to, std::
   }
 }
 
-// At m A, with `start` added
+// At m A, with `start` added, and no less than `lowest`
 template <int M>
-inline void values_to_output(const float* from, std::size_t plane, Vec start, float* to,
+inline void values_to_output(const float* from, std::size_t plane, Vec start, Vec lowest, float* to,
                              std::size_t row) {
   Vec half[M * kTile];
 #pragma GCC unroll 6
@@ -138,7 +138,7 @@ inline void values_to_output(const float* from, std::size_t plane, Vec start, fl
     transform_output<M>(half + i * kTile, 1, pixels, 1);
 #pragma GCC unroll 6
     for (int j = 0; j < M; j++)
-      store(to + i * row + std::size_t(j) * kLanes, add(pixels[j], start));
+      store(to + i * row + std::size_t(j) * kLanes, max(lowest, add(pixels[j], start)));
   }
 }
 
@@ -198,8 +198,10 @@ class WinogradForward {
   virtual Lanes lanes() const = 0;
   virtual int blocks() const = 0;  // of tiles, for each of which kernels are read or transformed
   virtual void pack(const float* weights) = 0;  // which stay where they are until the last run
-  // `start` has a value for each output, or is null.
-  virtual void run(const float* x, int images, const float* start, float* y) const = 0;
+  virtual bool stays_packed() const = 0;        // until others are packed
+  // `start` has a value for each output, or is null. No output becomes less than `lowest`.
+  virtual void run(const float* x, int images, const float* start, float lowest,
+                   float* y) const = 0;
 };
 
 // The gradient of the weights.

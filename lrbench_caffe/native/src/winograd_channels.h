@@ -442,7 +442,10 @@ class WinogradForwardByChannels : public WinogradForward, ChannelTiles<M> {
     for (std::size_t o = 0; o < blocks_.outputs.size(); o++) pack_block(o, blocks_.channels[0]);
   }
 
-  void run(const float* x, int images, const float* start, float* y) const override {
+  // They are in a buffer that the thread's convolutions share.
+  bool stays_packed() const override { return false; }
+
+  void run(const float* x, int images, const float* start, float lowest, float* y) const override {
     Base::each_block(images, [&](const TileBlock& block) {
       Base::image_values(x, block, blocks_.channels);
       for (std::size_t o = 0; o < blocks_.outputs.size(); o++) {
@@ -450,7 +453,7 @@ class WinogradForwardByChannels : public WinogradForward, ChannelTiles<M> {
           if (!blocks_.kept) pack_block(o, blocks_.channels[c]);
           multiply_block(block, o, c);
         }
-        store_outputs(block, blocks_.outputs[o], start, y);
+        store_outputs(block, blocks_.outputs[o], start, lowest, y);
       }
     });
   }
@@ -485,7 +488,7 @@ class WinogradForwardByChannels : public WinogradForward, ChannelTiles<M> {
 
   // At m A
   void store_outputs(const TileBlock& block, const ChannelBlock& output, const float* start,
-                     float* y) const {
+                     float lowest, float* y) const {
     const Values from = sums(output);
     const Window window = Base::output_window(block);
     float* pixels = scratch(Scratch::kOutput, window.size());
@@ -495,7 +498,7 @@ class WinogradForwardByChannels : public WinogradForward, ChannelTiles<M> {
       for (int n = 0; n < block.images; n++) {
         for (int i = 0; i < block.rows; i++) {
           for (int j = 0; j < block.columns; j++) {
-            values_to_output<M>(from.at(0, tile++, o), from.plane, first,
+            values_to_output<M>(from.at(0, tile++, o), from.plane, first, set1(lowest),
                                 pixels + window.at(i * M, j * M), window.at(1, 0));
           }
         }

@@ -237,7 +237,9 @@ class WinogradForwardOf : public WinogradForward, WinogradTiles<M> {
     }
   }
 
-  void run(const float* x, int images, const float* start, float* y) const override {
+  bool stays_packed() const override { return true; }
+
+  void run(const float* x, int images, const float* start, float lowest, float* y) const override {
     float* source = scratch(Scratch::kImages, image_.size());
     float* values = scratch(Scratch::kValues, plane_ * kValues);
     float* sums = scratch(Scratch::kSums, sums_plane_ * kValues);
@@ -248,7 +250,7 @@ class WinogradForwardOf : public WinogradForward, WinogradTiles<M> {
       Base::image_values(source, first, count, values);
       multiply(values, count, sums);
       for (int o = 0; o < s_.outputs; o++)
-        output_pixels(sums, o, first, count, start ? start[o] : 0.f, output);
+        output_pixels(sums, o, first, count, start ? start[o] : 0.f, lowest, output);
       first += count;
     }
     output_.extract(output, images, y);
@@ -305,13 +307,13 @@ class WinogradForwardOf : public WinogradForward, WinogradTiles<M> {
   }
 
   // At m A, of one output
-  void output_pixels(const float* sums, int output, int first, int count, float start,
+  void output_pixels(const float* sums, int output, int first, int count, float start, float lowest,
                      float* to) const {
     for (int t = 0; t < count; t++) {
       const int tile = first + t;
       const float* from = sums + (std::size_t(output) * block_ + t) * kLanes;
       float* pixels = to + output_.at(output, tile / across_ * M, tile % across_ * M);
-      values_to_output<M>(from, sums_plane_, set1(start), pixels,
+      values_to_output<M>(from, sums_plane_, set1(start), set1(lowest), pixels,
                           std::size_t(output_.pitch) * kLanes);
     }
   }
