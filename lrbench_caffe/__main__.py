@@ -15,6 +15,7 @@ import lrbench_caffe
 from lrbench_caffe.errors import InputError, LRBenchError
 from lrbench_caffe.installation import SCRIPT
 from lrbench_caffe.terminal import cli
+from lrbench_caffe.terminal.early import start_ahead
 
 PACKAGE = Path(__file__).parent
 SHELLS = ("bash", "zsh", "fish")
@@ -83,15 +84,18 @@ def dispatch(arguments: Sequence[str]) -> int | None:
             f"error: unknown command {arguments[0]!r}; known: {', '.join(known)}", file=sys.stderr
         )
         return 2
+    ahead = start_ahead(arguments[1:]) if arguments[0] == "train" else None
     package = importlib.util.find_spec(f"lrbench_caffe.{arguments[0]}")
     suffix = ".__main__" if package and package.submodule_search_locations else ""
     command = importlib.import_module(f"lrbench_caffe.{arguments[0]}{suffix}").main
     program = sys.argv[0]
     sys.argv[0] = f"{SCRIPT} {arguments[0]}"  # see installation.as_started
     try:
-        result: int | None = command(arguments[1:])
+        result: int | None = command(arguments[1:], *([ahead] if ahead else []))
     finally:
         sys.argv[0] = program
+        if ahead:
+            ahead.close()
     return result
 
 

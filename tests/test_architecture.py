@@ -98,13 +98,15 @@ def test_caffe_is_imported_by_the_worker_alone(module):
 
 
 def test_the_worker_needs_caffe_and_numpy_alone():
-    # Counting.py lies beside it.
+    # Counting.py and forking.py lie beside it.
     assert set(map(top, imported(WORKER))) <= {
         *sys.stdlib_module_names,
         "caffe",
         "numpy",
         "counting",
+        "forking",
     }
+    assert set(map(top, imported(f"{NAME}.runtime.forking"))) <= set(sys.stdlib_module_names)
     assert imported(f"{NAME}.runtime.counting") == {"__future__", "numpy"}
 
 

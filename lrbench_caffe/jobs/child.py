@@ -23,10 +23,11 @@ from typing import IO, Union
 
 from lrbench_caffe.errors import InputError, LRBenchError, PassingError, TrainingError
 from lrbench_caffe.files import open_own
-from lrbench_caffe.jobs.forkserver import ForkedProcess, ForkServer
+from lrbench_caffe.jobs.forkserver import ForkServer
 from lrbench_caffe.jobs.training import Job, JobResult, failed_result, read_result
 from lrbench_caffe.runtime.failures import Death
 from lrbench_caffe.runtime.faults import BAD_INPUT, is_of_machine, is_of_memory, passes
+from lrbench_caffe.runtime.forked import ForkedProcess
 from lrbench_caffe.runtime.liveness import POLL, Silence, activity, ends_within, paused
 
 LOOK = 10  # polls between two looks for a sign of life

@@ -37,7 +37,7 @@ INCLUDES = [
     "include/hdf5/serial",
     "include/x86_64-linux-gnu/openblas-pthread",
 ]
-# For Caffe's Python, with the worker's folder and a library: the check, as before each training.
+# For Caffe's Python, with the worker's folder and a library: the check, as before a training.
 CHECK_LAYERS = """\
 import sys
 import caffe

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import select
 import signal
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -18,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from lrbench_caffe.errors import InputError, PassingError, TrainingError, named
-from lrbench_caffe.runtime import blas
 from lrbench_caffe.runtime import worker as protocol
 from lrbench_caffe.runtime.failures import (
     Death,
@@ -33,6 +31,12 @@ from lrbench_caffe.runtime.failures import (
 from lrbench_caffe.runtime.faults import is_of_machine, passes, signal_of
 from lrbench_caffe.runtime.liveness import Silence, ends_within, paused
 from lrbench_caffe.runtime.locate import CaffePython
+from lrbench_caffe.runtime.processes import (
+    ProcessSource,
+    WantedProcess,
+    WorkerProcess,
+    start_process,
+)
 from lrbench_caffe.runtime.replies import (
     Arrays,
     CaffeInfo,
@@ -90,6 +94,7 @@ class Worker:
         blas_kernels: the name of OpenBLAS's kernels; None for those that it chooses, or the user.
         hang_parameter: the parameter that the user can set ``hang_seconds`` with, if there is one.
         note: told once when the worker turns out to be suspended, and is waited for.
+        source: where a process is taken from, if it has one; else one is started.
 
     Raises:
         InputError: the interpreter cannot be started, is not a Python, or has no caffe.
@@ -107,6 +112,7 @@ class Worker:
         blas_kernels: str | None = None,
         hang_parameter: str | None = "hang_seconds",
         note: Callable[[str], None] = no_note,
+        source: ProcessSource | None = None,
     ) -> None:
         self.log = log
         self.hang_seconds = hang_seconds
@@ -116,26 +122,11 @@ class Worker:
         self._hang_hint = hint
         self._log_start = log.stat().st_size if log.exists() else 0
         self._memory_kills = memory_kills()
-        command = [*python.command, protocol.__file__]
         try:
-            with log.open("ab") as stderr:
-                self._process = subprocess.Popen(
-                    command,
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=stderr,
-                    env=_environment(blas_kernels),
-                    start_new_session=True,  # Ctrl-C reaches the driver alone
-                    bufsize=0,
-                )
+            self.info = self._begin(WantedProcess.here(python.command, blas_kernels), source)
         except OSError as error:
             kind = TrainingError if passes(error) else InputError
             raise kind(f"cannot start {python.command[0]}: {error.strerror}") from error
-        assert self._process.stdin and self._process.stdout
-        self._stdin, self._stdout = self._process.stdin.fileno(), self._process.stdout.fileno()
-        os.set_blocking(self._stdin, False)  # a worker is never waited for without being watched
-        try:
-            self.info = self._hello()
         except TrainingError as error:
             self.kill()
             text = f"{python.command[0]} ({python.origin}): {error}"
@@ -321,11 +312,31 @@ class Worker:
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe:
-                pipe.close()
+        for pipe in self._pipes:
+            os.close(pipe)
+        self._pipes.clear()
 
     # -- messages -------------------------------------------------------------------------------
+
+    def _begin(self, wanted: WantedProcess, source: ProcessSource | None) -> CaffeInfo:
+        """Have a process, and hear its hello."""
+        with self.log.open("ab") as stderr:
+            taken = source.take(wanted, self.log) if source is not None else None
+            self._use(taken or start_process(wanted, stderr))
+            try:
+                return self._hello()
+            except TrainingError as error:
+                if taken is None or isinstance(error, Hang):
+                    raise
+            self.kill()
+            self._use(start_process(wanted, stderr))
+            return self._hello()
+
+    def _use(self, process: WorkerProcess) -> None:
+        self._process = process.process
+        self._pipes = [process.stdin, process.stdout]
+        self._stdin, self._stdout = self._pipes
+        os.set_blocking(self._stdin, False)  # a worker is never waited for without being watched
 
     def _hello(self) -> CaffeInfo:
         self._check_first_line()
@@ -439,8 +450,7 @@ class Worker:
 
     def _death(self) -> Death:
         """The error for a process that ended by itself."""
-        self._process.wait()
-        code = self._process.returncode
+        code = self._process.wait()
         number = signal_of(code)
         words = last_words(self.log, self._log_start)
         how = f"was killed by {number.name}" if number else f"ended with exit code {code}"
@@ -450,14 +460,3 @@ class Worker:
         elif "std::bad_alloc" in words:
             how += ": it ran out of memory"
         return Death(f"Caffe {how}" + (f": {words}" if words else ""), number, words)
-
-
-def _environment(blas_kernels: str | None) -> dict[str, str]:
-    environment = dict(os.environ)
-    if blas_kernels:
-        environment[blas.VARIABLE] = blas_kernels
-    # More BLAS threads do not make these nets faster, and one thread gives the same bits every
-    # time.
-    environment.setdefault("OPENBLAS_NUM_THREADS", "1")
-    environment.update(GLOG_logtostderr="1", GLOG_minloglevel="0")
-    return environment

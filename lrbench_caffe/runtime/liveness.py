@@ -124,6 +124,12 @@ def queued_seconds(pid: int) -> float:
     return total
 
 
+def parent_of(pid: int) -> int | None:
+    """The process that has started another one, None where that is gone."""
+    stat = _stat(pid)
+    return None if stat is None else int(stat[1])
+
+
 def _family(pid: int) -> Iterator[int]:
     """A process and all that it has started: pycaffe's interpreter may be started by a script."""
     yield pid

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lrbench_caffe.runtime.checked import is_known_good, remember_good
 from lrbench_caffe.runtime.client import Worker
 from lrbench_caffe.runtime.replies import Check
 
@@ -21,12 +22,14 @@ class FastLayers:
         threads: that the layers work on.
         measure: whether a library is passed over whose vectors are no faster than narrower ones;
             a run that has begun keeps its library.
+        recheck: check them even where a check is remembered.
     """
 
     libraries: Sequence[Path]
     blas_kernels: Sequence[str] = ()
     threads: int = 1
     measure: bool = True
+    recheck: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,14 +79,25 @@ def _checked(worker: Worker, wanted: FastLayers, note: Callable[[str], None]) ->
     *first, last = wanted.libraries
     try:
         for library in first:
-            check = worker.check(str(library), wanted.threads, measure=wanted.measure)
+            check = _check(worker, library, wanted, measure=wanted.measure)
             if check.products or not (check.layers or check.slow):
                 return library, check
             if check.layers:
                 note(
                     f"WARNING: the fast layers' vectors are narrower than they could be: {check.layers}"
                 )
-        return last, worker.check(str(last), wanted.threads, measure=False)
+        return last, _check(worker, last, wanted, measure=False)
     except BaseException:
         worker.kill()
         raise
+
+
+def _check(worker: Worker, library: Path, wanted: FastLayers, *, measure: bool) -> Check:
+    """What the worker says of a library, or what it said the last time, where that was good."""
+    info, threads = worker.info, wanted.threads
+    if not wanted.recheck and is_known_good(library, info, threads, measure=measure):
+        return Check(None, None, False)
+    check = worker.check(str(library), threads, measure=measure)
+    if check == Check(None, None, False):
+        remember_good(library, info, threads, measured=measure)
+    return check

@@ -2,7 +2,7 @@
 
 This is the only file that imports caffe. It runs in whatever interpreter pycaffe lives in, Python
 2.7 or 3.x, and needs nothing but caffe and numpy, so it imports nothing from the rest of the
-package but counting.py, which is beside it and needs nothing else.
+package but counting.py and forking.py, which are beside it and need nothing else.
 
 The driver writes requests to the worker's stdin and reads replies from its stdout. The first thing
 there is MAGIC, so that the driver can tell a worker from a program that prints something else. A
@@ -16,6 +16,7 @@ What the driver asks, and what comes back:
 
     (start)                        hello: versions, layer types, what this Caffe can do
     read      message, file        read: a prototxt as Caffe itself reads and upgrades it; before "open"
+    log_to    file                 (nothing): the log continues there; before "open"
     check     library, threads,    checked: what is wrong with the BLAS or the fast layers, and where
               measure              it is measured, whether the library's vectors are slow; before "open"
     open      solver file, ...     opened: the nets' parameters, the test nets' blob shapes, layers
@@ -31,6 +32,10 @@ What the driver asks, and what comes back:
 Any request can be answered by "error". A failed CHECK in Caffe ends the process; what Caffe said is
 in the log, which is this process's stderr.
 
+"worker.py serve DESCRIPTOR KEY" is a server that has loaded Caffe and forks workers (forking.py) for
+drivers that want a process like itself, which they tell by its key. Each worker is as if it were
+started: Caffe has computed nothing yet, and the server has neither threads nor a GPU.
+
 Caffe runs the whole training in one ``solver.step``: requests between two stretches of iterations
 are answered from inside its on_start callback, exactly where Caffe would run its own test pass. So
 Caffe's loss smoothing, its timer and its log are those of ``caffe train``.
@@ -39,6 +44,7 @@ from __future__ import division, print_function
 
 import codecs
 import ctypes
+import gc
 import json
 import os
 import platform
@@ -50,8 +56,12 @@ import sys
 import tempfile
 import time
 
+SERVE = "serve"  # the first argument of a server, before its socket's descriptor and its key
+
 if __name__ == "__main__":
     import counting  # it is beside this file
+    if sys.argv[1:2] == [SERVE]:
+        import forking
 
 PROTOCOL = 3
 MAGIC = b"LRBENCH\n"
@@ -967,31 +977,83 @@ def load_at_first_use(name):
     sys.meta_path.insert(0, Finder)
 
 
+def log_to(path):
+    """Let the log continue at the end of a file; what was written before, to a file without a name, too."""
+    log = os.open(native(path), os.O_WRONLY | os.O_APPEND)
+    os.lseek(2, 0, os.SEEK_SET)
+    os.write(log, os.read(2, 1 << 20))
+    for number in (1, 2):
+        os.dup2(log, number)
+    os.close(log)
+
+
+def fork_worker(descriptor, key):
+    """Serve; returns a forked worker's channel, None in the server at its end or where forks are not safe."""
+    libraries = mapped_libraries()
+    kernels = openblas_kernels(blas_libraries(libraries))  # of another BLAS it is not known
+    if kernels is None or any("libcuda" in os.path.basename(path) for path in libraries):
+        return None
+    gc.collect()
+    if hasattr(gc, "freeze"):  # else each worker copies all of this memory when its garbage is collected
+        gc.freeze()
+    forked = forking.serve(descriptor, 4, signal.SIGKILL, abandoned=signal.SIGKILL)
+    if forked is None:
+        return None
+    if forked.message.decode("ascii") != key:
+        os._exit(0)
+    source, sink, log = forked.descriptors
+    for number in (source, sink):
+        os.set_inheritable(number, False)
+    for number in (1, 2):
+        os.dup2(log, number)
+    os.close(log)
+    forked.channel.detach()  # open until the end
+    return Channel(source, sink)
+
+
 def main():
     # Only caffe's own modules are wanted here, not those beside this file.
     here = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [path for path in sys.path if os.path.abspath(path) != here]
-    die_with_parent()
+    serving = sys.argv[1:2] == [SERVE]
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver
-    # Whatever Caffe or a Python layer prints goes to the log; stdout belongs to the driver.
-    channel = Channel(os.dup(0), os.dup(1))
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    os.dup2(2, 1)
-    channel.write(MAGIC)
+    channel = None
+    if not serving:
+        die_with_parent()
+        # Whatever Caffe or a Python layer prints goes to the log; stdout belongs to the driver.
+        channel = Channel(os.dup(0), os.dup(1))
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(2, 1)
+        channel.write(MAGIC)
     load_at_first_use("caffe.io")  # pictures: it loads scipy and skimage, the most part of import caffe
     try:
         import caffe
         import numpy
         from caffe.proto import caffe_pb2
     except ImportError as error:
-        channel.send("error", text=u"cannot import caffe: " + words_of(error))
+        if channel:
+            channel.send("error", text=u"cannot import caffe: " + words_of(error))
         return 1
     descriptor = numpy.frombuffer(caffe_pb2.DESCRIPTOR.serialized_pb, dtype=numpy.uint8)
-    channel.send("hello", [("descriptor", descriptor)], **describe(caffe))
+    hello = pack("hello", [("descriptor", descriptor)], **describe(caffe))
+    if serving:
+        channel = fork_worker(int(sys.argv[2]), sys.argv[3])
+        if channel is None:
+            return 0
+        channel.write(MAGIC)
+    channel.write(hello)
+    return serve_driver(caffe, channel)
+
+
+def serve_driver(caffe, channel):
+    """Do what the driver asks: first what needs no solver, then what it asks of the one that it opens."""
+    import numpy
     try:
         request, arrays = channel.receive()
-        while request["kind"] in ("read", "check"):
-            if request["kind"] == "read":
+        while request["kind"] in ("read", "check", "log_to"):
+            if request["kind"] == "log_to":
+                log_to(request["file"])
+            elif request["kind"] == "read":
                 parsed, data = read_prototxt(native(request["message"]), native(request["file"]))
                 channel.send("read", [("message", numpy.frombuffer(data, numpy.uint8))], parsed=parsed)
             else:

@@ -44,6 +44,7 @@ def begin(prepared: Prepared, say: Say) -> Iterator[Session]:
             run,
             publish=request.publishes,
             until=request.until,
+            recheck=request.layers in ("fast", "fast-avx2"),
         )
         mark_latest(RUNS, run)
         yield session

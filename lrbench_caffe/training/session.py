@@ -33,6 +33,7 @@ from lrbench_caffe.runtime.client import HANG_SECONDS, Worker
 from lrbench_caffe.runtime.cpu import this_cpu
 from lrbench_caffe.runtime.info import check_described
 from lrbench_caffe.runtime.locate import CaffePython
+from lrbench_caffe.runtime.processes import ProcessSource
 from lrbench_caffe.runtime.replies import CaffeInfo, Opened, OpenRequest
 from lrbench_caffe.runtime.starting import FastLayers, Started, start_checked
 from lrbench_caffe.training.beginning import given_start
@@ -55,6 +56,8 @@ class Session:
         run: where it is written; locked by the caller.
         publish: also put snapshots at the solver's snapshot_prefix.
         until: the iteration to pause at, with a snapshot; None for the run's end.
+        recheck: check the fast layers even where a check is remembered.
+        source: has processes for the worker that have loaded Caffe, None for nothing.
         start: the snapshot that the run continues from, None where it begins.
         notes: what a person should know of what was found damaged.
     """
@@ -67,6 +70,8 @@ class Session:
     run: RunDirectory
     publish: bool = True
     until: int | None = None
+    recheck: bool = False
+    source: ProcessSource | None = None
 
     def __post_init__(self) -> None:
         prefix = public_prefix(self.solver.message.snapshot_prefix, self.solver.path)
@@ -159,6 +164,9 @@ class Session:
 
     def _started(self, hang_seconds: float, note: Callable[[str], None]) -> Started:
         """A worker with the run's kernels, whose layers were checked; else with Caffe's own layers."""
+        source = self.source
+        if source is not None and source.forks and not self._may_be_forked:
+            source = None
 
         def start(blas_kernels: str | None) -> Worker:
             worker = Worker(
@@ -168,6 +176,7 @@ class Session:
                 known=True,
                 blas_kernels=blas_kernels,
                 note=note,
+                source=source,
             )
             try:
                 check_described(self.python, self.info, worker.info)
@@ -184,7 +193,11 @@ class Session:
                 kernels = kernels_to_try(self.info.blas_kernels, settings.blas_kernels, this_cpu())
                 libraries = usable_libraries(settings.width)
                 wanted = FastLayers(
-                    libraries, kernels, settings.threads, measure=settings.width is None
+                    libraries,
+                    kernels,
+                    settings.threads,
+                    measure=settings.width is None,
+                    recheck=self.recheck,
                 )
                 started = start_checked(start, wanted, note)
                 if started.problem:
@@ -198,6 +211,12 @@ class Session:
             raise
         self._tell_changes(started, note)
         return started
+
+    @property
+    def _may_be_forked(self) -> bool:
+        """Whether a fork does what a process of its own would: a GPU's driver and modules may not."""
+        types = {layer.type for net in self.solver.phase_nets for layer in net.layers}
+        return self.settings.gpu is None and "Python" not in types
 
     def _tell_changes(self, started: Started, note: Callable[[str], None]) -> None:
         """Say that a resumed run continues with other kernels or narrower vectors than it had."""

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from lrbench_caffe import __version__
-from lrbench_caffe.jobs import forkserver
-from lrbench_caffe.jobs.forkserver import ForkedProcess, ForkServer
+from lrbench_caffe.jobs.forkserver import ForkServer
+from lrbench_caffe.runtime import forked
+from lrbench_caffe.runtime.forked import ForkedProcess
 
 ROOT = Path(__file__).parents[2]
 
@@ -91,7 +92,7 @@ def test_what_was_not_begun_in_time_never_begins(
     """Else two processes would train in one run directory."""
     assert started(server, tmp_path / "first", "--version").wait(60) == 0
     pid = server_of(os.getpid())
-    monkeypatch.setattr(forkserver, "START_SECONDS", 0.2)
+    monkeypatch.setattr(forked, "START_SECONDS", 0.2)
     os.kill(pid, signal.SIGSTOP)
     try:
         assert start(server, tmp_path / "late", "--version") is None

@@ -2,7 +2,7 @@
 
 compare.py WORKER LIBRARY layers TYPE NETS SEED    prints the number of nets and the worst difference
 compare.py WORKER LIBRARY threads TYPE NETS SEED   the same with two threads
-compare.py WORKER LIBRARY chosen TYPE NETS SEED    the same, with Caffe's kernels where these seem faster
+compare.py WORKER LIBRARY chosen TYPE NETS SEED    the same, with the kernels that seem fastest
 compare.py WORKER LIBRARY empty                    passes batches without images; prints 0
 compare.py WORKER LIBRARY gradients NETS SEED      prints the worst difference from numerical gradients
 compare.py WORKER LIBRARY solvers NUMBER SEED      trains small nets by random solvers, fast and stock; prints
@@ -33,7 +33,7 @@ def use(fast):
 
 
 def conv(draw):
-    group = draw(1, 1, 1, 2)
+    group = draw(1, 1, 1, 2, 3)
     kernel = draw((3, 3), (5, 5), (draw(1, 2, 3, 5, 7), draw(1, 2, 3, 5, 7)))
     shape = draw.shape(channels=group * draw.within(1, 12))
     fields = "num_output: %d group: %d bias_term: %s kernel_h: %d kernel_w: %d stride_h: %d stride_w: %d "
@@ -41,6 +41,19 @@ def conv(draw):
     numbers = (group * draw.within(1, 20), group, draw("true", "false"), *kernel)
     strides = draw((1, 1), (draw.within(1, 3), draw.within(1, 3)))
     numbers += (*strides, draw.within(0, 3), draw.within(0, 3))
+    dilation = draw("", "", "", "dilation: 2", "dilation: 1 dilation: 3")
+    return [shape], "convolution_param { %s %s }" % (fields % numbers, dilation)
+
+
+def depthwise(draw):
+    """A group for each input channel."""
+    shape = draw.shape(channels=draw.within(2, 40))
+    kernel = draw((3, 3), (3, 3), (5, 5), (draw.within(1, 7), draw.within(1, 7)))
+    strides = draw((1, 1), (2, 2), (draw.within(1, 3), draw.within(1, 3)))
+    fields = "num_output: %d group: %d bias_term: %s kernel_h: %d kernel_w: %d stride_h: %d stride_w: %d "
+    fields += "pad_h: %d pad_w: %d "
+    numbers = (shape[1] * draw(1, 1, 2, 3), shape[1], draw("true", "false"), *kernel, *strides)
+    numbers += (draw.within(0, 3), draw.within(0, 3))
     dilation = draw("", "", "", "dilation: 2", "dilation: 1 dilation: 3")
     return [shape], "convolution_param { %s %s }" % (fields % numbers, dilation)
 
@@ -91,6 +104,7 @@ def eltwise(draw):
 
 MAKERS = {
     "Convolution": conv,
+    "Depthwise": depthwise,
     "Pooling": pooling,
     "LRN": lrn,
     "ReLU": relu,
@@ -98,6 +112,7 @@ MAKERS = {
     "Scale": scale,
     "Eltwise": eltwise,
 }
+TYPES = {"Depthwise": "Convolution"}  # of the others, the name
 IN_PLACE = ("ReLU", "BatchNorm", "Scale")
 
 
@@ -128,7 +143,7 @@ def net_text(kind, shapes, fields, in_place):
     bottoms = " ".join('bottom: "x%d"' % i for i in range(len(shapes)))
     top = "x0" if in_place else "y"
     return text + 'layer { name: "layer" type: "%s" %s top: "%s" %s }' % (
-        kind,
+        TYPES.get(kind, kind),
         bottoms,
         top,
         fields,
@@ -138,7 +153,7 @@ def net_text(kind, shapes, fields, in_place):
 def possible(kind, shapes, fields):
     """Whether Caffe takes this: it ends the process where it does not."""
     number = lambda name: int((fields + " %s: 0" % name).split("%s: " % name)[1].split()[0])  # noqa: E731
-    if "global_pooling" in fields or kind not in ("Convolution", "Pooling"):
+    if "global_pooling" in fields or kind not in ("Convolution", "Depthwise", "Pooling"):
         return not (kind == "Scale" and number("axis") + number("num_axes") > 4)
     reach = {"": (1, 1), "dilation: 2 }": (2, 2), "dilation: 1 dilation: 3 }": (1, 3)}
     dilation = next((v for k, v in reach.items() if k and fields.endswith(k)), (1, 1))
@@ -203,9 +218,16 @@ def run(net, top, numbers, passes=2):
     return results
 
 
-def compare_layers(kind, nets, seed):
+def use_any_kernels(draw):
+    """The next convolutions work by direct ones, Winograd's or products, whatever is faster."""
+    LIBRARY.lrbench_use_convolution(draw.within(1, 3))
+
+
+def compare_layers(kind, nets, seed, chosen=False):
     draw, worst, done = Draw(seed), 0.0, 0
     while done < nets:
+        if kind == "Convolution" and not chosen:
+            use_any_kernels(draw)
         shapes, fields = MAKERS[kind](draw)
         in_place = kind in IN_PLACE and draw(True, False)
         phase = draw(caffe.TRAIN, caffe.TRAIN, caffe.TEST)
@@ -239,10 +261,11 @@ def compare_layers(kind, nets, seed):
 def check_gradients(nets, seed):
     """The derivative along a random direction, by differences, against the gradient's."""
     draw, worst = Draw(seed), 0.0
-    kinds = ("Convolution", "LRN", "BatchNorm", "Scale")
+    kinds = ("Convolution", "LRN", "BatchNorm", "Scale", "Depthwise")
     done = 0
     while done < nets:
         kind = kinds[done % len(kinds)]
+        use_any_kernels(draw)
         shapes, fields = MAKERS[kind](draw)
         if len(shapes[0]) != 4:  # behind an InnerProduct, where the layers are Caffe's own
             continue
@@ -426,10 +449,8 @@ if __name__ == "__main__":
     command, arguments = sys.argv[3], sys.argv[4:]
     if command == "threads":
         LIBRARY.lrbench_set_threads(2)
-    if command not in ("chosen", "memory"):
-        LIBRARY.lrbench_use_only_own_kernels(1)
     if command in ("layers", "threads", "chosen"):
-        compare_layers(arguments[0], int(arguments[1]), int(arguments[2]))
+        compare_layers(arguments[0], int(arguments[1]), int(arguments[2]), command == "chosen")
     elif command == "empty":
         pass_empty_batch()
     elif command == "gradients":

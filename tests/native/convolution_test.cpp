@@ -42,6 +42,13 @@ ConvShape draw_shape() {
     if (draw(0, 1)) {  // one that Winograd's kernels do
       s.kernel_h = s.kernel_w = draw(0, 1) ? 3 : 5;
       s.stride_h = s.stride_w = s.dilation_h = s.dilation_w = 1;
+      if (draw(0, 5) == 0) {  // with so many kernels that only some are transformed at once
+        s.images = draw(1, 3);
+        s.in_channels = draw(100, 320);
+        s.out_channels = draw(40, 120);
+        s.in_h = draw(1, 6);
+        s.in_w = draw(1, 6);
+      }
     }
     const int h = s.in_h + 2 * s.pad_h - (s.dilation_h * (s.kernel_h - 1) + 1);
     const int w = s.in_w + 2 * s.pad_w - (s.dilation_w * (s.kernel_w - 1) + 1);
@@ -111,6 +118,12 @@ double try_shape(const ConvShape& s, lrbench::Way way) {
          {difference(y, y0), difference(dx, dx0), difference(dw, dw0), difference(db, db0)}) {
       if (!(d <= worst)) worst = d;
     }
+    // With a ReLU and the weights of the pass before: the same bits, but none below zero.
+    std::vector<float> positive(dy.size(), NAN);
+    convolution.forward(x.data(), w.data(), bias.data(), positive.data(), lrbench::Finish{0, true});
+    for (std::size_t i = 0; i < y.size(); i++) {
+      if (positive[i] != std::max(0.f, y[i])) return NAN;
+    }
   }
   return worst;
 }
@@ -124,7 +137,8 @@ int main(int argc, char** argv) {
   for (int i = 0; i < shapes; i++) {
     const ConvShape s = draw_shape();
     double d = 0;
-    for (lrbench::Way way : {lrbench::Way::kDirect, lrbench::Way::kWinograd}) {
+    for (lrbench::Way way : {lrbench::Way::kDirect, lrbench::Way::kProduct,
+                             lrbench::Way::kWinogradImages, lrbench::Way::kWinogradChannels}) {
       const double next = try_shape(s, way);
       if (!(next <= d)) d = next;
     }

@@ -11,7 +11,7 @@ std::mt19937 random_bits;
 
 int draw(int low, int high) { return std::uniform_int_distribution<int>(low, high)(random_bits); }
 
-caffe::LayerParameter draw_layer(const std::string& type) {
+caffe::LayerParameter draw_layer(const std::string& type, int channels) {
   caffe::LayerParameter layer;
   layer.set_type(type);
   layer.set_phase(caffe::TRAIN);
@@ -22,6 +22,10 @@ caffe::LayerParameter draw_layer(const std::string& type) {
     p.add_stride(draw(1, 2));
     p.add_pad(draw(0, 2));
     p.set_bias_term(draw(0, 1));
+    if (draw(0, 2) == 0) {  // depthwise
+      p.set_group(channels);
+      p.set_num_output(channels * draw(1, 2));
+    }
   } else if (type == "Pooling") {
     auto& p = *layer.mutable_pooling_param();
     p.set_kernel_size(draw(2, 4));
@@ -50,10 +54,10 @@ int main(int argc, char** argv) {
   random_bits.seed(argc > 2 ? std::atoi(argv[2]) : 1);
   lrbench::set_threads(2);
   for (int i = 0; i < tries; i++) {
-    lrbench::use_only_own_kernels(i % 4 != 0);
+    lrbench::use_convolution(lrbench::Way(i % 4));
     for (const auto& entry : fast_creators()) {
       const std::vector<int> shape = {draw(2, 17), draw(1, 9), draw(5, 18), draw(5, 20)};
-      const auto layer = draw_layer(entry.first);
+      const auto layer = draw_layer(entry.first, shape[1]);
       const std::string text =
           lrbench::compare_layer(layer, stock_creators().at(entry.first), entry.second, shape);
       if (!text.empty()) {

@@ -64,11 +64,11 @@ base_lr: 0.001 lr_policy: "fixed" max_iter: 100000 solver_mode: CPU random_seed:
 """
 
 
-def in_caffe(library: Path, *arguments: object) -> list[float]:
-    """What compare.py prints."""
+def in_caffe(library: Path, *arguments: object, script: str = "compare.py") -> list[float]:
+    """What compare.py or another of these scripts prints."""
     command = [
         *find_caffe_python(None).command,
-        str(HERE / "compare.py"),
+        str(HERE / script),
         worker.__file__,
         str(library),
     ]
@@ -84,7 +84,8 @@ def in_caffe(library: Path, *arguments: object) -> list[float]:
 
 
 @pytest.mark.parametrize(
-    "kind", ["Convolution", "Pooling", "LRN", "ReLU", "BatchNorm", "Scale", "Eltwise"]
+    "kind",
+    ["Convolution", "Depthwise", "Pooling", "LRN", "ReLU", "BatchNorm", "Scale", "Eltwise"],
 )
 def test_a_layer_is_caffes_own(each_library, kind):
     nets, worst = in_caffe(each_library, "layers", kind, NETS, 1)
@@ -93,12 +94,12 @@ def test_a_layer_is_caffes_own(each_library, kind):
 
 
 def test_on_two_threads_a_layer_is_caffes_own(each_library):
-    for kind in ("Convolution", "BatchNorm"):
+    for kind in ("Convolution", "Depthwise", "BatchNorm"):
         assert in_caffe(each_library, "threads", kind, 40, 7)[1] <= 2e-5
 
 
-def test_where_caffes_kernels_are_chosen_a_layer_is_caffes_own(each_library):
-    """Of these small convolutions, some have all their passes by Caffe's kernels, some one or two."""
+def test_with_the_kernels_that_are_chosen_a_layer_is_caffes_own(each_library):
+    """Above, a convolution has all of its passes by the same kernels."""
     assert in_caffe(each_library, "chosen", "Convolution", 120, 9)[1] <= 2e-5
 
 
@@ -119,6 +120,24 @@ def test_fused_layers_and_updates_are_caffes_own(each_library):
     check_trainings(each_library, 25, 1)
 
 
+def check_test_passes(library: Path, nets: int, seed: int, threads: int) -> None:
+    """Test nets, whose layers are folded and fused, with weights that change between the passes."""
+    script = "compare_tests.py"
+    number, blobs, worst = in_caffe(library, nets, seed, threads, script=script)
+    assert number == nets and blobs > 40 * nets  # all blobs after each of four changes
+    assert worst <= 1e-4  # of a blob's largest value
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_test_passes_are_caffes_own(each_library, threads):
+    check_test_passes(each_library, 40, threads, threads)
+
+
+@pytest.mark.slow
+def test_many_test_passes_are_caffes_own(each_library):
+    check_test_passes(each_library, 500, 3, 1)
+
+
 @pytest.mark.slow
 def test_many_trainings_are_caffes_own(each_library):
     check_trainings(each_library, 150, 2)
@@ -126,14 +145,16 @@ def test_many_trainings_are_caffes_own(each_library):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [2, 3, 4])
-@pytest.mark.parametrize("kind", ["Convolution", "Pooling", "LRN", "BatchNorm", "Scale", "Eltwise"])
+@pytest.mark.parametrize(
+    "kind", ["Convolution", "Depthwise", "Pooling", "LRN", "BatchNorm", "Scale", "Eltwise"]
+)
 def test_many_layers_are_caffes_own(each_library, kind, seed):
     assert in_caffe(each_library, "layers", kind, 500, seed)[1] <= 2e-5
 
 
 def test_gradients_are_the_derivatives(each_library):
-    nets, worst = in_caffe(each_library, "gradients", 60, 1)
-    assert nets == 60
+    nets, worst = in_caffe(each_library, "gradients", 75, 1)
+    assert nets == 75
     assert worst < 2e-2  # float32 differences
 
 
@@ -168,16 +189,19 @@ def run_sanitized(program: Path, *arguments: str, **environment: str) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(3600)  # a busy machine compiles for long
 @pytest.mark.parametrize("width", WIDTHS)
-def test_the_kernels_by_themselves_with_sanitizers(compiler, tmp_path, width):
+@pytest.mark.parametrize(
+    "name, count", [("convolution_test", "25"), ("depthwise_test", "300"), ("product_test", "100")]
+)
+def test_the_kernels_by_themselves_with_sanitizers(compiler, tmp_path, name, count, width):
     """Without Caffe, against plain loops: buffers of exact size show every step too far."""
-    program = tmp_path / "convolution_test"
+    program = tmp_path / name
     warnings = ["-Wall", "-Wextra", "-Werror"]
-    source = str(HERE / "convolution_test.cpp")
+    source = str(HERE / f"{name}.cpp")
     if not can_run(width):
         pytest.skip(f"this CPU has no vectors of {width} bits")
     flags = [*SANITIZE, *warnings, *WIDTH_FLAGS[width]]
     subprocess.run([compiler, *flags, source, "-o", str(program)], check=True)
-    run_sanitized(program, "25", "5")
+    run_sanitized(program, count, "5")
 
 
 # What is the machine's own, in whose place the runtime's may not come: C and C++ libraries.

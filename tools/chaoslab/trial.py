@@ -17,6 +17,7 @@ from chaoslab.registry import Scenario
 from chaoslab.setups import SETUPS, Setup
 from chaoslab.verdicts import LEFT, TRACEBACK, WRONG, Skip, TrialError, TrialVerdict, Wrong
 from lrbench_caffe.runs.directory import RunDirectory
+from lrbench_caffe.runtime.liveness import parent_of
 
 GONE_SECONDS = 15.0  # in which what a trial started must have ended
 # In the command lines of a Caffe, and of a training that another command started.
@@ -245,8 +246,17 @@ def perform(lab: Lab, scenario: Scenario, seed: int, keep: bool = False) -> Ende
 
 
 def processes(trial: Trial, word: str) -> list[int]:
-    """The trial's processes with ``word`` in their command line."""
-    return sorted(pid for pid, line in marked(trial.mark).items() if word in line)
+    """The trial's processes with ``word`` in their command line, without the servers that fork them.
+
+    A fork has the command line of its server, whose parent has another one.
+    """
+    lines = marked(trial.mark)
+
+    def is_server(pid: int) -> bool:
+        parent = parent_of(pid) or 0
+        return f"{word} serve " in lines[pid] and lines.get(parent) != lines[pid]
+
+    return sorted(pid for pid, line in lines.items() if word in line and not is_server(pid))
 
 
 def temporary_files(folder: Path) -> list[Path]:

@@ -1,7 +1,10 @@
 // BatchNorm by the statistics of the batch, channel by channel, so that what is read twice is in
 // the cache. Where they are fused, Scale and ReLU are done at once:  y = max(0, factor * x_norm +
 // bias);  going back, the sums that the gradients of factor and bias need are those that BatchNorm
-// needs. By global statistics (testing) Caffe's own code runs.
+// needs.
+//
+// In a test net it is a line for each channel, by the moving averages: of a convolution's weights
+// before it, or in one pass with Scale and ReLU. Otherwise Caffe's own code runs by them.
 #include "caffe/layers/batch_norm_layer.hpp"
 
 #include <cmath>
@@ -34,15 +37,36 @@ struct Path {
   }
 };
 
-class FastBatchNorm : public caffe::BatchNormLayer<float>, public Leader {
+class FastBatchNorm : public caffe::BatchNormLayer<float>,
+                      public Leader,
+                      public ChannelFollower,
+                      public TestLayer {
  public:
   using BatchNormLayer::BatchNormLayer;
 
   bool can_lead() const override { return !use_global_stats_; }
   bool takes_scale() const override { return true; }
 
+  bool can_follow(const Blobs&) const override { return false; }
+  bool can_fold(const Blobs& bottom) const override {
+    return use_global_stats_ && bottom[0]->num_axes() > 1;
+  }
+  bool leads_channels() const override { return use_global_stats_; }
+  bool leads_relu() const override { return use_global_stats_; }
+
+  void continue_lines(std::vector<ChannelLine>& lines) const override {
+    const Averages averages(*this);
+    for (int c = 0; c < channels_; c++) {
+      const double inverse = 1 / averages.deviation(c);
+      lines[c].factor *= inverse;
+      lines[c].shift = (lines[c].shift - averages.mean(c)) * inverse;
+    }
+  }
+
  protected:
   void Forward_cpu(const Blobs& bottom, const Blobs& top) override {
+    if (done_forward()) return;
+    if (tests(*bottom[0])) return test(bottom, top);
     if (!applies(*bottom[0])) return BatchNormLayer::Forward_cpu(bottom, top);
     if (relu_) return forward<Then::kScaleAndReLU>(bottom, top);
     scale_ ? forward<Then::kScale>(bottom, top) : forward<Then::kNothing>(bottom, top);
@@ -50,6 +74,7 @@ class FastBatchNorm : public caffe::BatchNormLayer<float>, public Leader {
 
   void Backward_cpu(const Blobs& top, const std::vector<bool>& propagate_down,
                     const Blobs& bottom) override {
+    check_backward();
     if (!applies(*bottom[0])) return BatchNormLayer::Backward_cpu(top, propagate_down, bottom);
     if (relu_) return backward<Then::kScaleAndReLU>(top, bottom);
     scale_ ? backward<Then::kScale>(top, bottom) : backward<Then::kNothing>(top, bottom);
@@ -60,6 +85,51 @@ class FastBatchNorm : public caffe::BatchNormLayer<float>, public Leader {
   // are faster.
   bool applies(const Blob<float>& bottom) const {
     return !use_global_stats_ && (scale_ != nullptr || slices_of(bottom).inner > 1);
+  }
+
+  // Without followers, channels of one pixel are left to Caffe, as above.
+  bool tests(const Blob<float>& bottom) const {
+    return only_test_ && can_fold({const_cast<Blob<float>*>(&bottom)}) &&
+           (test_followers_.any() || slices_of(bottom).inner > 1);
+  }
+
+  // By which a test net normalizes.
+  class Averages {
+   public:
+    explicit Averages(const FastBatchNorm& layer)
+        : means_(layer.blobs_[0]->cpu_data()),
+          variances_(layer.blobs_[1]->cpu_data()),
+          eps_(layer.eps_) {
+      const double weight = layer.blobs_[2]->cpu_data()[0];
+      factor_ = weight == 0 ? 0 : 1 / weight;
+    }
+    double mean(int channel) const { return factor_ * means_[channel]; }
+    double deviation(int channel) const { return std::sqrt(factor_ * variances_[channel] + eps_); }
+
+   private:
+    const float *means_, *variances_;
+    double eps_, factor_;
+  };
+
+  void test(const Blobs& bottom, const Blobs& top) {
+    const Slices slices = slices_of(*bottom[0]);
+    const float* x = bottom[0]->cpu_data();
+    float* y = top[0]->mutable_cpu_data();
+    const Averages averages(*this);
+    std::vector<ChannelLine> lines(channels_);
+    for (int c = 0; c < channels_; c++) lines[c].factor = 1 / averages.deviation(c);
+    test_followers_.continue_lines(lines);
+    const Vec lowest = set1(test_followers_.lowest());
+    each_channel([&](int c) {
+      const std::size_t start = std::size_t(c) * slices.inner;
+      // The mean is not part of the shift, which would round more where it is large.
+      const Vec mean = set1(float(averages.mean(c))), factor = set1(float(lines[c].factor)),
+                shift = set1(float(lines[c].shift));
+      slices.each([&](std::size_t at, auto get, auto put) {
+        put(y + start + at, max(lowest, fma(sub(get(x + start + at), mean), factor, shift)));
+      });
+    });
+    test_followers_.be_done_once();
   }
 
   // Of a Scale layer that follows.

@@ -35,7 +35,9 @@
 
 #include "convolution_tiles.h"
 #include "costs.h"
-#include "winograd.h"
+#include "product_convolution.h"
+#include "winograd_channels.h"
+#include "winograd_images.h"
 
 namespace lrbench {
 
@@ -465,53 +467,70 @@ class Scatter {
 
 // ---------------------------------------------------------------------------------------------------------
 
-// By which kernels: for each of forward, data and weights those that are expected to be faster, or
-// always the same (for tests).
-enum class Way { kFaster, kDirect, kWinograd };
+// What a test net's forward passes do beside the convolution, and what they leave out.
+struct Finish {
+  float lowest = kNoLimit;    // no output is less: zero for a ReLU
+  bool same_weights = false;  // as in the pass before: they are packed already
+};
 
 // A convolution of one shape. Not to be used by two threads at once.
 class Convolution {
  public:
-  explicit Convolution(const ConvShape& shape, Way way = Way::kFaster) : s_(shape), way_(way) {
+  explicit Convolution(const ConvShape& shape, Way way = Way::kFaster)
+      : s_(shape), way_(way), product_(shape) {
     plan_forward();
   }
 
   // An estimate of what a pass takes for all images.
   double cycles(Direction direction) {
-    if (direction == Direction::kWeights) plan_gradient();
-    if (direction == Direction::kData) plan_backward();
-    return cycles_[int(direction)];
+    if (by_product(direction)) return product_cycles(s_, direction);
+    return cycles_of_others(direction);
   }
 
   // y = x * w + bias; `bias` may be null.
-  void forward(const float* x, const float* w, const float* bias, float* y) {
+  void forward(const float* x, const float* w, const float* bias, float* y,
+               const Finish& finish = {}) {
+    if (by_product(Direction::kForward)) {
+      product_.forward(x, w, bias, y);
+      for (int n = 0; n < s_.images; n++)
+        raise_to(finish.lowest, y + n * s_.out_stride(), s_.out_size());
+      return;
+    }
     if (fast_forward_) {
-      fast_forward_->pack(w);
-      each_group(kLanes / bands(), [&](int n, int images) {
-        fast_forward_->run(x + n * s_.in_size(), images, bias, y + n * s_.out_size());
+      if (!finish.same_weights || !fast_forward_->stays_packed()) fast_forward_->pack(w);
+      each_group(fast_forward_->at_once(), [&](int n, int images) {
+        fast_forward_->run(x + n * s_.in_stride(), images, bias, finish.lowest,
+                           y + n * s_.out_stride());
       });
       return;
     }
     Correlation& forward = forward_[0];
-    forward.pack(w);
-    for (int n = 0; n < s_.images; n++)
-      forward.run(x + n * s_.in_size(), bias, y + n * s_.out_size());
+    if (!finish.same_weights) forward.pack(w);
+    for (int n = 0; n < s_.images; n++) {
+      forward.run(x + n * s_.in_stride(), bias, y + n * s_.out_stride());
+      raise_to(finish.lowest, y + n * s_.out_stride(), s_.out_size());
+    }
   }
 
   // The gradients: dx = that of x, dw += that of the weights. Either may be null. Both are computed
   // for a group of images before the next one, while its data is in the cache.
   void backward(const float* x, const float* w, const float* dy, float* dw, float* dx) {
+    if (dx != nullptr && by_product(Direction::kData)) {
+      product_.backward_data(w, dy, dx);
+      dx = nullptr;
+    }
+    if (dw != nullptr && by_product(Direction::kWeights)) {
+      product_.backward_weights(x, dy, dw);
+      dw = nullptr;
+    }
+    if (dw == nullptr && dx == nullptr) return;
     if (dx != nullptr) begin_data(w);
     if (dw != nullptr) begin_weights();
-    const bool by_lanes = (dw != nullptr && fast_weights_) || (dx != nullptr && fast_data_);
-    each_group(by_lanes        ? kLanes / bands()
-               : dw != nullptr ? group_
-                               : 1,
-               [&](int n, int images) {
-                 const float* gradient = dy + n * s_.out_size();
-                 if (dw != nullptr) group_weights(x + n * s_.in_size(), gradient, images);
-                 if (dx != nullptr) group_data(gradient, dx + n * s_.in_size(), images);
-               });
+    each_group(backward_group(dw != nullptr, dx != nullptr), [&](int n, int images) {
+      const float* gradient = dy + n * s_.out_stride();
+      if (dw != nullptr) group_weights(x + n * s_.in_stride(), gradient, images, dw);
+      if (dx != nullptr) group_data(gradient, dx + n * s_.in_stride(), images);
+    });
     if (dw != nullptr) finish_weights(dw);
   }
 
@@ -522,7 +541,7 @@ class Convolution {
       Vec sums = zero();
       float rest = 0;
       for (int n = 0; n < s_.images; n++) {
-        const float* from = dy + n * s_.out_size() + std::size_t(o) * pixels;
+        const float* from = dy + n * s_.out_stride() + std::size_t(o) * pixels;
         int i = 0;
         for (; i + kLanes <= pixels; i += kLanes) sums = add(sums, load(from + i));
         for (; i < pixels; i++) rest += from[i];
@@ -538,10 +557,33 @@ class Convolution {
     std::vector<Correlation> correlation;  // one, or none where no weight reaches them
   };
 
+  // Of the direct or Winograd's kernels.
+  double cycles_of_others(Direction direction) {
+    if (direction == Direction::kWeights) plan_gradient();
+    if (direction == Direction::kData) plan_backward();
+    return cycles_[int(direction)];
+  }
+
+  // Whether a pass, which is planned first, is one of products.
+  bool by_product(Direction direction) {
+    if (way_ != Way::kFaster) return way_ == Way::kProduct;
+    const double others = cycles_of_others(direction);
+    return product_cycles(s_, direction) < others;
+  }
+
   // visit(first image, number of images)
   template <class Visit>
   void each_group(int most, Visit visit) const {
     for (int n = 0; n < s_.images; n += most) visit(n, std::min(most, s_.images - n));
+  }
+
+  // Images at once: as many as the pickier of the fast kernels takes.
+  int backward_group(bool weights, bool data) const {
+    int images = s_.images;
+    if (weights && fast_weights_) images = std::min(images, fast_weights_->at_once());
+    if (data && fast_data_) images = std::min(images, fast_data_->at_once());
+    if ((weights && fast_weights_) || (data && fast_data_)) return images;
+    return weights ? group_ : 1;
   }
 
   void begin_data(const float* w) {
@@ -554,9 +596,9 @@ class Convolution {
   }
 
   void group_data(const float* gradient, float* image, int images) {
-    if (fast_data_) return fast_data_->run(gradient, images, nullptr, image);
+    if (fast_data_) return fast_data_->run(gradient, images, nullptr, kNoLimit, image);
     for (int i = 0; i < images; i++)
-      image_data(gradient + i * s_.out_size(), image + i * s_.in_size());
+      image_data(gradient + i * s_.out_stride(), image + i * s_.in_stride());
   }
 
   // The gradient of one image.
@@ -584,10 +626,10 @@ class Convolution {
     std::memset(sums_.data(), 0, sizeof(float) * gradient_terms_.count() * padded_);
   }
 
-  void group_weights(const float* x, const float* dy, int images) {
-    if (fast_weights_) return fast_weights_->add_images(x, dy, images);
+  void group_weights(const float* x, const float* dy, int images, float* dw) {
+    if (fast_weights_) return fast_weights_->add_images(x, dy, images, dw);
     for (int i = 0; i < images; i += group_) {
-      add_weights(x + i * s_.in_size(), dy + i * s_.out_size(), std::min(group_, images - i));
+      add_weights(x + i * s_.in_stride(), dy + i * s_.out_stride(), std::min(group_, images - i));
     }
   }
 
@@ -596,8 +638,8 @@ class Convolution {
     const Correlation& forward = forward_[0];
     const std::size_t pixels = std::size_t(s_.out_h) * s_.out_w;
     for (int i = 0; i < images; i++) {
-      forward.source().copy(x + i * s_.in_size(), sources_.data() + i * forward.buffer_size());
-      transpose_gradient(dy + i * s_.out_size(), gradients_.data() + i * pixels * padded_);
+      forward.source().copy(x + i * s_.in_stride(), sources_.data() + i * forward.buffer_size());
+      transpose_gradient(dy + i * s_.out_stride(), gradients_.data() + i * pixels * padded_);
     }
     add_group(images);
   }
@@ -629,11 +671,11 @@ class Convolution {
     cycles_[int(Direction::kForward)] =
         direct_cycles(s_, Direction::kForward, forward_[0].cycles());
     if (has_winograd()) {
-      const WinogradShape shape{s_.in_channels, s_.in_h,  s_.in_w,  s_.out_channels, s_.out_h,
-                                s_.out_w,       s_.pad_h, s_.pad_w, bands()};
-      auto kernel =
-          winograd_forward(s_.kernel_h, shape, s_.in_channels * s_.kernel(), s_.kernel(), false);
-      keep_faster(Direction::kForward, fast_forward_, std::move(kernel));
+      const WinogradShape shape{s_.in_channels, s_.in_h,        s_.in_w,         s_.out_channels,
+                                s_.out_h,       s_.out_w,       s_.pad_h,        s_.pad_w,
+                                s_.images,      s_.in_stride(), s_.out_stride(), bands()};
+      keep_forward(Direction::kForward, fast_forward_, shape, s_.in_channels * s_.kernel(),
+                   s_.kernel(), false);
     }
   }
 
@@ -658,7 +700,36 @@ class Convolution {
     const bool plain =
         s_.stride_h == 1 && s_.stride_w == 1 && s_.dilation_h == 1 && s_.dilation_w == 1;
     const bool square = s_.kernel_h == s_.kernel_w && (s_.kernel_h == 3 || s_.kernel_h == 5);
-    return way_ != Way::kDirect && plain && square && lanes_bytes(bands()) <= 2 * kWinogradBytes;
+    return way_ != Way::kDirect && plain && square;
+  }
+
+  // Whether Winograd's kernels can have images as lanes.
+  bool images_fit() const { return s_.groups == 1 && lanes_bytes(bands()) <= 2 * kWinogradBytes; }
+
+  void keep_forward(Direction direction, std::unique_ptr<WinogradForward>& kept,
+                    const WinogradShape& shape, int output_stride, int channel_stride,
+                    bool turned) {
+    if (way_ != Way::kWinogradChannels && images_fit()) {
+      keep_faster(direction, kept,
+                  make_winograd<WinogradForward, WinogradForwardOf>(
+                      s_.kernel_h, shape, output_stride, channel_stride, turned));
+    }
+    if (way_ != Way::kWinogradImages) {
+      keep_faster(direction, kept,
+                  make_winograd<WinogradForward, WinogradForwardByChannels>(
+                      s_.kernel_h, shape, output_stride, channel_stride, turned));
+    }
+  }
+
+  void keep_weights(const WinogradShape& shape) {
+    if (way_ != Way::kWinogradChannels && images_fit()) {
+      keep_faster(Direction::kWeights, fast_weights_,
+                  make_winograd<WinogradGradient, WinogradGradientOf>(s_.kernel_h, shape));
+    }
+    if (way_ != Way::kWinogradImages) {
+      keep_faster(Direction::kWeights, fast_weights_,
+                  make_winograd<WinogradGradient, WinogradGradientByChannels>(s_.kernel_h, shape));
+    }
   }
 
   // The Winograd kernel where it takes less than the direct one.
@@ -666,8 +737,11 @@ class Convolution {
   void keep_faster(Direction direction, std::unique_ptr<Kernel>& kept,
                    std::unique_ptr<Kernel> kernel) {
     const double cycles =
-        winograd_cycles(s_, direction, kernel->cycles(), kernel->blocks(), kLanes / bands());
-    if (way_ != Way::kWinograd && cycles >= cycles_[int(direction)]) return;
+        kernel->lanes() == Lanes::kImages
+            ? winograd_cycles(s_, direction, kernel->cycles(), kernel->blocks(), kernel->at_once())
+            : winograd_channels_cycles(s_, direction, kernel->cycles(), kernel->blocks(),
+                                       kernel->at_once());
+    if (way_ == Way::kFaster && cycles >= cycles_[int(direction)]) return;
     cycles_[int(direction)] = cycles;
     kept = std::move(kernel);
   }
@@ -709,12 +783,11 @@ class Convolution {
     if (scatter.cycles() < cycles) scatter_.push_back(std::move(scatter));
     if (has_winograd()) {
       const int reach = s_.kernel_h - 1;
-      const WinogradShape shape{s_.out_channels,  s_.out_h,         s_.out_w,
-                                s_.in_channels,   s_.in_h,          s_.in_w,
-                                reach - s_.pad_h, reach - s_.pad_w, bands()};
-      auto kernel =
-          winograd_forward(s_.kernel_h, shape, s_.kernel(), s_.in_channels * s_.kernel(), true);
-      keep_faster(Direction::kData, fast_data_, std::move(kernel));
+      const WinogradShape shape{
+          s_.out_channels,  s_.out_h,         s_.out_w,  s_.in_channels,  s_.in_h,        s_.in_w,
+          reach - s_.pad_h, reach - s_.pad_w, s_.images, s_.out_stride(), s_.in_stride(), bands()};
+      keep_forward(Direction::kData, fast_data_, shape, s_.kernel(), s_.in_channels * s_.kernel(),
+                   true);
     }
     if (fast_data_) scatter_.clear();
     for (Phase& phase : backward_) {
@@ -751,9 +824,10 @@ class Convolution {
     cycles_[int(Direction::kWeights)] =
         direct_cycles(s_, Direction::kWeights, products / 2 * 1.2 + copied / 4);
     if (has_winograd()) {
-      const WinogradShape shape{s_.in_channels, s_.in_h,  s_.in_w,  s_.out_channels, s_.out_h,
-                                s_.out_w,       s_.pad_h, s_.pad_w, bands()};
-      keep_faster(Direction::kWeights, fast_weights_, winograd_gradient(s_.kernel_h, shape));
+      const WinogradShape shape{s_.in_channels, s_.in_h,        s_.in_w,         s_.out_channels,
+                                s_.out_h,       s_.out_w,       s_.pad_h,        s_.pad_w,
+                                s_.images,      s_.in_stride(), s_.out_stride(), bands()};
+      keep_weights(shape);
     }
   }
 
@@ -839,6 +913,7 @@ class Convolution {
 
   ConvShape s_;
   Way way_;
+  ProductConvolution product_;
   double cycles_[3] = {};  // of each pass that is planned
   // Winograd's, where they are used.
   std::unique_ptr<WinogradForward> fast_forward_, fast_data_;

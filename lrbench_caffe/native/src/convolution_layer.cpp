@@ -1,14 +1,18 @@
-// Convolution by the kernels of convolution.h and winograd.h, for 2-d images without groups; by
-// Caffe's where these are expected to be faster (costs.h).
+// Convolution of 2-d images by the kernels of convolution.h, winograd.h and product_convolution.h,
+// whichever are expected to be faster (costs.h); depthwise convolution by those of depthwise.h.
 #include <memory>
 
 #include "caffe/layers/conv_layer.hpp"
 #include "convolution.h"
+#include "depthwise.h"
+#include "fusion.h"
 #include "layers.h"
 #include "threads.h"
 
 namespace lrbench {
 namespace {
+
+Way way = Way::kFaster;  // of the convolutions that are planned from now on
 
 // A convolution whose images are shared out among the threads, the same ones to the same thread
 // every time. The gradients of the weights are added up in the order of the threads, so that they
@@ -21,33 +25,36 @@ class SharedConvolution {
     for (int images : even_split(shape.images, ceil_div(shape.images, threads))) {
       ConvShape share = shape;
       share.images = images;
-      parts_.push_back({first, std::make_unique<Convolution>(share), {}, {}});
+      parts_.push_back({first, std::make_unique<Convolution>(share, way), {}, {}});
       first += images;
     }
   }
 
-  void forward(const float* x, const float* w, const float* bias, float* y) {
+  void forward(const float* x, const float* w, const float* bias, float* y, const Finish& finish) {
     run_parts(int(parts_.size()), [&](int i) {
       const Part& part = parts_[i];
-      part.convolution->forward(x + part.first * s_.in_size(), w, bias,
-                                y + part.first * s_.out_size());
+      for (int g = 0; g < s_.groups; g++) {
+        part.convolution->forward(x + input(part, g), w + g * s_.weights(),
+                                  bias != nullptr ? bias + g * s_.out_channels : nullptr,
+                                  y + output(part, g), finish);
+      }
     });
   }
-
-  // An estimate of what a pass takes, that is its longest part.
-  double cycles(Direction direction) { return parts_[0].convolution->cycles(direction); }
 
   // As Convolution's; any of the three gradients may be null.
   void backward(const float* x, const float* w, const float* dy, float* dw, float* db, float* dx) {
     run_parts(int(parts_.size()), [&](int i) {
       Part& part = parts_[i];
-      float* to_weights = i == 0 || dw == nullptr ? dw : zeros(part.weights, s_.weights());
-      float* to_bias = i == 0 || db == nullptr ? db : zeros(part.bias, s_.out_channels);
-      const float* gradient = dy + part.first * s_.out_size();
-      if (to_bias != nullptr) part.convolution->backward_bias(gradient, to_bias);
-      if (dw == nullptr && dx == nullptr) return;
-      part.convolution->backward(x + part.first * s_.in_size(), w, gradient, to_weights,
-                                 dx != nullptr ? dx + part.first * s_.in_size() : nullptr);
+      float* to_weights = i == 0 || dw == nullptr ? dw : zeros(part.weights, weights());
+      float* to_bias = i == 0 || db == nullptr ? db : zeros(part.bias, biases());
+      for (int g = 0; g < s_.groups; g++) {
+        const float* gradient = dy + output(part, g);
+        if (db != nullptr) part.convolution->backward_bias(gradient, to_bias + g * s_.out_channels);
+        if (dw == nullptr && dx == nullptr) continue;
+        part.convolution->backward(x + input(part, g), w + g * s_.weights(), gradient,
+                                   dw != nullptr ? to_weights + g * s_.weights() : nullptr,
+                                   dx != nullptr ? dx + input(part, g) : nullptr);
+      }
     });
     for (std::size_t i = 1; i < parts_.size(); i++) {
       if (dw != nullptr) add(parts_[i].weights, dw);
@@ -62,6 +69,18 @@ class SharedConvolution {
     std::vector<float> weights, bias;  // their gradients, where the thread is not the first
   };
 
+  // Where a group of a part's first image begins.
+  std::size_t input(const Part& part, int group) const {
+    return part.first * s_.in_stride() + group * s_.in_size();
+  }
+  std::size_t output(const Part& part, int group) const {
+    return part.first * s_.out_stride() + group * s_.out_size();
+  }
+
+  // Of all groups.
+  std::size_t weights() const { return s_.groups * s_.weights(); }
+  std::size_t biases() const { return std::size_t(s_.groups) * s_.out_channels; }
+
   static float* zeros(std::vector<float>& values, std::size_t count) {
     values.assign(count, 0.f);
     return values.data();
@@ -75,86 +94,154 @@ class SharedConvolution {
   std::vector<Part> parts_;
 };
 
-bool only_own = false;  // where they are possible, even if Caffe's are expected to be faster
-
-class FastConvolution : public caffe::ConvolutionLayer<float> {
+class FastConvolution : public caffe::ConvolutionLayer<float>, public TestLayer {
  public:
   using ConvolutionLayer::ConvolutionLayer;
 
+  bool leads_channels() const override { return channel_axis_ == 1; }
+
   void Reshape(const Blobs& bottom, const Blobs& top) override {
     ConvolutionLayer::Reshape(bottom, top);
-    if (covered() && bottom[0]->shape() != planned_) {
+    if (bottom[0]->shape() != planned_) {
       planned_ = bottom[0]->shape();
+      depthwise_.reset();
       convolution_.reset();  // made anew when first used: a net that only tests needs no second one
-      for (Choice& choice : choices_) choice = Choice::kNotMade;
+      packed_.clear();
     }
   }
 
  protected:
   void Forward_cpu(const Blobs& bottom, const Blobs& top) override {
-    if (!pays(Direction::kForward)) return ConvolutionLayer::Forward_cpu(bottom, top);
-    const float* bias = bias_term_ ? blobs_[1]->cpu_data() : nullptr;
-    for (std::size_t i = 0; i < bottom.size(); i++) {
-      convolution().forward(bottom[i]->cpu_data(), blobs_[0]->cpu_data(), bias,
-                            top[i]->mutable_cpu_data());
+    const bool depthwise = this->depthwise(), own = !depthwise && covered();
+    if (!own && !depthwise && !test_followers_.any()) {
+      return ConvolutionLayer::Forward_cpu(bottom, top);
     }
+    const Weights weights = this->weights();
+    Finish finish;
+    finish.lowest = test_followers_.lowest();
+    finish.same_weights = own && packed(weights.kernels);
+    for (std::size_t i = 0; i < bottom.size(); i++) {
+      const float* x = bottom[i]->cpu_data();
+      float* y = top[i]->mutable_cpu_data();
+      if (depthwise) {
+        depthwise_convolution().forward(x, weights.kernels, weights.bias, y, finish.lowest);
+      } else if (own) {
+        convolution().forward(x, weights.kernels, weights.bias, y, finish);
+      } else {
+        forward_by_caffe(x, weights, y, finish.lowest);
+      }
+    }
+    test_followers_.be_done_once();
   }
 
-  // Each gradient by the kernels that are expected to be faster for it, Caffe's or the others.
   void Backward_cpu(const Blobs& top, const std::vector<bool>& propagate_down,
                     const Blobs& bottom) override {
+    check_backward();
+    if (depthwise()) return backward_depthwise(top, propagate_down, bottom);
     if (!covered()) return ConvolutionLayer::Backward_cpu(top, propagate_down, bottom);
     float* dw = param_propagate_down_[0] ? blobs_[0]->mutable_cpu_diff() : nullptr;
     float* db = bias_term_ && param_propagate_down_[1] ? blobs_[1]->mutable_cpu_diff() : nullptr;
-    const float* w = blobs_[0]->cpu_data();
     for (std::size_t i = 0; i < top.size(); i++) {
       float* dx = propagate_down[i] ? bottom[i]->mutable_cpu_diff() : nullptr;
-      const bool own_weights = dw != nullptr && pays(Direction::kWeights),
-                 own_data = dx != nullptr && pays(Direction::kData);
-      const float *x = bottom[i]->cpu_data(), *dy = top[i]->cpu_diff();
-      if (own_weights || own_data) {
-        convolution().backward(x, w, dy, own_weights ? dw : nullptr, db, own_data ? dx : nullptr);
-      } else if (db != nullptr) {
-        for (int n = 0; n < num_; n++) backward_cpu_bias(db, dy + std::size_t(n) * top_dim_);
-      }
-      for (int n = 0; n < num_; n++) {
-        const std::size_t in = std::size_t(n) * bottom_dim_, out = std::size_t(n) * top_dim_;
-        if (dw != nullptr && !own_weights) weight_cpu_gemm(x + in, dy + out, dw);
-        if (dx != nullptr && !own_data) backward_cpu_gemm(dy + out, w, dx + in);
-      }
+      if (dw == nullptr && db == nullptr && dx == nullptr) continue;
+      convolution().backward(bottom[i]->cpu_data(), blobs_[0]->cpu_data(), top[i]->cpu_diff(), dw,
+                             db, dx);
     }
   }
 
  private:
-  enum class Choice { kNotMade, kOwn, kCaffe };
+  struct Weights {
+    const float *kernels, *bias;  // the latter may be null
+  };
+
+  // The layer's own, or with the followers folded into them, until the thread's next convolution.
+  Weights weights() const {
+    const float* own = blobs_[0]->cpu_data();
+    const float* bias = bias_term_ ? blobs_[1]->cpu_data() : nullptr;
+    if (test_followers_.channels.empty()) return {own, bias};
+    std::vector<ChannelLine> lines(num_output_);
+    for (int o = 0; bias && o < num_output_; o++) lines[o].shift = bias[o];
+    test_followers_.continue_lines(lines);
+    thread_local std::vector<float> kernels, shifts;
+    const std::size_t size = blobs_[0]->count() / num_output_;
+    kernels.resize(size * num_output_);
+    shifts.resize(num_output_);
+    for (int o = 0; o < num_output_; o++) {
+      const float factor = float(lines[o].factor);
+      for (std::size_t i = o * size; i < (o + 1) * size; i++) kernels[i] = own[i] * factor;
+      shifts[o] = float(lines[o].shift);
+    }
+    return {kernels.data(), shifts.data()};
+  }
+
+  // Whether the kernels here have packed these weights already. In a test net, which has the same
+  // in all batches of a pass, comparing them takes less than packing them again. (Groups are done
+  // by one convolution, which packs the weights of one after the other.)
+  bool packed(const float* weights) {
+    if (!only_test_ || group_ > 1) return false;
+    const std::size_t count = blobs_[0]->count();
+    if (packed_.size() == count &&
+        std::memcmp(packed_.data(), weights, sizeof(float) * count) == 0) {
+      return true;
+    }
+    packed_.assign(weights, weights + count);
+    return false;
+  }
+
+  void forward_by_caffe(const float* x, const Weights& weights, float* y, float lowest) {
+    for (int n = 0; n < num_; n++, x += bottom_dim_, y += top_dim_) {
+      forward_cpu_gemm(x, weights.kernels, y);
+      for (int o = 0; weights.bias && o < num_output_; o++) {
+        float* plane = y + std::size_t(o) * out_spatial_dim_;
+        for (int i = 0; i < out_spatial_dim_; i++) plane[i] += weights.bias[o];
+      }
+      raise_to(lowest, y, top_dim_);
+    }
+  }
 
   bool covered() const {
-    return num_spatial_axes_ == 2 && group_ == 1 && !force_nd_im2col_ && num_ > 0;
+    return num_spatial_axes_ == 2 && !force_nd_im2col_ && num_ > 0 && shape().fits();
   }
 
-  // Whether a pass is to be done by the kernels here.
-  bool pays(Direction direction) {
-    if (!covered()) return false;
-    Choice& choice = choices_[int(direction)];
-    if (choice == Choice::kNotMade) choice = expected(direction) ? Choice::kOwn : Choice::kCaffe;
-    return choice == Choice::kOwn;
+  // A group for each input channel. (With a single one, the other kernels serve as well.)
+  bool depthwise() const {
+    return num_spatial_axes_ == 2 && group_ > 1 && group_ == channels_ && !force_nd_im2col_ &&
+           num_ > 0 && DepthwiseConvolution::fits(whole());
   }
 
-  bool expected(Direction direction) {
-    const ConvShape s = shape();
-    if (!s.fits()) return false;
-    if (only_own) return true;
-    if (s.kernel() == 1) return false;  // a product of matrices as it is
-    return kMargin * convolution().cycles(direction) < stock_cycles(s, direction);
+  void backward_depthwise(const Blobs& top, const std::vector<bool>& propagate_down,
+                          const Blobs& bottom) {
+    float* dw = param_propagate_down_[0] ? blobs_[0]->mutable_cpu_diff() : nullptr;
+    float* db = bias_term_ && param_propagate_down_[1] ? blobs_[1]->mutable_cpu_diff() : nullptr;
+    for (std::size_t i = 0; i < top.size(); i++) {
+      float* dx = propagate_down[i] ? bottom[i]->mutable_cpu_diff() : nullptr;
+      depthwise_convolution().backward(bottom[i]->cpu_data(), blobs_[0]->cpu_data(),
+                                       top[i]->cpu_diff(), dw, db, dx);
+    }
+  }
+
+  DepthwiseConvolution& depthwise_convolution() {
+    if (!depthwise_) depthwise_ = std::make_unique<DepthwiseConvolution>(whole());
+    return *depthwise_;
+  }
+
+  // With all channels, whatever the groups.
+  ConvShape whole() const {
+    ConvShape s = shape();
+    s.in_channels *= s.groups;
+    s.out_channels *= s.groups;
+    s.groups = 1;
+    return s;
   }
 
   ConvShape shape() const {
     ConvShape s;
     s.images = num_;
-    s.in_channels = channels_;
-    s.in_h = planned_[channel_axis_ + 1];
-    s.in_w = planned_[channel_axis_ + 2];
-    s.out_channels = num_output_;
+    s.groups = group_;
+    s.in_channels = channels_ / group_;
+    s.in_h = (*bottom_shape_)[channel_axis_ + 1];
+    s.in_w = (*bottom_shape_)[channel_axis_ + 2];
+    s.out_channels = num_output_ / group_;
     s.out_h = output_shape_[0];
     s.out_w = output_shape_[1];
     s.kernel_h = kernel_shape_.cpu_data()[0], s.kernel_w = kernel_shape_.cpu_data()[1];
@@ -170,8 +257,9 @@ class FastConvolution : public caffe::ConvolutionLayer<float> {
   }
 
   std::vector<int> planned_;  // the shape of the input that everything below is for
+  std::unique_ptr<DepthwiseConvolution> depthwise_;
   std::unique_ptr<SharedConvolution> convolution_;
-  Choice choices_[3] = {Choice::kNotMade, Choice::kNotMade, Choice::kNotMade};
+  std::vector<float> packed_;  // a test net's weights that convolution_ has
 };
 
 }  // namespace
@@ -180,6 +268,6 @@ LayerPointer create_convolution(const LayerParameter& parameter) {
   return LayerPointer(new FastConvolution(parameter));
 }
 
-void use_only_own_kernels(bool only) { only_own = only; }
+void use_convolution(Way wanted) { way = wanted; }
 
 }  // namespace lrbench

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <limits>
 #include <utility>
 #include <vector>
 
@@ -40,6 +41,19 @@ struct TileTask {
 };
 
 enum class Put { kStore, kStoreFirst, kAdd };
+
+// No element becomes less than `lowest`, zero for a ReLU. (The larger one of this and a NaN is the
+// NaN.) For outputs that are in the cache.
+constexpr float kNoLimit = -std::numeric_limits<float>::infinity();
+
+inline void raise_to(float lowest, float* y, std::size_t count) {
+  if (lowest == kNoLimit) return;
+  const Vec low = set1(lowest);
+  std::size_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) store(y + i, max(low, load(y + i)));
+  const int rest = int(count - i);
+  store_first(y + i, max(low, load_first(y + i, rest)), rest);
+}
 
 inline void add_to(float* p, Vec v) { store(p, add(load(p), v)); }
 

@@ -8,48 +8,48 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 
 #include "vec.h"
 
 namespace lrbench {
 
+// Channels and weights are those of one group, of which images have one or more.
 struct ConvShape {
   int images;
   int in_channels, in_h, in_w;
   int out_channels, out_h, out_w;
   int kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w;
+  int groups = 1;
 
   int kernel() const { return kernel_h * kernel_w; }
   std::size_t in_size() const { return std::size_t(in_channels) * in_h * in_w; }
   std::size_t out_size() const { return std::size_t(out_channels) * out_h * out_w; }
+  // From an image to the next one.
+  std::size_t in_stride() const { return groups * in_size(); }
+  std::size_t out_stride() const { return groups * out_size(); }
   std::size_t weights() const { return std::size_t(out_channels) * in_channels * kernel(); }
 
-  // Whether all offsets in one image, with what is put around it, fit into an int with much to
-  // spare.
+  // Whether all offsets in one image, with what is put around it, and the pixels of all images fit
+  // into an int with much to spare.
   bool fits() const {
     const double reach_h = double(dilation_h) * kernel_h, reach_w = double(dilation_w) * kernel_w;
     const double in = in_channels * (in_h + 2. * pad_h + reach_h + stride_h) *
                       (in_w + 2. * pad_w + reach_w + stride_w);
     const double out = (out_channels + 8.) * (out_h + 2 * reach_h + 8) * (out_w + 2 * reach_w + 8);
-    return std::max(in, out) < double(1 << 28) && double(weights()) * 4 < double(1 << 30);
+    const double pixels = double(images) * std::max(double(in_h) * in_w, double(out_h) * out_w);
+    return std::max(in, out) < double(1 << 28) && double(weights()) * 4 < double(1 << 30) &&
+           pixels < double(1 << 30);
   }
 };
 
+// By which kernels: for each direction those that are expected to be faster, or always the same
+// (for checks; direct ones where there are no Winograd's).
+enum class Way { kFaster, kDirect, kWinogradImages, kWinogradChannels, kProduct };
+
 // One of the three: forward, the gradient of the weights, that of the data.
 enum class Direction { kForward, kWeights, kData };
-
-// Caffe's own, one image after the other on one thread.
-inline double stock_cycles(const ConvShape& s, Direction direction) {
-  // Of a multiply-add, an element of the column buffer, a weight and an output.
-  static constexpr double kFactors[3][4] = {
-      {0.0755, 3.15, 1.4, 1.6}, {0.073, 3.4, 0.2, 2.2}, {0.081, 2.6, 2.1, 2.8}};
-  const double* const f = kFactors[int(direction)];
-  const double columns = double(s.in_channels) * s.kernel() * s.out_h * s.out_w;
-  const double product = kWide ? 0.6 * f[0] : f[0];
-  return s.images * (product * columns * s.out_channels + f[1] * columns +
-                     f[2] * double(s.weights()) + f[3] * double(s.out_size()));
-}
 
 // The direct kernels, by the inner loops' cycles for an image.
 inline double direct_cycles(const ConvShape& s, Direction direction, double cycles) {
@@ -77,14 +77,60 @@ inline double winograd_cycles(const ConvShape& s, Direction direction, double cy
   static constexpr double kFactors[3][3] = {{1.17, 158, 61}, {1.11, 144, 182}, {1.07, 168, 71}};
   const double* const f = kFactors[int(direction)];
   const double kernel = kWide && direction == Direction::kWeights ? f[2] / 2 : f[2];
-  const double cycle = kWide ? 1.5 * f[0] : f[0];  // the second-level cache is no wider
+  const double cycle = kWide ? 1.2 * f[0] : f[0];  // the second-level cache is no wider
   const double kernels = double(s.out_channels) * s.in_channels,
                far = std::min(1., kernels / 65536);
   return (s.images + at_once - 1) / at_once * (cycle * cycles + kernel * far * blocks * kernels) +
          f[1] * kernels;
 }
 
-// Estimates err: so much faster the kernels here must be expected to be.
-constexpr double kMargin = 1.2;
+// The same where channels are lanes, and `blocks` is how often all kernels are transformed, or 0 if
+// they are once for all images.
+inline double winograd_channels_cycles(const ConvShape& s, Direction direction, double cycles,
+                                       int blocks, int at_once) {
+  // Of such a cycle, and of a kernel's transform.
+  static constexpr double kFactors[3][2] = {{1.25, 20}, {1.25, 20}, {1.25, 20}};
+  const double* const f = kFactors[int(direction)];
+  const int groups = (s.images + at_once - 1) / at_once;
+  const double kernels = double(s.out_channels) * s.in_channels;
+  return groups * f[0] * cycles + std::max(1, groups * blocks) * f[1] * kernels;
+}
+
+// A product's, by what there is of multiply-adds, tiles that are written, packed numbers of the two
+// operands, and places that the vectors of a panel are put together from.
+struct ProductCounts {
+  double products, tiles, left, right, places;
+};
+
+inline ProductCounts product_counts(const ConvShape& s, Direction direction) {
+  const double pixels = double(s.out_h) * s.out_w, in_pixels = double(s.in_h) * s.in_w;
+  const bool data = direction == Direction::kData, weights = direction == Direction::kWeights;
+  const double depth = double(s.kernel()) * (data ? s.out_channels : s.in_channels);
+  double m = data ? s.in_channels : s.out_channels, k = depth, n = s.images * pixels;
+  if (weights) std::swap(k, n);
+  double phases = 1;
+  if (data) {
+    phases = std::min(s.stride_h, s.in_h) * std::min(s.stride_w, s.in_w);
+    n = s.images * in_pixels / phases, k = depth / (s.stride_h * s.stride_w);
+  }
+  constexpr double kSteps = 320, kColumns = 128 * 1024 / kSteps;
+  const double vectors = std::ceil(n / kLanes);
+  const double row = data && phases > 1 ? s.in_w / s.stride_w : s.out_w;
+  const bool whole =
+      s.kernel() == 1 && s.stride_h == 1 && s.stride_w == 1 && s.pad_h + s.pad_w == 0;
+  ProductCounts counts;
+  counts.products = phases * m * k * vectors * kLanes;
+  counts.tiles = phases * m * vectors * kLanes * std::ceil(k / kSteps);
+  counts.left = phases * m * k * std::ceil(n / kColumns);
+  counts.right = phases * k * n;
+  counts.places = counts.right * (1 / (whole ? pixels : row) + 1. / kLanes);
+  return counts;
+}
+
+inline double product_cycles(const ConvShape& s, Direction direction) {
+  const ProductCounts counts = product_counts(s, direction);
+  return counts.products / (2 * kLanes) * 1.2 + counts.tiles * 0.3 + counts.left * 0.8 +
+         counts.right * 0.3 + counts.places * 2;
+}
 
 }  // namespace lrbench

@@ -11,11 +11,12 @@
 namespace lrbench {
 namespace {
 
-class FastEltwise : public caffe::EltwiseLayer<float>, public Leader {
+class FastEltwise : public caffe::EltwiseLayer<float>, public Leader, public TestLayer {
  public:
   using EltwiseLayer::EltwiseLayer;
 
   bool takes_scale() const override { return false; }
+  bool leads_relu() const override { return can_lead(); }
   bool can_lead() const override {
     const bool plain = std::all_of(coeffs_.begin(), coeffs_.end(), [](float c) { return c == 1; });
     return op_ == caffe::EltwiseParameter_EltwiseOp_SUM && plain && inputs_ == 2;
@@ -30,11 +31,13 @@ class FastEltwise : public caffe::EltwiseLayer<float>, public Leader {
  protected:
   void Forward_cpu(const Blobs& bottom, const Blobs& top) override {
     if (!can_lead()) return EltwiseLayer::Forward_cpu(bottom, top);
-    relu_ ? add<true>(bottom, top) : add<false>(bottom, top);
+    relu_ || test_followers_.relu ? add<true>(bottom, top) : add<false>(bottom, top);
+    test_followers_.be_done_once();
   }
 
   void Backward_cpu(const Blobs& top, const std::vector<bool>& propagate_down,
                     const Blobs& bottom) override {
+    check_backward();
     if (!relu_) return EltwiseLayer::Backward_cpu(top, propagate_down, bottom);
     const float* y = top[0]->cpu_data();
     const float* dy = top[0]->cpu_diff();

@@ -1,12 +1,23 @@
-// Layers that follow each other in place are done in one pass over the memory by the first of them:
-// BatchNorm, Scale and ReLU, or Eltwise and ReLU. The others then do nothing when the net calls
-// them; their parameters and gradients are where they always are.
+// Layers that follow each other in place are done in one pass over the memory by the first of them,
+// their leader. The others then do nothing when the net calls them; their parameters and gradients
+// are where they always are. What cannot be seen any more is the blob between two of them, which
+// the next one would overwrite anyway.
 //
-// Only a solver's training net is fused, whose layers always run all, one after the other. What
-// cannot be seen any more is the blob between two of them, which the next one would overwrite
-// anyway.
+// A solver's training net: BatchNorm, Scale and ReLU, or Eltwise and ReLU. Its layers always run
+// all, one after the other, so leader and followers are so once and for all.
+//
+// A solver's test nets: BatchNorm by its moving averages and Scale, which multiply each channel by
+// a factor and add a shift, are part of the convolution's weights before them; a ReLU is done with
+// what is before it. No weights that are shared with the training net are changed: what is folded
+// is computed anew in each forward pass, of the weights as they are then. A follower is left out
+// only after its leader has said so, in this pass; if the leader did not run, it does its own work.
+// These nets do not go back, so nothing is kept for that.
 #pragma once
 
+#include <utility>
+#include <vector>
+
+#include "convolution_tiles.h"
 #include "layers.h"
 
 namespace lrbench {
@@ -15,17 +26,33 @@ namespace lrbench {
 class Follower {
  public:
   virtual ~Follower() = default;
-  virtual bool can_follow(const Blobs& bottom) const = 0;
+  virtual bool can_follow(const Blobs& bottom) const = 0;  // in a training net
   void be_done_by_leader() { done_ = true; }
+  void be_done_once() { done_once_ = true; }
 
  protected:
   bool done() const { return done_; }
+  // To be asked once in a forward pass.
+  bool done_forward() { return done_ || std::exchange(done_once_, false); }
 
  private:
-  bool done_ = false;
+  bool done_ = false, done_once_ = false;
 };
 
-class ScaleFollower : public Follower {
+// y = factor * x + shift, for each channel.
+struct ChannelLine {
+  double factor = 1, shift = 0;
+};
+
+// A layer whose forward pass is such a line, of which there may be several one after the other.
+class ChannelFollower : public Follower {
+ public:
+  virtual bool can_fold(const Blobs& bottom) const = 0;
+  // Continues the lines of what is before it.
+  virtual void continue_lines(std::vector<ChannelLine>& lines) const = 0;
+};
+
+class ScaleFollower : public ChannelFollower {
  public:
   virtual const float* factors() const = 0;
   virtual const float* biases() const = 0;  // null where there are none
@@ -48,7 +75,41 @@ class Leader {
   ReLUFollower* relu_ = nullptr;
 };
 
+// Those that a layer of a test net does, in this order.
+struct TestFollowers {
+  std::vector<ChannelFollower*> channels;
+  ReLUFollower* relu = nullptr;
+
+  bool any() const { return relu != nullptr || !channels.empty(); }
+  float lowest() const { return relu ? 0.f : kNoLimit; }  // which no output is less than
+  void continue_lines(std::vector<ChannelLine>& lines) const {
+    for (const ChannelFollower* channel : channels) channel->continue_lines(lines);
+  }
+  void be_done_once() const {
+    for (ChannelFollower* channel : channels) channel->be_done_once();
+    if (relu) relu->be_done_once();
+  }
+};
+
+// A layer that does less, or more, in a test net.
+class TestLayer {
+ public:
+  virtual ~TestLayer() = default;
+  virtual bool leads_channels() const { return false; }
+  virtual bool leads_relu() const { return true; }
+  void only_test(const TestFollowers& followers) { only_test_ = true, test_followers_ = followers; }
+
+ protected:
+  void check_backward() const {
+    CHECK(!only_test_) << "a solver's test net keeps nothing for a backward pass";
+  }
+
+  bool only_test_ = false;
+  TestFollowers test_followers_;
+};
+
 // Makes leaders and followers of the layers of a net wherever that can be.
 void fuse_layers(caffe::Net<float>& net);
+void fuse_test_layers(caffe::Net<float>& net);
 
 }  // namespace lrbench

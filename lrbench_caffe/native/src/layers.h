@@ -7,6 +7,7 @@
 
 #include "caffe/layer.hpp"
 #include "caffe/net.hpp"
+#include "costs.h"
 
 namespace lrbench {
 
@@ -24,7 +25,7 @@ LayerPointer create_pooling(const LayerParameter& parameter);
 LayerPointer create_relu(const LayerParameter& parameter);
 LayerPointer create_scale(const LayerParameter& parameter);
 
-// Whether new convolutions use no kernels of Caffe's where they have their own, to check these.
-void use_only_own_kernels(bool only);
+// By which kernels convolutions work that are planned from now on, to check these.
+void use_convolution(Way way);
 
 }  // namespace lrbench

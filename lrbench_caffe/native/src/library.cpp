@@ -66,9 +66,8 @@ const char* lrbench_layer_types() {
 
 void lrbench_use_layers(int fast);
 
-// For tests and checks: whether convolutions that are planned from now on use their own kernels (1)
-// even where Caffe's are expected to be faster.
-void lrbench_use_only_own_kernels(int only) { lrbench::use_only_own_kernels(only != 0); }
+// For tests: by which kernels convolutions work that are planned from now on, a number of `Way`.
+void lrbench_use_convolution(int way) { lrbench::use_convolution(lrbench::Way(way)); }
 
 // Compares Caffe's products of matrices, which are the BLAS's, with plain sums. Returns an empty
 // text, or what is wrong.
@@ -78,8 +77,8 @@ const char* lrbench_check_products() {
 }
 
 // Compares each fast layer with Caffe's own on a small example, forward and backward, and a small
-// training with both. Returns an empty text, or what is wrong. Caffe's random numbers are others
-// afterwards.
+// training with test passes with both. Returns an empty text, or what is wrong. Caffe's random
+// numbers are others afterwards.
 const char* lrbench_check_layers() {
   static std::string text;
   text.clear();
@@ -87,7 +86,6 @@ const char* lrbench_check_layers() {
   if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) {
     return (text = "this CPU has no AVX2 and FMA").c_str();
   }
-  lrbench::use_only_own_kernels(true);
   for (const auto& entry : fast_creators()) {
     const auto stock = stock_creators().find(entry.first);
     if (stock == stock_creators().end()) {
@@ -102,7 +100,6 @@ const char* lrbench_check_layers() {
     text = lrbench::compare_trainings([] { lrbench_use_layers(1); });
   }
   lrbench_use_layers(0);
-  lrbench::use_only_own_kernels(false);
   return text.c_str();
 }
 

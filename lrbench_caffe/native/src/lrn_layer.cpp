@@ -10,6 +10,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "fusion.h"
 #include "layers.h"
 #include "vec.h"
 
@@ -30,9 +31,11 @@ inline Vec power(Vec s, float beta) {
   return load(values);
 }
 
-class FastLRN : public caffe::LRNLayer<float> {
+class FastLRN : public caffe::LRNLayer<float>, public TestLayer {
  public:
   using LRNLayer::LRNLayer;
+
+  bool leads_relu() const override { return false; }
 
   void Reshape(const Blobs& bottom, const Blobs& top) override {
     LRNLayer::Reshape(bottom, top);
@@ -52,18 +55,20 @@ class FastLRN : public caffe::LRNLayer<float> {
   void Forward_cpu(const Blobs& bottom, const Blobs& top) override {
     const float* x = bottom[0]->cpu_data();
     float* y = top[0]->mutable_cpu_data();
-    float* s = scale_.mutable_cpu_data();
+    float* s = only_test_ ? nullptr : scale_.mutable_cpu_data();
     const int pixels = height_ * width_;
+    const auto kept = [&](std::size_t at) { return s ? s + at : nullptr; };
     if (across()) {
-      for (int n = 0; n < num_;
-           n++, x += channels_ * pixels, y += channels_ * pixels, s += channels_ * pixels) {
+      for (int n = 0; n < num_; n++) {
+        const std::size_t image = std::size_t(n) * channels_ * pixels;
         for (int i = 0; i < pixels; i += kLanes) {
-          across_forward(x + i, y + i, s + i, pixels - i, pixels);
+          across_forward(x + image + i, y + image + i, kept(image + i), pixels - i, pixels);
         }
       }
     } else {
-      for (int n = 0; n < num_ * channels_; n++, x += pixels, y += pixels, s += pixels) {
-        within_forward(x, y, s);
+      for (int n = 0; n < num_ * channels_; n++) {
+        const std::size_t at = std::size_t(n) * pixels;
+        within_forward(x + at, y + at, kept(at));
       }
     }
   }
@@ -71,6 +76,7 @@ class FastLRN : public caffe::LRNLayer<float> {
   void Backward_cpu(const Blobs& top, const std::vector<bool>& propagate_down,
                     const Blobs& bottom) override {
     if (!propagate_down[0]) return;
+    check_backward();
     const float* x = bottom[0]->cpu_data();
     const float* y = top[0]->cpu_data();
     const float* s = scale_.cpu_data();
@@ -98,8 +104,8 @@ class FastLRN : public caffe::LRNLayer<float> {
     return layer_param_.lrn_param().norm_region() == caffe::LRNParameter_NormRegion_ACROSS_CHANNELS;
   }
 
-  // Eight pixels, all channels. columns_ holds pre_pad_ zeros, then a value for each channel, then
-  // zeros.
+  // A vector of pixels, all channels; s may be null. columns_ holds pre_pad_ zeros, then a value
+  // for each channel, then zeros.
   void across_forward(const float* x, float* y, float* s, int lanes, int pixels) {
     float* const values = columns_.data() + pre_pad_ * kLanes;
     for (int c = 0; c < channels_; c++) {
@@ -109,7 +115,7 @@ class FastLRN : public caffe::LRNLayer<float> {
     const Vec factor = set1(alpha_ / size_);
     for (int c = 0; c < channels_; c++) {
       const Vec scale = fma(factor, window(c), set1(k_));
-      store_first(s + std::size_t(c) * pixels, scale, lanes);
+      if (s) store_first(s + std::size_t(c) * pixels, scale, lanes);
       store_first(y + std::size_t(c) * pixels,
                   mul(load_first(x + std::size_t(c) * pixels, lanes), power(scale, beta_)), lanes);
     }
@@ -140,8 +146,8 @@ class FastLRN : public caffe::LRNLayer<float> {
     return sum;
   }
 
-  // One plane. padded_ holds rows with pre_pad_ zeros before them; sums_ has pre_pad_ rows of zeros
-  // above and below those that box() makes.
+  // One plane; s may be null. padded_ holds rows with pre_pad_ zeros before them; sums_ has
+  // pre_pad_ rows of zeros above and below those that box() makes.
   void within_forward(const float* x, float* y, float* s) {
     each_vector([&](int row, int column, int at, int lanes) {
       const Vec v = load_first(x + at, lanes);
@@ -152,7 +158,7 @@ class FastLRN : public caffe::LRNLayer<float> {
     each_vector([&](int row, int column, int at, int lanes) {
       const Vec scale =
           fma(factor, box(row, column), set1(1));  // Caffe's shift is 1 here, whatever k is
-      store_first(s + at, scale, lanes);
+      if (s) store_first(s + at, scale, lanes);
       store_first(y + at, mul(load_first(x + at, lanes), power(scale, beta_)), lanes);
     });
   }

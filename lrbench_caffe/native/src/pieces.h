@@ -18,10 +18,11 @@ inline __m256i piece_mask(int count) {
 inline Piece load_piece_first(const float* p, int count) {
   return count >= 8 ? load_piece(p) : _mm256_maskload_ps(p, piece_mask(count));
 }
-// Stores the first `count` lanes, all for 8 and more. (AVX2's masked store takes a dozen cycles on
-// some CPUs.)
+// Stores the first `count` lanes, none for less than one, all for 8 and more. (AVX2's masked store
+// takes a dozen cycles on some CPUs.)
 inline void store_piece_first(float* p, Piece v, int count) {
   if (count >= 8) return store_piece(p, v);
+  if (count <= 0) return;
 #ifdef __AVX512VL__
   _mm256_mask_storeu_ps(p, __mmask8((1 << count) - 1), v);
 #else

@@ -11,14 +11,19 @@
 #include <limits>
 
 #include "convolution.h"
+#include "fusion.h"
 #include "layers.h"
 
 namespace lrbench {
 namespace {
 
-class FastPooling : public caffe::PoolingLayer<float> {
+class FastPooling : public caffe::PoolingLayer<float>, public TestLayer {
  public:
   using PoolingLayer::PoolingLayer;
+
+  bool leads_relu() const override {
+    return method() != caffe::PoolingParameter_PoolMethod_STOCHASTIC;
+  }
 
   void Reshape(const Blobs& bottom, const Blobs& top) override {
     PoolingLayer::Reshape(bottom, top);
@@ -39,7 +44,7 @@ class FastPooling : public caffe::PoolingLayer<float> {
     const float* x = bottom[0]->cpu_data();
     float* y = top[0]->mutable_cpu_data();
     float* top_mask = max && top.size() > 1 ? top[1]->mutable_cpu_data() : nullptr;
-    int* mask = max && !top_mask ? max_idx_.mutable_cpu_data() : nullptr;
+    int* mask = max && !top_mask && !only_test_ ? max_idx_.mutable_cpu_data() : nullptr;
     const int size = height_ * width_, pixels = pooled_height_ * pooled_width_;
     const int planes = bottom[0]->num() * channels_;
     for (int plane = 0; plane < planes; plane++, x += size, y += pixels) {
@@ -48,7 +53,9 @@ class FastPooling : public caffe::PoolingLayer<float> {
                             std::ptrdiff_t(planes - 1 - plane) * size >= kernel_w_ + 2 * kLanes;
       if (!in_place) source_.copy(x, buffer_.data());
       const auto pool = [&](auto window) {
-        max ? find_maxima(window, y, mask, top_mask) : average(window, y);
+        if (!max) return average(window, y);
+        mask || top_mask ? find_maxima<true>(window, y, mask, top_mask)
+                         : find_maxima<false>(window, y, nullptr, nullptr);
       };
       if (!in_place) {
         pool(Copied{buffer_.data(), source_.pitch, offsets_.data()});
@@ -60,11 +67,13 @@ class FastPooling : public caffe::PoolingLayer<float> {
       if (mask) mask += pixels;
       if (top_mask) top_mask += pixels;
     }
+    test_followers_.be_done_once();
   }
 
   void Backward_cpu(const Blobs& top, const std::vector<bool>& propagate_down,
                     const Blobs& bottom) override {
     if (!propagate_down[0]) return;
+    check_backward();
     if (method() == caffe::PoolingParameter_PoolMethod_STOCHASTIC) {
       return PoolingLayer::Backward_cpu(top, propagate_down, bottom);
     }
@@ -161,9 +170,11 @@ class FastPooling : public caffe::PoolingLayer<float> {
     return {std::max(start, 0), std::min(start + kernel_h_, height_)};
   }
 
-  template <class Window>
+  // `Where`: also at which element.
+  template <bool Where, class Window>
   void find_maxima(const Window& window, float* y, int* mask, float* top_mask) const {
     const Ints steps = lrbench::steps(stride_w_);
+    const Vec lowest = set1(test_followers_.lowest());
     for (int ph = 0; ph < pooled_height_; ph++) {
       const auto range = rows(ph);
       for (int j = 0; j < pooled_width_; j += kLanes) {
@@ -174,17 +185,22 @@ class FastPooling : public caffe::PoolingLayer<float> {
         for (int h = range.first; h < range.second; h++) {
           for (int kw = 0; kw < kernel_w_; kw++) {
             const Vec x = window(h, j, kw);
-            Mask better = greater(x, best);
             const int lanes = window.lanes(j, kw);
+            if (!Where && lanes >= kLanes) {
+              best = max(x, best);  // x where it is greater, as below
+              continue;
+            }
+            Mask better = greater(x, best);
             if (lanes < kLanes) better = both(better, lane_mask(lanes));
             best = select(best, x, better);
-            index = select(index, ints(h * width_ + kw), better);
+            if (Where) index = select(index, ints(h * width_ + kw), better);
           }
         }
-        index = add(index, first);
         const int at = ph * pooled_width_ + j;
         const int lanes = pooled_width_ - j;
-        store_first(y + at, best, lanes);
+        store_first(y + at, max(lowest, best), lanes);
+        if (!Where) continue;
+        index = add(index, first);
         if (mask) store_first(mask + at, index, lanes);
         if (top_mask) store_first(top_mask + at, floats(index), lanes);
       }
@@ -193,6 +209,7 @@ class FastPooling : public caffe::PoolingLayer<float> {
 
   template <class Window>
   void average(const Window& window, float* y) const {
+    const Vec lowest = set1(test_followers_.lowest());
     const int padded = ceil_div(pooled_width_, kLanes) * kLanes;
     for (int ph = 0; ph < pooled_height_; ph++) {
       const auto range = rows(ph);
@@ -206,8 +223,8 @@ class FastPooling : public caffe::PoolingLayer<float> {
             sums = add(sums, x);
           }
         }
-        store_first(y + ph * pooled_width_ + j, div(sums, load(sizes_.data() + ph * padded + j)),
-                    pooled_width_ - j);
+        const Vec mean = div(sums, load(sizes_.data() + ph * padded + j));
+        store_first(y + ph * pooled_width_ + j, max(lowest, mean), pooled_width_ - j);
       }
     }
   }

@@ -27,7 +27,7 @@ class FastReLU : public caffe::ReLULayer<float>, public ReLUFollower {
 
  protected:
   void Forward_cpu(const Blobs& bottom, const Blobs& top) override {
-    if (done()) return;
+    if (done_forward()) return;
     const Vec slope = set1(layer_param_.relu_param().negative_slope());
     const float* x = bottom[0]->cpu_data();
     float* y = top[0]->mutable_cpu_data();

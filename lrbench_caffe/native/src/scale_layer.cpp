@@ -15,6 +15,17 @@ class FastScale : public caffe::ScaleLayer<float>, public ScaleFollower {
   bool can_follow(const Blobs& bottom) const override {
     return applies(bottom) && axis_ == 1 && scale_dim_ == bottom[0]->shape(1);
   }
+  bool can_fold(const Blobs& bottom) const override {
+    return bottom.size() == 1 && axis_ == 1 && bottom[0]->num_axes() > 1 &&
+           scale_dim_ == bottom[0]->shape(1);
+  }
+  void continue_lines(std::vector<ChannelLine>& lines) const override {
+    const float *factors = this->factors(), *biases = this->biases();
+    for (int c = 0; c < scale_dim_; c++) {
+      lines[c].factor *= factors[c];
+      lines[c].shift = lines[c].shift * factors[c] + (biases ? biases[c] : 0.f);
+    }
+  }
   const float* factors() const override { return blobs_[0]->cpu_data(); }
   const float* biases() const override {
     return bias_layer_ ? blobs_[bias_param_id_]->cpu_data() : nullptr;
@@ -29,7 +40,7 @@ class FastScale : public caffe::ScaleLayer<float>, public ScaleFollower {
 
  protected:
   void Forward_cpu(const Blobs& bottom, const Blobs& top) override {
-    if (done()) return;
+    if (done_forward()) return;
     if (!applies(bottom)) return ScaleLayer::Forward_cpu(bottom, top);
     const bool in_place = bottom[0] == top[0];
     const float* factors = this->factors();

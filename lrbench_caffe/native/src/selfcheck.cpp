@@ -121,7 +121,12 @@ std::vector<LayerParameter> examples(const std::string& type) {
     LayerParameter large = plain;
     large.mutable_convolution_param()->set_num_output(24);
     large.mutable_convolution_param()->set_kernel_size(0, 5);
-    return {plain, other, large};
+    LayerParameter depthwise = plain, depthwise_other = other;  // the input has five channels
+    depthwise.mutable_convolution_param()->set_group(5);
+    depthwise_other.mutable_convolution_param()->set_group(5);
+    depthwise_other.mutable_convolution_param()->set_num_output(5);
+    depthwise_other.mutable_convolution_param()->clear_dilation();
+    return {plain, other, large, depthwise, depthwise_other};
   } else if (type == "Pooling") {
     auto& p = *plain.mutable_pooling_param();
     p.set_kernel_size(3);
@@ -144,11 +149,11 @@ std::vector<LayerParameter> examples(const std::string& type) {
   return {plain, other};
 }
 
-// A residual block, whose layers are fused. No bias before BatchNorm: its gradient would be
-// rounding alone.
+// A residual block, whose layers are fused, in the training net and in the test net. No bias before
+// BatchNorm: its gradient would be rounding alone.
 const char* const kSolver = R"(
 base_lr: 0.01 lr_policy: "fixed" momentum: 0.9 weight_decay: 0.01 random_seed: 1 max_iter: 2 type: "SGD"
-solver_mode: CPU snapshot_after_train: false
+solver_mode: CPU snapshot_after_train: false test_iter: 1 test_interval: 100 test_initialization: false
 net_param {
   layer {
     name: "data" type: "DummyData" top: "data" top: "label"
@@ -173,18 +178,39 @@ net_param {
   layer { name: "sum" type: "Eltwise" bottom: "conv1" bottom: "conv2" top: "sum" }
   layer { name: "relu2" type: "ReLU" bottom: "sum" top: "sum" }
   layer {
-    name: "ip" type: "InnerProduct" bottom: "sum" top: "ip"
+    name: "conv3" type: "Convolution" bottom: "sum" top: "conv3"
+    convolution_param { num_output: 24 kernel_size: 3 pad: 1 weight_filler { type: "msra" } }
+  }
+  layer { name: "relu4" type: "ReLU" bottom: "conv3" top: "conv3" }
+  layer { name: "pool" type: "Pooling" bottom: "conv3" top: "pool" pooling_param { kernel_size: 3 stride: 2 } }
+  layer { name: "relu3" type: "ReLU" bottom: "pool" top: "pool" }
+  layer {
+    name: "ip" type: "InnerProduct" bottom: "pool" top: "ip"
     inner_product_param { num_output: 3 weight_filler { type: "xavier" } }
   }
   layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "loss" }
 }
 )";
 
-std::unique_ptr<caffe::Solver<float>> trained(const caffe::SolverParameter& parameter) {
-  std::unique_ptr<caffe::Solver<float>> solver(
-      caffe::SolverRegistry<float>::CreateSolver(parameter));
-  solver->Step(2);
-  return solver;
+struct Trained {
+  std::unique_ptr<caffe::Solver<float>> solver;
+  std::vector<float> scores;  // of the test net, after the first update and after the second
+};
+
+Trained trained(const caffe::SolverParameter& parameter) {
+  Trained trained;
+  trained.solver.reset(caffe::SolverRegistry<float>::CreateSolver(parameter));
+  caffe::Net<float>& test = *trained.solver->test_nets()[0];
+  for (int update = 0; update < 2; update++) {
+    trained.solver->Step(1);
+    test.ShareTrainedLayersWith(trained.solver->net().get());
+    test.Forward();
+    for (const char* name : {"conv2", "sum", "conv3", "ip"}) {
+      const Blob<float>& blob = *test.blob_by_name(name);
+      trained.scores.insert(trained.scores.end(), blob.cpu_data(), blob.cpu_data() + blob.count());
+    }
+  }
+  return trained;
 }
 
 }  // namespace
@@ -196,7 +222,8 @@ std::string compare_trainings(void (*use_fast)()) {
   const auto should = trained(parameter);
   use_fast();
   const auto is = trained(parameter);
-  const auto &a = should->net()->learnable_params(), &b = is->net()->learnable_params();
+  const auto &a = should.solver->net()->learnable_params(),
+             &b = is.solver->net()->learnable_params();
   for (std::size_t i = 0; i < a.size(); i++) {
     const float d = difference(a[i]->cpu_data(), b[i]->cpu_data(), a[i]->count());
     if (!(d <= 10 * kTolerance)) {
@@ -204,6 +231,13 @@ std::string compare_trainings(void (*use_fast)()) {
       text << "weights trained with the fast layers differ from Caffe's by " << d;
       return text.str();
     }
+  }
+  const int count = int(should.scores.size());
+  const float d = difference(should.scores.data(), is.scores.data(), count);
+  if (!(d <= 10 * kTolerance)) {
+    std::ostringstream text;
+    text << "a test pass with the fast layers differs from Caffe's by " << d;
+    return text.str();
   }
   return "";
 }
@@ -278,9 +312,16 @@ std::string compare_layers(const std::string& type, caffe::LayerRegistry<float>:
   for (const LayerParameter& parameter : examples(type)) {
     // More than Winograd's kernels do at once. The training has eight, which are fewer than the
     // lanes of AVX-512.
-    const int images = type == "Convolution" ? 17 : 3;
-    const std::string text = compare_layer(parameter, stock, fast, {images, 5, 11, 13});
-    if (!text.empty()) return text;
+    const bool convolution = type == "Convolution";
+    const int images = convolution ? 17 : 3;
+    for (Way way : {Way::kDirect, Way::kWinogradImages, Way::kWinogradChannels, Way::kProduct,
+                    Way::kFaster}) {
+      if (!convolution && way != Way::kFaster) continue;
+      use_convolution(way);
+      const std::string text = compare_layer(parameter, stock, fast, {images, 5, 11, 13});
+      use_convolution(Way::kFaster);
+      if (!text.empty()) return text;
+    }
   }
   return "";
 }

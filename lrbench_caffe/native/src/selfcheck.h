@@ -18,8 +18,8 @@ std::string compare_layer(const LayerParameter& parameter,
 std::string compare_layers(const std::string& type, caffe::LayerRegistry<float>::Creator stock,
                            caffe::LayerRegistry<float>::Creator fast);
 
-// The same for the weights after two updates of a small net, with the layers and the solver that
-// are registered now, and with those that `use_fast` registers.
+// The same for the weights after two updates of a small net, and for a test pass after each, with
+// the layers and the solver that are registered now, and with those that `use_fast` registers.
 std::string compare_trainings(void (*use_fast)());
 
 // Are the BLAS's products of matrices what plain sums are? In the shapes and the ways in which

@@ -1,6 +1,6 @@
 // SGD and Nesterov: regularization and momentum in one pass over the parameters, as Caffe's own up
-// to rounding. Snapshots, history and learning rates are the base class's. The training net's
-// layers are fused (fusion.h).
+// to rounding. Snapshots, history and learning rates are the base class's. The nets' layers
+// are fused (fusion.h).
 #include "solver.h"
 
 #include "caffe/sgd_solvers.hpp"
@@ -43,7 +43,9 @@ class FastSolver : public Base {
  public:
   explicit FastSolver(const caffe::SolverParameter& parameter) : Base(parameter) {
     // debug_info prints what is between the layers.
-    if (!parameter.debug_info()) fuse_layers(*this->net_);
+    if (parameter.debug_info()) return;
+    fuse_layers(*this->net_);
+    for (const auto& net : this->test_nets_) fuse_test_layers(*net);
   }
 
  protected:

@@ -20,6 +20,16 @@ static_assert(kPiece == 8, "pieces are of eight lanes, whatever the width");
 
 constexpr bool kWide = kPieces > 1;  // AVX-512
 
+// The same value, which the compiler then has in a register. It would read a value that is in
+// memory anew for each of two or three uses.
+inline Vec in_register(Vec v) {
+  asm("" : "+v"(v));
+  return v;
+}
+
+// The first, third, ... of two vectors' floats.
+inline Vec every_second(const float* p) { return every_second<0>(load(p), load(p + kLanes)); }
+
 inline Vec only_where_positive(Vec x, Vec v) { return keep(v, greater(x, zero())); }
 
 // Floats, aligned to a cache line and zero at first.
