@@ -30,6 +30,7 @@ if __name__ == "__main__":
     gc.disable()  # looking for garbage among new modules takes a tenth of the time
 
 from lrbench_caffe import plots
+from lrbench_caffe.runs.layout import page_key
 from lrbench_caffe.runtime.processes import ProcessSource
 from lrbench_caffe.terminal import cli
 from lrbench_caffe.terminal.console import Console
@@ -39,6 +40,7 @@ from lrbench_caffe.terminal.streams import WithoutBlankLines, unescaped
 from lrbench_caffe.terminal.training_flags import add_flags, training_request, without_ignored_flags
 from lrbench_caffe.terminal.training_output import preview, say_result, say_start
 from lrbench_caffe.terminal.training_progress import ProgressDisplay
+from lrbench_caffe.terminal.viewer import check_installed, viewing
 from lrbench_caffe.training.observer import Observer
 from lrbench_caffe.training.preparing import prepare
 from lrbench_caffe.training.request import TrainingRequest
@@ -76,13 +78,17 @@ def main(argv: Sequence[str] | None = None, source: ProcessSource | None = None)
             f"note: {' '.join(dropped)}: ignored; Caffe's log is caffe.log in the run directory"
         )
     request = training_request(args)
+    if args.web:
+        check_installed()
     prepared = prepare(request, Bars(console.say))
     if request.preview:
         preview(console, request, prepared.settings)
         return 0
     with begin(prepared, console.say) as session:
         session.source = source
-        return _train(args, console, request, session)
+        run = session.run.path
+        with viewing(args.web, run.parent, f"/live/{page_key(run)}", request.database, console.say):
+            return _train(args, console, request, session)
 
 
 def _train(

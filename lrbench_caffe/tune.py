@@ -28,6 +28,7 @@ from lrbench_caffe.terminal.tables import ALL, chosen
 from lrbench_caffe.terminal.tuning_flags import add_flags, tuning_request
 from lrbench_caffe.terminal.tuning_progress import TuningDisplay
 from lrbench_caffe.terminal.tuning_tables import finalist_layout, show_tuning
+from lrbench_caffe.terminal.viewer import check_installed, viewing
 from lrbench_caffe.tuning.running import carry_out, prepare_tuning
 
 
@@ -41,10 +42,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     request = tuning_request(args)
     console = Console(stderr=args.json, unbreakable=True)
+    if args.web:
+        check_installed()
     prepared = prepare_tuning(request, Bars(console.say))
     if args.columns is not None and args.columns != ALL:
         chosen(args.columns, finalist_layout(prepared.plan))  # not when hours of training are over
-    with TuningDisplay(console) as display:
+    page = viewing(args.web, prepared.folder.parent, "/tunings", request.database, console.say)
+    with page, TuningDisplay(console) as display:
         tuning = carry_out(prepared, display)
     if args.json:
         print(tuning.report.with_name("result.json").read_text(encoding="utf-8"), end="")

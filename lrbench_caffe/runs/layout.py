@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from pathlib import Path
 
 HEADING = "iteration,lr,loss\n"  # of iterations.csv
@@ -13,3 +15,8 @@ DECISIONS = "decisions.jsonl"
 SNAPSHOTS = "snapshots.jsonl"
 RECORDS, LOSSES = "records.log", "losses.log"
 RUNS = Path("runs")  # where runs are that were given no directory
+
+
+def page_key(run: Path) -> str:
+    """What names a run in the addresses of the web server."""
+    return hashlib.sha256(os.fsencode(run.resolve())).hexdigest()[:16]

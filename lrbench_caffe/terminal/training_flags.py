@@ -13,7 +13,7 @@ from lrbench_caffe.lr import describe_functions
 from lrbench_caffe.lr.defaults import FLAGS as PARAMETERS
 from lrbench_caffe.prototxt.patch import LR_WAYS
 from lrbench_caffe.runs.layout import RUNS
-from lrbench_caffe.terminal import cli, flags
+from lrbench_caffe.terminal import cli, flags, viewer
 from lrbench_caffe.training.request import LAYERS, TrainingRequest
 from lrbench_caffe.training.signals import EFFECTS
 from lrbench_caffe.training.ways import AUTO as AUTO_WAY
@@ -77,6 +77,7 @@ def add_flags(p: cli.Parser) -> None:
     _add_run_directory(run)
     _add_safety_and_record(run)
     _add_caffe(run)
+    viewer.add_flag(run)
 
 
 def _add_caffe_train(p: cli.Parser) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from lrbench_caffe.terminal import cli
+from lrbench_caffe.terminal import cli, viewer
 from lrbench_caffe.terminal.study_flags import add_study_flags, study_parameters
 from lrbench_caffe.terminal.tables import add_flag
 from lrbench_caffe.tuning.request import GOALS, TuningRequest
@@ -19,6 +19,7 @@ def add_flags(p: cli.Parser) -> None:
     _add_trainings(p)
     out = p.add_argument_group("output")
     add_flag(out)
+    viewer.add_flag(out)
     out.add_argument(
         "--json", action="store_true", help="print the result as JSON; progress goes to stderr"
     )

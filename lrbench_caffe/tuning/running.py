@@ -61,6 +61,11 @@ class PreparedTuning:
     solver: Solver
     wanted: Wanted
 
+    @property
+    def folder(self) -> Path:
+        """The folder of its study."""
+        return self.request.out or study_folder("tune", self.solver.path)
+
 
 @dataclass(frozen=True)
 class Tuning:
@@ -136,7 +141,7 @@ def carry_out(prepared: PreparedTuning, watch: TuningObserver) -> Tuning:
         TrainingError: no policy could be trained; what was lost is reported all the same.
     """
     request, plan = prepared.request, prepared.plan
-    where = request.out or study_folder("tune", prepared.solver.path)
+    where = prepared.folder
     db = "" if request.no_database else resolve_url(request.database)
     with _pool(request, watch) as pool:
         study = _study(request, where, plan, pool, watch)

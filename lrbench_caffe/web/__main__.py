@@ -10,7 +10,10 @@ Reading is open to everybody who reaches the address; uploads need a token. See 
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,6 +45,7 @@ def parser() -> cli.Parser:
         "--runs", action="append", metavar="DIR",
         help=f"a folder of run directories to follow; can be repeated (default: {RUNS}/)",
     )  # fmt: skip
+    where.add_argument("--with-parent", action="store_true", help=argparse.SUPPRESS)
     what = p.add_argument_group("what is allowed")
     what.add_argument("--private", action="store_true", help="reading needs a token, too")
     what.add_argument("--read-only", action="store_true", help="nothing can be uploaded or changed")
@@ -92,7 +96,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         requests=args.requests,
         writes=args.writes,
     )
+    if args.with_parent:  # see terminal/viewer.py
+        threading.Thread(target=_end_with_input, daemon=True).start()
     return serve(settings, args.host, args.port, args.workers)
+
+
+def _end_with_input() -> None:
+    """End this process when its standard input ends: the process that started it is gone."""
+    while sys.stdin.buffer.read(1024):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 if __name__ == "__main__":

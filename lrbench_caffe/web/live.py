@@ -7,7 +7,6 @@ costs nothing while nobody looks.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import threading
@@ -20,7 +19,7 @@ from typing import Any
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.runs.directory import RunDirectory
-from lrbench_caffe.runs.layout import ITERATIONS, LATEST, MEASUREMENTS, RUN
+from lrbench_caffe.runs.layout import ITERATIONS, LATEST, MEASUREMENTS, RUN, page_key
 from lrbench_caffe.runs.rows import iteration_row, measurement_of
 
 FRESH = 2.0  # seconds for which a list of the folders' runs is used again
@@ -86,7 +85,7 @@ class LiveFolders:
         return sorted(runs, key=lambda run: (run.status != "running", -run.changed))
 
     def _run(self, path: Path, root: Path) -> LiveRun | None:
-        key = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+        key = page_key(path)
         changed = _changed(path)
         known = self._listed.get(key)
         directory = RunDirectory(path)
