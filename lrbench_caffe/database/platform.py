@@ -16,7 +16,7 @@ from sqlalchemy import and_, func, select, text, update
 from sqlalchemy.engine import Connection, RowMapping
 
 from lrbench_caffe.database import schema, writing
-from lrbench_caffe.database.checks import check_contributor
+from lrbench_caffe.database.checks import check_contributor, storable
 from lrbench_caffe.database.store import PAGE, Database
 from lrbench_caffe.database.summaries import RunGroup, refresh
 from lrbench_caffe.errors import InputError, ParameterError
@@ -210,15 +210,14 @@ class Platform:
         if standing not in STANDINGS:
             raise ParameterError("{standing}: {0!r}; allowed: {1}", standing, ", ".join(STANDINGS))
         run = schema.run
+        words = None if doubt is None or standing == "shown" else storable(doubt)
 
         def work(connection: Connection) -> None:
             chosen = run.c.uid.in_(uids)
             query = select(run).where(chosen).order_by(run.c.id).with_for_update()
             rows = connection.execute(query).mappings().all()
             change = update(run).where(chosen)
-            connection.execute(
-                change.values(standing=standing, doubt=None if standing == "shown" else doubt)
-            )
+            connection.execute(change.values(standing=standing, doubt=words))
             refresh(connection, {RunGroup(*(row[n] for n in RunGroup._fields)) for row in rows})
 
         self._transactions.write(work)

@@ -184,7 +184,7 @@ def schedule(
     return {
         "policy": str(bound),
         "function": bound.function,
-        "params": bound.params,
+        "params": dict(bound.params),
         "reacts": bound.pending is not None,
         "iterations": t.tolist(),
         "lr": np.asarray(bound(t)).tolist(),

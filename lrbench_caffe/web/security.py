@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from lrbench_caffe.database.checks import storable
 from lrbench_caffe.database.platform import Platform, Token
 from lrbench_caffe.web.errors import Refused
 from lrbench_caffe.web.settings import WebSettings
@@ -142,6 +143,7 @@ def needs(scope: str) -> Callable[[Request], object]:
 
     async def check(request: Request) -> Token | None:
         settings: WebSettings = request.app.state.settings
+        _check_text(request)
         token = await token_of(request)
         request.state.token = token
         if request.method not in SAFE and settings.read_only and scope != "read":
@@ -155,6 +157,14 @@ def needs(scope: str) -> Callable[[Request], object]:
         return token
 
     return check
+
+
+def _check_text(request: Request) -> None:
+    """Check that all text of the address could be in the database, so that it can be asked for."""
+    given = [*request.path_params.items(), *request.query_params.multi_items()]
+    for name, value in given:
+        if isinstance(value, str) and storable(value) != value:
+            raise Refused(400, f"{name}: {value!r:.80}; allowed: text without control characters")
 
 
 def _by_header(request: Request) -> bool:
