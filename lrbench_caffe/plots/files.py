@@ -87,9 +87,14 @@ def save(figure: Any, path: Path) -> None:
     Raises:
         OSError: the file cannot be written.
     """
+    publish(path, picture_bytes(figure, path.suffix.lower()))
+
+
+def picture_bytes(figure: Any, suffix: str) -> bytes:
+    """A matplotlib figure in a format of ``SUFFIXES``. Only one thread at a time may draw."""
     import matplotlib
 
-    picture, suffix = io.BytesIO(), path.suffix.lower()
+    picture = io.BytesIO()
     plain(figure)
     dpi = min(DPI, MOST_PIXELS / max(figure.get_size_inches()))
     with matplotlib.rc_context({"svg.hashsalt": "lrbench"}), warnings.catch_warnings():
@@ -99,7 +104,7 @@ def save(figure: Any, path: Path) -> None:
             "ignore", "Glyph|constrained_layout|Matplotlib currently does not support"
         )
         figure.savefig(picture, format=suffix[1:], dpi=dpi, metadata=_METADATA.get(suffix))
-    publish(path, picture.getvalue())
+    return picture.getvalue()
 
 
 def plain(figure: T) -> T:

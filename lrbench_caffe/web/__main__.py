@@ -57,6 +57,10 @@ def parser() -> cli.Parser:
         "--writes", type=int, default=60, metavar="N",
         help="of these, uploads, sign-ins and other changes (default: 60)",
     )  # fmt: skip
+    what.add_argument(
+        "--terms", metavar="TEXT", default="as each contributor states",
+        help="under which terms the data can be used, for the page About (default: %(default)s)",
+    )  # fmt: skip
     commands = p.add_subparsers(dest="command", metavar="COMMAND", parser_class=cli.Parser)
     text = "who may upload: add, list and revoke tokens"
     token = commands.add_parser("token", help=text, description=text[0].upper() + text[1:] + ".")
@@ -95,6 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         secure=args.secure,
         requests=args.requests,
         writes=args.writes,
+        terms=args.terms,
     )
     if args.with_parent:  # see terminal/viewer.py
         threading.Thread(target=_end_with_input, daemon=True).start()

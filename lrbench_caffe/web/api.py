@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Optional
 
 import numpy as np
 from fastapi import APIRouter, Depends, Query
-from pydantic import BaseModel
+from pydantic import BaseModel, model_validator
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -41,6 +41,7 @@ Text = Annotated[Optional[str], Query(max_length=LONGEST)]
 Limit = Annotated[int, Query(ge=1, le=500)]
 Number = Annotated[int, Query(ge=1, le=2**53)]
 Source = Literal["measured", "paper", "imported"]
+StartKind = Literal["scratch", "weights", "snapshot", "unknown"]
 Status = Literal["running", "finished", "failed", "diverged", "stopped"]
 
 
@@ -69,13 +70,25 @@ def task(request: Request, task_id: int) -> dict[str, Any]:
     return task_json(known_task(request, task_id), database(request).runs_of_tasks())
 
 
-class RankingQuery(BaseModel):
+class AskedFor(BaseModel):
+    """Parameters of an address. A form's field that was left empty counts as if it were not there."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_empty(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        return {name: value for name, value in values.items() if value not in ("", [""])}
+
+
+class RankingQuery(AskedFor):
     """The criteria of a ranking, and which policies are in it: the parameters of ``rank``."""
 
     by: Text = None
     weights: Text = None
     functions: Annotated[list[str], Query(max_length=50)] = []
     sources: Annotated[list[Source], Query(max_length=3)] = []
+    starts: Annotated[list[StartKind], Query(max_length=4)] = []
     max_iter: Annotated[Optional[int], Query(ge=1, le=INT32)] = None
     target_top1: Annotated[Optional[float], Query(ge=0, le=100)] = None
     top: Annotated[int, Query(ge=0, le=1000)] = 50
@@ -93,6 +106,7 @@ class RankingQuery(BaseModel):
             weights=self.weights or None,
             functions=tuple(self.functions),
             sources=tuple(self.sources),
+            starts=tuple(self.starts),
             max_iter=self.max_iter,
             target_top1=self.target_top1,
             top=self.top,
@@ -120,7 +134,7 @@ def ranked(request: Request, query: selection.Query) -> selection.Selection:
     return selection.select(query, database(request), found)
 
 
-class RunQuery(BaseModel):
+class RunQuery(AskedFor):
     """Which runs, and how many."""
 
     task: Optional[Number] = None

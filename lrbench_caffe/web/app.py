@@ -33,6 +33,7 @@ from lrbench_caffe.web.pages import PAGES
 from lrbench_caffe.web.rendering import page, templates
 from lrbench_caffe.web.security import RateLimit, SecurityHeaders
 from lrbench_caffe.web.settings import WebSettings
+from lrbench_caffe.web.tunings import StudyFolders
 
 PATIENCE = 5.0  # seconds that a request waits for the database
 STATIC = Path(__file__).parent / "static"
@@ -71,6 +72,7 @@ def create_app(settings: WebSettings) -> FastAPI:
     app.state.settings = settings
     app.state.templates = templates()
     app.state.live = LiveFolders(settings.folders)
+    app.state.studies = StudyFolders(settings.folders)
     for router in PAGES:  # first: where a page and the API have a name in common, it is the page's
         app.include_router(router, include_in_schema=False)
     app.include_router(api.router)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -12,12 +14,15 @@ import numpy as np
 from lrbench_caffe.knowledge.ranking import pareto_front
 from lrbench_caffe.knowledge.selection import Selection
 from lrbench_caffe.lr import Policy, parse
-from lrbench_caffe.metrics import Measurement
+from lrbench_caffe.metrics import Measurement, of_first_net
+from lrbench_caffe.plaintext import shortened
 from lrbench_caffe.plots.style import SERIES
 from lrbench_caffe.records import PolicySummary, RunRecord
 
-POINTS = 500  # of a schedule
-DIGITS = 5  # of an LR: more cannot be seen
+POINTS = 1000  # of a schedule
+SCHEDULE_POINTS = 500  # where eight of them are on a page with much else
+DIGITS = 5  # of a number in a picture: more cannot be seen
+MOST_DOTS = 300  # policies in a Pareto picture: the front, and those that are ranked first
 Chart = str  # JSON that is safe within an element of HTML
 DASHES = ("solid", "dash", "dot", "dashdot")
 
@@ -37,46 +42,65 @@ def _line(number: int) -> dict[str, Any]:
     }
 
 
-def policies_chart(policies: Sequence[Policy], max_iter: int) -> Chart:
-    """The LR of policies over the iterations of a training."""
-    return _schedules(tuple(map(str, policies)), max_iter)
+def policies_chart(
+    policies: Sequence[Policy], max_iter: int, points: int = POINTS, *, log: bool = False
+) -> Chart:
+    """The LR of policies over the iterations of a training, at equal distances."""
+    return _schedules(tuple(map(str, policies)), max_iter, points, log)
 
 
 @lru_cache(maxsize=256)
-def _schedules(texts: tuple[str, ...], max_iter: int) -> Chart:
+def _schedules(texts: tuple[str, ...], max_iter: int, points: int, log: bool) -> Chart:
     policies = [parse(text, strict=False).bind(max_iter) for text in texts]
-    t = np.unique(np.linspace(0, max_iter - 1, min(max_iter, POINTS)).astype(np.int64))
+    step = -(-max_iter // points)
+    t = np.arange(0, max_iter, step)
     traces = [
         {
-            "x": t.tolist(),
-            "y": [float(f"{lr:.{DIGITS}g}") for lr in np.asarray(policy(t)).tolist()],
-            "name": f"{policy:.6g}",
+            "x0": 0,
+            "dx": step,
+            "y": short(np.broadcast_to(policy(t), t.shape).tolist()),
+            "name": plain(f"{policy:.6g}"),
             "mode": "lines",
             "line": _line(number),
         }
         for number, policy in enumerate(policies)
     ]
-    return chart("schedules", traces, xaxis={"title": "iteration"}, yaxis={"title": "LR"})
+    scale = {"type": "log"} if log else {}
+    return chart("schedules", traces, xaxis={"title": "iteration"}, yaxis={"title": "LR", **scale})
+
+
+def short(values: Iterable[float], digits: int = DIGITS) -> list[float | None]:
+    """Numbers with the digits that a picture can show, so that the page is small."""
+    return [float(f"{v:.{digits}g}") if math.isfinite(v) else None for v in values]
 
 
 def schedules_chart(summaries: Sequence[PolicySummary]) -> Chart:
     """The policies of results, each over the length of its trainings."""
+    return policies_chart(*schedules_of(summaries), SCHEDULE_POINTS)
+
+
+def schedules_of(summaries: Sequence[PolicySummary]) -> tuple[list[Policy], int]:
+    """The policies of results, bound to the length of their trainings, and the longest one."""
     bound = [
         parse(text, strict=False).bind(length)
         for text, length in dict.fromkeys((s.policy.text, s.max_iter) for s in summaries)
     ]
-    return policies_chart(bound, max((s.max_iter for s in summaries), default=1))
+    return bound, max((s.max_iter for s in summaries), default=1)
 
 
 def pareto_chart(selected: Selection) -> Chart:
-    """Utility over cost of all policies, with the front of those that none beats in both."""
+    """Utility over cost of the first start's policies, with the front of those that none beats in both."""
     utility, cost = selected.order.utility, selected.order.cost
     traces = []
-    entries = [e for e in selected.candidates if e.spread(utility.name) and e.spread(cost.name)]
+    every = [e for group in selected.groups[:1] for e in group.candidates]
+    front = pareto_front(every, cost, utility)
+    ranked = [row.candidate for group in selected.groups[:1] for row in group.ranked]
+    first = [*front, *ranked, *every]
+    places = {id(e): e for e in first if e.spread(utility.name) and e.spread(cost.name)}
+    entries = list(places.values())[:MOST_DOTS]
     for number, source in enumerate(dict.fromkeys(e.summary.source for e in entries)):
         own = [e for e in entries if e.summary.source == source]
         traces.append(_points(own, cost.name, utility.name, source, number))
-    front = pareto_front(entries, cost, utility)
     spreads = sorted(
         (e.spread(cost.name).mean, e.spread(utility.name).mean)  # type: ignore[union-attr]
         for e in front
@@ -114,37 +138,85 @@ def _points(entries: Sequence[Any], x: str, y: str, name: str, number: int) -> d
     }
 
 
-def runs_chart(records: Sequence[RunRecord]) -> Chart:
-    """Top-1, losses and LR of runs over iterations; the page can change the axes."""
+@dataclass(frozen=True)
+class Axes:
+    """How the curves of runs are drawn.
+
+    Attributes:
+        x: "iteration", "epoch" or "seconds".
+        smooth: tests in a moving mean of Top-1 and losses; 1 for the values as they are.
+        log: axes that are logarithmic, of "x", "loss" and "lr".
+    """
+
+    x: str = "iteration"
+    smooth: int = 1
+    log: tuple[str, ...] = ()
+
+
+CURVES = {"top1": "Top-1", "test_loss": "test loss", "train_loss": "training loss", "lr": "LR"}
+_PANELS = {"top1": "y", "test_loss": "y2", "train_loss": "y2", "lr": "y3"}
+_MOST_TESTS = 2000  # of all runs in a picture
+
+
+def runs_chart(records: Sequence[RunRecord], axes: Axes = Axes()) -> Chart:
+    """Top-1, losses and LR of runs side by side. A run without epochs is left out over epochs."""
     traces: list[dict[str, Any]] = []
     for number, record in enumerate(records):
-        tests = [m for m in record.measurements if m.net == 0]
-        name = plain(record.policy.text)
-        for kind, key in (("top1", "y"), ("test_loss", "y2"), ("train_loss", "y2"), ("lr", "y3")):
-            values = [getattr(m, kind) for m in tests]
-            if all(value is None for value in values):
+        tests = of_first_net(record.measurements)
+        tests = tests[:: -(-len(tests) * len(records) // _MOST_TESTS) or 1]
+        for kind, title in CURVES.items():
+            points = [
+                (x, value)
+                for m in tests
+                if (x := _over(record, m, axes.x)) is not None
+                and (value := getattr(m, kind)) is not None
+            ]
+            if not points:
                 continue
+            values = [value for _, value in points]
+            smooth = values if kind == "lr" else moving_mean(values, axes.smooth)
+            name = f"{record.policy.text}, {title}" if len(records) > 1 else title
+            colour = number if len(records) > 1 else list(CURVES).index(kind)
             traces.append(
                 {
-                    "x": [m.iteration for m in tests],
-                    "y": values,
-                    "yaxis": key,
-                    "name": f"{name}, {kind}" if len(records) > 1 else kind,
-                    "meta": {"kind": kind, "epoch": record.epoch, "seconds": _seconds(tests)},
-                    "mode": "lines+markers",
+                    "x": short((x for x, _ in points), 8),
+                    "y": short(smooth),
+                    "yaxis": _PANELS[kind],
+                    "name": plain(shortened(name, 80)),
+                    "mode": "lines+markers" if len(points) < 200 else "lines",
                     "line": {
-                        "color": SERIES[
-                            (number if len(records) > 1 else len(traces)) % len(SERIES)
-                        ],
+                        "color": SERIES[colour % len(SERIES)],
                         "dash": "dash" if kind == "train_loss" else "solid",
                     },
                 }
             )
-    return chart("curves", traces)
+    log = {name: {"type": "log"} if name in axes.log else {} for name in ("x", "loss", "lr")}
+    return chart(
+        "curves",
+        traces,
+        xaxis={"title": axes.x, **log["x"]},
+        yaxis2={"title": "loss", **log["loss"]},
+        yaxis3={"title": "LR", **log["lr"]},
+    )
 
 
-def _seconds(tests: Sequence[Measurement]) -> list[float]:
-    return [m.seconds for m in tests]
+def _over(record: RunRecord, test: Measurement, x: str) -> float | None:
+    """A test's place on the horizontal axis, None where it is not known."""
+    if x == "seconds":
+        return test.seconds
+    if x == "epoch":
+        return test.iteration / record.epoch if record.epoch else None
+    return test.iteration
+
+
+def moving_mean(values: Sequence[float], length: int) -> list[float]:
+    """The mean of each value and those before it, at most ``length`` of them.
+
+    >>> moving_mean([1.0, 3.0, 5.0], 2)
+    [1.0, 2.0, 4.0]
+    """
+    windows = (values[max(0, end - length) : end] for end in range(1, len(values) + 1))
+    return [math.fsum(window) / len(window) for window in windows]
 
 
 def plain(text: str) -> str:

@@ -6,6 +6,7 @@ import time
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import plotly
 from starlette.requests import Request
@@ -26,7 +27,7 @@ def templates() -> Jinja2Templates:
     made = Jinja2Templates(directory=TEMPLATES)
     made.env.trim_blocks = made.env.lstrip_blocks = True
     made.env.globals.update(version=__version__, form_key=form_key, digest=asset_digest)
-    made.env.filters.update(spread=spread_text, moment=moment)
+    made.env.filters.update(spread=spread_text, moment=moment, asking=asking)
     return made
 
 
@@ -50,6 +51,11 @@ def spread_text(spread: Spread | None, digits: int) -> str:
 def moment(seconds: float) -> str:
     """A time in UTC."""
     return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
+
+
+def asking(url: object, **values: object) -> str:
+    """An address with a query: a list gives its parameter several times."""
+    return f"{url}?{urlencode(values, doseq=True)}"
 
 
 @cache

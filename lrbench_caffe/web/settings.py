@@ -11,6 +11,7 @@ from lrbench_caffe.errors import ParameterError
 
 VARIABLE = "LRBENCH_WEB"  # how the command hands the settings to its worker processes
 MIB = 2**20
+TERMS = "as each contributor states"
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class WebSettings:
         requests: that one address may make in a minute.
         writes: of these, uploads, sign-ins and recommendations.
         secure: whether browsers reach it by https only.
+        terms: under which the data can be used, for people.
     """
 
     db: str | None = None
@@ -40,6 +42,7 @@ class WebSettings:
     requests: int = 1200
     writes: int = 60
     secure: bool = False
+    terms: str = TERMS
 
     def __post_init__(self) -> None:
         """Check the values.

@@ -8,10 +8,13 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
+from lrbench_caffe import plots
 from lrbench_caffe.database.ranges import INT32
 from lrbench_caffe.lr import Policy, PolicyError, describe_functions, parse
-from lrbench_caffe.web.api import LONGEST, READ
+from lrbench_caffe.web.api import LONGEST, READ, AskedFor
 from lrbench_caffe.web.charts import policies_chart
+from lrbench_caffe.web.errors import Refused
+from lrbench_caffe.web.pictures import Form, picture
 from lrbench_caffe.web.rendering import page
 
 router = APIRouter(dependencies=[READ])
@@ -19,27 +22,54 @@ MOST = 8  # policies at once
 EXAMPLE = "SIN2(k0=0.01, k1=0.06, l=2000)"
 
 
+class PlaygroundQuery(AskedFor):
+    """The policies, and the length of the training."""
+
+    policy: Annotated[list[str], Query(max_length=MOST + 1)] = []
+    max_iter: Annotated[int, Query(ge=1, le=INT32)] = 10_000
+    log: bool = False
+
+    @property
+    def texts(self) -> list[str]:
+        return [text.strip()[:LONGEST] for text in self.policy if text.strip()][:MOST] or [EXAMPLE]
+
+    def parsed(self) -> tuple[list[Policy], list[tuple[str, str]]]:
+        """The policies, and the texts that are none, each with the reason."""
+        policies: list[Policy] = []
+        problems: list[tuple[str, str]] = []
+        for text in self.texts:
+            try:
+                policies.append(parse(text).bind(self.max_iter))
+            except PolicyError as error:
+                problems.append((text, str(error)))
+        return policies, problems
+
+
 @router.get("/playground")
-def playground(
-    request: Request,
-    policy: Annotated[list[str], Query(max_length=MOST)] = [],  # noqa: B006
-    max_iter: Annotated[int, Query(ge=1, le=INT32)] = 10_000,
-) -> Response:
-    texts = [text.strip()[:LONGEST] for text in policy if text.strip()] or [EXAMPLE]
-    policies: list[Policy] = []
-    problems: list[tuple[str, str]] = []
-    for text in texts:
-        try:
-            policies.append(parse(text).bind(max_iter))
-        except PolicyError as error:
-            problems.append((text, str(error)))
+def playground(request: Request, query: Annotated[PlaygroundQuery, Query()]) -> Response:
+    policies, problems = query.parsed()
     values = {
         "title": "Policy playground",
-        "texts": texts,
-        "max_iter": max_iter,
+        "query": query,
+        "texts": query.texts,
         "policies": policies,
         "problems": problems,
-        "chart": policies_chart(policies, max_iter),
+        "chart": policies_chart(policies, query.max_iter, log=query.log),
         "functions": describe_functions(),
+        "most": MOST,
     }
     return page(request, "playground.html", values)
+
+
+@router.get("/playground.{form}", name="schedule_picture")
+def schedule_picture(form: Form, query: Annotated[PlaygroundQuery, Query()]) -> Response:
+    """The picture of ``plot schedule``."""
+    policies, problems = query.parsed()
+    if problems:
+        raise Refused(400, problems[0][1])
+    if query.max_iter > plots.LONGEST:
+        raise Refused(
+            400, f"max_iter: {query.max_iter}; allowed in a picture: 1 to {plots.LONGEST}"
+        )
+    draw = plots.schedule_figure
+    return picture(form, "schedule", lambda: draw(policies, query.max_iter, log=query.log))

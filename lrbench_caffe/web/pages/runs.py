@@ -1,50 +1,196 @@
-"""Runs: a list, and one with all that is known of it."""
+"""Runs: a list, one with all that is known of it, and the curves of several."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, Literal, Optional
 
-from fastapi import APIRouter, Query
+import numpy as np
+from fastapi import APIRouter, Depends, Form, Query
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
-from lrbench_caffe.tabular import metrics_rows
-from lrbench_caffe.web.api import READ, RunQuery, database, found_by
-from lrbench_caffe.web.charts import runs_chart
+from lrbench_caffe import plots
+from lrbench_caffe.database.platform import RunOutcome, Token
+from lrbench_caffe.metrics import of_first_net
+from lrbench_caffe.records import SOURCES, STANDINGS, STATUSES, RunRecord, Task
+from lrbench_caffe.tabular import detail_rows, measurement_rows, metrics_rows
+from lrbench_caffe.web.api import (
+    ADMIN,
+    READ,
+    AskedFor,
+    RunQuery,
+    Text,
+    database,
+    found_by,
+    platform,
+)
+from lrbench_caffe.web.charts import Axes, runs_chart
 from lrbench_caffe.web.errors import Refused
-from lrbench_caffe.web.rendering import page
+from lrbench_caffe.web.pictures import Form as PictureForm
+from lrbench_caffe.web.pictures import picture
+from lrbench_caffe.web.rendering import moment, page
 
 router = APIRouter(dependencies=[READ])
-MOST = 8  # runs whose curves are drawn together
+MOST_RUNS = 8  # whose curves are drawn together
+MOST_TESTS = 500  # of a run in its table; the download has all
+
+Administers = Annotated[Token, Depends(ADMIN.dependency)]
+
+
+class ListQuery(RunQuery):
+    """Which runs a list has."""
+
+    policy: Text = None
+    standing: Literal["shown", "unverified", "hidden"] = "shown"
 
 
 @router.get("/runs")
-def runs(request: Request, query: Annotated[RunQuery, Query()]) -> Response:
-    records = database(request).page(**found_by(query), after=query.after, limit=query.limit)
-    more = records[-1].uid if len(records) == query.limit else None
-    values = {"title": "Runs", "records": records, "query": query, "next": more}
+def runs(request: Request, query: Annotated[ListQuery, Query()]) -> Response:
+    if query.standing == "hidden" and not _is_admin(request):
+        raise Refused(403, "standing: hidden: only admins see these; allowed: shown, unverified")
+    records = database(request).page(
+        **found_by(query),
+        policy=query.policy or None,
+        standing=query.standing,
+        after=query.after,
+        limit=query.limit,
+    )
+    values = {
+        "title": "Runs",
+        "records": records,
+        "outcomes": platform(request).outcomes([record.uid for record in records]),
+        "not_shown": platform(request).not_shown(query.task),
+        "query": query,
+        "statuses": STATUSES,
+        "sources": SOURCES,
+        "standings": STANDINGS if _is_admin(request) else STANDINGS[:2],
+        "next": records[-1].uid if len(records) == query.limit else None,
+    }
     return page(request, "runs.html", values)
+
+
+def _is_admin(request: Request) -> bool:
+    token: Optional[Token] = getattr(request.state, "token", None)
+    return token is not None and token.may("admin")
+
+
+# -- curves ----------------------------------------------------------------------------------------
+
+
+class CurvesQuery(AskedFor):
+    """Which runs are drawn, and over what."""
+
+    uid: Annotated[list[str], Query(max_length=MOST_RUNS)] = []
+    x: Literal["iteration", "epoch", "seconds"] = "iteration"
+    smooth: Annotated[int, Query(ge=1, le=100)] = 1
+    log: Annotated[list[Literal["x", "loss", "lr"]], Query(max_length=3)] = []
+
+    @property
+    def axes(self) -> Axes:
+        return Axes(self.x, self.smooth, tuple(self.log))
+
+
+@router.get("/compare")
+def compare(request: Request, query: Annotated[CurvesQuery, Query()]) -> Response:
+    records = _chosen(request, query)
+    values = {
+        "title": "1 run" if len(records) == 1 else f"{len(records)} runs",
+        "records": records,
+        "query": query,
+        "curves": runs_chart(records, query.axes),
+    }
+    return page(request, "compare.html", values)
+
+
+@router.get("/compare.{form}", name="curves_picture")
+def curves_picture(
+    request: Request, form: PictureForm, query: Annotated[CurvesQuery, Query()]
+) -> Response:
+    """The picture of ``plot runs``; the losses and LRs are those of the tests."""
+    drawn = [_curves(record) for record in _chosen(request, query)]
+    if all(curves.empty for curves in drawn):
+        raise Refused(404, "nothing was measured yet")
+    titles = dict.fromkeys(_task_of(record).title for record in _chosen(request, query))
+    return picture(form, "curves", lambda: plots.runs_figure("; ".join(titles), drawn))
+
+
+def _chosen(request: Request, query: CurvesQuery) -> list[RunRecord]:
+    if not query.uid:
+        raise Refused(400, "uid: none; allowed: the uids of runs")
+    return [_visible(request, uid)[0] for uid in dict.fromkeys(query.uid)]
+
+
+def _curves(record: RunRecord) -> Any:
+    tests = of_first_net(record.measurements)
+    rows = [(m.iteration, m.lr, m.train_loss) for m in tests if m.train_loss is not None]
+    seed = "" if record.seed is None else f", seed {record.seed}"
+    return plots.RunCurves(
+        f"{record.policy.text}{seed}",
+        np.array(rows, dtype=float).reshape(-1, 3),
+        tests,
+        diverged=record.status == "diverged",
+    )
+
+
+def _task_of(record: RunRecord) -> Task:
+    return Task(record.framework, record.task_type, record.dataset, record.network)
+
+
+# -- deleting --------------------------------------------------------------------------------------
+
+
+@router.get("/delete", name="ask_to_delete")
+def ask_to_delete(request: Request, admin: Administers, uid: Text = None) -> Response:
+    record = database(request).get(uid or "")
+    return page(request, "delete.html", {"title": "Delete a run", "record": record})
+
+
+@router.post("/delete", name="delete_run")
+def delete_run(
+    request: Request, admin: Administers, uid: Annotated[str, Form(max_length=1000)]
+) -> Response:
+    database(request).get(uid)
+    database(request).delete([uid])
+    return RedirectResponse(request.url_for("runs"), 303)
+
+
+# -- one -------------------------------------------------------------------------------------------
 
 
 @router.get("/runs/{uid:path}")
 def run(request: Request, uid: str) -> Response:
-    record = database(request).get(uid)
-    rows = (
-        metrics_rows(record.measurements, record.policy.num_params) if record.measurements else []
-    )
+    record, outcome = _visible(request, uid)
+    tests = record.measurements
+    own = database(request).find_task(_task_of(record))
     values = {
         "title": f"{record.policy.text} on {record.dataset.name} / {record.network.name}",
         "record": record,
-        "metrics": rows,
+        "outcome": outcome,
+        "task_id": own and own.id,
+        "details": detail_rows(record, _time),
+        "metrics": metrics_rows(tests, record.policy.num_params) if tests else [],
+        "tests": measurement_rows(record)[: MOST_TESTS + 1] if tests else [],
+        "more": max(0, len(tests) - MOST_TESTS),
+        "query": CurvesQuery(uid=[uid]),
         "curves": runs_chart([record]),
+        "standings": STANDINGS,
     }
     return page(request, "run.html", values)
 
 
-@router.get("/compare")
-def compare(request: Request, uid: Annotated[list[str], Query(max_length=MOST)]) -> Response:
-    if not uid:
-        raise Refused(400, "uid: none; allowed: the uids of runs")
-    records = [database(request).get(one) for one in dict.fromkeys(uid)]
-    values = {"title": f"{len(records)} runs", "records": records, "curves": runs_chart(records)}
-    return page(request, "compare.html", values)
+def _visible(request: Request, uid: str) -> tuple[RunRecord, RunOutcome]:
+    """A run, unless it is hidden from who asks.
+
+    Raises:
+        UnknownRun: there is none.
+        Refused: it is hidden.
+    """
+    record = database(request).get(uid)
+    outcome = platform(request).outcomes([uid]).get(uid, RunOutcome(None, None, "shown", None))
+    if outcome.standing == "hidden" and not _is_admin(request):
+        raise Refused(404, "this run is hidden")
+    return record, outcome
+
+
+def _time(seconds: float | None) -> str:
+    return "-" if seconds is None else moment(seconds)

@@ -8,7 +8,7 @@ const LAYOUTS = {
     xaxis: {title: {text: "iteration"}},
     yaxis: {title: {text: "Top-1 (%)"}},
     yaxis2: {title: {text: "loss"}},
-    yaxis3: {title: {text: "LR"}},
+    yaxis3: {title: {text: "LR"}, rangemode: "tozero"},
     height: 620,
   },
 };
@@ -23,13 +23,16 @@ function layoutOf(name, given) {
   const {ground, text, line} = colours();
   const layout = {
     paper_bgcolor: ground, plot_bgcolor: ground, font: {color: text},
-    margin: {l: 60, r: 20, t: 20, b: 50}, legend: {orientation: "h", y: -0.2},
+    margin: {l: 60, r: 20, t: 20, b: 50}, legend: {orientation: "h", y: innerWidth < 640 ? -0.35 : -0.2},
     ...structuredClone(LAYOUTS[name] || {}),
   };
   for (const axis of ["xaxis", "yaxis", "yaxis2", "yaxis3"]) {
     const own = {...(layout[axis] || {}), ...(given[axis] || {})};
     if (typeof own.title === "string") own.title = {text: own.title};
     layout[axis] = {gridcolor: line, zerolinecolor: line, ...own};
+  }
+  for (const name of ["shapes", "annotations", "showlegend"]) {
+    if (name in given) layout[name] = given[name];
   }
   return layout;
 }

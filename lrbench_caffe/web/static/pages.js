@@ -1,6 +1,26 @@
-// Tables that can be sorted: a click on a heading, or Enter on it.
+// Tables that can be sorted: a click on a heading, or Enter on it. Weights have sliders beside their
+// numbers. A form's empty fields stay out of its address.
 "use strict";
-for (const table of document.querySelectorAll("table.sortable")) {
+for (const field of document.querySelectorAll(".weights input")) {
+  const slider = document.createElement("input");
+  Object.assign(slider, {type: "range", min: field.min, max: field.max, step: 0.5, value: field.value || 0});
+  slider.setAttribute("aria-label", `${field.parentElement.textContent.trim()}, slider`);
+  slider.addEventListener("input", () => { field.value = slider.value === "0" ? "" : slider.value; });
+  field.addEventListener("input", () => { slider.value = field.value || 0; });
+  field.parentElement.after(slider);
+}
+
+for (const form of document.querySelectorAll("form[method=get]")) {
+  form.addEventListener("formdata", event => {
+    for (const name of new Set(event.formData.keys())) {
+      const given = event.formData.getAll(name).filter(value => value !== "");
+      event.formData.delete(name);
+      for (const value of given) event.formData.append(name, value);
+    }
+  });
+}
+
+function makeSortable(table) {
   table.querySelectorAll("thead th").forEach((heading, column) => {
     if (!heading.textContent.trim() || heading.querySelector(".hidden")) return;
     const button = document.createElement("button");
@@ -10,6 +30,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
     button.addEventListener("click", () => sort(table, heading, column));
   });
 }
+document.querySelectorAll("table.sortable").forEach(makeSortable);
 
 function sort(table, heading, column) {
   const falling = heading.getAttribute("aria-sort") === "ascending";

@@ -1,0 +1,203 @@
+"""Charts of a tuning or range test."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from lrbench_caffe.lr import Policy
+from lrbench_caffe.plaintext import shortened
+from lrbench_caffe.plots.style import SERIES
+from lrbench_caffe.tuning.importance import ComparedTraining
+from lrbench_caffe.web.charts import Chart, chart, plain, short
+from lrbench_caffe.web.tunings import FoundStudy, StudyTraining, losses_of
+
+POINTS = 300  # of the losses of a pass
+MOST_LINES = 100  # candidates in parallel coordinates
+WIDE = 20.0
+GREY = "#8d99ae"
+
+
+def cost_chart(trainings: Sequence[StudyTraining]) -> Chart:
+    """The best Top-1 of each training, and the best so far, over all iterations up to its end.
+
+    Args:
+        trainings: in the order in which they were written to last.
+    """
+    costs = itertools.accumulate(t.iteration for t in trainings)
+    ended = [(cost, t, t.best[1]) for cost, t in zip(costs, trainings) if t.best is not None]
+    best = list(itertools.accumulate((top1 for _, _, top1 in ended), max))
+    x = [cost for cost, _, _ in ended]
+    texts = [plain(shortened(t.policy, 100)) for _, t, _ in ended]
+    dots = {
+        "x": x, "y": short(top1 for _, _, top1 in ended), "text": texts, "mode": "markers",
+        "name": "a training", "marker": {"color": SERIES[0], "size": 7},
+        "hovertemplate": "%{text}<br>%{y:.2f} % after %{x:,} iterations<extra></extra>",
+    }  # fmt: skip
+    line = {
+        "x": x, "y": short(best), "mode": "lines", "name": "best so far",
+        "line": {"color": SERIES[1], "shape": "hv"},
+    }  # fmt: skip
+    return chart(
+        "study", [line, dots], xaxis={"title": "iterations of all trainings"},
+        yaxis={"title": "Top-1 (%)"},
+    )  # fmt: skip
+
+
+def range_chart(study: FoundStudy, trainings: Sequence[StudyTraining], until: int) -> Chart | None:
+    """What a range test saw over the LR; None without one.
+
+    Args:
+        until: the iteration at which the ladder's trainings ended; some were continued later.
+    """
+    ladder = _ladder_traces([t for t in trainings if t.seed == study.plan.get("seed")], until)
+    traces = ladder or _ramp_traces(trainings)
+    if not traces:
+        return None
+    shapes = []
+    if study.good is not None:
+        low, high = study.good
+        band = {
+            "type": "rect",
+            "xref": "x",
+            "yref": "paper",
+            "x0": low,
+            "x1": high,
+            "y0": 0,
+            "y1": 1,
+        }
+        edge = {"color": SERIES[1], "width": 1, "dash": "dash"}
+        shapes.append({**band, "fillcolor": "rgba(213,94,0,0.12)", "line": edge})
+    title = "Top-1 (%)" if ladder else "training loss"
+    return chart(
+        "study",
+        traces,
+        xaxis={"title": "learning rate", "type": "log"},
+        yaxis={"title": title, **({} if ladder else _loss_limits(traces))},
+        shapes=shapes,
+    )
+
+
+def _ladder_traces(trainings: Sequence[StudyTraining], until: int) -> list[dict[str, Any]]:
+    """Top-1 over a constant LR, a line for each test."""
+    points: dict[int, list[tuple[float, float]]] = {}
+    for training in trainings:
+        lr = constant_lr(training.parsed)
+        if lr:
+            for iteration, top1 in (test for test in training.tests if test[0] <= until):
+                points.setdefault(iteration, []).append((lr, top1))
+    lines = [(at, sorted(found)) for at, found in sorted(points.items()) if at and len(found) > 1]
+    return [
+        {
+            "x": short(lr for lr, _ in found),
+            "y": short(top1 for _, top1 in found),
+            "name": f"after {iteration} iterations",
+            "mode": "lines+markers",
+            "line": {"color": SERIES[number % len(SERIES)]},
+        }
+        for number, (iteration, found) in enumerate(lines[: len(SERIES)])
+    ]
+
+
+def constant_lr(policy: Policy | None) -> float | None:
+    """The LR of a FIX policy; None for another."""
+    if policy is None or policy.function != "FIX":
+        return None
+    value = policy.params["k0"]
+    return float(value) if isinstance(value, (int, float)) else None
+
+
+def _ramp_traces(trainings: Sequence[StudyTraining]) -> list[dict[str, Any]]:
+    """The training loss over an LR that rises, a line for each pass."""
+    passes = [(t, losses_of(t, POINTS)) for t in trainings if t.name.startswith("ramp-")]
+    return [
+        {
+            "x": short(rows[:, 1]),
+            "y": short(rows[:, 2]),
+            "name": "pass" if training.seed is None else f"pass with seed {training.seed}",
+            "mode": "lines",
+            "line": {"color": SERIES[number % len(SERIES)], "width": 1},
+        }
+        for number, (training, rows) in enumerate(passes)
+        if len(rows)
+    ]
+
+
+def _loss_limits(traces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """An axis that shows the fall of the loss; where it explodes it is cut off."""
+    firsts = [next((v for v in t["y"] if v is not None), 0.0) for t in traces]
+    lowest = min((v for t in traces for v in t["y"] if v is not None), default=0.0)
+    highest = max(firsts, default=1.0)
+    fall = max(highest - lowest, 1e-9)
+    return {"range": [lowest - 0.1 * fall, highest + 0.5 * fall]}
+
+
+def parallel_chart(rated: Sequence[tuple[ComparedTraining, float]]) -> Chart:
+    """Each candidate a line over its values and Top-1, each axis from its lowest to its highest value.
+
+    An axis whose highest value is more than ``WIDE`` times the lowest is logarithmic.
+    """
+    best = sorted(rated, key=lambda pair: -pair[1])[:MOST_LINES]
+    names = list(dict.fromkeys(name for training, _ in best for name in training.values))
+    rows = [{**training.values, "Top-1 (%)": top1} for training, top1 in best]
+    names.append("Top-1 (%)")
+    ends = {
+        name: (min(values), max(values))
+        for name in names
+        if (values := [row[name] for row in rows if name in row])
+    }
+    tops = [top1 for _, top1 in best]
+    traces = [_parallel_line(names, row, ends, top1, tops) for row, top1 in zip(rows, tops)]
+    notes = [
+        {"x": place, "y": y, "text": f"{ends[name][at]:.4g}", "showarrow": False}
+        for place, name in enumerate(names)
+        for at, y in ((0, -0.07), (1, 1.07))
+    ]
+    ticks = {"tickvals": list(range(len(names))), "ticktext": list(map(plain, names))}
+    return chart(
+        "study", traces, xaxis={"zeroline": False, **ticks}, annotations=notes,
+        yaxis={"showticklabels": False, "range": [-0.15, 1.15], "zeroline": False},
+        showlegend=False,
+    )  # fmt: skip
+
+
+def _parallel_line(
+    names: Sequence[str],
+    row: Mapping[str, float],
+    ends: Mapping[str, tuple[float, float]],
+    top1: float,
+    tops: Sequence[float],
+) -> dict[str, Any]:
+    places, texts = [], []
+    for name in names:
+        value = row.get(name)
+        low, high = ends[name]
+        places.append(
+            None if value is None else (value - low) / (high - low) if high > low else 0.5
+        )
+        texts.append("" if value is None else f"{name} = {value:.5g}")
+    share = np.searchsorted(sorted(tops), top1) / max(1, len(tops) - 1)
+    return {
+        "x": list(range(len(names))),
+        "y": [None if place is None else round(place, 4) for place in places],
+        "text": list(map(plain, texts)),
+        "hovertemplate": "%{text}<extra></extra>",
+        "mode": "lines+markers",
+        "line": {
+            "color": SERIES[1] if share > 0.8 else SERIES[0] if share > 0.4 else GREY,
+            "width": 1.5,
+        },
+    }
+
+
+def _place(value: float, low: float, high: float) -> float:
+    """Where a value is on an axis, from 0 to 1."""
+    if not high > low:
+        return 0.5
+    if 0 < low * WIDE < high:
+        return math.log(value / low) / math.log(high / low)
+    return (value - low) / (high - low)

@@ -1,0 +1,337 @@
+"""Tunings and range tests on this machine, read from their folders.
+
+As with runs (``live``), nothing is read unless somebody asks, and of a study whose files have not
+changed nothing is read again. The files are anybody's: what cannot be read is said, and left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lrbench_caffe.errors import InputError
+from lrbench_caffe.lr import Policy, PolicyError, parse
+from lrbench_caffe.metrics import of_first_net
+from lrbench_caffe.runs.directory import RunDirectory
+from lrbench_caffe.runs.layout import LATEST, MEASUREMENTS, RUN
+from lrbench_caffe.tuning import folder
+from lrbench_caffe.tuning.study import FINAL, OWN, RANGE_TEST, SEARCH
+from lrbench_caffe.tuning.tuner import RANGE_SHARE
+
+DEPTH = 3  # folders below a folder of runs in which studies are looked for
+MOST_STUDIES = 500  # that are listed, the newest ones
+MOST_TRAININGS = 1000  # of a study that are read
+MOST_KEPT = 20_000  # trainings whose content is kept in memory
+LARGEST = 2**22  # bytes of a file that is read whole
+TRAININGS, RESULT, RANGE = "trainings", "result.json", "range.json"
+# What reading a file raises that is not what it should be.
+_DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, InputError)
+
+
+@dataclass(frozen=True)
+class StudyTraining:
+    """A training of a study.
+
+    Attributes:
+        key: of its page that follows it; name: its directory.
+        policy: its text; parsed: None where it is no policy.
+        tests: iteration and Top-1 in percent.
+        changed: when it was written to last, seconds since 1970.
+        running: whether a process trains it.
+    """
+
+    key: str
+    path: Path
+    name: str
+    policy: str
+    parsed: Policy | None
+    seed: int | None
+    status: str
+    reason: str
+    iteration: int
+    max_iter: int
+    tests: tuple[tuple[int, float], ...]
+    changed: float
+    running: bool
+
+    @property
+    def best(self) -> tuple[int, float] | None:
+        """Iteration and Top-1 of the first highest test."""
+        return max(self.tests, key=lambda test: test[1], default=None)
+
+
+@dataclass(frozen=True)
+class FoundStudy:
+    """A tuning or range test.
+
+    Attributes:
+        key: names it in an address; name: its folder, from the folder of runs.
+        plan: of study.json, as far as it is what it should be.
+        known: policies that the LR database proposed, with the reason.
+        result: of result.json or range.json; None before it has ended.
+        count: how many trainings it has.
+        problem: what cannot be read of it; None where nothing.
+        changed: when one of its files was written last, seconds since 1970.
+    """
+
+    key: str
+    path: Path
+    name: str
+    plan: Mapping[str, Any]
+    known: Mapping[str, str]
+    result: Mapping[str, Any] | None
+    count: int
+    problem: str | None
+    changed: float
+
+    @property
+    def is_range(self) -> bool:
+        """Whether it is a range test."""
+        return self.result is not None and "form" in self.result
+
+    @property
+    def kind(self) -> str:
+        if self.is_range:
+            return f"range test ({self.result['form']})"  # type: ignore[index]
+        return "tuning" if self.result is not None else "study"
+
+    @property
+    def verdict(self) -> str:
+        """What came out, in words; empty before the end."""
+        if self.result is None:
+            return ""
+        if self.is_range:
+            good, best = self.good, number_of(self.result, "best")
+            if good is None or best is None:
+                return "no range of good LRs"
+            return f"good LRs: {good[0]:g} to {good[1]:g}, best constant LR {best:g}"
+        verdict = self.result.get("verdict")
+        words = verdict.get("text") if isinstance(verdict, dict) else self.result.get("failure")
+        return words if isinstance(words, str) else ""
+
+    @property
+    def good(self) -> tuple[float, float] | None:
+        """The range of good LRs, where it is known."""
+        ends = self.result if self.is_range else (self.result or {}).get("range")
+        if not isinstance(ends, Mapping):
+            return None
+        low, high = number_of(ends, "low"), number_of(ends, "high")
+        return None if low is None or high is None or not 0 < low <= high else (low, high)
+
+    @property
+    def budget(self) -> int | None:
+        """Iterations that it was meant to cost; None before that is known."""
+        value = number_of(self.result or {}, "budget") or number_of(self.plan, "budget")
+        return None if value is None or value < 1 else int(value)
+
+    def stage(self, training: StudyTraining) -> str:
+        """What a training was for, as far as the files tell."""
+        result = self.result or {}
+        if self.is_range:
+            return RANGE_TEST
+        if training.policy == _policy_of(result.get("own")):
+            return OWN
+        finalists = result.get("finalists")
+        names = map(_policy_of, finalists if isinstance(finalists, list) else [])
+        if training.policy in names or training.seed != self.plan.get("seed"):
+            return FINAL
+        length = number_of(self.plan, "max_iter") or 0
+        interval = number_of(self.plan, "test_interval") or 1
+        short = training.iteration <= max(2 * interval, RANGE_SHARE * length + interval)
+        if training.policy.startswith("FIX(") and short and training.policy not in self.known:
+            return RANGE_TEST
+        return SEARCH
+
+
+class StudyFolders:
+    """The studies in folders. Threads may share it."""
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self._folders = folders
+        self._lock = threading.Lock()
+        self._read: dict[Path, tuple[float, StudyTraining]] = {}
+
+    def studies(self) -> list[FoundStudy]:
+        """All studies, the newest first."""
+        found = {path.resolve(): root for root in self._folders for path in study_paths(root)}
+        studies = [_study(path, root) for path, root in found.items()]
+        return sorted(studies, key=lambda study: -study.changed)[:MOST_STUDIES]
+
+    def find(self, key: str) -> FoundStudy | None:
+        """A study by its key; None where there is none in the folders."""
+        for root in self._folders:
+            for path in study_paths(root):
+                if key_of(path.resolve()) == key:
+                    return _study(path.resolve(), root)
+        return None
+
+    def trainings(self, study: FoundStudy) -> tuple[list[StudyTraining], list[str]]:
+        """The trainings of a study in the order in which they were written to last.
+
+        Returns:
+            The trainings, and a line for each that cannot be read.
+        """
+        found, problems = [], []
+        for path in _training_paths(study.path)[:MOST_TRAININGS]:
+            try:
+                found.append(self._training(path))
+            except _DAMAGED as error:
+                problems.append(f"{path.name}: {error}")
+        return sorted(found, key=lambda t: (t.changed, t.name)), problems
+
+    def _training(self, path: Path) -> StudyTraining:
+        changed = max(_changed(path / RUN), _changed(path / MEASUREMENTS))
+        with self._lock:
+            kept = self._read.get(path)
+        if kept is not None and kept[0] == changed and not kept[1].running:
+            return kept[1]
+        training = _read_training(path, changed)
+        with self._lock:
+            if len(self._read) >= MOST_KEPT:
+                self._read.clear()
+            self._read[path] = changed, training
+        return training
+
+
+def study_paths(root: Path) -> Iterator[Path]:
+    """The folders of studies in a folder of runs; links are not followed."""
+    for path, names, files in os.walk(root):
+        if folder.FILE in files:
+            names.clear()
+            yield Path(path)
+        elif RUN in files or len(Path(path).relative_to(root).parts) >= DEPTH:
+            names.clear()
+        names[:] = [name for name in names if name != LATEST]
+
+
+def key_of(path: Path) -> str:
+    """What names a folder in an address."""
+    return hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+
+
+def number_of(values: Mapping[str, Any], name: str) -> float | None:
+    """A finite number of a JSON object; None where there is none."""
+    value = values.get(name)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _study(path: Path, root: Path) -> FoundStudy:
+    plan: Mapping[str, Any] = {}
+    known: dict[str, str] = {}
+    problems = []
+    try:
+        content = _json(path / folder.FILE)
+        plan = _checked(content["plan"])
+        pairs = content.get("experience", {}).get("policies", [])
+        known = {str(policy): str(why) for policy, why in pairs}
+    except _DAMAGED as error:
+        problems.append(f"{folder.FILE}: {error}")
+    result = None
+    for name in (RESULT, RANGE):
+        try:
+            if (path / name).exists():
+                result = _checked(_json(path / name))
+                break
+        except _DAMAGED as error:
+            problems.append(f"{name}: {error}")
+    files = [path / name for name in (folder.FILE, RESULT, RANGE, TRAININGS)]
+    return FoundStudy(
+        key=key_of(path),
+        path=path,
+        name=str(path.relative_to(root.resolve())),
+        plan=plan,
+        known=known,
+        result=result,
+        count=len(_training_paths(path)),
+        problem="; ".join(problems) or None,
+        changed=max(map(_changed, files)),
+    )
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if path.stat().st_size > LARGEST:
+        raise ValueError(f"more than {LARGEST} bytes")
+    return _checked(json.loads(path.read_bytes()))
+
+
+def _checked(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")
+    return value
+
+
+def _training_paths(study: Path) -> list[Path]:
+    try:
+        return sorted(p for p in (study / TRAININGS).iterdir() if (p / RUN).is_file())
+    except OSError:
+        return []
+
+
+def _read_training(path: Path, changed: float) -> StudyTraining:
+    directory = RunDirectory(path)
+    record = directory.read()
+    text = str(record.get("policy", ""))
+    measured = of_first_net(directory.measurements())
+    running = directory.running
+    return StudyTraining(
+        key=key_of(path.resolve()),
+        path=path,
+        name=path.name,
+        policy=text,
+        parsed=_parsed(text),
+        seed=record["seed"] if isinstance(record.get("seed"), int) else None,
+        status="running" if running else _ended(record),
+        reason=str(record.get("reason") or ""),
+        iteration=int(
+            number_of(record, "iteration") or (measured[-1].iteration if measured else 0)
+        ),
+        max_iter=int(number_of(record, "max_iter") or 0),
+        tests=tuple((m.iteration, m.top1) for m in measured if m.top1 is not None),
+        changed=changed,
+        running=running,
+    )
+
+
+def _ended(record: Mapping[str, Any]) -> str:
+    status = str(record.get("status", ""))
+    if status == "stopped" and record.get("paused") is True:
+        return "paused"
+    return {"running": "interrupted"}.get(status, status)
+
+
+def _parsed(text: str) -> Policy | None:
+    try:
+        return parse(text, strict=False)
+    except PolicyError:
+        return None
+
+
+def _policy_of(value: Any) -> str | None:
+    return value.get("policy") if isinstance(value, dict) else None
+
+
+def _changed(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def losses_of(training: StudyTraining, points: int) -> np.ndarray:
+    """Iteration, LR and training loss of a training, thinned: shape (n, 3); empty where damaged."""
+    try:
+        rows = RunDirectory(training.path).iterations()
+    except _DAMAGED:
+        return np.zeros((0, 3))
+    return rows[:: max(1, len(rows) // points)]

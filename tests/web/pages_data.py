@@ -1,0 +1,106 @@
+"""What the tests of the pages have in their database and folders."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+from lrbench_caffe.database import Database
+from lrbench_caffe.database.platform import Platform
+from lrbench_caffe.records import Contribution, Start
+from lrbench_caffe.runs.directory import RunDirectory
+from tests.database.records import DATASET, NETWORK, at, policy, run
+
+# Text of others, as bad as it may be: each must be shown, none obeyed.
+MARKUP = """<script>alert("1")</script><img src=x onerror=alert(2)>'"&amp;{{ 7 * 7 }}{% raw %}"""
+LONG = "name" * 200
+HOSTILE = dataclasses.replace(DATASET, name=f"{MARKUP} {LONG}", digest="d9")
+SHARED = Contribution("b1", "ada", f"note {MARKUP}", "https://example.org/?a=1&b=<2>", 5000.0)
+
+
+def fill(database: Database) -> None:
+    """Real records of two tasks: one that people have, one of hostile names."""
+    fix, sin2 = policy("FIX(k0=0.01)"), policy("SIN2(k0=0.01, k1=0.06, l=50)")
+    database.put_many(
+        [
+            *(run(f"sin{n}", seed=n, policy=sin2, measurements=_tests(95 + n)) for n in (1, 2, 3)),
+            *(run(f"fix{n}", seed=n, policy=fix, measurements=_tests(90 + n)) for n in (1, 2, 3)),
+            run("tuned", policy=sin2, start=Start("weights", "d" * 32, 3, 4, name="base.caffemodel")),
+            run("lost", policy=policy("FIX(k0=1)"), status="diverged", reason="nan", measurements=[]),
+            run("too-good", seed=9, policy=fix, measurements=_tests(99.9)),
+            run("bad", seed=8, policy=fix, measurements=_tests(20.0)),
+            run(
+                "h1",
+                dataset=HOSTILE,
+                network=dataclasses.replace(NETWORK, name=MARKUP, digest="n9"),
+                origin=f"log {MARKUP}",
+                machine=MARKUP,
+                head=MARKUP,
+                start=Start("weights", "e" * 32, 1, 4, name=MARKUP),
+            ),
+        ]
+    )
+    sent = run("sent", seed=7, policy=fix, measurements=_tests(91), contribution=SHARED)
+    database.put_many([sent], contributor="ada")
+    platform = Platform(database)
+    platform.set_standing(["too-good"], "unverified", f"far above all others {MARKUP}")
+    platform.set_standing(["bad"], "hidden", "spam")
+
+
+def _tests(top1: float) -> list:
+    return [at(i, top1 - (300 - i) / 10, lr=0.01, train_loss=2.0 - i / 200) for i in (100, 200, 300)]
+
+
+def write_studies(runs: Path) -> None:
+    """A tuning that goes on, a range test that has ended, and one whose files are damaged."""
+    tuning = runs / "tune-digits"
+    _study(tuning, functions=["FIX", "TRI"], budget=1000)
+    for n, k0 in enumerate((0.1, 0.01, 0.001)):
+        _training(tuning, f"fix-{n}", f"FIX(k0={k0})", [(10, 30.0 + n), (20, 60.0 + n)], "stopped")
+    for n, k1 in enumerate((0.02, 0.05, 0.1, 0.2, 0.4, 0.8)):
+        text = f"TRI(k0=0.001, k1={k1}, l={20 + 20 * (n % 2)})"
+        _training(tuning, f"tri-{n}", text, [(20, 90.0 - n), (40, 95.0 - n)], "stopped")
+    ended = runs / "range-digits"
+    _study(ended)
+    _training(ended, "fix-1", "FIX(k0=0.1)", [(10, 30.0), (20, 60.0)], "stopped")
+    _training(ended, "fix-2", "FIX(k0=0.01)", [(10, 20.0), (20, 50.0)], "stopped")
+    content = {"form": "ladder", "low": 0.01, "high": 0.1, "best": 0.1, "rule": "r"}
+    (ended / "range.json").write_text(json.dumps(content))
+    damaged = runs / "damaged"
+    (damaged / "trainings" / "one").mkdir(parents=True)
+    (damaged / "study.json").write_text('{"plan": {"solver": ["<b>"], "max_iter": "ten", "budget": NaN')
+    (damaged / "trainings" / "one" / "run.json").write_text("[]")
+    odd = runs / "odd"
+    _study(odd, budget="much", functions=MARKUP, goal=[1], chance=None)
+    (odd / "result.json").write_text(
+        json.dumps({"verdict": 3, "finalists": {"a": 1}, "own": [], "range": "x", "budget": -1})
+    )
+    _training(odd, "x", MARKUP, [(10, 5.0)], "stopped")
+
+
+def _study(folder: Path, **plan: object) -> None:
+    folder.mkdir(parents=True)
+    values = {
+        "solver": f"s {MARKUP}", "max_iter": 200, "test_interval": 10, "chance": 10.0, "seed": 1,
+        "goal": "accuracy", **plan,
+    }  # fmt: skip
+    known = {"policies": [["FIX(k0=0.5)", "from the LR database"]]}
+    (folder / "study.json").write_text(json.dumps({"plan": values, "experience": known}))
+
+
+def _training(
+    study: Path, name: str, text: str, tests: list[tuple[int, float]], status: str
+) -> None:
+    directory = RunDirectory(study / "trainings" / name)
+    directory.path.mkdir(parents=True)
+    record = {
+        "solver": "s.prototxt", "policy": text, "seed": 1, "max_iter": 200, "task": "digits / LeNet",
+        "status": status, "iteration": tests[-1][0],
+    }  # fmt: skip
+    (directory.path / "run.json").write_text(json.dumps(record))
+    rows = (json.dumps(dataclasses.asdict(at(i, top1))) for i, top1 in tests)
+    (directory.path / "measurements.jsonl").write_text("\n".join(rows) + "\n")
+    (directory.path / "iterations.csv").write_text(
+        "iteration,lr,loss\n" + "".join(f"{i},0.01,{2 - i / 100}\n" for i in range(tests[-1][0]))
+    )
