@@ -26,8 +26,12 @@ def fill(database: Database) -> None:
         [
             *(run(f"sin{n}", seed=n, policy=sin2, measurements=_tests(95 + n)) for n in (1, 2, 3)),
             *(run(f"fix{n}", seed=n, policy=fix, measurements=_tests(90 + n)) for n in (1, 2, 3)),
-            run("tuned", policy=sin2, start=Start("weights", "d" * 32, 3, 4, name="base.caffemodel")),
-            run("lost", policy=policy("FIX(k0=1)"), status="diverged", reason="nan", measurements=[]),
+            run(
+                "tuned", policy=sin2, start=Start("weights", "d" * 32, 3, 4, name="base.caffemodel")
+            ),
+            run(
+                "lost", policy=policy("FIX(k0=1)"), status="diverged", reason="nan", measurements=[]
+            ),
             run("too-good", seed=9, policy=fix, measurements=_tests(99.9)),
             run("bad", seed=8, policy=fix, measurements=_tests(20.0)),
             run(
@@ -49,7 +53,9 @@ def fill(database: Database) -> None:
 
 
 def _tests(top1: float) -> list:
-    return [at(i, top1 - (300 - i) / 10, lr=0.01, train_loss=2.0 - i / 200) for i in (100, 200, 300)]
+    return [
+        at(i, top1 - (300 - i) / 10, lr=0.01, train_loss=2.0 - i / 200) for i in (100, 200, 300)
+    ]
 
 
 def write_studies(runs: Path) -> None:
@@ -69,7 +75,9 @@ def write_studies(runs: Path) -> None:
     (ended / "range.json").write_text(json.dumps(content))
     damaged = runs / "damaged"
     (damaged / "trainings" / "one").mkdir(parents=True)
-    (damaged / "study.json").write_text('{"plan": {"solver": ["<b>"], "max_iter": "ten", "budget": NaN')
+    (damaged / "study.json").write_text(
+        '{"plan": {"solver": ["<b>"], "max_iter": "ten", "budget": NaN'
+    )
     (damaged / "trainings" / "one" / "run.json").write_text("[]")
     odd = runs / "odd"
     _study(odd, budget="much", functions=MARKUP, goal=[1], chance=None)

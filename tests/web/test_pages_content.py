@@ -10,7 +10,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from tests.web.pages_data import HOSTILE, MARKUP
+from lrbench_caffe.metrics import Measurement
+from lrbench_caffe.paper.tables import paper_rows, paper_solver, paper_task
+from tests.database.records import run
+from tests.web.pages_data import HOSTILE, MARKUP, fill
 from tests.web.serving import Client
 
 LIMIT = 150_000  # bytes of a page before the chart library
@@ -85,7 +88,7 @@ def links(page: str) -> list[str]:
 
 
 def test_every_page_that_can_be_reached_is_whole_small_and_harmless(site, visitor):
-    todo, seen, kinds = ["/"], set(), {}
+    todo, seen, kinds = ["/", "/compare?uid=sin1&uid=h1"], set(), {}
     while todo:
         path = todo.pop()
         route = re.sub(r"[0-9a-f]{16}|\d+", "N", path.partition("?")[0])
@@ -104,8 +107,9 @@ def test_every_page_that_can_be_reached_is_whole_small_and_harmless(site, visito
         title = re.search(r"<title>(.*?)</title>", answer.text, re.DOTALL)
         assert title and title[1].endswith(" - LR database"), path
         inside = (href.removeprefix(site.url) for href in links(answer.text))
-        todo += [h.partition("#")[0] for h in inside if h.startswith("/") and "/static/" not in h]
-    for kind in ("/tasks/N", "/runs", "/runs/h1", "/compare", "/tunings/N", "/paper/tableN"):
+        pages = (h.partition("#")[0] for h in inside if h.startswith("/"))
+        todo += [h for h in pages if not re.search(r"/static/|\.(png|svg|csv|json)(\?|$)", h)]
+    for kind in ("/tasks/N", "/runs", "/runs/hN", "/compare", "/tunings/N", "/paper/tableN"):
         assert kind in kinds, kind
 
 
@@ -197,11 +201,9 @@ def test_pages_of_runs_have_each_once(visitor):
     path, seen = "/runs?limit=2&source=measured", []
     while path:
         page = visitor.get(path).text
-        seen += [row["run"] for row in tables(page)[0]]
+        seen += [row["run"] for table in tables(page) for row in table]
         following = re.search(r'rel="next" href="([^"]*)"', page)
         path = following and unescape(following[1]).removeprefix(visitor.url)
-        if not tables(page)[0] or len(tables(page)[0]) < 2:
-            break
     assert sorted(seen) == sorted(
         ["sin1", "sin2", "sin3", "fix1", "fix2", "fix3", "tuned", "lost", "h1", "sent"]
     )
@@ -230,8 +232,6 @@ def test_a_hidden_run_is_shown_to_admins_only(visitor, admin):
 
 
 def test_an_admin_hides_verifies_and_deletes(serve, database, token):
-    from tests.web.pages_data import fill
-
     fill(database)
     admin = Client(serve())
     admin.sign_in(token("root", "admin"))
@@ -259,7 +259,7 @@ def test_curves_over_epochs_smoothed_with_log_axes(visitor):
     asked = "uid=sin1&uid=fix1&x=epoch&smooth=2&log=lr&log=x"
     curves = charts(visitor.get(f"/compare?{asked}").text)["curves"]
     top1 = curves["traces"][0]
-    assert top1["x"] == [round(i / 22.5, 6) for i in (100, 200, 300)]
+    assert top1["x"] == [float(f"{i / 22.5:.8g}") for i in (100, 200, 300)]
     # Tests of 76, 86 and 96 %: means of two.
     assert top1["y"] == [76.0, 81.0, 91.0]
     assert curves["layout"]["xaxis"] == {"title": "epoch", "type": "log"}
@@ -269,7 +269,9 @@ def test_curves_over_epochs_smoothed_with_log_axes(visitor):
     assert seconds["traces"][0]["x"] == [1.5, 1.5, 1.5]
 
 
-@pytest.mark.parametrize("asked", ["x=years", "smooth=0", "log=top1", "uid=" + "&uid=".join("abcdefghi")])
+@pytest.mark.parametrize(
+    "asked", ["x=years", "smooth=0", "log=top1", "uid=" + "&uid=".join("abcdefghi")]
+)
 def test_curves_that_cannot_be_drawn_are_refused(visitor, asked):
     assert visitor.get(f"/compare?uid=sin1&{asked}").status == 422
 
@@ -292,7 +294,7 @@ def test_pictures_are_files(visitor, path):
     svg = visitor.get(path.format("svg").replace("{task}", str(task)))
     assert svg.headers["Content-Type"] == "image/svg+xml"
     assert "<svg" in svg.text and "<script" not in svg.text
-    assert visitor.get(path.format("gif").replace("{task}", str(task))).status in (404, 422)
+    assert visitor.get(path.format("gif").replace("{task}", str(task))).status == 404
 
 
 def test_a_schedule_that_is_none_or_too_long_is_refused(visitor):
@@ -332,8 +334,7 @@ def test_a_tuning_has_its_progress_and_what_each_candidate_got(visitor):
     assert (best["iterations"], best["best Top-1 (%)"], best["at"]) == ("40 of 200", "95.00", "40")
     assert {r["for"] for r in trainings if r["policy"].startswith("FIX")} == {"range test"}
     assert importance  # of all functions
-    drawn = [c for c in re.findall(r'application/json">(.*?)</script>', page, re.DOTALL)]
-    assert len(drawn) == 3  # cost, range test, parallel coordinates
+    assert page.count('type="application/json"') == 3  # cost, range test, parallel coordinates
 
 
 def test_importance_is_a_rank_correlation(visitor):
@@ -361,9 +362,6 @@ def test_damaged_files_of_a_tuning_are_one_line_each(visitor):
 
 
 def test_the_papers_tables_have_ours_beside_them(serve, database):
-    from lrbench_caffe.metrics import Measurement
-    from lrbench_caffe.paper.tables import paper_rows, paper_solver, paper_task
-
     printed = next(r.record for r in paper_rows("IX") if r.record.policy.function == "SINEXP")
     task = paper_task("resnet32_cifar10")
 
@@ -379,8 +377,6 @@ def test_the_papers_tables_have_ours_beside_them(serve, database):
         }  # fmt: skip
         return run(f"p{seed}", **{**values, **others})
 
-    from tests.database.records import run
-
     database.put_many([ours(1, 92.0), ours(2, 93.0), ours(3, 50.0, max_iter=1000)])
     visitor = Client(serve())
     counts = {r["table"]: r["measured here"] for r in tables(visitor.get("/paper").text)[0]}
@@ -388,7 +384,7 @@ def test_the_papers_tables_have_ours_beside_them(serve, database):
     rows = tables(visitor.get("/paper/table9").text)[0]
     row = next(r for r in rows if r["policy"].startswith("SINEXP"))
     # The paper: 92.81 ± 0.08; ours 92.5 ± 0.5, within both deviations.
-    assert row["Top-1 (%)"] == "92.81 ± 0.0892.50 ± 0.50 ✓".replace("0.0892", "0.0892")
+    assert row["Top-1 (%)"] == "92.81 ± 0.08" + "92.50 ± 0.50 ✓"
     assert row["trainings"] == "2"
     assert row["runs"].split() == ["paper", "best", "all"]
     assert visitor.get("/paper/table1").status == 404

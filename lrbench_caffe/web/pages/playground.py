@@ -14,7 +14,7 @@ from lrbench_caffe.lr import Policy, PolicyError, describe_functions, parse
 from lrbench_caffe.web.api import LONGEST, READ, AskedFor
 from lrbench_caffe.web.charts import policies_chart
 from lrbench_caffe.web.errors import Refused
-from lrbench_caffe.web.pictures import Form, picture
+from lrbench_caffe.web.pictures import picture
 from lrbench_caffe.web.rendering import page
 
 router = APIRouter(dependencies=[READ])
@@ -62,7 +62,7 @@ def playground(request: Request, query: Annotated[PlaygroundQuery, Query()]) -> 
 
 
 @router.get("/playground.{form}", name="schedule_picture")
-def schedule_picture(form: Form, query: Annotated[PlaygroundQuery, Query()]) -> Response:
+def schedule_picture(form: str, query: Annotated[PlaygroundQuery, Query()]) -> Response:
     """The picture of ``plot schedule``."""
     policies, problems = query.parsed()
     if problems:

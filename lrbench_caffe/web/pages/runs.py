@@ -26,7 +26,6 @@ from lrbench_caffe.web.api import (
 )
 from lrbench_caffe.web.charts import Axes, runs_chart
 from lrbench_caffe.web.errors import Refused
-from lrbench_caffe.web.pictures import Form as PictureForm
 from lrbench_caffe.web.pictures import picture
 from lrbench_caffe.web.rendering import moment, page
 
@@ -103,9 +102,7 @@ def compare(request: Request, query: Annotated[CurvesQuery, Query()]) -> Respons
 
 
 @router.get("/compare.{form}", name="curves_picture")
-def curves_picture(
-    request: Request, form: PictureForm, query: Annotated[CurvesQuery, Query()]
-) -> Response:
+def curves_picture(request: Request, form: str, query: Annotated[CurvesQuery, Query()]) -> Response:
     """The picture of ``plot runs``; the losses and LRs are those of the tests."""
     drawn = [_curves(record) for record in _chosen(request, query)]
     if all(curves.empty for curves in drawn):

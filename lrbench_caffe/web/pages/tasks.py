@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Query
@@ -31,7 +31,7 @@ from lrbench_caffe.web.api import (
 from lrbench_caffe.web.charts import pareto_chart, schedules_chart, schedules_of
 from lrbench_caffe.web.errors import Refused
 from lrbench_caffe.web.pages.runs import MOST_RUNS
-from lrbench_caffe.web.pictures import Form, picture
+from lrbench_caffe.web.pictures import picture
 from lrbench_caffe.web.rendering import page
 
 router = APIRouter(dependencies=[READ])
@@ -114,15 +114,16 @@ def task(request: Request, task_id: int, query: TaskQuery) -> Response:
 def download(
     request: Request,
     task_id: int,
-    form: Literal["csv", "json", "png", "svg"],
+    form: str,
     query: TaskQuery,
 ) -> Response:
     """A ranking as a table for programs, or as the picture of ``plot table``."""
     selected = _selected(request, task_id, query)
-    if form == "png" or form == "svg":
+    kinds = {"csv": (csv_text, "text/csv"), "json": (json_text, "application/json")}
+    if form not in kinds:
         return picture(form, "ranking", lambda: _table_figure(selected))
     rows = ranking_rows(selected.ranked, _shown(selected))
-    write, kind = {"csv": (csv_text, "text/csv"), "json": (json_text, "application/json")}[form]
+    write, kind = kinds[form]
     headers = {"Content-Disposition": f'attachment; filename="ranking.{form}"'}
     return Response(write(rows), headers=headers, media_type=kind)
 
@@ -133,14 +134,14 @@ def _table_figure(selected: Selection) -> Any:
 
 
 @router.get("/tasks/{task_id}/front.{form}")
-def front(request: Request, task_id: int, form: Form, query: TaskQuery) -> Response:
+def front(request: Request, task_id: int, form: str, query: TaskQuery) -> Response:
     """The first start's policies with their Pareto front, as ``rank --plot`` draws them."""
     selected = _selected(request, task_id, query)
     return picture(form, "front", lambda: plots.front_figure(selected))
 
 
 @router.get("/tasks/{task_id}/schedules.{form}")
-def schedules(request: Request, task_id: int, form: Form, query: TaskQuery) -> Response:
+def schedules(request: Request, task_id: int, form: str, query: TaskQuery) -> Response:
     selected = _selected(request, task_id, query)
     summaries = [row.candidate.summary for row in selected.ranked[:SCHEDULES]]
     policies, longest = schedules_of(summaries)
