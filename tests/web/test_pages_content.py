@@ -242,13 +242,14 @@ def test_an_admin_hides_verifies_and_deletes(serve, database, token):
     page = admin.get("/delete?uid=fix2").text
     assert "Delete the run fix2 with its 3 tests?" in text(page)
     assert "fix2" in [r.uid for r in database.page()]  # asking deletes nothing
-    assert admin.submit("/delete", uid="fix2").status == 303
+    assert admin.submit("/delete?uid=fix2").status == 303
     assert admin.get("/runs/fix2").status == 404
-    assert admin.submit("/delete", uid="fix2").status == 404
-    assert admin.post("/delete", b"uid=fix3").status == 403  # no form of ours
+    assert admin.submit("/delete?uid=fix2").status == 404
+    assert admin.submit("/delete?uid=%00").status == 400
+    assert admin.post("/delete?uid=fix3").status == 403  # no form of ours
     visitor = Client(admin.url)
     visitor.get("/sign-in")
-    assert visitor.submit("/delete", uid="fix3").status == 401
+    assert visitor.submit("/delete?uid=fix3").status == 401
     assert visitor.get("/delete?uid=fix3").status == 401
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, Optional
 
 import numpy as np
-from fastapi import APIRouter, Depends, Form, Query
+from fastapi import APIRouter, Depends, Query
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
@@ -143,11 +143,9 @@ def ask_to_delete(request: Request, admin: Administers, uid: Text = None) -> Res
 
 
 @router.post("/delete", name="delete_run")
-def delete_run(
-    request: Request, admin: Administers, uid: Annotated[str, Form(max_length=1000)]
-) -> Response:
-    database(request).get(uid)
-    database(request).delete([uid])
+def delete_run(request: Request, admin: Administers, uid: Text = None) -> Response:
+    record = database(request).get(uid or "")
+    database(request).delete([record.uid])
     return RedirectResponse(request.url_for("runs"), 303)
 
 

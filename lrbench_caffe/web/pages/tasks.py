@@ -135,7 +135,7 @@ def _table_figure(selected: Selection) -> Any:
 
 @router.get("/tasks/{task_id}/front.{form}")
 def front(request: Request, task_id: int, form: str, query: TaskQuery) -> Response:
-    """The first start's policies with their Pareto front, as ``rank --plot`` draws them."""
+    """The first start's policies with their Pareto front, as ``rank`` plots them."""
     selected = _selected(request, task_id, query)
     return picture(form, "front", lambda: plots.front_figure(selected))
 
