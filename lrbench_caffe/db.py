@@ -31,60 +31,45 @@ AddFlags = Callable[[cli.Parser], None]
 Work = Callable[..., "int | None"]
 
 
+# Name, flags, work and help of the subcommands.
+SUBCOMMANDS: tuple[tuple[str, AddFlags, Work, str], ...] = (
+    ("info", db_show.info_flags, db_show.print_info,
+     "which database is used, and how much is in it"),
+    ("tasks", db_show.tasks_flags, db_show.print_tasks,
+     "the tasks, each with its best policy (from scratch, if one is)"),
+    ("runs", db_show.runs_flags, db_show.print_runs, "the runs, the last stored first"),
+    ("show", db_show.show_flags, db_show.print_run, "everything about one run"),
+    ("delete", db_delete.delete_flags, db_delete.delete,
+     "delete runs, and tasks and policies that are left without any"),
+    ("export", db_export.export_flags, db_export.export,
+     "write all runs to a file of JSON Lines"),
+    ("import", db_add.import_flags, db_add.import_files,
+     "add the runs in files written by export"),
+    ("merge", db_add.merge_flags, db_add.merge, "add the runs of another database"),
+    ("push", db_share.push_flags, db_share.push, "send own runs to a platform"),
+    ("pull", db_share.pull_flags, db_share.pull, "add the runs of a platform"),
+    ("backup", db_export.backup_flags, db_export.backup,
+     "write everything to a file: a copy for SQLite, an export for PostgreSQL"),
+    ("check", db_show.check_flags, db_show.check,
+     "read the whole database and report damage"),
+    ("sync", db_add.sync_flags, db_add.sync,
+     "add results that are in run directories but not in the database"),
+    ("import-log", db_add.import_log_flags, db_add.import_logs,
+     "add runs from logs of caffe train and of DIGITS jobs"),
+)  # fmt: skip
+
+
 def parser() -> cli.Parser:
     p = cli.Parser(prog="python -m lrbench_caffe.db", description=__doc__)
     _add_db(p, None)
     commands = p.add_subparsers(
         dest="command", metavar="COMMAND", required=True, parser_class=cli.Parser
     )
-
-    def add(name: str, flags: AddFlags, work: Work, text: str) -> None:
+    for name, add_flags, work, text in SUBCOMMANDS:
         command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         command.set_defaults(work=work)
         _add_db(command, argparse.SUPPRESS)
-        flags(command)
-
-    add(
-        "info", db_show.info_flags, db_show.print_info,
-        "which database is used, and how much is in it",
-    )  # fmt: skip
-    add(
-        "tasks", db_show.tasks_flags, db_show.print_tasks,
-        "the tasks, each with its best policy (from scratch, if one is)",
-    )  # fmt: skip
-    add("runs", db_show.runs_flags, db_show.print_runs, "the runs, the last stored first")
-    add("show", db_show.show_flags, db_show.print_run, "everything about one run")
-    add(
-        "delete", db_delete.delete_flags, db_delete.delete,
-        "delete runs, and tasks and policies that are left without any",
-    )  # fmt: skip
-    add(
-        "export", db_export.export_flags, db_export.export,
-        "write all runs to a file of JSON Lines",
-    )  # fmt: skip
-    add(
-        "import", db_add.import_flags, db_add.import_files,
-        "add the runs in files written by export",
-    )  # fmt: skip
-    add("merge", db_add.merge_flags, db_add.merge, "add the runs of another database")
-    add(
-        "backup", db_export.backup_flags, db_export.backup,
-        "write everything to a file: a copy for SQLite, an export for PostgreSQL",
-    )  # fmt: skip
-    add(
-        "check", db_show.check_flags, db_show.check,
-        "read the whole database and report damage",
-    )  # fmt: skip
-    add(
-        "sync", db_add.sync_flags, db_add.sync,
-        "add results that are in run directories but not in the database",
-    )  # fmt: skip
-    add(
-        "import-log", db_add.import_log_flags, db_add.import_logs,
-        "add runs from logs of caffe train and of DIGITS jobs",
-    )  # fmt: skip
-    add("push", db_share.push_flags, db_share.push, "send own runs to a platform")
-    add("pull", db_share.pull_flags, db_share.pull, "add the runs of a platform")
+        add_flags(command)
     return p
 
 

@@ -259,6 +259,7 @@ def test_what_lies_at_the_top():
 PROGRAMS = {
     "jobs.__main__": "the command train, for a process that starts it",
     "setup.__main__": "the command setup",
+    "web.__main__": "the command web",
 }
 
 
@@ -415,6 +416,9 @@ def test_what_the_lr_module_loads():
 # stepped at any time, so durations and deadlines come from time.monotonic (and see
 # runtime/liveness.py).
 WALL_CLOCK = {
+    "database.platform": {"add_token", "revoke"},  # a token is valid until a day
+    "web.api": {"begun"},
+    "web.security": {"valid_token"},
     "runtime.worker": {"glog_line"},
     "runs.directory": {"now"},
     "runs.newest": {"find_newest"},

@@ -27,7 +27,7 @@ SCOPES = schema.SCOPES
 
 
 @dataclass(frozen=True)
-class Token:
+class AccessToken:
     """Who may read, upload or administer.
 
     Attributes:
@@ -119,7 +119,7 @@ class Platform:
         self._transactions.write(work)
         return secret
 
-    def tokens(self) -> list[Token]:
+    def tokens(self) -> list[AccessToken]:
         """All tokens, by name."""
         query = select(schema.token).order_by(schema.token.c.name)
         rows = self._transactions.read(lambda c: c.execute(query).mappings().all())
@@ -141,7 +141,7 @@ class Platform:
 
         self._transactions.write(work)
 
-    def token(self, secret: str) -> Token | None:
+    def token(self, secret: str) -> AccessToken | None:
         """The token of a secret, valid or not; None if there is none."""
         condition = schema.token.c.hash == _hash(secret)
         row = self._transactions.read(lambda c: _token(c, condition))
@@ -279,8 +279,8 @@ def _token(connection: Connection, condition: object) -> RowMapping | None:
     return connection.execute(select(schema.token).where(condition)).mappings().first()  # type: ignore[arg-type]
 
 
-def _of_row(row: RowMapping) -> Token:
-    return Token(row["name"], row["scope"], row["made"], row["expires"], row["revoked"])
+def _of_row(row: RowMapping) -> AccessToken:
+    return AccessToken(row["name"], row["scope"], row["made"], row["expires"], row["revoked"])
 
 
 def _contribution(row: RowMapping) -> Contribution:

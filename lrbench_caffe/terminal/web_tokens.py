@@ -6,7 +6,7 @@ import argparse
 import time
 from collections.abc import Callable
 
-from lrbench_caffe.database.platform import SCOPES, Platform, Token
+from lrbench_caffe.database.platform import SCOPES, AccessToken, Platform
 from lrbench_caffe.database.store import Database
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.terminal import cli
@@ -54,7 +54,7 @@ def manage(args: argparse.Namespace, database: Database) -> int:
     return 0
 
 
-def _until(token: Token) -> str:
+def _until(token: AccessToken) -> str:
     if token.revoked is not None:
         return f"revoked {_day(token.revoked)}"
     return "for ever" if token.expires is None else _day(token.expires)

@@ -9,7 +9,6 @@ Reading is open to everybody who reaches the address; uploads need a token. See 
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import sys
@@ -17,61 +16,16 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from lrbench_caffe.database.urls import VARIABLE
 from lrbench_caffe.errors import InputError, LRBenchError
 from lrbench_caffe.runs.layout import RUNS
-from lrbench_caffe.terminal import cli, web_tokens
+from lrbench_caffe.terminal import cli, web_flags, web_tokens
 from lrbench_caffe.terminal.database import open_at_terminal
 
 
 def parser() -> cli.Parser:
     p = cli.Parser(prog="python -m lrbench_caffe.web", description=__doc__)
-    _add_db(p, None)
-    where = p.add_argument_group("where")
-    where.add_argument(
-        "--host", default="127.0.0.1", help="the address to listen at (default: this machine only)"
-    )
-    where.add_argument(
-        "--port", type=int, default=8080, help="the port (default: 8080; 0: one that is free)"
-    )
-    where.add_argument("--workers", type=int, default=1, metavar="N", help="processes (default: 1)")
-    where.add_argument(
-        "--root-path", default="", metavar="PATH", help="under which a proxy serves it, such as /lr"
-    )
-    where.add_argument(
-        "--https", dest="secure", action="store_true", help="browsers reach it by https only"
-    )
-    where.add_argument(
-        "--runs", action="append", metavar="DIR",
-        help=f"a folder of run directories to follow; can be repeated (default: {RUNS}/)",
-    )  # fmt: skip
-    where.add_argument("--with-parent", action="store_true", help=argparse.SUPPRESS)
-    what = p.add_argument_group("what is allowed")
-    what.add_argument("--private", action="store_true", help="reading needs a token, too")
-    what.add_argument("--read-only", action="store_true", help="nothing can be uploaded or changed")
-    what.add_argument(
-        "--requests", type=int, default=1200, metavar="N",
-        help="that one address may make in a minute, to each process (default: 1200)",
-    )  # fmt: skip
-    what.add_argument(
-        "--writes", type=int, default=60, metavar="N",
-        help="of these, uploads, sign-ins and other changes (default: 60)",
-    )  # fmt: skip
-    what.add_argument(
-        "--terms", metavar="TEXT", default="as each contributor states",
-        help="under which terms the data can be used, for the page About (default: %(default)s)",
-    )  # fmt: skip
-    commands = p.add_subparsers(dest="command", metavar="COMMAND", parser_class=cli.Parser)
-    text = "who may upload: add, list and revoke tokens"
-    token = commands.add_parser("token", help=text, description=text[0].upper() + text[1:] + ".")
-    _add_db(token, argparse.SUPPRESS)
-    web_tokens.add_flags(token, lambda action: _add_db(action, argparse.SUPPRESS))
+    web_flags.add_flags(p)
     return p
-
-
-def _add_db(p: argparse.ArgumentParser, default: str | None) -> None:
-    words = f"the LR database (default: ${VARIABLE}, else your own)"
-    p.add_argument("--db", metavar="URL", default=default, help=words)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -16,7 +16,7 @@ from starlette.responses import Response, StreamingResponse
 
 from lrbench_caffe.database.checks import checked_contribution
 from lrbench_caffe.database.exchange import BATCH, to_line
-from lrbench_caffe.database.platform import Batch, Platform, Token
+from lrbench_caffe.database.platform import AccessToken, Batch, Platform
 from lrbench_caffe.database.ranges import INT32
 from lrbench_caffe.database.store import Database
 from lrbench_caffe.database.uploads import LONGEST_LINE, NEW, PRESENT, REFUSED, Answer, receive
@@ -118,7 +118,7 @@ class RankingQuery(AskedFor):
 def ranking(
     request: Request, task_id: int, query: Annotated[RankingQuery, Query()]
 ) -> dict[str, Any]:
-    """The policies of a task, the best first, as ``rank --json`` gives them."""
+    """The policies of a task, the best first, as the command rank gives them in JSON."""
     known_task(request, task_id)
     selected = ranked(request, query.of(task_id))
     names = set(CRITERIA) - (set() if query.target_top1 is not None else {"target"})
@@ -237,7 +237,7 @@ class UploadAnswer(BaseModel):
 )
 async def upload(
     request: Request,
-    token: Annotated[Token, WRITE],
+    token: Annotated[AccessToken, WRITE],
     batch: Annotated[Optional[str], Query(max_length=200)] = None,
     note: Annotated[Optional[str], Query(max_length=2000)] = None,
     link: Annotated[Optional[str], Query(max_length=1000)] = None,
@@ -296,7 +296,7 @@ def batches(request: Request, contributor: Text = None, limit: Limit = 100) -> l
 
 
 @router.delete("/batches/{uid}", tags=["exchange"], summary="Take an upload back.")
-def take_back(request: Request, uid: str, token: Annotated[Token, WRITE]) -> dict[str, int]:
+def take_back(request: Request, uid: str, token: Annotated[AccessToken, WRITE]) -> dict[str, int]:
     """Delete an upload with all of its runs: one's own, or as an admin any."""
     known = platform(request).batch(uid)
     if known is None:

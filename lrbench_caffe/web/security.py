@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lrbench_caffe.database.checks import storable
-from lrbench_caffe.database.platform import Platform, Token
+from lrbench_caffe.database.platform import AccessToken, Platform
 from lrbench_caffe.web.errors import Refused
 from lrbench_caffe.web.settings import WebSettings
 
@@ -104,7 +104,7 @@ class RateLimit:
 # -- tokens ----------------------------------------------------------------------------------------
 
 
-async def token_of(request: Request) -> Token | None:
+async def token_of(request: Request) -> AccessToken | None:
     """The request's token; None where it has none.
 
     Raises:
@@ -121,7 +121,7 @@ async def token_of(request: Request) -> Token | None:
     raise Refused(401, "the token is unknown, expired or revoked")
 
 
-def valid_token(platform: Platform, secret: str) -> Token | None:
+def valid_token(platform: Platform, secret: str) -> AccessToken | None:
     """The token of a secret, if it is valid now."""
     token = platform.token(secret)
     return token if token is not None and token.valid(time.time()) else None
@@ -141,7 +141,7 @@ def needs(scope: str) -> Callable[[Request], object]:
     request that changes something must come from a form of ours.
     """
 
-    async def check(request: Request) -> Token | None:
+    async def check(request: Request) -> AccessToken | None:
         settings: WebSettings = request.app.state.settings
         _check_text(request)
         token = await token_of(request)

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
 import pytest
 
 from lrbench_caffe import db
 from lrbench_caffe.database import Database
-from lrbench_caffe.errors import InputError
-from lrbench_caffe.sharing.client import Client, PlatformError
 from lrbench_caffe.terminal import cli
 from lrbench_caffe.terminal.db_share import PAGE
 from tests.database.records import at, run
@@ -103,63 +97,3 @@ def test_a_token_is_needed_and_no_message_has_it(
     assert command("--db", mine, "push", address, "--token-file", file)[0] == 0
     code, _, err = command("--db", mine, "push", address, "--token-file", tmp_path / "none")
     assert (code, f"cannot read {tmp_path}/none" in err) == (2, True)
-
-
-@pytest.mark.parametrize(
-    "url", ["", "example.org", "ftp://example.org", "http://", "http://a:b@c", "http://c:port"]
-)
-def test_an_address_that_is_none(url):
-    with pytest.raises(InputError, match="allowed: http://HOST or https://HOST"):
-        Client(url)
-
-
-class Flaky(BaseHTTPRequestHandler):
-    """A server that answers 503, breaks the connection, and then takes what it is sent."""
-
-    bodies: list[bytes] = []
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.bodies.append(body)
-        if len(self.bodies) == 1:
-            self.send_error(503)
-        elif len(self.bodies) == 2:
-            self.connection.close()
-        else:
-            answer = json.dumps({"new": 1, "present": 0, "refused": 0, "answers": []}).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(answer)))
-            self.end_headers()
-            self.wfile.write(answer)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-def test_what_passes_is_waited_for(monkeypatch):
-    Flaky.bodies = []
-    with ThreadingHTTPServer(("127.0.0.1", 0), Flaky) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        address = f"http://127.0.0.1:{server.server_port}"
-        sent = Client(address, "x").send([b"{}\n"], "b", None, None)
-        assert (sent.new, len(Flaky.bodies)) == (1, 3)
-        assert len(set(Flaky.bodies)) == 1
-        server.shutdown()
-    with pytest.raises(PlatformError, match=f"{address} is out of reach: "):
-        Client(address, "x", patience=0.2).send([b"{}\n"], "b", None, None)
-
-
-def test_a_server_that_is_no_platform():
-    class Page(Flaky):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(b"<html>")
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        client = Client(f"http://127.0.0.1:{server.server_port}", "x")
-        with pytest.raises(PlatformError, match="its answer is not JSON"):
-            client.send([b"{}\n"], "b", None, None)
-        server.shutdown()

@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from lrbench_caffe.database.platform import Token
+from lrbench_caffe.database.platform import AccessToken
 from lrbench_caffe.database.uploads import NEW, PRESENT, REFUSED, receive
 from lrbench_caffe.web.api import ADMIN, READ, WRITE, Text, begun, database, platform
 from lrbench_caffe.web.errors import Refused
@@ -63,7 +63,7 @@ def uploads(request: Request, contributor: Text = None) -> Response:
 @router.post("/uploads")
 async def send(
     request: Request,
-    token: Annotated[Token, WRITE],
+    token: Annotated[AccessToken, WRITE],
     file: UploadFile,
     note: Annotated[str, Form(max_length=2000)] = "",
     link: Annotated[str, Form(max_length=1000)] = "",
@@ -91,7 +91,7 @@ def _lines(file: UploadFile) -> Iterator[bytes]:
 
 
 @router.post("/uploads/{uid}/take-back")
-def take_back(request: Request, uid: str, token: Annotated[Token, WRITE]) -> Response:
+def take_back(request: Request, uid: str, token: Annotated[AccessToken, WRITE]) -> Response:
     known = platform(request).batch(uid)
     if known is None:
         raise Refused(404, "there is no such upload")
@@ -105,7 +105,7 @@ def take_back(request: Request, uid: str, token: Annotated[Token, WRITE]) -> Res
 def set_standing(
     request: Request,
     uid: str,
-    token: Annotated[Token, Depends(ADMIN.dependency)],
+    token: Annotated[AccessToken, Depends(ADMIN.dependency)],
     standing: Annotated[str, Form(max_length=20)],
     doubt: Annotated[str, Form(max_length=1000)] = "",
 ) -> Response:
