@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from lrbench_caffe import plots
-from lrbench_caffe.database.platform import RunOutcome, Token
+from lrbench_caffe.database.platform import AccessToken, RunOutcome
 from lrbench_caffe.metrics import of_first_net
 from lrbench_caffe.records import SOURCES, STANDINGS, STATUSES, RunRecord, Task
 from lrbench_caffe.tabular import detail_rows, measurement_rows, metrics_rows
@@ -33,7 +33,7 @@ router = APIRouter(dependencies=[READ])
 MOST_RUNS = 8  # whose curves are drawn together
 MOST_TESTS = 500  # of a run in its table; the download has all
 
-Administers = Annotated[Token, Depends(ADMIN.dependency)]
+Administers = Annotated[AccessToken, Depends(ADMIN.dependency)]
 
 
 class ListQuery(RunQuery):
@@ -69,7 +69,7 @@ def runs(request: Request, query: Annotated[ListQuery, Query()]) -> Response:
 
 
 def _is_admin(request: Request) -> bool:
-    token: Optional[Token] = getattr(request.state, "token", None)
+    token: Optional[AccessToken] = getattr(request.state, "token", None)
     return token is not None and token.may("admin")
 
 
