@@ -7,7 +7,6 @@ rest.
 
 from __future__ import annotations
 
-import math
 import re
 import tempfile
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from lrbench_caffe.errors import InputError
 from lrbench_caffe.importing.sessions import Block, LogSession, NetText
 from lrbench_caffe.prototxt.messages import Messages, old_format
 from lrbench_caffe.prototxt.nets import PHASES, PhaseNet, phase_layers
-from lrbench_caffe.prototxt.task import WEIGHTED
+from lrbench_caffe.prototxt.shapes import count_parameters
 
 _REPAIRS = 50  # damaged lines of a message that are left out, at most
 _UNKNOWN_FIELD = re.compile(r'(\d+):\d+ : .*has no field named "(\w+)"')
@@ -385,52 +384,6 @@ def _wiring(text: NetText) -> list[list[Any]]:
     return rows
 
 
-# -- parameters ------------------------------------------------------------------------------------
-
-# Layers without anything to learn that nets commonly have; another type makes the number unknown.
-_NOTHING_TO_LEARN = (
-    "Accuracy", "ArgMax", "AbsVal", "BatchNorm", "BNLL", "Concat", "ContrastiveLoss", "Crop", "Data",
-    "Dropout", "ELU", "Eltwise", "EuclideanLoss", "Exp", "Flatten", "HDF5Data", "HingeLoss", "ImageData",
-    "InfogainLoss", "Input", "LRN", "Log", "MVN", "MultinomialLogisticLoss", "Pooling", "Power", "ReLU",
-    "Reduction", "Reshape", "Sigmoid", "SigmoidCrossEntropyLoss", "Silence", "Slice", "Softmax",
-    "SoftmaxWithLoss", "Split", "TanH", "Threshold", "Tile",
-)  # fmt: skip
-
-
 def parameters(net: LogNet) -> int | None:
     """The number of learnable parameters by the printed shapes; None if they do not tell it."""
-    if net.partial:
-        return None
-    shapes = net.shapes
-    total = 0
-    for layer in net.net.layers:
-        if layer.type in _NOTHING_TO_LEARN:
-            continue
-        bottom = shapes.get(layer.bottom[0]) if layer.bottom else None
-        shared = any(spec.name for spec in layer.param)
-        if bottom is None or shared or layer.type not in (*WEIGHTED, "Scale"):
-            return None
-        count = _layer_parameters(layer, bottom)
-        if count is None:
-            return None
-        total += count
-    return total
-
-
-def _layer_parameters(layer: Any, bottom: list[int]) -> int | None:
-    """The parameters of a layer with this input shape; None if it is another layer's (damaged log)."""
-    if layer.type == "InnerProduct":
-        p = layer.inner_product_param
-        return int(p.num_output * (math.prod(bottom[p.axis :]) + p.bias_term))
-    if layer.type == "Scale":
-        p = layer.scale_param
-        if len(layer.bottom) > 1:
-            return 0
-        end = len(bottom) if p.num_axes == -1 else p.axis + p.num_axes
-        return math.prod(bottom[p.axis : end]) * (1 + int(p.bias_term))
-    p = layer.convolution_param
-    if len(bottom) < 2 or not p.group:
-        return None
-    sizes = list(p.kernel_size) or [p.kernel_h, p.kernel_w]
-    kernel = math.prod(sizes if len(sizes) > 1 else sizes * (len(bottom) - 2))
-    return int(p.num_output * bottom[1] // p.group * kernel + p.num_output * p.bias_term)
+    return None if net.partial else count_parameters(net.net.layers, net.shapes)

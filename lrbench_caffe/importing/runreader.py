@@ -300,7 +300,7 @@ def _framework(run: list[LogSession], message: Any) -> Framework:
 
 def _network(trained: Trained) -> Network:
     train = trained.nets[0]
-    described = replace(network(trained.solver, Opened(0, [], [])), parameters=parameters(train))
+    described = network(trained.solver, parameters(train))
     if not train.partial:
         return described
     told = digest(["partial", canonical_net(train.net), train.wiring])

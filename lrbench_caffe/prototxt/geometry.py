@@ -10,7 +10,7 @@ from lrbench_caffe.prototxt.nets import PhaseNet
 from lrbench_caffe.prototxt.sources import Source
 
 # Layers whose top has the height and width of their bottom.
-_SAME_SIZE = frozenset(
+SAME_SIZE = frozenset(
     [
         "ReLU",
         "PReLU",
@@ -61,7 +61,7 @@ def check_geometry(net: PhaseNet, sources: Sequence[tuple[Any, Source]]) -> None
         if source is not None:
             top = source.shape[1:] if source.shape else None
         elif above in sizes:
-            source, top = data[above], _top_size(layer, sizes[above])
+            source, top = data[above], top_size(layer, sizes[above])
         for blob in layer.top:
             sizes.pop(blob, None)
         if source is None or top is None or not layer.top:
@@ -94,7 +94,8 @@ def _kernel(layer: Any) -> str:
     return f"of kernel_size {height} x {width} "
 
 
-def _top_size(layer: Any, bottom: Size) -> Size | None:
+def top_size(layer: Any, bottom: Size) -> Size | None:
+    """Height and width of what a layer makes of its bottom's; None where that is not known here."""
     if layer.type == "Convolution":
         return _convolution(layer.convolution_param, bottom)
     if layer.type == "Pooling":
@@ -103,7 +104,7 @@ def _top_size(layer: Any, bottom: Size) -> Size | None:
         return (
             bottom if layer.concat_param.axis == 1 and layer.concat_param.concat_dim == 1 else None
         )
-    return bottom if layer.type in _SAME_SIZE else None
+    return bottom if layer.type in SAME_SIZE else None
 
 
 def _pair(repeated: Any, parameter: Any, name: str, default: int) -> Size:

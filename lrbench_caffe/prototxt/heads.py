@@ -141,14 +141,14 @@ def misused_accuracies(net: PhaseNet) -> list[str]:
 def channels(net: PhaseNet, blob: str, reader: Any) -> int | None:
     """The length of axis 1 of a blob that layer ``reader`` reads; None where the net does not tell."""
     layer = net.producer(blob, before=reader)
+    while layer is not None and layer.type in _SAME_CHANNELS and layer.bottom:
+        layer = net.producer(layer.bottom[0], before=layer)
     if layer is None:
         return None
     if layer.type == "InnerProduct" and layer.inner_product_param.axis == 1:
         return int(layer.inner_product_param.num_output)
     if layer.type in ("Convolution", "Deconvolution") and layer.convolution_param.axis == 1:
         return int(layer.convolution_param.num_output)
-    if layer.type in _SAME_CHANNELS and layer.bottom:
-        return channels(net, layer.bottom[0], layer)
     return None
 
 

@@ -93,6 +93,22 @@ class Messages:
             command = examples.command_for(path) if isinstance(error, FileNotFoundError) else None
             remedy = f"; {command} writes it" if command else ""
             raise InputError(f"cannot read {path}: {error.strerror}{remedy}") from error
+        reader = self._reader
+        return self.parse(name, path, data, None if reader is None else lambda: reader(name, path))
+
+    def parse(
+        self, name: str, path: Path, data: bytes, ask: Callable[[], bytes | None] | None = None
+    ) -> tuple[Any, str | None]:
+        """A message out of the bytes of a prototxt, as ``read_net`` gives it.
+
+        Args:
+            path: what messages call it; it is not opened.
+            ask: reads the same bytes with Caffe's own functions, as a ``Reader`` does; None where
+                only the driver's parser is there.
+
+        Raises:
+            InputError: as ``read_text``.
+        """
         for mark, encoding in _BYTE_ORDER_MARKS.items():
             if data.startswith(mark):
                 raise InputError(
@@ -112,14 +128,20 @@ class Messages:
         old = old_format(message) if name == "NetParameter" else None
         if problem is None and old is None and not _PLAIN_TOKEN.sub("", text):
             return message, None
-        return self._as_caffe_reads(name, path, message, problem, old)
+        return self._as_caffe_reads(name, path, message, problem, old, ask)
 
     def _as_caffe_reads(
-        self, name: str, path: Path, message: Any, problem: str | None, old: str | None
+        self,
+        name: str,
+        path: Path,
+        message: Any,
+        problem: str | None,
+        old: str | None,
+        ask: Callable[[], bytes | None] | None,
     ) -> tuple[Any, str | None]:
         """Let Caffe decide what the driver's parser is not enough for."""
         try:
-            data = self._reader(name, path) if self._reader else None
+            data = ask() if ask else None
         except InputError as error:
             raise InputError(problem or str(error)) from error
         if data is not None:
@@ -150,7 +172,7 @@ class Messages:
 
     def _explain(self, error: str) -> str:
         """The parser's complaint, as the rest of a message that begins with the file."""
-        match = _UNKNOWN_FIELD.search(error)
+        match = _UNKNOWN_FIELD.match(error)
         if match:
             line, owner, field = match.groups()
             known = [f.name for f in self._pool.FindMessageTypeByName(owner).fields]
@@ -158,7 +180,7 @@ class Messages:
             if field in _LAYERS and kind not in _WITH_LAYERS:
                 return f":{line}: {field!r} in {kind}; allowed: in a net; is a '}}' missing before this line?"
             return f":{line}: unknown field {field!r} in {kind}{lacks(field, known)}"
-        match = _OTHER_ERROR.search(error)
+        match = _OTHER_ERROR.match(error)
         if match is None:
             return f": {error}"
         line, column, text, cause = match.groups()

@@ -40,6 +40,7 @@ _LR_FIELD = re.compile(
     r"(min|max|start|end|final|initial|target)_lr|(ramp|warm)_?up_\w+|(plateau|sgdr|cycle|cosine)_\w+"
 )
 Sources = list[tuple[Any, Source]]
+NetOpener = Callable[[str, str], "tuple[Any, str | None]"]
 _TRAIN_FIELDS = ("net", "net_param", "train_net", "train_net_param")
 
 
@@ -279,7 +280,46 @@ def load_solver(
     Raises:
         InputError: one line that names the file, the field, its value and what is allowed.
     """
-    message = messages.read_text("SolverParameter", path)
+    solver = build_solver(
+        path,
+        messages.read_text("SolverParameter", path),
+        info,
+        open_net=lambda name, value: _open_net(path, name, value, messages),
+        sources_of=lambda net: find_sources(net, messages),
+        level=level,
+        stages=stages,
+        max_iter=max_iter,
+        head=head,
+    )
+    if check_data is None:
+        return solver
+    return replace(solver, checked=check_records(solver.phase_nets, messages, check_data))
+
+
+def build_solver(
+    path: Path,
+    message: Any,
+    info: CaffeInfo,
+    *,
+    open_net: NetOpener,
+    sources_of: Callable[[PhaseNet], Sources],
+    level: int = 0,
+    stages: Sequence[str] = (),
+    max_iter: int | None = None,
+    head: str | None = None,
+) -> Solver:
+    """A solver out of its message. Only ``open_net`` and ``sources_of`` open files.
+
+    Args:
+        path: what messages call the solver.
+        open_net: the net of a field of the solver ("net", "test_net[0]") that names a file, and the
+            older format that it was upgraded from.
+        sources_of: the data layers of a net, with what they read.
+        info, level, stages, max_iter, head: as for ``load_solver``.
+
+    Raises:
+        InputError: as ``load_solver``.
+    """
     _check_fields(path, message)
     notes = _odd_fields(path, message)
     if message.max_iter < 1 and max_iter is None:
@@ -288,20 +328,17 @@ def load_solver(
             f"{path}: max_iter {is_what}: Caffe trains nothing, so nothing is recorded "
             f"({named('max_iter')} N trains)"
         )
-    nets = _read_nets(path, message, messages, notes)
+    nets = _read_nets(path, message, open_net, notes)
     train = _train_net(path, message, nets, level, stages)
-    sources = _check_net(train, messages, info)
+    sources = _check_net(train, sources_of, info)
     tests = []
     for index, net in enumerate(_test_nets(path, message, nets)):
-        test_sources = _check_net(net, messages, info)
+        test_sources = _check_net(net, sources_of, info)
         notes += _unlike_records(net, sources, test_sources)
         tests.append(TestNet(net, _first(test_sources), message.test_iter[index], find_heads(net)))
     if head is not None:
         head = _choose_head(path, tests, head)
-    solver = Solver(path, message, nets, train, _first(sources), tests, head, notes)
-    if check_data is None:
-        return solver
-    return replace(solver, checked=check_records(solver.phase_nets, messages, check_data))
+    return Solver(path, message, nets, train, _first(sources), tests, head, notes)
 
 
 def _choose_head(path: Path, tests: list[TestNet], name: str) -> str | None:
@@ -318,9 +355,11 @@ def _choose_head(path: Path, tests: list[TestNet], name: str) -> str | None:
     return None if default else name
 
 
-def _check_net(net: PhaseNet, messages: Messages, info: CaffeInfo) -> Sources:
+def _check_net(
+    net: PhaseNet, sources_of: Callable[[PhaseNet], Sources], info: CaffeInfo
+) -> Sources:
     check_layers(net, info.layers)
-    sources = find_sources(net, messages)
+    sources = sources_of(net)
     check_geometry(net, sources)
     return sources
 
@@ -396,7 +435,7 @@ def _odd_fields(path: Path, message: Any) -> list[str]:
     return [f"{path}: {text}" for is_so, text in odd if is_so]
 
 
-def _read_nets(path: Path, message: Any, messages: Messages, notes: list[str]) -> dict[str, Any]:
+def _read_nets(path: Path, message: Any, open_net: NetOpener, notes: list[str]) -> dict[str, Any]:
     """All nets of a solver by field, e.g. {"net": ...} or {"train_net": ..., "test_net[0]": ...}.
 
     What a person should know of them is appended to ``notes``.
@@ -412,11 +451,11 @@ def _read_nets(path: Path, message: Any, messages: Messages, notes: list[str]) -
     fields += [(f"test_net_param[{i}]", net) for i, net in enumerate(message.test_net_param)]
     fields += [(f"test_net[{i}]", net) for i, net in enumerate(message.test_net)]
     for name, value in fields:
-        nets[name] = _read_net(path, name, value, messages, notes)
+        nets[name] = _read_net(path, name, value, open_net, notes)
     return nets
 
 
-def _read_net(path: Path, name: str, value: Any, messages: Messages, notes: list[str]) -> Any:
+def _read_net(path: Path, name: str, value: Any, open_net: NetOpener, notes: list[str]) -> Any:
     if not isinstance(value, str):
         net = type(value)()
         net.CopyFrom(value)
@@ -429,13 +468,17 @@ def _read_net(path: Path, name: str, value: Any, messages: Messages, notes: list
                 net.ClearField(field_name)
     elif not value:
         raise InputError(f"{path}: {name} is empty; allowed: the name of a net's file")
-    elif not file_path(value).is_file():
-        raise InputError(f"{path}: {name}: no such file: {value} (looked for in {Path.cwd()})")
     else:
-        net, old = messages.read_net(file_path(value))
+        net, old = open_net(name, value)
         if old:
             notes.append(f"{value} has {old}: upgraded as Caffe does it")
     return net
+
+
+def _open_net(path: Path, name: str, value: str, messages: Messages) -> tuple[Any, str | None]:
+    if not file_path(value).is_file():
+        raise InputError(f"{path}: {name}: no such file: {value} (looked for in {Path.cwd()})")
+    return messages.read_net(file_path(value))
 
 
 def _origin(path: Path, value: Any) -> str:

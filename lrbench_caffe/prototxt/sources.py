@@ -49,6 +49,46 @@ def find_sources(net: PhaseNet, messages: Messages) -> list[tuple[Any, Source]]:
     return [(layer, _READERS[layer.type](net, layer, messages)) for layer in known]
 
 
+def told_sources(
+    net: PhaseNet, samples: int | None, shape: tuple[int, int, int] | None
+) -> list[tuple[Any, Source]]:
+    """The data layers of a net that we know, where somebody tells what the first of them reads.
+
+    Nothing is opened.
+
+    Args:
+        samples: number of samples; None where it is not known.
+        shape: (channels, height, width) that the layer puts out.
+
+    Raises:
+        InputError: a batch of no samples.
+    """
+    told = []
+    for layer in net.layers:
+        field = _PARAMETERS.get(layer.type)
+        if field is None:
+            continue
+        parameter = getattr(layer, field)
+        batch = _batch(net, layer, parameter.batch_size, f"{field}.batch_size")
+        shuffled = bool(getattr(parameter, "shuffle", False))
+        random = shuffled or _augments(net, layer)
+        first = not told
+        told.append(
+            (
+                layer,
+                Source(
+                    layer.name,
+                    parameter.source,
+                    batch,
+                    samples if first else None,
+                    shape if first else None,
+                    random,
+                ),
+            )
+        )
+    return told
+
+
 def find_source(net: PhaseNet, messages: Messages) -> Source | None:
     """The source of a net's first data layer; None without a known one. See ``find_sources``."""
     sources = find_sources(net, messages)
@@ -140,6 +180,7 @@ def listed_files(net: PhaseNet, layer: Any) -> list[Path]:
     return [file_path(name) for name in names]
 
 
+_PARAMETERS = {"Data": "data_param", "ImageData": "image_data_param", "HDF5Data": "hdf5_data_param"}
 _READERS = {"Data": _data, "ImageData": _image_data, "HDF5Data": _hdf5_data}
 
 

@@ -153,7 +153,10 @@ def open_worker(
 def task_of(solver: Solver, info: CaffeInfo, opened: Opened, gpu: int | None) -> Task:
     """The task of a solver that a worker has open."""
     return Task(
-        framework(info, gpu), task_type(solver), dataset(solver, opened), network(solver, opened)
+        framework(info, gpu),
+        task_type(solver),
+        dataset(solver, opened),
+        network(solver, opened.parameters),
     )
 
 
@@ -193,15 +196,18 @@ def solver_settings(solver: Solver) -> SolverSettings:
     )
 
 
-def network(solver: Solver, opened: Opened) -> Network:
-    """The training net. Two files with other names for the same layers are the same network."""
+def network(solver: Solver, parameters: int | None) -> Network:
+    """The training net with so many parameters.
+
+    Two files with other names for the same layers are the same network.
+    """
     layers = [layer for layer in solver.train.layers if _is_net(layer)]
     counts = Counter(layer.type for layer in layers)
     return Network(
         name=_net_name(solver),
         digest=digest(canonical_net(solver.train)),
         layers=dict(sorted(counts.items())),
-        parameters=opened.parameters,
+        parameters=parameters,
         depth=sum(counts[kind] for kind in WEIGHTED),
     )
 

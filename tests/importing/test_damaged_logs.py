@@ -14,7 +14,7 @@ from lrbench_caffe.database.checks import checked_run
 from lrbench_caffe.database.exchange import to_line
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.importing.caffelog import records_from_logs
-from lrbench_caffe.importing.nets import _layer_parameters
+from lrbench_caffe.prototxt.shapes import _layer_parameters
 from lrbench_caffe.terminal import cli
 from tests.database.records import at, policy, run
 
