@@ -71,6 +71,22 @@ class Recommendation:
         return self.compared > 0 and not self.set_aside
 
     @property
+    def known(self) -> str:
+        """How much is known of the task itself, in a line."""
+        compared = self.compared
+        diverged = f", and {self.diverged} that only diverged" * bool(self.diverged)
+        if not compared:
+            here = "from this start" if self.other_starts else "on this task"
+            text = f"in the database: no result {here}{diverged}"
+            if not self.proposals:
+                return text
+            first = self.proposals[0].main
+            where = "another start" if first.same_task else "the most similar one"
+            return f"{text}; proposals are from {where}"
+        policies = "1 policy" if compared == 1 else f"{compared} policies"
+        return f"in the database: {policies} on this task{diverged}"
+
+    @property
     def remarks(self) -> tuple[str, ...]:
         """What was set aside, passed over and not found, as lines of text."""
         lines = [self.note] if self.note else []

@@ -63,7 +63,7 @@ def told_sources(
     Raises:
         InputError: a batch of no samples.
     """
-    told = []
+    told: list[tuple[Any, Source]] = []
     for layer in net.layers:
         field = _PARAMETERS.get(layer.type)
         if field is None:

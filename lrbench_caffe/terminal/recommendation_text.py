@@ -30,7 +30,7 @@ def lines(wanted: Wanted, recommendation: Recommendation, train: Sequence[str]) 
     text = [f"task: {wanted.task.title} ({_form(wanted.task)})"]
     if wanted.start.kind != "scratch":
         text.append(f"start: {wanted.start}")
-    text.append(_known(recommendation))
+    text.append(recommendation.known)
     text += recommendation.remarks
     if recommendation.similar:
         text.append(
@@ -49,20 +49,6 @@ def lines(wanted: Wanted, recommendation: Recommendation, train: Sequence[str]) 
     if recommendation.proposals:
         text += ["", " ".join([*train, f'--lr "{recommendation.proposals[0].policy}"'])]
     return text
-
-
-def _known(recommendation: Recommendation) -> str:
-    compared = recommendation.compared
-    diverged = f", and {recommendation.diverged} that only diverged" * bool(recommendation.diverged)
-    if not compared:
-        here = "from this start" if recommendation.other_starts else "on this task"
-        text = f"in the database: no result {here}{diverged}"
-        if not recommendation.proposals:
-            return text
-        first = recommendation.proposals[0].main
-        return f"{text}; proposals are from {'another start' if first.same_task else 'the most similar one'}"
-    policies = "1 policy" if compared == 1 else f"{compared} policies"
-    return f"in the database: {policies} on this task{diverged}"
 
 
 def _form(task: Task) -> str:

@@ -22,19 +22,21 @@ from lrbench_caffe.database.errors import DatabaseError, DatabaseUnavailable, Un
 from lrbench_caffe.database.platform import Platform
 from lrbench_caffe.database.store import Database
 from lrbench_caffe.database.urls import scrub_text
-from lrbench_caffe.errors import LRBenchError
+from lrbench_caffe.errors import LRBenchError, spelling
 from lrbench_caffe.lr import PolicyError
 from lrbench_caffe.plaintext import one_line
-from lrbench_caffe.web import api, health
+from lrbench_caffe.web import api, health, recommending
 from lrbench_caffe.web.access import AccessLog
+from lrbench_caffe.web.bodies import BodyLimit
 from lrbench_caffe.web.errors import Refused
 from lrbench_caffe.web.live import LiveFolders
 from lrbench_caffe.web.pages import PAGES
 from lrbench_caffe.web.rendering import page, templates
 from lrbench_caffe.web.security import RateLimit, SecurityHeaders
-from lrbench_caffe.web.settings import WebSettings
+from lrbench_caffe.web.settings import MIB, WebSettings
 from lrbench_caffe.web.tunings import StudyFolders
 
+SMALL = MIB // 4  # bytes of the body of a form
 PATIENCE = 5.0  # seconds that a request waits for the database
 STATIC = Path(__file__).parent / "static"
 LOG = logging.getLogger("lrbench_caffe.web")
@@ -53,7 +55,8 @@ def create_app(settings: WebSettings) -> FastAPI:
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
-        with Database.open(settings.db, patience=PATIENCE) as database:
+        # A message names parameters as the API does, also where the command line started the server.
+        with spelling(str), Database.open(settings.db, patience=PATIENCE) as database:
             app.state.database = database
             app.state.platform = Platform(database)
             yield
@@ -76,8 +79,10 @@ def create_app(settings: WebSettings) -> FastAPI:
     for router in PAGES:  # first: where a page and the API have a name in common, it is the page's
         app.include_router(router, include_in_schema=False)
     app.include_router(api.router)
+    app.include_router(recommending.router)
     app.include_router(health.router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    app.add_middleware(BodyLimit, most=_bodies(settings), other=SMALL)
     app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=4)
     app.add_middleware(RateLimit, settings=settings)
     app.add_middleware(SecurityHeaders, secure=settings.secure)
@@ -86,6 +91,17 @@ def create_app(settings: WebSettings) -> FastAPI:
         app.add_exception_handler(kind, _failure)
     app.add_exception_handler(Exception, _fault)
     return app
+
+
+def _bodies(settings: WebSettings) -> dict[str, int | None]:
+    """The largest body of each path that takes a large one, in bytes."""
+    texts = 8 * settings.solver_mib * MIB  # three, and in JSON the escapes of their characters
+    return {
+        "/api/v1/runs": None,  # which counts what it has uncompressed
+        "/uploads": settings.upload_mib * MIB + SMALL,
+        "/recommend": texts,
+        "/api/v1/recommendations": texts,
+    }
 
 
 async def _failure(request: Request, error: Exception) -> Response:

@@ -3,14 +3,53 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
+from fastapi import HTTPException
+from starlette.datastructures import Headers
 from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lrbench_caffe.web.errors import Refused
 
 PIECE = 2**16  # bytes that are uncompressed at once
 _GZIP = 31  # zlib's word for its largest window, in gzip's format
+
+
+class BodyLimit:
+    """Ends a request whose body is larger than its path allows, before more of it is kept anywhere.
+
+    Args:
+        most: bytes by path; a path that is not in it has no limit here.
+        other: bytes for all other paths.
+    """
+
+    def __init__(self, app: ASGIApp, most: Mapping[str, int | None], other: int) -> None:
+        self.app = app
+        self.most = most
+        self.other = other
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        most = self._most(scope) if scope["type"] == "http" else None
+        if most is None:
+            return await self.app(scope, receive, send)
+        told = Headers(scope=scope).get("content-length", "0")
+        left = most - int(told) if told.isdecimal() else most
+        taken = 0
+
+        async def counted() -> Message:
+            nonlocal taken
+            message = await receive()
+            taken += len(message.get("body", b""))
+            if left < 0 or taken > most:
+                raise HTTPException(413, f"the body has more than {most} bytes")
+            return message
+
+        await self.app(scope, counted, send)
+
+    def _most(self, scope: Scope) -> int | None:
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        return self.most.get(path, self.other)
 
 
 async def read_all(request: Request, most: int) -> bytes:

@@ -34,7 +34,7 @@ from lrbench_caffe.records import (
 )
 from lrbench_caffe.runtime.info import caffe_info
 from lrbench_caffe.runtime.known import known_caffe
-from lrbench_caffe.runtime.locate import CaffePython, find_caffe_python
+from lrbench_caffe.runtime.locate import VARIABLE, CaffePython, find_caffe_python
 from lrbench_caffe.runtime.reader import CaffeReader
 from lrbench_caffe.web.errors import Refused
 from lrbench_caffe.web.settings import MIB
@@ -132,7 +132,8 @@ def main() -> int:
     try:
         answer = asdict(_told(request))
     except LRBenchError as error:
-        answer = {"error": shortened(str(error), LONGEST)}
+        of_page = str(error).partition(f"; {VARIABLE} or ")[0]  # no remedy for who sees a page
+        answer = {"error": shortened(of_page, LONGEST)}
     except RecursionError:
         answer = {"error": "the solver or its net has messages that are nested too deeply"}
     # Names need not be UTF-8 to Caffe, but have to be in a page.

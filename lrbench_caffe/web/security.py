@@ -134,11 +134,14 @@ def _secret(headers: Headers, cookies: dict[str, str]) -> tuple[str | None, bool
     return cookies.get(SESSION), False
 
 
-def needs(scope: str) -> Callable[[Request], object]:
+def needs(scope: str, changes: bool = True) -> Callable[[Request], object]:
     """What an endpoint depends on: a token that may do what needs ``scope``.
 
     Reading needs none, unless the server is private. Where the token came with the cookie, a
     request that changes something must come from a form of ours.
+
+    Args:
+        changes: False for a request that is sent by POST and changes nothing.
     """
 
     async def check(request: Request) -> AccessToken | None:
@@ -152,7 +155,7 @@ def needs(scope: str) -> Callable[[Request], object]:
             raise Refused(401, f"this needs a token with the scope {scope!r}")
         if token is not None and not token.may(scope):
             raise Refused(403, f"this needs the scope {scope!r}; the token has {token.scope!r}")
-        if request.method not in SAFE and not _by_header(request):
+        if changes and request.method not in SAFE and not _by_header(request):
             await check_form(request)
         return token
 
