@@ -462,6 +462,7 @@ FLAGS = {
     "training.signals": {"--sighup_effect", "--sigint_effect"},
     "runs.runjson": {"--until"},  # what version 0.1 wrote
     "runs.syncing": {"--out", "--resume"},  # train --resume --out ...
+    "web.recommending": {"--lr", "--max-iter"},  # lrbench-caffe train ...
 }  # fmt: skip
 
 

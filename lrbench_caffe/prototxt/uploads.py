@@ -88,24 +88,13 @@ def told_training(
         InputError: a text that Caffe would not take, or one that is missing.
     """
 
-    def read(kind: str, path: Path, text: bytes) -> tuple[Any, str | None]:
-        return messages.parse(kind, path, text, partial(ask, kind, text) if ask else None)
-
-    def open_net(field: str, value: str) -> tuple[Any, str | None]:
-        text, path = _text_of(texts, field, value), Path(value)
-        net, old = read("NetParameter", path, text)
-        if len(net.layer) > MOST_LAYERS:
-            raise InputError(
-                f"{path}: layer is given {len(net.layer)} times; allowed: {MOST_LAYERS}"
-            )
-        return net, old
-
+    read = partial(_read, messages=messages, ask=ask)
     message, _ = read("SolverParameter", SOLVER, texts.solver)
     solver = build_solver(
         SOLVER,
         message,
         info,
-        open_net=open_net,
+        open_net=lambda field, value: _open_net(texts, field, value, read),
         sources_of=partial(_sources, data=data),
         max_iter=max_iter,
         head=head,
@@ -132,6 +121,21 @@ def told_training(
         epoch=solver.epoch,
         notes=tuple(notes),
     )
+
+
+def _read(
+    kind: str, path: Path, text: bytes, messages: Messages, ask: Ask | None
+) -> tuple[Any, str | None]:
+    return messages.parse(kind, path, text, partial(ask, kind, text) if ask else None)
+
+
+def _open_net(
+    texts: SolverTexts, field: str, value: str, read: Callable[..., tuple[Any, str | None]]
+) -> tuple[Any, str | None]:
+    net, old = read("NetParameter", Path(value), _text_of(texts, field, value))
+    if len(net.layer) > MOST_LAYERS:
+        raise InputError(f"{value}: layer is given {len(net.layer)} times; allowed: {MOST_LAYERS}")
+    return net, old
 
 
 def _text_of(texts: SolverTexts, field: str, value: str) -> bytes:

@@ -209,7 +209,7 @@ class RecommendationQuery(BaseModel):
     "/recommendations", tags=["policies"], dependencies=[ASK], summary="Policies for a training."
 )
 def recommendations(request: Request, query: RecommendationQuery) -> dict[str, Any]:
-    """What ``recommend --json`` gives, for a task of the database or for a solver and its net.
+    """What the command ``recommend`` gives as JSON, for a task of the database or for a solver and its net.
 
     Nothing is trained, and no file that the texts name is opened.
     """
