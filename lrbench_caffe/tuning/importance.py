@@ -57,10 +57,10 @@ def common_iteration(trainings: Sequence[ComparedTraining]) -> int | None:
     The search stops most candidates early, so only what they had reached by then can be compared.
     """
     needed = max(LEAST, SHARE * len(trainings))
-    ends = [t.tests[-1][0] for t in trainings if t.tests and not t.diverged]
+    tested = [(t.tests[0][0], t.tests[-1][0]) for t in trainings if t.tests and not t.diverged]
     diverged = sum(t.diverged for t in trainings)
-    for end in sorted(set(ends), reverse=True):
-        if end and sum(other >= end for other in ends) + diverged >= needed:
+    for end in sorted({last for _, last in tested}, reverse=True):
+        if end and sum(first <= end <= last for first, last in tested) + diverged >= needed:
             return end
     return None
 
@@ -77,7 +77,7 @@ def compared(
     for training in trainings:
         if training.diverged:
             found.append((training, chance))
-        elif training.tests and training.tests[-1][0] >= iteration:
+        elif training.tests and training.tests[0][0] <= iteration <= training.tests[-1][0]:
             tests = [top1 for at, top1 in training.tests if at <= iteration]
             found.append((training, max(tests)))
     return found

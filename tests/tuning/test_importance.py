@@ -53,3 +53,10 @@ def test_importance_names_what_was_varied_most_important_first():
     assert found[0].correlation == pytest.approx(-1)
     assert found[0].n == 6
     assert importances([training(40, 90, a=n) for n in range(6)], 40, 10.0) == []
+
+
+def test_a_candidate_that_was_tested_later_only_is_not_compared():
+    late = ComparedTraining({"a": 1.0}, [(100, 95.0)])
+    trainings = [training(40, 90 - n, a=n) for n in range(6)]
+    assert common_iteration([*trainings, late]) == 40
+    assert len(compared([*trainings, late], 40, 10.0)) == 6

@@ -63,14 +63,14 @@ def write_studies(runs: Path) -> None:
     tuning = runs / "tune-digits"
     _study(tuning, functions=["FIX", "TRI"], budget=1000)
     for n, k0 in enumerate((0.1, 0.01, 0.001)):
-        _training(tuning, f"fix-{n}", f"FIX(k0={k0})", [(10, 30.0 + n), (20, 60.0 + n)], "stopped")
+        write_training(tuning, f"fix-{n}", f"FIX(k0={k0})", [(10, 30.0 + n), (20, 60.0 + n)])
     for n, k1 in enumerate((0.02, 0.05, 0.1, 0.2, 0.4, 0.8)):
         text = f"TRI(k0=0.001, k1={k1}, l={20 + 20 * (n % 2)})"
-        _training(tuning, f"tri-{n}", text, [(20, 90.0 - n), (40, 95.0 - n)], "stopped")
+        write_training(tuning, f"tri-{n}", text, [(20, 90.0 - n), (40, 95.0 - n)])
     ended = runs / "range-digits"
     _study(ended)
-    _training(ended, "fix-1", "FIX(k0=0.1)", [(10, 30.0), (20, 60.0)], "stopped")
-    _training(ended, "fix-2", "FIX(k0=0.01)", [(10, 20.0), (20, 50.0)], "stopped")
+    write_training(ended, "fix-1", "FIX(k0=0.1)", [(10, 30.0), (20, 60.0)])
+    write_training(ended, "fix-2", "FIX(k0=0.01)", [(10, 20.0), (20, 50.0)])
     content = {"form": "ladder", "low": 0.01, "high": 0.1, "best": 0.1, "rule": "r"}
     (ended / "range.json").write_text(json.dumps(content))
     damaged = runs / "damaged"
@@ -84,7 +84,7 @@ def write_studies(runs: Path) -> None:
     (odd / "result.json").write_text(
         json.dumps({"verdict": 3, "finalists": {"a": 1}, "own": [], "range": "x", "budget": -1})
     )
-    _training(odd, "x", MARKUP, [(10, 5.0)], "stopped")
+    write_training(odd, "x", MARKUP, [(10, 5.0)])
 
 
 def _study(folder: Path, **plan: object) -> None:
@@ -97,8 +97,8 @@ def _study(folder: Path, **plan: object) -> None:
     (folder / "study.json").write_text(json.dumps({"plan": values, "experience": known}))
 
 
-def _training(
-    study: Path, name: str, text: str, tests: list[tuple[int, float]], status: str
+def write_training(
+    study: Path, name: str, text: str, tests: list[tuple[int, float]], status: str = "stopped"
 ) -> None:
     directory = RunDirectory(study / "trainings" / name)
     directory.path.mkdir(parents=True)
