@@ -16,7 +16,7 @@ from starlette.responses import Response, StreamingResponse
 
 from lrbench_caffe.database.checks import checked_contribution
 from lrbench_caffe.database.exchange import BATCH, to_line
-from lrbench_caffe.database.platform import AccessToken, Batch, Platform
+from lrbench_caffe.database.platform import AccessToken, Batch, Platform, RunOutcome
 from lrbench_caffe.database.ranges import INT32
 from lrbench_caffe.database.store import Database
 from lrbench_caffe.database.uploads import LONGEST_LINE, NEW, PRESENT, REFUSED, Answer, receive
@@ -172,7 +172,7 @@ def found_by(query: RunQuery) -> dict[str, Any]:
     summary="A run with its tests.",
 )
 def run(request: Request, uid: str) -> dict[str, Any]:
-    return database(request).get(uid).to_json()
+    return visible_run(request, uid)[0].to_json()
 
 
 @router.get("/export", tags=["exchange"], dependencies=[READ], summary="Runs to import elsewhere.")
@@ -339,6 +339,25 @@ def known_task(request: Request, task_id: int) -> Task:
     if found is None:
         raise Refused(404, f"there is no task {task_id}")
     return found
+
+
+def is_admin(request: Request) -> bool:
+    token: Optional[AccessToken] = getattr(request.state, "token", None)
+    return token is not None and token.may("admin")
+
+
+def visible_run(request: Request, uid: str) -> tuple[RunRecord, RunOutcome]:
+    """A run, unless it is hidden from who asks.
+
+    Raises:
+        UnknownRun: there is none.
+        Refused: it is hidden.
+    """
+    record = database(request).get(uid)
+    outcome = platform(request).outcomes([uid]).get(uid, RunOutcome(None, None, "shown", None))
+    if outcome.standing == "hidden" and not is_admin(request):
+        raise Refused(404, "this run is hidden")
+    return record, outcome
 
 
 def matches(task: Task, text: str | None) -> bool:

@@ -23,8 +23,8 @@ PHONE, DESK = {"width": 390, "height": 844}, {"width": 1200, "height": 900}
 PATHS = (
     "/", "/tasks/4", "/tasks/5", "/tasks/4?w.top1=2&functions=FIX", "/tasks/4?by=nothing", "/runs",
     "/runs?standing=unverified", "/runs/sin1", "/runs/h1", "/runs/lost", "/compare?uid=sin1&uid=h1",
-    "/tunings", "/playground", "/playground?policy=x", "/paper", "/paper/table7", "/uploads", "/live",
-    "/about", "/sign-in", "/nothing",
+    "/tunings", "/playground", "/playground?policy=x", "/paper", "/paper/table7", "/recommend",
+    "/uploads", "/live", "/about", "/sign-in", "/nothing",
 )  # fmt: skip
 
 
@@ -66,7 +66,7 @@ def visit(browser: sync_api.Browser, site) -> Iterator[Visit]:
     assert made.problems == []
 
 
-def studies(page: sync_api.Page) -> list[str]:
+def links(page: sync_api.Page) -> list[str]:
     return page.eval_on_selector_all("table a", "links => links.map(a => a.pathname)")
 
 
@@ -74,7 +74,7 @@ def studies(page: sync_api.Page) -> list[str]:
 def test_every_page_is_accessible_and_fits(browser, site, size, scheme):
     context = browser.new_context(viewport=size, color_scheme=scheme)
     visit = Visit(context.new_page(), site.url)
-    paths = [*PATHS, *studies(visit.go("/tunings"))]
+    paths = [*PATHS, *links(visit.go("/tunings")), *links(visit.go("/live"))[:1]]
     found = []
     for path in paths:
         page = visit.go(path)

@@ -19,6 +19,16 @@ from lrbench_caffe.web.rendering import page
 
 router = APIRouter(dependencies=[READ])
 MOST = 8  # policies at once
+MEANINGS = {
+    "k0": "one end of the LR's range; of a decaying function where it begins",
+    "k1": "the other end; of a decaying function the bound that it does not fall below",
+    "l": "iterations: half a cycle, a step, or (as a list) where the LR changes; of POLY where it ends",
+    "gamma": "the factor that shrinks the LR, at every iteration or step; of SIG how steep it is",
+    "p": "the power that bends the curve",
+    "n": "tests without an improvement after which the LR falls",
+    "metric": "what has to improve",
+    "min_delta": "how much it has to improve to count",
+}
 EXAMPLE = "SIN2(k0=0.01, k1=0.06, l=2000)"
 
 
@@ -56,6 +66,8 @@ def playground(request: Request, query: Annotated[PlaygroundQuery, Query()]) -> 
         "problems": problems,
         "chart": policies_chart(policies, query.max_iter, log=query.log),
         "functions": describe_functions(),
+        "rows": {row.name: row for row in describe_functions()},
+        "meanings": MEANINGS,
         "most": MOST,
     }
     return page(request, "playground.html", values)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Optional
+from typing import Annotated, Any, Literal
+from urllib.parse import urlencode
 
 import numpy as np
 from fastapi import APIRouter, Depends, Query
@@ -10,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from lrbench_caffe import plots
-from lrbench_caffe.database.platform import AccessToken, RunOutcome
+from lrbench_caffe.database.platform import AccessToken
 from lrbench_caffe.metrics import of_first_net
 from lrbench_caffe.records import SOURCES, STANDINGS, STATUSES, RunRecord, Task
 from lrbench_caffe.tabular import detail_rows, measurement_rows, metrics_rows
@@ -22,7 +23,9 @@ from lrbench_caffe.web.api import (
     Text,
     database,
     found_by,
+    is_admin,
     platform,
+    visible_run,
 )
 from lrbench_caffe.web.charts import Axes, runs_chart
 from lrbench_caffe.web.errors import Refused
@@ -45,7 +48,7 @@ class ListQuery(RunQuery):
 
 @router.get("/runs")
 def runs(request: Request, query: Annotated[ListQuery, Query()]) -> Response:
-    if query.standing == "hidden" and not _is_admin(request):
+    if query.standing == "hidden" and not is_admin(request):
         raise Refused(403, "standing: hidden: only admins see these; allowed: shown, unverified")
     records = database(request).page(
         **found_by(query),
@@ -62,15 +65,17 @@ def runs(request: Request, query: Annotated[ListQuery, Query()]) -> Response:
         "query": query,
         "statuses": STATUSES,
         "sources": SOURCES,
-        "standings": STANDINGS if _is_admin(request) else STANDINGS[:2],
-        "next": records[-1].uid if len(records) == query.limit else None,
+        "standings": STANDINGS if is_admin(request) else STANDINGS[:2],
+        "next": _address(request, records[-1].uid) if len(records) == query.limit else None,
+        "first": _address(request, None) if query.after else None,
     }
     return page(request, "runs.html", values)
 
 
-def _is_admin(request: Request) -> bool:
-    token: Optional[AccessToken] = getattr(request.state, "token", None)
-    return token is not None and token.may("admin")
+def _address(request: Request, after: str | None) -> str:
+    """The same list behind a run, or from its beginning."""
+    asked = [(name, v) for name, v in request.query_params.multi_items() if name != "after"]
+    return f"?{urlencode([*asked, *([('after', after)] if after else [])])}"
 
 
 # -- curves ----------------------------------------------------------------------------------------
@@ -114,7 +119,7 @@ def curves_picture(request: Request, form: str, query: Annotated[CurvesQuery, Qu
 def _chosen(request: Request, query: CurvesQuery) -> list[RunRecord]:
     if not query.uid:
         raise Refused(400, "uid: none; allowed: the uids of runs")
-    return [_visible(request, uid)[0] for uid in dict.fromkeys(query.uid)]
+    return [visible_run(request, uid)[0] for uid in dict.fromkeys(query.uid)]
 
 
 def _curves(record: RunRecord) -> Any:
@@ -154,7 +159,7 @@ def delete_run(request: Request, admin: Administers, uid: Text = None) -> Respon
 
 @router.get("/runs/{uid:path}")
 def run(request: Request, uid: str) -> Response:
-    record, outcome = _visible(request, uid)
+    record, outcome = visible_run(request, uid)
     tests = record.measurements
     own = database(request).find_task(_task_of(record))
     values = {
@@ -171,20 +176,6 @@ def run(request: Request, uid: str) -> Response:
         "standings": STANDINGS,
     }
     return page(request, "run.html", values)
-
-
-def _visible(request: Request, uid: str) -> tuple[RunRecord, RunOutcome]:
-    """A run, unless it is hidden from who asks.
-
-    Raises:
-        UnknownRun: there is none.
-        Refused: it is hidden.
-    """
-    record = database(request).get(uid)
-    outcome = platform(request).outcomes([uid]).get(uid, RunOutcome(None, None, "shown", None))
-    if outcome.standing == "hidden" and not _is_admin(request):
-        raise Refused(404, "this run is hidden")
-    return record, outcome
 
 
 def _time(seconds: float | None) -> str:

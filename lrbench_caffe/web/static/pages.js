@@ -1,5 +1,5 @@
 // Tables that can be sorted: a click on a heading, or Enter on it. Weights have sliders beside their
-// numbers. A form's empty fields stay out of its address.
+// numbers. Commands can be copied. A form's empty fields stay out of its address.
 "use strict";
 for (const field of document.querySelectorAll(".weights input")) {
   const slider = document.createElement("input");
@@ -8,6 +8,17 @@ for (const field of document.querySelectorAll(".weights input")) {
   slider.addEventListener("input", () => { field.value = slider.value === "0" ? "" : slider.value; });
   field.addEventListener("input", () => { slider.value = field.value || 0; });
   field.parentElement.after(slider);
+}
+
+for (const code of navigator.clipboard ? document.querySelectorAll("code.copied") : []) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.textContent = "Copy";
+  button.addEventListener("click", async () => {
+    await navigator.clipboard.writeText(code.textContent);
+    button.textContent = "Copied";
+  });
+  code.after(" ", button);
 }
 
 for (const form of document.querySelectorAll("form[method=get]")) {
