@@ -214,6 +214,8 @@ def test_a_run_says_what_it_began_with_and_from_whom_it_is(visitor):
     assert "Fine-tuned from base.caffemodel: 3 of 4 layers with weights were filled" in tuned
     sent = visitor.get("/runs/sent").text
     assert "Uploaded by ada" in text(sent)
+    assert f"{visitor.url}/uploads?contributor=ada#b1" in links(sent)
+    assert 'id="b1"' in visitor.get("/uploads?contributor=ada").text
     assert "https://example.org/?a=1&b=<2>" in links(sent)
     task = task_of(visitor, "digits")
     assert f"{visitor.url}/tasks/{task}" in links(sent)
