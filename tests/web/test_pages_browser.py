@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -19,6 +20,7 @@ pytestmark = pytest.mark.slow  # a browser takes its time
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 QUIET = ["--no-sandbox", "--disable-background-networking"]
+ROOT = Path(__file__).parents[2]
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1200, "height": 900}
 PATHS = (
     "/", "/tasks/4", "/tasks/5", "/tasks/4?w.top1=2&functions=FIX", "/tasks/4?by=nothing", "/runs",
@@ -177,6 +179,27 @@ def test_a_page_can_be_used_by_the_keyboard(visit):
     assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
     page.keyboard.press("Enter")
     assert page.evaluate("document.activeElement.id") == "content"
+
+
+def test_an_uploaded_solver_gets_policies_to_try(visit):
+    page = visit.go("/recommend")
+    page.set_input_files("#solver_file", ROOT / "solvers/lenet_mnist_solver.prototxt")
+    net = ROOT / "prototxt/lenet_mnist_train_test.prototxt"
+    page.get_by_label("or its text").nth(1).fill(net.read_text(encoding="utf-8"))
+    mnist = page.eval_on_selector_all(
+        "#data option", "all => all.filter(o => o.text.startsWith('mnist')).map(o => o.value)"
+    )
+    page.select_option("#data", mnist[0])
+    page.get_by_role("button", name="Recommend").nth(1).click()
+    page.get_by_role("heading", name="Policies for mnist / LeNet_MNIST").wait_for()
+    page.wait_for_selector(".main-svg")
+    evidence = page.inner_text("section >> nth=0")
+    assert "on the same task" in evidence and "Wu et al. 2019, Table VII" in evidence
+    assert "Top-1 99.3" in evidence
+    policy = page.inner_text("section h2 >> nth=0").partition(". ")[2]
+    page.get_by_role("link", name="In the playground").first.click()
+    page.wait_for_selector(".main-svg")
+    assert page.input_value("input[name=policy] >> nth=0") == policy
 
 
 def test_a_tuning_under_way_grows_on_the_page(browser, tmp_path):
