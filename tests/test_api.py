@@ -80,6 +80,19 @@ def test_as_many_recommendations_as_functions(database: Path) -> None:
 
 
 @pytest.mark.usefixtures("digits")
+def test_recommendations_of_chosen_contributors(database: Path) -> None:
+    everybody = api.recommend("x.prototxt", database=database)
+    for names in ("paper", ["paper", "own"], " own , paper "):
+        chosen = api.recommend("x.prototxt", database=database, contributors=names)
+        assert chosen.policies == everybody.policies  # the database has the paper's results only
+    assert api.recommend("x.prototxt", database=database, contributors="own").policies == []
+    with pytest.raises(
+        ParameterError, match="contributors: 'Paper' has contributed nothing; did you"
+    ):
+        api.recommend("x.prototxt", database=database, contributors="Paper")
+
+
+@pytest.mark.usefixtures("digits")
 def test_nothing_is_recommended_for_a_training_that_is_over(database: Path) -> None:
     given = {"database": database, "snapshot": "x.solverstate"}
     api.recommend("x.prototxt", max_iter=701, **given)

@@ -67,6 +67,15 @@ def test_functions_top_and_length(shipped, fresh):
     assert "l shortened to 50, so that a cycle fits into 100 iterations" in done.out
 
 
+def test_contributors(shipped, fresh):
+    args = ("recommend", "solvers/lenet_digits_solver.prototxt", "--db", str(fresh))
+    papers = call(shipped, *args, "--contributors", "paper,own").succeeded()
+    assert papers.out == call(shipped, *args).succeeded().out
+    done = call(shipped, *args, "--contributors", "own, adda")
+    words = "--contributors: 'adda' has contributed nothing; allowed: own, paper"
+    assert (done.code, words in done.err) == (2, True)
+
+
 def test_the_start_that_is_asked_for_is_the_one_that_training_records(shipped, tmp_path):
     """A fine-tuned training is promised for the same weights, and not for random ones."""
     solver, database = (
