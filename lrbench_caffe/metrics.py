@@ -31,6 +31,7 @@ class Metric:
             exceed 1 by rounding.
         kind: what ranking takes it for, ``UTILITY`` or ``ROBUSTNESS``; None where policies are not
             ranked by it.
+        meaning: in words, with the number of the paper's equation.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Metric:
     low: float = -math.inf
     high: float = math.inf
     kind: str | None = UTILITY
+    meaning: str = ""
 
     @property
     def digits(self) -> int:
@@ -65,16 +67,29 @@ class Metric:
 METRICS = {
     metric.name: metric
     for metric in (
-        Metric("top1", "Top-1", SCORES, higher=True, percent=True, low=0, high=100),
-        Metric("top5", "Top-5", SCORES, higher=True, percent=True, low=0, high=100),
-        Metric("ac", "AC", SCORES, higher=True, low=0, high=1.0001),
-        Metric("cd", "CD", SCORES, low=0),
-        Metric("cdac", "CDAC", SCORES, low=0),
-        Metric("test_loss", "test loss", LOSSES),
-        Metric("train_loss", "train loss", LOSSES, kind=None),
-        Metric("ld", "LD", LOSSES, kind=ROBUSTNESS),
+        Metric("top1", "Top-1", SCORES, higher=True, percent=True, low=0, high=100, meaning=
+               "The share of correct samples, in percent."),
+        Metric("top5", "Top-5", SCORES, higher=True, percent=True, low=0, high=100, meaning=
+               "The share of samples whose true class is among the 5 most probable ones (among all, "
+               "where there are fewer classes), in percent."),
+        Metric("ac", "AC", SCORES, higher=True, low=0, high=1.0001, meaning=
+               "Average confidence: the mean, over the correct samples, of the probability of the "
+               "true class (3)."),
+        Metric("cd", "CD", SCORES, low=0, meaning=
+               "Confidence deviation: the standard deviation of the same probabilities (4)."),
+        Metric("cdac", "CDAC", SCORES, low=0, meaning=
+               "Confidence deviation across classes: the standard deviation, over the classes, of "
+               "the average confidence of each class's correct samples (5). Classes without one are "
+               "left out."),
+        Metric("test_loss", "test loss", LOSSES, meaning=
+               "The loss that Caffe computes, averaged over the batches of the test pass."),
+        Metric("train_loss", "train loss", LOSSES, kind=None, meaning=
+               "The mean training loss of all iterations since the test before."),
+        Metric("ld", "LD", LOSSES, kind=ROBUSTNESS, meaning=
+               "Loss difference, for robustness against over-fitting: the test loss minus the train "
+               "loss (6)."),
     )
-}
+}  # fmt: skip
 TOP1, TEST_LOSS = METRICS["top1"], METRICS["test_loss"]
 OF_SCORES = tuple(name for name, metric in METRICS.items() if metric.of == SCORES)
 RANKED = tuple(name for name, metric in METRICS.items() if metric.kind is not None)

@@ -398,3 +398,4 @@ def test_about_has_every_metric_and_the_terms(visitor):
     assert "CC BY <4.0>" in text(page)
     for heading in ("Top-1 (%)", "Top-5 (%)", "AC", "CD", "CDAC", "test loss", "LD", "#Iterations"):
         assert f"<dt>{heading}</dt>" in page
+    assert "the standard deviation of the same probabilities (4). Lower is better." in text(page)
