@@ -79,6 +79,13 @@ def lrn(draw):
     return [draw.shape()], "lrn_param { %s }" % fields
 
 
+def inner_product(draw):
+    fields = "num_output: %d bias_term: %s axis: %d transpose: %s"
+    transpose = draw("false", "false", "false", "true")
+    numbers = (draw.within(1, 70), draw("true", "false"), draw(1, 1, 1, 2), transpose)
+    return [draw.shape()], "inner_product_param { %s }" % (fields % numbers)
+
+
 def relu(draw):
     return [draw.shape()], draw("", "relu_param { negative_slope: 0.1 }")
 
@@ -107,6 +114,7 @@ MAKERS = {
     "Depthwise": depthwise,
     "Pooling": pooling,
     "LRN": lrn,
+    "InnerProduct": inner_product,
     "ReLU": relu,
     "BatchNorm": batch_norm,
     "Scale": scale,

@@ -85,7 +85,17 @@ def in_caffe(library: Path, *arguments: object, script: str = "compare.py") -> l
 
 @pytest.mark.parametrize(
     "kind",
-    ["Convolution", "Depthwise", "Pooling", "LRN", "ReLU", "BatchNorm", "Scale", "Eltwise"],
+    [
+        "Convolution",
+        "Depthwise",
+        "InnerProduct",
+        "Pooling",
+        "LRN",
+        "ReLU",
+        "BatchNorm",
+        "Scale",
+        "Eltwise",
+    ],
 )
 def test_a_layer_is_caffes_own(each_library, kind):
     nets, worst = in_caffe(each_library, "layers", kind, NETS, 1)

@@ -5,6 +5,7 @@
 #include "convolution_layer.cpp"
 #include "eltwise_layer.cpp"
 #include "fusion.cpp"
+#include "inner_product_layer.cpp"
 #include "library.cpp"
 #include "lrn_layer.cpp"
 #include "peak.cpp"

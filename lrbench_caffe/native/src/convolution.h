@@ -567,6 +567,7 @@ class Convolution {
   // Whether a pass, which is planned first, is one of products.
   bool by_product(Direction direction) {
     if (way_ != Way::kFaster) return way_ == Way::kProduct;
+    if (s_.is_dense()) return true;
     const double others = cycles_of_others(direction);
     return product_cycles(s_, direction) < others;
   }

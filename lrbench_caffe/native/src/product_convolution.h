@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "costs.h"
+#include "dense.h"
 #include "product.h"
 
 namespace lrbench {
@@ -305,6 +306,7 @@ class ProductConvolution {
   explicit ProductConvolution(const ConvShape& s) : s_(s), columns_(columns_of(s)) {}
 
   void forward(const float* x, const float* w, const float* bias, float* y) const {
+    if (s_.is_dense()) return dense().forward(x, w, bias, y, 0, s_.out_channels);
     const int steps = columns_.steps();
     const Grid grid{s_.out_stride(), s_.out_h, s_.out_w, 1, 1};
     product(s_.out_channels, s_.images * out_pixels(), steps, LeftMatrix{w, steps, false},
@@ -313,6 +315,7 @@ class ProductConvolution {
 
   // dw += the gradient.
   void backward_weights(const float* x, const float* dy, float* dw) const {
+    if (s_.is_dense()) return dense().backward_weights(x, dy, dw, 0, s_.out_channels);
     const int steps = columns_.steps();
     product(s_.out_channels, steps, s_.images * out_pixels(),
             Gradient{dy, s_.out_stride(), out_pixels()}, Turned{columns_, x},
@@ -320,6 +323,7 @@ class ProductConvolution {
   }
 
   void backward_data(const float* w, const float* dy, float* dx) {
+    if (s_.is_dense()) return dense().backward_data(w, dy, dx, 0, int(s_.in_size()));
     plan_phases();
     if (incomplete_) clear(dx);
     for (const Phase& phase : phases_) {
@@ -407,6 +411,11 @@ class ProductConvolution {
     std::vector<int> weights;
     Columns source;
   };
+
+  Dense dense() const {
+    return {s_.images, int(s_.in_size()), s_.out_channels, std::ptrdiff_t(s_.in_stride()),
+            std::ptrdiff_t(s_.out_stride())};
+  }
 
   static Columns columns_of(const ConvShape& s) {
     std::vector<Columns::Tap> taps;
