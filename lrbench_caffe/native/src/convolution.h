@@ -526,11 +526,19 @@ class Convolution {
     if (dw == nullptr && dx == nullptr) return;
     if (dx != nullptr) begin_data(w);
     if (dw != nullptr) begin_weights();
-    each_group(backward_group(dw != nullptr, dx != nullptr), [&](int n, int images) {
-      const float* gradient = dy + n * s_.out_stride();
-      if (dw != nullptr) group_weights(x + n * s_.in_stride(), gradient, images, dw);
-      if (dx != nullptr) group_data(gradient, dx + n * s_.in_stride(), images);
-    });
+    const auto go = [&](bool weights, bool data) {
+      each_group(backward_group(weights, data), [&](int n, int images) {
+        const float* gradient = dy + n * s_.out_stride();
+        if (weights) group_weights(x + n * s_.in_stride(), gradient, images, dw);
+        if (data) group_data(gradient, dx + n * s_.in_stride(), images);
+      });
+    };
+    if (dw != nullptr && dx != nullptr && !same_groups()) {
+      go(true, false);
+      go(false, true);
+    } else {
+      go(dw != nullptr, dx != nullptr);
+    }
     if (dw != nullptr) finish_weights(dw);
   }
 
@@ -576,6 +584,11 @@ class Convolution {
   template <class Visit>
   void each_group(int most, Visit visit) const {
     for (int n = 0; n < s_.images; n += most) visit(n, std::min(most, s_.images - n));
+  }
+
+  // Whether both gradients can be computed for the same images at once without loss.
+  bool same_groups() const {
+    return !fast_weights_ || !fast_data_ || fast_weights_->at_once() == fast_data_->at_once();
   }
 
   // Images at once: as many as the pickier of the fast kernels takes.

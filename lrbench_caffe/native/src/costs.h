@@ -109,7 +109,8 @@ inline double product_cycles(const ConvShape& s, Direction direction) {
       {0.97, 9.7, 2.3, 6.3, 0}, {0.98, 4.9, 2.3, 7.2, 0}, {1.14, 2.75, 0, 6.3, 1}};
   static constexpr double kAvx512[3][5] = {
       {1.1, 10.8, 1.7, 9.4, 0.8}, {1.06, 9.7, 2, 16.8, 0}, {1.37, 4.1, 0, 9.3, 0.7}};
-  static constexpr double kElement = 4;                  // that is packed by itself
+  static constexpr double kElement = 4;  // that is packed by itself
+  static constexpr double kPlace = 60;   // of a vector of pixels for a tap, whatever the channels
   static constexpr double kSteps = 320, kColumns = 400;  // of a block
   const double* const f = (kWide ? kAvx512 : kNarrow)[int(direction)];
   const bool data = direction == Direction::kData;
@@ -125,6 +126,7 @@ inline double product_cycles(const ConvShape& s, Direction direction) {
   const double vectors = std::ceil(n / kLanes);
   double right = f[3] / kLanes;
   if (!data && s.stride_w > 2) right += kElement;
+  if (s.kernel() > 1) right += kPlace / kLanes / (data ? s.out_channels : s.in_channels);
   return phases * (f[0] * m * k * vectors / 2 + f[1] * m * vectors * std::ceil(k / kSteps) +
                    f[2] * m * k * std::ceil(n / kColumns) + right * k * n) +
          f[4] * double(s.weights());

@@ -153,10 +153,9 @@ class Columns {
         grid_(grid),
         taps_(std::move(taps)),
         channel_stride_(std::ptrdiff_t(height) * width) {
-    const bool whole = grid_.step_h == 1 && grid_.step_w == 1 && grid_.rows == height &&
-                       grid_.columns == width && taps_.size() == 1 && taps_[0].h == 0 &&
-                       taps_[0].w == 0;
-    if (whole) {  // one long row
+    whole_ = grid_.step_h == 1 && grid_.step_w == 1 && grid_.rows == height &&
+             grid_.columns == width && taps_.size() == 1 && taps_[0].h == 0 && taps_[0].w == 0;
+    if (whole_) {  // one long row
       grid_.columns *= grid_.rows;
       width_ *= height_;
       grid_.rows = height_ = 1;
@@ -168,14 +167,26 @@ class Columns {
   // As a right operand: panels of pixels.
   void pack(const float* images, int first, int count, int step, int steps, float* to) const {
     const std::size_t panel = std::size_t(steps) * kPanelLanes;
+    std::vector<std::pair<const float*, float*>> copies;
     for (int i = 0; i < count; i += kLanes) {
       float* const vector = to + i / kPanelLanes * panel + i % kPanelLanes;
-      gather(images, first + i, std::min(kLanes, count - i), step, steps, vector, kPanelLanes);
+      const int image = (first + i) / grid_.columns, pixel = (first + i) % grid_.columns;
+      if (whole_ && i + kLanes <= count && pixel + kLanes <= grid_.columns) {
+        copies.emplace_back(images + image * grid_.image_stride + step * channel_stride_ + pixel,
+                            vector);
+      } else {
+        gather(images, first + i, std::min(kLanes, count - i), step, steps, vector, kPanelLanes);
+      }
+    }
+    for (int k = 0; k < steps; k++) {  // as they lie in the memory
+      for (const auto& copy : copies)
+        store(copy.second + k * kPanelLanes, load(copy.first + k * channel_stride_));
     }
   }
 
   // As a right operand that is turned: panels of rows.
   void pack_turned(const float* images, int row, int rows, int first, int count, float* to) const {
+    if (whole_) return turn(images, row, rows, first, count, to);
     alignas(64) float lines[kTurned * kLanes];
     const std::size_t panel = std::size_t(count) * kPanelLanes;
     for (int r = 0; r < rows; r += kTurned) {
@@ -194,6 +205,18 @@ class Columns {
 
  private:
   static constexpr int kTurned = 16 * kPanelLanes;  // rows
+
+  // pack_turned() where every pixel sees itself alone.
+  void turn(const float* images, int row, int rows, int first, int count, float* to) const {
+    const std::size_t panel = std::size_t(count) * kPanelLanes;
+    for (int r = 0; r < rows; r += kPanelLanes, to += panel) {
+      grid_.each_run(first, count, [&](const Grid::Run& run) {
+        const float* const from = images + run.image + (row + r) * channel_stride_ + run.column;
+        lrbench::pack_turned(from, channel_stride_, std::min(kPanelLanes, rows - r), run.length,
+                             to + std::size_t(run.lane) * kPanelLanes, kPanelLanes);
+      });
+    }
+  }
 
   // `count` pixels, at most a vector, in each of the rows [step, step + steps).
   void gather(const float* images, int first, int count, int step, int steps, float* to,
@@ -247,6 +270,7 @@ class Columns {
   Grid grid_;
   std::vector<Tap> taps_;
   std::ptrdiff_t channel_stride_;
+  bool whole_;  // whether every pixel sees itself alone
 };
 
 // c = rows of channels x the pixels of a grid.
