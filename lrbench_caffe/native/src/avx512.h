@@ -155,6 +155,14 @@ inline void store_columns(Vec (&v)[N], float* const* rows, std::ptrdiff_t offset
     transpose_fours(v[j], v[j + 1], v[j + 2], v[j + 3]);
     transpose_fours(v[j + 4], v[j + 5], v[j + 6], v[j + 7]);
   }
+  if (N == 16 && count >= 16 && used == 16) {
+    for (int i = 0; i < 8; i++) {
+      const int row = i / 4 * 8 + i % 4;
+      store(rows[row] + offset, _mm512_shuffle_f32x4(v[i], v[i + N - 8], 0x44));
+      store(rows[row + 4] + offset, _mm512_shuffle_f32x4(v[i], v[i + N - 8], 0xee));
+    }
+    return;
+  }
   for (int i = 0; i < 8; i++) {
     const int row = i / 4 * 8 + i % 4;
     for (int j = 0; j < N; j += 8) {

@@ -513,7 +513,8 @@ class Convolution {
   }
 
   // The gradients: dx = that of x, dw += that of the weights. Either may be null. Both are computed
-  // for a group of images before the next one, while its data is in the cache.
+  // for a group of images before the next one, while its data is in the cache, if their kernels
+  // take the same number of images.
   void backward(const float* x, const float* w, const float* dy, float* dw, float* dx) {
     if (dx != nullptr && by_product(Direction::kData)) {
       product_.backward_data(w, dy, dx);
@@ -752,9 +753,9 @@ class Convolution {
                    std::unique_ptr<Kernel> kernel) {
     const double cycles =
         kernel->lanes() == Lanes::kImages
-            ? winograd_cycles(s_, direction, kernel->cycles(), kernel->blocks(), kernel->at_once())
-            : winograd_channels_cycles(s_, direction, kernel->cycles(), kernel->blocks(),
-                                       kernel->at_once());
+            ? winograd_images_cycles(s_, direction, kernel->cycles(), kernel->blocks(),
+                                     kernel->at_once())
+            : winograd_channels_cycles(s_, kernel->cycles(), kernel->blocks(), kernel->at_once());
     if (way_ == Way::kFaster && cycles >= cycles_[int(direction)]) return;
     cycles_[int(direction)] = cycles;
     kept = std::move(kernel);

@@ -3,8 +3,9 @@
 // times what one of it costs. The factors are least-squares fits to the times of 53 shapes, from
 // LeNet's to ResNet-50's and VGG's (AMD Zen 4, OpenBLAS 0.3.13); estimates are within 10 to 20 % of
 // most of these. With AVX-512, a product of Caffe's and a cycle of Winograd's have factors of their
-// own, by ten shapes of the paper's nets (Intel Xeon). Which kernel is used depends on nothing but
-// shapes, the number of threads and the width of the vectors.
+// own, by ten shapes of the paper's nets; Winograd's with channels as lanes have theirs from 22
+// shapes in both widths (Intel Xeon). Which kernel is used depends on nothing but shapes, the
+// number of threads and the width of the vectors.
 #pragma once
 
 #include <algorithm>
@@ -74,9 +75,10 @@ inline double direct_cycles(const ConvShape& s, Direction direction, double cycl
          once * weights;
 }
 
-// Winograd's, by the cycles and the blocks of tiles for the images that are done at once.
-inline double winograd_cycles(const ConvShape& s, Direction direction, double cycles, int blocks,
-                              int at_once) {
+// Winograd's with images as lanes, by the cycles and the blocks of tiles for the images that are
+// done at once.
+inline double winograd_images_cycles(const ConvShape& s, Direction direction, double cycles,
+                                     int blocks, int at_once) {
   // Of such a cycle, a kernel (once) and a kernel (for each block; less where all of them stay in a
   // cache).
   static constexpr double kFactors[3][3] = {{1.17, 158, 61}, {1.11, 144, 182}, {1.07, 168, 71}};
@@ -85,20 +87,21 @@ inline double winograd_cycles(const ConvShape& s, Direction direction, double cy
   const double cycle = kWide ? 1.2 * f[0] : f[0];  // the second-level cache is no wider
   const double kernels = double(s.out_channels) * s.in_channels,
                far = std::min(1., kernels / 65536);
-  return (s.images + at_once - 1) / at_once * (cycle * cycles + kernel * far * blocks * kernels) +
+  // Images that are too large for the second-level cache wait for the next one.
+  const double bytes = sizeof(float) * double(at_once) * std::max(s.in_size(), s.out_size());
+  const double wait = 0.3 * std::min(1., std::max(0., bytes / (1 << 20) - 1) / 4);
+  return (s.images + at_once - 1) / at_once *
+             ((1 + wait) * cycle * cycles + kernel * far * blocks * kernels) +
          f[1] * kernels;
 }
 
 // The same where channels are lanes, and `blocks` is how often all kernels are transformed, or 0 if
-// they are once for all images.
-inline double winograd_channels_cycles(const ConvShape& s, Direction direction, double cycles,
-                                       int blocks, int at_once) {
-  // Of such a cycle, and of a kernel's transform.
-  static constexpr double kFactors[3][2] = {{1.25, 20}, {1.25, 20}, {1.25, 20}};
-  const double* const f = kFactors[int(direction)];
+// they are once for all images. One factor serves all directions and widths.
+inline double winograd_channels_cycles(const ConvShape& s, double cycles, int blocks, int at_once) {
+  constexpr double kCycle = 1.25, kKernel = 20;
   const int groups = (s.images + at_once - 1) / at_once;
   const double kernels = double(s.out_channels) * s.in_channels;
-  return groups * f[0] * cycles + std::max(1, groups * blocks) * f[1] * kernels;
+  return groups * kCycle * cycles + std::max(1, groups * blocks) * kKernel * kernels;
 }
 
 // That of products, by their sizes: m x k by k x n.
