@@ -127,7 +127,7 @@ def check_trainings(library: Path, nets: int, seed: int) -> None:
 
 
 def test_fused_layers_and_updates_are_caffes_own(each_library):
-    check_trainings(each_library, 25, 1)
+    check_trainings(each_library, 40, 1)
 
 
 def check_test_passes(library: Path, nets: int, seed: int, threads: int) -> None:

@@ -25,6 +25,7 @@ LayerPointer create_lrn(const LayerParameter& parameter);
 LayerPointer create_pooling(const LayerParameter& parameter);
 LayerPointer create_relu(const LayerParameter& parameter);
 LayerPointer create_scale(const LayerParameter& parameter);
+LayerPointer create_split(const LayerParameter& parameter);
 
 // By which kernels convolutions work that are planned from now on, to check these.
 void use_convolution(Way way);

@@ -25,6 +25,7 @@ const std::map<std::string, Registry::Creator>& fast_creators() {
       {"Pooling", lrbench::create_pooling},
       {"ReLU", lrbench::create_relu},
       {"Scale", lrbench::create_scale},
+      {"Split", lrbench::create_split},
   };
   return creators;
 }
