@@ -59,9 +59,7 @@ class FastBatchNorm : public caffe::BatchNormLayer<float>,
   Blobs own_blobs() override { return {&x_norm_}; }
 
   bool can_follow(const Blobs&) const override { return false; }
-  bool can_fold(const Blobs& bottom) const override {
-    return use_global_stats_ && bottom[0]->num_axes() > 1;
-  }
+  bool can_fold(const Blobs& bottom) const override { return is_line(*bottom[0]); }
   bool leads_channels() const override { return use_global_stats_; }
   bool leads_relu() const override { return use_global_stats_; }
 
@@ -115,10 +113,13 @@ class FastBatchNorm : public caffe::BatchNormLayer<float>,
     return !use_global_stats_ && (scale_ != nullptr || slices_of(bottom).inner > 1);
   }
 
+  bool is_line(const Blob<float>& bottom) const {
+    return use_global_stats_ && bottom.num_axes() > 1;
+  }
+
   // Without followers, channels of one pixel are left to Caffe, as above.
   bool tests(const Blob<float>& bottom) const {
-    return only_test_ && can_fold({const_cast<Blob<float>*>(&bottom)}) &&
-           (test_followers_.any() || slices_of(bottom).inner > 1);
+    return only_test_ && is_line(bottom) && (test_followers_.any() || slices_of(bottom).inner > 1);
   }
 
   // By which a test net normalizes.

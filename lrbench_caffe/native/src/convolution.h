@@ -487,6 +487,11 @@ class Convolution {
     return cycles_of_others(direction);
   }
 
+  // Whether a forward pass can use the weights that the one before it packed.
+  bool stays_packed() {
+    return !by_product(Direction::kForward) && (!fast_forward_ || fast_forward_->stays_packed());
+  }
+
   // y = x * w + bias; `bias` may be null.
   void forward(const float* x, const float* w, const float* bias, float* y,
                const Finish& finish = {}) {
