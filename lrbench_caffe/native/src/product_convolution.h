@@ -305,6 +305,8 @@ class Pixels {
       for (int i = 0; i < rows; i++, to += channel_stride_, from += kPanelLanes) {
         if (grid_.step_w == 1) {
           ResultMatrix::put_row(from, run.length, to, add_tile);
+        } else if (grid_.step_w == 2) {
+          put_every_second(from, run.length, to, add_tile);
         } else {
           for (int j = 0; j < run.length; j++) {
             float& value = to[std::ptrdiff_t(j) * grid_.step_w];
@@ -316,6 +318,20 @@ class Pixels {
   }
 
  private:
+  static void put_every_second(const float* from, int count, float* to, bool add_row) {
+    for (int j = 0; j < count; j += kLanes, from += kLanes, to += 2 * kLanes) {
+      const int last = 2 * (count - j) - 1;
+      const Vec v = load(from);
+      put_even(interleave_low(v, v), lane_mask(last), to, add_row);
+      put_even(interleave_high(v, v), lane_mask(last - kLanes), to + kLanes, add_row);
+    }
+  }
+
+  static void put_even(Vec v, Mask used, float* to, bool add_row) {
+    const Mask mask = both(even_lanes(), used);
+    store(to, add_row ? add(v, load(to, mask)) : v, mask);
+  }
+
   float* data_;
   Grid grid_;
   std::ptrdiff_t channel_stride_;
