@@ -322,11 +322,20 @@ def drivers(folder: Path, pid: int | None = None) -> list[int]:
 
     What they print goes to output.log.
     """
-    output = str(folder.resolve() / "output.log")
+    return _writers(folder.resolve() / "output.log", pid)
+
+
+def workers(folder: Path) -> list[int]:
+    """The processes of Caffe that train in a run directory: their drivers may not be their parents."""
+    return _writers(folder.resolve() / "caffe.log", None)
+
+
+def _writers(path: Path, pid: int | None) -> list[int]:
+    """The processes below one whose stdout is a file."""
     found = []
     for one in descendants(pid or os.getpid()):
         with contextlib.suppress(OSError):
-            found += [one] if os.readlink(f"/proc/{one}/fd/1") == output else []
+            found += [one] if os.readlink(f"/proc/{one}/fd/1") == str(path) else []
     return found
 
 

@@ -21,6 +21,8 @@ from lrbench_caffe.errors import InputError
 from lrbench_caffe.jobs import Job, JobResult, LocalPool, RetryingPool, child
 from lrbench_caffe.jobs.child import Stopped, run_child
 from lrbench_caffe.jobs.forkserver import ForkServer
+from lrbench_caffe.runtime.info import caffe_info
+from lrbench_caffe.runtime.locate import find_caffe_python
 from tests.caffe import nets
 from tests.caffe.harness import (
     ENVIRONMENT,
@@ -32,6 +34,7 @@ from tests.caffe.harness import (
     descendants,
     drivers,
     is_alive,
+    workers,
 )
 from tests.caffe.test_faults import write_images
 
@@ -43,6 +46,7 @@ def here(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     """The workspace as the working directory; its children import this checkout."""
     monkeypatch.chdir(workspace.path)
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{workspace.path}")
+    caffe_info(find_caffe_python(None))  # only of a Caffe that is known there is a server
     return workspace
 
 
@@ -69,8 +73,10 @@ class Started:
         wait_for(lambda: len(self._tests()) > 1 or self._future.done())
         assert not self._future.done(), self._future.result()
         (self.driver,) = drivers(Path(wanted.out))
-        (self.worker,) = children(self.driver)
+        (self.worker,) = workers(Path(wanted.out))
         assert (server is not None) == (self.driver not in children(os.getpid()))
+        own_layers = "python_param" not in Path("net.prototxt").read_text()
+        assert (server is not None and own_layers) == (self.worker not in children(self.driver))
 
     def _tests(self) -> list[dict[str, object]]:
         return Run(Path(self.training.out)).measurements()

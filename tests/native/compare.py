@@ -79,6 +79,13 @@ def lrn(draw):
     return [draw.shape()], "lrn_param { %s }" % fields
 
 
+def inner_product(draw):
+    fields = "num_output: %d bias_term: %s axis: %d transpose: %s"
+    transpose = draw("false", "false", "false", "true")
+    numbers = (draw.within(1, 70), draw("true", "false"), draw(1, 1, 1, 2), transpose)
+    return [draw.shape()], "inner_product_param { %s }" % (fields % numbers)
+
+
 def relu(draw):
     return [draw.shape()], draw("", "relu_param { negative_slope: 0.1 }")
 
@@ -107,6 +114,7 @@ MAKERS = {
     "Depthwise": depthwise,
     "Pooling": pooling,
     "LRN": lrn,
+    "InnerProduct": inner_product,
     "ReLU": relu,
     "BatchNorm": batch_norm,
     "Scale": scale,
@@ -323,6 +331,7 @@ layer { name: "bn2" type: "BatchNorm" bottom: "conv2" top: "conv2" }
 layer { name: "scale2" type: "Scale" bottom: "conv2" top: "conv2" scale_param { bias_term: true } }
 layer { name: "sum" type: "Eltwise" bottom: "conv1" bottom: "conv2" top: "sum" }
 layer { name: "relu2" type: "ReLU" bottom: "sum" top: "%s" }
+%s
 layer {
     name: "pool" type: "Pooling" bottom: "%s" top: "pool"
     pooling_param { pool: AVE kernel_size: 3 stride: 2 }
@@ -338,10 +347,59 @@ layer { name: "loss" type: "EuclideanLoss" bottom: "ip" bottom: "target" top: "l
 """
 
 
+# What follows a convolution in a further block.
+NORM = """
+layer { name: "bn_%(name)s" type: "BatchNorm" bottom: "%(name)s" top: "%(name)s" }
+layer {
+    name: "scale_%(name)s" type: "Scale" bottom: "%(name)s" top: "%(name)s"
+    scale_param { bias_term: true }
+}
+"""
+CONV = """
+layer {
+    name: "%(name)s" type: "Convolution" bottom: "%(bottom)s" top: "%(name)s"
+    convolution_param {
+        num_output: %(channels)d kernel_size: 3 pad: 1 bias_term: false weight_filler { type: "msra" }
+    }
+}
+"""
+
+
+def further_block(draw, bottom, channels):
+    """A second block, whose shortcut is a split blob, one that is reshaped before that, or a convolution."""
+    shortcut, text = bottom, ""
+    kind = draw("split", "reshaped", "projection", "loss")
+    if kind == "reshaped":  # its gradient is in the memory of the reshaped one's, from the start
+        text += (
+            'layer { name: "r" type: "Reshape" bottom: "%s" top: "r" reshape_param { axis: 1 num_axes: 0 } }'
+            % bottom
+        )
+        bottom = shortcut = "r"
+    elif kind == "projection":
+        text += CONV % {"name": "side", "bottom": bottom, "channels": channels}
+        text += draw("", NORM % {"name": "side"})
+        shortcut = "side"
+    elif kind == "loss":  # one of the split blob's gradients is written once
+        text += (
+            'layer { name: "mean" type: "Reduction" bottom: "%s" top: "mean" loss_weight: 0.01 }'
+            % bottom
+        )
+        text += 'layer { name: "idle" type: "Silence" bottom: "mean" }'
+    text += CONV % {"name": "conv3", "bottom": bottom, "channels": channels}
+    text += NORM % {"name": "conv3"}
+    pair = draw(("conv3", shortcut), (shortcut, "conv3"))
+    text += 'layer { name: "sum2" type: "Eltwise" bottom: "%s" bottom: "%s" top: "sum2" }' % pair
+    return text + draw(
+        "", 'layer { name: "relu3" type: "ReLU" bottom: "sum2" top: "sum2" }'
+    ), "sum2"
+
+
 def block_net(draw):
     """A residual block whose layers are fused, or are not because one is not in place or has a slope."""
     images, channels, height, width = draw.shape()
-    images, height, width = max(images, 2), height + 3, width + 3
+    two_blocks = draw(False, True)
+    # In a larger net more values are near a ReLU's zero: there each must count for less.
+    images, height, width = max(images, 16 if two_blocks else 2), height + 3, width + 3
     last = draw("sum", "sum", "behind")
     frozen = draw("", "", "param { lr_mult: 0 }")
     slope = draw("", "", "relu_param { negative_slope: 0.1 }")
@@ -356,7 +414,8 @@ def block_net(draw):
         slope,
         channels,
     )
-    return BLOCK_NET % (*numbers, last, last, images)
+    further, pooled = further_block(draw, last, channels) if two_blocks else ("", last)
+    return BLOCK_NET % (*numbers, last, further, pooled, images)
 
 
 PLAIN_NET = """

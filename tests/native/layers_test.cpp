@@ -38,6 +38,8 @@ caffe::LayerParameter draw_layer(const std::string& type, int channels) {
     p.set_local_size(2 * draw(0, 2) + 1);
     p.set_beta(draw(0, 1) ? 0.75f : 0.5f);
     if (draw(0, 1)) p.set_norm_region(caffe::LRNParameter_NormRegion_WITHIN_CHANNEL);
+  } else if (type == "InnerProduct") {
+    layer.mutable_inner_product_param()->set_num_output(draw(1, 40));
   } else if (type == "ReLU") {
     layer.mutable_relu_param()->set_negative_slope(draw(0, 1) ? 0.f : 0.1f);
   } else if (type == "Scale") {

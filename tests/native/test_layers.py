@@ -85,7 +85,17 @@ def in_caffe(library: Path, *arguments: object, script: str = "compare.py") -> l
 
 @pytest.mark.parametrize(
     "kind",
-    ["Convolution", "Depthwise", "Pooling", "LRN", "ReLU", "BatchNorm", "Scale", "Eltwise"],
+    [
+        "Convolution",
+        "Depthwise",
+        "InnerProduct",
+        "Pooling",
+        "LRN",
+        "ReLU",
+        "BatchNorm",
+        "Scale",
+        "Eltwise",
+    ],
 )
 def test_a_layer_is_caffes_own(each_library, kind):
     nets, worst = in_caffe(each_library, "layers", kind, NETS, 1)
@@ -117,7 +127,7 @@ def check_trainings(library: Path, nets: int, seed: int) -> None:
 
 
 def test_fused_layers_and_updates_are_caffes_own(each_library):
-    check_trainings(each_library, 25, 1)
+    check_trainings(each_library, 40, 1)
 
 
 def check_test_passes(library: Path, nets: int, seed: int, threads: int) -> None:

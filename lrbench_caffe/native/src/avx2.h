@@ -43,6 +43,7 @@ inline Mask less(Vec a, Vec b) { return _mm256_castps_si256(_mm256_cmp_ps(a, b, 
 inline Mask no_greater(Vec a, Vec b) {
   return _mm256_castps_si256(_mm256_cmp_ps(a, b, _CMP_LE_OQ));
 }
+inline Mask even_lanes() { return _mm256_setr_epi32(-1, 0, -1, 0, -1, 0, -1, 0); }
 inline Mask both(Mask a, Mask b) { return _mm256_and_si256(a, b); }
 // Zero outside of the mask, and within it.
 inline Vec keep(Vec v, Mask mask) { return _mm256_and_ps(v, _mm256_castsi256_ps(mask)); }
@@ -51,6 +52,7 @@ inline Vec drop(Vec v, Mask mask) { return _mm256_andnot_ps(_mm256_castsi256_ps(
 inline Vec select(Vec a, Vec b, Mask mask) {
   return _mm256_blendv_ps(a, b, _mm256_castsi256_ps(mask));
 }
+inline void store(float* p, Vec v, Mask mask) { _mm256_maskstore_ps(p, mask, v); }
 inline Vec load(const float* p, Mask mask) { return _mm256_maskload_ps(p, mask); }
 // `v` where the mask is not set; there it must be zero where it is.
 inline Vec load_more(Vec v, const float* p, Mask mask) { return _mm256_or_ps(v, load(p, mask)); }

@@ -41,12 +41,14 @@ inline Mask either(Mask a, Mask b) { return a | b; }
 inline Mask greater(Vec a, Vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
 inline Mask less(Vec a, Vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
 inline Mask no_greater(Vec a, Vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ); }
+inline Mask even_lanes() { return 0x5555; }
 inline Mask both(Mask a, Mask b) { return a & b; }
 // Zero outside of the mask, and within it.
 inline Vec keep(Vec v, Mask mask) { return _mm512_maskz_mov_ps(mask, v); }
 inline Vec drop(Vec v, Mask mask) { return _mm512_maskz_mov_ps(Mask(~mask), v); }
 // b within the mask, a outside of it.
 inline Vec select(Vec a, Vec b, Mask mask) { return _mm512_mask_mov_ps(a, mask, b); }
+inline void store(float* p, Vec v, Mask mask) { _mm512_mask_storeu_ps(p, mask, v); }
 inline Vec load(const float* p, Mask mask) { return _mm512_maskz_loadu_ps(mask, p); }
 // `v` where the mask is not set; there it must be zero where it is.
 inline Vec load_more(Vec v, const float* p, Mask mask) { return _mm512_mask_loadu_ps(v, mask, p); }
@@ -154,6 +156,14 @@ inline void store_columns(Vec (&v)[N], float* const* rows, std::ptrdiff_t offset
     }
     transpose_fours(v[j], v[j + 1], v[j + 2], v[j + 3]);
     transpose_fours(v[j + 4], v[j + 5], v[j + 6], v[j + 7]);
+  }
+  if (N == 16 && count >= 16 && used == 16) {
+    for (int i = 0; i < 8; i++) {
+      const int row = i / 4 * 8 + i % 4;
+      store(rows[row] + offset, _mm512_shuffle_f32x4(v[i], v[i + N - 8], 0x44));
+      store(rows[row + 4] + offset, _mm512_shuffle_f32x4(v[i], v[i + N - 8], 0xee));
+    }
+    return;
   }
   for (int i = 0; i < 8; i++) {
     const int row = i / 4 * 8 + i % 4;

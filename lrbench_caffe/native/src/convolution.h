@@ -487,6 +487,11 @@ class Convolution {
     return cycles_of_others(direction);
   }
 
+  // Whether a forward pass can use the weights that the one before it packed.
+  bool stays_packed() {
+    return !by_product(Direction::kForward) && (!fast_forward_ || fast_forward_->stays_packed());
+  }
+
   // y = x * w + bias; `bias` may be null.
   void forward(const float* x, const float* w, const float* bias, float* y,
                const Finish& finish = {}) {
@@ -513,7 +518,8 @@ class Convolution {
   }
 
   // The gradients: dx = that of x, dw += that of the weights. Either may be null. Both are computed
-  // for a group of images before the next one, while its data is in the cache.
+  // for a group of images before the next one, while its data is in the cache, if their kernels
+  // take the same number of images.
   void backward(const float* x, const float* w, const float* dy, float* dw, float* dx) {
     if (dx != nullptr && by_product(Direction::kData)) {
       product_.backward_data(w, dy, dx);
@@ -526,11 +532,19 @@ class Convolution {
     if (dw == nullptr && dx == nullptr) return;
     if (dx != nullptr) begin_data(w);
     if (dw != nullptr) begin_weights();
-    each_group(backward_group(dw != nullptr, dx != nullptr), [&](int n, int images) {
-      const float* gradient = dy + n * s_.out_stride();
-      if (dw != nullptr) group_weights(x + n * s_.in_stride(), gradient, images, dw);
-      if (dx != nullptr) group_data(gradient, dx + n * s_.in_stride(), images);
-    });
+    const auto go = [&](bool weights, bool data) {
+      each_group(backward_group(weights, data), [&](int n, int images) {
+        const float* gradient = dy + n * s_.out_stride();
+        if (weights) group_weights(x + n * s_.in_stride(), gradient, images, dw);
+        if (data) group_data(gradient, dx + n * s_.in_stride(), images);
+      });
+    };
+    if (dw != nullptr && dx != nullptr && !same_groups()) {
+      go(true, false);
+      go(false, true);
+    } else {
+      go(dw != nullptr, dx != nullptr);
+    }
     if (dw != nullptr) finish_weights(dw);
   }
 
@@ -567,6 +581,7 @@ class Convolution {
   // Whether a pass, which is planned first, is one of products.
   bool by_product(Direction direction) {
     if (way_ != Way::kFaster) return way_ == Way::kProduct;
+    if (s_.is_dense()) return true;
     const double others = cycles_of_others(direction);
     return product_cycles(s_, direction) < others;
   }
@@ -575,6 +590,11 @@ class Convolution {
   template <class Visit>
   void each_group(int most, Visit visit) const {
     for (int n = 0; n < s_.images; n += most) visit(n, std::min(most, s_.images - n));
+  }
+
+  // Whether both gradients can be computed for the same images at once without loss.
+  bool same_groups() const {
+    return !fast_weights_ || !fast_data_ || fast_weights_->at_once() == fast_data_->at_once();
   }
 
   // Images at once: as many as the pickier of the fast kernels takes.
@@ -738,9 +758,9 @@ class Convolution {
                    std::unique_ptr<Kernel> kernel) {
     const double cycles =
         kernel->lanes() == Lanes::kImages
-            ? winograd_cycles(s_, direction, kernel->cycles(), kernel->blocks(), kernel->at_once())
-            : winograd_channels_cycles(s_, direction, kernel->cycles(), kernel->blocks(),
-                                       kernel->at_once());
+            ? winograd_images_cycles(s_, direction, kernel->cycles(), kernel->blocks(),
+                                     kernel->at_once())
+            : winograd_channels_cycles(s_, kernel->cycles(), kernel->blocks(), kernel->at_once());
     if (way_ == Way::kFaster && cycles >= cycles_[int(direction)]) return;
     cycles_[int(direction)] = cycles;
     kept = std::move(kernel);

@@ -41,6 +41,9 @@ class SharedConvolution {
     });
   }
 
+  // As Convolution's. Groups are done by one, which packs the weights of one after the other.
+  bool stays_packed() { return s_.groups == 1 && parts_[0].convolution->stays_packed(); }
+
   // As Convolution's; any of the three gradients may be null.
   void backward(const float* x, const float* w, const float* dy, float* dw, float* db, float* dx) {
     run_parts(int(parts_.size()), [&](int i) {
@@ -175,10 +178,9 @@ class FastConvolution : public caffe::ConvolutionLayer<float>, public TestLayer 
   }
 
   // Whether the kernels here have packed these weights already. In a test net, which has the same
-  // in all batches of a pass, comparing them takes less than packing them again. (Groups are done
-  // by one convolution, which packs the weights of one after the other.)
+  // in all batches of a pass, comparing them takes less than packing them again.
   bool packed(const float* weights) {
-    if (!only_test_ || group_ > 1) return false;
+    if (!only_test_ || !convolution().stays_packed()) return false;
     const std::size_t count = blobs_[0]->count();
     if (packed_.size() == count &&
         std::memcmp(packed_.data(), weights, sizeof(float) * count) == 0) {

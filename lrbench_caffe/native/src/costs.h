@@ -3,8 +3,9 @@
 // times what one of it costs. The factors are least-squares fits to the times of 53 shapes, from
 // LeNet's to ResNet-50's and VGG's (AMD Zen 4, OpenBLAS 0.3.13); estimates are within 10 to 20 % of
 // most of these. With AVX-512, a product of Caffe's and a cycle of Winograd's have factors of their
-// own, by ten shapes of the paper's nets (Intel Xeon). Which kernel is used depends on nothing but
-// shapes, the number of threads and the width of the vectors.
+// own, by ten shapes of the paper's nets; Winograd's with channels as lanes have theirs from 22
+// shapes in both widths (Intel Xeon). Which kernel is used depends on nothing but shapes, the
+// number of threads and the width of the vectors.
 #pragma once
 
 #include <algorithm>
@@ -30,6 +31,11 @@ struct ConvShape {
   std::size_t in_stride() const { return groups * in_size(); }
   std::size_t out_stride() const { return groups * out_size(); }
   std::size_t weights() const { return std::size_t(out_channels) * in_channels * kernel(); }
+
+  // Whether the only output sees all of the image, and nothing else.
+  bool is_dense() const {
+    return out_h * out_w == 1 && kernel_h == in_h && kernel_w == in_w && pad_h == 0 && pad_w == 0;
+  }
 
   // Whether all offsets in one image, with what is put around it, and the pixels of all images fit
   // into an int with much to spare.
@@ -69,9 +75,10 @@ inline double direct_cycles(const ConvShape& s, Direction direction, double cycl
          once * weights;
 }
 
-// Winograd's, by the cycles and the blocks of tiles for the images that are done at once.
-inline double winograd_cycles(const ConvShape& s, Direction direction, double cycles, int blocks,
-                              int at_once) {
+// Winograd's with images as lanes, by the cycles and the blocks of tiles for the images that are
+// done at once.
+inline double winograd_images_cycles(const ConvShape& s, Direction direction, double cycles,
+                                     int blocks, int at_once) {
   // Of such a cycle, a kernel (once) and a kernel (for each block; less where all of them stay in a
   // cache).
   static constexpr double kFactors[3][3] = {{1.17, 158, 61}, {1.11, 144, 182}, {1.07, 168, 71}};
@@ -80,57 +87,52 @@ inline double winograd_cycles(const ConvShape& s, Direction direction, double cy
   const double cycle = kWide ? 1.2 * f[0] : f[0];  // the second-level cache is no wider
   const double kernels = double(s.out_channels) * s.in_channels,
                far = std::min(1., kernels / 65536);
-  return (s.images + at_once - 1) / at_once * (cycle * cycles + kernel * far * blocks * kernels) +
+  // Images that are too large for the second-level cache wait for the next one.
+  const double bytes = sizeof(float) * double(at_once) * std::max(s.in_size(), s.out_size());
+  const double wait = 0.3 * std::min(1., std::max(0., bytes / (1 << 20) - 1) / 4);
+  return (s.images + at_once - 1) / at_once *
+             ((1 + wait) * cycle * cycles + kernel * far * blocks * kernels) +
          f[1] * kernels;
 }
 
 // The same where channels are lanes, and `blocks` is how often all kernels are transformed, or 0 if
-// they are once for all images.
-inline double winograd_channels_cycles(const ConvShape& s, Direction direction, double cycles,
-                                       int blocks, int at_once) {
-  // Of such a cycle, and of a kernel's transform.
-  static constexpr double kFactors[3][2] = {{1.25, 20}, {1.25, 20}, {1.25, 20}};
-  const double* const f = kFactors[int(direction)];
+// they are once for all images. One factor serves all directions and widths.
+inline double winograd_channels_cycles(const ConvShape& s, double cycles, int blocks, int at_once) {
+  constexpr double kCycle = 1.25, kKernel = 20;
   const int groups = (s.images + at_once - 1) / at_once;
   const double kernels = double(s.out_channels) * s.in_channels;
-  return groups * f[0] * cycles + std::max(1, groups * blocks) * f[1] * kernels;
+  return groups * kCycle * cycles + std::max(1, groups * blocks) * kKernel * kernels;
 }
 
-// A product's, by what there is of multiply-adds, tiles that are written, packed numbers of the two
-// operands, and places that the vectors of a panel are put together from.
-struct ProductCounts {
-  double products, tiles, left, right, places;
-};
-
-inline ProductCounts product_counts(const ConvShape& s, Direction direction) {
-  const double pixels = double(s.out_h) * s.out_w, in_pixels = double(s.in_h) * s.in_w;
-  const bool data = direction == Direction::kData, weights = direction == Direction::kWeights;
-  const double depth = double(s.kernel()) * (data ? s.out_channels : s.in_channels);
-  double m = data ? s.in_channels : s.out_channels, k = depth, n = s.images * pixels;
-  if (weights) std::swap(k, n);
-  double phases = 1;
-  if (data) {
-    phases = std::min(s.stride_h, s.in_h) * std::min(s.stride_w, s.in_w);
-    n = s.images * in_pixels / phases, k = depth / (s.stride_h * s.stride_w);
-  }
-  constexpr double kSteps = 320, kColumns = 128 * 1024 / kSteps;
-  const double vectors = std::ceil(n / kLanes);
-  const double row = data && phases > 1 ? s.in_w / s.stride_w : s.out_w;
-  const bool whole =
-      s.kernel() == 1 && s.stride_h == 1 && s.stride_w == 1 && s.pad_h + s.pad_w == 0;
-  ProductCounts counts;
-  counts.products = phases * m * k * vectors * kLanes;
-  counts.tiles = phases * m * vectors * kLanes * std::ceil(k / kSteps);
-  counts.left = phases * m * k * std::ceil(n / kColumns);
-  counts.right = phases * k * n;
-  counts.places = counts.right * (1 / (whole ? pixels : row) + 1. / kLanes);
-  return counts;
-}
-
+// That of products, by their sizes: m x k by k x n.
 inline double product_cycles(const ConvShape& s, Direction direction) {
-  const ProductCounts counts = product_counts(s, direction);
-  return counts.products / (2 * kLanes) * 1.2 + counts.tiles * 0.3 + counts.left * 0.8 +
-         counts.right * 0.3 + counts.places * 2;
+  // Of two multiply-adds of vectors, a vector of a tile that is written for a block of steps, a
+  // number of the left operand that is packed, a vector of the right one, and a weight.
+  static constexpr double kNarrow[3][5] = {
+      {0.97, 9.7, 2.3, 6.3, 0}, {0.98, 4.9, 2.3, 7.2, 0}, {1.14, 2.75, 0, 6.3, 1}};
+  static constexpr double kAvx512[3][5] = {
+      {1.1, 10.8, 1.7, 9.4, 0.8}, {1.06, 9.7, 2, 16.8, 0}, {1.37, 4.1, 0, 9.3, 0.7}};
+  static constexpr double kElement = 4;  // that is packed by itself
+  static constexpr double kPlace = 60;   // of a vector of pixels for a tap, whatever the channels
+  static constexpr double kSteps = 320, kColumns = 400;  // of a block
+  const double* const f = (kWide ? kAvx512 : kNarrow)[int(direction)];
+  const bool data = direction == Direction::kData;
+  const double pixels = double(s.out_h) * s.out_w;
+  double m = data ? s.in_channels : s.out_channels, phases = 1;
+  double k = double(s.kernel()) * (data ? s.out_channels : s.in_channels), n = s.images * pixels;
+  if (direction == Direction::kWeights) std::swap(k, n);
+  if (data) {  // a product for each remainder, with its share of the kernel
+    phases = std::min(s.stride_h, s.in_h) * std::min(s.stride_w, s.in_w);
+    n = s.images * double(s.in_h) * s.in_w / phases;
+    k /= s.stride_h * s.stride_w;
+  }
+  const double vectors = std::ceil(n / kLanes);
+  double right = f[3] / kLanes;
+  if (!data && s.stride_w > 2) right += kElement;
+  if (s.kernel() > 1) right += kPlace / kLanes / (data ? s.out_channels : s.in_channels);
+  return phases * (f[0] * m * k * vectors / 2 + f[1] * m * vectors * std::ceil(k / kSteps) +
+                   f[2] * m * k * std::ceil(n / kColumns) + right * k * n) +
+         f[4] * double(s.weights());
 }
 
 }  // namespace lrbench

@@ -1,5 +1,5 @@
 // Eltwise: the sum of two inputs without coefficients in one pass, bit for bit as Caffe's; with a
-// ReLU after it, if that is fused.
+// ReLU after it, if that is fused; or done by the BatchNorm before it.
 #include "caffe/layers/eltwise_layer.hpp"
 
 #include <algorithm>
@@ -11,16 +11,20 @@
 namespace lrbench {
 namespace {
 
-class FastEltwise : public caffe::EltwiseLayer<float>, public Leader, public TestLayer {
+class FastEltwise : public caffe::EltwiseLayer<float>,
+                    public Leader,
+                    public SumFollower,
+                    public TestLayer {
  public:
   using EltwiseLayer::EltwiseLayer;
 
   bool takes_scale() const override { return false; }
-  bool leads_relu() const override { return can_lead(); }
-  bool can_lead() const override {
-    const bool plain = std::all_of(coeffs_.begin(), coeffs_.end(), [](float c) { return c == 1; });
-    return op_ == caffe::EltwiseParameter_EltwiseOp_SUM && plain && inputs_ == 2;
+  bool leads_relu() const override { return plain_sum(); }
+  bool can_lead() const override { return !done() && plain_sum(); }
+  bool can_follow(const Blobs& bottom) const override {
+    return plain_sum() && bottom[0] != bottom[1] && layer_param_.loss_weight_size() == 0;
   }
+  void reshape(const Blobs& bottom, const Blobs& top) override { Reshape(bottom, top); }
 
   void LayerSetUp(const Blobs& bottom, const Blobs& top) override {
     EltwiseLayer::LayerSetUp(bottom, top);
@@ -30,7 +34,8 @@ class FastEltwise : public caffe::EltwiseLayer<float>, public Leader, public Tes
 
  protected:
   void Forward_cpu(const Blobs& bottom, const Blobs& top) override {
-    if (!can_lead()) return EltwiseLayer::Forward_cpu(bottom, top);
+    if (done_forward()) return;
+    if (!plain_sum()) return EltwiseLayer::Forward_cpu(bottom, top);
     relu_ || test_followers_.relu ? add<true>(bottom, top) : add<false>(bottom, top);
     test_followers_.be_done_once();
   }
@@ -38,6 +43,7 @@ class FastEltwise : public caffe::EltwiseLayer<float>, public Leader, public Tes
   void Backward_cpu(const Blobs& top, const std::vector<bool>& propagate_down,
                     const Blobs& bottom) override {
     check_backward();
+    if (done()) return;
     if (!relu_) return EltwiseLayer::Backward_cpu(top, propagate_down, bottom);
     const float* y = top[0]->cpu_data();
     const float* dy = top[0]->cpu_diff();
@@ -53,6 +59,11 @@ class FastEltwise : public caffe::EltwiseLayer<float>, public Leader, public Tes
   }
 
  private:
+  bool plain_sum() const {
+    const bool plain = std::all_of(coeffs_.begin(), coeffs_.end(), [](float c) { return c == 1; });
+    return op_ == caffe::EltwiseParameter_EltwiseOp_SUM && plain && inputs_ == 2;
+  }
+
   template <bool Positive>
   void add(const Blobs& bottom, const Blobs& top) const {
     const float* a = bottom[0]->cpu_data();

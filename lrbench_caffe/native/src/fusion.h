@@ -3,8 +3,10 @@
 // are where they always are. What cannot be seen any more is the blob between two of them, which
 // the next one would overwrite anyway.
 //
-// A solver's training net: BatchNorm, Scale and ReLU, or Eltwise and ReLU. Its layers always run
-// all, one after the other, so leader and followers are so once and for all.
+// A solver's training net: BatchNorm, Scale and ReLU, or Eltwise and ReLU; BatchNorm and Scale also
+// with the Eltwise that adds a shortcut to them, and its ReLU. Its layers always run all, one after
+// the other, so leader and followers are so once and for all. Gradients of which one is needed only
+// before the other are in the same memory.
 //
 // A solver's test nets: BatchNorm by its moving averages and Scale, which multiply each channel by
 // a factor and add a shift, are part of the convolution's weights before them; a ReLU is done with
@@ -14,6 +16,7 @@
 // These nets do not go back, so nothing is kept for that.
 #pragma once
 
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -62,6 +65,19 @@ class ScaleFollower : public ChannelFollower {
 
 class ReLUFollower : public Follower {};  // without a slope for what is negative
 
+// The sum of two blobs, of which the leader makes one.
+class SumFollower : public Follower {
+ public:
+  // Shapes the sum, which the leader fills before the net calls the follower.
+  virtual void reshape(const Blobs& bottom, const Blobs& top) = 0;
+};
+
+// A SumFollower with the blobs that the net gives to it.
+struct Sum {
+  SumFollower* follower;
+  Blobs bottom, top;
+};
+
 // A layer that can do those after it.
 class Leader {
  public:
@@ -69,10 +85,23 @@ class Leader {
   virtual bool can_lead() const = 0;
   virtual bool takes_scale() const = 0;
   void lead(ScaleFollower* scale, ReLUFollower* relu) { scale_ = scale, relu_ = relu; }
+  void lead(const Sum& sum) { sum_ = std::make_unique<Sum>(sum); }
+  // The layer works in place on a blob that no other has part of.
+  void own_input() { owns_input_ = true; }
 
  protected:
   ScaleFollower* scale_ = nullptr;
   ReLUFollower* relu_ = nullptr;
+  std::unique_ptr<Sum> sum_;  // between the two
+  bool owns_input_ = false;
+};
+
+// A layer that passes the sum of its outputs' gradients on.
+class GradientSum {
+ public:
+  virtual ~GradientSum() = default;
+  // This output's gradient is written anew in each pass, so that the sum can be in its memory.
+  virtual void sum_in(std::size_t top) = 0;
 };
 
 // Those that a layer of a test net does, in this order.

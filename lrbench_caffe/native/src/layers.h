@@ -20,10 +20,12 @@ using LayerPointer = boost::shared_ptr<Layer<float>>;
 LayerPointer create_batch_norm(const LayerParameter& parameter);
 LayerPointer create_convolution(const LayerParameter& parameter);
 LayerPointer create_eltwise(const LayerParameter& parameter);
+LayerPointer create_inner_product(const LayerParameter& parameter);
 LayerPointer create_lrn(const LayerParameter& parameter);
 LayerPointer create_pooling(const LayerParameter& parameter);
 LayerPointer create_relu(const LayerParameter& parameter);
 LayerPointer create_scale(const LayerParameter& parameter);
+LayerPointer create_split(const LayerParameter& parameter);
 
 // By which kernels convolutions work that are planned from now on, to check these.
 void use_convolution(Way way);

@@ -17,10 +17,15 @@ using Registry = caffe::LayerRegistry<float>;
 
 const std::map<std::string, Registry::Creator>& fast_creators() {
   static const std::map<std::string, Registry::Creator> creators = {
-      {"BatchNorm", lrbench::create_batch_norm}, {"Convolution", lrbench::create_convolution},
-      {"Eltwise", lrbench::create_eltwise},      {"LRN", lrbench::create_lrn},
-      {"Pooling", lrbench::create_pooling},      {"ReLU", lrbench::create_relu},
+      {"BatchNorm", lrbench::create_batch_norm},
+      {"Convolution", lrbench::create_convolution},
+      {"Eltwise", lrbench::create_eltwise},
+      {"InnerProduct", lrbench::create_inner_product},
+      {"LRN", lrbench::create_lrn},
+      {"Pooling", lrbench::create_pooling},
+      {"ReLU", lrbench::create_relu},
       {"Scale", lrbench::create_scale},
+      {"Split", lrbench::create_split},
   };
   return creators;
 }

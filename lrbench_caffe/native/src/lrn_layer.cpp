@@ -12,6 +12,7 @@
 
 #include "fusion.h"
 #include "layers.h"
+#include "memory.h"
 #include "vec.h"
 
 namespace lrbench {
@@ -31,9 +32,11 @@ inline Vec power(Vec s, float beta) {
   return load(values);
 }
 
-class FastLRN : public caffe::LRNLayer<float>, public TestLayer {
+class FastLRN : public caffe::LRNLayer<float>, public TestLayer, public HasBlobs {
  public:
   using LRNLayer::LRNLayer;
+
+  Blobs own_blobs() override { return {&scale_}; }
 
   bool leads_relu() const override { return false; }
 

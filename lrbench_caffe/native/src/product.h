@@ -12,6 +12,8 @@
 // Sums run in a fixed order that depends on the sizes only, so that equal calls give equal bits.
 #pragma once
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
@@ -139,8 +141,16 @@ inline float* panel_memory(std::size_t count) {
   return buffer.data();
 }
 
-constexpr int kBlockSteps = 320;          // at most, in a block
-constexpr int kBlockFloats = 128 * 1024;  // of packed b, about
+constexpr int kBlockSteps = 320;  // at most, in a block
+
+// Of packed b, in a block, about: half of the second-level cache. Results do not depend on it.
+inline int block_floats() {
+  static const int floats = [] {
+    const long bytes = sysconf(_SC_LEVEL2_CACHE_SIZE) / 2;
+    return int(std::min(1L << 20, std::max(128L << 10, bytes)) / long(sizeof(float)));
+  }();
+  return floats;
+}
 
 // The product of m x k by k x n numbers.
 //
@@ -159,7 +169,7 @@ void product(int m, int n, int k, const Left& left, const Right& right, const Re
   const std::vector<int> row_panels = even_split(m, kPanelRows);
   const std::vector<int> step_blocks = even_split(k, kBlockSteps);
   const int most_steps = step_blocks[0];
-  const int block_panels = std::max(1, kBlockFloats / (most_steps * kPanelLanes));
+  const int block_panels = std::max(1, block_floats() / (most_steps * kPanelLanes));
   const std::vector<int> column_blocks = even_split(ceil_div(n, kPanelLanes), block_panels);
   const std::size_t b_floats = std::size_t(most_steps) * column_blocks[0] * kPanelLanes + kLanes;
   float* const packed_b = panel_memory(b_floats + std::size_t(most_steps) * kPanelRows + kLanes +
@@ -264,5 +274,104 @@ struct ResultMatrix {
     }
   }
 };
+
+// ---------------------------------------------------------------------------------------------------------
+// c = a * b for a few rows of a and a large b, both with their steps side by side: c's numbers are
+// dot products, whose lanes are steps. b is read once, as it lies, and not packed.
+
+constexpr int kFewRows = kWide ? 8 : 4, kFewColumns = kWide ? 3 : 2;  // of a tile
+
+struct DotTask {
+  const float *a, *b;
+  std::ptrdiff_t a_stride, b_stride;  // between rows of a, and columns of b
+  int steps;
+  float* sums;  // R x C; added to
+};
+
+// One row of a's part of a step.
+template <int C, std::size_t... X>
+inline __attribute__((always_inline)) void dot_row(Vec a, const Vec* b, Vec* sums,
+                                                   std::index_sequence<X...>) {
+  a = in_register(a);
+  ((sums[X] = fma(a, b[X], sums[X])), ...);
+}
+
+template <int R, int C, std::size_t... A, std::size_t... Y, std::size_t... X>
+inline __attribute__((always_inline)) void dot_products_with(const DotTask& task,
+                                                             std::index_sequence<A...>,
+                                                             std::index_sequence<Y...>,
+                                                             std::index_sequence<X...> columns) {
+  Vec sums[R * C];
+  ((sums[A] = zero()), ...);
+  const std::ptrdiff_t a_stride = task.a_stride, b_stride = task.b_stride;
+  int k = 0;
+  for (; k + kLanes <= task.steps; k += kLanes) {
+    const float *a = task.a + k, *b = task.b + k;
+    // The next tile's columns, which are the next ones in memory.
+    (__builtin_prefetch(b + (C + std::ptrdiff_t(X)) * b_stride), ...);
+    const Vec y[C] = {load(b + std::ptrdiff_t(X) * b_stride)...};
+    (dot_row<C>(load(a + std::ptrdiff_t(Y) * a_stride), y, sums + Y * C, columns), ...);
+  }
+  if (k < task.steps) {
+    const Mask mask = lane_mask(task.steps - k);
+    const float *a = task.a + k, *b = task.b + k;
+    const Vec y[C] = {load(b + std::ptrdiff_t(X) * b_stride, mask)...};
+    (dot_row<C>(load(a + std::ptrdiff_t(Y) * a_stride, mask), y, sums + Y * C, columns), ...);
+  }
+  ((task.sums[A] += sum(sums[A])), ...);
+}
+
+template <int R, int C>
+void dot_products(const DotTask& task) {
+  dot_products_with<R, C>(task, std::make_index_sequence<R * C>(), std::make_index_sequence<R>(),
+                          std::make_index_sequence<C>());
+}
+
+using DotFunction = void (*)(const DotTask&);
+
+template <int C, std::size_t... R>
+DotFunction dot_function_of(int rows, std::index_sequence<R...>) {
+  static constexpr DotFunction functions[] = {dot_products<int(R) + 1, C>...};
+  return functions[rows - 1];
+}
+
+inline DotFunction dot_function(int rows, int columns) {
+  return columns == kFewColumns
+             ? dot_function_of<kFewColumns>(rows, std::make_index_sequence<kFewRows>())
+             : dot_function_of<1>(rows, std::make_index_sequence<kFewRows>());
+}
+
+// `start`: a number for each column, or null. Columns of c lie side by side.
+inline void product_of_few_rows(int m, int n, int k, const float* a, std::ptrdiff_t a_stride,
+                                const float* b, std::ptrdiff_t b_stride, const float* start,
+                                float* c, std::ptrdiff_t c_stride) {
+  for (int i = 0; i < m; i++) {
+    for (int j = 0; j < n; j++) c[i * c_stride + j] = start != nullptr ? start[j] : 0.f;
+  }
+  DotTask task{};
+  task.a_stride = a_stride;
+  task.b_stride = b_stride;
+  int step = 0;
+  for (int steps :
+       even_split(k, std::max(256, 8192 / m))) {  // a's block is to stay in the first-level cache
+    task.steps = steps;
+    for (int column = 0; column < n;) {
+      const int columns = n - column >= kFewColumns ? kFewColumns : 1;
+      task.b = b + column * b_stride + step;
+      int row = 0;
+      for (int rows : even_split(m, kFewRows)) {
+        float sums[kFewRows * kFewColumns] = {};
+        task.a = a + row * a_stride + step;
+        task.sums = sums;
+        dot_function(rows, columns)(task);
+        for (int i = 0; i < rows * columns; i++)
+          c[(row + i / columns) * c_stride + column + i % columns] += sums[i];
+        row += rows;
+      }
+      column += columns;
+    }
+    step += steps;
+  }
+}
 
 }  // namespace lrbench

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "costs.h"
+#include "dense.h"
 #include "product.h"
 
 namespace lrbench {
@@ -152,10 +153,9 @@ class Columns {
         grid_(grid),
         taps_(std::move(taps)),
         channel_stride_(std::ptrdiff_t(height) * width) {
-    const bool whole = grid_.step_h == 1 && grid_.step_w == 1 && grid_.rows == height &&
-                       grid_.columns == width && taps_.size() == 1 && taps_[0].h == 0 &&
-                       taps_[0].w == 0;
-    if (whole) {  // one long row
+    whole_ = grid_.step_h == 1 && grid_.step_w == 1 && grid_.rows == height &&
+             grid_.columns == width && taps_.size() == 1 && taps_[0].h == 0 && taps_[0].w == 0;
+    if (whole_) {  // one long row
       grid_.columns *= grid_.rows;
       width_ *= height_;
       grid_.rows = height_ = 1;
@@ -167,14 +167,26 @@ class Columns {
   // As a right operand: panels of pixels.
   void pack(const float* images, int first, int count, int step, int steps, float* to) const {
     const std::size_t panel = std::size_t(steps) * kPanelLanes;
+    std::vector<std::pair<const float*, float*>> copies;
     for (int i = 0; i < count; i += kLanes) {
       float* const vector = to + i / kPanelLanes * panel + i % kPanelLanes;
-      gather(images, first + i, std::min(kLanes, count - i), step, steps, vector, kPanelLanes);
+      const int image = (first + i) / grid_.columns, pixel = (first + i) % grid_.columns;
+      if (whole_ && i + kLanes <= count && pixel + kLanes <= grid_.columns) {
+        copies.emplace_back(images + image * grid_.image_stride + step * channel_stride_ + pixel,
+                            vector);
+      } else {
+        gather(images, first + i, std::min(kLanes, count - i), step, steps, vector, kPanelLanes);
+      }
+    }
+    for (int k = 0; k < steps; k++) {  // as they lie in the memory
+      for (const auto& copy : copies)
+        store(copy.second + k * kPanelLanes, load(copy.first + k * channel_stride_));
     }
   }
 
   // As a right operand that is turned: panels of rows.
   void pack_turned(const float* images, int row, int rows, int first, int count, float* to) const {
+    if (whole_) return turn(images, row, rows, first, count, to);
     alignas(64) float lines[kTurned * kLanes];
     const std::size_t panel = std::size_t(count) * kPanelLanes;
     for (int r = 0; r < rows; r += kTurned) {
@@ -193,6 +205,18 @@ class Columns {
 
  private:
   static constexpr int kTurned = 16 * kPanelLanes;  // rows
+
+  // pack_turned() where every pixel sees itself alone.
+  void turn(const float* images, int row, int rows, int first, int count, float* to) const {
+    const std::size_t panel = std::size_t(count) * kPanelLanes;
+    for (int r = 0; r < rows; r += kPanelLanes, to += panel) {
+      grid_.each_run(first, count, [&](const Grid::Run& run) {
+        const float* const from = images + run.image + (row + r) * channel_stride_ + run.column;
+        lrbench::pack_turned(from, channel_stride_, std::min(kPanelLanes, rows - r), run.length,
+                             to + std::size_t(run.lane) * kPanelLanes, kPanelLanes);
+      });
+    }
+  }
 
   // `count` pixels, at most a vector, in each of the rows [step, step + steps).
   void gather(const float* images, int first, int count, int step, int steps, float* to,
@@ -246,6 +270,7 @@ class Columns {
   Grid grid_;
   std::vector<Tap> taps_;
   std::ptrdiff_t channel_stride_;
+  bool whole_;  // whether every pixel sees itself alone
 };
 
 // c = rows of channels x the pixels of a grid.
@@ -280,6 +305,8 @@ class Pixels {
       for (int i = 0; i < rows; i++, to += channel_stride_, from += kPanelLanes) {
         if (grid_.step_w == 1) {
           ResultMatrix::put_row(from, run.length, to, add_tile);
+        } else if (grid_.step_w == 2) {
+          put_every_second(from, run.length, to, add_tile);
         } else {
           for (int j = 0; j < run.length; j++) {
             float& value = to[std::ptrdiff_t(j) * grid_.step_w];
@@ -291,6 +318,20 @@ class Pixels {
   }
 
  private:
+  static void put_every_second(const float* from, int count, float* to, bool add_row) {
+    for (int j = 0; j < count; j += kLanes, from += kLanes, to += 2 * kLanes) {
+      const int last = 2 * (count - j) - 1;
+      const Vec v = load(from);
+      put_even(interleave_low(v, v), lane_mask(last), to, add_row);
+      put_even(interleave_high(v, v), lane_mask(last - kLanes), to + kLanes, add_row);
+    }
+  }
+
+  static void put_even(Vec v, Mask used, float* to, bool add_row) {
+    const Mask mask = both(even_lanes(), used);
+    store(to, add_row ? add(v, load(to, mask)) : v, mask);
+  }
+
   float* data_;
   Grid grid_;
   std::ptrdiff_t channel_stride_;
@@ -305,6 +346,7 @@ class ProductConvolution {
   explicit ProductConvolution(const ConvShape& s) : s_(s), columns_(columns_of(s)) {}
 
   void forward(const float* x, const float* w, const float* bias, float* y) const {
+    if (s_.is_dense()) return dense().forward(x, w, bias, y, 0, s_.out_channels);
     const int steps = columns_.steps();
     const Grid grid{s_.out_stride(), s_.out_h, s_.out_w, 1, 1};
     product(s_.out_channels, s_.images * out_pixels(), steps, LeftMatrix{w, steps, false},
@@ -313,6 +355,7 @@ class ProductConvolution {
 
   // dw += the gradient.
   void backward_weights(const float* x, const float* dy, float* dw) const {
+    if (s_.is_dense()) return dense().backward_weights(x, dy, dw, 0, s_.out_channels);
     const int steps = columns_.steps();
     product(s_.out_channels, steps, s_.images * out_pixels(),
             Gradient{dy, s_.out_stride(), out_pixels()}, Turned{columns_, x},
@@ -320,6 +363,7 @@ class ProductConvolution {
   }
 
   void backward_data(const float* w, const float* dy, float* dx) {
+    if (s_.is_dense()) return dense().backward_data(w, dy, dx, 0, int(s_.in_size()));
     plan_phases();
     if (incomplete_) clear(dx);
     for (const Phase& phase : phases_) {
@@ -407,6 +451,11 @@ class ProductConvolution {
     std::vector<int> weights;
     Columns source;
   };
+
+  Dense dense() const {
+    return {s_.images, int(s_.in_size()), s_.out_channels, std::ptrdiff_t(s_.in_stride()),
+            std::ptrdiff_t(s_.out_stride())};
+  }
 
   static Columns columns_of(const ConvShape& s) {
     std::vector<Columns::Tap> taps;

@@ -139,6 +139,10 @@ std::vector<LayerParameter> examples(const std::string& type) {
     plain.mutable_lrn_param()->set_alpha(0.5f);
     other = plain;
     other.mutable_lrn_param()->set_norm_region(caffe::LRNParameter_NormRegion_WITHIN_CHANNEL);
+  } else if (type == "InnerProduct") {
+    plain.mutable_inner_product_param()->set_num_output(20);
+    other.mutable_inner_product_param()->set_num_output(7);
+    other.mutable_inner_product_param()->set_bias_term(false);
   } else if (type == "ReLU") {
     other.mutable_relu_param()->set_negative_slope(0.1f);
   } else if (type == "Scale") {
@@ -310,10 +314,10 @@ std::string compare_products() {
 std::string compare_layers(const std::string& type, caffe::LayerRegistry<float>::Creator stock,
                            caffe::LayerRegistry<float>::Creator fast) {
   for (const LayerParameter& parameter : examples(type)) {
-    // More than Winograd's kernels do at once. The training has eight, which are fewer than the
-    // lanes of AVX-512.
+    // More than Winograd's kernels do at once, and than are few rows of a product. The training has
+    // eight, which are fewer than the lanes of AVX-512.
     const bool convolution = type == "Convolution";
-    const int images = convolution ? 17 : 3;
+    const int images = convolution || type == "InnerProduct" ? 17 : 3;
     for (Way way : {Way::kDirect, Way::kWinogradImages, Way::kWinogradChannels, Way::kProduct,
                     Way::kFaster}) {
       if (!convolution && way != Way::kFaster) continue;

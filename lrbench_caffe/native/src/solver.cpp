@@ -5,6 +5,7 @@
 
 #include "caffe/sgd_solvers.hpp"
 #include "fusion.h"
+#include "memory.h"
 #include "vec.h"
 
 namespace lrbench {
@@ -42,6 +43,7 @@ template <class Base>
 class FastSolver : public Base {
  public:
   explicit FastSolver(const caffe::SolverParameter& parameter) : Base(parameter) {
+    place_in_large_pages(*this->net_, this->test_nets_, this->history_);
     // debug_info prints what is between the layers.
     if (parameter.debug_info()) return;
     fuse_layers(*this->net_);

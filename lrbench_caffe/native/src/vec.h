@@ -7,6 +7,8 @@
 #include <cstring>
 #include <new>
 
+#include "pages.h"
+
 #ifdef __AVX512F__
 #include "avx512.h"
 #else
@@ -48,6 +50,7 @@ class Buffer {
     const std::size_t bytes = (count * sizeof(float) + 63) / 64 * 64 + 64;
     data_ = static_cast<float*>(std::aligned_alloc(64, bytes));
     if (data_ == nullptr) throw std::bad_alloc();
+    prefer_large_pages(data_, bytes);
     __builtin_memset(data_, 0, bytes);
   }
   float* data() { return data_; }

@@ -10,6 +10,8 @@
 // back, and added.
 #pragma once
 
+#include <type_traits>
+
 #include "product.h"
 #include "winograd.h"
 
@@ -25,49 +27,46 @@ struct Window {
     return (std::size_t(row) * columns + column) * kLanes;
   }
 
-  // From a vector of channels of an image: pixel by pixel, channels as lanes. Lanes beyond the
-  // channels have some channel's values.
-  void load(const float* image, int channel, float* to) const {
-    const float* planes[kLanes];
+  // Where the channels of an image's vector are, the last one for lanes beyond them.
+  template <class Float>
+  void find_planes(Float* image, int channel, Float* (&planes)[kLanes]) const {
     for (int lane = 0; lane < kLanes; lane++)
       planes[lane] = image + plane() * std::min(channel + lane, channels - 1);
-    const int begin = first_column(), end = last_column();
-    for (int row = 0; row < rows; row++, to += std::size_t(columns) * kLanes) {
+  }
+
+  // Rows [begin, end), pixel by pixel, channels as lanes.
+  void load(const float* const (&planes)[kLanes], int begin, int end, float* to) const {
+    const int first = first_column(), last = last_column();
+    for (int row = begin; row < end; row++, to += at(1, 0)) {
       const int y = top + row;
-      if (y < 0 || y >= height || begin == end) {
+      if (y < 0 || y >= height || first == last) {
         clear(to, 0, columns);
         continue;
       }
-      clear(to, 0, begin);
-      for (int j = begin; j < end; j += kLanes) {
-        Vec v[kLanes];
-        const int count = std::min(kLanes, end - j);
-        const std::ptrdiff_t offset = std::ptrdiff_t(y) * width + left + j;
-        count == kLanes ? load_columns(planes, offset, kLanes, v)
-                        : load_columns(planes, offset, count, v);
-        for (int i = 0; i < count; i++) store(to + std::size_t(j + i) * kLanes, v[i]);
-      }
-      clear(to, end, columns);
+      clear(to, 0, first);
+      const std::ptrdiff_t offset = std::ptrdiff_t(y) * width + left;
+      each_piece(first, last, [&](int j, int count, auto pixels) {
+        load_pixels<decltype(pixels)::value>(planes, offset + j, count, to + at(0, j));
+      });
+      clear(to, last, columns);
     }
   }
 
-  // The way back, of what is in the image.
+  // The way back, of what is in the image, of a window that begins in it.
   void store_to(float* image, int channel, const float* from) const {
     const int used = std::min(kLanes, channels - channel);
     float* planes[kLanes];
-    for (int lane = 0; lane < used; lane++) planes[lane] = image + plane() * (channel + lane);
-    const int begin = first_column(), end = last_column();
-    for (int row = std::max(0, -top); row < std::min(rows, height - top); row++) {
-      const float* pixels = from + std::size_t(row) * columns * kLanes;
-      for (int j = begin; j < end; j += kLanes) {
-        Vec v[kLanes];
-        const int count = std::min(kLanes, end - j);
-        const std::ptrdiff_t offset = std::ptrdiff_t(top + row) * width + left + j;
-        for (int i = 0; i < kLanes; i++)
-          v[i] = lrbench::load(pixels + std::size_t(j + std::min(i, count - 1)) * kLanes);
-        count == kLanes&& used == kLanes ? store_columns(v, planes, offset, kLanes, kLanes)
-                                         : store_columns(v, planes, offset, count, used);
-      }
+    find_planes(image, channel, planes);
+    const int first = first_column(), last = last_column();
+    for (int row = 0; row < std::min(rows, height - top); row++, from += at(1, 0)) {
+      const int y = top + row;
+      const std::ptrdiff_t offset = std::ptrdiff_t(y) * width + left;
+      each_piece(first, last, [&](int j, int count, auto pixels) {
+        constexpr int N = decltype(pixels)::value;
+        count == N&& used == kLanes
+            ? store_pixels<N>(from + at(0, j), planes, offset + j, N, kLanes)
+            : store_pixels<N>(from + at(0, j), planes, offset + j, count, used);
+      });
     }
   }
 
@@ -75,8 +74,45 @@ struct Window {
   std::size_t plane() const { return std::size_t(height) * width; }
   int first_column() const { return std::min(columns, std::max(0, -left)); }
   int last_column() const { return std::max(first_column(), std::min(columns, width - left)); }
+  // visit(column, count, most): pieces of as many pixels as there are lanes, or of eight
+  template <class Visit>
+  static void each_piece(int first, int last, Visit visit) {
+    int j = first;
+    for (; j + kLanes <= last; j += kLanes) visit(j, kLanes, std::integral_constant<int, kLanes>());
+    if (last - j > 8)
+      visit(j, last - j, std::integral_constant<int, kLanes>());
+    else if (last > j)
+      visit(j, last - j, std::integral_constant<int, 8>());
+  }
+  // Compilers make calls of memcpy and memset from loops of so few vectors; unrolled, or with a
+  // statement that they cannot move, they do not.
+  template <int N>
+  static inline __attribute__((always_inline)) void load_pixels(const float* const* planes,
+                                                                std::ptrdiff_t offset, int count,
+                                                                float* to) {
+    Vec v[N];
+    count == N ? load_columns(planes, offset, N, v) : load_columns(planes, offset, count, v);
+#pragma GCC unroll 16
+    for (int i = 0; i < N; i++) {
+      if (i < count) store(to + std::size_t(i) * kLanes, v[i]);
+    }
+  }
+  template <int N>
+  static inline __attribute__((always_inline)) void store_pixels(const float* from,
+                                                                 float* const* planes,
+                                                                 std::ptrdiff_t offset, int count,
+                                                                 int used) {
+    Vec v[N];
+#pragma GCC unroll 16
+    for (int i = 0; i < N; i++)
+      v[i] = i < count ? lrbench::load(from + std::size_t(i) * kLanes) : zero();
+    store_columns(v, planes, offset, count, used);
+  }
   static void clear(float* to, int begin, int end) {
-    for (int j = begin; j < end; j++) store(to + std::size_t(j) * kLanes, zero());
+    for (int j = begin; j < end; j++) {
+      store(to + std::size_t(j) * kLanes, zero());
+      __asm__ volatile("");
+    }
   }
 };
 
@@ -142,6 +178,7 @@ struct Kernels {
       const Ints distance = min(steps(output_stride), ints((output.count - o - 1) * output_stride));
       for (int c = 0; c < channel.count; c++) {
         const std::ptrdiff_t offset = std::ptrdiff_t(channel.first + c) * channel_stride;
+        prefetch(rows[0] + offset + 4 * std::ptrdiff_t(channel_stride));
         Vec kernel[R * R];
         for (int i = 0; i + 8 < R * R; i += 8) {
           Vec v[8];
@@ -181,6 +218,12 @@ struct Kernels {
 
  private:
   static_assert(R * R % 8 == 1, "all but one of a kernel's weights are in eights");
+
+  // The kernels of a later channel, where they are one piece, far from those of the next channel.
+  void prefetch(const float* kernels) const {
+    if (channel_stride < output_stride) return;
+    for (int i = 0; i < kLanes * R * R; i += 16) __builtin_prefetch(kernels + i);
+  }
 
   int at(int i) const { return turned ? R * R - 1 - i : i; }
 
@@ -356,13 +399,19 @@ class ChannelTiles {
                  const TileBlock& block, Scratch which, const std::vector<ChannelBlock>& channels,
                  One one) const {
     float* pixels = scratch(Scratch::kImages, window.size());
+    const int depth = window.rows - (block.rows - 1) * M;  // rows of a tile
     for (std::size_t b = 0; b < channels.size(); b++) {
       const Values to = values(which, channels, b);
       for (int c = 0; c < channels[b].count; c += kLanes) {
         int tile = 0;
         for (int n = 0; n < block.images; n++) {
-          window.load(images + n * stride, channels[b].first + c, pixels);
+          const float* planes[kLanes];
+          window.find_planes(images + n * stride, channels[b].first + c, planes);
+          int loaded = 0;
           for (int i = 0; i < block.rows; i++) {
+            const int needed = i * M + depth;
+            window.load(planes, loaded, needed, pixels + window.at(loaded, 0));
+            loaded = needed;
             for (int j = 0; j < block.columns; j++)
               one(pixels + window.at(i * M, j * M), to.at(0, tile++, c), to.plane);
           }
