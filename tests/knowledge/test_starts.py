@@ -10,7 +10,6 @@ from lrbench_caffe.errors import InputError
 from lrbench_caffe.knowledge.proposing import recommend
 from lrbench_caffe.knowledge.recommendation import Recommendation
 from lrbench_caffe.records import SCRATCH, UNKNOWN_START, Spread, Start
-from lrbench_caffe.terminal.recommendation_text import _known
 from lrbench_caffe.training.beginning import check_before_end
 from tests.knowledge.summaries import summary
 from tests.knowledge.tasks import DIGITS, LENET_DIGITS, MNIST_HERE, Memory, paper_memory
@@ -167,13 +166,13 @@ def test_fine_tuning_by_a_loss_is_measured_by_the_weights_own():
 
 def test_the_terminal_says_that_results_are_of_another_start():
     own = fix(0.001, 95.2, WEIGHTS)
-    assert _known(digits(own)) == (
+    assert digits(own).known == (
         "in the database: no result from this start; proposals are from another start"
     )
-    assert "no result from this start; proposals are from the most similar one" in _known(
-        digits(own, memory=paper_memory())
+    assert "no result from this start; proposals are from the most similar one" in (
+        digits(own, memory=paper_memory()).known
     )
-    assert "no result on this task" in _known(digits(memory=paper_memory()))
+    assert "no result on this task" in digits(memory=paper_memory()).known
 
 
 def test_nothing_is_left_to_train_from_a_snapshot_at_the_end():
