@@ -265,6 +265,40 @@ def test_a_line_that_never_ends(serve, token):
     assert answer.startswith(b"HTTP/1.1 413 ")
 
 
+def test_a_file_of_a_stranger_is_not_read(serve, token, database):
+    """A form that goes on is refused before its end: nothing of it is kept."""
+    place = urlsplit(serve())
+    with socket.create_connection((place.hostname, place.port)) as connection:
+        head = (
+            "POST /uploads HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+            "Content-Length: 100000000\r\n\r\n--b\r\n"
+        )
+        connection.sendall(head.encode())
+        connection.settimeout(30)
+        answer = connection.recv(10_000)
+    assert answer.startswith(b"HTTP/1.1 401 ")
+
+
+def test_a_file_is_uploaded_by_a_form(serve, token, database):
+    client = Client(serve())
+    client.sign_in(token("ada", "write"))
+    assert client.get("/uploads").status == 200
+    key = next(c.value for c in client.cookies if c.name == "lrbench_form")
+    parts = [("form_key", "", key.encode()), ("note", "", b"by hand"), ("link", "", b"")]
+    parts.append(("file", '; filename="runs.jsonl"', line(run("a")) + b"{\n"))
+    body = b"".join(
+        f'--b\r\nContent-Disposition: form-data; name="{name}"{more}\r\n\r\n'.encode()
+        + content
+        + b"\r\n"
+        for name, more, content in parts
+    )
+    kind = {"Content_Type": "multipart/form-data; boundary=b"}
+    answer = client.post("/uploads", body + b"--b--\r\n", **kind)
+    assert (answer.status, "1 new, 0 already there, 1 refused" in answer.text) == (200, True)
+    assert database.get("a").contribution.note == "by hand"
+    assert client.post("/uploads", b"--b--\r\n", **kind).status == 403
+
+
 def test_too_many_requests(serve):
     client = Client(serve(requests=5, writes=2))
     assert [client.get("/health").status for _ in range(7)] == [200] * 5 + [429] * 2

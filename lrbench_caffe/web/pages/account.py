@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Form, UploadFile
+from fastapi import APIRouter, Depends, Form
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from lrbench_caffe.database.platform import AccessToken
-from lrbench_caffe.database.uploads import NEW, PRESENT, REFUSED, receive
+from lrbench_caffe.database.uploads import LONGEST_LINE, NEW, PRESENT, REFUSED, receive
 from lrbench_caffe.web.api import ADMIN, READ, WRITE, Text, begun, database, platform
 from lrbench_caffe.web.errors import Refused
 from lrbench_caffe.web.rendering import page
@@ -22,7 +23,6 @@ from lrbench_caffe.web.security import (
     set_cookie,
     valid_token,
 )
-from lrbench_caffe.web.settings import MIB, WebSettings
 
 router = APIRouter()
 MOST = 200  # uploads that are listed
@@ -61,20 +61,17 @@ def uploads(request: Request, contributor: Text = None) -> Response:
 
 
 @router.post("/uploads")
-async def send(
-    request: Request,
-    token: Annotated[AccessToken, WRITE],
-    file: UploadFile,
-    note: Annotated[str, Form(max_length=2000)] = "",
-    link: Annotated[str, Form(max_length=1000)] = "",
-) -> Response:
-    """An upload from a page: a file that ``db export`` wrote."""
-    settings: WebSettings = request.app.state.settings
-    if (file.size or 0) > settings.upload_mib * MIB:
-        raise Refused(413, f"the file has more than {settings.upload_mib} MiB")
-    contribution = await run_in_threadpool(
-        begun, platform(request), token.name, None, note.strip() or None, link.strip() or None
-    )
+async def send(request: Request, token: Annotated[AccessToken, WRITE]) -> Response:
+    """An upload from a page: a file that ``db export`` wrote.
+
+    The form is read here, after the token was checked: nobody else can fill the disk with a file.
+    """
+    form = await request.form(max_files=1, max_fields=10)
+    file = form.get("file")
+    if not isinstance(file, UploadFile):
+        raise Refused(400, "file: none; allowed: a file that db export wrote")
+    note, link = (str(form.get(name) or "").strip() or None for name in ("note", "link"))
+    contribution = await run_in_threadpool(begun, platform(request), token.name, None, note, link)
     answers = await run_in_threadpool(
         lambda: list(receive(database(request), _lines(file), contribution))
     )
@@ -87,7 +84,10 @@ async def send(
 
 
 def _lines(file: UploadFile) -> Iterator[bytes]:
-    yield from file.file
+    while line := file.file.readline(LONGEST_LINE + 1):
+        if len(line) > LONGEST_LINE:
+            raise Refused(413, f"a line has more than {LONGEST_LINE} bytes")
+        yield line
 
 
 @router.post("/uploads/{uid}/take-back")
