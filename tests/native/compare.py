@@ -227,7 +227,7 @@ def run(net, top, numbers, passes=2):
 
 def use_any_kernels(draw):
     """The next convolutions work by direct ones, Winograd's or products, whatever is faster."""
-    LIBRARY.lrbench_use_convolution(draw.within(1, 3))
+    LIBRARY.lrbench_use_convolution(draw.within(1, 4))
 
 
 def compare_layers(kind, nets, seed, chosen=False):
