@@ -34,9 +34,15 @@ _SETS: dict[str, tuple[int, set[str]]] = {
 _AMD = ("AuthenticAMD", "HygonGenuine")
 
 
-def is_chosen_by_user() -> bool:
-    """Whether the environment names the kernels; OpenBLAS takes an empty name for none."""
-    return bool(os.environ.get(VARIABLE))
+def is_chosen_by_user(own: str) -> bool:
+    """Whether the environment names the kernels that OpenBLAS has.
+
+    It does not take the name of a set that it has not, or that the CPU cannot have.
+
+    Args:
+        own: the set that it has.
+    """
+    return os.environ.get(VARIABLE, "").lower() == own.lower()
 
 
 def can_have(kernels: str, cpu: CPU) -> bool:
@@ -67,7 +73,7 @@ def kernels_to_try(own: str | None, recorded: str | None, cpu: CPU) -> list[str]
             run.
         cpu: the CPU.
     """
-    if own is None or is_chosen_by_user():
+    if own is None or is_chosen_by_user(own):
         return []
     better = better_kernels(own, cpu)
     if recorded is None or not can_have(recorded, cpu):

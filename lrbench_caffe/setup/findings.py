@@ -139,7 +139,7 @@ def layers_finding(python: CaffePython, info: CaffeInfo) -> Finding:
             "CPU layers", f"Caffe's own; no fast ones, because {library.why}", library.remedy
         )
     setup = f"run {installation.setup_command()}"
-    problem = _layers_problem(python, library.path)
+    problem = _layers_problem(python, info, library.path)
     if problem:
         problem = f"Caffe's own; the fast ones ({library.path}) fail: {problem}"
         return Finding("CPU layers", problem, setup)
@@ -148,7 +148,7 @@ def layers_finding(python: CaffePython, info: CaffeInfo) -> Finding:
         remedy = f"{setup}: those for AVX-512 are not built" if can_run(WIDE) else None
         stock = "train --layers stock uses Caffe's own"
         return Finding("CPU layers", f"fast ({library.path}); {stock}", remedy)
-    problem = _layers_problem(python, widest)
+    problem = _layers_problem(python, info, widest)
     if problem:
         problem = f"fast ({library.path}); those for AVX-512 ({widest}) fail: {problem}"
         return Finding("CPU layers", problem, setup)
@@ -159,12 +159,20 @@ def layers_finding(python: CaffePython, info: CaffeInfo) -> Finding:
     )
 
 
-def _layers_problem(python: CaffePython, library: Path) -> str | None:
-    """The result of the check of the fast layers before each training, None if they pass."""
+def _layers_problem(python: CaffePython, info: CaffeInfo, library: Path) -> str | None:
+    """The result of the check of the fast layers before each training, None if they pass.
+
+    It has the BLAS kernels that a training with them has.
+    """
+    kernels = blas.kernels_to_try(info.blas_kernels, None, this_cpu())[:1]
     try:
         done = subprocess.run(
             [*python.command, "-c", CHECK_LAYERS, str(Path(worker.__file__).parent), str(library)],
-            env={**os.environ, "GLOG_minloglevel": "2"},
+            env={
+                **os.environ,
+                "GLOG_minloglevel": "2",
+                **({blas.VARIABLE: kernels[0]} if kernels else {}),
+            },
             capture_output=True,
             text=True,
             errors="replace",
@@ -185,18 +193,20 @@ def kernels_finding(python: CaffePython, kernels: str) -> Finding:
         return Finding("BLAS kernels", kernels)
     own, best = (_product_rate(python, name) for name in (kernels, better[0]))
     cost = (
-        f": {own:.0f} billion multiply-adds a second instead of {best:.0f}" if own and best else ""
+        f": {best:.0f} billion multiply-adds a second instead of {own:.0f}" if own and best else ""
     )
-    who = (
-        f"{blas.VARIABLE} names them"
-        if blas.is_chosen_by_user()
-        else "OpenBLAS does not know this CPU"
-    )
+    chosen = blas.is_chosen_by_user(kernels)
+    named = os.environ.get(blas.VARIABLE)
+    who = "OpenBLAS does not know this CPU"
+    if named:
+        who = f"{blas.VARIABLE} is {named}, which OpenBLAS does not have here"
+    if chosen:
+        who = f"{blas.VARIABLE} names them"
     remedy = (
         f"{who}; {better[0]} kernels are faster{cost}. "
         f"Set {blas.VARIABLE}={better[0]} for caffe train and --layers stock"
     )
-    if not blas.is_chosen_by_user():
+    if not chosen:
         remedy += "; trainings with fast layers do so themselves"
     return Finding("BLAS kernels", kernels, remedy)
 

@@ -14,8 +14,8 @@ def start_ahead(arguments: Sequence[str]) -> StartedAhead | None:
     """Start the process that ``train`` will most likely want; None where that cannot be told."""
     if not arguments or _TRAIN_NOTHING.intersection(arguments):
         return None
-    wanted = expected_process(arguments)
     try:
+        wanted = expected_process(arguments)
         return None if wanted is None else StartedAhead(wanted)
-    except OSError:  # which the worker will tell
+    except OSError:  # which the command will tell
         return None

@@ -21,6 +21,7 @@ from lrbench_caffe.datasets.datum import datum_bytes
 from tests.caffe import nets
 from tests.caffe.conftest import make_workspace
 from tests.caffe.harness import (
+    ROOT,
     Done,
     Run,
     Running,
@@ -439,3 +440,15 @@ def test_no_room_for_the_picture_of_a_run_that_is_finished(workspace: Workspace)
     done = workspace.train("solver.prototxt", "--out", "out")
     done.failed(1, "error: cannot write out/training.png: Is a directory; the run is finished")
     assert workspace.run("out").record["status"] == "finished"
+
+
+def test_a_command_in_a_folder_that_is_gone_says_so_in_one_line(workspace: Workspace) -> None:
+    gone = workspace.path / "gone"
+    gone.mkdir()
+    script = f"rmdir {gone} && exec {sys.executable} -m lrbench_caffe.train solver.prototxt --no-db"
+    done = subprocess.run(
+        ["sh", "-c", script], cwd=gone, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr.splitlines()[0]) == (1, "error: No such file or directory")
+    assert "Traceback" not in done.stderr

@@ -65,11 +65,8 @@ def pooling(draw):
     window += "stride_h: %d stride_w: %d" % (draw(1, 2, 2, 3, 6), draw(1, 2, 2, 3, 6))
     window = draw(window, window, window, window, "global_pooling: true")
     rounding = draw("", "round_mode: FLOOR")
-    return [draw.shape()], "pooling_param { pool: %s %s %s }" % (
-        draw("MAX", "AVE"),
-        window,
-        rounding,
-    )
+    method, top = draw(("MAX", ""), ("MAX", 'top: "mask" '), ("AVE", ""), ("AVE", ""))
+    return [draw.shape()], top + "pooling_param { pool: %s %s %s }" % (method, window, rounding)
 
 
 def lrn(draw):
@@ -214,7 +211,9 @@ def run(net, top, numbers, passes=2):
             blob.diff[...] = numbers.uniform(-1, 1, blob.diff.shape)
         last = len(net.layers) - 1
         net._forward(0, last)
-        results["output"] = net.blobs[top].data.copy()
+        for name in (top, "mask"):
+            if name in net.blobs:
+                results["output" if name == top else name] = net.blobs[name].data.copy()
         net.blobs[top].diff[...] = numbers.uniform(-1, 1, net.blobs[top].diff.shape)
         net._backward(last, 0)
     for name, blob in net.blobs.items():
@@ -228,7 +227,7 @@ def run(net, top, numbers, passes=2):
 
 def use_any_kernels(draw):
     """The next convolutions work by direct ones, Winograd's or products, whatever is faster."""
-    LIBRARY.lrbench_use_convolution(draw.within(1, 3))
+    LIBRARY.lrbench_use_convolution(draw.within(1, 4))
 
 
 def compare_layers(kind, nets, seed, chosen=False):

@@ -157,7 +157,7 @@ class Pair:
         file = os.path.join(folder, "solver.prototxt")
         with open(file, "w") as target:
             target.write(text)
-        compare.LIBRARY.lrbench_use_convolution(draw.within(0, 3))  # for all that is planned later
+        compare.LIBRARY.lrbench_use_convolution(draw.within(0, 4))  # for all that is planned later
         self.solvers = []
         for fast in (False, True):
             compare.use(fast)

@@ -379,6 +379,13 @@ def test_doctor_tells_what_openblass_own_choice_costs(library, monkeypatch):
     assert told and int(told[1]) >= 1 and int(told[2]) >= 1
     monkeypatch.setenv(blas.VARIABLE, best)
     assert kernels_finding(python, best).remedy is None
+    # A name that OpenBLAS does not have is none, for a training with fast layers, too.
+    monkeypatch.setenv(blas.VARIABLE, "nonsense")
+    remedy = kernels_finding(python, "Nehalem").remedy
+    assert remedy and remedy.startswith(
+        "OPENBLAS_CORETYPE is nonsense, which OpenBLAS does not have"
+    )
+    assert blas.kernels_to_try("Nehalem", None, this_cpu())[0] == best
 
 
 def test_doctor_tells_a_library_that_fails(library, faulty, monkeypatch):

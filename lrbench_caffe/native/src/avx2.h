@@ -71,6 +71,8 @@ inline Ints sub(Ints a, Ints b) { return _mm256_sub_epi32(a, b); }
 inline Ints min(Ints a, Ints b) { return _mm256_min_epi32(a, b); }
 inline Ints select(Ints a, Ints b, Mask mask) { return _mm256_blendv_epi8(a, b, mask); }
 inline Vec floats(Ints v) { return _mm256_cvtepi32_ps(v); }
+// Whole numbers as floats to the bits of ints.
+inline Vec bits_of_ints(Vec v) { return _mm256_castsi256_ps(_mm256_cvttps_epi32(v)); }
 inline void store_first(int* p, Ints v, int count) {
   if (count >= kLanes)
     return _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v);  // may alias anything

@@ -75,6 +75,8 @@ inline Ints sub(Ints a, Ints b) { return _mm512_sub_epi32(a, b); }
 inline Ints min(Ints a, Ints b) { return _mm512_min_epi32(a, b); }
 inline Ints select(Ints a, Ints b, Mask mask) { return _mm512_mask_mov_epi32(a, mask, b); }
 inline Vec floats(Ints v) { return _mm512_cvtepi32_ps(v); }
+// Whole numbers as floats to the bits of ints.
+inline Vec bits_of_ints(Vec v) { return _mm512_castsi512_ps(_mm512_cvttps_epi32(v)); }
 inline void store_first(int* p, Ints v, int count) {
   _mm512_mask_storeu_epi32(p, lane_mask(count), v);
 }

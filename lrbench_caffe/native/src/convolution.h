@@ -1,4 +1,4 @@
-// Direct 2-d convolution of NCHW float32 images with AVX2 and FMA, without im2col.
+// Direct 2-d convolution of NCHW float32 images, without im2col.
 //
 // Everything is a *correlation with stride 1*. A source image is copied into a buffer with zeros
 // around it and, where there are strides, split into planes: one for each remainder of row and

@@ -1,11 +1,11 @@
-// Which kernels a convolution is to use: its own direct ones, Winograd's, or Caffe's im2col and
-// GEMM. Everything is estimated in cycles for all images of a call, as sums of a few counts, each
+// Which kernels a convolution is to use: direct ones, Winograd's, or products of matrices.
+// Everything is estimated in cycles for all images of a call, as sums of a few counts, each
 // times what one of it costs. The factors are least-squares fits to the times of 53 shapes, from
 // LeNet's to ResNet-50's and VGG's (AMD Zen 4, OpenBLAS 0.3.13); estimates are within 10 to 20 % of
-// most of these. With AVX-512, a product of Caffe's and a cycle of Winograd's have factors of their
-// own, by ten shapes of the paper's nets; Winograd's with channels as lanes have theirs from 22
-// shapes in both widths (Intel Xeon). Which kernel is used depends on nothing but shapes, the
-// number of threads and the width of the vectors.
+// most of these. Products have factors of their own for both widths, by 50 shapes, and so has, with
+// AVX-512, a cycle of Winograd's, by ten shapes of the paper's nets; Winograd's with channels as
+// lanes have theirs from 22 shapes in both widths (Intel Xeon). Which kernel is used depends on
+// nothing but shapes, the number of threads and the width of the vectors.
 #pragma once
 
 #include <algorithm>

@@ -101,6 +101,8 @@ std::string compare_layer(const LayerParameter& parameter,
 
 namespace {
 
+constexpr int kChannels = 6, kRows = 11, kColumns = 13;  // of the examples' input
+
 // A few uses of a type, with the parameters that take different ways through its code.
 std::vector<LayerParameter> examples(const std::string& type) {
   LayerParameter plain, other;
@@ -121,12 +123,22 @@ std::vector<LayerParameter> examples(const std::string& type) {
     LayerParameter large = plain;
     large.mutable_convolution_param()->set_num_output(24);
     large.mutable_convolution_param()->set_kernel_size(0, 5);
-    LayerParameter depthwise = plain, depthwise_other = other;  // the input has five channels
-    depthwise.mutable_convolution_param()->set_group(5);
-    depthwise_other.mutable_convolution_param()->set_group(5);
-    depthwise_other.mutable_convolution_param()->set_num_output(5);
+    LayerParameter groups = plain, depthwise = plain, depthwise_other = other;
+    groups.mutable_convolution_param()->set_group(2);
+    depthwise.mutable_convolution_param()->set_group(kChannels);
+    depthwise.mutable_convolution_param()->set_num_output(2 * kChannels);
+    depthwise_other.mutable_convolution_param()->set_group(kChannels);
+    depthwise_other.mutable_convolution_param()->set_num_output(kChannels);
     depthwise_other.mutable_convolution_param()->clear_dilation();
-    return {plain, other, large, depthwise, depthwise_other};
+    LayerParameter point = plain;
+    point.mutable_convolution_param()->set_kernel_size(0, 1);
+    point.mutable_convolution_param()->clear_pad();
+    LayerParameter point_strided = point, whole = point;
+    point_strided.mutable_convolution_param()->add_stride(2);
+    whole.mutable_convolution_param()->clear_kernel_size();
+    whole.mutable_convolution_param()->set_kernel_h(kRows);
+    whole.mutable_convolution_param()->set_kernel_w(kColumns);
+    return {plain, other, large, groups, depthwise, depthwise_other, point, point_strided, whole};
   } else if (type == "Pooling") {
     auto& p = *plain.mutable_pooling_param();
     p.set_kernel_size(3);
@@ -313,18 +325,22 @@ std::string compare_products() {
 
 std::string compare_layers(const std::string& type, caffe::LayerRegistry<float>::Creator stock,
                            caffe::LayerRegistry<float>::Creator fast) {
+  const bool convolution = type == "Convolution";
+  // Few images, and more than Winograd's kernels do at once, and than are few rows of a product.
+  // The training has eight, which are fewer than the lanes of AVX-512.
+  std::vector<int> counts = {3};
+  if (convolution || type == "InnerProduct") counts.push_back(17);
   for (const LayerParameter& parameter : examples(type)) {
-    // More than Winograd's kernels do at once, and than are few rows of a product. The training has
-    // eight, which are fewer than the lanes of AVX-512.
-    const bool convolution = type == "Convolution";
-    const int images = convolution || type == "InnerProduct" ? 17 : 3;
-    for (Way way : {Way::kDirect, Way::kWinogradImages, Way::kWinogradChannels, Way::kProduct,
-                    Way::kFaster}) {
-      if (!convolution && way != Way::kFaster) continue;
-      use_convolution(way);
-      const std::string text = compare_layer(parameter, stock, fast, {images, 5, 11, 13});
-      use_convolution(Way::kFaster);
-      if (!text.empty()) return text;
+    for (int images : counts) {
+      for (Way way : {Way::kDirect, Way::kWinogradImages, Way::kWinogradChannels, Way::kProduct,
+                      Way::kFaster}) {
+        if (!convolution && way != Way::kFaster) continue;
+        use_convolution(way);
+        const std::string text =
+            compare_layer(parameter, stock, fast, {images, kChannels, kRows, kColumns});
+        use_convolution(Way::kFaster);
+        if (!text.empty()) return text;
+      }
     }
   }
   return "";
