@@ -103,7 +103,7 @@ def test_an_error_names_commands_as_this_one_was_started(capsys, monkeypatch):
         ("r", {"range", "rank", "recommend", "reproduce"}),
         ("--comp", {"--completion "}),
         ("train --max", {"--max-iter "}),
-        ("train --layers ", {"auto", "fast", "stock"}),
+        ("train --layers ", {"auto", "fast", "fast-avx2", "stock"}),
         ("train --lr sin2 solvers/lenet_d", {"solvers/lenet_digits_solver.prototxt "}),
         ("db im", {"import", "import-log"}),
         ("trian", set()),
