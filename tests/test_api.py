@@ -372,5 +372,5 @@ def test_the_page_names_the_flags_that_differ() -> None:
             assert f"`{flag(name)}` is `{name}`" in page, name
     others = {text.lstrip("-") for text in flags} - {"help", "version", "debug", "solver"}
     others -= {flag(name).lstrip("-") for name in parameters - {"preview"}} | set(api.PARAMETERS)
-    assert others == {"preview", "sigint-effect", "sighup-effect", "log-to-stderr"}
+    assert others == {"preview", "sigint-effect", "sighup-effect", "log-to-stderr", "web"}
     assert all(f"`--{text}`" in page for text in others)
