@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from lrbench_caffe.database import engine as driver
 from lrbench_caffe.database.errors import DatabaseError, DatabaseUnavailable, RecordError
@@ -64,6 +65,11 @@ class Transactions:
                 # In a write a missing row was there a moment ago: another process deletes what
                 # nobody uses.
                 passing = driver.passes(error) or driver.refers_to_missing_row(error)
+            except PoolTimeout:  # SQLAlchemy has waited for longer than the patience of most
+                raise DatabaseUnavailable(
+                    f"database {driver.shown(self.engine.url)}: all connections of this process "
+                    "are in use"
+                ) from None
             except (LRBenchError, OSError):
                 raise
             except (

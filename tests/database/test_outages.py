@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -295,3 +296,15 @@ def test_a_connection_that_breaks_in_the_middle_is_made_anew(database):
     assert database.put(run("a")) is True
     assert len(failures) == 1
     assert database.get("a") == run("a")
+
+
+def test_all_connections_in_use_is_no_damage(new_url):
+    with Database.open(new_url("postgresql"), patience=1) as database:
+        engine = database.transactions.engine
+        engine.pool._timeout = 0.1
+        with contextlib.ExitStack() as stack:
+            for _ in range(engine.pool.size() + engine.pool._max_overflow):
+                stack.enter_context(engine.connect())
+            with pytest.raises(DatabaseUnavailable, match="all connections of this process are in"):
+                database.tasks()
+        assert database.tasks()
