@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated, Any, Literal, Optional
 
@@ -55,6 +56,14 @@ def platform(request: Request) -> Platform:
     return opened
 
 
+def all_tasks(request: Request) -> list[Task]:
+    """The database's tasks, read once for a request."""
+    if not hasattr(request.state, "tasks"):
+        request.state.tasks = database(request).tasks()
+    found: list[Task] = request.state.tasks
+    return found
+
+
 # -- what is known ---------------------------------------------------------------------------------
 
 
@@ -62,7 +71,7 @@ def platform(request: Request) -> Platform:
 def tasks(request: Request, q: Text = None) -> list[dict[str, Any]]:
     """Tasks whose data set, network or framework has the text ``q``, all without it."""
     counts = database(request).runs_of_tasks()
-    return [task_json(t, counts) for t in database(request).tasks() if matches(t, q)]
+    return [task_json(t, counts) for t in all_tasks(request) if matches(t, q)]
 
 
 @router.get("/tasks/{task_id}", tags=["tasks"], dependencies=[READ], summary="A task.")
@@ -129,7 +138,7 @@ def ranking(
 
 
 def ranked(request: Request, query: selection.Query) -> selection.Selection:
-    found = selection.find_tasks(query, database(request).tasks())
+    found = selection.find_tasks(query, all_tasks(request))
     assert found is not None  # the query names a task
     return selection.select(query, database(request), found)
 
@@ -268,8 +277,12 @@ async def upload(
         if len(lines) == BATCH:
             await store()
     await store()
-    counts = {kind: sum(a.result == kind for a in answers) for kind in (NEW, PRESENT, REFUSED)}
-    return UploadAnswer(batch=contribution.batch, answers=answers, **counts)
+    return UploadAnswer(batch=contribution.batch, answers=answers, **counted(answers))
+
+
+def counted(answers: Sequence[Answer]) -> dict[str, int]:
+    """How many lines were new, there already and refused."""
+    return {kind: sum(a.result == kind for a in answers) for kind in (NEW, PRESENT, REFUSED)}
 
 
 def begun(
@@ -298,12 +311,21 @@ def batches(request: Request, contributor: Text = None, limit: Limit = 100) -> l
 @router.delete("/batches/{uid}", tags=["exchange"], summary="Take an upload back.")
 def take_back(request: Request, uid: str, token: Annotated[AccessToken, WRITE]) -> dict[str, int]:
     """Delete an upload with all of its runs: one's own, or as an admin any."""
-    known = platform(request).batch(uid)
+    return {"deleted": taken_back(platform(request), uid, token)}
+
+
+def taken_back(platform: Platform, uid: str, token: AccessToken) -> int:
+    """Delete an upload, and return how many runs it had.
+
+    Raises:
+        Refused: there is none, or it is not the token's.
+    """
+    known = platform.batch(uid)
     if known is None:
         raise Refused(404, "there is no such upload")
     if known.contributor != token.name and not token.may("admin"):
         raise Refused(403, "it is another contributor's")
-    return {"deleted": platform(request).take_back(uid)}
+    return platform.take_back(uid)
 
 
 class Standing(BaseModel):
@@ -335,7 +357,7 @@ def known_task(request: Request, task_id: int) -> Task:
     Raises:
         Refused: there is none.
     """
-    found = next((t for t in database(request).tasks() if t.id == task_id), None)
+    found = next((t for t in all_tasks(request) if t.id == task_id), None)
     if found is None:
         raise Refused(404, f"there is no task {task_id}")
     return found

@@ -68,15 +68,19 @@ class LiveFolders:
 
     def runs(self) -> list[LiveRun]:
         """All runs, those that are trained first, then the newest."""
+        return list(self._fresh().values())
+
+    def find(self, key: str) -> LiveRun | None:
+        """A run by its key; None where there is none in the folders."""
+        return self._fresh().get(key)
+
+    def _fresh(self) -> dict[str, LiveRun]:
+        """All runs by their keys, looked for again unless that was just done."""
         with self._lock:
             if time.monotonic() - self._at > FRESH:
                 self._listed = {run.key: run for run in self._look()}
                 self._at = time.monotonic()
-            return list(self._listed.values())
-
-    def find(self, key: str) -> LiveRun | None:
-        """A run by its key; None where there is none in the folders."""
-        return next((run for run in self.runs() if run.key == key), None)
+            return self._listed
 
     def _look(self) -> list[LiveRun]:
         places = {path.resolve(): root for root in self._folders for path in run_paths(root)}

@@ -21,6 +21,7 @@ from lrbench_caffe.knowledge.evidence import Proposal, Wanted
 from lrbench_caffe.knowledge.exporting import recommendation_json
 from lrbench_caffe.knowledge.proposing import recommend, usual_top
 from lrbench_caffe.knowledge.recommendation import Recommendation
+from lrbench_caffe.knowledge.utility import classifies
 from lrbench_caffe.prototxt.uploads import SolverTexts, ToldTraining
 from lrbench_caffe.records import SCRATCH, Dataset, Task
 from lrbench_caffe.web.api import LONGEST, Number, database, known_task
@@ -117,7 +118,7 @@ def training_of(known: Database, task: Task) -> ToldTraining:
     Raises:
         Refused: none has ended.
     """
-    order = "top1" if task.task_type.startswith("classification") else "test_loss"
+    order = "top1" if classifies(task) else "test_loss"
     number = task.id or 0
     best = known.summaries(number, start=SCRATCH, order_by=order, limit=1) or known.summaries(
         number, order_by=order, limit=1

@@ -140,22 +140,28 @@ class FastConvolution : public caffe::ConvolutionLayer<float>, public TestLayer 
   void Backward_cpu(const Blobs& top, const std::vector<bool>& propagate_down,
                     const Blobs& bottom) override {
     check_backward();
-    if (depthwise()) return backward_depthwise(top, propagate_down, bottom);
-    if (!covered()) return ConvolutionLayer::Backward_cpu(top, propagate_down, bottom);
-    float* dw = param_propagate_down_[0] ? blobs_[0]->mutable_cpu_diff() : nullptr;
-    float* db = bias_term_ && param_propagate_down_[1] ? blobs_[1]->mutable_cpu_diff() : nullptr;
-    for (std::size_t i = 0; i < top.size(); i++) {
-      float* dx = propagate_down[i] ? bottom[i]->mutable_cpu_diff() : nullptr;
-      if (dw == nullptr && db == nullptr && dx == nullptr) continue;
-      convolution().backward(bottom[i]->cpu_data(), blobs_[0]->cpu_data(), top[i]->cpu_diff(), dw,
-                             db, dx);
-    }
+    if (depthwise()) return backward(depthwise_convolution(), top, propagate_down, bottom);
+    if (covered()) return backward(convolution(), top, propagate_down, bottom);
+    ConvolutionLayer::Backward_cpu(top, propagate_down, bottom);
   }
 
  private:
   struct Weights {
     const float *kernels, *bias;  // the latter may be null
   };
+
+  template <class Kernels>
+  void backward(Kernels& kernels, const Blobs& top, const std::vector<bool>& propagate_down,
+                const Blobs& bottom) {
+    float* dw = param_propagate_down_[0] ? blobs_[0]->mutable_cpu_diff() : nullptr;
+    float* db = bias_term_ && param_propagate_down_[1] ? blobs_[1]->mutable_cpu_diff() : nullptr;
+    for (std::size_t i = 0; i < top.size(); i++) {
+      float* dx = propagate_down[i] ? bottom[i]->mutable_cpu_diff() : nullptr;
+      if (dw == nullptr && db == nullptr && dx == nullptr) continue;
+      kernels.backward(bottom[i]->cpu_data(), blobs_[0]->cpu_data(), top[i]->cpu_diff(), dw, db,
+                       dx);
+    }
+  }
 
   // The layer's own, or with the followers folded into them, until the thread's next convolution.
   Weights weights() const {
@@ -209,17 +215,6 @@ class FastConvolution : public caffe::ConvolutionLayer<float>, public TestLayer 
   bool depthwise() const {
     return num_spatial_axes_ == 2 && group_ > 1 && group_ == channels_ && !force_nd_im2col_ &&
            num_ > 0 && DepthwiseConvolution::fits(whole());
-  }
-
-  void backward_depthwise(const Blobs& top, const std::vector<bool>& propagate_down,
-                          const Blobs& bottom) {
-    float* dw = param_propagate_down_[0] ? blobs_[0]->mutable_cpu_diff() : nullptr;
-    float* db = bias_term_ && param_propagate_down_[1] ? blobs_[1]->mutable_cpu_diff() : nullptr;
-    for (std::size_t i = 0; i < top.size(); i++) {
-      float* dx = propagate_down[i] ? bottom[i]->mutable_cpu_diff() : nullptr;
-      depthwise_convolution().backward(bottom[i]->cpu_data(), blobs_[0]->cpu_data(),
-                                       top[i]->cpu_diff(), dw, db, dx);
-    }
   }
 
   DepthwiseConvolution& depthwise_convolution() {

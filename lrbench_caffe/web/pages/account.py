@@ -12,8 +12,18 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from lrbench_caffe.database.platform import AccessToken
-from lrbench_caffe.database.uploads import LONGEST_LINE, NEW, PRESENT, REFUSED, receive
-from lrbench_caffe.web.api import ADMIN, READ, WRITE, Text, begun, database, platform
+from lrbench_caffe.database.uploads import LONGEST_LINE, receive
+from lrbench_caffe.web.api import (
+    ADMIN,
+    READ,
+    WRITE,
+    Text,
+    begun,
+    counted,
+    database,
+    platform,
+    taken_back,
+)
 from lrbench_caffe.web.errors import Refused
 from lrbench_caffe.web.rendering import page
 from lrbench_caffe.web.security import (
@@ -75,10 +85,9 @@ async def send(request: Request, token: Annotated[AccessToken, WRITE]) -> Respon
     answers = await run_in_threadpool(
         lambda: list(receive(database(request), _lines(file), contribution))
     )
-    counts = {kind: sum(a.result == kind for a in answers) for kind in (NEW, PRESENT, REFUSED)}
     told = [a for a in answers if a.reason]
     values: dict[str, Any] = {
-        "title": "Uploaded", "counts": counts, "answers": told[:SHOWN], "more": len(told) - SHOWN,
+        "title": "Uploaded", "counts": counted(answers), "answers": told[:SHOWN], "more": len(told) - SHOWN,
     }  # fmt: skip
     return page(request, "uploaded.html", values)
 
@@ -92,12 +101,7 @@ def _lines(file: UploadFile) -> Iterator[bytes]:
 
 @router.post("/uploads/{uid}/take-back")
 def take_back(request: Request, uid: str, token: Annotated[AccessToken, WRITE]) -> Response:
-    known = platform(request).batch(uid)
-    if known is None:
-        raise Refused(404, "there is no such upload")
-    if known.contributor != token.name and not token.may("admin"):
-        raise Refused(403, "it is another contributor's")
-    platform(request).take_back(uid)
+    taken_back(platform(request), uid, token)
     return RedirectResponse(request.url_for("uploads"), 303)
 
 

@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from lrbench_caffe.runs.rows import finite
 from lrbench_caffe.web.api import READ
 from lrbench_caffe.web.errors import Refused
 from lrbench_caffe.web.live import LiveFolders, LiveRun, News, Place, news
@@ -88,13 +89,11 @@ def _event(found: News, status: str) -> str:
 
 def _finite(value: Any) -> Any:
     """The value with null for what is no number of JSON, as the loss of a training that diverged."""
-    if isinstance(value, float) and (value != value or value in (float("inf"), -float("inf"))):
-        return None
     if isinstance(value, dict):
         return {name: _finite(part) for name, part in value.items()}
     if isinstance(value, (list, tuple)):
         return [_finite(part) for part in value]
-    return value
+    return finite(value)
 
 
 def _row(run: LiveRun) -> dict[str, Any]:

@@ -9,12 +9,11 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from lrbench_caffe.database.store import Database
 from lrbench_caffe.knowledge.similarity import comparable
 from lrbench_caffe.records import SCRATCH, PolicySummary, Spread
 from lrbench_caffe.reproduction.compare import DIGITS, HEADINGS, PaperComparison, paper_results
 from lrbench_caffe.reproduction.plan import TABLES, ExperimentPlan, Row, plan
-from lrbench_caffe.web.api import READ, database
+from lrbench_caffe.web.api import READ, all_tasks, database
 from lrbench_caffe.web.errors import Refused
 from lrbench_caffe.web.rendering import page
 
@@ -40,7 +39,7 @@ class PaperLine:
 def paper(request: Request) -> Response:
     plans = [plan(name) for name in TABLES]
     counts = {
-        wanted.name: sum(line.ours is not None for line in _lines(database(request), wanted))
+        wanted.name: sum(line.ours is not None for line in _lines(request, wanted))
         for wanted in plans
     }
     values = {"title": "The paper's tables", "plans": plans, "counts": counts}
@@ -55,15 +54,15 @@ def paper_table(request: Request, name: str) -> Response:
     values = {
         "title": wanted.title,
         "plan": wanted,
-        "lines": list(_lines(database(request), wanted)),
+        "lines": list(_lines(request, wanted)),
         "headings": HEADINGS,
         "digits": DIGITS,
     }
     return page(request, "paper_table.html", values)
 
 
-def _lines(database: Database, wanted: ExperimentPlan) -> Iterator[PaperLine]:
-    ours = _measured(database, wanted)
+def _lines(request: Request, wanted: ExperimentPlan) -> Iterator[PaperLine]:
+    ours = _measured(request, wanted)
     printed = paper_results(wanted)
     for row in wanted.rows:
         summary = ours.get(str(row.trained))
@@ -79,17 +78,17 @@ def _spread(summary: PolicySummary | None, name: str) -> Spread | None:
     return None if summary is None else getattr(summary, name)
 
 
-def _measured(database: Database, wanted: ExperimentPlan) -> dict[str, PolicySummary]:
+def _measured(request: Request, wanted: ExperimentPlan) -> dict[str, PolicySummary]:
     """What was measured from scratch with the paper's settings and length, by policy.
 
     Of several tasks that are the paper's (of several frameworks), the one with the most trainings.
     """
     functions = list(dict.fromkeys(row.trained.function for row in wanted.rows))
     found: dict[str, PolicySummary] = {}
-    for task in database.tasks():
+    for task in all_tasks(request):
         if not comparable(wanted.setup.task, task):
             continue
-        for summary in database.summaries(
+        for summary in database(request).summaries(
             task.id or 0, functions=functions, sources=["measured"], start=SCRATCH
         ):
             same = summary.max_iter == wanted.max_iter and summary.solver == wanted.setup.settings

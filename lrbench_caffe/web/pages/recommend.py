@@ -15,7 +15,7 @@ from lrbench_caffe.errors import InputError
 from lrbench_caffe.lr import PolicyError
 from lrbench_caffe.prototxt.uploads import SolverTexts
 from lrbench_caffe.records import Dataset, Task
-from lrbench_caffe.web.api import LONGEST, READ, database, known_task
+from lrbench_caffe.web.api import LONGEST, READ, all_tasks, database, known_task
 from lrbench_caffe.web.charts import policies_chart
 from lrbench_caffe.web.errors import Refused
 from lrbench_caffe.web.recommending import (
@@ -150,7 +150,7 @@ def _names(text: str | None) -> tuple[str, ...]:
 def _shown(
     request: Request, query: TaskQuery, advice: Advice | None, problem: Exception | None = None
 ) -> Response:
-    tasks = database(request).tasks()
+    tasks = all_tasks(request)
     form = query if isinstance(query, SolverForm) else SolverForm(**query.model_dump())
     values: dict[str, Any] = {
         "title": f"Policies for {advice.wanted.task.title}" if advice else "Recommend",

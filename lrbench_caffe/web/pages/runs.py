@@ -109,10 +109,11 @@ def compare(request: Request, query: Annotated[CurvesQuery, Query()]) -> Respons
 @router.get("/compare.{form}", name="curves_picture")
 def curves_picture(request: Request, form: str, query: Annotated[CurvesQuery, Query()]) -> Response:
     """The picture of ``plot runs``; the losses and LRs are those of the tests."""
-    drawn = [_curves(record) for record in _chosen(request, query)]
+    records = _chosen(request, query)
+    drawn = [_curves(record) for record in records]
     if all(curves.empty for curves in drawn):
         raise Refused(404, "nothing was measured yet")
-    titles = dict.fromkeys(_task_of(record).title for record in _chosen(request, query))
+    titles = dict.fromkeys(_task_of(record).title for record in records)
     return picture(form, "curves", lambda: plots.runs_figure("; ".join(titles), drawn))
 
 

@@ -14,6 +14,7 @@ from lrbench_caffe.errors import InputError
 from lrbench_caffe.knowledge.exporting import ranking_rows
 from lrbench_caffe.knowledge.ranking import CRITERIA, Criterion
 from lrbench_caffe.knowledge.selection import Selection
+from lrbench_caffe.knowledge.utility import classifies
 from lrbench_caffe.lr import functions
 from lrbench_caffe.records import SOURCES, STARTS, Task
 from lrbench_caffe.tabular import csv_text, json_text
@@ -22,6 +23,7 @@ from lrbench_caffe.web.api import (
     READ,
     RankingQuery,
     Text,
+    all_tasks,
     database,
     known_task,
     matches,
@@ -42,22 +44,21 @@ SCHEDULES = 8  # policies whose LR is drawn: more lines cannot be told apart
 
 @router.get("/")
 def tasks(request: Request, q: Text = None) -> Response:
-    opened = database(request)
-    counts = opened.runs_of_tasks()
+    counts = database(request).runs_of_tasks()
     rows = [
         {
             "task": task,
             "runs": counts.get(task.id or 0, 0),
             "best": next(iter(_best(request, task)), None),
         }
-        for task in opened.tasks()
+        for task in all_tasks(request)
         if matches(task, q)
     ]
     return page(request, "tasks.html", {"title": "Tasks", "rows": rows, "q": q or ""})
 
 
 def _best(request: Request, task: Task) -> Any:
-    order = "top1" if task.task_type.startswith("classification") else "test_loss"
+    order = "top1" if classifies(task) else "test_loss"
     return database(request).summaries(task.id or 0, order_by=order, limit=1)
 
 
