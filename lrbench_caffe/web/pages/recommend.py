@@ -6,21 +6,21 @@ from typing import Annotated, Any, Optional
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Query, UploadFile
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from lrbench_caffe.database.ranges import INT32
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.lr import PolicyError
 from lrbench_caffe.prototxt.uploads import SolverTexts
 from lrbench_caffe.records import Dataset, Task
-from lrbench_caffe.web.api import LONGEST, READ, all_tasks, database, known_task
+from lrbench_caffe.web.api import LONGEST, READ, AskedFor, all_tasks, database, known_task
 from lrbench_caffe.web.charts import policies_chart
 from lrbench_caffe.web.errors import Refused
 from lrbench_caffe.web.recommending import (
     MOST,
     Advice,
+    Count,
     Wishes,
     advise,
     known_data,
@@ -33,14 +33,11 @@ from lrbench_caffe.web.settings import MIB, WebSettings
 router = APIRouter(dependencies=[READ])
 CHOICES = 300  # tasks and data sets that a list offers
 
-# A field of a form that is left empty is not given.
-Given = BeforeValidator(lambda value: None if value == "" else value)
-Words = Annotated[Optional[Annotated[str, Field(max_length=LONGEST)]], Given]
-Count = Annotated[Optional[Annotated[int, Field(ge=1, le=INT32)]], Given]
-Few = Annotated[Optional[Annotated[int, Field(ge=1, le=MOST)]], Given]
+Words = Annotated[Optional[str], Field(max_length=LONGEST)]
+Few = Annotated[Optional[int], Field(ge=1, le=MOST)]
 
 
-class TaskQuery(BaseModel):
+class TaskQuery(AskedFor):
     """A task, and what is asked for it: names are separated by commas."""
 
     task: Count = None
