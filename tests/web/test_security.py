@@ -149,7 +149,7 @@ def test_signing_out_and_a_token_that_ends(serve, token, database):
 
 # -- what is shown ---------------------------------------------------------------------------------
 
-HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{7*7}}"
+HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{1234567*8}}"
 
 
 def test_what_others_wrote_is_text(serve, database):
@@ -178,9 +178,7 @@ def test_what_others_wrote_is_text(serve, database):
         markup = re.sub(r'<script type="application/json">.*?</script>', "", answer.text)
         assert "<img" not in markup and "alert(1)</script>" not in answer.text, path
         assert re.findall(r"<script(?! src=)(?! type=\"application/json\")", answer.text) == []
-        assert (
-            "49" not in re.sub(r"[0-9a-f]{12}|\d{4}-\d\d-\d\d", "", markup) or "{{7*7}}" in markup
-        )
+        assert "9876536" not in answer.text, path  # what a template would make of it
 
 
 def test_every_answer_says_what_our_pages_never_do(client):
