@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
@@ -50,6 +51,13 @@ def check_whole(request: object, *names: str) -> None:
             raise ParameterError("{" + name + "}: {0!r}; allowed: a whole number", value)
 
 
+def check_level(request: Any) -> None:
+    """Raise a ParameterError for a level of a net that is not an int32, if it is given."""
+    value = request.level
+    if value is not None and not -(2**31) <= value < 2**31:
+        raise ParameterError("{level}: {0}; allowed: {1} to {2}", value, -(2**31), 2**31 - 1)
+
+
 def check_choice(request: object, name: str, allowed: Sequence[str]) -> None:
     """Raise a ParameterError for a parameter that is neither left out nor an allowed word."""
     value = getattr(request, name)
@@ -71,6 +79,13 @@ def check_percent(request: object, name: str) -> None:
     if not _left_out(request, name) and not (_is_number(value) and 0 < value <= 100):
         shown = f"{value:g}" if _is_number(value) else repr(value)
         raise ParameterError("{" + name + "}: {0}; allowed: above 0, at most 100 (percent)", shown)
+
+
+def check_number(request: object, name: str) -> None:
+    """Raise a ParameterError for a parameter that is neither left out nor a finite number."""
+    value = getattr(request, name)
+    if not _left_out(request, name) and not (_is_number(value) and math.isfinite(value)):
+        raise ParameterError("{" + name + "}: {0!r}; allowed: a finite number", value)
 
 
 def check_text(request: object, *names: str, allowed: str = "text") -> None:

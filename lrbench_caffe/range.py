@@ -15,7 +15,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from lrbench_caffe.terminal import cli
+from lrbench_caffe.terminal import cli, flags
 from lrbench_caffe.terminal.console import Console
 from lrbench_caffe.terminal.progress import Bars
 from lrbench_caffe.terminal.study_flags import add_study_flags, study_parameters
@@ -46,6 +46,7 @@ def parser() -> cli.Parser:
         metavar="N",
         help="passes of the ramp, each with its own seed (default: 3)",
     )
+    flags.add_measure(what)
     what.add_argument("--seed", type=int, default=1, metavar="N", help="first seed (default: 1)")
     what.add_argument(
         "--test-interval",

@@ -48,13 +48,11 @@ def parser() -> cli.Parser:
         "--max-iter", type=int, metavar="N", help="length of the training (default: the solver's)"
     )
     start = p.add_argument_group("start of the training (default: random weights)")
-    start.add_argument(
-        "--weights", metavar="FILES", help="comma-separated caffemodels to start from"
-    )
+    flags.add_start(start)
     start.add_argument("--snapshot", metavar="FILE", help="a .solverstate to start from")
     by = p.add_argument_group("comparison")
     by.add_argument(
-        "--by", metavar="NAME",
+        "--by", "--metric", dest="by", metavar="NAME",
         help="output of the test net to compare by (default: top1; test_loss if the net does not classify)",
     )  # fmt: skip
     flags.add_direction(by, "that output")
@@ -80,6 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         top=args.top,
         snapshot=args.snapshot,
         weights=args.weights,
+        level=args.level,
+        stages=None if args.stage is None else tuple(args.stage),
         head=args.head,
         caffe_python=args.caffe_python,
         contributors=_names(args.contributors),

@@ -451,7 +451,9 @@ FLAGS = {
     "database.engine": {"--db"},  # python -m lrbench_caffe.db check --db ...
     "datasets.catalogue": {"--out"},  # python -m lrbench_caffe.data mnist --out ...
     "errors": {"--max-iter"},  # the example of ``named``
-    "jobs.opening": {"--caffe-python", "--head", "--layers", "--trust-data"},
+    "jobs.opening": {
+        "--caffe-python", "--head", "--layers", "--level", "--stage", "--trust-data", "--weights",
+    },
     "jobs.training": {
         "--gpu", "--hang-timeout", "--layers", "--lr", "--max-iter", "--no-db", "--out", "--resume",
         "--seed", "--solver", "--test-interval", "--until",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from lrbench_caffe.errors import ParameterError
 from lrbench_caffe.jobs.pool import LocalPool, Pool
@@ -24,6 +24,14 @@ def training_flags(
     """The flags with values that a command hands on to each of its trainings."""
     flags = {"--layers": layers, "--caffe-python": caffe_python, "--head": head}
     return tuple(word for flag, value in flags.items() if value for word in (flag, value))
+
+
+def beginning_flags(
+    weights: str | None, level: int = 0, stages: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """The flags of a new training that decide its start and its net."""
+    flags = {"--weights": weights, "--level": level, "--stage": ",".join(stages)}
+    return tuple(str(word) for flag, value in flags.items() if value for word in (flag, value))
 
 
 def check_jobs(jobs: int | None) -> None:

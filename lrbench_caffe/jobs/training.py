@@ -37,7 +37,8 @@ class Job:
             it is not printed with a training: Dask's workers log the arguments of what
             fails.
         hang_seconds: without a sign of life for this long it is considered hung; 0 for never.
-        flags: more flags for ``train``, such as ("--layers", "fast").
+        flags: more flags for ``train``, such as ("--layers", "fast"); beginning: those of a new
+            training alone, about its start.
         retry: whether one that failed in an earlier command continues; else its failure is the
             result.
     """
@@ -52,6 +53,7 @@ class Job:
     db: str | None = field(default=None, repr=False)
     hang_seconds: float = HANG_SECONDS
     flags: tuple[str, ...] = ()
+    beginning: tuple[str, ...] = ()
     retry: bool = False
 
     @property
@@ -79,7 +81,7 @@ class Job:
             arguments.append("--resume")
         else:
             arguments += ["--solver", self.solver, "--seed", str(self.seed)]
-            arguments += ["--lr", self.policy] if self.policy else []
+            arguments += [*self.beginning, *(["--lr", self.policy] if self.policy else [])]
             for flag, value in (
                 ("--max-iter", self.max_iter),
                 ("--test-interval", self.test_interval),

@@ -86,12 +86,7 @@ def measure_of(
     """
     if by in OWN or (by is None and classifies(task)):
         return CRITERIA[by or "top1"]
-    alike = [_id(other) for other in database.tasks() if similarity(task, other) > 0]
-    results = [
-        summary
-        for task_id in alike
-        for summary in database.summaries(task_id, order_by="test_loss")
-    ]
+    results = _results_alike(database, task)
     outputs = sorted({name for summary in results for name in summary.outputs})
     if by is None and (not outputs or any(summary.test_loss for summary in results)):
         return CRITERIA["test_loss"]
@@ -100,6 +95,17 @@ def measure_of(
         hint = did_you_mean(by, known) or ";"
         raise ParameterError("{by}: unknown output {0!r}{1} known: {2}", by, hint, ", ".join(known))
     return output(by or outputs[0], higher, results)
+
+
+def is_known(database: ResultSource, task: Task, by: str) -> bool:
+    """Whether any result on a task like this one has a measure."""
+    return by in OWN or any(by in one.outputs for one in _results_alike(database, task))
+
+
+def _results_alike(database: ResultSource, task: Task) -> list[PolicySummary]:
+    """The results on a task and on those like it."""
+    alike = [_id(other) for other in database.tasks() if similarity(task, other) > 0]
+    return [s for task_id in alike for s in database.summaries(task_id, order_by="test_loss")]
 
 
 @dataclass(frozen=True)

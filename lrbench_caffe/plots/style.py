@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -52,3 +53,37 @@ def accuracy_limits(curves: list[list[float]]) -> tuple[float, float] | None:
     low, high = min(shown), max(value for curve in curves for value in curve)
     margin = max(0.08 * (high - low), 0.05)
     return low - margin, high + margin
+
+
+@dataclass(frozen=True)
+class ValueAxis:
+    """An axis of what trainings are compared by.
+
+    Attributes:
+        heading: its name with the unit.
+        percent: whether the values are in percent.
+        log: whether it is logarithmic, as for a loss.
+    """
+
+    heading: str = "Top-1 (%)"
+    percent: bool = True
+    log: bool = False
+
+    def label(self, axes: Any) -> None:
+        """Name the vertical axis."""
+        axes.set_ylabel(self.heading)
+        if self.log:
+            axes.set_yscale("log")
+
+    def limits(self, curves: list[list[float]]) -> tuple[float, float] | None:
+        """The ends of the axis, None where the picture may choose them."""
+        if self.percent:
+            return accuracy_limits(curves)
+        values = np.array([v for curve in curves for v in curve if not self.log or v > 0])
+        if not len(values) or values.min() == values.max():
+            return None
+        if self.log:
+            factor = (values.max() / values.min()) ** 0.08
+            return float(values.min() / factor), float(values.max() * factor)
+        margin = 0.08 * (values.max() - values.min())
+        return float(values.min() - margin), float(values.max() + margin)

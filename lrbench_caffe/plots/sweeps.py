@@ -9,7 +9,7 @@ import numpy as np
 
 from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.plots.files import plain
-from lrbench_caffe.plots.style import ACCURACY, TEST, TRAIN, series
+from lrbench_caffe.plots.style import ACCURACY, TEST, TRAIN, ValueAxis, series
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,7 +20,7 @@ class Point(NamedTuple):
 
     Attributes:
         x: the parameter.
-        mean: Top-1 in percent.
+        mean: Top-1 in percent, or what else is compared by.
         sd: its deviation over trainings, None for a single one.
     """
 
@@ -38,6 +38,7 @@ def range_figure(
     stated: Sequence[Point] = (),
     note: str = "",
     error: bool = False,
+    values: ValueAxis = ValueAxis(),  # noqa: B008
 ) -> Figure:
     """Draw accuracy over a fixed LR, with the good part enlarged (Figure 3).
 
@@ -49,16 +50,21 @@ def range_figure(
         stated: values to compare with, drawn as squares.
         note: a line over it all.
         error: whether to draw the error, 100 - Top-1, of the good part, too, as the paper does.
+        values: what is compared by.
     """
     from matplotlib.figure import Figure
 
     low, high = close_up
     panels = [
-        ("(a) overall", "Top-1 (%)", _as_they_are),
-        ("(b) accuracy, enlarged", "Top-1 (%)", _within(low, high)),
+        ("(a) overall", values, _as_they_are),
+        (
+            "(b) accuracy, enlarged" if values.percent else "(b) enlarged",
+            values,
+            _within(low, high),
+        ),
     ]
     if error:
-        panels.append(("(c) error, enlarged", "error (%)", _errors(low, high)))
+        panels.append(("(c) error, enlarged", ValueAxis("error (%)"), _errors(low, high)))
     figure = Figure(figsize=(1 + 4 * len(panels), 4.4), layout="constrained")
     if note:
         figure.suptitle(note, fontsize=10)
@@ -69,7 +75,7 @@ def range_figure(
         _draw_stated(axes, points_of(stated))
         _mark_range(axes, good, marks)
         _log_axis(axes)
-        axes.set_ylabel(name)
+        name.label(axes)
         axes.set_title(title, fontsize=10)
     for axes in enlarged:
         _enlarge(axes, low, high)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lrbench_caffe.plots.files import plain
-from lrbench_caffe.plots.style import ACCURACY, TEST, TRAIN, accuracy_limits, series
+from lrbench_caffe.plots.style import ACCURACY, TEST, TRAIN, ValueAxis, series
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,13 +47,17 @@ def ramp_figure(
 
 
 def tuning_figure(
-    title: str, named: Mapping[str, Sequence[Line]], others: Sequence[Line]
+    title: str,
+    named: Mapping[str, Sequence[Line]],
+    others: Sequence[Line],
+    values: ValueAxis = ValueAxis(),  # noqa: B008
 ) -> Figure:
-    """Draw Top-1 of every training over its iterations.
+    """Draw Top-1, or what else is compared by, of every training over its iterations.
 
     Args:
         named: the trainings of the policies to tell apart, by the policy's text.
         others: the other trainings, in grey.
+        values: what is compared by.
     """
     from matplotlib.figure import Figure
 
@@ -63,17 +67,23 @@ def tuning_figure(
         axes.plot(*line, color=TRAIN, linewidth=0.7, alpha=0.5, zorder=1)
     shown = []
     for place, (name, lines) in enumerate(named.items()):
-        for number, (iterations, top1) in enumerate(lines):
+        for number, (iterations, measured) in enumerate(lines):
             label = None if number else name
             axes.plot(
-                iterations, top1, marker=".", linewidth=1.3, label=label, zorder=3, **series(place)
+                iterations,
+                measured,
+                marker=".",
+                linewidth=1.3,
+                label=label,
+                zorder=3,
+                **series(place),
             )
-            shown.append(list(top1[len(top1) // 4 :]))
-    limits = accuracy_limits(shown)
+            shown.append(list(measured[len(measured) // 4 :]))
+    values.label(axes)
+    limits = values.limits(shown)
     if limits:
         axes.set_ylim(*limits)
     axes.set_xlabel("iteration")
-    axes.set_ylabel("Top-1 (%)")
     axes.set_title(title, fontsize=10)
     axes.grid(alpha=0.3)
     figure.legend(fontsize=8, loc="outside lower center")

@@ -30,6 +30,30 @@ def add_head(p: _Flags, more: str = ", as in training") -> None:
     p.add_argument("--head", metavar="NAME", help=text)
 
 
+def add_measure(p: _Flags) -> None:
+    """--by, called --metric too, with its direction; ``chosen_direction`` reads that."""
+    p.add_argument(
+        "--by", "--metric", dest="by", metavar="NAME",
+        help="compare policies by top1, top5, ac, test_loss or an output of the first test net (default: "
+        "top1; test_loss if the net does not classify)",
+    )  # fmt: skip
+    add_direction(p, "that output")
+
+
+def add_start(p: _Flags) -> None:
+    """--weights, --level and --stage of the training net."""
+    p.add_argument("--weights", metavar="FILES", help="comma-separated caffemodels to start from")
+    p.add_argument("--level", type=int, metavar="N", help="level of the training net (default: 0)")
+    p.add_argument(
+        "--stage", type=names, metavar="NAMES", help="comma-separated stages of the training net"
+    )
+
+
+def names(text: str) -> list[str]:
+    """The names of a comma-separated list."""
+    return [name for name in text.split(",") if name]
+
+
 def add_direction(p: _Flags, outputs: str) -> None:
     """--higher and --lower, which ``chosen_direction`` reads."""
     direction = p.add_mutually_exclusive_group()

@@ -15,9 +15,10 @@ from lrbench_caffe.records import Task
 def train_command(args: argparse.Namespace) -> list[str]:
     """The command line that trains so, without the policy."""
     words = [installation.command("train"), shlex.quote(args.solver)]
-    for flag in ("weights", "snapshot", "head", "max_iter"):
+    for flag in ("weights", "snapshot", "level", "stage", "head", "max_iter"):
         if value := getattr(args, flag):
-            words += [f"--{flag.replace('_', '-')}", shlex.quote(str(value))]
+            text = ",".join(value) if isinstance(value, list) else str(value)
+            words += [f"--{flag.replace('_', '-')}", shlex.quote(text)]
     return words
 
 

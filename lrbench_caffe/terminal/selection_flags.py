@@ -51,7 +51,7 @@ def _add_which(p: argparse.ArgumentParser) -> None:
 def _add_order(p: argparse.ArgumentParser) -> None:
     order = p.add_argument_group("order")
     order.add_argument(
-        "--by", metavar="CRITERIA",
+        "--by", "--metric", dest="by", metavar="CRITERIA",
         help=f"comma-separated, the first counts most: {', '.join(CRITERIA)}, or the name of any output "
         "of the test net (default: top1; test_loss for nets that do not classify)",
     )  # fmt: skip

@@ -15,6 +15,7 @@ def add_study_flags(p: cli.Parser, run: argparse._ArgumentGroup) -> None:
     Args:
         run: the command's own group for trainings, which has its --out.
     """
+    flags.add_start(p.add_argument_group("start of the trainings (default: random weights)"))
     flags.add_hang_timeout(run)
     flags.add_layers(run)
     flags.add_database(run)
@@ -49,6 +50,11 @@ def study_parameters(args: argparse.Namespace) -> dict[str, Any]:
         "seed": args.seed,
         "test_interval": args.test_interval,
         "out": Path(args.out) if args.out else None,
+        "by": args.by,
+        "higher": flags.chosen_direction(args),
+        "weights": args.weights or None,
+        "level": args.level,
+        "stages": None if args.stage is None else tuple(args.stage),
         "head": args.head,
         "trust_data": args.trust_data,
         "layers": args.layers,

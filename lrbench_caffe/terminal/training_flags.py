@@ -105,7 +105,7 @@ def _add_caffe_train(p: cli.Parser) -> None:
     caffe.add_argument(
         "-stage",
         "--stage",
-        type=_names,
+        type=flags.names,
         metavar="NAMES",
         help="comma-separated stages of the training net",
     )
@@ -210,10 +210,6 @@ def _add_caffe(run: argparse._ArgumentGroup) -> None:
         help="how Caffe gets the LR: its own lr_policy, base_lr, or scaled gradients (default: lr_policy "
         "without --lr, else base_lr where writable, else gradients)",
     )  # fmt: skip
-
-
-def _names(text: str) -> list[str]:
-    return [name for name in text.split(",") if name]
 
 
 def without_ignored_flags(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from lrbench_caffe.terminal import cli, viewer
+from lrbench_caffe.terminal import cli, flags, viewer
 from lrbench_caffe.terminal.study_flags import add_study_flags, study_parameters
 from lrbench_caffe.terminal.tables import add_flag
 from lrbench_caffe.tuning.request import GOALS, TuningRequest
@@ -29,13 +29,18 @@ def _add_goal(p: cli.Parser) -> None:
     what = p.add_argument_group("goal")
     what.add_argument(
         "--goal", choices=GOALS, default="accuracy",
-        help="accuracy: the highest Top-1; cost: the fewest iterations to --target-top1 (default: accuracy)",
+        help="accuracy: the highest Top-1 (or the best --by); cost: the fewest iterations to "
+        "--target-top1 or --target (default: accuracy)",
     )  # fmt: skip
+    flags.add_measure(what)
     what.add_argument(
         "--target-top1", type=float, metavar="X",
         help="a sufficient Top-1 in percent; with --goal cost, the one to reach (default: none; with cost, "
         "the best finalist's mean minus its deviation)",
     )  # fmt: skip
+    what.add_argument(
+        "--target", type=float, metavar="X", help="the same as a value of --by, if that is not top1"
+    )
     what.add_argument(
         "--functions", default="all", metavar="NAMES",
         help="all, cyclic, decaying, or comma-separated LR functions (default: all)",
@@ -91,6 +96,7 @@ def tuning_request(args: argparse.Namespace) -> TuningRequest:
         **study_parameters(args),
         goal=args.goal,
         target_top1=args.target_top1,
+        target=args.target,
         functions=args.functions,
         compose=args.compose,
         fresh=args.fresh,

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from rich.progress import BarColumn
 
 from lrbench_caffe.jobs import Job, JobResult
 from lrbench_caffe.jobs.naming import result_line
-from lrbench_caffe.metrics import TOP1, best_trained
+from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.tabular import clock
 from lrbench_caffe.terminal.console import Console, TextColumn, progress
 from lrbench_caffe.terminal.database import complain
+from lrbench_caffe.tuning.measure import Measure
 from lrbench_caffe.tuning.study import TuningObserver
 
 LINE_SECONDS = 30.0  # between two lines where there is no terminal and no result
@@ -31,8 +33,9 @@ class TuningDisplay(TuningObserver):
         self._console = console
         self._running: dict[Job, int] = {}  # iterations each had when it was begun
         self._lines: set[str] = set()  # run directories that have theirs
+        self._measure = Measure.of_top1(0.0)
         self._best = ""
-        self._top1 = -1.0
+        self._value: float | None = None  # the best so far
         self._expected: int | None = None
         self._trained = 0  # iterations since the command began
         self._began = self._said = time.monotonic()
@@ -51,6 +54,9 @@ class TuningDisplay(TuningObserver):
         self._bar.stop()
 
     # -- the watch ------------------------------------------------------------------------------
+
+    def compares(self, measure: Measure) -> None:
+        self._measure = measure
 
     def expect(self, iterations: int) -> None:
         self._expected = iterations
@@ -72,22 +78,36 @@ class TuningDisplay(TuningObserver):
     def ended(self, result: JobResult, iterations: int) -> None:
         training = result.training
         began_at = self._running.pop(training, 0)
-        top = best_trained(result.measurements)
-        top1 = top.top1 if top else None
-        record = top1 is not None and top1 > self._top1
-        if top1 is not None and record:
-            self._top1, self._best = top1, f"{TOP1.text(top1)} {training.policy}"
+        record = self._is_record(result)
         if result.seconds:  # existing trainings are not reported
             self._trained += max(0, result.iteration - began_at)
             if result.status != "stopped" or training.out not in self._lines:
                 self._lines.add(training.out)
-                so_far = (
-                    "; the best so far"
-                    if record
-                    else f"; best so far {TOP1.text(self._top1)}" * (self._top1 >= 0)
-                )
-                self.say(result_line(result) + so_far + self._left(iterations, 0))
+                line = result_line(result, self._best_test)
+                self.say(line + self._so_far(record) + self._left(iterations, 0))
         self._show(iterations, 0)
+
+    def _is_record(self, result: JobResult) -> bool:
+        """Whether a training has the best test so far; it is noted then."""
+        measure, top = self._measure, self._measure.best_test(result.measurements)
+        for value in measure.values([top] if top else []):
+            if self._value is None or measure.goodness(value) > measure.goodness(self._value):
+                self._value, self._best = value, f"{measure.text(value)} {result.training.policy}"
+                return True
+        return False
+
+    def _so_far(self, record: bool) -> str:
+        if record:
+            return "; the best so far"
+        return "" if self._value is None else f"; best so far {self._measure.text(self._value)}"
+
+    def _best_test(self, measurements: Sequence[Measurement]) -> str:
+        """A training's best test in words; empty without one."""
+        measure, top = self._measure, self._measure.best_test(measurements)
+        values = measure.values([top] if top else [])
+        if top is None or not values:
+            return ""
+        return f"best {measure.title} {measure.text(values[0])} at {top.iteration}"
 
     def warn(self, text: str) -> None:
         complain(text)

@@ -7,14 +7,15 @@ from typing import TextIO, cast
 
 from lrbench_caffe import installation
 from lrbench_caffe.lr import Policy
-from lrbench_caffe.metrics import TOP1
 from lrbench_caffe.terminal.console import Console
 from lrbench_caffe.terminal.tables import Layout, print_table, terminal_table
-from lrbench_caffe.tuning.report import COLUMNS, cost_rows, finalist_rows, ladder_rows, time_line
+from lrbench_caffe.tuning.report import columns as metric_columns
+from lrbench_caffe.tuning.report import cost_rows, finalist_rows, ladder_rows, time_line
 from lrbench_caffe.tuning.running import RangeTest, Tuning
 from lrbench_caffe.tuning.study import TuningPlan
 from lrbench_caffe.tuning.verdict import has_target
 
+_OF_TRAINING = ("--head", "--weights", "--stage", "--level")  # flags that make another training
 SHOWN = 6  # tests in the table: more do not fit 80 columns
 
 
@@ -22,8 +23,8 @@ def finalist_layout(plan: TuningPlan) -> Layout:
     """The columns of ``report.finalist_rows``, and which of them a narrow terminal has."""
     target = ("target",) if has_target(plan) else ()
     return Layout(
-        names=("place", "policy", "trainings", "iterations", *target, *COLUMNS),
-        order=("place", "policy", "top1", *target, "trainings", "iterations", "ld"),
+        names=("place", "policy", "trainings", "iterations", *target, *metric_columns(plan)),
+        order=("place", "policy", plan.by, *target, "trainings", "iterations", "ld"),
         words=("place",),
     )
 
@@ -34,7 +35,7 @@ def show_tuning(console: Console, tuning: Tuning, columns: str | None) -> None:
     print_table(
         finalist_rows(study, outcome),
         finalist_layout(study.plan),
-        title="finalists, mean ± deviation at the first highest Top-1",
+        title=f"finalists, mean ± deviation at the first {study.plan.measure.best}",
         columns=columns,
         file=cast(TextIO, console.file),
     )
@@ -53,10 +54,12 @@ def show_tuning(console: Console, tuning: Tuning, columns: str | None) -> None:
 def train_line(plan: TuningPlan, policy: Policy | None) -> str:
     """The command that trains with a policy (None: the solver's own) as long as the tuning did."""
     lr = "" if policy is None else f'--lr "{policy}" '
-    flags = dict(zip(plan.flags[::2], plan.flags[1::2]))
-    head = f"--head {shlex.quote(flags['--head'])} " if "--head" in flags else ""
+    words = (*plan.flags, *plan.beginning)
+    flags = dict(zip(words[::2], words[1::2]))
+    own = [word for flag in _OF_TRAINING if flag in flags for word in (flag, flags[flag])]
+    more = "".join(f"{shlex.quote(word)} " for word in own)
     return (
-        f"{installation.command('train')} {shlex.quote(plan.solver)} {lr}{head}"
+        f"{installation.command('train')} {shlex.quote(plan.solver)} {lr}{more}"
         f"--max-iter {plan.max_iter} --test-interval {plan.test_interval}"
     )
 
@@ -65,7 +68,10 @@ def show_range(console: Console, test: RangeTest) -> None:
     """Print the range, how to use it, and where it is kept; or the lost trainings."""
     if test.ladder:
         console.print(
-            terminal_table(ladder_rows(test.ladder, SHOWN), "Top-1 (%) with a constant LR")
+            terminal_table(
+                ladder_rows(test.ladder, SHOWN),
+                f"{test.ladder.measure.heading} with a constant LR",
+            )
         )
     if test.good is None:
         for one in test.study.lost:
@@ -73,7 +79,8 @@ def show_range(console: Console, test: RangeTest) -> None:
         console.say(f"no range of good LRs: it depends on lost trainings; kept in {test.file}")
         return
     if test.ladder and test.ladder.begin is not None:
-        console.say(f"Top-1 of the initial weights: {TOP1.text(test.ladder.begin)}")
+        measure = test.ladder.measure
+        console.say(f"{measure.title} of the initial weights: {measure.text(test.ladder.begin)}")
     console.say(f"good: {test.rule}" if test.ladder else test.rule)
     rows = [["function", "starting policy"]]
     rows += [[name, f"{policy:.6g}"] for name, policy in test.policies.items()]

@@ -66,6 +66,8 @@ def open_wanted(
     head: str | None = None,
     snapshot: str | None = None,
     weights: str | None = None,
+    level: int = 0,
+    stages: Sequence[str] = (),
     check_data: Progress | None = None,
 ) -> tuple[Solver, Wanted]:
     """A solver file, and what it would train from which start.
@@ -73,6 +75,7 @@ def open_wanted(
     Args:
         caffe_python, head, snapshot, weights: the values of the flags; weights default to the
             solver's own.
+        level, stages: of the training net.
         check_data: as for ``load_solver``.
 
     Raises:
@@ -83,12 +86,15 @@ def open_wanted(
     python = find_caffe_python(caffe_python)
     info = caffe_info(python)
     messages = Messages(info.descriptor, CaffeReader(python))
-    solver = load_solver(path, messages, info, head=head, check_data=check_data)
+    solver = load_solver(
+        path, messages, info, level=level, stages=stages, head=head, check_data=check_data
+    )
     check_settable(solver, info)
     models = [] if snapshot else check_weights(weights, solver, messages)
     return solver, describe_wanted(
-        solver, info, python, messages, snapshot=snapshot, weights=models
-    )
+        solver, info, python, messages,
+        snapshot=snapshot, weights=models, level=level, stages=stages,
+    )  # fmt: skip
 
 
 def describe_wanted(

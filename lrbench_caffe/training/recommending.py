@@ -13,6 +13,7 @@ from lrbench_caffe.knowledge.evidence import Wanted
 from lrbench_caffe.knowledge.proposing import usual_top
 from lrbench_caffe.knowledge.recommendation import Recommendation
 from lrbench_caffe.parameters import (
+    check_level,
     check_names,
     check_switch,
     check_text,
@@ -37,7 +38,7 @@ class RecommendationRequest:
         by, higher: an output of the test net to compare by, and whether more of it is better.
         top: proposals at most; None for 3, or one for each of ``functions``.
         snapshot, weights: what the training begins with.
-        head, caffe_python: as for a training.
+        level, stages, head, caffe_python: as for a training.
         contributors: use only their results: names of those who uploaded runs, "own" for runs that
             were never uploaded, "paper" for the paper's; none for all.
     """
@@ -50,6 +51,8 @@ class RecommendationRequest:
     top: int | None = None
     snapshot: str | None = None
     weights: str | None = None
+    level: int | None = None
+    stages: tuple[str, ...] | None = None
     head: str | None = None
     caffe_python: str | None = None
     contributors: tuple[str, ...] = ()
@@ -61,9 +64,10 @@ class RecommendationRequest:
             ParameterError: a value is not allowed.
         """
         to_python_values(self)
-        check_whole(self, "max_iter", "top")
+        check_whole(self, "max_iter", "top", "level")
         check_text(self, "by", "snapshot", "weights", "head", "caffe_python")
-        check_names(self, "functions", "contributors")
+        check_names(self, "functions", "contributors", "stages")
+        check_level(self)
         check_switch(self, "higher")
         if self.max_iter is not None and self.max_iter < 1:
             raise ParameterError("{max_iter}: {0}; allowed: 1 or more", self.max_iter)
@@ -95,6 +99,8 @@ def carry_out(request: RecommendationRequest, open_database: Callable[[], Databa
         head=request.head,
         snapshot=request.snapshot,
         weights=request.weights,
+        level=request.level or 0,
+        stages=request.stages or (),
     )
     max_iter, functions = request.max_iter or solver.message.max_iter, request.functions
     if request.snapshot:

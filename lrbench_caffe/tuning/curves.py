@@ -9,6 +9,7 @@ import numpy as np
 
 from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.records import UNSUCCESSFUL
+from lrbench_caffe.tuning.measure import Measure
 
 
 @dataclass(frozen=True)
@@ -17,32 +18,25 @@ class Curve:
 
     Attributes:
         iterations: of the tests, rising, shape (n,).
-        top1: in percent. test_loss, train_loss: the latter the mean since the previous test; NaN
-            where not measured. All of shape (n,).
+        scores: in points (see ``Measure``; of Top-1 its percent), shape (n,).
         trained: iterations that were trained; beyond the last test where it diverged.
         status: one of records.STATUSES.
     """
 
     iterations: np.ndarray
-    top1: np.ndarray
-    test_loss: np.ndarray
-    train_loss: np.ndarray
+    scores: np.ndarray
     trained: int
     status: str
 
     @classmethod
-    def of(cls, measurements: Sequence[Measurement], trained: int, status: str) -> Curve:
+    def of(
+        cls, measurements: Sequence[Measurement], trained: int, status: str, measure: Measure
+    ) -> Curve:
         """From a run's measurements of one test net."""
-        tests = [m for m in measurements if m.iteration > 0 and m.top1 is not None]
-
-        def column(name: str) -> np.ndarray:
-            values = [getattr(m, name) for m in tests]
-            return np.array([np.nan if v is None else v for v in values], dtype=np.float64)
-
-        iterations = np.array([m.iteration for m in tests], dtype=np.int64)
-        return cls(
-            iterations, column("top1"), column("test_loss"), column("train_loss"), trained, status
-        )
+        values = [(m.iteration, measure.value(m)) for m in measurements if m.iteration > 0]
+        tests = [(iteration, value) for iteration, value in values if value is not None]
+        iterations = np.array([iteration for iteration, _ in tests], dtype=np.int64)
+        return cls(iterations, measure.scores([value for _, value in tests]), trained, status)
 
     @property
     def alive(self) -> bool:
@@ -51,10 +45,10 @@ class Curve:
 
     @property
     def best(self) -> float:
-        """The highest Top-1 so far, 0 without a test."""
-        return float(self.top1.max()) if len(self.top1) else 0.0
+        """The highest score so far, 0 without a test."""
+        return float(self.scores.max()) if len(self.scores) else 0.0
 
-    def reaches(self, top1: float) -> int | None:
-        """The first test with at least this Top-1, None if none has."""
-        there = np.flatnonzero(self.top1 >= top1)
+    def reaches(self, score: float) -> int | None:
+        """The first test with at least this score, None if none has."""
+        there = np.flatnonzero(self.scores >= score)
         return int(self.iterations[there[0]]) if len(there) else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import operator
 import os
 from collections.abc import Collection
 from pathlib import Path
@@ -13,9 +14,14 @@ from typing import Any
 from lrbench_caffe.errors import ParameterError
 from lrbench_caffe.files import remove_leftovers, replace_own
 from lrbench_caffe.prototxt.messages import utf8_stem
+from lrbench_caffe.records import Start
 from lrbench_caffe.tuning.study import TuningPlan
 
 FILE = "study.json"
+# What a study of an earlier version has, which does not say it; of its start nothing is known.
+_BEFORE = {"by": "top1", "higher": True, "target": None, "level": 0, "stages": []}
+# The solver is compared by its content, and files to begin with by theirs (``start``).
+_UNCHECKED = ("solver", "files", "weights", "classifies")
 # What reading a file that is not a study raises; RuntimeError: a path in it that goes round in a
 # circle.
 _DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, RuntimeError)
@@ -110,15 +116,25 @@ def check_plan(
     folder: Path, plan: TuningPlan, kept: dict[str, Any], may_change: Collection[str]
 ) -> None:
     """Check that a study is continued with its original parameters."""
+    before = {**_BEFORE, "start": plan.as_json()["start"], **kept["plan"]}
     for name, value in plan.as_json().items():
-        if name not in (*may_change, "solver", "files") and kept["plan"].get(name) != value:
+        same = _same_start if name == "start" else operator.eq
+        if name not in (*may_change, *_UNCHECKED) and not same(before.get(name), value):
             raise ParameterError(
                 "{0} holds a study with {1} {2}, not {3}; allowed: the same, or another {out}",
                 folder,
                 name,
-                kept["plan"].get(name),
+                before.get(name),
                 value,
             )
+
+
+def _same_start(one: Any, other: Any) -> bool:
+    """Whether two starts are one; the names of their files do not count."""
+    try:
+        return Start(**one) == Start(**other)
+    except TypeError:  # damaged, or of a later version
+        return False
 
 
 def _shown(path: Path) -> str:

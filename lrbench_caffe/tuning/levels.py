@@ -3,12 +3,14 @@
 From 0.1 the LR goes down by tens, and up where the top one is best, until Top-1 drops at both ends.
 Then the steps around the good ones become finer. An LR is good where its Top-1 after the test's
 length is within ``TOLERANCE`` of the best, as a share of what the best has gained over guessing;
-the good range is the run of good LRs around the best one.
+the good range is the run of good LRs around the best one. Another measure takes the place of Top-1
+by its points (see ``measure``); of a loss, which is noisier, the mean of the last ``STEADY`` tests
+counts.
 
-A net that begins with weights (fine-tuning) is good at its first test, with an LR that changes
-nothing, too. There an LR must also have at least ``HALF`` of what the best has gained over the test
-before the first update. Where none has gained anything, the range ends below at the first LR that
-leaves Top-1 as it was.
+A net that begins with weights (fine-tuning) needs LRs that are about ten times lower, so the test
+begins with these. It is good at its first test, with an LR that changes nothing, too. There an LR
+must also have at least ``HALF`` of what the best has gained over the test before the first update.
+Where none has gained anything, the range ends below at the first LR that leaves Top-1 as it was.
 """
 
 from __future__ import annotations
@@ -19,19 +21,15 @@ from dataclasses import dataclass, field
 
 from lrbench_caffe.errors import TrainingError
 from lrbench_caffe.metrics import Measurement
+from lrbench_caffe.tuning.measure import Measure
 from lrbench_caffe.tuning.space import GoodRange
 
 FIRST = (0.1, 0.01, 0.001)
+FIRST_PRETRAINED = (0.01, 0.001, 0.0001)
+STEADY = 2  # tests
 TOLERANCE = 0.05
 HALF = 0.5
-AS_IT_WAS = 0.001  # of what the weights have over guessing: within that, Top-1 has not changed
-RULE = (
-    f"LRs whose Top-1 is within {TOLERANCE:.0%} of the best gain over guessing, "
-    "around the best constant LR"
-)
-RULE_PRETRAINED = (
-    f"{RULE}, and with at least {HALF:.0%} of the best gain over the weights it began with"
-)
+AS_IT_WAS = 0.001  # of what the weights have over guessing: within that, nothing has changed
 LOWEST, HIGHEST = 1e-7, 10.0  # no net needs LRs beyond them
 _FINER = (2.0, 5.0)  # between two powers of ten
 
@@ -48,16 +46,6 @@ class Rung:
     diverged: bool = False
     failed: bool = False
 
-    def at(self, iteration: int) -> float | None:
-        """Top-1 at a test, None where there was none."""
-        return next((m.top1 for m in self.measurements if m.iteration == iteration), None)
-
-    @property
-    def top1(self) -> float:
-        """Top-1 at the last test; 0 if it diverged."""
-        values = [m.top1 for m in self.measurements if m.top1 is not None and m.iteration]
-        return values[-1] if values and not self.diverged else 0.0
-
 
 @dataclass
 class Ladder:
@@ -66,12 +54,12 @@ class Ladder:
     An LR may be asked for while others are being tried: it is then wanted whatever they show.
 
     Args:
-        chance: Top-1 of guessing, in percent.
+        measure: what LRs are compared by.
         pretrained: whether the trainings begin with weights, so that the test before the first
             update says what an LR has to beat.
     """
 
-    chance: float
+    measure: Measure
     pretrained: bool = False
     rungs: dict[float, Rung] = field(default_factory=dict)
     _tried: set[float] = field(default_factory=set)
@@ -89,20 +77,50 @@ class Ladder:
 
     @property
     def begin(self) -> float | None:
-        """Top-1 of the weights that the trainings begin with; None from scratch, or where not tested."""
+        """The value of the weights that the trainings begin with; None from scratch, or where not tested."""
         if not self.pretrained:
             return None
-        values = (rung.at(0) for rung in self.rungs.values())
+        values = (self.value(lr, 0) for lr in self.rungs)
         return next((value for value in values if value is not None), None)
 
     @property
+    def first(self) -> Sequence[float]:
+        """The LRs that are tried whatever they show."""
+        return FIRST_PRETRAINED if self.pretrained else FIRST
+
+    @property
     def rule(self) -> str:
-        return RULE if self.begin is None else RULE_PRETRAINED
+        """The rule by which an LR is good, in words."""
+        log = " (by the logarithm)" * self.measure.is_log
+        rule = (
+            f"LRs whose {self.measure.title} is within {TOLERANCE:.0%} of the best gain{log} "
+            "over guessing, around the best constant LR"
+        )
+        if self.begin is None:
+            return rule
+        return (
+            f"{rule}, and with at least {HALF:.0%} of the best gain over the weights it began with"
+        )
+
+    def value(self, lr: float, iteration: int) -> float | None:
+        """The measure of an LR at a test, None where there was none."""
+        tests = [m for m in self.rungs[lr].measurements if m.iteration == iteration]
+        return self.measure.value(tests[0]) if tests else None
+
+    def score(self, lr: float) -> float:
+        """The points of an LR at the end of its training; 0 if it diverged."""
+        rung = self.rungs[lr]
+        values = [self.measure.value(m) for m in rung.measurements if m.iteration]
+        known = [value for value in values if value is not None]
+        if not known or rung.diverged:
+            return 0.0
+        last = 1 if self.measure.is_share else STEADY
+        return float(self.measure.scores(known[-last:]).mean())
 
     def ask(self) -> float | None:
         """The next LR to try; None where there is none before the result of one that is being tried, and,
         where none is, when the range is found."""
-        wanted = FIRST if not self._tried.issuperset(FIRST) else self._wanted()
+        wanted = self._wanted() if self._tried.issuperset(self.first) else self.first
         untried = next((lr for lr in wanted if lr not in self._tried), None)
         if untried is not None:
             self._tried.add(untried)
@@ -140,7 +158,8 @@ class Ladder:
         begin = self.begin
         if begin is None:
             return False
-        return abs(self.rungs[lr].top1 - begin) <= AS_IT_WAS * max(0.0, begin - self.chance)
+        before = self.measure.score(begin)
+        return abs(self.score(lr) - before) <= AS_IT_WAS * max(0.0, before - self.measure.guess)
 
     def _further(self, ten: float) -> list[float]:
         return [ten] if LOWEST <= ten <= HIGHEST and ten not in self._tried else []
@@ -152,13 +171,14 @@ class Ladder:
     def _good(self) -> list[float]:
         """The good LRs around the best one, rising."""
         ordered = sorted(lr for lr, rung in self.rungs.items() if not rung.failed)
-        values = {lr: self.rungs[lr].top1 for lr in ordered}
+        values = {lr: self.score(lr) for lr in ordered}
         top = max(values.values(), default=0.0)
-        if top <= self.chance:
+        guess = self.measure.guess
+        if top <= guess:
             return []
-        least = top - TOLERANCE * (top - self.chance)
-        if self.begin is not None and top > self.begin:
-            least = max(least, self.begin + HALF * (top - self.begin))
+        least = top - TOLERANCE * (top - guess)
+        if self.begin is not None and top > (begin := self.measure.score(self.begin)):
+            least = max(least, begin + HALF * (top - begin))
         at = max(range(len(ordered)), key=lambda i: values[ordered[i]])
         first = last = at
         while first > 0 and values[ordered[first - 1]] >= least:
@@ -182,7 +202,7 @@ class Ladder:
         limit = min(
             (lr for lr, rung in self.rungs.items() if rung.diverged and lr > good[-1]), default=None
         )
-        return GoodRange(good[0], good[-1], max(good, key=lambda lr: self.rungs[lr].top1), limit)
+        return GoodRange(good[0], good[-1], max(good, key=self.score), limit)
 
 
 def _is_ten(lr: float) -> bool:

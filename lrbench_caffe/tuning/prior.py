@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from lrbench_caffe.knowledge.evidence import Proposal, Wanted
+from lrbench_caffe.knowledge.lookup import is_known
 from lrbench_caffe.knowledge.trials import learned
 from lrbench_caffe.lr import FunctionPolicy, parse
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.runs.opening import open_database
 from lrbench_caffe.training.choosing import recommend_for
+from lrbench_caffe.tuning.measure import Measure
 from lrbench_caffe.tuning.space import BELOW_LIMIT, GoodRange, TuningCandidate
 
 PROPOSALS = 6  # the best ones of the database that are tried, too
@@ -28,7 +30,7 @@ class Prior:
     Attributes:
         policies: texts of policies to try, the most promising first, each with its evidence.
         good: the range of LRs, None where the task itself is not known well enough.
-        results: mean Top-1 in percent of those that ended as what is to be trained would: on this
+        results: mean of the measure over those that ended as what is to be trained would: on this
             task, from this start, at this length; by the texts of their policies.
     """
 
@@ -58,6 +60,7 @@ def look_up(
     max_iter: int,
     names: Sequence[str],
     say: Callable[[str], None],
+    measure: Measure,
 ) -> Prior:
     """Ask the LR database about this task and similar ones, from the same start.
 
@@ -70,11 +73,15 @@ def look_up(
         max_iter: length of the trainings.
         names: the LR functions to choose from.
         say: see ``open_database``.
+        measure: what they are compared by; where no result has it, nothing is known.
     """
     with open_database(db, to_write=True, say=say) as database:
+        if not is_known(database, wanted.task, measure.name):
+            return Prior()
         recommendation = recommend_for(
-            database, wanted, solver, max_iter, functions=names, top=PROPOSALS
-        )
+            database, wanted, solver, max_iter,
+            functions=names, top=PROPOSALS, by=measure.name, higher=measure.higher,
+        )  # fmt: skip
     usable = [proposal for proposal in recommendation.proposals if _usable(proposal)]
     policies = tuple((str(p.policy), f"from the LR database: {p.evidence[0]}") for p in usable)
     same = [proposal for proposal in usable if proposal.main.same_task]
@@ -88,7 +95,7 @@ def look_up(
 
 
 def _recorded(proposal: Proposal, max_iter: int) -> float | None:
-    """Mean Top-1 of whole trainings of this very policy and length; None where one diverged, or is none."""
+    """The mean over whole trainings of this very policy and length; None where one diverged, or is none."""
     summary = proposal.main.summary
     if (
         proposal.changes
@@ -97,7 +104,8 @@ def _recorded(proposal: Proposal, max_iter: int) -> float | None:
         or summary.diverged
     ):
         return None
-    return summary.top1.mean if summary.top1 else None
+    spread = proposal.main.utility.spread(summary)
+    return spread.mean if spread else None
 
 
 def _usable(proposal: Proposal) -> bool:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lrbench_caffe.files import replace_own
 from lrbench_caffe.jobs import JobResult
-from lrbench_caffe.knowledge import ranking
-from lrbench_caffe.metrics import RANKED, TOP1, best_trained
+from lrbench_caffe.metrics import LOSSES, METRICS, RANKED
 from lrbench_caffe.plaintext import markdown
 from lrbench_caffe.plots.files import save
+from lrbench_caffe.plots.style import ValueAxis
 from lrbench_caffe.plots.sweeps import Point, range_figure
 from lrbench_caffe.plots.tuning import Line, tuning_figure
-from lrbench_caffe.records import UNSUCCESSFUL
-from lrbench_caffe.tabular import Rows, clock, markdown_table, number
+from lrbench_caffe.records import SCRATCH, UNSUCCESSFUL
+from lrbench_caffe.tabular import Rows, clock, markdown_table
 from lrbench_caffe.tuning.levels import Ladder
+from lrbench_caffe.tuning.measure import Measure
 from lrbench_caffe.tuning.space import GoodRange
 from lrbench_caffe.tuning.study import Lost, PolicyTrainings, Study, TuningPlan
 from lrbench_caffe.tuning.tuner import TuningOutcome
@@ -39,13 +42,23 @@ if TYPE_CHECKING:
 COLUMNS = tuple(name for name in RANKED if name != "test_loss")  # as in the paper's tables
 
 
+def columns(plan: TuningPlan) -> tuple[str, ...]:
+    """The metrics of a study's tables: the paper's; or what is compared by, and what else there is."""
+    if plan.by in COLUMNS:
+        return COLUMNS
+    measured = (n for n in RANKED if plan.classifies or METRICS[n].of == LOSSES)
+    return (plan.by, *(name for name in measured if name != plan.by))
+
+
 def finalist_rows(study: Study, outcome: TuningOutcome) -> Rows:
-    """The finalists, the best by the study's goal first: metrics at each one's first highest Top-1."""
+    """The finalists, the best by the study's goal first: metrics at each one's first best test."""
     target = target_of(study.plan, outcome.finalists)
     heading = ["", "policy", "n", "#Iter"]
     if has_target(study.plan):
-        heading.append("to the target" if target is None else f"to {target:g} %")
-    rows = [[*heading, *(ranking.CRITERIA[name].heading for name in COLUMNS)]]
+        text = "the target" if target is None else study.plan.measure.short_text(target)
+        heading.append(f"to {text}")
+    headings = [METRICS[name].heading if name in METRICS else name for name in columns(study.plan)]
+    rows = [[*heading, *headings]]
     for place, trained in enumerate(ranked(study.plan, outcome.finalists), 1):
         own = ", own" * (trained is outcome.baseline)
         rows.append(_row(f"{place}{own}", trained, study.plan, target))
@@ -55,7 +68,7 @@ def finalist_rows(study: Study, outcome: TuningOutcome) -> Rows:
 
 
 def _row(place: str, trained: PolicyTrainings, plan: TuningPlan, target: float | None) -> list[str]:
-    best_tests = tops(trained)
+    best_tests = tops(trained, plan.measure)
     row = [
         place,
         f"{trained.policy:.6g}",
@@ -63,10 +76,14 @@ def _row(place: str, trained: PolicyTrainings, plan: TuningPlan, target: float |
         spread([float(m.iteration) for m in best_tests], 0),
     ]
     if has_target(plan):
-        row.append("-" if target is None else spread(reach(trained, target), 0))
-    for name in COLUMNS:
-        values = [getattr(m, name) for m in best_tests]
-        row.append(spread([v for v in values if v is not None], ranking.CRITERIA[name].digits))
+        measured = None if target is None else reach(trained, target, plan.measure)
+        row.append("-" if measured is None else spread(measured, 0))
+    for name in columns(plan):
+        if name == plan.by:
+            row.append(plan.measure.figures(plan.measure.values(best_tests)))
+        else:
+            values = [getattr(m, name) for m in best_tests]
+            row.append(spread([v for v in values if v is not None], METRICS[name].digits))
     return row
 
 
@@ -118,7 +135,8 @@ def write_report(study: Study, outcome: TuningOutcome, verdict: TuningVerdict, t
     save(study_figure(title, study, outcome), study.folder / "tuning.png")
     parts = [
         f"# Tuning of {markdown(study.plan.solver)}\n",
-        f"{markdown(title)}. Goal: {study.plan.goal}. {len(outcome.candidates)} candidates; "
+        f"{markdown(title)}{_from(study.plan)}. Goal: {goal_text(study.plan)}. "
+        f"{len(outcome.candidates)} candidates; "
         f"trainings of {study.plan.max_iter:,} iterations, a test every {study.plan.test_interval}. "
         f"Seeds from {study.plan.seed} on.\n",
         "## Verdict\n",
@@ -126,12 +144,12 @@ def write_report(study: Study, outcome: TuningOutcome, verdict: TuningVerdict, t
         *lost_text(study.lost),
         range_text(outcome),
         "## Finalists\n",
-        "Mean ± deviation over n trainings, each at its first highest Top-1.\n",
+        f"Mean ± deviation over n trainings, each at its first {study.plan.measure.best}.\n",
         markdown_table(finalist_rows(study, outcome), left=2),
         "## Cost\n",
         markdown_table(cost_rows(study, outcome)),
         f"{time_line(study, outcome)}.\n",
-        "![Top-1 over iterations](tuning.png)\n",
+        f"![{markdown(study.plan.measure.title)} over iterations](tuning.png)\n",
         "## All trainings\n",
         markdown_table(training_rows(study, outcome), left=1),
     ]
@@ -155,14 +173,14 @@ def write_failure(study: Study, reason: str, title: str) -> None:
     """
     parts = [
         f"# Tuning of {markdown(study.plan.solver)}\n",
-        f"{markdown(title)}. Goal: {study.plan.goal}.\n",
+        f"{markdown(title)}{_from(study.plan)}. Goal: {goal_text(study.plan)}.\n",
         "## Verdict\n",
         f"{markdown(sentence(reason))}\n",
         *lost_text(study.lost),
     ]
     replace_own(study.folder / "report.md", "\n".join(parts).encode())
     content = {
-        **_task(study.plan, study.plan.target_top1),
+        **_task(study.plan, study.plan.goal_value),
         "verdict": None,
         "failure": reason,
         "finalists": [],
@@ -170,6 +188,16 @@ def write_failure(study: Study, reason: str, title: str) -> None:
         **_losses(study),
     }
     replace_own(study.folder / "result.json", (json.dumps(content, indent=2) + "\n").encode())
+
+
+def goal_text(plan: TuningPlan) -> str:
+    """The goal of a study in words: "accuracy", or "accuracy, the lowest test loss"."""
+    return plan.goal if plan.by == "top1" else f"{plan.goal}, the {markdown(plan.measure.best)}"
+
+
+def _from(plan: TuningPlan) -> str:
+    """The start of a study's trainings in words; empty for random weights."""
+    return "" if plan.start == SCRATCH else f", from {markdown(str(plan.start))}"
 
 
 def lost_text(lost: Sequence[Lost]) -> list[str]:
@@ -199,8 +227,8 @@ def result(study: Study, outcome: TuningOutcome, verdict: TuningVerdict) -> dict
     return {
         **_task(plan, target),
         "verdict": verdict.as_json(),
-        "finalists": [_figures(trained, target) for trained in ranked(plan, outcome.finalists)],
-        "own": _figures(outcome.baseline, target) if outcome.baseline else None,
+        "finalists": [_figures(plan, trained, target) for trained in ranked(plan, outcome.finalists)],
+        "own": _figures(plan, outcome.baseline, target) if outcome.baseline else None,
         "known": [str(candidate.policy) for candidate in outcome.known],
         "range": {
             "low": good.low, "high": good.high, "best": good.best,
@@ -219,7 +247,11 @@ def _task(plan: TuningPlan, target: float | None) -> dict[str, Any]:
     return {
         "solver": plan.solver,
         "goal": plan.goal,
-        "target_top1": target,
+        "by": plan.by,
+        "higher": plan.higher,
+        "target_top1": target if plan.by == "top1" else None,
+        "target": target,
+        "start": asdict(plan.start),
         "max_iter": plan.max_iter,
         "test_interval": plan.test_interval,
         "seeds": list(range(plan.seed, plan.seed + plan.seeds)),
@@ -230,16 +262,18 @@ def _losses(study: Study) -> dict[str, Any]:
     return {"lost": [one.as_json() for one in study.lost], "folder": str(study.folder)}
 
 
-def _figures(trained: PolicyTrainings, target: float | None) -> dict[str, Any]:
-    best_tests = tops(trained)
+def _figures(plan: TuningPlan, trained: PolicyTrainings, target: float | None) -> dict[str, Any]:
+    best_tests = tops(trained, plan.measure)
     whole = len(trained.results) - trained.broken
     figures: dict[str, Any] = {
         "policy": str(trained.policy), "trainings": whole, "diverged": trained.diverged,
         "failed": trained.broken - trained.diverged,
     }  # fmt: skip
-    values = {name: [getattr(m, name) for m in best_tests] for name in ("iteration", *COLUMNS)}
+    metrics = dict.fromkeys((*COLUMNS, *(name for name in columns(plan) if name in METRICS)))
+    values = {name: [getattr(m, name) for m in best_tests] for name in ("iteration", *metrics)}
+    values[plan.by] = list(plan.measure.values(best_tests))
     if target is not None:
-        values["iterations_to_target"] = list(reach(trained, target))
+        values["iterations_to_target"] = list(reach(trained, target, plan.measure))
     for name, measured in values.items():
         known = [float(value) for value in measured if value is not None]
         figures[name] = statistics.fmean(known) if known else None
@@ -252,12 +286,16 @@ def range_text(outcome: TuningOutcome) -> str:
     text = f"Range of good LRs: {good.low:g} to {good.high:g}, best constant LR {good.best:g}"
     if outcome.ladder is None:
         return f"{text} (from the LR database).\n"
-    table = markdown_table(ladder_rows(outcome.ladder))
-    return f"{text}: {outcome.ladder.rule}.\n\nTop-1 (%):\n\n{table}\n![Top-1 over the LR](range.png)\n"
+    ladder, measure = outcome.ladder, outcome.ladder.measure
+    table = markdown_table(ladder_rows(ladder))
+    picture = f"![{markdown(measure.title)} over the LR](range.png)"
+    return (
+        f"{text}: {markdown(ladder.rule)}.\n\n{markdown(measure.heading)}:\n\n{table}\n{picture}\n"
+    )
 
 
 def ladder_rows(ladder: Ladder, most: int | None = None) -> Rows:
-    """Top-1 of each LR of a range test after each of its tests.
+    """The measure of each LR of a range test after each of its tests.
 
     Args:
         most: how many tests at most; the last one is among them.
@@ -267,7 +305,8 @@ def ladder_rows(ladder: Ladder, most: int | None = None) -> Rows:
         tests = [tests[round((i + 1) * len(tests) / most) - 1] for i in range(most)]
     rows = [["LR", *(f"at {iteration}" for iteration in tests)]]
     for lr, rung in sorted(ladder.rungs.items()):
-        values = [number(rung.at(iteration), TOP1.digits) for iteration in tests]
+        found = [ladder.value(lr, iteration) for iteration in tests]
+        values = ["-" if value is None else ladder.measure.figure(value) for value in found]
         rows.append(
             [f"{lr:g}" + " (diverged)" * rung.diverged + " (failed)" * rung.failed, *values]
         )
@@ -278,14 +317,16 @@ def training_rows(study: Study, outcome: TuningOutcome) -> Rows:
     """Every training of the study, the best first."""
     origins = {str(c.policy): c.origin for c in (*outcome.candidates, *outcome.composed)}
     results = [r for trained in study.known.values() for r in trained.results.values()]
-    rows = [["policy", "seed", "iterations", "best Top-1 (%)", "at", "ended", "why it was tried"]]
-    for result in sorted(results, key=lambda r: -_top1(r)):
-        top = best_trained(result.measurements)
+    measure = study.plan.measure
+    heading = f"best {measure.heading}"
+    rows = [["policy", "seed", "iterations", heading, "at", "ended", "why it was tried"]]
+    for result in sorted(results, key=lambda r: -_goodness(r, measure)):
+        top = measure.best_test(result.measurements)
         ended = result.status if result.status != "stopped" else "paused"
         rows.append(
             [
                 str(result.training.policy), str(result.training.seed), str(result.iteration),
-                number(top.top1 if top else None, TOP1.digits), str(top.iteration) if top else "-",
+                measure.figures(measure.values([top] if top else [])), str(top.iteration) if top else "-",
                 ended + (f": {result.reason}" if ended in UNSUCCESSFUL else ""),
                 origins.get(str(result.training.policy), "range test"),
             ]
@@ -293,44 +334,51 @@ def training_rows(study: Study, outcome: TuningOutcome) -> Rows:
     return rows
 
 
-def _top1(result: JobResult) -> float:
-    top = best_trained(result.measurements)
-    return top.top1 if top and top.top1 is not None else -1.0
+def _goodness(result: JobResult, measure: Measure) -> float:
+    """The best value of a training as a number of which more is better."""
+    top = measure.best_test(result.measurements)
+    return max(map(measure.goodness, measure.values([top] if top else [])), default=-math.inf)
 
 
 def study_figure(title: str, study: Study, outcome: TuningOutcome) -> Figure:
     """All trainings of a tuning: finalists and baseline in colour, the others in grey."""
     told_apart = [*outcome.finalists, *([outcome.baseline] if outcome.baseline else [])]
-    own = " (the solver's own)"
+    own, plan = " (the solver's own)", study.plan
     named: dict[str, list[Line]] = {
         f"{trained.policy:.6g}{own * (trained is outcome.baseline)}": [] for trained in told_apart
     }
     others: list[Line] = []
     for trained in study.known.values():
-        curves = [c for seed in trained.results if (c := trained.curve(seed)) and len(c.top1)]
-        lines = [(curve.iterations, curve.top1) for curve in curves]
+        results = trained.results.values()
+        lines = [line for r in results if len((line := plan.measure.line(r.measurements))[0])]
         named.get(f"{trained.policy:.6g}{own * (trained is outcome.baseline)}", others).extend(
             lines
         )
-    plan = study.plan
     last = plan.seed + plan.seeds - 1
     seeds = f"seed {plan.seed}" if plan.seeds == 1 else f"seeds {plan.seed} to {last}"
     counts = f"{len(study.known)} policies were trained, {len(outcome.candidates)} were candidates"
-    return tuning_figure(f"{title}, {seeds}\n{counts}", named, others)
+    measure = plan.measure
+    values = ValueAxis(measure.heading, measure.percent, measure.is_log)
+    return tuning_figure(f"{title}, {seeds}\n{counts}", named, others, values)
+
+
+def _of_guessing(measure: Measure) -> str:
+    return "chance" if measure.is_top1 else "the untrained net's value"
 
 
 def ladder_figure(title: str, ladder: Ladder, good: GoodRange, epoch: float | None) -> Figure:
-    """Top-1 over the LR after each test of a range test, as in the paper's Figure 3.
+    """The measure over the LR after each test of a range test, as in the paper's Figure 3.
 
     Args:
         title: data, net and seed.
     """
     curves: dict[str, list[Point]] = {}
+    measure = ladder.measure
     for iteration in ladder.tests:
         name = f"{iteration / epoch:.3g} epochs" if epoch else f"{iteration} iterations"
         for lr in sorted(ladder.rungs):
             rung = ladder.rungs[lr]
-            value = ladder.chance if rung.diverged else rung.at(iteration)
+            value = measure.worthless if rung.diverged else ladder.value(lr, iteration)
             if value is not None:
                 curves.setdefault(name, []).append(Point(lr, value))
     return range_figure(
@@ -338,5 +386,6 @@ def ladder_figure(title: str, ladder: Ladder, good: GoodRange, epoch: float | No
         good=(good.low, good.high),
         marks=[good.best],
         close_up=(good.low / 3, good.high * 1.5),
-        note=f"{title}: LR range test, constant LRs (diverged: at chance)",
+        note=f"{title}: LR range test, constant LRs (diverged: at {_of_guessing(measure)})",
+        values=ValueAxis(measure.heading, measure.percent, measure.is_log),
     )

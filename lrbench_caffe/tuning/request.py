@@ -10,6 +10,9 @@ from lrbench_caffe.errors import ParameterError
 from lrbench_caffe.parameters import (
     check_choice,
     check_duration,
+    check_level,
+    check_names,
+    check_number,
     check_percent,
     check_switch,
     check_text,
@@ -36,6 +39,10 @@ class StudyRequest:
         test_interval: iterations between tests.
         out: the study's directory; None for one in runs/ by the solver's name. What is there is
             continued.
+        by, higher: what policies are compared by (see ``untrained.choose_measure``), and whether
+            more of it is better; None for Top-1, or the test loss, and to find out.
+        weights: comma-separated caffemodels to start from; None for the solver's own.
+        level, stages: of the training net, as caffe train's flags.
         head: the blob of scores that Top-1 is taken from.
         trust_data: do not check the data's records.
         layers: "auto", "fast" or "stock".
@@ -52,6 +59,11 @@ class StudyRequest:
     seed: int = 1
     test_interval: int | None = None
     out: Path | None = None
+    by: str | None = None
+    higher: bool | None = None
+    weights: str | None = None
+    level: int | None = None
+    stages: tuple[str, ...] | None = None
     head: str | None = None
     trust_data: bool = False
     layers: str = "auto"
@@ -66,7 +78,11 @@ class StudyRequest:
     def _check(self, *counts: str) -> None:
         """Check what all studies have, and counts that are 1 or more."""
         to_python_values(self)
-        check_whole(self, "seed", "jobs", *counts)
+        check_whole(self, "seed", "jobs", "level", *counts)
+        check_level(self)
+        check_text(self, "by", "weights")
+        check_switch(self, "higher")
+        check_names(self, "stages")
         check_choice(self, "layers", LAYERS)
         check_duration(self, "hang_seconds")
         check_text(self, "head", "caffe_python", "database", "gpus", "scheduler")
@@ -82,8 +98,9 @@ class TuningRequest(StudyRequest):
     """A tuning; see ``StudyRequest`` for the other attributes.
 
     Attributes:
-        goal: "accuracy" for the highest Top-1, "cost" for the fewest iterations to one.
+        goal: "accuracy" for the best results, "cost" for the fewest iterations to one.
         target_top1: the Top-1 in percent that is enough, or with "cost" the one to reach.
+        target: the same for another measure (see ``by``).
         functions: "all", "cyclic", "decaying", or comma-separated LR functions.
         compose: also try compositions of the best policies.
         fresh: start from nothing that the LR database knows.
@@ -94,6 +111,7 @@ class TuningRequest(StudyRequest):
 
     goal: str = "accuracy"
     target_top1: float | None = None
+    target: float | None = None
     functions: str = "all"
     compose: bool = False
     fresh: bool = False
@@ -113,6 +131,7 @@ class TuningRequest(StudyRequest):
                 "{seed}: {0}; allowed: 0 to {1}", self.seed, LARGEST_SEED - self.seeds
             )
         check_percent(self, "target_top1")
+        check_number(self, "target")
 
     def iterations(self, max_iter: int) -> int | None:
         """The budget in iterations, None where none was given.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lrbench_caffe.database.urls import resolve_url
-from lrbench_caffe.errors import InputError, ParameterError, TrainingError
+from lrbench_caffe.errors import ParameterError, TrainingError
 from lrbench_caffe.files import replace_own
 from lrbench_caffe.jobs.opening import open_pool, training_flags
 from lrbench_caffe.jobs.pool import Pool
@@ -20,7 +20,6 @@ from lrbench_caffe.plots.files import save
 from lrbench_caffe.plots.tuning import ramp_figure
 from lrbench_caffe.progress import Progress
 from lrbench_caffe.prototxt.solver import Solver
-from lrbench_caffe.prototxt.task import open_task
 from lrbench_caffe.records import Task, digest
 from lrbench_caffe.runs.opening import bring_in_the_rest
 from lrbench_caffe.training.choosing import open_wanted
@@ -28,12 +27,14 @@ from lrbench_caffe.training.continuation import fingerprint
 from lrbench_caffe.tuning import folder, ramp
 from lrbench_caffe.tuning.folder import study_folder
 from lrbench_caffe.tuning.levels import Ladder
+from lrbench_caffe.tuning.measure import Measure
 from lrbench_caffe.tuning.prior import Prior
 from lrbench_caffe.tuning.report import ladder_figure, lost_note, write_failure, write_report
 from lrbench_caffe.tuning.request import RangeRequest, StudyRequest, TuningRequest
 from lrbench_caffe.tuning.space import GoodRange, candidates, functions
 from lrbench_caffe.tuning.study import Study, TuningObserver, TuningPlan, test_interval
 from lrbench_caffe.tuning.tuner import Tuner, TuningOutcome, range_length
+from lrbench_caffe.tuning.untrained import choose_measure
 from lrbench_caffe.tuning.verdict import TuningVerdict, judge
 
 if TYPE_CHECKING:
@@ -95,18 +96,15 @@ def prepare_tuning(request: TuningRequest, progress: Progress) -> PreparedTuning
     """
     if not request.no_database:
         resolve_url(request.database)
-    solver, wanted = open_wanted(
-        request.solver,
-        caffe_python=request.caffe_python,
-        head=request.head,
-        check_data=None if request.trust_data else progress,
-    )
-    return PreparedTuning(request, _tuning_plan(request, solver, wanted.task), solver, wanted)
+    solver, wanted = _open(request, progress)
+    measure = _measure(request, solver, wanted.task, progress.say)
+    return PreparedTuning(request, _tuning_plan(request, solver, wanted, measure), solver, wanted)
 
 
-def _tuning_plan(request: TuningRequest, solver: Solver, task: Task) -> TuningPlan:
-    if not solver.tests or solver.tests[0].head is None:
-        raise InputError(f"{solver.path}: no test net that classifies: a tuning compares Top-1")
+def _tuning_plan(
+    request: TuningRequest, solver: Solver, wanted: Wanted, measure: Measure
+) -> TuningPlan:
+    _check_target(request, measure)
     max_iter = request.max_iter or solver.message.max_iter
     if not max_iter:
         raise ParameterError("{0}: max_iter: 0; allowed: 1 or more, or {max_iter} N", solver.path)
@@ -118,12 +116,20 @@ def _tuning_plan(request: TuningRequest, solver: Solver, task: Task) -> TuningPl
         test_interval=request.test_interval
         or test_interval(solver.message.test_interval, max_iter),
         epoch=solver.epoch,
-        chance=_chance(task),
+        by=measure.name,
+        higher=measure.higher,
+        classifies=bool(solver.tests and solver.tests[0].heads),
+        chance=measure.worthless,
+        start=wanted.start,
+        weights=request.weights,
+        level=request.level or 0,
+        stages=tuple(request.stages or ()),
         seed=request.seed,
         seeds=request.seeds,
         top=request.top,
         budget=request.iterations(max_iter),
         target_top1=request.target_top1,
+        target=request.target,
         compose=request.compose,
         flags=training_flags(request.layers, request.caffe_python, solver.head),
         files=digest(fingerprint(solver)),
@@ -201,10 +207,9 @@ def find_range(request: RangeRequest, watch: TuningObserver, progress: Progress)
     """
     if not request.no_database:
         resolve_url(request.database)
-    check_data = None if request.trust_data else progress
-    solver, task = open_task(request.solver, request.caffe_python, request.head, check_data)
+    solver, wanted = _open(request, progress)
     where = request.out or study_folder("range", solver.path)
-    plan = _range_plan(request, solver, task)
+    plan = _range_plan(request, solver, wanted, progress.say)
     kept = folder.read(where)
     folder.check_solver(where, plan, kept)
     with _pool(request, watch) as pool:
@@ -212,18 +217,24 @@ def find_range(request: RangeRequest, watch: TuningObserver, progress: Progress)
             folder.write(where, plan, Prior().as_json())
         study = _study(request, where, replace(plan, slots=pool.slots), pool, watch)
         find = climb if request.form == "ladder" else rise
-        test = find(request, study, solver, task.title)
+        test = find(request, study, solver, wanted.task.title)
     if not request.no_database:
         bring_in_the_rest(request.database, where, watch.say, watch.warn)
     return test
 
 
-def _range_plan(request: RangeRequest, solver: Solver, task: Task) -> TuningPlan:
-    if request.form == "ladder" and (not solver.tests or solver.tests[0].head is None):
+def _range_plan(
+    request: RangeRequest, solver: Solver, wanted: Wanted, say: Callable[[str], None]
+) -> TuningPlan:
+    if request.form == "ladder" and not solver.tests:
         raise ParameterError(
-            "{0}: no test net that classifies; allowed: {form} ramp, which reads the loss",
-            solver.path,
+            "{0}: no test net; allowed: {form} ramp, which reads the training loss", solver.path
         )
+    if request.form == "ramp" and request.by is not None:
+        raise ParameterError("{by}: the ramp reads the training loss; allowed: with {form} ladder")
+    measure = Measure.of_top1(0.0)
+    if request.form == "ladder":
+        measure = _measure(request, solver, wanted.task, say)
     max_iter = solver.message.max_iter or request.iterations
     if not max_iter:
         raise ParameterError("{0}: max_iter: 0; allowed: 1 or more, or {iterations} N", solver.path)
@@ -236,7 +247,14 @@ def _range_plan(request: RangeRequest, solver: Solver, task: Task) -> TuningPlan
         max_iter=max_iter,
         test_interval=interval,
         epoch=solver.epoch,
-        chance=_chance(task),
+        by=measure.name,
+        higher=measure.higher,
+        classifies=bool(solver.tests and solver.tests[0].heads),
+        chance=measure.worthless,
+        start=wanted.start,
+        weights=request.weights,
+        level=request.level or 0,
+        stages=tuple(request.stages or ()),
         seed=request.seed,
         flags=training_flags(request.layers, request.caffe_python, solver.head),
         files=digest(fingerprint(solver)),
@@ -245,7 +263,7 @@ def _range_plan(request: RangeRequest, solver: Solver, task: Task) -> TuningPlan
 
 def climb(request: RangeRequest, study: Study, solver: Solver, title: str) -> RangeTest:
     """The ladder: short trainings with a constant LR each."""
-    ladder = Ladder(study.plan.chance, pretrained=bool(solver.weights))
+    ladder = Ladder(study.plan.measure, pretrained=study.plan.start.kind == "weights")
     try:
         good = study.find_range(ladder, request.iterations or range_length(study.plan))
     except TrainingError:
@@ -334,9 +352,39 @@ def _keep(
 # -- both ------------------------------------------------------------------------------------------
 
 
-def _chance(task: Task) -> float:
-    """Top-1 in percent of guessing."""
-    return 100.0 / task.dataset.classes if task.dataset.classes else 0.0
+def _open(request: StudyRequest, progress: Progress) -> tuple[Solver, Wanted]:
+    """The solver, and what it trains from which start."""
+    return open_wanted(
+        request.solver,
+        caffe_python=request.caffe_python,
+        head=request.head,
+        weights=request.weights,
+        level=request.level or 0,
+        stages=request.stages or (),
+        check_data=None if request.trust_data else progress,
+    )
+
+
+def _measure(
+    request: StudyRequest, solver: Solver, task: Task, say: Callable[[str], None]
+) -> Measure:
+    """What the study compares by."""
+    measure, note = choose_measure(
+        solver, task, request.by, request.higher,
+        caffe_python=request.caffe_python, level=request.level or 0, stages=request.stages or (),
+    )  # fmt: skip
+    if note:
+        say(f"note: {note}")
+    return measure
+
+
+def _check_target(request: TuningRequest, measure: Measure) -> None:
+    """Check that the target is one of what is compared by."""
+    wrong, right = ("target", "target_top1") if measure.is_top1 else ("target_top1", "target")
+    if getattr(request, wrong) is not None:
+        raise ParameterError(
+            "{" + wrong + "}: the tuning is by {0}; allowed: {" + right + "}", measure.title
+        )
 
 
 def _study(

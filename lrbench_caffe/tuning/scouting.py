@@ -13,6 +13,7 @@ import numpy as np
 
 from lrbench_caffe.lr import Policy
 from lrbench_caffe.tuning.curves import Curve
+from lrbench_caffe.tuning.measure import Measure
 
 # Levels, in decades of the LR.
 LEVEL = 0.2  # share of a training whose mean LR is its level
@@ -37,7 +38,7 @@ class Scouts:
 
     Args:
         policies: the candidates, bound to max_iter; ``levels``: theirs, shape (n,).
-        chance: Top-1 of guessing, in percent.
+        measure: what they are compared by.
         random: decides among levels that are about as good.
     """
 
@@ -45,19 +46,29 @@ class Scouts:
         self,
         policies: Sequence[Policy],
         levels: np.ndarray,
-        chance: float,
+        measure: Measure,
         random: np.random.Generator,
     ) -> None:
         self._policies = policies
         self._levels = levels
-        self._chance = chance
+        self._measure = measure
         self._random = random
         # What ``hopeless`` has computed for each that diverged, by its policy and iterations.
         self._as_high: dict[tuple[str, int], np.ndarray] = {}
 
-    def learned(self, curve: Curve) -> bool:
-        """Whether a training is above chance, or has no test yet."""
-        return curve.alive and (curve.best > 1.5 * self._chance or not len(curve.top1))
+    def learned(self, curve: Curve, begun: Sequence[Begun]) -> bool:
+        """Whether a training is above chance, or has no test yet.
+
+        Args:
+            begun: all trainings; it is compared with what they had after as many tests.
+        """
+        tests = len(curve.scores)
+        if not curve.alive or not tests:
+            return curve.alive
+        if self._measure.is_top1:  # which has a level of chance of its own
+            return self._measure.has_learned(curve.best)
+        record = max((float(b.curve.scores[:tests].max(initial=0.0)) for b in begun), default=0.0)
+        return self._measure.has_learned(curve.best, record)
 
     def limit(self, begun: Sequence[Begun]) -> float:
         """The lowest level that is too high though none above it is not; infinity for none.
@@ -65,7 +76,7 @@ class Scouts:
         One that begins at its highest LR may diverge at a level that others tolerate, which rise to
         it.
         """
-        borne = [b.level for b in begun if self.learned(b.curve) and len(b.curve.top1)]
+        borne = [b.level for b in begun if self.learned(b.curve, begun) and len(b.curve.scores)]
         highest = max(borne, default=-np.inf)
         return min((b.level for b in self._too_high(begun) if b.level > highest), default=np.inf)
 
@@ -88,7 +99,7 @@ class Scouts:
             untried: which candidates have not begun; booleans, shape (n,).
         """
         limit = self.limit(begun)
-        tolerable = [b.level for b in begun if self.learned(b.curve) and b.level < limit]
+        tolerable = [b.level for b in begun if self.learned(b.curve, begun) and b.level < limit]
         if tolerable and np.isfinite(limit):
             return None
         fresh = np.flatnonzero(untried & ~self.hopeless(begun))
@@ -106,7 +117,7 @@ class Scouts:
 
     def _too_high(self, begun: Sequence[Begun]) -> list[Begun]:
         """The trainings that diverged, or learned nothing though a lower level did."""
-        levels = [b.level for b in begun if self.learned(b.curve) and len(b.curve.top1)]
+        levels = [b.level for b in begun if self.learned(b.curve, begun) and len(b.curve.scores)]
         least = min(
             levels, default=np.inf
         )  # what learns nothing below that is too low, not too high
@@ -115,7 +126,7 @@ class Scouts:
             b
             for b in begun
             if b.curve.status == "diverged"
-            or (b.curve.alive and not self.learned(b.curve) and b.level > least)
+            or (b.curve.alive and not self.learned(b.curve, begun) and b.level > least)
         ]
 
 

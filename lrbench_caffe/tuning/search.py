@@ -18,6 +18,9 @@ What was found on recorded curves (tools/bench_tuner), and what the rules below 
 
 So each step is given to the candidate with the highest chance of a new best for each test that it
 costs. Before that, policies that were good in earlier trainings are opened, all of them.
+
+Top-1 stands for any measure: what is compared are scores in points (see ``measure``), of Top-1 its
+percent.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ import numpy as np
 
 from lrbench_caffe.lr import Policy
 from lrbench_caffe.tuning.curves import Curve
+from lrbench_caffe.tuning.measure import Measure
 from lrbench_caffe.tuning.scouting import Begun, Scouts, level
 
 # Levels, in decades of the LR.
@@ -42,13 +46,13 @@ OPEN = 0.15  # with which it is opened
 TICKET = 0.35  # that it takes all in all
 FRESH = 3  # candidates that are opened at least, where policies are known
 PRIOR = 0.7  # the prior of a level weighs as much as this many trainings
-RIVAL = 2.0  # percent of Top-1 below the best, from where on a training is not a rival
+RIVAL = 2.0  # points below the best, from where on a training is not a rival
 
 # The chance that a test of a training brings a new best.
 FORGET = 0.85  # factor for every test since its best without a new one
 REACH = 0.6  # how far above its best it may come, in mean changes from test to test
 RECENT = 3  # tests that the mean change is over
-LEAST_REACH = 0.03  # percent of Top-1
+LEAST_REACH = 0.03  # points
 GAIN = 0.04  # share of the error that it is expected to lose yet, near its end; more before it
 
 # An LR that falls at the end calms the weights: Top-1 rises then.
@@ -57,7 +61,7 @@ SAME_LR = 0.05  # decades within which LRs are the same
 CALMING = 0.05  # share of the error that is lost where the LR falls to a tenth
 LATE = 0.6  # share of a training after which its end begins
 CALM = 0.7  # decades below its level that the LR has to fall for a training to end calmly
-RESTLESS = 1.0  # percent of Top-1 that one is expected to miss whose LR does not fall
+RESTLESS = 1.0  # points that one is expected to miss whose LR does not fall
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ class _Lot:
 
     Attributes:
         levels: of each.
-        ends: the best Top-1 that is expected of each.
+        ends: the best score that is expected of each.
         rivals: how many were trained far enough, and are good enough, for a new one to have to beat
             them.
     """
@@ -85,7 +89,7 @@ class _Lot:
 
     @cached_property
     def good(self) -> float:
-        """The final Top-1 of one of the better candidates."""
+        """The final score of one of the better candidates."""
         return float(np.quantile(self.ends, 0.8))
 
 
@@ -97,9 +101,9 @@ class PolicySearch:
         max_iter, test_interval: of their trainings.
         budget: iterations that the search may spend, None for all.
         seed: of the order of what is equally promising.
-        chance: Top-1 of guessing, in percent.
-        goal: "accuracy", or "cost": the fewest iterations to target_top1.
-        target_top1: in percent; with "accuracy", what is high enough.
+        measure: what policies are compared by.
+        goal: "accuracy", or "cost": the fewest iterations to the target.
+        target: a value of the measure; with "accuracy", what is good enough.
         first: policies among them that are opened before all others, whatever their LRs are.
     """
 
@@ -111,23 +115,24 @@ class PolicySearch:
         test_interval: int,
         budget: int | None = None,
         seed: int = 0,
-        chance: float = 0.0,
+        measure: Measure,
         goal: str = "accuracy",
-        target_top1: float | None = None,
+        target: float | None = None,
         first: Sequence[Policy] = (),
     ) -> None:
         self.policies = list(policies)
         wanted = {str(policy) for policy in first}
         self._first = [index for index, policy in enumerate(self.policies) if str(policy) in wanted]
+        self.measure = measure
         self._interval = test_interval
         self._tests = max(1, max_iter // test_interval)
         self._opening = opening(self._tests)
         self._budget = budget
         self._random = np.random.default_rng(seed)
-        self._target = target_top1
-        self._cheap = goal == "cost" and target_top1 is not None
+        self._target = None if target is None else measure.score(target)
+        self._cheap = goal == "cost" and target is not None
         self._level = np.array([level(policy, max_iter) for policy in self.policies])
-        self._scouts = Scouts(self.policies, self._level, chance, self._random)
+        self._scouts = Scouts(self.policies, self._level, measure, self._random)
         rates = [between_tests(policy, test_interval, self._tests) for policy in self.policies]
         self._recent = np.array(
             [_mean(r[:, -max(1, round(JUST * test_interval)) :]) for r in rates]
@@ -164,7 +169,7 @@ class PolicySearch:
 
     def _take(self, index: int, curve: Curve) -> None:
         self._curves[index] = curve
-        self._done[index] = len(curve.top1) if curve.alive else self._tests
+        self._done[index] = len(curve.scores) if curve.alive else self._tests
 
     @property
     def target_reached(self) -> bool:
@@ -182,7 +187,7 @@ class PolicySearch:
         return order[0] if order else None
 
     def ranking(self) -> list[int]:
-        """The candidates that have results, the best first: by the first highest Top-1; for cost, by the
+        """The candidates that have results, the best first: by the first highest score; for cost, by the
         iterations to the target."""
 
         def key(index: int) -> tuple[float, float]:
@@ -193,7 +198,9 @@ class PolicySearch:
             )
             return (float("inf") if reached is None else reached, -curve.best)
 
-        known = [i for i, c in enumerate(self._curves) if c is not None and c.alive and len(c.top1)]
+        known = [
+            i for i, c in enumerate(self._curves) if c is not None and c.alive and len(c.scores)
+        ]
         return sorted(known, key=key)
 
     # -- the next step --------------------------------------------------------------------------
@@ -262,7 +269,7 @@ class PolicySearch:
         return next(waiting, None)
 
     def _record(self) -> float:
-        """The best Top-1 of all so far."""
+        """The best score of all so far."""
         return max((begun.curve.best for begun in self._begun()), default=0.0)
 
     def _begun(self) -> list[Begun]:
@@ -284,7 +291,7 @@ class PolicySearch:
         value = np.full(len(self.policies), -np.inf)
         for index in map(int, np.flatnonzero(self._done < self._tests)):
             curve = self._curves[index]
-            if curve is not None and len(curve.top1) >= self._opening:
+            if curve is not None and len(curve.scores) >= self._opening:
                 value[index] = self._value_of_open(index, curve, aim)
             elif not hopeless[index]:
                 value[index] = self._value_of_new(index, limit, lot)
@@ -298,14 +305,14 @@ class PolicySearch:
         levels: list[float] = []
         ends: list[float] = []
         rivals = 0
-        record = self._record()
-        for begun in self._begun():
+        record, everything = self._record(), self._begun()
+        for begun in everything:
             curve = begun.curve
-            if not self._scouts.learned(curve) or len(curve.top1) < self._opening:
+            if not self._scouts.learned(curve, everything) or len(curve.scores) < self._opening:
                 continue
             levels.append(begun.level)
             ends.append(curve.best + self._gain(curve) * FORGET ** _age(curve))
-            rivals += len(curve.top1) >= self._opening + 2 and curve.best > record - RIVAL
+            rivals += len(curve.scores) >= self._opening + 2 and curve.best > record - RIVAL
         return _Lot(np.array(levels), np.array(ends), rivals) if levels else None
 
     def _aim(self) -> float:
@@ -314,7 +321,7 @@ class PolicySearch:
     def _value_of_open(self, index: int, curve: Curve, aim: float) -> float:
         if self._cheap and curve.iterations[-1] >= self._cheapest():
             return -np.inf  # it has reached the target, or can no longer reach it first
-        share = len(curve.top1) / self._tests
+        share = len(curve.scores) / self._tests
         certain = 0.9 if share < 0.25 else 0.5
         behind = max(0.0, aim - curve.best)
         reach = _liveliness(curve) + self._calming(index, curve)
@@ -322,25 +329,25 @@ class PolicySearch:
 
     def _age(self, index: int, curve: Curve) -> int:
         """Tests since the best one that could have surpassed it: those whose LR is not higher."""
-        best, done = int(curve.top1.argmax()), len(curve.top1)
+        best, done = int(curve.scores.argmax()), len(curve.scores)
         rates = self._recent[index]
         return int((rates[best + 1 : done] <= rates[best] + SAME_LR).sum())
 
     def _calming(self, index: int, curve: Curve) -> float:
-        """The Top-1 that is to be gained when the LR falls below all that it was until now."""
-        done = len(curve.top1)
+        """The score that is to be gained when the LR falls below all that it was until now."""
+        done = len(curve.scores)
         rates = self._lasting[index]
         fall = (
             min(1.0, max(0.0, float(rates[:done].min() - rates[done:].min())))
             if done < len(rates)
             else 0.0
         )
-        return CALMING * fall * (100.0 - curve.best)
+        return CALMING * fall * self.measure.headroom(curve.best)
 
     def _gain(self, curve: Curve) -> float:
-        """The Top-1 that a training is expected to gain yet; the error falls roughly as 1/t."""
-        share = len(curve.top1) / self._tests
-        return float((100.0 - curve.best) * GAIN / share**1.2)
+        """The score that a training is expected to gain yet; the error falls roughly as 1/t."""
+        share = len(curve.scores) / self._tests
+        return float(self.measure.headroom(curve.best) * GAIN / share**1.2)
 
     def _cheapest(self) -> float:
         assert self._target is not None
@@ -380,15 +387,15 @@ def _mean(rates: np.ndarray) -> np.ndarray:
 
 
 def _liveliness(curve: Curve) -> float:
-    """How far above its best a training may yet come, in percent of Top-1, by how lively it is.
+    """How far above its best a training may yet come, in points, by how lively it is.
 
     One that is saturated hardly changes from test to test; one that still learns, or whose LR is
     high, does.
     """
-    changes = np.abs(np.diff(curve.top1[-RECENT - 1 :]))
+    changes = np.abs(np.diff(curve.scores[-RECENT - 1 :]))
     return REACH * float(changes.mean()) + LEAST_REACH if len(changes) else 1.0
 
 
 def _age(curve: Curve) -> int:
     """Tests since the best one."""
-    return len(curve.top1) - 1 - int(curve.top1.argmax())
+    return len(curve.scores) - 1 - int(curve.scores.argmax())

@@ -21,13 +21,14 @@ from typing import Any, TypeVar
 from lrbench_caffe.errors import InputError, TrainingError
 from lrbench_caffe.jobs import Job, JobResult, Pool, RetryingPool
 from lrbench_caffe.jobs.naming import directory_name
-from lrbench_caffe.jobs.opening import TRUST_DATA
+from lrbench_caffe.jobs.opening import TRUST_DATA, beginning_flags
 from lrbench_caffe.lr import Policy, parse
-from lrbench_caffe.records import UNSUCCESSFUL
+from lrbench_caffe.records import SCRATCH, UNSUCCESSFUL, Start
 from lrbench_caffe.runs.directory import RunDirectory
 from lrbench_caffe.runtime.client import HANG_SECONDS
 from lrbench_caffe.tuning.curves import Curve
-from lrbench_caffe.tuning.levels import FIRST, Ladder, Rung
+from lrbench_caffe.tuning.levels import Ladder, Rung
+from lrbench_caffe.tuning.measure import Measure
 from lrbench_caffe.tuning.packing import pack
 from lrbench_caffe.tuning.search import PolicySearch, Step
 from lrbench_caffe.tuning.space import FAMILIES, GoodRange
@@ -52,18 +53,24 @@ class TuningPlan:
     Attributes:
         solver: the solver file.
         max_iter, test_interval: of every training; epoch: iterations in one, None where not known.
-        chance: Top-1 of guessing, in percent.
+        by, higher: what policies are compared by (see ``Measure``), and whether more of it is better.
+        classifies: whether the first test net does.
+        chance: its value for a net that has learned nothing: Top-1 of guessing in percent, else the
+            value before the first update.
         seed: of the first training of each policy; further ones have the numbers after it.
         flags: more flags for every training.
         functions: LR functions to choose from.
-        goal: "accuracy", or "cost": the fewest iterations to ``target_top1``.
-        target_top1: in percent, None for as high as possible.
+        goal: "accuracy", or "cost": the fewest iterations to the target.
+        target_top1: the target in percent, None for as high as possible; ``target``: the same for
+            another measure.
         seeds: trainings of each finalist; top: how many finalists.
         budget: iterations, for all of it; None for the usual share.
         compose: whether to try compositions of the best policies.
         files: digest of the solver and its nets, so that no other training is mistaken for one of
             this study.
         slots: trainings that the pool had room for at a time when the study began.
+        start: what the trainings begin with; ``weights``: the files of it that were asked for,
+            comma-separated, None for the solver's own. level, stages: of the training net.
     """
 
     solver: str
@@ -82,6 +89,34 @@ class TuningPlan:
     compose: bool = False
     files: str = ""
     slots: int = 1
+    by: str = "top1"
+    higher: bool = True
+    classifies: bool = True
+    target: float | None = None
+    start: Start = SCRATCH
+    weights: str | None = None
+    level: int = 0
+    stages: tuple[str, ...] = ()
+
+    @property
+    def beginning(self) -> tuple[str, ...]:
+        """Flags of a new training, for its start and its net."""
+        return beginning_flags(self.weights, self.level, self.stages)
+
+    @property
+    def measure(self) -> Measure:
+        """What policies are compared by."""
+        return Measure.of(self.by, self.higher, self.chance)
+
+    @property
+    def goal_value(self) -> float | None:
+        """The target, a value of the measure; None where none was given."""
+        return self.target_top1 if self.by == "top1" else self.target
+
+    @property
+    def target_text(self) -> str:
+        """The target for people; empty where none was given."""
+        return "" if self.goal_value is None else self.measure.short_text(self.goal_value)
 
     @property
     def ahead(self) -> int:
@@ -114,9 +149,11 @@ class PolicyTrainings:
         """Whether none diverged, and not all were lost."""
         return not self.diverged and self.broken < len(self.results)
 
-    def curve(self, seed: int) -> Curve | None:
+    def curve(self, seed: int, measure: Measure) -> Curve | None:
         result = self.results.get(seed)
-        return Curve.of(result.measurements, result.iteration, result.status) if result else None
+        if result is None:
+            return None
+        return Curve.of(result.measurements, result.iteration, result.status, measure)
 
 
 @dataclass(frozen=True)
@@ -181,6 +218,7 @@ class Study:
         self._ended: dict[Job, JobResult] = {}  # that were not asked for yet
         self._baseline: Job | None = None  # while it is being trained
         self.watch = watch or TuningObserver()
+        self.watch.compares(plan.measure)
         self._pool = RetryingPool(pool, self.watch.say)
         self._db = db
         self._hang_seconds = hang_seconds
@@ -244,7 +282,10 @@ class Study:
 
     def training(self, solver: str, name: str, seed: int, **more: Any) -> Job:
         """A training in the folder of this study; ``more`` as for ``Job``."""
-        options = {"db": self._db, "hang_seconds": self._hang_seconds, "flags": self._flags, **more}
+        options = {
+            "db": self._db, "hang_seconds": self._hang_seconds, "flags": self._flags,
+            "beginning": self.plan.beginning, **more,
+        }  # fmt: skip
         out = str(self.folder / "trainings" / name)
         return Job(solver, seed=seed, out=out, retry=True, **options)
 
@@ -317,7 +358,7 @@ class Study:
         def tell(lr: float, result: JobResult) -> None:
             diverged, failed = result.status == "diverged", result.status == "failed"
             ladder.add(Rung(lr, result.measurements, diverged, failed))
-            if len(ladder.rungs) >= len(FIRST) and all(
+            if len(ladder.rungs) >= len(ladder.first) and all(
                 rung.failed for rung in ladder.rungs.values()
             ):
                 last = self.lost[-1].result
@@ -341,7 +382,8 @@ class Study:
             return self.begin(search.policies[step.index], self.plan.seed, step.until)
 
         def tell(step: Step, result: JobResult) -> None:
-            search.tell(step, Curve.of(result.measurements, result.iteration, result.status))
+            reached, status = result.iteration, result.status
+            search.tell(step, Curve.of(result.measurements, reached, status, search.measure))
 
         def begin_baseline() -> None:
             if baseline is not None and self._baseline is None:
@@ -431,6 +473,9 @@ class Study:
 
 class TuningObserver:
     """Is told what a study does. This one ignores it."""
+
+    def compares(self, measure: Measure) -> None:
+        """What policies are compared by; before all else."""
 
     def begun(self, training: Job) -> None:
         """A training begins, now or as soon as there is room."""

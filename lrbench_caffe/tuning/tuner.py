@@ -16,6 +16,7 @@ from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.tuning import folder
 from lrbench_caffe.tuning.composing import compositions
 from lrbench_caffe.tuning.levels import Ladder
+from lrbench_caffe.tuning.measure import Measure
 from lrbench_caffe.tuning.prior import Prior, look_up
 from lrbench_caffe.tuning.search import FRESH, PolicySearch, opening
 from lrbench_caffe.tuning.space import GoodRange, TuningCandidate, candidates
@@ -26,7 +27,15 @@ RANGE_SHARE = 0.1  # of a training: length of the range test's trainings
 LAST_CHANCES = 3  # times as many finalists as are wanted are tried, where some diverge
 USUAL_RANGE = GoodRange(0.001, 0.1, 0.01)
 COMPOSING_SHARE = 0.2  # of the search's budget, for compositions
-MAY_CHANGE = ("budget", "top", "seeds", "target_top1", "compose", "slots")  # when a study continues
+MAY_CHANGE = (
+    "budget",
+    "top",
+    "seeds",
+    "target_top1",
+    "target",
+    "compose",
+    "slots",
+)  # when a study continues
 
 
 @dataclass
@@ -78,7 +87,7 @@ class Tuner:
         self._openings = (
             0  # iterations that the known policies, and a few others beside them, begin with
         )
-        self._recorded: dict[str, float] = {}  # Top-1 of known policies, trained in full before
+        self._recorded: dict[str, float] = {}  # values of known policies, trained in full before
         self._ended = ""  # why the search ended
 
     @property
@@ -141,7 +150,7 @@ class Tuner:
         if known:
             self._say(f"range of good LRs, from the LR database: {known.low:g} to {known.high:g}")
             return known, None
-        ladder = Ladder(self._plan.chance, pretrained=self._wanted.start.kind == "weights")
+        ladder = Ladder(self._plan.measure, pretrained=self._plan.start.kind == "weights")
         good = self._study.find_range(ladder, range_length(self._plan))
         self._say(
             f"range of good LRs: {good.low:g} to {good.high:g}, best constant LR {good.best:g}"
@@ -172,7 +181,9 @@ class Tuner:
         plan = self._plan
         try:
             warn = self._study.watch.warn
-            return look_up(db, self._wanted, self._solver, plan.max_iter, plan.functions, warn)
+            return look_up(
+                db, self._wanted, self._solver, plan.max_iter, plan.functions, warn, plan.measure
+            )
         except DamagedDatabase as error:
             where = self._study.folder
             self._say(
@@ -278,7 +289,8 @@ class Tuner:
             known_before: iterations that the known policies had in the range test.
         """
         if search.target_reached:
-            return f"the target of {self._plan.target_top1:g} % was reached"
+            assert self._plan.goal_value is not None
+            return f"the target of {self._plan.target_text} was reached"
         if not search.spent_up:
             return "their LRs are as high as that of a diverged one, or promise no gain"
         range_test = self._spent.get("range test", 0)
@@ -325,10 +337,10 @@ class Tuner:
         plan = self._plan
         search = PolicySearch(
             policies, max_iter=plan.max_iter, test_interval=plan.test_interval, budget=budget, seed=plan.seed,
-            chance=plan.chance, goal=plan.goal, target_top1=plan.target_top1, first=known,
+            measure=self._measure(), goal=plan.goal, target=plan.goal_value, first=known,
         )  # fmt: skip
         for trained in self._study.known.values():  # of the range test
-            curve = trained.curve(plan.seed)
+            curve = trained.curve(plan.seed, search.measure)
             if curve is not None:
                 search.know(trained.policy, curve)
         self._study.search(search, own)
@@ -342,17 +354,26 @@ class Tuner:
         """
         if self._plan.goal != "accuracy":
             return list(ranking)
-        return sorted(
-            ranking, key=lambda p: -max(self._best_top1(p), self._recorded.get(str(p), 0.0))
-        )
+        return sorted(ranking, key=lambda p: -max(self._best_score(p), self._recorded_score(p)))
 
-    def _best_top1(self, policy: Policy) -> float:
-        """The best Top-1 of its training with the first seed so far, 0 without one."""
-        curve = self._study.known[str(policy)].curve(self._plan.seed)
+    def _best_score(self, policy: Policy) -> float:
+        """The best score of its training with the first seed so far, 0 without one."""
+        curve = self._study.known[str(policy)].curve(self._plan.seed, self._plan.measure)
         return curve.best if curve else 0.0
 
+    def _recorded_score(self, policy: Policy) -> float:
+        """The score that a known policy ended with before; the lowest where none is known."""
+        value = self._recorded.get(str(policy))
+        return -math.inf if value is None else self._plan.measure.score(value)
+
+    def _measure(self) -> Measure:
+        """The measure, and how good values of it are known before a search."""
+        measure, trained = self._plan.measure, self._study.known.values()
+        known = [m for one in trained for r in one.results.values() for m in r.measurements]
+        return measure.knowing([*measure.values(known), *self._recorded.values()])
+
     def _by_result(self, policies: Sequence[Policy]) -> list[Policy]:
-        """The candidates by the best Top-1 so far, the first of equal ones first."""
+        """The candidates by the best score so far, the first of equal ones first."""
         return self._with_recorded(list(dict.fromkeys(policies)))
 
     def _account(self, stage: str) -> None:

@@ -11,9 +11,10 @@ from typing import Any
 from lrbench_caffe.errors import named
 from lrbench_caffe.knowledge.ranking import SIGNIFICANT, welch
 from lrbench_caffe.lr import Policy
-from lrbench_caffe.metrics import TOP1, Measurement, best_trained, top1_at_start
+from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.records import UNSUCCESSFUL, Spread
 from lrbench_caffe.tabular import number, plus_minus
+from lrbench_caffe.tuning.measure import ITERATIONS, Measure
 from lrbench_caffe.tuning.study import PolicyTrainings, TuningPlan
 
 KEEP_OWN = 3  # exit code of a tuning that recommends no policy
@@ -28,7 +29,7 @@ class TuningVerdict:
             noise.
         best: the best finalist; own: the solver's own policy, None where it has none that can be
             used.
-        metric: what they were compared by: "top1" in percent, or "iterations" to the target.
+        metric: what they were compared by: the name of the measure, or "iterations" to the target.
         difference: the best finalist's mean less the own policy's; None where they were not
             compared.
         p: of Welch's test that the two means are equal, None where it cannot be made.
@@ -91,15 +92,15 @@ def judge(
     def say(
         recommended: bool,
         text: str,
-        metric: str = "top1",
+        metric: str = plan.by,
         difference: float | None = None,
         p: float | None = None,
     ) -> TuningVerdict:
         policy = first.policy if recommended else None
-        text += _no_gain(first) + (f"; {note}" if note else "")
+        text += _no_gain(first, plan.measure) + (f"; {note}" if note else "")
         return TuningVerdict(policy, first.policy, mine, metric, difference, p, text)
 
-    one_sided = _without_comparison(first, own)
+    one_sided = _without_comparison(plan.measure, first, own)
     if one_sided is not None:
         return say(*one_sided)
     assert own is not None  # without it there is nothing to compare
@@ -107,7 +108,7 @@ def judge(
 
 
 def _without_comparison(
-    first: PolicyTrainings, own: PolicyTrainings | None
+    measure: Measure, first: PolicyTrainings, own: PolicyTrainings | None
 ) -> tuple[bool, str] | None:
     """Whether ``first`` is recommended, and why, where nothing has to be compared; else None."""
     name = f"{first.policy:.6g}"
@@ -120,47 +121,52 @@ def _without_comparison(
             return False, f"keep your own policy, {mine}: {ends}"
         too = f"; your own policy {_diverged(own)}" if own else ""
         return False, f"no policy is recommended: {ends}{too}"
-    if not tops(first):
+    if not tops(first, measure):
         return False, f"no policy is recommended: no training of {name} reached its end"
     if own is None:
         return True, f"train with {name}; the solver has no lr_policy to compare it with"
     if own.diverged:
         return True, f"train with {name}: your own policy, {mine}, {_diverged(own)}, this one never"
-    if not tops(own):
+    if not tops(own, measure):
         reason = next(iter(own.results.values())).reason if own.results else "it was not trained"
         return True, f"train with {name}; your own policy could not be compared with it: {reason}"
     return None
 
 
-def _no_gain(trained: PolicyTrainings) -> str:
-    """Words for a policy none of whose trainings rose above the weights that it began with."""
-    began = [top1_at_start(result.measurements) for result in trained.results.values()]
-    known = [top1 for top1 in began if top1 is not None]
-    best_of = [m.top1 for m in tops(trained) if m.top1 is not None]
-    if not known or not best_of or max(best_of) > max(known):
+def _no_gain(trained: PolicyTrainings, measure: Measure) -> str:
+    """Words for a policy none of whose trainings got better than the weights that it began with."""
+    tests = [m for result in trained.results.values() for m in result.measurements]
+    known = measure.values(m for m in tests if m.iteration == 0)
+    best_of = measure.values(tops(trained, measure))
+    if not known or not best_of:
         return ""
-    begun = TOP1.text(max(known))
-    return f"; but no training of {trained.policy:.6g} rose above the {begun} that it began with"
+    begun = max(known, key=measure.goodness)
+    if measure.goodness(max(best_of, key=measure.goodness)) > measure.goodness(begun):
+        return ""
+    rose = "rose above" if measure.higher else "fell below"
+    text = measure.text(begun)
+    return f"; but no training of {trained.policy:.6g} {rose} the {text} that it began with"
 
 
 def _compared(
     plan: TuningPlan, first: PolicyTrainings, own: PolicyTrainings, target: float | None
 ) -> tuple[bool, str, str, float | None, float | None]:
     """Whether the first is better than the own policy, in words, and the figures behind it."""
-    name, mine = f"{first.policy:.6g}", f"{own.policy:.6g}"
+    name, mine, measure = f"{first.policy:.6g}", f"{own.policy:.6g}", plan.measure
     if plan.goal == "cost" and target is not None:
-        there, own_there = reach(first, target), reach(own, target)
-        share, own_share = len(there) / len(tops(first)), len(own_there) / len(tops(own))
+        there, own_there = (reach(trained, target, measure) for trained in (first, own))
+        whole, own_whole = len(tops(first, measure)), len(tops(own, measure))
+        share, own_share = len(there) / whole, len(own_there) / own_whole
         counts = (
-            f"{name} reached {target:g} % in {len(there)} of {len(tops(first))} trainings, "
-            f"your own policy, {mine}, in {len(own_there)} of {len(tops(own))}"
+            f"{name} reached {measure.short_text(target)} in {len(there)} of {whole} trainings, "
+            f"your own policy, {mine}, in {len(own_there)} of {own_whole}"
         )
         if share != own_share or not there:
             better = share > own_share
             return better, f"{_advice(better, name)}: {counts}", "iterations", None, None
-        return _by_means(first, own, there, own_there, "iterations")
-    values, own_values = ([m.top1 for m in tops(t) if m.top1 is not None] for t in (first, own))
-    return _by_means(first, own, values, own_values, "top1")
+        return _by_means(first, own, there, own_there, ITERATIONS)
+    values, own_values = (measure.values(tops(trained, measure)) for trained in (first, own))
+    return _by_means(first, own, values, own_values, measure)
 
 
 def _by_means(
@@ -168,19 +174,13 @@ def _by_means(
     own: PolicyTrainings,
     values: list[float],
     own_values: list[float],
-    metric: str,
+    measure: Measure,
 ) -> tuple[bool, str, str, float | None, float | None]:
-    unit, digits, higher = (
-        (" points of Top-1", 2, True) if metric == "top1" else (" iterations", 0, False)
-    )
     difference = statistics.fmean(values) - statistics.fmean(own_values)
     p = welch(_spread(values), len(values), _spread(own_values), len(own_values))
-    better = difference > 0 if higher else difference < 0
-    if difference == 0:
-        sizes = "is as good as"
-    else:
-        sizes = f"has {number(abs(difference), digits)}{unit} {'more' if difference > 0 else 'less'} than"
-    means = f"{spread(values, digits)} against {spread(own_values, digits)}{' %' * higher}"
+    better = measure.goodness(difference) > 0
+    sizes = "is as good as" if difference == 0 else f"has {measure.difference(difference)} than"
+    means = f"{measure.figures(values)} against {measure.figures(own_values)}{measure.unit}"
     counts = f"{len(values)} and {len(own_values)} trainings"
     if p is None and min(len(values), len(own_values)) > 1:
         noise = "no deviation in either, so that noise cannot be tested"
@@ -193,7 +193,8 @@ def _by_means(
     name, mine = f"{first.policy:.6g}", f"{own.policy:.6g}"
     recommended = better and (p is None or p < SIGNIFICANT)
     text = f"{name} {sizes} your own policy, {mine}: {means} ({counts}; {noise})"
-    return recommended, f"{_advice(recommended, name)}: {text}", metric, difference, p
+    advice = _advice(recommended, name)
+    return recommended, f"{advice}: {text}", measure.name, difference, p
 
 
 def _advice(recommended: bool, name: str) -> str:
@@ -212,54 +213,56 @@ def _spread(values: Sequence[float]) -> Spread:
 
 
 def has_target(plan: TuningPlan) -> bool:
-    """Whether the iterations to a Top-1 are of interest."""
-    return plan.target_top1 is not None or plan.goal == "cost"
+    """Whether the iterations to a target are of interest."""
+    return plan.goal_value is not None or plan.goal == "cost"
 
 
 def target_of(plan: TuningPlan, finalists: Sequence[PolicyTrainings]) -> float | None:
-    """The Top-1 to reach: as given, or for cost the best finalist's mean minus its deviation."""
-    if plan.target_top1 is not None or plan.goal != "cost":
-        return plan.target_top1
-    values = [[m.top1 for m in tops(t) if m.top1 is not None] for t in finalists]
-    best_of = max((tests for tests in values if tests), key=statistics.fmean, default=None)
-    return (
-        None
-        if best_of is None
-        else round(statistics.fmean(best_of) - statistics.pstdev(best_of), 2)
-    )
+    """The value to reach: as given, or for cost the best finalist's mean less good by its deviation."""
+    if plan.goal_value is not None or plan.goal != "cost":
+        return plan.goal_value
+    measure = plan.measure
+    values = [values for t in finalists if (values := measure.values(tops(t, measure)))]
+    if not values:
+        return None
+    best_of = max(values, key=lambda found: measure.goodness(statistics.fmean(found)))
+    deviation = statistics.pstdev(best_of) * (1 if measure.higher else -1)
+    return float(measure.rounded(statistics.fmean(best_of) - deviation))
 
 
 def ranked(plan: TuningPlan, finalists: Sequence[PolicyTrainings]) -> list[PolicyTrainings]:
-    """The finalists, best first: by mean Top-1, or for cost by the mean iterations to the target.
+    """The finalists, best first: by the mean of the measure, or for cost by mean iterations to the target.
 
     Those that always reach the target come first. The fewer trainings of a finalist diverged, the
-    better it ranks, whatever its Top-1.
+    better it ranks, whatever its results.
     """
-    target = target_of(plan, finalists)
+    target, measure = target_of(plan, finalists), plan.measure
 
     def key(trained: PolicyTrainings) -> tuple[float, ...]:
-        top1 = mean([m.top1 for m in tops(trained)])
+        best_tests = tops(trained, measure)
+        badness = mean([-measure.goodness(value) for value in measure.values(best_tests)])
         # One that was lost says nothing about its policy.
-        stands = (trained.diverged, not tops(trained))
+        stands = (trained.diverged, not best_tests)
         if plan.goal == "accuracy" or target is None:
-            return (*stands, -top1, mean([float(m.iteration) for m in tops(trained)]))
-        there = reach(trained, target)
+            return (*stands, badness, mean([float(m.iteration) for m in best_tests]))
+        there = reach(trained, target, measure)
         ended = len(trained.results) - (trained.broken - trained.diverged)
-        return (*stands, -len(there) / max(1, ended), mean(there), -top1)
+        return (*stands, -len(there) / max(1, ended), mean(there), badness)
 
     return sorted(finalists, key=key)
 
 
-def tops(trained: PolicyTrainings) -> list[Measurement]:
-    """Each complete training's first highest Top-1 after an update."""
+def tops(trained: PolicyTrainings, measure: Measure) -> list[Measurement]:
+    """Each complete training's first best test after an update."""
     whole = [result for result in trained.results.values() if result.status not in UNSUCCESSFUL]
-    return [top for result in whole if (top := best_trained(result.measurements))]
+    return [top for result in whole if (top := measure.best_test(result.measurements))]
 
 
-def reach(trained: PolicyTrainings, target: float) -> list[float]:
-    """The iterations to a Top-1 of the complete trainings that reached it."""
+def reach(trained: PolicyTrainings, target: float, measure: Measure) -> list[float]:
+    """The iterations to a value of the measure of the complete trainings that reached it."""
     whole = [seed for seed, result in trained.results.items() if result.status not in UNSUCCESSFUL]
-    reached = [curve.reaches(target) for seed in whole if (curve := trained.curve(seed))]
+    curves = (trained.curve(seed, measure) for seed in whole)
+    reached = [curve.reaches(measure.score(target)) for curve in curves if curve]
     return [float(iteration) for iteration in reached if iteration is not None]
 
 

@@ -224,4 +224,6 @@ def test_bad_input_is_one_line(
 
 def test_a_net_that_does_not_classify(workspace: Workspace) -> None:
     workspace.write("solver.prototxt", nets.solver(test_iter=None, test_interval=None))
-    run(workspace, "tune", "solver.prototxt", "--out", "bad").failed(2, "solver.prototxt", "Top-1")
+    run(workspace, "tune", "solver.prototxt", "--out", "bad").failed(
+        2, "solver.prototxt", "no test net"
+    )

@@ -13,6 +13,7 @@ from lrbench_caffe.knowledge.evidence import Wanted
 from lrbench_caffe.records import SCRATCH, UNKNOWN_START, Start
 from lrbench_caffe.training import choosing
 from lrbench_caffe.tuning import prior as experience
+from lrbench_caffe.tuning.measure import Measure
 from lrbench_caffe.tuning.prior import Prior
 from tests.knowledge.tasks import DIGITS, LENET_DIGITS, Memory, paper_memory
 from tests.knowledge.test_trials import diverged, fix
@@ -36,7 +37,8 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> Memory:
 
 def look_up(names: tuple[str, ...] = ("FIX", "SIN2", "STEP"), start: Start = SCRATCH) -> Prior:
     solver: Any = SimpleNamespace(epoch=25.94)
-    return experience.look_up(None, Wanted(DIGITS, start), solver, MAX_ITER, names, print)
+    wanted, top1 = Wanted(DIGITS, start), Measure.of_top1(10.0)
+    return experience.look_up(None, wanted, solver, MAX_ITER, names, print, top1)
 
 
 GOOD = [fix(0.002, 90.0), fix(0.01, 95.0), fix(0.03, 94.0), fix(0.1, 60.0), diverged(0.5)]

@@ -7,11 +7,13 @@ import pytest
 
 from lrbench_caffe.lr import Policy, parse
 from lrbench_caffe.tuning.curves import Curve
+from lrbench_caffe.tuning.measure import Measure
 from lrbench_caffe.tuning.scouting import level
 from lrbench_caffe.tuning.search import PolicySearch, Step, between_tests
 
 MAX_ITER, INTERVAL = 2000, 100
 TESTS = MAX_ITER // INTERVAL
+TOP1 = Measure.of_top1(10.0)
 
 
 def policies(*texts: str) -> list[Policy]:
@@ -23,8 +25,7 @@ def curve(
 ) -> Curve:
     values = np.asarray(top1, dtype=float)
     iterations = INTERVAL * np.arange(1, len(values) + 1)
-    nothing = np.full(len(values), np.nan)
-    return Curve(iterations, values, nothing, nothing, trained or INTERVAL * len(values), status)
+    return Curve(iterations, values, trained or INTERVAL * len(values), status)
 
 
 class World:
@@ -54,7 +55,7 @@ class World:
 
 
 def search(candidates: list[Policy], **more: object) -> PolicySearch:
-    return PolicySearch(candidates, max_iter=MAX_ITER, test_interval=INTERVAL, chance=10.0, **more)  # type: ignore[arg-type]
+    return PolicySearch(candidates, max_iter=MAX_ITER, test_interval=INTERVAL, measure=TOP1, **more)  # type: ignore[arg-type]
 
 
 MANY = policies(*(f"FIX(k0={lr})" for lr in (0.001, 0.003, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5)))
@@ -182,18 +183,18 @@ def test_a_cycle_is_judged_by_its_calm_tests() -> None:
 
 def test_with_a_target_the_search_ends_there() -> None:
     world = World(MANY, TOPS)
-    one = search(MANY, target_top1=90.0)
+    one = search(MANY, target=90.0)
     world.play(one)
     assert sum(world.trained) < 6 * MAX_ITER
     assert one.best is not None and world.curve(one.best, MAX_ITER).best >= 90.0
 
 
 def test_a_target_is_for_a_candidate_to_reach_not_for_the_range_test() -> None:
-    one = search(MANY, target_top1=90.0)
+    one = search(MANY, target=90.0)
     one.know(parse("FIX(k0=0.015)"), curve([85.0, 95.0]))
     World(MANY, TOPS).play(one)
     assert one.best is not None and one.best in (2, 3, 4, 5)
-    cheap = search(MANY[2:4], goal="cost", target_top1=89.0)
+    cheap = search(MANY[2:4], goal="cost", target=89.0)
     cheap.know(parse("FIX(k0=0.015)"), curve([95.0]))
     world = World(MANY[2:4], TOPS[2:4])
     world.play(cheap)
@@ -202,7 +203,7 @@ def test_a_target_is_for_a_candidate_to_reach_not_for_the_range_test() -> None:
 
 def test_for_cost_nothing_is_trained_beyond_the_cheapest_way_to_the_target() -> None:
     slow, fast = policies("FIX(k0=0.01)", "FIX(k0=0.011)")
-    one = search([slow, fast], goal="cost", target_top1=90.0)
+    one = search([slow, fast], goal="cost", target=90.0)
     rising = {0: np.linspace(5, 100, TESTS), 1: np.linspace(40, 100, TESTS)}  # 90 at test 18 and 17
     trained = [0, 0]
     while step := one.ask():

@@ -32,6 +32,7 @@ from lrbench_caffe.terminal.console import Console
 from lrbench_caffe.terminal.tuning_tables import show_range, train_line
 from lrbench_caffe.tuning import report as reports
 from lrbench_caffe.tuning import running
+from lrbench_caffe.tuning.measure import Measure
 from lrbench_caffe.tuning.prior import Prior
 from lrbench_caffe.tuning.report import cost_rows, finalist_rows, training_rows, write_report
 from lrbench_caffe.tuning.request import RangeRequest, TuningRequest
@@ -48,6 +49,7 @@ from lrbench_caffe.tuning.study import (
 from lrbench_caffe.tuning.tuner import Tuner, TuningOutcome
 from lrbench_caffe.tuning.verdict import KEEP_OWN, judge
 
+TOP1 = Measure.of_top1(10.0)
 MAX_ITER, INTERVAL = 1000, 50
 LIMIT = 0.15  # from this LR on a training diverges; with seed 2 a little earlier
 
@@ -476,13 +478,13 @@ def test_compositions_are_tried_and_kept_only_where_they_win(tmp_path: Path) -> 
     trained = [c for c in outcome.composed if str(c.policy) in study.known]
     assert trained
     best_single = max(
-        t.curve(1).best
+        t.curve(1, TOP1).best
         for t in study.known.values()
-        if ";" not in str(t.policy) and t.curve(1)  # type: ignore[union-attr]
+        if ";" not in str(t.policy) and t.curve(1, TOP1)  # type: ignore[union-attr]
     )
     for finalist in outcome.finalists:
         if ";" in str(finalist.policy):
-            curve = finalist.curve(1)
+            curve = finalist.curve(1, TOP1)
             assert curve is not None and curve.best >= best_single - 1e-9
 
 
@@ -622,7 +624,7 @@ def test_the_report_says_what_the_verdict_says(tmp_path: Path) -> None:
         assert found["verdict"]["keep_own"] == (code == KEEP_OWN)
         assert found["own"]["policy"] == "FIX(k0=0.01)"
         assert found["own"]["trainings"] == 2
-        values = [c.best for seed in (1, 2) if (c := outcome.baseline.curve(seed))]  # type: ignore[union-attr]
+        values = [c.best for seed in (1, 2) if (c := outcome.baseline.curve(seed, TOP1))]  # type: ignore[union-attr]
         assert found["own"]["top1"] == pytest.approx(sum(values) / 2)
         assert sum(found["iterations"].values()) == study.iterations
 

@@ -100,7 +100,7 @@ def test_the_test_before_the_first_update_is_nobodys_result() -> None:
     for one in (worse, better):
         one.results[1].measurements.insert(0, measurement(0, 94.0))
     assert ranked(plan(), [worse, better]) == [better, worse]
-    assert [m.iteration for m in tops(better)] == [200]
+    assert [m.iteration for m in tops(better, plan().measure)] == [200]
     found = judge(plan(), [worse, better], trained(OWN, [92.0]))
     assert "no training of FIX(k0=0.01) rose above the 94.00 % that it began with" in found.text
     assert "rose above" not in judge(plan(), [trained(BEST, [95.0])], None).text

@@ -7,6 +7,7 @@ from collections import deque
 import numpy as np
 
 from lrbench_caffe.tuning import curves as tuning
+from lrbench_caffe.tuning.measure import Measure
 from lrbench_caffe.tuning.search import PolicySearch, Step
 from lrbench_caffe.tuning.study import FEW
 
@@ -27,7 +28,7 @@ def tuner_search(task: CurveSet, ledger: Ledger, seed: int) -> SearchOutcome:
         max_iter=task.max_iter,
         test_interval=task.test_interval,
         seed=seed,
-        chance=CHANCE,
+        measure=Measure.of_top1(CHANCE),
     )
     outcome = SearchOutcome()
     begun: deque[tuple[Step, Curve]] = deque()
@@ -45,7 +46,5 @@ def tuner_search(task: CurveSet, ledger: Ledger, seed: int) -> SearchOutcome:
 def _told(curve: Curve) -> tuning.Curve:
     """A curve without its test before the first iteration."""
     tests = (curve.iterations > 0) & np.isfinite(curve.top1)
-    return tuning.Curve(
-        curve.iterations[tests], curve.top1[tests], curve.test_loss[tests], curve.train_loss[tests],
-        curve.end, "stopped" if curve.status == "running" else curve.status,
-    )  # fmt: skip
+    status = "stopped" if curve.status == "running" else curve.status
+    return tuning.Curve(curve.iterations[tests], curve.top1[tests], curve.end, status)

@@ -1,0 +1,139 @@
+"""Chooses what a study compares by, and looks at its value for a net that has learned nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from lrbench_caffe.errors import InputError, ParameterError, did_you_mean
+from lrbench_caffe.knowledge.ranking import CRITERIA, Criterion, direction_note, output
+from lrbench_caffe.metrics import METRICS, UTILITY, Measurement, scalars
+from lrbench_caffe.prototxt.solver import Solver
+from lrbench_caffe.prototxt.task import open_worker
+from lrbench_caffe.records import Task
+from lrbench_caffe.runtime.info import caffe_info
+from lrbench_caffe.runtime.locate import find_caffe_python
+from lrbench_caffe.training.evaluator import measure
+from lrbench_caffe.tuning.measure import Measure
+
+# Metrics that nobody trains for: an untrained net has the best ones.
+_NO_AIM = ("cd", "cdac")
+OWN = tuple(m.name for m in METRICS.values() if m.kind == UTILITY and m.name not in _NO_AIM)
+BATCHES = 10  # of the test net that are looked at
+# Words in names of outputs of which more is better.
+GAINS = (
+    "acc", "top", "iou", "map", "ap", "auc", "f1", "dice", "precision", "recall", "psnr", "ssim",
+    "score",
+)  # fmt: skip
+
+
+def choose_measure(
+    solver: Solver,
+    task: Task,
+    by: str | None,
+    higher: bool | None,
+    *,
+    caffe_python: str | None = None,
+    level: int = 0,
+    stages: Sequence[str] = (),
+) -> tuple[Measure, str]:
+    """What a study of a solver compares by, and what a person should know of it.
+
+    For another measure than Top-1, Caffe opens the solver with random weights and tests a few
+    batches: so its name is known to be right, and what its value is before anything was learned.
+
+    Args:
+        by: "top1", "top5", "ac", "test_loss", or an output of the first test net; None for Top-1,
+            or the test loss where the net does not classify.
+        higher: whether more of it is better; None to find out.
+
+    Raises:
+        InputError: the net has no such output, or which direction is better cannot be told.
+        TrainingError: Caffe crashes or hangs.
+    """
+    if not solver.tests or solver.tests[0].passes <= 0:
+        raise InputError(f"{solver.path}: no test net with a test_iter: tests are compared")
+    classifies = solver.tests[0].head is not None
+    if (by or "top1") == "top1" and classifies:
+        _check_direction(CRITERIA["top1"], higher)
+        return Measure.of_top1(100.0 / task.dataset.classes if task.dataset.classes else 0.0), ""
+    test = _first_test(solver, caffe_python, level, stages)
+    criterion = _criterion(solver, test, by or "test_loss", higher)
+    value = Measure.of(criterion.name, criterion.higher, 0.0).value(test)
+    if value is None or not math.isfinite(value):
+        raise ParameterError(
+            "{by}: {0}: {1} in a test of the untrained net; allowed: what is a finite number there",
+            criterion.name,
+            value,
+        )
+    return Measure.of(criterion.name, criterion.higher, value), direction_note([criterion])
+
+
+def _first_test(
+    solver: Solver, caffe_python: str | None, level: int, stages: Sequence[str]
+) -> Measurement:
+    """A test of the first test net with random weights, of a few batches."""
+    first = replace(solver.tests[0], passes=min(BATCHES, solver.tests[0].passes))
+    python = find_caffe_python(caffe_python)
+    info = caffe_info(python)
+    with open_worker(solver, info, python, level=level, stages=stages) as (worker, _):
+        short = replace(solver, tests=[first])
+        tested = measure(worker, short, iteration=0, lr=0.0, train_loss=None, elapsed=lambda: 0.0)
+    assert tested is not None  # nothing wants it to stop
+    return tested.measurements[0]
+
+
+def _criterion(solver: Solver, test: Measurement, name: str, higher: bool | None) -> Criterion:
+    """The criterion called ``name`` in a test."""
+    own = [one for one in OWN if getattr(test, one) is not None]
+    outputs = scalars(test)
+    if name.lower() in own:
+        criterion = CRITERIA[name.lower()]
+        _check_direction(criterion, higher)
+        return criterion
+    if name not in outputs:
+        known = (*own, *outputs)
+        hint = did_you_mean(name, known) or ";"
+        raise ParameterError(
+            "{by}: unknown output {0!r}{1} outputs of the test net of {2}: {3}",
+            name,
+            hint,
+            solver.path,
+            ", ".join(known) or "none",
+        )
+    if higher is None:
+        found = _direction(solver, test, name)
+        return replace(output(name, found), guessed=True)
+    return output(name, higher)
+
+
+def _check_direction(criterion: Criterion, higher: bool | None) -> None:
+    if higher is not None and higher != criterion.higher:
+        raise ParameterError(
+            "{higher}: {0} is better if it is {1}; allowed: with an output of the net",
+            METRICS[criterion.name].title,
+            "higher" if criterion.higher else "lower",
+        )
+
+
+def _direction(solver: Solver, test: Measurement, name: str) -> bool:
+    """Whether more of an output is better: by its layer, its name, or as it is the test loss.
+
+    Raises:
+        InputError: none of these tells.
+    """
+    plain = output(name)
+    layers = [layer.type for layer in solver.tests[0].net.layers if name in layer.top]
+    if any(kind.endswith("Loss") for kind in layers) or not plain.higher:
+        return False
+    value = test.outputs[name]
+    if test.test_loss is not None and math.isclose(value, test.test_loss, rel_tol=1e-5):
+        return False
+    if "Accuracy" in layers or _named(name, GAINS):
+        return True
+    raise ParameterError("{by}: {0}: is more of it better, or less? allowed: {higher}", name)
+
+
+def _named(name: str, words: Iterable[str]) -> bool:
+    return any(word in name.lower() for word in words)
