@@ -142,6 +142,11 @@ class LmdbReader:
         return self.meta.entries
 
     @property
+    def ordered(self) -> bool:
+        """Whether the keys are in the order of their bytes, as in what Caffe's tools write."""
+        return self.meta.flags == _ORDERED
+
+    @property
     def stamp(self) -> str:
         """A value that changes whenever the file does: its path, its times, and its header."""
         status = os.fstat(self._descriptor)
@@ -161,7 +166,7 @@ class LmdbReader:
             InputError: the tree is damaged; at the latest at its end, where records are missing.
         """
         count, last = 0, None
-        ordered = self.meta.flags == _ORDERED
+        ordered = self.ordered
         for record in self._walk(self.meta.root, 1, reverse) if self.meta.root is not None else ():
             key = record.key
             if ordered and last is not None and (key >= last if reverse else key <= last):

@@ -71,6 +71,17 @@ class LmdbPixels(LmdbRecords):
         return [int(value) for value in np.unique(np.trunc(values[np.isfinite(values)]))]
 
 
+def read_labels(folder: Path) -> np.ndarray:
+    """The label of each record, in the order in which Caffe reads them: shape (n,), int64.
+
+    Raises:
+        InputError: the LMDB is damaged, or a record is no Datum that Caffe could read.
+    """
+    with LmdbReader(folder) as reader:
+        forms = _forms(folder, reader.records())
+        return np.fromiter((form.label for _, form in forms), np.int64, reader.entries)
+
+
 def _forms(folder: Path, records: Iterable[Record]) -> Iterator[tuple[Record, Form]]:
     """The records with their forms, each checked for itself.
 

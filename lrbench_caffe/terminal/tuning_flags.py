@@ -7,7 +7,13 @@ import argparse
 from lrbench_caffe.terminal import cli, flags, viewer
 from lrbench_caffe.terminal.study_flags import add_study_flags, study_parameters
 from lrbench_caffe.terminal.tables import add_flag
-from lrbench_caffe.tuning.request import GOALS, TuningRequest
+from lrbench_caffe.tuning.request import (
+    GOALS,
+    LEAST_HOLDOUT,
+    MOST_HOLDOUT,
+    USUAL_HOLDOUT,
+    TuningRequest,
+)
 from lrbench_caffe.tuning.study import TESTS
 
 
@@ -48,6 +54,12 @@ def _add_goal(p: cli.Parser) -> None:
     what.add_argument(
         "--compose", action="store_true", help="also try compositions of the best policies"
     )
+    what.add_argument(
+        "--holdout", type=float, metavar="SHARE",
+        help=f"share of the training records held out to judge candidates by, {LEAST_HOLDOUT:g} to "
+        f"{MOST_HOLDOUT:g}; 0: judge by the test set, as the paper does (default: "
+        f"{USUAL_HOLDOUT:g} where the training data is LMDBs that can be split)",
+    )  # fmt: skip
     what.add_argument(
         "--fresh", action="store_true", help="ignore earlier results in the LR database"
     )
@@ -104,4 +116,5 @@ def tuning_request(args: argparse.Namespace) -> TuningRequest:
         top=args.top,
         seeds=args.seeds,
         max_iter=args.max_iter,
+        holdout=args.holdout,
     )

@@ -14,7 +14,7 @@ from lrbench_caffe.tabular import clock
 from lrbench_caffe.terminal.console import Console, TextColumn, progress
 from lrbench_caffe.terminal.database import complain
 from lrbench_caffe.tuning.measure import Measure
-from lrbench_caffe.tuning.study import TuningObserver
+from lrbench_caffe.tuning.study import HELD_OUT, TuningObserver
 
 LINE_SECONDS = 30.0  # between two lines where there is no terminal and no result
 
@@ -36,6 +36,7 @@ class TuningDisplay(TuningObserver):
         self._measure = Measure.of_top1(0.0)
         self._best = ""
         self._value: float | None = None  # the best so far
+        self._held_out = False
         self._expected: int | None = None
         self._trained = 0  # iterations since the command began
         self._began = self._said = time.monotonic()
@@ -77,6 +78,9 @@ class TuningDisplay(TuningObserver):
 
     def ended(self, result: JobResult, iterations: int) -> None:
         training = result.training
+        held_out = training.out.endswith(HELD_OUT)
+        if held_out != self._held_out:  # results on other records do not compare
+            self._held_out, self._value, self._best = held_out, None, ""
         began_at = self._running.pop(training, 0)
         record = self._is_record(result)
         if result.seconds:  # existing trainings are not reported
@@ -84,7 +88,8 @@ class TuningDisplay(TuningObserver):
             if result.status != "stopped" or training.out not in self._lines:
                 self._lines.add(training.out)
                 line = result_line(result, self._best_test)
-                self.say(line + self._so_far(record) + self._left(iterations, 0))
+                of = " on held-out records" * held_out
+                self.say(line + of + self._so_far(record) + self._left(iterations, 0))
         self._show(iterations, 0)
 
     def _is_record(self, result: JobResult) -> bool:

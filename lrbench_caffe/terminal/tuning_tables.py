@@ -9,13 +9,24 @@ from lrbench_caffe import installation
 from lrbench_caffe.lr import Policy
 from lrbench_caffe.terminal.console import Console
 from lrbench_caffe.terminal.tables import Layout, print_table, terminal_table
+from lrbench_caffe.tuning.holdout_report import optimism_of
+from lrbench_caffe.tuning.optimism import rows as optimism_rows
 from lrbench_caffe.tuning.report import columns as metric_columns
-from lrbench_caffe.tuning.report import cost_rows, finalist_rows, ladder_rows, time_line
+from lrbench_caffe.tuning.report import (
+    cost_rows,
+    counted,
+    finalist_rows,
+    ladder_rows,
+    time_line,
+)
 from lrbench_caffe.tuning.running import RangeTest, Tuning
 from lrbench_caffe.tuning.study import TuningPlan
 from lrbench_caffe.tuning.verdict import has_target
 
 _OF_TRAINING = ("--head", "--weights", "--stage", "--level")  # flags that make another training
+OPTIMISM = Layout(
+    names=("place", "policy", "held_out", "at", "test", "best", "flattery"), words=("place",)
+)
 SHOWN = 6  # tests in the table: more do not fit 80 columns
 
 
@@ -35,24 +46,45 @@ def show_tuning(console: Console, tuning: Tuning, columns: str | None) -> None:
     print_table(
         finalist_rows(study, outcome),
         finalist_layout(study.plan),
-        title=f"finalists, mean ± deviation at the first {study.plan.measure.best}",
+        title=f"finalists, mean ± deviation, {counted(study.plan)}",
         columns=columns,
         file=cast(TextIO, console.file),
     )
+    flattery = optimism_of(study, outcome)
+    if flattery is not None:
+        print_table(
+            optimism_rows(flattery),
+            OPTIMISM,
+            title=f"{study.plan.measure.heading} on held-out records and on the test set",
+            file=cast(TextIO, console.file),
+        )
     console.print(terminal_table(cost_rows(study, outcome), "cost"))
     lines = (
+        *(flattery.lines() if flattery else ()),
         *(f"lost: {one.text}" for one in study.lost),
         time_line(study, outcome),
         f"report: {tuning.report}, with result.json and tuning.png",
         f"verdict: {verdict.text}",
-        train_line(study.plan, verdict.policy),
+        train_line(study.plan, verdict.policy, _until(tuning)),
     )
     for line in lines:
         console.say(line)
 
 
-def train_line(plan: TuningPlan, policy: Policy | None) -> str:
-    """The command that trains with a policy (None: the solver's own) as long as the tuning did."""
+def _until(tuning: Tuning) -> int | None:
+    """The iteration at which what the verdict recommends counts; None where that is not known."""
+    verdict = tuning.verdict
+    trained = tuning.study.final.get(str(verdict.policy or verdict.own))
+    return trained.counts_at(tuning.study.plan.measure) if trained else None
+
+
+def train_line(plan: TuningPlan, policy: Policy | None, until: int | None = None) -> str:
+    """The command that trains with a policy (None: the solver's own) as long as the tuning did.
+
+    Args:
+        until: the iteration that held-out records chose.
+    """
+    stop = "" if until is None or until >= plan.max_iter else f" --until {until}"
     lr = "" if policy is None else f'--lr "{policy}" '
     words = (*plan.flags, *plan.beginning)
     flags = dict(zip(words[::2], words[1::2]))
@@ -60,7 +92,7 @@ def train_line(plan: TuningPlan, policy: Policy | None) -> str:
     more = "".join(f"{shlex.quote(word)} " for word in own)
     return (
         f"{installation.command('train')} {shlex.quote(plan.solver)} {lr}{more}"
-        f"--max-iter {plan.max_iter} --test-interval {plan.test_interval}"
+        f"--max-iter {plan.max_iter} --test-interval {plan.test_interval}{stop}"
     )
 
 

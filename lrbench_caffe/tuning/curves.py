@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -52,3 +53,23 @@ class Curve:
         """The first test with at least this score, None if none has."""
         there = np.flatnonzero(self.scores >= score)
         return int(self.iterations[there[0]]) if len(there) else None
+
+
+def decisive(measurements: Sequence[Measurement], measure: Measure) -> Measurement | None:
+    """The test on held-out records at which a training counts.
+
+    It is the last one that is worse than the best one by at most a standard error: the rule of one
+    standard error of Breiman et al. (1984, section 3.4.3). Smaller differences are noise, so this
+    is the end of most trainings, and earlier only where more of the training did harm. The error of
+    a Top-1 is sqrt(p (1 - p) / (n + 2)), with n records and p = (right ones + 1) / (n + 2), which
+    is not 0 where all are right. That of another measure is not known, and taken to be 0.
+    """
+    best = measure.best_test(measurements)
+    if best is None:
+        return None
+    least = min(measure.goodness(value) for value in measure.values([best]))
+    if measure.is_top1:
+        share = (measure.values([best])[0] / 100 * best.samples + 1) / (best.samples + 2)
+        least -= 100 * math.sqrt(share * (1 - share) / (best.samples + 2))
+    tests = [(m, v) for m in measurements if m.iteration > 0 for v in measure.values([m])]
+    return [m for m, value in tests if measure.goodness(value) >= least][-1]

@@ -19,7 +19,9 @@ from lrbench_caffe.tuning.study import TuningPlan
 
 FILE = "study.json"
 # What a study of an earlier version has, which does not say it; of its start nothing is known.
-_BEFORE = {"by": "top1", "higher": True, "target": None, "level": 0, "stages": []}
+_BEFORE = {
+    "by": "top1", "higher": True, "target": None, "level": 0, "stages": [], "holdout": 0.0,
+}  # fmt: skip
 # The solver is compared by its content, and files to begin with by theirs (``start``).
 _UNCHECKED = ("solver", "files", "weights", "classifies")
 # What reading a file that is not a study raises; RuntimeError: a path in it that goes round in a
@@ -69,6 +71,7 @@ def read(folder: Path) -> dict[str, Any] | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         content["plan"]["solver"], content["experience"]
+        kept_holdout(content)
     except _DAMAGED as error:
         raise ParameterError(
             "{0}: not a study: {1}; allowed: another {out}",
@@ -127,6 +130,11 @@ def check_plan(
                 before.get(name),
                 value,
             )
+
+
+def kept_holdout(kept: dict[str, Any] | None) -> float | None:
+    """The share of records that a study holds out; None where there is no study."""
+    return None if kept is None else float(kept["plan"].get("holdout", 0))
 
 
 def _same_start(one: Any, other: Any) -> bool:

@@ -20,6 +20,7 @@ from lrbench_caffe.plots.sweeps import Point, range_figure
 from lrbench_caffe.plots.tuning import Line, tuning_figure
 from lrbench_caffe.records import SCRATCH, UNSUCCESSFUL
 from lrbench_caffe.tabular import Rows, clock, markdown_table
+from lrbench_caffe.tuning.holdout_report import holdout_json, holdout_text
 from lrbench_caffe.tuning.levels import Ladder
 from lrbench_caffe.tuning.measure import Measure
 from lrbench_caffe.tuning.space import GoodRange
@@ -87,6 +88,13 @@ def _row(place: str, trained: PolicyTrainings, plan: TuningPlan, target: float |
     return row
 
 
+def counted(plan: TuningPlan) -> str:
+    """Which test of a training counts."""
+    if plan.holdout:
+        return "on all training records, at the iteration that held-out records chose"
+    return f"at its first {plan.measure.best}"
+
+
 # -- cost ------------------------------------------------------------------------------------------
 
 
@@ -144,8 +152,9 @@ def write_report(study: Study, outcome: TuningOutcome, verdict: TuningVerdict, t
         *lost_text(study.lost),
         range_text(outcome),
         "## Finalists\n",
-        f"Mean ± deviation over n trainings, each at its first {study.plan.measure.best}.\n",
+        f"Mean ± deviation over n trainings, each {counted(study.plan)}.\n",
         markdown_table(finalist_rows(study, outcome), left=2),
+        *holdout_text(study, outcome),
         "## Cost\n",
         markdown_table(cost_rows(study, outcome)),
         f"{time_line(study, outcome)}.\n",
@@ -239,6 +248,7 @@ def result(study: Study, outcome: TuningOutcome, verdict: TuningVerdict) -> dict
         "why_untried": outcome.why_untried or None,
         "budget": outcome.budget,
         "iterations": dict(outcome.spent),
+        "holdout": holdout_json(study, outcome),
         **_losses(study),
     }  # fmt: skip
 
@@ -316,10 +326,13 @@ def ladder_rows(ladder: Ladder, most: int | None = None) -> Rows:
 def training_rows(study: Study, outcome: TuningOutcome) -> Rows:
     """Every training of the study, the best first."""
     origins = {str(c.policy): c.origin for c in (*outcome.candidates, *outcome.composed)}
-    results = [r for trained in study.known.values() for r in trained.results.values()]
+    homes = [study.known, study.final] if study.holdout else [study.known]
+    results = [r for home in homes for trained in home.values() for r in trained.results.values()]
     measure = study.plan.measure
     heading = f"best {measure.heading}"
     rows = [["policy", "seed", "iterations", heading, "at", "ended", "why it was tried"]]
+    if study.holdout:
+        rows[0].insert(2, "tested on")
     for result in sorted(results, key=lambda r: -_goodness(r, measure)):
         top = measure.best_test(result.measurements)
         ended = result.status if result.status != "stopped" else "paused"
@@ -331,6 +344,9 @@ def training_rows(study: Study, outcome: TuningOutcome) -> Rows:
                 origins.get(str(result.training.policy), "range test"),
             ]
         )  # fmt: skip
+        if study.holdout:
+            is_final = result.training.solver == study.plan.solver
+            rows[-1].insert(2, "test set" if is_final else "held-out records")
     return rows
 
 
@@ -348,15 +364,20 @@ def study_figure(title: str, study: Study, outcome: TuningOutcome) -> Figure:
         f"{trained.policy:.6g}{own * (trained is outcome.baseline)}": [] for trained in told_apart
     }
     others: list[Line] = []
-    for trained in study.known.values():
+    coloured = {id(trained) for trained in told_apart}
+    grey = [trained for trained in study.known.values() if id(trained) not in coloured]
+    for trained in (*{id(t): t for t in told_apart}.values(), *grey):
         results = trained.results.values()
         lines = [line for r in results if len((line := plan.measure.line(r.measurements))[0])]
-        named.get(f"{trained.policy:.6g}{own * (trained is outcome.baseline)}", others).extend(
-            lines
-        )
+        if id(trained) in coloured:
+            named[f"{trained.policy:.6g}{own * (trained is outcome.baseline)}"].extend(lines)
+        else:
+            others.extend(lines)
     last = plan.seed + plan.seeds - 1
     seeds = f"seed {plan.seed}" if plan.seeds == 1 else f"seeds {plan.seed} to {last}"
     counts = f"{len(study.known)} policies were trained, {len(outcome.candidates)} were candidates"
+    if study.holdout:
+        counts += "\ncolour: on all training records, test set; grey: held-out records"
     measure = plan.measure
     values = ValueAxis(measure.heading, measure.percent, measure.is_log)
     return tuning_figure(f"{title}, {seeds}\n{counts}", named, others, values)

@@ -23,6 +23,8 @@ from lrbench_caffe.runtime.client import HANG_SECONDS
 from lrbench_caffe.training.request import LAYERS
 
 GOALS = ("accuracy", "cost")
+USUAL_HOLDOUT = 0.1  # share of the training records that is held out
+LEAST_HOLDOUT, MOST_HOLDOUT = 0.01, 0.5
 FORMS = ("ladder", "ramp")
 LARGEST_SEED = 2**31 - 1
 _FULL = re.compile(r"x([0-9]{1,9}(?:\.[0-9]{1,9})?)")
@@ -107,6 +109,9 @@ class TuningRequest(StudyRequest):
         budget: iterations, or "xF" for F times max_iter; None for 15 % of all candidates in full.
         top: finalists; seeds: trainings of each.
         max_iter: the trainings' length; None for the solver's.
+        holdout: share of the training records that are held out to judge candidates by; 0: the
+            test set judges them. None for that of the study in ``out``, in a new one for
+            ``USUAL_HOLDOUT`` where the data can be split.
     """
 
     goal: str = "accuracy"
@@ -119,6 +124,7 @@ class TuningRequest(StudyRequest):
     top: int = 2
     seeds: int = 3
     max_iter: int | None = None
+    holdout: float | None = None
 
     def __post_init__(self) -> None:
         self._check("top", "seeds", "max_iter", "test_interval")
@@ -132,6 +138,20 @@ class TuningRequest(StudyRequest):
             )
         check_percent(self, "target_top1")
         check_number(self, "target")
+        self._check_holdout()
+
+    def _check_holdout(self) -> None:
+        value = self.holdout
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if value is not None and not (
+            is_number and (value == 0 or LEAST_HOLDOUT <= value <= MOST_HOLDOUT)
+        ):
+            raise ParameterError(
+                "{holdout}: {0!r}; allowed: 0, or a share from {1:g} to {2:g}",
+                value,
+                LEAST_HOLDOUT,
+                MOST_HOLDOUT,
+            )
 
     def iterations(self, max_iter: int) -> int | None:
         """The budget in iterations, None where none was given.

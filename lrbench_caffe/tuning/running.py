@@ -26,6 +26,7 @@ from lrbench_caffe.training.choosing import open_wanted
 from lrbench_caffe.training.continuation import fingerprint
 from lrbench_caffe.tuning import folder, ramp
 from lrbench_caffe.tuning.folder import study_folder
+from lrbench_caffe.tuning.holdout import Holdout, choose_holdout
 from lrbench_caffe.tuning.levels import Ladder
 from lrbench_caffe.tuning.measure import Measure
 from lrbench_caffe.tuning.prior import Prior
@@ -55,12 +56,14 @@ class PreparedTuning:
         request: what was asked for.
         plan: what it comes to for this solver.
         solver, wanted: what is trained, and what it begins with.
+        holdout: the records that are held out, None for none.
     """
 
     request: TuningRequest
     plan: TuningPlan
     solver: Solver
     wanted: Wanted
+    holdout: Holdout | None = None
 
     @property
     def folder(self) -> Path:
@@ -98,7 +101,14 @@ def prepare_tuning(request: TuningRequest, progress: Progress) -> PreparedTuning
         resolve_url(request.database)
     solver, wanted = _open(request, progress)
     measure = _measure(request, solver, wanted.task, progress.say)
-    return PreparedTuning(request, _tuning_plan(request, solver, wanted, measure), solver, wanted)
+    plan = _tuning_plan(request, solver, wanted, measure)
+    where = request.out or study_folder("tune", solver.path)
+    kept = folder.kept_holdout(folder.read(where))
+    holdout, why = choose_holdout(request.holdout, kept, solver, request.seed, where)
+    if why:
+        progress.say(why)
+    plan = replace(plan, holdout=holdout.share if holdout else 0.0)
+    return PreparedTuning(request, plan, solver, wanted, holdout)
 
 
 def _tuning_plan(
@@ -150,7 +160,7 @@ def carry_out(prepared: PreparedTuning, watch: TuningObserver) -> Tuning:
     where = prepared.folder
     db = "" if request.no_database else resolve_url(request.database)
     with _pool(request, watch) as pool:
-        study = _study(request, where, plan, pool, watch)
+        study = _study(request, where, plan, pool, watch, prepared.holdout)
         asked = None if request.no_database or request.fresh else db
         try:
             outcome = Tuner(study, prepared.wanted, prepared.solver, asked).tune()
@@ -164,6 +174,8 @@ def carry_out(prepared: PreparedTuning, watch: TuningObserver) -> Tuning:
     note = "; ".join(filter(None, (outcome.why_untried, lost_note(study.lost))))
     verdict = judge(plan, outcome.finalists, outcome.baseline, note)
     report = write_report(study, outcome, verdict, prepared.wanted.task.title)
+    if study.holdout and not study.lost:
+        study.holdout.remove()
     return Tuning(study, outcome, verdict, report)
 
 
@@ -388,7 +400,12 @@ def _check_target(request: TuningRequest, measure: Measure) -> None:
 
 
 def _study(
-    request: StudyRequest, where: Path, plan: TuningPlan, pool: Pool, watch: TuningObserver
+    request: StudyRequest,
+    where: Path,
+    plan: TuningPlan,
+    pool: Pool,
+    watch: TuningObserver,
+    holdout: Holdout | None = None,
 ) -> Study:
     return Study(
         where,
@@ -398,6 +415,7 @@ def _study(
         hang_seconds=request.hang_seconds,
         watch=watch,
         trust_data=request.trust_data,
+        holdout=holdout,
     )
 
 

@@ -22,11 +22,14 @@ from lrbench_caffe.errors import InputError, TrainingError
 from lrbench_caffe.jobs import Job, JobResult, Pool, RetryingPool
 from lrbench_caffe.jobs.naming import directory_name
 from lrbench_caffe.jobs.opening import TRUST_DATA, beginning_flags
+from lrbench_caffe.jobs.training import read_result
 from lrbench_caffe.lr import Policy, parse
+from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.records import SCRATCH, UNSUCCESSFUL, Start
 from lrbench_caffe.runs.directory import RunDirectory
 from lrbench_caffe.runtime.client import HANG_SECONDS
-from lrbench_caffe.tuning.curves import Curve
+from lrbench_caffe.tuning.curves import Curve, decisive
+from lrbench_caffe.tuning.holdout import Holdout
 from lrbench_caffe.tuning.levels import Ladder, Rung
 from lrbench_caffe.tuning.measure import Measure
 from lrbench_caffe.tuning.packing import pack
@@ -43,6 +46,7 @@ RANGE_TEST, SEARCH, FINAL, OWN = (
     "finalists",
     "own policy",
 )  # what trainings are for
+HELD_OUT = "-holdout"  # how run directories end of trainings that are tested on held-out records
 FEW = 2  # slots that are planned for even if there are fewer, so that both make the same decisions
 
 
@@ -71,6 +75,9 @@ class TuningPlan:
         slots: trainings that the pool had room for at a time when the study began.
         start: what the trainings begin with; ``weights``: the files of it that were asked for,
             comma-separated, None for the solver's own. level, stages: of the training net.
+        holdout: share of the training records that are held out, by which policies are chosen; 0:
+            they are chosen by the test set.
+        split: digest of the choice of these records, "" before it is made.
     """
 
     solver: str
@@ -97,6 +104,8 @@ class TuningPlan:
     weights: str | None = None
     level: int = 0
     stages: tuple[str, ...] = ()
+    holdout: float = 0.0
+    split: str = ""
 
     @property
     def beginning(self) -> tuple[str, ...]:
@@ -129,10 +138,19 @@ class TuningPlan:
 
 @dataclass
 class PolicyTrainings:
-    """The trainings of one policy."""
+    """The trainings of one policy.
+
+    Attributes:
+        policy: the policy.
+        results: by seed.
+        held_out: its training that was tested on held-out records, by which it was chosen, and
+            the iteration at which these, trained on all records, count; None where ``results``
+            are what it was chosen by.
+    """
 
     policy: Policy
-    results: dict[int, JobResult] = field(default_factory=dict)  # by seed
+    results: dict[int, JobResult] = field(default_factory=dict)
+    held_out: PolicyTrainings | None = None
 
     @property
     def broken(self) -> int:
@@ -148,6 +166,18 @@ class PolicyTrainings:
     def reliable(self) -> bool:
         """Whether none diverged, and not all were lost."""
         return not self.diverged and self.broken < len(self.results)
+
+    def decisive(self, measure: Measure) -> Measurement | None:
+        """The test on held-out records that it was chosen by; None without one."""
+        chosen = self.held_out.results.values() if self.held_out else ()
+        tests = [decisive(r.measurements, measure) for r in chosen if r.status not in UNSUCCESSFUL]
+        return next(iter(tests), None)
+
+    def counts_at(self, measure: Measure) -> int | None:
+        """The iteration at which its trainings on all records count, which held-out records chose;
+        None for their end."""
+        test = self.decisive(measure)
+        return test.iteration if test else None
 
     def curve(self, seed: int, measure: Measure) -> Curve | None:
         result = self.results.get(seed)
@@ -194,8 +224,12 @@ class Study:
         hang_seconds: see ``Job``.
         watch: told of each training that is begun and each result, for people to see.
         trust_data: whether no training looks at all records of its data.
+        holdout: the records that policies are chosen by, None for the test set.
 
     Attributes:
+        known: the trainings that policies are chosen by, by the policies' texts.
+        final: those on all training records, tested on the test set; with nothing held out the
+            same ones.
         lost: trainings that were tried again and given up, so that a decision may be another one.
     """
 
@@ -209,10 +243,13 @@ class Study:
         hang_seconds: float = HANG_SECONDS,
         watch: TuningObserver | None = None,
         trust_data: bool = False,
+        holdout: Holdout | None = None,
     ) -> None:
         self.folder = folder
         self.plan = plan
+        self.holdout = holdout
         self.known: dict[str, PolicyTrainings] = {}
+        self.final: dict[str, PolicyTrainings] = {} if holdout else self.known
         self.lost: list[Lost] = []
         self._latest: dict[str, JobResult] = {}  # by run directory; of several parts the longest
         self._ended: dict[Job, JobResult] = {}  # that were not asked for yet
@@ -226,12 +263,20 @@ class Study:
 
     # -- trainings ------------------------------------------------------------------------------
 
-    def begin(self, policy: Policy, seed: int, until: int) -> Job:
-        """Train a policy as soon as there is room; ``result`` tells what comes out."""
-        training = self._training(policy, seed, until)
-        self.known.setdefault(str(policy), PolicyTrainings(policy))
+    def begin(self, policy: Policy, seed: int, until: int, *, final: bool = False) -> Job:
+        """Train a policy as soon as there is room; ``result`` tells what comes out.
+
+        Args:
+            final: train it on all records.
+        """
+        training = self._training(policy, seed, until, final)
+        self._home(training).setdefault(str(policy), PolicyTrainings(policy))
         self._submit(training)
         return training
+
+    def _home(self, training: Job) -> dict[str, PolicyTrainings]:
+        """Where a training's result belongs."""
+        return self.final if training.solver == self.plan.solver else self.known
 
     def result(self, training: Job, stage: str, counts: str) -> JobResult:
         """Wait for a training that was begun.
@@ -255,7 +300,7 @@ class Study:
         ]  # it may have come back
         if ended.lost:
             self.lost.append(Lost(ended, stage, counts))
-        trained = self.known.get(str(training.policy))
+        trained = self._home(training).get(str(training.policy))
         if trained is not None:
             trained.results[training.seed] = ended
         return ended
@@ -270,13 +315,19 @@ class Study:
         ]
 
     def _submit(self, training: Job) -> None:
+        if self.holdout and training.solver == self.holdout.solver:
+            before = read_result(training)
+            if before is None or before.lost:
+                self.holdout.make(self.watch.say)
         self._pool.submit(training)
         self.watch.begun(training)
 
-    def _training(self, policy: Policy, seed: int, until: int) -> Job:
-        plan = self.plan
+    def _training(self, policy: Policy, seed: int, until: int, final: bool) -> Job:
+        plan, solver, name = self.plan, self.plan.solver, directory_name(policy, seed)
+        if self.holdout and not final:
+            solver, name = self.holdout.solver, name + HELD_OUT
         return self.training(
-            plan.solver, directory_name(policy, seed), seed, policy=str(policy), max_iter=plan.max_iter,
+            solver, name, seed, policy=str(policy), max_iter=plan.max_iter,
             until=min(until, plan.max_iter), test_interval=plan.test_interval,
         )  # fmt: skip
 
@@ -302,8 +353,12 @@ class Study:
     @property
     def iterations_asked_for(self) -> int:
         """Iterations of the policies' trainings whose results were asked for."""
+        homes = [self.known, self.final] if self.holdout else [self.known]
         return sum(
-            result.iteration for one in self.known.values() for result in one.results.values()
+            result.iteration
+            for home in homes
+            for one in home.values()
+            for result in one.results.values()
         )
 
     @property
@@ -430,42 +485,70 @@ class Study:
     ) -> list[PolicyTrainings]:
         """Train the finalists to the end with all seeds, and the solver's own policy to compare with.
 
+        With records held out, the training that each was chosen by ends first. One that diverges
+        there, or is lost, is trained no further.
+
         Returns:
             The finalists.
         """
-        plan, running = self.plan, self._baseline
+        seeds = range(self.plan.seed, self.plan.seed + self.plan.seeds)
+        if self.holdout is None:
+            self._complete(policies, own, seeds)
+            return [self.known[str(policy)] for policy in policies]
+        self._complete(policies, own, seeds[:1])
+        alive = [policy for policy in policies if self.known[str(policy)].reliable]
+        if alive:
+            self._complete(alive, own, seeds, final=True)
+        for text, trained in self.final.items():
+            trained.held_out = self.known[text]
+        home = {**self.known, **self.final}
+        return [home[str(policy)] for policy in policies]
+
+    def _complete(
+        self,
+        policies: Sequence[Policy],
+        own: Policy | None,
+        seeds: Sequence[int],
+        *,
+        final: bool = False,
+    ) -> None:
+        """Train policies and the solver's own to the end with these seeds; see ``begin`` for ``final``."""
+        plan, running = self.plan, None if final else self._baseline
         named = dict.fromkeys([*policies, *([] if own is None else [own])])
-        wanted = [
-            (policy, seed) for policy in named for seed in range(plan.seed, plan.seed + plan.seeds)
-        ]
+        wanted = [(policy, seed) for policy in named for seed in seeds]
         if running is not None:  # it has a slot already
             wanted = [pair for pair in wanted if pair != (own, running.seed)]
-        done = [self._done(policy, seed) for policy, seed in wanted]
+        home = self.final if final else self.known
+        done = [self._done(home, policy, seed) for policy, seed in wanted]
         left = [plan.max_iter - iterations for iterations in done]
         before = [] if running is None else [plan.max_iter]
         pieces = pack([*before, *left], plan.ahead, plan.test_interval)
         pieces = [(i - len(before), until) for i, until in pieces if i >= len(before)]
-        self.watch.expect(self.iterations + sum(left) + sum(before))
-        begun = [self.begin(*wanted[i], done[i] + until) for i, until in pieces]
+        later = 0 if final or self.holdout is None else len(named) * plan.seeds * plan.max_iter
+        self.watch.expect(self.iterations + sum(left) + sum(before) + later)
+        begun = [self.begin(*wanted[i], done[i] + until, final=final) for i, until in pieces]
         for training in begun:
             self.result(training, *self._place(training, own))
         if running is not None:
             self.result(running, *self._place(running, own))
             self._baseline = None
-        return [self.known[str(policy)] for policy in policies]
 
     def _place(self, training: Job, own: Policy | None) -> tuple[str, str]:
         """The place of a finalist's training in the decisions."""
-        if own is not None and training.policy == str(own):
+        is_own = own is not None and training.policy == str(own)
+        if self._home(training) is not self.final:
+            chooses = "held-out records were to choose the iteration at which it counts"
+            return (OWN, chooses) if is_own else (FINAL, "held-out records were to choose it")
+        if is_own:
             return (
                 OWN,
                 f"the finalists are compared with your own policy without seed {training.seed}",
             )
         return FINAL, f"this finalist is judged without seed {training.seed}"
 
-    def _done(self, policy: Policy, seed: int) -> int:
+    def _done(self, home: dict[str, PolicyTrainings], policy: Policy, seed: int) -> int:
         """Iterations that a policy needs no more training for: all of them where it diverged."""
-        result = self.known[str(policy)].results.get(seed) if str(policy) in self.known else None
+        result = home[str(policy)].results.get(seed) if str(policy) in home else None
         if result is None or result.lost:
             return 0
         return self.plan.max_iter if result.status in ("finished", "diverged") else result.iteration

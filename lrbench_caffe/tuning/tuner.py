@@ -35,6 +35,7 @@ MAY_CHANGE = (
     "target",
     "compose",
     "slots",
+    "split",
 )  # when a study continues
 
 
@@ -107,7 +108,8 @@ class Tuner:
         tests = max(1, self._plan.max_iter // self._plan.test_interval)
         openings = len(known) + FRESH if known else 0
         self._openings = openings * opening(tests) * self._plan.test_interval
-        self._recorded = dict(experience.results)
+        if not self._plan.holdout:  # else what was measured on the test set must not choose
+            self._recorded = dict(experience.results)
         self._study.watch.expect(self._expected(self._plan.budget or self._usual_budget(), own))
         good, ladder = self._find_range(experience.good)
         self._account("range test")
@@ -127,7 +129,7 @@ class Tuner:
             self._say(why)
         trained = self._finals(best, own)
         self._account("finalists")
-        baseline = self._study.known.get(str(own)) if own else None
+        baseline = self._study.final.get(str(own)) if own else None
         return TuningOutcome(
             good,
             ladder,
@@ -159,12 +161,15 @@ class Tuner:
 
     def _begin(self) -> Prior:
         """Begin the study, or find out with what it was begun."""
-        where, plan = self._study.folder, self._plan
+        where, plan, holdout = self._study.folder, self._plan, self._study.holdout
         kept = folder.read(where)
         folder.check_solver(where, plan, kept)
         if kept is not None:
             folder.check_plan(where, plan, kept, MAY_CHANGE)
-            self._study.plan = replace(plan, slots=int(kept["plan"].get("slots", 1)))
+            slots, split = int(kept["plan"].get("slots", 1)), str(kept["plan"].get("split", ""))
+            self._study.plan = replace(plan, slots=slots, split=split)
+            if holdout:
+                holdout.digest = split
             self._say(f"continuing the study in {where}")
             return Prior.from_json(kept["experience"])
         experience = Prior()
@@ -172,7 +177,10 @@ class Tuner:
             experience = self._look_up(self._db)
             for text, why in experience.policies:
                 self._say(f"known, tried first: {text} ({why})")
-        self._study.plan = replace(plan, slots=self._study.slots)
+        if holdout:
+            holdout.make(self._say)
+        split = holdout.digest if holdout else ""
+        self._study.plan = replace(plan, slots=self._study.slots, split=split)
         folder.write(where, self._plan, experience.as_json())
         return experience
 
@@ -213,7 +221,9 @@ class Tuner:
 
     def _reserve(self, own: Policy | None) -> int:
         """Iterations for the finalists and the solver's own policy, if none of them has been trained far."""
-        return (self._plan.top + (own is not None)) * self._plan.seeds * self._plan.max_iter
+        plan = self._plan
+        trainings = plan.seeds + (plan.holdout > 0)  # of each: the one that it is chosen by
+        return (plan.top + (own is not None)) * trainings * plan.max_iter
 
     def _room(self, budget: int, own: Policy | None) -> int:
         """Iterations for the search."""
@@ -350,11 +360,26 @@ class Tuner:
         """Known policies at the places of what they ended with before, where that is more than now.
 
         A Top-1 of 15 % of a training does not justify dropping one. For cost nothing like it is
-        known.
+        known. Nor is it for held-out records; where Top-1 on them is equal, the loss decides.
         """
         if self._plan.goal != "accuracy":
             return list(ranking)
+        if self._plan.holdout:
+            return sorted(ranking, key=self._on_held_out)
         return sorted(ranking, key=lambda p: -max(self._best_score(p), self._recorded_score(p)))
+
+    def _on_held_out(self, policy: Policy) -> tuple[float, float]:
+        """What to sort policies by, the best first, where held-out records judge them."""
+        measure, result = (
+            self._plan.measure,
+            self._study.known[str(policy)].results[self._plan.seed],
+        )
+        tests = [
+            (m, v) for m in result.measurements if m.iteration > 0 for v in measure.values([m])
+        ]
+        best = max((measure.score(value) for _, value in tests), default=0.0)
+        losses = [m.test_loss for m, value in tests if measure.score(value) == best]
+        return -best, min((x for x in losses if x is not None and x == x), default=math.inf)
 
     def _best_score(self, policy: Policy) -> float:
         """The best score of its training with the first seed so far, 0 without one."""

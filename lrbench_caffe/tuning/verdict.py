@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lrbench_caffe.errors import named
+from lrbench_caffe.jobs import JobResult
 from lrbench_caffe.knowledge.ranking import SIGNIFICANT, welch
 from lrbench_caffe.lr import Policy
 from lrbench_caffe.metrics import Measurement
@@ -233,16 +234,23 @@ def target_of(plan: TuningPlan, finalists: Sequence[PolicyTrainings]) -> float |
 def ranked(plan: TuningPlan, finalists: Sequence[PolicyTrainings]) -> list[PolicyTrainings]:
     """The finalists, best first: by the mean of the measure, or for cost by mean iterations to the target.
 
+    With records held out, it is these that decide, on all training records only whether a
+    finalist's trainings diverged.
+
     Those that always reach the target come first. The fewer trainings of a finalist diverged, the
     better it ranks, whatever its results.
     """
-    target, measure = target_of(plan, finalists), plan.measure
+    target, measure = target_of(plan, list(map(chosen_by, finalists))), plan.measure
 
-    def key(trained: PolicyTrainings) -> tuple[float, ...]:
+    def key(one: PolicyTrainings) -> tuple[float, ...]:
+        # One that was lost says nothing about its policy.
+        stands = (one.diverged, not tops(one, measure))
+        trained, decisive = chosen_by(one), one.decisive(measure)
         best_tests = tops(trained, measure)
         badness = mean([-measure.goodness(value) for value in measure.values(best_tests)])
-        # One that was lost says nothing about its policy.
-        stands = (trained.diverged, not best_tests)
+        if (plan.goal == "accuracy" or target is None) and decisive:
+            (value,) = measure.values([decisive])
+            return (*stands, -measure.goodness(value), mean([decisive.test_loss]))
         if plan.goal == "accuracy" or target is None:
             return (*stands, badness, mean([float(m.iteration) for m in best_tests]))
         there = reach(trained, target, measure)
@@ -252,10 +260,39 @@ def ranked(plan: TuningPlan, finalists: Sequence[PolicyTrainings]) -> list[Polic
     return sorted(finalists, key=key)
 
 
+def chosen_by(trained: PolicyTrainings) -> PolicyTrainings:
+    """The trainings that a finalist was chosen by: those on held-out records, if there are any."""
+    return trained.held_out or trained
+
+
 def tops(trained: PolicyTrainings, measure: Measure) -> list[Measurement]:
+    """The test of each complete training that counts.
+
+    That is the first best one after an update; where held-out records chose an iteration, the one
+    at that iteration.
+    """
+    if trained.held_out is None:
+        return bests(trained, measure)
+    at = trained.counts_at(measure)
+    return [
+        next((m for m in measured if m.iteration == at), measured[-1])
+        for measured in map(_after_updates, _whole(trained))
+        if measured
+    ]
+
+
+def bests(trained: PolicyTrainings, measure: Measure) -> list[Measurement]:
     """Each complete training's first best test after an update."""
-    whole = [result for result in trained.results.values() if result.status not in UNSUCCESSFUL]
-    return [top for result in whole if (top := measure.best_test(result.measurements))]
+    found = (measure.best_test(result.measurements) for result in _whole(trained))
+    return [test for test in found if test is not None]
+
+
+def _whole(trained: PolicyTrainings) -> list[JobResult]:
+    return [result for result in trained.results.values() if result.status not in UNSUCCESSFUL]
+
+
+def _after_updates(result: JobResult) -> list[Measurement]:
+    return [m for m in result.measurements if m.iteration > 0]
 
 
 def reach(trained: PolicyTrainings, target: float, measure: Measure) -> list[float]:

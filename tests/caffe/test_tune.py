@@ -8,19 +8,28 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import lmdb
 import pytest
 
 from lrbench_caffe.database import Database
+from lrbench_caffe.datasets.datum import Datum
 from lrbench_caffe.tuning.verdict import KEEP_OWN
 from tests.caffe import nets
+from tests.caffe.conftest import make_workspace
 from tests.caffe.harness import ENVIRONMENT, Done, Run, Workspace
 
 TUNE = (
     "tune", "solver.prototxt", "--fresh", "--functions", "cyclic", "--max-iter", "200",
     "--test-interval", "50", "--top", "1", "--seeds", "2", "--budget", "1400", "--layers", "stock",
+    "--holdout", "0", "--out", "study", "--jobs", "2",
+)  # fmt: skip
+HELD_OUT = (
+    "tune", "solver.prototxt", "--fresh", "--functions", "sin2", "--max-iter", "120",
+    "--test-interval", "30", "--top", "1", "--seeds", "2", "--budget", "600", "--layers", "stock",
     "--out", "study", "--jobs", "2",
 )  # fmt: skip
 
@@ -198,9 +207,141 @@ def test_a_second_tuning_starts_from_what_is_known(whole: Workspace) -> None:
         assert policy in trained
 
 
+# -- held-out records ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def held_out(
+    tmp_path_factory: pytest.TempPathFactory, digits: Path, caffe_program: str
+) -> Workspace:
+    """A study with held-out records that was not interrupted."""
+    workspace = make_workspace(tmp_path_factory.mktemp("held-out"), digits, caffe_program)
+    done = tuned(workspace, *HELD_OUT)
+    line = "130 of 1,297 training records are held out to judge by; copying "
+    assert done.out.count(line) == 1
+    return workspace
+
+
+def test_tune_by_held_out_records(held_out: Workspace) -> None:
+    study = held_out.path / "study"
+    found = json.loads((study / "result.json").read_text())
+    told = found["holdout"]
+    assert [told[name] for name in ("share", "seed", "records", "held_out")] == [0.1, 1, 1297, 130]
+    trained = runs(study)
+    final = {name: one for name, one in trained.items() if not name.endswith("-holdout")}
+    assert {one.record["solver"] for one in final.values()} == {"solver.prototxt"}
+    judged = {one.record["solver"] for name, one in trained.items() if name not in final}
+    assert judged == {"study/holdout/solver.prototxt"}
+    policies = {entry["policy"] for entry in (*found["finalists"], found["own"])}
+    assert {one.record["policy"] for one in final.values()} == policies
+    # What the report says of each is in its trainings' measurements, at the iteration that counts.
+    for entry in (*told["finalists"], told["own"]):
+        of = [one for one in trained.values() if one.record["policy"] == entry["policy"]]
+        rows = [one.last_measurements()[entry["iteration"]] for one in of]
+        by_records: dict[int, list[float]] = {130: [], 500: []}
+        for row in rows:
+            by_records[row["samples"]].append(row["top1"])
+        assert by_records[130] == [entry["held_out_top1"]]
+        assert len(by_records[500]) == 2
+        assert entry["test_top1"] == pytest.approx(sum(by_records[500]) / 2)
+        best = [max(r["top1"] for r in one.last_measurements().values()) for one in of
+                if one.record["solver"] == "solver.prototxt"]  # fmt: skip
+        assert entry["highest_test_top1"] == pytest.approx(sum(best) / 2)
+    assert "## Held-out records and test set" in (study / "report.md").read_text()
+
+
+def test_a_study_removes_its_copies_and_its_runs_are_on_data_of_their_own(
+    held_out: Workspace,
+) -> None:
+    study = held_out.path / "study"
+    assert not list(study.glob("holdout/*_lmdb"))
+    again = tuned(held_out, *HELD_OUT)
+    assert "copying" not in again.out  # nothing was trained
+    before = results(study)
+    more = (*HELD_OUT, "--seeds", "3")
+    assert "copying" not in tuned(held_out, *more).out  # on all records alone
+    assert results(study).items() >= before.items() and len(results(study)) == len(before) + 2
+    with Database.open(str(held_out.path / "lr.sqlite")) as database:
+        data = {
+            (task.dataset.name, task.dataset.train_samples, task.dataset.test_samples)
+            for task in database.tasks()
+        }
+    assert data == {("digits", 1297, 500), ("digits_holdout", 1167, 130)}
+
+
+@pytest.mark.slow
+def test_killed_with_held_out_records_it_makes_the_same_study(
+    workspace: Workspace, held_out: Workspace
+) -> None:
+    study = workspace.path / "study"
+    for tests in (1, 8, 14):
+        process = subprocess.Popen(
+            ours(*HELD_OUT), cwd=workspace.path, env=ENVIRONMENT, stdout=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + 120
+        while sum(len(one.measurements()) for one in runs(study).values()) < tests:
+            assert process.poll() is None, "it ended before it could be killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        whole = of_lmdb(workspace.path / "data" / "digits_train_lmdb")
+        rest = of_lmdb(study / "holdout" / "digits_holdout_train_lmdb")
+        held = of_lmdb(study / "holdout" / "digits_holdout_test_lmdb")
+        assert sorted(rest + held) == whole and not set(rest) & set(held)
+        classes = [Counter(Datum.FromString(v).label for _, v in part) for part in (whole, held)]
+        for label, count in classes[0].items():
+            assert abs(classes[1][label] - count * 130 / 1297) < 1
+    tuned(workspace, *HELD_OUT)
+    wanted = json.loads((held_out.path / "study" / "result.json").read_text())
+    mine = json.loads((study / "result.json").read_text())
+    assert mine == wanted or wanted["seeds"] == [1, 2, 3]
+    assert results(study).items() <= results(held_out.path / "study").items()
+
+
+def of_lmdb(path: Path) -> list[tuple[bytes, bytes]]:
+    environment = lmdb.open(str(path), readonly=True, lock=False)
+    with environment.begin() as transaction:
+        found = [(bytes(key), bytes(value)) for key, value in transaction.cursor()]
+    environment.close()
+    return found
+
+
+NOISE = """
+layer {
+  name: "noise" type: "DummyData" top: "data" top: "label" include { phase: TRAIN }
+  dummy_data_param { shape { dim: 20 dim: 1 dim: 8 dim: 8 } shape { dim: 20 } }
+}"""
+
+
+def test_data_that_cannot_be_held_out(workspace: Workspace) -> None:
+    """It is said, and the tuning continues with the test set; asked for, it is refused."""
+    workspace.write("net.prototxt", nets.net(train=NOISE))
+    words = (
+        "tune",
+        "solver.prototxt",
+        "--max-iter",
+        "20",
+        "--seeds",
+        "1",
+        "--out",
+        "study",
+        "--fresh",
+    )
+    why = "the training net reads no LMDB"
+    asked = run(workspace, *words, "--holdout", "0.2")
+    asked.failed(2, "--holdout 0.2", why, "allowed: --holdout 0, to judge by the test set")
+    assert not (workspace.path / "study").exists()
+    done = run(workspace, *words, "--functions", "sin2", "--budget", "40", "--layers", "stock")
+    line = f"candidates are judged by the test set, as no records can be held out: {why}"
+    assert line in (done.out + done.err).splitlines()
+    assert json.loads((workspace.path / "study" / "study.json").read_text())["plan"]["holdout"] == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (("--holdout", "0.7"), ("--holdout", "0.7", "0, or a share from 0.01 to 0.5")),
         (("--budget", "many"), ("--budget", "'many'", "xF")),
         (("--functions", "sinn"), ("--functions", "sinn", "did you mean")),
         (("--top", "0"), ("--top", "0", "1 or more")),
