@@ -22,14 +22,17 @@ WIDE = 20.0
 GREY = "#8d99ae"
 
 
-def cost_chart(trainings: Sequence[StudyTraining]) -> Chart:
+def cost_chart(study: FoundStudy, trainings: Sequence[StudyTraining]) -> Chart:
     """The best Top-1 of each training, and the best so far, over all iterations up to its end.
+
+    Those that were to measure a policy on the test set, not to choose it, count as cost only.
 
     Args:
         trainings: in the order in which they were written to last.
     """
     costs = itertools.accumulate(t.iteration for t in trainings)
-    ended = [(cost, t, t.best[1]) for cost, t in zip(costs, trainings) if t.best is not None]
+    judged = ((cost, t) for cost, t in zip(costs, trainings) if study.judges(t))
+    ended = [(cost, t, t.best[1]) for cost, t in judged if t.best is not None]
     best = list(itertools.accumulate((top1 for _, _, top1 in ended), max))
     x = [cost for cost, _, _ in ended]
     texts = [plain(shortened(t.policy, 100)) for _, t, _ in ended]

@@ -24,7 +24,7 @@ from lrbench_caffe.metrics import of_first_net
 from lrbench_caffe.runs.directory import RunDirectory
 from lrbench_caffe.runs.layout import LATEST, MEASUREMENTS, RUN
 from lrbench_caffe.tuning import folder
-from lrbench_caffe.tuning.study import FINAL, OWN, RANGE_TEST, SEARCH
+from lrbench_caffe.tuning.study import FINAL, HELD_OUT, OWN, RANGE_TEST, SEARCH
 from lrbench_caffe.tuning.tuner import RANGE_SHARE
 
 DEPTH = 3  # folders below a folder of runs in which studies are looked for
@@ -47,6 +47,7 @@ class StudyTraining:
         tests: iteration and Top-1 in percent.
         changed: when it was written to last, seconds since 1970.
         running: whether a process trains it.
+        held_out: whether it was tested on held-out records.
     """
 
     key: str
@@ -62,6 +63,7 @@ class StudyTraining:
     tests: tuple[tuple[int, float], ...]
     changed: float
     running: bool
+    held_out: bool = False
 
     @property
     def best(self) -> tuple[int, float] | None:
@@ -133,6 +135,36 @@ class FoundStudy:
         value = number_of(self.result or {}, "budget") or number_of(self.plan, "budget")
         return None if value is None or value < 1 else int(value)
 
+    @property
+    def holdout(self) -> float:
+        """The share of the training records that is held out; 0 for none."""
+        return number_of(self.plan, "holdout") or 0.0
+
+    @property
+    def held_out(self) -> Mapping[str, Any]:
+        """What result.json says of held-out records: its numbers and texts; empty before the end."""
+        told = (self.result or {}).get("holdout")
+        return told if isinstance(told, Mapping) else {}
+
+    @property
+    def choices(self) -> list[Choice]:
+        """The finalists and the solver's own policy on held-out records and on the test set."""
+        finalists = self.held_out.get("finalists")
+        entries = [*(finalists if isinstance(finalists, list) else []), self.held_out.get("own")]
+        return [
+            Choice.of(entry) for entry in entries[:MOST_TRAININGS] if isinstance(entry, Mapping)
+        ]
+
+    @property
+    def choice_lines(self) -> list[str]:
+        """The same in words."""
+        lines = self.held_out.get("text")
+        return [str(line) for line in lines[:10]] if isinstance(lines, list) else []
+
+    def judges(self, training: StudyTraining) -> bool:
+        """Whether a training's tests were to choose a policy, rather than to measure one."""
+        return training.held_out or not self.holdout
+
     def stage(self, training: StudyTraining) -> str:
         """What a training was for, as far as the files tell."""
         result = self.result or {}
@@ -144,12 +176,36 @@ class FoundStudy:
         names = map(_policy_of, finalists if isinstance(finalists, list) else [])
         if training.policy in names or training.seed != self.plan.get("seed"):
             return FINAL
+        if not self.judges(training):
+            return FINAL
         length = number_of(self.plan, "max_iter") or 0
         interval = number_of(self.plan, "test_interval") or 1
         short = training.iteration <= max(2 * interval, RANGE_SHARE * length + interval)
         if training.policy.startswith("FIX(") and short and training.policy not in self.known:
             return RANGE_TEST
         return SEARCH
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A policy on held-out records and on the test set, as result.json has it; None where it has not.
+
+    Attributes:
+        policy: its text.
+        iteration: where it counts; held_out, test: values there; best_test: the best of each
+            training on all records.
+    """
+
+    policy: str
+    iteration: float | None
+    held_out: float | None
+    test: float | None
+    best_test: float | None
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> Choice:
+        names = ("iteration", "held_out", "test", "best_test")
+        return cls(str(entry.get("policy", "")), *(number_of(entry, name) for name in names))
 
 
 class StudyFolders:
@@ -300,6 +356,7 @@ def _read_training(path: Path, changed: float) -> StudyTraining:
         tests=tuple((m.iteration, m.top1) for m in measured if m.top1 is not None),
         changed=changed,
         running=running,
+        held_out=path.name.endswith(HELD_OUT),
     )
 
 

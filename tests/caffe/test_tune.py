@@ -237,16 +237,16 @@ def test_tune_by_held_out_records(held_out: Workspace) -> None:
     # What the report says of each is in its trainings' measurements, at the iteration that counts.
     for entry in (*told["finalists"], told["own"]):
         of = [one for one in trained.values() if one.record["policy"] == entry["policy"]]
-        rows = [one.last_measurements()[entry["iteration"]] for one in of]
+        rows = [one.last_measurements()[entry["iteration"], 0] for one in of]
         by_records: dict[int, list[float]] = {130: [], 500: []}
         for row in rows:
             by_records[row["samples"]].append(row["top1"])
-        assert by_records[130] == [entry["held_out_top1"]]
+        assert by_records[130] == [entry["held_out"]]
         assert len(by_records[500]) == 2
-        assert entry["test_top1"] == pytest.approx(sum(by_records[500]) / 2)
+        assert entry["test"] == pytest.approx(sum(by_records[500]) / 2)
         best = [max(r["top1"] for r in one.last_measurements().values()) for one in of
                 if one.record["solver"] == "solver.prototxt"]  # fmt: skip
-        assert entry["highest_test_top1"] == pytest.approx(sum(best) / 2)
+        assert entry["best_test"] == pytest.approx(sum(best) / 2)
     assert "## Held-out records and test set" in (study / "report.md").read_text()
 
 
@@ -265,6 +265,7 @@ def test_a_study_removes_its_copies_and_its_runs_are_on_data_of_their_own(
         data = {
             (task.dataset.name, task.dataset.train_samples, task.dataset.test_samples)
             for task in database.tasks()
+            if task.dataset.name.startswith("digits")
         }
     assert data == {("digits", 1297, 500), ("digits_holdout", 1167, 130)}
 

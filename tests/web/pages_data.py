@@ -67,6 +67,7 @@ def write_studies(runs: Path) -> None:
     for n, k1 in enumerate((0.02, 0.05, 0.1, 0.2, 0.4, 0.8)):
         text = f"TRI(k0=0.001, k1={k1}, l={20 + 20 * (n % 2)})"
         write_training(tuning, f"tri-{n}", text, [(20, 90.0 - n), (40, 95.0 - n)])
+    _held_out(runs / "tune-held-out")
     ended = runs / "range-digits"
     _study(ended)
     write_training(ended, "fix-1", "FIX(k0=0.1)", [(10, 30.0), (20, 60.0)])
@@ -80,11 +81,28 @@ def write_studies(runs: Path) -> None:
     )
     (damaged / "trainings" / "one" / "run.json").write_text("[]")
     odd = runs / "odd"
-    _study(odd, budget="much", functions=MARKUP, goal=[1], chance=None)
+    _study(odd, budget="much", functions=MARKUP, goal=[1], chance=None, holdout="many")
     (odd / "result.json").write_text(
-        json.dumps({"verdict": 3, "finalists": {"a": 1}, "own": [], "range": "x", "budget": -1})
-    )
+        json.dumps({"verdict": 3, "finalists": {"a": 1}, "own": [], "range": "x", "budget": -1,
+                    "holdout": {"finalists": 3, "own": [], "text": 5, "records": "x", "held_out": []}})
+    )  # fmt: skip
     write_training(odd, "x", MARKUP, [(10, 5.0)])
+
+
+def _held_out(tuning: Path) -> None:
+    """A tuning by held-out records that has ended."""
+    _study(tuning, functions=["FIX"], holdout=0.1)
+    for n, k0 in enumerate((0.1, 0.01)):
+        write_training(tuning, f"fix-{n}-holdout", f"FIX(k0={k0})", [(100, 99.0 - n), (200, 97.0)])
+    write_training(tuning, "fix-0", "FIX(k0=0.1)", [(100, 99.5), (200, 90.0)])
+    chosen = {"iteration": 100, "held_out": 99.0, "test": 94.25, "best_test": 95.5}
+    told = {
+        "held_out": 130, "records": 1297, "text": [f"chosen {MARKUP}", 3],
+        "finalists": [{"policy": f"FIX {MARKUP}", **chosen}, "x"], "own": {"policy": [1], "test": "y"},
+    }  # fmt: skip
+    verdict = {"text": "train with FIX(k0=0.1)"}
+    content = {"verdict": verdict, "finalists": [{"policy": "FIX(k0=0.1)"}], "holdout": told}
+    (tuning / "result.json").write_text(json.dumps(content))
 
 
 def _study(folder: Path, **plan: object) -> None:

@@ -319,7 +319,7 @@ def study(visitor: Client, name: str) -> str:
 
 def test_the_list_of_tunings_has_all_of_the_folders(visitor):
     rows = {r["study"]: r for r in tables(visitor.get("/tunings").text)[0]}
-    assert set(rows) == {"tune-digits", "range-digits", "damaged", "odd"}
+    assert set(rows) == {"tune-digits", "tune-held-out", "range-digits", "damaged", "odd"}
     assert rows["range-digits"]["kind"] == "range test (ladder)"
     assert rows["range-digits"]["result"] == "good LRs: 0.01 to 0.1, best constant LR 0.1"
     assert rows["tune-digits"]["result"] == "not ended"
@@ -338,6 +338,22 @@ def test_a_tuning_has_its_progress_and_what_each_candidate_got(visitor):
     assert {r["for"] for r in trainings if r["policy"].startswith("FIX")} == {"range test"}
     assert importance  # of all functions
     assert page.count('type="application/json"') == 3  # cost, range test, parallel coordinates
+
+
+def test_a_tuning_by_held_out_records_tells_both_results(visitor):
+    page = visitor.get(study(visitor, "tune-held-out")).text
+    words = text(page)
+    assert "held-out records: 10 % of the training set, 130 of 1,297, drawn with seed 1" in words
+    assert "Best so far 99.00 % on held-out records" in words  # not the test set's 99.50
+    choices, trainings = tables(page)
+    assert list(choices[0].values())[1:] == ["99", "100", "94.25", "95.5"]
+    assert list(choices[1].values())[1:] == ["-", "-", "-", "-"]
+    assert [(r["tested on"], r["for"]) for r in trainings] == [
+        ("test set", "finalists"),
+        ("held-out records", "finalists"),
+        ("held-out records", "search"),
+    ]
+    assert "Judged by the test set" in text(visitor.get(study(visitor, "tune-digits")).text)
 
 
 def test_importance_is_a_rank_correlation(visitor):

@@ -45,6 +45,7 @@ def tuning(
     if study is None:
         raise Refused(404, "there is no such tuning on this machine")
     trainings, problems = _studies(request).trainings(study)
+    judged = [t for t in trainings if study.judges(t)]
     done = sum(t.iteration for t in trainings)
     rows = [(t, study.stage(t)) for t in trainings]
     until = max((t.iteration for t, stage in rows if stage == RANGE_TEST), default=0)
@@ -55,10 +56,10 @@ def tuning(
         "problems": problems,
         "done": done,
         "running": sum(t.running for t in trainings),
-        "best": max((t.best[1] for t in trainings if t.best), default=None),
-        "cost": cost_chart(trainings) if any(t.best for t in trainings) else None,
-        "range": range_chart(study, trainings, until),
-        **_importance(study, trainings, function or ALL),
+        "best": max((t.best[1] for t in judged if t.best), default=None),
+        "cost": cost_chart(study, trainings) if any(t.best for t in judged) else None,
+        "range": range_chart(study, judged, until),
+        **_importance(study, judged, function or ALL),
     }
     return page(request, "tuning.html", values)
 
