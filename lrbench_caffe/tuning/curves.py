@@ -59,8 +59,9 @@ def decisive(measurements: Sequence[Measurement], measure: Measure) -> Measureme
     """The test on held-out records at which a training counts.
 
     It is the last one that is worse than the best one by at most a standard error: the rule of one
-    standard error of Breiman et al. (1984, section 3.4.3). Smaller differences are noise, so this
-    is the end of most trainings, and earlier only where more of the training did harm. The error of
+    standard error of Breiman et al. (Classification and Regression Trees, 1984). Smaller
+    differences are noise, so this is the end of most trainings, and earlier only where more of the
+    training did harm. The error of
     a Top-1 is sqrt(p (1 - p) / (n + 2)), with n records and p = (right ones + 1) / (n + 2), which
     is not 0 where all are right. That of another measure is not known, and taken to be 0.
     """
