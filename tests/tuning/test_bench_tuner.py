@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import math
 
 import numpy as np
 import pytest
 
 from lrbench_caffe.lr import parse
-from tunerbench import curves, oracle, ours, peers, results
+from tunerbench import contenders, curves, oracle, ours, peers, results
 from tunerbench.curves import Curve, CurveSet
+from tunerbench.keeping import KeptRuns
 from tunerbench.ledger import Ledger
-from tunerbench.pool import pool
+from tunerbench.pool import CNN3, pool
+from tunerbench.space import Space, place
 
 POLICIES = [parse(f"FIX(k0={k0})") for k0 in (0.001, 0.01, 0.1)]
 SEED = 1
@@ -142,7 +146,7 @@ def test_searches_in_full_train_everything_once(search):
 def test_a_grid_is_walked_in_nested_loops():
     """The outermost axis takes each of its values once: it changes one time less than it has values."""
     policies = pool(1000)
-    places = [peers.place(policy) for policy in policies]
+    places = [place(policy) for policy in policies]
     curve_of_each = [curve([10, 20, 30, 40 + i]) for i in range(len(policies))]
     outermost = set()
     for seed in range(10):
@@ -169,15 +173,15 @@ def test_a_grid_is_walked_in_nested_loops():
 
 
 @pytest.mark.parametrize(
-    ("policy", "place"),
+    ("policy", "expected"),
     [
         ("POLY(k0=0.03, p=1.2)", ("POLY", 0.03, 0)),
         ("STEP(k0=0.03, gamma=0.85, l=100)", ("STEP", 0.03, 0)),
         ("TRI(k0=0.006, k1=0.06, l=200)", ("TRI", 0.06, 200)),
     ],
 )
-def test_where_a_policy_stands_in_the_grid(policy, place):
-    assert peers.place(parse(policy)) == place
+def test_where_a_policy_stands_in_the_grid(policy, expected):
+    assert place(parse(policy)) == expected
 
 
 # -- the tuner -------------------------------------------------------------------------------------
@@ -199,8 +203,8 @@ def test_optuna_is_given_the_whole_pool():
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     policies = pool(1000)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
-    space = peers.Space(policies)
-    assert {space.suggest(study.ask()) for _ in range(1500)} == set(range(64))
+    space = Space(policies)
+    assert {peers.suggest(space, study.ask()) for _ in range(1500)} == set(range(64))
 
 
 def test_optuna_pays_for_stopped_trials_and_no_second_time():
@@ -217,6 +221,107 @@ def test_optuna_pays_for_stopped_trials_and_no_second_time():
     assert (outcome.trials, outcome.repeats) == (peers.TRIALS * 3, peers.TRIALS * 3 - 3)
 
 
+# -- the other peers --------------------------------------------------------------------------------
+
+
+def test_the_space_of_the_pool_has_each_policy_once():
+    """13 functions; k of FIX, of the decays and of the cyclic ones; l of the cyclic ones."""
+    policies = pool(1000)
+    space = Space(policies)
+    assert len(space.functions) == 13
+    assert sorted(map(len, space.choices.values())) == [2, 3, 3, 7]
+    found = []
+    for function in space.functions:
+        axes = [[(name, value) for value in space.choices[name]] for name in space.open[function]]
+        found += [
+            space.index({"function": function, **dict(values)})
+            for values in itertools.product(*axes)
+        ]
+    assert sorted(found) == list(range(64))
+
+
+def test_a_function_without_a_choice_leaves_nothing_open():
+    space = Space([parse("FIX(k0=0.1)"), parse("POLY(k0=0.1, p=1)"), parse("POLY(k0=0.2, p=1)")])
+    assert space.open == {"FIX": [], "POLY": ["k of [0.1, 0.2]"]}
+    assert space.index({"function": "FIX", "k of [0.1, 0.2]": 0.2}) == 0
+    assert space.index({"function": "POLY", "k of [0.1, 0.2]": 0.2}) == 2
+
+
+@pytest.mark.parametrize(
+    "peer", [p for p in contenders.PEERS if p.package != "optuna"], ids=lambda peer: peer.key
+)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_peer_trains_through_the_ledger(peer, seed):
+    """It finds the best of three, or has nothing more to try, and pays for no iteration twice."""
+    if not peer.installed:
+        pytest.skip(f"{peer.package} is not installed")
+    policies, trained = task(), Ledger(CURVES)
+    outcome = peer.make(peer.default)(policies, trained, seed)
+    assert 0 < outcome.trials <= peers.TRIALS * 3
+    assert 0 < trained.cost <= trained.full_cost
+
+
+def test_a_budget_between_two_tests_ends_at_the_nearest_one():
+    ledger = Ledger(CURVES)
+    assert peers.train_tests(task(), ledger, 0, 0.2) == 50  # one test at least
+    assert ledger.cost == 100
+    assert peers.train_tests(task(), ledger, 0, 2.22) == 70
+    assert ledger.cost == 200
+
+
+def test_what_is_not_installed_is_named_with_the_way_to_install_it():
+    absent = dataclasses.replace(contenders.PEERS[2], package="surely-no-such-package")
+    other = dataclasses.replace(contenders.PEERS[0], label="pytest", package="pytest", version="0.")
+    here = dataclasses.replace(contenders.PEERS[0], package="pytest")
+    assert contenders.left_out([absent, other, here]) == [
+        "SMAC3 multi-fidelity is left out: surely-no-such-package 2 is not installed",
+        "pytest is left out: pytest 0 is not installed",
+        contenders.INSTALL,
+    ]
+    assert contenders.left_out([here]) == []
+
+
+def test_kept_runs_are_not_made_again(tmp_path):
+    made = []
+
+    def optimiser(policies, ledger, seed):
+        made.append(seed)
+        return train_in_order(ledger, [seed % 2])
+
+    file = tmp_path / "runs.jsonl"
+    first = list(KeptRuns(file).replay(task(), "in order (1.0)", optimiser, range(2)))
+    with file.open("a") as torn:
+        torn.write('{"set": "made up", "optim')  # killed here
+    again = list(KeptRuns(file).replay(task(), "in order (1.0)", optimiser, range(3)))
+    assert made == [0, 1, 2]
+    assert [run.cost_of_goal for run in again[:2]] == [run.cost_of_goal for run in first]
+    list(KeptRuns(file).replay(task(), "in order (1.0)", optimiser, range(3)))
+    assert made == [0, 1, 2]
+    list(KeptRuns(file).replay(task(), "in order (1.1)", optimiser, [0]))
+    assert made == [0, 1, 2, 0]
+
+
+def test_ratios_to_the_best_rival():
+    """200 and 300 of 730 iterations to the goal; the best rival of the first set takes 300."""
+    (fast,) = results.replay(task(), lambda task, ledger, seed: train_in_order(ledger, [1]), 1)
+    (slow,) = results.replay(
+        task([SLOW, curve([10, 20, 60, 90]), BAD]),
+        lambda task, ledger, seed: train_in_order(ledger, [1]),
+        1,
+    )
+    (never,) = results.replay(task(), lambda task, ledger, seed: train_in_order(ledger, [0]), 1)
+    first = results.ratio("a", [fast], {"lost": [never], "slow": [slow]})
+    assert (first.rival, first.value) == ("slow", pytest.approx(200 / 300))
+    second = results.ratio("b", [slow], {"fast": [fast]})
+    assert results.ratio_table([first, second])[1:] == [
+        ["a", "27.4", "slow", "41.1", "0.67"],
+        ["b", "41.1", "fast", "27.4", "1.50"],
+        ["geometric mean", "", "", "", "1.00"],
+    ]
+    assert results.ratio("c", [never], {"fast": [fast]}).value == math.inf
+    assert results.ratio("d", [fast], {"lost": [never]}).value == 0
+
+
 # -- data files ------------------------------------------------------------------------------------
 
 
@@ -227,6 +332,12 @@ def test_the_pool():
         "FIX", "STEP", "NSTEP", "EXP", "INV", "POLY",
         "TRI", "TRI2", "TRIEXP", "SIN", "SIN2", "SINEXP", "COS",
     }  # fmt: skip
+
+
+def test_the_pool_of_the_long_trainings_is_three_quarters_as_large():
+    policies = pool(3000, CNN3)
+    assert len(set(map(str, policies))) == 48
+    assert {policy.function for policy in policies} == {policy.function for policy in pool(1000)}
 
 
 def test_a_data_file_is_read_back(tmp_path):

@@ -91,6 +91,16 @@ class CurveSet:
         return int(self.about["test_interval"])
 
     @property
+    def tests(self) -> int:
+        """Tests of a full training, without the one before the first iteration."""
+        return self.max_iter // self.test_interval
+
+    def curves_of(self, seed: int) -> Sequence[Curve]:
+        """What an optimiser with this seed is given: the trainings' seeds take turns."""
+        recorded = sorted(self.curves)
+        return self.curves[recorded[seed % len(recorded)]]
+
+    @property
     def epoch(self) -> float:
         return float(self.about["epoch"])
 

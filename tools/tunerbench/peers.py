@@ -13,21 +13,21 @@ from __future__ import annotations
 
 import random
 import warnings
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.lr import Policy
 
 from .curves import CurveSet
 from .ledger import Ledger
+from .space import FUNCTION, Space, place
 
 if TYPE_CHECKING:
     import optuna
 
-TRIALS = 3  # Optuna may repeat itself: it ends after so many trials for each policy of the pool
+TRIALS = 3  # a peer may repeat itself: it ends after so many proposals for each policy of the pool
 
 
 @dataclass
@@ -38,7 +38,31 @@ class SearchOutcome:
     repeats: int = 0
 
 
+@dataclass(frozen=True)
+class Setting:
+    """How a peer that stops trainings early is set up.
+
+    Attributes:
+        min_resource: tests before a training may be stopped.
+        reduction: of so many trainings, one continues.
+        kind: of ASHA: "stopping" or "promotion".
+    """
+
+    min_resource: int
+    reduction: int
+    kind: str = ""
+
+    def __str__(self) -> str:
+        kind = f", {self.kind}" if self.kind else ""
+        return f"min_resource {self.min_resource}, reduction {self.reduction}{kind}"
+
+
 Optimiser = Callable[[CurveSet, Ledger, int], SearchOutcome]
+
+
+def train_tests(task: CurveSet, ledger: Ledger, index: int, budget: float) -> float:
+    """Train a policy up to the test nearest to a budget in tests; returns its best Top-1."""
+    return ledger.train(index, max(1, round(budget)) * task.test_interval).best
 
 
 def random_search(task: CurveSet, ledger: Ledger, seed: int) -> SearchOutcome:
@@ -78,30 +102,7 @@ def _in_full(task: CurveSet, ledger: Ledger, order: Sequence[int]) -> SearchOutc
     return outcome
 
 
-def place(policy: Policy) -> tuple[str, float, int]:
-    """Where a policy of the pool stands: function, highest LR, and l (0 for those that are not cyclic)."""
-    params: dict[str, Any] = dict(policy.params)
-    length = params["l"] if policy.kind == "cyclic" else 0
-    return policy.function, max(params["k0"], params.get("k1", 0.0)), length
-
-
 # -- Optuna ----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Setting:
-    """How a pruned search of Optuna is set up.
-
-    Attributes:
-        min_resource: tests before the pruner may stop a trial.
-        reduction: the pruner's reduction factor.
-    """
-
-    min_resource: int
-    reduction: int
-
-    def __str__(self) -> str:
-        return f"min_resource {self.min_resource}, reduction {self.reduction}"
 
 
 def _quiet_optuna() -> ModuleType:
@@ -128,8 +129,7 @@ def tpe_hyperband(setting: Setting) -> Optimiser:
 
     def run(task: CurveSet, ledger: Ledger, seed: int) -> SearchOutcome:
         sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
-        tests = task.max_iter // task.test_interval
-        pruner = optuna.pruners.HyperbandPruner(setting.min_resource, tests, setting.reduction)
+        pruner = optuna.pruners.HyperbandPruner(setting.min_resource, task.tests, setting.reduction)
         return _optuna(task, ledger, seed, sampler, pruner)
 
     return run
@@ -164,7 +164,7 @@ def _optuna(
     space, outcome = Space(task.policies), SearchOutcome()
     while not ledger.over and outcome.trials < TRIALS * len(task.policies):
         trial = study.ask()
-        index = space.suggest(trial)
+        index = suggest(space, trial)
         outcome.trials += 1
         outcome.repeats += ledger.knows(index)
         value = _trial(task, ledger, trial, index)
@@ -193,26 +193,9 @@ def _trial(task: CurveSet, ledger: Ledger, trial: optuna.Trial, index: int) -> f
     return best
 
 
-class Space:
-    """The pool as a search space of Optuna: the function, then the parameters that it leaves open.
-
-    Parameters with the same choices are the same for all functions, so that what TPE learns of one
-    helps with the others.
-    """
-
-    def __init__(self, policies: Sequence[Policy]) -> None:
-        self._places: list[tuple[Hashable, ...]] = [place(policy) for policy in policies]
-        self._functions = list(dict.fromkeys(policy.function for policy in policies))
-
-    def suggest(self, trial: optuna.Trial) -> int:
-        """The index of the policy that a trial is for."""
-        chosen: tuple[Hashable, ...] = (trial.suggest_categorical("function", self._functions),)
-        for name in ("k", "l"):
-            choices: list[Any] = sorted(
-                {p[len(chosen)] for p in self._places if p[: len(chosen)] == chosen}
-            )
-            one = len(choices) == 1
-            chosen += (
-                choices[0] if one else trial.suggest_categorical(f"{name} of {choices}", choices),
-            )
-        return self._places.index(chosen)
+def suggest(space: Space, trial: optuna.Trial) -> int:
+    """The index of the policy that a trial is for."""
+    values = {FUNCTION: trial.suggest_categorical(FUNCTION, space.functions)}
+    for name in space.open[values[FUNCTION]]:
+        values[name] = trial.suggest_categorical(name, space.choices[name])
+    return space.index(values)

@@ -2,36 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from lrbench_caffe.lr import Policy, parse
 
-FIXED_K0 = (0.001, 0.003, 0.01, 0.03, 0.06, 0.1, 0.2)
-DECAYING_K0 = (0.01, 0.03, 0.1)
-CYCLIC_K1 = (0.02, 0.06, 0.2)
 CYCLIC = ("TRI", "TRI2", "TRIEXP", "SIN", "SIN2", "SINEXP", "COS")
 CYCLES = (20, 5)  # l is such a part of the training
 RANGE = 10  # k1 / k0 of the cyclic policies
 DECAY = 0.1  # what gamma^max_iter is
 
 
-def pool(max_iter: int) -> list[Policy]:
-    """64 policies for a training of `max_iter` iterations: all 13 functions, good and bad ranges of the LR.
+@dataclass(frozen=True)
+class Ranges:
+    """The highest LRs in a pool: good ones, and some that are too low or too high.
+
+    Attributes:
+        fixed: k0 of FIX.
+        decaying: k0 of the five decays.
+        cyclic: k1 of the seven cyclic functions, each with two cycle lengths.
+    """
+
+    fixed: Sequence[float]
+    decaying: Sequence[float]
+    cyclic: Sequence[float]
+
+
+# 64 policies for LeNet. CNN3 tolerates a tenth of these LRs; 48 policies, since its trainings are long.
+LENET = Ranges((0.001, 0.003, 0.01, 0.03, 0.06, 0.1, 0.2), (0.01, 0.03, 0.1), (0.02, 0.06, 0.2))
+CNN3 = Ranges((0.0003, 0.001, 0.003, 0.006, 0.02), (0.001, 0.003, 0.01), (0.006, 0.02))
+
+
+def pool(max_iter: int, ranges: Ranges = LENET) -> list[Policy]:
+    """The policies for a training of `max_iter` iterations: all 13 functions, good and bad ranges of the LR.
 
     The good range is not the same for every task, and so neither is the share of policies that
     diverge.
     """
-    return [
-        parse(text).bind(max_iter) for text in [*_fixed(), *_decaying(max_iter), *_cyclic(max_iter)]
-    ]
+    fixed = [f"FIX(k0={k0})" for k0 in ranges.fixed]
+    texts = [*fixed, *_decaying(max_iter, ranges.decaying), *_cyclic(max_iter, ranges.cyclic)]
+    return [parse(text).bind(max_iter) for text in texts]
 
 
-def _fixed() -> list[str]:
-    return [f"FIX(k0={k0})" for k0 in FIXED_K0]
-
-
-def _decaying(max_iter: int) -> list[str]:
+def _decaying(max_iter: int, highest: Sequence[float]) -> list[str]:
     steps = [round(max_iter * part) for part in (0.5, 0.7, 0.8, 0.9, 0.95)]
     found = []
-    for k0 in DECAYING_K0:
+    for k0 in highest:
         found += [
             f"STEP(k0={k0}, gamma=0.85, l={max_iter // 10})",
             f"NSTEP(k0={k0}, gamma=0.6, l={steps})",
@@ -42,10 +58,10 @@ def _decaying(max_iter: int) -> list[str]:
     return found
 
 
-def _cyclic(max_iter: int) -> list[str]:
+def _cyclic(max_iter: int, highest: Sequence[float]) -> list[str]:
     found = []
     for part in CYCLES:
-        for k1 in CYCLIC_K1:
+        for k1 in highest:
             for function in CYCLIC:
                 gamma = f" gamma={_gamma(max_iter)}," if function.endswith("EXP") else ""
                 found.append(f"{function}(k0={k1 / RANGE:g}, k1={k1},{gamma} l={max_iter // part})")

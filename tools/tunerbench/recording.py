@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lrbench_caffe.errors import InputError
+from lrbench_caffe.lr import Policy
 from lrbench_caffe.runs.directory import RunDirectory
 
 from .curves import DIVERGED, FINISHED, FOLDER, convert, write
-from .pool import pool
+from .pool import CNN3, LENET, Ranges, pool
 
 ROOT = FOLDER.parent.parent
 
@@ -27,11 +28,19 @@ class Setup:
     max_iter: int
     test_interval: int
     seeds: int
+    ranges: Ranges = LENET
+
+    @property
+    def pool(self) -> list[Policy]:
+        """The policies that are trained."""
+        return pool(self.max_iter, self.ranges)
 
 
 SETUPS = {
     "digits": Setup("solvers/lenet_digits_solver.prototxt", 1000, 50, seeds=3),
     "mnist": Setup("solvers/lenet_mnist_solver.prototxt", 2000, 100, seeds=3),
+    # No constant of the tuner was chosen on it.
+    "cifar10": Setup("solvers/cnn3_cifar10_solver.prototxt", 3000, 150, seeds=2, ranges=CNN3),
 }
 
 
@@ -91,13 +100,12 @@ class RecordedTraining:
 
 def trainings(setup: Setup, seeds: int, folder: Path, layers: str) -> list[RecordedTraining]:
     """All trainings of a set in the order of the data file: by seed, then as in the pool."""
-    policies = pool(setup.max_iter)
     return [
         RecordedTraining(
             setup, str(policy), seed, (folder / f"{number:03}-s{seed}").absolute(), layers
         )
         for seed in range(1, seeds + 1)
-        for number, policy in enumerate(policies, 1)
+        for number, policy in enumerate(setup.pool, 1)
     ]
 
 

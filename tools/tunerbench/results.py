@@ -68,13 +68,17 @@ class Run:
 
 def replay(task: CurveSet, optimiser: Optimiser, seeds: int) -> Iterator[Run]:
     """Let an optimiser spend iterations with seeds 0, 1, ..., on the curves' seeds in turn."""
-    recorded = sorted(task.curves)
     for seed in range(seeds):
-        curves = task.curves[recorded[seed % len(recorded)]]
-        ledger = Ledger(curves)
-        outcome = optimiser(task, ledger, seed)
-        costs, bests = np.array(ledger.trace).T
-        yield Run(100 * costs / ledger.full_cost, bests, Way.of(curves), outcome)
+        yield run_once(task, optimiser, seed)
+
+
+def run_once(task: CurveSet, optimiser: Optimiser, seed: int) -> Run:
+    """Let an optimiser spend iterations with one seed."""
+    curves = task.curves_of(seed)
+    ledger = Ledger(curves)
+    outcome = optimiser(task, ledger, seed)
+    costs, bests = np.array(ledger.trace).T
+    return Run(100 * costs / ledger.full_cost, bests, Way.of(curves), outcome)
 
 
 def quantiles(values: Sequence[float]) -> tuple[float, float, float]:
@@ -100,3 +104,51 @@ def _figures(runs: Sequence[Run]) -> list[str]:
 
 def _cost(value: float) -> str:
     return "never" if math.isinf(value) else f"{value:.1f}"
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """What the tuner costs on a set, in parts of what the best of its rivals costs there.
+
+    Attributes:
+        ours, best: median costs to the goal, in %; infinite where it was not reached.
+        rival: whose the lower cost is.
+    """
+
+    task: str
+    ours: float
+    rival: str
+    best: float
+
+    @property
+    def value(self) -> float:
+        """Infinite where the tuner did not reach the goal, 0 where none of the others did."""
+        if math.isinf(self.ours):
+            return math.inf
+        return self.ours / self.best
+
+
+def ratio(task: str, ours: Sequence[Run], rivals: Mapping[str, Sequence[Run]]) -> Ratio:
+    """Compare the tuner's median cost to the goal with that of its best rival on a set."""
+    costs = {name: _median_cost(runs) for name, runs in rivals.items()}
+    rival = min(costs, key=lambda name: costs[name])
+    return Ratio(task, _median_cost(ours), rival, costs[rival])
+
+
+def _median_cost(runs: Sequence[Run]) -> float:
+    return quantiles([run.cost_of_goal for run in runs])[1]
+
+
+def ratio_table(ratios: Sequence[Ratio]) -> Rows:
+    """A row for each set, and the geometric mean of all."""
+    rows: Rows = [["set", "this tuner", "best of the others", "its cost", "ratio"]]
+    for found in ratios:
+        costs = _cost(found.ours), _cost(found.best)
+        rows.append([found.task, costs[0], found.rival, costs[1], number(found.value, 2)])
+    values = [found.value for found in ratios]
+    mean = math.exp(sum(map(_log, values)) / len(values))
+    return [*rows, ["geometric mean", "", "", "", number(mean, 2)]]
+
+
+def _log(value: float) -> float:
+    return math.log(value) if value else -math.inf
