@@ -87,10 +87,12 @@ class Holdout:
             return
         with locked(self.folder):
             kept = self._kept()
-            if kept is None or kept["made_of"] != self._made_of():
-                self._copy(say)
-            else:
+            if kept is not None and kept["made_of"] == self._made_of():
                 self._know(kept["digest"])
+            else:
+                self._copy(say)
+            rests, held = ({part[0]: part[n] for part in self._parts()} for n in (1, 2))
+            write_holdout(self.split, self.share, self.folder, rests, held)
         self._ready = True
 
     def remove(self) -> None:
@@ -120,7 +122,7 @@ class Holdout:
         for source in self.split.sources:
             with LmdbReader(source) as reader:
                 stamps.append(reader.stamp)
-        return {"share": self.share, "seed": self.seed, "sources": stamps}
+        return {"held_out": self.held, "seed": self.seed, "sources": stamps}
 
     def _kept(self) -> dict[str, Any] | None:
         try:
@@ -142,7 +144,7 @@ class Holdout:
 
     def _copy(self, say: Callable[[str], None]) -> None:
         self.remove()
-        split, parts = self.split, self._parts()
+        split = self.split
         size = sum(map(split_bytes, split.sources))
         say(
             f"{self.held:,} of {self.records:,} training records are held out to judge by; "
@@ -154,10 +156,12 @@ class Holdout:
         )
         held = choose(labels, self.held, self.seed)
         self._know(digest_of(held))
-        for source, rest, held_out in parts:
-            split_lmdb(source, held, rest, held_out)
-        rests = {source: rest for source, rest, _ in parts}
-        write_holdout(split, self.share, self.folder, rests, {s: h for s, _, h in parts})
+        try:
+            for source, rest, held_out in self._parts():
+                split_lmdb(source, held, rest, held_out)
+        except BaseException:
+            self.remove()
+            raise
         content = {"made_of": self._made_of(), "digest": self.digest}
         replace_own(self.folder / _MARK, (json.dumps(content, indent=2) + "\n").encode())
 

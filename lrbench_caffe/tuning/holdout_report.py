@@ -43,7 +43,8 @@ def holdout_text(study: Study, outcome: TuningOutcome) -> list[str]:
         return parts
     heading = f"{study.plan.measure.heading}, mean ± deviation:\n"
     table = [markdown(heading), markdown_table(rows(found), left=2)]
-    return [*parts, *table, "".join(f"- {markdown(line)}\n" for line in found.lines())]
+    lines = (f"- {markdown(line[0].upper() + line[1:])}.\n" for line in found.lines())
+    return [*parts, *table, "".join(lines)]
 
 
 def holdout_json(study: Study, outcome: TuningOutcome) -> dict[str, Any] | None:

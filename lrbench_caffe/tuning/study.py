@@ -2,6 +2,7 @@
 
     study.json     what was asked for, and what was found before the first training
     trainings/     a run directory for each policy and seed
+    holdout/       the held-out records, while they are needed (see ``holdout``)
     report.md      the result, with tuning.png and range.png
 
 A study keeps no other state. Its decisions are a function of the results, so one that was killed

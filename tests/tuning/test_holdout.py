@@ -161,6 +161,35 @@ def test_a_full_disk_is_said_before_anything_is_copied(
     assert not list(Path("study/holdout").glob("*_lmdb"))
 
 
+def test_a_copy_that_fails_leaves_nothing(
+    solver: Callable[..., Solver], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, _ = chosen(solver(), 0.1)
+    split_lmdb = holdout.split_lmdb
+
+    def interrupted(*arguments: Any) -> None:
+        split_lmdb(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(holdout, "split_lmdb", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        found.make(lambda _: None)
+    assert not list(Path("study/holdout").iterdir())
+
+
+def test_an_edited_net_is_written_again(
+    solver: Callable[..., Solver], messages: Any, caffe_info: Any
+) -> None:
+    """As after a kill before study.json, which then cannot refuse it."""
+    found, _ = chosen(solver())
+    found.make(lambda _: None)
+    Path("net.prototxt").write_text(NET.replace("num_output: 4", "num_output: 5"))
+    again, _ = chosen(load_solver(Path("solver.prototxt"), messages, caffe_info))
+    said: list[str] = []
+    again.make(said.append)
+    assert not said and "num_output: 5" in Path("study/holdout/nets/train.prototxt").read_text()
+
+
 @pytest.mark.parametrize(
     ("records", "limits", "words"),
     [
