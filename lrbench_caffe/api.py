@@ -272,8 +272,9 @@ def _plain(parameters: Mapping[str, Any]) -> dict[str, Any]:
         value = plain.get(name)
         if isinstance(value, int) and not isinstance(value, bool):
             plain[name] = str(value)
-    if plain.get("out") is not None:
-        plain["out"] = _path("out", plain["out"])
+    for name in ("out", "branch"):
+        if plain.get(name) is not None:
+            plain[name] = _path(name, plain[name])
     return plain
 
 

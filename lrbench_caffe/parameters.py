@@ -105,6 +105,20 @@ def check_names(request: object, *names: str) -> None:
             raise ParameterError("{" + name + "}: {0!r}; allowed: a list of names", value)
 
 
+def check_counts(request: object, *names: str) -> None:
+    """Raise a ParameterError for a parameter that is not a list of numbers that are 1 or more."""
+    for name in names:
+        value = getattr(request, name)
+        listed = isinstance(value, (list, tuple)) and all(
+            isinstance(one, int) and not isinstance(one, bool) and one >= 1 for one in value
+        )
+        if not listed:
+            shown = ",".join(map(str, value)) if isinstance(value, (list, tuple)) else repr(value)
+            raise ParameterError(
+                "{" + name + "}: {0}; allowed: whole numbers that are 1 or more", shown
+            )
+
+
 def check_switch(request: object, *names: str) -> None:
     """Raise a ParameterError for a parameter that is neither left out nor True or False."""
     for name in names:

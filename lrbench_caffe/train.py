@@ -104,7 +104,7 @@ def _train(
 def _run_session(
     args: argparse.Namespace, console: Console, request: TrainingRequest, session: Session
 ) -> TrainingOutcome:
-    start = session.start.iteration if session.start else 0
+    start = session.first_iteration
     log = LogFollower(session.run.log) if args.log_to_stderr else contextlib.nullcontext()
     with log, ProgressDisplay(console, start, session.settings.max_iter) as display:
         observers: list[Observer] = [display]

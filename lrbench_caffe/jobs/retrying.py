@@ -28,6 +28,7 @@ PAUSES = (
     8.0,
 )  # seconds before it is begun again, after the first, second ... of them
 POLL = 0.5  # seconds between two checks of what is due
+SOON = 0.1  # the same, where there is room for what waits for another training
 
 
 @dataclass
@@ -82,11 +83,19 @@ class RetryingPool:
     Args:
         pool: where they are trained; closed by the caller.
         say: told of each loss, for a person to see.
+        ready: whether a training may begin, or has to wait for another one that was submitted
+            before it.
     """
 
-    def __init__(self, pool: Pool, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        say: Callable[[str], None],
+        ready: Callable[[Job], bool] = lambda training: True,
+    ) -> None:
         self._pool = pool
         self._say = say
+        self._ready = ready
         self._waiting: deque[Job] = deque()
         self._again: list[_Again] = []
         self._running = 0
@@ -114,7 +123,8 @@ class RetryingPool:
         deadline = float("inf") if timeout is None else time.monotonic() + timeout
         while True:
             self._hand_over()
-            result = self._pool.next(timeout=max(0.0, min(POLL, deadline - time.monotonic())))
+            poll = SOON if self._waiting and self._has_room else POLL
+            result = self._pool.next(timeout=max(0.0, min(poll, deadline - time.monotonic())))
             if result is not None:
                 self._running -= 1
                 self._one_alone = False
@@ -143,8 +153,16 @@ class RetryingPool:
         for again in due:
             self._again.remove(again)
             self._begin(again.training)
-        while self._waiting and self._running < self._pool.room:
-            self._begin(self._waiting.popleft())
+        while self._has_room:
+            training = next(filter(self._ready, self._waiting), None)
+            if training is None:
+                return
+            self._waiting.remove(training)
+            self._begin(training)
+
+    @property
+    def _has_room(self) -> bool:
+        return self._running < self._pool.room
 
     def _begin(self, training: Job) -> None:
         self._running += 1

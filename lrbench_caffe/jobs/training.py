@@ -33,6 +33,9 @@ class Job:
         max_iter: its length, None for the solver's.
         until: the iteration at which this part of it ends, None for all of it.
         test_interval: None for the solver's.
+        branch: the directory of a run that has the same beginning, to take it over; None for none.
+            It changes how a training is made, not which one it is.
+        branch_points: iterations after which other runs may branch from this one.
         db: URL of the LR database, None for the user's own; "" for none. It may hold a password, so
             it is not printed with a training: Dask's workers log the arguments of what
             fails.
@@ -50,6 +53,8 @@ class Job:
     max_iter: int | None = None
     until: int | None = None
     test_interval: int | None = None
+    branch: str | None = field(default=None, compare=False, repr=False)
+    branch_points: tuple[int, ...] = field(default=(), compare=False, repr=False)
     db: str | None = field(default=None, repr=False)
     hang_seconds: float = HANG_SECONDS
     flags: tuple[str, ...] = ()
@@ -89,6 +94,10 @@ class Job:
                 arguments += [flag, str(value)] if value is not None else []
         if self.until is not None:
             arguments += ["--until", str(self.until)]
+        if self.branch is not None and RunDirectory(Path(self.branch)).exists:
+            arguments += ["--branch", self.branch]
+        if self.branch_points:
+            arguments += ["--branch-points", ",".join(map(str, self.branch_points))]
         if gpu is not None:
             arguments += ["--gpu", "0"]  # the only one that it sees
         if self.db == "":

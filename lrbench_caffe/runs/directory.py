@@ -329,6 +329,10 @@ class RunDirectory:
         # JSON has neither NaN nor infinity: a value that could not be measured is null.
         row = {key: finite(value) for key, value in asdict(measurement).items()}
         row["outputs"] = {name: finite(value) for name, value in measurement.outputs.items()}
+        self.add_measured(row)
+
+    def add_measured(self, row: dict[str, Any]) -> None:
+        """Append a measurement as a row of measurements.jsonl."""
         self._append_once(MEASUREMENTS, row)
 
     def add_decision(self, row: dict[str, Any]) -> None:

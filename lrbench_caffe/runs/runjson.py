@@ -20,7 +20,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "ended": (int, float, type(None)), "stages": (list,), "weights": (list,), "sessions": (list,),
     "fingerprint": (dict,), "start": (dict, type(None)), "record": (dict, type(None)),
     "paused": (bool,), "own_policy": (bool,), "blas_kernels": _OPTIONAL_TEXT,
-    "width": (int, type(None)),
+    "width": (int, type(None)), "branches": (list,),
 }  # fmt: skip
 _NAMES = {
     str: "text", int: "a whole number", float: "a number", list: "a list", dict: "an object",
@@ -71,6 +71,11 @@ def _check_parts(record: Mapping[str, Any]) -> None:
     for name in ("stages", "weights"):
         for value in record.get(name, ()):
             _check_kind(f"an element of {name}", value, _TEXT)
+    for branch in record.get("branches", ()):
+        _check_kind("an element of branches", branch, (dict,))
+        for name in ("after", "at"):
+            _check_kind(f"branches: {name}", branch.get(name), (int,))
+        _check_kind("branches: seconds", branch.get("seconds"), (int, float))
     for name, value in record.get("fingerprint", {}).items():
         _check_kind(f"fingerprint: {name}", value, _TEXT)
     _check_kind("record: uid", (record.get("record") or {}).get("uid", ""), _TEXT)

@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -40,8 +40,8 @@ class Snapshot:
         state: the .solverstate (or .solverstate.h5), likewise.
         model_sha256, state_sha256: of the files when they were found complete.
         seconds: wall time of the run up to it.
-        automatic: True where it was not asked for but made against a kill; the next one replaces
-            it.
+        automatic: True where it was not asked for but made against a kill, or for other runs to
+            branch from; the next one replaces it, unless it is kept.
         tests, losses: SHA-256 of the rows of measurements.jsonl and iterations.csv before it; None
             in a run of a former version.
         tested: SHA-256 of the measurements at its iteration, None where there were none yet.
@@ -67,13 +67,22 @@ class Snapshots:
         messages: this Caffe's messages.
         prefix: where ``caffe train`` would write them (see ``public_prefix``).
         publish: also put a copy of each snapshot there.
+        keep: iterations whose automatic snapshots are not replaced.
     """
 
-    def __init__(self, run: RunDirectory, messages: Messages, prefix: Path, publish: bool) -> None:
+    def __init__(
+        self,
+        run: RunDirectory,
+        messages: Messages,
+        prefix: Path,
+        publish: bool,
+        keep: Collection[int] = (),
+    ) -> None:
         self._run = run
         self._folder = run.snapshots
         self._messages = messages
         self._public = prefix.parent if publish else None
+        self._keep = frozenset(keep)
         self.prefix = run.snapshots / prefix.name
 
     # -- writing --------------------------------------------------------------------------------
@@ -108,7 +117,11 @@ class Snapshots:
             iteration, model.name, state.name, file_sha256(model), file_sha256(state), seconds, automatic,
             **self._digests(iteration),
         )  # fmt: skip
-        replaced = [old for old in self.all() if old.automatic and old.iteration < iteration]
+        replaced = [
+            old
+            for old in self.all()
+            if old.automatic and old.iteration < iteration and old.iteration not in self._keep
+        ]
         row, id = asdict(snapshot), self._run.id
         self._run.append(SNAPSHOTS, sealed(row, id) if id else row)
         if replaced:  # by one that a power cut must not take, too
@@ -120,6 +133,35 @@ class Snapshots:
         if self._public and not automatic:
             self._publish(self._public, model, state)
         return snapshot
+
+    def adopt(self, folder: Path, snapshot: Snapshot) -> Snapshot:
+        """Take another run's snapshot as this run's, whose records before it are written already.
+
+        The caffemodel is stored only once where the file system can do that.
+
+        Args:
+            folder: where its files are.
+
+        Raises:
+            TrainingError, OSError: a file is missing, or is not what was recorded.
+        """
+
+        def write() -> int:
+            if not is_intact(folder, snapshot):
+                raise InputError(f"{folder / snapshot.state} is not as it was recorded")
+            model, state = self._own(snapshot.model), self._own(snapshot.state)
+            replace_by(model, lambda path: _share(folder / snapshot.model, path))
+            replace_by(
+                state,
+                lambda path: copy_state(folder / snapshot.state, path, self._messages, model=model),
+            )
+            return snapshot.iteration
+
+        return self.take(write, snapshot.iteration, snapshot.seconds, automatic=True)
+
+    def _own(self, name: str) -> Path:
+        """Where this run has the snapshot's file that another run has under this name."""
+        return self.prefix.with_name(self.prefix.name + name[name.rindex("_iter_") :])
 
     def _digests(self, iteration: int) -> dict[str, str | None]:
         """Digests of the records before the snapshot, which a resumed run needs as well."""
@@ -231,16 +273,7 @@ class Snapshots:
         return None, []
 
     def _intact(self, snapshot: Snapshot) -> bool:
-        model, state = self._folder / snapshot.model, self._folder / snapshot.state
-        try:
-            return (
-                _is_regular(model)
-                and _is_regular(state)
-                and file_sha256(model) == snapshot.model_sha256
-                and file_sha256(state) == snapshot.state_sha256
-            )
-        except OSError:
-            return False
+        return is_intact(self._folder, snapshot)
 
     def restorable(self, snapshot: Snapshot, current_step: int) -> Path:
         """The solver state that Caffe can restore, wherever the run directory is now.
@@ -326,6 +359,20 @@ def _share(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
+def is_intact(folder: Path, snapshot: Snapshot) -> bool:
+    """Whether a snapshot's files in a folder are as they were when it was recorded."""
+    model, state = folder / snapshot.model, folder / snapshot.state
+    try:
+        return (
+            _is_regular(model)
+            and _is_regular(state)
+            and file_sha256(model) == snapshot.model_sha256
+            and file_sha256(state) == snapshot.state_sha256
+        )
+    except OSError:
+        return False
+
+
 def recorded(run: RunDirectory) -> list[Snapshot]:
     """A run's recorded snapshots, by iteration, intact or not, without automatic ones that were replaced."""
     rows = [_snapshot(row) for row in run.rows(SNAPSHOTS)]
@@ -335,6 +382,22 @@ def recorded(run: RunDirectory) -> list[Snapshot]:
         for _, s in sorted(latest.items())
         if not s.automatic or (run.snapshots / s.state).exists()
     ]
+
+
+def drop_branch_points(run: RunDirectory) -> None:
+    """Remove a run's automatic snapshots but the newest one, from which it can be resumed.
+
+    Raises:
+        InputError: a process trains in it, or it cannot be written to.
+    """
+    run.lock()
+    try:
+        for snapshot in recorded(run)[:-1]:
+            if snapshot.automatic:
+                for name in (snapshot.model, snapshot.state):
+                    (run.snapshots / name).unlink(missing_ok=True)
+    finally:
+        run.release()
 
 
 def _snapshot(row: dict[str, Any]) -> Snapshot | None:

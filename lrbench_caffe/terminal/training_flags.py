@@ -168,6 +168,15 @@ def _add_run_directory(run: argparse._ArgumentGroup) -> None:
         "--out", metavar="DIR",
         help=f"the run directory (default: a new one in {RUNS}/); with --preview the plot's file",
     )  # fmt: skip
+    run.add_argument(
+        "--branch", metavar="DIR",
+        help="take over the beginning that this training shares with the run in DIR, as far as DIR has a "
+        "snapshot of it, instead of training it again",
+    )  # fmt: skip
+    run.add_argument(
+        "--branch-points", type=_counts, default=(), metavar="N,...",
+        help="also snapshot after these iterations, for other runs to --branch from",
+    )  # fmt: skip
     flags.add_trust_data(run)
     run.add_argument(
         "--resume", action="store_true", help="continue --out DIR, else this solver's newest run"
@@ -212,6 +221,14 @@ def _add_caffe(run: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
 
 
+def _counts(text: str) -> list[int]:
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError:
+        allowed = "comma-separated numbers of iterations"
+        raise argparse.ArgumentTypeError(f"{text}; allowed: {allowed}") from None
+
+
 def without_ignored_flags(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """The arguments without those flags of Caffe that scripts pass on, and those that are ignored.
 
@@ -251,6 +268,8 @@ def training_request(args: argparse.Namespace) -> TrainingRequest:
         parameters={name: getattr(args, name) for name in PARAMETERS},
         max_iter=args.max_iter,
         until=args.until,
+        branch=Path(args.branch) if args.branch else None,
+        branch_points=args.branch_points,
         test_interval=args.test_interval,
         seed=args.seed,
         head=args.head,

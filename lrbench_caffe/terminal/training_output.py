@@ -53,7 +53,10 @@ def say_start(console: Console, session: Session, resumed: bool) -> None:
         f"seed {settings.seed}, {device}, {settings.max_iter} iterations",
     ]
     lines += [f"note: {note}" for note in session.notes]
-    if session.start:
+    if session.beginning:
+        origin = session.beginning.origin.path
+        lines.append(f"branched at iteration {session.first_iteration} from {origin}")
+    elif session.start:
         state = session.run.snapshots / session.start.state
         lines.append(f"resumed at iteration {session.start.iteration}, from {state}")
     elif resumed:

@@ -26,8 +26,8 @@ from lrbench_caffe.training.ways import resumed_way
 # Fields that the run has its own values of, whatever the file says later, and fields that change no
 # result.
 _POLICY = ("base_lr", "lr_policy", "gamma", "power", "stepsize", "stepvalue")
-_KEPT = frozenset(["max_iter", "test_interval", "snapshot", *_POLICY])
-_FREE = frozenset(["display", "snapshot_prefix"])
+KEPT = frozenset(["max_iter", "test_interval", "snapshot", *_POLICY])
+FREE = frozenset(["display", "snapshot_prefix"])
 
 
 def fingerprint(solver: Solver) -> dict[str, str]:
@@ -79,9 +79,9 @@ def resumed_settings(
         name for name in {**old.fingerprint, **now} if old.fingerprint.get(name) != now.get(name)
     ]
     _check_files(
-        solver, old.fingerprint, now, [name for name in changed if name not in _KEPT | _FREE]
+        solver, old.fingerprint, now, [name for name in changed if name not in KEPT | FREE]
     )
-    ignored = [name for name in changed if name in _KEPT]
+    ignored = [name for name in changed if name in KEPT]
     longer = (
         "max_iter" in changed
         and request.max_iter is None

@@ -7,6 +7,7 @@ and the same measurements it says the same, so a resumed run repeats what the fi
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,6 +49,7 @@ class ScheduleMonitor:
         policy: the LR policy, bound to max_iter.
         max_iter: the iteration at which the training ends.
         until: the iteration at which this session of it ends, None for max_iter.
+        branch_points: iterations after which other runs may branch from this one.
         test_interval: iterations between tests, 0 for none.
         snapshot_interval: iterations between snapshots, 0 for none.
         test_initialization: whether there is a test before the first update.
@@ -62,6 +64,7 @@ class ScheduleMonitor:
         snapshot_interval: int = 0,
         test_initialization: bool = True,
         until: int | None = None,
+        branch_points: Collection[int] = (),
     ) -> None:
         self.policy = policy
         self.max_iter = max_iter
@@ -69,6 +72,7 @@ class ScheduleMonitor:
         self.test_interval = test_interval
         self.snapshot_interval = snapshot_interval
         self.test_initialization = test_initialization
+        self.branch_points = frozenset(branch_points)
         self._watch = self._new_watch()
 
     def lr(self, iteration: int) -> float:
@@ -99,7 +103,8 @@ class ScheduleMonitor:
 
     def next_stretch(self, iteration: int) -> Stretch:
         """The iterations from ``iteration`` to the next test, snapshot or end, but not too many at once."""
-        stop = min(self.until, iteration + LONGEST_STRETCH)
+        later = (point for point in self.branch_points if point > iteration)
+        stop = min(self.until, iteration + LONGEST_STRETCH, *later)
         for interval in (self.test_interval, self.snapshot_interval):
             if interval:
                 stop = min(stop, (iteration // interval + 1) * interval)

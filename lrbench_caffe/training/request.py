@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lrbench_caffe.parameters import (
     check_choice,
+    check_counts,
     check_duration,
     check_names,
     check_switch,
@@ -33,6 +34,8 @@ class TrainingRequest:
         parameters: the policy's k0, k1, gamma, p and l that are given beside it; None where not.
         max_iter, test_interval: iterations, instead of the solver's.
         until: the iteration to pause after, with a snapshot.
+        branch: a run directory whose run has the same beginning: that is taken over from it.
+        branch_points: iterations after which to make snapshots that other runs can branch from.
         seed: Caffe's random seed.
         head: the blob of scores that Top-1 is taken from.
         gpu: a GPU's number, "all" or "none".
@@ -59,6 +62,8 @@ class TrainingRequest:
     parameters: Mapping[str, str | None] = field(default_factory=dict)
     max_iter: int | None = None
     until: int | None = None
+    branch: Path | None = None
+    branch_points: Sequence[int] = ()
     test_interval: int | None = None
     seed: int | None = None
     head: str | None = None
@@ -95,6 +100,7 @@ class TrainingRequest:
         check_text(self, "policy", "head", "snapshot", "weights", "caffe_python", "database")
         check_text(self, "gpu", allowed="a GPU's number, all or none")
         check_names(self, "stages")
+        check_counts(self, "branch_points")
         check_switch(self, "resume", "publish", "preview", "trust_data", "no_database")
 
     @property

@@ -27,6 +27,9 @@ def begin(prepared: Prepared, say: Say) -> Iterator[Session]:
             to.
     """
     request = prepared.request
+    branch = RunDirectory(request.branch) if request.branch else None
+    if branch and not branch.exists:
+        raise ParameterError("{branch}: {0} holds no run; allowed: a run directory", branch.path)
     if request.publishes:
         for remark in ready_prefix(prepared.solver):
             say(f"note: {remark}")
@@ -44,6 +47,8 @@ def begin(prepared: Prepared, say: Say) -> Iterator[Session]:
             run,
             publish=request.publishes,
             until=request.until,
+            branch=branch,
+            branch_points=request.branch_points,
             recheck=request.layers in ("fast", "fast-avx2"),
         )
         mark_latest(RUNS, run)

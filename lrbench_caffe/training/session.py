@@ -8,14 +8,14 @@ import platform
 import secrets
 import sys
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lrbench_caffe import __version__, installation
 from lrbench_caffe.database import safe_arguments
-from lrbench_caffe.errors import InputError, LRBenchError, ParameterError, named
+from lrbench_caffe.errors import InputError, LRBenchError, ParameterError, TrainingError, named
 from lrbench_caffe.lr import current_step
 from lrbench_caffe.native.library import NARROW, WIDE, library_path, usable_libraries
 from lrbench_caffe.prototxt.messages import Messages
@@ -37,6 +37,7 @@ from lrbench_caffe.runtime.processes import ProcessSource
 from lrbench_caffe.runtime.replies import CaffeInfo, Opened, OpenRequest
 from lrbench_caffe.runtime.starting import FastLayers, Started, start_checked
 from lrbench_caffe.training.beginning import given_start
+from lrbench_caffe.training.branching import Beginning, NotShared, shared_beginning
 from lrbench_caffe.training.monitor import ScheduleMonitor
 from lrbench_caffe.training.observer import Audience, Observer
 from lrbench_caffe.training.settings import RunSettings
@@ -56,9 +57,12 @@ class Session:
         run: where it is written; locked by the caller.
         publish: also put snapshots at the solver's snapshot_prefix.
         until: the iteration to pause at, with a snapshot; None for the run's end.
+        branch: a run whose beginning is taken over, as far as it is the same; None for none.
+        branch_points: iterations after which other runs may branch from this one.
         recheck: check the fast layers even where a check is remembered.
         source: has processes for the worker that have loaded Caffe, None for nothing.
         start: the snapshot that the run continues from, None where it begins.
+        beginning: what it takes over from ``branch`` before that; None for nothing.
         notes: what a person should know of what was found damaged.
     """
 
@@ -70,12 +74,16 @@ class Session:
     run: RunDirectory
     publish: bool = True
     until: int | None = None
+    branch: RunDirectory | None = None
+    branch_points: Collection[int] = ()
     recheck: bool = False
     source: ProcessSource | None = None
 
     def __post_init__(self) -> None:
         prefix = public_prefix(self.solver.message.snapshot_prefix, self.solver.path)
-        self.snapshots = Snapshots(self.run, self.messages, prefix, self.publish)
+        self.snapshots = Snapshots(
+            self.run, self.messages, prefix, self.publish, self.branch_points
+        )
         self.start: Snapshot | None = None
         self.notes: list[str] = []
         self.monitor = ScheduleMonitor(
@@ -85,12 +93,36 @@ class Session:
             snapshot_interval=self.settings.snapshot_interval,
             test_initialization=self.solver.message.test_initialization,
             until=self.until,
+            branch_points=self.branch_points,
         )
         if self.run.exists:
             from lrbench_caffe.runs.mending import take_up
 
             taken_up = take_up(self.run, self.snapshots, self._tests_before, self._first)
             self.start, self.notes = taken_up.start, taken_up.notes
+        self.beginning = self._shared_beginning()
+
+    def _shared_beginning(self) -> Beginning | None:
+        """What can be taken over from the run to branch from."""
+        if self.branch is None:
+            return None
+        after = self.start.iteration if self.start else 0
+        try:
+            beginning = shared_beginning(
+                self.branch, self.settings, self.monitor, self.python.command, after
+            )
+        except NotShared as reason:
+            self.notes.append(f"nothing is taken over from {self.branch.path}: {reason}")
+            return None
+        beginning.settle(self.settings)
+        return beginning
+
+    @property
+    def first_iteration(self) -> int:
+        """The iteration that this session begins at."""
+        if self.beginning:
+            return self.beginning.iteration
+        return self.start.iteration if self.start else 0
 
     @property
     def _first(self) -> int | None:
@@ -128,7 +160,7 @@ class Session:
             return self._train(observers, signals, hang_seconds, checkpoint_seconds)
         except InputError as error:
             # It never trained: the same command, put right, may have the same --out.
-            if new and not isinstance(error, DamagedData):
+            if new and self.start is None and not isinstance(error, DamagedData):
                 self.run.discard()
             raise
 
@@ -139,11 +171,13 @@ class Session:
         hang_seconds: float,
         checkpoint_seconds: float,
     ) -> TrainingOutcome:
+        note = Audience(observers).note
         patched = self._write()
+        self._take_over(note)
         free_dead_readers(self.solver.phase_nets)
         # Signals first: one that comes while Caffe starts stops the training once it can.
         with signals:
-            started = self._started(hang_seconds, Audience(observers).note)
+            started = self._started(hang_seconds, note)
             request = self._request(patched, started.library)
             with started.worker as worker:
                 trainer = Trainer(
@@ -276,9 +310,8 @@ class Session:
 
     def _write(self) -> Path:
         """Write run.json and the patched prototxts; returns the solver's path."""
-        record = self.run.read() if self.run.exists else {}
-        iteration = self.start.iteration if self.start else 0
-        sessions = [*record.get("sessions", []), self._begun(iteration)]
+        record = self.run.read() if self.run.exists else self._inherited()
+        sessions = [*record.get("sessions", []), self._begun(self.first_iteration)]
         self.run.begin(
             {
                 "id": secrets.token_hex(8),
@@ -309,6 +342,28 @@ class Session:
             stages=self.settings.stages,
             lr_by=self.settings.lr_by,
         )
+
+    def _inherited(self) -> dict[str, Any]:
+        """What a new run's record has from the run that it branches from."""
+        return {"sessions": self.beginning.sessions} if self.beginning else {}
+
+    def _take_over(self, note: Callable[[str], None]) -> None:
+        """Take the beginning over, and record from where; without it, the run begins where it would have."""
+        own = self.start.iteration if self.start else 0
+        before = self.run.read().get("branches", [])
+        # What was taken over, and lost again, counts no more.
+        left = [branch for branch in before if branch["at"] <= own]
+        if left != before:
+            self.run.update(branches=left)
+        if self.beginning is None:
+            return
+        self.run.update(branches=[*left, self.beginning.as_json(self.start)])
+        try:
+            self.start = self.beginning.take_over(self.run, self.snapshots, self.monitor)
+        except (TrainingError, OSError) as error:
+            note(f"nothing is taken over from {self.beginning.origin.path}: {error}")
+            self.beginning = None
+            self.run.update(branches=left)
 
     def _begun(self, iteration: int) -> dict[str, Any]:
         """The record of this session."""

@@ -326,7 +326,7 @@ class Trainer:
     def _save_if_due(self) -> None:
         if self._signals.take_snapshot_request() or self._monitor.snapshot_due(self._iteration):
             self._save()
-        elif self._checkpoint_due():
+        elif self._checkpoint_due() or self._iteration in self._monitor.branch_points:
             self._save(automatic=True)
 
     def _checkpoint_due(self) -> bool:

@@ -106,6 +106,10 @@ def cost_rows(study: Study, outcome: TuningOutcome) -> Rows:
     rows.append(["budget", f"{outcome.budget:,}", f"{outcome.budget / outcome.full:.1%}"])
     total = sum(outcome.spent.values())
     rows.append(["in all", f"{total:,}", f"{total / outcome.full:.1%}"])
+    if study.taken_over:
+        share = study.taken_over / outcome.full
+        name = "of these not trained twice, thanks to shared beginnings"
+        rows.append([name, f"{study.taken_over:,}", f"{share:.1%}"])
     # Trained all the same, though an undisturbed study would not have.
     for name, more in (
         ("trained again after losses", study.repeated),
@@ -118,7 +122,7 @@ def cost_rows(study: Study, outcome: TuningOutcome) -> Rows:
 
 def time_line(study: Study, outcome: TuningOutcome) -> str:
     """Training time, measured, and what all candidates in full would have taken, by calculation."""
-    seconds, iterations = study.seconds, study.iterations
+    seconds, iterations = study.seconds, study.iterations - study.taken_over
     if not iterations or not seconds:
         return "training time: not measured"
     full = seconds / iterations * outcome.full
@@ -249,6 +253,7 @@ def result(study: Study, outcome: TuningOutcome, verdict: TuningVerdict) -> dict
         "budget": outcome.budget,
         "iterations": dict(outcome.spent),
         "holdout": holdout_json(study, outcome),
+        "iterations_taken_over": study.taken_over,
         **_losses(study),
     }  # fmt: skip
 

@@ -174,6 +174,7 @@ def carry_out(prepared: PreparedTuning, watch: TuningObserver) -> Tuning:
     note = "; ".join(filter(None, (outcome.why_untried, lost_note(study.lost))))
     verdict = judge(plan, outcome.finalists, outcome.baseline, note)
     report = write_report(study, outcome, verdict, prepared.wanted.task.title)
+    study.drop_branch_points()
     if study.holdout and not study.lost:
         study.holdout.remove()
     return Tuning(study, outcome, verdict, report)

@@ -13,9 +13,10 @@ continue.
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,7 +29,10 @@ from lrbench_caffe.lr import Policy, parse
 from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.records import SCRATCH, UNSUCCESSFUL, Start
 from lrbench_caffe.runs.directory import RunDirectory
+from lrbench_caffe.runs.snapshots import drop_branch_points, recorded
 from lrbench_caffe.runtime.client import HANG_SECONDS
+from lrbench_caffe.tuning.beginnings import Beginnings, Branch
+from lrbench_caffe.tuning.composing import compositions
 from lrbench_caffe.tuning.curves import Curve, decisive
 from lrbench_caffe.tuning.holdout import Holdout
 from lrbench_caffe.tuning.levels import Ladder, Rung
@@ -257,7 +261,10 @@ class Study:
         self._baseline: Job | None = None  # while it is being trained
         self.watch = watch or TuningObserver()
         self.watch.compares(plan.measure)
-        self._pool = RetryingPool(pool, self.watch.say)
+        self._pool = RetryingPool(pool, self.watch.say, self._ready)
+        self._beginnings = Beginnings(plan.max_iter)
+        # What was begun and has not ended, in this order, and where it branches.
+        self._under_way: dict[Job, Branch | None] = {}
         self._db = db
         self._hang_seconds = hang_seconds
         self._flags = (*plan.flags, *([TRUST_DATA] if trust_data else []))
@@ -272,12 +279,35 @@ class Study:
         """
         training = self._training(policy, seed, until, final)
         self._home(training).setdefault(str(policy), PolicyTrainings(policy))
-        self._submit(training)
+        training, branch = self._planned(training, policy)
+        self._submit(training, branch)
         return training
 
     def _home(self, training: Job) -> dict[str, PolicyTrainings]:
         """Where a training's result belongs."""
         return self.final if training.solver == self.plan.solver else self.known
+
+    def _planned(self, training: Job, policy: Policy) -> tuple[Job, Branch | None]:
+        """The training, with the place where it branches from another one."""
+        like = (training.solver, training.seed, training.flags)
+        wanted = [b.at for b in self._under_way.values() if b and b.origin == training.out]
+        until = training.until or self.plan.max_iter
+        branch, points = self._beginnings.plan(policy, training.out, until, like, wanted)
+        origin = branch.origin if branch else None
+        return replace(training, branch=origin, branch_points=points), branch
+
+    def _ready(self, training: Job) -> bool:
+        """Whether the snapshot is there that a training branches from, or will not come."""
+        branch = self._under_way.get(training)
+        if branch is None:
+            return True
+        before = itertools.takewhile(lambda other: other != training, self._under_way)
+        if not any(other.out == branch.origin for other in before):
+            return True
+        with contextlib.suppress(InputError):
+            made = recorded(RunDirectory(Path(branch.origin)))
+            return any(snapshot.iteration == branch.at for snapshot in made)
+        return False
 
     def result(self, training: Job, stage: str, counts: str) -> JobResult:
         """Wait for a training that was begun.
@@ -291,6 +321,7 @@ class Study:
                 self.watch.waiting(self.iterations)
                 continue
             self._ended[result.training] = result
+            self._under_way.pop(result.training, None)
             before = self._latest.get(result.training.out)
             if before is None or before.iteration <= result.iteration:
                 self._latest[result.training.out] = result
@@ -315,11 +346,12 @@ class Study:
             for training in trainings
         ]
 
-    def _submit(self, training: Job) -> None:
+    def _submit(self, training: Job, branch: Branch | None = None) -> None:
         if self.holdout and training.solver == self.holdout.solver:
             before = read_result(training)
             if before is None or before.lost:
                 self.holdout.make(self.watch.say)
+        self._under_way[training] = branch
         self._pool.submit(training)
         self.watch.begun(training)
 
@@ -363,9 +395,20 @@ class Study:
         )
 
     @property
+    def taken_over(self) -> int:
+        """Iterations that were not trained, as another training with the same beginning had them."""
+        return sum(branch["at"] - branch["after"] for branch in self._branches())
+
+    def _branches(self) -> Iterator[dict[str, Any]]:
+        """The branches of the trainings that were asked for."""
+        for out, _, run in self._recorded():
+            if out in self._latest:
+                yield from run.read().get("branches", [])
+
+    @property
     def repeated(self) -> int:
         """Iterations that were trained again, as they were lost behind the last snapshot."""
-        return sum(repeated for _, _, repeated in self._recorded())
+        return sum(run.repeated for _, _, run in self._recorded())
 
     @property
     def needless(self) -> int:
@@ -374,21 +417,29 @@ class Study:
         needed = {out: result.iteration for out, result in self._latest.items()}
         return sum(max(0, done - needed.get(out, 0)) for out, done, _ in self._recorded())
 
-    def _recorded(self) -> Iterator[tuple[str, int, int]]:
-        """Each run directory, its iterations, and those that were trained again."""
+    def _recorded(self) -> Iterator[tuple[str, int, RunDirectory]]:
+        """Each run directory's path, and its iterations."""
         for path in sorted(self.folder.glob("trainings/*/run.json")):
             run = RunDirectory(path.parent)
             with contextlib.suppress(
                 InputError, ValueError, TypeError
             ):  # a damaged one counts nothing
-                yield str(run.path), int(run.read().get("iteration") or 0), run.repeated
+                yield str(run.path), int(run.read().get("iteration") or 0), run
 
     @property
     def seconds(self) -> float:
         """The time of all trainings, as they measured it, one after the other."""
-        return sum(
+        whole = sum(
             r.measurements[-1].seconds or 0.0 for r in self._latest.values() if r.measurements
         )
+        elsewhere = sum(float(branch["seconds"]) for branch in self._branches())
+        return max(0.0, whole - elsewhere)
+
+    def drop_branch_points(self) -> None:
+        """Remove the snapshots that were there for other trainings to branch from."""
+        for _, _, run in self._recorded():
+            with contextlib.suppress(InputError, OSError):  # another command is at it
+                drop_branch_points(run)
 
     def check_losses(self) -> None:
         """Raise a TrainingError if a training was lost, which may have changed a decision."""
@@ -401,14 +452,23 @@ class Study:
 
     # -- stages ---------------------------------------------------------------------------------
 
-    def find_range(self, ladder: Ladder, until: int) -> GoodRange:
+    def find_range(
+        self,
+        ladder: Ladder,
+        until: int,
+        followers: Callable[[float], Sequence[Policy]] = lambda lr: (),
+    ) -> GoodRange:
         """The LR range test: constant LRs for ``until`` iterations each.
+
+        Args:
+            followers: policies that may be trained later, and begin with a constant LR.
 
         Raises:
             TrainingError: all trainings failed, or no LR learned anything.
         """
 
         def begin(lr: float) -> Job:
+            self._beginnings.expected = followers(lr)
             return self.begin(parse(f"FIX(k0={lr!r})"), self.plan.seed, until)
 
         def tell(lr: float, result: JobResult) -> None:
@@ -433,6 +493,7 @@ class Study:
             baseline: a policy that is begun, to be trained to the end, as soon as there is a slot
                 for it.
         """
+        self._beginnings.expected = self._followers(search.policies)
 
         def begin(step: Step) -> Job:
             return self.begin(search.policies[step.index], self.plan.seed, step.until)
@@ -455,6 +516,13 @@ class Study:
             search.ask, begin, tell, counts, lambda: begin_baseline() if search.over else None
         )
         begin_baseline()
+
+    def _followers(self, policies: Sequence[Policy]) -> list[Policy]:
+        """The policies of a search, and the compositions that may follow it."""
+        if not self.plan.compose:
+            return list(policies)
+        composed = [c.policy for p in policies for c in compositions([p], self.plan.max_iter)]
+        return [*policies, *composed]
 
     def _carry_out(
         self,
@@ -516,6 +584,7 @@ class Study:
         """Train policies and the solver's own to the end with these seeds; see ``begin`` for ``final``."""
         plan, running = self.plan, None if final else self._baseline
         named = dict.fromkeys([*policies, *([] if own is None else [own])])
+        self._beginnings.expected = list(named)
         wanted = [(policy, seed) for policy in named for seed in seeds]
         if running is not None:  # it has a slot already
             wanted = [pair for pair in wanted if pair != (own, running.seed)]

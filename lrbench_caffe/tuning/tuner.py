@@ -153,11 +153,17 @@ class Tuner:
             self._say(f"range of good LRs, from the LR database: {known.low:g} to {known.high:g}")
             return known, None
         ladder = Ladder(self._plan.measure, pretrained=self._plan.start.kind == "weights")
-        good = self._study.find_range(ladder, range_length(self._plan))
+        good = self._study.find_range(ladder, range_length(self._plan), self._followers)
         self._say(
             f"range of good LRs: {good.low:g} to {good.high:g}, best constant LR {good.best:g}"
         )
         return good, ladder
+
+    def _followers(self, lr: float) -> list[Policy]:
+        """The candidates that begin with a constant LR, if it becomes the best or the highest good one."""
+        good, plan = GoodRange(lr, lr, lr), self._plan
+        found = candidates(good, plan.functions, max_iter=plan.max_iter, epoch=plan.epoch)
+        return [candidate.policy for candidate in found]
 
     def _begin(self) -> Prior:
         """Begin the study, or find out with what it was begun."""
