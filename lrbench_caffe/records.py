@@ -191,7 +191,8 @@ class RunRecord:
     Attributes:
         uid: globally unique; made when the run begins.
         source: one of ``SOURCES``: measured here, taken from the paper, imported from a log.
-        origin: where it comes from: a run directory, "Wu et al. 2019, Table VII", a log file.
+        origin: where it comes from: a run directory, "Wu et al. 2019, Table VII", a log file; remarks
+            follow in brackets, such as the run that it was branched from.
         task_type: "classification", "other", or "classification of HEAD" where a head other than
             the default one was chosen.
         seed: None where unknown. repeats: how many trainings the numbers are a mean of (the paper:

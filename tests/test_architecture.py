@@ -455,8 +455,9 @@ FLAGS = {
         "--caffe-python", "--head", "--layers", "--level", "--stage", "--trust-data", "--weights",
     },
     "jobs.training": {
-        "--branch", "--branch-points", "--gpu", "--hang-timeout", "--layers", "--lr", "--max-iter",
-        "--no-db", "--out", "--resume", "--seed", "--solver", "--test-interval", "--until",
+        "--branch", "--branch-at", "--branch-points", "--gpu", "--hang-timeout", "--layers", "--lr",
+        "--max-iter", "--no-db", "--out", "--resume", "--seed", "--solver", "--test-interval",
+        "--until",
     },
     "prototxt.patch": {"--snapshot"},  # of caffe train, as the next four
     "prototxt.solver": {"--stage"},

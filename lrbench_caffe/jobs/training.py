@@ -35,6 +35,7 @@ class Job:
         test_interval: None for the solver's.
         branch: the directory of a run that has the same beginning, to take it over; None for none.
             It changes how a training is made, not which one it is.
+        branch_at: the last iteration to branch at.
         branch_points: iterations after which other runs may branch from this one.
         db: URL of the LR database, None for the user's own; "" for none. It may hold a password, so
             it is not printed with a training: Dask's workers log the arguments of what
@@ -54,6 +55,7 @@ class Job:
     until: int | None = None
     test_interval: int | None = None
     branch: str | None = field(default=None, compare=False, repr=False)
+    branch_at: int | None = field(default=None, compare=False, repr=False)
     branch_points: tuple[int, ...] = field(default=(), compare=False, repr=False)
     db: str | None = field(default=None, repr=False)
     hang_seconds: float = HANG_SECONDS
@@ -96,6 +98,7 @@ class Job:
             arguments += ["--until", str(self.until)]
         if self.branch is not None and RunDirectory(Path(self.branch)).exists:
             arguments += ["--branch", self.branch]
+            arguments += [] if self.branch_at is None else ["--branch-at", str(self.branch_at)]
         if self.branch_points:
             arguments += ["--branch-points", ",".join(map(str, self.branch_points))]
         if gpu is not None:

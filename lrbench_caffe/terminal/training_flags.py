@@ -174,6 +174,10 @@ def _add_run_directory(run: argparse._ArgumentGroup) -> None:
         "snapshot of it, instead of training it again",
     )  # fmt: skip
     run.add_argument(
+        "--branch-at", type=int, metavar="N",
+        help="with --branch: take over N iterations at most (default: as many as possible)",
+    )  # fmt: skip
+    run.add_argument(
         "--branch-points", type=_counts, default=(), metavar="N,...",
         help="also snapshot after these iterations, for other runs to --branch from",
     )  # fmt: skip
@@ -269,6 +273,7 @@ def training_request(args: argparse.Namespace) -> TrainingRequest:
         max_iter=args.max_iter,
         until=args.until,
         branch=Path(args.branch) if args.branch else None,
+        branch_at=args.branch_at,
         branch_points=args.branch_points,
         test_interval=args.test_interval,
         seed=args.seed,

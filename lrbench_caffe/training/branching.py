@@ -116,7 +116,9 @@ def shared_beginning(
     settings: RunSettings,
     monitor: ScheduleMonitor,
     caffe_python: Sequence[str],
+    *,
     after: int = 0,
+    at: int | None = None,
 ) -> Beginning:
     """The longest beginning of another run that a run can take over.
 
@@ -124,6 +126,7 @@ def shared_beginning(
         origin: the other run; it may be training.
         settings, monitor: of the run; ``caffe_python``: the command of its interpreter.
         after: the iteration that the run itself has a snapshot of.
+        at: the last iteration at which it may end, None for any.
 
     Raises:
         NotShared: there is none.
@@ -136,7 +139,8 @@ def shared_beginning(
         raise NotShared("it has another Caffe")
     losses = _leading(origin.losses().rows)
     # At its end a training does more than in its middle.
-    most = min(_shared(losses, monitor), monitor.until, settings.max_iter - 1, theirs.max_iter - 1)
+    same = _shared(losses, monitor)
+    most = min(same, monitor.until, settings.max_iter - 1, theirs.max_iter - 1, at or same)
     tests = origin.recovered(MEASUREMENTS).rows
     for snapshot in reversed(recorded(origin)):
         end = snapshot.iteration
@@ -152,11 +156,10 @@ def shared_beginning(
             continue
         uid = (record.get("record") or {}).get("uid")
         return Beginning(origin, theirs, sessions, uid, snapshot, losses[:end], rows)
-    raise NotShared(
-        f"the LRs are the same for {most} iterations, and it has no snapshot from {after + 1} to {most}"
-        if most > after
-        else f"the LRs are the same for {most} iterations"
-    )
+    words = f"the LRs are the same for {same} iterations"
+    if most > after:
+        words += f", but no snapshot from {after + 1} to {most} can be used"
+    raise NotShared(words)
 
 
 def _leading(rows: Mapping[int, str]) -> list[str]:

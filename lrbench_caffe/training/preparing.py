@@ -201,6 +201,7 @@ def _check_ranges(request: TrainingRequest) -> None:
     for name, least in (
         ("max_iter", 1),
         ("until", 1),
+        ("branch_at", 1),
         ("test_interval", 1),
         ("level", -LARGEST - 1),
     ):

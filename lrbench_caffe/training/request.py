@@ -35,6 +35,7 @@ class TrainingRequest:
         max_iter, test_interval: iterations, instead of the solver's.
         until: the iteration to pause after, with a snapshot.
         branch: a run directory whose run has the same beginning: that is taken over from it.
+        branch_at: the last iteration to branch at; None for the last that is possible.
         branch_points: iterations after which to make snapshots that other runs can branch from.
         seed: Caffe's random seed.
         head: the blob of scores that Top-1 is taken from.
@@ -63,6 +64,7 @@ class TrainingRequest:
     max_iter: int | None = None
     until: int | None = None
     branch: Path | None = None
+    branch_at: int | None = None
     branch_points: Sequence[int] = ()
     test_interval: int | None = None
     seed: int | None = None
@@ -94,6 +96,7 @@ class TrainingRequest:
         """
         to_python_values(self)
         check_whole(self, "max_iter", "until", "test_interval", "seed", "level", "threads")
+        check_whole(self, "branch_at")
         check_choice(self, "layers", LAYERS)
         check_choice(self, "set_lr_by", (AUTO_WAY, *LR_WAYS))
         check_duration(self, "checkpoint_minutes", "hang_seconds")

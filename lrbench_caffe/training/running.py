@@ -48,6 +48,7 @@ def begin(prepared: Prepared, say: Say) -> Iterator[Session]:
             publish=request.publishes,
             until=request.until,
             branch=branch,
+            branch_at=request.branch_at,
             branch_points=request.branch_points,
             recheck=request.layers in ("fast", "fast-avx2"),
         )

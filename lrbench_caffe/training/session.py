@@ -58,6 +58,7 @@ class Session:
         publish: also put snapshots at the solver's snapshot_prefix.
         until: the iteration to pause at, with a snapshot; None for the run's end.
         branch: a run whose beginning is taken over, as far as it is the same; None for none.
+        branch_at: the last iteration to branch at; None for the last that is possible.
         branch_points: iterations after which other runs may branch from this one.
         recheck: check the fast layers even where a check is remembered.
         source: has processes for the worker that have loaded Caffe, None for nothing.
@@ -75,6 +76,7 @@ class Session:
     publish: bool = True
     until: int | None = None
     branch: RunDirectory | None = None
+    branch_at: int | None = None
     branch_points: Collection[int] = ()
     recheck: bool = False
     source: ProcessSource | None = None
@@ -109,7 +111,12 @@ class Session:
         after = self.start.iteration if self.start else 0
         try:
             beginning = shared_beginning(
-                self.branch, self.settings, self.monitor, self.python.command, after
+                self.branch,
+                self.settings,
+                self.monitor,
+                self.python.command,
+                after=after,
+                at=self.branch_at,
             )
         except NotShared as reason:
             self.notes.append(f"nothing is taken over from {self.branch.path}: {reason}")
@@ -276,7 +283,7 @@ class Session:
         return RunRecord(
             uid=(written.get("record") or {}).get("uid") or uuid.uuid4().hex,
             source="measured",
-            origin=str(self.run.path.resolve()),
+            origin=self._origin(written),
             framework=task.framework,
             task_type=task.task_type,
             dataset=task.dataset,
@@ -296,6 +303,14 @@ class Session:
             start=self.settings.start,
             layers=self._layers(written["sessions"]),
         )
+
+    def _origin(self, written: dict[str, Any]) -> str:
+        """The run directory, and from which run it was branched."""
+        path = str(self.run.path.resolve())
+        for branch in written.get("branches", [])[-1:]:
+            other = f"run {branch['uid']}" if branch["uid"] else branch["run"]
+            path += f" (branched at iteration {branch['at']} from {other})"
+        return path
 
     def _layers(self, sessions: list[dict[str, Any]]) -> str:
         """The layers that trained the run, in their order: "stock", "fast", "stock, then fast"."""

@@ -293,8 +293,10 @@ class Study:
         wanted = [b.at for b in self._under_way.values() if b and b.origin == training.out]
         until = training.until or self.plan.max_iter
         branch, points = self._beginnings.plan(policy, training.out, until, like, wanted)
-        origin = branch.origin if branch else None
-        return replace(training, branch=origin, branch_points=points), branch
+        training = replace(training, branch_points=points)
+        if branch is not None:
+            training = replace(training, branch=branch.origin, branch_at=branch.at)
+        return training, branch
 
     def _ready(self, training: Job) -> bool:
         """Whether the snapshot is there that a training branches from, or will not come."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,7 @@ import pytest
 
 from lrbench_caffe.database import Database
 from tests.caffe import nets
-from tests.caffe.harness import Run, Workspace, messages
+from tests.caffe.harness import ENVIRONMENT, Run, Workspace, messages
 from tests.caffe.test_resume import AUGMENTED, BIG_BATCHES, wide
 
 ITERATIONS, INTERVAL, BRANCH = 400, 50, 180
@@ -138,11 +141,19 @@ def pair(workspace: Workspace) -> Workspace:
 
 
 def test_the_database_has_the_run_whole(pair: Workspace) -> None:
-    words = ("solver.prototxt", "--lr", STEP, "--out", "branched", "--branch", "fix")
-    pair.train(*words, "--db", "lr.sqlite").succeeded()
+    """And from which run it was branched: by its uid, or where it has none by its place."""
+    train = ("solver.prototxt", "--lr", STEP, "--db", "lr.sqlite")
+    first, second = pair.path / "branched", pair.path / "again"
+    points = ("--branch-points", str(BRANCH))
+    pair.train(*train, "--out", first.name, "--branch", "fix", *points).succeeded()
+    pair.train(*train, "--out", second.name, "--branch", first.name, "--seed", "7").succeeded()
     with Database.open(str(pair.path / "lr.sqlite")) as database:
-        (found,) = database.runs(source="measured")
-        stored = database.get(found.uid)
+        origins = {run.origin: run.uid for run in database.runs(source="measured")}
+        fix = pair.path / "fix"
+        uid = origins[f"{first} (branched at iteration {BRANCH} from {fix})"]
+        other = origins[f"{second} (branched at iteration {BRANCH} from run {uid})"]
+        assert len(origins) == 2
+        stored = database.get(other)
     assert [m.iteration for m in stored.measurements] == list(range(0, ITERATIONS + 1, INTERVAL))
     assert (stored.policy.text, stored.status) == (STEP, "finished")
 
@@ -194,3 +205,60 @@ def test_killed_at_any_time(pair: Workspace) -> None:
         run = pair.run(out)
         assert_same(pair.run("alone"), run)
         assert sum(b["at"] - b["after"] for b in run.record["branches"]) == BRANCH
+
+
+TUNE = (
+    "tune", "solver.prototxt", "--fresh", "--no-db", "--functions", "FIX,STEP,NSTEP", "--max-iter",
+    "200", "--test-interval", "10", "--top", "2", "--seeds", "2", "--budget", "4000", "--layers",
+    "stock", "--jobs", "2", "--out", "study",
+)  # fmt: skip
+
+
+def study_runs(study: Path) -> dict[str, Run]:
+    return {path.parent.name: Run(path.parent) for path in study.glob("trainings/*/run.json")}
+
+
+@pytest.mark.slow
+def test_a_study_trains_common_beginnings_once(workspace: Workspace) -> None:
+    """Killed at any time, too: then nothing is taken over twice, either."""
+    workspace.write("net.prototxt", nets.net(train=BIG_BATCHES))
+    workspace.write("solver.prototxt", nets.solver(max_iter=200, test_interval=10))
+    tune = [sys.executable, "-m", "lrbench_caffe.tune", *TUNE[1:]]
+    workspace.command(tune)
+    found = json.loads((workspace.path / "study" / "result.json").read_text())
+    runs = study_runs(workspace.path / "study")
+    branches = {name: run.record.get("branches", []) for name, run in runs.items()}
+    taken = sum(b["at"] - b["after"] for parts in branches.values() for b in parts)
+    assert found["iterations_taken_over"] == taken > 400
+    assert sum(found["iterations"].values()) == sum(r.record["iteration"] for r in runs.values())
+    assert "thanks to shared beginnings" in (workspace.path / "study" / "report.md").read_text()
+    # No snapshot is left that was there to branch from.
+    for run in runs.values():
+        assert len(list((run.path / "snapshots").glob("*.caffemodel"))) == 1
+    finished = [name for name, run in runs.items() if run.record["status"] == "finished"]
+    for number, name in enumerate([name for name in finished if branches[name]][:3]):
+        record, out = runs[name].record, f"alone {number}"
+        words = ("--lr", record["policy"], "--seed", str(record["seed"]), "--out", out)
+        lengths = ("--max-iter", "200", "--test-interval", "10")
+        workspace.train("solver.prototxt", *words, *lengths).succeeded()
+        assert_same(workspace.run(out), runs[name])
+
+    tune[-1] = "killed"
+    for seconds in (2.0, 3.0, 4.0, 6.0, 8.0):
+        process = subprocess.Popen(tune, cwd=workspace.path, env=ENVIRONMENT)
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+    workspace.command(tune)
+    again = study_runs(workspace.path / "killed")
+    assert again.keys() == runs.keys()
+    for name, run in again.items():
+        assert run.last_measurements() == runs[name].last_measurements()
+        assert run.iterations() == runs[name].iterations()
+        mine, theirs = (
+            sum(b["at"] - b["after"] for b in one.record.get("branches", []))
+            for one in (run, runs[name])
+        )
+        assert mine == theirs

@@ -102,9 +102,11 @@ def disk(tmp_path: Path, messages: Messages) -> Disk:
     return Disk(tmp_path, messages)
 
 
-def found(disk: Disk, policy: str, after: int = 0, until: int | None = None) -> Beginning:
+def found(
+    disk: Disk, policy: str, after: int = 0, until: int | None = None, at: int | None = None
+) -> Beginning:
     plan = monitor(policy, until=until)
-    return shared_beginning(disk.run("origin"), settings(policy), plan, PYTHON, after)
+    return shared_beginning(disk.run("origin"), settings(policy), plan, PYTHON, after=after, at=at)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +132,7 @@ def test_the_newest_snapshot_before_the_lrs_differ(
 @pytest.mark.parametrize(
     ("policy", "words"),
     [
-        ("STEP(k0=0.1, gamma=0.5, l=29)", "same for 29 iterations, and it has no snapshot from 1"),
+        ("STEP(k0=0.1, gamma=0.5, l=29)", "same for 29 iterations, but no snapshot from 1 to 29"),
         ("FIX(k0=0.2)", "same for 0 iterations"),
         ("FIX(k0=0.10000000000000002)", "same for 0 iterations"),  # the next float64
         ("FIX(k0=0.1) ; plateau(n=1): FIX(k0=0.1)", "same for 0 iterations"),
@@ -166,6 +168,11 @@ def test_another_training(disk: Disk, more: Any, words: str) -> None:
         shared_beginning(disk.run("origin"), other, monitor(policy), PYTHON)
     with pytest.raises(NotShared, match="another Caffe"):
         shared_beginning(disk.run("origin"), settings(policy), monitor(policy), ["python3"])
+
+
+def test_no_later_than_asked_for(disk: Disk) -> None:
+    disk.trained()
+    assert found(disk, "STEP(k0=0.1, gamma=0.5, l=50)", at=49).iteration == 40
 
 
 def test_what_may_differ(disk: Disk) -> None:
