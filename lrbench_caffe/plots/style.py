@@ -73,7 +73,11 @@ class ValueAxis:
         """Name the vertical axis."""
         axes.set_ylabel(self.heading)
         if self.log:
+            from matplotlib.ticker import LogFormatter
+
             axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(LogFormatter())  # "0.95" rather than a power of ten
+            axes.yaxis.set_minor_formatter(LogFormatter())
 
     def limits(self, curves: list[list[float]]) -> tuple[float, float] | None:
         """The ends of the axis, None where the picture may choose them."""

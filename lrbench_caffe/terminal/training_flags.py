@@ -123,7 +123,8 @@ def _add_learning_rate(p: cli.Parser) -> None:
     lr.add_argument(
         "--lr",
         metavar="POLICY",
-        help="a function's name, a policy, a composition of policies, or auto: the LR database's best one",
+        help="a function's name, a policy, a composition of policies; auto: the LR database's best one; "
+        "or a .json file with one: result.json of tune, run.json, the output of recommend --json",
     )
     lr.add_argument("--k0", metavar="LR", help="first bound of the LR")
     lr.add_argument("--k1", metavar="LR", help="second bound of the LR")

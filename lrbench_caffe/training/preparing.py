@@ -29,6 +29,7 @@ from lrbench_caffe.training.choosing import (
     wants_experience,
 )
 from lrbench_caffe.training.continuation import fingerprint, resumed_settings
+from lrbench_caffe.training.policyfile import is_policy_file, policy_of_file
 from lrbench_caffe.training.request import TrainingRequest
 from lrbench_caffe.training.settings import (
     ChosenPolicy,
@@ -90,6 +91,11 @@ def prepare(request: TrainingRequest, progress: Progress) -> Prepared:
         )
     if not request.no_database:
         resolve_url(request.database)
+    if request.policy is not None and is_policy_file(request.policy):
+        policy, note = policy_of_file(Path(request.policy.strip()))
+        request = replace(request, policy=policy)
+        if note:
+            progress.say(f"note: {note}")
     python = find_caffe_python(request.caffe_python)
     info = caffe_info(python)
     resumed = _run_to_resume(request)

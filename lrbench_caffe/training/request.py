@@ -29,8 +29,8 @@ class TrainingRequest:
 
     Attributes:
         solver: the solver file; None where ``resume`` and ``out`` name the run.
-        policy: an LR function's name, a policy, a composition, or "auto"; None for the solver's
-            lr_policy.
+        policy: an LR function's name, a policy, a composition, "auto", or a JSON file that has one
+            (see ``training.policyfile``); None for the solver's lr_policy.
         parameters: the policy's k0, k1, gamma, p and l that are given beside it; None where not.
         max_iter, test_interval: iterations, instead of the solver's.
         until: the iteration to pause after, with a snapshot.

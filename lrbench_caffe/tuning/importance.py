@@ -1,6 +1,7 @@
 """How much each parameter of a policy mattered in a tuning, read off its trainings.
 
-The measure is Spearman's rank correlation of a parameter with Top-1 over the candidates of one LR
+The measure is Spearman's rank correlation of a parameter with Top-1 (or another result of which
+more is better) over the candidates of one LR
 function: 1 or -1 where Top-1 always rises or falls with it, 0 where it does neither. It needs no
 model, and no scale of the parameter. A permutation test says whether chance alone would give as
 much. What rises and then falls again is not seen.

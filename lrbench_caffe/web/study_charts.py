@@ -13,6 +13,7 @@ from lrbench_caffe.lr import Policy
 from lrbench_caffe.plaintext import shortened
 from lrbench_caffe.plots.style import SERIES
 from lrbench_caffe.tuning.importance import ComparedTraining
+from lrbench_caffe.tuning.measure import Measure
 from lrbench_caffe.web.charts import Chart, chart, plain, short
 from lrbench_caffe.web.tunings import FoundStudy, StudyTraining, losses_of
 
@@ -23,7 +24,7 @@ GREY = "#8d99ae"
 
 
 def cost_chart(study: FoundStudy, trainings: Sequence[StudyTraining]) -> Chart:
-    """The best Top-1 of each training, and the best so far, over all iterations up to its end.
+    """The best test of each training, and the best so far, over all iterations up to its end.
 
     Those that were to measure a policy on the test set, not to choose it, count as cost only.
 
@@ -31,15 +32,17 @@ def cost_chart(study: FoundStudy, trainings: Sequence[StudyTraining]) -> Chart:
         trainings: in the order in which they were written to last.
     """
     costs = itertools.accumulate(t.iteration for t in trainings)
+    measure = study.measure
     judged = ((cost, t) for cost, t in zip(costs, trainings) if study.judges(t))
     ended = [(cost, t, t.best[1]) for cost, t in judged if t.best is not None]
-    best = list(itertools.accumulate((top1 for _, _, top1 in ended), max))
+    values = [value for _, _, value in ended]
+    best = list(itertools.accumulate(values, max if measure.higher else min))
     x = [cost for cost, _, _ in ended]
     texts = [plain(shortened(t.policy, 100)) for _, t, _ in ended]
     dots = {
-        "x": x, "y": short(top1 for _, _, top1 in ended), "text": texts, "mode": "markers",
+        "x": x, "y": short(values), "text": texts, "mode": "markers",
         "name": "a training", "marker": {"color": SERIES[0], "size": 7},
-        "hovertemplate": "%{text}<br>%{y:.2f} % after %{x:,} iterations<extra></extra>",
+        "hovertemplate": f"%{{text}}<br>{_shown(measure)} after %{{x:,}} iterations<extra></extra>",
     }  # fmt: skip
     line = {
         "x": x, "y": short(best), "mode": "lines", "name": "best so far",
@@ -47,8 +50,19 @@ def cost_chart(study: FoundStudy, trainings: Sequence[StudyTraining]) -> Chart:
     }  # fmt: skip
     return chart(
         "study", [line, dots], xaxis={"title": "iterations of all trainings"},
-        yaxis={"title": "Top-1 (%)"},
+        yaxis=_axis(measure, values),
     )  # fmt: skip
+
+
+def _shown(measure: Measure) -> str:
+    """A value in a chart's template."""
+    return "%{y:.2f} %" if measure.percent else "%{y:.4g}"
+
+
+def _axis(measure: Measure, values: Sequence[float]) -> dict[str, Any]:
+    """An axis of what is compared by; of a loss it is logarithmic."""
+    log = measure.is_log and all(value > 0 for value in values)
+    return {"title": plain(measure.heading), **({"type": "log"} if log else {})}
 
 
 def range_chart(study: FoundStudy, trainings: Sequence[StudyTraining], until: int) -> Chart | None:
@@ -75,12 +89,14 @@ def range_chart(study: FoundStudy, trainings: Sequence[StudyTraining], until: in
         }
         edge = {"color": SERIES[1], "width": 1, "dash": "dash"}
         shapes.append({**band, "fillcolor": "rgba(213,94,0,0.12)", "line": edge})
-    title = "Top-1 (%)" if ladder else "training loss"
+    values = [value for trace in ladder for value in trace["y"] if value is not None]
     return chart(
         "study",
         traces,
         xaxis={"title": "learning rate", "type": "log"},
-        yaxis={"title": title, **({} if ladder else _loss_limits(traces))},
+        yaxis=_axis(study.measure, values)
+        if ladder
+        else {"title": "training loss", **_loss_limits(traces)},
         shapes=shapes,
     )
 
@@ -139,15 +155,19 @@ def _loss_limits(traces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"range": [lowest - 0.1 * fall, highest + 0.5 * fall]}
 
 
-def parallel_chart(rated: Sequence[tuple[ComparedTraining, float]]) -> Chart:
-    """Each candidate a line over its values and Top-1, each axis from its lowest to its highest value.
+def parallel_chart(rated: Sequence[tuple[ComparedTraining, float]], measure: Measure) -> Chart:
+    """Each candidate a line over its values and its result, each axis from its lowest to its highest value.
 
     An axis whose highest value is more than ``WIDE`` times the lowest is logarithmic.
+
+    Args:
+        rated: candidates with a number of which more is better (``measure.goodness``).
     """
     best = sorted(rated, key=lambda pair: -pair[1])[:MOST_LINES]
     names = list(dict.fromkeys(name for training, _ in best for name in training.values))
-    rows = [{**training.values, "Top-1 (%)": top1} for training, top1 in best]
-    names.append("Top-1 (%)")
+    result = measure.heading
+    rows = [{**t.values, result: measure.goodness(goodness)} for t, goodness in best]
+    names.append(result)
     ends = {
         name: (min(values), max(values))
         for name in names

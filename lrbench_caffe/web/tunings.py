@@ -24,6 +24,7 @@ from lrbench_caffe.metrics import of_first_net
 from lrbench_caffe.runs.directory import RunDirectory
 from lrbench_caffe.runs.layout import LATEST, MEASUREMENTS, RUN
 from lrbench_caffe.tuning import folder
+from lrbench_caffe.tuning.measure import Measure
 from lrbench_caffe.tuning.study import FINAL, HELD_OUT, OWN, RANGE_TEST, SEARCH
 from lrbench_caffe.tuning.tuner import RANGE_SHARE
 
@@ -44,7 +45,8 @@ class StudyTraining:
     Attributes:
         key: of its page that follows it; name: its directory.
         policy: its text; parsed: None where it is no policy.
-        tests: iteration and Top-1 in percent.
+        tests: iteration and value of what the study compares by.
+        higher: whether more of it is better.
         changed: when it was written to last, seconds since 1970.
         running: whether a process trains it.
         held_out: whether it was tested on held-out records.
@@ -64,11 +66,13 @@ class StudyTraining:
     changed: float
     running: bool
     held_out: bool = False
+    higher: bool = True
 
     @property
     def best(self) -> tuple[int, float] | None:
-        """Iteration and Top-1 of the first highest test."""
-        return max(self.tests, key=lambda test: test[1], default=None)
+        """Iteration and value of the first best test."""
+        sign = 1 if self.higher else -1
+        return max(self.tests, key=lambda test: sign * test[1], default=None)
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,15 @@ class FoundStudy:
         if self.is_range:
             return f"range test ({self.result['form']})"  # type: ignore[index]
         return "tuning" if self.result is not None else "study"
+
+    @property
+    def measure(self) -> Measure:
+        """What its trainings are compared by; Top-1 where the file does not say."""
+        by, higher = self.plan.get("by"), self.plan.get("higher")
+        chance = number_of(self.plan, "chance") or 0.0
+        if not isinstance(by, str) or not isinstance(higher, bool):
+            return Measure.of_top1(chance)
+        return Measure.of(by, higher, chance)
 
     @property
     def verdict(self) -> str:
@@ -214,7 +227,7 @@ class StudyFolders:
     def __init__(self, folders: Sequence[Path]) -> None:
         self._folders = folders
         self._lock = threading.Lock()
-        self._read: dict[Path, tuple[float, StudyTraining]] = {}
+        self._read: dict[Path, tuple[float, Measure, StudyTraining]] = {}
 
     def studies(self) -> list[FoundStudy]:
         """All studies, the newest first."""
@@ -239,22 +252,22 @@ class StudyFolders:
         found, problems = [], []
         for path in _training_paths(study.path)[:MOST_TRAININGS]:
             try:
-                found.append(self._training(path))
+                found.append(self._training(path, study.measure))
             except _DAMAGED as error:
                 problems.append(f"{path.name}: {error}")
         return sorted(found, key=lambda t: (t.changed, t.name)), problems
 
-    def _training(self, path: Path) -> StudyTraining:
+    def _training(self, path: Path, measure: Measure) -> StudyTraining:
         changed = max(_changed(path / RUN), _changed(path / MEASUREMENTS))
         with self._lock:
             kept = self._read.get(path)
-        if kept is not None and kept[0] == changed and not kept[1].running:
-            return kept[1]
-        training = _read_training(path, changed)
+        if kept is not None and kept[:2] == (changed, measure) and not kept[2].running:
+            return kept[2]
+        training = _read_training(path, changed, measure)
         with self._lock:
             if len(self._read) >= MOST_KEPT:
                 self._read.clear()
-            self._read[path] = changed, training
+            self._read[path] = changed, measure, training
         return training
 
 
@@ -334,7 +347,7 @@ def _training_paths(study: Path) -> list[Path]:
         return []
 
 
-def _read_training(path: Path, changed: float) -> StudyTraining:
+def _read_training(path: Path, changed: float, measure: Measure) -> StudyTraining:
     directory = RunDirectory(path)
     record = directory.read()
     text = str(record.get("policy", ""))
@@ -353,7 +366,8 @@ def _read_training(path: Path, changed: float) -> StudyTraining:
             number_of(record, "iteration") or (measured[-1].iteration if measured else 0)
         ),
         max_iter=int(number_of(record, "max_iter") or 0),
-        tests=tuple((m.iteration, m.top1) for m in measured if m.top1 is not None),
+        tests=tuple((m.iteration, value) for m in measured for value in measure.values([m])),
+        higher=measure.higher,
         changed=changed,
         running=running,
         held_out=path.name.endswith(HELD_OUT),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Annotated, Any, Optional
 
@@ -18,12 +19,13 @@ from lrbench_caffe.tuning.importance import (
     compared,
     importances,
 )
+from lrbench_caffe.tuning.measure import Measure
 from lrbench_caffe.tuning.study import RANGE_TEST
 from lrbench_caffe.web.api import READ
 from lrbench_caffe.web.errors import Refused
 from lrbench_caffe.web.rendering import page
 from lrbench_caffe.web.study_charts import cost_chart, parallel_chart, range_chart
-from lrbench_caffe.web.tunings import FoundStudy, StudyFolders, StudyTraining, number_of
+from lrbench_caffe.web.tunings import FoundStudy, StudyFolders, StudyTraining
 
 router = APIRouter(dependencies=[READ])
 ALL = "all"  # functions: compared by what their LRs have in common
@@ -48,20 +50,28 @@ def tuning(
     judged = [t for t in trainings if study.judges(t)]
     done = sum(t.iteration for t in trainings)
     rows = [(t, study.stage(t)) for t in trainings]
+    measure = study.measure
+    best = max((t.best[1] for t in judged if t.best), key=measure.goodness, default=None)
     until = max((t.iteration for t, stage in rows if stage == RANGE_TEST), default=0)
     values = {
         "title": study.name,
         "study": study,
-        "rows": sorted(rows, key=lambda row: -(row[0].best or (0, -1.0))[1]),
+        "measure": measure,
+        "rows": sorted(rows, key=lambda row: _badness(row[0], measure)),
         "problems": problems,
         "done": done,
         "running": sum(t.running for t in trainings),
-        "best": max((t.best[1] for t in judged if t.best), default=None),
+        "best": best,
         "cost": cost_chart(study, trainings) if any(t.best for t in judged) else None,
         "range": range_chart(study, judged, until),
         **_importance(study, judged, function or ALL),
     }
     return page(request, "tuning.html", values)
+
+
+def _badness(training: StudyTraining, measure: Measure) -> float:
+    """A training's result as a number of which less is better; infinity without one."""
+    return math.inf if training.best is None else -measure.goodness(training.best[1])
 
 
 def _studies(request: Request) -> StudyFolders:
@@ -77,9 +87,10 @@ def _importance(
     own = [t for t in trainings if t.parsed is not None and t.seed == seed]
     functions = list(dict.fromkeys(t.parsed.function for t in own if t.parsed))
     chosen = [t for t in own if function == ALL or (t.parsed and t.parsed.function == function)]
-    candidates = [_candidate(t, function) for t in chosen]
+    measure = study.measure
+    candidates = [_candidate(t, function, measure) for t in chosen]
     at = common_iteration(candidates)
-    chance = number_of(study.plan, "chance") or 0.0
+    chance = measure.goodness(measure.worthless)
     return {
         "function": function,
         "functions": functions,
@@ -87,11 +98,11 @@ def _importance(
         "least": LEAST,
         "at": at,
         "importances": importances(candidates, at, chance) if at else [],
-        "parallel": parallel_chart(compared(candidates, at, chance)) if at else None,
+        "parallel": parallel_chart(compared(candidates, at, chance), measure) if at else None,
     }
 
 
-def _candidate(training: StudyTraining, function: str) -> ComparedTraining:
+def _candidate(training: StudyTraining, function: str, measure: Measure) -> ComparedTraining:
     policy = training.parsed
     assert policy is not None
     if function == ALL:
@@ -102,7 +113,8 @@ def _candidate(training: StudyTraining, function: str) -> ComparedTraining:
             for name, value in policy.params.items()
             if isinstance(value, (int, float))
         }
-    return ComparedTraining(values, training.tests, training.status == "diverged")
+    tests = [(iteration, measure.goodness(value)) for iteration, value in training.tests]
+    return ComparedTraining(values, tests, training.status == "diverged")
 
 
 def _described(training: StudyTraining) -> dict[str, float]:
