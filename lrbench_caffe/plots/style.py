@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +56,15 @@ def accuracy_limits(curves: list[list[float]]) -> tuple[float, float] | None:
     return low - margin, high + margin
 
 
+def _plain_labels(chosen: Any) -> Callable[[float, int], str]:
+    """Labels as 0.95 rather than as powers of ten, where a formatter of matplotlib has any."""
+
+    def label(value: float, position: int) -> str:
+        return f"{value:g}" if chosen(value, position) else ""
+
+    return label
+
+
 @dataclass(frozen=True)
 class ValueAxis:
     """An axis of what trainings are compared by.
@@ -73,11 +83,13 @@ class ValueAxis:
         """Name the vertical axis."""
         axes.set_ylabel(self.heading)
         if self.log:
-            from matplotlib.ticker import LogFormatter
+            from matplotlib.ticker import FuncFormatter, LogFormatter
 
             axes.set_yscale("log")
-            axes.yaxis.set_major_formatter(LogFormatter())  # "0.95" rather than a power of ten
-            axes.yaxis.set_minor_formatter(LogFormatter())
+            for set_formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+                chosen = LogFormatter()  # says which ticks have a label
+                chosen.set_axis(axes.yaxis)
+                set_formatter(FuncFormatter(_plain_labels(chosen)))
 
     def limits(self, curves: list[list[float]]) -> tuple[float, float] | None:
         """The ends of the axis, None where the picture may choose them."""

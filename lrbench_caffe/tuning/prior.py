@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lrbench_caffe.knowledge.evidence import Proposal, Wanted
+from lrbench_caffe.knowledge.evidence import Evidence, Proposal, Wanted
 from lrbench_caffe.knowledge.lookup import is_known
 from lrbench_caffe.knowledge.trials import learned
 from lrbench_caffe.lr import FunctionPolicy, parse
@@ -64,8 +64,10 @@ def look_up(
 ) -> Prior:
     """Ask the LR database about this task and similar ones, from the same start.
 
-    Only what learned is tried, and whether results on the task itself may narrow the range is
-    decided as for ``recommend`` (knowledge/trials.py).
+    What is fine-tuned has weights of its own in most cases, so results from other weights are tried
+    first, too; but they narrow no range, and none of them counts for the policy. Only what learned
+    is tried, and whether results on the task itself may narrow the range is decided as for
+    ``recommend`` (knowledge/trials.py).
 
     Args:
         db: its URL, None for the user's own.
@@ -84,7 +86,7 @@ def look_up(
         )  # fmt: skip
     usable = [proposal for proposal in recommendation.proposals if _usable(proposal)]
     policies = tuple((str(p.policy), f"from the LR database: {p.evidence[0]}") for p in usable)
-    same = [proposal for proposal in usable if proposal.main.same_task]
+    same = [p for p in usable if p.main.same_task and p.main.same_start]
     good = (
         _range(same, max_iter) if recommendation.experienced and _differ(same, max_iter) else None
     )
@@ -110,7 +112,13 @@ def _recorded(proposal: Proposal, max_iter: int) -> float | None:
 
 def _usable(proposal: Proposal) -> bool:
     complete = isinstance(proposal.policy, FunctionPolicy) and not proposal.policy.pending
-    return complete and proposal.main.same_start and learned(proposal.main)
+    return complete and _alike_start(proposal.main) and learned(proposal.main)
+
+
+def _alike_start(evidence: Evidence) -> bool:
+    """Whether the trainings there began as this one does: from the same, or both from weights."""
+    kinds = {evidence.summary.start.kind, evidence.wanted.start.kind}
+    return evidence.same_start or kinds == {"weights"}
 
 
 def _differ(proposals: Sequence[Proposal], max_iter: int) -> bool:

@@ -21,6 +21,7 @@ import numpy as np
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.lr import Policy, PolicyError, parse
 from lrbench_caffe.metrics import of_first_net
+from lrbench_caffe.records import SCRATCH, Start
 from lrbench_caffe.runs.directory import RunDirectory
 from lrbench_caffe.runs.layout import LATEST, MEASUREMENTS, RUN
 from lrbench_caffe.tuning import folder
@@ -109,6 +110,15 @@ class FoundStudy:
         if self.is_range:
             return f"range test ({self.result['form']})"  # type: ignore[index]
         return "tuning" if self.result is not None else "study"
+
+    @property
+    def start(self) -> str:
+        """What its trainings begin with, in words; empty for random weights, or where unknown."""
+        try:
+            start = Start(**self.plan["start"])
+            return "" if start == SCRATCH else str(start)
+        except (KeyError, TypeError):
+            return ""
 
     @property
     def measure(self) -> Measure:

@@ -179,3 +179,64 @@ def test_weights_no_better_than_guessing_are_from_scratch() -> None:
             one.add(rung(lr, hill(0.01)(lr), diverged=lr >= 0.1))
     assert ladder.result() == from_scratch.result()
     assert set(ladder.rungs) == {*from_scratch.rungs, 0.0001}
+
+
+# -- other measures --------------------------------------------------------------------------------
+
+
+def loss_rung(lr: float, *losses: float, diverged: bool = False) -> Rung:
+    tests: list[Any] = [
+        SimpleNamespace(iteration=100 * n, outputs={"loss": value})
+        for n, value in enumerate((2.0, *losses))
+    ]
+    return Rung(lr, tests, diverged)
+
+
+def descend(loss: Callable[[float], float], noise: float = 1.0, unit: float = 1.0) -> Ladder:
+    """A whole test whose last two losses are ``noise`` above and below ``loss(lr)``, as factors."""
+    ladder = Ladder(Measure.of("loss", False, 2.0 * unit))
+    while (lr := ladder.ask()) is not None:
+        value = unit * loss(lr)
+        ladder.add(loss_rung(lr, value / noise, value * noise, diverged=lr >= 0.5))
+    return ladder
+
+
+def valley(lr: float) -> float:
+    """0.02 at the best LR, and half as much more for every decade away from it."""
+    return 0.02 * 1.5 ** abs(math.log10(lr / 0.01))
+
+
+def test_a_good_lr_has_a_loss_within_5_percent_of_the_best_gain_by_its_logarithm() -> None:
+    """The best has 0.02, a hundredth of the beginning, so 5 % are a factor of 100^0.05 = 1.259, or 0.568
+    decades: 0.0027 to 0.037."""
+    good = descend(valley).result()
+    assert (good.low, good.high, good.best, good.limit) == (0.005, 0.02, 0.01, None)
+
+
+def test_a_single_noisy_test_moves_nothing_nor_does_the_unit() -> None:
+    good = descend(valley).result()
+    assert descend(valley, noise=1.4).result() == good
+    assert descend(valley, unit=1000.0).result() == good
+
+
+def test_the_rule_names_the_measure() -> None:
+    assert descend(valley).rule == (
+        "LRs whose loss is within 5% of the best gain (by the logarithm) over guessing, around the "
+        "best constant LR"
+    )
+
+
+def test_fine_tuning_by_a_loss() -> None:
+    """The weights have 0.2, guessing 2.0; the best LR makes 0.05 of it. Half of the gain over the weights
+    is a factor of 2, to 0.1; within 5 % of ln(40) is a factor of 1.2, to 0.06."""
+    ladder = Ladder(Measure.of("loss", False, 2.0), pretrained=True)
+    ends = {0.01: 0.3, 0.005: 0.12, 0.002: 0.055, 0.001: 0.05, 0.0005: 0.058, 0.0002: 0.09}
+    while (lr := ladder.ask()) is not None:
+        tests: list[Any] = [
+            SimpleNamespace(iteration=100 * n, outputs={"loss": value})
+            for n, value in enumerate((0.2, ends.get(lr, 0.2), ends.get(lr, 0.2)))
+        ]
+        ladder.add(Rung(lr, tests))
+    assert ladder.begin == 0.2
+    good = ladder.result()
+    assert (good.low, good.high, good.best) == (0.0005, 0.002, 0.001)

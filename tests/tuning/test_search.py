@@ -217,3 +217,89 @@ def test_levels() -> None:
     assert level(parse("FIX(k0=0.01)"), MAX_ITER) == pytest.approx(-2)
     rates = between_tests(parse("NSTEP(k0=0.1, gamma=0.1, l=[100])"), 100, 3)
     assert rates.mean(axis=1) == pytest.approx([0.1, 0.01, 0.01])
+
+
+# -- other measures --------------------------------------------------------------------------------
+
+
+class LossWorld(World):
+    """The same trainings, told as a loss that falls to a share of what it begins with."""
+
+    def __init__(self, candidates: list[Policy], ends: list[float], measure: Measure) -> None:
+        super().__init__(candidates, ends)
+        self.measure = measure
+
+    def curve(self, index: int, until: int) -> Curve:
+        if level(self.candidates[index], MAX_ITER) >= np.log10(self.limit):
+            return Curve(np.array([], dtype=int), np.array([]), 30, "diverged")
+        t = np.arange(INTERVAL, until + 1, INTERVAL)
+        end = self.tops[index]
+        losses = self.measure.worthless * (end + (1 - end) * np.exp(-t / 300))
+        return Curve(t, self.measure.scores(losses), until, "stopped")
+
+
+ENDS = [0.3, 0.2, 0.1, 0.07, 0.06, 0.05, 1.0, 1.0, 1.0]
+
+
+def by_loss(start: float, **more: object) -> tuple[PolicySearch, LossWorld]:
+    measure = Measure.of("loss", False, start)
+    one = PolicySearch(MANY, max_iter=MAX_ITER, test_interval=INTERVAL, measure=measure, **more)  # type: ignore[arg-type]
+    return one, LossWorld(MANY, ENDS, measure)
+
+
+def test_the_lowest_loss_is_found_before_half_of_all_is_spent() -> None:
+    one, world = by_loss(2.3, budget=3 * MAX_ITER)
+    world.play(one)
+    assert one.best == 5
+    assert sum(world.trained) <= 3 * MAX_ITER + MAX_ITER // 5
+
+
+def test_the_unit_of_a_loss_changes_no_decision() -> None:
+    """A loss in grams or kilograms; 1024 and 1/1024, so that not even a rounding differs."""
+    steps = []
+    for start in (2.0, 2048.0, 2.0 / 1024):
+        one, world = by_loss(start, budget=4 * MAX_ITER)
+        steps.append(world.play(one))
+    assert steps[0] == steps[1] == steps[2]
+
+
+def test_a_loss_that_is_low_enough_ends_the_search() -> None:
+    one, world = by_loss(2.0, target=0.25)
+    steps = world.play(one)
+    assert one.target_reached
+    reached = world.curve(steps[-1].index, steps[-1].until)
+    assert reached.best >= 10 * np.log(2.0 / 0.25)
+
+
+def test_what_hardly_fell_beside_others_is_too_high_an_lr() -> None:
+    """After one test: 1 % lower than at the beginning, where a lower LR has halved it."""
+    one, _ = by_loss(2.0)
+    score = one.measure.score
+    one.know(
+        parse("FIX(k0=0.005)"),
+        Curve(np.array([INTERVAL]), np.array([score(1.0)]), INTERVAL, "stopped"),
+    )
+    one.know(
+        parse("FIX(k0=0.08)"),
+        Curve(np.array([INTERVAL]), np.array([score(1.98)]), INTERVAL, "stopped"),
+    )
+    begun = one._begun()
+    assert one._scouts.limit(begun) == pytest.approx(np.log10(0.08))
+
+
+def test_an_accuracy_as_an_output_decides_as_top1() -> None:
+    as_output = Measure.of("accuracy", True, 0.1)
+    found = []
+    for measure, unit in ((TOP1, 1.0), (as_output, 0.01)):
+        world = World(MANY, TOPS)
+        one = PolicySearch(
+            MANY, max_iter=MAX_ITER, test_interval=INTERVAL, measure=measure, budget=5 * MAX_ITER
+        )
+        steps = []
+        while step := one.ask():
+            told = world.curve(step.index, step.until)
+            scores = measure.scores(unit * told.scores).round(9)
+            one.tell(step, Curve(told.iterations, scores, told.trained, told.status))
+            steps.append(step)
+        found.append(steps)
+    assert found[0] == found[1]

@@ -148,3 +148,54 @@ def test_a_lost_training_does_not_count_against_its_policy() -> None:
         False,
         False,
     ]
+
+
+# -- other measures --------------------------------------------------------------------------------
+
+
+def by_loss(policy: str, ends: Sequence[float], begins: float | None = None) -> PolicyTrainings:
+    """Trainings that end with these losses, a tenth above them half-way."""
+    found = trained(policy, [50.0] * len(ends))
+    for seed, end in enumerate(ends, 1):
+        values = [(100, 1.1 * end), (200, end)] + ([] if begins is None else [(0, begins)])
+        tests = [Measurement(at, 0.1, outputs={"iou_loss": v}) for at, v in sorted(values)]
+        found.results[seed].measurements[:] = tests
+    return found
+
+
+def loss_plan(**more: Any) -> TuningPlan:
+    return TuningPlan(
+        "solver.prototxt", 200, 100, None, 2.0, 1, seeds=3, by="iou_loss", higher=False, **more
+    )
+
+
+def test_the_lower_loss_is_recommended() -> None:
+    # t = 0.01 / sqrt(1e-6 / 3 + 1e-6 / 3) = 12.2, as s of 0.100, 0.101, 0.102 is 0.001; p by R's pt.
+    best, own = by_loss(BEST, [0.1, 0.101, 0.102]), by_loss(OWN, [0.11, 0.111, 0.112])
+    found = judge(loss_plan(), [best], own)
+    assert str(found.policy) == str(best.policy)
+    assert (found.metric, found.difference) == ("iou_loss", pytest.approx(-0.01))
+    assert found.p == pytest.approx(0.00026, rel=0.02)
+    assert "has 0.01 less iou_loss than your own policy" in found.text
+    assert "0.101 ± 0.00082 against 0.111 ± 0.00082 (3 and 3 trainings" in found.text
+    assert judge(loss_plan(), [own], best).exit_code == KEEP_OWN
+    assert ranked(loss_plan(), [own, best]) == [best, own]
+
+
+def test_a_loss_that_never_fell_below_the_weights_is_told() -> None:
+    best, own = by_loss(BEST, [0.1], begins=0.09), by_loss(OWN, [0.2], begins=0.09)
+    text = judge(loss_plan(), [best], own).text
+    assert (
+        "no training of SIN2(k0=0.01, k1=0.06, l=50) fell below the 0.09 that it began with" in text
+    )
+
+
+def test_the_cost_of_a_loss() -> None:
+    """The target is the best mean and its deviation: 0.101 + 0.00082; OWN reaches it never."""
+    best, own = by_loss(BEST, [0.1, 0.101, 0.102]), by_loss(OWN, [0.11, 0.111, 0.112])
+    found = judge(loss_plan(goal="cost"), [best], own)
+    assert found.policy is not None
+    assert (
+        "reached 0.1018 in 2 of 3 trainings, your own policy, STEP(k0=0.1, gamma=0.5, l=100), in 0 of 3"
+        in (found.text)
+    )
