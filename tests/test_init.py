@@ -30,15 +30,15 @@ def run(*arguments: str) -> int:
 
 def test_all_set_ups_are_written_once(tmp_path, capsys):
     folder = tmp_path / "new" / "folder"
-    assert len(NAMES) == 8
+    assert len(NAMES) == 10
     assert run(str(folder)) == 0
     assert files_below(folder) == NAMES
     for name in NAMES:
         assert (folder / name).read_bytes() == (ROOT / name).read_bytes()
-    assert capsys.readouterr().out.splitlines()[-1] == "8 of 8 files written"
+    assert capsys.readouterr().out.splitlines()[-1] == "10 of 10 files written"
     (folder / NAMES[0]).unlink()
     assert run(str(folder)) == 0
-    assert capsys.readouterr().out == f"{folder / NAMES[0]}\n1 of 8 files written\n"
+    assert capsys.readouterr().out == f"{folder / NAMES[0]}\n1 of 10 files written\n"
     assert run(str(folder)) == 0
     assert capsys.readouterr().out == "all files exist already\n"
 
@@ -79,7 +79,7 @@ def test_a_place_that_is_taken_is_one_line(blocked, by, reason, force, tmp_path,
 
 
 def test_each_set_up_has_a_net_and_a_solver():
-    keys = ["cnn3_cifar10", "lenet_digits", "lenet_mnist", "resnet32_cifar10"]
+    keys = ["cnn3_cifar10", "lenet_digits", "lenet_fine_tuning", "lenet_mnist", "resnet32_cifar10"]
     assert sorted(str(name) for key in keys for name in examples.names_of(key)) == NAMES
 
 

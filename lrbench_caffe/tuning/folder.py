@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import operator
 import os
 from collections.abc import Collection
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 from lrbench_caffe.errors import ParameterError
 from lrbench_caffe.files import remove_leftovers, replace_own
 from lrbench_caffe.prototxt.messages import utf8_stem
-from lrbench_caffe.records import Start
+from lrbench_caffe.records import UNKNOWN_START, Start
 from lrbench_caffe.tuning.study import TuningPlan
 
 FILE = "study.json"
@@ -24,6 +23,7 @@ _BEFORE = {
 }  # fmt: skip
 # The solver is compared by its content, and files to begin with by theirs (``start``).
 _UNCHECKED = ("solver", "files", "weights", "classifies")
+_BEGINNING = ("start", "level", "stages")  # what makes other trainings of the same solver
 # What reading a file that is not a study raises; RuntimeError: a path in it that goes round in a
 # circle.
 _DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, RuntimeError)
@@ -89,7 +89,7 @@ def write(folder: Path, plan: TuningPlan, experience: dict[str, Any]) -> None:
 
 
 def check_solver(folder: Path, plan: TuningPlan, kept: dict[str, Any] | None) -> None:
-    """Check that a folder's study is of this solver, and of its present content.
+    """Check that a folder's study is of this solver, of its present content, and from this start.
 
     What killed commands left in it is removed then.
 
@@ -112,6 +112,7 @@ def check_solver(folder: Path, plan: TuningPlan, kept: dict[str, Any] | None) ->
             plan.solver,
         )
     if kept is not None:
+        _check_same(folder, plan, kept, _BEGINNING)
         remove_leftovers(folder, r"[^/]*")
 
 
@@ -119,16 +120,23 @@ def check_plan(
     folder: Path, plan: TuningPlan, kept: dict[str, Any], may_change: Collection[str]
 ) -> None:
     """Check that a study is continued with its original parameters."""
-    before = {**_BEFORE, "start": plan.as_json()["start"], **kept["plan"]}
-    for name, value in plan.as_json().items():
-        same = _same_start if name == "start" else operator.eq
-        if name not in (*may_change, *_UNCHECKED) and not same(before.get(name), value):
+    _check_same(folder, plan, kept, set(plan.as_json()) - {*may_change, *_UNCHECKED})
+
+
+def _check_same(
+    folder: Path, plan: TuningPlan, kept: dict[str, Any], names: Collection[str]
+) -> None:
+    """Check that these parameters are those of a folder's study."""
+    now = plan.as_json()
+    before = {**_BEFORE, "start": now["start"], **kept["plan"]}
+    for name in (name for name in now if name in names):
+        pair = [_start(side[name]) if name == "start" else side.get(name) for side in (before, now)]
+        if pair[0] != pair[1]:
             raise ParameterError(
                 "{0} holds a study with {1} {2}, not {3}; allowed: the same, or another {out}",
                 folder,
                 name,
-                before.get(name),
-                value,
+                *pair,
             )
 
 
@@ -137,12 +145,12 @@ def kept_holdout(kept: dict[str, Any] | None) -> float | None:
     return None if kept is None else float(kept["plan"].get("holdout", 0))
 
 
-def _same_start(one: Any, other: Any) -> bool:
-    """Whether two starts are one; the names of their files do not count."""
+def _start(value: Any) -> Start:
+    """A start in study.json; the names of its files do not tell it from another."""
     try:
-        return Start(**one) == Start(**other)
+        return Start(**value)
     except TypeError:  # damaged, or of a later version
-        return False
+        return UNKNOWN_START
 
 
 def _shown(path: Path) -> str:

@@ -130,11 +130,7 @@ class Ladder:
         """The next tens, or finer steps, at both ends of what is good so far; some may have been tried."""
         good = self._good()
         if not good:
-            return (
-                []
-                if self._tried - set(self.rungs)
-                else self._further(_times(min(self._tried), 0.1))
-            )
+            return [] if self._tried - set(self.rungs) else self._beyond()
         low, high = self._known(_ten_below(good[0] / 1.01), 0.1), _ten_below(good[-1])
         above = self._known(_times(high, 10), 10)
         wanted = []
@@ -145,6 +141,14 @@ class Ladder:
         if (not _is_ten(good[0]) or _times(good[0], 10) in self.rungs) and not self._idle(good[0]):
             wanted += self._further(low) or self._finer(low, low)
         return wanted
+
+    def _beyond(self) -> list[float]:
+        """The next tens where none of those that were tried is good."""
+        below, top = self._further(_times(min(self._tried), 0.1)), max(self._tried)
+        # Top-1 hardly ever gets worse than guessing with too low an LR; an IoU does, before it rises.
+        if self.measure.is_top1 or self.rungs[top].diverged:
+            return below
+        return self._further(_times(top, 10)) + below
 
     def _known(self, ten: float, factor: float) -> float:
         """A ten, or the next one in a direction that was not lost: of what is lost nobody knows whether it is

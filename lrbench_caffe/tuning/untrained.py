@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import replace
 
 from lrbench_caffe.errors import InputError, ParameterError, did_you_mean
@@ -21,10 +22,10 @@ from lrbench_caffe.tuning.measure import Measure
 _NO_AIM = ("cd", "cdac")
 OWN = tuple(m.name for m in METRICS.values() if m.kind == UTILITY and m.name not in _NO_AIM)
 BATCHES = 10  # of the test net that are looked at
-# Words in names of outputs of which more is better.
+# Words in names of outputs, or their beginnings, of which more is better.
 GAINS = (
-    "acc", "top", "iou", "map", "ap", "auc", "f1", "dice", "precision", "recall", "psnr", "ssim",
-    "score",
+    "acc", "top", "iou", "miou", "map", "ap", "auc", "f1", "dice", "precision", "recall", "psnr",
+    "ssim", "score",
 )  # fmt: skip
 
 
@@ -130,10 +131,7 @@ def _direction(solver: Solver, test: Measurement, name: str) -> bool:
     value = test.outputs[name]
     if test.test_loss is not None and math.isclose(value, test.test_loss, rel_tol=1e-5):
         return False
-    if "Accuracy" in layers or _named(name, GAINS):
+    words = re.split(r"[^a-z0-9]+", name.lower())
+    if "Accuracy" in layers or any(word.startswith(GAINS) for word in words):
         return True
     raise ParameterError("{by}: {0}: is more of it better, or less? allowed: {higher}", name)
-
-
-def _named(name: str, words: Iterable[str]) -> bool:
-    return any(word in name.lower() for word in words)

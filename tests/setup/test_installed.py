@@ -183,7 +183,7 @@ def test_the_first_training_without_a_clone(built: Path, tmp_path: Path):
     installed = install(sys.executable, tmp_path, str(one(built, "*.whl")))
     installed.environment["XDG_CACHE_HOME"] = str(tmp_path / "cache")
     assert f"Caffe: ready in {tmp_path / 'cache'}" in installed("setup")
-    assert "8 of 8 files written" in installed("init .")
+    assert "10 of 10 files written" in installed("init .")
     installed("data digits")
     said = installed(f"train {SOLVER} --lr sin2")
     assert "iteration 2000/2000  Top-1 " in said

@@ -6,12 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.files import temporary_of
+from lrbench_caffe.records import Start
 from lrbench_caffe.tuning import folder
 from lrbench_caffe.tuning.folder import study_folder
 from lrbench_caffe.tuning.study import TuningPlan
@@ -83,3 +85,32 @@ def test_what_a_killed_command_left_in_a_study_is_removed(tmp_path: Path) -> Non
     left.touch()
     folder.check_solver(tmp_path, own, folder.read(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["study.json"]
+
+
+def test_a_study_of_an_earlier_version_goes_on_and_one_of_another_goal_or_start_does_not(
+    tmp_path: Path,
+) -> None:
+    now = plan(tmp_path / "solver.prototxt")
+    folder.write(tmp_path, now, {})
+    kept = folder.read(tmp_path)
+    assert kept is not None
+    for name in ("by", "higher", "classifies", "target", "start", "weights", "level", "stages"):
+        del kept["plan"][name]  # what version 0.1 did not write
+    folder.check_solver(tmp_path, now, kept)
+    folder.check_plan(tmp_path, now, kept, ())
+    with pytest.raises(InputError, match="holds a study with by top1, not loss"):
+        folder.check_plan(tmp_path, replace(now, by="loss"), kept, ())
+    with pytest.raises(InputError, match="holds a study with level 0, not 1"):
+        folder.check_solver(tmp_path, replace(now, level=1), kept)
+
+    tuned = replace(now, start=Start("weights", "ab" * 16, 2, 4, name="a.caffemodel"))
+    folder.write(tmp_path, tuned, {})
+    kept = folder.read(tmp_path)
+    same = replace(tuned.start, name="b.caffemodel")
+    folder.check_solver(tmp_path, replace(tuned, start=same, weights="b.caffemodel"), kept)
+    other = replace(tuned.start, digest="cd" * 16, name="c.caffemodel")
+    with pytest.raises(
+        InputError,
+        match="holds a study with start weights a.caffemodel, 2 of 4 layers filled, not weights c",
+    ):
+        folder.check_solver(tmp_path, replace(tuned, start=other), kept)
