@@ -16,9 +16,10 @@ def optimism_of(study: Study, outcome: TuningOutcome) -> Optimism | None:
     """By how much the choice flatters; None with nothing held out, or for a goal other than accuracy."""
     if study.holdout is None or study.plan.goal != "accuracy":
         return None
-    others = [trained for trained in outcome.finalists if trained is not outcome.baseline]
+    finalists = ranked(study.plan, outcome.finalists)
+    others = [trained for trained in finalists if trained is not outcome.baseline]
     return optimism(
-        ranked(study.plan, others or outcome.finalists),
+        [trained for trained in others if not trained.diverged] or others or finalists,
         outcome.baseline,
         policies=len(study.known),
         records=study.holdout.held,

@@ -122,10 +122,9 @@ class Optimism:
             size = f" (one of them is {self._points(100 / self.records)})" * measure.is_top1
             flattered = self._points(self.optimism) if self.optimism > 0 else "nothing"
             lines.append(
-                f"the held-out records are better than the test set by "
-                f"{self._points(self.gap(first))} for it, and by {self._points(self.gap(self.own))} "
-                f"for your own policy, which was not chosen: they flatter the best of "
-                f"{self.policies} by {flattered}{size}"
+                f"on the held-out records it is {self._than(self.gap(first))} than on the test set, "
+                f"your own policy, which was not chosen, {self._than(self.gap(self.own))}: they "
+                f"flatter the best of {self.policies} by {flattered}{size}"
             )
         return lines
 
@@ -141,6 +140,9 @@ class Optimism:
 
     def _better(self, one: Sequence[float], other: Sequence[float]) -> float:
         return self.measure.goodness(statistics.fmean(one) - statistics.fmean(other))
+
+    def _than(self, value: float) -> str:
+        return f"{self._points(abs(value))} {'better' if value >= 0 else 'worse'}"
 
     def _points(self, value: float) -> str:
         return f"{difference(value, self.measure)}{' points' * self.measure.percent}"
