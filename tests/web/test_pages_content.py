@@ -346,7 +346,7 @@ def test_a_tuning_by_held_out_records_tells_both_results(visitor):
     assert "held-out records: 10 % of the training set, 130 of 1,297, drawn with seed 1" in words
     assert "Best so far 99.00 % on held-out records" in words  # not the test set's 99.50
     choices, trainings = tables(page)
-    assert list(choices[0].values())[1:] == ["99", "100", "94.25", "95.5"]
+    assert list(choices[0].values())[1:] == ["99.00", "100", "94.25", "95.50"]
     assert list(choices[1].values())[1:] == ["-", "-", "-", "-"]
     assert [(r["tested on"], r["for"]) for r in trainings] == [
         ("test set", "finalists"),
