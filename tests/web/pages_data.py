@@ -68,6 +68,7 @@ def write_studies(runs: Path) -> None:
         text = f"TRI(k0=0.001, k1={k1}, l={20 + 20 * (n % 2)})"
         write_training(tuning, f"tri-{n}", text, [(20, 90.0 - n), (40, 95.0 - n)])
     _held_out(runs / "tune-held-out")
+    _by_loss(runs / "tune-loss")
     ended = runs / "range-digits"
     _study(ended)
     write_training(ended, "fix-1", "FIX(k0=0.1)", [(10, 30.0), (20, 60.0)])
@@ -87,6 +88,15 @@ def write_studies(runs: Path) -> None:
                     "holdout": {"finalists": 3, "own": [], "text": 5, "records": "x", "held_out": []}})
     )  # fmt: skip
     write_training(odd, "x", MARKUP, [(10, 5.0)])
+
+
+def _by_loss(tuning: Path) -> None:
+    """A tuning from given weights by an output that is better if lower, and has an odd name."""
+    start = dataclasses.asdict(Start("weights", "d" * 32, 3, 5, name="lenet.caffemodel"))
+    _study(tuning, functions=["FIX"], by=MARKUP, higher=False, chance=2.5, target=0.25, start=start)
+    for n, k0 in enumerate((0.1, 0.01, 0.001, 0.002, 0.005)):
+        tests = [(10, 1.0 + n), (20, 0.5 + n)]
+        write_training(tuning, f"fix-{n}", f"FIX(k0={k0})", tests, output=MARKUP)
 
 
 def _held_out(tuning: Path) -> None:
@@ -116,8 +126,14 @@ def _study(folder: Path, **plan: object) -> None:
 
 
 def write_training(
-    study: Path, name: str, text: str, tests: list[tuple[int, float]], status: str = "stopped"
+    study: Path,
+    name: str,
+    text: str,
+    tests: list[tuple[int, float]],
+    status: str = "stopped",
+    output: str | None = None,
 ) -> None:
+    """Write a run directory of a study; ``tests`` have Top-1, or this output."""
     directory = RunDirectory(study / "trainings" / name)
     directory.path.mkdir(parents=True)
     record = {
@@ -125,7 +141,11 @@ def write_training(
         "status": status, "iteration": tests[-1][0],
     }  # fmt: skip
     (directory.path / "run.json").write_text(json.dumps(record))
-    rows = (json.dumps(dataclasses.asdict(at(i, top1))) for i, top1 in tests)
+    measured = [at(i, value) for i, value in tests]
+    if output is not None:
+        pairs = zip(measured, tests)
+        measured = [dataclasses.replace(m, outputs={output: value}) for m, (_, value) in pairs]
+    rows = (json.dumps(dataclasses.asdict(m)) for m in measured)
     (directory.path / "measurements.jsonl").write_text("\n".join(rows) + "\n")
     (directory.path / "iterations.csv").write_text(
         "iteration,lr,loss\n" + "".join(f"{i},0.01,{2 - i / 100}\n" for i in range(tests[-1][0]))

@@ -319,7 +319,8 @@ def study(visitor: Client, name: str) -> str:
 
 def test_the_list_of_tunings_has_all_of_the_folders(visitor):
     rows = {r["study"]: r for r in tables(visitor.get("/tunings").text)[0]}
-    assert set(rows) == {"tune-digits", "tune-held-out", "range-digits", "damaged", "odd"}
+    names = {"tune-digits", "tune-held-out", "tune-loss", "range-digits", "damaged", "odd"}
+    assert set(rows) == names
     assert rows["range-digits"]["kind"] == "range test (ladder)"
     assert rows["range-digits"]["result"] == "good LRs: 0.01 to 0.1, best constant LR 0.1"
     assert rows["tune-digits"]["result"] == "not ended"
@@ -354,6 +355,20 @@ def test_a_tuning_by_held_out_records_tells_both_results(visitor):
         ("held-out records", "search"),
     ]
     assert "Judged by the test set" in text(visitor.get(study(visitor, "tune-digits")).text)
+
+
+def test_a_tuning_by_a_loss_shows_the_lowest(visitor):
+    page = visitor.get(study(visitor, "tune-loss")).text
+    words, odd = text(page), " ".join(MARKUP.split())
+    assert f"accuracy, the lowest {odd}, 0.25" in words
+    assert "Start weights lenet.caffemodel, 3 of 5 layers filled" in words
+    assert "Best so far 0.5 " in words
+    best = tables(page)[-1][0]
+    assert (best["policy"], best[f"best {odd}"], best["at"]) == ("FIX(k0=0.1)", "0.5", "20")
+    # The loss rises with these k0 in this order: 0.1, 0.01, 0.001, 0.002, 0.005. Ranks of k0: 5, 4, 1, 2, 3,
+    # of the result (the lowest loss is the best): 5, 4, 3, 2, 1; 1 - 6 (0 + 0 + 4 + 0 + 4) / 120 = 0.6.
+    rows = {r["parameter"]: r for r in tables(page)[0]}
+    assert rows["highest LR"]["correlation"] == "0.60"
 
 
 def test_importance_is_a_rank_correlation(visitor):
