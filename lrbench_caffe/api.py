@@ -392,7 +392,7 @@ class Range(_Shown):
         return f"{self.low:g} to {self.high:g}, best constant LR {self.best:g}"
 
     def figure(self) -> Figure:
-        """Top-1 over the LR, or for a ramp the loss over it."""
+        """Top-1 (or what was compared by) over the LR, or for a ramp the loss over it."""
         return self._figure()
 
 
@@ -455,7 +455,7 @@ class TunedPolicy(_Shown):
         return _pandas().DataFrame(self.details["finalists"])
 
     def figure(self) -> Figure:
-        """Top-1 over iterations of all trainings, the finalists in colour."""
+        """Top-1, or what was compared by, over iterations of all trainings, the finalists in colour."""
         return self._figure()
 
 
@@ -470,7 +470,7 @@ def tune(
         solver: the solver.prototxt.
         on_note: called with each message for the user during the tuning.
         parameters: any attribute of ``tuning.request.TuningRequest``: ``functions``, ``budget``,
-            ...
+            ``by``, ``weights``, ...
 
     Raises:
         InputError: the solver or a parameter is wrong.

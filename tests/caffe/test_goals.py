@@ -57,7 +57,7 @@ layer {{ name: "iou" type: "Eltwise" bottom: "common" bottom: "part" top: "iou"
   eltwise_param {{ operation: PROD }} {TEST} }}
 """
 LOW = {"lr_policy": '"fixed"', "gamma": None, "power": None, "max_iter": 100, "test_interval": 20}
-SMALL = ("--functions", "fix,poly", "--top", "1", "--seeds", "2", "--fresh", "--jobs", "2",
+SMALL = ("--functions", "fix,poly", "--top", "1", "--seeds", "2", "--fresh", "--holdout", "0", "--jobs", "2",
          "--layers", "stock", "--out", "study", "--json")  # fmt: skip
 
 
