@@ -86,3 +86,19 @@ def test_results_of_another_start_do_not_count(memory: Memory, start: Start) -> 
     assert look_up() == without
     if start.known:  # they count for an equal one
         assert look_up(start=start).policies[0][0] == "FIX(k0=0.0006)"
+
+
+def test_what_fine_tuned_well_from_other_weights_is_tried_first_but_narrows_nothing(
+    memory: Memory,
+) -> None:
+    other = Start("weights", "ab" * 16, 2, 4)
+    results = [
+        fix(lr, top1, start=other) for lr, top1 in ((2e-4, 94.1), (6e-4, 95.2), (2e-3, 93.0))
+    ]
+    memory.add(DIGITS, *results, *GOOD)
+    found = look_up(("FIX",), start=Start("weights", "ef" * 16, 2, 4))
+    texts = [text for text, _ in found.policies]
+    assert texts[0] == "FIX(k0=0.0006)"
+    assert "FIX(k0=0.01)" not in texts  # the best from scratch
+    assert found.good is None and found.results == ()
+    assert "FIX(k0=0.0006)" not in [text for text, _ in look_up(("FIX",)).policies]
