@@ -10,7 +10,11 @@ from importlib import metadata
 from . import dehb_peer, peers, smac_peer, syne_tune_peers
 from .peers import Optimiser, Setting
 
-MIN_RESOURCES, REDUCTIONS = (1, 2, 3, 4, 6, 8), (2, 3, 4)
+# Smallest budgets, reduction factors and kinds that --settings tries: fewer of the peers that take longer.
+Grid = tuple[Sequence[int], Sequence[int], Sequence[str]]
+WIDE: Grid = ((1, 2, 3, 4, 6, 8), (2, 3, 4), ("",))
+SMALL: Grid = ((1, 2, 4), (2, 3), ("",))
+RUNGS: Grid = ((1, 2, 4), (2, 3), ("stopping", "promotion"))
 INSTALL = "tools/tunerbench/requirements.txt says how to install them"
 
 
@@ -26,7 +30,7 @@ class Peer:
         default: what the package does unless told otherwise; where it has no default for the
             smallest budget, that is one test.
         best: by the set's name, what --settings found: chosen on the results themselves.
-        kinds: further choices that --settings tries.
+        grid: what --settings tries.
     """
 
     key: str
@@ -36,7 +40,7 @@ class Peer:
     make: Callable[[Setting], Optimiser]
     default: Setting
     best: Mapping[str, Setting] = field(default_factory=dict)
-    kinds: Sequence[str] = ("",)
+    grid: Grid = SMALL
 
     @property
     def installed(self) -> str | None:
@@ -50,9 +54,7 @@ class Peer:
     @property
     def settings(self) -> list[Setting]:
         """What --settings tries."""
-        return [
-            Setting(*values) for values in itertools.product(MIN_RESOURCES, REDUCTIONS, self.kinds)
-        ]
+        return [Setting(*values) for values in itertools.product(*self.grid)]
 
     def named(self, setting: Setting) -> str:
         return f"{self.label}: {'defaults' if setting == self.default else setting}"
@@ -62,25 +64,24 @@ class Peer:
         return f"{self.label}: {setting} ({self.package} {self.installed})"
 
 
-RUNGS = ("stopping", "promotion")
 PEERS = [
     Peer(
         "tpe", "Optuna TPE + Hyperband", "optuna", "", peers.tpe_hyperband, Setting(1, 3),
-        {"digits": Setting(1, 3), "mnist": Setting(8, 2)},
+        {"digits": Setting(1, 3), "mnist": Setting(8, 2)}, grid=WIDE,
     ),
     Peer(
         "halving", "Optuna random + halving", "optuna", "", peers.random_halving, Setting(1, 4),
-        {"digits": Setting(2, 2), "mnist": Setting(8, 2)},
+        {"digits": Setting(2, 2), "mnist": Setting(8, 2)}, grid=WIDE,
     ),
     Peer("smac", "SMAC3 multi-fidelity", "smac", "2.", smac_peer.smac_facade, Setting(1, 3)),
     Peer("dehb", "DEHB", "DEHB", "0.1", dehb_peer.dehb, Setting(1, 3)),
     Peer(
         "asha", "Syne Tune ASHA", "syne-tune", "0.13", syne_tune_peers.asha,
-        Setting(1, 3, "stopping"), kinds=RUNGS,
+        Setting(1, 3, "stopping"), grid=RUNGS,
     ),
     Peer(
         "mobster", "Syne Tune MOBSTER", "syne-tune", "0.13", syne_tune_peers.mobster,
-        Setting(1, 3, "stopping"), kinds=RUNGS,
+        Setting(1, 3, "stopping"), grid=RUNGS,
     ),
 ]  # fmt: skip
 

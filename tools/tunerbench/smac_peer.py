@@ -32,6 +32,7 @@ def _search(
     setting: Setting, task: CurveSet, ledger: Ledger, seed: int, folder: str
 ) -> SearchOutcome:
     from smac import MultiFidelityFacade, Scenario
+    from smac.main.exceptions import ConfigurationSpaceExhaustedException
     from smac.runhistory import TrialValue
 
     space = Space(task.policies)
@@ -54,7 +55,7 @@ def _search(
     while not ledger.over:
         try:
             trial = facade.ask()
-        except StopIteration:  # no new configuration is left
+        except (StopIteration, ConfigurationSpaceExhaustedException):
             break
         index = space.index(trial.config)
         outcome.trials += 1

@@ -6,7 +6,9 @@ conditions: a parameter that the function does not use is ignored.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import io
 import logging
 import warnings
 from collections.abc import Mapping
@@ -32,7 +34,8 @@ def mobster(setting: Setting) -> Optimiser:
 
 def _peer(name: str, setting: Setting) -> Optimiser:
     def run(task: CurveSet, ledger: Ledger, seed: int) -> SearchOutcome:
-        from syne_tune.optimizer import baselines
+        with contextlib.redirect_stdout(io.StringIO()):  # prints what it could also have
+            from syne_tune.optimizer import baselines
 
         logging.getLogger("syne_tune").setLevel(logging.ERROR)
         space = Space(task.policies)
