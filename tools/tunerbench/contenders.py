@@ -74,10 +74,15 @@ PEERS = [
         {"digits": Setting(2, 2), "mnist": Setting(8, 2)}, grid=WIDE,
     ),
     Peer("smac", "SMAC3 multi-fidelity", "smac", "2.", smac_peer.smac_facade, Setting(1, 3)),
-    Peer("dehb", "DEHB", "DEHB", "0.1", dehb_peer.dehb, Setting(1, 3)),
+    Peer(
+        "dehb", "DEHB", "DEHB", "0.1", dehb_peer.dehb, Setting(1, 3),
+        {"digits": Setting(4, 3), "mnist": Setting(1, 3)},
+    ),
     Peer(
         "asha", "Syne Tune ASHA", "syne-tune", "0.13", syne_tune_peers.asha,
-        Setting(1, 3, "stopping"), grid=RUNGS,
+        Setting(1, 3, "stopping"),
+        {"digits": Setting(2, 3, "promotion"), "mnist": Setting(4, 3, "promotion")},
+        grid=RUNGS,
     ),
     Peer(
         "mobster", "Syne Tune MOBSTER", "syne-tune", "0.13", syne_tune_peers.mobster,
