@@ -58,8 +58,7 @@ def _search(
         except (StopIteration, ConfigurationSpaceExhaustedException):
             break
         index = space.index(trial.config)
-        outcome.trials += 1
-        outcome.repeats += ledger.knows(index)
+        outcome.trials += not ledger.knows(index)  # a promotion is no proposal
         best = train_tests(task, ledger, index, trial.budget)
         facade.tell(trial, TrialValue(cost=100 - best), save=False)
     return outcome

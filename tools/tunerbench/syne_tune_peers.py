@@ -1,7 +1,7 @@
 """Syne Tune's ASHA and MOBSTER: its schedulers, driven as its tuner drives them with one worker.
 
-Version 0.13.0 is the last with MOBSTER, and with a promoting ASHA; 0.16.0 ignores its random_seed
-(findings/syne-tune-seed-ignored.sh). A space of Syne Tune has no conditions: a parameter that the
+Version 0.13.0 has MOBSTER and a promoting ASHA, which 0.14 has in its legacy modules only, and 0.15
+in none; 0.16.0 ignores its random_seed (findings/syne-tune-seed-ignored.sh). A space of Syne Tune has no conditions: a parameter that the
 function does not use is ignored.
 """
 
