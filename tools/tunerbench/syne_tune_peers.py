@@ -1,8 +1,8 @@
 """Syne Tune's ASHA and MOBSTER: its schedulers, driven as its tuner drives them with one worker.
 
 Version 0.13.0 has MOBSTER and a promoting ASHA, which 0.14 has in its legacy modules only, and 0.15
-in none; 0.16.0 ignores its random_seed (findings/syne-tune-seed-ignored.sh). A space of Syne Tune has no conditions: a parameter that the
-function does not use is ignored.
+in none; 0.16.0 ignores its random_seed (findings/syne-tune-seed-ignored.sh). A space of Syne Tune
+has no conditions: a parameter that the function does not use is ignored.
 """
 
 from __future__ import annotations
