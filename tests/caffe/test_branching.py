@@ -89,7 +89,7 @@ def assert_same(one: Run, other: Run) -> None:
     assert (one.path / csv).read_bytes() == (other.path / csv).read_bytes()
     assert len(one.measurements()) == len(other.measurements())
     assert list(one.last_measurements().items()) == list(other.last_measurements().items())
-    last = sorted((one.path / "snapshots").glob(f"*_iter_{ITERATIONS}.*"))
+    last = sorted((one.path / "snapshots").glob(f"*_iter_{one.record['iteration']}.*"))
     assert len(last) == 2
     for path in last:
         assert content(path) == content(other.path / "snapshots" / path.name)
@@ -210,7 +210,7 @@ def test_killed_at_any_time(pair: Workspace) -> None:
 TUNE = (
     "tune", "solver.prototxt", "--fresh", "--no-db", "--functions", "FIX,STEP,NSTEP", "--max-iter",
     "200", "--test-interval", "10", "--top", "2", "--seeds", "2", "--budget", "4000", "--layers",
-    "stock", "--jobs", "2", "--out", "study",
+    "stock", "--jobs", "2", "--holdout", "0", "--out", "study",
 )  # fmt: skip
 
 
@@ -229,7 +229,7 @@ def test_a_study_trains_common_beginnings_once(workspace: Workspace) -> None:
     runs = study_runs(workspace.path / "study")
     branches = {name: run.record.get("branches", []) for name, run in runs.items()}
     taken = sum(b["at"] - b["after"] for parts in branches.values() for b in parts)
-    assert found["iterations_taken_over"] == taken > 400
+    assert found["iterations_taken_over"] == taken > 100
     assert sum(found["iterations"].values()) == sum(r.record["iteration"] for r in runs.values())
     assert "thanks to shared beginnings" in (workspace.path / "study" / "report.md").read_text()
     # No snapshot is left that was there to branch from.
@@ -244,7 +244,7 @@ def test_a_study_trains_common_beginnings_once(workspace: Workspace) -> None:
         assert_same(workspace.run(out), runs[name])
 
     tune[-1] = "killed"
-    for seconds in (2.0, 3.0, 4.0, 6.0, 8.0):
+    for seconds in (4.0, 7.0, 10.0):
         process = subprocess.Popen(tune, cwd=workspace.path, env=ENVIRONMENT)
         try:
             process.wait(seconds)
