@@ -53,6 +53,7 @@ class Beginnings:
 
     Attributes:
         expected: policies that may be trained after those that are being trained.
+        opening: the iteration up to which each of them is trained at first; 0 for any.
     """
 
     def __init__(self, max_iter: int) -> None:
@@ -61,6 +62,7 @@ class Beginnings:
         self._groups: dict[object, dict[str, _Relative]] = {}
         self._lengths: dict[tuple[str, str], int] = {}
         self.expected: Sequence[Policy] = ()
+        self.opening = 0
 
     def plan(
         self, policy: Policy, out: str, until: int, like: object, wanted: Collection[int] = ()
@@ -101,9 +103,15 @@ class Beginnings:
         return best
 
     def _points(self, policy: Policy) -> set[int]:
-        """The iterations after which the LRs of a policy are no longer those of others to come."""
+        """The iterations after which the LRs of a policy are no longer those of others to come.
+
+        And the end of their first part, where the LRs are the same for longer than that.
+        """
         lengths = {self.shared(policy, other) for other in self.expected}
-        return {length for length in lengths if self._least <= length < self._max_iter}
+        points = {length for length in lengths if self._least <= length < self._max_iter}
+        if self._least <= self.opening < max(points, default=0):
+            points.add(self.opening)
+        return points
 
     def shared(self, one: Policy, other: Policy) -> int:
         """The number of iterations from the first one on for which two policies have the same LRs, bit by

@@ -172,6 +172,11 @@ class PolicySearch:
         self._done[index] = len(curve.scores) if curve.alive else self._tests
 
     @property
+    def opening(self) -> int:
+        """The iteration up to which a candidate is trained at first."""
+        return self._opening * self._interval
+
+    @property
     def target_reached(self) -> bool:
         """Whether a candidate has reached the target."""
         # A training of the range test may be there already; it is a candidate that has to be.

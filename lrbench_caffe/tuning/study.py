@@ -496,6 +496,7 @@ class Study:
                 for it.
         """
         self._beginnings.expected = self._followers(search.policies)
+        self._beginnings.opening = search.opening
 
         def begin(step: Step) -> Job:
             return self.begin(search.policies[step.index], self.plan.seed, step.until)

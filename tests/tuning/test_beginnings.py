@@ -82,6 +82,14 @@ def test_snapshots_are_made_where_others_will_branch() -> None:
     assert plans.plan("poly2", 400) == (None, ())
 
 
+def test_the_first_part_of_those_to_come() -> None:
+    plans = Plans("fix", "nstep", "step")
+    plans.beginnings.opening = 150
+    assert plans.plan("fix", 400) == (None, (100, 150))
+    assert plans.plan("nstep", 150) == (("fix-1", 150), (100,))
+    assert plans.plan("step", 150) == (("fix-1", 100), (100,))  # its LRs are others before 150
+
+
 def test_another_seed_has_other_trainings() -> None:
     plans = Plans(*TEXTS)
     plans.plan("fix", 600)
