@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Optional
 
 import numpy as np
 from fastapi import APIRouter, Depends, Query
-from pydantic import BaseModel, model_validator
+from pydantic import BaseModel, Field, model_validator
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -332,7 +332,7 @@ class Standing(BaseModel):
     """Whether runs are shown, and why not."""
 
     standing: Literal["shown", "unverified", "hidden"]
-    doubt: Optional[str] = None
+    doubt: Annotated[Optional[str], Field(max_length=LONGEST)] = None
 
 
 @router.put("/runs/{uid:path}/standing", tags=["exchange"], dependencies=[ADMIN])

@@ -212,11 +212,23 @@ async def check_form(request: Request) -> None:
         Refused: it is not.
     """
     origin = request.headers.get("origin")
-    host = request.headers.get("host", "")
-    if origin is not None and urlsplit(origin).netloc != host:
+    if origin is not None and _place_of(origin) != request.headers.get("host", ""):
         raise Refused(403, "the form comes from another site")
     key = request.cookies.get(FORM)
     form = await request.form()
     given = form.get("form_key")
-    if not key or not isinstance(given, str) or not hmac.compare_digest(key, given):
+    if not key or not isinstance(given, str) or not hmac.compare_digest(_coded(key), _coded(given)):
         raise Refused(403, "the form is not from this page; open the page again and repeat")
+
+
+def _place_of(origin: str) -> str | None:
+    """Host and port of an origin; None where it is none."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
+
+
+def _coded(key: str) -> bytes:
+    """A key, which may be any text where it was not we who made it."""
+    return key.encode("utf-8", "surrogatepass")

@@ -11,8 +11,9 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -34,10 +35,12 @@ def own_server(server: Server) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def command(url: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """The command, as a process that answers."""
+def command(
+    url: str, port: int, *flags: str, logs: Sequence[Any] = (subprocess.DEVNULL,) * 2
+) -> Iterator[subprocess.Popen[bytes]]:
+    """The command, as a process that answers; ``logs`` are its standard output and error."""
     arguments = [sys.executable, "-m", "lrbench_caffe.web", "--db", url, "--port", str(port)]
-    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([*arguments, *flags], stdout=logs[0], stderr=logs[1])
     try:
         while True:
             assert process.poll() is None, "the server ended while it started"

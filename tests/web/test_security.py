@@ -127,6 +127,30 @@ def test_a_form_must_come_from_a_page_of_ours(serve, token, database):
     assert len(database.page(task_id=None, limit=500)) == len(list(database.runs())) - 1
 
 
+@pytest.mark.parametrize("origin", ["http://[", "null", "", "\xe4", "http://127.0.0.1"])
+def test_an_origin_that_is_none_is_another_site(client, origin):
+    assert client.get("/sign-in").status == 200
+    key = next(c.value for c in client.cookies if c.name == "lrbench_form")
+    kind = {"Content_Type": "application/x-www-form-urlencoded"}
+    answer = client.post("/sign-out", f"form_key={key}".encode(), Origin=origin, **kind)
+    assert (answer.status, "another site" in answer.text) == (403, True)
+
+
+def test_a_form_key_of_any_text(client):
+    """A browser has ours; others may send what they like, with the charset that they like."""
+    form = {"Content_Type": "application/x-www-form-urlencoded"}
+    part = b'--b\r\nContent-Disposition: form-data; name="form_key"\r\n\r\n+2AA-\r\n--b--\r\n'
+    parts = {"Content_Type": "multipart/form-data; boundary=b; charset=utf-7"}
+    for cookie, body, kind, status in (
+        ("k", b"form_key=%C3%A4", form, 403),
+        ("\xe4", b"form_key=k", form, 403),
+        ("\xe4", b"form_key=%C3%A4", form, 303),
+        ("k", part, parts, 403),
+    ):
+        answer = client.post("/sign-out", body, Cookie=f"lrbench_form={cookie}", **kind)
+        assert answer.status == status, (cookie, body)
+
+
 def test_cookies_are_out_of_reach_of_scripts_and_other_sites(serve, token):
     client = Client(serve(secure=True, root_path=""))
     (cookie,) = client.get("/sign-in").headers.get_all("Set-Cookie")
