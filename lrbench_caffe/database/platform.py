@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from sqlalchemy import and_, func, select, text, update
 from sqlalchemy.engine import Connection, RowMapping
 
-from lrbench_caffe.database import schema, writing
+from lrbench_caffe.database import schema, stamps, writing
 from lrbench_caffe.database.checks import check_contributor, storable
 from lrbench_caffe.database.store import PAGE, Database
 from lrbench_caffe.database.summaries import RunGroup, refresh
@@ -219,6 +219,7 @@ class Platform:
             change = update(run).where(chosen)
             connection.execute(change.values(standing=standing, doubt=words))
             refresh(connection, {RunGroup(*(row[n] for n in RunGroup._fields)) for row in rows})
+            stamps.renew(connection, {row["task_id"] for row in rows})
 
         self._transactions.write(work)
 

@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 from sqlalchemy.engine import Connection, Engine
 
 from lrbench_caffe.database import engine as driver
-from lrbench_caffe.database import migrate, schema, summaries, writing
+from lrbench_caffe.database import migrate, schema, stamps, summaries, writing
 from lrbench_caffe.database.checks import checked_measurement, checked_run, storable
 from lrbench_caffe.database.errors import DatabaseError, RecordError, UnknownRun
 from lrbench_caffe.database.patience import LONG
@@ -356,6 +356,14 @@ class Database:
         )
         uids = list(self._transactions.read(lambda c: c.execute(query).scalars().all()))
         return [prefix] if prefix in uids else uids
+
+    def stamps(self, task_id: int | None = None) -> dict[int, int]:
+        """A number for each task, or for one, by its id, which changes when what is shown of its runs does.
+
+        Summaries and numbers of runs that were read after it are as they were for as long as the
+        number is the same. That of a task that is gone is not in it.
+        """
+        return self._transactions.read(lambda c: stamps.read(c, task_id))
 
     def runs_of_tasks(self) -> dict[int, int]:
         """Number of runs of each task, by its id."""

@@ -12,7 +12,7 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -34,6 +34,7 @@ from sqlalchemy.engine import Connection, RowMapping
 
 from lrbench_caffe.database import schema
 from lrbench_caffe.database.rows import (
+    START_COLUMNS,
     UNKNOWN_KEYS,
     AnyRow,
     insert,
@@ -49,7 +50,6 @@ from lrbench_caffe.records import OWN, PAPER, PolicySummary, Spread, Start
 COUNTED = ("finished", "diverged", "failed")
 _CHUNK = 1000  # rows in one statement
 ORDERS = (*schema.SPREADS, "num_params")
-_START_COLUMNS = [f"start_{f.name}" for f in fields(Start)]
 
 
 class RunGroup(NamedTuple):
@@ -207,7 +207,7 @@ def _summarise(counted: Sequence[RowMapping]) -> dict[str, Any]:
         "repeats": sum(row["repeats"] for row in finished),
         "failed": sum(row["status"] == "failed" for row in runs),
         "diverged": sum(row["status"] == "diverged" for row in runs),
-        **{name: newest[name] for name in _START_COLUMNS},
+        **{name: newest[name] for name in START_COLUMNS},
     }
     for name in schema.SPREADS:
         spread = _pooled_column(name, finished)
@@ -278,7 +278,7 @@ def _counted_runs(condition: ColumnElement[bool]) -> Select[Any]:
     """
     run, measured, policy = schema.run, schema.measurement, schema.policy
     own = ("id", "status", "seed", "layers", "repeats", "top1_sd", "started", "epoch", "origin")
-    names = dict.fromkeys((*own, *RunGroup._fields, *_START_COLUMNS))
+    names = dict.fromkeys((*own, *RunGroup._fields, *START_COLUMNS))
     lowest = and_(run.c.best_top1.is_(None), measured.c.test_loss == run.c.best_loss)
     others = schema.measurement.alias()
     last = select(func.max(others.c.iteration)).where(
@@ -551,7 +551,7 @@ def starts(
     """See ``Database.starts``."""
     table = schema.summary if contributors is None else schema.run
     query = (
-        select(*(table.c[name] for name in _START_COLUMNS))
+        select(*(table.c[name] for name in START_COLUMNS))
         .where(table.c.task_id == task_id)
         .distinct()
     )

@@ -140,7 +140,7 @@ def ranking(
 def ranked(request: Request, query: selection.Query) -> selection.Selection:
     found = selection.find_tasks(query, all_tasks(request))
     assert found is not None  # the query names a task
-    return selection.select(query, database(request), found)
+    return selection.select(query, request.app.state.results, found)
 
 
 class RunQuery(AskedFor):

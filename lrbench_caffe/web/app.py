@@ -31,6 +31,7 @@ from lrbench_caffe.web.bodies import BodyLimit
 from lrbench_caffe.web.errors import Refused
 from lrbench_caffe.web.live import LiveFolders
 from lrbench_caffe.web.pages import PAGES
+from lrbench_caffe.web.remembering import KnownResults, RememberedAnswers
 from lrbench_caffe.web.rendering import page, templates
 from lrbench_caffe.web.security import RateLimit, SecurityHeaders
 from lrbench_caffe.web.settings import MIB, WebSettings
@@ -59,6 +60,7 @@ def create_app(settings: WebSettings) -> FastAPI:
         with spelling(str), Database.open(settings.db, patience=PATIENCE) as database:
             app.state.database = database
             app.state.platform = Platform(database)
+            app.state.results = KnownResults(database)
             yield
 
     app = FastAPI(
@@ -84,6 +86,7 @@ def create_app(settings: WebSettings) -> FastAPI:
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     app.add_middleware(BodyLimit, most=_bodies(settings), other=SMALL)
     app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=4)
+    app.add_middleware(RememberedAnswers, settings=settings)
     app.add_middleware(RateLimit, settings=settings)
     app.add_middleware(SecurityHeaders, secure=settings.secure)
     app.add_middleware(AccessLog)

@@ -7,11 +7,12 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
-from lrbench_caffe.knowledge.ranking import pareto_front
+from lrbench_caffe.knowledge.ranking import RankingEntry, pareto_front
 from lrbench_caffe.knowledge.selection import Selection
 from lrbench_caffe.lr import Policy, parse
 from lrbench_caffe.metrics import Measurement, of_first_net
@@ -95,11 +96,14 @@ def pareto_chart(selected: Selection) -> Chart:
     every = [e for group in selected.groups[:1] for e in group.candidates]
     front = pareto_front(every, cost, utility)
     ranked = [row.candidate for group in selected.groups[:1] for row in group.ranked]
-    first = [*front, *ranked, *every]
-    places = {id(e): e for e in first if e.spread(utility.name) and e.spread(cost.name)}
-    entries = list(places.values())[:MOST_DOTS]
-    for number, source in enumerate(dict.fromkeys(e.summary.source for e in entries)):
-        own = [e for e in entries if e.summary.source == source]
+    entries: dict[int, RankingEntry] = {}
+    for entry in chain(front, ranked, every):
+        if len(entries) == MOST_DOTS:
+            break
+        if entry.spread(utility.name) and entry.spread(cost.name):
+            entries[id(entry)] = entry
+    for number, source in enumerate(dict.fromkeys(e.summary.source for e in entries.values())):
+        own = [e for e in entries.values() if e.summary.source == source]
         traces.append(_points(own, cost.name, utility.name, source, number))
     spreads = sorted(
         (e.spread(cost.name).mean, e.spread(utility.name).mean)  # type: ignore[union-attr]
