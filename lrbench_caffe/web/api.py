@@ -198,7 +198,7 @@ def export(request: Request, query: Annotated[RunQuery, Query()]) -> Response:
 
 @router.get("/schedule", tags=["policies"], dependencies=[READ], summary="A policy's LR.")
 def schedule(
-    policy: Annotated[str, Query(max_length=LONGEST)],
+    policy: Annotated[str, Query(max_length=LONGEST, examples=["SIN2(k0=0.01, k1=0.06, l=2000)"])],
     max_iter: Annotated[int, Query(ge=1, le=INT32)] = 10_000,
 ) -> dict[str, Any]:
     """The LR at up to 2,000 iterations of a training of ``max_iter``, and the policy's parameters."""
