@@ -30,6 +30,22 @@ def add_head(p: _Flags, more: str = ", as in training") -> None:
     p.add_argument("--head", metavar="NAME", help=text)
 
 
+def add_contributors(p: _Flags, of: str = "use") -> None:
+    p.add_argument(
+        "--contributors",
+        type=names,
+        metavar="NAMES",
+        default=(),
+        help=f"comma-separated: {of} only their results; own: those that were never uploaded, paper: the "
+        "paper's (default: all)",
+    )
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Names on the command line, separated by commas."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
 def add_direction(p: _Flags, outputs: str) -> None:
     """--higher and --lower, which ``chosen_direction`` reads."""
     direction = p.add_mutually_exclusive_group()
