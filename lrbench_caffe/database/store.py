@@ -18,10 +18,7 @@ from lrbench_caffe.database.errors import DatabaseError, RecordError, UnknownRun
 from lrbench_caffe.database.patience import LONG
 from lrbench_caffe.database.preparing import bring_up, exists, is_current
 from lrbench_caffe.database.reading import read_page, select_some, select_tasks, task_from_row
-from lrbench_caffe.database.rows import (
-    select_runs,
-    task_key,
-)
+from lrbench_caffe.database.rows import task_key
 from lrbench_caffe.database.summaries import Reached
 from lrbench_caffe.database.transactions import Transactions
 from lrbench_caffe.database.urls import resolve_url
@@ -316,12 +313,11 @@ class Database:
         query = select_some(
             task_id=task_id,
             function=function,
+            policy=policy,
             status=status,
             source=source,
             contributor=contributor,
         )
-        if policy is not None:
-            query = query.where(schema.policy.c.text == policy)
         query = query.where(run.c.standing == standing).limit(limit)
         query = query.order_by(run.c.uid if by_uid else run.c.id.desc())
         if after is not None and by_uid:
@@ -335,7 +331,7 @@ class Database:
     def export(self) -> Iterator[RunRecord]:
         """All runs with their measurements, by uid: equal databases give equal exports."""
         run = schema.run
-        query = select_runs().order_by(run.c.uid).limit(PAGE)
+        query = select(run.c.id).order_by(run.c.uid).limit(PAGE)
         after = ""
         while True:
             page = query.where(run.c.uid > after)

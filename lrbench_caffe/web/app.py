@@ -98,12 +98,11 @@ def create_app(settings: WebSettings) -> FastAPI:
 
 def _bodies(settings: WebSettings) -> dict[str, int | None]:
     """The largest body of each path that takes a large one, in bytes."""
-    texts = 8 * settings.solver_mib * MIB  # three, and in JSON the escapes of their characters
     return {
         "/api/v1/runs": None,  # which counts what it has uncompressed
         "/uploads": settings.upload_mib * MIB + SMALL,
-        "/recommend": texts,
-        "/api/v1/recommendations": texts,
+        "/recommend": settings.texts,
+        "/api/v1/recommendations": settings.texts,
     }
 
 

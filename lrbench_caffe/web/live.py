@@ -42,6 +42,7 @@ class LiveRun:
         iteration, max_iter: how far it is, and how long.
         top1: of the last test, in percent; loss: its test loss. None without.
         changed: when it was written to last, seconds since 1970.
+        uid: its run in an LR database; None where it is recorded in none.
     """
 
     key: str
@@ -55,6 +56,7 @@ class LiveRun:
     top1: float | None
     loss: float | None
     changed: float
+    uid: str | None = None
 
 
 class LiveFolders:
@@ -143,7 +145,13 @@ def _described(
         top1=test.top1 if test else None,
         loss=test.test_loss if test else None,
         changed=changed,
+        uid=_uid(settings.get("record")),
     )
+
+
+def _uid(record: Any) -> str | None:
+    uid = record.get("uid") if isinstance(record, dict) else None
+    return uid if isinstance(uid, str) and uid.isprintable() else None
 
 
 def _last_line(path: Path) -> str | None:

@@ -13,13 +13,16 @@ from lrbench_caffe.lr import Policy
 from lrbench_caffe.plaintext import shortened
 from lrbench_caffe.plots.style import SERIES
 from lrbench_caffe.tuning.importance import ComparedTraining
+from lrbench_caffe.tuning.study import FINAL, OWN
 from lrbench_caffe.web.charts import Chart, chart, plain, short
 from lrbench_caffe.web.tunings import FoundStudy, StudyTraining, losses_of
 
 POINTS = 300  # of the losses of a pass
 MOST_LINES = 100  # candidates in parallel coordinates
+MOST_CURVES, MOST_POINTS = 60, 2000  # learning curves in a picture, and their tests
 WIDE = 20.0
 GREY = "#8d99ae"
+TOP1 = "Top-1 (%)"
 
 
 def cost_chart(trainings: Sequence[StudyTraining]) -> Chart:
@@ -43,9 +46,65 @@ def cost_chart(trainings: Sequence[StudyTraining]) -> Chart:
         "line": {"color": SERIES[1], "shape": "hv"},
     }  # fmt: skip
     return chart(
-        "study", [line, dots], xaxis={"title": "iterations of all trainings"},
-        yaxis={"title": "Top-1 (%)"},
+        "study", [line, dots], xaxis={"title": "iterations of all trainings", "rangemode": "tozero"},
+        yaxis={"title": TOP1, **_limits([top1 for _, _, top1 in ended])},
     )  # fmt: skip
+
+
+def _limits(tops: Sequence[float]) -> dict[str, Any]:
+    """An axis that tells the better ones apart: what is far below most of them is beyond it."""
+    if not tops:
+        return {}
+    low, _ = lowest_shown(tops)
+    margin = max(0.05 * (max(tops) - low), 0.05)
+    return {"range": [low - margin, max(tops) + margin]}
+
+
+def lowest_shown(tops: Sequence[float]) -> tuple[float, int]:
+    """Where an axis of Top-1 begins, and how many of the values are below it.
+
+    It is the lowest value or, if that is higher, as far below the lowest quarter as the best is above.
+    """
+    best, quarter = max(tops), float(np.percentile(tops, 25, method="lower"))
+    low = max(min(tops), 2 * quarter - best)
+    return low, sum(top1 < low for top1 in tops)
+
+
+def curves_chart(rows: Sequence[tuple[StudyTraining, str]]) -> Chart:
+    """Top-1 of the trainings over their iterations: the finalists and the solver's own in colour.
+
+    Args:
+        rows: trainings and what each was for, the best first.
+    """
+    traces: list[dict[str, Any]] = []
+    told_apart = list(dict.fromkeys(t.policy for t, stage in rows if stage in (FINAL, OWN)))
+    tested = [(t, stage) for t, stage in rows if len(t.tests) > 1][:MOST_CURVES]
+    step = -(-sum(len(t.tests) for t, _ in tested) // MOST_POINTS) or 1
+    named: set[str] = set()
+    for training, stage in reversed(tested):  # the best are drawn last, over the others
+        known = training.policy in told_apart
+        name = shortened(training.policy, 100) if known else "other trainings"
+        colour = SERIES[told_apart.index(training.policy) % len(SERIES)] if known else GREY
+        trained = training.tests[1:] if training.tests[0][0] == 0 else training.tests
+        points = trained[::step]
+        what = plain(shortened(f"{training.policy}, {stage}", 120))
+        traces.append(
+            {
+                "x": [iteration for iteration, _ in points],
+                "y": short(top1 for _, top1 in points),
+                "name": plain(name),
+                "legendgroup": name,
+                "showlegend": name not in named,
+                "hovertemplate": f"{what}<br>%{{y:.2f}} % after %{{x:,}} iterations<extra></extra>",
+                "mode": "lines+markers",
+                "marker": {"size": 4, "color": colour},
+                "line": {"color": colour, "width": 2 if known else 1},
+            }
+        )
+        named.add(name)
+    tops = [top1 for trace in traces for top1 in trace["y"] if top1 is not None]
+    axis = {"title": TOP1, **_limits(tops)}
+    return chart("study", traces, xaxis={"title": "iteration"}, yaxis=axis)
 
 
 def range_chart(study: FoundStudy, trainings: Sequence[StudyTraining], until: int) -> Chart | None:
@@ -72,7 +131,7 @@ def range_chart(study: FoundStudy, trainings: Sequence[StudyTraining], until: in
         }
         edge = {"color": SERIES[1], "width": 1, "dash": "dash"}
         shapes.append({**band, "fillcolor": "rgba(213,94,0,0.12)", "line": edge})
-    title = "Top-1 (%)" if ladder else "training loss"
+    title = TOP1 if ladder else "training loss"
     return chart(
         "study",
         traces,
@@ -142,9 +201,10 @@ def parallel_chart(rated: Sequence[tuple[ComparedTraining, float]]) -> Chart:
     An axis whose highest value is more than ``WIDE`` times the lowest is logarithmic.
     """
     best = sorted(rated, key=lambda pair: -pair[1])[:MOST_LINES]
+    lowest, below = lowest_shown([top1 for _, top1 in best])
     names = list(dict.fromkeys(name for training, _ in best for name in training.values))
-    rows = [{**training.values, "Top-1 (%)": top1} for training, top1 in best]
-    names.append("Top-1 (%)")
+    rows = [{**training.values, TOP1: max(top1, lowest)} for training, top1 in best]
+    names.append(TOP1)
     ends = {
         name: (min(values), max(values))
         for name in names
@@ -152,11 +212,13 @@ def parallel_chart(rated: Sequence[tuple[ComparedTraining, float]]) -> Chart:
     }
     tops = [top1 for _, top1 in best]
     traces = [_parallel_line(names, row, ends, top1, tops) for row, top1 in zip(rows, tops)]
-    notes = [
+    notes: list[dict[str, Any]] = [
         {"x": place, "y": y, "text": f"{ends[name][at]:.4g}", "showarrow": False}
         for place, name in enumerate(names)
         for at, y in ((0, -0.07), (1, 1.07))
     ]
+    if below:
+        notes[-2]["text"] += " or less"
     ticks = {"tickvals": list(range(len(names))), "ticktext": list(map(plain, names))}
     return chart(
         "study", traces, xaxis={"zeroline": False, **ticks}, annotations=notes,
@@ -176,10 +238,9 @@ def _parallel_line(
     for name in names:
         value = row.get(name)
         low, high = ends[name]
-        places.append(
-            None if value is None else (value - low) / (high - low) if high > low else 0.5
-        )
-        texts.append("" if value is None else f"{name} = {value:.5g}")
+        places.append(None if value is None else _place(value, low, high))
+        told = top1 if name == TOP1 else value
+        texts.append("" if told is None else f"{name} = {told:.5g}")
     share = np.searchsorted(sorted(tops), top1) / max(1, len(tops) - 1)
     return {
         "x": list(range(len(names))),

@@ -102,7 +102,7 @@ class FoundStudy:
     def kind(self) -> str:
         if self.is_range:
             return f"range test ({self.result['form']})"  # type: ignore[index]
-        return "tuning" if self.result is not None else "study"
+        return "tuning" if self.result is not None or "goal" in self.plan else "study"
 
     @property
     def verdict(self) -> str:
@@ -173,6 +173,13 @@ class StudyFolders:
                 if key_of(path.resolve()) == key:
                     return _study(path.resolve(), root)
         return None
+
+    def of_training(self, path: Path) -> FoundStudy | None:
+        """The study that a run directory is a training of; None where it is none's."""
+        home = path.resolve().parent
+        if home.name != TRAININGS or not (home.parent / folder.FILE).is_file():
+            return None
+        return self.find(key_of(home.parent))
 
     def trainings(self, study: FoundStudy) -> tuple[list[StudyTraining], list[str]]:
         """The trainings of a study in the order in which they were written to last.

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from lrbench_caffe.runs.rows import finite
-from lrbench_caffe.web.api import READ
+from lrbench_caffe.web.api import READ, platform
 from lrbench_caffe.web.errors import Refused
 from lrbench_caffe.web.live import LiveFolders, LiveRun, News, Place, news
 from lrbench_caffe.web.rendering import page
@@ -27,7 +27,9 @@ LONGEST = 600.0  # seconds of an answer; the browser asks again, from where it w
 
 @router.get("/live")
 def live(request: Request) -> Response:
-    return page(request, "live.html", {"title": "Live", "runs": folders(request).runs()})
+    runs = folders(request).runs()
+    running = sum(run.status == "running" for run in runs)
+    return page(request, "live.html", {"title": "Live", "runs": runs, "running": running})
 
 
 @router.get("/live.json")
@@ -39,7 +41,13 @@ def live_json(request: Request) -> list[dict[str, Any]]:
 @router.get("/live/{key}")
 def live_run(request: Request, key: str) -> Response:
     run = known(request, key)
-    return page(request, "live_run.html", {"title": run.name, "run": run})
+    values = {
+        "title": run.name,
+        "run": run,
+        "stored": run.uid is not None and _is_shown(request, run.uid),
+        "study": request.app.state.studies.of_training(run.path),
+    }
+    return page(request, "live_run.html", values)
 
 
 @router.get("/live/{key}/events", name="live_events")
@@ -98,6 +106,11 @@ def _finite(value: Any) -> Any:
 
 def _row(run: LiveRun) -> dict[str, Any]:
     return _finite({**asdict(run), "path": str(run.path)})  # type: ignore[no-any-return]
+
+
+def _is_shown(request: Request, uid: str) -> bool:
+    outcome = platform(request).outcomes([uid]).get(uid)
+    return outcome is not None and outcome.standing != "hidden"
 
 
 def folders(request: Request) -> LiveFolders:

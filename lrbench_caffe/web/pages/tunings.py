@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Any, Optional
 
@@ -11,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from lrbench_caffe.lr import PolicyError
+from lrbench_caffe.plots import traces_figure
 from lrbench_caffe.tuning.importance import (
     LEAST,
     ComparedTraining,
@@ -20,14 +23,29 @@ from lrbench_caffe.tuning.importance import (
 )
 from lrbench_caffe.tuning.study import RANGE_TEST
 from lrbench_caffe.web.api import READ
+from lrbench_caffe.web.charts import Chart
 from lrbench_caffe.web.errors import Refused
+from lrbench_caffe.web.pictures import picture
 from lrbench_caffe.web.rendering import page
-from lrbench_caffe.web.study_charts import cost_chart, parallel_chart, range_chart
+from lrbench_caffe.web.study_charts import (
+    cost_chart,
+    curves_chart,
+    lowest_shown,
+    parallel_chart,
+    range_chart,
+)
 from lrbench_caffe.web.tunings import FoundStudy, StudyFolders, StudyTraining, number_of
 
 router = APIRouter(dependencies=[READ])
 ALL = "all"  # functions: compared by what their LRs have in common
 SAMPLES = 1000  # iterations of a schedule by which it is described
+TITLES = {
+    "cost": "best so far over cost",
+    "curves": "learning curves",
+    "range": "range test",
+    "parallel": "candidates",
+}
+Function = Annotated[Optional[str], Query(max_length=100)]
 
 
 @router.get("/tunings")
@@ -38,29 +56,75 @@ def tunings(request: Request) -> Response:
 
 
 @router.get("/tunings/{key}")
-def tuning(
-    request: Request, key: str, function: Annotated[Optional[str], Query(max_length=100)] = None
-) -> Response:
-    study = _studies(request).find(key)
-    if study is None:
-        raise Refused(404, "there is no such tuning on this machine")
+def tuning(request: Request, key: str, function: Function = None) -> Response:
+    study = _known(request, key)
     trainings, problems = _studies(request).trainings(study)
-    done = sum(t.iteration for t in trainings)
-    rows = [(t, study.stage(t)) for t in trainings]
-    until = max((t.iteration for t, stage in rows if stage == RANGE_TEST), default=0)
+    rows = _by_result(study, trainings)
+    importance = _importance(study, trainings, function or ALL)
     values = {
         "title": study.name,
         "study": study,
-        "rows": sorted(rows, key=lambda row: -(row[0].best or (0, -1.0))[1]),
+        "rows": rows,
+        "stages": Counter(stage for _, stage in rows),
         "problems": problems,
-        "done": done,
+        "done": sum(t.iteration for t in trainings),
         "running": sum(t.running for t in trainings),
         "best": max((t.best[1] for t in trainings if t.best), default=None),
-        "cost": cost_chart(trainings) if any(t.best for t in trainings) else None,
-        "range": range_chart(study, trainings, until),
-        **_importance(study, trainings, function or ALL),
+        "below": lowest_shown([t.best[1] for t in trainings if t.best] or [0.0])[1],
+        "charts": _charts(study, trainings, rows, importance),
+        **importance,
     }
     return page(request, "tuning.html", values)
+
+
+@router.get("/tunings/{key}/{name}.{form}", name="tuning_picture")
+def tuning_picture(
+    request: Request, key: str, name: str, form: str, function: Function = None
+) -> Response:
+    """The picture of one of the charts of a study."""
+    study = _known(request, key)
+    trainings, _ = _studies(request).trainings(study)
+    importance = _importance(study, trainings, function or ALL)
+    charts = _charts(study, trainings, _by_result(study, trainings), importance)
+    made = charts.get(name)
+    if made is None:
+        raise Refused(404, f"there is no chart {name!r} of it; known: {', '.join(charts)}")
+    drawn = json.loads(made)
+    title = f"{study.name}: {TITLES[name]}"
+    return picture(form, name, lambda: traces_figure(title, drawn["traces"], drawn["layout"]))
+
+
+def _charts(
+    study: FoundStudy,
+    trainings: Sequence[StudyTraining],
+    rows: Sequence[tuple[StudyTraining, str]],
+    importance: dict[str, Any],
+) -> dict[str, Chart]:
+    """The charts of a study, those for which it has something."""
+    until = max((t.iteration for t, stage in rows if stage == RANGE_TEST), default=0)
+    tested = any(t.best for t in trainings)
+    found = {
+        "cost": cost_chart(trainings) if tested else None,
+        "curves": curves_chart(rows) if tested and not study.is_range else None,
+        "range": range_chart(study, trainings, until),
+        "parallel": None if study.is_range else _parallel(importance),
+    }
+    return {name: made for name, made in found.items() if made is not None}
+
+
+def _by_result(
+    study: FoundStudy, trainings: Sequence[StudyTraining]
+) -> list[tuple[StudyTraining, str]]:
+    """The trainings and what each was for, the best first."""
+    rows = [(t, study.stage(t)) for t in trainings]
+    return sorted(rows, key=lambda row: -(row[0].best or (0, -1.0))[1])
+
+
+def _known(request: Request, key: str) -> FoundStudy:
+    study = _studies(request).find(key)
+    if study is None:
+        raise Refused(404, "there is no such tuning on this machine")
+    return study
 
 
 def _studies(request: Request) -> StudyFolders:
@@ -86,8 +150,12 @@ def _importance(
         "least": LEAST,
         "at": at,
         "importances": importances(candidates, at, chance) if at else [],
-        "parallel": parallel_chart(compared(candidates, at, chance)) if at else None,
+        "compared": compared(candidates, at, chance) if at else [],
     }
+
+
+def _parallel(importance: dict[str, Any]) -> Chart | None:
+    return parallel_chart(importance["compared"]) if importance["compared"] else None
 
 
 def _candidate(training: StudyTraining, function: str) -> ComparedTraining:
