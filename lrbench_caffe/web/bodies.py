@@ -73,13 +73,15 @@ async def read_lines(request: Request, most: int, longest: int) -> AsyncIterator
     """
     rest = bytearray()
     async for piece in _pieces(request, most):
-        rest += piece
-        *lines, last = rest.split(b"\n")
-        for line in lines:
-            yield bytes(line)
-        if len(last) > longest:
+        whole, newline, last = piece.rpartition(b"\n")
+        if newline:  # only what came now is looked through: a long line takes no longer than many
+            rest += whole
+            for line in rest.split(b"\n"):
+                yield bytes(line)
+            rest.clear()
+        rest += last
+        if len(rest) > longest:
             raise Refused(413, f"a line has more than {longest} bytes")
-        rest = bytearray(last)
     if rest:
         yield bytes(rest)
 

@@ -35,6 +35,9 @@ FORM = {
 }
 ASK = "/api/v1/recommendations"
 
+# What the database is, other tests look at: these start a Caffe each.
+pytestmark = pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+
 
 def ended(
     uid: str, text: str, top1: float, sent: Contribution | None = None, **others

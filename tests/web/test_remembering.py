@@ -16,6 +16,7 @@ from tests.database.records import at, policy, run
 from tests.web.serving import Client
 
 FIX = policy("FIX(k0=0.01)")
+IN_SQLITE = pytest.mark.parametrize("kind", ["sqlite"], indirect=True)  # as in any
 
 
 @pytest.fixture
@@ -81,6 +82,7 @@ def test_every_page_is_new_after_a_change(serve, database, number, change):
         ), path
 
 
+@IN_SQLITE
 def test_a_page_is_made_once(serve, number, made):
     client = Client(serve())
     client.get("/")
@@ -92,6 +94,7 @@ def test_a_page_is_made_once(serve, number, made):
     assert made == ["tasks.html", "task.html", "task.html"]
 
 
+@IN_SQLITE
 def test_a_browser_that_has_the_page_is_told_so(serve, database, number):
     client = Client(serve())
     first = client.get("/")
@@ -102,6 +105,7 @@ def test_a_browser_that_has_the_page_is_told_so(serve, database, number):
     assert client.get("/", If_None_Match=first.headers["ETag"]).status == 200
 
 
+@IN_SQLITE
 def test_who_has_a_token_gets_pages_of_their_own(serve, token, number, made):
     address = serve()
     visitor, ada = Client(address), Client(address)
@@ -115,6 +119,7 @@ def test_who_has_a_token_gets_pages_of_their_own(serve, token, number, made):
     assert len(made) == 1 + 2 + 2
 
 
+@IN_SQLITE
 def test_a_private_server_remembers_nothing(serve, token, number, made):
     address = serve(private=True)
     client = Client(address, token("ada", "read"))
@@ -123,6 +128,7 @@ def test_a_private_server_remembers_nothing(serve, token, number, made):
     assert Client(address).get("/").status == 401
 
 
+@IN_SQLITE
 def test_no_page_of_one_address_is_given_at_another(serve, number):
     client = Client(serve())
     client.get("/")
@@ -130,6 +136,7 @@ def test_no_page_of_one_address_is_given_at_another(serve, number):
     assert "other.example" not in client.get("/").text
 
 
+@IN_SQLITE
 def test_errors_are_not_remembered(serve, database):
     client = Client(serve())
     (later,) = {max(database.stamps()) + 1}
@@ -150,6 +157,7 @@ def test_many_who_ask_at_once_have_one_page_made(serve, database, number, made):
         assert made == ["task.html"]
 
 
+@IN_SQLITE
 def test_a_database_that_is_away_is_told_and_then_forgotten(serve, number, monkeypatch):
     from lrbench_caffe.database.errors import DatabaseUnavailable
     from lrbench_caffe.database.store import Database
@@ -170,6 +178,7 @@ def test_a_database_that_is_away_is_told_and_then_forgotten(serve, number, monke
 # -- summaries -------------------------------------------------------------------------------------
 
 
+@IN_SQLITE
 def test_summaries_are_read_once(database, number, monkeypatch):
     known = KnownResults(database)
     first = known.summaries(number)
@@ -178,6 +187,7 @@ def test_summaries_are_read_once(database, number, monkeypatch):
     assert [s.policy.text for s in known.summaries(number)] == [run("a").policy.text]
 
 
+@IN_SQLITE
 def test_a_task_that_is_too_large_is_read_each_time(database, number, monkeypatch):
     monkeypatch.setattr(remembering, "MOST_SUMMARIES", 1)
     known = KnownResults(database)

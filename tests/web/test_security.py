@@ -266,6 +266,7 @@ def test_gzip_of_several_members_and_broken_gzip(serve, token, database):
     assert answer.status == 415
 
 
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
 def test_a_line_that_never_ends(serve, token):
     address = serve(upload_mib=80)
     place = urlsplit(address)
