@@ -105,7 +105,8 @@ def _finite(value: Any) -> Any:
 
 
 def _row(run: LiveRun) -> dict[str, Any]:
-    return _finite({**asdict(run), "path": str(run.path)})  # type: ignore[no-any-return]
+    shown = {name: value for name, value in asdict(run).items() if name != "path"}
+    return _finite(shown)  # type: ignore[no-any-return]
 
 
 def _is_shown(request: Request, uid: str) -> bool:
