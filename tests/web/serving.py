@@ -62,7 +62,7 @@ class Client:
         if self._secret is not None:
             request.add_header("Authorization", f"Bearer {self._secret}")
         try:
-            with self._open(request, timeout=30) as response:
+            with self._open(request, timeout=120) as response:
                 return Answer(response.status, response.headers, response.read())
         except HTTPError as error:
             return Answer(error.code, error.headers, error.read())

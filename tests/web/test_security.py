@@ -13,6 +13,7 @@ import pytest
 from lrbench_caffe.database import exchange
 from lrbench_caffe.database.platform import Platform
 from lrbench_caffe.records import Contribution
+from lrbench_caffe.web import security
 from lrbench_caffe.web.settings import MIB
 from tests.database.records import run
 from tests.web.serving import Client
@@ -163,10 +164,11 @@ def test_signing_out_and_a_token_that_ends(serve, token, database):
     client.sign_in(token("ada", "write"))
     assert "ada (write)" in client.get("/").text
     Platform(database).revoke("ada")
-    assert "ada" not in client.get("/").text
+    assert "ada (write)" not in client.get("/").text  # a digest in the page may hold "ada"
     client.sign_in(token("bob", "write"))
+    assert "bob (write)" in client.get("/").text
     assert client.submit("/sign-out").status == 303
-    assert "bob" not in client.get("/").text
+    assert "bob (write)" not in client.get("/").text
     answer = client.submit("/sign-in", secret="wrong")
     assert (answer.status, "unknown, expired or revoked" in answer.text) == (401, True)
 
@@ -283,7 +285,7 @@ def test_a_line_that_never_ends(serve, token):
                 connection.sendall(b"%x\r\n%s\r\n" % (len(piece), piece))
         except OSError:  # it has answered and closed
             pass
-        connection.settimeout(30)
+        connection.settimeout(120)
         answer = connection.recv(10_000)
     assert answer.startswith(b"HTTP/1.1 413 ")
 
@@ -297,7 +299,7 @@ def test_a_file_of_a_stranger_is_not_read(serve, token, database):
             "Content-Length: 100000000\r\n\r\n--b\r\n"
         )
         connection.sendall(head.encode())
-        connection.settimeout(30)
+        connection.settimeout(120)
         answer = connection.recv(10_000)
     assert answer.startswith(b"HTTP/1.1 401 ")
 
@@ -322,8 +324,9 @@ def test_a_file_is_uploaded_by_a_form(serve, token, database):
     assert client.post("/uploads", b"--b--\r\n", **kind).status == 403
 
 
-def test_too_many_requests(serve):
+def test_too_many_requests(serve, monkeypatch):
+    monkeypatch.setattr(security, "WINDOW", 1000.0)  # that none of them is a minute ago by now
     client = Client(serve(requests=5, writes=2))
     assert [client.get("/health").status for _ in range(7)] == [200] * 5 + [429] * 2
-    assert int(client.get("/health").headers["Retry-After"]) in range(1, 62)
+    assert int(client.get("/health").headers["Retry-After"]) in range(1, 1002)
     assert [client.post("/api/v1/runs").status for _ in range(3)] == [401, 401, 429]
