@@ -170,7 +170,7 @@ def test_curves_by_the_log_of_the_error_hide_by_a_click_on_the_legend(visit):
     assert parse_qs(urlsplit(page.url).query)["log"] == ["error"]
     assert page.evaluate("document.querySelector('.js-plotly-plot').layout.yaxis.type") == "log"
     entries = page.locator(".legendtext")
-    assert entries.all_inner_texts() == [
+    assert entries.all_text_contents() == [
         "SIN2(k0=0.01, k1=0.06, l=50), seed 1", "FIX(k0=0.01), seed 1",
     ]  # fmt: skip
     page.locator(".legendtoggle").first.click()
@@ -221,6 +221,11 @@ def test_a_run_is_followed_with_a_log_axis_and_leads_to_its_tuning(visit):
     page.wait_for_function(
         "Math.abs(document.querySelector('.js-plotly-plot').data[2].y[1] - 1.995) < 1e-9"
     )
+    assert parse_qs(urlsplit(page.url).query) == {"smooth": ["2"], "log": ["error", "loss"]}
+    page.reload()  # the address has the view
+    page.wait_for_function("document.querySelector('.js-plotly-plot').layout.yaxis2.type === 'log'")
+    assert page.get_by_label("log error").is_checked()
+    assert not page.get_by_label("log LR").is_checked()
     page.get_by_role("link", name="Its tuning").click()
     assert page.inner_text("h1") == "tune-digits"
 

@@ -49,10 +49,14 @@ function follow(figure) {
   };
   begin();
   const form = document.getElementById("axes");
+  const asked = new URLSearchParams(location.search);
+  if (asked.has("smooth")) form.elements.smooth.value = asked.get("smooth");
+  for (const box of form.elements.log) box.checked = asked.getAll("log").includes(box.value);
   form.hidden = false;
+  const log = name => [...form.elements.log].some(box => box.value === name && box.checked);
   const shown = () => {
     const {top1, test, train, lr} = traces;
-    const error = form.elements.error.checked;
+    const error = log("error");
     return [
       {...top1, name: error ? "error" : "Top-1", y: error ? top1.y.map(v => v === null ? null : 100 - v) : top1.y},
       test,
@@ -66,17 +70,20 @@ function follow(figure) {
     due = true;
     requestAnimationFrame(() => {
       due = false;
-      const type = name => ({type: form.elements[name].checked ? "log" : "linear"});
-      const title = form.elements.error.checked ? "error, 100 - Top-1 (%)" : "Top-1 (%)";
+      const type = name => ({type: log(name) ? "log" : "linear"});
+      const title = log("error") ? "error, 100 - Top-1 (%)" : "Top-1 (%)";
       const layout = layoutOf("curves", {yaxis: {title, ...type("error")}, yaxis2: {title: "loss", ...type("loss")}, yaxis3: {title: "LR", ...type("lr")}});
       layout.datarevision = Date.now();
-      layout.uirevision = [title, ...["error", "loss", "lr"].map(name => form.elements[name].checked)].join(); // a zoom stays
+      layout.uirevision = ["error", "loss", "lr"].map(log).join(); // a zoom stays
       const drawn = shown();
       makeRoom(place, drawn, layout);
       Plotly.react(place, drawn, layout, {responsive: true, displaylogo: false});
     });
   };
-  form.addEventListener("input", draw);
+  form.addEventListener("input", () => {
+    history.replaceState(null, "", `?${new URLSearchParams(new FormData(form))}`); // the view is an address
+    draw();
+  });
   form.addEventListener("submit", event => event.preventDefault());
   const source = new EventSource(figure.dataset.events);
   source.onmessage = event => {
