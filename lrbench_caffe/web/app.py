@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ from lrbench_caffe.web.settings import MIB, WebSettings
 from lrbench_caffe.web.tunings import StudyFolders
 
 SMALL = MIB // 4  # bytes of the body of a form
+M_ARENA_MAX, HEAPS = -8, 2  # of malloc.h: mallopt(3)
 PATIENCE = 5.0  # seconds that a request waits for the database
 STATIC = Path(__file__).parent / "static"
 LOG = logging.getLogger("lrbench_caffe.web")
@@ -45,7 +47,17 @@ LOG = logging.getLogger("lrbench_caffe.web")
 
 def app_of_environment() -> FastAPI:
     """The application of a worker process, whose settings the command left in the environment."""
+    _share_memory_between_threads()
     return create_app(WebSettings.from_environment())
+
+
+def _share_memory_between_threads() -> None:
+    """Keep glibc from giving each thread a heap of its own, where what one frees no other can use.
+
+    A server with many threads would grow with the largest answer that each of them has made.
+    """
+    with suppress(AttributeError, OSError, TypeError):  # another C library, another system
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, HEAPS)
 
 
 def create_app(settings: WebSettings) -> FastAPI:

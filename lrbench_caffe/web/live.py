@@ -26,7 +26,7 @@ FRESH = 2.0  # seconds for which a list of the folders' runs is used again
 DEPTH = 4  # folders below a folder of runs in which runs are looked for
 MOST_RUNS = 2000  # that are listed, the newest ones
 POINTS = 1000  # of the training loss in one event; more cannot be told apart
-PIECE = 4 * 2**20  # bytes of a file that are read at once
+PIECE = 2**20  # bytes of a file that are read at once
 
 
 @dataclass(frozen=True)
