@@ -112,7 +112,7 @@ _OF_ALL = ("/", "/api/v1/tasks")
 
 
 @dataclass(frozen=True)
-class _Answer:
+class _Kept:
     stamps: Stamps
     headers: list[tuple[bytes, bytes]]
     etag: bytes
@@ -129,10 +129,10 @@ class RememberedAnswers:
     def __init__(self, app: ASGIApp, settings: WebSettings) -> None:
         self.app = app
         self.settings = settings
-        self.answers: LRUCache[Any, _Answer] = LRUCache(
+        self.answers: LRUCache[Any, _Kept] = LRUCache(
             MOST_BYTES, getsizeof=lambda answer: 1000 + len(answer.body)
         )
-        self.pending: dict[Any, asyncio.Future[_Answer | None]] = {}
+        self.pending: dict[Any, asyncio.Future[_Kept | None]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         key = self._key(scope)
@@ -183,7 +183,7 @@ class RememberedAnswers:
         key: Any,
         stamps: Stamps,
         waited_for: Any,
-    ) -> _Answer | None:
+    ) -> _Kept | None:
         """The application's answer; None where it is not one to remember: then it is sent as it comes."""
         pending = self.pending[waited_for] = asyncio.get_running_loop().create_future()
         answer = None
@@ -192,7 +192,7 @@ class RememberedAnswers:
             if start is not None:
                 etag = b'"' + hashlib.sha256(body).hexdigest()[:32].encode() + b'"'
                 own = [(b"cache-control", b"no-cache"), (b"etag", etag), (b"vary", b"Cookie")]
-                answer = _Answer(stamps, [*start["headers"], *own], etag, body)
+                answer = _Kept(stamps, [*start["headers"], *own], etag, body)
                 if len(body) <= LARGEST:
                     self.answers[key] = answer
             return answer
@@ -219,7 +219,7 @@ class RememberedAnswers:
         await self.app(scope, receive, collect)
         return start, bytes(body)
 
-    async def _send(self, answer: _Answer, scope: Scope, send: Send) -> None:
+    async def _send(self, answer: _Kept, scope: Scope, send: Send) -> None:
         known = Headers(scope=scope).get("if-none-match", "").encode()
         if answer.etag in known:
             kept = [h for h in answer.headers if h[0] in (b"cache-control", b"etag", b"vary")]

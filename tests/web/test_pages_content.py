@@ -167,7 +167,7 @@ def test_a_ranking_says_what_is_not_in_it(visitor):
     (row,) = tables(visitor.get(unverified.removeprefix(visitor.url)).text)[0]
     assert row["run"] == "too-good"
     assert row["doubt"].startswith("far above all others <script>")
-    assert "1 policies only diverged or failed" in text(page)
+    assert "1 policy only diverged or failed" in text(page)
 
 
 def test_a_policy_leads_to_its_best_run_and_several_to_their_curves(visitor):
