@@ -32,6 +32,7 @@ from lrbench_caffe.web.bodies import BodyLimit
 from lrbench_caffe.web.errors import Refused
 from lrbench_caffe.web.live import LiveFolders
 from lrbench_caffe.web.pages import PAGES
+from lrbench_caffe.web.paths import HeadAsGet, UnderRootPath
 from lrbench_caffe.web.remembering import KnownResults, RememberedAnswers
 from lrbench_caffe.web.rendering import page, templates
 from lrbench_caffe.web.security import RateLimit, SecurityHeaders
@@ -84,7 +85,6 @@ def create_app(settings: WebSettings) -> FastAPI:
         docs_url=None,  # its pages load their scripts from elsewhere
         redoc_url=None,
         redirect_slashes=False,
-        root_path=settings.root_path,
     )
     app.state.settings = settings
     app.state.templates = templates()
@@ -101,7 +101,9 @@ def create_app(settings: WebSettings) -> FastAPI:
     app.add_middleware(RememberedAnswers, settings=settings)
     app.add_middleware(RateLimit, settings=settings)
     app.add_middleware(SecurityHeaders, secure=settings.secure)
+    app.add_middleware(HeadAsGet)
     app.add_middleware(AccessLog)
+    app.add_middleware(UnderRootPath, root_path=settings.root_path)
     for kind in (LRBenchError, PolicyError, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, _failure)
     app.add_exception_handler(Exception, _fault)

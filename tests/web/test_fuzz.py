@@ -88,8 +88,8 @@ def running(server: Server, new_url, tmp_path: Path) -> Iterator[Running]:
 
 def test_nothing_that_is_or_is_not_as_described_makes_the_api_fail(running, tmp_path):
     """schemathesis in all its phases, with an admin's token and without."""
-    # Both times some 800 requests are of the coverage, and 17 to 18 of each further example.
-    of_each = 1 + max(0, REQUESTS - 1600) // 34
+    # Both times some 800 requests are of the coverage, and 14 to 18 of each further example.
+    of_each = 1 + max(0, REQUESTS - 1600) // 28
     for seed, headers in enumerate(((), ("-H", f"Authorization: Bearer {running.admin}")), start=1):
         done = subprocess.run(
             [
