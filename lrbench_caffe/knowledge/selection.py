@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lrbench_caffe import installation
 from lrbench_caffe.errors import InputError, ParameterError, named
@@ -41,17 +41,7 @@ MOST_ROWS = 2**31 - 1  # that a database is asked for; its numbers end somewhere
 class Results(Protocol):
     """What a selection reads: a ``Database``, or what remembers the answers of one."""
 
-    def summaries(
-        self,
-        task_id: int,
-        *,
-        functions: Sequence[str] | None = None,
-        sources: Sequence[str] | None = None,
-        start: Start | None = None,
-        order_by: str = "top1",
-        limit: int | None = None,
-        unfinished: bool = False,
-    ) -> list[PolicySummary]: ...
+    def summaries(self, *task: Any, **query: Any) -> list[PolicySummary]: ...
 
     def starts(self, task_id: int) -> list[Start]: ...
 

@@ -48,34 +48,16 @@ class KnownResults:
         self._lock = threading.Lock()
         self._reading: dict[Any, threading.Lock] = {}
 
-    def summaries(
-        self,
-        task_id: int,
-        *,
-        functions: Sequence[str] | None = None,
-        sources: Sequence[str] | None = None,
-        start: Start | None = None,
-        order_by: str = "top1",
-        limit: int | None = None,
-        unfinished: bool = False,
-    ) -> list[PolicySummary]:
+    def summaries(self, task_id: int, **query: Any) -> list[PolicySummary]:
         """See ``Database.summaries``."""
 
         def read() -> list[PolicySummary]:
-            return self._database.summaries(
-                task_id,
-                functions=functions,
-                sources=sources,
-                start=start,
-                order_by=order_by,
-                limit=limit,
-                unfinished=unfinished,
-            )
+            return self._database.summaries(task_id, **query)
 
-        if limit is not None:  # the database has them sorted: it is as fast
+        if query.get("limit") is not None:  # the database has them sorted: it is as fast
             return read()
-        names = (tuple(values or ()) for values in (functions, sources))
-        return self._remembered((task_id, *names, start, order_by, unfinished), task_id, read)
+        values = ((n, tuple(v) if isinstance(v, list) else v) for n, v in sorted(query.items()))
+        return self._remembered((task_id, *values), task_id, read)
 
     def starts(self, task_id: int) -> list[Start]:
         """See ``Database.starts``."""
