@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
 from collections.abc import Sequence
@@ -38,6 +39,8 @@ READ, WRITE, ADMIN = Depends(needs("read")), Depends(needs("write")), Depends(ne
 LONGEST = 1000  # characters of a parameter
 MOST_POINTS = 2000  # of a schedule
 MOST_LINES = 100_000  # of an upload
+# Of a new upload. Those that came with other databases may have others.
+_BATCH = re.compile(r"(?!\.*$)[0-9A-Za-z._-]{1,100}", re.ASCII)
 Text = Annotated[Optional[str], Query(max_length=LONGEST)]
 Limit = Annotated[int, Query(ge=1, le=500)]
 Number = Annotated[int, Query(ge=1, le=2**53)]
@@ -184,6 +187,20 @@ def run(request: Request, uid: str) -> dict[str, Any]:
     return visible_run(request, uid)[0].to_json()
 
 
+@router.get(
+    "/run",
+    name="run_as_json_asked_for",
+    tags=["runs"],
+    dependencies=[READ],
+    summary="A run whose uid no path can have.",
+)
+def run_asked_for(
+    request: Request, uid: Annotated[str, Query(max_length=LONGEST)]
+) -> dict[str, Any]:
+    """The same for a uid like "..", which browsers and other clients take out of a path."""
+    return run(request, uid)
+
+
 @router.get("/export", tags=["exchange"], dependencies=[READ], summary="Runs to import elsewhere.")
 def export(request: Request, query: Annotated[RunQuery, Query()]) -> Response:
     """Runs as JSON Lines, by uid, each whole: what ``db import`` reads.
@@ -296,6 +313,10 @@ def begun(
     """
     known = None if batch is None else platform.batch(batch)
     if known is None:
+        if batch and not _BATCH.fullmatch(batch):
+            raise Refused(
+                400, f"batch: {batch!r:.80}; allowed: 1 to 100 of 0-9 A-Z a-z . _ -, not only dots"
+            )
         known = Contribution(batch or uuid.uuid4().hex, name, note, link, round(time.time(), 3))
         checked_contribution(known)
     if known.contributor != name:
@@ -308,7 +329,7 @@ def batches(request: Request, contributor: Text = None, limit: Limit = 100) -> l
     return [batch_json(b) for b in platform(request).batches(contributor, limit)]
 
 
-@router.delete("/batches/{uid}", tags=["exchange"], summary="Take an upload back.")
+@router.delete("/batches/{uid:path}", tags=["exchange"], summary="Take an upload back.")
 def take_back(request: Request, uid: str, token: Annotated[AccessToken, WRITE]) -> dict[str, int]:
     """Delete an upload with all of its runs: one's own, or as an admin any."""
     return {"deleted": taken_back(platform(request), uid, token)}

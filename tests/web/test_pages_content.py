@@ -238,9 +238,9 @@ def test_an_admin_hides_verifies_and_deletes(serve, database, token):
     fill(database)
     admin = Client(serve())
     admin.sign_in(token("root", "admin"))
-    assert admin.submit("/runs/fix1/standing", standing="hidden", doubt="a test").status == 303
+    assert admin.submit("/standing?uid=fix1", standing="hidden", doubt="a test").status == 303
     assert [r.uid for r in database.page(standing="hidden")] == ["fix1", "bad"][::-1]
-    assert admin.submit("/runs/too-good/standing", standing="shown").status == 303
+    assert admin.submit("/standing?uid=too-good", standing="shown").status == 303
     assert "too-good" in [r.uid for r in database.page()]
     page = admin.get("/delete?uid=fix2").text
     assert "Delete the run fix2 with its 3 tests?" in text(page)

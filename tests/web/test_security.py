@@ -6,7 +6,8 @@ import gzip
 import json
 import re
 import socket
-from urllib.parse import quote, urlsplit
+from html import unescape
+from urllib.parse import quote, urljoin, urlsplit
 
 import pytest
 
@@ -108,6 +109,73 @@ def test_an_upload_of_others_cannot_be_taken_back_or_continued(serve, token, dat
     assert ada.ask(f"/api/v1/batches/{batch}", method="DELETE").json == {"deleted": 1}
 
 
+ODD = ("../../x", "..", ".", "a/../b", "a b?c#d%2e", "x" * 200)  # that came with another database
+
+
+@pytest.mark.parametrize("batch", [*ODD, "...", "\u0661"])
+def test_a_new_upload_has_an_id_that_can_stand_in_a_path(serve, token, database, batch):
+    ada = Client(serve(), token("ada", "write"))
+    answer = ada.post(f"/api/v1/runs?batch={quote(batch, safe='')}", line(run("a")))
+    assert (answer.status, answer.json["error"].startswith("batch: ")) == (400, True)
+    assert Platform(database).batches() == []
+    for allowed in ("a", "..a", "0.b_C-9", "x" * 100):
+        assert ada.post(f"/api/v1/runs?batch={allowed}", line(run(allowed))).status == 200
+
+
+def test_an_upload_with_any_id_is_shown_and_taken_back(serve, token, database):
+    for number, batch in enumerate(ODD):
+        sent = Contribution(batch, "ada", None, None, 5.0)
+        database.put(run(f"r{number}", seed=number, contribution=sent))
+    ada = Client(serve())
+    ada.sign_in(token("ada", "write"))
+    for left in range(len(ODD), 0, -1):
+        forms = re.findall(r'action="([^"]*take-back[^"]*)"', ada.get("/uploads").text)
+        assert len(forms) == left
+        place = urlsplit(unescape(forms[0]))
+        answer = ada.submit(f"{place.path}?{place.query}")
+        assert answer.status == 303, answer.text
+    assert Platform(database).batches() == [] and list(database.uids("r")) == []
+
+
+def test_an_upload_with_slashes_is_taken_back_through_the_api(serve, token, database):
+    database.put(run("a", contribution=Contribution("a/b", "ada", None, None, 5.0)))
+    ada = Client(serve(), token("ada", "write"))
+    assert ada.ask("/api/v1/batches/a/b", method="DELETE").json == {"deleted": 1}
+
+
+@pytest.mark.parametrize("uid", ODD)
+def test_a_run_with_any_uid_has_a_page_where_a_browser_finds_it(serve, token, database, uid):
+    database.put(run(uid))
+    admin = Client(serve())
+    admin.sign_in(token("root", "admin"))
+    listed = admin.get("/runs?source=measured").text
+    (link,) = re.findall(r'<td><a href="([^"]+/runs?[/?][^"]+)"', listed)
+    link = unescape(link)
+    page = admin.get(asked(link))
+    assert page.status == 200 and "SIN2" in page.text
+    (as_json,) = (a for a in links(page.text) if "/api/v1/run" in a)
+    assert admin.get(asked(as_json)).json["uid"] == uid
+    (form,) = re.findall(r'action="([^"]*standing[^"]*)"', page.text)
+    answer = admin.submit(asked(unescape(form)), standing="hidden")
+    assert (answer.status, asked(answer.headers["Location"])) == (303, asked(link))
+    assert database_standing(database, uid) == "hidden"
+
+
+def links(page: str) -> list[str]:
+    return [unescape(a) for a in re.findall(r'href="([^"]+)"', page)]
+
+
+def asked(address: str) -> str:
+    """What a browser asks for: it resolves dots in the path."""
+    parts = urlsplit(urljoin("http://x/", address))
+    assert not {".", "..", "%2e", "%2e%2e"} & set(parts.path.split("/"))
+    return f"{parts.path}?{parts.query}"
+
+
+def database_standing(database, uid: str) -> str:
+    return Platform(database).outcomes([uid])[uid].standing
+
+
 # -- forms -----------------------------------------------------------------------------------------
 
 
@@ -117,14 +185,14 @@ def test_a_form_must_come_from_a_page_of_ours(serve, token, database):
     database.put(run("a"))
     hide = {"standing": "hidden", "doubt": ""}
     for fields in ({**hide, "form_key": ""}, {**hide, "form_key": "x" * 32}):
-        answer = client.submit("/runs/a/standing", **fields)
+        answer = client.submit("/standing?uid=a", **fields)
         assert (answer.status, "open the page again" in answer.text) == (403, True)
     key = next(c.value for c in client.cookies if c.name == "lrbench_form")
     body = f"standing=hidden&form_key={key}".encode()
     kind = {"Content_Type": "application/x-www-form-urlencoded"}
-    answer = client.post("/runs/a/standing", body, Origin="https://evil.example", **kind)
+    answer = client.post("/standing?uid=a", body, Origin="https://evil.example", **kind)
     assert (answer.status, "another site" in answer.text) == (403, True)
-    assert client.submit("/runs/a/standing", **hide).status == 303
+    assert client.submit("/standing?uid=a", **hide).status == 303
     assert len(database.page(task_id=None, limit=500)) == len(list(database.runs())) - 1
 
 

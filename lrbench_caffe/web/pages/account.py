@@ -25,7 +25,7 @@ from lrbench_caffe.web.api import (
     taken_back,
 )
 from lrbench_caffe.web.errors import Refused
-from lrbench_caffe.web.rendering import page
+from lrbench_caffe.web.rendering import page, run_address
 from lrbench_caffe.web.security import (
     SESSION,
     SESSION_SECONDS,
@@ -99,21 +99,21 @@ def _lines(file: UploadFile) -> Iterator[bytes]:
         yield line
 
 
-@router.post("/uploads/{uid}/take-back")
-def take_back(request: Request, uid: str, token: Annotated[AccessToken, WRITE]) -> Response:
-    taken_back(platform(request), uid, token)
+@router.post("/uploads/take-back")
+def take_back(request: Request, token: Annotated[AccessToken, WRITE], uid: Text = None) -> Response:
+    taken_back(platform(request), uid or "", token)
     return RedirectResponse(request.url_for("uploads"), 303)
 
 
-@router.post("/runs/{uid:path}/standing")
+@router.post("/standing")
 def set_standing(
     request: Request,
-    uid: str,
     token: Annotated[AccessToken, Depends(ADMIN.dependency)],
     standing: Annotated[str, Form(max_length=20)],
     doubt: Annotated[str, Form(max_length=1000)] = "",
+    uid: Text = None,
 ) -> Response:
     """Show or hide a run."""
-    database(request).get(uid)
-    platform(request).set_standing([uid], standing, doubt.strip() or None)
-    return RedirectResponse(request.url_for("run", uid=uid), 303)
+    record = database(request).get(uid or "")
+    platform(request).set_standing([record.uid], standing, doubt.strip() or None)
+    return RedirectResponse(run_address(request, record.uid), 303)

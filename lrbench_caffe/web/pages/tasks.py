@@ -34,7 +34,7 @@ from lrbench_caffe.web.charts import pareto_chart, schedules_chart, schedules_of
 from lrbench_caffe.web.errors import Refused
 from lrbench_caffe.web.pages.runs import MOST_RUNS
 from lrbench_caffe.web.pictures import picture
-from lrbench_caffe.web.rendering import page
+from lrbench_caffe.web.rendering import page, run_address
 
 router = APIRouter(dependencies=[READ])
 WEIGHT = "w."  # begins the name of a weight's field
@@ -174,7 +174,7 @@ def curves(
     if not uids:
         raise Refused(404, "none of these policies has a run that is shown; choose some first")
     if len(summary) == 1:
-        return RedirectResponse(request.url_for("run", uid=uids[0]), 303)
+        return RedirectResponse(run_address(request, uids[0]), 303)
     address = request.url_for("compare")
     return RedirectResponse(f"{address}?{urlencode([('uid', uid) for uid in uids])}", 303)
 
