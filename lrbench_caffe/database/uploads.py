@@ -22,6 +22,7 @@ from lrbench_caffe.records import Contribution, RunRecord, Task
 NEW, PRESENT, REFUSED = "new", "present", "refused"
 FAR = 0.5  # of the lowest error of the task; a lower one is doubted
 NEAR = 0.25  # percent; a Top-1 that is better by less is not
+MOST_LINES = 100_000  # of an upload, empty ones among them
 LONGEST_LINE = 64 * 2**20  # bytes: 100,000 measurements are a tenth of that
 
 

@@ -21,7 +21,15 @@ from lrbench_caffe.database.exchange import BATCH, to_line
 from lrbench_caffe.database.platform import AccessToken, Batch, Platform, RunOutcome
 from lrbench_caffe.database.ranges import INT32
 from lrbench_caffe.database.store import Database
-from lrbench_caffe.database.uploads import LONGEST_LINE, NEW, PRESENT, REFUSED, Answer, receive
+from lrbench_caffe.database.uploads import (
+    LONGEST_LINE,
+    MOST_LINES,
+    NEW,
+    PRESENT,
+    REFUSED,
+    Answer,
+    receive,
+)
 from lrbench_caffe.knowledge import selection
 from lrbench_caffe.knowledge.exporting import ranking_rows
 from lrbench_caffe.knowledge.ranking import CRITERIA
@@ -38,7 +46,6 @@ READ, WRITE, ADMIN = Depends(needs("read")), Depends(needs("write")), Depends(ne
 
 LONGEST = 1000  # characters of a parameter
 MOST_POINTS = 2000  # of a schedule
-MOST_LINES = 100_000  # of an upload
 # Of a new upload. Those that came with other databases may have others.
 _BATCH = re.compile(r"(?!\.*$)[0-9A-Za-z._-]{1,100}", re.ASCII)
 Text = Annotated[Optional[str], Query(max_length=LONGEST)]
@@ -286,11 +293,10 @@ async def upload(
         answers.extend(Answer(done + a.line, a.uid, a.result, a.reason) for a in page)
         lines.clear()
 
-    async for line in read_lines(request, settings.upload_mib * MIB, LONGEST_LINE):
+    most = settings.upload_mib * MIB
+    async for line in read_lines(request, most, LONGEST_LINE, MOST_LINES):
         if line.strip():
             lines.append(line)
-        if len(answers) + len(lines) > MOST_LINES:
-            raise Refused(413, f"more than {MOST_LINES} runs; allowed: several uploads")
         if len(lines) == BATCH:
             await store()
     await store()

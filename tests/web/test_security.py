@@ -13,6 +13,7 @@ import pytest
 
 from lrbench_caffe.database import exchange
 from lrbench_caffe.database.platform import Platform
+from lrbench_caffe.database.uploads import MOST_LINES
 from lrbench_caffe.records import Contribution
 from lrbench_caffe.web import security
 from lrbench_caffe.web.settings import MIB
@@ -314,10 +315,30 @@ def test_an_upload_that_is_too_large_is_refused_where_it_becomes_so(serve, token
     records = b"".join(line(run(f"a{i}", seed=i)) for i in range(3))
     answer = ada.post("/api/v1/runs", records + b" " * MIB)
     assert (answer.status, answer.json["error"]) == (413, "the body has more than 1048576 bytes")
-    small = gzip.compress(records + b"\n" * (8 * MIB))
+    small = gzip.compress(records + b" " * (8 * MIB))
     assert len(small) < 20_000
     answer = ada.post("/api/v1/runs", small, Content_Encoding="gzip")
     assert (answer.status, answer.json["error"]) == (413, "the body has more than 1048576 bytes")
+
+
+def test_empty_lines_count(serve, token, database):
+    ada = Client(serve(), token("ada", "write"))
+    most = line(run("a")) + b"\n" * (MOST_LINES - 1)
+    words = "more than 100000 lines; allowed: several uploads"
+    for body, headers in (
+        (most + b"\n", {}),
+        (most + b"{", {}),
+        (gzip.compress(b"\n" + most), {"Content_Encoding": "gzip"}),
+    ):
+        answer = ada.post("/api/v1/runs", body, **headers)
+        assert (answer.status, answer.json["error"]) == (413, words)
+    assert ada.post("/api/v1/runs", most).json["new"] == 1
+    client = Client(ada.url)
+    client.sign_in(token("bob", "write"))
+    client.get("/uploads")
+    assert client.submit_parts("/uploads", [("file", "\n" * MOST_LINES)]).status == 200
+    answer = client.submit_parts("/uploads", [("file", "\n" * (MOST_LINES + 1))])
+    assert (answer.status, words in answer.text) == (413, True)
 
 
 def test_gzip_of_several_members_and_broken_gzip(serve, token, database):

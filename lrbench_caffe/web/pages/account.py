@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from lrbench_caffe.database.platform import AccessToken
-from lrbench_caffe.database.uploads import LONGEST_LINE, receive
+from lrbench_caffe.database.uploads import LONGEST_LINE, MOST_LINES, receive
 from lrbench_caffe.web.api import (
     ADMIN,
     READ,
@@ -24,6 +24,7 @@ from lrbench_caffe.web.api import (
     platform,
     taken_back,
 )
+from lrbench_caffe.web.bodies import too_many_lines
 from lrbench_caffe.web.errors import Refused
 from lrbench_caffe.web.rendering import page, run_address
 from lrbench_caffe.web.security import (
@@ -93,7 +94,11 @@ async def send(request: Request, token: Annotated[AccessToken, WRITE]) -> Respon
 
 
 def _lines(file: UploadFile) -> Iterator[bytes]:
+    number = 0
     while line := file.file.readline(LONGEST_LINE + 1):
+        number += 1
+        if number > MOST_LINES:
+            raise too_many_lines(MOST_LINES)
         if len(line) > LONGEST_LINE:
             raise Refused(413, f"a line has more than {LONGEST_LINE} bytes")
         yield line
