@@ -10,7 +10,7 @@ import hmac
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
 from starlette.concurrency import run_in_threadpool
@@ -134,7 +134,7 @@ def _secret(headers: Headers, cookies: dict[str, str]) -> tuple[str | None, bool
     return cookies.get(SESSION), False
 
 
-def needs(scope: str, changes: bool = True) -> Callable[[Request], object]:
+def needs(scope: str, changes: bool = True) -> Callable[[Request], Awaitable[object]]:
     """What an endpoint depends on: a token that may do what needs ``scope``.
 
     Reading needs none, unless the server is private. Where the token came with the cookie, a
