@@ -88,6 +88,19 @@ def links(page: str) -> list[str]:
 # -- all of them -----------------------------------------------------------------------------------
 
 
+def test_tasks_are_chosen_by_data_set_network_and_framework(visitor):
+    def titles(query: str) -> list[str]:
+        return [row["task"] for found in tables(visitor.get(f"/?{query}").text) for row in found]
+
+    assert len(titles("")) >= 5
+    assert titles("network=LeNet_MNIST") == ["mnist / LeNet_MNIST"]
+    assert titles("dataset=cifar10") == ["cifar10 / ResNet32_CIFAR10", "cifar10 / CNN3_CIFAR10"]
+    assert titles("dataset=cifar10&q=cnn3&framework=Caffe") == ["cifar10 / CNN3_CIFAR10"]
+    assert titles("dataset=cifar10&network=LeNet_MNIST") == titles("framework=Torch") == []
+    page = visitor.get("/?dataset=cifar10").text
+    assert "<option selected>cifar10</option>" in page and "<option>mnist</option>" in page
+
+
 def test_every_page_that_can_be_reached_is_whole_small_and_harmless(site, visitor):
     todo, seen, kinds = ["/", "/compare?uid=sin1&uid=h1"], set(), {}
     while todo:

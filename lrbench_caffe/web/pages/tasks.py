@@ -38,12 +38,21 @@ from lrbench_caffe.web.rendering import page, run_address
 
 router = APIRouter(dependencies=[READ])
 WEIGHT = "w."  # begins the name of a weight's field
+MOST_NAMES = 200  # to choose from: other tasks are found by their words
 MOST_DRAWN = 100  # rows of a ranking's picture
 SCHEDULES = 8  # policies whose LR is drawn: more lines cannot be told apart
 
 
 @router.get("/")
-def tasks(request: Request, q: Text = None) -> Response:
+def tasks(
+    request: Request,
+    q: Text = None,
+    dataset: Text = None,
+    network: Text = None,
+    framework: Text = None,
+) -> Response:
+    chosen = {"dataset": dataset or "", "network": network or "", "framework": framework or ""}
+    known = all_tasks(request)
     counts = database(request).runs_of_tasks()
     rows = [
         {
@@ -51,10 +60,16 @@ def tasks(request: Request, q: Text = None) -> Response:
             "runs": counts.get(task.id or 0, 0),
             "best": next(iter(_best(request, task)), None),
         }
-        for task in all_tasks(request)
+        for task in known
         if matches(task, q)
+        and all(getattr(task, part).name == name for part, name in chosen.items() if name)
     ]
-    return page(request, "tasks.html", {"title": "Tasks", "rows": rows, "q": q or ""})
+    names = {
+        part: sorted({getattr(task, part).name for task in known} - {""})[:MOST_NAMES]
+        for part in chosen
+    }
+    values = {"title": "Tasks", "rows": rows, "q": q or "", "chosen": chosen, "names": names}
+    return page(request, "tasks.html", values)
 
 
 def _best(request: Request, task: Task) -> Any:
