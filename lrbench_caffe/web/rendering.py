@@ -26,8 +26,9 @@ def templates() -> Jinja2Templates:
     """The templates, with what all of them use."""
     made = Jinja2Templates(directory=TEMPLATES)
     made.env.trim_blocks = made.env.lstrip_blocks = True
-    made.env.globals.update(version=__version__, form_key=form_key, digest=asset_digest)
-    made.env.globals.update(run_address=run_address)
+    made.env.globals.update(
+        version=__version__, form_key=form_key, digest=asset_digest, run_address=run_address
+    )
     made.env.filters.update(spread=spread_text, moment=moment, asking=asking)
     return made
 
