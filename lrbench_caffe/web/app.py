@@ -32,7 +32,7 @@ from lrbench_caffe.web.bodies import BodyLimit
 from lrbench_caffe.web.errors import Refused
 from lrbench_caffe.web.live import LiveFolders
 from lrbench_caffe.web.pages import PAGES
-from lrbench_caffe.web.paths import HeadAsGet, UnderRootPath
+from lrbench_caffe.web.paths import HeadAsGet, UnderRootPath, own_path
 from lrbench_caffe.web.remembering import KnownResults, RememberedAnswers
 from lrbench_caffe.web.rendering import page, templates
 from lrbench_caffe.web.security import RateLimit, SecurityHeaders
@@ -156,7 +156,7 @@ async def _fault(request: Request, error: Exception) -> Response:
 
 def answer(request: Request, status: int, message: str, headers: dict[str, str]) -> Response:
     """An error, as JSON under /api and as a page elsewhere."""
-    if request.url.path.removeprefix(request.scope.get("root_path", "")).startswith("/api/"):
+    if own_path(request.scope).startswith("/api/"):
         return JSONResponse({"error": message}, status, headers)
     title = f"{status} {HTTPStatus(status).phrase}"
     made = page(request, "error.html", {"title": title, "message": message}, status)

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lrbench_caffe.web.errors import Refused
+from lrbench_caffe.web.paths import own_path
 
 PIECE = 2**16  # bytes that are uncompressed at once
 _GZIP = 31  # zlib's word for its largest window, in gzip's format
@@ -49,8 +50,7 @@ class BodyLimit:
         await self.app(scope, counted, send)
 
     def _most(self, scope: Scope) -> int | None:
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
-        return self.most.get(path, self.other)
+        return self.most.get(own_path(scope), self.other)
 
 
 async def read_all(request: Request, most: int) -> bytes:

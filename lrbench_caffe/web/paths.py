@@ -5,6 +5,12 @@ from __future__ import annotations
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
+def own_path(scope: Scope) -> str:
+    """The path of a request as the routes have it: without the root path."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", "")) or "/"
+
+
 class UnderRootPath:
     """Tells the application its root path, and completes the path of a request that has lost it.
 

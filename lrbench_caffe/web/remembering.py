@@ -24,6 +24,7 @@ from lrbench_caffe.database.store import Database
 from lrbench_caffe.database.summaries import Reached
 from lrbench_caffe.errors import LRBenchError
 from lrbench_caffe.records import PolicySummary, Start
+from lrbench_caffe.web.paths import own_path
 from lrbench_caffe.web.security import SESSION
 from lrbench_caffe.web.settings import MIB, WebSettings
 
@@ -139,7 +140,7 @@ class RememberedAnswers:
         if scope["type"] != "http" or scope["method"] != "GET" or self.settings.private:
             return None
         headers = Headers(scope=scope)
-        path = _path(scope)
+        path = own_path(scope)
         if "authorization" in headers or SESSION in cookie_parser(headers.get("cookie", "")):
             return None
         if path not in _OF_ALL and not _OF_A_TASK.fullmatch(path):
@@ -150,7 +151,7 @@ class RememberedAnswers:
 
     async def _stamps(self, scope: Scope) -> Stamps:
         """Of the tasks that the answer shows; none where that cannot be told."""
-        found = _OF_A_TASK.fullmatch(_path(scope))
+        found = _OF_A_TASK.fullmatch(own_path(scope))
         database: Database = scope["app"].state.database
         try:
             return await run_in_threadpool(database.stamps, int(found[1]) if found else None)
@@ -210,11 +211,6 @@ class RememberedAnswers:
             return
         await send({"type": "http.response.start", "status": 200, "headers": answer.headers})
         await send({"type": "http.response.body", "body": answer.body})
-
-
-def _path(scope: Scope) -> str:
-    path: str = scope["path"]
-    return path.removeprefix(scope.get("root_path", "")) or "/"
 
 
 def _good(start: Message) -> bool:
