@@ -35,15 +35,12 @@ def parser() -> cli.Parser:
     )
     p.add_argument(
         "--functions",
+        type=flags.names,
+        default=(),
         metavar="NAMES",
         help="comma-separated LR functions; each is proposed if possible (default: any)",
     )
-    p.add_argument(
-        "--contributors",
-        metavar="NAMES",
-        help="comma-separated: use only their results; own: those that were never uploaded, paper: the "
-        "paper's (default: all)",
-    )
+    flags.add_contributors(p)
     p.add_argument(
         "--max-iter", type=int, metavar="N", help="length of the training (default: the solver's)"
     )
@@ -63,16 +60,12 @@ def parser() -> cli.Parser:
     return p
 
 
-def _names(text: str | None) -> tuple[str, ...]:
-    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     args: argparse.Namespace = parser().parse_args(argv)
     request = RecommendationRequest(
         Path(args.solver),
         max_iter=args.max_iter,
-        functions=_names(args.functions),
+        functions=args.functions,
         by=args.by,
         higher=flags.chosen_direction(args),
         top=args.top,
@@ -82,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         stages=None if args.stage is None else tuple(args.stage),
         head=args.head,
         caffe_python=args.caffe_python,
-        contributors=_names(args.contributors),
+        contributors=args.contributors,
     )
     recommended = carry_out(request, lambda: open_at_terminal(args.db))
     wanted, recommendation = recommended.wanted, recommended.recommendation

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from sqlalchemy import and_, func, select, text, update
 from sqlalchemy.engine import Connection, RowMapping
 
-from lrbench_caffe.database import schema, writing
+from lrbench_caffe.database import schema, stamps, writing
 from lrbench_caffe.database.checks import check_contributor, storable
+from lrbench_caffe.database.rows import task_key
 from lrbench_caffe.database.store import PAGE, Database
 from lrbench_caffe.database.summaries import RunGroup, refresh
 from lrbench_caffe.errors import InputError, ParameterError
-from lrbench_caffe.records import STANDINGS, Contribution
+from lrbench_caffe.records import STANDINGS, Contribution, Task
 
 PREFIX = "lrb_"  # begins a secret, so that one that was published by mistake can be searched for
 SCOPES = schema.SCOPES
@@ -219,6 +220,7 @@ class Platform:
             change = update(run).where(chosen)
             connection.execute(change.values(standing=standing, doubt=words))
             refresh(connection, {RunGroup(*(row[n] for n in RunGroup._fields)) for row in rows})
+            stamps.renew(connection, {row["task_id"] for row in rows})
 
         self._transactions.write(work)
 
@@ -240,6 +242,19 @@ class Platform:
         rows = self._transactions.read(lambda c: c.execute(query).all())
         found = {row[0]: row[1] for row in rows}
         return {standing: found.get(standing, 0) for standing in STANDINGS[1:]}
+
+    def best_top1(self, task: Task) -> float | None:
+        """The highest Top-1 in percent of a task's finished runs that are shown; None without one."""
+        run = schema.run
+        query = (
+            select(run.c.best_top1)
+            .join(schema.task, schema.task.c.id == run.c.task_id)
+            .where(schema.task.c.key == task_key(task), run.c.best_top1.is_not(None))
+            .where(run.c.standing == "shown", run.c.status == "finished")
+            .order_by(run.c.best_top1.desc())
+            .limit(1)
+        )
+        return self._transactions.read(lambda c: c.execute(query).scalar())
 
     def best_runs(self, task_id: int, summary_ids: Sequence[int]) -> list[str]:
         """The best run of each of a task's summaries, by uid, in their order.

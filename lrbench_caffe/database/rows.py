@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, fields
+from functools import cache
 from typing import Any, Union
 
 from sqlalchemy import ColumnElement, Double, Select, Table, Text, select, type_coerce
@@ -20,6 +21,7 @@ MEASURED = [f.name for f in fields(Measurement)]  # their last column, the outpu
 # The fields of a run that are its own, not those of a part or of its start.
 OWN = [f.name for f in fields(RunRecord) if f.name in schema.run.c]
 
+START_COLUMNS = tuple(f"start_{f.name}" for f in fields(Start))
 _SENT = ("contributor", "note", "link", "sent")  # columns of a batch, beside its uid
 
 UNKNOWN = "run "  # begins the key of a start that is not known
@@ -112,7 +114,7 @@ def contribution_from_row(row: RowMapping) -> Contribution | None:
 
 def start_from_row(row: AnyRow) -> Start:
     """The start that a row of a run or summary has."""
-    return Start(**{f.name: row[f"start_{f.name}"] for f in fields(Start)})
+    return Start(*(row[name] for name in START_COLUMNS))
 
 
 def store_parts(connection: Connection, record: RunRecord, known: Known) -> Ids:
@@ -159,20 +161,21 @@ def _store(
 def part_columns(*names: str) -> list[ColumnElement[Any]]:
     """The columns of parts, labelled so that ``part`` finds them in a joined row."""
     return [
-        schema.metadata.tables[name].c[f.name].label(f"{name}__{f.name}")
+        schema.metadata.tables[name].c[column].label(f"{name}__{column}")
         for name in names
-        for f in fields(PARTS[name])
+        for column in part_fields(name)
     ]
 
 
-def part_fields(name: str) -> list[str]:
+@cache
+def part_fields(name: str) -> tuple[str, ...]:
     """The columns that are a part's own."""
-    return [f.name for f in fields(PARTS[name])]
+    return tuple(f.name for f in fields(PARTS[name]))
 
 
 def part(row: AnyRow, name: str) -> Any:
     """A part, from a row that has its columns."""
-    return PARTS[name](**{f.name: row[f"{name}__{f.name}"] for f in fields(PARTS[name])})
+    return PARTS[name](*(row[f"{name}__{column}"] for column in part_fields(name)))
 
 
 def select_runs() -> Select[Any]:

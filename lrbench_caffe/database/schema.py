@@ -188,6 +188,7 @@ task = Table(
     _reference("framework"),
     _reference("dataset"),
     _reference("network"),
+    Column("stamp", BigInteger, nullable=False, server_default=text("0")),  # see ``stamps``
 )
 
 policy = Table(

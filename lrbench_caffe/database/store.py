@@ -12,16 +12,13 @@ from sqlalchemy import func, select
 from sqlalchemy.engine import Connection, Engine
 
 from lrbench_caffe.database import engine as driver
-from lrbench_caffe.database import migrate, schema, summaries, writing
+from lrbench_caffe.database import migrate, schema, stamps, summaries, writing
 from lrbench_caffe.database.checks import checked_measurement, checked_run, storable
 from lrbench_caffe.database.errors import DatabaseError, RecordError, UnknownRun
 from lrbench_caffe.database.patience import LONG
 from lrbench_caffe.database.preparing import bring_up, exists, is_current
 from lrbench_caffe.database.reading import read_page, select_some, select_tasks, task_from_row
-from lrbench_caffe.database.rows import (
-    select_runs,
-    task_key,
-)
+from lrbench_caffe.database.rows import task_key
 from lrbench_caffe.database.summaries import Reached
 from lrbench_caffe.database.transactions import Transactions
 from lrbench_caffe.database.urls import resolve_url
@@ -316,12 +313,11 @@ class Database:
         query = select_some(
             task_id=task_id,
             function=function,
+            policy=policy,
             status=status,
             source=source,
             contributor=contributor,
         )
-        if policy is not None:
-            query = query.where(schema.policy.c.text == policy)
         query = query.where(run.c.standing == standing).limit(limit)
         query = query.order_by(run.c.uid if by_uid else run.c.id.desc())
         if after is not None and by_uid:
@@ -335,7 +331,7 @@ class Database:
     def export(self) -> Iterator[RunRecord]:
         """All runs with their measurements, by uid: equal databases give equal exports."""
         run = schema.run
-        query = select_runs().order_by(run.c.uid).limit(PAGE)
+        query = select(run.c.id).order_by(run.c.uid).limit(PAGE)
         after = ""
         while True:
             page = query.where(run.c.uid > after)
@@ -356,6 +352,14 @@ class Database:
         )
         uids = list(self._transactions.read(lambda c: c.execute(query).scalars().all()))
         return [prefix] if prefix in uids else uids
+
+    def stamps(self, task_id: int | None = None) -> dict[int, int]:
+        """A number for each task, or for one, by its id, which changes when what is shown of its runs does.
+
+        Summaries and numbers of runs that were read after it are as they were for as long as the
+        number is the same. That of a task that is gone is not in it.
+        """
+        return self._transactions.read(lambda c: stamps.read(c, task_id))
 
     def runs_of_tasks(self) -> dict[int, int]:
         """Number of runs of each task, by its id."""

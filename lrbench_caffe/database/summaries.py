@@ -12,7 +12,7 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -23,7 +23,9 @@ from sqlalchemy import (
     Text,
     and_,
     exists,
+    false,
     func,
+    not_,
     or_,
     select,
     text,
@@ -34,6 +36,7 @@ from sqlalchemy.engine import Connection, RowMapping
 
 from lrbench_caffe.database import schema
 from lrbench_caffe.database.rows import (
+    START_COLUMNS,
     UNKNOWN_KEYS,
     AnyRow,
     insert,
@@ -49,7 +52,6 @@ from lrbench_caffe.records import OWN, PAPER, PolicySummary, Spread, Start
 COUNTED = ("finished", "diverged", "failed")
 _CHUNK = 1000  # rows in one statement
 ORDERS = (*schema.SPREADS, "num_params")
-_START_COLUMNS = [f"start_{f.name}" for f in fields(Start)]
 
 
 class RunGroup(NamedTuple):
@@ -207,7 +209,7 @@ def _summarise(counted: Sequence[RowMapping]) -> dict[str, Any]:
         "repeats": sum(row["repeats"] for row in finished),
         "failed": sum(row["status"] == "failed" for row in runs),
         "diverged": sum(row["status"] == "diverged" for row in runs),
-        **{name: newest[name] for name in _START_COLUMNS},
+        **{name: newest[name] for name in START_COLUMNS},
     }
     for name in schema.SPREADS:
         spread = _pooled_column(name, finished)
@@ -278,7 +280,7 @@ def _counted_runs(condition: ColumnElement[bool]) -> Select[Any]:
     """
     run, measured, policy = schema.run, schema.measurement, schema.policy
     own = ("id", "status", "seed", "layers", "repeats", "top1_sd", "started", "epoch", "origin")
-    names = dict.fromkeys((*own, *RunGroup._fields, *_START_COLUMNS))
+    names = dict.fromkeys((*own, *RunGroup._fields, *START_COLUMNS))
     lowest = and_(run.c.best_top1.is_(None), measured.c.test_loss == run.c.best_loss)
     others = schema.measurement.alias()
     last = select(func.max(others.c.iteration)).where(
@@ -338,45 +340,64 @@ def read(
     """See ``Database.summaries``."""
     if order_by not in ORDERS:
         raise InputError(f"order_by: {order_by!r}; allowed: {', '.join(ORDERS)}")
-    most = limit if contributors is None else None  # theirs may be in another order
     wanted = [None] if functions is None else sorted({name.upper() for name in functions})
     # A query for each function: an index keeps one function's policies in order, not those of
     # several.
-    rows: list[AnyRow] = [
-        row
-        for name in wanted
-        for row in connection.execute(
-            _best(task_id, name, sources, start, order_by, most, unfinished and not contributors)
-        ).mappings()
-    ]
+    best = [_best(task_id, name, sources, start, order_by) for name in wanted]
+    shared: list[AnyRow] = []
     if contributors is not None:
-        rows = _of_contributors(connection, task_id, rows, contributors, unfinished)
-    if len(wanted) > 1 or contributors is not None:
+        tried, mixed = _tried_by(connection, task_id, contributors)
+        if mixed:
+            shared = _of_contributors(connection, best, mixed, contributors)
+        best = [query.where(tried, schema.summary.c.id.not_in(mixed)) for query in best]
+    if unfinished:  # by Top-1 for the index
+        table = schema.summary
+        best = [query.where(table.c.top1.is_(None), table.c.runs == 0) for query in best]
+        shared = [row for row in shared if row["top1"] is None and row["runs"] == 0]
+    rows: list[AnyRow] = [
+        row for query in best for row in connection.execute(query.limit(limit)).mappings()
+    ]
+    rows += shared
+    if len(wanted) > 1 or shared:
         rows.sort(key=lambda row: _place(row, order_by))
     return [_summary(row) for row in rows[:limit]]
 
 
+def _tried_by(
+    connection: Connection, task_id: int, contributors: Sequence[str]
+) -> tuple[ColumnElement[bool], list[int]]:
+    """Whether a summary is of these contributors' runs, and the numbers of those that are of others', too."""
+    run, table = schema.run, schema.summary
+    theirs = _from(contributors)
+    same = [run.c[name] == table.c[name] for name in RunGroup._fields]
+    tried = exists().where(*same, _counts(), theirs)
+    # Where there is no batch, SQL does not know whether it is theirs.
+    others = exists().where(*same, _counts(), not_(func.coalesce(theirs, false())))
+    shared = select(table.c.id).where(table.c.task_id == task_id, tried, others)
+    return tried, list(connection.execute(shared).scalars())
+
+
 def _of_contributors(
     connection: Connection,
-    task_id: int,
-    rows: Sequence[AnyRow],
+    queries: Sequence[Select[Any]],
+    mixed: Sequence[int],
     contributors: Sequence[str],
-    unfinished: bool,
 ) -> list[AnyRow]:
-    """Rows of summaries by the runs of these contributors alone, without those that have none of theirs."""
-    condition = and_(schema.run.c.task_id == task_id, _from(contributors))
-    values = {
-        group: _summarise(counted)
-        for group, counted in _by_group(connection, _counted_runs(condition))
-    }
-    theirs: list[AnyRow] = [
+    """The rows of some summaries, each by the runs of these contributors alone.
+
+    Args:
+        mixed: the summaries' numbers.
+    """
+    run, table = schema.run, schema.summary
+    same = [run.c[name] == table.c[name] for name in RunGroup._fields]
+    chosen = table.c.id.in_(mixed)
+    theirs = _counted_runs(and_(exists().where(*same, chosen), _from(contributors)))
+    values = {group: _summarise(counted) for group, counted in _by_group(connection, theirs)}
+    return [
         {**{str(name): value for name, value in row.items()}, **values[_group(row)]}
-        for row in rows
-        if _group(row) in values
+        for query in queries
+        for row in connection.execute(query.where(chosen)).mappings()
     ]
-    if not unfinished:
-        return theirs
-    return [row for row in theirs if row["top1"] is None and row["runs"] == 0]
 
 
 def _from(contributors: Sequence[str]) -> ColumnElement[bool]:
@@ -396,8 +417,6 @@ def _best(
     sources: Sequence[str] | None,
     start: Start | None,
     order_by: str,
-    limit: int | None,
-    unfinished: bool,
 ) -> Select[Any]:
     table, policy, solver = schema.summary, schema.policy, schema.solver
     column = policy.c.num_params if order_by == "num_params" else table.c[order_by]
@@ -411,10 +430,7 @@ def _best(
         )
         .where(table.c.task_id == task_id)
         .order_by(order.nulls_last(), table.c.id)
-        .limit(limit)
     )
-    if unfinished:  # by Top-1 for the index
-        query = query.where(table.c.top1.is_(None), table.c.runs == 0)
     if function is not None:
         query = query.where(table.c.function == function)
     if start is not None:
@@ -551,7 +567,7 @@ def starts(
     """See ``Database.starts``."""
     table = schema.summary if contributors is None else schema.run
     query = (
-        select(*(table.c[name] for name in _START_COLUMNS))
+        select(*(table.c[name] for name in START_COLUMNS))
         .where(table.c.task_id == task_id)
         .distinct()
     )

@@ -12,7 +12,7 @@ from sqlalchemy import and_, delete, exists, select, update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection, RowMapping
 
-from lrbench_caffe.database import schema
+from lrbench_caffe.database import schema, stamps
 from lrbench_caffe.database.completing import completed, differing
 from lrbench_caffe.database.errors import ConflictError, RecordError, UnknownRun
 from lrbench_caffe.database.rows import (
@@ -55,6 +55,7 @@ def begin(connection: Connection, record: RunRecord) -> None:
         refresh(
             connection, {_group(stored), _group(values)}
         )  # it counted there, and no longer does
+    stamps.renew(connection, {stored["task_id"], values["task_id"]})
 
 
 def add(connection: Connection, uid: str, measurements: Sequence[Measurement]) -> None:
@@ -75,6 +76,7 @@ def add(connection: Connection, uid: str, measurements: Sequence[Measurement]) -
     _write_measurements(connection, [(stored["id"], m) for m in measurements], overwrite=True)
     if stored["status"] != "running":
         refresh(connection, {_group(stored)}, [stored["id"]])
+        stamps.renew(connection, [stored["task_id"]])
 
 
 def end(connection: Connection, uid: str, status: str, reason: str | None, ended: float) -> None:
@@ -89,6 +91,7 @@ def end(connection: Connection, uid: str, status: str, reason: str | None, ended
     change = update(schema.run).where(schema.run.c.id == stored["id"])
     connection.execute(change.values(status=status, reason=reason, ended=ended))
     refresh(connection, {_group(stored)}, [stored["id"]])
+    stamps.renew(connection, [stored["task_id"]])
 
 
 def put(
@@ -119,6 +122,8 @@ def put(
     # Of an upload all of which was there already.
     sent = {number for (table, _), number in pending.known.items() if table == "batch"}
     _remove_unless_used(connection, "batch", sent, ("run",))
+    if pending.groups:
+        stamps.renew(connection, {group.task_id for group in pending.groups})
     return new
 
 
@@ -424,6 +429,7 @@ def remove(connection: Connection, uids: Sequence[str]) -> int:
     connection.execute(delete(run).where(run.c.id.in_([row["id"] for row in removed])))
     refresh(connection, {_group(row) for row in removed})
     _remove_unused(connection, removed)
+    stamps.renew(connection, {row["task_id"] for row in removed})
     return len(removed)
 
 

@@ -251,11 +251,16 @@ def _criterion(
 # -- ranking ---------------------------------------------------------------------------------------
 
 
-def rank(candidates: Sequence[RankingEntry], by: Sequence[Criterion]) -> list[Ranked]:
+def rank(
+    candidates: Sequence[RankingEntry], by: Sequence[Criterion], top: int | None = None
+) -> list[Ranked]:
     """Rank by the first criterion, equal ones by the next, and so on, by the means as they are.
 
     A policy without a value for a criterion ranks behind all that have one. The comparisons are by
     the first criterion.
+
+    Args:
+        top: how many are returned; None for all.
     """
 
     def key(candidate: RankingEntry) -> tuple[float, ...]:
@@ -264,11 +269,11 @@ def rank(candidates: Sequence[RankingEntry], by: Sequence[Criterion]) -> list[Ra
     ordered = sorted(candidates, key=key)
     places = _places([key(candidate) for candidate in ordered])
     ranked = [Ranked(place, candidate) for place, candidate in zip(places, ordered)]
-    return _compared(ranked, by[0])
+    return _compared(ranked, by[0], top)
 
 
 def rank_weighted(
-    candidates: Sequence[RankingEntry], by: Mapping[Criterion, float]
+    candidates: Sequence[RankingEntry], by: Mapping[Criterion, float], top: int | None = None
 ) -> list[Ranked]:
     """Rank by a weighted mean of normalised criteria.
 
@@ -278,6 +283,9 @@ def rank_weighted(
     only. A policy without a value for c gets u_c = 0, as the worst does. Where all values of c are
     equal, u_c = 1 for all that have one. The comparisons are by the criterion with the largest
     weight (the first of equal ones).
+
+    Args:
+        top: as for ``rank``.
     """
     total = sum(by.values())
     scores = np.zeros(len(candidates))
@@ -290,7 +298,7 @@ def rank_weighted(
         Ranked(place, candidates[index], score=float(scores[index]))
         for place, (_, index) in zip(places, ordered)
     ]
-    return _compared(ranked, max(by, key=lambda criterion: by[criterion]))
+    return _compared(ranked, max(by, key=lambda criterion: by[criterion]), top)
 
 
 def _badness(candidate: RankingEntry, criterion: Criterion) -> float:
@@ -318,9 +326,10 @@ def _places(keys: Sequence[tuple[float, ...]]) -> list[int]:
     return places
 
 
-def _compared(ranked: list[Ranked], criterion: Criterion) -> list[Ranked]:
-    compared = list(ranked)
-    for index, row in enumerate(ranked):
+def _compared(ranked: list[Ranked], criterion: Criterion, top: int | None) -> list[Ranked]:
+    """The first rows with their comparisons: of the last one with one that is not returned."""
+    compared = ranked[:top]
+    for index, row in enumerate(compared):
         if index:
             from_best = compare(ranked[0].candidate, row.candidate, criterion)
             compared[index] = replace(compared[index], from_best=from_best)
@@ -407,13 +416,11 @@ def pareto_front(
     and one of the two better. By the means; in order of cost. Those without either value are left
     out.
     """
-    known = [c for c in candidates if c.spread(utility.name) and c.spread(cost.name)]
+    places = [(_badness(c, cost), _badness(c, utility), n) for n, c in enumerate(candidates)]
     front: list[RankingEntry] = []
-    best = math.inf
-    for candidate in sorted(known, key=lambda c: (_badness(c, cost), _badness(c, utility))):
-        here = _badness(candidate, utility)
-        equal = front and here == best and _badness(candidate, cost) == _badness(front[-1], cost)
-        if here < best or equal:
-            front.append(candidate)
-            best = here
+    best = (math.inf, math.inf)  # cost and utility of the last one
+    for price, value, number in sorted(p for p in places if max(p[:2]) < math.inf):
+        if value < best[1] or (price, value) == best:
+            front.append(candidates[number])
+            best = price, value
     return front

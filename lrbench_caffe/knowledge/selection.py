@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lrbench_caffe import installation
 from lrbench_caffe.errors import InputError, ParameterError, named
@@ -36,6 +36,18 @@ if TYPE_CHECKING:
     from lrbench_caffe.database.summaries import Reached
 
 MOST_ROWS = 2**31 - 1  # that a database is asked for; its numbers end somewhere, ``top`` does not
+
+
+class Results(Protocol):
+    """What a selection reads: a ``Database``, or what remembers the answers of one."""
+
+    def summaries(self, *task: Any, **query: Any) -> list[PolicySummary]: ...
+
+    def starts(self, task_id: int) -> list[Start]: ...
+
+    def iterations_to_top1(
+        self, task_id: int, top1: float, among: Sequence[PolicySummary] | None = None
+    ) -> dict[int, Reached]: ...
 
 
 @dataclass(frozen=True)
@@ -183,7 +195,7 @@ class Query:
 
 
 def select(
-    query: Query, database: Database, tasks: list[Task], *, everything: bool = False
+    query: Query, database: Results, tasks: list[Task], *, everything: bool = False
 ) -> Selection:
     """The policies of a task that a query selects, in order.
 
@@ -234,7 +246,7 @@ def nothing_found(query: Query, tasks: list[Task]) -> InputError:
     return ParameterError("{0}: no finished run with {1}" + _fitting(query), tasks[0].title, what)
 
 
-def _order(query: Query, database: Database, tasks: list[Task]) -> Order:
+def _order(query: Query, database: Results, tasks: list[Task]) -> Order:
     default = "top1" if all(map(classifies, tasks)) else "test_loss"
     results: list[PolicySummary] = []
     if any(name not in CRITERIA for name in query.named):
@@ -302,7 +314,7 @@ def _fits(task: Task, text: str) -> bool:
     return plain(data) in plain(task.dataset.name) and plain(network) in plain(task.network.name)
 
 
-def _starts(query: Query, database: Database, tasks: list[Task]) -> list[Start]:
+def _starts(query: Query, database: Results, tasks: list[Task]) -> list[Start]:
     """The starts of the task's trainings: from scratch first, unknown ones last, together."""
     kinds = query.starts or STARTS
     starts = {
@@ -316,7 +328,7 @@ def _starts(query: Query, database: Database, tasks: list[Task]) -> list[Start]:
 
 def _group(
     query: Query,
-    database: Database,
+    database: Results,
     tasks: list[Task],
     start: Start,
     order: Order,
@@ -324,15 +336,18 @@ def _group(
 ) -> StartRanking:
     candidates = list(_candidates(query, database, tasks, start, order, everything))
     unfinished = [] if query.pareto else _unfinished(query, database, tasks, start)
-    every = _ranked(query, candidates, order)
+    rankable = candidates
+    if query.pareto:
+        rankable = ranking.pareto_front(candidates, order.cost, order.utility)
+    ranked = _ranked(query, rankable, order)
     if not start.known:  # it is unknown which of them may be compared
-        every = [replace(row, place=None, from_best=None, from_next=None) for row in every]
-    return StartRanking(start, candidates, every[: query.top or None], unfinished, len(every))
+        ranked = [replace(row, place=None, from_best=None, from_next=None) for row in ranked]
+    return StartRanking(start, candidates, ranked, unfinished, len(rankable))
 
 
 def _candidates(
     query: Query,
-    database: Database,
+    database: Results,
     tasks: list[Task],
     start: Start,
     order: Order,
@@ -359,7 +374,7 @@ def _candidates(
 
 
 def _unfinished(
-    query: Query, database: Database, tasks: list[Task], start: Start
+    query: Query, database: Results, tasks: list[Task], start: Start
 ) -> list[PolicySummary]:
     """The policies that only diverged or failed."""
     unfinished = [
@@ -431,13 +446,11 @@ def _target(reached: Reached | None, summary: PolicySummary) -> TargetCost | Non
     )
 
 
-def _ranked(query: Query, candidates: list[RankingEntry], order: Order) -> list[Ranked]:
-    if query.pareto:
-        front = ranking.pareto_front(candidates, order.cost, order.utility)
-        return ranking.rank(front, [order.utility])
+def _ranked(query: Query, rankable: list[RankingEntry], order: Order) -> list[Ranked]:
+    top = query.top or None
     if query.weights:
-        return ranking.rank_weighted(candidates, order.weights)
-    return ranking.rank(candidates, order.by)
+        return ranking.rank_weighted(rankable, order.weights, top)
+    return ranking.rank(rankable, [order.utility] if query.pareto else order.by, top)
 
 
 def _title(query: Query, order: Order) -> str:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         natural_length,
         schedule_figure,
     )
+    from lrbench_caffe.plots.traces import traces_figure
     from lrbench_caffe.plots.training import RunCurves, runs_figure, training_figure
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "save",
     "schedule_figure",
     "table_figure",
+    "traces_figure",
     "training_figure",
     "warm_up",
 ]
@@ -56,6 +58,7 @@ _LAZY = {
     "runs_figure": "training",
     "schedule_figure": "schedules",
     "table_figure": "ranking",
+    "traces_figure": "traces",
     "training_figure": "training",
 }
 

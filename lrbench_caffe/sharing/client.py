@@ -51,7 +51,7 @@ class Client:
     Args:
         url: its address, with the path under which it is served.
         token: the secret of a token; None where reading needs none.
-        patience: seconds for which a request is tried before it fails.
+        patience: seconds, from its first failure on, for which a request is tried again.
     """
 
     def __init__(self, url: str, token: str | None = None, patience: float = 60.0) -> None:
@@ -117,7 +117,7 @@ class Client:
         request.add_header("Accept-Encoding", "gzip")
         if self._token:
             request.add_unredirected_header("Authorization", f"Bearer {self._token}")
-        deadline = time.monotonic() + self._patience
+        deadline: float | None = None
         pause = FIRST_PAUSE
         while True:
             try:
@@ -125,11 +125,13 @@ class Client:
                     return _content(response)
             except urllib.error.HTTPError as error:
                 reason = _reason(error)
+                deadline = deadline or time.monotonic() + self._patience
                 if error.code not in PASSING or time.monotonic() + pause > deadline:
                     raise PlatformError(f"{self.url} answers {error.code}: {reason}") from None
                 wait = error.headers.get("Retry-After", "")
                 pause = max(pause, float(wait)) if wait.isdecimal() else pause
             except (OSError, http.client.HTTPException, EOFError) as error:
+                deadline = deadline or time.monotonic() + self._patience
                 if time.monotonic() + pause > deadline:
                     reason = getattr(error, "reason", None) or str(error) or type(error).__name__
                     raise PlatformError(

@@ -15,6 +15,7 @@ from lrbench_caffe.plaintext import one_line
 from lrbench_caffe.progress import track
 from lrbench_caffe.records import SOURCES, RunRecord
 from lrbench_caffe.sharing.client import TOKEN, Client
+from lrbench_caffe.sharing.outgoing import without_places
 from lrbench_caffe.terminal.progress import Bars
 from lrbench_caffe.terminal.run_filters import add_filters, known_function
 
@@ -31,6 +32,10 @@ def push_flags(p: argparse.ArgumentParser) -> None:
     add_filters(p, statuses=False)
     p.add_argument("--note", metavar="TEXT", help="what others should know of these runs")
     p.add_argument("--link", metavar="URL", help="a page about them")
+    p.add_argument(
+        "--keep-places", action="store_true",
+        help="also send the folders of run directories and logs, and the machine's name",
+    )  # fmt: skip
     _add_token(p, "which must have the scope write")
 
 
@@ -48,7 +53,8 @@ def push(args: argparse.Namespace, database: Database) -> int:
     reasons: list[str] = []
     runs = iter(track(records, Bars(), f"sending runs to {client.url}", len(records)))
     while page := list(islice(runs, PAGE)):
-        lines = [to_line(database.get(record.uid)).encode() for record in page]
+        whole = (database.get(record.uid) for record in page)
+        lines = [to_line(r if args.keep_places else without_places(r)).encode() for r in whole]
         sent = client.send(lines, batch, args.note, args.link)
         new, present, refused = new + sent.new, present + sent.present, refused + sent.refused
         reasons += sent.reasons

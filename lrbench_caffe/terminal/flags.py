@@ -49,9 +49,20 @@ def add_start(p: _Flags) -> None:
     )
 
 
-def names(text: str) -> list[str]:
-    """The names of a comma-separated list."""
-    return [name for name in text.split(",") if name]
+def add_contributors(p: _Flags, of: str = "use") -> None:
+    p.add_argument(
+        "--contributors",
+        type=names,
+        metavar="NAMES",
+        default=(),
+        help=f"comma-separated: {of} only their results; own: those that were never uploaded, paper: the "
+        "paper's (default: all)",
+    )
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Names on the command line, separated by commas."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def add_direction(p: _Flags, outputs: str) -> None:

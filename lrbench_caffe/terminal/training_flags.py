@@ -133,6 +133,7 @@ def _add_learning_rate(p: cli.Parser) -> None:
     lr.add_argument(
         "--l", metavar="ITERATIONS", help="step length: half a cycle, or iterations between decays"
     )
+    flags.add_contributors(lr, "with auto, and for parameters that are left out, use")
     lr.add_argument(
         "--preview", action="store_true", help="print and plot the schedule, do not train"
     )
@@ -271,6 +272,7 @@ def training_request(args: argparse.Namespace) -> TrainingRequest:
         solver=_solver(args),
         policy=args.lr,
         parameters={name: getattr(args, name) for name in PARAMETERS},
+        contributors=args.contributors,
         max_iter=args.max_iter,
         until=args.until,
         branch=Path(args.branch) if args.branch else None,

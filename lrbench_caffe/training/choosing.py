@@ -165,21 +165,27 @@ def look_up(
     solver: Solver,
     max_iter: int,
     function: str | None,
+    *,
+    contributors: Sequence[str] = (),
     must_exist: bool = False,
 ) -> Recommendation:
     """The database's best proposal (of one function), if it has one.
 
     Args:
+        contributors: use only their results (see ``knowledge.contributors.results_of``).
         must_exist: whether a file that is not there is an error, and not a new database.
 
     Raises:
         DatabaseError: it is out of reach.
+        ParameterError: a contributor has no results there.
     """
     from lrbench_caffe.database import Database  # most trainings ask no database
+    from lrbench_caffe.knowledge.contributors import results_of
 
     functions = [function] if function else None
     with Database.open(database_url, patience=BESIDE_TRAINING, must_exist=must_exist) as database:
-        return recommend_for(database, wanted, solver, max_iter, functions=functions, top=1)
+        known = results_of(database, contributors)
+        return recommend_for(known, wanted, solver, max_iter, functions=functions, top=1)
 
 
 def experienced_policy(
@@ -190,6 +196,7 @@ def experienced_policy(
     solver: Solver,
     max_iter: int,
     *,
+    contributors: Sequence[str] = (),
     preview: bool = False,
 ) -> tuple[ChosenPolicy | None, list[str]]:
     """The given policy, completed by experience.
@@ -197,30 +204,44 @@ def experienced_policy(
     Args:
         flags: the parameters that were given as flags.
         wanted: what will be trained.
+        contributors: use only their results; none for all.
         preview: whether nothing will be trained after all.
 
     Returns:
         The policy, None where simple rules have to do; and lines for a person that say why.
 
     Raises:
-        LRBenchError: the policy is "auto", and the database knows nothing or is out of reach.
+        LRBenchError: the policy is "auto", and the database knows nothing or is out of reach; or a
+            contributor has no results there.
     """
     auto = text.strip().lower() == AUTO
     function = None if auto else read(text)[0].call.name.upper()
     try:
         must_exist = preview and database_url is not None
-        recommendation = look_up(database_url, wanted, solver, max_iter, function, must_exist)
+        recommendation = look_up(
+            database_url,
+            wanted,
+            solver,
+            max_iter,
+            function,
+            contributors=contributors,
+            must_exist=must_exist,
+        )
+    except ParameterError:
+        raise
     except LRBenchError as error:
         if auto:
             raise
         return None, [f"the LR database: {error}; the parameters come from simple rules"]
     remarks = list(recommendation.remarks)
+    theirs = f" of {', '.join(contributors)}" if contributors else ""
     if not recommendation.proposals:
         if auto:
-            nothing = "the LR database has nothing to propose for this task or from a similar one"
+            nothing = f"the LR database has nothing{theirs} to propose for this task or from a similar one"
             raise ParameterError("{policy} auto: {0}", "; ".join([nothing, *remarks]))
         why = (
-            f"the LR database has no result with {function}; the parameters come from simple rules"
+            f"the LR database has no result{theirs} with {function}; "
+            "the parameters come from simple rules"
         )
         return None, [*remarks, why]
     proposal = recommendation.proposals[0]

@@ -288,6 +288,7 @@ def _choose(
             wanted,
             solver,
             max_iter,
+            contributors=request.contributors,
             preview=request.preview,
         )
         for line in why:
@@ -295,6 +296,12 @@ def _choose(
     elif request.policy and request.policy.strip().lower() == AUTO:
         raise ParameterError(
             "{policy} auto asks the LR database; {no_database} cannot be combined with it"
+        )
+    elif request.contributors:
+        raise ParameterError(
+            "{contributors}: {0}: the LR database is not asked; allowed: with {policy} auto, or with a "
+            "function without all its parameters, and without {no_database}",
+            ", ".join(request.contributors),
         )
     chosen = chosen or choose_policy(request.policy, flags, solver, max_iter)
     say(f"LR policy: {chosen.policy:.7g} (from {chosen.origin})")

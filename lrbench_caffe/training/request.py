@@ -32,6 +32,8 @@ class TrainingRequest:
         policy: an LR function's name, a policy, a composition, "auto", or a JSON file that has one
             (see ``training.policyfile``); None for the solver's lr_policy.
         parameters: the policy's k0, k1, gamma, p and l that are given beside it; None where not.
+        contributors: choose "auto", and parameters that are left out, from their results only: as
+            for ``recommend``; none for all. A resumed run has its policy.
         max_iter, test_interval: iterations, instead of the solver's.
         until: the iteration to pause after, with a snapshot.
         branch: a run directory whose run has the same beginning: that is taken over from it.
@@ -61,6 +63,7 @@ class TrainingRequest:
     solver: Path | None
     policy: str | None = None
     parameters: Mapping[str, str | None] = field(default_factory=dict)
+    contributors: Sequence[str] = ()
     max_iter: int | None = None
     until: int | None = None
     branch: Path | None = None
@@ -102,7 +105,7 @@ class TrainingRequest:
         check_duration(self, "checkpoint_minutes", "hang_seconds")
         check_text(self, "policy", "head", "snapshot", "weights", "caffe_python", "database")
         check_text(self, "gpu", allowed="a GPU's number, all or none")
-        check_names(self, "stages")
+        check_names(self, "contributors", "stages")
         check_counts(self, "branch_points")
         check_switch(self, "resume", "publish", "preview", "trust_data", "no_database")
 

@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _end_with_input() -> None:
     """End this process when its standard input ends: the process that started it is gone."""
-    while sys.stdin.buffer.read(1024):
+    while os.read(0, 1024):  # not by sys.stdin: a thread that waits there would disturb the exit
         pass
     os.kill(os.getpid(), signal.SIGTERM)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from typing import Annotated, Any, Literal, Optional
 
 import numpy as np
 from fastapi import APIRouter, Depends, Query
-from pydantic import BaseModel, model_validator
+from pydantic import BaseModel, Field, model_validator
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -20,7 +21,15 @@ from lrbench_caffe.database.exchange import BATCH, to_line
 from lrbench_caffe.database.platform import AccessToken, Batch, Platform, RunOutcome
 from lrbench_caffe.database.ranges import INT32
 from lrbench_caffe.database.store import Database
-from lrbench_caffe.database.uploads import LONGEST_LINE, NEW, PRESENT, REFUSED, Answer, receive
+from lrbench_caffe.database.uploads import (
+    LONGEST_LINE,
+    MOST_LINES,
+    NEW,
+    PRESENT,
+    REFUSED,
+    Answer,
+    receive,
+)
 from lrbench_caffe.knowledge import selection
 from lrbench_caffe.knowledge.exporting import ranking_rows
 from lrbench_caffe.knowledge.ranking import CRITERIA
@@ -37,7 +46,8 @@ READ, WRITE, ADMIN = Depends(needs("read")), Depends(needs("write")), Depends(ne
 
 LONGEST = 1000  # characters of a parameter
 MOST_POINTS = 2000  # of a schedule
-MOST_LINES = 100_000  # of an upload
+# Of a new upload. Those that came with other databases may have others.
+_BATCH = re.compile(r"(?!\.*$)[0-9A-Za-z._-]{1,100}", re.ASCII)
 Text = Annotated[Optional[str], Query(max_length=LONGEST)]
 Limit = Annotated[int, Query(ge=1, le=500)]
 Number = Annotated[int, Query(ge=1, le=2**53)]
@@ -140,7 +150,7 @@ def ranking(
 def ranked(request: Request, query: selection.Query) -> selection.Selection:
     found = selection.find_tasks(query, all_tasks(request))
     assert found is not None  # the query names a task
-    return selection.select(query, database(request), found)
+    return selection.select(query, request.app.state.results, found)
 
 
 class RunQuery(AskedFor):
@@ -184,6 +194,20 @@ def run(request: Request, uid: str) -> dict[str, Any]:
     return visible_run(request, uid)[0].to_json()
 
 
+@router.get(
+    "/run",
+    name="run_as_json_asked_for",
+    tags=["runs"],
+    dependencies=[READ],
+    summary="A run whose uid no path can have.",
+)
+def run_asked_for(
+    request: Request, uid: Annotated[str, Query(max_length=LONGEST)]
+) -> dict[str, Any]:
+    """The same for a uid like "..", which browsers and other clients take out of a path."""
+    return run(request, uid)
+
+
 @router.get("/export", tags=["exchange"], dependencies=[READ], summary="Runs to import elsewhere.")
 def export(request: Request, query: Annotated[RunQuery, Query()]) -> Response:
     """Runs as JSON Lines, by uid, each whole: what ``db import`` reads.
@@ -198,7 +222,7 @@ def export(request: Request, query: Annotated[RunQuery, Query()]) -> Response:
 
 @router.get("/schedule", tags=["policies"], dependencies=[READ], summary="A policy's LR.")
 def schedule(
-    policy: Annotated[str, Query(max_length=LONGEST)],
+    policy: Annotated[str, Query(max_length=LONGEST, examples=["SIN2(k0=0.01, k1=0.06, l=2000)"])],
     max_iter: Annotated[int, Query(ge=1, le=INT32)] = 10_000,
 ) -> dict[str, Any]:
     """The LR at up to 2,000 iterations of a training of ``max_iter``, and the policy's parameters."""
@@ -269,11 +293,10 @@ async def upload(
         answers.extend(Answer(done + a.line, a.uid, a.result, a.reason) for a in page)
         lines.clear()
 
-    async for line in read_lines(request, settings.upload_mib * MIB, LONGEST_LINE):
+    most = settings.upload_mib * MIB
+    async for line in read_lines(request, most, LONGEST_LINE, MOST_LINES):
         if line.strip():
             lines.append(line)
-        if len(answers) + len(lines) > MOST_LINES:
-            raise Refused(413, f"more than {MOST_LINES} runs; allowed: several uploads")
         if len(lines) == BATCH:
             await store()
     await store()
@@ -296,6 +319,10 @@ def begun(
     """
     known = None if batch is None else platform.batch(batch)
     if known is None:
+        if batch and not _BATCH.fullmatch(batch):
+            raise Refused(
+                400, f"batch: {batch!r:.80}; allowed: 1 to 100 of 0-9 A-Z a-z . _ -, not only dots"
+            )
         known = Contribution(batch or uuid.uuid4().hex, name, note, link, round(time.time(), 3))
         checked_contribution(known)
     if known.contributor != name:
@@ -308,7 +335,7 @@ def batches(request: Request, contributor: Text = None, limit: Limit = 100) -> l
     return [batch_json(b) for b in platform(request).batches(contributor, limit)]
 
 
-@router.delete("/batches/{uid}", tags=["exchange"], summary="Take an upload back.")
+@router.delete("/batches/{uid:path}", tags=["exchange"], summary="Take an upload back.")
 def take_back(request: Request, uid: str, token: Annotated[AccessToken, WRITE]) -> dict[str, int]:
     """Delete an upload with all of its runs: one's own, or as an admin any."""
     return {"deleted": taken_back(platform(request), uid, token)}
@@ -332,7 +359,7 @@ class Standing(BaseModel):
     """Whether runs are shown, and why not."""
 
     standing: Literal["shown", "unverified", "hidden"]
-    doubt: Optional[str] = None
+    doubt: Annotated[Optional[str], Field(max_length=LONGEST)] = None
 
 
 @router.put("/runs/{uid:path}/standing", tags=["exchange"], dependencies=[ADMIN])

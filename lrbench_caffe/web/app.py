@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -31,12 +32,15 @@ from lrbench_caffe.web.bodies import BodyLimit
 from lrbench_caffe.web.errors import Refused
 from lrbench_caffe.web.live import LiveFolders
 from lrbench_caffe.web.pages import PAGES
+from lrbench_caffe.web.paths import HeadAsGet, UnderRootPath, own_path
+from lrbench_caffe.web.remembering import KnownResults, RememberedAnswers
 from lrbench_caffe.web.rendering import page, templates
 from lrbench_caffe.web.security import RateLimit, SecurityHeaders
 from lrbench_caffe.web.settings import MIB, WebSettings
 from lrbench_caffe.web.tunings import StudyFolders
 
 SMALL = MIB // 4  # bytes of the body of a form
+M_ARENA_MAX, HEAPS = -8, 2  # of malloc.h: mallopt(3)
 PATIENCE = 5.0  # seconds that a request waits for the database
 STATIC = Path(__file__).parent / "static"
 LOG = logging.getLogger("lrbench_caffe.web")
@@ -44,7 +48,17 @@ LOG = logging.getLogger("lrbench_caffe.web")
 
 def app_of_environment() -> FastAPI:
     """The application of a worker process, whose settings the command left in the environment."""
+    _share_memory_between_threads()
     return create_app(WebSettings.from_environment())
+
+
+def _share_memory_between_threads() -> None:
+    """Keep glibc from giving each thread a heap of its own, where what one frees no other can use.
+
+    A server with many threads would grow with the largest answer that each of them has made.
+    """
+    with suppress(AttributeError, OSError, TypeError):  # another C library, another system
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, HEAPS)
 
 
 def create_app(settings: WebSettings) -> FastAPI:
@@ -59,6 +73,7 @@ def create_app(settings: WebSettings) -> FastAPI:
         with spelling(str), Database.open(settings.db, patience=PATIENCE) as database:
             app.state.database = database
             app.state.platform = Platform(database)
+            app.state.results = KnownResults(database)
             yield
 
     app = FastAPI(
@@ -70,7 +85,6 @@ def create_app(settings: WebSettings) -> FastAPI:
         docs_url=None,  # its pages load their scripts from elsewhere
         redoc_url=None,
         redirect_slashes=False,
-        root_path=settings.root_path,
     )
     app.state.settings = settings
     app.state.templates = templates()
@@ -84,9 +98,12 @@ def create_app(settings: WebSettings) -> FastAPI:
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     app.add_middleware(BodyLimit, most=_bodies(settings), other=SMALL)
     app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=4)
+    app.add_middleware(RememberedAnswers, settings=settings)
     app.add_middleware(RateLimit, settings=settings)
     app.add_middleware(SecurityHeaders, secure=settings.secure)
+    app.add_middleware(HeadAsGet)
     app.add_middleware(AccessLog)
+    app.add_middleware(UnderRootPath, root_path=settings.root_path)
     for kind in (LRBenchError, PolicyError, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, _failure)
     app.add_exception_handler(Exception, _fault)
@@ -95,12 +112,11 @@ def create_app(settings: WebSettings) -> FastAPI:
 
 def _bodies(settings: WebSettings) -> dict[str, int | None]:
     """The largest body of each path that takes a large one, in bytes."""
-    texts = 8 * settings.solver_mib * MIB  # three, and in JSON the escapes of their characters
     return {
         "/api/v1/runs": None,  # which counts what it has uncompressed
         "/uploads": settings.upload_mib * MIB + SMALL,
-        "/recommend": texts,
-        "/api/v1/recommendations": texts,
+        "/recommend": settings.texts,
+        "/api/v1/recommendations": settings.texts,
     }
 
 
@@ -140,7 +156,7 @@ async def _fault(request: Request, error: Exception) -> Response:
 
 def answer(request: Request, status: int, message: str, headers: dict[str, str]) -> Response:
     """An error, as JSON under /api and as a page elsewhere."""
-    if request.url.path.removeprefix(request.scope.get("root_path", "")).startswith("/api/"):
+    if own_path(request.scope).startswith("/api/"):
         return JSONResponse({"error": message}, status, headers)
     title = f"{status} {HTTPStatus(status).phrase}"
     made = page(request, "error.html", {"title": title, "message": message}, status)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from collections.abc import AsyncIterator, Mapping
 
@@ -11,6 +12,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lrbench_caffe.web.errors import Refused
+from lrbench_caffe.web.paths import own_path
 
 PIECE = 2**16  # bytes that are uncompressed at once
 _GZIP = 31  # zlib's word for its largest window, in gzip's format
@@ -48,8 +50,7 @@ class BodyLimit:
         await self.app(scope, counted, send)
 
     def _most(self, scope: Scope) -> int | None:
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
-        return self.most.get(path, self.other)
+        return self.most.get(own_path(scope), self.other)
 
 
 async def read_all(request: Request, most: int) -> bytes:
@@ -62,26 +63,41 @@ async def read_all(request: Request, most: int) -> bytes:
     return b"".join(pieces)
 
 
-async def read_lines(request: Request, most: int, longest: int) -> AsyncIterator[bytes]:
+async def read_lines(
+    request: Request, most: int, longest: int, most_lines: int
+) -> AsyncIterator[bytes]:
     """The lines of a body.
 
     Args:
         most: bytes of the body, uncompressed; longest: of a line.
+        most_lines: lines, empty ones among them.
 
     Raises:
         Refused: it is larger, or not what its Content-Encoding says.
     """
     rest = bytearray()
+    ended = 0
     async for piece in _pieces(request, most):
-        rest += piece
-        *lines, last = rest.split(b"\n")
-        for line in lines:
-            yield bytes(line)
-        if len(last) > longest:
+        whole, newline, last = piece.rpartition(b"\n")
+        ended += piece.count(b"\n")
+        if ended > most_lines:  # before they are split
+            raise too_many_lines(most_lines)
+        if newline:  # only what came now is looked through: a long line takes no longer than many
+            rest += whole
+            for line in rest.split(b"\n"):
+                yield bytes(line)
+            rest.clear()
+        rest += last
+        if len(rest) > longest:
             raise Refused(413, f"a line has more than {longest} bytes")
-        rest = bytearray(last)
     if rest:
+        if ended == most_lines:
+            raise too_many_lines(most_lines)
         yield bytes(rest)
+
+
+def too_many_lines(most: int) -> Refused:
+    return Refused(413, f"more than {most} lines; allowed: several uploads")
 
 
 async def _pieces(request: Request, most: int) -> AsyncIterator[bytes]:
@@ -94,6 +110,8 @@ async def _pieces(request: Request, most: int) -> AsyncIterator[bytes]:
         if taken > most:
             raise Refused(413, f"the body has more than {most} bytes")
         yield piece
+        # A few bytes may have a thousand such pieces in them: others get their turn in between.
+        await asyncio.sleep(0)
 
 
 async def _uncompressed(request: Request) -> AsyncIterator[bytes]:

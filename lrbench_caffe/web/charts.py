@@ -7,11 +7,12 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
-from lrbench_caffe.knowledge.ranking import pareto_front
+from lrbench_caffe.knowledge.ranking import Criterion, RankingEntry, pareto_front
 from lrbench_caffe.knowledge.selection import Selection
 from lrbench_caffe.lr import Policy, parse
 from lrbench_caffe.metrics import Measurement, of_first_net
@@ -95,12 +96,15 @@ def pareto_chart(selected: Selection) -> Chart:
     every = [e for group in selected.groups[:1] for e in group.candidates]
     front = pareto_front(every, cost, utility)
     ranked = [row.candidate for group in selected.groups[:1] for row in group.ranked]
-    first = [*front, *ranked, *every]
-    places = {id(e): e for e in first if e.spread(utility.name) and e.spread(cost.name)}
-    entries = list(places.values())[:MOST_DOTS]
-    for number, source in enumerate(dict.fromkeys(e.summary.source for e in entries)):
-        own = [e for e in entries if e.summary.source == source]
-        traces.append(_points(own, cost.name, utility.name, source, number))
+    entries: dict[int, RankingEntry] = {}
+    for entry in chain(front, ranked, every):
+        if len(entries) == MOST_DOTS:
+            break
+        if entry.spread(utility.name) and entry.spread(cost.name):
+            entries[id(entry)] = entry
+    for number, source in enumerate(dict.fromkeys(e.summary.source for e in entries.values())):
+        own = [e for e in entries.values() if e.summary.source == source]
+        traces.append(_points(own, cost, utility, source, number))
     spreads = sorted(
         (e.spread(cost.name).mean, e.spread(utility.name).mean)  # type: ignore[union-attr]
         for e in front
@@ -108,30 +112,36 @@ def pareto_chart(selected: Selection) -> Chart:
     if spreads:
         x, y = zip(*spreads)
         line = {"color": "#666666", "dash": "dot", "shape": "hv"}
+        ring = {"color": "#666666", "symbol": "circle-open", "size": 16, "line": {"width": 2}}
         traces.append(
             {
                 "x": x,
                 "y": y,
-                "mode": "lines",
+                "mode": "lines+markers",
                 "name": "Pareto front",
                 "line": line,
+                "marker": ring,
                 "hoverinfo": "skip",
             }
         )
-    return chart("pareto", traces, xaxis={"title": cost.heading}, yaxis={"title": utility.heading})
+    titles = plain(cost.heading), plain(utility.heading)
+    return chart("pareto", traces, xaxis={"title": titles[0]}, yaxis={"title": titles[1]})
 
 
-def _points(entries: Sequence[Any], x: str, y: str, name: str, number: int) -> dict[str, Any]:
+def _points(
+    entries: Sequence[Any], cost: Criterion, utility: Criterion, name: str, number: int
+) -> dict[str, Any]:
+    over, of = plain(cost.heading), plain(utility.heading)
     return {
-        "x": [e.spread(x).mean for e in entries],
-        "y": [e.spread(y).mean for e in entries],
+        "x": [e.spread(cost.name).mean for e in entries],
+        "y": [e.spread(utility.name).mean for e in entries],
         "error_y": {
             "type": "data",
-            "array": [e.spread(y).sd or 0 for e in entries],
+            "array": [e.spread(utility.name).sd or 0 for e in entries],
             "thickness": 1,
         },
         "text": [plain(e.summary.policy.text) for e in entries],
-        "hovertemplate": "%{text}<br>%{y:.5g} at %{x:.6g}<extra></extra>",
+        "hovertemplate": f"%{{text}}<br>{of} %{{y:.5g}}, {over} %{{x:.6g}}<extra></extra>",
         "mode": "markers",
         "name": name,
         "marker": {"color": SERIES[number % len(SERIES)], "size": 9},
@@ -145,7 +155,8 @@ class Axes:
     Attributes:
         x: "iteration", "epoch" or "seconds".
         smooth: tests in a moving mean of Top-1 and losses; 1 for the values as they are.
-        log: axes that are logarithmic, of "x", "loss" and "lr".
+        log: axes that are logarithmic, of "x", "error", "loss" and "lr". With "error" the error,
+            100 - Top-1, is drawn in place of Top-1.
     """
 
     x: str = "iteration"
@@ -155,6 +166,7 @@ class Axes:
 
 CURVES = {"top1": "Top-1", "test_loss": "test loss", "train_loss": "training loss", "lr": "LR"}
 _PANELS = {"top1": "y", "test_loss": "y2", "train_loss": "y2", "lr": "y3"}
+LOG_AXES = ("x", "error", "loss", "lr")
 _MOST_TESTS = 2000  # of all runs in a picture
 
 
@@ -164,25 +176,24 @@ def runs_chart(records: Sequence[RunRecord], axes: Axes = Axes()) -> Chart:
     for number, record in enumerate(records):
         tests = of_first_net(record.measurements)
         tests = tests[:: -(-len(tests) * len(records) // _MOST_TESTS) or 1]
-        for kind, title in CURVES.items():
-            points = [
-                (x, value)
-                for m in tests
-                if (x := _over(record, m, axes.x)) is not None
-                and (value := getattr(m, kind)) is not None
-            ]
-            if not points:
-                continue
-            values = [value for _, value in points]
-            smooth = values if kind == "lr" else moving_mean(values, axes.smooth)
-            name = f"{record.policy.text}, {title}" if len(records) > 1 else title
-            colour = number if len(records) > 1 else list(CURVES).index(kind)
+        kinds = [
+            (kind, place, points)
+            for place, kind in enumerate(CURVES)
+            if (points := _points_of(record, tests, kind, axes))
+        ]
+        for shown, (kind, place, points) in enumerate(kinds):
+            colour = number if len(records) > 1 else place
+            title = "error" if kind == "top1" and "error" in axes.log else CURVES[kind]
+            name = run_name(record) if len(records) > 1 else title
             traces.append(
                 {
                     "x": short((x for x, _ in points), 8),
-                    "y": short(smooth),
+                    "y": short(value for _, value in points),
                     "yaxis": _PANELS[kind],
-                    "name": plain(shortened(name, 80)),
+                    "name": plain(shortened(name, 100)),
+                    "legendgroup": str(number if len(records) > 1 else place),
+                    "showlegend": len(records) == 1 or shown == 0,  # a run is there once
+                    "hovertemplate": f"{title} %{{y:.5g}} at {axes.x} %{{x:.6g}}",
                     "mode": "lines+markers" if len(points) < 200 else "lines",
                     "line": {
                         "color": SERIES[colour % len(SERIES)],
@@ -190,14 +201,37 @@ def runs_chart(records: Sequence[RunRecord], axes: Axes = Axes()) -> Chart:
                     },
                 }
             )
-    log = {name: {"type": "log"} if name in axes.log else {} for name in ("x", "loss", "lr")}
+    log = {name: {"type": "log"} if name in axes.log else {} for name in LOG_AXES}
+    top1 = {"title": "error, 100 - Top-1 (%)", **log["error"]} if "error" in axes.log else {}
     return chart(
         "curves",
         traces,
         xaxis={"title": axes.x, **log["x"]},
+        yaxis=top1,
         yaxis2={"title": "loss", **log["loss"]},
         yaxis3={"title": "LR", **log["lr"]},
     )
+
+
+def _points_of(
+    record: RunRecord, tests: Sequence[Measurement], kind: str, axes: Axes
+) -> list[tuple[float, float]]:
+    """Places and values of one of ``CURVES``, smoothed."""
+    points = [
+        (x, value)
+        for m in tests
+        if (x := _over(record, m, axes.x)) is not None and (value := getattr(m, kind)) is not None
+    ]
+    values = [value for _, value in points]
+    if kind == "top1" and "error" in axes.log:
+        values = [100 - value for value in values]
+    smooth = values if kind == "lr" else moving_mean(values, axes.smooth)
+    return [(x, value) for (x, _), value in zip(points, smooth)]
+
+
+def run_name(record: RunRecord) -> str:
+    """What tells a run from others of its task: its policy and its seed."""
+    return record.policy.text + ("" if record.seed is None else f", seed {record.seed}")
 
 
 def _over(record: RunRecord, test: Measurement, x: str) -> float | None:

@@ -7,26 +7,29 @@ costs nothing while nobody looks.
 
 from __future__ import annotations
 
-import json
+import logging
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lrbench_caffe.errors import InputError
+from lrbench_caffe.files import open_own
 from lrbench_caffe.metrics import Measurement
+from lrbench_caffe.plaintext import visible
 from lrbench_caffe.runs.directory import RunDirectory
 from lrbench_caffe.runs.layout import ITERATIONS, LATEST, MEASUREMENTS, RUN, page_key
-from lrbench_caffe.runs.rows import iteration_row, measurement_of
+from lrbench_caffe.web.foreign import losses_in, measurement_in, state, status_of
 
 FRESH = 2.0  # seconds for which a list of the folders' runs is used again
 DEPTH = 4  # folders below a folder of runs in which runs are looked for
-MOST_RUNS = 2000  # that are listed, the newest ones
+MOST_RUNS = 2000  # that are known, the newest ones
+MOST_SHOWN = 200  # of those that are not trained, in a list
 POINTS = 1000  # of the training loss in one event; more cannot be told apart
-PIECE = 4 * 2**20  # bytes of a file that are read at once
+PIECE = 2**20  # bytes of a file that are read at once
+LOG = logging.getLogger("lrbench_caffe.web")
 
 
 @dataclass(frozen=True)
@@ -38,10 +41,12 @@ class LiveRun:
         path: its directory.
         name: the directory, from the folder of runs.
         policy, task: for people.
-        status: "running" while a process trains it, else as run.json says.
+        status: "running" while a process trains it, "interrupted" where that was killed, else as
+            run.json says.
         iteration, max_iter: how far it is, and how long.
         top1: of the last test, in percent; loss: its test loss. None without.
         changed: when it was written to last, seconds since 1970.
+        uid: its run in an LR database; None where it is recorded in none.
     """
 
     key: str
@@ -55,6 +60,7 @@ class LiveRun:
     top1: float | None
     loss: float | None
     changed: float
+    uid: str | None = None
 
 
 class LiveFolders:
@@ -98,8 +104,10 @@ class LiveFolders:
             return known
         try:
             settings = directory.read()
+            running = running or directory.running  # it may have begun meanwhile
             return _described(key, path, root, settings, running, changed)
-        except (InputError, OSError, ValueError, KeyError, TypeError):
+        except Exception as error:  # whatever one folder holds, the others are listed
+            LOG.debug("%s is left out: %r", path, error)
             return None  # it is being made, or it is none
 
 
@@ -114,42 +122,48 @@ def run_paths(root: Path) -> Iterator[Path]:
         names[:] = [name for name in names if name != LATEST]
 
 
+def shown_of(runs: Sequence[LiveRun]) -> list[LiveRun]:
+    """Those of all runs that a list shows: all that are trained, and the newest of the others."""
+    under_way = sum(run.status == "running" for run in runs)
+    return list(runs[: under_way + MOST_SHOWN])
+
+
 def _changed(path: Path) -> float:
-    times = [0.0]
-    for name in (RUN, ITERATIONS, MEASUREMENTS):
-        try:
-            times.append((path / name).stat().st_mtime)
-        except OSError:
-            continue
-    return max(times)
+    return max(state(path / name)[2] for name in (RUN, ITERATIONS, MEASUREMENTS))
 
 
 def _described(
     key: str, path: Path, root: Path, settings: dict[str, Any], running: bool, changed: float
 ) -> LiveRun:
     last = _last_line(path / ITERATIONS)
-    row = iteration_row(last) if last else None
+    row = losses_in(last) if last else None
     tested = _last_line(path / MEASUREMENTS)
-    test = measurement_of(json.loads(tested)) if tested else None
+    test = measurement_in(tested) if tested else None
     return LiveRun(
         key=key,
         path=path,
-        name=str(path.relative_to(root.resolve())),
-        policy=str(settings.get("policy", "")),
-        task=str(settings.get("task", "")),
-        status="running" if running else str(settings.get("status", "")),
+        name=visible(str(path.relative_to(root.resolve()))),
+        policy=visible(str(settings.get("policy", ""))),
+        task=visible(str(settings.get("task", ""))),
+        status=status_of(settings, running),
         iteration=int(row[0]) + 1 if row else 0,
         max_iter=int(settings.get("max_iter") or 0),
         top1=test.top1 if test else None,
         loss=test.test_loss if test else None,
         changed=changed,
+        uid=_uid(settings.get("record")),
     )
+
+
+def _uid(record: Any) -> str | None:
+    uid = record.get("uid") if isinstance(record, dict) else None
+    return uid if isinstance(uid, str) and uid.isprintable() else None
 
 
 def _last_line(path: Path) -> str | None:
     """The last complete line of a file, without reading all of it."""
     try:
-        with path.open("rb") as file:
+        with open_own(path, "rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - 2**16))
             lines = file.read().split(b"\n")[:-1]
@@ -211,31 +225,23 @@ class News:
 
 def news(path: Path, place: Place) -> News:
     """What was added to a run's files since a place."""
-    sizes = {name: _state(path / name) for name in (ITERATIONS, MEASUREMENTS)}
-    number, size = sizes[ITERATIONS]
+    number, size, _ = state(path / ITERATIONS)
     again = place.file not in (0, number) or place.losses > size
-    again = again or place.tests > sizes[MEASUREMENTS][1]
+    again = again or place.tests > state(path / MEASUREMENTS)[1]
     begin = Place() if again else place
     lines, losses = _added(path / ITERATIONS, begin.losses)
-    rows = [row for row in map(iteration_row, lines) if row is not None]
+    rows = [row for row in map(losses_in, lines) if row is not None]
     found, tests = _added(path / MEASUREMENTS, begin.tests)
     end = Place(number, losses, tests)
     more = losses - begin.losses >= PIECE or tests - begin.tests >= PIECE
-    return News(again, thinned(rows), list(_tests(found)), end, more)
-
-
-def _state(path: Path) -> tuple[int, int]:
-    try:
-        state = path.stat()
-    except OSError:
-        return 0, 0
-    return state.st_ino, state.st_size
+    measured = [test for test in map(measurement_in, found) if test is not None]
+    return News(again, thinned(rows), measured, end, more)
 
 
 def _added(path: Path, begin: int) -> tuple[list[str], int]:
     """The complete lines from a byte on, and the byte behind them."""
     try:
-        with path.open("rb") as file:
+        with open_own(path, "rb") as file:
             file.seek(begin)
             content = file.read(PIECE)
     except OSError:
@@ -244,17 +250,6 @@ def _added(path: Path, begin: int) -> tuple[list[str], int]:
     if not whole:
         return [], begin
     return whole.decode(errors="replace").split("\n"), begin + len(whole) + 1
-
-
-def _tests(lines: Iterable[str]) -> Iterator[Measurement]:
-    for line in lines:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        measured = measurement_of(row) if isinstance(row, dict) else None
-        if measured is not None:
-            yield measured
 
 
 def thinned(rows: Sequence[tuple[float, ...]]) -> list[tuple[float, ...]]:

@@ -182,7 +182,9 @@ class RecommendationQuery(BaseModel):
             means runs that were never uploaded, "paper" the paper's results.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"task": 1, "functions": ["SIN2"]}]}
+    )
     task: Optional[Number] = None
     solver: Optional[str] = None
     net: Optional[str] = None

@@ -6,7 +6,7 @@ import time
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import plotly
 from starlette.requests import Request
@@ -26,7 +26,9 @@ def templates() -> Jinja2Templates:
     """The templates, with what all of them use."""
     made = Jinja2Templates(directory=TEMPLATES)
     made.env.trim_blocks = made.env.lstrip_blocks = True
-    made.env.globals.update(version=__version__, form_key=form_key, digest=asset_digest)
+    made.env.globals.update(
+        version=__version__, form_key=form_key, digest=asset_digest, run_address=run_address
+    )
     made.env.filters.update(spread=spread_text, moment=moment, asking=asking)
     return made
 
@@ -56,6 +58,16 @@ def moment(seconds: float) -> str:
 def asking(url: object, **values: object) -> str:
     """An address with a query: a list gives its parameter several times."""
     return f"{url}?{urlencode(values, doseq=True)}"
+
+
+def run_address(request: Request, uid: str, route: str = "run") -> str:
+    """The address of a run's page, or of its JSON (``run_as_json``).
+
+    A browser resolves "." and ".." in a path; a uid with such a part stands in the query instead.
+    """
+    if {"", ".", ".."}.isdisjoint(uid.split("/")):
+        return str(request.url_for(route, uid=quote(uid)))
+    return asking(request.url_for(f"{route}_asked_for"), uid=uid)
 
 
 @cache

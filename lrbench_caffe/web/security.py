@@ -10,7 +10,7 @@ import hmac
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
 from starlette.concurrency import run_in_threadpool
@@ -134,7 +134,7 @@ def _secret(headers: Headers, cookies: dict[str, str]) -> tuple[str | None, bool
     return cookies.get(SESSION), False
 
 
-def needs(scope: str, changes: bool = True) -> Callable[[Request], object]:
+def needs(scope: str, changes: bool = True) -> Callable[[Request], Awaitable[object]]:
     """What an endpoint depends on: a token that may do what needs ``scope``.
 
     Reading needs none, unless the server is private. Where the token came with the cookie, a
@@ -212,11 +212,23 @@ async def check_form(request: Request) -> None:
         Refused: it is not.
     """
     origin = request.headers.get("origin")
-    host = request.headers.get("host", "")
-    if origin is not None and urlsplit(origin).netloc != host:
+    if origin is not None and _place_of(origin) != request.headers.get("host", ""):
         raise Refused(403, "the form comes from another site")
     key = request.cookies.get(FORM)
     form = await request.form()
     given = form.get("form_key")
-    if not key or not isinstance(given, str) or not hmac.compare_digest(key, given):
+    if not key or not isinstance(given, str) or not hmac.compare_digest(_coded(key), _coded(given)):
         raise Refused(403, "the form is not from this page; open the page again and repeat")
+
+
+def _place_of(origin: str) -> str | None:
+    """Host and port of an origin; None where it is none."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
+
+
+def _coded(key: str) -> bytes:
+    """A key, which may be any text where it was not we who made it."""
+    return key.encode("utf-8", "surrogatepass")

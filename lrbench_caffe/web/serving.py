@@ -8,6 +8,9 @@ from lrbench_caffe.database.store import Database
 from lrbench_caffe.web.settings import WebSettings
 
 GRACE = 10  # seconds that requests have to end when the server stops
+# Seconds after which a process that says nothing is replaced. It says nothing while it loads its
+# modules, which takes long beside trainings; with uvicorn's own 5 seconds it might never be done.
+SILENT = 120
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -52,5 +55,6 @@ def serve(settings: WebSettings, host: str, port: int, workers: int) -> int:
         proxy_headers=True,
         server_header=False,
         timeout_graceful_shutdown=GRACE,
+        timeout_worker_healthcheck=SILENT,
     )
     return 0

@@ -60,6 +60,11 @@ class WebSettings:
             )
 
     @property
+    def texts(self) -> int:
+        """Bytes of a body with the texts of a recommendation."""
+        return 8 * self.solver_mib * MIB  # three, and in JSON the escapes of their characters
+
+    @property
     def folders(self) -> list[Path]:
         """The folders of runs."""
         return [Path(folder) for folder in self.runs]

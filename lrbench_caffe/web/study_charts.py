@@ -14,11 +14,13 @@ from lrbench_caffe.plaintext import shortened
 from lrbench_caffe.plots.style import SERIES
 from lrbench_caffe.tuning.importance import ComparedTraining
 from lrbench_caffe.tuning.measure import Measure
+from lrbench_caffe.tuning.study import FINAL, OWN
 from lrbench_caffe.web.charts import Chart, chart, plain, short
 from lrbench_caffe.web.tunings import FoundStudy, StudyTraining, losses_of
 
 POINTS = 300  # of the losses of a pass
 MOST_LINES = 100  # candidates in parallel coordinates
+MOST_CURVES, MOST_POINTS = 60, 2000  # learning curves in a picture, and their tests
 WIDE = 20.0
 GREY = "#8d99ae"
 
@@ -49,8 +51,8 @@ def cost_chart(study: FoundStudy, trainings: Sequence[StudyTraining]) -> Chart:
         "line": {"color": SERIES[1], "shape": "hv"},
     }  # fmt: skip
     return chart(
-        "study", [line, dots], xaxis={"title": "iterations of all trainings"},
-        yaxis=_axis(measure, values),
+        "study", [line, dots], xaxis={"title": "iterations of all trainings", "rangemode": "tozero"},
+        yaxis={**_axis(measure, values), **_limits(measure, values)},
     )  # fmt: skip
 
 
@@ -61,8 +63,80 @@ def _shown(measure: Measure) -> str:
 
 def _axis(measure: Measure, values: Sequence[float]) -> dict[str, Any]:
     """An axis of what is compared by; of a loss it is logarithmic."""
-    log = measure.is_log and all(value > 0 for value in values)
+    log = _is_log(measure, values)
     return {"title": plain(measure.heading), **({"type": "log"} if log else {})}
+
+
+def _is_log(measure: Measure, values: Sequence[float]) -> bool:
+    return measure.is_log and all(value > 0 for value in values)
+
+
+def _limits(measure: Measure, values: Sequence[float]) -> dict[str, Any]:
+    """Limits of an axis that tell the better ones apart: what is far worse than most is beyond them.
+
+    A logarithmic axis shows all.
+    """
+    if not values or _is_log(measure, values):
+        return {}
+    goods = [measure.goodness(value) for value in values]
+    low, high = lowest_shown(goods)[0], max(goods)
+    margin = max(0.05 * (high - low), 0.05 if measure.percent else 1e-3 * abs(high))
+    return {"range": sorted(measure.goodness(end) for end in (low - margin, high + margin))}
+
+
+def beyond(measure: Measure, values: Sequence[float]) -> int:
+    """How many of the values are beyond the limits of the axis."""
+    if not values or _is_log(measure, values):
+        return 0
+    return lowest_shown([measure.goodness(value) for value in values])[1]
+
+
+def lowest_shown(goods: Sequence[float]) -> tuple[float, int]:
+    """Where an axis on which more is better begins, and how many of the values are below it.
+
+    It is the lowest value or, if that is higher, as far below the lowest quarter as the best is above.
+    """
+    best, quarter = max(goods), float(np.percentile(goods, 25, method="lower"))
+    low = max(min(goods), 2 * quarter - best)
+    return low, sum(good < low for good in goods)
+
+
+def curves_chart(measure: Measure, rows: Sequence[tuple[StudyTraining, str]]) -> Chart:
+    """The tests of the trainings over their iterations: the finalists and the solver's own in colour.
+
+    Args:
+        measure: what they are compared by.
+        rows: trainings and what each was for, the best first.
+    """
+    traces: list[dict[str, Any]] = []
+    told_apart = list(dict.fromkeys(t.policy for t, stage in rows if stage in (FINAL, OWN)))
+    tested = [(t, stage) for t, stage in rows if len(t.tests) > 1][:MOST_CURVES]
+    step = -(-sum(len(t.tests) for t, _ in tested) // MOST_POINTS) or 1
+    named: set[str] = set()
+    for training, stage in reversed(tested):  # the best are drawn last, over the others
+        known = training.policy in told_apart
+        name = shortened(training.policy, 100) if known else "other trainings"
+        colour = SERIES[told_apart.index(training.policy) % len(SERIES)] if known else GREY
+        trained = training.tests[1:] if training.tests[0][0] == 0 else training.tests
+        points = trained[::step]
+        what = plain(shortened(f"{training.policy}, {stage}", 120))
+        traces.append(
+            {
+                "x": [iteration for iteration, _ in points],
+                "y": short(value for _, value in points),
+                "name": plain(name),
+                "legendgroup": name,
+                "showlegend": name not in named,
+                "hovertemplate": f"{what}<br>{_shown(measure)} after %{{x:,}} iterations<extra></extra>",
+                "mode": "lines+markers",
+                "marker": {"size": 4, "color": colour},
+                "line": {"color": colour, "width": 2 if known else 1},
+            }
+        )
+        named.add(name)
+    values = [value for trace in traces for value in trace["y"] if value is not None]
+    axis = {**_axis(measure, values), **_limits(measure, values)}
+    return chart("study", traces, xaxis={"title": "iteration"}, yaxis=axis)
 
 
 def range_chart(study: FoundStudy, trainings: Sequence[StudyTraining], until: int) -> Chart | None:
@@ -164,22 +238,27 @@ def parallel_chart(rated: Sequence[tuple[ComparedTraining, float]], measure: Mea
         rated: candidates with a number of which more is better (``measure.goodness``).
     """
     best = sorted(rated, key=lambda pair: -pair[1])[:MOST_LINES]
+    goods = [good for _, good in best]
+    lowest, below = lowest_shown(goods)
     names = list(dict.fromkeys(name for training, _ in best for name in training.values))
     result = measure.heading
-    rows = [{**t.values, result: measure.goodness(goodness)} for t, goodness in best]
-    names.append(result)
+    rows = [{**training.values, result: measure.goodness(good)} for training, good in best]
     ends = {
         name: (min(values), max(values))
         for name in names
         if (values := [row[name] for row in rows if name in row])
     }
-    tops = [top1 for _, top1 in best]
-    traces = [_parallel_line(names, row, ends, top1, tops) for row, top1 in zip(rows, tops)]
-    notes = [
+    names.append(result)
+    worst, highest = measure.goodness(lowest), measure.goodness(max(goods))
+    ends[result] = (min(worst, highest), max(worst, highest))
+    traces = [_parallel_line(names, row, ends, good, goods) for row, good in zip(rows, goods)]
+    notes: list[dict[str, Any]] = [
         {"x": place, "y": y, "text": f"{ends[name][at]:.4g}", "showarrow": False}
         for place, name in enumerate(names)
         for at, y in ((0, -0.07), (1, 1.07))
     ]
+    if below:
+        notes[-2 if measure.higher else -1]["text"] += f" or {'less' if measure.higher else 'more'}"
     ticks = {"tickvals": list(range(len(names))), "ticktext": list(map(plain, names))}
     return chart(
         "study", traces, xaxis={"zeroline": False, **ticks}, annotations=notes,
@@ -192,18 +271,16 @@ def _parallel_line(
     names: Sequence[str],
     row: Mapping[str, float],
     ends: Mapping[str, tuple[float, float]],
-    top1: float,
-    tops: Sequence[float],
+    good: float,
+    goods: Sequence[float],
 ) -> dict[str, Any]:
     places, texts = [], []
     for name in names:
         value = row.get(name)
         low, high = ends[name]
-        places.append(
-            None if value is None else (value - low) / (high - low) if high > low else 0.5
-        )
+        places.append(None if value is None else _place(value, low, high))
         texts.append("" if value is None else f"{name} = {value:.5g}")
-    share = np.searchsorted(sorted(tops), top1) / max(1, len(tops) - 1)
+    share = np.searchsorted(sorted(goods), good) / max(1, len(goods) - 1)
     return {
         "x": list(range(len(names))),
         "y": [None if place is None else round(place, 4) for place in places],
@@ -218,9 +295,10 @@ def _parallel_line(
 
 
 def _place(value: float, low: float, high: float) -> float:
-    """Where a value is on an axis, from 0 to 1."""
+    """Where a value is on an axis, from 0 to 1; one beyond its ends is at the end."""
     if not high > low:
         return 0.5
+    value = min(max(value, low), high)
     if 0 < low * WIDE < high:
         return math.log(value / low) / math.log(high / low)
     return (value - low) / (high - low)

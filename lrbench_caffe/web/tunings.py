@@ -7,8 +7,7 @@ changed nothing is read again. The files are anybody's: what cannot be read is s
 from __future__ import annotations
 
 import hashlib
-import json
-import math
+import logging
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from lrbench_caffe.errors import InputError
 from lrbench_caffe.lr import Policy, PolicyError, parse
 from lrbench_caffe.metrics import of_first_net
+from lrbench_caffe.plaintext import visible
 from lrbench_caffe.records import SCRATCH, Start
 from lrbench_caffe.runs.directory import RunDirectory
 from lrbench_caffe.runs.layout import LATEST, MEASUREMENTS, RUN
@@ -28,15 +27,22 @@ from lrbench_caffe.tuning import folder
 from lrbench_caffe.tuning.measure import Measure
 from lrbench_caffe.tuning.study import FINAL, HELD_OUT, OWN, RANGE_TEST, SEARCH
 from lrbench_caffe.tuning.tuner import RANGE_SHARE
+from lrbench_caffe.web.foreign import (
+    is_finite,
+    is_iteration,
+    object_of,
+    read_object,
+    reason,
+    state,
+    status_of,
+)
 
 DEPTH = 3  # folders below a folder of runs in which studies are looked for
 MOST_STUDIES = 500  # that are listed, the newest ones
 MOST_TRAININGS = 1000  # of a study that are read
 MOST_KEPT = 20_000  # trainings whose content is kept in memory
-LARGEST = 2**22  # bytes of a file that is read whole
 TRAININGS, RESULT, RANGE = "trainings", "result.json", "range.json"
-# What reading a file raises that is not what it should be.
-_DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, InputError)
+LOG = logging.getLogger("lrbench_caffe.web")
 
 
 @dataclass(frozen=True)
@@ -109,7 +115,7 @@ class FoundStudy:
     def kind(self) -> str:
         if self.is_range:
             return f"range test ({self.result['form']})"  # type: ignore[index]
-        return "tuning" if self.result is not None else "study"
+        return "tuning" if self.result is not None or "goal" in self.plan else "study"
 
     @property
     def start(self) -> str:
@@ -182,7 +188,7 @@ class FoundStudy:
     def choice_lines(self) -> list[str]:
         """The same in words."""
         lines = self.held_out.get("text")
-        return [str(line) for line in lines[:10]] if isinstance(lines, list) else []
+        return [visible(str(line)) for line in lines[:10]] if isinstance(lines, list) else []
 
     def judges(self, training: StudyTraining) -> bool:
         """Whether a training's tests were to choose a policy, rather than to measure one."""
@@ -228,7 +234,7 @@ class Choice:
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> Choice:
         names = ("iteration", "held_out", "test", "best_test")
-        return cls(str(entry.get("policy", "")), *(number_of(entry, name) for name in names))
+        return cls(visible(str(entry.get("policy", ""))), *(number_of(entry, name) for name in names))
 
 
 class StudyFolders:
@@ -242,7 +248,8 @@ class StudyFolders:
     def studies(self) -> list[FoundStudy]:
         """All studies, the newest first."""
         found = {path.resolve(): root for root in self._folders for path in study_paths(root)}
-        studies = [_study(path, root) for path, root in found.items()]
+        read = (_readable(path, root) for path, root in found.items())
+        studies = [study for study in read if study is not None]
         return sorted(studies, key=lambda study: -study.changed)[:MOST_STUDIES]
 
     def find(self, key: str) -> FoundStudy | None:
@@ -250,8 +257,15 @@ class StudyFolders:
         for root in self._folders:
             for path in study_paths(root):
                 if key_of(path.resolve()) == key:
-                    return _study(path.resolve(), root)
+                    return _readable(path.resolve(), root)
         return None
+
+    def of_training(self, path: Path) -> FoundStudy | None:
+        """The study that a run directory is a training of; None where it is none's."""
+        home = path.resolve().parent
+        if home.name != TRAININGS or not (home.parent / folder.FILE).is_file():
+            return None
+        return self.find(key_of(home.parent))
 
     def trainings(self, study: FoundStudy) -> tuple[list[StudyTraining], list[str]]:
         """The trainings of a study in the order in which they were written to last.
@@ -263,12 +277,12 @@ class StudyFolders:
         for path in _training_paths(study.path)[:MOST_TRAININGS]:
             try:
                 found.append(self._training(path, study.measure))
-            except _DAMAGED as error:
-                problems.append(f"{path.name}: {error}")
+            except Exception as error:  # whatever one folder holds, the others are shown
+                problems.append(f"{visible(path.name)}: {reason(error)}")
         return sorted(found, key=lambda t: (t.changed, t.name)), problems
 
     def _training(self, path: Path, measure: Measure) -> StudyTraining:
-        changed = max(_changed(path / RUN), _changed(path / MEASUREMENTS))
+        changed = max(state(path / name)[2] for name in (RUN, MEASUREMENTS))
         with self._lock:
             kept = self._read.get(path)
         if kept is not None and kept[:2] == (changed, measure) and not kept[2].running:
@@ -302,7 +316,16 @@ def number_of(values: Mapping[str, Any], name: str) -> float | None:
     value = values.get(name)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return value if math.isfinite(value) else None
+    return value if is_finite(value) else None
+
+
+def _readable(path: Path, root: Path) -> FoundStudy | None:
+    """A study; None where nothing can be said of its folder, whatever that holds."""
+    try:
+        return _study(path, root)
+    except Exception as error:
+        LOG.debug("%s is left out: %r", path, error)
+        return None
 
 
 def _study(path: Path, root: Path) -> FoundStudy:
@@ -310,68 +333,60 @@ def _study(path: Path, root: Path) -> FoundStudy:
     known: dict[str, str] = {}
     problems = []
     try:
-        content = _json(path / folder.FILE)
-        plan = _checked(content["plan"])
+        content = read_object(path / folder.FILE)
+        plan = object_of(content["plan"])
         pairs = content.get("experience", {}).get("policies", [])
         known = {str(policy): str(why) for policy, why in pairs}
-    except _DAMAGED as error:
-        problems.append(f"{folder.FILE}: {error}")
+    except Exception as error:
+        problems.append(f"{folder.FILE}: {reason(error)}")
     result = None
     for name in (RESULT, RANGE):
         try:
-            if (path / name).exists():
-                result = _checked(_json(path / name))
+            if os.path.lexists(path / name):
+                result = read_object(path / name)
                 break
-        except _DAMAGED as error:
-            problems.append(f"{name}: {error}")
+        except Exception as error:
+            problems.append(f"{name}: {reason(error)}")
     files = [path / name for name in (folder.FILE, RESULT, RANGE, TRAININGS)]
     return FoundStudy(
         key=key_of(path),
         path=path,
-        name=str(path.relative_to(root.resolve())),
+        name=visible(str(path.relative_to(root.resolve()))),
         plan=plan,
         known=known,
         result=result,
         count=len(_training_paths(path)),
         problem="; ".join(problems) or None,
-        changed=max(map(_changed, files)),
+        changed=max(state(file)[2] for file in files),
     )
 
 
-def _json(path: Path) -> dict[str, Any]:
-    if path.stat().st_size > LARGEST:
-        raise ValueError(f"more than {LARGEST} bytes")
-    return _checked(json.loads(path.read_bytes()))
-
-
-def _checked(value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError("not a JSON object")
-    return value
-
-
 def _training_paths(study: Path) -> list[Path]:
+    home = study / TRAININGS
     try:
-        return sorted(p for p in (study / TRAININGS).iterdir() if (p / RUN).is_file())
+        if home.is_symlink():
+            return []
+        return sorted(p for p in home.iterdir() if not p.is_symlink() and (p / RUN).is_file())
     except OSError:
         return []
 
 
 def _read_training(path: Path, changed: float, measure: Measure) -> StudyTraining:
     directory = RunDirectory(path)
-    record = directory.read()
-    text = str(record.get("policy", ""))
-    measured = of_first_net(directory.measurements())
     running = directory.running
+    record = directory.read()
+    running = running or directory.running  # it may have begun meanwhile
+    text = visible(str(record.get("policy", "")))
+    measured = [m for m in of_first_net(directory.measurements()) if is_iteration(m.iteration)]
     return StudyTraining(
         key=key_of(path.resolve()),
         path=path,
-        name=path.name,
+        name=visible(path.name),
         policy=text,
         parsed=_parsed(text),
         seed=record["seed"] if isinstance(record.get("seed"), int) else None,
-        status="running" if running else _ended(record),
-        reason=str(record.get("reason") or ""),
+        status=status_of(record, running),
+        reason=visible(str(record.get("reason") or "")),
         iteration=int(
             number_of(record, "iteration") or (measured[-1].iteration if measured else 0)
         ),
@@ -384,17 +399,10 @@ def _read_training(path: Path, changed: float, measure: Measure) -> StudyTrainin
     )
 
 
-def _ended(record: Mapping[str, Any]) -> str:
-    status = str(record.get("status", ""))
-    if status == "stopped" and record.get("paused") is True:
-        return "paused"
-    return {"running": "interrupted"}.get(status, status)
-
-
 def _parsed(text: str) -> Policy | None:
     try:
         return parse(text, strict=False)
-    except PolicyError:
+    except (PolicyError, ValueError, OverflowError, RecursionError):
         return None
 
 
@@ -402,17 +410,10 @@ def _policy_of(value: Any) -> str | None:
     return value.get("policy") if isinstance(value, dict) else None
 
 
-def _changed(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return 0.0
-
-
 def losses_of(training: StudyTraining, points: int) -> np.ndarray:
     """Iteration, LR and training loss of a training, thinned: shape (n, 3); empty where damaged."""
     try:
         rows = RunDirectory(training.path).iterations()
-    except _DAMAGED:
+    except Exception:
         return np.zeros((0, 3))
     return rows[:: max(1, len(rows) // points)]

@@ -7,13 +7,14 @@ import shutil
 import signal
 import socket
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lrbench_caffe.database import Database
 from lrbench_caffe.metrics import Measurement
-from lrbench_caffe.records import RunRecord, Start
+from lrbench_caffe.records import Contribution, RunRecord, Start
 from tests.caffe import nets
 from tests.caffe.harness import Run, Workspace, assert_same_weights
 
@@ -259,6 +260,35 @@ def test_auto_and_a_bare_name_take_what_the_database_knows(workspace: Workspace)
     done = workspace.train(*known, "--lr", "dsin", "--k1", "0.04", "--preview").succeeded()
     assert "expected Top-1: not known, since the policy is adapted" in done.out
     assert "as given: k1=0.04" in done.out
+
+
+def test_auto_and_a_bare_name_use_only_the_results_of_chosen_contributors(
+    workspace: Workspace,
+) -> None:
+    workspace.write("long.prototxt", nets.solver(max_iter=1000, test_interval=1000))
+    known = ("long.prototxt", "--db", "known.sqlite", "--seed", "1")
+    policies = {"own": "DSIN(k0=0.01, k1=0.05, l=100)", "ada": "DSIN(k0=0.02, k1=0.03, l=200)"}
+    for name, policy in policies.items():
+        workspace.train(*known, "--lr", policy, "--out", name).succeeded()
+    file = workspace.path / "known.sqlite"
+    (record,) = (r for r in measured(file) if r.policy.text == policies["ada"])
+    with Database.open(str(file)) as database:
+        database.delete([record.uid])
+        database.put(replace(record, contribution=Contribution("b", "ada", None, None, 5.0)))
+    for name, policy in policies.items():
+        for wanted in ("auto", "dsin"):
+            done = workspace.train(*known, "--lr", wanted, "--contributors", name, "--preview")
+            assert f"LR policy: {policy} " in done.succeeded().out, (name, wanted)
+    for wanted in ("auto", "dsin"):
+        done = workspace.train(*known, "--lr", wanted, "--contributors", "adda")
+        done.failed(2, "--contributors: 'adda' has contributed nothing; did you mean 'ada'?")
+    done = workspace.train(
+        *known, "--lr", "upcos", "--contributors", "ada", "--preview"
+    ).succeeded()
+    assert "no result of ada with UPCOS" in done.out
+    for others in (("--lr", POLICY), (), ("--lr", "sin2", "--no-db")):
+        done = workspace.train("long.prototxt", *others, "--contributors", "ada")
+        done.failed(2, "--contributors: ada: the LR database is not asked")
 
 
 def test_rules_where_the_database_knows_nothing_or_is_away(workspace: Workspace) -> None:

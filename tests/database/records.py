@@ -36,8 +36,9 @@ SIN2 = policy("SIN2(k0=0.01, k1=0.06, l=2000)")
 
 
 def at(iteration: int, top1: float | None, net: int = 0, **others: Any) -> Measurement:
+    top5 = max(99.5, top1) if isinstance(top1, float) else 99.5
     row = Measurement(
-        iteration=iteration, lr=0.01, top1=top1, top5=99.5, ac=0.9, cd=0.1, cdac=0.05, test_loss=0.3,
+        iteration=iteration, lr=0.01, top1=top1, top5=top5, ac=0.9, cd=0.1, cdac=0.05, test_loss=0.3,
         train_loss=0.25, ld=0.05, seconds=1.5, samples=359, silent_classes=0, net=net,
     )  # fmt: skip
     return dataclasses.replace(row, **others)

@@ -17,6 +17,7 @@ from sqlalchemy.engine import Connection, make_url
 
 from lrbench_caffe.database import Database, DatabaseError, DatabaseUnavailable, schema
 from lrbench_caffe.database.engine import _libpq_options
+from lrbench_caffe.database.transactions import Transactions
 from lrbench_caffe.database.urls import resolve_url
 from tests.database.records import at, run
 from tests.database.server import Server
@@ -132,27 +133,33 @@ def test_a_commit_of_unknown_outcome_is_made_once(postgresql, monkeypatch):
 def test_a_deadlock_is_tried_again(postgresql):
     """Two transactions that each want what the other has: the server ends one, nobody notices."""
     postgresql.put_many([run("x"), run("y", seed=2)])
-    barrier = threading.Barrier(2)
+    transactions = Transactions(postgresql._engine, patience=120)
+    both_have_one, other_is_done = threading.Barrier(2), threading.Event()
     attempts = []
 
-    def work(first: str, second: str):
+    def work(first: str, second: str) -> None:
         def in_transaction(connection: Connection) -> None:
             attempts.append(first)
+            again = attempts.count(first) > 1
+            if again:
+                # Else it might have its row again before the other has noticed that it is free: the
+                # rows' locks have no queue, and there would be another deadlock.
+                assert other_is_done.wait(100)
             table = schema.run
             connection.execute(table.update().where(table.c.uid == first).values(machine=first))
-            if len(attempts) <= 2:
-                barrier.wait(10)
+            if not again:
+                both_have_one.wait(100)
             connection.execute(table.update().where(table.c.uid == second).values(machine=first))
 
-        postgresql._transactions.write(in_transaction)
+        transactions.write(in_transaction)
+        other_is_done.set()
 
-    threads = [threading.Thread(target=work, args=pair) for pair in (("x", "y"), ("y", "x"))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
-    assert len(attempts) == 3
-    assert postgresql.get("x").machine == postgresql.get("y").machine
+    with ThreadPoolExecutor(2) as pool:
+        for result in [pool.submit(work, *pair) for pair in (("x", "y"), ("y", "x"))]:
+            result.result(120)
+    *once, twice = attempts
+    assert sorted(once) == ["x", "y"]
+    assert postgresql.get("x").machine == postgresql.get("y").machine == twice
 
 
 def test_ending_a_run_does_not_wait_for_the_others_of_its_group(postgresql):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import time
 
 import pytest
 
@@ -12,8 +13,8 @@ from lrbench_caffe.database.errors import RecordError
 from lrbench_caffe.database.platform import Platform
 from lrbench_caffe.database.uploads import Answer, receive
 from lrbench_caffe.errors import InputError, ParameterError
-from lrbench_caffe.records import Contribution
-from tests.database.records import DATASET, at, policy, run
+from lrbench_caffe.records import Contribution, Start
+from tests.database.records import DATASET, NETWORK, at, policy, run
 
 ADA = Contribution("b1", "ada", "on a laptop", "https://example.org/ada", 5000.0)
 OTHER_DATA = dataclasses.replace(DATASET, name="other", digest="d2")
@@ -143,11 +144,115 @@ def test_a_contributor_completes_own_runs_and_changes_no_others(database):
     [
         (run("p", source="paper"), "source: 'paper'; allowed: measured, imported"),
         (run("r", status="running"), "status: 'running'; allowed: a training that has ended"),
+        (run("m", max_iter=250), "measurement.iteration: 300; allowed: 0 to max_iter, 250"),
+        (
+            run("n", repeats=5),
+            "repeats: 5, top1_sd: None; allowed: 1 and null, as a run is one training",
+        ),
+        (
+            run("s", top1_sd=0.1),
+            "repeats: 1, top1_sd: 0.1; allowed: 1 and null, as a run is one training",
+        ),
+        (run("e", ended=999.5), "ended: 999.5; allowed: not before started, 1000"),
+        (
+            run("f", started=2.5e11, ended=None),
+            "started: 250000000000; allowed: seconds since 1970, up to today's",
+        ),
+        (
+            run("g", started=None, ended=2.5e11),
+            "ended: 250000000000; allowed: seconds since 1970, up to today's",
+        ),
+        (
+            run("t", measurements=[at(100, 95.0, top5=94.9)]),
+            "measurement.top5: 94.9 at iteration 100; allowed: not below top1, 95",
+        ),
+        (
+            run("d", dataset=dataclasses.replace(DATASET, name="d" * 201)),
+            "dataset.name: 201 characters; allowed: 200",
+        ),
+        (
+            run("w", network=dataclasses.replace(NETWORK, name="n" * 201)),
+            "network.name: 201 characters; allowed: 200",
+        ),
+        (run("o", origin="o" * 10_001), "origin: 10001 characters; allowed: 10000"),
     ],
 )
 def test_what_no_contributor_can_send(database, record, reason):
     (answer,) = send(database, ADA, record)
     assert (answer.result, answer.reason) == ("refused", reason)
+
+
+def test_what_is_only_just_possible_is_taken(database):
+    limits = run(
+        "a",
+        dataset=dataclasses.replace(DATASET, name="d" * 200),
+        started=time.time() + 3600,
+        ended=None,
+        measurements=[at(300, 95.0, top5=95.0 - 1e-7)],
+    )
+    moment = run("b", started=5000.0, ended=5000.0)
+    assert [a.result for a in send(database, ADA, limits, moment)] == ["new", "new"]
+
+
+def test_own_records_are_imported_as_before(database):
+    line = exchange.to_line(run("a", repeats=5, top1_sd=0.1, max_iter=250)).encode()
+    count = exchange.ImportCount(print)
+    exchange.import_lines(database, [line], "f", count)
+    assert (count.new, count.bad) == (1, [])
+
+
+def test_a_result_is_compared_with_the_best_run_not_with_a_mean(database):
+    database.put_many(
+        [
+            run("a", seed=1, measurements=[at(300, 99.0)]),
+            run("b", seed=2, measurements=[at(300, 50.0)]),
+        ]
+    )
+    assert top1s(database) == [74.5]
+    fix = policy("FIX(k0=0.1)")
+    near, far = (run(f"c{t}", policy=fix, measurements=[at(300, t)]) for t in (98.9, 99.6))
+    assert send(database, ADA, near) == [Answer(1, near.uid, "new")]
+    assert send(database, ADA, far)[0].reason == (
+        "Top-1 99.60 % is far above 99.00 %, the best of all others on this task"
+    )
+
+
+def test_only_runs_that_count_are_compared_with(database, platform):
+    put = {"hidden": 97.0, "unverified": 96.0, "ours": 90.0}
+    database.put_many(
+        [run(uid, seed=n, measurements=[at(300, t)]) for n, (uid, t) in enumerate(put.items())]
+    )
+    database.put(run("late", seed=9, status="stopped", measurements=[at(300, 99.0)]))
+    platform.set_standing(["hidden"], "hidden")
+    platform.set_standing(["unverified"], "unverified")
+    (answer,) = send(database, ADA, run("far", seed=5, measurements=[at(300, 95.5)]))
+    assert answer.reason == (
+        "Top-1 95.50 % is far above 90.00 %, the best of all others on this task"
+    )
+
+
+@pytest.mark.parametrize("refused", [(), (run("bobs", seed=3, measurements=[at(300, 90.0)]),)])
+def test_the_first_results_of_a_task_are_compared_with_each_other(database, refused):
+    """Also where one of them is refused, and each is stored by itself."""
+    send(database, BOB, run("bobs", seed=3, measurements=[], dataset=OTHER_DATA))
+    first, second = (run(f"r{t}", seed=t, measurements=[at(300, float(t))]) for t in (100, 90))
+    far, near, *_ = send(database, ADA, first, second, *refused)
+    words = "Top-1 100.00 % is far above 90.00 %, the best of all others on this task"
+    assert (far.result, far.reason, near.reason) == ("new", words, None)
+    assert top1s(database) == [90.0]
+
+
+def test_a_run_that_finished_without_its_tests_is_doubted(database):
+    empty = [
+        run("a", seed=1, measurements=[]),
+        run("b", seed=2, measurements=[], test_interval=400),
+        run("c", seed=3, measurements=[], test_interval=None),
+        run("d", seed=4, measurements=[], status="failed"),
+        run("e", seed=5, measurements=[], start=Start("snapshot", "d" * 32, iteration=300)),
+    ]
+    reasons = [a.reason for a in send(database, ADA, *empty)]
+    words = "it finished without a test, though there should be one every 100 iterations"
+    assert reasons == [words, None, None, None, None]
 
 
 def test_a_result_far_above_all_others_does_not_count_until_it_is_verified(database, platform):
@@ -173,7 +278,8 @@ def test_the_first_result_of_a_task_is_not_doubted(database):
 
 
 def test_hidden_runs_do_not_count_and_stay_hidden_when_they_are_sent_again(database, platform):
-    send(database, ADA, run("a"), run("b", seed=2, measurements=[at(300, 80.0)]))
+    for record in (run("a"), run("b", seed=2, measurements=[at(300, 80.0)])):
+        send(database, ADA, record)
     assert top1s(database) == [87.5]
     platform.set_standing(["a"], "hidden", "a test net with training data")
     assert top1s(database) == [80.0]

@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from lrbench_caffe.errors import InputError
+from lrbench_caffe.sharing import client
 from lrbench_caffe.sharing.client import Client, PlatformError
 
 
@@ -54,6 +55,32 @@ def test_what_passes_is_waited_for(monkeypatch):
         server.shutdown()
     with pytest.raises(PlatformError, match=f"{address} is out of reach: "):
         Client(address, "x", patience=0.2).send([b"{}\n"], "b", None, None)
+
+
+def test_an_answer_that_is_too_slow_is_asked_for_again(monkeypatch):
+    """Patience begins when the first request has failed, however long that took."""
+    monkeypatch.setattr(client, "TIMEOUT", 1.0)
+    monkeypatch.setattr(client, "FIRST_PAUSE", 0.1)
+    over = threading.Event()
+
+    class Slow(Flaky):
+        def do_POST(self) -> None:
+            if not self.bodies:
+                self.bodies.append(b"")
+                over.wait(60)
+                return
+            self.bodies += [b""]
+            super().do_POST()
+
+    Flaky.bodies = []
+    with ThreadingHTTPServer(("127.0.0.1", 0), Slow) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        try:
+            assert Client(address, "x", patience=1.0).send([b"{}\n"], "b", None, None).new == 1
+        finally:
+            over.set()
+            server.shutdown()
 
 
 def test_a_server_that_is_no_platform():

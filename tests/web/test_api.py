@@ -9,7 +9,6 @@ import pytest
 
 from lrbench_caffe.database import exchange
 from tests.database.records import DATASET, at, policy, run
-from tests.web.serving import Client
 
 
 @pytest.fixture
@@ -82,36 +81,3 @@ def test_text_that_no_database_keeps_is_not_looked_for(client, filled):
     for path in ("/api/v1/runs?after=%00", "/api/v1/runs/%00", "/runs?function=%00", "/?q=%1b"):
         answer = client.get(path)
         assert (answer.status, "allowed: text without control" in answer.text) == (400, True), path
-
-
-@pytest.mark.slow
-def test_nothing_that_fits_the_description_makes_it_fail(serve, token, filled):
-    """schemathesis, over all operations: no server error."""
-    schemathesis = pytest.importorskip("schemathesis")
-    from hypothesis import HealthCheck, Phase, given, settings
-
-    secret = token("root", "admin")
-    address = serve()
-    schemathesis.serializer("application/x-ndjson")(lambda _, value: str(value).encode())
-    schema = schemathesis.openapi.from_url(f"{address}/api/v1/openapi.json")
-    asked = []
-    for result in schema.get_all_operations():
-        operation = result.ok()
-
-        @given(case=operation.as_strategy())
-        @settings(
-            max_examples=60,
-            deadline=None,
-            database=None,
-            derandomize=True,
-            phases=[Phase.generate],
-            suppress_health_check=list(HealthCheck),
-        )
-        def ask(case):
-            answer = case.call(headers={"Authorization": f"Bearer {secret}"})
-            asked.append(answer.status_code)
-            assert answer.status_code < 500, case.as_curl_command()
-
-        ask()
-    assert len(asked) > 500
-    assert Client(address).get("/ready").status == 200

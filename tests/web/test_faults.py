@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import signal
 import socket
@@ -11,8 +12,9 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -34,10 +36,12 @@ def own_server(server: Server) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def command(url: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """The command, as a process that answers."""
+def command(
+    url: str, port: int, *flags: str, logs: Sequence[Any] = (subprocess.DEVNULL,) * 2
+) -> Iterator[subprocess.Popen[bytes]]:
+    """The command, as a process that answers; ``logs`` are its standard output and error."""
     arguments = [sys.executable, "-m", "lrbench_caffe.web", "--db", url, "--port", str(port)]
-    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([*arguments, *flags], stdout=logs[0], stderr=logs[1])
     try:
         while True:
             assert process.poll() is None, "the server ended while it started"
@@ -49,6 +53,21 @@ def command(url: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.mark.slow
+def test_processes_that_take_long_to_load_are_not_replaced(new_url, tmp_path, monkeypatch):
+    """As on a machine that trains: uvicorn pings a process from its first moment."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import time\nif 'spawn_main' in open('/proc/self/cmdline').read():\n    time.sleep(8)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    with (tmp_path / "log").open("wb") as log:
+        logs = (subprocess.DEVNULL, log)
+        with command(new_url("sqlite"), free_port(), "--workers", "2", logs=logs) as process:
+            process.terminate()  # killed, it would leave its processes behind
+            assert process.wait(60) in (0, -signal.SIGTERM)
+    assert "died" not in (tmp_path / "log").read_text()
 
 
 def free_port() -> int:

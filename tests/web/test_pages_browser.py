@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 
@@ -21,6 +21,7 @@ pytestmark = pytest.mark.slow  # a browser takes its time
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 QUIET = ["--no-sandbox", "--disable-background-networking"]
 ROOT = Path(__file__).parents[2]
+PATIENCE = 120_000  # milliseconds: the machine may have much else to do
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1200, "height": 900}
 PATHS = (
     "/", "/tasks/4", "/tasks/5", "/tasks/4?w.top1=2&functions=FIX", "/tasks/4?by=nothing", "/runs",
@@ -46,6 +47,7 @@ class Visit:
     def __init__(self, page: sync_api.Page, base: str) -> None:
         self.page, self.base = page, base
         self.problems: list[str] = []
+        page.set_default_timeout(PATIENCE)
         page.on("console", self._told)
         page.on("pageerror", lambda error: self.problems.append(f"{page.url}: {error}"))
 
@@ -70,6 +72,15 @@ def visit(browser: sync_api.Browser, site) -> Iterator[Visit]:
 
 def links(page: sync_api.Page) -> list[str]:
     return page.eval_on_selector_all("table a", "links => links.map(a => a.pathname)")
+
+
+def wait_until(page, expression):
+    """Playwright's own ``wait_for_function`` repeats by eval(), which our pages forbid."""
+    for _ in range(600):
+        if page.evaluate(expression):
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError(f"never: {expression}")
 
 
 @pytest.mark.parametrize(("size", "scheme"), [(DESK, "light"), (PHONE, "dark")])
@@ -111,7 +122,7 @@ def test_text_of_others_does_nothing(visit):
 
 def test_a_table_is_sorted_by_a_click_and_by_the_keyboard(visit):
     page = visit.go("/runs?task=4")
-    column = "table tbody tr td:nth-child(5)"
+    column = "table tbody tr td:nth-child(6)"
     best = page.get_by_role("button", name="best Top-1 (%)")
     best.click()
     rising = page.eval_on_selector_all(column, "cells => cells.map(c => c.textContent)")
@@ -121,7 +132,7 @@ def test_a_table_is_sorted_by_a_click_and_by_the_keyboard(visit):
     best.press("Enter")
     falling = page.eval_on_selector_all(column, "cells => cells.map(c => c.textContent)")
     assert [float(v) for v in falling[:-1]] == numbers[::-1]
-    assert page.get_attribute("th:nth-child(5)", "aria-sort") == "descending"
+    assert page.get_attribute("th:nth-child(6)", "aria-sort") == "descending"
 
 
 def test_sliders_and_choices_end_in_an_address_that_shows_the_same(visit):
@@ -159,6 +170,104 @@ def test_marked_policies_are_drawn_side_by_side(visit):
     assert layout["xaxis"]["title"]["text"] == "epoch"
     assert layout["yaxis2"]["type"] == "log"
     assert page.evaluate("document.querySelector('.js-plotly-plot').data.length") == 8
+
+
+def test_curves_by_the_log_of_the_error_hide_by_a_click_on_the_legend(visit):
+    page = visit.go("/compare?uid=sin1&uid=fix1")
+    page.wait_for_selector(".main-svg")
+    page.get_by_label("log error").check()
+    page.get_by_role("button", name="Draw").press("Enter")
+    page.wait_for_selector(".main-svg")
+    assert parse_qs(urlsplit(page.url).query)["log"] == ["error"]
+    assert page.evaluate("document.querySelector('.js-plotly-plot').layout.yaxis.type") == "log"
+    entries = page.locator(".legendtext")
+    assert entries.all_text_contents() == [
+        "SIN2(k0=0.01, k1=0.06, l=50), seed 1", "FIX(k0=0.01), seed 1",
+    ]  # fmt: skip
+    page.locator(".legendtoggle").first.click()
+    wait_until(
+        page,
+        "document.querySelector('.js-plotly-plot').data.filter(t => t.visible === 'legendonly').length === 4",
+    )
+
+
+def test_every_line_is_seen_on_a_dark_page(browser, site):
+    context = browser.new_context(color_scheme="dark", viewport=DESK)
+    visit = Visit(context.new_page(), site.url)
+    eight = "&".join(f"policy=FIX(k0=0.0{n})" for n in range(1, 9))
+    page = visit.go(f"/playground?{eight}")
+    page.wait_for_selector(".main-svg")
+    colours = page.eval_on_selector_all(
+        ".scatterlayer .js-line", "lines => lines.map(l => l.style.stroke)"
+    )
+    assert len(colours) == 8
+    assert "rgb(0, 0, 0)" not in colours
+    context.close()
+    assert visit.problems == []
+
+
+def test_the_legend_is_below_the_drawing_on_a_phone(browser, site):
+    context = browser.new_context(viewport=PHONE)
+    visit = Visit(context.new_page(), site.url)
+    texts = [f"TRIEXP(k0=0.000{n}, k1=0.06, gamma=0.99994, l=2000)" for n in range(1, 9)]
+    page = visit.go("/playground?" + urlencode([("policy", text) for text in texts]))
+    page.wait_for_selector(".legend")
+    box = "e => { const b = e.getBoundingClientRect(); return [b.top, b.bottom]; }"
+    drawing, title, legend = (
+        page.eval_on_selector(part, box) for part in (".nsewdrag", ".xtitle", ".legend")
+    )
+    assert drawing[1] <= title[0] and title[1] <= legend[0]
+    assert drawing[1] - drawing[0] > 150
+    context.close()
+
+
+def test_a_run_is_followed_with_a_log_axis_and_leads_to_its_tuning(visit):
+    page = visit.go("/live")
+    page.get_by_role("link", name="tune-digits/trainings/fix-0").click()
+    page.wait_for_selector(".main-svg")
+    page.get_by_label("log losses").press("Space")
+    wait_until(page, "document.querySelector('.js-plotly-plot').layout.yaxis2.type === 'log'")
+    page.get_by_label("log error").check()
+    wait_until(page, "document.querySelector('.js-plotly-plot').data[0].y[1] === 40")
+    page.get_by_label("Training loss: mean of").fill("2")
+    # Losses of 2, 1.99, ..: the means of two.
+    wait_until(
+        page, "Math.abs(document.querySelector('.js-plotly-plot').data[2].y[1] - 1.995) < 1e-9"
+    )
+    assert parse_qs(urlsplit(page.url).query) == {"smooth": ["2"], "log": ["error", "loss"]}
+    page.reload()  # the address has the view
+    page.wait_for_selector(".main-svg")
+    wait_until(page, "document.querySelector('.js-plotly-plot').layout.yaxis2.type === 'log'")
+    assert page.get_by_label("log error").is_checked()
+    assert not page.get_by_label("log LR").is_checked()
+    page.get_by_role("link", name="Its tuning").click()
+    assert page.inner_text("h1") == "tune-digits"
+
+
+def test_the_list_of_running_trainings_is_sorted_and_stays_so(visit):
+    page = visit.go("/live")
+    page.get_by_role("button", name="Top-1 (%)").press("Enter")
+    column = "tbody tr td.top1"
+    read = "cells => cells.map(c => c.textContent)"
+    rising = page.eval_on_selector_all(column, read)
+    assert [float(v) for v in rising] == sorted(map(float, rising)) and len(rising) > 5
+    with page.expect_response("**/live.json"):
+        pass
+    page.wait_for_timeout(200)
+    assert page.eval_on_selector_all(column, read) == rising
+    assert page.get_by_role("button", name="progress").count() == 0
+
+
+def test_from_the_ranking_to_what_to_try_and_back(visit):
+    page = visit.go("/tasks/4")
+    page.get_by_role("link", name="policies to try on it").click()
+    page.get_by_role("heading", name="Policies for digits").wait_for()
+    page.wait_for_selector(".main-svg")
+    page.get_by_role("link", name="the ranking that it comes from").first.click()
+    assert page.url.startswith(f"{visit.base}/tasks/4")
+    page.get_by_role("link", name="Names").click()
+    assert page.url.endswith("/about#metrics")
+    assert "To rank by it: top1." in page.inner_text("dl")
 
 
 def test_what_a_chart_shows_is_on_the_page_without_javascript(browser, site):

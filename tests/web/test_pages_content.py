@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from html import unescape
 from html.parser import HTMLParser
@@ -13,7 +14,7 @@ import pytest
 from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.paper.tables import paper_rows, paper_solver, paper_task
 from tests.database.records import run
-from tests.web.pages_data import HOSTILE, MARKUP, fill
+from tests.web.pages_data import HOSTILE, MARKUP, fill, write_training
 from tests.web.serving import Client
 
 LIMIT = 150_000  # bytes of a page before the chart library
@@ -85,6 +86,19 @@ def links(page: str) -> list[str]:
 
 
 # -- all of them -----------------------------------------------------------------------------------
+
+
+def test_tasks_are_chosen_by_data_set_network_and_framework(visitor):
+    def titles(query: str) -> list[str]:
+        return [row["task"] for found in tables(visitor.get(f"/?{query}").text) for row in found]
+
+    assert len(titles("")) >= 5
+    assert titles("network=LeNet_MNIST") == ["mnist / LeNet_MNIST"]
+    assert titles("dataset=cifar10") == ["cifar10 / ResNet32_CIFAR10", "cifar10 / CNN3_CIFAR10"]
+    assert titles("dataset=cifar10&q=cnn3&framework=Caffe") == ["cifar10 / CNN3_CIFAR10"]
+    assert titles("dataset=cifar10&network=LeNet_MNIST") == titles("framework=Torch") == []
+    page = visitor.get("/?dataset=cifar10").text
+    assert "<option selected>cifar10</option>" in page and "<option>mnist</option>" in page
 
 
 def test_every_page_that_can_be_reached_is_whole_small_and_harmless(site, visitor):
@@ -166,7 +180,7 @@ def test_a_ranking_says_what_is_not_in_it(visitor):
     (row,) = tables(visitor.get(unverified.removeprefix(visitor.url)).text)[0]
     assert row["run"] == "too-good"
     assert row["doubt"].startswith("far above all others <script>")
-    assert "1 policies only diverged or failed" in text(page)
+    assert "1 policy only diverged or failed" in text(page)
 
 
 def test_a_policy_leads_to_its_best_run_and_several_to_their_curves(visitor):
@@ -237,9 +251,9 @@ def test_an_admin_hides_verifies_and_deletes(serve, database, token):
     fill(database)
     admin = Client(serve())
     admin.sign_in(token("root", "admin"))
-    assert admin.submit("/runs/fix1/standing", standing="hidden", doubt="a test").status == 303
+    assert admin.submit("/standing?uid=fix1", standing="hidden", doubt="a test").status == 303
     assert [r.uid for r in database.page(standing="hidden")] == ["fix1", "bad"][::-1]
-    assert admin.submit("/runs/too-good/standing", standing="shown").status == 303
+    assert admin.submit("/standing?uid=too-good", standing="shown").status == 303
     assert "too-good" in [r.uid for r in database.page()]
     page = admin.get("/delete?uid=fix2").text
     assert "Delete the run fix2 with its 3 tests?" in text(page)
@@ -256,6 +270,21 @@ def test_an_admin_hides_verifies_and_deletes(serve, database, token):
 
 
 # -- curves ----------------------------------------------------------------------------------------
+
+
+def test_runs_side_by_side_have_a_table_and_one_entry_each_in_the_legend(visitor):
+    page = visitor.get("/compare?uid=sin3&uid=fix1&uid=lost&log=error").text
+    rows = tables(page)[0]
+    assert [r["run"] for r in rows] == ["SIN2(k0=0.01, k1=0.06, l=50)", "FIX(k0=0.01)", "FIX(k0=1)"]
+    # Tests of 78, 88 and 98 %, and of 71, 81 and 91 %.
+    assert [r["best Top-1 (%)"] for r in rows] == ["98.00", "91.00", "-"]
+    assert [(r["seed"], r["at"]) for r in rows[:2]] == [("3", "300"), ("1", "300")]
+    curves = charts(page)["curves"]
+    listed = [t["name"] for t in curves["traces"] if t["showlegend"]]
+    assert listed == ["SIN2(k0=0.01, k1=0.06, l=50), seed 3", "FIX(k0=0.01), seed 1"]
+    assert {t["legendgroup"] for t in curves["traces"]} == {"0", "1"}
+    assert curves["traces"][0]["y"] == [22.0, 12.0, 2.0]  # errors
+    assert curves["layout"]["yaxis"] == {"title": "error, 100 - Top-1 (%)", "type": "log"}
 
 
 def test_curves_over_epochs_smoothed_with_log_axes(visitor):
@@ -338,7 +367,11 @@ def test_a_tuning_has_its_progress_and_what_each_candidate_got(visitor):
     assert (best["iterations"], best["best Top-1 (%)"], best["at"]) == ("40 of 200", "95.00", "40")
     assert {r["for"] for r in trainings if r["policy"].startswith("FIX")} == {"range test"}
     assert importance  # of all functions
-    assert page.count('type="application/json"') == 3  # cost, range test, parallel coordinates
+    # Cost, learning curves, range test, parallel coordinates.
+    assert page.count('type="application/json"') == 4
+    curves = json.loads(re.findall(r'<script type="application/json">(.*?)</script>', page)[1])
+    assert len(curves["traces"]) == 9
+    assert "9: 6 for search, 3 for range test" in text(page)
 
 
 def test_a_tuning_by_held_out_records_tells_both_results(visitor):
@@ -380,6 +413,59 @@ def test_importance_is_a_rank_correlation(visitor):
     assert "k0" not in rows  # all have the same
     few = visitor.get(study(visitor, "tune-digits") + "?function=FIX").text
     assert "3 candidates: too few reached a common test" in text(few)
+
+
+def test_parallel_coordinates_are_logarithmic_where_values_are_far_apart(visitor):
+    page = visitor.get(study(visitor, "tune-digits") + "?function=TRI").text
+    chart = json.loads(re.findall(r'<script type="application/json">(.*?)</script>', page)[-1])
+    names = chart["layout"]["xaxis"]["ticktext"]
+    assert names == ["k0", "k1", "l", "Top-1 (%)"]
+    k1 = [t["y"][1] for t in chart["traces"]]
+    # 0.02 to 0.8, 40 times as much: each factor of two is as far as the next.
+    place = {k1: math.log(k1 / 0.02) / math.log(40) for k1 in (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)}
+    assert k1 == [round(value, 4) for value in place.values()]
+    assert [t["y"][2] for t in chart["traces"]] == [0.0, 1.0] * 3  # l is 20 or 40: linear
+
+
+def test_an_axis_of_a_tuning_leaves_out_what_is_far_below_most_and_says_so(serve, tmp_path):
+    folder = tmp_path / "runs" / "tune"
+    folder.mkdir(parents=True)
+    plan = {"max_iter": 20, "test_interval": 10, "seed": 1, "goal": "accuracy", "chance": 10.0}
+    (folder / "study.json").write_text(json.dumps({"plan": plan}))
+    for n, top1 in enumerate((10.0, 90.0, 92.0, 93.0, 94.0)):
+        write_training(folder, f"t{n}", f"FIX(k0={n + 1})", [(10, 9.0), (20, top1)])
+    visitor = Client(serve(runs=(str(tmp_path / "runs"),)))
+    page = visitor.get(study(visitor, "tune")).text
+    assert "1 far below the others is beyond the axis." in text(page)
+    cost = json.loads(re.search(r'<script type="application/json">(.*?)</script>', page)[1])
+    low, high = cost["layout"]["yaxis"]["range"]
+    # The lowest quarter is 90, the best 94: the axis begins at 86, with 5 % of 8 around.
+    assert (low, high) == (pytest.approx(85.6), pytest.approx(94.4))
+    assert cost["traces"][1]["y"] == [10.0, 90.0, 92.0, 93.0, 94.0]  # all of them are there
+
+
+def test_pictures_of_a_tuning_are_those_of_its_page(visitor):
+    address = study(visitor, "tune-digits")
+    linked = [
+        href.removeprefix(visitor.url)
+        for href in links(visitor.get(f"{address}?function=TRI").text)
+        if re.search(r"/tunings/.*\.(png|svg)(\?|$)", href)
+    ]
+    kinds = ("cost", "curves", "range", "parallel")
+    plain = [f"{address}/{kind}.{form}" for kind in kinds for form in ("png", "svg")]
+    assert linked == [path + "?function=TRI" * ("parallel" in path) for path in plain]
+    for path in linked:
+        answer = visitor.get(path)
+        assert answer.status == 200, path
+        assert answer.body.startswith(b"\x89PNG\r\n") == (".png" in path)
+    svg = visitor.get(f"{address}/parallel.svg?function=TRI").text
+    for label in ("tune-digits: candidates", "k1", "0.02", "0.8"):
+        assert f"<!-- {label} -->" in svg
+    assert visitor.get(f"{address}/parallel.svg?function=FIX").status == 404  # too few
+    assert visitor.get(f"{address}/nothing.svg").status == 404
+    assert visitor.get(f"{address}/cost.gif").status == 404
+    odd = visitor.get(study(visitor, "odd") + "/cost.svg")
+    assert odd.status == 200 and "<script" not in odd.text
 
 
 def test_damaged_files_of_a_tuning_are_one_line_each(visitor):

@@ -35,6 +35,9 @@ FORM = {
 }
 ASK = "/api/v1/recommendations"
 
+# What the database is, other tests look at: these start a Caffe each.
+pytestmark = pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+
 
 def ended(
     uid: str, text: str, top1: float, sent: Contribution | None = None, **others
@@ -124,7 +127,7 @@ def test_the_page_says_all_of_it_and_escapes_names(client, shared):
     assert "from bob &lt;img src=&#34;x&#34;&gt;" in answer.text and "<img" not in answer.text
     assert "In the database: 3 policies on this task." in answer.text
     assert (
-        "<code>lrbench-caffe train solver.prototxt --lr &#39;FIX(k0=0.01)&#39;</code>"
+        '<code class="copied">lrbench-caffe train solver.prototxt --lr &#39;FIX(k0=0.01)&#39;</code>'
         in answer.text
     )
     assert "/playground?policy=FIX%28k0%3D0.01%29&amp;max_iter=300" in answer.text
@@ -290,6 +293,21 @@ def test_texts_that_are_too_large_are_refused(serve, shared):
     assert (answer.status, answer.json["error"]) == (413, "net: more than 1 MiB")
     client.get("/recommend")
     assert send(client, {"net_file": large.encode()}, solver=SOLVER).status == 413
+    pasted = send(client, {}, solver=SOLVER, net=large)
+    assert pasted.status == 413
+    assert "net: more than 1 MiB" in pasted.text
+
+
+def test_a_pasted_text_may_be_as_large_as_an_uploaded_one(serve, shared):
+    client = Client(serve(solver_mib=2))
+    client.get("/recommend")
+    net = NET + "#" * (3 * 2**19)  # 1.5 MiB, as a comment
+    values = {name: str(value) for name, value in FORM.items()}
+    pasted = send(client, {}, solver=SOLVER, net=net, **values)
+    assert pasted.status == 200
+    uploaded = send(client, {"net_file": net.encode()}, solver=SOLVER, **values)
+    assert uploaded.status == 200
+    assert "Policies for " in pasted.text and "Policies for " in uploaded.text
 
 
 def test_other_forms_are_small(client):

@@ -6,9 +6,11 @@ import pytest
 
 from lrbench_caffe import db
 from lrbench_caffe.database import Database
+from lrbench_caffe.database.platform import Platform
 from lrbench_caffe.terminal import cli
 from lrbench_caffe.terminal.db_share import PAGE
 from tests.database.records import at, run
+from tests.web.serving import Client
 
 
 @pytest.fixture
@@ -58,6 +60,36 @@ def test_what_is_pushed_is_there_once_and_comes_back_with_its_contributor(
     command("--db", mine, "pull", address)
     with Database.open(mine) as own:
         assert own.get("r7").contribution is None
+
+
+def test_folders_and_the_machine_stay_at_home_unless_asked_for(
+    serve, token, database, command, mine, monkeypatch
+):
+    monkeypatch.setenv("LRBENCH_TOKEN", token("ada", "write"))
+    address = serve()
+    told = "/home/ada/runs/r1/losses.csv: disk full on node7"
+    first = run("r1", origin="/home/ada/runs/r1", machine="node7", status="failed", reason=told)
+    second = run("r2", seed=2, origin="/home/ada/runs/r2", machine="node7")
+    with Database.open(mine) as own:
+        own.put_many([first, second])
+    assert command("--db", mine, "push", address)[0] == 0
+    sent = database.get("r1")
+    assert (sent.origin, sent.machine) == ("r1", None)
+    assert sent.reason == "r1/losses.csv: disk full on the machine"
+    for page in ("/runs/r1", "/api/v1/runs/r1", "/api/v1/runs", "/api/v1/export", "/runs"):
+        text = Client(address).get(page).text
+        assert "r1" in text and "node7" not in text and "/home" not in text, page
+    with Database.open(mine) as own:
+        assert (own.get("r1"), own.get("r2")) == (first, second)
+    # What is there already stays; taken back, it can be sent otherwise.
+    _, out, _ = command("--db", mine, "push", address, "--keep-places")
+    assert "0 new, 2 already there" in out
+    assert database.get("r2").origin == "r2"
+    (batch,) = Platform(database).batches()
+    Platform(database).take_back(batch.contribution.batch)
+    assert command("--db", mine, "push", address, "--keep-places")[0] == 0
+    again = database.get("r1")
+    assert (again.origin, again.machine, again.reason) == (first.origin, "node7", told)
 
 
 def test_refused_and_doubted_runs_are_told(serve, token, command, mine, monkeypatch):

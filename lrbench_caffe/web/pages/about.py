@@ -25,8 +25,11 @@ COST_MEANINGS = {
 
 @router.get("/about")
 def about(request: Request) -> Response:
-    told = [(m.heading, m.higher, m.meaning) for m in METRICS.values()]
-    told += [(CRITERIA[name].heading, False, text) for name, text in COST_MEANINGS.items()]
-    metrics = [(heading, "Higher" if higher else "Lower", text) for heading, higher, text in told]
+    told = [(m.name, m.heading, m.higher, m.meaning) for m in METRICS.values()]
+    told += [(name, CRITERIA[name].heading, False, text) for name, text in COST_MEANINGS.items()]
+    metrics = [
+        (name if name in CRITERIA else None, heading, "Higher" if higher else "Lower", text)
+        for name, heading, higher, text in told
+    ]
     values = {"title": "About", "metrics": metrics, "terms": request.app.state.settings.terms}
     return page(request, "about.html", values)

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from lrbench_caffe.database.platform import AccessToken
-from lrbench_caffe.database.uploads import LONGEST_LINE, receive
+from lrbench_caffe.database.uploads import LONGEST_LINE, MOST_LINES, receive
 from lrbench_caffe.web.api import (
     ADMIN,
     READ,
@@ -24,8 +24,9 @@ from lrbench_caffe.web.api import (
     platform,
     taken_back,
 )
+from lrbench_caffe.web.bodies import too_many_lines
 from lrbench_caffe.web.errors import Refused
-from lrbench_caffe.web.rendering import page
+from lrbench_caffe.web.rendering import page, run_address
 from lrbench_caffe.web.security import (
     SESSION,
     SESSION_SECONDS,
@@ -93,27 +94,31 @@ async def send(request: Request, token: Annotated[AccessToken, WRITE]) -> Respon
 
 
 def _lines(file: UploadFile) -> Iterator[bytes]:
+    number = 0
     while line := file.file.readline(LONGEST_LINE + 1):
+        number += 1
+        if number > MOST_LINES:
+            raise too_many_lines(MOST_LINES)
         if len(line) > LONGEST_LINE:
             raise Refused(413, f"a line has more than {LONGEST_LINE} bytes")
         yield line
 
 
-@router.post("/uploads/{uid}/take-back")
-def take_back(request: Request, uid: str, token: Annotated[AccessToken, WRITE]) -> Response:
-    taken_back(platform(request), uid, token)
+@router.post("/uploads/take-back")
+def take_back(request: Request, token: Annotated[AccessToken, WRITE], uid: Text = None) -> Response:
+    taken_back(platform(request), uid or "", token)
     return RedirectResponse(request.url_for("uploads"), 303)
 
 
-@router.post("/runs/{uid:path}/standing")
+@router.post("/standing")
 def set_standing(
     request: Request,
-    uid: str,
     token: Annotated[AccessToken, Depends(ADMIN.dependency)],
     standing: Annotated[str, Form(max_length=20)],
     doubt: Annotated[str, Form(max_length=1000)] = "",
+    uid: Text = None,
 ) -> Response:
     """Show or hide a run."""
-    database(request).get(uid)
-    platform(request).set_standing([uid], standing, doubt.strip() or None)
-    return RedirectResponse(request.url_for("run", uid=uid), 303)
+    record = database(request).get(uid or "")
+    platform(request).set_standing([record.uid], standing, doubt.strip() or None)
+    return RedirectResponse(run_address(request, record.uid), 303)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from dataclasses import asdict
 from typing import Any
@@ -13,33 +14,50 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from lrbench_caffe.errors import LRBenchError
 from lrbench_caffe.runs.rows import finite
-from lrbench_caffe.web.api import READ
+from lrbench_caffe.web.api import READ, platform
 from lrbench_caffe.web.errors import Refused
-from lrbench_caffe.web.live import LiveFolders, LiveRun, News, Place, news
+from lrbench_caffe.web.live import LiveFolders, LiveRun, News, Place, news, shown_of
 from lrbench_caffe.web.rendering import page
+from lrbench_caffe.web.security import needs
 
+_check = needs("read")
 router = APIRouter(dependencies=[READ])
 LOOK = 1.0  # seconds between two looks at a run's files
 QUIET = 15.0  # seconds without news after which a line keeps the connection open
+ASK = 5.0  # seconds after which the token is asked for again
 LONGEST = 600.0  # seconds of an answer; the browser asks again, from where it was
 
 
 @router.get("/live")
 def live(request: Request) -> Response:
-    return page(request, "live.html", {"title": "Live", "runs": folders(request).runs()})
+    runs = folders(request).runs()
+    values = {
+        "title": "Live",
+        "runs": shown_of(runs),
+        "running": sum(run.status == "running" for run in runs),
+        "all": len(runs),
+    }
+    return page(request, "live.html", values)
 
 
 @router.get("/live.json")
 def live_json(request: Request) -> list[dict[str, Any]]:
     """The list for the page, which asks for it while somebody looks."""
-    return [_row(run) for run in folders(request).runs()]
+    return [_row(run) for run in shown_of(folders(request).runs())]
 
 
 @router.get("/live/{key}")
 def live_run(request: Request, key: str) -> Response:
     run = known(request, key)
-    return page(request, "live_run.html", {"title": run.name, "run": run})
+    values = {
+        "title": run.name,
+        "run": run,
+        "stored": run.uid is not None and _is_shown(request, run.uid),
+        "study": request.app.state.studies.of_training(run.path),
+    }
+    return page(request, "live_run.html", values)
 
 
 @router.get("/live/{key}/events", name="live_events")
@@ -55,8 +73,12 @@ async def events(request: Request, key: str) -> Response:
 
 async def _followed(request: Request, run: LiveRun, place: Place) -> AsyncIterator[str]:
     quiet = lasted = 0.0
-    status = ""
+    status, asked = "", time.monotonic()
     while lasted < LONGEST and not await request.is_disconnected():
+        if time.monotonic() - asked >= ASK:
+            if not await _may_read(request):
+                return  # the browser asks once more, and is told why
+            asked = time.monotonic()
         found = await run_in_threadpool(news, run.path, place)
         now = await run_in_threadpool(folders(request).find, run.key)
         ended = now is None or now.status != "running"
@@ -73,8 +95,17 @@ async def _followed(request: Request, run: LiveRun, place: Place) -> AsyncIterat
         if quiet >= QUIET:
             yield ": nothing new\n\n"
             quiet = 0.0
-        await asyncio.sleep(LOOK)
+        await asyncio.sleep(0 if ended else LOOK)
         quiet, lasted = quiet + LOOK, lasted + LOOK
+
+
+async def _may_read(request: Request) -> bool:
+    """Whether the request would be answered if it came now: its token may have ended."""
+    try:
+        await _check(request)
+    except (Refused, LRBenchError):
+        return False
+    return True
 
 
 def _event(found: News, status: str) -> str:
@@ -97,7 +128,13 @@ def _finite(value: Any) -> Any:
 
 
 def _row(run: LiveRun) -> dict[str, Any]:
-    return _finite({**asdict(run), "path": str(run.path)})  # type: ignore[no-any-return]
+    shown = {name: value for name, value in asdict(run).items() if name != "path"}
+    return _finite(shown)  # type: ignore[no-any-return]
+
+
+def _is_shown(request: Request, uid: str) -> bool:
+    outcome = platform(request).outcomes([uid]).get(uid)
+    return outcome is not None and outcome.standing != "hidden"
 
 
 def folders(request: Request) -> LiveFolders:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Optional
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Query, UploadFile
+from fastapi.routing import APIRoute
 from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
@@ -30,7 +32,25 @@ from lrbench_caffe.web.recommending import (
 from lrbench_caffe.web.rendering import page
 from lrbench_caffe.web.settings import MIB, WebSettings
 
-router = APIRouter(dependencies=[READ])
+
+class _PastedTexts(APIRoute):
+    """Reads a form whose fields may be as large as a text, which is more than the form parser allows."""
+
+    def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]
+        handler = super().get_route_handler()
+
+        async def with_form(request: Request) -> Response:
+            if request.method == "POST":  # the body is limited as a whole, and each text below
+                try:
+                    await request.form(max_part_size=request.app.state.settings.texts)
+                except (ValueError, LookupError):  # text that is none, or of an unknown encoding
+                    raise Refused(400, "the form cannot be read") from None
+            return await handler(request)
+
+        return with_form
+
+
+router = APIRouter(dependencies=[READ], route_class=_PastedTexts)
 CHOICES = 300  # tasks and data sets that a list offers
 
 Words = Annotated[Optional[str], Field(max_length=LONGEST)]
@@ -106,10 +126,12 @@ def _text(request: Request, name: str, pasted: str, file: UploadFile | None) -> 
     settings: WebSettings = request.app.state.settings
     most = settings.solver_mib * MIB
     if file is None or not file.filename:
-        return pasted.encode("utf-8", "replace") if pasted.strip() else None
-    if (file.size or 0) > most:
+        text = pasted.encode("utf-8", "replace") if pasted.strip() else None
+    else:
+        text = file.file.read(most + 1)
+    if len(text or b"") > most:
         raise Refused(413, f"{name}: more than {settings.solver_mib} MiB")
-    return file.file.read(most)
+    return text
 
 
 def _data(request: Request, form: SolverForm) -> Dataset:

@@ -12,7 +12,7 @@ from starlette.responses import RedirectResponse, Response
 
 from lrbench_caffe import plots
 from lrbench_caffe.database.platform import AccessToken
-from lrbench_caffe.metrics import of_first_net
+from lrbench_caffe.metrics import Measurement, best_trained, of_first_net
 from lrbench_caffe.records import SOURCES, STANDINGS, STATUSES, RunRecord, Task
 from lrbench_caffe.tabular import detail_rows, measurement_rows, metrics_rows
 from lrbench_caffe.web.api import (
@@ -27,13 +27,14 @@ from lrbench_caffe.web.api import (
     platform,
     visible_run,
 )
-from lrbench_caffe.web.charts import Axes, runs_chart
+from lrbench_caffe.web.charts import Axes, run_name, runs_chart
 from lrbench_caffe.web.errors import Refused
 from lrbench_caffe.web.pictures import picture
 from lrbench_caffe.web.rendering import moment, page
 
 router = APIRouter(dependencies=[READ])
 MOST_RUNS = 8  # whose curves are drawn together
+MOST_LISTED = 200  # runs of a page
 MOST_TESTS = 500  # of a run in its table; the download has all
 
 Administers = Annotated[AccessToken, Depends(ADMIN.dependency)]
@@ -50,12 +51,13 @@ class ListQuery(RunQuery):
 def runs(request: Request, query: Annotated[ListQuery, Query()]) -> Response:
     if query.standing == "hidden" and not is_admin(request):
         raise Refused(403, "standing: hidden: only admins see these; allowed: shown, unverified")
+    limit = min(query.limit, MOST_LISTED)
     records = database(request).page(
         **found_by(query),
         policy=query.policy or None,
         standing=query.standing,
         after=query.after,
-        limit=query.limit,
+        limit=limit,
     )
     values = {
         "title": "Runs",
@@ -66,7 +68,7 @@ def runs(request: Request, query: Annotated[ListQuery, Query()]) -> Response:
         "statuses": STATUSES,
         "sources": SOURCES,
         "standings": STANDINGS if is_admin(request) else STANDINGS[:2],
-        "next": _address(request, records[-1].uid) if len(records) == query.limit else None,
+        "next": _address(request, records[-1].uid) if len(records) == limit else None,
         "first": _address(request, None) if query.after else None,
     }
     return page(request, "runs.html", values)
@@ -87,7 +89,7 @@ class CurvesQuery(AskedFor):
     uid: Annotated[list[str], Query(max_length=MOST_RUNS)] = []
     x: Literal["iteration", "epoch", "seconds"] = "iteration"
     smooth: Annotated[int, Query(ge=1, le=100)] = 1
-    log: Annotated[list[Literal["x", "loss", "lr"]], Query(max_length=3)] = []
+    log: Annotated[list[Literal["x", "error", "loss", "lr"]], Query(max_length=4)] = []
 
     @property
     def axes(self) -> Axes:
@@ -98,8 +100,10 @@ class CurvesQuery(AskedFor):
 def compare(request: Request, query: Annotated[CurvesQuery, Query()]) -> Response:
     records = _chosen(request, query)
     values = {
-        "title": "1 run" if len(records) == 1 else f"{len(records)} runs",
-        "records": records,
+        "title": "1 run" if len(records) == 1 else f"{len(records)} runs side by side",
+        "rows": [(r, best_trained(r.measurements), _last(r)) for r in records],
+        "policies": list(dict.fromkeys(r.policy.text for r in records)),
+        "longest": max(r.max_iter for r in records),
         "query": query,
         "curves": runs_chart(records, query.axes),
     }
@@ -123,12 +127,15 @@ def _chosen(request: Request, query: CurvesQuery) -> list[RunRecord]:
     return [visible_run(request, uid)[0] for uid in dict.fromkeys(query.uid)]
 
 
+def _last(record: RunRecord) -> Measurement | None:
+    return next(reversed(of_first_net(record.measurements)), None)
+
+
 def _curves(record: RunRecord) -> Any:
     tests = of_first_net(record.measurements)
     rows = [(m.iteration, m.lr, m.train_loss) for m in tests if m.train_loss is not None]
-    seed = "" if record.seed is None else f", seed {record.seed}"
     return plots.RunCurves(
-        f"{record.policy.text}{seed}",
+        run_name(record),
         np.array(rows, dtype=float).reshape(-1, 3),
         tests,
         diverged=record.status == "diverged",
@@ -156,6 +163,12 @@ def delete_run(request: Request, admin: Administers, uid: Text = None) -> Respon
 
 
 # -- one -------------------------------------------------------------------------------------------
+
+
+@router.get("/run")
+def run_asked_for(request: Request, uid: Text = None) -> Response:
+    """A run whose uid no path can have: ".." for instance."""
+    return run(request, uid or "")
 
 
 @router.get("/runs/{uid:path}")

@@ -34,16 +34,25 @@ from lrbench_caffe.web.charts import pareto_chart, schedules_chart, schedules_of
 from lrbench_caffe.web.errors import Refused
 from lrbench_caffe.web.pages.runs import MOST_RUNS
 from lrbench_caffe.web.pictures import picture
-from lrbench_caffe.web.rendering import page
+from lrbench_caffe.web.rendering import page, run_address
 
 router = APIRouter(dependencies=[READ])
 WEIGHT = "w."  # begins the name of a weight's field
+MOST_NAMES = 200  # to choose from: other tasks are found by their words
 MOST_DRAWN = 100  # rows of a ranking's picture
 SCHEDULES = 8  # policies whose LR is drawn: more lines cannot be told apart
 
 
 @router.get("/")
-def tasks(request: Request, q: Text = None) -> Response:
+def tasks(
+    request: Request,
+    q: Text = None,
+    dataset: Text = None,
+    network: Text = None,
+    framework: Text = None,
+) -> Response:
+    chosen = {"dataset": dataset or "", "network": network or "", "framework": framework or ""}
+    known = all_tasks(request)
     counts = database(request).runs_of_tasks()
     rows = [
         {
@@ -51,10 +60,16 @@ def tasks(request: Request, q: Text = None) -> Response:
             "runs": counts.get(task.id or 0, 0),
             "best": next(iter(_best(request, task)), None),
         }
-        for task in all_tasks(request)
+        for task in known
         if matches(task, q)
+        and all(getattr(task, part).name == name for part, name in chosen.items() if name)
     ]
-    return page(request, "tasks.html", {"title": "Tasks", "rows": rows, "q": q or ""})
+    names = {
+        part: sorted({getattr(task, part).name for task in known} - {""})[:MOST_NAMES]
+        for part in chosen
+    }
+    values = {"title": "Tasks", "rows": rows, "q": q or "", "chosen": chosen, "names": names}
+    return page(request, "tasks.html", values)
 
 
 def _best(request: Request, task: Task) -> Any:
@@ -174,7 +189,7 @@ def curves(
     if not uids:
         raise Refused(404, "none of these policies has a run that is shown; choose some first")
     if len(summary) == 1:
-        return RedirectResponse(request.url_for("run", uid=uids[0]), 303)
+        return RedirectResponse(run_address(request, uids[0]), 303)
     address = request.url_for("compare")
     return RedirectResponse(f"{address}?{urlencode([('uid', uid) for uid in uids])}", 303)
 

@@ -10,6 +10,7 @@ if (list) {
     if (!answer || !answer.ok) return;
     const rows = await answer.json();
     if (rows.some(run => !list.querySelector(`tr[data-key="${run.key}"]`))) return location.reload();
+    document.getElementById("running").textContent = rows.filter(run => run.status === "running").length;
     for (const run of rows) show(list.querySelector(`tr[data-key="${run.key}"]`), run);
   }, SECONDS * 1000);
 }
@@ -22,6 +23,15 @@ function show(row, run) {
   row.querySelector(".loss").textContent = run.loss === null ? "-" : run.loss.toFixed(4);
 }
 
+// The mean of each value and those before it, at most so many of them.
+function movingMean(values, length) {
+  let sum = 0;
+  return length === 1 ? values : values.map((value, i) => {
+    sum += value - (i >= length ? values[i - length] : 0);
+    return sum / Math.min(i + 1, length);
+  });
+}
+
 const followed = document.querySelector("figure.live");
 if (followed) follow(followed);
 
@@ -31,25 +41,50 @@ function follow(figure) {
   let traces;
   const begin = () => {
     traces = {
-      top1: empty("Top-1", "y", {mode: "lines+markers"}),
-      test: empty("test loss", "y2", {mode: "lines+markers"}),
-      train: empty("training loss", "y2", {line: {width: 1}}),
-      lr: empty("LR", "y3"),
+      top1: empty("Top-1", "y", {mode: "lines+markers", line: {color: "#0072b2"}}),
+      test: empty("test loss", "y2", {mode: "lines+markers", line: {color: "#d55e00"}}),
+      train: empty("training loss", "y2", {line: {color: "#009e73", width: 1}}),
+      lr: empty("LR", "y3", {line: {color: "#cc79a7"}}),
     };
   };
   begin();
+  const form = document.getElementById("axes");
+  const asked = new URLSearchParams(location.search);
+  if (asked.has("smooth")) form.elements.smooth.value = asked.get("smooth");
+  for (const box of form.elements.log) box.checked = asked.getAll("log").includes(box.value);
+  form.hidden = false;
+  const log = name => [...form.elements.log].some(box => box.value === name && box.checked);
+  const shown = () => {
+    const {top1, test, train, lr} = traces;
+    const error = log("error");
+    return [
+      {...top1, name: error ? "error" : "Top-1", y: error ? top1.y.map(v => v === null ? null : 100 - v) : top1.y},
+      test,
+      {...train, y: movingMean(train.y, Math.max(1, form.elements.smooth.valueAsNumber || 1))},
+      lr,
+    ];
+  };
   let due = false;
   const draw = () => {
     if (due) return;
     due = true;
     requestAnimationFrame(() => {
       due = false;
-      const layout = layoutOf("curves", {datarevision: Date.now()});
+      const type = name => ({type: log(name) ? "log" : "linear"});
+      const title = log("error") ? "error, 100 - Top-1 (%)" : "Top-1 (%)";
+      const layout = layoutOf("curves", {yaxis: {title, ...type("error")}, yaxis2: {title: "loss", ...type("loss")}, yaxis3: {title: "LR", ...type("lr")}});
       layout.datarevision = Date.now();
-      place.style.height = `${layout.height}px`;
-      Plotly.react(place, Object.values(traces), layout, {responsive: true, displaylogo: false});
+      layout.uirevision = ["error", "loss", "lr"].map(log).join(); // a zoom stays
+      const drawn = shown();
+      makeRoom(place, drawn, layout);
+      Plotly.react(place, drawn, layout, {responsive: true, displaylogo: false});
     });
   };
+  form.addEventListener("input", () => {
+    history.replaceState(null, "", `?${new URLSearchParams(new FormData(form))}`); // the view is an address
+    draw();
+  });
+  form.addEventListener("submit", event => event.preventDefault());
   const source = new EventSource(figure.dataset.events);
   source.onmessage = event => {
     const found = JSON.parse(event.data);

@@ -33,7 +33,7 @@ for (const form of document.querySelectorAll("form[method=get]")) {
 
 function makeSortable(table) {
   table.querySelectorAll("thead th").forEach((heading, column) => {
-    if (!heading.textContent.trim() || heading.querySelector(".hidden")) return;
+    if (!heading.textContent.trim() || heading.querySelector(".hidden") || "plain" in heading.dataset) return;
     const button = document.createElement("button");
     button.type = "button";
     button.append(...heading.childNodes);

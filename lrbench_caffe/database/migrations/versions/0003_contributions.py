@@ -1,4 +1,4 @@
-"""From whom runs are that were uploaded, whether they are shown, and who may upload."""
+"""From whom runs are that were uploaded, whether they are shown, who may upload, and stamps of tasks."""
 
 from __future__ import annotations
 
@@ -85,6 +85,7 @@ def upgrade() -> None:
         "doubt TEXT",
     ):
         op.execute(f"ALTER TABLE run ADD COLUMN {column}")
+    op.execute("ALTER TABLE task ADD COLUMN stamp BIGINT DEFAULT 0 NOT NULL")
     op.create_index("ix_run_batch_id", "run", ["batch_id"])
     op.create_index(
         "ix_run_not_shown",
