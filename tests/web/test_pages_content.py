@@ -85,6 +85,40 @@ def links(page: str) -> list[str]:
     return [unescape(href) for href in re.findall(r'href="([^"]*)"', page)]
 
 
+class _Harm(HTMLParser):
+    """What a page of other people's names must not have: scripts of its own, handlers, pictures."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        values = dict(attributes)
+        runs = tag == "script" and "src" not in values and values.get("type") != "application/json"
+        handlers = [name for name in values if name.startswith("on")]
+        links = [value for value in values.values() if (value or "").startswith("javascript:")]
+        if runs or handlers or links or tag == "img":
+            self.found.append(self.get_starttag_text() or tag)
+
+
+def harm(page: str) -> list[str]:
+    """The elements of a page that could do something in the name of its reader."""
+    parser = _Harm()
+    parser.feed(page)
+    return parser.found
+
+
+def test_harm_is_seen():
+    pages = (
+        "<script>alert(1)</script>", "<p onclick=x>", "<img src=x>", '<a href="javascript:x">',
+        '<b title="&#34;"onload=x>',
+    )  # fmt: skip
+    assert all(harm(page) for page in pages)
+    assert (
+        harm('<p title="&lt;img onload=x&#34; onclick=x">&lt;script><script src=a></script>') == []
+    )
+
+
 # -- all of them -----------------------------------------------------------------------------------
 
 
@@ -115,9 +149,7 @@ def test_every_page_that_can_be_reached_is_whole_small_and_harmless(site, visito
         assert len(answer.body) < LIMIT, path
         if not answer.headers.get("Content-Type", "").startswith("text/html"):
             continue
-        assert "<script>alert" not in answer.text, path
-        assert "<img" not in answer.text, path
-        assert not re.search(r"<[a-z][^>]* on[a-z]+=", answer.text), path
+        assert harm(answer.text) == [], path
         title = re.search(r"<title>(.*?)</title>", answer.text, re.DOTALL)
         assert title and title[1].endswith(" - LR database"), path
         inside = (href.removeprefix(site.url) for href in links(answer.text))
@@ -436,7 +468,7 @@ def test_an_axis_of_a_tuning_leaves_out_what_is_far_below_most_and_says_so(serve
         write_training(folder, f"t{n}", f"FIX(k0={n + 1})", [(10, 9.0), (20, top1)])
     visitor = Client(serve(runs=(str(tmp_path / "runs"),)))
     page = visitor.get(study(visitor, "tune")).text
-    assert "1 far below the others is beyond the axis." in text(page)
+    assert "1 far worse than the others is beyond the axis." in text(page)
     cost = json.loads(re.search(r'<script type="application/json">(.*?)</script>', page)[1])
     low, high = cost["layout"]["yaxis"]["range"]
     # The lowest quarter is 90, the best 94: the axis begins at 86, with 5 % of 8 around.

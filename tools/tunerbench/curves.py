@@ -183,8 +183,15 @@ def _about(record: Mapping[str, Any]) -> dict[str, Any]:
         "max_iter": record["max_iter"],
         "test_interval": record["test_interval"],
         "epoch": facts["epoch"],
+        **_begun(record),
         "batch": facts["solver"]["batch"],
     }
+
+
+def _begun(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What they began with, but random weights."""
+    start = record.get("start") or {}
+    return {} if start.get("kind", "scratch") == "scratch" else {"start": start}
 
 
 def _run(directory: RunDirectory, record: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,8 +28,12 @@ class Ranges:
     cyclic: Sequence[float]
 
 
-# 64 policies for LeNet. CNN3 tolerates a tenth of these LRs; 48 policies, since its trainings are long.
+# 64 policies for LeNet; where it is fine-tuned, with a tenth of the LRs. CNN3 tolerates a tenth of
+# them, too; 48 policies, since its trainings are long.
 LENET = Ranges((0.001, 0.003, 0.01, 0.03, 0.06, 0.1, 0.2), (0.01, 0.03, 0.1), (0.02, 0.06, 0.2))
+FINE_TUNED = Ranges(
+    (0.0001, 0.0003, 0.001, 0.003, 0.006, 0.01, 0.02), (0.001, 0.003, 0.01), (0.002, 0.006, 0.02)
+)
 CNN3 = Ranges((0.0003, 0.001, 0.003, 0.006, 0.02), (0.001, 0.003, 0.01), (0.006, 0.02))
 
 

@@ -15,9 +15,35 @@ from lrbench_caffe.lr import Policy
 from lrbench_caffe.runs.directory import RunDirectory
 
 from .curves import DIVERGED, FINISHED, FOLDER, convert, write
-from .pool import CNN3, LENET, Ranges, pool
+from .pool import CNN3, FINE_TUNED, LENET, Ranges, pool
 
 ROOT = FOLDER.parent.parent
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """The training whose weights those of a set begin with; its seed is 1."""
+
+    solver: str
+    max_iter: int
+
+    def weights(self, folder: Path, layers: str) -> Path:
+        """Its caffemodel; trained where it is not there yet.
+
+        Raises:
+            InputError: it did not end.
+        """
+        out = (folder / "pretraining").absolute()
+        if not self._made(out):
+            how = ["--max-iter", str(self.max_iter), "--seed", "1", "--layers", layers]
+            how = ["--resume"] if RunDirectory(out).exists else how
+            _train([self.solver, *how, "--out", str(out)], out)
+        if not self._made(out):
+            raise InputError(f"{out}: did not end; see {out.with_suffix('.log')}")
+        return self._made(out)[0]
+
+    def _made(self, out: Path) -> list[Path]:
+        return sorted(out.glob(f"snapshots/*_iter_{self.max_iter}.caffemodel"))
 
 
 @dataclass(frozen=True)
@@ -29,6 +55,7 @@ class Setup:
     test_interval: int
     seeds: int
     ranges: Ranges = LENET
+    pretraining: Pretraining | None = None
 
     @property
     def pool(self) -> list[Policy]:
@@ -39,8 +66,16 @@ class Setup:
 SETUPS = {
     "digits": Setup("solvers/lenet_digits_solver.prototxt", 1000, 50, seeds=3),
     "mnist": Setup("solvers/lenet_mnist_solver.prototxt", 2000, 100, seeds=3),
-    # No constant of the tuner was chosen on it.
+    # No constant of the tuner was chosen on these.
     "cifar10": Setup("solvers/cnn3_cifar10_solver.prototxt", 3000, 150, seeds=2, ranges=CNN3),
+    "fine_tuning": Setup(
+        "solvers/lenet_fine_tuning_solver.prototxt",
+        500,
+        25,
+        seeds=3,
+        ranges=FINE_TUNED,
+        pretraining=Pretraining("solvers/lenet_mnist_solver.prototxt", 2000),
+    ),
 }
 
 
@@ -53,6 +88,7 @@ class RecordedTraining:
     seed: int
     directory: Path
     layers: str
+    weights: Path | None = None
 
     @property
     def ended(self) -> bool:
@@ -61,19 +97,13 @@ class RecordedTraining:
 
     @property
     def command(self) -> list[str]:
-        how = ["--resume", "--out", str(self.directory)]
+        how = ["--resume"]
         if not RunDirectory(self.directory).exists:
-            how = [
-                "--lr",
-                self.policy,
-                "--max-iter",
-                str(self.setup.max_iter),
-                "--seed",
-                str(self.seed),
-            ]
-            how += ["--test-interval", str(self.setup.test_interval), "--layers", self.layers]
-            how += ["--out", str(self.directory)]
-        return [sys.executable, "-m", "lrbench_caffe.train", self.setup.solver, *how]
+            how = ["--lr", self.policy, "--max-iter", str(self.setup.max_iter)]
+            how += ["--seed", str(self.seed), "--layers", self.layers]
+            how += ["--test-interval", str(self.setup.test_interval)]
+            how += ["--weights", str(self.weights)] if self.weights else []
+        return [self.setup.solver, *how, "--out", str(self.directory)]
 
     def run(self) -> str:
         """Train; returns how it ended in a line.
@@ -81,28 +111,39 @@ class RecordedTraining:
         Raises:
             InputError: neither finished nor diverged.
         """
-        # A database of their own: what others learn from must not hold a benchmark's trainings.
-        database = self.directory.parent / "lr.sqlite"
-        environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "LRBENCH_DB": str(database)}
-        with self.directory.with_suffix(".log").open("a", encoding="utf-8") as log:
-            subprocess.run(
-                self.command,
-                cwd=ROOT,
-                env=environment,
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-            )
+        _train(self.command, self.directory)
         if not self.ended:
-            raise InputError(f"{self.policy}, seed {self.seed}: did not end; see {log.name}")
+            log = self.directory.with_suffix(".log")
+            raise InputError(f"{self.policy}, seed {self.seed}: did not end; see {log}")
         return f"{self.policy}, seed {self.seed}: {RunDirectory(self.directory).read()['status']}"
 
 
+def _train(arguments: list[str], out: Path) -> None:
+    """Train in a child process, with its output in a file beside the run directory."""
+    # A database of their own: what others learn from must not hold a benchmark's trainings.
+    database = out.parent / "lr.sqlite"
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "LRBENCH_DB": str(database)}
+    with out.with_suffix(".log").open("a", encoding="utf-8") as log:
+        subprocess.run(
+            [sys.executable, "-m", "lrbench_caffe.train", *arguments],
+            cwd=ROOT,
+            env=environment,
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+        )
+
+
 def trainings(setup: Setup, seeds: int, folder: Path, layers: str) -> list[RecordedTraining]:
-    """All trainings of a set in the order of the data file: by seed, then as in the pool."""
+    """All trainings of a set in the order of the data file: by seed, then as in the pool.
+
+    Raises:
+        InputError: the weights that they begin with could not be trained.
+    """
+    weights = setup.pretraining.weights(folder, layers) if setup.pretraining else None
     return [
         RecordedTraining(
-            setup, str(policy), seed, (folder / f"{number:03}-s{seed}").absolute(), layers
+            setup, str(policy), seed, (folder / f"{number:03}-s{seed}").absolute(), layers, weights
         )
         for seed in range(1, seeds + 1)
         for number, policy in enumerate(setup.pool, 1)
@@ -124,7 +165,7 @@ def make_data_file(folder: Path, out: Path, name: str) -> None:
         InputError: none has, or one is not of this set.
     """
     directories = sorted(
-        (path.parent for path in folder.glob("*/run.json")),
+        (path.parent for path in folder.glob("*-s*/run.json")),
         key=lambda path: (path.name.rpartition("-s")[2], path.name),
     )
     content = convert(directories, {"command": f"tools/bench_tuner record --set {name}"})
