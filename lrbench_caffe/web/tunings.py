@@ -77,9 +77,10 @@ class StudyTraining:
 
     @property
     def best(self) -> tuple[int, float] | None:
-        """Iteration and value of the first best test."""
+        """Iteration and value of the first best test; the one before the first update is not its own."""
         sign = 1 if self.higher else -1
-        return max(self.tests, key=lambda test: sign * test[1], default=None)
+        own = [test for test in self.tests if test[0] > 0]
+        return max(own, key=lambda test: sign * test[1], default=None)
 
 
 @dataclass(frozen=True)
