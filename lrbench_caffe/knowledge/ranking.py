@@ -374,13 +374,61 @@ def welch(a: Spread, n_a: int, b: Spread, n_b: int) -> float | None:
     >>> round(welch(Spread(99.33, 0.02), 5, Spread(99.28, 0.02), 5), 4)
     0.0077
     """
+    noise = _noise(a, n_a, b, n_b)
+    if noise is None:
+        return None
+    error, dof = noise
+    return student_p(abs(a.mean - b.mean) / error, dof)
+
+
+def welch_interval(a: Spread, n_a: int, b: Spread, n_b: int) -> tuple[float, float] | None:
+    """The 95 % confidence interval of a difference of means, a - b, that belongs to Welch's test.
+
+        a - b -+ t * sqrt(v_a + v_b),   P(|T| >= t) = SIGNIFICANT
+
+    It contains 0 if and only if ``welch`` is ``SIGNIFICANT`` or more.
+
+    Args:
+        a, b, n_a, n_b: as for ``welch``.
+
+    Returns:
+        The lower and the upper end; None where ``welch`` is.
+
+    >>> low, high = welch_interval(Spread(99.33, 0.02), 5, Spread(99.28, 0.02), 5)
+    >>> print(f"{low:.4f} {high:.4f}")
+    0.0174 0.0826
+    """
+    noise = _noise(a, n_a, b, n_b)
+    if noise is None:
+        return None
+    error, dof = noise
+    half = student_t(SIGNIFICANT, dof) * error
+    return a.mean - b.mean - half, a.mean - b.mean + half
+
+
+def _noise(a: Spread, n_a: int, b: Spread, n_b: int) -> tuple[float, float] | None:
+    """The standard error of a difference of means, and its degrees of freedom; None if unknown."""
     if a.sd is None or b.sd is None or n_a < 2 or n_b < 2:
         return None
     v_a, v_b = a.sd**2 / (n_a - 1), b.sd**2 / (n_b - 1)
-    if math.sqrt(v_a + v_b) <= ROUNDING * max(abs(a.mean), abs(b.mean)):
+    error = math.sqrt(v_a + v_b)
+    if error <= ROUNDING * max(abs(a.mean), abs(b.mean)):
         return None
-    t = abs(a.mean - b.mean) / math.sqrt(v_a + v_b)
-    return student_p(t, (v_a + v_b) ** 2 / (v_a**2 / (n_a - 1) + v_b**2 / (n_b - 1)))
+    return error, (v_a + v_b) ** 2 / (v_a**2 / (n_a - 1) + v_b**2 / (n_b - 1))
+
+
+def student_t(p: float, dof: float) -> float:
+    """The t >= 0 of which ``student_p`` is p, by bisection to the last digit.
+
+    >>> round(student_t(0.05, 4), 3)
+    2.776
+    """
+    low, high = 0.0, 1.0
+    while student_p(high, dof) > p:
+        low, high = high, 2 * high
+    while low < (middle := (low + high) / 2) < high:
+        low, high = (middle, high) if student_p(middle, dof) > p else (low, middle)
+    return high
 
 
 def student_p(t: float, dof: float) -> float:

@@ -69,11 +69,14 @@ def is_new(url: str | None) -> bool:
 def check_folder(url: str | None) -> None:
     """Check that the folder of a named SQLite file exists: it is not created.
 
+    That of the user's own database is, also where the database is named in full.
+
     Raises:
         InputError: there is none.
     """
     parsed = parse_url(resolve_url(url))
-    if url is not None and not exists(parsed) and not Path(parsed.database or "").parent.is_dir():
+    is_named = url is not None and resolve_url(url) != resolve_url(None)
+    if is_named and not exists(parsed) and not Path(parsed.database or "").parent.is_dir():
         raise InputError(f"cannot create the database {shown(parsed)}: no such folder")
 
 

@@ -17,6 +17,7 @@ from lrbench_caffe.tuning.measure import Measure
 from lrbench_caffe.tuning.study import HELD_OUT, TuningObserver
 
 LINE_SECONDS = 30.0  # between two lines where there is no terminal and no result
+LEAST = 0.01  # of all iterations: before that, the time that is left is not known
 
 
 class TuningDisplay(TuningObserver):
@@ -31,7 +32,9 @@ class TuningDisplay(TuningObserver):
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._running: dict[Job, int] = {}  # iterations each had when it was begun
+        self._running: set[Job] = set()
+        # Iterations of each run directory that were counted or are of an earlier command.
+        self._counted: dict[str, int] = {}
         self._lines: set[str] = set()  # run directories that have theirs
         self._measure = Measure.of_top1(0.0)
         self._best = ""
@@ -64,33 +67,32 @@ class TuningDisplay(TuningObserver):
         self._bar.update(self._task, total=max(1, iterations))
 
     def begun(self, training: Job) -> None:
-        self._running[training] = training.reached
+        self._running.add(training)
+        self._counted.setdefault(training.out, training.reached)
 
     def waiting(self, iterations: int) -> None:
-        running = sum(t.reached - before for t, before in self._running.items())
-        self._show(iterations, running)
+        self._show(iterations)
         if not self._console.is_terminal and time.monotonic() - self._said > LINE_SECONDS:
-            now, count = iterations + running, len(self._running)
-            left = self._left(iterations, running)
-            self.say(
-                f"{now:,} iterations so far, {count} trainings to go{left}; best {self._best or '-'}"
-            )
+            best_so_far = f"; best so far {self._best}" if self._best else ""
+            self.say(f"{self._done(iterations, self._running_iterations())}{best_so_far}")
 
     def ended(self, result: JobResult, iterations: int) -> None:
         training = result.training
         held_out = training.out.endswith(HELD_OUT)
         if held_out != self._held_out:  # results on other records do not compare
             self._held_out, self._value, self._best = held_out, None, ""
-        began_at = self._running.pop(training, 0)
+        self._running.discard(training)
+        before = self._counted.get(training.out, 0)
+        self._counted[training.out] = max(before, result.iteration)
         record = self._is_record(result)
         if result.seconds:  # existing trainings are not reported
-            self._trained += max(0, result.iteration - began_at)
+            self._trained += max(0, result.iteration - before)
             if result.status != "stopped" or training.out not in self._lines:
                 self._lines.add(training.out)
                 line = result_line(result, self._best_test)
-                of = " on held-out records" * held_out
-                self.say(line + of + self._so_far(record) + self._left(iterations, 0))
-        self._show(iterations, 0)
+                done = self._done(iterations, self._running_iterations())
+                self.say(line + self._so_far(record) + (f"; {done}" if self._expected else ""))
+        self._show(iterations)
 
     def _is_record(self, result: JobResult) -> bool:
         """Whether a training has the best test so far; it is noted then."""
@@ -112,7 +114,8 @@ class TuningDisplay(TuningObserver):
         values = measure.values([top] if top else [])
         if top is None or not values:
             return ""
-        return f"best {measure.title} {measure.text(values[0])} at {top.iteration}"
+        where = " on held-out records" * self._held_out
+        return f"best {measure.title} {measure.text(values[0])} at {top.iteration}{where}"
 
     def warn(self, text: str) -> None:
         complain(text)
@@ -121,18 +124,28 @@ class TuningDisplay(TuningObserver):
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
         self._said = time.monotonic()
 
-    def _show(self, iterations: int, running: int) -> None:
-        of = "" if self._expected is None else f" of {self._expected:,}"
+    def _show(self, iterations: int) -> None:
         best_so_far = f"; best {self._best}" if self._best else ""
-        status = (
-            f"{iterations + running:,}{of} iterations{self._left(iterations, running)}{best_so_far}"
-        )
+        running = self._running_iterations()
+        status = f"{self._done(iterations, running)}{best_so_far}"
         self._bar.update(self._task, completed=iterations + running, status=status)
 
-    def _left(self, iterations: int, running: int) -> str:
-        """The time that is left, by the rate since the command began; nothing before that can be said."""
-        trained, now = self._trained + running, iterations + running
-        if self._expected is None or trained <= 0 or now > self._expected:
-            return ""
-        seconds = (time.monotonic() - self._began) / trained * (self._expected - now)
-        return f"; about {clock(seconds)} left"
+    def _running_iterations(self) -> int:
+        """Iterations of the trainings that have not ended. Several may be parts of one."""
+        reached = {training.out: training.reached for training in self._running}
+        return sum(max(0, now - self._counted[out]) for out, now in reached.items())
+
+    def _done(self, iterations: int, running: int) -> str:
+        """ "20 % of 31,028 iterations, about 0:06:38 left".
+
+        The time is by the rate since the command began. Until it has trained a little, starting
+        trainings took most of it.
+        """
+        expected, now, trained = self._expected, iterations + running, self._trained + running
+        if not expected:
+            return f"{now:,} iterations"
+        text = f"{100 * now / expected:.0f} % of {expected:,} iterations"
+        if trained < LEAST * expected or now >= expected:
+            return text
+        seconds = (time.monotonic() - self._began) / trained * (expected - now)
+        return f"{text}, about {clock(seconds)} left"

@@ -18,6 +18,7 @@ from lrbench_caffe.tuning.report import (
     finalist_rows,
     ladder_rows,
     time_line,
+    until,
 )
 from lrbench_caffe.tuning.running import RangeTest, Tuning
 from lrbench_caffe.tuning.study import TuningPlan
@@ -65,26 +66,19 @@ def show_tuning(console: Console, tuning: Tuning, columns: str | None) -> None:
         time_line(study, outcome),
         f"report: {tuning.report}, with result.json and tuning.png",
         f"verdict: {verdict.text}",
-        train_line(study.plan, verdict.policy, _until(tuning)),
+        train_line(study.plan, verdict.policy, until(study, verdict)),
     )
     for line in lines:
         console.say(line)
 
 
-def _until(tuning: Tuning) -> int | None:
-    """The iteration at which what the verdict recommends counts; None where that is not known."""
-    verdict = tuning.verdict
-    trained = tuning.study.final.get(str(verdict.policy or verdict.own))
-    return trained.counts_at(tuning.study.plan.measure) if trained else None
-
-
-def train_line(plan: TuningPlan, policy: Policy | None, until: int | None = None) -> str:
+def train_line(plan: TuningPlan, policy: Policy | None, stop_at: int | None = None) -> str:
     """The command that trains with a policy (None: the solver's own) as long as the tuning did.
 
     Args:
-        until: the iteration that held-out records chose.
+        stop_at: the iteration that held-out records chose, None for the end.
     """
-    stop = "" if until is None or until >= plan.max_iter else f" --until {until}"
+    stop = "" if stop_at is None else f" --until {stop_at}"
     lr = "" if policy is None else f'--lr "{policy}" '
     words = (*plan.flags, *plan.beginning)
     flags = dict(zip(words[::2], words[1::2]))

@@ -148,7 +148,7 @@ class Holdout:
         size = sum(map(split_bytes, split.sources))
         say(
             f"{self.held:,} of {self.records:,} training records are held out to judge by; "
-            f"copying {size / 1e6:,.0f} MB to {self.folder}, which are removed at the end"
+            f"copying {size / 1e6:,.0f} MB to {self.folder}, which is removed at the end"
         )
         self._check_space(size)
         labels = (

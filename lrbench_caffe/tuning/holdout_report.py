@@ -42,8 +42,8 @@ def holdout_text(study: Study, outcome: TuningOutcome) -> list[str]:
     found = optimism_of(study, outcome)
     if found is None:
         return parts
-    heading = f"{study.plan.measure.heading}, mean ± deviation:\n"
-    table = [markdown(heading), markdown_table(rows(found), left=2)]
+    heading = f"{study.plan.measure.heading}, mean ± deviation:"
+    table = [f"{markdown(heading)}\n", markdown_table(rows(found), left=2)]
     lines = (f"- {markdown(line[0].upper() + line[1:])}.\n" for line in found.lines())
     return [*parts, *table, "".join(lines)]
 

@@ -192,6 +192,10 @@ class Measure(Utility):
         """ " %", or nothing."""
         return " %" * self.percent
 
+    def signed(self, value: float) -> str:
+        """A difference with its sign, without its unit: "+0.05" or "-0.012"."""
+        return f"{value:+.3g}" if self.digits is None else f"{value:+.{self.digits}f}"
+
     def difference(self, value: float) -> str:
         """A difference of two means: "0.05 points of Top-1 more" or "0.012 less test loss"."""
         more = "more" if value > 0 else "less"

@@ -103,19 +103,18 @@ def cost_rows(study: Study, outcome: TuningOutcome) -> Rows:
     rows = [["stage", "iterations", "of all in full"]]
     for stage, iterations in outcome.spent.items():
         rows.append([stage, f"{iterations:,}", f"{iterations / outcome.full:.1%}"])
-    rows.append(["budget", f"{outcome.budget:,}", f"{outcome.budget / outcome.full:.1%}"])
     total = sum(outcome.spent.values())
     rows.append(["in all", f"{total:,}", f"{total / outcome.full:.1%}"])
     if study.taken_over:
         share = study.taken_over / outcome.full
-        name = "of these not trained twice, thanks to shared beginnings"
-        rows.append([name, f"{study.taken_over:,}", f"{share:.1%}"])
+        rows.append(["of these not trained twice", f"{study.taken_over:,}", f"{share:.1%}"])
     # Trained all the same, though an undisturbed study would not have.
     for name, more in (
         ("trained again after losses", study.repeated),
         ("for no decision", study.needless),
     ):
         rows += [[f"besides: {name}", f"{more:,}", f"{more / outcome.full:.1%}"]] if more else []
+    rows.append(["budget", f"{outcome.budget:,}", f"{outcome.budget / outcome.full:.1%}"])
     rows.append([f"{len(outcome.candidates)} candidates in full", f"{outcome.full:,}", "100 %"])
     return rows
 
@@ -239,7 +238,7 @@ def result(study: Study, outcome: TuningOutcome, verdict: TuningVerdict) -> dict
     target = target_of(plan, outcome.finalists)
     return {
         **_task(plan, target),
-        "verdict": verdict.as_json(),
+        "verdict": {**verdict.as_json(), "until": until(study, verdict)},
         "finalists": [_figures(plan, trained, target) for trained in ranked(plan, outcome.finalists)],
         "own": _figures(plan, outcome.baseline, target) if outcome.baseline else None,
         "known": [str(candidate.policy) for candidate in outcome.known],
@@ -254,8 +253,19 @@ def result(study: Study, outcome: TuningOutcome, verdict: TuningVerdict) -> dict
         "iterations": dict(outcome.spent),
         "holdout": holdout_json(study, outcome),
         "iterations_taken_over": study.taken_over,
+        "seconds": study.seconds,
         **_losses(study),
     }  # fmt: skip
+
+
+def until(study: Study, verdict: TuningVerdict) -> int | None:
+    """The iteration at which what the verdict recommends counts; None for the end.
+
+    It is earlier where held-out records showed that training on does harm.
+    """
+    trained = study.final.get(str(verdict.policy or verdict.own))
+    at = trained.counts_at(study.plan.measure) if trained else None
+    return None if at is None or at >= study.plan.max_iter else at
 
 
 def _task(plan: TuningPlan, target: float | None) -> dict[str, Any]:
@@ -283,6 +293,7 @@ def _figures(plan: TuningPlan, trained: PolicyTrainings, target: float | None) -
     figures: dict[str, Any] = {
         "policy": str(trained.policy), "trainings": whole, "diverged": trained.diverged,
         "failed": trained.broken - trained.diverged,
+        "values": list(plan.measure.values(best_tests)),
     }  # fmt: skip
     metrics = dict.fromkeys((*COLUMNS, *(name for name in columns(plan) if name in METRICS)))
     values = {name: [getattr(m, name) for m in best_tests] for name in ("iteration", *metrics)}

@@ -169,6 +169,7 @@ def carry_out(prepared: PreparedTuning, watch: TuningObserver) -> Tuning:
             for one in study.lost:
                 watch.say(f"lost: {one.text}")
             raise
+    study.say_if_finished_before()
     if not request.no_database:
         bring_in_the_rest(db, where, watch.say, watch.warn)
     note = "; ".join(filter(None, (outcome.why_untried, lost_note(study.lost))))
@@ -229,8 +230,11 @@ def find_range(request: RangeRequest, watch: TuningObserver, progress: Progress)
         if kept is None:
             folder.write(where, plan, Prior().as_json())
         study = _study(request, where, replace(plan, slots=pool.slots), pool, watch)
+        if kept is not None:
+            study.say_what_is_there()
         find = climb if request.form == "ladder" else rise
         test = find(request, study, solver, wanted.task.title)
+    study.say_if_finished_before()
     if not request.no_database:
         bring_in_the_rest(request.database, where, watch.say, watch.warn)
     return test

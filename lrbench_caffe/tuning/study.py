@@ -259,6 +259,7 @@ class Study:
         self._latest: dict[str, JobResult] = {}  # by run directory; of several parts the longest
         self._ended: dict[Job, JobResult] = {}  # that were not asked for yet
         self._baseline: Job | None = None  # while it is being trained
+        self._trained = False  # whether this command trained anything
         self.watch = watch or TuningObserver()
         self.watch.compares(plan.measure)
         self._pool = RetryingPool(pool, self.watch.say, self._ready)
@@ -323,6 +324,7 @@ class Study:
                 self.watch.waiting(self.iterations)
                 continue
             self._ended[result.training] = result
+            self._trained = self._trained or result.seconds > 0
             self._under_way.pop(result.training, None)
             before = self._latest.get(result.training.out)
             if before is None or before.iteration <= result.iteration:
@@ -379,6 +381,19 @@ class Study:
     def slots(self) -> int:
         """The number of trainings that can run at a time; a cluster's changes."""
         return self._pool.slots
+
+    def say_what_is_there(self) -> None:
+        """Say of a study that is continued how far it has come."""
+        done = [iterations for _, iterations, _ in self._recorded()]
+        many = "1 training" if len(done) == 1 else f"{len(done)} trainings"
+        self.watch.say(
+            f"continuing the study in {self.folder}: {many} with {sum(done):,} iterations so far"
+        )
+
+    def say_if_finished_before(self) -> None:
+        """Say of a study that has ended if there was nothing left to train."""
+        if not self._trained:
+            self.watch.say("nothing was left to train: the result is of earlier trainings")
 
     @property
     def iterations(self) -> int:

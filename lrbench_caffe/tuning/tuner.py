@@ -176,7 +176,7 @@ class Tuner:
             self._study.plan = replace(plan, slots=slots, split=split)
             if holdout:
                 holdout.digest = split
-            self._say(f"continuing the study in {where}")
+            self._study.say_what_is_there()
             return Prior.from_json(kept["experience"])
         experience = Prior()
         if self._db is not None:

@@ -6,11 +6,11 @@ import statistics
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from lrbench_caffe.errors import named
 from lrbench_caffe.jobs import JobResult
-from lrbench_caffe.knowledge.ranking import SIGNIFICANT, welch
+from lrbench_caffe.knowledge.ranking import SIGNIFICANT, welch, welch_interval
 from lrbench_caffe.lr import Policy
 from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.records import UNSUCCESSFUL, Spread
@@ -33,6 +33,8 @@ class TuningVerdict:
         metric: what they were compared by: the name of the measure, or "iterations" to the target.
         difference: the best finalist's mean less the own policy's; None where they were not
             compared.
+        interval: the difference's 95 % confidence interval over the seeds, lower and upper end;
+            None where nothing is known of the noise.
         p: of Welch's test that the two means are equal, None where it cannot be made.
         text: all of this in words.
     """
@@ -42,6 +44,7 @@ class TuningVerdict:
     own: Policy | None
     metric: str
     difference: float | None
+    interval: tuple[float, float] | None
     p: float | None
     text: str
 
@@ -62,6 +65,7 @@ class TuningVerdict:
             "own": None if self.own is None else str(self.own),
             "metric": self.metric,
             "difference": self.difference,
+            "interval": self.interval and list(self.interval),
             "p": self.p,
             "within_noise": self.within_noise,
             "text": self.text,
@@ -90,47 +94,62 @@ def judge(
     first = ranked(plan, others)[0]
     mine = own.policy if own else None
 
-    def say(
-        recommended: bool,
-        text: str,
-        metric: str = plan.by,
-        difference: float | None = None,
-        p: float | None = None,
-    ) -> TuningVerdict:
-        policy = first.policy if recommended else None
-        text += _no_gain(first, plan.measure) + (f"; {note}" if note else "")
-        return TuningVerdict(policy, first.policy, mine, metric, difference, p, text)
+    found = _without_comparison(plan.measure, first, own)
+    if found is None:
+        assert own is not None  # without it there is nothing to compare
+        found = _compared(plan, first, own, target_of(plan, finalists))
+    return TuningVerdict(
+        policy=first.policy if found.recommended else None,
+        best=first.policy,
+        own=mine,
+        metric=found.metric or plan.by,
+        difference=found.difference,
+        interval=found.interval,
+        p=found.p,
+        text=found.text + _no_gain(first, plan.measure) + (f"; {note}" if note else ""),
+    )
 
-    one_sided = _without_comparison(plan.measure, first, own)
-    if one_sided is not None:
-        return say(*one_sided)
-    assert own is not None  # without it there is nothing to compare
-    return say(*_compared(plan, first, own, target_of(plan, finalists)))
+
+class _Judgement(NamedTuple):
+    """Whether the best finalist is recommended, why, and the figures behind it (see ``TuningVerdict``)."""
+
+    recommended: bool
+    text: str
+    metric: str = ""
+    difference: float | None = None
+    interval: tuple[float, float] | None = None
+    p: float | None = None
 
 
 def _without_comparison(
     measure: Measure, first: PolicyTrainings, own: PolicyTrainings | None
-) -> tuple[bool, str] | None:
+) -> _Judgement | None:
     """Whether ``first`` is recommended, and why, where nothing has to be compared; else None."""
     name = f"{first.policy:.6g}"
     mine = f"{own.policy:.6g}" if own else ""
     if first is own:
-        return False, f"keep your own policy, {name}: no other policy became a finalist"
+        return _Judgement(False, f"keep your own policy, {name}: no other policy became a finalist")
     if first.diverged:
         ends = f"{name}, the best one found, {_diverged(first)}"
         if own is not None and not own.diverged:
-            return False, f"keep your own policy, {mine}: {ends}"
+            return _Judgement(False, f"keep your own policy, {mine}: {ends}")
         too = f"; your own policy {_diverged(own)}" if own else ""
-        return False, f"no policy is recommended: {ends}{too}"
+        return _Judgement(False, f"no policy is recommended: {ends}{too}")
     if not tops(first, measure):
-        return False, f"no policy is recommended: no training of {name} reached its end"
+        return _Judgement(False, f"no policy is recommended: no training of {name} reached its end")
     if own is None:
-        return True, f"train with {name}; the solver has no lr_policy to compare it with"
+        return _Judgement(
+            True, f"train with {name}; the solver has no lr_policy to compare it with"
+        )
     if own.diverged:
-        return True, f"train with {name}: your own policy, {mine}, {_diverged(own)}, this one never"
+        return _Judgement(
+            True, f"train with {name}: your own policy, {mine}, {_diverged(own)}, this one never"
+        )
     if not tops(own, measure):
         reason = next(iter(own.results.values())).reason if own.results else "it was not trained"
-        return True, f"train with {name}; your own policy could not be compared with it: {reason}"
+        return _Judgement(
+            True, f"train with {name}; your own policy could not be compared with it: {reason}"
+        )
     return None
 
 
@@ -151,8 +170,8 @@ def _no_gain(trained: PolicyTrainings, measure: Measure) -> str:
 
 def _compared(
     plan: TuningPlan, first: PolicyTrainings, own: PolicyTrainings, target: float | None
-) -> tuple[bool, str, str, float | None, float | None]:
-    """Whether the first is better than the own policy, in words, and the figures behind it."""
+) -> _Judgement:
+    """Whether the first is better than the own policy."""
     name, mine, measure = f"{first.policy:.6g}", f"{own.policy:.6g}", plan.measure
     if plan.goal == "cost" and target is not None:
         there, own_there = (reach(trained, target, measure) for trained in (first, own))
@@ -164,7 +183,7 @@ def _compared(
         )
         if share != own_share or not there:
             better = share > own_share
-            return better, f"{_advice(better, name)}: {counts}", "iterations", None, None
+            return _Judgement(better, f"{_advice(better, name)}: {counts}", "iterations")
         return _by_means(first, own, there, own_there, ITERATIONS)
     values, own_values = (measure.values(tops(trained, measure)) for trained in (first, own))
     return _by_means(first, own, values, own_values, measure)
@@ -176,26 +195,29 @@ def _by_means(
     values: list[float],
     own_values: list[float],
     measure: Measure,
-) -> tuple[bool, str, str, float | None, float | None]:
+) -> _Judgement:
     difference = statistics.fmean(values) - statistics.fmean(own_values)
-    p = welch(_spread(values), len(values), _spread(own_values), len(own_values))
+    means = _spread(values), len(values), _spread(own_values), len(own_values)
+    p, interval = welch(*means), welch_interval(*means)
     better = measure.goodness(difference) > 0
     sizes = "is as good as" if difference == 0 else f"has {measure.difference(difference)} than"
-    means = f"{measure.figures(values)} against {measure.figures(own_values)}{measure.unit}"
+    figures = f"{measure.figures(values)} against {measure.figures(own_values)}{measure.unit}"
     counts = f"{len(values)} and {len(own_values)} trainings"
     if p is None and min(len(values), len(own_values)) > 1:
         noise = "no deviation in either, so that noise cannot be tested"
-    elif p is None:
+    elif p is None or interval is None:
         noise = f"too few to test for noise; use {named('seeds')} 3"
     else:
-        noise = f"{'within' if p >= SIGNIFICANT else 'beyond'} noise, Welch's p = {p:.2g}"
+        ends = " to ".join(map(measure.signed, interval))
+        noise = f"difference {ends} with 95 % confidence; "
+        noise += f"{'within' if p >= SIGNIFICANT else 'beyond'} noise, Welch's p = {p:.2g}"
         if better and p >= SIGNIFICANT:
             noise += f"; more {named('seeds')} may tell them apart"
     name, mine = f"{first.policy:.6g}", f"{own.policy:.6g}"
     recommended = better and (p is None or p < SIGNIFICANT)
-    text = f"{name} {sizes} your own policy, {mine}: {means} ({counts}; {noise})"
+    text = f"{name} {sizes} your own policy, {mine}: {figures} ({counts}; {noise})"
     advice = _advice(recommended, name)
-    return recommended, f"{advice}: {text}", measure.name, difference, p
+    return _Judgement(recommended, f"{advice}: {text}", measure.name, difference, interval, p)
 
 
 def _advice(recommended: bool, name: str) -> str:

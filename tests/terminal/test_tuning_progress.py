@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -57,11 +58,67 @@ def test_one_line_a_training_with_the_best_so_far_and_the_time_left(
     # 900 of 1,000 iterations are left after 100 in 10 seconds, 800 after 200 in 20, 650 after 350
     # in 20.
     assert text.getvalue().splitlines() == [
-        f"{first} 100 of 200  best Top-1 90.00 % at 100; the best so far; about 0:01:30 left",
-        f"{second} 100 of 200  best Top-1 80.00 % at 100; best so far 90.00 %; about 0:01:20 left",
+        f"{first} 100 of 200  best Top-1 90.00 % at 100; the best so far; "
+        "10 % of 1,000 iterations, about 0:01:30 left",
+        f"{second} 100 of 200  best Top-1 80.00 % at 100; best so far 90.00 %; "
+        "20 % of 1,000 iterations, about 0:01:20 left",
         f"{second} 200  best Top-1 81.50 % at 200  the training diverged: the loss is nan; best so far "
-        "91.00 %; about 0:00:37 left",
+        "91.00 %; 35 % of 1,000 iterations, about 0:00:37 left",
     ]
+
+
+def test_what_is_under_way_counts_and_the_first_percent_tells_no_time(
+    tmp_path: Path, clock: list[float]
+) -> None:
+    text = io.StringIO()
+    display = TuningDisplay(Console(file=text, width=80))
+    bad, good = training("FIX(k0=1)", tmp_path), training("FIX(k0=0.1)", tmp_path)
+    display.expect(10_000)
+    for one in (bad, good):
+        display.begun(one)
+    clock[0] += 5  # most of it for starting Caffe
+    display.ended(result(bad, 10.0, 20, "diverged", "the training diverged: as it was"), 20)
+    (Path(good.out) / "iterations.csv").write_text("iteration,lr,loss\n179,0.1,2.3\n")
+    clock[0] += 35
+    display.waiting(20)  # 200 iterations in 40 seconds
+    assert text.getvalue().splitlines() == [
+        "FIX(k0=1)  seed 1  iteration 20 of 200  best Top-1 10.00 % at 20  the training diverged: as it "
+        "was; the best so far; 0 % of 10,000 iterations",
+        "2 % of 10,000 iterations, about 0:32:40 left; best so far 10.00 % FIX(k0=1)",
+    ]
+
+
+def test_the_parts_of_a_training_count_once(tmp_path: Path, clock: list[float]) -> None:
+    text = io.StringIO()
+    display = TuningDisplay(Console(file=text, width=80))
+    first = training("FIX(k0=0.1)", tmp_path)
+    second = replace(first, until=200)
+    display.expect(200)
+    for one in (first, second):
+        display.begun(one)
+    csv = Path(first.out) / "iterations.csv"
+    for iteration, ended in ((59, False), (99, True), (149, False)):
+        clock[0] += 31
+        if ended:
+            display.ended(result(first, 90.0, 100), 100)
+        csv.write_text(f"iteration,lr,loss\n{iteration},0.1,2.3\n")
+        display.waiting(100 if iteration > 99 else 0)
+    shares = [line.split(" % of 200")[0].split()[-1] for line in text.getvalue().splitlines()]
+    assert shares == ["30", "50", "75"]
+
+
+def test_what_was_tested_on_held_out_records_is_said_of_the_test(
+    tmp_path: Path, clock: list[float]
+) -> None:
+    text = io.StringIO()
+    display = TuningDisplay(Console(file=text, width=80))
+    one = training("FIX(k0=1)-holdout", tmp_path)
+    display.begun(one)
+    display.ended(result(one, 10.0, 20, "diverged", "the training diverged: the loss is nan"), 20)
+    assert (
+        "10.00 % at 20 on held-out records  the training diverged: the loss is nan; the best"
+        in (text.getvalue())
+    )
 
 
 def test_on_a_terminal_there_is_a_bar_before_it_is_known_how_much_is_to_do(tmp_path: Path) -> None:
@@ -72,4 +129,4 @@ def test_on_a_terminal_there_is_a_bar_before_it_is_known_how_much_is_to_do(tmp_p
         display.waiting(0)
         display.expect(1000)
         display.ended(result(one, 90.0, 100), 100)
-    assert "100 of 1,000 iterations" in text.getvalue()
+    assert "10 % of 1,000 iterations" in text.getvalue()

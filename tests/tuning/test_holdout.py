@@ -544,4 +544,3 @@ def test_by_how_much_the_choice_flatters() -> None:
 def test_the_command_stops_where_held_out_records_say() -> None:
     own = plan()
     assert train_line(own, None, 700).endswith("--max-iter 1000 --test-interval 50 --until 700")
-    assert train_line(own, None, 1000) == train_line(own, None)

@@ -510,7 +510,7 @@ def test_the_report(tmp_path: Path) -> None:
     for number, finalist in enumerate(outcome.finalists, 1):
         assert f"| {number} | " in text and f"{finalist.policy:.6g}" in text
     assert "| the solver's own lr_policy |" in text and "| range test |" in text
-    total = cost_rows(study, outcome)[-2]
+    total = cost_rows(study, outcome)[-3]
     assert total[1] == f"{study.iterations:,}"
     assert json.loads((tmp_path / "study.json").read_text())["plan"]["seeds"] == 2
 

@@ -78,6 +78,25 @@ def test_the_verdict(best: Any, own: Any, recommended: bool, p: float | None, wo
         )
 
 
+def test_the_interval_of_the_difference() -> None:
+    # Student's t of 4 degrees of freedom is 2.776 for 95 % (tables); 2.776 * sqrt(2 * 0.01 / 3) = 0.2267.
+    found = judge(plan(), [trained(BEST, [83.0, 83.1, 83.2])], trained(OWN, [82.0, 82.1, 82.2]))
+    assert found.interval == pytest.approx((0.7733, 1.2267), abs=1e-4)
+    assert "difference +0.77 to +1.23 with 95 % confidence; beyond noise" in found.text
+    assert found.as_json()["interval"] == list(found.interval or ())
+    # t of 2 and 1 trainings or without deviations says nothing.
+    assert judge(plan(), [trained(BEST, [83.0])], trained(OWN, [82.0, 82.1])).interval is None
+    assert judge(plan(), [trained(BEST, [83.0, 83.0])], trained(OWN, [82.0, 82.0])).interval is None
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.1, 0.2, 0.2266, 0.2268, 0.3, 1.0])
+def test_the_interval_contains_zero_where_the_test_says_noise(shift: float) -> None:
+    best = [83.0 + shift, 83.1 + shift, 83.2 + shift]
+    found = judge(plan(), [trained(BEST, best)], trained(OWN, [83.0, 83.1, 83.2]))
+    assert found.interval is not None
+    assert (found.interval[0] <= 0 <= found.interval[1]) == found.within_noise == (shift < 0.2267)
+
+
 def test_one_without_a_diverged_seed_beats_one_with_one_whatever_its_top1() -> None:
     bad, good = trained(BEST, [95.0, 95.1, "diverged"]), trained("FIX(k0=0.01)", [90.0, 90.1, 90.2])
     assert ranked(plan(), [bad, good]) == [good, bad]
