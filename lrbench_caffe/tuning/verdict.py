@@ -110,7 +110,7 @@ def judge(
     )
 
 
-class _Judgement(NamedTuple):
+class _AgainstOwn(NamedTuple):
     """Whether the best finalist is recommended, why, and the figures behind it (see ``TuningVerdict``)."""
 
     recommended: bool
@@ -123,31 +123,35 @@ class _Judgement(NamedTuple):
 
 def _without_comparison(
     measure: Measure, first: PolicyTrainings, own: PolicyTrainings | None
-) -> _Judgement | None:
+) -> _AgainstOwn | None:
     """Whether ``first`` is recommended, and why, where nothing has to be compared; else None."""
     name = f"{first.policy:.6g}"
     mine = f"{own.policy:.6g}" if own else ""
     if first is own:
-        return _Judgement(False, f"keep your own policy, {name}: no other policy became a finalist")
+        return _AgainstOwn(
+            False, f"keep your own policy, {name}: no other policy became a finalist"
+        )
     if first.diverged:
         ends = f"{name}, the best one found, {_diverged(first)}"
         if own is not None and not own.diverged:
-            return _Judgement(False, f"keep your own policy, {mine}: {ends}")
+            return _AgainstOwn(False, f"keep your own policy, {mine}: {ends}")
         too = f"; your own policy {_diverged(own)}" if own else ""
-        return _Judgement(False, f"no policy is recommended: {ends}{too}")
+        return _AgainstOwn(False, f"no policy is recommended: {ends}{too}")
     if not tops(first, measure):
-        return _Judgement(False, f"no policy is recommended: no training of {name} reached its end")
+        return _AgainstOwn(
+            False, f"no policy is recommended: no training of {name} reached its end"
+        )
     if own is None:
-        return _Judgement(
+        return _AgainstOwn(
             True, f"train with {name}; the solver has no lr_policy to compare it with"
         )
     if own.diverged:
-        return _Judgement(
+        return _AgainstOwn(
             True, f"train with {name}: your own policy, {mine}, {_diverged(own)}, this one never"
         )
     if not tops(own, measure):
         reason = next(iter(own.results.values())).reason if own.results else "it was not trained"
-        return _Judgement(
+        return _AgainstOwn(
             True, f"train with {name}; your own policy could not be compared with it: {reason}"
         )
     return None
@@ -170,7 +174,7 @@ def _no_gain(trained: PolicyTrainings, measure: Measure) -> str:
 
 def _compared(
     plan: TuningPlan, first: PolicyTrainings, own: PolicyTrainings, target: float | None
-) -> _Judgement:
+) -> _AgainstOwn:
     """Whether the first is better than the own policy."""
     name, mine, measure = f"{first.policy:.6g}", f"{own.policy:.6g}", plan.measure
     if plan.goal == "cost" and target is not None:
@@ -183,7 +187,7 @@ def _compared(
         )
         if share != own_share or not there:
             better = share > own_share
-            return _Judgement(better, f"{_advice(better, name)}: {counts}", "iterations")
+            return _AgainstOwn(better, f"{_advice(better, name)}: {counts}", "iterations")
         return _by_means(first, own, there, own_there, ITERATIONS)
     values, own_values = (measure.values(tops(trained, measure)) for trained in (first, own))
     return _by_means(first, own, values, own_values, measure)
@@ -195,7 +199,7 @@ def _by_means(
     values: list[float],
     own_values: list[float],
     measure: Measure,
-) -> _Judgement:
+) -> _AgainstOwn:
     difference = statistics.fmean(values) - statistics.fmean(own_values)
     means = _spread(values), len(values), _spread(own_values), len(own_values)
     p, interval = welch(*means), welch_interval(*means)
@@ -217,7 +221,7 @@ def _by_means(
     recommended = better and (p is None or p < SIGNIFICANT)
     text = f"{name} {sizes} your own policy, {mine}: {figures} ({counts}; {noise})"
     advice = _advice(recommended, name)
-    return _Judgement(recommended, f"{advice}: {text}", measure.name, difference, interval, p)
+    return _AgainstOwn(recommended, f"{advice}: {text}", measure.name, difference, interval, p)
 
 
 def _advice(recommended: bool, name: str) -> str:
