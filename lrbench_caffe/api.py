@@ -731,25 +731,33 @@ def schedule_figure(
     return plots.schedule_figure([policy.bind(length) for policy in read], length, log=log)
 
 
-def runs_figure(*runs: Run | str | Path) -> Figure:
+def runs_figure(
+    *runs: Run | str | Path, by: str | None = None, higher: bool | None = None
+) -> Figure:
     """Accuracy, loss and learning rate of trainings in one picture; the command ``plot runs``.
 
     Args:
         runs: trainings or run directories; they may be in progress.
+        by: a metric, or an output of the test net, to show rather than the accuracy.
+        higher: whether more of it is better; None to take it from its name.
 
     Raises:
         InputError: one is not there or damaged, or nothing was measured yet in any of them.
     """
     from lrbench_caffe import plots
-    from lrbench_caffe.plots.curves import distinct, read_curves, title_of, told_apart
+    from lrbench_caffe.plots.curves import compared, distinct, read_curves, title_of, told_apart
 
     if not runs:
         raise ParameterError("{runs}: none; allowed: one or more")
+    if by is not None and not isinstance(by, str):
+        raise ParameterError("{by}: {0!r}; allowed: text", by)
     folders = distinct([run.path if isinstance(run, Run) else _path("runs", run) for run in runs])
     curves = [read_curves(folder) for folder in folders]
     if all(run.empty for run in curves):
         raise InputError(f"{folders[0]}: nothing was measured yet")
-    return plots.runs_figure(title_of(folders), told_apart(curves, folders))
+    return plots.runs_figure(
+        title_of(folders), told_apart(curves, folders), compared(curves, by, higher)
+    )
 
 
 def _pandas() -> Any:

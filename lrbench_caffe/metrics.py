@@ -231,6 +231,20 @@ def best(measurements: Sequence[Measurement]) -> Measurement | None:
     return next((m for m in reversed(measurements) if m.outputs), None)
 
 
+def value_of(measurement: Measurement, name: str) -> float | None:
+    """A metric of a test, or an output of the net, by its name; None where it was not measured."""
+    found: float | None = (
+        getattr(measurement, name) if name in METRICS else measurement.outputs.get(name)
+    )
+    return found
+
+
+def in_percent(name: str) -> bool:
+    """Whether it is one of our metrics in percent, of the main head or of another one."""
+    metric = METRICS.get(name.rpartition(".")[2])
+    return metric is not None and metric.percent
+
+
 def scalars(measurement: Measurement) -> dict[str, float]:
     """The outputs that are single numbers; elements of vectors are left out."""
     outputs = measurement.outputs

@@ -21,7 +21,7 @@ from lrbench_caffe.knowledge import selection
 from lrbench_caffe.lr import parse
 from lrbench_caffe.prototxt.task import solver_task
 from lrbench_caffe.runs.directory import RunDirectory
-from lrbench_caffe.terminal import cli
+from lrbench_caffe.terminal import cli, flags
 from lrbench_caffe.terminal.database import open_at_terminal
 from lrbench_caffe.terminal.selection_flags import add_flags, selection_query
 
@@ -59,6 +59,12 @@ def parser() -> cli.Parser:
     runs.add_argument(
         "runs", nargs="+", metavar="RUNDIR", help="run directories; runs may be in progress"
     )
+    runs.add_argument(
+        "--by", "--metric", dest="by", metavar="NAME",
+        help="show top1, top5, ac, test_loss or an output of the test net at the top (default: top1; where "
+        "the net does not classify, its first output that is not a loss, else test_loss)",
+    )  # fmt: skip
+    flags.add_direction(runs, "that output")
     table = add("table", _table, "a ranking of the LR database: Top-1 with its deviation, and cost")
     add_flags(table)
     return p
@@ -103,7 +109,8 @@ def _runs(args: argparse.Namespace) -> Path:
         )
     named = curves.told_apart(runs, directories)
     path = _file(args, "runs.png" if len(runs) > 1 else f"{directories[0].resolve().name}.png")
-    plots.save(plots.runs_figure(curves.title_of(directories), named), path)
+    by = curves.compared(named, args.by, flags.chosen_direction(args))
+    plots.save(plots.runs_figure(curves.title_of(directories), named, by), path)
     return path
 
 

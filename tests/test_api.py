@@ -135,6 +135,10 @@ def test_runs_in_one_picture(tmp_path: Path) -> None:
     write_run(tmp_path / "new", "FIX(k0=0.01)", "running", [], 0)
     with pytest.raises(InputError, match="new: nothing was measured yet$"):
         api.runs_figure(tmp_path / "new")
+    by_loss = api.runs_figure(tmp_path / "a", by="test_loss")
+    assert by_loss.axes[0].get_ylabel() == "test loss"
+    with pytest.raises(ParameterError, match="^by: 3; allowed: text$"):
+        api.runs_figure(tmp_path / "a", by=3)  # type: ignore[arg-type]
     with pytest.raises(ParameterError, match="^runs: none; allowed: one or more$"):
         api.runs_figure()
 

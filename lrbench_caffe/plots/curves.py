@@ -7,8 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lrbench_caffe.metrics import Measurement, of_first_net
-from lrbench_caffe.plots.training import RunCurves, training_figure
+from lrbench_caffe.errors import ParameterError, did_you_mean
+from lrbench_caffe.knowledge.ranking import output
+from lrbench_caffe.metrics import METRICS, Measurement, of_first_net, scalars, value_of
+from lrbench_caffe.plots.training import Compared, RunCurves, training_figure
 from lrbench_caffe.runs.directory import RunDirectory
 from lrbench_caffe.runs.runjson import task_title
 
@@ -35,6 +37,39 @@ def read_curves(directory: Path) -> RunCurves:
     label = ", ".join(part for part in parts if part)
     tests = of_first_net(run.measurements())
     return RunCurves(label, run.iterations(), tests, diverged=status == "diverged")
+
+
+def compared(
+    runs: Sequence[RunCurves], by: str | None = None, higher: bool | None = None
+) -> Compared:
+    """What runs are compared by.
+
+    Args:
+        by: a metric, or an output of the test net; None for Top-1, and where none of them has it
+            for their first output that is not a loss, else the test loss.
+        higher: whether more of it is better; None to take it from its name.
+
+    Raises:
+        InputError: no run has it.
+    """
+    tests = [test for run in runs for test in run.measurements]
+    metrics = [name for name in METRICS if any(value_of(m, name) is not None for m in tests)]
+    outputs = list(dict.fromkeys(name for test in tests for name in scalars(test)))
+    if by is None:
+        gains = [name for name in outputs if output(name).higher]
+        by = next(iter([*(n for n in metrics if n == "top1"), *gains]), "test_loss")
+    elif by.lower() in metrics:
+        by = by.lower()
+    elif by not in outputs:
+        known = [*metrics, *(name for name in outputs if name not in metrics)]
+        raise ParameterError(
+            "{by}: unknown output {0!r}{1} measured in these runs: {2}",
+            by,
+            did_you_mean(by, known) or ";",
+            ", ".join(known) or "nothing",
+        )
+    usual = METRICS[by].higher if by in METRICS else output(by).higher
+    return Compared(by, usual if higher is None else higher)
 
 
 def run_figure(run: RunDirectory, policy: str, tests: Sequence[Measurement]) -> Figure:

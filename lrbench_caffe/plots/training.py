@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lrbench_caffe.metrics import METRICS, TOP1, Measurement, best, of_first_net, scalars
+from lrbench_caffe.metrics import (
+    METRICS,
+    TOP1,
+    Measurement,
+    best,
+    in_percent,
+    of_first_net,
+    scalars,
+    value_of,
+)
 from lrbench_caffe.plots.files import plain, plain_label
 from lrbench_caffe.plots.style import (
     ACCURACY,
@@ -17,6 +26,7 @@ from lrbench_caffe.plots.style import (
     SERIES,
     TEST,
     TRAIN,
+    ValueAxis,
     accuracy_limits,
     needs_log,
     series,
@@ -42,6 +52,41 @@ OTHERS: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
+class Compared:
+    """What trainings are compared by in a picture.
+
+    Attributes:
+        name: a metric's, or that of an output of the test net.
+        higher: whether more of it is better.
+    """
+
+    name: str = "top1"
+    higher: bool = True
+
+    def tests(self, measurements: Sequence[Measurement]) -> list[tuple[int, float]]:
+        """Iterations and finite values."""
+        found = ((m.iteration, value_of(m, self.name)) for m in measurements)
+        return [(at, value) for at, value in found if value is not None and math.isfinite(value)]
+
+    def best(self, tests: Sequence[tuple[int, float]]) -> tuple[int, float] | None:
+        """The first best one."""
+        sign = 1 if self.higher else -1
+        return max(tests, key=lambda test: sign * test[1], default=None)
+
+    def text(self, value: float) -> str:
+        return TOP1.text(value) if in_percent(self.name) else f"{value:.4g}"
+
+    def axis(self, values: Sequence[float]) -> ValueAxis:
+        """Its axis, logarithmic for what falls by orders of magnitude, as a loss."""
+        heading = METRICS[self.name].heading if self.name in METRICS else self.name
+        log = not self.higher and min(values, default=0.0) > 0
+        return ValueAxis(plain_label(heading), in_percent(self.name), log)
+
+
+TOP1_HIGH = Compared()
+
+
+@dataclass(frozen=True)
 class RunCurves:
     """The measurements of one training so far.
 
@@ -57,19 +102,14 @@ class RunCurves:
     measurements: list[Measurement]
     diverged: bool = False
 
-    @property
-    def top1(self) -> float:
-        """The highest Top-1, -1 without one."""
-        top = best(self.measurements)
-        return -1.0 if top is None or top.top1 is None else top.top1
+    def best(self, by: Compared) -> tuple[int, float] | None:
+        """Iteration and value of the first best test; None without one."""
+        return by.best(by.tests(self.measurements))
 
-    @property
-    def text(self) -> str:
+    def text(self, by: Compared) -> str:
         """ "SIN2(...), seed 1: 98.20 % at 600", for the legend."""
-        top = best(self.measurements)
-        if top is None or top.top1 is None:
-            return self.label
-        return f"{self.label}: {TOP1.text(top.top1)} at {top.iteration}"
+        top = self.best(by)
+        return self.label if top is None else f"{self.label}: {by.text(top[1])} at {top[0]}"
 
     @property
     def empty(self) -> bool:
@@ -204,33 +244,36 @@ def _draw_loss(axes: Any, iterations: np.ndarray, measurements: list[Measurement
         axes.legend(fontsize=8, loc="upper right")
 
 
-def runs_figure(title: str, runs: Sequence[RunCurves]) -> Figure:
-    """Draw accuracy, loss and learning rate of several trainings over iterations, one colour for each.
+def runs_figure(title: str, runs: Sequence[RunCurves], by: Compared = TOP1_HIGH) -> Figure:
+    """Draw what several trainings are compared by, loss and learning rate, one colour for each.
 
     The test losses are lines with dots, the training losses pale ones (means over stretches). The
-    dots of the accuracies are the tests, the larger one the first highest Top-1. Where there are
-    more than ``FEW`` runs the best are coloured and the others grey; the legend has all, the best
-    first.
+    dots at the top are the tests, the larger one the first best one. Where there are more than
+    ``FEW`` runs the best are coloured and the others grey; the legend has all, the best first.
 
     Args:
         title: data, net and seeds.
+        by: what they are compared by.
     """
     from matplotlib.figure import Figure
 
     many = len(runs) > FEW
     figure = Figure(figsize=(14 if many else 9, 8.5), layout="constrained")
-    accuracy, loss, lr = figure.subplots(3, 1, sharex=True, height_ratios=[4, 3, 2])
-    accuracy.set_title(title, fontsize=10)  # over the axes, whose middle is not the figure's
+    result, loss, lr = figure.subplots(3, 1, sharex=True, height_ratios=[4, 3, 2])
+    result.set_title(title, fontsize=10)  # over the axes, whose middle is not the figure's
     length = stretch(max(len(run.iterations) for run in runs))
-    shown = sorted(runs, key=lambda run: -run.top1) if many else list(runs)
+    shown = sorted(runs, key=lambda run: _badness(run, by)) if many else list(runs)
     for number, run in enumerate(shown):
-        _draw_run(accuracy, loss, lr, run, length, series(number) if number < FEW else OTHERS)
+        look = series(number) if number < FEW else OTHERS
+        _draw_run((result, loss, lr), run, by, length, look)
     whole = [run for run in shown if not run.diverged] or shown
-    limits = accuracy_limits([top for run in whole[:FEW] if (top := _later_top1(run))])
+    curves = [later for run in whole[:FEW] if (later := _later(run, by))]
+    axis = by.axis([value for curve in curves for value in curve])
+    axis.label(result)
+    limits = axis.limits(curves)
     if limits:
-        accuracy.set_ylim(limits)
+        result.set_ylim(limits)
     _limit_loss(loss, whole, length)
-    accuracy.set_ylabel("Top-1 (%)")
     loss.set_ylabel("loss (dots: test, pale: training)")
     lr.set_ylabel("learning rate")
     lr.set_xlabel("iteration")
@@ -238,18 +281,24 @@ def runs_figure(title: str, runs: Sequence[RunCurves]) -> Figure:
         (float(run.iterations[:, 1].max()) for run in whole if len(run.iterations)), default=None
     )
     lr.set_ylim(bottom=0, top=None if highest is None else 1.05 * highest)
-    for axes in (accuracy, loss, lr):
+    for axes in (result, loss, lr):
         axes.grid(alpha=0.3)
-    handles, labels = accuracy.get_legend_handles_labels()
+    handles, labels = result.get_legend_handles_labels()
     figure.legend(
         handles, labels, loc="outside right upper" if many else "outside lower center", fontsize=8
     )
     return plain(figure)
 
 
-def _later_top1(run: RunCurves) -> list[float]:
-    """Top-1 without the first quarter of the tests, in which it rises from chance."""
-    values = [m.top1 for m in run.measurements if m.top1 is not None]
+def _badness(run: RunCurves, by: Compared) -> float:
+    """A run's best test as a number of which less is better; infinity without one."""
+    best = run.best(by)
+    return math.inf if best is None else best[1] * (-1 if by.higher else 1)
+
+
+def _later(run: RunCurves, by: Compared) -> list[float]:
+    """Its values without the first quarter of the tests, in which they come from those of chance."""
+    values = [value for _, value in by.tests(run.measurements)]
     return values[len(values) // 4 :]
 
 
@@ -271,20 +320,17 @@ def _limit_loss(axes: Any, runs: Sequence[RunCurves], length: int) -> None:
 
 
 def _draw_run(
-    accuracy: Any, loss: Any, lr: Any, run: RunCurves, length: int, look: dict[str, Any]
+    panels: tuple[Any, Any, Any], run: RunCurves, by: Compared, length: int, look: dict[str, Any]
 ) -> None:
-    tests = [m for m in run.measurements if m.top1 is not None]
-    top = best(tests)
+    result, loss, lr = panels
+    tests, top = by.tests(run.measurements), run.best(by)
     dots = "" if look is OTHERS else "."
-    accuracy.plot(
-        [m.iteration for m in tests],
-        [m.top1 for m in tests],
-        marker=dots,
-        label=plain_label(run.text),
-        **look,
-    )
+    result.plot(
+        [at for at, _ in tests], [value for _, value in tests],
+        marker=dots, label=plain_label(run.text(by)), **look,
+    )  # fmt: skip
     if top is not None and dots:
-        accuracy.plot([top.iteration], [top.top1], marker="o", color=look["color"])
+        result.plot([top[0]], [top[1]], marker="o", color=look["color"])
     t, lrs, losses = run.iterations.T
     if len(t):
         loss.plot(*smooth(t, losses, length), **{"linewidth": 1, **look, "alpha": 0.35})

@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lrbench_caffe.knowledge.utility import Utility
-from lrbench_caffe.metrics import METRICS, TOP1, Measurement
+from lrbench_caffe.metrics import METRICS, TOP1, Measurement, in_percent, value_of
 from lrbench_caffe.tabular import number, plus_minus
 
 LOG = 10.0  # points for a loss that is e times lower
@@ -65,10 +65,7 @@ class Measure(Utility):
 
     def value(self, measurement: Measurement) -> float | None:
         """Its value in a test, None where it was not measured."""
-        if self.name in METRICS:
-            found: float | None = getattr(measurement, self.name)
-            return found
-        return measurement.outputs.get(self.name)
+        return value_of(measurement, self.name)
 
     def values(self, measurements: Iterable[Measurement]) -> list[float]:
         """Its finite values in tests, those without one left out."""
@@ -93,8 +90,7 @@ class Measure(Utility):
     @property
     def percent(self) -> bool:
         """Whether it is in percent: one of our metrics, of the main head or of another one."""
-        metric = METRICS.get(self.name.rpartition(".")[2])
-        return metric is not None and metric.percent
+        return in_percent(self.name)
 
     @property
     def is_share(self) -> bool:

@@ -235,7 +235,9 @@ class Choice:
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> Choice:
         names = ("iteration", "held_out", "test", "best_test")
-        return cls(visible(str(entry.get("policy", ""))), *(number_of(entry, name) for name in names))
+        return cls(
+            visible(str(entry.get("policy", ""))), *(number_of(entry, name) for name in names)
+        )
 
 
 class StudyFolders:

@@ -237,6 +237,44 @@ def test_the_title_names_data_net_and_seeds(run, tmp_path, drawn):
     ]  # fmt: skip
 
 
+def outputs(iteration: int, **values: float) -> Measurement:
+    """A test of a net that does not classify."""
+    return replace(measured(iteration, None), test_loss=2.0 / (1 + iteration), outputs=values)
+
+
+def test_nets_without_top1_are_drawn_by_what_they_have(run, tmp_path, drawn):
+    for name, better in (("a", 0.1), ("b", 0.2)):
+        tests = [outputs(t, loss=2.0 / (1 + t), iou=better + t / 100) for t in (0, 50, 60)]
+        write_run(tmp_path / name, SIN2, "finished", [*tests, outputs(70, iou=0.3)], 71)
+    run("runs", "a", "b")
+    run("runs", "a", "--by", "TEST_LOSS")
+    run("runs", "a", "--metric", "iou", "--lower")
+    shown = [(figure.axes[0].get_ylabel(), legend_of(figure)) for figure in drawn]
+    # The best of 0.1, 0.6, 0.7 and 0.3, or of 2, 2/51, 2/61 and 2/71.
+    assert shown[0] == (
+        "iou",
+        [f"{SIN2}, seed 1, {n}: {top} at 60" for n, top in (("a", 0.7), ("b", 0.8))],
+    )
+    assert shown[1] == ("test loss", [f"{SIN2}, seed 1: 0.02817 at 70"])
+    assert shown[2] == ("iou", [f"{SIN2}, seed 1: 0.1 at 0"])
+    assert [figure.axes[0].get_yscale() for figure in drawn] == ["linear", "log", "log"]
+    points = list(zip(*drawn[0].axes[0].lines[0].get_data()))
+    assert points == [(0, 0.1), (50, 0.6), (60, 0.7), (70, 0.3)]
+
+
+def test_an_output_that_no_run_has_is_refused(run, tmp_path):
+    write_run(tmp_path / "a", SIN2, "finished", [outputs(50, iou=0.5)], 60)
+    assert run("runs", "a", "--by", "iuo", code=2) == (
+        "error: --by: unknown output 'iuo'; did you mean 'iou'? measured in these runs: "
+        "test_loss, train_loss, ld, iou\n"
+    )
+
+
+def legend_of(figure) -> list[str]:
+    (legend,) = figure.legends
+    return [text.get_text() for text in legend.get_texts()]
+
+
 # -- table -----------------------------------------------------------------------------------------
 
 
