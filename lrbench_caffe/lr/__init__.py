@@ -14,7 +14,7 @@ from .composition import Composition, Segment
 from .defaults import Completed, Filled, complete, complete_text
 from .errors import NoBaseLR, PolicyError
 from .functions import FUNCTIONS, PAPER_FUNCTIONS, FunctionRow, LRFunction, describe_functions
-from .native import current_step, from_caffe
+from .native import caffe_fields, current_step, from_caffe
 from .plateau import PlateauWatch, Trigger
 from .policy import FunctionPolicy, Policy
 from .text import parse
@@ -34,6 +34,7 @@ __all__ = [
     "PolicyError",
     "Segment",
     "Trigger",
+    "caffe_fields",
     "complete",
     "complete_text",
     "current_step",

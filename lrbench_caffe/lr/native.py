@@ -66,6 +66,28 @@ def from_caffe(
     return make(_SolverFields(base_lr, gamma or 0.0, power or 0.0, stepsize, stepvalue, max_iter))
 
 
+def caffe_fields(policy: Policy, max_iter: int) -> dict[str, Any] | None:
+    """Caffe's solver fields for a policy, the inverse of ``from_caffe``; None where Caffe has none.
+
+    Arguments:
+        max_iter: the length of the training, with which Caffe's poly ends.
+
+    >>> caffe_fields(_relaxed("STEP", k0=0.1, gamma=0.5, l=100), 1000)
+    {'lr_policy': 'step', 'base_lr': 0.1, 'gamma': 0.5, 'stepsize': 100}
+    """
+    if not isinstance(policy, FunctionPolicy) or policy.name not in _FIELDS:
+        return None
+    values = dict(policy.params)
+    lr_policy, names = _FIELDS[policy.name]
+    if values.get("k1") or (policy.name == "POLY" and values.get("l") not in (None, max_iter)):
+        return None
+    fields: dict[str, Any] = {"lr_policy": lr_policy, "base_lr": values["k0"]}
+    for name, field in names.items():
+        value = values[name]
+        fields[field] = list(value) if isinstance(value, tuple) else value
+    return fields
+
+
 def _relaxed(function: str, **params: Any) -> FunctionPolicy:
     return FunctionPolicy(function, params, strict=False)
 
@@ -115,4 +137,14 @@ _NATIVE: dict[str, Callable[[_SolverFields], Policy]] = {
     "multistep": _multistep,
     "poly": lambda s: _relaxed("POLY", k0=s.base_lr, p=s.power).bind(s.max_iter),
     "sigmoid": lambda s: _relaxed("SIG", k0=s.base_lr, gamma=s.gamma, l=s.stepsize or 0),
+}
+# The fields of what Caffe has, by the policy's parameters.
+_FIELDS: dict[str, tuple[str, dict[str, str]]] = {
+    "FIX": ("fixed", {}),
+    "STEP": ("step", {"gamma": "gamma", "l": "stepsize"}),
+    "EXP": ("exp", {"gamma": "gamma"}),
+    "INV": ("inv", {"gamma": "gamma", "p": "power"}),
+    "NSTEP": ("multistep", {"gamma": "gamma", "l": "stepvalue"}),
+    "POLY": ("poly", {"p": "power"}),
+    "SIG": ("sigmoid", {"gamma": "gamma", "l": "stepsize"}),
 }

@@ -17,12 +17,12 @@ from lrbench_caffe.datasets.lmdb_info import inspect
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.files import replace_own
 from lrbench_caffe.prototxt.messages import file_path, path_name, to_bytes
-from lrbench_caffe.prototxt.nets import PhaseNet
+from lrbench_caffe.prototxt.nets import PhaseNet, one_phase
+from lrbench_caffe.prototxt.patch import NET_FIELDS
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.prototxt.sources import by
 
 _NO_READERS = ("DummyData", "Parameter")  # layers without bottoms that read no records
-_NETS = ("net", "net_param", "train_net", "train_net_param", "test_net", "test_net_param")
 
 
 class CannotSplit(Exception):
@@ -109,7 +109,8 @@ def write_holdout(
     train, test = solver.train, solver.tests[0].net
     origins = {top: _source(layer) for top, layer in _lmdb_layers(train).items()}
     passes, batch = split.passes(share)
-    training, testing = _net(solver, 0, train), _net(solver, min(1, len(solver.nets) - 1), test)
+    nets_of = list(solver.nets.values())
+    training, testing = one_phase(nets_of[0], train), one_phase(nets_of[:2][-1], test)
     for layer in training.layer:
         if _reads(layer):
             layer.data_param.source = path_name(rest[origins[layer.top[0]]])
@@ -120,7 +121,7 @@ def write_holdout(
             layer.transform_param.CopyFrom(split.transforms[layer.top[0]])
     message = type(solver.message)()
     message.CopyFrom(solver.message)
-    for name in (*_NETS, "test_iter"):
+    for name in (*NET_FIELDS, "test_iter"):
         message.ClearField(name)
     del message.test_state[1:]
     nets = folder / "nets"  # the solver may have any name
@@ -133,16 +134,6 @@ def write_holdout(
     path = folder / solver.path.name
     replace_own(path, to_bytes(message))
     return path
-
-
-def _net(solver: Solver, number: int, phase: PhaseNet) -> Any:
-    """A copy of one of the solver's nets with the layers of one phase alone."""
-    original = list(solver.nets.values())[number]
-    net = type(original)()
-    net.CopyFrom(original)
-    del net.layer[:]
-    net.layer.extend(phase.layers)
-    return net
 
 
 def _reads(layer: Any) -> bool:

@@ -68,6 +68,15 @@ def phase_layers(net: Any, phase: str, level: int, stages: frozenset[str]) -> tu
     return tuple(layer for layer in net.layer if included(layer))
 
 
+def one_phase(net: Any, phase: PhaseNet) -> Any:
+    """A copy of a NetParameter with the layers of one phase alone."""
+    copy = type(net)()
+    copy.CopyFrom(net)
+    del copy.layer[:]
+    copy.layer.extend(phase.layers)
+    return copy
+
+
 def loss_weight(layer: Any) -> float:
     """The weight of a loss layer's first top."""
     return layer.loss_weight[0] if layer.loss_weight else 1.0

@@ -25,7 +25,8 @@ LR_POLICY = "lr_policy"  # it computes the LR itself, by the solver's own lr_pol
 BASE_LR = "base_lr"  # base_lr is set before the update
 GRADIENTS = "gradients"  # the gradients are scaled, for a Caffe whose base_lr cannot be set
 LR_WAYS = (LR_POLICY, BASE_LR, GRADIENTS)
-_POLICY_FIELDS = ("gamma", "power", "stepsize", "stepvalue")
+NET_FIELDS = ("net", "net_param", "train_net", "train_net_param", "test_net", "test_net_param")
+POLICY_FIELDS = ("gamma", "power", "stepsize", "stepvalue")
 
 
 def patched_solver(
@@ -99,7 +100,7 @@ def _hold_base_lr(message: Any, own: Any) -> None:
     and gamma 1 Caffe keeps that count itself, whatever LR the driver sets, and 1 to any power
     changes no bit of base_lr.
     """
-    for name in (*_POLICY_FIELDS, *fork_lr_fields(own)):
+    for name in (*POLICY_FIELDS, *fork_lr_fields(own)):
         message.ClearField(name)
     if own.lr_policy == "step" and own.stepsize > 0:
         message.lr_policy, message.gamma, message.stepsize = "step", 1.0, own.stepsize
@@ -115,7 +116,7 @@ def _point_to_nets(message: Any, nets: dict[str, Path]) -> None:
     train_field = next(iter(nets))
     generic = train_field in ("net", "net_param")
     tests = [path for name, path in nets.items() if name != train_field]
-    for name in ("net", "net_param", "train_net", "train_net_param", "test_net", "test_net_param"):
+    for name in NET_FIELDS:
         message.ClearField(name)
     setattr(message, "net" if generic else "train_net", path_name(nets[train_field]))
     message.test_net.extend(map(path_name, tests))

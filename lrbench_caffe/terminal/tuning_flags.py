@@ -7,6 +7,7 @@ import argparse
 from lrbench_caffe.terminal import cli, flags, viewer
 from lrbench_caffe.terminal.study_flags import add_study_flags, study_parameters
 from lrbench_caffe.terminal.tables import add_flag
+from lrbench_caffe.tuning.also import RULE, parse_also
 from lrbench_caffe.tuning.request import (
     GOALS,
     LEAST_HOLDOUT,
@@ -54,6 +55,12 @@ def _add_goal(p: cli.Parser) -> None:
     what.add_argument(
         "--compose", action="store_true", help="also try compositions of the best policies"
     )
+    what.add_argument(
+        "--also", action="append", metavar="NAME=V,V",
+        help="also choose this setting from these values, besides the solver's own: batch, momentum or "
+        "weight_decay; may be repeated, all combinations are candidates. Policies are moved from one to "
+        f"another by rule: {RULE}. Needs pip install 'lrbench-caffe[also]'",
+    )  # fmt: skip
     what.add_argument(
         "--holdout", type=float, metavar="SHARE",
         help=f"share of the training records held out to judge candidates by, {LEAST_HOLDOUT:g} to "
@@ -117,4 +124,5 @@ def tuning_request(args: argparse.Namespace) -> TuningRequest:
         seeds=args.seeds,
         max_iter=args.max_iter,
         holdout=args.holdout,
+        also=parse_also(args.also),
     )

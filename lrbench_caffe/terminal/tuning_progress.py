@@ -14,7 +14,7 @@ from lrbench_caffe.tabular import clock
 from lrbench_caffe.terminal.console import Console, TextColumn, progress
 from lrbench_caffe.terminal.database import complain
 from lrbench_caffe.tuning.measure import Measure
-from lrbench_caffe.tuning.study import HELD_OUT, TuningObserver
+from lrbench_caffe.tuning.study import HELD_OUT, TuningObserver, settings_of
 
 LINE_SECONDS = 30.0  # between two lines where there is no terminal and no result
 LEAST = 0.01  # of all iterations: before that, the time that is left is not known
@@ -90,8 +90,11 @@ class TuningDisplay(TuningObserver):
             if result.status != "stopped" or training.out not in self._lines:
                 self._lines.add(training.out)
                 line = result_line(result, self._best_test)
+                settings = settings_of(training)
+                settings = f" with {settings}" if settings else ""
                 done = self._done(iterations, self._running_iterations())
-                self.say(line + self._so_far(record) + (f"; {done}" if self._expected else ""))
+                so_far = self._so_far(record) + (f"; {done}" if self._expected else "")
+                self.say(line + settings + so_far)
         self._show(iterations)
 
     def _is_record(self, result: JobResult) -> bool:

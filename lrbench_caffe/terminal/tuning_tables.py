@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from typing import TextIO, cast
 
 from lrbench_caffe import installation
@@ -11,12 +12,14 @@ from lrbench_caffe.terminal.console import Console
 from lrbench_caffe.terminal.tables import Layout, print_table, terminal_table
 from lrbench_caffe.tuning.holdout_report import optimism_of
 from lrbench_caffe.tuning.optimism import rows as optimism_rows
+from lrbench_caffe.tuning.outer_report import RECOMMENDED, trial_rows
 from lrbench_caffe.tuning.report import columns as metric_columns
 from lrbench_caffe.tuning.report import (
     cost_rows,
     counted,
     finalist_rows,
     ladder_rows,
+    recommended_study,
     time_line,
     until,
 )
@@ -27,6 +30,9 @@ from lrbench_caffe.tuning.verdict import has_target
 _OF_TRAINING = ("--head", "--weights", "--stage", "--level")  # flags that make another training
 OPTIMISM = Layout(
     names=("place", "policy", "held_out", "at", "test", "best", "flattery"), words=("place",)
+)
+SETTINGS = Layout(
+    names=("settings", "value", "loss", "ended", "policy"), words=("settings", "ended", "policy")
 )
 SHOWN = 6  # tests in the table: more do not fit 80 columns
 
@@ -51,6 +57,9 @@ def show_tuning(console: Console, tuning: Tuning, columns: str | None) -> None:
         columns=columns,
         file=cast(TextIO, console.file),
     )
+    if outcome.outer is not None:
+        rows = trial_rows(study.plan.measure, outcome.outer)
+        print_table(rows, SETTINGS, title="other settings", file=cast(TextIO, console.file))
     flattery = optimism_of(study, outcome)
     if flattery is not None:
         print_table(
@@ -66,10 +75,18 @@ def show_tuning(console: Console, tuning: Tuning, columns: str | None) -> None:
         time_line(study, outcome),
         f"report: {tuning.report}, with result.json and tuning.png",
         f"verdict: {verdict.text}",
-        train_line(study.plan, verdict.policy, until(study, verdict)),
+        train_line(_plan(tuning), verdict.policy, until(study, verdict)),
     )
     for line in lines:
         console.say(line)
+
+
+def _plan(tuning: Tuning) -> TuningPlan:
+    """The plan to train by: with other settings it is of the solver that was written for them."""
+    study = recommended_study(tuning.study, tuning.verdict)
+    if study is tuning.study:
+        return study.plan
+    return replace(study.plan, solver=str(tuning.report.parent / RECOMMENDED))
 
 
 def train_line(plan: TuningPlan, policy: Policy | None, stop_at: int | None = None) -> str:

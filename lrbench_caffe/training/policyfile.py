@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from lrbench_caffe.errors import ParameterError
+from lrbench_caffe.prototxt.messages import shortest
+from lrbench_caffe.prototxt.solver import Solver
+from lrbench_caffe.prototxt.variant import training_batch
 
 SUFFIX = ".json"
 LARGEST = 2**24  # bytes of a file that is read
@@ -39,6 +42,38 @@ def policy_of_file(path: Path) -> tuple[str, str]:
     if not isinstance(policy, str):
         raise ParameterError("{policy}: {0}: it has no policy; allowed: " + KINDS, path)
     return policy, ""
+
+
+def check_settings(path: Path, solver: Solver) -> None:
+    """Check that a solver has the settings that a file's policy was found with.
+
+    A tuning may recommend a batch size, a momentum or a weight decay together with its policy, which
+    is not the best one, and may diverge, with others.
+
+    Raises:
+        ParameterError: it has others.
+    """
+    also = _object(_read(path).get("also"))
+    wanted = _object(also.get("recommended"))
+    own = {name: _setting(solver, name) for name in wanted}
+    differing = [name for name in wanted if own[name] is not None and own[name] != wanted[name]]
+    if differing:
+        raise ParameterError(
+            "{policy}: {0}: its policy was found with {1}; {2} has {3}; allowed: {4}, which has all of it",
+            path,
+            ", ".join(f"{name}={wanted[name]}" for name in differing),
+            solver.path,
+            ", ".join(f"{name}={own[name]}" for name in differing),
+            also.get("solver"),
+        )
+
+
+def _setting(solver: Solver, name: str) -> float | None:
+    """A solver's own value of a setting; None for one that is not known here."""
+    if name == "batch":
+        return training_batch(solver)
+    known = name in ("momentum", "weight_decay")
+    return shortest(getattr(solver.message, name)) if known else None
 
 
 def _of_tuning(path: Path, content: Mapping[str, Any]) -> tuple[str, str]:

@@ -19,7 +19,7 @@ from lrbench_caffe.tuning.study import TuningPlan
 FILE = "study.json"
 # What a study of an earlier version has, which does not say it; of its start nothing is known.
 _BEFORE = {
-    "by": "top1", "higher": True, "target": None, "level": 0, "stages": [], "holdout": 0.0,
+    "by": "top1", "higher": True, "target": None, "level": 0, "stages": [], "holdout": 0.0, "also": [],
 }  # fmt: skip
 # The solver is compared by its content, and files to begin with by theirs (``start``).
 _UNCHECKED = ("solver", "files", "weights", "classifies")

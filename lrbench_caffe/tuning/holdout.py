@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ class Holdout:
         share: of the training records; seed: of the choice.
         study: the study's folder.
         digest: of the choice, "" before it is known.
+        place: where the solver is, None for beside the parts.
     """
 
     split: Splittable
@@ -52,7 +53,8 @@ class Holdout:
     seed: int
     study: Path
     digest: str = ""
-    _ready: bool = False
+    place: Path | None = None
+    _ready: bool = field(default=False, init=False)
 
     @property
     def folder(self) -> Path:
@@ -64,7 +66,7 @@ class Holdout:
     @property
     def solver(self) -> str:
         """The solver that trains on the rest."""
-        return str(self.folder / self.split.solver.path.name)
+        return str((self.place or self.folder) / self.split.solver.path.name)
 
     @property
     def records(self) -> int:
@@ -92,7 +94,7 @@ class Holdout:
             else:
                 self._copy(say)
             rests, held = ({part[0]: part[n] for part in self._parts()} for n in (1, 2))
-            write_holdout(self.split, self.share, self.folder, rests, held)
+            write_holdout(self.split, self.share, self.place or self.folder, rests, held)
         self._ready = True
 
     def remove(self) -> None:

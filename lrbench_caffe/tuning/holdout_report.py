@@ -21,7 +21,7 @@ def optimism_of(study: Study, outcome: TuningOutcome) -> Optimism | None:
     return optimism(
         [trained for trained in others if not trained.diverged] or others or finalists,
         outcome.baseline,
-        policies=len(study.known),
+        policies=sum(len(one.known) for one in study.all),
         records=study.holdout.held,
         measure=study.plan.measure,
     )

@@ -25,7 +25,7 @@ class Chosen:
     """A policy on held-out records and on the test set: values of the measure.
 
     Attributes:
-        policy: the policy.
+        policy: the policy; name: it with its other settings, for people.
         iteration: where it counts, as the held-out records have it.
         held_out: the value there, of the training that was tested on them.
         test: of each training on all records, at that iteration.
@@ -37,6 +37,7 @@ class Chosen:
     held_out: float
     test: tuple[float, ...]
     best: tuple[float, ...]
+    name: str
 
     @classmethod
     def of(cls, trained: PolicyTrainings | None, measure: Measure) -> Chosen | None:
@@ -48,7 +49,9 @@ class Chosen:
         if not test:
             return None
         (held_out,) = measure.values([decisive])
-        return cls(trained.policy, decisive.iteration, held_out, tuple(test), tuple(best))
+        return cls(
+            trained.policy, decisive.iteration, held_out, tuple(test), tuple(best), trained.name
+        )
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -111,11 +114,11 @@ class Optimism:
         """For people."""
         first, other, measure = self.chosen[0], self.reported, self.measure
         lines = [
-            f"{self.records:,} held-out records chose {first.policy:.6g} among {self.policies} "
+            f"{self.records:,} held-out records chose {first.name} among {self.policies} "
             f"policies, and iteration {first.iteration}: {measure.text(first.held_out)} there; on "
             f"the test set {measure.figures(first.test)}{measure.unit}, trained on all records",
             f"a choice of finalist and iteration by the test set would have reported "
-            f"{measure.figures(other.best)}{measure.unit} ({other.policy:.6g}): flattered by "
+            f"{measure.figures(other.best)}{measure.unit} ({other.name}): flattered by "
             f"{self._points(self.flattery)}",
         ]
         if self.own is not None and self.optimism is not None:
@@ -178,7 +181,7 @@ def rows(found: Optimism) -> Rows:
             table.append(
                 [
                     str(place),
-                    f"{one.policy:.6g}",
+                    one.name,
                     measure.figure(one.held_out),
                     str(one.iteration),
                     measure.figures(one.test),

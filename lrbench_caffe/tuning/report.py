@@ -23,8 +23,9 @@ from lrbench_caffe.tabular import Rows, clock, markdown_table
 from lrbench_caffe.tuning.holdout_report import holdout_json, holdout_text
 from lrbench_caffe.tuning.levels import Ladder
 from lrbench_caffe.tuning.measure import Measure
+from lrbench_caffe.tuning.outer_report import outer_json, outer_text, settings_json
 from lrbench_caffe.tuning.space import GoodRange
-from lrbench_caffe.tuning.study import Lost, PolicyTrainings, Study, TuningPlan
+from lrbench_caffe.tuning.study import HELD_OUT, Lost, PolicyTrainings, Study, TuningPlan
 from lrbench_caffe.tuning.tuner import TuningOutcome
 from lrbench_caffe.tuning.verdict import (
     TuningVerdict,
@@ -72,7 +73,7 @@ def _row(place: str, trained: PolicyTrainings, plan: TuningPlan, target: float |
     best_tests = tops(trained, plan.measure)
     row = [
         place,
-        f"{trained.policy:.6g}",
+        trained.name,
         trainings(trained),
         spread([float(m.iteration) for m in best_tests], 0),
     ]
@@ -158,6 +159,7 @@ def write_report(study: Study, outcome: TuningOutcome, verdict: TuningVerdict, t
         f"Mean ± deviation over n trainings, each {counted(study.plan)}.\n",
         markdown_table(finalist_rows(study, outcome), left=2),
         *holdout_text(study, outcome),
+        *outer_text(study.plan, outcome.outer),
         "## Cost\n",
         markdown_table(cost_rows(study, outcome)),
         f"{time_line(study, outcome)}.\n",
@@ -239,8 +241,12 @@ def result(study: Study, outcome: TuningOutcome, verdict: TuningVerdict) -> dict
     return {
         **_task(plan, target),
         "verdict": {**verdict.as_json(), "until": until(study, verdict)},
-        "finalists": [_figures(plan, trained, target) for trained in ranked(plan, outcome.finalists)],
+        "finalists": [
+            {**_figures(plan, trained, target), **settings_json(outcome.outer, trained)}
+            for trained in ranked(plan, outcome.finalists)
+        ],
         "own": _figures(plan, outcome.baseline, target) if outcome.baseline else None,
+        "also": outer_json(study, outcome.outer, verdict),
         "known": [str(candidate.policy) for candidate in outcome.known],
         "range": {
             "low": good.low, "high": good.high, "best": good.best,
@@ -258,11 +264,18 @@ def result(study: Study, outcome: TuningOutcome, verdict: TuningVerdict) -> dict
     }  # fmt: skip
 
 
+def recommended_study(study: Study, verdict: TuningVerdict) -> Study:
+    """The study, of those beside this one, that trained what the verdict recommends."""
+    settings = verdict.settings if verdict.policy else study.settings
+    return next((one for one in study.all if one.settings == settings), study)
+
+
 def until(study: Study, verdict: TuningVerdict) -> int | None:
     """The iteration at which what the verdict recommends counts; None for the end.
 
     It is earlier where held-out records showed that training on does harm.
     """
+    study = recommended_study(study, verdict)
     trained = study.final.get(str(verdict.policy or verdict.own))
     at = trained.counts_at(study.plan.measure) if trained else None
     return None if at is None or at >= study.plan.max_iter else at
@@ -342,26 +355,34 @@ def ladder_rows(ladder: Ladder, most: int | None = None) -> Rows:
 def training_rows(study: Study, outcome: TuningOutcome) -> Rows:
     """Every training of the study, the best first."""
     origins = {str(c.policy): c.origin for c in (*outcome.candidates, *outcome.composed)}
-    homes = [study.known, study.final] if study.holdout else [study.known]
-    results = [r for home in homes for trained in home.values() for r in trained.results.values()]
+    results = [
+        (trained, result)
+        for one in study.all
+        for home in one.homes
+        for trained in home.values()
+        for result in trained.results.values()
+    ]
     measure = study.plan.measure
     heading = f"best {measure.heading}"
     rows = [["policy", "seed", "iterations", heading, "at", "ended", "why it was tried"]]
     if study.holdout:
         rows[0].insert(2, "tested on")
-    for result in sorted(results, key=lambda r: -_goodness(r, measure)):
+    for trained, result in sorted(results, key=lambda pair: -_goodness(pair[1], measure)):
         top = measure.best_test(result.measurements)
         ended = result.status if result.status != "stopped" else "paused"
         rows.append(
             [
-                str(result.training.policy), str(result.training.seed), str(result.iteration),
+                str(result.training.policy) + (f" with {trained.settings}" if trained.settings else ""),
+                str(result.training.seed), str(result.iteration),
                 measure.figures(measure.values([top] if top else [])), str(top.iteration) if top else "-",
                 ended + (f": {result.reason}" if ended in UNSUCCESSFUL else ""),
-                origins.get(str(result.training.policy), "range test"),
+                origins.get(str(result.training.policy), "range test")
+                if trained.settings == study.settings
+                else "other settings",
             ]
         )  # fmt: skip
         if study.holdout:
-            is_final = result.training.solver == study.plan.solver
+            is_final = not result.training.out.endswith(HELD_OUT)
             rows[-1].insert(2, "test set" if is_final else "held-out records")
     return rows
 
@@ -377,21 +398,24 @@ def study_figure(title: str, study: Study, outcome: TuningOutcome) -> Figure:
     told_apart = [*outcome.finalists, *([outcome.baseline] if outcome.baseline else [])]
     own, plan = " (the solver's own)", study.plan
     named: dict[str, list[Line]] = {
-        f"{trained.policy:.6g}{own * (trained is outcome.baseline)}": [] for trained in told_apart
+        f"{trained.name}{own * (trained is outcome.baseline)}": [] for trained in told_apart
     }
     others: list[Line] = []
     coloured = {id(trained) for trained in told_apart}
-    grey = [trained for trained in study.known.values() if id(trained) not in coloured]
+    known = [trained for one in study.all for trained in one.known.values()]
+    grey = [trained for trained in known if id(trained) not in coloured]
     for trained in (*{id(t): t for t in told_apart}.values(), *grey):
         results = trained.results.values()
-        lines = [line for r in results if len((line := plan.measure.line(r.measurements))[0])]
+        measured = (plan.measure.line(result.measurements) for result in results)
+        # Trainings with other batches are drawn over the records that they read.
+        lines = [(at * trained.scale, values) for at, values in measured if len(at)]
         if id(trained) in coloured:
-            named[f"{trained.policy:.6g}{own * (trained is outcome.baseline)}"].extend(lines)
+            named[f"{trained.name}{own * (trained is outcome.baseline)}"].extend(lines)
         else:
             others.extend(lines)
     last = plan.seed + plan.seeds - 1
     seeds = f"seed {plan.seed}" if plan.seeds == 1 else f"seeds {plan.seed} to {last}"
-    counts = f"{len(study.known)} policies were trained, {len(outcome.candidates)} were candidates"
+    counts = f"{len(known)} policies were trained, {len(outcome.candidates)} were candidates"
     if study.holdout:
         counts += "\ncolour: on all training records, test set; grey: held-out records"
     measure = plan.measure

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from lrbench_caffe.parameters import (
 )
 from lrbench_caffe.runtime.client import HANG_SECONDS
 from lrbench_caffe.training.request import LAYERS
+from lrbench_caffe.tuning.also import check_also
 
 GOALS = ("accuracy", "cost")
 USUAL_HOLDOUT = 0.1  # share of the training records that is held out
@@ -112,6 +114,8 @@ class TuningRequest(StudyRequest):
         holdout: share of the training records that are held out to judge candidates by; 0: the
             test set judges them. None for that of the study in ``out``, in a new one for
             ``USUAL_HOLDOUT`` where the data can be split.
+        also: values of other settings to choose from, by name: "batch", "momentum",
+            "weight_decay"; the solver's own value is always among them. Needs Optuna.
     """
 
     goal: str = "accuracy"
@@ -125,6 +129,7 @@ class TuningRequest(StudyRequest):
     seeds: int = 3
     max_iter: int | None = None
     holdout: float | None = None
+    also: Mapping[str, Sequence[float]] | None = None
 
     def __post_init__(self) -> None:
         self._check("top", "seeds", "max_iter", "test_interval")
@@ -139,6 +144,11 @@ class TuningRequest(StudyRequest):
         check_percent(self, "target_top1")
         check_number(self, "target")
         self._check_holdout()
+        object.__setattr__(self, "also", check_also(self.also))
+        if self.also and self.goal == "cost":
+            raise ParameterError(
+                "{also}: iterations with other settings do not compare; allowed: {goal} accuracy"
+            )
 
     def _check_holdout(self) -> None:
         value = self.holdout

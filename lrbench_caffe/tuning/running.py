@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -24,14 +25,24 @@ from lrbench_caffe.records import Task, digest
 from lrbench_caffe.runs.opening import bring_in_the_rest
 from lrbench_caffe.training.choosing import open_wanted
 from lrbench_caffe.training.continuation import fingerprint
-from lrbench_caffe.tuning import folder, ramp
+from lrbench_caffe.tuning import chooser, folder, ramp
+from lrbench_caffe.tuning.also import Combinations
 from lrbench_caffe.tuning.folder import study_folder
 from lrbench_caffe.tuning.holdout import Holdout, choose_holdout
 from lrbench_caffe.tuning.levels import Ladder
 from lrbench_caffe.tuning.measure import Measure
+from lrbench_caffe.tuning.outer import OuterTuner
+from lrbench_caffe.tuning.outer_report import RECOMMENDED
 from lrbench_caffe.tuning.prior import Prior
 from lrbench_caffe.tuning.report import ladder_figure, lost_note, write_failure, write_report
 from lrbench_caffe.tuning.request import RangeRequest, StudyRequest, TuningRequest
+from lrbench_caffe.tuning.side_studies import (
+    SideStudies,
+    check_batches,
+    combinations_of,
+    texts,
+    write_recommended,
+)
 from lrbench_caffe.tuning.space import GoodRange, candidates, functions
 from lrbench_caffe.tuning.study import Study, TuningObserver, TuningPlan, test_interval
 from lrbench_caffe.tuning.tuner import Tuner, TuningOutcome, range_length
@@ -57,6 +68,7 @@ class PreparedTuning:
         plan: what it comes to for this solver.
         solver, wanted: what is trained, and what it begins with.
         holdout: the records that are held out, None for none.
+        combinations: of other settings that are chosen from; None for the solver's own.
     """
 
     request: TuningRequest
@@ -64,11 +76,17 @@ class PreparedTuning:
     solver: Solver
     wanted: Wanted
     holdout: Holdout | None = None
+    combinations: Combinations | None = None
 
     @property
     def folder(self) -> Path:
         """The folder of its study."""
         return self.request.out or study_folder("tune", self.solver.path)
+
+    @property
+    def own_settings(self) -> str:
+        """The solver's own settings, for people; empty where none are chosen."""
+        return f"your own {self.combinations.own}" if self.combinations else ""
 
 
 @dataclass(frozen=True)
@@ -99,6 +117,8 @@ def prepare_tuning(request: TuningRequest, progress: Progress) -> PreparedTuning
     """
     if not request.no_database:
         resolve_url(request.database)
+    if request.also:
+        chooser.check_installed()
     solver, wanted = _open(request, progress)
     measure = _measure(request, solver, wanted.task, progress.say)
     plan = _tuning_plan(request, solver, wanted, measure)
@@ -108,7 +128,18 @@ def prepare_tuning(request: TuningRequest, progress: Progress) -> PreparedTuning
     if why:
         progress.say(why)
     plan = replace(plan, holdout=holdout.share if holdout else 0.0)
-    return PreparedTuning(request, plan, solver, wanted, holdout)
+    combinations = _combinations(request, solver, plan)
+    return PreparedTuning(request, plan, solver, wanted, holdout, combinations)
+
+
+def _combinations(request: TuningRequest, solver: Solver, plan: TuningPlan) -> Combinations | None:
+    """The combinations of other settings, checked; None where none are asked for."""
+    if not request.also:
+        return None
+    combinations = combinations_of(solver, request.also)
+    with tempfile.TemporaryDirectory(prefix="lrbench-") as scratch:
+        check_batches(solver, combinations, plan, request.caffe_python, Path(scratch))
+    return combinations if len(combinations) > 1 else None
 
 
 def _tuning_plan(
@@ -143,6 +174,7 @@ def _tuning_plan(
         compose=request.compose,
         flags=training_flags(request.layers, request.caffe_python, solver.head),
         files=digest(fingerprint(solver)),
+        also=texts(request.also),
     )
 
 
@@ -160,10 +192,10 @@ def carry_out(prepared: PreparedTuning, watch: TuningObserver) -> Tuning:
     where = prepared.folder
     db = "" if request.no_database else resolve_url(request.database)
     with _pool(request, watch) as pool:
-        study = _study(request, where, plan, pool, watch, prepared.holdout)
+        study = _study(request, where, plan, pool, watch, prepared.holdout, prepared.own_settings)
         asked = None if request.no_database or request.fresh else db
         try:
-            outcome = Tuner(study, prepared.wanted, prepared.solver, asked).tune()
+            outcome = _tuner(prepared, study, asked).tune()
         except TrainingError as error:
             write_failure(study, str(error), prepared.wanted.task.title)
             for one in study.lost:
@@ -174,11 +206,29 @@ def carry_out(prepared: PreparedTuning, watch: TuningObserver) -> Tuning:
         bring_in_the_rest(db, where, watch.say, watch.warn)
     note = "; ".join(filter(None, (outcome.why_untried, lost_note(study.lost))))
     verdict = judge(plan, outcome.finalists, outcome.baseline, note)
+    outer = outcome.outer
+    if outer is not None and verdict.policy is not None:
+        write_recommended(
+            prepared.solver,
+            outer.combination_of(verdict.settings),
+            verdict.policy,
+            outer.plan_of(verdict.settings) or study.plan,
+            (study.folder / RECOMMENDED).parent,
+        )
     report = write_report(study, outcome, verdict, prepared.wanted.task.title)
     study.drop_branch_points()
     if study.holdout and not study.lost:
         study.holdout.remove()
     return Tuning(study, outcome, verdict, report)
+
+
+def _tuner(prepared: PreparedTuning, study: Study, db: str | None) -> Tuner:
+    """What runs a study."""
+    solver, wanted, combinations = prepared.solver, prepared.wanted, prepared.combinations
+    if combinations is None:
+        return Tuner(study, wanted, solver, db)
+    open_study = SideStudies(solver, prepared.request.caffe_python).open
+    return OuterTuner(study, wanted, solver, db, combinations, open_study)
 
 
 # -- range test ------------------------------------------------------------------------------------
@@ -411,6 +461,7 @@ def _study(
     pool: Pool,
     watch: TuningObserver,
     holdout: Holdout | None = None,
+    settings: str = "",
 ) -> Study:
     return Study(
         where,
@@ -421,6 +472,7 @@ def _study(
         watch=watch,
         trust_data=request.trust_data,
         holdout=holdout,
+        settings=settings,
     )
 
 

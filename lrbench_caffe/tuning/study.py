@@ -2,6 +2,7 @@
 
     study.json     what was asked for, and what was found before the first training
     trainings/     a run directory for each policy and seed
+    also/          a folder for each combination of other settings, with a solver and trainings
     holdout/       the held-out records, while they are needed (see ``holdout``)
     report.md      the result, with tuning.png and range.png
 
@@ -51,7 +52,9 @@ RANGE_TEST, SEARCH, FINAL, OWN = (
     "finalists",
     "own policy",
 )  # what trainings are for
+COMBINATIONS = "combinations"
 HELD_OUT = "-holdout"  # how run directories end of trainings that are tested on held-out records
+ALSO = "also"  # the folder of the combinations' folders
 FEW = 2  # slots that are planned for even if there are fewer, so that both make the same decisions
 
 
@@ -83,6 +86,7 @@ class TuningPlan:
         holdout: share of the training records that are held out, by which policies are chosen; 0:
             they are chosen by the test set.
         split: digest of the choice of these records, "" before it is made.
+        also: other settings that are chosen, too: "momentum=0.8,0.9" (see ``also``).
     """
 
     solver: str
@@ -111,6 +115,7 @@ class TuningPlan:
     stages: tuple[str, ...] = ()
     holdout: float = 0.0
     split: str = ""
+    also: tuple[str, ...] = ()
 
     @property
     def beginning(self) -> tuple[str, ...]:
@@ -151,11 +156,20 @@ class PolicyTrainings:
         held_out: its training that was tested on held-out records, by which it was chosen, and
             the iteration at which these, trained on all records, count; None where ``results``
             are what it was chosen by.
+        settings: the other settings of these trainings, for people; empty where none are chosen.
+        scale: iterations of the solver itself that read as many records as one of these.
     """
 
     policy: Policy
     results: dict[int, JobResult] = field(default_factory=dict)
     held_out: PolicyTrainings | None = None
+    settings: str = ""
+    scale: float = 1.0
+
+    @property
+    def name(self) -> str:
+        """The policy, and the other settings, for people."""
+        return f"{self.policy:.6g}" + (f" with {self.settings}" if self.settings else "")
 
     @property
     def broken(self) -> int:
@@ -230,12 +244,18 @@ class Study:
         watch: told of each training that is begun and each result, for people to see.
         trust_data: whether no training looks at all records of its data.
         holdout: the records that policies are chosen by, None for the test set.
+        beside: the study of the solver itself, where this one is of another combination of
+            settings; both use one pool.
+        settings: the other settings of its trainings, for people.
+        scale: iterations of the solver itself that read as many records as one of its own.
 
     Attributes:
         known: the trainings that policies are chosen by, by the policies' texts.
         final: those on all training records, tested on the test set; with nothing held out the
             same ones.
         lost: trainings that were tried again and given up, so that a decision may be another one.
+        all: this study and those beside it. They have one pool, and their iterations and losses
+            are counted together.
     """
 
     def __init__(
@@ -249,25 +269,38 @@ class Study:
         watch: TuningObserver | None = None,
         trust_data: bool = False,
         holdout: Holdout | None = None,
+        beside: Study | None = None,
+        settings: str = "",
+        scale: float = 1.0,
     ) -> None:
         self.folder = folder
         self.plan = plan
         self.holdout = holdout
         self.known: dict[str, PolicyTrainings] = {}
         self.final: dict[str, PolicyTrainings] = {} if holdout else self.known
-        self.lost: list[Lost] = []
+        self.settings = settings
+        self.scale = scale
         self._latest: dict[str, JobResult] = {}  # by run directory; of several parts the longest
-        self._ended: dict[Job, JobResult] = {}  # that were not asked for yet
         self._baseline: Job | None = None  # while it is being trained
         self._trained = False  # whether this command trained anything
-        self.watch = watch or TuningObserver()
-        self.watch.compares(plan.measure)
-        self._pool = RetryingPool(pool, self.watch.say, self._ready)
         self._beginnings = Beginnings(plan.max_iter)
-        # What was begun and has not ended, in this order, and where it branches.
-        self._under_way: dict[Job, Branch | None] = {}
-        self._db = db
-        self._hang_seconds = hang_seconds
+        if beside is None:
+            self.all: list[Study] = [self]
+            self.lost: list[Lost] = []
+            self.watch = watch or TuningObserver()
+            self.watch.compares(plan.measure)
+            self._pool = RetryingPool(pool, self.watch.say, self._ready)
+            # What was not asked for yet, and whose it is.
+            self._ended: dict[Job, tuple[Study, JobResult]] = {}
+            # What was begun and has not ended, in this order: whose it is, and where it branches.
+            self._under_way: dict[Job, tuple[Study, Branch | None]] = {}
+        else:
+            self.all, self.lost, self.watch = beside.all, beside.lost, beside.watch
+            self._pool, self._ended = beside._pool, beside._ended
+            self._under_way = beside._under_way
+            self.all.append(self)
+        self.pool, self.db, self.trusts_data = pool, db, trust_data
+        self.hang_seconds = hang_seconds
         self._flags = (*plan.flags, *([TRUST_DATA] if trust_data else []))
 
     # -- trainings ------------------------------------------------------------------------------
@@ -279,7 +312,8 @@ class Study:
             final: train it on all records.
         """
         training = self._training(policy, seed, until, final)
-        self._home(training).setdefault(str(policy), PolicyTrainings(policy))
+        new = PolicyTrainings(policy, settings=self.settings, scale=self.scale)
+        self._home(training).setdefault(str(policy), new)
         training, branch = self._planned(training, policy)
         self._submit(training, branch)
         return training
@@ -291,7 +325,8 @@ class Study:
     def _planned(self, training: Job, policy: Policy) -> tuple[Job, Branch | None]:
         """The training, with the place where it branches from another one."""
         like = (training.solver, training.seed, training.flags)
-        wanted = [b.at for b in self._under_way.values() if b and b.origin == training.out]
+        branches = (branch for _, branch in self._under_way.values())
+        wanted = [b.at for b in branches if b and b.origin == training.out]
         until = training.until or self.plan.max_iter
         branch, points = self._beginnings.plan(policy, training.out, until, like, wanted)
         training = replace(training, branch_points=points)
@@ -301,7 +336,7 @@ class Study:
 
     def _ready(self, training: Job) -> bool:
         """Whether the snapshot is there that a training branches from, or will not come."""
-        branch = self._under_way.get(training)
+        _, branch = self._under_way.get(training, (self, None))
         if branch is None:
             return True
         before = itertools.takewhile(lambda other: other != training, self._under_way)
@@ -323,23 +358,25 @@ class Study:
             if result is None:
                 self.watch.waiting(self.iterations)
                 continue
-            self._ended[result.training] = result
-            self._trained = self._trained or result.seconds > 0
-            self._under_way.pop(result.training, None)
-            before = self._latest.get(result.training.out)
-            if before is None or before.iteration <= result.iteration:
-                self._latest[result.training.out] = result
+            owner, _ = self._under_way.pop(result.training, (self, None))
+            self._ended[result.training] = owner, result
+            owner._take(result)
             self.watch.ended(result, self.iterations)
-        ended = self._ended.pop(training)
-        self.lost = [
-            one for one in self.lost if one.result.training != training
-        ]  # it may have come back
+        owner, ended = self._ended.pop(training)
+        # It may have come back.
+        self.lost[:] = [one for one in self.lost if one.result.training != training]
         if ended.lost:
             self.lost.append(Lost(ended, stage, counts))
-        trained = self._home(training).get(str(training.policy))
+        trained = owner._home(training).get(str(training.policy))
         if trained is not None:
             trained.results[training.seed] = ended
         return ended
+
+    def _take(self, result: JobResult) -> None:
+        self._trained = self._trained or result.seconds > 0
+        before = self._latest.get(result.training.out)
+        if before is None or before.iteration <= result.iteration:
+            self._latest[result.training.out] = result
 
     def run(self, trainings: Sequence[Job]) -> list[JobResult]:
         """Any trainings of a range test, all at the same time where there is room."""
@@ -355,7 +392,7 @@ class Study:
             before = read_result(training)
             if before is None or before.lost:
                 self.holdout.make(self.watch.say)
-        self._under_way[training] = branch
+        self._under_way[training] = self, branch
         self._pool.submit(training)
         self.watch.begun(training)
 
@@ -371,7 +408,7 @@ class Study:
     def training(self, solver: str, name: str, seed: int, **more: Any) -> Job:
         """A training in the folder of this study; ``more`` as for ``Job``."""
         options = {
-            "db": self._db, "hang_seconds": self._hang_seconds, "flags": self._flags,
+            "db": self.db, "hang_seconds": self.hang_seconds, "flags": self._flags,
             "beginning": self.plan.beginning, **more,
         }  # fmt: skip
         out = str(self.folder / "trainings" / name)
@@ -398,23 +435,35 @@ class Study:
     @property
     def iterations(self) -> int:
         """Iterations trained so far, for everything."""
-        return sum(result.iteration for result in self._latest.values())
+        return self._total(lambda study: sum(result.iteration for result in study._latest.values()))
 
     @property
     def iterations_asked_for(self) -> int:
         """Iterations of the policies' trainings whose results were asked for."""
-        homes = [self.known, self.final] if self.holdout else [self.known]
-        return sum(
-            result.iteration
-            for home in homes
-            for one in home.values()
-            for result in one.results.values()
+        return self._total(
+            lambda study: sum(
+                result.iteration
+                for home in study.homes
+                for one in home.values()
+                for result in one.results.values()
+            )
         )
+
+    @property
+    def homes(self) -> list[dict[str, PolicyTrainings]]:
+        """``known``, and ``final`` if that is another one."""
+        return [self.known, self.final] if self.holdout else [self.known]
+
+    def _total(self, iterations: Callable[[Study], int]) -> int:
+        """Iterations of all studies together, as those of the solver that read as many records."""
+        return round(sum(study.scale * iterations(study) for study in self.all))
 
     @property
     def taken_over(self) -> int:
         """Iterations that were not trained, as another training with the same beginning had them."""
-        return sum(branch["at"] - branch["after"] for branch in self._branches())
+        return self._total(
+            lambda study: sum(branch["at"] - branch["after"] for branch in study._branches())
+        )
 
     def _branches(self) -> Iterator[dict[str, Any]]:
         """The branches of the trainings that were asked for."""
@@ -425,12 +474,15 @@ class Study:
     @property
     def repeated(self) -> int:
         """Iterations that were trained again, as they were lost behind the last snapshot."""
-        return sum(run.repeated for _, _, run in self._recorded())
+        return self._total(lambda study: sum(run.repeated for _, _, run in study._recorded()))
 
     @property
     def needless(self) -> int:
         """Iterations of trainings in the folder that no decision needs: earlier ones were made without what
         was lost, or with other flags."""
+        return self._total(Study._needless)
+
+    def _needless(self) -> int:
         needed = {out: result.iteration for out, result in self._latest.items()}
         return sum(max(0, done - needed.get(out, 0)) for out, done, _ in self._recorded())
 
@@ -446,6 +498,9 @@ class Study:
     @property
     def seconds(self) -> float:
         """The time of all trainings, as they measured it, one after the other."""
+        return sum(study._seconds() for study in self.all)
+
+    def _seconds(self) -> float:
         whole = sum(
             r.measurements[-1].seconds or 0.0 for r in self._latest.values() if r.measurements
         )
@@ -454,7 +509,7 @@ class Study:
 
     def drop_branch_points(self) -> None:
         """Remove the snapshots that were there for other trainings to branch from."""
-        for _, _, run in self._recorded():
+        for run in (run for study in self.all for _, _, run in study._recorded()):
             with contextlib.suppress(InputError, OSError):  # another command is at it
                 drop_branch_points(run)
 
@@ -500,7 +555,7 @@ class Study:
         def counts(lr: float) -> tuple[str, str]:
             return RANGE_TEST, f"whether an LR of {lr:g} is good is unknown"
 
-        self._carry_out(ladder.ask, begin, tell, counts)
+        self.carry_out(ladder.ask, begin, tell, counts)
         return ladder.result()
 
     def search(self, search: PolicySearch, baseline: Policy | None = None) -> None:
@@ -530,7 +585,7 @@ class Study:
                 f"the search wanted it up to iteration {step.until}, and decided without it",
             )
 
-        self._carry_out(
+        self.carry_out(
             search.ask, begin, tell, counts, lambda: begin_baseline() if search.over else None
         )
         begin_baseline()
@@ -542,7 +597,7 @@ class Study:
         composed = [c.policy for p in policies for c in compositions([p], self.plan.max_iter)]
         return [*policies, *composed]
 
-    def _carry_out(
+    def carry_out(
         self,
         ask: Callable[[], T | None],
         begin: Callable[[T], Job],
@@ -584,7 +639,7 @@ class Study:
             return [self.known[str(policy)] for policy in policies]
         self._complete(policies, own, seeds[:1])
         alive = [policy for policy in policies if self.known[str(policy)].reliable]
-        if alive:
+        if alive or not policies:
             self._complete(alive, own, seeds, final=True)
         for text, trained in self.final.items():
             trained.held_out = self.known[text]
@@ -613,7 +668,8 @@ class Study:
         pieces = pack([*before, *left], plan.ahead, plan.test_interval)
         pieces = [(i - len(before), until) for i, until in pieces if i >= len(before)]
         later = 0 if final or self.holdout is None else len(named) * plan.seeds * plan.max_iter
-        self.watch.expect(self.iterations + sum(left) + sum(before) + later)
+        still = round(self.scale * (sum(left) + sum(before) + later))
+        self.watch.expect(self.iterations + still)
         begun = [self.begin(*wanted[i], done[i] + until, final=final) for i, until in pieces]
         for training in begun:
             self.result(training, *self._place(training, own))
@@ -640,6 +696,12 @@ class Study:
         if result is None or result.lost:
             return 0
         return self.plan.max_iter if result.status in ("finished", "diverged") else result.iteration
+
+
+def settings_of(training: Job) -> str:
+    """The folder of the combination of settings that a training is of; empty for the solver's own."""
+    folder = Path(training.out).parent.parent
+    return folder.name if folder.parent.name == ALSO else ""
 
 
 class TuningObserver:

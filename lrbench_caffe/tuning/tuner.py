@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,6 +23,10 @@ from lrbench_caffe.tuning.search import FRESH, PolicySearch, opening
 from lrbench_caffe.tuning.space import GoodRange, TuningCandidate, candidates
 from lrbench_caffe.tuning.study import PolicyTrainings, Study, TuningPlan
 
+if TYPE_CHECKING:
+    from lrbench_caffe.tuning.outer import OuterOutcome
+
+Entrant = tuple[Study, Policy]  # a policy that may become a finalist, and the study that trains it
 SHARE = 0.15  # of training all candidates in full: the default budget of a tuning
 RANGE_SHARE = 0.1  # of a training: length of the range test's trainings
 LAST_CHANCES = 3  # times as many finalists as are wanted are tried, where some diverge
@@ -55,6 +60,7 @@ class TuningOutcome:
         budget: iterations that the tuning was meant to cost.
         untried: candidates that were never begun; why_untried: the reason in words, empty where all
             were.
+        outer: the choice of other settings; None where they were the solver's own.
     """
 
     good: GoodRange
@@ -69,6 +75,7 @@ class TuningOutcome:
     budget: int = 0
     untried: list[TuningCandidate] = field(default_factory=list)
     why_untried: str = ""
+    outer: OuterOutcome | None = None
 
 
 class Tuner:
@@ -90,6 +97,7 @@ class Tuner:
         )
         self._recorded: dict[str, float] = {}  # values of known policies, trained in full before
         self._ended = ""  # why the search ended
+        self._for_settings = 0  # iterations that are kept for the choice of other settings
 
     @property
     def _plan(self) -> TuningPlan:
@@ -115,19 +123,20 @@ class Tuner:
         self._account("range test")
         pool = self._candidates(own, known, good)
         full = len(pool) * self._plan.max_iter
-        budget = self._plan.budget or round(SHARE * full)
+        budget = self._plan.budget or self._usual_share(full)
         self._say(
             f"{len(pool)} candidates; all in full: {full:,} iterations; "
             f"budget: {budget:,} ({budget / full:.0%})"
         )
         self._warn(budget, own)
         best, composed = self._find(pool, [c.policy for c in known], budget, own)
+        entrants = self._entrants(best, [c.policy for c in pool], good, own)
         untried = [c for c in pool if str(c.policy) not in self._study.known]
         why = ""
         if untried:
             why = f"{len(untried)} of {len(pool)} candidates were not tried: {self._ended}"
             self._say(why)
-        trained = self._finals(best, own)
+        trained = self._finals(entrants, own)
         self._account("finalists")
         baseline = self._study.final.get(str(own)) if own else None
         return TuningOutcome(
@@ -225,6 +234,10 @@ class Tuner:
 
     # -- what it costs --------------------------------------------------------------------------
 
+    def _usual_share(self, full: int) -> int:
+        """The budget where none was given, by the iterations of training all candidates in full."""
+        return round(SHARE * full)
+
     def _reserve(self, own: Policy | None) -> int:
         """Iterations for the finalists and the solver's own policy, if none of them has been trained far."""
         plan = self._plan
@@ -254,7 +267,7 @@ class Tuner:
         """About what it will be, before the range is known: the number of candidates depends little on it."""
         plan = self._plan
         usual = candidates(USUAL_RANGE, plan.functions, max_iter=plan.max_iter, epoch=plan.epoch)
-        return round(SHARE * len(usual) * plan.max_iter)
+        return self._usual_share(len(usual) * plan.max_iter)
 
     # -- the search -----------------------------------------------------------------------------
 
@@ -270,7 +283,7 @@ class Tuner:
         The solver's own policy is begun before the last results are in, to leave no slot idle.
         """
         plan = self._plan
-        room = self._room(budget, own)
+        room = self._divided(self._room(budget, own))
         self._study.watch.expect(self._expected(budget, own))
         share = COMPOSING_SHARE if plan.compose else 0.0
         policies = [c.policy for c in pool]
@@ -290,6 +303,20 @@ class Tuner:
             self._account("compositions")
             best = self._by_result([*best, *(more.policies[i] for i in more.ranking())])
         return best, composed
+
+    def _divided(self, room: int) -> int:
+        """The part of this search in what there is for searches."""
+        return room
+
+    def _begins_own(self) -> bool:
+        """Whether the solver's own policy begins when a search ends, as nothing but finalists follows."""
+        return True
+
+    def _entrants(
+        self, best: Sequence[Policy], pool: Sequence[Policy], good: GoodRange, own: Policy | None
+    ) -> list[Entrant]:
+        """What may become a finalist, the best first."""
+        return [(self._study, policy) for policy in best]
 
     def _how_it_ended(
         self,
@@ -316,6 +343,7 @@ class Tuner:
             "the range test": range_test,
             f"{len(known)} known polic{'y' if len(known) == 1 else 'ies'}": of_known,
             "other candidates": others,
+            "other settings": self._for_settings,
             "the reserve for the finalists and your own policy": self._reserve(own),
         }
         named = [f"{name} ({iterations:,})" for name, iterations in users.items() if iterations > 0]
@@ -326,25 +354,47 @@ class Tuner:
         trained = [self._study.known.get(str(policy)) for policy in policies]
         return sum(result.iteration for one in trained if one for result in one.results.values())
 
-    def _finals(self, best: Sequence[Policy], own: Policy | None) -> list[PolicyTrainings]:
+    def _finals(self, best: Sequence[Entrant], own: Policy | None) -> list[PolicyTrainings]:
         """The finalists, with all seeds; one that diverges with another seed gives way to the next.
 
-        With it go all whose LR rises as high: they live at the same edge.
+        With it go all of its study whose LR rises as high: they live at the same edge.
         """
-        top, finalists, waiting = self._plan.top, list[PolicyTrainings](), list(best)
-        while waiting and (missing := top - sum(trained.reliable for trained in finalists)):
+        top, waiting = self._plan.top, list(best)
+        finalists: list[tuple[Study, PolicyTrainings]] = []
+        while waiting and (missing := top - sum(trained.reliable for _, trained in finalists)):
             if len(finalists) >= LAST_CHANCES * top:
                 break
             chosen = waiting[:missing]
-            self._say("finalists: " + ", ".join(f"{policy:.6g}" for policy in chosen))
-            finalists += self._study.repeat(chosen, own)
-            edge = min((self._peak(t.policy) for t in finalists if t.diverged), default=math.inf)
-            waiting = [policy for policy in waiting[missing:] if self._peak(policy) < edge]
-        return finalists
+            names = (study.known[str(policy)].name for study, policy in chosen)
+            self._say("finalists: " + ", ".join(names))
+            finalists += self._repeat(chosen, own)
+            edges: dict[Study, float] = {}
+            for study, trained in finalists:
+                if trained.diverged:
+                    peak = self._peak(study, trained.policy)
+                    edges[study] = min(peak, edges.get(study, math.inf))
+            waiting = [
+                (study, policy)
+                for study, policy in waiting[missing:]
+                if self._peak(study, policy) < edges.get(study, math.inf)
+            ]
+        return [trained for _, trained in finalists]
 
-    def _peak(self, policy: Policy) -> float:
+    def _repeat(
+        self, chosen: Sequence[Entrant], own: Policy | None
+    ) -> list[tuple[Study, PolicyTrainings]]:
+        """Train finalists, and the solver's own policy, with all seeds."""
+        trained = []
+        for study in dict.fromkeys([self._study, *(study for study, _ in chosen)]):
+            policies = [policy for of, policy in chosen if of is study]
+            mine = own if study is self._study else None
+            if policies or mine is not None:
+                trained += [(study, one) for one in study.repeat(policies, mine)]
+        return trained
+
+    def _peak(self, study: Study, policy: Policy) -> float:
         """The highest LR of a training."""
-        return float(np.max(policy(np.arange(self._plan.max_iter))))
+        return float(np.max(policy(np.arange(study.plan.max_iter))))
 
     def _search(
         self, policies: list[Policy], budget: int, own: Policy | None, known: Sequence[Policy] = ()
@@ -359,7 +409,7 @@ class Tuner:
             curve = trained.curve(plan.seed, search.measure)
             if curve is not None:
                 search.know(trained.policy, curve)
-        self._study.search(search, own)
+        self._study.search(search, own if self._begins_own() else None)
         return search
 
     def _with_recorded(self, ranking: Sequence[Policy]) -> list[Policy]:
@@ -368,11 +418,18 @@ class Tuner:
         A Top-1 of 15 % of a training does not justify dropping one. For cost nothing like it is
         known. Nor is it for held-out records; where Top-1 on them is equal, the loss decides.
         """
-        if self._plan.goal != "accuracy":
-            return list(ranking)
+        return list(ranking) if self._plan.goal != "accuracy" else sorted(ranking, key=self.rating)
+
+    def rating(self, policy: Policy) -> tuple[float, ...]:
+        """What to sort trained policies by, the best first."""
         if self._plan.holdout:
-            return sorted(ranking, key=self._on_held_out)
-        return sorted(ranking, key=lambda p: -max(self._best_score(p), self._recorded_score(p)))
+            return self._on_held_out(policy)
+        return (-max(self._best_score(policy), self._recorded_score(policy)),)
+
+    def can_win(self, trained: PolicyTrainings) -> bool:
+        """Whether a policy has a result, and may become a finalist."""
+        curve = trained.curve(self._plan.seed, self._plan.measure)
+        return curve is not None and curve.alive and len(curve.scores) > 0
 
     def _on_held_out(self, policy: Policy) -> tuple[float, float]:
         """What to sort policies by, the best first, where held-out records judge them."""

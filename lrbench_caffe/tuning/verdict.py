@@ -37,6 +37,7 @@ class TuningVerdict:
             None where nothing is known of the noise.
         p: of Welch's test that the two means are equal, None where it cannot be made.
         text: all of this in words.
+        settings: the other settings of the best finalist, for people; empty where none were chosen.
     """
 
     policy: Policy | None
@@ -47,6 +48,7 @@ class TuningVerdict:
     interval: tuple[float, float] | None
     p: float | None
     text: str
+    settings: str = ""
 
     @property
     def within_noise(self) -> bool | None:
@@ -106,6 +108,7 @@ def judge(
         difference=found.difference,
         interval=found.interval,
         p=found.p,
+        settings=first.settings,
         text=found.text + _no_gain(first, plan.measure) + (f"; {note}" if note else ""),
     )
 
@@ -125,8 +128,8 @@ def _without_comparison(
     measure: Measure, first: PolicyTrainings, own: PolicyTrainings | None
 ) -> _AgainstOwn | None:
     """Whether ``first`` is recommended, and why, where nothing has to be compared; else None."""
-    name = f"{first.policy:.6g}"
-    mine = f"{own.policy:.6g}" if own else ""
+    name = first.name
+    mine = own.name if own else ""
     if first is own:
         return _AgainstOwn(
             False, f"keep your own policy, {name}: no other policy became a finalist"
@@ -169,14 +172,14 @@ def _no_gain(trained: PolicyTrainings, measure: Measure) -> str:
         return ""
     rose = "rose above" if measure.higher else "fell below"
     text = measure.text(begun)
-    return f"; but no training of {trained.policy:.6g} {rose} the {text} that it began with"
+    return f"; but no training of {trained.name} {rose} the {text} that it began with"
 
 
 def _compared(
     plan: TuningPlan, first: PolicyTrainings, own: PolicyTrainings, target: float | None
 ) -> _AgainstOwn:
     """Whether the first is better than the own policy."""
-    name, mine, measure = f"{first.policy:.6g}", f"{own.policy:.6g}", plan.measure
+    name, mine, measure = first.name, own.name, plan.measure
     if plan.goal == "cost" and target is not None:
         there, own_there = (reach(trained, target, measure) for trained in (first, own))
         whole, own_whole = len(tops(first, measure)), len(tops(own, measure))
@@ -217,7 +220,7 @@ def _by_means(
         noise += f"{'within' if p >= SIGNIFICANT else 'beyond'} noise, Welch's p = {p:.2g}"
         if better and p >= SIGNIFICANT:
             noise += f"; more {named('seeds')} may tell them apart"
-    name, mine = f"{first.policy:.6g}", f"{own.policy:.6g}"
+    name, mine = first.name, own.name
     recommended = better and (p is None or p < SIGNIFICANT)
     text = f"{name} {sizes} your own policy, {mine}: {figures} ({counts}; {noise})"
     advice = _advice(recommended, name)

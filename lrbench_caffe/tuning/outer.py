@@ -1,0 +1,242 @@
+"""Chooses other settings together with the LR policy: batch size, momentum, weight decay.
+
+1. A first search finds the best policy with the solver's own settings.
+2. This policy, moved to each combination by rule, is trained to its end there. Which combinations
+   are tried, where the budget does not suffice for all, Optuna decides.
+3. A second search follows with the best combination; its candidates come from the range of LRs
+   moved by the same rule, and it begins with the best policies of the first search. Where the
+   solver's own settings are the best ones, the first search continues instead.
+4. Finalists are the best of everything.
+
+All decisions are a function of the results, as in the rest of a tuning: a killed one makes them
+again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from lrbench_caffe.jobs import Job, JobResult
+from lrbench_caffe.knowledge.evidence import Wanted
+from lrbench_caffe.lr import Policy
+from lrbench_caffe.prototxt.solver import Solver
+from lrbench_caffe.records import UNSUCCESSFUL
+from lrbench_caffe.tuning.also import Combination, Combinations
+from lrbench_caffe.tuning.chooser import CombinationChooser
+from lrbench_caffe.tuning.side_studies import SideStudy
+from lrbench_caffe.tuning.space import GoodRange, TuningCandidate, candidates
+from lrbench_caffe.tuning.study import COMBINATIONS, Study, TuningPlan
+from lrbench_caffe.tuning.tuner import Entrant, Tuner, TuningOutcome
+
+TRIALS_SHARE = 2 / 3  # of what there is for searches: at most so much for trying combinations
+FEWEST, USUAL = 2, 9  # combinations that are tried at least, and at most without a budget
+FIRST_SHARE = 2 / 3  # of what is left for searches: the first one's
+MORE_BUDGET = 1.5  # times the usual budget of the searches, without one that was given
+MOVED = 3  # the best policies of the first search that the second one begins with
+SECOND = "second search"
+
+OpenStudy = Callable[[Study, Combination], SideStudy]
+
+
+@dataclass(frozen=True)
+class OuterTrial:
+    """A combination that was tried.
+
+    Attributes:
+        combination: its settings; policy: what was trained with them, None where the rule gives
+            none.
+        value: the best value; test_loss: there; both None where it diverged or was lost.
+        status: how the training ended.
+    """
+
+    combination: Combination
+    policy: Policy | None
+    value: float | None
+    test_loss: float | None
+    status: str
+
+
+@dataclass
+class OuterOutcome:
+    """What came out of the choice of settings.
+
+    Attributes:
+        combinations: all that there were.
+        trials: those that were tried, in this order, the solver's own one first.
+        best: the best of them.
+        studies: of those that were trained with, besides the solver's own.
+    """
+
+    combinations: Combinations
+    best: Combination
+    trials: list[OuterTrial] = field(default_factory=list)
+    studies: dict[Combination, SideStudy] = field(default_factory=dict)
+
+    def combination_of(self, settings: str) -> Combination:
+        """The combination of ``PolicyTrainings.settings``."""
+        others = (one for one in self.studies if str(one) == settings)
+        return next(others, self.combinations.own)
+
+    def plan_of(self, settings: str) -> TuningPlan | None:
+        """The plan of the trainings with these settings; None for the solver's own."""
+        side = self.studies.get(self.combination_of(settings))
+        return side.study.plan if side else None
+
+
+class OuterTuner(Tuner):
+    """Runs a study that chooses other settings, too.
+
+    Args:
+        combinations: all that may be chosen.
+        open_study: makes the study of a combination.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        wanted: Wanted,
+        solver: Solver,
+        db: str | None,
+        combinations: Combinations,
+        open_study: OpenStudy,
+    ) -> None:
+        super().__init__(study, wanted, solver, db)
+        self._combinations = combinations
+        self._open_study = open_study
+        self._outcome = OuterOutcome(combinations, combinations.own)
+        self._second = 0  # iterations for the second search
+        self._most = FEWEST
+        self._final_search = False
+
+    def tune(self) -> TuningOutcome:
+        outcome = super().tune()
+        outcome.outer = self._outcome
+        return outcome
+
+    # -- what it costs --------------------------------------------------------------------------
+
+    def _usual_share(self, full: int) -> int:
+        trials = min(USUAL, len(self._combinations)) * self._plan.max_iter
+        return round(MORE_BUDGET * super()._usual_share(full)) + trials
+
+    def _divided(self, room: int) -> int:
+        """The first search's part of what there is for searches and combinations."""
+        length = self._plan.max_iter
+        self._most = max(FEWEST, min(len(self._combinations), int(TRIALS_SHARE * room / length)))
+        left = max(room - self._most * length, room // 4)
+        self._second = left - round(FIRST_SHARE * left)
+        self._for_settings = self._most * length + self._second
+        return left - self._second
+
+    def _begins_own(self) -> bool:
+        return self._final_search
+
+    # -- the stages -----------------------------------------------------------------------------
+
+    def _entrants(
+        self, best: Sequence[Policy], pool: Sequence[Policy], good: GoodRange, own: Policy | None
+    ) -> list[Entrant]:
+        self._try_combinations(best[0])
+        self._account(COMBINATIONS)
+        chosen = self._outcome.best
+        if chosen == self._combinations.own:
+            self._say(f"your own settings are the best ones: {chosen}; the search continues")
+            self._final_search = True
+            self._search(list(pool), self._second, own)
+        else:
+            self._search_at(self._outcome.studies[chosen], best, good)
+        self._account(SECOND)
+        return self._all_entrants({str(policy) for policy in (*best, *pool)})
+
+    def _try_combinations(self, policy: Policy) -> None:
+        """Train the best policy, moved by rule, with as many combinations as the budget allows."""
+        measure = self._measure()
+        chooser = CombinationChooser(self._combinations, self._most, self._plan.seed)
+        self._say(
+            f"{policy:.6g} is tried with {self._most} of {len(self._combinations)} combinations of "
+            f"settings, the LRs moved by rule"
+        )
+
+        def begin(combination: Combination) -> Job:
+            study, moved = self._place(combination, policy)
+            return study.begin(moved, self._plan.seed, study.plan.max_iter)
+
+        def tell(combination: Combination, result: JobResult) -> None:
+            trial = self._trial(combination, policy, result)
+            self._outcome.trials.append(trial)
+            score = measure.guess if trial.value is None else measure.score(trial.value)
+            chooser.tell(combination, None if result.lost else score)
+
+        def counts(combination: Combination) -> tuple[str, str]:
+            return COMBINATIONS, f"whether {combination} is better is unknown"
+
+        self._study.carry_out(chooser.ask, begin, tell, counts)
+        self._outcome.best = self._best_combination()
+
+    def _place(self, combination: Combination, policy: Policy) -> tuple[Study, Policy]:
+        """Where a combination is trained, and the policy moved to it."""
+        if combination == self._combinations.own:
+            return self._study, policy
+        side = self._open_study(self._study, combination)
+        self._outcome.studies[combination] = side
+        return side.study, side.moved(policy) or policy
+
+    def _trial(self, combination: Combination, policy: Policy, result: JobResult) -> OuterTrial:
+        measure = self._plan.measure
+        _, moved = self._place(combination, policy)
+        whole = result.status not in UNSUCCESSFUL
+        test = measure.best_test(result.measurements) if whole else None
+        value = measure.value(test) if test else None
+        return OuterTrial(
+            combination, moved, value, test.test_loss if test else None, result.status
+        )
+
+    def _best_combination(self) -> Combination:
+        """That of the best value; of equal ones that of the lowest test loss, then the first."""
+        measure = self._plan.measure
+
+        def key(trial: OuterTrial) -> tuple[float, float]:
+            assert trial.value is not None
+            loss = trial.test_loss
+            return -measure.goodness(trial.value), float("inf") if loss is None else loss
+
+        ended = [trial for trial in self._outcome.trials if trial.value is not None]
+        return min(ended, key=key).combination if ended else self._combinations.own
+
+    def _search_at(self, side: SideStudy, best: Sequence[Policy], good: GoodRange) -> None:
+        """The second search: with a combination's settings."""
+        study, factor = side.study, side.change.lr
+        plan = study.plan
+        limit = None if good.limit is None else good.limit * factor
+        range_there = GoodRange(good.low * factor, good.high * factor, good.best * factor, limit)
+        first = [moved for policy in best[:MOVED] if (moved := side.moved(policy))]
+        pool = [TuningCandidate(policy, "the best of the first search, moved") for policy in first]
+        pool += candidates(range_there, plan.functions, max_iter=plan.max_iter, epoch=plan.epoch)
+        policies = list({str(c.policy): c.policy for c in pool}.values())
+        self._say(
+            f"second search with {side.combination}: {len(policies)} candidates; range of good LRs, "
+            f"moved by rule: {range_there.low:.3g} to {range_there.high:.3g}"
+        )
+        budget = round(self._second / study.scale)
+        self._beside(study)._search(policies, budget, None, first)
+
+    def _beside(self, study: Study) -> Tuner:
+        return Tuner(study, self._wanted, self._solver, None)
+
+    def _all_entrants(self, candidates_here: set[str]) -> list[Entrant]:
+        """All candidates that were trained, with whatever settings, the best first.
+
+        Args:
+            candidates_here: those of the solver itself; others were trained in the range test.
+        """
+        rated = []
+        for study in self._study.all:
+            tuner = self if study is self._study else self._beside(study)
+            policies = [
+                trained.policy
+                for text, trained in study.known.items()
+                if tuner.can_win(trained) and (study is not self._study or text in candidates_here)
+            ]
+            rated += [(tuner.rating(policy), (study, policy)) for policy in policies]
+        return [entrant for _, entrant in sorted(rated, key=lambda pair: pair[0])]

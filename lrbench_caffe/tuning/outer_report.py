@@ -1,0 +1,83 @@
+"""What a tuning's report and result.json say of other settings that were chosen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lrbench_caffe.plaintext import markdown
+from lrbench_caffe.tabular import Rows, markdown_table
+from lrbench_caffe.tuning.also import RULE
+from lrbench_caffe.tuning.measure import Measure
+from lrbench_caffe.tuning.outer import OuterOutcome
+from lrbench_caffe.tuning.study import PolicyTrainings, Study, TuningPlan
+from lrbench_caffe.tuning.verdict import TuningVerdict
+
+RECOMMENDED = Path("recommended") / "solver.prototxt"  # in the study's folder
+
+
+def trial_rows(measure: Measure, outer: OuterOutcome) -> Rows:
+    """The combinations that were tried, the best first."""
+    rows = [["settings", measure.heading, "test loss", "ended", "policy"]]
+    worst = float("inf")
+    trials = sorted(
+        outer.trials,
+        key=lambda one: (
+            worst if one.value is None else -measure.goodness(one.value),
+            worst if one.test_loss is None else one.test_loss,
+        ),
+    )
+    for one in trials:
+        own = " (own)" * (one.combination == outer.combinations.own)
+        value = "-" if one.value is None else measure.figure(one.value)
+        loss = "-" if one.test_loss is None else f"{one.test_loss:.4g}"
+        rows.append([f"{one.combination}{own}", value, loss, one.status, f"{one.policy:.6g}"])
+    return rows
+
+
+def outer_text(plan: TuningPlan, outer: OuterOutcome | None) -> list[str]:
+    """The part of the report on other settings; empty where none were chosen."""
+    if outer is None:
+        return []
+    judge = "held-out records" if plan.holdout else "the test set"
+    return [
+        "## Other settings\n",
+        f"{len(outer.trials)} of {len(outer.combinations)} combinations were tried: one training with "
+        f"each, of the best policy of the first search, moved by rule: {RULE}. Judged by {judge}.\n",
+        markdown_table(
+            [list(map(markdown, row)) for row in trial_rows(plan.measure, outer)], left=1
+        ),
+    ]
+
+
+def outer_json(
+    study: Study, outer: OuterOutcome | None, verdict: TuningVerdict
+) -> dict[str, Any] | None:
+    """The same for programs, with what the verdict recommends; None where none were chosen."""
+    if outer is None:
+        return None
+    recommended = None if verdict.policy is None else outer.combination_of(verdict.settings)
+    return {
+        "own": outer.combinations.own.as_json(),
+        "values": {name: list(values) for name, values in outer.combinations.values.items()},
+        "combinations": len(outer.combinations),
+        "trials": [
+            {
+                "settings": one.combination.as_json(),
+                "policy": str(one.policy),
+                "value": one.value,
+                "test_loss": one.test_loss,
+                "status": one.status,
+            }
+            for one in outer.trials
+        ],
+        "best": outer.best.as_json(),
+        "rule": RULE,
+        "recommended": recommended and recommended.as_json(),
+        "solver": str(study.folder / RECOMMENDED) if recommended else None,
+    }
+
+
+def settings_json(outer: OuterOutcome | None, trained: PolicyTrainings) -> dict[str, Any]:
+    """The settings of a policy's trainings, as a part of its figures; empty where none were chosen."""
+    return {} if outer is None else {"settings": outer.combination_of(trained.settings).as_json()}
