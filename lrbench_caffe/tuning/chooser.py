@@ -12,7 +12,7 @@ import logging
 import warnings
 from typing import TYPE_CHECKING
 
-from lrbench_caffe.errors import InputError
+from lrbench_caffe.errors import ParameterError
 from lrbench_caffe.tuning.also import Combination, Combinations
 
 if TYPE_CHECKING:
@@ -23,9 +23,9 @@ RANDOM_SHARE = 0.5  # of the trials are drawn at random before the sampler's mod
 
 
 def check_installed() -> None:
-    """Raise an InputError if Optuna is not installed."""
+    """Raise a ParameterError if Optuna is not installed."""
     if importlib.util.find_spec("optuna") is None:
-        raise InputError("--also needs the package optuna: pip install 'lrbench-caffe[also]'")
+        raise ParameterError("{also} needs the package optuna: pip install 'lrbench-caffe[also]'")
 
 
 class CombinationChooser:

@@ -292,7 +292,7 @@ def write_recommended(
     )  # fmt: skip
     if fields is None:
         note = (
-            f'# The LR policy that was found is not one of Caffe\'s: train with --lr "{policy}".\n'
+            f"# The LR policy that was found, {policy}, is none of Caffe's: it has to be given.\n"
         )
         path.write_bytes(note.encode() + path.read_bytes())
     return path

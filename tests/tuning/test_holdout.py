@@ -507,6 +507,7 @@ def test_by_how_much_the_choice_flatters() -> None:
     split: Any = SimpleNamespace(held=200, records=2000, seed=1)
     plan_of = TuningPlan("s", 200, 100, None, 10.0, 1, holdout=0.1)
     study: Any = SimpleNamespace(holdout=split, known=dict.fromkeys("abcdefg"), plan=plan_of)
+    study.all = [study]
     outcome: Any = SimpleNamespace(finalists=[other, first], baseline=own)
     found = optimism_of(study, outcome)
     assert found is not None
