@@ -421,7 +421,8 @@ class Study:
 
     def say_what_is_there(self) -> None:
         """Say of a study that is continued how far it has come."""
-        done = [iterations for _, iterations, _ in self._recorded()]
+        folders = [self.folder, *sorted((self.folder / ALSO).glob("*"))]
+        done = [iterations for folder in folders for _, iterations, _ in _recorded(folder)]
         many = "1 training" if len(done) == 1 else f"{len(done)} trainings"
         self.watch.say(
             f"continuing the study in {self.folder}: {many} with {sum(done):,} iterations so far"
@@ -429,7 +430,7 @@ class Study:
 
     def say_if_finished_before(self) -> None:
         """Say of a study that has ended if there was nothing left to train."""
-        if not self._trained:
+        if not any(study._trained for study in self.all):
             self.watch.say("nothing was left to train: the result is of earlier trainings")
 
     @property
@@ -488,12 +489,7 @@ class Study:
 
     def _recorded(self) -> Iterator[tuple[str, int, RunDirectory]]:
         """Each run directory's path, and its iterations."""
-        for path in sorted(self.folder.glob("trainings/*/run.json")):
-            run = RunDirectory(path.parent)
-            with contextlib.suppress(
-                InputError, ValueError, TypeError
-            ):  # a damaged one counts nothing
-                yield str(run.path), int(run.read().get("iteration") or 0), run
+        return _recorded(self.folder)
 
     @property
     def seconds(self) -> float:
@@ -696,6 +692,14 @@ class Study:
         if result is None or result.lost:
             return 0
         return self.plan.max_iter if result.status in ("finished", "diverged") else result.iteration
+
+
+def _recorded(folder: Path) -> Iterator[tuple[str, int, RunDirectory]]:
+    """The path of each run directory of a study's folder, and its iterations."""
+    for path in sorted(folder.glob("trainings/*/run.json")):
+        run = RunDirectory(path.parent)
+        with contextlib.suppress(InputError, ValueError, TypeError):  # a damaged one counts nothing
+            yield str(run.path), int(run.read().get("iteration") or 0), run
 
 
 def settings_of(training: Job) -> str:
