@@ -120,13 +120,20 @@ class OuterTuner(Tuner):
         trials = min(USUAL, len(self._combinations)) * self._plan.max_iter
         return round(MORE_BUDGET * super()._usual_share(full)) + trials
 
+    def _room(self, budget: int, own: Policy | None) -> int:
+        """Iterations for the searches and for trying combinations; these are not cut short."""
+        room, length = super()._room(budget, own), self._plan.max_iter
+        if self._plan.budget is None:
+            self._most = USUAL
+        else:
+            self._most = max(FEWEST, int(TRIALS_SHARE * room / length))
+        self._most = min(self._most, len(self._combinations))
+        return max(room, self._most * length + room // 4)
+
     def _divided(self, room: int) -> int:
-        """The first search's part of what there is for searches and combinations."""
-        length = self._plan.max_iter
-        self._most = max(FEWEST, min(len(self._combinations), int(TRIALS_SHARE * room / length)))
-        left = max(room - self._most * length, room // 4)
+        left = room - self._most * self._plan.max_iter
         self._second = left - round(FIRST_SHARE * left)
-        self._for_settings = self._most * length + self._second
+        self._for_settings = room - left + self._second
         return left - self._second
 
     def _begins_own(self) -> bool:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrbench_caffe.lr import PolicyError, from_caffe, parse
+from lrbench_caffe.lr import PolicyError, caffe_fields, from_caffe, parse
 
 
 class CaffeSolver:
@@ -162,3 +162,29 @@ def test_a_negative_base_lr_is_taken_as_caffe_takes_it():
     assert policy([0, 1, 2]).tolist() == [-0.5, -0.25, -0.125]
     assert from_caffe("fixed", base_lr=-0.5, max_iter=10)(3) == -0.5
     assert parse(str(policy), strict=False)(1) == -0.25
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "FIX(k0=0.1)", "STEP(k0=0.1, gamma=0.5, l=20)", "NSTEP(k0=0.1, gamma=0.5, l=[20, 40])",
+        "EXP(k0=0.1, gamma=0.99)", "INV(k0=0.1, gamma=0.01, p=0.75)", "POLY(k0=0.1, p=2)",
+        "SIG(k0=0.1, gamma=-0.1, l=50)",
+    ],
+)  # fmt: skip
+def test_caffe_has_fields_for_its_own_policies(text):
+    policy = parse(text).bind(100)
+    fields = caffe_fields(policy, 100)
+    again = from_caffe(**fields, max_iter=100)
+    assert list(again(np.arange(100))) == list(policy(np.arange(100)))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SIN2(k0=0.1, k1=0.2, l=20)", "POLY(k0=0.1, p=2, l=50)", "STEP(k0=0.1, gamma=0.5, k1=0.01, l=20)",
+        "FIX(k0=0.1) ; 50: FIX(k0=0.01)",
+    ],
+)  # fmt: skip
+def test_caffe_has_no_fields_for_others(text):
+    assert caffe_fields(parse(text).bind(100), 100) is None

@@ -6,10 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import h5py
+import numpy as np
 import pytest
 
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.training.policyfile import is_policy_file, policy_of_file
+from lrbench_caffe.prototxt.messages import Messages
+from lrbench_caffe.prototxt.solver import load_solver
+from lrbench_caffe.runtime.replies import CaffeInfo
+from lrbench_caffe.training.policyfile import check_settings, is_policy_file, policy_of_file
 
 BEST, OWN = "SIN2(k0=0.01, k1=0.06, l=50)", "STEP(k0=0.1, gamma=0.5, l=100)"
 
@@ -68,3 +73,50 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 def test_what_names_a_file() -> None:
     assert is_policy_file("runs/tune-x/result.json") and is_policy_file(" A.JSON ")
     assert not any(map(is_policy_file, (None, "sin2", "auto", "0.01", "json", BEST)))
+
+
+def with_settings(**recommended: float) -> dict[str, Any]:
+    also = {"recommended": recommended, "solver": "study/recommended/solver.prototxt"}
+    return {**verdict(BEST), "also": also}
+
+
+def test_the_settings_that_it_was_found_with(
+    tmp_path: Path, messages: Messages, caffe_info: CaffeInfo, small_net: str
+) -> None:
+    solver_file = tmp_path / "solver.prototxt"
+    solver_file.write_text(
+        f'net: "{small_net}" base_lr: 0.1 lr_policy: "fixed" max_iter: 9 momentum: 0.9 '
+        "weight_decay: 0.0005"
+    )
+    solver = load_solver(solver_file, messages, caffe_info)
+    path = tmp_path / "result.json"
+    for content in (
+        verdict(BEST), {**verdict(BEST), "also": None}, {**verdict(None), "also": {"recommended": None}},
+        with_settings(), with_settings(batch=20, momentum=0.9, weight_decay=0.0005),
+    ):  # fmt: skip
+        path.write_text(json.dumps(content))
+        check_settings(path, solver)
+    path.write_text(json.dumps(with_settings(batch=40, momentum=0.9, weight_decay=0.001)))
+    with pytest.raises(InputError) as error:
+        check_settings(path, solver)
+    assert str(error.value) == (
+        f"policy: {path}: its policy was found with batch=40, weight_decay=0.001; {solver_file} has "
+        "batch=20, weight_decay=0.0005; allowed: study/recommended/solver.prototxt, which has all of it"
+    )
+
+
+@pytest.fixture
+def small_net(tmp_path: Path) -> str:
+    """A net that reads batches of 20, from a small HDF5 file."""
+    path = tmp_path / "net.prototxt"
+    path.write_text(
+        'layer { name: "x" type: "HDF5Data" top: "data" top: "label" '
+        f'hdf5_data_param {{ source: "{tmp_path}/list.txt" batch_size: 20 }} }}\n'
+        'layer { name: "ip" type: "InnerProduct" bottom: "data" top: "ip" '
+        "inner_product_param { num_output: 2 } }\n"
+        'layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "loss" }\n'
+    )
+    (tmp_path / "list.txt").write_text(f"{tmp_path}/some.h5\n")
+    with h5py.File(tmp_path / "some.h5", "w") as file:
+        file["data"], file["label"] = np.zeros((40, 3), np.float32), np.zeros(40, np.float32)
+    return str(path)
