@@ -362,6 +362,7 @@ SHORT = (
     "kill-random",
     "kill-at-file-operation",
     "failing-disk",
+    "kill-tune",
     "clock-jump",
     "suspension",
     "mutated-prototxt",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lrbench_caffe.errors import ParameterError
+from lrbench_caffe.errors import ParameterError, named
 from lrbench_caffe.prototxt.messages import shortest
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.prototxt.variant import training_batch
@@ -79,10 +79,14 @@ def _setting(solver: Solver, name: str) -> float | None:
 def _of_tuning(path: Path, content: Mapping[str, Any]) -> tuple[str, str]:
     verdict = _object(content["verdict"])
     recommended, own = verdict.get("recommended"), verdict.get("own")
+    at, early = verdict.get("until"), ""
+    if isinstance(at, int):
+        early = f"held-out records chose iteration {at}, where {named('until')} {at} stops"
     if isinstance(recommended, str):
-        return recommended, ""
+        return recommended, early and f"{path}: {early}"
     if isinstance(own, str):
-        return own, f"{path} recommends no other policy than the solver's own"
+        note = f"{path} recommends no other policy than the solver's own"
+        return own, f"{note}; {early}" if early else note
     reason = content.get("failure") or verdict.get("text") or "no verdict"
     raise ParameterError("{policy}: {0}: no policy is recommended there: {1}", path, reason)
 

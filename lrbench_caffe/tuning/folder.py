@@ -35,15 +35,22 @@ def study_folder(kind: str, solver: Path) -> Path:
 
     Args:
         kind: "tune" or "range".
-        solver: the solver file; the digest is of its path from here.
+        solver: the solver file; NAME is that of the file to which links lead, the digest is of its
+            path from here.
     """
-    path = os.path.relpath(solver.resolve(), Path.cwd())
-    plain = Path("runs") / f"{kind}-{utf8_stem(solver)}"
-    named = plain.with_name(f"{plain.name}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}")
-    if named.is_dir():
-        return named
-    owner = _owner(plain)
-    return plain if owner is None or owner == solver.resolve() else named
+    file = solver.resolve()
+    path = os.path.relpath(file, Path.cwd())
+    digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:8]
+    # Earlier versions named the study of a link by the link.
+    for name in dict.fromkeys((utf8_stem(solver), utf8_stem(file))):
+        plain = Path("runs") / f"{kind}-{name}"
+        named = plain.with_name(f"{plain.name}-{digest}")
+        if named.is_dir():
+            return named
+        owner = _owner(plain)
+        if owner == file:
+            return plain
+    return plain if owner is None else named
 
 
 def _owner(folder: Path) -> Path | None:

@@ -19,15 +19,28 @@ from lrbench_caffe.training.policyfile import check_settings, is_policy_file, po
 BEST, OWN = "SIN2(k0=0.01, k1=0.06, l=50)", "STEP(k0=0.1, gamma=0.5, l=100)"
 
 
-def verdict(recommended: str | None, own: str | None = OWN) -> dict[str, Any]:
-    return {"verdict": {"recommended": recommended, "own": own, "text": "keep your own policy"}}
+def verdict(recommended: str | None, own: str | None = OWN, **more: Any) -> dict[str, Any]:
+    text = "keep your own policy"
+    return {"verdict": {"recommended": recommended, "own": own, "text": text, **more}}
 
 
 @pytest.mark.parametrize(
     ("content", "policy", "note"),
     [
         (verdict(BEST), BEST, ""),
-        (verdict(None), OWN, "recommends no other policy than the solver's own"),
+        (verdict(None), OWN, " recommends no other policy than the solver's own"),
+        (verdict(BEST, until=None), BEST, ""),
+        (
+            verdict(BEST, until=700),
+            BEST,
+            ": held-out records chose iteration 700, where until 700 stops",
+        ),
+        (
+            verdict(None, until=700),
+            OWN,
+            " recommends no other policy than the solver's own; held-out records chose iteration 700, "
+            "where until 700 stops",
+        ),
         ({"policy": BEST, "seed": 1}, BEST, ""),  # run.json
         ({"proposals": [{"policy": BEST}, {"policy": OWN}]}, BEST, ""),  # recommend --json
     ],
@@ -37,7 +50,7 @@ def test_the_policy(tmp_path: Path, content: Any, policy: str, note: str) -> Non
     path.write_text(json.dumps(content))
     found, said = policy_of_file(path)
     assert found == policy
-    assert said == (f"{path} {note}" if note else "")
+    assert said == (f"{path}{note}" if note else "")
 
 
 @pytest.mark.parametrize(

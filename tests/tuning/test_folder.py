@@ -46,6 +46,27 @@ def test_two_solvers_of_one_name_have_two_folders(kind: str, solvers: tuple[Path
     assert study_folder(kind, other) == second
 
 
+@pytest.mark.parametrize("kind", ["tune", "range"])
+def test_a_link_to_a_solver_has_the_solvers_folder(kind: str, solvers: tuple[Path, Path]) -> None:
+    one, other = solvers
+    for path in solvers:
+        path.parent.mkdir()
+        path.touch()
+    link, folder_link = Path("link.prototxt"), Path("uno")
+    link.symlink_to(one)
+    folder_link.symlink_to("one")
+    ways = (one, one.resolve(), link, link.absolute(), folder_link / "solver.prototxt")
+    assert {study_folder(kind, way) for way in ways} == {Path(f"runs/{kind}-solver")}
+    folder.write(study_folder(kind, link), plan(link), {})
+    assert {study_folder(kind, way) for way in ways} == {Path(f"runs/{kind}-solver")}
+    # Also where another solver of the name was first, and where the link named the folder once.
+    folder.write(Path(f"runs/{kind}-solver"), plan(other), {})
+    named = {study_folder(kind, way) for way in ways}
+    assert len(named) == 1 and named != {Path(f"runs/{kind}-solver")}
+    folder.write(Path(f"runs/{kind}-link"), plan(link), {})
+    assert study_folder(kind, link) == Path(f"runs/{kind}-link")
+
+
 def test_folders_of_earlier_versions_are_found(solvers: tuple[Path, Path]) -> None:
     """A range test had no study.json; one that was cut off had trainings alone."""
     one, other = solvers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -17,6 +18,7 @@ from chaoslab.trial import Trial, temporary_files
 from chaoslab.verdicts import Wrong
 
 OUT = "study"
+LENET = "solvers/lenet_digits_solver.prototxt"  # 100 iterations take about a second
 TRAIN = ("--layers", "stock", "--jobs", "2", "--out", OUT)
 
 
@@ -47,6 +49,19 @@ STUDIES = {
             command("tune", "solver.prototxt", "--fresh", "--functions", "sin2", "--max-iter", "60",
                     "--test-interval", "20", "--top", "1", "--seeds", "2", "--budget", "100", *TRAIN),
             ("result.json",), 12, takes_limit=True,
+        ),
+        Study(
+            "tune-plain",
+            command("tune", LENET, "--fresh", "--functions", "poly", "--max-iter", "120",
+                    "--test-interval", "40", "--top", "1", "--seeds", "2", "--holdout", "0", *TRAIN),
+            ("result.json",), 12, takes_limit=True,
+        ),
+        # STEP and NSTEP branch from FIX; what is held out is copied.
+        Study(
+            "tune-branching",
+            command("tune", LENET, "--fresh", "--functions", "FIX,STEP,NSTEP", "--max-iter", "200",
+                    "--test-interval", "40", "--top", "1", "--seeds", "2", "--budget", "1200", *TRAIN),
+            ("result.json",), 24, takes_limit=True,
         ),
         Study(
             "range",
@@ -126,6 +141,75 @@ def check_equal(trial: Trial, reference: StudyReference) -> None:
     words += [f"left: {path.relative_to(trial.folder)}" for path in temporary_files(trial.folder)]
     if words:
         raise Wrong(results.first(words))
+
+
+def check_branches(reference: StudyReference, wanted: bool) -> None:
+    """Check that trainings of a tuning branched from others if that is ``wanted``, else that none did.
+
+    Raises:
+        Wrong: they did not, or one did.
+    """
+    result = json.loads((reference.folder / OUT / "result.json").read_text(encoding="utf-8"))
+    if (result["iterations_taken_over"] > 0) != wanted:
+        raise Wrong(f"untouched, {result['iterations_taken_over']} iterations were taken over")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run had come when its command was killed.
+
+    Attributes:
+        sessions: how often it had been begun.
+        iterations: how many of them are recorded.
+        kept: the iteration of the last snapshot; 0 without one.
+    """
+
+    sessions: int
+    iterations: int
+    kept: int
+
+
+def progress_of(trial: Trial) -> dict[str, Progress]:
+    """How far each run of the trial's study has come, by its folder."""
+    return {run: _progress(trial.folder / OUT / run) for run in _runs(trial.folder / OUT)}
+
+
+def _progress(folder: Path) -> Progress:
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    last: dict[str, int] = {"iterations.csv": 0, "snapshots.jsonl": 0}
+    for name in last:
+        with contextlib.suppress(FileNotFoundError):
+            # The last line may be torn: a kill hits between any two bytes.
+            lines = (folder / name).read_text(encoding="utf-8").split("\n")[:-1]
+            if name == "snapshots.jsonl":
+                last[name] = max((json.loads(line)["iteration"] for line in lines), default=0)
+            elif len(lines) > 1:
+                last[name] = int(lines[-1].split(",")[0]) + 1
+    return Progress(
+        len(record.get("sessions", [])), last["iterations.csv"], last["snapshots.jsonl"]
+    )
+
+
+def check_not_trained_twice(trial: Trial, killed: Mapping[str, Progress]) -> None:
+    """Check that a study that was continued began each run where its last snapshot was, and trained no more
+    of it again than was lost behind that.
+
+    Args:
+        killed: how far its runs had come.
+
+    Raises:
+        Wrong: it did.
+    """
+    for run, before in killed.items():
+        record = json.loads((trial.folder / OUT / run / "run.json").read_text(encoding="utf-8"))
+        begun = [session["iteration"] for session in record["sessions"][before.sessions :]]
+        if begun and min(begun) < before.kept:
+            raise Wrong(f"{run}: continued from {min(begun)}, though {before.kept} was kept")
+        lost = before.iterations - before.kept
+        if record.get("repeated", 0) > lost:
+            raise Wrong(
+                f"{run}: {record['repeated']} iterations were trained again; {lost} were lost"
+            )
 
 
 def _table_differences(wanted: Path, found: Path) -> list[str]:

@@ -8,7 +8,16 @@ from chaoslab import moments
 from chaoslab.lab import deadline
 from chaoslab.processes import Done, Running, marked, send
 from chaoslab.registry import scenario
-from chaoslab.studies import STUDIES, StudyReference, check_equal, furnish, study_reference
+from chaoslab.studies import (
+    STUDIES,
+    StudyReference,
+    check_branches,
+    check_equal,
+    check_not_trained_twice,
+    furnish,
+    progress_of,
+    study_reference,
+)
 from chaoslab.trial import CHILD, WORKER, Trial, processes
 from chaoslab.verdicts import EQUAL, Wrong
 from lrbench_caffe.terminal.cli import INTERRUPTED
@@ -79,6 +88,27 @@ def kill_study(trial: Trial) -> str:
         running.wait(deadline(reference.seconds))
         trial.wait_for_workers()
     end_study(trial, reference)
+    return EQUAL
+
+
+@scenario("kill-tune", weight=0.5)
+def kill_tune(trial: Trial) -> str:
+    """Kill all of a tune, driver and workers, at a random moment; then it ends, and trains nothing twice."""
+    name = trial.rng.choice(("tune-plain", "tune-branching"))
+    reference = study_reference(trial.lab, STUDIES[name])
+    trial.note(name)
+    check_branches(reference, name == "tune-branching")
+    furnish(trial.lab, trial.folder)
+    running = trial.start(reference.study.args)
+    running.wait_until(lambda: False, trial.rng.random() * reference.seconds)
+    kill(trial, running, "all")
+    running.wait(deadline(reference.seconds))
+    trial.wait_for_workers()
+    killed = progress_of(trial)
+    lost = sum(run.iterations - run.kept for run in killed.values())
+    trial.note(f"{len(killed)} trainings were begun; {lost} iterations are lost")
+    end_study(trial, reference)
+    check_not_trained_twice(trial, killed)
     return EQUAL
 
 
