@@ -57,7 +57,7 @@ def show_tuning(console: Console, tuning: Tuning, columns: str | None) -> None:
         columns=columns,
         file=cast(TextIO, console.file),
     )
-    if outcome.outer is not None:
+    if outcome.outer is not None and outcome.outer.trials:
         rows = trial_rows(study.plan.measure, outcome.outer)
         print_table(rows, SETTINGS, title="other settings", file=cast(TextIO, console.file))
     flattery = optimism_of(study, outcome)

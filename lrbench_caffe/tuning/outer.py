@@ -144,6 +144,9 @@ class OuterTuner(Tuner):
     def _entrants(
         self, best: Sequence[Policy], pool: Sequence[Policy], good: GoodRange, own: Policy | None
     ) -> list[Entrant]:
+        if self._reached:
+            self._say("your own settings are good enough: no others are tried")
+            return super()._entrants(best, pool, good, own)
         self._try_combinations(best[0])
         self._account(COMBINATIONS)
         chosen = self._outcome.best

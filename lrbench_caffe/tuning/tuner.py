@@ -97,6 +97,7 @@ class Tuner:
         )
         self._recorded: dict[str, float] = {}  # values of known policies, trained in full before
         self._ended = ""  # why the search ended
+        self._reached = False  # whether the search found what is good enough
         self._for_settings = 0  # iterations that are kept for the choice of other settings
 
     @property
@@ -289,6 +290,7 @@ class Tuner:
         policies = [c.policy for c in pool]
         known_before = self._iterations_of(known)
         search = self._search(policies, round((1 - share) * room), None if share else own, known)
+        self._reached = search.target_reached
         self._ended = self._how_it_ended(search, budget, known, own, known_before)
         self._account("search")
         best = self._with_recorded([search.policies[i] for i in search.ranking()])

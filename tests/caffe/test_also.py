@@ -84,6 +84,11 @@ def test_settings_are_found_with_the_policy(whole: tuple[Workspace, Done, dict[s
         assert "momentum: 0.9" in solver
         assert f"weight_decay: {settings['weight_decay']}" in solver
         assert run.record["max_iter"] == 200 * 20 // settings["batch"]
+    with Database.open(str(workspace.path / "lr.sqlite")) as database:
+        stored = {
+            (run.solver.batch, run.solver.weight_decay) for run in database.runs(source="measured")
+        }
+    assert stored == {tuple(trial["settings"].values()) for trial in also["trials"]}
     # What is recommended can be trained by caffe train, and by train with the file.
     assert also["solver"] == "study/recommended/solver.prototxt"
     workspace.caffe("train", "-solver", also["solver"]).succeeded()
@@ -140,18 +145,6 @@ def test_killed_and_started_again_it_makes_the_same_study(
         for one in (study, whole[0].path / "study")
     ]
     assert names[0] == names[1]
-
-
-@pytest.mark.slow
-def test_the_database_has_the_settings_of_each_training(
-    whole: tuple[Workspace, Done, dict[str, Any]],
-) -> None:
-    workspace, _, found = whole
-    with Database.open(str(workspace.path / "lr.sqlite")) as database:
-        stored = {
-            (run.solver.batch, run.solver.weight_decay) for run in database.runs(source="measured")
-        }
-    assert stored == {tuple(trial["settings"].values()) for trial in found["also"]["trials"]}
 
 
 @pytest.mark.parametrize(

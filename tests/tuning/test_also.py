@@ -354,6 +354,16 @@ def test_the_budget_decides_how_many_are_tried(tmp_path: Path, budget: int) -> N
         assert searches <= max(budget, 3 * MAX_ITER)
 
 
+def test_what_is_good_enough_needs_no_other_settings(tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    study, outcome, pool = tune(tmp_path / "study", {}, target_top1=75.0)
+    assert outcome.outer is not None and outcome.outer.trials == []
+    assert {job.solver for job in pool.submitted} == {"solver.prototxt"}
+    assert outcome.baseline is not None and len(outcome.baseline.results) == 2
+    told = outer_json(study, outcome.outer, judge(study.plan, outcome.finalists, outcome.baseline))
+    assert told is not None and told["trials"] == [] and told["best"] == told["own"]
+
+
 def test_the_same_results_make_the_same_decisions(tmp_path: Path) -> None:
     pytest.importorskip("optuna")
     adds = {"batch100-momentum0.9": 1.0, "batch50-momentum0.8": 2.0}
