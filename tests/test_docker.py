@@ -133,6 +133,7 @@ def glibc_of(platform: str) -> tuple[int, int] | None:
     return (int(match[1]), int(match[2])) if match else aliases[platform]
 
 
+@pytest.mark.slow
 def test_every_pin_is_a_wheel_for_the_images_glibc(tmp_path):
     """About 10 s and 40 MB: what the image's pip step downloads, with the hashes checked."""
     command = [

@@ -349,7 +349,7 @@ def test_each_of_several_test_nets_has_a_table(workspace: Workspace) -> None:
 def test_help_names_what_the_flags_take(workspace: Workspace) -> None:
     text = " ".join(workspace.train("--help").succeeded().out.split())
     for words in (
-        "or auto: the LR database's",
+        "auto: the LR database's best one",
         "none: the CPU",
         "with --preview the plot's file",
         "-log_dir",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -56,17 +57,24 @@ def proxied(request, serve, database) -> Iterator[str]:
 
 def test_all_that_a_page_links_to_is_there(proxied):
     client = Client(proxied)
-    seen, todo = set(), [f"{ROOT}/"]
+    seen, todo, kinds = set(), [f"{ROOT}/"], Counter[str]()
     while todo:
         path = todo.pop()
+        kind = re.sub(r"[0-9a-f]{16}|\d+", "N", path.partition("?")[0])
+        kinds[kind] += 1
+        picture = kind.endswith((".png", ".svg"))
+        if kinds[kind] > (1 if picture else 2):  # enough of a kind
+            continue
         answer = client.get(path)
         if answer.status == 303:
             assert answer.headers["Location"].startswith(f"{proxied}{ROOT}/"), path
             continue
         assert answer.status == 200, path
-        if "html" not in answer.headers["Content-Type"] or len(seen) > 60:
+        if "html" not in answer.headers["Content-Type"]:
             continue
         for kind, link in re.findall(r'(href|src|action)="([^"#]+)"', answer.text):
+            if link.startswith("https://"):  # elsewhere
+                continue
             address = link.replace("&amp;", "&").removeprefix(proxied)
             assert address.startswith(f"{ROOT}/"), (path, link)
             if address not in seen and kind != "action":
