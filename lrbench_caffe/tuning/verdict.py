@@ -193,7 +193,11 @@ def _compared(
             return _AgainstOwn(better, f"{_advice(better, name)}: {counts}", "iterations")
         return _by_means(first, own, there, own_there, ITERATIONS)
     values, own_values = (measure.values(tops(trained, measure)) for trained in (first, own))
-    return _by_means(first, own, values, own_values, measure)
+    found = _by_means(first, own, values, own_values, measure)
+    if found.recommended and first.held_out is None:
+        chosen = "the test set chose it, too, so that its result there may flatter it"
+        found = found._replace(text=f"{found.text}; {chosen}")
+    return found
 
 
 def _by_means(

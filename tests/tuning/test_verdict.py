@@ -97,6 +97,16 @@ def test_the_interval_contains_zero_where_the_test_says_noise(shift: float) -> N
     assert (found.interval[0] <= 0 <= found.interval[1]) == found.within_noise == (shift < 0.2267)
 
 
+def test_where_the_test_set_chose_it_the_verdict_says_so() -> None:
+    best, own = trained(BEST, [83.0, 83.1, 83.2]), trained(OWN, [82.0, 82.1, 82.2])
+    chosen = "the test set chose it, too"
+    assert chosen in judge(plan(), [best], own).text
+    assert chosen not in judge(plan(), [own], best).text  # it is not recommended
+    for one in (best, own):
+        one.held_out = trained(str(one.policy), [90.0])
+    assert chosen not in judge(plan(holdout=0.1), [best], own).text
+
+
 def test_one_without_a_diverged_seed_beats_one_with_one_whatever_its_top1() -> None:
     bad, good = trained(BEST, [95.0, 95.1, "diverged"]), trained("FIX(k0=0.01)", [90.0, 90.1, 90.2])
     assert ranked(plan(), [bad, good]) == [good, bad]

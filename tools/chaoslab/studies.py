@@ -161,7 +161,7 @@ class Progress:
     Attributes:
         sessions: how often it had been begun.
         iterations: how many of them are recorded.
-        kept: the iteration of the last snapshot; 0 without one.
+        kept: the iteration of the last snapshot, or of the end of one that diverged; else 0.
     """
 
     sessions: int
@@ -185,9 +185,10 @@ def _progress(folder: Path) -> Progress:
                 last[name] = max((json.loads(line)["iteration"] for line in lines), default=0)
             elif len(lines) > 1:
                 last[name] = int(lines[-1].split(",")[0]) + 1
-    return Progress(
-        len(record.get("sessions", [])), last["iterations.csv"], last["snapshots.jsonl"]
-    )
+    iterations, kept = last["iterations.csv"], last["snapshots.jsonl"]
+    if record["status"] == "diverged":
+        kept = iterations
+    return Progress(len(record.get("sessions", [])), iterations, kept)
 
 
 def check_not_trained_twice(trial: Trial, killed: Mapping[str, Progress]) -> None:
