@@ -368,7 +368,9 @@ class Tuner:
                 break
             chosen = waiting[:missing]
             names = (study.known[str(policy)].name for study, policy in chosen)
-            self._say("finalists: " + ", ".join(names))
+            gone = sum(not trained.reliable for _, trained in finalists)
+            instead = f", instead of {gone} that diverged or could not be trained" if gone else ""
+            self._say(f"finalists{instead}: " + ", ".join(names))
             finalists += self._repeat(chosen, own)
             edges: dict[Study, float] = {}
             for study, trained in finalists:

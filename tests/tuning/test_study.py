@@ -28,6 +28,7 @@ from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.prototxt.messages import Messages
 from lrbench_caffe.prototxt.solver import caffe_policy
 from lrbench_caffe.records import SCRATCH, Start
+from lrbench_caffe.runs.directory import RunDirectory
 from lrbench_caffe.terminal.console import Console
 from lrbench_caffe.terminal.tuning_tables import show_range, train_line
 from lrbench_caffe.tuning import report as reports
@@ -249,6 +250,40 @@ def test_a_finalist_that_diverges_with_another_seed_gives_way(tmp_path: Path) ->
     assert row[2] == "1 (+1 diverged)"
     top1 = max(m.top1 or 0.0 for m in one.results[1].measurements)
     assert row[4] == f"{top1:.2f}"  # of the one that ended alone
+
+
+def test_it_is_said_why_there_are_other_finalists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(TuningObserver, "say", lambda self, text: said.append(text))
+    _, outcome = tune(tmp_path, functions=("TRI", "FIX"))
+    named = [text for text in said if text.startswith("finalists")]
+    assert named[0].startswith("finalists: ") and len(named) > 1
+    gone = sum(not one.reliable for one in outcome.finalists[: len(named[0].split("), "))])
+    assert gone > 0
+    assert named[1].startswith(
+        f"finalists, instead of {gone} that diverged or could not be trained: "
+    )
+
+
+def test_a_continued_study_says_how_far_it_is_and_whether_anything_was_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(TuningObserver, "say", lambda self, text: said.append(text))
+    study, _ = tune(tmp_path)
+    study.say_if_finished_before()
+    assert not [text for text in said if text.startswith(("continuing", "nothing"))]
+    for name, iterations in (("one", 400), ("two", 1000)):
+        run = RunDirectory(tmp_path / "trainings" / name)
+        run.path.mkdir(parents=True)
+        run.write({"solver": "s", "iteration": iterations, "max_iter": MAX_ITER})
+    study, _ = tune(tmp_path)
+    expected = f"continuing the study in {tmp_path}: 2 trainings with 1,400 iterations so far"
+    assert expected in said
+    Study(tmp_path, plan(), RulePool(), db="").say_if_finished_before()
+    assert said[-1] == "nothing was left to train: the result is of earlier trainings"
 
 
 class LosingPool(RulePool):
