@@ -31,9 +31,6 @@ _OF_TRAINING = ("--head", "--weights", "--stage", "--level")  # flags that make 
 OPTIMISM = Layout(
     names=("place", "policy", "held_out", "at", "test", "best", "flattery"), words=("place",)
 )
-SETTINGS = Layout(
-    names=("settings", "value", "loss", "ended", "policy"), words=("settings", "ended", "policy")
-)
 SHOWN = 6  # tests in the table: more do not fit 80 columns
 
 
@@ -59,7 +56,11 @@ def show_tuning(console: Console, tuning: Tuning, columns: str | None) -> None:
     )
     if outcome.outer is not None and outcome.outer.trials:
         rows = trial_rows(study.plan.measure, outcome.outer)
-        print_table(rows, SETTINGS, title="other settings", file=cast(TextIO, console.file))
+        loss = ("loss",) if len(rows[0]) > 4 else ()
+        layout = Layout(
+            ("settings", "value", *loss, "ended", "policy"), words=("settings", "ended")
+        )
+        print_table(rows, layout, title="other settings", file=cast(TextIO, console.file))
     flattery = optimism_of(study, outcome)
     if flattery is not None:
         print_table(

@@ -25,11 +25,12 @@ class Chosen:
     """A policy on held-out records and on the test set: values of the measure.
 
     Attributes:
-        policy: the policy; name: it with its other settings, for people.
+        policy: the policy.
         iteration: where it counts, as the held-out records have it.
         held_out: the value there, of the training that was tested on them.
         test: of each training on all records, at that iteration.
         best: the best of each of these trainings.
+        settings: the other settings of its trainings, for people; empty where none were chosen.
     """
 
     policy: Policy
@@ -37,7 +38,12 @@ class Chosen:
     held_out: float
     test: tuple[float, ...]
     best: tuple[float, ...]
-    name: str
+    settings: str = ""
+
+    @property
+    def name(self) -> str:
+        """The policy, and the other settings, for people."""
+        return f"{self.policy:.6g}" + (f" with {self.settings}" if self.settings else "")
 
     @classmethod
     def of(cls, trained: PolicyTrainings | None, measure: Measure) -> Chosen | None:
@@ -50,12 +56,13 @@ class Chosen:
             return None
         (held_out,) = measure.values([decisive])
         return cls(
-            trained.policy, decisive.iteration, held_out, tuple(test), tuple(best), trained.name
+            trained.policy, decisive.iteration, held_out, tuple(test), tuple(best), trained.settings
         )
 
     def as_json(self) -> dict[str, Any]:
         return {
             "policy": str(self.policy),
+            **({"settings": self.settings} if self.settings else {}),
             "iteration": self.iteration,
             "held_out": self.held_out,
             "test": statistics.fmean(self.test),

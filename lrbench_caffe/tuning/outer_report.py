@@ -18,7 +18,7 @@ RECOMMENDED = Path("recommended") / "solver.prototxt"  # in the study's folder
 
 def trial_rows(measure: Measure, outer: OuterOutcome) -> Rows:
     """The combinations that were tried, the best first."""
-    rows = [["settings", measure.heading, "test loss", "ended", "policy"]]
+    rows = [["settings", measure.heading, *_loss(measure, "test loss"), "ended", "policy"]]
     worst = float("inf")
     trials = sorted(
         outer.trials,
@@ -31,8 +31,14 @@ def trial_rows(measure: Measure, outer: OuterOutcome) -> Rows:
         own = " (own)" * (one.combination == outer.combinations.own)
         value = "-" if one.value is None else measure.figure(one.value)
         loss = "-" if one.test_loss is None else f"{one.test_loss:.4g}"
-        rows.append([f"{one.combination}{own}", value, loss, one.status, f"{one.policy:.6g}"])
+        shown = (*_loss(measure, loss), one.status, f"{one.policy:.6g}")
+        rows.append([f"{one.combination}{own}", value, *shown])
     return rows
+
+
+def _loss(measure: Measure, text: str) -> list[str]:
+    """The column of test losses, where the measure is another one."""
+    return [] if measure.name == "test_loss" else [text]
 
 
 def outer_text(plan: TuningPlan, outer: OuterOutcome | None) -> list[str]:

@@ -418,6 +418,8 @@ def study_figure(title: str, study: Study, outcome: TuningOutcome) -> Figure:
     counts = f"{len(known)} policies were trained, {len(outcome.candidates)} were candidates"
     if study.holdout:
         counts += "\ncolour: on all training records, test set; grey: held-out records"
+    if any(one.scale != 1 for one in study.all):
+        counts += "\nother batches: as iterations of the solver's own that read as many records"
     measure = plan.measure
     values = ValueAxis(measure.heading, measure.percent, measure.is_log)
     return tuning_figure(f"{title}, {seeds}\n{counts}", named, others, values)

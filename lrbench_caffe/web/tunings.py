@@ -191,6 +191,22 @@ class FoundStudy:
         lines = self.held_out.get("text")
         return [visible(str(line)) for line in lines[:10]] if isinstance(lines, list) else []
 
+    @property
+    def trials(self) -> list[SettingsTrial]:
+        """The combinations of other settings that were tried, the best first."""
+        told = (self.result or {}).get("also")
+        entries = told.get("trials") if isinstance(told, Mapping) else None
+        listed = entries[:MOST_TRAININGS] if isinstance(entries, list) else []
+        found = [SettingsTrial.of(entry) for entry in listed if isinstance(entry, Mapping)]
+        worst, measure = float("inf"), self.measure
+        return sorted(
+            found,
+            key=lambda one: (
+                worst if one.value is None else -measure.goodness(one.value),
+                worst if one.test_loss is None else one.test_loss,
+            ),
+        )
+
     def judges(self, training: StudyTraining) -> bool:
         """Whether a training's tests were to choose a policy, rather than to measure one."""
         return training.held_out or not self.holdout
@@ -235,8 +251,37 @@ class Choice:
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> Choice:
         names = ("iteration", "held_out", "test", "best_test")
+        settings = entry.get("settings")
+        told = f"{entry.get('policy', '')}" + (f" with {settings}" if settings else "")
+        return cls(visible(told), *(number_of(entry, name) for name in names))
+
+
+@dataclass(frozen=True)
+class SettingsTrial:
+    """A combination of other settings that was tried, as result.json has it.
+
+    Attributes:
+        settings: in words.
+        policy: its text; status: how its training ended.
+        value, test_loss: None where it has none.
+    """
+
+    settings: str
+    policy: str
+    status: str
+    value: float | None
+    test_loss: float | None
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> SettingsTrial:
+        settings = entry.get("settings")
+        values = settings.items() if isinstance(settings, Mapping) else ()
         return cls(
-            visible(str(entry.get("policy", ""))), *(number_of(entry, name) for name in names)
+            visible(", ".join(f"{name}={value}" for name, value in values)),
+            visible(str(entry.get("policy", ""))),
+            visible(str(entry.get("status", ""))),
+            number_of(entry, "value"),
+            number_of(entry, "test_loss"),
         )
 
 

@@ -85,7 +85,8 @@ def write_studies(runs: Path) -> None:
     _study(odd, budget="much", functions=MARKUP, goal=[1], chance=None, holdout="many")
     (odd / "result.json").write_text(
         json.dumps({"verdict": 3, "finalists": {"a": 1}, "own": [], "range": "x", "budget": -1,
-                    "holdout": {"finalists": 3, "own": [], "text": 5, "records": "x", "held_out": []}})
+                    "holdout": {"finalists": 3, "own": [], "text": 5, "records": "x", "held_out": []},
+                    "also": {"trials": ["x", {"settings": MARKUP, "value": "y", "policy": [1]}]}})
     )  # fmt: skip
     write_training(odd, "x", MARKUP, [(10, 5.0)])
 
@@ -111,7 +112,20 @@ def _held_out(tuning: Path) -> None:
         "finalists": [{"policy": f"FIX {MARKUP}", **chosen}, "x"], "own": {"policy": [1], "test": "y"},
     }  # fmt: skip
     verdict = {"text": "train with FIX(k0=0.1)"}
-    content = {"verdict": verdict, "finalists": [{"policy": "FIX(k0=0.1)"}], "holdout": told}
+    trials = [
+        {"settings": {"batch": 50}, "policy": "FIX(k0=0.1)", "status": "finished", "value": 98.0,
+         "test_loss": 0.25},
+        {"settings": {"batch": 100}, "policy": MARKUP, "status": "diverged", "value": None,
+         "test_loss": None},
+        {"settings": {"batch": 25, MARKUP: 1}, "policy": "x", "status": "finished", "value": 99.0,
+         "test_loss": 0.125},
+    ]  # fmt: skip
+    content = {
+        "verdict": verdict,
+        "finalists": [{"policy": "FIX(k0=0.1)"}],
+        "holdout": told,
+        "also": {"trials": trials},
+    }
     (tuning / "result.json").write_text(json.dumps(content))
 
 

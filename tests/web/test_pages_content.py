@@ -411,7 +411,11 @@ def test_a_tuning_by_held_out_records_tells_both_results(visitor):
     words = text(page)
     assert "held-out records: 10 % of the training set, 130 of 1,297, drawn with seed 1" in words
     assert "Best so far 99.00 % on held-out records" in words  # not the test set's 99.50
-    choices, trainings = tables(page)
+    choices, settings, trainings = tables(page)
+    assert [(r["Top-1 (%)"], r["test loss"], r["ended"]) for r in settings] == [
+        ("99.00", "0.125", "finished"), ("98.00", "0.25", "finished"), ("-", "-", "diverged"),
+    ]  # fmt: skip
+    assert settings[1]["settings"] == "batch=50"
     assert list(choices[0].values())[1:] == ["99.00", "100", "94.25", "95.50"]
     assert list(choices[1].values())[1:] == ["-", "-", "-", "-"]
     assert [(r["tested on"], r["for"]) for r in trainings] == [
