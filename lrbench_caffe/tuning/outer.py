@@ -44,14 +44,14 @@ class OuterTrial:
     """A combination that was tried.
 
     Attributes:
-        combination: its settings; policy: what was trained with them, None where the rule gives
-            none.
-        value: the best value; test_loss: there; both None where it diverged or was lost.
+        combination: its settings; policy: what was trained with them.
+        value: the best value; test_loss: the lowest with it; both None where it diverged or was
+            lost.
         status: how the training ended.
     """
 
     combination: Combination
-    policy: Policy | None
+    policy: Policy
     value: float | None
     test_loss: float | None
     status: str
@@ -169,8 +169,10 @@ class OuterTuner(Tuner):
         )
 
         def begin(combination: Combination) -> Job:
-            study, moved = self._place(combination, policy)
-            return study.begin(moved, self._plan.seed, study.plan.max_iter)
+            study = self._study_of(combination)
+            return study.begin(
+                self._moved(combination, policy), self._plan.seed, study.plan.max_iter
+            )
 
         def tell(combination: Combination, result: JobResult) -> None:
             trial = self._trial(combination, policy, result)
@@ -184,35 +186,41 @@ class OuterTuner(Tuner):
         self._study.carry_out(chooser.ask, begin, tell, counts)
         self._outcome.best = self._best_combination()
 
-    def _place(self, combination: Combination, policy: Policy) -> tuple[Study, Policy]:
-        """Where a combination is trained, and the policy moved to it."""
+    def _study_of(self, combination: Combination) -> Study:
+        """The study whose trainings have these settings."""
         if combination == self._combinations.own:
-            return self._study, policy
-        side = self._open_study(self._study, combination)
-        self._outcome.studies[combination] = side
-        return side.study, side.moved(policy) or policy
+            return self._study
+        if combination not in self._outcome.studies:
+            side = self._open_study(self._study, combination)
+            self._outcome.studies[combination] = side
+        return self._outcome.studies[combination].study
+
+    def _moved(self, combination: Combination, policy: Policy) -> Policy:
+        """A policy of the solver itself for a combination; the same one where the rule gives none."""
+        side = self._outcome.studies.get(combination)
+        return (side.moved(policy) if side else None) or policy
 
     def _trial(self, combination: Combination, policy: Policy, result: JobResult) -> OuterTrial:
         measure = self._plan.measure
-        _, moved = self._place(combination, policy)
         whole = result.status not in UNSUCCESSFUL
-        test = measure.best_test(result.measurements) if whole else None
-        value = measure.value(test) if test else None
-        return OuterTrial(
-            combination, moved, value, test.test_loss if test else None, result.status
-        )
+        best = measure.best_test(result.measurements) if whole else None
+        value = measure.value(best) if best else None
+        tests = [m for m in result.measurements if m.iteration > 0 and measure.value(m) == value]
+        losses = [m.test_loss for m in tests if m.test_loss is not None and best]
+        moved = self._moved(combination, policy)
+        return OuterTrial(combination, moved, value, min(losses, default=None), result.status)
 
     def _best_combination(self) -> Combination:
-        """That of the best value; of equal ones that of the lowest test loss, then the first."""
-        measure = self._plan.measure
-
-        def key(trial: OuterTrial) -> tuple[float, float]:
-            assert trial.value is not None
-            loss = trial.test_loss
-            return -measure.goodness(trial.value), float("inf") if loss is None else loss
-
-        ended = [trial for trial in self._outcome.trials if trial.value is not None]
-        return min(ended, key=key).combination if ended else self._combinations.own
+        """The best one, rated as finalists are; of equal ones the first."""
+        rated = []
+        for trial in self._outcome.trials:
+            if trial.value is not None:
+                study = self._study_of(trial.combination)
+                tuner = self if study is self._study else self._beside(study)
+                rated.append((tuner.rating(trial.policy), trial.combination))
+        if not rated:
+            return self._combinations.own
+        return min(rated, key=lambda pair: pair[0])[1]
 
     def _search_at(self, side: SideStudy, best: Sequence[Policy], good: GoodRange) -> None:
         """The second search: with a combination's settings."""

@@ -76,18 +76,9 @@ class SideStudies:
 
     def __init__(self, solver: Solver, caffe_python: str | None) -> None:
         self._solver, self._caffe_python = solver, caffe_python
-        self._opened: dict[Combination, SideStudy] = {}
 
     def open(self, main: Study, combination: Combination) -> SideStudy:
-        """The study of a combination, beside that of the solver itself.
-
-        Its solver is written, if it is not there.
-        """
-        if combination not in self._opened:
-            self._opened[combination] = self._open(main, combination)
-        return self._opened[combination]
-
-    def _open(self, main: Study, combination: Combination) -> SideStudy:
+        """The study of a combination, beside that of the solver itself. Its solver is written."""
         plan, change = main.plan, change_to(self._solver, combination, main.plan)
         folder = main.folder / ALSO / combination.folder
         max_iter = change.new.max_iter

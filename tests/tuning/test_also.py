@@ -258,14 +258,7 @@ def tune(
     )  # fmt: skip
     study = Study(folder, plan, pool, db="", settings=f"your own {COMBINATIONS_OF.own}")
     wanted: Any = SimpleNamespace(start=SCRATCH)
-    made: dict[Combination, SideStudy] = {}
-
-    def once(main: Study, combination: Combination) -> SideStudy:
-        if combination not in made:
-            made[combination] = open_study(main, combination)
-        return made[combination]
-
-    tuner = OuterTuner(study, wanted, solver, None, COMBINATIONS_OF, once)
+    tuner = OuterTuner(study, wanted, solver, None, COMBINATIONS_OF, open_study)
     return study, tuner.tune(), pool
 
 
@@ -278,7 +271,7 @@ def test_better_settings_are_found_searched_and_recommended(tmp_path: Path) -> N
     assert outer.trials[0].combination == COMBINATIONS_OF.own
     assert len(outer.trials) == 4
     # The same policy everywhere: half the iterations with twice the batch; LRs x 2, and x 0.2 / 0.1.
-    k0 = {str(t.combination): t.policy.params["k0"] for t in outer.trials if t.policy}  # type: ignore[attr-defined]
+    k0 = {str(t.combination): t.policy.params["k0"] for t in outer.trials}  # type: ignore[attr-defined]
     own = k0["batch=50, momentum=0.9"]
     assert k0["batch=100, momentum=0.9"] == pytest.approx(2 * own)
     assert k0["batch=50, momentum=0.8"] == pytest.approx(2 * own)
