@@ -6,7 +6,8 @@
 3. A second search follows with the best combination; its candidates come from the range of LRs
    moved by the same rule, and it begins with the best policies of the first search. Where the
    solver's own settings are the best ones, the first search continues instead.
-4. Finalists are the best of everything.
+4. Finalists are the best of everything, and the best policy with the solver's own settings: so it
+   is known what the settings bring.
 
 All decisions are a function of the results, as in the rest of a tuning: a killed one makes them
 again.
@@ -26,7 +27,7 @@ from lrbench_caffe.tuning.also import Combination, Combinations
 from lrbench_caffe.tuning.chooser import CombinationChooser
 from lrbench_caffe.tuning.side_studies import SideStudy
 from lrbench_caffe.tuning.space import GoodRange, TuningCandidate, candidates
-from lrbench_caffe.tuning.study import COMBINATIONS, Study, TuningPlan
+from lrbench_caffe.tuning.study import COMBINATIONS, PolicyTrainings, Study, TuningPlan
 from lrbench_caffe.tuning.tuner import Entrant, Tuner, TuningOutcome
 
 TRIALS_SHARE = 2 / 3  # of what there is for searches: at most so much for trying combinations
@@ -130,6 +131,10 @@ class OuterTuner(Tuner):
         self._most = min(self._most, len(self._combinations))
         return max(room, self._most * length + room // 4)
 
+    def _reserve(self, own: Policy | None) -> int:
+        plan = self._plan
+        return super()._reserve(own) + (plan.seeds + (plan.holdout > 0)) * plan.max_iter
+
     def _divided(self, room: int) -> int:
         left = room - self._most * self._plan.max_iter
         self._second = left - round(FIRST_SHARE * left)
@@ -185,6 +190,14 @@ class OuterTuner(Tuner):
 
         self._study.carry_out(chooser.ask, begin, tell, counts)
         self._outcome.best = self._best_combination()
+
+    def _finals(self, best: Sequence[Entrant], own: Policy | None) -> list[PolicyTrainings]:
+        finalists = super()._finals(best, own)
+        mine = [policy for study, policy in best if study is self._study and policy != own]
+        if mine and all(trained.settings != self._study.settings for trained in finalists):
+            self._say(f"finalist with your own settings, to compare with: {mine[0]:.6g}")
+            finalists += [trained for _, trained in self._repeat([(self._study, mine[0])], own)]
+        return finalists
 
     def _study_of(self, combination: Combination) -> Study:
         """The study whose trainings have these settings."""

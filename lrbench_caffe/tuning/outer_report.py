@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import statistics
 from pathlib import Path
 from typing import Any
 
+from lrbench_caffe.knowledge.ranking import SIGNIFICANT, welch
 from lrbench_caffe.plaintext import markdown
 from lrbench_caffe.tabular import Rows, markdown_table
 from lrbench_caffe.tuning.also import RULE
 from lrbench_caffe.tuning.measure import Measure
 from lrbench_caffe.tuning.outer import OuterOutcome
 from lrbench_caffe.tuning.study import PolicyTrainings, Study, TuningPlan
-from lrbench_caffe.tuning.verdict import TuningVerdict
+from lrbench_caffe.tuning.tuner import TuningOutcome
+from lrbench_caffe.tuning.verdict import TuningVerdict, ranked, spread_of, tops
 
 RECOMMENDED = Path("recommended") / "solver.prototxt"  # in the study's folder
 
@@ -82,6 +85,35 @@ def outer_json(
         "recommended": recommended and recommended.as_json(),
         "solver": str(study.folder / RECOMMENDED) if recommended else None,
     }
+
+
+def to_judge(study: Study, outcome: TuningOutcome) -> tuple[list[PolicyTrainings], str]:
+    """The finalists that the verdict is about, and what other settings bring, in words.
+
+    Other settings are recommended only if they are better beyond noise (Welch's test) than the
+    solver's own with the best policy that was found for these; else the verdict is about that one.
+    """
+    measure, everything = study.plan.measure, outcome.finalists
+    finalists = [one for one in ranked(study.plan, everything) if one is not outcome.baseline]
+    mine = next((one for one in finalists if one.settings == study.settings), None)
+    if outcome.outer is None or mine is None or finalists[0] is mine or mine.diverged:
+        return everything, ""
+    first = finalists[0]
+    values, own = (measure.values(tops(trained, measure)) for trained in (first, mine))
+    if not values or not own:
+        return everything, ""
+    difference = statistics.fmean(values) - statistics.fmean(own)
+    p = welch(spread_of(values), len(values), spread_of(own), len(own))
+    better = measure.goodness(difference) > 0 and (p is None or p < SIGNIFICANT)
+    figures = (
+        f"{first.name} has {measure.difference(difference)} than {mine.name}: "
+        f"{measure.figures(values)} against {measure.figures(own)}{measure.unit}"
+        + ("" if p is None else f", Welch's p = {p:.2g}")
+    )
+    if better and not first.diverged:
+        return everything, f"other settings are better: {figures}"
+    kept = [one for one in everything if one.settings == study.settings]
+    return kept, f"other settings are not better beyond noise: {figures}"
 
 
 def settings_json(outer: OuterOutcome | None, trained: PolicyTrainings) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from lrbench_caffe.tuning.holdout import Holdout, choose_holdout
 from lrbench_caffe.tuning.levels import Ladder
 from lrbench_caffe.tuning.measure import Measure
 from lrbench_caffe.tuning.outer import OuterTuner
-from lrbench_caffe.tuning.outer_report import RECOMMENDED
+from lrbench_caffe.tuning.outer_report import RECOMMENDED, to_judge
 from lrbench_caffe.tuning.prior import Prior
 from lrbench_caffe.tuning.report import ladder_figure, lost_note, write_failure, write_report
 from lrbench_caffe.tuning.request import RangeRequest, StudyRequest, TuningRequest
@@ -204,8 +204,10 @@ def carry_out(prepared: PreparedTuning, watch: TuningObserver) -> Tuning:
     study.say_if_finished_before()
     if not request.no_database:
         bring_in_the_rest(db, where, watch.say, watch.warn)
-    note = "; ".join(filter(None, (outcome.why_untried, lost_note(study.lost))))
-    verdict = judge(plan, outcome.finalists, outcome.baseline, note)
+    finalists, about_settings = to_judge(study, outcome)
+    notes = (about_settings, outcome.why_untried, lost_note(study.lost))
+    note = "; ".join(filter(None, notes))
+    verdict = judge(plan, finalists, outcome.baseline, note)
     outer = outcome.outer
     if outer is not None and verdict.policy is not None:
         write_recommended(

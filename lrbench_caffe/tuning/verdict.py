@@ -208,7 +208,7 @@ def _by_means(
     measure: Measure,
 ) -> _AgainstOwn:
     difference = statistics.fmean(values) - statistics.fmean(own_values)
-    means = _spread(values), len(values), _spread(own_values), len(own_values)
+    means = spread_of(values), len(values), spread_of(own_values), len(own_values)
     p, interval = welch(*means), welch_interval(*means)
     better = measure.goodness(difference) > 0
     sizes = "is as good as" if difference == 0 else f"has {measure.difference(difference)} than"
@@ -239,7 +239,7 @@ def _diverged(trained: PolicyTrainings) -> str:
     return f"diverged in {trained.diverged} of {len(trained.results)} trainings"
 
 
-def _spread(values: Sequence[float]) -> Spread:
+def spread_of(values: Sequence[float]) -> Spread:
     return Spread(statistics.fmean(values), statistics.pstdev(values) if len(values) > 1 else None)
 
 

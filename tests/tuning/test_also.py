@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections import Counter
 from pathlib import Path
@@ -23,14 +24,14 @@ from lrbench_caffe.tuning import chooser
 from lrbench_caffe.tuning.also import Combination, Combinations, check_also, parse_also
 from lrbench_caffe.tuning.chooser import CombinationChooser
 from lrbench_caffe.tuning.outer import OuterTuner
-from lrbench_caffe.tuning.outer_report import outer_json, trial_rows
+from lrbench_caffe.tuning.outer_report import outer_json, to_judge, trial_rows
 from lrbench_caffe.tuning.report import cost_rows, finalist_rows, training_rows
 from lrbench_caffe.tuning.request import TuningRequest
 from lrbench_caffe.tuning.side_studies import SideStudy, texts
 from lrbench_caffe.tuning.space import functions
 from lrbench_caffe.tuning.study import ALSO, COMBINATIONS, OWN, Study, TuningPlan
 from lrbench_caffe.tuning.tuner import TuningOutcome
-from lrbench_caffe.tuning.verdict import judge
+from lrbench_caffe.tuning.verdict import judge, tops
 
 MAX_ITER, INTERVAL = 1000, 50
 OWN_VALUES = {"batch": 50, "momentum": 0.9, "weight_decay": 0.0005}
@@ -277,7 +278,20 @@ def test_better_settings_are_found_searched_and_recommended(tmp_path: Path) -> N
     assert k0["batch=50, momentum=0.8"] == pytest.approx(2 * own)
     assert k0["batch=100, momentum=0.8"] == pytest.approx(4 * own)
     verdict = judge(study.plan, outcome.finalists, outcome.baseline)
-    assert {trained.settings for trained in outcome.finalists} == {"batch=100, momentum=0.8"}
+    # Two finalists with them, and the best policy with the solver's own settings to compare with.
+    assert [trained.settings for trained in outcome.finalists] == [
+        "batch=100, momentum=0.8", "batch=100, momentum=0.8", study.settings,
+    ]  # fmt: skip
+    mine = outcome.finalists[-1]
+    assert set(mine.results) == {1, 2} and mine is not outcome.baseline
+    judged, note = to_judge(study, outcome)
+    first, second = (
+        np.mean([test.top1 for test in tops(one, study.plan.measure)])
+        for one in (outcome.finalists[0], mine)
+    )
+    assert judged == outcome.finalists
+    assert note.startswith(f"other settings are better: {outcome.finalists[0].name} has ")
+    assert f"{first - second:.2f} points of Top-1 more than {mine.name}: {first:.2f} ± " in note
     assert verdict.settings == "batch=100, momentum=0.8"
     assert "with batch=100, momentum=0.8 has" in verdict.text
     assert "FIX(k0=0.01) with your own batch=50, momentum=0.9: " in verdict.text
@@ -345,6 +359,25 @@ def test_the_budget_decides_how_many_are_tried(tmp_path: Path, budget: int) -> N
     else:
         assert len(outcome.outer.trials) == 2  # the own one, and one other
         assert searches <= max(budget, 3 * MAX_ITER)
+
+
+def test_settings_that_are_not_better_beyond_noise_are_not_recommended(tmp_path: Path) -> None:
+    """With seed 1, which chooses, they are a point better; with the others they are not."""
+    pytest.importorskip("optuna")
+    study, outcome, _ = tune(tmp_path / "study", {"batch100-momentum0.8": 1.0}, seeds=3)
+    (mine,) = (one for one in outcome.finalists if one.settings == study.settings)
+    for one in outcome.finalists:
+        if one is not mine:
+            for seed in (2, 3):
+                (*_, last) = one.results[seed].measurements
+                one.results[seed].measurements[:] = [dataclasses.replace(last, top1=75.0)]
+    judged, note = to_judge(study, outcome)
+    assert judged == [mine] and note.startswith("other settings are not better beyond noise: ")
+    verdict = judge(study.plan, judged, outcome.baseline, note)
+    assert verdict.settings == study.settings and note in verdict.text
+    told = outer_json(study, outcome.outer, verdict)
+    assert told is not None and told["best"] == {"batch": 100, "momentum": 0.8}
+    assert told["recommended"] in (None, told["own"])
 
 
 def test_what_is_good_enough_needs_no_other_settings(tmp_path: Path) -> None:
