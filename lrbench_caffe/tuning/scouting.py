@@ -1,7 +1,7 @@
 """Finds the highest LRs that do not diverge: a few scouts go up until one does, or down.
 
 Two trainings are of one *level* where their mean LRs over the first fifth are alike. Nothing whose
-LR is as high for as long as that of one that diverged is tried again.
+LR is as high for as long as that of one that diverged is tried before all else was.
 """
 
 from __future__ import annotations

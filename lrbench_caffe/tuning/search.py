@@ -6,7 +6,8 @@ What was found on recorded curves (tools/bench_tuner), and what the rules below 
 
 - The range of LRs decides most, the function little. Two trainings are of one *level* where their
   mean LRs over the first fifth are alike. A few scouts find the highest level that does not
-  diverge; what diverges costs little, and nothing whose LR is as high for as long is tried again.
+  diverge; what diverges costs little. What has as high an LR for as long as one that diverged is
+  tried last, when nothing else is left: most of it diverges, too, but not all.
 - Early on, Top-1 says nothing about the end, whatever the level; so a candidate is opened with 15 %
   of its training at once. Later its best Top-1 so far tells most. The best so far, not the last: a
   cyclic policy is not thrown away in the part of its cycle where the LR is high and Top-1 low.
@@ -47,6 +48,7 @@ TICKET = 0.35  # that it takes all in all
 FRESH = 3  # candidates that are opened at least, where policies are known
 PRIOR = 0.7  # the prior of a level weighs as much as this many trainings
 RIVAL = 2.0  # points below the best, from where on a training is not a rival
+LAST = -1.0  # what a candidate is worth that is expected to diverge: less than any other
 
 # The chance that a test of a training brings a new best.
 FORGET = 0.85  # factor for every test since its best without a new one
@@ -240,7 +242,7 @@ class PolicySearch:
         others[self._first] = False
         opened = int((others & (self._done >= self._opening)).sum())
         opened += sum(bool(others[index]) for index in self._training)
-        new = others & (self._done < self._opening) & np.isfinite(value)
+        new = others & (self._done < self._opening) & (value > LAST)
         if not self._first or opened >= FRESH or not new.any():
             return value
         return np.where(new, value, -np.inf)
@@ -298,12 +300,14 @@ class PolicySearch:
             curve = self._curves[index]
             if curve is not None and len(curve.scores) >= self._opening:
                 value[index] = self._value_of_open(index, curve, aim)
-            elif not hopeless[index]:
+            elif hopeless[index]:
+                value[index] = LAST
+            else:
                 value[index] = self._value_of_new(index, limit, lot)
         # What is about equally promising is tried in any order, but in the same one for the same
         # seed.
         noise = np.exp(0.3 * self._random.standard_normal(len(value)))
-        return np.where(np.isfinite(value), value * noise, value)
+        return np.where(value > LAST, value * noise, value)
 
     def _lot(self) -> _Lot | None:
         """The trainings that a new candidate is measured by, None before there is one."""

@@ -328,7 +328,7 @@ class Tuner:
         own: Policy | None,
         known_before: int,
     ) -> str:
-        """Why the search asked for nothing more, in words.
+        """Why the search asked for nothing more though some candidates were not tried, in words.
 
         Args:
             known_before: iterations that the known policies had in the range test.
@@ -336,8 +336,6 @@ class Tuner:
         if search.target_reached:
             assert self._plan.goal_value is not None
             return f"the target of {self._plan.target_text} was reached"
-        if not search.spent_up:
-            return "their LRs are as high as that of a diverged one, or promise no gain"
         range_test = self._spent.get("range test", 0)
         of_known = self._iterations_of(known) - known_before
         others = self._study.iterations_asked_for - of_known - range_test
