@@ -14,7 +14,7 @@ from lrbench_caffe.tuning.measure import Measure
 from lrbench_caffe.tuning.outer import OuterOutcome
 from lrbench_caffe.tuning.study import PolicyTrainings, Study, TuningPlan
 from lrbench_caffe.tuning.tuner import TuningOutcome
-from lrbench_caffe.tuning.verdict import TuningVerdict, ranked, spread_of, tops
+from lrbench_caffe.tuning.verdict import TuningVerdict, ranked, spread_of, tops, unsoundness
 
 RECOMMENDED = Path("recommended") / "solver.prototxt"  # in the study's folder
 
@@ -110,7 +110,7 @@ def to_judge(study: Study, outcome: TuningOutcome) -> tuple[list[PolicyTrainings
         f"{measure.figures(values)} against {measure.figures(own)}{measure.unit}"
         + ("" if p is None else f", Welch's p = {p:.2g}")
     )
-    if better and not first.diverged:
+    if better and not unsoundness(first, measure):
         return everything, f"other settings are better: {figures}"
     kept = [one for one in everything if one.settings == study.settings]
     return kept, f"other settings are not better beyond noise: {figures}"

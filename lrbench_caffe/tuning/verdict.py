@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from lrbench_caffe.errors import named
@@ -134,11 +135,12 @@ def _without_comparison(
         return _AgainstOwn(
             False, f"keep your own policy, {name}: no other policy became a finalist"
         )
-    if first.diverged:
-        ends = f"{name}, the best one found, {_diverged(first)}"
-        if own is not None and not own.diverged:
+    unsound, own_unsound = unsoundness(first, measure), own and unsoundness(own, measure)
+    if unsound:
+        ends = f"{name}, the best one found, {unsound}"
+        if own is not None and not own_unsound:
             return _AgainstOwn(False, f"keep your own policy, {mine}: {ends}")
-        too = f"; your own policy {_diverged(own)}" if own else ""
+        too = f"; your own policy {own_unsound}" if own_unsound else ""
         return _AgainstOwn(False, f"no policy is recommended: {ends}{too}")
     if not tops(first, measure):
         return _AgainstOwn(
@@ -148,9 +150,9 @@ def _without_comparison(
         return _AgainstOwn(
             True, f"train with {name}; the solver has no lr_policy to compare it with"
         )
-    if own.diverged:
+    if own_unsound:
         return _AgainstOwn(
-            True, f"train with {name}: your own policy, {mine}, {_diverged(own)}, this one never"
+            True, f"train with {name}: your own policy, {mine}, {own_unsound}, this one never"
         )
     if not tops(own, measure):
         reason = next(iter(own.results.values())).reason if own.results else "it was not trained"
@@ -184,13 +186,18 @@ def _compared(
         there, own_there = (reach(trained, target, measure) for trained in (first, own))
         whole, own_whole = len(tops(first, measure)), len(tops(own, measure))
         share, own_share = len(there) / whole, len(own_there) / own_whole
+        p = fisher(len(there), whole, len(own_there), own_whole)
         counts = (
             f"{name} reached {measure.short_text(target)} in {len(there)} of {whole} trainings, "
             f"your own policy, {mine}, in {len(own_there)} of {own_whole}"
         )
         if share != own_share or not there:
-            better = share > own_share
-            return _AgainstOwn(better, f"{_advice(better, name)}: {counts}", "iterations")
+            # What one reaches mostly and the other never needs no test, which few seeds cannot pass.
+            clear = p < SIGNIFICANT or (share > 0.5 and not own_share)
+            better = share > own_share and clear
+            noise = "" if better or share <= own_share else ": within noise"
+            text = f"{_advice(better, name)}: {counts}{noise} (Fisher's p = {p:.2g})"
+            return _AgainstOwn(better, text, "iterations", p=p)
         return _by_means(first, own, there, own_there, ITERATIONS)
     values, own_values = (measure.values(tops(trained, measure)) for trained in (first, own))
     found = _by_means(first, own, values, own_values, measure)
@@ -214,7 +221,9 @@ def _by_means(
     sizes = "is as good as" if difference == 0 else f"has {measure.difference(difference)} than"
     figures = f"{measure.figures(values)} against {measure.figures(own_values)}{measure.unit}"
     counts = f"{len(values)} and {len(own_values)} trainings"
-    if p is None and min(len(values), len(own_values)) > 1:
+    if p is None and min(len(values), len(own_values)) > 1 and _alike(first) and _alike(own):
+        noise = "the seed changes nothing: each counts as one training, and noise cannot be tested"
+    elif p is None and min(len(values), len(own_values)) > 1:
         noise = "no deviation in either, so that noise cannot be tested"
     elif p is None or interval is None:
         noise = f"too few to test for noise; use {named('seeds')} 3"
@@ -235,8 +244,44 @@ def _advice(recommended: bool, name: str) -> str:
     return f"train with {name}" if recommended else "keep your own policy"
 
 
-def _diverged(trained: PolicyTrainings) -> str:
-    return f"diverged in {trained.diverged} of {len(trained.results)} trainings"
+def unsoundness(trained: PolicyTrainings, measure: Measure) -> str:
+    """Why a policy cannot be trusted, in words: "diverged in 1 of 3 trainings"; empty where it can.
+
+    A training whose value is not a finite number where it counts is as bad as one that diverged.
+    """
+    if trained.diverged:
+        return f"diverged in {trained.diverged} of {len(trained.results)} trainings"
+    lost = unmeasured(trained, measure)
+    return f"had no finite {measure.title} in {lost} of {len(trained.results)} trainings" * bool(
+        lost
+    )
+
+
+def unmeasured(trained: PolicyTrainings, measure: Measure) -> int:
+    """How many complete trainings have no finite value where they count."""
+    return len(_whole(trained)) - len(measure.values(tops(trained, measure)))
+
+
+def _alike(trained: PolicyTrainings) -> bool:
+    """Whether all complete trainings have the same tests to the last digit: no seed made a difference."""
+    tests = [
+        [replace(m, seconds=0.0) for m in result.measurements if m.iteration > 0]
+        for result in _whole(trained)
+    ]
+    return len(tests) > 1 and all(other == tests[0] for other in tests)
+
+
+def fisher(hits: int, n: int, other_hits: int, other_n: int) -> float:
+    """The two-sided p of Fisher's exact test that two shares, hits / n, are equal.
+
+    It is the probability of all tables with these sums that are no more probable than this one.
+
+    >>> fisher(3, 3, 2, 3), round(fisher(3, 3, 0, 3), 3), round(fisher(5, 5, 1, 6), 4)
+    (1.0, 0.1, 0.0152)
+    """
+    both, total = hits + other_hits, math.comb(n + other_n, hits + other_hits)
+    ways = [math.comb(n, k) * math.comb(other_n, both - k) for k in range(both + 1)]
+    return sum(way for way in ways if way <= ways[hits]) / total
 
 
 def spread_of(values: Sequence[float]) -> Spread:
@@ -277,7 +322,7 @@ def ranked(plan: TuningPlan, finalists: Sequence[PolicyTrainings]) -> list[Polic
 
     def key(one: PolicyTrainings) -> tuple[float, ...]:
         # One that was lost says nothing about its policy.
-        stands = (one.diverged, not tops(one, measure))
+        stands = (one.diverged + unmeasured(one, measure), not tops(one, measure))
         trained, decisive = chosen_by(one), one.decisive(measure)
         best_tests = tops(trained, measure)
         badness = mean([-measure.goodness(value) for value in measure.values(best_tests)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,7 +51,12 @@ def plan(**more: Any) -> TuningPlan:
         ([83.0], [82.0], True, None, "too few to test for noise; use seeds 3"),
         ([82.0], [83.0], False, None, "too few to test for noise; use seeds 3"),
         ([83.0, 83.0], [83.0, 83.0], False, None, "is as good as"),
-        ([95.8, 95.8], [94.0, 94.0], True, None, "(2 and 2 trainings; no deviation in either, so that noise"),
+        # Both trainings of each are the same, and then they are not.
+        ([95.8, 95.8], [94.0, 94.0], True, None, "(2 and 2 trainings; the seed changes nothing: each counts"),
+        ([95.8, 95.8, 95.8], [94.0, 94.0, "failed"], True, None, "the seed changes nothing"),
+        ([95.8, math.nan], [94.0, 94.1], False, None, "had no finite Top-1 in 1 of 2 trainings"),
+        ([95.8, 95.9], [math.nan, math.nan], True, None, "had no finite Top-1 in 2 of 2 trainings, this"),
+        ([math.nan, math.nan], [math.nan, 94.0], False, None, "had no finite Top-1 in 1 of 2"),
         ([90.0, "diverged", 91.0], [82.0, 82.1, 82.2], False, None, "diverged in 1 of 3 trainings"),
         ([82.0, 82.1, 82.2], [90.0, "diverged", 91.0], True, None, "in 1 of 3 trainings, this one never"),
         ([90.0, "diverged"], ["diverged", "diverged"], False, None, "diverged in 2 of 2"),
@@ -146,7 +152,15 @@ def test_a_solver_without_a_policy_of_its_own() -> None:
     [
         ([90.1, 90.1, 90.1], [90.0, 90.0, 90.0], True, -100.0),  # 100 iterations against 200
         ([90.0, 90.0, 90.0], [90.1, 90.1, 90.1], False, 100.0),
-        ([90.0, 90.0, 90.0], [89.0, 90.1, 90.1], True, None),  # in 3 of 3 against 2 of 3
+        (
+            [90.0, 90.0, 90.0],
+            [89.0, 90.1, 90.1],
+            False,
+            None,
+        ),  # 3 of 3 against 2 of 3: Fisher's p = 1
+        ([90.0, 90.0, 90.0], [89.0, 89.1, 89.1], True, None),  # 3 of 3 against none
+        ([90.0, 89.0, 89.0], [89.0, 89.1, 89.1], False, None),  # 1 of 3 against none
+        ([90.0] * 5, [90.0, *[89.0] * 5], True, None),  # p = 0.015
         ([89.0, 89.0, 89.0], [89.5, 89.5, 89.5], False, None),  # neither ever
     ],
 )
