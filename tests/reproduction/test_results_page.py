@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from lrbench_caffe import db
 from lrbench_caffe.database import Database
 from lrbench_caffe.reproduction.plan import plan
@@ -14,13 +16,16 @@ from lrbench_caffe.terminal import cli
 RESULTS = Path(__file__).resolve().parent.parent.parent / "docs" / "results"
 
 
-def test_table_vii_is_of_the_trainings_beside_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("table", "seeds", "trainings"), [("table7", 3, 21), ("table8", 5, 2)])
+def test_a_table_is_of_the_trainings_beside_it(
+    tmp_path: Path, table: str, seeds: int, trainings: int
+) -> None:
     url = str(tmp_path / "lr.sqlite")
-    assert cli.run(db.main, ["import", str(RESULTS / "table7.jsonl"), "--db", url]) == 0
+    assert cli.run(db.main, ["import", str(RESULTS / f"{table}.jsonl"), "--db", url]) == 0
     with Database.open(url) as database:
         records = list(database.runs(source="measured", measurements=True))
-    assert len(records) == 21
-    files = write(tmp_path, replace(plan("table7"), seeds=(1, 2, 3)), records)
+    assert len(records) == trainings
+    files = write(tmp_path, replace(plan(table), seeds=tuple(range(1, seeds + 1))), records)
     texts = [file for file in files if file.suffix in (".md", ".csv")]
     assert len(texts) == 3
     for file in texts:
