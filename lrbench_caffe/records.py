@@ -150,6 +150,11 @@ class Start:
             self.kind in ("weights", "snapshot") and self.digest is not None
         )
 
+    @property
+    def pretrained(self) -> bool:
+        """Whether it is weights of which the net takes any."""
+        return self.kind == "weights" and self.filled != 0
+
     def same(self, other: Start) -> bool:
         """Whether two trainings provably had the same start; an unknown start equals no other."""
         return self.known and self == other

@@ -21,7 +21,7 @@ from lrbench_caffe.knowledge.adaptation import (
 )
 from lrbench_caffe.knowledge.evidence import Evidence, Proposal, Wanted
 from lrbench_caffe.knowledge.ranking import CRITERIA, Criterion, output
-from lrbench_caffe.knowledge.similarity import SAME, comparable, similarity
+from lrbench_caffe.knowledge.similarity import SAME, comparable, is_held_out, similarity
 from lrbench_caffe.knowledge.utility import (
     MANY,
     OWN,
@@ -146,9 +146,15 @@ class Lookup:
     _starts: dict[int, list[Start]] = field(default_factory=dict)  # by task
 
     def groups(self) -> list[ResultGroup]:
-        """The database's results in the order in which they are looked at."""
+        """The database's results in the order in which they are looked at.
+
+        What ``tune`` trained on a part of this task's training data is none: its best were chosen
+        from many by few records, and what they are worth here is measured at its end.
+        """
         homes: list[tuple[float, list[Task]]] = []
-        rated = ((similarity(self.wanted.task, other), other) for other in self.database.tasks())
+        wanted = self.wanted.task
+        others = [other for other in self.database.tasks() if not is_held_out(other, wanted)]
+        rated = ((similarity(wanted, other), other) for other in others)
         for nearness, other in sorted(rated, key=lambda pair: -pair[0])[:NEAREST]:
             if nearness <= 0:
                 break

@@ -7,6 +7,7 @@ docs/ranking.md.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -54,15 +55,16 @@ CRITERIA = {
         Criterion("target", "#Iterations to target", "cost", False, 0),
     )
 }
-LOSSES = (
-    "loss",
-    "err",
-    "mse",
-    "mae",
-    "rmse",
-    "dist",
-    "entropy",
-)  # in names of outputs whose lower values are better
+# Words in names of outputs whose lower values are better, and those of which more is better.
+LOSSES = frozenset(
+    ("loss", "losses", "err", "error", "mse", "rmse", "mae", "mape", "dist", "distance", "entropy",
+     "nll", "perplexity")
+)  # fmt: skip
+LOSS_ENDINGS = ("loss", "error", "entropy", "mse", "mae", "dist", "distance")  # "softmaxloss"
+GAINS = frozenset(
+    ("acc", "accuracy", "accuracies", "top", "topk", "iou", "miou", "map", "ap", "auc", "auroc",
+     "f1", "dice", "precision", "recall", "psnr", "ssim", "score")
+)  # fmt: skip
 COSTS = tuple(c.name for c in CRITERIA.values() if c.kind == "cost")
 
 
@@ -165,8 +167,35 @@ def output(
     """
     if higher is not None:
         return Criterion(name, name, "output", higher, 4)
-    lower = any(word in name.lower() for word in LOSSES) or _is_test_loss(name, results)
+    lower = direction_by_name(name) is False or _is_test_loss(name, results)
     return Criterion(name, name, "output", not lower, 4, guessed=True)
+
+
+def direction_by_name(name: str) -> bool | None:
+    """Whether more is better of an output, by the words of its name; None where none of them tells.
+
+    What follows the last slash counts most: GoogLeNet's "loss3/top-1" is an accuracy.
+
+    >>> direction_by_name("accuracy_terrain"), direction_by_name("bboxLoss"), direction_by_name("y")
+    (True, False, None)
+    """
+    for part in reversed(name.split("/")):
+        words = _words(part)
+        if words & LOSSES or any(word.endswith(LOSS_ENDINGS) for word in words):
+            return False
+        if words & GAINS:
+            return True
+    return None
+
+
+def _words(name: str) -> set[str]:
+    """The words of a name, in lower case and the singular: "IoU_2", "loss1", "bboxLoss", "top5errors"."""
+    found = {
+        *re.split(r"[^a-z0-9]+", name.lower()),  # "f1"
+        *re.findall(r"[a-z]+", name.lower()),
+        *(word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)),
+    }
+    return found | {word[:-1] for word in found if word.endswith("s")}
 
 
 def _is_test_loss(name: str, results: Iterable[PolicySummary]) -> bool:

@@ -18,7 +18,7 @@ from lrbench_caffe.knowledge.ranking import (
     RankingEntry,
     TargetCost,
 )
-from lrbench_caffe.knowledge.similarity import comparable
+from lrbench_caffe.knowledge.similarity import comparable, is_held_out
 from lrbench_caffe.knowledge.utility import classifies
 from lrbench_caffe.lr.functions import find_function
 from lrbench_caffe.parameters import (
@@ -289,7 +289,7 @@ def find_tasks(query: Query, known: list[Task], wanted: Task | None = None) -> l
         return fitting
     if not query.task:
         return None
-    fitting = [task for task in known if _fits(task, query.task)]
+    fitting = _named(query.task, known)
     names = ", ".join(f"{task.title} ({task.id})" for task in fitting or known)
     if not fitting:
         raise ParameterError(
@@ -302,16 +302,38 @@ def find_tasks(query: Query, known: list[Task], wanted: Task | None = None) -> l
     return fitting
 
 
-def _fits(task: Task, text: str) -> bool:
-    def plain(name: str) -> str:
-        return "".join(letter for letter in name.lower() if letter.isalnum())
+def _named(text: str, known: list[Task]) -> list[Task]:
+    """The tasks of a number, or of a name or its part.
 
+    A whole name counts more than a part, and a task more than what was held out of its training
+    data, whose name begins like its own.
+    """
     if text.isdecimal():
-        return text.lstrip("0") == str(task.id)
+        return [task for task in known if text.lstrip("0") == str(task.id)]
+    fitting = [task for task in known if _fits(task, text)]
+    fitting = [task for task in fitting if not any(is_held_out(task, of) for of in fitting)]
+    whole = [task for task in fitting if _is_whole_name(task, text)]
+    if not whole:
+        return fitting
+    return [task for task in fitting if any(comparable(task, one) for one in whole)]
+
+
+def _fits(task: Task, text: str) -> bool:
     data, slash, network = text.partition("/")
     if not slash:
-        return plain(text) in plain(task.title)
-    return plain(data) in plain(task.dataset.name) and plain(network) in plain(task.network.name)
+        return _plain(text) in _plain(task.title)
+    return _plain(data) in _plain(task.dataset.name) and _plain(network) in _plain(
+        task.network.name
+    )
+
+
+def _is_whole_name(task: Task, text: str) -> bool:
+    names = (task.title, task.dataset.name, task.network.name)
+    return _plain(text) in map(_plain, names)
+
+
+def _plain(name: str) -> str:
+    return "".join(letter for letter in name.lower() if letter.isalnum())
 
 
 def _starts(query: Query, database: Results, tasks: list[Task]) -> list[Start]:

@@ -25,6 +25,9 @@ from lrbench_caffe.records import Dataset, Network, Task
 SAME = 1.0  # similarity of a task to itself
 OTHER = 0.9  # at most, for data or nets of the same form that are not the same
 UNKNOWN = 0.5
+HELD_OUT = (
+    "_holdout"  # how names of data sets end whose test records were held out of a training set
+)
 
 
 def similarity(a: Task, b: Task) -> float:
@@ -44,6 +47,21 @@ def comparable(a: Task, b: Task) -> bool:
     count here, and the data is taken to be the same where only its name and form are known.
     """
     return similarity(a, b) == SAME
+
+
+def is_held_out(a: Task, of: Task) -> bool:
+    """Whether one task is another one trained on a part of its training records and tested on the
+    others, as ``tune`` does to choose."""
+    data, whole = a.dataset, of.dataset
+    parts = (data.train_samples, data.test_samples, whole.train_samples)
+    return (
+        a.task_type == of.task_type
+        and a.network.digest == of.network.digest
+        and data.name == whole.name + HELD_OUT
+        and (data.channels, data.height, data.width, data.classes)
+        == (whole.channels, whole.height, whole.width, whole.classes)
+        and (None in parts or sum(parts[:2]) == parts[2])  # type: ignore[arg-type]
+    )
 
 
 def data_similarity(a: Dataset, b: Dataset) -> float:

@@ -173,10 +173,18 @@ def check_start(
         return SCRATCH, []
     filled, layers = _fill(weights, nets, messages, where)
     name = ", ".join(path.name for path in weights)
-    remark = f"weights: {filled} of {layers} layers filled"
-    if not filled:
-        remark = f"WARNING: {remark}: {name} has no layer whose name is in this net; all weights are random"
-    return Start("weights", models_digest(weights), filled, layers, name=name), [remark]
+    start = Start("weights", models_digest(weights), filled, layers, name=name)
+    return start, [without_weights(start) or f"weights: {filled} of {layers} layers filled"]
+
+
+def without_weights(start: Start) -> str:
+    """The warning where none of the given weights is of the net; else empty."""
+    if start.kind != "weights" or start.pretrained:
+        return ""
+    return (
+        f"WARNING: weights: {start.filled} of {start.layers} layers filled: {start.name} has no layer "
+        "whose name is in this net; all weights are random"
+    )
 
 
 def _fill(

@@ -25,6 +25,7 @@ from lrbench_caffe.datasets.lmdb_split import choose, digest_of, split_bytes, sp
 from lrbench_caffe.datasets.lmdb_writer import locked
 from lrbench_caffe.errors import InputError, ParameterError
 from lrbench_caffe.files import replace_own
+from lrbench_caffe.knowledge.similarity import HELD_OUT
 from lrbench_caffe.prototxt.holdout import CannotSplit, Splittable, splittable, write_holdout
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.prototxt.task import dataset_name
@@ -109,7 +110,7 @@ class Holdout:
         """Each LMDB, and the places of its parts."""
         parts, names = [], set[str]()
         for source in self.split.sources:
-            name = f"{dataset_name(str(source))}_{_FOLDER}"
+            name = f"{dataset_name(str(source))}{HELD_OUT}"
             while name in names:  # images and labels of one name
                 name += "_2"
             names.add(name)

@@ -23,6 +23,7 @@ from lrbench_caffe.progress import Progress
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.records import Task, digest
 from lrbench_caffe.runs.opening import bring_in_the_rest
+from lrbench_caffe.training.beginning import without_weights
 from lrbench_caffe.training.choosing import open_wanted
 from lrbench_caffe.training.continuation import fingerprint
 from lrbench_caffe.tuning import chooser, folder, ramp
@@ -332,7 +333,7 @@ def _range_plan(
 
 def climb(request: RangeRequest, study: Study, solver: Solver, title: str) -> RangeTest:
     """The ladder: short trainings with a constant LR each."""
-    ladder = Ladder(study.plan.measure, pretrained=study.plan.start.kind == "weights")
+    ladder = Ladder(study.plan.measure, pretrained=study.plan.start.pretrained)
     try:
         good = study.find_range(ladder, request.iterations or range_length(study.plan))
     except TrainingError:
@@ -423,7 +424,7 @@ def _keep(
 
 def _open(request: StudyRequest, progress: Progress) -> tuple[Solver, Wanted]:
     """The solver, and what it trains from which start."""
-    return open_wanted(
+    solver, wanted = open_wanted(
         request.solver,
         caffe_python=request.caffe_python,
         head=request.head,
@@ -432,6 +433,9 @@ def _open(request: StudyRequest, progress: Progress) -> tuple[Solver, Wanted]:
         stages=request.stages or (),
         check_data=None if request.trust_data else progress,
     )
+    if warning := without_weights(wanted.start):
+        progress.say(warning)
+    return solver, wanted
 
 
 def _measure(

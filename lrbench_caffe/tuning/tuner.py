@@ -162,7 +162,7 @@ class Tuner:
         if known:
             self._say(f"range of good LRs, from the LR database: {known.low:g} to {known.high:g}")
             return known, None
-        ladder = Ladder(self._plan.measure, pretrained=self._plan.start.kind == "weights")
+        ladder = Ladder(self._plan.measure, pretrained=self._plan.start.pretrained)
         good = self._study.find_range(ladder, range_length(self._plan), self._followers)
         self._say(
             f"range of good LRs: {good.low:g} to {good.high:g}, best constant LR {good.best:g}"

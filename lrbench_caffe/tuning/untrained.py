@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 
 from lrbench_caffe.errors import InputError, ParameterError, did_you_mean
-from lrbench_caffe.knowledge.ranking import CRITERIA, Criterion, direction_note, output
+from lrbench_caffe.knowledge.ranking import (
+    CRITERIA,
+    Criterion,
+    direction_by_name,
+    direction_note,
+    output,
+)
 from lrbench_caffe.metrics import METRICS, UTILITY, Measurement, scalars
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.prototxt.task import open_worker
@@ -22,11 +27,6 @@ from lrbench_caffe.tuning.measure import Measure
 _NO_AIM = ("cd", "cdac")
 OWN = tuple(m.name for m in METRICS.values() if m.kind == UTILITY and m.name not in _NO_AIM)
 BATCHES = 10  # of the test net that are looked at
-# Words in names of outputs, or their beginnings, of which more is better.
-GAINS = (
-    "acc", "top", "iou", "miou", "map", "ap", "auc", "f1", "dice", "precision", "recall", "psnr",
-    "ssim", "score",
-)  # fmt: skip
 
 
 def choose_measure(
@@ -124,14 +124,15 @@ def _direction(solver: Solver, test: Measurement, name: str) -> bool:
     Raises:
         InputError: none of these tells.
     """
-    plain = output(name)
     layers = [layer.type for layer in solver.tests[0].net.layers if name in layer.top]
-    if any(kind.endswith("Loss") for kind in layers) or not plain.higher:
+    if "Accuracy" in layers:
+        return True
+    by_name = direction_by_name(name)
+    if any(kind.endswith("Loss") for kind in layers) or by_name is False:
         return False
     value = test.outputs[name]
     if test.test_loss is not None and math.isclose(value, test.test_loss, rel_tol=1e-5):
         return False
-    words = re.split(r"[^a-z0-9]+", name.lower())
-    if "Accuracy" in layers or any(word.startswith(GAINS) for word in words):
+    if by_name:
         return True
     raise ParameterError("{by}: {0}: is more of it better, or less? allowed: {higher}", name)

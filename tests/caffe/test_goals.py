@@ -64,7 +64,12 @@ SMALL = ("--functions", "fix,poly", "--top", "1", "--seeds", "2", "--fresh", "--
 @pytest.fixture
 def here(workspace: Workspace) -> Workspace:
     """The solvers regression, two and ink, whose own LRs are far too low."""
-    for name, net in (("regression", REGRESSION), ("two", TWO_LOSSES), ("ink", SEGMENTATION)):
+    for name, net in (
+        ("regression", REGRESSION),
+        ("two", TWO_LOSSES),
+        ("ink", SEGMENTATION),
+        ("odd", SEGMENTATION.replace('"amount"', '"aperture"')),
+    ):
         workspace.write(f"{name}.net", net)
         text = nets.solver(net=f'"{name}.net"', base_lr=0.0001, **LOW)
         workspace.write(f"{name}.prototxt", text)
@@ -152,6 +157,7 @@ def test_a_range_test_by_an_output(here: Workspace) -> None:
     ("solver", "arguments", "words"),
     [
         ("regression", ("--by", "top1"), ("--by", "'top1'", "outputs of the test net", "test_loss, loss")),
+        ("odd", ("--by", "aperture"), ("--by: aperture: is more of it better, or less?",)),
         ("two", ("--by", "los_half"), ("--by", "'los_half'", "did you mean 'loss_half'", "loss_digit")),
         ("ink", ("--by", "amount"), ("--by: amount: is more of it better, or less?", "--higher or --lower")),
         ("two", ("--by", "test_loss", "--higher"), ("--higher or --lower", "is better if it is lower")),
@@ -221,6 +227,19 @@ def test_fine_tuning(here: Workspace) -> None:
     run(
         here, "tune", "regression.prototxt", "--weights", "other.caffemodel", "--out", "range"
     ).failed(2, "range holds a study with")
+
+
+def test_weights_of_which_the_net_takes_none_are_from_scratch(here: Workspace) -> None:
+    model = run_model(here)
+    renamed = REGRESSION.replace('name: "ip1"', 'name: "new1"').replace(
+        'name: "ip2"', 'name: "new2"'
+    )
+    here.write("regression.net", renamed)
+    words = ("--iterations", "40", "--layers", "stock", "--out", "range", "--weights", model)
+    done = run(here, "range", "regression.prototxt", *words).succeeded()
+    assert "WARNING: weights: 0 of 2 layers filled" in done.out + done.err
+    tried = {float(one.record["policy"][7:-1]) for one in runs(here.path / "range").values()}
+    assert {0.1, 0.01, 0.001} <= tried  # the first of random weights
 
 
 def run_model(workspace: Workspace) -> str:

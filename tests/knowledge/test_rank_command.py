@@ -12,6 +12,7 @@ import pytest
 
 from lrbench_caffe import rank
 from lrbench_caffe.database import Database
+from lrbench_caffe.errors import InputError
 from lrbench_caffe.knowledge import selection
 from lrbench_caffe.knowledge.ranking import CRITERIA
 from lrbench_caffe.lr import parse
@@ -27,6 +28,7 @@ from lrbench_caffe.records import (
 )
 from lrbench_caffe.terminal import cli, rank_tables
 from lrbench_caffe.terminal.tables import fitting
+from tests.knowledge.tasks import DIGITS
 
 PNG = b"\x89PNG"
 
@@ -330,3 +332,35 @@ def test_a_column_that_tells_rows_of_one_policy_apart_stays(odd, tmp_path):
     )
     kept, _ = fitting(table, form, 60)
     assert "max_iter" in [form.names[i] for i in kept]
+
+
+def _named(text: str, *names: str) -> list[str]:
+    """The tasks that a name finds among those of data and a net each."""
+    known = []
+    for number, name in enumerate(names, 1):
+        data, _, net = name.partition("/")
+        parts = (1167, 130) if data.endswith("_holdout") else (1297, 500)
+        dataset = replace(DIGITS.dataset, name=data, digest=data, train_samples=parts[0],
+                          test_samples=parts[1])  # fmt: skip
+        network = replace(DIGITS.network, name=net, digest=net)
+        known.append(replace(DIGITS, id=number, dataset=dataset, network=network))
+    query = selection.Query(task=text)
+    return [task.title.replace(" ", "") for task in selection.find_tasks(query, known) or []]
+
+
+@pytest.mark.parametrize(
+    "text", ["digits/LeNet_digits", "Digits/lenet", "digits", "lenet_digits", "digits / LeNet", "2"]
+)
+def test_a_name_means_the_task_and_not_what_was_held_out_of_it(text):
+    both = ("digits_holdout/LeNet_digits", "digits/LeNet_digits")
+    assert _named(text, *both) == ["digits/LeNet_digits"]
+    assert _named("digits_holdout/lenet", *both) == _named("holdout", *both) == [both[0]]
+
+
+def test_a_whole_name_counts_more_than_a_part():
+    known = ("cifar10/net", "cifar100/net", "cifar10/net2")
+    assert _named("CIFAR-10/Net", *known) == ["cifar10/net"]
+    assert _named("net2", *known) == ["cifar10/net2"]
+    for text in ("cifar", "cifar10", "cifar10/ne"):
+        with pytest.raises(InputError, match="is more than one task"):
+            _named(text, *known)

@@ -14,6 +14,7 @@ from lrbench_caffe.knowledge.ranking import (
     CRITERIA,
     TargetCost,
     criteria,
+    direction_by_name,
     pareto_front,
     rank,
     rank_weighted,
@@ -180,3 +181,17 @@ def test_weights():
 
 def test_nan_is_not_measured():
     assert candidate(ld=math.nan).spread("ld") is None
+
+
+@pytest.mark.parametrize(
+    ("names", "higher"),
+    [
+        (("mape", "rmse1", "top5_errors", "top1err", "loss1/loss1", "test_error_rate"), False),
+        (("softmaxloss", "bboxLoss", "lossA", "L2dist", "crossentropy", "map_loss"), False),
+        (("accuracy_terrain", "mAP@0.5", "AP50", "ious", "F1_score", "lossless_psnr"), True),
+        (("loss3/top-1", "acc1", "scores"), True),  # the first is an accuracy of GoogLeNet
+        (("aperture", "mapping", "mirror", "topology", "y", "42", ""), None),
+    ],
+)
+def test_whole_words_of_a_name_tell_the_direction(names, higher):
+    assert {name: direction_by_name(name) for name in names} == dict.fromkeys(names, higher)

@@ -16,6 +16,7 @@ from lrbench_caffe.knowledge.similarity import (
     comparable,
     data_similarity,
     family,
+    is_held_out,
     network_similarity,
     similarity,
 )
@@ -58,6 +59,19 @@ def test_one_for_the_same_task_only():
 
 def test_the_framework_does_not_count():
     assert similarity(MNIST, replace(MNIST, framework=HERE)) == 1
+
+
+def test_what_is_held_out_of_a_task():
+    def parts(**changes) -> Task:
+        data = {"name": "digits_holdout", "train_samples": 1167, "test_samples": 130, "digest": "x"}
+        return replace(DIGITS, dataset=replace(DIGITS.dataset, **{**data, **changes}))
+
+    assert is_held_out(parts(), DIGITS)
+    assert not is_held_out(DIGITS, parts()) and not is_held_out(DIGITS, DIGITS)
+    assert not is_held_out(parts(test_samples=500), DIGITS)  # not 1297 together
+    assert not is_held_out(parts(name="digits_2"), DIGITS)
+    assert not is_held_out(parts(classes=5), DIGITS)
+    assert not is_held_out(replace(parts(), network=MNIST.network), DIGITS)
 
 
 def test_the_papers_data_is_known_by_name_and_form():

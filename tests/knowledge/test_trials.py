@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from lrbench_caffe.knowledge.proposing import recommend
@@ -33,6 +35,24 @@ def on_digits(
 
 def texts(found: Recommendation) -> list[str]:
     return [str(proposal.policy) for proposal in found.proposals]
+
+
+@pytest.mark.parametrize("own", [[], [fix(0.01, 90.0)]], ids=["no results", "own results"])
+def test_what_was_chosen_on_records_held_out_of_the_task_is_no_experience(own):
+    data = replace(
+        DIGITS.dataset, name="digits_holdout", train_samples=1167, test_samples=130, digest="rest"
+    )
+    held_out, result = replace(DIGITS, dataset=data), fix(0.05, 99.9, 300)
+    memory = paper_memory()
+    memory.add(held_out, result)
+    found = on_digits(*own, memory=memory)
+    assert "FIX(k0=0.05)" not in texts(found)
+    assert all(task.dataset.name != "digits_holdout" for task, _ in found.similar)
+    assert texts(found) == texts(on_digits(*own))
+    # The same result on data that is no part of this task's is experience from a similar task.
+    memory = paper_memory()
+    memory.add(replace(DIGITS, dataset=replace(data, name="figures")), result)
+    assert texts(on_digits(*own, memory=memory))[0] == "FIX(k0=0.05)"
 
 
 BAD = [(1e-5, 12.0), (2e-5, 15.0), (3e-5, 20.0)]
