@@ -56,6 +56,11 @@ def data_digest(train: Sequence[Any], test: Sequence[Any]) -> str | None:
     return f"{AT_PLACE}{digest}" if place else digest
 
 
+def reads_content(layer: Any) -> bool:
+    """Whether what the digest has of a layer is the content of its data alone."""
+    return layer.type in _READERS and not _is_leveldb(layer)
+
+
 def data_samples(layer: Any) -> int | None:
     """The number of records of a data layer; None if its files do not tell it."""
     with contextlib.suppress(OSError, KeyError, ValueError, IndexError):

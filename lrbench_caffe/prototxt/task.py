@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lrbench_caffe.datasets.identity import data_digest, data_samples
+from lrbench_caffe.datasets.identity import data_digest, data_samples, reads_content
 from lrbench_caffe.errors import InputError, TrainingError
 from lrbench_caffe.progress import Progress
 from lrbench_caffe.prototxt.heads import find_heads
@@ -258,8 +258,27 @@ def dataset(solver: Solver, opened: Opened) -> Dataset:
         classes=classes,
         train_samples=_samples(source, solver.train),
         test_samples=_samples(test.source, test.net) if test else None,
-        digest=data_digest(data_layers(solver.train), data_layers(test.net) if test else []),
+        digest=digest_of_data(solver),
     )
+
+
+def digest_of_data(solver: Solver) -> str | None:
+    """The digest of the data of the training net and of the first test net (see ``data_digest``)."""
+    return data_digest(*_data_layers(solver))
+
+
+def digest_of_content(solver: Solver) -> str:
+    """The same, where it changes only if the content of the data does, wherever that is; else empty.
+
+    A LevelDB is known by its place; a layer made by its parameters may name a folder in which files
+    come and go.
+    """
+    train, test = _data_layers(solver)
+    return data_digest(train, test) or "" if all(map(reads_content, (*train, *test))) else ""
+
+
+def _data_layers(solver: Solver) -> tuple[list[Any], list[Any]]:
+    return data_layers(solver.train), data_layers(solver.tests[0].net) if solver.tests else []
 
 
 def data_layers(net: PhaseNet) -> list[Any]:

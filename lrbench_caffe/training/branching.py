@@ -116,6 +116,7 @@ def shared_beginning(
     settings: RunSettings,
     monitor: ScheduleMonitor,
     caffe_python: Sequence[str],
+    data: str | None,
     *,
     after: int = 0,
     at: int | None = None,
@@ -125,6 +126,7 @@ def shared_beginning(
     Args:
         origin: the other run; it may be training.
         settings, monitor: of the run; ``caffe_python``: the command of its interpreter.
+        data: the digest of its data as it is now, None where that is unknown.
         after: the iteration that the run itself has a snapshot of.
         at: the last iteration at which it may end, None for any.
 
@@ -137,6 +139,8 @@ def shared_beginning(
     _check_settings(settings, theirs)
     if record.get("caffe_python") != list(caffe_python):
         raise NotShared("it has another Caffe")
+    if not _same_data(record.get("sessions", [])[:1] or [{}], record, data):
+        raise NotShared("it has other data, or the data has changed since")
     losses = _leading(origin.losses().rows)
     # At its end a training does more than in its middle.
     same = _shared(losses, monitor)
@@ -147,7 +151,9 @@ def shared_beginning(
         if not after < end <= most or not _has_records(snapshot, tests, losses):
             continue
         sessions = [s for s in record.get("sessions", []) if s["iteration"] < end]
-        if not _as_settings(sessions, theirs) or not is_intact(origin.snapshots, snapshot):
+        if not _as_settings(sessions, theirs) or not _same_data(sessions, record, data):
+            continue
+        if not is_intact(origin.snapshots, snapshot):
             continue
         rows = [json.loads(text) for place, text in sorted(tests.items()) if place[0] <= end]
         if snapshot.tested is None:
@@ -198,6 +204,15 @@ def _as_settings(sessions: Sequence[Mapping[str, Any]], settings: RunSettings) -
         for name in _TRAINED_BY
         if name in session
     )
+
+
+def _same_data(
+    sessions: Sequence[Mapping[str, Any]], record: Mapping[str, Any], data: str | None
+) -> bool:
+    """Whether sessions had this data, as far as that is known; earlier versions recorded the last one's."""
+    last = ((record.get("record") or {}).get("dataset") or {}).get("digest")
+    digests = (session.get("data_digest", last) for session in sessions)
+    return data is None or all(digest in (None, data) for digest in digests)
 
 
 def _by_schedule(

@@ -10,6 +10,7 @@ import sys
 import uuid
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from lrbench_caffe.prototxt.patch import GRADIENTS, LR_POLICY, gradient_options,
 from lrbench_caffe.prototxt.refusal import DamagedData
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.prototxt.sources import free_dead_readers
-from lrbench_caffe.prototxt.task import solver_settings, task_of, title
+from lrbench_caffe.prototxt.task import digest_of_data, solver_settings, task_of, title
 from lrbench_caffe.records import PolicyRecord, RunRecord, SolverSettings
 from lrbench_caffe.runs.directory import RunDirectory
 from lrbench_caffe.runs.runjson import first_base_lr, recorded_text
@@ -115,6 +116,7 @@ class Session:
                 self.settings,
                 self.monitor,
                 self.python.command,
+                self._data_digest,
                 after=after,
                 at=self.branch_at,
             )
@@ -383,7 +385,19 @@ class Session:
     def _begun(self, iteration: int) -> dict[str, Any]:
         """The record of this session."""
         data = "trusted" if self.solver.checked is None else "checked"
-        return {"began": self.run.now(), "iteration": iteration, "data": data}
+        return {
+            "began": self.run.now(),
+            "iteration": iteration,
+            "data": data,
+            "data_digest": self._data_digest,
+        }
+
+    @cached_property
+    def _data_digest(self) -> str | None:
+        try:
+            return digest_of_data(self.solver)
+        except (LRBenchError, OSError):  # Caffe will say it, if it matters
+            return None
 
     def _request(self, patched: Path, library: Path | None) -> OpenRequest:
         return OpenRequest(

@@ -22,7 +22,7 @@ _BEFORE = {
     "by": "top1", "higher": True, "target": None, "level": 0, "stages": [], "holdout": 0.0, "also": [],
 }  # fmt: skip
 # The solver is compared by its content, and files to begin with by theirs (``start``).
-_UNCHECKED = ("solver", "files", "weights", "classifies")
+_UNCHECKED = ("solver", "files", "data", "weights", "classifies")
 _BEGINNING = ("start", "level", "stages")  # what makes other trainings of the same solver
 # What reading a file that is not a study raises; RuntimeError: a path in it that goes round in a
 # circle.
@@ -119,8 +119,21 @@ def check_solver(folder: Path, plan: TuningPlan, kept: dict[str, Any] | None) ->
             plan.solver,
         )
     if kept is not None:
+        _check_data(folder, plan, kept)
         _check_same(folder, plan, kept, _BEGINNING)
         remove_leftovers(folder, r"[^/]*")
+
+
+def _check_data(folder: Path, plan: TuningPlan, kept: dict[str, Any]) -> None:
+    """Check that the data is what it was. Studies of earlier versions do not say what that is."""
+    before = kept["plan"].get("data")
+    if before and plan.data and before != plan.data:
+        raise ParameterError(
+            "{0} holds a study of {1} with other data: the data has changed; allowed: the data as it "
+            "was, or another {out}",
+            folder,
+            plan.solver,
+        )
 
 
 def check_plan(

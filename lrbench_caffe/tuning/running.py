@@ -21,6 +21,7 @@ from lrbench_caffe.plots.files import save
 from lrbench_caffe.plots.tuning import ramp_figure
 from lrbench_caffe.progress import Progress
 from lrbench_caffe.prototxt.solver import Solver
+from lrbench_caffe.prototxt.task import digest_of_content
 from lrbench_caffe.records import Task, digest
 from lrbench_caffe.runs.opening import bring_in_the_rest
 from lrbench_caffe.training.beginning import without_weights
@@ -175,6 +176,7 @@ def _tuning_plan(
         compose=request.compose,
         flags=training_flags(request.layers, request.caffe_python, solver.head),
         files=digest(fingerprint(solver)),
+        data=digest_of_content(solver),
         also=texts(request.also),
     )
 
@@ -328,6 +330,7 @@ def _range_plan(
         seed=request.seed,
         flags=training_flags(request.layers, request.caffe_python, solver.head),
         files=digest(fingerprint(solver)),
+        data=digest_of_content(solver),
     )
 
 

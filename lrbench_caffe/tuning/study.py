@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lrbench_caffe.errors import InputError, TrainingError
+from lrbench_caffe.errors import InputError, ParameterError, TrainingError
 from lrbench_caffe.jobs import Job, JobResult, Pool, RetryingPool
 from lrbench_caffe.jobs.naming import directory_name
 from lrbench_caffe.jobs.opening import TRUST_DATA, beginning_flags
@@ -80,6 +80,7 @@ class TuningPlan:
         compose: whether to try compositions of the best policies.
         files: digest of the solver and its nets, so that no other training is mistaken for one of
             this study.
+        data: digest of the data's content, "" where that is not known.
         slots: trainings that the pool had room for at a time when the study began.
         start: what the trainings begin with; ``weights``: the files of it that were asked for,
             comma-separated, None for the solver's own. level, stages: of the training net.
@@ -104,6 +105,7 @@ class TuningPlan:
     budget: int | None = None
     compose: bool = False
     files: str = ""
+    data: str = ""
     slots: int = 1
     by: str = "top1"
     higher: bool = True
@@ -388,6 +390,7 @@ class Study:
         ]
 
     def _submit(self, training: Job, branch: Branch | None = None) -> None:
+        self._check_place(training)
         if self.holdout and training.solver == self.holdout.solver:
             before = read_result(training)
             if before is None or before.lost:
@@ -395,6 +398,23 @@ class Study:
         self._under_way[training] = self, branch
         self._pool.submit(training)
         self.watch.begun(training)
+
+    def _check_place(self, training: Job) -> None:
+        """Raise an InputError for a training to continue that knows its solver in another folder.
+
+        That is so where the solver is in the study's folder, and this was moved.
+        """
+        folder, solver = self.all[0].folder.resolve(), Path(training.solver).resolve()
+        if folder not in solver.parents or not training.run.exists:
+            return
+        before = Path(training.run.read()["solver"])
+        if before.resolve() != solver and read_result(training) is None:
+            raise ParameterError(
+                "{0}: the study was begun in {1} and cannot be continued elsewhere; allowed: move it "
+                "back, or another {out}",
+                self.all[0].folder,
+                before.parents[len(solver.relative_to(folder).parts) - 1],
+            )
 
     def _training(self, policy: Policy, seed: int, until: int, final: bool) -> Job:
         plan, solver, name = self.plan, self.plan.solver, directory_name(policy, seed)

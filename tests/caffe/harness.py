@@ -9,6 +9,7 @@ import contextlib
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,8 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import lmdb
 import numpy as np
 
+from lrbench_caffe.datasets.datum import Datum
 from lrbench_caffe.prototxt.messages import Messages
 from lrbench_caffe.runtime.info import caffe_info
 from lrbench_caffe.runtime.locate import find_caffe_python
@@ -344,3 +347,21 @@ def wait_until_gone(pid: int, seconds: float = 10.0) -> bool:
     while is_alive(pid) and time.monotonic() < deadline:
         time.sleep(0.02)
     return not is_alive(pid)
+
+
+def own_data(workspace: Workspace) -> None:
+    """Copy the data into a workspace, where it is a link to that of all tests."""
+    data = workspace.path / "data"
+    there = data.resolve()
+    data.unlink()
+    shutil.copytree(there, data)
+
+
+def invert_training_images(workspace: Workspace) -> None:
+    """Give a workspace's own training data other images with the same labels, or the former again."""
+    folder = str(workspace.path / "data" / "digits_train_lmdb")
+    with lmdb.open(folder) as environment, environment.begin(write=True) as transaction:
+        for key, value in list(transaction.cursor()):
+            record = Datum.FromString(bytes(value))
+            record.data = bytes(255 - pixel for pixel in record.data)
+            transaction.put(bytes(key), record.SerializeToString())

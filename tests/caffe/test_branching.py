@@ -16,7 +16,14 @@ import pytest
 
 from lrbench_caffe.database import Database
 from tests.caffe import nets
-from tests.caffe.harness import ENVIRONMENT, Run, Workspace, messages
+from tests.caffe.harness import (
+    ENVIRONMENT,
+    Run,
+    Workspace,
+    invert_training_images,
+    messages,
+    own_data,
+)
 from tests.caffe.test_resume import AUGMENTED, BIG_BATCHES, wide
 
 ITERATIONS, INTERVAL, BRANCH = 400, 50, 180
@@ -165,6 +172,20 @@ def test_what_cannot_be_taken_over_is_trained(pair: Workspace) -> None:
     assert "branches" not in pair.run("other seed").record
     done = pair.train("solver.prototxt", "--lr", "FIX(k0=0.04)", "--branch", "fix", "--out", "x")
     assert "nothing is taken over from fix: the LRs are the same for 0 ite" in done.succeeded().out
+
+
+def test_other_data(pair: Workspace) -> None:
+    own_data(pair)
+    train = ("solver.prototxt", "--lr", STEP, "--branch", "fix")
+    done = pair.train(*train, "--out", "same data").succeeded()
+    assert f"branched at iteration {BRANCH} from fix" in done.out
+    invert_training_images(pair)
+    done = pair.train(*train, "--out", "other data").succeeded()
+    note = (
+        "note: nothing is taken over from fix: it has other data, or the data has changed since\n"
+    )
+    assert note in done.out
+    assert "branches" not in pair.run("other data").record
 
 
 def test_bad_branches(pair: Workspace) -> None:

@@ -20,7 +20,14 @@ from lrbench_caffe.datasets.datum import Datum
 from lrbench_caffe.tuning.verdict import KEEP_OWN
 from tests.caffe import nets
 from tests.caffe.conftest import make_workspace
-from tests.caffe.harness import ENVIRONMENT, Done, Run, Workspace
+from tests.caffe.harness import (
+    ENVIRONMENT,
+    Done,
+    Run,
+    Workspace,
+    invert_training_images,
+    own_data,
+)
 
 TUNE = (
     "tune", "solver.prototxt", "--fresh", "--functions", "cyclic", "--max-iter", "200",
@@ -298,6 +305,45 @@ def test_killed_with_held_out_records_it_makes_the_same_study(
     mine = json.loads((study / "result.json").read_text())
     assert mine == wanted or wanted["seeds"] == [1, 2, 3]
     assert results(study).items() <= results(held_out.path / "study").items()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", ["0", "0.1"])
+def test_data_exchanged_between_a_study_and_its_continuation(
+    workspace: Workspace, share: str
+) -> None:
+    """Other images with the same labels are refused; the same ones in another file are not."""
+    words = (*HELD_OUT, "--seeds", "1", "--holdout", share)
+    tuned(workspace, *words)
+    before = results(workspace.path / "study")
+    own_data(workspace)
+    tuned(workspace, *words)
+    more = (*words, "--seeds", "2")
+    invert_training_images(workspace)
+    done = run(workspace, *more)
+    done.failed(2, "study", "the data has changed", "the data as it was, or another --out")
+    assert results(workspace.path / "study") == before
+    invert_training_images(workspace)
+    assert "copying" not in tuned(workspace, *more).out
+    assert results(workspace.path / "study").items() > before.items()
+
+
+def test_a_moved_study_says_where_it_was_begun(workspace: Workspace) -> None:
+    """Its trainings on held-out records know their solver there."""
+    process = subprocess.Popen(
+        ours(*HELD_OUT), cwd=workspace.path, env=ENVIRONMENT, stdout=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while not any(one.measurements() for one in runs(workspace.path / "study").values()):
+        assert process.poll() is None, "it ended before it could be stopped"
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    process.wait()
+    (workspace.path / "study").rename(workspace.path / "moved")
+    words = ["moved" if word == "study" else word for word in HELD_OUT]
+    wanted = "moved: the study was begun in study and cannot be continued elsewhere"
+    run(workspace, *words).failed(2, wanted, "allowed: move it back, or another --out")
 
 
 def of_lmdb(path: Path) -> list[tuple[bytes, bytes]]:

@@ -106,7 +106,8 @@ def found(
     disk: Disk, policy: str, after: int = 0, until: int | None = None, at: int | None = None
 ) -> Beginning:
     plan = monitor(policy, until=until)
-    return shared_beginning(disk.run("origin"), settings(policy), plan, PYTHON, after=after, at=at)
+    origin = disk.run("origin")
+    return shared_beginning(origin, settings(policy), plan, PYTHON, None, after=after, at=at)
 
 
 @pytest.mark.parametrize(
@@ -161,13 +162,40 @@ def test_another_training(disk: Disk, more: Any, words: str) -> None:
     disk.trained()
     policy = "STEP(k0=0.1, gamma=0.5, l=50)"
     with pytest.raises(NotShared, match=words):
-        shared_beginning(disk.run("origin"), settings(policy, **more), monitor(policy), PYTHON)
+        shared_beginning(
+            disk.run("origin"), settings(policy, **more), monitor(policy), PYTHON, None
+        )
     other = settings(policy)
     other.seed = 2
     with pytest.raises(NotShared, match="its seed is 1, not 2"):
-        shared_beginning(disk.run("origin"), other, monitor(policy), PYTHON)
+        shared_beginning(disk.run("origin"), other, monitor(policy), PYTHON, None)
     with pytest.raises(NotShared, match="another Caffe"):
-        shared_beginning(disk.run("origin"), settings(policy), monitor(policy), ["python3"])
+        shared_beginning(disk.run("origin"), settings(policy), monitor(policy), ["python3"], None)
+
+
+STEP = "STEP(k0=0.1, gamma=0.5, l=90)"
+
+
+def with_data(disk: Disk, data: str | None) -> int:
+    return shared_beginning(
+        disk.run("origin"), settings(STEP), monitor(STEP), PYTHON, data
+    ).iteration
+
+
+def test_other_data(disk: Disk) -> None:
+    """By each session's data; a run of an earlier version has that of the last one alone."""
+    origin = disk.trained(record={"uid": "1", "dataset": {"digest": "a"}})
+    assert with_data(disk, "a") == with_data(disk, None) == 70
+    with pytest.raises(NotShared, match="it has other data, or the data has changed since"):
+        with_data(disk, "b")
+    begun = {"began": 1.0, "layers": "stock"}
+    sessions = [{"iteration": 0, "data_digest": "b"}, {"iteration": 45, "data_digest": "a"}]
+    origin.lock()
+    origin.update(sessions=[{**begun, **session} for session in sessions])
+    origin.release()
+    assert with_data(disk, "b") == 40
+    with pytest.raises(NotShared, match="other data"):
+        with_data(disk, "a")
 
 
 def test_no_later_than_asked_for(disk: Disk) -> None:
@@ -181,7 +209,7 @@ def test_what_may_differ(disk: Disk) -> None:
     policy = "STEP(k0=0.1, gamma=0.5, l=50)"
     ours = settings(policy)
     ours.fingerprint |= {"lr_policy": 'lr_policy: "step"', "display": "display: 7"}
-    assert shared_beginning(disk.run("origin"), ours, monitor(policy), PYTHON).iteration == 50
+    assert shared_beginning(disk.run("origin"), ours, monitor(policy), PYTHON, None).iteration == 50
 
 
 def test_sessions_with_other_layers(disk: Disk) -> None:

@@ -96,6 +96,23 @@ def test_another_solver_is_not_taken_for_an_edited_one(solvers: tuple[Path, Path
         folder.check_solver(where, plan(one, "edited"), kept)
 
 
+def test_other_data_is_refused_and_data_of_which_nothing_is_known_is_not(tmp_path: Path) -> None:
+    own = replace(plan(tmp_path / "solver.prototxt"), data="ab" * 16)
+    folder.write(tmp_path, own, {})
+    kept = folder.read(tmp_path)
+    assert kept is not None
+    other = replace(own, data="cd" * 16)
+    with pytest.raises(
+        InputError, match="the data has changed; allowed: the data as it was, or an"
+    ):
+        folder.check_solver(tmp_path, other, kept)
+    folder.check_solver(tmp_path, own, kept)
+    folder.check_solver(tmp_path, replace(own, data=""), kept)
+    del kept["plan"]["data"]  # as earlier versions wrote it
+    folder.check_solver(tmp_path, other, kept)
+    folder.check_plan(tmp_path, other, kept, ())
+
+
 def test_what_a_killed_command_left_in_a_study_is_removed(tmp_path: Path) -> None:
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
