@@ -96,6 +96,14 @@ def check_text(request: object, *names: str, allowed: str = "text") -> None:
             raise ParameterError("{" + name + "}: {0!r}; allowed: {1}", value, allowed)
 
 
+def check_not_empty(request: object, **allowed: str) -> None:
+    """Raise a ParameterError for a parameter that is an empty text: a variable that is not set."""
+    for name, what in allowed.items():
+        value = getattr(request, name)
+        if isinstance(value, str) and not value.strip():
+            raise ParameterError("{" + name + "}: {0!r}; allowed: {1}", value, what)
+
+
 def check_names(request: object, *names: str) -> None:
     """Raise a ParameterError for a parameter that is neither left out nor a list of names."""
     for name in names:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from lrbench_caffe.terminal import cli
 from lrbench_caffe.terminal.console import Console
@@ -29,7 +30,7 @@ from lrbench_caffe.terminal.tuning_flags import add_flags, tuning_request
 from lrbench_caffe.terminal.tuning_progress import TuningDisplay
 from lrbench_caffe.terminal.tuning_tables import finalist_layout, show_tuning
 from lrbench_caffe.terminal.viewer import check_installed, viewing
-from lrbench_caffe.tuning.running import carry_out, prepare_tuning
+from lrbench_caffe.tuning.running import NothingTrained, carry_out, prepare_tuning
 
 
 def parser() -> cli.Parser:
@@ -49,13 +50,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         chosen(args.columns, finalist_layout(prepared.plan))  # not when hours of training are over
     page = viewing(args.web, prepared.folder.parent, "/tunings", request.database, console.say)
     with page, TuningDisplay(console) as display:
-        tuning = carry_out(prepared, display)
+        try:
+            tuning = carry_out(prepared, display)
+        except NothingTrained as error:
+            if args.json:
+                _print_file(error.result)
+            raise
     if args.json:
-        print(tuning.report.with_name("result.json").read_text(encoding="utf-8"), end="")
+        _print_file(tuning.report.with_name("result.json"))
     else:
         show_tuning(console, tuning, args.columns)
     tuning.study.check_losses()
     return tuning.verdict.exit_code
+
+
+def _print_file(path: Path) -> None:
+    print(path.read_text(encoding="utf-8"), end="")
 
 
 if __name__ == "__main__":

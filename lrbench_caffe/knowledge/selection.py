@@ -23,6 +23,7 @@ from lrbench_caffe.knowledge.utility import classifies
 from lrbench_caffe.lr.functions import find_function
 from lrbench_caffe.parameters import (
     check_names,
+    check_not_empty,
     check_percent,
     check_switch,
     check_text,
@@ -162,6 +163,7 @@ class Query:
         to_python_values(self)
         check_whole(self, "max_iter", "top")
         check_text(self, "head", "caffe_python", "by", "weights")
+        check_not_empty(self, by="names of criteria", weights="NAME=W,...")
         check_text(self, "task", allowed="a task's number, or DATASET/NETWORK")
         check_names(self, "functions", "sources", "starts")
         check_switch(self, "higher", "pareto")

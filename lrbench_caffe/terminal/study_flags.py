@@ -52,7 +52,7 @@ def study_parameters(args: argparse.Namespace) -> dict[str, Any]:
         "out": Path(args.out) if args.out else None,
         "by": args.by,
         "higher": flags.chosen_direction(args),
-        "weights": args.weights or None,
+        "weights": args.weights,
         "level": args.level,
         "stages": None if args.stage is None else tuple(args.stage),
         "head": args.head,

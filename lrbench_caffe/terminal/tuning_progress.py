@@ -35,6 +35,7 @@ class TuningDisplay(TuningObserver):
         self._running: set[Job] = set()
         # Iterations of each run directory that were counted or are of an earlier command.
         self._counted: dict[str, int] = {}
+        self._scales: dict[str, float] = {}  # of each run directory; see ``Study``
         self._lines: set[str] = set()  # run directories that have theirs
         self._measure = Measure.of_top1(0.0)
         self._best = ""
@@ -66,8 +67,9 @@ class TuningDisplay(TuningObserver):
         self._expected = iterations
         self._bar.update(self._task, total=max(1, iterations))
 
-    def begun(self, training: Job) -> None:
+    def begun(self, training: Job, scale: float = 1.0) -> None:
         self._running.add(training)
+        self._scales[training.out] = scale
         self._counted.setdefault(training.out, training.reached)
 
     def waiting(self, iterations: int) -> None:
@@ -86,7 +88,8 @@ class TuningDisplay(TuningObserver):
         self._counted[training.out] = max(before, result.iteration)
         record = self._is_record(result)
         if result.seconds:  # existing trainings are not reported
-            self._trained += max(0, result.iteration - before)
+            scale = self._scales.get(training.out, 1.0)
+            self._trained += round(scale * max(0, result.iteration - before))
             if result.status != "stopped" or training.out not in self._lines:
                 self._lines.add(training.out)
                 line = result_line(result, self._best_test)
@@ -134,9 +137,10 @@ class TuningDisplay(TuningObserver):
         self._bar.update(self._task, completed=iterations + running, status=status)
 
     def _running_iterations(self) -> int:
-        """Iterations of the trainings that have not ended. Several may be parts of one."""
+        """Those of the trainings that have not ended, as the solver's own. Several may be parts of one."""
         reached = {training.out: training.reached for training in self._running}
-        return sum(max(0, now - self._counted[out]) for out, now in reached.items())
+        new = (self._scales[out] * max(0, now - self._counted[out]) for out, now in reached.items())
+        return round(sum(new))
 
     def _done(self, iterations: int, running: int) -> str:
         """ "20 % of 31,028 iterations, about 0:06:38 left".

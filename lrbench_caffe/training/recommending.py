@@ -15,6 +15,7 @@ from lrbench_caffe.knowledge.recommendation import Recommendation
 from lrbench_caffe.parameters import (
     check_level,
     check_names,
+    check_not_empty,
     check_switch,
     check_text,
     check_whole,
@@ -64,6 +65,7 @@ class RecommendationRequest:
             ParameterError: a value is not allowed.
         """
         to_python_values(self)
+        check_not_empty(self, by="a name")
         check_whole(self, "max_iter", "top", "level")
         check_text(self, "by", "snapshot", "weights", "head", "caffe_python")
         check_names(self, "functions", "contributors", "stages")

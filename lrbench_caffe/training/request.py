@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lrbench_caffe.errors import ParameterError
 from lrbench_caffe.parameters import (
     check_choice,
     check_counts,
@@ -100,6 +101,8 @@ class TrainingRequest:
         to_python_values(self)
         check_whole(self, "max_iter", "until", "test_interval", "seed", "level", "threads")
         check_whole(self, "branch_at")
+        if self.branch_at is not None and self.branch is None:
+            raise ParameterError("{branch_at}: {0}; allowed: with {branch} DIR", self.branch_at)
         check_choice(self, "layers", LAYERS)
         check_choice(self, "set_lr_by", (AUTO_WAY, *LR_WAYS))
         check_duration(self, "checkpoint_minutes", "hang_seconds")

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from lrbench_caffe.errors import ParameterError, did_you_mean
 from lrbench_caffe.parameters import python_value
@@ -20,7 +22,7 @@ NAMES = (BATCH, MOMENTUM, WEIGHT_DECAY)
 ALLOWED = {
     BATCH: "whole numbers that are 1 or more",
     MOMENTUM: "numbers from 0 to 1, 1 excluded",
-    WEIGHT_DECAY: "numbers that are 0 or more",
+    WEIGHT_DECAY: "numbers that are 0 or more, up to 3.4e38",
 }
 LARGEST_BATCH = 2**31 - 1  # of an int32
 RULE = (
@@ -75,7 +77,7 @@ class Combinations:
     def of(cls, also: Mapping[str, Sequence[float]], own: Mapping[str, float]) -> Combinations:
         """From what was asked for, and the solver's own values."""
         values = {
-            name: tuple(dict.fromkeys([own[name], *also[name]])) for name in NAMES if name in also
+            name: _different(name, [own[name], *also[name]]) for name in NAMES if name in also
         }
         return cls(Combination.of({name: own[name] for name in values}), values)
 
@@ -139,7 +141,20 @@ def _numbers(name: str, values: Any) -> tuple[float, ...]:
     listed = values if isinstance(values, (list, tuple)) else [values]
     if not listed:
         raise ParameterError("{also}: {0}: no values; allowed: {1}", name, ALLOWED[name])
-    return tuple(dict.fromkeys(_number(name, python_value(value)) for value in listed))
+    return _different(name, [_number(name, python_value(value)) for value in listed])
+
+
+def _different(name: str, values: Sequence[float]) -> tuple[float, ...]:
+    """The values without those that Caffe cannot tell from an earlier one: it has them as float32."""
+    found: dict[float, float] = {}
+    for value in values:
+        found.setdefault(value if name == BATCH else _float32(value), value)
+    return tuple(found.values())
+
+
+def _float32(number: float) -> float:
+    with np.errstate(over="ignore", under="ignore"):
+        return float(np.float32(number))
 
 
 def _number(name: str, value: Any) -> float:
@@ -149,11 +164,16 @@ def _number(name: str, value: Any) -> float:
             number = int(value) if name == BATCH else float(value)
         except (ValueError, OverflowError):
             number = None
-    right = {
+    right: dict[str, Callable[[float], bool]] = {
         BATCH: lambda n: 1 <= n <= LARGEST_BATCH and n == float(value),
-        MOMENTUM: lambda n: 0 <= n < 1,
-        WEIGHT_DECAY: lambda n: 0 <= n < math.inf,
+        MOMENTUM: lambda n: n >= 0 and _float32(n) < 1,
+        WEIGHT_DECAY: lambda n: n >= 0 and _float32(n) < math.inf,
     }
+    if number is not None and name != BATCH and number > 0 == _float32(number):
+        raise ParameterError(
+            "{also}: {0}={1} is 0 to Caffe, whose numbers are float32; allowed: {2}",
+            name, value, ALLOWED[name],
+        )  # fmt: skip
     if number is None or not right[name](number):
         shown = value if isinstance(value, (str, float, int)) else repr(value)
         raise ParameterError("{also}: {0}={1}; allowed: {2}", name, shown, ALLOWED[name])

@@ -152,6 +152,8 @@ def _check_same(
     for name in (name for name in now if name in names):
         pair = [_start(side[name]) if name == "start" else side.get(name) for side in (before, now)]
         if pair[0] != pair[1]:
+            if name == "start" and str(pair[0]) == str(pair[1]):  # files of one name
+                pair = [f"{one} ({one.digest[:8]})" if one and one.digest else one for one in pair]
             raise ParameterError(
                 "{0} holds a study with {1} {2}, not {3}; allowed: the same, or another {out}",
                 folder,

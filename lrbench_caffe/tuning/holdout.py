@@ -221,7 +221,8 @@ def choose_holdout(
 def _check_usual(holdout: Holdout) -> None:
     """Raise CannotSplit where held-out records would say little, or cost more than one expects."""
     if holdout.held < FEWEST:
-        raise CannotSplit(f"they would be {holdout.held} records, too few to judge by")
+        many = "1 record" if holdout.held == 1 else f"{holdout.held} records"
+        raise CannotSplit(f"they would be {many}, too few to judge by")
     try:
         size = sum(map(split_bytes, holdout.split.sources))
     except InputError as error:

@@ -15,6 +15,7 @@ again.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -118,8 +119,12 @@ class OuterTuner(Tuner):
     # -- what it costs --------------------------------------------------------------------------
 
     def _usual_share(self, full: int) -> int:
-        trials = min(USUAL, len(self._combinations)) * self._plan.max_iter
-        return round(MORE_BUDGET * super()._usual_share(full)) + trials
+        return round(MORE_BUDGET * super()._usual_share(full)) + self._usual_trials
+
+    @property
+    def _usual_trials(self) -> int:
+        """Iterations for trying combinations without a budget."""
+        return min(USUAL, len(self._combinations)) * self._plan.max_iter
 
     def _room(self, budget: int, own: Policy | None) -> int:
         """Iterations for the searches and for trying combinations; these are not cut short."""
@@ -129,7 +134,14 @@ class OuterTuner(Tuner):
         else:
             self._most = max(FEWEST, int(TRIALS_SHARE * room / length))
         self._most = min(self._most, len(self._combinations))
-        return max(room, self._most * length + room // 4)
+        least = math.ceil(self._least_room(budget) / FIRST_SHARE)
+        return max(room, self._most * length + max(room // 4, least))
+
+    def _least_room(self, budget: int) -> int:
+        """Iterations of the first search in any case: as many as without other settings."""
+        if self._plan.budget is None:
+            budget = round((budget - self._usual_trials) / MORE_BUDGET)
+        return super()._least_room(budget)
 
     def _reserve(self, own: Policy | None) -> int:
         plan = self._plan

@@ -178,8 +178,8 @@ def write_report(study: Study, outcome: TuningOutcome, verdict: TuningVerdict, t
     return path
 
 
-def write_failure(study: Study, reason: str, title: str) -> None:
-    """Write report.md and result.json of a tuning that could train nothing.
+def write_failure(study: Study, reason: str, title: str) -> Path:
+    """Write report.md and result.json of a tuning that could train nothing; returns the latter.
 
     Args:
         reason: why.
@@ -201,7 +201,9 @@ def write_failure(study: Study, reason: str, title: str) -> None:
         "own": None,
         **_losses(study),
     }
-    replace_own(study.folder / "result.json", (json.dumps(content, indent=2) + "\n").encode())
+    path = study.folder / "result.json"
+    replace_own(path, (json.dumps(content, indent=2) + "\n").encode())
+    return path
 
 
 def goal_text(plan: TuningPlan) -> str:

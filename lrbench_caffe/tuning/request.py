@@ -13,6 +13,7 @@ from lrbench_caffe.parameters import (
     check_duration,
     check_level,
     check_names,
+    check_not_empty,
     check_number,
     check_percent,
     check_switch,
@@ -85,6 +86,7 @@ class StudyRequest:
         check_whole(self, "seed", "jobs", "level", *counts)
         check_level(self)
         check_text(self, "by", "weights")
+        check_not_empty(self, by="a name", weights="names of files")
         check_switch(self, "higher")
         check_names(self, "stages")
         check_choice(self, "layers", LAYERS)

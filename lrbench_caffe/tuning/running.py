@@ -42,6 +42,7 @@ from lrbench_caffe.tuning.side_studies import (
     SideStudies,
     check_batches,
     combinations_of,
+    remove_recommended,
     texts,
     write_recommended,
 )
@@ -89,6 +90,18 @@ class PreparedTuning:
     def own_settings(self) -> str:
         """The solver's own settings, for people; empty where none are chosen."""
         return f"your own {self.combinations.own}" if self.combinations else ""
+
+
+class NothingTrained(TrainingError):
+    """No policy could be trained.
+
+    Attributes:
+        result: the result.json that says so.
+    """
+
+    def __init__(self, reason: str, result: Path) -> None:
+        super().__init__(reason)
+        self.result = result
 
 
 @dataclass(frozen=True)
@@ -189,7 +202,7 @@ def carry_out(prepared: PreparedTuning, watch: TuningObserver) -> Tuning:
 
     Raises:
         InputError: the study's directory holds another one; a GPU or scheduler is not there.
-        TrainingError: no policy could be trained; what was lost is reported all the same.
+        NothingTrained: no policy could be trained; what was lost is reported all the same.
     """
     request, plan = prepared.request, prepared.plan
     where = prepared.folder
@@ -200,10 +213,11 @@ def carry_out(prepared: PreparedTuning, watch: TuningObserver) -> Tuning:
         try:
             outcome = _tuner(prepared, study, asked).tune()
         except TrainingError as error:
-            write_failure(study, str(error), prepared.wanted.task.title)
+            result = write_failure(study, str(error), prepared.wanted.task.title)
+            remove_recommended((where / RECOMMENDED).parent)
             for one in study.lost:
                 watch.say(f"lost: {one.text}")
-            raise
+            raise NothingTrained(str(error), result) from error
     study.say_if_finished_before()
     if not request.no_database:
         bring_in_the_rest(db, where, watch.say, watch.warn)
@@ -212,6 +226,7 @@ def carry_out(prepared: PreparedTuning, watch: TuningObserver) -> Tuning:
     note = "; ".join(filter(None, notes))
     verdict = judge(plan, finalists, outcome.baseline, note)
     outer = outcome.outer
+    remove_recommended((where / RECOMMENDED).parent)  # an earlier command's
     if outer is not None and verdict.policy is not None:
         write_recommended(
             prepared.solver,

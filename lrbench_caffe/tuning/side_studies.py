@@ -7,6 +7,7 @@ also/batch64-momentum0.8/trainings/        its trainings
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -287,6 +288,15 @@ def write_recommended(
         )
         path.write_bytes(note.encode() + path.read_bytes())
     return path
+
+
+def remove_recommended(folder: Path) -> None:
+    """Remove what ``write_recommended`` wrote; whatever else is there stays."""
+    for pattern in ("solver.prototxt", "train.prototxt", "test.prototxt", "test_[0-9]*.prototxt"):
+        for path in folder.glob(pattern):
+            path.unlink()
+    with contextlib.suppress(OSError):  # it is not there, or holds other files
+        folder.rmdir()
 
 
 def texts(also: Mapping[str, Sequence[float]] | None) -> tuple[str, ...]:

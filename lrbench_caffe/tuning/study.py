@@ -397,7 +397,7 @@ class Study:
                 self.holdout.make(self.watch.say)
         self._under_way[training] = self, branch
         self._pool.submit(training)
-        self.watch.begun(training)
+        self.watch.begun(training, self.scale)
 
     def _check_place(self, training: Job) -> None:
         """Raise an InputError for a training to continue that knows its solver in another folder.
@@ -734,8 +734,12 @@ class TuningObserver:
     def compares(self, measure: Measure) -> None:
         """What policies are compared by; before all else."""
 
-    def begun(self, training: Job) -> None:
-        """A training begins, now or as soon as there is room."""
+    def begun(self, training: Job, scale: float = 1.0) -> None:
+        """A training begins, now or as soon as there is room.
+
+        Args:
+            scale: see ``Study``.
+        """
 
     def waiting(self, iterations: int) -> None:
         """Nothing has ended for half a second; so many iterations were trained in all that has."""

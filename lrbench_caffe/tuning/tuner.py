@@ -247,9 +247,13 @@ class Tuner:
 
     def _room(self, budget: int, own: Policy | None) -> int:
         """Iterations for the search."""
+        left = budget - self._reserve(own) - self._study.iterations_asked_for
+        return max(left, self._least_room(budget))
+
+    def _least_room(self, budget: int) -> int:
+        """Iterations that a search has in any case."""
         # Known policies are opened in any case; they must not be all that is.
-        least = max(budget // 4, self._openings, 1)
-        return max(budget - self._reserve(own) - self._study.iterations_asked_for, least)
+        return max(budget // 4, self._openings, 1)
 
     def _expected(self, budget: int, own: Policy | None) -> int:
         """Iterations in all, for the time that is left."""

@@ -166,6 +166,15 @@ class FoundStudy:
         return None if value is None or value < 1 else int(value)
 
     @property
+    def used(self) -> int:
+        """Iterations with other settings and the solver's own, as result.json counts them; else 0."""
+        result = self.result or {}
+        stages = result.get("iterations")
+        if not isinstance(result.get("also"), Mapping) or not isinstance(stages, Mapping):
+            return 0
+        return sum(value for value in stages.values() if is_iteration(value))
+
+    @property
     def holdout(self) -> float:
         """The share of the training records that is held out; 0 for none."""
         return number_of(self.plan, "holdout") or 0.0

@@ -10,7 +10,7 @@ import pytest
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.lr import PolicyError, parse
 from lrbench_caffe.runtime.locate import caffe_binary
-from lrbench_caffe.terminal.training_flags import without_ignored_flags
+from lrbench_caffe.terminal.training_flags import training_request, without_ignored_flags
 from lrbench_caffe.train import parser
 
 
@@ -64,3 +64,10 @@ def test_every_flag_that_caffe_lists_is_known():
 def test_a_mistyped_number_is_told_what_a_number_is(text):
     with pytest.raises(PolicyError, match="a plain number such as 0.01 is allowed"):
         parse(text)
+
+
+def test_where_to_branch_needs_a_run_to_branch_from():
+    words = ["solver.prototxt", "--branch-at", "3"]
+    with pytest.raises(InputError, match="^branch_at: 3; allowed: with branch DIR$"):
+        training_request(parser().parse_args(words))
+    assert training_request(parser().parse_args([*words, "--branch", "run"])).branch_at == 3

@@ -107,6 +107,24 @@ def test_the_parts_of_a_training_count_once(tmp_path: Path, clock: list[float]) 
     assert shares == ["30", "50", "75"]
 
 
+def test_iterations_of_another_batch_count_as_the_solvers_own(
+    tmp_path: Path, clock: list[float]
+) -> None:
+    """Those under way count as much as they do when they have ended: progress does not go back."""
+    text = io.StringIO()
+    display = TuningDisplay(Console(file=text, width=80))
+    one = training("FIX(k0=1)", tmp_path)
+    display.expect(1000)
+    display.begun(one, 0.5)  # half the batch
+    ended = result(one, 90.0, 200, "finished")  # all of its iterations.csv is there
+    clock[0] += progress.LINE_SECONDS + 1
+    display.waiting(100)
+    display.ended(ended, 200)
+    under_way, whole = text.getvalue().splitlines()
+    assert under_way.startswith("20 % of 1,000 iterations")
+    assert "; 20 % of 1,000 iterations" in whole
+
+
 def test_what_was_tested_on_held_out_records_is_said_of_the_test(
     tmp_path: Path, clock: list[float]
 ) -> None:

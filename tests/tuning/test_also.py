@@ -76,6 +76,9 @@ def test_the_flags_and_the_parameter_of_the_api_are_one() -> None:
         (["momentum=nan"], "momentum=nan; allowed: numbers from 0 to 1"),
         (["weight_decay=inf"], "weight_decay=inf; allowed: numbers that are 0 or more"),
         (["weight_decay=-1"], "weight_decay=-1; allowed: numbers that are 0 or more"),
+        (["weight_decay=1e300"], "weight_decay=1e300; allowed: numbers that are 0 or more, up to 3.4e38"),
+        (["weight_decay=1e-60"], "weight_decay=1e-60 is 0 to Caffe, whose numbers are float32; allowed:"),
+        (["momentum=0.999999999999"], "momentum=0.999999999999; allowed: numbers from 0 to 1, 1 excluded"),
     ],
 )  # fmt: skip
 def test_wrong_values_are_one_line(also: list[str], words: str) -> None:
@@ -166,6 +169,13 @@ def test_without_optuna_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(chooser.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"^also needs .* pip install 'lrbench-caffe\[also\]'$"):
         chooser.check_installed()
+
+
+def test_values_that_are_one_float32_are_one() -> None:
+    also = check_also(parse_also(["momentum=0.8,0.90000000001,0.80000000001", "batch=16777217"]))
+    assert also == {"momentum": (0.8, 0.90000000001), "batch": (16777217,)}
+    found = Combinations.of(also, {**OWN_VALUES, "batch": 16777216})
+    assert found.values == {"batch": (16777216, 16777217), "momentum": (0.9, 0.8)}
 
 
 # -- the stages ------------------------------------------------------------------------------------
@@ -359,6 +369,14 @@ def test_the_budget_decides_how_many_are_tried(tmp_path: Path, budget: int) -> N
     else:
         assert len(outcome.outer.trials) == 2  # the own one, and one other
         assert searches <= max(budget, 3 * MAX_ITER)
+
+
+def test_the_smallest_budget_has_a_first_search(tmp_path: Path) -> None:
+    """Known are constant LRs alone, of the range test: others have to be searched for."""
+    pytest.importorskip("optuna")
+    _, outcome, _ = tune(tmp_path / "study", {}, budget=1, functions=functions("cyclic"))
+    assert outcome.spent["search"] > 0
+    assert outcome.outer is not None and len(outcome.outer.trials) == 2
 
 
 def test_settings_that_are_not_better_beyond_noise_are_not_recommended(tmp_path: Path) -> None:

@@ -152,3 +152,7 @@ def test_a_study_of_an_earlier_version_goes_on_and_one_of_another_goal_or_start_
         match="holds a study with start weights a.caffemodel, 2 of 4 layers filled, not weights c",
     ):
         folder.check_solver(tmp_path, replace(tuned, start=other), kept)
+    other = replace(tuned.start, digest="cd" * 16)  # another file of the same name
+    words = "weights a.caffemodel, 2 of 4 layers filled"
+    with pytest.raises(InputError, match=rf"{words} \(abababab\), not {words} \(cdcdcdcd\);"):
+        folder.check_solver(tmp_path, replace(tuned, start=other), kept)

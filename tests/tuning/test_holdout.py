@@ -214,6 +214,7 @@ def test_an_edited_net_is_written_again(
 @pytest.mark.parametrize(
     ("records", "limits", "words"),
     [
+        (10, {}, "they would be 1 record, too few to judge by"),
         (900, {}, "they would be 90 records, too few to judge by"),
         (2000, {"LARGEST": 1000}, "would be copies of 0.0 GB"),
         (2000, {"_FREE": 1 << 50}, "MB are free"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lrbench_caffe import tune as tune_command
 from lrbench_caffe.errors import InputError, TrainingError
 from lrbench_caffe.jobs import Job, JobResult, retrying
 from lrbench_caffe.jobs.naming import directory_name
@@ -447,21 +449,26 @@ def test_where_everything_fails_the_reason_is_said(tmp_path: Path) -> None:
         tune(tmp_path, RulePool(fails="."))
 
 
-def fail_to_tune(
-    folder: Path, pool: RulePool, monkeypatch: pytest.MonkeyPatch
-) -> tuple[str, list[str]]:
-    """What ``tune`` ends with where nothing can be trained, and what it said before."""
+def prepared(folder: Path) -> running.PreparedTuning:
+    """A tuning of a solver that Caffe never sees."""
     message = SimpleNamespace(lr_policy="fixed", base_lr=0.01, max_iter=MAX_ITER)
     solver: Any = SimpleNamespace(
         message=message, path=Path("solver.prototxt"), epoch=25.0, lr_policy=lambda max_iter: None
     )
     wanted: Any = SimpleNamespace(start=SCRATCH, task=SimpleNamespace(title="digits / LeNet"))
     request = TuningRequest(Path("solver.prototxt"), out=folder, no_database=True)
+    return running.PreparedTuning(request, plan(), solver, wanted)
+
+
+def fail_to_tune(
+    folder: Path, pool: RulePool, monkeypatch: pytest.MonkeyPatch
+) -> tuple[str, list[str]]:
+    """What ``tune`` ends with where nothing can be trained, and what it said before."""
     said: list[str] = []
     monkeypatch.setattr(TuningObserver, "say", lambda self, text: said.append(text))
     monkeypatch.setattr(running, "open_pool", lambda *args: pool)
     with pytest.raises(TrainingError) as caught:
-        running.carry_out(running.PreparedTuning(request, plan(), solver, wanted), TuningObserver())
+        running.carry_out(prepared(folder), TuningObserver())
     return str(caught.value), said
 
 
@@ -482,6 +489,41 @@ def test_where_nothing_could_be_trained_what_was_lost_is_reported(
     for one, line in zip(kept["lost"], lost):
         assert f"{one['policy']}, seed 1: lost at iteration " in line and one["counts"] in line
         assert f"- {one['policy']}, seed 1: lost at" in text
+
+
+def test_where_nothing_could_be_trained_json_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(running, "open_pool", lambda *args: RulePool(fails="."))
+    monkeypatch.setattr(tune_command, "prepare_tuning", lambda *args: prepared(tmp_path))
+    with pytest.raises(TrainingError, match="all trainings failed") as caught:
+        tune_command.main(["solver.prototxt", "--json"])
+    text = capsys.readouterr().out
+    assert text == (tmp_path / "result.json").read_text()
+    assert json.loads(text)["failure"] == str(caught.value)
+
+
+@pytest.mark.parametrize("fails", ["nothing", "."])
+def test_what_an_earlier_command_recommended_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    monkeypatch.setattr(running, "open_pool", lambda *args: RulePool(fails=fails))
+    folder = tmp_path / "recommended"
+    folder.mkdir()
+    for name in ("solver", "train", "test_0", "test_1"):
+        (folder / f"{name}.prototxt").touch()
+    (folder / "mine.caffemodel").touch()
+    with contextlib.suppress(TrainingError):
+        running.carry_out(prepared(tmp_path), TuningObserver())
+    assert (tmp_path / "result.json").exists()
+    assert [path.name for path in folder.iterdir()] == ["mine.caffemodel"]
+
+
+@pytest.mark.parametrize("request_of", [TuningRequest, RangeRequest])
+@pytest.mark.parametrize("name", ["by", "weights"])
+def test_an_empty_name_is_refused(request_of: Any, name: str) -> None:
+    with pytest.raises(InputError, match=f"^{name}: ''; allowed: "):
+        request_of(Path("solver.prototxt"), **{name: ""})
 
 
 def test_a_ladder_all_of_which_is_lost_is_reported(tmp_path: Path) -> None:

@@ -125,6 +125,7 @@ def _held_out(tuning: Path) -> None:
         "finalists": [{"policy": "FIX(k0=0.1)"}],
         "holdout": told,
         "also": {"trials": trials},
+        "iterations": {"range test": 200, "combinations": 1702, MARKUP: "x"},
     }
     (tuning / "result.json").write_text(json.dumps(content))
 

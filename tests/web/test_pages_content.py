@@ -410,6 +410,7 @@ def test_a_tuning_by_held_out_records_tells_both_results(visitor):
     page = visitor.get(study(visitor, "tune-held-out")).text
     words = text(page)
     assert "held-out records: 10 % of the training set, 130 of 1,297, drawn with seed 1" in words
+    assert "Iterations 1,902 " in words  # with other settings, too: as result.json counts them
     assert "Best so far 99.00 % on held-out records" in words  # not the test set's 99.50
     choices, settings, trainings = tables(page)
     assert [(r["Top-1 (%)"], r["test loss"], r["ended"]) for r in settings] == [

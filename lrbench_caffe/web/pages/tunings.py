@@ -71,7 +71,7 @@ def tuning(request: Request, key: str, function: Function = None) -> Response:
         "rows": rows,
         "stages": Counter(stage for _, stage in rows),
         "problems": problems,
-        "done": sum(t.iteration for t in trainings),
+        "done": max(sum(t.iteration for t in trainings), study.used),
         "running": sum(t.running for t in trainings),
         "best": max(bests, key=study.measure.goodness, default=None),
         "below": beyond(study.measure, bests),
