@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -517,10 +518,11 @@ class Study:
         return sum(study._seconds() for study in self.all)
 
     def _seconds(self) -> float:
-        whole = sum(
+        # Rounded once: trainings end in another order each time.
+        whole = math.fsum(
             r.measurements[-1].seconds or 0.0 for r in self._latest.values() if r.measurements
         )
-        elsewhere = sum(float(branch["seconds"]) for branch in self._branches())
+        elsewhere = math.fsum(float(branch["seconds"]) for branch in self._branches())
         return max(0.0, whole - elsewhere)
 
     def drop_branch_points(self) -> None:
