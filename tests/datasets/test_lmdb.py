@@ -23,14 +23,7 @@ from lrbench_caffe.datasets.datum import Datum
 from lrbench_caffe.datasets.lmdb_info import inspect, read_summary
 from lrbench_caffe.datasets.lmdb_writer import locked, stored_bytes, write_file, write_lmdb
 from lrbench_caffe.errors import InputError
-
-
-def records(path: Path) -> list[tuple[bytes, bytes]]:
-    environment = lmdb.open(str(path), readonly=True, lock=False)
-    with environment.begin() as transaction:
-        found = [(bytes(key), bytes(value)) for key, value in transaction.cursor()]
-    environment.close()
-    return found
+from tests.datasets.lmdb_files import records
 
 
 def small(count: int = 3) -> tuple[np.ndarray, np.ndarray]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-import lmdb
 import numpy as np
 import pytest
 from hypothesis import given
@@ -16,14 +15,7 @@ from lrbench_caffe.datasets.lmdb_scan import read_labels
 from lrbench_caffe.datasets.lmdb_split import choose, digest_of, split_bytes, split_lmdb
 from lrbench_caffe.datasets.lmdb_writer import write_lmdb
 from lrbench_caffe.errors import InputError
-
-
-def records(path: Path) -> list[tuple[bytes, bytes]]:
-    environment = lmdb.open(str(path), readonly=True, lock=False)
-    with environment.begin() as transaction:
-        found = [(bytes(key), bytes(value)) for key, value in transaction.cursor()]
-    environment.close()
-    return found
+from tests.datasets.lmdb_files import records
 
 
 def images(path: Path, labels: list[int], side: int = 4) -> Path:
