@@ -239,6 +239,11 @@ def value_of(measurement: Measurement, name: str) -> float | None:
     return found
 
 
+def heading_of(name: str) -> str:
+    """The title of a metric with its unit, the name of another output of the net."""
+    return METRICS[name].heading if name in METRICS else name
+
+
 def in_percent(name: str) -> bool:
     """Whether it is one of our metrics in percent, of the main head or of another one."""
     metric = METRICS.get(name.rpartition(".")[2])

@@ -14,6 +14,7 @@ from lrbench_caffe.metrics import (
     TOP1,
     Measurement,
     best,
+    heading_of,
     in_percent,
     of_first_net,
     scalars,
@@ -78,9 +79,8 @@ class Compared:
 
     def axis(self, values: Sequence[float]) -> ValueAxis:
         """Its axis, logarithmic for what falls by orders of magnitude, as a loss."""
-        heading = METRICS[self.name].heading if self.name in METRICS else self.name
         log = not self.higher and min(values, default=0.0) > 0
-        return ValueAxis(plain_label(heading), in_percent(self.name), log)
+        return ValueAxis(plain_label(heading_of(self.name)), in_percent(self.name), log)
 
 
 TOP1_HIGH = Compared()

@@ -37,6 +37,11 @@ class PhaseNet:
     def of_type(self, *types: str) -> list[Any]:
         return [layer for layer in self.layers if layer.type in types]
 
+    @property
+    def data_layers(self) -> list[Any]:
+        """The layers that produce data: those that read no blob and hold no weights."""
+        return [layer for layer in self.layers if not layer.bottom and layer.type != "Parameter"]
+
     def producer(self, blob: str, before: Any = None) -> Any:
         """The last layer with ``blob`` among its tops (that precedes layer ``before``), or None."""
         producer = None

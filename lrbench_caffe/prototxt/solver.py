@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from lrbench_caffe.datasets.identity import data_digest, reads_content
 from lrbench_caffe.errors import InputError, ParameterError, named
 from lrbench_caffe.lr import FunctionPolicy, Policy, from_caffe
 from lrbench_caffe.progress import Progress
@@ -121,6 +123,26 @@ class Solver:
     @property
     def type(self) -> str:
         return solver_type(self.message)
+
+    @cached_property
+    def data_digest(self) -> str | None:
+        """The digest of the data of the training net and of the first test net, as it was when it was
+        first asked for (see ``datasets.identity``)."""
+        return data_digest(*self._data_layers)
+
+    @property
+    def content_digest(self) -> str:
+        """The same, where it changes only if the content of the data does, wherever that is; else empty.
+
+        A LevelDB is known by its place; a layer made by its parameters may name a folder in which
+        files come and go.
+        """
+        train, test = self._data_layers
+        return self.data_digest or "" if all(map(reads_content, (*train, *test))) else ""
+
+    @property
+    def _data_layers(self) -> tuple[list[Any], list[Any]]:
+        return self.train.data_layers, self.tests[0].net.data_layers if self.tests else []
 
     @property
     def phase_nets(self) -> list[PhaseNet]:

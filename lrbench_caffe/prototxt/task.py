@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lrbench_caffe.datasets.identity import data_digest, data_samples, reads_content
+from lrbench_caffe.datasets.identity import data_samples
 from lrbench_caffe.errors import InputError, TrainingError
 from lrbench_caffe.progress import Progress
 from lrbench_caffe.prototxt.heads import find_heads
@@ -258,43 +258,19 @@ def dataset(solver: Solver, opened: Opened) -> Dataset:
         classes=classes,
         train_samples=_samples(source, solver.train),
         test_samples=_samples(test.source, test.net) if test else None,
-        digest=digest_of_data(solver),
+        digest=solver.data_digest,
     )
-
-
-def digest_of_data(solver: Solver) -> str | None:
-    """The digest of the data of the training net and of the first test net (see ``data_digest``)."""
-    return data_digest(*_data_layers(solver))
-
-
-def digest_of_content(solver: Solver) -> str:
-    """The same, where it changes only if the content of the data does, wherever that is; else empty.
-
-    A LevelDB is known by its place; a layer made by its parameters may name a folder in which files
-    come and go.
-    """
-    train, test = _data_layers(solver)
-    return data_digest(train, test) or "" if all(map(reads_content, (*train, *test))) else ""
-
-
-def _data_layers(solver: Solver) -> tuple[list[Any], list[Any]]:
-    return data_layers(solver.train), data_layers(solver.tests[0].net) if solver.tests else []
-
-
-def data_layers(net: PhaseNet) -> list[Any]:
-    """The layers of a net that produce data: those that read no blob and hold no weights."""
-    return [layer for layer in net.layers if not layer.bottom and layer.type != "Parameter"]
 
 
 def _samples(source: Source | None, net: PhaseNet) -> int | None:
     if source and source.samples is not None:
         return source.samples
-    return next((data_samples(layer) for layer in data_layers(net)[:1]), None)
+    return next((data_samples(layer) for layer in net.data_layers[:1]), None)
 
 
 def _record_shape(solver: Solver, opened: Opened) -> tuple[int | None, int | None, int | None]:
     """(channels, height, width) of what the first data layer gives the net, as Caffe has it."""
-    blobs = [blob for layer in data_layers(solver.train) for blob in layer.top]
+    blobs = [blob for layer in solver.train.data_layers for blob in layer.top]
     shape = opened.train_shapes.get(blobs[0], []) if blobs else []
     if not 2 <= len(shape) <= 4:
         return None, None, None

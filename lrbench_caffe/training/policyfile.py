@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +23,59 @@ def is_policy_file(text: str | None) -> bool:
     return text is not None and text.strip().lower().endswith(SUFFIX)
 
 
-def policy_of_file(path: Path) -> tuple[str, str]:
-    """The policy of a file, and what a person should know of it (empty for nothing).
+@dataclass(frozen=True)
+class PolicyFile:
+    """A file that has a policy.
 
-    Of a tuning it is the recommended policy; where none is better than the solver's own, that.
-
-    Raises:
-        ParameterError: the file cannot be read, or has no policy.
+    Attributes:
+        path: the file.
+        policy: of a tuning the recommended one; where none is better than the solver's own, that.
+        note: what a person should know of it, empty for nothing.
+        also: the settings that it was found with, of a tuning that chose them, too.
     """
-    content = _read(path)
+
+    path: Path
+    policy: str
+    note: str
+    also: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, path: Path) -> PolicyFile:
+        """Read it.
+
+        Raises:
+            ParameterError: the file cannot be read, or has no policy.
+        """
+        content = _read(path)
+        policy, note = _policy(path, content)
+        return cls(path, policy, note, _object(content.get("also")))
+
+    def check_settings(self, solver: Solver) -> None:
+        """Check that a solver has the settings that the policy was found with.
+
+        A tuning may recommend a batch size, a momentum or a weight decay together with its policy,
+        which is not the best one, and may diverge, with others.
+
+        Raises:
+            ParameterError: it has others.
+        """
+        wanted = _object(self.also.get("recommended"))
+        own = {name: _setting(solver, name) for name in wanted}
+        differing = [name for name in wanted if own[name] is not None and own[name] != wanted[name]]
+        if differing:
+            raise ParameterError(
+                "{policy}: {0}: its policy was found with {1}; {2} has {3}; allowed: {4}, which has "
+                "all of it",
+                self.path,
+                ", ".join(f"{name}={wanted[name]}" for name in differing),
+                solver.path,
+                ", ".join(f"{name}={own[name]}" for name in differing),
+                self.also.get("solver"),
+            )
+
+
+def _policy(path: Path, content: Mapping[str, Any]) -> tuple[str, str]:
+    """The policy of a file's content, and what a person should know of it."""
     if "verdict" in content:
         return _of_tuning(path, content)
     proposals = content.get("proposals")
@@ -42,30 +87,6 @@ def policy_of_file(path: Path) -> tuple[str, str]:
     if not isinstance(policy, str):
         raise ParameterError("{policy}: {0}: it has no policy; allowed: " + KINDS, path)
     return policy, ""
-
-
-def check_settings(path: Path, solver: Solver) -> None:
-    """Check that a solver has the settings that a file's policy was found with.
-
-    A tuning may recommend a batch size, a momentum or a weight decay together with its policy, which
-    is not the best one, and may diverge, with others.
-
-    Raises:
-        ParameterError: it has others.
-    """
-    also = _object(_read(path).get("also"))
-    wanted = _object(also.get("recommended"))
-    own = {name: _setting(solver, name) for name in wanted}
-    differing = [name for name in wanted if own[name] is not None and own[name] != wanted[name]]
-    if differing:
-        raise ParameterError(
-            "{policy}: {0}: its policy was found with {1}; {2} has {3}; allowed: {4}, which has all of it",
-            path,
-            ", ".join(f"{name}={wanted[name]}" for name in differing),
-            solver.path,
-            ", ".join(f"{name}={own[name]}" for name in differing),
-            also.get("solver"),
-        )
 
 
 def _setting(solver: Solver, name: str) -> float | None:

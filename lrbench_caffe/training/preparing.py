@@ -29,7 +29,7 @@ from lrbench_caffe.training.choosing import (
     wants_experience,
 )
 from lrbench_caffe.training.continuation import fingerprint, resumed_settings
-from lrbench_caffe.training.policyfile import check_settings, is_policy_file, policy_of_file
+from lrbench_caffe.training.policyfile import PolicyFile, is_policy_file
 from lrbench_caffe.training.request import TrainingRequest
 from lrbench_caffe.training.settings import (
     ChosenPolicy,
@@ -92,19 +92,18 @@ def prepare(request: TrainingRequest, progress: Progress) -> Prepared:
     if not request.no_database:
         resolve_url(request.database)
     text = request.policy or ""
-    file = Path(text.strip()) if is_policy_file(text) else None
+    file = PolicyFile.read(Path(text.strip())) if is_policy_file(text) else None
     if file is not None:
-        policy, note = policy_of_file(file)
-        request = replace(request, policy=policy)
-        if note:
-            progress.say(f"note: {note}")
+        request = replace(request, policy=file.policy)
+        if file.note:
+            progress.say(f"note: {file.note}")
     python = find_caffe_python(request.caffe_python)
     info = caffe_info(python)
     resumed = _run_to_resume(request)
     messages = Messages(info.descriptor, CaffeReader(python))
     settings, solver = _checked(request, python, info, messages, resumed, progress)
     if file is not None:
-        check_settings(file, solver)
+        file.check_settings(solver)
     return Prepared(request, python, info, messages, solver, settings, resumed)
 
 

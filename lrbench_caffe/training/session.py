@@ -10,7 +10,6 @@ import sys
 import uuid
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from lrbench_caffe.prototxt.patch import GRADIENTS, LR_POLICY, gradient_options,
 from lrbench_caffe.prototxt.refusal import DamagedData
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.prototxt.sources import free_dead_readers
-from lrbench_caffe.prototxt.task import digest_of_data, solver_settings, task_of, title
+from lrbench_caffe.prototxt.task import solver_settings, task_of, title
 from lrbench_caffe.records import PolicyRecord, RunRecord, SolverSettings
 from lrbench_caffe.runs.directory import RunDirectory
 from lrbench_caffe.runs.runjson import first_base_lr, recorded_text
@@ -392,10 +391,10 @@ class Session:
             "data_digest": self._data_digest,
         }
 
-    @cached_property
+    @property
     def _data_digest(self) -> str | None:
         try:
-            return digest_of_data(self.solver)
+            return self.solver.data_digest
         except (LRBenchError, OSError):  # Caffe will say it, if it matters
             return None
 

@@ -1,7 +1,7 @@
 """What is chosen together with the LR policy: combinations of batch size, momentum and weight decay.
 
 Pure functions and values. How a combination becomes a solver is in ``prototxt.variant``, which one
-is tried next in ``choosing_also``, and how a tuning judges them in ``outer``.
+is tried next in ``chooser``, and how a tuning judges them in ``outer``.
 """
 
 from __future__ import annotations

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import statistics
 from pathlib import Path
 from typing import Any
 
-from lrbench_caffe.knowledge.ranking import SIGNIFICANT, welch
 from lrbench_caffe.plaintext import markdown
 from lrbench_caffe.tabular import Rows, markdown_table
 from lrbench_caffe.tuning.also import RULE
@@ -14,7 +12,7 @@ from lrbench_caffe.tuning.measure import Measure
 from lrbench_caffe.tuning.outer import OuterOutcome
 from lrbench_caffe.tuning.study import PolicyTrainings, Study, TuningPlan
 from lrbench_caffe.tuning.tuner import TuningOutcome
-from lrbench_caffe.tuning.verdict import TuningVerdict, ranked, spread_of, tops, unsoundness
+from lrbench_caffe.tuning.verdict import Means, TuningVerdict, ranked, tops, unsoundness
 
 RECOMMENDED = Path("recommended") / "solver.prototxt"  # in the study's folder
 
@@ -102,15 +100,12 @@ def to_judge(study: Study, outcome: TuningOutcome) -> tuple[list[PolicyTrainings
     values, own = (measure.values(tops(trained, measure)) for trained in (first, mine))
     if not values or not own:
         return everything, ""
-    difference = statistics.fmean(values) - statistics.fmean(own)
-    p = welch(spread_of(values), len(values), spread_of(own), len(own))
-    better = measure.goodness(difference) > 0 and (p is None or p < SIGNIFICANT)
+    means = Means.of(values, own, measure)
     figures = (
-        f"{first.name} has {measure.difference(difference)} than {mine.name}: "
-        f"{measure.figures(values)} against {measure.figures(own)}{measure.unit}"
-        + ("" if p is None else f", Welch's p = {p:.2g}")
+        f"{first.name} has {measure.difference(means.difference)} than {mine.name}: {means.figures}"
+        + ("" if means.p is None else f", Welch's p = {means.p:.2g}")
     )
-    if better and not unsoundness(first, measure):
+    if means.beyond_noise and not unsoundness(first, measure):
         return everything, f"other settings are better: {figures}"
     kept = [one for one in everything if one.settings == study.settings]
     return kept, f"other settings are not better beyond noise: {figures}"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lrbench_caffe.files import replace_own
 from lrbench_caffe.jobs import JobResult
-from lrbench_caffe.metrics import LOSSES, METRICS, RANKED
+from lrbench_caffe.metrics import LOSSES, METRICS, RANKED, heading_of
 from lrbench_caffe.plaintext import markdown
 from lrbench_caffe.plots.files import save
 from lrbench_caffe.plots.style import ValueAxis
@@ -59,8 +59,7 @@ def finalist_rows(study: Study, outcome: TuningOutcome) -> Rows:
     if has_target(study.plan):
         text = "the target" if target is None else study.plan.measure.short_text(target)
         heading.append(f"to {text}")
-    headings = [METRICS[name].heading if name in METRICS else name for name in columns(study.plan)]
-    rows = [[*heading, *headings]]
+    rows = [[*heading, *map(heading_of, columns(study.plan))]]
     for place, trained in enumerate(ranked(study.plan, outcome.finalists), 1):
         own = ", own" * (trained is outcome.baseline)
         rows.append(_row(f"{place}{own}", trained, study.plan, target))

@@ -21,7 +21,6 @@ from lrbench_caffe.plots.files import save
 from lrbench_caffe.plots.tuning import ramp_figure
 from lrbench_caffe.progress import Progress
 from lrbench_caffe.prototxt.solver import Solver
-from lrbench_caffe.prototxt.task import digest_of_content
 from lrbench_caffe.records import Task, digest
 from lrbench_caffe.runs.opening import bring_in_the_rest
 from lrbench_caffe.training.beginning import without_weights
@@ -164,32 +163,17 @@ def _tuning_plan(
     max_iter = request.max_iter or solver.message.max_iter
     if not max_iter:
         raise ParameterError("{0}: max_iter: 0; allowed: 1 or more, or {max_iter} N", solver.path)
-    return TuningPlan(
-        solver=str(solver.path),
+    interval = request.test_interval or test_interval(solver.message.test_interval, max_iter)
+    return replace(
+        _plan(request, solver, wanted, measure, max_iter, interval),
         goal=request.goal,
         functions=functions(request.functions),
-        max_iter=max_iter,
-        test_interval=request.test_interval
-        or test_interval(solver.message.test_interval, max_iter),
-        epoch=solver.epoch,
-        by=measure.name,
-        higher=measure.higher,
-        classifies=bool(solver.tests and solver.tests[0].heads),
-        chance=measure.worthless,
-        start=wanted.start,
-        weights=request.weights,
-        level=request.level or 0,
-        stages=tuple(request.stages or ()),
-        seed=request.seed,
         seeds=request.seeds,
         top=request.top,
         budget=request.iterations(max_iter),
         target_top1=request.target_top1,
         target=request.target,
         compose=request.compose,
-        flags=training_flags(request.layers, request.caffe_python, solver.head),
-        files=digest(fingerprint(solver)),
-        data=digest_of_content(solver),
         also=texts(request.also),
     )
 
@@ -329,24 +313,7 @@ def _range_plan(
     if request.iterations:
         interval = min(interval, max(1, request.iterations // 2))
         max_iter = max(max_iter, request.iterations)
-    return TuningPlan(
-        solver=str(solver.path),
-        max_iter=max_iter,
-        test_interval=interval,
-        epoch=solver.epoch,
-        by=measure.name,
-        higher=measure.higher,
-        classifies=bool(solver.tests and solver.tests[0].heads),
-        chance=measure.worthless,
-        start=wanted.start,
-        weights=request.weights,
-        level=request.level or 0,
-        stages=tuple(request.stages or ()),
-        seed=request.seed,
-        flags=training_flags(request.layers, request.caffe_python, solver.head),
-        files=digest(fingerprint(solver)),
-        data=digest_of_content(solver),
-    )
+    return _plan(request, solver, wanted, measure, max_iter, interval)
 
 
 def climb(request: RangeRequest, study: Study, solver: Solver, title: str) -> RangeTest:
@@ -454,6 +421,35 @@ def _open(request: StudyRequest, progress: Progress) -> tuple[Solver, Wanted]:
     if warning := without_weights(wanted.start):
         progress.say(warning)
     return solver, wanted
+
+
+def _plan(
+    request: StudyRequest,
+    solver: Solver,
+    wanted: Wanted,
+    measure: Measure,
+    max_iter: int,
+    interval: int,
+) -> TuningPlan:
+    """What the plans of a tuning and of a range test have in common."""
+    return TuningPlan(
+        solver=str(solver.path),
+        max_iter=max_iter,
+        test_interval=interval,
+        epoch=solver.epoch,
+        by=measure.name,
+        higher=measure.higher,
+        classifies=bool(solver.tests and solver.tests[0].heads),
+        chance=measure.worthless,
+        start=wanted.start,
+        weights=request.weights,
+        level=request.level or 0,
+        stages=tuple(request.stages or ()),
+        seed=request.seed,
+        flags=training_flags(request.layers, request.caffe_python, solver.head),
+        files=digest(fingerprint(solver)),
+        data=solver.content_digest,
+    )
 
 
 def _measure(

@@ -207,6 +207,37 @@ def _compared(
     return found
 
 
+@dataclass(frozen=True)
+class Means:
+    """The means of a policy's values and of another one's.
+
+    Attributes:
+        difference: of the means.
+        p, interval: of Welch's test; None where it cannot be made.
+        better: whether the first one is better.
+        figures: both, for people.
+    """
+
+    difference: float
+    p: float | None
+    interval: tuple[float, float] | None
+    better: bool
+    figures: str
+
+    @classmethod
+    def of(cls, values: Sequence[float], others: Sequence[float], measure: Measure) -> Means:
+        sizes = _spread(values), len(values), _spread(others), len(others)
+        difference = statistics.fmean(values) - statistics.fmean(others)
+        figures = f"{measure.figures(values)} against {measure.figures(others)}{measure.unit}"
+        better = measure.goodness(difference) > 0
+        return cls(difference, welch(*sizes), welch_interval(*sizes), better, figures)
+
+    @property
+    def beyond_noise(self) -> bool:
+        """Whether the first one is better beyond noise, or by all that is known of it."""
+        return self.better and (self.p is None or self.p < SIGNIFICANT)
+
+
 def _by_means(
     first: PolicyTrainings,
     own: PolicyTrainings,
@@ -214,12 +245,9 @@ def _by_means(
     own_values: list[float],
     measure: Measure,
 ) -> _AgainstOwn:
-    difference = statistics.fmean(values) - statistics.fmean(own_values)
-    means = spread_of(values), len(values), spread_of(own_values), len(own_values)
-    p, interval = welch(*means), welch_interval(*means)
-    better = measure.goodness(difference) > 0
+    means = Means.of(values, own_values, measure)
+    difference, p, interval, better = means.difference, means.p, means.interval, means.better
     sizes = "is as good as" if difference == 0 else f"has {measure.difference(difference)} than"
-    figures = f"{measure.figures(values)} against {measure.figures(own_values)}{measure.unit}"
     counts = f"{len(values)} and {len(own_values)} trainings"
     if p is None and min(len(values), len(own_values)) > 1 and _alike(first) and _alike(own):
         noise = "the seed changes nothing: each counts as one training, and noise cannot be tested"
@@ -234,8 +262,8 @@ def _by_means(
         if better and p >= SIGNIFICANT:
             noise += f"; more {named('seeds')} may tell them apart"
     name, mine = first.name, own.name
-    recommended = better and (p is None or p < SIGNIFICANT)
-    text = f"{name} {sizes} your own policy, {mine}: {figures} ({counts}; {noise})"
+    recommended = means.beyond_noise
+    text = f"{name} {sizes} your own policy, {mine}: {means.figures} ({counts}; {noise})"
     advice = _advice(recommended, name)
     return _AgainstOwn(recommended, f"{advice}: {text}", measure.name, difference, interval, p)
 
@@ -284,7 +312,7 @@ def fisher(hits: int, n: int, other_hits: int, other_n: int) -> float:
     return sum(way for way in ways if way <= ways[hits]) / total
 
 
-def spread_of(values: Sequence[float]) -> Spread:
+def _spread(values: Sequence[float]) -> Spread:
     return Spread(statistics.fmean(values), statistics.pstdev(values) if len(values) > 1 else None)
 
 

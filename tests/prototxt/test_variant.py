@@ -10,7 +10,6 @@ import pytest
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.prototxt.messages import Messages, shortest
 from lrbench_caffe.prototxt.solver import Solver, load_solver
-from lrbench_caffe.prototxt.task import data_layers
 from lrbench_caffe.prototxt.variant import Variant, lr_factor, training_batch, write_variant
 from lrbench_caffe.runtime.replies import CaffeInfo
 from tests.prototxt.conftest import Write
@@ -54,7 +53,7 @@ def load(
 def batches(solver: Solver) -> tuple[list[int], list[int]]:
     """The batch sizes of the training net, and of the first test net."""
     train, test = (
-        [layer.data_param.batch_size for layer in data_layers(net)]
+        [layer.data_param.batch_size for layer in net.data_layers]
         for net in (solver.train, solver.tests[0].net)
     )
     return train, test
@@ -94,7 +93,7 @@ def test_the_test_nets_stay_those_of_the_solver(load: Load) -> None:
     found = load(
         solver=write_variant(solver, Variant(2), Path("made"), max_iter=1, test_interval=1)
     )
-    sizes = [data_layers(test.net)[0].data_param.batch_size for test in found.tests]
+    sizes = [test.net.data_layers[0].data_param.batch_size for test in found.tests]
     assert sizes == [10, 5] and [test.passes for test in found.tests] == [2, 4]
 
 

@@ -14,7 +14,7 @@ from lrbench_caffe.errors import InputError
 from lrbench_caffe.prototxt.messages import Messages
 from lrbench_caffe.prototxt.solver import load_solver
 from lrbench_caffe.runtime.replies import CaffeInfo
-from lrbench_caffe.training.policyfile import check_settings, is_policy_file, policy_of_file
+from lrbench_caffe.training.policyfile import PolicyFile, is_policy_file
 
 BEST, OWN = "SIN2(k0=0.01, k1=0.06, l=50)", "STEP(k0=0.1, gamma=0.5, l=100)"
 
@@ -48,9 +48,9 @@ def verdict(recommended: str | None, own: str | None = OWN, **more: Any) -> dict
 def test_the_policy(tmp_path: Path, content: Any, policy: str, note: str) -> None:
     path = tmp_path / "result.json"
     path.write_text(json.dumps(content))
-    found, said = policy_of_file(path)
-    assert found == policy
-    assert said == (f"{path}{note}" if note else "")
+    found = PolicyFile.read(path)
+    assert found.policy == policy
+    assert found.note == (f"{path}{note}" if note else "")
 
 
 @pytest.mark.parametrize(
@@ -71,16 +71,16 @@ def test_a_file_without_one_is_one_line(tmp_path: Path, text: str, words: str) -
     path = tmp_path / "result.json"
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(InputError) as error:
-        policy_of_file(path)
+        PolicyFile.read(path)
     assert words in str(error.value) and str(path) in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="No such file"):
-        policy_of_file(tmp_path / "none.json")
+        PolicyFile.read(tmp_path / "none.json")
     with pytest.raises(InputError, match="Is a directory"):
-        policy_of_file(tmp_path)
+        PolicyFile.read(tmp_path)
 
 
 def test_what_names_a_file() -> None:
@@ -108,10 +108,10 @@ def test_the_settings_that_it_was_found_with(
         with_settings(), with_settings(batch=20, momentum=0.9, weight_decay=0.0005),
     ):  # fmt: skip
         path.write_text(json.dumps(content))
-        check_settings(path, solver)
+        PolicyFile.read(path).check_settings(solver)
     path.write_text(json.dumps(with_settings(batch=40, momentum=0.9, weight_decay=0.001)))
     with pytest.raises(InputError) as error:
-        check_settings(path, solver)
+        PolicyFile.read(path).check_settings(solver)
     assert str(error.value) == (
         f"policy: {path}: its policy was found with batch=40, weight_decay=0.001; {solver_file} has "
         "batch=20, weight_decay=0.0005; allowed: study/recommended/solver.prototxt, which has all of it"

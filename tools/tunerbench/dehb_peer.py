@@ -6,25 +6,18 @@ child. In a pool the child is often a policy that was trained before: what is kn
 
 from __future__ import annotations
 
-import tempfile
-import warnings
+from functools import partial
 
 from .curves import CurveSet
 from .ledger import Ledger
-from .peers import TRIALS, Optimiser, SearchOutcome, Setting, train_tests
+from .peers import TRIALS, Optimiser, SearchOutcome, Setting, in_a_folder, train_tests
 from .smac_peer import config_space
 from .space import Space
 
 
 def dehb(setting: Setting) -> Optimiser:
     """DEHB with a smallest fidelity in tests and a reduction factor (its eta)."""
-
-    def run(task: CurveSet, ledger: Ledger, seed: int) -> SearchOutcome:
-        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return _search(setting, task, ledger, seed, folder)
-
-    return run
+    return in_a_folder(partial(_search, setting))
 
 
 def _search(

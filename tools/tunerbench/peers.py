@@ -12,6 +12,7 @@ it.
 from __future__ import annotations
 
 import random
+import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -58,6 +59,17 @@ class Setting:
 
 
 Optimiser = Callable[[CurveSet, Ledger, int], SearchOutcome]
+
+
+def in_a_folder(search: Callable[[CurveSet, Ledger, int, str], SearchOutcome]) -> Optimiser:
+    """An optimiser that wants a folder to write to, which nobody reads, and warns of this and that."""
+
+    def run(task: CurveSet, ledger: Ledger, seed: int) -> SearchOutcome:
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return search(task, ledger, seed, folder)
+
+    return run
 
 
 def train_tests(task: CurveSet, ledger: Ledger, index: int, budget: float) -> float:

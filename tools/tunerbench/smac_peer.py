@@ -8,24 +8,17 @@ one.
 from __future__ import annotations
 
 import logging
-import tempfile
-import warnings
+from functools import partial
 
 from .curves import CurveSet
 from .ledger import Ledger
-from .peers import Optimiser, SearchOutcome, Setting, train_tests
+from .peers import Optimiser, SearchOutcome, Setting, in_a_folder, train_tests
 from .space import FUNCTION, Space
 
 
 def smac_facade(setting: Setting) -> Optimiser:
     """SMAC with a smallest budget in tests and a reduction factor (its eta)."""
-
-    def run(task: CurveSet, ledger: Ledger, seed: int) -> SearchOutcome:
-        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return _search(setting, task, ledger, seed, folder)
-
-    return run
+    return in_a_folder(partial(_search, setting))
 
 
 def _search(
