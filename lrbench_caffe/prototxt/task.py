@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lrbench_caffe.datasets.identity import data_samples
 from lrbench_caffe.errors import InputError, TrainingError
@@ -41,6 +41,42 @@ _NO_PART_OF_A_NAME = re.compile(r"train|training|lmdb|db|pad\d+")
 _NO_PART_OF_A_NET = ("Accuracy", "Silence")
 
 
+class ReadSolver(NamedTuple):
+    """A solver, and the Caffe whose messages it was read with."""
+
+    solver: Solver
+    info: CaffeInfo
+    python: CaffePython
+    messages: Messages
+
+
+def read_with_caffe(
+    path: Path,
+    caffe_python: str | None = None,
+    *,
+    level: int = 0,
+    stages: Sequence[str] = (),
+    head: str | None = None,
+    check_data: Progress | None = None,
+) -> ReadSolver:
+    """Find a Caffe and read a solver file with it.
+
+    Args:
+        caffe_python: the Python that can import caffe; None to find one.
+        level, stages, head, check_data: as for ``load_solver``.
+
+    Raises:
+        InputError: the solver is wrong, or there is no Caffe.
+    """
+    python = find_caffe_python(caffe_python)
+    info = caffe_info(python)
+    messages = Messages(info.descriptor, CaffeReader(python))
+    solver = load_solver(
+        path, messages, info, level=level, stages=stages, head=head, check_data=check_data
+    )
+    return ReadSolver(solver, info, python, messages)
+
+
 def open_task(
     path: Path,
     caffe_python: str | None = None,
@@ -58,10 +94,7 @@ def open_task(
         InputError: the solver is wrong or takes no LR policy here, or there is no Caffe.
         TrainingError: Caffe crashes or hangs.
     """
-    python = find_caffe_python(caffe_python)
-    info = caffe_info(python)
-    messages = Messages(info.descriptor, CaffeReader(python))
-    solver = load_solver(path, messages, info, head=head, check_data=check_data)
+    solver, info, python, _ = read_with_caffe(path, caffe_python, head=head, check_data=check_data)
     check_settable(solver, info)
     return solver, describe_task(solver, info, python)
 

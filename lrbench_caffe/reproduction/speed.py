@@ -12,16 +12,12 @@ import numpy as np
 from lrbench_caffe.errors import TrainingError
 from lrbench_caffe.native.library import usable_libraries
 from lrbench_caffe.progress import Progress
-from lrbench_caffe.prototxt.messages import Messages
-from lrbench_caffe.prototxt.solver import Solver, TestNet, load_solver
-from lrbench_caffe.prototxt.task import open_worker
+from lrbench_caffe.prototxt.solver import Solver, TestNet
+from lrbench_caffe.prototxt.task import open_worker, read_with_caffe
 from lrbench_caffe.reproduction.plan import Setup
 from lrbench_caffe.runtime.blas import kernels_to_try
 from lrbench_caffe.runtime.client import Worker
 from lrbench_caffe.runtime.cpu import this_cpu
-from lrbench_caffe.runtime.info import caffe_info
-from lrbench_caffe.runtime.locate import find_caffe_python
-from lrbench_caffe.runtime.reader import CaffeReader
 from lrbench_caffe.runtime.starting import FastLayers
 from lrbench_caffe.training.evaluator import head_request
 from lrbench_caffe.training.settings import choose_gpu, choose_layers, width_of
@@ -67,10 +63,7 @@ def measure(
         InputError: the solver, its data or the flags are wrong, or there is no Caffe.
         InputError: Caffe does not accept the solver.
     """
-    python = find_caffe_python(caffe_python)
-    info = caffe_info(python)
-    messages = Messages(info.descriptor, CaffeReader(python))
-    solver = load_solver(path, messages, info, check_data=check_data)
+    solver, info, python, _ = read_with_caffe(path, caffe_python, check_data=check_data)
     if gpu is not None:
         choose_gpu(str(gpu), solver, info)
     fast = None

@@ -14,11 +14,9 @@ from lrbench_caffe.lr.text import read, read_value
 from lrbench_caffe.progress import Progress
 from lrbench_caffe.prototxt.messages import Messages
 from lrbench_caffe.prototxt.patch import check_settable
-from lrbench_caffe.prototxt.solver import Solver, load_solver
-from lrbench_caffe.prototxt.task import open_worker, solver_settings, task_of
-from lrbench_caffe.runtime.info import caffe_info
-from lrbench_caffe.runtime.locate import CaffePython, find_caffe_python
-from lrbench_caffe.runtime.reader import CaffeReader
+from lrbench_caffe.prototxt.solver import Solver
+from lrbench_caffe.prototxt.task import open_worker, read_with_caffe, solver_settings, task_of
+from lrbench_caffe.runtime.locate import CaffePython
 from lrbench_caffe.runtime.replies import CaffeInfo
 from lrbench_caffe.training.beginning import check_one_start, check_start, find_state
 from lrbench_caffe.training.settings import (
@@ -83,11 +81,8 @@ def open_wanted(
             it takes no LR policy on this Caffe; or there is no Caffe.
     """
     check_one_start(snapshot, weights)
-    python = find_caffe_python(caffe_python)
-    info = caffe_info(python)
-    messages = Messages(info.descriptor, CaffeReader(python))
-    solver = load_solver(
-        path, messages, info, level=level, stages=stages, head=head, check_data=check_data
+    solver, info, python, messages = read_with_caffe(
+        path, caffe_python, level=level, stages=stages, head=head, check_data=check_data
     )
     check_settable(solver, info)
     models = [] if snapshot else check_weights(weights, solver, messages)

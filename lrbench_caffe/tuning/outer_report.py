@@ -94,7 +94,7 @@ def to_judge(study: Study, outcome: TuningOutcome) -> tuple[list[PolicyTrainings
     measure, everything = study.plan.measure, outcome.finalists
     finalists = [one for one in ranked(study.plan, everything) if one is not outcome.baseline]
     mine = next((one for one in finalists if one.settings == study.settings), None)
-    if outcome.outer is None or mine is None or finalists[0] is mine or mine.diverged:
+    if outcome.outer is None or mine is None or finalists[0] is mine or unsoundness(mine, measure):
         return everything, ""
     first = finalists[0]
     values, own = (measure.values(tops(trained, measure)) for trained in (first, mine))

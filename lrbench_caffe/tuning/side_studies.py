@@ -24,9 +24,9 @@ from lrbench_caffe.knowledge.adaptation import (
 )
 from lrbench_caffe.lr import Policy, PolicyError, caffe_fields
 from lrbench_caffe.prototxt.holdout import splittable
-from lrbench_caffe.prototxt.messages import Messages, shortest
-from lrbench_caffe.prototxt.solver import Solver, load_solver
-from lrbench_caffe.prototxt.task import open_worker, solver_settings
+from lrbench_caffe.prototxt.messages import shortest
+from lrbench_caffe.prototxt.solver import Solver
+from lrbench_caffe.prototxt.task import open_worker, read_with_caffe, solver_settings
 from lrbench_caffe.prototxt.variant import (
     WITHOUT_MOMENTUM,
     Variant,
@@ -35,9 +35,6 @@ from lrbench_caffe.prototxt.variant import (
     write_variant,
 )
 from lrbench_caffe.records import digest
-from lrbench_caffe.runtime.info import caffe_info
-from lrbench_caffe.runtime.locate import find_caffe_python
-from lrbench_caffe.runtime.reader import CaffeReader
 from lrbench_caffe.training.continuation import fingerprint
 from lrbench_caffe.tuning.also import BATCH, MOMENTUM, WEIGHT_DECAY, Combination, Combinations
 from lrbench_caffe.tuning.study import ALSO, TESTS, Study, TuningPlan
@@ -92,7 +89,9 @@ class SideStudies:
             max_iter=max_iter,
             test_interval=interval,
         )
-        solver = _load(path, self._solver.head, plan, self._caffe_python)
+        solver = read_with_caffe(
+            path, self._caffe_python, head=self._solver.head, level=plan.level, stages=plan.stages
+        ).solver
         holdout = main.holdout
         if holdout is not None:
             holdout = replace(holdout, split=splittable(solver), place=folder / "holdout")
@@ -157,13 +156,6 @@ def _own_fields(solver: Solver, change: Change) -> dict[str, Any] | None:
         return None
 
 
-def _load(path: Path, head: str | None, plan: TuningPlan, caffe_python: str | None) -> Solver:
-    python = find_caffe_python(caffe_python)
-    info = caffe_info(python)
-    messages = Messages(info.descriptor, CaffeReader(python))
-    return load_solver(path, messages, info, head=head, level=plan.level, stages=plan.stages)
-
-
 # -- before the first training ---------------------------------------------------------------------
 
 
@@ -226,14 +218,14 @@ def check_batches(
 def _check_batch(
     solver: Solver, batch: int, plan: TuningPlan, caffe_python: str | None, folder: Path
 ) -> None:
-    python = find_caffe_python(caffe_python)
-    info = caffe_info(python)
+    level, stages = plan.level, plan.stages
     try:
         path = write_variant(solver, Variant(batch), folder, max_iter=TESTS, test_interval=TESTS)
-        with open_worker(
-            _load(path, solver.head, plan, caffe_python),
-            info, python, level=plan.level, stages=plan.stages,
-        ) as (_, opened):  # fmt: skip
+        read = read_with_caffe(path, caffe_python, level=level, stages=stages, head=solver.head)
+        with open_worker(read.solver, read.info, read.python, level=level, stages=stages) as (
+            _,
+            opened,
+        ):
             shapes = opened.train_shapes.values()
     except LRBenchError as error:
         text = verbatim(str(error).replace(str(folder), str(solver.path)))

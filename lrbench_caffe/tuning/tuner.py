@@ -22,6 +22,7 @@ from lrbench_caffe.tuning.prior import Prior, look_up
 from lrbench_caffe.tuning.search import FRESH, PolicySearch, opening
 from lrbench_caffe.tuning.space import GoodRange, TuningCandidate, candidates
 from lrbench_caffe.tuning.study import PolicyTrainings, Study, TuningPlan
+from lrbench_caffe.tuning.verdict import unsoundness
 
 if TYPE_CHECKING:
     from lrbench_caffe.tuning.outer import OuterOutcome
@@ -361,22 +362,23 @@ class Tuner:
     def _finals(self, best: Sequence[Entrant], own: Policy | None) -> list[PolicyTrainings]:
         """The finalists, with all seeds; one that diverges with another seed gives way to the next.
 
-        With it go all of its study whose LR rises as high: they live at the same edge.
+        With it go all of its study whose LR rises as high: they live at the same edge. One without
+        a finite value where it counts is as bad as one that diverged.
         """
         top, waiting = self._plan.top, list(best)
         finalists: list[tuple[Study, PolicyTrainings]] = []
-        while waiting and (missing := top - sum(trained.reliable for _, trained in finalists)):
+        while waiting and (missing := top - sum(self._stands(trained) for _, trained in finalists)):
             if len(finalists) >= LAST_CHANCES * top:
                 break
             chosen = waiting[:missing]
             names = (study.known[str(policy)].name for study, policy in chosen)
-            gone = sum(not trained.reliable for _, trained in finalists)
+            gone = sum(not self._stands(trained) for _, trained in finalists)
             instead = f", instead of {gone} that diverged or could not be trained" if gone else ""
             self._say(f"finalists{instead}: " + ", ".join(names))
             finalists += self._repeat(chosen, own)
             edges: dict[Study, float] = {}
             for study, trained in finalists:
-                if trained.diverged:
+                if unsoundness(trained, self._plan.measure):
                     peak = self._peak(study, trained.policy)
                     edges[study] = min(peak, edges.get(study, math.inf))
             waiting = [
@@ -385,6 +387,10 @@ class Tuner:
                 if self._peak(study, policy) < edges.get(study, math.inf)
             ]
         return [trained for _, trained in finalists]
+
+    def _stands(self, trained: PolicyTrainings) -> bool:
+        """Whether a finalist needs no other one in its place."""
+        return trained.reliable and not unsoundness(trained, self._plan.measure)
 
     def _repeat(
         self, chosen: Sequence[Entrant], own: Policy | None

@@ -50,7 +50,7 @@ from lrbench_caffe.tuning.study import (
     TuningPlan,
 )
 from lrbench_caffe.tuning.tuner import Tuner, TuningOutcome
-from lrbench_caffe.tuning.verdict import KEEP_OWN, judge
+from lrbench_caffe.tuning.verdict import KEEP_OWN, judge, unsoundness
 
 TOP1 = Measure.of_top1(10.0)
 MAX_ITER, INTERVAL = 1000, 50
@@ -252,6 +252,29 @@ def test_a_finalist_that_diverges_with_another_seed_gives_way(tmp_path: Path) ->
     assert row[2] == "1 (+1 diverged)"
     top1 = max(m.top1 or 0.0 for m in one.results[1].measurements)
     assert row[4] == f"{top1:.2f}"  # of the one that ended alone
+
+
+class NanPool(RulePool):
+    """Its trainings with other seeds go on where those of ``RulePool`` diverge, and their Top-1 is NaN."""
+
+    def _train(self, training: Job) -> JobResult:
+        result = super()._train(training)
+        if result.status != "diverged" or training.seed == 1:
+            return result
+        tests = [measurement(at, float("nan")) for at in range(INTERVAL, MAX_ITER + 1, INTERVAL)]
+        return JobResult(training, "finished", None, MAX_ITER, 1.0, tests)
+
+
+def test_a_finalist_without_a_finite_value_gives_way_as_one_that_diverged_does(
+    tmp_path: Path,
+) -> None:
+    _, diverging = tune(tmp_path / "diverging", functions=("TRI", "FIX"))
+    _, outcome = tune(tmp_path / "nan", NanPool(), functions=("TRI", "FIX"))
+    finalists = [str(one.policy) for one in outcome.finalists]
+    assert finalists == [str(one.policy) for one in diverging.finalists]
+    unsound = [one for one in outcome.finalists if unsoundness(one, TOP1)]
+    assert unsound and not any(one.diverged for one in unsound)
+    assert len(outcome.finalists) - len(unsound) == 2
 
 
 def test_it_is_said_why_there_are_other_finalists(
