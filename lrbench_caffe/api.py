@@ -47,8 +47,8 @@ from lrbench_caffe.training.request import TrainingRequest
 from lrbench_caffe.training.running import begin
 from lrbench_caffe.training.settings import RunSettings
 from lrbench_caffe.training.signals import Signals
+from lrbench_caffe.tuning.observer import TuningObserver
 from lrbench_caffe.tuning.request import RangeRequest, TuningRequest
-from lrbench_caffe.tuning.study import TuningObserver
 
 if TYPE_CHECKING:
     import pandas

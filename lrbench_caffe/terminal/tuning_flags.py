@@ -8,6 +8,7 @@ from lrbench_caffe.terminal import cli, flags, viewer
 from lrbench_caffe.terminal.study_flags import add_study_flags, study_parameters
 from lrbench_caffe.terminal.tables import add_flag
 from lrbench_caffe.tuning.also import RULE, parse_also
+from lrbench_caffe.tuning.plan import TESTS
 from lrbench_caffe.tuning.request import (
     GOALS,
     LEAST_HOLDOUT,
@@ -15,7 +16,6 @@ from lrbench_caffe.tuning.request import (
     USUAL_HOLDOUT,
     TuningRequest,
 )
-from lrbench_caffe.tuning.study import TESTS
 
 
 def add_flags(p: cli.Parser) -> None:

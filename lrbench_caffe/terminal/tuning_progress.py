@@ -14,7 +14,8 @@ from lrbench_caffe.tabular import clock
 from lrbench_caffe.terminal.console import Console, TextColumn, progress
 from lrbench_caffe.terminal.database import complain
 from lrbench_caffe.tuning.measure import Measure
-from lrbench_caffe.tuning.study import HELD_OUT, TuningObserver, settings_of
+from lrbench_caffe.tuning.observer import TuningObserver
+from lrbench_caffe.tuning.trainings import HELD_OUT, settings_of
 
 LINE_SECONDS = 30.0  # between two lines where there is no terminal and no result
 LEAST = 0.01  # of all iterations: before that, the time that is left is not known

@@ -13,6 +13,7 @@ from lrbench_caffe.terminal.tables import Layout, print_table, terminal_table
 from lrbench_caffe.tuning.holdout_report import optimism_of
 from lrbench_caffe.tuning.optimism import rows as optimism_rows
 from lrbench_caffe.tuning.outer_report import RECOMMENDED, trial_rows
+from lrbench_caffe.tuning.plan import TuningPlan
 from lrbench_caffe.tuning.report import columns as metric_columns
 from lrbench_caffe.tuning.report import (
     cost_rows,
@@ -24,7 +25,6 @@ from lrbench_caffe.tuning.report import (
     until,
 )
 from lrbench_caffe.tuning.running import RangeTest, Tuning
-from lrbench_caffe.tuning.study import TuningPlan
 from lrbench_caffe.tuning.verdict import has_target
 
 _OF_TRAINING = ("--head", "--weights", "--stage", "--level")  # flags that make another training

@@ -14,7 +14,7 @@ from lrbench_caffe.errors import ParameterError
 from lrbench_caffe.files import remove_leftovers, replace_own
 from lrbench_caffe.prototxt.messages import utf8_stem
 from lrbench_caffe.records import UNKNOWN_START, Start
-from lrbench_caffe.tuning.study import TuningPlan
+from lrbench_caffe.tuning.plan import TuningPlan
 
 FILE = "study.json"
 # What a study of an earlier version has, which does not say it; of its start nothing is known.

@@ -16,7 +16,7 @@ from typing import Any
 from lrbench_caffe.lr import Policy
 from lrbench_caffe.tabular import Rows
 from lrbench_caffe.tuning.measure import Measure
-from lrbench_caffe.tuning.study import PolicyTrainings
+from lrbench_caffe.tuning.trainings import PolicyTrainings
 from lrbench_caffe.tuning.verdict import bests, tops
 
 

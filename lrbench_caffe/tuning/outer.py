@@ -26,9 +26,11 @@ from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.records import UNSUCCESSFUL
 from lrbench_caffe.tuning.also import Combination, Combinations
 from lrbench_caffe.tuning.chooser import CombinationChooser
+from lrbench_caffe.tuning.plan import TuningPlan
 from lrbench_caffe.tuning.side_studies import SideStudy
 from lrbench_caffe.tuning.space import GoodRange, TuningCandidate, candidates
-from lrbench_caffe.tuning.study import COMBINATIONS, PolicyTrainings, Study, TuningPlan
+from lrbench_caffe.tuning.study import Study
+from lrbench_caffe.tuning.trainings import COMBINATIONS, PolicyTrainings
 from lrbench_caffe.tuning.tuner import Entrant, Tuner, TuningOutcome
 
 TRIALS_SHARE = 2 / 3  # of what there is for searches: at most so much for trying combinations

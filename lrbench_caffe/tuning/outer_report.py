@@ -10,7 +10,9 @@ from lrbench_caffe.tabular import Rows, markdown_table
 from lrbench_caffe.tuning.also import RULE
 from lrbench_caffe.tuning.measure import Measure
 from lrbench_caffe.tuning.outer import OuterOutcome
-from lrbench_caffe.tuning.study import PolicyTrainings, Study, TuningPlan
+from lrbench_caffe.tuning.plan import TuningPlan
+from lrbench_caffe.tuning.study import Study
+from lrbench_caffe.tuning.trainings import PolicyTrainings
 from lrbench_caffe.tuning.tuner import TuningOutcome
 from lrbench_caffe.tuning.verdict import Means, TuningVerdict, ranked, tops, unsoundness
 

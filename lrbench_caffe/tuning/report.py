@@ -24,8 +24,10 @@ from lrbench_caffe.tuning.holdout_report import holdout_json, holdout_text
 from lrbench_caffe.tuning.levels import Ladder
 from lrbench_caffe.tuning.measure import Measure
 from lrbench_caffe.tuning.outer_report import outer_json, outer_text, settings_json
+from lrbench_caffe.tuning.plan import TuningPlan
 from lrbench_caffe.tuning.space import GoodRange
-from lrbench_caffe.tuning.study import HELD_OUT, Lost, PolicyTrainings, Study, TuningPlan
+from lrbench_caffe.tuning.study import Study
+from lrbench_caffe.tuning.trainings import HELD_OUT, Lost, PolicyTrainings
 from lrbench_caffe.tuning.tuner import TuningOutcome
 from lrbench_caffe.tuning.verdict import (
     TuningVerdict,

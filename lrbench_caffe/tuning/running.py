@@ -32,8 +32,10 @@ from lrbench_caffe.tuning.folder import study_folder
 from lrbench_caffe.tuning.holdout import Holdout, choose_holdout
 from lrbench_caffe.tuning.levels import Ladder
 from lrbench_caffe.tuning.measure import Measure
+from lrbench_caffe.tuning.observer import TuningObserver
 from lrbench_caffe.tuning.outer import OuterTuner
 from lrbench_caffe.tuning.outer_report import RECOMMENDED, to_judge
+from lrbench_caffe.tuning.plan import TuningPlan, test_interval
 from lrbench_caffe.tuning.prior import Prior
 from lrbench_caffe.tuning.report import ladder_figure, lost_note, write_failure, write_report
 from lrbench_caffe.tuning.request import RangeRequest, StudyRequest, TuningRequest
@@ -46,7 +48,7 @@ from lrbench_caffe.tuning.side_studies import (
     write_recommended,
 )
 from lrbench_caffe.tuning.space import GoodRange, candidates, functions
-from lrbench_caffe.tuning.study import Study, TuningObserver, TuningPlan, test_interval
+from lrbench_caffe.tuning.study import Study
 from lrbench_caffe.tuning.tuner import Tuner, TuningOutcome, range_length
 from lrbench_caffe.tuning.untrained import choose_measure
 from lrbench_caffe.tuning.verdict import TuningVerdict, judge

@@ -37,7 +37,9 @@ from lrbench_caffe.prototxt.variant import (
 from lrbench_caffe.records import digest
 from lrbench_caffe.training.continuation import fingerprint
 from lrbench_caffe.tuning.also import BATCH, MOMENTUM, WEIGHT_DECAY, Combination, Combinations
-from lrbench_caffe.tuning.study import ALSO, TESTS, Study, TuningPlan
+from lrbench_caffe.tuning.plan import TESTS, TuningPlan
+from lrbench_caffe.tuning.study import Study
+from lrbench_caffe.tuning.trainings import ALSO
 
 _FLOATS = 2 * 4  # bytes of a number of a blob: its value and its gradient
 

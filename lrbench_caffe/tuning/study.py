@@ -18,221 +18,43 @@ import itertools
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from lrbench_caffe.errors import InputError, ParameterError, TrainingError
 from lrbench_caffe.jobs import Job, JobResult, Pool, RetryingPool
 from lrbench_caffe.jobs.naming import directory_name
-from lrbench_caffe.jobs.opening import TRUST_DATA, beginning_flags
+from lrbench_caffe.jobs.opening import TRUST_DATA
 from lrbench_caffe.jobs.training import read_result
 from lrbench_caffe.lr import Policy, parse
-from lrbench_caffe.metrics import Measurement
-from lrbench_caffe.records import SCRATCH, UNSUCCESSFUL, Start
 from lrbench_caffe.runs.directory import RunDirectory
 from lrbench_caffe.runs.snapshots import drop_branch_points, recorded
 from lrbench_caffe.runtime.client import HANG_SECONDS
 from lrbench_caffe.tuning.beginnings import Beginnings, Branch
 from lrbench_caffe.tuning.composing import compositions
-from lrbench_caffe.tuning.curves import Curve, decisive
+from lrbench_caffe.tuning.curves import Curve
 from lrbench_caffe.tuning.holdout import Holdout
 from lrbench_caffe.tuning.levels import Ladder, Rung
-from lrbench_caffe.tuning.measure import Measure
+from lrbench_caffe.tuning.observer import TuningObserver
 from lrbench_caffe.tuning.packing import pack
+from lrbench_caffe.tuning.plan import TuningPlan
 from lrbench_caffe.tuning.search import PolicySearch, Step
-from lrbench_caffe.tuning.space import FAMILIES, GoodRange
+from lrbench_caffe.tuning.space import GoodRange
+from lrbench_caffe.tuning.trainings import (
+    ALSO,
+    FINAL,
+    HELD_OUT,
+    OWN,
+    RANGE_TEST,
+    SEARCH,
+    Lost,
+    PolicyTrainings,
+)
 
 T = TypeVar("T")
 
 WAIT = 0.5  # seconds between two looks at what still runs
-TESTS = 20  # in a training, at least: the search looks at tests
-RANGE_TEST, SEARCH, FINAL, OWN = (
-    "range test",
-    "search",
-    "finalists",
-    "own policy",
-)  # what trainings are for
-COMBINATIONS = "combinations"
-HELD_OUT = "-holdout"  # how run directories end of trainings that are tested on held-out records
-ALSO = "also"  # the folder of the combinations' folders
-FEW = 2  # slots that are planned for even if there are fewer, so that both make the same decisions
-
-
-@dataclass(frozen=True)
-class TuningPlan:
-    """The plan of a tuning, as in study.json.
-
-    Attributes:
-        solver: the solver file.
-        max_iter, test_interval: of every training; epoch: iterations in one, None where not known.
-        by, higher: what policies are compared by (see ``Measure``), and whether more of it is better.
-        classifies: whether the first test net does.
-        chance: its value for a net that has learned nothing: Top-1 of guessing in percent, else the
-            value before the first update.
-        seed: of the first training of each policy; further ones have the numbers after it.
-        flags: more flags for every training.
-        functions: LR functions to choose from.
-        goal: "accuracy", or "cost": the fewest iterations to the target.
-        target_top1: the target in percent, None for as high as possible; ``target``: the same for
-            another measure.
-        seeds: trainings of each finalist; top: how many finalists.
-        budget: iterations, for all of it; None for the usual share.
-        compose: whether to try compositions of the best policies.
-        files: digest of the solver and its nets, so that no other training is mistaken for one of
-            this study.
-        data: digest of the data's content, "" where that is not known.
-        slots: trainings that the pool had room for at a time when the study began.
-        start: what the trainings begin with; ``weights``: the files of it that were asked for,
-            comma-separated, None for the solver's own. level, stages: of the training net.
-        holdout: share of the training records that are held out, by which policies are chosen; 0:
-            they are chosen by the test set.
-        split: digest of the choice of these records, "" before it is made.
-        also: other settings that are chosen, too: "momentum=0.8,0.9" (see ``also``).
-    """
-
-    solver: str
-    max_iter: int
-    test_interval: int
-    epoch: float | None
-    chance: float
-    seed: int
-    flags: tuple[str, ...] = ()
-    functions: tuple[str, ...] = FAMILIES["all"]
-    goal: str = "accuracy"
-    target_top1: float | None = None
-    seeds: int = 1
-    top: int = 1
-    budget: int | None = None
-    compose: bool = False
-    files: str = ""
-    data: str = ""
-    slots: int = 1
-    by: str = "top1"
-    higher: bool = True
-    classifies: bool = True
-    target: float | None = None
-    start: Start = SCRATCH
-    weights: str | None = None
-    level: int = 0
-    stages: tuple[str, ...] = ()
-    holdout: float = 0.0
-    split: str = ""
-    also: tuple[str, ...] = ()
-
-    @property
-    def beginning(self) -> tuple[str, ...]:
-        """Flags of a new training, for its start and its net."""
-        return beginning_flags(self.weights, self.level, self.stages)
-
-    @property
-    def measure(self) -> Measure:
-        """What policies are compared by."""
-        return Measure.of(self.by, self.higher, self.chance)
-
-    @property
-    def goal_value(self) -> float | None:
-        """The target, a value of the measure; None where none was given."""
-        return self.target_top1 if self.by == "top1" else self.target
-
-    @property
-    def target_text(self) -> str:
-        """The target for people; empty where none was given."""
-        return "" if self.goal_value is None else self.measure.short_text(self.goal_value)
-
-    @property
-    def ahead(self) -> int:
-        """How many trainings are decided on before the result of the first of them must be known."""
-        return max(FEW, self.slots)
-
-    def as_json(self) -> dict[str, Any]:
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
-
-
-@dataclass
-class PolicyTrainings:
-    """The trainings of one policy.
-
-    Attributes:
-        policy: the policy.
-        results: by seed.
-        held_out: its training that was tested on held-out records, by which it was chosen, and
-            the iteration at which these, trained on all records, count; None where ``results``
-            are what it was chosen by.
-        settings: the other settings of these trainings, for people; empty where none are chosen.
-        scale: iterations of the solver itself that read as many records as one of these.
-    """
-
-    policy: Policy
-    results: dict[int, JobResult] = field(default_factory=dict)
-    held_out: PolicyTrainings | None = None
-    settings: str = ""
-    scale: float = 1.0
-
-    @property
-    def name(self) -> str:
-        """The policy, and the other settings, for people."""
-        return f"{self.policy:.6g}" + (f" with {self.settings}" if self.settings else "")
-
-    @property
-    def broken(self) -> int:
-        """How many trainings of it diverged or were lost."""
-        return sum(result.status in UNSUCCESSFUL for result in self.results.values())
-
-    @property
-    def diverged(self) -> int:
-        """How many trainings of it diverged."""
-        return sum(result.status == "diverged" for result in self.results.values())
-
-    @property
-    def reliable(self) -> bool:
-        """Whether none diverged, and not all were lost."""
-        return not self.diverged and self.broken < len(self.results)
-
-    def decisive(self, measure: Measure) -> Measurement | None:
-        """The test on held-out records that it was chosen by; None without one."""
-        chosen = self.held_out.results.values() if self.held_out else ()
-        tests = [decisive(r.measurements, measure) for r in chosen if r.status not in UNSUCCESSFUL]
-        return next(iter(tests), None)
-
-    def counts_at(self, measure: Measure) -> int | None:
-        """The iteration at which its trainings on all records count, which held-out records chose;
-        None for their end."""
-        test = self.decisive(measure)
-        return test.iteration if test else None
-
-    def curve(self, seed: int, measure: Measure) -> Curve | None:
-        result = self.results.get(seed)
-        if result is None:
-            return None
-        return Curve.of(result.measurements, result.iteration, result.status, measure)
-
-
-@dataclass(frozen=True)
-class Lost:
-    """A training that was given up, although its policy is not to blame.
-
-    Attributes:
-        result: how it ended the last time.
-        stage: what it was for: ``RANGE_TEST``, ``SEARCH``, ``FINAL`` or ``OWN``.
-        counts: where its result would have counted, in words.
-    """
-
-    result: JobResult
-    stage: str
-    counts: str
-
-    @property
-    def text(self) -> str:
-        return f"{self.result.loss}; {self.counts}"
-
-    def as_json(self) -> dict[str, Any]:
-        result, training = self.result, self.result.training
-        return {
-            "policy": training.policy, "seed": training.seed, "until": training.until, "stage": self.stage,
-            "counts": self.counts, "iteration": result.iteration, "reason": result.reason,
-            "losses": result.losses, "folder": training.out,
-        }  # fmt: skip
 
 
 class Study:
@@ -722,45 +544,3 @@ def _recorded(folder: Path) -> Iterator[tuple[str, int, RunDirectory]]:
         run = RunDirectory(path.parent)
         with contextlib.suppress(InputError, ValueError, TypeError):  # a damaged one counts nothing
             yield str(run.path), int(run.read().get("iteration") or 0), run
-
-
-def settings_of(training: Job) -> str:
-    """The folder of the combination of settings that a training is of; empty for the solver's own."""
-    folder = Path(training.out).parent.parent
-    return folder.name if folder.parent.name == ALSO else ""
-
-
-class TuningObserver:
-    """Is told what a study does. This one ignores it."""
-
-    def compares(self, measure: Measure) -> None:
-        """What policies are compared by; before all else."""
-
-    def begun(self, training: Job, scale: float = 1.0) -> None:
-        """A training begins, now or as soon as there is room.
-
-        Args:
-            scale: see ``Study``.
-        """
-
-    def waiting(self, iterations: int) -> None:
-        """Nothing has ended for half a second; so many iterations were trained in all that has."""
-
-    def ended(self, result: JobResult, iterations: int) -> None:
-        """A training has ended."""
-
-    def expect(self, iterations: int) -> None:
-        """So many iterations will be trained in all, as far as can be said now."""
-
-    def warn(self, text: str) -> None:
-        """A remark about the LR database that a person should know."""
-
-    def say(self, text: str) -> None:
-        """A remark that a person should know."""
-
-
-def test_interval(own: int, max_iter: int) -> int:
-    """The solver's, or the largest whole part of max_iter that gives enough tests."""
-    if own and own * TESTS <= max_iter:
-        return own
-    return max(1, max_iter // TESTS)

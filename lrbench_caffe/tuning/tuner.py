@@ -18,10 +18,12 @@ from lrbench_caffe.tuning import folder
 from lrbench_caffe.tuning.composing import compositions
 from lrbench_caffe.tuning.levels import Ladder
 from lrbench_caffe.tuning.measure import Measure
+from lrbench_caffe.tuning.plan import TuningPlan
 from lrbench_caffe.tuning.prior import Prior, look_up
 from lrbench_caffe.tuning.search import FRESH, PolicySearch, opening
 from lrbench_caffe.tuning.space import GoodRange, TuningCandidate, candidates
-from lrbench_caffe.tuning.study import PolicyTrainings, Study, TuningPlan
+from lrbench_caffe.tuning.study import Study
+from lrbench_caffe.tuning.trainings import PolicyTrainings
 from lrbench_caffe.tuning.verdict import unsoundness
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.records import UNSUCCESSFUL, Spread
 from lrbench_caffe.tabular import number, plus_minus
 from lrbench_caffe.tuning.measure import ITERATIONS, Measure
-from lrbench_caffe.tuning.study import PolicyTrainings, TuningPlan
+from lrbench_caffe.tuning.plan import TuningPlan
+from lrbench_caffe.tuning.trainings import PolicyTrainings
 
 KEEP_OWN = 3  # exit code of a tuning that recommends no policy
 

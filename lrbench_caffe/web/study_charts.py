@@ -14,7 +14,7 @@ from lrbench_caffe.plaintext import shortened
 from lrbench_caffe.plots.style import SERIES
 from lrbench_caffe.tuning.importance import ComparedTraining
 from lrbench_caffe.tuning.measure import Measure
-from lrbench_caffe.tuning.study import FINAL, OWN
+from lrbench_caffe.tuning.trainings import FINAL, OWN
 from lrbench_caffe.web.charts import Chart, chart, plain, short
 from lrbench_caffe.web.tunings import FoundStudy, StudyTraining, losses_of
 

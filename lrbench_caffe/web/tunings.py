@@ -25,7 +25,7 @@ from lrbench_caffe.runs.directory import RunDirectory
 from lrbench_caffe.runs.layout import LATEST, MEASUREMENTS, RUN
 from lrbench_caffe.tuning import folder
 from lrbench_caffe.tuning.measure import Measure
-from lrbench_caffe.tuning.study import FINAL, HELD_OUT, OWN, RANGE_TEST, SEARCH
+from lrbench_caffe.tuning.trainings import FINAL, HELD_OUT, OWN, RANGE_TEST, SEARCH
 from lrbench_caffe.tuning.tuner import RANGE_SHARE
 from lrbench_caffe.web.foreign import (
     is_finite,

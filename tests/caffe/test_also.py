@@ -20,8 +20,8 @@ from lrbench_caffe.prototxt.messages import Messages
 from lrbench_caffe.prototxt.solver import Solver, load_solver
 from lrbench_caffe.runtime.replies import CaffeInfo
 from lrbench_caffe.tuning import side_studies
+from lrbench_caffe.tuning.plan import TuningPlan
 from lrbench_caffe.tuning.side_studies import check_batches, combinations_of
-from lrbench_caffe.tuning.study import TuningPlan
 from lrbench_caffe.tuning.verdict import KEEP_OWN
 from tests.caffe import nets
 from tests.caffe.conftest import make_workspace

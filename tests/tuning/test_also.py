@@ -25,11 +25,13 @@ from lrbench_caffe.tuning.also import Combination, Combinations, check_also, par
 from lrbench_caffe.tuning.chooser import CombinationChooser
 from lrbench_caffe.tuning.outer import OuterTuner
 from lrbench_caffe.tuning.outer_report import outer_json, to_judge, trial_rows
+from lrbench_caffe.tuning.plan import TuningPlan
 from lrbench_caffe.tuning.report import cost_rows, finalist_rows, training_rows
 from lrbench_caffe.tuning.request import TuningRequest
 from lrbench_caffe.tuning.side_studies import SideStudy, texts
 from lrbench_caffe.tuning.space import functions
-from lrbench_caffe.tuning.study import ALSO, COMBINATIONS, OWN, Study, TuningPlan
+from lrbench_caffe.tuning.study import Study
+from lrbench_caffe.tuning.trainings import ALSO, COMBINATIONS, OWN
 from lrbench_caffe.tuning.tuner import TuningOutcome
 from lrbench_caffe.tuning.verdict import judge, tops
 

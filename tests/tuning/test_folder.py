@@ -16,7 +16,7 @@ from lrbench_caffe.files import temporary_of
 from lrbench_caffe.records import Start
 from lrbench_caffe.tuning import folder
 from lrbench_caffe.tuning.folder import study_folder
-from lrbench_caffe.tuning.study import TuningPlan
+from lrbench_caffe.tuning.plan import TuningPlan
 
 
 def plan(solver: Path, files: str = "digest") -> TuningPlan:

@@ -27,10 +27,12 @@ from lrbench_caffe.tuning.curves import decisive
 from lrbench_caffe.tuning.holdout import Holdout, choose_holdout
 from lrbench_caffe.tuning.holdout_report import holdout_json, holdout_text, optimism_of
 from lrbench_caffe.tuning.measure import Measure
+from lrbench_caffe.tuning.plan import TuningPlan
 from lrbench_caffe.tuning.prior import Prior
 from lrbench_caffe.tuning.report import finalist_rows, training_rows
 from lrbench_caffe.tuning.request import TuningRequest
-from lrbench_caffe.tuning.study import HELD_OUT, PolicyTrainings, Study, TuningPlan
+from lrbench_caffe.tuning.study import Study
+from lrbench_caffe.tuning.trainings import HELD_OUT, PolicyTrainings
 from lrbench_caffe.tuning.tuner import MAY_CHANGE, Tuner
 from lrbench_caffe.tuning.verdict import judge, ranked, tops
 from tests.tuning.test_study import MAX_ITER, RulePool, measurement, plan

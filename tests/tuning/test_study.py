@@ -36,19 +36,14 @@ from lrbench_caffe.terminal.tuning_tables import show_range, train_line
 from lrbench_caffe.tuning import report as reports
 from lrbench_caffe.tuning import running
 from lrbench_caffe.tuning.measure import Measure
+from lrbench_caffe.tuning.observer import TuningObserver
+from lrbench_caffe.tuning.plan import TuningPlan
 from lrbench_caffe.tuning.prior import Prior
 from lrbench_caffe.tuning.report import cost_rows, finalist_rows, training_rows, write_report
 from lrbench_caffe.tuning.request import RangeRequest, TuningRequest
 from lrbench_caffe.tuning.space import functions
-from lrbench_caffe.tuning.study import (
-    FINAL,
-    OWN,
-    RANGE_TEST,
-    SEARCH,
-    Study,
-    TuningObserver,
-    TuningPlan,
-)
+from lrbench_caffe.tuning.study import Study
+from lrbench_caffe.tuning.trainings import FINAL, OWN, RANGE_TEST, SEARCH
 from lrbench_caffe.tuning.tuner import Tuner, TuningOutcome
 from lrbench_caffe.tuning.verdict import KEEP_OWN, judge, unsoundness
 
@@ -653,7 +648,7 @@ def test_what_was_not_tried_is_said_everywhere(
 ) -> None:
     know(monkeypatch, *KNOWN[:2], "FIX(k0=0.1)")  # the last one is in the range test, too
     monkeypatch.setattr(
-        "lrbench_caffe.tuning.study.TuningObserver.say", lambda _, text: print(text)
+        "lrbench_caffe.tuning.observer.TuningObserver.say", lambda _, text: print(text)
     )
     study, outcome = tune(tmp_path, db="unused", budget=1)
     begun = [c for c in outcome.candidates if str(c.policy) in study.known]

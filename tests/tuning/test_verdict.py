@@ -11,7 +11,8 @@ import pytest
 from lrbench_caffe.jobs import Job, JobResult
 from lrbench_caffe.lr import parse
 from lrbench_caffe.metrics import Measurement
-from lrbench_caffe.tuning.study import PolicyTrainings, TuningPlan
+from lrbench_caffe.tuning.plan import TuningPlan
+from lrbench_caffe.tuning.trainings import PolicyTrainings
 from lrbench_caffe.tuning.verdict import KEEP_OWN, judge, ranked, tops
 
 BEST, OWN = "SIN2(k0=0.01, k1=0.06, l=50)", "STEP(k0=0.1, gamma=0.5, l=100)"

@@ -8,8 +8,8 @@ import numpy as np
 
 from lrbench_caffe.tuning import curves as tuning
 from lrbench_caffe.tuning.measure import Measure
+from lrbench_caffe.tuning.plan import FEW
 from lrbench_caffe.tuning.search import PolicySearch, Step
-from lrbench_caffe.tuning.study import FEW
 
 from .curves import Curve, CurveSet
 from .ledger import Ledger

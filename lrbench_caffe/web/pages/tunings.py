@@ -23,7 +23,7 @@ from lrbench_caffe.tuning.importance import (
     importances,
 )
 from lrbench_caffe.tuning.measure import Measure
-from lrbench_caffe.tuning.study import RANGE_TEST
+from lrbench_caffe.tuning.trainings import RANGE_TEST
 from lrbench_caffe.web.api import READ
 from lrbench_caffe.web.charts import Chart
 from lrbench_caffe.web.errors import Refused
