@@ -127,17 +127,18 @@ def load(name: str) -> CurveSet:
 
 
 def read(path: Path) -> CurveSet:
-    """Read a data file; seeds for which some policy has no curve yet are left out."""
+    """Read a data file; seeds for which some policy of the pool has no curve yet are left out."""
     content = json.loads(path.read_text(encoding="utf-8"))
     about, runs = content["about"], content["runs"]
     texts = list(dict.fromkeys(run["policy"] for run in runs))
     found: dict[int, dict[str, Curve]] = {}
     for run in runs:
         found.setdefault(run["seed"], {})[run["policy"]] = _curve(run)
+    size = about.get("policies", len(texts))
     complete = {
         seed: [curves[text] for text in texts]
         for seed, curves in found.items()
-        if len(curves) == len(texts)
+        if len(curves) == size
     }
     policies = [parse(text).bind(about["max_iter"]) for text in texts]
     return CurveSet(path.stem, about, policies, complete)

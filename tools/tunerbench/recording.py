@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.lr import Policy
@@ -134,20 +136,52 @@ def _train(arguments: list[str], out: Path) -> None:
         )
 
 
-def trainings(setup: Setup, seeds: int, folder: Path, layers: str) -> list[RecordedTraining]:
-    """All trainings of a set in the order of the data file: by seed, then as in the pool.
+def recorded(path: Path, setup: Setup) -> list[dict[str, Any]]:
+    """The trainings that a data file has already; none where there is no such file.
+
+    Raises:
+        InputError: it is of other trainings.
+    """
+    if not path.exists():
+        return []
+    content = json.loads(path.read_text(encoding="utf-8"))
+    for name in ("solver", "max_iter", "test_interval"):
+        value, wanted = content["about"][name], getattr(setup, name)
+        if value != wanted:
+            raise InputError(f"{path}: its {name} is {value}, that of the set {wanted}; use --out")
+    return list(content["runs"])
+
+
+def trainings(
+    setup: Setup, seeds: int, folder: Path, layers: str, known: Sequence[Mapping[str, Any]] = ()
+) -> list[RecordedTraining]:
+    """The trainings of a set in the order of the data file: by seed, then as in the pool.
+
+    Args:
+        known: those that the data file has already, which are left out.
 
     Raises:
         InputError: the weights that they begin with could not be trained.
     """
-    weights = setup.pretraining.weights(folder, layers) if setup.pretraining else None
-    return [
-        RecordedTraining(
-            setup, str(policy), seed, (folder / f"{number:03}-s{seed}").absolute(), layers, weights
-        )
+    there = {_key(run) for run in known}
+    wanted = [
+        (number, str(policy), seed)
         for seed in range(1, seeds + 1)
         for number, policy in enumerate(setup.pool, 1)
+        if (seed, str(policy)) not in there
     ]
+    pretrained = wanted and setup.pretraining
+    weights = pretrained.weights(folder, layers) if pretrained else None
+    return [
+        RecordedTraining(
+            setup, policy, seed, (folder / f"{number:03}-s{seed}").absolute(), layers, weights
+        )
+        for number, policy, seed in wanted
+    ]
+
+
+def _key(run: Mapping[str, Any]) -> tuple[int, str]:
+    return run["seed"], run["policy"]
 
 
 def record(todo: list[RecordedTraining], jobs: int) -> Iterator[str]:
@@ -158,8 +192,13 @@ def record(todo: list[RecordedTraining], jobs: int) -> Iterator[str]:
         )
 
 
-def make_data_file(folder: Path, out: Path, name: str) -> None:
+def make_data_file(
+    folder: Path, out: Path, name: str, known: Sequence[Mapping[str, Any]] = ()
+) -> None:
     """Write a data file from those of the run directories in a folder that have ended.
+
+    Args:
+        known: trainings that it has, too.
 
     Raises:
         InputError: none has, or one is not of this set.
@@ -175,4 +214,8 @@ def make_data_file(folder: Path, out: Path, name: str) -> None:
         raise InputError(
             f"{folder}: its trainings are of {content['about']['solver']}; --set {name} is not"
         )
-    write(out, content)
+    order = {str(policy): number for number, policy in enumerate(SETUPS[name].pool)}
+    runs = {_key(run): run for run in [*known, *content["runs"]]}
+    about = {**content["about"], "policies": len(order)}
+    ordered = sorted(runs.values(), key=lambda run: (run["seed"], order[run["policy"]]))
+    write(out, {"about": about, "runs": ordered})
