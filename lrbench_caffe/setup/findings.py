@@ -198,8 +198,8 @@ def kernels_finding(python: CaffePython, kernels: str) -> Finding:
     chosen = blas.is_chosen_by_user(kernels)
     named = os.environ.get(blas.VARIABLE)
     who = "OpenBLAS does not know this CPU"
-    if named:
-        who = f"{blas.VARIABLE} is {named}, which OpenBLAS does not have here"
+    if named is not None:  # "" is not the same as none: OpenBLAS looks for kernels of that name
+        who = f"{blas.VARIABLE} is {named or 'empty'}, which OpenBLAS does not have here"
     if chosen:
         who = f"{blas.VARIABLE} names them"
     remedy = (

@@ -197,7 +197,8 @@ def own_and_best_kernels() -> tuple[str, str]:
 def without_kernels(folder, monkeypatch):
     """The folder, where nobody has named OpenBLAS's kernels."""
     monkeypatch.delenv(blas.VARIABLE, raising=False)
-    monkeypatch.setitem(folder.environment, blas.VARIABLE, "")
+    # Empty would be another thing: OpenBLAS would take the CPU for one that it does not know.
+    monkeypatch.delitem(folder.environment, blas.VARIABLE, raising=False)
     return folder
 
 
@@ -224,7 +225,7 @@ def test_a_resumed_run_keeps_its_kernels_and_bits(without_kernels, monkeypatch):
     monkeypatch.setitem(folder.environment, blas.VARIABLE, "Nehalem")
     folder.train(*flags, "--out", "whole").succeeded()
     folder.train(*flags, "--max-iter", "100", "--out", "half").succeeded()
-    monkeypatch.setitem(folder.environment, blas.VARIABLE, "")
+    monkeypatch.delitem(folder.environment, blas.VARIABLE)
     said = folder.train(
         "solver.prototxt", "--resume", "--max-iter", "200", "--out", "half"
     ).succeeded()
@@ -250,7 +251,7 @@ def test_a_run_from_before_kernels_were_chosen_keeps_openblass_own(without_kerne
     folder.train(*flags, "--out", "whole").succeeded()
     folder.train(*flags, "--max-iter", "100", "--out", "half").succeeded()
     forget(folder.run("half"), "blas_kernels")
-    monkeypatch.setitem(folder.environment, blas.VARIABLE, "")
+    monkeypatch.delitem(folder.environment, blas.VARIABLE)
     folder.train("solver.prototxt", "--resume", "--max-iter", "200", "--out", "half").succeeded()
     assert run_json(folder.run("half"))["blas_kernels"] == own
     assert_same_weights(folder.run("whole").model(200), folder.run("half").model(200))
@@ -380,12 +381,13 @@ def test_doctor_tells_what_openblass_own_choice_costs(library, monkeypatch):
     monkeypatch.setenv(blas.VARIABLE, best)
     assert kernels_finding(python, best).remedy is None
     # A name that OpenBLAS does not have is none, for a training with fast layers, too.
-    monkeypatch.setenv(blas.VARIABLE, "nonsense")
-    remedy = kernels_finding(python, "Nehalem").remedy
-    assert remedy and remedy.startswith(
-        "OPENBLAS_CORETYPE is nonsense, which OpenBLAS does not have"
-    )
-    assert blas.kernels_to_try("Nehalem", None, this_cpu())[0] == best
+    for name, told_as in (("nonsense", "nonsense"), ("", "empty")):
+        monkeypatch.setenv(blas.VARIABLE, name)
+        remedy = kernels_finding(python, "Nehalem").remedy
+        assert remedy and remedy.startswith(
+            f"OPENBLAS_CORETYPE is {told_as}, which OpenBLAS does not have"
+        )
+        assert blas.kernels_to_try("Nehalem", None, this_cpu())[0] == best
 
 
 def test_doctor_tells_a_library_that_fails(library, faulty, monkeypatch):

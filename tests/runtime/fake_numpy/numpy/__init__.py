@@ -53,6 +53,10 @@ class ndarray(object):
         found = self.values[index]
         return ndarray(found, [len(found)], self.dtype) if isinstance(index, slice) else found
 
+    def __setitem__(self, index, other):
+        assert index is Ellipsis and self.shape == other.shape
+        self.values[:] = other.values
+
     def tobytes(self):
         return struct.pack("<%d%s" % (len(self.values), self.dtype.code), *self.values)
 
