@@ -15,8 +15,8 @@ said() {
 }
 
 unset OPENBLAS_CORETYPE
-echo "not set:     $(said)"
 not_set=$(said)
+echo "not set:     $not_set"
 export OPENBLAS_CORETYPE=
 empty=$(said)
 export OPENBLAS_CORETYPE=nonsense

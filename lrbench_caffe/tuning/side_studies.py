@@ -224,10 +224,8 @@ def _check_batch(
     try:
         path = write_variant(solver, Variant(batch), folder, max_iter=TESTS, test_interval=TESTS)
         read = read_with_caffe(path, caffe_python, level=level, stages=stages, head=solver.head)
-        with open_worker(read.solver, read.info, read.python, level=level, stages=stages) as (
-            _,
-            opened,
-        ):
+        worker = open_worker(read.solver, read.info, read.python, level=level, stages=stages)
+        with worker as (_, opened):
             shapes = opened.train_shapes.values()
     except LRBenchError as error:
         text = verbatim(str(error).replace(str(folder), str(solver.path)))
