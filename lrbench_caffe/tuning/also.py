@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,11 @@ RULE = (
     "LRs x batch / own batch (linear, Goyal et al. 2017) and x (1 - momentum) / (1 - own momentum) "
     "with SGD and Nesterov (Smith et al. 2018); lengths kept in epochs; weight decay changes neither"
 )
+
+
+def words_of(folder: str) -> str:
+    """A combination for people, from the name of its folder: "batch=64, momentum=0.8"."""
+    return re.sub(rf"(?:^|-)({'|'.join(NAMES)})", r", \1=", folder).removeprefix(", ")
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from lrbench_caffe.runs.layout import ITERATIONS, LATEST, MEASUREMENTS, RUN, pag
 from lrbench_caffe.web.foreign import losses_in, measurement_in, state, status_of
 
 FRESH = 2.0  # seconds for which a list of the folders' runs is used again
-DEPTH = 4  # folders below a folder of runs in which runs are looked for
+DEPTH = 6  # folders below a folder of runs in which runs are looked for, as RUNS/STUDY/also/NAME/trainings
 MOST_RUNS = 2000  # that are known, the newest ones
 MOST_SHOWN = 200  # of those that are not trained, in a list
 POINTS = 1000  # of the training loss in one event; more cannot be told apart

@@ -33,14 +33,14 @@ def cost_chart(study: FoundStudy, trainings: Sequence[StudyTraining]) -> Chart:
     Args:
         trainings: in the order in which they were written to last.
     """
-    costs = itertools.accumulate(t.iteration for t in trainings)
+    costs = itertools.accumulate(study.scale(t) * t.iteration for t in trainings)
     measure = study.measure
     judged = ((cost, t) for cost, t in zip(costs, trainings) if study.judges(t))
-    ended = [(cost, t, t.best[1]) for cost, t in judged if t.best is not None]
+    ended = [(round(cost), t, t.best[1]) for cost, t in judged if t.best is not None]
     values = [value for _, _, value in ended]
     best = list(itertools.accumulate(values, max if measure.higher else min))
     x = [cost for cost, _, _ in ended]
-    texts = [plain(shortened(t.policy, 100)) for _, t, _ in ended]
+    texts = [plain(shortened(t.title, 100)) for _, t, _ in ended]
     dots = {
         "x": x, "y": short(values), "text": texts, "mode": "markers",
         "name": "a training", "marker": {"color": SERIES[0], "size": 7},
@@ -101,28 +101,30 @@ def lowest_shown(goods: Sequence[float]) -> tuple[float, int]:
     return low, sum(good < low for good in goods)
 
 
-def curves_chart(measure: Measure, rows: Sequence[tuple[StudyTraining, str]]) -> Chart:
+def curves_chart(study: FoundStudy, rows: Sequence[tuple[StudyTraining, str]]) -> Chart:
     """The tests of the trainings over their iterations: the finalists and the solver's own in colour.
 
+    Those with another batch are drawn over the iterations of the solver's own that read as many records.
+
     Args:
-        measure: what they are compared by.
         rows: trainings and what each was for, the best first.
     """
     traces: list[dict[str, Any]] = []
-    told_apart = list(dict.fromkeys(t.policy for t, stage in rows if stage in (FINAL, OWN)))
+    measure = study.measure
+    told_apart = list(dict.fromkeys(t.title for t, stage in rows if stage in (FINAL, OWN)))
     tested = [(t, stage) for t, stage in rows if len(t.tests) > 1][:MOST_CURVES]
     step = -(-sum(len(t.tests) for t, _ in tested) // MOST_POINTS) or 1
     named: set[str] = set()
     for training, stage in reversed(tested):  # the best are drawn last, over the others
-        known = training.policy in told_apart
-        name = shortened(training.policy, 100) if known else "other trainings"
-        colour = SERIES[told_apart.index(training.policy) % len(SERIES)] if known else GREY
+        known, scale = training.title in told_apart, study.scale(training)
+        name = shortened(training.title, 100) if known else "other trainings"
+        colour = SERIES[told_apart.index(training.title) % len(SERIES)] if known else GREY
         trained = training.tests[1:] if training.tests[0][0] == 0 else training.tests
         points = trained[::step]
-        what = plain(shortened(f"{training.policy}, {stage}", 120))
+        what = plain(shortened(f"{training.title}, {stage}", 120))
         traces.append(
             {
-                "x": [iteration for iteration, _ in points],
+                "x": [round(scale * iteration) for iteration, _ in points],
                 "y": short(value for _, value in points),
                 "name": plain(name),
                 "legendgroup": name,
@@ -136,7 +138,9 @@ def curves_chart(measure: Measure, rows: Sequence[tuple[StudyTraining, str]]) ->
         named.add(name)
     values = [value for trace in traces for value in trace["y"] if value is not None]
     axis = {**_axis(measure, values), **_limits(measure, values)}
-    return chart("study", traces, xaxis={"title": "iteration"}, yaxis=axis)
+    scaled = any(study.scale(t) != 1 for t, _ in tested)
+    title = "iteration" + ", as of the own batch" * scaled
+    return chart("study", traces, xaxis={"title": title}, yaxis=axis)
 
 
 def range_chart(study: FoundStudy, trainings: Sequence[StudyTraining], until: int) -> Chart | None:

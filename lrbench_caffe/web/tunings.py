@@ -24,8 +24,9 @@ from lrbench_caffe.records import SCRATCH, Start
 from lrbench_caffe.runs.directory import RunDirectory
 from lrbench_caffe.runs.layout import LATEST, MEASUREMENTS, RUN
 from lrbench_caffe.tuning import folder
+from lrbench_caffe.tuning.also import words_of
 from lrbench_caffe.tuning.measure import Measure
-from lrbench_caffe.tuning.trainings import FINAL, HELD_OUT, OWN, RANGE_TEST, SEARCH
+from lrbench_caffe.tuning.trainings import ALSO, FINAL, HELD_OUT, OWN, RANGE_TEST, SEARCH
 from lrbench_caffe.tuning.tuner import RANGE_SHARE
 from lrbench_caffe.web.foreign import (
     is_finite,
@@ -42,6 +43,7 @@ MOST_STUDIES = 500  # that are listed, the newest ones
 MOST_TRAININGS = 1000  # of a study that are read
 MOST_KEPT = 20_000  # trainings whose content is kept in memory
 TRAININGS, RESULT, RANGE = "trainings", "result.json", "range.json"
+OTHER = "other settings"  # what a training was for
 LOG = logging.getLogger("lrbench_caffe.web")
 
 
@@ -57,6 +59,7 @@ class StudyTraining:
         changed: when it was written to last, seconds since 1970.
         running: whether a process trains it.
         held_out: whether it was tested on held-out records.
+        settings: the other settings that it was trained with, in words; empty for the solver's own.
     """
 
     key: str
@@ -74,6 +77,12 @@ class StudyTraining:
     running: bool
     held_out: bool = False
     higher: bool = True
+    settings: str = ""
+
+    @property
+    def title(self) -> str:
+        """The policy, and the other settings."""
+        return self.policy + (f" with {self.settings}" if self.settings else "")
 
     @property
     def best(self) -> tuple[int, float] | None:
@@ -165,14 +174,12 @@ class FoundStudy:
         value = number_of(self.result or {}, "budget") or number_of(self.plan, "budget")
         return None if value is None or value < 1 else int(value)
 
-    @property
-    def used(self) -> int:
-        """Iterations with other settings and the solver's own, as result.json counts them; else 0."""
-        result = self.result or {}
-        stages = result.get("iterations")
-        if not isinstance(result.get("also"), Mapping) or not isinstance(stages, Mapping):
-            return 0
-        return sum(value for value in stages.values() if is_iteration(value))
+    def scale(self, training: StudyTraining) -> float:
+        """Iterations of the solver itself that read as many records as one of a training's: with other
+        settings, trainings are as many epochs long."""
+        own = number_of(self.plan, "max_iter") or 0
+        known = training.settings and own > 0 and training.max_iter > 0
+        return own / training.max_iter if known else 1.0
 
     @property
     def holdout(self) -> float:
@@ -216,6 +223,15 @@ class FoundStudy:
             ),
         )
 
+    @property
+    def _finalists(self) -> set[tuple[str, str]]:
+        """The policies of the finalists, and their other settings in words; empty for the solver's own."""
+        listed, also = (self.result or {}).get("finalists"), (self.result or {}).get("also")
+        own = _settings_in(also.get("own")) if isinstance(also, Mapping) else ""
+        entries = [e for e in listed if isinstance(e, Mapping)] if isinstance(listed, list) else []
+        found = ((str(e.get("policy", "")), _settings_in(e.get("settings"))) for e in entries)
+        return {(policy, "" if settings == own else settings) for policy, settings in found}
+
     def judges(self, training: StudyTraining) -> bool:
         """Whether a training's tests were to choose a policy, rather than to measure one."""
         return training.held_out or not self.holdout
@@ -225,14 +241,14 @@ class FoundStudy:
         result = self.result or {}
         if self.is_range:
             return RANGE_TEST
-        if training.policy == _policy_of(result.get("own")):
+        if not training.settings and training.policy == _policy_of(result.get("own")):
             return OWN
-        finalists = result.get("finalists")
-        names = map(_policy_of, finalists if isinstance(finalists, list) else [])
-        if training.policy in names or training.seed != self.plan.get("seed"):
+        if (training.policy, training.settings) in self._finalists:
             return FINAL
-        if not self.judges(training):
+        if training.seed != self.plan.get("seed") or not self.judges(training):
             return FINAL
+        if training.settings:
+            return OTHER
         length = number_of(self.plan, "max_iter") or 0
         interval = number_of(self.plan, "test_interval") or 1
         short = training.iteration <= max(2 * interval, RANGE_SHARE * length + interval)
@@ -283,10 +299,8 @@ class SettingsTrial:
 
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> SettingsTrial:
-        settings = entry.get("settings")
-        values = settings.items() if isinstance(settings, Mapping) else ()
         return cls(
-            visible(", ".join(f"{name}={value}" for name, value in values)),
+            _settings_in(entry.get("settings")),
             visible(str(entry.get("policy", ""))),
             visible(str(entry.get("status", ""))),
             number_of(entry, "value"),
@@ -320,9 +334,10 @@ class StudyFolders:
     def of_training(self, path: Path) -> FoundStudy | None:
         """The study that a run directory is a training of; None where it is none's."""
         home = path.resolve().parent
-        if home.name != TRAININGS or not (home.parent / folder.FILE).is_file():
+        study = home.parent.parent.parent if home.parent.parent.name == ALSO else home.parent
+        if home.name != TRAININGS or not (study / folder.FILE).is_file():
             return None
-        return self.find(key_of(home.parent))
+        return self.find(key_of(study))
 
     def trainings(self, study: FoundStudy) -> tuple[list[StudyTraining], list[str]]:
         """The trainings of a study in the order in which they were written to last.
@@ -419,17 +434,23 @@ def _study(path: Path, root: Path) -> FoundStudy:
 
 
 def _training_paths(study: Path) -> list[Path]:
-    home = study / TRAININGS
+    """The run directories of a study, those with the solver's own settings first; no links."""
+    homes = [study, *_folders_in(study / ALSO)]
+    found = [path for home in homes for path in _folders_in(home / TRAININGS)]
+    return [path for path in found if (path / RUN).is_file()]
+
+
+def _folders_in(home: Path) -> list[Path]:
     try:
         if home.is_symlink():
             return []
-        return sorted(p for p in home.iterdir() if not p.is_symlink() and (p / RUN).is_file())
+        return sorted(path for path in home.iterdir() if path.is_dir() and not path.is_symlink())
     except OSError:
         return []
 
 
 def _read_training(path: Path, changed: float, measure: Measure) -> StudyTraining:
-    directory = RunDirectory(path)
+    directory, home = RunDirectory(path), path.parent.parent
     running = directory.running
     record = directory.read()
     running = running or directory.running  # it may have begun meanwhile
@@ -453,6 +474,7 @@ def _read_training(path: Path, changed: float, measure: Measure) -> StudyTrainin
         changed=changed,
         running=running,
         held_out=path.name.endswith(HELD_OUT),
+        settings=visible(words_of(home.name)) if home.parent.name == ALSO else "",
     )
 
 
@@ -461,6 +483,12 @@ def _parsed(text: str) -> Policy | None:
         return parse(text, strict=False)
     except (PolicyError, ValueError, OverflowError, RecursionError):
         return None
+
+
+def _settings_in(value: Any) -> str:
+    """Settings of a JSON object in words; empty where there are none."""
+    pairs = value.items() if isinstance(value, Mapping) else ()
+    return visible(", ".join(f"{name}={of_name}" for name, of_name in pairs))
 
 
 def _policy_of(value: Any) -> str | None:

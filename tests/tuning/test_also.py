@@ -21,7 +21,13 @@ from lrbench_caffe.records import SCRATCH, SolverSettings
 from lrbench_caffe.terminal import cli
 from lrbench_caffe.terminal.tuning_flags import add_flags, tuning_request
 from lrbench_caffe.tuning import chooser
-from lrbench_caffe.tuning.also import Combination, Combinations, check_also, parse_also
+from lrbench_caffe.tuning.also import (
+    Combination,
+    Combinations,
+    check_also,
+    parse_also,
+    words_of,
+)
 from lrbench_caffe.tuning.chooser import CombinationChooser
 from lrbench_caffe.tuning.outer import OuterTuner
 from lrbench_caffe.tuning.outer_report import outer_json, to_judge, trial_rows
@@ -48,6 +54,14 @@ def test_the_values_of_the_flags() -> None:
     assert list(found) == ["batch", "weight_decay"]  # in an order of its own
     assert texts(found) == ("batch=32,64", "weight_decay=0.0001,0.0")
     assert parse_also(None) is None and check_also(None) is None and texts(None) == ()
+
+
+def test_a_folder_tells_its_combination() -> None:
+    values = {"batch": 64, "momentum": 0.8, "weight_decay": 1e-05}
+    for n in (1, 2, 3):
+        one = Combination.of(dict(list(values.items())[-n:]))
+        assert words_of(one.folder) == str(one)
+    assert words_of("batch64-weight_decay1e-05") == "batch=64, weight_decay=1e-05"
 
 
 def test_the_flags_and_the_parameter_of_the_api_are_one() -> None:

@@ -68,6 +68,7 @@ def write_studies(runs: Path) -> None:
         text = f"TRI(k0=0.001, k1={k1}, l={20 + 20 * (n % 2)})"
         write_training(tuning, f"tri-{n}", text, [(20, 90.0 - n), (40, 95.0 - n)])
     _held_out(runs / "tune-held-out")
+    _with_other_settings(runs / "tune-also")
     _by_loss(runs / "tune-loss")
     ended = runs / "range-digits"
     _study(ended)
@@ -125,9 +126,23 @@ def _held_out(tuning: Path) -> None:
         "finalists": [{"policy": "FIX(k0=0.1)"}],
         "holdout": told,
         "also": {"trials": trials},
-        "iterations": {"range test": 200, "combinations": 1702, MARKUP: "x"},
     }
     (tuning / "result.json").write_text(json.dumps(content))
+
+
+def _with_other_settings(tuning: Path) -> None:
+    """A tuning of other settings, too: the finalists are one policy with two settings."""
+    _study(tuning, functions=["FIX"], also=["batch=25,50", "weight_decay=1e-05,0.0005"])
+    write_training(tuning, "fix-0", "FIX(k0=0.1)", [(20, 50.0), (40, 60.0)])
+    write_training(tuning, "fix-1", "FIX(k0=0.2)", [(20, 40.0)])
+    small = tuning / "also" / "batch25-weight_decay1e-05"
+    write_training(small, "fix-0", "FIX(k0=0.1)", [(40, 70.0), (80, 65.0)], max_iter=400)
+    write_training(small, "fix-1", "FIX(k0=0.2)", [(40, 75.0)], max_iter=400)
+    write_training(tuning / "also" / "odd", "x", MARKUP, [(10, 5.0)], max_iter=0)
+    own, other = {"batch": 50, "weight_decay": 0.0005}, {"batch": 25, "weight_decay": 1e-05}
+    finalists = [{"policy": "FIX(k0=0.1)", "settings": one} for one in (own, other)]
+    told = {"finalists": [*finalists, [MARKUP]], "also": {"own": own, "trials": []}}
+    (tuning / "result.json").write_text(json.dumps(told))
 
 
 def _study(folder: Path, **plan: object) -> None:
@@ -147,12 +162,13 @@ def write_training(
     tests: list[tuple[int, float]],
     status: str = "stopped",
     output: str | None = None,
+    max_iter: int = 200,
 ) -> None:
     """Write a run directory of a study; ``tests`` have Top-1, or this output."""
     directory = RunDirectory(study / "trainings" / name)
     directory.path.mkdir(parents=True)
     record = {
-        "solver": "s.prototxt", "policy": text, "seed": 1, "max_iter": 200, "task": "digits / LeNet",
+        "solver": "s.prototxt", "policy": text, "seed": 1, "max_iter": max_iter, "task": "digits / LeNet",
         "status": status, "iteration": tests[-1][0],
     }  # fmt: skip
     (directory.path / "run.json").write_text(json.dumps(record))

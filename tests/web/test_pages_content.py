@@ -380,7 +380,15 @@ def study(visitor: Client, name: str) -> str:
 
 def test_the_list_of_tunings_has_all_of_the_folders(visitor):
     rows = {r["study"]: r for r in tables(visitor.get("/tunings").text)[0]}
-    names = {"tune-digits", "tune-held-out", "tune-loss", "range-digits", "damaged", "odd"}
+    names = {
+        "tune-digits",
+        "tune-held-out",
+        "tune-also",
+        "tune-loss",
+        "range-digits",
+        "damaged",
+        "odd",
+    }
     assert set(rows) == names
     assert rows["range-digits"]["kind"] == "range test (ladder)"
     assert rows["range-digits"]["result"] == "good LRs: 0.01 to 0.1, best constant LR 0.1"
@@ -410,7 +418,6 @@ def test_a_tuning_by_held_out_records_tells_both_results(visitor):
     page = visitor.get(study(visitor, "tune-held-out")).text
     words = text(page)
     assert "held-out records: 10 % of the training set, 130 of 1,297, drawn with seed 1" in words
-    assert "Iterations 1,902 " in words  # with other settings, too: as result.json counts them
     assert "Best so far 99.00 % on held-out records" in words  # not the test set's 99.50
     choices, settings, trainings = tables(page)
     assert [(r["Top-1 (%)"], r["test loss"], r["ended"]) for r in settings] == [
@@ -425,6 +432,29 @@ def test_a_tuning_by_held_out_records_tells_both_results(visitor):
         ("held-out records", "search"),
     ]
     assert "Judged by the test set" in text(visitor.get(study(visitor, "tune-digits")).text)
+
+
+def test_trainings_with_other_settings_are_told_apart(visitor):
+    page = visitor.get(study(visitor, "tune-also")).text
+    words, trainings = text(page), tables(page)[-1]
+    found = [(r["policy"], r["settings"], r["for"], r["iterations"]) for r in trainings]
+    small = "batch=25, weight_decay=1e-05"
+    assert found[:4] == [
+        ("FIX(k0=0.2)", small, "other settings", "40 of 400"),
+        ("FIX(k0=0.1)", small, "finalists", "80 of 400"),
+        ("FIX(k0=0.1)", "own", "finalists", "40 of 200"),
+        ("FIX(k0=0.2)", "own", "range test", "20 of 200"),
+    ]
+    # 40 + 20, half of 80 + 40 with half the batch, and 10 that nothing is known of.
+    assert "Iterations 130" in words
+    assert "Best so far 75.00 %" in words
+    curves = json.loads(re.findall(r'<script type="application/json">(.*?)</script>', page)[1])
+    finals = {t["name"]: t["x"] for t in curves["traces"] if t["name"] != "other trainings"}
+    assert finals == {f"FIX(k0=0.1) with {small}": [20, 40], "FIX(k0=0.1)": [20, 40]}
+    assert curves["layout"]["xaxis"]["title"] == "iteration, as of the own batch"
+    # The page that follows one of them leads back.
+    live = unescape(re.findall(r'href="([^"]*/live/[^"]*)">FIX\(k0=0.2\)', page)[0])
+    assert "tune-also" in text(visitor.get(live.removeprefix(visitor.url)).text)
 
 
 def test_a_tuning_by_a_loss_shows_the_lowest(visitor):

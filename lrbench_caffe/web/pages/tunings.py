@@ -69,9 +69,10 @@ def tuning(request: Request, key: str, function: Function = None) -> Response:
         "study": study,
         "measure": study.measure,
         "rows": rows,
+        "settings": any(t.settings for t in trainings),
         "stages": Counter(stage for _, stage in rows),
         "problems": problems,
-        "done": max(sum(t.iteration for t in trainings), study.used),
+        "done": round(sum(study.scale(t) * t.iteration for t in trainings)),
         "running": sum(t.running for t in trainings),
         "best": max(bests, key=study.measure.goodness, default=None),
         "below": beyond(study.measure, bests),
@@ -112,8 +113,8 @@ def _charts(
     candidates = compared_ones and not study.is_range
     found = {
         "cost": cost_chart(study, trainings) if tested else None,
-        "curves": curves_chart(measure, rows) if tested and not study.is_range else None,
-        "range": range_chart(study, judged, until),
+        "curves": curves_chart(study, rows) if tested and not study.is_range else None,
+        "range": range_chart(study, [t for t in judged if not t.settings], until),
         "parallel": parallel_chart(compared_ones, measure) if candidates else None,
     }
     return {name: made for name, made in found.items() if made is not None}
@@ -146,9 +147,9 @@ def _studies(request: Request) -> StudyFolders:
 def _importance(
     study: FoundStudy, trainings: Sequence[StudyTraining], function: str
 ) -> dict[str, Any]:
-    """What of a policy mattered: over the candidates of one function, or of all."""
+    """What of a policy mattered with the own settings: over the candidates of one function, or of all."""
     seed = study.plan.get("seed")
-    judged = [t for t in trainings if study.judges(t)]
+    judged = [t for t in trainings if study.judges(t) and not t.settings]
     own = [t for t in judged if t.parsed is not None and t.seed == seed]
     functions = list(dict.fromkeys(t.parsed.function for t in own if t.parsed))
     chosen = [t for t in own if function == ALL or (t.parsed and t.parsed.function == function)]
