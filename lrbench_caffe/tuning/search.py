@@ -182,10 +182,10 @@ class PolicySearch:
     def target_reached(self) -> bool:
         """Whether a candidate has reached the target."""
         # A training of the range test may be there already; it is a candidate that has to be.
-        tops = (curve.best for curve in self._curves if curve is not None)
-        return (
-            not self._cheap and self._target is not None and max(tops, default=0.0) >= self._target
-        )
+        if self._cheap or self._target is None:
+            return False
+        tested = (curve for curve in self._curves if curve is not None and len(curve.scores))
+        return any(curve.best >= self._target for curve in tested)
 
     @property
     def best(self) -> int | None:

@@ -388,6 +388,8 @@ class Tuner:
                 for study, policy in waiting[missing:]
                 if self._peak(study, policy) < edges.get(study, math.inf)
             ]
+        if own is not None and str(own) not in self._study.final:  # no finalist was worth it
+            self._study.repeat([], own)
         return [trained for _, trained in finalists]
 
     def _stands(self, trained: PolicyTrainings) -> bool:
@@ -454,7 +456,7 @@ class Tuner:
         tests = [
             (m, v) for m in result.measurements if m.iteration > 0 for v in measure.values([m])
         ]
-        best = max((measure.score(value) for _, value in tests), default=0.0)
+        best = max((measure.score(value) for _, value in tests), default=-math.inf)
         losses = [m.test_loss for m, value in tests if measure.score(value) == best]
         return -best, min((x for x in losses if x is not None and x == x), default=math.inf)
 

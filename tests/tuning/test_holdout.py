@@ -300,9 +300,11 @@ class HeldOutPool(RulePool):
         return replace(result, measurements=tests)
 
 
-def tune(where: Path, pool: RulePool, db: str | None = None, **more: Any) -> tuple[Study, Any]:
+def tune(
+    where: Path, pool: RulePool, db: str | None = None, base_lr: float = 0.01, **more: Any
+) -> tuple[Study, Any]:
     message = SimpleNamespace(
-        lr_policy="fixed", base_lr=0.01, gamma=0.0, power=0.0, stepsize=0, stepvalue=[], max_iter=MAX_ITER,
+        lr_policy="fixed", base_lr=base_lr, gamma=0.0, power=0.0, stepsize=0, stepvalue=[], max_iter=MAX_ITER,
     )  # fmt: skip
     from lrbench_caffe.prototxt.solver import caffe_policy
 
@@ -391,6 +393,26 @@ def test_one_that_diverges_on_the_rest_is_trained_no_further(tmp_path: Path) -> 
     assert str(best) not in final
     (given_up,) = [t for t in outcome.finalists if t.policy == best]
     assert given_up.diverged and outcome.finalists[-1].reliable
+
+
+def test_the_own_policy_is_measured_where_all_finalists_diverge_on_the_rest(tmp_path: Path) -> None:
+    class AllLate(HeldOutPool):
+        """All but the solver's own policy diverge at their end on the rest of the records."""
+
+        def _train(self, training: Job) -> JobResult:
+            result = super()._train(training)
+            late = training.solver == Split.solver and training.until == MAX_ITER
+            if late and training.policy != "FIX(k0=0.0001)":
+                return replace(result, status="diverged", reason="the loss is nan", iteration=900)
+            return result
+
+    pool = AllLate()
+    study, outcome = tune(tmp_path, pool, base_lr=0.0001, functions=("POLY",), target_top1=20.0)
+    assert outcome.finalists and not any(one.reliable for one in outcome.finalists)
+    measured = {(t.policy, t.seed) for t in pool.submitted if t.solver == "solver.prototxt"}
+    assert measured == {("FIX(k0=0.0001)", 1), ("FIX(k0=0.0001)", 2)}
+    verdict = judge(study.plan, outcome.finalists, outcome.baseline)
+    assert str(verdict.own) == "FIX(k0=0.0001)" and verdict.text.startswith("keep your own policy")
 
 
 def test_the_same_study_again_makes_the_same_decisions(tmp_path: Path) -> None:

@@ -279,6 +279,13 @@ def test_a_loss_that_is_low_enough_ends_the_search() -> None:
     assert reached.best >= 10 * np.log(2.0 / 0.25)
 
 
+def test_a_loss_above_that_of_random_weights_is_reached_by_a_test_only() -> None:
+    one, world = by_loss(2.0, target=5.0)
+    assert not one.target_reached and not one.over
+    world.play(one)
+    assert one.target_reached and one.best is not None
+
+
 def test_what_hardly_fell_beside_others_is_too_high_an_lr() -> None:
     """After one test: 1 % lower than at the beginning, where a lower LR has halved it."""
     one, _ = by_loss(2.0)
