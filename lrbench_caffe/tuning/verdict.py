@@ -189,7 +189,7 @@ def _compared(
         share, own_share = len(there) / whole, len(own_there) / own_whole
         p = fisher(len(there), whole, len(own_there), own_whole)
         counts = (
-            f"{name} reached {measure.short_text(target)} in {len(there)} of {whole} trainings, "
+            f"reached {measure.short_text(target)} in {len(there)} of {whole} trainings, "
             f"your own policy, {mine}, in {len(own_there)} of {own_whole}"
         )
         if share != own_share or not there:
@@ -197,7 +197,7 @@ def _compared(
             clear = p < SIGNIFICANT or (share > 0.5 and not own_share)
             better = share > own_share and clear
             noise = "" if better or share <= own_share else ": within noise"
-            text = f"{_advice(better, name)}: {counts}{noise} (Fisher's p = {p:.2g})"
+            text = f"{_advice(better, name)} {counts}{noise} (Fisher's p = {p:.2g})"
             return _AgainstOwn(better, text, "iterations", p=p)
         return _by_means(first, own, there, own_there, ITERATIONS)
     values, own_values = (measure.values(tops(trained, measure)) for trained in (first, own))
@@ -264,13 +264,14 @@ def _by_means(
             noise += f"; more {named('seeds')} may tell them apart"
     name, mine = first.name, own.name
     recommended = means.beyond_noise
-    text = f"{name} {sizes} your own policy, {mine}: {means.figures} ({counts}; {noise})"
-    advice = _advice(recommended, name)
-    return _AgainstOwn(recommended, f"{advice}: {text}", measure.name, difference, interval, p)
+    text = f"{sizes} your own policy, {mine}: {means.figures} ({counts}; {noise})"
+    advice = f"{_advice(recommended, name)} {text}"
+    return _AgainstOwn(recommended, advice, measure.name, difference, interval, p)
 
 
 def _advice(recommended: bool, name: str) -> str:
-    return f"train with {name}" if recommended else "keep your own policy"
+    """The beginning of a sentence that goes on with what the policy does."""
+    return f"train with {name}: it" if recommended else f"keep your own policy: {name}"
 
 
 def unsoundness(trained: PolicyTrainings, measure: Measure) -> str:

@@ -319,7 +319,7 @@ def test_better_settings_are_found_searched_and_recommended(tmp_path: Path) -> N
     assert note.startswith(f"other settings are better: {outcome.finalists[0].name} has ")
     assert f"{first - second:.2f} points of Top-1 more than {mine.name}: {first:.2f} ± " in note
     assert verdict.settings == "batch=100, momentum=0.8"
-    assert "with batch=100, momentum=0.8 has" in verdict.text
+    assert "with batch=100, momentum=0.8: it has" in verdict.text
     assert "FIX(k0=0.01) with your own batch=50, momentum=0.9: " in verdict.text
     # The solver's own policy has its own settings, and all seeds.
     assert outcome.baseline is not None and set(outcome.baseline.results) == {1, 2}
