@@ -108,6 +108,7 @@ class Study:
         self._latest: dict[str, JobResult] = {}  # by run directory; of several parts the longest
         self._baseline: Job | None = None  # while it is being trained
         self._trained = False  # whether this command trained anything
+        self._seedless = False  # whether another seed was seen to change nothing
         self._beginnings = Beginnings(plan.max_iter)
         if beside is None:
             self.all: list[Study] = [self]
@@ -475,16 +476,47 @@ class Study:
         """
         seeds = range(self.plan.seed, self.plan.seed + self.plan.seeds)
         if self.holdout is None:
-            self._complete(policies, own, seeds)
+            self._complete_all(policies, own, seeds)
             return [self.known[str(policy)] for policy in policies]
         self._complete(policies, own, seeds[:1])
         alive = [policy for policy in policies if self.known[str(policy)].reliable]
         if alive or not policies:
-            self._complete(alive, own, seeds, final=True)
+            self._complete_all(alive, own, seeds, final=True)
         for text, trained in self.final.items():
             trained.held_out = self.known[text]
         home = {**self.known, **self.final}
         return [home[str(policy)] for policy in policies]
+
+    def _complete_all(
+        self,
+        policies: Sequence[Policy],
+        own: Policy | None,
+        seeds: Sequence[int],
+        *,
+        final: bool = False,
+    ) -> None:
+        """Complete policies and the solver's own with all seeds, or with the first where the others change
+        nothing.
+
+        That can be where weights fill all layers. It is seen from one policy with two seeds.
+        """
+        named, start = [*policies, *([] if own is None else [own])], self.plan.start
+        if start.pretrained and start.filled == start.layers and len(seeds) > 1 and named:
+            home = self.final if final else self.known
+            others = 0 if self._seedless else len(named) * (len(seeds) - 1) * self.plan.max_iter
+            self._complete(policies, own, seeds[:1], final=final, later=others)
+            if not self._seedless:
+                self._complete(named[:1], None, seeds[:2], final=final)
+                self._seedless = home[str(named[0])].alike
+                if self._seedless:
+                    self.watch.say(
+                        "another seed changes nothing: each policy is trained with one seed"
+                    )
+            if self._seedless:
+                for policy in named:
+                    home[str(policy)].seedless = True
+                return
+        self._complete(policies, own, seeds, final=final)
 
     def _complete(
         self,
@@ -493,8 +525,13 @@ class Study:
         seeds: Sequence[int],
         *,
         final: bool = False,
+        later: int = 0,
     ) -> None:
-        """Train policies and the solver's own to the end with these seeds; see ``begin`` for ``final``."""
+        """Train policies and the solver's own to the end with these seeds; see ``begin`` for ``final``.
+
+        Args:
+            later: iterations that are expected to follow, of trainings on the same records.
+        """
         plan, running = self.plan, None if final else self._baseline
         named = dict.fromkeys([*policies, *([] if own is None else [own])])
         self._beginnings.expected = list(named)
@@ -507,7 +544,8 @@ class Study:
         before = [] if running is None else [plan.max_iter]
         pieces = pack([*before, *left], plan.ahead, plan.test_interval)
         pieces = [(i - len(before), until) for i, until in pieces if i >= len(before)]
-        later = 0 if final or self.holdout is None else len(named) * plan.seeds * plan.max_iter
+        if self.holdout and not final:
+            later = len(named) * plan.seeds * plan.max_iter
         still = round(self.scale * (sum(left) + sum(before) + later))
         self.watch.expect(self.iterations + still)
         begun = [self.begin(*wanted[i], done[i] + until, final=final) for i, until in pieces]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ class PolicyTrainings:
             are what it was chosen by.
         settings: the other settings of these trainings, for people; empty where none are chosen.
         scale: iterations of the solver itself that read as many records as one of these.
+        seedless: whether another seed is known to change nothing, so that the first is all there is.
     """
 
     policy: Policy
@@ -43,6 +44,7 @@ class PolicyTrainings:
     held_out: PolicyTrainings | None = None
     settings: str = ""
     scale: float = 1.0
+    seedless: bool = False
 
     @property
     def name(self) -> str:
@@ -63,6 +65,20 @@ class PolicyTrainings:
     def reliable(self) -> bool:
         """Whether none diverged, and not all were lost."""
         return not self.diverged and self.broken < len(self.results)
+
+    @property
+    def whole(self) -> list[JobResult]:
+        """The complete trainings."""
+        return [result for result in self.results.values() if result.status not in UNSUCCESSFUL]
+
+    @property
+    def alike(self) -> bool:
+        """Whether all complete trainings have the same tests to the last digit: no seed made a difference."""
+        tests = [
+            [replace(m, seconds=0.0) for m in result.measurements if m.iteration > 0]
+            for result in self.whole
+        ]
+        return len(tests) > 1 and all(other == tests[0] for other in tests)
 
     def decisive(self, measure: Measure) -> Measurement | None:
         """The test on held-out records that it was chosen by; None without one."""

@@ -6,7 +6,7 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from lrbench_caffe.errors import named
@@ -250,7 +250,7 @@ def _by_means(
     difference, p, interval, better = means.difference, means.p, means.interval, means.better
     sizes = "is as good as" if difference == 0 else f"has {measure.difference(difference)} than"
     counts = f"{len(values)} and {len(own_values)} trainings"
-    if p is None and min(len(values), len(own_values)) > 1 and _alike(first) and _alike(own):
+    if p is None and all(one.seedless or one.alike for one in (first, own)):
         noise = "the seed changes nothing: each counts as one training, and noise cannot be tested"
     elif p is None and min(len(values), len(own_values)) > 1:
         noise = "no deviation in either, so that noise cannot be tested"
@@ -289,16 +289,7 @@ def unsoundness(trained: PolicyTrainings, measure: Measure) -> str:
 
 def unmeasured(trained: PolicyTrainings, measure: Measure) -> int:
     """How many complete trainings have no finite value where they count."""
-    return len(_whole(trained)) - len(measure.values(tops(trained, measure)))
-
-
-def _alike(trained: PolicyTrainings) -> bool:
-    """Whether all complete trainings have the same tests to the last digit: no seed made a difference."""
-    tests = [
-        [replace(m, seconds=0.0) for m in result.measurements if m.iteration > 0]
-        for result in _whole(trained)
-    ]
-    return len(tests) > 1 and all(other == tests[0] for other in tests)
+    return len(trained.whole) - len(measure.values(tops(trained, measure)))
 
 
 def fisher(hits: int, n: int, other_hits: int, other_n: int) -> float:
@@ -384,19 +375,15 @@ def tops(trained: PolicyTrainings, measure: Measure) -> list[Measurement]:
     at = trained.counts_at(measure)
     return [
         next((m for m in measured if m.iteration == at), measured[-1])
-        for measured in map(_after_updates, _whole(trained))
+        for measured in map(_after_updates, trained.whole)
         if measured
     ]
 
 
 def bests(trained: PolicyTrainings, measure: Measure) -> list[Measurement]:
     """Each complete training's first best test after an update."""
-    found = (measure.best_test(result.measurements) for result in _whole(trained))
+    found = (measure.best_test(result.measurements) for result in trained.whole)
     return [test for test in found if test is not None]
-
-
-def _whole(trained: PolicyTrainings) -> list[JobResult]:
-    return [result for result in trained.results.values() if result.status not in UNSUCCESSFUL]
 
 
 def _after_updates(result: JobResult) -> list[Measurement]:

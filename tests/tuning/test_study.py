@@ -135,7 +135,7 @@ def tune(
         stepvalue=[],
         max_iter=MAX_ITER,
     )
-    study = Study(folder, plan(**more), pool or RulePool(), db="")
+    study = Study(folder, plan(start=start, **more), pool or RulePool(), db="")
     solver: Any = SimpleNamespace(
         message=message, path=Path("solver.prototxt"), epoch=25.0,
         lr_policy=lambda max_iter: caffe_policy(message, max_iter),
@@ -247,6 +247,49 @@ def test_a_finalist_that_diverges_with_another_seed_gives_way(tmp_path: Path) ->
     assert row[2] == "1 (+1 diverged)"
     top1 = max(m.top1 or 0.0 for m in one.results[1].measurements)
     assert row[4] == f"{top1:.2f}"  # of the one that ended alone
+
+
+class SeedlessPool(RulePool):
+    """Its trainings are those of the first seed, as where nothing in a net with all weights is random."""
+
+    def _train(self, training: Job) -> JobResult:
+        return replace(super()._train(replace(training, seed=1)), training=training)
+
+
+FILLED = Start("weights", "d" * 32, 4, 4)
+
+
+def test_where_the_seed_changes_nothing_it_is_tried_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(TuningObserver, "say", lambda self, text: said.append(text))
+    pool = SeedlessPool()
+    study, outcome = tune(tmp_path, pool, start=FILLED, seeds=3)
+    trained = {(t.policy, t.seed) for t in pool.submitted if t.seed > 1}
+    assert len(trained) == 1 and {seed for _, seed in trained} == {2}
+    assert len([text for text in said if "another seed changes nothing" in text]) == 1
+    text = judge(study.plan, outcome.finalists, outcome.baseline).text
+    assert text.startswith("train with ") and "the seed changes nothing: each counts" in text
+
+
+@pytest.mark.parametrize(
+    ("pool", "start"),
+    [
+        (RulePool, FILLED),  # something is random
+        (SeedlessPool, Start("weights", "d" * 32, 3, 4)),  # what is not filled is: a chance
+        (SeedlessPool, SCRATCH),
+    ],
+)
+def test_else_all_seeds_are_trained(
+    tmp_path: Path, pool: Callable[[], RulePool], start: Start
+) -> None:
+    made = pool()
+    _, outcome = tune(tmp_path, made, start=start, seeds=3)
+    policies = {str(t.policy) for t in outcome.finalists if t.reliable} | {"FIX(k0=0.01)"}
+    ended = {(t.policy, t.seed) for t in made.submitted if t.until == MAX_ITER}
+    assert {(p, s) for p in policies for s in (1, 2, 3)} <= ended
+    assert not any(t.seedless for t in outcome.finalists)
 
 
 class NanPool(RulePool):
