@@ -11,6 +11,7 @@ from lrbench_caffe.datasets.catalogue import DATASETS
 from lrbench_caffe.datasets.making import make, verify
 from lrbench_caffe.datasets.products import DatasetRecipe
 from lrbench_caffe.errors import InputError
+from lrbench_caffe.terminal import flags
 from lrbench_caffe.terminal.cli import Parser, run
 from lrbench_caffe.terminal.progress import Bars
 
@@ -25,7 +26,7 @@ def parser() -> Parser:
     command.add_argument("dataset", choices=list(DATASETS), help="the data set to make")
     command.add_argument(
         "--out",
-        type=Path,
+        type=flags.path,
         default=Path("data"),
         metavar="DIR",
         help="folder of the data (default: data)",

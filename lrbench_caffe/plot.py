@@ -36,7 +36,10 @@ def parser() -> cli.Parser:
         command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         command.set_defaults(work=work)
         command.add_argument(
-            "--out", metavar="FILE", help="file of the picture (.png, .pdf, .svg; default: a .png)"
+            "--out",
+            type=flags.place,
+            metavar="FILE",
+            help="file of the picture (.png, .pdf, .svg; default: a .png)",
         )
         return command
 

@@ -57,6 +57,7 @@ def parser() -> cli.Parser:
     run = p.add_argument_group("trainings")
     run.add_argument(
         "--out",
+        type=flags.place,
         metavar="DIR",
         help="directory of the trainings; existing ones are not repeated (default: runs/range-SOLVER, or "
         "runs/range-SOLVER-DIGEST if another solver of that name uses it)",

@@ -24,7 +24,7 @@ from lrbench_caffe import plots
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.knowledge import selection
 from lrbench_caffe.prototxt.task import solver_task
-from lrbench_caffe.terminal import cli, tables
+from lrbench_caffe.terminal import cli, flags, tables
 from lrbench_caffe.terminal.database import open_at_terminal
 from lrbench_caffe.terminal.rank_output import (
     DATA_FORMATS,
@@ -50,8 +50,15 @@ def parser() -> cli.Parser:
         help="print JSON, like --format json",
     )
     tables.add_flag(out)
-    out.add_argument("--out", metavar="FILE", help="write to this file instead of the terminal")
-    out.add_argument("--plot", metavar="FILE", help="draw Top-1 over cost, with the Pareto front")
+    out.add_argument(
+        "--out", type=flags.place, metavar="FILE", help="write to this file instead of the terminal"
+    )
+    out.add_argument(
+        "--plot",
+        type=flags.place,
+        metavar="FILE",
+        help="draw Top-1 over cost, with the Pareto front",
+    )
     return p
 
 

@@ -67,7 +67,7 @@ def parser() -> cli.Parser:
     )  # fmt: skip
     run = p.add_argument_group("trainings")
     run.add_argument(
-        "--out", default="runs/reproduce", metavar="DIR",
+        "--out", type=flags.place, default="runs/reproduce", metavar="DIR",
         help="run directories, tables and pictures (default: runs/reproduce)",
     )  # fmt: skip
     flags.add_hang_timeout(run)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from pathlib import Path
 
 from lrbench_caffe.runtime.client import HANG_SECONDS
 from lrbench_caffe.training.request import LAYERS
@@ -58,6 +59,18 @@ def add_contributors(p: _Flags, of: str = "use") -> None:
         help=f"comma-separated: {of} only their results; own: those that were never uploaded, paper: the "
         "paper's (default: all)",
     )
+
+
+def place(text: str) -> str:
+    """The name of a file or folder on the command line; an empty one is a variable that is not set."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"{text!r}; allowed: the name of a file or folder")
+    return text
+
+
+def path(text: str) -> Path:
+    """The same as a path."""
+    return Path(place(text))
 
 
 def names(text: str) -> tuple[str, ...]:

@@ -167,11 +167,11 @@ def _add_length_and_tests(run: argparse._ArgumentGroup) -> None:
 
 def _add_run_directory(run: argparse._ArgumentGroup) -> None:
     run.add_argument(
-        "--out", metavar="DIR",
+        "--out", type=flags.place, metavar="DIR",
         help=f"the run directory (default: a new one in {RUNS}/); with --preview the plot's file",
     )  # fmt: skip
     run.add_argument(
-        "--branch", metavar="DIR",
+        "--branch", type=flags.place, metavar="DIR",
         help="take over the beginning that this training shares with the run in DIR, as far as DIR has a "
         "snapshot of it, instead of training it again",
     )  # fmt: skip

@@ -102,6 +102,7 @@ def _add_trainings(p: cli.Parser) -> None:
     )  # fmt: skip
     run.add_argument(
         "--out",
+        type=flags.place,
         metavar="DIR",
         help="directory of the study; an existing study is continued (default: runs/tune-SOLVER, or "
         "runs/tune-SOLVER-DIGEST if another solver of that name uses it)",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lrbench_caffe.errors import ParameterError, named
+from lrbench_caffe.lr import PolicyError, parse
 from lrbench_caffe.prototxt.messages import shortest
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.prototxt.variant import training_batch
@@ -48,6 +49,10 @@ class PolicyFile:
         """
         content = _read(path)
         policy, note = _policy(path, content)
+        try:
+            parse(policy)
+        except PolicyError as error:
+            raise ParameterError("{policy}: {0}: {1}", path, error) from error
         return cls(path, policy, note, _object(content.get("also")))
 
     def check_settings(self, solver: Solver) -> None:

@@ -15,6 +15,7 @@ from lrbench_caffe.files import remove_leftovers, replace_own
 from lrbench_caffe.prototxt.messages import utf8_stem
 from lrbench_caffe.records import UNKNOWN_START, Start
 from lrbench_caffe.tuning.plan import TuningPlan
+from lrbench_caffe.tuning.prior import Prior
 
 FILE = "study.json"
 # What a study of an earlier version has, which does not say it; of its start nothing is known.
@@ -77,7 +78,8 @@ def read(folder: Path) -> dict[str, Any] | None:
         return None
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        content["plan"]["solver"], content["experience"]
+        Path(content["plan"]["solver"]), int(content["plan"].get("slots", 1))
+        Prior.from_json(content["experience"])
         kept_holdout(content)
     except _DAMAGED as error:
         raise ParameterError(
@@ -88,10 +90,10 @@ def read(folder: Path) -> dict[str, Any] | None:
     return dict(content)
 
 
-def write(folder: Path, plan: TuningPlan, experience: dict[str, Any]) -> None:
+def write(folder: Path, plan: TuningPlan, experience: Prior) -> None:
     """Write study.json, so that a kill leaves all of it or nothing."""
     folder.mkdir(parents=True, exist_ok=True)
-    content = {"plan": plan.as_json(), "experience": experience}
+    content = {"plan": plan.as_json(), "experience": experience.as_json()}
     replace_own(folder / FILE, (json.dumps(content, indent=2) + "\n").encode())
 
 

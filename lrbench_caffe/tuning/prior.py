@@ -48,9 +48,21 @@ class Prior:
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Prior:
-        good = GoodRange(*content["range"]) if content["range"] else None
-        results = tuple((text, top1) for text, top1 in content.get("results", ()))
-        return cls(tuple((text, why) for text, why in content["policies"]), good, results)
+        """What ``as_json`` made.
+
+        Raises:
+            ValueError, TypeError, KeyError, AttributeError: something else did.
+        """
+        good = None
+        if content["range"] is not None:
+            *ends, limit = content["range"]
+            low, high, best = map(float, ends)
+            good = GoodRange(low, high, best, None if limit is None else float(limit))
+        policies = tuple((str(text), str(why)) for text, why in content["policies"])
+        results = tuple((str(text), float(value)) for text, value in content.get("results", ()))
+        for text, _ in policies:
+            parse(text)
+        return cls(policies, good, results)
 
 
 def look_up(

@@ -284,7 +284,7 @@ def find_range(request: RangeRequest, watch: TuningObserver, progress: Progress)
     folder.check_solver(where, plan, kept)
     with _pool(request, watch) as pool:
         if kept is None:
-            folder.write(where, plan, Prior().as_json())
+            folder.write(where, plan, Prior())
         study = _study(request, where, replace(plan, slots=pool.slots), pool, watch)
         if kept is not None:
             study.say_what_is_there()

@@ -200,7 +200,7 @@ class Tuner:
             holdout.make(self._say)
         split = holdout.digest if holdout else ""
         self._study.plan = replace(plan, slots=self._study.slots, split=split)
-        folder.write(where, self._plan, experience.as_json())
+        folder.write(where, self._plan, experience)
         return experience
 
     def _look_up(self, db: str) -> Prior:

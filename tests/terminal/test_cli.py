@@ -424,6 +424,23 @@ def test_every_command_is_called_with_its_arguments_alone(name):
     assert caught.value.code == 2
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "train s.prototxt --out", "train s.prototxt --branch", "tune s.prototxt --out",
+        "range s.prototxt --out", "rank --out", "rank --plot", "plot schedule FIX(k0=1) --out",
+        "reproduce table7 --out", "data mnist --out",
+    ],
+)  # fmt: skip
+def test_an_empty_name_of_a_place_is_a_variable_that_is_not_set(words, capsys):
+    name, *arguments = words.split()
+    with pytest.raises(SystemExit) as caught:
+        importlib.import_module(f"lrbench_caffe.{name}").main([*arguments, ""])
+    assert caught.value.code == 2
+    wanted = f"argument {arguments[-1]}: ''; allowed: the name of a file or folder"
+    assert wanted in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["train", "tune", "range", "reproduce"])
 def test_the_hang_timeout_is_one_flag(name):
     for value in ("-1", "nan", "soon"):

@@ -61,6 +61,7 @@ def test_the_policy(tmp_path: Path, content: Any, policy: str, note: str) -> Non
         (json.dumps({"proposals": []}), "nothing is proposed there"),
         (json.dumps({"low": 0.1, "policies": {}}), "it has no policy; allowed: result.json"),
         (json.dumps({"policy": 0.1}), "it has no policy"),
+        (json.dumps({"policy": "FIX(k0=nan)"}), "k0=nan"),
         (json.dumps([BEST]), "it has no policy"),
         ("SIN2", "not JSON"),
         ("[" * 100_000, "not JSON"),

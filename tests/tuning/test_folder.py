@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,8 @@ from lrbench_caffe.records import Start
 from lrbench_caffe.tuning import folder
 from lrbench_caffe.tuning.folder import study_folder
 from lrbench_caffe.tuning.plan import TuningPlan
+from lrbench_caffe.tuning.prior import Prior
+from lrbench_caffe.tuning.space import GoodRange
 
 
 def plan(solver: Path, files: str = "digest") -> TuningPlan:
@@ -33,12 +36,12 @@ def solvers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path
 def test_two_solvers_of_one_name_have_two_folders(kind: str, solvers: tuple[Path, Path]) -> None:
     one, other = solvers
     assert study_folder(kind, one) == Path(f"runs/{kind}-solver")
-    folder.write(study_folder(kind, one), plan(one), {})
+    folder.write(study_folder(kind, one), plan(one), Prior())
     second = study_folder(kind, other)
     assert (
         second.name.startswith(f"{kind}-solver-") and len(second.name) == len(f"{kind}-solver-") + 8
     )
-    folder.write(second, plan(other), {})
+    folder.write(second, plan(other), Prior())
     # Again, in whatever way the path is written; and also when the first one's study is gone.
     assert study_folder(kind, one.resolve()) == Path(f"runs/{kind}-solver")
     assert study_folder(kind, Path("one/../other/solver.prototxt")) == second
@@ -57,13 +60,13 @@ def test_a_link_to_a_solver_has_the_solvers_folder(kind: str, solvers: tuple[Pat
     folder_link.symlink_to("one")
     ways = (one, one.resolve(), link, link.absolute(), folder_link / "solver.prototxt")
     assert {study_folder(kind, way) for way in ways} == {Path(f"runs/{kind}-solver")}
-    folder.write(study_folder(kind, link), plan(link), {})
+    folder.write(study_folder(kind, link), plan(link), Prior())
     assert {study_folder(kind, way) for way in ways} == {Path(f"runs/{kind}-solver")}
     # Also where another solver of the name was first, and where the link named the folder once.
-    folder.write(Path(f"runs/{kind}-solver"), plan(other), {})
+    folder.write(Path(f"runs/{kind}-solver"), plan(other), Prior())
     named = {study_folder(kind, way) for way in ways}
     assert len(named) == 1 and named != {Path(f"runs/{kind}-solver")}
-    folder.write(Path(f"runs/{kind}-link"), plan(link), {})
+    folder.write(Path(f"runs/{kind}-link"), plan(link), Prior())
     assert study_folder(kind, link) == Path(f"runs/{kind}-link")
 
 
@@ -85,7 +88,7 @@ def test_folders_of_earlier_versions_are_found(solvers: tuple[Path, Path]) -> No
 def test_another_solver_is_not_taken_for_an_edited_one(solvers: tuple[Path, Path]) -> None:
     one, other = solvers
     where = Path("study")
-    folder.write(where, plan(one), {})
+    folder.write(where, plan(one), Prior())
     kept = folder.read(where)
     folder.check_solver(where, plan(one.resolve()), kept)
     with pytest.raises(
@@ -98,7 +101,7 @@ def test_another_solver_is_not_taken_for_an_edited_one(solvers: tuple[Path, Path
 
 def test_other_data_is_refused_and_data_of_which_nothing_is_known_is_not(tmp_path: Path) -> None:
     own = replace(plan(tmp_path / "solver.prototxt"), data="ab" * 16)
-    folder.write(tmp_path, own, {})
+    folder.write(tmp_path, own, Prior())
     kept = folder.read(tmp_path)
     assert kept is not None
     other = replace(own, data="cd" * 16)
@@ -113,11 +116,42 @@ def test_other_data_is_refused_and_data_of_which_nothing_is_known_is_not(tmp_pat
     folder.check_plan(tmp_path, other, kept, ())
 
 
+def test_what_was_known_is_kept(tmp_path: Path) -> None:
+    for good in (None, GoodRange(0.001, 0.1, 0.01), GoodRange(0.001, 0.1, 0.01, 0.3)):
+        known = Prior((("FIX(k0=0.01)", "from the LR database"),), good, (("FIX(k0=0.01)", 98.5),))
+        folder.write(tmp_path, plan(Path("solver.prototxt")), known)
+        kept = folder.read(tmp_path)
+        assert kept is not None and Prior.from_json(kept["experience"]) == known
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        {"experience": {"policies": 5, "range": None}},
+        {"experience": {"policies": [["FIX(k0=0.1)"]], "range": None}},
+        {"experience": {"policies": [["FIX(k0=x)", ""]], "range": None}},
+        {"experience": {"policies": [], "range": [1, 2]}},
+        {"experience": {"policies": [], "range": ["a", 2, 1, None]}},
+        {"experience": {"policies": [], "range": None, "results": [["FIX(k0=0.1)", "high"]]}},
+        {"experience": []},
+        {"plan": {"solver": 5}},
+        {"plan": {"solver": "s.prototxt", "slots": "two"}},
+    ],
+)
+def test_a_damaged_study_is_one_line(tmp_path: Path, damaged: dict[str, Any]) -> None:
+    folder.write(tmp_path, plan(Path("s.prototxt")), Prior())
+    content = json.loads((tmp_path / "study.json").read_text())
+    (tmp_path / "study.json").write_text(json.dumps({**content, **damaged}))
+    with pytest.raises(InputError, match="study.json: not a study: ") as caught:
+        folder.read(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
 def test_what_a_killed_command_left_in_a_study_is_removed(tmp_path: Path) -> None:
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
     own = plan(Path("solver.prototxt"))
-    folder.write(tmp_path, own, {})
+    folder.write(tmp_path, own, Prior())
     left = temporary_of(tmp_path / "tuning.png")
     left = left.with_name(left.name.replace(f".{os.getpid()}", f".{child.pid}"))
     left.touch()
@@ -129,7 +163,7 @@ def test_a_study_of_an_earlier_version_goes_on_and_one_of_another_goal_or_start_
     tmp_path: Path,
 ) -> None:
     now = plan(tmp_path / "solver.prototxt")
-    folder.write(tmp_path, now, {})
+    folder.write(tmp_path, now, Prior())
     kept = folder.read(tmp_path)
     assert kept is not None
     for name in ("by", "higher", "classifies", "target", "start", "weights", "level", "stages"):
@@ -142,7 +176,7 @@ def test_a_study_of_an_earlier_version_goes_on_and_one_of_another_goal_or_start_
         folder.check_solver(tmp_path, replace(now, level=1), kept)
 
     tuned = replace(now, start=Start("weights", "ab" * 16, 2, 4, name="a.caffemodel"))
-    folder.write(tmp_path, tuned, {})
+    folder.write(tmp_path, tuned, Prior())
     kept = folder.read(tmp_path)
     same = replace(tuned.start, name="b.caffemodel")
     folder.check_solver(tmp_path, replace(tuned, start=same, weights="b.caffemodel"), kept)

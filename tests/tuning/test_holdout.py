@@ -259,7 +259,7 @@ def test_impossible_shares(value: Any) -> None:
 
 def test_studies_of_earlier_versions_have_nothing_held_out(tmp_path: Path) -> None:
     own = plan()
-    folder.write(tmp_path, own, Prior().as_json())
+    folder.write(tmp_path, own, Prior())
     content = json.loads((tmp_path / "study.json").read_text())
     del content["plan"]["holdout"], content["plan"]["split"]
     (tmp_path / "study.json").write_text(json.dumps(content))
