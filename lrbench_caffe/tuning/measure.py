@@ -34,6 +34,7 @@ LOG = 10.0  # points for a loss that is e times lower
 LEAST = 1e-6  # of the loss at the beginning: below it the scale is linear
 LEARNED = 0.1  # of the best gain so far: what has gained less by then has not learned
 ABOVE_CHANCE = 1.5  # times the Top-1 of guessing: what has less has not learned
+RARE = 25.0  # Top-1 of guessing, in percent, up to which that is little of what there is to gain
 
 
 @dataclass(frozen=True)
@@ -131,8 +132,12 @@ class Measure(Utility):
         return max(0.0, 100.0 - score) if self.is_share else LOG
 
     def has_learned(self, score: float, record: float = 0.0) -> bool:
-        """Whether a training has learned that has this score, when the best of all had ``record``."""
-        if self.is_top1:
+        """Whether a training has learned that has this score, when the best of all had ``record``.
+
+        Half as much again as guessing would be 75 % of two classes: there a tenth of the best gain
+        counts, as with other measures.
+        """
+        if self.is_top1 and self.worthless <= RARE:
             return score > ABOVE_CHANCE * self.worthless
         return score > self.guess + LEARNED * max(0.0, record - self.guess)
 

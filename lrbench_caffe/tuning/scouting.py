@@ -19,6 +19,7 @@ from lrbench_caffe.tuning.measure import Measure
 LEVEL = 0.2  # share of a training whose mean LR is its level
 START = 0.03  # LR of the first scout if nothing is known
 STRIDE = 0.35  # between two scouts
+MOST = 6  # scouts that are tried where none learns and none diverges
 ALIKE = (
     0.95  # of the mean LR until another one diverged, from where on a candidate is taken to diverge
 )
@@ -65,8 +66,6 @@ class Scouts:
         tests = len(curve.scores)
         if not curve.alive or not tests:
             return curve.alive
-        if self._measure.is_top1:  # which has a level of chance of its own
-            return self._measure.has_learned(curve.best)
         record = max((float(b.curve.scores[:tests].max(initial=0.0)) for b in begun), default=0.0)
         return self._measure.has_learned(curve.best, record)
 
@@ -93,7 +92,7 @@ class Scouts:
 
     def next(self, begun: Sequence[Begun], untried: np.ndarray) -> int | None:
         """A candidate to find the limit with, from the usual LR upwards until one diverges, else downwards
-        until one does not; None when it is found.
+        until one does not; None when it is found, or where so little training teaches none of them.
 
         Args:
             untried: which candidates have not begun; booleans, shape (n,).
@@ -104,6 +103,8 @@ class Scouts:
             return None
         fresh = np.flatnonzero(untried & ~self.hopeless(begun))
         if not tolerable and np.isinf(limit):
+            if (~untried).sum() >= MOST:
+                return None
             wanted = np.abs(self._levels[fresh] - np.log10(START))
         elif tolerable:
             fresh = fresh[self._levels[fresh] >= max(tolerable) + STRIDE]

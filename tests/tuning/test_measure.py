@@ -28,6 +28,12 @@ def test_top1_is_its_own_score() -> None:
     assert not top1.has_learned(15.0, record=20.0) and top1.has_learned(15.1, record=99.0)
 
 
+def test_of_two_classes_a_tenth_of_the_best_gain_is_learned() -> None:
+    two = Measure.of_top1(50.0)
+    assert not two.has_learned(52.0, record=70.0) and two.has_learned(52.1, record=70.0)
+    assert not two.has_learned(50.0, record=50.0)
+
+
 def test_a_share_is_in_percent_so_that_an_accuracy_decides_as_top1_does() -> None:
     iou = Measure.of("iou", True, 0.25)
     assert list(iou.scores([0.25, 0.5])) == [25.0, 50.0]

@@ -8,7 +8,7 @@ import pytest
 from lrbench_caffe.lr import Policy, parse
 from lrbench_caffe.tuning.curves import Curve
 from lrbench_caffe.tuning.measure import Measure
-from lrbench_caffe.tuning.scouting import level
+from lrbench_caffe.tuning.scouting import MOST, level
 from lrbench_caffe.tuning.search import PolicySearch, Step, between_tests
 
 MAX_ITER, INTERVAL = 2000, 100
@@ -104,6 +104,31 @@ def test_while_a_scout_is_on_its_way_nothing_else_is_begun() -> None:
     assert scout is not None and one.ask() is None
     one.tell(scout, World(MANY, TOPS).curve(scout.index, scout.until))
     assert one.ask() is not None
+
+
+LRS = [0.001 * 1.2**n for n in range(28)]  # up to 0.14, about as many as a pool has levels
+
+
+@pytest.mark.parametrize("dull", [0, 2])
+def test_where_a_test_teaches_nothing_scouting_ends(dull: int) -> None:
+    """Two classes, of which the best get 70 %, after ``dull`` tests without any progress."""
+    candidates = policies(*(f"FIX(k0={lr:g})" for lr in LRS))
+
+    class Slow(World):
+        def curve(self, index: int, until: int) -> Curve:
+            t = np.maximum(0, np.arange(INTERVAL, until + 1, INTERVAL) - dull * INTERVAL)
+            return curve(50.0 + (self.tops[index] - 50.0) * (1 - np.exp(-t / 500)))
+
+    world = Slow(candidates, [70.0 - 5 * abs(np.log10(lr / 0.02)) for lr in LRS])
+    one = PolicySearch(
+        candidates, max_iter=MAX_ITER, test_interval=INTERVAL, measure=Measure.of_top1(50.0),
+        budget=round(0.15 * len(LRS) * MAX_ITER),
+    )  # fmt: skip
+    steps = world.play(one)
+    scouts = [step for step in steps if step.until == INTERVAL]
+    assert len(scouts) <= MOST
+    best = one.best
+    assert best is not None and abs(np.log10(LRS[best] / 0.02)) < 0.4
 
 
 def test_what_comes_first_is_opened_before_all_else_whatever_its_lr() -> None:
