@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from lrbench_caffe.lr import PolicyError, parse
 from lrbench_caffe.prototxt.messages import shortest
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.prototxt.variant import training_batch
+from lrbench_caffe.records import Start
 
 SUFFIX = ".json"
 LARGEST = 2**24  # bytes of a file that is read
@@ -33,12 +34,14 @@ class PolicyFile:
         policy: of a tuning the recommended one; where none is better than the solver's own, that.
         note: what a person should know of it, empty for nothing.
         also: the settings that it was found with, of a tuning that chose them, too.
+        start: what it was found from; None where the file does not say.
     """
 
     path: Path
     policy: str
     note: str
     also: Mapping[str, Any]
+    start: Start | None = None
 
     @classmethod
     def read(cls, path: Path) -> PolicyFile:
@@ -53,7 +56,21 @@ class PolicyFile:
             parse(policy)
         except PolicyError as error:
             raise ParameterError("{policy}: {0}: {1}", path, error) from error
-        return cls(path, policy, note, _object(content.get("also")))
+        return cls(path, policy, note, _object(content.get("also")), _start(content.get("start")))
+
+    def remark_on(self, weights: Sequence[str]) -> str:
+        """What a person should know where the training begins otherwise; empty for nothing.
+
+        Args:
+            weights: caffemodels that the training begins with; none for random weights.
+        """
+        if self.start is None or self.start.kind not in ("scratch", "weights"):
+            return ""
+        if (self.start.kind == "weights") == bool(weights):
+            return ""
+        found = self.start if self.start.kind == "weights" else "random weights"
+        begins = ", ".join(weights) or "random weights"
+        return f"{self.path}: its policy was found from {found}; this training begins with {begins}"
 
     def check_settings(self, solver: Solver) -> None:
         """Check that a solver has the settings that the policy was found with.
@@ -113,6 +130,8 @@ def _of_tuning(path: Path, content: Mapping[str, Any]) -> tuple[str, str]:
     if isinstance(own, str):
         note = f"{path} recommends no other policy than the solver's own"
         return own, f"{note}; {early}" if early else note
+    if recommended is not None:
+        raise ParameterError("{policy}: {0}: recommended: {1!r} is no policy", path, recommended)
     reason = content.get("failure") or verdict.get("text") or "no verdict"
     raise ParameterError("{policy}: {0}: no policy is recommended there: {1}", path, reason)
 
@@ -129,6 +148,13 @@ def _read(path: Path) -> Mapping[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ParameterError("{policy}: {0}: not JSON: {1}", path, error) from error
     return _object(content)
+
+
+def _start(value: Any) -> Start | None:
+    try:
+        return Start(**value)
+    except TypeError:
+        return None
 
 
 def _object(value: Any) -> Mapping[str, Any]:

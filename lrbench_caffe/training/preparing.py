@@ -104,6 +104,9 @@ def prepare(request: TrainingRequest, progress: Progress) -> Prepared:
     settings, solver = _checked(request, python, info, messages, resumed, progress)
     if file is not None:
         file.check_settings(solver)
+        remark = "" if settings.snapshot else file.remark_on(settings.weights)
+        if remark:
+            progress.say(f"note: {remark}")
     return Prepared(request, python, info, messages, solver, settings, resumed)
 
 

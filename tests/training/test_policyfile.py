@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ import pytest
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.prototxt.messages import Messages
 from lrbench_caffe.prototxt.solver import load_solver
+from lrbench_caffe.records import SCRATCH, UNKNOWN_START, Start
 from lrbench_caffe.runtime.replies import CaffeInfo
 from lrbench_caffe.training.policyfile import PolicyFile, is_policy_file
 
+TUNED = Start("weights", "d" * 32, 5, 6, name="a.caffemodel")
 BEST, OWN = "SIN2(k0=0.01, k1=0.06, l=50)", "STEP(k0=0.1, gamma=0.5, l=100)"
 
 
@@ -62,6 +65,7 @@ def test_the_policy(tmp_path: Path, content: Any, policy: str, note: str) -> Non
         (json.dumps({"low": 0.1, "policies": {}}), "it has no policy; allowed: result.json"),
         (json.dumps({"policy": 0.1}), "it has no policy"),
         (json.dumps({"policy": "FIX(k0=nan)"}), "k0=nan"),
+        (json.dumps({"verdict": {"recommended": 5}}), "recommended: 5 is no policy"),
         (json.dumps([BEST]), "it has no policy"),
         ("SIN2", "not JSON"),
         ("[" * 100_000, "not JSON"),
@@ -75,6 +79,34 @@ def test_a_file_without_one_is_one_line(tmp_path: Path, text: str, words: str) -
         PolicyFile.read(path)
     assert words in str(error.value) and str(path) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("start", "weights", "words"),
+    [
+        (TUNED, [], "found from weights a.caffemodel, 5 of 6 layers filled; this training begins with"),
+        (TUNED, ["b.caffemodel"], ""),  # fine-tuned, too
+        (SCRATCH, ["b.caffemodel"], "found from random weights; this training begins with b.caffemodel"),
+        (SCRATCH, [], ""),
+        (UNKNOWN_START, [], ""),
+        (None, ["b.caffemodel"], ""),
+    ],
+)  # fmt: skip
+def test_another_start_is_remarked(
+    tmp_path: Path, start: Start | None, weights: list[str], words: str
+) -> None:
+    path = tmp_path / "result.json"
+    content = {"policy": BEST, "start": start and dataclasses.asdict(start)}
+    path.write_text(json.dumps(content))
+    remark = PolicyFile.read(path).remark_on(weights)
+    assert words in remark and bool(remark) == bool(words)
+
+
+@pytest.mark.parametrize("start", [5, {"kind": "x", "colour": 1}, []])
+def test_a_start_that_is_none_is_not_known(tmp_path: Path, start: Any) -> None:
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps({"policy": BEST, "start": start}))
+    assert PolicyFile.read(path).remark_on(["b.caffemodel"]) == ""
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
