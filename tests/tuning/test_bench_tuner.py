@@ -299,6 +299,11 @@ def test_kept_runs_are_not_made_again(tmp_path):
     assert made == [0, 1, 2]
     list(KeptRuns(file).replay(task(), "in order (1.1)", optimiser, [0]))
     assert made == [0, 1, 2, 0]
+    # Another seed of the curves was recorded: of the optimiser's seeds each second one is given it.
+    more = task()
+    more = dataclasses.replace(more, curves={**more.curves, 2: [SLOW, SLOW, BAD]})
+    list(KeptRuns(file).replay(more, "in order (1.0)", optimiser, range(3)))
+    assert made == [0, 1, 2, 0, 1]
 
 
 def test_ratios_to_the_best_rival():

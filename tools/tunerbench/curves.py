@@ -8,6 +8,7 @@ at which it ended.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import time
@@ -99,6 +100,13 @@ class CurveSet:
         """What an optimiser with this seed is given: the trainings' seeds take turns."""
         recorded = sorted(self.curves)
         return self.curves[recorded[seed % len(recorded)]]
+
+    def digest_of(self, seed: int) -> str:
+        """What tells the curves apart that an optimiser with this seed is given."""
+        hashed = hashlib.sha256()
+        for policy, curve in zip(self.policies, self.curves_of(seed)):
+            hashed.update(f"{policy} {curve.status} {curve.end} ".encode() + curve.top1.tobytes())
+        return hashed.hexdigest()[:16]
 
     @property
     def epoch(self) -> float:

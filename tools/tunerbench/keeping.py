@@ -24,7 +24,7 @@ class KeptRuns:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._runs: dict[tuple[str, str, int], Any] = {}
+        self._runs: dict[tuple[str, str, int, str], Any] = {}
         if path.exists():
             for line in path.read_text(encoding="utf-8").splitlines():
                 self._read(line)
@@ -34,14 +34,14 @@ class KeptRuns:
             run = json.loads(line)
         except ValueError:  # empty, or being written when the command was killed
             return
-        self._runs[run["set"], run["optimiser"], run["seed"]] = run
+        self._runs[run["set"], run["optimiser"], run["seed"], run.get("curves", "")] = run
 
     def replay(
         self, task: CurveSet, name: str, optimiser: Optimiser, seeds: Iterable[int]
     ) -> Iterator[Run]:
         """As ``results.replay``, of an optimiser with this name (its version included)."""
         for seed in seeds:
-            known = self._runs.get((task.name, name, seed))
+            known = self._runs.get((task.name, name, seed, task.digest_of(seed)))
             yield self._make(task, name, optimiser, seed) if known is None else _run(task, known)
 
     def _make(self, task: CurveSet, name: str, optimiser: Optimiser, seed: int) -> Run:
@@ -51,6 +51,7 @@ class KeptRuns:
                 "set": task.name,
                 "optimiser": name,
                 "seed": seed,
+                "curves": task.digest_of(seed),
                 "costs": run.costs.tolist(),
                 "bests": run.bests.tolist(),
                 "trials": run.outcome.trials,
