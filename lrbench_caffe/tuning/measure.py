@@ -131,13 +131,18 @@ class Measure(Utility):
         """How many points there are to gain, of which a training gains a share; see the module."""
         return max(0.0, 100.0 - score) if self.is_share else LOG
 
+    @property
+    def known_chance(self) -> bool:
+        """Whether what has learned is told by guessing alone, whatever the best of all had."""
+        return self.is_top1 and self.worthless <= RARE
+
     def has_learned(self, score: float, record: float = 0.0) -> bool:
         """Whether a training has learned that has this score, when the best of all had ``record``.
 
         Half as much again as guessing would be 75 % of two classes: there a tenth of the best gain
         counts, as with other measures.
         """
-        if self.is_top1 and self.worthless <= RARE:
+        if self.known_chance:
             return score > ABOVE_CHANCE * self.worthless
         return score > self.guess + LEARNED * max(0.0, record - self.guess)
 
