@@ -478,7 +478,7 @@ class Study:
         if self.holdout is None:
             self._complete_all(policies, own, seeds)
             return [self.known[str(policy)] for policy in policies]
-        self._complete(policies, own, seeds[:1])
+        self._complete(policies, own, seeds[:1], later=len(seeds))
         alive = [policy for policy in policies if self.known[str(policy)].reliable]
         if alive or not policies:
             self._complete_all(alive, own, seeds, final=True)
@@ -503,7 +503,7 @@ class Study:
         named, start = [*policies, *([] if own is None else [own])], self.plan.start
         if start.pretrained and start.filled == start.layers and len(seeds) > 1 and named:
             home = self.final if final else self.known
-            others = 0 if self._seedless else len(named) * (len(seeds) - 1) * self.plan.max_iter
+            others = 0 if self._seedless else len(seeds) - 1
             self._complete(policies, own, seeds[:1], final=final, later=others)
             if not self._seedless:
                 self._complete(named[:1], None, seeds[:2], final=final)
@@ -530,7 +530,7 @@ class Study:
         """Train policies and the solver's own to the end with these seeds; see ``begin`` for ``final``.
 
         Args:
-            later: iterations that are expected to follow, of trainings on the same records.
+            later: trainings of each that are expected to follow.
         """
         plan, running = self.plan, None if final else self._baseline
         named = dict.fromkeys([*policies, *([] if own is None else [own])])
@@ -544,9 +544,8 @@ class Study:
         before = [] if running is None else [plan.max_iter]
         pieces = pack([*before, *left], plan.ahead, plan.test_interval)
         pieces = [(i - len(before), until) for i, until in pieces if i >= len(before)]
-        if self.holdout and not final:
-            later = len(named) * plan.seeds * plan.max_iter
-        still = round(self.scale * (sum(left) + sum(before) + later))
+        following = len(named) * later * plan.max_iter
+        still = round(self.scale * (sum(left) + sum(before) + following))
         self.watch.expect(self.iterations + still)
         begun = [self.begin(*wanted[i], done[i] + until, final=final) for i, until in pieces]
         for training in begun:
