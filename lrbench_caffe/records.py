@@ -143,6 +143,14 @@ class Start:
     iteration: int | None = None
     name: str | None = field(default=None, compare=False)
 
+    @classmethod
+    def of_json(cls, value: Any) -> Start:
+        """That of a JSON object; an unknown one where it is damaged, or of a later version."""
+        try:
+            return cls(**value)
+        except TypeError:
+            return UNKNOWN_START
+
     @property
     def known(self) -> bool:
         """False if it cannot be decided whether another start equals this one."""

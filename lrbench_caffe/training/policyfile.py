@@ -34,14 +34,14 @@ class PolicyFile:
         policy: of a tuning the recommended one; where none is better than the solver's own, that.
         note: what a person should know of it, empty for nothing.
         also: the settings that it was found with, of a tuning that chose them, too.
-        start: what it was found from; None where the file does not say.
+        start: what it was found from.
     """
 
     path: Path
     policy: str
     note: str
     also: Mapping[str, Any]
-    start: Start | None = None
+    start: Start
 
     @classmethod
     def read(cls, path: Path) -> PolicyFile:
@@ -56,7 +56,8 @@ class PolicyFile:
             parse(policy)
         except PolicyError as error:
             raise ParameterError("{policy}: {0}: {1}", path, error) from error
-        return cls(path, policy, note, _object(content.get("also")), _start(content.get("start")))
+        also, start = _object(content.get("also")), Start.of_json(content.get("start"))
+        return cls(path, policy, note, also, start)
 
     def remark_on(self, weights: Sequence[str]) -> str:
         """What a person should know where the training begins otherwise; empty for nothing.
@@ -64,7 +65,7 @@ class PolicyFile:
         Args:
             weights: caffemodels that the training begins with; none for random weights.
         """
-        if self.start is None or self.start.kind not in ("scratch", "weights"):
+        if self.start.kind not in ("scratch", "weights"):
             return ""
         if (self.start.kind == "weights") == bool(weights):
             return ""
@@ -148,13 +149,6 @@ def _read(path: Path) -> Mapping[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ParameterError("{policy}: {0}: not JSON: {1}", path, error) from error
     return _object(content)
-
-
-def _start(value: Any) -> Start | None:
-    try:
-        return Start(**value)
-    except TypeError:
-        return None
 
 
 def _object(value: Any) -> Mapping[str, Any]:

@@ -32,6 +32,11 @@ RULE = (
 )
 
 
+def with_settings(settings: str) -> str:
+    """What follows a policy's name where it was trained with other settings; nothing where they are empty."""
+    return f" with {settings}" if settings else ""
+
+
 def words_of(folder: str) -> str:
     """A combination for people, from the name of its folder: "batch=64, momentum=0.8"."""
     return re.sub(rf"(?:^|-)({'|'.join(NAMES)})", r", \1=", folder).removeprefix(", ")

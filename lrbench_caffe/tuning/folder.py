@@ -13,7 +13,7 @@ from typing import Any
 from lrbench_caffe.errors import ParameterError
 from lrbench_caffe.files import remove_leftovers, replace_own
 from lrbench_caffe.prototxt.messages import utf8_stem
-from lrbench_caffe.records import UNKNOWN_START, Start
+from lrbench_caffe.records import Start
 from lrbench_caffe.tuning.plan import TuningPlan
 from lrbench_caffe.tuning.prior import Prior
 
@@ -152,7 +152,10 @@ def _check_same(
     now = plan.as_json()
     before = {**_BEFORE, "start": now["start"], **kept["plan"]}
     for name in (name for name in now if name in names):
-        pair = [_start(side[name]) if name == "start" else side.get(name) for side in (before, now)]
+        pair = [
+            Start.of_json(side[name]) if name == "start" else side.get(name)
+            for side in (before, now)
+        ]
         if pair[0] != pair[1]:
             if name == "start" and str(pair[0]) == str(pair[1]):  # files of one name
                 pair = [f"{one} ({one.digest[:8]})" if one and one.digest else one for one in pair]
@@ -167,14 +170,6 @@ def _check_same(
 def kept_holdout(kept: dict[str, Any] | None) -> float | None:
     """The share of records that a study holds out; None where there is no study."""
     return None if kept is None else float(kept["plan"].get("holdout", 0))
-
-
-def _start(value: Any) -> Start:
-    """A start in study.json; the names of its files do not tell it from another."""
-    try:
-        return Start(**value)
-    except TypeError:  # damaged, or of a later version
-        return UNKNOWN_START
 
 
 def _shown(path: Path) -> str:

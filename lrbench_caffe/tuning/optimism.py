@@ -15,6 +15,7 @@ from typing import Any
 
 from lrbench_caffe.lr import Policy
 from lrbench_caffe.tabular import Rows
+from lrbench_caffe.tuning.also import with_settings
 from lrbench_caffe.tuning.measure import Measure
 from lrbench_caffe.tuning.trainings import PolicyTrainings
 from lrbench_caffe.tuning.verdict import bests, tops
@@ -43,7 +44,7 @@ class Chosen:
     @property
     def name(self) -> str:
         """The policy, and the other settings, for people."""
-        return f"{self.policy:.6g}" + (f" with {self.settings}" if self.settings else "")
+        return f"{self.policy:.6g}{with_settings(self.settings)}"
 
     @classmethod
     def of(cls, trained: PolicyTrainings | None, measure: Measure) -> Chosen | None:

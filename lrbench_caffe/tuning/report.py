@@ -20,6 +20,7 @@ from lrbench_caffe.plots.sweeps import Point, range_figure
 from lrbench_caffe.plots.tuning import Line, tuning_figure
 from lrbench_caffe.records import SCRATCH, UNSUCCESSFUL
 from lrbench_caffe.tabular import Rows, clock, markdown_table
+from lrbench_caffe.tuning.also import with_settings
 from lrbench_caffe.tuning.holdout_report import holdout_json, holdout_text
 from lrbench_caffe.tuning.levels import Ladder
 from lrbench_caffe.tuning.measure import Measure
@@ -375,7 +376,7 @@ def training_rows(study: Study, outcome: TuningOutcome) -> Rows:
         ended = result.status if result.status != "stopped" else "paused"
         rows.append(
             [
-                str(result.training.policy) + (f" with {trained.settings}" if trained.settings else ""),
+                str(result.training.policy) + with_settings(trained.settings),
                 str(result.training.seed), str(result.iteration),
                 measure.figures(measure.values([top] if top else [])), str(top.iteration) if top else "-",
                 ended + (f": {result.reason}" if ended in UNSUCCESSFUL else ""),

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lrbench_caffe.jobs import Job, JobResult
+from lrbench_caffe.jobs import JobResult
 from lrbench_caffe.lr import Policy
 from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.records import UNSUCCESSFUL
+from lrbench_caffe.tuning.also import with_settings
 from lrbench_caffe.tuning.curves import Curve, decisive
 from lrbench_caffe.tuning.measure import Measure
 
@@ -49,7 +50,7 @@ class PolicyTrainings:
     @property
     def name(self) -> str:
         """The policy, and the other settings, for people."""
-        return f"{self.policy:.6g}" + (f" with {self.settings}" if self.settings else "")
+        return f"{self.policy:.6g}{with_settings(self.settings)}"
 
     @property
     def broken(self) -> int:
@@ -126,7 +127,8 @@ class Lost:
         }  # fmt: skip
 
 
-def settings_of(training: Job) -> str:
-    """The folder of the combination of settings that a training is of; empty for the solver's own."""
-    folder = Path(training.out).parent.parent
+def settings_of(run: Path) -> str:
+    """The folder of the combination of settings that a training is of, by its run directory; empty for the
+    solver's own."""
+    folder = run.parent.parent
     return folder.name if folder.parent.name == ALSO else ""

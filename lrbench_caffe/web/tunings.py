@@ -12,6 +12,7 @@ import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,17 @@ from lrbench_caffe.records import SCRATCH, Start
 from lrbench_caffe.runs.directory import RunDirectory
 from lrbench_caffe.runs.layout import LATEST, MEASUREMENTS, RUN
 from lrbench_caffe.tuning import folder
-from lrbench_caffe.tuning.also import words_of
+from lrbench_caffe.tuning.also import with_settings, words_of
 from lrbench_caffe.tuning.measure import Measure
-from lrbench_caffe.tuning.trainings import ALSO, FINAL, HELD_OUT, OWN, RANGE_TEST, SEARCH
+from lrbench_caffe.tuning.trainings import (
+    ALSO,
+    FINAL,
+    HELD_OUT,
+    OWN,
+    RANGE_TEST,
+    SEARCH,
+    settings_of,
+)
 from lrbench_caffe.tuning.tuner import RANGE_SHARE
 from lrbench_caffe.web.foreign import (
     is_finite,
@@ -82,7 +91,7 @@ class StudyTraining:
     @property
     def title(self) -> str:
         """The policy, and the other settings."""
-        return self.policy + (f" with {self.settings}" if self.settings else "")
+        return self.policy + with_settings(self.settings)
 
     @property
     def best(self) -> tuple[int, float] | None:
@@ -223,7 +232,7 @@ class FoundStudy:
             ),
         )
 
-    @property
+    @cached_property
     def _finalists(self) -> set[tuple[str, str]]:
         """The policies of the finalists, and their other settings in words; empty for the solver's own."""
         listed, also = (self.result or {}).get("finalists"), (self.result or {}).get("also")
@@ -276,8 +285,8 @@ class Choice:
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> Choice:
         names = ("iteration", "held_out", "test", "best_test")
-        settings = entry.get("settings")
-        told = f"{entry.get('policy', '')}" + (f" with {settings}" if settings else "")
+        settings = str(entry.get("settings") or "")
+        told = f"{entry.get('policy', '')}{with_settings(settings)}"
         return cls(visible(told), *(number_of(entry, name) for name in names))
 
 
@@ -334,7 +343,7 @@ class StudyFolders:
     def of_training(self, path: Path) -> FoundStudy | None:
         """The study that a run directory is a training of; None where it is none's."""
         home = path.resolve().parent
-        study = home.parent.parent.parent if home.parent.parent.name == ALSO else home.parent
+        study = home.parents[2] if settings_of(path.resolve()) else home.parent
         if home.name != TRAININGS or not (study / folder.FILE).is_file():
             return None
         return self.find(key_of(study))
@@ -435,22 +444,25 @@ def _study(path: Path, root: Path) -> FoundStudy:
 
 def _training_paths(study: Path) -> list[Path]:
     """The run directories of a study, those with the solver's own settings first; no links."""
-    homes = [study, *_folders_in(study / ALSO)]
-    found = [path for home in homes for path in _folders_in(home / TRAININGS)]
-    return [path for path in found if (path / RUN).is_file()]
+    homes = [study, *_entries(study / ALSO)]
+    found = [path for home in homes for path in _entries(home / TRAININGS)]
+    return [
+        path for path in found if os.path.isfile(path / RUN)
+    ]  # False where it is not allowed to look
 
 
-def _folders_in(home: Path) -> list[Path]:
+def _entries(home: Path) -> list[Path]:
+    """What is in a folder, links left out; nothing where it is none."""
     try:
         if home.is_symlink():
             return []
-        return sorted(path for path in home.iterdir() if path.is_dir() and not path.is_symlink())
+        return sorted(path for path in home.iterdir() if not path.is_symlink())
     except OSError:
         return []
 
 
 def _read_training(path: Path, changed: float, measure: Measure) -> StudyTraining:
-    directory, home = RunDirectory(path), path.parent.parent
+    directory = RunDirectory(path)
     running = directory.running
     record = directory.read()
     running = running or directory.running  # it may have begun meanwhile
@@ -474,7 +486,7 @@ def _read_training(path: Path, changed: float, measure: Measure) -> StudyTrainin
         changed=changed,
         running=running,
         held_out=path.name.endswith(HELD_OUT),
-        settings=visible(words_of(home.name)) if home.parent.name == ALSO else "",
+        settings=visible(words_of(settings_of(path))),
     )
 
 
