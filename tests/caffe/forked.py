@@ -2,7 +2,8 @@
 
 What the command does from there on it does in a process of its own, with its own arguments, folder,
 environment and output, as ``python -m`` would. Loading takes longer than most of the small trainings
-of the tests.
+of the tests. So it is with Caffe, and trainings have their workers as those of ``tune`` have them,
+forked (``caffe_server``).
 
 This file is the program that forks, and ``run`` asks it to.
 """
@@ -23,7 +24,14 @@ import sys
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+from lrbench_caffe import plots
+from lrbench_caffe.runtime import worker
+from lrbench_caffe.runtime.processes import CaffeServer, WantedProcess, WorkerProcess
+from lrbench_caffe.terminal import early
+from lrbench_caffe.training.expecting import expected_process
 
 COMMANDS = ("train", "range", "tune", "rank", "recommend", "plot", "db", "data", "reproduce")
 LARGEST = 1 << 18  # bytes of a request
@@ -79,12 +87,62 @@ def _server(environment: tuple[tuple[str, str], ...]) -> socket.socket:
 # -- the program -----------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class InItsFolder(WantedProcess):
+    """A worker's process, asked of a server that stands in another folder."""
+
+    @property
+    def key(self) -> str:
+        return f"{anywhere(self)} {self.folder}"
+
+
+def anywhere(wanted: WantedProcess) -> str:
+    """The key of all processes that differ in their folders only."""
+    return WantedProcess(wanted.command, wanted.environment, folder="").key
+
+
+class CaffeServers:
+    """Have workers with Caffe's own layers, and with the fast ones, for any folder."""
+
+    forks = True
+
+    def __init__(self) -> None:
+        self._servers: dict[str, CaffeServer] = {}
+        for layers in ("stock", "auto"):
+            wanted = expected_process(["--layers", layers])
+            if wanted is not None and anywhere(wanted) not in self._servers:
+                self._servers[anywhere(wanted)] = _started(wanted)
+
+    def take(self, wanted: WantedProcess, log: Path) -> WorkerProcess | None:
+        server = self._servers.get(anywhere(wanted))
+        here = InItsFolder(wanted.command, wanted.environment, wanted.folder)
+        return None if server is None else server.take(here, log)
+
+    def close(self) -> None:
+        """Nothing: they are for the other commands, too."""
+
+
+def _started(wanted: WantedProcess) -> CaffeServer:
+    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    program = [str(Path(__file__).with_name("caffe_server.py")), str(Path(worker.__file__).parent)]
+    with its:
+        subprocess.Popen(
+            [*wanted.command, *program, worker.SERVE, str(its.fileno()), anywhere(wanted)],
+            env=wanted.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=[its.fileno()],
+            start_new_session=True,
+        )
+    return CaffeServer(ours)
+
+
 def load() -> None:
     """Load what the commands load, sooner or later, but not the commands themselves: these are run."""
     for name in (*COMMANDS, "database.store", "terminal.database", "plots.training"):
         importlib.import_module(f"lrbench_caffe.{name}")
-    for name in ("matplotlib.backends.backend_agg", "matplotlib.figure"):
-        importlib.import_module(name)
+    plots.load()
     for name in COMMANDS:
         delattr(sys.modules["lrbench_caffe"], name)
         del sys.modules[f"lrbench_caffe.{name}"]
@@ -102,7 +160,8 @@ def serve(asker: socket.socket) -> tuple[str, list[str], str]:
             asker.close()
             os.dup2(fds[0], 1)
             os.dup2(fds[1], 2)
-            os.closerange(3, max(fds) + 1)
+            for fd in fds:
+                os.close(fd)
             return json.loads(data)
         for fd in fds:
             os.close(fd)
@@ -114,10 +173,12 @@ def serve(asker: socket.socket) -> tuple[str, list[str], str]:
 
 
 if __name__ == "__main__":
+    workers = CaffeServers()  # first, as Caffe takes longer
     load()
     module, args, folder = serve(socket.socket(fileno=int(sys.argv[1])))
     os.chdir(folder)
     sys.path[0] = folder  # as of python -m
     sys.argv[:] = ["-m", *args]
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    early.start_ahead = lambda arguments: workers
     runpy.run_module(module, run_name="__main__", alter_sys=True)

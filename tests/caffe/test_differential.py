@@ -8,7 +8,6 @@ one did.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import re
@@ -18,8 +17,6 @@ import pytest
 
 from lrbench_caffe.runtime.info import caffe_info
 from lrbench_caffe.runtime.locate import find_caffe_python
-from lrbench_caffe.terminal import cli
-from lrbench_caffe.train import main
 from tests.caffe.differential_cases import (
     CASES,
     DATA,
@@ -67,13 +64,10 @@ class Log:
 
 
 @pytest.fixture
-def folder(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+def folder(workspace: Workspace) -> Workspace:
     write_files(workspace.path)
     for name, text in (("train", TRAIN_PART), ("test", TEST_PART)):
         workspace.write(f"{name}.prototxt", text)
-    monkeypatch.chdir(workspace.path)
-    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
-    monkeypatch.setenv("PYTHONPATH", str(workspace.path))
     return workspace
 
 
@@ -81,6 +75,8 @@ def prepare(folder: Workspace, case: Case) -> None:
     if case.net is not None:
         folder.write("net.prototxt", case.net)
     (folder.path / "solver.prototxt").write_text(case.solver_text, errors="surrogateescape")
+    if 'type: "Python"' in (case.net or ""):  # its module is in the folder
+        folder.environment["PYTHONPATH"] += f":{folder.path}"
     if "start.caffemodel" in case.solver_text:
         start = Case(case.net, {"max_iter": 1, "snapshot_prefix": '"start"', "snapshot": None})
         folder.write("start.prototxt", start.solver_text)
@@ -88,24 +84,8 @@ def prepare(folder: Workspace, case: Case) -> None:
         (folder.path / "start_iter_1.caffemodel").rename(folder.path / "start.caffemodel")
 
 
-def ours(*arguments: str) -> int:
-    """The train command in this process, which saves it the start of a Python; its exit code."""
-    with contextlib.redirect_stdout(None), contextlib.suppress(SystemExit):
-        return cli.run(main, [*arguments, "--no-db"])
-    return 2
-
-
 def theirs(folder: Workspace, case: Case) -> Done:
-    done = folder.command(
-        [
-            "env",
-            f"PYTHONPATH={folder.path}",
-            folder.program,
-            "train",
-            "--solver=solver.prototxt",
-            *case.flags,
-        ]
-    )
+    done = folder.caffe("train", "--solver=solver.prototxt", *case.flags)
     kept = folder.path / "theirs"
     kept.mkdir()
     for file in folder.path.glob("snap_iter_*"):
@@ -138,7 +118,7 @@ def test_as_caffe_train(folder: Workspace, name: str) -> None:
     assert (done.code != 0) == case.refused, f"caffe train: {done.code}\n{done.err[-3000:]}"
     # Without --out, so that snapshots go where caffe train writes them.
     where = [] if case.refused else ["--out", "out"]
-    code = ours("solver.prototxt", "--layers", "stock", *where, *case.flags)
+    code = folder.train("solver.prototxt", *where, *case.flags).code
     refusal = 1 if name in REFUSED_IN_TRAINING else 2
     assert code == (refusal if case.refused else 0), f"exit code {code}"
     if case.refused:
@@ -159,11 +139,8 @@ def test_as_caffe_train(folder: Workspace, name: str) -> None:
 
 def in_two_parts(folder: Workspace, case: Case, wanted: Log) -> None:
     """Stopped at iteration 4 and resumed, it ends as the whole training did."""
-    assert (
-        ours("solver.prototxt", "--layers", "stock", "--out", "parts", "--until", "4", *case.flags)
-        == 0
-    )
-    assert ours("--resume", "--out", "parts") == 0
+    folder.train("solver.prototxt", "--out", "parts", "--until", "4", *case.flags).succeeded()
+    folder.train("--resume", "--out", "parts").succeeded()
     run = folder.path / "parts"
     if any(wanted.tests.values()):  # not of test_iter 0
         same_measurements(run, wanted.tests)

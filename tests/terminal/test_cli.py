@@ -442,10 +442,15 @@ def test_an_empty_name_of_a_place_is_a_variable_that_is_not_set(words, capsys):
 
 
 @pytest.mark.parametrize("name", ["train", "tune", "range", "reproduce"])
-def test_the_hang_timeout_is_one_flag(name):
+def test_the_hang_timeout_is_one_flag(name, capsys):
+    main = importlib.import_module(f"lrbench_caffe.{name}").main
     for value in ("-1", "nan", "soon"):
-        done = python("-m", f"lrbench_caffe.{name}", "table7", "--hang-timeout", value)
-        assert done.returncode == 2
-        assert f"--hang-timeout: {value}; allowed: 0 (never) or more" in done.stderr
-    done = python("-m", f"lrbench_caffe.{name}", "--help")
-    assert "SECONDS without output; 0: never (default: 600)" in " ".join(done.stdout.split())
+        with pytest.raises(SystemExit) as caught:
+            main(["table7", "--hang-timeout", value])
+        assert caught.value.code == 2
+        wanted = f"--hang-timeout: {value}; allowed: 0 (never) or more"
+        assert wanted in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "SECONDS without output; 0: never (default: 600)" in said
