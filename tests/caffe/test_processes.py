@@ -28,6 +28,7 @@ from lrbench_caffe.runtime.processes import (
 )
 from lrbench_caffe.runtime.replies import OpenRequest
 from lrbench_caffe.training.expecting import expected_process
+from tests.caffe.forked import CaffeServers
 from tests.caffe.harness import ROOT, Workspace
 
 STEPS = 20
@@ -295,3 +296,14 @@ def test_a_pool_starts_caffe_once(here: Workspace, starts: Path) -> None:
         assert [result.status for _ in range(4) if (result := pool.next())] == 4 * ["finished"]
     (line,) = starts.read_text().splitlines()
     assert "worker.py serve " in line
+
+
+def test_the_tests_have_forks_in_the_folder_where_they_work(
+    python: CaffePython, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else they would take long, and nothing would say so."""
+    source = CaffeServers()
+    monkeypatch.chdir(tmp_path)
+    with Worker(python, tmp_path / "log", source=source) as worker:
+        assert parent_of(worker.pid) != os.getpid()
+        assert Path(f"/proc/{worker.pid}/cwd").resolve() == tmp_path.resolve()
