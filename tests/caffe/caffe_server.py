@@ -6,7 +6,7 @@ A request names the folder after the key, and the forked worker goes there first
 import os
 import sys
 
-sys.path[0] = sys.argv.pop(1)  # the folder of worker.py, which takes it off again
+sys.path[0] = os.path.dirname(sys.argv.pop(1))  # that of worker.py, which takes it off again
 
 import counting  # noqa: E402
 import forking  # noqa: E402

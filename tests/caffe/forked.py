@@ -24,17 +24,16 @@ import sys
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from lrbench_caffe import plots
-from lrbench_caffe.runtime import worker
 from lrbench_caffe.runtime.processes import CaffeServer, WantedProcess, WorkerProcess
 from lrbench_caffe.terminal import early
 from lrbench_caffe.training.expecting import expected_process
 
 COMMANDS = ("train", "range", "tune", "rank", "recommend", "plot", "db", "data", "reproduce")
 LARGEST = 1 << 18  # bytes of a request
+CAFFE_SERVER = Path(__file__).resolve().with_name("caffe_server.py")
 _ONE = threading.Lock()
 
 
@@ -87,18 +86,18 @@ def _server(environment: tuple[tuple[str, str], ...]) -> socket.socket:
 # -- the program -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+def server_of(wanted: WantedProcess) -> WantedProcess:
+    """The server's own process, which is one for all that differ in their folders only."""
+    command = [*wanted.command, str(CAFFE_SERVER)]
+    return WantedProcess(command, wanted.environment, str(CAFFE_SERVER.parent))
+
+
 class InItsFolder(WantedProcess):
     """A worker's process, asked of a server that stands in another folder."""
 
     @property
     def key(self) -> str:
-        return f"{anywhere(self)} {self.folder}"
-
-
-def anywhere(wanted: WantedProcess) -> str:
-    """The key of all processes that differ in their folders only."""
-    return WantedProcess(wanted.command, wanted.environment, folder="").key
+        return f"{server_of(self).key} {self.folder}"
 
 
 class CaffeServers:
@@ -110,32 +109,19 @@ class CaffeServers:
         self._servers: dict[str, CaffeServer] = {}
         for layers in ("stock", "auto"):
             wanted = expected_process(["--layers", layers])
-            if wanted is not None and anywhere(wanted) not in self._servers:
-                self._servers[anywhere(wanted)] = _started(wanted)
+            if wanted is not None and server_of(wanted).key not in self._servers:
+                asker, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                with its:
+                    CaffeServer.start(server_of(wanted), its.fileno())
+                self._servers[server_of(wanted).key] = CaffeServer(asker)
 
     def take(self, wanted: WantedProcess, log: Path) -> WorkerProcess | None:
-        server = self._servers.get(anywhere(wanted))
+        server = self._servers.get(server_of(wanted).key)
         here = InItsFolder(wanted.command, wanted.environment, wanted.folder)
         return None if server is None else server.take(here, log)
 
     def close(self) -> None:
         """Nothing: they are for the other commands, too."""
-
-
-def _started(wanted: WantedProcess) -> CaffeServer:
-    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    program = [str(Path(__file__).with_name("caffe_server.py")), str(Path(worker.__file__).parent)]
-    with its:
-        subprocess.Popen(
-            [*wanted.command, *program, worker.SERVE, str(its.fileno()), anywhere(wanted)],
-            env=wanted.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            pass_fds=[its.fileno()],
-            start_new_session=True,
-        )
-    return CaffeServer(ours)
 
 
 def load() -> None:
