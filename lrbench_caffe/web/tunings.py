@@ -342,8 +342,9 @@ class StudyFolders:
 
     def of_training(self, path: Path) -> FoundStudy | None:
         """The study that a run directory is a training of; None where it is none's."""
-        home = path.resolve().parent
-        study = home.parents[2] if settings_of(path.resolve()) else home.parent
+        run = path.resolve()
+        home = run.parent
+        study = home.parents[2] if settings_of(run) else home.parent
         if home.name != TRAININGS or not (study / folder.FILE).is_file():
             return None
         return self.find(key_of(study))
@@ -446,9 +447,8 @@ def _training_paths(study: Path) -> list[Path]:
     """The run directories of a study, those with the solver's own settings first; no links."""
     homes = [study, *_entries(study / ALSO)]
     found = [path for home in homes for path in _entries(home / TRAININGS)]
-    return [
-        path for path in found if os.path.isfile(path / RUN)
-    ]  # False where it is not allowed to look
+    # Unlike that of a Path, it is False where one is not allowed to look.
+    return [path for path in found if os.path.isfile(path / RUN)]
 
 
 def _entries(home: Path) -> list[Path]:
