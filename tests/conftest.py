@@ -1,14 +1,16 @@
-"""What the tests share: the Caffe of this machine as its descriptor tells it, without a training."""
+"""What the tests share: a new database, and the Caffe of this machine as its descriptor tells it."""
 
 from __future__ import annotations
 
 import os
 import signal
 import tempfile
+from pathlib import Path
 
 import hypothesis
 import pytest
 
+from lrbench_caffe.database import Database
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.prototxt.messages import Messages
 from lrbench_caffe.runs import opening
@@ -33,6 +35,14 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["LRBENCH_DB"] = os.path.join(folder.name, "lr.sqlite")
     os.environ["XDG_DATA_HOME"] = os.path.join(folder.name, "data")
     opening.SILENCE = 600.0  # "waiting for the database" says something about the machine only
+
+
+@pytest.fixture(scope="session")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An LR database that was opened once, to copy: making one takes far longer."""
+    path = tmp_path_factory.mktemp("database") / "lr.sqlite"
+    Database.open(str(path)).close()
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -30,11 +30,9 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def templates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def templates(fresh: Path) -> dict[str, str]:
     """Databases that were opened once, to copy: by kind."""
-    path = tmp_path_factory.mktemp("template") / "lr.sqlite"
-    Database.open(str(path)).close()
-    return {"sqlite": str(path)}
+    return {"sqlite": str(fresh)}
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Logs of real Caffe, a reader for others, and a fresh database."""
+"""Logs of real Caffe, and a reader for others."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from tests.caffe.conftest import (  # noqa: F401
 )
 from tests.caffe.harness import Workspace
 from tests.importing.logs import Reader
-from tests.knowledge.conftest import fresh  # noqa: F401
 
 
 @pytest.fixture(scope="session")

@@ -476,11 +476,11 @@ def changed(log: str, pattern: str, value: str) -> str:
     ],
     ids=["last test", "a test", "LR", "start", "batch", "last test of a shorter log"],
 )
-def test_other_content_is_a_conflict(log, reader, tmp_path, change):
+def test_other_content_is_a_conflict(log, reader, tmp_path, fresh, change):
     whole, other = reader.one(log), reader.one(change(log))
     assert other.uid == whole.uid
     for first, second in ((whole, other), (other, whole)):
-        path = tmp_path / f"{first is whole}.sqlite"
+        path = shutil.copy(fresh, tmp_path / "lr.sqlite")
         with Database.open(str(path)) as database:
             database.put(first)
             before = database.get(first.uid)

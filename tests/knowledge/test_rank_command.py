@@ -7,6 +7,7 @@ import io
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -33,11 +34,9 @@ from tests.knowledge.tasks import DIGITS
 PNG = b"\x89PNG"
 
 
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = tmp_path_factory.mktemp("database") / "lr.sqlite"
-    Database.open(str(path)).close()
-    return str(path)
+@pytest.fixture
+def url(fresh: Path) -> str:
+    return str(fresh)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import io
 import json
+import shutil
 from collections import deque
 from pathlib import Path
 
@@ -84,8 +85,8 @@ class Prober:
 class Bench:
     """A folder with a database, and what was printed."""
 
-    def __init__(self, folder: Path, of: ExperimentPlan = VII) -> None:
-        self.url = f"sqlite:///{folder / 'lr.sqlite'}"
+    def __init__(self, folder: Path, url: str, of: ExperimentPlan = VII) -> None:
+        self.url = url
         self.folder = folder / "out"
         self.plan = of
         self.pool = Pool(of, self.url)
@@ -104,11 +105,16 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path, monkeypatch) -> Bench:
+def url(tmp_path, fresh) -> str:
+    return f"sqlite:///{shutil.copy(fresh, tmp_path / 'lr.sqlite')}"
+
+
+@pytest.fixture
+def bench(tmp_path, url, monkeypatch) -> Bench:
     monkeypatch.setattr(reproduction, "check_files", lambda setup: None)
     monkeypatch.setattr(reproduction, "provide_files", lambda setup, say: None)
     monkeypatch.setattr(retrying, "PAUSES", (0.0,))
-    return Bench(tmp_path)
+    return Bench(tmp_path, url)
 
 
 def test_all_of_a_table_and_then_nothing(bench):
@@ -230,10 +236,10 @@ def test_a_table_that_cannot_be_shown_does_not_end_the_others(bench, monkeypatch
     assert (bench.folder / "table7.md").exists()
 
 
-def test_a_scaled_down_run_says_so_everywhere(tmp_path, monkeypatch):
+def test_a_scaled_down_run_says_so_everywhere(tmp_path, url, monkeypatch):
     monkeypatch.setattr(reproduction, "check_files", lambda setup: None)
     monkeypatch.setattr(reproduction, "provide_files", lambda setup, say: None)
-    bench = Bench(tmp_path, scale(VII, 0.1))
+    bench = Bench(tmp_path, url, scale(VII, 0.1))
     said = bench.run()
     note = "SCALED DOWN: 1000 of 10000 iterations"
     trainings = [line for line in said.splitlines() if " trainings: " in line]
@@ -247,7 +253,7 @@ def test_a_scaled_down_run_says_so_everywhere(tmp_path, monkeypatch):
     ]
     assert rows and all(line.endswith(f"{note} |") for line in rows)
     assert not (bench.folder / "table7.md").exists()
-    full = Bench(tmp_path)
+    full = Bench(tmp_path, url)
     assert "10 of 10 trainings missing" in full.run(dry=True)
 
 
@@ -298,11 +304,11 @@ def test_rows_limit_what_is_trained_not_what_is_shown(bench):
     ).read_text(encoding="utf-8")
 
 
-def test_plans_with_the_same_trainings(tmp_path, monkeypatch):
+def test_plans_with_the_same_trainings(tmp_path, url, monkeypatch):
     monkeypatch.setattr(reproduction, "check_files", lambda setup: None)
     monkeypatch.setattr(reproduction, "provide_files", lambda setup, say: None)
     of = plan("figure5")
-    bench = Bench(tmp_path, of)
+    bench = Bench(tmp_path, url, of)
     table6 = plan("table6")
     said = bench.run(goals=[Goal(of, of.rows), Goal(table6, table6.rows)])
     assert "Figure 5: NSTEP, CNN3 on CIFAR-10: 1 of 1 training missing, 70,000 iterations" in said

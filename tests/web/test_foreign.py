@@ -40,8 +40,8 @@ def runs(tmp_path):
 
 
 @pytest.fixture
-def site(tmp_path, runs):
-    settings = WebSettings(db=str(tmp_path / "lr.sqlite"), runs=(str(runs),), requests=10**6)
+def site(new_url, runs):
+    settings = WebSettings(db=new_url("sqlite"), runs=(str(runs),), requests=10**6)
     with serving(settings) as url:
         yield Client(url)
 
@@ -245,14 +245,14 @@ def test_a_killed_training_is_not_first(site, runs):
     assert site.get("/live.json").json[-1]["name"] == "one"
 
 
-def test_of_many_runs_the_newest_are_listed(tmp_path):
+def test_of_many_runs_the_newest_are_listed(tmp_path, new_url):
     for n in range(MOST_SHOWN + 7):
         write_training(tmp_path / "r", f"x{n}", "FIX(k0=1)", [(1, 50.0)])
         for name in ("run.json", "iterations.csv", "measurements.jsonl"):
             os.utime(tmp_path / "r/trainings" / f"x{n}" / name, (n + 1, n + 1))
     oldest = RunDirectory(tmp_path / "r/trainings/x0")
     oldest.lock()
-    settings = WebSettings(db=str(tmp_path / "lr.sqlite"), runs=(str(tmp_path / "r"),))
+    settings = WebSettings(db=new_url("sqlite"), runs=(str(tmp_path / "r"),))
     with serving(settings) as url:
         listed = [run["name"] for run in Client(url).get("/live.json").json]
         text = Client(url).get("/live").text
@@ -265,9 +265,9 @@ def test_of_many_runs_the_newest_are_listed(tmp_path):
 
 
 @pytest.mark.parametrize("how", ["header", "cookie"])
-def test_a_stream_ends_soon_after_its_token_is_revoked(tmp_path, runs, monkeypatch, how):
+def test_a_stream_ends_soon_after_its_token_is_revoked(new_url, runs, monkeypatch, how):
     monkeypatch.setattr(live_pages, "ASK", 0.5)
-    db = str(tmp_path / "lr.sqlite")
+    db = new_url("sqlite")
     training = RunDirectory(runs / "one")
     training.lock()
     with Database.open(db) as database:
