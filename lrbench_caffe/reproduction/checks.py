@@ -178,7 +178,8 @@ def every(*checks: Check) -> Check:
         verdicts = [judged(part, results) for part in checks]
         states = [verdict.holds for verdict in verdicts]
         holds = False if False in states else None if None in states else True
-        return Judgement(holds, "; ".join(verdict.numbers for verdict in verdicts))
+        # What has no result is named once, however many of them ask for it.
+        return Judgement(holds, "; ".join(dict.fromkeys(verdict.numbers for verdict in verdicts)))
 
     return check
 

@@ -155,6 +155,14 @@ def test_trainings_that_diverged_are_named():
     assert conclusion.judge(results) == Judgement(None, "no result: C (2 diverged)")
 
 
+def test_what_several_checks_lack_is_named_once():
+    results = {"A": result(top1=99.3, top5=99.9), "B": result(top1=99.1, top5=99.8)}
+    parts = [above(metric, "A", other) for metric in ("top1", "top5") for other in "BC"]
+    assert every(*parts)(results) == Judgement(
+        None, "Top-1 (%): A 99.30, B 99.10; no result: C; Top-5 (%): A 99.90, B 99.80"
+    )
+
+
 def test_equal_is_not_above():
     results = {"A": result(top1=99.3), "B": result(top1=99.3)}
     assert above("top1", "A", "B")(results).holds is False
