@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import tempfile
 from pathlib import Path
@@ -39,10 +40,16 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An LR database that was opened once, to copy: making one takes far longer."""
+    """An LR database that was opened once, not to be written to: making one takes longer than a copy."""
     path = tmp_path_factory.mktemp("database") / "lr.sqlite"
     Database.open(str(path)).close()
     return path
+
+
+@pytest.fixture
+def new_database(fresh: Path, tmp_path: Path) -> str:
+    """The file of a new LR database that the test may write to."""
+    return str(shutil.copy(fresh, tmp_path / "lr.sqlite"))
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from lrbench_caffe import api
-from lrbench_caffe.database import Database
 from lrbench_caffe.errors import InputError, ParameterError
 from lrbench_caffe.knowledge.evidence import Wanted
 from lrbench_caffe.knowledge.selection import Query
@@ -30,14 +29,6 @@ SIN2 = "SIN2(k0=0.01, k1=0.06, l=86)"  # the paper's l=2000, in epochs: 2000 / 6
 COS = "COS(k0=0.01, k1=0.06, l=86)"
 
 
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One with the paper's results."""
-    path = tmp_path_factory.mktemp("database") / "lr.sqlite"
-    Database.open(str(path)).close()
-    return path
-
-
 @pytest.fixture
 def digits(monkeypatch: pytest.MonkeyPatch) -> None:
     """What Caffe would tell of a solver of the digits that trains 2000 iterations from iteration 700."""
@@ -48,8 +39,8 @@ def digits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("digits")
-def test_recommendations_show_their_policies_and_evidence(database: Path) -> None:
-    proposed = api.recommend("x.prototxt", database=database, top=2)
+def test_recommendations_show_their_policies_and_evidence(fresh: Path) -> None:
+    proposed = api.recommend("x.prototxt", database=fresh, top=2)
     assert repr(proposed) == f"Recommendations(digits / LeNet_digits: {SIN2}, {COS})"
     lines = str(proposed).splitlines()
     assert lines[0] == "digits / LeNet_digits, 2000 iterations"
@@ -62,8 +53,8 @@ def test_recommendations_show_their_policies_and_evidence(database: Path) -> Non
 
 
 @pytest.mark.usefixtures("digits")
-def test_nothing_to_recommend_is_said(database: Path) -> None:
-    proposed = api.recommend("x.prototxt", database=database, functions=["sig"])
+def test_nothing_to_recommend_is_said(fresh: Path) -> None:
+    proposed = api.recommend("x.prototxt", database=fresh, functions=["sig"])
     assert repr(proposed) == "Recommendations(digits / LeNet_digits: none)"
     assert str(proposed).splitlines()[-1] == "nothing to propose"
     assert "SIG is not proposed: no result" in proposed._repr_html_()
@@ -72,29 +63,29 @@ def test_nothing_to_recommend_is_said(database: Path) -> None:
 
 
 @pytest.mark.usefixtures("digits")
-def test_as_many_recommendations_as_functions(database: Path) -> None:
+def test_as_many_recommendations_as_functions(fresh: Path) -> None:
     names = ["sin2", "cos", "tri", "step", "poly"]
-    proposed = api.recommend("x.prototxt", database=database, functions=names)
+    proposed = api.recommend("x.prototxt", database=fresh, functions=names)
     assert sorted(policy.function.lower() for policy in proposed.policies) == sorted(names)
-    assert len(api.recommend("x.prototxt", database=database).policies) == 3
+    assert len(api.recommend("x.prototxt", database=fresh).policies) == 3
 
 
 @pytest.mark.usefixtures("digits")
-def test_recommendations_of_chosen_contributors(database: Path) -> None:
-    everybody = api.recommend("x.prototxt", database=database)
+def test_recommendations_of_chosen_contributors(fresh: Path) -> None:
+    everybody = api.recommend("x.prototxt", database=fresh)
     for names in ("paper", ["paper", "own"], " own , paper "):
-        chosen = api.recommend("x.prototxt", database=database, contributors=names)
+        chosen = api.recommend("x.prototxt", database=fresh, contributors=names)
         assert chosen.policies == everybody.policies  # the database has the paper's results only
-    assert api.recommend("x.prototxt", database=database, contributors="own").policies == []
+    assert api.recommend("x.prototxt", database=fresh, contributors="own").policies == []
     with pytest.raises(
         ParameterError, match="contributors: 'Paper' has contributed nothing; did you"
     ):
-        api.recommend("x.prototxt", database=database, contributors="Paper")
+        api.recommend("x.prototxt", database=fresh, contributors="Paper")
 
 
 @pytest.mark.usefixtures("digits")
-def test_nothing_is_recommended_for_a_training_that_is_over(database: Path) -> None:
-    given = {"database": database, "snapshot": "x.solverstate"}
+def test_nothing_is_recommended_for_a_training_that_is_over(fresh: Path) -> None:
+    given = {"database": fresh, "snapshot": "x.solverstate"}
     api.recommend("x.prototxt", max_iter=701, **given)
     with pytest.raises(
         ParameterError, match=r"^snapshot: x.solverstate is at iteration 700; max_iter is 700$"
@@ -102,9 +93,9 @@ def test_nothing_is_recommended_for_a_training_that_is_over(database: Path) -> N
         api.recommend("x.prototxt", max_iter=700, **given)
 
 
-def test_the_front_is_that_of_all_policies(database: Path) -> None:
-    three = api.rank(task="mnist", database=database, top=3)
-    every = api.rank(task="mnist", database=database, top=0)
+def test_the_front_is_that_of_all_policies(fresh: Path) -> None:
+    three = api.rank(task="mnist", database=fresh, top=3)
+    every = api.rank(task="mnist", database=fresh, top=0)
     assert (len(three.policies), len(every.policies)) == (3, 10)
     (axes,) = three.pareto_figure().axes
     numbers = sorted(int(text.get_text()) for text in axes.texts)
@@ -200,20 +191,18 @@ def test_a_list_of_a_policy_in_any_form(steps: Any) -> None:
     ],
     ids=str,
 )
-def test_values_that_a_ranking_refuses(
-    database: Path, parameters: dict[str, Any], words: str
-) -> None:
+def test_values_that_a_ranking_refuses(fresh: Path, parameters: dict[str, Any], words: str) -> None:
     with pytest.raises(ParameterError) as caught:
-        api.rank(**{"database": database, **parameters})
+        api.rank(**{"database": fresh, **parameters})
     assert str(caught.value) == words
 
 
-def test_values_of_a_ranking_in_any_form(database: Path) -> None:
-    rows = api.rank(task=3, database=database, top=3, weights="top1=2,iterations=1").rows()
+def test_values_of_a_ranking_in_any_form(fresh: Path) -> None:
+    rows = api.rank(task=3, database=fresh, top=3, weights="top1=2,iterations=1").rows()
     weights = {"top1": 2, "iterations": np.int64(1)}
-    ranking = api.rank(task=np.int64(3), database=database, top=np.int64(3), weights=weights)
+    ranking = api.rank(task=np.int64(3), database=fresh, top=np.int64(3), weights=weights)
     assert ranking.rows() == rows
-    (every, all_there_are) = (api.rank(task=3, database=database, top=n) for n in (10**30, 0))
+    (every, all_there_are) = (api.rank(task=3, database=fresh, top=n) for n in (10**30, 0))
     assert every.rows() == all_there_are.rows()
 
 
@@ -241,7 +230,7 @@ def test_values_that_a_recommendation_refuses(parameters: dict[str, Any], words:
     assert str(caught.value) == words
 
 
-def test_lists_of_files_and_gpus(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lists_of_files_and_gpus(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = {}
 
     def carry_out(request: recommending.RecommendationRequest, _: object) -> None:
@@ -250,7 +239,7 @@ def test_lists_of_files_and_gpus(database: Path, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(recommending, "carry_out", carry_out)
     with pytest.raises(InputError, match="^enough$"):
-        api.recommend("x.prototxt", database=database, weights=["a", Path("b")])
+        api.recommend("x.prototxt", database=fresh, weights=["a", Path("b")])
     assert asked == {"weights": "a,b"}
     for gpus, text in ([0, 1], "0,1"), (np.array([0, 1]), "0,1"), (0, "0"), ("0,1", "0,1"):
         assert api._study_request(TuningRequest, "x.prototxt", {"gpus": gpus}).gpus == text

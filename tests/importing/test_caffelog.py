@@ -121,26 +121,28 @@ def test_without_the_data_its_size_is_not_known(log, tmp_path, messages, monkeyp
     assert record.network.parameters == 64 * 16 + 16 + 16 * 10 + 10
 
 
-def test_importing_twice_adds_nothing(log, tmp_path, messages):
+def test_importing_twice_adds_nothing(log, tmp_path, new_database, messages):
     record = one(tmp_path, log, messages)
     (tmp_path / "elsewhere").mkdir()
     copy = one(tmp_path / "elsewhere", log, messages)
     assert copy.uid == record.uid
-    with Database.open(str(tmp_path / "lr.sqlite")) as database:
+    with Database.open(new_database) as database:
         assert database.put(record) is True
         assert database.put(one(tmp_path, log, messages)) is False
 
 
-def test_names_that_no_database_keeps_are_stored_with_escapes(log, tmp_path, messages, capsys):
+def test_names_that_no_database_keeps_are_stored_with_escapes(
+    log, tmp_path, new_database, messages, capsys
+):
     """As a training records them."""
     named, count = re.subn(r'^name: "(\w+)"$', r'name: "\1\\033[2J\\001"', log, flags=re.MULTILINE)
     assert count == 2  # the training net and the test net, as text format prints such names
     path = tmp_path / os.fsdecode(b"caffe\xff.log")
     path.write_text(named)
     plain = one(tmp_path, log, messages).network
-    assert cli.run(db.main, ["import-log", str(path), "--db", str(tmp_path / "lr.sqlite")]) == 0
+    assert cli.run(db.main, ["import-log", str(path), "--db", new_database]) == 0
     capsys.readouterr()
-    with Database.open(str(tmp_path / "lr.sqlite")) as database:
+    with Database.open(new_database) as database:
         (stored,) = database.runs(source="imported")
     assert stored.network.name == rf"{plain.name}\x1b[2J\x01"
     assert stored.network.digest == plain.digest
@@ -215,9 +217,9 @@ def test_a_log_cut_anywhere_has_no_wrong_number(log, tmp_path, messages, share):
             assert replace(measurement, lr=0.0) == replace(other, lr=0.0)
 
 
-def test_a_log_that_grows_completes_its_run(log, tmp_path, messages):
+def test_a_log_that_grows_completes_its_run(log, tmp_path, new_database, messages):
     cut = log[: log.index("Iteration 150, Testing")].rpartition("\n")[0] + "\n"
-    with Database.open(str(tmp_path / "lr.sqlite")) as database:
+    with Database.open(new_database) as database:
         database.put(one(tmp_path, cut, messages))
         record = one(tmp_path, log, messages)
         assert database.put(record) is True

@@ -373,47 +373,57 @@ def test_the_two_scores_of_an_accuracy_layer_of_2013(log, reader):
 # -- once more -------------------------------------------------------------------------------------
 
 
-def stored(path, record):
-    with Database.open(str(path / "lr.sqlite")) as database:
-        new = database.put(record)
-        return new, database.get(record.uid)
+@pytest.fixture
+def stored(new_database):
+    """``stored(record)`` puts it, and gives whether anything of it was new, and the run as it is then."""
+
+    def put(record):
+        with Database.open(new_database) as database:
+            new = database.put(record)
+            return new, database.get(record.uid)
+
+    return put
 
 
-def test_the_same_log_from_another_folder_completes_the_run(log, reader, tmp_path, monkeypatch):
+def test_the_same_log_from_another_folder_completes_the_run(
+    log, reader, stored, tmp_path, monkeypatch
+):
     """There the data is not at hand, and the log has not come as far."""
     monkeypatch.chdir(tmp_path)
     first = reader.one(until(log, "Iteration 150, Testing"))
     assert (first.dataset.digest, first.status) == (None, "failed")
-    assert stored(tmp_path, first)[0]
+    assert stored(first)[0]
     monkeypatch.undo()
 
 
-def test_a_log_that_has_grown_and_has_its_data(log, reader, trained, tmp_path, monkeypatch):
+def test_a_log_that_has_grown_and_has_its_data(
+    log, reader, stored, new_database, tmp_path, monkeypatch
+):
     with monkeypatch.context() as elsewhere:
         elsewhere.chdir(tmp_path)
         first = reader.one(until(log, "Iteration 150, Testing"))
         without_data = reader.one(log)
     whole = reader.one(log)
     assert first.dataset.digest is None and whole.dataset.digest is not None
-    assert stored(tmp_path, first)[0] is True
-    new, kept = stored(tmp_path, whole)
+    assert stored(first)[0] is True
+    new, kept = stored(whole)
     assert new is True
     assert (kept.dataset, kept.status, kept.epoch) == (whole.dataset, "finished", whole.epoch)
     assert kept.measurements == whole.measurements
     # It stays known when the log comes again from where the data is not.
-    new, kept = stored(tmp_path, without_data)
+    new, kept = stored(without_data)
     assert new is False
     assert (kept.dataset, kept.epoch) == (whole.dataset, whole.epoch)
     # And when an older copy comes again.
-    new, kept = stored(tmp_path, first)
+    new, kept = stored(first)
     assert (new, kept.status, len(kept.measurements)) == (False, "finished", 5)
-    with Database.open(str(tmp_path / "lr.sqlite")) as database:
+    with Database.open(new_database) as database:
         assert sum(database.runs_of_tasks().values()) == 1 + sum(
             1 for run in database.runs() if run.source == "paper"
         )
 
 
-def test_a_policy_that_only_the_whole_log_tells(log, reader, tmp_path):
+def test_a_policy_that_only_the_whole_log_tells(log, reader, stored):
     """A plateau that has not come yet is none."""
     text = re.sub(
         r"Iteration (\d+), lr = \S+",
@@ -422,12 +432,12 @@ def test_a_policy_that_only_the_whole_log_tells(log, reader, tmp_path):
     )
     first = reader.one(until(text, "Iteration 100, Testing"))
     assert first.policy.text == "FIX(k0=0.05)"
-    stored(tmp_path, first)
-    _, kept = stored(tmp_path, reader.one(text))
+    stored(first)
+    _, kept = stored(reader.one(text))
     assert kept.policy.text == "FIX(k0=0.05) ; 130: FIX(k0=0.005)"
 
 
-def test_a_net_that_is_whole_replaces_the_part(log, reader, tmp_path, monkeypatch):
+def test_a_net_that_is_whole_replaces_the_part(log, reader, stored, tmp_path, monkeypatch):
     damaged = log.replace("    num_output: 16", "    num_output: 1\x016^C")
     with monkeypatch.context() as elsewhere:
         elsewhere.chdir(tmp_path)
@@ -435,22 +445,22 @@ def test_a_net_that_is_whole_replaces_the_part(log, reader, tmp_path, monkeypatc
     assert part.network.name == "tiny (partial)"
     whole = reader.one(damaged)  # its file is at hand
     assert whole.network.name == "tiny"
-    stored(tmp_path, part)
-    new, kept = stored(tmp_path, whole)
+    stored(part)
+    new, kept = stored(whole)
     assert (new, kept.network) == (True, whole.network)
-    new, kept = stored(tmp_path, part)
+    new, kept = stored(part)
     assert (new, kept.network) == (False, whole.network)
 
 
-def test_a_start_that_is_known_better(resumed, reader, tmp_path, monkeypatch):
+def test_a_start_that_is_known_better(resumed, reader, stored, tmp_path, monkeypatch):
     with monkeypatch.context() as elsewhere:
         elsewhere.chdir(tmp_path)
         vague = reader.one(resumed)
     exact = reader.one(resumed)
     assert exact.start.known and not vague.start.known
-    stored(tmp_path, vague)
-    assert stored(tmp_path, exact)[1].start == exact.start
-    assert stored(tmp_path, vague)[1].start == exact.start
+    stored(vague)
+    assert stored(exact)[1].start == exact.start
+    assert stored(vague)[1].start == exact.start
 
 
 def changed(log: str, pattern: str, value: str) -> str:
@@ -490,12 +500,12 @@ def test_other_content_is_a_conflict(log, reader, tmp_path, fresh, change):
 
 
 def test_a_killed_training_that_was_resumed_may_repeat_tests_differently(
-    log, resumed, reader, tmp_path
+    log, resumed, reader, new_database
 ):
     """What came after the snapshot of iteration 100 was done again."""
     killed = changed(until(log, "Iteration 200, Testing"), r"(: accuracy = )\S+", "0.123")
     whole = reader.one(killed + resumed)
-    with Database.open(str(tmp_path / "lr.sqlite")) as database:
+    with Database.open(new_database) as database:
         database.put(reader.one(killed))
         assert database.put(whole) is True
         kept = database.get(whole.uid)
@@ -505,20 +515,18 @@ def test_a_killed_training_that_was_resumed_may_repeat_tests_differently(
 # -- the command -----------------------------------------------------------------------------------
 
 
-def test_import_log(log, trained, tmp_path, capsys, fresh):
-    database = tmp_path / "lr.sqlite"
-    shutil.copy(fresh, database)
-    assert db.main(["--db", str(database), "import-log", str(trained.path / "a.log")]) == 0
+def test_import_log(log, trained, tmp_path, capsys, new_database):
+    assert db.main(["--db", new_database, "import-log", str(trained.path / "a.log")]) == 0
     shown = capsys.readouterr()
     assert (shown.out, shown.err) == ("logs: 1 new or completed, 0 already there\n", "")
     # Its second half says what is to be known of it; a log without its beginning takes the solver.
     cut = tmp_path / "cut.log"
     cut.write_text(log[len(until(log, "Iteration 0, Testing")) :])
-    code = cli.run(db.main, ["--db", str(database), "import-log", str(cut)])
+    code = cli.run(db.main, ["--db", new_database, "import-log", str(cut)])
     assert code == 1
     assert "--solver FILE" in capsys.readouterr().err
     arguments = ["import-log", "--solver", str(trained.path / "solver.prototxt"), str(cut)]
-    assert db.main(["--db", str(database), *arguments]) == 0
+    assert db.main(["--db", new_database, *arguments]) == 0
     shown = capsys.readouterr()
     assert "note: " in shown.err and "its start is unknown" in shown.err
 

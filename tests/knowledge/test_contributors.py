@@ -31,9 +31,9 @@ def ended(uid, lr_policy, top1, seed, sent=None):
 
 
 @pytest.fixture
-def database(tmp_path):
+def database(new_database):
     """MIDDLE: 90 (own), 92 and 94 (ada); HIGH: 95 (bob); LOW: 91 (own)."""
-    with Database.open(str(tmp_path / "lr.sqlite")) as opened:
+    with Database.open(new_database) as opened:
         opened.put_many(
             [
                 ended("own1", MIDDLE, 90.0, 1),

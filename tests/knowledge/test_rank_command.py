@@ -214,10 +214,9 @@ def training(
 
 
 @pytest.fixture
-def odd(tmp_path, capsys):
+def odd(new_database, capsys):
     """rank --task 4: of FIX(0.02) three runs finished and two diverged; FIX(0.5) only diverged."""
-    path = str(tmp_path / "lr.sqlite")
-    with Database.open(path) as database:
+    with Database.open(new_database) as database:
         database.put_many(
             [training("FIX(k0=0.02)", i, 90.0 + 2 * i) for i in range(3)]
             + [training("FIX(k0=0.02)", i, None, "diverged") for i in (3, 4)]
@@ -226,7 +225,7 @@ def odd(tmp_path, capsys):
         )  # fmt: skip
 
     def call(*args: str, code: int = 0) -> str:
-        assert cli.run(rank.main, ["--task", "4", *args, "--db", path]) == code
+        assert cli.run(rank.main, ["--task", "4", *args, "--db", new_database]) == code
         captured = capsys.readouterr()
         return captured.err if code else captured.out
 
@@ -261,9 +260,8 @@ def test_a_target_counts_the_runs_that_diverged(odd):
     assert "100, 1 of 3 (+2 diverged)" in odd("--target-top1", "93", "--by", "target")
 
 
-def test_trainings_of_one_length(odd, tmp_path):
-    database = str(tmp_path / "lr.sqlite")
-    with Database.open(database) as known:
+def test_trainings_of_one_length(odd, new_database):
+    with Database.open(new_database) as known:
         known.put_many([replace(training("FIX(k0=0.03)", 20, 99.0), max_iter=30)])
         known.put_many([replace(training("FIX(k0=0.7)", 21, None, "diverged"), max_iter=30)])
     every = odd("--format", "csv")
@@ -282,8 +280,8 @@ def test_only_flags_that_were_given_are_named(odd):
     assert words == "error: odd / net: no finished run with a Top-1 fits --functions\n"
 
 
-def test_a_metric_counts_the_trainings_that_have_it(tmp_path):
-    with Database.open(str(tmp_path / "lr.sqlite")) as database:
+def test_a_metric_counts_the_trainings_that_have_it(new_database):
+    with Database.open(new_database) as database:
         database.put_many(
             [training("FIX(k0=0.02)", i, 90.0 + i, ld=ld) for i, ld in enumerate([0.5, None, 0.7])]
         )
@@ -308,8 +306,8 @@ def test_help_names_every_criterion():
 WEIGHTS = Start("weights", "a" * 32, 4, 4, name="x.caffemodel")
 
 
-def test_starts_stay_apart_whatever_columns_are_asked_for(odd, tmp_path):
-    with Database.open(str(tmp_path / "lr.sqlite")) as known:
+def test_starts_stay_apart_whatever_columns_are_asked_for(odd, new_database):
+    with Database.open(new_database) as known:
         known.put(replace(training("FIX(k0=0.02)", 30, 99.0), start=WEIGHTS))
     heading, *rows = [
         line.split() for line in odd("--columns", "policy,top1").splitlines()[1:] if line.strip()
@@ -320,9 +318,9 @@ def test_starts_stay_apart_whatever_columns_are_asked_for(odd, tmp_path):
     assert "weights: weights x.caffemodel, 4 of 4 layers filled" in only
 
 
-def test_a_column_that_tells_rows_of_one_policy_apart_stays(odd, tmp_path):
+def test_a_column_that_tells_rows_of_one_policy_apart_stays(odd, new_database):
     query = selection.Query(task="4")
-    with Database.open(str(tmp_path / "lr.sqlite")) as known:
+    with Database.open(new_database) as known:
         known.put(replace(training("FIX(k0=0.02)", 30, 92.0), max_iter=400))
         found = selection.select(query, known, selection.find_tasks(query, known.tasks()))
     shown = [CRITERIA[name] for name in ("top1", "test_loss", "ld", "iterations", "num_params")]

@@ -91,12 +91,12 @@ def test_what_a_run_has_already_is_not_counted(tmp_path):
     assert item.left == 4000
 
 
-def test_runs_of_the_database_count_wherever_they_were_trained(tmp_path):
+def test_runs_of_the_database_count_wherever_they_were_trained(tmp_path, new_database):
     record = run(VII, VII.row("SIN2").trained, 1, [measured(10_000, 99.3)], uid="a" * 32)
     other = run(
         plan("table6"), plan("table6").rows[0].trained, 1, [measured(70_000, 80.0)], uid="b" * 32
     )
-    with Database.open(f"sqlite:///{tmp_path / 'lr.sqlite'}") as database:
+    with Database.open(new_database) as database:
         database.put_many([record, other])
         found = known_runs([VII], database, tmp_path / "none")
     assert [r.uid for r in found] == [record.uid]  # without the paper's

@@ -18,11 +18,10 @@ RESULTS = Path(__file__).resolve().parent.parent.parent / "docs" / "results"
 
 @pytest.mark.parametrize(("table", "seeds", "trainings"), [("table7", 3, 21), ("table8", 5, 6)])
 def test_a_table_is_of_the_trainings_beside_it(
-    tmp_path: Path, table: str, seeds: int, trainings: int
+    tmp_path: Path, new_database: str, table: str, seeds: int, trainings: int
 ) -> None:
-    url = str(tmp_path / "lr.sqlite")
-    assert cli.run(db.main, ["import", str(RESULTS / f"{table}.jsonl"), "--db", url]) == 0
-    with Database.open(url) as database:
+    assert cli.run(db.main, ["import", str(RESULTS / f"{table}.jsonl"), "--db", new_database]) == 0
+    with Database.open(new_database) as database:
         records = list(database.runs(source="measured", measurements=True))
     assert len(records) == trainings
     files = write(tmp_path, replace(plan(table), seeds=tuple(range(1, seeds + 1))), records)

@@ -6,7 +6,6 @@ import csv
 import dataclasses
 import io
 import json
-import shutil
 from collections import deque
 from pathlib import Path
 
@@ -105,16 +104,11 @@ class Bench:
 
 
 @pytest.fixture
-def url(tmp_path, fresh) -> str:
-    return f"sqlite:///{shutil.copy(fresh, tmp_path / 'lr.sqlite')}"
-
-
-@pytest.fixture
-def bench(tmp_path, url, monkeypatch) -> Bench:
+def bench(tmp_path, new_database, monkeypatch) -> Bench:
     monkeypatch.setattr(reproduction, "check_files", lambda setup: None)
     monkeypatch.setattr(reproduction, "provide_files", lambda setup, say: None)
     monkeypatch.setattr(retrying, "PAUSES", (0.0,))
-    return Bench(tmp_path, url)
+    return Bench(tmp_path, new_database)
 
 
 def test_all_of_a_table_and_then_nothing(bench):
@@ -236,10 +230,10 @@ def test_a_table_that_cannot_be_shown_does_not_end_the_others(bench, monkeypatch
     assert (bench.folder / "table7.md").exists()
 
 
-def test_a_scaled_down_run_says_so_everywhere(tmp_path, url, monkeypatch):
+def test_a_scaled_down_run_says_so_everywhere(tmp_path, new_database, monkeypatch):
     monkeypatch.setattr(reproduction, "check_files", lambda setup: None)
     monkeypatch.setattr(reproduction, "provide_files", lambda setup, say: None)
-    bench = Bench(tmp_path, url, scale(VII, 0.1))
+    bench = Bench(tmp_path, new_database, scale(VII, 0.1))
     said = bench.run()
     note = "SCALED DOWN: 1000 of 10000 iterations"
     trainings = [line for line in said.splitlines() if " trainings: " in line]
@@ -253,7 +247,7 @@ def test_a_scaled_down_run_says_so_everywhere(tmp_path, url, monkeypatch):
     ]
     assert rows and all(line.endswith(f"{note} |") for line in rows)
     assert not (bench.folder / "table7.md").exists()
-    full = Bench(tmp_path, url)
+    full = Bench(tmp_path, new_database)
     assert "10 of 10 trainings missing" in full.run(dry=True)
 
 
@@ -304,11 +298,11 @@ def test_rows_limit_what_is_trained_not_what_is_shown(bench):
     ).read_text(encoding="utf-8")
 
 
-def test_plans_with_the_same_trainings(tmp_path, url, monkeypatch):
+def test_plans_with_the_same_trainings(tmp_path, new_database, monkeypatch):
     monkeypatch.setattr(reproduction, "check_files", lambda setup: None)
     monkeypatch.setattr(reproduction, "provide_files", lambda setup, say: None)
     of = plan("figure5")
-    bench = Bench(tmp_path, url, of)
+    bench = Bench(tmp_path, new_database, of)
     table6 = plan("table6")
     said = bench.run(goals=[Goal(of, of.rows), Goal(table6, table6.rows)])
     assert "Figure 5: NSTEP, CNN3 on CIFAR-10: 1 of 1 training missing, 70,000 iterations" in said
