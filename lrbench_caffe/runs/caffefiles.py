@@ -65,12 +65,14 @@ class StoredState:
         iteration: updates done.
         learned_net: the name that it has for the file with its weights, None where it has none.
         history: the shapes of its history blobs: one for each parameter, or two (AdaDelta, Adam).
+        current_step: the steps that lr_policy "step" or "multistep" has taken.
     """
 
     path: Path
     iteration: int
     learned_net: str | None
     history: tuple[StoredBlob, ...]
+    current_step: int
 
 
 # -- caffemodels -----------------------------------------------------------------------------------
@@ -135,15 +137,20 @@ def read_state(path: Path, messages: Messages) -> StoredState:
             history = file["history"]
             return StoredState(
                 path,
-                int(np.ravel(file["iter"][()])[0]),
+                _integer(file["iter"]),
                 _text(file["learned_net"][()]) if "learned_net" in file else None,
                 tuple(StoredBlob(history[str(i)].shape) for i in range(len(history))),
+                _integer(file["current_step"]) if "current_step" in file else 0,
             )
     message = messages.read_binary("SolverState", path)
     if not message.HasField("iter"):  # a net without parameters has no history
         raise InputError(f"{path} is not a solver state (a .solverstate file is needed)")
     return StoredState(
-        path, int(message.iter), message.learned_net or None, tuple(map(_stored, message.history))
+        path,
+        int(message.iter),
+        message.learned_net or None,
+        tuple(map(_stored, message.history)),
+        int(message.current_step),
     )
 
 
@@ -232,6 +239,10 @@ def _hdf5(path: Path, mode: str = "r") -> Iterator[Any]:
     except (OSError, KeyError, AttributeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"{path} cannot be read as HDF5: {reason}") from error
+
+
+def _integer(dataset: Any) -> int:
+    return int(np.ravel(dataset[()])[0])
 
 
 def _text(value: Any) -> str:

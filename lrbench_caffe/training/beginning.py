@@ -111,6 +111,21 @@ def given_start(
     return start, remarks, state
 
 
+def other_steps(stored: StoredState, step: int) -> list[str]:
+    """Remarks on a state that has taken other than the ``step`` steps of this solver's multistep.
+
+    Caffe would go on from the state's number, and so never take a step that was postponed
+    (findings/caffe-multistep-counts-in-snapshot.sh).
+    """
+    if stored.current_step == step:
+        return []
+    return [
+        f"snapshot: {stored.path} stands at step {stored.current_step} of multistep; iteration "
+        f"{stored.iteration} is at step {step} by this solver's stepvalues, which count (caffe train "
+        f"goes on from step {stored.current_step})"
+    ]
+
+
 def check_one_start(snapshot: str | None, weights: str | None) -> None:
     """Raise a ParameterError where both a solver state and caffemodels are given."""
     if snapshot and weights:

@@ -36,7 +36,7 @@ from lrbench_caffe.runtime.locate import CaffePython
 from lrbench_caffe.runtime.processes import ProcessSource
 from lrbench_caffe.runtime.replies import CaffeInfo, Opened, OpenRequest
 from lrbench_caffe.runtime.starting import FastLayers, Started, start_checked
-from lrbench_caffe.training.beginning import given_start
+from lrbench_caffe.training.beginning import given_start, other_steps
 from lrbench_caffe.training.branching import Beginning, NotShared, shared_beginning
 from lrbench_caffe.training.monitor import ScheduleMonitor
 from lrbench_caffe.training.observer import Audience, Observer
@@ -430,10 +430,12 @@ class Session:
         self.run.update(start=asdict(start))
         if state is None:
             return worker.load(weights=settings.weights)
-        copy = self.snapshots.copy(
-            state.stored.path, state.model, self._step(state.stored.iteration)
-        )
-        return worker.load(str(copy))
+        stored = state.stored
+        step = self._step(stored.iteration)
+        if settings.own_policy and self.solver.message.lr_policy == "multistep":
+            for remark in other_steps(stored, step):
+                note(remark)
+        return worker.load(str(self.snapshots.copy(stored.path, state.model, step)))
 
     def _step(self, iteration: int) -> int:
         message = self.solver.message

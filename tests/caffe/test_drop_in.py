@@ -142,6 +142,35 @@ def test_caffe_train_continues_a_policy_of_steps(
         assert displayed(done) == expected
 
 
+@pytest.mark.parametrize(
+    ("stepvalue", "steps", "rates"),
+    [
+        ([20, 55], 1, {50: 0.05, 54: 0.05, 55: 0.025}),
+        ([55], 0, {50: 0.1, 54: 0.1, 55: 0.05}),
+        ([10, 20, 30], 3, {50: 0.0125, 55: 0.0125}),
+    ],
+    ids=["added later", "postponed", "added before"],
+)
+def test_steps_are_those_of_the_solver_not_of_the_snapshot(
+    workspace: Workspace, stepvalue: list[int], steps: int, rates: dict[int, float]
+) -> None:
+    """Caffe goes on from the snapshot's number (findings/caffe-multistep-counts-in-snapshot.sh)."""
+    fields = {"gamma": 0.5, "base_lr": 0.1, "snapshot_prefix": '"steps"', "display": 1}
+    workspace.write(
+        "began.prototxt", nets.policy("multistep", stepvalue=[20], **fields, max_iter=50)
+    )
+    workspace.caffe("train", "--solver=began.prototxt").succeeded()
+    solver = nets.policy("multistep", stepvalue=stepvalue, **fields, max_iter=60)
+    workspace.write("went_on.prototxt", solver)
+    flags = ("--snapshot=steps_iter_50.solverstate", "--out", "ours")
+    done = workspace.train("went_on.prototxt", *flags).succeeded()
+    log = workspace.run("ours").log.read_text()
+    shown = {int(at): float(lr) for at, lr in re.findall(r"Iteration (\d+), lr = (\S+)", log)}
+    assert {iteration: shown[iteration] for iteration in rates} == pytest.approx(rates)
+    remark = f"at step 1 of multistep; iteration 50 is at step {steps} by this solver's stepvalues"
+    assert (remark in done.out) == (steps != 1)
+
+
 def test_we_go_on_from_caffes_snapshot(trained: tuple[Workspace, Run]) -> None:
     workspace, run = trained
     solver = nets.solver(max_iter=50, snapshot_prefix='"began"')
