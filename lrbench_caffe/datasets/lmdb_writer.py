@@ -8,7 +8,7 @@ import math
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 
@@ -167,8 +167,16 @@ def _fill(
 def _replace(partial: Path, path: Path) -> None:
     """Give the complete folder its name; an earlier one is removed only now."""
     old = path.with_name(f".{path.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if path.is_dir():
+    _remove(old)
+    with suppress(FileNotFoundError):
         os.rename(path, old)
     os.rename(partial, path)
-    shutil.rmtree(old, ignore_errors=True)
+    _remove(old)
+
+
+def _remove(path: Path) -> None:
+    """Remove what an LMDB takes the place of: a folder, or a file or link of its name."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

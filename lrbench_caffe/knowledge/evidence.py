@@ -7,6 +7,7 @@ best test within the length of this one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -73,6 +74,16 @@ class Evidence:
         """#Iterations at the best test there, as iterations of this training (the same epochs)."""
         there = self.summary.iterations
         return there.mean * self.change.epoch if there else None
+
+    @property
+    def latest(self) -> float | None:
+        """The same of the training whose best test is the last, at most: none of n values is more than
+        sqrt(n - 1) deviations above their mean (Samuelson's inequality)."""
+        there = self.summary.iterations
+        if there is None:
+            return None
+        further = math.sqrt(self.summary.trainings(there) - 1) * (there.sd or 0.0)
+        return (there.mean + further) * self.change.epoch
 
     @property
     def result(self) -> str:
@@ -218,7 +229,7 @@ class Proposal:
             return [
                 f"this training is longer ({change.new.max_iter} iterations, not {change.old.max_iter})"
             ]
-        if self.iterations is None or self.iterations > change.new.max_iter:
+        if self.main.latest is None or self.main.latest > change.new.max_iter:
             return [
                 f"this training is shorter ({change.new.max_iter} iterations, not {change.old.max_iter})"
             ]

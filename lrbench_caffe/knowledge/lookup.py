@@ -20,7 +20,7 @@ from lrbench_caffe.knowledge.adaptation import (
     explain,
 )
 from lrbench_caffe.knowledge.evidence import Evidence, Proposal, Wanted
-from lrbench_caffe.knowledge.ranking import CRITERIA, Criterion, output
+from lrbench_caffe.knowledge.ranking import CRITERIA, Criterion, check_direction, output
 from lrbench_caffe.knowledge.similarity import SAME, comparable, is_held_out, similarity
 from lrbench_caffe.knowledge.utility import (
     MANY,
@@ -85,16 +85,21 @@ def measure_of(
         InputError: no result has the output.
     """
     if by in OWN or (by is None and classifies(task)):
-        return CRITERIA[by or "top1"]
+        return _own(by or "top1", higher)
     results = _results_alike(database, task)
     outputs = sorted({name for summary in results for name in summary.outputs})
     if by is None and (not outputs or any(summary.test_loss for summary in results)):
-        return CRITERIA["test_loss"]
+        return _own("test_loss", higher)
     if by is not None and by not in outputs:
         known = (*OWN, *outputs)
         hint = did_you_mean(by, known) or ";"
         raise ParameterError("{by}: unknown output {0!r}{1} known: {2}", by, hint, ", ".join(known))
     return output(by or outputs[0], higher, results)
+
+
+def _own(name: str, higher: bool | None) -> Criterion:
+    check_direction(CRITERIA[name], higher)
+    return CRITERIA[name]
 
 
 def is_known(database: ResultSource, task: Task, by: str) -> bool:

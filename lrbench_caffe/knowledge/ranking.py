@@ -216,6 +216,16 @@ def direction_note(asked: Iterable[Criterion]) -> str:
     return text
 
 
+def check_direction(criterion: Criterion, higher: bool | None) -> None:
+    """Raise a ParameterError where a direction is given that is not a metric's own."""
+    if higher is not None and higher != criterion.higher:
+        raise ParameterError(
+            "{higher}: {0} is better if it is {1}; allowed: with an output of the net",
+            METRICS[criterion.name].title,
+            "higher" if criterion.higher else "lower",
+        )
+
+
 def criteria(
     text: str, results: Sequence[PolicySummary] = (), higher: bool | None = None
 ) -> list[Criterion]:
@@ -316,6 +326,8 @@ def rank_weighted(
     Args:
         top: as for ``rank``.
     """
+    largest = max(by.values())  # so that no sum is beyond all numbers
+    by = {criterion: weight / largest for criterion, weight in by.items()}
     total = sum(by.values())
     scores = np.zeros(len(candidates))
     for criterion, weight in by.items():

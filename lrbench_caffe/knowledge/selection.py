@@ -261,6 +261,14 @@ def _order(query: Query, database: Results, tasks: list[Task]) -> Order:
         raise ParameterError("{higher}: allowed with {by} or {weights} of an output of the net")
     costs = [criterion for criterion in asked if criterion.name in COSTS]
     utility = next((c for c in asked if c.kind in ("utility", "output")), CRITERIA[default])
+    unused = [c.name for c in asked if c not in (utility, *costs[:1])]
+    if query.pareto and unused:
+        raise ParameterError(
+            "{by}: {0}; allowed with {pareto}: one utility ({1}, an output of the net) and one cost ({2})",
+            ", ".join(unused),
+            ", ".join(c.name for c in CRITERIA.values() if c.kind == "utility"),
+            ", ".join(COSTS),
+        )
     return Order(
         tuple(by),
         weights,

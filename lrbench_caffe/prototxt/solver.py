@@ -284,6 +284,7 @@ def load_solver(
     level: int = 0,
     stages: Sequence[str] = (),
     max_iter: int | None = None,
+    test_interval: int | None = None,
     head: str | None = None,
     check_data: Progress | None = None,
 ) -> Solver:
@@ -294,7 +295,7 @@ def load_solver(
         messages: this Caffe's messages.
         info: what this Caffe can do.
         level, stages: ``caffe train``'s flags for the training net.
-        max_iter: replaces the solver's own max_iter; None: it is kept.
+        max_iter, test_interval: replace the solver's own; None: it is kept.
         head: the head that counts, None for the default one (see ``find_heads``).
         check_data: look at all records of its data, and tell this of a look that takes longer; None
             trusts them.
@@ -311,6 +312,7 @@ def load_solver(
         level=level,
         stages=stages,
         max_iter=max_iter,
+        test_interval=test_interval,
         head=head,
     )
     if check_data is None:
@@ -328,6 +330,7 @@ def build_solver(
     level: int = 0,
     stages: Sequence[str] = (),
     max_iter: int | None = None,
+    test_interval: int | None = None,
     head: str | None = None,
 ) -> Solver:
     """A solver out of its message. Only ``open_net`` and ``sources_of`` open files.
@@ -337,7 +340,7 @@ def build_solver(
         open_net: the net of a field of the solver ("net", "test_net[0]") that names a file, and the
             older format that it was upgraded from.
         sources_of: the data layers of a net, with what they read.
-        info, level, stages, max_iter, head: as for ``load_solver``.
+        info, level, stages, max_iter, test_interval, head: as for ``load_solver``.
 
     Raises:
         InputError: as ``load_solver``.
@@ -345,16 +348,15 @@ def build_solver(
     _check_fields(path, message)
     notes = _odd_fields(path, message)
     if message.max_iter < 1 and max_iter is None:
-        is_what = f"is {message.max_iter}" if message.HasField("max_iter") else "is missing"
         notes.append(
-            f"{path}: max_iter {is_what}: Caffe trains nothing, so nothing is recorded "
-            f"({named('max_iter')} N trains)"
+            f"{path}: max_iter {shown_field(message, 'max_iter')}: Caffe trains nothing, so nothing is "
+            f"recorded ({named('max_iter')} N trains)"
         )
     nets = _read_nets(path, message, open_net, notes)
     train = _train_net(path, message, nets, level, stages)
     sources = _check_net(train, sources_of, info)
     tests = []
-    for index, net in enumerate(_test_nets(path, message, nets)):
+    for index, net in enumerate(_test_nets(path, message, nets, test_interval)):
         test_sources = _check_net(net, sources_of, info)
         notes += _unlike_records(net, sources, test_sources)
         tests.append(TestNet(net, _first(test_sources), message.test_iter[index], find_heads(net)))
@@ -503,6 +505,11 @@ def _open_net(path: Path, name: str, value: str, messages: Messages) -> tuple[An
     return messages.read_net(file_path(value))
 
 
+def shown_field(message: Any, name: str) -> str:
+    """What a message on a field that is not allowed says of its value."""
+    return f"is {getattr(message, name)}" if message.HasField(name) else "is missing"
+
+
 def _origin(path: Path, value: Any) -> str:
     return value if isinstance(value, str) else str(path)
 
@@ -511,6 +518,7 @@ def _phase_net(path: Path, title: str, origin: Any, net: Any, phase: str, *state
     """A net in a phase, under the net's own state and the solver's, later ones over earlier ones."""
     level, stages = 0, set()
     for state in (net.state, *states):
+        phase = PHASES[state.phase] if state.HasField("phase") else phase
         level = state.level if state.HasField("level") else level
         stages.update(state.stage)
     origin = _origin(path, origin)
@@ -537,7 +545,9 @@ def _train_net(
     )
 
 
-def _test_nets(path: Path, message: Any, nets: dict[str, Any]) -> list[PhaseNet]:
+def _test_nets(
+    path: Path, message: Any, nets: dict[str, Any], test_interval: int | None
+) -> list[PhaseNet]:
     """The solver's test nets in Caffe's order: test_net_param, test_net, then the generic net."""
     origins = [*message.test_net_param, *message.test_net]
     own = [(net, origin) for (name, net), origin in zip(list(nets.items())[1:], origins)]
@@ -549,12 +559,10 @@ def _test_nets(path: Path, message: Any, nets: dict[str, Any]) -> list[PhaseNet]
             f"{path}: test_iter is given {count} times for {len(own)} test nets; allowed: once for each"
         )
     own += [(nets[generic_field], getattr(message, generic_field))] * (count - len(own))
-    if own and message.test_interval <= 0:
-        is_what = (
-            f"is {message.test_interval}" if message.HasField("test_interval") else "is missing"
-        )
+    if own and (test_interval or message.test_interval) <= 0:
         raise InputError(
-            f"{path}: test_interval {is_what}; allowed: 1 or more, since test_iter is given"
+            f"{path}: test_interval {shown_field(message, 'test_interval')}; allowed: 1 or more, since "
+            "test_iter is given"
         )
     if len(message.test_state) not in (0, len(own)):
         raise InputError(

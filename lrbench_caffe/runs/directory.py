@@ -46,7 +46,6 @@ from lrbench_caffe.runs.layout import (
     DECISIONS,
     HEADING,
     ITERATIONS,
-    LATEST,
     LOSSES,
     MEASUREMENTS,
     RECORDS,
@@ -117,6 +116,12 @@ class RunDirectory:
         names = (RUN, ITERATIONS, MEASUREMENTS, SNAPSHOTS)
         return next((name for name in names if _holds_something(self.path / name)), None)
 
+    @property
+    def foreign(self) -> Path | None:
+        """Something that is there, where no run is, and that a run would write over; None without it."""
+        places = (self.prototxt, self.snapshots, self.log, self.plot)
+        return next((path for path in places if _holds_something(path)), None)
+
     def lock(self) -> None:
         """Make this process the only writer, until it ends or calls ``release``.
 
@@ -176,9 +181,6 @@ class RunDirectory:
         for folder in (self.prototxt, self.snapshots, self.path):
             with contextlib.suppress(OSError):  # something else is in there
                 folder.rmdir()
-        latest = self.path.parent / LATEST
-        if latest.is_symlink() and not latest.exists():
-            latest.unlink(missing_ok=True)
 
     @property
     def running(self) -> bool:
@@ -497,6 +499,8 @@ def _reason(error: Exception) -> str:
 
 def _holds_something(path: Path) -> bool:
     try:
+        if path.is_dir() and not path.is_symlink():
+            return any(path.iterdir())
         return path.is_symlink() or path.stat().st_size > 0
     except OSError:
         return False

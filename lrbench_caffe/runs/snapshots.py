@@ -197,6 +197,19 @@ class Snapshots:
             raise InputError(f"{state} is of iteration {stored.iteration}")
         read_model(model, self._messages)
 
+    def publish_last(self) -> None:
+        """Publish the last snapshot where an earlier session could not, or was killed before it did.
+
+        Raises:
+            TrainingError: it cannot be written there.
+        """
+        last = self.all()[-1:]
+        if not self._public or not last or last[0].automatic or not self._intact(last[0]):
+            return
+        names = (last[0].model, last[0].state)
+        if not all((self._public / name).exists() for name in names):
+            self._publish(self._public, *(self._folder / name for name in names))
+
     def _publish(self, folder: Path, model: Path, state: Path) -> None:
         """Put both files at the user's prefix, each whole or not at all."""
         target = folder / model.name
@@ -307,7 +320,8 @@ def public_prefix(snapshot_prefix: str, solver: Path) -> Path:
     if not snapshot_prefix:
         return solver.with_suffix("")
     prefix = file_path(snapshot_prefix)
-    return prefix / solver.stem if prefix.is_dir() else prefix
+    is_folder = prefix.is_dir() or snapshot_prefix.endswith("/")
+    return prefix / solver.stem if is_folder else prefix
 
 
 def ready_prefix(solver: Solver) -> list[str]:

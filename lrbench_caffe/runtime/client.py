@@ -205,11 +205,22 @@ class Worker:
         self._send("load", snapshot=snapshot, weights=list(weights), own=own)
         return int(self._expect("loaded")[0]["iteration"])
 
-    def replay(self, nets: list[dict[str, Any]], progress: Callable[[int, int], None]) -> None:
-        """Advance data cursors and random generators; ``nets`` as the worker's replay wants them."""
+    def replay(
+        self,
+        nets: list[dict[str, Any]],
+        progress: Callable[[int, int], None],
+        wants_stop: Callable[[], bool] = never,
+    ) -> None:
+        """Advance data cursors and random generators; ``nets`` as the worker's replay wants them.
+
+        Args:
+            progress: called with the passes that are done and all of them.
+            wants_stop: asked several times a second; True ends it before its next pass.
+        """
         self._send("replay", nets=nets)
+        tick = self._pause_when(wants_stop)
         while True:
-            fields, _ = self._receive(no_tick)
+            fields, _ = self._receive(tick)
             if fields["kind"] == "replayed":
                 return
             progress(fields["done"], fields["total"])
@@ -243,6 +254,7 @@ class Worker:
         heads: Sequence[HeadRequest] = (),
         *,
         detections: Mapping[str, str] = MappingProxyType({}),
+        log_loss: bool = False,
         wants_stop: Callable[[], bool] = never,
     ) -> TestPass | None:
         """One test pass; None where ``wants_stop`` ended it.
@@ -253,6 +265,7 @@ class Worker:
             heads: what is counted.
             detections: outputs of SSD's DetectionEvaluate layers, and the solver's ap_version for
                 each.
+            log_loss: whether Caffe's log gets the loss, too (``test_compute_loss``).
             wants_stop: asked several times a second; True ends the pass before its next batch.
         """
         self._send(
@@ -261,6 +274,7 @@ class Worker:
             passes=passes,
             heads=[vars(h) for h in heads],
             detections=dict(detections),
+            log_loss=log_loss,
         )
         tick = self._pause_when(wants_stop)
         while True:

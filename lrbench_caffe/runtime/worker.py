@@ -23,7 +23,8 @@ What the driver asks, and what comes back:
     load      snapshot, weights    loaded: the iteration
     replay    passes               progress..., replayed: the training data is at its former position
     run       lrs, stop            losses..., ran: one learning rate for each of the next iterations
-    pause     (meanwhile)          the run ends before its next update, a test pass with "cancelled"
+    pause     (meanwhile)          the run ends before its next update, a test pass with "cancelled",
+                                   a replay with "replayed"
     test      net, passes, heads   batch..., tested: one message for each batch of the test pass
     forward                        forwarded: the training net's loss on its next batch, without an update
     snapshot                       snapshotted
@@ -643,7 +644,7 @@ class SolverDriver(object):
         self.flushed = steady()
 
     def interrupt(self, iteration):
-        """A request that arrived in the middle of a stretch or test: only "pause" can, and it ends it."""
+        """A request in the middle of a stretch, test or replay: only "pause" can arrive, and it ends it."""
         request, _ = self.channel.receive()
         if request["kind"] != "pause":
             raise ValueError("unexpected request while running: %s" % request["kind"])
@@ -721,6 +722,8 @@ class SolverDriver(object):
             for counter, scores, labels in heads:
                 counter.add(scores.data, labels.data)
             self.channel.send("batch")
+        if request.get("log_loss"):
+            self.log("Test loss: %g" % (loss / passes if passes else 0.0))
         self.send_tested(
             [counter for counter, _, _ in heads],
             [output for output, _ in outputs] if passes else [],
@@ -780,6 +783,10 @@ class SolverDriver(object):
             layers = [places[native(name)][number] for name, number in entry["layers"]]
             statistics = self.copies_of_blobs(net, layers)
             for _ in range(int(entry["passes"])):
+                if self.channel.waiting():
+                    self.interrupt(self.solver.iter)
+                    self.channel.send("replayed")
+                    return
                 for layer in layers:
                     if entry.get("reshape") and len(net._bottom_ids(layer)):
                         net.reshape()

@@ -107,9 +107,10 @@ class ProgressDisplay(Observer):
         self._line(text)
 
     def replaying(self, done: int, total: int) -> None:
-        self._bar.update(
-            self._task, status=f"restoring the data's position: {done}/{total} batches"
-        )
+        status = f"restoring the data's position: {done}/{total} batches"
+        self._bar.update(self._task, status=status)
+        if not self._console.is_terminal and time.monotonic() - self._said > LINE_SECONDS:
+            self._line(status)
 
     def _line(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -54,6 +54,7 @@ def run_test(
         test.passes,
         [head_request(head) for head in test.heads],
         detections=_detections(solver, test),
+        log_loss=bool(solver.message.test_compute_loss),
         wants_stop=wants_stop,
     )
 

@@ -12,7 +12,6 @@ from lrbench_caffe.files import make_folder
 from lrbench_caffe.prototxt.messages import utf8_stem
 from lrbench_caffe.runs.directory import RunDirectory
 from lrbench_caffe.runs.layout import RUNS
-from lrbench_caffe.runs.newest import mark_latest
 from lrbench_caffe.runs.snapshots import ready_prefix
 from lrbench_caffe.training.preparing import Prepared, Say
 from lrbench_caffe.training.session import Session
@@ -30,7 +29,8 @@ def begin(prepared: Prepared, say: Say) -> Iterator[Session]:
     branch = RunDirectory(request.branch) if request.branch else None
     if branch and not branch.exists:
         raise ParameterError("{branch}: {0} holds no run; allowed: a run directory", branch.path)
-    if request.publishes:
+    publishes = _publishes(prepared)
+    if publishes:
         for remark in ready_prefix(prepared.solver):
             say(f"note: {remark}")
     run = prepared.resumed or _new_run(prepared)
@@ -45,17 +45,23 @@ def begin(prepared: Prepared, say: Say) -> Iterator[Session]:
             prepared.solver,
             prepared.settings,
             run,
-            publish=request.publishes,
+            publish=publishes,
             until=request.until,
             branch=branch,
             branch_at=request.branch_at,
             branch_points=request.branch_points,
             recheck=request.layers in ("fast", "fast-avx2"),
         )
-        mark_latest(RUNS, run)
         yield session
     finally:
         run.release()
+
+
+def _publishes(prepared: Prepared) -> bool:
+    """Whether snapshots are put at the solver's snapshot_prefix: a resumed run goes on as it began."""
+    request, run = prepared.request, prepared.resumed
+    before = run.read().get("publishes") if run and not request.publish else None
+    return before if isinstance(before, bool) else request.publishes
 
 
 def _new_run(prepared: Prepared) -> RunDirectory:
@@ -78,4 +84,9 @@ def _check_free(run: RunDirectory) -> None:
             "a new directory, or restore run.json and {resume}",
             run.path,
             run.remains,
+        )
+    if run.foreign:
+        raise ParameterError(
+            "{out}: {0} is there already, and the run would write over it; allowed: a new directory",
+            run.foreign,
         )

@@ -26,6 +26,8 @@ from lrbench_caffe.prototxt.sources import free_dead_readers
 from lrbench_caffe.prototxt.task import solver_settings, task_of, title
 from lrbench_caffe.records import PolicyRecord, RunRecord, SolverSettings
 from lrbench_caffe.runs.directory import RunDirectory
+from lrbench_caffe.runs.layout import RUNS
+from lrbench_caffe.runs.newest import mark_latest
 from lrbench_caffe.runs.runjson import first_base_lr, recorded_text
 from lrbench_caffe.runs.snapshots import Snapshot, Snapshots, public_prefix
 from lrbench_caffe.runtime.blas import kernels_to_try
@@ -200,7 +202,7 @@ class Session:
                     first=self.settings.start.iteration or 0,
                 )
                 try:
-                    return trainer.train(request, self._load, self.start)
+                    return trainer.train(request, self._begin_at, self.start)
                 finally:
                     self.snapshots.forget_copies()
 
@@ -250,6 +252,10 @@ class Session:
                     )
         except LRBenchError as error:
             self.run.update(status="failed", reason=str(error), ended=self.run.now())
+            raise
+        except KeyboardInterrupt:
+            reason = "interrupted before the training began"
+            self.run.update(status="stopped", reason=reason, ended=self.run.now())
             raise
         self._tell_changes(started, note)
         return started
@@ -333,6 +339,7 @@ class Session:
                 "id": secrets.token_hex(8),
                 **record,
                 **self.settings.as_json(),
+                "publishes": self.publish,
                 "policy_short": f"{self.settings.bound_policy():.7g}",
                 "task": title(self.solver),
                 "status": "running",
@@ -409,6 +416,12 @@ class Session:
             layers=str(library) if library else None,
             threads=self.settings.threads,
         )
+
+    def _begin_at(self, worker: Worker, opened: Opened, note: Callable[[str], None]) -> int:
+        """Load what the run starts or continues from, which makes it the latest; returns the iteration."""
+        iteration = self._load(worker, opened, note)
+        mark_latest(RUNS, self.run)
+        return iteration
 
     def _load(self, worker: Worker, opened: Opened, note: Callable[[str], None]) -> int:
         """Give the opened nets what the run starts or continues from; returns the iteration."""

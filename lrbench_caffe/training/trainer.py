@@ -90,6 +90,10 @@ class Trainer:
         self._checkpoint_seconds = checkpoint_seconds
         self._run_first = first
         self._divergence = DivergenceWatch(has_plain_softmax_loss(solver.train))
+        # Whether a pass without an update changes what a snapshot holds.
+        self._statistics = any(
+            layer.type in ("BatchNorm", "Python") for layer in solver.train.layers
+        )
         self._iteration = self._first = 0  # the first is where this session begins
         self._verdict: str | None = None
         self._measured = False  # whether the test due at this iteration is done
@@ -197,7 +201,9 @@ class Trainer:
         # One that is only tested is tested with the first records of the data, as by Caffe.
         if self._iteration and (resumed or self._iteration < self._monitor.max_iter):
             self._worker.replay(
-                replay_plan(self._solver, self._iteration, tests), self._audience.replaying
+                replay_plan(self._solver, self._iteration, tests),
+                self._audience.replaying,
+                lambda: self._signals.stop,
             )
         self._audience.begin(self._iteration)
         self._worker.write_log(f"Solving {self._solver.train.name}")
@@ -219,6 +225,7 @@ class Trainer:
         )  # it counts losses in a row
         self._began -= resumed.seconds
         self._last_snapshot = (resumed.iteration, resumed.automatic)
+        self._snapshots.publish_last()
         return sorted({*self._monitor.tests_before(self._run_first), *(m.iteration for m in past)})
 
     # -- the loop -------------------------------------------------------------------------------
@@ -304,10 +311,12 @@ class Trainer:
         BatchNorm layers, which the test nets share, and the random numbers that tests draw.
         """
         self._save_if_due()
-        if self._solver.message.snapshot_after_train:
+        if self._solver.message.snapshot_after_train and not self._snapshot_due:
             self._save()
         display = self._solver.message.display
         if display and self._iteration % display == 0:
+            if self._statistics:  # a stop during the last test continues before this pass
+                self._save(automatic=True)
             loss = self._worker.forward()
             others = self._solver.message.average_loss - 1
             losses = [*self._run.iterations()[-others:, 2], loss] if others else [loss]
@@ -324,10 +333,16 @@ class Trainer:
         self._saved = time.monotonic()
 
     def _save_if_due(self) -> None:
-        if self._signals.take_snapshot_request() or self._monitor.snapshot_due(self._iteration):
+        # What the run began with was not trained by it.
+        trained = self._iteration > self._run_first
+        if self._signals.take_snapshot_request() or (self._snapshot_due and trained):
             self._save()
         elif self._checkpoint_due() or self._iteration in self._monitor.branch_points:
             self._save(automatic=True)
+
+    @property
+    def _snapshot_due(self) -> bool:
+        return self._monitor.snapshot_due(self._iteration)
 
     def _checkpoint_due(self) -> bool:
         return 0 < self._checkpoint_seconds < time.monotonic() - self._saved

@@ -13,6 +13,7 @@ from lrbench_caffe.lr import FunctionPolicy, Policy, parse
 from lrbench_caffe.tuning.space import TuningCandidate
 
 STARTS = 2  # cyclic policies that are continued
+LEAST = 0.01  # of the top of a cycle: what counts as its bottom where that is lower
 FINISH = (0.5, 0.7)  # where the decay takes over, as a share of the training
 
 
@@ -41,6 +42,7 @@ def _continued(start: FunctionPolicy, share: float, max_iter: int) -> list[tuple
     if not 0 < at < max_iter:
         return []
     low, high = sorted(float(start.params[name]) for name in ("k0", "k1"))  # type: ignore[arg-type]
+    low = max(low, LEAST * high)  # a cosine may fall to 0
     middle = float(f"{math.sqrt(low * high):.2g}")
     why = f"{start.name}, whose cycles were good, then a decay"
     return [

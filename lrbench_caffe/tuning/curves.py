@@ -12,6 +12,8 @@ from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.records import UNSUCCESSFUL
 from lrbench_caffe.tuning.measure import Measure
 
+EXACT = 1e-5  # points: more than Caffe's 32 bits round an output by, less than one record is worth
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -19,7 +21,8 @@ class Curve:
 
     Attributes:
         iterations: of the tests, rising, shape (n,).
-        scores: in points (see ``Measure``; of Top-1 its percent), shape (n,).
+        scores: in points (see ``Measure``; of Top-1 its percent), shape (n,); the fewest there are
+            for a test without a value, as of a precision where nothing was found.
         trained: iterations that were trained; beyond the last test where it diverged.
         status: one of records.STATUSES.
     """
@@ -34,10 +37,9 @@ class Curve:
         cls, measurements: Sequence[Measurement], trained: int, status: str, measure: Measure
     ) -> Curve:
         """From a run's measurements of one test net."""
-        values = [(m.iteration, measure.value(m)) for m in measurements if m.iteration > 0]
-        tests = [(iteration, value) for iteration, value in values if value is not None]
-        iterations = np.array([iteration for iteration, _ in tests], dtype=np.int64)
-        return cls(iterations, measure.scores([value for _, value in tests]), trained, status)
+        tests = [m for m in measurements if m.iteration > 0]
+        iterations = np.array([m.iteration for m in tests], dtype=np.int64)
+        return cls(iterations, measure.scores_of(tests), trained, status)
 
     @property
     def alive(self) -> bool:
@@ -51,7 +53,7 @@ class Curve:
 
     def reaches(self, score: float) -> int | None:
         """The first test with at least this score, None if none has."""
-        there = np.flatnonzero(self.scores >= score)
+        there = np.flatnonzero(self.scores >= score - EXACT)
         return int(self.iterations[there[0]]) if len(there) else None
 
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,9 @@ FILE = "study.json"
 _BEFORE = {
     "by": "top1", "higher": True, "target": None, "level": 0, "stages": [], "holdout": 0.0, "also": [],
 }  # fmt: skip
-# The solver is compared by its content, and files to begin with by theirs (``start``).
-_UNCHECKED = ("solver", "files", "data", "weights", "classifies")
+# The solver is compared by its content, and files to begin with by theirs (``start``). The chance is
+# kept: see ``keeping_chance``.
+_UNCHECKED = ("solver", "files", "data", "weights", "classifies", "chance")
 _BEGINNING = ("start", "level", "stages")  # what makes other trainings of the same solver
 # What reading a file that is not a study raises; RuntimeError: a path in it that goes round in a
 # circle.
@@ -79,6 +81,7 @@ def read(folder: Path) -> dict[str, Any] | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         Path(content["plan"]["solver"]), int(content["plan"].get("slots", 1))
+        float(content["plan"].get("chance", 0))
         Prior.from_json(content["experience"])
         kept_holdout(content)
     except _DAMAGED as error:
@@ -143,6 +146,16 @@ def check_plan(
 ) -> None:
     """Check that a study is continued with its original parameters."""
     _check_same(folder, plan, kept, set(plan.as_json()) - {*may_change, *_UNCHECKED})
+
+
+def keeping_chance(plan: TuningPlan, kept: dict[str, Any] | None) -> TuningPlan:
+    """The plan with the ``chance`` that the folder's study began with.
+
+    Where Caffe measures it, another BLAS or number of threads rounds it otherwise.
+    """
+    same = kept is not None and kept["plan"].get("by", _BEFORE["by"]) == plan.by
+    chance = kept["plan"].get("chance") if kept and same else None
+    return plan if chance is None else replace(plan, chance=float(chance))
 
 
 def _check_same(

@@ -110,12 +110,11 @@ class Ladder:
     def score(self, lr: float) -> float:
         """The points of an LR at the end of its training; 0 if it diverged."""
         rung = self.rungs[lr]
-        values = [self.measure.value(m) for m in rung.measurements if m.iteration]
-        known = [value for value in values if value is not None]
-        if not known or rung.diverged:
+        tests = [m for m in rung.measurements if m.iteration]
+        if not tests or rung.diverged:
             return 0.0
         last = 1 if self.measure.is_share else STEADY
-        return float(self.measure.scores(known[-last:]).mean())
+        return float(self.measure.scores_of(tests[-last:]).mean())
 
     def ask(self) -> float | None:
         """The next LR to try; None where there is none before the result of one that is being tried, and,

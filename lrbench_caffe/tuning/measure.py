@@ -107,16 +107,19 @@ class Measure(Utility):
     def scores(self, values: Sequence[float] | np.ndarray) -> np.ndarray:
         """The points of values; a value that is not finite has the fewest."""
         x = np.asarray(values, dtype=np.float64)
-        if self.percent:
-            return x
         if self.is_share:
-            return 100 * x
+            return np.where(np.isfinite(x), x if self.percent else 100 * x, 0.0)
         if self.is_log:
             return self._log_scores(x)
         known = self.worthless if self.known is None else self.known
         unit = abs(known - self.worthless) or abs(self.worthless) or 1.0
         gains = (x - self.worthless) / unit * (1 if self.higher else -1)
         return np.where(np.isfinite(x), 100 * gains, -100.0)
+
+    def scores_of(self, measurements: Sequence[Measurement]) -> np.ndarray:
+        """The points of tests, shape (n,); one without a value has the fewest."""
+        found = (self.value(m) for m in measurements)
+        return self.scores([math.nan if value is None else value for value in found])
 
     def score(self, value: float) -> float:
         """The points of a value."""
@@ -153,8 +156,14 @@ class Measure(Utility):
         return LOG * (beyond - logs)
 
     def rounded(self, value: float) -> float:
-        """A value with as many digits as are shown."""
-        return float(self.figure(value))
+        """A value with as many digits as are shown, at most as good as it is."""
+        near = float(self.figure(value))
+        if self.goodness(near) <= self.goodness(value):
+            return near
+        digits = self.digits
+        last = 3 - math.floor(math.log10(abs(near))) if digits is None else digits
+        step = 10.0**-last
+        return float(self.figure(near - step if self.higher else near + step))
 
     # -- words ----------------------------------------------------------------------------------
 

@@ -109,17 +109,12 @@ def look_up(
 
 
 def _recorded(proposal: Proposal, max_iter: int) -> float | None:
-    """The mean over whole trainings of this very policy and length; None where one diverged, or is none."""
+    """The mean over whole trainings of this very policy, with these settings and of this length; None where
+    one diverged, or is none."""
     summary = proposal.main.summary
-    if (
-        proposal.changes
-        or summary.source != "measured"
-        or summary.max_iter != max_iter
-        or summary.diverged
-    ):
+    if summary.source != "measured" or summary.max_iter != max_iter or summary.diverged:
         return None
-    spread = proposal.main.utility.spread(summary)
-    return spread.mean if spread else None
+    return proposal.expected.mean if proposal.expected else None
 
 
 def _usable(proposal: Proposal) -> bool:
@@ -146,8 +141,9 @@ def _range(proposals: Sequence[Proposal], max_iter: int) -> GoodRange:
     low = max(min(float(r[r > 0].min()) for r in rates), high / 100)
     # What lies above is not known to be good: the limit is set so that nothing above it is
     # proposed.
-    limit = high / BELOW_LIMIT
-    return GoodRange(*(float(f"{lr:.2g}") for lr in (low, high, math.sqrt(low * high), limit)))
+    high = float(f"{high:.2g}")
+    low, middle = (float(f"{lr:.2g}") for lr in (low, math.sqrt(low * high)))
+    return GoodRange(low, high, middle, high / BELOW_LIMIT)
 
 
 def _rates(proposal: Proposal, max_iter: int) -> np.ndarray:

@@ -30,6 +30,8 @@ USUAL_HOLDOUT = 0.1  # share of the training records that is held out
 LEAST_HOLDOUT, MOST_HOLDOUT = 0.01, 0.5
 FORMS = ("ladder", "ramp")
 LARGEST_SEED = 2**31 - 1
+MOST_SEEDS = 1000  # trainings of a finalist
+LEAST_PASS = 2  # iterations of a pass of the ramp
 _FULL = re.compile(r"x([0-9]{1,9}(?:\.[0-9]{1,9})?)")
 _ITERATIONS = re.compile(r"[0-9]{1,15}")
 
@@ -139,6 +141,8 @@ class TuningRequest(StudyRequest):
         check_text(self, "functions")
         check_text(self, "budget", allowed="iterations, or xF for F times max_iter, above 0")
         check_switch(self, "compose", "fresh")
+        if self.seeds > MOST_SEEDS:
+            raise ParameterError("{seeds}: {0}; allowed: 1 to {1}", self.seeds, MOST_SEEDS)
         if not 0 <= self.seed <= LARGEST_SEED - self.seeds:
             raise ParameterError(
                 "{seed}: {0}; allowed: 0 to {1}", self.seed, LARGEST_SEED - self.seeds
@@ -201,3 +205,9 @@ class RangeRequest(StudyRequest):
     def __post_init__(self) -> None:
         self._check("iterations", "passes", "test_interval")
         check_choice(self, "form", FORMS)
+        if self.form == "ramp" and self.iterations is not None and self.iterations < LEAST_PASS:
+            raise ParameterError(
+                "{iterations}: {0}; allowed with {form} ramp: {1} or more",
+                self.iterations,
+                LEAST_PASS,
+            )

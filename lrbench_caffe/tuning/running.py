@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 
 RAMP_SHARE = 0.15  # of a training: length of a pass
 LEAST_RAMP = 50  # iterations of a pass
+RANGE_MAY_CHANGE = ("max_iter", "seed", "slots", "split")  # when a range test continues
 
 
 # -- tuning ----------------------------------------------------------------------------------------
@@ -139,11 +140,12 @@ def prepare_tuning(request: TuningRequest, progress: Progress) -> PreparedTuning
     measure = _measure(request, solver, wanted.task, progress.say)
     plan = _tuning_plan(request, solver, wanted, measure)
     where = request.out or study_folder("tune", solver.path)
-    kept = folder.kept_holdout(folder.read(where))
-    holdout, why = choose_holdout(request.holdout, kept, solver, request.seed, where)
+    kept = folder.read(where)
+    share = folder.kept_holdout(kept)
+    holdout, why = choose_holdout(request.holdout, share, solver, request.seed, where)
     if why:
         progress.say(why)
-    plan = replace(plan, holdout=holdout.share if holdout else 0.0)
+    plan = folder.keeping_chance(replace(plan, holdout=holdout.share if holdout else 0.0), kept)
     combinations = _combinations(request, solver, plan)
     return PreparedTuning(request, plan, solver, wanted, holdout, combinations)
 
@@ -281,7 +283,10 @@ def find_range(request: RangeRequest, watch: TuningObserver, progress: Progress)
     where = request.out or study_folder("range", solver.path)
     plan = _range_plan(request, solver, wanted, progress.say)
     kept = folder.read(where)
+    plan = folder.keeping_chance(plan, kept)
     folder.check_solver(where, plan, kept)
+    if kept is not None:
+        folder.check_plan(where, plan, kept, RANGE_MAY_CHANGE)
     with _pool(request, watch) as pool:
         if kept is None:
             folder.write(where, plan, Prior())

@@ -185,7 +185,7 @@ class PolicySearch:
         if self._cheap or self._target is None:
             return False
         tested = (curve for curve in self._curves if curve is not None and len(curve.scores))
-        return any(curve.best >= self._target for curve in tested)
+        return any(curve.reaches(self._target) is not None for curve in tested)
 
     @property
     def best(self) -> int | None:

@@ -10,6 +10,7 @@ from lrbench_caffe.errors import InputError, ParameterError, did_you_mean
 from lrbench_caffe.knowledge.ranking import (
     CRITERIA,
     Criterion,
+    check_direction,
     direction_by_name,
     direction_note,
     output,
@@ -57,7 +58,7 @@ def choose_measure(
         raise InputError(f"{solver.path}: no test net with a test_iter: tests are compared")
     classifies = solver.tests[0].head is not None
     if (by or "top1") == "top1" and classifies:
-        _check_direction(CRITERIA["top1"], higher)
+        check_direction(CRITERIA["top1"], higher)
         return Measure.of_top1(100.0 / task.dataset.classes if task.dataset.classes else 0.0), ""
     test = _first_test(solver, caffe_python, level, stages)
     criterion = _criterion(solver, test, by or "test_loss", higher)
@@ -91,7 +92,7 @@ def _criterion(solver: Solver, test: Measurement, name: str, higher: bool | None
     outputs = scalars(test)
     if name.lower() in own:
         criterion = CRITERIA[name.lower()]
-        _check_direction(criterion, higher)
+        check_direction(criterion, higher)
         return criterion
     if name not in outputs:
         known = (*own, *outputs)
@@ -107,15 +108,6 @@ def _criterion(solver: Solver, test: Measurement, name: str, higher: bool | None
         found = _direction(solver, test, name)
         return replace(output(name, found), guessed=True)
     return output(name, higher)
-
-
-def _check_direction(criterion: Criterion, higher: bool | None) -> None:
-    if higher is not None and higher != criterion.higher:
-        raise ParameterError(
-            "{higher}: {0} is better if it is {1}; allowed: with an output of the net",
-            METRICS[criterion.name].title,
-            "higher" if criterion.higher else "lower",
-        )
 
 
 def _direction(solver: Solver, test: Measurement, name: str) -> bool:

@@ -614,6 +614,10 @@ FIELDS = {
             + scores("conv")
         )
     ),
+    "a net with a state of its own": Case(
+        STAGED + 'state { stage: "tanh" level: 2 }', {"train_state": '{ stage: "other" }'}
+    ),
+    "a training net in the phase TEST": Case(SMALL + "state { phase: TEST }"),
     "flags --stage and --level": Case(STAGED, flags=("--stage=tanh", "--level=2")),
     "test_compute_loss": Case(SMALL, {"test_compute_loss": "true"}),
     "test_initialization": Case(SMALL, {"test_initialization": "false"}),

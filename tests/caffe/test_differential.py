@@ -34,6 +34,7 @@ pytestmark = pytest.mark.slow
 
 DISPLAYED = re.compile(r"Iteration (\d+)(?: \(.*?\))?, loss = (\S+)")
 TESTING = re.compile(r"Iteration (\d+), Testing net \(#(\d+)\)")
+TEST_LOSS = re.compile(r"Test loss: (\S+)")
 OUTPUT = re.compile(r"Test net output #\d+: (\S+) = (\S+)")
 PRINTED = 1e-5  # Caffe prints six digits
 # Caffe opens these nets, and aborts in their first forward pass.
@@ -47,11 +48,13 @@ class Log:
 
     Attributes:
         losses: by iteration, as printed; where an iteration is printed twice, both.
+        test_losses: what ``test_compute_loss`` adds, as printed.
         tests: names and values of the outputs, as printed, by iteration and test net.
     """
 
     def __init__(self, text: str) -> None:
         self.losses: list[tuple[int, str]] = []
+        self.test_losses: list[str] = []
         self.tests: Tests = {}
         current: list[tuple[str, str]] = []
         for line in text.splitlines():
@@ -59,6 +62,8 @@ class Log:
                 self.losses.append((int(found[1]), found[2]))
             elif found := TESTING.search(line):
                 current = self.tests.setdefault((int(found[1]), int(found[2])), [])
+            elif found := TEST_LOSS.search(line):
+                self.test_losses.append(found[1])
             elif found := OUTPUT.search(line):
                 current.append((found[1], found[2]))
 
@@ -126,6 +131,8 @@ def test_as_caffe_train(folder: Workspace, name: str) -> None:
     run = folder.path / "out"
     wanted, found = Log(done.err), Log((run / "caffe.log").read_text(errors="replace"))
     assert found.losses == wanted.losses
+    assert found.test_losses[: len(wanted.test_losses)] == wanted.test_losses
+    assert bool(wanted.test_losses) == bool(found.test_losses) == ("test_compute_loss" in name)
     # There is a test at the end here, also where no interval asks for it.
     assert {place: found.tests[place] for place in wanted.tests} == wanted.tests
     if any(wanted.tests.values()):  # not of test_iter 0

@@ -93,6 +93,9 @@ def test_range_by_ladder_and_by_ramp(workspace: Workspace) -> None:
         workspace, "range", "solver.prototxt", "--layers", "stock", "--out", "range"
     ).succeeded()
     assert "FIX(" not in again.out.partition("Top-1 (%) with")[0]  # nothing was trained again
+    run(workspace, "range", "solver.prototxt", "--out", "range", "--test-interval", "5").failed(
+        2, "range holds a study with test_interval 20, not 5; allowed: the same, or another --out"
+    )
 
     ramp = (
         "range",

@@ -128,6 +128,15 @@ def test_weights(run):
     ]
 
 
+def test_weights_near_the_end_of_all_numbers(run):
+    def scores(weight: str) -> list[float]:
+        asked = f"top1={weight},iterations={weight}"
+        rows = json.loads(run("--task", "mnist", "--weights", asked, "--format", "json"))
+        return [row["score"] for row in rows]
+
+    assert scores("1e308") == scores("1")
+
+
 def test_pareto_front_and_plot(run, tmp_path):
     file = tmp_path / "front.png"
     rows = json.loads(run("--task", "cnn3", "--pareto", "--format", "json", "--plot", str(file)))
@@ -171,6 +180,11 @@ def test_pareto_front_and_plot(run, tmp_path):
         (["--task", "mnist", "--top", "-1"], "--top: -1"),
         (["--task", "mnist", "--target-top1", "101"], "--target-top1: 101"),
         (["--task", "mnist", "--pareto", "--weights", "top1=1"], "allowed: one of them"),
+        (
+            ["--task", "mnist", "--pareto", "--by", "ld"],
+            "--by: ld; allowed with --pareto: one utility",
+        ),
+        (["--task", "mnist", "--pareto", "--by", "top1,top5"], "--by: top5; allowed with --pareto"),
         (["--task", "mnist", "x.prototxt"], "SOLVER and --task"),
         (["--task", "mnist", "--out", "/nowhere/x"], "--out: cannot write /nowhere/x"),
         (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -131,6 +132,15 @@ def test_wrong_input_is_one_line(shipped, fresh):
     call(shipped, "recommend", solver, "--top", "0", "--db", str(fresh)).failed(2, "--top: 0")
     call(shipped, "recommend", solver, "--max-iter", "0", "--db", str(fresh)).failed(
         2, "--max-iter: 0"
+    )
+    for flags in (("--lower",), ("--by", "top1", "--lower"), ("--by", "test_loss", "--higher")):
+        call(shipped, "recommend", solver, *flags, "--db", str(fresh)).failed(
+            2, "--higher or --lower: ", "allowed: with an output of the net"
+        )
+    text = (shipped.path / solver).read_text()
+    endless = shipped.write("endless.prototxt", re.sub(r"max_iter: \d+", "", text))
+    call(shipped, "recommend", endless, "--db", str(fresh)).failed(
+        2, "endless.prototxt: max_iter is missing; allowed: 1 or more (--max-iter N)"
     )
 
 

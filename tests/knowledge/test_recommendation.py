@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from dataclasses import replace
 
 import pytest
@@ -160,6 +161,33 @@ def test_what_was_tried_after_a_proposal_is_its_evidence():
     assert (
         first.evidence[-1] == "also: Wu et al. 2019, Table VII: Top-1 99.33 ± 0.02 % (5 trainings)"
     )
+
+
+@pytest.mark.parametrize(
+    ("iterations", "max_iter", "promised"),
+    [
+        # Best tests at 500, 500 and 1,900: mean 966.7, deviation 660.
+        ([500, 500, 1900], 1000, False),
+        ([500, 500, 1900], 1901, True),
+        ([400, 500, 600], 1000, True),
+        ([500], 1000, True),
+    ],
+)
+def test_what_one_training_reached_beyond_this_ones_end_is_not_promised(
+    iterations, max_iter, promised
+):
+    spread = Spread(
+        statistics.fmean(iterations),
+        statistics.pstdev(iterations) if len(iterations) > 1 else None,
+        len(iterations),
+    )
+    there = {"runs": len(iterations), "repeats": len(iterations), "solver": LENET_DIGITS}
+    result = summary("FIX(k0=0.01)", 95.0, 0.1, max_iter=2000, epoch=25.94, **there)
+    memory = Memory()
+    memory.add(DIGITS, replace(result, iterations=spread))
+    found = recommend(memory, DIGITS, **{**ON_DIGITS, "max_iter": max_iter}).proposals[0]
+    assert (found.expected is not None) == promised
+    assert promised or "this training is shorter" in found.evidence[-1]
 
 
 # -- what is known to fail here --------------------------------------------------------------------

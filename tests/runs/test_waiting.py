@@ -167,7 +167,9 @@ def directory(tmp_path: Path) -> RunDirectory:
 def test_a_training_leaves_no_note_where_all_is_stored(url, directory):
     said: list[str] = []
     record_training(url, directory, said)
-    assert (said, notes()) == ([], [])
+    # A busy machine takes its time, and it is said.
+    assert [line for line in said if not line.startswith("waiting up to ")] == []
+    assert notes() == []
     with Database.open(url) as database:
         assert database.get("a") == run("a")
     kept = directory.read()["record"]

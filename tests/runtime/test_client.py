@@ -107,11 +107,15 @@ def test_train_test_replay_snapshot_and_log(worker, tmp_path):
     assert one.test(0, 10**6, wants_stop=lambda: True) is None
     assert one.forward() == 2.0  # the stand-in keeps the loss of its last update
     one.replay([{"net": 0, "layers": [["data", 0]], "passes": 3}], lambda done, total: None)
+    endless = [{"net": 0, "layers": [["data", 0]], "passes": 10**9}]
+    with_test = [*endless, {"net": 1, "layers": [["data", 0]], "passes": 1}]
+    one.replay(with_test, lambda done, total: None, wants_stop=lambda: True)
     one.write_log("all is well")
     assert one.snapshot() == 3
     one.close()
     log = (tmp_path / "caffe.log").read_text()
-    assert log.count("event: train forward 0 to 0\n") == 3
+    assert log.count("event: train forward 0 to 0\n") >= 3
+    assert "event: test0 forward 0 to 0\n" not in log  # the replay that was stopped
     assert "event: log all is well\n" in log
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -40,13 +41,14 @@ class FakeWorker:
         self.passes = passes
         self.asked: list[tuple] = []
 
-    def test(self, net, passes, heads, *, detections, wants_stop):
-        self.asked.append((net, passes, heads, detections))
+    def test(self, net, passes, heads, *, detections, log_loss, wants_stop):
+        self.asked.append((net, passes, heads, detections, log_loss))
         return self.passes[net]
 
 
 def run_pass(worker: FakeWorker, *tests: TestNet, train_loss: float | None = 0.25):
-    solver = Solver(Path("s"), None, {}, NET, None, list(tests))
+    message = SimpleNamespace(test_compute_loss=True)
+    solver = Solver(Path("s"), message, {}, NET, None, list(tests))
     return measure(
         worker, solver, iteration=100, lr=0.01, train_loss=train_loss, elapsed=lambda: 1.23456
     )
@@ -62,7 +64,7 @@ def test_by_hand():
     worker = FakeWorker(TestPass({"loss": [0.5]}, 0.5, [COUNTS]))
     (row,) = measured(worker, TestNet(NET, None, 2, (HEAD,)))
     how = {"form": "logits", "axis": 1, "ignore_label": None, "ignore_outside": None}
-    assert worker.asked == [(0, 2, [HeadRequest("s", "y", how)], {})]
+    assert worker.asked == [(0, 2, [HeadRequest("s", "y", how)], {}, True)]
     assert (row.iteration, row.lr, row.seconds, row.net, row.samples) == (100, 0.01, 1.235, 0, 3)
     assert row.top1 == pytest.approx(200 / 3)
     assert row.top5 == 100
@@ -92,7 +94,7 @@ def test_without_a_loss_of_its_own_the_cross_entropy_is_the_test_loss():
 def test_a_net_that_does_not_classify():
     worker = FakeWorker(TestPass({"loss": [4.0]}, 4.0))
     (row,) = measured(worker, TestNet(NET, None, 2))
-    assert worker.asked == [(0, 2, [], {})]
+    assert worker.asked == [(0, 2, [], {}, True)]
     assert (row.top1, row.top5, row.ac, row.cd, row.cdac, row.samples) == (
         None,
         None,

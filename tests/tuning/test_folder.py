@@ -190,3 +190,22 @@ def test_a_study_of_an_earlier_version_goes_on_and_one_of_another_goal_or_start_
     words = "weights a.caffemodel, 2 of 4 layers filled"
     with pytest.raises(InputError, match=rf"{words} \(abababab\), not {words} \(cdcdcdcd\);"):
         folder.check_solver(tmp_path, replace(tuned, start=other), kept)
+
+
+def test_the_value_before_the_first_update_stays_as_the_study_began(tmp_path: Path) -> None:
+    """Caffe measures it anew for each command, and with another BLAS it differs in the last digits."""
+    began = replace(
+        plan(tmp_path / "solver.prototxt"), by="test_loss", higher=False, chance=2.2832201957
+    )
+    folder.write(tmp_path, began, Prior())
+    kept = folder.read(tmp_path)
+    assert kept is not None
+    now = replace(began, chance=2.2832202434)
+    folder.check_plan(tmp_path, now, kept, ())
+    assert folder.keeping_chance(now, kept) == began
+    assert folder.keeping_chance(now, None) == now
+    # What is compared by something else is another study, and says so.
+    other = replace(now, by="loss", chance=7.0)
+    assert folder.keeping_chance(other, kept) == other
+    with pytest.raises(InputError, match="holds a study with by test_loss, not loss"):
+        folder.check_plan(tmp_path, other, kept, ())

@@ -9,6 +9,7 @@ from typing import Any, Callable
 import pytest
 
 from lrbench_caffe.errors import TrainingError
+from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.tuning.levels import HIGHEST, LOWEST, Ladder, Rung
 from lrbench_caffe.tuning.measure import Measure
 
@@ -240,3 +241,13 @@ def test_fine_tuning_by_a_loss() -> None:
     assert ladder.begin == 0.2
     good = ladder.result()
     assert (good.low, good.high, good.best) == (0.0005, 0.002, 0.001)
+
+
+def test_an_lr_whose_last_test_has_no_value_is_not_judged_by_an_earlier_one() -> None:
+    measure = Measure.of("precision", True, 0.1)
+    tests: list[Any] = [
+        Measurement(100, 0.1, outputs={"precision": 0.9}), Measurement(200, 0.1, outputs={})
+    ]  # fmt: skip
+    ladder = Ladder(measure)
+    ladder.add(Rung(0.1, tests, False))
+    assert ladder.score(0.1) == 0.0

@@ -100,8 +100,8 @@ def test_the_best_test_is_the_first_best_after_an_update() -> None:
 def test_a_curve_has_the_points_of_all_tests_after_the_first_update() -> None:
     tests = [test(0, loss=2.0), test(50, loss=2.0 / math.e), test(100, loss=math.inf), test(150)]
     curve = Curve.of(tests, 150, "stopped", LOSS)
-    assert list(curve.iterations) == [50, 100]
-    assert curve.scores == pytest.approx([10.0, -10.0])
+    assert list(curve.iterations) == [50, 100, 150]
+    assert curve.scores == pytest.approx([10.0, -10.0, -10.0])
     assert curve.best == pytest.approx(10.0)
     assert curve.reaches(LOSS.score(1.0)) == 50  # 0.736 is below 1
     assert curve.reaches(LOSS.score(0.7)) is None
@@ -116,3 +116,53 @@ def test_words() -> None:
     assert ITERATIONS.difference(12.0) == "12 iterations more"
     assert Measure.of("test_loss", False, 1.0).best == "lowest test loss"
     assert Measure.of("iou", True, 0.0).best == "highest iou"
+
+
+@pytest.mark.parametrize(
+    ("measure", "least"),
+    [
+        (Measure.of_top1(10.0), 0.0),
+        (Measure.of("iou", True, 0.25), 0.0),
+        (LOSS, -10.0),
+        (Measure.of("psnr", True, 20.0), -100.0),
+    ],
+)
+def test_a_test_without_a_value_has_the_fewest_points_and_counts_as_a_test(
+    measure: Measure, least: float
+) -> None:
+    known = {"top1": 60.0} if measure.name == "top1" else {}
+    outputs = {} if known else {measure.name: 0.5}
+    tests = [
+        Measurement(0, 0.1, **known, outputs=outputs),
+        Measurement(50, 0.1, **known, outputs=outputs),
+        Measurement(100, 0.1, outputs={measure.name: math.nan} if outputs else {}),
+        Measurement(150, 0.1),
+    ]
+    curve = Curve.of(tests, 150, "stopped", measure)
+    assert list(curve.iterations) == [50, 100, 150]
+    assert list(curve.scores[1:]) == [least, least]
+    assert curve.scores[0] > least
+
+
+def test_an_output_of_32_bits_reaches_the_target_that_it_is() -> None:
+    accuracy = Measure.of("accuracy", True, 0.1)
+    shown = float(np.float32(0.95))  # what Caffe gives for 19 of 20: 0.949999988
+    curve = Curve.of([test(50, accuracy=shown)], 50, "stopped", accuracy)
+    assert shown < 0.95 and curve.reaches(accuracy.score(0.95)) == 50
+    assert curve.reaches(accuracy.score(0.9501)) is None
+
+
+@pytest.mark.parametrize(
+    ("measure", "value", "rounded"),
+    [
+        (Measure.of_top1(10.0), 95.0769, 95.07),  # 95.08 would be better than it is
+        (Measure.of_top1(10.0), 95.0731, 95.07),
+        (Measure.of_top1(10.0), 95.0, 95.0),
+        (LOSS, 0.012344, 0.01235),
+        (LOSS, 0.012346, 0.01235),
+        (LOSS, -1.23456, -1.234),
+        (LOSS, 0.5, 0.5),
+    ],
+)
+def test_rounded_it_is_not_better(measure: Measure, value: float, rounded: float) -> None:
+    assert measure.rounded(value) == rounded

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -62,6 +63,23 @@ def test_results_of_whole_trainings_of_this_length_are_kept(memory: Memory) -> N
     old = found.as_json()
     del old["results"]  # a study of a former version
     assert Prior.from_json(old).results == ()
+
+
+def test_results_with_other_settings_are_not_those_of_this_training(memory: Memory) -> None:
+    """They are tried first all the same."""
+    other = replace(LENET_DIGITS, momentum=0.5, weight_decay=0.01)
+    memory.add(DIGITS, *(replace(one, solver=other) for one in GOOD))
+    found = look_up(("FIX",))
+    assert "FIX(k0=0.01)" in dict(found.policies)
+    assert found.results == ()
+
+
+def test_nothing_above_the_range_is_proposed(memory: Memory) -> None:
+    top = 0.07
+    memory.add(DIGITS, *(fix(lr, top1) for lr, top1 in ((0.002, 90.0), (0.03, 95.0), (top, 94.9))))
+    memory.add(DIGITS, diverged(0.5))
+    good = look_up(("FIX",)).good
+    assert good is not None and (good.high, good.above) == (top, pytest.approx(top, rel=1e-12))
 
 
 def test_three_bad_trials_do_not_narrow_the_range_and_are_not_tried_first(memory: Memory) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from lrbench_caffe.errors import TrainingError
+from lrbench_caffe.errors import InputError, TrainingError
 from lrbench_caffe.tuning.ramp import HIGHEST, LOWEST, Pass, gamma, read
+from lrbench_caffe.tuning.request import RangeRequest, TuningRequest
 
 N = 601
 LRS = LOWEST * gamma(N) ** np.arange(N)  # a hundred iterations for each decade
@@ -57,3 +60,14 @@ def test_unreadable() -> None:
         read([Pass(LRS, np.linspace(1.0, 2.0, N))], N)
     with pytest.raises(TrainingError, match="after 20 of 601 iterations"):
         read([Pass(LRS, np.where(np.arange(N) < 20, 2.3, np.nan))], N)
+
+
+@pytest.mark.parametrize("iterations", [0, 1])
+def test_a_pass_that_no_loss_can_be_read_from(iterations: int) -> None:
+    with pytest.raises(InputError, match=f"^(iterations|--iterations): {iterations}; allowed"):
+        RangeRequest(Path("solver.prototxt"), form="ramp", iterations=iterations)
+
+
+def test_seeds_beyond_all_numbers() -> None:
+    with pytest.raises(InputError, match="^seeds: 3000000000; allowed: 1 to 1000"):
+        TuningRequest(Path("solver.prototxt"), seeds=3_000_000_000)

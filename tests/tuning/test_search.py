@@ -343,3 +343,22 @@ def test_an_accuracy_as_an_output_decides_as_top1() -> None:
             steps.append(step)
         found.append(steps)
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("missing", [0, 1, 7, TESTS - 1])
+def test_a_test_without_a_value_is_not_trained_for_again(missing: int) -> None:
+    """Precision is 0/0 where nothing was found: Caffe's layer then gives NaN."""
+    measure = Measure.of("precision", True, 0.1)
+    found = policies("FIX(k0=0.01)", "FIX(k0=0.02)", "STEP(k0=0.05, gamma=0.5, l=500)")
+    world = World(found, [0.9, 0.8, 0.7])
+    asked = PolicySearch(
+        found, max_iter=MAX_ITER, test_interval=INTERVAL, measure=measure, budget=None
+    )
+    while step := asked.ask():
+        world.take(step)
+        values = 0.01 * world.curve(step.index, step.until).scores
+        values[missing : missing + 1] = np.nan
+        scores = measure.scores(values)
+        asked.tell(step, curve(scores))
+    assert world.trained == [MAX_ITER] * 3
+    assert asked.best == 0
