@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from lrbench_caffe.errors import ParameterError
 from lrbench_caffe.terminal import cli, flags, viewer
 from lrbench_caffe.terminal.study_flags import add_study_flags, study_parameters
 from lrbench_caffe.terminal.tables import add_flag
@@ -51,6 +52,15 @@ def _add_goal(p: cli.Parser) -> None:
     what.add_argument(
         "--functions", default="all", metavar="NAMES",
         help="all, cyclic, decaying, or comma-separated LR functions (default: all)",
+    )  # fmt: skip
+    what.add_argument(
+        "--try-first", action="append", default=[], metavar="POLICY",
+        help="a whole policy, such as 'SIN2(k0=0.01, k1=0.06, l=2000)', to try before any other candidate; "
+        "may be repeated",
+    )  # fmt: skip
+    what.add_argument(
+        "--lr-range", metavar="LOW,HIGH",
+        help="lowest and highest LR of the candidates, instead of a range test",
     )  # fmt: skip
     what.add_argument(
         "--compose", action="store_true", help="also try compositions of the best policies"
@@ -110,6 +120,14 @@ def _add_trainings(p: cli.Parser) -> None:
     add_study_flags(p, run)
 
 
+def _range(text: str) -> list[float]:
+    """The numbers of "LOW,HIGH"."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise ParameterError("{lr_range}: {0!r}; allowed: LOW,HIGH", text) from error
+
+
 def tuning_request(args: argparse.Namespace) -> TuningRequest:
     """The request that the flags of ``add_flags`` make."""
     return TuningRequest(
@@ -118,6 +136,8 @@ def tuning_request(args: argparse.Namespace) -> TuningRequest:
         target_top1=args.target_top1,
         target=args.target,
         functions=args.functions,
+        try_first=args.try_first,
+        lr_range=None if args.lr_range is None else _range(args.lr_range),
         compose=args.compose,
         fresh=args.fresh,
         budget=args.budget,

@@ -22,6 +22,7 @@ FILE = "study.json"
 # What a study of an earlier version has, which does not say it; of its start nothing is known.
 _BEFORE = {
     "by": "top1", "higher": True, "target": None, "level": 0, "stages": [], "holdout": 0.0, "also": [],
+    "try_first": [], "lr_range": [],
 }  # fmt: skip
 # The solver is compared by its content, and files to begin with by theirs (``start``). The chance is
 # kept: see ``keeping_chance``.

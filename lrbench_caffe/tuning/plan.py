@@ -44,6 +44,8 @@ class TuningPlan:
             they are chosen by the test set.
         split: digest of the choice of these records, "" before it is made.
         also: other settings that are chosen, too: "momentum=0.8,0.9" (see ``also``).
+        try_first: policies that were given to be tried first; lr_range: the lowest and the highest
+            LR that were given as the range, empty where it is to be found.
     """
 
     solver: str
@@ -74,6 +76,8 @@ class TuningPlan:
     holdout: float = 0.0
     split: str = ""
     also: tuple[str, ...] = ()
+    try_first: tuple[str, ...] = ()
+    lr_range: tuple[float, ...] = ()
 
     @property
     def beginning(self) -> tuple[str, ...]:

@@ -1,10 +1,10 @@
-"""The LR database's knowledge of a task before a tuning: policies to try first, a range of LRs."""
+"""What is known before a tuning, to the LR database or to its user: policies to try first, a range of LRs."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,10 +17,14 @@ from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.runs.opening import open_database
 from lrbench_caffe.training.choosing import recommend_for
 from lrbench_caffe.tuning.measure import Measure
+from lrbench_caffe.tuning.plan import TuningPlan
 from lrbench_caffe.tuning.space import BELOW_LIMIT, GoodRange, TuningCandidate
 
 PROPOSALS = 6  # the best ones of the database that are tried, too
 APART = 3.0  # factor between highest LRs from which on they say something of a range
+
+
+GIVEN = "given"  # why a policy is tried that the user asked for
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,18 @@ class Prior:
 
     def candidates(self, max_iter: int) -> list[TuningCandidate]:
         return [TuningCandidate(parse(text).bind(max_iter), why) for text, why in self.policies]
+
+    def with_given(self, policies: Sequence[str], lr_range: Sequence[float]) -> Prior:
+        """The same, with what the user gave before what the database knows.
+
+        Args:
+            policies: to try first, as texts.
+            lr_range: the lowest and the highest LR, empty for none.
+        """
+        known = {text: why for text, why in self.policies if text not in policies}
+        policies_first = {**dict.fromkeys(policies, GIVEN), **known}
+        good = _good_range(*lr_range) if lr_range else self.good
+        return replace(self, policies=tuple(policies_first.items()), good=good)
 
     def as_json(self) -> dict[str, Any]:
         good = self.good and [self.good.low, self.good.high, self.good.best, self.good.limit]
@@ -63,6 +79,11 @@ class Prior:
         for text, _ in policies:
             parse(text)
         return cls(policies, good, results)
+
+
+def range_source(plan: TuningPlan) -> str:
+    """Where the range is from, if no range test found it."""
+    return "given" if plan.lr_range else "from the LR database"
 
 
 def look_up(
@@ -139,10 +160,12 @@ def _range(proposals: Sequence[Proposal], max_iter: int) -> GoodRange:
     rates = [_rates(p, max_iter) for p in proposals]
     high = max(float(r.max()) for r in rates)
     low = max(min(float(r[r > 0].min()) for r in rates), high / 100)
-    # What lies above is not known to be good: the limit is set so that nothing above it is
-    # proposed.
-    high = float(f"{high:.2g}")
-    low, middle = (float(f"{lr:.2g}") for lr in (low, math.sqrt(low * high)))
+    return _good_range(*(float(f"{lr:.2g}") for lr in (low, high)))
+
+
+def _good_range(low: float, high: float) -> GoodRange:
+    """A range of which no more is known; the limit is set so that nothing above it is proposed."""
+    middle = min(max(float(f"{math.sqrt(low * high):.2g}"), low), high)
     return GoodRange(low, high, middle, high / BELOW_LIMIT)
 
 

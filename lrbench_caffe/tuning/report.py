@@ -26,6 +26,7 @@ from lrbench_caffe.tuning.levels import Ladder
 from lrbench_caffe.tuning.measure import Measure
 from lrbench_caffe.tuning.outer_report import outer_json, outer_text, settings_json
 from lrbench_caffe.tuning.plan import TuningPlan
+from lrbench_caffe.tuning.prior import range_source
 from lrbench_caffe.tuning.space import GoodRange
 from lrbench_caffe.tuning.study import Study
 from lrbench_caffe.tuning.trainings import HELD_OUT, Lost, PolicyTrainings
@@ -156,7 +157,7 @@ def write_report(study: Study, outcome: TuningOutcome, verdict: TuningVerdict, t
         "## Verdict\n",
         f"{markdown(sentence(verdict.text))}\n",
         *lost_text(study.lost),
-        range_text(outcome),
+        range_text(study.plan, outcome),
         "## Finalists\n",
         f"Mean ± deviation over n trainings, each {counted(study.plan)}.\n",
         markdown_table(finalist_rows(study, outcome), left=2),
@@ -254,7 +255,7 @@ def result(study: Study, outcome: TuningOutcome, verdict: TuningVerdict) -> dict
         "known": [str(candidate.policy) for candidate in outcome.known],
         "range": {
             "low": good.low, "high": good.high, "best": good.best,
-            "source": "range test" if outcome.ladder else "LR database",
+            "source": "range test" if outcome.ladder else "given" if plan.lr_range else "LR database",
         },
         "candidates": len(outcome.candidates),
         "untried": [str(candidate.policy) for candidate in outcome.untried],
@@ -324,11 +325,11 @@ def _figures(plan: TuningPlan, trained: PolicyTrainings, target: float | None) -
     return figures
 
 
-def range_text(outcome: TuningOutcome) -> str:
+def range_text(plan: TuningPlan, outcome: TuningOutcome) -> str:
     good = outcome.good
     text = f"Range of good LRs: {good.low:g} to {good.high:g}, best constant LR {good.best:g}"
     if outcome.ladder is None:
-        return f"{text} (from the LR database).\n"
+        return f"{text} ({range_source(plan)}).\n"
     ladder, measure = outcome.ladder, outcome.ladder.measure
     table = markdown_table(ladder_rows(ladder))
     picture = f"![{markdown(measure.title)} over the LR](range.png)"

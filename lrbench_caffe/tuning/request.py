@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -118,6 +119,8 @@ class TuningRequest(StudyRequest):
         holdout: share of the training records that are held out to judge candidates by; 0: the
             test set judges them. None for that of the study in ``out``, in a new one for
             ``USUAL_HOLDOUT`` where the data can be split.
+        try_first: whole policies that are tried before any other candidate.
+        lr_range: the lowest and the highest LR that candidates may have, instead of a range test.
         also: values of other settings to choose from, by name: "batch", "momentum",
             "weight_decay"; the solver's own value is always among them. Needs Optuna.
     """
@@ -133,6 +136,8 @@ class TuningRequest(StudyRequest):
     seeds: int = 3
     max_iter: int | None = None
     holdout: float | None = None
+    try_first: Sequence[str] = ()
+    lr_range: Sequence[float] | None = None
     also: Mapping[str, Sequence[float]] | None = None
 
     def __post_init__(self) -> None:
@@ -150,6 +155,8 @@ class TuningRequest(StudyRequest):
         check_percent(self, "target_top1")
         check_number(self, "target")
         self._check_holdout()
+        check_names(self, "try_first")
+        self._check_range()
         object.__setattr__(self, "also", check_also(self.also))
         if self.also and self.goal == "cost":
             raise ParameterError(
@@ -167,6 +174,18 @@ class TuningRequest(StudyRequest):
                 value,
                 LEAST_HOLDOUT,
                 MOST_HOLDOUT,
+            )
+
+    def _check_range(self) -> None:
+        value = self.lr_range
+        if value is None:
+            return
+        listed = isinstance(value, (list, tuple))
+        pair = listed and len(value) == 2 and all(isinstance(one, (int, float)) for one in value)
+        if not pair or not 0 < value[0] <= value[1] < math.inf:
+            shown = ",".join(map(str, value)) if listed else repr(value)
+            raise ParameterError(
+                "{lr_range}: {0}; allowed: the lowest and the highest LR, above 0", shown
             )
 
     def iterations(self, max_iter: int) -> int | None:

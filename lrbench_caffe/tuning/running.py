@@ -16,7 +16,7 @@ from lrbench_caffe.files import replace_own
 from lrbench_caffe.jobs.opening import open_pool, training_flags
 from lrbench_caffe.jobs.pool import Pool
 from lrbench_caffe.knowledge.evidence import Wanted
-from lrbench_caffe.lr import Policy
+from lrbench_caffe.lr import Policy, PolicyError, parse
 from lrbench_caffe.plots.files import save
 from lrbench_caffe.plots.tuning import ramp_figure
 from lrbench_caffe.progress import Progress
@@ -179,7 +179,26 @@ def _tuning_plan(
         target=request.target,
         compose=request.compose,
         also=texts(request.also),
+        try_first=_to_try(request, max_iter),
+        lr_range=tuple(map(float, request.lr_range or ())),
     )
+
+
+def _to_try(request: TuningRequest, max_iter: int) -> tuple[str, ...]:
+    """The policies that are tried first, each once and complete."""
+    found = []
+    for text in request.try_first:
+        try:
+            policy = parse(text).bind(max_iter)
+        except PolicyError as error:
+            raise ParameterError("{try_first}: {0}", error) from error
+        if policy.pending:
+            raise ParameterError(
+                "{try_first}: {0}: a plateau cannot be searched with; allowed: a policy whose LRs are known",
+                text,
+            )
+        found.append(str(policy))
+    return tuple(dict.fromkeys(found))
 
 
 def carry_out(prepared: PreparedTuning, watch: TuningObserver) -> Tuning:

@@ -19,7 +19,7 @@ from lrbench_caffe.tuning.composing import compositions
 from lrbench_caffe.tuning.levels import Ladder
 from lrbench_caffe.tuning.measure import Measure
 from lrbench_caffe.tuning.plan import TuningPlan
-from lrbench_caffe.tuning.prior import Prior, look_up
+from lrbench_caffe.tuning.prior import Prior, look_up, range_source
 from lrbench_caffe.tuning.search import FRESH, PolicySearch, opening
 from lrbench_caffe.tuning.space import GoodRange, TuningCandidate, candidates
 from lrbench_caffe.tuning.study import Study
@@ -56,7 +56,7 @@ class TuningOutcome:
         candidates: what could be tried, the baseline first; full: iterations of training them all
             in full.
         finalists: the best, trained with all seeds.
-        known: policies of the LR database, which were tried first.
+        known: policies that were given or that the LR database knows, which were tried first.
         baseline: the solver's own policy, trained with the same seeds; None where it has none.
         spent: iterations of each stage.
         composed: the compositions that were tried.
@@ -163,7 +163,9 @@ class Tuner:
     def _find_range(self, known: GoodRange | None) -> tuple[GoodRange, Ladder | None]:
         """The range of good LRs: the one that is known, else that of a range test, with the test."""
         if known:
-            self._say(f"range of good LRs, from the LR database: {known.low:g} to {known.high:g}")
+            self._say(
+                f"range of good LRs, {range_source(self._plan)}: {known.low:g} to {known.high:g}"
+            )
             return known, None
         ladder = Ladder(self._plan.measure, pretrained=self._plan.start.pretrained)
         good = self._study.find_range(ladder, range_length(self._plan), self._followers)
@@ -194,8 +196,9 @@ class Tuner:
         experience = Prior()
         if self._db is not None:
             experience = self._look_up(self._db)
-            for text, why in experience.policies:
-                self._say(f"known, tried first: {text} ({why})")
+        experience = experience.with_given(self._plan.try_first, self._plan.lr_range)
+        for text, why in experience.policies:
+            self._say(f"tried first: {text} ({why})")
         if holdout:
             holdout.make(self._say)
         split = holdout.digest if holdout else ""

@@ -8,7 +8,10 @@ from pathlib import Path
 import h5py
 import pytest
 
+from lrbench_caffe import api
 from lrbench_caffe.runs.caffefiles import state_digest
+from lrbench_caffe.runtime.client import Worker
+from lrbench_caffe.training import session
 from tests.caffe import nets
 from tests.caffe.harness import Workspace, assert_same_weights, messages
 
@@ -202,6 +205,22 @@ def test_the_run_directory_is_a_line_of_its_own(workspace: Workspace) -> None:
     # Under that name it is continued as itself.
     workspace.train("--resume", "--out", "runs/latest", "--max-iter", "3").succeeded()
     assert (workspace.path / "runs" / "latest").resolve() == named
+
+
+def test_interrupted_while_caffe_starts(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> Worker:
+        raise KeyboardInterrupt  # as a second Ctrl-C does
+
+    monkeypatch.chdir(workspace.path)
+    monkeypatch.setattr(session, "Worker", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        api.train("solver.prototxt", out="out", no_database=True)
+    record = workspace.run("out").record
+    assert record["status"] == "stopped"
+    assert record["reason"] == "interrupted before the training began"
+    workspace.train("--resume", "--out", "out", "--max-iter", "10").succeeded()
 
 
 def test_publish_needs_out(workspace: Workspace) -> None:

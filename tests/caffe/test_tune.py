@@ -15,6 +15,7 @@ import pytest
 
 from lrbench_caffe.database import Database
 from lrbench_caffe.datasets.datum import Datum
+from lrbench_caffe.lr import parse
 from lrbench_caffe.tuning.verdict import KEEP_OWN
 from tests.caffe import nets
 from tests.caffe.conftest import make_workspace
@@ -228,8 +229,35 @@ def test_a_second_tuning_starts_from_what_is_known(whole: Workspace) -> None:
     assert known
     trained = {one.record["policy"] for one in runs(whole.path / "second").values()}
     for policy in known:
-        assert f"known, tried first: {policy} (from the LR database" in done.out
+        assert f"tried first: {policy} (from the LR database" in done.out
         assert policy in trained
+
+
+GIVEN = ("SIN2(k0=0.001, k1=0.04, l=50)", "FIX(k0=2e-05)")
+
+
+def test_a_tuning_of_given_policies_and_lrs(workspace: Workspace) -> None:
+    words = (
+        "tune", "solver.prototxt", "--fresh", "--holdout", "0", "--layers", "stock", "--out", "study",
+        "--max-iter", "100", "--budget", "300", "--top", "1", "--seeds", "1", "--jobs", "1",
+        "--functions", "fix,step", "--lr-range", "0.01,0.05",
+        *(word for policy in GIVEN for word in ("--try-first", policy)),
+    )  # fmt: skip
+    done = run(workspace, *words)
+    assert done.code in (0, KEEP_OWN)
+    for policy in GIVEN:
+        assert f"tried first: {policy} (given)" in done.out
+    assert "range of good LRs, given: 0.01 to 0.05" in done.out
+    found = json.loads((workspace.path / "study" / "result.json").read_text())
+    assert found["known"] == list(GIVEN)
+    assert found["range"] == {"low": 0.01, "high": 0.05, "best": 0.022, "source": "given"}
+    trained = {one.record["policy"] for one in runs(workspace.path / "study").values()}
+    assert trained.issuperset(GIVEN)
+    # Each candidate of the heuristics is in the range; there was no range test.
+    others = [parse(text) for text in (*trained, *found["untried"]) if text not in GIVEN]
+    highest = [max(policy.bind(100)(t) for t in range(100)) for policy in others]
+    assert highest and all(0.01 <= lr <= 0.05 for lr in highest)  # the solver's own: 0.05
+    run(workspace, *words[:-2]).failed(2, "study holds a study with try_first", "another --out")
 
 
 # -- held-out records ------------------------------------------------------------------------------
@@ -392,6 +420,12 @@ def test_data_that_cannot_be_held_out(workspace: Workspace) -> None:
         (("--target-top1", "120"), ("--target-top1", "120", "at most 100")),
         (("--gpus", "0,0"), ("--gpus", "0,0", "once")),
         (("--gpus", ""), ("--gpus", "''", "comma-separated")),
+        (("--try-first", "sin2"), ("--try-first: ", "SIN2")),
+        (("--try-first", "FIX(k0=1) ; plateau(n=2): FIX(k0=0.1)"), ("--try-first: ", "a plateau")),
+        (("--lr-range", "0.1"), ("--lr-range: 0.1; allowed: the lowest and the highest LR",)),
+        (("--lr-range", "0.1,0.01"), ("--lr-range: 0.1,0.01; allowed",)),
+        (("--lr-range", "0,0.01"), ("--lr-range: 0.0,0.01; allowed",)),
+        (("--lr-range", "0.1,x"), ("--lr-range: '0.1,x'; allowed: LOW,HIGH",)),
         (("--gpus", "a"), ("--gpus", "'a'", "comma-separated")),
         (("--gpus", "0,1"), ("--gpus 0,1", "CPU-only")),
         (("--scheduler", "here"), ("--scheduler", "'here'", "tcp://host:8786")),

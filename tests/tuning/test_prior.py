@@ -120,3 +120,23 @@ def test_what_fine_tuned_well_from_other_weights_is_tried_first_but_narrows_noth
     assert "FIX(k0=0.01)" not in texts  # the best from scratch
     assert found.good is None and found.results == ()
     assert "FIX(k0=0.0006)" not in [text for text, _ in look_up(("FIX",)).policies]
+
+
+def test_what_was_given_comes_before_what_is_known(memory: Memory) -> None:
+    memory.add(DIGITS, *GOOD)
+    known = look_up(("FIX",))
+    assert known.good is not None and known.policies[0][0] == "FIX(k0=0.01)"
+    both = known.with_given(["FIX(k0=0.03)", "FIX(k0=0.7)"], [0.004, 0.4])
+    assert [text for text, _ in both.policies[:3]] == [
+        "FIX(k0=0.03)",
+        "FIX(k0=0.7)",
+        "FIX(k0=0.01)",
+    ]
+    assert [why for _, why in both.policies[:2]] == ["given", "given"]
+    texts = [text for text, _ in both.policies]
+    assert len(set(texts)) == len(texts)
+    good = both.good
+    assert good is not None and (good.low, good.best, good.high) == (0.004, 0.04, 0.4)
+    assert good.above == pytest.approx(0.4, rel=1e-12)  # nothing above it is proposed
+    assert Prior.from_json(both.as_json()) == both
+    assert known.with_given([], []) == known
