@@ -267,8 +267,11 @@ def of_first_net(measurements: Sequence[Measurement]) -> list[Measurement]:
 
 
 def best_trained(measurements: Sequence[Measurement]) -> Measurement | None:
-    """A training's best test, the one before the first update left out: no LR has any part in that."""
-    return best([m for m in measurements if m.iteration > 0])
+    """A training's best test of the first test net.
+
+    The one before the first update is left out: no LR has any part in it.
+    """
+    return best([m for m in of_first_net(measurements) if m.iteration > 0])
 
 
 def top1_at_start(measurements: Sequence[Measurement]) -> float | None:

@@ -34,6 +34,7 @@ def clock(seconds: float) -> str:
 def metrics_rows(measurements: Sequence[Measurement], num_params: int) -> Rows:
     """The eight metrics at the best test and at the last one (paper, section III), and the net's own outputs.
 
+    All measurements are of one test net.
     The best test is the one with the first highest Top-1 or, for a net that does not classify, the
     first lowest test loss; such a net has its losses and outputs only.
 
@@ -61,6 +62,14 @@ def metrics_rows(measurements: Sequence[Measurement], num_params: int) -> Rows:
     rows.append([f"#Iterations at {reached}", str(top.iteration) if top else "-", ""])
     rows.append(["#Param", str(num_params), ""])
     return rows
+
+
+def metrics_of_nets(measurements: Sequence[Measurement], num_params: int) -> dict[int, Rows]:
+    """The rows of ``metrics_rows`` for each test net, by its number."""
+    nets = sorted({m.net for m in measurements})
+    return {
+        net: metrics_rows([m for m in measurements if m.net == net], num_params) for net in nets
+    }
 
 
 def form(dataset: Dataset) -> str:

@@ -11,7 +11,7 @@ from lrbench_caffe.errors import InputError
 from lrbench_caffe.lr import Policy
 from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.runs.directory import RunDirectory
-from lrbench_caffe.tabular import metrics_rows
+from lrbench_caffe.tabular import metrics_of_nets
 from lrbench_caffe.terminal.console import Console
 from lrbench_caffe.terminal.streams import Unbreakable
 from lrbench_caffe.terminal.tables import terminal_table
@@ -92,10 +92,9 @@ def say_result(
 
 
 def _print_metrics(console: Console, measurements: list[Measurement], policy: Policy) -> None:
-    nets = sorted({m.net for m in measurements})
-    for net in nets:
-        title = f"{policy:.7g}" + (f"\nof test net #{net}" if len(nets) > 1 else "")
-        rows = metrics_rows([m for m in measurements if m.net == net], policy.num_params)
+    tables = metrics_of_nets(measurements, policy.num_params)
+    for net, rows in tables.items():
+        title = f"{policy:.7g}" + (f"\nof test net #{net}" if len(tables) > 1 else "")
         console.print(terminal_table(rows, title))
 
 

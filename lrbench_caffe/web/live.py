@@ -44,7 +44,7 @@ class LiveRun:
         status: "running" while a process trains it, "interrupted" where that was killed, else as
             run.json says.
         iteration, max_iter: how far it is, and how long.
-        top1: of the last test, in percent; loss: its test loss. None without.
+        top1: of the first test net's last test, in percent; loss: its test loss. None without.
         changed: when it was written to last, seconds since 1970.
         uid: its run in an LR database; None where it is recorded in none.
     """
@@ -135,10 +135,10 @@ def _changed(path: Path) -> float:
 def _described(
     key: str, path: Path, root: Path, settings: dict[str, Any], running: bool, changed: float
 ) -> LiveRun:
-    last = _last_line(path / ITERATIONS)
-    row = losses_in(last) if last else None
-    tested = _last_line(path / MEASUREMENTS)
-    test = measurement_in(tested) if tested else None
+    last = _last_lines(path / ITERATIONS)[-1:]
+    row = losses_in(last[0]) if last else None
+    tests = map(measurement_in, reversed(_last_lines(path / MEASUREMENTS)))
+    test = next((test for test in tests if test is not None and test.of_first_net), None)
     return LiveRun(
         key=key,
         path=path,
@@ -160,16 +160,16 @@ def _uid(record: Any) -> str | None:
     return uid if isinstance(uid, str) and uid.isprintable() else None
 
 
-def _last_line(path: Path) -> str | None:
-    """The last complete line of a file, without reading all of it."""
+def _last_lines(path: Path) -> list[str]:
+    """The last complete lines of a file, without reading all of it; the first may lack its beginning."""
     try:
         with open_own(path, "rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - 2**16))
-            lines = file.read().split(b"\n")[:-1]
+            content: bytes = file.read()
     except OSError:
-        return None
-    return lines[-1].decode(errors="replace") if lines else None
+        return []
+    return content.decode(errors="replace").split("\n")[:-1]
 
 
 # -- one run ---------------------------------------------------------------------------------------

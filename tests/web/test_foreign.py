@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import threading
@@ -15,6 +16,7 @@ from lrbench_caffe.runs.directory import RunDirectory
 from lrbench_caffe.web.live import MOST_SHOWN, Place, news
 from lrbench_caffe.web.pages import live as live_pages
 from lrbench_caffe.web.settings import WebSettings
+from tests.database.records import at
 from tests.web.pages_data import write_studies, write_training
 from tests.web.serving import Client, serving
 
@@ -211,6 +213,14 @@ def test_of_a_damaged_run_and_study_the_rest_is_shown(site, runs):
     (one,) = [run for run in json.loads(texts["/live.json"]) if run["name"] == "one"]
     assert one["policy"] == "FIX(k0=0.5)" and one["top1"] is None and one["iteration"] == 10
     assert r"\ud800" in texts["/tunings"]
+
+
+def test_the_list_has_the_last_test_of_the_first_test_net(site, runs):
+    tests = [at(10, 83.2), at(10, 93.8, net=1), at(20, 82.2), at(20, 88.4, net=1)]
+    rows = [json.dumps(dataclasses.asdict(m)) + "\n" for m in tests]
+    (runs / "one/measurements.jsonl").write_text("".join(rows))
+    (one,) = [run for run in site.get("/live.json").json if run["name"] == "one"]
+    assert one["top1"] == 82.2
 
 
 # -- trainings that ended without a word -----------------------------------------------------------

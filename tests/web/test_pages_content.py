@@ -13,7 +13,7 @@ import pytest
 
 from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.paper.tables import paper_rows, paper_solver, paper_task
-from tests.database.records import run
+from tests.database.records import at, run
 from tests.web.pages_data import HOSTILE, MARKUP, fill, write_training
 from tests.web.serving import Client
 
@@ -317,6 +317,20 @@ def test_runs_side_by_side_have_a_table_and_one_entry_each_in_the_legend(visitor
     assert {t["legendgroup"] for t in curves["traces"]} == {"0", "1"}
     assert curves["traces"][0]["y"] == [22.0, 12.0, 2.0]  # errors
     assert curves["layout"]["yaxis"] == {"title": "error, 100 - Top-1 (%)", "type": "log"}
+
+
+def test_a_run_with_two_test_nets_counts_by_the_first(serve, database):
+    first = [at(100, 83.2), at(200, 82.2)]
+    second = [at(100, 93.8, net=1), at(200, 88.4, net=1)]
+    database.put(run("two", measurements=[first[0], second[0], first[1], second[1]]))
+    visitor = Client(serve())
+    metrics = tables(visitor.get("/runs/two").text)[:2]
+    shown = [[table[0][name] for name in ("best, at 100", "last, at 200")] for table in metrics]
+    assert [table[0]["metric"] for table in metrics] == ["Top-1 (%)", "Top-1 (%)"]
+    assert shown == [["83.20", "82.20"], ["93.80", "88.40"]]
+    assert "Test net #0" in text(visitor.get("/runs/two").text)
+    (row,) = tables(visitor.get("/compare?uid=two").text)[0]
+    assert (row["best Top-1 (%)"], row["at"], row["last Top-1 (%)"]) == ("83.20", "100", "82.20")
 
 
 def test_curves_over_epochs_smoothed_with_log_axes(visitor):

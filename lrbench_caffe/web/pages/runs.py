@@ -14,7 +14,7 @@ from lrbench_caffe import plots
 from lrbench_caffe.database.platform import AccessToken
 from lrbench_caffe.metrics import Measurement, best_trained, of_first_net
 from lrbench_caffe.records import SOURCES, STANDINGS, STATUSES, RunRecord, Task
-from lrbench_caffe.tabular import detail_rows, measurement_rows, metrics_rows
+from lrbench_caffe.tabular import detail_rows, measurement_rows, metrics_of_nets
 from lrbench_caffe.web.api import (
     ADMIN,
     READ,
@@ -182,7 +182,7 @@ def run(request: Request, uid: str) -> Response:
         "outcome": outcome,
         "task_id": own and own.id,
         "details": detail_rows(record, _time),
-        "metrics": metrics_rows(tests, record.policy.num_params) if tests else [],
+        "metrics": metrics_of_nets(tests, record.policy.num_params),
         "tests": measurement_rows(record)[: MOST_TESTS + 1] if tests else [],
         "more": max(0, len(tests) - MOST_TESTS),
         "query": CurvesQuery(uid=[uid]),
