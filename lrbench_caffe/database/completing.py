@@ -16,21 +16,41 @@ _OF_FILES = ("task_type", "dataset", "network", "solver", "epoch", "head")
 def completed(stored: RunRecord, again: RunRecord) -> RunRecord:
     """The two records of a run, merged.
 
-    The one that ends later tells how the run ended, its policy and its tests; of each test the
-    other one has what the later one lacks. The one that could read more files tells what was
-    trained, and the one that knows more of the start tells that.
+    The one that ends later tells how the run ended and its policy. The one that could read more
+    files tells what was trained, and the one that knows more of the start tells that. Of the tests
+    each has what the other one lacks.
     """
     later, earlier = (
         (stored, again) if (stored.ended or 0.0) > (again.ended or 0.0) else (again, stored)
     )
     informed = max(later, earlier, key=_informed)  # of equals the later
-    tests = {(m.iteration, m.net): m for record in (earlier, later) for m in record.measurements}
     return replace(
         later,
         **{name: getattr(informed, name) for name in _OF_FILES},
         start=_start(later, earlier),
-        measurements=[tests[place] for place in sorted(tests)],
+        measurements=_tests(later, earlier, informed),
     )
+
+
+def _tests(later: RunRecord, earlier: RunRecord, informed: RunRecord) -> list[Measurement]:
+    tests = {(m.iteration, m.net): m for m in earlier.measurements}
+    for test in later.measurements:
+        known = tests.get((test.iteration, test.net))
+        if known is not None and _other_value(known, test) is None:
+            test = _merged(test, known, prefer_later=informed is later)
+        tests[test.iteration, test.net] = test  # of a test that was repeated, the later one counts
+    return [tests[place] for place in sorted(tests)]
+
+
+def _merged(later: Measurement, earlier: Measurement, *, prefer_later: bool) -> Measurement:
+    """A test that two records have: each metric of the preferred one, or else of the other one."""
+    first, second = (later, earlier) if prefer_later else (earlier, later)
+    metrics = {
+        name: getattr(second if getattr(first, name) is None else first, name) for name in METRICS
+    }
+    outputs = {**second.outputs, **first.outputs}
+    samples = first.samples or second.samples
+    return replace(later, **metrics, samples=samples, outputs=outputs)
 
 
 def _start(later: RunRecord, earlier: RunRecord) -> Start:
