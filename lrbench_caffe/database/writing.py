@@ -19,6 +19,7 @@ from lrbench_caffe.database.rows import (
     ATTEMPTS,
     MEASURED,
     OWN,
+    AnyRow,
     Ids,
     Known,
     LostRow,
@@ -38,6 +39,7 @@ from lrbench_caffe.records import RunRecord, Start
 # A resumed run may be given another length, on another machine with another Caffe; the rest is what
 # it is.
 _FIXED = ("task_id", "policy_id", "solver_id", "source", "seed")
+_PARTS = ("task", "framework", "dataset", "network", "policy", "solver")
 _CHUNK = 1000  # rows in one statement
 
 
@@ -134,7 +136,7 @@ class _Pending:
     Attributes:
         contributor, doubts: see ``put``.
         known: the ids of parts that were looked up.
-        replaced: runs as they were, whose parts may have been replaced.
+        replaced: runs as they were stored and as they were sent, whose parts may be left unused.
         groups: whose summaries change; changed: the runs that are the reason.
         measurements: to be stored, with their runs' ids: those that replace others, and those that
             do not.
@@ -143,7 +145,7 @@ class _Pending:
     contributor: str | None = None
     doubts: Mapping[str, str] = field(default_factory=dict)
     known: Known = field(default_factory=dict)
-    replaced: list[RowMapping] = field(default_factory=list)
+    replaced: list[AnyRow] = field(default_factory=list)
     groups: set[RunGroup] = field(default_factory=set)
     changed: set[int] = field(default_factory=set)
     measurements: dict[bool, list[tuple[int, Measurement]]] = field(
@@ -153,12 +155,9 @@ class _Pending:
 
 def _put(connection: Connection, record: RunRecord, pending: _Pending) -> bool:
     values = _run_values(connection, record, pending.known)
-    doubt = pending.doubts.get(record.uid)
-    if doubt is not None:
-        values.update(standing="unverified", doubt=doubt)
-    fresh, stored = _claim(connection, values)
-    if stored["standing"] == "hidden":
-        values.update(standing="hidden", doubt=stored["doubt"])
+    fresh, stored = _claim(connection, {**values, **_doubted(record.uid, pending)})
+    if _parts(stored) != _parts(values):  # what is merged may need only some of both
+        pending.replaced += (stored, values)
     if not fresh and record.source == stored["source"] == "imported":
         return _complete(connection, stored, record, pending)
     _check_same(stored, values)
@@ -177,20 +176,34 @@ def _put(connection: Connection, record: RunRecord, pending: _Pending) -> bool:
     if not (fresh or later or told or missing):
         return False
     if not fresh:
-        _check_owner(connection, stored, pending.contributor)
-    if later or told:
-        changes = (
-            values
-            if later
-            else {name: values[name] for name in values if name.startswith("start_")}
-        )
-        connection.execute(
-            update(schema.run).where(schema.run.c.id == stored["id"]).values(**changes)
-        )
+        start = {name: values[name] for name in values if name.startswith("start_")}
+        _change(connection, stored, values if later else start if told else {}, pending)
     pending.measurements[later] += [(stored["id"], m) for m in missing]
     pending.groups.update((_group(stored), _group(values)))
     pending.changed.add(stored["id"])
     return True
+
+
+def _doubted(uid: str, pending: _Pending) -> dict[str, Any]:
+    """The standing of a doubted run."""
+    doubt = pending.doubts.get(uid)
+    return {} if doubt is None else {"standing": "unverified", "doubt": doubt}
+
+
+def _change(
+    connection: Connection, stored: RowMapping, values: dict[str, Any], pending: _Pending
+) -> None:
+    """Change a stored run. It is not shown any more where it is doubted; a hidden one stays hidden.
+
+    Raises:
+        RecordError: it is not the contributor's.
+    """
+    _check_owner(connection, stored, pending.contributor)
+    if stored["standing"] != "hidden":
+        values = {**values, **_doubted(stored["uid"], pending)}
+    if values:
+        row = schema.run.c.id == stored["id"]
+        connection.execute(update(schema.run).where(row).values(**values))
 
 
 def _check_owner(connection: Connection, stored: RowMapping, contributor: str | None) -> None:
@@ -234,12 +247,10 @@ def _complete(
         stored[name] == value for name, value in values.items() if name != "origin"
     ):
         return False
-    _check_owner(connection, stored, pending.contributor)
-    connection.execute(update(schema.run).where(schema.run.c.id == stored["id"]).values(**values))
+    _change(connection, stored, values, pending)
     pending.measurements[True] += [(stored["id"], m) for m in tests]
     pending.groups.update((_group(stored), _group(values)))
     pending.changed.add(stored["id"])
-    pending.replaced.append(stored)
     return True
 
 
@@ -259,10 +270,9 @@ def _is_later(stored: RowMapping, values: dict[str, Any]) -> bool:
 
 def _run_values(connection: Connection, record: RunRecord, known: Known) -> dict[str, Any]:
     ids: Ids = store_parts(connection, record, known)
-    references = ("task", "framework", "dataset", "network", "policy", "solver")
     return {
         **{name: getattr(record, name) for name in OWN},
-        **{f"{name}_id": ids[name] for name in references},
+        **{f"{name}_id": ids[name] for name in _PARTS},
         **start_values(record.start, record.uid),
         "batch_id": _batch(connection, record, known),
     }
@@ -298,7 +308,11 @@ def _find(connection: Connection, uid: str) -> RowMapping | None:
     return connection.execute(query).mappings().first()
 
 
-def _group(row: RowMapping | dict[str, Any]) -> RunGroup:
+def _parts(row: AnyRow) -> list[int]:
+    return [row[f"{name}_id"] for name in _PARTS]
+
+
+def _group(row: AnyRow) -> RunGroup:
     return RunGroup(*(row[name] for name in RunGroup._fields))
 
 
@@ -433,7 +447,7 @@ def remove(connection: Connection, uids: Sequence[str]) -> int:
     return len(removed)
 
 
-def _remove_unused(connection: Connection, runs: Sequence[RowMapping]) -> None:
+def _remove_unused(connection: Connection, runs: Sequence[AnyRow]) -> None:
     task = schema.task
     tasks = {row["task_id"] for row in runs}
     kinds = connection.execute(select(task).where(task.c.id.in_(tasks))).mappings().all()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from lrbench_caffe.records import RunRecord
-from tests.database.records import NETWORK, at, run
+from tests.database.records import DATASET, NETWORK, at, run
 
 PARTIAL = replace(NETWORK, name="LeNet (partial)", digest="n2")
 
@@ -64,3 +66,22 @@ def test_the_losses_of_both_imports_are_kept(database):
     database.put(partial(measurements=[logged(100, None, test_loss=None)]))
     (kept,) = database.get("log").measurements
     assert (kept.top1, kept.test_loss, kept.train_loss, kept.ld) == (90.0, 0.3, 0.25, 0.05)
+
+
+@pytest.mark.parametrize("ended", [1060.0, 2000.0], ids=["the same", "grown"])
+def test_a_second_import_leaves_no_task_without_runs(database, ended):
+    database.put(whole())
+    before = {task.id: task.title for task in database.tasks()}
+    longer = [logged(100, None), logged(200, None), logged(300, None)]
+    database.put(partial(measurements=longer, ended=ended))
+    assert {task.id: task.title for task in database.tasks()} == before
+    assert "digits / LeNet" in before.values()
+
+
+def test_a_second_import_leaves_no_data_set_that_nobody_has(database):
+    """The data set's name differs where its files are not at hand."""
+    database.put(whole())
+    before = database.counts()
+    unknown = replace(DATASET, name="elsewhere", digest=None)
+    database.put(partial(dataset=unknown))
+    assert database.counts() == before

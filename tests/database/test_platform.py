@@ -273,6 +273,28 @@ def test_a_result_far_above_all_others_does_not_count_until_it_is_verified(datab
     assert platform.batches()[0].unverified == 0
 
 
+@pytest.mark.parametrize("source", ["measured", "imported"])
+@pytest.mark.parametrize("ended", [1060.0, 2000.0], ids=["the same end", "a later end"])
+def test_a_run_that_is_completed_by_a_result_far_above_others_is_doubted(
+    database, platform, source, ended
+):
+    database.put(run("ours", seed=1))
+    sent = run("far", seed=2, source=source, measurements=[at(100, 90.0)])
+    assert send(database, ADA, sent) == [Answer(1, "far", "new")]
+    assert platform.outcomes(["far"])["far"].standing == "shown"
+    whole = dataclasses.replace(sent, ended=ended, measurements=[at(100, 90.0), at(300, 98.0)])
+    # Errors of 5 % are known; 2 % is less than half of it.
+    words = "Top-1 98.00 % is far above 95.00 %, the best of all others on this task"
+    assert send(database, ADA, whole) == [Answer(1, "far", "new", words)]
+    found = platform.outcomes(["far"])["far"]
+    assert (found.top1, found.standing, found.doubt) == (98.0, "unverified", words)
+    assert top1s(database) == [95.0]
+    # An admin who has looked at it is not asked again.
+    platform.set_standing(["far"], "shown")
+    assert send(database, ADA, whole)[0].result == "present"
+    assert platform.outcomes(["far"])["far"].standing == "shown"
+
+
 def test_the_first_result_of_a_task_is_not_doubted(database):
     assert send(database, ADA, run("a", measurements=[at(300, 99.9)])) == [Answer(1, "a", "new")]
 
