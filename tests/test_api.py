@@ -103,6 +103,12 @@ def test_the_front_is_that_of_all_policies(fresh: Path) -> None:
     assert axes.get_ylabel() == "Top-1 (%)"
 
 
+def test_a_front_of_values_that_no_policy_has_is_not_drawn(fresh: Path) -> None:
+    ranking = api.rank(task="mnist", by="test_loss", database=fresh)
+    with pytest.raises(InputError, match="no policy has both test loss and #Iterations$"):
+        ranking.pareto_figure()
+
+
 def test_notes_have_no_passwords() -> None:
     notes: list[str] = []
     line = "note: cannot reach postgresql://ada:secret@example.org/lr"

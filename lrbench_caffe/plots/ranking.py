@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from lrbench_caffe.errors import InputError
 from lrbench_caffe.plots.files import plain, tick_label
 from lrbench_caffe.plots.style import ACCURACY, TEST, TRAIN
 
@@ -21,12 +22,19 @@ MARKERS = {"measured": "o", "paper": "s", "imported": "^"}  # by where the numbe
 
 
 def front_figure(selection: Selection) -> Figure:
-    """Draw a ranking's first start with its front; policies of others are not to be compared with these."""
+    """Draw a ranking's first start with its front; policies of others are not to be compared with these.
+
+    Raises:
+        InputError: none of its policies has both values.
+    """
     from lrbench_caffe.knowledge.ranking import pareto_front
 
     group, order = selection.groups[0], selection.order
     title = selection.title if len(selection.groups) == 1 else f"{selection.title}; {group.start}"
     front = pareto_front(group.candidates, order.cost, order.utility)
+    if not front:
+        both = f"{order.utility.heading} and {order.cost.heading}"
+        raise InputError(f"no Pareto front to draw: no policy has both {both}")
     return pareto_figure(title, group.candidates, front, order.cost, order.utility)
 
 
@@ -42,7 +50,7 @@ def pareto_figure(
     The numbers are listed beside the picture, those of the front first.
 
     Args:
-        front: some of the candidates, in order of cost.
+        front: some of the candidates, at least one, in order of cost.
         cost: the horizontal axis; ``utility``: the vertical one.
     """
     from matplotlib.figure import Figure

@@ -89,12 +89,17 @@ def schedules_of(summaries: Sequence[PolicySummary]) -> tuple[list[Policy], int]
     return bound, max((s.max_iter for s in summaries), default=1)
 
 
-def pareto_chart(selected: Selection) -> Chart:
-    """Utility over cost of the first start's policies, with the front of those that none beats in both."""
+def pareto_chart(selected: Selection) -> Chart | None:
+    """Utility over cost of the first start's policies, with the front of those that none beats in both.
+
+    None where no policy has both values.
+    """
     utility, cost = selected.order.utility, selected.order.cost
     traces = []
     every = [e for group in selected.groups[:1] for e in group.candidates]
     front = pareto_front(every, cost, utility)
+    if not front:
+        return None
     ranked = [row.candidate for group in selected.groups[:1] for row in group.ranked]
     entries: dict[int, RankingEntry] = {}
     for entry in chain(front, ranked, every):
@@ -109,21 +114,20 @@ def pareto_chart(selected: Selection) -> Chart:
         (e.spread(cost.name).mean, e.spread(utility.name).mean)  # type: ignore[union-attr]
         for e in front
     )
-    if spreads:
-        x, y = zip(*spreads)
-        line = {"color": "#666666", "dash": "dot", "shape": "hv"}
-        ring = {"color": "#666666", "symbol": "circle-open", "size": 16, "line": {"width": 2}}
-        traces.append(
-            {
-                "x": x,
-                "y": y,
-                "mode": "lines+markers",
-                "name": "Pareto front",
-                "line": line,
-                "marker": ring,
-                "hoverinfo": "skip",
-            }
-        )
+    x, y = zip(*spreads)
+    line = {"color": "#666666", "dash": "dot", "shape": "hv"}
+    ring = {"color": "#666666", "symbol": "circle-open", "size": 16, "line": {"width": 2}}
+    traces.append(
+        {
+            "x": x,
+            "y": y,
+            "mode": "lines+markers",
+            "name": "Pareto front",
+            "line": line,
+            "marker": ring,
+            "hoverinfo": "skip",
+        }
+    )
     titles = plain(cost.heading), plain(utility.heading)
     return chart("pareto", traces, xaxis={"title": titles[0]}, yaxis={"title": titles[1]})
 

@@ -157,6 +157,16 @@ def test_pareto_front_and_plot(run, tmp_path):
     assert all(f"<!-- {number} -->" in text for number, _ in listed)
 
 
+def test_a_front_of_values_that_no_policy_has_is_not_drawn(url, tmp_path, capsys):
+    """The paper's tables have no test losses."""
+    file = tmp_path / "front.png"
+    args = ["--task", "mnist", "--by", "test_loss", "--plot", str(file), "--db", url]
+    assert cli.run(rank.main, args) == 2
+    line = "error: no Pareto front to draw: no policy has both test loss and #Iterations\n"
+    assert capsys.readouterr().err == line
+    assert not file.exists()
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [

@@ -375,6 +375,18 @@ def test_pictures_are_files(visitor, path):
     assert visitor.get(path.format("gif").replace("{task}", str(task))).status == 404
 
 
+def test_a_front_of_values_that_no_policy_has_is_not_drawn(visitor):
+    """The paper's tables have no test losses."""
+    path = f"/tasks/{task_of(visitor, 'mnist')}"
+    front = visitor.get(f"{path}/front.png?by=test_loss")
+    assert front.status == 404
+    assert "no policy has both test loss and #Iterations" in text(front.text)
+    page = visitor.get(f"{path}?by=test_loss")
+    assert page.status == 200
+    assert not any("/front." in href for href in links(page.text))
+    assert any("/front." in href for href in links(visitor.get(path).text))
+
+
 def test_a_schedule_that_is_none_or_too_long_is_refused(visitor):
     assert visitor.get("/playground.svg?policy=SIN9(k0=1)").status == 400
     assert visitor.get("/playground.svg?policy=FIX(k0=1)&max_iter=2000000000").status == 400

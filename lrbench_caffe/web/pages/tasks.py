@@ -153,7 +153,10 @@ def _table_figure(selected: Selection) -> Any:
 def front(request: Request, task_id: int, form: str, query: TaskQuery) -> Response:
     """The first start's policies with their Pareto front, as ``rank`` plots them."""
     selected = _selected(request, task_id, query)
-    return picture(form, "front", lambda: plots.front_figure(selected))
+    try:
+        return picture(form, "front", lambda: plots.front_figure(selected))
+    except InputError as error:
+        raise Refused(404, str(error)) from None
 
 
 @router.get("/tasks/{task_id}/schedules.{form}")
