@@ -19,10 +19,7 @@ _FIRST, _LAST = 1970, 2999  # years that a log can be of
 _JITTER = 60.0  # seconds that threads' lines may be out of order
 _SET_BACK = 2 * 3600.0  # seconds by which clocks are set back; more is another log
 _HALF_A_YEAR = 6  # months
-_SPRING, _AUTUMN = (
-    2,
-    11,
-)  # last month and first month of logs of which a file's year is the one after
+_ZONES = 26 * 3600.0  # seconds between the local times of two machines, at most
 
 
 @dataclass(frozen=True)
@@ -112,15 +109,15 @@ class Clock:
     def _year_of_file(
         self, stamps: Sequence[Stamp], turns: list[int], note: Callable[[str], None]
     ) -> int:
-        written = time.localtime(self._path.stat().st_mtime)
-        last = stamps[-1]
-        year = written.tm_year
-        if written.tm_mon <= _SPRING and last.month >= _AUTUMN:
+        """The latest year in which the last line is not later than the file."""
+        written = self._path.stat().st_mtime
+        year = time.localtime(written).tm_year + 1
+        while stamps[-1].seconds(year) > written + _ZONES:
             year -= 1
         # How many years before the last line each 29 February was written.
         ago = {turns[-1] - turn for s, turn in zip(stamps, turns) if (s.month, s.day) == (2, 29)}
         fitting = [y for y in range(year, year - 9, -1) if all(calendar.isleap(y - n) for n in ago)]
         if fitting and fitting[0] != year:
-            note(f"a log of 29 February, and a file of {year}: {fitting[0]} is taken for its year")
+            note(f"a log of 29 February, not of {year}: {fitting[0]} is taken for its year")
             year = fitting[0]
         return year

@@ -377,9 +377,34 @@ def test_29_february_without_any_year(log, reader, messages):
     assert reader.noted("2016 is taken for its year")
 
 
-def test_a_log_of_december_whose_file_is_of_january(log, reader, messages):
-    record = read_as_of(reader, messages, dated(log, "1230"), 2018, 1)
-    assert datetime.fromtimestamp(record.started).year == 2017
+@pytest.mark.parametrize(
+    ("day", "month", "year"),
+    [
+        ("1230", 1, 2017),
+        ("1224", 11, 2017),
+        ("0916", 9, 2017),
+        ("0915", 9, 2018),  # another time zone's
+        ("0914", 9, 2018),
+        ("0101", 12, 2018),
+    ],
+)
+def test_the_year_is_the_latest_that_is_not_after_the_files(
+    log, reader, messages, day, month, year
+):
+    """The file is of the 14th of a month of 2018, at noon; the lines are of one o'clock or so."""
+    text = re.sub(r"(?m)^([IWEF]\d{4}) \d\d:", r"\1 13:", dated(log, day))
+    record = read_as_of(reader, messages, text, 2018, month)
+    assert datetime.fromtimestamp(record.started).year == year
+
+
+def test_a_log_of_new_year_whose_file_is_of_the_day_before(log, reader, messages):
+    """Where the log was written it is 1 January already."""
+    text = re.sub(r"(?m)^([IWEF]\d{4}) \d\d:", r"\1 01:", dated(log, "0101"))
+    reader.path.write_text(text)
+    then = time.mktime((2018, 12, 31, 12, 0, 0, 0, 0, -1))
+    os.utime(reader.path, (then, then))
+    (record,) = records_from_log(reader.path, messages)
+    assert datetime.fromtimestamp(record.started).date().isoformat() == "2019-01-01"
 
 
 def test_a_clock_that_is_set_back(log, reader):
