@@ -418,6 +418,25 @@ class PolicySummary:
         return self.repeats if known is None or known.n is None else known.n
 
 
+def origin_parts(origin: str) -> tuple[str, str]:
+    """An origin's files, and its remarks with the brackets and the space before them.
+
+    >>> origin_parts("/home/ada (work)/a.log (the net is that of a.prototxt)")
+    ('/home/ada (work)/a.log', ' (the net is that of a.prototxt)')
+    >>> origin_parts("/home/ada (work)/a.log")
+    ('/home/ada (work)/a.log', '')
+    """
+    depth = 0
+    for place in reversed(range(len(origin))):
+        depth += (origin[place] == ")") - (origin[place] == "(")
+        if depth <= 0:
+            break
+    else:
+        place = 0
+    begins = origin.endswith(")") and origin[:place].endswith(" ")
+    return (origin[: place - 1], origin[place - 1 :]) if begins else (origin, "")
+
+
 def digest(value: Any) -> str:
     """SHA-256 over canonical JSON, 32 hexadecimal digits."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))

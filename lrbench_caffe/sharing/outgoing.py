@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 from pathlib import Path, PurePath
 
-from lrbench_caffe.records import RunRecord
+from lrbench_caffe.records import RunRecord, origin_parts
 
 # Of a path in a text, all but its last part: /home/ada/runs/ and ~/runs/. In quotes it may have spaces.
 _QUOTED = re.compile(r"""(?<=(['"]))(?:~[\w.-]*)?/(?:(?!\1)[^\n])*/(?=[^/\n])""")
@@ -27,20 +27,36 @@ def without_places(record: RunRecord) -> RunRecord:
 
 
 def _origin(record: RunRecord) -> str:
-    if record.source == "measured" and not record.origin.endswith(")"):
-        return PurePath(record.origin).name
-    # One or several logs, and remarks; a run directory of schema 1 with "(from PATH)".
-    files, mark, remarks = record.origin.partition(" (")
-    names = ", ".join(PurePath(file).name for file in files.split(", "))
-    return names + mark + _without_folders(remarks)
+    files, remarks = origin_parts(record.origin)
+    paths = _paths(files) if record.source == "imported" else [PurePath(files)]
+    for folder in dict.fromkeys(path.parent for path in paths):
+        remarks = _without_folder(folder, remarks)
+    return ", ".join(path.name for path in paths) + _without_folders(remarks)
+
+
+def _paths(files: str) -> list[PurePath]:
+    """The logs of a run.
+
+    A comma may be part of a folder's name. It ends a path only before an absolute one, before one
+    of the first one's folder, and where there is no folder.
+    """
+    folder = PurePath(files.partition(", ")[0]).parent
+    known = "" if folder == PurePath() else rf"|{re.escape(str(folder))}/"
+    parts = re.split(rf", (?=/{known})", files) if "/" in files else files.split(", ")
+    return [PurePath(part) for part in parts]
 
 
 def _plain(record: RunRecord, text: str) -> str:
     # These two may have spaces, after which nothing tells that a path goes on.
     for folder in (PurePath(record.origin).parent, Path.home()):
-        if folder.is_absolute() and folder != PurePath("/"):
-            text = text.replace(f"{folder}/", "")
+        text = _without_folder(folder, text)
     return _without_machine(record, _without_folders(text))
+
+
+def _without_folder(folder: PurePath, text: str) -> str:
+    if not folder.is_absolute() or folder == PurePath("/"):
+        return text
+    return text.replace(f"{folder}/", "")
 
 
 def _without_folders(text: str) -> str:
