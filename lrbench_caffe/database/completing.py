@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from lrbench_caffe.metrics import METRICS, SCORES, Measurement
-from lrbench_caffe.records import PARTIAL, RunRecord, Start
+from lrbench_caffe.records import PARTIAL, RunRecord, Start, origin_parts
 
 # What the data's and the net's files tell, and a log alone does not.
 _OF_FILES = ("task_type", "dataset", "network", "solver", "epoch", "head")
@@ -155,12 +155,14 @@ def parts_of_one_training(imported: Sequence[RunRecord], stored: Iterable[RunRec
     """Remarks about runs that were imported separately though one seems to continue the other.
 
     Args:
-        imported: the runs that were imported now.
+        imported: the runs that were imported now. They were read together, so what could be joined
+            is one run.
         stored: those from logs in the database.
     """
     remarks = {}
+    together = {record.uid for record in imported}
     for one in stored if imported else ():
-        for other in imported:
+        for other in imported if one.uid not in together else ():
             for first, second in ((one, other), (other, one)):
                 if _goes_on(first, second):
                     remarks[first.uid, second.uid] = _how_to_join(first, second)
@@ -171,6 +173,7 @@ def _goes_on(first: RunRecord, second: RunRecord) -> bool:
     same = (
         first.uid != second.uid
         and first.solver == second.solver
+        and first.policy.text == second.policy.text
         and first.network.digest == second.network.digest
         and first.dataset.name == second.dataset.name
     )
@@ -181,13 +184,14 @@ def _goes_on(first: RunRecord, second: RunRecord) -> bool:
 
 
 def _how_to_join(first: RunRecord, second: RunRecord) -> str:
-    one, other = (record.origin.partition(" (")[0] for record in (first, second))
+    one, other = (origin_parts(record.origin)[0] for record in (first, second))
     if (first.ended or 0.0) >= (second.ended or 0.0):
         return (
             f"run {second.uid} ({other}) is a part of run {first.uid}; "
             f"to delete it: db delete {second.uid}"
         )
     return (
-        f"run {second.uid} ({other}) seems to continue run {first.uid} ({one}); to make them one run: "
+        f"run {second.uid} ({other}) seems to continue run {first.uid} ({one}); to make them one run, "
+        "if the rest of their solvers is the same: "
         f"db delete {second.uid}, then db import-log {one.replace(', ', ' ')} {other.replace(', ', ' ')}"
     )

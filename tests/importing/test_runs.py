@@ -252,6 +252,33 @@ def test_parts_that_came_in_apart_are_told(two_files, tmp_path, fresh, capsys):
         assert (kept.status, len(kept.measurements)) == ("finished", 5)
 
 
+@pytest.mark.parametrize("together", [True, False])
+def test_a_continuation_with_another_lr_policy_is_not_said_to_be_a_part(
+    two_files, tmp_path, fresh, capsys, together
+):
+    database = str(shutil.copy(fresh, tmp_path / "lr.sqlite"))
+    text = re.sub(r'lr_policy: "\w+"', 'lr_policy: "fixed"', two_files[1].read_text())
+    two_files[1].write_text(re.sub(r"(Iteration \d+, lr = )\S+", r"\g<1>0.01", text))
+    for files in [two_files] if together else [[file] for file in two_files]:
+        assert db.main(["--db", database, "import-log", *map(str, files)]) == 0
+        assert "to make them one run" not in capsys.readouterr().err
+    with Database.open(database) as opened:
+        assert len(list(opened.runs(source="imported"))) == 2
+
+
+def test_parts_that_could_not_be_joined_are_not_said_to_be_parts(
+    two_files, tmp_path, fresh, capsys
+):
+    """Of the solver state's name the records say nothing, but the import has compared it."""
+    database = str(shutil.copy(fresh, tmp_path / "lr.sqlite"))
+    text = two_files[1].read_text().replace("from tiny_iter_100", "from other_iter_100")
+    two_files[1].write_text(text)
+    assert db.main(["--db", database, "import-log", *map(str, two_files)]) == 0
+    shown = capsys.readouterr()
+    assert shown.out == "logs: 2 new or completed, 0 already there\n"
+    assert "to make them one run" not in shown.err
+
+
 # -- how it ended ----------------------------------------------------------------------------------
 
 
