@@ -217,6 +217,11 @@ def refuses_value(error: BaseException) -> bool:
     return isinstance(list(_origins(error))[-1], (sqlite3.IntegrityError, sqlite3.DataError))
 
 
+def takes_no_such_number(error: BaseException) -> bool:
+    """Whether SQLite cannot take a number of the request, which has more than 64 bits."""
+    return isinstance(error, OverflowError) and "SQLite" in str(error)
+
+
 def shows_damage(error: BaseException) -> bool:
     """Whether the database itself is damaged, not the request."""
     code = sqlstate(error)

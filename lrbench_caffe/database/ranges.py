@@ -10,6 +10,7 @@ from lrbench_caffe.metrics import METRICS
 
 INT32 = 2**31 - 1  # Caffe's own numbers of iterations
 WHOLE = 10**15
+LAST_ID = 2**53  # of a row: the last whole number that every reader of JSON can hold
 LAYERS = REPEATS = 10**6
 REAL = 1e100
 YEAR_9999 = 253_402_300_799  # seconds since 1970

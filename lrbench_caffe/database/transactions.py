@@ -12,7 +12,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from lrbench_caffe.database import engine as driver
 from lrbench_caffe.database.errors import DatabaseError, DatabaseUnavailable, RecordError
-from lrbench_caffe.errors import LRBenchError
+from lrbench_caffe.errors import InputError, LRBenchError
 
 Result = TypeVar("Result")
 
@@ -40,6 +40,7 @@ class Transactions:
         Raises:
             DatabaseUnavailable: the database stayed away for longer than the patience.
             RecordError: it refuses a value that is to be written.
+            InputError: a number is larger than any that it can have.
             DamagedDatabase: it is broken, or has what cannot be read.
             DatabaseError: it refuses for another reason that does not pass.
         """
@@ -75,6 +76,10 @@ class Transactions:
             except (
                 Exception
             ) as error:  # what was read is not what was written: text, JSON, a number
+                if driver.takes_no_such_number(error):
+                    raise InputError(
+                        "a number is too large for the database; allowed: -2**63 to 2**63 - 1"
+                    ) from error
                 why = f"it cannot be read ({type(error).__name__}: {driver.reason(error, self.engine.url)})"
                 raise driver.damaged(self.engine.url, why) from error
             if not passing:

@@ -17,7 +17,7 @@ from lrbench_caffe.records import SOURCES, RunRecord
 from lrbench_caffe.sharing.client import TOKEN, Client
 from lrbench_caffe.sharing.outgoing import without_places
 from lrbench_caffe.terminal.progress import Bars
-from lrbench_caffe.terminal.run_filters import add_filters, known_function
+from lrbench_caffe.terminal.run_filters import add_filters, known_function, task_id
 
 if TYPE_CHECKING:
     from lrbench_caffe.database.store import Database
@@ -80,7 +80,8 @@ def _own(args: argparse.Namespace, database: Database) -> Iterator[RunRecord]:
 
 def pull_flags(p: argparse.ArgumentParser) -> None:
     p.add_argument("url", metavar="URL", help="the platform: http://HOST or https://HOST")
-    p.add_argument("--task", type=int, metavar="ID", help="only runs of this task of the platform")
+    text = "only runs of this task of the platform"
+    p.add_argument("--task", type=task_id, metavar="ID", help=text)
     p.add_argument("--function", metavar="NAME", help="only runs of this LR function")
     p.add_argument("--source", choices=SOURCES, help="only runs from this source")
     p.add_argument("--contributor", metavar="NAME", help="only runs of this contributor")

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from lrbench_caffe.database.ranges import LAST_ID
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.lr import PolicyError
 from lrbench_caffe.records import SOURCES, STATUSES, RunRecord
@@ -15,11 +16,19 @@ if TYPE_CHECKING:
 
 
 def add_filters(p: argparse.ArgumentParser, *, statuses: bool = True) -> None:
-    p.add_argument("--task", type=int, metavar="ID", help="only runs of this task (see: tasks)")
+    p.add_argument("--task", type=task_id, metavar="ID", help="only runs of this task (see: tasks)")
     p.add_argument("--function", metavar="NAME", help="only runs of this LR function")
     if statuses:
         p.add_argument("--status", choices=STATUSES, help="only runs with this status")
     p.add_argument("--source", choices=SOURCES, help="only runs from this source")
+
+
+def task_id(text: str) -> int:
+    """The number of a task on the command line."""
+    number = int(text) if text.isdecimal() and len(text) <= len(str(LAST_ID)) else 0
+    if not 1 <= number <= LAST_ID:
+        raise argparse.ArgumentTypeError(f"{text}; allowed: 1 to {LAST_ID}")
+    return number
 
 
 def select_runs(

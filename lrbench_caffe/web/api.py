@@ -19,7 +19,7 @@ from starlette.responses import Response, StreamingResponse
 from lrbench_caffe.database.checks import checked_contribution
 from lrbench_caffe.database.exchange import BATCH, to_line
 from lrbench_caffe.database.platform import AccessToken, Batch, Platform, RunOutcome
-from lrbench_caffe.database.ranges import INT32
+from lrbench_caffe.database.ranges import INT32, LAST_ID
 from lrbench_caffe.database.store import Database
 from lrbench_caffe.database.uploads import (
     LONGEST_LINE,
@@ -50,7 +50,7 @@ MOST_POINTS = 2000  # of a schedule
 _BATCH = re.compile(r"(?!\.*$)[0-9A-Za-z._-]{1,100}", re.ASCII)
 Text = Annotated[Optional[str], Query(max_length=LONGEST)]
 Limit = Annotated[int, Query(ge=1, le=500)]
-Number = Annotated[int, Query(ge=1, le=2**53)]
+Number = Annotated[int, Query(ge=1, le=LAST_ID)]
 Source = Literal["measured", "paper", "imported"]
 StartKind = Literal["scratch", "weights", "snapshot", "unknown"]
 Status = Literal["running", "finished", "failed", "diverged", "stopped"]

@@ -381,6 +381,22 @@ def test_backup_of_postgresql_can_be_restored(command, new_url, tmp_path):
         assert list(database.export()) == expected
 
 
+@pytest.mark.parametrize("number", ["99999999999999999999", "0", "-1", "9007199254740993", "x"])
+@pytest.mark.parametrize("arguments", [["runs"], ["delete", "--yes"], ["pull", "http://x"]])
+def test_a_task_that_no_database_can_have_is_refused(command, arguments, number):
+    with pytest.raises(SystemExit) as ended:
+        command(*arguments, "--task", number)
+    assert ended.value.code == 2
+
+
+def test_the_numbers_of_tasks_are_told(command, capfd):
+    with pytest.raises(SystemExit):
+        command("runs", "--task", "99999999999999999999")
+    words = "argument --task: 99999999999999999999; allowed: 1 to 9007199254740992"
+    assert words in capfd.readouterr().err
+    assert command("runs", "--task", "9007199254740992")[0] == 0
+
+
 def test_a_backup_replaces_neither_the_database_nor_one_in_use(command, file, tmp_path):
     link = tmp_path / "link.sqlite"
     link.symlink_to(file)
