@@ -175,6 +175,8 @@ def check_target(database: Database, path: Path, *, force: bool, copy: bool = Fa
             own = Path(database.path + suffix)
             if path.exists() and own.exists() and path.samefile(own):
                 raise InputError(f"{path} is the database itself; name another file")
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is not a regular file and cannot be replaced; name another one")
     if copy:
         for beside in (path.with_name(path.name + suffix) for suffix in _BESIDE):
             if beside.exists() and beside.stat().st_size:
@@ -183,8 +185,6 @@ def check_target(database: Database, path: Path, *, force: bool, copy: bool = Fa
                 )
     if not path.exists():
         return
-    if not path.is_file():
-        raise InputError(f"{path} is not a regular file and cannot be replaced; name another one")
     if not copy and _is_sqlite(path):
         raise InputError(f"{path} is a SQLite database, which is not replaced; name another file")
     if not force:

@@ -346,7 +346,7 @@ class Database:
         column = schema.run.c.uid
         query = (
             select(column)
-            .where(column.startswith(prefix, autoescape=True))
+            .where(func.substr(column, 1, len(prefix)) == prefix)  # SQLite's LIKE ignores case
             .order_by(column)
             .limit(limit)
         )

@@ -13,6 +13,7 @@ from lrbench_caffe.terminal import cli
 from lrbench_caffe.terminal.tables import Layout, print_table
 
 DAY = 24 * 3600.0
+MOST_DAYS = 1_000_000
 
 
 def add_flags(
@@ -40,8 +41,8 @@ def add_flags(
 def manage(args: argparse.Namespace, database: Database) -> int:
     platform = Platform(database)
     if args.action == "add":
-        if args.days is not None and not args.days > 0:
-            raise InputError(f"--days: {args.days:g}; allowed: more than 0")
+        if args.days is not None and not 0 < args.days <= MOST_DAYS:
+            raise InputError(f"--days: {args.days:.15g}; allowed: more than 0, up to {MOST_DAYS}")
         seconds = None if args.days is None else args.days * DAY
         print(platform.add_token(args.name, args.scope, seconds))
     elif args.action == "revoke":

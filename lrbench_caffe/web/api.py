@@ -247,7 +247,7 @@ class UploadAnswer(BaseModel):
     Attributes:
         batch: by which it can be sent on, or taken back.
         new, present, refused: numbers of lines.
-        answers: one for each line.
+        answers: one for each line that is not empty.
     """
 
     batch: str
@@ -286,18 +286,20 @@ async def upload(
     settings: WebSettings = request.app.state.settings
     answers: list[Answer] = []
     lines: list[bytes] = []
+    done = filled = 0  # lines that are stored, and those of ``lines`` that are not empty
 
     async def store() -> None:
-        done = len(answers)
+        nonlocal done, filled
         page = await run_in_threadpool(list, receive(database(request), lines, contribution))
         answers.extend(Answer(done + a.line, a.uid, a.result, a.reason) for a in page)
+        done, filled = done + len(lines), 0
         lines.clear()
 
     most = settings.upload_mib * MIB
     async for line in read_lines(request, most, LONGEST_LINE, MOST_LINES):
-        if line.strip():
-            lines.append(line)
-        if len(lines) == BATCH:
+        lines.append(line)
+        filled += bool(line.strip())
+        if filled == BATCH:
             await store()
     await store()
     return UploadAnswer(batch=contribution.batch, answers=answers, **counted(answers))

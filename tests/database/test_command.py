@@ -381,6 +381,13 @@ def test_backup_of_postgresql_can_be_restored(command, new_url, tmp_path):
         assert list(database.export()) == expected
 
 
+@pytest.mark.parametrize("place", [".", "", "/"])
+def test_a_backup_to_a_folder_is_refused(command, place):
+    code, _, err = command("backup", place)
+    assert (code, "is not a regular file and cannot be replaced" in err) == (2, True), err
+    assert len(err.splitlines()) == 1
+
+
 @pytest.mark.parametrize("number", ["99999999999999999999", "0", "-1", "9007199254740993", "x"])
 @pytest.mark.parametrize("arguments", [["runs"], ["delete", "--yes"], ["pull", "http://x"]])
 def test_a_task_that_no_database_can_have_is_refused(command, arguments, number):

@@ -647,6 +647,15 @@ def test_uids_can_be_cut_short(database):
     assert database.uids("zz") == []
 
 
+def test_uids_differ_by_case(database):
+    for uid in ("Xbc", "xbd", "xB"):
+        database.put(run(uid))
+    assert database.uids("XB") == []
+    assert database.uids("xB") == ["xB"]
+    assert database.uids("X") == ["Xbc"]
+    assert database.uids("x", limit=9) == ["xB", "xbd"]
+
+
 def test_a_number_that_no_row_can_have_is_no_damage(database):
     """PostgreSQL compares numbers of any size; SQLite takes 64 bits."""
     if database.path is None:

@@ -6,9 +6,11 @@ import pytest
 
 from lrbench_caffe import db
 from lrbench_caffe.database import Database
+from lrbench_caffe.database.exchange import to_line
 from lrbench_caffe.database.platform import Platform
 from lrbench_caffe.terminal import cli
 from lrbench_caffe.terminal.db_share import PAGE
+from lrbench_caffe.web import __main__ as web
 from tests.database.records import at, run
 from tests.web.serving import Client
 
@@ -109,6 +111,31 @@ def test_refused_and_doubted_runs_are_told(serve, token, command, mine, monkeypa
     code, out, err = command("--db", mine, "push", address)
     assert (code, "1 refused" in out) == (1, True)
     assert "run first: uid: 'first' is not a run of 'bob'; allowed: own runs" in err
+
+
+def test_refused_lines_have_their_numbers_in_the_body(serve, token):
+    ada = Client(serve(), token("ada", "write"))
+    lines = [b"", b" ", b"{bad", to_line(run("a")).strip().encode(), b"", b"[]"]
+    answers = ada.post("/api/v1/runs", b"\n".join(lines)).json["answers"]
+    assert [(a["line"], a["result"]) for a in answers] == [
+        (3, "refused"), (4, "new"), (6, "refused"),
+    ]  # fmt: skip
+
+
+def test_lines_of_many_pages_have_their_numbers(serve, token, monkeypatch):
+    monkeypatch.setattr("lrbench_caffe.web.api.BATCH", 2)
+    ada = Client(serve(), token("ada", "write"))
+    # Pages end after lines 3, 6 and 7.
+    answers = ada.post("/api/v1/runs", b"\n1\n2\n\n3\n4\n5\n").json["answers"]
+    assert [a["line"] for a in answers] == [2, 3, 5, 6, 7]
+
+
+@pytest.mark.parametrize("days", ["0", "-1", "nan", "1e9", "1000001"])
+def test_the_days_of_a_token_have_a_range(url, capsys, days):
+    assert cli.run(web.main, ["token", "add", "x", f"--days={days}", "--db", url]) == 2
+    told = capsys.readouterr().err
+    assert told == f"error: --days: {float(days):.15g}; allowed: more than 0, up to 1000000\n"
+    assert cli.run(web.main, ["token", "add", "x", "--days=1000000", "--db", url]) == 0
 
 
 def test_a_token_is_needed_and_no_message_has_it(
