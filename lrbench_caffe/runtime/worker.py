@@ -777,16 +777,17 @@ class SolverDriver(object):
         """
         nets = [self.net] + self.test_nets
         done, total = 0, sum(int(entry["passes"]) for entry in request["nets"])
+        stopped = False
         for entry in request["nets"]:
             net = nets[int(entry["net"])]
             places = places_by_name(layer_names(net))
             layers = [places[native(name)][number] for name, number in entry["layers"]]
             statistics = self.copies_of_blobs(net, layers)
             for _ in range(int(entry["passes"])):
-                if self.channel.waiting():
+                stopped = self.channel.waiting()
+                if stopped:
                     self.interrupt(self.solver.iter)
-                    self.channel.send("replayed")
-                    return
+                    break
                 for layer in layers:
                     if entry.get("reshape") and len(net._bottom_ids(layer)):
                         net.reshape()
@@ -797,6 +798,8 @@ class SolverDriver(object):
                     self.channel.send("progress", done=done, total=total)
             for blob, data in statistics:
                 blob.data[...] = data
+            if stopped:
+                break
         self.channel.send("replayed")
 
     @staticmethod

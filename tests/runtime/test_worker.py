@@ -374,6 +374,21 @@ def test_replay(opened):
     assert talk.expect("tested")[0]["outputs"]["loss"] == [TWO_BATCHES[1]["loss"]]
 
 
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_replay_leaves_the_statistics_of_layers_as_they_were(opened, stopped):
+    talk = opened({"weights": {"norm": [[1.0, 2.0]]}, "types": {"norm": "BatchNorm"}})
+    nets = [{"net": 0, "layers": [["norm", 0]], "passes": 10**6 if stopped else 3}]
+    talk.ask("replay", nets=nets)
+    fields, _ = talk.receive()
+    if stopped:
+        assert fields["kind"] == "progress" and fields["done"] > 0
+        talk.ask("pause")
+    while fields["kind"] == "progress":
+        fields, _ = talk.receive()
+    assert fields == {"kind": "replayed"}
+    assert talk.weights() == [[1.0, 2.0]]
+
+
 def test_log(opened):
     talk = opened()
     talk.ask("log", text="Optimization Done.")
