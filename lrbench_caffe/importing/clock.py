@@ -112,7 +112,7 @@ class Clock:
         """The latest year in which the last line is not later than the file."""
         written = self._path.stat().st_mtime
         year = time.localtime(written).tm_year + 1
-        while stamps[-1].seconds(year) > written + _ZONES:
+        while year > _FIRST and stamps[-1].seconds(year) > written + _ZONES:
             year -= 1
         # How many years before the last line each 29 February was written.
         ago = {turns[-1] - turn for s, turn in zip(stamps, turns) if (s.month, s.day) == (2, 29)}

@@ -60,7 +60,8 @@ def _add_goal(p: cli.Parser) -> None:
     )  # fmt: skip
     what.add_argument(
         "--lr-range", metavar="LOW,HIGH",
-        help="lowest and highest LR of the candidates, instead of a range test",
+        help="the range of good constant LRs, instead of a range test: each candidate has its highest LR in "
+        "it, and its lowest may be below it",
     )  # fmt: skip
     what.add_argument(
         "--compose", action="store_true", help="also try compositions of the best policies"

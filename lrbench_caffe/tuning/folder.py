@@ -22,7 +22,7 @@ FILE = "study.json"
 # What a study of an earlier version has, which does not say it; of its start nothing is known.
 _BEFORE = {
     "by": "top1", "higher": True, "target": None, "level": 0, "stages": [], "holdout": 0.0, "also": [],
-    "try_first": [], "lr_range": [],
+    "try_first": [], "lr_range": [], "form": "",
 }  # fmt: skip
 # The solver is compared by its content, and files to begin with by theirs (``start``). The chance is
 # kept: see ``keeping_chance``.
@@ -154,9 +154,9 @@ def keeping_chance(plan: TuningPlan, kept: dict[str, Any] | None) -> TuningPlan:
 
     Where Caffe measures it, another BLAS or number of threads rounds it otherwise.
     """
-    same = kept is not None and kept["plan"].get("by", _BEFORE["by"]) == plan.by
-    chance = kept["plan"].get("chance") if kept and same else None
-    return plan if chance is None else replace(plan, chance=float(chance))
+    if kept is None or plan.by == "top1" or kept["plan"].get("by") != plan.by:
+        return plan
+    return replace(plan, chance=float(kept["plan"].get("chance", plan.chance)))
 
 
 def _check_same(

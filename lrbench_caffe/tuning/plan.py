@@ -44,8 +44,9 @@ class TuningPlan:
             they are chosen by the test set.
         split: digest of the choice of these records, "" before it is made.
         also: other settings that are chosen, too: "momentum=0.8,0.9" (see ``also``).
+        form: of a range test, "ladder" or "ramp"; empty for a tuning.
         try_first: policies that were given to be tried first; lr_range: the lowest and the highest
-            LR that were given as the range, empty where it is to be found.
+            good constant LR that were given, empty where they are to be found.
     """
 
     solver: str
@@ -78,6 +79,7 @@ class TuningPlan:
     also: tuple[str, ...] = ()
     try_first: tuple[str, ...] = ()
     lr_range: tuple[float, ...] = ()
+    form: str = ""
 
     @property
     def beginning(self) -> tuple[str, ...]:

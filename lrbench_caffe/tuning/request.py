@@ -120,7 +120,8 @@ class TuningRequest(StudyRequest):
             test set judges them. None for that of the study in ``out``, in a new one for
             ``USUAL_HOLDOUT`` where the data can be split.
         try_first: whole policies that are tried before any other candidate.
-        lr_range: the lowest and the highest LR that candidates may have, instead of a range test.
+        lr_range: the lowest and the highest good constant LR, instead of a range test. The highest
+            LRs of the candidates are in this range; their lowest ones may be below it.
         also: values of other settings to choose from, by name: "batch", "momentum",
             "weight_decay"; the solver's own value is always among them. Needs Optuna.
     """

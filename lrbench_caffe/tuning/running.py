@@ -302,12 +302,14 @@ def find_range(request: RangeRequest, watch: TuningObserver, progress: Progress)
     where = request.out or study_folder("range", solver.path)
     plan = _range_plan(request, solver, wanted, progress.say)
     kept = folder.read(where)
-    plan = folder.keeping_chance(plan, kept)
     folder.check_solver(where, plan, kept)
-    if kept is not None:
+    # A ramp has no tests; one beside a ladder, in the same folder, has nothing to agree with.
+    continued = kept is not None and kept["plan"].get("form") == plan.form == "ladder"
+    if kept is not None and continued:
+        plan = folder.keeping_chance(plan, kept)
         folder.check_plan(where, plan, kept, RANGE_MAY_CHANGE)
     with _pool(request, watch) as pool:
-        if kept is None:
+        if kept is None or (plan.form == "ladder" and not continued):
             folder.write(where, plan, Prior())
         study = _study(request, where, replace(plan, slots=pool.slots), pool, watch)
         if kept is not None:
@@ -339,7 +341,8 @@ def _range_plan(
     if request.iterations:
         interval = min(interval, max(1, request.iterations // 2))
         max_iter = max(max_iter, request.iterations)
-    return _plan(request, solver, wanted, measure, max_iter, interval)
+    plan = _plan(request, solver, wanted, measure, max_iter, interval)
+    return replace(plan, form=request.form)
 
 
 def climb(request: RangeRequest, study: Study, solver: Solver, title: str) -> RangeTest:

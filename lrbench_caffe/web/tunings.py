@@ -108,7 +108,8 @@ class FoundStudy:
     Attributes:
         key: names it in an address; name: its folder, from the folder of runs.
         plan: of study.json, as far as it is what it should be.
-        known: policies that the LR database proposed, with the reason.
+        known: policies that were given or that the LR database proposed, with the reason.
+        has_range: whether its range was given or known, so that it made no range test.
         result: of result.json or range.json; None before it has ended.
         count: how many trainings it has.
         problem: what cannot be read of it; None where nothing.
@@ -120,6 +121,7 @@ class FoundStudy:
     name: str
     plan: Mapping[str, Any]
     known: Mapping[str, str]
+    has_range: bool
     result: Mapping[str, Any] | None
     count: int
     problem: str | None
@@ -261,7 +263,8 @@ class FoundStudy:
         length = number_of(self.plan, "max_iter") or 0
         interval = number_of(self.plan, "test_interval") or 1
         short = training.iteration <= max(2 * interval, RANGE_SHARE * length + interval)
-        if training.policy.startswith("FIX(") and short and training.policy not in self.known:
+        tried = self.has_range or training.policy in self.known
+        if training.policy.startswith("FIX(") and short and not tried:
             return RANGE_TEST
         return SEARCH
 
@@ -413,12 +416,14 @@ def _readable(path: Path, root: Path) -> FoundStudy | None:
 def _study(path: Path, root: Path) -> FoundStudy:
     plan: Mapping[str, Any] = {}
     known: dict[str, str] = {}
+    has_range = False
     problems = []
     try:
         content = read_object(path / folder.FILE)
         plan = object_of(content["plan"])
-        pairs = content.get("experience", {}).get("policies", [])
-        known = {str(policy): str(why) for policy, why in pairs}
+        experience = content.get("experience", {})
+        has_range = experience.get("range") is not None
+        known = {str(policy): str(why) for policy, why in experience.get("policies", [])}
     except Exception as error:
         problems.append(f"{folder.FILE}: {reason(error)}")
     result = None
@@ -436,6 +441,7 @@ def _study(path: Path, root: Path) -> FoundStudy:
         name=visible(str(path.relative_to(root.resolve()))),
         plan=plan,
         known=known,
+        has_range=has_range,
         result=result,
         count=len(_training_paths(path)),
         problem="; ".join(problems) or None,

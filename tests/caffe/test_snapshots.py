@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -132,7 +133,7 @@ def test_what_a_run_begins_with_is_no_snapshot_of_it(
 # -- a stop during the last test -------------------------------------------------------------------
 
 ENDING = {
-    "max_iter": 20, "display": 10, "test_interval": 20, "test_initialization": "false", "test_iter": 8000,
+    "max_iter": 20, "display": 10, "test_interval": 20, "test_initialization": "false", "test_iter": 1000,
     "snapshot_after_train": "false",
 }  # fmt: skip
 
@@ -144,16 +145,23 @@ def test_stopped_in_the_last_test_it_ends_as_without_the_stop(workspace: Workspa
         + '\nlayer { name: "norm" type: "BatchNorm" bottom: "ip1" top: "norm" }'
         + nets.inner_product("ip2", "norm", 10)
     )
-    test = nets.data_layer("TEST", batch=1)
-    workspace.write("net.prototxt", nets.net(test=test, middle=normed))
+    # The test waits while there is a file "hang", so that the signal comes in the middle of it.
+    gate = nets.HANG_LAYER.replace('type: "Python"', 'type: "Python" include { phase: TEST }')
+    ends = nets.ends() + gate.replace('bottom: "ip1"', 'bottom: "ip2"')
+    workspace.write("hanging.py", nets.HANG_MODULE)
+    workspace.environment["PYTHONPATH"] += f":{workspace.path}"
+    workspace.write("net.prototxt", nets.net(middle=normed, last=ends))
     workspace.write("solver.prototxt", nets.solver(**ENDING))
     workspace.train("solver.prototxt", "--out", "whole").succeeded()
     run = workspace.run("stopped")
+    gate_file = workspace.path / workspace.write("hang", "")
     with workspace.training("solver.prototxt", out="stopped") as training:
         training.wait_for(
             lambda: run.log.exists() and "Iteration 20, Testing" in run.log.read_text(), "the test"
         )
         training.send(signal.SIGINT)
+        time.sleep(1)  # until the worker has been told; it has a thousand passes left to hear of it
+        gate_file.unlink()
         training.finish().succeeded()
     assert run.record["status"] == "stopped"
     assert not run.measurements()

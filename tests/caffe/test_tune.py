@@ -110,6 +110,10 @@ def test_range_by_ladder_and_by_ramp(workspace: Workspace) -> None:
         "--out",
         "ramp",
     )
+    # Beside the ladder, or in a folder of its own: the two have nothing in common that must be the same.
+    run(workspace, *ramp[:-1], "range", "--iterations", "60").succeeded()
+    kept = json.loads((workspace.path / "range" / "study.json").read_text())["plan"]
+    assert (kept["form"], kept["chance"], kept["test_interval"]) == ("ladder", 10.0, 20)
     run(workspace, *ramp, "--iterations", "200").succeeded()
     rising = json.loads((workspace.path / "ramp" / "range.json").read_text())
     assert rising["form"] == "ramp"

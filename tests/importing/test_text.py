@@ -407,6 +407,14 @@ def test_a_log_of_new_year_whose_file_is_of_the_day_before(log, reader, messages
     assert datetime.fromtimestamp(record.started).date().isoformat() == "2019-01-01"
 
 
+def test_a_log_whose_file_has_lost_its_date(log, reader, messages):
+    """Archives that are made the same each time date their files to the beginning of time."""
+    reader.path.write_text(dated(log, "0305"))
+    os.utime(reader.path, (0, 0))
+    (record,) = records_from_log(reader.path, messages)
+    assert datetime.fromtimestamp(record.started).year == 1970
+
+
 def test_a_clock_that_is_set_back(log, reader):
     """An hour in autumn: the tests after it are not before those before it."""
     half = len(until(log, "Iteration 100, Testing"))

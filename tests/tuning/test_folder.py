@@ -207,5 +207,8 @@ def test_the_value_before_the_first_update_stays_as_the_study_began(tmp_path: Pa
     # What is compared by something else is another study, and says so.
     other = replace(now, by="loss", chance=7.0)
     assert folder.keeping_chance(other, kept) == other
+    top1 = plan(tmp_path / "solver.prototxt")  # of which it is 100 % / classes, and is not measured
+    folder.write(tmp_path, replace(top1, chance=0.0), Prior())
+    assert folder.keeping_chance(top1, folder.read(tmp_path)) == top1
     with pytest.raises(InputError, match="holds a study with by test_loss, not loss"):
         folder.check_plan(tmp_path, other, kept, ())

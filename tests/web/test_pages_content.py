@@ -13,8 +13,10 @@ import pytest
 
 from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.paper.tables import paper_rows, paper_solver, paper_task
+from lrbench_caffe.tuning.trainings import SEARCH
+from lrbench_caffe.web.tunings import StudyFolders
 from tests.database.records import at, run
-from tests.web.pages_data import HOSTILE, MARKUP, fill, write_training
+from tests.web.pages_data import HOSTILE, MARKUP, fill, write_studies, write_training
 from tests.web.serving import Client
 
 LIMIT = 150_000  # bytes of a page before the chart library
@@ -438,6 +440,18 @@ def test_a_tuning_has_its_progress_and_what_each_candidate_got(visitor):
     curves = json.loads(re.findall(r'<script type="application/json">(.*?)</script>', page)[1])
     assert len(curves["traces"]) == 9
     assert "9: 6 for search, 3 for range test" in text(page)
+
+
+def test_a_tuning_whose_range_was_given_made_no_range_test(tmp_path):
+    write_studies(tmp_path)
+    file = tmp_path / "tune-digits" / "study.json"
+    content = json.loads(file.read_text())
+    content["experience"]["range"] = [0.001, 0.1, 0.01, None]
+    file.write_text(json.dumps(content))
+    folders = StudyFolders([tmp_path])
+    (found,) = [study for study in folders.studies() if study.name.endswith("tune-digits")]
+    trainings, _ = folders.trainings(found)
+    assert len(trainings) == 9 and {found.stage(one) for one in trainings} == {SEARCH}
 
 
 def test_a_tuning_by_held_out_records_tells_both_results(visitor):
