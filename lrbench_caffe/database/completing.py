@@ -161,8 +161,9 @@ def parts_of_one_training(imported: Sequence[RunRecord], stored: Iterable[RunRec
     """
     remarks = {}
     together = {record.uid for record in imported}
-    for one in stored if imported else ():
-        for other in imported if one.uid not in together else ():
+    separate = (one for one in stored if one.uid not in together) if imported else ()
+    for one in separate:
+        for other in imported:
             for first, second in ((one, other), (other, one)):
                 if _goes_on(first, second):
                     remarks[first.uid, second.uid] = _how_to_join(first, second)

@@ -20,7 +20,7 @@ from lrbench_caffe.knowledge.adaptation import (
     explain,
 )
 from lrbench_caffe.knowledge.evidence import Evidence, Proposal, Wanted
-from lrbench_caffe.knowledge.ranking import CRITERIA, Criterion, check_direction, output
+from lrbench_caffe.knowledge.ranking import Criterion, output, own_criterion
 from lrbench_caffe.knowledge.similarity import SAME, comparable, is_held_out, similarity
 from lrbench_caffe.knowledge.utility import (
     MANY,
@@ -85,21 +85,16 @@ def measure_of(
         InputError: no result has the output.
     """
     if by in OWN or (by is None and classifies(task)):
-        return _own(by or "top1", higher)
+        return own_criterion(by or "top1", higher)
     results = _results_alike(database, task)
     outputs = sorted({name for summary in results for name in summary.outputs})
     if by is None and (not outputs or any(summary.test_loss for summary in results)):
-        return _own("test_loss", higher)
+        return own_criterion("test_loss", higher)
     if by is not None and by not in outputs:
         known = (*OWN, *outputs)
         hint = did_you_mean(by, known) or ";"
         raise ParameterError("{by}: unknown output {0!r}{1} known: {2}", by, hint, ", ".join(known))
     return output(by or outputs[0], higher, results)
-
-
-def _own(name: str, higher: bool | None) -> Criterion:
-    check_direction(CRITERIA[name], higher)
-    return CRITERIA[name]
 
 
 def is_known(database: ResultSource, task: Task, by: str) -> bool:

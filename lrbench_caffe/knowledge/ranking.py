@@ -216,14 +216,23 @@ def direction_note(asked: Iterable[Criterion]) -> str:
     return text
 
 
-def check_direction(criterion: Criterion, higher: bool | None) -> None:
-    """Raise a ParameterError where a direction is given that is not a metric's own."""
+def own_criterion(name: str, higher: bool | None) -> Criterion:
+    """One of our metrics.
+
+    Args:
+        higher: whether more is better, if anything was said.
+
+    Raises:
+        ParameterError: that is not the metric's own direction.
+    """
+    criterion = CRITERIA[name]
     if higher is not None and higher != criterion.higher:
         raise ParameterError(
             "{higher}: {0} is better if it is {1}; allowed: with an output of the net",
-            METRICS[criterion.name].title,
+            METRICS[name].title,
             "higher" if criterion.higher else "lower",
         )
+    return criterion
 
 
 def criteria(

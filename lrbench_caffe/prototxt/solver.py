@@ -349,7 +349,7 @@ def build_solver(
     notes = _odd_fields(path, message)
     if message.max_iter < 1 and max_iter is None:
         notes.append(
-            f"{path}: max_iter {shown_field(message, 'max_iter')}: Caffe trains nothing, so nothing is "
+            f"{path}: max_iter {_shown_field(message, 'max_iter')}: Caffe trains nothing, so nothing is "
             f"recorded ({named('max_iter')} N trains)"
         )
     nets = _read_nets(path, message, open_net, notes)
@@ -505,9 +505,24 @@ def _open_net(path: Path, name: str, value: str, messages: Messages) -> tuple[An
     return messages.read_net(file_path(value))
 
 
-def shown_field(message: Any, name: str) -> str:
+def _shown_field(message: Any, name: str) -> str:
     """What a message on a field that is not allowed says of its value."""
     return f"is {getattr(message, name)}" if message.HasField(name) else "is missing"
+
+
+def check_length(solver: Solver, max_iter: int, parameter: str = "max_iter") -> None:
+    """Raise a ParameterError where a training has no iterations.
+
+    Args:
+        max_iter: what was asked for, else the solver's own.
+        parameter: what asks for it.
+    """
+    if max_iter < 1:
+        raise ParameterError(
+            "{0}: max_iter {1}; allowed: 1 or more ({" + parameter + "} N)",
+            solver.path,
+            _shown_field(solver.message, "max_iter"),
+        )
 
 
 def _origin(path: Path, value: Any) -> str:
@@ -561,7 +576,7 @@ def _test_nets(
     own += [(nets[generic_field], getattr(message, generic_field))] * (count - len(own))
     if own and (test_interval or message.test_interval) <= 0:
         raise InputError(
-            f"{path}: test_interval {shown_field(message, 'test_interval')}; allowed: 1 or more, since "
+            f"{path}: test_interval {_shown_field(message, 'test_interval')}; allowed: 1 or more, since "
             "test_iter is given"
         )
     if len(message.test_state) not in (0, len(own)):

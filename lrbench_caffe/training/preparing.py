@@ -11,7 +11,7 @@ from lrbench_caffe.errors import ParameterError, named
 from lrbench_caffe.native.library import NARROW
 from lrbench_caffe.progress import Progress
 from lrbench_caffe.prototxt.messages import Messages
-from lrbench_caffe.prototxt.solver import Solver, load_solver, shown_field
+from lrbench_caffe.prototxt.solver import Solver, check_length, load_solver
 from lrbench_caffe.runs.directory import RunDirectory
 from lrbench_caffe.runs.layout import RUNS
 from lrbench_caffe.runs.newest import find_newest
@@ -232,12 +232,8 @@ def _new_settings(
     say: Say,
 ) -> RunSettings:
     max_iter = request.max_iter or max(0, solver.message.max_iter)
-    if max_iter == 0 and (request.policy or request.preview):
-        raise ParameterError(
-            "{0}: max_iter {1}; allowed: 1 or more ({max_iter} N)",
-            solver.path,
-            shown_field(solver.message, "max_iter"),
-        )
+    if request.policy or request.preview:
+        check_length(solver, max_iter)
     gpu = choose_gpu(request.gpu, solver, info)
     test_interval = request.test_interval or solver.message.test_interval
     weights = check_weights(request.weights, solver, messages) if not request.snapshot else []

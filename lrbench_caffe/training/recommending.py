@@ -21,7 +21,7 @@ from lrbench_caffe.parameters import (
     check_whole,
     to_python_values,
 )
-from lrbench_caffe.prototxt.solver import shown_field
+from lrbench_caffe.prototxt.solver import check_length
 from lrbench_caffe.training.beginning import check_before_end
 from lrbench_caffe.training.choosing import open_wanted, recommend_for
 
@@ -106,12 +106,7 @@ def carry_out(request: RecommendationRequest, open_database: Callable[[], Databa
         stages=request.stages or (),
     )
     max_iter, functions = request.max_iter or solver.message.max_iter, request.functions
-    if max_iter < 1:
-        raise ParameterError(
-            "{0}: max_iter {1}; allowed: 1 or more ({max_iter} N)",
-            solver.path,
-            shown_field(solver.message, "max_iter"),
-        )
+    check_length(solver, max_iter)
     if request.snapshot:
         check_before_end(request.snapshot, wanted.start.iteration or 0, max_iter)
     with open_database() as database:

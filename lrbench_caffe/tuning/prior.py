@@ -22,8 +22,6 @@ from lrbench_caffe.tuning.space import BELOW_LIMIT, GoodRange, TuningCandidate
 
 PROPOSALS = 6  # the best ones of the database that are tried, too
 APART = 3.0  # factor between highest LRs from which on they say something of a range
-
-
 GIVEN = "given"  # why a policy is tried that the user asked for
 
 
@@ -135,7 +133,8 @@ def _recorded(proposal: Proposal, max_iter: int) -> float | None:
     summary = proposal.main.summary
     if summary.source != "measured" or summary.max_iter != max_iter or summary.diverged:
         return None
-    return proposal.expected.mean if proposal.expected else None
+    expected = proposal.expected
+    return expected.mean if expected else None
 
 
 def _usable(proposal: Proposal) -> bool:

@@ -20,7 +20,7 @@ from lrbench_caffe.lr import Policy, PolicyError, parse
 from lrbench_caffe.plots.files import save
 from lrbench_caffe.plots.tuning import ramp_figure
 from lrbench_caffe.progress import Progress
-from lrbench_caffe.prototxt.solver import Solver
+from lrbench_caffe.prototxt.solver import Solver, check_length
 from lrbench_caffe.records import Task, digest
 from lrbench_caffe.runs.opening import bring_in_the_rest
 from lrbench_caffe.training.beginning import without_weights
@@ -165,8 +165,7 @@ def _tuning_plan(
 ) -> TuningPlan:
     _check_target(request, measure)
     max_iter = request.max_iter or solver.message.max_iter
-    if not max_iter:
-        raise ParameterError("{0}: max_iter: 0; allowed: 1 or more, or {max_iter} N", solver.path)
+    check_length(solver, max_iter)
     interval = request.test_interval or test_interval(solver.message.test_interval, max_iter)
     return replace(
         _plan(request, solver, wanted, measure, max_iter, interval),
@@ -304,12 +303,12 @@ def find_range(request: RangeRequest, watch: TuningObserver, progress: Progress)
     kept = folder.read(where)
     folder.check_solver(where, plan, kept)
     # A ramp has no tests; one beside a ladder, in the same folder, has nothing to agree with.
-    continued = kept is not None and kept["plan"].get("form") == plan.form == "ladder"
-    if kept is not None and continued:
-        plan = folder.keeping_chance(plan, kept)
-        folder.check_plan(where, plan, kept, RANGE_MAY_CHANGE)
+    ladder = kept if kept and kept["plan"].get("form") == plan.form == "ladder" else None
+    if ladder is not None:
+        plan = folder.keeping_chance(plan, ladder)
+        folder.check_plan(where, plan, ladder, RANGE_MAY_CHANGE)
     with _pool(request, watch) as pool:
-        if kept is None or (plan.form == "ladder" and not continued):
+        if kept is None or (plan.form == "ladder" and ladder is None):
             folder.write(where, plan, Prior())
         study = _study(request, where, replace(plan, slots=pool.slots), pool, watch)
         if kept is not None:
@@ -334,9 +333,8 @@ def _range_plan(
     measure = Measure.of_top1(0.0)
     if request.form == "ladder":
         measure = _measure(request, solver, wanted.task, say)
-    max_iter = solver.message.max_iter or request.iterations
-    if not max_iter:
-        raise ParameterError("{0}: max_iter: 0; allowed: 1 or more, or {iterations} N", solver.path)
+    max_iter = solver.message.max_iter or request.iterations or 0
+    check_length(solver, max_iter, "iterations")
     interval = request.test_interval or solver.message.test_interval or test_interval(0, max_iter)
     if request.iterations:
         interval = min(interval, max(1, request.iterations // 2))

@@ -8,12 +8,11 @@ from dataclasses import replace
 
 from lrbench_caffe.errors import InputError, ParameterError, did_you_mean
 from lrbench_caffe.knowledge.ranking import (
-    CRITERIA,
     Criterion,
-    check_direction,
     direction_by_name,
     direction_note,
     output,
+    own_criterion,
 )
 from lrbench_caffe.metrics import METRICS, UTILITY, Measurement, scalars
 from lrbench_caffe.prototxt.solver import Solver
@@ -58,7 +57,7 @@ def choose_measure(
         raise InputError(f"{solver.path}: no test net with a test_iter: tests are compared")
     classifies = solver.tests[0].head is not None
     if (by or "top1") == "top1" and classifies:
-        check_direction(CRITERIA["top1"], higher)
+        own_criterion("top1", higher)  # has its own direction
         return Measure.of_top1(100.0 / task.dataset.classes if task.dataset.classes else 0.0), ""
     test = _first_test(solver, caffe_python, level, stages)
     criterion = _criterion(solver, test, by or "test_loss", higher)
@@ -91,9 +90,7 @@ def _criterion(solver: Solver, test: Measurement, name: str, higher: bool | None
     own = [one for one in OWN if getattr(test, one) is not None]
     outputs = scalars(test)
     if name.lower() in own:
-        criterion = CRITERIA[name.lower()]
-        check_direction(criterion, higher)
-        return criterion
+        return own_criterion(name.lower(), higher)
     if name not in outputs:
         known = (*own, *outputs)
         hint = did_you_mean(name, known) or ";"
