@@ -195,8 +195,8 @@ def train(
 
     Args:
         solver: the solver.prototxt; None with ``resume`` and ``out``, which name the run.
-        policy: an LR function's name, a policy, a composition, or "auto"; None for the solver's
-            lr_policy.
+        policy: an LR function's name, a policy, a composition, the result.json of a tuning, or
+            "auto"; None for the solver's lr_policy.
         on_measurement: called with each test's metrics.
         on_iteration: called with iteration, LR and training loss from time to time.
         progress: show the progress in a notebook; None to show it where there is one.

@@ -83,7 +83,7 @@ class _Names(string.Formatter):
 
 
 class TrainingError(LRBenchError):
-    """A training ended before its time: Caffe aborted, hung, was killed, or the loss diverged."""
+    """A training ended before its time: Caffe aborted, hung or was killed."""
 
 
 def did_you_mean(name: str, known: Iterable[str], least: float = 0.6) -> str:

@@ -82,7 +82,8 @@ METRICS = {
                "the average confidence of each class's correct samples (5). Classes without one are "
                "left out."),
         Metric("test_loss", "test loss", LOSSES, meaning=
-               "The loss that Caffe computes, averaged over the batches of the test pass."),
+               "The loss that Caffe computes, averaged over the batches of the test pass; where the test "
+               "net has none, the cross-entropy of its scores."),
         Metric("train_loss", "train loss", LOSSES, kind=None, meaning=
                "The mean training loss of all iterations since the test before."),
         Metric("ld", "LD", LOSSES, kind=ROBUSTNESS, meaning=

@@ -84,7 +84,8 @@ def _add_caffe_train(p: cli.Parser) -> None:
     caffe = p.add_argument_group(
         "same as in caffe train",
         "-logtostderr and -alsologtostderr work, too. The other flags of caffe --help (-log_dir, "
-        "-minloglevel, -v, ..., -iterations, -model, -phase) are accepted and ignored.",
+        "-minloglevel, -v, ..., -iterations, -model, -phase) are accepted and ignored; -flagfile and "
+        "-fromenv are refused.",
     )
     caffe.add_argument("-solver", "--solver", metavar="FILE", help="the solver.prototxt, as a flag")
     caffe.add_argument(

@@ -51,12 +51,13 @@ def _add_goal(p: cli.Parser) -> None:
     )
     what.add_argument(
         "--functions", default="all", metavar="NAMES",
-        help="all, cyclic, decaying, or comma-separated LR functions (default: all)",
+        help="all (the paper's 13), cyclic, decaying, or comma-separated names of these LR functions "
+        "(default: all)",
     )  # fmt: skip
     what.add_argument(
         "--try-first", action="append", default=[], metavar="POLICY",
         help="a whole policy, such as 'SIN2(k0=0.01, k1=0.06, l=2000)', to try before any other candidate; "
-        "may be repeated",
+        "of any function but PLATEAU; may be repeated",
     )  # fmt: skip
     what.add_argument(
         "--lr-range", metavar="LOW,HIGH",
@@ -87,8 +88,9 @@ def _add_cost(p: cli.Parser) -> None:
     cost = p.add_argument_group("cost")
     cost.add_argument(
         "--budget", metavar="N|xF",
-        help="limit of all iterations for the search; xF: F times max_iter (default: 15 %% of training all "
-        "candidates in full)",
+        help="iterations that the whole tuning is meant to cost; xF: F times max_iter. The range test, known "
+        "policies, the finalists and the solver's own policy are not cut short, and the search has a quarter "
+        "of it at least (default: 15 %% of training all candidates in full)",
     )  # fmt: skip
     cost.add_argument(
         "--top", type=int, default=2, metavar="N", help="number of finalists (default: 2)"

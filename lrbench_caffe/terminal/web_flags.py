@@ -52,7 +52,7 @@ def _add_permissions(p: cli.Parser) -> None:
     )  # fmt: skip
     what.add_argument(
         "--writes", type=int, default=60, metavar="N",
-        help="of these, uploads, sign-ins and other changes (default: 60)",
+        help="the same for uploads, sign-ins, recommendations and changes (default: 60)",
     )  # fmt: skip
     what.add_argument(
         "--terms", metavar="TEXT", default="as each contributor states",

@@ -53,7 +53,7 @@ class StudyRequest:
         level, stages: of the training net, as caffe train's flags.
         head: the blob of scores that Top-1 is taken from.
         trust_data: do not check the data's records.
-        layers: "auto", "fast" or "stock".
+        layers: "auto", "fast", "fast-avx2" or "stock".
         caffe_python: the Python that can import caffe.
         database: the LR database's URL; None for the default one.
         no_database: neither ask the LR database nor record into it.

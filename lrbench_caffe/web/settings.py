@@ -26,8 +26,8 @@ class WebSettings:
         root_path: the path under which a proxy serves it, without a slash at the end.
         upload_mib: the largest upload, uncompressed.
         solver_mib: the largest solver or net for a recommendation.
-        requests: that one address may make in a minute.
-        writes: of these, uploads, sign-ins and recommendations.
+        requests: reading ones that one address may make in a minute.
+        writes: the same for uploads, sign-ins, recommendations and changes.
         secure: whether browsers reach it by https only.
         terms: under which the data can be used, for people.
     """
