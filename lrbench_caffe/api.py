@@ -136,12 +136,15 @@ class Run(_Shown):
         )
 
     def to_dataframe(self) -> pandas.DataFrame:
-        """A row for each test, a column for each metric and each of the net's own outputs; needs pandas."""
+        """A row for each test, a column for each metric and each of the net's own outputs; needs pandas.
+
+        Of an output with the name of a metric, it is the metric.
+        """
         rows = []
         for measurement in self.measurements:
             row = asdict(measurement)
-            row.update(row.pop("outputs"))
-            rows.append(row)
+            outputs = row.pop("outputs")
+            rows.append(row | {name: outputs[name] for name in outputs if name not in row})
         return _pandas().DataFrame(rows)
 
     def figure(self) -> Figure:

@@ -154,8 +154,17 @@ def replacing_durably(path: Path) -> Iterator[Path]:
     remove_leftovers(path.parent, re.escape(path.name))
     with replacing(path, ".tmp") as temporary:
         yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
+        sync(temporary)
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file or folder is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def replace_by(path: Path, write: Callable[[Path], object]) -> None:

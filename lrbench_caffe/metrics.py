@@ -273,8 +273,3 @@ def best_trained(measurements: Sequence[Measurement]) -> Measurement | None:
     The one before the first update is left out: no LR has any part in it.
     """
     return best([m for m in of_first_net(measurements) if m.iteration > 0])
-
-
-def top1_at_start(measurements: Sequence[Measurement]) -> float | None:
-    """Top-1 before the first update, None where it was not tested."""
-    return next((m.top1 for m in measurements if m.iteration == 0), None)

@@ -79,7 +79,7 @@ def _retrieve(url: str, partial: Path, progress: Progress) -> None:
         if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
             return  # nothing is left to get: the checksum decides
         raise _MirrorError(f"HTTP {error.code} {error.reason}") from error
-    except (urllib.error.URLError, OSError, ValueError) as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:
         raise _MirrorError(str(getattr(error, "reason", error))) from error
     with response:
         resumed = getattr(response, "status", None) == http.client.PARTIAL_CONTENT
@@ -87,8 +87,8 @@ def _retrieve(url: str, partial: Path, progress: Progress) -> None:
 
 
 def _copy(response: http.client.HTTPResponse, partial: Path, have: int, progress: Progress) -> None:
-    length = response.headers.get("Content-Length")
-    total = have + int(length) if length else None
+    length = response.headers.get("Content-Length", "")
+    total = have + int(length) if length.isdecimal() else None
     what = f"downloading {partial.name[: -len('.partial')]}"
     bar = progress.bar(what, total, in_bytes=True)
     with open(partial, "ab" if have else "wb") as file, bar as moved:

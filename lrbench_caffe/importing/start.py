@@ -13,7 +13,13 @@ from lrbench_caffe.importing.nets import LogNet
 from lrbench_caffe.importing.sessions import LogSession
 from lrbench_caffe.prototxt.messages import Messages
 from lrbench_caffe.records import SCRATCH, UNKNOWN_START, Start
-from lrbench_caffe.runs.caffefiles import models_digest, read_model, state_digest
+from lrbench_caffe.runs.caffefiles import (
+    model_of,
+    models_digest,
+    read_model,
+    read_state,
+    state_digest,
+)
 
 # Layers with parameters that nets commonly have; whether another type has any is not known.
 _LEARNING = (
@@ -64,9 +70,8 @@ def _snapshot(session: LogSession, folder: Path, messages: Messages) -> Start:
     state = _find(name, folder) if name else None
     digest = None
     if state is not None:
-        model = state.with_name(state.name.replace(".solverstate", ".caffemodel"))
         with contextlib.suppress(InputError, OSError):
-            digest = state_digest(state, model if model.is_file() else None, messages)
+            digest = state_digest(state, model_of(read_state(state, messages)), messages)
     return Start("snapshot", digest, iteration=session.start, name=_base(name) if name else None)
 
 

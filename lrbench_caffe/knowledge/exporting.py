@@ -10,22 +10,18 @@ from lrbench_caffe.knowledge.ranking import Comparison, Criterion, Ranked, Ranki
 from lrbench_caffe.knowledge.recommendation import Recommendation, against
 from lrbench_caffe.tabular import Rows
 
+# The columns of a ranking before and behind those of its criteria.
+_BEFORE = ("place", "policy", "function")
+_BEHIND = (
+    "score", "p_best", "p_next", "source", "trainings", "max_iter", "diverged", "failed", "start",
+    "start_digest", "origin",
+)  # fmt: skip
+
 
 def ranking_rows(ranked: Sequence[Ranked], shown: Sequence[Criterion]) -> Rows:
     """A ranking with plain names and a column for each number; the first row is the heading."""
     names = [name for c in shown for name in _columns(c)]
-    heading = [
-        "place",
-        "policy",
-        "function",
-        *names,
-        "score",
-        "p_best",
-        "p_next",
-        "source",
-        "trainings",
-    ]
-    rows = [[*heading, "max_iter", "diverged", "failed", "start", "start_digest", "origin"]]
+    rows = [[*_BEFORE, *names, *_BEHIND]]
     for row in ranked:
         summary = row.candidate.summary
         cells = [
@@ -43,13 +39,12 @@ def ranking_rows(ranked: Sequence[Ranked], shown: Sequence[Criterion]) -> Rows:
 
 def _columns(criterion: Criterion) -> list[str]:
     """The columns of a criterion in ``ranking_rows``."""
+    name = criterion.name
+    if name in (*_BEFORE, *_BEHIND):  # an output of the net
+        name = f"output.{name}"
     if criterion.name == "target":
         return ["target", "target_runs", "target_of"]
-    return (
-        [criterion.name]
-        if criterion.name == "num_params"
-        else [criterion.name, f"{criterion.name}_sd"]
-    )
+    return [name] if name == "num_params" else [name, f"{name}_sd"]
 
 
 def _values(candidate: RankingEntry, criterion: Criterion) -> list[str]:

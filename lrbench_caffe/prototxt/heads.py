@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lrbench_caffe.errors import ParameterError, did_you_mean
+from lrbench_caffe.prototxt.geometry import SAME_SIZE
 from lrbench_caffe.prototxt.nets import PhaseNet, loss_weight
 from lrbench_caffe.runtime.counting import LOGITS, PROBABILITIES, SIGMOID
 
@@ -14,33 +15,7 @@ LOSS_LAYERS = ("SoftmaxWithLoss", "InfogainLoss", "MultinomialLogisticLoss", "Hi
 SIGMOID_LOSS = "SigmoidCrossEntropyLoss"
 
 # Layers that have as many channels as their first bottom.
-_SAME_CHANNELS = frozenset(
-    [
-        "AbsVal",
-        "BatchNorm",
-        "Bias",
-        "BNLL",
-        "Clip",
-        "Dropout",
-        "ELU",
-        "Eltwise",
-        "Exp",
-        "Log",
-        "LRN",
-        "MVN",
-        "Pooling",
-        "Power",
-        "PReLU",
-        "ReLU",
-        "Scale",
-        "Sigmoid",
-        "Softmax",
-        "Split",
-        "Swish",
-        "TanH",
-        "Threshold",
-    ]
-)
+_SAME_CHANNELS = SAME_SIZE | {"Pooling"}
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lrbench_caffe.prototxt.heads import LOSS_LAYERS
 from lrbench_caffe.prototxt.nets import PhaseNet
 
 # Layers whose second bottom is the class of each sample, which they index the first one with.
-_BY_CLASS = ("SoftmaxWithLoss", "InfogainLoss", "MultinomialLogisticLoss", "HingeLoss", "Accuracy")
+_BY_CLASS = (*LOSS_LAYERS, "Accuracy")
 _IGNORING = ("SoftmaxWithLoss", "InfogainLoss")  # the losses that heed ignore_label
 _WHOLE = (
     "MultinomialLogisticLoss",

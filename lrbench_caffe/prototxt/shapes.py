@@ -16,11 +16,12 @@ Shape = list[int]
 
 # Layers without anything to learn that nets commonly have; another type makes the number unknown.
 _NOTHING_TO_LEARN = (
-    "Accuracy", "ArgMax", "AbsVal", "BatchNorm", "BNLL", "Concat", "ContrastiveLoss", "Crop", "Data",
-    "Dropout", "ELU", "Eltwise", "EuclideanLoss", "Exp", "Flatten", "HDF5Data", "HingeLoss", "ImageData",
-    "InfogainLoss", "Input", "LRN", "Log", "MVN", "MultinomialLogisticLoss", "Pooling", "Power", "ReLU",
-    "Reduction", "Reshape", "Sigmoid", "SigmoidCrossEntropyLoss", "Silence", "Slice", "Softmax",
-    "SoftmaxWithLoss", "Split", "TanH", "Threshold", "Tile",
+    "Accuracy", "ArgMax", "AbsVal", "BatchNorm", "BatchReindex", "BNLL", "Clip", "Concat",
+    "ContrastiveLoss", "Crop", "Data", "Dropout", "DummyData", "ELU", "Eltwise", "EuclideanLoss", "Exp",
+    "Filter", "Flatten", "HDF5Data", "HDF5Output", "HingeLoss", "Im2col", "ImageData", "InfogainLoss",
+    "Input", "LRN", "Log", "MemoryData", "MVN", "MultinomialLogisticLoss", "Pooling", "Power", "ReLU",
+    "Reduction", "Reshape", "SPP", "Sigmoid", "SigmoidCrossEntropyLoss", "Silence", "Slice", "Softmax",
+    "SoftmaxWithLoss", "Split", "Swish", "TanH", "Threshold", "Tile", "WindowData",
 )  # fmt: skip
 _LEARNING = ("Convolution", "Deconvolution", "InnerProduct", "Scale")
 

@@ -163,10 +163,6 @@ class Solver:
         return max(1, int(self.message.iter_size))
 
     @property
-    def samples_per_iteration(self) -> int | None:
-        return self.source.batch * self.iter_size if self.source else None
-
-    @property
     def epoch(self) -> float | None:
         """Iterations for one pass over the training samples; None where their number is unknown."""
         if self.source is None or self.source.samples is None:

@@ -18,7 +18,7 @@ import numpy as np
 from google.protobuf.any_pb2 import Any as AnyMessage
 
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.prototxt.messages import Messages
+from lrbench_caffe.prototxt.messages import Messages, file_path
 from lrbench_caffe.runtime import worker as protocol
 
 HDF5 = ".h5"
@@ -151,6 +151,29 @@ def read_state(path: Path, messages: Messages) -> StoredState:
         message.learned_net or None,
         tuple(map(_stored, message.history)),
         int(message.current_step),
+    )
+
+
+def model_of(state: StoredState) -> Path | None:
+    """The caffemodel of a solver state, None where it names none and none is beside it.
+
+    One beside it comes first: by the name that the state has for it, then by the state's own.
+
+    Raises:
+        InputError: it is missing.
+    """
+    named = file_path(state.learned_net) if state.learned_net else None
+    suffix = ".caffemodel.h5" if state.path.suffix == HDF5 else ".caffemodel"
+    renamed = state.path.with_name(state.path.name.partition(".solverstate")[0] + suffix)
+    beside = [state.path.with_name(named.name)] if named else []
+    for model in (*beside, renamed, *([named] if named else [])):
+        if model.is_file():
+            return model
+    if named is None:
+        return None
+    raise InputError(
+        f"{state.path} belongs to {named}, which does not exist; allowed: that file, or {named.name} "
+        f"beside {state.path.name}"
     )
 
 

@@ -14,6 +14,7 @@ MEASUREMENTS = "measurements.jsonl"
 DECISIONS = "decisions.jsonl"
 SNAPSHOTS = "snapshots.jsonl"
 RECORDS, LOSSES = "records.log", "losses.log"
+MARKS = (RUN, RECORDS)  # a folder with one of them is a run directory: each has what the run is
 RUNS = Path("runs")  # where runs are that were given no directory
 
 

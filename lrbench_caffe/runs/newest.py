@@ -9,11 +9,7 @@ from pathlib import Path
 from lrbench_caffe.errors import InputError, ParameterError
 from lrbench_caffe.files import remove_leftovers, replace_by
 from lrbench_caffe.runs.directory import RunDirectory
-from lrbench_caffe.runs.layout import (
-    LATEST,
-    RECORDS,
-    RUN,
-)
+from lrbench_caffe.runs.layout import LATEST, MARKS
 
 CLOCK_STEP = (
     60.0  # seconds; a file from further in the future is older than a step back of the clock
@@ -31,9 +27,7 @@ def find_newest(root: Path, solver: Path) -> RunDirectory:
     """
     wanted = solver.resolve()
     runs: list[tuple[bool, float, RunDirectory]] = []
-    for folder in sorted(
-        {path.parent for name in (RUN, RECORDS) for path in root.glob(f"*/{name}")}
-    ):
+    for folder in sorted({path.parent for name in MARKS for path in root.glob(f"*/{name}")}):
         if folder.is_symlink():  # LATEST
             continue
         run = RunDirectory(folder)

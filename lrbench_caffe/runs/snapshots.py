@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lrbench_caffe.errors import InputError, ParameterError, TrainingError
-from lrbench_caffe.files import remove_leftovers, replace_by, temporary_of
+from lrbench_caffe.files import remove_leftovers, replace_by, sync, temporary_of
 from lrbench_caffe.prototxt.messages import Messages, file_path
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.runs.caffefiles import HDF5, copy_state, file_sha256, read_model, read_state
@@ -126,7 +126,7 @@ class Snapshots:
         self._run.append(SNAPSHOTS, sealed(row, id) if id else row)
         if replaced:  # by one that a power cut must not take, too
             for path in (model, state, self._run.path / SNAPSHOTS, self._folder):
-                _sync(path)
+                sync(path)
         for old in replaced:
             for name in (old.model, old.state):
                 (self._folder / name).unlink(missing_ok=True)
@@ -437,12 +437,3 @@ def _is_regular(path: Path) -> bool:
         return stat.S_ISREG(path.lstat().st_mode)
     except (OSError, ValueError):
         return False
-
-
-def _sync(path: Path) -> None:
-    """Wait until a file or folder is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -12,7 +12,7 @@ from lrbench_caffe.database.checks import run_from_json, with_storable_text
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.records import SCHEMA, RunRecord
 from lrbench_caffe.runs.directory import RunDirectory
-from lrbench_caffe.runs.layout import MEASUREMENTS
+from lrbench_caffe.runs.layout import MARKS, MEASUREMENTS
 from lrbench_caffe.runs.runjson import first_base_lr
 
 KILLED = "the process vanished without a final status: it was killed, or the machine went down"
@@ -36,7 +36,7 @@ def run_directories(roots: Iterable[Path]) -> Iterator[Path]:
     for root in roots:
         if not root.is_dir():
             raise InputError(f"{root}: no such directory")
-        folders = sorted(file.parent for file in root.rglob("run.json"))
+        folders = sorted({file.parent for name in MARKS for file in root.rglob(name)})
         if not folders:
             raise InputError(f"{root} contains no run directory (one with a run.json)")
         for path in folders:

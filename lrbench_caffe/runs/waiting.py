@@ -21,6 +21,7 @@ from lrbench_caffe.database.urls import default_path, resolve_url
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.files import remove_leftovers, replace_own
 from lrbench_caffe.records import RunRecord, digest
+from lrbench_caffe.runs.directory import RunDirectory
 from lrbench_caffe.runs.syncing import NotForDatabase, StillRunning, read_run
 
 
@@ -102,7 +103,7 @@ def bring_in(database: Database, say: Callable[[str], None]) -> None:
             count += record is not None and database.put(record)
         except StillRunning:
             continue
-        except OSError:  # the disk of the run directory is away, say
+        except OSError:
             continue
         except (InputError, RecordError) as error:
             say(f"{note.run} waited for the LR database, which refuses it: {error}")
@@ -112,9 +113,15 @@ def bring_in(database: Database, say: Callable[[str], None]) -> None:
 
 
 def _record(note: Note) -> RunRecord | None:
-    """The run as it is by now; None where there is nothing of it left to store."""
+    """The run as it is by now; None where there is nothing of it left to store.
+
+    Raises:
+        OSError: it cannot be read now; the folder that it is in may be on a disk that is away.
+    """
     path = Path(note.run)
-    if not (path / "run.json").exists():
+    if not path.parent.is_dir():
+        raise FileNotFoundError(path.parent)
+    if not RunDirectory(path).exists:
         return None
     try:
         record = read_run(path)

@@ -219,7 +219,7 @@ def mapped_libraries():
     """Paths of the shared libraries in this process: they tell CUDA and BLAS without a guess."""
     try:
         with open("/proc/self/maps") as maps:
-            return sorted(set(line.split()[-1] for line in maps if ".so" in line))
+            return sorted(set(mapped_path(line) for line in maps if ".so" in line))
     except IOError:
         return []
 
@@ -269,8 +269,13 @@ def mapped_at(address):
         for line in maps:
             first, last = (int(end, 16) for end in line.split()[0].split("-"))
             if first <= address < last and "/" in line:
-                return line[line.index("/"):].rstrip("\n")
+                return mapped_path(line)
     return None
+
+
+def mapped_path(line):
+    """The file in a line of /proc/self/maps; its name may have spaces."""
+    return line[line.find("/"):].rstrip("\n")
 
 
 def describe(caffe):

@@ -124,19 +124,17 @@ class Client:
                 with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
                     return _content(response)
             except urllib.error.HTTPError as error:
-                reason = _reason(error)
-                deadline = deadline or time.monotonic() + self._patience
-                if error.code not in PASSING or time.monotonic() + pause > deadline:
-                    raise PlatformError(f"{self.url} answers {error.code}: {reason}") from None
+                failure = PlatformError(f"{self.url} answers {error.code}: {_reason(error)}")
+                if error.code not in PASSING:
+                    raise failure from None
                 wait = error.headers.get("Retry-After", "")
                 pause = max(pause, float(wait)) if wait.isdecimal() else pause
             except (OSError, http.client.HTTPException, EOFError) as error:
-                deadline = deadline or time.monotonic() + self._patience
-                if time.monotonic() + pause > deadline:
-                    reason = getattr(error, "reason", None) or str(error) or type(error).__name__
-                    raise PlatformError(
-                        f"{self.url} is out of reach: {one_line(str(reason))}"
-                    ) from None
+                reason = getattr(error, "reason", None) or str(error) or type(error).__name__
+                failure = PlatformError(f"{self.url} is out of reach: {one_line(str(reason))}")
+            deadline = deadline or time.monotonic() + self._patience
+            if time.monotonic() + pause > deadline:
+                raise failure
             time.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(2 * pause, LONGEST_PAUSE)
 

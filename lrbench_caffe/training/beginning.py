@@ -18,6 +18,7 @@ from lrbench_caffe.runs.caffefiles import (
     HDF5,
     StoredLayer,
     StoredState,
+    model_of,
     models_digest,
     read_model,
     read_state,
@@ -59,7 +60,7 @@ def find_state(path: Path, messages: Messages) -> GivenState:
     try:
         stored = read_state(path, messages)
         named = file_path(stored.learned_net) if stored.learned_net else None
-        model = _model_of(path, named)
+        model = model_of(stored)
         if model:
             read_model(model, messages)
     except InputError as error:
@@ -68,21 +69,6 @@ def find_state(path: Path, messages: Messages) -> GivenState:
         return GivenState(stored, model)
     return GivenState(
         stored, model, f"{path} names the weights {named}; those beside it are used, {model}"
-    )
-
-
-def _model_of(state: Path, named: Path | None) -> Path | None:
-    suffix = ".caffemodel.h5" if state.suffix == HDF5 else ".caffemodel"
-    renamed = state.with_name(state.name.partition(".solverstate")[0] + suffix)
-    beside = [state.with_name(named.name)] if named else []
-    for model in (*beside, renamed, *([named] if named else [])):
-        if model.is_file():
-            return model
-    if named is None:
-        return None
-    raise InputError(
-        f"{state} belongs to {named}, which does not exist; allowed: that file, or {named.name} beside "
-        f"{state.name}"
     )
 
 

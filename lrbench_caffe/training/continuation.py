@@ -14,6 +14,7 @@ from google.protobuf import text_format
 from lrbench_caffe.errors import ParameterError
 from lrbench_caffe.lr import parse
 from lrbench_caffe.prototxt.messages import to_text
+from lrbench_caffe.prototxt.patch import POLICY_FIELDS
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.runs.directory import RunDirectory
 from lrbench_caffe.runs.snapshots import recorded
@@ -25,7 +26,7 @@ from lrbench_caffe.training.ways import resumed_way
 
 # Fields that the run has its own values of, whatever the file says later, and fields that change no
 # result.
-_POLICY = ("base_lr", "lr_policy", "gamma", "power", "stepsize", "stepvalue")
+_POLICY = ("base_lr", "lr_policy", *POLICY_FIELDS)
 KEPT = frozenset(["max_iter", "test_interval", "snapshot", *_POLICY])
 FREE = frozenset(["display", "snapshot_prefix"])
 

@@ -53,16 +53,6 @@ class BodyLimit:
         return self.most.get(own_path(scope), self.other)
 
 
-async def read_all(request: Request, most: int) -> bytes:
-    """A whole body.
-
-    Raises:
-        Refused: it is larger than ``most`` bytes.
-    """
-    pieces = [piece async for piece in _pieces(request, most)]
-    return b"".join(pieces)
-
-
 async def read_lines(
     request: Request, most: int, longest: int, most_lines: int
 ) -> AsyncIterator[bytes]:

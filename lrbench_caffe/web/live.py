@@ -20,7 +20,7 @@ from lrbench_caffe.files import open_own
 from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.plaintext import visible
 from lrbench_caffe.runs.directory import RunDirectory
-from lrbench_caffe.runs.layout import ITERATIONS, LATEST, MEASUREMENTS, RUN, page_key
+from lrbench_caffe.runs.layout import ITERATIONS, LATEST, MARKS, MEASUREMENTS, RUN, page_key
 from lrbench_caffe.web.foreign import losses_in, measurement_in, state, status_of
 
 FRESH = 2.0  # seconds for which a list of the folders' runs is used again
@@ -114,7 +114,7 @@ class LiveFolders:
 def run_paths(root: Path) -> Iterator[Path]:
     """The run directories in a folder of runs, also in studies; links are not followed."""
     for folder, names, files in os.walk(root):
-        if RUN in files:
+        if not set(MARKS).isdisjoint(files):
             names.clear()
             yield Path(folder)
         elif len(Path(folder).relative_to(root).parts) >= DEPTH:

@@ -18,7 +18,10 @@ MD5 = hashlib.md5(CONTENT).hexdigest()
 
 
 class Server(http.server.BaseHTTPRequestHandler):
-    """/good/ serves CONTENT and ranges, /plain/ no ranges, /wrong/ other bytes, /broken/ half of them."""
+    """/good/ serves CONTENT and ranges, /plain/ no ranges, /wrong/ other bytes, /broken/ half of them.
+
+    /other/ does not speak HTTP, and /lengthless/ does not say how much it sends.
+    """
 
     requests: list[tuple[str, str | None]] = []
 
@@ -26,6 +29,9 @@ class Server(http.server.BaseHTTPRequestHandler):
         kind = self.path.split("/")[1]
         wanted = self.headers.get("Range")
         self.requests.append((kind, wanted))
+        if kind == "other":
+            self.wfile.write(b"SSH-2.0-OpenSSH_9.2\r\n")
+            return
         if kind == "missing":
             self.send_error(404, "Not Found")
             return
@@ -35,7 +41,8 @@ class Server(http.server.BaseHTTPRequestHandler):
             self.send_error(416)
             return
         self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(body) - start))
+        length = "unknown" if kind == "lengthless" else str(len(body) - start)
+        self.send_header("Content-Length", length)
         self.end_headers()
         self.wfile.write(body[start:] if kind != "broken" else body[: len(body) // 2])
 
@@ -81,10 +88,16 @@ def test_a_partial_that_is_whole_needs_only_its_name(server, tmp_path):
 
 def test_next_mirror_after_each_kind_of_failure(server, tmp_path):
     closed = "http://127.0.0.1:9"  # nobody listens on the discard port
-    mirrors = [closed, f"{server}/missing", f"{server}/wrong", f"{server}/broken", f"{server}/good"]
+    kinds = ("missing", "other", "wrong", "broken", "good")
+    mirrors = [closed, *(f"{server}/{kind}" for kind in kinds)]
     assert fetch("x.gz", MD5, tmp_path, mirrors).read_bytes() == CONTENT
     half = f"bytes={len(CONTENT) // 2}-"
-    assert Server.requests == [("missing", None), ("wrong", None), ("broken", None), ("good", half)]
+    before = [(kind, None) for kind in ("missing", "other", "wrong", "broken")]
+    assert Server.requests == [*before, ("good", half)]
+
+
+def test_a_mirror_that_does_not_tell_the_length(server, tmp_path):
+    assert fetch("x.gz", MD5, tmp_path, [f"{server}/lengthless"]).read_bytes() == CONTENT
 
 
 def test_the_mirror_of_the_user_comes_first(server, tmp_path):

@@ -7,10 +7,13 @@ from dataclasses import replace
 import pytest
 
 from lrbench_caffe.errors import InputError
+from lrbench_caffe.knowledge.exporting import ranking_rows
 from lrbench_caffe.knowledge.proposing import recommend
+from lrbench_caffe.knowledge.ranking import RankingEntry, output, rank
 from lrbench_caffe.knowledge.recommendation import Recommendation
 from lrbench_caffe.knowledge.utility import Utility, caution, standard_error
 from lrbench_caffe.records import SCRATCH, Spread
+from lrbench_caffe.tabular import records_of
 from tests.knowledge.summaries import summary
 from tests.knowledge.tasks import DIGITS, LENET_DIGITS, MNIST_HERE, Memory, paper_memory
 
@@ -143,3 +146,10 @@ def test_an_output_that_nobody_has():
         InputError, match="by: unknown output 'mapp'; did you mean 'map'. known: top1, test_l"
     ):
         detection(by="mapp")
+
+
+def test_an_output_with_the_name_of_another_column():
+    summary = replace(fix(0.01, None), outputs={"score": Spread(0.6, 0.1)})
+    ranked = rank([RankingEntry(summary)], [output("score", higher=True)])
+    (row,) = records_of(ranking_rows(ranked, [output("score", higher=True)]))
+    assert (row["output.score"], row["output.score_sd"], row["score"]) == (0.6, 0.1, None)

@@ -69,17 +69,12 @@ def test_one_net_for_both_phases(load):
     assert (test.passes, test.source.samples) == (2, 10)
     assert (test.head.scores, test.head.labels) == ("s", "y")
     assert solver.remarks == []  # 2 batches of 5 are all 10
-    assert (solver.type, solver.iter_size, solver.samples_per_iteration, solver.epoch) == (
-        "SGD",
-        1,
-        4,
-        5.0,
-    )
+    assert (solver.type, solver.iter_size, solver.epoch) == ("SGD", 1, 5.0)
 
 
 def test_iter_size_counts_for_the_epoch(load):
     solver = load(BASE + 'net: "net.prototxt" iter_size: 2')
-    assert (solver.samples_per_iteration, solver.epoch) == (8, 2.5)
+    assert (solver.iter_size, solver.epoch) == (2, 2.5)
 
 
 def test_without_test_nets(load):

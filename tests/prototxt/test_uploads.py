@@ -230,3 +230,18 @@ print(len(touched), found.task.title)
     )
     # The hook saw the file that the test opened itself, and no other.
     assert (done.stdout, done.returncode) == ("1 mnist / Small\n", 0), done.stderr
+
+
+def test_parameters_of_a_net_with_layers_that_have_none():
+    """20 x (1 x 5 x 5 + 1), and 7 x (20 x 12 x 12 + 1)."""
+    layers = """
+layer { name: "c" type: "Convolution" bottom: "data" top: "c"
+  convolution_param { num_output: 20 kernel_size: 5 } }
+layer { name: "s" type: "Swish" bottom: "c" top: "s" }
+layer { name: "k" type: "Clip" bottom: "s" top: "k" clip_param { min: 0 max: 6 } }
+layer { name: "p" type: "Pooling" bottom: "k" top: "p" pooling_param { kernel_size: 2 stride: 2 } }
+layer { name: "o" type: "InnerProduct" bottom: "p" top: "o" inner_product_param { num_output: 7 } }
+layer { name: "q" type: "SPP" bottom: "p" top: "q" spp_param { pyramid_height: 2 } }
+"""
+    found = told(net=f"{DATA} {layers} {LOSS}")
+    assert found.task.network.parameters == 20 * 26 + 7 * (20 * 12 * 12 + 1)

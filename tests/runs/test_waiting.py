@@ -35,13 +35,19 @@ def url(new_url) -> str:
     return new_url("sqlite")
 
 
-def trained(path: Path, record: RunRecord, status: str = "finished") -> RunDirectory:
-    """A run directory as a training leaves it."""
+def trained(
+    path: Path, record: RunRecord, status: str = "finished", journals: bool = False
+) -> RunDirectory:
+    """A run directory as a training leaves it; without journals, one of the first version."""
     directory = RunDirectory(path)
     directory.lock()
     ended = record.ended if status != "running" else None
     facts = {"solver": "a.prototxt", "record": lasting_facts(record)}
-    directory.write({**facts, "status": status, "reason": None, "ended": ended})
+    settings = {**facts, "status": status, "reason": None, "ended": ended}
+    if journals:
+        directory.begin({**settings, "id": "0" * 32})
+    else:
+        directory.write(settings)
     for measurement in record.measurements:
         directory.add_measurement(measurement)
     return directory
@@ -119,6 +125,30 @@ def test_what_is_gone_or_cannot_be_stored_is_given_up(url, tmp_path):
         str(tmp_path / "damaged"), str(tmp_path / "refused")
     ]  # fmt: skip
     assert [path.name for path in notes()] == ["x.json"]
+
+
+def test_a_run_of_which_the_journal_is_left_is_brought_in(url, tmp_path):
+    trained(tmp_path / "a", run("a"), journals=True).release()
+    waiting.add(waiting.note_of(url, tmp_path / "a", "a"))
+    (tmp_path / "a" / "run.json").unlink()
+    with Database.open(url) as database:
+        waiting.bring_in(database, lambda line: None)
+        assert database.get("a") == run("a")
+    assert notes() == []
+    assert command("--db", url, "sync", tmp_path / "a") == 0
+
+
+def test_a_run_on_a_disk_that_is_away_goes_on_waiting(url, tmp_path):
+    disk = tmp_path / "disk"
+    trained(disk / "a", run("a")).release()
+    waiting.add(waiting.note_of(url, disk / "a", "a"))
+    disk.rename(tmp_path / "elsewhere")
+    with Database.open(url) as database:
+        waiting.bring_in(database, lambda line: None)
+        assert len(notes()) == 1
+        (tmp_path / "elsewhere").rename(disk)
+        waiting.bring_in(database, lambda line: None)
+        assert database.get("a") == run("a")
 
 
 def test_runs_of_another_machine_are_left_to_it(url, tmp_path):

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from lrbench_caffe.runtime.worker import MAGIC, PROTOCOL, pack, unpack
+from lrbench_caffe.runtime.worker import MAGIC, PROTOCOL, mapped_path, pack, unpack
 from tests.runtime.conftest import has_numpy
 
 # -- messages --------------------------------------------------------------------------------------
@@ -128,6 +128,11 @@ def test_what_is_for_pictures_is_not_waited_for(start):
     fields, _ = talk.expect("hello")
     is_old = fields["python"].startswith("2.")  # it cannot put it off
     assert ("loaded: caffe.io" in talk.log.read_text()) == is_old
+
+
+def test_a_library_in_a_folder_with_a_space():
+    line = "7f12-7f13 r-xp 00002000 fe:01 1234   /opt/my caffe/libcaffe.so.1.0.0\n"
+    assert mapped_path(line) == "/opt/my caffe/libcaffe.so.1.0.0"
 
 
 def test_no_caffe(interpreter, tmp_path):

@@ -57,6 +57,25 @@ def test_what_passes_is_waited_for(monkeypatch):
         Client(address, "x", patience=0.2).send([b"{}\n"], "b", None, None)
 
 
+@pytest.mark.parametrize("wait", ["3600", "9" * 30])
+def test_a_server_that_wants_more_time_than_there_is(wait, monkeypatch):
+    class Busy(Flaky):
+        def do_POST(self) -> None:
+            self.send_response(503)
+            self.send_header("Retry-After", wait)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    pauses: list[float] = []
+    monkeypatch.setattr(client.time, "sleep", pauses.append)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Busy) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        with pytest.raises(PlatformError, match="answers 503"):
+            Client(f"http://127.0.0.1:{server.server_port}", "x").send([b"{}\n"], "b", None, None)
+        server.shutdown()
+    assert pauses == []
+
+
 def test_an_answer_that_is_too_slow_is_asked_for_again(monkeypatch):
     """Patience begins when the first request has failed, however long that took."""
     monkeypatch.setattr(client, "TIMEOUT", 1.0)
