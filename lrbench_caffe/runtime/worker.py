@@ -813,6 +813,14 @@ class SolverDriver(object):
         return [(blob, blob.data.copy()) for layer in layers for blob in net.layers[layer].blobs]
 
 
+def as_float32(lr):
+    """The LR as Caffe keeps it: infinite where it is too large."""
+    import numpy
+
+    with numpy.errstate(over="ignore"):
+        return float(numpy.float32(lr))
+
+
 class OwnPolicy(object):
     """The solver's own lr_policy: Caffe computes the LR itself, as ``caffe train`` has it do."""
 
@@ -849,7 +857,7 @@ class BaseLR(OwnPolicy):
 
     def check(self, lr):
         written = self.solver.param.base_lr
-        if abs(written - lr) > 1e-6 * abs(lr) + 1e-37:  # Caffe keeps it as float32
+        if abs(written - lr) > 1e-6 * abs(lr) + 1e-37 and written != as_float32(lr):
             raise RuntimeError("base_lr was set to %.9g from Python, but the solver has %.9g" % (lr, written))
 
     def before(self, lr):

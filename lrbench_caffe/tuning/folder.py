@@ -19,6 +19,7 @@ from lrbench_caffe.tuning.plan import TuningPlan
 from lrbench_caffe.tuning.prior import Prior
 
 FILE = "study.json"
+RANGE_FILE = "range.json"
 # What a study of an earlier version has, which does not say it; of its start nothing is known.
 _BEFORE = {
     "by": "top1", "higher": True, "target": None, "level": 0, "stages": [], "holdout": 0.0, "also": [],
@@ -61,7 +62,7 @@ def _owner(folder: Path) -> Path | None:
     """The solver that a folder's study is of, None where there is none or nobody can say."""
     for path in (
         folder / FILE,
-        folder / "range.json",
+        folder / RANGE_FILE,
         *sorted(folder.glob("trainings/*/run.json")),
     ):
         with contextlib.suppress(*_DAMAGED):
@@ -128,6 +129,26 @@ def check_solver(folder: Path, plan: TuningPlan, kept: dict[str, Any] | None) ->
         _check_data(folder, plan, kept)
         _check_same(folder, plan, kept, _BEGINNING)
         remove_leftovers(folder, r"[^/]*")
+
+
+def check_range_test(folder: Path, kept: dict[str, Any] | None, plan: TuningPlan) -> None:
+    """Check that a range test can be made in a folder with this study, and shares its results.
+
+    Raises:
+        InputError: a tuning is there, or trainings that are shorter than those asked for now.
+    """
+    if kept is None:
+        return
+    before = kept["plan"]
+    if not before.get("form") and not (folder / RANGE_FILE).exists():  # earlier ones have no form
+        raise ParameterError("{0} holds a tuning; allowed: another {out}", folder)
+    if before.get("form") == plan.form == "ladder" and before["max_iter"] < plan.max_iter:
+        raise ParameterError(
+            "{0} holds a range test of trainings that end at iteration {1}, not {2}; allowed: another {out}",
+            folder,
+            before["max_iter"],
+            plan.max_iter,
+        )
 
 
 def _check_data(folder: Path, plan: TuningPlan, kept: dict[str, Any]) -> None:

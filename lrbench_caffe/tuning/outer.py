@@ -207,10 +207,17 @@ class OuterTuner(Tuner):
 
     def _finals(self, best: Sequence[Entrant], own: Policy | None) -> list[PolicyTrainings]:
         finalists = super()._finals(best, own)
-        mine = [policy for study, policy in best if study is self._study and policy != own]
-        if mine and all(trained.settings != self._study.settings for trained in finalists):
-            self._say(f"finalist with your own settings, to compare with: {mine[0]:.6g}")
-            finalists += [trained for _, trained in self._repeat([(self._study, mine[0])], own)]
+        tried = [trained for trained in finalists if trained.settings == self._study.settings]
+        if not any(map(self._stands, tried)):
+            edge = min((self._peak(self._study, t.policy) for t in tried), default=math.inf)
+            mine = [
+                (study, policy)
+                for study, policy in best
+                if study is self._study and policy != own and self._peak(study, policy) < edge
+            ]
+            if mine:
+                self._say("a finalist with your own settings, to compare with, is needed")
+            finalists += self._standing(mine, 1, own)
         return finalists
 
     def _study_of(self, combination: Combination) -> Study:

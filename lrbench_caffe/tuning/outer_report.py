@@ -96,9 +96,11 @@ def to_judge(study: Study, outcome: TuningOutcome) -> tuple[list[PolicyTrainings
     measure, everything = study.plan.measure, outcome.finalists
     finalists = [one for one in ranked(study.plan, everything) if one is not outcome.baseline]
     mine = next((one for one in finalists if one.settings == study.settings), None)
-    if outcome.outer is None or mine is None or finalists[0] is mine or unsoundness(mine, measure):
+    if outcome.outer is None or mine is None or finalists[0] is mine:
         return everything, ""
-    first = finalists[0]
+    first, doubt = finalists[0], unsoundness(mine, measure)
+    if doubt:
+        return everything, f"nothing to compare other settings with: {mine.name} {doubt}"
     values, own = (measure.values(tops(trained, measure)) for trained in (first, mine))
     if not values or not own:
         return everything, ""

@@ -223,6 +223,7 @@ def carry_out(prepared: PreparedTuning, watch: TuningObserver) -> Tuning:
             remove_recommended((where / RECOMMENDED).parent)
             for one in study.lost:
                 watch.say(f"lost: {one.text}")
+            _remove_what_was_for_trainings(study)
             raise NothingTrained(str(error), result) from error
     study.say_if_finished_before()
     if not request.no_database:
@@ -242,10 +243,15 @@ def carry_out(prepared: PreparedTuning, watch: TuningObserver) -> Tuning:
             (study.folder / RECOMMENDED).parent,
         )
     report = write_report(study, outcome, verdict, prepared.wanted.task.title)
+    _remove_what_was_for_trainings(study)
+    return Tuning(study, outcome, verdict, report)
+
+
+def _remove_what_was_for_trainings(study: Study) -> None:
+    """Snapshots to branch from, and copies of the data unless what was lost may be trained again."""
     study.drop_branch_points()
     if study.holdout and not study.lost:
         study.holdout.remove()
-    return Tuning(study, outcome, verdict, report)
 
 
 def _tuner(prepared: PreparedTuning, study: Study, db: str | None) -> Tuner:
@@ -302,6 +308,7 @@ def find_range(request: RangeRequest, watch: TuningObserver, progress: Progress)
     plan = _range_plan(request, solver, wanted, progress.say)
     kept = folder.read(where)
     folder.check_solver(where, plan, kept)
+    folder.check_range_test(where, kept, plan)
     # A ramp has no tests; one beside a ladder, in the same folder, has nothing to agree with.
     ladder = kept if kept and kept["plan"].get("form") == plan.form == "ladder" else None
     if ladder is not None:
@@ -426,7 +433,7 @@ def _keep(
         "iterations": study.iterations,
         "policies": {name: str(policy) for name, policy in policies.items()},
     }
-    path = study.folder / "range.json"
+    path = study.folder / folder.RANGE_FILE
     replace_own(path, (json.dumps(content, indent=2) + "\n").encode())
     return path
 

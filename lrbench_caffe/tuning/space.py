@@ -122,10 +122,10 @@ def _proposals(
     name: str, good: GoodRange, max_iter: int, epoch: float | None
 ) -> Iterator[tuple[str, str]]:
     if name == "FIX":
-        for k0 in _distinct(good.best, good.high):
+        for k0 in _distinct(good, good.best, good.high):
             yield f"FIX(k0={k0})", "a constant LR of the good range"
     elif name in FAMILIES["decaying"]:
-        for k0 in _distinct(good.high, good.best, good.above):
+        for k0 in _distinct(good, good.high, good.best, good.above):
             for shape in _decays(name, max_iter, epoch):
                 yield f"{name}(k0={k0}, {shape})", "begins at the top of the good range"
     else:
@@ -133,7 +133,9 @@ def _proposals(
             (good.low, good.high, "cycles through the good range"),
             (good.low / 10, good.above, "cycles through more than the good range"),
         ):
-            k0, k1 = _distinct(k0, k1) if k0 < k1 else (_digits(k1 / 10, 2), _digits(k1, 2))
+            k0, k1 = _rounded(good, k0), _rounded(good, k1)
+            if k0 >= k1:
+                k0 = _digits(k1 / 10, 2)
             for shape in _cycles(name, max_iter, epoch):
                 yield f"{name}(k0={k0}, k1={k1}, {shape})", why
 
@@ -182,8 +184,16 @@ def _epochs(iterations: float, epoch: float | None) -> int:
     return max(1, int(iterations))
 
 
-def _distinct(*lrs: float) -> list[float]:
-    return list(dict.fromkeys(_digits(lr, 2) for lr in lrs))
+def _distinct(good: GoodRange, *lrs: float) -> list[float]:
+    return list(dict.fromkeys(_rounded(good, lr) for lr in lrs))
+
+
+def _rounded(good: GoodRange, lr: float) -> float:
+    """An LR with two digits; with more, where it is in the range and two would lead out of it."""
+    short = _digits(lr, 2)
+    if good.low <= lr <= good.high and not good.low <= short <= good.high:
+        return _digits(lr, 6)
+    return short
 
 
 def _digits(value: float, digits: int) -> float:

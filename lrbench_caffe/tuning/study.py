@@ -417,7 +417,13 @@ class Study:
             search.tell(step, Curve.of(result.measurements, reached, status, search.measure))
 
         def begin_baseline() -> None:
-            if baseline is not None and self._baseline is None:
+            if baseline is None or self._baseline is not None:
+                return
+            training = self._training(baseline, self.plan.seed, self.plan.max_iter, False)
+            begun = (*self._under_way, *self._ended)
+            if not any(
+                other.out == training.out for other in begun
+            ):  # a part of it may be, for the search
                 self._baseline = self.begin(baseline, self.plan.seed, self.plan.max_iter)
 
         def counts(step: Step) -> tuple[str, str]:

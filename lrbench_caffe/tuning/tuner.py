@@ -370,7 +370,16 @@ class Tuner:
         With it go all of its study whose LR rises as high: they live at the same edge. One without
         a finite value where it counts is as bad as one that diverged.
         """
-        top, waiting = self._plan.top, list(best)
+        finalists = self._standing(best, self._plan.top, own)
+        if own is not None and str(own) not in self._study.final:  # no finalist was worth it
+            self._study.repeat([], own)
+        return finalists
+
+    def _standing(
+        self, best: Sequence[Entrant], top: int, own: Policy | None
+    ) -> list[PolicyTrainings]:
+        """Train the first ones with all seeds, until so many of them stand (see ``_finals``)."""
+        waiting = list(best)
         finalists: list[tuple[Study, PolicyTrainings]] = []
         while waiting and (missing := top - sum(self._stands(trained) for _, trained in finalists)):
             if len(finalists) >= LAST_CHANCES * top:
@@ -391,8 +400,6 @@ class Tuner:
                 for study, policy in waiting[missing:]
                 if self._peak(study, policy) < edges.get(study, math.inf)
             ]
-        if own is not None and str(own) not in self._study.final:  # no finalist was worth it
-            self._study.repeat([], own)
         return [trained for _, trained in finalists]
 
     def _stands(self, trained: PolicyTrainings) -> bool:
@@ -441,9 +448,18 @@ class Tuner:
 
     def rating(self, policy: Policy) -> tuple[float, ...]:
         """What to sort trained policies by, the best first."""
+        if self._plan.goal == "cost":
+            return self._cost(policy)
         if self._plan.holdout:
             return self._on_held_out(policy)
         return (-max(self._best_score(policy), self._recorded_score(policy)),)
+
+    def _cost(self, policy: Policy) -> tuple[float, float]:
+        """Iterations to the target, where there is one, and then the score: as in a search's ranking."""
+        measure, target = self._plan.measure, self._plan.goal_value
+        curve = self._study.known[str(policy)].curve(self._plan.seed, measure)
+        reached = curve.reaches(measure.score(target)) if curve and target is not None else None
+        return math.inf if reached is None else reached, -self._best_score(policy)
 
     def can_win(self, trained: PolicyTrainings) -> bool:
         """Whether a policy has a result, and may become a finalist."""
@@ -480,8 +496,8 @@ class Tuner:
         return measure.knowing([*measure.values(known), *self._recorded.values()])
 
     def _by_result(self, policies: Sequence[Policy]) -> list[Policy]:
-        """The candidates by the best score so far, the first of equal ones first."""
-        return self._with_recorded(list(dict.fromkeys(policies)))
+        """The candidates by their results so far, the first of equal ones first."""
+        return sorted(dict.fromkeys(policies), key=self.rating)
 
     def _account(self, stage: str) -> None:
         self._spent[stage] = self._study.iterations_asked_for - sum(self._spent.values())

@@ -89,8 +89,15 @@ def _criterion(solver: Solver, test: Measurement, name: str, higher: bool | None
     """The criterion called ``name`` in a test."""
     own = [one for one in OWN if getattr(test, one) is not None]
     outputs = scalars(test)
-    if name.lower() in own:
+    if name.lower() in own and not (name in outputs and name not in METRICS):
         return own_criterion(name.lower(), higher)
+    if name in METRICS and name in outputs:
+        raise ParameterError(
+            "{by}: {0}: an output of the test net of {1} has the name of one of our metrics; allowed: "
+            "another name for its top",
+            name,
+            solver.path,
+        )
     if name not in outputs:
         known = (*own, *outputs)
         hint = did_you_mean(name, known) or ";"

@@ -7,6 +7,7 @@ import math
 import os
 import signal
 import subprocess
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from lrbench_caffe.runtime import worker
 from lrbench_caffe.runtime.worker import MAGIC, PROTOCOL, mapped_path, pack, unpack
 from tests.runtime.conftest import has_numpy
 
@@ -128,6 +130,15 @@ def test_what_is_for_pictures_is_not_waited_for(start):
     fields, _ = talk.expect("hello")
     is_old = fields["python"].startswith("2.")  # it cannot put it off
     assert ("loaded: caffe.io" in talk.log.read_text()) == is_old
+
+
+def test_an_lr_beyond_float32_is_infinite_to_caffe():
+    solver = SimpleNamespace(param=SimpleNamespace(base_lr=math.inf))
+    way = worker.BaseLR.__new__(worker.BaseLR)
+    way.solver = solver
+    way.check(1e39)
+    with pytest.raises(RuntimeError, match="base_lr was set to 1e\\+38"):
+        way.check(1e38)
 
 
 def test_a_library_in_a_folder_with_a_space():

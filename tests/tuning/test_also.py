@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -275,11 +276,11 @@ COMBINATIONS_OF = Combinations.of({"batch": (100,), "momentum": (0.8,)}, OWN_VAL
 
 
 def tune(
-    folder: Path, adds: dict[str, float], **more: Any
+    folder: Path, adds: dict[str, float], pool: type[SettingsPool] | None = None, **more: Any
 ) -> tuple[Study, TuningOutcome, SettingsPool]:
     options = {"functions": functions("decaying"), "seeds": 2, "top": 2, **more}
     plan = TuningPlan("solver.prototxt", MAX_ITER, INTERVAL, 25.0, 10.0, 1, **options)
-    pool = SettingsPool(adds)
+    trainer = (pool or SettingsPool)(adds)
     message = SimpleNamespace(
         lr_policy="fixed", base_lr=0.01, gamma=0.0, power=0.0, stepsize=0, stepvalue=[],
         max_iter=MAX_ITER,
@@ -288,10 +289,10 @@ def tune(
         message=message, path=Path("solver.prototxt"), epoch=25.0,
         lr_policy=lambda max_iter: caffe_policy(message, max_iter),
     )  # fmt: skip
-    study = Study(folder, plan, pool, db="", settings=f"your own {COMBINATIONS_OF.own}")
+    study = Study(folder, plan, trainer, db="", settings=f"your own {COMBINATIONS_OF.own}")
     wanted: Any = SimpleNamespace(start=SCRATCH)
     tuner = OuterTuner(study, wanted, solver, None, COMBINATIONS_OF, open_study)
-    return study, tuner.tune(), pool
+    return study, tuner.tune(), trainer
 
 
 def test_better_settings_are_found_searched_and_recommended(tmp_path: Path) -> None:
@@ -462,3 +463,38 @@ def test_a_lost_combination_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         if trial.status == "failed"
     ]
     assert len(lost) == 2 and OWN not in {one.stage for one in study.lost}
+
+
+class EdgePool(SettingsPool):
+    """With the solver's own settings EXP, which begins high, is best and diverges with the second seed."""
+
+    def _train(self, training: Job) -> JobResult:
+        result = super()._train(training)
+        if training.solver != "solver.prototxt" or "EXP(k0=10," not in str(training.policy):
+            return result
+        if training.seed == 2:
+            return JobResult(training, "diverged", "the loss of iteration 20 is nan", 20)
+        tests = [replace(m, top1=(m.top1 or 0.0) + 8.0) for m in result.measurements]
+        return replace(result, measurements=tests)
+
+
+def test_other_settings_are_compared_with_a_policy_that_did_not_diverge(tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    study, outcome, _ = tune(
+        tmp_path / "study", {"batch100-momentum0.8": 10.0}, pool=EdgePool, functions=("FIX", "EXP")
+    )
+    mine = [one for one in outcome.finalists if one.settings == study.settings]
+    assert [one.diverged for one in mine] == [1, 0]  # the first one gave way
+    _, note = to_judge(study, outcome)
+    assert f"points of Top-1 more than {mine[1].name}: " in note
+
+
+def test_without_a_policy_to_compare_with_the_note_says_so(tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    study, outcome, _ = tune(tmp_path / "study", {"batch100-momentum0.8": 5.0})
+    mine = next(one for one in outcome.finalists if one.settings == study.settings)
+    mine.results[2] = JobResult(mine.results[2].training, "diverged", "nan", 20)
+    _, note = to_judge(study, outcome)
+    assert note == (
+        f"nothing to compare other settings with: {mine.name} diverged in 1 of 2 trainings"
+    )

@@ -212,3 +212,25 @@ def test_the_value_before_the_first_update_stays_as_the_study_began(tmp_path: Pa
     assert folder.keeping_chance(top1, folder.read(tmp_path)) == top1
     with pytest.raises(InputError, match="holds a study with by test_loss, not loss"):
         folder.check_plan(tmp_path, other, kept, ())
+
+
+def test_a_range_test_leaves_the_folder_of_a_tuning_alone(tmp_path: Path) -> None:
+    tuning = replace(plan(Path("solver.prototxt")), top=2, seeds=3)
+    folder.write(tmp_path, tuning, Prior())
+    asked = replace(plan(Path("solver.prototxt")), form="ladder")
+    for form in ("ladder", "ramp"):
+        with pytest.raises(InputError, match=r"holds a tuning; allowed: another out"):
+            folder.check_range_test(tmp_path, folder.read(tmp_path), replace(asked, form=form))
+    # An earlier version's range test does not say what it is, but has left its result.
+    (tmp_path / "range.json").write_text("{}")
+    folder.check_range_test(tmp_path, folder.read(tmp_path), asked)
+
+
+def test_a_range_test_is_not_continued_with_longer_trainings(tmp_path: Path) -> None:
+    kept = replace(plan(Path("solver.prototxt")), form="ladder")
+    folder.write(tmp_path, kept, Prior())
+    shorter = replace(kept, max_iter=kept.max_iter - 1)
+    folder.check_range_test(tmp_path, folder.read(tmp_path), shorter)
+    longer = replace(kept, max_iter=2000)
+    with pytest.raises(InputError, match="trainings that end at iteration 1000, not 2000; allowed"):
+        folder.check_range_test(tmp_path, folder.read(tmp_path), longer)

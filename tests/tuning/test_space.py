@@ -63,3 +63,20 @@ def test_functions() -> None:
     for text, words in (("sinn", "did you mean"), ("sin,SIN", "given twice"), ("SIG", "not tuned")):
         with pytest.raises(InputError, match=words):
             functions(text)
+
+
+def test_a_range_that_was_given_is_not_left_by_rounding() -> None:
+    """With two digits 0.0149 would be 0.015, and 0.0123 would be 0.012."""
+    given = GoodRange(low=0.0123, high=0.0149, best=0.0136)
+    assert {parse(text).params["k0"] for text in texts("FIX", good=given)} == {0.014, 0.0149}
+    cycles = {(p.params["k0"], p.params["k1"]) for p in map(parse, texts("TRI", good=given))}
+    assert (0.0123, 0.0149) in cycles
+
+
+def test_a_range_of_one_lr_to_two_digits() -> None:
+    given = GoodRange(low=0.0101, high=0.0102, best=0.01015)
+    found = {(p.params["k0"], p.params["k1"]) for p in map(parse, texts("TRI", good=given))}
+    assert (0.0101, 0.0102) in found
+    narrow = GoodRange(low=0.010000001, high=0.010000002, best=0.0100000015)
+    for policy in map(parse, texts("SIN2", "COS", good=narrow)):
+        assert policy.params["k0"] < policy.params["k1"]

@@ -793,3 +793,64 @@ def test_the_command_at_the_end_trains_as_the_tuning_did() -> None:
         "my solvers/s.prototxt", "--lr", str(policy),
         "--max-iter", str(MAX_ITER), "--test-interval", str(INTERVAL),
     ]  # fmt: skip
+
+
+class OncePool(RulePool):
+    """Takes no training of which a part is still under way."""
+
+    slots = 4
+
+    def submit(self, training: Job) -> None:
+        assert training.out not in [result.training.out for result in self._results]
+        super().submit(training)
+
+
+@pytest.mark.parametrize("next_one", [0, -1])
+@pytest.mark.parametrize("budget", range(3000, 9000, 500))
+def test_the_solvers_own_policy_is_not_begun_beside_a_part_of_itself(
+    tmp_path: Path, budget: int, next_one: int
+) -> None:
+    pool = OncePool(next_one=next_one, own=80.0)
+    _, outcome = tune(tmp_path, pool, functions=("FIX",), budget=budget)
+    assert outcome.baseline is not None and set(outcome.baseline.results) == {1, 2}
+
+
+class ComposingPool(RulePool):
+    """Compositions learn faster than anything else."""
+
+    def _train(self, training: Job) -> JobResult:
+        result = super()._train(training)
+        more = 20.0 * (";" in str(training.policy))
+        tests = [replace(m, top1=min(99.9, (m.top1 or 0.0) + more)) for m in result.measurements]
+        return replace(result, measurements=tests)
+
+
+@pytest.mark.parametrize("goal", ["accuracy", "cost"])
+def test_a_composition_that_is_better_becomes_a_finalist(tmp_path: Path, goal: str) -> None:
+    target = 60.0 if goal == "cost" else None
+    _, outcome = tune(tmp_path, ComposingPool(), compose=True, goal=goal, target_top1=target)
+    assert any(";" in str(trained.policy) for trained in outcome.finalists)
+
+
+def test_copies_of_the_data_are_removed_where_nothing_could_be_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    removed: list[bool] = []
+    copies: Any = SimpleNamespace(
+        solver="study/holdout/solver.prototxt", records=1000, held=100, seed=1, digest="x",
+        make=lambda say: None, remove=lambda: removed.append(True),
+    )  # fmt: skip
+    asked = prepared(tmp_path)
+    asked = replace(asked, holdout=copies, plan=replace(asked.plan, holdout=0.1))
+    monkeypatch.setattr(running, "open_pool", lambda *args: BlindPool())
+    with pytest.raises(TrainingError, match="learned"):
+        running.carry_out(asked, TuningObserver())
+    assert removed == [True]
+
+
+class BlindPool(RulePool):
+    """Nothing learns anything."""
+
+    def _train(self, training: Job) -> JobResult:
+        result = super()._train(training)
+        return replace(result, measurements=[replace(m, top1=10.0) for m in result.measurements])

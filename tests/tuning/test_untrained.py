@@ -44,3 +44,17 @@ def test_what_equals_the_test_loss_is_better_if_lower() -> None:
 def test_in_doubt_it_is_asked(name: str) -> None:
     with pytest.raises(InputError, match="is more of it better, or less"):
         direction(name, "Reduction")
+
+
+def test_an_output_with_the_name_of_a_metric_is_not_mistaken_for_it() -> None:
+    """A Chamfer distance is often called cd, which is our confidence deviation."""
+    solver: Any = SimpleNamespace(path="s.prototxt", tests=[SimpleNamespace(net=None)])
+    test = Measurement(0, 0.1, top1=10.0, ac=0.5, cd=0.2, outputs={"cd": 4715.0, "AC": 0.9})
+    with pytest.raises(
+        InputError, match="cd: an output of the test net of s.prototxt has the name"
+    ):
+        untrained._criterion(solver, test, "cd", False)
+    assert untrained._criterion(solver, test, "AC", True).name == "AC"
+    assert untrained._criterion(solver, test, "ac", None).name == "ac"
+    same = Measurement(0, 0.1, top1=10.0, outputs={"top1": 0.1})
+    assert untrained._criterion(solver, same, "top1", None).name == "top1"
