@@ -73,11 +73,13 @@ class ValueAxis:
         heading: its name with the unit.
         percent: whether the values are in percent.
         log: whether it is logarithmic, as for a loss.
+        higher: whether more of it is better.
     """
 
     heading: str = "Top-1 (%)"
     percent: bool = True
     log: bool = False
+    higher: bool = True
 
     def label(self, axes: Any) -> None:
         """Name the vertical axis."""

@@ -81,7 +81,7 @@ def tuning_figure(
             shown.append(list(measured[len(measured) // 4 :]))
     values.label(axes)
     # The best of the others is to be seen, too; how bad they are is not of interest.
-    top = min if values.log else max
+    top = max if values.higher else min
     tops = [float(top(measured)) for _, measured in others if len(measured)]
     best = [top(value for curve in shown for value in curve)] if any(shown) else []
     shown += [[top(tops)]] if tops and best and top(tops + best) != best[0] else []

@@ -45,6 +45,7 @@ from lrbench_caffe.tuning.verdict import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+PICTURE = "tuning.png"
 COLUMNS = tuple(name for name in RANKED if name != "test_loss")  # as in the paper's tables
 
 
@@ -147,7 +148,7 @@ def write_report(study: Study, outcome: TuningOutcome, verdict: TuningVerdict, t
     Returns:
         The first of them.
     """
-    save(study_figure(title, study, outcome), study.folder / "tuning.png")
+    save(study_figure(title, study, outcome), study.folder / PICTURE)
     parts = [
         f"# Tuning of {markdown(study.plan.solver)}\n",
         f"{markdown(title)}{_from(study.plan)}. Goal: {goal_text(study.plan)}. "
@@ -166,7 +167,7 @@ def write_report(study: Study, outcome: TuningOutcome, verdict: TuningVerdict, t
         "## Cost\n",
         markdown_table(cost_rows(study, outcome)),
         f"{time_line(study, outcome)}.\n",
-        f"![{markdown(study.plan.measure.title)} over iterations](tuning.png)\n",
+        f"![{markdown(study.plan.measure.title)} over iterations]({PICTURE})\n",
         "## All trainings\n",
         markdown_table(training_rows(study, outcome), left=1),
     ]
@@ -195,6 +196,7 @@ def write_failure(study: Study, reason: str, title: str) -> Path:
         f"{markdown(sentence(reason))}\n",
         *lost_text(study.lost),
     ]
+    (study.folder / PICTURE).unlink(missing_ok=True)  # an earlier command's
     replace_own(study.folder / "report.md", "\n".join(parts).encode())
     content = {
         **_task(study.plan, study.plan.goal_value),
@@ -426,7 +428,7 @@ def study_figure(title: str, study: Study, outcome: TuningOutcome) -> Figure:
     if any(one.scale != 1 for one in study.all):
         counts += "\nother batches: as iterations of the solver's own that read as many records"
     measure = plan.measure
-    values = ValueAxis(measure.heading, measure.percent, measure.is_log)
+    values = ValueAxis(measure.heading, measure.percent, measure.is_log, measure.higher)
     return tuning_figure(f"{title}, {seeds}\n{counts}", named, others, values)
 
 
@@ -455,5 +457,5 @@ def ladder_figure(title: str, ladder: Ladder, good: GoodRange, epoch: float | No
         marks=[good.best],
         close_up=(good.low / 3, good.high * 1.5),
         note=f"{title}: LR range test, constant LRs (diverged: at {_of_guessing(measure)})",
-        values=ValueAxis(measure.heading, measure.percent, measure.is_log),
+        values=ValueAxis(measure.heading, measure.percent, measure.is_log, measure.higher),
     )

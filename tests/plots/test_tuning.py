@@ -15,7 +15,18 @@ T = np.array([50, 100, 150, 200])
     ("values", "named", "good", "bad"),
     [
         (ValueAxis(), [90.0, 95.0, 96.0, 95.5], [50.0, 90.0, 98.0, 99.0], [10.0, 10.0, 10.0, 11.0]),
-        (ValueAxis("loss", False, True), [1.0, 0.6, 0.5, 0.5], [2.0, 1.0, 0.3, 0.2], [9.0] * 4),
+        (
+            ValueAxis("loss", False, True, higher=False),
+            [1.0, 0.6, 0.5, 0.5],
+            [2.0, 1.0, 0.3, 0.2],
+            [9.0] * 4,
+        ),
+        (  # a loss that may be below 0
+            ValueAxis("loss", False, False, higher=False),
+            [1.0, 0.6, -0.5, -0.5],
+            [2.0, 1.0, -0.7, -0.8],
+            [9.0] * 4,
+        ),
     ],
 )
 def test_the_best_of_the_others_is_on_the_axis_and_the_bad_ones_do_not_stretch_it(
