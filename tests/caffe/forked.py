@@ -28,7 +28,7 @@ from pathlib import Path
 
 from lrbench_caffe import plots
 from lrbench_caffe.runtime.processes import CaffeServer, WantedProcess, WorkerProcess
-from lrbench_caffe.terminal import early
+from lrbench_caffe.terminal import early, training_output
 from lrbench_caffe.training.expecting import expected_process
 
 COMMANDS = ("train", "range", "tune", "rank", "recommend", "plot", "db", "data", "reproduce")
@@ -38,16 +38,25 @@ _ONE = threading.Lock()
 
 
 def run(
-    module: str, args: Sequence[str], folder: Path, environment: Mapping[str, str], seconds: float
+    module: str,
+    args: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    seconds: float,
+    pictures: bool = False,
 ) -> tuple[int, str, str]:
     """``python -m MODULE ARGS`` in a folder; returns its exit code, stdout and stderr.
 
     The environment is that of the first call: what is loaded may depend on it.
 
+    Args:
+        pictures: whether a training draws its picture. Without it a small training takes a fifth of
+            the time; what pictures show is for the tests of plots.
+
     Raises:
         socket.timeout: it took longer, and was killed.
     """
-    request = json.dumps([module, list(args), str(folder)]).encode()
+    request = json.dumps([module, list(args), str(folder), pictures]).encode()
     with _ONE, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         server = _server(tuple(sorted(environment.items())))
         socket.send_fds(server, [request], [out.fileno(), err.fileno()])
@@ -135,7 +144,7 @@ def load() -> None:
     gc.freeze()
 
 
-def serve(asker: socket.socket) -> tuple[str, list[str], str]:
+def serve(asker: socket.socket) -> tuple[str, list[str], str, bool]:
     """Fork for each request until there are no more; returns, in a child, what it is to be."""
     while True:
         data, fds, _, _ = socket.recv_fds(asker, LARGEST, 2)
@@ -161,10 +170,12 @@ def serve(asker: socket.socket) -> tuple[str, list[str], str]:
 if __name__ == "__main__":
     workers = CaffeServers()  # first, as Caffe takes longer
     load()
-    module, args, folder = serve(socket.socket(fileno=int(sys.argv[1])))
+    module, args, folder, pictures = serve(socket.socket(fileno=int(sys.argv[1])))
     os.chdir(folder)
     sys.path[0] = folder  # as of python -m
     sys.argv[:] = ["-m", *args]
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     early.start_ahead = lambda arguments: workers
+    if not pictures:
+        training_output._draw = lambda run, policy, measurements: None
     runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -175,12 +175,14 @@ class Workspace:
 
     Attributes:
         environment: of the commands.
+        pictures: whether trainings draw theirs (see ``forked.run``).
     """
 
     def __init__(self, path: Path, caffe: str) -> None:
         self.path = path
         self.program = caffe
         self.environment = dict(ENVIRONMENT)
+        self.pictures = False
 
     def write(self, name: str, text: str) -> str:
         (self.path / name).write_text(text)
@@ -216,7 +218,8 @@ class Workspace:
         name = command[2].partition("lrbench_caffe.")[2] if ours else ""
         if name in forked.COMMANDS and self.environment == ENVIRONMENT:
             seconds = 4 * PATIENCE
-            return Done(*forked.run(command[2], command[3:], self.path, ENVIRONMENT, seconds))
+            args = (command[2], command[3:], self.path, ENVIRONMENT, seconds, self.pictures)
+            return Done(*forked.run(*args))
         done = subprocess.run(
             command,
             cwd=self.path,

@@ -436,6 +436,7 @@ def test_a_snapshot_prefix_that_goes_away(workspace: Workspace) -> None:
 
 
 def test_no_room_for_the_picture_of_a_run_that_is_finished(workspace: Workspace) -> None:
+    workspace.pictures = True
     (workspace.path / "out" / "training.png").mkdir(parents=True)
     done = workspace.train("solver.prototxt", "--out", "out")
     done.failed(1, "error: cannot write out/training.png: Is a directory; the run is finished")
