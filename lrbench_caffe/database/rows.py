@@ -7,7 +7,7 @@ from dataclasses import asdict, fields
 from functools import cache
 from typing import Any, Union
 
-from sqlalchemy import ColumnElement, Double, Select, Table, Text, select, type_coerce
+from sqlalchemy import ColumnElement, Double, Select, Table, Text, bindparam, select, type_coerce
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, RowMapping
 
@@ -146,16 +146,25 @@ def _store(
 ) -> int:
     key = key or digest(values)
     if (table.name, key) not in known:
-        find = select(table.c.id).where(table.c.key == key)
-        make = insert(connection.dialect.name, table).values(key=key, **values)
+        find, make = _find_by_key(table), _make_by_key(connection.dialect.name, table)
         # Another process may insert the same row right now, or delete it: repeat until it exists.
         for _ in range(ATTEMPTS):
-            if (row_id := connection.execute(find).scalar()) is not None:
+            if (row_id := connection.execute(find, {"wanted": key}).scalar()) is not None:
                 known[table.name, key] = row_id
                 return int(row_id)
-            connection.execute(make.on_conflict_do_nothing(index_elements=["key"]))
+            connection.execute(make, {"key": key, **values})
         raise LostRow(f"{table.name}: an existing row was not found")
     return known[table.name, key]
+
+
+@cache  # putting statements together takes longer than executing them
+def _find_by_key(table: Table) -> Select[Any]:
+    return select(table.c.id).where(table.c.key == bindparam("wanted"))
+
+
+@cache
+def _make_by_key(dialect: str, table: Table) -> Any:
+    return insert(dialect, table).on_conflict_do_nothing(index_elements=["key"])
 
 
 def part_columns(*names: str) -> list[ColumnElement[Any]]:

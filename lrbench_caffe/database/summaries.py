@@ -13,6 +13,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from sqlalchemy import (
     Select,
     Text,
     and_,
+    bindparam,
     exists,
     false,
     func,
@@ -184,15 +186,31 @@ def _refresh_best(connection: Connection, run_ids: Iterable[int]) -> None:
 
 
 def _refresh(connection: Connection, group: RunGroup) -> None:
-    table = schema.summary
-    counted = connection.execute(_counted_runs(_in(group, schema.run))).mappings().all()
+    key = group._asdict()
+    counted = connection.execute(_counted_in_group(), key).mappings().all()
     if not counted:
+        table = schema.summary
         connection.execute(table.delete().where(_in(group, table)))
         return
     values = _summarise(counted)
-    statement = insert(connection.dialect.name, table).values(**group._asdict(), **values)
-    connection.execute(
-        statement.on_conflict_do_update(index_elements=list(RunGroup._fields), set_=values)
+    connection.execute(_replace(connection.dialect.name, tuple(values)), {**key, **values})
+
+
+@cache  # putting it together takes longer than executing it
+def _counted_in_group() -> Select[Any]:
+    """``_counted_runs`` of a group, whose key is to be bound."""
+    return _counted_runs(
+        and_(*(schema.run.c[name] == bindparam(name) for name in RunGroup._fields))
+    )
+
+
+@cache
+def _replace(dialect: str, names: tuple[str, ...]) -> Any:
+    """INSERT of a group's summary with these columns, or UPDATE where there is one."""
+    statement = insert(dialect, schema.summary)
+    return statement.on_conflict_do_update(
+        index_elements=list(RunGroup._fields),
+        set_={name: statement.excluded[name] for name in names},
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
-from sqlalchemy import and_, delete, exists, select, update
+from sqlalchemy import Select, and_, bindparam, delete, exists, select, update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection, RowMapping
 
@@ -290,12 +290,8 @@ def _batch(connection: Connection, record: RunRecord, known: Known) -> int | Non
 
 def _claim(connection: Connection, values: dict[str, Any]) -> tuple[bool, RowMapping]:
     """Whether the run was made now, and its row, which is this transaction's until it is over."""
-    statement = insert(connection.dialect.name, schema.run).values(**values)
     for _ in range(ATTEMPTS):
-        made = (
-            connection.execute(statement.on_conflict_do_nothing(index_elements=["uid"])).rowcount
-            == 1
-        )
+        made = connection.execute(_make_run(connection.dialect.name), values).rowcount == 1
         stored = _find(connection, values["uid"])
         if stored is not None:  # else another process has just deleted it
             return made, stored
@@ -304,8 +300,17 @@ def _claim(connection: Connection, values: dict[str, Any]) -> tuple[bool, RowMap
 
 def _find(connection: Connection, uid: str) -> RowMapping | None:
     """The run's row, and no other transaction changes it before this one is over."""
-    query = select(schema.run).where(schema.run.c.uid == uid).with_for_update()
-    return connection.execute(query).mappings().first()
+    return connection.execute(_find_run(), {"wanted": uid}).mappings().first()
+
+
+@cache  # putting statements together takes longer than executing them
+def _make_run(dialect: str) -> Any:
+    return insert(dialect, schema.run).on_conflict_do_nothing(index_elements=["uid"])
+
+
+@cache
+def _find_run() -> Select[Any]:
+    return select(schema.run).where(schema.run.c.uid == bindparam("wanted")).with_for_update()
 
 
 def _parts(row: AnyRow) -> list[int]:
@@ -448,6 +453,8 @@ def remove(connection: Connection, uids: Sequence[str]) -> int:
 
 
 def _remove_unused(connection: Connection, runs: Sequence[AnyRow]) -> None:
+    if not runs:
+        return
     task = schema.task
     tasks = {row["task_id"] for row in runs}
     kinds = connection.execute(select(task).where(task.c.id.in_(tasks))).mappings().all()
@@ -465,6 +472,8 @@ def _remove_unused(connection: Connection, runs: Sequence[AnyRow]) -> None:
 def _remove_unless_used(
     connection: Connection, name: str, ids: set[int], users: tuple[str, ...]
 ) -> None:
+    if not ids:
+        return
     table = schema.metadata.tables[name]
     unused = [
         ~exists().where(schema.metadata.tables[user].c[f"{name}_id"] == table.c.id)
