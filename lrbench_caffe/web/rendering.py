@@ -22,6 +22,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 CHARTS = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 
 
+@cache  # compiled once, for all servers of a process
 def templates() -> Jinja2Templates:
     """The templates, with what all of them use."""
     made = Jinja2Templates(directory=TEMPLATES)

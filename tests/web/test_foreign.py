@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import threading
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from lrbench_caffe.database import Database
 from lrbench_caffe.database.platform import Platform
 from lrbench_caffe.runs.directory import RunDirectory
+from lrbench_caffe.web import live
 from lrbench_caffe.web.live import MOST_SHOWN, Place, news
 from lrbench_caffe.web.pages import live as live_pages
 from lrbench_caffe.web.settings import WebSettings
@@ -26,10 +28,27 @@ HUGE = 10**400  # no float holds it
 SECRET = "70.707"
 
 
+@pytest.fixture(autouse=True)
+def looked_for_anew(monkeypatch):
+    """What a test has done to the folder is seen at once, whatever a test before it looked at."""
+    monkeypatch.setattr(live, "FRESH", -1.0)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory, fresh):
+    """A folder of runs, and the address of a server that shows it."""
+    place = tmp_path_factory.mktemp("served")
+    db = str(shutil.copy(fresh, place / "lr.sqlite"))
+    folder = place / "runs"
+    with serving(WebSettings(db=db, runs=(str(folder),), requests=10**6)) as url:
+        yield folder, url
+
+
 @pytest.fixture
-def runs(tmp_path):
-    """A folder with good studies; ``one`` and ``tune-one`` in it are there to be damaged."""
-    folder = tmp_path / "runs"
+def runs(served):
+    """The folder with good studies; ``one`` and ``tune-one`` in it are there to be damaged."""
+    folder, _ = served
+    shutil.rmtree(folder, ignore_errors=True)
     write_studies(folder)
     write_training(folder, "one", "FIX(k0=0.5)", [(10, 50.0)])
     os.rename(folder / "trainings" / "one", folder / "one")
@@ -42,10 +61,8 @@ def runs(tmp_path):
 
 
 @pytest.fixture
-def site(new_url, runs):
-    settings = WebSettings(db=new_url("sqlite"), runs=(str(runs),), requests=10**6)
-    with serving(settings) as url:
-        yield Client(url)
+def site(served, runs):
+    return Client(served[1])
 
 
 def within(seconds: float, work) -> object:
