@@ -271,7 +271,8 @@ def test_losses_in_a_row_without_progress_are_counted(tmp_path: Path) -> None:
     assert attempts.begin(training) == LostAttempts(0, 60)
 
 
-def test_no_scheduler() -> None:
+def test_no_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lrbench_caffe.jobs.cluster.CONNECT_SECONDS", "1s")
     with pytest.raises(InputError, match=r"scheduler: no Dask scheduler at tcp://127\.0\.0\.1:9"):
         open_cluster("tcp://127.0.0.1:9")
 

@@ -87,6 +87,12 @@ def damage_of(path: Path, capsys) -> list[str]:
     return capsys.readouterr().out.splitlines()
 
 
+@pytest.fixture
+def made_at_once(monkeypatch):
+    """A file is not waited for to be filled."""
+    monkeypatch.setattr("lrbench_caffe.database.preparing.EMPTY", 0.05)
+
+
 def record_a_run(path: Path, tmp_path: Path) -> list[str]:
     """What the recorder of a training says; it ends whatever becomes of the database."""
     notes: list[str] = []
@@ -115,6 +121,7 @@ COMMANDS = (
 )  # fmt: skip
 
 
+@pytest.mark.usefixtures("made_at_once")
 @pytest.mark.parametrize("kind", sqlite_files.KINDS)
 def test_any_damage_is_refused_in_a_line_or_harmless(kind, path, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("lrbench_caffe.training.recorder.LAST_PATIENCE", 1.0)
@@ -247,6 +254,7 @@ def test_no_tables_are_made_in_a_file_that_lost_its_own(path):
     assert path.read_bytes()[100:] == before[100:]
 
 
+@pytest.mark.usefixtures("made_at_once")
 def test_an_emptied_file_is_not_taken_for_a_new_database(path, tmp_path, capsys):
     os.truncate(path, 0)
     assert "it is an empty file" in refusal(db.main, f"runs --db {path}", capsys)

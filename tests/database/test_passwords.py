@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -11,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from lrbench_caffe import db
 from lrbench_caffe.database import Database, DatabaseUnavailable, safe_arguments, safe_url
 from lrbench_caffe.database.urls import resolve_url, scrub, scrub_text
 from lrbench_caffe.errors import InputError, LRBenchError
+from lrbench_caffe.terminal import cli
 from tests.database.server import PASSWORD
 
 SECRET = "s3cr/et:p@ss?#w=ord&"
@@ -202,37 +203,30 @@ def test_a_password_of_two_letters_is_in_every_text_by_chance():
 @pytest.mark.parametrize(
     "command", [["import"], ["export"], ["backup"], ["sync"], ["import-log"], ["show"]]
 )
-def test_a_url_in_the_wrong_place_is_shown_without_its_password(command, tmp_path):
-    run = subprocess.run(
-        [sys.executable, "-m", "lrbench_caffe.db", *command, "postgresql://ada:s3cr@h/lr"],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env={**os.environ, "LRBENCH_DB": str(tmp_path / "lr.sqlite"), "PYTHONPATH": os.getcwd()},
-    )
-    assert run.returncode != 0
-    assert_no_secret(run.stdout + run.stderr)
+def test_a_url_in_the_wrong_place_is_shown_without_its_password(
+    command, tmp_path, monkeypatch, capfd
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LRBENCH_DB", str(tmp_path / "lr.sqlite"))
+    assert cli.run(db.main, [*command, "postgresql://ada:s3cr@h/lr"]) != 0
+    assert_no_secret("".join(capfd.readouterr()))
 
 
-def test_the_command_shows_no_password_even_with_debug(server):
-    environment = {**os.environ, "LRBENCH_DB": server.url("nowhere", SECRET), "PGPASSWORD": SECRET}
-    for arguments in (
-        ["info"],
-        ["--debug", "info"],
-        ["merge", server.url("nowhere", SECRET), "--debug"],
-    ):
-        run = subprocess.run(
-            [sys.executable, "-m", "lrbench_caffe.db", *arguments],
-            capture_output=True,
-            text=True,
-            env=environment,
-        )
-        assert run.returncode == 1
-        assert "password authentication failed" in run.stderr
-        assert_no_secret(run.stdout + run.stderr)
+@pytest.mark.parametrize("arguments", [["info"], ["--debug", "info"], ["merge", "--debug"]])
+def test_the_command_shows_no_password_even_with_debug(server, arguments, monkeypatch, capfd):
+    url = server.url("nowhere", SECRET)
+    monkeypatch.setenv("LRBENCH_DB", url)
+    monkeypatch.setenv("PGPASSWORD", SECRET)
+    merged = [url] if "merge" in arguments else []
+    assert cli.run(db.main, [*arguments, *merged]) == 1
+    out, err = capfd.readouterr()
+    assert "password authentication failed" in err
+    assert ("Traceback" in err) == ("--debug" in arguments)
+    assert_no_secret(out + err)
 
 
 def test_info_shows_the_database_and_no_password(server):
+    """As a user starts it."""
     name = server.create()
     run = subprocess.run(
         [sys.executable, "-m", "lrbench_caffe.db", "info", "--db", server.url(name)],

@@ -8,8 +8,7 @@ from lrbench_caffe import db
 from lrbench_caffe.database import Database
 from lrbench_caffe.database.exchange import to_line
 from lrbench_caffe.database.platform import Platform
-from lrbench_caffe.terminal import cli
-from lrbench_caffe.terminal.db_share import PAGE
+from lrbench_caffe.terminal import cli, db_share
 from lrbench_caffe.web import __main__ as web
 from tests.database.records import at, run
 from tests.web.serving import Client
@@ -33,7 +32,8 @@ def test_what_is_pushed_is_there_once_and_comes_back_with_its_contributor(
     serve, token, database, command, mine, new_url, monkeypatch
 ):
     monkeypatch.setenv("LRBENCH_TOKEN", token("ada", "write"))
-    count = PAGE + 20
+    monkeypatch.setattr(db_share, "PAGE", 10)
+    count = 23  # two whole pages, and a part of one
     with Database.open(mine) as own:
         own.put_many([run(f"r{i}", seed=i) for i in range(count)])
         own.put(run("under way", seed=999, status="running", ended=None))
