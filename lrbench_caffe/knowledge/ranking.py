@@ -284,11 +284,11 @@ def weights(
 def _criterion(
     name: str, parameter: str, results: Sequence[PolicySummary], higher: bool | None
 ) -> Criterion:
+    outputs = sorted({output for summary in results for output in summary.outputs})
+    if name in outputs and name not in CRITERIA:
+        return output(name, higher, results)
     if name.lower() in CRITERIA:
         return CRITERIA[name.lower()]
-    outputs = sorted({output for summary in results for output in summary.outputs})
-    if name in outputs:
-        return output(name, higher, results)
     known = (*CRITERIA, *outputs)
     hint = did_you_mean(name, known) or ";"
     raise ParameterError(

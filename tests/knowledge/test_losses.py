@@ -9,7 +9,7 @@ import pytest
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.knowledge.exporting import ranking_rows
 from lrbench_caffe.knowledge.proposing import recommend
-from lrbench_caffe.knowledge.ranking import RankingEntry, output, rank
+from lrbench_caffe.knowledge.ranking import CRITERIA, RankingEntry, criteria, output, rank
 from lrbench_caffe.knowledge.recommendation import Recommendation
 from lrbench_caffe.knowledge.utility import Utility, caution, standard_error
 from lrbench_caffe.records import SCRATCH, Spread
@@ -153,3 +153,10 @@ def test_an_output_with_the_name_of_another_column():
     ranked = rank([RankingEntry(summary)], [output("score", higher=True)])
     (row,) = records_of(ranking_rows(ranked, [output("score", higher=True)]))
     assert (row["output.score"], row["output.score_sd"], row["score"]) == (0.6, 0.1, None)
+
+
+def test_an_output_in_capitals_is_not_the_metric_of_that_name():
+    measured = [replace(fix(0.01, 0.5), outputs={"AC": Spread(0.9, None)})]
+    (found,) = criteria("AC", results=measured, higher=True)
+    assert (found.name, found.kind) == ("AC", "output")
+    assert criteria("ac", results=measured)[0] is CRITERIA["ac"]
