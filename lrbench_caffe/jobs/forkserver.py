@@ -89,17 +89,7 @@ class ForkServer:
                     if wanted is not None:
                         with contextlib.suppress(OSError):
                             self._servers.append(CaffeServer.start(wanted, its_caffe.fileno()))
-                    self._servers.append(
-                        subprocess.Popen(
-                            [sys.executable, "-m", "lrbench_caffe.jobs", SERVE, *map(str, numbers)],
-                            env=environment,
-                            stdin=subprocess.DEVNULL,
-                            stdout=subprocess.DEVNULL,
-                            stderr=subprocess.DEVNULL,
-                            pass_fds=numbers,
-                            start_new_session=True,  # Ctrl-C and Ctrl-Z are for the command
-                        )
-                    )
+                    self._servers.append(start_server(numbers, environment))
             return self._asker
 
     def close(self) -> None:
@@ -109,6 +99,19 @@ class ForkServer:
         for server in self._servers:
             server.kill()
             server.wait()
+
+
+def start_server(numbers: Sequence[int], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Start the server of trainings, with the descriptors of its sockets."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "lrbench_caffe.jobs", SERVE, *map(str, numbers)],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        pass_fds=numbers,
+        start_new_session=True,  # Ctrl-C and Ctrl-Z are for the command
+    )
 
 
 # -- the server ------------------------------------------------------------------------------------

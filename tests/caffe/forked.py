@@ -25,13 +25,16 @@ import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 from lrbench_caffe import plots
+from lrbench_caffe.jobs import forkserver
 from lrbench_caffe.runtime.processes import CaffeServer, WantedProcess, WorkerProcess
 from lrbench_caffe.terminal import early, training_output
 from lrbench_caffe.training.expecting import expected_process
 
 COMMANDS = ("train", "range", "tune", "rank", "recommend", "plot", "db", "data", "reproduce")
+WITH_TRAININGS = ("range", "tune", "reproduce")
 LARGEST = 1 << 18  # bytes of a request
 CAFFE_SERVER = Path(__file__).resolve().with_name("caffe_server.py")
 _ONE = threading.Lock()
@@ -167,6 +170,51 @@ def serve(asker: socket.socket) -> tuple[str, list[str], str, bool]:
             asker.send(str(os.waitstatus_to_exitcode(status)).encode())
 
 
+class ForkedServer:
+    """A server of trainings that has all modules: forked before its command runs, when it has no threads.
+
+    The command starts its first server with it; what it starts beside that is a program, as always.
+    """
+
+    def __init__(self) -> None:
+        self._asker, asked = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._start = forkserver.start_server
+        self.pid = os.fork()
+        if self.pid == 0:
+            self._asker.close()
+            _become_server(asked)
+        asked.close()
+
+    def start(self, numbers: Sequence[int], environment: Mapping[str, str]) -> Any:
+        """As ``forkserver.start_server``."""
+        forkserver.start_server = self._start
+        socket.send_fds(self._asker, [json.dumps(dict(environment)).encode()], list(numbers))
+        self._asker.close()
+        return self
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+
+    def wait(self) -> None:
+        os.waitpid(self.pid, 0)
+
+
+def _become_server(asked: socket.socket) -> NoReturn:
+    data, fds, _, _ = socket.recv_fds(asked, LARGEST, 2)
+    if not data:  # no server was wanted
+        os._exit(0)
+    asked.close()
+    os.setsid()
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for number in range(3):
+        os.dup2(nothing, number)
+    os.environ.clear()
+    os.environ.update(json.loads(data))
+    sys.argv[:] = ["-m", forkserver.SERVE, *map(str, fds)]
+    plots.load = lambda: None  # it is loaded
+    sys.exit(runpy.run_module("lrbench_caffe.jobs", run_name="__main__", alter_sys=True))
+
+
 if __name__ == "__main__":
     workers = CaffeServers()  # first, as Caffe takes longer
     load()
@@ -178,4 +226,6 @@ if __name__ == "__main__":
     early.start_ahead = lambda arguments: workers
     if not pictures:
         training_output._draw = lambda run, policy, measurements: None
+    if module.rpartition(".")[2] in WITH_TRAININGS:
+        forkserver.start_server = ForkedServer().start
     runpy.run_module(module, run_name="__main__", alter_sys=True)
