@@ -43,6 +43,12 @@ def insert(dialect: str, table: Table) -> Any:
     return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
 
 
+@cache  # putting statements together takes longer than executing them
+def insert_new(dialect: str, table: Table, unique: str) -> Any:
+    """INSERT of a row unless there is one with this value of a unique column."""
+    return insert(dialect, table).on_conflict_do_nothing(index_elements=[unique])
+
+
 def task_key(task: Task) -> str:
     """The key of a task: equal for tasks that are one row of the database.
 
@@ -92,8 +98,7 @@ def store_contribution(connection: Connection, sent: Contribution) -> int:
     for _ in range(ATTEMPTS):
         stored = connection.execute(find).mappings().first()
         if stored is None:
-            make = insert(connection.dialect.name, table).values(**values)
-            connection.execute(make.on_conflict_do_nothing(index_elements=["uid"]))
+            connection.execute(insert_new(connection.dialect.name, table, "uid"), values)
             continue
         other = [name for name in _SENT if stored[name] != values[name]]
         if other:
@@ -146,7 +151,7 @@ def _store(
 ) -> int:
     key = key or digest(values)
     if (table.name, key) not in known:
-        find, make = _find_by_key(table), _make_by_key(connection.dialect.name, table)
+        find, make = _find_by_key(table), insert_new(connection.dialect.name, table, "key")
         # Another process may insert the same row right now, or delete it: repeat until it exists.
         for _ in range(ATTEMPTS):
             if (row_id := connection.execute(find, {"wanted": key}).scalar()) is not None:
@@ -157,14 +162,9 @@ def _store(
     return known[table.name, key]
 
 
-@cache  # putting statements together takes longer than executing them
+@cache
 def _find_by_key(table: Table) -> Select[Any]:
     return select(table.c.id).where(table.c.key == bindparam("wanted"))
-
-
-@cache
-def _make_by_key(dialect: str, table: Table) -> Any:
-    return insert(dialect, table).on_conflict_do_nothing(index_elements=["key"])
 
 
 def part_columns(*names: str) -> list[ColumnElement[Any]]:

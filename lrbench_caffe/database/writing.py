@@ -23,7 +23,7 @@ from lrbench_caffe.database.rows import (
     Ids,
     Known,
     LostRow,
-    insert,
+    insert_new,
     read_measurements,
     run_from_row,
     select_runs,
@@ -290,8 +290,9 @@ def _batch(connection: Connection, record: RunRecord, known: Known) -> int | Non
 
 def _claim(connection: Connection, values: dict[str, Any]) -> tuple[bool, RowMapping]:
     """Whether the run was made now, and its row, which is this transaction's until it is over."""
+    make = insert_new(connection.dialect.name, schema.run, "uid")
     for _ in range(ATTEMPTS):
-        made = connection.execute(_make_run(connection.dialect.name), values).rowcount == 1
+        made = connection.execute(make, values).rowcount == 1
         stored = _find(connection, values["uid"])
         if stored is not None:  # else another process has just deleted it
             return made, stored
@@ -303,12 +304,7 @@ def _find(connection: Connection, uid: str) -> RowMapping | None:
     return connection.execute(_find_run(), {"wanted": uid}).mappings().first()
 
 
-@cache  # putting statements together takes longer than executing them
-def _make_run(dialect: str) -> Any:
-    return insert(dialect, schema.run).on_conflict_do_nothing(index_elements=["uid"])
-
-
-@cache
+@cache  # as ``insert_new``
 def _find_run() -> Select[Any]:
     return select(schema.run).where(schema.run.c.uid == bindparam("wanted")).with_for_update()
 

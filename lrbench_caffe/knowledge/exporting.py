@@ -40,10 +40,10 @@ def ranking_rows(ranked: Sequence[Ranked], shown: Sequence[Criterion]) -> Rows:
 def _columns(criterion: Criterion) -> list[str]:
     """The columns of a criterion in ``ranking_rows``."""
     name = criterion.name
+    if name == "target":
+        return ["target", "target_runs", "target_of"]
     if name in (*_BEFORE, *_BEHIND):  # an output of the net
         name = f"output.{name}"
-    if criterion.name == "target":
-        return ["target", "target_runs", "target_of"]
     return [name] if name == "num_params" else [name, f"{name}_sd"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -36,7 +37,11 @@ def run_directories(roots: Iterable[Path]) -> Iterator[Path]:
     for root in roots:
         if not root.is_dir():
             raise InputError(f"{root}: no such directory")
-        folders = sorted({file.parent for name in MARKS for file in root.rglob(name)})
+        folders = sorted(
+            Path(folder)
+            for folder, names, files in os.walk(root)
+            if not set(MARKS).isdisjoint((*names, *files))
+        )
         if not folders:
             raise InputError(f"{root} contains no run directory (one with a run.json)")
         for path in folders:

@@ -57,6 +57,16 @@ class Curve:
         return int(self.iterations[there[0]]) if len(there) else None
 
 
+def cost_order(curve: Curve, target: float | None) -> tuple[float, float]:
+    """What to sort curves by where the iterations to a target count, the best first.
+
+    Args:
+        target: a score; None where there is no target.
+    """
+    reached = None if target is None else curve.reaches(target)
+    return math.inf if reached is None else reached, -curve.best
+
+
 def decisive(measurements: Sequence[Measurement], measure: Measure) -> Measurement | None:
     """The test on held-out records at which a training counts.
 

@@ -33,7 +33,7 @@ from functools import cached_property
 import numpy as np
 
 from lrbench_caffe.lr import Policy
-from lrbench_caffe.tuning.curves import Curve
+from lrbench_caffe.tuning.curves import Curve, cost_order
 from lrbench_caffe.tuning.measure import Measure
 from lrbench_caffe.tuning.scouting import Begun, Scouts, level
 
@@ -200,10 +200,7 @@ class PolicySearch:
         def key(index: int) -> tuple[float, float]:
             curve = self._curves[index]
             assert curve is not None
-            reached = (
-                curve.reaches(self._target) if self._cheap and self._target is not None else None
-            )
-            return (float("inf") if reached is None else reached, -curve.best)
+            return cost_order(curve, self._target if self._cheap else None)
 
         known = [
             i for i, c in enumerate(self._curves) if c is not None and c.alive and len(c.scores)

@@ -419,11 +419,9 @@ class Study:
         def begin_baseline() -> None:
             if baseline is None or self._baseline is not None:
                 return
-            training = self._training(baseline, self.plan.seed, self.plan.max_iter, False)
-            begun = (*self._under_way, *self._ended)
-            if not any(
-                other.out == training.out for other in begun
-            ):  # a part of it may be, for the search
+            out = self._training(baseline, self.plan.seed, self.plan.max_iter, False).out
+            # A part of it may be under way, for the search.
+            if all(other.out != out for other in (*self._under_way, *self._ended)):
                 self._baseline = self.begin(baseline, self.plan.seed, self.plan.max_iter)
 
         def counts(step: Step) -> tuple[str, str]:

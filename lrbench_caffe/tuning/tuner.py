@@ -16,6 +16,7 @@ from lrbench_caffe.lr import Policy, PolicyError, parse
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.tuning import folder
 from lrbench_caffe.tuning.composing import compositions
+from lrbench_caffe.tuning.curves import cost_order
 from lrbench_caffe.tuning.levels import Ladder
 from lrbench_caffe.tuning.measure import Measure
 from lrbench_caffe.tuning.plan import TuningPlan
@@ -458,8 +459,9 @@ class Tuner:
         """Iterations to the target, where there is one, and then the score: as in a search's ranking."""
         measure, target = self._plan.measure, self._plan.goal_value
         curve = self._study.known[str(policy)].curve(self._plan.seed, measure)
-        reached = curve.reaches(measure.score(target)) if curve and target is not None else None
-        return math.inf if reached is None else reached, -self._best_score(policy)
+        if curve is None:
+            return math.inf, 0.0
+        return cost_order(curve, None if target is None else measure.score(target))
 
     def can_win(self, trained: PolicyTrainings) -> bool:
         """Whether a policy has a result, and may become a finalist."""

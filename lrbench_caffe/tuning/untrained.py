@@ -89,7 +89,8 @@ def _criterion(solver: Solver, test: Measurement, name: str, higher: bool | None
     """The criterion called ``name`` in a test."""
     own = [one for one in OWN if getattr(test, one) is not None]
     outputs = scalars(test)
-    if name.lower() in own and not (name in outputs and name not in METRICS):
+    is_output = name in outputs and name not in METRICS
+    if not is_output and name.lower() in own:
         return own_criterion(name.lower(), higher)
     if name in METRICS and name in outputs:
         raise ParameterError(
@@ -98,7 +99,7 @@ def _criterion(solver: Solver, test: Measurement, name: str, higher: bool | None
             name,
             solver.path,
         )
-    if name not in outputs:
+    if not is_output:
         known = (*own, *outputs)
         hint = did_you_mean(name, known) or ";"
         raise ParameterError(

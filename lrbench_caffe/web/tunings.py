@@ -51,7 +51,7 @@ DEPTH = 3  # folders below a folder of runs in which studies are looked for
 MOST_STUDIES = 500  # that are listed, the newest ones
 MOST_TRAININGS = 1000  # of a study that are read
 MOST_KEPT = 20_000  # trainings whose content is kept in memory
-TRAININGS, RESULT, RANGE = "trainings", "result.json", "range.json"
+TRAININGS, RESULT = "trainings", "result.json"
 OTHER = "other settings"  # what a training was for
 LOG = logging.getLogger("lrbench_caffe.web")
 
@@ -427,14 +427,14 @@ def _study(path: Path, root: Path) -> FoundStudy:
     except Exception as error:
         problems.append(f"{folder.FILE}: {reason(error)}")
     result = None
-    for name in (RESULT, RANGE):
+    for name in (RESULT, folder.RANGE_FILE):
         try:
             if os.path.lexists(path / name):
                 result = read_object(path / name)
                 break
         except Exception as error:
             problems.append(f"{name}: {reason(error)}")
-    files = [path / name for name in (folder.FILE, RESULT, RANGE, TRAININGS)]
+    files = [path / name for name in (folder.FILE, RESULT, folder.RANGE_FILE, TRAININGS)]
     return FoundStudy(
         key=key_of(path),
         path=path,

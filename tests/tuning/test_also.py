@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -276,11 +275,11 @@ COMBINATIONS_OF = Combinations.of({"batch": (100,), "momentum": (0.8,)}, OWN_VAL
 
 
 def tune(
-    folder: Path, adds: dict[str, float], pool: type[SettingsPool] | None = None, **more: Any
+    folder: Path, adds: dict[str, float], pool: type[SettingsPool] = SettingsPool, **more: Any
 ) -> tuple[Study, TuningOutcome, SettingsPool]:
     options = {"functions": functions("decaying"), "seeds": 2, "top": 2, **more}
     plan = TuningPlan("solver.prototxt", MAX_ITER, INTERVAL, 25.0, 10.0, 1, **options)
-    trainer = (pool or SettingsPool)(adds)
+    trainer = pool(adds)
     message = SimpleNamespace(
         lr_policy="fixed", base_lr=0.01, gamma=0.0, power=0.0, stepsize=0, stepvalue=[],
         max_iter=MAX_ITER,
@@ -474,8 +473,8 @@ class EdgePool(SettingsPool):
             return result
         if training.seed == 2:
             return JobResult(training, "diverged", "the loss of iteration 20 is nan", 20)
-        tests = [replace(m, top1=(m.top1 or 0.0) + 8.0) for m in result.measurements]
-        return replace(result, measurements=tests)
+        tests = [dataclasses.replace(m, top1=(m.top1 or 0.0) + 8.0) for m in result.measurements]
+        return dataclasses.replace(result, measurements=tests)
 
 
 def test_other_settings_are_compared_with_a_policy_that_did_not_diverge(tmp_path: Path) -> None:
