@@ -35,6 +35,7 @@ class PolicyFile:
         note: what a person should know of it, empty for nothing.
         also: the settings that it was found with, of a tuning that chose them, too.
         start: what it was found from.
+        max_iter: the length of the trainings that it was found by, in iterations; None if unknown.
     """
 
     path: Path
@@ -42,6 +43,7 @@ class PolicyFile:
     note: str
     also: Mapping[str, Any]
     start: Start
+    max_iter: int | None
 
     @classmethod
     def read(cls, path: Path) -> PolicyFile:
@@ -57,9 +59,22 @@ class PolicyFile:
         except PolicyError as error:
             raise ParameterError("{policy}: {0}: {1}", path, error) from error
         also, start = _object(content.get("also")), Start.of_json(content.get("start"))
-        return cls(path, policy, note, also, start)
+        return cls(path, policy, note, also, start, _length(content.get("max_iter")))
 
-    def remark_on(self, weights: Sequence[str]) -> str:
+    def remark_on_length(self, max_iter: int) -> str:
+        """What a person should know where the training is of another length; empty for nothing.
+
+        Args:
+            max_iter: the training's length in iterations.
+        """
+        if self.max_iter is None or self.max_iter == max_iter:
+            return ""
+        return (
+            f"{self.path}: its policy is of trainings of {self.max_iter:,} iterations; this one has "
+            f"{max_iter:,}, to which it is not adapted"
+        )
+
+    def remark_on_start(self, weights: Sequence[str]) -> str:
         """What a person should know where the training begins otherwise; empty for nothing.
 
         Args:
@@ -110,6 +125,10 @@ def _policy(path: Path, content: Mapping[str, Any]) -> tuple[str, str]:
     if not isinstance(policy, str):
         raise ParameterError("{policy}: {0}: it has no policy; allowed: " + KINDS, path)
     return policy, ""
+
+
+def _length(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
 
 
 def _setting(solver: Solver, name: str) -> float | None:

@@ -104,8 +104,8 @@ def prepare(request: TrainingRequest, progress: Progress) -> Prepared:
     settings, solver = _checked(request, python, info, messages, resumed, progress)
     if file is not None:
         file.check_settings(solver)
-        remark = "" if settings.snapshot else file.remark_on(settings.weights)
-        if remark:
+        start = "" if settings.snapshot else file.remark_on_start(settings.weights)
+        for remark in filter(None, (start, file.remark_on_length(settings.max_iter))):
             progress.say(f"note: {remark}")
     return Prepared(request, python, info, messages, solver, settings, resumed)
 

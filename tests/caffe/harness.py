@@ -184,6 +184,11 @@ class Workspace:
         self.environment = dict(ENVIRONMENT)
         self.pictures = False
 
+    def copy(self, path: Path) -> Workspace:
+        """All of it at ``path``: what a test changes there, the other tests do not see."""
+        shutil.copytree(self.path, path, symlinks=True)
+        return Workspace(path, self.program)
+
     def write(self, name: str, text: str) -> str:
         (self.path / name).write_text(text)
         return name

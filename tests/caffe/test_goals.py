@@ -103,8 +103,13 @@ def test_a_regression_net_is_tuned_by_its_test_loss(here: Workspace) -> None:
     assert "Goal: accuracy, the lowest test loss." in report
     assert "best gain (by the logarithm) over guessing" in report
 
-    done = run(here, "train", "regression.prototxt", "--lr", "study/result.json", "--preview")
-    assert f"LR policy: {best['policy']} (from --lr)" in done.succeeded().out
+    words = ("train", "regression.prototxt", "--lr", "study/result.json", "--preview")
+    length = str(found["max_iter"])
+    done = run(here, *words, "--max-iter", length).succeeded()
+    assert f"LR policy: {best['policy']} (from --lr)" in done.out
+    assert "not adapted" not in done.out + done.err
+    shorter = run(here, *words, "--max-iter", "30").succeeded()
+    assert f"of trainings of {length} iterations; this one has 30" in shorter.out + shorter.err
 
 
 @pytest.mark.slow

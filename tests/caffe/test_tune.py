@@ -225,13 +225,14 @@ def test_one_job_decides_as_two_do(workspace: Workspace, whole: Workspace) -> No
 
 
 @pytest.mark.slow
-def test_a_second_tuning_starts_from_what_is_known(whole: Workspace) -> None:
+def test_a_second_tuning_starts_from_what_is_known(whole: Workspace, tmp_path: Path) -> None:
+    workspace = whole.copy(tmp_path / "copy")
     again = [word for word in TUNE if word != "--fresh"]
     again[again.index("study")] = "second"
-    done = tuned(whole, *again, folder="second")
-    known = json.loads((whole.path / "second" / "result.json").read_text())["known"]
+    done = tuned(workspace, *again, folder="second")
+    known = json.loads((workspace.path / "second" / "result.json").read_text())["known"]
     assert known
-    trained = {one.record["policy"] for one in runs(whole.path / "second").values()}
+    trained = {one.record["policy"] for one in runs(workspace.path / "second").values()}
     for policy in known:
         assert f"tried first: {policy} (from the LR database" in done.out
         assert policy in trained
@@ -308,17 +309,18 @@ def test_tune_by_held_out_records(held_out: Workspace) -> None:
 
 
 def test_a_study_removes_its_copies_and_its_runs_are_on_data_of_their_own(
-    held_out: Workspace,
+    held_out: Workspace, tmp_path: Path
 ) -> None:
-    study = held_out.path / "study"
+    workspace = held_out.copy(tmp_path / "copy")
+    study = workspace.path / "study"
     assert not list(study.glob("holdout/*_lmdb"))
-    again = tuned(held_out, *HELD_OUT)
+    again = tuned(workspace, *HELD_OUT)
     assert "copying" not in again.out  # nothing was trained
     before = results(study)
     more = (*HELD_OUT, "--seeds", "3")
-    assert "copying" not in tuned(held_out, *more).out  # on all records alone
+    assert "copying" not in tuned(workspace, *more).out  # on all records alone
     assert results(study).items() >= before.items() and len(results(study)) == len(before) + 2
-    with Database.open(str(held_out.path / "lr.sqlite")) as database:
+    with Database.open(str(workspace.path / "lr.sqlite")) as database:
         data = {
             (task.dataset.name, task.dataset.train_samples, task.dataset.test_samples)
             for task in database.tasks()

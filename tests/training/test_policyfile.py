@@ -98,7 +98,7 @@ def test_another_start_is_remarked(
     path = tmp_path / "result.json"
     content = {"policy": BEST, "start": start and dataclasses.asdict(start)}
     path.write_text(json.dumps(content))
-    remark = PolicyFile.read(path).remark_on(weights)
+    remark = PolicyFile.read(path).remark_on_start(weights)
     assert words in remark and bool(remark) == bool(words)
 
 
@@ -106,7 +106,26 @@ def test_another_start_is_remarked(
 def test_a_start_that_is_none_is_not_known(tmp_path: Path, start: Any) -> None:
     path = tmp_path / "run.json"
     path.write_text(json.dumps({"policy": BEST, "start": start}))
-    assert PolicyFile.read(path).remark_on(["b.caffemodel"]) == ""
+    assert PolicyFile.read(path).remark_on_start(["b.caffemodel"]) == ""
+
+
+@pytest.mark.parametrize(
+    ("content", "remark"),
+    [
+        (
+            {**verdict(BEST), "max_iter": 70000},
+            ": its policy is of trainings of 70,000 iterations; this one has 5,000, to which it is not "
+            "adapted",
+        ),
+        ({"policy": BEST, "max_iter": 5000}, ""),  # of the same length
+        ({"proposals": [{"policy": BEST}]}, ""),  # adapted already
+        *(({"policy": BEST, "max_iter": value}, "") for value in (None, True, 0, "9", 9.5, [])),
+    ],
+)
+def test_another_length_is_remarked(tmp_path: Path, content: Any, remark: str) -> None:
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps(content))
+    assert PolicyFile.read(path).remark_on_length(5000) == (f"{path}{remark}" if remark else "")
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
