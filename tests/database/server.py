@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
@@ -73,6 +74,7 @@ class Server:
         self.folder = Path(tempfile.mkdtemp(prefix="lrbench-pg-", dir="/tmp"))
         self.port = _free_port()
         self._process: subprocess.Popen[bytes] | None = None
+        self._version = 0
         self._identity: dict[str, object] = {}
         try:
             self._initialise()
@@ -92,7 +94,8 @@ class Server:
                 os.chown(path, account.pw_uid, account.pw_gid)
         command = [
             self.bin / "initdb", "--pgdata", self.folder / "data", "--username", USER, "--pwfile", word,
-            "--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C", "--no-sync",
+            "--auth-host", "scram-sha-256", "--auth-local", "trust",
+            "--encoding", "UTF8", "--locale", "C", "--no-sync",
         ]  # fmt: skip
         run = subprocess.run(command, capture_output=True, text=True, cwd="/", **self._identity)  # type: ignore[call-overload]
         if run.returncode:
@@ -123,7 +126,8 @@ class Server:
 
     def _answers(self) -> bool:
         try:
-            self._connect("postgres").close()
+            with closing(self._connect("postgres")) as connection:
+                self._version = connection.server_version
         except psycopg2.OperationalError:
             return False
         return True
@@ -162,7 +166,9 @@ class Server:
         """
         name = f"lr_{secrets.token_hex(6)}"
         if template:
-            self._execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+            # From PostgreSQL 15 on it would log each page; to copy the files takes two thirds of that.
+            strategy = " STRATEGY file_copy" if self._version >= 150000 else ""
+            self._execute(f"CREATE DATABASE {name} TEMPLATE {template}{strategy}")
             return name
         if encoding:
             self._execute(
@@ -187,13 +193,9 @@ class Server:
         )
 
     def _connect(self, database: str) -> psycopg2.extensions.connection:
+        """As its administrator: over its socket, where it asks for no password, whose check takes time."""
         return psycopg2.connect(
-            host="127.0.0.1",
-            port=self.port,
-            user=USER,
-            password=PASSWORD,
-            dbname=database,
-            connect_timeout=5,
+            host=str(self.folder), port=self.port, user=USER, dbname=database, connect_timeout=5
         )
 
     def execute(self, database: str, statement: str) -> None:

@@ -40,6 +40,7 @@ from lrbench_caffe.tuning.study import Study
 from lrbench_caffe.tuning.trainings import ALSO, COMBINATIONS, OWN
 from lrbench_caffe.tuning.tuner import TuningOutcome
 from lrbench_caffe.tuning.verdict import judge, tops
+from tests.tuning.rule_pool import measurement
 
 MAX_ITER, INTERVAL = 1000, 50
 OWN_VALUES = {"batch": 50, "momentum": 0.9, "weight_decay": 0.0005}
@@ -241,12 +242,6 @@ class SettingsPool:
         return self._results.pop() if self._results else None  # no order is promised
 
     def close(self) -> None: ...
-
-
-def measurement(iteration: int, top1: float) -> Any:
-    from tests.tuning.test_study import measurement
-
-    return measurement(iteration, top1)
 
 
 def open_study(main: Study, combination: Combination) -> SideStudy:

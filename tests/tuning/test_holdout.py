@@ -35,7 +35,7 @@ from lrbench_caffe.tuning.study import Study
 from lrbench_caffe.tuning.trainings import HELD_OUT, PolicyTrainings
 from lrbench_caffe.tuning.tuner import MAY_CHANGE, Tuner
 from lrbench_caffe.tuning.verdict import judge, ranked, tops
-from tests.tuning.test_study import MAX_ITER, RulePool, measurement, plan
+from tests.tuning.rule_pool import MAX_ITER, RulePool, measurement, plan
 
 SOLVER = """
 net: "net.prototxt" test_iter: 1 test_interval: 100

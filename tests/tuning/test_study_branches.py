@@ -10,7 +10,7 @@ import pytest
 from lrbench_caffe.jobs import Job
 from lrbench_caffe.tuning.beginnings import Beginnings
 from lrbench_caffe.tuning.report import cost_rows, time_line
-from tests.tuning.test_study import MAX_ITER, RulePool, result, tune
+from tests.tuning.rule_pool import MAX_ITER, RulePool, result, tune
 
 STEPS = ("FIX", "STEP", "NSTEP")
 MANY = {"functions": STEPS, "budget": 60_000, "top": 3}
