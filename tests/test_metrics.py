@@ -141,6 +141,24 @@ def test_nan_is_no_hit(form):
     assert math.isnan(found.cross_entropy)
 
 
+@pytest.mark.parametrize("form", ["logits", "probabilities"])
+@pytest.mark.parametrize("label", [0, 1])
+def test_the_nan_of_another_class_is_no_hit_either(form, label):
+    """Sample 0 has one of class 0 or of class 2; infinite scores of class 2 are none."""
+    nan_of = [0.1, 0.1, 0.1]
+    nan_of[2 * label] = NAN
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = metrics([nan_of, [0.1, 0.8, 0.1]], [1, 1], form)
+        worst = metrics([[0.1, 0.8, math.inf], [0.1, 0.8, -math.inf], [0.1, 0.9, 0.1]], [1, 1, 1])
+    assert (found.samples, found.top1, found.top5) == (2, 50, 50)
+    assert found.ac == pytest.approx(
+        0.8 if form == "probabilities" else 1 / (1 + 2 * math.exp(-0.7))
+    )
+    assert (found.cd, found.cdac) == (0, 0)
+    assert worst.top1 == pytest.approx(200 / 3)
+
+
 def test_huge_logits_do_not_overflow():
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -1,12 +1,13 @@
 """The building blocks of the paper's conclusions: checks of results, by the keys of a plan's rows.
 
 Each compares means, as the paper does. Where two policies are compared and both have deviations,
-the p of Welch's test says whether it may be noise (see docs/ranking.md).
+the p of Welch's test says whether it may be noise (see docs/ranking.md). Where results are missing,
+those that are there decide as soon as no other could change it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lrbench_caffe.knowledge.ranking import CRITERIA, SIGNIFICANT, welch
@@ -57,6 +58,41 @@ def value(results: Results, key: str, metric: str) -> float:
     return result.spreads[metric].mean
 
 
+def extreme(
+    results: Results, keys: Iterable[str], metric: str, choose: Callable[..., str]
+) -> tuple[str, Unknown | None]:
+    """The key with the least or the greatest mean (``choose``: min or max) of those that have one.
+
+    Returns:
+        It, and the first of those without one, None where all have one.
+
+    Raises:
+        Unknown: none has one.
+    """
+    known: dict[str, float] = {}
+    missing: Unknown | None = None
+    for key in keys:
+        try:
+            known[key] = value(results, key, metric)
+        except Unknown as error:
+            missing = missing or error
+    if not known:
+        raise missing or Unknown(metric)
+    return choose(known, key=lambda key: known[key]), missing
+
+
+def decided(holds: bool, numbers: str, *missing: Unknown | None) -> Judgement:
+    """A judgement by what is known of a claim about all of several results.
+
+    Raises:
+        Unknown: what is known agrees with the claim, but is not all of it.
+    """
+    unknown = next((error for error in missing if error is not None), None)
+    if holds and unknown is not None:
+        raise unknown
+    return Judgement(holds, numbers)
+
+
 def shown(results: Results, key: str, metric: str) -> str:
     """ "SIN2 99.33", "COS 99.30 (1 diverged)"."""
     text = printed(value(results, key, metric), CRITERIA[metric].digits)
@@ -94,12 +130,11 @@ def above(metric: str, high: Sequence[str], low: Sequence[str]) -> Check:
     """All of ``high`` are above all of ``low``; the closest two are shown."""
 
     def check(results: Results) -> Judgement:
-        weakest = min(high, key=lambda key: value(results, key, metric))
-        strongest = max(low, key=lambda key: value(results, key, metric))
+        weakest, no_high = extreme(results, high, metric, min)
+        strongest, no_low = extreme(results, low, metric, max)
         holds = value(results, weakest, metric) > value(results, strongest, metric)
-        return Judgement(
-            holds, f"{CRITERIA[metric].heading}: {pair(results, weakest, strongest, metric)}"
-        )
+        numbers = f"{CRITERIA[metric].heading}: {pair(results, weakest, strongest, metric)}"
+        return decided(holds, numbers, no_high, no_low)
 
     return check
 
@@ -108,12 +143,11 @@ def below(metric: str, low: Sequence[str], high: Sequence[str]) -> Check:
     """All of ``low`` are below all of ``high``; the closest two are shown."""
 
     def check(results: Results) -> Judgement:
-        highest = max(low, key=lambda key: value(results, key, metric))
-        lowest = min(high, key=lambda key: value(results, key, metric))
+        highest, no_low = extreme(results, low, metric, max)
+        lowest, no_high = extreme(results, high, metric, min)
         holds = value(results, highest, metric) < value(results, lowest, metric)
-        return Judgement(
-            holds, f"{CRITERIA[metric].heading}: {pair(results, highest, lowest, metric)}"
-        )
+        numbers = f"{CRITERIA[metric].heading}: {pair(results, highest, lowest, metric)}"
+        return decided(holds, numbers, no_low, no_high)
 
     return check
 
@@ -152,9 +186,9 @@ def at_most(metric: str, keys: Sequence[str], limit: float) -> Check:
     """All of ``keys`` have at most ``limit``; the largest is shown."""
 
     def check(results: Results) -> Judgement:
-        largest = max(keys, key=lambda key: value(results, key, metric))
+        largest, missing = extreme(results, keys, metric, max)
         numbers = f"{shown(results, largest, metric)}, limit {limit:g}"
-        return Judgement(value(results, largest, metric) <= limit, numbers)
+        return decided(value(results, largest, metric) <= limit, numbers, missing)
 
     return check
 
@@ -163,10 +197,10 @@ def over(metric: str, keys: Sequence[str], limit: float) -> Check:
     """All of ``keys`` are above ``limit``, to the digits that are shown; the smallest is shown."""
 
     def check(results: Results) -> Judgement:
-        smallest = min(keys, key=lambda key: value(results, key, metric))
+        smallest, missing = extreme(results, keys, metric, min)
         digits = CRITERIA[metric].digits
         numbers = f"{shown(results, smallest, metric)}, limit {limit:.{digits}f}"
-        return Judgement(round(value(results, smallest, metric), digits) > limit, numbers)
+        return decided(round(value(results, smallest, metric), digits) > limit, numbers, missing)
 
     return check
 

@@ -108,6 +108,10 @@ class Counter(object):
             better = classes_as_good(scores, own) - 1
             log_p = None
         valid = counted & numpy.isfinite(own)  # NaN compares as not better, which must not pass for a hit
+        with numpy.errstate(invalid="ignore"):  # inf - inf
+            finite = numpy.isfinite(scores.sum(dtype=numpy.float64))
+        if not finite:
+            valid &= ~numpy.isnan(scores).any(axis=1)  # nor may another class's NaN
         hit = valid & (better < 1)
         self.samples += int(counted.sum())
         self.top1 += int(hit.sum())

@@ -14,7 +14,9 @@ The search, the range test and their constants work on a *score* in points of 10
   above e times that counts as e times that: a spike says no more than that a training failed there.
   Below ``LEAST`` of the beginning the scale is linear, so that 0 and negative losses have a place.
 - Anything else (a reward, a PSNR, a loss that begins below 0): the share of the best gain that was
-  known when the search began, in percent.
+  known when the search began, in percent. A loss of more than that gain counts as that.
+
+A share below 0 counts as 0, so that no value has fewer points than what is no number.
 """
 
 from __future__ import annotations
@@ -108,13 +110,13 @@ class Measure(Utility):
         """The points of values; a value that is not finite has the fewest."""
         x = np.asarray(values, dtype=np.float64)
         if self.is_share:
-            return np.where(np.isfinite(x), x if self.percent else 100 * x, 0.0)
+            return np.where(np.isfinite(x), np.maximum(0.0, x if self.percent else 100 * x), 0.0)
         if self.is_log:
             return self._log_scores(x)
         known = self.worthless if self.known is None else self.known
         unit = abs(known - self.worthless) or abs(self.worthless) or 1.0
         gains = (x - self.worthless) / unit * (1 if self.higher else -1)
-        return np.where(np.isfinite(x), 100 * gains, -100.0)
+        return np.where(np.isfinite(x), np.maximum(-100.0, 100 * gains), -100.0)
 
     def scores_of(self, measurements: Sequence[Measurement]) -> np.ndarray:
         """The points of tests, shape (n,); one without a value has the fewest."""

@@ -14,7 +14,7 @@ from lrbench_caffe.tuning.plan import TuningPlan
 from lrbench_caffe.tuning.study import Study
 from lrbench_caffe.tuning.trainings import PolicyTrainings
 from lrbench_caffe.tuning.tuner import TuningOutcome
-from lrbench_caffe.tuning.verdict import Means, TuningVerdict, ranked, tops, unsoundness
+from lrbench_caffe.tuning.verdict import Means, TuningVerdict, ranked, resolution, tops, unsoundness
 
 RECOMMENDED = Path("recommended") / "solver.prototxt"  # in the study's folder
 
@@ -104,7 +104,7 @@ def to_judge(study: Study, outcome: TuningOutcome) -> tuple[list[PolicyTrainings
     values, own = (measure.values(tops(trained, measure)) for trained in (first, mine))
     if not values or not own:
         return everything, ""
-    means = Means.of(values, own, measure)
+    means = Means.of(values, own, measure, resolution((first, mine), measure))
     figures = (
         f"{first.name} has {measure.difference(means.difference)} than {mine.name}: {means.figures}"
         + ("" if means.p is None else f", Welch's p = {means.p:.2g}")

@@ -20,6 +20,7 @@ from lrbench_caffe.tuning.measure import ITERATIONS, Measure
 from lrbench_caffe.tuning.plan import TuningPlan
 from lrbench_caffe.tuning.trainings import PolicyTrainings
 
+RESOLVED = 1e-6  # relative to the largest: what 32 bits make of equal values differs by less
 KEEP_OWN = 3  # exit code of a tuning that recommends no policy
 
 
@@ -199,6 +200,9 @@ def _compared(
             noise = "" if better or share <= own_share else ": within noise"
             text = f"{_advice(better, name)} {counts}{noise} (Fisher's p = {p:.2g})"
             return _AgainstOwn(better, text, "iterations", p=p)
+        if share < 1 and min(len(there), len(own_there)) < 2:
+            few = "too few to compare their iterations"
+            return _AgainstOwn(False, f"{_advice(False, name)} {counts}: {few}", "iterations")
         return _by_means(first, own, there, own_there, ITERATIONS)
     values, own_values = (measure.values(tops(trained, measure)) for trained in (first, own))
     found = _by_means(first, own, values, own_values, measure)
@@ -217,6 +221,7 @@ class Means:
         p, interval: of Welch's test; None where it cannot be made.
         better: whether the first one is better.
         figures: both, for people.
+        step: the deviation that the test took, since neither has one; 0 where they have.
     """
 
     difference: float
@@ -224,14 +229,27 @@ class Means:
     interval: tuple[float, float] | None
     better: bool
     figures: str
+    step: float
 
     @classmethod
-    def of(cls, values: Sequence[float], others: Sequence[float], measure: Measure) -> Means:
+    def of(
+        cls, values: Sequence[float], others: Sequence[float], measure: Measure, step: float
+    ) -> Means:
+        """Compare them.
+
+        Args:
+            step: see ``resolution``. Where neither policy deviates, this is taken for the
+                deviation: of 500 records all seeds may get 472 right, and the next ones would not.
+        """
         sizes = _spread(values), len(values), _spread(others), len(others)
+        if min(len(values), len(others)) < 2 or welch(*sizes) is not None:
+            step = 0.0
+        if step:
+            sizes = (*_with_deviation(values, step), *_with_deviation(others, step))
         difference = statistics.fmean(values) - statistics.fmean(others)
         figures = f"{measure.figures(values)} against {measure.figures(others)}{measure.unit}"
         better = measure.goodness(difference) > 0
-        return cls(difference, welch(*sizes), welch_interval(*sizes), better, figures)
+        return cls(difference, welch(*sizes), welch_interval(*sizes), better, figures, step)
 
     @property
     def beyond_noise(self) -> bool:
@@ -246,7 +264,7 @@ def _by_means(
     own_values: list[float],
     measure: Measure,
 ) -> _AgainstOwn:
-    means = Means.of(values, own_values, measure)
+    means = Means.of(values, own_values, measure, resolution((first, own), measure))
     difference, p, interval, better = means.difference, means.p, means.interval, means.better
     sizes = "is as good as" if difference == 0 else f"has {measure.difference(difference)} than"
     counts = f"{len(values)} and {len(own_values)} trainings"
@@ -258,7 +276,8 @@ def _by_means(
         noise = f"too few to test for noise; use {named('seeds')} 3"
     else:
         ends = " to ".join(map(measure.signed, interval))
-        noise = f"difference {ends} with 95 % confidence; "
+        taken = f"neither deviates, so that {measure.figure(means.step)} is taken for it; "
+        noise = f"{taken * bool(means.step)}difference {ends} with 95 % confidence; "
         noise += f"{'within' if p >= SIGNIFICANT else 'beyond'} noise, Welch's p = {p:.2g}"
         if better and p >= SIGNIFICANT:
             noise += f"; more {named('seeds')} may tell them apart"
@@ -303,6 +322,25 @@ def fisher(hits: int, n: int, other_hits: int, other_n: int) -> float:
     both, total = hits + other_hits, math.comb(n + other_n, hits + other_hits)
     ways = [math.comb(n, k) * math.comb(other_n, both - k) for k in range(both + 1)]
     return sum(way for way in ways if way <= ways[hits]) / total
+
+
+def resolution(trainings: Sequence[PolicyTrainings], measure: Measure) -> float:
+    """The smallest difference between two values that the trainings' tests have, such as one record's.
+
+    For ``ITERATIONS`` it is that between two tests. It is 0 where the seed is known to change
+    nothing, and where all values are the same.
+    """
+    if all(one.seedless or one.alike for one in trainings):
+        return 0.0
+    tests = [m for one in trainings for result in one.whole for m in result.measurements]
+    values = [float(m.iteration) for m in tests] if measure is ITERATIONS else measure.values(tests)
+    steps = sorted(set(values))
+    rounding = RESOLVED * max(map(abs, steps), default=0.0)
+    return min((b - a for a, b in zip(steps, steps[1:]) if b - a > rounding), default=0.0)
+
+
+def _with_deviation(values: Sequence[float], deviation: float) -> tuple[Spread, int]:
+    return Spread(statistics.fmean(values), deviation), len(values)
 
 
 def _spread(values: Sequence[float]) -> Spread:
@@ -408,7 +446,8 @@ def trainings(trained: PolicyTrainings) -> str:
 
 
 def mean(values: Sequence[float | None]) -> float:
-    known = [v for v in values if v is not None]
+    """The mean of the numbers among values; infinite, the worst to sort by, without any."""
+    known = [v for v in values if v is not None and not math.isnan(v)]
     return statistics.fmean(known) if known else float("inf")
 
 

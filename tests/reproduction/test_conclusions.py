@@ -15,10 +15,12 @@ from lrbench_caffe.records import Spread
 from lrbench_caffe.reproduction.checks import (
     Judgement,
     above,
+    at_most,
     at_most_share,
     below,
     every,
     highest,
+    judged,
     over,
     points_above,
     shown,
@@ -29,6 +31,7 @@ from lrbench_caffe.reproduction.conclusions import (
     CLRS,
     CONCLUSIONS,
     DECAYING,
+    SMITH,
     Conclusion,
     conclusions,
 )
@@ -71,7 +74,7 @@ HOLDS = {
     "VII: at the same Top-1 as TRI and TRI2, SINEXP has a higher AC and a lower CD than they": True,
     "VIII: SINEXP, TRIEXP, SIN and TRI, in this order, are above NSTEP, and no other is": True,
     "VIII: SINEXP is 0.55 points above NSTEP in 10,250 iterations less": True,
-    "VIII: the five best by Top-1 have a higher AC than the others": False,  # Smith's TRI2 0.8652
+    "VIII: the paper's five best by Top-1 have a higher AC than the others": False,  # Smith's TRI2 0.8652
     "VIII: SINEXP, TRIEXP, SIN and TRI have a higher CD than NSTEP": True,
     "VIII: TRI, TRI2, TRIEXP are better than Smith's in Top-1, Top-5 and LD": True,
     "VIII: the 7 CLRs have a higher Top-1 than NSTEP": False,  # 4 of 7 are
@@ -228,15 +231,51 @@ def test_what_cannot_be_said():
     by_name = {conclusion.name: conclusion for conclusion in CONCLUSIONS}
     best = by_name["VII: SIN2 has the highest Top-1"]
     everything = {key: result(top1=99.0) for key in (*CLRS, *DECAYING)}
+    everything["SIN2"] = result(top1=99.5)
     missing = {key: value for key, value in everything.items() if key != "COS"}
     verdict = best.judge(missing)
     assert (verdict.holds, verdict.numbers, verdict.word) == (None, "no result: COS", "undecided")
-    no_ac = by_name["VIII: the five best by Top-1 have a higher AC than the others"]
+    no_ac = by_name["VIII: the paper's five best by Top-1 have a higher AC than the others"]
     assert (
         no_ac.judge({key: result(top1=80.0) for key in everything}).numbers
         == "no result: AC of NSTEP"
     )
     assert best.judge({}).holds is None
+
+
+def test_what_is_known_decides_where_nothing_else_could_change_it():
+    known = {"A": result(top1=99.1, ld=0.1), "B": result(top1=99.3, ld=0.2)}
+    refuted = Judgement(False, "Top-1 (%): A 99.10, B 99.30")
+    for check in (above("top1", "A", "BC"), above("top1", "AC", "B"), highest("A", "ABC")):
+        assert check(known) == refuted
+    assert below("top1", "BC", "A")(known) == Judgement(False, "Top-1 (%): B 99.30, A 99.10")
+    assert at_most("ld", "ABC", 0.15)(known) == Judgement(False, "B 0.2000, limit 0.15")
+    assert over("top1", "ABC", 99.2)(known) == Judgement(False, "A 99.10, limit 99.20")
+    for open_one in (
+        above("top1", "B", "AC"), above("top1", "BC", "A"), below("top1", "A", "BC"),
+        at_most("ld", "ABC", 0.25), over("top1", "ABC", 99.0), above("top1", "C", "AB"),
+    ):  # fmt: skip
+        assert judged(open_one, known) == Judgement(None, "no result: C")
+
+
+@pytest.mark.parametrize(
+    ("changed", "word"),
+    [
+        ({}, "undecided"),  # COS may be above NSTEP, or not
+        ({"SIN": 81.0}, "does not hold"),
+        ({"TRIEXP": 84.0}, "does not hold"),  # above SINEXP
+        ({"SIN2": 81.7}, "does not hold"),  # another one above NSTEP
+    ],
+)
+def test_the_order_above_nstep_without_one_of_them(changed, word):
+    order = {"SINEXP": 82.2, "TRIEXP": 82.0, "SIN": 81.9, "TRI": 81.8, "NSTEP": 81.6}
+    below_it = {key: 80.0 for key in (*CLRS, *SMITH) if key not in {*order, "COS"}}
+    results = {key: result(top1=top1) for key, top1 in {**order, **below_it, **changed}.items()}
+    by_name = {conclusion.name: conclusion for conclusion in CONCLUSIONS}
+    name = "VIII: SINEXP, TRIEXP, SIN and TRI, in this order, are above NSTEP, and no other is"
+    assert by_name[name].judge(results).word == word
+    with_it = by_name[name].judge({**results, "COS": result(top1=80.0)})
+    assert with_it.holds is (not changed)
 
 
 def test_of_several_one_that_fails_decides():
@@ -251,5 +290,6 @@ def test_the_best_k0_of_figure_3():
     results = {row.key: result(top1=70.0) for row in plan("figure3").rows}
     assert check.judge({**results, "FIX(k0=0.001)": result(top1=78.0)}).holds is True
     assert check.judge({**results, "FIX(k0=0.01)": result(top1=79.0)}).holds is False
+    results["FIX(k0=0.001)"] = result(top1=78.0)
     del results["FIX(k0=0.1)"]
     assert check.judge(results) == Judgement(None, "no result: FIX(k0=0.1)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -104,6 +105,61 @@ def test_the_interval_contains_zero_where_the_test_says_noise(shift: float) -> N
     assert (found.interval[0] <= 0 <= found.interval[1]) == found.within_noise == (shift < 0.2267)
 
 
+def seeded(policy: str, begins: Sequence[float], end: float) -> PolicyTrainings:
+    """Trainings that differ half-way, and all end with ``end``."""
+    found = trained(policy, [end] * len(begins))
+    for result, begin in zip(found.results.values(), begins):
+        result.measurements[0] = measurement(100, begin)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("more", "recommended", "p"),
+    [
+        # Of 500 images a step is 0.2. s^2 = 0.2^2 * 3 / 2 of each; t = more / sqrt(2 * 0.06 / 3); 4 degrees
+        # of freedom: t = 1, 2, 3 and 10 have these p (tables of Student's t).
+        (0.2, False, 0.374),
+        (0.4, False, 0.116),
+        (0.6, True, 0.0399),
+        (2.0, True, 0.00056),
+    ],
+)
+def test_without_deviations_a_step_of_the_measure_counts_as_one(
+    more: float, recommended: bool, p: float
+) -> None:
+    """One image more in each of three trainings is no proof: the next one may have another."""
+    own = seeded(OWN, [90.0, 90.2, 90.4], 94.0)
+    found = judge(plan(), [seeded(BEST, [91.0, 91.2, 91.0], 94.0 + more)], own)
+    assert (found.policy is not None) == recommended
+    assert found.p == pytest.approx(p, rel=0.01)
+    assert "neither deviates, so that 0.20 is taken for it; difference " in found.text
+
+
+def test_where_all_tests_are_the_same_nothing_is_better() -> None:
+    best, own = seeded(BEST, [94.0, 94.0], 94.0), seeded(OWN, [94.0, 94.0], 94.0)
+    own.results[1].measurements[0] = measurement(50, 94.0)  # they are not alike
+    best.results[1].measurements[0] = measurement(50, 94.0)
+    found = judge(plan(), [best], own)
+    assert found.policy is None and "no deviation in either" in found.text
+
+
+@pytest.mark.parametrize(("own_at", "recommended", "p"), [(200, False, 0.374), (400, True, 0.0399)])
+def test_the_step_of_a_cost_is_that_between_two_tests(
+    own_at: int, recommended: bool, p: float
+) -> None:
+    """100 against 200 and 400 iterations, tested each 100."""
+    best, own = trained(BEST, [91.0] * 3), trained(OWN, [91.0] * 3)
+    for number, one in enumerate((*best.results.values(), *own.results.values())):
+        tests = [(at, 80.0 + number) for at in (100, 200, 300, 400)]
+        at_target = 100 if number < 3 else own_at
+        one.measurements[:] = [measurement(at, 91.0 if at >= at_target else v) for at, v in tests]
+        one.measurements.append(measurement(500, 91.0 + number))
+    found = judge(plan(goal="cost", target_top1=91.0), [best], own)
+    assert (found.policy is not None) == recommended
+    assert found.p == pytest.approx(p, rel=0.01)
+    assert "neither deviates, so that 100 is taken for it" in found.text
+
+
 def test_where_the_test_set_chose_it_the_verdict_says_so() -> None:
     best, own = trained(BEST, [83.0, 83.1, 83.2]), trained(OWN, [82.0, 82.1, 82.2])
     chosen = "the test set chose it, too"
@@ -163,6 +219,7 @@ def test_a_solver_without_a_policy_of_its_own() -> None:
         ([90.0, 89.0, 89.0], [89.0, 89.1, 89.1], False, None),  # 1 of 3 against none
         ([90.0] * 5, [90.0, *[89.0] * 5], True, None),  # p = 0.015
         ([89.0, 89.0, 89.0], [89.5, 89.5, 89.5], False, None),  # neither ever
+        ([90.1, 89.0, 89.0], [90.0, 89.0, 89.0], False, None),  # both once: no more than luck
     ],
 )
 def test_for_cost_the_iterations_to_the_target_count(
@@ -173,6 +230,16 @@ def test_for_cost_the_iterations_to_the_target_count(
     assert found.metric == "iterations"
     assert (found.policy is not None) == recommended
     assert found.difference == difference
+
+
+def test_a_loss_that_is_no_number_comes_last_among_equals() -> None:
+    ones = {name: trained(f"FIX(k0={name})", [90.0]) for name in (0.1, 0.2, 0.3)}
+    for (name, one), loss in zip(ones.items(), (math.nan, 0.2, 0.1)):
+        one.held_out = trained(f"FIX(k0={name})", [90.0])
+        for test in one.held_out.results[1].measurements:
+            object.__setattr__(test, "test_loss", loss)
+    for order in itertools.permutations(ones.values()):
+        assert ranked(plan(holdout=0.1), order) == [ones[0.3], ones[0.2], ones[0.1]]
 
 
 def test_for_cost_the_best_finalist_reaches_the_target_that_is_its_own() -> None:
