@@ -8,7 +8,7 @@ What was found on recorded curves (tools/bench_tuner), and what the rules below 
   mean LRs over the first fifth are alike. A few scouts find the highest level that does not
   diverge; what diverges costs little. What has as high an LR for as long as one that diverged is
   tried last, when nothing else is left: most of it diverges, too, but not all.
-- Early on, Top-1 says nothing about the end, whatever the level; so a candidate is opened with 15 %
+- Very early, Top-1 says little about the end, whatever the level; so a candidate is opened with 15 %
   of its training at once. Later its best Top-1 so far tells most. The best so far, not the last: a
   cyclic policy is not thrown away in the part of its cycle where the LR is high and Top-1 low.
 - Good trainings are flat long before their end. Whether one may yet come above its best is seen

@@ -315,16 +315,28 @@ def test_ratios_to_the_best_rival():
         1,
     )
     (never,) = results.replay(task(), lambda task, ledger, seed: train_in_order(ledger, [0]), 1)
-    first = results.ratio("a", [fast], {"lost": [never], "slow": [slow]})
+    first = results.ratio("a", [fast], {"lost": [never], "slow": [slow]}, 1)
     assert (first.rival, first.value) == ("slow", pytest.approx(200 / 300))
-    second = results.ratio("b", [slow], {"fast": [fast]})
+    second = results.ratio("b", [slow], {"fast": [fast]}, 1)
     assert results.ratio_table([first, second])[1:] == [
-        ["a", "27.4", "slow", "41.1", "0.67"],
-        ["b", "41.1", "fast", "27.4", "1.50"],
-        ["geometric mean", "", "", "", "1.00"],
+        ["a", "27.4", "slow", "41.1", "0.67", "-"],
+        ["b", "41.1", "fast", "27.4", "1.50", "-"],
+        ["geometric mean", "", "", "", "1.00", ""],
     ]
-    assert results.ratio("c", [never], {"fast": [fast]}).value == math.inf
-    assert results.ratio("d", [fast], {"lost": [never]}).value == 0
+    assert results.ratio("c", [never], {"fast": [fast]}, 1).value == math.inf
+    assert results.ratio("d", [fast], {"lost": [never]}, 1).value == 0
+
+    # On the curves of two seeds in turn: one median may hide that the tuner is worse on one of them.
+    ours, rivals = [fast, slow] * 3, {"grid": [slow, fast] * 3, "lost": [never] * 6}
+    found = results.ratio("e", ours, rivals, 2)
+    assert found.by_seed == pytest.approx([200 / 300, 300 / 200])
+    assert results.ratio_table([found])[1][-1] == "0.67, 1.50"
+    assert results.seeds_table({"tuner": ours, **rivals}, [1, 5]) == [
+        ["optimiser", "trainings' seed 1", "trainings' seed 5"],
+        ["tuner", "27.4", "41.1"],
+        ["grid", "41.1", "27.4"],
+        ["lost", "never", "never"],
+    ]
 
 
 # -- data files ------------------------------------------------------------------------------------

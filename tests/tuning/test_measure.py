@@ -45,6 +45,22 @@ def test_a_share_is_in_percent_so_that_an_accuracy_decides_as_top1_does() -> Non
 
 
 @pytest.mark.parametrize(
+    "measure",
+    [
+        Measure.of("iou", True, 0.25),
+        Measure.of("r2", True, 0.0),  # which may be negative
+        Measure.of("psnr", True, 10.0).knowing([11.0]),
+        Measure.of("reward", False, -10.0).knowing([-11.0]),
+        Measure.of("loss", False, 2.0),
+    ],
+)
+def test_no_value_has_fewer_points_than_none(measure: Measure) -> None:
+    bad = [value * (-1 if measure.higher else 1) for value in (5.0, 1e9)]
+    points = list(measure.scores([*bad, math.inf if not measure.higher else -math.inf, math.nan]))
+    assert min(points) == points[-1]
+
+
+@pytest.mark.parametrize(
     ("value", "points"),
     [
         (2.0, 0.0),

@@ -102,6 +102,23 @@ def _figures(runs: Sequence[Run]) -> list[str]:
     return [median, f"{low} to {high}", str(sum(map(math.isinf, costs))), *found, f"{repeats:.0f}"]
 
 
+def seeds_table(results: Mapping[str, Sequence[Run]], recorded: Sequence[int]) -> Rows:
+    """The median cost to the goal on the curves of each seed of the trainings, a row for each optimiser.
+
+    More seeds of an optimiser average out its luck, but not that of the few trainings which it is
+    given: this table shows how far one may generalise.
+    """
+    rows: Rows = [["optimiser", *(f"trainings' seed {seed}" for seed in recorded)]]
+    for name, runs in results.items():
+        rows.append([name, *(_cost(_median_cost(part)) for part in _by_seed(runs, len(recorded)))])
+    return rows
+
+
+def _by_seed(runs: Sequence[Run], count: int) -> list[Sequence[Run]]:
+    """The runs on the curves of each seed of the trainings (see ``CurveSet.curves_of``)."""
+    return [runs[first::count] for first in range(min(count, len(runs)))]
+
+
 def _cost(value: float) -> str:
     return "never" if math.isinf(value) else f"{value:.1f}"
 
@@ -113,12 +130,14 @@ class Ratio:
     Attributes:
         ours, best: median costs to the goal, in %; infinite where it was not reached.
         rival: whose the lower cost is.
+        by_seed: the ratio on the curves of each seed of the trainings, to the best rival there.
     """
 
     task: str
     ours: float
     rival: str
     best: float
+    by_seed: Sequence[float] = ()
 
     @property
     def value(self) -> float:
@@ -128,11 +147,22 @@ class Ratio:
         return self.ours / self.best
 
 
-def ratio(task: str, ours: Sequence[Run], rivals: Mapping[str, Sequence[Run]]) -> Ratio:
-    """Compare the tuner's median cost to the goal with that of its best rival on a set."""
+def ratio(
+    task: str, ours: Sequence[Run], rivals: Mapping[str, Sequence[Run]], recorded: int
+) -> Ratio:
+    """Compare the tuner's median cost to the goal with that of its best rival on a set.
+
+    Args:
+        recorded: how many seeds the set's trainings have.
+    """
     costs = {name: _median_cost(runs) for name, runs in rivals.items()}
     rival = min(costs, key=lambda name: costs[name])
-    return Ratio(task, _median_cost(ours), rival, costs[rival])
+    apart = [
+        ratio(task, part, {name: _by_seed(runs, recorded)[i] for name, runs in rivals.items()}, 1)
+        for i, part in enumerate(_by_seed(ours, recorded) if recorded > 1 else [])
+    ]
+    by_seed = [one.value for one in apart]
+    return Ratio(task, _median_cost(ours), rival, costs[rival], by_seed)
 
 
 def _median_cost(runs: Sequence[Run]) -> float:
@@ -141,13 +171,16 @@ def _median_cost(runs: Sequence[Run]) -> float:
 
 def ratio_table(ratios: Sequence[Ratio]) -> Rows:
     """A row for each set, and the geometric mean of all."""
-    rows: Rows = [["set", "this tuner", "best of the others", "its cost", "ratio"]]
+    rows: Rows = [
+        ["set", "this tuner", "best of the others", "its cost", "ratio", "by the trainings' seeds"]
+    ]
     for found in ratios:
         costs = _cost(found.ours), _cost(found.best)
-        rows.append([found.task, costs[0], found.rival, costs[1], number(found.value, 2)])
+        by_seed = ", ".join(number(value, 2) for value in found.by_seed) or "-"
+        rows.append([found.task, costs[0], found.rival, costs[1], number(found.value, 2), by_seed])
     values = [found.value for found in ratios]
     mean = math.exp(sum(map(_log, values)) / len(values))
-    return [*rows, ["geometric mean", "", "", "", number(mean, 2)]]
+    return [*rows, ["geometric mean", "", "", "", number(mean, 2), ""]]
 
 
 def _log(value: float) -> float:
