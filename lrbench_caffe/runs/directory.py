@@ -414,6 +414,14 @@ class RunDirectory:
         self.put_iterations(kept)
         self._losses = hashlib.sha256(joined(kept))
 
+    def withdraw_iterations(self, start: int) -> None:
+        """Take the iterations from ``start`` on out again: their weights are not here."""
+        if self._iterations is not None:
+            self._iterations.close()
+            self._iterations = None  # the next ones make the digest anew
+        rows = self.losses().rows
+        self.put_iterations([rows[i] for i in sorted(rows) if i < start])
+
     def put_iterations(self, lines: list[str], id: str | None = None) -> None:
         """Replace iterations.csv, and losses.log of a run that has one.
 

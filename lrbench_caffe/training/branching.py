@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from lrbench_caffe.errors import LRBenchError
 from lrbench_caffe.records import Start
 from lrbench_caffe.runs.caffefiles import models_digest
 from lrbench_caffe.runs.directory import RunDirectory
@@ -98,7 +99,8 @@ class Beginning:
             The run's snapshot to continue from.
 
         Raises:
-            TrainingError, OSError: the other run's snapshot is gone, or there is no room for it.
+            TrainingError, OSError: the other run's snapshot is gone, or there is no room for it. The
+                run has the iterations that it had before.
         """
         there = _leading(run.losses().rows)
         if there != list(self.losses[: len(there)]):
@@ -108,7 +110,11 @@ class Beginning:
             run.add_iterations(len(there), rows[:, 1], rows[:, 2])
         for row in self.tests:
             run.add_measured({**row, "lr": monitor.lr(row["iteration"])})
-        return snapshots.adopt(self.origin.snapshots, self.snapshot)
+        try:
+            return snapshots.adopt(self.origin.snapshots, self.snapshot)
+        except (LRBenchError, OSError):
+            run.withdraw_iterations(len(there))
+            raise
 
 
 def shared_beginning(

@@ -99,7 +99,8 @@ class Session:
             until=self.until,
             branch_points=self.branch_points,
         )
-        if self.run.exists:
+        self._new = not self.run.exists
+        if not self._new:
             from lrbench_caffe.runs.mending import take_up
 
             taken_up = take_up(self.run, self.snapshots, self._tests_before, self._first)
@@ -165,12 +166,11 @@ class Session:
             InputError: Caffe refuses what it is given, or, in the middle of the training, its data.
             TrainingError: Caffe died or hung, or a file could not be written.
         """
-        new = not self.run.exists
         try:
             return self._train(observers, signals, hang_seconds, checkpoint_seconds)
         except InputError as error:
             # It never trained: the same command, put right, may have the same --out.
-            if new and self.start is None and not isinstance(error, DamagedData):
+            if self._new and self.start is None and not isinstance(error, DamagedData):
                 self.run.discard()
             raise
 
@@ -385,8 +385,11 @@ class Session:
             self.start = self.beginning.take_over(self.run, self.snapshots, self.monitor)
         except (TrainingError, OSError) as error:
             note(f"nothing is taken over from {self.beginning.origin.path}: {error}")
+            sessions = self.run.read()["sessions"]
+            theirs = len(self.beginning.sessions) if self._new else 0
+            sessions = [*sessions[theirs:-1], {**sessions[-1], "iteration": own}]
             self.beginning = None
-            self.run.update(branches=left)
+            self.run.update(branches=left, sessions=sessions)
 
     def _begun(self, iteration: int) -> dict[str, Any]:
         """The record of this session."""

@@ -96,7 +96,7 @@ class Beginnings:
         for other in others:
             if other.out == own.out:
                 continue
-            most = min(until, self.shared(own.policy, other.policy))
+            most = min(until, self._common(own.policy, other.policy))
             at = max((i for i in other.snapshots if i <= most), default=0)
             if at - own.until >= self._least and (best is None or at > best.at):
                 best = Branch(other.out, at)
@@ -107,11 +107,16 @@ class Beginnings:
 
         And the end of their first part, where the LRs are the same for longer than that.
         """
-        lengths = {self.shared(policy, other) for other in self.expected}
-        points = {length for length in lengths if self._least <= length < self._max_iter}
+        others = [other for other in self.expected if str(other) != str(policy)]
+        lengths = {self._common(policy, other) for other in others}
+        points = {length for length in lengths if length >= self._least}
         if self._least <= self.opening < max(points, default=0):
             points.add(self.opening)
         return points
+
+    def _common(self, one: Policy, other: Policy) -> int:
+        """How far one training may take over another one: not its end, where Caffe does more."""
+        return min(self.shared(one, other), self._max_iter - 1)
 
     def shared(self, one: Policy, other: Policy) -> int:
         """The number of iterations from the first one on for which two policies have the same LRs, bit by

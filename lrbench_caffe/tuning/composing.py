@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from lrbench_caffe.lr import FunctionPolicy, Policy, parse
 from lrbench_caffe.tuning.space import TuningCandidate
 
@@ -20,15 +22,24 @@ FINISH = (0.5, 0.7)  # where the decay takes over, as a share of the training
 def compositions(best: Sequence[Policy], max_iter: int) -> list[TuningCandidate]:
     """Compositions of these policies, the best of which are continued.
 
+    No two have the same LRs, as those of TRI and TRI2 have where they are left after one cycle.
+
     Args:
         best: policies, the best first.
     """
-    cyclic = [p for p in best if isinstance(p, FunctionPolicy) and p.kind == "cyclic"][:STARTS]
-    composed: dict[str, TuningCandidate] = {}
-    for start in cyclic:
+    times = np.arange(max_iter)
+    composed: dict[bytes, TuningCandidate] = {}
+    continued = 0
+    for start in best:
+        if continued == STARTS or not isinstance(start, FunctionPolicy) or start.kind != "cyclic":
+            continue
+        known = len(composed)
         for share in FINISH:
             for text, why in _continued(start, share, max_iter):
-                composed.setdefault(text, TuningCandidate(parse(text).bind(max_iter), why))
+                policy = parse(text).bind(max_iter)
+                rates = np.asarray(policy(times)).tobytes()
+                composed.setdefault(rates, TuningCandidate(policy, why))
+        continued += len(composed) > known
     return list(composed.values())
 
 

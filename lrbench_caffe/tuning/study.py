@@ -163,9 +163,12 @@ class Study:
     def _ready(self, training: Job) -> bool:
         """Whether the snapshot is there that a training branches from, or will not come."""
         _, branch = self._under_way.get(training, (self, None))
+        before = list(itertools.takewhile(lambda other: other != training, self._under_way))
+        # A later part would train the beginning that the first one, which still waits, takes over.
+        if not all(self._ready(other) for other in before if other.out == training.out):
+            return False
         if branch is None:
             return True
-        before = itertools.takewhile(lambda other: other != training, self._under_way)
         if not any(other.out == branch.origin for other in before):
             return True
         with contextlib.suppress(InputError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -278,6 +279,50 @@ def test_it_is_as_if_it_had_been_trained_there(disk: Disk) -> None:
     taken_up = take_up(run, disk.snapshots(run), lambda iteration: (), 0)
     assert taken_up.start == snapshot and taken_up.notes == []
     run.release()
+
+
+@pytest.mark.parametrize("own", [0, 20])
+def test_what_cannot_be_taken_over_is_trained(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch, own: int
+) -> None:
+    """The run begins where it would have, and can be resumed like any other."""
+    disk.trained()
+    policy = "STEP(k0=0.1, gamma=0.5, l=40)"
+    whole = disk.begun("whole", settings(policy))
+    run = disk.begun("run", settings(policy))
+    for one in (whole, run):
+        if own:
+            train_on(disk, one, policy, 0, own)
+    found(disk, policy)
+    with monkeypatch.context() as patch:
+        patch.setattr(Snapshots, "adopt", full_disk)
+        with pytest.raises(OSError, match="No space left"):
+            found(disk, policy).take_over(run, disk.snapshots(run), monitor(policy))
+    for one in (whole, run):
+        train_on(disk, one, policy, own, 60)
+        one.release()
+    assert contents(run) == contents(whole)
+    run.lock()
+    taken_up = take_up(run, disk.snapshots(run), lambda iteration: (), 0)
+    assert taken_up.start is not None and taken_up.start.iteration == 60
+    assert taken_up.notes == []
+    run.release()
+
+
+def train_on(disk: Disk, run: RunDirectory, policy: str, begin: int, end: int) -> None:
+    """Train from one iteration to another, with a snapshot at the end."""
+    plan = monitor(policy)
+    for start in range(begin, end, 10):
+        if start % INTERVAL == 0:
+            values = dict.fromkeys(("top1", "test_loss"), float(start))
+            run.add_measurement(Measurement(start, plan.lr(start), **values, seconds=start / 10))
+        lrs = np.asarray(plan.policy(np.arange(start, start + 10)))
+        run.add_iterations(start, lrs, np.array([loss(i) for i in range(start, start + 10)]))
+    disk.take(disk.snapshots(run), end)
+
+
+def full_disk(*args: Any) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_the_caffemodel_is_stored_once(disk: Disk) -> None:

@@ -18,6 +18,7 @@ TEXTS = {
     "slow": "STEP(k0=0.1, gamma=0.9, l=100)",
     "nstep": "NSTEP(k0=0.1, gamma=0.5, l=[500, 700])",
     "other": "FIX(k0=0.2)",
+    "late": "NSTEP(k0=0.1, gamma=0.5, l=[1000, 2000])",
     "tri": "TRI(k0=0.01, k1=0.1, l=100)",
     "tri2": "TRI2(k0=0.01, k1=0.1, l=100)",
     "cos": "COS(k0=0.01, k1=0.1, l=100)",
@@ -66,6 +67,15 @@ def test_shared_lengths(one: str, other: str, length: int) -> None:
 def test_a_plateau_shares_nothing() -> None:
     plateau = parse("FIX(k0=0.1) ; plateau(n=2): FIX(k0=0.01)").bind(MAX_ITER)
     assert Beginnings(MAX_ITER).shared(plateau, POLICIES["fix"]) == 0
+
+
+def test_what_never_parts_branches_before_the_end() -> None:
+    """Where the first one's training ends, Caffe does more than in the middle of a longer one."""
+    plans = Plans("fix", "late", "other")
+    assert plans.plan("fix", 150) == (None, ())
+    assert plans.plan("fix", 1000) == (None, (999,))
+    assert plans.plan("late", 1000) == (("fix-1", 999), (999,))
+    assert plans.plan("other", 1000) == (None, ())  # itself it does not wait for
 
 
 def test_snapshots_are_made_where_others_will_branch() -> None:

@@ -29,3 +29,11 @@ def test_a_cosine_that_falls_to_0_is_followed_too() -> None:
         for at in (1100, 1500)
         for lr in (0.005, 0.0005)
     ]
+
+
+def test_no_two_have_the_same_lrs() -> None:
+    """After one cycle, of 2 x 500, TRI2 has not been halved yet; SIN, too, is then continued."""
+    best = [f"{name}(k0=0.005, k1=0.1, l=500)" for name in ("TRI", "TRI2", "SIN", "SIN2")]
+    found = [str(one.policy) for one in compositions([parse(text) for text in best], 2000)]
+    starts = [text.partition(" ;")[0] for text in found]
+    assert starts == [best[0], best[0], best[2], best[2]]

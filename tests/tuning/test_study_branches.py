@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from lrbench_caffe.jobs import Job
+from lrbench_caffe.jobs import Job, JobResult
+from lrbench_caffe.lr import Policy, parse
+from lrbench_caffe.tuning import study as studies
 from lrbench_caffe.tuning.beginnings import Beginnings
 from lrbench_caffe.tuning.report import cost_rows, time_line
-from tests.tuning.rule_pool import MAX_ITER, RulePool, result, tune
+from lrbench_caffe.tuning.study import Study
+from tests.tuning.rule_pool import MAX_ITER, RulePool, plan, result, tune
 
 STEPS = ("FIX", "STEP", "NSTEP")
 MANY = {"functions": STEPS, "budget": 60_000, "top": 3}
@@ -69,6 +73,90 @@ def test_they_are_the_same_however_the_trainings_end(tmp_path: Path) -> None:
         tune(tmp_path, pool, **MANY)
         plans.append({job: (job.branch, job.branch_points) for job in pool.submitted})
     assert plans[0] == plans[1] == plans[2]
+
+
+class Clock(RulePool):
+    """Trains on a few slots, ten iterations at a time, and makes the snapshots that it is asked for.
+
+    Attributes:
+        begun: policy, from where to where, of each part in the order of their beginnings.
+        spent: iterations that were trained; time: iterations that one slot would have trained.
+    """
+
+    def __init__(self, slots: int) -> None:
+        super().__init__()
+        self.slots = self.room = slots
+        self.begun: list[tuple[str, int, int]] = []
+        self.spent = self.time = 0
+        self._running: dict[Job, int] = {}  # and where each is
+        self.snapshots: dict[str, set[int]] = {}
+
+    def submit(self, training: Job) -> None:
+        assert len(self._running) < self.slots
+        at = max(self.snapshots.get(training.out, ()), default=0)
+        if training.branch is not None and training.branch_at is not None:
+            theirs = self.snapshots.get(training.branch, set())
+            last = min(training.branch_at, MAX_ITER - 1)
+            at = max([at, *(point for point in theirs if point <= last)])
+        self._running[training] = at
+        self.begun.append((training.policy or "", at, training.until or MAX_ITER))
+
+    def next(self, timeout: float | None = None) -> JobResult | None:
+        for training, at in self._running.items():
+            if at >= (training.until or MAX_ITER):
+                self.snapshots.setdefault(training.out, set()).add(at)
+                del self._running[training]
+                return self._train(training)
+        self.time += 10
+        for training, at in self._running.items():
+            end = min(at + 10, training.until or MAX_ITER)
+            made = {point for point in training.branch_points if at < point <= end}
+            self.snapshots.setdefault(training.out, set()).update(made)
+            self._running[training] = end
+            self.spent += end - at
+        return None
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Its snapshots are those that the study sees."""
+    clock = Clock(slots=2)
+    monkeypatch.setattr(
+        studies, "recorded",
+        lambda run: [SimpleNamespace(iteration=i) for i in clock.snapshots.get(str(run.path), ())],
+    )  # fmt: skip
+    return clock
+
+
+def policy(text: str) -> Policy:
+    return parse(text).bind(MAX_ITER)
+
+
+def test_a_policy_that_never_parts_from_another_is_not_trained_again(
+    tmp_path: Path, clock: Clock
+) -> None:
+    """The solver's own steps come after the end of the study's trainings."""
+    fix, own = policy("FIX(k0=0.01)"), policy("NSTEP(k0=0.01, gamma=0.1, l=[5000, 8000])")
+    Study(tmp_path, plan(slots=2, seeds=1), clock, db="").repeat([fix], own)
+    assert clock.begun == [(str(fix), 0, 1000), (str(own), 999, 1000)]
+    assert (clock.spent, clock.time) == (1001, 1010)
+
+
+def test_the_second_part_of_a_training_does_not_begin_before_its_first(
+    tmp_path: Path, clock: Clock
+) -> None:
+    """Three that part at 500, on two slots: one of them is cut in two."""
+    fix, steep, flat = (
+        policy(text)
+        for text in (
+            "FIX(k0=0.01)", "NSTEP(k0=0.01, gamma=0.1, l=[500])", "NSTEP(k0=0.01, gamma=0.5, l=[500])",
+        )
+    )  # fmt: skip
+    Study(tmp_path, plan(slots=2, seeds=1), clock, db="").repeat([fix, steep], flat)
+    assert clock.begun[0] == (str(fix), 0, 1000)
+    parts = [(str(steep), 500, 500), (str(steep), 500, 1000), (str(flat), 500, 1000)]
+    assert sorted(clock.begun[1:]) == sorted(parts)
+    assert clock.spent == 2000
 
 
 class RecordingPool(RulePool):
