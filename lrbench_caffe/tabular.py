@@ -21,6 +21,11 @@ def number(value: float | None, digits: int) -> str:
     return "-" if value is None or value != value else f"{value:.{digits}f}"
 
 
+def count_of(number: int, noun: str) -> str:
+    """ "1 training", "2 trainings"."""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
 def plus_minus(mean: str, sd: str | None) -> str:
     """ "99.31 ± 0.02"; only the mean if no deviation is known."""
     return mean if sd is None else f"{mean} ± {sd}"

@@ -77,4 +77,5 @@ def end(training: Job) -> None:
 
 
 def _mark(training: Job) -> Path:
-    return Path(training.out) / MARK
+    """Of its own for each part of a training: the next one may wait behind it, and has lost nothing."""
+    return Path(training.out) / (MARK if training.until is None else f"{MARK}-{training.until}")

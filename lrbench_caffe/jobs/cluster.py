@@ -13,11 +13,14 @@ given one.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import queue
 import sys
-from collections import Counter
+import threading
+from collections import Counter, deque
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -125,16 +128,55 @@ def _key(training: Job) -> str:
     return f"training-{Path(training.out).name}-{digest}"
 
 
+class WorkingFolder:
+    """The working directory of a worker's process, which all of its threads share.
+
+    They work in one folder at a time; who wants another one waits until those in this one have ended,
+    and whoever comes later waits behind him.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._waiting: deque[object] = deque()
+        self._folder: str | None = None
+        self._inside = 0
+
+    @contextlib.contextmanager
+    def at(self, folder: str) -> Iterator[None]:
+        turn = object()
+        with self._changed:
+            self._waiting.append(turn)
+            self._changed.wait_for(lambda: self._waiting[0] is turn and self._is_free_for(folder))
+            self._waiting.popleft()
+            self._inside += 1
+            self._folder = folder
+            self._changed.notify_all()
+        try:
+            os.chdir(folder)
+            yield
+        finally:
+            with self._changed:
+                self._inside -= 1
+                self._changed.notify_all()
+
+    def _is_free_for(self, folder: str) -> bool:
+        return self._inside == 0 or self._folder == folder
+
+
+_working = WorkingFolder()
+
+
 def _train_there(training: Job, folder: str) -> JobResult:
     """In a worker: the paths of a training are those of the command."""
-    os.chdir(folder)
-    lost = attempts.begin(training)
-    try:
-        if lost.hopeless:
-            return read_result(training) or replace(_failed(training, str(lost)), losses=lost.count)
-        return run_child(training, gpu=os.environ.get("CUDA_VISIBLE_DEVICES") or None)
-    finally:
-        attempts.end(training)
+    with _working.at(folder):
+        lost = attempts.begin(training)
+        try:
+            if lost.hopeless:
+                found = read_result(training)
+                return found or replace(_failed(training, str(lost)), losses=lost.count)
+            return run_child(training, gpu=os.environ.get("CUDA_VISIBLE_DEVICES") or None)
+        finally:
+            attempts.end(training)
 
 
 def _failed(training: Job, reason: str) -> JobResult:

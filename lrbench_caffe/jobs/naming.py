@@ -11,6 +11,8 @@ from lrbench_caffe.lr import Policy
 from lrbench_caffe.metrics import TOP1, Measurement, best_trained
 from lrbench_caffe.records import UNSUCCESSFUL
 
+LONGEST = 100  # characters of the functions of a composition; file systems take 255 in all
+
 
 def best_top1(measurements: Sequence[Measurement]) -> str:
     """ "best Top-1 99.33 % at 4000"; empty without a Top-1."""
@@ -44,7 +46,7 @@ def result_line(result: JobResult, best: Callable[[Sequence[Measurement]], str] 
 
 
 def directory_name(policy: Policy, seed: int) -> str:
-    """The name of a training's run directory: the function, for people, and a digest of the policy."""
+    """The name of a training's run directory: the functions, for people, and a digest of the policy."""
     digest = hashlib.sha256(str(policy).encode()).hexdigest()[:10]
-    function = "-".join(name.lower() for name in policy.functions)
-    return f"{function}-{digest}-seed{seed}"
+    functions = "-".join(name.lower() for name in policy.functions)[:LONGEST].rstrip("-")
+    return f"{functions}-{digest}-seed{seed}"

@@ -17,6 +17,7 @@ from lrbench_caffe.knowledge.similarity import SAME
 from lrbench_caffe.knowledge.utility import Utility, only_diverged
 from lrbench_caffe.lr import Policy
 from lrbench_caffe.records import PolicySummary, Spread, Start, Task
+from lrbench_caffe.tabular import count_of
 
 
 @dataclass(frozen=True)
@@ -90,12 +91,12 @@ class Evidence:
         """ "Top-1 99.33 ± 0.02 % (5 trainings)"."""
         summary, utility = self.summary, self.utility
         if self.only_diverged:
-            return f"{_counted(summary.diverged, 'training')} diverged"
+            return f"{count_of(summary.diverged, 'training')} diverged"
         spread = utility.spread(summary)
         if spread is None:
             return f"no {utility.title}"
         diverged = f", {summary.diverged} more diverged" if summary.diverged else ""
-        trainings = _counted(summary.trainings(spread), "training")
+        trainings = count_of(summary.trainings(spread), "training")
         return f"{utility.title} {utility.spread_text(spread)} ({trainings}{diverged})"
 
     @property
@@ -105,7 +106,7 @@ class Evidence:
         if summary.source == "paper":
             return summary.origin
         count = summary.runs or summary.diverged
-        runs = f"{_counted(count, 'run')}{told(self.contributors, count)}"
+        runs = f"{count_of(count, 'run')}{told(self.contributors, count)}"
         return f"{summary.source}, {runs}, the newest {summary.origin}"
 
     @property
@@ -234,7 +235,3 @@ class Proposal:
                 f"this training is shorter ({change.new.max_iter} iterations, not {change.old.max_iter})"
             ]
         return []
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}{'s' * (count != 1)}"

@@ -192,6 +192,11 @@ def _check_same(
             for side in (before, now)
         ]
         if pair[0] != pair[1]:
+            if name == "form" and not all(pair):
+                kinds = ("a range test" if form else "a tuning" for form in pair)
+                raise ParameterError(
+                    "{0} holds {1}, not {2}; allowed: another {out}", folder, *kinds
+                )
             if name == "start" and str(pair[0]) == str(pair[1]):  # files of one name
                 pair = [f"{one} ({one.digest[:8]})" if one and one.digest else one for one in pair]
             raise ParameterError(

@@ -19,7 +19,7 @@ from lrbench_caffe.plots.style import ValueAxis
 from lrbench_caffe.plots.sweeps import Point, range_figure
 from lrbench_caffe.plots.tuning import Line, tuning_figure
 from lrbench_caffe.records import SCRATCH, UNSUCCESSFUL
-from lrbench_caffe.tabular import Rows, clock, markdown_table
+from lrbench_caffe.tabular import Rows, clock, count_of, markdown_table
 from lrbench_caffe.tuning.also import with_settings
 from lrbench_caffe.tuning.holdout_report import holdout_json, holdout_text
 from lrbench_caffe.tuning.levels import Ladder
@@ -120,7 +120,9 @@ def cost_rows(study: Study, outcome: TuningOutcome) -> Rows:
     ):
         rows += [[f"besides: {name}", f"{more:,}", f"{more / outcome.full:.1%}"]] if more else []
     rows.append(["budget", f"{outcome.budget:,}", f"{outcome.budget / outcome.full:.1%}"])
-    rows.append([f"{len(outcome.candidates)} candidates in full", f"{outcome.full:,}", "100 %"])
+    rows.append(
+        [f"{count_of(len(outcome.candidates), 'candidate')} in full", f"{outcome.full:,}", "100 %"]
+    )
     return rows
 
 
@@ -317,14 +319,23 @@ def _figures(plan: TuningPlan, trained: PolicyTrainings, target: float | None) -
     }  # fmt: skip
     metrics = dict.fromkeys((*COLUMNS, *(name for name in columns(plan) if name in METRICS)))
     values = {name: [getattr(m, name) for m in best_tests] for name in ("iteration", *metrics)}
-    values[plan.by] = list(plan.measure.values(best_tests))
     if target is not None:
         values["iterations_to_target"] = list(reach(trained, target, plan.measure))
+    if plan.by in {*figures, *values, "settings"} - {*METRICS}:  # an output may be called "policy"
+        figures["outputs"] = _mean_and_sd(plan.by, figures["values"])
+    else:
+        values[plan.by] = figures["values"]
     for name, measured in values.items():
-        known = [float(value) for value in measured if value is not None]
-        figures[name] = statistics.fmean(known) if known else None
-        figures[f"{name}_sd"] = statistics.pstdev(known) if len(known) > 1 else None
+        figures.update(_mean_and_sd(name, measured))
     return figures
+
+
+def _mean_and_sd(name: str, values: Sequence[float | None]) -> dict[str, float | None]:
+    known = [float(value) for value in values if value is not None]
+    return {
+        name: statistics.fmean(known) if known else None,
+        f"{name}_sd": statistics.pstdev(known) if len(known) > 1 else None,
+    }
 
 
 def range_text(plan: TuningPlan, outcome: TuningOutcome) -> str:

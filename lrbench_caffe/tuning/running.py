@@ -166,7 +166,7 @@ def _tuning_plan(
     _check_target(request, measure)
     max_iter = request.max_iter or solver.message.max_iter
     check_length(solver, max_iter)
-    interval = request.test_interval or test_interval(solver.message.test_interval, max_iter)
+    interval = _interval(request, solver, max_iter)
     return replace(
         _plan(request, solver, wanted, measure, max_iter, interval),
         goal=request.goal,
@@ -315,9 +315,12 @@ def find_range(request: RangeRequest, watch: TuningObserver, progress: Progress)
         plan = folder.keeping_chance(plan, ladder)
         folder.check_plan(where, plan, ladder, RANGE_MAY_CHANGE)
     with _pool(request, watch) as pool:
+        # So many are decided on ahead, also when it is continued with more of them.
+        slots = pool.slots if ladder is None else int(ladder["plan"].get("slots", pool.slots))
+        plan = replace(plan, slots=slots)
         if kept is None or (plan.form == "ladder" and ladder is None):
             folder.write(where, plan, Prior())
-        study = _study(request, where, replace(plan, slots=pool.slots), pool, watch)
+        study = _study(request, where, plan, pool, watch)
         if kept is not None:
             study.say_what_is_there()
         find = climb if request.form == "ladder" else rise
@@ -342,12 +345,22 @@ def _range_plan(
         measure = _measure(request, solver, wanted.task, say)
     max_iter = solver.message.max_iter or request.iterations or 0
     check_length(solver, max_iter, "iterations")
-    interval = request.test_interval or solver.message.test_interval or test_interval(0, max_iter)
+    interval = _interval(request, solver, max_iter)
     if request.iterations:
         interval = min(interval, max(1, request.iterations // 2))
         max_iter = max(max_iter, request.iterations)
     plan = _plan(request, solver, wanted, measure, max_iter, interval)
     return replace(plan, form=request.form)
+
+
+def _interval(request: StudyRequest, solver: Solver, max_iter: int) -> int:
+    """Iterations between tests: as asked for, or the solver's where it tests often enough."""
+    asked = request.test_interval
+    if asked is not None and asked > max_iter:
+        raise ParameterError(
+            "{test_interval}: {0}; allowed: 1 to {1}, the length of a training", asked, max_iter
+        )
+    return asked or test_interval(solver.message.test_interval, max_iter)
 
 
 def climb(request: RangeRequest, study: Study, solver: Solver, title: str) -> RangeTest:

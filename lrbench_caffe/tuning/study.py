@@ -551,6 +551,8 @@ class Study:
         before = [] if running is None else [plan.max_iter]
         pieces = pack([*before, *left], plan.ahead, plan.test_interval)
         pieces = [(i - len(before), until) for i, until in pieces if i >= len(before)]
+        if running is not None and own is not None:  # it has trained a part of its length already
+            before = [plan.max_iter - self._done(home, own, running.seed)]
         following = len(named) * later * plan.max_iter
         still = round(self.scale * (sum(left) + sum(before) + following))
         self.watch.expect(self.iterations + still)

@@ -12,6 +12,7 @@ from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.records import UNSUCCESSFUL
 from lrbench_caffe.tuning.also import with_settings
 from lrbench_caffe.tuning.curves import Curve, decisive
+from lrbench_caffe.tuning.folder import FILE
 from lrbench_caffe.tuning.measure import Measure
 
 RANGE_TEST, SEARCH, FINAL, OWN = (
@@ -131,4 +132,5 @@ def settings_of(run: Path) -> str:
     """The folder of the combination of settings that a training is of, by its run directory; empty for the
     solver's own."""
     folder = run.parent.parent
-    return folder.name if folder.parent.name == ALSO else ""
+    is_one = folder.parent.name == ALSO and (folder.parent.parent / FILE).is_file()
+    return folder.name if is_one else ""

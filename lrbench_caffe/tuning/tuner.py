@@ -14,6 +14,7 @@ from lrbench_caffe.errors import TrainingError
 from lrbench_caffe.knowledge.evidence import Wanted
 from lrbench_caffe.lr import Policy, PolicyError, parse
 from lrbench_caffe.prototxt.solver import Solver
+from lrbench_caffe.tabular import count_of
 from lrbench_caffe.tuning import folder
 from lrbench_caffe.tuning.composing import compositions
 from lrbench_caffe.tuning.curves import cost_order
@@ -102,6 +103,7 @@ class Tuner:
         self._recorded: dict[str, float] = {}  # values of known policies, trained in full before
         self._ended = ""  # why the search ended
         self._reached = False  # whether the search found what is good enough
+        self._top = study.plan.top  # finalists, of so many candidates as there are
         self._for_settings = 0  # iterations that are kept for the choice of other settings
 
     @property
@@ -127,10 +129,11 @@ class Tuner:
         good, ladder = self._find_range(experience.good)
         self._account("range test")
         pool = self._candidates(own, known, good)
+        self._top = min(self._plan.top, len(pool))
         full = len(pool) * self._plan.max_iter
         budget = self._plan.budget or self._usual_share(full)
         self._say(
-            f"{len(pool)} candidates; all in full: {full:,} iterations; "
+            f"{count_of(len(pool), 'candidate')}; all in full: {full:,} iterations; "
             f"budget: {budget:,} ({budget / full:.0%})"
         )
         self._warn(budget, own)
@@ -139,7 +142,8 @@ class Tuner:
         untried = [c for c in pool if str(c.policy) not in self._study.known]
         why = ""
         if untried:
-            why = f"{len(untried)} of {len(pool)} candidates were not tried: {self._ended}"
+            were = "was" if len(untried) == 1 else "were"
+            why = f"{len(untried)} of {count_of(len(pool), 'candidate')} {were} not tried: {self._ended}"
             self._say(why)
         trained = self._finals(entrants, own)
         self._account("finalists")
@@ -250,7 +254,7 @@ class Tuner:
         """Iterations for the finalists and the solver's own policy, if none of them has been trained far."""
         plan = self._plan
         trainings = plan.seeds + (plan.holdout > 0)  # of each: the one that it is chosen by
-        return (plan.top + (own is not None)) * trainings * plan.max_iter
+        return (self._top + (own is not None)) * trainings * plan.max_iter
 
     def _room(self, budget: int, own: Policy | None) -> int:
         """Iterations for the search."""
@@ -372,6 +376,10 @@ class Tuner:
         a finite value where it counts is as bad as one that diverged.
         """
         finalists = self._standing(best, self._plan.top, own)
+        if len(finalists) < self._plan.top:
+            self._say(
+                f"only {count_of(len(finalists), 'finalist')}: no other candidate was trained"
+            )
         if own is not None and str(own) not in self._study.final:  # no finalist was worth it
             self._study.repeat([], own)
         return finalists

@@ -15,7 +15,7 @@ from lrbench_caffe.knowledge.ranking import SIGNIFICANT, welch, welch_interval
 from lrbench_caffe.lr import Policy
 from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.records import UNSUCCESSFUL, Spread
-from lrbench_caffe.tabular import number, plus_minus
+from lrbench_caffe.tabular import count_of, number, plus_minus
 from lrbench_caffe.tuning.measure import ITERATIONS, Measure
 from lrbench_caffe.tuning.plan import TuningPlan
 from lrbench_caffe.tuning.trainings import PolicyTrainings
@@ -299,11 +299,10 @@ def unsoundness(trained: PolicyTrainings, measure: Measure) -> str:
     A training whose value is not a finite number where it counts is as bad as one that diverged.
     """
     if trained.diverged:
-        return f"diverged in {trained.diverged} of {len(trained.results)} trainings"
+        return f"diverged in {trained.diverged} of {count_of(len(trained.results), 'training')}"
     lost = unmeasured(trained, measure)
-    return f"had no finite {measure.title} in {lost} of {len(trained.results)} trainings" * bool(
-        lost
-    )
+    of_all = count_of(len(trained.results), "training")
+    return f"had no finite {measure.title} in {lost} of {of_all}" if lost else ""
 
 
 def unmeasured(trained: PolicyTrainings, measure: Measure) -> int:

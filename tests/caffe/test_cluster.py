@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -269,6 +272,42 @@ def test_losses_in_a_row_without_progress_are_counted(tmp_path: Path) -> None:
     attempts.end(training)
     assert attempts.read(training) is None
     assert attempts.begin(training) == LostAttempts(0, 60)
+
+
+def test_a_part_that_waits_behind_another_one_counts_no_loss(tmp_path: Path) -> None:
+    first = Job("solver.prototxt", seed=1, out=str(tmp_path / "run"), until=50)
+    second = replace(first, until=None)
+    assert attempts.begin(first) == attempts.begin(second) == LostAttempts(0, 0)
+    attempts.end(first)
+    assert attempts.begin(second) == LostAttempts(1, 0)
+
+
+def test_commands_of_two_folders_do_not_mix_their_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one worker with several threads, which have one working directory."""
+    monkeypatch.chdir(tmp_path)
+    folders = [tmp_path / name for name in ("a", "b")]
+    found: list[tuple[str, str, str]] = []
+    both = threading.Barrier(2, timeout=30)
+
+    def train(training: Job, gpu: str | None) -> None:
+        began = os.getcwd()
+        if training.seed <= 2:
+            both.wait()  # two of one folder at a time
+        time.sleep(0.02)
+        found.append((training.out, began, os.getcwd()))
+
+    monkeypatch.setattr(jobs_cluster, "run_child", train)
+    for folder in folders:
+        folder.mkdir()
+    with ThreadPoolExecutor(6) as threads:
+        for seed, folder in enumerate((*folders[:1] * 2, *folders[::-1] * 2), 1):
+            job = Job("solver.prototxt", seed=seed, out=folder.name)
+            threads.submit(jobs_cluster._train_there, job, str(folder))
+    wanted = [(folder.name, str(folder), str(folder)) for folder in folders]
+    assert sorted(found) == wanted[:1] * 4 + wanted[1:] * 2
+    assert not [*tmp_path.rglob(".attempt*")]
 
 
 def test_no_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,6 +70,18 @@ def test_a_link_to_a_solver_has_the_solvers_folder(kind: str, solvers: tuple[Pat
     assert study_folder(kind, link) == Path(f"runs/{kind}-link")
 
 
+def test_a_range_test_and_a_tuning_are_no_study_of_each_other(tmp_path: Path) -> None:
+    tuning = plan(Path("solver.prototxt"))
+    ladder = replace(tuning, form="ladder")
+    for kept, now, words in (
+        (ladder, tuning, "a range test, not a tuning"), (tuning, ladder, "a tuning, not a range test"),
+    ):  # fmt: skip
+        folder.write(tmp_path, kept, Prior())
+        with pytest.raises(InputError) as error:
+            folder.check_plan(tmp_path, now, folder.read(tmp_path), ())
+        assert str(error.value) == f"{tmp_path} holds {words}; allowed: another out"
+
+
 def test_folders_of_earlier_versions_are_found(solvers: tuple[Path, Path]) -> None:
     """A range test had no study.json; one that was cut off had trainings alone."""
     one, other = solvers

@@ -20,6 +20,7 @@ from lrbench_caffe.jobs import Job, JobResult
 from lrbench_caffe.jobs.naming import directory_name
 from lrbench_caffe.jobs.opening import training_flags
 from lrbench_caffe.lr import parse
+from lrbench_caffe.progress import Progress
 from lrbench_caffe.records import SCRATCH, Start
 from lrbench_caffe.runs.directory import RunDirectory
 from lrbench_caffe.terminal.tuning_tables import train_line
@@ -29,6 +30,7 @@ from lrbench_caffe.tuning.observer import TuningObserver
 from lrbench_caffe.tuning.report import cost_rows, finalist_rows, write_report
 from lrbench_caffe.tuning.request import RangeRequest, TuningRequest
 from lrbench_caffe.tuning.study import Study
+from lrbench_caffe.tuning.trainings import settings_of
 from lrbench_caffe.tuning.verdict import KEEP_OWN, judge, unsoundness
 from tests.tuning.rule_pool import (
     INTERVAL,
@@ -38,6 +40,7 @@ from tests.tuning.rule_pool import (
     plan,
     prepared,
     report,
+    result,
     tune,
 )
 
@@ -338,6 +341,93 @@ def test_a_directory_for_each_policy_and_seed() -> None:
     assert all(re.fullmatch(r"fix-[0-9a-f]{10}-seed[12]", name) for name in names)
     both = directory_name(parse("FIX(k0=0.1) ; 5: SIN(k0=0.1, k1=0.2, l=5)"), 1)
     assert both.startswith("fix-sin-")
+    many = [f"; {at}: FIX(k0=0.{at})" for at in range(1, 100)]
+    long = [directory_name(parse("FIX(k0=0.1) " + " ".join(many[:n])), 1) for n in (98, 99)]
+    assert max(map(len, long)) < 130 and long[0] != long[1]
+
+
+def test_settings_of_a_run(tmp_path: Path) -> None:
+    for study in (tmp_path / "study", tmp_path / "also" / "mine"):  # a folder of that name is none
+        combination = study / "also" / "batch-40"
+        combination.mkdir(parents=True)
+        (study / "study.json").touch()
+        assert settings_of(combination / "trainings" / "fix-1-seed1") == "batch-40"
+        assert settings_of(study / "trainings" / "fix-1-seed1") == ""
+
+
+@pytest.mark.parametrize("request_of", [TuningRequest, RangeRequest])
+def test_a_test_in_each_training(request_of: Any) -> None:
+    solver: Any = SimpleNamespace(message=SimpleNamespace(test_interval=1000))
+    ask = lambda interval: running._interval(  # noqa: E731
+        request_of(Path("solver.prototxt"), test_interval=interval), solver, 1000
+    )
+    assert [ask(interval) for interval in (1, 1000, None)] == [1, 1000, 50]
+    with pytest.raises(InputError, match="^test_interval: 1001; allowed: 1 to 1000, the length of"):
+        ask(1001)
+
+
+def test_a_range_test_goes_on_with_as_many_ahead_as_it_was_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the LRs that it tries would depend on how many jobs there are then."""
+    solver = SimpleNamespace(path=Path("solver.prototxt"))
+    wanted = SimpleNamespace(task=SimpleNamespace(title="digits"))
+    seen: list[int] = []
+
+    def climb(request: RangeRequest, study: Study, *rest: Any) -> None:
+        seen.append(study.plan.ahead)
+
+    monkeypatch.setattr(running, "_open", lambda *args: (solver, wanted))
+    monkeypatch.setattr(running, "_range_plan", lambda *args: replace(plan(), form="ladder"))
+    monkeypatch.setattr(running, "climb", climb)
+    for out, slots in (("range", 3), ("range", 8), ("range", 1), ("other", 8)):
+        pool = RulePool()
+        pool.slots = slots
+        monkeypatch.setattr(running, "open_pool", lambda *args, pool=pool: pool)
+        request = RangeRequest(solver.path, out=tmp_path / out, no_database=True)
+        running.find_range(request, TuningObserver(), Progress())
+    assert seen == [3, 3, 3, 8]
+
+
+def test_more_finalists_than_candidates_are_not_expected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(TuningObserver, "say", lambda self, text: said.append(text))
+    _, outcome = tune(tmp_path, functions=("POLY", "EXP", "INV", "COS"), top=400, budget=3000)
+    candidates, finalists = len(outcome.candidates), len(outcome.finalists)
+    assert finalists < candidates < 40
+    most = next(text for text in said if text.startswith("this takes up to "))
+    # Each of them and the solver's own with two seeds, the range test, and a search that is not cut short.
+    least = (candidates + 1) * 2 * MAX_ITER
+    assert least <= int(most.split(" ")[4].replace(",", "")) < least + 5 * MAX_ITER
+    assert f"only {finalists} finalists: no other candidate was trained" in said
+
+
+def test_a_single_candidate_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(TuningObserver, "say", lambda self, text: said.append(text))
+    monkeypatch.setattr("lrbench_caffe.tuning.tuner.candidates", lambda *args, **more: [])
+    study, outcome = tune(tmp_path, top=1)
+    assert any(text.startswith("1 candidate; all in full: 1,000 iterations") for text in said)
+    assert cost_rows(study, outcome)[-1][0] == "1 candidate in full"
+
+
+@pytest.mark.parametrize("name", ["policy", "values", "trainings", "iteration", "settings", "iou"])
+def test_an_output_may_have_any_name_in_the_result(tmp_path: Path, name: str) -> None:
+    class Named(RulePool):
+        def _train(self, training: Job) -> JobResult:
+            done = super()._train(training)
+            tests = [replace(m, outputs={name: m.top1 or 0.0}) for m in done.measurements]
+            return replace(done, measurements=tests)
+
+    study, outcome = tune(tmp_path, Named(), functions=("POLY",), by=name)
+    best = result(study, outcome)["finalists"][0]
+    assert best["policy"] in {str(one.policy) for one in outcome.finalists}
+    assert isinstance(best["values"], list) and best["trainings"] == 2
+    place = best if name == "iou" else best["outputs"]
+    assert place[name] == pytest.approx(sum(best["values"]) / 2)
+    assert place[f"{name}_sd"] is not None
 
 
 def test_the_command_at_the_end_has_the_head_that_was_tuned() -> None:
