@@ -88,7 +88,7 @@ def test_the_wheel_holds_the_package_and_its_set_ups(built: Path):
         for folder in ("solvers", "prototxt")
         for path in (ROOT / folder).iterdir()
     }
-    assert len(examples) == 8
+    assert len(examples) == 10
     assert inside == package | examples
 
 
