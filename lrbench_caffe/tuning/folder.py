@@ -186,7 +186,7 @@ def _check_same(
     """Check that these parameters are those of a folder's study."""
     now = plan.as_json()
     before = {**_BEFORE, "start": now["start"], **kept["plan"]}
-    for name in (name for name in now if name in names):
+    for name in sorted((name for name in now if name in names), key=lambda name: name != "form"):
         pair = [
             Start.of_json(side[name]) if name == "start" else side.get(name)
             for side in (before, now)

@@ -72,7 +72,7 @@ def test_a_link_to_a_solver_has_the_solvers_folder(kind: str, solvers: tuple[Pat
 
 def test_a_range_test_and_a_tuning_are_no_study_of_each_other(tmp_path: Path) -> None:
     tuning = plan(Path("solver.prototxt"))
-    ladder = replace(tuning, form="ladder")
+    ladder = replace(tuning, form="ladder", test_interval=30)  # what they are is said first
     for kept, now, words in (
         (ladder, tuning, "a range test, not a tuning"), (tuning, ladder, "a tuning, not a range test"),
     ):  # fmt: skip
