@@ -21,9 +21,9 @@ def number(value: float | None, digits: int) -> str:
     return "-" if value is None or value != value else f"{value:.{digits}f}"
 
 
-def count_of(number: int, noun: str) -> str:
+def count_of(count: int, noun: str) -> str:
     """ "1 training", "2 trainings"."""
-    return f"{number} {noun}{'s' * (number != 1)}"
+    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 def plus_minus(mean: str, sd: str | None) -> str:

@@ -29,6 +29,7 @@ from lrbench_caffe.records import RunRecord
 from lrbench_caffe.runtime.info import caffe_info
 from lrbench_caffe.runtime.locate import find_caffe_python
 from lrbench_caffe.runtime.reader import CaffeReader
+from lrbench_caffe.tabular import count_of
 
 LONGEST_REASON = 200  # characters of another library's words
 _OUR_POLICY = re.compile(r"Learning Rate Policy: (\w+\(.*)")  # Caffe's own have a name only
@@ -222,7 +223,7 @@ def _say_damaged(sessions: list[LogSession], say: Note) -> None:
     if damaged:
         number, text = damaged[0]
         first = f"the first is line {number}: {text[:80]!r}"
-        say(f"{len(damaged)} damaged line{'s' * (len(damaged) > 1)} left out; {first}")
+        say(f"{count_of(len(damaged), 'damaged line')} left out; {first}")
 
 
 def _messages() -> Messages:

@@ -7,6 +7,7 @@ those that are there decide as soon as no other could change it.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -58,6 +59,20 @@ def value(results: Results, key: str, metric: str) -> float:
     return result.spreads[metric].mean
 
 
+def known_values(
+    results: Results, keys: Iterable[str], metric: str
+) -> tuple[dict[str, float], Unknown | None]:
+    """The means of a metric that are there, by key; and the first that is not, None where all are."""
+    known: dict[str, float] = {}
+    missing: Unknown | None = None
+    for key in keys:
+        try:
+            known[key] = value(results, key, metric)
+        except Unknown as error:
+            missing = missing or error
+    return known, missing
+
+
 def extreme(
     results: Results, keys: Iterable[str], metric: str, choose: Callable[..., str]
 ) -> tuple[str, Unknown | None]:
@@ -69,13 +84,7 @@ def extreme(
     Raises:
         Unknown: none has one.
     """
-    known: dict[str, float] = {}
-    missing: Unknown | None = None
-    for key in keys:
-        try:
-            known[key] = value(results, key, metric)
-        except Unknown as error:
-            missing = missing or error
+    known, missing = known_values(results, keys, metric)
     if not known:
         raise missing or Unknown(metric)
     return choose(known, key=lambda key: known[key]), missing
@@ -128,28 +137,27 @@ def pair(results: Results, one: str, other: str, metric: str) -> str:
 
 def above(metric: str, high: Sequence[str], low: Sequence[str]) -> Check:
     """All of ``high`` are above all of ``low``; the closest two are shown."""
-
-    def check(results: Results) -> Judgement:
-        weakest, no_high = extreme(results, high, metric, min)
-        strongest, no_low = extreme(results, low, metric, max)
-        holds = value(results, weakest, metric) > value(results, strongest, metric)
-        numbers = f"{CRITERIA[metric].heading}: {pair(results, weakest, strongest, metric)}"
-        return decided(holds, numbers, no_high, no_low)
-
-    return check
+    return lambda results: _apart(results, metric, (high, min), (low, max), operator.gt)
 
 
 def below(metric: str, low: Sequence[str], high: Sequence[str]) -> Check:
     """All of ``low`` are below all of ``high``; the closest two are shown."""
+    return lambda results: _apart(results, metric, (low, max), (high, min), operator.lt)
 
-    def check(results: Results) -> Judgement:
-        highest, no_low = extreme(results, low, metric, max)
-        lowest, no_high = extreme(results, high, metric, min)
-        holds = value(results, highest, metric) < value(results, lowest, metric)
-        numbers = f"{CRITERIA[metric].heading}: {pair(results, highest, lowest, metric)}"
-        return decided(holds, numbers, no_low, no_high)
 
-    return check
+def _apart(
+    results: Results,
+    metric: str,
+    one: tuple[Sequence[str], Callable[..., str]],
+    other: tuple[Sequence[str], Callable[..., str]],
+    differ: Callable[[float, float], bool],
+) -> Judgement:
+    """Whether the two sides differ so; each is its keys, and which of them is closest to the other."""
+    closest, unknown = extreme(results, one[0], metric, one[1])
+    to, unknown_to = extreme(results, other[0], metric, other[1])
+    holds = differ(value(results, closest, metric), value(results, to, metric))
+    numbers = f"{CRITERIA[metric].heading}: {pair(results, closest, to, metric)}"
+    return decided(holds, numbers, unknown, unknown_to)
 
 
 def highest(key: str, among: Sequence[str]) -> Check:

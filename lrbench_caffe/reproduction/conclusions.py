@@ -16,7 +16,6 @@ from lrbench_caffe.reproduction.checks import (
     Check,
     Judgement,
     Results,
-    Unknown,
     above,
     at_most,
     at_most_share,
@@ -26,6 +25,7 @@ from lrbench_caffe.reproduction.checks import (
     extreme,
     highest,
     judged,
+    known_values,
     over,
     points_above,
     shown,
@@ -132,13 +132,7 @@ def _same_top1(results: Results) -> Judgement:
 
 def _order_above_nstep(results: Results) -> Judgement:
     limit = value(results, "NSTEP", "top1")
-    values: dict[str, float] = {}
-    missing: Unknown | None = None
-    for key in (*CLRS, *SMITH):
-        try:
-            values[key] = value(results, key, "top1")
-        except Unknown as error:
-            missing = missing or error
+    values, missing = known_values(results, (*CLRS, *SMITH), "top1")
     above_it = sorted((key for key in values if values[key] > limit), key=lambda key: -values[key])
     above = ", ".join(shown(results, key, "top1") for key in above_it) or "none"
     numbers = f"{shown(results, 'NSTEP', 'top1')}; above: {above}"

@@ -23,6 +23,7 @@ from lrbench_caffe.files import remove_leftovers, replace_own
 from lrbench_caffe.records import RunRecord, digest
 from lrbench_caffe.runs.directory import RunDirectory
 from lrbench_caffe.runs.syncing import NotForDatabase, StillRunning, read_run
+from lrbench_caffe.tabular import count_of
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def bring_in(database: Database, say: Callable[[str], None]) -> None:
             say(f"{note.run} waited for the LR database, which refuses it: {error}")
         discard(note)
     if count:
-        say(f"added to the LR database: {count} run{'s' * (count != 1)} that waited for it")
+        say(f"added to the LR database: {count_of(count, 'run')} that waited for it")
 
 
 def _record(note: Note) -> RunRecord | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.records import RunRecord
+from lrbench_caffe.tabular import count_of
 from lrbench_caffe.terminal import cli
 from lrbench_caffe.terminal.run_filters import add_filters, full_uid, select_runs
 
@@ -40,7 +41,7 @@ def delete(args: argparse.Namespace, database: Database) -> int:
         print("nothing deleted")
         return 1
     count = database.delete([record.uid for record in records])
-    print(f"deleted: {count} run{'s' * (count != 1)} from {database.url}")
+    print(f"deleted: {count_of(count, 'run')} from {database.url}")
     return 0
 
 
@@ -53,7 +54,5 @@ def _agreed(records: Sequence[RunRecord], database: Database) -> bool:
         print(f"  {record.uid}  {record.dataset.name}, {record.network.name}: {record.policy.text}")
     if len(records) > SHOWN:
         print(f"  and {len(records) - SHOWN} more")
-    answer = input(
-        f"delete {len(records)} run{'s' * (len(records) != 1)} from {database.url}? [y/N] "
-    )
+    answer = input(f"delete {count_of(len(records), 'run')} from {database.url}? [y/N] ")
     return answer.strip().lower() in ("y", "yes")

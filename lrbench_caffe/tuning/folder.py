@@ -186,17 +186,15 @@ def _check_same(
     """Check that these parameters are those of a folder's study."""
     now = plan.as_json()
     before = {**_BEFORE, "start": now["start"], **kept["plan"]}
-    for name in sorted((name for name in now if name in names), key=lambda name: name != "form"):
+    kinds = ["a range test" if side.get("form") else "a tuning" for side in (before, now)]
+    if "form" in names and kinds[0] != kinds[1]:
+        raise ParameterError("{0} holds {1}, not {2}; allowed: another {out}", folder, *kinds)
+    for name in (name for name in now if name in names):
         pair = [
             Start.of_json(side[name]) if name == "start" else side.get(name)
             for side in (before, now)
         ]
         if pair[0] != pair[1]:
-            if name == "form" and not all(pair):
-                kinds = ("a range test" if form else "a tuning" for form in pair)
-                raise ParameterError(
-                    "{0} holds {1}, not {2}; allowed: another {out}", folder, *kinds
-                )
             if name == "start" and str(pair[0]) == str(pair[1]):  # files of one name
                 pair = [f"{one} ({one.digest[:8]})" if one and one.digest else one for one in pair]
             raise ParameterError(

@@ -343,12 +343,11 @@ def _range_plan(
     measure = Measure.of_top1(0.0)
     if request.form == "ladder":
         measure = _measure(request, solver, wanted.task, say)
-    max_iter = solver.message.max_iter or request.iterations or 0
+    max_iter = max(solver.message.max_iter, request.iterations or 0)
     check_length(solver, max_iter, "iterations")
     interval = _interval(request, solver, max_iter)
     if request.iterations:
         interval = min(interval, max(1, request.iterations // 2))
-        max_iter = max(max_iter, request.iterations)
     plan = _plan(request, solver, wanted, measure, max_iter, interval)
     return replace(plan, form=request.form)
 

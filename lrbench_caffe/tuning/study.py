@@ -31,6 +31,7 @@ from lrbench_caffe.lr import Policy, parse
 from lrbench_caffe.runs.directory import RunDirectory
 from lrbench_caffe.runs.snapshots import drop_branch_points, recorded
 from lrbench_caffe.runtime.client import HANG_SECONDS
+from lrbench_caffe.tabular import count_of
 from lrbench_caffe.tuning.beginnings import Beginnings, Branch
 from lrbench_caffe.tuning.composing import compositions
 from lrbench_caffe.tuning.curves import Curve
@@ -270,9 +271,9 @@ class Study:
         """Say of a study that is continued how far it has come."""
         folders = [self.folder, *sorted((self.folder / ALSO).glob("*"))]
         done = [iterations for folder in folders for _, iterations, _ in _recorded(folder)]
-        many = "1 training" if len(done) == 1 else f"{len(done)} trainings"
         self.watch.say(
-            f"continuing the study in {self.folder}: {many} with {sum(done):,} iterations so far"
+            f"continuing the study in {self.folder}: {count_of(len(done), 'training')} with "
+            f"{sum(done):,} iterations so far"
         )
 
     def say_if_finished_before(self) -> None:
@@ -360,10 +361,9 @@ class Study:
     def check_losses(self) -> None:
         """Raise a TrainingError if a training was lost, which may have changed a decision."""
         if self.lost:
-            many = len(self.lost) > 1
+            them = "them" if len(self.lost) > 1 else "it"
             raise TrainingError(
-                f"{len(self.lost)} training{'s' * many} failed; the same command tries "
-                f"{'them' if many else 'it'} again"
+                f"{count_of(len(self.lost), 'training')} failed; the same command tries {them} again"
             )
 
     # -- stages ---------------------------------------------------------------------------------
@@ -551,11 +551,10 @@ class Study:
         before = [] if running is None else [plan.max_iter]
         pieces = pack([*before, *left], plan.ahead, plan.test_interval)
         pieces = [(i - len(before), until) for i, until in pieces if i >= len(before)]
-        if running is not None and own is not None:  # it has trained a part of its length already
-            before = [plan.max_iter - self._done(home, own, running.seed)]
-        following = len(named) * later * plan.max_iter
-        still = round(self.scale * (sum(left) + sum(before) + following))
-        self.watch.expect(self.iterations + still)
+        still = sum(left) + len(named) * later * plan.max_iter
+        if running is not None and own is not None:  # it may have trained a part already
+            still += plan.max_iter - self._done(home, own, running.seed)
+        self.watch.expect(self.iterations + round(self.scale * still))
         begun = [self.begin(*wanted[i], done[i] + until, final=final) for i, until in pieces]
         for training in begun:
             self.result(training, *self._place(training, own))

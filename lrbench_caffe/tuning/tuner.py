@@ -378,7 +378,7 @@ class Tuner:
         finalists = self._standing(best, self._plan.top, own)
         if len(finalists) < self._plan.top:
             self._say(
-                f"only {count_of(len(finalists), 'finalist')}: no other candidate was trained"
+                f"only {count_of(len(finalists), 'finalist')}: no other candidate is eligible"
             )
         if own is not None and str(own) not in self._study.final:  # no finalist was worth it
             self._study.repeat([], own)

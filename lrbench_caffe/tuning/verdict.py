@@ -6,7 +6,7 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from lrbench_caffe.errors import named
@@ -241,11 +241,12 @@ class Means:
             step: see ``resolution``. Where neither policy deviates, this is taken for the
                 deviation: of 500 records all seeds may get 472 right, and the next ones would not.
         """
-        sizes = _spread(values), len(values), _spread(others), len(others)
+        first, second = _spread(values), _spread(others)
+        sizes = first, len(values), second, len(others)
         if min(len(values), len(others)) < 2 or welch(*sizes) is not None:
             step = 0.0
         if step:
-            sizes = (*_with_deviation(values, step), *_with_deviation(others, step))
+            sizes = replace(first, sd=step), len(values), replace(second, sd=step), len(others)
         difference = statistics.fmean(values) - statistics.fmean(others)
         figures = f"{measure.figures(values)} against {measure.figures(others)}{measure.unit}"
         better = measure.goodness(difference) > 0
@@ -336,10 +337,6 @@ def resolution(trainings: Sequence[PolicyTrainings], measure: Measure) -> float:
     steps = sorted(set(values))
     rounding = RESOLVED * max(map(abs, steps), default=0.0)
     return min((b - a for a, b in zip(steps, steps[1:]) if b - a > rounding), default=0.0)
-
-
-def _with_deviation(values: Sequence[float], deviation: float) -> tuple[Spread, int]:
-    return Spread(statistics.fmean(values), deviation), len(values)
 
 
 def _spread(values: Sequence[float]) -> Spread:

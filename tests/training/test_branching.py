@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -78,20 +78,26 @@ class Disk:
     def trained(self, name: str = "origin", policy: str = FIX, **more: Any) -> RunDirectory:
         """A run of 70 iterations with snapshots of 30, 40, 50 and 70."""
         run = self.begun(name, settings(policy), **more)
+        self.train(run, policy, 0, 70, also_at=(30, 40, 50))
+        run.update(status="stopped", iteration=70)
+        run.release()
+        return run
+
+    def train(
+        self, run: RunDirectory, policy: str, begin: int, end: int, also_at: Collection[int] = ()
+    ) -> None:
+        """Train from one iteration to another, with a snapshot at the end, and at others."""
         plan, snapshots = monitor(policy), self.snapshots(run)
-        for start in range(0, 70, 10):
+        for start in range(begin, end, 10):
             if start % INTERVAL == 0:
                 values = dict.fromkeys(("top1", "test_loss"), float(start))
                 measured = Measurement(start, plan.lr(start), **values, seconds=start / 10)
                 run.add_measurement(measured)
-            if start in (30, 40, 50):
+            if start in also_at:
                 self.take(snapshots, start)
             lrs = np.asarray(plan.policy(np.arange(start, start + 10)))
             run.add_iterations(start, lrs, np.array([loss(i) for i in range(start, start + 10)]))
-        self.take(snapshots, 70)
-        run.update(status="stopped", iteration=70)
-        run.release()
-        return run
+        self.take(snapshots, end)
 
     def take(self, snapshots: Snapshots, iteration: int) -> None:
         write = lambda: self.caffe_writes(snapshots, iteration)  # noqa: E731
@@ -292,14 +298,14 @@ def test_what_cannot_be_taken_over_is_trained(
     run = disk.begun("run", settings(policy))
     for one in (whole, run):
         if own:
-            train_on(disk, one, policy, 0, own)
+            disk.train(one, policy, 0, own)
     found(disk, policy)
     with monkeypatch.context() as patch:
         patch.setattr(Snapshots, "adopt", full_disk)
         with pytest.raises(OSError, match="No space left"):
             found(disk, policy).take_over(run, disk.snapshots(run), monitor(policy))
     for one in (whole, run):
-        train_on(disk, one, policy, own, 60)
+        disk.train(one, policy, own, 60)
         one.release()
     assert contents(run) == contents(whole)
     run.lock()
@@ -307,18 +313,6 @@ def test_what_cannot_be_taken_over_is_trained(
     assert taken_up.start is not None and taken_up.start.iteration == 60
     assert taken_up.notes == []
     run.release()
-
-
-def train_on(disk: Disk, run: RunDirectory, policy: str, begin: int, end: int) -> None:
-    """Train from one iteration to another, with a snapshot at the end."""
-    plan = monitor(policy)
-    for start in range(begin, end, 10):
-        if start % INTERVAL == 0:
-            values = dict.fromkeys(("top1", "test_loss"), float(start))
-            run.add_measurement(Measurement(start, plan.lr(start), **values, seconds=start / 10))
-        lrs = np.asarray(plan.policy(np.arange(start, start + 10)))
-        run.add_iterations(start, lrs, np.array([loss(i) for i in range(start, start + 10)]))
-    disk.take(disk.snapshots(run), end)
 
 
 def full_disk(*args: Any) -> None:

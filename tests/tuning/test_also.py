@@ -40,7 +40,7 @@ from lrbench_caffe.tuning.study import Study
 from lrbench_caffe.tuning.trainings import ALSO, COMBINATIONS, OWN
 from lrbench_caffe.tuning.tuner import TuningOutcome
 from lrbench_caffe.tuning.verdict import judge, tops
-from tests.tuning.rule_pool import measurement
+from tests.tuning.rule_pool import RulePool, measurement
 
 MAX_ITER, INTERVAL = 1000, 50
 OWN_VALUES = {"batch": 50, "momentum": 0.9, "weight_decay": 0.0005}
@@ -203,23 +203,18 @@ def test_values_that_are_one_float32_are_one() -> None:
 # -- the stages ------------------------------------------------------------------------------------
 
 
-class SettingsPool:
+class SettingsPool(RulePool):
     """Trains at once: Top-1 is best where the sum of LRs is 20, and has what the settings add.
 
     Args:
         adds: Top-1 of each combination's folder beyond that of the solver's own settings.
     """
 
-    slots, room = 2, 99
+    slots = 2
 
     def __init__(self, adds: dict[str, float]) -> None:
+        super().__init__()
         self._adds = adds
-        self._results: list[JobResult] = []
-        self.submitted: list[Job] = []
-
-    def submit(self, training: Job) -> None:
-        self.submitted.append(training)
-        self._results.append(self._train(training))
 
     def _train(self, training: Job) -> JobResult:
         length = training.max_iter or 0
@@ -237,11 +232,6 @@ class SettingsPool:
             return JobResult(training, "diverged", "the loss of iteration 20 is nan", 20)
         status = "finished" if until == length else "stopped"
         return JobResult(training, status, None, until, 1.0, measured)
-
-    def next(self, timeout: float | None = None) -> JobResult | None:
-        return self._results.pop() if self._results else None  # no order is promised
-
-    def close(self) -> None: ...
 
 
 def open_study(main: Study, combination: Combination) -> SideStudy:

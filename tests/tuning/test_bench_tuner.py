@@ -337,6 +337,9 @@ def test_ratios_to_the_best_rival():
         ["grid", "41.1", "27.4"],
         ["lost", "never", "never"],
     ]
+    # With fewer seeds of the optimisers than of the trainings.
+    assert results.seeds_table({"tuner": [fast]}, [1, 5])[1] == ["tuner", "27.4", "-"]
+    assert results.ratio("f", [fast], {"grid": [slow]}, 2).by_seed == pytest.approx([200 / 300])
 
 
 # -- data files ------------------------------------------------------------------------------------

@@ -366,6 +366,26 @@ def test_a_test_in_each_training(request_of: Any) -> None:
         ask(1001)
 
 
+def test_a_range_tests_interval_may_be_as_long_as_its_trainings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """These are longer than the solver's own where they are asked for."""
+    solver: Any = SimpleNamespace(message=SimpleNamespace(max_iter=2000, test_interval=100))
+    lengths: list[tuple[int, int]] = []
+
+    def planned(request: Any, solver: Any, wanted: Any, measure: Any, *more: int) -> Any:
+        lengths.append((more[0], more[1]))
+        return plan()
+
+    monkeypatch.setattr(running, "_plan", planned)
+    for interval in (2500, 3000):
+        request = RangeRequest(
+            Path("solver.prototxt"), form="ramp", iterations=5000, test_interval=interval
+        )
+        running._range_plan(request, solver, None, lambda text: None)  # type: ignore[arg-type]
+    assert lengths == [(5000, 2500), (5000, 2500)]
+
+
 def test_a_range_test_goes_on_with_as_many_ahead_as_it_was_begun(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -401,7 +421,7 @@ def test_more_finalists_than_candidates_are_not_expected(
     # Each of them and the solver's own with two seeds, the range test, and a search that is not cut short.
     least = (candidates + 1) * 2 * MAX_ITER
     assert least <= int(most.split(" ")[4].replace(",", "")) < least + 5 * MAX_ITER
-    assert f"only {finalists} finalists: no other candidate was trained" in said
+    assert f"only {finalists} finalists: no other candidate is eligible" in said
 
 
 def test_a_single_candidate_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,13 +15,9 @@ from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.tuning.plan import TuningPlan
 from lrbench_caffe.tuning.trainings import PolicyTrainings
 from lrbench_caffe.tuning.verdict import KEEP_OWN, judge, ranked, tops
+from tests.tuning.rule_pool import measurement
 
 BEST, OWN = "SIN2(k0=0.01, k1=0.06, l=50)", "STEP(k0=0.1, gamma=0.5, l=100)"
-
-
-def measurement(iteration: int, top1: float) -> Measurement:
-    values: dict[str, Any] = dict.fromkeys(Measurement.__dataclass_fields__, 0.5)
-    return Measurement(**{**values, "outputs": {}, "iteration": iteration, "net": 0, "top1": top1})
 
 
 def trained(policy: str, ends: Sequence[float | str]) -> PolicyTrainings:

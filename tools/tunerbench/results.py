@@ -110,13 +110,14 @@ def seeds_table(results: Mapping[str, Sequence[Run]], recorded: Sequence[int]) -
     """
     rows: Rows = [["optimiser", *(f"trainings' seed {seed}" for seed in recorded)]]
     for name, runs in results.items():
-        rows.append([name, *(_cost(_median_cost(part)) for part in _by_seed(runs, len(recorded)))])
+        parts = _by_seed(runs, len(recorded))
+        rows.append([name, *(_cost(_median_cost(part)) if part else "-" for part in parts)])
     return rows
 
 
 def _by_seed(runs: Sequence[Run], count: int) -> list[Sequence[Run]]:
     """The runs on the curves of each seed of the trainings (see ``CurveSet.curves_of``)."""
-    return [runs[first::count] for first in range(min(count, len(runs)))]
+    return [runs[first::count] for first in range(count)]
 
 
 def _cost(value: float) -> str:
@@ -160,6 +161,7 @@ def ratio(
     apart = [
         ratio(task, part, {name: _by_seed(runs, recorded)[i] for name, runs in rivals.items()}, 1)
         for i, part in enumerate(_by_seed(ours, recorded) if recorded > 1 else [])
+        if part
     ]
     by_seed = [one.value for one in apart]
     return Ratio(task, _median_cost(ours), rival, costs[rival], by_seed)
