@@ -57,7 +57,7 @@ def whole(
     return (workspace, *tuned(workspace, *ALSO))
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_settings_are_found_with_the_policy(whole: tuple[Workspace, Done, dict[str, Any]]) -> None:
     workspace, done, found = whole
     study = workspace.path / "study"

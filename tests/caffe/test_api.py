@@ -61,6 +61,7 @@ def test_a_training_is_that_of_the_command(
     assert "data:image/png;base64," in run._repr_html_()
 
 
+@pytest.mark.ci
 def test_numbers_of_numpy(here: Workspace) -> None:
     given = {"seed": np.int64(1), "max_iter": np.int32(20), "hang_seconds": np.float32(60)}
     run = api.train(
@@ -171,6 +172,7 @@ def test_names_and_paths_in_any_form(tmp_path: Path) -> None:
     assert of_paths.rows() == of_text.rows() and len(of_text.policies) == 2
 
 
+@pytest.mark.ci
 def test_a_tuning_prints_nothing_about_its_database(
     here: Workspace, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -151,6 +151,7 @@ def test_a_run_of_an_adaptive_solver_cannot_change_to_1_0(
     workspace.train("--resume", "--out", "out").succeeded()
 
 
+@pytest.mark.ci
 def test_a_launcher_that_starts_another_caffe_than_it_did(
     workspace: Workspace, caffe_1_0: str, tmp_path: Path
 ) -> None:

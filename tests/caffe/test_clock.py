@@ -129,6 +129,7 @@ def test_the_clock_of_both_processes_is_stepped(workspace: Workspace, clock: Ste
         assert shown - os.stat(workspace.path / "solver.prototxt").st_mtime > YEAR - 1
 
 
+@pytest.mark.ci
 def test_steps_of_the_clock_change_nothing(workspace: Workspace, clock: SteppedClock) -> None:
     workspace.train("solver.prototxt", "--out", "whole").succeeded()
     flags = ("--hang-timeout", "120", "--db", "sqlite:///lr.sqlite")

@@ -153,7 +153,7 @@ def wait_until(workspace: Workspace, tests: int, process: subprocess.Popen[str])
         time.sleep(0.05)
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_a_worker_and_the_command_are_killed(
     workspace: Workspace, cluster: Cluster, database: str
 ) -> None:
@@ -207,7 +207,7 @@ def lost(workspace: Workspace, cluster: Cluster, *trainings: Job) -> list[JobRes
         pool.close()
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 @pytest.mark.parametrize("cluster", [2], indirect=True)
 def test_a_training_that_loses_worker_after_worker_fails_and_the_others_go_on(
     workspace: Workspace, cluster: Cluster, monkeypatch: pytest.MonkeyPatch

@@ -162,6 +162,7 @@ def test_without_the_database(workspace: Workspace) -> None:
     assert not (workspace.path / "lr.sqlite").exists()
 
 
+@pytest.mark.ci
 def test_a_stopped_and_resumed_training_is_one_run(workspace: Workspace) -> None:
     workspace.write("long.prototxt", nets.solver(max_iter=20_000, test_interval=1000, display=0))
     with workspace.training("long.prototxt", "--db", "lr.sqlite", out="out") as training:
@@ -205,6 +206,7 @@ def sync(workspace: Workspace) -> str:
     return workspace.command(command).succeeded().out
 
 
+@pytest.mark.ci
 def test_a_database_out_of_reach_stops_nothing_and_is_told_later_once(workspace: Workspace) -> None:
     done = workspace.train(
         "solver.prototxt", "--lr", POLICY, "--out", "runs/a", "--db", AWAY
@@ -238,6 +240,7 @@ def test_a_wrong_url_is_bad_input(workspace: Workspace) -> None:
     done.failed(2, "mysql", "allowed")
 
 
+@pytest.mark.ci
 def test_auto_and_a_bare_name_take_what_the_database_knows(workspace: Workspace) -> None:
     """A new database knows the paper's results: the most similar task is LeNet on MNIST."""
     workspace.write("long.prototxt", nets.solver(max_iter=1000, test_interval=1000))
@@ -262,6 +265,7 @@ def test_auto_and_a_bare_name_take_what_the_database_knows(workspace: Workspace)
     assert "as given: k1=0.04" in done.out
 
 
+@pytest.mark.ci
 def test_auto_and_a_bare_name_use_only_the_results_of_chosen_contributors(
     workspace: Workspace,
 ) -> None:
@@ -291,6 +295,7 @@ def test_auto_and_a_bare_name_use_only_the_results_of_chosen_contributors(
         done.failed(2, "--contributors: ada: the LR database is not asked")
 
 
+@pytest.mark.ci
 def test_rules_where_the_database_knows_nothing_or_is_away(workspace: Workspace) -> None:
     done = workspace.train(
         "solver.prototxt", "--lr", "upcos", "--out", "a", "--db", "lr.sqlite"
@@ -312,6 +317,7 @@ def test_auto_without_a_database(workspace: Workspace) -> None:
     assert not (workspace.path / "runs").exists()
 
 
+@pytest.mark.ci
 def test_a_database_that_hangs_holds_nothing_up(workspace: Workspace) -> None:
     """A server that takes connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:

@@ -30,7 +30,7 @@ from tests.caffe.differential_cases import (
 )
 from tests.caffe.harness import Done, Workspace, assert_same_weights, messages
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.ci
 
 DISPLAYED = re.compile(r"Iteration (\d+)(?: \(.*?\))?, loss = (\S+)")
 TESTING = re.compile(r"Iteration (\d+), Testing net \(#(\d+)\)")

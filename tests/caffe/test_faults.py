@@ -168,6 +168,7 @@ def test_a_worker_that_is_killed_or_crashes(
     assert run.last_measurements() == undisturbed.last_measurements()
 
 
+@pytest.mark.ci
 def test_a_caffe_that_hangs(workspace: Workspace) -> None:
     """A layer that sleeps for ever."""
     workspace.write("hanging.py", nets.HANG_MODULE)

@@ -83,6 +83,7 @@ def tuned(workspace: Workspace, *args: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.ci
 def test_a_regression_net_is_tuned_by_its_test_loss(here: Workspace) -> None:
     found = tuned(here, "regression.prototxt")
     assert (found["by"], found["higher"], found["verdict"]["metric"]) == (
@@ -132,6 +133,7 @@ def test_a_net_of_two_losses_is_tuned_by_one_of_them(here: Workspace) -> None:
     assert found["finalists"][0]["loss_half"] < found["own"]["loss_half"]
 
 
+@pytest.mark.ci
 def test_a_range_test_by_an_output(here: Workspace) -> None:
     words = (
         "range",
@@ -234,6 +236,7 @@ def test_fine_tuning(here: Workspace) -> None:
     ).failed(2, "range holds a study with")
 
 
+@pytest.mark.ci
 def test_weights_of_which_the_net_takes_none_are_from_scratch(here: Workspace) -> None:
     model = run_model(here)
     renamed = REGRESSION.replace('name: "ip1"', 'name: "new1"').replace(

@@ -112,6 +112,7 @@ def start(here: Workspace, server: ForkServer | None) -> Iterator[Callable[..., 
         one.close()
 
 
+@pytest.mark.ci
 def test_in_parts_as_at_once(here: Workspace) -> None:
     whole = run_child(training("whole"))
     assert (whole.status, whole.reason, whole.iteration) == ("finished", None, 100)
@@ -182,6 +183,7 @@ def test_a_worker_that_is_killed_may_have_lacked_memory(start: Callable[..., Sta
     assert "SIGKILL" in str(result.reason)
 
 
+@pytest.mark.ci
 def test_a_failure_is_tried_again_where_that_is_wanted(start: Callable[..., Started]) -> None:
     running = start()
     os.kill(running.worker, signal.SIGSEGV)
@@ -191,6 +193,7 @@ def test_a_failure_is_tried_again_where_that_is_wanted(start: Callable[..., Star
     assert (again.status, again.iteration) == ("stopped", 400)
 
 
+@pytest.mark.ci
 def test_a_caffe_that_hangs(here: Workspace, start: Callable[..., Started]) -> None:
     here.write("hanging.py", nets.HANG_MODULE)
     here.write("net.prototxt", nets.hanging_net())
@@ -206,6 +209,7 @@ def test_a_caffe_that_hangs(here: Workspace, start: Callable[..., Started]) -> N
 HANGS = "import signal, time\nsignal.signal(signal.SIGUSR1, lambda *_: time.sleep(1e6))\n"
 
 
+@pytest.mark.ci
 def test_a_driver_that_hangs(
     here: Workspace, start: Callable[..., Started], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -218,6 +222,7 @@ def test_a_driver_that_hangs(
     wait_for(lambda: not is_alive(running.worker))
 
 
+@pytest.mark.ci
 def test_a_suspended_training_is_waited_for(
     start: Callable[..., Started],
     monkeypatch: pytest.MonkeyPatch,
@@ -253,6 +258,7 @@ def test_a_driver_that_is_killed_is_a_failed_run_in_the_database(
     assert [m.top1 for m in run.measurements] == [m.top1 for m in result.measurements]
 
 
+@pytest.mark.ci
 def test_stopped_and_gone_on_with(here: Workspace, start: Callable[..., Started]) -> None:
     running = start()
     running.stop.set()
@@ -276,6 +282,7 @@ with LocalPool() as pool:
 }
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("how", CALLERS)
 def test_the_training_stops_with_a_snapshot_when_its_caller_is_killed(
     here: Workspace, how: str
@@ -296,6 +303,7 @@ def test_the_training_stops_with_a_snapshot_when_its_caller_is_killed(
     assert run.state(run.record["iteration"]).is_file()
 
 
+@pytest.mark.ci
 def test_trainings_whose_server_is_killed_are_lost_with_a_snapshot(here: Workspace) -> None:
     """The next ones do without it."""
     said: list[str] = []
@@ -330,6 +338,7 @@ def test_a_pool_whose_server_is_suspended_can_be_closed(here: Workspace) -> None
     assert not is_alive(driver) and not is_alive(server)
 
 
+@pytest.mark.ci
 def test_a_forked_training_leaves_what_a_started_one_does(here: Workspace) -> None:
     """But for the times: the command, what it printed, the measurements, the weights, the picture."""
     server, found = ForkServer(), []

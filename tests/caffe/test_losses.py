@@ -51,6 +51,7 @@ def training(out: str, **more: object) -> Job:
     return Job("solver.prototxt", seed=3, out=out, flags=flags, retry=True, **options)  # type: ignore[arg-type]
 
 
+@pytest.mark.ci
 def test_killed_and_short_of_memory_they_come_out_as_undisturbed_ones(here: Workspace) -> None:
     said: list[str] = []
     kills = {"driver": signal.SIGKILL, "worker": signal.SIGSEGV}
@@ -83,6 +84,7 @@ def test_killed_and_short_of_memory_they_come_out_as_undisturbed_ones(here: Work
     assert all(here.run(out).record["repeated"] >= 250 for out in ("driver", "worker"))
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     ("end", "reason"),
     [
@@ -122,6 +124,7 @@ def test_the_start_of_tune_names_a_caffe_that_crashes(here: Workspace) -> None:
     assert done.err == f"error: {here.path}/broken (--caffe-python): Caffe was killed by SIGSEGV\n"
 
 
+@pytest.mark.ci
 def test_losses_at_caffes_ceiling_are_counted_across_parts(here: Workspace) -> None:
     """Weights that are far too large, and an LR that leaves them so: 100 of such losses are a divergence."""
     here.write("net.prototxt", nets.net().replace('type: "xavier"', 'type: "gaussian" std: 1000'))

@@ -289,6 +289,7 @@ def test_train_starts_the_process_that_it_needs(here: Workspace, starts: Path, l
     assert len(starts.read_text().splitlines()) == 1
 
 
+@pytest.mark.ci
 def test_a_pool_starts_caffe_once(here: Workspace, starts: Path) -> None:
     with LocalPool(2) as pool:
         for seed in range(4):

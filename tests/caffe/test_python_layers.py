@@ -47,6 +47,7 @@ def halving(workspace: Workspace) -> Workspace:
     return workspace
 
 
+@pytest.mark.ci
 def test_a_python_layer_trains(halving: Workspace, caffe_program: str) -> None:
     path = f"PYTHONPATH={ROOT}:{halving.path / 'mine'}"
     ours = train_command("solver.prototxt", "--out", "run")
@@ -66,6 +67,7 @@ def test_a_module_that_cannot_be_imported_is_named(halving: Workspace) -> None:
     assert not (halving.path / "run").exists()
 
 
+@pytest.mark.ci
 @pytest.mark.skipif(runtime_python() is None, reason="there is no runtime made by tools/setup")
 def test_packages_for_another_python_do_not_get_in_the_way(
     halving: Workspace, caffe_program: str

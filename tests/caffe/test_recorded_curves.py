@@ -15,6 +15,7 @@ from tunerbench.pool import Ranges
 SMALL = recording.Setup("solver.prototxt", 20, 10, seeds=1, ranges=Ranges((0.001, 0.01), (), ()))
 
 
+@pytest.mark.ci
 def test_what_the_file_has_is_not_trained_again(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

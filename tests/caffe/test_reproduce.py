@@ -69,7 +69,7 @@ def train_by_hand(here: Workspace, policy: str) -> None:
     ).succeeded()  # fmt: skip
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_killed_and_started_again_repeats_nothing(here: Workspace) -> None:
     done = reproduce(here, "--until", "5", "--rows", "inv").succeeded()
     assert "started" in done.out and "an iteration" in done.out

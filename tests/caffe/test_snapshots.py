@@ -138,6 +138,7 @@ ENDING = {
 }  # fmt: skip
 
 
+@pytest.mark.ci
 def test_stopped_in_the_last_test_it_ends_as_without_the_stop(workspace: Workspace) -> None:
     """Before its last test Caffe makes a further pass, which moves the statistics of BatchNorm."""
     normed = (

@@ -19,6 +19,7 @@ LONG = nets.solver(max_iter=20_000, test_interval=1000, snapshot=2000, display=0
 TRAIN = [sys.executable, "-m", "lrbench_caffe.train", "long.prototxt", "--no-db", "--out", "out"]
 
 
+@pytest.mark.ci
 def test_a_terminal_that_is_closed_does_not_end_a_training(workspace: Workspace) -> None:
     """Its end sends SIGHUP, which takes a snapshot as in caffe train; then nothing can be written to it."""
     workspace.write("long.prototxt", LONG)
@@ -39,6 +40,7 @@ def test_a_terminal_that_is_closed_does_not_end_a_training(workspace: Workspace)
     assert len(run.rows("snapshots.jsonl")) == 11  # ten of the solver's, and the signal's
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("silent", ["a pipe whose reader is gone", "no stdout"])
 def test_output_that_nobody_reads_does_not_end_a_training(
     workspace: Workspace, silent: str

@@ -76,6 +76,7 @@ def results(study: Path) -> dict[str, tuple[int, Sequence[float]]]:
     }
 
 
+@pytest.mark.ci
 def test_range_by_ladder_and_by_ramp(workspace: Workspace) -> None:
     workspace.write("solver.prototxt", nets.solver(max_iter=400, test_interval=20))
     done = run(
@@ -206,7 +207,7 @@ def end_after(workspace: Workspace, command: Sequence[str], tests: int, by: sign
     process.wait()
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_killed_and_started_again_it_makes_the_same_study(
     workspace: Workspace, whole: Workspace
 ) -> None:
@@ -241,6 +242,7 @@ def test_a_second_tuning_starts_from_what_is_known(whole: Workspace, tmp_path: P
 GIVEN = ("SIN2(k0=0.001, k1=0.04, l=50)", "FIX(k0=2e-05)")
 
 
+@pytest.mark.ci
 def test_a_tuning_of_given_policies_and_lrs(workspace: Workspace) -> None:
     words = (
         "tune", "solver.prototxt", "--fresh", "--holdout", "0", "--layers", "stock", "--out", "study",
@@ -308,6 +310,7 @@ def test_tune_by_held_out_records(held_out: Workspace) -> None:
     assert "## Held-out records and test set" in (study / "report.md").read_text()
 
 
+@pytest.mark.ci
 def test_a_study_removes_its_copies_and_its_runs_are_on_data_of_their_own(
     held_out: Workspace, tmp_path: Path
 ) -> None:
@@ -373,6 +376,7 @@ def test_data_exchanged_between_a_study_and_its_continuation(
     assert results(workspace.path / "study").items() > before.items()
 
 
+@pytest.mark.ci
 def test_a_moved_study_says_where_it_was_begun(workspace: Workspace) -> None:
     """Its trainings on held-out records know their solver there."""
     study = workspace.path / "study"
@@ -391,6 +395,7 @@ layer {
 }"""
 
 
+@pytest.mark.ci
 def test_data_that_cannot_be_held_out(workspace: Workspace) -> None:
     """It is said, and the tuning continues with the test set; asked for, it is refused."""
     workspace.write("net.prototxt", nets.net(train=NOISE))

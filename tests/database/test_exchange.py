@@ -38,6 +38,7 @@ def test_a_run_through_json_is_the_same_run(record):
     assert exchange.from_line(line.encode()) == record
 
 
+@pytest.mark.ci
 @given(many=st.lists(records.runs, min_size=1, max_size=5, unique_by=lambda r: r.uid))
 @settings(max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_equal_databases_have_equal_exports(many, new_url):

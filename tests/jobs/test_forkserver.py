@@ -139,6 +139,7 @@ def test_a_server_that_cannot_serve_starts_nothing(
     assert (tmp_path / "output").read_bytes() == b""
 
 
+@pytest.mark.ci
 def test_it_ends_with_its_command(tmp_path: Path) -> None:
     code = (
         "import os, sys, threading, time\n"

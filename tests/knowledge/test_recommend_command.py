@@ -77,6 +77,7 @@ def test_contributors(shipped, fresh):
     assert (done.code, words in done.err) == (2, True)
 
 
+@pytest.mark.ci
 def test_the_start_that_is_asked_for_is_the_one_that_training_records(shipped, tmp_path):
     """A fine-tuned training is promised for the same weights, and not for random ones."""
     solver, database = (

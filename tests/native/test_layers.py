@@ -103,6 +103,7 @@ def test_a_layer_is_caffes_own(each_library, kind):
     assert worst <= 2e-5  # of the largest value; pooling, ReLU and Eltwise are compared bit by bit
 
 
+@pytest.mark.ci
 def test_on_two_threads_a_layer_is_caffes_own(each_library):
     for kind in ("Convolution", "Depthwise", "BatchNorm"):
         assert in_caffe(each_library, "threads", kind, 40, 7)[1] <= 2e-5
@@ -138,6 +139,7 @@ def check_test_passes(library: Path, nets: int, seed: int, threads: int) -> None
     assert worst <= 1e-4  # of a blob's largest value
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("threads", [1, 2])
 def test_test_passes_are_caffes_own(each_library, threads):
     check_test_passes(each_library, 40, threads, threads)
@@ -196,7 +198,7 @@ def run_sanitized(program: Path, *arguments: str, **environment: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 @pytest.mark.timeout(3600)  # a busy machine compiles for long
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize(
@@ -218,6 +220,7 @@ def test_the_kernels_by_themselves_with_sanitizers(compiler, tmp_path, name, cou
 SYSTEM = r"ld-|lib(c|m|mvec|pthread|dl|rt|resolv|util|nsl|nss_.*|anl|thread_db|stdc\+\+|gcc_s)[-.]"
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_compiler_has_nothing_to_say(compiler, tmp_path, width):
     if not headers_dir().is_dir():
@@ -227,7 +230,7 @@ def test_the_compiler_has_nothing_to_say(compiler, tmp_path, width):
     assert (done.stderr, done.returncode) == ("", 0)
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("width", WIDTHS)
 def test_all_layers_with_sanitizers(library, compiler, tmp_path, width):

@@ -139,6 +139,7 @@ def test_threads_that_cannot_be_had(folder, monkeypatch):
         choose_threads(2, "stock")
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     ("fault", "problem"),
     [
@@ -166,6 +167,7 @@ def test_a_failed_check_leaves_caffes_own_layers_loudly(
     assert_same_weights(folder.run("faulty").model(20), folder.run("stock").model(20))
 
 
+@pytest.mark.ci
 def test_the_check_runs_on_as_many_threads_as_the_training(folder, faulty, monkeypatch):
     if len(os.sched_getaffinity(0)) < 2:
         pytest.skip("one core")
@@ -212,6 +214,7 @@ def test_fast_layers_come_with_the_best_kernels_of_the_blas(without_kernels):
     assert fast["sessions"][0]["blas_kernels"] == best
 
 
+@pytest.mark.ci
 def test_kernels_that_the_user_names_stay(folder, monkeypatch):
     monkeypatch.setitem(folder.environment, blas.VARIABLE, "Nehalem")
     flags = ("solver.prototxt", "--layers", "fast", "--max-iter", "20", "--out", "run")
@@ -219,6 +222,7 @@ def test_kernels_that_the_user_names_stay(folder, monkeypatch):
     assert run_json(folder.run("run"))["blas_kernels"] == "Nehalem"
 
 
+@pytest.mark.ci
 def test_a_resumed_run_keeps_its_kernels_and_bits(without_kernels, monkeypatch):
     folder = without_kernels
     flags = ("solver.prototxt", "--layers", "fast")
@@ -244,6 +248,7 @@ def forget(run, *names: str) -> None:
     (run.path / "run.json").write_text(json.dumps({**record, "check": checksum(record)}))
 
 
+@pytest.mark.ci
 def test_a_run_from_before_kernels_were_chosen_keeps_openblass_own(without_kernels, monkeypatch):
     folder, (own, _) = without_kernels, own_and_best_kernels()
     flags = ("solver.prototxt", "--layers", "fast")
@@ -328,6 +333,7 @@ def test_a_run_from_before_there_were_widths_has_256_bits(folder):
     assert_same_weights(folder.run("whole").model(200), folder.run("half").model(200))
 
 
+@pytest.mark.ci
 def test_a_run_with_wide_vectors_that_are_not_here_says_so(folder):
     flags = ("solver.prototxt", "--max-iter", "20", "--out", "run")
     folder.train(*flags, "--layers", "fast-avx2").succeeded()
@@ -364,6 +370,7 @@ def test_width_in_run_json_is_checked(folder):
     assert "run.json: width is 128; allowed: null, 512, 256" in said.err
 
 
+@pytest.mark.ci
 def test_doctor_tells_what_openblass_own_choice_costs(library, monkeypatch):
     python = find_caffe_python(None)
     monkeypatch.setenv(blas.VARIABLE, "Nehalem")
@@ -390,6 +397,7 @@ def test_doctor_tells_what_openblass_own_choice_costs(library, monkeypatch):
         assert blas.kernels_to_try("Nehalem", None, this_cpu())[0] == best
 
 
+@pytest.mark.ci
 def test_doctor_tells_a_library_that_fails(library, faulty, monkeypatch):
     python = find_caffe_python(None)
     info = caffe_info(python)

@@ -24,6 +24,7 @@ def texts(tmp_path):
     return draw
 
 
+@pytest.mark.ci
 def test_figure_1(tmp_path, monkeypatch):
     from PIL import Image
 

@@ -137,6 +137,7 @@ def test_tasks_are_chosen_by_data_set_network_and_framework(visitor):
     assert "<option selected>cifar10</option>" in page and "<option>mnist</option>" in page
 
 
+@pytest.mark.ci
 def test_every_page_that_can_be_reached_is_whole_small_and_harmless(site, visitor):
     todo, seen, kinds = ["/", "/compare?uid=sin1&uid=h1"], set(), {}
     while todo:
@@ -551,6 +552,7 @@ def test_an_axis_of_a_tuning_leaves_out_what_is_far_below_most_and_says_so(serve
     assert cost["traces"][1]["y"] == [10.0, 90.0, 92.0, 93.0, 94.0]  # all of them are there
 
 
+@pytest.mark.ci
 def test_pictures_of_a_tuning_are_those_of_its_page(visitor):
     address = study(visitor, "tune-digits")
     linked = [

@@ -55,6 +55,7 @@ def proxied(request, serve, database) -> Iterator[str]:
     server.server_close()
 
 
+@pytest.mark.ci
 def test_all_that_a_page_links_to_is_there(proxied):
     client = Client(proxied)
     seen, todo, kinds = set(), [f"{ROOT}/"], Counter[str]()

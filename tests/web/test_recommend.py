@@ -210,6 +210,7 @@ def test_an_uploaded_solver_gets_what_the_command_says(
     assert told["described"] == {**dataclasses.asdict(task), "id": None}
 
 
+@pytest.mark.ci
 def test_the_form_takes_files_and_pasted_texts(client, shared):
     client.get("/recommend")
     described = {name: str(value) for name, value in FORM.items()}
@@ -270,6 +271,7 @@ layers { name: "l" type: SOFTMAX_LOSS bottom: "i" bottom: "label" }
 """  # fmt: skip
 
 
+@pytest.mark.ci
 def test_a_net_of_2014_is_upgraded_by_caffe_where_there_is_one(client, shared, caffe_program):  # noqa: F811
     told = ask(client, solver='net: "n" base_lr: 0.01 max_iter: 9', net=OLD, form=FORM)
     assert told.status == 200, told.text
@@ -355,6 +357,7 @@ def test_a_hostile_net_gets_one_line(client, shared, net, words, monkeypatch):
     assert len(answer.json["error"]) <= reading.LONGEST and "\n" not in answer.json["error"]
 
 
+@pytest.mark.ci
 def test_what_takes_too_long_is_ended(client, shared):
     """Each of 4,000 layers is asked for its input's channels, through 4,000 layers before it."""
     data = 'layer { type: "Data" top: "a" top: "l" data_param { source: "s" batch_size: 1 } }'
