@@ -27,9 +27,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from lrbench_caffe.database.urls import scrub_text
 from lrbench_caffe.errors import InputError, ParameterError, did_you_mean
 from lrbench_caffe.knowledge import selection
+from lrbench_caffe.knowledge.criteria import CRITERIA
 from lrbench_caffe.knowledge.evidence import Proposal, Wanted
 from lrbench_caffe.knowledge.exporting import ranking_rows
-from lrbench_caffe.knowledge.ranking import CRITERIA, Ranked
+from lrbench_caffe.knowledge.ranking import Ranked
 from lrbench_caffe.knowledge.recommendation import Recommendation
 from lrbench_caffe.knowledge.selection import Query
 from lrbench_caffe.lr import Policy
@@ -695,7 +696,7 @@ def recommend(
     return Recommendations(
         made.wanted,
         recommendation.proposals,
-        tuple(recommendation.remarks),
+        made.remarks,
         recommendation,
         made.max_iter,
     )
@@ -754,6 +755,9 @@ def runs_figure(
         raise ParameterError("{runs}: none; allowed: one or more")
     if by is not None and not isinstance(by, str):
         raise ParameterError("{by}: {0!r}; allowed: text", by)
+    higher = _plain({"higher": higher})["higher"]
+    if higher is not None and not isinstance(higher, bool):
+        raise ParameterError("{higher}: {0!r}; allowed: True or False", higher)
     folders = distinct([run.path if isinstance(run, Run) else _path("runs", run) for run in runs])
     curves = [read_curves(folder) for folder in folders]
     if all(run.empty for run in curves):

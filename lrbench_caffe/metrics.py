@@ -7,7 +7,7 @@ the headings of all tables follow from it. All deviations are population's.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -253,13 +253,15 @@ def in_percent(name: str) -> bool:
 
 def scalars(measurement: Measurement) -> dict[str, float]:
     """The outputs that are single numbers; elements of vectors are left out."""
-    outputs = measurement.outputs
+    return {name: measurement.outputs[name] for name in scalar_names(measurement.outputs)}
+
+
+def scalar_names(outputs: Collection[str]) -> list[str]:
+    """The names of the outputs that are single numbers: not NAME and NAME[1] of a vector."""
     vectors = {name for name in outputs if f"{name}[1]" in outputs}
-    return {
-        name: value
-        for name, value in outputs.items()
-        if name not in vectors and name.rpartition("[")[0] not in vectors
-    }
+    return [
+        name for name in outputs if name not in vectors and name.rpartition("[")[0] not in vectors
+    ]
 
 
 def of_first_net(measurements: Sequence[Measurement]) -> list[Measurement]:

@@ -65,7 +65,7 @@ def parser() -> cli.Parser:
     runs.add_argument(
         "--by", "--metric", dest="by", metavar="NAME",
         help="show top1, top5, ac, test_loss or an output of the test net at the top (default: top1; where "
-        "the net does not classify, its first output that is not a loss, else test_loss)",
+        "the net does not classify, its first output called an accuracy or the like, else test_loss)",
     )  # fmt: skip
     flags.add_direction(runs, "that output")
     table = add("table", _table, "a ranking of the LR database: Top-1 with its deviation, and cost")

@@ -64,6 +64,8 @@ def parser() -> cli.Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
+    if args.columns is not None and args.format != "table":
+        raise InputError(f"--columns: allowed with --format table, which {args.format} is not")
     query = selection_query(args)
     wanted = solver_task(query.solver, query.caffe_python, query.head)
     plot = plots.plot_file("--plot", args.plot) if args.plot else None

@@ -80,10 +80,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     recommended = carry_out(request, lambda: open_at_terminal(args.db))
     wanted, recommendation = recommended.wanted, recommended.recommendation
     if args.json:
-        print(json.dumps(recommendation_json(wanted, recommendation), indent=2))
+        print(
+            json.dumps(recommendation_json(wanted, recommendation, recommended.max_iter), indent=2)
+        )
         return 0 if recommendation.proposals else 1
     console = Console()
-    for line in lines(wanted, recommendation, train_command(args)):
+    for line in lines(recommended, train_command(args)):
         console.say(line)
     return 0 if recommendation.proposals else 1
 

@@ -163,6 +163,11 @@ class Start:
         """Whether it is weights of which the net takes any."""
         return self.kind == "weights" and self.filled != 0
 
+    @property
+    def begins_as(self) -> str:
+        """Its kind; "scratch" for weights of which the net takes none."""
+        return "scratch" if self.kind == "weights" and not self.pretrained else self.kind
+
     def same(self, other: Start) -> bool:
         """Whether two trainings provably had the same start; an unknown start equals no other."""
         return self.known and self == other

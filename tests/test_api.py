@@ -104,7 +104,7 @@ def test_the_front_is_that_of_all_policies(fresh: Path) -> None:
 
 
 def test_a_front_of_values_that_no_policy_has_is_not_drawn(fresh: Path) -> None:
-    ranking = api.rank(task="mnist", by="test_loss", database=fresh)
+    ranking = api.rank(task="mnist", by="iterations,test_loss", database=fresh)
     with pytest.raises(InputError, match="no policy has both test loss and #Iterations$"):
         ranking.pareto_figure()
 

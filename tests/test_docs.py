@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from lrbench_caffe.knowledge.ranking import CRITERIA
+from lrbench_caffe.knowledge.criteria import CRITERIA
 from lrbench_caffe.lr import describe_functions, parse
 from lrbench_caffe.metrics import METRICS, OF_SCORES
 from lrbench_caffe.terminal import cli

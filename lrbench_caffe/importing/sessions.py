@@ -18,13 +18,13 @@ _NET_FILE = re.compile(
 )
 _TRAIN_NET = re.compile(r"Creating training net")
 _TEST_NET = re.compile(r"Creating test net")
-_SETTING_UP = re.compile(r"Setting up (\S+)")
+_SETTING_UP = re.compile(r"Setting up (\S.*)")
 # BVLC: Top shape: 64 10 (640)      NVCaffe: TRAIN Top shape for layer 0 'ip2' 64 10 (640)
 _SHAPE = re.compile(
     r"(?:(?:TRAIN|TEST) )?Top shape(?:: | for layer \d+ '(?P<layer>.*)' )(?P<shape>[\d ]*)\(\d+\)"
 )
-_BOTTOM = re.compile(r"(\S+) <- (\S+)$")
-_TOP = re.compile(r"(\S+) -> (\S+)(?: \(in-place\))?$")
+_BOTTOM = re.compile(r"(\S.*?) <- (\S.*)$")
+_TOP = re.compile(r"(\S.*?) -> (\S.*?)(?: \(in-place\))?$")
 _WEIGHT = re.compile(r"\s*with loss weight (\S+)")
 _RESUME = re.compile(r"(?:Resuming|Restoring previous solver status) from (\S+)")
 _RESTORED = re.compile(r"Solver: restoring history")
@@ -36,12 +36,12 @@ _FINETUNE = re.compile(r"Finetuning from (\S+)")
 _COPIED = re.compile(r"(?:Ignoring|Copying) source layer ")
 _TEST = re.compile(r"Iteration (\d+), Testing net(?: \(#(\d+)\))?")
 _OUTPUT = re.compile(
-    r"Test net output #(?P<number>\d+): (?P<name>\S+) = (?P<value>\S+)"
+    r"Test net output #(?P<number>\d+): (?P<name>\S(?:(?! = ).)*) = (?P<value>\S+)"
     r"(?: \(\* \S+ = (?P<loss>\S+) loss\))?\s*$"
 )
 _SCORE = re.compile(r"Test score #(?P<number>\d+): (?P<value>\S+)\s*$")  # Caffe's before June 2014
-_OWN_LOSS = re.compile(r"Train net output #\d+: \S+ = \S+ \(\* \S+ = (\S+) loss\)")
-_PLAIN_OUTPUT = re.compile(r"Train net output #\d+: \S+ = \S+\s*$")
+_OWN_LOSS = re.compile(r"Train net output #\d+: \S(?:(?! = ).)* = \S+ \(\* \S+ = (\S+) loss\)")
+_PLAIN_OUTPUT = re.compile(r"Train net output #\d+: \S(?:(?! = ).)* = \S+\s*$")
 # A comma with a digit behind it is not the end of a number: 0,35 of other locales is damaged, not
 # 0.
 _LOSS = re.compile(r"Iteration (\d+)(?!,\d)\b.*\bloss = ([^\s,]+(?:,\d\S*)?)")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
+from lrbench_caffe.knowledge.criteria import Criterion
 from lrbench_caffe.knowledge.evidence import Proposal, Wanted
-from lrbench_caffe.knowledge.ranking import Comparison, Criterion, Ranked, RankingEntry
+from lrbench_caffe.knowledge.ranking import Comparison, Ranked, RankingEntry
 from lrbench_caffe.knowledge.recommendation import Recommendation, against
 from lrbench_caffe.tabular import Rows
 
@@ -66,11 +68,19 @@ def _p(comparison: Comparison | None) -> str:
     return "-" if comparison is None or comparison.p is None else f"{comparison.p:.4g}"
 
 
-def recommendation_json(wanted: Wanted, recommendation: Recommendation) -> dict[str, Any]:
-    """A recommendation as JSON."""
+def recommendation_json(
+    wanted: Wanted, recommendation: Recommendation, max_iter: int
+) -> dict[str, Any]:
+    """A recommendation as JSON.
+
+    Args:
+        max_iter: iterations of the training.
+    """
     return {
         "task": wanted.task.title,
         "start": str(wanted.start),
+        "start_details": asdict(wanted.start),
+        "max_iter": max_iter,
         "compared": recommendation.compared,
         "diverged": recommendation.diverged,
         "experienced": recommendation.experienced,
@@ -90,6 +100,7 @@ def _proposal(proposal: Proposal) -> dict[str, Any]:
         "policy": str(proposal.policy),
         "original": str(proposal.original),
         "by": main.utility.name,
+        "higher": main.utility.higher,
         "expected": expected and {"mean": expected.mean, "sd": expected.sd},
         "unknown": list(proposal.unknown),
         "iterations": proposal.iterations,

@@ -19,8 +19,14 @@ from lrbench_caffe.knowledge.adaptation import (
     change_between,
     explain,
 )
+from lrbench_caffe.knowledge.criteria import (
+    Criterion,
+    beside_test_loss,
+    first_output,
+    output,
+    own_criterion,
+)
 from lrbench_caffe.knowledge.evidence import Evidence, Proposal, Wanted
-from lrbench_caffe.knowledge.ranking import Criterion, output, own_criterion
 from lrbench_caffe.knowledge.similarity import SAME, comparable, is_held_out, similarity
 from lrbench_caffe.knowledge.utility import (
     MANY,
@@ -34,6 +40,7 @@ from lrbench_caffe.knowledge.utility import (
     value_of,
 )
 from lrbench_caffe.lr import Policy, PolicyError, parse
+from lrbench_caffe.metrics import scalar_names
 from lrbench_caffe.records import UNKNOWN_START, PolicySummary, Start, Task
 
 LIMIT = 100  # results of a task that are looked at, the best ones
@@ -78,34 +85,42 @@ def measure_of(
 
     Args:
         by: an output of the test net; None for the Top-1, where the net does not classify the test
-            loss, and where it has none the first output by name.
-        higher: whether more of that output is better; None to guess by its name.
+            loss, and where it has none an output (see ``first_output``).
+        higher: whether more of that output is better; None to find out.
 
     Raises:
-        InputError: no result has the output.
+        InputError: no result has the output, or nothing tells which direction is better.
     """
-    if by in OWN or (by is None and classifies(task)):
-        return own_criterion(by or "top1", higher)
-    results = _results_alike(database, task)
-    outputs = sorted({name for summary in results for name in summary.outputs})
-    if by is None and (not outputs or any(summary.test_loss for summary in results)):
-        return own_criterion("test_loss", higher)
-    if by is not None and by not in outputs:
-        known = (*OWN, *outputs)
+    if (by or "").lower() in OWN or (by is None and classifies(task)):
+        return own_criterion((by or "top1").lower(), higher)
+    alike = _results_alike(database, task)
+    results = [summary for group in alike for summary in group]
+    outputs = scalar_names({name for summary in results for name in summary.outputs})
+    if by is None:
+        if not outputs or any(summary.test_loss for summary in results):
+            return own_criterion("test_loss", higher)
+        first = first_output(outputs)
+        return first if higher is None else output(first.name, higher)
+    if by not in outputs:
+        known = (*OWN, *sorted(outputs))
         hint = did_you_mean(by, known) or ";"
         raise ParameterError("{by}: unknown output {0!r}{1} known: {2}", by, hint, ", ".join(known))
-    return output(by or outputs[0], higher, results)
+    # The same name may be another loss in another net, so the most similar task decides.
+    pairs = (beside_test_loss(by, group) for group in alike)
+    return output(by, higher, next(filter(None, pairs), ()))
 
 
 def is_known(database: ResultSource, task: Task, by: str) -> bool:
     """Whether any result on a task like this one has a measure."""
-    return by in OWN or any(by in one.outputs for one in _results_alike(database, task))
+    alike = _results_alike(database, task)
+    return by in OWN or any(by in one.outputs for group in alike for one in group)
 
 
-def _results_alike(database: ResultSource, task: Task) -> list[PolicySummary]:
-    """The results on a task and on those like it."""
-    alike = [_id(other) for other in database.tasks() if similarity(task, other) > 0]
-    return [s for task_id in alike for s in database.summaries(task_id, order_by="test_loss")]
+def _results_alike(database: ResultSource, task: Task) -> list[list[PolicySummary]]:
+    """The results on a task and on those like it, task by task, the most similar first."""
+    rated = ((similarity(task, other), _id(other)) for other in database.tasks())
+    alike = sorted((pair for pair in rated if pair[0] > 0), key=lambda pair: -pair[0])
+    return [database.summaries(task_id, order_by="test_loss") for _, task_id in alike]
 
 
 @dataclass(frozen=True)
@@ -314,7 +329,7 @@ def _start(start: Start, wanted: Start) -> int:
         return 0
     if not start.known:
         return 3
-    return 1 if start.kind == wanted.kind else 2
+    return 1 if start.begins_as == wanted.begins_as else 2
 
 
 def _proposal(results: list[tuple[Evidence, Policy, Policy]]) -> Proposal:

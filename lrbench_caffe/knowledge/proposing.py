@@ -15,9 +15,9 @@ from itertools import chain
 
 from lrbench_caffe.errors import ParameterError, named
 from lrbench_caffe.knowledge.adaptation import TrainingContext
+from lrbench_caffe.knowledge.criteria import direction_note
 from lrbench_caffe.knowledge.evidence import Evidence, Proposal, Wanted
 from lrbench_caffe.knowledge.lookup import Lookup, ResultGroup, ResultSource, measure_of
-from lrbench_caffe.knowledge.ranking import direction_note
 from lrbench_caffe.knowledge.recommendation import Recommendation, against
 from lrbench_caffe.knowledge.similarity import SAME
 from lrbench_caffe.knowledge.trials import (

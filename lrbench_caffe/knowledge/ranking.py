@@ -7,65 +7,17 @@ docs/ranking.md.
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
 
-from lrbench_caffe.errors import ParameterError, did_you_mean, named
-from lrbench_caffe.metrics import METRICS
+from lrbench_caffe.knowledge.criteria import CRITERIA, Criterion
 from lrbench_caffe.records import PolicySummary, Spread
 
 SIGNIFICANT = 0.05  # a smaller p is a difference
 ROUNDING = 1e-9  # a deviation that is a smaller share of the mean is none
-
-
-@dataclass(frozen=True)
-class Criterion:
-    """A criterion of a ranking.
-
-    Attributes:
-        name: as given to ``by``.
-        heading: as in the paper's tables.
-        kind: "utility", "cost", "robustness", or "output": one of the net's own, by its name.
-        higher: True where more is better; ``guessed``: whether that is a guess by the name.
-        digits: decimals to show.
-    """
-
-    name: str
-    heading: str
-    kind: str
-    higher: bool
-    digits: int
-    guessed: bool = False
-
-
-CRITERIA = {
-    criterion.name: criterion
-    for criterion in (
-        *(
-            Criterion(m.name, m.heading, m.kind, m.higher, m.digits)
-            for m in METRICS.values()
-            if m.kind is not None
-        ),
-        Criterion("iterations", "#Iterations", "cost", False, 0),
-        Criterion("num_params", "#Param", "cost", False, 0),
-        Criterion("target", "#Iterations to target", "cost", False, 0),
-    )
-}
-# Words in names of outputs whose lower values are better, and those of which more is better.
-LOSSES = frozenset(
-    ("loss", "losses", "err", "error", "mse", "rmse", "mae", "mape", "dist", "distance", "entropy",
-     "nll", "perplexity")
-)  # fmt: skip
-LOSS_ENDINGS = ("loss", "error", "entropy", "mse", "mae", "dist", "distance")  # "softmaxloss"
-GAINS = frozenset(
-    ("acc", "accuracy", "accuracies", "top", "topk", "iou", "miou", "map", "ap", "auc", "auroc",
-     "f1", "dice", "precision", "recall", "psnr", "ssim", "score")
-)  # fmt: skip
-COSTS = tuple(c.name for c in CRITERIA.values() if c.kind == "cost")
 
 
 @dataclass(frozen=True)
@@ -112,8 +64,9 @@ class RankingEntry:
             return Spread(float(self.summary.policy.num_params), None)
         if name == "target":
             return Spread(self.target.cost, None) if self.target else None
-        known: Spread | None = getattr(self.summary, name, None) if name in CRITERIA else None
-        value = known or self.summary.outputs.get(name)
+        value: Spread | None = (
+            getattr(self.summary, name) if name in CRITERIA else self.summary.outputs.get(name)
+        )
         return None if value is None or math.isnan(value.mean) else value
 
 
@@ -152,148 +105,6 @@ class Ranked:
     score: float | None = None
     from_best: Comparison | None = None
     from_next: Comparison | None = None
-
-
-def output(
-    name: str, higher: bool | None = None, results: Iterable[PolicySummary] = ()
-) -> Criterion:
-    """The criterion of an output of the net.
-
-    Args:
-        name: as Caffe prints it.
-        higher: whether more is better; None to guess: less is better of what is called a loss or an
-            error, or equals the test loss, and more of all else.
-        results: where it was measured.
-    """
-    if higher is not None:
-        return Criterion(name, name, "output", higher, 4)
-    lower = direction_by_name(name) is False or _is_test_loss(name, results)
-    return Criterion(name, name, "output", not lower, 4, guessed=True)
-
-
-def direction_by_name(name: str) -> bool | None:
-    """Whether more is better of an output, by the words of its name; None where none of them tells.
-
-    What follows the last slash counts most: GoogLeNet's "loss3/top-1" is an accuracy.
-
-    >>> direction_by_name("accuracy_terrain"), direction_by_name("bboxLoss"), direction_by_name("y")
-    (True, False, None)
-    """
-    for part in reversed(name.split("/")):
-        words = _words(part)
-        if words & LOSSES or any(word.endswith(LOSS_ENDINGS) for word in words):
-            return False
-        if words & GAINS:
-            return True
-    return None
-
-
-def _words(name: str) -> set[str]:
-    """The words of a name, in lower case and the singular: "IoU_2", "loss1", "bboxLoss", "top5errors"."""
-    found = {
-        *re.split(r"[^a-z0-9]+", name.lower()),  # "f1"
-        *re.findall(r"[a-z]+", name.lower()),
-        *(word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)),
-    }
-    return found | {word[:-1] for word in found if word.endswith("s")}
-
-
-def _is_test_loss(name: str, results: Iterable[PolicySummary]) -> bool:
-    pairs = [
-        (s.outputs[name].mean, s.test_loss.mean)
-        for s in results
-        if name in s.outputs and s.test_loss
-    ]
-    return bool(pairs) and all(math.isclose(*pair, rel_tol=1e-5) for pair in pairs)
-
-
-def direction_note(asked: Iterable[Criterion]) -> str:
-    """Which way the net's own outputs are compared, for people; empty where none is."""
-    own = [criterion for criterion in asked if criterion.kind == "output"]
-    text = ", ".join(f"{c.name}: {'higher' if c.higher else 'lower'} is better" for c in own)
-    if any(criterion.guessed for criterion in own):
-        text += f" (assumed; {named('higher')} overrides it)"
-    return text
-
-
-def own_criterion(name: str, higher: bool | None) -> Criterion:
-    """One of our metrics.
-
-    Args:
-        higher: whether more is better, if anything was said.
-
-    Raises:
-        ParameterError: that is not the metric's own direction.
-    """
-    criterion = CRITERIA[name]
-    if higher is not None and higher != criterion.higher:
-        raise ParameterError(
-            "{higher}: {0} is better if it is {1}; allowed: with an output of the net",
-            METRICS[name].title,
-            "higher" if criterion.higher else "lower",
-        )
-    return criterion
-
-
-def criteria(
-    text: str, results: Sequence[PolicySummary] = (), higher: bool | None = None
-) -> list[Criterion]:
-    """The criteria of "top1,iterations".
-
-    Args:
-        results: those whose outputs of the net are criteria too.
-        higher: whether more is better for those (see ``output``).
-
-    Raises:
-        InputError: an unknown or repeated one.
-    """
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    if not names or len({name.lower() for name in names}) < len(names):
-        raise ParameterError(
-            "{by}: {0!r}; allowed: one or more of {1}, each once", text, ", ".join(CRITERIA)
-        )
-    return [_criterion(name, "by", results, higher) for name in names]
-
-
-def weights(
-    text: str, results: Sequence[PolicySummary] = (), higher: bool | None = None
-) -> dict[Criterion, float]:
-    """The weights of "top1=2,iterations=1" (see ``criteria``).
-
-    Raises:
-        InputError: an unknown criterion, or a weight that is not a number above 0.
-    """
-    weighted: dict[Criterion, float] = {}
-    for part in text.split(","):
-        name, _, value = (piece.strip() for piece in part.rpartition("="))
-        if not name:
-            name, value = value, ""
-        criterion = _criterion(name, "weights", results, higher)
-        try:
-            weight = float(value)
-        except ValueError:
-            weight = 0.0
-        if not 0 < weight < math.inf or criterion in weighted:
-            raise ParameterError(
-                "{weights}: {0!r}; allowed: NAME=NUMBER above 0, each name once", part.strip()
-            )
-        weighted[criterion] = weight
-    return weighted
-
-
-def _criterion(
-    name: str, parameter: str, results: Sequence[PolicySummary], higher: bool | None
-) -> Criterion:
-    outputs = sorted({output for summary in results for output in summary.outputs})
-    if name in outputs and name not in CRITERIA:
-        return output(name, higher, results)
-    if name.lower() in CRITERIA:
-        return CRITERIA[name.lower()]
-    known = (*CRITERIA, *outputs)
-    hint = did_you_mean(name, known) or ";"
-    raise ParameterError(
-        "{" + parameter + "}: unknown criterion {0!r}{1} known: {2}", name, hint, ", ".join(known)
-    )
 
 
 # -- ranking ---------------------------------------------------------------------------------------
@@ -355,6 +166,8 @@ def _badness(candidate: RankingEntry, criterion: Criterion) -> float:
     spread = candidate.spread(criterion.name)
     if spread is None:
         return math.inf
+    if criterion.name == "iterations" and spread.mean == 0:
+        return math.inf  # no update made the net better: that is no low cost
     return -spread.mean if criterion.higher else spread.mean
 
 

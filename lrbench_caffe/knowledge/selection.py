@@ -9,18 +9,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from lrbench_caffe import installation
 from lrbench_caffe.errors import InputError, ParameterError, named
-from lrbench_caffe.knowledge import ranking
-from lrbench_caffe.knowledge.ranking import (
-    COSTS,
-    CRITERIA,
-    Criterion,
-    Ranked,
-    RankingEntry,
-    TargetCost,
-)
+from lrbench_caffe.knowledge import criteria, ranking
+from lrbench_caffe.knowledge.criteria import COSTS, CRITERIA, Criterion
+from lrbench_caffe.knowledge.ranking import Ranked, RankingEntry, TargetCost
 from lrbench_caffe.knowledge.similarity import comparable, is_held_out
 from lrbench_caffe.knowledge.utility import classifies
 from lrbench_caffe.lr.functions import find_function
+from lrbench_caffe.metrics import scalar_names
 from lrbench_caffe.parameters import (
     check_names,
     check_not_empty,
@@ -180,8 +175,6 @@ class Query:
             raise ParameterError("{max_iter}: {0}; allowed: 1 or more", self.max_iter)
         if self.pareto and self.weights:
             raise ParameterError("{pareto} and {weights}: allowed: one of them")
-        if "target" in self.named and self.target_top1 is None:
-            raise ParameterError("target needs {target_top1} X, the Top-1 to reach")
         for parameter, allowed in (("sources", SOURCES), ("starts", STARTS)):
             for name in getattr(self, parameter):
                 if name not in allowed:
@@ -191,9 +184,9 @@ class Query:
 
     @property
     def named(self) -> list[str]:
-        """The named criteria, in lower case."""
+        """The named criteria, as they were given."""
         given = f"{self.by or ''},{self.weights or ''}".split(",")
-        return [part.partition("=")[0].strip().lower() for part in given if part.strip()]
+        return [part.partition("=")[0].strip() for part in given if part.strip()]
 
 
 def select(
@@ -212,6 +205,7 @@ def select(
     starts = _starts(query, database, tasks)
     groups = [_group(query, database, tasks, start, order, everything) for start in starts]
     groups = [group for group in groups if group.candidates or group.unfinished]
+    _check_measured(order.asked[0], groups, tasks[0])
     shown = sum(len(group.ranked) for group in groups)
     title = f"{tasks[0].title}, {_title(query, order)}"
     if any(query.top and len(group.ranked) == query.top < group.known for group in groups):
@@ -249,18 +243,20 @@ def nothing_found(query: Query, tasks: list[Task]) -> InputError:
 
 
 def _order(query: Query, database: Results, tasks: list[Task]) -> Order:
-    default = "top1" if all(map(classifies, tasks)) else "test_loss"
+    default = _default(database, tasks)
     results: list[PolicySummary] = []
     if any(name not in CRITERIA for name in query.named):
         results = [summary for task in tasks for summary in database.summaries(_id(task))]
     higher = query.higher
-    by = ranking.criteria(query.by or default, results, higher)
-    weights = ranking.weights(query.weights, results, higher) if query.weights else {}
+    by = criteria.criteria(query.by, results, higher) if query.by else [default]
+    weights = criteria.weights(query.weights, results, higher) if query.weights else {}
     asked = [*weights, *by]
+    if CRITERIA["target"] in asked and query.target_top1 is None:
+        raise ParameterError("target needs {target_top1} X, the Top-1 to reach")
     if higher is not None and all(criterion.kind != "output" for criterion in asked):
         raise ParameterError("{higher}: allowed with {by} or {weights} of an output of the net")
     costs = [criterion for criterion in asked if criterion.name in COSTS]
-    utility = next((c for c in asked if c.kind in ("utility", "output")), CRITERIA[default])
+    utility = next((c for c in asked if c.kind in ("utility", "output")), default)
     unused = [c.name for c in asked if c not in (utility, *costs[:1])]
     if query.pareto and unused:
         raise ParameterError(
@@ -274,8 +270,41 @@ def _order(query: Query, database: Results, tasks: list[Task]) -> Order:
         weights,
         utility,
         (costs or [CRITERIA["iterations"]])[0],
-        ranking.direction_note(asked),
+        criteria.direction_note(asked),
     )
+
+
+def _default(database: Results, tasks: list[Task]) -> Criterion:
+    """What a task's policies are compared by where nothing is asked for: by what was measured of it.
+
+    The Top-1, and for a net that does not classify the test loss, else an output of the net.
+    """
+    usual = ["top1"] * all(map(classifies, tasks)) + ["test_loss"]
+    for name in usual:
+        best = (database.summaries(_id(task), order_by=name, limit=1) for task in tasks)
+        if any(getattr(summary, name) for found in best for summary in found):
+            return CRITERIA[name]
+    outputs = {
+        name for task in tasks for one in database.summaries(_id(task)) for name in one.outputs
+    }
+    scalars = scalar_names(outputs)
+    return criteria.first_output(scalars) if scalars else CRITERIA[usual[0]]
+
+
+def _check_measured(criterion: Criterion, groups: list[StartRanking], task: Task) -> None:
+    """Raise an error where no policy has what they are to be ranked by first."""
+    entries = [entry for group in groups for entry in group.candidates]
+    if not entries or criterion.name == "target":  # which nobody may have reached
+        return
+    if not any(entry.spread(criterion.name) for entry in entries):
+        outputs = scalar_names({name for entry in entries for name in entry.summary.outputs})
+        known = [c for c in CRITERIA if any(entry.spread(c) for entry in entries)]
+        raise ParameterError(
+            "{by}: {0}: it was not measured on {1}; known: {2}",
+            criterion.name,
+            task.title,
+            ", ".join([*known, *sorted(outputs)]),
+        )
 
 
 def find_tasks(query: Query, known: list[Task], wanted: Task | None = None) -> list[Task] | None:
@@ -492,4 +521,11 @@ def _title(query: Query, order: Order) -> str:
         )
     if query.weights:
         return f"by {query.weights}"
-    return "by " + ", ".join(criterion.heading for criterion in order.by)
+    return "by " + ", ".join(map(_titled, order.by))
+
+
+def _titled(criterion: Criterion) -> str:
+    """A criterion in a title; of an output of the net with the direction, which nobody can know."""
+    if criterion.kind != "output":
+        return criterion.heading
+    return f"{criterion.heading} ({'higher' if criterion.higher else 'lower'} is better)"

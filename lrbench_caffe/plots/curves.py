@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lrbench_caffe.errors import ParameterError, did_you_mean
-from lrbench_caffe.knowledge.ranking import output
+from lrbench_caffe.knowledge.criteria import direction, first_output, output, own_direction
 from lrbench_caffe.metrics import METRICS, Measurement, of_first_net, scalars, value_of
 from lrbench_caffe.plots.training import Compared, RunCurves, training_figure
 from lrbench_caffe.runs.directory import RunDirectory
@@ -16,6 +16,13 @@ from lrbench_caffe.runs.runjson import task_title
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+class HasTests(Protocol):
+    """A training with its tests: ``RunCurves``, or a record of the database."""
+
+    @property
+    def measurements(self) -> Sequence[Measurement]: ...
 
 
 def distinct(paths: Sequence[Path]) -> list[Path]:
@@ -40,27 +47,27 @@ def read_curves(directory: Path) -> RunCurves:
 
 
 def compared(
-    runs: Sequence[RunCurves], by: str | None = None, higher: bool | None = None
+    runs: Sequence[HasTests], by: str | None = None, higher: bool | None = None
 ) -> Compared:
     """What runs are compared by.
 
     Args:
         by: a metric, or an output of the test net; None for Top-1, and where none of them has it
-            for their first output that is not a loss, else the test loss.
-        higher: whether more of it is better; None to take it from its name.
+            for their first output of which more is better by its name, else the test loss.
+        higher: whether more of it is better; None to find out (see ``criteria.direction``).
 
     Raises:
-        InputError: no run has it.
+        InputError: no run has it, or nothing tells which direction is better.
     """
-    tests = [test for run in runs for test in run.measurements]
+    tests = [test for run in runs for test in of_first_net(run.measurements)]
     metrics = [name for name in METRICS if any(value_of(m, name) is not None for m in tests)]
-    outputs = list(dict.fromkeys(name for test in tests for name in scalars(test)))
+    found = dict.fromkeys(name for test in tests for name in scalars(test))
+    outputs = [name for name in found if name not in METRICS]
     if by is None:
-        gains = [name for name in outputs if output(name).higher]
-        by = next(iter([*(n for n in metrics if n == "top1"), *gains]), "test_loss")
-    elif by.lower() in metrics:
-        by = by.lower()
-    elif by not in outputs:
+        return Compared(*_usual(metrics, outputs, higher))
+    if by not in outputs and by.lower() in metrics:
+        return Compared(by.lower(), own_direction(METRICS[by.lower()], higher))
+    if by not in outputs:
         known = [*metrics, *(name for name in outputs if name not in metrics)]
         raise ParameterError(
             "{by}: unknown output {0!r}{1} measured in these runs: {2}",
@@ -68,8 +75,24 @@ def compared(
             did_you_mean(by, known) or ";",
             ", ".join(known) or "nothing",
         )
-    usual = METRICS[by].higher if by in METRICS else output(by).higher
-    return Compared(by, usual if higher is None else higher)
+    pairs = [
+        (test.outputs[by], test.test_loss)
+        for test in tests
+        if by in test.outputs and test.test_loss is not None
+    ]
+    return Compared(by, output(by, higher, pairs).higher)
+
+
+def _usual(metrics: Sequence[str], outputs: Sequence[str], higher: bool | None) -> tuple[str, bool]:
+    """What runs are compared by where nothing is asked for, and whether more of it is better."""
+    gains = [name for name in outputs if direction(name)]
+    for name, is_wanted in (("top1", True), ("test_loss", not gains)):
+        if name in metrics and is_wanted:
+            return name, own_direction(METRICS[name], higher)
+    if not outputs:
+        return "test_loss", METRICS["test_loss"].higher
+    first = output(gains[0]) if gains else first_output(outputs)
+    return first.name, first.higher if higher is None else higher
 
 
 def run_figure(run: RunDirectory, policy: str, tests: Sequence[Measurement]) -> Figure:

@@ -12,7 +12,8 @@ from lrbench_caffe.plots.style import ACCURACY, TEST, TRAIN
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from lrbench_caffe.knowledge.ranking import Criterion, Ranked, RankingEntry
+    from lrbench_caffe.knowledge.criteria import Criterion
+    from lrbench_caffe.knowledge.ranking import Ranked, RankingEntry
     from lrbench_caffe.knowledge.selection import Selection
     from lrbench_caffe.records import Spread
 

@@ -64,10 +64,25 @@ class Compared:
     name: str = "top1"
     higher: bool = True
 
+    @property
+    def title(self) -> str:
+        """Its name: "Top-1"."""
+        return METRICS[self.name].title if self.name in METRICS else self.name
+
+    @property
+    def heading(self) -> str:
+        """Its name with its unit: "Top-1 (%)"."""
+        return heading_of(self.name)
+
+    def value(self, measurement: Measurement) -> float | None:
+        """Its value in a test, None where it was not measured or is no finite number."""
+        value = value_of(measurement, self.name)
+        return None if value is None or not math.isfinite(value) else value
+
     def tests(self, measurements: Sequence[Measurement]) -> list[tuple[int, float]]:
         """Iterations and finite values."""
-        found = ((m.iteration, value_of(m, self.name)) for m in measurements)
-        return [(at, value) for at, value in found if value is not None and math.isfinite(value)]
+        found = ((m.iteration, self.value(m)) for m in measurements)
+        return [(at, value) for at, value in found if value is not None]
 
     def best(self, tests: Sequence[tuple[int, float]]) -> tuple[int, float] | None:
         """The first best one."""
@@ -77,10 +92,14 @@ class Compared:
     def text(self, value: float) -> str:
         return TOP1.text(value) if in_percent(self.name) else f"{value:.4g}"
 
+    def number(self, value: float | None) -> str:
+        """The same without its unit, "-" for none."""
+        return "-" if value is None else self.text(value).removesuffix(" %")
+
     def axis(self, values: Sequence[float]) -> ValueAxis:
         """Its axis, logarithmic for what falls by orders of magnitude, as a loss."""
         log = not self.higher and min(values, default=0.0) > 0
-        return ValueAxis(plain_label(heading_of(self.name)), in_percent(self.name), log)
+        return ValueAxis(plain_label(self.heading), in_percent(self.name), log)
 
 
 TOP1_HIGH = Compared()

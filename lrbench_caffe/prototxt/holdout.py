@@ -25,6 +25,9 @@ from lrbench_caffe.prototxt.sources import by
 _NO_READERS = ("DummyData", "Parameter")  # layers without bottoms that read no records
 
 
+_Shape = tuple[int, int, int]  # channels, height, width
+
+
 class CannotSplit(Exception):
     """No records of a solver's training data can be held out; the text says why."""
 
@@ -89,7 +92,7 @@ def splittable(solver: Solver) -> Splittable:
         sources=tuple(sources),
         labels=_source(labelled[0]) if labelled else None,
         batch=next(iter(test.values())).data_param.batch_size,
-        transforms=_transforms(train, test),
+        transforms=_transforms(solver, train, test),
     )
 
 
@@ -183,35 +186,62 @@ def _check_sizes(solver: Solver) -> None:
             raise CannotSplit(f"{checked.records.place} has records of several sizes")
 
 
-def _transforms(train: Mapping[str, Any], test: Mapping[str, Any]) -> dict[str, Any]:
+def _transforms(
+    solver: Solver, train: Mapping[str, Any], test: Mapping[str, Any]
+) -> dict[str, Any]:
     """transform_param of each of the test net's data layers, as it has to be for training records."""
     for top in test:
         if top not in train:
             raise CannotSplit(f"no data layer of the training net has the top {top!r}")
-    return {top: _transform(layer, train[top]) for top, layer in test.items()}
+    return {
+        top: _transform(
+            layer,
+            train[top],
+            _shape(solver, solver.tests[0].net, layer),
+            _shape(solver, solver.train, train[top]),
+        )
+        for top, layer in test.items()
+    }
 
 
-def _transform(test: Any, train: Any) -> Any:
+def _shape(solver: Solver, net: PhaseNet, layer: Any) -> _Shape | None:
+    """The shape of a data layer's first record; None of an image whose size nobody has looked at."""
+    info = inspect(_source(layer))
+    if not info.encoded:
+        return info.shape
+    for checked in solver.checked or ():
+        if checked.net is net and checked.layer.name == layer.name and checked.scan.shapes:
+            first = checked.scan.shapes[0]
+            return first.channels, first.height, first.width
+    return None
+
+
+def _transform(test: Any, train: Any, own: _Shape | None, other: _Shape | None) -> Any:
     """The transformation for a test on training records.
 
     They may be padded, to be cropped at random. In a test, Caffe crops the middle.
+
+    Args:
+        own, other: channels, height and width of the records of the test net and the training net.
+            Channels are 0 where the decoder decides them.
     """
     transform = type(test.transform_param)()
     transform.CopyFrom(test.transform_param)
-    own, other = inspect(_source(test)), inspect(_source(train))
-    if own.encoded or other.encoded or own.shape == other.shape:
+    if own is None or other is None or (own[1:] == other[1:] and _as_many_channels(own, other)):
         return transform
     crop = transform.crop_size or train.transform_param.crop_size
-    wanted = (own.channels, transform.crop_size, transform.crop_size)
-    if not transform.crop_size:
-        wanted = own.shape
-    fits = wanted == (other.channels, crop, crop) and crop <= min(other.height, other.width)
+    wanted = (transform.crop_size,) * 2 if transform.crop_size else own[1:]
+    fits = wanted == (crop, crop) and crop <= min(other[1:]) and _as_many_channels(own, other)
     if not fits or (transform.mean_file and not train.transform_param.mean_file):
         raise CannotSplit(
-            f"records of {by(own.shape)} of the test set and {by(other.shape)} of the training set "
-            f"do not become the same {test.top[0]!r}"
+            f"records of {by(own)} of the test set and {by(other)} of the training set do not become "
+            f"the same {test.top[0]!r}"
         )
     transform.crop_size = crop
     if transform.mean_file:
         transform.mean_file = train.transform_param.mean_file
     return transform
+
+
+def _as_many_channels(a: _Shape, b: _Shape) -> bool:
+    return 0 in (a[0], b[0]) or a[0] == b[0]

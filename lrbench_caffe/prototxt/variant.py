@@ -8,7 +8,7 @@ they are, so a test pass reads the same records in the same batches.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,8 @@ def write_variant(
     max_iter: int,
     test_interval: int,
     lr: Mapping[str, Any] | None = None,
+    weights: Sequence[str] = (),
+    stages: Sequence[str] = (),
 ) -> Path:
     """Write a variant of a solver, with its nets, to ``folder``; returns the solver's path.
 
@@ -103,6 +105,9 @@ def write_variant(
         max_iter, test_interval: the variant's own.
         lr: fields of its lr_policy; None to keep the solver's own, its base_lr moved by
             ``lr_factor``.
+        weights: caffemodels to begin with, instead of the solver's own; only where this Caffe has
+            a field for them.
+        stages: of the training net, beside the solver's own.
     """
     message = type(solver.message)()
     message.CopyFrom(solver.message)
@@ -124,6 +129,11 @@ def write_variant(
         message.momentum = variant.momentum
     if variant.weight_decay is not None:
         message.weight_decay = variant.weight_decay
+    if weights and "weights" in message.DESCRIPTOR.fields_by_name:
+        message.ClearField("weights")
+        message.weights.extend(weights)
+    own = set(message.train_state.stage)
+    message.train_state.stage.extend(stage for stage in stages if stage not in own)
     _set_lr(message, lr or {"base_lr": shortest(message.base_lr) * lr_factor(solver, variant)})
     path = folder / "solver.prototxt"
     replace_own(path, to_bytes(message))

@@ -11,7 +11,8 @@ import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from lrbench_caffe.knowledge.ranking import CRITERIA, SIGNIFICANT, welch
+from lrbench_caffe.knowledge.criteria import CRITERIA
+from lrbench_caffe.knowledge.ranking import SIGNIFICANT, welch
 from lrbench_caffe.reproduction.results import PolicyResult
 from lrbench_caffe.tabular import number
 

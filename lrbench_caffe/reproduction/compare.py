@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from lrbench_caffe.knowledge.ranking import CRITERIA
+from lrbench_caffe.knowledge.criteria import CRITERIA
 from lrbench_caffe.knowledge.similarity import comparable
 from lrbench_caffe.records import SCRATCH, RunRecord, Spread, Task
 from lrbench_caffe.reproduction.checks import Results, printed, signed

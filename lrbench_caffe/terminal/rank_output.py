@@ -10,8 +10,8 @@ from pathlib import Path
 
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.files import publish
+from lrbench_caffe.knowledge.criteria import CRITERIA, Criterion
 from lrbench_caffe.knowledge.exporting import ranking_rows
-from lrbench_caffe.knowledge.ranking import CRITERIA, Criterion
 from lrbench_caffe.knowledge.selection import Selection
 from lrbench_caffe.records import Task
 from lrbench_caffe.tabular import Rows, csv_text, json_text, markdown_table
@@ -34,6 +34,8 @@ def write_tasks(args: argparse.Namespace, tasks: list[Task]) -> None:
 def write_ranking(args: argparse.Namespace, selected: Selection) -> None:
     """Write the policies of each start, the best first."""
     shown = _shown(args, selected)
+    if args.format != "table" and selected.order.note:
+        print(f"note: {selected.order.note}", file=sys.stderr)
     if args.format in DATA_FORMATS:
         _write(args, ranking_rows(selected.ranked, shown))
         return

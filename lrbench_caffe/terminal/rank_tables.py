@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from lrbench_caffe.knowledge import selection
-from lrbench_caffe.knowledge.ranking import Comparison, Criterion, RankingEntry, TargetCost
+from lrbench_caffe.knowledge.criteria import Criterion
+from lrbench_caffe.knowledge.ranking import Comparison, RankingEntry, TargetCost
 from lrbench_caffe.records import PolicySummary, Task
 from lrbench_caffe.tabular import Rows, number, plus_minus
 from lrbench_caffe.terminal.tables import Layout

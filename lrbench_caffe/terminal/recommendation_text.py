@@ -7,9 +7,8 @@ import shlex
 from collections.abc import Sequence
 
 from lrbench_caffe import installation
-from lrbench_caffe.knowledge.evidence import Wanted
-from lrbench_caffe.knowledge.recommendation import Recommendation
 from lrbench_caffe.records import Task
+from lrbench_caffe.training.recommending import Recommended
 
 
 def train_command(args: argparse.Namespace) -> list[str]:
@@ -17,22 +16,23 @@ def train_command(args: argparse.Namespace) -> list[str]:
     words = [installation.command("train"), shlex.quote(args.solver)]
     for flag in ("weights", "snapshot", "level", "stage", "head", "max_iter"):
         if value := getattr(args, flag):
-            text = ",".join(value) if isinstance(value, list) else str(value)
+            text = ",".join(value) if isinstance(value, (list, tuple)) else str(value)
             words += [f"--{flag.replace('_', '-')}", shlex.quote(text)]
     return words
 
 
-def lines(wanted: Wanted, recommendation: Recommendation, train: Sequence[str]) -> list[str]:
+def lines(recommended: Recommended, train: Sequence[str]) -> list[str]:
     """A recommendation for the terminal.
 
     Args:
         train: the command that trains so, without the policy.
     """
+    wanted, recommendation = recommended.wanted, recommended.recommendation
     text = [f"task: {wanted.task.title} ({_form(wanted.task)})"]
     if wanted.start.kind != "scratch":
         text.append(f"start: {wanted.start}")
     text.append(recommendation.known)
-    text += recommendation.remarks
+    text += recommended.remarks
     if recommendation.similar:
         text.append(
             "similar: " + ", ".join(f"{t.title} ({s:.2f})" for t, s in recommendation.similar)

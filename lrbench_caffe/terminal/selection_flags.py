@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from lrbench_caffe.knowledge.ranking import CRITERIA
+from lrbench_caffe.knowledge.criteria import CRITERIA
 from lrbench_caffe.knowledge.selection import Query
 from lrbench_caffe.records import SOURCES, STARTS
 from lrbench_caffe.terminal import flags

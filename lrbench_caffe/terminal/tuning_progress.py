@@ -13,7 +13,7 @@ from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.tabular import clock
 from lrbench_caffe.terminal.console import Console, TextColumn, progress
 from lrbench_caffe.terminal.database import complain
-from lrbench_caffe.tuning.also import with_settings
+from lrbench_caffe.tuning.also import with_settings, words_of
 from lrbench_caffe.tuning.measure import Measure
 from lrbench_caffe.tuning.observer import TuningObserver
 from lrbench_caffe.tuning.trainings import HELD_OUT, settings_of
@@ -95,7 +95,7 @@ class TuningDisplay(TuningObserver):
             if result.status != "stopped" or training.out not in self._lines:
                 self._lines.add(training.out)
                 line = result_line(result, self._best_test)
-                settings = with_settings(settings_of(training.run.path))
+                settings = with_settings(words_of(settings_of(training.run.path)))
                 done = self._done(iterations, self._running_iterations())
                 so_far = self._so_far(record) + (f"; {done}" if self._expected else "")
                 self.say(line + settings + so_far)

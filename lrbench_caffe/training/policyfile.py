@@ -16,6 +16,7 @@ from lrbench_caffe.prototxt.variant import training_batch
 from lrbench_caffe.records import Start
 
 SUFFIX = ".json"
+BATCH = "batch"
 LARGEST = 2**24  # bytes of a file that is read
 KINDS = "result.json of a tuning, run.json of a run, or what recommend and tune print with {json}"
 
@@ -36,6 +37,7 @@ class PolicyFile:
         also: the settings that it was found with, of a tuning that chose them, too.
         start: what it was found from.
         max_iter: the length of the trainings that it was found by, in iterations; None if unknown.
+        level, stages: of the training net that it was found with; None if unknown.
     """
 
     path: Path
@@ -44,6 +46,8 @@ class PolicyFile:
     also: Mapping[str, Any]
     start: Start
     max_iter: int | None
+    level: int | None = None
+    stages: tuple[str, ...] | None = None
 
     @classmethod
     def read(cls, path: Path) -> PolicyFile:
@@ -58,8 +62,20 @@ class PolicyFile:
             parse(policy)
         except PolicyError as error:
             raise ParameterError("{policy}: {0}: {1}", path, error) from error
-        also, start = _object(content.get("also")), Start.of_json(content.get("start"))
-        return cls(path, policy, note, also, start, _length(content.get("max_iter")))
+        also = _object(content.get("also"))
+        # Where a command prints the start in words, the rest of it is beside it.
+        start = Start.of_json(content.get("start_details", content.get("start")))
+        level, stages = content.get("level"), content.get("stages")
+        return cls(
+            path,
+            policy,
+            note,
+            also,
+            start,
+            _length(content.get("max_iter")),
+            level if isinstance(level, int) else None,
+            tuple(map(str, stages)) if isinstance(stages, list) else None,
+        )
 
     def remark_on_length(self, max_iter: int) -> str:
         """What a person should know where the training is of another length; empty for nothing.
@@ -88,6 +104,20 @@ class PolicyFile:
         begins = ", ".join(weights) or "random weights"
         return f"{self.path}: its policy was found from {found}; this training begins with {begins}"
 
+    def remark_on_net(self, level: int, stages: Sequence[str]) -> str:
+        """What a person should know where another part of the net is trained; empty for nothing.
+
+        Args:
+            level, stages: of the training.
+        """
+        found = (self.level or 0, sorted(self.stages or ()))
+        if self.stages is None or found == (level, sorted(stages)):
+            return ""
+        return (
+            f"{self.path}: its policy was found with {_net_flags(*found)}; this training has "
+            f"{_net_flags(level, stages)}"
+        )
+
     def check_settings(self, solver: Solver) -> None:
         """Check that a solver has the settings that the policy was found with.
 
@@ -99,7 +129,11 @@ class PolicyFile:
         """
         wanted = _object(self.also.get("recommended"))
         own = {name: _setting(solver, name) for name in wanted}
-        differing = [name for name in wanted if own[name] is not None and own[name] != wanted[name]]
+        differing = [
+            name
+            for name in wanted
+            if own[name] is not None and not _is_same(name, own[name], wanted[name])
+        ]
         if differing:
             raise ParameterError(
                 "{policy}: {0}: its policy was found with {1}; {2} has {3}; allowed: {4}, which has "
@@ -110,6 +144,11 @@ class PolicyFile:
                 ", ".join(f"{name}={own[name]}" for name in differing),
                 self.also.get("solver"),
             )
+
+
+def _net_flags(level: int, stages: Sequence[str]) -> str:
+    """ "level 0 and stages a, b"."""
+    return f"level {level} and {'stages ' + ', '.join(stages) if stages else 'no stage'}"
 
 
 def _policy(path: Path, content: Mapping[str, Any]) -> tuple[str, str]:
@@ -133,10 +172,17 @@ def _length(value: Any) -> int | None:
 
 def _setting(solver: Solver, name: str) -> float | None:
     """A solver's own value of a setting; None for one that is not known here."""
-    if name == "batch":
+    if name == BATCH:
         return training_batch(solver)
     known = name in ("momentum", "weight_decay")
     return shortest(getattr(solver.message, name)) if known else None
+
+
+def _is_same(name: str, own: float | None, wanted: Any) -> bool:
+    """Whether a solver has a setting that was chosen; Caffe has numbers as float32."""
+    if name != BATCH and isinstance(wanted, (int, float)):
+        wanted = shortest(wanted)
+    return bool(own == wanted)
 
 
 def _of_tuning(path: Path, content: Mapping[str, Any]) -> tuple[str, str]:

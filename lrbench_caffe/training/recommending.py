@@ -22,7 +22,7 @@ from lrbench_caffe.parameters import (
     to_python_values,
 )
 from lrbench_caffe.prototxt.solver import check_length
-from lrbench_caffe.training.beginning import check_before_end
+from lrbench_caffe.training.beginning import check_before_end, without_weights
 from lrbench_caffe.training.choosing import open_wanted, recommend_for
 
 if TYPE_CHECKING:
@@ -83,6 +83,12 @@ class Recommended:
     wanted: Wanted
     recommendation: Recommendation
     max_iter: int
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a person should know."""
+        start = without_weights(self.wanted.start)
+        return (*([start] if start else []), *self.recommendation.remarks)
 
 
 def carry_out(request: RecommendationRequest, open_database: Callable[[], Database]) -> Recommended:

@@ -143,9 +143,9 @@ def _usable(proposal: Proposal) -> bool:
 
 
 def _alike_start(evidence: Evidence) -> bool:
-    """Whether the trainings there began as this one does: from the same, or both from weights."""
-    kinds = {evidence.summary.start.kind, evidence.wanted.start.kind}
-    return evidence.same_start or kinds == {"weights"}
+    """Whether the trainings there began as this one: from the same, or both with or without weights."""
+    kinds = {evidence.summary.start.begins_as, evidence.wanted.start.begins_as}
+    return evidence.same_start or kinds in ({"weights"}, {"scratch"})
 
 
 def _differ(proposals: Sequence[Proposal], max_iter: int) -> bool:

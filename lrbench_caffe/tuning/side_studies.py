@@ -264,21 +264,30 @@ def write_recommended(
     """Write the solver to train with, with its nets; returns its path.
 
     It has the policy as its lr_policy where Caffe has that; else the solver's own one, moved to the
-    settings, and a comment that says which policy to train with.
+    settings. Comments say what is still to be given: a policy that Caffe does not have, weights
+    where this Caffe has no field for them, and a level, which ``caffe train`` does not take from a
+    solver.
 
     Args:
         plan: of the trainings with these settings.
     """
     fields = caffe_fields(policy, plan.max_iter)
+    names = (name.strip() for name in (plan.weights or "").split(","))
+    weights = [str(Path(name).absolute()) for name in names if name]
     path = write_variant(
         solver, variant(combination), folder, max_iter=plan.max_iter,
         test_interval=plan.test_interval, lr=fields,
+        weights=weights, stages=plan.stages,
     )  # fmt: skip
+    notes = []
     if fields is None:
-        note = (
-            f"# The LR policy that was found, {policy}, is none of Caffe's: it has to be given.\n"
-        )
-        path.write_bytes(note.encode() + path.read_bytes())
+        notes.append(f"The LR policy that was found, {policy}, is none of Caffe's")
+    if weights and "weights" not in solver.message.DESCRIPTOR.fields_by_name:
+        notes.append(f"The weights to begin with: {', '.join(weights)}")
+    if plan.level:
+        notes.append(f"The level {plan.level}")
+    lines = "".join(f"# {note}: it has to be given.\n" for note in notes)
+    path.write_bytes(lines.encode() + path.read_bytes())
     return path
 
 

@@ -70,8 +70,9 @@ class PolicyTrainings:
 
     @property
     def whole(self) -> list[JobResult]:
-        """The complete trainings."""
-        return [result for result in self.results.values() if result.status not in UNSUCCESSFUL]
+        """The complete trainings, by seed."""
+        ordered = (result for _, result in sorted(self.results.items()))
+        return [result for result in ordered if result.status not in UNSUCCESSFUL]
 
     @property
     def alike(self) -> bool:

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from lrbench_caffe.errors import InputError, ParameterError, did_you_mean
-from lrbench_caffe.knowledge.ranking import (
+from lrbench_caffe.knowledge.criteria import (
     Criterion,
-    direction_by_name,
     direction_note,
     output,
     own_criterion,
@@ -56,10 +55,16 @@ def choose_measure(
     if not solver.tests or solver.tests[0].passes <= 0:
         raise InputError(f"{solver.path}: no test net with a test_iter: tests are compared")
     classifies = solver.tests[0].head is not None
-    if (by or "top1") == "top1" and classifies:
+    if (by or "top1").lower() == "top1" and classifies:
         own_criterion("top1", higher)  # has its own direction
         return Measure.of_top1(100.0 / task.dataset.classes if task.dataset.classes else 0.0), ""
     test = _first_test(solver, caffe_python, level, stages)
+    if by is None and test.test_loss is None:
+        raise ParameterError(
+            "{by}: missing; allowed, as the test net of {0} has no loss: {1}",
+            solver.path,
+            ", ".join(scalars(test)) or "nothing, it has no output either",
+        )
     criterion = _criterion(solver, test, by or "test_loss", higher)
     value = Measure.of(criterion.name, criterion.higher, 0.0).value(test)
     if value is None or not math.isfinite(value):
@@ -109,27 +114,16 @@ def _criterion(solver: Solver, test: Measurement, name: str, higher: bool | None
             solver.path,
             ", ".join(known) or "none",
         )
-    if higher is None:
-        found = _direction(solver, test, name)
-        return replace(output(name, found), guessed=True)
-    return output(name, higher)
+    by_layer = _direction_of_layer(solver, name) if higher is None else None
+    if by_layer is not None:
+        return replace(output(name, by_layer), guessed=True)
+    loss = test.test_loss
+    return output(name, higher, () if loss is None else [(outputs[name], loss)])
 
 
-def _direction(solver: Solver, test: Measurement, name: str) -> bool:
-    """Whether more of an output is better: by its layer, its name, or as it is the test loss.
-
-    Raises:
-        InputError: none of these tells.
-    """
+def _direction_of_layer(solver: Solver, name: str) -> bool | None:
+    """Whether more of an output is better by the layer that makes it, None where that does not tell."""
     layers = [layer.type for layer in solver.tests[0].net.layers if name in layer.top]
     if "Accuracy" in layers:
         return True
-    by_name = direction_by_name(name)
-    if any(kind.endswith("Loss") for kind in layers) or by_name is False:
-        return False
-    value = test.outputs[name]
-    if test.test_loss is not None and math.isclose(value, test.test_loss, rel_tol=1e-5):
-        return False
-    if by_name:
-        return True
-    raise ParameterError("{by}: {0}: is more of it better, or less? allowed: {higher}", name)
+    return False if any(kind.endswith("Loss") for kind in layers) else None

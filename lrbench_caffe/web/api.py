@@ -31,8 +31,8 @@ from lrbench_caffe.database.uploads import (
     receive,
 )
 from lrbench_caffe.knowledge import selection
+from lrbench_caffe.knowledge.criteria import CRITERIA
 from lrbench_caffe.knowledge.exporting import ranking_rows
-from lrbench_caffe.knowledge.ranking import CRITERIA
 from lrbench_caffe.lr import parse
 from lrbench_caffe.records import Contribution, RunRecord, Task
 from lrbench_caffe.tabular import records_of
@@ -105,6 +105,7 @@ class RankingQuery(AskedFor):
 
     by: Text = None
     weights: Text = None
+    higher: Optional[bool] = None
     functions: Annotated[list[str], Query(max_length=50)] = []
     sources: Annotated[list[Source], Query(max_length=3)] = []
     starts: Annotated[list[StartKind], Query(max_length=4)] = []
@@ -123,6 +124,7 @@ class RankingQuery(AskedFor):
             task=str(task_id),
             by=self.by or None,
             weights=self.weights or None,
+            higher=self.higher,
             functions=tuple(self.functions),
             sources=tuple(self.sources),
             starts=tuple(self.starts),

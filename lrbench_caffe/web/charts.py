@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from lrbench_caffe.knowledge.ranking import Criterion, RankingEntry, pareto_front
+from lrbench_caffe.knowledge.criteria import Criterion
+from lrbench_caffe.knowledge.ranking import RankingEntry, pareto_front
 from lrbench_caffe.knowledge.selection import Selection
 from lrbench_caffe.lr import Policy, parse
-from lrbench_caffe.metrics import Measurement, of_first_net
+from lrbench_caffe.metrics import Measurement, of_first_net, value_of
 from lrbench_caffe.plaintext import shortened
 from lrbench_caffe.plots.style import SERIES
+from lrbench_caffe.plots.training import TOP1_HIGH, Compared
 from lrbench_caffe.records import PolicySummary, RunRecord
 
 POINTS = 1000  # of a schedule
@@ -168,14 +170,21 @@ class Axes:
     log: tuple[str, ...] = ()
 
 
-CURVES = {"top1": "Top-1", "test_loss": "test loss", "train_loss": "training loss", "lr": "LR"}
-_PANELS = {"top1": "y", "test_loss": "y2", "train_loss": "y2", "lr": "y3"}
+CURVES = {"compared": "Top-1", "test_loss": "test loss", "train_loss": "training loss", "lr": "LR"}
+_PANELS = {"compared": "y", "test_loss": "y2", "train_loss": "y2", "lr": "y3"}
 LOG_AXES = ("x", "error", "loss", "lr")
 _MOST_TESTS = 2000  # of all runs in a picture
 
 
-def runs_chart(records: Sequence[RunRecord], axes: Axes = Axes()) -> Chart:
-    """Top-1, losses and LR of runs side by side. A run without epochs is left out over epochs."""
+def runs_chart(
+    records: Sequence[RunRecord], axes: Axes = Axes(), by: Compared = TOP1_HIGH
+) -> Chart:
+    """What runs are compared by, losses and LR of runs side by side.
+
+    A run without epochs is left out over epochs.
+    """
+    error = by.name == "top1" and "error" in axes.log
+    titles = {**CURVES, "compared": "error" if error else by.title}
     traces: list[dict[str, Any]] = []
     for number, record in enumerate(records):
         tests = of_first_net(record.measurements)
@@ -183,11 +192,11 @@ def runs_chart(records: Sequence[RunRecord], axes: Axes = Axes()) -> Chart:
         kinds = [
             (kind, place, points)
             for place, kind in enumerate(CURVES)
-            if (points := _points_of(record, tests, kind, axes))
+            if (points := _points_of(record, tests, kind, axes, by))
         ]
         for shown, (kind, place, points) in enumerate(kinds):
             colour = number if len(records) > 1 else place
-            title = "error" if kind == "top1" and "error" in axes.log else CURVES[kind]
+            title = plain(shortened(titles[kind], 100))
             name = run_name(record) if len(records) > 1 else title
             traces.append(
                 {
@@ -206,28 +215,31 @@ def runs_chart(records: Sequence[RunRecord], axes: Axes = Axes()) -> Chart:
                 }
             )
     log = {name: {"type": "log"} if name in axes.log else {} for name in LOG_AXES}
-    top1 = {"title": "error, 100 - Top-1 (%)", **log["error"]} if "error" in axes.log else {}
+    heading = plain(shortened(by.heading, 100))
+    top = {"title": "error, 100 - Top-1 (%)", **log["error"]} if error else {"title": heading}
     return chart(
         "curves",
         traces,
         xaxis={"title": axes.x, **log["x"]},
-        yaxis=top1,
+        yaxis=top,
         yaxis2={"title": "loss", **log["loss"]},
         yaxis3={"title": "LR", **log["lr"]},
     )
 
 
 def _points_of(
-    record: RunRecord, tests: Sequence[Measurement], kind: str, axes: Axes
+    record: RunRecord, tests: Sequence[Measurement], kind: str, axes: Axes, by: Compared
 ) -> list[tuple[float, float]]:
     """Places and values of one of ``CURVES``, smoothed."""
+    name = by.name if kind == "compared" else kind
     points = [
         (x, value)
         for m in tests
-        if (x := _over(record, m, axes.x)) is not None and (value := getattr(m, kind)) is not None
+        if (x := _over(record, m, axes.x)) is not None
+        and (value := m.lr if kind == "lr" else value_of(m, name)) is not None
     ]
     values = [value for _, value in points]
-    if kind == "top1" and "error" in axes.log:
+    if name == "top1" and "error" in axes.log:
         values = [100 - value for value in values]
     smooth = values if kind == "lr" else moving_mean(values, axes.smooth)
     return [(x, value) for (x, _), value in zip(points, smooth)]

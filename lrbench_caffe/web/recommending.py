@@ -76,14 +76,13 @@ class Advice:
         )
 
     def to_json(self) -> dict[str, Any]:
-        told = recommendation_json(self.wanted, self.recommendation)
+        told = recommendation_json(self.wanted, self.recommendation, self.max_iter)
         for row, proposal in zip(told["proposals"], self.recommendation.proposals):
             row["command"] = self.command(proposal)
         return {
             **told,
             "known": self.recommendation.known,
             "remarks": list(self.recommendation.remarks),
-            "max_iter": self.max_iter,
             "epoch": self.training.epoch,
             "solver": asdict(self.training.solver),
             "described": asdict(self.training.task),

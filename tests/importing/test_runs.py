@@ -341,6 +341,17 @@ def test_every_output_of_a_test(log, reader):
     ]
 
 
+def test_a_name_may_have_blanks(log, reader):
+    """Caffe takes any text for a blob; the net's text and what Caffe says of its layers have it, too."""
+    text = re.sub(r"\btop5\b", "top 5 of all", log)
+    plain, found = reader.one(log), reader.one(text)
+    assert [m.outputs.pop("top 5 of all") for m in found.measurements] == [
+        m.outputs.pop("top5") for m in plain.measurements
+    ]
+    assert found.measurements == plain.measurements
+    assert not reader.notes
+
+
 def test_a_vector_has_its_elements_numbered(log, reader):
     """As an Accuracy layer with a second top prints its classes."""
     last = re.compile(r"(?m)^(.*Test net output #)2(: .*)\n")

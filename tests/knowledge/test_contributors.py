@@ -67,7 +67,7 @@ def test_evidence_says_from_whom_it_is(database):
 
 def test_so_does_the_json(database):
     recommendation = asked(database)
-    told = recommendation_json(Wanted(TASK, SCRATCH), recommendation)
+    told = recommendation_json(Wanted(TASK, SCRATCH), recommendation, 2000)
     contributors = {p["policy"]: p["contributors"] for p in told["proposals"] if p["same_task"]}
     assert contributors == {
         "FIX(k0=0.01)": {"ada": 2},

@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 
 from lrbench_caffe.errors import InputError
+from lrbench_caffe.knowledge.criteria import CRITERIA, criteria, output
 from lrbench_caffe.knowledge.exporting import ranking_rows
 from lrbench_caffe.knowledge.proposing import recommend
-from lrbench_caffe.knowledge.ranking import CRITERIA, RankingEntry, criteria, output, rank
+from lrbench_caffe.knowledge.ranking import RankingEntry, rank
 from lrbench_caffe.knowledge.recommendation import Recommendation
 from lrbench_caffe.knowledge.utility import Utility, caution, standard_error
 from lrbench_caffe.records import SCRATCH, Spread

@@ -4,14 +4,8 @@ from __future__ import annotations
 
 import csv
 
-from lrbench_caffe.knowledge.ranking import (
-    CRITERIA,
-    RankingEntry,
-    criteria,
-    pareto_front,
-    rank,
-    welch,
-)
+from lrbench_caffe.knowledge.criteria import CRITERIA, criteria
+from lrbench_caffe.knowledge.ranking import RankingEntry, pareto_front, rank, welch
 from lrbench_caffe.paper.tables import FOLDER, paper_records
 from tests.knowledge.summaries import of_record
 

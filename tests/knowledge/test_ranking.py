@@ -9,17 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.knowledge.ranking import (
-    COSTS,
-    CRITERIA,
-    TargetCost,
-    criteria,
-    direction_by_name,
-    pareto_front,
-    rank,
-    rank_weighted,
-    weights,
-)
+from lrbench_caffe.knowledge.criteria import COSTS, CRITERIA, criteria, direction_by_name, weights
+from lrbench_caffe.knowledge.ranking import TargetCost, pareto_front, rank, rank_weighted
 from tests.knowledge.summaries import candidate
 
 A = candidate("FIX(k0=0.1)", 90.0, iterations=4000, ld=0.02)
@@ -133,7 +124,14 @@ def test_pareto_front():
     assert pareto_front([], CRITERIA["iterations"]) == []
 
 
-points = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=12)
+def test_what_was_best_before_any_update_is_not_cheap():
+    idle = candidate("FIX(k0=1e-9)", 11.0, iterations=0)
+    assert pareto_front([A, idle], CRITERIA["iterations"]) == [A]
+    ranked = rank([idle, A, C], [CRITERIA["iterations"]])
+    assert [one.candidate for one in ranked] == [C, A, idle]
+
+
+points = st.lists(st.tuples(st.integers(0, 5), st.integers(1, 5)), max_size=12)
 
 
 @given(points)

@@ -17,6 +17,7 @@ from lrbench_caffe.knowledge.utility import Utility, caution, standard_error, us
 from lrbench_caffe.lr import PolicyError, parse
 from lrbench_caffe.records import AT_PLACE, SCRATCH, Spread
 from lrbench_caffe.terminal.recommendation_text import lines
+from lrbench_caffe.training.recommending import Recommended
 from tests.knowledge.summaries import summary
 from tests.knowledge.tasks import (
     CNN3,
@@ -216,7 +217,7 @@ def test_what_only_diverged_here_is_not_proposed(tried):
     assert (
         against(result) == "5 trainings diverged on this task (measured, 5 runs, the newest runs/x)"
     )
-    text = lines(Wanted(DIGITS, SCRATCH), found, ["train"])
+    text = lines(Recommended(Wanted(DIGITS, SCRATCH), found, 2000), ["train"])
     assert "no result on this task, and 1 that only diverged; proposals are from" in text[1]
     assert text[2] == f"passed over: {FIRST}, since {against(result)}"
 
@@ -233,7 +234,7 @@ def test_what_is_worse_than_the_best_here_is_not_proposed_first(functions):
     assert [str(policy) for policy, _ in found.passed_over] == [FIRST]
     if functions is None:
         assert texts(found)[1] == "FIX(k0=0.02)" and FIRST not in texts(found)
-        text = lines(Wanted(DIGITS, SCRATCH), found, ["train"])
+        text = lines(Recommended(Wanted(DIGITS, SCRATCH), found, 2000), ["train"])
         assert "Top-1 10.20 ± 0.00 % (5 trainings) on this task" in text[3]
 
 

@@ -47,13 +47,14 @@ def training(lr: str, seed: int, top1: float | None, **other: Any) -> RunRecord:
     task, start, again = values["task"], values["start"], values["again"]
     at = values["max_iter"] // 2
     loss = values.get("loss")
+    ended = top1 is not None or loss is not None or "outputs" in other
     tests = [Measurement(at, 0.01, top1, None, None, None, None, loss, None, None, 1.0, 500)]
     return RunRecord(
         uid=f"{lr} {seed} {start} {again}", source="measured", origin=f"runs/{seed}-{again}",
         task_type=task.task_type, framework=HERE, network=task.network, dataset=task.dataset,
         policy=PolicyRecord.of(parse(f"FIX(k0={lr})")), solver=LENET_DIGITS, seed=seed,
         max_iter=values["max_iter"], test_interval=at, epoch=25.94, machine=None, started=float(seed),
-        ended=seed + 1.0, status="diverged" if top1 is None and loss is None else "finished",
+        ended=seed + 1.0, status="finished" if ended else "diverged",
         measurements=[replace(test, outputs=values.get("outputs", {})) for test in tests],
         start=start, layers="fast",
     )  # fmt: skip
@@ -89,6 +90,7 @@ class Commands:
     def rank(self, *args: str, task: str = "digits", code: int = 0) -> str:
         assert cli.run(rank.main, ["--task", task, "--db", self.path, *args]) == code
         captured = self.capsys.readouterr()
+        self.said = captured.err
         return captured.err if code else captured.out
 
     def ranked(self, *args: str, **other: str) -> list[dict[str, Any]]:
@@ -104,7 +106,8 @@ class Commands:
             )
             patch.setattr(choosing, "solver_settings", lambda _: LENET_DIGITS)
             assert cli.run(recommend.main, ["x.prototxt", "--db", self.path, *args]) == code
-        return self.capsys.readouterr().out
+        captured = self.capsys.readouterr()
+        return captured.err if code else captured.out
 
     def proposed(self, *args: str, **other: Any) -> list[dict[str, Any]]:
         return json.loads(self.recommend("--json", *args, **other))["proposals"]
@@ -258,6 +261,78 @@ def test_the_direction_is_said(regression):
     )
     error = regression.rank("--lower", task="faces", code=2)
     assert "--higher or --lower: allowed with --by or --weights of an output of the net" in error
+
+
+@pytest.mark.parametrize("form", ["markdown", "csv", "json"])
+def test_the_direction_is_said_beside_other_forms(regression, form):
+    regression.rank("--by", "iou", "--format", form, task="faces")
+    assert regression.said == (
+        "note: iou: higher is better (assumed; --higher or --lower overrides it)\n"
+    )
+    regression.rank("--by", "test_loss", "--format", form, task="faces")
+    assert regression.said == ""
+
+
+def test_columns_are_those_of_a_table(regression):
+    said = regression.rank("--columns", "place", "--json", task="faces", code=2)
+    assert said == "error: --columns: allowed with --format table, which json is not\n"
+
+
+def test_nobody_guesses_which_way_an_unknown_output_is_better(regression):
+    """Two losses in one net: neither equals the test loss, and no name tells."""
+    odd = {"y": 0.5, "vector": 0.1, "vector[1]": 0.9}
+    regression.put(training("0.08", 1, None, loss=0.9, task=REGRESSION, outputs=odd))
+    said = regression.rank("--by", "y", task="faces", code=2)
+    assert said == "error: --by: y: is more of it better, or less? allowed: --higher or --lower\n"
+    assert "--weights: y: is more" in regression.rank("--weights", "y=1", task="faces", code=2)
+    rows = regression.ranked("--by", "y", "--lower", task="faces")
+    assert (rows[0]["policy"], rows[1]["y"]) == ("FIX(k0=0.08)", None)
+    for name in ("vector", "vector[1]"):  # not a single number
+        error = regression.rank("--by", name, "--higher", task="faces", code=2)
+        assert f"unknown criterion {name!r}" in error
+    assert "y: is more of it better" in regression.recommend("--by", "y", task=REGRESSION, code=2)
+
+
+def test_what_nobody_measured_ranks_nothing(regression):
+    for asked in (("--by", "top1"), ("--weights", "ac=1")):
+        said = regression.rank(*asked, task="faces", code=2)
+        assert "it was not measured on faces / " in said
+        assert "known: test_loss, iterations, num_params, Error.rate, iou, l2, loss_box" in said
+
+
+def test_a_net_without_a_loss_is_ranked_by_an_output(commands):
+    """As SSD's, whose test net has nothing but its mAP."""
+    for lr, value in (("0.01", 0.6), ("0.02", 0.7)):
+        outputs = {"bins": 3.0, "bins[1]": 4.0, "a": 1.0, "detection_eval": value}
+        commands.put(training(lr, 1, None, loss=None, task=REGRESSION, outputs=outputs, again=9))
+    rows = commands.ranked(task="faces")
+    assert [row["policy"] for row in rows] == ["FIX(k0=0.02)", "FIX(k0=0.01)"]
+    assert rows[0]["detection_eval"] == 0.7
+    assert "by detection_eval (higher is better)" in commands.rank(task="faces")
+    (first, _) = commands.proposed(task=REGRESSION)
+    assert (first["by"], first["higher"]) == ("detection_eval", True)
+
+
+def test_an_output_has_its_name_exactly(commands):
+    for lr, value in (("0.01", 0.6), ("0.02", 0.7)):
+        outputs = {"AC": value, "Target": -value, "top1": 99.0}
+        commands.put(training(lr, 1, None, loss=value, task=REGRESSION, outputs=outputs, again=9))
+    (best, _) = commands.ranked("--by", "AC", "--higher", task="faces")
+    assert (best["policy"], best["AC"]) == ("FIX(k0=0.02)", 0.7)
+    (best, _) = commands.ranked("--by", "Target", "--higher", task="faces")
+    assert best["policy"] == "FIX(k0=0.01)"
+    assert "target needs" in commands.rank("--by", "target", task="faces", code=2)
+    assert "not measured" in commands.rank("--by", "top1", task="faces", code=2)
+    (best, _) = commands.ranked("--by", "TEST_LOSS", task="faces")
+    assert best["policy"] == "FIX(k0=0.01)"
+    assert commands.proposed("--by", "TEST_LOSS", task=REGRESSION)[0]["by"] == "test_loss"
+
+
+def test_what_an_output_is_the_most_similar_task_says(regression):
+    """Another net has a second loss beside its l2; here l2 is the test loss."""
+    other = replace(REGRESSION, dataset=replace(REGRESSION.dataset, name="other", height=64))
+    regression.put(training("0.5", 1, None, loss=3.0, task=other, outputs={"l2": 1.0}))
+    assert "l2: lower is better (assumed" in regression.recommend("--by", "l2", task=REGRESSION)
 
 
 def test_the_pareto_front_of_a_loss(regression, tmp_path):

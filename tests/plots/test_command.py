@@ -12,12 +12,13 @@ import pytest
 
 from lrbench_caffe import plot
 from lrbench_caffe.database import Database
+from lrbench_caffe.errors import InputError
 from lrbench_caffe.lr import parse
 from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.plots import natural_length
-from lrbench_caffe.plots.curves import short_names
+from lrbench_caffe.plots.curves import compared, short_names
 from lrbench_caffe.plots.style import TRAIN
-from lrbench_caffe.plots.training import RunCurves, runs_figure
+from lrbench_caffe.plots.training import Compared, RunCurves, runs_figure
 from lrbench_caffe.terminal import cli
 
 SIN2 = "SIN2(k0=0.01, k1=0.06, l=2000)"
@@ -194,6 +195,36 @@ def test_a_run_that_diverged_does_not_flatten_the_others():
     assert 0.9 < low < 1.0 and 2.0 < high < 2.2 and loss.get_yscale() == "linear"
     alone = runs_figure("alone", [bad])  # there is nothing else to show
     assert alone.axes[2].get_ylim()[1] == pytest.approx(7.35)
+
+
+def autoencoder(*values: float, **outputs: float) -> RunCurves:
+    """Tests of a net whose loss is called l2; the first one is before any update."""
+    tests = [
+        Measurement(t, 0.01, test_loss=v, outputs={"l2": v, **outputs})
+        for t, v in enumerate(values)
+    ]
+    return RunCurves("run", np.empty((0, 3)), tests)
+
+
+def test_what_runs_are_compared_by():
+    found = autoencoder(2.0, 0.5, 0.7)
+    assert compared([found]) == Compared("test_loss", False)
+    assert compared([found], "l2") == Compared("l2", False)  # it equals the test loss
+    assert found.best(compared([found], "l2")) == (1, 0.5)
+    further = autoencoder(2.0, **{"l2_classifier.top1": 90.0})
+    assert compared([further]) == Compared("l2_classifier.top1", True)
+    ours = autoencoder(2.0, top1=0.9)  # its own output with the name of our metric is not that
+    assert compared([ours]) == Compared("test_loss", False)
+    with pytest.raises(
+        InputError, match="unknown output 'top1'; measured in these runs: test_loss, l2"
+    ):
+        compared([ours], "top1")
+    odd = autoencoder(2.0, y=1.0)
+    with pytest.raises(InputError, match="by: y: is more of it better, or less"):
+        compared([odd], "y")
+    assert compared([odd], "y", higher=False) == Compared("y", False)
+    with pytest.raises(InputError, match="test loss is better if it is lower"):
+        compared([odd], "TEST_LOSS", higher=True)
 
 
 def test_of_many_runs_the_best_have_colours_and_all_are_named_beside_the_picture():

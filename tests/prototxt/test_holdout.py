@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import lmdb
@@ -18,6 +19,7 @@ from lrbench_caffe.prototxt.messages import Messages
 from lrbench_caffe.prototxt.solver import Solver, load_solver
 from lrbench_caffe.runtime.replies import CaffeInfo
 from tests.prototxt.conftest import Write
+from tests.prototxt.test_datacheck import encoded, write
 
 SOLVER = """
 net: "net.prototxt" test_iter: 2 test_interval: 100
@@ -165,6 +167,21 @@ def test_padded_training_records_are_cropped_in_the_middle(
     assert (transform.crop_size, transform.mean_file, transform.scale) == (4, "mean8", 0.5)
     assert not transform.mirror
     assert found.tests[0].source is not None and found.tests[0].source.shape == (1, 4, 4)
+
+
+def test_encoded_training_images_are_cropped_in_the_middle_too(load: Load) -> None:
+    """Caffe learns their size by decoding them; the check of the data has read it."""
+    write("padded_lmdb", *[encoded("L", (10, 10))] * 20)
+    write("own_lmdb", *[encoded("L", (8, 8))] * 10)
+    net = NET.replace('"train_lmdb"', '"padded_lmdb"').replace('"test_lmdb"', '"own_lmdb"')
+    solver = load(net, train="transform_param { crop_size: 8 }")
+    assert [one.crop_size for one in splittable(solver).transforms.values()] == [8]
+    with pytest.raises(
+        CannotSplit, match="records of [01] x 8 x 8 of the test set and [01] x 10 x 10"
+    ):
+        splittable(load(net))
+    unknown = replace(solver, checked=None)  # trusted data, of which nobody knows the sizes
+    assert [one.crop_size for one in splittable(unknown).transforms.values()] == [0]
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,20 @@ def test_the_test_nets_stay_those_of_the_solver(load: Load) -> None:
     assert sizes == [10, 5] and [test.passes for test in found.tests] == [2, 4]
 
 
+def test_what_a_training_begins_with_can_be_in_it(load: Load) -> None:
+    solver = load(solver=SOLVER + 'weights: "old.caffemodel" train_state { stage: "own" }')
+    made = load(
+        solver=write_variant(
+            solver, Variant(), Path("made"), max_iter=1, test_interval=1,
+            weights=["a.caffemodel", "b.caffemodel"], stages=["drop", "own"],
+        )
+    )  # fmt: skip
+    assert made.weights == ["a.caffemodel", "b.caffemodel"]
+    assert list(made.message.train_state.stage) == ["own", "drop"]
+    same = load(solver=write_variant(solver, Variant(), Path("same"), max_iter=1, test_interval=1))
+    assert same.weights == ["old.caffemodel"]
+
+
 def test_the_lr_policy_can_be_another(load: Load) -> None:
     fields = {"lr_policy": "multistep", "base_lr": 0.2, "gamma": 0.1, "stepvalue": [10, 20]}
     path = write_variant(load(), Variant(), Path("made"), max_iter=50, test_interval=5, lr=fields)

@@ -102,6 +102,14 @@ def test_another_start_is_remarked(
     assert words in remark and bool(remark) == bool(words)
 
 
+def test_a_recommendation_says_for_which_start_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "recommended.json"
+    found = {"start": str(TUNED), "start_details": dataclasses.asdict(TUNED), "max_iter": 700}
+    path.write_text(json.dumps({**found, "proposals": [{"policy": BEST}]}))
+    assert PolicyFile.read(path).remark_on_length(700) == ""
+    assert "found from weights a.caffemodel" in PolicyFile.read(path).remark_on_start([])
+
+
 @pytest.mark.parametrize("start", [5, {"kind": "x", "colour": 1}, []])
 def test_a_start_that_is_none_is_not_known(tmp_path: Path, start: Any) -> None:
     path = tmp_path / "run.json"
@@ -126,6 +134,24 @@ def test_another_length_is_remarked(tmp_path: Path, content: Any, remark: str) -
     path = tmp_path / "result.json"
     path.write_text(json.dumps(content))
     assert PolicyFile.read(path).remark_on_length(5000) == (f"{path}{remark}" if remark else "")
+
+
+@pytest.mark.parametrize(
+    ("content", "level", "stages", "words"),
+    [
+        ({"level": 0, "stages": ["drop"]}, 0, [], "with level 0 and stages drop; this training has level 0"),
+        ({"level": 2, "stages": []}, 0, [], "found with level 2 and no stage; this training has level 0"),
+        ({"level": 0, "stages": ["b", "a"]}, 0, ["a", "b"], ""),
+        ({}, 3, ["a"], ""),  # of an earlier version
+    ],
+)  # fmt: skip
+def test_another_part_of_the_net_is_remarked(
+    tmp_path: Path, content: Any, level: int, stages: list[str], words: str
+) -> None:
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps({**verdict(BEST), **content}))
+    remark = PolicyFile.read(path).remark_on_net(level, stages)
+    assert words in remark and bool(remark) == bool(words)
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
@@ -158,6 +184,7 @@ def test_the_settings_that_it_was_found_with(
     for content in (
         verdict(BEST), {**verdict(BEST), "also": None}, {**verdict(None), "also": {"recommended": None}},
         with_settings(), with_settings(batch=20, momentum=0.9, weight_decay=0.0005),
+        with_settings(momentum=0.8999999761581421, weight_decay=0.0005000000001),  # equal as float32
     ):  # fmt: skip
         path.write_text(json.dumps(content))
         PolicyFile.read(path).check_settings(solver)

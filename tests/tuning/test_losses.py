@@ -207,6 +207,15 @@ def fail_to_tune(
     return str(caught.value), said
 
 
+# As docs/tuning.md lists them.
+RESULT_KEYS = {
+    "solver", "goal", "by", "higher", "target", "target_top1", "start", "level", "stages", "max_iter",
+    "test_interval", "seeds", "verdict", "finalists", "own", "also", "known", "range", "candidates",
+    "untried", "why_untried", "budget", "iterations", "iterations_taken_over", "seconds", "holdout",
+    "lost", "folder",
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("stage", [RANGE_TEST, SEARCH])
 def test_where_nothing_could_be_trained_what_was_lost_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
@@ -217,6 +226,7 @@ def test_where_nothing_could_be_trained_what_was_lost_is_reported(
     reason, said = fail_to_tune(tmp_path, LosingPool(loses), monkeypatch)
     kept = json.loads((tmp_path / "result.json").read_text())
     assert (kept["failure"], kept["verdict"], kept["finalists"]) == (reason, None, [])
+    assert set(kept) - {"failure"} == RESULT_KEYS
     assert kept["lost"] and {one["stage"] for one in kept["lost"]} == {stage}
     lost = [text for text in said if text.startswith("lost: ")]
     assert len(lost) == len(kept["lost"])

@@ -122,6 +122,18 @@ def test_what_fine_tuned_well_from_other_weights_is_tried_first_but_narrows_noth
     assert "FIX(k0=0.0006)" not in [text for text, _ in look_up(("FIX",)).policies]
 
 
+def test_weights_of_which_the_net_takes_none_are_random_ones(memory: Memory) -> None:
+    tuned = Start("weights", "ab" * 16, 2, 4)
+    results = [
+        fix(lr, top1, start=tuned) for lr, top1 in ((2e-4, 95.1), (6e-4, 95.2), (2e-3, 95.0))
+    ]
+    memory.add(DIGITS, *results, *GOOD)
+    none_of_it = Start("weights", "ef" * 16, 0, 4)
+    texts = [text for text, _ in look_up(("FIX",), start=none_of_it).policies]
+    assert texts[0] == "FIX(k0=0.01)"  # the best from scratch
+    assert "FIX(k0=0.0006)" not in texts
+
+
 def test_what_was_given_comes_before_what_is_known(memory: Memory) -> None:
     memory.add(DIGITS, *GOOD)
     known = look_up(("FIX",))

@@ -16,7 +16,7 @@ def direction(name: str, kind: str, value: float = 0.25) -> bool:
     layers = [SimpleNamespace(type=kind, top=[name])]
     solver: Any = SimpleNamespace(tests=[SimpleNamespace(net=SimpleNamespace(layers=layers))])
     test = Measurement(0, 0.1, test_loss=2.0, outputs={name: value})
-    return untrained._direction(solver, test, name)
+    return untrained._criterion(solver, test, name, None).higher
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,7 @@ def direction(name: str, kind: str, value: float = 0.25) -> bool:
         ("mape", "Reduction", False),
         ("map", "Reduction", True),
         ("accuracy_terrain", "Reduction", True),
+        ("loss1_classifier.top1", "InnerProduct", True),  # our metric of a further head
     ],
 )
 def test_an_accuracy_layer_tells_first_then_a_loss_layer_then_the_name(

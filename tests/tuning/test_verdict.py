@@ -14,7 +14,7 @@ from lrbench_caffe.lr import parse
 from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.tuning.plan import TuningPlan
 from lrbench_caffe.tuning.trainings import PolicyTrainings
-from lrbench_caffe.tuning.verdict import KEEP_OWN, judge, ranked, tops
+from lrbench_caffe.tuning.verdict import KEEP_OWN, judge, ranked, reach, tops
 from tests.tuning.rule_pool import measurement
 
 BEST, OWN = "SIN2(k0=0.01, k1=0.06, l=50)", "STEP(k0=0.1, gamma=0.5, l=100)"
@@ -32,6 +32,13 @@ def trained(policy: str, ends: Sequence[float | str]) -> PolicyTrainings:
             tests = [measurement(100, end - 0.1), measurement(200, end)]
             found.results[seed] = JobResult(training, "finished", None, 200, 1.0, tests)
     return found
+
+
+def test_trainings_are_in_the_order_of_their_seeds() -> None:
+    found = trained(BEST, [81.0, 82.0, "failed", 84.0])
+    found.results = {seed: found.results[seed] for seed in (4, 2, 3, 1)}
+    assert [test.top1 for test in tops(found, plan().measure)] == [81.0, 82.0, 84.0]
+    assert reach(found, 82.0, plan().measure) == [200.0, 100.0]
 
 
 def plan(**more: Any) -> TuningPlan:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import re
@@ -15,7 +16,7 @@ from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.paper.tables import paper_rows, paper_solver, paper_task
 from lrbench_caffe.tuning.trainings import SEARCH
 from lrbench_caffe.web.tunings import StudyFolders
-from tests.database.records import at, run
+from tests.database.records import DATASET, at, policy, run
 from tests.web.pages_data import HOSTILE, MARKUP, fill, write_studies, write_training
 from tests.web.serving import Client
 
@@ -336,6 +337,51 @@ def test_a_run_with_two_test_nets_counts_by_the_first(serve, database):
     assert (row["best Top-1 (%)"], row["at"], row["last Top-1 (%)"]) == ("83.20", "100", "82.20")
 
 
+def test_runs_of_a_net_that_does_not_classify_show_its_outputs(serve, database):
+    none = {"top1": None, "top5": None, "ac": None, "cd": None, "cdac": None, "ld": None}
+    dataset = dataclasses.replace(DATASET, name="faces", digest="f1", classes=None)
+    for uid, end in (("a", 0.5), ("b", 0.25)):
+        tests = [
+            dataclasses.replace(
+                at(i, None, test_loss=loss, train_loss=None),
+                **none,
+                outputs={"iou": 1 - loss / 4, "l2": loss, "y": loss},
+            )
+            for i, loss in ((0, 4.0), (300, end))
+        ]
+        tests[1] = dataclasses.replace(tests[1], outputs={**tests[1].outputs, "y": 7.0})
+        database.put(
+            run(
+                uid, dataset=dataset, task_type="other", measurements=tests,
+                policy=policy(f"FIX(k0={end})"),
+            )
+        )  # fmt: skip
+    visitor = Client(serve())
+    page = visitor.get("/compare?uid=a&uid=b").text
+    assert [(r["best iou"], r["at"]) for r in tables(page)[0]] == [
+        ("0.875", "300"),
+        ("0.9375", "300"),
+    ]
+    curves = charts(page)["curves"]
+    assert (curves["traces"][0]["y"], curves["layout"]["yaxis"]) == ([0.0, 0.875], {"title": "iou"})
+    by_loss = tables(visitor.get("/compare?uid=a&uid=b&by=l2").text)[0]
+    assert [(r["best l2"], r["at"]) for r in by_loss] == [("0.5", "300"), ("0.25", "300")]
+    assert visitor.get("/compare?uid=a&by=y").status == 400
+    assert visitor.get("/compare.png?uid=a&by=speed").status == 400
+    assert visitor.get("/compare.png?uid=a&uid=b&by=l2").status == 200
+    task = task_of(visitor, "faces")
+    for higher, first in (("true", "FIX(k0=0.5)"), ("false", "FIX(k0=0.25)")):
+        path = f"/tasks/{task}?by=l2&higher={higher}"
+        (best, _) = tables(visitor.get(path).text)[0]
+        assert best["policy"] == first
+        (best, _) = visitor.get(f"/api/v1{path.replace('?', '/ranking?')}").json["policies"]
+        assert best["policy"] == first
+    shown = text(visitor.get(f"/tasks/{task}?by=l2").text)
+    assert "by l2 (lower is better)" in shown and "each one's first lowest test loss" in shown
+    asked = f"/recommend?task={task}&by=iou&higher=false"
+    assert "iou: lower is better" in text(visitor.get(asked).text)
+
+
 def test_curves_over_epochs_smoothed_with_log_axes(visitor):
     asked = "uid=sin1&uid=fix1&x=epoch&smooth=2&log=lr&log=x"
     curves = charts(visitor.get(f"/compare?{asked}").text)["curves"]
@@ -381,13 +427,18 @@ def test_pictures_are_files(visitor, path):
 def test_a_front_of_values_that_no_policy_has_is_not_drawn(visitor):
     """The paper's tables have no test losses."""
     path = f"/tasks/{task_of(visitor, 'mnist')}"
-    front = visitor.get(f"{path}/front.png?by=test_loss")
+    front = visitor.get(f"{path}/front.png?by=iterations,test_loss")
     assert front.status == 404
     assert "no policy has both test loss and #Iterations" in text(front.text)
-    page = visitor.get(f"{path}?by=test_loss")
+    page = visitor.get(f"{path}?by=iterations,test_loss")
     assert page.status == 200
     assert not any("/front." in href for href in links(page.text))
     assert any("/front." in href for href in links(visitor.get(path).text))
+    refused = visitor.get(f"{path}?by=test_loss")
+    assert refused.status == 400
+    assert "test_loss: it was not measured on mnist / LeNet_MNIST; known: top1, " in text(
+        refused.text
+    )
 
 
 def test_a_schedule_that_is_none_or_too_long_is_refused(visitor):

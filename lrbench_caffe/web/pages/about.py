@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from lrbench_caffe.knowledge.ranking import CRITERIA
+from lrbench_caffe.knowledge.criteria import CRITERIA
 from lrbench_caffe.metrics import METRICS
 from lrbench_caffe.web.api import READ
 from lrbench_caffe.web.rendering import page

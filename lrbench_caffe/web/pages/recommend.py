@@ -65,6 +65,7 @@ class TaskQuery(AskedFor):
     functions: Words = None
     contributors: Words = None
     by: Words = None
+    higher: Optional[bool] = None
     top: Few = None
 
 
@@ -158,6 +159,7 @@ def _wishes(query: TaskQuery) -> Wishes:
         functions=_names(query.functions),
         contributors=_names(query.contributors),
         by=query.by,
+        higher=query.higher,
         top=query.top,
     )
 

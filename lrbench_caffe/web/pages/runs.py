@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Optional
 from urllib.parse import urlencode
 
 import numpy as np
@@ -12,7 +12,9 @@ from starlette.responses import RedirectResponse, Response
 
 from lrbench_caffe import plots
 from lrbench_caffe.database.platform import AccessToken
-from lrbench_caffe.metrics import Measurement, best_trained, of_first_net
+from lrbench_caffe.metrics import Measurement, of_first_net
+from lrbench_caffe.plots.curves import compared
+from lrbench_caffe.plots.training import Compared
 from lrbench_caffe.records import SOURCES, STANDINGS, STATUSES, RunRecord, Task
 from lrbench_caffe.tabular import detail_rows, measurement_rows, metrics_of_nets
 from lrbench_caffe.web.api import (
@@ -90,6 +92,8 @@ class CurvesQuery(AskedFor):
     x: Literal["iteration", "epoch", "seconds"] = "iteration"
     smooth: Annotated[int, Query(ge=1, le=100)] = 1
     log: Annotated[list[Literal["x", "error", "loss", "lr"]], Query(max_length=4)] = []
+    by: Text = None
+    higher: Optional[bool] = None
 
     @property
     def axes(self) -> Axes:
@@ -99,13 +103,15 @@ class CurvesQuery(AskedFor):
 @router.get("/compare")
 def compare(request: Request, query: Annotated[CurvesQuery, Query()]) -> Response:
     records = _chosen(request, query)
+    by = compared(records, query.by, query.higher)
     values = {
         "title": "1 run" if len(records) == 1 else f"{len(records)} runs side by side",
-        "rows": [(r, best_trained(r.measurements), _last(r)) for r in records],
+        "by": by,
+        "rows": [(r, _best(r, by), _last(r)) for r in records],
         "policies": list(dict.fromkeys(r.policy.text for r in records)),
         "longest": max(r.max_iter for r in records),
         "query": query,
-        "curves": runs_chart(records, query.axes),
+        "curves": runs_chart(records, query.axes, by),
     }
     return page(request, "compare.html", values)
 
@@ -118,13 +124,20 @@ def curves_picture(request: Request, form: str, query: Annotated[CurvesQuery, Qu
     if all(curves.empty for curves in drawn):
         raise Refused(404, "nothing was measured yet")
     titles = dict.fromkeys(_task_of(record).title for record in records)
-    return picture(form, "curves", lambda: plots.runs_figure("; ".join(titles), drawn))
+    by = compared(drawn, query.by, query.higher)
+    return picture(form, "curves", lambda: plots.runs_figure("; ".join(titles), drawn, by))
 
 
 def _chosen(request: Request, query: CurvesQuery) -> list[RunRecord]:
     if not query.uid:
         raise Refused(400, "uid: none; allowed: the uids of runs")
     return [visible_run(request, uid)[0] for uid in dict.fromkeys(query.uid)]
+
+
+def _best(record: RunRecord, by: Compared) -> tuple[int, float] | None:
+    """Iteration and value of a run's first best test after an update."""
+    trained = [m for m in of_first_net(record.measurements) if m.iteration > 0]
+    return by.best(by.tests(trained))
 
 
 def _last(record: RunRecord) -> Measurement | None:
@@ -186,7 +199,7 @@ def run(request: Request, uid: str) -> Response:
         "tests": measurement_rows(record)[: MOST_TESTS + 1] if tests else [],
         "more": max(0, len(tests) - MOST_TESTS),
         "query": CurvesQuery(uid=[uid]),
-        "curves": runs_chart([record]),
+        "curves": runs_chart([record], by=compared([record])),
         "standings": STANDINGS,
     }
     return page(request, "run.html", values)

@@ -11,8 +11,8 @@ from starlette.responses import RedirectResponse, Response
 
 from lrbench_caffe import plots
 from lrbench_caffe.errors import InputError
+from lrbench_caffe.knowledge.criteria import CRITERIA, Criterion
 from lrbench_caffe.knowledge.exporting import ranking_rows
-from lrbench_caffe.knowledge.ranking import CRITERIA, Criterion
 from lrbench_caffe.knowledge.selection import Selection
 from lrbench_caffe.knowledge.utility import classifies
 from lrbench_caffe.lr import functions
@@ -104,6 +104,7 @@ def task(request: Request, task_id: int, query: TaskQuery) -> Response:
         "task": found,
         "query": query,
         "criteria": CRITERIA.values(),
+        "classifies": classifies(found),
         "weights": _weights(query.weights),
         "functions": sorted(functions.FUNCTIONS),
         "sources": SOURCES,
