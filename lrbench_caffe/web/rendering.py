@@ -57,8 +57,9 @@ def moment(seconds: float) -> str:
 
 
 def asking(url: object, **values: object) -> str:
-    """An address with a query: a list gives its parameter several times."""
-    return f"{url}?{urlencode(values, doseq=True)}"
+    """An address with a query: a list gives its parameter several times, None leaves it out."""
+    asked = {name: value for name, value in values.items() if value is not None}
+    return f"{url}?{urlencode(asked, doseq=True)}"
 
 
 def run_address(request: Request, uid: str, route: str = "run") -> str:

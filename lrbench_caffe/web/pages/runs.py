@@ -189,6 +189,7 @@ def run(request: Request, uid: str) -> Response:
     record, outcome = visible_run(request, uid)
     tests = record.measurements
     own = database(request).find_task(_task_of(record))
+    by = compared([record])
     values = {
         "title": f"{record.policy.text} on {record.dataset.name} / {record.network.name}",
         "record": record,
@@ -199,7 +200,8 @@ def run(request: Request, uid: str) -> Response:
         "tests": measurement_rows(record)[: MOST_TESTS + 1] if tests else [],
         "more": max(0, len(tests) - MOST_TESTS),
         "query": CurvesQuery(uid=[uid]),
-        "curves": runs_chart([record], by=compared([record])),
+        "by": by,
+        "curves": runs_chart([record], by=by),
         "standings": STANDINGS,
     }
     return page(request, "run.html", values)
