@@ -348,6 +348,11 @@ def build_solver(
             f"{path}: max_iter {_shown_field(message, 'max_iter')}: Caffe trains nothing, so nothing is "
             f"recorded ({named('max_iter')} N trains)"
         )
+    if message.train_state.level not in (0, level):
+        notes.append(
+            f"{path}: train_state.level {message.train_state.level} does not count: caffe train replaces "
+            f"it by {named('level')}, here {level}"
+        )
     nets = _read_nets(path, message, open_net, notes)
     train = _train_net(path, message, nets, level, stages)
     sources = _check_net(train, sources_of, info)

@@ -274,6 +274,10 @@ def test_mistakes_in_the_solver(load, text, message):
         ("", "max_iter is missing: Caffe trains nothing"),
         ("max_iter: 0", "max_iter is 0: Caffe trains nothing"),
         ("max_iter: -3", "max_iter is -3: Caffe trains nothing"),
+        (
+            "train_state { level: 2 }",
+            "train_state.level 2 does not count: caffe train replaces it by ",
+        ),
         ('type: "Lion"', None),  # a fork's: its Caffe knows
         ("snapshot: -1", None),
         ("test_interval: -1", None),  # without test nets it has no meaning
@@ -287,6 +291,11 @@ def test_what_caffe_takes_is_taken(load, text, note):
     solver = load(base + f'net: "net.prototxt" {text}')
     remarks = solver.remarks
     assert note is None or any(note in remark for remark in remarks), remarks
+
+
+def test_a_level_of_the_flag_is_that_of_the_solver(load):
+    text = BASE + 'net: "net.prototxt" train_state { level: 2 }'
+    assert load(text, level=2).remarks == load(BASE + 'net: "net.prototxt"').remarks
 
 
 def test_misspelt_field(load):
