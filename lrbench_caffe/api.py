@@ -504,6 +504,9 @@ def _study_request(
     kind: type[AnyRequest], solver: str | Path, parameters: Mapping[str, Any]
 ) -> AnyRequest:
     plain = _plain(parameters)
+    first = plain.get("try_first")
+    if isinstance(first, (list, tuple)):
+        plain["try_first"] = [str(one) if isinstance(one, Policy) else one for one in first]
     _check_names(kind, plain)
     return kind(_path("solver", solver), **plain)
 

@@ -35,7 +35,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(folder.cleanup)
     os.environ["LRBENCH_DB"] = os.path.join(folder.name, "lr.sqlite")
     os.environ["XDG_DATA_HOME"] = os.path.join(folder.name, "data")
-    os.environ["GLOG_log_dir"] = folder.name  # else each `caffe train` leaves three files in /tmp
+    # Else each `caffe train` leaves three files in /tmp.
+    os.environ["GLOG_log_dir"] = folder.name  # noqa: SIM112
     opening.SILENCE = 600.0  # "waiting for the database" says something about the machine only
 
 

@@ -15,7 +15,7 @@ from lrbench_caffe import api
 from lrbench_caffe.errors import InputError, ParameterError
 from lrbench_caffe.knowledge.evidence import Wanted
 from lrbench_caffe.knowledge.selection import Query
-from lrbench_caffe.lr import PolicyError
+from lrbench_caffe.lr import PolicyError, parse
 from lrbench_caffe.records import SCRATCH
 from lrbench_caffe.terminal.cli import flag
 from lrbench_caffe.train import parser
@@ -107,6 +107,12 @@ def test_a_front_of_values_that_no_policy_has_is_not_drawn(fresh: Path) -> None:
     ranking = api.rank(task="mnist", by="iterations,test_loss", database=fresh)
     with pytest.raises(InputError, match="no policy has both test loss and #Iterations$"):
         ranking.pareto_figure()
+
+
+def test_policies_may_be_given_as_such() -> None:
+    given = [parse("FIX(k0=0.01)"), "SIN2(k0=0.01, k1=0.06, l=500)"]
+    request = api._study_request(TuningRequest, "x.prototxt", {"try_first": given})
+    assert request.try_first == ["FIX(k0=0.01)", "SIN2(k0=0.01, k1=0.06, l=500)"]
 
 
 def test_notes_have_no_passwords() -> None:

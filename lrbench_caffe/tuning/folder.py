@@ -83,6 +83,7 @@ def read(folder: Path) -> dict[str, Any] | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         Path(content["plan"]["solver"]), int(content["plan"].get("slots", 1))
+        int(content["plan"]["max_iter"])
         float(content["plan"].get("chance", 0))
         Prior.from_json(content["experience"])
         kept_holdout(content)
@@ -118,6 +119,8 @@ def check_solver(folder: Path, plan: TuningPlan, kept: dict[str, Any] | None) ->
             _shown(owner),
             plan.solver,
         )
+    if kept is None and not plan.form:  # earlier range tests have just trainings
+        _check_no_trainings(folder)
     if kept is not None and kept["plan"].get("files") != plan.files:
         raise ParameterError(
             "{0} holds a study of {1} as it was before it or its net was edited; allowed: "
@@ -129,6 +132,33 @@ def check_solver(folder: Path, plan: TuningPlan, kept: dict[str, Any] | None) ->
         _check_data(folder, plan, kept)
         _check_same(folder, plan, kept, _BEGINNING)
         remove_leftovers(folder, r"[^/]*")
+
+
+def _check_no_trainings(folder: Path) -> None:
+    """Check that no trainings are there of which nobody knows what they are of: how long, on what."""
+    for run in folder.glob("trainings/*/run.json"):
+        raise ParameterError(
+            "{0} holds trainings, such as {1}, and no {2} that says what they are of; allowed: another {out}",
+            folder,
+            run.parent.name,
+            FILE,
+        )
+
+
+def check_fresh(folder: Path, kept: dict[str, Any], given: Collection[str]) -> None:
+    """Check that a study, which is to know nothing, was begun so.
+
+    Args:
+        given: policies that were given to be tried first.
+    """
+    knew = Prior.from_json(kept["experience"])
+    texts = [text for text, _ in knew.policies if text not in given]
+    if texts or knew.results or (knew.good and not kept["plan"].get("lr_range")):
+        raise ParameterError(
+            "{fresh}: {0} holds a study that began with what the LR database knew; allowed: without it, "
+            "or another {out}",
+            folder,
+        )
 
 
 def check_range_test(folder: Path, kept: dict[str, Any] | None, plan: TuningPlan) -> None:

@@ -28,6 +28,7 @@ FIRST = (0.1, 0.01, 0.001)
 FIRST_PRETRAINED = (0.01, 0.001, 0.0001)
 STEADY = 2  # tests
 TOLERANCE = 0.05
+SMALL = 0.05  # share of what there is to gain over guessing that any test set shows
 HALF = 0.5
 AS_IT_WAS = 0.001  # of what the weights have over guessing: within that, nothing has changed
 LOWEST, HIGHEST = 1e-7, 10.0  # no net needs LRs beyond them
@@ -177,7 +178,7 @@ class Ladder:
         values = {lr: self.score(lr) for lr in ordered}
         top = max(values.values(), default=0.0)
         guess = self.measure.guess
-        if top <= guess:
+        if top - guess <= self._by_chance():
             return []
         least = top - TOLERANCE * (top - guess)
         if self.begin is not None and top > (begin := self.measure.score(self.begin)):
@@ -189,6 +190,18 @@ class Ladder:
         while last + 1 < len(ordered) and values[ordered[last + 1]] >= least:
             last += 1
         return ordered[first : last + 1]
+
+    def _by_chance(self) -> float:
+        """The points above guessing that are no sign of learning: three standard errors of such a Top-1.
+
+        Of a small test set a single image may be more than that, so it is at most a twentieth of
+        what there is to gain.
+        """
+        counts = [m.samples for rung in self.rungs.values() for m in rung.measurements]
+        samples, share = max(counts, default=0), self.measure.guess / 100
+        if not self.measure.is_top1 or not samples or self.begin is not None:
+            return 0.0
+        return 100 * min(3 * math.sqrt(share * (1 - share) / samples), SMALL * (1 - share))
 
     def result(self) -> GoodRange:
         """The good range.

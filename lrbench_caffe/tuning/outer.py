@@ -104,8 +104,9 @@ class OuterTuner(Tuner):
         db: str | None,
         combinations: Combinations,
         open_study: OpenStudy,
+        fresh: bool = False,
     ) -> None:
-        super().__init__(study, wanted, solver, db)
+        super().__init__(study, wanted, solver, db, fresh)
         self._combinations = combinations
         self._open_study = open_study
         self._outcome = OuterOutcome(combinations, combinations.own)

@@ -8,6 +8,7 @@ Top-1, and nothing of what an LR does in the long run.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ LOWEST, HIGHEST = 1e-5, 10.0  # LRs at both ends of the pass
 SMOOTHING = 0.05  # length of the smoothing window, as a share of the pass
 BEGIN = 0.1
 MARGIN = 0.3
+NOISE = 5.0  # deviations of the smoothed loss by chance: what falls by less has not fallen
 RULE = (
     f"where the smoothed loss has fallen by {BEGIN:.0%} of its whole fall, up to where it is lowest, "
     f"or to {MARGIN:g} of the LR at which it was above its beginning or not finite"
@@ -120,13 +122,22 @@ def read(passes: Sequence[Pass], iterations: int) -> GoodRange:
     lrs, losses = smoothed(passes, iterations)
     bottom = int(np.argmin(losses))
     fall = float(losses[0] - losses[bottom])
-    if fall <= 0:
+    if fall <= NOISE * _noise(passes, losses, iterations):
         raise TrainingError("the loss of the range test did not fall at any LR: it shows no range")
     begin = int(np.argmax(losses <= losses[0] - BEGIN * fall))
     high = min(float(lrs[bottom]), MARGIN * _limit(passes, lrs, losses, bottom))
     low = min(float(lrs[begin]), high)
     best = min(max(float(lrs[_steepest(losses[: bottom + 1])]), low), high)
     return GoodRange(*(float(f"{lr:.2g}") for lr in (low, high, best)))
+
+
+def _noise(passes: Sequence[Pass], losses: np.ndarray, iterations: int) -> float:
+    """The deviation of the smoothed loss by chance: from the changes between neighbours, which hardly
+    change otherwise."""
+    length, window = min(_whole(one.losses) for one in passes), max(1, int(iterations * SMOOTHING))
+    mean = np.mean([one.losses[:length] for one in passes], axis=0)
+    begin = np.diff(mean[: max(2, len(losses) // 4)])  # later it may explode
+    return float(np.std(begin)) / math.sqrt(2 * window) if len(begin) else 0.0
 
 
 def _steepest(losses: np.ndarray) -> int:

@@ -224,6 +224,14 @@ class RangeRequest(StudyRequest):
 
     def __post_init__(self) -> None:
         self._check("iterations", "passes", "test_interval")
+        if not 0 <= self.seed <= LARGEST_SEED - self.passes:
+            raise ParameterError(
+                "{seed}: {0}; allowed: 0 to {1}", self.seed, LARGEST_SEED - self.passes
+            )
+        if self.form == "ramp" and self.test_interval is not None:
+            raise ParameterError(
+                "{test_interval}: the ramp reads the training loss; allowed: with {form} ladder"
+            )
         check_choice(self, "form", FORMS)
         if self.form == "ramp" and self.iterations is not None and self.iterations < LEAST_PASS:
             raise ParameterError(

@@ -258,9 +258,9 @@ def _tuner(prepared: PreparedTuning, study: Study, db: str | None) -> Tuner:
     """What runs a study."""
     solver, wanted, combinations = prepared.solver, prepared.wanted, prepared.combinations
     if combinations is None:
-        return Tuner(study, wanted, solver, db)
+        return Tuner(study, wanted, solver, db, prepared.request.fresh)
     open_study = SideStudies(solver, prepared.request.caffe_python).open
-    return OuterTuner(study, wanted, solver, db, combinations, open_study)
+    return OuterTuner(study, wanted, solver, db, combinations, open_study, prepared.request.fresh)
 
 
 # -- range test ------------------------------------------------------------------------------------
@@ -381,7 +381,7 @@ def climb(request: RangeRequest, study: Study, solver: Solver, title: str) -> Ra
         return ladder_figure(f"{title}, seed {request.seed}", ladder, good, study.plan.epoch)
 
     save(figure(), picture)
-    return _with_range(request, study, good, ladder.rule, picture, figure, ladder)
+    return _with_range(request, study, solver, good, ladder.rule, picture, figure, ladder)
 
 
 def rise(request: RangeRequest, study: Study, solver: Solver, title: str) -> RangeTest:
@@ -402,12 +402,13 @@ def rise(request: RangeRequest, study: Study, solver: Solver, title: str) -> Ran
         return ramp_figure(f"{title}, {seeds}: an LR that rises", lines, mean, ends)
 
     save(figure(), picture)
-    return _with_range(request, study, good, ramp.RULE, picture, figure, None)
+    return _with_range(request, study, solver, good, ramp.RULE, picture, figure, None)
 
 
 def _with_range(
     request: RangeRequest,
     study: Study,
+    solver: Solver,
     good: GoodRange,
     rule: str,
     picture: Path,
@@ -415,7 +416,8 @@ def _with_range(
     ladder: Ladder | None,
 ) -> RangeTest:
     plan = study.plan
-    proposed = candidates(good, plan.functions, max_iter=plan.max_iter, epoch=plan.epoch)
+    max_iter = solver.message.max_iter or plan.max_iter  # the test's trainings may be longer
+    proposed = candidates(good, plan.functions, max_iter=max_iter, epoch=plan.epoch)
     first = {candidate.policy.function: candidate.policy for candidate in reversed(proposed)}
     policies = {name: first[name] for name in plan.functions}
     ends = {"low": good.low, "high": good.high, "best": good.best}

@@ -188,6 +188,11 @@ class PolicySearch:
         return any(curve.reaches(self._target) is not None for curve in tested)
 
     @property
+    def won(self) -> bool:
+        """Whether a candidate has reached the target at its first test: for cost nothing can be better."""
+        return self._cheap and self._cheapest() <= self._interval
+
+    @property
     def best(self) -> int | None:
         """The candidate with the best result so far, None before there is one."""
         order = self.ranking()
@@ -245,14 +250,17 @@ class PolicySearch:
         return np.where(new, value, -np.inf)
 
     def _step(self, index: int, tests: int) -> Step:
-        """Candidate ``index`` is being trained up to its n-th test."""
+        """Candidate ``index`` is being trained up to its n-th test, or the last that can be the cheapest."""
+        if self._cheap and np.isfinite(cheapest := self._cheapest()):
+            done = int(self._done[index])
+            tests = max(done + 1, min(tests, int(cheapest) // self._interval - 1))
         self._training[index] = (tests - int(self._done[index])) * self._interval
         return Step(index, tests * self._interval)
 
     @property
     def over(self) -> bool:
         """Whether the search is over."""
-        if self.target_reached:
+        if self.target_reached or self.won:
             return True
         if self._budget is None or self._unopened() is not None:
             return False
@@ -295,6 +303,8 @@ class PolicySearch:
         value = np.full(len(self.policies), -np.inf)
         for index in map(int, np.flatnonzero(self._done < self._tests)):
             curve = self._curves[index]
+            if self._cheap and (int(self._done[index]) + 1) * self._interval >= self._cheapest():
+                continue  # it has reached the target, or can no longer reach it first
             if curve is not None and len(curve.scores) >= self._opening:
                 value[index] = self._value_of_open(index, curve, aim)
             elif hopeless[index]:
@@ -325,8 +335,6 @@ class PolicySearch:
         return self._target if self._cheap and self._target is not None else self._record()
 
     def _value_of_open(self, index: int, curve: Curve, aim: float) -> float:
-        if self._cheap and curve.iterations[-1] >= self._cheapest():
-            return -np.inf  # it has reached the target, or can no longer reach it first
         share = len(curve.scores) / self._tests
         certain = 0.9 if share < 0.25 else 0.5
         behind = max(0.0, aim - curve.best)

@@ -50,7 +50,9 @@ class GoodRange:
     def above(self) -> float:
         """A step above the range, but below what diverges."""
         step = self.high * ABOVE
-        return step if self.limit is None else max(self.high, min(step, self.limit * BELOW_LIMIT))
+        top = step if self.limit is None else min(step, self.limit * BELOW_LIMIT)
+        # A limit that was made of the top gives it back but for its last bit.
+        return self.high if top <= self.high * (1 + 1e-9) else top
 
 
 @dataclass(frozen=True)
@@ -172,14 +174,15 @@ def half_cycle(name: str, cycles: int, max_iter: int, epoch: float | None) -> in
     """l for this many cycles in a training that ends at the bottom of one, in whole epochs where that is
     near enough."""
     halves = 2 * cycles - 1 if name == "COS" else 2 * cycles
-    return _epochs(max_iter / halves, epoch)
+    # What is left behind the last cycle is the rise of another one.
+    return _epochs(max_iter / halves, epoch, 0.1 / (halves + 0.1))
 
 
-def _epochs(iterations: float, epoch: float | None) -> int:
-    """Down to whole epochs, unless that takes more than a tenth; never up: the last cycle has to end."""
+def _epochs(iterations: float, epoch: float | None, most: float = 0.1) -> int:
+    """Down to whole epochs, unless that takes more than a share; never up: the last cycle has to end."""
     if epoch:
         whole = int(iterations / epoch) * epoch
-        if whole >= 0.9 * iterations:
+        if whole >= (1 - most) * iterations:
             return max(1, int(whole))
     return max(1, int(iterations))
 

@@ -193,8 +193,13 @@ class Study:
             owner._take(result)
             self.watch.ended(result, self.iterations)
         owner, ended = self._ended.pop(training)
-        # It may have come back.
-        self.lost[:] = [one for one in self.lost if one.result.training != training]
+        # It may have come back, or the part of it that was lost has been made up for.
+        self.lost[:] = [
+            one
+            for one in self.lost
+            if one.result.training != training
+            and (ended.lost or one.result.training.out != training.out)
+        ]
         if ended.lost:
             self.lost.append(Lost(ended, stage, counts))
         trained = owner._home(training).get(str(training.policy))

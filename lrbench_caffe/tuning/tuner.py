@@ -13,6 +13,7 @@ from lrbench_caffe.database.errors import DamagedDatabase
 from lrbench_caffe.errors import TrainingError
 from lrbench_caffe.knowledge.evidence import Wanted
 from lrbench_caffe.lr import Policy, PolicyError, parse
+from lrbench_caffe.lr.functions import FUNCTIONS
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.tabular import count_of
 from lrbench_caffe.tuning import folder
@@ -90,10 +91,13 @@ class Tuner:
         study: where trainings are made and kept.
         wanted, solver: what is trained, and what it begins with.
         db: the LR database to ask for experience, None to ask none.
+        fresh: whether the study must have begun without experience.
     """
 
-    def __init__(self, study: Study, wanted: Wanted, solver: Solver, db: str | None) -> None:
-        self._study = study
+    def __init__(
+        self, study: Study, wanted: Wanted, solver: Solver, db: str | None, fresh: bool = False
+    ) -> None:
+        self._study, self._fresh = study, fresh
         self._wanted, self._solver, self._db = wanted, solver, db
         self._say = study.watch.say
         self._spent: dict[str, int] = {}
@@ -104,6 +108,7 @@ class Tuner:
         self._ended = ""  # why the search ended
         self._reached = False  # whether the search found what is good enough
         self._top = study.plan.top  # finalists, of so many candidates as there are
+        self._for_compositions = 0  # iterations that are kept for them
         self._for_settings = 0  # iterations that are kept for the choice of other settings
 
     @property
@@ -192,12 +197,16 @@ class Tuner:
         folder.check_solver(where, plan, kept)
         if kept is not None:
             folder.check_plan(where, plan, kept, MAY_CHANGE)
+            if self._fresh:
+                folder.check_fresh(where, kept, plan.try_first)
             slots, split = int(kept["plan"].get("slots", 1)), str(kept["plan"].get("split", ""))
             self._study.plan = replace(plan, slots=slots, split=split)
             if holdout:
                 holdout.digest = split
             self._study.say_what_is_there()
-            return Prior.from_json(kept["experience"])
+            experience = Prior.from_json(kept["experience"])
+            folder.write(where, self._study.plan, experience)  # with what has changed
+            return experience
         experience = Prior()
         if self._db is not None:
             experience = self._look_up(self._db)
@@ -301,7 +310,8 @@ class Tuner:
         plan = self._plan
         room = self._divided(self._room(budget, own))
         self._study.watch.expect(self._expected(budget, own))
-        share = COMPOSING_SHARE if plan.compose else 0.0
+        share = COMPOSING_SHARE if self._composes() else 0.0
+        self._for_compositions = round(share * room)
         policies = [c.policy for c in pool]
         known_before = self._iterations_of(known)
         search = self._search(policies, round((1 - share) * room), None if share else own, known)
@@ -314,12 +324,21 @@ class Tuner:
                 f"no candidate could be trained; see the logs in {self._study.folder}"
             )
         composed = []
-        if plan.compose:
+        if share:
             composed = compositions(best, plan.max_iter)
             more = self._search([c.policy for c in composed] + best[:1], round(share * room), own)
             self._account("compositions")
             best = self._by_result([*best, *(more.policies[i] for i in more.ranking())])
         return best, composed
+
+    def _composes(self) -> bool:
+        """Whether there is anything to compose: what is continued is cyclic."""
+        if not self._plan.compose:
+            return False
+        if any(FUNCTIONS[name].kind == "cyclic" for name in self._plan.functions):
+            return True
+        self._say("no compositions: none of the functions is cyclic")
+        return False
 
     def _divided(self, room: int) -> int:
         """The part of this search in what there is for searches."""
@@ -348,7 +367,7 @@ class Tuner:
         Args:
             known_before: iterations that the known policies had in the range test.
         """
-        if search.target_reached:
+        if search.target_reached or search.won:
             assert self._plan.goal_value is not None
             return f"the target of {self._plan.target_text} was reached"
         range_test = self._spent.get("range test", 0)
@@ -359,6 +378,7 @@ class Tuner:
             f"{len(known)} known polic{'y' if len(known) == 1 else 'ies'}": of_known,
             "other candidates": others,
             "other settings": self._for_settings,
+            "compositions": self._for_compositions,
             "the reserve for the finalists and your own policy": self._reserve(own),
         }
         named = [f"{name} ({iterations:,})" for name, iterations in users.items() if iterations > 0]

@@ -149,7 +149,8 @@ def range_chart(study: FoundStudy, trainings: Sequence[StudyTraining], until: in
     Args:
         until: the iteration at which the ladder's trainings ended; some were continued later.
     """
-    ladder = _ladder_traces([t for t in trainings if t.seed == study.plan.get("seed")], until)
+    seed = (study.result or {}).get("seed", study.plan.get("seed"))  # of the last range test
+    ladder = _ladder_traces([t for t in trainings if t.seed == seed], until)
     traces = ladder or _ramp_traces(trainings)
     if not traces:
         return None

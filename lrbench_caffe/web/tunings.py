@@ -130,12 +130,18 @@ class FoundStudy:
     @property
     def is_range(self) -> bool:
         """Whether it is a range test."""
-        return self.result is not None and "form" in self.result
+        return self.form is not None
+
+    @property
+    def form(self) -> str | None:
+        """The form of a range test, None for a tuning."""
+        form = (self.result or {}).get("form") or self.plan.get("form")
+        return form if isinstance(form, str) and form else None
 
     @property
     def kind(self) -> str:
         if self.is_range:
-            return f"range test ({self.result['form']})"  # type: ignore[index]
+            return f"range test ({self.form})"
         return "tuning" if self.result is not None or "goal" in self.plan else "study"
 
     @property

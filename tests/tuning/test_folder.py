@@ -90,7 +90,7 @@ def test_folders_of_earlier_versions_are_found(solvers: tuple[Path, Path]) -> No
     run.write_text(json.dumps({"solver": str(one), "status": "stopped"}))
     assert study_folder("range", one) == Path("runs/range-solver")
     assert study_folder("range", other) != Path("runs/range-solver")
-    folder.check_solver(Path("runs/range-solver"), plan(one), None)
+    folder.check_solver(Path("runs/range-solver"), replace(plan(one), form="ladder"), None)
     with pytest.raises(
         InputError, match="range-solver holds a study of one/solver.prototxt, not other/solver"
     ):
@@ -128,6 +128,39 @@ def test_other_data_is_refused_and_data_of_which_nothing_is_known_is_not(tmp_pat
     folder.check_plan(tmp_path, other, kept, ())
 
 
+def test_trainings_without_a_study_are_not_taken_for_this_ones(tmp_path: Path) -> None:
+    """Who removes study.json, to get rid of what it says, has trainings of another length there."""
+    run = tmp_path / "trainings" / "fix-1"
+    run.mkdir(parents=True)
+    (run / "run.json").write_text(json.dumps({"solver": "solver.prototxt"}))
+    asked = plan(Path("solver.prototxt").resolve())
+    with pytest.raises(
+        InputError, match=r"holds trainings, such as fix-1, and no study.json that says"
+    ):
+        folder.check_solver(tmp_path, asked, folder.read(tmp_path))
+    # An earlier version's range test that was cut off.
+    folder.check_solver(tmp_path, replace(asked, form="ladder"), folder.read(tmp_path))
+
+
+def test_a_fresh_study_is_not_one_that_knew_something(tmp_path: Path) -> None:
+    given = ("FIX(k0=0.02)",)
+    for knew, refused in (
+        (Prior(), False),
+        (Prior((("FIX(k0=0.02)", "given"),)), False),
+        (Prior((("FIX(k0=0.01)", "from the LR database"),)), True),
+        (Prior((), GoodRange(0.001, 0.1, 0.01)), True),
+        (Prior((), None, (("FIX(k0=0.01)", 98.5),)), True),
+    ):
+        folder.write(tmp_path, plan(Path("solver.prototxt")), knew)
+        kept = folder.read(tmp_path)
+        assert kept is not None
+        if refused:
+            with pytest.raises(InputError, match="fresh: .* began with what the LR database knew"):
+                folder.check_fresh(tmp_path, kept, given)
+        else:
+            folder.check_fresh(tmp_path, kept, given)
+
+
 def test_what_was_known_is_kept(tmp_path: Path) -> None:
     for good in (None, GoodRange(0.001, 0.1, 0.01), GoodRange(0.001, 0.1, 0.01, 0.3)):
         known = Prior((("FIX(k0=0.01)", "from the LR database"),), good, (("FIX(k0=0.01)", 98.5),))
@@ -147,6 +180,7 @@ def test_what_was_known_is_kept(tmp_path: Path) -> None:
         {"experience": {"policies": [], "range": None, "results": [["FIX(k0=0.1)", "high"]]}},
         {"experience": []},
         {"plan": {"solver": 5}},
+        {"plan": {"solver": "s.prototxt"}},  # no length
         {"plan": {"solver": "s.prototxt", "slots": "two"}},
     ],
 )

@@ -19,7 +19,8 @@ MEASURE = Measure.of_top1(CHANCE)
 
 def rung(lr: float, *top1: float, diverged: bool = False) -> Rung:
     tests: list[Any] = [
-        SimpleNamespace(iteration=100 * n, top1=value) for n, value in enumerate((CHANCE, *top1))
+        SimpleNamespace(iteration=100 * n, top1=value, samples=0)
+        for n, value in enumerate((CHANCE, *top1))
     ]
     return Rung(lr, tests, diverged)
 
@@ -102,6 +103,25 @@ def test_a_dip_ends_the_range() -> None:
     assert (ladder.result().low, ladder.result().high) == (0.02, 0.05)
 
 
+def test_what_500_images_have_by_chance_is_not_learned() -> None:
+    """Guessing one of ten is 10 +- 1.34 % of 500 images; the best of some LRs is two of these above."""
+    for best, learned in ((13.0, False), (14.5, True)):
+        ladder = Ladder(MEASURE)
+        while (lr := ladder.ask()) is not None:
+            ladder.add(Rung(lr, [Measurement(100, lr, best if lr == 0.01 else 10.2, samples=500)]))
+        if learned:
+            assert ladder.result().best == 0.01
+        else:
+            with pytest.raises(TrainingError, match="no constant LR learned anything"):
+                ladder.result()
+    few = Ladder(
+        MEASURE
+    )  # a single one of 10 images more than by guessing may be all there is to see
+    while (lr := few.ask()) is not None:
+        few.add(Rung(lr, [Measurement(100, lr, 20.0 if lr == 0.01 else 10.0, samples=10)]))
+    assert few.result().best == 0.01
+
+
 def test_nothing_learned() -> None:
     ladder, _ = climb(lambda lr: CHANCE, limit=0.01)
     with pytest.raises(
@@ -142,7 +162,7 @@ def fine_tune(top1: Callable[[float], float], pretrained: bool = True) -> Ladder
     ladder = Ladder(MEASURE, pretrained=pretrained)
     while (lr := ladder.ask()) is not None:
         tests: list[Any] = [
-            SimpleNamespace(iteration=0, top1=BEGIN), SimpleNamespace(iteration=100, top1=top1(lr)),
+            Measurement(0, lr, BEGIN), Measurement(100, lr, top1(lr)),
         ]  # fmt: skip
         ladder.add(Rung(lr, tests))
     return ladder
@@ -187,7 +207,7 @@ def test_weights_no_better_than_guessing_are_from_scratch() -> None:
 
 def loss_rung(lr: float, *losses: float, diverged: bool = False) -> Rung:
     tests: list[Any] = [
-        SimpleNamespace(iteration=100 * n, outputs={"loss": value})
+        SimpleNamespace(iteration=100 * n, outputs={"loss": value}, samples=0)
         for n, value in enumerate((2.0, *losses))
     ]
     return Rung(lr, tests, diverged)
@@ -234,7 +254,7 @@ def test_fine_tuning_by_a_loss() -> None:
     ends = {0.01: 0.3, 0.005: 0.12, 0.002: 0.055, 0.001: 0.05, 0.0005: 0.058, 0.0002: 0.09}
     while (lr := ladder.ask()) is not None:
         tests: list[Any] = [
-            SimpleNamespace(iteration=100 * n, outputs={"loss": value})
+            SimpleNamespace(iteration=100 * n, outputs={"loss": value}, samples=0)
             for n, value in enumerate((0.2, ends.get(lr, 0.2), ends.get(lr, 0.2)))
         ]
         ladder.add(Rung(lr, tests))

@@ -128,7 +128,7 @@ def climb(folder: Path, pool: RulePool) -> tuple[Study, str]:
     folder.mkdir(exist_ok=True)
     study, said = Study(folder, plan(), pool), io.StringIO()
     request = RangeRequest(Path("solver.prototxt"), iterations=100)
-    solver: Any = SimpleNamespace(weights=[])
+    solver: Any = SimpleNamespace(weights=[], message=SimpleNamespace(max_iter=study.plan.max_iter))
     show_range(
         Console(unbreakable=True, width=160, file=said),
         running.climb(request, study, solver, "digits"),

@@ -55,6 +55,17 @@ def test_passes_are_averaged() -> None:
     )
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_noise_is_no_fall(seed: int) -> None:
+    noise = np.random.default_rng(seed).normal(0, 0.02, N)
+    with pytest.raises(TrainingError, match="did not fall at any LR"):
+        read([Pass(LRS, 2.3 + noise)], N)
+    falls = losses(
+        (LOWEST, 2.3), (1e-3, 2.3), (1e-1, 2.2), (HIGHEST, 2.3)
+    )  # by five times the noise
+    assert 1e-4 < read([Pass(LRS, falls + noise)], N).high < 1
+
+
 def test_unreadable() -> None:
     with pytest.raises(TrainingError, match="did not fall at any LR"):
         read([Pass(LRS, np.linspace(1.0, 2.0, N))], N)

@@ -246,6 +246,23 @@ def test_for_cost_nothing_is_trained_beyond_the_cheapest_way_to_the_target() -> 
     assert max(trained) <= 1800
 
 
+def test_for_cost_nothing_is_tried_once_the_first_test_has_the_target() -> None:
+    one = search(MANY, goal="cost", target=50.0)
+    while step := one.ask():
+        one.tell(step, curve([60.0] * (step.until // INTERVAL)))
+    assert one.won and len(one.ranking()) == 1
+
+
+def test_for_cost_a_new_candidate_is_trained_only_as_long_as_it_can_be_the_cheapest() -> None:
+    one = search(MANY[2:6], goal="cost", target=50.0)
+    one.know(MANY[2], curve([20.0, 60.0]))  # at the second test
+    untils = []
+    while step := one.ask():
+        untils.append(step.until)
+        one.tell(step, curve([30.0] * (step.until // INTERVAL)))
+    assert untils == [INTERVAL] * 3
+
+
 def test_levels() -> None:
     assert level(parse("FIX(k0=0.01)"), MAX_ITER) == pytest.approx(-2)
     rates = between_tests(parse("NSTEP(k0=0.1, gamma=0.1, l=[100])"), 100, 3)

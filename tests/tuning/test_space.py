@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.lr import parse
-from lrbench_caffe.tuning.space import FAMILIES, GoodRange, candidates, functions, half_cycle
+from lrbench_caffe.tuning.space import (
+    BELOW_LIMIT,
+    FAMILIES,
+    GoodRange,
+    candidates,
+    functions,
+    half_cycle,
+)
 
 LENET = GoodRange(low=0.01, high=0.06, best=0.03)
 
@@ -29,9 +37,30 @@ def test_a_cycle_spans_the_range_or_more_and_ends_low() -> None:
     found = [parse(text) for text in texts("TRI")]
     assert {(p.params["k0"], p.params["k1"]) for p in found} == {(0.01, 0.06), (0.001, 0.15)}
     # 10,000 iterations are 1, 2 or 5 cycles: halves of 5,000, 2,500 and 1,000, in epochs of 600
-    # where that moves them by a tenth at most (4,800 and 2,400; 1,200 would be a fifth more).
-    assert {p.params["l"] for p in found} == {4800, 2400, 1000}
+    # where what is left behind them is at most a tenth of one (400 of 4,800; 400 of 2,400 is more).
+    assert {p.params["l"] for p in found} == {4800, 2500, 1000}
     assert half_cycle("COS", 2, 9000, 600) == 3000  # three halves: from the top down, up, and down
+
+
+@pytest.mark.parametrize(
+    ("max_iter", "epoch"),
+    [(2000, 25.94), (1000, 25.94), (64000, 390.6), (450_000, 5004.6), (500, 10.3)],
+)
+def test_every_cycle_ends_low(max_iter: int, epoch: float) -> None:
+    """With a tenth for each half of a cycle, ten of them ended at the top of a new one."""
+    for candidate in candidates(LENET, FAMILIES["cyclic"], max_iter=max_iter, epoch=epoch):
+        rates = candidate.policy(np.arange(max_iter))
+        half = candidate.policy.params["l"]  # type: ignore[attr-defined]
+        low, top = rates[-2 * half :].min(), rates[-2 * half :].max()
+        assert rates[-1] - low <= 0.25 * (top - low), str(candidate.policy)
+
+
+def test_a_given_range_is_the_top_to_the_last_bit() -> None:
+    for thousandths in range(101, 999):
+        high = thousandths / 10_000
+        good = GoodRange(high / 10, high, high / 3, high / BELOW_LIMIT)
+        for candidate in candidates(good, ("STEP", "SIN"), max_iter=2000, epoch=None):
+            assert candidate.policy(np.arange(2000)).max() <= high, str(candidate.policy)
 
 
 def test_nothing_is_proposed_that_is_known_to_diverge() -> None:

@@ -29,6 +29,7 @@ from lrbench_caffe.tuning.measure import Measure
 from lrbench_caffe.tuning.observer import TuningObserver
 from lrbench_caffe.tuning.report import cost_rows, finalist_rows, write_report
 from lrbench_caffe.tuning.request import RangeRequest, TuningRequest
+from lrbench_caffe.tuning.space import FAMILIES
 from lrbench_caffe.tuning.study import Study
 from lrbench_caffe.tuning.trainings import settings_of
 from lrbench_caffe.tuning.verdict import KEEP_OWN, judge, unsoundness
@@ -110,6 +111,8 @@ def test_another_plan_in_the_same_folder_is_refused(tmp_path: Path) -> None:
     ):
         tune(tmp_path, functions=("SIN", "COS"))
     tune(tmp_path, budget=8000, top=1, seeds=3)  # these may change
+    kept = json.loads((tmp_path / "study.json").read_text())["plan"]
+    assert (kept["budget"], kept["top"], kept["seeds"]) == (8000, 1, 3)  # as the web shows it
     (tmp_path / "study.json").write_text("{")
     with pytest.raises(InputError, match="study.json: not a study"):
         tune(tmp_path)
@@ -287,6 +290,20 @@ def test_compositions_are_tried_and_kept_only_where_they_win(tmp_path: Path) -> 
             assert curve is not None and curve.best >= best_single - 1e-9
 
 
+def test_without_cyclic_functions_nothing_is_kept_for_compositions(tmp_path: Path) -> None:
+    decays = FAMILIES["decaying"]
+    plain, asked = (
+        tune(tmp_path / name, functions=decays, compose=compose)[1]
+        for name, compose in (("plain", False), ("asked", True))
+    )
+    assert asked.spent == plain.spent and asked.composed == []
+
+
+def test_what_was_kept_for_compositions_is_named(tmp_path: Path) -> None:
+    _, outcome = tune(tmp_path, compose=True)
+    assert "compositions (" in outcome.why_untried
+
+
 def test_for_cost_the_first_to_the_target_is_the_best(tmp_path: Path) -> None:
     study, outcome = tune(tmp_path, goal="cost", target_top1=60.0)
     rows = finalist_rows(study, outcome)
@@ -378,11 +395,14 @@ def test_a_range_tests_interval_may_be_as_long_as_its_trainings(
         return plan()
 
     monkeypatch.setattr(running, "_plan", planned)
+    monkeypatch.setattr(running, "_measure", lambda *args: None)
+    solver.tests = [None]
     for interval in (2500, 3000):
         request = RangeRequest(
-            Path("solver.prototxt"), form="ramp", iterations=5000, test_interval=interval
+            Path("solver.prototxt"), form="ladder", iterations=5000, test_interval=interval
         )
-        running._range_plan(request, solver, None, lambda text: None)  # type: ignore[arg-type]
+        wanted: Any = SimpleNamespace(task=None)
+        running._range_plan(request, solver, wanted, lambda text: None)
     assert lengths == [(5000, 2500), (5000, 2500)]
 
 
@@ -498,7 +518,7 @@ class ComposingPool(RulePool):
 
 @pytest.mark.parametrize("goal", ["accuracy", "cost"])
 def test_a_composition_that_is_better_becomes_a_finalist(tmp_path: Path, goal: str) -> None:
-    target = 60.0 if goal == "cost" else None
+    target = 99.5 if goal == "cost" else None  # which no single policy has
     _, outcome = tune(tmp_path, ComposingPool(), compose=True, goal=goal, target_top1=target)
     assert any(";" in str(trained.policy) for trained in outcome.finalists)
 

@@ -14,7 +14,8 @@ import pytest
 
 from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.paper.tables import paper_rows, paper_solver, paper_task
-from lrbench_caffe.tuning.trainings import SEARCH
+from lrbench_caffe.tuning.trainings import RANGE_TEST, SEARCH
+from lrbench_caffe.web.study_charts import range_chart
 from lrbench_caffe.web.tunings import StudyFolders
 from tests.database.records import DATASET, at, policy, run
 from tests.web.pages_data import HOSTILE, MARKUP, fill, write_studies, write_training
@@ -504,6 +505,33 @@ def test_a_tuning_whose_range_was_given_made_no_range_test(tmp_path):
     (found,) = [study for study in folders.studies() if study.name.endswith("tune-digits")]
     trainings, _ = folders.trainings(found)
     assert len(trainings) == 9 and {found.stage(one) for one in trainings} == {SEARCH}
+
+
+def test_a_range_test_is_one_before_it_ends(tmp_path):
+    write_studies(tmp_path)
+    ended = tmp_path / "range-digits"
+    content = json.loads((ended / "study.json").read_text())
+    content["plan"]["form"] = "ladder"
+    (ended / "study.json").write_text(json.dumps(content))
+    (ended / "range.json").unlink()
+    folders = StudyFolders([tmp_path])
+    (found,) = [study for study in folders.studies() if study.name.endswith("range-digits")]
+    trainings, _ = folders.trainings(found)
+    assert (found.kind, found.verdict) == ("range test (ladder)", "")
+    assert {found.stage(one) for one in trainings} == {RANGE_TEST}
+
+
+def test_the_chart_of_a_range_test_has_the_seed_of_its_result(tmp_path):
+    """Another seed in the same folder: study.json keeps the first."""
+    write_studies(tmp_path)
+    ended = tmp_path / "range-digits"
+    result = json.loads((ended / "range.json").read_text())
+    for seed, shown in ((1, True), (3, False)):  # the trainings have seed 1
+        (ended / "range.json").write_text(json.dumps({**result, "seed": seed}))
+        folders = StudyFolders([tmp_path])
+        (found,) = [study for study in folders.studies() if study.name.endswith("range-digits")]
+        trainings, _ = folders.trainings(found)
+        assert (range_chart(found, trainings, 20) is not None) == shown
 
 
 def test_a_tuning_by_held_out_records_tells_both_results(visitor):
