@@ -162,7 +162,7 @@ def test_a_front_of_values_that_no_policy_has_is_not_drawn(url, tmp_path, capsys
     file = tmp_path / "front.png"
     args = ["--task", "mnist", "--by", "test_loss", "--plot", str(file), "--db", url]
     assert cli.run(rank.main, args) == 2
-    line = "error: --by: test_loss: it was not measured on mnist / LeNet; known: top1, "
+    line = "error: --by: test_loss: it was not measured on mnist / LeNet_MNIST; known: top1, "
     assert capsys.readouterr().err.startswith(line)
     assert not file.exists()
 
