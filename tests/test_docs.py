@@ -180,6 +180,7 @@ def test_python_examples_give_what_their_comments_say(page: str):
         check_example(block, {})
 
 
+@pytest.mark.ci
 def test_the_examples_of_the_python_api(workspace: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(workspace)
     monkeypatch.setenv("LRBENCH_DB", str(workspace / "lr.sqlite"))

@@ -176,6 +176,7 @@ def measured(iteration: int, outputs: dict[str, float]) -> Measurement:
     )  # fmt: skip
 
 
+@pytest.mark.ci
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("suffix", [".svg", ".png", ".pdf"])
 def test_any_name_can_be_drawn(tmp_path, suffix):

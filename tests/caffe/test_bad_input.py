@@ -527,6 +527,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_caffe_refuses_while_it_opens_the_solver(workspace: Workspace, name: str) -> None:
     prepare, *words = REFUSED[name]

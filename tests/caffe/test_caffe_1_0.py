@@ -78,6 +78,7 @@ CASES = {
 }
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("case", CASES)
 def test_a_policy_of_the_lr_module(workspace: Workspace, caffe_1_0: str, case: str) -> None:
     kind, fields, net = CASES[case]
@@ -120,6 +121,7 @@ def test_an_adaptive_solver_takes_no_policy(workspace: Workspace, caffe_1_0: str
     workspace.command([*tune, "--out", "tuned"]).failed(2, "'Adam'", "cannot set base_lr")
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("begins_on", ["1.0", "the present one"])
 def test_a_run_that_changes_its_caffe(workspace: Workspace, caffe_1_0: str, begins_on: str) -> None:
     """Both directions; the LR is nowhere the solver's base_lr, so that a wrong one would be seen."""

@@ -52,6 +52,7 @@ def test_a_label_beyond_the_classes(workspace: Workspace) -> None:
     assert not (workspace.path / "study").exists()
 
 
+@pytest.mark.ci
 def test_trusted_data_is_trained_on_and_recorded_as_such(workspace: Workspace) -> None:
     flags = ("--iterations", "4", "--passes", "1", "--form", "ramp", "--no-db", "--layers", "stock")
     command(workspace, "range", SOLVER, *flags, "--out", "trusted", "--trust-data").succeeded()

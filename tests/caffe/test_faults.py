@@ -143,6 +143,7 @@ def whole(
     return workspace, workspace.run("whole")
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     ("number", "words"),
     [

@@ -355,6 +355,7 @@ class Boxes(caffe.Layer):
 """
 
 
+@pytest.mark.ci
 def test_an_output_whose_length_varies(workspace: Workspace) -> None:
     # Caffe's own sum of such an output writes past its end: caffe train prints other sums, and may
     # abort.

@@ -165,6 +165,7 @@ def test_a_caffe_that_aborts(here: Workspace) -> None:
     assert run_child(wanted).seconds == 0.0  # a failure is a result: it is not repeated
 
 
+@pytest.mark.ci
 def test_a_worker_that_crashes(start: Callable[..., Started]) -> None:
     running = start()
     os.kill(running.worker, signal.SIGSEGV)
@@ -175,6 +176,7 @@ def test_a_worker_that_crashes(start: Callable[..., Started]) -> None:
     assert len(result.measurements) > 1  # what was measured is there
 
 
+@pytest.mark.ci
 def test_a_worker_that_is_killed_may_have_lacked_memory(start: Callable[..., Started]) -> None:
     running = start()
     os.kill(running.worker, signal.SIGKILL)
@@ -242,6 +244,7 @@ def test_a_suspended_training_is_waited_for(
     assert capfd.readouterr().err == words
 
 
+@pytest.mark.ci
 def test_a_driver_that_is_killed_is_a_failed_run_in_the_database(
     start: Callable[..., Started], tmp_path: Path
 ) -> None:

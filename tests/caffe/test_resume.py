@@ -119,6 +119,7 @@ def cases(*quick: str) -> list[object]:
     return [pytest.param(name, marks=() if name in quick else pytest.mark.slow) for name in CASES]
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("task", cases("plain", "augmented"), indirect=True)
 def test_after_sigint(task: Task) -> None:
     with task.workspace.training(*task.flags, out="stopped") as training:

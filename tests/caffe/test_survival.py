@@ -52,6 +52,7 @@ def test_output_that_nobody_reads_does_not_end_a_training(
     assert workspace.run("out").record["status"] == "finished"
 
 
+@pytest.mark.ci
 def test_ctrl_c_ends_a_long_test_pass(workspace: Workspace) -> None:
     workspace.write("long.prototxt", nets.solver(test_iter=100_000_000))
     with workspace.training("long.prototxt", out="out") as training:

@@ -30,6 +30,7 @@ def import_text(database: Database, text: str, name: str = "f.jsonl") -> exchang
     return result
 
 
+@pytest.mark.ci
 @given(record=records.runs)
 @settings(max_examples=200)
 def test_a_run_through_json_is_the_same_run(record):

@@ -302,6 +302,7 @@ def _open(url: str, start, failures) -> None:
         raise
 
 
+@pytest.mark.ci
 def test_many_can_open_a_new_database_at_once(new_url, kind):
     url = new_url(kind, empty=True)
     context = multiprocessing.get_context("forkserver")

@@ -202,6 +202,7 @@ def test_a_log_that_breaks_off(log, tmp_path, messages):
     assert record.measurements == whole.measurements[:3]
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("share", [0.7, 0.8, 0.9, 0.95, 0.99])
 def test_a_log_cut_anywhere_has_no_wrong_number(log, tmp_path, messages, share):
     whole = {m.iteration: m for m in one(tmp_path, log, messages).measurements}

@@ -124,6 +124,7 @@ def test_ranking_a_task_that_the_database_lacks(shipped, fresh):
     done.failed(2, "the database has no run of digits / LeNet_digits yet")
 
 
+@pytest.mark.ci
 def test_wrong_input_is_one_line(shipped, fresh):
     call(shipped, "recommend", "nowhere.prototxt", "--db", str(fresh)).failed(2, "nowhere.prototxt")
     solver = "solvers/lenet_digits_solver.prototxt"

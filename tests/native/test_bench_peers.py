@@ -71,6 +71,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("name", nets.NETS)
 def test_the_nets_are_those_of_the_papers(name, messages, caffe_python, tmp_path):
     net = text_format.Parse(nets.NETS[name].prototxt(batch=1), messages.new("NetParameter"))

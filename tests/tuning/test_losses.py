@@ -169,6 +169,7 @@ def test_a_lost_seed_is_no_divergence(tmp_path: Path) -> None:
     assert finalist_rows(study, outcome)[1][2] == "1 (+1 failed)"
 
 
+@pytest.mark.ci
 def test_a_failure_is_a_result_and_the_tuning_completes(tmp_path: Path) -> None:
     study, outcome = tune(tmp_path, RulePool(fails="^(TRI|EXP)"))
     failed = [r for t in study.known.values() for r in t.results.values() if r.status == "failed"]
@@ -177,6 +178,7 @@ def test_a_failure_is_a_result_and_the_tuning_completes(tmp_path: Path) -> None:
     assert "failed: killed by SIGSEGV" in report(study, outcome)
 
 
+@pytest.mark.ci
 def test_where_all_candidates_fail_nothing_is_composed_of_them(tmp_path: Path) -> None:
     class Breaks(RulePool):
         """Fails after the range test."""

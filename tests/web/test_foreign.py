@@ -291,6 +291,7 @@ def test_of_many_runs_the_newest_are_listed(tmp_path, new_url):
     assert len(text) < 150_000
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("how", ["header", "cookie"])
 def test_a_stream_ends_soon_after_its_token_is_revoked(new_url, runs, monkeypatch, how):
     monkeypatch.setattr(live_pages, "ASK", 0.5)

@@ -340,6 +340,7 @@ def test_a_body_that_never_ends(serve, path):
     assert answer.startswith(b"HTTP/1.1 413 ")
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     ("net", "words"),
     [

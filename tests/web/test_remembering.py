@@ -66,6 +66,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("change", CHANGES)
 def test_every_page_is_new_after_a_change(serve, database, number, change):
     remembers = Client(serve())
