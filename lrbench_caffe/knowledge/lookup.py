@@ -91,8 +91,8 @@ def measure_of(
     Raises:
         InputError: no result has the output, or nothing tells which direction is better.
     """
-    if (by or "").lower() in OWN or (by is None and classifies(task)):
-        return own_criterion((by or "top1").lower(), higher)
+    if by in OWN or (by is None and classifies(task)):
+        return own_criterion(by or "top1", higher)
     alike = _results_alike(database, task)
     results = [summary for group in alike for summary in group]
     outputs = scalar_names({name for summary in results for name in summary.outputs})
@@ -101,6 +101,8 @@ def measure_of(
             return own_criterion("test_loss", higher)
         first = first_output(outputs)
         return first if higher is None else output(first.name, higher)
+    if by not in outputs and by.lower() in OWN:
+        return own_criterion(by.lower(), higher)
     if by not in outputs:
         known = (*OWN, *sorted(outputs))
         hint = did_you_mean(by, known) or ";"
