@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -50,6 +50,14 @@ class Curve:
     def best(self) -> float:
         """The highest score so far, 0 without a test."""
         return float(self.scores.max()) if len(self.scores) else 0.0
+
+    def in_parts(self, length: int) -> Curve:
+        """The same with one test for each whole part of so many iterations, the best in it, at its end."""
+        parts = -(-self.iterations // length)
+        whole = int(self.iterations[-1]) // length if len(parts) else 0
+        ends = np.unique(parts[parts <= whole])
+        scores = np.array([self.scores[parts == end].max() for end in ends], dtype=np.float64)
+        return replace(self, iterations=ends * length, scores=scores)
 
     def reaches(self, score: float) -> int | None:
         """The first test with at least this score, None if none has."""

@@ -20,6 +20,10 @@ What was found on recorded curves (tools/bench_tuner), and what the rules below 
 So each step is given to the candidate with the highest chance of a new best for each test that it
 costs. Before that, policies that were good in earlier trainings are opened, all of them.
 
+All of this was found with some twenty tests in a training. Where there are more, those of a part of
+it count as one, with the best of their values: neither the decisions nor the number of steps depend
+on how often is tested. For cost every test counts, as the target may be reached at any.
+
 Top-1 stands for any measure: what is compared are scores in points (see ``measure``), of Top-1 its
 percent.
 """
@@ -36,6 +40,8 @@ from lrbench_caffe.lr import Policy
 from lrbench_caffe.tuning.curves import Curve, cost_order
 from lrbench_caffe.tuning.measure import Measure
 from lrbench_caffe.tuning.scouting import Begun, Scouts, level
+
+PARTS = 20  # of a training, at least: what the rules below take for tests
 
 # Levels, in decades of the LR.
 NEAR = 0.15  # within which levels are taken to be alike
@@ -126,23 +132,26 @@ class PolicySearch:
         wanted = {str(policy) for policy in first}
         self._first = [index for index, policy in enumerate(self.policies) if str(policy) in wanted]
         self.measure = measure
-        self._interval = test_interval
-        self._tests = max(1, max_iter // test_interval)
+        self._target = None if target is None else measure.score(target)
+        self._cheap = goal == "cost" and target is not None
+        tests = max(1, max_iter // test_interval)
+        self._together = 1 if self._cheap else max(1, tests // PARTS)  # tests that count as one
+        self._interval = self._together * test_interval
+        self._tests = tests // self._together
         self._opening = opening(self._tests)
         self._budget = budget
         self._random = np.random.default_rng(seed)
-        self._target = None if target is None else measure.score(target)
-        self._cheap = goal == "cost" and target is not None
         self._level = np.array([level(policy, max_iter) for policy in self.policies])
         self._scouts = Scouts(self.policies, self._level, measure, self._random)
-        rates = [between_tests(policy, test_interval, self._tests) for policy in self.policies]
+        rates = [between_tests(policy, self._interval, self._tests) for policy in self.policies]
         self._recent = np.array(
-            [_mean(r[:, -max(1, round(JUST * test_interval)) :]) for r in rates]
+            [_mean(r[:, -max(1, round(JUST * self._interval)) :]) for r in rates]
         )
         self._lasting = np.array([_mean(r) for r in rates])
         late = self._lasting[:, int(LATE * self._tests) :]
         self._calm = np.minimum(0.0, late.min(axis=1) - self._level)
-        self._curves: list[Curve | None] = [None] * len(self.policies)
+        self._whole: list[Curve | None] = [None] * len(self.policies)  # with all tests
+        self._curves: list[Curve | None] = [None] * len(self.policies)  # with one for each part
         self._done = np.zeros(len(self.policies), dtype=int)  # tests
         self._known: list[Begun] = []  # of other policies
         self._spent = 0
@@ -160,7 +169,8 @@ class PolicySearch:
             if str(candidate) == text:
                 self._take(index, curve)
                 return
-        self._known.append(Begun(policy, level(policy, self._tests * self._interval), curve))
+        at = level(policy, self._tests * self._interval)
+        self._known.append(Begun(policy, at, self._in_parts(curve)))
 
     def tell(self, step: Step, curve: Curve) -> None:
         """Add the result of a step: the training's whole curve so far."""
@@ -170,8 +180,12 @@ class PolicySearch:
         self._take(step.index, curve)
 
     def _take(self, index: int, curve: Curve) -> None:
-        self._curves[index] = curve
+        self._whole[index] = curve
+        self._curves[index] = curve = self._in_parts(curve)
         self._done[index] = len(curve.scores) if curve.alive else self._tests
+
+    def _in_parts(self, curve: Curve) -> Curve:
+        return curve if self._together == 1 else curve.in_parts(self._interval)
 
     @property
     def opening(self) -> int:
@@ -184,7 +198,7 @@ class PolicySearch:
         # A training of the range test may be there already; it is a candidate that has to be.
         if self._cheap or self._target is None:
             return False
-        tested = (curve for curve in self._curves if curve is not None and len(curve.scores))
+        tested = (curve for curve in self._whole if curve is not None and len(curve.scores))
         return any(curve.reaches(self._target) is not None for curve in tested)
 
     @property
@@ -203,12 +217,12 @@ class PolicySearch:
         iterations to the target."""
 
         def key(index: int) -> tuple[float, float]:
-            curve = self._curves[index]
+            curve = self._whole[index]
             assert curve is not None
             return cost_order(curve, self._target if self._cheap else None)
 
         known = [
-            i for i, c in enumerate(self._curves) if c is not None and c.alive and len(c.scores)
+            i for i, c in enumerate(self._whole) if c is not None and c.alive and len(c.scores)
         ]
         return sorted(known, key=key)
 

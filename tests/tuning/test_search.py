@@ -263,6 +263,57 @@ def test_for_cost_a_new_candidate_is_trained_only_as_long_as_it_can_be_the_cheap
     assert untils == [INTERVAL] * 3
 
 
+class OftenTested(World):
+    """The same trainings with ten times as many tests, of which those in between are noisy."""
+
+    def curve(self, index: int, until: int) -> Curve:
+        rough = super().curve(index, MAX_ITER)
+        if not rough.alive:
+            return rough
+        between = INTERVAL // 10
+        t = np.arange(between, until + 1, between)
+        top1 = np.interp(t, np.append(0, rough.iterations), np.append(0.0, rough.scores))
+        top1 -= 5.0 * (t % INTERVAL > 0)
+        return Curve(t, top1, until, "stopped")
+
+
+@pytest.mark.parametrize("target", [None, 90.0])
+def test_decisions_do_not_depend_on_how_often_is_tested(target: float | None) -> None:
+    steps = []
+    for world, interval in (
+        (World(MANY, TOPS), INTERVAL),
+        (OftenTested(MANY, TOPS), INTERVAL // 10),
+    ):
+        one = PolicySearch(
+            MANY, max_iter=MAX_ITER, test_interval=interval, measure=TOP1, budget=3 * MAX_ITER,
+            target=target,
+        )  # fmt: skip
+        steps.append((world.play(one), one.ranking()))
+    assert steps[0] == steps[1]
+
+
+def test_tests_of_a_part_are_one_with_the_best_of_them() -> None:
+    often = Curve(np.arange(10, 251, 10), np.arange(25) % 10 + 50.0, 250, "stopped")
+    parts = often.in_parts(100)
+    assert parts.iterations.tolist() == [100, 200]  # what is behind them is no whole part yet
+    assert parts.scores.tolist() == [59.0, 59.0]
+    assert (parts.trained, parts.status) == (250, "stopped")
+    assert len(often.in_parts(300).scores) == 0
+    gap = Curve(np.array([100, 300]), np.array([1.0, 2.0]), 300, "stopped").in_parts(100)
+    assert (gap.iterations.tolist(), gap.scores.tolist()) == ([100, 300], [1.0, 2.0])
+    assert len(curve([], "diverged", trained=30).in_parts(100).scores) == 0
+
+
+def test_for_cost_every_test_counts() -> None:
+    one = PolicySearch(
+        MANY[2:4], max_iter=MAX_ITER, test_interval=10, measure=TOP1, goal="cost", target=50.0
+    )
+    world = OftenTested(MANY[2:4], TOPS[2:4])
+    world.play(one)
+    reached = world.curve(1, MAX_ITER).reaches(50.0)
+    assert reached is not None and reached % INTERVAL and one._cheapest() == reached
+
+
 def test_levels() -> None:
     assert level(parse("FIX(k0=0.01)"), MAX_ITER) == pytest.approx(-2)
     rates = between_tests(parse("NSTEP(k0=0.1, gamma=0.1, l=[100])"), 100, 3)
