@@ -12,8 +12,7 @@ import numpy as np
 from lrbench_caffe.database.errors import DamagedDatabase
 from lrbench_caffe.errors import TrainingError
 from lrbench_caffe.knowledge.evidence import Wanted
-from lrbench_caffe.lr import Policy, PolicyError, parse
-from lrbench_caffe.lr.functions import FUNCTIONS
+from lrbench_caffe.lr import FunctionPolicy, Policy, PolicyError, parse
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.tabular import count_of
 from lrbench_caffe.tuning import folder
@@ -310,7 +309,7 @@ class Tuner:
         plan = self._plan
         room = self._divided(self._room(budget, own))
         self._study.watch.expect(self._expected(budget, own))
-        share = COMPOSING_SHARE if self._composes() else 0.0
+        share = COMPOSING_SHARE if self._composes(pool) else 0.0
         self._for_compositions = round(share * room)
         policies = [c.policy for c in pool]
         known_before = self._iterations_of(known)
@@ -331,13 +330,14 @@ class Tuner:
             best = self._by_result([*best, *(more.policies[i] for i in more.ranking())])
         return best, composed
 
-    def _composes(self) -> bool:
+    def _composes(self, pool: Sequence[TuningCandidate]) -> bool:
         """Whether there is anything to compose: what is continued is cyclic."""
         if not self._plan.compose:
             return False
-        if any(FUNCTIONS[name].kind == "cyclic" for name in self._plan.functions):
+        policies = (c.policy for c in pool)
+        if any(isinstance(p, FunctionPolicy) and p.kind == "cyclic" for p in policies):
             return True
-        self._say("no compositions: none of the functions is cyclic")
+        self._say("no compositions: no candidate is cyclic")
         return False
 
     def _divided(self, room: int) -> int:
