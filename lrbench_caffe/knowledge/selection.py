@@ -205,7 +205,8 @@ def select(
     starts = _starts(query, database, tasks)
     groups = [_group(query, database, tasks, start, order, everything) for start in starts]
     groups = [group for group in groups if group.candidates or group.unfinished]
-    _check_measured(order.asked[0], groups, tasks[0])
+    if query.named:
+        _check_measured(order.asked[0], groups, tasks[0])
     shown = sum(len(group.ranked) for group in groups)
     title = f"{tasks[0].title}, {_title(query, order)}"
     if any(query.top and len(group.ranked) == query.top < group.known for group in groups):

@@ -25,7 +25,7 @@ from lrbench_caffe.prototxt.sources import by
 _NO_READERS = ("DummyData", "Parameter")  # layers without bottoms that read no records
 
 
-_Shape = tuple[int, int, int]  # channels, height, width
+_Shape = tuple[int, int, int]  # channels (0 where the decoder decides), height, width
 
 
 class CannotSplit(Exception):
@@ -212,7 +212,7 @@ def _shape(solver: Solver, net: PhaseNet, layer: Any) -> _Shape | None:
     for checked in solver.checked or ():
         if checked.net is net and checked.layer.name == layer.name and checked.scan.shapes:
             first = checked.scan.shapes[0]
-            return first.channels, first.height, first.width
+            return 0, first.height, first.width  # in grey or in colour, perhaps by force_color
     return None
 
 
@@ -222,8 +222,7 @@ def _transform(test: Any, train: Any, own: _Shape | None, other: _Shape | None) 
     They may be padded, to be cropped at random. In a test, Caffe crops the middle.
 
     Args:
-        own, other: channels, height and width of the records of the test net and the training net.
-            Channels are 0 where the decoder decides them.
+        own, other: of the records of the test net and the training net.
     """
     transform = type(test.transform_param)()
     transform.CopyFrom(test.transform_param)
@@ -234,13 +233,17 @@ def _transform(test: Any, train: Any, own: _Shape | None, other: _Shape | None) 
     fits = wanted == (crop, crop) and crop <= min(other[1:]) and _as_many_channels(own, other)
     if not fits or (transform.mean_file and not train.transform_param.mean_file):
         raise CannotSplit(
-            f"records of {by(own)} of the test set and {by(other)} of the training set do not become "
-            f"the same {test.top[0]!r}"
+            f"records of {_shown(own)} of the test set and {_shown(other)} of the training set do not "
+            f"become the same {test.top[0]!r}"
         )
     transform.crop_size = crop
     if transform.mean_file:
         transform.mean_file = train.transform_param.mean_file
     return transform
+
+
+def _shown(shape: _Shape) -> str:
+    return by(shape if shape[0] else shape[1:])
 
 
 def _as_many_channels(a: _Shape, b: _Shape) -> bool:

@@ -104,18 +104,21 @@ class PolicyFile:
         begins = ", ".join(weights) or "random weights"
         return f"{self.path}: its policy was found from {found}; this training begins with {begins}"
 
-    def remark_on_net(self, level: int, stages: Sequence[str]) -> str:
+    def remark_on_net(self, level: int, stages: Sequence[str], own: Sequence[str] = ()) -> str:
         """What a person should know where another part of the net is trained; empty for nothing.
 
         Args:
-            level, stages: of the training.
+            level, stages: of the training, as given to it.
+            own: stages of the solver itself, to which the given ones are added.
         """
-        found = (self.level or 0, sorted(self.stages or ()))
-        if self.stages is None or found == (level, sorted(stages)):
+        if self.stages is None:
+            return ""
+        missing, more = {*self.stages} - {*stages, *own}, {*stages} - {*self.stages, *own}
+        if (self.level or 0) == level and not missing and not more:
             return ""
         return (
-            f"{self.path}: its policy was found with {_net_flags(*found)}; this training has "
-            f"{_net_flags(level, stages)}"
+            f"{self.path}: its policy was found with {_net_flags(self.level or 0, self.stages)}; this "
+            f"training has {_net_flags(level, [*stages, *own])}"
         )
 
     def check_settings(self, solver: Solver) -> None:

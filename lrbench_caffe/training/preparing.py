@@ -105,7 +105,8 @@ def prepare(request: TrainingRequest, progress: Progress) -> Prepared:
     if file is not None:
         file.check_settings(solver)
         start = "" if settings.snapshot else file.remark_on_start(settings.weights)
-        net = file.remark_on_net(settings.level, settings.stages)
+        own = list(solver.message.train_state.stage)
+        net = file.remark_on_net(settings.level, settings.stages, own)
         for remark in filter(None, (start, net, file.remark_on_length(settings.max_iter))):
             progress.say(f"note: {remark}")
     return Prepared(request, python, info, messages, solver, settings, resumed)

@@ -51,13 +51,17 @@ class Curve:
         """The highest score so far, 0 without a test."""
         return float(self.scores.max()) if len(self.scores) else 0.0
 
-    def in_parts(self, length: int) -> Curve:
-        """The same with one test for each whole part of so many iterations, the best in it, at its end."""
-        parts = -(-self.iterations // length)
-        whole = int(self.iterations[-1]) // length if len(parts) else 0
-        ends = np.unique(parts[parts <= whole])
-        scores = np.array([self.scores[parts == end].max() for end in ends], dtype=np.float64)
-        return replace(self, iterations=ends * length, scores=scores)
+    def in_parts(self, ends: np.ndarray) -> Curve:
+        """The same with one test for each whole part, the best in it, at its end.
+
+        Args:
+            ends: the iterations at which the parts end, rising.
+        """
+        parts = np.searchsorted(ends, self.iterations)  # the number of each test's part
+        last = self.iterations[-1] if len(parts) else 0
+        whole = [n for n in np.unique(parts) if n < len(ends) and ends[n] <= last]
+        scores = np.array([self.scores[parts == n].max() for n in whole], dtype=np.float64)
+        return replace(self, iterations=np.asarray(ends)[whole].astype(np.int64), scores=scores)
 
     def reaches(self, score: float) -> int | None:
         """The first test with at least this score, None if none has."""

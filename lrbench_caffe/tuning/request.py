@@ -224,10 +224,9 @@ class RangeRequest(StudyRequest):
 
     def __post_init__(self) -> None:
         self._check("iterations", "passes", "test_interval")
-        if not 0 <= self.seed <= LARGEST_SEED - self.passes:
-            raise ParameterError(
-                "{seed}: {0}; allowed: 0 to {1}", self.seed, LARGEST_SEED - self.passes
-            )
+        last = LARGEST_SEED - (self.passes - 1 if self.form == "ramp" else 0)
+        if not 0 <= self.seed <= last:
+            raise ParameterError("{seed}: {0}; allowed: 0 to {1}", self.seed, last)
         if self.form == "ramp" and self.test_interval is not None:
             raise ParameterError(
                 "{test_interval}: the ramp reads the training loss; allowed: with {form} ladder"

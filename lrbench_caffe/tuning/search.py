@@ -135,19 +135,18 @@ class PolicySearch:
         self._target = None if target is None else measure.score(target)
         self._cheap = goal == "cost" and target is not None
         tests = max(1, max_iter // test_interval)
-        self._together = 1 if self._cheap else max(1, tests // PARTS)  # tests that count as one
-        self._interval = self._together * test_interval
-        self._tests = tests // self._together
+        parts = tests if self._cheap else tests // max(1, tests // PARTS)
+        self._interval = test_interval
+        self._ends = test_interval * np.round(np.arange(1, parts + 1) * tests / parts).astype(int)
+        self._tests = parts  # that is what a part counts as
         self._opening = opening(self._tests)
         self._budget = budget
         self._random = np.random.default_rng(seed)
         self._level = np.array([level(policy, max_iter) for policy in self.policies])
         self._scouts = Scouts(self.policies, self._level, measure, self._random)
-        rates = [between_tests(policy, self._interval, self._tests) for policy in self.policies]
-        self._recent = np.array(
-            [_mean(r[:, -max(1, round(JUST * self._interval)) :]) for r in rates]
-        )
-        self._lasting = np.array([_mean(r) for r in rates])
+        means = [mean_rates(policy, self._ends) for policy in self.policies]
+        self._lasting = np.array([lasting for lasting, _ in means])
+        self._recent = np.array([recent for _, recent in means])
         late = self._lasting[:, int(LATE * self._tests) :]
         self._calm = np.minimum(0.0, late.min(axis=1) - self._level)
         self._whole: list[Curve | None] = [None] * len(self.policies)  # with all tests
@@ -169,7 +168,7 @@ class PolicySearch:
             if str(candidate) == text:
                 self._take(index, curve)
                 return
-        at = level(policy, self._tests * self._interval)
+        at = level(policy, int(self._ends[-1]))
         self._known.append(Begun(policy, at, self._in_parts(curve)))
 
     def tell(self, step: Step, curve: Curve) -> None:
@@ -185,12 +184,13 @@ class PolicySearch:
         self._done[index] = len(curve.scores) if curve.alive else self._tests
 
     def _in_parts(self, curve: Curve) -> Curve:
-        return curve if self._together == 1 else curve.in_parts(self._interval)
+        every_test = len(self._ends) * self._interval == self._ends[-1]
+        return curve if every_test else curve.in_parts(self._ends)
 
     @property
     def opening(self) -> int:
         """The iteration up to which a candidate is trained at first."""
-        return self._opening * self._interval
+        return int(self._ends[self._opening - 1])
 
     @property
     def target_reached(self) -> bool:
@@ -268,8 +268,9 @@ class PolicySearch:
         if self._cheap and np.isfinite(cheapest := self._cheapest()):
             done = int(self._done[index])
             tests = max(done + 1, min(tests, int(cheapest) // self._interval - 1))
-        self._training[index] = (tests - int(self._done[index])) * self._interval
-        return Step(index, tests * self._interval)
+        done, until = int(self._done[index]), int(self._ends[tests - 1])
+        self._training[index] = until - (int(self._ends[done - 1]) if done else 0)
+        return Step(index, until)
 
     @property
     def over(self) -> bool:
@@ -290,9 +291,15 @@ class PolicySearch:
     def _unopened(self) -> int | None:
         """The next of those that are opened before all others, whatever is left to spend."""
         waiting = (
-            i for i in self._first if self._done[i] < self._opening and i not in self._training
+            i
+            for i in self._first
+            if self._done[i] < self._opening and i not in self._training and self._may_win(i)
         )
         return next(waiting, None)
+
+    def _may_win(self, index: int) -> bool:
+        """Whether a candidate can still be the first at the target, where that is what counts."""
+        return not self._cheap or (int(self._done[index]) + 1) * self._interval < self._cheapest()
 
     def _record(self) -> float:
         """The best score of all so far."""
@@ -317,8 +324,8 @@ class PolicySearch:
         value = np.full(len(self.policies), -np.inf)
         for index in map(int, np.flatnonzero(self._done < self._tests)):
             curve = self._curves[index]
-            if self._cheap and (int(self._done[index]) + 1) * self._interval >= self._cheapest():
-                continue  # it has reached the target, or can no longer reach it first
+            if not self._may_win(index):
+                continue
             if curve is not None and len(curve.scores) >= self._opening:
                 value[index] = self._value_of_open(index, curve, aim)
             elif hopeless[index]:
@@ -403,15 +410,23 @@ def opening(tests: int) -> int:
     return max(1, round(OPEN * tests))
 
 
-def between_tests(policy: Policy, test_interval: int, tests: int) -> np.ndarray:
-    """The LRs between the tests, shape (tests, test_interval)."""
-    rates = np.asarray(policy(np.arange(tests * test_interval)), dtype=np.float64)
-    return rates.reshape(tests, test_interval)
+def mean_rates(policy: Policy, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """log10 of the mean LRs in the parts of a training, and of those in the last ``JUST`` of each.
+
+    Args:
+        ends: the iterations at which the parts end, shape (n,).
+
+    Returns:
+        Two arrays of shape (n,).
+    """
+    rates = np.asarray(policy(np.arange(int(ends[-1]))), dtype=np.float64)
+    parts = np.split(rates, ends[:-1])
+    recent = [part[-max(1, round(JUST * len(part))) :] for part in parts]
+    return _log_means(parts), _log_means(recent)
 
 
-def _mean(rates: np.ndarray) -> np.ndarray:
-    """log10 of the mean over the second axis."""
-    return np.asarray(np.log10(np.maximum(rates.mean(axis=1), 1e-12)))
+def _log_means(parts: Sequence[np.ndarray]) -> np.ndarray:
+    return np.log10(np.maximum([part.mean() for part in parts], 1e-12))
 
 
 def _liveliness(curve: Curve) -> float:

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from lrbench_caffe.errors import InputError, ParameterError, did_you_mean
 from lrbench_caffe.knowledge.criteria import (
+    CRITERIA,
     Criterion,
     direction_note,
     output,
@@ -55,9 +56,10 @@ def choose_measure(
     if not solver.tests or solver.tests[0].passes <= 0:
         raise InputError(f"{solver.path}: no test net with a test_iter: tests are compared")
     classifies = solver.tests[0].head is not None
-    if (by or "top1").lower() == "top1" and classifies:
+    top1 = Measure.of_top1(100.0 / task.dataset.classes if task.dataset.classes else 0.0)
+    if (by or "top1") == "top1" and classifies:
         own_criterion("top1", higher)  # has its own direction
-        return Measure.of_top1(100.0 / task.dataset.classes if task.dataset.classes else 0.0), ""
+        return top1, ""
     test = _first_test(solver, caffe_python, level, stages)
     if by is None and test.test_loss is None:
         raise ParameterError(
@@ -66,6 +68,8 @@ def choose_measure(
             ", ".join(scalars(test)) or "nothing, it has no output either",
         )
     criterion = _criterion(solver, test, by or "test_loss", higher)
+    if criterion is CRITERIA["top1"]:  # in capitals, and no output is called so
+        return top1, ""
     value = Measure.of(criterion.name, criterion.higher, 0.0).value(test)
     if value is None or not math.isfinite(value):
         raise ParameterError(

@@ -289,12 +289,13 @@ def test_commands_of_two_folders_do_not_mix_their_runs(
     monkeypatch.chdir(tmp_path)
     folders = [tmp_path / name for name in ("a", "b")]
     found: list[tuple[str, str, str]] = []
-    both = threading.Barrier(2, timeout=30)
+    both, queued = threading.Barrier(3, timeout=60), threading.Event()
 
     def train(training: Job, gpu: str | None) -> None:
         began = os.getcwd()
         if training.seed <= 2:
-            both.wait()  # two of one folder at a time
+            both.wait()  # two of one folder at a time, while others wait
+            queued.wait(60)
         time.sleep(0.02)
         found.append((training.out, began, os.getcwd()))
 
@@ -302,9 +303,15 @@ def test_commands_of_two_folders_do_not_mix_their_runs(
     for folder in folders:
         folder.mkdir()
     with ThreadPoolExecutor(6) as threads:
+        done = []
         for seed, folder in enumerate((*folders[:1] * 2, *folders[::-1] * 2), 1):
             job = Job("solver.prototxt", seed=seed, out=folder.name)
-            threads.submit(jobs_cluster._train_there, job, str(folder))
+            if seed == 3:  # else one of these may come between the first two
+                both.wait()
+            done.append(threads.submit(jobs_cluster._train_there, job, str(folder)))
+        queued.set()
+    for one in done:
+        one.result()
     wanted = [(folder.name, str(folder), str(folder)) for folder in folders]
     assert sorted(found) == wanted[:1] * 4 + wanted[1:] * 2
     assert not [*tmp_path.rglob(".attempt*")]

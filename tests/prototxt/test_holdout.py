@@ -176,10 +176,18 @@ def test_encoded_training_images_are_cropped_in_the_middle_too(load: Load) -> No
     net = NET.replace('"train_lmdb"', '"padded_lmdb"').replace('"test_lmdb"', '"own_lmdb"')
     solver = load(net, train="transform_param { crop_size: 8 }")
     assert [one.crop_size for one in splittable(solver).transforms.values()] == [8]
-    with pytest.raises(
-        CannotSplit, match="records of [01] x 8 x 8 of the test set and [01] x 10 x 10"
-    ):
+    with pytest.raises(CannotSplit, match="records of 8 x 8 of the test set and 10 x 10 of"):
         splittable(load(net))
+    write(
+        "grey_lmdb", *[encoded("L", (10, 10))] * 20
+    )  # the first of a set that is forced to colour
+    write("colour_lmdb", *[encoded("RGB", (8, 8))] * 10)
+    net = NET.replace('"train_lmdb"', '"grey_lmdb"').replace('"test_lmdb"', '"colour_lmdb"')
+    forced = load(
+        net, train="transform_param { crop_size: 8 force_color: true }",
+        test="transform_param { force_color: true }",
+    )  # fmt: skip
+    assert [one.crop_size for one in splittable(forced).transforms.values()] == [8]
     unknown = replace(solver, checked=None)  # trusted data, of which nobody knows the sizes
     assert [one.crop_size for one in splittable(unknown).transforms.values()] == [0]
 

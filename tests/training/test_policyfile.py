@@ -150,8 +150,12 @@ def test_another_part_of_the_net_is_remarked(
 ) -> None:
     path = tmp_path / "result.json"
     path.write_text(json.dumps({**verdict(BEST), **content}))
-    remark = PolicyFile.read(path).remark_on_net(level, stages)
+    found = PolicyFile.read(path)
+    remark = found.remark_on_net(level, stages)
     assert words in remark and bool(remark) == bool(words)
+    if content.get("level") == 0:  # as the solver that a tuning has written has its stages
+        assert found.remark_on_net(0, [], content["stages"]) == ""
+        assert found.remark_on_net(0, content["stages"], ["own"]) == ""
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from lrbench_caffe.lr import Policy, parse
 from lrbench_caffe.tuning.curves import Curve
 from lrbench_caffe.tuning.measure import Measure
 from lrbench_caffe.tuning.scouting import MOST, level
-from lrbench_caffe.tuning.search import PolicySearch, Step, between_tests
+from lrbench_caffe.tuning.search import PolicySearch, Step, mean_rates
 
 MAX_ITER, INTERVAL = 2000, 100
 TESTS = MAX_ITER // INTERVAL
@@ -294,14 +294,40 @@ def test_decisions_do_not_depend_on_how_often_is_tested(target: float | None) ->
 
 def test_tests_of_a_part_are_one_with_the_best_of_them() -> None:
     often = Curve(np.arange(10, 251, 10), np.arange(25) % 10 + 50.0, 250, "stopped")
-    parts = often.in_parts(100)
+    parts = often.in_parts(np.array([100, 200, 300]))
     assert parts.iterations.tolist() == [100, 200]  # what is behind them is no whole part yet
     assert parts.scores.tolist() == [59.0, 59.0]
     assert (parts.trained, parts.status) == (250, "stopped")
-    assert len(often.in_parts(300).scores) == 0
-    gap = Curve(np.array([100, 300]), np.array([1.0, 2.0]), 300, "stopped").in_parts(100)
+    assert len(often.in_parts(np.array([300])).scores) == 0
+    gap = Curve(np.array([100, 300]), np.array([1.0, 2.0]), 300, "stopped").in_parts(
+        np.array([100, 200, 300])
+    )
     assert (gap.iterations.tolist(), gap.scores.tolist()) == ([100, 300], [1.0, 2.0])
-    assert len(curve([], "diverged", trained=30).in_parts(100).scores) == 0
+    assert len(curve([], "diverged", trained=30).in_parts(np.array([100])).scores) == 0
+
+
+@pytest.mark.parametrize("tests", [1, 19, 20, 39, 40, 59, 99, 119, 280, 398])
+def test_a_candidate_can_be_trained_to_its_end(tests: int) -> None:
+    one = PolicySearch(MANY[:1], max_iter=10 * tests + 3, test_interval=10, measure=TOP1)
+    untils = []
+    while step := one.ask():
+        untils.append(step.until)
+        t = np.arange(10, step.until + 1, 10)
+        one.tell(step, Curve(t, 50.0 + t / 1000, step.until, "stopped"))
+    assert untils[-1] == 10 * tests and len(untils) <= 39
+    assert one._done[0] == one._tests
+
+
+def test_for_cost_known_policies_are_not_opened_where_they_can_no_longer_be_the_cheapest() -> None:
+    one = search(MANY[2:5], goal="cost", target=50.0, first=MANY[2:4])
+    step = one.ask()
+    assert step is not None and step.until == 3 * INTERVAL
+    one.tell(step, curve([20.0, 60.0, 70.0]))  # at the second test
+    untils = []
+    while step := one.ask():
+        untils.append(step.until)
+        one.tell(step, curve([30.0] * (step.until // INTERVAL)))
+    assert untils == [INTERVAL, INTERVAL]
 
 
 def test_for_cost_every_test_counts() -> None:
@@ -316,8 +342,11 @@ def test_for_cost_every_test_counts() -> None:
 
 def test_levels() -> None:
     assert level(parse("FIX(k0=0.01)"), MAX_ITER) == pytest.approx(-2)
-    rates = between_tests(parse("NSTEP(k0=0.1, gamma=0.1, l=[100])"), 100, 3)
-    assert rates.mean(axis=1) == pytest.approx([0.1, 0.01, 0.01])
+    nstep = parse("NSTEP(k0=0.1, gamma=0.1, l=[100])")
+    lasting, recent = mean_rates(nstep, np.array([100, 200, 350]))
+    assert lasting == pytest.approx([-1, -2, -2]) and recent == pytest.approx([-1, -2, -2])
+    half, last = mean_rates(nstep, np.array([200]))
+    assert (10 ** half[0], last[0]) == pytest.approx((0.055, -2))
 
 
 # -- other measures --------------------------------------------------------------------------------
