@@ -297,7 +297,7 @@ def test_commands_of_two_folders_do_not_mix_their_runs(
             both.wait()  # two of one folder at a time, while others wait
             queued.wait(60)
         time.sleep(0.02)
-        found.append((training.out, began, os.getcwd()))
+        found.append((training.out[0], began, os.getcwd()))
 
     monkeypatch.setattr(jobs_cluster, "run_child", train)
     for folder in folders:
@@ -305,7 +305,7 @@ def test_commands_of_two_folders_do_not_mix_their_runs(
     with ThreadPoolExecutor(6) as threads:
         done = []
         for seed, folder in enumerate((*folders[:1] * 2, *folders[::-1] * 2), 1):
-            job = Job("solver.prototxt", seed=seed, out=folder.name)
+            job = Job("solver.prototxt", seed=seed, out=f"{folder.name}-{seed}")
             if seed == 3:  # else one of these may come between the first two
                 both.wait()
             done.append(threads.submit(jobs_cluster._train_there, job, str(folder)))
