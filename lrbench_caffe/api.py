@@ -758,7 +758,7 @@ def runs_figure(
         raise ParameterError("{runs}: none; allowed: one or more")
     if by is not None and not isinstance(by, str):
         raise ParameterError("{by}: {0!r}; allowed: text", by)
-    higher = _plain({"higher": higher})["higher"]
+    higher = python_value(higher)
     if higher is not None and not isinstance(higher, bool):
         raise ParameterError("{higher}: {0!r}; allowed: True or False", higher)
     folders = distinct([run.path if isinstance(run, Run) else _path("runs", run) for run in runs])

@@ -34,6 +34,11 @@ class Criterion:
     digits: int
     guessed: bool = False
 
+    @property
+    def better(self) -> str:
+        """ "higher is better", or "lower is better"."""
+        return f"{'higher' if self.higher else 'lower'} is better"
+
 
 CRITERIA = {
     criterion.name: criterion
@@ -162,6 +167,11 @@ def _is_test_loss(pairs: Iterable[tuple[float, float]]) -> bool:
     return bool(pairs) and all(math.isclose(*pair, rel_tol=1e-5) for pair in pairs)
 
 
+def outputs_of(results: Iterable[PolicySummary]) -> list[str]:
+    """The names of the net's own outputs that any result has and that are single numbers, in order."""
+    return sorted(scalar_names({name for one in results for name in one.outputs}))
+
+
 def beside_test_loss(name: str, results: Iterable[PolicySummary]) -> list[tuple[float, float]]:
     """The means of an output with those of the test loss, of the results that have both."""
     return [
@@ -174,7 +184,7 @@ def beside_test_loss(name: str, results: Iterable[PolicySummary]) -> list[tuple[
 def direction_note(asked: Iterable[Criterion]) -> str:
     """Which way the net's own outputs are compared, for people; empty where none is."""
     own = [criterion for criterion in asked if criterion.kind == "output"]
-    text = ", ".join(f"{c.name}: {'higher' if c.higher else 'lower'} is better" for c in own)
+    text = ", ".join(f"{criterion.name}: {criterion.better}" for criterion in own)
     if any(criterion.guessed for criterion in own):
         text += f" (assumed; {named('higher')} overrides it)"
     return text
@@ -259,12 +269,12 @@ def _criterion(
     name: str, parameter: str, results: Sequence[PolicySummary], higher: bool | None
 ) -> Criterion:
     """A criterion by its name, an output of the net by just that name, our own in any case."""
-    outputs = scalar_names({output for summary in results for output in summary.outputs})
+    outputs = outputs_of(results)
     if name in outputs and name not in CRITERIA:
         return output(name, higher, beside_test_loss(name, results), parameter=parameter)
     if name.lower() in CRITERIA:
         return CRITERIA[name.lower()]
-    known = (*CRITERIA, *sorted(outputs))
+    known = (*CRITERIA, *outputs)
     hint = did_you_mean(name, known) or ";"
     raise ParameterError(
         "{" + parameter + "}: unknown criterion {0!r}{1} known: {2}", name, hint, ", ".join(known)

@@ -24,6 +24,7 @@ from lrbench_caffe.knowledge.criteria import (
     beside_test_loss,
     first_output,
     output,
+    outputs_of,
     own_criterion,
 )
 from lrbench_caffe.knowledge.evidence import Evidence, Proposal, Wanted
@@ -40,7 +41,6 @@ from lrbench_caffe.knowledge.utility import (
     value_of,
 )
 from lrbench_caffe.lr import Policy, PolicyError, parse
-from lrbench_caffe.metrics import scalar_names
 from lrbench_caffe.records import UNKNOWN_START, PolicySummary, Start, Task
 
 LIMIT = 100  # results of a task that are looked at, the best ones
@@ -95,7 +95,7 @@ def measure_of(
         return own_criterion(by or "top1", higher)
     alike = _results_alike(database, task)
     results = [summary for group in alike for summary in group]
-    outputs = scalar_names({name for summary in results for name in summary.outputs})
+    outputs = outputs_of(results)
     if by is None:
         if not outputs or any(summary.test_loss for summary in results):
             return own_criterion("test_loss", higher)
@@ -104,7 +104,7 @@ def measure_of(
     if by not in outputs and by.lower() in OWN:
         return own_criterion(by.lower(), higher)
     if by not in outputs:
-        known = (*OWN, *sorted(outputs))
+        known = (*OWN, *outputs)
         hint = did_you_mean(by, known) or ";"
         raise ParameterError("{by}: unknown output {0!r}{1} known: {2}", by, hint, ", ".join(known))
     # The same name may be another loss in another net, so the most similar task decides.
@@ -114,8 +114,9 @@ def measure_of(
 
 def is_known(database: ResultSource, task: Task, by: str) -> bool:
     """Whether any result on a task like this one has a measure."""
-    alike = _results_alike(database, task)
-    return by in OWN or any(by in one.outputs for group in alike for one in group)
+    return by in OWN or any(
+        by in one.outputs for group in _results_alike(database, task) for one in group
+    )
 
 
 def _results_alike(database: ResultSource, task: Task) -> list[list[PolicySummary]]:

@@ -15,7 +15,6 @@ from lrbench_caffe.knowledge.ranking import Ranked, RankingEntry, TargetCost
 from lrbench_caffe.knowledge.similarity import comparable, is_held_out
 from lrbench_caffe.knowledge.utility import classifies
 from lrbench_caffe.lr.functions import find_function
-from lrbench_caffe.metrics import scalar_names
 from lrbench_caffe.parameters import (
     check_names,
     check_not_empty,
@@ -244,12 +243,11 @@ def nothing_found(query: Query, tasks: list[Task]) -> InputError:
 
 
 def _order(query: Query, database: Results, tasks: list[Task]) -> Order:
-    default = _default(database, tasks)
     results: list[PolicySummary] = []
     if any(name not in CRITERIA for name in query.named):
         results = [summary for task in tasks for summary in database.summaries(_id(task))]
     higher = query.higher
-    by = criteria.criteria(query.by, results, higher) if query.by else [default]
+    by = criteria.criteria(query.by, results, higher) if query.by else [_default(database, tasks)]
     weights = criteria.weights(query.weights, results, higher) if query.weights else {}
     asked = [*weights, *by]
     if CRITERIA["target"] in asked and query.target_top1 is None:
@@ -257,7 +255,8 @@ def _order(query: Query, database: Results, tasks: list[Task]) -> Order:
     if higher is not None and all(criterion.kind != "output" for criterion in asked):
         raise ParameterError("{higher}: allowed with {by} or {weights} of an output of the net")
     costs = [criterion for criterion in asked if criterion.name in COSTS]
-    utility = next((c for c in asked if c.kind in ("utility", "output")), default)
+    utilities = [criterion for criterion in asked if criterion.kind in ("utility", "output")]
+    utility = utilities[0] if utilities else _default(database, tasks)
     unused = [c.name for c in asked if c not in (utility, *costs[:1])]
     if query.pareto and unused:
         raise ParameterError(
@@ -285,11 +284,10 @@ def _default(database: Results, tasks: list[Task]) -> Criterion:
         best = (database.summaries(_id(task), order_by=name, limit=1) for task in tasks)
         if any(getattr(summary, name) for found in best for summary in found):
             return CRITERIA[name]
-    outputs = {
-        name for task in tasks for one in database.summaries(_id(task)) for name in one.outputs
-    }
-    scalars = scalar_names(outputs)
-    return criteria.first_output(scalars) if scalars else CRITERIA[usual[0]]
+    outputs = criteria.outputs_of(
+        summary for task in tasks for summary in database.summaries(_id(task))
+    )
+    return criteria.first_output(outputs) if outputs else CRITERIA[usual[0]]
 
 
 def _check_measured(criterion: Criterion, groups: list[StartRanking], task: Task) -> None:
@@ -298,13 +296,13 @@ def _check_measured(criterion: Criterion, groups: list[StartRanking], task: Task
     if not entries or criterion.name == "target":  # which nobody may have reached
         return
     if not any(entry.spread(criterion.name) for entry in entries):
-        outputs = scalar_names({name for entry in entries for name in entry.summary.outputs})
         known = [c for c in CRITERIA if any(entry.spread(c) for entry in entries)]
+        known += criteria.outputs_of(entry.summary for entry in entries)
         raise ParameterError(
             "{by}: {0}: it was not measured on {1}; known: {2}",
             criterion.name,
             task.title,
-            ", ".join([*known, *sorted(outputs)]),
+            ", ".join(known),
         )
 
 
@@ -529,4 +527,4 @@ def _titled(criterion: Criterion) -> str:
     """A criterion in a title; of an output of the net with the direction, which nobody can know."""
     if criterion.kind != "output":
         return criterion.heading
-    return f"{criterion.heading} ({'higher' if criterion.higher else 'lower'} is better)"
+    return f"{criterion.heading} ({criterion.better})"

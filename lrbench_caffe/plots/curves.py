@@ -68,7 +68,7 @@ def compared(
     if by not in outputs and by.lower() in metrics:
         return Compared(by.lower(), own_direction(METRICS[by.lower()], higher))
     if by not in outputs:
-        known = [*metrics, *(name for name in outputs if name not in metrics)]
+        known = [*metrics, *outputs]
         raise ParameterError(
             "{by}: unknown output {0!r}{1} measured in these runs: {2}",
             by,

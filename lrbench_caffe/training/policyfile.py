@@ -16,7 +16,6 @@ from lrbench_caffe.prototxt.variant import training_batch
 from lrbench_caffe.records import Start
 
 SUFFIX = ".json"
-BATCH = "batch"
 LARGEST = 2**24  # bytes of a file that is read
 KINDS = "result.json of a tuning, run.json of a run, or what recommend and tune print with {json}"
 
@@ -135,7 +134,7 @@ class PolicyFile:
         differing = [
             name
             for name in wanted
-            if own[name] is not None and not _is_same(name, own[name], wanted[name])
+            if own[name] is not None and not _is_same(own[name], wanted[name])
         ]
         if differing:
             raise ParameterError(
@@ -175,15 +174,15 @@ def _length(value: Any) -> int | None:
 
 def _setting(solver: Solver, name: str) -> float | None:
     """A solver's own value of a setting; None for one that is not known here."""
-    if name == BATCH:
+    if name == "batch":
         return training_batch(solver)
     known = name in ("momentum", "weight_decay")
     return shortest(getattr(solver.message, name)) if known else None
 
 
-def _is_same(name: str, own: float | None, wanted: Any) -> bool:
-    """Whether a solver has a setting that was chosen; Caffe has numbers as float32."""
-    if name != BATCH and isinstance(wanted, (int, float)):
+def _is_same(own: float | None, wanted: Any) -> bool:
+    """Whether a solver has a setting that was chosen; Caffe has numbers that are not whole as float32."""
+    if isinstance(own, float) and isinstance(wanted, (int, float)):
         wanted = shortest(wanted)
     return bool(own == wanted)
 

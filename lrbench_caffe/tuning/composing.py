@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lrbench_caffe.lr import FunctionPolicy, Policy, parse
 from lrbench_caffe.tuning.space import TuningCandidate
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeGuard
 
 STARTS = 2  # cyclic policies that are continued
 LEAST = 0.01  # of the top of a cycle: what counts as its bottom where that is lower
@@ -31,7 +35,7 @@ def compositions(best: Sequence[Policy], max_iter: int) -> list[TuningCandidate]
     composed: dict[bytes, TuningCandidate] = {}
     continued = 0
     for start in best:
-        if continued == STARTS or not isinstance(start, FunctionPolicy) or start.kind != "cyclic":
+        if continued == STARTS or not is_cyclic(start):
             continue
         known = len(composed)
         for share in FINISH:
@@ -41,6 +45,11 @@ def compositions(best: Sequence[Policy], max_iter: int) -> list[TuningCandidate]
                 composed.setdefault(rates, TuningCandidate(policy, why))
         continued += len(composed) > known
     return list(composed.values())
+
+
+def is_cyclic(policy: Policy) -> TypeGuard[FunctionPolicy]:
+    """Whether a policy has cycles, at whose bottom it can be continued by another one."""
+    return isinstance(policy, FunctionPolicy) and policy.kind == "cyclic"
 
 
 def _continued(start: FunctionPolicy, share: float, max_iter: int) -> list[tuple[str, str]]:

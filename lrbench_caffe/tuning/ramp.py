@@ -95,16 +95,25 @@ def smoothed(passes: Sequence[Pass], iterations: int) -> tuple[np.ndarray, np.nd
     Raises:
         TrainingError: that is too early.
     """
-    length = min(_whole(one.losses) for one in passes)
-    window = max(1, int(iterations * SMOOTHING))
-    if length < 2 * window:
+    mean, window = _averaged(passes), _window(iterations)
+    if len(mean) < 2 * window:
         raise TrainingError(
-            f"the loss was not finite after {length} of {iterations} iterations: too few to read"
+            f"the loss was not finite after {len(mean)} of {iterations} iterations: too few to read"
         )
-    mean = np.mean([one.losses[:length] for one in passes], axis=0)
     half = (window - 1) // 2
     values = np.convolve(mean, np.ones(window) / window, mode="valid")
     return passes[0].lrs[half : half + len(values)], values
+
+
+def _averaged(passes: Sequence[Pass]) -> np.ndarray:
+    """The mean loss over the passes, up to the end of the first that ends."""
+    length = min(_whole(one.losses) for one in passes)
+    return np.asarray(np.mean([one.losses[:length] for one in passes], axis=0))
+
+
+def _window(iterations: int) -> int:
+    """The iterations that are smoothed over."""
+    return max(1, int(iterations * SMOOTHING))
 
 
 def _whole(losses: np.ndarray) -> int:
@@ -137,10 +146,8 @@ def read(passes: Sequence[Pass], iterations: int) -> GoodRange:
 def _noise(passes: Sequence[Pass], losses: np.ndarray, iterations: int) -> float:
     """The deviation of the smoothed loss by chance: from the changes between neighbours, which hardly
     change otherwise."""
-    length, window = min(_whole(one.losses) for one in passes), max(1, int(iterations * SMOOTHING))
-    mean = np.mean([one.losses[:length] for one in passes], axis=0)
-    begin = np.diff(mean[: max(2, len(losses) // 4)])  # later it may explode
-    return float(np.std(begin)) / math.sqrt(2 * window) if len(begin) else 0.0
+    begin = np.diff(_averaged(passes)[: max(2, len(losses) // 4)])  # later it may explode
+    return float(np.std(begin)) / math.sqrt(2 * _window(iterations)) if len(begin) else 0.0
 
 
 def _steepest(losses: np.ndarray) -> int:

@@ -215,9 +215,7 @@ def write_failure(study: Study, reason: str, title: str) -> Path:
         "budget": study.plan.budget,
         "iterations": {},
         "holdout": None,
-        "iterations_taken_over": study.taken_over,
-        "seconds": study.seconds,
-        **_losses(study),
+        **_trained(study),
     }
     path = study.folder / "result.json"
     replace_own(path, (json.dumps(content, indent=2) + "\n").encode())
@@ -278,9 +276,7 @@ def result(study: Study, outcome: TuningOutcome, verdict: TuningVerdict) -> dict
         "budget": outcome.budget,
         "iterations": dict(outcome.spent),
         "holdout": holdout_json(study, outcome),
-        "iterations_taken_over": study.taken_over,
-        "seconds": study.seconds,
-        **_losses(study),
+        **_trained(study),
     }  # fmt: skip
 
 
@@ -318,8 +314,13 @@ def _task(plan: TuningPlan, target: float | None) -> dict[str, Any]:
     }
 
 
-def _losses(study: Study) -> dict[str, Any]:
-    return {"lost": [one.as_json() for one in study.lost], "folder": str(study.folder)}
+def _trained(study: Study) -> dict[str, Any]:
+    return {
+        "iterations_taken_over": study.taken_over,
+        "seconds": study.seconds,
+        "lost": [one.as_json() for one in study.lost],
+        "folder": str(study.folder),
+    }
 
 
 def _figures(plan: TuningPlan, trained: PolicyTrainings, target: float | None) -> dict[str, Any]:

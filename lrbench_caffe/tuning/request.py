@@ -227,10 +227,11 @@ class RangeRequest(StudyRequest):
         last = LARGEST_SEED - (self.passes - 1 if self.form == "ramp" else 0)
         if not 0 <= self.seed <= last:
             raise ParameterError("{seed}: {0}; allowed: 0 to {1}", self.seed, last)
-        if self.form == "ramp" and self.test_interval is not None:
-            raise ParameterError(
-                "{test_interval}: the ramp reads the training loss; allowed: with {form} ladder"
-            )
+        for name in ("by", "higher", "test_interval"):
+            if self.form == "ramp" and getattr(self, name) is not None:
+                raise ParameterError(
+                    "{" + name + "}: the ramp reads the training loss; allowed: with {form} ladder"
+                )
         check_choice(self, "form", FORMS)
         if self.form == "ramp" and self.iterations is not None and self.iterations < LEAST_PASS:
             raise ParameterError(

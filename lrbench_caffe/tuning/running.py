@@ -338,11 +338,6 @@ def _range_plan(
         raise ParameterError(
             "{0}: no test net; allowed: {form} ramp, which reads the training loss", solver.path
         )
-    for name in ("by", "higher"):
-        if request.form == "ramp" and getattr(request, name) is not None:
-            raise ParameterError(
-                "{" + name + "}: the ramp reads the training loss; allowed: with {form} ladder"
-            )
     measure = Measure.of_top1(0.0)
     if request.form == "ladder":
         measure = _measure(request, solver, wanted.task, say)

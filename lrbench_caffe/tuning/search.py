@@ -30,6 +30,7 @@ percent.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -204,7 +205,7 @@ class PolicySearch:
     @property
     def won(self) -> bool:
         """Whether a candidate has reached the target at its first test: for cost nothing can be better."""
-        return self._cheap and self._cheapest() <= self._interval
+        return self._useful() < 1
 
     @property
     def best(self) -> int | None:
@@ -265,10 +266,7 @@ class PolicySearch:
 
     def _step(self, index: int, tests: int) -> Step:
         """Candidate ``index`` is being trained up to its n-th test, or the last that can be the cheapest."""
-        if self._cheap and np.isfinite(cheapest := self._cheapest()):
-            done = int(self._done[index])
-            tests = max(done + 1, min(tests, int(cheapest) // self._interval - 1))
-        done, until = int(self._done[index]), int(self._ends[tests - 1])
+        done, until = int(self._done[index]), int(self._ends[min(tests, self._useful()) - 1])
         self._training[index] = until - (int(self._ends[done - 1]) if done else 0)
         return Step(index, until)
 
@@ -290,16 +288,9 @@ class PolicySearch:
 
     def _unopened(self) -> int | None:
         """The next of those that are opened before all others, whatever is left to spend."""
-        waiting = (
-            i
-            for i in self._first
-            if self._done[i] < self._opening and i not in self._training and self._may_win(i)
-        )
+        wanted = min(self._opening, self._useful())
+        waiting = (i for i in self._first if self._done[i] < wanted and i not in self._training)
         return next(waiting, None)
-
-    def _may_win(self, index: int) -> bool:
-        """Whether a candidate can still be the first at the target, where that is what counts."""
-        return not self._cheap or (int(self._done[index]) + 1) * self._interval < self._cheapest()
 
     def _record(self) -> float:
         """The best score of all so far."""
@@ -322,10 +313,8 @@ class PolicySearch:
         begun, lot, aim = self._begun(), self._lot(), self._aim()
         limit, hopeless = self._scouts.limit(begun), self._scouts.hopeless(begun)
         value = np.full(len(self.policies), -np.inf)
-        for index in map(int, np.flatnonzero(self._done < self._tests)):
+        for index in map(int, np.flatnonzero(self._done < self._useful())):
             curve = self._curves[index]
-            if not self._may_win(index):
-                continue
             if curve is not None and len(curve.scores) >= self._opening:
                 value[index] = self._value_of_open(index, curve, aim)
             elif hopeless[index]:
@@ -383,6 +372,13 @@ class PolicySearch:
         """The score that a training is expected to gain yet; the error falls roughly as 1/t."""
         share = len(curve.scores) / self._tests
         return float(self.measure.headroom(curve.best) * GAIN / share**1.2)
+
+    def _useful(self) -> int:
+        """The tests in which a candidate may become the best: for cost, those before the first of all that
+        reached the target."""
+        if not self._cheap or np.isinf(cheapest := self._cheapest()):
+            return self._tests
+        return min(self._tests, math.ceil(cheapest / self._interval) - 1)
 
     def _cheapest(self) -> float:
         assert self._target is not None

@@ -71,8 +71,13 @@ class PolicyTrainings:
     @property
     def whole(self) -> list[JobResult]:
         """The complete trainings, by seed."""
-        ordered = (result for _, result in sorted(self.results.items()))
-        return [result for result in ordered if result.status not in UNSUCCESSFUL]
+        return [self.results[seed] for seed in self.whole_seeds]
+
+    @property
+    def whole_seeds(self) -> list[int]:
+        """The seeds of the complete trainings, in order."""
+        ordered = sorted(self.results.items())
+        return [seed for seed, result in ordered if result.status not in UNSUCCESSFUL]
 
     @property
     def alike(self) -> bool:

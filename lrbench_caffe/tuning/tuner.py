@@ -12,11 +12,11 @@ import numpy as np
 from lrbench_caffe.database.errors import DamagedDatabase
 from lrbench_caffe.errors import TrainingError
 from lrbench_caffe.knowledge.evidence import Wanted
-from lrbench_caffe.lr import FunctionPolicy, Policy, PolicyError, parse
+from lrbench_caffe.lr import Policy, PolicyError, parse
 from lrbench_caffe.prototxt.solver import Solver
 from lrbench_caffe.tabular import count_of
 from lrbench_caffe.tuning import folder
-from lrbench_caffe.tuning.composing import compositions
+from lrbench_caffe.tuning.composing import compositions, is_cyclic
 from lrbench_caffe.tuning.curves import cost_order
 from lrbench_caffe.tuning.levels import Ladder
 from lrbench_caffe.tuning.measure import Measure
@@ -334,8 +334,7 @@ class Tuner:
         """Whether there is anything to compose: what is continued is cyclic."""
         if not self._plan.compose:
             return False
-        policies = (c.policy for c in pool)
-        if any(isinstance(p, FunctionPolicy) and p.kind == "cyclic" for p in policies):
+        if any(is_cyclic(candidate.policy) for candidate in pool):
             return True
         self._say("no compositions: no candidate is cyclic")
         return False

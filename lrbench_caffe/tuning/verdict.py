@@ -426,12 +426,7 @@ def _after_updates(result: JobResult) -> list[Measurement]:
 
 def reach(trained: PolicyTrainings, target: float, measure: Measure) -> list[float]:
     """The iterations to a value of the measure of the complete trainings that reached it."""
-    whole = [
-        seed
-        for seed, result in sorted(trained.results.items())
-        if result.status not in UNSUCCESSFUL
-    ]
-    curves = (trained.curve(seed, measure) for seed in whole)
+    curves = (trained.curve(seed, measure) for seed in trained.whole_seeds)
     reached = [curve.reaches(measure.score(target)) for curve in curves if curve]
     return [float(iteration) for iteration in reached if iteration is not None]
 

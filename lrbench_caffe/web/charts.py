@@ -170,7 +170,7 @@ class Axes:
     log: tuple[str, ...] = ()
 
 
-CURVES = {"compared": "Top-1", "test_loss": "test loss", "train_loss": "training loss", "lr": "LR"}
+_TITLES = {"test_loss": "test loss", "train_loss": "training loss", "lr": "LR"}
 _PANELS = {"compared": "y", "test_loss": "y2", "train_loss": "y2", "lr": "y3"}
 LOG_AXES = ("x", "error", "loss", "lr")
 _MOST_TESTS = 2000  # of all runs in a picture
@@ -184,14 +184,14 @@ def runs_chart(
     A run without epochs is left out over epochs.
     """
     error = by.name == "top1" and "error" in axes.log
-    titles = {**CURVES, "compared": "error" if error else by.title}
+    titles = {**_TITLES, "compared": "error" if error else by.title}
     traces: list[dict[str, Any]] = []
     for number, record in enumerate(records):
         tests = of_first_net(record.measurements)
         tests = tests[:: -(-len(tests) * len(records) // _MOST_TESTS) or 1]
         kinds = [
             (kind, place, points)
-            for place, kind in enumerate(CURVES)
+            for place, kind in enumerate(_PANELS)
             if (points := _points_of(record, tests, kind, axes, by))
         ]
         for shown, (kind, place, points) in enumerate(kinds):
@@ -230,7 +230,7 @@ def runs_chart(
 def _points_of(
     record: RunRecord, tests: Sequence[Measurement], kind: str, axes: Axes, by: Compared
 ) -> list[tuple[float, float]]:
-    """Places and values of one of ``CURVES``, smoothed."""
+    """Places and values of one of ``_PANELS``, smoothed."""
     name = by.name if kind == "compared" else kind
     points = [
         (x, value)
