@@ -104,13 +104,13 @@ def check_not_empty(request: object, **allowed: str) -> None:
             raise ParameterError("{" + name + "}: {0!r}; allowed: {1}", value, what)
 
 
-def check_names(request: object, *names: str) -> None:
-    """Raise a ParameterError for a parameter that is neither left out nor a list of names."""
+def check_names(request: object, *names: str, what: str = "names") -> None:
+    """Raise a ParameterError for a parameter that is neither left out nor a list of names, or of ``what``."""
     for name in names:
         value = getattr(request, name)
         listed = isinstance(value, (list, tuple)) and all(isinstance(one, str) for one in value)
         if not listed and not _left_out(request, name):
-            raise ParameterError("{" + name + "}: {0!r}; allowed: a list of names", value)
+            raise ParameterError("{" + name + "}: {0!r}; allowed: a list of {1}", value, what)
 
 
 def check_counts(request: object, *names: str) -> None:

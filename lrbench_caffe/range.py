@@ -6,7 +6,7 @@
 
 There are two forms. The ladder is the paper's (section V-A): short trainings with constant LRs, from 0.1 by
 factors of ten until Top-1 drops, then in finer steps around the good ones. The ramp is the method of LR
-finders: a single pass with an exponentially rising LR, evaluated by its loss; it is cheaper and rougher.
+finders: passes in which the LR rises exponentially, evaluated by their loss; it is cheaper and rougher.
 See docs/tuning.md.
 """
 

@@ -5,15 +5,15 @@
   python -m lrbench_caffe.tune solvers/lenet_mnist_solver.prototxt --goal cost --target-top1 99
   python -m lrbench_caffe.tune solvers/cnn3_cifar10_solver.prototxt --scheduler tcp://host:8786
 
-The tuning starts from the LR database's results for the task: known policies are tried first. If there are
-too few, short trainings find the range of good LRs. Candidates from the paper's heuristics are trained as
-far as they are worth it: each continues from its own snapshot, so nothing is trained twice. The best are
-repeated with other seeds, ranked, and compared with the solver's own policy. The command can be killed at
-any time and continues where it stopped. See docs/tuning.md.
+Policies that the LR database knows for this task or similar ones are tried first. Short trainings find the
+range of good LRs, unless results on this very task or --lr-range tell it. Candidates from the paper's
+heuristics are trained as far as they are worth it, each from its own snapshot on. The best of them, and the
+solver's own policy, are then trained with all seeds, on all training records, and compared. The command can
+be killed at any time; the same command continues. See docs/tuning.md.
 
 Exit codes: 0: a policy is recommended; 3: none is better than the solver's own beyond noise; 2: bad input;
-1: nothing could be trained, or a training was lost, which could have changed the decision:
-the same command tries it again.
+1: nothing could be trained, or a training was lost, which could have changed the decision; 130: interrupted.
+After 1 and 130 the same command goes on.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from lrbench_caffe.tabular import number
 
 Results = Mapping[str, PolicyResult]  # by the keys of a plan's rows
 NO_DEVIATION = 1e-12  # at most what rounding makes of equal numbers: no test is possible
+EXACT = 9  # decimals that means are compared with, so that equal ones are equal
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ Check = Callable[[Results], Judgement]
 
 
 def value(results: Results, key: str, metric: str) -> float:
-    """The mean of a metric.
+    """The mean of a metric, without what adding and dividing left in its last binary digits.
 
     Raises:
         Unknown: it is not there.
@@ -57,7 +58,7 @@ def value(results: Results, key: str, metric: str) -> float:
         raise Unknown(f"{key}{diverged(result)}")
     if metric not in result.spreads:
         raise Unknown(f"{CRITERIA[metric].heading} of {key}")
-    return result.spreads[metric].mean
+    return round(result.spreads[metric].mean, EXACT)
 
 
 def known_values(
@@ -105,7 +106,8 @@ def decided(holds: bool, numbers: str, *missing: Unknown | None) -> Judgement:
 
 def shown(results: Results, key: str, metric: str) -> str:
     """ "SIN2 99.33", "COS 99.30 (1 diverged)"."""
-    text = printed(value(results, key, metric), CRITERIA[metric].digits)
+    value(results, key, metric)  # it is there
+    text = printed(results[key].spreads[metric].mean, CRITERIA[metric].digits)  # as in the table
     return f"{key} {text}{diverged(results[key])}"
 
 
@@ -204,14 +206,31 @@ def at_most(metric: str, keys: Sequence[str], limit: float) -> Check:
 
 def over(metric: str, keys: Sequence[str], limit: float) -> Check:
     """All of ``keys`` are above ``limit``, to the digits that are shown; the smallest is shown."""
+    return lambda results: _beside(results, metric, (keys, min), limit, operator.gt)
 
-    def check(results: Results) -> Judgement:
-        smallest, missing = extreme(results, keys, metric, min)
-        digits = CRITERIA[metric].digits
-        numbers = f"{shown(results, smallest, metric)}, limit {limit:.{digits}f}"
-        return decided(round(value(results, smallest, metric), digits) > limit, numbers, missing)
 
-    return check
+def reach(metric: str, keys: Sequence[str], limit: float) -> Check:
+    """All of ``keys`` are at ``limit`` or above it, to the digits that are shown; the smallest is shown."""
+    return lambda results: _beside(results, metric, (keys, min), limit, operator.ge)
+
+
+def under(metric: str, keys: Sequence[str], limit: float) -> Check:
+    """All of ``keys`` are below ``limit``, to the digits that are shown; the largest is shown."""
+    return lambda results: _beside(results, metric, (keys, max), limit, operator.lt)
+
+
+def _beside(
+    results: Results,
+    metric: str,
+    side: tuple[Sequence[str], Callable[..., str]],
+    limit: float,
+    compare: Callable[[float, float], bool],
+) -> Judgement:
+    """Whether a side compares so with a limit; it is its keys, and which of them is closest to that."""
+    closest, missing = extreme(results, side[0], metric, side[1])
+    digits = CRITERIA[metric].digits
+    numbers = f"{shown(results, closest, metric)}, limit {limit:.{digits}f}"
+    return decided(compare(round(value(results, closest, metric), digits), limit), numbers, missing)
 
 
 def every(*checks: Check) -> Check:

@@ -15,13 +15,14 @@ from lrbench_caffe.reproduction.checks import (
     Judgement,
     Results,
     Unknown,
+    decided,
     diverged,
     shown,
     signed,
     value,
 )
 from lrbench_caffe.reproduction.plan import FIGURE3_EPOCHS, FIGURE3_GOOD, FIGURE3_K0, FIGURE4_L
-from lrbench_caffe.reproduction.results import spread, top1_until
+from lrbench_caffe.reproduction.results import counted, finished, spread, top1_until
 
 AROUND = 4  # tests before and after an update of the LR that are taken: single ones vary
 END = max(FIGURE3_K0)
@@ -30,17 +31,28 @@ END = max(FIGURE3_K0)
 def best_in_good_range(results: Results) -> Judgement:
     """Figure 3: the k0 with the highest Top-1 is in the good range."""
     low, high = FIGURE3_GOOD
-    tops = {k0: _fix_top1(results, k0) for k0 in FIGURE3_K0}
+    tops: dict[float, float] = {}
+    missing: Unknown | None = None
+    for k0 in FIGURE3_K0:
+        try:
+            tops[k0] = _fix_top1(results, k0)
+        except Unknown as error:
+            missing = missing or error
+    if not tops:
+        raise missing or Unknown("top1")
     best = max(tops, key=lambda k0: tops[k0])
-    return Judgement(
-        low <= best <= high, f"best: {_fix(best)} {tops[best]:.2f}{diverged(results[_fix(best)])}"
-    )
+    good = low <= best <= high
+    numbers = f"best: {_fix(best)} {tops[best]:.2f}{diverged(results[_fix(best)])}"
+    # A missing one in the good range could yet be the best, one outside could not mend it.
+    mendable = any(low <= k0 <= high for k0 in FIGURE3_K0 if k0 not in tops)
+    return decided(good or mendable, numbers, missing)
 
 
 def falls_faster_above_good_range(results: Results) -> Judgement:
     """Figure 3: Top-1 falls faster, over the logarithm of k0, above the good range than at its upper end."""
     low, high = FIGURE3_GOOD
-    tops = {k0: _fix_top1(results, k0) for k0 in FIGURE3_K0 if k0 >= low}
+    used = [k0 for k0 in FIGURE3_K0 if low <= k0 <= high or k0 == END]
+    tops = {k0: _fix_top1(results, k0) for k0 in used}
     best = max((k0 for k0 in tops if k0 <= high), key=lambda k0: tops[k0])
     before = 0.0 if best == high else (tops[best] - tops[high]) / math.log10(high / best)
     after = (tops[high] - tops[END]) / math.log10(END / high)
@@ -103,7 +115,7 @@ def better_after(key: str, updates: Sequence[int], results: Results) -> Judgemen
 def _change(runs: Sequence[RunRecord], name: str, start: int, update: int, end: float) -> float:
     """The rise of a metric from right before an update to right after it."""
     changes = []
-    for run in (run for run in runs if run.status == "finished"):
+    for run in finished(runs):
         tests = of_first_net(run.measurements)
         before = _values((m for m in tests if start < m.iteration <= update), name)[-AROUND:]
         after = _values((m for m in tests if update < m.iteration <= end), name)[:AROUND]
@@ -137,7 +149,8 @@ def _fix_until(results: Results, k0: float, share: float) -> float:
     result = results.get(_fix(k0))
     if result is None:
         raise Unknown(_fix(k0))
-    tops = [top for run in result.runs for top in top1_until([run], round(run.max_iter * share))]
+    runs = counted(result.runs)
+    tops = [top for run in runs for top in top1_until([run], round(run.max_iter * share))]
     if not tops:
         raise Unknown(f"tests of {_fix(k0)}")
     return spread(tops).mean

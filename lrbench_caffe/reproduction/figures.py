@@ -17,7 +17,7 @@ from lrbench_caffe.reproduction import plan as plans
 from lrbench_caffe.reproduction import surface
 from lrbench_caffe.reproduction.compare import belongs
 from lrbench_caffe.reproduction.plan import ExperimentPlan, Row
-from lrbench_caffe.reproduction.results import runs_of, spread, top1_until
+from lrbench_caffe.reproduction.results import counted, finished, runs_of, spread, top1_until
 
 EVERY = 2  # iterations from one frame of the animation to the next
 WHOLE = (-2.0, 0.9, -1.5, 1.0)
@@ -67,7 +67,9 @@ def figure3(path: Path, plan: ExperimentPlan, records: Iterable[RunRecord]) -> N
     curves = {}
     for epochs in plans.FIGURE3_EPOCHS:
         until = round(plan.max_iter * epochs / max(plans.FIGURE3_EPOCHS))
-        points = [_point(row, top1_until(runs[row.number], until), "k0") for row in plan.rows]
+        points = [
+            _point(row, top1_until(counted(runs[row.number]), until), "k0") for row in plan.rows
+        ]
         curves[f"{epochs * plan.share:g} epochs"] = [point for point in points if point is not None]
     save(
         range_figure(
@@ -95,7 +97,9 @@ def figure4(path: Path, plan: ExperimentPlan, records: Iterable[RunRecord]) -> N
         OSError: the file cannot be written.
     """
     runs = _runs(plan, records)
-    points = [_point(row, top1_until(runs[row.number], plan.max_iter), "l") for row in plan.rows]
+    points = [
+        _point(row, top1_until(finished(runs[row.number]), plan.max_iter), "l") for row in plan.rows
+    ]
     paper = [
         Point(_parameter(row, "l"), row.paper.measurements[0].top1 or 0.0)
         for row in plan.rows

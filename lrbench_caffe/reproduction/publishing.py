@@ -13,7 +13,6 @@ from lrbench_caffe.plots.files import save
 from lrbench_caffe.records import RunRecord
 from lrbench_caffe.reproduction.compare import (
     WITHIN,
-    belongs,
     conclusion_rows,
     data_rows,
     our_results,
@@ -23,7 +22,7 @@ from lrbench_caffe.reproduction.compare import (
 from lrbench_caffe.reproduction.figures import figure3, figure4, figure5
 from lrbench_caffe.reproduction.observer import ReproductionObserver
 from lrbench_caffe.reproduction.plan import ExperimentPlan
-from lrbench_caffe.reproduction.results import PolicyResult
+from lrbench_caffe.reproduction.results import PolicyResult, finished
 from lrbench_caffe.tabular import csv_text, markdown_table
 
 DRAWN = {"figure3": figure3, "figure4": figure4, "figure5": figure5}
@@ -37,7 +36,7 @@ def show(
     """Show the table, and which of the paper's conclusions hold."""
     ours = our_results(plan, records)
     observer.table(table_rows(plan, ours, short=True), _title(plan), LEFT)
-    for line in (LEGEND, _source(plan, records, ours)):
+    for line in (LEGEND, _source(ours)):
         observer.say(line)
     judged = conclusion_rows(plan, ours)
     if len(judged) > 1:
@@ -64,7 +63,7 @@ def write(
     ours = our_results(plan, records)
     judged = conclusion_rows(plan, ours)
     files = {
-        f"{plan.file_name}.md": _markdown(plan, records, ours, judged, lost),
+        f"{plan.file_name}.md": _markdown(plan, ours, judged, lost),
         f"{plan.file_name}.csv": csv_text(data_rows(plan, ours)),
     }
     if len(judged) > 1:
@@ -78,13 +77,12 @@ def write(
 
 def _markdown(
     plan: ExperimentPlan,
-    records: Sequence[RunRecord],
     ours: dict[str, PolicyResult],
     judged: list[list[str]],
     lost: Sequence[str],
 ) -> str:
     parts = [f"# {_title(plan)}\n", markdown_table(table_rows(plan, ours), LEFT), f"{LEGEND}\n"]
-    parts.append(f"{markdown(_source(plan, records, ours))}\n")
+    parts.append(f"{markdown(_source(ours))}\n")
     if lost:
         parts += ["## Lost trainings\n", "".join(f"- {markdown(text)}\n" for text in lost)]
     if len(judged) > 1:
@@ -96,14 +94,9 @@ def _title(plan: ExperimentPlan) -> str:
     return f"{plan.title} ({plan.note})" if plan.scaled else plan.title
 
 
-def _source(
-    plan: ExperimentPlan, records: Sequence[RunRecord], ours: dict[str, PolicyResult]
-) -> str:
+def _source(ours: dict[str, PolicyResult]) -> str:
     """The source of our numbers:  "Ours: 20 trainings with Caffe 1.0.0, CPU; 1 more diverged."."""
-    texts = {str(row.trained) for row in plan.rows}
-    mine = [
-        r for r in records if belongs(plan, r) and r.policy.text in texts and r.status == "finished"
-    ]
+    mine = [run for result in ours.values() for run in finished(result.runs)]
     diverged = sum(result.diverged for result in ours.values())
     if not mine:
         return (

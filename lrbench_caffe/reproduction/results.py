@@ -72,6 +72,16 @@ def runs_of(records: Iterable[RunRecord]) -> list[RunRecord]:
     return [*finished, *lost.values()]
 
 
+def finished(runs: Iterable[RunRecord]) -> list[RunRecord]:
+    """The runs that finished."""
+    return [run for run in runs if run.status == "finished"]
+
+
+def counted(runs: Sequence[RunRecord]) -> list[RunRecord]:
+    """The runs that a policy is judged by: those that finished; where none did, those that diverged."""
+    return finished(runs) or list(runs)
+
+
 def top1_until(runs: Iterable[RunRecord], iteration: int) -> list[float]:
     """The highest Top-1 of each run's tests up to an iteration.
 

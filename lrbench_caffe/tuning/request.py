@@ -156,7 +156,7 @@ class TuningRequest(StudyRequest):
         check_percent(self, "target_top1")
         check_number(self, "target")
         self._check_holdout()
-        check_names(self, "try_first")
+        check_names(self, "try_first", what="policies")
         self._check_range()
         object.__setattr__(self, "also", check_also(self.also))
         if self.also and self.goal == "cost":
@@ -186,7 +186,8 @@ class TuningRequest(StudyRequest):
         if not pair or not 0 < value[0] <= value[1] < math.inf:
             shown = ",".join(map(str, value)) if listed else repr(value)
             raise ParameterError(
-                "{lr_range}: {0}; allowed: the lowest and the highest LR, above 0", shown
+                "{lr_range}: {0}; allowed: a pair of numbers, the lowest and the highest LR, above 0",
+                shown,
             )
 
     def iterations(self, max_iter: int) -> int | None:

@@ -433,7 +433,10 @@ def test_data_that_cannot_be_held_out(workspace: Workspace) -> None:
         (("--gpus", ""), ("--gpus", "''", "comma-separated")),
         (("--try-first", "sin2"), ("--try-first: ", "SIN2")),
         (("--try-first", "FIX(k0=1) ; plateau(n=2): FIX(k0=0.1)"), ("--try-first: ", "a plateau")),
-        (("--lr-range", "0.1"), ("--lr-range: 0.1; allowed: the lowest and the highest LR",)),
+        (
+            ("--lr-range", "0.1"),
+            ("--lr-range: 0.1; allowed: a pair of numbers, the lowest and the highest LR",),
+        ),
         (("--lr-range", "0.1,0.01"), ("--lr-range: 0.1,0.01; allowed",)),
         (("--lr-range", "0,0.01"), ("--lr-range: 0.0,0.01; allowed",)),
         (("--lr-range", "0.1,x"), ("--lr-range: '0.1,x'; allowed: LOW,HIGH",)),

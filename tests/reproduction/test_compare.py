@@ -298,7 +298,7 @@ def test_iterations_in_a_scaled_conclusion_are_scaled():
     assert rows["SIN2 has the lowest cost, 80 iterations"][:3] == [
         "holds",
         "holds",
-        "SIN2 80, TRI 100",
+        "SIN2 80, limit 80; SIN2 80, TRI 100",
     ]
     faster = next(
         row

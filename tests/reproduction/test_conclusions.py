@@ -23,8 +23,10 @@ from lrbench_caffe.reproduction.checks import (
     judged,
     over,
     points_above,
+    reach,
     shown,
     signed,
+    under,
 )
 from lrbench_caffe.reproduction.compare import data_rows, paper_results, table_rows
 from lrbench_caffe.reproduction.conclusions import (
@@ -221,6 +223,33 @@ def test_above_a_number_to_the_digits_that_are_shown():
     assert over("top1", "AB", 78.62)(results) == Judgement(False, "B 78.62, limit 78.62")
 
 
+def test_at_a_number_and_below_it_to_the_digits_that_are_shown():
+    results = {"A": result(top1=99.2667), "B": result(top1=99.264)}
+    assert reach("top1", "A", 99.27)(results) == Judgement(True, "A 99.27, limit 99.27")
+    assert reach("top1", "AB", 99.27)(results) == Judgement(False, "B 99.26, limit 99.27")
+    assert under("top1", "B", 99.27)(results) == Judgement(True, "B 99.26, limit 99.27")
+    assert under("top1", "AB", 99.27)(results).holds is False
+
+
+def test_equal_means_are_equal_whatever_adding_and_dividing_left():
+    results = {"A": result(top1=(99.00 + 99.04) / 2), "B": result(top1=99.02)}
+    assert results["A"].spreads["top1"].mean != 99.02  # in its last bit
+    assert above("top1", "A", "B")(results).holds is above("top1", "B", "A")(results).holds is False
+    by_name = {conclusion.name: conclusion for conclusion in CONCLUSIONS}
+    same = by_name[
+        "VII: at the same Top-1 as TRI and TRI2, SINEXP has a higher AC and a lower CD than they"
+    ]
+    for tri, other in ((99.12, 99.07), (99.37, 99.32), (99.27, 99.22)):  # all 0.05 apart
+        tops = {"TRI": tri, "TRI2": other, "SINEXP": other}
+        results = {
+            key: result(
+                top1=top, ac=0.9 + (key == "SINEXP") / 100, cd=0.1 - (key == "SINEXP") / 100
+            )
+            for key, top in tops.items()
+        }
+        assert same.judge(results).holds is True
+
+
 def test_points_are_those_of_the_printed_digits():
     results = {"A": result(top1=99.3001), "B": result(top1=99.15)}
     assert points_above("A", "B", 0.15)(results).holds is True
@@ -259,6 +288,36 @@ def test_what_is_known_decides_where_nothing_else_could_change_it():
 
 
 @pytest.mark.parametrize(
+    ("name", "tops", "word"),
+    [
+        (
+            "all CLRs but COS reach 99.27 %, NSTEP and INV do not",
+            {"SINEXP": 99.25},
+            "does not hold",
+        ),
+        ("all CLRs but COS reach 99.27 %, NSTEP and INV do not", {"INV": 99.40}, "does not hold"),
+        ("all CLRs but COS reach 99.27 %, NSTEP and INV do not", {"INV": 99.0}, "undecided"),
+        (
+            "at the same Top-1 as TRI and TRI2, SINEXP has a higher AC and a lower CD than they",
+            {"TRI": 99.4, "TRI2": 99.2},
+            "does not hold",
+        ),
+    ],
+)
+def test_one_part_that_fails_refutes_it_before_the_others_are_trained(name, tops, word):
+    by_name = {conclusion.name: conclusion for conclusion in CONCLUSIONS}
+    results = {key: result(top1=top1) for key, top1 in tops.items()}
+    assert by_name[f"VII: {name}"].judge(results).word == word
+
+
+def test_the_lowest_cost_is_refuted_by_its_limit_alone():
+    by_name = {conclusion.name: conclusion for conclusion in CONCLUSIONS}
+    cost = by_name["VII: SIN2 has the lowest cost, 4000 iterations"]
+    assert cost.judge({"SIN2": result(iterations=6000)}).holds is False
+    assert cost.judge({"SIN2": result(iterations=4000)}).holds is None
+
+
+@pytest.mark.parametrize(
     ("changed", "word"),
     [
         ({}, "undecided"),  # COS may be above NSTEP, or not
@@ -293,3 +352,7 @@ def test_the_best_k0_of_figure_3():
     results["FIX(k0=0.001)"] = result(top1=78.0)
     del results["FIX(k0=0.1)"]
     assert check.judge(results) == Judgement(None, "no result: FIX(k0=0.1)")
+    results["FIX(k0=0.02)"] = result(top1=79.0)  # FIX(k0=0.1) could only be better still
+    assert check.judge(results) == Judgement(False, "best: FIX(k0=0.02) 79.00")
+    del results["FIX(k0=0.002)"]  # but this one could be the best
+    assert check.judge(results).holds is None

@@ -66,6 +66,24 @@ def test_a_k0_that_diverged_is_at_chance_as_it_is_drawn():
     assert fall.holds is True and "FIX(k0=0.1) 10.00 (1 diverged)" in fall.numbers
 
 
+def test_a_seed_that_diverged_does_not_count_beside_one_that_finished():
+    of = plan("figure3")
+    policy = of.row("FIX(k0=0.001)").policy
+    ended = run(of, policy, 1, [measured(5000, 58.0), measured(70_000, 78.0)])
+    lost = run(of, policy, 2, [measured(5000, 10.0)], status="diverged")
+    results = {**figure3({}), **our_results(of, [ended, lost])}
+    for number in (BEST, SHAPE):  # 58 and 78, not the means 34 and 44
+        assert judge("figure3", number, results).holds is True
+
+
+def test_how_fast_it_falls_needs_no_k0_in_between():
+    results = figure3({0.001: 78.0, 0.006: 76.0, 0.1: 10.0})
+    del results["FIX(k0=0.008)"], results["FIX(k0=0.05)"], results["FIX(k0=5e-05)"]
+    assert judge("figure3", FALL, results).holds is True
+    del results["FIX(k0=0.002)"]
+    assert judge("figure3", FALL, results) == Judgement(None, "no result: FIX(k0=0.002)")
+
+
 def test_figure_3_needs_every_k0():
     results = figure3({0.001: 78.0})
     del results["FIX(k0=5e-05)"]

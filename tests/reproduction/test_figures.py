@@ -79,6 +79,23 @@ def test_figure_3_takes_the_highest_top1_up_to_each_epoch(monkeypatch, tmp_path)
     figure3(tmp_path / "x.png", of, records)
     assert drawn["10 epochs"] == [(5e-5, 61.0, 1.0), (1e-4, 10.0, None)]
     assert drawn["20 epochs"] == [(5e-5, 66.0, 4.0), (1e-4, 10.0, None)]
+    records.append(run(of, of.rows[1].policy, 2, other))  # beside it the lost one does not count
+    figure3(tmp_path / "x.png", of, records)
+    assert drawn["10 epochs"] == [(5e-5, 61.0, 1.0), (1e-4, 62.0, None)]
+
+
+def test_figure_4_is_of_trainings_that_finished(monkeypatch, tmp_path):
+    drawn = []
+    monkeypatch.setattr(figures, "steps_figure", lambda points, **others: drawn.extend(points))
+    monkeypatch.setattr(figures, "save", lambda figure, path: None)
+    of = select(plan("figure4"), "1-2")
+    records = [
+        run(of, of.rows[0].policy, 1, [measured(70_000, 78.0)]),
+        run(of, of.rows[0].policy, 2, [measured(0, 10.0)], status="diverged"),
+        run(of, of.rows[1].policy, 1, [measured(0, 10.0)], status="diverged"),
+    ]
+    figure4(tmp_path / "x.png", of, records)
+    assert [(point.mean, point.sd) for point in drawn] == [(78.0, None)]
 
 
 def test_figure_4_has_the_papers_numbers(texts):
