@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import functools
 import hashlib
 import os
@@ -114,6 +115,34 @@ def make_folder(root: Path, name: str) -> Path:
             number += 1
         else:
             return path
+
+
+class SharedUse:
+    """A folder that several processes use, where the last one tidies up. A process that ends uses it no more."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._handle: int | None = None
+
+    def begin(self) -> None:
+        """Use the folder, which is there, from now on; wait while another process tidies up."""
+        if self._handle is None:
+            self._handle = os.open(self._folder, os.O_RDONLY)
+            fcntl.flock(self._handle, fcntl.LOCK_SH)
+
+    @contextlib.contextmanager
+    def end(self) -> Iterator[bool]:
+        """Use it no more; yields whether nobody else does, nor begins to before the block ends."""
+        handle = os.open(self._folder, os.O_RDONLY) if self._handle is None else self._handle
+        self._handle = None
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+        finally:
+            os.close(handle)
 
 
 # -- temporary files -------------------------------------------------------------------------------

@@ -9,8 +9,10 @@ time that it uses. A training that is suspended is waited for, on whichever side
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +25,7 @@ from typing import IO, Union
 
 from lrbench_caffe.errors import InputError, LRBenchError, PassingError, TrainingError
 from lrbench_caffe.files import open_own
+from lrbench_caffe.jobs import attempts
 from lrbench_caffe.jobs.forkserver import ForkServer
 from lrbench_caffe.jobs.training import Job, JobResult, failed_result, read_result
 from lrbench_caffe.runtime.failures import Death
@@ -36,6 +39,7 @@ GRACE = (
     60.0  # beyond hang_seconds: ``train`` itself notices a Caffe that hangs, this is for ``train``
 )
 OUTPUT = "output.log"  # what ``train`` prints
+SCANTY = 1 << 16  # bytes free: a full disk may have a few for root, or in half-filled blocks
 LOCK = ".job"
 # Exit codes of the process, beside those of ``train``.
 PASSES = os.EX_TEMPFAIL  # bad input that may be accepted at the next attempt
@@ -79,13 +83,14 @@ def run_child(
         InputError: nothing can be written there.
     """
     stop = stop or threading.Event()
-    result = _found(training)
-    if result:
-        return result
     try:
-        with _alone(training, stop):
-            _wait_for_others(training, stop)
-            return _found(training) or _train(training, stop, gpu, warn, server)
+        result = _found(training)
+        if result is None:
+            with _alone(training, stop):
+                _wait_for_others(training, stop)
+                result = _found(training) or _train(training, stop, gpu, warn, server)
+        attempts.end(training)  # one of a cluster whose command was killed
+        return result
     except (OSError, InputError) as error:
         cause = error if isinstance(error, OSError) else error.__cause__
         if not (isinstance(cause, OSError) and passes(cause)):
@@ -228,8 +233,14 @@ def _failure(training: Job, code: int, hung: bool, seconds: float) -> JobResult:
             ", perhaps for lack of memory" if code == -signal.SIGKILL else ""
         )
     else:
-        reason = _last_line(Path(training.out) / OUTPUT) or f"exit code {code}"
+        reason = _last_line(Path(training.out) / OUTPUT) or _silent_reason(training, code)
     return judged(failed_result(training, reason, seconds), code)
+
+
+def _silent_reason(training: Job, code: int) -> str:
+    """Why a training ended that could not even say so: there may have been no room for its words."""
+    free = shutil.disk_usage(training.out).free
+    return os.strerror(errno.ENOSPC) if free < SCANTY else f"exit code {code}"
 
 
 def judged(result: JobResult, code: int) -> JobResult:

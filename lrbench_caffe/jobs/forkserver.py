@@ -67,7 +67,8 @@ class ForkServer:
             return None
         try:
             asker = self._connected(arguments, environment)
-            process = ask_for_fork(asker, b".", [output.fileno()], signal.SIGTERM, stop)
+            server = self._servers[-1].pid
+            process = ask_for_fork(asker, b".", [output.fileno()], signal.SIGTERM, stop, server)
         except Unanswered:
             self._gave_up = True
             return None

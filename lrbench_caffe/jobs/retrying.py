@@ -13,9 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lrbench_caffe.errors import InputError
+from lrbench_caffe.errors import InputError, LRBenchError
 from lrbench_caffe.jobs.pool import Pool
 from lrbench_caffe.jobs.training import Job, JobResult
+from lrbench_caffe.runtime.faults import is_of_full_disk
 
 RETRIES = 6  # losses in a row without progress after which a training is begun again; one more is a failure
 SAME = 3  # losses in a row at one iteration and for one reason, after which it will always be lost there
@@ -119,6 +120,7 @@ class RetryingPool:
 
         Raises:
             InputError: a training was refused, for what it was given.
+            LRBenchError: one was given up for a full disk.
         """
         deadline = float("inf") if timeout is None else time.monotonic() + timeout
         while True:
@@ -131,6 +133,11 @@ class RetryingPool:
                 if result.refused:
                     raise InputError(str(result.reason))
                 if not (result.lost and self._try_again(result)):
+                    if is_of_full_disk(result.reason or ""):  # nor could any other be recorded
+                        raise LRBenchError(
+                            f"{result.training.out}: {result.reason}; the same command continues when "
+                            "there is room"
+                        )
                     return self._with_losses(result)
             elif time.monotonic() >= deadline:
                 return None

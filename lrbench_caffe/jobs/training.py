@@ -43,8 +43,8 @@ class Job:
         hang_seconds: without a sign of life for this long it is considered hung; 0 for never.
         flags: more flags for ``train``, such as ("--layers", "fast"); beginning: those of a new
             training alone, about its start.
-        retry: whether one that failed in an earlier command continues; else its failure is the
-            result.
+        retry: whether one that failed in an earlier command continues, or begins again where its
+            snapshots are damaged or gone; else its failure is the result.
     """
 
     solver: str
@@ -85,7 +85,7 @@ class Job:
         """
         arguments = ["--out", self.out, "--hang-timeout", f"{self.hang_seconds:g}"]
         if self.run.exists:
-            arguments.append("--resume")
+            arguments += ["--resume", *(["--start-over"] if self.retry else [])]
         else:
             arguments += ["--solver", self.solver, "--seed", str(self.seed)]
             arguments += [*self.beginning, *(["--lr", self.policy] if self.policy else [])]
@@ -181,9 +181,11 @@ def read_result(training: Job, seconds: float = 0.0) -> JobResult | None:
     status, reached = record.get("status", "running"), int(record.get("iteration") or 0)
     measurements = of_first_net(run.measurements())
     until = training.until
+    if until is not None and reached >= until:
+        # A kill may have left tests beyond it, of a later part that goes on from here.
+        measurements = [m for m in measurements if m.iteration <= until]
     if until is not None and reached > until:
-        then = [m for m in measurements if m.iteration <= until]
-        return JobResult(training, "stopped", as_asked(until), until, seconds, then)
+        return JobResult(training, "stopped", as_asked(until), until, seconds, measurements)
     # One that a signal stopped there may lack the test that is due there.
     if until is not None and reached >= until and is_paused(record):
         pass

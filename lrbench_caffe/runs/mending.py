@@ -5,7 +5,7 @@ see and what a plateau policy does, the losses since the last test are that test
 each snapshot keeps digests of the rows before it, and it is used only if these rows can be read:
 from the run's files, from its journals, or from the intact parts of both. Otherwise the snapshot
 before it is used, and the iterations after that are trained again. A run that has snapshots is
-never started over; if none can be used, resuming is refused.
+started over only on request; else, if none can be used, resuming is refused.
 """
 
 from __future__ import annotations
@@ -47,20 +47,23 @@ class _Before:
     losses: Texts
 
 
-def take_up(run: RunDirectory, snapshots: Snapshots, due: Due, first: int | None) -> TakenUp:
+def take_up(
+    run: RunDirectory, snapshots: Snapshots, due: Due, first: int | None, start_over: bool = False
+) -> TakenUp:
     """Find where a run continues, and repair its files.
 
     Args:
         run: locked by the caller.
         due: the tests before an iteration, as (iteration, net), by the schedule.
         first: the iteration that the run began at; None where that is not known.
+        start_over: whether a run none of whose snapshots can be used begins again.
 
     Raises:
-        InputError: the run has snapshots, but none with all that a resumed run needs, or its files
-            are of two runs.
+        InputError: the run has snapshots, but none with all that a resumed run needs, and is not to
+            begin again; or its files are of two runs.
     """
     run.believe(_own_record(run))
-    return _Mending(run, snapshots, due, first).take_up()
+    return _Mending(run, snapshots, due, first).take_up(start_over)
 
 
 def _own_record(run: RunDirectory) -> dict[str, Any]:
@@ -98,12 +101,16 @@ class _Mending:
         self._damage = list(dict.fromkeys([f"{RUN}: {damage}"] * bool(damage) + of_rows))
         self._incomplete: list[str] = []  # snapshots whose records are not whole
 
-    def take_up(self) -> TakenUp:
+    def take_up(self, start_over: bool) -> TakenUp:
         start, damaged = self._snapshots.newest(self._has_records)
-        if start is None and (self._incomplete or self._may_have_lost_snapshots()):
-            raise self._refusal()
+        none_left = start is None and bool(
+            damaged or self._incomplete or self._may_have_lost_snapshots()
+        )
+        if none_left and not start_over:
+            raise self._refusal(damaged)
         notes = [f"the snapshot {name} is damaged, overwritten or missing" for name in damaged]
-        if self._damage or self._incomplete:
+        notes += ["the run begins again: no snapshot can be continued from"] * none_left
+        if self._damage or self._incomplete or none_left:
             notes = [*self._notes(), *notes]
             self._mend(start)
             notes += [
@@ -162,11 +169,18 @@ class _Mending:
         """Whether there may have been snapshots that nothing tells of any more."""
         return bool(self._saved.damage or self._tests.damage) and bool(self._snapshots.unrecorded())
 
-    def _refusal(self) -> ParameterError:
+    def _refusal(self, damaged: list[str]) -> ParameterError:
+        if damaged and not self._incomplete:
+            return ParameterError(
+                "{resume}: none of the snapshots in {0} is intact ({1}); allowed: restore them, begin "
+                "this run again with {start_over}, or another one with another {out}",
+                self._run.snapshots,
+                ", ".join(damaged),
+            )
         words = "; ".join(self._damage) or "tests or losses of the schedule are missing"
         return ParameterError(
-            "{resume}: {0}: {1}; and no snapshot has complete records before it; "
-            "allowed: restore these files, or start again with another {out}",
+            "{resume}: {0}: {1}; and no snapshot has complete records before it; allowed: restore "
+            "these files, begin this run again with {start_over}, or another one with another {out}",
             self._run.path,
             words,
         )

@@ -229,6 +229,11 @@ class Snapshots:
 
     # -- reading --------------------------------------------------------------------------------
 
+    @property
+    def published(self) -> bool:
+        """Whether they are also put where Caffe would write them."""
+        return self._public is not None
+
     def all(self) -> list[Snapshot]:
         """The recorded snapshots, by iteration, intact or not, without automatic ones that were replaced."""
         return recorded(self._run)
@@ -262,28 +267,14 @@ class Snapshots:
 
         Returns:
             It, and the names of newer ones that are not intact.
-
-        Raises:
-            InputError: the run has snapshots, but none is intact. To start again from nothing is
-                not what resuming asks for.
         """
         damaged: list[str] = []
-        intact = False
         for snapshot in reversed(self.all()):
             if not self._intact(snapshot):
                 damaged.append(snapshot.state)
             elif usable(snapshot):
                 return snapshot, damaged
-            else:
-                intact = True
-        if damaged and not intact:
-            raise ParameterError(
-                "{resume}: none of the snapshots in {0} is intact ({1}); "
-                "allowed: restore them, or start again with another {out}",
-                self._folder,
-                ", ".join(damaged),
-            )
-        return None, []
+        return None, damaged
 
     def _intact(self, snapshot: Snapshot) -> bool:
         return is_intact(self._folder, snapshot)

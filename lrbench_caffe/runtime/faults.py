@@ -38,6 +38,11 @@ def is_of_memory(words: str) -> bool:
     return _MEMORY.search(words) is not None
 
 
+def is_of_full_disk(words: str) -> bool:
+    """Whether the words of a failure are about a disk, or a share of it, that is full."""
+    return any(os.strerror(code) in words for code in (errno.ENOSPC, errno.EDQUOT))
+
+
 def signal_of(code: int) -> signal.Signals | None:
     """The signal behind the exit code of a process, which may be a shell or a container around Caffe's."""
     number = -code if code < 0 else code - 128  # as shells report it

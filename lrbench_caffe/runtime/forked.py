@@ -82,6 +82,7 @@ def ask_for_fork(
     descriptors: Sequence[int],
     orphaned: signal.Signals,
     stop: threading.Event | None = None,
+    server: int | None = None,
 ) -> ForkedProcess | None:
     """Ask a server for a process.
 
@@ -90,6 +91,7 @@ def ask_for_fork(
         message, descriptors: what the process is to have.
         orphaned: the signal that it gets when the server is gone.
         stop: set by another thread when it is not wanted any more.
+        server: its process, whose wait for a processor is not to count; None if it is not known.
 
     Returns:
         None where that cannot be: nothing was started, and nothing will be.
@@ -102,15 +104,17 @@ def ask_for_fork(
         stack.callback(ours.close)
         with its, contextlib.suppress(OSError):
             socket.send_fds(asker, [message], [its.fileno(), *descriptors])
-        pid = _id_of_fork(ours, stop)
+        pid = _id_of_fork(ours, stop, server)
         if pid is None:
             return None
         stack.pop_all()
     return ForkedProcess(pid, ours, orphaned)
 
 
-def _id_of_fork(ours: socket.socket, stop: threading.Event | None) -> int | None:
-    silence = Silence(START_SECONDS)
+def _id_of_fork(
+    ours: socket.socket, stop: threading.Event | None, server: int | None
+) -> int | None:
+    silence = Silence(START_SECONDS, server)
     ours.settimeout(POLL)
     while not (stop and stop.is_set()):
         try:

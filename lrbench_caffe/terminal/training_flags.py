@@ -189,6 +189,11 @@ def _add_run_directory(run: argparse._ArgumentGroup) -> None:
         "--resume", action="store_true", help="continue --out DIR, else this solver's newest run"
     )
     run.add_argument(
+        "--start-over", action="store_true",
+        help="with --resume: where none of the snapshots can be continued from, train again from the "
+        "beginning (default: refuse)",
+    )  # fmt: skip
+    run.add_argument(
         "--publish", action="store_true",
         help="with --out: also write the snapshots at the solver's snapshot_prefix, as without --out",
     )  # fmt: skip
@@ -289,6 +294,7 @@ def training_request(args: argparse.Namespace) -> TrainingRequest:
         stages=args.stage,
         out=Path(args.out) if args.out else None,
         resume=args.resume,
+        start_over=args.start_over,
         publish=args.publish,
         preview=args.preview,
         trust_data=args.trust_data,

@@ -69,6 +69,7 @@ class ScheduleMonitor:
         self.policy = policy
         self.max_iter = max_iter
         self.until = max_iter if until is None else min(until, max_iter)
+        self.pauses = until is not None  # this session is a part of the run
         self.test_interval = test_interval
         self.snapshot_interval = snapshot_interval
         self.test_initialization = test_initialization

@@ -48,6 +48,8 @@ class TrainingRequest:
         level, stages: of the training net, as caffe train's flags.
         out: the run directory; None for a new one in ``RUNS``.
         resume: continue the run in ``out``, else the solver's newest run.
+        start_over: where none of its snapshots can be continued from, train it again from its
+            beginning; else that is refused.
         publish: also put the snapshots at the solver's snapshot_prefix where ``out`` is given.
         preview: nothing is trained after all.
         trust_data: do not check the data's records.
@@ -80,6 +82,7 @@ class TrainingRequest:
     stages: Sequence[str] | None = None
     out: Path | None = None
     resume: bool = False
+    start_over: bool = False
     publish: bool = False
     preview: bool = False
     trust_data: bool = False
@@ -110,7 +113,10 @@ class TrainingRequest:
         check_text(self, "gpu", allowed="a GPU's number, all or none")
         check_names(self, "contributors", "stages")
         check_counts(self, "branch_points")
-        check_switch(self, "resume", "publish", "preview", "trust_data", "no_database")
+        check_switch(self, "resume", "start_over", "publish", "preview", "trust_data")
+        check_switch(self, "no_database")
+        if self.start_over and not self.resume:
+            raise ParameterError("{start_over}: allowed: with {resume}")
 
     @property
     def publishes(self) -> bool:

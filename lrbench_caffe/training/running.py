@@ -50,6 +50,7 @@ def begin(prepared: Prepared, say: Say) -> Iterator[Session]:
             branch=branch,
             branch_at=request.branch_at,
             branch_points=request.branch_points,
+            start_over=request.start_over,
             recheck=request.layers in ("fast", "fast-avx2"),
         )
         yield session

@@ -62,6 +62,7 @@ class Session:
         branch: a run whose beginning is taken over, as far as it is the same; None for none.
         branch_at: the last iteration to branch at; None for the last that is possible.
         branch_points: iterations after which other runs may branch from this one.
+        start_over: whether a run without a snapshot that can be used begins again.
         recheck: check the fast layers even where a check is remembered.
         source: has processes for the worker that have loaded Caffe, None for nothing.
         start: the snapshot that the run continues from, None where it begins.
@@ -80,6 +81,7 @@ class Session:
     branch: RunDirectory | None = None
     branch_at: int | None = None
     branch_points: Collection[int] = ()
+    start_over: bool = False
     recheck: bool = False
     source: ProcessSource | None = None
 
@@ -103,7 +105,9 @@ class Session:
         if not self._new:
             from lrbench_caffe.runs.mending import take_up
 
-            taken_up = take_up(self.run, self.snapshots, self._tests_before, self._first)
+            taken_up = take_up(
+                self.run, self.snapshots, self._tests_before, self._first, self.start_over
+            )
             self.start, self.notes = taken_up.start, taken_up.notes
         self.beginning = self._shared_beginning()
 

@@ -348,8 +348,10 @@ class Trainer:
         return 0 < self._checkpoint_seconds < time.monotonic() - self._saved
 
     def _stop(self) -> TrainingOutcome:
-        # There is always one to continue from; where the solver wants none it is the run's own.
-        self._save(automatic=not self._solver.message.snapshot_after_train)
+        # There is always one to continue from. Where the solver wants none, or none is published
+        # and the run was to pause anyway, it is the run's own.
+        pauses = self._monitor.pauses and not self._snapshots.published
+        self._save(automatic=pauses or not self._solver.message.snapshot_after_train)
         self._worker.write_log("Optimization stopped early.")
         return TrainingOutcome("stopped", "stopped by a signal", self._iteration)
 

@@ -10,6 +10,7 @@ The parts are copies, which a study removes when it has ended and makes again wh
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable
@@ -22,9 +23,9 @@ import numpy as np
 from lrbench_caffe.datasets.lmdb_reader import LmdbReader
 from lrbench_caffe.datasets.lmdb_scan import read_labels
 from lrbench_caffe.datasets.lmdb_split import choose, digest_of, split_bytes, split_lmdb
-from lrbench_caffe.datasets.lmdb_writer import locked
+from lrbench_caffe.datasets.lmdb_writer import locked, writing_to
 from lrbench_caffe.errors import InputError, ParameterError
-from lrbench_caffe.files import replace_own
+from lrbench_caffe.files import SharedUse, replace_own
 from lrbench_caffe.knowledge.similarity import HELD_OUT
 from lrbench_caffe.prototxt.holdout import CannotSplit, Splittable, splittable, write_holdout
 from lrbench_caffe.prototxt.solver import Solver
@@ -45,6 +46,7 @@ class Holdout:
         split: the solver and its data.
         share: of the training records; seed: of the choice.
         study: the study's folder.
+        use: of that folder by this command; another one may be at the same study.
         digest: of the choice, "" before it is known.
         place: where the solver is, None for beside the parts.
     """
@@ -53,6 +55,7 @@ class Holdout:
     share: float
     seed: int
     study: Path
+    use: SharedUse = field(repr=False, compare=False)
     digest: str = ""
     place: Path | None = None
     _ready: bool = field(default=False, init=False)
@@ -88,6 +91,9 @@ class Holdout:
         """
         if self._ready:
             return
+        with writing_to(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.use.begin()
         with locked(self.folder):
             kept = self._kept()
             if kept is not None and kept["made_of"] == self._made_of():
@@ -99,8 +105,13 @@ class Holdout:
         self._ready = True
 
     def remove(self) -> None:
-        """Remove the copies."""
+        """Remove the copies, unless another command trains on them: that one removes them later."""
         self._ready = False
+        with contextlib.suppress(OSError), self.use.end() as unused:
+            if unused:
+                self._clear()
+
+    def _clear(self) -> None:
         (self.folder / _MARK).unlink(missing_ok=True)
         for _, rest, held in self._parts():
             shutil.rmtree(rest, ignore_errors=True)
@@ -146,7 +157,7 @@ class Holdout:
         self.digest = digest
 
     def _copy(self, say: Callable[[str], None]) -> None:
-        self.remove()
+        self._clear()
         split = self.split
         size = sum(map(split_bytes, split.sources))
         say(
@@ -163,7 +174,7 @@ class Holdout:
             for source, rest, held_out in self._parts():
                 split_lmdb(source, held, rest, held_out)
         except BaseException:
-            self.remove()
+            self._clear()
             raise
         content = {"made_of": self._made_of(), "digest": self.digest}
         replace_own(self.folder / _MARK, (json.dumps(content, indent=2) + "\n").encode())
@@ -203,7 +214,7 @@ def choose_holdout(
     if not share:
         return None, ""
     try:
-        holdout = Holdout(splittable(solver), share, seed, study)
+        holdout = Holdout(splittable(solver), share, seed, study, SharedUse(study))
         if usual:
             _check_usual(holdout)
     except CannotSplit as error:

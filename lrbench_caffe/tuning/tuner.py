@@ -191,7 +191,7 @@ class Tuner:
 
     def _begin(self) -> Prior:
         """Begin the study, or find out with what it was begun."""
-        where, plan, holdout = self._study.folder, self._plan, self._study.holdout
+        where, plan = self._study.folder, self._plan
         kept = folder.read(where)
         folder.check_solver(where, plan, kept)
         if kept is not None:
@@ -200,11 +200,10 @@ class Tuner:
                 folder.check_fresh(where, kept, plan.try_first)
             slots, split = int(kept["plan"].get("slots", 1)), str(kept["plan"].get("split", ""))
             self._study.plan = replace(plan, slots=slots, split=split)
-            if holdout:
-                holdout.digest = split
             self._study.say_what_is_there()
             experience = Prior.from_json(kept["experience"])
             folder.write(where, self._study.plan, experience)  # with what has changed
+            self._hold_out(experience)
             return experience
         experience = Prior()
         if self._db is not None:
@@ -212,12 +211,23 @@ class Tuner:
         experience = experience.with_given(self._plan.try_first, self._plan.lr_range)
         for text, why in experience.policies:
             self._say(f"tried first: {text} ({why})")
-        if holdout:
-            holdout.make(self._say)
-        split = holdout.digest if holdout else ""
-        self._study.plan = replace(plan, slots=self._study.slots, split=split)
-        folder.write(where, self._plan, experience)
+        self._study.plan = replace(plan, slots=self._study.slots)
+        folder.write(
+            where, self._plan, experience
+        )  # before the copies, which are part of the study
+        self._hold_out(experience)
         return experience
+
+    def _hold_out(self, experience: Prior) -> None:
+        """Learn which records are held out, by choosing them where the study has not chosen yet."""
+        holdout, split = self._study.holdout, self._plan.split
+        if holdout is None:
+            return
+        holdout.digest = split
+        if not split:
+            holdout.make(self._say)
+            self._study.plan = replace(self._plan, split=holdout.digest)
+            folder.write(self._study.folder, self._plan, experience)
 
     def _look_up(self, db: str) -> Prior:
         """The database's knowledge; nothing if it is damaged, which does not prevent a tuning."""

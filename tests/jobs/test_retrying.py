@@ -106,6 +106,16 @@ def test_what_is_lost_in_the_same_way_each_time_is_given_up_sooner() -> None:
     assert (found["a"].status, found["a"].losses, found["b"].status) == ("failed", 4, "finished")
 
 
+def test_a_full_disk_ends_the_command() -> None:
+    """No other training could be recorded either, and each would be tried seven times."""
+    pool = LosingPool(a=[(os.strerror(errno.ENOSPC), 0)] * 9)
+    with pytest.raises(
+        LRBenchError, match="^a: No space left on device; the same command continues"
+    ):
+        carry_out(pool, "a")
+    assert len(pool.begun) == RETRIES + 1
+
+
 def test_one_that_gets_further_each_time_is_not_given_up() -> None:
     found, _ = carry_out(LosingPool(a=[(KILLED, 5 * n) for n in range(1, 12)]), "a")
     assert (found["a"].status, found["a"].losses) == ("finished", 11)

@@ -46,8 +46,9 @@ class Chain:
         self.was_old = old
         self.notes: list[str] = []
 
-    def train(self, until: int = END + 1) -> None:
+    def train(self, until: int = END + 1, start_over: bool = False) -> None:
         """Begin or continue; ``until`` is the iteration before whose update it is killed."""
+        self.start_over = start_over
         self.run.lock()
         try:
             self._train(until)
@@ -65,7 +66,8 @@ class Chain:
             self.first,
         )
         if run.exists:
-            taken = take_up(run, snapshots, lambda t: [(i, 0) for i in range(0, t, TEST)], 0)
+            due = lambda t: [(i, 0) for i in range(0, t, TEST)]  # noqa: E731
+            taken = take_up(run, snapshots, due, 0, self.start_over)
             self.notes = taken.notes
             record = run.read()
             if taken.start:
@@ -281,6 +283,31 @@ def test_snapshots_without_a_record_are_not_started_over(copy):
     ):
         chain.train()
     assert len(list(chain.run.snapshots.iterdir())) == 4
+
+
+def test_a_run_without_an_intact_snapshot_begins_again_on_request_alone(copy, whole):
+    chain = copy()
+    states = sorted(chain.run.snapshots.glob("*.solverstate"))
+    for state in states:
+        state.write_bytes(b"")
+    with pytest.raises(
+        InputError, match=r"^resume: none of the snapshots in .* is intact .*start_over"
+    ):
+        chain.train()
+    chain.train(start_over=True)
+    assert chain.notes[-1] == "the run begins again: no snapshot can be continued from"
+    assert all(state.name in " ".join(chain.notes) for state in states)
+    assert chain.outcome() == whole
+    assert chain.run.repeated == 53  # the iterations that it had been killed at
+
+
+def test_a_run_whose_records_are_lost_begins_again_on_request(copy, whole):
+    chain = copy()
+    for name in ("snapshots.jsonl", "records.log"):
+        (chain.run.path / name).unlink()
+    chain.train(start_over=True)
+    assert chain.notes[-1] == "the run begins again: no snapshot can be continued from"
+    assert chain.outcome() == whole
 
 
 def test_an_older_snapshot_where_the_records_of_the_newest_are_lost(copy, whole):

@@ -120,7 +120,9 @@ def test_the_parts_are_made_once_and_again_when_they_are_needed(
     again, _ = chosen(solver_of(found), kept=0.1)
     again.make(said.append)
     assert len(said) == 1 and again.digest == found.digest != ""
-    again.remove()
+    again.remove()  # the other command still trains on them
+    assert labels_of(Path("study/holdout/a_holdout_test_lmdb")) == held
+    found.remove()
     assert not list(Path("study/holdout").glob("*_lmdb"))
     again.make(said.append)
     assert len(said) == 2 and labels_of(Path("study/holdout/a_holdout_test_lmdb")) == held

@@ -50,6 +50,14 @@ def test_an_earlier_part_comes_out_as_it_did_then(training: Job, status: str) ->
     assert (whole.status, whole.iteration, len(whole.measurements)) == (status, 200, 5)
 
 
+def test_a_part_has_no_tests_that_a_kill_left_behind_it(training: Job) -> None:
+    """All was killed in a later part, and goes on from the snapshot at the end of this one."""
+    ended(training, "stopped", 100)
+    part = read_result(replace(training, until=100))
+    assert part is not None
+    assert [m.iteration for m in part.measurements] == [0, 50, 100]
+
+
 def test_a_part_that_is_not_there_yet(training: Job) -> None:
     ended(training, "stopped", 100)
     assert read_result(replace(training, until=150)) is None
