@@ -118,7 +118,7 @@ def make_folder(root: Path, name: str) -> Path:
 
 
 class SharedUse:
-    """A folder that several processes use, where the last one tidies up. A process that ends uses it no more."""
+    """A folder that several processes use until they end, and where the last one tidies up."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
