@@ -7,7 +7,8 @@ the headings of all tables follow from it. All deviations are population's.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 
 SCORES, LOSSES = "scores", "losses"  # what metrics are of
 UTILITY, ROBUSTNESS = "utility", "robustness"  # what policies are ranked by
+_ELEMENT = re.compile(r"(.+)\[\d+\]")  # of an output that is a vector
 
 
 @dataclass(frozen=True)
@@ -252,16 +254,26 @@ def in_percent(name: str) -> bool:
 
 
 def scalars(measurement: Measurement) -> dict[str, float]:
-    """The outputs that are single numbers; elements of vectors are left out."""
-    return {name: measurement.outputs[name] for name in scalar_names(measurement.outputs)}
+    """The outputs of a test that are single numbers; elements of vectors are left out."""
+    return {name: measurement.outputs[name] for name in scalar_names([measurement.outputs])}
 
 
-def scalar_names(outputs: Collection[str]) -> list[str]:
-    """The names of the outputs that are single numbers: not NAME and NAME[1] of a vector."""
-    vectors = {name for name in outputs if f"{name}[1]" in outputs}
-    return [
-        name for name in outputs if name not in vectors and name.rpartition("[")[0] not in vectors
-    ]
+def scalar_names(tests: Iterable[Iterable[str]]) -> list[str]:
+    """The names of the outputs that are single numbers: not NAME and NAME[1] of a vector.
+
+    An element that is not finite is not recorded. So each NAME[3] tells of a vector, and where one
+    test has only the element NAME, another test of the same net may have the others.
+
+    Args:
+        tests: the outputs of each test, by name.
+
+    >>> scalar_names([["iou", "l1"], ["iou[2]"]])
+    ['l1']
+    """
+    names = dict.fromkeys(name for outputs in tests for name in outputs)
+    elements = {name: match[1] for name in names if (match := _ELEMENT.fullmatch(name))}
+    vectors = set(elements.values())
+    return [name for name in names if name not in elements and name not in vectors]
 
 
 def of_first_net(measurements: Sequence[Measurement]) -> list[Measurement]:

@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 
-from lrbench_caffe.metrics import LOSSES, METRICS, RANKED, Measurement, best, scalars
+from lrbench_caffe.metrics import LOSSES, METRICS, RANKED, Measurement, best, scalar_names
 from lrbench_caffe.plaintext import csv_cell, markdown
 from lrbench_caffe.records import Dataset, RunRecord
 
@@ -56,10 +56,11 @@ def metrics_rows(measurements: Sequence[Measurement], num_params: int) -> Rows:
         if classifies or metric.of == LOSSES:
             values = [number(getattr(m, metric.name), metric.digits) for m in columns]
             rows.append([metric.heading, *values])
-    for name in dict.fromkeys(name for m in columns for name in scalars(m)):
-        rows.append(
-            [name, *(f"{m.outputs[name]:.6g}" if name in m.outputs else "-" for m in columns)]
-        )
+    for name in scalar_names(m.outputs for m in measurements):
+        if any(name in m.outputs for m in columns):
+            rows.append(
+                [name, *(f"{m.outputs[name]:.6g}" if name in m.outputs else "-" for m in columns)]
+            )
     losses = any(m.test_loss is not None for m in measurements)
     reached = (
         "the highest Top-1" if classifies else "the lowest test loss" if losses else "the last test"

@@ -21,6 +21,7 @@ from lrbench_caffe.metrics import (
     Measurement,
     TestMetrics,
     best,
+    scalar_names,
 )
 from lrbench_caffe.records import PolicySummary
 from lrbench_caffe.runtime import counting
@@ -441,6 +442,14 @@ def test_mean_average_precision_by_hand(version, area):
 
 def test_no_objects_have_no_average_precision():
     assert counting.Detections("detection_eval", "Integral").means(1) == []
+
+
+def test_elements_of_vectors_are_not_single_numbers():
+    # The second element of iou and the first of dice are NaN, which are not recorded.
+    assert scalar_names([["l1", "iou", "iou[2]", "iou[3]", "dice[1]"]]) == ["l1"]
+    # In the first test only the first element is finite.
+    assert scalar_names([["iou", "l1"], ["iou", "iou[3]", "late"]]) == ["l1", "late"]
+    assert scalar_names([["y", "y[x]", "[0]"]]) == ["y", "y[x]", "[0]"]  # names of blobs
 
 
 def test_rows_of_other_versions_are_read():

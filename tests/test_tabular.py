@@ -94,6 +94,16 @@ def test_outputs_that_are_single_numbers_are_shown():
     assert rows[3:5] == [["mae", "0.123457", "1.23457e+06"], ["early", "3", "-"]]
 
 
+def test_a_vector_with_elements_that_are_not_finite_is_not_shown():
+    # Its second element never is; at the end only the first one is.
+    first = replace(NO_CLASSES, outputs={"mae": 0.5, "each": 1.0, "each[2]": 2.0})
+    last = replace(NO_CLASSES, iteration=400, outputs={"mae": 0.25, "each": 1.0})
+    assert [row[0] for row in metrics_rows([first, last], num_params=2)] == [
+        "metric", "test loss", "LD", "mae", "#Iterations at the lowest test loss", "#Param",
+    ]  # fmt: skip
+    assert panels([first, last])["test net outputs"] == {"mae": [0.5, 0.25]}
+
+
 def test_the_table_shows_every_cell():
     console = Console(width=100, record=True, file=None, color_system=None)
     rows = metrics_rows([FIRST, BEST, LAST], num_params=3)

@@ -169,7 +169,7 @@ def _is_test_loss(pairs: Iterable[tuple[float, float]]) -> bool:
 
 def outputs_of(results: Iterable[PolicySummary]) -> list[str]:
     """The names of the net's own outputs that any result has and that are single numbers, in order."""
-    return sorted(scalar_names({name for one in results for name in one.outputs}))
+    return sorted(scalar_names(one.outputs for one in results))
 
 
 def beside_test_loss(name: str, results: Iterable[PolicySummary]) -> list[tuple[float, float]]:

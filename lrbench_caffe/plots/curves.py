@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from lrbench_caffe.errors import ParameterError, did_you_mean
 from lrbench_caffe.knowledge.criteria import direction, first_output, output, own_direction
-from lrbench_caffe.metrics import METRICS, Measurement, of_first_net, scalars, value_of
+from lrbench_caffe.metrics import METRICS, Measurement, of_first_net, scalar_names, value_of
 from lrbench_caffe.plots.training import Compared, RunCurves, training_figure
 from lrbench_caffe.runs.directory import RunDirectory
 from lrbench_caffe.runs.runjson import task_title
@@ -61,8 +61,7 @@ def compared(
     """
     tests = [test for run in runs for test in of_first_net(run.measurements)]
     metrics = [name for name in METRICS if any(value_of(m, name) is not None for m in tests)]
-    found = dict.fromkeys(name for test in tests for name in scalars(test))
-    outputs = [name for name in found if name not in METRICS]
+    outputs = [name for name in scalar_names(m.outputs for m in tests) if name not in METRICS]
     if by is None:
         return Compared(*_usual(metrics, outputs, higher))
     if by not in outputs and by.lower() in metrics:

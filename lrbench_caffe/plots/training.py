@@ -17,7 +17,7 @@ from lrbench_caffe.metrics import (
     heading_of,
     in_percent,
     of_first_net,
-    scalars,
+    scalar_names,
     value_of,
 )
 from lrbench_caffe.plots.files import plain, plain_label
@@ -178,16 +178,21 @@ def training_figure(
 
 def _output_series(measurements: list[Measurement]) -> dict[str, list[tuple[int, float]]]:
     """(iteration, value) of the scalar outputs of all test nets, by name, but for those shown already."""
-    several = len({m.net for m in measurements}) > 1
+    scalars = {
+        net: set(scalar_names(m.outputs for m in measurements if m.net == net))
+        for net in {m.net for m in measurements}
+    }
     series: dict[str, list[tuple[int, float]]] = {}
     shown: dict[str, bool] = {}
     for m in measurements:
         shares = [value / 100 for name in PERCENT if (value := getattr(m, name)) is not None]
         known = [m.test_loss, *shares] if m.of_first_net else []
-        for name, value in scalars(m).items():
+        for name, value in m.outputs.items():
+            if name not in scalars[m.net]:
+                continue
             if f"{name.rpartition('.')[0]}{TOP1_OF_HEAD}" in m.outputs:
                 continue  # a further head's, whose Top-1 is beside the main one's
-            label = f"{name} (test net #{m.net})" if several else name
+            label = f"{name} (test net #{m.net})" if len(scalars) > 1 else name
             series.setdefault(label, []).append((m.iteration, value))
             same = m.of_first_net and any(
                 v is not None and math.isclose(value, v, rel_tol=1e-5) for v in known
