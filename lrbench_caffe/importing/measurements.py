@@ -3,8 +3,8 @@
 - A test's train_loss is the mean of the *displayed* losses since the previous test (Caffe shows one
   every ``display`` iterations, averaged over ``average_loss``), so LD is less exact than a measured
   one.
-- Top-1 and Top-5 are those of Accuracy layers with top_k 1 and 5. Where the loss is not a number,
-  Caffe counts every sample as correct; such a test has neither.
+- Top-1 and Top-5 are those of the main head's Accuracy layers with top_k 1 and 5. Where the loss is
+  not a number, Caffe counts every sample as correct; such a test has neither.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import replace
 from lrbench_caffe.importing.rates import LoggedPolicy
 from lrbench_caffe.importing.sessions import LogSession, PrintedTest
 from lrbench_caffe.metrics import Measurement
+from lrbench_caffe.prototxt.heads import accuracies_of
 from lrbench_caffe.prototxt.solver import Solver, TestNet
 
 
@@ -135,22 +136,16 @@ def _measurement(
 
 
 def _accuracy(test: PrintedTest, solver: Solver, top_k: int) -> float | None:
-    """In percent, of the Accuracy layer with this top_k that reads the head's scores.
-
-    Where none does, because they go through a Softmax first, it is the last one: the main one,
-    where there are more.
-    """
+    """In percent, of the last Accuracy layer of the head that has this top_k."""
     if test.net >= len(solver.tests):
         return None
     tested = solver.tests[test.net]
-    layers = [
-        layer for layer in tested.net.of_type("Accuracy") if layer.accuracy_param.top_k == top_k
-    ]
-    shown = [layer for layer in layers if layer.top and layer.top[0] in test.outputs]
-    heads = [layer for layer in shown if tested.head and layer.bottom[0] == tested.head.scores]
+    layers = accuracies_of(tested.net, tested.head) if tested.head else []
+    tops = [layer.top[0] for layer in layers if layer.top and layer.accuracy_param.top_k == top_k]
+    shown = [top for top in tops if top in test.outputs]
     if not shown:
         return None
-    value, _ = test.outputs[(heads or shown)[-1].top[0]]
+    value, _ = test.outputs[shown[-1]]
     return round(100 * value, 6) if 0 <= value <= 1 else None
 
 

@@ -103,6 +103,16 @@ def check_head(heads: tuple[Head, ...], name: str, where: str) -> None:
         )
 
 
+def accuracies_of(net: PhaseNet, head: Head) -> list[Any]:
+    """The Accuracy layers that compare a head's scores, also behind a Softmax, with its labels."""
+    origin = _before_softmax(head.scores, net.producer(head.scores))
+    return [
+        layer
+        for layer in net.of_type("Accuracy")
+        if layer.bottom[1:2] == [head.labels] and _origin(net, layer) == origin
+    ]
+
+
 def misused_accuracies(net: PhaseNet) -> list[str]:
     """A warning for each Accuracy layer on a single score, where Caffe reads past it for any label but 0."""
     return [
@@ -154,9 +164,13 @@ def _ancestors(net: PhaseNet, blob: str) -> set[str]:
 
 def _origin(net: PhaseNet, reader: Any) -> str:
     """The blob that the scores of ``reader`` come from: behind a softmax or a sigmoid, what that reads."""
-    layer = net.producer(reader.bottom[0], before=reader)
-    behind = layer is not None and layer.type in ("Softmax", "Sigmoid")
-    return str((layer if behind else reader).bottom[0])
+    scores = reader.bottom[0]
+    return _before_softmax(scores, net.producer(scores, before=reader))
+
+
+def _before_softmax(scores: str, producer: Any) -> str:
+    behind = producer is not None and producer.type in ("Softmax", "Sigmoid")
+    return str(producer.bottom[0] if behind else scores)
 
 
 def _head(net: PhaseNet, readers: _Readers) -> Head:

@@ -392,6 +392,43 @@ def test_several_test_nets(log, reader):
     ]
 
 
+def layer_text(name: str) -> str:
+    return rf'(?ms)^layer \{{\n  name: "{name}"\n.*?^\}}\n'
+
+
+@pytest.mark.parametrize("through", ["", "_prob"], ids=["scores", "softmax"])
+def test_the_top_5_of_another_head_is_not_taken(log, reader, through):
+    """The first head has Top-1 and Top-5, the second one, of which the accuracies are, only Top-1."""
+    accuracy, top5, loss = (
+        re.search(layer_text(name), log)[0] for name in ("accuracy", "top5", "loss")
+    )
+
+    def of(name: str, text: str) -> str:
+        """The layer of another name, which reads the second scores."""
+        return re.sub(r'(name|top): "\w+"', rf'\1: "{name}"', text).replace('"ip2"', '"fc_b"')
+
+    second = re.search(layer_text("ip2"), log)[0].replace('"ip2"', '"fc_b"')
+    softmax = "".join(
+        f'layer {{ name: "{blob}_prob" type: "Softmax" bottom: "{blob}" top: "{blob}_prob" }}\n'
+        for blob in ("ip2", "fc_b")
+        if through
+    )
+    read = [
+        re.sub(r'bottom: "(ip2|fc_b)"', rf'bottom: "\1{through}"', text)
+        for text in (accuracy, top5, of("acc_b", accuracy))
+    ]
+    light = loss.replace('  top: "loss"\n', '  top: "loss"\n  loss_weight: 0.3\n')
+    text = re.sub(layer_text("(?:accuracy|top5)"), "", log)
+    text = text.replace(loss, "".join([second, softmax, *read, light, of("loss_b", loss)]))
+    text = re.sub(r"(?m)^(.*net output #)2(: top5.*)\n", r"\g<1>2\2\n\g<1>3: acc_b = 0.25\n", text)
+    found = reader.one(text)
+    assert found.head == f"fc_b{through}"
+    assert [(m.top1, m.top5) for m in found.measurements] == [(25.0, None)] * 5
+    assert [m.outputs["top5"] for m in found.measurements] == [
+        float(value) for value in re.findall(r"top5 = (\S+)", log)
+    ]
+
+
 def test_scores_of_2013(log, reader):
     """Caffe did not name them then: they are the net's outputs in alphabetical order."""
     text = re.sub(r"Test net output #(\d+): \S+ = (\S+).*", r"Test score #\1: \2", log)

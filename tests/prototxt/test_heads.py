@@ -7,6 +7,7 @@ import pytest
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.prototxt.heads import (
     Head,
+    accuracies_of,
     channels,
     check_head,
     choose_head,
@@ -147,6 +148,16 @@ def test_a_head_that_is_chosen(heads):
 def test_any_blob_names(net_of):
     (found,) = find_heads(net_of(loss("Straße/7", "label-3")))
     assert found == Head("Straße/7", "Straße/7", "label-3")
+
+
+def test_the_accuracies_of_a_head(net_of):
+    """Behind a Softmax, too; those of other scores or labels are none of its."""
+    own = [accuracy("s"), accuracy("prob", more="top_k: 5")]
+    others = [accuracy("s", "z"), accuracy("one")]
+    net = net_of(DATA + PRODUCT + ONE + SOFTMAX + "".join([own[0], *others, own[1]]))
+    first, _, _, second = net.of_type("Accuracy")
+    for scores in ("s", "prob"):
+        assert accuracies_of(net, Head(scores, scores, "y")) == [first, second]
 
 
 def test_an_accuracy_on_one_score_is_a_misuse(net_of):
