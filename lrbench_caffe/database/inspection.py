@@ -25,7 +25,7 @@ from lrbench_caffe.database.errors import DamagedDatabase
 from lrbench_caffe.database.rows import part_fields, read_measurements, run_from_row, select_runs
 from lrbench_caffe.database.transactions import Transactions
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.records import digest
+from lrbench_caffe.records import RunRecord, digest
 
 MOST = 20  # lines about one kind of damage
 CHUNK = 200  # runs read at once
@@ -180,7 +180,8 @@ def _of_runs(connection: Connection, uids: dict[int, str]) -> list[Finding]:
     findings: list[Finding] = []
     for row in rows:
         try:
-            checked_policy(checked_run(run_from_row(row, measured[row["id"]])))
+            record = checked_policy(checked_run(run_from_row(row, measured[row["id"]])))
+            findings += [("runs", f"run {record.uid}: {words}") for words in _beyond_end(record)]
         except InputError as error:
             findings.append(("runs", f"run {row['uid']}: {error}"))
     lost = uids.keys() - {row["id"] for row in rows}
@@ -191,6 +192,13 @@ def _of_runs(connection: Connection, uids: dict[int, str]) -> list[Finding]:
             for number in lost
         ),
     ]
+
+
+def _beyond_end(record: RunRecord) -> Iterator[str]:
+    """The tests that a training of ours cannot have done; what a log says is its own matter."""
+    last = max((m.iteration for m in record.measurements), default=0)
+    if record.source == "measured" and last > record.max_iter:
+        yield f"it has a test at iteration {last}, after its end at {record.max_iter}"
 
 
 def _keys(connection: Connection) -> Iterator[Finding]:

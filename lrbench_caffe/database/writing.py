@@ -50,6 +50,7 @@ def begin(connection: Connection, record: RunRecord) -> None:
     _check_same(stored, values)
     _settle(stored, values)
     connection.execute(update(schema.run).where(schema.run.c.id == stored["id"]).values(**values))
+    _remove_beyond_end(connection, stored["id"], record.max_iter)
     _write_measurements(
         connection, [(stored["id"], m) for m in record.measurements], overwrite=True
     )
@@ -178,6 +179,8 @@ def _put(connection: Connection, record: RunRecord, pending: _Pending) -> bool:
     if not fresh:
         start = {name: values[name] for name in values if name.startswith("start_")}
         _change(connection, stored, values if later else start if told else {}, pending)
+    if later:
+        _remove_beyond_end(connection, stored["id"], record.max_iter)
     pending.measurements[later] += [(stored["id"], m) for m in missing]
     pending.groups.update((_group(stored), _group(values)))
     pending.changed.add(stored["id"])
@@ -397,6 +400,13 @@ def _write_measurements(
             connection.exec_driver_sql(statement, tuple(map(list, zip(*chunk))))
         else:
             connection.exec_driver_sql(statement, chunk)
+
+
+def _remove_beyond_end(connection: Connection, run_id: int, max_iter: int) -> None:
+    """Delete the tests of a run that was longer before it was resumed."""
+    measured = schema.measurement
+    beyond = and_(measured.c.run_id == run_id, measured.c.iteration > max_iter)
+    connection.execute(delete(measured).where(beyond))
 
 
 def measurement_row(run_id: int, m: Measurement) -> tuple[Any, ...]:

@@ -18,7 +18,7 @@ from typing import Any
 
 from lrbench_caffe.errors import ParameterError
 from lrbench_caffe.runs.directory import RunDirectory
-from lrbench_caffe.runs.layout import LOSSES, MEASUREMENTS, RECORDS, RUN, SNAPSHOTS
+from lrbench_caffe.runs.layout import DECISIONS, LOSSES, MEASUREMENTS, RECORDS, RUN, SNAPSHOTS
 from lrbench_caffe.runs.rows import Recovered, digest_at, digest_before, sealed
 from lrbench_caffe.runs.snapshots import Snapshot, Snapshots
 
@@ -48,14 +48,23 @@ class _Before:
 
 
 def take_up(
-    run: RunDirectory, snapshots: Snapshots, due: Due, first: int | None, start_over: bool = False
+    run: RunDirectory,
+    snapshots: Snapshots,
+    due: Due,
+    first: int | None,
+    end: int,
+    *,
+    start_over: bool = False,
 ) -> TakenUp:
     """Find where a run continues, and repair its files.
+
+    What was measured beyond its end goes: the run was longer before.
 
     Args:
         run: locked by the caller.
         due: the tests before an iteration, as (iteration, net), by the schedule.
         first: the iteration that the run began at; None where that is not known.
+        end: the iteration that it ends at now; no snapshot is later.
         start_over: whether a run none of whose snapshots can be used begins again.
 
     Raises:
@@ -63,7 +72,7 @@ def take_up(
             begin again; or its files are of two runs.
     """
     run.believe(_own_record(run))
-    return _Mending(run, snapshots, due, first).take_up(start_over)
+    return _Mending(run, snapshots, due, first, end).take_up(start_over)
 
 
 def _own_record(run: RunDirectory) -> dict[str, Any]:
@@ -86,11 +95,12 @@ def _own_record(run: RunDirectory) -> dict[str, Any]:
 
 class _Mending:
     def __init__(
-        self, run: RunDirectory, snapshots: Snapshots, due: Due, first: int | None
+        self, run: RunDirectory, snapshots: Snapshots, due: Due, first: int | None, end: int
     ) -> None:
         self._run = run
         self._snapshots = snapshots
         self._due = due
+        self._end = end
         self._record = run.read()
         self._tests = run.recovered(MEASUREMENTS)
         self._saved = run.recovered(SNAPSHOTS)
@@ -120,6 +130,8 @@ class _Mending:
             ]
         elif "id" not in self._record:
             notes += self._give_journals()
+        elif self._is_shortened():
+            self._shorten()
         else:
             self._run.put_rows(MEASUREMENTS, self._tests.rows.values())
             self._run.put_rows(SNAPSHOTS, self._saved.rows.values())
@@ -187,6 +199,17 @@ class _Mending:
 
     # -- putting it in order --------------------------------------------------------------------
 
+    def _to_end(self) -> tuple[Texts, Texts]:
+        """The tests and losses up to the run's end; the last test is after the last update."""
+        tests = {place: text for place, text in self._tests.rows.items() if place[0] <= self._end}
+        losses = {i: text for i, text in self._losses.rows.items() if i < self._end}
+        return tests, losses
+
+    def _is_shortened(self) -> bool:
+        """Whether anything was measured beyond the run's end."""
+        tests, losses = self._to_end()
+        return len(tests) < len(self._tests.rows) or len(losses) < len(self._losses.rows)
+
     def _mend(self, start: Snapshot | None) -> None:
         """Write the files and their journals anew, with what is known to be right: what was measured up to
         the snapshot, as everything after it is done again."""
@@ -200,17 +223,24 @@ class _Mending:
         self._write(kept_tests, kept_losses, snapshots)
         self._snapshots.remove_unrecorded(after=end)
 
+    def _shorten(self) -> None:
+        """Take out what was measured and decided beyond the run's end."""
+        self._write(*self._to_end(), self._snapshots.all())
+        decisions = self._run.rows(DECISIONS)
+        self._run.put_decisions(row for row in decisions if row["iteration"] <= self._end)
+        self._snapshots.remove_unrecorded()
+
     def _give_journals(self) -> list[str]:
         """Begin the journals of a run of a former version; returns what to say of it.
 
         A test that no snapshot needs may be missing. It and those after it are measured again, in
         the order of the schedule.
         """
-        tests = self._tests.rows
+        tests, losses = self._to_end()
         last = max((iteration for iteration, _ in tests), default=0)
         lost = min((place for place in self._due(last) if place not in tests), default=None)
         kept = {place: text for place, text in tests.items() if lost is None or place < lost}
-        self._write(kept, self._losses.rows, self._snapshots.all())
+        self._write(kept, losses, self._snapshots.all())
         if lost is None:
             return []
         return [f"{MEASUREMENTS}: the test at iteration {lost[0]} is missing: it is measured again"]

@@ -106,7 +106,12 @@ class Session:
             from lrbench_caffe.runs.mending import take_up
 
             taken_up = take_up(
-                self.run, self.snapshots, self._tests_before, self._first, self.start_over
+                self.run,
+                self.snapshots,
+                self._tests_before,
+                self._first,
+                self.settings.max_iter,
+                start_over=self.start_over,
             )
             self.start, self.notes = taken_up.start, taken_up.notes
         self.beginning = self._shared_beginning()

@@ -63,6 +63,19 @@ def test_a_measurement_made_again_by_a_resumed_run_takes_the_place_of_the_first(
     assert summary(database).iterations == Spread(300.0, None)
 
 
+def test_a_run_that_was_resumed_with_a_nearer_end_has_no_tests_beyond_it(database):
+    database.put(run("a", status="failed"))
+    database.begin_run(run("a", max_iter=150, measurements=[at(100, 90.0)]))
+    database.end_run("a", "finished", None, 2000.0)
+    assert [m.iteration for m in database.get("a").measurements] == [100]
+    assert summary(database).top1 == Spread(90.0, None)
+    # Where the database was out of reach meanwhile, the whole run comes at the end.
+    database.put(run("b", status="failed", seed=2))
+    assert database.put(run("b", seed=2, max_iter=150, ended=2000.0, measurements=[at(100, 70.0)]))
+    assert [m.iteration for m in database.get("b").measurements] == [100]
+    assert summary(database).top1 == Spread(80.0, 10.0, 2)
+
+
 def test_the_later_of_two_measurements_of_one_call_is_valid(database):
     database.begin_run(run("a", measurements=[]))
     database.add_measurements("a", [at(100, 1.0), at(100, 2.0)])

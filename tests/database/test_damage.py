@@ -211,6 +211,13 @@ def test_check_holds_summaries_against_their_runs(path, capsys):
     assert "run 1-FIX: its best Top-1 and test loss differ from its tests" in text
 
 
+def test_check_finds_tests_after_the_end_of_a_training(path, capsys):
+    change(path, "UPDATE run SET max_iter = 150 WHERE uid = '1-FIX'")
+    assert "run 1-FIX: it has a test at iteration 200, after its end at 150" in damage_of(
+        path, capsys
+    )
+
+
 def test_check_finds_no_damage_where_there_is_none(path, capsys):
     assert cli.run(db.main, ["check", "--db", str(path)]) == 0
     runs = sqlite3.connect(path).execute("SELECT count(*) FROM run").fetchone()[0]

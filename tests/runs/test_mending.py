@@ -43,6 +43,7 @@ class Chain:
         self.old = old
         self.id = "0123456789abcdef"
         self.first = 1.0
+        self.end = END
         self.was_old = old
         self.notes: list[str] = []
 
@@ -67,7 +68,7 @@ class Chain:
         )
         if run.exists:
             due = lambda t: [(i, 0) for i in range(0, t, TEST)]  # noqa: E731
-            taken = take_up(run, snapshots, due, 0, self.start_over)
+            taken = take_up(run, snapshots, due, 0, self.end, start_over=self.start_over)
             self.notes = taken.notes
             record = run.read()
             if taken.start:
@@ -91,7 +92,7 @@ class Chain:
             if iteration and iteration % SNAPSHOT == 0:
                 write = partial(self._write, snapshots.prefix, iteration, value)
                 snapshots.take(write, iteration, 1.0)
-            if iteration == END:
+            if iteration == self.end:
                 break
             if iteration >= until:
                 raise Stop
@@ -99,7 +100,7 @@ class Chain:
             losses.append(value / 3)
             run.add_iterations(iteration, np.array([0.01]), np.array([value / 3]))
             iteration, tested = iteration + 1, False
-        run.update(status="finished", iteration=END)
+        run.update(status="finished", iteration=self.end)
 
     def _write(self, prefix: Path, iteration: int, value: float) -> int:
         model, state = self.messages.new("NetParameter"), self.messages.new("SolverState")
@@ -172,6 +173,30 @@ def test_an_undamaged_run_goes_on_without_a_word(copy, whole, name):
     chain.train()
     assert chain.outcome() == whole
     assert chain.notes == []
+
+
+@pytest.mark.parametrize("name", ["new", "old"])
+@pytest.mark.parametrize("end", [40, 45], ids=["at its last snapshot", "after it"])
+def test_a_run_that_is_made_shorter_has_nothing_beyond_its_end(copy, messages, tmp_path, name, end):
+    """It was killed at 53; what it comes to is what a run of this length comes to."""
+    short = Chain(tmp_path / "short", messages)
+    chain = copy(name)
+    for one in (short, chain):
+        one.end = end
+        one.run.path.mkdir(exist_ok=True)
+    (chain.run.path / "decisions.jsonl").write_text(
+        '{"iteration": 40, "factor": 0.5}\n{"iteration": 50, "factor": 0.25}\n'
+    )
+    short.train()
+    chain.train()
+    assert chain.outcome() == short.outcome()
+    assert [m.iteration for m in chain.run.measurements()] == [0, 10, 20, 30, 40]
+    assert chain.run.damage() == []
+    decided = [row["iteration"] for row in chain.run.rows("decisions.jsonl")]
+    assert decided == ([40] if name == "new" else [40, 50])
+    chain.end = END  # and longer again
+    chain.train()
+    assert [m.iteration for m in chain.run.measurements()] == [0, 10, 20, 30, 40, 50, 60]
 
 
 def _damaged(chain: Chain, name: str, seed: int) -> str:

@@ -282,7 +282,7 @@ def test_it_is_as_if_it_had_been_trained_there(disk: Disk) -> None:
     (snapshot,) = recorded(run)
     assert (snapshot.iteration, snapshot.automatic, snapshot.seconds) == (40, True, 4.0)
     run.lock()
-    taken_up = take_up(run, disk.snapshots(run), lambda iteration: (), 0)
+    taken_up = take_up(run, disk.snapshots(run), lambda iteration: (), 0, MAX_ITER)
     assert taken_up.start == snapshot and taken_up.notes == []
     run.release()
 
@@ -309,7 +309,7 @@ def test_what_cannot_be_taken_over_is_trained(
         one.release()
     assert contents(run) == contents(whole)
     run.lock()
-    taken_up = take_up(run, disk.snapshots(run), lambda iteration: (), 0)
+    taken_up = take_up(run, disk.snapshots(run), lambda iteration: (), 0, MAX_ITER)
     assert taken_up.start is not None and taken_up.start.iteration == 60
     assert taken_up.notes == []
     run.release()
@@ -367,7 +367,7 @@ def test_killed_at_any_write(disk: Disk, monkeypatch: pytest.MonkeyPatch, at: in
         run.release()
     run = disk.run("killed")
     run.lock()
-    start = take_up(run, disk.snapshots(run), lambda iteration: (), 0).start
+    start = take_up(run, disk.snapshots(run), lambda iteration: (), 0, MAX_ITER).start
     if start is None:
         beginning.take_over(run, disk.snapshots(run), monitor(policy))
     run.release()
