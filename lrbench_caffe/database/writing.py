@@ -360,7 +360,11 @@ def _check_no_conflict(
     have: dict[tuple[int, int], Measurement],
     measurements: Sequence[Measurement],
 ) -> None:
-    """Two records of the same ending must agree. An earlier state of a run that continued may differ."""
+    """Two records of the same ending must agree. An earlier state of a run that continued may differ.
+
+    Seconds may differ, too: a resumed run measures again what came after its snapshot. Its directory
+    keeps the first of two equal tests, the database the second one.
+    """
     if values["status"] == "running" or values["ended"] != stored["ended"]:
         return
     other = [
@@ -372,7 +376,7 @@ def _check_no_conflict(
         known = have.get((m.net, m.iteration), m)
         if not known.outputs or not m.outputs:  # records of schema 1 have none
             known, m = replace(known, outputs={}), replace(m, outputs={})
-        if known != m:
+        if replace(known, seconds=m.seconds) != m:
             other.append(f"measurement at iteration {m.iteration}")
     if other:
         raise ConflictError(

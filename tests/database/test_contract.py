@@ -754,6 +754,11 @@ def test_the_same_run_with_other_content_is_a_conflict(database):
     assert database.get("a") == run("a")
 
 
+def test_a_test_that_was_done_again_may_have_taken_longer(database):
+    database.put(run("a", measurements=[at(100, 90.0, seconds=1.5)]))
+    assert database.put(run("a", measurements=[at(100, 90.0, seconds=2.5)])) is False
+
+
 def test_a_reason_of_several_lines_becomes_one(database):
     database.put(run("a", status="failed", reason="Check failed:\nx"))
     assert database.get("a").reason == "Check failed: x"
