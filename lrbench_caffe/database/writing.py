@@ -263,11 +263,14 @@ def _row(measurement: Measurement) -> str:
 
 
 def _is_later(stored: RowMapping, values: dict[str, Any]) -> bool:
-    """Whether the new record covers more of the run than the stored one."""
+    """Whether the new record covers more of the run than the stored one.
+
+    A stored run without an end may have been resumed since the record was made, with a later end.
+    """
     if values["status"] == "running":
         return False
     if stored["status"] == "running":
-        return True
+        return bool(values["max_iter"] >= stored["max_iter"])
     return (values["ended"] or 0.0) > (stored["ended"] or 0.0)
 
 

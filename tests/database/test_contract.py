@@ -156,6 +156,19 @@ def test_put_does_not_undo_what_is_known_better(database):
     assert database.get("a") == run("a")
 
 
+def test_an_older_state_of_a_run_that_is_training_again_changes_nothing(database):
+    database.put(run("a", status="stopped", measurements=[at(100, 90.0), at(200, 91.0)]))
+    old = database.get("a")
+    database.begin_run(dataclasses.replace(old, max_iter=600))
+    database.add_measurements("a", [at(200, 92.0), at(300, 93.0)])
+    assert database.put(old) is False
+    database.add_measurements("a", [at(600, 99.0)])
+    database.end_run("a", "finished", None, 2000.0)
+    found = database.get("a")
+    assert (found.status, found.max_iter) == ("finished", 600)
+    assert [m.top1 for m in found.measurements] == [90.0, 92.0, 93.0, 99.0]
+
+
 def test_put_takes_a_later_end(database):
     database.put(
         run("a", status="stopped", reason="Ctrl-C", ended=1010.0, measurements=[at(100, 1.0)])
