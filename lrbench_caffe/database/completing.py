@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
@@ -74,7 +75,8 @@ def differing(stored: RunRecord, again: RunRecord) -> str | None:
     """A contradiction, which makes them different runs; None if one record completes the other.
 
     A training that was killed, and resumed at a snapshot, repeats what came after the snapshot: the
-    tests at the end of the shorter record may differ where the other continues.
+    tests at the end of the shorter record may differ where the other continues. Caffe repeats the
+    tests at the snapshot, too, of which those of further test nets may see other images.
     """
     return next(_differences(stored, again), None)
 
@@ -90,7 +92,8 @@ def _differences(stored: RunRecord, again: RunRecord) -> Iterator[str]:
         if (m.iteration, m.net) in theirs
     ]
     differing = [(one.iteration, _other_value(one, other)) for one, other in common]
-    agreed = [iteration for iteration, what in differing if what is None]
+    apart = {iteration for iteration, what in differing if what}
+    agreed = [iteration for iteration, _ in differing if iteration not in apart]
     for iteration, what in differing:
         if what and not (resumed and agreed and iteration > max(agreed)):
             yield f"{what} at iteration {iteration}"
@@ -157,7 +160,7 @@ def parts_of_one_training(imported: Sequence[RunRecord], stored: Iterable[RunRec
     Args:
         imported: the runs that were imported now. They were read together, so what could be joined
             is one run.
-        stored: those from logs in the database.
+        stored: those from logs in the database, with their measurements.
     """
     remarks = {}
     together = {record.uid for record in imported}
@@ -167,7 +170,7 @@ def parts_of_one_training(imported: Sequence[RunRecord], stored: Iterable[RunRec
             for first, second in ((one, other), (other, one)):
                 if _goes_on(first, second):
                     remarks[first.uid, second.uid] = _how_to_join(first, second)
-    return list(remarks.values())
+    return [remark for remark in remarks.values() if remark]
 
 
 def _goes_on(first: RunRecord, second: RunRecord) -> bool:
@@ -184,15 +187,27 @@ def _goes_on(first: RunRecord, second: RunRecord) -> bool:
     return (first.started or 0.0) < (second.started or 0.0)
 
 
-def _how_to_join(first: RunRecord, second: RunRecord) -> str:
+def _how_to_join(first: RunRecord, second: RunRecord) -> str | None:
+    """A remark on two parts of a training; None where the first one would refuse what they are together."""
     one, other = (origin_parts(record.origin)[0] for record in (first, second))
     if (first.ended or 0.0) >= (second.ended or 0.0):
         return (
             f"run {second.uid} ({other}) is a part of run {first.uid}; "
             f"to delete it: db delete {second.uid}"
         )
+    if differing(first, _joined(first, second)):
+        return None
+    files = " ".join(shlex.quote(path) for path in (*one.split(", "), *other.split(", ")))
     return (
         f"run {second.uid} ({other}) seems to continue run {first.uid} ({one}); to make them one run, "
         "if the rest of their solvers is the same: "
-        f"db delete {second.uid}, then db import-log {one.replace(', ', ' ')} {other.replace(', ', ' ')}"
+        f"db delete {second.uid}, then db import-log {files}"
     )
+
+
+def _joined(first: RunRecord, second: RunRecord) -> RunRecord:
+    """The run that the logs of both are together, as far as it is compared."""
+    before = [m for m in first.measurements if m.iteration <= (second.start.iteration or 0)]
+    tests = {(m.iteration, m.net): m for m in (*before, *second.measurements)}
+    measurements = [tests[place] for place in sorted(tests)]
+    return replace(second, start=first.start, measurements=measurements)

@@ -149,7 +149,7 @@ def import_logs(args: argparse.Namespace, opened: Opened) -> int:
         opened, ((f"{files}: run {record.uid}", record) for files, record in read), result
     )
     if read:
-        stored = opened().runs(source="imported")
+        stored = opened().runs(source="imported", measurements=True)
         for remark in parts_of_one_training([record for _, record in read], stored):
             _note(remark)
     return _verdict("logs", result)

@@ -187,7 +187,9 @@ def test_one_training_of_several_that_cannot_be_understood(log, reader):
 @pytest.fixture
 def two_files(log, resumed, tmp_path):
     """A training that was killed, and its continuation, as glog leaves them: a file for each process."""
-    paths = [tmp_path / "caffe.INFO.1", tmp_path / "caffe.INFO.2"]
+    folder = tmp_path / "my logs"
+    folder.mkdir()
+    paths = [folder / "caffe.INFO.1", folder / "caffe.INFO.2"]
     for path, text in zip(paths, (until(log, "Iteration 150, Testing"), resumed)):
         path.write_text(text)
     return paths
@@ -242,7 +244,7 @@ def test_parts_that_came_in_apart_are_told(two_files, tmp_path, fresh, capsys):
 
         run("import-log", order[0])
         told = run("import-log", order[1]).err
-        assert f"then db import-log {two_files[0]} {two_files[1]}" in told
+        assert f"then db import-log '{two_files[0]}' '{two_files[1]}'" in told
         run("delete", "--yes", re.search(r"db delete (\S+),", told)[1])
         shown = run("import-log", *two_files)
         assert shown.out == "logs: 1 new or completed, 0 already there\n"
@@ -264,6 +266,20 @@ def test_a_continuation_with_another_lr_policy_is_not_said_to_be_a_part(
         assert "to make them one run" not in capsys.readouterr().err
     with Database.open(database) as opened:
         assert len(list(opened.runs(source="imported"))) == 2
+
+
+def test_a_continuation_that_the_stored_run_would_refuse_is_not_said_to_be_a_part(
+    two_files, log, tmp_path, fresh, capsys
+):
+    """The first one was not killed: it has other tests after the snapshot, and no reason for that."""
+    database = str(shutil.copy(fresh, tmp_path / "lr.sqlite"))
+    two_files[0].write_text(log)
+    two_files[1].write_text(
+        changed(two_files[1].read_text(), r"(Test net output #\d+: accuracy = )\S+", "0.123")
+    )
+    for file in two_files:
+        assert db.main(["--db", database, "import-log", str(file)]) == 0
+    assert "to make them one run" not in capsys.readouterr().err
 
 
 def test_parts_that_could_not_be_joined_are_not_said_to_be_parts(
@@ -374,17 +390,21 @@ def test_outputs_that_are_not_numbers_are_left_out(log, reader):
     assert measured.top1 is not None
 
 
-def test_several_test_nets(log, reader):
+def with_second_net(log: str, accuracy: float) -> str:
+    """The log of a training with another test net, which always has this accuracy."""
     tests = re.findall(r"(?ms)^[^\n]*Testing net \(#0\)\n(?:.*?Test net output #2[^\n]*\n)", log)
     text = log
     for test in dict.fromkeys(tests):
-        second = re.sub(r"accuracy = \S+", "accuracy = 0.5", test.replace("(#0)", "(#1)"))
+        second = re.sub(r"accuracy = \S+", f"accuracy = {accuracy}", test.replace("(#0)", "(#1)"))
         text = text.replace(test, test + second)
     text = text.replace("test_iter: 5\n", "test_iter: 5\ntest_iter: 5\n")
     net = re.search(r"(?ms)^[^\n]*Creating test net \(#0\).*?(?=^[^\n]*Solver scaffolding)", text)
     assert net is not None
-    text = text.replace(net[0], net[0] + net[0].replace("(#0)", "(#1)"))
-    measured = reader.one(text).measurements
+    return text.replace(net[0], net[0] + net[0].replace("(#0)", "(#1)"))
+
+
+def test_several_test_nets(log, reader):
+    measured = reader.one(with_second_net(log, 0.5)).measurements
     assert [(m.iteration, m.net) for m in measured][:4] == [(0, 0), (0, 1), (50, 0), (50, 1)]
     assert {m.top1 for m in measured if m.net == 1} == {50.0}
     assert [m.top1 for m in measured if m.net == 0] == [
@@ -585,6 +605,18 @@ def test_a_killed_training_that_was_resumed_may_repeat_tests_differently(
         assert database.put(whole) is True
         kept = database.get(whole.uid)
     assert (kept.status, kept.measurements) == ("finished", whole.measurements)
+
+
+def test_a_second_test_net_may_see_other_images_at_the_snapshot(log, resumed, reader, new_database):
+    """Caffe tests again at iteration 100: the first net begins with the same images."""
+    killed = with_second_net(until(log, "Iteration 150, Testing"), 0.5)
+    whole = reader.one(killed + with_second_net(resumed, 0.25))
+    with Database.open(new_database) as database:
+        database.put(reader.one(killed))
+        assert database.put(whole) is True
+        kept = database.get(whole.uid)
+    shown = [(m.iteration, m.top1) for m in kept.measurements if m.net == 1]
+    assert shown == [(0, 50.0), (50, 50.0), (100, 25.0), (150, 25.0), (200, 25.0)]
 
 
 # -- the command -----------------------------------------------------------------------------------
