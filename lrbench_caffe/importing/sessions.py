@@ -116,14 +116,21 @@ class NetText(Block):
 
 @dataclass
 class PrintedTest:
-    """A test pass. ``outputs``: each printed value with its weighted loss, where it is a loss."""
+    """A test pass.
+
+    Attributes:
+        printed: by number, the name, the value and, of a loss, the weighted loss.
+        outputs: by name, the value and the weighted loss (see ``_name_outputs``).
+        last: the number of the last output, which may be damaged.
+    """
 
     iteration: int
     net: int
     line: int
     at: float
+    printed: dict[int, tuple[str, float, float | None]] = field(default_factory=dict)
     outputs: dict[str, tuple[float, float | None]] = field(default_factory=dict)
-    last: int = -1  # number of the last output
+    last: int = -1
 
 
 @dataclass
@@ -241,7 +248,32 @@ def sessions_of(log: Log) -> list[LogSession]:
         if i in starts:
             owners[message.thread] = readers[-1]
         owners.get(message.thread, readers[-1]).read(message)
-    return [reader.session for reader in readers]
+    sessions = [reader.session for reader in readers]
+    for session in sessions:
+        for net in {test.net for test in session.tests}:
+            _name_outputs([test for test in session.tests if test.net == net])
+    return sessions
+
+
+def _name_outputs(tests: list[PrintedTest]) -> None:
+    """Name the outputs of a net's tests: of a vector, Caffe prints each element as NAME.
+
+    An element's index is told by its number, as lines before it may be damaged. Where no test shows
+    at which number a vector begins, it is left out.
+    """
+    numbers: dict[str, set[int]] = {}
+    for test in tests:
+        for number, (name, _, _) in test.printed.items():
+            numbers.setdefault(name, set()).add(number)
+    shown = {-1}.union(*numbers.values())
+    first = {
+        name: min(own) for name, own in numbers.items() if len(own) == 1 or min(own) - 1 in shown
+    }
+    for test in tests:
+        for number, (name, value, loss) in test.printed.items():
+            if name in first:
+                index = number - first[name]
+                test.outputs[f"{name}[{index}]" if index else name] = value, loss
 
 
 def _first_line(messages: list[Message], solver: int) -> int:
@@ -374,11 +406,7 @@ class _SessionReader:
             raise _Damaged
         test.last = number
         name = printed.get("name") or f"score #{number}"
-        same = sum(known.partition("[")[0] == name for known in test.outputs)
-        test.outputs[f"{name}[{same}]" if same else name] = (
-            _number(value),
-            _number(loss) if loss else None,
-        )
+        test.printed[number] = name, _number(value), _number(loss) if loss else None
 
     def _net(self, message: Message) -> None:
         session, text = self.session, message.text

@@ -383,6 +383,32 @@ def test_a_vector_has_its_elements_numbered(log, reader):
         assert (m.top1, m.test_loss) == (whole.top1, whole.test_loss)
 
 
+def with_vector(log: str) -> str:
+    """The log with a vector of three elements behind the other outputs."""
+    elements = "".join(rf"\g<1>{k}: per_class = 0.{k}\n" for k in (3, 4, 5))
+    return re.sub(r"(?m)^(.*Test net output #)2(: .*)\n", rf"\g<1>2\2\n{elements}", log)
+
+
+def outputs_with_vector(measured, *elements: int) -> dict[str, float]:
+    names = {3: "per_class", 4: "per_class[1]", 5: "per_class[2]"}
+    return {**measured.outputs, **{names[k]: k / 10 for k in elements}}
+
+
+@pytest.mark.parametrize("damaged", [3, 4])
+def test_the_other_elements_of_a_vector_with_a_damaged_line_stay(log, reader, damaged):
+    text = with_vector(log).replace(f"per_class = 0.{damaged}", "per_class = 0.I", 1)
+    first, second = (reader.one(text).measurements[i] for i in (0, 1))
+    whole = reader.one(log).measurements
+    left = [k for k in (3, 4, 5) if k != damaged]
+    assert first.outputs == outputs_with_vector(whole[0], *left)
+    assert second.outputs == outputs_with_vector(whole[1], 3, 4, 5)
+
+
+def test_a_vector_whose_beginning_no_test_shows_is_left_out(log, reader):
+    text = with_vector(log).replace("per_class = 0.3", "per_class = 0.I")
+    assert reader.one(text).measurements == reader.one(log).measurements
+
+
 def test_outputs_that_are_not_numbers_are_left_out(log, reader):
     text = re.sub(r"(Test net output #\d: top5 = )\S+", r"\1-nan(ind)", log)
     measured = reader.one(text).measurements[0]
