@@ -14,6 +14,7 @@ CDAC, and what only the data set's files would say, unless they are still where 
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -33,7 +34,7 @@ from lrbench_caffe.tabular import count_of
 
 LONGEST_REASON = 200  # characters of another library's words
 _OUR_POLICY = re.compile(r"Learning Rate Policy: (\w+\(.*)")  # Caffe's own have a name only
-_OUR_NET = re.compile(r"net file: (\S+)[/\\]prototxt[/\\]net\.prototxt")
+_OUR_NET = re.compile(r"net file: (\S.*)[/\\]prototxt[/\\]net\.prototxt")
 
 
 def records_from_log(
@@ -196,7 +197,7 @@ def _refuse_our_own(path: Path, log: Log) -> None:
             folder = next((net[1] for net in nets if net), path.parent)
             raise InputError(
                 f"{path}:{message.line}: the log of a training by lrbench_caffe with {policy[1]}; "
-                f"import its run directory instead: db sync {folder}"
+                f"import its run directory instead: db sync {shlex.quote(str(folder))}"
             )
 
 

@@ -13,8 +13,9 @@ from lrbench_caffe.prototxt.nets import PHASES
 
 _SOLVER = re.compile(r"Initializing solver from parameters")
 _NET = re.compile(r"Initializing net from parameters")
+# A file's name, which may have blanks, ends its line.
 _NET_FILE = re.compile(
-    r"Creating (?:training|test) net(?: \(#\d+\))? (?:from|specified by) [\w ]*file: (\S+)"
+    r"Creating (?:training|test) net(?: \(#\d+\))? (?:from|specified by) [\w ]*file: (\S.*?)\s*$"
 )
 _TRAIN_NET = re.compile(r"Creating training net")
 _TEST_NET = re.compile(r"Creating test net")
@@ -26,13 +27,13 @@ _SHAPE = re.compile(
 _BOTTOM = re.compile(r"(\S.*?) <- (\S.*)$")
 _TOP = re.compile(r"(\S.*?) -> (\S.*?)(?: \(in-place\))?$")
 _WEIGHT = re.compile(r"\s*with loss weight (\S+)")
-_RESUME = re.compile(r"(?:Resuming|Restoring previous solver status) from (\S+)")
+_RESUME = re.compile(r"(?:Resuming|Restoring previous solver status) from (\S.*?)\s*$")
 _RESTORED = re.compile(r"Solver: restoring history")
 _SNAPSHOT = re.compile(r"Snapshotting .*_iter_(\d{1,9})\.\w+")
 _STATE = re.compile(r"_iter_(\d{1,9})\.solverstate")
 _MAX_ITER = re.compile(r"(?m)^max_iter: (\d{1,10})$")
 _PREFIX = re.compile(r'(?m)^snapshot_prefix: "(.*)"')
-_FINETUNE = re.compile(r"Finetuning from (\S+)")
+_FINETUNE = re.compile(r"Finetuning from (\S.*?)\s*$")
 _COPIED = re.compile(r"(?:Ignoring|Copying) source layer ")
 _TEST = re.compile(r"Iteration (\d+), Testing net(?: \(#(\d+)\))?")
 _OUTPUT = re.compile(

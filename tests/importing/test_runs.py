@@ -61,6 +61,16 @@ def test_a_resumed_training_alone_without_its_snapshot(resumed, reader, monkeypa
     )
 
 
+def test_a_snapshot_in_a_folder_with_a_blank(resumed, reader, trained):
+    folder = reader.path.parent / "my runs"
+    folder.mkdir()
+    for suffix in ("caffemodel", "solverstate"):
+        shutil.copy(trained.path / f"tiny_iter_100.{suffix}", folder)
+    text = resumed.replace("from tiny_iter_100", "from my runs/tiny_iter_100")
+    start = reader.one(text).start
+    assert start.known and start == reader.one(resumed).start
+
+
 def test_a_snapshot_of_another_name(resumed, reader):
     """Without an iteration in its name it is the first one that was printed."""
     start = reader.one(resumed.replace("tiny_iter_100.solverstate", "best.state")).start
@@ -218,6 +228,14 @@ def test_a_run_in_two_files_is_that_of_one_file(two_files, reader, messages):
     ):  # one of them by its link, too
         (record,) = read(paths, messages)
         assert record == replace(whole, origin=f"{two_files[0]}, {two_files[1]}")
+
+
+def test_a_run_in_two_files_whose_snapshots_have_a_blank(two_files, messages):
+    for path in two_files:
+        text = path.read_text().replace("from tiny_iter_100", "from my runs/my tiny_iter_100")
+        path.write_text(re.sub(r'(snapshot_prefix: )".*"', r'\1"my runs/my tiny"', text))
+    (whole,) = read(two_files, messages)
+    assert [m.iteration for m in whole.measurements] == [0, 50, 100, 150, 200]
 
 
 @pytest.mark.parametrize(
