@@ -223,7 +223,7 @@ def best(measurements: Sequence[Measurement]) -> Measurement | None:
     """The first measurement with the highest Top-1 (the paper's #Iterations is its iteration).
 
     Where there is no Top-1, because the net does not classify: the first with the lowest test loss.
-    Where there is no loss either: the last one that has outputs.
+    Where there is no loss either: the last one that has outputs which are finite.
     """
     rated = [m for m in measurements if m.top1 is not None]
     if rated:
@@ -231,7 +231,8 @@ def best(measurements: Sequence[Measurement]) -> Measurement | None:
     tested = [m for m in measurements if m.test_loss is not None and np.isfinite(m.test_loss)]
     if tested:
         return min(tested, key=lambda m: m.test_loss or 0.0)
-    return next((m for m in reversed(measurements) if m.outputs), None)
+    shown = (m for m in reversed(measurements) if any(map(math.isfinite, m.outputs.values())))
+    return next(shown, None)
 
 
 def value_of(measurement: Measurement, name: str) -> float | None:

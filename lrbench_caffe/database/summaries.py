@@ -294,7 +294,7 @@ def _counted_runs(condition: ColumnElement[bool]) -> Select[Any]:
     """The runs that meet a condition and may count, each with its best measurements, first ones first.
 
     Those are at the highest Top-1 or, in a run without Top-1, at the lowest test loss; in one with
-    neither, at the last test, for the outputs of the test net.
+    neither, at the last test that has outputs (see ``metrics.best``).
     """
     run, measured, policy = schema.run, schema.measurement, schema.policy
     own = ("id", "status", "seed", "layers", "repeats", "top1_sd", "started", "epoch", "origin")
@@ -302,7 +302,7 @@ def _counted_runs(condition: ColumnElement[bool]) -> Select[Any]:
     lowest = and_(run.c.best_top1.is_(None), measured.c.test_loss == run.c.best_loss)
     others = schema.measurement.alias()
     last = select(func.max(others.c.iteration)).where(
-        others.c.run_id == run.c.id, others.c.net == 0
+        others.c.run_id == run.c.id, others.c.net == 0, others.c.outputs.is_not(None)
     )
     outputs_only = and_(
         run.c.best_top1.is_(None),

@@ -494,6 +494,20 @@ def test_a_net_without_top1_and_loss_is_known_by_its_last_outputs(database):
     assert (found.top1, found.test_loss) == (None, None)
 
 
+def test_the_last_outputs_are_those_of_the_last_test_that_has_any(database):
+    values = (0.5, 0.25, float("nan"))
+    rows = [
+        at(100 * i, None, test_loss=None, ld=None, outputs={"mAP": value})
+        for i, value in enumerate(values, start=1)
+    ]
+    database.put(run("a", measurements=rows))
+    (found,) = database.summaries(task_id(database))
+    assert (found.iterations, found.outputs) == (
+        Spread(200.0, None),
+        {"mAP": Spread(0.25, None)},
+    )
+
+
 def test_the_test_loss_and_the_outputs_of_a_classifier_are_those_at_its_best_top1(database):
     rows = [at(100, 95.0, test_loss=0.5, outputs={"loss": 0.5}), at(200, 94.0, test_loss=0.1)]
     database.put(run("a", measurements=rows))
