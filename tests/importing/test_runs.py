@@ -93,12 +93,12 @@ def test_finetuned(log, trained, reader, messages):
     record = reader.one(log)
     digest = models_digest([trained.path / "tiny_iter_100.caffemodel"])
     assert record.start == Start("weights", digest, filled=2, layers=2)
-    shown = log.replace("tiny_iter_100.caffemodel", "elsewhere/vgg.caffemodel")
+    shown = log.replace("tiny_iter_100.caffemodel", "else where/my vgg.caffemodel")
     start = reader.one(shown).start
     assert (start.kind, start.digest, start.name, start.known) == (
         "weights",
         None,
-        "vgg.caffemodel",
+        "my vgg.caffemodel",
         False,
     )
 
