@@ -292,10 +292,10 @@ def of_this_schema(record: Mapping[str, Any]) -> dict[str, Any]:
     """An exchange form brought up to ``SCHEMA``.
 
     Schema 2 had no contribution.
-    Schema 1 had no start: its origin said "(from PATH)" or "(finetuned from PATH)". What the files
-    held is not known any more, so such a run has an unknown start, and so has an imported one whose
-    first test came when it was under way. Any other began from scratch. The migration 0002 has the
-    same rules.
+    Schema 1 had no outputs, and no start: its origin said "(from PATH)" or "(finetuned from PATH)".
+    What the files held is not known any more, so such a run has an unknown start, and so has an
+    imported one whose first test came when it was under way. Any other began from scratch. The
+    migration 0002 has the same rules.
     """
     schema = record.get("schema", SCHEMA)
     if schema == 2:
@@ -314,7 +314,15 @@ def of_this_schema(record: Mapping[str, Any]) -> dict[str, Any]:
         "layers": layers[1] if layers else "stock" if measured else None,
         "head": None,
         "contribution": None,
+        "measurements": _with_outputs(record.get("measurements")),
     }
+
+
+def _with_outputs(measurements: Any) -> Any:
+    """The measurements of schema 1; what is not valid stays as it is."""
+    if not isinstance(measurements, list):
+        return measurements
+    return [{"outputs": {}, **row} if isinstance(row, dict) else row for row in measurements]
 
 
 def _is_tested_late(record: Mapping[str, Any]) -> bool:

@@ -254,17 +254,11 @@ def _check_schema(schema: Any) -> None:
 def _check_fields(value: Any, kind: type, where: str) -> None:
     if not isinstance(value, dict):
         raise RecordError(f"{where.rstrip('.') or 'record'}: {_shown(value)}; allowed: an object")
-    required = {
-        f.name
-        for f in dataclasses.fields(kind)
-        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-    }
-    if kind is RunRecord:
-        required = {f.name for f in dataclasses.fields(kind)}
-    missing = required - value.keys()
+    names = {field.name for field in dataclasses.fields(kind)}
+    missing = names - value.keys()
     if missing:
         raise RecordError(f"{where}{sorted(missing)[0]}: missing")
-    unknown = value.keys() - {f.name for f in dataclasses.fields(kind)}
+    unknown = value.keys() - names
     if unknown:
         name = sorted(unknown)[0]
         plain = name.isprintable() and len(name) <= LONGEST_SHOWN

@@ -71,14 +71,14 @@ def to_line(record: RunRecord, ascii_only: bool = False) -> str:
 
 
 def from_line(line: bytes) -> RunRecord:
-    """The run of a line.
+    """The run of a line. A UTF-8 BOM before it, as some editors write, is left out.
 
     Raises:
         RecordError: it is none.
         InputError: its schema is newer than this program.
     """
     try:
-        value = json.loads(line.decode("utf-8"), parse_constant=_refuse_constant)
+        value = json.loads(line.decode("utf-8-sig"), parse_constant=_refuse_constant)
     except RecursionError:
         raise RecordError("not usable JSON: nested too deeply") from None
     except ValueError as error:

@@ -173,6 +173,10 @@ def without(value: dict, *path: str) -> dict:
         (without(line(), "uid"), "uid: missing"),
         (without(line(), "top1_sd"), "top1_sd: missing"),
         (without(line(), "network", "depth"), r"network\.depth: missing"),
+        (without(line(), "dataset", "digest"), r"dataset\.digest: missing"),
+        (without(line(), "start", "kind"), r"start\.kind: missing"),
+        (without(line(), "measurements", 0, "net"), r"measurement\.net: missing"),
+        (without(line(), "measurements", 0, "top1"), r"measurement\.top1: missing"),
         ({**line(), "uid": "b"}, "digest: it does not match the content"),
         (
             line(policy={**dataclasses.asdict(records.SIN2), "text": "SINE2(k0=1)"}),

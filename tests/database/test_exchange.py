@@ -96,6 +96,14 @@ def test_bad_records_are_named_and_the_others_go_in(database):
     assert database.get("b") == run("b")
 
 
+def test_a_bom_before_a_line_is_left_out(database):
+    """As an editor writes it, and two such files that were put together."""
+    lines = [b"\xef\xbb\xbf" + exchange.to_line(run(uid)).encode() for uid in ("a", "b")]
+    result = exchange.ImportCount(lambda message: None)
+    exchange.import_lines(database, lines, "f", result)
+    assert (result.new, result.bad) == (2, [])
+
+
 def test_bytes_that_are_no_text_are_one_bad_record(database):
     lines = [b"\xff\xfe\n", exchange.to_line(run("a")).encode()]
     result = exchange.ImportCount(lambda message: None)
