@@ -221,9 +221,9 @@ def run_from_json(value: Any) -> RunRecord:
 
 
 def checked_policy(record: RunRecord) -> RunRecord:
-    """The record, whose policy's function and parameters are what its text says.
+    """The record with the policy that its text says, whose function and parameters must be the same.
 
-    Ranking reads the ones, training the other.
+    Ranking reads these, training the text. 2000.0 is the same as 2000, and stored as the text's.
 
     Raises:
         RecordError: they are not.
@@ -238,7 +238,7 @@ def checked_policy(record: RunRecord) -> RunRecord:
             raise RecordError(
                 f"policy.{name}: {_shown(given)}; allowed: {_shown(value)}, as policy.text says"
             )
-    return record
+    return dataclasses.replace(record, policy=meant)
 
 
 def _check_schema(schema: Any) -> None:

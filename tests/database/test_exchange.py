@@ -96,6 +96,17 @@ def test_bad_records_are_named_and_the_others_go_in(database):
     assert database.get("b") == run("b")
 
 
+def test_a_whole_number_with_a_point_is_the_same_parameter(database):
+    pointed = run("b", seed=2).to_json()
+    pointed["policy"] = {**pointed["policy"], "params": {"k0": 0.01, "k1": 0.06, "l": 2000.0}}
+    del pointed["digest"]
+    import_text(database, exchange.to_line(run("a")))
+    policies = database.counts()["policy"]
+    assert import_text(database, json.dumps(pointed)).new == 1
+    assert database.counts()["policy"] == policies
+    assert json.dumps(database.get("b").policy.params) == json.dumps(run("a").policy.params)
+
+
 def test_a_bom_before_a_line_is_left_out(database):
     """As an editor writes it, and two such files that were put together."""
     lines = [b"\xef\xbb\xbf" + exchange.to_line(run(uid)).encode() for uid in ("a", "b")]
