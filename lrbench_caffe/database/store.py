@@ -187,7 +187,8 @@ class Database:
     def put(self, record: RunRecord) -> bool:
         """Store a whole run. A stored run is completed, never doubled.
 
-        Measurements it lacks are added. Where the record knows of a later end, that is taken, and
+        Measurements it lacks are added, and what an older version did not record: outputs of tests,
+        head, layers, epoch. Where the record knows of a later end, that is taken, and
         its measurements replace those of the same iterations.
 
         Returns:

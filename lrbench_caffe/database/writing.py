@@ -39,6 +39,9 @@ from lrbench_caffe.records import RunRecord, Start
 # A resumed run may be given another length, on another machine with another Caffe; the rest is what
 # it is.
 _FIXED = ("task_id", "policy_id", "solver_id", "source", "seed")
+_RESULTS = ("status", "max_iter", "repeats", "top1_sd")  # as it ended
+_KNOWN = ("test_interval", "layers", "head")  # the same, where they are known
+_FILLED = ("epoch", "layers", "head")  # what older versions did not record
 _PARTS = ("task", "framework", "dataset", "network", "policy", "solver")
 _CHUNK = 1000  # rows in one statement
 
@@ -164,24 +167,29 @@ def _put(connection: Connection, record: RunRecord, pending: _Pending) -> bool:
     _check_same(stored, values)
     told = _settle(stored, values) and not fresh
     later = not fresh and _is_later(stored, values)
+    same = not fresh and not later and _is_same_ending(stored, values)
     have = (
         {} if fresh else {(m.net, m.iteration): m for m in _measurements(connection, stored["id"])}
     )
-    if not fresh and not later:
+    if same:
         _check_no_conflict(stored, values, have, record.measurements)
+    filled = _filled(stored, values) if same else {}
     missing = [
         m
         for m in record.measurements
-        if (m.net, m.iteration) not in have or (later and have[m.net, m.iteration] != m)
+        if (known := have.get((m.net, m.iteration))) is None
+        or (later and known != m)
+        or (same and m.outputs and not known.outputs)
     ]
-    if not (fresh or later or told or missing):
+    if not (fresh or later or told or filled or missing):
         return False
     if not fresh:
         start = {name: values[name] for name in values if name.startswith("start_")}
-        _change(connection, stored, values if later else start if told else {}, pending)
+        changed = values if later else {**filled, **(start if told else {})}
+        _change(connection, stored, changed, pending)
     if later:
         _remove_beyond_end(connection, stored["id"], record.max_iter)
-    pending.measurements[later] += [(stored["id"], m) for m in missing]
+    pending.measurements[later or same] += [(stored["id"], m) for m in missing]
     pending.groups.update((_group(stored), _group(values)))
     pending.changed.add(stored["id"])
     return True
@@ -274,6 +282,17 @@ def _is_later(stored: RowMapping, values: dict[str, Any]) -> bool:
     return (values["ended"] or 0.0) > (stored["ended"] or 0.0)
 
 
+def _is_same_ending(stored: RowMapping, values: dict[str, Any]) -> bool:
+    """Whether both are of the same state of the run; one that continued may differ from an earlier one."""
+    return values["status"] != "running" and bool(values["ended"] == stored["ended"])
+
+
+def _filled(stored: RowMapping, values: dict[str, Any]) -> dict[str, Any]:
+    """What the stored run, of an older version, lacks."""
+    names = (name for name in _FILLED if stored[name] is None and values[name] is not None)
+    return {name: values[name] for name in names}
+
+
 def _run_values(connection: Connection, record: RunRecord, known: Known) -> dict[str, Any]:
     ids: Ids = store_parts(connection, record, known)
     return {
@@ -363,18 +382,13 @@ def _check_no_conflict(
     have: dict[tuple[int, int], Measurement],
     measurements: Sequence[Measurement],
 ) -> None:
-    """Two records of the same ending must agree. An earlier state of a run that continued may differ.
+    """Two records of the same ending must agree in what both know.
 
     Seconds may differ, too: a resumed run measures again what came after its snapshot. Its directory
     keeps the first of two equal tests, the database the second one.
     """
-    if values["status"] == "running" or values["ended"] != stored["ended"]:
-        return
-    other = [
-        name
-        for name in ("status", "max_iter", "repeats", "top1_sd")
-        if stored[name] != values[name]
-    ]
+    other = [name for name in _RESULTS if stored[name] != values[name]]
+    other += [name for name in _KNOWN if len({stored[name], values[name]} - {None}) > 1]
     for m in measurements:
         known = have.get((m.net, m.iteration), m)
         if not known.outputs or not m.outputs:  # records of schema 1 have none

@@ -766,12 +766,16 @@ def test_the_edition_goes_up_with_the_tables():
 
 def test_the_same_run_with_other_content_is_a_conflict(database):
     database.put(run("a"))
+    database.put(run("b", layers="fast", head="ip2"))
     for other in (
         run("a", status="failed"),
         run("a", measurements=[at(100, 91.0)]),
+        run("a", test_interval=50),
+        run("b", layers="stock"),
+        run("b", head="ip1"),
     ):
         with pytest.raises(
-            ConflictError, match="uid: 'a' is in the database with other content: its "
+            ConflictError, match="uid: '[ab]' is in the database with other content: its "
         ):
             database.put(other)
     assert database.put(run("a", measurements=[at(100, 90.0)])) is False  # less of the same
@@ -779,6 +783,19 @@ def test_the_same_run_with_other_content_is_a_conflict(database):
         database.put(run("a", ended=1.0, measurements=[at(100, 91.0)])) is False
     )  # an earlier state
     assert database.get("a") == run("a")
+
+
+def test_what_an_older_version_did_not_record_is_added(database):
+    tests = [at(100, 90.0, outputs={"accuracy": 0.9}), at(200, 95.0)]
+    whole = run("a", measurements=tests, layers="fast", head="ip2")
+    bare = [dataclasses.replace(m, outputs={}) for m in tests]
+    old = dataclasses.replace(whole, measurements=bare, layers=None, head=None, epoch=None)
+    database.put(old)
+    assert database.put(whole) is True
+    assert database.get("a") == whole
+    for one in (old, whole):
+        assert database.put(one) is False
+        assert database.get("a") == whole
 
 
 def test_a_test_that_was_done_again_may_have_taken_longer(database):
