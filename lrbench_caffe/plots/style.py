@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,13 +36,16 @@ def stretch(iterations: int) -> int:
 def smooth(t: np.ndarray, losses: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
     """Training losses as means over stretches of ``length`` iterations: the middles and the means."""
     usable = len(t) // length * length
-    return t[:usable:length] + length / 2, losses[:usable].reshape(-1, length).mean(axis=1)
+    return t[:usable:length] + (length - 1) / 2, losses[:usable].reshape(-1, length).mean(axis=1)
 
 
 def needs_log(losses: np.ndarray) -> bool:
-    """Whether only a log axis shows all losses, as of a training that diverged."""
+    """Whether only a log axis shows all losses, as of a training that diverged.
+
+    Of one that diverged soon, most losses are huge, but not the first.
+    """
     positive = losses[np.isfinite(losses) & (losses > 0)]
-    return bool(len(positive) and positive.max() > 20 * np.median(positive))
+    return bool(len(positive) and positive.max() > 20 * min(np.median(positive), positive[0]))
 
 
 def accuracy_limits(curves: list[list[float]]) -> tuple[float, float] | None:
@@ -54,15 +56,6 @@ def accuracy_limits(curves: list[list[float]]) -> tuple[float, float] | None:
     low, high = min(shown), max(value for curve in curves for value in curve)
     margin = max(0.08 * (high - low), 0.05)
     return low - margin, high + margin
-
-
-def _plain_labels(chosen: Any) -> Callable[[float, int], str]:
-    """Labels as 0.95 rather than as powers of ten, where a formatter of matplotlib has any."""
-
-    def label(value: float, position: int) -> str:
-        return f"{value:g}" if chosen(value, position) else ""
-
-    return label
 
 
 @dataclass(frozen=True)
@@ -85,13 +78,11 @@ class ValueAxis:
         """Name the vertical axis."""
         axes.set_ylabel(self.heading)
         if self.log:
-            from matplotlib.ticker import FuncFormatter, LogFormatter
+            from lrbench_caffe.plots.ticks import PlainLogFormatter
 
             axes.set_yscale("log")
-            for set_formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-                chosen = LogFormatter()  # says which ticks have a label
-                chosen.set_axis(axes.yaxis)
-                set_formatter(FuncFormatter(_plain_labels(chosen)))
+            axes.yaxis.set_major_formatter(PlainLogFormatter())
+            axes.yaxis.set_minor_formatter(PlainLogFormatter())
 
     def limits(self, curves: list[list[float]]) -> tuple[float, float] | None:
         """The ends of the axis, None where the picture may choose them."""
