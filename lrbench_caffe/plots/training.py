@@ -141,7 +141,7 @@ def training_figure(
     """Draw accuracy, loss, the nets' own outputs and learning rate over iterations.
 
     A net that does not classify has no accuracy, and no outputs that the other panels show
-    already.
+    already. Before the first test it is not known whether it does.
 
     Args:
         iterations: shape (n, 3): iteration, lr, training loss.
@@ -153,7 +153,7 @@ def training_figure(
     first = of_first_net(measurements)
     rated = [m for m in first if m.top1 is not None]
     outputs = _output_series(measurements)
-    accuracy = bool(rated) or not outputs
+    accuracy = bool(rated) or not measurements
     heights = [3] * accuracy + [3] + [3] * bool(outputs) + [2]
     figure = Figure(figsize=(8, 8 if len(heights) < 4 else 10), layout="constrained")
     panels = list(figure.subplots(len(heights), 1, sharex=True, height_ratios=heights))
