@@ -110,13 +110,23 @@ def picture_bytes(figure: Any, suffix: str) -> bytes:
 def plain(figure: T) -> T:
     """The figure with plain text: two "$" make no formula, and what no format can hold becomes an escape.
 
-    A notebook shows it, also one that has not loaded pyplot.
+    Lines of one point, which would not be seen, are dots. A notebook shows the figure, also one that
+    has not loaded pyplot.
     """
     for text in list(_texts(figure)):
         text.set_parse_math(False)
         text.set_text("\n".join(plain_label(line) for line in text.get_text().split("\n")))
+    _dot_single_points(figure)
     vars(figure)["_repr_png_"] = functools.partial(_png, figure)
     return figure
+
+
+def _dot_single_points(figure: Any) -> None:
+    import numpy as np
+
+    for line in (line for axes in figure.axes for line in axes.lines):
+        if np.isfinite(line.get_ydata()).sum() == 1 and line.get_marker() in ("None", ""):
+            line.set_marker(".")
 
 
 def _png(figure: Any) -> bytes:

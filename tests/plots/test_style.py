@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from lrbench_caffe.lr import parse
+from lrbench_caffe.plots.schedules import schedule_figure
 from lrbench_caffe.plots.style import ValueAxis, needs_log, smooth
+from lrbench_caffe.plots.training import RunCurves, runs_figure
 
 
 def labels(low: float, high: float) -> list[str]:
@@ -52,3 +55,15 @@ def test_the_mean_of_a_stretch_is_at_its_middle(length, middles):
     at, means = smooth(t, 2.0 * t, length)
     assert at.tolist() == middles
     assert means.tolist() == [2.0 * middle for middle in middles]  # of a straight line
+
+
+def test_a_single_point_is_seen():
+    (axes,) = schedule_figure([parse("FIX(k0=0.01)")], 1).axes
+    assert [line.get_marker() for line in axes.lines] == ["."]
+    (axes,) = schedule_figure([parse("FIX(k0=0.01)")], 2).axes
+    assert [line.get_marker() for line in axes.lines] == ["None"]
+    run = RunCurves("a", np.array([(0, 0.01, 2.0)]), [])
+    _, loss, lr = runs_figure("a", [run]).axes
+    assert [line.get_marker() for line in (*loss.lines, *lr.lines) if len(line.get_xdata())] == [
+        ".", "."
+    ]  # fmt: skip

@@ -49,6 +49,12 @@ function visible(traces) {
   }
 }
 
+// Lines of one point, which would not be seen, are dots.
+function dotted(traces) {
+  const single = trace => trace.mode === "lines" && trace.y.filter(value => value !== null).length === 1;
+  return traces.map(trace => single(trace) ? {...trace, mode: "lines+markers"} : trace);
+}
+
 // The legend is below the drawing, which keeps its height: the figure grows by the legend's rows.
 function makeRoom(place, traces, layout) {
   const listed = layout.showlegend === false ? [] : traces.filter(t => t.showlegend !== false);
@@ -70,7 +76,7 @@ function draw(figure) {
   const made = layoutOf(name, layout);
   visible(traces);
   makeRoom(place, traces, made);
-  Plotly.react(place, traces, made, {responsive: true, displaylogo: false});
+  Plotly.react(place, dotted(traces), made, {responsive: true, displaylogo: false});
 }
 
 const figures = document.querySelectorAll("figure.chart:not(.live)");

@@ -77,7 +77,7 @@ function follow(figure) {
       layout.uirevision = ["error", "loss", "lr"].map(log).join(); // a zoom stays
       const drawn = shown();
       makeRoom(place, drawn, layout);
-      Plotly.react(place, drawn, layout, {responsive: true, displaylogo: false});
+      Plotly.react(place, dotted(drawn), layout, {responsive: true, displaylogo: false});
     });
   };
   form.addEventListener("input", () => {
